@@ -1,0 +1,135 @@
+//! The port table: which ports there are and what they can take.
+//!
+//! One atomic word a port, so a worker reads a port's whole state with one load and never locks.
+//! A port number is used again only after every worker has let go of the old one (the datapath's duty).
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use super::DropReason;
+
+/// A port's number in the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PortId(pub u16);
+
+impl PortId {
+    /// The place in arrays that have an element a port.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A port's state, as the decision sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Port {
+    /// Takes and gives frames: its link is up and nobody is removing it.
+    pub up: bool,
+    /// The host's leg; at most one.
+    pub host: bool,
+    /// Its device takes super-frames and unfinished checksums.
+    pub offload: bool,
+    /// Largest payload of an Ethernet frame, in bytes.
+    pub mtu: u32,
+}
+
+const PRESENT: u64 = 1 << 63;
+const UP: u64 = 1 << 62;
+const HOST: u64 = 1 << 61;
+const OFFLOAD: u64 = 1 << 60;
+
+impl Port {
+    const fn pack(self) -> u64 {
+        PRESENT
+            | if self.up { UP } else { 0 }
+            | if self.host { HOST } else { 0 }
+            | if self.offload { OFFLOAD } else { 0 }
+            | self.mtu as u64
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "the low half is the MTU")]
+    const fn unpack(word: u64) -> Option<Port> {
+        if word & PRESENT == 0 {
+            return None;
+        }
+        Some(Port {
+            up: word & UP != 0,
+            host: word & HOST != 0,
+            offload: word & OFFLOAD != 0,
+            mtu: word as u32,
+        })
+    }
+}
+
+/// The table.
+#[derive(Debug)]
+pub struct Ports {
+    slots: Box<[AtomicU64]>,
+    /// One past the highest slot ever used.
+    end: AtomicUsize,
+}
+
+impl Default for Ports {
+    fn default() -> Self {
+        Ports::new()
+    }
+}
+
+impl Ports {
+    /// Most ports of one switch, the host port included.
+    pub const MAX: usize = 4096;
+
+    /// An empty table.
+    pub fn new() -> Ports {
+        Ports { slots: (0..Self::MAX).map(|_| AtomicU64::new(0)).collect(), end: AtomicUsize::new(0) }
+    }
+
+    /// Puts a port in the first free slot; `None` if all [`Ports::MAX`] are taken.
+    /// One caller at a time: control is one thread.
+    #[allow(clippy::cast_possible_truncation, reason = "MAX fits")]
+    pub fn add(&self, port: Port) -> Option<PortId> {
+        let free = self.slots.iter().position(|slot| slot.load(Ordering::Relaxed) == 0)?;
+        self.slots[free].store(port.pack(), Ordering::Release);
+        self.end.fetch_max(free + 1, Ordering::Release);
+        Some(PortId(free as u16))
+    }
+
+    /// Replaces a port's state.
+    pub fn set(&self, id: PortId, port: Port) {
+        self.slots[id.index()].store(port.pack(), Ordering::Release);
+    }
+
+    /// Frees the slot. The caller has detached the port from every worker.
+    pub fn remove(&self, id: PortId) {
+        self.slots[id.index()].store(0, Ordering::Release);
+    }
+
+    /// A port's state; `None` if there is no such port.
+    pub fn port(&self, id: PortId) -> Option<Port> {
+        Port::unpack(self.slots.get(id.index())?.load(Ordering::Acquire))
+    }
+
+    /// All ports, in the order of their numbers.
+    #[allow(clippy::cast_possible_truncation, reason = "MAX fits")]
+    pub fn iter(&self) -> impl Iterator<Item = PortId> + '_ {
+        let end = self.end.load(Ordering::Acquire);
+        let present = |(n, slot): (usize, &AtomicU64)| {
+            (slot.load(Ordering::Acquire) & PRESENT != 0).then_some(PortId(n as u16))
+        };
+        self.slots[..end].iter().enumerate().filter_map(present)
+    }
+
+    /// The one egress rule, for unicast and flood alike: not back to the ingress, not to a port that is
+    /// down, and not more than the egress MTU. `wire_length` is that of the longest frame on the wire,
+    /// without tags (for a super-frame, of one segment), Ethernet header included.
+    pub fn may_deliver(&self, ingress: PortId, egress: PortId, wire_length: usize) -> Result<(), DropReason> {
+        if egress == ingress {
+            return Err(DropReason::Filtered);
+        }
+        match self.port(egress) {
+            Some(port) if port.up => {
+                let longest = port.mtu as usize + crate::wire::ETHERNET_HEADER;
+                if wire_length <= longest { Ok(()) } else { Err(DropReason::Oversize) }
+            }
+            _ => Err(DropReason::EgressDown),
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Bytes <-> types. Pure: no I/O, no clock, no allocation on a frame's way.
+//!
+//! Panic contract: nothing in this layer panics on any input bytes. A view is made by a checked
+//! constructor, and its accessors cannot fail after that; a parser returns `None` or a typed error.
+
+pub mod mac;
+pub mod vnet;
+
+pub use mac::Mac;
+pub use vnet::VnetHeader;
+
+/// Bytes of an Ethernet header: destination, source, EtherType.
+pub const ETHERNET_HEADER: usize = 14;
+/// Bytes of an 802.1Q tag.
+pub const VLAN_TAG: usize = 4;

@@ -1,0 +1,76 @@
+//! The virtio-net header before each frame on a TAP opened with `IFF_VNET_HDR`
+//! (Linux `include/uapi/linux/virtio_net.h`, `struct virtio_net_hdr_v1`; little-endian on every
+//! host that we build for, since `TUNSETVNETLE` is not used and the native order is).
+
+/// What the kernel has left to do on a frame: checksum and segmentation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct VnetHeader {
+    /// `VIRTIO_NET_HDR_F_*`.
+    pub flags: u8,
+    /// `VIRTIO_NET_HDR_GSO_*`.
+    pub gso_type: u8,
+    /// A hint: bytes of the frame that are in the kernel's linear buffer. Not the header length.
+    pub hdr_len: u16,
+    /// Payload bytes of each segment, where `gso_type` is not none.
+    pub gso_size: u16,
+    /// Offset in the frame from which to sum, with [`VnetHeader::NEEDS_CSUM`].
+    pub csum_start: u16,
+    /// Where the sum goes, after `csum_start`.
+    pub csum_offset: u16,
+}
+
+impl VnetHeader {
+    /// Bytes before the frame: what we set with `TUNSETVNETHDRSZ` (the v1 header, with `num_buffers`).
+    pub const LEN: usize = 12;
+
+    /// `csum_start` and `csum_offset` are valid and the sum is still to do.
+    pub const NEEDS_CSUM: u8 = 1;
+    /// The sum was checked already.
+    pub const DATA_VALID: u8 = 2;
+    /// No segmentation to do.
+    pub const GSO_NONE: u8 = 0;
+    /// TCP over IPv4.
+    pub const GSO_TCPV4: u8 = 1;
+    /// TCP over IPv6.
+    pub const GSO_TCPV6: u8 = 4;
+    /// UDP, segmented at the transport layer (`UDP_SEGMENT`), both IP versions.
+    pub const GSO_UDP_L4: u8 = 5;
+    /// Flag on a TCP type: the flow uses ECN.
+    pub const GSO_ECN: u8 = 0x80;
+
+    /// The header at the start of `bytes`; `None` if they are fewer than [`VnetHeader::LEN`].
+    pub fn parse(bytes: &[u8]) -> Option<VnetHeader> {
+        let bytes: &[u8; Self::LEN] = bytes.first_chunk()?;
+        let word = |at: usize| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
+        Some(VnetHeader {
+            flags: bytes[0],
+            gso_type: bytes[1],
+            hdr_len: word(2),
+            gso_size: word(4),
+            csum_start: word(6),
+            csum_offset: word(8),
+        })
+    }
+
+    /// The bytes of this header, `num_buffers` zero.
+    pub fn emit(&self) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        bytes[0] = self.flags;
+        bytes[1] = self.gso_type;
+        bytes[2..4].copy_from_slice(&self.hdr_len.to_ne_bytes());
+        bytes[4..6].copy_from_slice(&self.gso_size.to_ne_bytes());
+        bytes[6..8].copy_from_slice(&self.csum_start.to_ne_bytes());
+        bytes[8..10].copy_from_slice(&self.csum_offset.to_ne_bytes());
+        bytes
+    }
+
+    /// The frame is one to be cut into several.
+    pub const fn is_super_frame(&self) -> bool {
+        self.gso_type != Self::GSO_NONE
+    }
+
+    /// The frame is complete as it stands: nothing to sum, nothing to segment.
+    pub const fn is_complete(&self) -> bool {
+        self.gso_type == Self::GSO_NONE && self.flags & Self::NEEDS_CSUM == 0
+    }
+}
