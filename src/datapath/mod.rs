@@ -1,10 +1,42 @@
 //! Moves frames: workers, buffer pools, two engines. I/O in safe Rust over `sys`.
+//!
+//! Each worker is a thread with an engine, a pool of buffers and one queue of every port. Control
+//! speaks to the workers through bounded channels and wakes them with an eventfd; what they have to
+//! say comes back as [`Notice`]s. No frame ever crosses from one worker to another.
 
+mod engine;
+mod memory;
+mod poll;
+mod uring;
+mod worker;
+
+use std::fmt;
+use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use crate::switch::{Counters, PortId, Switch};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+pub use engine::{Arrival, Engine, Event, Extent, Wait};
+pub use memory::{MemoryEngine, MemoryNet};
+pub use poll::PollEngine;
+pub use uring::UringEngine;
+use worker::{Command, Mailbox, Worker};
+
+use crate::switch::{Counters, PortCounters, PortId, Switch, Tick};
+use crate::sys;
 use crate::sys::tap::Queue;
+use crate::wire::VnetHeader;
+
+/// Buffers of a worker. 64 of 66 KiB stay in a second-level cache's reach; 256 cost 10% of TCP throughput.
+pub const BUFFERS: u16 = 64;
+/// Commands on their way to a worker; control waits for each to be done.
+const COMMANDS: usize = 4;
+/// Notices on their way to control; more are counted and lost.
+const NOTICES: usize = 1024;
 
 /// The engines there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,8 +47,17 @@ pub enum EngineKind {
     Poll,
 }
 
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            EngineKind::Uring => "io_uring",
+            EngineKind::Poll => "poll",
+        })
+    }
+}
+
 /// What a datapath is started with.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     /// Threads; every port has a queue for each.
     pub workers: usize,
@@ -24,56 +65,267 @@ pub struct Settings {
     pub engine: EngineKind,
     /// How long a worker polls after the last frame before it sleeps.
     pub busy_poll: Duration,
+    /// Called, on a worker's thread, when there is a notice to take.
+    pub on_notice: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Settings { workers, engine, busy_poll, on_notice: _ } = self;
+        write!(f, "Settings {{ workers: {workers}, engine: {engine:?}, busy_poll: {busy_poll:?} }}")
+    }
+}
+
+/// What a worker tells control.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// A port's device is gone: deleted, alone or with its namespace. Each worker tells it once.
+    PortGone {
+        /// The port.
+        port: PortId,
+        /// The error of the last read.
+        error: i32,
+    },
+    /// A worker stopped by itself: its engine failed, or it panicked.
+    WorkerStopped(String),
 }
 
 /// A datapath could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum DatapathError {
     /// A worker is gone: it panicked or its engine failed.
-    #[error("a worker stopped: {0}")]
-    WorkerStopped(String),
+    #[error("a worker of the switch has stopped: stop the switch and start it again")]
+    WorkerStopped,
     /// The kernel refused.
-    #[error("{what}: {source}")]
+    #[error("cannot {what}: {source}")]
     Kernel {
-        /** What was tried. */
+        /// What was tried.
         what: &'static str,
-        /** Its error. */
-        source: std::io::Error,
+        /// Its error.
+        source: io::Error,
     },
 }
 
-/// What the engine `auto` would be on this machine, and why not io_uring, if not.
+/// The engine that `auto` takes on this machine; and why it is not io_uring, if it is not.
 pub fn probe() -> (EngineKind, Option<String>) {
-    (EngineKind::Poll, Some("not written yet".to_owned()))
+    match sys::uring::probe() {
+        Ok(()) => (EngineKind::Uring, None),
+        Err(reason) => (EngineKind::Poll, Some(reason.to_string())),
+    }
+}
+
+/// The sending end of the notices.
+#[derive(Clone)]
+struct Notices {
+    channel: Sender<Notice>,
+    lost: Arc<AtomicU64>,
+    on_notice: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl fmt::Debug for Notices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Notices").field("waiting", &self.channel.len()).finish_non_exhaustive()
+    }
+}
+
+impl Notices {
+    fn send(&self, notice: Notice) {
+        if self.channel.try_send(notice).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        (self.on_notice)();
+    }
+}
+
+#[derive(Debug)]
+struct WorkerHandle {
+    commands: Sender<Command>,
+    wake: Arc<EventFd>,
+    thread: JoinHandle<()>,
+}
+
+impl WorkerHandle {
+    fn tell(&self, command: Command) -> Result<(), DatapathError> {
+        self.commands.send(command).map_err(|_| DatapathError::WorkerStopped)?;
+        self.wake.write(1).map(drop).map_err(|error| kernel("wake a worker")(error.into()))
+    }
+}
+
+fn kernel(what: &'static str) -> impl FnOnce(io::Error) -> DatapathError {
+    move |source| DatapathError::Kernel { what, source }
 }
 
 /// The running workers.
 #[derive(Debug)]
-pub struct Datapath {}
+pub struct Datapath {
+    workers: Vec<WorkerHandle>,
+    counters: Vec<Arc<Counters>>,
+    notices: Receiver<Notice>,
+    lost_notices: Arc<AtomicU64>,
+    epoch: Instant,
+}
 
-#[allow(unused_variables, reason = "to be written")]
 impl Datapath {
     /// Starts the workers; they forward for `switch` until [`Datapath::stop`].
-    pub fn start(switch: Arc<Switch>, settings: &Settings) -> Result<Datapath, DatapathError> {
-        Ok(Datapath {})
+    pub fn start(switch: &Arc<Switch>, settings: &Settings) -> Result<Datapath, DatapathError> {
+        let (channel, notices) = bounded(NOTICES);
+        let lost_notices = Arc::new(AtomicU64::new(0));
+        let sender =
+            Notices { channel, lost: Arc::clone(&lost_notices), on_notice: Arc::clone(&settings.on_notice) };
+        let mut datapath =
+            Datapath { workers: Vec::new(), counters: Vec::new(), notices, lost_notices, epoch: Instant::now() };
+        for number in 0..settings.workers {
+            if let Err(error) = datapath.start_worker(number, switch, settings, sender.clone()) {
+                datapath.stop();
+                return Err(error);
+            }
+        }
+        Ok(datapath)
     }
-    /// Gives each worker its queue of a port. Returns when all of them read it.
-    pub fn attach(&self, port: PortId, queues: Vec<Queue>) -> Result<(), DatapathError> {
+
+    fn start_worker(
+        &mut self,
+        number: usize,
+        switch: &Arc<Switch>,
+        settings: &Settings,
+        notices: Notices,
+    ) -> Result<(), DatapathError> {
+        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
+        let wake = Arc::new(wake.map_err(|error| kernel("make an eventfd")(error.into()))?);
+        let (commands, inbox) = bounded(COMMANDS);
+        let counters = Arc::new(Counters::default());
+        let setup = WorkerSetup {
+            switch: Arc::clone(switch),
+            settings: settings.clone(),
+            counters: Arc::clone(&counters),
+            wake: Arc::clone(&wake),
+            mailbox: Mailbox { commands: inbox, notices },
+            epoch: self.epoch,
+        };
+        let (ready, started) = bounded(1);
+        let thread = std::thread::Builder::new().name(format!("worker{number}"));
+        let thread = thread.spawn(move || setup.run(&ready)).map_err(kernel("start a thread"))?;
+        started
+            .recv()
+            .map_err(|_| DatapathError::WorkerStopped)?
+            .map_err(kernel("set up the engine of a worker"))?;
+        self.workers.push(WorkerHandle { commands, wake, thread });
+        self.counters.push(counters);
         Ok(())
     }
+
+    /// The time now, as the workers see it.
+    pub fn now(&self) -> Tick {
+        Tick::at(self.epoch.elapsed())
+    }
+
+    /// The moment of tick `at`.
+    pub fn instant(&self, at: Tick) -> Instant {
+        self.epoch + Duration::from_millis(u64::from(at.0) * 1000 / u64::from(Tick::PER_SECOND))
+    }
+
+    /// Gives each worker its queue of a port. Returns when all of them read it.
+    pub fn attach(&self, port: PortId, queues: Vec<Queue>) -> Result<(), DatapathError> {
+        let (done, outcomes) = bounded(self.workers.len());
+        for (worker, queue) in self.workers.iter().zip(queues) {
+            worker.tell(Command::Attach { port, queue, done: done.clone() })?;
+        }
+        drop(done);
+        for _ in &self.workers {
+            let outcome = outcomes.recv().map_err(|_| DatapathError::WorkerStopped)?;
+            outcome.map_err(kernel("read a port's queue"))?;
+        }
+        Ok(())
+    }
+
     /// Takes a port from all workers. Returns when none will touch it again and its queues are closed.
     /// The caller has marked the port down, so that no new frame is sent to it.
     pub fn detach(&self, port: PortId) -> Result<(), DatapathError> {
-        Ok(())
+        let (done, outcomes) = bounded(self.workers.len());
+        for worker in &self.workers {
+            worker.tell(Command::Detach { port, done: done.clone() })?;
+        }
+        drop(done);
+        self.workers.iter().try_for_each(|_| outcomes.recv().map_err(|_| DatapathError::WorkerStopped))
     }
+
     /// Each worker's counters.
     pub fn counters(&self) -> &[Arc<Counters>] {
-        &[]
+        &self.counters
     }
-    /// A worker that stopped by itself, if one did: why. Checked by control now and then.
-    pub fn failure(&self) -> Option<String> {
-        None
+
+    /// What the workers have told and nobody has taken yet.
+    pub fn notices(&self) -> impl Iterator<Item = Notice> + '_ {
+        self.notices.try_iter()
     }
+
+    /// Notices that were lost because nobody took them in time.
+    pub fn lost_notices(&self) -> u64 {
+        self.lost_notices.load(Ordering::Relaxed)
+    }
+
     /// Stops and joins the workers, and closes all queues.
-    pub fn stop(self) {}
+    pub fn stop(self) {
+        for worker in &self.workers {
+            // A worker that stopped already cannot be told, and need not be.
+            let _ = worker.tell(Command::Stop);
+        }
+        for worker in self.workers {
+            // A panic was told as a notice.
+            let _ = worker.thread.join();
+        }
+    }
+}
+
+/// What a worker's thread begins with.
+struct WorkerSetup {
+    switch: Arc<Switch>,
+    settings: Settings,
+    counters: Arc<Counters>,
+    wake: Arc<EventFd>,
+    mailbox: Mailbox,
+    epoch: Instant,
+}
+
+impl WorkerSetup {
+    /// The thread: engine, worker, and the notice if it ends without having been told to.
+    fn run(self, ready: &Sender<io::Result<()>>) {
+        let notices = self.mailbox.notices.clone();
+        let work = std::panic::AssertUnwindSafe(|| match self.settings.engine {
+            EngineKind::Uring => self.work(UringEngine::new, ready),
+            EngineKind::Poll => self.work(PollEngine::new, ready),
+        });
+        match std::panic::catch_unwind(work) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => notices.send(Notice::WorkerStopped(error.to_string())),
+            Err(_) => notices.send(Notice::WorkerStopped("it panicked".to_owned())),
+        }
+    }
+
+    fn work<E: Engine>(
+        self,
+        engine: impl FnOnce(Arc<Counters>, Arc<EventFd>) -> io::Result<E>,
+        ready: &Sender<io::Result<()>>,
+    ) -> io::Result<()> {
+        let engine = match engine(Arc::clone(&self.counters), self.wake) {
+            Ok(engine) => engine,
+            Err(error) => {
+                // `start_worker` waits for this.
+                let _ = ready.send(Err(error));
+                return Ok(());
+            }
+        };
+        let _ = ready.send(Ok(()));
+        Worker::new(self.switch, engine, self.counters, self.mailbox, self.settings.busy_poll).run(self.epoch)
+    }
+}
+
+/// Writes a finished frame to a queue with one system call, and accounts it.
+fn write_copy(queue: &Queue, frame: &[u8], counters: &PortCounters) {
+    let header = VnetHeader::default().emit();
+    let header = if queue.vnet { &header[..] } else { &[] };
+    let parts = [io::IoSlice::new(header), io::IoSlice::new(frame)];
+    let written = nix::sys::uio::writev(&queue.fd, &parts);
+    let result = written.map_or_else(|error| -(error as i32), |n| i32::try_from(n).unwrap_or(i32::MAX));
+    engine::account_write(counters, result, header.len());
 }

@@ -1,0 +1,119 @@
+//! An engine without a kernel: frames go in and come out of queues in memory. For tests and simulations:
+//! the same worker and the same switch run on it, on one thread and in a fixed order.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::engine::{Arrival, Engine, Event, Extent, Wait, account_write};
+use crate::switch::{Counters, PortId};
+use crate::sys::arena::HEADROOM;
+use crate::sys::tap::Queue;
+use crate::wire::VnetHeader;
+
+/// The other end of a [`MemoryEngine`]'s ports: what stations send and receive.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryNet(Arc<Mutex<Frames>>);
+
+#[derive(Debug, Default)]
+struct Frames {
+    to_switch: VecDeque<(PortId, VnetHeader, Vec<u8>)>,
+    from_switch: Vec<(PortId, VnetHeader, Vec<u8>)>,
+    /// Frames that `from_switch` holds before a write is refused; none: no limit.
+    capacity: Option<usize>,
+}
+
+impl MemoryNet {
+    fn frames(&self) -> MutexGuard<'_, Frames> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A station behind `port` sends a frame.
+    pub fn send(&self, port: PortId, vnet: VnetHeader, frame: &[u8]) {
+        self.frames().to_switch.push_back((port, vnet, frame.to_vec()));
+    }
+
+    /// All that has come out since the last call, in order.
+    pub fn received(&self) -> Vec<(PortId, VnetHeader, Vec<u8>)> {
+        std::mem::take(&mut self.frames().from_switch)
+    }
+
+    /// From now on a write is refused as "queue full" while this many frames have not been taken.
+    pub fn limit(&self, capacity: usize) {
+        self.frames().capacity = Some(capacity);
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct MemoryEngine {
+    net: MemoryNet,
+    counters: Arc<Counters>,
+}
+
+impl MemoryEngine {
+    /// An engine whose ports are those that frames are sent to and from; finished writes are accounted
+    /// in `counters`.
+    pub fn new(net: MemoryNet, counters: Arc<Counters>) -> MemoryEngine {
+        MemoryEngine { net, counters }
+    }
+
+    fn deliver(&self, port: PortId, vnet: VnetHeader, frame: &[u8]) {
+        let mut frames = self.net.frames();
+        let full = frames.capacity.is_some_and(|capacity| frames.from_switch.len() >= capacity);
+        let result = if full { -libc::EAGAIN } else { i32::try_from(frame.len()).unwrap_or(i32::MAX) };
+        if !full {
+            frames.from_switch.push((port, vnet, frame.to_vec()));
+        }
+        account_write(self.counters.port(port), result, 0);
+    }
+}
+
+impl Engine for MemoryEngine {
+    type Buffer = Vec<u8>;
+
+    fn attach(&mut self, _: PortId, _: Queue) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn detach(&mut self, _: PortId) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn turn(&mut self, _: Wait, events: &mut Vec<Event<Vec<u8>>>) -> io::Result<()> {
+        for (port, vnet, frame) in self.net.frames().to_switch.drain(..) {
+            let mut buffer = vec![0; HEADROOM];
+            buffer.extend(vnet.emit());
+            buffer.extend(&frame);
+            let read = Extent { start: HEADROOM, length: buffer.len() - HEADROOM };
+            // Room for an answer that is longer than its question.
+            buffer.resize(buffer.len() + crate::switch::Answer::GROWTH, 0);
+            events.push(Event::Frame(Arrival::new(port, buffer, read, true)));
+        }
+        Ok(())
+    }
+
+    fn bytes<'a>(&'a self, buffer: &'a Vec<u8>) -> &'a [u8] {
+        buffer
+    }
+
+    fn bytes_mut<'a>(&'a mut self, buffer: &'a mut Vec<u8>) -> &'a mut [u8] {
+        buffer
+    }
+
+    fn send(&mut self, buffer: Vec<u8>, extent: Extent, egress: &[PortId]) -> io::Result<()> {
+        let Extent { start, length } = extent;
+        let vnet = VnetHeader::parse(&buffer[start - VnetHeader::LEN..]).unwrap_or_default();
+        for &port in egress {
+            self.deliver(port, vnet, &buffer[start..start + length]);
+        }
+        Ok(())
+    }
+
+    fn discard(&mut self, _: Vec<u8>) {}
+
+    fn send_copy(&mut self, port: PortId, frame: &[u8]) -> io::Result<()> {
+        self.deliver(port, VnetHeader::default(), frame);
+        Ok(())
+    }
+}

@@ -1,0 +1,169 @@
+//! The poll engine: epoll says which queues have frames, `read` and `write` move them, one system call a
+//! frame. It serves where io_uring is missing or forbidden, with the same buffers and offloads.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::EventFd;
+use nix::unistd::{read, write};
+
+use super::engine::{Arrival, Engine, Event, Extent, Wait, account_write};
+use super::{BUFFERS, write_copy};
+use crate::switch::{Counters, PortId, Ports};
+use crate::sys::arena::{BUFFER_SIZE, HEADROOM};
+use crate::sys::tap::Queue;
+use crate::wire::VnetHeader;
+
+/// Ports told of in one turn; the others are told of in the next (epoll takes turns itself).
+const READY: usize = 64;
+/// Frames read from one port before the next has its turn.
+const QUOTA: usize = 16;
+/// What epoll tells for the wake-up descriptor.
+const WAKE: u64 = u64::MAX;
+
+/// See the module.
+#[derive(Debug)]
+pub struct PollEngine {
+    epoll: Epoll,
+    queues: Vec<Option<Queue>>,
+    memory: Vec<u8>,
+    /// Buffers that nobody holds; the one used last is used next, while the cache still has it.
+    free: Vec<u16>,
+    /// Told in the next turn.
+    detached: Vec<PortId>,
+    counters: Arc<Counters>,
+    wake: Arc<EventFd>,
+}
+
+/// A buffer of the engine that made it.
+#[derive(Debug)]
+pub struct PollBuffer(u16);
+
+impl PollBuffer {
+    fn range(&self) -> std::ops::Range<usize> {
+        let start = usize::from(self.0) * BUFFER_SIZE;
+        start..start + BUFFER_SIZE
+    }
+}
+
+impl PollEngine {
+    /// An engine without ports. `wake` interrupts its sleep; finished writes are accounted in `counters`.
+    pub fn new(counters: Arc<Counters>, wake: Arc<EventFd>) -> io::Result<PollEngine> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        epoll.add(&*wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
+        Ok(PollEngine {
+            epoll,
+            queues: (0..Ports::MAX).map(|_| None).collect(),
+            memory: vec![0; usize::from(BUFFERS) * BUFFER_SIZE],
+            free: (0..BUFFERS).rev().collect(),
+            detached: Vec::new(),
+            counters,
+            wake,
+        })
+    }
+
+    /// Reads one ready port until it is empty, its quota is used up or no buffer is free.
+    fn read_port(&mut self, port: PortId, events: &mut Vec<Event<PollBuffer>>) -> io::Result<()> {
+        let Some(queue) = &self.queues[port.index()] else { return Ok(()) };
+        for _ in 0..QUOTA {
+            let Some(buffer) = self.free.pop().map(PollBuffer) else { return Ok(()) };
+            match read(&queue.fd, &mut self.memory[buffer.range()][HEADROOM..]) {
+                Ok(length) if length > 0 => {
+                    let read = Extent { start: HEADROOM, length };
+                    events.push(Event::Frame(Arrival::new(port, buffer, read, queue.vnet)));
+                }
+                outcome => {
+                    self.free.push(buffer.0);
+                    return match outcome {
+                        Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => Ok(()),
+                        Err(error) => {
+                            self.epoll.delete(&queue.fd)?;
+                            events.push(Event::Gone { port, error: error as i32 });
+                            Ok(())
+                        }
+                    };
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Engine for PollEngine {
+    type Buffer = PollBuffer;
+
+    fn attach(&mut self, port: PortId, queue: Queue) -> io::Result<()> {
+        self.epoll.add(&queue.fd, EpollEvent::new(EpollFlags::EPOLLIN, port.0.into()))?;
+        self.queues[port.index()] = Some(queue);
+        Ok(())
+    }
+
+    fn detach(&mut self, port: PortId) -> io::Result<()> {
+        if let Some(queue) = self.queues[port.index()].take() {
+            // A queue that was gone is in the set no more; closing it would take it out in any case.
+            let _ = self.epoll.delete(&queue.fd);
+        }
+        self.detached.push(port);
+        Ok(())
+    }
+
+    fn turn(&mut self, wait: Wait, events: &mut Vec<Event<PollBuffer>>) -> io::Result<()> {
+        events.extend(self.detached.drain(..).map(Event::Detached));
+        let sleep = wait == Wait::Sleep && events.is_empty();
+        let timeout = if sleep { EpollTimeout::NONE } else { EpollTimeout::ZERO };
+        let mut ready = [EpollEvent::empty(); READY];
+        let count = match self.epoll.wait(&mut ready, timeout) {
+            Err(Errno::EINTR) => 0,
+            outcome => outcome?,
+        };
+        for event in &ready[..count] {
+            match u16::try_from(event.data()) {
+                Ok(port) => self.read_port(PortId(port), events)?,
+                Err(_) => {
+                    // Nothing to read means that an earlier wake-up was told already.
+                    let _ = self.wake.read();
+                    events.push(Event::Woken);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn bytes<'a>(&'a self, buffer: &'a PollBuffer) -> &'a [u8] {
+        &self.memory[buffer.range()]
+    }
+
+    fn bytes_mut<'a>(&'a mut self, buffer: &'a mut PollBuffer) -> &'a mut [u8] {
+        &mut self.memory[buffer.range()]
+    }
+
+    fn send(&mut self, buffer: PollBuffer, extent: Extent, egress: &[PortId]) -> io::Result<()> {
+        let bytes = &self.memory[buffer.range()];
+        for &port in egress {
+            let Some(queue) = &self.queues[port.index()] else {
+                account_write(self.counters.port(port), -libc::EBADF, 0);
+                continue;
+            };
+            let header = if queue.vnet { VnetHeader::LEN } else { 0 };
+            let written = write(queue.fd.as_fd(), &bytes[extent.start - header..extent.start + extent.length]);
+            let result = written.map_or_else(|error| -(error as i32), |n| i32::try_from(n).unwrap_or(i32::MAX));
+            account_write(self.counters.port(port), result, header);
+        }
+        self.discard(buffer);
+        Ok(())
+    }
+
+    fn discard(&mut self, buffer: PollBuffer) {
+        self.free.push(buffer.0);
+    }
+
+    fn send_copy(&mut self, port: PortId, frame: &[u8]) -> io::Result<()> {
+        if let Some(queue) = &self.queues[port.index()] {
+            write_copy(queue, frame, self.counters.port(port));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,239 @@
+//! A worker: one thread that takes frames from its engine, asks the switch, and carries out the verdict.
+//! Run to completion: a frame never goes from thread to thread.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::Notice;
+use super::engine::{Arrival, Engine, Event, Extent, Wait};
+use crate::switch::{Answer, Counters, DropReason, PortId, Ports, Switch, Tick, Verdict};
+use crate::sys::arena::BUFFER_SIZE;
+use crate::sys::tap::Queue;
+use crate::wire::VnetHeader;
+use crate::wire::segment::{Segments, wire_length};
+
+/// What control asks of a worker.
+#[derive(Debug)]
+pub(super) enum Command {
+    Attach { port: PortId, queue: Queue, done: Sender<io::Result<()>> },
+    Detach { port: PortId, done: Sender<()> },
+    Stop,
+}
+
+/// How a worker talks with control.
+#[derive(Debug)]
+pub(super) struct Mailbox {
+    pub(super) commands: Receiver<Command>,
+    pub(super) notices: super::Notices,
+}
+
+/// One worker. Made and run on its own thread.
+#[derive(Debug)]
+pub(super) struct Worker<E: Engine> {
+    switch: Arc<Switch>,
+    engine: E,
+    counters: Arc<Counters>,
+    mailbox: Mailbox,
+    busy_poll: Duration,
+    /// Detaches that were asked for and have not come back from the engine.
+    detaching: Vec<(PortId, Sender<()>)>,
+    /// The egress ports of the frame at hand.
+    egress: Vec<PortId>,
+    /// Those of them that take no offload.
+    plain_egress: Vec<PortId>,
+    /// Room for a super-frame that is being segmented, and for one of its segments.
+    super_frame: Box<[u8]>,
+    segment: Box<[u8]>,
+}
+
+impl<E: Engine> Worker<E> {
+    pub(super) fn new(
+        switch: Arc<Switch>,
+        engine: E,
+        counters: Arc<Counters>,
+        mailbox: Mailbox,
+        busy_poll: Duration,
+    ) -> Worker<E> {
+        Worker {
+            switch,
+            engine,
+            counters,
+            mailbox,
+            busy_poll,
+            detaching: Vec::new(),
+            egress: Vec::with_capacity(Ports::MAX),
+            plain_egress: Vec::with_capacity(Ports::MAX),
+            super_frame: vec![0; BUFFER_SIZE].into(),
+            segment: vec![0; BUFFER_SIZE].into(),
+        }
+    }
+
+    /// Forwards until told to stop. `epoch` is where ticks count from.
+    pub(super) fn run(&mut self, epoch: Instant) -> io::Result<()> {
+        let mut events = Vec::with_capacity(usize::from(super::BUFFERS) * 2);
+        let mut last_frame = epoch;
+        let mut now = epoch;
+        loop {
+            let polling = !self.busy_poll.is_zero() && now.duration_since(last_frame) < self.busy_poll;
+            self.engine.turn(if polling { Wait::Poll } else { Wait::Sleep }, &mut events)?;
+            now = Instant::now();
+            if !events.is_empty() {
+                last_frame = now;
+            }
+            if self.handle(Tick::at(now.duration_since(epoch)), &mut events)?.is_break() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Handles what a turn of the engine brought.
+    fn handle(&mut self, now: Tick, events: &mut Vec<Event<E::Buffer>>) -> io::Result<ControlFlow<()>> {
+        let mut flow = ControlFlow::Continue(());
+        for event in events.drain(..) {
+            match event {
+                Event::Frame(arrival) => self.forward(now, arrival)?,
+                Event::Gone { port, error } => self.mailbox.notices.send(Notice::PortGone { port, error }),
+                Event::Detached(port) => self.detached(port),
+                Event::Woken => flow = self.obey()?,
+            }
+        }
+        Ok(flow)
+    }
+
+    fn obey(&mut self) -> io::Result<ControlFlow<()>> {
+        while let Ok(command) = self.mailbox.commands.try_recv() {
+            match command {
+                Command::Attach { port, queue, done } => {
+                    let outcome = self.engine.attach(port, queue);
+                    // Control waits for this; if it is gone, so is the reason to tell.
+                    let _ = done.send(outcome);
+                }
+                Command::Detach { port, done } => {
+                    self.engine.detach(port)?;
+                    self.detaching.push((port, done));
+                }
+                Command::Stop => return Ok(ControlFlow::Break(())),
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn detached(&mut self, port: PortId) {
+        if let Some(at) = self.detaching.iter().position(|(detaching, _)| *detaching == port) {
+            let (_, done) = self.detaching.swap_remove(at);
+            let _ = done.send(());
+        }
+    }
+
+    /// One frame: counted in, decided, carried out.
+    #[inline]
+    fn forward(&mut self, now: Tick, arrival: Arrival<E::Buffer>) -> io::Result<()> {
+        let ingress = arrival.port;
+        let frame = arrival.frame(self.engine.bytes(&arrival.buffer));
+        let counters = self.counters.port(ingress);
+        counters.rx_frames.add(1);
+        counters.rx_bytes.add(frame.bytes.len() as u64);
+        match self.switch.process(now, ingress, &frame, &mut ()) {
+            Verdict::Forward(egress) => {
+                self.egress.clear();
+                self.egress.push(egress);
+                self.dispatch(arrival)
+            }
+            Verdict::Flood => {
+                counters.flooded.add(1);
+                let length = wire_length(frame.bytes, &frame.vnet);
+                self.flood(arrival, length)
+            }
+            Verdict::Answer(answer) => {
+                counters.answered.add(1);
+                self.answer(arrival, answer)
+            }
+            Verdict::Drop(reason) => {
+                counters.dropped(reason);
+                self.engine.discard(arrival.buffer);
+                Ok(())
+            }
+            Verdict::Refused { egress, reason } => {
+                self.counters.port(egress).dropped(reason);
+                self.engine.discard(arrival.buffer);
+                Ok(())
+            }
+        }
+    }
+
+    fn flood(&mut self, arrival: Arrival<E::Buffer>, wire_length: usize) -> io::Result<()> {
+        self.egress.clear();
+        for (egress, outcome) in self.switch.flood_set(arrival.port, wire_length) {
+            match outcome {
+                Ok(()) => self.egress.push(egress),
+                Err(reason) => self.counters.port(egress).dropped(reason),
+            }
+        }
+        if self.egress.is_empty() {
+            self.counters.port(arrival.port).dropped(DropReason::NoEgress);
+            self.engine.discard(arrival.buffer);
+            return Ok(());
+        }
+        self.dispatch(arrival)
+    }
+
+    /// Sends the frame at hand to `self.egress`: the same buffer to all that can take it as it is, finished
+    /// copies to those that cannot.
+    #[inline]
+    fn dispatch(&mut self, mut arrival: Arrival<E::Buffer>) -> io::Result<()> {
+        if arrival.vnet {
+            if !arrival.frame(self.engine.bytes(&arrival.buffer)).vnet.is_complete() {
+                self.send_finished_copies(&arrival)?;
+            }
+        } else {
+            self.put_header(&mut arrival.buffer, arrival.extent);
+        }
+        self.engine.send(arrival.buffer, arrival.extent, &self.egress)
+    }
+
+    /// An empty virtio-net header before a frame: nothing left to do on it.
+    fn put_header(&mut self, buffer: &mut E::Buffer, extent: Extent) {
+        let header = extent.start - VnetHeader::LEN..extent.start;
+        self.engine.bytes_mut(buffer)[header].copy_from_slice(&VnetHeader::default().emit());
+    }
+
+    /// Takes the ports without offload out of `self.egress` and sends them the frame segmented and summed.
+    fn send_finished_copies(&mut self, arrival: &Arrival<E::Buffer>) -> io::Result<()> {
+        let ports = &self.switch.ports;
+        let offload = |port: &PortId| ports.port(*port).is_some_and(|port| port.offload);
+        self.plain_egress.clear();
+        self.plain_egress.extend(self.egress.iter().filter(|port| !offload(port)));
+        if self.plain_egress.is_empty() {
+            return Ok(());
+        }
+        self.egress.retain(offload);
+        // Copied out of the engine's buffer, so that the engine is free to write meanwhile.
+        let frame = arrival.frame(self.engine.bytes(&arrival.buffer));
+        let copy = &mut self.super_frame[..frame.bytes.len()];
+        copy.copy_from_slice(frame.bytes);
+        let Ok(mut segments) = Segments::new(copy, &frame.vnet) else {
+            self.counters.port(arrival.port).dropped(DropReason::BadOffload);
+            return Ok(());
+        };
+        while let Some(length) = segments.next_into(&mut self.segment) {
+            for port in &self.plain_egress {
+                self.engine.send_copy(*port, &self.segment[..length])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Turns the frame into the switch's answer and sends it back.
+    fn answer(&mut self, mut arrival: Arrival<E::Buffer>, answer: Answer) -> io::Result<()> {
+        let Extent { start, length } = arrival.extent;
+        let bytes = &mut self.engine.bytes_mut(&mut arrival.buffer)[start..];
+        let length = answer.emit(&self.switch.gateway, bytes, length);
+        let extent = Extent { start, length };
+        self.put_header(&mut arrival.buffer, extent);
+        self.engine.send(arrival.buffer, extent, &[arrival.port])
+    }
+}
