@@ -3,9 +3,12 @@
 //! Panic contract: nothing in this layer panics on any input bytes. A view is made by a checked
 //! constructor, and its accessors cannot fail after that; a parser returns `None` or a typed error.
 
+pub mod checksum;
+pub mod ethernet;
 pub mod mac;
 pub mod vnet;
 
+pub use ethernet::{EtherType, EthernetFrame};
 pub use mac::Mac;
 pub use vnet::VnetHeader;
 

@@ -1,0 +1,274 @@
+//! The Ethernet header and its VLAN tags (IEEE 802.3-2022 §3.2, IEEE 802.1Q-2022 §9).
+
+use std::fmt;
+
+use super::{ETHERNET_HEADER, Mac, VLAN_TAG};
+
+/// Where the fields are in the header.
+mod field {
+    use std::ops::Range;
+
+    pub(super) const DESTINATION: Range<usize> = 0..6;
+    pub(super) const SOURCE: Range<usize> = 6..12;
+    pub(super) const ETHERTYPE: Range<usize> = 12..14;
+}
+
+/// What a frame carries: the two octets after the addresses, or after a tag.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EtherType(pub u16);
+
+impl EtherType {
+    /// IPv4 (RFC 894).
+    pub const IPV4: EtherType = EtherType(0x0800);
+    /// ARP (RFC 826).
+    pub const ARP: EtherType = EtherType(0x0806);
+    /// IPv6 (RFC 2464).
+    pub const IPV6: EtherType = EtherType(0x86dd);
+    /// A customer VLAN tag (802.1Q-2022 table 9-1).
+    pub const C_TAG: EtherType = EtherType(0x8100);
+    /// A service VLAN tag (802.1Q-2022 table 9-1; formerly 802.1ad).
+    pub const S_TAG: EtherType = EtherType(0x88a8);
+
+    /// Lower values are the length of an LLC frame, not a type (802.3-2022 §3.2.6).
+    pub const FIRST: u16 = 0x0600;
+
+    /// A VLAN tag follows.
+    #[inline]
+    pub const fn is_vlan(self) -> bool {
+        matches!(self, EtherType::C_TAG | EtherType::S_TAG)
+    }
+}
+
+impl fmt::Display for EtherType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            EtherType::IPV4 => f.write_str("IPv4"),
+            EtherType::ARP => f.write_str("ARP"),
+            EtherType::IPV6 => f.write_str("IPv6"),
+            EtherType::C_TAG => f.write_str("802.1Q"),
+            EtherType::S_TAG => f.write_str("802.1ad"),
+            EtherType(value) => write!(f, "0x{value:04x}"),
+        }
+    }
+}
+
+impl fmt::Debug for EtherType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EtherType(0x{:04x})", self.0)
+    }
+}
+
+/// A VLAN tag (802.1Q-2022 §9.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VlanTag {
+    /// C-TAG or S-TAG.
+    pub tpid: EtherType,
+    /// Priority (3 bits), drop eligible (1 bit), VLAN identifier (12 bits).
+    pub tci: u16,
+}
+
+impl VlanTag {
+    /// VLAN identifier; zero in a priority tag, which names no VLAN.
+    #[inline]
+    pub const fn vid(self) -> u16 {
+        self.tci & 0x0fff
+    }
+
+    /// Priority code point, 0 to 7.
+    #[inline]
+    pub const fn priority(self) -> u8 {
+        (self.tci >> 13) as u8
+    }
+
+    /// May be dropped before others (DEI).
+    #[inline]
+    pub const fn is_drop_eligible(self) -> bool {
+        self.tci & 0x1000 != 0
+    }
+}
+
+/// A frame that has a whole Ethernet header: no accessor can fail.
+#[derive(Debug, Clone, Copy)]
+pub struct EthernetFrame<'a> {
+    header: &'a [u8; ETHERNET_HEADER],
+    payload: &'a [u8],
+}
+
+impl<'a> EthernetFrame<'a> {
+    /// The view of `bytes`, from the destination address on and without FCS; `None` of a runt,
+    /// which is shorter than [`ETHERNET_HEADER`].
+    #[inline]
+    pub const fn new_checked(bytes: &'a [u8]) -> Option<EthernetFrame<'a>> {
+        match bytes.split_first_chunk() {
+            Some((header, payload)) => Some(EthernetFrame { header, payload }),
+            None => None,
+        }
+    }
+
+    /// Destination address.
+    #[inline]
+    pub fn dst(&self) -> Mac {
+        let mut octets = [0; 6];
+        octets.copy_from_slice(&self.header[field::DESTINATION]);
+        Mac(octets)
+    }
+
+    /// Source address.
+    #[inline]
+    pub fn src(&self) -> Mac {
+        let mut octets = [0; 6];
+        octets.copy_from_slice(&self.header[field::SOURCE]);
+        Mac(octets)
+    }
+
+    /// The outermost EtherType: a tag's TPID if the frame has one.
+    #[inline]
+    pub fn ethertype(&self) -> EtherType {
+        let mut octets = [0; 2];
+        octets.copy_from_slice(&self.header[field::ETHERTYPE]);
+        EtherType(u16::from_be_bytes(octets))
+    }
+
+    /// The outermost VLAN tag, if the frame has a whole one.
+    #[inline]
+    pub fn vlan_tag(&self) -> Option<VlanTag> {
+        split_tag(self.ethertype(), self.payload).map(|(tag, _, _)| tag)
+    }
+
+    /// Everything after the header, tags included.
+    #[inline]
+    pub const fn payload(&self) -> &'a [u8] {
+        self.payload
+    }
+
+    /// Length of the frame without its outermost VLAN tag, Ethernet header included: what an MTU is
+    /// held against (802.3-2022 §3.2.7 lets a tagged frame be four octets longer, and so does Linux).
+    #[inline]
+    pub fn untagged_length(&self) -> usize {
+        let length = ETHERNET_HEADER + self.payload.len();
+        if self.vlan_tag().is_some() { length - VLAN_TAG } else { length }
+    }
+
+    /// What a station that is in no VLAN takes this frame for: the EtherType behind all priority tags
+    /// (VID 0, however many), and the offset in the frame of what that EtherType announces. A receiver takes
+    /// priority tags off and goes on (802.1Q-2022 §6.9.1; Linux `__netif_receive_skb_core`), so whoever
+    /// guards it has to look behind them too. A tag with a VLAN of its own, or one cut short, ends the search: its
+    /// TPID is the answer.
+    #[inline]
+    pub fn l3(&self) -> (EtherType, usize) {
+        self.skip_tags(|tag| tag.vid() == 0)
+    }
+
+    /// The EtherType behind all tags, of whatever VLAN, and the offset in the frame of what it announces.
+    #[inline]
+    pub fn innermost(&self) -> (EtherType, usize) {
+        self.skip_tags(|_| true)
+    }
+
+    /// Goes behind the tags that `skips` says so of. Each step is [`VLAN_TAG`] octets further on, so the
+    /// frame's length bounds the work.
+    #[inline]
+    fn skip_tags(&self, skips: impl Fn(VlanTag) -> bool) -> (EtherType, usize) {
+        let (mut ethertype, mut rest) = (self.ethertype(), self.payload);
+        while let Some((tag, inner, behind)) = split_tag(ethertype, rest) {
+            if !skips(tag) {
+                break;
+            }
+            (ethertype, rest) = (inner, behind);
+        }
+        (ethertype, ETHERNET_HEADER + self.payload.len() - rest.len())
+    }
+}
+
+/// The tag that `ethertype` announces at the start of `bytes`, the EtherType after it, and what that announces;
+/// `None` if there is no tag, or not a whole one.
+#[inline]
+fn split_tag(ethertype: EtherType, bytes: &[u8]) -> Option<(VlanTag, EtherType, &[u8])> {
+    if !ethertype.is_vlan() {
+        return None;
+    }
+    let (&[a, b, c, d], behind) = bytes.split_first_chunk::<VLAN_TAG>()?;
+    let tag = VlanTag { tpid: ethertype, tci: u16::from_be_bytes([a, b]) };
+    Some((tag, EtherType(u16::from_be_bytes([c, d])), behind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DST: [u8; 6] = [0xff; 6];
+    const SRC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+    fn frame(after_addresses: &[u8]) -> Vec<u8> {
+        [&DST[..], &SRC, after_addresses].concat()
+    }
+
+    fn l3(after_addresses: &[u8]) -> (EtherType, usize) {
+        EthernetFrame::new_checked(&frame(after_addresses)).unwrap().l3()
+    }
+
+    #[test]
+    fn a_runt_has_no_view() {
+        assert!(EthernetFrame::new_checked(&[]).is_none());
+        assert!(EthernetFrame::new_checked(&[0; 13]).is_none());
+        assert!(EthernetFrame::new_checked(&[0; 14]).unwrap().payload().is_empty());
+    }
+
+    #[test]
+    fn fields_of_an_untagged_frame() {
+        let bytes = frame(&[0x08, 0x06, 1, 2, 3]);
+        let view = EthernetFrame::new_checked(&bytes).unwrap();
+        assert_eq!(view.dst(), Mac::BROADCAST);
+        assert_eq!(view.src(), Mac(SRC));
+        assert_eq!(view.ethertype(), EtherType::ARP);
+        assert_eq!(view.vlan_tag(), None);
+        assert_eq!(view.payload(), [1, 2, 3]);
+        assert_eq!(view.untagged_length(), 17);
+        assert_eq!(view.l3(), (EtherType::ARP, 14));
+    }
+
+    #[test]
+    fn fields_of_a_tag() {
+        let bytes = frame(&[0x81, 0x00, 0xb0, 0x64, 0x08, 0x00, 9]);
+        let view = EthernetFrame::new_checked(&bytes).unwrap();
+        let tag = view.vlan_tag().unwrap();
+        assert_eq!((tag.tpid, tag.vid(), tag.priority()), (EtherType::C_TAG, 100, 5));
+        assert!(tag.is_drop_eligible());
+        assert_eq!(view.ethertype(), EtherType::C_TAG);
+        assert_eq!(view.untagged_length(), bytes.len() - 4);
+    }
+
+    #[test]
+    fn the_first_tag_only_is_not_counted() {
+        let bytes = frame(&[0x88, 0xa8, 0, 1, 0x81, 0x00, 0, 2, 0x08, 0x00]);
+        let view = EthernetFrame::new_checked(&bytes).unwrap();
+        assert_eq!(view.untagged_length(), bytes.len() - 4);
+        assert_eq!(view.innermost(), (EtherType::IPV4, 22));
+    }
+
+    #[test]
+    fn priority_tags_hide_nothing() {
+        assert_eq!(l3(&[0x81, 0x00, 0x00, 0x00, 0x08, 0x06]), (EtherType::ARP, 18));
+        assert_eq!(l3(&[0x81, 0x00, 0xf0, 0x00, 0x08, 0x06]), (EtherType::ARP, 18), "priority, DEI");
+        assert_eq!(l3(&[0x88, 0xa8, 0, 0, 0x81, 0x00, 0xe0, 0, 0x86, 0xdd]), (EtherType::IPV6, 22));
+        let many = [[0x81, 0x00, 0, 0]; 300].concat();
+        assert_eq!(l3(&[&many[..], &[0x08, 0x06]].concat()), (EtherType::ARP, 14 + 1200));
+    }
+
+    #[test]
+    fn a_tag_with_a_vlan_ends_the_search() {
+        assert_eq!(l3(&[0x81, 0x00, 0x00, 0x01, 0x08, 0x06]), (EtherType::C_TAG, 14));
+        assert_eq!(l3(&[0x81, 0x00, 0, 0, 0x88, 0xa8, 0, 5, 0x08, 0x06]), (EtherType::S_TAG, 18));
+    }
+
+    #[test]
+    fn a_tag_cut_short_is_no_tag() {
+        for cut in 0..4 {
+            let bytes = frame(&[0x81, 0x00, 0, 0, 0x08, 0x06][..2 + cut]);
+            let view = EthernetFrame::new_checked(&bytes).unwrap();
+            assert_eq!(view.vlan_tag(), None);
+            assert_eq!(view.l3(), (EtherType::C_TAG, 14));
+            assert_eq!(view.untagged_length(), bytes.len());
+        }
+    }
+}
