@@ -4,12 +4,16 @@
 //! constructor, and its accessors cannot fail after that; a parser returns `None` or a typed error.
 
 pub mod checksum;
+pub mod display;
 pub mod ethernet;
 pub mod mac;
+pub mod segment;
 pub mod vnet;
 
+pub use display::Pretty;
 pub use ethernet::{EtherType, EthernetFrame};
 pub use mac::Mac;
+pub use segment::{SegmentError, Segments, wire_length};
 pub use vnet::VnetHeader;
 
 /// Bytes of an Ethernet header: destination, source, EtherType.

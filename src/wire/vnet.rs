@@ -74,3 +74,47 @@ impl VnetHeader {
         self.gso_type == Self::GSO_NONE && self.flags & Self::NEEDS_CSUM == 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the kernel writes it for a TCP super-frame over IPv4 (little-endian).
+    #[cfg(target_endian = "little")]
+    const TCP_BYTES: [u8; 12] = [1, 1, 66, 0, 0xa8, 0x05, 34, 0, 16, 0, 0, 0];
+    const TCP: VnetHeader = VnetHeader {
+        flags: VnetHeader::NEEDS_CSUM,
+        gso_type: VnetHeader::GSO_TCPV4,
+        hdr_len: 66,
+        gso_size: 1448,
+        csum_start: 34,
+        csum_offset: 16,
+    };
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn bytes_of_the_kernel() {
+        assert_eq!(VnetHeader::parse(&TCP_BYTES), Some(TCP));
+        assert_eq!(TCP.emit(), TCP_BYTES);
+    }
+
+    #[test]
+    fn a_header_cut_short_is_none() {
+        let bytes = TCP.emit();
+        for length in 0..VnetHeader::LEN {
+            assert_eq!(VnetHeader::parse(&bytes[..length]), None);
+        }
+        assert_eq!(VnetHeader::parse(&[&bytes[..], &[0xff; 60]].concat()), Some(TCP));
+    }
+
+    #[test]
+    fn what_is_left_to_do() {
+        let none = VnetHeader::default();
+        assert!(none.is_complete() && !none.is_super_frame());
+        assert!(VnetHeader { flags: VnetHeader::DATA_VALID, ..none }.is_complete());
+        assert!(!VnetHeader { flags: VnetHeader::NEEDS_CSUM, ..none }.is_complete());
+        assert!(!TCP.is_complete() && TCP.is_super_frame());
+        let ecn = VnetHeader { gso_type: VnetHeader::GSO_TCPV4 | VnetHeader::GSO_ECN, ..TCP };
+        assert!(ecn.is_super_frame() && !ecn.is_complete());
+    }
+}

@@ -1,0 +1,83 @@
+//! One segment: the headers of the whole, changed for a piece of the payload.
+
+use std::ops::Range;
+
+use super::field::{ipv4, ipv6, tcp, udp, word};
+use super::layout::{Layout, Transport, Version};
+use crate::wire::checksum::{self, Sum};
+
+/// A piece of a super-frame's payload.
+#[derive(Debug)]
+pub(super) struct Piece {
+    /// Counted from zero.
+    pub(super) number: usize,
+    /// It is the last.
+    pub(super) last: bool,
+    /// Where it is in the super-frame.
+    pub(super) payload: Range<usize>,
+}
+
+impl Layout {
+    /// Writes the segment of `frame` that carries `piece` to `out`, which is as long as the segment: all
+    /// but the transport checksum, whose field then has the folded pseudo-header.
+    pub(super) fn cut(&self, frame: &[u8], piece: &Piece, out: &mut [u8]) {
+        let (headers, payload) = out.split_at_mut(self.payload);
+        headers.copy_from_slice(&frame[..self.payload]);
+        payload.copy_from_slice(&frame[piece.payload.clone()]);
+        let length = out.len();
+        let (link_and_network, segment) = out.split_at_mut(self.l4);
+        let packet = &mut link_and_network[self.l3..];
+        match self.version {
+            Version::V4 => fix_ipv4(packet, length - self.l3, piece),
+            Version::V6 => put_word(packet, ipv6::PAYLOAD_LENGTH, length - self.l3 - ipv6::LEN),
+        }
+        match self.transport {
+            Transport::Tcp => fix_tcp(segment, piece.payload.start - self.payload, piece),
+            Transport::Udp => put_word(segment, udp::LENGTH, length - self.l4),
+        }
+        self.fix_seed(segment);
+    }
+
+    /// Puts the segment's length in place of the whole's in the folded pseudo-header.
+    fn fix_seed(&self, segment: &mut [u8]) {
+        let field = self.transport.checksum_offset();
+        let field = field..field + 2;
+        let whole = Sum::ZERO.and_word(word(segment, field.clone()));
+        let seed = whole.without_word(word16(self.end - self.l4)).and_word(word16(segment.len()));
+        segment[field].copy_from_slice(&seed.fold().to_be_bytes());
+    }
+}
+
+fn fix_ipv4(header: &mut [u8], length: usize, piece: &Piece) {
+    let identification = usize::from(word(header, ipv4::IDENTIFICATION)) + piece.number;
+    put_word(header, ipv4::IDENTIFICATION, identification & 0xffff);
+    put_word(header, ipv4::TOTAL_LENGTH, length);
+    put_word(header, ipv4::CHECKSUM, 0);
+    let checksum = checksum::checksum(header);
+    header[ipv4::CHECKSUM].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// `before` is how much of the payload goes in earlier segments.
+#[allow(clippy::cast_possible_truncation, reason = "an IP packet is shorter than 64 KiB")]
+fn fix_tcp(header: &mut [u8], before: usize, piece: &Piece) {
+    let mut sequence = [0; 4];
+    sequence.copy_from_slice(&header[tcp::SEQUENCE]);
+    let sequence = u32::from_be_bytes(sequence).wrapping_add(before as u32);
+    header[tcp::SEQUENCE].copy_from_slice(&sequence.to_be_bytes());
+    if !piece.last {
+        header[tcp::FLAGS] &= !(tcp::FIN | tcp::PSH);
+    }
+    if piece.number != 0 {
+        header[tcp::FLAGS] &= !tcp::CWR;
+    }
+}
+
+fn put_word(header: &mut [u8], field: Range<usize>, value: usize) {
+    header[field].copy_from_slice(&word16(value).to_be_bytes());
+}
+
+/// A length in an IP packet. None is longer: the whole's lengths are in 16 bits, and a piece is not longer.
+#[allow(clippy::cast_possible_truncation, reason = "see above")]
+const fn word16(length: usize) -> u16 {
+    length as u16
+}
