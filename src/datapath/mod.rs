@@ -9,6 +9,8 @@ mod memory;
 mod poll;
 mod uring;
 mod worker;
+#[cfg(test)]
+mod worker_tests;
 
 use std::fmt;
 use std::io;

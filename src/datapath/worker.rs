@@ -90,6 +90,14 @@ impl<E: Engine> Worker<E> {
         }
     }
 
+    /// One turn at time `now`, without waiting.
+    #[cfg(test)]
+    pub(super) fn turn_at(&mut self, now: Tick) -> io::Result<ControlFlow<()>> {
+        let mut events = Vec::new();
+        self.engine.turn(Wait::Poll, &mut events)?;
+        self.handle(now, &mut events)
+    }
+
     /// Handles what a turn of the engine brought.
     fn handle(&mut self, now: Tick, events: &mut Vec<Event<E::Buffer>>) -> io::Result<ControlFlow<()>> {
         let mut flow = ControlFlow::Continue(());

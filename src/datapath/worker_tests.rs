@@ -1,0 +1,179 @@
+//! The worker on the memory engine: what it writes where, and what it counts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::bounded;
+use super::worker::{Mailbox, Worker};
+use super::{MemoryEngine, MemoryNet, Notices};
+use crate::switch::{Counters, DropReason, Gateway, Port, PortId, Settings, Switch, Tick};
+use crate::wire::{Mac, VnetHeader};
+
+const H1: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const H2: [u8; 6] = [2, 0, 0, 0, 0, 2];
+const GATEWAY: Mac = Mac([2, 0, 0, 0, 0, 0xfe]);
+const OFFLOAD: Port = Port { up: true, host: false, offload: true, mtu: 1500 };
+const PLAIN: Port = Port { offload: false, ..OFFLOAD };
+
+/// A switch on one worker, driven a turn at a time.
+struct Rig {
+    switch: Arc<Switch>,
+    net: MemoryNet,
+    counters: Arc<Counters>,
+    worker: Worker<MemoryEngine>,
+}
+
+impl Rig {
+    fn new(ports: &[Port]) -> Rig {
+        let gateway = Gateway { mac: GATEWAY, ipv4: vec![[192, 0, 2, 1].into()], ipv6: Vec::new() };
+        let switch = Arc::new(Switch::new(Settings { ageing: 3000, fdb_max: 64, seed: 7, gateway }));
+        for port in ports {
+            switch.ports.add(*port).unwrap();
+        }
+        let (net, counters) = (MemoryNet::default(), Arc::new(Counters::default()));
+        let engine = MemoryEngine::new(net.clone(), Arc::clone(&counters));
+        let (_, commands) = bounded(1);
+        let (channel, _) = bounded(1);
+        let notices = Notices { channel, lost: Arc::default(), on_notice: Arc::new(|| ()) };
+        let mailbox = Mailbox { commands, notices };
+        let worker =
+            Worker::new(Arc::clone(&switch), engine, Arc::clone(&counters), mailbox, Duration::ZERO);
+        Rig { switch, net, counters, worker }
+    }
+
+    /// Sends a frame into a port; what came out where.
+    fn send(&mut self, port: u16, vnet: VnetHeader, frame: &[u8]) -> Vec<(u16, VnetHeader, Vec<u8>)> {
+        self.net.send(PortId(port), vnet, frame);
+        assert!(self.worker.turn_at(Tick(1)).unwrap().is_continue());
+        self.net.received().into_iter().map(|(port, vnet, frame)| (port.0, vnet, frame)).collect()
+    }
+
+    fn drops(&self, port: u16, reason: DropReason) -> u64 {
+        self.counters.port(PortId(port)).drops[reason as usize].value()
+    }
+}
+
+fn complete(frame: &[u8]) -> (VnetHeader, Vec<u8>) {
+    (VnetHeader::default(), frame.to_vec())
+}
+
+fn ethernet(dst: [u8; 6], src: [u8; 6]) -> Vec<u8> {
+    [&dst[..], &src, &[0x88, 0xb5], &[0x5a; 50]].concat()
+}
+
+/// A TCP super-frame of `payload` bytes in segments of 1000, its sums still to do.
+fn super_frame(payload: usize) -> (VnetHeader, Vec<u8>) {
+    let length = u16::try_from(20 + 20 + payload).unwrap().to_be_bytes();
+    let ip = [&[0x45, 0][..], &length, &[0, 1, 0x40, 0, 64, 6, 0, 0], &[192, 0, 2, 11], &[192, 0, 2, 12]].concat();
+    let tcp = [&[3, 0xe8, 7, 0xd0, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0, 100][..], &[0; 4]].concat();
+    let frame = [&H1[..], &H2, &[8, 0], &ip, &tcp, &vec![0xab; payload]].concat();
+    let vnet = VnetHeader {
+        flags: VnetHeader::NEEDS_CSUM,
+        gso_type: VnetHeader::GSO_TCPV4,
+        hdr_len: 54,
+        gso_size: 1000,
+        csum_start: 34,
+        csum_offset: 16,
+    };
+    (vnet, frame)
+}
+
+#[test]
+fn a_flood_reaches_all_ports_but_the_ingress_untouched() {
+    let mut rig = Rig::new(&[OFFLOAD, OFFLOAD, OFFLOAD]);
+    let frame = ethernet([0xff; 6], H1);
+    let out = rig.send(0, VnetHeader::default(), &frame);
+    let (vnet, bytes) = complete(&frame);
+    assert_eq!(out, [(1, vnet, bytes.clone()), (2, vnet, bytes)]);
+    let (one, two) = (rig.counters.port(PortId(0)), rig.counters.port(PortId(1)));
+    assert_eq!((one.rx_frames.value(), one.rx_bytes.value(), one.flooded.value()), (1, 64, 1));
+    assert_eq!((two.tx_frames.value(), two.tx_bytes.value()), (1, 64));
+}
+
+#[test]
+fn a_known_station_gets_its_frames_alone() {
+    let mut rig = Rig::new(&[OFFLOAD, OFFLOAD, OFFLOAD]);
+    rig.send(2, VnetHeader::default(), &ethernet([0xff; 6], H2));
+    let frame = ethernet(H2, H1);
+    let out = rig.send(0, VnetHeader::default(), &frame);
+    assert_eq!(out, [(2, VnetHeader::default(), frame)]);
+    assert_eq!(rig.counters.port(PortId(0)).flooded.value(), 0);
+}
+
+#[test]
+fn a_super_frame_crosses_whole_between_ports_with_offload() {
+    let mut rig = Rig::new(&[OFFLOAD, OFFLOAD]);
+    let (vnet, frame) = super_frame(5000);
+    assert_eq!(rig.send(0, vnet, &frame), [(1, vnet, frame)]);
+}
+
+#[test]
+fn a_port_without_offload_gets_segments_and_the_others_the_super_frame() {
+    let mut rig = Rig::new(&[OFFLOAD, OFFLOAD, PLAIN]);
+    let (vnet, frame) = super_frame(2500);
+    let out = rig.send(0, vnet, &frame);
+    let lengths: Vec<_> = out.iter().map(|(port, vnet, frame)| (*port, vnet.is_complete(), frame.len())).collect();
+    assert_eq!(lengths, [(2, true, 1054), (2, true, 1054), (2, true, 554), (1, false, 2554)]);
+    assert_eq!(rig.counters.port(PortId(2)).tx_frames.value(), 3);
+}
+
+#[test]
+fn a_flood_that_nobody_can_take_is_counted() {
+    let mut rig = Rig::new(&[OFFLOAD, OFFLOAD]);
+    rig.switch.ports.set(PortId(1), Port { up: false, ..OFFLOAD });
+    assert!(rig.send(0, VnetHeader::default(), &ethernet([0xff; 6], H1)).is_empty());
+    assert_eq!(rig.drops(0, DropReason::NoEgress), 1);
+}
+
+#[test]
+fn a_full_egress_queue_is_counted_there() {
+    let mut rig = Rig::new(&[OFFLOAD, OFFLOAD, OFFLOAD]);
+    rig.net.limit(1);
+    let out = rig.send(0, VnetHeader::default(), &ethernet([0xff; 6], H1));
+    assert_eq!(out.len(), 1);
+    assert_eq!(rig.drops(2, DropReason::EgressQueueFull), 1);
+    assert_eq!(rig.counters.port(PortId(2)).tx_frames.value(), 0);
+}
+
+#[test]
+fn a_flood_over_one_ports_mtu_is_counted_there_and_reaches_the_others() {
+    let mut rig = Rig::new(&[OFFLOAD, OFFLOAD, Port { mtu: 40, ..OFFLOAD }]);
+    let out = rig.send(0, VnetHeader::default(), &ethernet([0xff; 6], H1));
+    assert_eq!(out.len(), 1);
+    assert_eq!(rig.drops(2, DropReason::Oversize), 1);
+}
+
+#[test]
+fn the_gateway_answers_on_the_port_that_asked() {
+    let mut rig = Rig::new(&[OFFLOAD, OFFLOAD]);
+    let request = [
+        &[0xff; 6][..], &H1, &[8, 6], &[0, 1, 8, 0, 6, 4, 0, 1], &H1, &[192, 0, 2, 11], &[0; 6], &[192, 0, 2, 1],
+    ]
+    .concat();
+    let out = rig.send(0, VnetHeader::default(), &request);
+    let reply = [
+        &H1[..], &GATEWAY.0, &[8, 6], &[0, 1, 8, 0, 6, 4, 0, 2], &GATEWAY.0, &[192, 0, 2, 1], &H1, &[192, 0, 2, 11],
+    ]
+    .concat();
+    assert_eq!(out, [(0, VnetHeader::default(), reply)]);
+    assert_eq!(rig.counters.port(PortId(0)).answered.value(), 1);
+}
+
+#[test]
+fn every_refusal_of_a_device_has_a_reason() {
+    let counters = Counters::default();
+    let port = counters.port(PortId(0));
+    for (errno, reason) in [
+        (libc::EIO, DropReason::EgressDown),
+        (libc::EBADFD, DropReason::EgressDown),
+        (libc::EAGAIN, DropReason::EgressQueueFull),
+        (libc::ENOMEM, DropReason::EgressQueueFull),
+        (libc::EINVAL, DropReason::EgressRefused),
+    ] {
+        let before = port.drops[reason as usize].value();
+        super::engine::account_write(port, -errno, 0);
+        assert_eq!(port.drops[reason as usize].value(), before + 1, "errno {errno}");
+    }
+    super::engine::account_write(port, 76, VnetHeader::LEN);
+    assert_eq!((port.tx_frames.value(), port.tx_bytes.value()), (1, 64));
+}
