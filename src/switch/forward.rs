@@ -1,14 +1,165 @@
-//! The decision: admit, learn, choose.
+//! The decision: admit, learn, choose. Each step is told to the observer.
 
-use super::{Frame, Observer, PortId, Switch, Tick, Verdict};
+use super::fdb::FdbKey;
+use super::gateway::Claim;
+use super::{DropReason, Frame, Observer, Port, PortId, Step, Switch, Tick, Verdict};
+use crate::wire::segment::wire_length;
+use crate::wire::{ETHERNET_HEADER, EthernetFrame, Mac, VnetHeader};
+
+/// The VLAN of every frame, until the switch knows VLANs.
+const VLAN: u16 = 0;
+
+/// A frame that may come in.
+struct Admitted<'a> {
+    ethernet: EthernetFrame<'a>,
+    /// It came from the host port, which is the gateway: it may claim what is its own.
+    from_host: bool,
+}
 
 /// The verdict on one frame.
+#[inline]
 pub(super) fn decide<O: Observer>(
-    _switch: &Switch,
-    _now: Tick,
-    _ingress: PortId,
-    _frame: &Frame<'_>,
-    _observer: &mut O,
+    switch: &Switch,
+    now: Tick,
+    ingress: PortId,
+    frame: &Frame<'_>,
+    observer: &mut O,
 ) -> Verdict {
-    Verdict::Flood
+    let admitted = match admit(switch, ingress, frame, observer) {
+        Ok(admitted) => admitted,
+        Err(reason) => return Verdict::Drop(reason),
+    };
+    observer.note(Step::Admitted);
+    let source = FdbKey { vlan: VLAN, mac: admitted.ethernet.src() };
+    observer.note(Step::Learned(switch.fdb.learn(now, source, ingress)));
+    let way = Way { switch, now, ingress, frame };
+    way.choose(&admitted, observer)
+}
+
+/// Whether a frame may come in. Before learning, so that nothing is learned from a frame that may not.
+#[inline]
+fn admit<'a, O: Observer>(
+    switch: &Switch,
+    ingress: PortId,
+    frame: &Frame<'a>,
+    observer: &mut O,
+) -> Result<Admitted<'a>, DropReason> {
+    let Some(Port { up: true, host: from_host, .. }) = switch.ports.port(ingress) else {
+        return Err(DropReason::IngressDown);
+    };
+    let ethernet = EthernetFrame::new_checked(frame.bytes).ok_or(DropReason::Runt)?;
+    let source = ethernet.src();
+    if source.is_group() || source.is_zero() {
+        return Err(DropReason::BadSource);
+    }
+    if !from_host && source == switch.gateway.mac {
+        observer.note(Step::Claimed(Claim::SourceMac));
+        return Err(DropReason::SpoofedGateway);
+    }
+    if ethernet.dst().is_reserved() {
+        return Err(DropReason::ReservedAddress);
+    }
+    if let Err(fault) = check_offload(frame) {
+        observer.note(Step::OffloadFault(fault));
+        return Err(DropReason::BadOffload);
+    }
+    if !from_host && let Some(claim) = switch.gateway.claim(&ethernet) {
+        observer.note(Step::Claimed(claim));
+        return Err(DropReason::SpoofedGateway);
+    }
+    Ok(Admitted { ethernet, from_host })
+}
+
+/// What is wrong with a virtio-net header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OffloadFault {
+    /// The checksum to be done starts or goes outside the payload.
+    ChecksumOutside,
+    /// A segmentation type that the switch does not know, or ECN on one that is not TCP.
+    UnknownType,
+    /// A super-frame without the size of its segments.
+    NoSegmentSize,
+    /// A super-frame whose checksum is not left to do, as it must be for each segment (virtio 1.3 §5.1.6.2).
+    NoChecksum,
+}
+
+/// Whether what the virtio-net header says can be true of the frame.
+#[inline]
+fn check_offload(frame: &Frame<'_>) -> Result<(), OffloadFault> {
+    if frame.vnet.is_complete() { Ok(()) } else { check_unfinished(frame) }
+}
+
+fn check_unfinished(frame: &Frame<'_>) -> Result<(), OffloadFault> {
+    let vnet = &frame.vnet;
+    if vnet.flags & VnetHeader::NEEDS_CSUM == 0 {
+        return Err(OffloadFault::NoChecksum);
+    }
+    let sum = vnet.csum_start as usize + vnet.csum_offset as usize;
+    if (vnet.csum_start as usize) < ETHERNET_HEADER || sum + 2 > frame.bytes.len() {
+        return Err(OffloadFault::ChecksumOutside);
+    }
+    match vnet.gso_type {
+        VnetHeader::GSO_NONE => return Ok(()),
+        VnetHeader::GSO_UDP_L4 => {}
+        other if matches!(other & !VnetHeader::GSO_ECN, VnetHeader::GSO_TCPV4 | VnetHeader::GSO_TCPV6) => {}
+        _ => return Err(OffloadFault::UnknownType),
+    }
+    if vnet.gso_size == 0 { Err(OffloadFault::NoSegmentSize) } else { Ok(()) }
+}
+
+/// A learned frame, on its way out.
+struct Way<'a> {
+    switch: &'a Switch,
+    now: Tick,
+    ingress: PortId,
+    frame: &'a Frame<'a>,
+}
+
+impl Way<'_> {
+    /// Where an admitted frame goes.
+    #[inline]
+    fn choose<O: Observer>(&self, admitted: &Admitted<'_>, observer: &mut O) -> Verdict {
+        let destination = admitted.ethernet.dst();
+        let to_gateway = destination == self.switch.gateway.mac;
+        if !admitted.from_host && (to_gateway || destination.is_group()) {
+            let answer = self.answer(&admitted.ethernet);
+            observer.note(Step::Asked(answer));
+            if let Some(answer) = answer {
+                return Verdict::Answer(answer);
+            }
+        }
+        if destination.is_group() {
+            return Verdict::Flood;
+        }
+        match self.look_up(destination, observer) {
+            Some(egress) => self.deliver(egress),
+            None if to_gateway => Verdict::Drop(DropReason::NoHostPort),
+            None => Verdict::Flood,
+        }
+    }
+
+    /// What the switch itself answers. Not a super-frame, nor one whose checksum is still to do: in place
+    /// that would give an answer as unfinished. Such a frame goes on, to the host's own stack.
+    #[inline]
+    fn answer(&self, ethernet: &EthernetFrame<'_>) -> Option<super::Answer> {
+        if self.frame.vnet.is_complete() { self.switch.gateway.answer(ethernet) } else { None }
+    }
+
+    #[inline]
+    fn look_up<O: Observer>(&self, destination: Mac, observer: &mut O) -> Option<PortId> {
+        let found = self.switch.fdb.lookup(self.now, FdbKey { vlan: VLAN, mac: destination });
+        observer.note(Step::LookedUp(found));
+        found
+    }
+
+    /// To one port, if it may go there.
+    #[inline]
+    fn deliver(&self, egress: PortId) -> Verdict {
+        let length = wire_length(self.frame.bytes, &self.frame.vnet);
+        match self.switch.ports.may_deliver(self.ingress, egress, length) {
+            Ok(()) => Verdict::Forward(egress),
+            Err(DropReason::Filtered) => Verdict::Drop(DropReason::Filtered),
+            Err(reason) => Verdict::Refused { egress, reason },
+        }
+    }
 }

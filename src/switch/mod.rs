@@ -13,7 +13,8 @@ pub mod verdict;
 
 pub use counters::{Counters, PortCounters};
 pub use fdb::Fdb;
-pub use gateway::{Answer, Gateway};
+pub use forward::OffloadFault;
+pub use gateway::{Answer, Claim, Gateway};
 pub use observer::{Observer, Step};
 pub use port::{Port, PortId, Ports};
 pub use time::Tick;
@@ -63,6 +64,7 @@ impl Switch {
 
     /// Decides what happens to one frame that came in on `ingress` at time `now`, and learns from it.
     /// `observer` hears each step; with `&mut ()` the telling compiles away.
+    #[inline]
     pub fn process<O: Observer>(
         &self,
         now: Tick,

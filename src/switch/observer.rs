@@ -1,15 +1,24 @@
 //! Who hears how a decision was made: nobody on the hot path, a recorder for an explanation.
 
 use super::fdb::Learned;
-use super::{PortId, Verdict};
+use super::forward::OffloadFault;
+use super::gateway::Claim;
+use super::{Answer, PortId, Verdict};
 
 /// One step of a decision, in the order in which they are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
+    /// The virtio-net header cannot be true; the frame is dropped.
+    OffloadFault(OffloadFault),
+    /// The frame claims what is the gateway's; it is dropped.
+    Claimed(Claim),
     /// The frame may come in.
     Admitted,
     /// What became of its source address.
     Learned(Learned),
+    /// The frame may be a question to the gateway (to its address, or to a group): what the switch itself
+    /// answers, if it does.
+    Asked(Option<Answer>),
     /// Where the destination is, if it is known.
     LookedUp(Option<PortId>),
     /// The outcome.

@@ -3,7 +3,14 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::wire::Mac;
+use crate::wire::{EthernetFrame, Mac};
+
+/// What of the gateway's a container claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// Its MAC, as the source of a frame.
+    SourceMac,
+}
 
 /// The gateway's addresses.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +40,20 @@ pub enum Answer {
     Echo,
     /// An ICMPv6 echo reply (RFC 4443 §4.2).
     Echo6,
+}
+
+impl Gateway {
+    /// What a frame from a container claims of the gateway's, if anything.
+    #[inline]
+    pub(super) fn claim(&self, _frame: &EthernetFrame<'_>) -> Option<Claim> {
+        None
+    }
+
+    /// What the switch itself answers to a frame from a container, if anything.
+    #[inline]
+    pub(super) fn answer(&self, _frame: &EthernetFrame<'_>) -> Option<Answer> {
+        None
+    }
 }
 
 impl Answer {

@@ -1,0 +1,164 @@
+//! Who holds how many learned addresses: what fair eviction needs, each step in constant time.
+//!
+//! A port has a list of its learned entries, from the oldest to the youngest. Ports that hold the same
+//! number are in one ring, and `holders` has a port of the ring for each number. A count changes by one at a time,
+//! so when the last port leaves the ring of the highest number, the next highest is one below.
+
+use super::NIL;
+use crate::switch::{PortId, Ports};
+
+const NO_PORT: u16 = u16::MAX;
+
+/// An entry's neighbours in its port's list.
+#[derive(Debug, Clone, Copy)]
+struct Links {
+    older: u32,
+    younger: u32,
+}
+
+/// A port's list, and its neighbours in the ring of the ports that hold as many.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    oldest: u32,
+    youngest: u32,
+    count: u32,
+    left: u16,
+    right: u16,
+}
+
+/// All ports' shares. Part of the writer's state: who has it, has the lock.
+#[derive(Debug)]
+pub(super) struct Shares {
+    links: Box<[Links]>,
+    ports: Box<[Share]>,
+    holders: Box<[u16]>,
+    most: u32,
+}
+
+impl Shares {
+    /// Nothing held, of at most `max`.
+    pub(super) fn new(max: usize) -> Shares {
+        let nothing = Share { oldest: NIL, youngest: NIL, count: 0, left: NO_PORT, right: NO_PORT };
+        Shares {
+            links: vec![Links { older: NIL, younger: NIL }; max].into(),
+            ports: vec![nothing; Ports::MAX].into(),
+            holders: vec![NO_PORT; max + 1].into(),
+            most: 0,
+        }
+    }
+
+    /// The port that must give way for `port`: itself, if nobody holds more; else one that holds most.
+    pub(super) fn giver(&self, port: PortId) -> Option<PortId> {
+        match self.most {
+            0 => None,
+            most if self.ports[port.index()].count == most => Some(port),
+            most => Some(PortId(self.holders[most as usize])),
+        }
+    }
+
+    /// A port's oldest entry.
+    pub(super) fn oldest(&self, port: PortId) -> Option<u32> {
+        let oldest = self.ports[port.index()].oldest;
+        (oldest != NIL).then_some(oldest)
+    }
+
+    /// A port holds one more, its youngest.
+    pub(super) fn gain(&mut self, port: PortId, at: u32) {
+        self.append(port, at);
+        self.recount(port, self.ports[port.index()].count + 1);
+    }
+
+    /// A port holds one less.
+    pub(super) fn lose(&mut self, port: PortId, at: u32) {
+        self.detach(port, at);
+        self.recount(port, self.ports[port.index()].count - 1);
+    }
+
+    /// An entry becomes its port's youngest.
+    pub(super) fn renew(&mut self, port: PortId, at: u32) {
+        self.detach(port, at);
+        self.append(port, at);
+    }
+
+    fn append(&mut self, port: PortId, at: u32) {
+        let share = &mut self.ports[port.index()];
+        self.links[at as usize] = Links { older: share.youngest, younger: NIL };
+        match share.youngest {
+            NIL => share.oldest = at,
+            youngest => self.links[youngest as usize].younger = at,
+        }
+        share.youngest = at;
+    }
+
+    fn detach(&mut self, port: PortId, at: u32) {
+        let Links { older, younger } = self.links[at as usize];
+        let share = &mut self.ports[port.index()];
+        match older {
+            NIL => share.oldest = younger,
+            older => self.links[older as usize].younger = younger,
+        }
+        match younger {
+            NIL => share.youngest = older,
+            younger => self.links[younger as usize].older = older,
+        }
+    }
+
+    /// Moves a port from the ring of its count to that of `count`, which is one more or one less.
+    fn recount(&mut self, port: PortId, count: u32) {
+        let old = self.ports[port.index()].count;
+        if old > 0 {
+            self.leave(port, old);
+        }
+        self.ports[port.index()].count = count;
+        if count > 0 {
+            self.join(port, count);
+        }
+        if count > self.most || (old == self.most && self.holders[old as usize] == NO_PORT) {
+            self.most = count;
+        }
+    }
+
+    fn join(&mut self, port: PortId, count: u32) {
+        let (right, left) = match self.holders[count as usize] {
+            NO_PORT => (port.0, port.0),
+            first => (first, self.ports[first as usize].left),
+        };
+        self.ports[left as usize].right = port.0;
+        self.ports[right as usize].left = port.0;
+        let share = &mut self.ports[port.index()];
+        (share.left, share.right) = (left, right);
+        self.holders[count as usize] = port.0;
+    }
+
+    fn leave(&mut self, port: PortId, count: u32) {
+        let Share { left, right, .. } = self.ports[port.index()];
+        self.ports[left as usize].right = right;
+        self.ports[right as usize].left = left;
+        if self.holders[count as usize] == port.0 {
+            self.holders[count as usize] = if right == port.0 { NO_PORT } else { right };
+        }
+    }
+
+    /// A port's entries, oldest first; panics if lists, counts and rings disagree.
+    #[cfg(test)]
+    pub(super) fn check(&self, port: PortId) -> Vec<u32> {
+        let share = &self.ports[port.index()];
+        let (mut held, mut at, mut older) = (Vec::new(), share.oldest, NIL);
+        while at != NIL {
+            assert_eq!(self.links[at as usize].older, older);
+            held.push(at);
+            (older, at) = (at, self.links[at as usize].younger);
+        }
+        assert_eq!(share.youngest, older);
+        assert_eq!(share.count as usize, held.len());
+        if share.count > 0 {
+            assert_eq!(self.ports[share.left as usize].right, port.0);
+            assert_eq!(self.ports[share.right as usize].left, port.0);
+            assert_eq!(self.ports[share.left as usize].count, share.count);
+            assert_ne!(self.holders[share.count as usize], NO_PORT);
+        }
+        let most = self.ports.iter().map(|share| share.count).max();
+        assert_eq!(Some(self.most), most);
+        held
+    }
+}

@@ -1,0 +1,230 @@
+//! The hash table under the forwarding database: chains of slots that are read without a lock.
+//!
+//! A slot's `link` word holds a sequence number beside the index of the next slot in the chain. Odd: the
+//! slot is in no chain. The number grows when the slot enters or leaves a chain, and only the holder of the
+//! writer's lock does that. A reader takes the link, then key and value, then the link again; if the number
+//! is even and unchanged, what lies between was one entry's. It also checks that the slot's key belongs
+//! to the chain that it walks. Entries come in at the head and never change places, so:
+//! - a wrong value is never returned: key and value are of one incarnation of the slot;
+//! - an entry that is there all the time is never missed: each slot passed was in this chain when its
+//!   successor was read, and whatever enters or enters again is in front of the entry, not behind it.
+//!
+//! A walk that met a change says [`Disturbed`]; the caller tries again, and in the end takes the lock.
+//! Loads are Acquire and stores Release throughout: who sees any word of a change also sees the odd number
+//! that was written first. On x86-64 these are plain moves.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use super::hash::Hash;
+use super::value::Value;
+
+/// No slot: the end of a chain or list.
+pub(super) const NIL: u32 = u32::MAX;
+
+/// 24 bytes.
+#[derive(Debug)]
+struct Slot {
+    key: AtomicU64,
+    value: AtomicU64,
+    /// Sequence number (upper half) and next slot in the chain, or in the list of free slots.
+    link: AtomicU64,
+}
+
+impl Slot {
+    const fn new() -> Slot {
+        Slot {
+            key: AtomicU64::new(0),
+            value: AtomicU64::new(Value::FREE.0),
+            link: AtomicU64::new(link(1, NIL)),
+        }
+    }
+}
+
+const fn link(sequence: u32, next: u32) -> u64 {
+    (sequence as u64) << 32 | next as u64
+}
+
+const fn sequence(link: u64) -> u32 {
+    (link >> 32) as u32
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "the lower half")]
+const fn next(link: u64) -> u32 {
+    link as u32
+}
+
+/// Where a key was found, and its value then.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found {
+    pub(super) at: u32,
+    pub(super) value: Value,
+}
+
+/// The chain changed under the walk.
+#[derive(Debug)]
+pub(super) struct Disturbed;
+
+/// Slots and chains. Methods that say "lock" are for the holder of the writer's lock only.
+#[derive(Debug)]
+pub(super) struct Table {
+    hash: Hash,
+    heads: Box<[AtomicU32]>,
+    slots: Box<[Slot]>,
+    /// Slots below this one were in use at some time; none above.
+    used: AtomicU32,
+    len: AtomicUsize,
+}
+
+impl Table {
+    /// `max` slots and as many chains, rounded up to a power of two.
+    #[allow(clippy::cast_possible_truncation, reason = "max is at most Fdb::MAX")]
+    pub(super) fn new(max: usize, seed: u64) -> Table {
+        let chains = max.next_power_of_two().max(2);
+        Table {
+            hash: Hash::new(seed, chains.ilog2()),
+            heads: (0..chains).map(|_| AtomicU32::new(NIL)).collect(),
+            slots: (0..max as u32).map(|_| Slot::new()).collect(),
+            used: AtomicU32::new(0),
+            len: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn max(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    /// One past the last slot worth looking at.
+    pub(super) fn used(&self) -> u32 {
+        self.used.load(Ordering::Acquire)
+    }
+
+    fn slot(&self, at: u32) -> &Slot {
+        &self.slots[at as usize]
+    }
+
+    /// One walk along the chain of `key`, without a lock.
+    #[inline]
+    pub(super) fn walk(&self, key: u64) -> Result<Option<Found>, Disturbed> {
+        let bucket = self.hash.bucket(key);
+        let mut at = self.heads[bucket].load(Ordering::Acquire);
+        while at != NIL {
+            let slot = self.slot(at);
+            let link = slot.link.load(Ordering::Acquire);
+            let found = slot.key.load(Ordering::Acquire);
+            let value = Value(slot.value.load(Ordering::Acquire));
+            let again = slot.link.load(Ordering::Relaxed);
+            if sequence(link) % 2 == 1 || sequence(again) != sequence(link) {
+                return Err(Disturbed);
+            }
+            if found == key {
+                return Ok(Some(Found { at, value }));
+            }
+            if self.hash.bucket(found) != bucket {
+                return Err(Disturbed);
+            }
+            at = next(link);
+        }
+        Ok(None)
+    }
+
+    /// A slot's value; [`Value::FREE`] if nothing is in it.
+    pub(super) fn value(&self, at: u32) -> Value {
+        Value(self.slot(at).value.load(Ordering::Acquire))
+    }
+
+    /// A slot's key and value, if it holds an entry.
+    pub(super) fn entry(&self, at: u32) -> Option<(u64, Value)> {
+        let slot = self.slot(at);
+        loop {
+            let link = slot.link.load(Ordering::Acquire);
+            let (key, value) = (slot.key.load(Ordering::Acquire), self.value(at));
+            if sequence(link) % 2 == 1 || value.is_free() {
+                return None;
+            }
+            if sequence(slot.link.load(Ordering::Relaxed)) == sequence(link) {
+                return Some((key, value));
+            }
+        }
+    }
+
+    /// Replaces a value if it is still `old`. The value carries the slot's generation, so this cannot
+    /// hit a later entry in the same slot (short of 8192 later).
+    pub(super) fn exchange(&self, at: u32, old: Value, new: Value) -> bool {
+        let value = &self.slot(at).value;
+        value.compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Lock: replaces a value, keeping the slot's generation; the old one.
+    pub(super) fn replace(&self, at: u32, new: Value) -> Value {
+        let new = new.of_generation(self.generation(at));
+        Value(self.slot(at).value.swap(new.0, Ordering::AcqRel))
+    }
+
+    /// Lock: clears the mark that an entry was refreshed; whether it had been.
+    pub(super) fn clear_refreshed(&self, at: u32) -> bool {
+        Value(self.slot(at).value.fetch_and(!Value::REFRESHED, Ordering::AcqRel)).is_refreshed()
+    }
+
+    /// Lock: a slot never used before.
+    pub(super) fn fresh(&self) -> Option<u32> {
+        let at = self.used();
+        if at as usize == self.slots.len() {
+            return None;
+        }
+        self.used.store(at + 1, Ordering::Release);
+        Some(at)
+    }
+
+    /// Lock: puts an entry in a slot that is in no chain, at the head of its key's chain.
+    pub(super) fn publish(&self, at: u32, key: u64, value: Value) {
+        let head = &self.heads[self.hash.bucket(key)];
+        let slot = self.slot(at);
+        let even = sequence(slot.link.load(Ordering::Relaxed)).wrapping_add(1);
+        slot.key.store(key, Ordering::Release);
+        slot.value.store(value.of_generation(even >> 1).0, Ordering::Release);
+        slot.link.store(link(even, head.load(Ordering::Relaxed)), Ordering::Release);
+        head.store(at, Ordering::Release);
+        self.len.store(self.len() + 1, Ordering::Relaxed);
+    }
+
+    /// Lock: takes a slot, whose value is [`Value::FREE`] already, out of its chain; its key.
+    /// `then` becomes its next in the list of free slots.
+    pub(super) fn withdraw(&self, at: u32, then: u32) -> u64 {
+        let slot = self.slot(at);
+        let key = slot.key.load(Ordering::Relaxed);
+        let old = slot.link.load(Ordering::Relaxed);
+        slot.link.store(link(sequence(old).wrapping_add(1), then), Ordering::Release);
+        self.unlink(self.hash.bucket(key), at, next(old));
+        self.len.store(self.len() - 1, Ordering::Relaxed);
+        key
+    }
+
+    /// Lock: lets whatever pointed at `at` in this chain point at `successor`.
+    fn unlink(&self, bucket: usize, at: u32, successor: u32) {
+        let mut before = self.heads[bucket].load(Ordering::Relaxed);
+        if before == at {
+            return self.heads[bucket].store(successor, Ordering::Release);
+        }
+        while before != NIL {
+            let slot = self.slot(before);
+            let old = slot.link.load(Ordering::Relaxed);
+            if next(old) == at {
+                return slot.link.store(link(sequence(old), successor), Ordering::Release);
+            }
+            before = next(old);
+        }
+    }
+
+    /// Lock: the slot after a free one.
+    pub(super) fn next_free(&self, at: u32) -> u32 {
+        next(self.slot(at).link.load(Ordering::Relaxed))
+    }
+
+    fn generation(&self, at: u32) -> u32 {
+        sequence(self.slot(at).link.load(Ordering::Relaxed)) >> 1
+    }
+}

@@ -1,0 +1,312 @@
+//! Rules one by one, and threads against each other.
+
+#![allow(clippy::cast_possible_truncation, reason = "small numbers")]
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::*;
+
+const AGEING: u32 = 3000;
+const P1: PortId = PortId(1);
+const P2: PortId = PortId(2);
+const P3: PortId = PortId(3);
+
+fn station(n: u64) -> FdbKey {
+    FdbKey { vlan: 0, mac: Mac::from_u64(0x0200_0000_0000 | n) }
+}
+
+fn learn_all(fdb: &Fdb, stations: impl Iterator<Item = u64>, now: Tick, port: PortId) {
+    for n in stations {
+        fdb.learn(now, station(n), port);
+    }
+}
+
+fn fdb(max: usize) -> Fdb {
+    Fdb::new(max, AGEING, 42)
+}
+
+impl Fdb {
+    /// Panics unless chains, lists, counts and the free list tell the same; nobody else may be at work.
+    fn check(&self) {
+        let writer = self.lock();
+        let mut slots = HashSet::new();
+        let mut free = writer.free;
+        while free != NIL {
+            assert!(slots.insert(free) && self.table.entry(free).is_none());
+            free = self.table.next_free(free);
+        }
+        let listed: Vec<(PortId, u32)> = (0..crate::switch::Ports::MAX as u16)
+            .flat_map(|port| writer.shares.check(PortId(port)).into_iter().map(move |at| (PortId(port), at)))
+            .collect();
+        for &(port, at) in &listed {
+            let (_, value) = self.table.entry(at).expect("a listed slot holds an entry");
+            assert!(value.is_dynamic() && value.port() == port);
+        }
+        let entries: Vec<(u32, u64, Value)> = (0..self.table.used())
+            .filter_map(|at| self.table.entry(at).map(|(key, value)| (at, key, value)))
+            .collect();
+        for &(at, key, value) in &entries {
+            assert!(slots.insert(at), "slot {at} is free and in use");
+            let found = self.table.walk(key).expect("nobody disturbs").expect("an entry is in its chain");
+            assert_eq!((found.at, found.value), (at, value));
+        }
+        assert_eq!(slots.len(), self.table.used() as usize, "a slot is lost");
+        assert_eq!(entries.iter().filter(|entry| entry.2.is_dynamic()).count(), listed.len());
+        assert_eq!(entries.len(), self.len());
+        assert!(self.len() <= self.max());
+    }
+}
+
+#[test]
+fn learns_refreshes_and_moves() {
+    let fdb = fdb(8);
+    assert_eq!(fdb.lookup(Tick(0), station(1)), None);
+    assert_eq!(fdb.learn(Tick(0), station(1), P1), Learned::New);
+    assert_eq!(fdb.learn(Tick(0), station(1), P1), Learned::Known);
+    assert_eq!(fdb.learn(Tick(9), station(1), P1), Learned::Known);
+    assert_eq!(fdb.entries()[0].seen, Tick(9));
+    assert_eq!(fdb.learn(Tick(8), station(1), P1), Learned::Known, "a clock behind");
+    assert_eq!(fdb.entries()[0].seen, Tick(9));
+    assert_eq!(fdb.lookup(Tick(9), station(1)), Some(P1));
+    assert_eq!(fdb.learn(Tick(10), station(1), P2), Learned::Moved { from: P1 });
+    assert_eq!(fdb.lookup(Tick(10), station(1)), Some(P2));
+    fdb.check();
+}
+
+#[test]
+fn vlans_are_apart() {
+    let fdb = fdb(8);
+    let tagged = FdbKey { vlan: 4094, ..station(1) };
+    fdb.learn(Tick(0), station(1), P1);
+    assert_eq!(fdb.learn(Tick(0), tagged, P2), Learned::New);
+    assert_eq!(fdb.lookup(Tick(0), station(1)), Some(P1));
+    assert_eq!(fdb.lookup(Tick(0), tagged), Some(P2));
+    assert!(fdb.entries().iter().any(|entry| entry.key == tagged));
+}
+
+#[test]
+fn ages_at_the_ageing_time_exactly() {
+    let fdb = fdb(8);
+    fdb.learn(Tick(100), station(1), P1);
+    fdb.learn(Tick(200), station(2), P1);
+    assert_eq!(fdb.lookup(Tick(100 + AGEING - 1), station(1)), Some(P1));
+    assert_eq!(fdb.lookup(Tick(100 + AGEING), station(1)), None, "aged, though not taken out");
+    assert_eq!(fdb.len(), 2);
+    let mut aged = Vec::new();
+    let due = fdb.age(Tick(100 + AGEING), &mut |entry| aged.push(entry.key));
+    assert_eq!((aged, due), (vec![station(1)], Some(Tick(200 + AGEING))));
+    assert_eq!(fdb.age(Tick(199 + AGEING), &mut |_| panic!("too early")), Some(Tick(209 + AGEING)));
+    fdb.check();
+}
+
+#[test]
+fn next_ageing_of_an_empty_database_is_not_too_late_for_a_newcomer() {
+    let fdb = fdb(8);
+    assert_eq!(fdb.age(Tick(5), &mut |_| {}), Some(Tick(5 + AGEING)));
+}
+
+#[test]
+fn the_callback_may_use_the_database() {
+    let fdb = fdb(8);
+    fdb.learn(Tick(0), station(1), P1);
+    fdb.age(Tick(AGEING), &mut |entry| {
+        fdb.learn(Tick(AGEING), entry.key, P2);
+    });
+    assert_eq!(fdb.lookup(Tick(AGEING), station(1)), Some(P2));
+}
+
+#[test]
+fn ageing_of_zero_learns_nothing_and_keeps_what_people_add() {
+    let fdb = Fdb::new(8, 0, 42);
+    assert_eq!(fdb.learn(Tick(0), station(1), P1), Learned::Off);
+    assert_eq!(fdb.lookup(Tick(0), station(1)), None);
+    fdb.add(Tick(0), station(2), P2, FdbState::Static).unwrap();
+    assert_eq!(fdb.age(Tick(9), &mut |_| {}), None);
+    assert_eq!(fdb.lookup(Tick(9), station(2)), Some(P2));
+}
+
+#[test]
+fn static_entries_neither_age_nor_move() {
+    for state in [FdbState::Static, FdbState::Permanent] {
+        let fdb = fdb(8);
+        fdb.add(Tick(0), station(1), P1, state).unwrap();
+        assert_eq!(fdb.learn(Tick(1), station(1), P2), Learned::Pinned);
+        assert_eq!(fdb.learn(Tick(1), station(1), P1), Learned::Known);
+        fdb.age(Tick(u32::MAX), &mut |_| panic!("aged"));
+        assert_eq!(fdb.flush(None), 0);
+        assert_eq!(fdb.lookup(Tick(u32::MAX), station(1)), Some(P1));
+        fdb.check();
+    }
+}
+
+#[test]
+fn entries_by_hand() {
+    let fdb = fdb(8);
+    let group = FdbKey { vlan: 0, mac: Mac::BROADCAST };
+    assert_eq!(fdb.add(Tick(0), group, P1, FdbState::Static), Err(FdbError::NotAStation(Mac::BROADCAST)));
+    let zero = FdbKey { vlan: 0, mac: Mac::ZERO };
+    assert_eq!(fdb.add(Tick(0), zero, P1, FdbState::Static), Err(FdbError::NotAStation(Mac::ZERO)));
+    fdb.learn(Tick(0), station(1), P1);
+    fdb.add(Tick(0), station(1), P2, FdbState::Static).unwrap();
+    assert_eq!(fdb.lookup(Tick(AGEING), station(1)), Some(P2));
+    fdb.add(Tick(0), station(1), P2, FdbState::Dynamic).unwrap();
+    assert_eq!(fdb.lookup(Tick(AGEING), station(1)), None);
+    fdb.check();
+    assert_eq!(fdb.remove(station(1)), Ok(true));
+    assert_eq!(fdb.remove(station(1)), Ok(false));
+    fdb.check();
+}
+
+#[test]
+fn the_switchs_own_entry_stays() {
+    let fdb = fdb(8);
+    fdb.add(Tick(0), station(1), P1, FdbState::Permanent).unwrap();
+    let own = Err(FdbError::Permanent(station(1).mac));
+    assert_eq!(fdb.remove(station(1)), own.clone().map(|()| true));
+    assert_eq!(fdb.add(Tick(0), station(1), P2, FdbState::Static), own);
+    fdb.forget_port(P1);
+    assert!(fdb.is_empty());
+}
+
+#[test]
+fn flush_takes_learned_entries_of_one_port_or_all() {
+    let fdb = fdb(2000);
+    for n in 0..1500 {
+        fdb.learn(Tick(0), station(n), PortId((n % 3) as u16));
+    }
+    fdb.add(Tick(0), station(9999), P1, FdbState::Static).unwrap();
+    assert_eq!(fdb.flush(Some(P1)), 500);
+    fdb.check();
+    assert_eq!(fdb.lookup(Tick(0), station(9999)), Some(P1));
+    fdb.forget_port(P1);
+    assert_eq!(fdb.lookup(Tick(0), station(9999)), None);
+    assert_eq!((fdb.flush(None), fdb.len()), (1000, 0));
+    fdb.check();
+}
+
+#[test]
+fn the_port_that_holds_most_gives_way_with_its_oldest() {
+    let fdb = fdb(4);
+    for (n, port) in [(1, P1), (2, P1), (3, P1), (4, P2)] {
+        fdb.learn(Tick(0), station(n), port);
+    }
+    assert_eq!(fdb.learn(Tick(0), station(5), P3), Learned::Evicted { from: P1, gone: station(1) });
+    assert_eq!(fdb.learn(Tick(0), station(6), P3), Learned::Evicted { from: P1, gone: station(2) });
+    assert_eq!(fdb.learn(Tick(0), station(7), P3), Learned::Evicted { from: P3, gone: station(5) }, "tied");
+    assert_eq!(fdb.len(), 4);
+    fdb.check();
+}
+
+#[test]
+fn an_address_flood_takes_only_what_is_above_an_equal_share() {
+    let fdb = fdb(100);
+    learn_all(&fdb, 0..30, Tick(0), P1);
+    learn_all(&fdb, 30..100, Tick(0), P2);
+    learn_all(&fdb, 1000..3000, Tick(0), P3);
+    let held = |port| fdb.entries().iter().filter(|entry| entry.port == port).count();
+    assert_eq!((held(P1), held(P2), held(P3)), (30, 35, 35));
+    fdb.check();
+}
+
+#[test]
+fn an_entry_refreshed_since_gets_a_second_chance() {
+    let fdb = fdb(3);
+    learn_all(&fdb, 1..=3, Tick(0), P1);
+    fdb.learn(Tick(1), station(1), P1);
+    assert_eq!(fdb.learn(Tick(1), station(4), P1), Learned::Evicted { from: P1, gone: station(2) });
+    assert_eq!(fdb.learn(Tick(1), station(5), P1), Learned::Evicted { from: P1, gone: station(3) });
+    assert_eq!(fdb.learn(Tick(1), station(6), P1), Learned::Evicted { from: P1, gone: station(1) });
+    fdb.check();
+}
+
+#[test]
+fn second_chances_are_limited() {
+    let fdb = fdb(8);
+    learn_all(&fdb, 1..=8, Tick(0), P1);
+    learn_all(&fdb, 1..=8, Tick(1), P1);
+    let passed = SECOND_CHANCES as u64;
+    assert_eq!(fdb.learn(Tick(1), station(9), P1), Learned::Evicted { from: P1, gone: station(passed + 1) });
+}
+
+#[test]
+fn full_of_static_entries_is_full() {
+    let fdb = fdb(2);
+    fdb.add(Tick(0), station(1), P1, FdbState::Static).unwrap();
+    fdb.learn(Tick(0), station(2), P1);
+    fdb.add(Tick(0), station(3), P2, FdbState::Static).unwrap();
+    assert_eq!(fdb.lookup(Tick(0), station(2)), None, "a learned entry gave way");
+    assert_eq!(fdb.add(Tick(0), station(4), P2, FdbState::Static), Err(FdbError::Full));
+    assert_eq!(fdb.learn(Tick(0), station(4), P2), Learned::Refused);
+    assert_eq!(Fdb::new(0, AGEING, 0).learn(Tick(0), station(4), P2), Learned::Refused);
+    fdb.check();
+}
+
+/// Every thread works on all stations, but a station is only ever learned on one of its own two ports.
+fn home(n: u64) -> [PortId; 2] {
+    [PortId((n % 7 * 2) as u16), PortId((n % 7 * 2 + 1) as u16)]
+}
+
+fn stress(fdb: &Fdb, stations: u64, rounds: u64) {
+    let (stop, pinned) = (AtomicBool::new(false), station(u64::from(u32::MAX)));
+    fdb.add(Tick(0), pinned, P3, FdbState::Static).unwrap();
+    std::thread::scope(|scope| {
+        let learners: Vec<_> = (0..2u64)
+            .map(|worker| {
+                scope.spawn(move || {
+                    for round in 0..rounds {
+                        let n = (round * 31 + worker * 17) % stations;
+                        let port = home(n)[(round / stations + worker) as usize % 2];
+                        let learned = fdb.learn(Tick(round as u32), station(n), port);
+                        assert!(!matches!(learned, Learned::Refused | Learned::Pinned | Learned::Off));
+                        assert!(fdb.len() <= fdb.max());
+                    }
+                })
+            })
+            .collect();
+        scope.spawn(|| {
+            for n in (0..stations).cycle() {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                if let Some(port) = fdb.lookup(Tick(0), station(n)) {
+                    assert!(home(n).contains(&port), "{n} was never on {port:?}");
+                }
+                assert_eq!(fdb.lookup(Tick(0), pinned), Some(P3), "an entry that is there was missed");
+            }
+        });
+        scope.spawn(|| {
+            for n in (0..stations).cycle() {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                fdb.flush(Some(home(n)[0]));
+                fdb.remove(station(n)).unwrap();
+                fdb.age(Tick(0), &mut |_| panic!("nothing ages at the start of time"));
+                for entry in fdb.entries().iter().filter(|entry| entry.key != pinned) {
+                    assert!(home(entry.key.mac.as_u64() & 0xffff).contains(&entry.port));
+                }
+                std::thread::yield_now();
+            }
+        });
+        let outcomes: Vec<_> = learners.into_iter().map(|learner| learner.join()).collect();
+        stop.store(true, Ordering::Relaxed);
+        assert!(outcomes.iter().all(Result::is_ok));
+    });
+    fdb.check();
+}
+
+#[test]
+fn threads_agree_with_room_for_all() {
+    stress(&fdb(512), 200, if cfg!(miri) { 300 } else { 200_000 });
+}
+
+#[test]
+fn threads_agree_in_a_full_database() {
+    stress(&fdb(48), 200, if cfg!(miri) { 300 } else { 200_000 });
+}
+
+#[test]
+fn threads_agree_in_two_chains() {
+    stress(&fdb(2), 9, if cfg!(miri) { 300 } else { 200_000 });
+}
