@@ -106,7 +106,7 @@ impl Layout {
     }
 }
 
-/// What an IP packet says of itself.
+/// What an IP packet says of itself; whether it is all there is for the caller to see.
 struct Packet {
     version: Version,
     transport: Transport,
@@ -124,9 +124,6 @@ impl Packet {
         let length = usize::from(word(fixed, ipv4::TOTAL_LENGTH));
         if fixed[ipv4::VERSION_IHL] >> 4 != 4 || header < ipv4::LEN {
             return Err(SegmentError::NotIp(EtherType::IPV4));
-        }
-        if length > bytes.len() || length < header {
-            return Err(SegmentError::Truncated);
         }
         if word(fixed, ipv4::FRAGMENT) & ipv4::IS_FRAGMENT != 0 {
             return Err(SegmentError::Fragment);
