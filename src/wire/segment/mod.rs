@@ -14,7 +14,7 @@
 //!   destination in a routing header is right too.
 //!
 //! The header and the frame come from a container, and may lie. What they say is held against what is
-//! there, once, before the first cut ([`layout`]); the cuts cannot fail then. At most [`MAX_SEGMENTS`] are made
+//! there, once, before the first cut (`layout`); the cuts cannot fail then. At most [`MAX_SEGMENTS`] are made
 //! of one frame.
 
 mod cut;
