@@ -1,0 +1,121 @@
+//! What every learning bridge does (802.1D-2004 §7.7 to §7.9), ours and the kernel's.
+
+use uswitch::wire::Mac;
+
+use crate::harness::{
+    Frame, GROUP, Netns, OURS, Shell, Subject, frame, last, mac, on_both, seen, tagged, wait_until,
+};
+
+on_both!(
+    learning,
+    never_learned,
+    flooding,
+    ageing,
+    station_move,
+    no_reflection,
+    reserved_addresses,
+    bytes_untouched,
+);
+
+const NOTHING: [Frame; 0] = [];
+const A: Mac = mac(0xa);
+const B: Mac = mac(0xb);
+
+/// Makes the switch know that `station` is behind the port of `h`.
+fn teach(s: &impl Subject, station: Mac, h: &Netns) {
+    h.send(&[frame(Mac::BROADCAST, station, "I am here")]);
+    s.wait_for(station, h);
+}
+
+fn learning<S: Subject>() {
+    let s = S::start();
+    let [h1, h2, h3] = s.containers();
+    assert_eq!(s.port_of(A), None);
+    teach(&s, A, &h1);
+    let to_a = [frame(A, B, "to a known station")];
+    assert_eq!(seen(&h2, &to_a, [&h1, &h3]), [to_a.to_vec(), vec![]]);
+    s.wait_for(B, &h2);
+}
+
+/// Group addresses and zero are nobody's (802.1D-2004 §7.8; Linux `br_handle_frame`).
+fn never_learned<S: Subject>() {
+    let s = S::start();
+    let [h1, h2, h3] = s.containers();
+    let sources = [GROUP, Mac::ZERO, Mac::BROADCAST];
+    let frames = sources.map(|source| frame(B, source, "from nobody"));
+    assert_eq!(seen(&h1, &frames, [&h2, &h3]), [NOTHING, NOTHING]);
+    for source in sources {
+        assert_eq!(s.fdb().iter().find(|entry| entry.mac == source && entry.ifname == h1.name()), None);
+    }
+}
+
+fn flooding<S: Subject>() {
+    let s = S::start();
+    let [h1, h2, h3] = s.containers();
+    let host = s.host().capture(S::DEVICE, OURS);
+    let frames = [
+        frame(Mac::BROADCAST, A, "broadcast"),
+        frame(GROUP, A, "multicast"),
+        frame(mac(0xc), A, "unknown unicast"),
+    ];
+    let all = frames.to_vec();
+    assert_eq!(seen(&h1, &frames, [&h1, &h2, &h3]), [vec![], all.clone(), all.clone()]);
+    assert_eq!(host.until(&last()), all);
+}
+
+/// A silent station is forgotten, one that talks is not.
+fn ageing<S: Subject>() {
+    let s = S::ageing(2);
+    let [h1, h2, h3] = s.containers();
+    teach(&s, A, &h1);
+    teach(&s, B, &h2);
+    wait_until("a silent station is forgotten", || {
+        h2.send(&[frame(Mac::BROADCAST, B, "still here")]);
+        s.wait_for(B, &h2);
+        s.port_of(A).is_none()
+    });
+    let to_a = [frame(A, B, "to a forgotten station")];
+    assert_eq!(seen(&h2, &to_a, [&h1, &h3]), [to_a.to_vec(), to_a.to_vec()]);
+}
+
+fn station_move<S: Subject>() {
+    let s = S::start();
+    let [h1, h2, h3] = s.containers();
+    teach(&s, A, &h1);
+    teach(&s, A, &h2);
+    let to_a = [frame(A, B, "to a station that moved")];
+    assert_eq!(seen(&h3, &to_a, [&h1, &h2]), [vec![], to_a.to_vec()]);
+    assert_eq!(s.fdb().iter().filter(|entry| entry.mac == A).count(), 1);
+}
+
+/// Two stations behind one port: their frames stay there, and none comes back.
+fn no_reflection<S: Subject>() {
+    let s = S::start();
+    let [h1, h2, h3] = s.containers();
+    teach(&s, A, &h1);
+    teach(&s, B, &h1);
+    let local = [frame(A, B, "to a neighbour"), frame(B, A, "and back")];
+    assert_eq!(seen(&h1, &local, [&h1, &h2, &h3]), [NOTHING, NOTHING, NOTHING]);
+}
+
+/// 01-80-C2-00-00-00 to -0F stay between neighbours (802.1Q-2022 table 8-1); -10 is the first that does not.
+fn reserved_addresses<S: Subject>() {
+    let s = S::start();
+    let [h1, h2, h3] = s.containers();
+    let to = |last| frame(Mac([0x01, 0x80, 0xc2, 0, 0, last]), A, "to a reserved address");
+    let mut frames: Vec<Frame> = S::RESERVED.map(to).collect();
+    frames.push(to(0x10));
+    assert_eq!(seen(&h1, &frames, [&h2, &h3]), [[to(0x10)], [to(0x10)]]);
+}
+
+/// Short, long, tagged, tagged twice: what comes out is what went in.
+fn bytes_untouched<S: Subject>() {
+    let s = S::start();
+    let [h1, h2, _] = s.containers();
+    teach(&s, B, &h2);
+    let mut full = frame(B, A, "as long as the MTU allows");
+    full.extend((0..1514 - full.len()).map(|i| i.to_le_bytes()[0]));
+    let short = frame(B, A, "short");
+    let frames = [short.clone(), full.clone(), tagged(&short, 10), tagged(&full, 4094), tagged(&short, 0)];
+    assert_eq!(seen(&h1, &frames, [&h2]), [frames.to_vec()]);
+}

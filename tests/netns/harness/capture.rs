@@ -1,0 +1,83 @@
+//! Frames as tcpdump sees them.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+use super::PATIENCE;
+use super::frame::Frame;
+use super::process::Running;
+
+/// A running tcpdump.
+pub struct Capture {
+    _tcpdump: Running,
+    frames: Receiver<Frame>,
+}
+
+impl Capture {
+    /// Starts `command`, a tcpdump that writes pcap to its standard output, and returns when it captures.
+    pub(super) fn start(mut command: Command) -> Capture {
+        let mut nsenter = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("nsenter (util-linux) runs");
+        let stderr = BufReader::new(nsenter.stderr.take().expect("it is piped"));
+        let mut said = stderr.lines().map_while(Result::ok);
+        let ready = said.by_ref().find(|line| line.contains("listening on"));
+        assert!(ready.is_some(), "tcpdump did not start: {command:?}");
+        thread::spawn(move || said.for_each(drop));
+        let stdout = nsenter.stdout.take().expect("it is piped");
+        let (sender, frames) = channel();
+        thread::spawn(move || Records::new(BufReader::new(stdout)).try_for_each(|frame| sender.send(frame)));
+        Capture { _tcpdump: Running::new(nsenter), frames }
+    }
+
+    /// The next frame; `None` if none comes for [`PATIENCE`].
+    pub fn next(&self) -> Option<Frame> {
+        self.frames.recv_timeout(PATIENCE).ok()
+    }
+
+    /// The frames before `last`, which must come.
+    #[track_caller]
+    pub fn until(&self, last: &Frame) -> Vec<Frame> {
+        let mut before = Vec::new();
+        loop {
+            match self.next() {
+                Some(frame) if frame == *last => return before,
+                Some(frame) => before.push(frame),
+                None => panic!("the last frame did not come, but: {before:02x?}"),
+            }
+        }
+    }
+}
+
+/// The frames of a pcap file (draft-ietf-opsawg-pcap, in the byte order of this machine).
+struct Records<R> {
+    file: R,
+}
+
+impl<R: Read> Records<R> {
+    /// Skips the file's header, 24 bytes.
+    fn new(mut file: R) -> Records<R> {
+        let header = file.read_exact(&mut [0; 24]);
+        // An end before the header is an end: the iterator finds it again.
+        drop(header);
+        Records { file }
+    }
+}
+
+impl<R: Read> Iterator for Records<R> {
+    type Item = Frame;
+
+    /// A record has a header of 16 bytes, whose third word is the captured length.
+    fn next(&mut self) -> Option<Frame> {
+        let mut header = [0; 16];
+        self.file.read_exact(&mut header).ok()?;
+        let length = u32::from_ne_bytes([header[8], header[9], header[10], header[11]]);
+        let mut frame = vec![0; usize::try_from(length).ok()?];
+        self.file.read_exact(&mut frame).ok()?;
+        Some(frame)
+    }
+}

@@ -1,0 +1,124 @@
+//! Programs that run while a test goes on.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::{PATIENCE, wait_until};
+
+/// A program that nsenter started: killed when this is dropped.
+pub(super) struct Running {
+    nsenter: Child,
+    pid: u32,
+}
+
+impl Running {
+    /// Of an nsenter whose program is known to have started.
+    pub(super) fn new(nsenter: Child) -> Running {
+        let pid = child_of(nsenter.id());
+        Running { nsenter, pid }
+    }
+
+    /// How it ended, if it has.
+    fn ended(&mut self) -> Option<ExitStatus> {
+        self.nsenter.try_wait().expect("it is our child")
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid).expect("the kernel's limit is 2^22");
+        kill(Pid::from_raw(pid), signal).expect("the process is there");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.ended().is_none() {
+            self.signal(Signal::SIGKILL);
+            self.nsenter.wait().expect("nsenter ends with its child");
+        }
+    }
+}
+
+/// A running program: its output line by line, both streams in one.
+pub struct Process {
+    running: Running,
+    lines: Receiver<String>,
+    heard: Vec<String>,
+}
+
+impl Process {
+    /// Runs a program and says so first.
+    pub(super) const START: &[&str] = &["sh", "-c", r#"echo started; exec "$0" "$@" 2>&1"#];
+
+    /// Starts a command that is wrapped in [`Process::START`].
+    pub(super) fn start(mut command: Command) -> Process {
+        let mut nsenter = command.stdout(Stdio::piped()).spawn().expect("nsenter (util-linux) runs");
+        let mut stdout = BufReader::new(nsenter.stdout.take().expect("it is piped"));
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("the wrapper speaks");
+        assert_eq!(line, "started\n", "could not start {command:?}");
+        let (sender, lines) = channel();
+        thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Process { running: Running::new(nsenter), lines, heard: Vec::new() }
+    }
+
+    /// Its number, as this process knows it.
+    pub fn pid(&self) -> u32 {
+        self.running.pid
+    }
+
+    /// The next line that has `text` in it. Panics if the program ends, or falls silent for
+    /// [`PATIENCE`], without one.
+    pub fn line_with(&mut self, text: &str) -> String {
+        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+            self.heard.push(line.clone());
+            if line.contains(text) {
+                return line;
+            }
+        }
+        panic!("no line with '{text}' came, but: {:#?}", self.heard);
+    }
+
+    /// Whether it is still there.
+    pub fn is_running(&mut self) -> bool {
+        self.running.ended().is_none()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.running.signal(signal);
+    }
+
+    /// Waits for its end: how it ended, and all that it said.
+    pub fn wait(mut self) -> (ExitStatus, String) {
+        let mut status = None;
+        wait_until("a program ends", || {
+            status = self.running.ended();
+            status.is_some()
+        });
+        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+            self.heard.push(line);
+        }
+        (status.expect("it ended"), self.heard.join("\n"))
+    }
+
+    /// Waits for its end; all that it said. Panics if it failed.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        let (status, said) = self.wait();
+        assert!(status.success(), "{status}: {said}");
+        said
+    }
+}
+
+/// The one child of a process.
+pub(super) fn child_of(pid: u32) -> u32 {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
+        .expect("the kernel lists children (CONFIG_PROC_CHILDREN)");
+    children.trim().parse().unwrap_or_else(|_| panic!("not one child: '{children}'"))
+}

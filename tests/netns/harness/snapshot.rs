@@ -1,0 +1,52 @@
+//! All that a switch could leave behind on a machine.
+
+use std::collections::BTreeMap;
+
+use super::host::Host;
+use super::shell::Shell;
+
+/// What there is on a host: a text for each kind of thing. Two are equal when nothing was left behind
+/// and nothing is missing.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Snapshot(BTreeMap<&'static str, String>);
+
+/// What is looked at, and the script that prints it. Directories may stay (`/run/uswitch`, `/run/netns`, which
+/// iproute2 too makes once and leaves), and what the kernel itself counts changes all the time.
+const KINDS: &[(&str, &str)] = &[
+    ("namespaces", "ip netns list | sort"),
+    ("links", "ip -o link show | sed 's/^[0-9]*: //'"),
+    ("addresses", "ip -o addr show | sed 's/^[0-9]*: //; s/ valid_lft.*//'"),
+    ("routes", "ip route show table all; ip -6 route show table all | grep -v 'fe80::'"),
+    ("rules", "ip rule show; ip -6 rule show"),
+    ("nftables", "nft list ruleset"),
+    ("sysctls", "sysctl -a --pattern '^net\\.(core|ipv4|ipv6)\\.' 2>/dev/null"),
+    ("sockets", "ss -Hlxtun | awk '{print $1, $5}' | sort"),
+    ("files", "find /run -type f -o -type s -o -type l | sort"),
+    ("mounts", "awk '$5 != \"/run/netns\" {print $5}' /proc/self/mountinfo | sort"),
+    ("processes", "grep -sl uswitch /proc/[0-9]*/comm | wc -l"),
+];
+
+impl Snapshot {
+    /// Of this host, now.
+    pub fn of(host: &Host) -> Snapshot {
+        Snapshot(KINDS.iter().map(|&(kind, script)| (kind, host.sh(script).stdout)).collect())
+    }
+
+    /// Panics with the lines that came and went, if the host is not as it was.
+    #[track_caller]
+    pub fn assert_same(&self, host: &Host) {
+        let now = Snapshot::of(host);
+        for (kind, before) in &self.0 {
+            let after = &now.0[kind];
+            let missing = |from: &str, other: &str| -> Vec<String> {
+                from.lines().filter(|line| !other.lines().any(|o| o == *line)).map(str::to_owned).collect()
+            };
+            assert!(
+                before == after,
+                "{kind}: gone {:#?}, left behind {:#?}",
+                missing(before, after),
+                missing(after, before)
+            );
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The switches under test: ours, and the Linux bridge as control.
+
+use std::ops::RangeInclusive;
+
+use serde::Deserialize;
+use serde_json::Value;
+use uswitch::wire::Mac;
+
+use super::host::{Host, Netns};
+use super::shell::Shell;
+use super::wait_until;
+
+/// The gateway's IPv4 address by default.
+pub const GATEWAY_V4: &str = "172.16.0.1";
+/// The gateway's IPv6 address by default.
+pub const GATEWAY_V6: &str = "fd00:172:16::1";
+
+/// A container's IPv4 address by default.
+pub fn v4(container: u16) -> String {
+    let [high, low] = (container + 1).to_be_bytes();
+    format!("172.16.{high}.{low}")
+}
+
+/// A container's IPv6 address by default.
+pub fn v6(container: u16) -> String {
+    format!("fd00:172:16::{:x}", container + 1)
+}
+
+/// An entry of a forwarding database, as `bridge -j fdb show` prints it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct FdbEntry {
+    /// The station.
+    pub mac: Mac,
+    /// The port.
+    pub ifname: String,
+    /// `static`, `permanent`, or nothing for a learned one.
+    #[serde(default)]
+    pub state: String,
+}
+
+/// A running switch with three containers, all with the same names and addresses whichever switch it is.
+/// A container's port has the container's name.
+pub trait Subject {
+    /// Its device on the host.
+    const DEVICE: &str;
+    /// Last octets of the addresses 01-80-C2-00-00-XX that it never forwards.
+    const RESERVED: RangeInclusive<u8>;
+
+    /// A switch on a host of its own.
+    fn start() -> Self;
+    /// One that forgets a silent station after this many seconds.
+    fn ageing(seconds: u32) -> Self;
+    /// The machine that it runs on.
+    fn host(&self) -> &Host;
+    /// The forwarding database, as text in the shape of `bridge -j fdb show`.
+    fn fdb_json(&self) -> String;
+
+    /// The containers: h1, h2, h3.
+    fn containers(&self) -> [Netns; 3] {
+        [1, 2, 3].map(|n| self.host().netns(&format!("container{n}")))
+    }
+
+    /// The forwarding database.
+    fn fdb(&self) -> Vec<FdbEntry> {
+        let json = self.fdb_json();
+        serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error} in {json}"))
+    }
+
+    /// The port that a station is behind, if it is known.
+    fn port_of(&self, station: Mac) -> Option<String> {
+        self.fdb().into_iter().find(|entry| entry.mac == station).map(|entry| entry.ifname)
+    }
+
+    /// Waits until a station is known behind a container's port.
+    fn wait_for(&self, station: Mac, port: &Netns) {
+        let what = format!("{station} is known behind {}", port.name());
+        wait_until(&what, || self.port_of(station).as_deref() == Some(port.name()));
+    }
+}
+
+/// The program that this project makes.
+pub struct Uswitch {
+    host: Host,
+}
+
+impl Uswitch {
+    /// Starts it on a new host, detached: it forwards when this returns.
+    pub fn with(arguments: &str) -> Uswitch {
+        Uswitch::on(Host::new(), arguments)
+    }
+
+    /// Starts it on a host that was prepared.
+    pub fn on(host: Host, arguments: &str) -> Uswitch {
+        host.run(&format!("uswitch start --detach {arguments}")).ok();
+        Uswitch { host }
+    }
+
+    /// What one of its subcommands says with `--json`.
+    #[track_caller]
+    pub fn json(&self, subcommand: &str) -> Value {
+        self.host.run(&format!("uswitch {subcommand} --json")).json()
+    }
+
+    /// A port's row of `uswitch port show` or `uswitch stats`.
+    #[track_caller]
+    pub fn row(&self, subcommand: &str, port: &str) -> Value {
+        let rows = self.json(subcommand);
+        let found = rows.as_array().and_then(|rows| rows.iter().find(|row| row["ifname"] == port));
+        found.unwrap_or_else(|| panic!("no row of {port} in {rows}")).clone()
+    }
+
+    /// A port's counter.
+    #[track_caller]
+    pub fn count(&self, port: &str, counter: &str) -> u64 {
+        let row = self.row("stats", port);
+        row[counter].as_u64().unwrap_or_else(|| panic!("no count {counter} in {row}"))
+    }
+
+    /// How many frames were not delivered at a port for this reason.
+    #[track_caller]
+    pub fn drops(&self, port: &str, reason: &str) -> u64 {
+        let row = self.row("stats", port);
+        row["drops"][reason].as_u64().unwrap_or_else(|| panic!("no drop reason {reason} in {row}"))
+    }
+
+    /// Stops it.
+    #[track_caller]
+    pub fn stop(&self) {
+        self.host.run("uswitch stop").ok();
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        let pids = self.host.run("pgrep -x uswitch").ok();
+        pids.trim().parse().unwrap_or_else(|_| panic!("not one process: {pids}"))
+    }
+}
+
+impl Subject for Uswitch {
+    const DEVICE: &str = "uswitch0";
+    const RESERVED: RangeInclusive<u8> = 0x00..=0x0f;
+
+    fn start() -> Uswitch {
+        Uswitch::with("--ports 3")
+    }
+    fn ageing(seconds: u32) -> Uswitch {
+        Uswitch::with(&format!("--ports 3 --ageing-time {seconds}"))
+    }
+    fn host(&self) -> &Host {
+        &self.host
+    }
+    fn fdb_json(&self) -> String {
+        self.host.run("uswitch fdb show --json").ok()
+    }
+}
+
+/// The kernel's bridge with a veth pair to each container, set up by hand as the classic walk-through does.
+pub struct LinuxBridge {
+    host: Host,
+}
+
+const BRIDGE: &str = "
+ip link add br0 type bridge
+ip addr add 172.16.0.1/24 dev br0
+ip addr add fd00:172:16::1/64 dev br0 nodad
+ip link set br0 up
+for n in 1 2 3; do
+    c=container$n i=$((n + 1))
+    ip netns add $c
+    ip link add $c type veth peer name eth0 netns $c
+    ip link set $c master br0 up
+    ip -n $c link set lo up
+    ip -n $c link set eth0 up
+    ip -n $c addr add 172.16.0.$i/24 dev eth0
+    ip -n $c addr add fd00:172:16::$i/64 dev eth0 nodad
+    ip -n $c route add default via 172.16.0.1
+    ip -n $c -6 route add default via fd00:172:16::1
+done";
+
+impl Subject for LinuxBridge {
+    const DEVICE: &str = "br0";
+    /// Without spanning tree it forwards the bridge group address, -00 (`net/bridge/br_input.c`, `br_handle_frame`).
+    const RESERVED: RangeInclusive<u8> = 0x01..=0x0f;
+
+    fn start() -> LinuxBridge {
+        let host = Host::new();
+        host.sh(BRIDGE).ok();
+        LinuxBridge { host }
+    }
+    /// The bridge counts in hundredths of a second.
+    fn ageing(seconds: u32) -> LinuxBridge {
+        let bridge = LinuxBridge::start();
+        bridge.host.run(&format!("ip link set br0 type bridge ageing_time {}", seconds * 100)).ok();
+        bridge
+    }
+    fn host(&self) -> &Host {
+        &self.host
+    }
+    fn fdb_json(&self) -> String {
+        self.host.run("bridge -j fdb show br br0").ok()
+    }
+}
