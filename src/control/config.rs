@@ -1,23 +1,33 @@
 //! What a person asked for, checked: a [`Config`] that exists is valid in itself.
 
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::addressing;
+use super::options::{Options, OptionsFile};
+use crate::switch::Ports;
 
 /// Which engine to move frames with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum EngineChoice {
-    /// io_uring where the kernel has what it needs, else poll.
+    /// io_uring where the kernel has what it needs, else poll
     #[default]
     Auto,
-    /// io_uring or nothing.
+    /// io_uring or nothing
     Uring,
-    /// epoll with read and write.
+    /// epoll with read and write
     Poll,
 }
 
-/// A switch to be started. Every value was checked by the constructor (that is to come).
-#[derive(Debug, Clone)]
+/// A switch to be started. Every value was checked by [`Config::new`].
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The switch's name, and its host port's device (an interface name: at most 15 bytes).
     pub name: String,
@@ -47,4 +57,471 @@ pub struct Config {
     pub fdb_max: usize,
     /// The devices' transmit queue length; the kernel's default if none.
     pub txqueuelen: Option<u32>,
+}
+
+/// Why there is no [`Config`].
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Unreadable {
+        /** Which file. */
+        path: PathBuf,
+        /** The kernel's word. */
+        source: std::io::Error,
+    },
+    /// The file is not TOML, has an unknown key, or a value of the wrong type.
+    #[error("{}:{line}: {key}{message}", path.display())]
+    Syntax {
+        /** Which file. */
+        path: PathBuf,
+        /** Which line, from 1. */
+        line: usize,
+        /** The key and a colon, or nothing. */
+        key: String,
+        /** What is wrong. */
+        message: String,
+    },
+    /// A value that cannot be.
+    #[error("{place}: {why}")]
+    Invalid {
+        /** The flag, or the file, line and key. */
+        place: String,
+        /** What is wrong, and what to do. */
+        why: Invalid,
+    },
+}
+
+/// What is wrong with a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    /// Not a name for a device.
+    #[error(
+        "'{0}' cannot name a network device: use 1 to 15 letters, digits, '.', '_' or '-', the first a letter or digit"
+    )]
+    DeviceName(String),
+    /// Not a name for a container.
+    #[error(
+        "'{0}' cannot name a container: use letters, digits, '.', '_' or '-', the first a letter or digit, \
+         63 in all, and not 'host'"
+    )]
+    ContainerName(String),
+    /// Out of range.
+    #[error("{value} is out of range: choose {from} to {to}{because}")]
+    Range {
+        /** As typed. */
+        value: u64,
+        /** Least. */
+        from: u64,
+        /** Most. */
+        to: u64,
+        /** Whose limit it is. */
+        because: &'static str,
+    },
+    /// Not a subnet.
+    #[error("'{0}' is not a subnet: write one like 10.1.0.0/24 or fd00:10:1::/64")]
+    NotASubnet(String),
+    /// Bits set after the prefix.
+    #[error("{0} is an address in a subnet: write the subnet, {1}")]
+    HostBits(IpNet, IpNet),
+    /// Stations cannot have addresses there.
+    #[error("{0} is not for stations: choose a private subnet like 10.1.0.0/24 or fd00:10:1::/64")]
+    SpecialSubnet(IpNet),
+    /// Two of the subnets have addresses in common.
+    #[error("{0} and {1} overlap: name subnets that have no address in common")]
+    Overlap(IpNet, IpNet),
+    /// More than we take.
+    #[error("{0} subnets: name at most {MOST_SUBNETS}")]
+    TooManySubnets(usize),
+    /// The subnet has no room for the containers.
+    #[error("{subnet} has room for {fits} beside the gateway, and {ports} are asked for: {advice}")]
+    TooSmall {
+        /** Which. */
+        subnet: IpNet,
+        /** Its room. */
+        fits: u64,
+        /** What is asked for. */
+        ports: u16,
+        /** A subnet that does, or fewer ports. */
+        advice: String,
+    },
+    /// `--nat` with `--internal`.
+    #[error("there is no way out to masquerade without a host port: leave out 'nat' or 'internal'")]
+    NatInternal,
+}
+
+/// Subnets of one switch.
+const MOST_SUBNETS: usize = 16;
+/// Longest container name: also a host name (RFC 1123 §2.1, one label).
+const LONGEST_CONTAINER_NAME: usize = 63;
+/// Longest interface name: `IFNAMSIZ` less the final zero.
+const LONGEST_DEVICE_NAME: usize = 15;
+/// The largest MTU of a TAP: 65535 less the Ethernet header (`drivers/net/tun.c`, `MAX_MTU`).
+pub const LARGEST_MTU: u32 = 65521;
+/// The smallest IPv4 MTU (RFC 791).
+pub const SMALLEST_MTU: u32 = 68;
+/// The smallest IPv6 MTU (RFC 8200 §5).
+pub const SMALLEST_MTU_V6: u32 = 1280;
+
+/// The port that leads to the host; no container has this name.
+pub const HOST: &str = "host";
+
+impl Config {
+    /// The switch that these words ask for: the flags', then the file's, then the defaults.
+    pub fn new(flags: Options, file: Option<OptionsFile>) -> Result<Config, ConfigError> {
+        let typed = flags.clone();
+        let words = flags.or(file.as_ref().map(|file| file.options.clone()).unwrap_or_default());
+        check(words).map_err(|(key, why)| {
+            let in_file = file.filter(|_| !typed.says(key)).and_then(|file| file.place_of(key));
+            ConfigError::Invalid { place: in_file.unwrap_or_else(|| format!("--{key}")), why }
+        })
+    }
+
+    /// The gateway's address in each subnet.
+    pub fn gateways(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.subnets.iter().map(|subnet| addressing::gateway(*subnet))
+    }
+
+    /// The name of container `n`, from 1.
+    pub fn container(&self, n: u16) -> String {
+        format!("{}{n}", self.prefix)
+    }
+
+    /// The smallest MTU that the subnets allow.
+    pub fn smallest_mtu(&self) -> u32 {
+        smallest_mtu(&self.subnets)
+    }
+}
+
+impl Options {
+    /// Whether `key` is among the words typed; only those that can be invalid are asked for.
+    fn says(&self, key: &str) -> bool {
+        match key {
+            "name" => self.name.is_some(),
+            "ports" => self.ports.is_some(),
+            "prefix" => self.prefix.is_some(),
+            "subnet" => !self.subnet.is_empty(),
+            "nat" => self.nat.is_some(),
+            "mtu" => self.mtu.is_some(),
+            "workers" => self.workers.is_some(),
+            "busy-poll" => self.busy_poll.is_some(),
+            "ageing-time" => self.ageing_time.is_some(),
+            "fdb-max" => self.fdb_max.is_some(),
+            "txqueuelen" => self.txqueuelen.is_some(),
+            _ => false,
+        }
+    }
+}
+
+type Checked<T> = Result<T, (&'static str, Invalid)>;
+
+fn check(options: Options) -> Checked<Config> {
+    let name = options.name.unwrap_or_else(|| "uswitch0".to_owned());
+    device_name(&name).map_err(|why| ("name", why))?;
+    let ports = number("ports", options.ports, 2, 0..=MOST_PORTS)?;
+    let prefix = options.prefix.unwrap_or_else(|| "container".to_owned());
+    container_name(&format!("{prefix}{MOST_PORTS}"))
+        .map_err(|_| ("prefix", Invalid::ContainerName(prefix.clone())))?;
+    let subnets = subnets(&options.subnet, ports).map_err(|why| ("subnet", why))?;
+    let (nat, internal) = (options.nat.unwrap_or(false), options.internal.unwrap_or(false));
+    if nat && internal {
+        return Err(("nat", Invalid::NatInternal));
+    }
+    Ok(Config {
+        name,
+        ports,
+        prefix,
+        nat,
+        internal,
+        mtu: options.mtu.map_or(Ok(1500), |mtu| self::mtu(mtu, &subnets)).map_err(|why| ("mtu", why))?,
+        workers: number("workers", options.workers, default_workers(cpus()), 1..=64)?,
+        engine: options.engine.unwrap_or_default(),
+        offload: !options.no_offload.unwrap_or(false),
+        busy_poll: Duration::from_micros(number("busy-poll", options.busy_poll, 50, 0..=1_000_000)?),
+        ageing_time: Duration::from_secs(number("ageing-time", options.ageing_time, 300, 1..=1_000_000)?),
+        fdb_max: number("fdb-max", options.fdb_max, 8192, 16..=1 << 20)?,
+        txqueuelen: match options.txqueuelen {
+            Some(_) => Some(number("txqueuelen", options.txqueuelen, 1, 1..=1_000_000)?),
+            None => None,
+        },
+        subnets,
+    })
+}
+
+/// Most containers: one port is the host's.
+const MOST_PORTS: u64 = Ports::MAX as u64 - 1;
+
+fn number<T: TryFrom<u64>>(
+    key: &'static str,
+    typed: Option<u64>,
+    default: u64,
+    range: RangeInclusive<u64>,
+) -> Checked<T> {
+    let value = typed.unwrap_or(default);
+    let refused = Invalid::Range { value, from: *range.start(), to: *range.end(), because: "" };
+    match T::try_from(value) {
+        Ok(number) if range.contains(&value) => Ok(number),
+        _ => Err((key, refused)),
+    }
+}
+
+/// An MTU for devices with addresses in `subnets`.
+pub fn mtu(value: u64, subnets: &[IpNet]) -> Result<u32, Invalid> {
+    let smallest = smallest_mtu(subnets);
+    match u32::try_from(value) {
+        Ok(mtu) if (smallest..=LARGEST_MTU).contains(&mtu) => Ok(mtu),
+        _ => Err(Invalid::Range {
+            value,
+            from: smallest.into(),
+            to: LARGEST_MTU.into(),
+            because: match value < u64::from(smallest) {
+                true if smallest == SMALLEST_MTU_V6 => " (the least that IPv6 needs; IPv4 alone takes 68)",
+                true => " (the least that IPv4 needs)",
+                false => " (the most that the kernel gives a TAP device)",
+            },
+        }),
+    }
+}
+
+fn smallest_mtu(subnets: &[IpNet]) -> u32 {
+    if subnets.iter().any(|subnet| matches!(subnet, IpNet::V6(_))) { SMALLEST_MTU_V6 } else { SMALLEST_MTU }
+}
+
+fn subnets(typed: &[String], ports: u16) -> Result<Vec<IpNet>, Invalid> {
+    if typed.is_empty() {
+        return Ok(default_subnets(ports));
+    }
+    if typed.len() > MOST_SUBNETS {
+        return Err(Invalid::TooManySubnets(typed.len()));
+    }
+    let mut subnets: Vec<IpNet> = Vec::with_capacity(typed.len());
+    for text in typed {
+        let subnet = subnet(text, ports)?;
+        if let Some(other) = subnets.iter().find(|other| other.contains(&subnet) || subnet.contains(*other)) {
+            return Err(Invalid::Overlap(*other, subnet));
+        }
+        subnets.push(subnet);
+    }
+    Ok(subnets)
+}
+
+/// 172.16.0.0/24, or as much wider as the ports need, and fd00:172:16::/64.
+fn default_subnets(ports: u16) -> Vec<IpNet> {
+    let v4 = ipnet::Ipv4Net::new_assert([172, 16, 0, 0].into(), 24);
+    let v6 = ipnet::Ipv6Net::new_assert([0xfd00, 0x172, 0x16, 0, 0, 0, 0, 0].into(), 64);
+    let v4 = addressing::widened(v4.into(), ports.into()).unwrap_or(v4.into());
+    vec![v4, v6.into()]
+}
+
+fn subnet(text: &str, ports: u16) -> Result<IpNet, Invalid> {
+    let subnet: IpNet = text.parse().map_err(|_| Invalid::NotASubnet(text.to_owned()))?;
+    if subnet.addr() != subnet.network() {
+        return Err(Invalid::HostBits(subnet, subnet.trunc()));
+    }
+    if is_special(subnet) {
+        return Err(Invalid::SpecialSubnet(subnet));
+    }
+    let fits = addressing::capacity(subnet);
+    if fits < u64::from(ports) {
+        let wider = addressing::widened(subnet, ports.into()).filter(|wider| !is_special(*wider));
+        let advice = wider.map_or("fewer ports".to_owned(), |wider| format!("use {wider}, or fewer ports"));
+        return Err(Invalid::TooSmall { subnet, fits, ports, advice });
+    }
+    Ok(subnet)
+}
+
+/// Holds addresses that no station may have: "this network", loopback, multicast, class E, IPv6 link-local
+/// (every IPv6 device has one of its own; RFC 6890).
+fn is_special(subnet: IpNet) -> bool {
+    let touches = |special: &str| {
+        special.parse::<IpNet>().is_ok_and(|special| special.contains(&subnet) || subnet.contains(&special))
+    };
+    ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3", "::/127", "fe80::/10", "ff00::/8"].into_iter().any(touches)
+}
+
+/// Measured: one worker does as well as two on two CPUs, where the containers' own work takes the other; more than
+/// four find nothing more to do.
+fn default_workers(cpus: usize) -> u64 {
+    if cpus <= 3 { 1 } else { (cpus as u64 / 2).min(4) }
+}
+
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Whether `name` can name a device (Linux `net/core/dev.c`, `dev_valid_name`, and no character that a shell, a path or
+/// a URL would take for something else).
+pub fn device_name(name: &str) -> Result<(), Invalid> {
+    let fits = name.len() <= LONGEST_DEVICE_NAME && is_plain(name);
+    if fits { Ok(()) } else { Err(Invalid::DeviceName(name.to_owned())) }
+}
+
+/// Whether `name` can name a container, its port and its namespace.
+pub fn container_name(name: &str) -> Result<(), Invalid> {
+    let fits = name.len() <= LONGEST_CONTAINER_NAME && is_plain(name) && name != HOST;
+    if fits { Ok(()) } else { Err(Invalid::ContainerName(name.to_owned())) }
+}
+
+fn is_plain(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+}
+
+impl Display for EngineChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            EngineChoice::Auto => "auto",
+            EngineChoice::Uring => "uring",
+            EngineChoice::Poll => "poll",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn config(edit: impl FnOnce(&mut Options)) -> Result<Config, String> {
+        let mut options = Options::default();
+        edit(&mut options);
+        Config::new(options, None).map_err(|error| error.to_string())
+    }
+
+    fn refusal(edit: impl FnOnce(&mut Options)) -> String {
+        config(edit).unwrap_err()
+    }
+
+    fn subnets_of(subnets: &[&str], ports: u64) -> Result<Config, String> {
+        config(|options| {
+            options.subnet = subnets.iter().map(ToString::to_string).collect();
+            options.ports = Some(ports);
+        })
+    }
+
+    #[test]
+    fn defaults() {
+        let config = config(|_| {}).unwrap();
+        assert_eq!(
+            (config.name.as_str(), config.ports, config.prefix.as_str()),
+            ("uswitch0", 2, "container")
+        );
+        assert_eq!(config.subnets, default_subnets(2));
+        assert_eq!((config.mtu, config.fdb_max, config.txqueuelen), (1500, 8192, None));
+        assert_eq!(config.ageing_time, Duration::from_secs(300));
+        assert!(config.offload && !config.nat && !config.internal);
+        assert_eq!(config.container(2), "container2");
+        let gateways: Vec<_> = config.gateways().map(|gateway| gateway.to_string()).collect();
+        assert_eq!(gateways, ["172.16.0.1", "fd00:172:16::1"]);
+    }
+
+    #[test]
+    fn workers_by_cpus() {
+        let by_cpus = [1, 2, 3, 4, 6, 8, 64].map(default_workers);
+        assert_eq!(by_cpus, [1, 1, 1, 2, 3, 4, 4]);
+    }
+
+    #[test]
+    fn names() {
+        for name in ["", "a/b", "a b", "0123456789abcdef", "-x", ".", "..", "a:b", "é", "a\n"] {
+            assert!(refusal(|o| o.name = Some(name.into())).starts_with("--name: "), "{name}");
+        }
+        assert!(config(|o| o.name = Some("0123456789.b_c-".into())).is_ok());
+        assert!(refusal(|o| o.prefix = Some("x".repeat(60))).starts_with("--prefix: "));
+        assert!(refusal(|o| o.prefix = Some("a/".into())).starts_with("--prefix: "));
+        assert!(refusal(|o| o.prefix = Some("-".into())).starts_with("--prefix: '-' cannot name"));
+        assert!(container_name("host").is_err() && container_name("host1").is_ok());
+    }
+
+    #[test]
+    fn ranges() {
+        assert_eq!(refusal(|o| o.ports = Some(4096)), "--ports: 4096 is out of range: choose 0 to 4095");
+        assert_eq!(refusal(|o| o.workers = Some(0)), "--workers: 0 is out of range: choose 1 to 64");
+        assert!(refusal(|o| o.workers = Some(65)).starts_with("--workers: "));
+        assert!(refusal(|o| o.busy_poll = Some(1_000_001)).starts_with("--busy-poll: "));
+        assert!(refusal(|o| o.ageing_time = Some(0)).starts_with("--ageing-time: "));
+        assert!(refusal(|o| o.fdb_max = Some(15)).starts_with("--fdb-max: "));
+        assert!(refusal(|o| o.txqueuelen = Some(0)).starts_with("--txqueuelen: "));
+        assert!(refusal(|o| o.ports = Some(u64::MAX)).starts_with("--ports: "));
+    }
+
+    #[test]
+    fn mtu_range_depends_on_ipv6() {
+        assert_eq!(
+            refusal(|o| o.mtu = Some(65522)),
+            "--mtu: 65522 is out of range: choose 1280 to 65521 (the most that the kernel gives a TAP device)"
+        );
+        assert!(refusal(|o| o.mtu = Some(1279)).contains("IPv6"));
+        let v4 = |mtu| {
+            config(|o| {
+                o.subnet = vec!["10.0.0.0/24".into()];
+                o.mtu = Some(mtu);
+            })
+        };
+        assert!(v4(68).is_ok() && v4(65521).is_ok());
+        assert!(v4(67).unwrap_err().contains("IPv4"));
+    }
+
+    #[test]
+    fn a_subnet_too_small_names_one_that_fits() {
+        assert_eq!(
+            subnets_of(&["10.0.0.0/30"], 3).unwrap_err(),
+            "--subnet: 10.0.0.0/30 has room for 1 beside the gateway, and 3 are asked for: \
+             use 10.0.0.0/29, or fewer ports"
+        );
+        assert!(subnets_of(&["10.0.0.0/29"], 3).is_ok());
+        assert!(subnets_of(&["10.0.0.0/31"], 1).is_ok() && subnets_of(&["10.0.0.0/32"], 0).is_ok());
+        assert!(subnets_of(&["10.0.0.0/32", "fd00::/64"], 1).is_err());
+    }
+
+    #[test]
+    fn the_default_subnet_grows_with_the_ports() {
+        let thousand = config(|o| o.ports = Some(1000)).unwrap();
+        assert_eq!(thousand.subnets[0].to_string(), "172.16.0.0/22");
+        assert_eq!(config(|o| o.ports = Some(4095)).unwrap().subnets[0].to_string(), "172.16.0.0/19");
+    }
+
+    #[test]
+    fn subnets_that_cannot_be() {
+        assert!(subnets_of(&["10.0.0.0/33"], 1).unwrap_err().contains("is not a subnet"));
+        assert!(subnets_of(&["10.0.0.0"], 1).unwrap_err().contains("is not a subnet"));
+        assert_eq!(
+            subnets_of(&["10.0.0.5/24"], 1).unwrap_err(),
+            "--subnet: 10.0.0.5/24 is an address in a subnet: write the subnet, 10.0.0.0/24"
+        );
+        for special in
+            ["127.0.0.0/8", "224.0.0.0/8", "0.0.0.0/0", "fe80::/64", "ff02::/64", "::/0", "240.0.0.0/24"]
+        {
+            assert!(subnets_of(&[special], 1).unwrap_err().contains("is not for stations"), "{special}");
+        }
+        for pair in
+            [["10.0.0.0/24", "10.0.0.0/24"], ["10.0.0.0/16", "10.0.5.0/24"], ["fd00::/64", "fd00::/48"]]
+        {
+            assert!(subnets_of(&pair, 1).unwrap_err().contains("overlap"), "{pair:?}");
+        }
+        assert!(subnets_of(&["10.0.0.0/24", "10.0.1.0/24", "fd00::/64"], 1).is_ok());
+        let many: Vec<String> = (0..17).map(|n| format!("10.{n}.0.0/24")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(subnets_of(&many, 1).unwrap_err().contains("at most 16"));
+    }
+
+    #[test]
+    fn nat_needs_the_host_port() {
+        let both = refusal(|o| (o.nat, o.internal) = (Some(true), Some(true)));
+        assert!(both.starts_with("--nat: "), "{both}");
+        assert!(config(|o| (o.nat, o.internal) = (Some(false), Some(true))).is_ok());
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_where_it_was_written() {
+        let file = || OptionsFile::parse(Path::new("lab.toml"), "# a lab\nmtu = 3\n").unwrap();
+        let error = Config::new(Options::default(), Some(file())).unwrap_err().to_string();
+        assert!(error.starts_with("lab.toml:2: mtu: 3 is out of range"), "{error}");
+        let flags = Options { mtu: Some(4), ..Options::default() };
+        let error = Config::new(flags, Some(file())).unwrap_err().to_string();
+        assert!(error.starts_with("--mtu: 4 is out of range"), "{error}");
+        let flags = Options { mtu: Some(9000), ..Options::default() };
+        assert_eq!(Config::new(flags, Some(file())).unwrap().mtu, 9000);
+    }
 }

@@ -1,0 +1,184 @@
+//! Who has which address, by number: the gateway is 0, container N is N.
+//!
+//! - In each subnet the gateway has the first address of a station, and number N the one N further.
+//!   In an IPv4 subnet the network and broadcast addresses are no station's (RFC 1122 §3.2.1.3), in an IPv6
+//!   subnet the first is the routers' anycast address (RFC 4291 §2.6.1). A /31 (RFC 3021) or /127 (RFC 6164)
+//!   has neither: the gateway and one container. A /32 or /128 has the gateway alone.
+//! - MACs are `02:SS:SS:SS:NN:NN`: locally administered, S a hash of the switch's name, N the number. The
+//!   same lab has the same addresses every time, two switches have different ones, and a person
+//!   reads in a capture which container a frame came from.
+
+use std::net::IpAddr;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::wire::Mac;
+
+/// The gateway's address in `subnet`.
+pub fn gateway(subnet: IpNet) -> IpAddr {
+    at(subnet, first(subnet)).addr()
+}
+
+/// The address of number `n`, with the subnet's prefix length; `None` if the subnet does not reach so far.
+pub fn station(subnet: IpNet, n: u64) -> Option<IpNet> {
+    (n <= capacity(subnet)).then(|| at(subnet, first(subnet) + u128::from(n)))
+}
+
+/// How many stations `subnet` has room for beside the gateway.
+pub fn capacity(subnet: IpNet) -> u64 {
+    u64::try_from(room(subnet)).unwrap_or(u64::MAX)
+}
+
+fn room(subnet: IpNet) -> u128 {
+    let host_bits = u32::from(subnet.max_prefix_len() - subnet.prefix_len());
+    let addresses = 1u128.checked_shl(host_bits).unwrap_or(u128::MAX);
+    let broadcast = u128::from(matches!(subnet, IpNet::V4(_)) && host_bits >= 2);
+    addresses - first(subnet) - 1 - broadcast
+}
+
+/// The smallest subnet around `subnet` that has room for `stations`.
+pub fn widened(subnet: IpNet, stations: u64) -> Option<IpNet> {
+    let mut wide = subnet;
+    while capacity(wide) < stations {
+        wide = wide.supernet()?;
+    }
+    Some(wide)
+}
+
+/// Whether a station may have `address` in `subnet`: it is in there, and not the network's, the
+/// broadcast's or the gateway's.
+pub fn is_station(subnet: IpNet, address: IpAddr) -> bool {
+    let offset = bits(address).wrapping_sub(bits(subnet.network()));
+    subnet.contains(&address) && offset > first(subnet) && offset - first(subnet) <= room(subnet)
+}
+
+/// The MAC of number `n` in the switch called `name`.
+pub fn mac(name: &str, n: u16) -> Mac {
+    let [a, b, c, ..] = fnv1a(name).to_be_bytes();
+    let [high, low] = n.to_be_bytes();
+    Mac([0x02, a, b, c, high, low])
+}
+
+/// FNV-1a: the same on every machine and in every version, which `std`'s hashers do not promise.
+fn fnv1a(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+/// How far the gateway's address is from the start of the subnet.
+fn first(subnet: IpNet) -> u128 {
+    let host_bits = subnet.max_prefix_len() - subnet.prefix_len();
+    u128::from(host_bits >= 2)
+}
+
+fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u128::from(address.to_bits()),
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+/// The address `offset` further than the subnet's first. The caller knows that it is in there.
+fn at(subnet: IpNet, offset: u128) -> IpNet {
+    match subnet {
+        IpNet::V4(net) => {
+            let address = net.network().to_bits().wrapping_add(u32::try_from(offset).unwrap_or(u32::MAX));
+            IpNet::V4(Ipv4Net::new_assert(address.into(), net.prefix_len()))
+        }
+        IpNet::V6(net) => {
+            let address = net.network().to_bits().wrapping_add(offset);
+            IpNet::V6(Ipv6Net::new_assert(address.into(), net.prefix_len()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn net(text: &str) -> IpNet {
+        text.parse().unwrap()
+    }
+
+    fn nth(subnet: &str, n: u64) -> Option<String> {
+        station(net(subnet), n).map(|address| address.to_string())
+    }
+
+    #[test]
+    fn gateway_first_and_container_n_at_n_further() {
+        assert_eq!(gateway(net("172.16.0.0/24")).to_string(), "172.16.0.1");
+        assert_eq!(gateway(net("fd00:172:16::/64")).to_string(), "fd00:172:16::1");
+        assert_eq!(nth("172.16.0.0/24", 1).as_deref(), Some("172.16.0.2/24"));
+        assert_eq!(nth("172.16.0.0/24", 253).as_deref(), Some("172.16.0.254/24"));
+        assert_eq!(nth("172.16.0.0/24", 254), None);
+        assert_eq!(nth("fd00:172:16::/64", 300).as_deref(), Some("fd00:172:16::12d/64"));
+    }
+
+    #[test]
+    fn capacities() {
+        for (subnet, stations) in [
+            ("10.0.0.0/24", 253),
+            ("10.0.0.0/29", 5),
+            ("10.0.0.0/30", 1),
+            ("10.0.0.0/31", 1),
+            ("10.0.0.0/32", 0),
+            ("10.0.0.0/8", (1 << 24) - 3),
+            ("fd00::/64", u64::MAX - 1),
+            ("fd00::/8", u64::MAX),
+            ("::/0", u64::MAX),
+            ("fd00::/126", 2),
+            ("fd00::/127", 1),
+            ("fd00::/128", 0),
+        ] {
+            assert_eq!(capacity(net(subnet)), stations, "{subnet}");
+        }
+    }
+
+    #[test]
+    fn point_to_point_subnets_have_no_network_address() {
+        assert_eq!(gateway(net("10.0.0.0/31")).to_string(), "10.0.0.0");
+        assert_eq!(nth("10.0.0.0/31", 1).as_deref(), Some("10.0.0.1/31"));
+        assert_eq!(nth("10.0.0.0/31", 2), None);
+        assert_eq!(gateway(net("10.0.0.7/32")).to_string(), "10.0.0.7");
+        assert_eq!(gateway(net("fd00::/127")).to_string(), "fd00::");
+        assert_eq!(nth("fd00::/127", 1).as_deref(), Some("fd00::1/127"));
+    }
+
+    #[test]
+    fn widening() {
+        assert_eq!(widened(net("10.0.0.0/30"), 5), Some(net("10.0.0.0/29")));
+        assert_eq!(widened(net("172.16.0.0/24"), 253), Some(net("172.16.0.0/24")));
+        assert_eq!(widened(net("172.16.0.0/24"), 4095), Some(net("172.16.0.0/19")));
+        assert_eq!(widened(net("fd00::4/128"), 1), Some(net("fd00::4/127")));
+    }
+
+    #[test]
+    fn stations() {
+        let v4 = net("10.0.0.0/29");
+        for (address, may) in [
+            ("10.0.0.0", false),
+            ("10.0.0.1", false),
+            ("10.0.0.2", true),
+            ("10.0.0.6", true),
+            ("10.0.0.7", false),
+        ] {
+            assert_eq!(is_station(v4, address.parse().unwrap()), may, "{address}");
+        }
+        assert!(!is_station(v4, "10.0.0.9".parse().unwrap()) && !is_station(v4, "fd00::2".parse().unwrap()));
+        let v6 = net("fd00::/64");
+        assert!(!is_station(v6, "fd00::".parse().unwrap()) && !is_station(v6, "fd00::1".parse().unwrap()));
+        assert!(is_station(v6, "fd00::ffff:ffff:ffff:ffff".parse().unwrap()));
+        assert!(!is_station(v6, "fd00:0:0:1::2".parse().unwrap()));
+        assert!(is_station(net("fd00::/8"), "fd12::1:0:0:0:2".parse().unwrap()));
+    }
+
+    #[test]
+    fn macs_are_local_unicast_readable_and_the_same_every_time() {
+        let gateway = mac("uswitch0", 0);
+        assert_eq!(gateway, mac("uswitch0", 0));
+        assert!(!gateway.is_group() && gateway.0[0] & 2 != 0);
+        assert_eq!(mac("uswitch0", 3).0[4..], [0, 3]);
+        assert_eq!(mac("uswitch0", 4095).0[4..], [0x0f, 0xff]);
+        assert_eq!(mac("uswitch0", 3).0[..4], gateway.0[..4]);
+        assert_ne!(mac("uswitch1", 3), mac("uswitch0", 3));
+    }
+}
