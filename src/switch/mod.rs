@@ -8,6 +8,8 @@ mod forward;
 pub mod gateway;
 pub mod observer;
 pub mod port;
+#[cfg(test)]
+mod tests;
 pub mod time;
 pub mod verdict;
 

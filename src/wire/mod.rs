@@ -3,10 +3,14 @@
 //! Panic contract: nothing in this layer panics on any input bytes. A view is made by a checked
 //! constructor, and its accessors cannot fail after that; a parser returns `None` or a typed error.
 
+pub mod arp;
 pub mod checksum;
 pub mod display;
 pub mod ethernet;
+pub mod icmp;
+pub mod ip;
 pub mod mac;
+pub mod ndp;
 pub mod segment;
 pub mod vnet;
 

@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::ScopedJoinHandle;
 
 use super::*;
 
@@ -289,7 +290,7 @@ fn stress(fdb: &Fdb, stations: u64, rounds: u64) {
                 std::thread::yield_now();
             }
         });
-        let outcomes: Vec<_> = learners.into_iter().map(|learner| learner.join()).collect();
+        let outcomes: Vec<_> = learners.into_iter().map(ScopedJoinHandle::join).collect();
         stop.store(true, Ordering::Relaxed);
         assert!(outcomes.iter().all(Result::is_ok));
     });

@@ -1,0 +1,282 @@
+//! The decision as a whole: every verdict and every drop reason, with the steps that lead to it.
+
+use std::collections::HashSet;
+
+use super::fdb::{FdbEntry, FdbKey, FdbState, Learned};
+use super::*;
+use crate::wire::arp::Arp;
+use crate::wire::{EtherType, Mac};
+
+const GATEWAY: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 0x01]);
+const A: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 0x0a]);
+const B: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 0x0b]);
+const C: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 0x0c]);
+const T0: Tick = Tick(0);
+
+const PORT: Port = Port { up: true, host: false, offload: true, mtu: 1500 };
+const HOST: PortId = PortId(0);
+const P1: PortId = PortId(1);
+const P2: PortId = PortId(2);
+const P3: PortId = PortId(3);
+
+/// A host port and three others.
+fn switch() -> Switch {
+    let switch = without_host_port();
+    switch.ports.set(HOST, Port { host: true, ..PORT });
+    switch.fdb.add(T0, key(GATEWAY), HOST, FdbState::Permanent).unwrap();
+    switch
+}
+
+/// Three ports, and a fourth that is nobody's.
+fn without_host_port() -> Switch {
+    let gateway = Gateway { mac: GATEWAY, ipv4: vec![[192, 0, 2, 1].into()], ipv6: Vec::new() };
+    let switch = Switch::new(Settings { ageing: 3000, fdb_max: 64, seed: 7, gateway });
+    for port in [HOST, P1, P2, P3] {
+        assert_eq!(switch.ports.add(PORT), Some(port));
+    }
+    switch.ports.set(HOST, Port { up: false, ..PORT });
+    switch
+}
+
+fn key(mac: Mac) -> FdbKey {
+    FdbKey { vlan: 0, mac }
+}
+
+/// From `source` to `destination`, `length` bytes in all.
+fn frame(destination: Mac, source: Mac, length: usize) -> Vec<u8> {
+    let mut bytes = [destination.0, source.0].concat();
+    bytes.extend(EtherType::IPV4.0.to_be_bytes());
+    bytes.resize(length, 0);
+    bytes
+}
+
+/// An ARP message from A.
+fn arp(destination: Mac, sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
+    let arp = Arp {
+        operation: Arp::REQUEST,
+        sender_mac: A,
+        sender_ip: sender.into(),
+        target_mac: Mac::ZERO,
+        target_ip: target.into(),
+    };
+    [&destination.0[..], &A.0, &EtherType::ARP.0.to_be_bytes(), &arp.emit()].concat()
+}
+
+impl Observer for Vec<Step> {
+    fn note(&mut self, step: Step) {
+        self.push(step);
+    }
+}
+
+fn run(switch: &Switch, ingress: PortId, bytes: &[u8]) -> Verdict {
+    run_with(switch, ingress, bytes, VnetHeader::default()).0
+}
+
+/// The verdict, and the steps before it.
+fn run_with(switch: &Switch, ingress: PortId, bytes: &[u8], vnet: VnetHeader) -> (Verdict, Vec<Step>) {
+    let mut steps = Vec::new();
+    let verdict = switch.process(T0, ingress, &Frame { bytes, vnet }, &mut steps);
+    assert_eq!(steps.pop(), Some(Step::Verdict(verdict)));
+    (verdict, steps)
+}
+
+fn flood_set(switch: &Switch, ingress: PortId, wire_length: usize) -> Vec<(PortId, Result<(), DropReason>)> {
+    switch.flood_set(ingress, wire_length).collect()
+}
+
+#[test]
+fn an_unknown_address_is_flooded_and_a_known_one_is_not() {
+    let switch = switch();
+    let (verdict, steps) = run_with(&switch, P1, &frame(B, A, 60), VnetHeader::default());
+    assert_eq!(verdict, Verdict::Flood);
+    assert_eq!(steps, [Step::Admitted, Step::Learned(Learned::New), Step::LookedUp(None)]);
+    assert_eq!(run(&switch, P2, &frame(A, B, 60)), Verdict::Forward(P1));
+    let (verdict, steps) = run_with(&switch, P1, &frame(B, A, 60), VnetHeader::default());
+    assert_eq!(verdict, Verdict::Forward(P2));
+    assert_eq!(steps, [Step::Admitted, Step::Learned(Learned::Known), Step::LookedUp(Some(P2))]);
+}
+
+#[test]
+fn a_station_moves() {
+    let switch = switch();
+    run(&switch, P1, &frame(B, A, 60));
+    let (_, steps) = run_with(&switch, P3, &frame(B, A, 60), VnetHeader::default());
+    assert_eq!(steps[1], Step::Learned(Learned::Moved { from: P1 }));
+    assert_eq!(run(&switch, P2, &frame(A, B, 60)), Verdict::Forward(P3));
+}
+
+#[test]
+fn groups_are_flooded_to_all_but_the_ingress_and_what_is_down() {
+    let switch = switch();
+    for group in [Mac::BROADCAST, Mac([1, 0, 0x5e, 0, 0, 1]), Mac([1, 0x80, 0xc2, 0, 0, 0x10])] {
+        assert_eq!(run(&switch, P1, &frame(group, A, 60)), Verdict::Flood, "{group}");
+    }
+    switch.ports.set(P3, Port { up: false, ..PORT });
+    assert_eq!(flood_set(&switch, P1, 60), [(HOST, Ok(())), (P2, Ok(()))]);
+    switch.ports.set(P2, Port { mtu: 100, ..PORT });
+    let oversize = Err(DropReason::Oversize);
+    assert_eq!(flood_set(&switch, P1, 115), [(HOST, Ok(())), (P2, oversize)]);
+    assert_eq!(flood_set(&switch, P1, 114), [(HOST, Ok(())), (P2, Ok(()))]);
+}
+
+#[test]
+fn the_mtu_holds_for_segments_not_super_frames() {
+    let switch = switch();
+    run(&switch, P2, &frame(A, B, 60));
+    let mut bytes = frame(B, A, 40_000);
+    bytes[46] = 5 << 4;
+    let vnet = |gso_size| VnetHeader {
+        flags: VnetHeader::NEEDS_CSUM,
+        gso_type: VnetHeader::GSO_TCPV4,
+        gso_size,
+        csum_start: 34,
+        csum_offset: 16,
+        hdr_len: 54,
+    };
+    assert_eq!(run_with(&switch, P1, &bytes, vnet(1460)).0, Verdict::Forward(P2));
+    let refused = Verdict::Refused { egress: P2, reason: DropReason::Oversize };
+    assert_eq!(run_with(&switch, P1, &bytes, vnet(1461)).0, refused);
+    assert_eq!(run_with(&switch, P1, &bytes[..1515], VnetHeader::default()).0, refused);
+    assert_eq!(run_with(&switch, P1, &bytes[..1514], VnetHeader::default()).0, Verdict::Forward(P2));
+}
+
+#[test]
+fn the_gateway_is_asked() {
+    let switch = switch();
+    let answer = Answer::Arp { address: [192, 0, 2, 1].into() };
+    for destination in [Mac::BROADCAST, GATEWAY] {
+        let question = arp(destination, [192, 0, 2, 10], [192, 0, 2, 1]);
+        let (verdict, steps) = run_with(&switch, P1, &question, VnetHeader::default());
+        assert_eq!((verdict, steps[2]), (Verdict::Answer(answer), Step::Asked(Some(answer))));
+    }
+    let other = arp(Mac::BROADCAST, [192, 0, 2, 10], [192, 0, 2, 11]);
+    let (verdict, steps) = run_with(&switch, P1, &other, VnetHeader::default());
+    assert_eq!((verdict, steps[2]), (Verdict::Flood, Step::Asked(None)));
+    assert_eq!(run(&switch, P1, &frame(GATEWAY, A, 60)), Verdict::Forward(HOST));
+    let to_b = arp(B, [192, 0, 2, 10], [192, 0, 2, 1]);
+    assert_eq!(run(&switch, P1, &to_b), Verdict::Flood, "not sent to the gateway");
+}
+
+#[test]
+fn an_unfinished_question_is_for_the_host() {
+    let switch = switch();
+    let vnet = VnetHeader { flags: VnetHeader::NEEDS_CSUM, csum_start: 14, ..VnetHeader::default() };
+    let question = arp(GATEWAY, [192, 0, 2, 10], [192, 0, 2, 1]);
+    assert_eq!(run_with(&switch, P1, &question, vnet).0, Verdict::Forward(HOST));
+}
+
+#[test]
+fn the_host_port_is_the_gateway() {
+    let switch = switch();
+    run(&switch, P1, &frame(B, A, 60));
+    assert_eq!(run(&switch, HOST, &frame(A, GATEWAY, 60)), Verdict::Forward(P1));
+    let mut announcement = arp(Mac::BROADCAST, [192, 0, 2, 1], [192, 0, 2, 1]);
+    announcement[6..12].copy_from_slice(&GATEWAY.0);
+    assert_eq!(run(&switch, HOST, &announcement), Verdict::Flood);
+    let question = arp(Mac::BROADCAST, [192, 0, 2, 10], [192, 0, 2, 1]);
+    assert_eq!(run(&switch, HOST, &question), Verdict::Flood, "asked of others, not of itself");
+    assert_eq!(run(&switch, HOST, &frame(GATEWAY, GATEWAY, 60)), Verdict::Drop(DropReason::Filtered));
+}
+
+#[test]
+fn nothing_is_learned_from_a_frame_that_may_not_come_in() {
+    let switch = switch();
+    run(&switch, P1, &arp(Mac::BROADCAST, [192, 0, 2, 1], [192, 0, 2, 1]));
+    run(&switch, P1, &frame(Mac([1, 0x80, 0xc2, 0, 0, 0]), A, 60));
+    run(&switch, P1, &frame(B, GATEWAY, 60));
+    let own = FdbEntry { key: key(GATEWAY), port: HOST, state: FdbState::Permanent, seen: T0 };
+    assert_eq!(switch.fdb.entries(), [own]);
+}
+
+#[test]
+fn the_header_before_the_frame_must_be_possible() {
+    let fault = |length, vnet| {
+        let (verdict, steps) = run_with(&switch(), P1, &frame(B, A, length), vnet);
+        match steps[0] {
+            Step::OffloadFault(fault) => {
+                assert_eq!(verdict, Verdict::Drop(DropReason::BadOffload));
+                Some(fault)
+            }
+            _ => None,
+        }
+    };
+    let sum = VnetHeader {
+        flags: VnetHeader::NEEDS_CSUM,
+        csum_start: 34,
+        csum_offset: 16,
+        ..VnetHeader::default()
+    };
+    assert_eq!(fault(52, sum), None);
+    assert_eq!(fault(51, sum), Some(OffloadFault::ChecksumOutside));
+    assert_eq!(fault(60, VnetHeader { csum_start: 13, ..sum }), Some(OffloadFault::ChecksumOutside));
+    let far = VnetHeader { csum_start: u16::MAX, csum_offset: u16::MAX, ..sum };
+    assert_eq!(fault(60, far), Some(OffloadFault::ChecksumOutside));
+    assert_eq!(fault(60, VnetHeader { flags: VnetHeader::DATA_VALID, ..far }), None, "nothing to sum");
+    for gso_type in [1, 4, 5, 0x81, 0x84] {
+        let vnet = VnetHeader { gso_type, gso_size: 1, ..sum };
+        assert_eq!(fault(60, vnet), None);
+        assert_eq!(fault(60, VnetHeader { gso_size: 0, ..vnet }), Some(OffloadFault::NoSegmentSize));
+        assert_eq!(fault(60, VnetHeader { flags: 0, ..vnet }), Some(OffloadFault::NoChecksum));
+    }
+    for gso_type in [2, 3, 6, 0x80, 0x85] {
+        let vnet = VnetHeader { gso_type, gso_size: 1, ..sum };
+        assert_eq!(fault(60, vnet), Some(OffloadFault::UnknownType), "{gso_type}");
+    }
+}
+
+/// What the datapath finds out when it carries a verdict out.
+const OF_THE_DATAPATH: [DropReason; 3] =
+    [DropReason::NoEgress, DropReason::EgressQueueFull, DropReason::EgressRefused];
+
+#[test]
+fn every_drop_reason_has_a_frame() {
+    let mut produced: HashSet<DropReason> = OF_THE_DATAPATH.into();
+    let mut drops = |reason, verdict| {
+        assert_eq!(verdict, Verdict::Drop(reason));
+        assert!(produced.insert(reason));
+    };
+    let down = || {
+        let switch = switch();
+        run(&switch, P2, &frame(A, B, 60));
+        switch.ports.set(P2, Port { up: false, ..PORT });
+        switch
+    };
+    drops(DropReason::Runt, run(&switch(), P1, &frame(B, A, 13)));
+    drops(DropReason::BadSource, run(&switch(), P1, &frame(B, Mac([3, 0, 0, 0, 0, 1]), 60)));
+    drops(DropReason::ReservedAddress, run(&switch(), P1, &frame(Mac([1, 0x80, 0xc2, 0, 0, 0xe]), A, 60)));
+    drops(DropReason::Filtered, run(&switch(), P1, &frame(A, A, 60)));
+    drops(DropReason::IngressDown, run(&down(), P2, &frame(A, B, 60)));
+    drops(DropReason::SpoofedGateway, run(&switch(), P1, &frame(B, GATEWAY, 60)));
+    drops(DropReason::NoHostPort, run(&without_host_port(), P1, &frame(GATEWAY, A, 60)));
+    let vnet = VnetHeader { gso_type: 1, ..VnetHeader::default() };
+    drops(DropReason::BadOffload, run_with(&switch(), P1, &frame(B, A, 60), vnet).0);
+    let refused = |reason| Verdict::Refused { egress: P2, reason };
+    assert_eq!(run(&down(), P1, &frame(B, A, 60)), refused(DropReason::EgressDown));
+    let small = switch();
+    run(&small, P2, &frame(A, B, 60));
+    assert_eq!(run(&small, P1, &frame(B, A, 1515)), refused(DropReason::Oversize));
+    produced.extend([DropReason::EgressDown, DropReason::Oversize]);
+    assert_eq!(produced, DropReason::ALL.iter().copied().collect());
+}
+
+#[test]
+fn more_drops_of_the_same_reasons() {
+    assert_eq!(run(&switch(), PortId(9), &frame(B, A, 60)), Verdict::Drop(DropReason::IngressDown));
+    assert_eq!(run(&switch(), PortId(u16::MAX), &[]), Verdict::Drop(DropReason::IngressDown));
+    assert_eq!(run(&switch(), P1, &[]), Verdict::Drop(DropReason::Runt));
+    assert_eq!(run(&switch(), P1, &frame(B, Mac::ZERO, 60)), Verdict::Drop(DropReason::BadSource));
+    let claim = arp(Mac::BROADCAST, [192, 0, 2, 1], [192, 0, 2, 11]);
+    let (verdict, steps) = run_with(&switch(), P1, &claim, VnetHeader::default());
+    assert_eq!(verdict, Verdict::Drop(DropReason::SpoofedGateway));
+    assert_eq!(steps, [Step::Claimed(Claim::ArpAddress([192, 0, 2, 1].into()))]);
+}
+
+#[test]
+fn an_aged_station_is_flooded_to() {
+    let switch = switch();
+    run(&switch, P1, &frame(B, A, 60));
+    let bytes = frame(A, C, 60);
+    let ask = |now| switch.process(now, P2, &Frame { bytes: &bytes, vnet: VnetHeader::default() }, &mut ());
+    assert_eq!(ask(Tick(2999)), Verdict::Forward(P1));
+    assert_eq!(ask(Tick(3000)), Verdict::Flood);
+}

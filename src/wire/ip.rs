@@ -1,0 +1,106 @@
+//! IPv4 (RFC 791) and IPv6 (RFC 8200) packets, as far as the gateway must understand them.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use etherparse::{Ipv4HeaderSlice, Ipv6ExtensionsSlice, Ipv6HeaderSlice};
+
+use super::checksum::checksum;
+
+/// A protocol number (IANA "Assigned Internet Protocol Numbers").
+pub mod protocol {
+    /// ICMP (RFC 792).
+    pub const ICMP: u8 = 1;
+    /// TCP (RFC 9293).
+    pub const TCP: u8 = 6;
+    /// UDP (RFC 768).
+    pub const UDP: u8 = 17;
+    /// ICMPv6 (RFC 4443).
+    pub const ICMPV6: u8 = 58;
+}
+
+/// Bytes of an IPv4 header without options.
+pub const IPV4_HEADER: usize = 20;
+/// Bytes of an IPv6 header without extension headers.
+pub const IPV6_HEADER: usize = 40;
+/// Time to live or hop limit of a packet that we send (RFC 1700, "IP time to live parameter").
+pub const DEFAULT_HOPS: u8 = 64;
+
+/// A whole IPv4 packet: its header's checksum is right, and all its payload is there.
+#[derive(Debug, Clone, Copy)]
+pub struct Ipv4<'a> {
+    /// From where.
+    pub source: Ipv4Addr,
+    /// To where.
+    pub destination: Ipv4Addr,
+    /// One of [`protocol`].
+    pub protocol: u8,
+    /// Bytes of the header: [`IPV4_HEADER`] if it has no options.
+    pub header: usize,
+    /// It is one fragment of several.
+    pub fragment: bool,
+    /// What it carries, without padding.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Ipv4<'a> {
+    /// The packet at the start of `bytes`, padding after it.
+    pub fn parse(bytes: &'a [u8]) -> Option<Ipv4<'a>> {
+        let header = Ipv4HeaderSlice::from_slice(bytes).ok()?;
+        if checksum(header.slice()) != 0 {
+            return None;
+        }
+        let length = header.slice().len();
+        Some(Ipv4 {
+            source: header.source_addr(),
+            destination: header.destination_addr(),
+            protocol: header.protocol().0,
+            header: length,
+            fragment: header.is_fragmenting_payload(),
+            payload: bytes.get(length..usize::from(header.total_len()))?,
+        })
+    }
+}
+
+/// An IPv6 packet carries TCP or UDP, without extension headers: what one look can tell.
+#[inline]
+pub fn is_plain_transport6(packet: &[u8]) -> bool {
+    const NEXT_HEADER: usize = 6;
+    matches!(packet.get(NEXT_HEADER), Some(&(protocol::TCP | protocol::UDP)))
+}
+
+/// A whole IPv6 packet, its extension headers walked over.
+#[derive(Debug, Clone, Copy)]
+pub struct Ipv6<'a> {
+    /// From where.
+    pub source: Ipv6Addr,
+    /// To where.
+    pub destination: Ipv6Addr,
+    /// Hops left.
+    pub hop_limit: u8,
+    /// One of [`protocol`]: what the last extension header announces.
+    pub protocol: u8,
+    /// It is one fragment of several.
+    pub fragment: bool,
+    /// What comes after the extension headers, without padding. Of a fragment, as if it were the first.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Ipv6<'a> {
+    /// The packet at the start of `bytes`, padding after it. `None` also if its extension headers cannot be
+    /// walked: no receiver gets to its payload either.
+    pub fn parse(bytes: &'a [u8]) -> Option<Ipv6<'a>> {
+        let header = Ipv6HeaderSlice::from_slice(bytes).ok()?;
+        let end = IPV6_HEADER + usize::from(header.payload_length());
+        let body = bytes.get(IPV6_HEADER..end)?;
+        let (extensions, protocol, payload) =
+            Ipv6ExtensionsSlice::from_slice(header.next_header(), body).ok()?;
+        Some(Ipv6 {
+            source: header.source_addr(),
+            destination: header.destination_addr(),
+            hop_limit: header.hop_limit(),
+            protocol: protocol.0,
+            fragment: extensions.is_fragmenting_payload(),
+            payload,
+        })
+    }
+}

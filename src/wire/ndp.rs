@@ -1,0 +1,145 @@
+//! Neighbour discovery for IPv6 (RFC 4861).
+
+use std::net::Ipv6Addr;
+
+use etherparse::{IpNumber, Ipv6Header};
+
+use super::Mac;
+use super::checksum::Sum;
+use super::ip::{IPV6_HEADER, Ipv6, protocol};
+
+/// Where the fields are, in the ICMPv6 message.
+mod field {
+    use std::ops::Range;
+
+    pub(super) const TYPE: usize = 0;
+    pub(super) const CODE: usize = 1;
+    pub(super) const CHECKSUM: Range<usize> = 2..4;
+    pub(super) const FLAGS: usize = 4;
+    pub(super) const TARGET: Range<usize> = 8..24;
+    pub(super) const OPTIONS: usize = 24;
+    pub(super) const LINK_ADDRESS: Range<usize> = 26..32;
+}
+
+/// Types of message.
+const ROUTER_SOLICITATION: u8 = 133;
+const ROUTER_ADVERTISEMENT: u8 = 134;
+const SOLICITATION: u8 = 135;
+const ADVERTISEMENT: u8 = 136;
+const REDIRECT: u8 = 137;
+/// The hop limit of every message: it did not come through a router (§3.1).
+const HOP_LIMIT: u8 = 255;
+/// Options: type, length in units of 8 bytes (§4.6).
+const SOURCE_LINK_ADDRESS: u8 = 1;
+const TARGET_LINK_ADDRESS: u8 = 2;
+const UNIT: usize = 8;
+/// Flags of an advertisement (§4.4).
+const ROUTER: u8 = 0x80;
+const SOLICITED: u8 = 0x40;
+const OVERRIDE: u8 = 0x20;
+
+/// A neighbour discovery message, as far as it says whose an address is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ndp {
+    /// From or to routers (§4.1, §4.2): it may say where its source is.
+    Router,
+    /// "Where is the target?" (§4.3); it may say where its source is.
+    Solicitation(Ipv6Addr),
+    /// "The target is here." (§4.4)
+    Advertisement(Ipv6Addr),
+    /// "Another way goes by the target" (§4.5), and where that is.
+    Redirect(Ipv6Addr),
+}
+
+impl Ndp {
+    /// What an ICMPv6 message says; `None` if it is another one, or cut short. Not validated.
+    pub fn parse(message: &[u8]) -> Option<Ndp> {
+        let target = || {
+            let octets: &[u8; 16] = message.get(field::TARGET)?.first_chunk()?;
+            Some(Ipv6Addr::from(*octets))
+        };
+        match *message.get(field::TYPE)? {
+            ROUTER_SOLICITATION | ROUTER_ADVERTISEMENT => Some(Ndp::Router),
+            SOLICITATION => target().map(Ndp::Solicitation),
+            ADVERTISEMENT => target().map(Ndp::Advertisement),
+            REDIRECT => target().map(Ndp::Redirect),
+            _ => None,
+        }
+    }
+}
+
+/// The target of a packet that is a valid solicitation, by all the rules of §7.1.1, and not fragmented (RFC 6980).
+pub fn solicited(packet: &Ipv6<'_>) -> Option<Ipv6Addr> {
+    let message = packet.payload;
+    let Some(Ndp::Solicitation(target)) = Ndp::parse(message) else { return None };
+    let whole = packet.protocol == protocol::ICMPV6
+        && !packet.fragment
+        && packet.hop_limit == HOP_LIMIT
+        && message[field::CODE] == 0
+        && sum(packet) == 0;
+    let options = options(&message[field::OPTIONS..])?;
+    // Duplicate address detection: to the solicited-node group, and no word of where the source is.
+    let probe_is_right =
+        options & (1 << SOURCE_LINK_ADDRESS) == 0 && packet.destination == solicited_node(target);
+    (whole && !target.is_multicast() && (!packet.source.is_unspecified() || probe_is_right)).then_some(target)
+}
+
+/// The checksum over a message that contains its own: 0 if that is right.
+fn sum(packet: &Ipv6<'_>) -> u16 {
+    let Ok(length) = u32::try_from(packet.payload.len()) else { return u16::MAX };
+    Sum::pseudo_ipv6(packet.source, packet.destination, protocol::ICMPV6, length).and(packet.payload).finish()
+}
+
+/// Which options there are, a bit for each type below 64; `None` if one has length 0 or is cut short.
+fn options(mut bytes: &[u8]) -> Option<u64> {
+    let mut found = 0;
+    while let [kind, units, ..] = *bytes {
+        bytes = bytes.get(usize::from(units) * UNIT..).filter(|_| units > 0)?;
+        found |= 1u64.checked_shl(u32::from(kind)).unwrap_or(0);
+    }
+    bytes.is_empty().then_some(found)
+}
+
+/// The group in which the owner of `address` listens for solicitations (RFC 4291 §2.7.1).
+fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
+    let [.., a, b, c] = address.octets();
+    Ipv6Addr::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c])
+}
+
+/// All nodes on the link (RFC 4291 §2.7.1).
+pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+/// Where frames for [`ALL_NODES`] go (RFC 2464 §7).
+pub const ALL_NODES_MAC: Mac = Mac([0x33, 0x33, 0, 0, 0, 1]);
+
+/// Bytes of an advertisement with its one option.
+const MESSAGE_LEN: u16 = 32;
+/// Bytes of the packet that carries it.
+pub const ADVERTISEMENT_LEN: usize = IPV6_HEADER + MESSAGE_LEN as usize;
+
+/// A router's advertisement of its own address in answer to a solicitation from `asker` (§7.2.4). To one who does
+/// duplicate address detection it goes unsolicited and to all nodes, so that it hears that its address is taken.
+pub fn advertisement(target: Ipv6Addr, mac: Mac, asker: Ipv6Addr) -> [u8; ADVERTISEMENT_LEN] {
+    let (destination, solicited) = if asker.is_unspecified() { (ALL_NODES, 0) } else { (asker, SOLICITED) };
+    let mut message = [0; MESSAGE_LEN as usize];
+    message[field::TYPE] = ADVERTISEMENT;
+    message[field::FLAGS] = ROUTER | solicited | OVERRIDE;
+    message[field::TARGET].copy_from_slice(&target.octets());
+    message[field::OPTIONS..field::LINK_ADDRESS.start].copy_from_slice(&[TARGET_LINK_ADDRESS, 1]);
+    message[field::LINK_ADDRESS].copy_from_slice(&mac.0);
+    let sum = Sum::pseudo_ipv6(target, destination, protocol::ICMPV6, u32::from(MESSAGE_LEN))
+        .and(&message)
+        .finish();
+    message[field::CHECKSUM].copy_from_slice(&sum.to_be_bytes());
+    let mut packet = [0; ADVERTISEMENT_LEN];
+    let header = Ipv6Header {
+        payload_length: MESSAGE_LEN,
+        next_header: IpNumber(protocol::ICMPV6),
+        hop_limit: HOP_LIMIT,
+        source: target.octets(),
+        destination: destination.octets(),
+        ..Default::default()
+    };
+    packet[..IPV6_HEADER].copy_from_slice(&header.to_bytes());
+    packet[IPV6_HEADER..].copy_from_slice(&message);
+    packet
+}
