@@ -1,1 +1,80 @@
-//! api
+//! Programs of others against the API and the JSON that has the shape of `bridge -j`.
+
+use crate::harness::{Shell, Subject, Uswitch, on_both, v4};
+
+const SOCKET: &str = "/run/uswitch/uswitch0.sock";
+
+on_both!(jq_script_for_bridge_fdb);
+
+/// A script written for the Linux bridge: which port is this MAC behind?
+fn jq_script_for_bridge_fdb<S: Subject>() {
+    let s = S::start();
+    let [h1, h2, _] = s.containers();
+    h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+    std::fs::write(s.host().path("/run/fdb.json"), s.fdb_json()).expect("the host's /run can be written");
+    for h in [h1, h2] {
+        let script = format!(
+            "jq -r '.[] | select(.mac == \"{}\" and .master == \"{}\" and (.flags | index(\"self\") | not)
+                     and .state != \"permanent\") | .ifname' /run/fdb.json",
+            h.mac(),
+            S::DEVICE
+        );
+        assert_eq!(s.host().sh(&script).ok().trim(), h.name());
+    }
+}
+
+/// Another: which ports forward?
+#[test]
+fn jq_script_for_bridge_link() {
+    let s = Uswitch::start();
+    let script = "uswitch port show --json | jq -r '.[] | select(.state == \"forwarding\" and .mtu == 1500) | .ifname'";
+    let ports = s.host().sh(script).ok();
+    for port in ["container1", "container2", "container3"] {
+        assert!(ports.lines().any(|line| line == port), "{port} in {ports}");
+    }
+}
+
+#[test]
+fn curl() {
+    let s = Uswitch::start();
+    let get = |path: &str| {
+        s.host()
+            .run(&format!("curl --silent --show-error --fail --unix-socket {SOCKET} http://localhost{path}"))
+    };
+    let status = get("/v1/status").json();
+    assert_eq!(status["name"], "uswitch0", "{status}");
+    let openapi = get("/openapi.json").json();
+    assert!(openapi["openapi"].as_str().is_some_and(|version| version.starts_with("3.")), "{openapi}");
+    assert!(openapi["paths"]["/v1/status"]["get"].is_object(), "{openapi}");
+    get("/v1/no-such-thing").fails();
+}
+
+/// Only root may speak to a switch of root.
+#[test]
+fn socket_is_private() {
+    let s = Uswitch::start();
+    assert_eq!(s.host().run(&format!("stat -c %a,%u {SOCKET}")).ok().trim(), "600,0");
+    s.host()
+        .run(&format!(
+            "setpriv --reuid=65534 --regid=65534 --clear-groups curl --silent --unix-socket {SOCKET} http://localhost/v1/status"
+        ))
+        .fails();
+}
+
+/// By hand: added, seen, used, deleted.
+#[test]
+fn fdb_add_del_flush() {
+    let s = Uswitch::start();
+    let host = s.host();
+    host.run("uswitch fdb add 00:00:5e:00:53:77 container2").ok();
+    let entry =
+        s.fdb().into_iter().find(|entry| entry.mac == crate::harness::mac(0x77)).expect("it was added");
+    assert_eq!((entry.ifname.as_str(), entry.state.as_str()), ("container2", "static"));
+    host.run("uswitch fdb flush").ok();
+    assert!(s.port_of(entry.mac).is_some(), "flush takes what was learned");
+    host.run("uswitch fdb del 00:00:5e:00:53:77").ok();
+    assert_eq!(s.port_of(entry.mac), None);
+    host.run("uswitch fdb del 00:00:5e:00:53:77").fails();
+    host.run("uswitch fdb add 01:00:5e:00:53:77 container2").fails();
+    host.run("uswitch fdb add 00:00:5e:00:53:77 container9").fails();
+}

@@ -1,1 +1,232 @@
-//! lifecycle
+//! Starting and stopping: what was made is taken away, whichever way it ends, and a start that cannot be
+//! changes nothing.
+
+use std::os::unix::process::ExitStatusExt;
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{Host, Process, Shell, Snapshot, Subject, Uswitch, v4, wait_until};
+
+#[test]
+fn nothing_left_after_fifty_times() {
+    let host = Host::new();
+    let before = Snapshot::of(&host);
+    for _ in 0..50 {
+        host.run("uswitch start --detach --ports 2 --nat").ok();
+        host.run("uswitch stop").ok();
+    }
+    before.assert_same(&host);
+}
+
+/// A switch in the foreground that forwards.
+fn foreground(host: &Host) -> Process {
+    let switch = host.spawn("uswitch start --ports 3 --nat");
+    wait_until("the switch answers", || host.run("uswitch status").succeeded());
+    host.run(&format!("ping -n -c 1 -W 5 {}", v4(1))).ok();
+    switch
+}
+
+#[track_caller]
+fn ends_cleanly_on(signal: Signal) {
+    let host = Host::new();
+    let before = Snapshot::of(&host);
+    let switch = foreground(&host);
+    switch.signal(signal);
+    switch.ok();
+    before.assert_same(&host);
+}
+
+#[test]
+fn sigterm_takes_everything_away() {
+    ends_cleanly_on(Signal::SIGTERM);
+}
+
+/// Ctrl-C.
+#[test]
+fn sigint_takes_everything_away() {
+    ends_cleanly_on(Signal::SIGINT);
+}
+
+/// `uswitch stop` ends a switch in the foreground too.
+#[test]
+fn stop_takes_everything_away() {
+    let host = Host::new();
+    let before = Snapshot::of(&host);
+    let switch = foreground(&host);
+    host.run("uswitch stop").ok();
+    switch.ok();
+    before.assert_same(&host);
+    host.run("uswitch stop").fails();
+}
+
+/// A host with the remains of a switch that had no chance to clean up.
+fn killed() -> (Host, Snapshot) {
+    let host = Host::new();
+    let before = Snapshot::of(&host);
+    let switch = foreground(&host);
+    switch.signal(Signal::SIGKILL);
+    let (status, _) = switch.wait();
+    assert_eq!(status.signal(), Some(Signal::SIGKILL as i32));
+    assert!(host.run("ip netns list").ok().contains("container1"), "the kernel keeps named namespaces");
+    (host, before)
+}
+
+#[test]
+fn start_after_a_kill_clears_up_and_says_so() {
+    let (host, before) = killed();
+    let start = host.run("uswitch start --detach --ports 2");
+    let said = format!("{}{}", start.stdout, start.stderr);
+    start.ok();
+    assert!(said.contains("left") || said.contains("killed"), "nothing about the remains in {said}");
+    let names = host.run("ip netns list").ok();
+    assert!(!names.contains("container3"), "a namespace of the killed switch is left: {names}");
+    host.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+    host.run("uswitch stop").ok();
+    before.assert_same(&host);
+}
+
+#[test]
+fn stop_after_a_kill_clears_up() {
+    let (host, before) = killed();
+    host.run("uswitch stop").ok();
+    before.assert_same(&host);
+}
+
+/// Asserts that a start fails by itself, says why in one line that has each of `words`, and changes nothing.
+#[track_caller]
+fn refuses(host: &Host, arguments: &str, words: &[&str]) {
+    let before = Snapshot::of(host);
+    let said = host.run(&format!("uswitch start --detach {arguments}")).fails();
+    assert_eq!(said.trim().lines().count(), 1, "not one line: {said}");
+    for word in words {
+        assert!(said.contains(word), "nothing of '{word}' in: {said}");
+    }
+    before.assert_same(host);
+}
+
+#[test]
+fn existing_namespace() {
+    let host = Host::new();
+    host.run("ip netns add container3").ok();
+    refuses(&host, "--ports 3", &["container3"]);
+}
+
+/// A network that the host has already.
+const LAN: &str =
+    "ip link add lan type veth peer name elsewhere; ip link set lan up; ip link set elsewhere up";
+
+#[test]
+fn overlapping_address() {
+    let host = Host::new();
+    host.sh(LAN).ok();
+    host.run("ip addr add 172.16.255.7/16 dev lan").ok();
+    refuses(&host, "--ports 3", &["172.16.0.0/", "--subnet"]);
+}
+
+#[test]
+fn overlapping_route() {
+    let host = Host::new();
+    host.sh(LAN).ok();
+    host.run("ip -6 route add fd00:172:16::/64 dev lan").ok();
+    refuses(&host, "--ports 3", &["fd00:172:16::/64", "--subnet"]);
+}
+
+#[test]
+fn default_route_is_no_overlap() {
+    let host = Host::new();
+    host.sh(LAN).ok();
+    host.run("ip addr add 192.0.2.1/24 dev lan").ok();
+    host.run("ip route add default via 192.0.2.254").ok();
+    Uswitch::on(host, "--ports 2").stop();
+}
+
+#[test]
+fn second_of_the_same_name() {
+    let s = Uswitch::start();
+    refuses(s.host(), "--ports 3", &["uswitch0", "--name"]);
+    let [h1, ..] = s.containers();
+    h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+}
+
+#[test]
+fn taken_device_name() {
+    let host = Host::new();
+    host.run("ip link add uswitch0 type bridge").ok();
+    refuses(&host, "--ports 3", &["uswitch0", "--name"]);
+}
+
+#[test]
+fn no_tun_device() {
+    let host = Host::new();
+    host.run("mount -t tmpfs none /dev/net").ok();
+    refuses(&host, "--ports 3", &["/dev/net/tun"]);
+}
+
+/// The first thing that a start makes can be made, a later one cannot: the second namespace's mount point is a
+/// directory where `ip netns` wants a file.
+#[test]
+fn failure_half_way() {
+    let host = Host::new();
+    host.sh("mkdir -p /run/netns/container2/in-the-way").ok();
+    refuses(&host, "--ports 3 --nat", &["container2"]);
+}
+
+#[test]
+fn subnet_too_small() {
+    refuses(&Host::new(), "--ports 3 --subnet 192.0.2.0/30", &["192.0.2.0/30", "3"]);
+}
+
+#[test]
+fn bad_line_of_a_configuration_file() {
+    let host = Host::new();
+    host.sh("printf 'ports = 3\\nmtu = big\\n' >/run/lab.toml").ok();
+    refuses(&host, "--config /run/lab.toml", &["/run/lab.toml:2", "mtu"]);
+    host.sh("printf 'ports = 3\\nprots = 3\\n' >/run/lab.toml").ok();
+    refuses(&host, "--config /run/lab.toml", &["/run/lab.toml:2", "prots"]);
+    refuses(&host, "--config /run/no-such.toml", &["/run/no-such.toml"]);
+}
+
+#[test]
+fn unknown_flag() {
+    refuses(&Host::new(), "--prots 3", &["--prots"]);
+}
+
+/// Flags win over the file.
+#[test]
+fn configuration_file() {
+    let host = Host::new();
+    host.sh("printf 'ports = 5\\nprefix = \"lab\"\\nsubnet = [\"192.0.2.0/24\"]\\n' >/run/lab.toml").ok();
+    let s = Uswitch::on(host, "--config /run/lab.toml --ports 2");
+    s.host().run("ping -n -c 1 -W 5 192.0.2.3").ok();
+    let names = s.host().run("ip netns list").ok();
+    assert!(names.contains("lab2") && !names.contains("lab3"), "{names}");
+}
+
+/// Neither the right to make a device nor a user namespace to get it in.
+#[test]
+fn no_capability() {
+    let host = Host::new();
+    let before = Snapshot::of(&host);
+    // The limit is one of the new user namespace only.
+    let start = host.sh("unshare --user --map-root-user sh -c '
+            echo 0 >/proc/sys/user/max_user_namespaces && exec uswitch start --detach --ports 2'");
+    let said = start.fails();
+    assert_eq!(said.trim().lines().count(), 1, "not one line: {said}");
+    before.assert_same(&host);
+}
+
+#[test]
+fn two_switches() {
+    let host = Host::new();
+    let before = Snapshot::of(&host);
+    host.run("uswitch start --detach --ports 2").ok();
+    host.run("uswitch start --detach --ports 2 --name lab --prefix node --subnet 198.51.100.0/24").ok();
+    host.netns("node1").run("ping -n -c 1 -W 5 198.51.100.3").ok();
+    host.netns("container1").run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+    let list = host.run("uswitch ls").ok();
+    assert!(list.contains("uswitch0") && list.contains("lab"), "{list}");
+    host.run("uswitch stop --name lab").ok();
+    host.netns("container1").run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+    host.run("uswitch stop").ok();
+    before.assert_same(&host);
+}

@@ -1,1 +1,131 @@
-//! nat
+//! Beyond the host: `--nat`, IPv4 and IPv6.
+
+use crate::harness::{Host, LinuxBridge, Netns, Shell, Snapshot, Subject, Uswitch, v4, v6};
+
+/// A host with a way to one more machine, "internet", which knows no way back to any container.
+const INTERNET: &str = "
+ip netns add internet
+ip link add wan type veth peer name eth0 netns internet
+ip addr add 203.0.113.1/24 dev wan
+ip addr add 2001:db8::1/64 dev wan nodad
+ip link set wan up
+ip -n internet link set lo up
+ip -n internet link set eth0 up
+ip -n internet addr add 203.0.113.2/24 dev eth0
+ip -n internet addr add 2001:db8::2/64 dev eth0 nodad";
+
+/// What an owner of the host had before: a firewall of his own.
+const FIREWALL: &str = "
+nft add table inet mine
+nft 'add chain inet mine input { type filter hook input priority filter; policy accept; }'
+nft add rule inet mine input ct state established counter accept";
+
+/// What `--nat` does, by hand.
+const MASQUERADE: &str = "
+sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+nft add table inet nat
+nft 'add chain inet nat postrouting { type nat hook postrouting priority srcnat; }'
+nft add rule inet nat postrouting ip saddr 172.16.0.0/24 oifname != br0 masquerade
+nft add rule inet nat postrouting ip6 saddr fd00:172:16::/64 oifname != br0 masquerade
+nft 'add chain inet nat forward { type filter hook forward priority filter; }'
+nft add rule inet nat forward ct state new iifname != br0 oifname br0 drop";
+
+fn with_nat() -> (Uswitch, Netns) {
+    let host = Host::new();
+    host.sh(INTERNET).ok();
+    let internet = host.netns("internet");
+    (Uswitch::on(host, "--ports 3 --nat"), internet)
+}
+
+/// A container reaches the internet, which sees the host's address.
+#[track_caller]
+fn reaches_beyond(s: &impl Subject, internet: &Netns) {
+    let [h1, h2, _] = s.containers();
+    for (capture, target, source) in [
+        ("icmp[icmptype] == icmp-echo", "203.0.113.2", &[203, 0, 113, 1][..]),
+        ("icmp6[icmp6type] == icmp6-echo", "2001:db8::2", &[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0][..]),
+    ] {
+        let capture = internet.capture("eth0", capture);
+        h1.run(&format!("ping -n -c 3 -i 0.2 -W 5 {target}")).ok();
+        let frame = capture.next().expect("tcpdump saw the ping");
+        let address = if source.len() == 4 { &frame[26..30] } else { &frame[22..30] };
+        assert_eq!(address, source, "the source that the internet sees");
+    }
+    let mut server = internet.spawn("socat -d -d TCP6-LISTEN:80,ipv6-v6only=0,fork SYSTEM:hostname");
+    server.line_with("listening on");
+    h1.run("socat -u TCP:203.0.113.2:80 STDOUT").ok();
+    h2.run("socat -u TCP:[2001:db8::2]:80 STDOUT").ok();
+}
+
+/// Masquerading lets out; it does not let in, not even for somebody who sends straight to the host.
+#[track_caller]
+fn not_reached_from_beyond(s: &impl Subject, internet: &Netns) {
+    internet.run("ip route add 172.16.0.0/24 via 203.0.113.1").ok();
+    internet.run("ip -6 route add fd00:172:16::/64 via 2001:db8::1").ok();
+    internet.run(&format!("ping -n -c 2 -i 0.2 -W 1 {}", v4(1))).fails();
+    internet.run(&format!("ping -n -c 2 -i 0.2 -W 1 {}", v6(1))).fails();
+    s.host().run(&format!("ping -n -c 1 -W 5 {}", v4(1))).ok();
+}
+
+/// Control: the same with the rules written by hand.
+#[test]
+fn by_hand_through_the_linux_bridge() {
+    let s = LinuxBridge::start();
+    s.host().sh(INTERNET).ok();
+    s.host().sh(MASQUERADE).ok();
+    let internet = s.host().netns("internet");
+    reaches_beyond(&s, &internet);
+    not_reached_from_beyond(&s, &internet);
+}
+
+#[test]
+fn out_and_not_in() {
+    let (s, internet) = with_nat();
+    reaches_beyond(&s, &internet);
+    not_reached_from_beyond(&s, &internet);
+}
+
+/// Without `--nat` the internet does not hear of containers.
+#[test]
+fn not_without_being_asked() {
+    let host = Host::new();
+    host.sh(INTERNET).ok();
+    let internet = host.netns("internet");
+    let s = Uswitch::on(host, "--ports 3");
+    let [h1, ..] = s.containers();
+    let capture = internet.capture("eth0", "icmp");
+    h1.run("ping -n -c 1 -W 1 203.0.113.2").fails();
+    s.host().run("ping -n -c 1 -W 5 203.0.113.2").ok();
+    let first = capture.next().expect("tcpdump saw the host's ping");
+    assert_eq!(&first[26..30], [203, 0, 113, 1], "not the container's");
+}
+
+/// A port of a switch without a host port reaches the others, and nobody else.
+#[test]
+fn internal() {
+    let s = Uswitch::with("--ports 3 --internal");
+    let [h1, ..] = s.containers();
+    h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+    s.host().run(&format!("ping -n -c 1 -W 1 {}", v4(1))).fails();
+    s.host().run("ip link show uswitch0").fails();
+}
+
+/// Forwarding and the firewall are as they were found, whatever they were.
+#[test]
+fn undone_at_stop() {
+    for forwarding in ["0", "1"] {
+        let host = Host::new();
+        host.sh(INTERNET).ok();
+        host.sh(FIREWALL).ok();
+        host.run(&format!(
+            "sysctl -w net.ipv4.ip_forward={forwarding} net.ipv6.conf.all.forwarding={forwarding}"
+        ))
+        .ok();
+        let before = Snapshot::of(&host);
+        let s = Uswitch::on(host, "--ports 3 --nat");
+        assert!(s.host().run("nft list ruleset").ok().contains("masquerade"));
+        assert_eq!(s.host().run("sysctl -n net.ipv4.ip_forward").ok().trim(), "1");
+        s.stop();
+        before.assert_same(s.host());
+    }
+}

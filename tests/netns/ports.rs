@@ -1,1 +1,224 @@
-//! ports
+//! Ports come and go while the switch runs, by command and by accident.
+
+use std::fs;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::harness::{Host, Netns, Process, Shell, Subject, Uswitch, v4, v6, wait_until};
+
+/// A ping of one pair that notices a single lost frame.
+fn start_ping(h1: &Netns, target: &str) -> Process {
+    let mut ping = h1.spawn(&format!("ping -n -i 0.01 {target}"));
+    ping.line_with("bytes from");
+    ping
+}
+
+/// Ends it, and asserts that nothing was lost: at most the last answer is still on its way.
+#[track_caller]
+fn nothing_lost(mut ping: Process) {
+    ping.line_with("bytes from");
+    ping.signal(Signal::SIGINT);
+    let said = ping.ok();
+    let (sent, received) = summary(&said).unwrap_or_else(|| panic!("no summary in {said}"));
+    assert!(sent - received <= 1, "{received} answers to {sent}");
+}
+
+/// "N packets transmitted, M received"
+fn summary(said: &str) -> Option<(u32, u32)> {
+    let line = said.lines().find(|line| line.contains("packets transmitted"))?;
+    let mut numbers = line.split(' ').filter_map(|word| word.parse().ok());
+    Some((numbers.next()?, numbers.next()?))
+}
+
+#[test]
+fn added_and_deleted_live() {
+    let s = Uswitch::with("--ports 2");
+    let [h1, _, h3] = s.containers();
+    let ping = start_ping(&h1, &v4(2));
+    for _ in 0..20 {
+        s.host().run("uswitch port add container3").ok();
+        h3.run(&format!("ping -n -c 1 -W 5 {}", v4(1))).ok();
+        h3.run(&format!("ping -n -c 1 -W 5 {}", v6(2))).ok();
+        s.host().run("uswitch port del container3").ok();
+        let names = s.host().run("ip netns list").ok();
+        assert!(!names.contains("container3"), "{names}");
+    }
+    nothing_lost(ping);
+}
+
+/// A deleted port's addresses are forgotten: no frame is sent to where nobody is.
+#[test]
+fn deleted_with_its_addresses() {
+    let s = Uswitch::start();
+    let [.., h3] = s.containers();
+    let station = h3.mac();
+    h3.run(&format!("ping -n -c 1 -W 5 {}", v4(1))).ok();
+    assert_eq!(s.port_of(station).as_deref(), Some("container3"));
+    s.host().run("uswitch port del container3").ok();
+    assert_eq!(s.port_of(station), None);
+    s.host().run("uswitch port del container3").fails();
+}
+
+#[test]
+fn attached_to_an_existing_namespace() {
+    let s = Uswitch::with("--ports 1");
+    let host = s.host();
+    host.run("ip netns add own").ok();
+    let own = host.netns("own");
+    host.run("uswitch port add lab --netns own --ip 172.16.0.50/24 --mac 02:00:5e:00:53:50 --ifname lan0")
+        .ok();
+    let link = own.run("ip -o link show lan0").ok();
+    assert!(link.contains("02:00:5e:00:53:50"), "{link}");
+    own.run(&format!("ping -n -c 1 -W 5 {}", v4(1))).ok();
+    host.run("ping -n -c 1 -W 5 172.16.0.50").ok();
+    host.run("uswitch port del lab").ok();
+    own.run("ip link show lan0").fails();
+    host.run("uswitch port add lab --netns /run/netns/own --ip 172.16.0.51/24").ok();
+    host.run("ping -n -c 1 -W 5 172.16.0.51").ok();
+    s.stop();
+    assert!(host.run("ip netns list").ok().contains("own"), "the namespace was not ours to take away");
+    own.run("ip link show eth0").fails();
+}
+
+/// A container of any other tool: a process in a namespace without a name.
+#[test]
+fn attached_to_a_process() {
+    let s = Uswitch::with("--ports 1");
+    let host = s.host();
+    let mut process = host.spawn_sh("exec unshare --net sh -c 'echo $$; exec sleep infinity'");
+    let pid: u32 = process.line_with("").trim().parse().expect("a shell prints its own number");
+    host.run(&format!("uswitch port add lab --netns {pid} --ip 172.16.0.60/24")).ok();
+    host.run("ping -n -c 1 -W 5 172.16.0.60").ok();
+    host.run(&format!("nsenter --target {pid} --net ip link show eth0")).ok();
+}
+
+/// The state of a port, in the words of `bridge link`.
+fn state(s: &Uswitch, port: &str) -> Value {
+    s.row("port show", port)["state"].clone()
+}
+
+#[test]
+fn link_down_and_up() {
+    let s = Uswitch::start();
+    let [h1, _, h3] = s.containers();
+    let ping = start_ping(&h1, &v4(2));
+    assert_eq!(state(&s, "container3"), "forwarding");
+    h3.run("ip link set eth0 down").ok();
+    wait_until("the port shows that its link is down", || state(&s, "container3") == "disabled");
+    h1.run(&format!("ping -n -c 1 -W 1 {}", v4(3))).fails();
+    h3.run("ip link set eth0 up").ok();
+    wait_until("the port shows that its link is up", || state(&s, "container3") == "forwarding");
+    h1.run(&format!("ping -n -c 1 -W 5 {}", v4(3))).ok();
+    nothing_lost(ping);
+}
+
+/// Sends datagrams to a container as fast as it goes, deaf to what comes back.
+fn flood_udp(from: &Netns, to: &Netns, address: &str) -> Process {
+    from.run(&format!("ip neigh replace {address} lladdr {} dev eth0 nud permanent", to.mac())).ok();
+    let mut load =
+        from.spawn_sh(&format!("exec socat -d -d -u -b 1400 OPEN:/dev/zero UDP-SENDTO:{address}:9"));
+    load.line_with("starting data transfer");
+    load
+}
+
+/// What a port's end must not do to the others: lose their frames, spin, or leak.
+#[track_caller]
+fn survives(accident: &str) {
+    let s = Uswitch::with("--ports 4");
+    let [h1, h2, h3] = s.containers();
+    let h4 = s.host().netns("container4");
+    let before = open_files(&s);
+    let ping = start_ping(&h1, &v4(2));
+    let load = flood_udp(&h4, &h3, &v4(3));
+    s.host().sh(accident).ok();
+    wait_until("the port shows that its device is gone", || is_gone(&s, "container3"));
+    drop(load);
+    nothing_lost(ping);
+    h2.run(&format!("ping -n -c 1 -W 5 {}", v4(4))).ok();
+    rests(&s, &h1);
+    s.host().run("uswitch port del container3").ok();
+    assert!(open_files(&s) < before, "the queue of a port that is gone is open");
+    s.stop();
+}
+
+/// Not listed any more, or listed as what can never work again.
+fn is_gone(s: &Uswitch, port: &str) -> bool {
+    let rows = s.json("port show");
+    let rows = rows.as_array().expect("a list of ports");
+    rows.iter().find(|row| row["ifname"] == port).is_none_or(|row| row["state"] == "disabled")
+}
+
+/// Asserts that the switch takes next to no CPU time while it has next to nothing to do: an engine that spins takes
+/// all of the about 200 ticks (proc_pid_stat(5)) that 20 pings take.
+#[track_caller]
+fn rests(s: &Uswitch, h1: &Netns) {
+    let before = cpu_ticks(s);
+    h1.run(&format!("ping -n -c 20 -i 0.1 -W 5 {}", v4(2))).ok();
+    let taken = cpu_ticks(s) - before;
+    assert!(taken < 100, "{taken} ticks for 20 pings");
+}
+
+fn cpu_ticks(s: &Uswitch) -> u64 {
+    let stat = fs::read_to_string(s.host().path(&format!("/proc/{}/stat", s.pid()))).expect("it runs");
+    let after_name = stat.rsplit(") ").next().expect("there is a name");
+    let number = |at: usize| -> u64 {
+        after_name.split(' ').nth(at).and_then(|word| word.parse().ok()).expect("proc_pid_stat(5)")
+    };
+    number(11) + number(12)
+}
+
+fn open_files(s: &Uswitch) -> usize {
+    fs::read_dir(s.host().path(&format!("/proc/{}/fd", s.pid()))).expect("it runs").count()
+}
+
+#[test]
+fn namespace_deleted_under_load() {
+    survives("ip netns del container3");
+}
+
+#[test]
+fn device_deleted_under_load() {
+    survives("ip -n container3 link del eth0");
+}
+
+/// File descriptors and threads are as many after many ports as before.
+#[test]
+fn nothing_leaks() {
+    let s = Uswitch::with("--ports 2 --workers 2");
+    let once = || {
+        s.host().run("uswitch port add container3").ok();
+        s.host().run("uswitch port del container3").ok();
+    };
+    once();
+    let before = open_files(&s);
+    for _ in 0..20 {
+        once();
+    }
+    assert_eq!(open_files(&s), before);
+}
+
+#[test]
+fn idle_takes_no_time() {
+    let s = Uswitch::with("--ports 3 --workers 2");
+    let [h1, ..] = s.containers();
+    rests(&s, &h1);
+}
+
+#[test]
+fn refused_additions() {
+    let s = Uswitch::with("--ports 1");
+    let host: &Host = s.host();
+    for (arguments, word) in [
+        ("container1", "container1"),
+        ("lab --netns no-such", "no-such"),
+        ("lab --ip 172.16.0.2/24", "172.16.0.2"),
+        ("lab --ip 172.16.0.1/24", "172.16.0.1"),
+        ("lab --mac 01:00:5e:00:53:01", "01:00:5e:00:53:01"),
+        ("lab --ifname a-name-that-is-too-long", "a-name-that-is-too-long"),
+    ] {
+        let said = host.run(&format!("uswitch port add {arguments}")).fails();
+        assert!(said.trim().lines().count() == 1 && said.contains(word), "{arguments}: {said}");
+    }
+    assert_eq!(host.run("ip netns list").ok().lines().count(), 1);
+}

@@ -1,1 +1,62 @@
-//! rootless
+//! Without root: the same commands, in a sandbox of the user's own.
+
+use crate::harness::{Done, Host, Shell, Snapshot};
+
+/// A machine on which nobody (65534) has what every user has: a runtime directory, and the TUN device as
+/// udev makes it for all.
+fn machine() -> Host {
+    let host = Host::new();
+    host.sh("mount -t tmpfs -o mode=755 none /dev/net
+        mknod -m 666 /dev/net/tun c 10 200
+        install -d /run/user
+        install -d -m 700 -o 65534 -g 65534 /run/user/65534")
+        .ok();
+    host
+}
+
+/// Runs a command as that user.
+fn as_user(host: &Host, command: &str) -> Done {
+    host.run(&format!(
+        "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all \
+         env HOME=/run/user/65534 XDG_RUNTIME_DIR=/run/user/65534 {command}"
+    ))
+}
+
+#[test]
+fn the_whole_main_job() {
+    let host = machine();
+    let before = Snapshot::of(&host);
+    as_user(&host, "uswitch start --detach --ports 3").ok();
+    before_and_after_look_alike(&host, &before);
+    for target in ["172.16.0.3", "fd00:172:16::4", "172.16.0.1"] {
+        as_user(&host, &format!("uswitch exec container1 -- ping -n -c 1 -W 5 {target}")).ok();
+    }
+    as_user(&host, "uswitch status").ok();
+    let list = as_user(&host, "uswitch ls").ok();
+    assert!(list.contains("uswitch0"), "{list}");
+    let fdb = as_user(&host, "uswitch fdb show --json").json();
+    let behind = |port| fdb.as_array().is_some_and(|fdb| fdb.iter().any(|entry| entry["ifname"] == port));
+    assert!(behind("container1") && behind("container2"), "{fdb}");
+    as_user(&host, "uswitch port add container4").ok();
+    as_user(&host, "uswitch exec container4 -- ping -n -c 1 -W 5 172.16.0.2").ok();
+    as_user(&host, "uswitch port del container4").ok();
+    as_user(&host, "uswitch stop").ok();
+    before.assert_same(&host);
+}
+
+/// While it runs, the machine outside of the sandbox has no more than a process and a socket.
+fn before_and_after_look_alike(host: &Host, before: &Snapshot) {
+    let now = Snapshot::of(host);
+    for kind in ["namespaces", "links", "addresses", "routes", "rules", "nftables", "sysctls"] {
+        assert_eq!(now.of_kind(kind), before.of_kind(kind), "{kind} outside of the sandbox");
+    }
+}
+
+#[test]
+fn another_user_is_kept_out() {
+    let host = machine();
+    as_user(&host, "uswitch start --detach --ports 2").ok();
+    let mode = host.sh("find /run/user/65534 -type s -exec stat -c '%a %u' {} +").ok();
+    assert_eq!(mode.trim(), "600 65534");
+    as_user(&host, "uswitch stop").ok();
+}

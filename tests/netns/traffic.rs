@@ -1,1 +1,143 @@
-//! traffic
+//! Bulk traffic: everything arrives, whole and in order, with each engine, with and without offloads.
+
+use serde_json::Value;
+
+use crate::harness::{Frame, LinuxBridge, Netns, Shell, Subject, Uswitch, v4, v6};
+
+/// Starts a switch in one way, and sends everything through it.
+macro_rules! carries_everything {
+    ($($name:ident: $subject:expr;)+) => {
+        $(#[test]
+        fn $name() {
+            let s = $subject;
+            let [h1, h2, _] = s.containers();
+            send_file(&h1, &h2, &v4(2));
+            send_file(&h2, &h1, &format!("[{}]", v6(1)));
+            tcp_both_ways(&h1, &h2);
+            udp_in_order(&h1, &h2);
+        })+
+    };
+}
+
+carries_everything! {
+    through_the_linux_bridge: LinuxBridge::start();
+    uring_with_offload: Uswitch::with("--ports 3 --engine uring");
+    uring_without_offload: Uswitch::with("--ports 3 --engine uring --no-offload");
+    uring_with_two_workers: Uswitch::with("--ports 3 --engine uring --workers 2");
+    poll_with_offload: Uswitch::with("--ports 3 --engine poll");
+    poll_without_offload: Uswitch::with("--ports 3 --engine poll --no-offload");
+    poll_with_two_workers: Uswitch::with("--ports 3 --engine poll --workers 2");
+}
+
+/// Sends 100 MB of random bytes over TCP and compares the SHA-256 sums.
+fn send_file(from: &Netns, to: &Netns, address: &str) {
+    let mut receiver = to.spawn_sh("socat -d -d -u TCP6-LISTEN:5001,ipv6-v6only=0 STDOUT | sha256sum");
+    receiver.line_with("listening on");
+    let sum = from.sh("head -c 100000000 /dev/urandom >/run/file; sha256sum </run/file").ok();
+    from.run(&format!("socat -u OPEN:/run/file TCP:{address}:5001")).ok();
+    let received = receiver.ok();
+    assert!(received.contains(sum.trim()), "sent {sum}, received {received}");
+}
+
+/// Runs one iperf3 test to its end and returns its report.
+#[track_caller]
+fn iperf3(client: &Netns, server: &Netns, arguments: &str) -> Value {
+    let mut listener = server.spawn("iperf3 -s -1 --forceflush");
+    listener.line_with("Server listening");
+    let report = client.run(&format!("iperf3 -c {arguments} --json")).json();
+    listener.ok();
+    report
+}
+
+fn tcp_both_ways(h1: &Netns, h2: &Netns) {
+    let report = iperf3(h1, h2, &format!("{} -t 2 --bidir", v4(2)));
+    for sum in ["sum_received", "sum_received_bidir_reverse"] {
+        let bytes = report["end"][sum]["bytes"].as_u64();
+        assert!(bytes.is_some_and(|bytes| bytes > 1_000_000), "{sum}: {bytes:?} bytes in {report}");
+    }
+}
+
+/// 20 Mbit/s is little for any switch: all of it arrives, and in order.
+fn udp_in_order(h1: &Netns, h2: &Netns) {
+    let report = iperf3(h1, h2, &format!("{} -u -b 20M -t 2", v6(2)));
+    let stream = &report["end"]["streams"][0]["udp"];
+    assert_eq!(stream["out_of_order"], 0, "{stream}");
+    let lost = stream["lost_percent"].as_f64();
+    assert!(lost.is_some_and(|percent| percent < 5.0), "{stream}");
+}
+
+/// A frame as long as the MTU allows passes whole, one that is longer does not leave its sender.
+#[track_caller]
+fn longest_frame(s: &impl Subject, mtu: u32) {
+    const HEADERS: u32 = 20 + 8;
+    let [h1, ..] = s.containers();
+    h1.run(&format!("ping -n -c 2 -i 0.2 -W 5 -M do -s {} {}", mtu - HEADERS, v4(2))).ok();
+    h1.run(&format!("ping -n -c 1 -W 1 -M do -s {} {}", mtu - HEADERS + 1, v4(2))).fails();
+}
+
+#[test]
+fn standard_frames() {
+    longest_frame(&Uswitch::with("--ports 3"), 1500);
+    longest_frame(&LinuxBridge::start(), 1500);
+}
+
+#[test]
+fn jumbo_frames() {
+    let s = Uswitch::with("--ports 3 --mtu 9000");
+    longest_frame(&s, 9000);
+    let [h1, h2, _] = s.containers();
+    send_file(&h1, &h2, &v4(2));
+}
+
+/// The largest MTU of a TAP (`drivers/net/tun.c`, `MAX_MTU`).
+#[test]
+fn largest_frames() {
+    longest_frame(&Uswitch::with("--ports 3 --mtu 65521"), 65521);
+}
+
+/// A port without offload gets segments with finished sums of what a port with offload sent as super-frames.
+#[test]
+fn segmented_for_a_port_without_offload() {
+    let s = Uswitch::with("--ports 2");
+    s.host().run("uswitch port add container3 --no-offload").ok();
+    let [h1, _, h3] = s.containers();
+    let capture = h3.capture("eth0", "tcp dst port 5001");
+    send_file(&h1, &h3, &v4(3));
+    let frames: Vec<Frame> = std::iter::from_fn(|| capture.next()).take(1000).collect();
+    assert_eq!(frames.len(), 1000);
+    assert_eq!(frames.iter().map(Vec::len).max(), Some(1514));
+    send_file(&h3, &h1, &v4(1));
+}
+
+/// The same for UDP: 40 datagrams written as one (`UDP_SEGMENT`, udp(7)) arrive as 40.
+fn udp_segments(s: &impl Subject) {
+    const UDP_SEGMENT_OF_1000: &str = "setsockopt-int=17:103:1000";
+    let [h1, _, h3] = s.containers();
+    let mut receiver = h3.spawn_sh("socat -d -d -u UDP-RECV:5002 STDOUT | head -c 40000 | sha256sum");
+    receiver.line_with("starting data transfer");
+    let sum = h1.sh("head -c 40000 /dev/urandom >/run/file; sha256sum </run/file").ok();
+    h1.run(&format!("socat -u -b 40000 OPEN:/run/file UDP:{}:5002,{UDP_SEGMENT_OF_1000}", v4(3))).ok();
+    receiver.line_with(sum.trim());
+}
+
+#[test]
+fn udp_segments_through_the_linux_bridge() {
+    udp_segments(&LinuxBridge::start());
+}
+
+#[test]
+fn udp_segments_with_offload() {
+    udp_segments(&Uswitch::with("--ports 3"));
+}
+
+#[test]
+fn udp_segments_for_a_port_without_offload() {
+    let s = Uswitch::with("--ports 2");
+    s.host().run("uswitch port add container3 --no-offload").ok();
+    let [.., h3] = s.containers();
+    let capture = h3.capture("eth0", "udp dst port 5002");
+    udp_segments(&s);
+    let lengths: Vec<usize> =
+        std::iter::from_fn(|| capture.next().map(|frame| frame.len())).take(40).collect();
+    assert_eq!(lengths, [14 + 20 + 8 + 1000; 40]);
+}

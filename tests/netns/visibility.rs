@@ -1,1 +1,95 @@
-//! visibility
+//! What a person sees: frames with tcpdump, and for every frame not delivered the reason.
+
+use uswitch::wire::Mac;
+
+use crate::harness::{
+    GATEWAY_V4, GROUP, OURS, Shell, Subject, Uswitch, frame, last, mac, on_both, seen, v4, v6, wait_until,
+};
+
+on_both!(third_port);
+
+/// tcpdump on a third port sees a ping to an unknown station, and nothing of one to a known station.
+fn third_port<S: Subject>() {
+    let s = S::start();
+    let [h1, _, h3] = s.containers();
+    h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+    let capture = h3.capture("eth0", &format!("icmp or ({OURS})"));
+    h1.run(&format!("ping -n -c 5 -i 0.2 -W 5 {}", v4(2))).ok();
+    h1.send(&[last()]);
+    assert_eq!(capture.until(&last()), Vec::<Vec<u8>>::new());
+    h1.run(&format!("ip neigh replace 172.16.0.99 lladdr {} dev eth0", mac(0x99))).ok();
+    h1.run("ping -n -c 1 -W 1 172.16.0.99").fails();
+    let unknown = capture.next().expect("tcpdump saw the ping");
+    assert_eq!(unknown[..6], mac(0x99).0);
+}
+
+/// Each frame is dropped for one reason, and counted under it once.
+#[test]
+fn drop_reasons() {
+    let s = Uswitch::start();
+    let [h1, h2, h3] = s.containers();
+    let gateway: Mac =
+        s.host().run("cat /sys/class/net/uswitch0/address").ok().trim().parse().expect("a MAC");
+    let stations = [frame(Mac::BROADCAST, mac(1), "one"), frame(Mac::BROADCAST, mac(2), "two")];
+    seen(&h1, &stations, [&h2, &h3]);
+    for (reason, frame) in [
+        ("bad_source", frame(mac(9), GROUP, "from a group")),
+        ("reserved_address", frame(Mac([0x01, 0x80, 0xc2, 0, 0, 0x0e]), mac(1), "LLDP's address")),
+        ("filtered", frame(mac(1), mac(2), "between two stations of one port")),
+        ("spoofed_gateway", frame(mac(9), gateway, "from the gateway")),
+    ] {
+        let before = s.drops("container1", reason);
+        assert_eq!(seen(&h1, &[frame], [&h2, &h3]), [vec![], vec![] as Vec<Vec<u8>>], "{reason}");
+        assert_eq!(s.drops("container1", reason), before + 1, "{reason}");
+    }
+}
+
+/// Two ports with different MTUs: what the egress cannot take is counted there.
+#[test]
+fn oversize_for_the_egress() {
+    let s = Uswitch::with("--ports 3 --mtu 9000");
+    let [h1, h2, h3] = s.containers();
+    h2.run("ip link set eth0 mtu 1500").ok();
+    wait_until("the port shows its MTU", || s.row("port show", "container2")["mtu"] == 1500);
+    let mut long = frame(mac(9), mac(1), "long");
+    long.resize(5000, 0);
+    let short = frame(mac(9), mac(1), "short");
+    let both = [long, short.clone()];
+    assert_eq!(seen(&h1, &both, [&h2, &h3]), [vec![short], both.to_vec()]);
+    assert_eq!(s.drops("container2", "oversize"), 1);
+}
+
+/// A switch with one port and no host: there is nobody to flood to.
+#[test]
+fn no_egress() {
+    let s = Uswitch::with("--ports 1 --internal");
+    let [h1, ..] = s.containers();
+    let before = s.drops("container1", "no_egress");
+    h1.send(&[frame(Mac::BROADCAST, mac(1), "anybody?")]);
+    wait_until("it is counted", || s.drops("container1", "no_egress") > before);
+}
+
+/// To the gateway's MAC, and not for the switch itself: without a host port there is nobody to take it.
+#[test]
+fn no_host_port() {
+    let s = Uswitch::with("--ports 2 --internal");
+    let [h1, ..] = s.containers();
+    h1.run(&format!("ping -n -c 1 -W 5 {}", GATEWAY_V4)).ok();
+    h1.run("ping -n -c 1 -W 1 192.0.2.1").fails();
+    assert!(s.drops("container1", "no_host_port") > 0);
+}
+
+/// Frames and bytes are those that were sent.
+#[test]
+fn counters() {
+    let s = Uswitch::start();
+    let [h1, _, h3] = s.containers();
+    h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+    let count = |counter| s.count("container2", counter);
+    let (rx, tx) = (count("rx_frames"), count("tx_frames"));
+    h1.run(&format!("ping -n -c 20 -i 0.01 -W 5 {}", v4(2))).ok();
+    assert!(count("rx_frames") >= rx + 20 && count("tx_frames") >= tx + 20);
+    h3.run(&format!("ping -n -c 1 -W 5 {}", v6(1))).ok();
+    assert!(s.count("container1", "rx_bytes") >= 20 * 98);
+    assert!(s.count("container3", "flooded") > 0, "its neighbour solicitation was");
+}

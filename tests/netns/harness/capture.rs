@@ -18,11 +18,8 @@ pub struct Capture {
 impl Capture {
     /// Starts `command`, a tcpdump that writes pcap to its standard output, and returns when it captures.
     pub(super) fn start(mut command: Command) -> Capture {
-        let mut nsenter = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("nsenter (util-linux) runs");
+        let mut nsenter =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("nsenter (util-linux) runs");
         let stderr = BufReader::new(nsenter.stderr.take().expect("it is piped"));
         let mut said = stderr.lines().map_while(Result::ok);
         let ready = said.by_ref().find(|line| line.contains("listening on"));

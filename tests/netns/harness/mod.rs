@@ -18,7 +18,6 @@ mod subject;
 use std::thread::sleep;
 use std::time::Duration;
 
-pub use capture::Capture;
 pub use frame::{Frame, GROUP, ethernet, frame, mac, tagged};
 pub use host::{Host, Netns};
 pub use process::Process;

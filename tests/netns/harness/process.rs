@@ -29,16 +29,17 @@ impl Running {
         self.nsenter.try_wait().expect("it is our child")
     }
 
-    fn signal(&self, signal: Signal) {
+    fn signal(&self, signal: Signal) -> nix::Result<()> {
         let pid = i32::try_from(self.pid).expect("the kernel's limit is 2^22");
-        kill(Pid::from_raw(pid), signal).expect("the process is there");
+        kill(Pid::from_raw(pid), signal)
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         if self.ended().is_none() {
-            self.signal(Signal::SIGKILL);
+            // An error says that it has ended by itself just now.
+            let _ = self.signal(Signal::SIGKILL);
             self.nsenter.wait().expect("nsenter ends with its child");
         }
     }
@@ -67,11 +68,6 @@ impl Process {
         Process { running: Running::new(nsenter), lines, heard: Vec::new() }
     }
 
-    /// Its number, as this process knows it.
-    pub fn pid(&self) -> u32 {
-        self.running.pid
-    }
-
     /// The next line that has `text` in it. Panics if the program ends, or falls silent for
     /// [`PATIENCE`], without one.
     pub fn line_with(&mut self, text: &str) -> String {
@@ -84,14 +80,9 @@ impl Process {
         panic!("no line with '{text}' came, but: {:#?}", self.heard);
     }
 
-    /// Whether it is still there.
-    pub fn is_running(&mut self) -> bool {
-        self.running.ended().is_none()
-    }
-
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
-        self.running.signal(signal);
+        self.running.signal(signal).expect("the process is there");
     }
 
     /// Waits for its end: how it ended, and all that it said.

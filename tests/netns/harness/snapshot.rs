@@ -23,13 +23,18 @@ const KINDS: &[(&str, &str)] = &[
     ("sockets", "ss -Hlxtun | awk '{print $1, $5}' | sort"),
     ("files", "find /run -type f -o -type s -o -type l | sort"),
     ("mounts", "awk '$5 != \"/run/netns\" {print $5}' /proc/self/mountinfo | sort"),
-    ("processes", "grep -sl uswitch /proc/[0-9]*/comm | wc -l"),
+    ("processes", "ps -C uswitch -o stat= | grep -cv Z"),
 ];
 
 impl Snapshot {
     /// Of this host, now.
     pub fn of(host: &Host) -> Snapshot {
         Snapshot(KINDS.iter().map(|&(kind, script)| (kind, host.sh(script).stdout)).collect())
+    }
+
+    /// What there was of one kind.
+    pub fn of_kind(&self, kind: &str) -> &str {
+        &self.0[kind]
     }
 
     /// Panics with the lines that came and went, if the host is not as it was.
@@ -48,5 +53,48 @@ impl Snapshot {
                 missing(after, before)
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looking_changes_nothing() {
+        let host = Host::new();
+        Snapshot::of(&host).assert_same(&host);
+    }
+
+    /// One thing of each kind is left behind, by other means than the switch's.
+    #[test]
+    fn whatever_is_left_is_noticed() {
+        for (kind, script) in [
+            ("namespaces", "ip netns add left"),
+            ("links", "ip link add left type bridge"),
+            ("addresses", "ip addr add 192.0.2.9/32 dev lo"),
+            ("routes", "ip route add 198.51.100.0/24 dev lo"),
+            ("routes", "ip -6 route add 2001:db8:9::/64 dev lo"),
+            ("rules", "ip rule add from 192.0.2.0/24 table 9"),
+            ("nftables", "nft add table inet left"),
+            ("sysctls", "sysctl -qw net.ipv4.ip_forward=1"),
+            ("sysctls", "sysctl -qw net.ipv6.conf.all.forwarding=1"),
+            ("files", "touch /run/left"),
+            ("mounts", "mkdir /run/left; mount -t tmpfs none /run/left"),
+        ] {
+            let host = Host::new();
+            let before = Snapshot::of(&host);
+            host.sh(script).ok();
+            assert_ne!(Snapshot::of(&host).of_kind(kind), before.of_kind(kind), "{script}");
+        }
+    }
+
+    #[test]
+    fn a_listener_is_noticed() {
+        let host = Host::new();
+        let before = Snapshot::of(&host);
+        let mut listener = host.spawn("socat -d -d UNIX-LISTEN:/run/left.sock STDOUT");
+        listener.line_with("listening on");
+        assert_ne!(Snapshot::of(&host).of_kind("sockets"), before.of_kind("sockets"));
     }
 }
