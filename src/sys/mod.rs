@@ -2,5 +2,13 @@
 //! nothing of the layers beside it, and it is the only place for `unsafe`.
 
 pub mod arena;
+pub mod caps;
+pub mod daemon;
+pub mod limits;
+pub mod link_monitor;
+pub mod netlink;
+pub mod netns;
+pub mod runtime;
+pub mod sandbox;
 pub mod tap;
 pub mod uring;

@@ -1,6 +1,20 @@
 //! TAP devices (Linux `Documentation/networking/tuntap.rst`, `drivers/net/tun.c`).
+//!
+//! A device lives as long as one of its queues is open. It is made in the network namespace in which
+//! `/dev/net/tun` was *opened*, and the open file keeps that namespace alive, wherever the device is
+//! moved to: see [`super::netns`] for what follows from that.
 
-use std::os::fd::OwnedFd;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+use nix::errno::Errno;
+
+const CLONE_DEVICE: &str = "/dev/net/tun";
+
+/// Bytes of the virtio-net header before each frame: `struct virtio_net_hdr_v1`.
+pub const VNET_HEADER: u8 = 12;
 
 /// One queue of a TAP device: reading gives a frame, writing takes one.
 #[derive(Debug)]
@@ -9,4 +23,207 @@ pub struct Queue {
     pub fd: OwnedFd,
     /// Frames have a [`crate::wire::VnetHeader`] before them.
     pub vnet: bool,
+}
+
+/// What to open.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The new device's name.
+    pub name: &'a str,
+    /// How many queues it has: 1 to 256.
+    pub queues: usize,
+    /// Frames carry a virtio-net header, and the kernel may leave checksums and segmentation to do.
+    pub offload: bool,
+}
+
+/// A device that was made; it is down.
+#[derive(Debug)]
+pub struct Tap {
+    /// All its queues.
+    pub queues: Vec<Queue>,
+    /// UDP super-frames may cross too (kernel 6.2). Always true without offload: nothing is missing.
+    pub uso: bool,
+}
+
+/// Why there is no device.
+#[derive(Debug, thiserror::Error)]
+pub enum TapError {
+    /// See [`is_device_name`].
+    #[error("'{0}' is not a device name: it takes 1 to 15 bytes without '/', ':', '%' or blanks")]
+    Name(String),
+    /// The driver is not there.
+    #[error("there is no /dev/net/tun: load the driver with `modprobe tun`, or give it to this container")]
+    NoDriver,
+    /// The file may not be opened.
+    #[error("no permission to open /dev/net/tun: it needs mode 0666, or use sudo")]
+    NoPermission,
+    /// The file cannot be opened.
+    #[error("cannot open /dev/net/tun: {0}")]
+    Open(io::Error),
+    /// TUNSETIFF: there is such a device.
+    #[error("there is a device '{0}' already: choose another name or remove it")]
+    Exists(String),
+    /// TUNSETIFF: `CAP_NET_ADMIN` is missing.
+    #[error("no permission to make the TAP device '{0}': use sudo")]
+    NotAdministrator(String),
+    /// TUNSETIFF.
+    #[error("cannot make the TAP device '{name}': {source}")]
+    Make {
+        /** Its name. */
+        name: String,
+        /** Why. */
+        source: io::Error,
+    },
+    /// TUNSETVNETHDRSZ.
+    #[error("the TAP driver refused a virtio-net header of 12 bytes: {0}; try --no-offload")]
+    HeaderSize(io::Error),
+    /// TUNSETOFFLOAD.
+    #[error("the TAP driver refused checksum and TCP offload: {0}; try --no-offload")]
+    Offload(io::Error),
+}
+
+/// The name is one that the kernel takes for a device (`dev_valid_name` in `net/core/dev.c`); '%' is left out too, since
+/// the kernel would put a number in its place.
+pub fn is_device_name(name: &str) -> bool {
+    (1..libc::IFNAMSIZ).contains(&name.len())
+        && name != "."
+        && name != ".."
+        && name.bytes().all(|byte| byte.is_ascii_graphic() && !b"/:%".contains(&byte))
+}
+
+/// Makes the device in the calling thread's namespace and opens all its queues.
+///
+/// # Errors
+/// See [`TapError`]; then nothing is left.
+pub fn open(request: &Request) -> Result<Tap, TapError> {
+    if !is_device_name(request.name) {
+        return Err(TapError::Name(request.name.to_owned()));
+    }
+    let mut queues = Vec::with_capacity(request.queues);
+    for number in 0..request.queues {
+        // Only the first makes the device: it must not join one that somebody else made.
+        let exclusive = if number == 0 { libc::IFF_TUN_EXCL } else { 0 };
+        let fd = open_clone_device()?;
+        attach(&fd, request, exclusive)?;
+        queues.push(Queue { fd: fd.into(), vnet: request.offload });
+    }
+    let uso = match queues.first() {
+        Some(queue) if request.offload => {
+            for queue in &queues {
+                set_header_size(queue.fd.as_fd())?;
+            }
+            set_offload(queue.fd.as_fd())?
+        }
+        _ => true,
+    };
+    Ok(Tap { queues, uso })
+}
+
+/// The driver is there and may be used.
+///
+/// # Errors
+/// [`TapError::NoDriver`], [`TapError::NoPermission`] or [`TapError::Open`].
+pub fn check_driver() -> Result<(), TapError> {
+    open_clone_device().map(drop)
+}
+
+/// Opens the clone device: a queue without a device yet.
+fn open_clone_device() -> Result<File, TapError> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(CLONE_DEVICE);
+    file.map_err(|error| match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
+        // ENODEV, ENXIO: the node is there and the module is not.
+        Errno::ENOENT | Errno::ENODEV | Errno::ENXIO => TapError::NoDriver,
+        Errno::EACCES | Errno::EPERM => TapError::NoPermission,
+        _ => TapError::Open(error),
+    })
+}
+
+fn attach(fd: &File, request: &Request, exclusive: libc::c_int) -> Result<(), TapError> {
+    let mut flags = libc::IFF_TAP | libc::IFF_NO_PI | exclusive;
+    if request.offload {
+        flags |= libc::IFF_VNET_HDR;
+    }
+    if request.queues > 1 {
+        flags |= libc::IFF_MULTI_QUEUE;
+    }
+    let mut ifreq = interface_request(request.name, flags);
+    // SAFETY: `fd` is an open file; the kernel copies `sizeof(struct ifreq)` bytes in and, on success, out: `ifreq`
+    // is a whole, initialized one, ours alone, and outlives the call. Any bytes are valid in it.
+    let made = unsafe { ioctl::tunsetiff(fd.as_raw_fd(), &raw mut ifreq) };
+    let name = || request.name.to_owned();
+    made.map(drop).map_err(|error| match error {
+        Errno::EBUSY => TapError::Exists(name()),
+        Errno::EPERM => TapError::NotAdministrator(name()),
+        _ => TapError::Make { name: name(), source: error.into() },
+    })
+}
+
+/// A `struct ifreq` with a name, which fits, and flags.
+#[allow(clippy::cast_possible_truncation, reason = "ifr_flags has 16 bits, and so have the flags")]
+fn interface_request(name: &str, flags: libc::c_int) -> libc::ifreq {
+    let mut ifr_name = [0; libc::IFNAMSIZ];
+    for (to, from) in ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from.cast_signed();
+    }
+    libc::ifreq { ifr_name, ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: flags as libc::c_short } }
+}
+
+fn set_header_size(fd: BorrowedFd) -> Result<(), TapError> {
+    let size = libc::c_int::from(VNET_HEADER);
+    // SAFETY: `fd` is an open TAP queue; the kernel reads one int through the pointer, which outlives the call.
+    let set = unsafe { ioctl::tunsetvnethdrsz(fd.as_raw_fd(), &raw const size) };
+    set.map(drop).map_err(|error| TapError::HeaderSize(error.into()))
+}
+
+/// Lets the kernel hand over and take super-frames and unfinished checksums. Whether UDP ones too.
+fn set_offload(fd: BorrowedFd) -> Result<bool, TapError> {
+    const TCP: libc::c_uint = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
+    const UDP: libc::c_uint = libc::TUN_F_USO4 | libc::TUN_F_USO6;
+    let set = |features: libc::c_uint| {
+        // SAFETY: `fd` is an open TAP queue, and the argument of this ioctl is a plain number.
+        unsafe { ioctl::tunsetoffload(fd.as_raw_fd(), features.cast_signed()) }
+    };
+    match set(TCP | UDP) {
+        Ok(_) => Ok(true),
+        // A kernel before 6.2 refuses the whole set for the bits that it does not know.
+        Err(Errno::EINVAL) => set(TCP).map(|_| false).map_err(|error| TapError::Offload(error.into())),
+        Err(error) => Err(TapError::Offload(error.into())),
+    }
+}
+
+mod ioctl {
+    nix::ioctl_readwrite_bad!(tunsetiff, libc::TUNSETIFF, libc::ifreq);
+    nix::ioctl_write_ptr_bad!(tunsetvnethdrsz, libc::TUNSETVNETHDRSZ, libc::c_int);
+    nix::ioctl_write_int_bad!(tunsetoffload, libc::TUNSETOFFLOAD);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_is_the_one_that_wire_reads() {
+        assert_eq!(usize::from(VNET_HEADER), crate::wire::VnetHeader::LEN);
+    }
+
+    #[test]
+    fn device_names() {
+        for name in ["eth0", "a", "abcdefghijklmno", "v.1-x_y"] {
+            assert!(is_device_name(name), "{name}");
+        }
+        for name in ["", ".", "..", "abcdefghijklmnop", "a/b", "a:1", "eth%d", "a b", "a\n", "ü"] {
+            assert!(!is_device_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn interface_request_is_terminated() {
+        let ifreq = interface_request("abcdefghijklmno", libc::IFF_TAP);
+        assert_eq!(ifreq.ifr_name[15], 0);
+        assert_eq!(ifreq.ifr_name[0].cast_unsigned(), b'a');
+    }
 }

@@ -1,0 +1,354 @@
+//! Network namespaces: named as `ip netns` names them, entered by threads of their own.
+//!
+//! A namespace lives while something holds it: a process or thread in it, an open file of it, a mount of it,
+//! or a socket that was made in it. Its name is a mount of it at `/run/netns/NAME`; `ip netns del` takes only
+//! that away. So for a deleted container to be gone, nothing of ours may hold it: no thread stays in it, no
+//! file of it stays open, and no socket. A TAP's queue is such a socket, of the namespace in which it was
+//! *opened*. Hence the nursery: a namespace of ours without a name, where devices are opened, to be moved
+//! from there to where they belong. When their namespace goes, they go, and their queues say `EBADFD`.
+//!
+//! Which namespace a thread is in is a property of the thread, so nothing here changes the caller's: a
+//! [`Traveller`] is a thread that may move, and it ends when its errand is done.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
+use serde::{Deserialize, Serialize};
+
+/// Where the names are (`NETNS_RUN_DIR` of iproute2).
+pub const DIRECTORY: &str = "/run/netns";
+
+/// The calling thread's namespace.
+const HERE: &str = "/proc/thread-self/ns/net";
+
+/// Why something could not be done with a namespace.
+#[derive(Debug, thiserror::Error)]
+pub enum NetnsError {
+    /// The name cannot be that of a file.
+    #[error(
+        "'{0}' is not a namespace name: it takes 1 to 255 bytes, without '/' and blanks, not starting with '.' or '-'"
+    )]
+    Name(String),
+    /// The name is taken.
+    #[error("there is a network namespace '{0}' already: choose another --prefix, or `ip netns del {0}`")]
+    Exists(String),
+    /// Nothing there.
+    #[error("there is no network namespace {}: `ip netns` lists the named ones", .0.display())]
+    Missing(PathBuf),
+    /// Something else there.
+    #[error("{} is not a network namespace", .0.display())]
+    NotNetns(PathBuf),
+    /// The kernel refused.
+    #[error("cannot {what}: {source}")]
+    Kernel {
+        /** What was tried. */
+        what: String,
+        /** Its error. */
+        source: io::Error,
+    },
+}
+
+fn kernel<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> NetnsError {
+    move |error| NetnsError::Kernel { what: what.into(), source: error.into() }
+}
+
+/// Tells one namespace from another. Inode numbers are used again, so the time at which the inode was made is part of
+/// it: it stays the same for as long as something (the name's mount) holds the namespace's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Identity {
+    /// The device of nsfs.
+    pub dev: u64,
+    /// The inode in it: the number in `net:[4026531840]`.
+    pub ino: u64,
+    /// When the inode was made: seconds and nanoseconds.
+    pub born: (i64, i64),
+}
+
+impl Identity {
+    fn of(found: &fs::Metadata) -> Identity {
+        Identity { dev: found.dev(), ino: found.ino(), born: (found.ctime(), found.ctime_nsec()) }
+    }
+
+    /// Is the same namespace, both being alive now.
+    pub fn is(&self, other: &Identity) -> bool {
+        (self.dev, self.ino) == (other.dev, other.ino)
+    }
+}
+
+/// A namespace held open. Short-lived, but for the nursery: it keeps the namespace alive.
+#[derive(Debug)]
+pub struct Netns {
+    file: File,
+}
+
+impl Netns {
+    /// The calling thread's.
+    ///
+    /// # Errors
+    /// `/proc` is not mounted.
+    pub fn here() -> Result<Netns, NetnsError> {
+        Netns::open(Path::new(HERE))
+    }
+
+    /// The namespace at a path: `/run/netns/NAME`, `/proc/PID/ns/net`.
+    ///
+    /// # Errors
+    /// [`NetnsError::Missing`], [`NetnsError::NotNetns`], or no permission.
+    pub fn open(path: &Path) -> Result<Netns, NetnsError> {
+        let file = File::open(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => NetnsError::Missing(path.to_owned()),
+            _ => kernel(format!("open the namespace {}", path.display()))(error),
+        })?;
+        let kind = fstatfs(&file).map_err(kernel("ask for the kind of a file"))?;
+        if kind.filesystem_type() == NSFS_MAGIC {
+            Ok(Netns { file })
+        } else {
+            Err(NetnsError::NotNetns(path.to_owned()))
+        }
+    }
+
+    /// A new one without a name, which lives as long as this.
+    ///
+    /// # Errors
+    /// No permission, or too many (`user.max_net_namespaces`).
+    pub fn unnamed() -> Result<Netns, NetnsError> {
+        travel(Traveller::found)
+    }
+
+    /// Which this is.
+    ///
+    /// # Errors
+    /// The kernel has no reason for any.
+    pub fn identity(&self) -> Result<Identity, NetnsError> {
+        self.file.metadata().map(|found| Identity::of(&found)).map_err(kernel("identify a namespace"))
+    }
+
+    /// Gives it a name for `ip netns`, which keeps it alive until [`delete`].
+    ///
+    /// # Errors
+    /// [`NetnsError::Exists`], or the mount failed; then the name is free again.
+    pub fn publish(&self, name: &str) -> Result<(), NetnsError> {
+        let path = path(name);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o444).open(&path);
+        file.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => NetnsError::Exists(name.to_owned()),
+            _ => kernel(format!("make {}", path.display()))(error),
+        })?;
+        let source = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        bind(Path::new(&source), &path, MsFlags::MS_BIND).map_err(|error| {
+            // The name is of no use without the mount; that it cannot be taken back adds nothing to `error`.
+            let _ = fs::remove_file(&path);
+            kernel(format!("mount the namespace at {}", path.display()))(error)
+        })
+    }
+}
+
+impl AsFd for Netns {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// A thread that may change its namespace.
+#[derive(Debug)]
+pub struct Traveller(());
+
+impl Traveller {
+    /// Goes into a namespace.
+    ///
+    /// # Errors
+    /// No `CAP_SYS_ADMIN` here or there.
+    pub fn enter(&mut self, netns: &Netns) -> Result<(), NetnsError> {
+        setns(netns, CloneFlags::CLONE_NEWNET).map_err(kernel("enter a network namespace"))
+    }
+
+    /// Makes a new namespace and goes there.
+    ///
+    /// # Errors
+    /// No permission, or too many (`user.max_net_namespaces`).
+    pub fn found(&mut self) -> Result<Netns, NetnsError> {
+        unshare(CloneFlags::CLONE_NEWNET).map_err(kernel("make a network namespace"))?;
+        Netns::here()
+    }
+}
+
+/// Runs `errand` on a thread of its own, which ends with it, and returns what it returned.
+pub fn travel<T: Send>(errand: impl FnOnce(&mut Traveller) -> T + Send) -> T {
+    let journey = std::thread::scope(|scope| scope.spawn(|| errand(&mut Traveller(()))).join());
+    journey.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Runs `errand` in the namespace at `path`.
+///
+/// # Errors
+/// It could not be entered.
+pub fn run_in<T: Send>(path: &Path, errand: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
+    travel(|traveller| {
+        traveller.enter(&Netns::open(path)?)?;
+        Ok(errand())
+    })
+}
+
+/// The path of the namespace with this name.
+pub fn path(name: &str) -> PathBuf {
+    Path::new(DIRECTORY).join(name)
+}
+
+/// Checks that a namespace can have this name.
+///
+/// # Errors
+/// [`NetnsError::Name`].
+pub fn check_name(name: &str) -> Result<(), NetnsError> {
+    let fits = (1..=255).contains(&name.len())
+        && !name.starts_with(['.', '-'])
+        && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
+    if fits { Ok(()) } else { Err(NetnsError::Name(name.to_owned())) }
+}
+
+/// What is at a name's path: a namespace's identity, a file that is none, or nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing.
+    Nothing,
+    /// A file that is no namespace: a name that was being given or taken when its maker died.
+    File,
+    /// A namespace.
+    Netns(Identity),
+}
+
+/// Looks what is at a name's path, without entering or keeping it.
+///
+/// # Errors
+/// Only those of a broken `/run`.
+pub fn look_up(name: &str) -> Result<Found, NetnsError> {
+    let path = path(name);
+    match Netns::open(&path) {
+        Ok(netns) => netns.identity().map(Found::Netns),
+        Err(NetnsError::Missing(_)) => Ok(Found::Nothing),
+        Err(NetnsError::NotNetns(_)) => Ok(Found::File),
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes a name away. The namespace goes when nobody is in it any more.
+///
+/// # Errors
+/// The mount or the file could not be removed. That there is none is no error.
+pub fn delete(name: &str) -> Result<(), NetnsError> {
+    let path = path(name);
+    match umount2(&path, MntFlags::MNT_DETACH) {
+        // EINVAL: not a mount, as when its maker died before the mount.
+        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
+        Err(error) => return Err(kernel(format!("unmount {}", path.display()))(error)),
+    }
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(kernel(format!("remove {}", path.display()))(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes the directory of names ready, as `ip netns add` does, so that each sees the other's: it must be a mount
+/// of its own that is shared, for a name made or removed in one mount namespace to be so in all, and not to
+/// stay alive in another that has a copy of it. It stays when the last name has gone, for others use it too.
+///
+/// # Errors
+/// It cannot be made or mounted.
+pub fn prepare_directory() -> Result<(), NetnsError> {
+    let what = || format!("make {DIRECTORY} ready for named namespaces");
+    DirBuilder::new().recursive(true).mode(0o755).create(DIRECTORY).map_err(kernel(what()))?;
+    let directory = File::open(DIRECTORY).map_err(kernel(what()))?;
+    // Two at once would mount it twice; iproute2 (6.5 and later) takes the same lock.
+    let _lock =
+        Flock::lock(directory, FlockArg::LockExclusive).map_err(|(_, error)| kernel(what())(error))?;
+    match share(Path::new(DIRECTORY)) {
+        // Not a mount yet.
+        Err(Errno::EINVAL) => {
+            bind(Path::new(DIRECTORY), Path::new(DIRECTORY), MsFlags::MS_BIND | MsFlags::MS_REC)
+                .and_then(|()| share(Path::new(DIRECTORY)))
+                .map_err(kernel(what()))
+        }
+        shared => shared.map_err(kernel(what())),
+    }
+}
+
+fn share(path: &Path) -> nix::Result<()> {
+    mount(None::<&str>, path, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>)
+}
+
+/// Shows `source` at `target` too.
+pub(super) fn bind(source: &Path, target: &Path, flags: MsFlags) -> nix::Result<()> {
+    mount(Some(source), target, None::<&str>, flags, None::<&str>)
+}
+
+/// Moves the process into the namespace at `path` before it executes another program, with `/sys` and the
+/// files of `/etc/netns/NAME` as the namespace should see them (`ip-netns(8)`). The process must have one thread.
+///
+/// # Errors
+/// The namespace or a mount namespace could not be entered.
+pub fn enter_for_exec(path: &Path) -> Result<(), NetnsError> {
+    let netns = Netns::open(path)?;
+    setns(&netns, CloneFlags::CLONE_NEWNET).map_err(kernel(format!("enter {}", path.display())))?;
+    unshare(CloneFlags::CLONE_NEWNS).map_err(kernel("make a mount namespace"))?;
+    let slave = MsFlags::MS_SLAVE | MsFlags::MS_REC;
+    mount(None::<&str>, "/", None::<&str>, slave, None::<&str>)
+        .map_err(kernel("keep our mounts to ourselves"))?;
+    show_devices();
+    if let Some(name) = path.strip_prefix(DIRECTORY).ok().filter(|name| name.components().count() == 1) {
+        show_files(&Path::new("/etc/netns").join(name));
+    }
+    Ok(())
+}
+
+/// `/sys/class/net` shows the devices of the namespace in which sysfs was mounted. Without it a program works
+/// all the same, and where the container around us hides parts of sysfs the kernel allows none: no error.
+fn show_devices() {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let _ = mount(Some("sysfs"), "/sys", Some("sysfs"), flags, None::<&str>);
+}
+
+/// Puts each file of `directory` over the one of that name in `/etc`. Those that are missing there are skipped,
+/// as `ip netns exec` does.
+fn show_files(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let target = Path::new("/etc").join(entry.file_name());
+        let _ = bind(&entry.path(), &target, MsFlags::MS_BIND);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for name in ["container1", "a", "x.y", "lan-1"] {
+            assert!(check_name(name).is_ok(), "{name}");
+        }
+        for name in ["", ".", "..", ".a", "-a", "a/b", "../etc", "a b", "a\0", "ü"] {
+            assert!(check_name(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_namespace_is_told() {
+        assert!(matches!(Netns::open(Path::new("/nowhere")), Err(NetnsError::Missing(_))));
+        assert!(matches!(Netns::open(Path::new("/proc/self/status")), Err(NetnsError::NotNetns(_))));
+        assert!(Netns::here().is_ok());
+    }
+
+    #[test]
+    fn identity_outlives_a_second_opening() {
+        let first = Netns::here().unwrap();
+        assert_eq!(first.identity().unwrap(), Netns::here().unwrap().identity().unwrap());
+    }
+}

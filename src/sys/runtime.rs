@@ -1,0 +1,108 @@
+//! The directory where running switches are found: their sockets and ledgers.
+
+use std::ffi::OsString;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
+
+use nix::unistd::{Uid, geteuid};
+
+/// There is no directory to be trusted.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// It could not be made.
+    #[error("cannot make the directory {path}: {source}")]
+    Make {
+        /** Where. */
+        path: PathBuf,
+        /** Why. */
+        source: io::Error,
+    },
+    /// Somebody else could put a socket there.
+    #[error("{path} {fault}: remove it, or set XDG_RUNTIME_DIR to a directory of your own")]
+    Untrusted {
+        /** Where. */
+        path: PathBuf,
+        /** What is wrong with it. */
+        fault: &'static str,
+    },
+}
+
+/// The directory for the sockets and ledgers of this user's switches: `/run/uswitch` for root,
+/// `$XDG_RUNTIME_DIR/uswitch` for others, `/tmp/uswitch-UID` where there is no such variable. Made if
+/// missing, and nobody else's. To be called before [`super::sandbox::enter`], in which everybody is root.
+///
+/// # Errors
+/// It cannot be made, or it is a link, another user's, or open to others.
+pub fn directory() -> Result<PathBuf, RuntimeError> {
+    let user = geteuid();
+    let path = choose(user, env::var_os("XDG_RUNTIME_DIR"));
+    match fs::DirBuilder::new().mode(0o700).create(&path) {
+        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(RuntimeError::Make { path, source });
+        }
+        _ => {}
+    }
+    check(&path, user)?;
+    Ok(path)
+}
+
+fn choose(user: Uid, xdg: Option<OsString>) -> PathBuf {
+    if user.is_root() {
+        return PathBuf::from("/run/uswitch");
+    }
+    match xdg.map(PathBuf::from) {
+        Some(directory) if directory.is_absolute() && directory.is_dir() => directory.join("uswitch"),
+        _ => PathBuf::from(format!("/tmp/uswitch-{user}")),
+    }
+}
+
+/// In `/tmp` anybody may have been there first.
+fn check(path: &Path, user: Uid) -> Result<(), RuntimeError> {
+    let untrusted = |fault| RuntimeError::Untrusted { path: path.to_owned(), fault };
+    let found =
+        fs::symlink_metadata(path).map_err(|source| RuntimeError::Make { path: path.to_owned(), source })?;
+    if !found.is_dir() {
+        return Err(untrusted("is not a directory"));
+    }
+    if found.uid() != user.as_raw() {
+        return Err(untrusted("belongs to another user"));
+    }
+    if found.mode() & 0o022 != 0 {
+        return Err(untrusted("can be written by others"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn each_user_has_a_place() {
+        let somebody = Uid::from_raw(1000);
+        assert_eq!(choose(Uid::from_raw(0), Some("/tmp".into())), Path::new("/run/uswitch"));
+        assert_eq!(choose(somebody, Some("/tmp".into())), Path::new("/tmp/uswitch"));
+        for useless in [None, Some("relative".into()), Some("/nowhere/at/all".into())] {
+            assert_eq!(choose(somebody, useless), Path::new("/tmp/uswitch-1000"));
+        }
+    }
+
+    #[test]
+    fn a_place_that_others_prepared_is_refused() {
+        let tmp = tempfile::tempdir().unwrap();
+        let (real, link, open) = (tmp.path().join("real"), tmp.path().join("link"), tmp.path().join("open"));
+        fs::create_dir(&real).unwrap();
+        fs::set_permissions(&real, fs::Permissions::from_mode(0o700)).unwrap();
+        symlink(&real, &link).unwrap();
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+        let user = geteuid();
+        assert!(check(&real, user).is_ok());
+        assert!(check(&link, user).is_err());
+        assert!(check(&open, user).is_err());
+        assert!(check(&real, Uid::from_raw(user.as_raw() + 1)).is_err());
+    }
+}

@@ -1,0 +1,176 @@
+//! A switch without root: in a user, network and mount namespace of its own (user_namespaces(7)), in which it is
+//! root, and which goes with the last process in it.
+//!
+//! There `/run` is our own, so that named namespaces can be made, and all that was in the real one is bound
+//! into it: name service, the user's sockets, the directory in which the switch is found from outside.
+//!
+//! Everything here changes the whole process, so it must have one thread only.
+
+use std::ffi::OsString;
+use std::fs::{self, DirEntry, File};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use netlink_packet_route::RouteNetlinkMessage;
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::unistd::{Gid, Uid, chdir, getcwd, getegid, geteuid};
+use rtnetlink::LinkUnspec;
+
+use super::netlink::{Netlink, NetlinkError, Request};
+use super::netns::bind;
+
+const RUN: &str = "/run";
+
+/// Why there is no sandbox.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// User namespaces are not for us.
+    #[error("without root a switch needs a user namespace, and {0}: use sudo")]
+    Forbidden(String),
+    /// One of the steps failed.
+    #[error("cannot {what} in a user namespace of our own: {source}; use sudo")]
+    Step {
+        /** Which. */
+        what: &'static str,
+        /** Why. */
+        source: io::Error,
+    },
+    /// The loopback device.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// The switch to join.
+    #[error("cannot enter the sandbox of process {pid}: {source}; it belongs to another user, or has ended")]
+    Join {
+        /** Of the switch. */
+        pid: u32,
+        /** Why. */
+        source: io::Error,
+    },
+}
+
+fn step<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> SandboxError {
+    move |error| SandboxError::Step { what, source: error.into() }
+}
+
+/// Puts this process into a sandbox of its own.
+///
+/// # Errors
+/// User namespaces are forbidden here, with the setting that forbids them.
+pub fn enter() -> Result<(), SandboxError> {
+    let (user, group) = (geteuid(), getegid());
+    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
+        .map_err(forbidden)?;
+    become_root(user, group).map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
+        // With AppArmor's restriction the namespace is made, without any rights in it.
+        Some(errno @ (Errno::EPERM | Errno::EACCES)) => forbidden(errno),
+        _ => step("become root")(error),
+    })?;
+    own_run().map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
+        Some(errno @ (Errno::EPERM | Errno::EACCES)) => forbidden(errno),
+        _ => step("mount /run")(error),
+    })?;
+    let loopback = RouteNetlinkMessage::SetLink(LinkUnspec::new_with_name("lo").up().build());
+    Ok(Netlink::open()?.apply(&[Request::change("turn on lo", loopback)])?)
+}
+
+/// Our user is root in the namespace, and nobody else is there (user_namespaces(7), "Defining user and group ID mappings").
+fn become_root(user: Uid, group: Gid) -> io::Result<()> {
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("0 {user} 1"))?;
+    fs::write("/proc/self/gid_map", format!("0 {group} 1"))
+}
+
+/// Puts an empty directory over `/run` and shows in it what is in the real one, but for the named namespaces.
+fn own_run() -> io::Result<()> {
+    // Still the real one after the mount.
+    let real = File::open(RUN)?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(Some("uswitch"), RUN, Some("tmpfs"), flags, Some("mode=0755"))?;
+    for entry in fs::read_dir(format!("/proc/self/fd/{}", real.as_raw_fd()))? {
+        let entry = entry?;
+        if entry.file_name() != "netns" {
+            // One that has gone meanwhile, or that we may not see, is not missed.
+            let _ = show(&entry);
+        }
+    }
+    Ok(())
+}
+
+fn show(entry: &DirEntry) -> io::Result<()> {
+    let target = Path::new(RUN).join(entry.file_name());
+    let kind = entry.file_type()?;
+    if kind.is_symlink() {
+        return symlink(fs::read_link(entry.path())?, target);
+    }
+    if kind.is_dir() {
+        fs::create_dir(&target)?;
+    } else {
+        File::create_new(&target)?;
+    }
+    // The kernel lets nobody show part of a tree that others mounted: with all that is mounted in it, or not at all.
+    Ok(bind(&entry.path(), &target, MsFlags::MS_BIND | MsFlags::MS_REC)?)
+}
+
+/// Why there are no user namespaces for us, in the words of the setting that says so.
+fn forbidden(error: Errno) -> SandboxError {
+    let value = |setting: &str| fs::read_to_string(Path::new("/proc/sys").join(setting)).unwrap_or_default();
+    let is = |setting: &str, expected: &str| value(setting).trim() == expected;
+    let reason = if is("user/max_user_namespaces", "0") {
+        "there are none here (sysctl user.max_user_namespaces is 0)".to_owned()
+    } else if is("kernel/unprivileged_userns_clone", "0") {
+        "only root may make one here (sysctl kernel.unprivileged_userns_clone is 0)".to_owned()
+    } else if is("kernel/apparmor_restrict_unprivileged_userns", "1") {
+        "AppArmor forbids it here (sysctl kernel.apparmor_restrict_unprivileged_userns is 1)".to_owned()
+    } else if error == Errno::ENOSPC {
+        "there are too many here (sysctl user.max_user_namespaces)".to_owned()
+    } else if error == Errno::EINVAL {
+        "a process with several threads cannot get one".to_owned()
+    } else {
+        format!("the kernel, or the container around us, forbids it ({})", error.desc())
+    };
+    SandboxError::Forbidden(reason)
+}
+
+/// Puts this process into the sandbox of a running switch, from its user's shell; the working directory
+/// stays where it is, if it is there.
+///
+/// # Errors
+/// The process has ended, or belongs to another user.
+pub fn join(pid: u32) -> Result<(), SandboxError> {
+    let failed = |errno: Errno| SandboxError::Join { pid, source: errno.into() };
+    let directory = getcwd().map_or(OsString::from("/"), OsString::from);
+    let process = open_process(pid).map_err(failed)?;
+    let all = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS;
+    setns(&process, all).map_err(failed)?;
+    chdir(directory.as_os_str()).or_else(|_| chdir("/")).map_err(failed)
+}
+
+/// A file that stays that process, whoever gets its number next.
+fn open_process(pid: u32) -> nix::Result<OwnedFd> {
+    // SAFETY: pidfd_open takes two plain numbers and touches no memory of ours.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let fd = Errno::result(fd)?;
+    let fd = i32::try_from(fd).map_err(|_| Errno::EOVERFLOW)?;
+    // SAFETY: the kernel has just opened `fd` for us, and nothing else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusal_names_its_cause() {
+        let text = forbidden(Errno::EINVAL).to_string();
+        assert!(text.contains("user namespace") && text.ends_with("use sudo"), "{text}");
+    }
+
+    #[test]
+    fn process_that_is_no_more_cannot_be_joined() {
+        assert!(matches!(join(u32::MAX), Err(SandboxError::Join { .. })));
+    }
+}
