@@ -1,19 +1,44 @@
 //! What a switch makes on the machine: namespaces, TAP devices, addresses, routes, NAT, sysctls.
 //! All of it is written in a ledger before it is made, and taken away by reading the ledger backwards:
 //! when a start fails half-way, at stop, and by the next start after a kill.
+//!
+//! Devices are not in the ledger: they live as long as their queues are open, and no crash leaves them.
+//! A port takes a few milliseconds of the kernel's time; the calls block for that long.
 
+mod build;
+mod error;
+mod ledger;
+mod link;
+mod nat;
+mod preflight;
+mod site;
+mod sysctl;
+mod undo;
+mod watch;
+
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
+pub use self::error::TopologyError;
+pub use self::site::Site;
+
+use self::build::{Built, Nursery};
+use self::ledger::{DirectoryLock, Entry, EntryId, Keeper, Ledger};
+use self::watch::Watch;
 use super::Config;
+use crate::sys::netlink::Netlink;
+use crate::sys::netns::{self, Identity, Netns};
 use crate::sys::tap::Queue;
 use crate::wire::Mac;
 
 /// Where a port's device is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
+    /// The host's namespace: where the switch runs.
+    Host,
     /// A new namespace of this name, taken away with the port.
     NewContainer(String),
     /// A namespace that is there already, by path (`/run/netns/NAME`, `/proc/PID/ns/net`).
@@ -85,41 +110,284 @@ pub enum LinkChange {
 
 /// Everything made for one switch. Dropping it takes nothing away; [`Topology::teardown`] does.
 #[derive(Debug)]
-pub struct Topology {}
-
-/// Why something could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum TopologyError {
-    /// To be written: one variant per cause, each a sentence that says what to do.
-    #[error("not written yet")]
-    NotYet,
+pub struct Topology {
+    name: String,
+    sandboxed: bool,
+    ledger: Ledger,
+    host: Netlink,
+    host_identity: Identity,
+    nursery: Nursery,
+    watch: Watch,
+    /// The namespace that was made for a device, if one was.
+    devices: HashMap<DeviceId, Option<(EntryId, Entry)>>,
+    next: u64,
+    notices: Vec<String>,
+    /// That the kernel lacks something was said already.
+    told: Told,
 }
 
-#[allow(unused_variables, clippy::unused_async, reason = "to be written")]
+/// What is said once.
+#[derive(Debug, Default)]
+struct Told {
+    no_uso: bool,
+}
+
 impl Topology {
     /// Takes the switch's name on this machine, cleans up after a killed switch of that name, and checks
-    /// that what `config` asks for can be made. Changes nothing else.
-    pub async fn claim(config: &Config) -> Result<Topology, TopologyError> {
-        Err(TopologyError::NotYet)
+    /// that what `config` asks for can be made. Changes nothing else. To be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// The switch is running, or a start would fail for a reason that shows beforehand.
+    pub fn claim(config: &Config, site: &Site) -> Result<Topology, TopologyError> {
+        let host_identity = Netns::here()?.identity()?;
+        let (mut ledger, notice) = claim_name(&config.name, &site.runtime, &host_identity)?;
+        let claimed = claim_kernel(config).and_then(|parts| {
+            let pid = std::process::id();
+            ledger.begin(Keeper { pid, host: host_identity, sandboxed: site.sandboxed })?;
+            Ok(parts)
+        });
+        match claimed {
+            Ok((host, nursery, watch)) => Ok(Topology {
+                name: config.name.clone(),
+                sandboxed: site.sandboxed,
+                ledger,
+                host,
+                host_identity,
+                nursery,
+                watch,
+                devices: HashMap::new(),
+                next: 0,
+                notices: notice.into_iter().collect(),
+                told: Told::default(),
+            }),
+            Err(error) => {
+                // The reason why there is no switch matters more than the file that is left.
+                let _ = close(ledger);
+                Err(error)
+            }
+        }
     }
+
+    /// Takes away what a killed switch of this name left behind. What was found, in a sentence.
+    ///
+    /// # Errors
+    /// The switch is running, or something could not be taken away.
+    pub fn clean_up_after(name: &str, site: &Site) -> Result<Option<String>, TopologyError> {
+        let host = Netns::here()?.identity()?;
+        let (ledger, notice) = claim_name(name, &site.runtime, &host)?;
+        close(ledger)?;
+        Ok(notice)
+    }
+
     /// Makes the host port: TAP in this namespace, gateway MAC and addresses, NAT if asked for.
-    pub async fn add_host_port(&mut self, config: &Config, gateway: Mac) -> Result<Device, TopologyError> {
-        Err(TopologyError::NotYet)
+    ///
+    /// # Errors
+    /// On an error nothing of it is left.
+    pub fn add_host_port(&mut self, config: &Config, gateway: Mac) -> Result<Device, TopologyError> {
+        let spec = host_port(config, gateway);
+        let built = build::here(&mut self.host, &spec)?;
+        let device = self.adopt(built, &spec)?;
+        if config.nat
+            && let Err(error) = self.turn_on_nat(&config.subnets)
+        {
+            self.forget(device.id);
+            return Err(error);
+        }
+        Ok(device)
     }
-    /// Makes a port; on an error nothing of it is left.
-    pub async fn add_port(&mut self, spec: &PortSpec) -> Result<Device, TopologyError> {
-        Err(TopologyError::NotYet)
+
+    /// Makes a port.
+    ///
+    /// # Errors
+    /// On an error nothing of it is left.
+    pub fn add_port(&mut self, spec: &PortSpec) -> Result<Device, TopologyError> {
+        let before = self.ledger.mark();
+        let added = self.build(spec).and_then(|built| self.adopt(built, spec));
+        if added.is_err() {
+            self.roll_back(before);
+        }
+        added
     }
+
     /// Takes a port's namespace away if we made it; its device goes when its queues are closed.
-    pub async fn remove_port(&mut self, device: DeviceId) -> Result<(), TopologyError> {
-        Err(TopologyError::NotYet)
+    ///
+    /// # Errors
+    /// There is no such device, or its namespace could not be removed.
+    pub fn remove_port(&mut self, device: DeviceId) -> Result<(), TopologyError> {
+        let made = self.devices.get(&device).ok_or(TopologyError::NoSuchDevice)?.clone();
+        let errors = undo::undo(&mut self.ledger, made.into_iter().collect(), &self.host_identity);
+        self.forget(device);
+        errors.into_iter().next().map_or(Ok(()), Err)
     }
+
+    /// What the user should know of what was done so far, each a sentence, each once.
+    pub fn take_notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notices)
+    }
+
     /// The next change that somebody else made to one of the devices. Cancel-safe.
     pub async fn next_change(&mut self) -> (DeviceId, LinkChange) {
-        std::future::pending().await
+        self.watch.next().await
     }
-    /// Takes everything away; every error met on the way.
-    pub async fn teardown(self) -> Vec<TopologyError> {
-        Vec::new()
+
+    /// Takes everything away; every error met on the way. The devices' queues should be closed before: they are
+    /// what keeps devices outside our own namespaces.
+    pub fn teardown(mut self) -> Vec<TopologyError> {
+        let mut errors = self.undo_since(EntryId::FIRST);
+        // With something left, the next start needs to know.
+        if errors.is_empty() {
+            errors.extend(close(self.ledger).err());
+        }
+        errors
+    }
+
+    fn build(&mut self, spec: &PortSpec) -> Result<Built, TopologyError> {
+        match &spec.place {
+            Place::Host => build::here(&mut self.host, spec),
+            Place::NewContainer(name) => self.nursery.new_container(name, spec, &mut self.ledger),
+            Place::Existing(path) => self.nursery.existing_netns(path, spec),
+        }
+    }
+
+    /// Watches a device from now on.
+    fn adopt(&mut self, built: Built, spec: &PortSpec) -> Result<Device, TopologyError> {
+        let id = DeviceId(self.next);
+        self.next += 1;
+        // "The host" may have been named by its path too.
+        let netns = built.netns.filter(|netns| netns.identity().is_ok_and(|it| !it.is(&self.host_identity)));
+        self.watch.add(id, &built.link, netns.as_ref())?;
+        self.devices.insert(id, built.made);
+        self.notices.extend(built.notices);
+        if !built.tap.uso && !self.told.no_uso {
+            self.told.no_uso = true;
+            let notice = "this kernel cannot pass large UDP frames through a TAP (6.2 and later can): UDP goes frame by frame";
+            self.notices.push(notice.to_owned());
+        }
+        Ok(Device {
+            id,
+            ifname: built.link.name,
+            ifindex: built.link.ifindex,
+            mac: built.link.mac,
+            mtu: built.link.mtu,
+            netns: spec.place.path(),
+            addresses: spec.addresses.clone(),
+            queues: built.tap.queues,
+        })
+    }
+
+    fn turn_on_nat(&mut self, subnets: &[IpNet]) -> Result<(), TopologyError> {
+        let before = self.ledger.mark();
+        let on = nat::turn_on(&mut self.ledger, &self.name, subnets);
+        if on.is_err() {
+            self.roll_back(before);
+        } else if self.sandboxed {
+            let notice = "without root, --nat leads only into the switch's own sandbox, which has no way out: use sudo";
+            self.notices.push(notice.to_owned());
+        }
+        on
+    }
+
+    fn forget(&mut self, device: DeviceId) {
+        self.watch.remove(device);
+        self.devices.remove(&device);
+    }
+
+    /// After a failure, which is what the user hears of; what cannot be taken away now is so at the teardown, or
+    /// by the next start.
+    fn roll_back(&mut self, since: EntryId) {
+        let errors = self.undo_since(since);
+        self.notices.extend(errors.iter().map(ToString::to_string));
+    }
+
+    fn undo_since(&mut self, since: EntryId) -> Vec<TopologyError> {
+        match self.ledger.account() {
+            Ok(account) => {
+                let made = account.entries.into_iter().filter(|(id, _)| *id >= since).collect();
+                undo::undo(&mut self.ledger, made, &self.host_identity)
+            }
+            Err(error) => vec![error],
+        }
+    }
+}
+
+impl Place {
+    /// The path of the namespace; `None`: the host's.
+    fn path(&self) -> Option<PathBuf> {
+        match self {
+            Place::Host => None,
+            Place::NewContainer(name) => Some(netns::path(name)),
+            Place::Existing(path) => Some(path.clone()),
+        }
+    }
+}
+
+/// Takes the name's ledger, and takes away what stands in it. What that was, in a sentence.
+fn claim_name(
+    name: &str,
+    directory: &Path,
+    host: &Identity,
+) -> Result<(Ledger, Option<String>), TopologyError> {
+    let (mut ledger, account) = Ledger::claim(directory, name, &DirectoryLock::take(directory)?)?;
+    let leftovers = undo::leftovers(&account, host);
+    let notice = undo::describe(name, &leftovers);
+    match undo::undo(&mut ledger, leftovers, host).into_iter().next() {
+        Some(error) => Err(error),
+        None => Ok((ledger, notice)),
+    }
+}
+
+/// The parts of the kernel that a switch needs, once `config` is known to fit.
+fn claim_kernel(config: &Config) -> Result<(Netlink, Nursery, Watch), TopologyError> {
+    let mut host = Netlink::open()?;
+    preflight::check(config, &mut host)?;
+    netns::prepare_directory()?;
+    Ok((host, Nursery::found()?, Watch::start()?))
+}
+
+/// Gives the name up.
+fn close(ledger: Ledger) -> Result<(), TopologyError> {
+    let held = DirectoryLock::take(ledger.directory())?;
+    ledger.close(&held)
+}
+
+/// The host port: the gateway's leg in the host.
+fn host_port(config: &Config, gateway: Mac) -> PortSpec {
+    PortSpec {
+        place: Place::Host,
+        ifname: config.name.clone(),
+        mac: Some(gateway),
+        addresses: config.subnets.iter().filter_map(gateway_address).collect(),
+        gateways: Vec::new(),
+        mtu: config.mtu,
+        txqueuelen: config.txqueuelen,
+        offload: config.offload,
+        queues: config.workers,
+    }
+}
+
+/// The first address of a subnet, with its prefix length. (The one before it is the network itself, and in
+/// IPv6 that of any router: RFC 4291 section 2.6.1.)
+fn gateway_address(subnet: &IpNet) -> Option<IpNet> {
+    let first = match subnet.network() {
+        IpAddr::V4(network) => IpAddr::V4(u32::from(network).checked_add(1)?.into()),
+        IpAddr::V6(network) => IpAddr::V6(u128::from(network).checked_add(1)?.into()),
+    };
+    IpNet::new(first, subnet.prefix_len()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gateway_has_the_first_address() {
+        for (subnet, gateway) in [
+            ("172.16.0.0/24", "172.16.0.1/24"),
+            ("172.16.0.77/24", "172.16.0.1/24"),
+            ("fd00:172:16::/64", "fd00:172:16::1/64"),
+        ] {
+            let subnet = subnet.parse().unwrap();
+            assert_eq!(gateway_address(&subnet).unwrap().to_string(), gateway);
+        }
     }
 }

@@ -1,0 +1,138 @@
+//! Makes a port's device: opened in the nursery, moved to where it belongs, and configured there, all on one
+//! thread that goes from namespace to namespace and ends.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use super::ledger::{Entry, EntryId, Ledger};
+use super::link::{self, Link};
+use super::{PortSpec, TopologyError};
+use crate::sys::netlink::{Netlink, Request};
+use crate::sys::netns::{self, Netns, Traveller, travel};
+use crate::sys::tap::{self, Tap};
+
+/// A namespace of ours without a name, where devices are opened: see [`crate::sys::netns`] for why.
+#[derive(Debug)]
+pub(super) struct Nursery {
+    netns: Netns,
+    netlink: Netlink,
+}
+
+/// A device that was made.
+#[derive(Debug)]
+pub(super) struct Built {
+    pub(super) tap: Tap,
+    pub(super) link: Link,
+    /// Where it is, if not in the host's. Not to be kept: it keeps the namespace alive.
+    pub(super) netns: Option<Netns>,
+    /// The namespace, in the ledger, if it was made for the device.
+    pub(super) made: Option<(EntryId, Entry)>,
+    /// What the user should know.
+    pub(super) notices: Vec<String>,
+}
+
+impl Nursery {
+    pub(super) fn found() -> Result<Nursery, TopologyError> {
+        travel(|traveller| {
+            let netns = traveller.found()?;
+            Ok(Nursery { netns, netlink: Netlink::open()? })
+        })
+    }
+
+    /// Makes a namespace and names it, and a port's device in it.
+    pub(super) fn new_container(
+        &mut self,
+        name: &str,
+        spec: &PortSpec,
+        ledger: &mut Ledger,
+    ) -> Result<Built, TopologyError> {
+        netns::check_name(name)?;
+        travel(|traveller| {
+            let tap = self.open(traveller, spec)?;
+            let netns = traveller.found()?;
+            // The namespace is known by its identity before it has the name: what has that name and is another is not
+            // ours to take away.
+            let entry = Entry::Netns { name: name.to_owned(), identity: netns.identity()? };
+            let id = ledger.record(entry.clone())?;
+            netns.publish(name)?;
+            self.deliver(&netns, spec, &netns::path(name))?;
+            let mut netlink = Netlink::open()?;
+            let (link, notices) = configure(&mut netlink, spec, vec![link::loopback()])?;
+            Ok(Built { tap, link, netns: Some(netns), made: Some((id, entry)), notices })
+        })
+    }
+
+    /// Makes a port's device in a namespace that is there.
+    pub(super) fn existing_netns(&mut self, path: &Path, spec: &PortSpec) -> Result<Built, TopologyError> {
+        travel(|traveller| {
+            let netns = Netns::open(path)?;
+            let tap = self.open(traveller, spec)?;
+            self.deliver(&netns, spec, path)?;
+            traveller.enter(&netns)?;
+            let mut netlink = Netlink::open()?;
+            let (link, notices) = configure(&mut netlink, spec, Vec::new())?;
+            Ok(Built { tap, link, netns: Some(netns), made: None, notices })
+        })
+    }
+
+    /// Opens the device.
+    fn open(&self, traveller: &mut Traveller, spec: &PortSpec) -> Result<Tap, TopologyError> {
+        traveller.enter(&self.netns)?;
+        Ok(tap::open(&request(spec))?)
+    }
+
+    /// Moves the device to where it belongs.
+    fn deliver(&mut self, netns: &Netns, spec: &PortSpec, path: &Path) -> Result<(), TopologyError> {
+        self.netlink.apply(&[link::move_to(&spec.ifname, netns)]).map_err(|error| match error.errno() {
+            Some(libc::EEXIST) => {
+                TopologyError::DeviceExists { ifname: spec.ifname.clone(), netns: path.to_owned() }
+            }
+            _ => error.into(),
+        })
+    }
+}
+
+/// Makes the device in the calling thread's namespace.
+pub(super) fn here(netlink: &mut Netlink, spec: &PortSpec) -> Result<Built, TopologyError> {
+    let tap = tap::open(&request(spec))?;
+    let (link, notices) = configure(netlink, spec, Vec::new())?;
+    Ok(Built { tap, link, netns: None, made: None, notices })
+}
+
+fn request(spec: &PortSpec) -> tap::Request<'_> {
+    tap::Request { name: &spec.ifname, queues: spec.queues, offload: spec.offload }
+}
+
+/// Gives the device in the calling thread's namespace all that it should have, after `requests`.
+fn configure(
+    netlink: &mut Netlink,
+    spec: &PortSpec,
+    mut requests: Vec<Request>,
+) -> Result<(Link, Vec<String>), TopologyError> {
+    let mut notices = Vec::new();
+    let found = link::find(netlink, &spec.ifname)?;
+    if let Err(error) = link::quieten(&spec.ifname) {
+        notices.push(format!(
+            "{} may take addresses from routers: cannot write to /proc/sys: {error}",
+            spec.ifname
+        ));
+    }
+    requests.extend(link::configure(found.ifindex, spec));
+    for (gateway, route) in link::default_routes(found.ifindex, spec) {
+        if link::has_default_route(netlink, gateway)? {
+            notices.push(kept_route(spec, gateway));
+        } else {
+            requests.push(route);
+        }
+    }
+    netlink.apply(&requests)?;
+    Ok((link::find(netlink, &spec.ifname)?, notices))
+}
+
+fn kept_route(spec: &PortSpec, gateway: IpAddr) -> String {
+    let family = if gateway.is_ipv4() { "IPv4" } else { "IPv6" };
+    format!(
+        "the namespace of {} has a default route for {family} already, which stays: none through {gateway}",
+        spec.ifname
+    )
+}

@@ -1,0 +1,242 @@
+//! A device's settings, addresses and routes, as requests to the kernel.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+
+use ipnet::IpNet;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::{AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteType};
+use rtnetlink::{AddressMessageBuilder, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
+
+use super::PortSpec;
+use crate::sys::netlink::{Netlink, NetlinkError, Request};
+use crate::sys::netns::Netns;
+use crate::wire::Mac;
+
+/// `lo` is the first device of every namespace.
+const LOOPBACK: u32 = 1;
+
+/// A device as the kernel shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Link {
+    pub(super) ifindex: u32,
+    pub(super) name: String,
+    pub(super) mac: Mac,
+    pub(super) mtu: u32,
+    pub(super) up: bool,
+}
+
+impl Link {
+    pub(super) fn from_message(message: &LinkMessage) -> Link {
+        let mut link = Link {
+            ifindex: message.header.index,
+            name: String::new(),
+            mac: Mac::ZERO,
+            mtu: 0,
+            up: message.header.flags.contains(LinkFlags::Up),
+        };
+        for attribute in &message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => name.clone_into(&mut link.name),
+                LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::Address(bytes) => {
+                    link.mac = bytes.as_slice().try_into().map_or(Mac::ZERO, Mac);
+                }
+                _ => {}
+            }
+        }
+        link
+    }
+}
+
+/// The device with this name where the socket is.
+pub(super) fn find(netlink: &mut Netlink, name: &str) -> Result<Link, NetlinkError> {
+    look(netlink, &format!("find the device {name}"), LinkUnspec::new_with_name(name))
+}
+
+/// The device that `which` names.
+pub(super) fn look(
+    netlink: &mut Netlink,
+    what: &str,
+    which: LinkMessageBuilder<LinkUnspec>,
+) -> Result<Link, NetlinkError> {
+    match netlink.one(what, RouteNetlinkMessage::GetLink(which.build()))? {
+        RouteNetlinkMessage::NewLink(message) => Ok(Link::from_message(&message)),
+        _ => Err(NetlinkError::Malformed { what: what.to_owned(), fault: "it is no link".to_owned() }),
+    }
+}
+
+/// Moves a device of the socket's namespace to another. It keeps its name, or the kernel refuses (`EEXIST`).
+pub(super) fn move_to(name: &str, netns: &Netns) -> Request {
+    use std::os::fd::{AsFd, AsRawFd};
+    let message = LinkUnspec::new_with_name(name).setns_by_fd(netns.as_fd().as_raw_fd());
+    Request::change(format!("move the device {name} into its namespace"), set(message))
+}
+
+/// Turns on the loopback device.
+pub(super) fn loopback() -> Request {
+    Request::change("turn on lo", set(LinkUnspec::new_with_index(LOOPBACK).up()))
+}
+
+/// Everything that a port's device is to be, in order.
+pub(super) fn configure(ifindex: u32, spec: &PortSpec) -> Vec<Request> {
+    let name = &spec.ifname;
+    let mut settings = LinkUnspec::new_with_index(ifindex).mtu(spec.mtu);
+    if let Some(mac) = spec.mac {
+        settings = settings.address(mac.0.to_vec());
+    }
+    if let Some(length) = spec.txqueuelen {
+        settings = settings.txqueuelen(length);
+    }
+    let mac = spec.mac.map_or(String::new(), |mac| format!(" and MAC {mac}"));
+    let what = format!("turn on {name} with MTU {}{mac}", spec.mtu);
+    let mut requests = vec![Request::change(what, set(settings.up()))];
+    for address in &spec.addresses {
+        let what = format!("give {name} the address {address}");
+        requests.push(Request::create(what, RouteNetlinkMessage::NewAddress(assignment(ifindex, address))));
+    }
+    requests
+}
+
+/// The default routes of a port: one for each family that it has an address and a gateway of.
+pub(super) fn default_routes(ifindex: u32, spec: &PortSpec) -> Vec<(IpAddr, Request)> {
+    let reachable =
+        |gateway: &&IpAddr| spec.addresses.iter().any(|ours| ours.addr().is_ipv4() == gateway.is_ipv4());
+    let route = |gateway: &IpAddr| {
+        let builder = match gateway {
+            IpAddr::V4(gateway) => RouteMessageBuilder::<std::net::Ipv4Addr>::new()
+                .gateway(*gateway)
+                .output_interface(ifindex)
+                .build(),
+            IpAddr::V6(gateway) => RouteMessageBuilder::<std::net::Ipv6Addr>::new()
+                .gateway(*gateway)
+                .output_interface(ifindex)
+                .build(),
+        };
+        let what = format!("route through the gateway {gateway}");
+        (*gateway, Request::create(what, RouteNetlinkMessage::NewRoute(builder)))
+    };
+    spec.gateways.iter().filter(reachable).map(route).collect()
+}
+
+/// A namespace has a default route of this gateway's family already.
+pub(super) fn has_default_route(netlink: &mut Netlink, gateway: IpAddr) -> Result<bool, NetlinkError> {
+    let what = "list the routes";
+    let routes = netlink.all(what, RouteNetlinkMessage::GetRoute(every_route(gateway)))?;
+    Ok(routes.iter().any(|route| match route {
+        RouteNetlinkMessage::NewRoute(route) => is_default(route),
+        _ => false,
+    }))
+}
+
+/// Asks for all routes of an address family.
+pub(super) fn every_route(of_family: IpAddr) -> RouteMessage {
+    match of_family {
+        IpAddr::V4(_) => RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
+        IpAddr::V6(_) => RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
+    }
+}
+
+/// A unicast route to everywhere, in the main table, through something.
+fn is_default(route: &RouteMessage) -> bool {
+    let header = &route.header;
+    let leads_out = |attribute: &RouteAttribute| {
+        matches!(
+            attribute,
+            RouteAttribute::Oif(_) | RouteAttribute::Gateway(_) | RouteAttribute::MultiPath(_)
+        )
+    };
+    header.destination_prefix_length == 0
+        && header.table == RouteHeader::RT_TABLE_MAIN
+        && header.kind == RouteType::Unicast
+        && route.attributes.iter().any(leads_out)
+}
+
+fn assignment(ifindex: u32, address: &IpNet) -> AddressMessage {
+    match address {
+        IpNet::V4(net) => {
+            let builder = AddressMessageBuilder::<std::net::Ipv4Addr>::new();
+            builder.index(ifindex).address(net.addr(), net.prefix_len()).build()
+        }
+        IpNet::V6(net) => {
+            let builder = AddressMessageBuilder::<std::net::Ipv6Addr>::new();
+            let mut message = builder.index(ifindex).address(net.addr(), net.prefix_len()).build();
+            // The switch gave the address to nobody else: it is good at once, not after a second of asking around.
+            message.header.flags |= AddressHeaderFlags::Nodad;
+            message
+        }
+    }
+}
+
+/// A change of a link.
+fn set(link: LinkMessageBuilder<LinkUnspec>) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::SetLink(link.build())
+}
+
+/// What a device in the calling thread's namespace should do by itself, which is nothing: its addresses and routes
+/// are those that it was given (no router's), and its own link-local one is good at once.
+/// A kernel without IPv6 has no such settings.
+pub(super) fn quieten(name: &str) -> io::Result<()> {
+    // The network settings under /proc/sys are those of the namespace of the thread that opens them.
+    let settings = Path::new("/proc/sys/net/ipv6/conf").join(name);
+    for setting in ["accept_ra", "dad_transmits"] {
+        match fs::write(settings.join(setting), "0") {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Place;
+    use super::*;
+
+    fn spec(addresses: &[&str], gateways: &[&str]) -> PortSpec {
+        PortSpec {
+            place: Place::NewContainer("c1".to_owned()),
+            ifname: "eth0".to_owned(),
+            mac: None,
+            addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+            gateways: gateways.iter().map(|text| text.parse().unwrap()).collect(),
+            mtu: 1500,
+            txqueuelen: None,
+            offload: true,
+            queues: 1,
+        }
+    }
+
+    #[test]
+    fn route_for_each_family_with_an_address() {
+        let routed = |addresses: &[&str]| {
+            let spec = spec(addresses, &["172.16.0.1", "fd00:172:16::1"]);
+            default_routes(2, &spec).into_iter().map(|(gateway, _)| gateway.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(routed(&["172.16.0.2/24", "fd00:172:16::2/64"]), ["172.16.0.1", "fd00:172:16::1"]);
+        assert_eq!(routed(&["172.16.0.2/24"]), ["172.16.0.1"]);
+        assert!(routed(&[]).is_empty());
+    }
+
+    #[test]
+    fn ipv6_address_is_good_at_once() {
+        let message = assignment(2, &"fd00::2/64".parse().unwrap());
+        assert!(message.header.flags.contains(AddressHeaderFlags::Nodad));
+    }
+
+    #[test]
+    fn default_route_is_told_from_others() {
+        let mut route = RouteMessageBuilder::<std::net::Ipv4Addr>::new().output_interface(2).build();
+        assert!(is_default(&route));
+        route.header.destination_prefix_length = 24;
+        assert!(!is_default(&route));
+        // IPv6's "unreachable" null route.
+        let mut nowhere = RouteMessageBuilder::<std::net::Ipv6Addr>::new().output_interface(1).build();
+        nowhere.header.kind = RouteType::Unreachable;
+        assert!(!is_default(&nowhere));
+    }
+}

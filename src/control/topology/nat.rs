@@ -1,0 +1,202 @@
+//! Masquerading through nftables, in a table of our own, and forwarding turned on.
+//!
+//! Turning forwarding on makes a router of the host. So that this opens nothing but the way out, the same table drops
+//! what others begin towards the containers. (`nft` is the interface of nftables for programs: it is run with
+//! JSON in and out, from whichever network namespace the caller is in.)
+
+use std::borrow::Cow;
+use std::env;
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use nftables::batch::Batch;
+use nftables::expr::{CT, Expression, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix};
+use nftables::helper::apply_ruleset_with_args;
+use nftables::schema::{Chain, NfListObject, Nftables, Rule, Table};
+use nftables::stmt::{Match, Operator, Statement};
+use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
+
+use super::TopologyError;
+use super::ledger::{Entry, Ledger};
+use super::sysctl;
+
+/// Chains of nftables' standard places: `srcnat` and `filter` in nft(8).
+const SRCNAT: i32 = 100;
+const FILTER: i32 = 0;
+
+/// The name of the table of a switch.
+fn table_name(switch: &str) -> String {
+    format!("uswitch_{switch}")
+}
+
+/// Masquerades what the switch's containers send beyond the host.
+pub(super) fn turn_on(ledger: &mut Ledger, switch: &str, subnets: &[IpNet]) -> Result<(), TopologyError> {
+    let name = table_name(switch);
+    ledger.record(Entry::Table { name: name.clone() })?;
+    apply(&ruleset(&name, switch, subnets))?;
+    if subnets.iter().any(|subnet| matches!(subnet, IpNet::V4(_))) {
+        sysctl::set(ledger, Path::new("/proc/sys/net/ipv4/ip_forward"), "1")?;
+    }
+    if subnets.iter().any(|subnet| matches!(subnet, IpNet::V6(_))) {
+        // First, for a router forgets the default routes that it learned from others, unless this is 2
+        // (`accept_ra` in the kernel's networking/ip-sysctl).
+        for accept_ra in sysctl::listening_to_routers() {
+            sysctl::set(ledger, &accept_ra, "2")?;
+        }
+        sysctl::set(ledger, Path::new("/proc/sys/net/ipv6/conf/all/forwarding"), "1")?;
+    }
+    Ok(())
+}
+
+/// Removes a switch's table. That there is none is no error.
+pub(super) fn remove_table(name: &str) -> Result<(), TopologyError> {
+    let mut batch = Batch::new();
+    // Adding what is there changes nothing, and deleting then cannot fail.
+    batch.add(table(name));
+    batch.delete(table(name));
+    apply(&batch.to_nftables())
+}
+
+/// The program, if it is installed. Other users than root seldom have its directory in their PATH.
+pub(super) fn program() -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let standard = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    env::split_paths(&path).chain(standard).map(|directory| directory.join("nft")).find(|file| file.is_file())
+}
+
+fn apply(rules: &Nftables) -> Result<(), TopologyError> {
+    let program = program().ok_or(TopologyError::NoNft)?;
+    let no_arguments: [&str; 0] = [];
+    Ok(apply_ruleset_with_args(rules, Some(&program), no_arguments)?)
+}
+
+fn ruleset<'a>(name: &'a str, host_port: &'a str, subnets: &[IpNet]) -> Nftables<'a> {
+    let mut batch = Batch::new();
+    // A table of this name can only be a killed switch's: it goes first.
+    batch.add(table(name));
+    batch.delete(table(name));
+    batch.add(table(name));
+    batch.add(chain(name, "postrouting", (NfChainType::NAT, NfHook::Postrouting, SRCNAT)));
+    batch.add(chain(name, "forward", (NfChainType::Filter, NfHook::Forward, FILTER)));
+    for subnet in subnets {
+        let leaving =
+            [from(subnet), device(MetaKey::Oifname, Operator::NEQ, host_port), Statement::Masquerade(None)];
+        batch.add(rule(name, "postrouting", leaving.to_vec()));
+    }
+    let towards_us = || device(MetaKey::Oifname, Operator::EQ, host_port);
+    let answers = [towards_us(), is_an_answer(), Statement::Accept(None)];
+    batch.add(rule(name, "forward", answers.to_vec()));
+    let begun_beyond =
+        [towards_us(), device(MetaKey::Iifname, Operator::NEQ, host_port), Statement::Drop(None)];
+    batch.add(rule(name, "forward", begun_beyond.to_vec()));
+    batch.to_nftables()
+}
+
+fn table(name: &str) -> NfListObject<'_> {
+    NfListObject::Table(Table { family: NfFamily::INet, name: name.into(), handle: None })
+}
+
+fn chain<'a>(
+    table: &'a str,
+    name: &'a str,
+    (kind, hook, priority): (NfChainType, NfHook, i32),
+) -> NfListObject<'a> {
+    NfListObject::Chain(Chain {
+        family: NfFamily::INet,
+        table: table.into(),
+        name: name.into(),
+        _type: Some(kind),
+        hook: Some(hook),
+        prio: Some(priority),
+        policy: Some(NfChainPolicy::Accept),
+        ..Chain::default()
+    })
+}
+
+fn rule<'a>(table: &'a str, chain: &'a str, statements: Vec<Statement<'a>>) -> NfListObject<'a> {
+    NfListObject::Rule(Rule {
+        family: NfFamily::INet,
+        table: table.into(),
+        chain: chain.into(),
+        expr: Cow::Owned(statements),
+        ..Rule::default()
+    })
+}
+
+/// `ip saddr SUBNET`
+fn from(subnet: &IpNet) -> Statement<'static> {
+    let protocol = if matches!(subnet, IpNet::V4(_)) { "ip" } else { "ip6" };
+    let source = PayloadField { protocol: protocol.into(), field: "saddr".into() };
+    let prefix = Prefix {
+        addr: Box::new(Expression::String(subnet.network().to_string().into())),
+        len: subnet.prefix_len().into(),
+    };
+    Statement::Match(Match {
+        left: Expression::Named(NamedExpression::Payload(Payload::PayloadField(source))),
+        right: Expression::Named(NamedExpression::Prefix(prefix)),
+        op: Operator::EQ,
+    })
+}
+
+/// `oifname "NAME"`, by name since the device comes and goes.
+fn device(key: MetaKey, op: Operator, name: &str) -> Statement<'_> {
+    Statement::Match(Match {
+        left: Expression::Named(NamedExpression::Meta(Meta { key })),
+        right: Expression::String(name.into()),
+        op,
+    })
+}
+
+/// `ct state established,related`
+fn is_an_answer() -> Statement<'static> {
+    let answers = ["established", "related"].map(|state| Expression::String(state.into()));
+    Statement::Match(Match {
+        left: Expression::Named(NamedExpression::CT(CT { key: "state".into(), family: None, dir: None })),
+        right: Expression::List(answers.to_vec()),
+        op: Operator::IN,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn rules() {
+        let subnets = ["172.16.0.0/24".parse().unwrap(), "fd00:172:16::/64".parse().unwrap()];
+        let rules = serde_json::to_value(ruleset("uswitch_u0", "u0", &subnets)).unwrap();
+        let table = json!({"table": {"family": "inet", "name": "uswitch_u0"}});
+        let host_port =
+            |op: &str, key: &str| json!({"match": {"left": {"meta": {"key": key}}, "op": op, "right": "u0"}});
+        let chain = |name: &str, kind: &str, priority: i32| {
+            json!({"add": {"chain": {
+                "family": "inet", "table": "uswitch_u0", "name": name,
+                "type": kind, "hook": name, "prio": priority, "policy": "accept",
+            }}})
+        };
+        let rule = |chain: &str, expr: serde_json::Value| json!({"add": {"rule": {"family": "inet", "table": "uswitch_u0", "chain": chain, "expr": expr}}});
+        let masquerade = |protocol: &str, network: &str, length: u8| {
+            let source = json!({"match": {
+                "left": {"payload": {"protocol": protocol, "field": "saddr"}},
+                "op": "==",
+                "right": {"prefix": {"addr": network, "len": length}},
+            }});
+            rule("postrouting", json!([source, host_port("!=", "oifname"), {"masquerade": null}]))
+        };
+        let answers = json!({"match": {
+            "left": {"ct": {"key": "state"}}, "op": "in", "right": ["established", "related"],
+        }});
+        let expected = json!([
+            {"add": table}, {"delete": table}, {"add": table},
+            chain("postrouting", "nat", 100),
+            chain("forward", "filter", 0),
+            masquerade("ip", "172.16.0.0", 24),
+            masquerade("ip6", "fd00:172:16::", 64),
+            rule("forward", json!([host_port("==", "oifname"), answers, {"accept": null}])),
+            rule("forward", json!([host_port("==", "oifname"), host_port("!=", "iifname"), {"drop": null}])),
+        ]);
+        assert_eq!(rules["nftables"], expected, "{rules:#}");
+    }
+}

@@ -1,0 +1,174 @@
+//! What would make a start fail, found before anything is made.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::LinkMessage;
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
+
+use super::link::{self, Link};
+use super::{TopologyError, nat};
+use crate::control::Config;
+use crate::sys::netlink::{Netlink, NetlinkError};
+use crate::sys::netns::{self, NetnsError};
+use crate::sys::{limits, tap};
+
+/// Files that a switch opens besides its queues: sockets, rings, events, and some to spare.
+const OTHER_FILES: u64 = 128;
+
+/// Checks that what `config` asks for can be made.
+pub(super) fn check(config: &Config, host: &mut Netlink) -> Result<(), TopologyError> {
+    tap::check_driver()?;
+    check_names(config)?;
+    check_files(config)?;
+    if config.nat && nat::program().is_none() {
+        return Err(TopologyError::NoNft);
+    }
+    if config.internal { Ok(()) } else { check_host(config, host) }
+}
+
+fn check_names(config: &Config) -> Result<(), TopologyError> {
+    for number in 1..=config.ports {
+        let name = format!("{}{number}", config.prefix);
+        netns::check_name(&name)?;
+        if netns::path(&name).symlink_metadata().is_ok() {
+            return Err(NetnsError::Exists(name).into());
+        }
+    }
+    Ok(())
+}
+
+/// Raises the limit of open files as far as it goes.
+fn check_files(config: &Config) -> Result<(), TopologyError> {
+    let failed = |source| TopologyError::Kernel { what: "raise the limit of open files", source };
+    let limit = limits::raise_open_files().map_err(failed)?;
+    let needed = (u64::from(config.ports) + 1) * config.workers as u64 + OTHER_FILES;
+    if needed > limit { Err(TopologyError::OpenFiles { needed, limit }) } else { Ok(()) }
+}
+
+/// The host port's name and addresses must be free.
+fn check_host(config: &Config, host: &mut Netlink) -> Result<(), TopologyError> {
+    let links = links(host)?;
+    if links.values().any(|name| *name == config.name) {
+        return Err(tap::TapError::Exists(config.name.clone()).into());
+    }
+    let taken = taken(host)?;
+    for subnet in &config.subnets {
+        if let Some((with, ifindex)) = taken.iter().find(|(with, _)| overlap(subnet, with)) {
+            let device = links.get(ifindex).map_or("no device", String::as_str).to_owned();
+            return Err(TopologyError::Overlap { subnet: *subnet, with: *with, device });
+        }
+    }
+    Ok(())
+}
+
+/// Names of the host's devices by index.
+fn links(host: &mut Netlink) -> Result<HashMap<u32, String>, NetlinkError> {
+    let links = host.all("list the devices", RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
+    let named = links.into_iter().filter_map(|message| match message {
+        RouteNetlinkMessage::NewLink(message) => Some(Link::from_message(&message)),
+        _ => None,
+    });
+    Ok(named.map(|link| (link.ifindex, link.name)).collect())
+}
+
+/// What the host has addresses in, or routes to, and on which device.
+fn taken(host: &mut Netlink) -> Result<Vec<(IpNet, u32)>, NetlinkError> {
+    let addresses =
+        host.all("list the addresses", RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
+    let mut found: Vec<_> = addresses.iter().flat_map(in_address).collect();
+    for family in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
+        let routes = host.all("list the routes", RouteNetlinkMessage::GetRoute(link::every_route(family)))?;
+        found.extend(routes.iter().filter_map(in_route));
+    }
+    Ok(found)
+}
+
+/// Of a point-to-point device both ends.
+fn in_address(message: &RouteNetlinkMessage) -> Vec<(IpNet, u32)> {
+    let RouteNetlinkMessage::NewAddress(message) = message else { return Vec::new() };
+    let ends = message.attributes.iter().filter_map(|attribute| match attribute {
+        AddressAttribute::Address(address) | AddressAttribute::Local(address) => Some(*address),
+        _ => None,
+    });
+    let nets = ends.filter_map(|address| IpNet::new(address, message.header.prefix_len).ok());
+    nets.map(|net| (net, message.header.index)).collect()
+}
+
+fn in_route(message: &RouteNetlinkMessage) -> Option<(IpNet, u32)> {
+    let RouteNetlinkMessage::NewRoute(message) = message else { return None };
+    let header = &message.header;
+    // The others are those of the local table, which the addresses make, and multicast.
+    let leads_somewhere = matches!(
+        header.kind,
+        RouteType::Unicast | RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit
+    );
+    let net = IpNet::new(destination(message)?, header.destination_prefix_length).ok()?;
+    let ifindex = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(ifindex) => Some(*ifindex),
+        _ => None,
+    });
+    leads_somewhere.then_some((net, ifindex.unwrap_or(0)))
+}
+
+fn destination(message: &RouteMessage) -> Option<IpAddr> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(IpAddr::V4(*address)),
+        RouteAttribute::Destination(RouteAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
+        _ => None,
+    })
+}
+
+/// Two networks share addresses, and the one on the host is not a way to everywhere: the default route,
+/// the two halves of one (0.0.0.0/1 and 128.0.0.0/1, ::/1, 2000::/3) that a VPN puts before it.
+fn overlap(subnet: &IpNet, host: &IpNet) -> bool {
+    match (subnet, host) {
+        (IpNet::V4(subnet), IpNet::V4(host)) => host.prefix_len() > 1 && overlap_v4(subnet, host),
+        (IpNet::V6(subnet), IpNet::V6(host)) => host.prefix_len() > 3 && overlap_v6(subnet, host),
+        _ => false,
+    }
+}
+
+fn overlap_v4(a: &Ipv4Net, b: &Ipv4Net) -> bool {
+    a.contains(&b.network()) || b.contains(&a.network())
+}
+
+fn overlap_v6(a: &Ipv6Net, b: &Ipv6Net) -> bool {
+    a.contains(&b.network()) || b.contains(&a.network())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subnets_that_share_addresses_overlap() {
+        let cases = [
+            ("172.16.0.0/24", "172.16.0.0/24", true),
+            ("172.16.0.0/24", "172.16.0.77/32", true),
+            ("172.16.0.0/24", "172.16.0.1/16", true),
+            ("172.16.0.0/16", "172.16.200.0/24", true),
+            ("172.16.0.0/24", "172.16.1.0/24", false),
+            ("172.16.0.0/24", "172.15.255.0/24", false),
+            ("172.16.0.0/24", "0.0.0.0/0", false),
+            ("172.16.0.0/24", "128.0.0.0/1", false),
+            ("172.16.0.0/24", "172.0.0.0/8", true),
+            ("fd00:172:16::/64", "fd00:172:16::1/64", true),
+            ("fd00:172:16::/64", "fd00::/8", true),
+            ("fd00:172:16::/64", "fd00:172:17::/64", false),
+            ("fd00:172:16::/64", "::/0", false),
+            ("2001:db8::/64", "2000::/3", false),
+            ("172.16.0.0/24", "::/96", false),
+        ];
+        for (subnet, host, expected) in cases {
+            assert_eq!(
+                overlap(&subnet.parse().unwrap(), &host.parse().unwrap()),
+                expected,
+                "{subnet} {host}"
+            );
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Kernel settings that NAT needs, put back as they were found.
+//!
+//! Several switches may need the same setting, and each may stop first. The one that changed it passes the value
+//! that it found on to another that still needs it, and the last puts it back. All under the lock of the ledgers'
+//! directory, so two that stop at once do not pass it to each other.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::TopologyError;
+use super::ledger::{DirectoryLock, Entry, Ledger, Setting};
+use crate::sys::netns::Identity;
+
+/// Sets the setting and writes down how it was.
+pub(super) fn set(ledger: &mut Ledger, path: &Path, value: &str) -> Result<(), TopologyError> {
+    let _held = DirectoryLock::take(ledger.directory())?;
+    let found = read(path)?;
+    let changed = found != value;
+    ledger.record(Entry::Sysctl(Setting { path: path.to_owned(), found, set: value.to_owned() }))?;
+    if changed { write(path, value) } else { Ok(()) }
+}
+
+/// Puts a setting back, unless another switch still needs it, or somebody else changed it since.
+pub(super) fn restore(
+    ledger: &Ledger,
+    setting: &Setting,
+    host: &Identity,
+    held: &DirectoryLock,
+) -> Result<(), TopologyError> {
+    // Set by another switch, or by the administrator: theirs to put back.
+    if setting.found == setting.set || ledger.bequeath(setting, host, held)? {
+        return Ok(());
+    }
+    match read(&setting.path) {
+        Ok(now) if now == setting.set => write(&setting.path, &setting.found),
+        Ok(_) => Ok(()),
+        // The device that it was a setting of is gone.
+        Err(TopologyError::Sysctl { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The interfaces that take a default route from a router only while they do not forward (`accept_ra` is 1).
+pub(super) fn listening_to_routers() -> Vec<PathBuf> {
+    let interfaces = fs::read_dir("/proc/sys/net/ipv6/conf").into_iter().flatten().flatten();
+    let settings = interfaces
+        // "all" and "default" are not interfaces: they have no effect on those that exist.
+        .filter(|interface| interface.file_name() != "all" && interface.file_name() != "default")
+        .map(|interface| interface.path().join("accept_ra"));
+    settings.filter(|path| read(path).is_ok_and(|value| value == "1")).collect()
+}
+
+pub(super) fn read(path: &Path) -> Result<String, TopologyError> {
+    let text = fs::read_to_string(path);
+    let failed = |source| TopologyError::Sysctl { what: "read", path: path.to_owned(), source };
+    text.map(|text| text.trim().to_owned()).map_err(failed)
+}
+
+pub(super) fn write(path: &Path, value: &str) -> Result<(), TopologyError> {
+    let failed = |source| TopologyError::Sysctl { what: "write", path: path.to_owned(), source };
+    fs::write(path, value).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ledger::Keeper;
+    use super::*;
+
+    const HOST: Identity = Identity { dev: 4, ino: 1, born: (0, 0) };
+
+    struct Switch(Ledger);
+
+    impl Switch {
+        fn start(directory: &Path, name: &str, sysctl: &Path) -> Switch {
+            let (mut ledger, _) =
+                Ledger::claim(directory, name, &DirectoryLock::take(directory).unwrap()).unwrap();
+            ledger.begin(Keeper { pid: 1, host: HOST, sandboxed: false }).unwrap();
+            set(&mut ledger, sysctl, "1").unwrap();
+            Switch(ledger)
+        }
+
+        fn stop(mut self) {
+            let account = self.0.account().unwrap();
+            let held = DirectoryLock::take(self.0.directory()).unwrap();
+            for setting in account.settings() {
+                restore(&self.0, setting, &HOST, &held).unwrap();
+            }
+            self.0.close(&held).unwrap();
+        }
+    }
+
+    #[test]
+    fn last_of_several_switches_puts_it_back() {
+        for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [0, 2, 1]] {
+            let directory = tempfile::tempdir().unwrap();
+            let sysctl = directory.path().join("forward");
+            fs::write(&sysctl, "0\n").unwrap();
+            let mut switches =
+                ["a", "b", "c"].map(|name| Some(Switch::start(directory.path(), name, &sysctl)));
+            for (nth, which) in order.into_iter().enumerate() {
+                switches[which].take().unwrap().stop();
+                let expected = if nth == 2 { "0" } else { "1" };
+                assert_eq!(read(&sysctl).unwrap(), expected, "{order:?}, after {which}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_others_set_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let sysctl = directory.path().join("forward");
+        fs::write(&sysctl, "1\n").unwrap();
+        Switch::start(directory.path(), "a", &sysctl).stop();
+        assert_eq!(read(&sysctl).unwrap(), "1", "it was so before");
+
+        fs::write(&sysctl, "0\n").unwrap();
+        let switch = Switch::start(directory.path(), "a", &sysctl);
+        fs::write(&sysctl, "2\n").unwrap();
+        switch.stop();
+        assert_eq!(read(&sysctl).unwrap(), "2", "somebody set it meanwhile");
+    }
+}

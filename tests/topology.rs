@@ -1,0 +1,514 @@
+//! The topology on a real kernel. Each test is a thread with a network and a mount namespace of its own, which is
+//! "the host" for it: nothing here touches the machine's devices, routes, settings or `/run`.
+//!
+//! Needs root: `cargo test --test topology -- --ignored`.
+
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail with the test")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use uswitch::control::topology::{Device, LinkChange, Place, PortSpec, Site, Topology, TopologyError};
+use uswitch::control::{Config, EngineChoice};
+use uswitch::sys::netns;
+use uswitch::wire::Mac;
+
+const GATEWAY: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 1]);
+const RUNTIME: &str = "/run/uswitch";
+
+/// Moves this thread into a host of its own, which goes with it.
+fn own_host() {
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("these tests need root");
+    let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+    mount(Some("run"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=0755")).unwrap();
+    fs::create_dir(RUNTIME).unwrap();
+    ip("link set lo up");
+}
+
+/// A runtime on this thread, for the part that listens.
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// Runs a test in a host and a runtime of its own.
+fn on_own_host(test: impl AsyncFnOnce()) {
+    own_host();
+    runtime().block_on(test());
+}
+
+fn site() -> Site {
+    Site { runtime: PathBuf::from(RUNTIME), sandboxed: false }
+}
+
+fn config(ports: u16) -> Config {
+    Config {
+        name: "uswitch0".to_owned(),
+        ports,
+        prefix: "container".to_owned(),
+        subnets: vec!["172.16.0.0/24".parse().unwrap(), "fd00:172:16::/64".parse().unwrap()],
+        nat: false,
+        internal: false,
+        mtu: 1500,
+        workers: 2,
+        engine: EngineChoice::Auto,
+        offload: true,
+        busy_poll: Duration::ZERO,
+        ageing_time: Duration::from_secs(300),
+        fdb_max: 8192,
+        txqueuelen: Some(512),
+    }
+}
+
+fn port(number: u16) -> PortSpec {
+    PortSpec {
+        place: Place::NewContainer(format!("container{number}")),
+        ifname: "eth0".to_owned(),
+        mac: None,
+        addresses: vec![
+            format!("172.16.0.{}/24", number + 1).parse().unwrap(),
+            format!("fd00:172:16::{:x}/64", number + 1).parse().unwrap(),
+        ],
+        gateways: vec!["172.16.0.1".parse().unwrap(), "fd00:172:16::1".parse().unwrap()],
+        mtu: 1500,
+        txqueuelen: Some(512),
+        offload: true,
+        queues: 2,
+    }
+}
+
+/// A switch with its host port and this many containers.
+fn build(config: &Config) -> Result<(Topology, Vec<Device>), TopologyError> {
+    let mut topology = Topology::claim(config, &site())?;
+    let mut devices = vec![topology.add_host_port(config, GATEWAY)?];
+    for number in 1..=config.ports {
+        devices.push(topology.add_port(&port(number))?);
+    }
+    Ok((topology, devices))
+}
+
+fn run(program: &str, arguments: &str) -> Result<String, String> {
+    let output = Command::new(program).args(arguments.split_whitespace()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+}
+
+#[track_caller]
+fn ip(arguments: &str) -> String {
+    run("ip", arguments).unwrap_or_else(|error| panic!("ip {arguments}: {error}"))
+}
+
+/// All that a switch can leave on its host.
+fn state_of_host() -> Vec<String> {
+    let files = |directory| -> String {
+        let names = fs::read_dir(directory).into_iter().flatten().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names.join(" ")
+    };
+    let sysctl = |path: &str| fs::read_to_string(Path::new("/proc/sys/net").join(path)).unwrap();
+    vec![
+        ip("-br link"),
+        ip("-br address"),
+        ip("route show table all"),
+        ip("-6 route show table all"),
+        files(RUNTIME),
+        files("/run/netns"),
+        run("nft", "list ruleset").unwrap(),
+        sysctl("ipv4/ip_forward"),
+        sysctl("ipv6/conf/all/forwarding"),
+        sysctl("ipv6/conf/lo/accept_ra"),
+    ]
+}
+
+/// The host is as it was. A moment later perhaps: the queues of one test are open for a moment in what
+/// another, a thread of the same process, starts at the same time.
+#[track_caller]
+fn left_as_found(before: &[String]) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while state_of_host() != before && Instant::now() < end {
+        std::thread::yield_now();
+    }
+    assert_eq!(state_of_host(), before);
+}
+
+/// Fails after ten seconds instead of hanging.
+async fn change(topology: &mut Topology, device: &Device) -> LinkChange {
+    let next = tokio::time::timeout(Duration::from_secs(10), topology.next_change());
+    let (id, change) = next.await.expect("a change of a device");
+    assert_eq!(id, device.id);
+    change
+}
+
+/// Waits for what the kernel does in its own time.
+#[track_caller]
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+fn read(device: &Device) -> Result<usize, Errno> {
+    nix::unistd::read(device.queues[0].fd.as_fd(), &mut [0; 2048])
+}
+
+/// Frames that the kernel sends by itself (neighbour discovery) are of no interest.
+fn drain(device: &Device) -> Errno {
+    loop {
+        if let Err(error) = read(device) {
+            return error;
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn containers_have_what_was_asked_for() {
+    on_own_host(async || {
+        let before = state_of_host();
+        let (topology, devices) = build(&config(3)).unwrap();
+
+        assert_eq!(ip("netns").lines().count(), 3);
+        let address = ip("-n container2 -br address show eth0");
+        assert!(address.contains("172.16.0.3/24") && address.contains("fd00:172:16::3/64"), "{address}");
+        wait_until("addresses are good at once", || !ip("-n container2 address").contains("tentative"));
+        assert!(ip("-n container2 route").contains("default via 172.16.0.1 dev eth0"));
+        assert!(ip("-n container2 -6 route").contains("default via fd00:172:16::1 dev eth0"));
+        assert!(ip("-n container2 link show lo").contains("LOOPBACK,UP"));
+        assert!(
+            ip("-n container2 link show eth0").contains("mtu 1500")
+                && ip("-n container2 link").contains("qlen 512")
+        );
+        assert!(ip("-n container2 link show eth0").contains(&devices[2].mac.to_string()));
+        let accept_ra = netns::run_in(&netns::path("container2"), || {
+            fs::read_to_string("/proc/sys/net/ipv6/conf/eth0/accept_ra")
+        });
+        assert_eq!(accept_ra.unwrap().unwrap(), "0\n");
+
+        let host = ip("address show uswitch0");
+        assert!(host.contains("172.16.0.1/24") && host.contains("fd00:172:16::1/64"), "{host}");
+        assert!(host.contains(&GATEWAY.to_string()) && host.contains("UP"), "{host}");
+        assert!(devices.iter().all(|device| device.queues.len() == 2 && device.queues[1].vnet));
+
+        drop(devices);
+        assert!(topology.teardown().is_empty());
+        left_as_found(&before);
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn failure_half_way_leaves_nothing() {
+    on_own_host(async || {
+        let before = state_of_host();
+        let config = Config { nat: true, ..config(3) };
+        let mut topology = Topology::claim(&config, &site()).unwrap();
+        let host = topology.add_host_port(&config, GATEWAY).unwrap();
+        let first = topology.add_port(&port(1)).unwrap();
+        ip("netns add container2");
+        let error = topology.add_port(&port(2)).unwrap_err();
+        assert!(error.to_string().contains("network namespace 'container2' already"), "{error}");
+        // An address that the kernel takes only once: the namespace is there by then.
+        let twice = PortSpec { addresses: port(3).addresses.repeat(2), ..port(3) };
+        let error = topology.add_port(&twice).unwrap_err();
+        assert!(error.to_string().contains("give eth0 the address 172.16.0.4/24"), "{error}");
+        assert!(!netns::path("container3").exists());
+        let again = topology.add_port(&port(3)).unwrap();
+
+        drop((host, first, again));
+        assert!(topology.teardown().is_empty());
+        assert!(netns::path("container2").exists(), "it is not ours");
+        ip("netns del container2");
+        left_as_found(&before);
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_is_in_the_way_is_found_before_anything_is_made() {
+    on_own_host(async || {
+        ip("link add taken type veth peer name taken-peer");
+        ip("netns add taken2");
+        ip("address add 192.0.2.1/24 dev taken");
+        ip("link set taken-peer up");
+        ip("link set taken up");
+        ip("route add 198.51.100.0/24 dev taken");
+        let before = state_of_host();
+        let cases = [
+            (Config { name: "taken".to_owned(), ..config(1) }, "a device 'taken' already"),
+            (Config { prefix: "taken".to_owned(), ..config(3) }, "namespace 'taken2' already"),
+            (
+                Config { subnets: vec!["192.0.2.128/25".parse().unwrap()], ..config(1) },
+                "overlaps 192.0.2.1/24",
+            ),
+            (
+                Config { subnets: vec!["198.51.0.0/16".parse().unwrap()], ..config(1) },
+                "overlaps 198.51.100.0/24",
+            ),
+            (Config { ports: 4000, workers: 1 << 20, ..config(1) }, "open files are needed"),
+        ];
+        for (config, expected) in cases {
+            let error = Topology::claim(&config, &site()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+            assert_eq!(state_of_host(), before, "{expected}");
+        }
+        // Nobody meets there.
+        let internal =
+            Config { subnets: vec!["192.0.2.128/25".parse().unwrap()], internal: true, ..config(1) };
+        assert!(Topology::claim(&internal, &site()).unwrap().teardown().is_empty());
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn name_is_one_switch_at_a_time() {
+    on_own_host(async || {
+        let before = state_of_host();
+        let (topology, devices) = build(&config(1)).unwrap();
+        let error = Topology::claim(&config(1), &site()).unwrap_err();
+        let pid = std::process::id();
+        assert!(matches!(error, TopologyError::Running { pid: of, .. } if of == pid), "{error}");
+        drop(devices);
+        assert!(topology.teardown().is_empty());
+        left_as_found(&before);
+        assert!(Topology::claim(&config(1), &site()).unwrap().teardown().is_empty());
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn changes_of_a_device_are_noticed() {
+    on_own_host(async || {
+        let (mut topology, devices) = build(&config(2)).unwrap();
+        let (host, one) = (&devices[0], &devices[1]);
+        let up = |mtu| LinkChange::State { up: true, mtu };
+        ip("-n container1 link set eth0 down");
+        assert_eq!(change(&mut topology, one).await, LinkChange::State { up: false, mtu: 1500 });
+        ip("-n container1 link set eth0 up");
+        assert_eq!(change(&mut topology, one).await, up(1500));
+        ip("-n container1 link set eth0 mtu 9000");
+        assert_eq!(change(&mut topology, one).await, up(9000));
+        ip("link set uswitch0 mtu 1400");
+        assert_eq!(change(&mut topology, host).await, up(1400));
+        ip("-n container1 link del eth0");
+        assert_eq!(change(&mut topology, one).await, LinkChange::Gone);
+        assert_eq!(drain(one), Errno::EBADFD);
+        assert!(topology.remove_port(one.id).is_ok());
+        assert!(!netns::path("container1").exists());
+        drop(devices);
+        assert!(topology.teardown().is_empty());
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn deleted_namespace_takes_its_port_with_it() {
+    on_own_host(async || {
+        let (mut topology, mut devices) = build(&config(2)).unwrap();
+        ip("netns del container1");
+        assert_eq!(change(&mut topology, &devices[1]).await, LinkChange::Gone);
+        wait_until("the device goes with its namespace", || drain(&devices[1]) == Errno::EBADFD);
+        assert_eq!(drain(&devices[2]), Errno::EAGAIN, "the other port is well");
+        assert!(topology.remove_port(devices[1].id).is_ok());
+
+        // The numbers of the namespace and of the device are used again, by another port.
+        devices[1] = topology.add_port(&port(1)).unwrap();
+        ip("-n container1 link set eth0 down");
+        assert_eq!(change(&mut topology, &devices[1]).await, LinkChange::State { up: false, mtu: 1500 });
+        drop(devices);
+        assert!(topology.teardown().is_empty());
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn existing_namespace_keeps_what_it_has() {
+    on_own_host(async || {
+        ip("netns add lab");
+        ip("-n lab link add old type veth peer name old-peer");
+        ip("-n lab link set old-peer up");
+        ip("-n lab link set old up");
+        ip("-n lab address add 192.0.2.9/24 dev old");
+        ip("-n lab route add default via 192.0.2.1");
+        let (mut topology, devices) = build(&config(0)).unwrap();
+        let path = netns::path("lab");
+        let spec = PortSpec { place: Place::Existing(path.clone()), ifname: "lan".to_owned(), ..port(7) };
+        let conflict = PortSpec { ifname: "old".to_owned(), ..spec.clone() };
+        let error = topology.add_port(&conflict).unwrap_err();
+        assert!(matches!(error, TopologyError::DeviceExists { .. }), "{error}");
+        let missing = PortSpec { place: Place::Existing("/run/netns/nowhere".into()), ..spec.clone() };
+        assert!(topology.add_port(&missing).unwrap_err().to_string().contains("no network namespace"));
+
+        let mut attached = topology.add_port(&spec).unwrap();
+        let routes = ip("-n lab route");
+        assert!(
+            routes.contains("default via 192.0.2.1") && !routes.contains("default via 172.16"),
+            "{routes}"
+        );
+        assert!(ip("-n lab -6 route").contains("default via fd00:172:16::1 dev lan"));
+        assert!(!ip("-n lab link show lo").contains("LOOPBACK,UP"), "lo is not ours");
+        let notices = topology.take_notices();
+        assert!(notices.iter().any(|notice| notice.contains("has a default route for IPv4")), "{notices:?}");
+        assert_eq!(attached.netns.as_deref(), Some(path.as_path()));
+
+        ip("-n lab link set lan down");
+        assert!(matches!(change(&mut topology, &attached).await, LinkChange::State { up: false, .. }));
+        topology.remove_port(attached.id).unwrap();
+        attached.queues.clear();
+        assert!(!ip("-n lab link").contains("lan"));
+        assert!(path.exists(), "the namespace is not ours");
+        drop(devices);
+        assert!(topology.teardown().is_empty());
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn nat_is_turned_on_and_off_as_it_was() {
+    on_own_host(async || {
+        ip("link add uplink type veth peer name uplink-peer");
+        ip("link set uplink-peer up");
+        ip("link set uplink up");
+        let accept_ra = "/proc/sys/net/ipv6/conf/uplink/accept_ra";
+        fs::write(accept_ra, "1").unwrap();
+        let before = state_of_host();
+        let (topology, devices) = build(&Config { nat: true, ..config(1) }).unwrap();
+        let rules = run("nft", "list table inet uswitch_uswitch0").unwrap();
+        for rule in [
+            "ip saddr 172.16.0.0/24 oifname != \"uswitch0\" masquerade",
+            "ip6 saddr fd00:172:16::/64 oifname != \"uswitch0\" masquerade",
+            "oifname \"uswitch0\" ct state established,related accept",
+            "oifname \"uswitch0\" iifname != \"uswitch0\" drop",
+        ] {
+            assert!(rules.contains(rule), "{rules}");
+        }
+        assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap(), "1\n");
+        assert_eq!(fs::read_to_string("/proc/sys/net/ipv6/conf/all/forwarding").unwrap(), "1\n");
+        assert_eq!(fs::read_to_string(accept_ra).unwrap(), "2\n");
+        drop(devices);
+        assert!(topology.teardown().is_empty());
+        assert_eq!(fs::read_to_string(accept_ra).unwrap(), "1\n");
+        left_as_found(&before);
+    });
+}
+
+/// A process that makes a switch in this thread's host and waits, to be killed.
+fn switch_in_another_process() -> Child {
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "child_makes_a_switch_and_waits", "--nocapture"])
+        .env("TOPOLOGY_CHILD", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut child = child.unwrap();
+    let mut output = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+    assert!(output.any(|line| line.unwrap().contains("switch is ready")), "the child failed");
+    child
+}
+
+#[test]
+#[ignore = "needs root"]
+fn child_makes_a_switch_and_waits() {
+    if std::env::var_os("TOPOLOGY_CHILD").is_none() {
+        return;
+    }
+    runtime().block_on(async {
+        let _switch = build(&Config { nat: true, ..config(3) }).unwrap();
+        println!("switch is ready");
+        let _ = std::io::stdin().read(&mut [0]);
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn next_start_takes_away_what_a_killed_switch_left() {
+    on_own_host(async || {
+        let before = state_of_host();
+        let mut child = switch_in_another_process();
+        let pid = child.id();
+        let error = Topology::claim(&config(3), &site()).unwrap_err();
+        assert!(matches!(error, TopologyError::Running { pid: of, .. } if of == pid), "{error}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(ip("netns").lines().count(), 3, "namespaces outlive a kill");
+        // Not ours any more: somebody gave the name to another.
+        ip("netns del container2");
+        ip("netns add container2");
+        let mine = netns::look_up("container2").unwrap();
+
+        let other = Config { prefix: "other".to_owned(), ..config(1) };
+        let mut topology = Topology::claim(&other, &site()).unwrap();
+        let notices = topology.take_notices();
+        assert!(matches!(&notices[..], [notice] if notice.contains("was killed before")), "{notices:?}");
+        assert_eq!(netns::look_up("container2").unwrap(), mine);
+        assert!(!netns::path("container1").exists() && !netns::path("container3").exists());
+        assert!(topology.teardown().is_empty());
+        ip("netns del container2");
+        left_as_found(&before);
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn killed_switch_is_cleaned_up_after_without_a_start() {
+    on_own_host(async || {
+        let before = state_of_host();
+        let mut child = switch_in_another_process();
+        assert!(matches!(Topology::clean_up_after("uswitch0", &site()), Err(TopologyError::Running { .. })));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let notice = Topology::clean_up_after("uswitch0", &site()).unwrap().unwrap();
+        assert!(notice.contains("3 namespaces, 1 nftables table"), "{notice}");
+        left_as_found(&before);
+        assert_eq!(Topology::clean_up_after("uswitch0", &site()).unwrap(), None);
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn forwarding_stays_on_while_one_of_two_switches_needs_it() {
+    on_own_host(async || {
+        let before = state_of_host();
+        let forwarding = || fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap();
+        let (one, devices) = build(&Config { nat: true, ..config(1) }).unwrap();
+        let second = Config {
+            name: "uswitch1".to_owned(),
+            prefix: "other".to_owned(),
+            subnets: vec!["172.16.1.0/24".parse().unwrap()],
+            nat: true,
+            ..config(1)
+        };
+        let mut two = Topology::claim(&second, &site()).unwrap();
+        let host = two.add_host_port(&second, GATEWAY).unwrap();
+        drop(devices);
+        assert!(one.teardown().is_empty());
+        assert_eq!(forwarding(), "1\n", "the second still needs it");
+        drop(host);
+        assert!(two.teardown().is_empty());
+        left_as_found(&before);
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn namespaces_are_seen_by_ip_netns_in_another_mount_namespace() {
+    on_own_host(async || {
+        ip("netns add before");
+        let (topology, devices) = build(&config(1)).unwrap();
+        let link = ip("netns exec container1 ip -br link show eth0");
+        assert!(link.contains("eth0"), "{link}");
+        ip("netns del before");
+        drop(devices);
+        assert!(topology.teardown().is_empty());
+        assert!(!netns::path("before").exists());
+    });
+}
