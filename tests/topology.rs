@@ -124,7 +124,7 @@ fn state_of_host() -> Vec<String> {
         run("nft", "list ruleset").unwrap(),
         sysctl("ipv4/ip_forward"),
         sysctl("ipv6/conf/all/forwarding"),
-        sysctl("ipv6/conf/lo/accept_ra"),
+        run("sysctl", "-a --pattern ^net\\.ipv[46]").unwrap(),
     ]
 }
 
@@ -380,6 +380,10 @@ fn nat_is_turned_on_and_off_as_it_was() {
         ip("link set uplink up");
         let accept_ra = "/proc/sys/net/ipv6/conf/uplink/accept_ra";
         fs::write(accept_ra, "1").unwrap();
+        // What the kernel changes along with the switch for all.
+        fs::write("/proc/sys/net/ipv4/conf/uplink/forwarding", "1").unwrap();
+        fs::write("/proc/sys/net/ipv6/conf/uplink/forwarding", "1").unwrap();
+        fs::write("/proc/sys/net/ipv4/conf/all/accept_redirects", "0").unwrap();
         let before = state_of_host();
         let (topology, devices) = build(&Config { nat: true, ..config(1) }).unwrap();
         let rules = run("nft", "list table inet uswitch_uswitch0").unwrap();

@@ -174,8 +174,13 @@ impl Datapath {
         let lost_notices = Arc::new(AtomicU64::new(0));
         let sender =
             Notices { channel, lost: Arc::clone(&lost_notices), on_notice: Arc::clone(&settings.on_notice) };
-        let mut datapath =
-            Datapath { workers: Vec::new(), counters: Vec::new(), notices, lost_notices, epoch: Instant::now() };
+        let mut datapath = Datapath {
+            workers: Vec::new(),
+            counters: Vec::new(),
+            notices,
+            lost_notices,
+            epoch: Instant::now(),
+        };
         for number in 0..settings.workers {
             if let Err(error) = datapath.start_worker(number, switch, settings, sender.clone()) {
                 datapath.stop();

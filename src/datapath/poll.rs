@@ -148,8 +148,10 @@ impl Engine for PollEngine {
                 continue;
             };
             let header = if queue.vnet { VnetHeader::LEN } else { 0 };
-            let written = write(queue.fd.as_fd(), &bytes[extent.start - header..extent.start + extent.length]);
-            let result = written.map_or_else(|error| -(error as i32), |n| i32::try_from(n).unwrap_or(i32::MAX));
+            let written =
+                write(queue.fd.as_fd(), &bytes[extent.start - header..extent.start + extent.length]);
+            let result =
+                written.map_or_else(|error| -(error as i32), |n| i32::try_from(n).unwrap_or(i32::MAX));
             account_write(self.counters.port(port), result, header);
         }
         self.discard(buffer);

@@ -132,7 +132,9 @@ impl Engine for UringEngine {
     fn attach(&mut self, port: PortId, queue: Queue) -> io::Result<()> {
         let slots = self.ports.len();
         let Some(slot) = self.ports.get_mut(port.index()) else {
-            return Err(io::Error::other(format!("no more than {slots} ports with this limit of open files")));
+            return Err(io::Error::other(format!(
+                "no more than {slots} ports with this limit of open files"
+            )));
         };
         self.ring.set_file(port.0, Some(queue.fd.as_fd()))?;
         *slot = PortQueue { queue: Some(queue), reading: true, writes: 0, detaching: false };

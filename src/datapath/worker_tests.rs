@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::bounded;
 use super::worker::{Mailbox, Worker};
 use super::{MemoryEngine, MemoryNet, Notices};
 use crate::switch::{Counters, DropReason, Gateway, Port, PortId, Settings, Switch, Tick};
 use crate::wire::{Mac, VnetHeader};
+use crossbeam_channel::bounded;
 
 const H1: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const H2: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -36,8 +36,7 @@ impl Rig {
         let (channel, _) = bounded(1);
         let notices = Notices { channel, lost: Arc::default(), on_notice: Arc::new(|| ()) };
         let mailbox = Mailbox { commands, notices };
-        let worker =
-            Worker::new(Arc::clone(&switch), engine, Arc::clone(&counters), mailbox, Duration::ZERO);
+        let worker = Worker::new(Arc::clone(&switch), engine, Arc::clone(&counters), mailbox, Duration::ZERO);
         Rig { switch, net, counters, worker }
     }
 
@@ -64,7 +63,8 @@ fn ethernet(dst: [u8; 6], src: [u8; 6]) -> Vec<u8> {
 /// A TCP super-frame of `payload` bytes in segments of 1000, its sums still to do.
 fn super_frame(payload: usize) -> (VnetHeader, Vec<u8>) {
     let length = u16::try_from(20 + 20 + payload).unwrap().to_be_bytes();
-    let ip = [&[0x45, 0][..], &length, &[0, 1, 0x40, 0, 64, 6, 0, 0], &[192, 0, 2, 11], &[192, 0, 2, 12]].concat();
+    let ip =
+        [&[0x45, 0][..], &length, &[0, 1, 0x40, 0, 64, 6, 0, 0], &[192, 0, 2, 11], &[192, 0, 2, 12]].concat();
     let tcp = [&[3, 0xe8, 7, 0xd0, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0, 100][..], &[0; 4]].concat();
     let frame = [&H1[..], &H2, &[8, 0], &ip, &tcp, &vec![0xab; payload]].concat();
     let vnet = VnetHeader {
@@ -112,7 +112,8 @@ fn a_port_without_offload_gets_segments_and_the_others_the_super_frame() {
     let mut rig = Rig::new(&[OFFLOAD, OFFLOAD, PLAIN]);
     let (vnet, frame) = super_frame(2500);
     let out = rig.send(0, vnet, &frame);
-    let lengths: Vec<_> = out.iter().map(|(port, vnet, frame)| (*port, vnet.is_complete(), frame.len())).collect();
+    let lengths: Vec<_> =
+        out.iter().map(|(port, vnet, frame)| (*port, vnet.is_complete(), frame.len())).collect();
     assert_eq!(lengths, [(2, true, 1054), (2, true, 1054), (2, true, 554), (1, false, 2554)]);
     assert_eq!(rig.counters.port(PortId(2)).tx_frames.value(), 3);
 }
@@ -147,12 +148,26 @@ fn a_flood_over_one_ports_mtu_is_counted_there_and_reaches_the_others() {
 fn the_gateway_answers_on_the_port_that_asked() {
     let mut rig = Rig::new(&[OFFLOAD, OFFLOAD]);
     let request = [
-        &[0xff; 6][..], &H1, &[8, 6], &[0, 1, 8, 0, 6, 4, 0, 1], &H1, &[192, 0, 2, 11], &[0; 6], &[192, 0, 2, 1],
+        &[0xff; 6][..],
+        &H1,
+        &[8, 6],
+        &[0, 1, 8, 0, 6, 4, 0, 1],
+        &H1,
+        &[192, 0, 2, 11],
+        &[0; 6],
+        &[192, 0, 2, 1],
     ]
     .concat();
     let out = rig.send(0, VnetHeader::default(), &request);
     let reply = [
-        &H1[..], &GATEWAY.0, &[8, 6], &[0, 1, 8, 0, 6, 4, 0, 2], &GATEWAY.0, &[192, 0, 2, 1], &H1, &[192, 0, 2, 11],
+        &H1[..],
+        &GATEWAY.0,
+        &[8, 6],
+        &[0, 1, 8, 0, 6, 4, 0, 2],
+        &GATEWAY.0,
+        &[192, 0, 2, 1],
+        &H1,
+        &[192, 0, 2, 11],
     ]
     .concat();
     assert_eq!(out, [(0, VnetHeader::default(), reply)]);

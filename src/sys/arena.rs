@@ -28,8 +28,7 @@ impl Arena {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE;
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new anonymous mapping at an address that the kernel chooses aliases nothing.
-        let base =
-            unsafe { libc::mmap(std::ptr::null_mut(), Self::bytes(count), protection, flags, -1, 0) };
+        let base = unsafe { libc::mmap(std::ptr::null_mut(), Self::bytes(count), protection, flags, -1, 0) };
         match NonNull::new(base.cast::<u8>()) {
             Some(base) if base.as_ptr().cast() != libc::MAP_FAILED => Ok(Arena { base, count }),
             _ => Err(io::Error::last_os_error()),

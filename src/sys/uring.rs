@@ -32,7 +32,9 @@ const COMPLETIONS: u32 = 4096;
 #[derive(Debug, thiserror::Error)]
 pub enum Unsupported {
     /// The kernel or a seccomp filter forbids it.
-    #[error("io_uring is forbidden here ({0}): see sysctl kernel.io_uring_disabled, or the container's seccomp filter")]
+    #[error(
+        "io_uring is forbidden here ({0}): see sysctl kernel.io_uring_disabled, or the container's seccomp filter"
+    )]
     Forbidden(io::Error),
     /// No multishot read.
     #[error("this kernel's io_uring has no {0}")]
@@ -129,7 +131,10 @@ pub struct Ring {
 
 impl std::fmt::Debug for Ring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ring").field("arena", &self.arena).field("free", &self.buffers.published).finish_non_exhaustive()
+        f.debug_struct("Ring")
+            .field("arena", &self.arena)
+            .field("free", &self.buffers.published)
+            .finish_non_exhaustive()
     }
 }
 
@@ -397,9 +402,13 @@ impl BufferRing {
         let base =
             unsafe { libc::mmap(std::ptr::null_mut(), Self::bytes(entries), protection, flags, -1, 0) };
         match NonNull::new(base.cast::<BufRingEntry>()) {
-            Some(entries_at) if base != libc::MAP_FAILED => {
-                Ok(BufferRing { entries: entries_at, mask: entries - 1, tail: 0, published: 0, unpublished: 0 })
-            }
+            Some(entries_at) if base != libc::MAP_FAILED => Ok(BufferRing {
+                entries: entries_at,
+                mask: entries - 1,
+                tail: 0,
+                published: 0,
+                unpublished: 0,
+            }),
             _ => Err(io::Error::last_os_error()),
         }
     }

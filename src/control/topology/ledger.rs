@@ -46,6 +46,10 @@ pub(super) struct Setting {
     pub(super) path: PathBuf,
     pub(super) found: String,
     pub(super) set: String,
+    /// Settings that the kernel changes along with this one, as they were found, where that is not what
+    /// the kernel makes of them when this one is put back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) beside: BTreeMap<PathBuf, String>,
 }
 
 /// Names an entry in its ledger.
@@ -75,11 +79,8 @@ enum Line {
         entry: Entry,
     },
     Gone(EntryId),
-    /// Another switch that changed this setting has gone, and leaves the value that it found for us to restore.
-    Inherited {
-        path: PathBuf,
-        found: String,
-    },
+    /// Another switch that changed this setting has gone, and leaves what it found for us to restore.
+    Inherited(Setting),
 }
 
 /// What a ledger says when all its lines are read.
@@ -103,18 +104,18 @@ impl Account {
                 Line::Gone(id) => {
                     account.entries.remove(&id);
                 }
-                Line::Inherited { path, found } => account.inherit(&path, &found),
+                Line::Inherited(setting) => account.inherit(&setting),
             }
         }
         account
     }
 
-    fn inherit(&mut self, of: &Path, value: &str) {
+    fn inherit(&mut self, left: &Setting) {
         for entry in self.entries.values_mut() {
-            if let Entry::Sysctl(Setting { path, found, .. }) = entry
-                && path == of
+            if let Entry::Sysctl(ours) = entry
+                && ours.path == left.path
             {
-                value.clone_into(found);
+                ours.clone_from(left);
             }
         }
     }
@@ -279,7 +280,7 @@ fn inherit(path: &Path, setting: &Setting, host: &Identity) -> io::Result<bool> 
     if !here || !account.settings().any(|theirs| theirs.path == setting.path) {
         return Ok(false);
     }
-    append(&mut file, &Line::Inherited { path: setting.path.clone(), found: setting.found.clone() })?;
+    append(&mut file, &Line::Inherited(setting.clone()))?;
     Ok(true)
 }
 
@@ -328,7 +329,12 @@ mod tests {
     }
 
     fn forwarding(found: &str) -> Setting {
-        Setting { path: "/proc/sys/net/ipv4/ip_forward".into(), found: found.to_owned(), set: "1".to_owned() }
+        Setting {
+            path: "/proc/sys/net/ipv4/ip_forward".into(),
+            found: found.to_owned(),
+            set: "1".to_owned(),
+            beside: BTreeMap::new(),
+        }
     }
 
     fn claim(directory: &Path, name: &str) -> Result<(Ledger, Account), TopologyError> {

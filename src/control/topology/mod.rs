@@ -28,7 +28,7 @@ pub use self::site::Site;
 use self::build::{Built, Nursery};
 use self::ledger::{DirectoryLock, Entry, EntryId, Keeper, Ledger};
 use self::watch::Watch;
-use super::Config;
+use super::{Config, addressing};
 use crate::sys::netlink::Netlink;
 use crate::sys::netns::{self, Identity, Netns};
 use crate::sys::tap::Queue;
@@ -356,38 +356,11 @@ fn host_port(config: &Config, gateway: Mac) -> PortSpec {
         place: Place::Host,
         ifname: config.name.clone(),
         mac: Some(gateway),
-        addresses: config.subnets.iter().filter_map(gateway_address).collect(),
+        addresses: config.subnets.iter().filter_map(|subnet| addressing::station(*subnet, 0)).collect(),
         gateways: Vec::new(),
         mtu: config.mtu,
         txqueuelen: config.txqueuelen,
         offload: config.offload,
         queues: config.workers,
-    }
-}
-
-/// The first address of a subnet, with its prefix length. (The one before it is the network itself, and in
-/// IPv6 that of any router: RFC 4291 section 2.6.1.)
-fn gateway_address(subnet: &IpNet) -> Option<IpNet> {
-    let first = match subnet.network() {
-        IpAddr::V4(network) => IpAddr::V4(u32::from(network).checked_add(1)?.into()),
-        IpAddr::V6(network) => IpAddr::V6(u128::from(network).checked_add(1)?.into()),
-    };
-    IpNet::new(first, subnet.prefix_len()).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn gateway_has_the_first_address() {
-        for (subnet, gateway) in [
-            ("172.16.0.0/24", "172.16.0.1/24"),
-            ("172.16.0.77/24", "172.16.0.1/24"),
-            ("fd00:172:16::/64", "fd00:172:16::1/64"),
-        ] {
-            let subnet = subnet.parse().unwrap();
-            assert_eq!(gateway_address(&subnet).unwrap().to_string(), gateway);
-        }
     }
 }

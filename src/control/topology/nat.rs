@@ -18,7 +18,7 @@ use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 
 use super::TopologyError;
 use super::ledger::{Entry, Ledger};
-use super::sysctl;
+use super::sysctl::{self, Change};
 
 /// Chains of nftables' standard places: `srcnat` and `filter` in nft(8).
 const SRCNAT: i32 = 100;
@@ -35,17 +35,35 @@ pub(super) fn turn_on(ledger: &mut Ledger, switch: &str, subnets: &[IpNet]) -> R
     ledger.record(Entry::Table { name: name.clone() })?;
     apply(&ruleset(&name, switch, subnets))?;
     if subnets.iter().any(|subnet| matches!(subnet, IpNet::V4(_))) {
-        sysctl::set(ledger, Path::new("/proc/sys/net/ipv4/ip_forward"), "1")?;
+        forward_v4(ledger)?;
     }
     if subnets.iter().any(|subnet| matches!(subnet, IpNet::V6(_))) {
-        // First, for a router forgets the default routes that it learned from others, unless this is 2
-        // (`accept_ra` in the kernel's networking/ip-sysctl).
-        for accept_ra in sysctl::listening_to_routers() {
-            sysctl::set(ledger, &accept_ra, "2")?;
-        }
-        sysctl::set(ledger, Path::new("/proc/sys/net/ipv6/conf/all/forwarding"), "1")?;
+        forward_v6(ledger)?;
     }
     Ok(())
+}
+
+/// The switch for all interfaces sets each one's, and that a router takes no redirects (`inet_forward_change`
+/// in the kernel's `net/ipv4/devinet.c`).
+fn forward_v4(ledger: &mut Ledger) -> Result<(), TopologyError> {
+    let each = sysctl::of_each_interface("ipv4", "forwarding").into_iter().map(|path| (path, "0"));
+    let redirects = PathBuf::from("/proc/sys/net/ipv4/conf/all/accept_redirects");
+    let beside = each.chain([(redirects, "1")]).collect();
+    sysctl::set(ledger, Change { path: Path::new("/proc/sys/net/ipv4/ip_forward"), value: "1", beside })
+}
+
+/// An IPv6 router forgets the default routes that it learned from others, unless `accept_ra` is 2 (the kernel's
+/// `networking/ip-sysctl`): that comes first.
+fn forward_v6(ledger: &mut Ledger) -> Result<(), TopologyError> {
+    for path in sysctl::listening_to_routers() {
+        sysctl::set(ledger, Change { path: &path, value: "2", beside: Vec::new() })?;
+    }
+    let beside =
+        sysctl::of_each_interface("ipv6", "forwarding").into_iter().map(|path| (path, "0")).collect();
+    sysctl::set(
+        ledger,
+        Change { path: Path::new("/proc/sys/net/ipv6/conf/all/forwarding"), value: "1", beside },
+    )
 }
 
 /// Removes a switch's table. That there is none is no error.

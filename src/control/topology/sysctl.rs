@@ -4,6 +4,7 @@
 //! that it found on to another that still needs it, and the last puts it back. All under the lock of the ledgers'
 //! directory, so two that stop at once do not pass it to each other.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,12 +13,24 @@ use super::TopologyError;
 use super::ledger::{DirectoryLock, Entry, Ledger, Setting};
 use crate::sys::netns::Identity;
 
+/// A setting to be changed.
+pub(super) struct Change<'a> {
+    pub(super) path: &'a Path,
+    pub(super) value: &'a str,
+    /// What the kernel changes along with it, and what it makes of those when this is put back.
+    pub(super) beside: Vec<(PathBuf, &'a str)>,
+}
+
 /// Sets the setting and writes down how it was.
-pub(super) fn set(ledger: &mut Ledger, path: &Path, value: &str) -> Result<(), TopologyError> {
+pub(super) fn set(ledger: &mut Ledger, change: Change) -> Result<(), TopologyError> {
     let _held = DirectoryLock::take(ledger.directory())?;
+    let Change { path, value, beside } = change;
     let found = read(path)?;
     let changed = found != value;
-    ledger.record(Entry::Sysctl(Setting { path: path.to_owned(), found, set: value.to_owned() }))?;
+    let deviate =
+        |(path, after): (PathBuf, &str)| read(&path).ok().filter(|now| now != after).map(|now| (path, now));
+    let beside = if changed { beside.into_iter().filter_map(deviate).collect() } else { BTreeMap::new() };
+    ledger.record(Entry::Sysctl(Setting { path: path.to_owned(), found, set: value.to_owned(), beside }))?;
     if changed { write(path, value) } else { Ok(()) }
 }
 
@@ -32,32 +45,49 @@ pub(super) fn restore(
     if setting.found == setting.set || ledger.bequeath(setting, host, held)? {
         return Ok(());
     }
-    match read(&setting.path) {
-        Ok(now) if now == setting.set => write(&setting.path, &setting.found),
-        Ok(_) => Ok(()),
-        // The device that it was a setting of is gone.
-        Err(TopologyError::Sysctl { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
+    if read_if_there(&setting.path)?.is_none_or(|now| now != setting.set) {
+        return Ok(());
     }
+    write(&setting.path, &setting.found)?;
+    for (path, found) in &setting.beside {
+        if read_if_there(path)?.is_some_and(|now| now != *found) {
+            write(path, found)?;
+        }
+    }
+    Ok(())
+}
+
+/// A setting of each interface, and of those to come.
+pub(super) fn of_each_interface(family: &str, setting: &str) -> Vec<PathBuf> {
+    let conf = Path::new("/proc/sys/net").join(family).join("conf");
+    let interfaces = fs::read_dir(conf).into_iter().flatten().flatten();
+    let interfaces = interfaces.filter(|interface| interface.file_name() != "all");
+    interfaces.map(|interface| interface.path().join(setting)).collect()
 }
 
 /// The interfaces that take a default route from a router only while they do not forward (`accept_ra` is 1).
 pub(super) fn listening_to_routers() -> Vec<PathBuf> {
-    let interfaces = fs::read_dir("/proc/sys/net/ipv6/conf").into_iter().flatten().flatten();
-    let settings = interfaces
-        // "all" and "default" are not interfaces: they have no effect on those that exist.
-        .filter(|interface| interface.file_name() != "all" && interface.file_name() != "default")
-        .map(|interface| interface.path().join("accept_ra"));
-    settings.filter(|path| read(path).is_ok_and(|value| value == "1")).collect()
+    let settings = of_each_interface("ipv6", "accept_ra").into_iter();
+    settings
+        .filter(|path| !path.ends_with("default/accept_ra") && read(path).is_ok_and(|value| value == "1"))
+        .collect()
 }
 
-pub(super) fn read(path: &Path) -> Result<String, TopologyError> {
+/// `None`: the interface that it is a setting of is gone.
+fn read_if_there(path: &Path) -> Result<Option<String>, TopologyError> {
+    match read(path) {
+        Err(TopologyError::Sysctl { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    }
+}
+
+fn read(path: &Path) -> Result<String, TopologyError> {
     let text = fs::read_to_string(path);
     let failed = |source| TopologyError::Sysctl { what: "read", path: path.to_owned(), source };
     text.map(|text| text.trim().to_owned()).map_err(failed)
 }
 
-pub(super) fn write(path: &Path, value: &str) -> Result<(), TopologyError> {
+fn write(path: &Path, value: &str) -> Result<(), TopologyError> {
     let failed = |source| TopologyError::Sysctl { what: "write", path: path.to_owned(), source };
     fs::write(path, value).map_err(failed)
 }
@@ -76,7 +106,7 @@ mod tests {
             let (mut ledger, _) =
                 Ledger::claim(directory, name, &DirectoryLock::take(directory).unwrap()).unwrap();
             ledger.begin(Keeper { pid: 1, host: HOST, sandboxed: false }).unwrap();
-            set(&mut ledger, sysctl, "1").unwrap();
+            set(&mut ledger, Change { path: sysctl, value: "1", beside: Vec::new() }).unwrap();
             Switch(ledger)
         }
 
