@@ -1,0 +1,121 @@
+//! The hot path allocates nothing: counted while real frames cross real TAP devices. Needs root.
+//!
+//! One test in a binary of its own, since it counts every allocation of the process but its own thread's.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use uswitch::datapath::{Datapath, EngineKind, Settings};
+use uswitch::switch::{self, Gateway, Port, PortId, Switch};
+use uswitch::sys::netns::{Netns, Traveller, travel};
+use uswitch::sys::tap::{self, Queue};
+use uswitch::wire::Mac;
+
+/// The system's allocator, counting what threads other than the test's own ask of it.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static UNCOUNTED: Cell<bool> = const { Cell::new(false) };
+}
+
+fn count() {
+    if !UNCOUNTED.try_with(Cell::get).unwrap_or(true) {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[allow(unsafe_code, reason = "an allocator is unsafe by nature; this one passes every call on")]
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Runs a command in the thread's namespace; what it printed.
+fn run(line: &str) -> String {
+    let mut words = line.split_whitespace();
+    let output = Command::new(words.next().unwrap()).args(words).output().expect(line);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{line}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+/// A station in a namespace of its own: `eth0`, up, with the address 192.0.2.`number`.
+fn station(number: u8) -> (Netns, Vec<Queue>) {
+    travel(|traveller: &mut Traveller| {
+        let netns = traveller.found().expect("this test needs root");
+        let tap = tap::open(&tap::Request { name: "eth0", queues: 1, offload: true }).unwrap();
+        run(&format!("ip addr add 192.0.2.{number}/24 dev eth0"));
+        run("ip link set eth0 up");
+        (netns, tap.queues)
+    })
+}
+
+fn settings(engine: EngineKind) -> Settings {
+    Settings { workers: 1, engine, busy_poll: Duration::ZERO, on_notice: Arc::new(|| ()) }
+}
+
+fn frames(datapath: &Datapath) -> u64 {
+    (0..2).map(|port| datapath.counters()[0].port(PortId(port)).rx_frames.value()).sum()
+}
+
+/// Allocations of the switch while this many echo requests and their replies cross.
+fn allocations_for(engine: EngineKind, pings: u64) -> (u64, u64) {
+    let gateway = Gateway { mac: Mac([2, 0, 0, 0, 0, 0xfe]), ..Gateway::default() };
+    let settings_of_switch = switch::Settings { ageing: 3000, fdb_max: 64, seed: 1, gateway };
+    let switch = Arc::new(Switch::new(settings_of_switch));
+    let datapath = Datapath::start(&switch, &settings(engine)).unwrap();
+    let stations = [station(1), station(2)].map(|(netns, queues)| {
+        let id = switch.ports.add(Port { up: true, host: false, offload: true, mtu: 1500 }).unwrap();
+        datapath.attach(id, queues).unwrap();
+        netns
+    });
+    let ping = |count: u64| {
+        travel(|traveller| {
+            UNCOUNTED.set(true);
+            traveller.enter(&stations[0]).unwrap();
+            let before = (ALLOCATIONS.load(Ordering::Relaxed), frames(&datapath));
+            run(&format!("ping -q -i 0.001 -c {count} 192.0.2.2"));
+            (ALLOCATIONS.load(Ordering::Relaxed) - before.0, frames(&datapath) - before.1)
+        })
+    };
+    // The first frames find nothing warm: neighbours, lazily bound symbols.
+    ping(10);
+    let counted = ping(pings);
+    datapath.stop();
+    counted
+}
+
+#[test]
+#[ignore = "needs root"]
+fn the_hot_path_allocates_nothing() {
+    UNCOUNTED.set(true);
+    for engine in [EngineKind::Uring, EngineKind::Poll] {
+        let (allocations, frames) = allocations_for(engine, 1000);
+        assert!(frames >= 2000, "{engine}: only {frames} frames crossed");
+        assert_eq!(allocations, 0, "{engine}: {frames} frames crossed");
+    }
+}
