@@ -1,6 +1,7 @@
 //! The hot path allocates nothing: counted while real frames cross real TAP devices. Needs root.
 //!
 //! One test in a binary of its own, since it counts every allocation of the process but its own thread's.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -249,6 +249,7 @@ impl Ring {
     }
 
     /// Queues writes of one buffer; after the last of them has completed it is free again.
+    #[allow(clippy::needless_pass_by_value, reason = "who sends or gives back a buffer has it no more")]
     pub fn send(&mut self, lease: Lease, writes: impl IntoIterator<Item = Write>) -> io::Result<()> {
         let start = self.start(&lease);
         let Lease { id, .. } = lease;
@@ -270,6 +271,7 @@ impl Ring {
     }
 
     /// Gives a buffer back to the kernel.
+    #[allow(clippy::needless_pass_by_value, reason = "who sends or gives back a buffer has it no more")]
     pub fn recycle(&mut self, lease: Lease) {
         let Lease { ring, id } = lease;
         assert_eq!(ring, self.id, "a lease of another ring");

@@ -1,0 +1,212 @@
+//! Nanoseconds a frame of the decision, and the forwarding database beside `dashmap` in the same run.
+
+#![allow(missing_docs, reason = "criterion's macros make public functions")]
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use dashmap::DashMap;
+use uswitch::switch::fdb::{FdbKey, FdbState};
+use uswitch::switch::{Fdb, Frame, Gateway, Port, PortId, Settings, Switch, Tick};
+use uswitch::wire::{EtherType, Mac, VnetHeader};
+
+const AGEING: u32 = 3000;
+const SEED: u64 = 0x1bad_5eed;
+const SIZES: [u64; 4] = [10, 1_000, 100_000, 1_000_000];
+const GATEWAY: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 0x01]);
+
+fn station(n: u64) -> FdbKey {
+    FdbKey { vlan: 0, mac: Mac::from_u64(0x0600_0000_0000 | n) }
+}
+
+fn port(n: u64) -> PortId {
+    PortId((n % 64) as u16)
+}
+
+/// Stations in an order that no prefetcher foresees.
+fn shuffled(n: u64) -> impl FnMut() -> u64 {
+    let mut state = 1u64;
+    move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 32) * n >> 32
+    }
+}
+
+/// What one would write with a general map: (VLAN, MAC) -> (port, last seen).
+type Map = DashMap<u64, (PortId, Tick)>;
+
+fn packed(key: FdbKey) -> u64 {
+    u64::from(key.vlan) << 48 | key.mac.as_u64()
+}
+
+fn map_lookup(map: &Map, now: Tick, key: FdbKey) -> Option<PortId> {
+    let entry = map.get(&packed(key))?;
+    (now.since(entry.1) < AGEING).then_some(entry.0)
+}
+
+fn map_learn(map: &Map, now: Tick, key: FdbKey, port: PortId) {
+    if let Some(entry) = map.get(&packed(key))
+        && *entry == (port, now)
+    {
+        return;
+    }
+    map.insert(packed(key), (port, now));
+}
+
+fn fdb(criterion: &mut Criterion) {
+    for size in SIZES {
+        let (fdb, map) = (Fdb::new(size as usize, AGEING, SEED), Map::with_capacity(size as usize));
+        for n in 0..size {
+            fdb.learn(Tick(0), station(n), port(n));
+            map_learn(&map, Tick(0), station(n), port(n));
+        }
+        let mut group = criterion.benchmark_group("lookup");
+        let mut next = shuffled(size);
+        group.bench_function(BenchmarkId::new("fdb", size), |bencher| {
+            bencher.iter(|| black_box(fdb.lookup(Tick(0), station(next()))));
+        });
+        group.bench_function(BenchmarkId::new("dashmap", size), |bencher| {
+            bencher.iter(|| black_box(map_lookup(&map, Tick(0), station(next()))));
+        });
+        group.finish();
+        let mut group = criterion.benchmark_group("learn, same tick");
+        group.bench_function(BenchmarkId::new("fdb", size), |bencher| {
+            bencher.iter(|| {
+                let n = next();
+                black_box(fdb.learn(Tick(0), station(n), port(n)))
+            });
+        });
+        group.bench_function(BenchmarkId::new("dashmap", size), |bencher| {
+            bencher.iter(|| {
+                let n = next();
+                map_learn(&map, Tick(0), station(n), port(n));
+            });
+        });
+        group.finish();
+        let mut group = criterion.benchmark_group("learn, each in a new tick");
+        let mut tick = 0;
+        group.bench_function(BenchmarkId::new("fdb", size), |bencher| {
+            bencher.iter(|| {
+                let n = next();
+                tick += 1;
+                black_box(fdb.learn(Tick(tick), station(n), port(n)))
+            });
+        });
+        group.bench_function(BenchmarkId::new("dashmap", size), |bencher| {
+            bencher.iter(|| {
+                let n = next();
+                tick += 1;
+                map_learn(&map, Tick(tick), station(n), port(n));
+            });
+        });
+        group.finish();
+    }
+}
+
+/// Lookups while another thread does the same: what sharing costs.
+fn shared(criterion: &mut Criterion) {
+    const SIZE: u64 = 1_000;
+    let (fdb, map) = (Fdb::new(SIZE as usize, AGEING, SEED), Map::new());
+    for n in 0..SIZE {
+        fdb.learn(Tick(0), station(n), port(n));
+        map_learn(&map, Tick(0), station(n), port(n));
+    }
+    let mut group = criterion.benchmark_group("lookup beside another thread");
+    let mut next = shuffled(SIZE);
+    beside(
+        |n| fdb.lookup(Tick(0), station(n)),
+        || {
+            group.bench_function("fdb", |bencher| {
+                bencher.iter(|| black_box(fdb.lookup(Tick(0), station(next()))));
+            });
+        },
+    );
+    beside(
+        |n| map_lookup(&map, Tick(0), station(n)),
+        || {
+            group.bench_function("dashmap", |bencher| {
+                bencher.iter(|| black_box(map_lookup(&map, Tick(0), station(next()))));
+            });
+        },
+    );
+    group.finish();
+}
+
+/// Runs `measured` while another thread does `work`.
+fn beside(work: impl Fn(u64) -> Option<PortId> + Sync, measured: impl FnOnce()) {
+    let stop = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut next = shuffled(1_000);
+            while stop.load(Ordering::Relaxed) == 0 {
+                black_box(work(next()));
+            }
+        });
+        measured();
+        stop.store(1, Ordering::Relaxed);
+    });
+}
+
+fn frame(destination: Mac, source: Mac) -> Vec<u8> {
+    let mut bytes = [destination.0, source.0].concat();
+    bytes.extend(EtherType::IPV4.0.to_be_bytes());
+    bytes.extend([0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17]);
+    bytes.resize(60, 0);
+    bytes
+}
+
+fn switch(fdb_max: usize) -> Switch {
+    let gateway = Gateway { mac: GATEWAY, ipv4: vec![[192, 0, 2, 1].into()], ipv6: Vec::new() };
+    let switch = Switch::new(Settings { ageing: AGEING, fdb_max, seed: SEED, gateway });
+    for n in 0..64 {
+        switch.ports.add(Port { up: true, host: n == 0, offload: true, mtu: 1500 });
+    }
+    let key = FdbKey { vlan: 0, mac: GATEWAY };
+    switch.fdb.add(Tick(0), key, PortId(0), FdbState::Permanent).expect("room for one");
+    switch
+}
+
+/// One frame through [`Switch::process`].
+fn process(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("process");
+    let mut bench = |name: &str, switch: &Switch, next: &mut dyn FnMut(&mut Vec<u8>)| {
+        let mut bytes = frame(station(999).mac, station(1).mac);
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                next(&mut bytes);
+                let frame = Frame { bytes: &bytes, vnet: VnetHeader::default() };
+                black_box(switch.process(Tick(0), PortId(1), &frame, &mut ()))
+            });
+        });
+    };
+    let known = switch(8192);
+    for n in 1..1000 {
+        known.fdb.learn(Tick(0), station(n), PortId(if n < 500 { 1 } else { 2 }));
+    }
+    let write = |bytes: &mut Vec<u8>, at: usize, n: u64| bytes[at..at + 6].copy_from_slice(&station(n).mac.0);
+    bench("known unicast, two stations", &known, &mut |_| {});
+    let (mut sources, mut destinations) = (shuffled(498), shuffled(498));
+    bench("known unicast, 1000 stations", &known, &mut |bytes| {
+        write(bytes, 6, 1 + sources());
+        write(bytes, 0, 500 + destinations());
+    });
+    bench("unknown unicast", &known, &mut |bytes| write(bytes, 0, 9_999));
+    bench("broadcast", &known, &mut |bytes| bytes[..6].fill(0xff));
+    bench("to the host port", &known, &mut |bytes| bytes[..6].copy_from_slice(&GATEWAY.0));
+    let roomy = switch(Fdb::MAX);
+    let mut fresh = 10_000;
+    bench("new source", &roomy, &mut |bytes| {
+        fresh += 1;
+        write(bytes, 6, fresh);
+    });
+    let full = switch(8192);
+    bench("new source, full table", &full, &mut |bytes| {
+        fresh += 1;
+        write(bytes, 6, fresh);
+    });
+    group.finish();
+}
+
+criterion_group!(benches, fdb, shared, process);
+criterion_main!(benches);

@@ -1,0 +1,475 @@
+//! Random histories of a switch, against a learning bridge written for clarity: lists, and loops over them.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use uswitch::switch::fdb::{FdbKey, FdbState, Learned};
+use uswitch::switch::{
+    Answer, DropReason, Frame, Gateway, Observer, Port, PortId, Settings, Step, Switch, Tick, Verdict,
+};
+use uswitch::wire::{Mac, VnetHeader};
+
+const AGEING: u32 = 20;
+/// How many refreshed entries an eviction passes over.
+const SECOND_CHANCES: usize = 4;
+const GATEWAY: Mac = Mac([2, 0, 0, 0, 0, 0xfe]);
+const GATEWAY4: [u8; 4] = [192, 0, 2, 1];
+const PORTS: u16 = 5;
+
+/// What a frame of the history carries.
+#[derive(Debug, Clone, Copy)]
+enum Payload {
+    Bytes(usize),
+    /// Operation, sender and target address.
+    Arp(u8, [u8; 4], [u8; 4]),
+}
+
+/// One thing that happens.
+#[derive(Debug, Clone)]
+enum Event {
+    Frame { ingress: u16, destination: Mac, source: Mac, payload: Payload },
+    Pass(u32),
+    SetPort(u16, Port),
+    RemovePort(u16),
+    AddPort(Port),
+    Flush(Option<u16>),
+    Age,
+    AddStatic(Mac, u16),
+    Remove(Mac),
+}
+
+fn frame_bytes(destination: Mac, source: Mac, payload: Payload) -> Vec<u8> {
+    let mut bytes = [destination.0, source.0].concat();
+    match payload {
+        Payload::Bytes(length) => {
+            bytes.extend([0x88, 0xb5]);
+            bytes.resize(length, 0);
+        }
+        Payload::Arp(operation, sender, target) => {
+            bytes.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, operation]);
+            bytes.extend([&source.0[..], &sender, &[0; 6], &target].concat());
+        }
+    }
+    bytes
+}
+
+// ---- the reference -------------------------------------------------------------------------------------
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Entry {
+    mac: Mac,
+    port: u16,
+    seen: u32,
+    state: FdbState,
+    refreshed: bool,
+}
+
+/// A learning bridge. Of a port's entries, the first in `entries` is its oldest.
+#[derive(Debug, Default)]
+struct Bridge {
+    now: u32,
+    max: usize,
+    ports: BTreeMap<u16, Port>,
+    entries: Vec<Entry>,
+}
+
+impl Bridge {
+    fn position(&self, mac: Mac) -> Option<usize> {
+        self.entries.iter().position(|entry| entry.mac == mac)
+    }
+
+    fn held(&self, port: u16) -> usize {
+        self.entries.iter().filter(|entry| entry.port == port && entry.state == FdbState::Dynamic).count()
+    }
+
+    fn has_aged(&self, entry: &Entry) -> bool {
+        entry.state == FdbState::Dynamic && self.now.saturating_sub(entry.seen) >= AGEING
+    }
+
+    /// The oldest learned entry of a port.
+    fn oldest(&self, port: u16) -> usize {
+        let is_it = |entry: &Entry| entry.port == port && entry.state == FdbState::Dynamic;
+        self.entries.iter().position(is_it).expect("it holds some")
+    }
+
+    /// Learns, where `from` tells which of several ports that hold most gave way.
+    fn learn(&mut self, mac: Mac, port: u16, from: Option<u16>) -> Learned {
+        let fresh = Entry { mac, port, seen: self.now, state: FdbState::Dynamic, refreshed: false };
+        if let Some(at) = self.position(mac) {
+            let entry = &mut self.entries[at];
+            if entry.port == port {
+                if entry.state == FdbState::Dynamic && entry.seen < self.now {
+                    (entry.seen, entry.refreshed) = (self.now, true);
+                }
+                return Learned::Known;
+            }
+            if entry.state != FdbState::Dynamic {
+                return Learned::Pinned;
+            }
+            let from = PortId(self.entries.remove(at).port);
+            self.entries.push(fresh);
+            return Learned::Moved { from };
+        }
+        let learned = self.make_room(port, from);
+        if learned != Learned::Refused {
+            self.entries.push(fresh);
+        }
+        learned
+    }
+
+    fn make_room(&mut self, port: u16, from: Option<u16>) -> Learned {
+        if self.entries.len() < self.max {
+            return Learned::New;
+        }
+        let most = (0..=PORTS + 1).map(|port| self.held(port)).max().unwrap_or(0);
+        if most == 0 {
+            return Learned::Refused;
+        }
+        let giver = if self.held(port) == most { port } else { from.expect("somebody gives way") };
+        assert_eq!(self.held(giver), most, "port {giver} gave way and does not hold most");
+        for _ in 0..SECOND_CHANCES {
+            let oldest = self.oldest(giver);
+            if !self.entries[oldest].refreshed {
+                break;
+            }
+            let spared = self.entries.remove(oldest);
+            self.entries.push(Entry { refreshed: false, ..spared });
+        }
+        let oldest = self.oldest(giver);
+        let gone = FdbKey { vlan: 0, mac: self.entries.remove(oldest).mac };
+        Learned::Evicted { from: PortId(giver), gone }
+    }
+
+    /// Why a frame may not come in.
+    fn refusal(&self, ingress: u16, bytes: &[u8]) -> Option<DropReason> {
+        let Some(Port { up: true, host, .. }) = self.ports.get(&ingress) else {
+            return Some(DropReason::IngressDown);
+        };
+        if bytes.len() < 14 {
+            return Some(DropReason::Runt);
+        }
+        let (destination, source) = (&bytes[..6], &bytes[6..12]);
+        let claims = bytes[12..14] == [8, 6] && (bytes[28..32] == GATEWAY4 || bytes[22..28] == GATEWAY.0);
+        if source[0] % 2 == 1 || source == [0; 6] {
+            Some(DropReason::BadSource)
+        } else if source == GATEWAY.0 && !host {
+            Some(DropReason::SpoofedGateway)
+        } else if destination[..5] == [1, 0x80, 0xc2, 0, 0] && destination[5] < 16 {
+            Some(DropReason::ReservedAddress)
+        } else if claims && !host {
+            Some(DropReason::SpoofedGateway)
+        } else {
+            None
+        }
+    }
+
+    fn choose(&self, ingress: u16, bytes: &[u8]) -> Verdict {
+        let destination = Mac(bytes[..6].try_into().unwrap());
+        let asks = bytes[12..14] == [8, 6] && bytes[20..22] == [0, 1] && bytes[38..42] == GATEWAY4;
+        let for_gateway = destination == GATEWAY || destination.is_group();
+        if asks && for_gateway && !self.ports[&ingress].host {
+            return Verdict::Answer(Answer::Arp { address: GATEWAY4.into() });
+        }
+        let known = self.entries.iter().find(|entry| entry.mac == destination && !self.has_aged(entry));
+        let Some(entry) = known.filter(|_| !destination.is_group()) else {
+            let to_nobody = destination == GATEWAY;
+            return if to_nobody { Verdict::Drop(DropReason::NoHostPort) } else { Verdict::Flood };
+        };
+        if entry.port == ingress {
+            return Verdict::Drop(DropReason::Filtered);
+        }
+        let egress = PortId(entry.port);
+        match self.ports.get(&entry.port) {
+            Some(port) if !port.up => Verdict::Refused { egress, reason: DropReason::EgressDown },
+            Some(port) if bytes.len() > port.mtu as usize + 14 => {
+                Verdict::Refused { egress, reason: DropReason::Oversize }
+            }
+            Some(_) => Verdict::Forward(egress),
+            None => Verdict::Refused { egress, reason: DropReason::EgressDown },
+        }
+    }
+
+    fn flood_set(&self, ingress: u16, length: usize) -> Vec<(PortId, Result<(), DropReason>)> {
+        let mut set = Vec::new();
+        for (&id, port) in &self.ports {
+            if port.up && id != ingress {
+                let fits = length <= port.mtu as usize + 14;
+                set.push((PortId(id), if fits { Ok(()) } else { Err(DropReason::Oversize) }));
+            }
+        }
+        set
+    }
+}
+
+// ---- both, side by side --------------------------------------------------------------------------------
+
+/// What the switch says it learned.
+#[derive(Default)]
+struct Heard(Option<Learned>);
+
+impl Observer for Heard {
+    fn note(&mut self, step: Step) {
+        if let Step::Learned(learned) = step {
+            self.0 = Some(learned);
+        }
+    }
+}
+
+/// A switch, one of another seed that must not behave otherwise, and the reference.
+struct Pair {
+    switches: [Switch; 2],
+    bridge: Bridge,
+}
+
+impl Pair {
+    fn new(max: usize) -> Pair {
+        let switches = [7, 1_000_003].map(|seed| {
+            let gateway = Gateway { mac: GATEWAY, ipv4: vec![GATEWAY4.into()], ipv6: Vec::new() };
+            Switch::new(Settings { ageing: AGEING, fdb_max: max, seed, gateway })
+        });
+        let mut pair = Pair { switches, bridge: Bridge { max, ..Bridge::default() } };
+        for n in 0..PORTS {
+            pair.happens(&Event::AddPort(Port { up: true, host: n == 0, offload: true, mtu: 1500 }));
+        }
+        pair.happens(&Event::AddStatic(GATEWAY, 0));
+        pair
+    }
+
+    fn happens(&mut self, event: &Event) {
+        match *event {
+            Event::Frame { ingress, destination, source, payload } => {
+                self.frame(ingress, &frame_bytes(destination, source, payload));
+            }
+            Event::Pass(ticks) => self.bridge.now += ticks,
+            Event::Age => self.age(),
+            Event::AddPort(port) if self.bridge.ports.len() <= usize::from(PORTS) => {
+                let free = (0..).find(|id| !self.bridge.ports.contains_key(id)).unwrap();
+                self.bridge.ports.insert(free, port);
+                for switch in &self.switches {
+                    assert_eq!(switch.ports.add(port), Some(PortId(free)));
+                }
+            }
+            Event::SetPort(id, port) if self.bridge.ports.contains_key(&id) => {
+                self.bridge.ports.insert(id, port);
+                self.switches.iter().for_each(|switch| switch.ports.set(PortId(id), port));
+            }
+            Event::RemovePort(id) => {
+                self.bridge.ports.remove(&id);
+                self.bridge.entries.retain(|entry| entry.port != id);
+                for switch in &self.switches {
+                    switch.ports.remove(PortId(id));
+                    switch.fdb.forget_port(PortId(id));
+                }
+            }
+            Event::Flush(port) => self.flush(port),
+            Event::AddStatic(mac, port) if self.bridge.ports.contains_key(&port) => {
+                self.add_static(mac, port)
+            }
+            Event::Remove(mac) => {
+                let at = self.bridge.position(mac);
+                at.map(|at| self.bridge.entries.remove(at));
+                for switch in &self.switches {
+                    assert_eq!(switch.fdb.remove(FdbKey { vlan: 0, mac }), Ok(at.is_some()));
+                }
+            }
+            Event::AddPort(_) | Event::SetPort(..) | Event::AddStatic(..) => {}
+        }
+        self.compare();
+    }
+
+    fn frame(&mut self, ingress: u16, bytes: &[u8]) {
+        let outcomes = self.switches.each_ref().map(|switch| {
+            let mut heard = Heard::default();
+            let frame = Frame { bytes, vnet: VnetHeader::default() };
+            let verdict = switch.process(Tick(self.bridge.now), PortId(ingress), &frame, &mut heard);
+            (verdict, heard.0)
+        });
+        assert_eq!(outcomes[0], outcomes[1], "the seed decided");
+        let (verdict, learned) = outcomes[0];
+        if let Some(reason) = self.bridge.refusal(ingress, bytes) {
+            assert_eq!((verdict, learned), (Verdict::Drop(reason), None));
+            return;
+        }
+        let from = match learned {
+            Some(Learned::Evicted { from, .. }) => Some(from.0),
+            _ => None,
+        };
+        let source = Mac(bytes[6..12].try_into().unwrap());
+        assert_eq!(learned, Some(self.bridge.learn(source, ingress, from)));
+        assert_eq!(verdict, self.bridge.choose(ingress, bytes));
+        let flood: Vec<_> = self.switches[0].flood_set(PortId(ingress), bytes.len()).collect();
+        assert_eq!(flood, self.bridge.flood_set(ingress, bytes.len()));
+    }
+
+    fn age(&mut self) {
+        let bridge = &mut self.bridge;
+        let mut expected: Vec<Mac> =
+            bridge.entries.iter().filter(|e| bridge.has_aged(e)).map(|e| e.mac).collect();
+        expected.sort_unstable();
+        bridge.entries.retain(|entry| !expected.contains(&entry.mac));
+        for switch in &self.switches {
+            let mut aged = Vec::new();
+            let due = switch.fdb.age(Tick(bridge.now), &mut |entry| aged.push(entry.key.mac));
+            aged.sort_unstable();
+            assert_eq!(aged, expected);
+            assert!(due.is_some_and(|due| bridge.now < due.0 && due.0 <= bridge.now + AGEING));
+        }
+    }
+
+    fn flush(&mut self, port: Option<u16>) {
+        let before = self.bridge.entries.len();
+        let stays = |e: &Entry| e.state != FdbState::Dynamic || port.is_some_and(|port| port != e.port);
+        self.bridge.entries.retain(stays);
+        for switch in &self.switches {
+            assert_eq!(switch.fdb.flush(port.map(PortId)), before - self.bridge.entries.len());
+        }
+    }
+
+    /// By hand nobody is told who gave way; so only where there is room, or the entry exists.
+    fn add_static(&mut self, mac: Mac, port: u16) {
+        match self.bridge.position(mac) {
+            Some(at) => drop(self.bridge.entries.remove(at)),
+            None if self.bridge.entries.len() < self.bridge.max => {}
+            None => return,
+        }
+        let (seen, state) = (self.bridge.now, FdbState::Static);
+        self.bridge.entries.push(Entry { mac, port, seen, state, refreshed: false });
+        for switch in &self.switches {
+            switch.fdb.add(Tick(seen), FdbKey { vlan: 0, mac }, PortId(port), state).expect("there is room");
+        }
+    }
+
+    fn compare(&self) {
+        let mut expected: Vec<_> =
+            self.bridge.entries.iter().map(|e| (e.mac, e.port, e.seen, e.state as u8)).collect();
+        expected.sort_unstable();
+        for switch in &self.switches {
+            let mut entries: Vec<_> =
+                switch.fdb.entries().iter().map(|e| (e.key.mac, e.port.0, e.seen.0, e.state as u8)).collect();
+            entries.sort_unstable();
+            assert_eq!(entries, expected);
+            assert_eq!(switch.fdb.len(), expected.len());
+        }
+    }
+}
+
+// ---- histories -----------------------------------------------------------------------------------------
+
+fn station() -> impl Strategy<Value = Mac> {
+    (1..12u8).prop_map(|n| Mac([2, 0, 0, 0, 0, n]))
+}
+
+fn address() -> impl Strategy<Value = Mac> {
+    prop_oneof![
+        12 => station(),
+        1 => Just(GATEWAY),
+        1 => Just(Mac::BROADCAST),
+        1 => prop_oneof![Just(Mac::ZERO), Just(Mac([1, 0, 0x5e, 0, 0, 1])), Just(Mac([1, 0x80, 0xc2, 0, 0, 0xf]))],
+    ]
+}
+
+fn payload() -> impl Strategy<Value = Payload> {
+    let ip = || prop_oneof![Just(GATEWAY4), Just([192, 0, 2, 9]), Just([0; 4])];
+    prop_oneof![
+        4 => prop_oneof![Just(60), Just(114), Just(115), Just(1514), Just(1515), Just(13)].prop_map(Payload::Bytes),
+        1 => (1..3u8, ip(), ip()).prop_map(|(operation, sender, target)| Payload::Arp(operation, sender, target)),
+    ]
+}
+
+fn port() -> impl Strategy<Value = Port> {
+    (prop::bool::weighted(0.8), prop_oneof![Just(1500), Just(100)]).prop_map(|(up, mtu)| Port {
+        up,
+        host: false,
+        offload: true,
+        mtu,
+    })
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let id = || 0..PORTS + 1;
+    let frame =
+        (id(), address(), address(), payload()).prop_map(|(ingress, destination, source, payload)| {
+            Event::Frame { ingress, destination, source, payload }
+        });
+    prop_oneof![
+        30 => frame,
+        6 => (1..AGEING / 3).prop_map(Event::Pass),
+        2 => Just(Event::Age),
+        1 => (id(), port()).prop_map(|(id, port)| Event::SetPort(id, port)),
+        1 => id().prop_map(Event::RemovePort),
+        1 => port().prop_map(Event::AddPort),
+        1 => prop::option::of(id()).prop_map(Event::Flush),
+        1 => (station(), id()).prop_map(|(mac, port)| Event::AddStatic(mac, port)),
+        1 => station().prop_map(Event::Remove),
+    ]
+}
+
+/// A frame that some parser takes an interest in, with some of its bytes changed.
+fn nearly_a_frame() -> impl Strategy<Value = Vec<u8>> {
+    let ethertype = prop_oneof![
+        Just(vec![0x08, 0x06]),
+        Just(vec![0x08, 0x00]),
+        Just(vec![0x86, 0xdd]),
+        Just(vec![0x81, 0, 0, 0, 0x86, 0xdd]),
+        Just(vec![0x88, 0xa8, 0, 0, 0x81, 0, 0, 0, 0x08, 0x06]),
+        prop::collection::vec(any::<u8>(), 2),
+    ];
+    let arp = Just([&[0, 1, 8, 0, 6, 4, 0, 1][..], &[9; 10], &[0; 6], &GATEWAY4].concat());
+    let echo =
+        Just([&[0x45, 0, 0, 28, 0, 0, 0, 0, 64, 1, 0, 0, 9, 9, 9, 9][..], &GATEWAY4, &[8; 8]].concat());
+    let ndp = prop_oneof![Just(0u8), Just(44), Just(58), Just(60)]
+        .prop_map(|next| [&[0x60, 0, 0, 0, 0, 32, next, 255][..], &[9; 32], &[135], &[0; 31]].concat());
+    let payload = prop_oneof![arp, echo, ndp, prop::collection::vec(any::<u8>(), 0..120)];
+    let changes = prop::collection::vec((0..120usize, any::<u8>()), 0..6);
+    (address(), address(), ethertype, payload, changes).prop_map(|(to, from, ethertype, payload, changes)| {
+        let mut bytes = [&to.0[..], &from.0, &ethertype, &payload].concat();
+        for (at, value) in changes {
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = value;
+            }
+        }
+        bytes
+    })
+}
+
+fn vnet() -> impl Strategy<Value = VnetHeader> {
+    let arbitrary = any::<[u8; VnetHeader::LEN]>().prop_map(|bytes| VnetHeader::parse(&bytes).unwrap());
+    prop_oneof![3 => Just(VnetHeader::default()), 1 => arbitrary]
+}
+
+proptest! {
+    #[test]
+    fn behaves_as_the_reference(events in prop::collection::vec(event(), 1..300)) {
+        let mut pair = Pair::new(1000);
+        events.iter().for_each(|event| pair.happens(event));
+    }
+
+    #[test]
+    fn behaves_as_the_reference_when_full(max in 1..8usize, events in prop::collection::vec(event(), 1..300)) {
+        let mut pair = Pair::new(max);
+        events.iter().for_each(|event| pair.happens(event));
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(
+        frames in prop::collection::vec((0..PORTS, nearly_a_frame(), vnet()), 1..50),
+    ) {
+        let pair = Pair::new(8);
+        let switch = &pair.switches[0];
+        for (ingress, bytes, vnet) in frames {
+            let frame = Frame { bytes: &bytes, vnet };
+            let verdict = switch.process(Tick(0), PortId(ingress), &frame, &mut ());
+            let answer = match verdict {
+                Verdict::Answer(answer) => answer,
+                _ => Answer::Echo,
+            };
+            let mut buffer = [&bytes[..], &[0; Answer::GROWTH]].concat();
+            let length = answer.emit(&switch.gateway, &mut buffer, bytes.len());
+            prop_assert!(length <= buffer.len());
+            prop_assert!(length > 0 || !matches!(verdict, Verdict::Answer(_)), "an answer of no bytes");
+            if length > 0 {
+                prop_assert_eq!(&buffer[6..12], &GATEWAY.0);
+            }
+        }
+    }
+}
