@@ -1,0 +1,58 @@
+# `make start` and `make test` are all that a newcomer types. Each sets up what it needs: programs that are
+# missing come from the distribution (Debian, Ubuntu), with sudo where you are not root. Rust is yours to install.
+
+export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
+export DEBIAN_FRONTEND := noninteractive
+
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
+
+# What the tests run, as COMMAND:PACKAGE.
+PROGRAMS := iperf3:iperf3 ping:iputils-ping arping:iputils-arping tcpdump:tcpdump nft:nftables ip:iproute2 \
+    jq:jq socat:socat curl:curl python3:python3 ethtool:ethtool ps:procps nsenter:util-linux
+CARGO_DENY := 0.20.2
+
+.PHONY: start test rust programs lint unit netns doc deny
+
+start: rust ## Build, and start a switch with three containers
+	cargo run --release --locked -- start --ports 3
+
+test: rust programs lint unit netns doc deny ## Everything that must hold before a change goes in
+
+lint: rust
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --test netns -- -D warnings
+
+unit: rust
+	cargo test --locked
+
+netns: rust programs
+	cargo netns --locked
+
+doc: rust
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+
+# The list of known vulnerabilities lives in a git repository of its own; the rest needs no network.
+deny: rust
+	cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny@$(CARGO_DENY)
+	cargo deny --locked check bans licenses sources
+	@if timeout 60 cargo deny fetch db >/dev/null 2>&1; then cargo deny --locked check advisories; \
+	else echo 'NOT CHECKED: advisories, because their database cannot be reached from here'; fi
+
+rust:
+	@command -v cargo >/dev/null || { \
+	    echo 'There is no Rust toolchain: install one as https://rustup.rs says, and try again.' >&2; exit 1; }
+	@$(call install,cc:gcc cc:libc6-dev)
+
+programs:
+	@$(call install,$(PROGRAMS))
+
+# Installs the packages of those commands that are missing.
+define install
+missing=; for program in $(1); do \
+    command -v "$${program%%:*}" >/dev/null || missing="$$missing $${program#*:}"; \
+done; \
+[ -z "$$missing" ] || { \
+    command -v apt-get >/dev/null || { echo "Please install:$$missing" >&2; exit 1; }; \
+    $(SUDO) apt-get update -qq && $(SUDO) apt-get install -qq --no-install-recommends $$missing; }
+endef
