@@ -20,8 +20,8 @@ fn nothing_left_after_fifty_times() {
 
 /// A switch in the foreground that forwards.
 fn foreground(host: &Host) -> Process {
-    let switch = host.spawn("uswitch start --ports 3 --nat");
-    wait_until("the switch answers", || host.run("uswitch status").succeeded());
+    let mut switch = host.spawn("uswitch start --ports 3 --nat");
+    wait_until("the switch answers or ends", || host.run("uswitch status").succeeded() || switch.has_ended());
     host.run(&format!("ping -n -c 1 -W 5 {}", v4(1))).ok();
     switch
 }

@@ -26,5 +26,6 @@ mod ports;
 mod rootless;
 mod scale;
 mod security;
+mod segmentation;
 mod traffic;
 mod visibility;

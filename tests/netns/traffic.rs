@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Frame, LinuxBridge, Netns, Shell, Subject, Uswitch, v4, v6};
+use crate::harness::{LinuxBridge, Netns, Shell, Subject, Uswitch, v4, v6};
 
 /// Starts a switch in one way, and sends everything through it.
 macro_rules! carries_everything {
@@ -30,7 +30,7 @@ carries_everything! {
 }
 
 /// Sends 100 MB of random bytes over TCP and compares the SHA-256 sums.
-fn send_file(from: &Netns, to: &Netns, address: &str) {
+pub fn send_file(from: &Netns, to: &Netns, address: &str) {
     let mut receiver = to.spawn_sh("socat -d -d -u TCP6-LISTEN:5001,ipv6-v6only=0 STDOUT | sha256sum");
     receiver.line_with("listening on");
     let sum = from.sh("head -c 100000000 /dev/urandom >/run/file; sha256sum </run/file").ok();
@@ -93,51 +93,4 @@ fn jumbo_frames() {
 #[test]
 fn largest_frames() {
     longest_frame(&Uswitch::with("--ports 3 --mtu 65521"), 65521);
-}
-
-/// A port without offload gets segments with finished sums of what a port with offload sent as super-frames.
-#[test]
-fn segmented_for_a_port_without_offload() {
-    let s = Uswitch::with("--ports 2");
-    s.host().run("uswitch port add container3 --no-offload").ok();
-    let [h1, _, h3] = s.containers();
-    let capture = h3.capture("eth0", "tcp dst port 5001");
-    send_file(&h1, &h3, &v4(3));
-    let frames: Vec<Frame> = std::iter::from_fn(|| capture.next()).take(1000).collect();
-    assert_eq!(frames.len(), 1000);
-    assert_eq!(frames.iter().map(Vec::len).max(), Some(1514));
-    send_file(&h3, &h1, &v4(1));
-}
-
-/// The same for UDP: 40 datagrams written as one (`UDP_SEGMENT`, udp(7)) arrive as 40.
-fn udp_segments(s: &impl Subject) {
-    const UDP_SEGMENT_OF_1000: &str = "setsockopt-int=17:103:1000";
-    let [h1, _, h3] = s.containers();
-    let mut receiver = h3.spawn_sh("socat -d -d -u UDP-RECV:5002 STDOUT | head -c 40000 | sha256sum");
-    receiver.line_with("starting data transfer");
-    let sum = h1.sh("head -c 40000 /dev/urandom >/run/file; sha256sum </run/file").ok();
-    h1.run(&format!("socat -u -b 40000 OPEN:/run/file UDP:{}:5002,{UDP_SEGMENT_OF_1000}", v4(3))).ok();
-    receiver.line_with(sum.trim());
-}
-
-#[test]
-fn udp_segments_through_the_linux_bridge() {
-    udp_segments(&LinuxBridge::start());
-}
-
-#[test]
-fn udp_segments_with_offload() {
-    udp_segments(&Uswitch::with("--ports 3"));
-}
-
-#[test]
-fn udp_segments_for_a_port_without_offload() {
-    let s = Uswitch::with("--ports 2");
-    s.host().run("uswitch port add container3 --no-offload").ok();
-    let [.., h3] = s.containers();
-    let capture = h3.capture("eth0", "udp dst port 5002");
-    udp_segments(&s);
-    let lengths: Vec<usize> =
-        std::iter::from_fn(|| capture.next().map(|frame| frame.len())).take(40).collect();
-    assert_eq!(lengths, [14 + 20 + 8 + 1000; 40]);
 }

@@ -74,7 +74,7 @@ fn no_egress() {
 fn no_host_port() {
     let s = Uswitch::with("--ports 2 --internal");
     let [h1, ..] = s.containers();
-    h1.run(&format!("ping -n -c 1 -W 5 {}", GATEWAY_V4)).ok();
+    h1.run(&format!("ping -n -c 1 -W 5 {GATEWAY_V4}")).ok();
     h1.run("ping -n -c 1 -W 1 192.0.2.1").fails();
     assert!(s.drops("container1", "no_host_port") > 0);
 }

@@ -44,10 +44,15 @@ impl Capture {
             match self.next() {
                 Some(frame) if frame == *last => return before,
                 Some(frame) => before.push(frame),
-                None => panic!("the last frame did not come, but: {before:02x?}"),
+                None => panic!("the last frame did not come, but: {:02x?}", headers(&before)),
             }
         }
     }
+}
+
+/// The beginnings of the last few, enough to tell what came instead.
+fn headers(frames: &[Frame]) -> Vec<&[u8]> {
+    frames.iter().rev().take(10).map(|frame| &frame[..frame.len().min(40)]).collect()
 }
 
 /// The frames of a pcap file (draft-ietf-opsawg-pcap, in the byte order of this machine).

@@ -22,7 +22,7 @@ pub use frame::{Frame, GROUP, ethernet, frame, mac, tagged};
 pub use host::{Host, Netns};
 pub use process::Process;
 pub use seen::{OURS, last, seen};
-pub use shell::{Done, Shell};
+pub use shell::{Done, Shell, sending_cpu};
 pub use snapshot::Snapshot;
 pub use subject::{GATEWAY_V4, GATEWAY_V6, LinuxBridge, Subject, Uswitch, v4, v6};
 

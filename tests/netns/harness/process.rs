@@ -80,6 +80,11 @@ impl Process {
         panic!("no line with '{text}' came, but: {:#?}", self.heard);
     }
 
+    /// Whether it is there no more.
+    pub fn has_ended(&mut self) -> bool {
+        self.running.ended().is_some()
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         self.running.signal(signal).expect("the process is there");

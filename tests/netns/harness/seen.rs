@@ -23,8 +23,7 @@ pub fn seen<const N: usize>(sender: &Netns, frames: &[Frame], witnesses: [&Netns
     let captures = witnesses.map(|witness| witness.capture("eth0", OURS));
     let is_sender = witnesses.map(|witness| witness.name() == sender.name());
     let last = last();
-    sender.send(frames);
-    sender.send(std::slice::from_ref(&last));
+    sender.send(&[frames, std::slice::from_ref(&last)].concat());
     let mut lists = std::array::from_fn(|_| Vec::new());
     for i in (0..N).filter(|&i| !is_sender[i]) {
         lists[i] = captures[i].until(&last);

@@ -1,10 +1,12 @@
 //! Running commands on a host and in its network namespaces.
 
+use std::fmt::{self, Display, Formatter};
 use std::fs::File;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, setns};
+use nix::unistd::Pid;
 use pnet_datalink::{Channel, Config};
 
 use super::capture::Capture;
@@ -46,9 +48,10 @@ pub trait Shell {
     }
 
     /// Starts to capture the frames that come in on `device`, those that match `filter` (pcap-filter(7)).
-    /// When this returns, no frame is missed.
+    /// When this returns, no frame is missed: the buffer (in KiB) takes 500 of the longest.
     fn capture(&self, device: &str, filter: &str) -> Capture {
-        let tcpdump = format!("tcpdump -i {device} -Q in -n -U --immediate-mode -w - {filter}");
+        const BUFFER: &str = "--buffer-size=32768 --snapshot-length=65600";
+        let tcpdump = format!("tcpdump -i {device} -Q in -n -U --immediate-mode {BUFFER} -w - {filter}");
         Capture::start(self.enter(&[], &words(&tcpdump)))
     }
 
@@ -61,6 +64,7 @@ pub trait Shell {
         let netns = File::open(path).expect("the namespace is there");
         // A thread of its own, because a thread enters a namespace for good.
         let sender = || {
+            sched_setaffinity(Pid::from_raw(0), &sending_cpu_set()).expect("it is one of ours");
             setns(netns, CloneFlags::CLONE_NEWNET).expect("root may enter it");
             transmit(device, frames);
         };
@@ -82,6 +86,19 @@ pub trait Shell {
     }
 }
 
+/// The CPU from which all frames made by hand are sent: veth has a queue for each, and order only within one.
+pub fn sending_cpu() -> usize {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).expect("our own affinity");
+    let first = (0..CpuSet::count()).find(|&cpu| allowed.is_set(cpu) == Ok(true));
+    first.expect("we are running somewhere")
+}
+
+fn sending_cpu_set() -> CpuSet {
+    let mut set = CpuSet::new();
+    set.set(sending_cpu()).expect("it was in a set");
+    set
+}
+
 fn transmit(device: &str, frames: &[Frame]) {
     let interface = pnet_datalink::interfaces()
         .into_iter()
@@ -97,7 +114,6 @@ fn transmit(device: &str, frames: &[Frame]) {
 }
 
 /// A command that has ended.
-#[derive(Debug)]
 pub struct Done {
     /// What ran.
     pub command: String,
@@ -107,6 +123,17 @@ pub struct Done {
     pub stdout: String,
     /// What it complained.
     pub stderr: String,
+}
+
+impl Display for Done {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Done { command, code, stdout, stderr } = self;
+        match code {
+            Some(code) => write!(f, "`{command}` ended with {code}")?,
+            None => write!(f, "`{command}` was killed")?,
+        }
+        write!(f, "\nstdout: {stdout}\nstderr: {stderr}")
+    }
 }
 
 impl Done {
@@ -130,7 +157,7 @@ impl Done {
     /// What it printed; panics if it failed.
     #[track_caller]
     pub fn ok(self) -> String {
-        assert!(self.succeeded(), "a command failed: {self:#?}");
+        assert!(self.succeeded(), "{self}");
         self.stdout
     }
 
@@ -141,7 +168,7 @@ impl Done {
         const PANICKED: i32 = 101;
         assert!(
             !matches!(self.code, None | Some(0 | TIMED_OUT | PANICKED)),
-            "a command should have failed by itself: {self:#?}"
+            "it should have failed by itself: {self}"
         );
         self.stderr
     }

@@ -1,0 +1,233 @@
+//! Super-frames on their way to a port that cannot take them: cut and summed as the kernel would.
+
+use etherparse::{IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, TcpHeader};
+use uswitch::wire::{ETHERNET_HEADER, Mac, VnetHeader};
+
+use crate::harness::{
+    Frame, LinuxBridge, Shell, Subject, Uswitch, ethernet, frame, last, mac, on_both, seen, sending_cpu,
+    tagged, v4,
+};
+use crate::traffic::send_file;
+
+on_both!(uncut_for_a_port_with_offload);
+
+const SENDER: Mac = mac(1);
+const RECEIVER: Mac = mac(3);
+
+/// A TCP segment far longer than the MTU, as the kernel hands it to a device that cuts by itself: of its
+/// checksum only the pseudo-header's part is done.
+struct SuperFrame {
+    bytes: Frame,
+    vnet: VnetHeader,
+}
+
+impl SuperFrame {
+    /// `payload` bytes from 192.0.2.1 to 192.0.2.3, to be cut at `gso_size`; `edit` sets what is special.
+    fn v4(payload: u16, gso_size: u16, edit: impl FnOnce(&mut TcpHeader)) -> SuperFrame {
+        let segment = segment(payload, edit);
+        let (source, destination) = ([192, 0, 2, 1], [192, 0, 2, 3]);
+        let length = u16::try_from(segment.len()).expect("it fits");
+        let mut header = Ipv4Header::new(length, 64, IpNumber::TCP, source, destination).expect("it fits");
+        header.identification = 0xfffe;
+        header.header_checksum = header.calc_header_checksum();
+        let sum = pseudo_header(&[&source, &destination, &[0, 6], &length.to_be_bytes()]);
+        let packet = [&header.to_bytes()[..], &segment].concat();
+        SuperFrame::of(ethernet(RECEIVER, SENDER, 0x0800, &packet), Ipv4Header::MIN_LEN, (gso_size, sum))
+    }
+
+    /// The same from 2001:db8::1 to 2001:db8::3.
+    fn v6(payload: u16, gso_size: u16, edit: impl FnOnce(&mut TcpHeader)) -> SuperFrame {
+        let segment = segment(payload, edit);
+        let address = |last| [0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last];
+        let length = u16::try_from(segment.len()).expect("it fits");
+        let header = Ipv6Header {
+            flow_label: Ipv6FlowLabel::try_new(0x12345).expect("20 bits"),
+            payload_length: length,
+            next_header: IpNumber::TCP,
+            hop_limit: 64,
+            source: address(1),
+            destination: address(3),
+            ..Ipv6Header::default()
+        };
+        let sum = pseudo_header(&[&address(1), &address(3), &[0, 0], &length.to_be_bytes(), &[0, 0, 0, 6]]);
+        let packet = [&header.to_bytes()[..], &segment].concat();
+        SuperFrame::of(ethernet(RECEIVER, SENDER, 0x86dd, &packet), Ipv6Header::LEN, (gso_size, sum))
+    }
+
+    fn of(mut bytes: Frame, ip_header: usize, (gso_size, sum): (u16, u16)) -> SuperFrame {
+        const CHECKSUM_AT: u16 = 16;
+        const WITH_OPTIONS: u16 = 32;
+        let tcp = ETHERNET_HEADER + ip_header;
+        let field = tcp + usize::from(CHECKSUM_AT);
+        bytes[field..field + 2].copy_from_slice(&sum.to_be_bytes());
+        let csum_start = u16::try_from(tcp).expect("it fits");
+        let gso_type =
+            if ip_header == Ipv6Header::LEN { VnetHeader::GSO_TCPV6 } else { VnetHeader::GSO_TCPV4 };
+        let vnet = VnetHeader {
+            flags: VnetHeader::NEEDS_CSUM,
+            gso_type: if gso_size == 0 { VnetHeader::GSO_NONE } else { gso_type },
+            hdr_len: csum_start + WITH_OPTIONS,
+            gso_size,
+            csum_start,
+            csum_offset: CHECKSUM_AT,
+        };
+        SuperFrame { bytes, vnet }
+    }
+
+    /// The same with an 802.1Q tag more.
+    fn tagged(self, vid: u16) -> SuperFrame {
+        let vnet =
+            VnetHeader { csum_start: self.vnet.csum_start + 4, hdr_len: self.vnet.hdr_len + 4, ..self.vnet };
+        SuperFrame { bytes: tagged(&self.bytes, vid), vnet }
+    }
+
+    /// The same from a sender that reacts to congestion: the first segment says so (RFC 3168 §6.1.2).
+    fn with_ecn(mut self) -> SuperFrame {
+        self.vnet.gso_type |= VnetHeader::GSO_ECN;
+        self
+    }
+
+    /// As a packet socket with `PACKET_VNET_HDR` takes it (packet(7)): the first 10 bytes of the header.
+    fn with_header(&self) -> Vec<u8> {
+        [&self.vnet.emit()[..10], &self.bytes].concat()
+    }
+}
+
+/// A TCP header with a timestamp option, and some payload.
+fn segment(payload: u16, edit: impl FnOnce(&mut TcpHeader)) -> Vec<u8> {
+    let mut header = TcpHeader::new(40_000, 5001, 0xffff_f000, 8192);
+    (header.acknowledgment_number, header.ack) = (77, true);
+    header.set_options_raw(&[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2]).expect("a multiple of 4");
+    edit(&mut header);
+    let payload = (0..payload).map(|i| i.to_le_bytes()[0] ^ i.to_le_bytes()[1]);
+    header.to_bytes().iter().copied().chain(payload).collect()
+}
+
+/// The sum of 16-bit words, not complemented (RFC 1071).
+fn pseudo_header(parts: &[&[u8]]) -> u16 {
+    let bytes = parts.concat();
+    let sum: u32 = bytes.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    u16::try_from((folded & 0xffff) + (folded >> 16)).expect("folded twice")
+}
+
+/// One of each kind.
+fn super_frames() -> Vec<SuperFrame> {
+    let plain = |_: &mut TcpHeader| {};
+    let last_words = |tcp: &mut TcpHeader| (tcp.psh, tcp.fin) = (true, true);
+    let congested = |tcp: &mut TcpHeader| (tcp.cwr, tcp.psh) = (true, true);
+    vec![
+        SuperFrame::v4(40_000, 1448, plain),
+        SuperFrame::v6(40_000, 1428, plain),
+        SuperFrame::v4(4001, 1000, last_words),
+        SuperFrame::v6(4001, 999, last_words),
+        SuperFrame::v4(2896, 1448, plain),
+        SuperFrame::v4(5000, 1448, congested).with_ecn(),
+        SuperFrame::v4(20_000, 1448, plain).tagged(10),
+        SuperFrame::v6(20_000, 1428, last_words).tagged(4094),
+        SuperFrame::v4(501, 0, plain),
+        SuperFrame::v6(500, 0, plain).tagged(10),
+    ]
+}
+
+/// What arrives of [`super_frames`] at container 3, whose device takes only complete frames.
+fn arriving(s: &impl Subject) -> Vec<Frame> {
+    /// A packet socket that gives the kernel each file with `PACKET_VNET_HDR` (15) of `SOL_PACKET` (263).
+    const SEND: &str = "import socket, sys
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+s.bind((\"eth0\", 0))
+s.setsockopt(263, 15, 1)
+for name in sys.argv[1:]: s.send(open(name, \"rb\").read())";
+    let [h1, h2, h3] = s.containers();
+    seen(&h3, &[frame(Mac::BROADCAST, RECEIVER, "I am here")], [&h1, &h2]);
+    let end = SuperFrame { bytes: last(), vnet: VnetHeader::default() };
+    let mut names = String::new();
+    for (i, super_frame) in super_frames().iter().chain([&end]).enumerate() {
+        let name = format!("/run/frame{i}");
+        std::fs::write(s.host().path(&name), super_frame.with_header())
+            .expect("the host's /run can be written");
+        names = format!("{names} {name}");
+    }
+    let capture = h3.capture("eth0", &format!("ether src {SENDER} or ether proto 0x88b5"));
+    h1.sh(&format!("taskset --cpu-list {} python3 -c '{SEND}' {names}", sending_cpu())).ok();
+    capture.until(&last())
+}
+
+/// The bytes are those that the kernel makes for a device without offload.
+#[test]
+fn as_the_kernel_does() {
+    let bridge = LinuxBridge::start();
+    bridge.host().run("ethtool -K container3 tx off sg off tso off").ok();
+    let expected = arriving(&bridge);
+    assert!(expected.len() > 100, "the kernel cut {} frames", expected.len());
+    assert_eq!(expected.iter().map(Vec::len).max(), Some(1518));
+    drop(bridge);
+
+    let s = Uswitch::with("--ports 2");
+    s.host().run("uswitch port add container3 --no-offload").ok();
+    let made = arriving(&s);
+    for (i, (made, expected)) in made.iter().zip(&expected).enumerate() {
+        let differs = made.iter().zip(expected).position(|(ours, theirs)| ours != theirs);
+        assert_eq!(
+            (made.len(), differs),
+            (expected.len(), None),
+            "length and first different byte of frame {i}"
+        );
+    }
+    assert_eq!(made.len(), expected.len());
+}
+
+/// A device that takes super-frames gets them uncut.
+fn uncut_for_a_port_with_offload<S: Subject>() {
+    let s = S::start();
+    let sent: Vec<Frame> = super_frames().into_iter().map(|super_frame| super_frame.bytes).collect();
+    let lengths = |frames: &[Frame]| frames.iter().map(Vec::len).collect::<Vec<_>>();
+    assert_eq!(lengths(&arriving(&s)), lengths(&sent));
+}
+
+/// A port without offload gets segments with finished sums of what a port with offload sent as super-frames.
+#[test]
+fn segmented_for_a_port_without_offload() {
+    let s = Uswitch::with("--ports 2");
+    s.host().run("uswitch port add container3 --no-offload").ok();
+    let [h1, _, h3] = s.containers();
+    let capture = h3.capture("eth0", "tcp dst port 5001");
+    send_file(&h1, &h3, &v4(3));
+    let frames: Vec<Frame> = std::iter::from_fn(|| capture.next()).take(1000).collect();
+    assert_eq!(frames.len(), 1000);
+    assert_eq!(frames.iter().map(Vec::len).max(), Some(1514));
+    send_file(&h3, &h1, &v4(1));
+}
+
+/// The same for UDP: 40 datagrams written as one (`UDP_SEGMENT`, udp(7)) arrive as 40.
+fn udp_segments(s: &impl Subject) {
+    const UDP_SEGMENT_OF_1000: &str = "setsockopt-int=17:103:1000";
+    let [h1, _, h3] = s.containers();
+    let mut receiver = h3.spawn_sh("socat -d -d -u UDP-RECV:5002 STDOUT | head -c 40000 | sha256sum");
+    receiver.line_with("starting data transfer");
+    let sum = h1.sh("head -c 40000 /dev/urandom >/run/file; sha256sum </run/file").ok();
+    h1.run(&format!("socat -u -b 40000 OPEN:/run/file UDP:{}:5002,{UDP_SEGMENT_OF_1000}", v4(3))).ok();
+    receiver.line_with(sum.trim());
+}
+
+#[test]
+fn udp_segments_through_the_linux_bridge() {
+    udp_segments(&LinuxBridge::start());
+}
+
+#[test]
+fn udp_segments_with_offload() {
+    udp_segments(&Uswitch::with("--ports 3"));
+}
+
+#[test]
+fn udp_segments_for_a_port_without_offload() {
+    let s = Uswitch::with("--ports 2");
+    s.host().run("uswitch port add container3 --no-offload").ok();
+    let [.., h3] = s.containers();
+    let capture = h3.capture("eth0", "udp dst port 5002");
+    udp_segments(&s);
+    let lengths: Vec<usize> =
+        std::iter::from_fn(|| capture.next().map(|frame| frame.len())).take(40).collect();
+    assert_eq!(lengths, [14 + 20 + 8 + 1000; 40]);
+}
