@@ -163,6 +163,9 @@ pub const SMALLEST_MTU: u32 = 68;
 /// The smallest IPv6 MTU (RFC 8200 §5).
 pub const SMALLEST_MTU_V6: u32 = 1280;
 
+/// A switch's name, where nobody says otherwise.
+pub const DEFAULT_NAME: &str = "uswitch0";
+
 /// The port that leads to the host; no container has this name.
 pub const HOST: &str = "host";
 
@@ -216,7 +219,7 @@ impl Options {
 type Checked<T> = Result<T, (&'static str, Invalid)>;
 
 fn check(options: Options) -> Checked<Config> {
-    let name = options.name.unwrap_or_else(|| "uswitch0".to_owned());
+    let name = options.name.unwrap_or_else(|| DEFAULT_NAME.to_owned());
     device_name(&name).map_err(|why| ("name", why))?;
     let ports = number("ports", options.ports, 2, 0..=MOST_PORTS)?;
     let prefix = options.prefix.unwrap_or_else(|| "container".to_owned());
@@ -332,7 +335,7 @@ fn subnet(text: &str, ports: u16) -> Result<IpNet, Invalid> {
 
 /// Holds addresses that no station may have: "this network", loopback, multicast, class E, IPv6 link-local
 /// (every IPv6 device has one of its own; RFC 6890).
-fn is_special(subnet: IpNet) -> bool {
+pub fn is_special(subnet: IpNet) -> bool {
     let touches = |special: &str| {
         special.parse::<IpNet>().is_ok_and(|special| special.contains(&subnet) || subnet.contains(&special))
     };

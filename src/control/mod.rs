@@ -1,8 +1,14 @@
 //! What should exist, and keeping it so: configuration, topology, the API. Never on a frame's way.
 
 pub mod addressing;
+pub(crate) mod client;
 pub mod config;
 pub mod options;
+pub mod report;
+pub(crate) mod running;
+mod server;
+pub(crate) mod service;
+mod signals;
 pub mod topology;
 
 pub use config::{Config, ConfigError, EngineChoice};

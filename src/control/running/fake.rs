@@ -1,0 +1,181 @@
+//! A machine without devices, for tests: a port's queue is one end of a socket pair, and the test has the other.
+
+use std::collections::HashMap;
+use std::os::unix::net::UnixDatagram;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::{Machine, Running};
+use crate::control::topology::{Device, DeviceId, LinkChange, Place, PortSpec, TopologyError};
+use crate::control::{Config, Options};
+use crate::datapath::EngineKind;
+use crate::sys::tap::Queue;
+use crate::wire::Mac;
+
+/// What the test sees of the machine while the switch has it.
+#[derive(Debug, Clone)]
+pub(crate) struct Bench {
+    shared: Arc<Mutex<Shared>>,
+    changes: mpsc::UnboundedSender<(DeviceId, LinkChange)>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    log: Vec<String>,
+    specs: Vec<PortSpec>,
+    cables: HashMap<String, UnixDatagram>,
+    ids: HashMap<String, DeviceId>,
+    /// Making this device fails.
+    broken: Option<String>,
+    /// The teardown leaves something.
+    sticky: bool,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub(crate) struct Fake {
+    shared: Arc<Mutex<Shared>>,
+    changes: mpsc::UnboundedReceiver<(DeviceId, LinkChange)>,
+    next: u64,
+}
+
+impl Bench {
+    /// A machine and its bench.
+    pub(crate) fn new() -> (Bench, Fake) {
+        let shared = Arc::<Mutex<Shared>>::default();
+        let (changes, changed) = mpsc::unbounded_channel();
+        let bench = Bench { shared: Arc::clone(&shared), changes };
+        (bench, Fake { shared, changes: changed, next: 1 })
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap()
+    }
+
+    /// What the switch has asked of the machine.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.shared().log.clone()
+    }
+
+    /// The ports that were asked for.
+    pub(crate) fn specs(&self) -> Vec<PortSpec> {
+        self.shared().specs.clone()
+    }
+
+    /// Making the device of `name` will fail.
+    pub(crate) fn break_device(&self, name: &str) {
+        self.shared().broken = Some(name.to_owned());
+    }
+
+    /// Taking everything away will leave something.
+    pub(crate) fn make_sticky(&self) {
+        self.shared().sticky = true;
+    }
+
+    /// The container's end of a port's cable.
+    pub(crate) fn cable(&self, name: &str) -> UnixDatagram {
+        let cable = self.shared().cables[name].try_clone().unwrap();
+        cable.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        cable
+    }
+
+    /// Somebody else changes a port's device.
+    pub(crate) fn change(&self, name: &str, change: LinkChange) {
+        let id = self.shared().ids[name];
+        self.changes.send((id, change)).unwrap();
+    }
+}
+
+impl Fake {
+    fn make(&mut self, name: &str, spec: &PortSpec) -> Result<Device, TopologyError> {
+        let mut shared = self.shared.lock().unwrap();
+        if shared.broken.as_deref() == Some(name) {
+            shared.log.push(format!("fail {name}"));
+            return Err(TopologyError::NoNft);
+        }
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let id = DeviceId(self.next);
+        self.next += 1;
+        shared.log.push(format!("make {name}"));
+        shared.specs.push(spec.clone());
+        shared.cables.insert(name.to_owned(), theirs);
+        shared.ids.insert(name.to_owned(), id);
+        Ok(Device {
+            id,
+            ifname: spec.ifname.clone(),
+            ifindex: 2,
+            mac: spec.mac.unwrap_or_default(),
+            mtu: spec.mtu,
+            netns: None,
+            addresses: spec.addresses.clone(),
+            queues: vec![Queue { fd: ours.into(), vnet: false }],
+        })
+    }
+}
+
+impl Machine for Fake {
+    fn add_host_port(&mut self, config: &Config, gateway: Mac) -> Result<Device, TopologyError> {
+        let spec = PortSpec {
+            place: Place::NewContainer("host".to_owned()),
+            ifname: config.name.clone(),
+            mac: Some(gateway),
+            addresses: Vec::new(),
+            gateways: Vec::new(),
+            mtu: config.mtu,
+            txqueuelen: None,
+            offload: config.offload,
+            queues: 1,
+        };
+        self.make("host", &spec)
+    }
+
+    fn add_port(&mut self, spec: &PortSpec) -> Result<Device, TopologyError> {
+        let name = match &spec.place {
+            Place::NewContainer(name) => name.clone(),
+            place => format!("{place:?}"),
+        };
+        self.make(&name, spec)
+    }
+
+    fn remove_port(&mut self, device: DeviceId) -> Result<(), TopologyError> {
+        let mut shared = self.shared.lock().unwrap();
+        let name = shared.ids.iter().find(|(_, id)| **id == device).map(|(name, _)| name.clone());
+        shared.log.push(format!("remove {}", name.unwrap()));
+        Ok(())
+    }
+
+    async fn next_change(&mut self) -> (DeviceId, LinkChange) {
+        match self.changes.recv().await {
+            Some(change) => change,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn take_notices(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn teardown(self) -> Vec<TopologyError> {
+        let mut shared = self.shared.lock().unwrap();
+        shared.log.push("teardown".to_owned());
+        if shared.sticky { vec![TopologyError::NoSuchDevice] } else { Vec::new() }
+    }
+}
+
+/// A configuration for one worker with the poll engine.
+pub(crate) fn config(edit: impl FnOnce(&mut Options)) -> Config {
+    let mut options = Options { workers: Some(1), ..Options::default() };
+    edit(&mut options);
+    Config::new(options, None).unwrap()
+}
+
+/// A switch that runs on a bench, with its first ports.
+pub(crate) async fn running(config: Config) -> (Bench, Running<Fake>) {
+    let (bench, fake) = Bench::new();
+    let mut running = Running::on(fake, config, (EngineKind::Poll, None)).unwrap();
+    running.add_first_ports(|| false).await.unwrap();
+    (bench, running)
+}

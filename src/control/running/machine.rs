@@ -1,0 +1,42 @@
+//! What the brain needs of the machine: the topology, or a stand-in for it in tests.
+
+use crate::control::Config;
+use crate::control::topology::{Device, DeviceId, LinkChange, PortSpec, Topology, TopologyError};
+use crate::wire::Mac;
+
+/// Makes devices and takes them away.
+pub(crate) trait Machine {
+    /// As [`Topology::add_host_port`].
+    fn add_host_port(&mut self, config: &Config, gateway: Mac) -> Result<Device, TopologyError>;
+    /// As [`Topology::add_port`].
+    fn add_port(&mut self, spec: &PortSpec) -> Result<Device, TopologyError>;
+    /// As [`Topology::remove_port`].
+    fn remove_port(&mut self, device: DeviceId) -> Result<(), TopologyError>;
+    /// As [`Topology::next_change`]. Cancel-safe.
+    async fn next_change(&mut self) -> (DeviceId, LinkChange);
+    /// As [`Topology::take_notices`].
+    fn take_notices(&mut self) -> Vec<String>;
+    /// As [`Topology::teardown`].
+    fn teardown(self) -> Vec<TopologyError>;
+}
+
+impl Machine for Topology {
+    fn add_host_port(&mut self, config: &Config, gateway: Mac) -> Result<Device, TopologyError> {
+        Topology::add_host_port(self, config, gateway)
+    }
+    fn add_port(&mut self, spec: &PortSpec) -> Result<Device, TopologyError> {
+        Topology::add_port(self, spec)
+    }
+    fn remove_port(&mut self, device: DeviceId) -> Result<(), TopologyError> {
+        Topology::remove_port(self, device)
+    }
+    async fn next_change(&mut self) -> (DeviceId, LinkChange) {
+        Topology::next_change(self).await
+    }
+    fn take_notices(&mut self) -> Vec<String> {
+        Topology::take_notices(self)
+    }
+    fn teardown(self) -> Vec<TopologyError> {
+        Topology::teardown(self)
+    }
+}

@@ -1,0 +1,182 @@
+//! What a new port is to be, out of what is asked for and what there is. Makes nothing.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+
+use super::{PortTable, RunError};
+use crate::control::report::NewPort;
+use crate::control::topology::{Place, PortSpec};
+use crate::control::{Config, addressing, config};
+use crate::wire::Mac;
+
+/// A port that can be made.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// Its name.
+    pub(super) name: String,
+    /// Its number in the switch's addressing.
+    pub(super) number: u16,
+    /// What to make.
+    pub(super) spec: PortSpec,
+}
+
+/// A port's device, where nobody says otherwise.
+const DEVICE: &str = "eth0";
+/// Addresses of one port.
+const MOST_ADDRESSES: usize = 16;
+
+impl Plan {
+    /// Container `n` of a switch that starts. [`Config::new`] has seen to it that there is room for it.
+    pub(super) fn container(config: &Config, n: u16) -> Result<Plan, RunError> {
+        let name = config.container(n);
+        let addresses = next_addresses(config, n)?;
+        let spec = PortSpec {
+            place: Place::NewContainer(name.clone()),
+            ifname: DEVICE.to_owned(),
+            mac: Some(addressing::mac(&config.name, n)),
+            gateways: gateways(config, &addresses),
+            addresses,
+            mtu: config.mtu,
+            txqueuelen: config.txqueuelen,
+            offload: config.offload,
+            queues: config.workers,
+        };
+        Ok(Plan { name, number: n, spec })
+    }
+
+    /// Checks `asked` against the ports that there are, and fills in what it leaves open.
+    pub(super) fn new(config: &Config, ports: &PortTable, asked: NewPort) -> Result<Plan, RunError> {
+        let place = asked.netns.as_deref().map(place_of).transpose()?;
+        let number = free_number(config, ports);
+        let name = match (asked.name, &place) {
+            (Some(name), _) => name,
+            (None, Some(path)) => name_of(path),
+            (None, None) => config.container(number),
+        };
+        config::container_name(&name)?;
+        if ports.values().any(|port| port.name == name) {
+            return Err(RunError::PortExists(name));
+        }
+        let ifname = asked.ifname.unwrap_or_else(|| DEVICE.to_owned());
+        config::device_name(&ifname)?;
+        let addresses = addresses(config, ports, &asked.ip, number)?;
+        Ok(Plan {
+            number,
+            spec: PortSpec {
+                place: place.map_or_else(|| Place::NewContainer(name.clone()), Place::Existing),
+                ifname,
+                mac: Some(mac(config, ports, asked.mac, number)?),
+                gateways: gateways(config, &addresses),
+                mtu: asked.mtu.map_or(Ok(config.mtu), |mtu| config::mtu(mtu, &addresses))?,
+                addresses,
+                txqueuelen: config.txqueuelen,
+                offload: asked.offload.unwrap_or(config.offload),
+                queues: config.workers,
+            },
+            name,
+        })
+    }
+}
+
+/// The namespace that a person means: a process, a path, or a name that `ip netns` knows.
+fn place_of(netns: &str) -> Result<PathBuf, RunError> {
+    let path = Path::new(netns);
+    if let Ok(pid) = netns.parse::<u32>() {
+        Ok(PathBuf::from(format!("/proc/{pid}/ns/net")))
+    } else if path.is_absolute() {
+        Ok(path.to_owned())
+    } else if !netns.contains('/') && config::container_name(netns).is_ok() {
+        Ok(Path::new("/run/netns").join(netns))
+    } else {
+        Err(RunError::BadNetns(netns.to_owned()))
+    }
+}
+
+/// A port's name after its namespace: `web` for `/run/netns/web`, `pid7` for `/proc/7/ns/net`.
+fn name_of(path: &Path) -> String {
+    let words: Vec<_> = path.iter().filter_map(|word| word.to_str()).collect();
+    match words.as_slice() {
+        ["/", "proc", pid, "ns", "net"] => format!("pid{pid}"),
+        [.., last] => (*last).to_owned(),
+        [] => String::new(),
+    }
+}
+
+/// The lowest number that no port has, in name or in address.
+fn free_number(config: &Config, ports: &PortTable) -> u16 {
+    let taken: HashSet<u16> = ports.values().map(|port| port.number).collect();
+    let names: HashSet<&str> = ports.values().map(|port| port.name.as_str()).collect();
+    let given: HashSet<IpAddr> =
+        ports.values().flat_map(|port| port.device.addresses.iter().map(IpNet::addr)).collect();
+    let is_free = |n: &u16| {
+        let mut addresses =
+            config.subnets.iter().filter_map(|subnet| addressing::station(*subnet, u64::from(*n)));
+        !taken.contains(n)
+            && !names.contains(config.container(*n).as_str())
+            && addresses.all(|address| !given.contains(&address.addr()))
+    };
+    // A port takes one number, one name and at most MOST_ADDRESSES addresses. Should they all be taken
+    // even so, the last number's own clash is reported.
+    (1..u16::MAX).find(is_free).unwrap_or(u16::MAX)
+}
+
+fn addresses(
+    config: &Config,
+    ports: &PortTable,
+    asked: &[IpNet],
+    number: u16,
+) -> Result<Vec<IpNet>, RunError> {
+    if asked.is_empty() {
+        return next_addresses(config, number);
+    }
+    if asked.len() > MOST_ADDRESSES {
+        return Err(RunError::TooManyAddresses(asked.len()));
+    }
+    for (n, address) in asked.iter().enumerate() {
+        let ip = address.addr();
+        let own = config.subnets.iter().find(|subnet| subnet.contains(&ip));
+        if config::is_special(IpNet::from(ip)) || own.is_some_and(|own| !addressing::is_station(*own, ip)) {
+            return Err(RunError::NotAStation(ip));
+        }
+        let holder = ports.values().find(|port| port.device.addresses.iter().any(|other| other.addr() == ip));
+        if let Some(holder) = holder {
+            return Err(RunError::AddressTaken(ip.to_string(), holder.name.clone()));
+        }
+        if asked[..n].iter().any(|other| other.addr() == ip) {
+            return Err(RunError::AddressTaken(ip.to_string(), "this port".to_owned()));
+        }
+    }
+    Ok(asked.to_vec())
+}
+
+/// The addresses of `number`: one in each subnet.
+fn next_addresses(config: &Config, number: u16) -> Result<Vec<IpNet>, RunError> {
+    let next =
+        |subnet: &IpNet| addressing::station(*subnet, number.into()).ok_or(RunError::SubnetFull(*subnet));
+    config.subnets.iter().map(next).collect()
+}
+
+/// The gateway of each family that one of `addresses` can reach without a router.
+fn gateways(config: &Config, addresses: &[IpNet]) -> Vec<IpAddr> {
+    let reachable = |gateway: &IpAddr| addresses.iter().any(|address| address.contains(gateway));
+    let v4 = config.gateways().filter(IpAddr::is_ipv4).find(reachable);
+    let v6 = config.gateways().filter(IpAddr::is_ipv6).find(reachable);
+    v4.into_iter().chain(v6).collect()
+}
+
+fn mac(config: &Config, ports: &PortTable, asked: Option<Mac>, number: u16) -> Result<Mac, RunError> {
+    let mac = asked.unwrap_or_else(|| addressing::mac(&config.name, number));
+    if mac.is_group() || mac.is_zero() {
+        return Err(RunError::NotAStationMac(mac));
+    }
+    if mac == addressing::mac(&config.name, 0) {
+        return Err(RunError::AddressTaken(mac.to_string(), "the gateway".to_owned()));
+    }
+    match ports.values().find(|port| port.device.mac == mac) {
+        Some(holder) => Err(RunError::AddressTaken(mac.to_string(), holder.name.clone())),
+        None => Ok(mac),
+    }
+}

@@ -1,0 +1,199 @@
+//! Ports come, change and go.
+
+use super::totals::Totals;
+use super::{HOST, Machine, Plan, RunError, Running, Switching};
+use crate::control::report::{NewFdbEntry, NewFdbState, NewPort, PortReport};
+use crate::control::topology::{Device, DeviceId, LinkChange};
+use crate::switch::fdb::{FdbKey, FdbState};
+use crate::switch::{Port, PortId};
+use crate::wire::Mac;
+
+/// The link of a port's device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Link {
+    Up,
+    Down,
+    /// Somebody deleted the device; the workers have let go of it.
+    Gone,
+}
+
+/// What the switch knows of one port.
+#[derive(Debug)]
+pub(crate) struct PortRecord {
+    pub(super) name: String,
+    /// In the switch's addressing; the host port has the gateway's, 0.
+    pub(super) number: u16,
+    /// What was made; the workers have its queues.
+    pub(super) device: Device,
+    pub(super) offload: bool,
+    pub(super) link: Link,
+    /// The slot's counters when this port took it.
+    pub(super) counted_before: Totals,
+}
+
+impl PortRecord {
+    fn new(name: String, number: u16, device: Device, offload: bool) -> PortRecord {
+        PortRecord { name, number, device, offload, link: Link::Up, counted_before: Totals::default() }
+    }
+
+    fn is_host(&self) -> bool {
+        self.number == 0
+    }
+
+    /// What the forwarding decision is to know of this port.
+    pub(super) fn state_for_switch(&self, switching: Switching) -> Port {
+        Port {
+            up: self.link == Link::Up && switching == Switching::On,
+            host: self.is_host(),
+            offload: self.offload,
+            mtu: self.device.mtu,
+        }
+    }
+}
+
+impl<M: Machine> Running<M> {
+    /// Makes the host port, and pins the gateway's MAC to it.
+    pub(super) fn add_host_port(&mut self) -> Result<(), RunError> {
+        let gateway = self.switch.gateway.mac;
+        let device = self.machine.add_host_port(&self.config, gateway)?;
+        let offload = self.config.offload;
+        let record = PortRecord::new(HOST.to_owned(), 0, device, offload);
+        let id = self.plug_in(record)?;
+        Ok(self.switch.fdb.add(
+            self.datapath.now(),
+            FdbKey { vlan: 0, mac: gateway },
+            id,
+            FdbState::Permanent,
+        )?)
+    }
+
+    /// Makes a port as asked for.
+    pub(super) fn add_port(&mut self, asked: NewPort) -> Result<PortReport, RunError> {
+        let plan = Plan::new(&self.config, &self.ports, asked)?;
+        let id = self.make_port(plan)?;
+        Ok(self.port_report(id, &self.ports[&id]))
+    }
+
+    /// Makes a port as planned.
+    pub(super) fn make_port(&mut self, plan: Plan) -> Result<PortId, RunError> {
+        let device = self.machine.add_port(&plan.spec)?;
+        let Plan { name, number, spec } = plan;
+        let record = PortRecord::new(name, number, device, spec.offload);
+        self.plug_in(record)
+    }
+
+    /// Gives a device that was made to the workers; takes it away again if they do not take it.
+    fn plug_in(&mut self, mut record: PortRecord) -> Result<PortId, RunError> {
+        let device = record.device.id;
+        let queues = std::mem::take(&mut record.device.queues);
+        let attached = match self.switch.ports.add(record.state_for_switch(Switching::Off)) {
+            None => Err(RunError::TooManyPorts),
+            Some(id) => {
+                record.counted_before = self.totals(id);
+                self.datapath.attach(id, queues).map(|()| id).map_err(|error| {
+                    self.switch.ports.remove(id);
+                    RunError::from(error)
+                })
+            }
+        };
+        match attached {
+            Ok(id) => {
+                self.switch.ports.set(id, record.state_for_switch(Switching::On));
+                self.ports.insert(id, record);
+                Ok(id)
+            }
+            Err(why) => {
+                // The first error is the one to tell; what stays is in the ledger and goes at stop.
+                let _ = self.machine.remove_port(device);
+                Err(why)
+            }
+        }
+    }
+
+    /// Takes a port away.
+    pub(super) fn remove_port(&mut self, name: &str) -> Result<(), RunError> {
+        let id = self.port_named(name)?;
+        let record = &self.ports[&id];
+        if record.is_host() {
+            return Err(RunError::HostPort);
+        }
+        let device = record.device.id;
+        self.let_go(id)?;
+        // What they told of this port is heard before another takes its slot.
+        self.hear_workers();
+        self.switch.fdb.forget_port(id);
+        self.switch.ports.remove(id);
+        self.ports.remove(&id);
+        Ok(self.machine.remove_port(device)?)
+    }
+
+    /// No new frame goes to the port, and the workers let go of it, if they have not already.
+    pub(super) fn let_go(&self, id: PortId) -> Result<(), RunError> {
+        let record = &self.ports[&id];
+        self.switch.ports.set(id, record.state_for_switch(Switching::Off));
+        if record.link != Link::Gone {
+            self.datapath.detach(id)?;
+        }
+        Ok(())
+    }
+
+    /// Somebody else changed a device.
+    pub(super) fn device_changed(&mut self, device: DeviceId, change: &LinkChange) {
+        let found = self.ports.iter().find(|(_, port)| port.device.id == device);
+        if let Some((&id, _)) = found {
+            self.link_changed(id, change);
+        }
+    }
+
+    /// A port's link is as `change` says. Both the kernel's messages and the workers tell of a device that is
+    /// gone; the second one finds nothing to do.
+    pub(super) fn link_changed(&mut self, id: PortId, change: &LinkChange) {
+        if self.ports.get(&id).is_none_or(|port| port.link == Link::Gone) {
+            return;
+        }
+        if *change == LinkChange::Gone {
+            // Fails only without workers, and that ends the switch.
+            let _ = self.let_go(id);
+        }
+        let Some(record) = self.ports.get_mut(&id) else { return };
+        match change {
+            LinkChange::State { up, mtu } => {
+                record.link = if *up { Link::Up } else { Link::Down };
+                record.device.mtu = *mtu;
+            }
+            LinkChange::Gone => record.link = Link::Gone,
+        }
+        self.switch.ports.set(id, record.state_for_switch(Switching::On));
+        if record.link != Link::Up {
+            // Stations behind a port that is down may come back behind another (as the Linux bridge does).
+            self.switch.fdb.flush(Some(id));
+        }
+    }
+
+    pub(super) fn add_fdb_entry(&mut self, entry: &NewFdbEntry) -> Result<(), RunError> {
+        let id = self.port_named(&entry.ifname)?;
+        let key = FdbKey { vlan: entry.vlan.unwrap_or(0), mac: entry.mac };
+        let state = match entry.state {
+            NewFdbState::Static => FdbState::Static,
+            NewFdbState::Dynamic => FdbState::Dynamic,
+        };
+        Ok(self.switch.fdb.add(self.datapath.now(), key, id, state)?)
+    }
+
+    pub(super) fn remove_fdb_entry(&mut self, mac: Mac, vlan: u16) -> Result<(), RunError> {
+        match self.switch.fdb.remove(FdbKey { vlan, mac })? {
+            true => Ok(()),
+            false => Err(RunError::NoSuchEntry(mac)),
+        }
+    }
+
+    pub(super) fn flush_fdb(&mut self, ifname: Option<&str>) -> Result<usize, RunError> {
+        let port = ifname.map(|name| self.port_named(name)).transpose()?;
+        Ok(self.switch.fdb.flush(port))
+    }
+
+    fn port_named(&self, name: &str) -> Result<PortId, RunError> {
+        let found = self.ports.iter().find(|(_, port)| port.name == name);
+        found.map(|(id, _)| *id).ok_or_else(|| RunError::NoSuchPort(name.to_owned()))
+    }
+}

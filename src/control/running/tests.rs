@@ -1,0 +1,345 @@
+//! The brain on a machine without devices, with real workers.
+
+use std::net::IpAddr;
+
+use super::fake::{Bench, Fake, config, running};
+use super::*;
+use crate::control::report::{FdbFilter, NewFdbEntry, NewFdbState, NewPort, PortReport};
+use crate::control::topology::Place;
+
+const STATION: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 1]);
+
+/// A frame from `source` to everybody.
+fn broadcast(source: Mac) -> Vec<u8> {
+    let mut frame = vec![0xff; 6];
+    frame.extend(source.0);
+    frame.extend([0x88, 0xb5]); // local experimental EtherType
+    frame.resize(60, 0);
+    frame
+}
+
+/// Sends a frame in at a port and waits until it comes out of another.
+fn cross(bench: &Bench, from: &str, to: &str, source: Mac) {
+    let frame = broadcast(source);
+    bench.cable(from).send(&frame).unwrap();
+    let mut received = [0; 100];
+    let length = bench.cable(to).recv(&mut received).unwrap();
+    assert_eq!(received[..length], frame);
+}
+
+fn port<'a>(reports: &'a [PortReport], name: &str) -> &'a PortReport {
+    reports.iter().find(|port| port.ifname == name).unwrap()
+}
+
+fn names(running: &Running<Fake>) -> Vec<String> {
+    running.port_reports().into_iter().map(|port| port.ifname).collect()
+}
+
+fn behind(running: &mut Running<Fake>, mac: Mac) -> Option<String> {
+    let filter = FdbFilter { mac: Some(mac), ..FdbFilter::default() };
+    running.fdb_reports(&filter).pop().map(|entry| entry.ifname)
+}
+
+fn new_port(edit: impl FnOnce(&mut NewPort)) -> NewPort {
+    let mut asked = NewPort::default();
+    edit(&mut asked);
+    asked
+}
+
+#[tokio::test]
+async fn start_makes_the_host_port_and_the_containers() {
+    let (bench, running) = running(config(|_| {})).await;
+    assert_eq!(bench.log(), ["make host", "make container1", "make container2"]);
+    let second = &bench.specs()[2];
+    assert_eq!(second.place, Place::NewContainer("container2".into()));
+    assert_eq!(second.addresses, ["172.16.0.3/24".parse().unwrap(), "fd00:172:16::3/64".parse().unwrap()]);
+    assert_eq!(second.gateways, ["172.16.0.1", "fd00:172:16::1"].map(|ip| ip.parse::<IpAddr>().unwrap()));
+    assert_eq!(second.mac, Some(addressing::mac("uswitch0", 2)));
+    let reports = running.port_reports();
+    assert!(reports.iter().all(|port| port.state == "forwarding"));
+    assert_eq!(reports.iter().map(|port| port.ifindex).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(port(&reports, "host").address, running.status().gateway.mac);
+    assert!(running.stop().is_empty());
+}
+
+#[tokio::test]
+async fn an_internal_switch_has_no_host_port() {
+    let (bench, mut running) = running(config(|options| options.internal = Some(true))).await;
+    assert_eq!(bench.log(), ["make container1", "make container2"]);
+    assert_eq!(running.fdb_reports(&FdbFilter::default()), []);
+}
+
+#[tokio::test]
+async fn a_start_that_fails_or_is_interrupted_half_way_makes_nothing_more() {
+    let (bench, fake) = Bench::new();
+    bench.break_device("container2");
+    let config = config(|options| options.ports = Some(3));
+    let mut broken = Running::on(fake, config.clone(), (EngineKind::Poll, None)).unwrap();
+    assert!(matches!(broken.add_first_ports(|| false).await, Err(RunError::Topology(_))));
+    broken.stop();
+    assert_eq!(bench.log(), ["make host", "make container1", "fail container2", "teardown"]);
+
+    let (bench, fake) = Bench::new();
+    let mut broken = Running::on(fake, config, (EngineKind::Poll, None)).unwrap();
+    let mut asked = 0;
+    let interrupted = || {
+        asked += 1;
+        asked == 2
+    };
+    assert!(matches!(broken.add_first_ports(interrupted).await, Err(RunError::Interrupted)));
+    assert_eq!(bench.log(), ["make host", "make container1"]);
+}
+
+#[tokio::test]
+async fn frames_cross_are_learned_and_counted() {
+    let (bench, mut running) = running(config(|_| {})).await;
+    cross(&bench, "container1", "container2", STATION);
+    assert_eq!(behind(&mut running, STATION).as_deref(), Some("container1"));
+    // The workers take a port between two turns, so the frame's turn has ended.
+    running.add_port(NewPort::default()).unwrap();
+    let stats = running.stats();
+    let (first, second) = (&stats[1], &stats[2]);
+    assert_eq!((first.rx_frames, first.rx_bytes, first.flooded), (1, 60, 1));
+    assert_eq!((second.tx_frames, second.rx_frames), (1, 0));
+    assert_eq!(running.status().rx_frames, 1);
+}
+
+#[tokio::test]
+async fn a_deleted_port_leaves_nothing_and_its_number_is_free() {
+    let (bench, mut running) = running(config(|_| {})).await;
+    cross(&bench, "container1", "container2", STATION);
+    running.remove_port("container1").unwrap();
+    assert_eq!(names(&running), ["host", "container2"]);
+    assert_eq!(behind(&mut running, STATION), None);
+    let again = running.add_port(NewPort::default()).unwrap();
+    assert_eq!(again.ifname, "container1");
+    assert_eq!(again.addresses[0].to_string(), "172.16.0.2/24");
+    let fresh = running.stats().into_iter().find(|port| port.ifname == "container1").unwrap();
+    assert_eq!((fresh.rx_frames, fresh.flooded), (0, 0));
+    assert_eq!(bench.log()[3..], ["remove container1", "make container1"]);
+    cross(&bench, "container1", "container2", STATION);
+}
+
+#[tokio::test]
+async fn ports_that_cannot_be_deleted() {
+    let (_bench, mut running) = running(config(|_| {})).await;
+    assert!(matches!(running.remove_port("host"), Err(RunError::HostPort)));
+    assert!(matches!(running.remove_port("container9"), Err(RunError::NoSuchPort(_))));
+}
+
+#[tokio::test]
+async fn a_port_goes_down_and_comes_back() {
+    let (bench, mut running) = running(config(|_| {})).await;
+    cross(&bench, "container1", "container2", STATION);
+    let id = running.ports.values().find(|port| port.name == "container1").unwrap().device.id;
+    running.device_changed(id, &LinkChange::State { up: false, mtu: 9000 });
+    let reports = running.port_reports();
+    let down = port(&reports, "container1");
+    assert_eq!((down.state.as_str(), down.operstate.as_str(), down.mtu), ("disabled", "DOWN", 9000));
+    assert_eq!(down.flags, ["BROADCAST", "MULTICAST"]);
+    assert_eq!(behind(&mut running, STATION), None);
+    assert_eq!(running.status().ports_up, 2);
+    running.device_changed(id, &LinkChange::State { up: true, mtu: 1500 });
+    assert_eq!(port(&running.port_reports(), "container1").state, "forwarding");
+    cross(&bench, "container1", "container2", STATION);
+}
+
+#[tokio::test]
+async fn a_port_whose_device_is_gone_stays_listed_until_it_is_deleted() {
+    let (bench, mut running) = running(config(|options| options.ports = Some(3))).await;
+    let id = running.ports.values().find(|port| port.name == "container1").unwrap().device.id;
+    for _ in 0..2 {
+        running.device_changed(id, &LinkChange::Gone);
+        assert_eq!(port(&running.port_reports(), "container1").operstate, "NOTPRESENT");
+    }
+    running.device_changed(id, &LinkChange::State { up: true, mtu: 1500 });
+    assert_eq!(port(&running.port_reports(), "container1").state, "disabled");
+    cross(&bench, "container2", "container3", STATION);
+    running.remove_port("container1").unwrap();
+    assert_eq!(names(&running), ["host", "container2", "container3"]);
+}
+
+#[tokio::test]
+async fn a_port_that_the_workers_do_not_take_is_taken_away_again() {
+    let (bench, mut running) = running(config(|_| {})).await;
+    let workers = std::mem::replace(
+        &mut running.datapath,
+        Datapath::start(
+            &running.switch,
+            &datapath::Settings {
+                workers: 2,
+                engine: EngineKind::Poll,
+                busy_poll: Duration::ZERO,
+                on_notice: Arc::new(|| {}),
+            },
+        )
+        .unwrap(),
+    );
+    // One queue for two workers.
+    assert!(running.add_port(NewPort::default()).is_err());
+    assert_eq!(bench.log()[3..], ["make container3", "remove container3"]);
+    assert_eq!(running.switch.ports.iter().count(), 3);
+    workers.stop();
+}
+
+#[tokio::test]
+async fn a_new_port_as_asked_for() {
+    let (bench, mut running) = running(config(|_| {})).await;
+    let made = running
+        .add_port(new_port(|asked| {
+            asked.name = Some("web".into());
+            asked.netns = Some("4711".into());
+            asked.ip = vec!["172.16.0.50/24".parse().unwrap()];
+            asked.mac = Some(STATION);
+            asked.ifname = Some("lan0".into());
+            asked.offload = Some(false);
+            asked.mtu = Some(900);
+        }))
+        .unwrap();
+    assert_eq!((made.ifname.as_str(), made.address, made.mtu, made.offload), ("web", STATION, 900, false));
+    let spec = bench.specs().pop().unwrap();
+    assert_eq!(spec.place, Place::Existing("/proc/4711/ns/net".into()));
+    assert_eq!((spec.ifname.as_str(), spec.offload), ("lan0", false));
+    assert_eq!(spec.gateways, ["172.16.0.1".parse::<IpAddr>().unwrap()]);
+}
+
+#[tokio::test]
+async fn names_of_ports_in_existing_namespaces() {
+    let (bench, mut running) = running(config(|_| {})).await;
+    for (netns, name, path) in [
+        ("own", "own", "/run/netns/own"),
+        ("/run/netns/other", "other", "/run/netns/other"),
+        ("/proc/7/ns/net", "pid7", "/proc/7/ns/net"),
+        ("8", "pid8", "/proc/8/ns/net"),
+    ] {
+        let made = running.add_port(new_port(|asked| asked.netns = Some(netns.into()))).unwrap();
+        assert_eq!(made.ifname, name);
+        assert_eq!(bench.specs().pop().unwrap().place, Place::Existing(path.into()));
+    }
+    for netns in ["a/b", "../x", "", "a b"] {
+        let refused = running.add_port(new_port(|asked| asked.netns = Some(netns.into())));
+        assert!(matches!(refused, Err(RunError::BadNetns(_))), "{netns}");
+    }
+}
+
+#[tokio::test]
+async fn a_free_number_has_neither_name_nor_address_of_another() {
+    let (_bench, mut running) = running(config(|_| {})).await;
+    running.add_port(new_port(|asked| asked.ip = vec!["172.16.0.5/24".parse().unwrap()])).unwrap();
+    running.add_port(new_port(|asked| asked.name = Some("container5".into()))).unwrap();
+    assert_eq!(names(&running)[3..], ["container3", "container5"]);
+    // 3 is taken by name, 4 by address (172.16.0.5), and container5 took 5.
+    assert_eq!(running.add_port(NewPort::default()).unwrap().ifname, "container6");
+}
+
+#[tokio::test]
+async fn new_ports_that_cannot_be() {
+    let (bench, mut running) = running(config(|options| {
+        options.subnet = vec!["10.0.0.0/30".into()];
+        options.ports = Some(1);
+    }))
+    .await;
+    let ip = |ip: &str| vec![ip.parse().unwrap()];
+    let refusals = [
+        (new_port(|_| {}), "10.0.0.0/30 has no free address left"),
+        (new_port(|asked| asked.ip = ip("10.0.0.1/30")), "10.0.0.1 is the gateway's"),
+        (new_port(|asked| asked.ip = ip("10.0.0.3/30")), "10.0.0.3 is the gateway's, the subnet's own"),
+        (new_port(|asked| asked.ip = ip("10.0.0.2/30")), "10.0.0.2 is taken by container1"),
+        (
+            new_port(|asked| asked.ip = ip("127.0.0.1/8")),
+            "127.0.0.1 is the gateway's, the subnet's own or a special",
+        ),
+        (new_port(|asked| asked.ip = [ip("10.9.0.1/24"), ip("10.9.0.1/16")].concat()), "taken by this port"),
+        (new_port(|asked| asked.ip = ip("10.9.0.1/24").repeat(17)), "17 addresses"),
+        (new_port(|asked| asked.name = Some("container1".into())), "there is a port named container1"),
+        (new_port(|asked| asked.name = Some("host".into())), "'host' cannot name a container"),
+        (new_port(|asked| asked.name = Some("a/b".into())), "'a/b' cannot name a container"),
+        (new_port(|asked| asked.ifname = Some("0123456789abcdef".into())), "cannot name a network device"),
+    ];
+    for (asked, why) in refusals {
+        let error = running.add_port(asked).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    let with_ip = |edit: fn(&mut NewPort)| {
+        new_port(|asked| {
+            asked.ip = ip("10.9.0.1/24");
+            edit(asked);
+        })
+    };
+    let refusals = [
+        (with_ip(|asked| asked.mac = Some(Mac::BROADCAST)), "is a group address or zero"),
+        (with_ip(|asked| asked.mac = Some(Mac::ZERO)), "is a group address or zero"),
+        (with_ip(|asked| asked.mac = Some(addressing::mac("uswitch0", 0))), "is taken by the gateway"),
+        (with_ip(|asked| asked.mac = Some(addressing::mac("uswitch0", 1))), "is taken by container1"),
+        (with_ip(|asked| asked.mtu = Some(67)), "67 is out of range"),
+        (with_ip(|asked| asked.mtu = Some(65522)), "65522 is out of range"),
+    ];
+    for (asked, why) in refusals {
+        let error = running.add_port(asked).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    assert_eq!(bench.log(), ["make host", "make container1"]);
+}
+
+#[tokio::test]
+async fn entries_by_hand() {
+    let (_bench, mut running) = running(config(|_| {})).await;
+    let entry = |mac, ifname: &str, state| NewFdbEntry { mac, ifname: ifname.into(), vlan: None, state };
+    running.add_fdb_entry(&entry(STATION, "container2", NewFdbState::Static)).unwrap();
+    let dynamic = Mac([2, 0, 0, 0, 0, 7]);
+    running.add_fdb_entry(&entry(dynamic, "container1", NewFdbState::Dynamic)).unwrap();
+    let shown = running.fdb_reports(&FdbFilter::default());
+    let shown: Vec<_> = shown.iter().map(|entry| (entry.ifname.as_str(), entry.state.as_str())).collect();
+    assert_eq!(shown, [("host", "permanent"), ("container1", ""), ("container2", "static")]);
+    assert_eq!(running.flush_fdb(Some("container2")).unwrap(), 0);
+    assert_eq!(running.flush_fdb(None).unwrap(), 1);
+    assert_eq!(behind(&mut running, STATION).as_deref(), Some("container2"));
+    running.remove_fdb_entry(STATION, 0).unwrap();
+    assert!(matches!(running.remove_fdb_entry(STATION, 0), Err(RunError::NoSuchEntry(_))));
+    let gateway = running.status().gateway.mac;
+    assert!(matches!(running.remove_fdb_entry(gateway, 0), Err(RunError::Fdb(_))));
+    let group = entry(Mac::BROADCAST, "container1", NewFdbState::Static);
+    assert!(matches!(running.add_fdb_entry(&group), Err(RunError::Fdb(_))));
+    let nowhere = entry(STATION, "container9", NewFdbState::Static);
+    assert!(matches!(running.add_fdb_entry(&nowhere), Err(RunError::NoSuchPort(_))));
+    assert!(matches!(running.flush_fdb(Some("container9")), Err(RunError::NoSuchPort(_))));
+}
+
+#[tokio::test]
+async fn filters_of_the_forwarding_database() {
+    let (bench, mut running) = running(config(|_| {})).await;
+    cross(&bench, "container1", "container2", STATION);
+    let shown = |running: &mut Running<Fake>, edit: fn(&mut FdbFilter)| {
+        let mut filter = FdbFilter::default();
+        edit(&mut filter);
+        running.fdb_reports(&filter).len()
+    };
+    assert_eq!(shown(&mut running, |filter| filter.ifname = Some("container1".into())), 1);
+    assert_eq!(shown(&mut running, |filter| filter.ifname = Some("container2".into())), 0);
+    assert_eq!(shown(&mut running, |filter| filter.vlan = Some(0)), 2);
+    assert_eq!(shown(&mut running, |filter| filter.vlan = Some(7)), 0);
+}
+
+#[tokio::test]
+async fn ageing_sleeps_until_something_can_be_due() {
+    let (bench, mut running) = running(config(|options| options.ageing_time = Some(100))).await;
+    running.age();
+    // Nothing can age: what is learned from now on is due in 100 s.
+    assert!(running.until(running.next_ageing) > Duration::from_secs(99));
+    cross(&bench, "container1", "container2", STATION);
+    running.age();
+    let left = running.until(running.next_ageing);
+    assert!(left > Duration::from_secs(90) && left < Duration::from_secs(101), "{left:?}");
+}
+
+#[tokio::test]
+async fn what_has_aged_is_not_shown() {
+    let (_bench, mut running) = running(config(|options| options.ageing_time = Some(1))).await;
+    let entry =
+        NewFdbEntry { mac: STATION, ifname: "container1".into(), vlan: None, state: NewFdbState::Dynamic };
+    running.add_fdb_entry(&entry).unwrap();
+    while behind(&mut running, STATION).is_some() {
+        tokio::time::sleep(running.until(running.next_ageing)).await;
+    }
+    assert_eq!(running.status().fdb, 1); // the gateway's
+}

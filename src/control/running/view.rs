@@ -1,0 +1,112 @@
+//! A running switch as the API shows it.
+
+use super::ports::{Link, PortRecord};
+use super::totals::Totals;
+use super::{Machine, Running};
+use crate::control::report::{
+    BridgePort, FdbFilter, FdbReport, GatewayReport, PortReport, PortStats, Status,
+};
+use crate::switch::fdb::{FdbEntry, FdbState};
+use crate::switch::{PortId, Tick};
+
+impl<M: Machine> Running<M> {
+    pub(crate) fn status(&self) -> Status {
+        let config = &self.config;
+        let received = || self.ports.iter().map(|(id, port)| self.counted(*id, port).received());
+        Status {
+            name: config.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime: self.started.elapsed().as_secs(),
+            engine: self.engine.to_string(),
+            engine_note: self.engine_note.clone(),
+            workers: config.workers,
+            sandboxed: self.sandboxed,
+            subnets: config.subnets.clone(),
+            gateway: GatewayReport { mac: self.switch.gateway.mac, addresses: config.gateways().collect() },
+            nat: config.nat,
+            internal: config.internal,
+            mtu: config.mtu,
+            ports: self.ports.len(),
+            ports_up: self.ports.values().filter(|port| port.link == Link::Up).count(),
+            fdb: self.switch.fdb.len(),
+            fdb_max: self.switch.fdb.max(),
+            ageing_time: config.ageing_time.as_secs(),
+            rx_frames: received().map(|rx| rx.frames).sum(),
+            rx_bytes: received().map(|rx| rx.bytes).sum(),
+        }
+    }
+
+    pub(crate) fn port_reports(&self) -> Vec<PortReport> {
+        self.ports.iter().map(|(id, port)| self.port_report(*id, port)).collect()
+    }
+
+    pub(super) fn port_report(&self, id: PortId, port: &PortRecord) -> PortReport {
+        let (flags, state, operstate): (&[&str], _, _) = match port.link {
+            Link::Up => (&["BROADCAST", "MULTICAST", "UP", "LOWER_UP"], "forwarding", "UP"),
+            Link::Down => (&["BROADCAST", "MULTICAST"], "disabled", "DOWN"),
+            Link::Gone => (&[], "disabled", "NOTPRESENT"),
+        };
+        let device = &port.device;
+        PortReport {
+            ifindex: u32::from(id.0) + 1,
+            link: device.ifname.clone(),
+            ifname: port.name.clone(),
+            flags: flags.iter().map(ToString::to_string).collect(),
+            mtu: device.mtu,
+            master: self.config.name.clone(),
+            state: state.to_owned(),
+            bridge: BridgePort::default(),
+            operstate: operstate.to_owned(),
+            address: device.mac,
+            addresses: device.addresses.clone(),
+            device_ifindex: device.ifindex,
+            netns: device.netns.as_ref().map(|path| path.display().to_string()),
+            offload: port.offload,
+        }
+    }
+
+    /// The entries that `filter` lets pass and that have not aged, port by port.
+    pub(super) fn fdb_reports(&mut self, filter: &FdbFilter) -> Vec<FdbReport> {
+        self.age();
+        let mut entries = self.switch.fdb.entries();
+        entries.sort_unstable_by_key(|entry| (entry.port, entry.key));
+        let reports = entries.iter().filter_map(|entry| self.fdb_report(entry));
+        let passes = |report: &FdbReport| {
+            filter.ifname.as_ref().is_none_or(|ifname| *ifname == report.ifname)
+                && filter.mac.is_none_or(|mac| mac == report.mac)
+                && filter.vlan.is_none_or(|vlan| vlan == report.vlan.unwrap_or(0))
+        };
+        reports.filter(passes).collect()
+    }
+
+    fn fdb_report(&self, entry: &FdbEntry) -> Option<FdbReport> {
+        let (state, updated) = match entry.state {
+            FdbState::Dynamic => ("", Some(self.datapath.now().since(entry.seen) / Tick::PER_SECOND)),
+            FdbState::Static => ("static", None),
+            FdbState::Permanent => ("permanent", None),
+        };
+        Some(FdbReport {
+            mac: entry.key.mac,
+            ifname: self.ports.get(&entry.port)?.name.clone(),
+            vlan: (entry.key.vlan != 0).then_some(entry.key.vlan),
+            flags: Vec::new(),
+            master: self.config.name.clone(),
+            state: state.to_owned(),
+            updated,
+        })
+    }
+
+    pub(super) fn stats(&self) -> Vec<PortStats> {
+        self.ports.iter().map(|(id, port)| self.counted(*id, port).report(&port.name)).collect()
+    }
+
+    fn counted(&self, id: PortId, port: &PortRecord) -> Totals {
+        self.totals(id).since(&port.counted_before)
+    }
+
+    /// All that was ever counted in the slot.
+    pub(super) fn totals(&self, id: PortId) -> Totals {
+        Totals::sum(self.datapath.counters().iter().map(|worker| worker.port(id)))
+    }
+}

@@ -1,0 +1,109 @@
+//! Who may come in: the switch's own user, so many at a time, for so long.
+
+use std::convert::Infallible;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use nix::sys::stat::{Mode, umask};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Clients at a time; more wait in the socket's backlog.
+const SEATS: u32 = 64;
+/// How long a client may take to say what it wants.
+const HEADER_TIME: Duration = Duration::from_secs(10);
+/// How long a client may stay: long enough to stop a switch of thousands of ports, and to read a full
+/// forwarding database slowly.
+const STAY: Duration = Duration::from_secs(300);
+/// How long clients have to read their last answer when the switch ends.
+const LAST_ANSWER: Duration = Duration::from_secs(1);
+/// How long to wait when the kernel has no descriptor for another client.
+const NO_DESCRIPTOR: Duration = Duration::from_millis(100);
+
+/// The listening socket; its file goes with it.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Socket {
+    /// Listens at `path`, mode 0600 from the first moment. A file that a killed switch left there is replaced: the
+    /// caller has the name to itself.
+    pub(crate) fn bind(path: &Path) -> io::Result<Socket> {
+        if let Some(directory) = path.parent() {
+            DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        }
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // The mask is the process's, and no other thread makes files.
+        let before = umask(Mode::from_bits_truncate(0o177));
+        let listener = UnixListener::bind(path);
+        umask(before);
+        Ok(Socket { listener: listener?, path: path.to_owned() })
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Lets clients in.
+#[derive(Debug, Clone)]
+pub(crate) struct Door {
+    seats: Arc<Semaphore>,
+}
+
+impl Door {
+    /// With all seats free.
+    pub(crate) fn new() -> Door {
+        Door { seats: Arc::new(Semaphore::new(SEATS as usize)) }
+    }
+
+    /// Lets clients in for ever, each on a task of its own.
+    pub(crate) async fn open(&self, socket: &Socket, router: Router) -> Infallible {
+        loop {
+            // Nobody closes the semaphore, so a seat always comes.
+            let Ok(seat) = Arc::clone(&self.seats).acquire_owned().await else {
+                std::future::pending().await
+            };
+            match socket.listener.accept().await {
+                Ok((stream, _)) => _ = tokio::spawn(seated(stream, router.clone(), seat)),
+                Err(_) => tokio::time::sleep(NO_DESCRIPTOR).await,
+            }
+        }
+    }
+
+    /// Returns when every client has its answer, or has had time enough to read it.
+    pub(crate) async fn close(&self) {
+        let _ = tokio::time::timeout(LAST_ANSWER, self.seats.acquire_many(SEATS)).await;
+    }
+}
+
+/// How the client left is its own affair.
+async fn seated(stream: UnixStream, router: Router, _seat: OwnedSemaphorePermit) {
+    let _ = tokio::time::timeout(STAY, talk(stream, router)).await;
+}
+
+/// One request, one answer.
+async fn talk(stream: UnixStream, router: Router) -> hyper::Result<()> {
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .await
+}

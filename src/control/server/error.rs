@@ -1,0 +1,71 @@
+//! A request that could not be met, as status and JSON.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use crate::control::report::ErrorReport;
+use crate::control::running::{RunError, Stopping};
+use crate::switch::fdb::FdbError;
+
+/// Why a request could not be met.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ApiError {
+    #[error("there is no such path: GET /openapi.json lists them")]
+    NoSuchRoute,
+    #[error("this path does not take that method: GET /openapi.json lists those it takes")]
+    NoSuchMethod,
+    #[error("{0}")]
+    BadRequest(String),
+    #[error("the body is longer than {} KiB", super::extract::LONGEST_BODY / 1024)]
+    TooLong,
+    #[error("the body did not come within {} seconds", super::extract::BODY_TIME.as_secs())]
+    TooSlow,
+    #[error(transparent)]
+    Stopping(#[from] Stopping),
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+impl ApiError {
+    fn status(&self) -> StatusCode {
+        match self {
+            ApiError::NoSuchRoute => StatusCode::NOT_FOUND,
+            ApiError::NoSuchMethod => StatusCode::METHOD_NOT_ALLOWED,
+            ApiError::BadRequest(_) => StatusCode::BAD_REQUEST,
+            ApiError::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
+            ApiError::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            ApiError::Stopping(_) => StatusCode::SERVICE_UNAVAILABLE,
+            ApiError::Run(error) => run_status(error),
+        }
+    }
+}
+
+fn run_status(error: &RunError) -> StatusCode {
+    match error {
+        RunError::NoSuchPort(_) | RunError::NoSuchEntry(_) => StatusCode::NOT_FOUND,
+        RunError::Invalid(_)
+        | RunError::NotAStation(_)
+        | RunError::NotAStationMac(_)
+        | RunError::TooManyAddresses(_)
+        | RunError::BadNetns(_)
+        | RunError::Fdb(FdbError::NotAStation(_)) => StatusCode::BAD_REQUEST,
+        // The machine is not as the request would have it: a namespace that is not there, a name in use.
+        RunError::Topology(_)
+        | RunError::Fdb(_)
+        | RunError::TooManyPorts
+        | RunError::PortExists(_)
+        | RunError::HostPort
+        | RunError::AddressTaken(..)
+        | RunError::SubnetFull(_) => StatusCode::CONFLICT,
+        RunError::Datapath(_) | RunError::NoUring(_) | RunError::Interrupted => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        (self.status(), Json(ErrorReport { error: self.to_string() })).into_response()
+    }
+}

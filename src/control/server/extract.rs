@@ -1,0 +1,48 @@
+//! Takes requests apart, with limits, and says what is wrong as JSON.
+
+use std::time::Duration;
+
+use axum::body::{HttpBody, to_bytes};
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+
+use super::error::ApiError;
+
+/// Longest body, in bytes.
+pub(super) const LONGEST_BODY: usize = 64 * 1024;
+/// How long a body may take to come.
+pub(super) const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// A JSON body, whatever its content type says: `curl -d` says that it is a form. (On a Unix socket with mode 0600 no
+/// browser sends one.)
+pub(super) struct Body<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Body<T>, ApiError> {
+        let body = request.into_body();
+        if body.size_hint().lower() > LONGEST_BODY as u64 {
+            return Err(ApiError::TooLong);
+        }
+        let bytes = tokio::time::timeout(BODY_TIME, to_bytes(body, LONGEST_BODY)).await;
+        let bytes = bytes.map_err(|_| ApiError::TooSlow)?.map_err(|_| ApiError::TooLong)?;
+        let parsed = serde_json::from_slice(&bytes);
+        parsed.map(Body).map_err(|error| ApiError::BadRequest(format!("the body: {error}")))
+    }
+}
+
+/// The words after the `?`.
+pub(super) struct Query<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Query<T>, ApiError> {
+        match axum::extract::Query::try_from_uri(&parts.uri) {
+            Ok(axum::extract::Query(query)) => Ok(Query(query)),
+            Err(error) => Err(ApiError::BadRequest(format!("the query: {}", error.body_text()))),
+        }
+    }
+}

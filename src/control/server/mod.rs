@@ -1,0 +1,169 @@
+//! The API: HTTP and JSON over the switch's Unix socket. `GET /openapi.json` describes it.
+//!
+//! It is on control's thread and never on a frame's way: a slow or hostile client costs a seat at the
+//! [`Door`] and nothing else. Handlers ask the brain ([`Handle`]) and own no state.
+
+mod door;
+mod error;
+mod extract;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json, Router};
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub(crate) use door::{Door, Socket};
+use error::ApiError;
+use extract::{Body, Query};
+
+use super::report::{
+    ErrorReport, FdbFilter, FdbFlush, FdbName, FdbReport, Flushed, NewFdbEntry, NewPort, PortReport,
+    PortStats, Status, Stopped,
+};
+use super::running::{Command, Handle, RunError};
+
+/// What the document says beside the routes.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "uswitch",
+        description = "A running switch, on its Unix socket: curl --unix-socket /run/uswitch/uswitch0.sock http://uswitch/v1/status. \
+                       Ports and forwarding database entries have the fields of `bridge -j -d link show` and `bridge -j fdb show`."
+    ),
+    components(schemas(ErrorReport))
+)]
+struct Document;
+
+/// The routes, and the document that describes them.
+pub(crate) fn router(handle: Handle) -> (Router, Arc<utoipa::openapi::OpenApi>) {
+    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(openapi))
+        .routes(routes!(status))
+        .routes(routes!(list_ports, add_port))
+        .routes(routes!(show_port, remove_port))
+        .routes(routes!(list_fdb, add_fdb, remove_fdb))
+        .routes(routes!(flush_fdb))
+        .routes(routes!(stats))
+        .routes(routes!(stop))
+        .split_for_parts();
+    let document = Arc::new(document);
+    let router = router
+        .fallback(async || ApiError::NoSuchRoute)
+        .method_not_allowed_fallback(async || ApiError::NoSuchMethod)
+        .layer(Extension(Arc::clone(&document)))
+        .with_state(handle);
+    (router, document)
+}
+
+type Answer<T> = Result<T, ApiError>;
+
+/// This document
+#[utoipa::path(get, path = "/openapi.json", responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
+async fn openapi(Extension(document): Extension<Arc<utoipa::openapi::OpenApi>>) -> Response {
+    Json(document.as_ref()).into_response()
+}
+
+/// The switch
+#[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status)))]
+async fn status(State(switch): State<Handle>) -> Answer<Json<Status>> {
+    Ok(Json(switch.ask(Command::Status).await?))
+}
+
+/// All ports
+#[utoipa::path(get, path = "/v1/ports", responses((status = 200, body = [PortReport])))]
+async fn list_ports(State(switch): State<Handle>) -> Answer<Json<Vec<PortReport>>> {
+    Ok(Json(switch.ask(Command::Ports).await?))
+}
+
+/// Make a port
+#[utoipa::path(post, path = "/v1/ports", request_body = NewPort, responses(
+    (status = 201, body = PortReport),
+    (status = 400, body = ErrorReport),
+    (status = 409, body = ErrorReport),
+))]
+async fn add_port(
+    State(switch): State<Handle>,
+    Body(asked): Body<NewPort>,
+) -> Answer<(StatusCode, Json<PortReport>)> {
+    let made = switch.ask(|reply| Command::AddPort(Box::new(asked), reply)).await??;
+    Ok((StatusCode::CREATED, Json(made)))
+}
+
+/// One port
+#[utoipa::path(get, path = "/v1/ports/{name}", params(("name" = String, Path, description = "The port's name")),
+    responses((status = 200, body = PortReport), (status = 404, body = ErrorReport)))]
+async fn show_port(State(switch): State<Handle>, Path(name): Path<String>) -> Answer<Json<PortReport>> {
+    let ports = switch.ask(Command::Ports).await?;
+    let port = ports.into_iter().find(|port| port.ifname == name);
+    Ok(Json(port.ok_or(RunError::NoSuchPort(name))?))
+}
+
+/// Delete a port, with its container if the switch made that
+#[utoipa::path(delete, path = "/v1/ports/{name}", params(("name" = String, Path, description = "The port's name")),
+    responses((status = 204), (status = 404, body = ErrorReport), (status = 409, body = ErrorReport)))]
+async fn remove_port(State(switch): State<Handle>, Path(name): Path<String>) -> Answer<StatusCode> {
+    switch.ask(|reply| Command::RemovePort(name, reply)).await??;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The forwarding database
+#[utoipa::path(get, path = "/v1/fdb", params(FdbFilter),
+    responses((status = 200, body = [FdbReport]), (status = 400, body = ErrorReport)))]
+async fn list_fdb(
+    State(switch): State<Handle>,
+    Query(filter): Query<FdbFilter>,
+) -> Answer<Json<Vec<FdbReport>>> {
+    Ok(Json(switch.ask(|reply| Command::Fdb(filter, reply)).await?))
+}
+
+/// Put an entry into the forwarding database, or replace it
+#[utoipa::path(post, path = "/v1/fdb", request_body = NewFdbEntry, responses(
+    (status = 204),
+    (status = 400, body = ErrorReport),
+    (status = 404, body = ErrorReport),
+    (status = 409, body = ErrorReport),
+))]
+async fn add_fdb(State(switch): State<Handle>, Body(entry): Body<NewFdbEntry>) -> Answer<StatusCode> {
+    switch.ask(|reply| Command::AddFdb(entry, reply)).await??;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Take an entry out of the forwarding database
+#[utoipa::path(delete, path = "/v1/fdb", params(FdbName), responses(
+    (status = 204),
+    (status = 400, body = ErrorReport),
+    (status = 404, body = ErrorReport),
+    (status = 409, body = ErrorReport),
+))]
+async fn remove_fdb(State(switch): State<Handle>, Query(name): Query<FdbName>) -> Answer<StatusCode> {
+    let vlan = name.vlan.unwrap_or(0);
+    switch.ask(|reply| Command::RemoveFdb(name.mac, vlan, reply)).await??;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Take learned entries out of the forwarding database
+#[utoipa::path(post, path = "/v1/fdb/flush", params(FdbFlush),
+    responses((status = 200, body = Flushed), (status = 404, body = ErrorReport)))]
+async fn flush_fdb(State(switch): State<Handle>, Query(which): Query<FdbFlush>) -> Answer<Json<Flushed>> {
+    let flushed = switch.ask(|reply| Command::FlushFdb(which.ifname, reply)).await??;
+    Ok(Json(Flushed { flushed }))
+}
+
+/// Every port's counters
+#[utoipa::path(get, path = "/v1/stats", responses((status = 200, body = [PortStats])))]
+async fn stats(State(switch): State<Handle>) -> Answer<Json<Vec<PortStats>>> {
+    Ok(Json(switch.ask(Command::Stats).await?))
+}
+
+/// Stop the switch; answered when everything is gone
+#[utoipa::path(post, path = "/v1/stop", responses((status = 200, body = Stopped)))]
+async fn stop(State(switch): State<Handle>) -> Answer<Json<Stopped>> {
+    Ok(Json(switch.ask(Command::Stop).await?))
+}

@@ -1,0 +1,274 @@
+//! The API over a real socket, the switch on a machine without devices.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use futures_util::FutureExt;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use super::Socket;
+use crate::control::client::{self, Client, ClientError};
+use crate::control::report::{FdbReport, Flushed, PortReport, PortStats, Status, Stopped};
+use crate::control::running::fake::{Bench, config, running};
+use crate::control::service::{Outcome, serve};
+use crate::control::topology::LinkChange;
+
+/// What a test has: a running switch, from outside.
+struct Outside {
+    bench: Bench,
+    runtime: PathBuf,
+}
+
+impl Outside {
+    fn client(&self) -> Client {
+        Client::new("uswitch0", &self.runtime).unwrap()
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.runtime.join("uswitch0.sock")
+    }
+
+    /// Sends bytes as they are; status line, headers and body of the answer.
+    fn raw(&self, request: &str) -> String {
+        let mut stream = UnixStream::connect(self.socket()).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// The status and the JSON of an answer.
+    fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let answer = self.raw(&format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, if body.is_empty() { Value::Null } else { serde_json::from_str(body).unwrap() })
+    }
+}
+
+/// Runs a switch with two containers while `test` does what it wants on a thread of its own, and stops it.
+fn with_switch(test: impl FnOnce(&Outside) + Send + 'static) -> Outcome {
+    let directory = tempfile::tempdir().unwrap();
+    let runtime = directory.path().join("uswitch");
+    let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    executor.block_on(async {
+        let (bench, running) = running(config(|_| {})).await;
+        let socket = Socket::bind(&runtime.join("uswitch0.sock")).unwrap();
+        let (finished, finish) = oneshot::channel::<()>();
+        let outside = Outside { bench, runtime };
+        let tester = std::thread::spawn(move || {
+            test(&outside);
+            drop(finished);
+        });
+        let outcome = serve(running, socket, finish.map(drop), |_| Ok(())).await;
+        if let Err(panic) = tester.join() {
+            std::panic::resume_unwind(panic);
+        }
+        outcome
+    })
+}
+
+/// Each path and method of the document.
+fn documented(switch: &Outside) -> BTreeSet<(String, String)> {
+    let (status, document) = switch.ask("GET", "/openapi.json", "");
+    assert_eq!((status, document["openapi"].as_str()), (200, Some("3.1.0")));
+    let paths = document["paths"].as_object().unwrap().iter();
+    paths
+        .flat_map(|(path, methods)| {
+            methods.as_object().unwrap().keys().map(move |method| (method.to_uppercase(), path.clone()))
+        })
+        .collect()
+}
+
+#[test]
+fn the_document_has_every_route_and_every_route_of_it_answers() {
+    with_switch(|switch| {
+        let documented = documented(switch);
+        let routes = [
+            ("GET", "/openapi.json"),
+            ("GET", "/v1/status"),
+            ("GET", "/v1/ports"),
+            ("POST", "/v1/ports"),
+            ("GET", "/v1/ports/{name}"),
+            ("DELETE", "/v1/ports/{name}"),
+            ("GET", "/v1/fdb"),
+            ("POST", "/v1/fdb"),
+            ("DELETE", "/v1/fdb"),
+            ("POST", "/v1/fdb/flush"),
+            ("GET", "/v1/stats"),
+            ("POST", "/v1/stop"),
+        ];
+        assert_eq!(documented, routes.map(|(method, path)| (method.to_owned(), path.to_owned())).into());
+        // Stopping comes last: POST is after GET and DELETE, /v1/stop after the others.
+        for (method, path) in &documented {
+            let (status, answer) = switch.ask(method, &path.replace("{name}", "host"), "");
+            assert!(status != 404 && status != 405 && status < 500, "{method} {path}: {status} {answer}");
+        }
+    });
+}
+
+/// A schema for everything that the document mentions.
+#[test]
+fn the_document_is_closed() {
+    with_switch(|switch| {
+        let (_, document) = switch.ask("GET", "/openapi.json", "");
+        let text = document.to_string();
+        let mentioned: BTreeSet<&str> =
+            text.split("\"#/components/schemas/").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        let schemas = document["components"]["schemas"].as_object().unwrap();
+        assert!(!mentioned.is_empty());
+        for name in mentioned {
+            assert!(schemas.contains_key(name), "{name}");
+        }
+        let port = &schemas["PortReport"].to_string();
+        assert!(port.contains("operstate") && port.contains("BridgePort"), "{port}");
+    });
+}
+
+#[test]
+fn the_socket_is_its_users_alone() {
+    with_switch(|switch| {
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&switch.socket()), mode(&switch.runtime)), (0o600, 0o700));
+    });
+}
+
+#[test]
+fn ports_over_the_api() {
+    with_switch(|switch| {
+        let (status, made) = switch.ask("POST", "/v1/ports", r#"{"name":"web","ip":["172.16.0.50/24"]}"#);
+        assert_eq!((status, &made["ifname"]), (201, &json!("web")));
+        assert_eq!(switch.ask("GET", "/v1/ports/web", ""), (200, made));
+        assert_eq!(switch.ask("POST", "/v1/ports", r#"{"name":"web"}"#).0, 409);
+        assert_eq!(switch.ask("DELETE", "/v1/ports/web", ""), (204, Value::Null));
+        assert_eq!(switch.ask("DELETE", "/v1/ports/web", "").0, 404);
+        assert_eq!(switch.ask("DELETE", "/v1/ports/host", "").0, 409);
+        assert_eq!(switch.ask("GET", "/v1/ports/%2e%2e", "").0, 404);
+    });
+}
+
+#[test]
+fn errors_are_json_with_the_right_status() {
+    with_switch(|switch| {
+        let long = format!(r#"{{"name":"{}"}}"#, "x".repeat(70_000));
+        for (method, path, body, expected) in [
+            ("GET", "/v1/nonesuch", "", 404),
+            ("PATCH", "/v1/status", "", 405),
+            ("POST", "/v1/ports", "{", 400),
+            ("POST", "/v1/ports", r#"{"nmae":"x"}"#, 400),
+            ("POST", "/v1/ports", r#"{"ip":["here"]}"#, 400),
+            ("POST", "/v1/ports", r#"{"mtu":1}"#, 400),
+            ("POST", "/v1/ports", &long, 413),
+            ("GET", "/v1/fdb?mac=here", "", 400),
+            ("GET", "/v1/fdb?nonesuch=1", "", 400),
+            ("POST", "/v1/fdb", r#"{"mac":"01:00:5e:00:00:01","ifname":"host"}"#, 400),
+            ("POST", "/v1/fdb", r#"{"mac":"02:00:00:00:00:01","ifname":"nowhere"}"#, 404),
+            ("DELETE", "/v1/fdb?mac=02:00:00:00:00:01", "", 404),
+            ("POST", "/v1/fdb/flush?ifname=nowhere", "", 404),
+        ] {
+            let (status, answer) = switch.ask(method, path, body);
+            assert_eq!(status, expected, "{method} {path} {answer}");
+            assert!(answer["error"].as_str().is_some_and(|error| !error.contains('\n')), "{answer}");
+        }
+    });
+}
+
+#[test]
+fn the_client_and_the_server_understand_each_other() {
+    with_switch(|switch| {
+        let client = switch.client();
+        assert_eq!(client.pid().unwrap(), std::process::id());
+        let status: Status = client.get("/v1/status").unwrap();
+        assert_eq!((status.name.as_str(), status.ports, status.ports_up), ("uswitch0", 3, 3));
+        let entry = json!({"mac": "02:00:00:00:00:09", "ifname": "container1"});
+        client.post::<()>("/v1/fdb", &entry).unwrap();
+        let entries: Vec<FdbReport> = client.get("/v1/fdb?ifname=container1").unwrap();
+        assert_eq!(entries[0].state, "static");
+        client.delete("/v1/fdb?mac=02:00:00:00:00:09").unwrap();
+        let flushed: Flushed = client.post("/v1/fdb/flush", &()).unwrap();
+        assert_eq!(flushed.flushed, 0);
+        assert_eq!(client.get::<Vec<PortStats>>("/v1/stats").unwrap().len(), 3);
+        let error = client.delete("/v1/ports/nowhere").unwrap_err().to_string();
+        assert!(error.contains("no port named nowhere"), "{error}");
+    });
+}
+
+#[test]
+fn a_change_of_a_device_is_followed() {
+    with_switch(|switch| {
+        switch.bench.change("container1", LinkChange::Gone);
+        let client = switch.client();
+        let gone = || client.get::<PortReport>("/v1/ports/container1").unwrap().operstate == "NOTPRESENT";
+        while !gone() {
+            std::thread::yield_now();
+        }
+    });
+}
+
+/// More clients than there are seats, none of which ever says what it wants: frames cross all the same.
+#[test]
+fn silent_clients_do_not_stop_forwarding() {
+    with_switch(|switch| {
+        let connect = || {
+            let mut stream = UnixStream::connect(switch.socket()).unwrap();
+            stream.write_all(b"GET /v1/status HT").unwrap();
+            stream
+        };
+        let clients: Vec<UnixStream> = std::iter::repeat_with(connect).take(100).collect();
+        let (from, to) = (switch.bench.cable("container1"), switch.bench.cable("container2"));
+        let mut frame = [0xff; 60];
+        frame[6..14].copy_from_slice(&[2, 0, 0, 0, 0, 9, 0x88, 0xb5]);
+        from.send(&frame).unwrap();
+        let mut received = [0; 100];
+        assert_eq!(to.recv(&mut received).unwrap(), 60);
+        drop(clients);
+        // Who waited for a seat gets one.
+        assert_eq!(switch.client().get::<Status>("/v1/status").unwrap().ports, 3);
+    });
+}
+
+#[test]
+fn stop_answers_when_everything_is_gone() {
+    let outcome = with_switch(|switch| {
+        let stopped: Stopped = switch.client().post("/v1/stop", &()).unwrap();
+        assert_eq!(stopped.errors, [""; 0]);
+        assert_eq!(switch.bench.log().last().map(String::as_str), Some("teardown"));
+        assert!(!switch.socket().exists());
+        let error = switch.client().get::<Status>("/v1/status").unwrap_err();
+        assert!(matches!(error, ClientError::NotRunning { .. }), "{error}");
+    });
+    assert!(outcome.error.is_none() && outcome.left.is_empty());
+}
+
+#[test]
+fn stop_tells_what_is_left() {
+    let outcome = with_switch(|switch| {
+        switch.bench.make_sticky();
+        let stopped: Stopped = switch.client().post("/v1/stop", &()).unwrap();
+        assert_eq!(stopped.errors.len(), 1);
+    });
+    assert_eq!(outcome.left.len(), 1);
+}
+
+#[test]
+fn a_socket_that_a_killed_switch_left_is_told_apart_and_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("lab.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert_eq!(client::names(directory.path()), ["lab"]);
+    let killed = Client::new("lab", directory.path()).unwrap().get::<Status>("/v1/status").unwrap_err();
+    assert!(matches!(killed, ClientError::Killed(_)), "{killed}");
+    let other = Client::new("uswitch0", directory.path()).unwrap().get::<Status>("/v1/status").unwrap_err();
+    assert_eq!(other.to_string(), "no switch named uswitch0 is running: --name names one that is (lab)");
+    let executor = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    let _entered = executor.enter();
+    drop(Socket::bind(&path).unwrap());
+    assert!(!path.exists());
+}

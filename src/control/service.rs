@@ -1,0 +1,118 @@
+//! A switch from its start to its end.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::Config;
+use super::report::{PortReport, Status, Stopped};
+use super::running::{End, Handle, Machine, RunError, Running, StartFailure};
+use super::server::{self, Door, Socket};
+use super::signals::Signals;
+use super::topology::{Site, TopologyError};
+
+/// Why a switch did not start, or did not end as asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServiceError {
+    #[error(transparent)]
+    Start(#[from] RunError),
+    #[error("{}: {source}", path.display())]
+    Socket { path: PathBuf, source: io::Error },
+    #[error("cannot hear signals: {0}")]
+    Signals(#[source] io::Error),
+    #[error("cannot tell that the switch is ready, so it stops: {0}")]
+    Unwanted(#[source] io::Error),
+    #[error("a worker stopped by itself, so the switch stops: {0}")]
+    Worker(String),
+}
+
+/// How a switch ended.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// What went wrong; nothing when it was asked to stop.
+    pub(crate) error: Option<ServiceError>,
+    /// What could not be taken away.
+    pub(crate) left: Vec<TopologyError>,
+}
+
+impl From<ServiceError> for Outcome {
+    fn from(error: ServiceError) -> Outcome {
+        Outcome { error: Some(error), left: Vec::new() }
+    }
+}
+
+/// A switch that forwards now.
+#[derive(Debug)]
+pub(crate) struct Started {
+    /// The switch.
+    pub(crate) status: Status,
+    /// Its ports.
+    pub(crate) ports: Vec<PortReport>,
+    /// What the user should know, each a sentence.
+    pub(crate) notices: Vec<String>,
+    /// Asks it more.
+    pub(crate) handle: Handle,
+}
+
+/// The socket of the switch called `name`.
+pub(crate) fn socket_path(runtime: &Path, name: &str) -> PathBuf {
+    runtime.join(format!("{name}.sock"))
+}
+
+/// Runs a switch until it is asked to stop. `ready` is called when it forwards.
+pub(crate) async fn run(
+    config: Config,
+    site: &Site,
+    ready: impl FnOnce(Started) -> io::Result<()>,
+) -> Outcome {
+    let mut signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => return ServiceError::Signals(error).into(),
+    };
+    let path = socket_path(&site.runtime, &config.name);
+    let running = match Running::start(config, site, || signals.pending()).await {
+        Ok(running) => running,
+        Err(StartFailure { why, left }) => return Outcome { error: Some(why.into()), left },
+    };
+    match Socket::bind(&path) {
+        Ok(socket) => serve(running, socket, signals.next(), ready).await,
+        Err(source) => Outcome { error: Some(ServiceError::Socket { path, source }), left: running.stop() },
+    }
+}
+
+pub(super) async fn serve<M: Machine>(
+    mut running: Running<M>,
+    socket: Socket,
+    signal: impl Future<Output = ()>,
+    ready: impl FnOnce(Started) -> io::Result<()>,
+) -> Outcome {
+    let (handle, mut commands) = Handle::new();
+    let told = ready(Started {
+        status: running.status(),
+        ports: running.port_reports(),
+        notices: running.take_notices(),
+        handle: handle.clone(),
+    });
+    if let Err(error) = told {
+        return Outcome { error: Some(ServiceError::Unwanted(error)), left: running.stop() };
+    }
+    let (router, _) = server::router(handle);
+    let door = Door::new();
+    let end = tokio::select! {
+        end = running.serve(&mut commands, signal) => end,
+        never = door.open(&socket, router) => match never {},
+    };
+    drop(socket);
+    drop(commands); // tells everybody who still waits for an answer
+    let left = running.stop();
+    let error = match end {
+        End::Signal => None,
+        End::WorkerFailed(why) => Some(ServiceError::Worker(why)),
+        End::Asked(reply) => {
+            // Whoever asked may have left.
+            let _ = reply.send(Stopped { errors: left.iter().map(ToString::to_string).collect() });
+            None
+        }
+    };
+    door.close().await;
+    Outcome { error, left }
+}
