@@ -1,0 +1,68 @@
+//! Why a command failed, and how the program says so.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use crate::control::ConfigError;
+use crate::control::client::ClientError;
+use crate::control::topology::TopologyError;
+use crate::sys::runtime::RuntimeError;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CliError {
+    /// Words that make no sense.
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Topology(#[from] TopologyError),
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    #[error("cannot {what}: {source}")]
+    Io { what: String, source: io::Error },
+    /// Each a line.
+    #[error("{}", .0.join("\n"))]
+    Several(Vec<String>),
+    /// Whoever reads our output has seen enough.
+    #[error("the reader of the output has gone")]
+    BrokenPipe,
+    /// `exec` could not run the program.
+    #[error("{program}: {source}")]
+    Program { program: String, source: io::Error },
+}
+
+impl CliError {
+    /// An input or output error, and what was tried.
+    pub(super) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> CliError {
+        let what = what.into();
+        move |source| CliError::Io { what, source }
+    }
+
+    /// Says so on standard error, in lines that start with the program's name.
+    pub(super) fn tell(&self) {
+        if matches!(self, CliError::BrokenPipe) {
+            return;
+        }
+        for line in self.to_string().lines() {
+            // Nowhere to complain if there is no standard error.
+            let _ = writeln!(io::stderr(), "uswitch: {line}");
+        }
+    }
+
+    /// 2 for words that make no sense, as everywhere; 126 and 127 as a shell has them.
+    pub(super) fn exit_code(&self) -> ExitCode {
+        match self {
+            CliError::BrokenPipe => ExitCode::SUCCESS,
+            CliError::Usage(_) | CliError::Config(_) => ExitCode::from(2),
+            CliError::Program { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                ExitCode::from(127)
+            }
+            CliError::Program { .. } => ExitCode::from(126),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! `uswitch ls`: all switches of this user.
+
+use crate::control::client::{self, Client, ClientError};
+use crate::control::report::Status;
+use crate::sys;
+
+use super::error::CliError;
+use super::output::{self, duration, joined, table};
+
+/// List the running switches
+#[derive(Debug, clap::Args)]
+pub(super) struct Ls {
+    /// JSON instead of a table: the status of each
+    #[arg(long)]
+    json: bool,
+}
+
+impl Ls {
+    pub(super) fn run(self) -> Result<(), CliError> {
+        let runtime = sys::runtime::directory()?;
+        let mut found = Vec::new();
+        for name in client::names(&runtime) {
+            let client = Client::new(&name, &runtime).map_err(CliError::io("start an event loop"))?;
+            match client.get::<Status>("/v1/status") {
+                // It has stopped meanwhile.
+                Err(ClientError::NotRunning { .. }) => {}
+                answer => found.push((name, answer)),
+            }
+        }
+        if self.json {
+            let running: Vec<&Status> = found.iter().filter_map(|(_, answer)| answer.as_ref().ok()).collect();
+            return output::json(&running);
+        }
+        let rows = found.iter().map(|(name, answer)| match answer {
+            Ok(status) => row(status),
+            Err(error) => [name.clone(), String::new(), String::new(), String::new(), error.to_string()],
+        });
+        output::print(&table(["NAME", "PORTS", "ENGINE", "UP FOR", "SUBNETS"], rows))
+    }
+}
+
+fn row(status: &Status) -> [String; 5] {
+    [
+        status.name.clone(),
+        status.ports.to_string(),
+        status.engine.clone(),
+        duration(status.uptime),
+        joined(&status.subnets),
+    ]
+}

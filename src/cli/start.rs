@@ -1,0 +1,206 @@
+//! `uswitch start`: makes a switch and runs it.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::control::config::{DEFAULT_NAME, HOST};
+use crate::control::report::{PortReport, Status};
+use crate::control::service::{self, Outcome, Started};
+use crate::control::topology::Site;
+use crate::control::{Config, Options, OptionsFile};
+use crate::sys::daemon::{self, Ready, Role};
+
+use super::error::CliError;
+use super::live;
+use super::output::{counted, joined, table};
+
+/// Make containers and a switch between them, and run it until Ctrl-C or `uswitch stop`
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Without root all of it is made in a sandbox of your own: `uswitch exec` gets you in."
+)]
+pub(super) struct Start {
+    #[command(flatten)]
+    options: Options,
+    /// TOML file with the same words as keys (ports = 3); flags win
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Start {
+    pub(super) fn run(self) -> Result<ExitCode, CliError> {
+        let file = self.config.as_deref().map(OptionsFile::read).transpose()?;
+        let detach = self.options.detach.or(file.as_ref().and_then(|file| file.options.detach));
+        let config = Config::new(self.options, file)?;
+        let waiting = match detach.unwrap_or(false) {
+            false => None,
+            true => match daemon::detach().map_err(CliError::io("go into the background"))? {
+                Role::Parent(code) => return Ok(ExitCode::from(code)),
+                Role::Child(ready) => Some(ready),
+            },
+        };
+        let site = Site::prepare()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(CliError::io("start an event loop"))?;
+        let outcome = runtime.block_on(service::run(config, &site, |started| announce(started, waiting)));
+        ended(&outcome)
+    }
+}
+
+/// Tells what was made, and lets go of the terminal or keeps it up to date.
+fn announce(started: Started, waiting: Option<Ready>) -> io::Result<()> {
+    for notice in &started.notices {
+        let _ = writeln!(io::stderr(), "uswitch: {notice}");
+    }
+    // Who does not read this wants the switch all the same.
+    let _ = super::output::print(&summary(&started.status, &started.ports, waiting.is_some()));
+    match waiting {
+        Some(ready) => ready.say(),
+        None if io::stdout().is_terminal() => live::show(started.handle),
+        None => Ok(()),
+    }
+}
+
+fn ended(outcome: &Outcome) -> Result<ExitCode, CliError> {
+    let error = outcome.error.iter().map(ToString::to_string);
+    let left = outcome.left.iter().map(|error| format!("left behind: {error}"));
+    let lines: Vec<String> = error.chain(left).collect();
+    if lines.is_empty() { Ok(ExitCode::SUCCESS) } else { Err(CliError::Several(lines)) }
+}
+
+/// What there is now, and what to type next.
+fn summary(status: &Status, ports: &[PortReport], detached: bool) -> String {
+    let containers: Vec<&PortReport> = ports.iter().filter(|port| port.ifname != HOST).collect();
+    let mut text = format!(
+        "{} forwards between {} ({}, {}).\n",
+        status.name,
+        counted(containers.len(), "container"),
+        status.engine,
+        counted(status.workers, "worker")
+    );
+    if let Some(note) = &status.engine_note {
+        text += &format!("Not io_uring: {note}.\n");
+    }
+    if status.sandboxed {
+        text += "Without root it is in a sandbox of its own, which is also what \"host\" means there.\n";
+    }
+    if status.nat {
+        text += "What leaves the host is masqueraded.\n";
+    }
+    let row = |name: &str, mac: String, addresses: String| [name.to_owned(), mac, addresses];
+    let gateway = row("gateway", status.gateway.mac.to_string(), joined(&status.gateway.addresses));
+    // Hundreds of lines help nobody: `uswitch port show` has them.
+    let listed = containers.iter().take(MOST_LISTED);
+    let rows = listed.map(|port| row(&port.ifname, port.address.to_string(), joined(&port.addresses)));
+    text += &format!("\n{}", table(["CONTAINER", "MAC", "ADDRESSES"], rows.chain([gateway])));
+    if containers.len() > MOST_LISTED {
+        text += &format!("and {} more: uswitch port show\n", containers.len() - MOST_LISTED);
+    }
+    text + "\n" + &next_steps(status, &containers, detached)
+}
+
+/// Containers named at start.
+const MOST_LISTED: usize = 16;
+
+fn next_steps(status: &Status, containers: &[&PortReport], detached: bool) -> String {
+    let name = if status.name == DEFAULT_NAME { String::new() } else { format!(" --name {}", status.name) };
+    let mut text = "Try:\n".to_owned();
+    let target = containers.get(1).and_then(|port| port.addresses.first()).map(ipnet::IpNet::addr);
+    let target = target.or_else(|| status.gateway.addresses.first().copied());
+    if let (Some(first), Some(target)) = (containers.first(), target) {
+        text += &format!("  uswitch exec{name} {} -- ping -c 3 {target}\n", first.ifname);
+    }
+    text += &format!("  uswitch fdb show{name}\n  uswitch stats{name}\n  uswitch stop{name}");
+    text + if detached { "\n" } else { " (or Ctrl-C)\n" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::report::{BridgePort, GatewayReport};
+    use crate::wire::Mac;
+
+    fn status() -> Status {
+        Status {
+            name: "uswitch0".into(),
+            version: "0".into(),
+            pid: 7,
+            uptime: 0,
+            sandboxed: false,
+            engine: "io_uring".into(),
+            engine_note: None,
+            workers: 1,
+            subnets: vec!["172.16.0.0/24".parse().unwrap()],
+            gateway: GatewayReport {
+                mac: Mac([2, 0, 0, 0, 0, 0]),
+                addresses: vec!["172.16.0.1".parse().unwrap()],
+            },
+            nat: false,
+            internal: false,
+            mtu: 1500,
+            ports: 3,
+            ports_up: 3,
+            fdb: 1,
+            fdb_max: 8192,
+            ageing_time: 300,
+            rx_frames: 0,
+            rx_bytes: 0,
+        }
+    }
+
+    fn container(n: u8) -> PortReport {
+        PortReport {
+            ifindex: u32::from(n) + 1,
+            link: "eth0".into(),
+            ifname: format!("container{n}"),
+            flags: Vec::new(),
+            mtu: 1500,
+            master: "uswitch0".into(),
+            state: "forwarding".into(),
+            bridge: BridgePort::default(),
+            operstate: "UP".into(),
+            address: Mac([2, 0, 0, 0, 0, n]),
+            addresses: vec![format!("172.16.0.{}/24", n + 1).parse().unwrap()],
+            device_ifindex: 2,
+            netns: None,
+            offload: true,
+        }
+    }
+
+    #[test]
+    fn a_newcomer_sees_what_there_is_and_what_to_type() {
+        let text = summary(&status(), &[container(1), container(2)], false);
+        assert_eq!(
+            text,
+            "uswitch0 forwards between 2 containers (io_uring, 1 worker).\n\
+             \n\
+             CONTAINER   MAC                ADDRESSES\n\
+             container1  02:00:00:00:00:01  172.16.0.2/24\n\
+             container2  02:00:00:00:00:02  172.16.0.3/24\n\
+             gateway     02:00:00:00:00:00  172.16.0.1\n\
+             \n\
+             Try:\n  \
+             uswitch exec container1 -- ping -c 3 172.16.0.3\n  \
+             uswitch fdb show\n  \
+             uswitch stats\n  \
+             uswitch stop (or Ctrl-C)\n"
+        );
+    }
+
+    #[test]
+    fn the_commands_to_try_name_the_switch_if_they_must() {
+        let named = Status { name: "lab".into(), ..status() };
+        let text = summary(&named, &[container(1)], true);
+        assert!(text.contains("uswitch exec --name lab container1 -- ping -c 3 172.16.0.1\n"), "{text}");
+        assert!(text.ends_with("uswitch stop --name lab\n"), "{text}");
+    }
+
+    #[test]
+    fn many_containers_are_counted() {
+        let many: Vec<PortReport> = (1..=100).map(container).collect();
+        let text = summary(&status(), &many, false);
+        assert!(text.contains("container16 ") && !text.contains("container17 "), "{text}");
+        assert!(text.contains("and 84 more"), "{text}");
+    }
+}

@@ -1,0 +1,52 @@
+//! `uswitch status`: a running switch in a few lines.
+
+use crate::control::report::Status;
+
+use super::error::CliError;
+use super::output::{self, counted, duration, joined};
+use super::target::Target;
+
+/// Show a running switch
+#[derive(Debug, clap::Args)]
+pub(super) struct StatusCommand {
+    #[command(flatten)]
+    target: Target,
+    /// JSON instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+impl StatusCommand {
+    pub(super) fn run(self) -> Result<(), CliError> {
+        let status: Status = self.target.client()?.get("/v1/status")?;
+        if self.json { output::json(&status) } else { output::print(&text(&status)) }
+    }
+}
+
+fn text(status: &Status) -> String {
+    let mut engine = format!("{}, {}", status.engine, counted(status.workers, "worker"));
+    if let Some(note) = &status.engine_note {
+        engine += &format!(" (not io_uring: {note})");
+    }
+    let gateway = format!("{} ({})", joined(&status.gateway.addresses), status.gateway.mac);
+    let host = match (status.internal, status.nat, status.sandboxed) {
+        (true, ..) => "no port: the containers reach only each other",
+        (false, true, _) => "reachable, and beyond it by NAT",
+        (false, false, true) => "the switch's own sandbox",
+        (false, false, false) => "reachable",
+    };
+    let lines = [
+        ("up for", duration(status.uptime)),
+        ("process", status.pid.to_string()),
+        ("engine", engine),
+        ("ports", format!("{}, {} up", status.ports, status.ports_up)),
+        ("subnets", joined(&status.subnets)),
+        ("gateway", gateway),
+        ("host", host.to_owned()),
+        ("mtu", status.mtu.to_string()),
+        ("addresses", format!("{} of {}, ageing after {} s", status.fdb, status.fdb_max, status.ageing_time)),
+        ("received", format!("{} frames, {} bytes", status.rx_frames, status.rx_bytes)),
+    ];
+    let line = |(what, value): (&str, String)| format!("  {what:<10} {value}\n");
+    format!("{}\n", status.name) + &lines.map(line).concat()
+}

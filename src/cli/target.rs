@@ -1,0 +1,32 @@
+//! Which running switch a command is for.
+
+use crate::control::client::Client;
+use crate::control::config::{self, DEFAULT_NAME, Invalid};
+use crate::sys;
+
+use super::error::CliError;
+
+/// Which running switch.
+#[derive(Debug, clap::Args)]
+pub(super) struct Target {
+    /// Name of the switch
+    #[arg(long, default_value = DEFAULT_NAME, value_parser = switch_name)]
+    name: String,
+}
+
+/// A name that a switch can have.
+pub(super) fn switch_name(name: &str) -> Result<String, Invalid> {
+    config::device_name(name).map(|()| name.to_owned())
+}
+
+impl Target {
+    /// Speaks to it.
+    pub(super) fn client(&self) -> Result<Client, CliError> {
+        client(&self.name)
+    }
+}
+
+/// Speaks to the switch called `name`.
+pub(super) fn client(name: &str) -> Result<Client, CliError> {
+    Client::new(name, &sys::runtime::directory()?).map_err(CliError::io("start an event loop"))
+}
