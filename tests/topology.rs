@@ -105,6 +105,15 @@ fn ip(arguments: &str) -> String {
     run("ip", arguments).unwrap_or_else(|error| panic!("ip {arguments}: {error}"))
 }
 
+/// A device that is up and is not ours, without the addresses that the kernel would give it in its own time.
+fn other_device(name: &str) {
+    ip(&format!("link add {name} type veth peer name {name}-peer"));
+    for name in [name.to_owned(), format!("{name}-peer")] {
+        fs::write(format!("/proc/sys/net/ipv6/conf/{name}/addr_gen_mode"), "1").unwrap();
+        ip(&format!("link set {name} up"));
+    }
+}
+
 /// All that a switch can leave on its host.
 fn state_of_host() -> Vec<String> {
     let files = |directory| -> String {
@@ -236,11 +245,9 @@ fn failure_half_way_leaves_nothing() {
 #[ignore = "needs root"]
 fn what_is_in_the_way_is_found_before_anything_is_made() {
     on_own_host(async || {
-        ip("link add taken type veth peer name taken-peer");
+        other_device("taken");
         ip("netns add taken2");
         ip("address add 192.0.2.1/24 dev taken");
-        ip("link set taken-peer up");
-        ip("link set taken up");
         ip("route add 198.51.100.0/24 dev taken");
         let before = state_of_host();
         let cases = [
@@ -309,14 +316,21 @@ fn changes_of_a_device_are_noticed() {
     });
 }
 
+/// How many namespaces the host knows of, named or not.
+fn namespaces() -> usize {
+    ip("netns list-id").lines().count()
+}
+
 #[test]
 #[ignore = "needs root"]
-fn deleted_namespace_takes_its_port_with_it() {
+fn deleted_container_is_gone_when_its_queues_are_closed() {
     on_own_host(async || {
         let (mut topology, mut devices) = build(&config(2)).unwrap();
+        assert_eq!(namespaces(), 2);
         ip("netns del container1");
         assert_eq!(change(&mut topology, &devices[1]).await, LinkChange::Gone);
-        wait_until("the device goes with its namespace", || drain(&devices[1]) == Errno::EBADFD);
+        devices[1].queues.clear();
+        wait_until("nothing of ours keeps the namespace", || namespaces() == 1);
         assert_eq!(drain(&devices[2]), Errno::EAGAIN, "the other port is well");
         assert!(topology.remove_port(devices[1].id).is_ok());
 
@@ -324,6 +338,54 @@ fn deleted_namespace_takes_its_port_with_it() {
         devices[1] = topology.add_port(&port(1)).unwrap();
         ip("-n container1 link set eth0 down");
         assert_eq!(change(&mut topology, &devices[1]).await, LinkChange::State { up: false, mtu: 1500 });
+
+        // Somebody gives the name to another namespace.
+        ip("netns del container2");
+        ip("netns add container2");
+        assert_eq!(change(&mut topology, &devices[2]).await, LinkChange::Gone);
+        topology.remove_port(devices[2].id).unwrap();
+        assert!(netns::path("container2").exists(), "it is not ours");
+        drop(devices);
+        assert!(topology.teardown().is_empty());
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn removed_container_is_gone_when_its_queues_are_closed() {
+    on_own_host(async || {
+        let (mut topology, mut devices) = build(&config(2)).unwrap();
+        devices[1].queues.clear();
+        topology.remove_port(devices[1].id).unwrap();
+        wait_until("nothing of ours keeps the namespace", || namespaces() == 1);
+        ip("-n container2 link set eth0 down");
+        let down = LinkChange::State { up: false, mtu: 1500 };
+        assert_eq!(change(&mut topology, &devices[2]).await, down, "and no news of the one that we removed");
+        drop(devices);
+        assert!(topology.teardown().is_empty());
+        wait_until("nothing of ours keeps the namespace", || namespaces() == 0);
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn namespace_of_another_takes_its_port_with_it() {
+    on_own_host(async || {
+        let (mut topology, devices) = build(&config(0)).unwrap();
+        // One without a name: it ends with the process.
+        let mut process = Command::new("unshare");
+        process.args(["--net", "sh", "-c", "echo there; read wait"]);
+        let mut process = process.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = String::new();
+        BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
+        let place = Place::Existing(format!("/proc/{}/ns/net", process.id()).into());
+        let attached = topology.add_port(&PortSpec { place, ..port(7) }).unwrap();
+        assert_eq!(drain(&attached), Errno::EAGAIN);
+        drop(process.stdin.take());
+        process.wait().unwrap();
+        assert_eq!(change(&mut topology, &attached).await, LinkChange::Gone);
+        wait_until("the device goes with its namespace", || drain(&attached) == Errno::EBADFD);
+        topology.remove_port(attached.id).unwrap();
         drop(devices);
         assert!(topology.teardown().is_empty());
     });
@@ -375,9 +437,7 @@ fn existing_namespace_keeps_what_it_has() {
 #[ignore = "needs root"]
 fn nat_is_turned_on_and_off_as_it_was() {
     on_own_host(async || {
-        ip("link add uplink type veth peer name uplink-peer");
-        ip("link set uplink-peer up");
-        ip("link set uplink up");
+        other_device("uplink");
         let accept_ra = "/proc/sys/net/ipv6/conf/uplink/accept_ra";
         fs::write(accept_ra, "1").unwrap();
         // What the kernel changes along with the switch for all.

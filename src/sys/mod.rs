@@ -6,6 +6,7 @@ pub mod caps;
 pub mod daemon;
 pub mod limits;
 pub mod link_monitor;
+pub mod name_monitor;
 pub mod netlink;
 pub mod netns;
 pub mod runtime;

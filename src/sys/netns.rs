@@ -2,10 +2,15 @@
 //!
 //! A namespace lives while something holds it: a process or thread in it, an open file of it, a mount of it,
 //! or a socket that was made in it. Its name is a mount of it at `/run/netns/NAME`; `ip netns del` takes only
-//! that away. So for a deleted container to be gone, nothing of ours may hold it: no thread stays in it, no
-//! file of it stays open, and no socket. A TAP's queue is such a socket, of the namespace in which it was
-//! *opened*. Hence the nursery: a namespace of ours without a name, where devices are opened, to be moved
-//! from there to where they belong. When their namespace goes, they go, and their queues say `EBADFD`.
+//! that away. So for a deleted container to be gone, nothing of ours may hold it: no thread stays in it, no file of it
+//! stays open, and no socket, which is what a TAP's queue is: of the namespace in which it was *opened*.
+//!
+//! - In a namespace of our own, devices are opened in place. We hold it with them, see its name go
+//!   ([`super::name_monitor`]), and close them: then it goes, and they with it.
+//! - Another's may end without a sign, with its last process. There a device is opened in the nursery, a
+//!   namespace of ours without a name, and moved. It goes with its namespace, and its queues say `EBADFD`. A move
+//!   makes the kernel wait for all that may still use the device, some 20 ms with everybody's network
+//!   configuration locked: too long for hundreds of ports.
 //!
 //! Which namespace a thread is in is a property of the thread, so nothing here changes the caller's: a
 //! [`Traveller`] is a thread that may move, and it ends when its errand is done.

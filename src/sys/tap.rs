@@ -1,8 +1,7 @@
 //! TAP devices (Linux `Documentation/networking/tuntap.rst`, `drivers/net/tun.c`).
 //!
-//! A device lives as long as one of its queues is open. It is made in the network namespace in which
-//! `/dev/net/tun` was *opened*, and the open file keeps that namespace alive, wherever the device is
-//! moved to: see [`super::netns`] for what follows from that.
+//! A device is made in the network namespace in which `/dev/net/tun` was *opened*, and the open file keeps
+//! that namespace alive, wherever the device is moved to: see [`super::netns`] for what follows from that.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -25,6 +24,15 @@ pub struct Queue {
     pub vnet: bool,
 }
 
+/// How long a device lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// Until its last queue is closed, which waits some 20 ms for the kernel to forget it.
+    Queues,
+    /// Until its namespace goes (`TUNSETPERSIST`): the kernel takes away many namespaces at once, and closing is quick.
+    Netns,
+}
+
 /// What to open.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
@@ -34,6 +42,8 @@ pub struct Request<'a> {
     pub queues: usize,
     /// Frames carry a virtio-net header, and the kernel may leave checksums and segmentation to do.
     pub offload: bool,
+    /// How long it lives.
+    pub lifetime: Lifetime,
 }
 
 /// A device that was made; it is down.
@@ -77,6 +87,9 @@ pub enum TapError {
     /// TUNSETVNETHDRSZ.
     #[error("the TAP driver refused a virtio-net header of 12 bytes: {0}; try --no-offload")]
     HeaderSize(io::Error),
+    /// TUNSETPERSIST.
+    #[error("the TAP driver refused to keep a device: {0}")]
+    Persist(io::Error),
     /// TUNSETOFFLOAD.
     #[error("the TAP driver refused checksum and TCP offload: {0}; try --no-offload")]
     Offload(io::Error),
@@ -116,6 +129,9 @@ pub fn open(request: &Request) -> Result<Tap, TapError> {
         }
         _ => true,
     };
+    if let (Lifetime::Netns, Some(queue)) = (request.lifetime, queues.first()) {
+        persist(queue.fd.as_fd())?;
+    }
     Ok(Tap { queues, uso })
 }
 
@@ -179,6 +195,12 @@ fn set_header_size(fd: BorrowedFd) -> Result<(), TapError> {
     set.map(drop).map_err(|error| TapError::HeaderSize(error.into()))
 }
 
+fn persist(fd: BorrowedFd) -> Result<(), TapError> {
+    // SAFETY: `fd` is an open TAP queue, and the argument of this ioctl is a plain number.
+    let kept = unsafe { ioctl::tunsetpersist(fd.as_raw_fd(), 1) };
+    kept.map(drop).map_err(|error| TapError::Persist(error.into()))
+}
+
 /// Lets the kernel hand over and take super-frames and unfinished checksums. Whether UDP ones too.
 fn set_offload(fd: BorrowedFd) -> Result<bool, TapError> {
     const TCP: libc::c_uint = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
@@ -198,6 +220,7 @@ fn set_offload(fd: BorrowedFd) -> Result<bool, TapError> {
 mod ioctl {
     nix::ioctl_readwrite_bad!(tunsetiff, libc::TUNSETIFF, libc::ifreq);
     nix::ioctl_write_ptr_bad!(tunsetvnethdrsz, libc::TUNSETVNETHDRSZ, libc::c_int);
+    nix::ioctl_write_int_bad!(tunsetpersist, libc::TUNSETPERSIST);
     nix::ioctl_write_int_bad!(tunsetoffload, libc::TUNSETOFFLOAD);
 }
 

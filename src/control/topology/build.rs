@@ -1,5 +1,5 @@
-//! Makes a port's device: opened in the nursery, moved to where it belongs, and configured there, all on one
-//! thread that goes from namespace to namespace and ends.
+//! Makes a port's device, on one thread that goes from namespace to namespace and ends. In a namespace of our own the device
+//! is opened in place; for another's it is opened in the nursery and moved: see [`crate::sys::netns`] for why.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -9,9 +9,9 @@ use super::link::{self, Link};
 use super::{PortSpec, TopologyError};
 use crate::sys::netlink::{Netlink, Request};
 use crate::sys::netns::{self, Netns, Traveller, travel};
-use crate::sys::tap::{self, Tap};
+use crate::sys::tap::{self, Lifetime, Tap};
 
-/// A namespace of ours without a name, where devices are opened: see [`crate::sys::netns`] for why.
+/// A namespace of ours without a name, where devices are opened.
 #[derive(Debug)]
 pub(super) struct Nursery {
     netns: Netns,
@@ -39,29 +39,6 @@ impl Nursery {
         })
     }
 
-    /// Makes a namespace and names it, and a port's device in it.
-    pub(super) fn new_container(
-        &mut self,
-        name: &str,
-        spec: &PortSpec,
-        ledger: &mut Ledger,
-    ) -> Result<Built, TopologyError> {
-        netns::check_name(name)?;
-        travel(|traveller| {
-            let tap = self.open(traveller, spec)?;
-            let netns = traveller.found()?;
-            // The namespace is known by its identity before it has the name: what has that name and is another is not
-            // ours to take away.
-            let entry = Entry::Netns { name: name.to_owned(), identity: netns.identity()? };
-            let id = ledger.record(entry.clone())?;
-            netns.publish(name)?;
-            self.deliver(&netns, spec, &netns::path(name))?;
-            let mut netlink = Netlink::open()?;
-            let (link, notices) = configure(&mut netlink, spec, vec![link::loopback()])?;
-            Ok(Built { tap, link, netns: Some(netns), made: Some((id, entry)), notices })
-        })
-    }
-
     /// Makes a port's device in a namespace that is there.
     pub(super) fn existing_netns(&mut self, path: &Path, spec: &PortSpec) -> Result<Built, TopologyError> {
         travel(|traveller| {
@@ -78,7 +55,7 @@ impl Nursery {
     /// Opens the device.
     fn open(&self, traveller: &mut Traveller, spec: &PortSpec) -> Result<Tap, TopologyError> {
         traveller.enter(&self.netns)?;
-        Ok(tap::open(&request(spec))?)
+        Ok(tap::open(&request(spec, Lifetime::Queues))?)
     }
 
     /// Moves the device to where it belongs.
@@ -92,15 +69,36 @@ impl Nursery {
     }
 }
 
+/// Makes a namespace and names it, and a port's device in it.
+pub(super) fn new_container(
+    name: &str,
+    spec: &PortSpec,
+    ledger: &mut Ledger,
+) -> Result<Built, TopologyError> {
+    netns::check_name(name)?;
+    travel(|traveller| {
+        let netns = traveller.found()?;
+        // The namespace is known by its identity before it has the name: what has that name and is another is not
+        // ours to take away.
+        let entry = Entry::Netns { name: name.to_owned(), identity: netns.identity()? };
+        let id = ledger.record(entry.clone())?;
+        netns.publish(name)?;
+        let tap = tap::open(&request(spec, Lifetime::Netns))?;
+        let mut netlink = Netlink::open()?;
+        let (link, notices) = configure(&mut netlink, spec, vec![link::loopback()])?;
+        Ok(Built { tap, link, netns: Some(netns), made: Some((id, entry)), notices })
+    })
+}
+
 /// Makes the device in the calling thread's namespace.
 pub(super) fn here(netlink: &mut Netlink, spec: &PortSpec) -> Result<Built, TopologyError> {
-    let tap = tap::open(&request(spec))?;
+    let tap = tap::open(&request(spec, Lifetime::Queues))?;
     let (link, notices) = configure(netlink, spec, Vec::new())?;
     Ok(Built { tap, link, netns: None, made: None, notices })
 }
 
-fn request(spec: &PortSpec) -> tap::Request<'_> {
-    tap::Request { name: &spec.ifname, queues: spec.queues, offload: spec.offload }
+fn request(spec: &PortSpec, lifetime: Lifetime) -> tap::Request<'_> {
+    tap::Request { name: &spec.ifname, queues: spec.queues, offload: spec.offload, lifetime }
 }
 
 /// Gives the device in the calling thread's namespace all that it should have, after `requests`.
@@ -117,6 +115,8 @@ fn configure(
             spec.ifname
         ));
     }
+    // A kernel without traffic control has none to take away.
+    let _ = netlink.apply(&[link::without_qdisc(found.ifindex)]);
     requests.extend(link::configure(found.ifindex, spec));
     for (gateway, route) in link::default_routes(found.ifindex, spec) {
         if link::has_default_route(netlink, gateway)? {

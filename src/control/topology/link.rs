@@ -10,6 +10,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteType};
+use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 use rtnetlink::{AddressMessageBuilder, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 
 use super::PortSpec;
@@ -80,6 +81,17 @@ pub(super) fn move_to(name: &str, netns: &Netns) -> Request {
 /// Turns on the loopback device.
 pub(super) fn loopback() -> Request {
     Request::change("turn on lo", set(LinkUnspec::new_with_index(LOOPBACK).up()))
+}
+
+/// Frames go straight into the TAP's own ring, which never holds the sender back: a queueing discipline before it would
+/// have nothing to do but cost time, and 6 MB a port, since the kernel gives one to each of the 256 queues that a device
+/// with several *could* have (`mq_init`). Before the device is turned on, which is when it gets the default one.
+pub(super) fn without_qdisc(ifindex: u32) -> Request {
+    let mut message = TcMessage::default();
+    message.header.index = ifindex.cast_signed();
+    message.header.parent = TcHandle::ROOT;
+    message.attributes = vec![TcAttribute::Kind("noqueue".to_owned())];
+    Request::create("take away the queueing discipline", RouteNetlinkMessage::NewQueueDiscipline(message))
 }
 
 /// Everything that a port's device is to be, in order.

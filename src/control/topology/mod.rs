@@ -2,7 +2,7 @@
 //! All of it is written in a ledger before it is made, and taken away by reading the ledger backwards:
 //! when a start fails half-way, at stop, and by the next start after a kill.
 //!
-//! Devices are not in the ledger: they live as long as their queues are open, and no crash leaves them.
+//! Devices are not in the ledger: they go when their queues are closed, or with the namespace that was made for them.
 //! A port takes a few milliseconds of the kernel's time; the calls block for that long.
 
 mod build;
@@ -104,7 +104,8 @@ pub enum LinkChange {
         /** The MTU now. */
         mtu: u32,
     },
-    /// Deleted, with its namespace or alone.
+    /// Deleted, with its namespace or alone. A namespace of ours is so when its name is; it goes for good when the
+    /// device's queues are closed.
     Gone,
 }
 
@@ -209,7 +210,7 @@ impl Topology {
         added
     }
 
-    /// Takes a port's namespace away if we made it; its device goes when its queues are closed.
+    /// Takes a port's namespace away if we made it. That and the device go when its queues are closed.
     ///
     /// # Errors
     /// There is no such device, or its namespace could not be removed.
@@ -244,7 +245,7 @@ impl Topology {
     fn build(&mut self, spec: &PortSpec) -> Result<Built, TopologyError> {
         match &spec.place {
             Place::Host => build::here(&mut self.host, spec),
-            Place::NewContainer(name) => self.nursery.new_container(name, spec, &mut self.ledger),
+            Place::NewContainer(name) => build::new_container(name, spec, &mut self.ledger),
             Place::Existing(path) => self.nursery.existing_netns(path, spec),
         }
     }
@@ -256,6 +257,9 @@ impl Topology {
         // "The host" may have been named by its path too.
         let netns = built.netns.filter(|netns| netns.identity().is_ok_and(|it| !it.is(&self.host_identity)));
         self.watch.add(id, &built.link, netns.as_ref())?;
+        if let Some((_, Entry::Netns { name, identity })) = &built.made {
+            self.watch.add_name(id, name, *identity);
+        }
         self.devices.insert(id, built.made);
         self.notices.extend(built.notices);
         if !built.tap.uso && !self.told.no_uso {

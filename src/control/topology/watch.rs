@@ -1,10 +1,13 @@
 //! Notices what others do to the devices.
 //!
-//! News only says where to look ([`crate::sys::link_monitor`]): the device is asked for anew, so neither the order of
-//! the news matters nor whether some was lost, and what we do ourselves brings none. A device is known by its index
-//! and its namespace's nsid, the number that the kernel gives that namespace in ours.
+//! News only says where to look ([`crate::sys::link_monitor`], [`crate::sys::name_monitor`]): the device is asked for
+//! anew, so neither the order of the news matters nor whether some was lost, and what we do ourselves brings none. A
+//! device is known by its index and its namespace's nsid, the number that the kernel gives that namespace in ours.
+//!
+//! A namespace of our own is gone when its name is: our queues keep the rest of it alive until they are closed.
 
 use std::collections::{HashMap, VecDeque};
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd};
 
 use netlink_packet_route::RouteNetlinkMessage;
@@ -15,8 +18,9 @@ use rtnetlink::LinkUnspec;
 use super::link::{self, Link};
 use super::{DeviceId, LinkChange, TopologyError};
 use crate::sys::link_monitor::{LinkMonitor, News, Nsid, nsid_in};
+use crate::sys::name_monitor::NameMonitor;
 use crate::sys::netlink::{Netlink, NetlinkError, Request};
-use crate::sys::netns::Netns;
+use crate::sys::netns::{self, Found, Identity, Netns};
 
 /// Where a device is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,14 +43,25 @@ pub(super) struct Watch {
     host: Netlink,
     devices: HashMap<Place, Watched>,
     changes: VecDeque<(DeviceId, LinkChange)>,
+    names: NameMonitor,
+    named: HashMap<OsString, Named>,
+}
+
+/// A namespace of our own.
+#[derive(Debug)]
+struct Named {
+    id: DeviceId,
+    identity: Identity,
 }
 
 impl Watch {
     /// To be called within a Tokio runtime.
     pub(super) fn start() -> Result<Watch, TopologyError> {
-        let failed = |source| TopologyError::Kernel { what: "listen for changes of devices", source };
+        let failed = |what| move |source| TopologyError::Kernel { what, source };
         Ok(Watch {
-            monitor: LinkMonitor::open().map_err(failed)?,
+            monitor: LinkMonitor::open().map_err(failed("listen for changes of devices"))?,
+            names: NameMonitor::open().map_err(failed("listen for changes of namespaces"))?,
+            named: HashMap::new(),
             host: Netlink::open()?,
             devices: HashMap::new(),
             changes: VecDeque::new(),
@@ -72,8 +87,16 @@ impl Watch {
         Ok(())
     }
 
+    /// Watches the name of the namespace that was made for a device.
+    pub(super) fn add_name(&mut self, id: DeviceId, name: &str, identity: Identity) {
+        self.named.insert(name.into(), Named { id, identity });
+        // News of a name that was taken away before is not of this one.
+        self.look_up(name.as_ref());
+    }
+
     /// Watches it no longer.
     pub(super) fn remove(&mut self, id: DeviceId) {
+        self.named.retain(|_, named| named.id != id);
         self.devices.retain(|_, watched| watched.id != id);
         self.changes.retain(|(of, _)| *of != id);
     }
@@ -84,10 +107,17 @@ impl Watch {
             if let Some(change) = self.changes.pop_front() {
                 return change;
             }
-            match self.monitor.next().await {
-                Ok(news) => news.into_iter().for_each(|news| self.hear(news)),
-                // Such a socket fails only by overrun, which is news. Should it fail otherwise, trying again would spin.
-                Err(_) => std::future::pending().await,
+            tokio::select! {
+                news = self.monitor.next() => match news {
+                    Ok(news) => news.into_iter().for_each(|news| self.hear(news)),
+                    // Such a socket fails only by overrun, which is news. Should it fail otherwise, trying again would
+                    // spin.
+                    Err(_) => std::future::pending().await,
+                },
+                names = self.names.next() => match names {
+                    Ok(names) => names.into_iter().for_each(|name| self.hear_of_name(name)),
+                    Err(_) => std::future::pending().await,
+                },
             }
         }
     }
@@ -105,6 +135,32 @@ impl Watch {
         };
         for place in concerned {
             self.look(place);
+        }
+    }
+
+    fn hear_of_name(&mut self, name: Option<OsString>) {
+        let concerned = match name {
+            Some(name) => vec![name],
+            None => self.named.keys().cloned().collect(),
+        };
+        for name in concerned {
+            self.look_up(&name);
+        }
+    }
+
+    /// Looks whether a namespace has its name still, and reports its device gone if not.
+    fn look_up(&mut self, name: &OsStr) {
+        let Some(named) = self.named.get(name) else { return };
+        let found = name.to_str().map(netns::look_up);
+        if matches!(found, Some(Ok(Found::Netns(identity))) if identity == named.identity) {
+            return;
+        }
+        let id = named.id;
+        let before = self.devices.len();
+        self.remove(id);
+        // Unless it was reported already, when somebody deleted the device first.
+        if self.devices.len() < before {
+            self.changes.push_back((id, LinkChange::Gone));
         }
     }
 
