@@ -13,7 +13,7 @@ use std::time::Duration;
 use uswitch::datapath::{Datapath, EngineKind, Settings};
 use uswitch::switch::{self, Gateway, Port, PortId, Switch};
 use uswitch::sys::netns::{Netns, Traveller, travel};
-use uswitch::sys::tap::{self, Queue};
+use uswitch::sys::tap::{self, Lifetime, Queue};
 use uswitch::wire::Mac;
 
 /// The system's allocator, counting what threads other than the test's own ask of it.
@@ -68,7 +68,9 @@ fn run(line: &str) -> String {
 fn station(number: u8) -> (Netns, Vec<Queue>) {
     travel(|traveller: &mut Traveller| {
         let netns = traveller.found().expect("this test needs root");
-        let tap = tap::open(&tap::Request { name: "eth0", queues: 1, offload: true }).unwrap();
+        let tap =
+            tap::open(&tap::Request { name: "eth0", queues: 1, offload: true, lifetime: Lifetime::Queues })
+                .unwrap();
         run(&format!("ip addr add 192.0.2.{number}/24 dev eth0"));
         run("ip link set eth0 up");
         (netns, tap.queues)
