@@ -112,6 +112,7 @@ fn other_device(name: &str) {
         fs::write(format!("/proc/sys/net/ipv6/conf/{name}/addr_gen_mode"), "1").unwrap();
         ip(&format!("link set {name} up"));
     }
+    wait_until("both ends have a carrier", || ip("link").matches(" state UP ").count() >= 2);
 }
 
 /// All that a switch can leave on its host.
@@ -426,7 +427,7 @@ fn existing_namespace_keeps_what_it_has() {
         assert!(matches!(change(&mut topology, &attached).await, LinkChange::State { up: false, .. }));
         topology.remove_port(attached.id).unwrap();
         attached.queues.clear();
-        assert!(!ip("-n lab link").contains("lan"));
+        wait_until("the device goes with its queues", || !ip("-n lab link").contains("lan"));
         assert!(path.exists(), "the namespace is not ours");
         drop(devices);
         assert!(topology.teardown().is_empty());
@@ -444,8 +445,16 @@ fn nat_is_turned_on_and_off_as_it_was() {
         fs::write("/proc/sys/net/ipv4/conf/uplink/forwarding", "1").unwrap();
         fs::write("/proc/sys/net/ipv6/conf/uplink/forwarding", "1").unwrap();
         fs::write("/proc/sys/net/ipv4/conf/all/accept_redirects", "0").unwrap();
+        run("nft", "add table ip filter").unwrap();
+        run("nft", "add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }")
+            .unwrap();
         let before = state_of_host();
-        let (topology, devices) = build(&Config { nat: true, ..config(1) }).unwrap();
+        let (mut topology, devices) = build(&Config { nat: true, ..config(1) }).unwrap();
+        let notices = topology.take_notices();
+        assert!(
+            matches!(&notices[..], [notice] if notice.contains("(chain ip filter FORWARD)")),
+            "{notices:?}"
+        );
         let rules = run("nft", "list table inet uswitch_uswitch0").unwrap();
         for rule in [
             "ip saddr 172.16.0.0/24 oifname != \"uswitch0\" masquerade",

@@ -123,14 +123,8 @@ pub struct Topology {
     devices: HashMap<DeviceId, Option<(EntryId, Entry)>>,
     next: u64,
     notices: Vec<String>,
-    /// That the kernel lacks something was said already.
-    told: Told,
-}
-
-/// What is said once.
-#[derive(Debug, Default)]
-struct Told {
-    no_uso: bool,
+    /// That the kernel lacks UDP segmentation was said already.
+    told_no_uso: bool,
 }
 
 impl Topology {
@@ -159,7 +153,7 @@ impl Topology {
                 devices: HashMap::new(),
                 next: 0,
                 notices: notice.into_iter().collect(),
-                told: Told::default(),
+                told_no_uso: false,
             }),
             Err(error) => {
                 // The reason why there is no switch matters more than the file that is left.
@@ -261,11 +255,13 @@ impl Topology {
             self.watch.add_name(id, name, *identity);
         }
         self.devices.insert(id, built.made);
-        self.notices.extend(built.notices);
-        if !built.tap.uso && !self.told.no_uso {
-            self.told.no_uso = true;
-            let notice = "this kernel cannot pass large UDP frames through a TAP (6.2 and later can): UDP goes frame by frame";
-            self.notices.push(notice.to_owned());
+        built.notices.into_iter().for_each(|notice| self.notify(notice));
+        if !built.tap.uso && !self.told_no_uso {
+            self.told_no_uso = true;
+            self.notify(
+                "this kernel cannot pass large UDP frames through a TAP (6.2 and later can): UDP goes frame by frame"
+                    .to_owned(),
+            );
         }
         Ok(Device {
             id,
@@ -281,14 +277,30 @@ impl Topology {
 
     fn turn_on_nat(&mut self, subnets: &[IpNet]) -> Result<(), TopologyError> {
         let before = self.ledger.mark();
-        let on = nat::turn_on(&mut self.ledger, &self.name, subnets);
-        if on.is_err() {
+        if let Err(error) = nat::turn_on(&mut self.ledger, &self.name, subnets) {
             self.roll_back(before);
-        } else if self.sandboxed {
-            let notice = "without root, --nat leads only into the switch's own sandbox, which has no way out: use sudo";
-            self.notices.push(notice.to_owned());
+            return Err(error);
         }
-        on
+        if self.sandboxed {
+            self.notify(
+                "without root, --nat leads only into the switch's own sandbox, which has no way out: use sudo".to_owned(),
+            );
+        }
+        if let Some(chain) = nat::dropping_chain() {
+            self.notify(format!(
+                "the firewall here drops what it is not told to forward (chain {chain}): accept '{name}' there, with \
+                 Docker by `iptables -I DOCKER-USER -i {name} -j ACCEPT` and the same with -o",
+                name = self.name
+            ));
+        }
+        Ok(())
+    }
+
+    /// One sentence is enough for many ports.
+    fn notify(&mut self, notice: String) {
+        if !self.notices.contains(&notice) {
+            self.notices.push(notice);
+        }
     }
 
     fn forget(&mut self, device: DeviceId) {
@@ -300,7 +312,7 @@ impl Topology {
     /// by the next start.
     fn roll_back(&mut self, since: EntryId) {
         let errors = self.undo_since(since);
-        self.notices.extend(errors.iter().map(ToString::to_string));
+        errors.iter().for_each(|error| self.notify(error.to_string()));
     }
 
     fn undo_since(&mut self, since: EntryId) -> Vec<TopologyError> {

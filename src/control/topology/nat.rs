@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use nftables::batch::Batch;
 use nftables::expr::{CT, Expression, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix};
-use nftables::helper::apply_ruleset_with_args;
-use nftables::schema::{Chain, NfListObject, Nftables, Rule, Table};
+use nftables::helper::{apply_ruleset_with_args, get_current_ruleset_with_args};
+use nftables::schema::{Chain, NfListObject, NfObject, Nftables, Rule, Table};
 use nftables::stmt::{Match, Operator, Statement};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 
@@ -80,6 +80,23 @@ pub(super) fn program() -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let standard = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     env::split_paths(&path).chain(standard).map(|directory| directory.join("nft")).find(|file| file.is_file())
+}
+
+/// A chain of somebody else's that drops what it does not name, if there is one: an "accept" of ours does not
+/// overrule it (nft(8), "verdict statements"). Docker makes one.
+pub(super) fn dropping_chain() -> Option<String> {
+    let rules = get_current_ruleset_with_args(program().as_ref(), ["list", "chains"]).ok()?;
+    rules.objects.iter().find_map(|object| match object {
+        NfObject::ListObject(NfListObject::Chain(chain)) if drops_forwarded(chain) => {
+            let family = serde_json::to_value(chain.family).ok()?;
+            Some(format!("{} {} {}", family.as_str()?, chain.table, chain.name))
+        }
+        _ => None,
+    })
+}
+
+fn drops_forwarded(chain: &Chain) -> bool {
+    chain.hook == Some(NfHook::Forward) && chain.policy == Some(NfChainPolicy::Drop)
 }
 
 fn apply(rules: &Nftables) -> Result<(), TopologyError> {
