@@ -231,18 +231,22 @@ impl Datapath {
         self.epoch + Duration::from_millis(u64::from(at.0) * 1000 / u64::from(Tick::PER_SECOND))
     }
 
-    /// Gives each worker its queue of a port. Returns when all of them read it.
+    /// Gives each worker its queue of a port. Returns when all of them read it, or, if one cannot, when none does.
     pub fn attach(&self, port: PortId, queues: Vec<Queue>) -> Result<(), DatapathError> {
         let (done, outcomes) = bounded(self.workers.len());
         for (worker, queue) in self.workers.iter().zip(queues) {
             worker.tell(Command::Attach { port, queue, done: done.clone() })?;
         }
         drop(done);
+        let mut attached = Ok(());
         for _ in &self.workers {
             let outcome = outcomes.recv().map_err(|_| DatapathError::WorkerStopped)?;
-            outcome.map_err(kernel("read a port's queue"))?;
+            attached = attached.and(outcome);
         }
-        Ok(())
+        if attached.is_err() {
+            self.detach(port)?;
+        }
+        attached.map_err(kernel("read a port's queue"))
     }
 
     /// Takes a port from all workers. Returns when none will touch it again and its queues are closed.

@@ -114,13 +114,15 @@ impl UringEngine {
     fn close_detached(&mut self, events: &mut Vec<Event<Lease>>) -> io::Result<()> {
         for at in (0..self.detaching.len()).rev() {
             let port = self.detaching[at];
-            let queue = &mut self.ports[port.index()];
-            if !queue.reading && queue.writes == 0 {
+            if let Some(queue) = self.ports.get_mut(port.index()) {
+                if queue.reading || queue.writes > 0 {
+                    continue;
+                }
                 *queue = PortQueue::default();
                 self.ring.set_file(port.0, None)?;
-                self.detaching.swap_remove(at);
-                events.push(Event::Detached(port));
             }
+            self.detaching.swap_remove(at);
+            events.push(Event::Detached(port));
         }
         Ok(())
     }
@@ -142,9 +144,9 @@ impl Engine for UringEngine {
     }
 
     fn detach(&mut self, port: PortId) -> io::Result<()> {
+        self.detaching.push(port);
         let Some(queue) = self.ports.get_mut(port.index()) else { return Ok(()) };
         queue.detaching = true;
-        self.detaching.push(port);
         if queue.reading { self.ring.cancel_read(port.0) } else { Ok(()) }
     }
 
