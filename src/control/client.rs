@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -50,6 +51,11 @@ pub(crate) fn names(runtime: &Path) -> Vec<String> {
     names
 }
 
+/// How long to wait for what the switch only has to look up.
+const GLANCE: Duration = Duration::from_secs(10);
+/// How long to wait for what it has to do: thousands of ports take a while to go away.
+const WORK: Duration = Duration::from_secs(600);
+
 /// Asks one switch.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -61,7 +67,7 @@ pub(crate) struct Client {
 impl Client {
     /// Of the switch called `name`, which is looked for only when it is asked.
     pub(crate) fn new(name: &str, runtime: &Path) -> io::Result<Client> {
-        let executor = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let executor = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(Client { name: name.to_owned(), runtime: runtime.to_owned(), executor })
     }
 
@@ -99,7 +105,8 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<T, ClientError> {
-        self.executor.block_on(async {
+        let patience = if method == Method::GET { GLANCE } else { WORK };
+        let exchange = async {
             let stream = self.connect().await?;
             let request = Request::builder()
                 .method(method)
@@ -110,6 +117,10 @@ impl Client {
                 .map_err(|error| self.broken(&error))?;
             let (status, body) = exchange(stream, request).await.map_err(|error| self.broken(&error))?;
             self.answer(status, &body)
+        };
+        let in_time = async { tokio::time::timeout(patience, exchange).await };
+        self.executor.block_on(in_time).unwrap_or_else(|_| {
+            Err(self.broken(&format!("nothing came within {} seconds", patience.as_secs())))
         })
     }
 

@@ -338,8 +338,20 @@ async fn what_has_aged_is_not_shown() {
     let entry =
         NewFdbEntry { mac: STATION, ifname: "container1".into(), vlan: None, state: NewFdbState::Dynamic };
     running.add_fdb_entry(&entry).unwrap();
-    while behind(&mut running, STATION).is_some() {
-        tokio::time::sleep(running.until(running.next_ageing)).await;
-    }
+    let aged = async {
+        while behind(&mut running, STATION).is_some() {
+            tokio::time::sleep(running.until(running.next_ageing)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), aged).await.expect("it ages");
     assert_eq!(running.status().fdb, 1); // the gateway's
+}
+
+#[tokio::test]
+async fn a_worker_that_stopped_by_itself_ends_the_switch() {
+    let (_bench, mut running) = running(config(|_| {})).await;
+    running.failure = Some("its engine failed".into());
+    let (_handle, mut commands) = Handle::new();
+    let end = running.serve(&mut commands, std::future::pending()).await;
+    assert!(matches!(end, End::WorkerFailed(why) if why == "its engine failed"));
 }
