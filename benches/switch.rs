@@ -1,5 +1,6 @@
 //! Nanoseconds a frame of the decision, and the forwarding database beside `dashmap` in the same run.
 
+#![allow(clippy::cast_possible_truncation, reason = "small numbers")]
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 
 use std::hint::black_box;
@@ -29,7 +30,7 @@ fn shuffled(n: u64) -> impl FnMut() -> u64 {
     let mut state = 1u64;
     move || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 32) * n >> 32
+        ((state >> 32) * n) >> 32
     }
 }
 

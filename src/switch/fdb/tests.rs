@@ -3,10 +3,11 @@
 #![allow(clippy::cast_possible_truncation, reason = "small numbers")]
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::ScopedJoinHandle;
 
 use super::*;
+use crate::wire::Mac;
 
 const AGEING: u32 = 3000;
 const P1: PortId = PortId(1);
@@ -310,4 +311,53 @@ fn threads_agree_in_a_full_database() {
 #[test]
 fn threads_agree_in_two_chains() {
     stress(&fdb(2), 9, if cfg!(miri) { 300 } else { 200_000 });
+}
+
+/// One thread churns the slots of two chains, so that those in front of the pinned entry come and go.
+#[test]
+fn an_entry_that_is_there_is_never_missed() {
+    const CHURN: u64 = if cfg!(miri) { 200 } else { 1_000_000 };
+    let (fdb, stop) = (fdb(3), AtomicBool::new(false));
+    fdb.add(Tick(0), station(1), P3, FdbState::Static).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..CHURN {
+                fdb.learn(Tick(0), station(2 + n % 16), P1);
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        while !stop.load(Ordering::Relaxed) {
+            assert_eq!(fdb.lookup(Tick(0), station(1)), Some(P3));
+        }
+    });
+    fdb.check();
+}
+
+/// A frame and the end of the ageing time come together: the station is known afterwards, whoever was first.
+#[test]
+fn a_station_that_speaks_as_it_ages_is_known() {
+    const ROUNDS: u32 = if cfg!(miri) { 20 } else { 100_000 };
+    let (fdb, round, mut missed) = (fdb(3), AtomicU32::new(0), 0);
+    let wait_for = |n| {
+        while round.load(Ordering::Acquire) < n {
+            std::hint::spin_loop();
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 1..=ROUNDS {
+                wait_for(2 * n - 1);
+                fdb.age(Tick(n * AGEING), &mut |_| {});
+                round.fetch_add(1, Ordering::AcqRel);
+            }
+        });
+        for n in 1..=ROUNDS {
+            round.fetch_add(1, Ordering::AcqRel);
+            fdb.learn(Tick(n * AGEING), station(1), P1);
+            wait_for(2 * n);
+            missed += u32::from(fdb.lookup(Tick(n * AGEING), station(1)).is_none());
+        }
+    });
+    assert_eq!(missed, 0);
+    fdb.check();
 }
