@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::Notice;
 use super::engine::{Arrival, Engine, Event, Extent, Wait};
-use crate::switch::{Answer, Counters, DropReason, PortId, Ports, Switch, Tick, Verdict};
+use crate::switch::{Answer, Counters, DropReason, LearnCounter, PortId, Ports, Switch, Tick, Verdict};
 use crate::sys::arena::BUFFER_SIZE;
 use crate::sys::tap::Queue;
 use crate::wire::VnetHeader;
@@ -145,7 +145,8 @@ impl<E: Engine> Worker<E> {
         let counters = self.counters.port(ingress);
         counters.rx_frames.add(1);
         counters.rx_bytes.add(frame.bytes.len() as u64);
-        match self.switch.process(now, ingress, &frame, &mut ()) {
+        let mut learning = LearnCounter { counters: &self.counters, ingress };
+        match self.switch.process(now, ingress, &frame, &mut learning) {
             Verdict::Forward(egress) => {
                 self.egress.clear();
                 self.egress.push(egress);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::worker::{Mailbox, Worker};
 use super::{MemoryEngine, MemoryNet, Notices};
+use crate::switch::fdb::{FdbKey, FdbState};
 use crate::switch::{Counters, DropReason, Gateway, Port, PortId, Settings, Switch, Tick};
 use crate::wire::{Mac, VnetHeader};
 use crossbeam_channel::bounded;
@@ -172,6 +173,29 @@ fn the_gateway_answers_on_the_port_that_asked() {
     .concat();
     assert_eq!(out, [(0, VnetHeader::default(), reply)]);
     assert_eq!(rig.counters.port(PortId(0)).answered.value(), 1);
+}
+
+#[test]
+fn addresses_that_give_way_are_counted_where_they_were() {
+    let mut rig = Rig::new(&[OFFLOAD, OFFLOAD]);
+    rig.send(1, VnetHeader::default(), &ethernet([0xff; 6], H2));
+    for last in 0..100 {
+        rig.send(0, VnetHeader::default(), &ethernet([0xff; 6], [2, 0, 0, 0, 1, last]));
+    }
+    // 64 places: the flood's own 63, and one of another port that nothing takes.
+    assert_eq!(rig.counters.port(PortId(0)).fdb_evictions.value(), 100 - 63);
+    assert_eq!(rig.counters.port(PortId(1)).fdb_evictions.value(), 0);
+}
+
+#[test]
+fn addresses_that_find_no_room_are_counted() {
+    let mut rig = Rig::new(&[OFFLOAD, OFFLOAD]);
+    for last in 0..64 {
+        let key = FdbKey { vlan: 0, mac: Mac([2, 0, 0, 0, 2, last]) };
+        rig.switch.fdb.add(Tick(0), key, PortId(1), FdbState::Static).unwrap();
+    }
+    assert_eq!(rig.send(0, VnetHeader::default(), &ethernet([0xff; 6], H1)).len(), 1);
+    assert_eq!(rig.counters.port(PortId(0)).fdb_refused.value(), 1);
 }
 
 #[test]

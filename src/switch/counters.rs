@@ -3,7 +3,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{DropReason, PortId, Ports};
+use super::fdb::Learned;
+use super::{DropReason, Observer, PortId, Ports, Step};
 
 /// A count with one writer and any readers.
 #[derive(Debug, Default)]
@@ -37,10 +38,9 @@ pub struct PortCounters {
     pub flooded: Count,
     /// Received frames that the switch itself answered.
     pub answered: Count,
-    /// Addresses learned here that took another's place in a full forwarding database, and
-    /// addresses not learned because nothing could give way.
+    /// Addresses learned here that gave way to others in a full forwarding database.
     pub fdb_evictions: Count,
-    /// Addresses not learned because nothing could give way.
+    /// Frames received whose address was not learned because nothing in a full database could give way.
     pub fdb_refused: Count,
     /// Frames not delivered, by reason (as [`DropReason::ALL`]).
     pub drops: [Count; DropReason::COUNT],
@@ -50,6 +50,26 @@ impl PortCounters {
     /// Counts one frame not delivered.
     pub fn dropped(&self, reason: DropReason) {
         self.drops[reason as usize].add(1);
+    }
+}
+
+/// Counts what becomes of the source addresses of frames from one port.
+#[derive(Debug)]
+pub struct LearnCounter<'a> {
+    /// Where.
+    pub counters: &'a Counters,
+    /// The port that the frames come from.
+    pub ingress: PortId,
+}
+
+impl Observer for LearnCounter<'_> {
+    #[inline]
+    fn note(&mut self, step: Step) {
+        match step {
+            Step::Learned(Learned::Evicted { from, .. }) => self.counters.port(from).fdb_evictions.add(1),
+            Step::Learned(Learned::Refused) => self.counters.port(self.ingress).fdb_refused.add(1),
+            _ => {}
+        }
     }
 }
 

@@ -13,7 +13,7 @@ mod tests;
 pub mod time;
 pub mod verdict;
 
-pub use counters::{Counters, PortCounters};
+pub use counters::{Counters, LearnCounter, PortCounters};
 pub use fdb::Fdb;
 pub use forward::OffloadFault;
 pub use gateway::{Answer, Claim, Gateway};

@@ -1,4 +1,4 @@
-//! Who hears how a decision was made: nobody on the hot path, a recorder for an explanation.
+//! Who hears how a decision was made: a counter or nobody on the hot path, a recorder for an explanation.
 
 use super::fdb::Learned;
 use super::forward::OffloadFault;
