@@ -55,6 +55,9 @@ pub enum TopologyError {
     /// nft said no.
     #[error("nft failed: {0}")]
     Nft(String),
+    /// The host port's device has the switch's name.
+    #[error("there is a device '{0}' on this host already: choose another --name, or `ip link del {0}`")]
+    HostDeviceExists(String),
     /// The device's name is taken where it should go.
     #[error("there is a device '{ifname}' already in {netns}: choose another --ifname", netns = .netns.display())]
     DeviceExists {

@@ -53,7 +53,7 @@ fn check_files(config: &Config) -> Result<(), TopologyError> {
 fn check_host(config: &Config, host: &mut Netlink) -> Result<(), TopologyError> {
     let links = links(host)?;
     if links.values().any(|name| *name == config.name) {
-        return Err(tap::TapError::Exists(config.name.clone()).into());
+        return Err(TopologyError::HostDeviceExists(config.name.clone()));
     }
     let taken = taken(host)?;
     for subnet in &config.subnets {
