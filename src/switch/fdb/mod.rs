@@ -9,8 +9,8 @@
 //! - `shares`: each port's learned entries in order, and the ports by how many they hold.
 //!
 //! Limits. All memory is taken when the database is made: 34 bytes an entry (24 in its slot, 8 in its
-//! port's list, 2 for the count that it could make), 4 a chain (as many chains as entries, rounded up to a
-//! power of two) and 64 KiB for the ports: 0.4 MiB for 8192 entries, 37 MiB for a million. When it is full,
+//! port's list, 2 for the count that it could make), 4 a chain (twice as many chains as entries, rounded up to a
+//! power of two) and 64 KiB for the ports: 0.4 MiB for 8192 entries, 41 MiB for a million. When it is full,
 //! the port that holds most learned entries gives way; if none holds more than the newcomer's own port, that
 //! one does. So a flood of addresses from one port takes from another only what that holds above an equal
 //! share. Static and permanent entries count towards the limit and never give way.
