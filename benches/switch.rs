@@ -142,7 +142,7 @@ fn fdb(criterion: &mut Criterion) {
 /// Lookups while another thread does the same: what sharing costs.
 fn shared(criterion: &mut Criterion) {
     const SIZE: u64 = 1_000;
-    let (fdb, map) = (Fdb::new(SIZE as usize, AGEING, SEED), Map::default());
+    let (fdb, map) = (Fdb::new(8192, AGEING, SEED), Map::default());
     for n in 0..SIZE {
         fdb.learn(Tick(0), station(n), port(n));
         map_learn(&map, Tick(0), station(n), port(n));
