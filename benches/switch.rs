@@ -35,9 +35,9 @@ fn shuffled(n: u64) -> impl FnMut() -> u64 {
     }
 }
 
-/// What one would write with a general map: (VLAN, MAC) -> port and last seen, in a word that is refreshed in place, so
-/// that a refresh takes the shard's lock for reading only. The hash is keyed, and cheaper than the default one: what
-/// is compared is the tables.
+/// What one would write with a general map: (VLAN, MAC) -> port and last seen, in a word that is
+/// refreshed in place, so that a refresh takes the shard's lock for reading only. The hash is keyed, and
+/// cheaper than the default one: what is compared is the tables.
 type Map = DashMap<u64, AtomicU64, Keyed>;
 
 #[derive(Clone, Default)]

@@ -68,7 +68,8 @@ impl Ndp {
     }
 }
 
-/// The target of a packet that is a valid solicitation, by all the rules of §7.1.1, and not fragmented (RFC 6980).
+/// The target of a packet that is a valid solicitation, by all the rules of §7.1.1, and not fragmented
+/// (RFC 6980).
 pub fn solicited(packet: &Ipv6<'_>) -> Option<Ipv6Addr> {
     let message = packet.payload;
     let Some(Ndp::Solicitation(target)) = Ndp::parse(message) else { return None };
@@ -116,8 +117,9 @@ const MESSAGE_LEN: u16 = 32;
 /// Bytes of the packet that carries it.
 pub const ADVERTISEMENT_LEN: usize = IPV6_HEADER + MESSAGE_LEN as usize;
 
-/// A router's advertisement of its own address in answer to a solicitation from `asker` (§7.2.4). To one who does
-/// duplicate address detection it goes unsolicited and to all nodes, so that it hears that its address is taken.
+/// A router's advertisement of its own address in answer to a solicitation from `asker` (§7.2.4). To one
+/// who does duplicate address detection it goes unsolicited and to all nodes, so that it hears that its
+/// address is taken.
 pub fn advertisement(target: Ipv6Addr, mac: Mac, asker: Ipv6Addr) -> [u8; ADVERTISEMENT_LEN] {
     let (destination, solicited) = if asker.is_unspecified() { (ALL_NODES, 0) } else { (asker, SOLICITED) };
     let mut message = [0; MESSAGE_LEN as usize];

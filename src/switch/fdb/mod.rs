@@ -1,19 +1,21 @@
 //! The forwarding database: (VLAN, MAC) -> port (IEEE 802.1D-2004 §7.9).
 //!
-//! Readers take no lock (unless eight tries in a row met a change): [`Fdb::lookup`], and [`Fdb::learn`] of a station that is
-//! where it was. They write nothing but the tick of a station not seen in this tick. What changes the table (a new
-//! station, a move, an eviction, ageing, a person) takes one mutex, for a bounded piece of work each time.
+//! Readers take no lock (unless eight tries in a row met a change): [`Fdb::lookup`], and [`Fdb::learn`]
+//! of a station that is where it was. They write nothing but the tick of a station not seen in this tick.
+//! What changes the table (a new station, a move, an eviction, ageing, a person) takes one mutex, for a
+//! bounded piece of work each time.
 //!
-//! - `table`: slots in chains by a keyed hash (`hash`), read under a sequence number each. No chain can be aimed at.
+//! - `table`: slots in chains by a keyed hash (`hash`), read under a sequence number each. No chain can
+//!   be aimed at.
 //! - `value`: port, kind and last-seen tick in one word, which a refresh exchanges.
 //! - `shares`: each port's learned entries in order, and the ports by how many they hold.
 //!
 //! Limits. All memory is taken when the database is made: 34 bytes an entry (24 in its slot, 8 in its
-//! port's list, 2 for the count that it could make), 4 a chain (twice as many chains as entries, rounded up to a
-//! power of two) and 64 KiB for the ports: 0.4 MiB for 8192 entries, 41 MiB for a million. When it is full,
-//! the port that holds most learned entries gives way; if none holds more than the newcomer's own port, that
-//! one does. So a flood of addresses from one port takes from another only what that holds above an equal
-//! share. Static and permanent entries count towards the limit and never give way.
+//! port's list, 2 for the count that it could make), 4 a chain (twice as many chains as entries, rounded
+//! up to a power of two) and 64 KiB for the ports: 0.4 MiB for 8192 entries, 41 MiB for a million. When
+//! it is full, the port that holds most learned entries gives way; if none holds more than the newcomer's
+//! own port, that one does. So a flood of addresses from one port takes from another only what that holds
+//! above an equal share. Static and permanent entries count towards the limit and never give way.
 //!
 //! What gives way is the port's oldest entry: first in the order of coming. Exact least-recently-seen
 //! order would need the lock for every refresh; so instead a refresh marks the entry, and an eviction that
@@ -298,7 +300,8 @@ impl Fdb {
             }
             let mut writer = self.lock();
             for (at, value) in chunk.filter_map(candidate) {
-                // Fails if a frame from the station came just now: then it stays, as if learned after the sweep.
+                // Fails if a frame from the station came just now: then it stays, as if learned after the
+                // sweep.
                 if self.table.exchange(at, value, Value::FREE) {
                     batch.push(self.take_out(&mut writer, at, value));
                 }

@@ -1,8 +1,8 @@
 //! Who holds how many learned addresses: what fair eviction needs, each step in constant time.
 //!
 //! A port has a list of its learned entries, from the oldest to the youngest. Ports that hold the same
-//! number are in one ring, and `holders` has a port of the ring for each number. A count changes by one at a time,
-//! so when the last port leaves the ring of the highest number, the next highest is one below.
+//! number are in one ring, and `holders` has a port of the ring for each number. A count changes by one
+//! at a time, so when the last port leaves the ring of the highest number, the next highest is one below.
 
 use super::NIL;
 use crate::switch::{PortId, Ports};

@@ -76,8 +76,9 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// `max` slots, and at least twice as many chains: most are one entry long, so that a walk seldom has to
-    /// take a second step that nobody foresaw (measured: 7.7 ns a look-up in a full table, 10.9 with half the chains).
+    /// `max` slots, and at least twice as many chains: most are one entry long, so that a walk seldom has
+    /// to take a second step that nobody foresaw (measured: 7.7 ns a look-up in a full table, 10.9 with
+    /// half the chains).
     #[allow(clippy::cast_possible_truncation, reason = "max is at most Fdb::MAX")]
     pub(super) fn new(max: usize, seed: u64) -> Table {
         let chains = 2 * max.next_power_of_two();

@@ -1,10 +1,10 @@
 //! Lets no container claim what is the gateway's.
 //!
-//! Neighbours believe: any ARP message about its sender (RFC 826: "merge"), whatever the operation, so also
-//! announcements (RFC 5227) and unicast replies to one victim; an advertisement or redirect about its target;
-//! a solicitation or router message about its source (RFC 4861 §6.1, §7.2.3, §7.2.5, §8.3). Each of these that names
-//! one of the gateway's addresses is a claim. To ask for the address is none, not even by duplicate address
-//! detection: that is answered.
+//! Neighbours believe: any ARP message about its sender (RFC 826: "merge"), whatever the operation, so
+//! also announcements (RFC 5227) and unicast replies to one victim; an advertisement or redirect about
+//! its target; a solicitation or router message about its source (RFC 4861 §6.1, §7.2.3, §7.2.5, §8.3).
+//! Each of these that names one of the gateway's addresses is a claim. To ask for the address is none,
+//! not even by duplicate address detection: that is answered.
 //!
 //! Behind IPv6 extension headers the message is found where a receiver finds it. A fragment is taken for the
 //! first: receivers ignore fragmented neighbour discovery (RFC 6980), so nothing that has a use is lost.

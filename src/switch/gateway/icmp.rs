@@ -1,7 +1,8 @@
 //! Echo requests to the gateway's addresses: answered in place, addresses exchanged, checksums adjusted.
 //!
-//! Only the plain case: a whole packet in one piece, without options or extension headers, from a unicast address that
-//! is not the gateway's own. All else is for the host's stack, which knows what to do about it.
+//! Only the plain case: a whole packet in one piece, without options or extension headers, from a unicast
+//! address that is not the gateway's own. All else is for the host's stack, which knows what to do about
+//! it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

@@ -1,16 +1,18 @@
 //! The switch's own leg: it owns the gateway's addresses, answers ARP, neighbour solicitations and
 //! echo for them, and lets no container claim them.
 //!
-//! - `guard` looks at every frame from a container before anything is learned from it: whoever says that one of the
-//!   gateway's addresses is his is not let in. So no neighbour cache on this switch can be told otherwise.
-//! - `arp`, `ndp` and `icmp` look at frames to the gateway's MAC or to a group, and say what the answer is, as a
-//!   value. [`Answer::emit`] makes its bytes, in the frame that asked.
+//! - `guard` looks at every frame from a container before anything is learned from it: whoever says that
+//!   one of the gateway's addresses is his is not let in. So no neighbour cache on this switch can be
+//!   told otherwise.
+//! - `arp`, `ndp` and `icmp` look at frames to the gateway's MAC or to a group, and say what the answer
+//!   is, as a value. [`Answer::emit`] makes its bytes, in the frame that asked.
 //!
-//! The most frequent frames, TCP and UDP, cost one look each. What is for the gateway and not answered here (routed packets, echo with options, fragments, anything
-//! malformed) goes to the host port, whose kernel has the same addresses; so to refuse is always safe.
+//! The most frequent frames, TCP and UDP, cost one look each. What is for the gateway and not answered
+//! here (routed packets, echo with options, fragments, anything malformed) goes to the host port, whose
+//! kernel has the same addresses; so to refuse is always safe.
 //!
-//! Both look behind priority tags (VLAN 0), as the receivers do. Frames from the host port are the gateway's own
-//! and pass unseen.
+//! Both look behind priority tags (VLAN 0), as the receivers do. Frames from the host port are the
+//! gateway's own and pass unseen.
 
 mod arp;
 mod guard;
