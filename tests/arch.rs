@@ -39,9 +39,23 @@ struct Source {
 }
 
 impl Source {
-    /// Its lines that are neither comments nor tests, with their numbers; a test module is the last thing in a file.
+    /// All of it is tests: `tests.rs`, `worker_tests.rs`.
+    fn is_test(&self) -> bool {
+        self.path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with("tests"))
+    }
+
+    /// Its code and its tests; a test module within a file is the last thing in it.
+    fn split(&self) -> (&str, &str) {
+        match self.text.split_once("#[cfg(test)]\nmod tests {") {
+            _ if self.is_test() => ("", &self.text),
+            Some(parts) => parts,
+            None => (&self.text, ""),
+        }
+    }
+
+    /// Its lines that are neither comments nor tests, with their numbers.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
-        let lines = self.text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
+        let lines = self.split().0.lines();
         lines
             .enumerate()
             .filter(|(_, line)| !line.trim_start().starts_with("//"))
@@ -120,9 +134,7 @@ fn every_drop_reason_is_tested() {
         .filter(|source| !source.path.ends_with("tests/arch.rs"))
         .map(|source| source.text)
         .collect();
-    tests.extend(
-        sources("src").iter().filter_map(|source| Some(source.text.split_once("#[cfg(test)]")?.1.to_owned())),
-    );
+    tests.extend(sources("src").iter().map(|source| source.split().1.to_owned()));
     let named = |reason: DropReason| {
         let (variant, name) = (format!("DropReason::{reason:?}"), format!("\"{}\"", reason.name()));
         tests.iter().any(|text| text.contains(&variant) || text.contains(&name))
