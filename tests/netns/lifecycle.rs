@@ -152,7 +152,7 @@ fn second_of_the_same_name() {
 fn taken_device_name() {
     let host = Host::new();
     host.run("ip link add uswitch0 type bridge").ok();
-    refuses(&host, "--ports 3", &["uswitch0", "--name"]);
+    refuses(&host, "--ports 3", &["uswitch0", "another name"]);
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn two_switches() {
     host.netns("container1").run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
     let list = host.run("uswitch ls").ok();
     assert!(list.contains("uswitch0") && list.contains("lab"), "{list}");
-    host.run("uswitch stop --name lab").ok();
+    host.run("uswitch stop lab").ok();
     host.netns("container1").run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
     host.run("uswitch stop").ok();
     before.assert_same(&host);

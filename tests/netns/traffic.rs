@@ -57,13 +57,16 @@ fn tcp_both_ways(h1: &Netns, h2: &Netns) {
     }
 }
 
-/// 20 Mbit/s is little for any switch: all of it arrives, and in order.
+/// 5 Mbit/s is little for any switch: what it is given arrives, and in order. On a busy machine the receiver's
+/// socket may overflow; its namespace is new, so the kernel's count there is of this stream alone.
 fn udp_in_order(h1: &Netns, h2: &Netns) {
-    let report = iperf3(h1, h2, &format!("{} -u -b 20M -t 2", v6(2)));
+    let report = iperf3(h1, h2, &format!("{} -u -b 5M -t 2", v6(2)));
     let stream = &report["end"]["streams"][0]["udp"];
     assert_eq!(stream["out_of_order"], 0, "{stream}");
-    let lost = stream["lost_percent"].as_f64();
-    assert!(lost.is_some_and(|percent| percent < 5.0), "{stream}");
+    let overflows = h2.sh("awk '/^Udp6RcvbufErrors/ {print $2}' /proc/net/snmp6").ok();
+    let overflows: u64 = overflows.trim().parse().expect("a count");
+    let lost = stream["lost_packets"].as_u64();
+    assert!(lost.is_some_and(|lost| lost <= overflows), "{stream}, {overflows} of them by the socket");
 }
 
 /// A frame as long as the MTU allows passes whole, one that is longer does not leave its sender.

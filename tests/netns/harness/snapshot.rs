@@ -11,12 +11,12 @@ use super::shell::Shell;
 pub struct Snapshot(BTreeMap<&'static str, String>);
 
 /// What is looked at, and the script that prints it. Directories may stay (`/run/uswitch`, `/run/netns`, which
-/// iproute2 too makes once and leaves), and what the kernel itself counts changes all the time.
+/// iproute2 too makes once and leaves); the kernel adds link-local routes when it likes.
 const KINDS: &[(&str, &str)] = &[
     ("namespaces", "ip netns list | sort"),
     ("links", "ip -o link show | sed 's/^[0-9]*: //'"),
-    ("addresses", "ip -o addr show | sed 's/^[0-9]*: //; s/ valid_lft.*//'"),
-    ("routes", "ip route show table all; ip -6 route show table all | grep -v 'fe80::'"),
+    ("addresses", "ip -o addr show | sed 's/^[0-9]*: //; s/ tentative//; s/ valid_lft.*//'"),
+    ("routes", "ip route show table all | grep -v 'fe80::'"),
     ("rules", "ip rule show; ip -6 rule show"),
     ("nftables", "nft list ruleset"),
     ("sysctls", "sysctl -a --pattern '^net\\.(core|ipv4|ipv6)\\.' 2>/dev/null"),
