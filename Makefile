@@ -21,7 +21,7 @@ test: rust programs lint unit netns doc deny ## Everything that must hold before
 lint: rust
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	cargo clippy --locked --test netns -- -D warnings
+	cargo clippy --locked --test netns --test topology --test hot_path -- -D warnings
 
 unit: rust
 	cargo test --locked

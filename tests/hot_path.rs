@@ -113,7 +113,6 @@ fn allocations_for(engine: EngineKind, pings: u64) -> (u64, u64) {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn the_hot_path_allocates_nothing() {
     UNCOUNTED.set(true);
     for engine in [EngineKind::Uring, EngineKind::Poll] {

@@ -1,7 +1,7 @@
 //! The topology on a real kernel. Each test is a thread with a network and a mount namespace of its own, which is
 //! "the host" for it: nothing here touches the machine's devices, routes, settings or `/run`.
 //!
-//! Needs root: `cargo test --test topology -- --ignored`.
+//! Needs root: `cargo netns`.
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail with the test")]
 
@@ -181,7 +181,6 @@ fn drain(device: &Device) -> Errno {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn containers_have_what_was_asked_for() {
     on_own_host(async || {
         let before = state_of_host();
@@ -216,7 +215,6 @@ fn containers_have_what_was_asked_for() {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn failure_half_way_leaves_nothing() {
     on_own_host(async || {
         let before = state_of_host();
@@ -243,7 +241,6 @@ fn failure_half_way_leaves_nothing() {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn what_is_in_the_way_is_found_before_anything_is_made() {
     on_own_host(async || {
         other_device("taken");
@@ -277,7 +274,6 @@ fn what_is_in_the_way_is_found_before_anything_is_made() {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn name_is_one_switch_at_a_time() {
     on_own_host(async || {
         let before = state_of_host();
@@ -293,7 +289,6 @@ fn name_is_one_switch_at_a_time() {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn changes_of_a_device_are_noticed() {
     on_own_host(async || {
         let (mut topology, devices) = build(&config(2)).unwrap();
@@ -323,7 +318,6 @@ fn namespaces() -> usize {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn deleted_container_is_gone_when_its_queues_are_closed() {
     on_own_host(async || {
         let (mut topology, mut devices) = build(&config(2)).unwrap();
@@ -352,7 +346,6 @@ fn deleted_container_is_gone_when_its_queues_are_closed() {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn removed_container_is_gone_when_its_queues_are_closed() {
     on_own_host(async || {
         let (mut topology, mut devices) = build(&config(2)).unwrap();
@@ -369,7 +362,6 @@ fn removed_container_is_gone_when_its_queues_are_closed() {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn namespace_of_another_takes_its_port_with_it() {
     on_own_host(async || {
         let (mut topology, devices) = build(&config(0)).unwrap();
@@ -393,7 +385,6 @@ fn namespace_of_another_takes_its_port_with_it() {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn existing_namespace_keeps_what_it_has() {
     on_own_host(async || {
         ip("netns add lab");
@@ -435,7 +426,6 @@ fn existing_namespace_keeps_what_it_has() {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn nat_is_turned_on_and_off_as_it_was() {
     on_own_host(async || {
         other_device("uplink");
@@ -489,7 +479,6 @@ fn switch_in_another_process() -> Child {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn child_makes_a_switch_and_waits() {
     if std::env::var_os("TOPOLOGY_CHILD").is_none() {
         return;
@@ -502,7 +491,6 @@ fn child_makes_a_switch_and_waits() {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn next_start_takes_away_what_a_killed_switch_left() {
     on_own_host(async || {
         let before = state_of_host();
@@ -531,7 +519,6 @@ fn next_start_takes_away_what_a_killed_switch_left() {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn killed_switch_is_cleaned_up_after_without_a_start() {
     on_own_host(async || {
         let before = state_of_host();
@@ -547,7 +534,6 @@ fn killed_switch_is_cleaned_up_after_without_a_start() {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn forwarding_stays_on_while_one_of_two_switches_needs_it() {
     on_own_host(async || {
         let before = state_of_host();
@@ -572,7 +558,6 @@ fn forwarding_stays_on_while_one_of_two_switches_needs_it() {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn namespaces_are_seen_by_ip_netns_in_another_mount_namespace() {
     on_own_host(async || {
         ip("netns add before");
