@@ -152,7 +152,7 @@ fn second_of_the_same_name() {
 fn taken_device_name() {
     let host = Host::new();
     host.run("ip link add uswitch0 type bridge").ok();
-    refuses(&host, "--ports 3", &["uswitch0", "another name"]);
+    refuses(&host, "--ports 3", &["uswitch0", "--name"]);
 }
 
 #[test]
