@@ -249,7 +249,7 @@ fn what_is_in_the_way_is_found_before_anything_is_made() {
         ip("route add 198.51.100.0/24 dev taken");
         let before = state_of_host();
         let cases = [
-            (Config { name: "taken".to_owned(), ..config(1) }, "a device 'taken' already"),
+            (Config { name: "taken".to_owned(), ..config(1) }, "a device 'taken' on this host already"),
             (Config { prefix: "taken".to_owned(), ..config(3) }, "namespace 'taken2' already"),
             (
                 Config { subnets: vec!["192.0.2.128/25".parse().unwrap()], ..config(1) },

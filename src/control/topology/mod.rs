@@ -348,7 +348,12 @@ fn claim_name(
     let notice = undo::describe(name, &leftovers);
     match undo::undo(&mut ledger, leftovers, host).into_iter().next() {
         Some(error) => Err(error),
-        None => Ok((ledger, notice)),
+        None => {
+            if notice.is_some() {
+                preflight::wait_for_device_to_go(name, &mut Netlink::open()?)?;
+            }
+            Ok((ledger, notice))
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -73,6 +74,21 @@ fn links(host: &mut Netlink) -> Result<HashMap<u32, String>, NetlinkError> {
         _ => None,
     });
     Ok(named.map(|link| (link.ifindex, link.name)).collect())
+}
+
+/// Waits until the device of a killed switch has gone. The kernel closes the files of an io_uring a little after the
+/// process has ended, on a thread of its own (`io_ring_exit_work` in `io_uring/io_uring.c`). A device that stays is
+/// somebody else's.
+pub(super) fn wait_for_device_to_go(name: &str, host: &mut Netlink) -> Result<(), NetlinkError> {
+    const STEP: Duration = Duration::from_millis(10);
+    const STEPS: u32 = 200;
+    for _ in 0..STEPS {
+        if !links(host)?.values().any(|link| link == name) {
+            break;
+        }
+        std::thread::sleep(STEP);
+    }
+    Ok(())
 }
 
 /// What the host has addresses in, or routes to, and on which device.
