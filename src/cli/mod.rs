@@ -108,8 +108,8 @@ fn one_line(text: &str) -> String {
     format!("{mistake}: see `{} --help`", command.join(" "))
 }
 
-/// The whole command line, for completions and manual pages.
-fn command() -> clap::Command {
+/// The whole command line, for completions, manual pages and the test of what the documents say.
+pub fn command() -> clap::Command {
     <Cli as clap::CommandFactory>::command()
 }
 
