@@ -1,0 +1,210 @@
+//! The documents say what is so: their commands parse, their links lead somewhere, the tests that they name exist.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use uswitch::control::{Config, Options, OptionsFile};
+use uswitch::switch::DropReason;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// A document, and its name for messages.
+struct Document {
+    path: PathBuf,
+    text: String,
+}
+
+fn document(name: &str) -> Document {
+    let path = root().join(name);
+    Document { text: read(&path), path }
+}
+
+/// README.md and all of docs/.
+fn documents() -> Vec<Document> {
+    let mut documents = vec![document("README.md")];
+    for entry in fs::read_dir(root().join("docs")).expect("docs/ can be listed") {
+        let path = entry.expect("docs/ can be listed").path();
+        if path.extension().is_some_and(|extension| extension == "md") {
+            documents.push(Document { text: read(&path), path });
+        }
+    }
+    documents
+}
+
+impl Document {
+    /// The code blocks in this language, without their fences.
+    fn blocks(&self, language: &str) -> Vec<String> {
+        let mut blocks = Vec::new();
+        let mut open: Option<(bool, Vec<&str>)> = None;
+        for line in self.text.lines() {
+            match (line.strip_prefix("```"), &mut open) {
+                (Some(word), None) => open = Some((word == language, Vec::new())),
+                (Some(_), Some(_)) => match open.take() {
+                    Some((true, lines)) => blocks.push(lines.join("\n")),
+                    _ => {}
+                },
+                (None, Some((_, lines))) => lines.push(line),
+                (None, None) => {}
+            }
+        }
+        assert!(open.is_none(), "{}: a code block has no end", self.path.display());
+        blocks
+    }
+
+    /// What a person is told to type: the lines of `sh` blocks, and of `console` blocks those after a prompt.
+    fn commands(&self) -> Vec<String> {
+        let typed = self.blocks("sh").into_iter().flat_map(|block| owned(block.lines()));
+        let shown = self.blocks("console").into_iter().flat_map(|block| {
+            owned(block.lines().filter_map(|line| line.strip_prefix("$ ").or(line.strip_prefix("# "))))
+        });
+        typed.chain(shown).collect()
+    }
+
+    /// Where the links lead that stay in this repository.
+    fn relative_links(&self) -> Vec<&str> {
+        let targets = self.text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+        targets.map(|(target, _)| target).filter(|target| !target.contains("://")).collect()
+    }
+
+    /// The headings, as anchors.
+    fn anchors(&self) -> Vec<String> {
+        let headings = self.text.lines().filter(|line| line.starts_with('#'));
+        headings.map(|line| line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-")).collect()
+    }
+
+    /// The pieces of `code` in its text.
+    fn code_spans(&self) -> impl Iterator<Item = &str> {
+        self.text.lines().flat_map(|line| line.split('`').skip(1).step_by(2))
+    }
+}
+
+fn owned<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
+    lines.map(str::to_owned).collect()
+}
+
+/// The words of the `uswitch` command in a line of shell; none if there is no such command.
+fn words_of_uswitch(line: &str) -> Option<Vec<String>> {
+    let mut words = vec![String::new()];
+    let mut quote = None;
+    for c in line.chars() {
+        match (c, quote) {
+            ('\'' | '"', None) => quote = Some(c),
+            (_, Some(open)) if c == open => quote = None,
+            (' ', None) => words.push(String::new()),
+            ('|' | '>' | '#' | ';' | '&', None) => break,
+            _ => words.last_mut()?.push(c),
+        }
+    }
+    words.retain(|word| !word.is_empty() && word != "sudo");
+    (words.first()? == "uswitch").then_some(words)
+}
+
+#[test]
+fn commands_parse() {
+    let mut count = 0;
+    for document in documents() {
+        for line in document.commands() {
+            let Some(words) = words_of_uswitch(&line) else { continue };
+            count += 1;
+            if let Err(error) = uswitch::cli::command().try_get_matches_from(words) {
+                panic!("{}: `{line}`: {error}", document.path.display());
+            }
+        }
+    }
+    assert!(count > 10, "only {count} commands found");
+}
+
+#[test]
+fn links_lead_somewhere() {
+    for document in documents() {
+        for link in document.relative_links() {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let here = document.path.parent().expect("a document is in a directory");
+            let target = if file.is_empty() { document.path.clone() } else { here.join(file) };
+            assert!(target.exists(), "{}: {link} leads nowhere", document.path.display());
+            let there = Document {
+                text: if anchor.is_empty() { String::new() } else { read(&target) },
+                path: target,
+            };
+            let found = anchor.is_empty() || there.anchors().iter().any(|heading| heading == anchor);
+            assert!(found, "{}: {link}: no such heading", document.path.display());
+        }
+    }
+}
+
+#[test]
+fn every_option_of_start_is_explained() {
+    let (readme, config) = (document("README.md"), document("docs/CONFIG.md"));
+    let command = uswitch::cli::command();
+    let start = command.find_subcommand("start").expect("there is `uswitch start`");
+    for flag in start.get_arguments().filter_map(clap::Arg::get_long) {
+        let key = format!("\n{flag} = ");
+        let known = readme.text.contains(&format!("--{flag}"));
+        assert!(known, "README.md has nothing of --{flag}");
+        let in_file = config.text.contains(&key) || config.text.contains(&key.replace('\n', "\n# "));
+        assert!(in_file || flag == "config", "docs/CONFIG.md has no key {flag}");
+    }
+}
+
+/// The first file in docs/CONFIG.md is what there is without a file, and all of them are valid.
+#[test]
+fn files_are_what_they_are_said_to_be() {
+    let files = document("docs/CONFIG.md").blocks("toml");
+    let configs = files.iter().map(|text| {
+        let file = OptionsFile::parse(Path::new("CONFIG.md"), text).unwrap_or_else(|error| panic!("{error}"));
+        Config::new(Options::default(), Some(file)).unwrap_or_else(|error| panic!("{error}"))
+    });
+    let configs: Vec<Config> = configs.collect();
+    assert_eq!(configs.first(), Config::new(Options::default(), None).ok().as_ref());
+}
+
+#[test]
+fn every_drop_reason_is_explained() {
+    let api = document("docs/API.md");
+    for reason in DropReason::ALL {
+        assert!(api.text.contains(&format!("| `{}` |", reason.name())), "nothing of {}", reason.name());
+    }
+}
+
+/// A promise that names a test names one that there is.
+#[test]
+fn tests_that_are_named_exist() {
+    let spec = document("docs/SPEC.md");
+    let mut count = 0;
+    for (file, test) in spec.code_spans().filter_map(|span| span.split_once(".rs::")) {
+        count += 1;
+        let path = root().join(format!("{file}.rs"));
+        let text = read(&path);
+        // A function, or a line that a macro makes one of.
+        let names = [format!("fn {test}("), format!("fn {test}<"), format!("    {test}: ")];
+        assert!(
+            names.iter().any(|name| text.contains(name)),
+            "there is no test {test} in {}",
+            path.display()
+        );
+    }
+    assert!(count > 50, "only {count} tests found");
+}
+
+/// docs/dependencies.md has a line for each dependency, and none for what is not one.
+#[test]
+fn every_dependency_is_explained() {
+    let text = document("docs/dependencies.md").text;
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let mut explained: Vec<&str> = rows.map(|(name, _)| name).collect();
+    let manifest: toml::Table = read(&root().join("Cargo.toml")).parse().expect("Cargo.toml is TOML");
+    let sections = ["dependencies", "dev-dependencies"].map(|section| &manifest[section]);
+    let tables = sections.iter().filter_map(|section| section.as_table());
+    let mut declared: Vec<&str> = tables.flat_map(toml::Table::keys).map(String::as_str).collect();
+    for names in [&mut explained, &mut declared] {
+        names.sort_unstable();
+        names.dedup();
+    }
+    assert_eq!(explained, declared);
+}
