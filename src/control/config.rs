@@ -240,7 +240,7 @@ fn check(options: Options) -> Checked<Config> {
         workers: number("workers", options.workers, default_workers(cpus()), 1..=64)?,
         engine: options.engine.unwrap_or_default(),
         offload: !options.no_offload.unwrap_or(false),
-        busy_poll: Duration::from_micros(number("busy-poll", options.busy_poll, 50, 0..=1_000_000)?),
+        busy_poll: Duration::from_micros(number("busy-poll", options.busy_poll, 0, 0..=1_000_000)?),
         ageing_time: Duration::from_secs(number("ageing-time", options.ageing_time, 300, 1..=1_000_000)?),
         fdb_max: number("fdb-max", options.fdb_max, 8192, 16..=1 << 20)?,
         txqueuelen: match options.txqueuelen {
