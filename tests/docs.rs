@@ -45,10 +45,10 @@ impl Document {
         for line in self.text.lines() {
             match (line.strip_prefix("```"), &mut open) {
                 (Some(word), None) => open = Some((word == language, Vec::new())),
-                (Some(_), Some(_)) => match open.take() {
-                    Some((true, lines)) => blocks.push(lines.join("\n")),
-                    _ => {}
-                },
+                (Some(_), Some(_)) => {
+                    blocks
+                        .extend(open.take().filter(|(wanted, _)| *wanted).map(|(_, lines)| lines.join("\n")));
+                }
                 (None, Some((_, lines))) => lines.push(line),
                 (None, None) => {}
             }
