@@ -287,7 +287,7 @@ pub struct PortStats {
     pub flooded: u64,
     /// Received frames that the switch itself answered.
     pub answered: u64,
-    /// Addresses learned here that took another's place in a full forwarding database.
+    /// Addresses learned here that gave way to others in a full forwarding database.
     pub fdb_evictions: u64,
     /// Addresses not learned, because nothing could give way.
     pub fdb_refused: u64,

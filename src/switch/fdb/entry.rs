@@ -57,7 +57,7 @@ impl FdbEntry {
     }
 }
 
-/// What [`Fdb::learn`] did.
+/// What [`super::Fdb::learn`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Learned {
     /// Known, on that port; refreshed if the tick had changed.
