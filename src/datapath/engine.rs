@@ -4,6 +4,8 @@
 use std::fmt;
 use std::io;
 
+use nix::errno::Errno;
+
 use crate::switch::{DropReason, Frame, PortCounters, PortId};
 use crate::sys::tap::Queue;
 use crate::wire::VnetHeader;
@@ -16,7 +18,7 @@ pub trait Engine {
     /// Starts to read a port's queue.
     fn attach(&mut self, port: PortId, queue: Queue) -> io::Result<()>;
 
-    /// Stops to read and to write a port; [`Event::Detached`] follows when its queue is closed.
+    /// Stops to read and to write a port; [`Event::Detached`] follows when the engine has let go of its queue.
     fn detach(&mut self, port: PortId) -> io::Result<()>;
 
     /// Writes what was queued by [`Engine::send`], waits as told, and appends what has happened since.
@@ -104,29 +106,34 @@ pub enum Event<B> {
         error: i32,
     },
     /// The end of [`Engine::detach`].
-    Detached(PortId),
+    Detached {
+        /// The port.
+        port: PortId,
+        /// Its queue, to be closed where that may take its time: the kernel waits for RCU and for the lock of all
+        /// network configuration.
+        queue: Option<Queue>,
+    },
     /// Somebody woke the worker: there are commands.
     Woken,
 }
 
-/// Accounts one finished write to a port. `result` is what `write(2)` gave, or a negative errno;
-/// `header` the bytes of it that were no frame.
-pub(super) fn account_write(port: &PortCounters, result: i32, header: usize) {
-    match usize::try_from(result) {
+/// Accounts one finished write to a port: how much of it was written, of which `header` bytes were no frame.
+pub(super) fn account_write(port: &PortCounters, written: nix::Result<usize>, header: usize) {
+    match written {
         Ok(written) => {
             port.tx_frames.add(1);
             port.tx_bytes.add(written.saturating_sub(header) as u64);
         }
-        Err(_) => port.dropped(refusal(-result)),
+        Err(error) => port.dropped(refusal(error)),
     }
 }
 
 /// Why a device did not take a frame (Linux `drivers/net/tun.c`, `tun_get_user`).
-fn refusal(errno: i32) -> DropReason {
-    match errno {
+fn refusal(error: Errno) -> DropReason {
+    match error {
         // Not up; deleted; detached meanwhile.
-        libc::EIO | libc::EBADFD | libc::EBADF | libc::ECANCELED => DropReason::EgressDown,
-        libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM => DropReason::EgressQueueFull,
+        Errno::EIO | Errno::EBADFD | Errno::EBADF | Errno::ECANCELED => DropReason::EgressDown,
+        Errno::EAGAIN | Errno::EBUSY | Errno::ENOBUFS | Errno::ENOMEM => DropReason::EgressQueueFull,
         _ => DropReason::EgressRefused,
     }
 }

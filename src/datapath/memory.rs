@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use nix::errno::Errno;
+
 use super::engine::{Arrival, Engine, Event, Extent, Wait, account_write};
 use crate::switch::{Counters, PortId};
 use crate::sys::arena::HEADROOM;
@@ -61,11 +63,11 @@ impl MemoryEngine {
     fn deliver(&self, port: PortId, vnet: VnetHeader, frame: &[u8]) {
         let mut frames = self.net.frames();
         let full = frames.capacity.is_some_and(|capacity| frames.from_switch.len() >= capacity);
-        let result = if full { -libc::EAGAIN } else { i32::try_from(frame.len()).unwrap_or(i32::MAX) };
+        let written = if full { Err(Errno::EAGAIN) } else { Ok(frame.len()) };
         if !full {
             frames.from_switch.push((port, vnet, frame.to_vec()));
         }
-        account_write(self.counters.port(port), result, 0);
+        account_write(self.counters.port(port), written, 0);
     }
 }
 

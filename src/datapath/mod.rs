@@ -5,6 +5,8 @@
 //! say comes back as [`Notice`]s. No frame ever crosses from one worker to another.
 
 mod engine;
+#[cfg(test)]
+mod engine_tests;
 mod memory;
 mod poll;
 mod uring;
@@ -19,8 +21,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::uio::writev;
 
 pub use engine::{Arrival, Engine, Event, Extent, Wait};
 pub use memory::{MemoryEngine, MemoryNet};
@@ -35,8 +39,6 @@ use crate::wire::VnetHeader;
 
 /// Buffers of a worker. 64 of 66 KiB stay in a second-level cache's reach; 256 cost 10% of TCP throughput.
 pub const BUFFERS: u16 = 64;
-/// Commands on their way to a worker; control waits for each to be done.
-const COMMANDS: usize = 4;
 /// Notices on their way to control; more are counted and lost.
 const NOTICES: usize = 1024;
 
@@ -199,7 +201,9 @@ impl Datapath {
     ) -> Result<(), DatapathError> {
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
         let wake = Arc::new(wake.map_err(|error| kernel("make an eventfd")(error.into()))?);
-        let (commands, inbox) = bounded(COMMANDS);
+        // Bounded by control, which waits for each command to be done. A bounded channel would keep the commands that a
+        // worker has not read when it ends, and with them the end on which control waits.
+        let (commands, inbox) = unbounded();
         let counters = Arc::new(Counters::default());
         let setup = WorkerSetup {
             switch: Arc::clone(switch),
@@ -234,30 +238,38 @@ impl Datapath {
     /// Gives each worker its queue of a port. Returns when all of them read it, or, if one cannot, when none does.
     pub fn attach(&self, port: PortId, queues: Vec<Queue>) -> Result<(), DatapathError> {
         let (done, outcomes) = bounded(self.workers.len());
-        for (worker, queue) in self.workers.iter().zip(queues) {
-            worker.tell(Command::Attach { port, queue, done: done.clone() })?;
-        }
+        let mut attached =
+            self.workers.iter().zip(queues).try_for_each(|(worker, queue)| {
+                worker.tell(Command::Attach { port, queue, done: done.clone() })
+            });
         drop(done);
-        let mut attached = Ok(());
-        for _ in &self.workers {
-            let outcome = outcomes.recv().map_err(|_| DatapathError::WorkerStopped)?;
-            attached = attached.and(outcome);
+        let mut answers = 0;
+        for outcome in &outcomes {
+            answers += 1;
+            attached = attached.and(outcome.map_err(kernel("read a port's queue")));
+        }
+        if answers < self.workers.len() {
+            attached = attached.and(Err(DatapathError::WorkerStopped));
         }
         if attached.is_err() {
-            self.detach(port)?;
+            // The first error is the one to tell.
+            let _ = self.detach(port);
         }
-        attached.map_err(kernel("read a port's queue"))
+        attached
     }
 
-    /// Takes a port from all workers. Returns when none will touch it again and its queues are closed.
+    /// Takes a port from all workers and closes its queues. Returns when none will touch it again.
     /// The caller has marked the port down, so that no new frame is sent to it.
     pub fn detach(&self, port: PortId) -> Result<(), DatapathError> {
-        let (done, outcomes) = bounded(self.workers.len());
-        for worker in &self.workers {
-            worker.tell(Command::Detach { port, done: done.clone() })?;
-        }
+        let (done, queues) = bounded(self.workers.len());
+        let told = self
+            .workers
+            .iter()
+            .try_for_each(|worker| worker.tell(Command::Detach { port, done: done.clone() }));
         drop(done);
-        self.workers.iter().try_for_each(|_| outcomes.recv().map_err(|_| DatapathError::WorkerStopped))
+        // Closed all at once, and here: a worker that did it would hold up its other ports.
+        let queues: Vec<Option<Queue>> = queues.iter().collect();
+        told.and(if queues.len() < self.workers.len() { Err(DatapathError::WorkerStopped) } else { Ok(()) })
     }
 
     /// Each worker's counters.
@@ -332,11 +344,44 @@ impl WorkerSetup {
 }
 
 /// Writes a finished frame to a queue with one system call, and accounts it.
-fn write_copy(queue: &Queue, frame: &[u8], counters: &PortCounters) {
+fn write_copy(queue: Option<&Queue>, frame: &[u8], counters: &PortCounters) {
     let header = VnetHeader::default().emit();
-    let header = if queue.vnet { &header[..] } else { &[] };
+    let header = if queue.is_some_and(|queue| queue.vnet) { &header[..] } else { &[] };
     let parts = [io::IoSlice::new(header), io::IoSlice::new(frame)];
-    let written = nix::sys::uio::writev(&queue.fd, &parts);
-    let result = written.map_or_else(|error| -(error as i32), |n| i32::try_from(n).unwrap_or(i32::MAX));
-    engine::account_write(counters, result, header.len());
+    let written = queue.map_or(Err(Errno::EBADF), |queue| writev(&queue.fd, &parts));
+    engine::account_write(counters, written, header.len());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::switch::{Gateway, Settings as SwitchSettings};
+
+    #[test]
+    fn control_does_not_wait_for_a_worker_that_has_ended() {
+        let settings = SwitchSettings { ageing: 1, fdb_max: 16, seed: 0, gateway: Gateway::default() };
+        let workers = Settings {
+            workers: 2,
+            engine: EngineKind::Poll,
+            busy_poll: Duration::ZERO,
+            on_notice: Arc::new(|| ()),
+        };
+        let datapath = Datapath::start(&Arc::new(Switch::new(settings)), &workers).unwrap();
+        datapath.workers[1].tell(Command::Stop).unwrap();
+        while !datapath.workers[1].thread.is_finished() {
+            std::thread::yield_now();
+        }
+        assert!(matches!(datapath.detach(PortId(0)), Err(DatapathError::WorkerStopped)));
+        assert!(matches!(datapath.attach(PortId(0), Vec::new()), Err(DatapathError::WorkerStopped)));
+        datapath.stop();
+    }
+
+    #[test]
+    fn commands_that_a_worker_did_not_read_end_with_it() {
+        let (commands, inbox) = unbounded();
+        let (done, queues) = bounded::<Option<Queue>>(1);
+        commands.send(Command::Detach { port: PortId(0), done }).unwrap();
+        drop(inbox);
+        assert!(queues.recv().is_err());
+    }
 }

@@ -17,10 +17,9 @@ use crate::sys::arena::{BUFFER_SIZE, HEADROOM};
 use crate::sys::tap::Queue;
 use crate::wire::VnetHeader;
 
-/// Ports told of in one turn; the others are told of in the next (epoll takes turns itself).
-const READY: usize = 64;
-/// Frames read from one port before the next has its turn.
-const QUOTA: usize = 16;
+/// Ports told of in one turn, at most: each of them has a buffer then. The others are told of in the next (epoll
+/// takes turns itself).
+const READY: usize = BUFFERS as usize;
 /// What epoll tells for the wake-up descriptor.
 const WAKE: u64 = u64::MAX;
 
@@ -33,7 +32,7 @@ pub struct PollEngine {
     /// Buffers that nobody holds; the one used last is used next, while the cache still has it.
     free: Vec<u16>,
     /// Told in the next turn.
-    detached: Vec<PortId>,
+    detached: Vec<(PortId, Option<Queue>)>,
     counters: Arc<Counters>,
     wake: Arc<EventFd>,
 }
@@ -65,10 +64,15 @@ impl PollEngine {
         })
     }
 
-    /// Reads one ready port until it is empty, its quota is used up or no buffer is free.
-    fn read_port(&mut self, port: PortId, events: &mut Vec<Event<PollBuffer>>) -> io::Result<()> {
+    /// Reads one ready port until it is empty or its share of the buffers is used up.
+    fn read_port(
+        &mut self,
+        port: PortId,
+        share: usize,
+        events: &mut Vec<Event<PollBuffer>>,
+    ) -> io::Result<()> {
         let Some(queue) = &self.queues[port.index()] else { return Ok(()) };
-        for _ in 0..QUOTA {
+        for _ in 0..share {
             let Some(buffer) = self.free.pop().map(PollBuffer) else { return Ok(()) };
             match read(&queue.fd, &mut self.memory[buffer.range()][HEADROOM..]) {
                 Ok(length) if length > 0 => {
@@ -102,16 +106,17 @@ impl Engine for PollEngine {
     }
 
     fn detach(&mut self, port: PortId) -> io::Result<()> {
-        if let Some(queue) = self.queues[port.index()].take() {
+        let queue = self.queues[port.index()].take();
+        if let Some(queue) = &queue {
             // A queue that was gone is in the set no more; closing it would take it out in any case.
             let _ = self.epoll.delete(&queue.fd);
         }
-        self.detached.push(port);
+        self.detached.push((port, queue));
         Ok(())
     }
 
     fn turn(&mut self, wait: Wait, events: &mut Vec<Event<PollBuffer>>) -> io::Result<()> {
-        events.extend(self.detached.drain(..).map(Event::Detached));
+        events.extend(self.detached.drain(..).map(|(port, queue)| Event::Detached { port, queue }));
         let sleep = wait == Wait::Sleep && events.is_empty();
         let timeout = if sleep { EpollTimeout::NONE } else { EpollTimeout::ZERO };
         let mut ready = [EpollEvent::empty(); READY];
@@ -119,9 +124,10 @@ impl Engine for PollEngine {
             Err(Errno::EINTR) => 0,
             outcome => outcome?,
         };
+        let share = READY / count.max(1);
         for event in &ready[..count] {
             match u16::try_from(event.data()) {
-                Ok(port) => self.read_port(PortId(port), events)?,
+                Ok(port) => self.read_port(PortId(port), share, events)?,
                 Err(_) => {
                     // Nothing to read means that an earlier wake-up was told already.
                     let _ = self.wake.read();
@@ -144,15 +150,13 @@ impl Engine for PollEngine {
         let bytes = &self.memory[buffer.range()];
         for &port in egress {
             let Some(queue) = &self.queues[port.index()] else {
-                account_write(self.counters.port(port), -libc::EBADF, 0);
+                account_write(self.counters.port(port), Err(Errno::EBADF), 0);
                 continue;
             };
             let header = if queue.vnet { VnetHeader::LEN } else { 0 };
             let written =
                 write(queue.fd.as_fd(), &bytes[extent.start - header..extent.start + extent.length]);
-            let result =
-                written.map_or_else(|error| -(error as i32), |n| i32::try_from(n).unwrap_or(i32::MAX));
-            account_write(self.counters.port(port), result, header);
+            account_write(self.counters.port(port), written, header);
         }
         self.discard(buffer);
         Ok(())
@@ -163,9 +167,7 @@ impl Engine for PollEngine {
     }
 
     fn send_copy(&mut self, port: PortId, frame: &[u8]) -> io::Result<()> {
-        if let Some(queue) = &self.queues[port.index()] {
-            write_copy(queue, frame, self.counters.port(port));
-        }
+        write_copy(self.queues[port.index()].as_ref(), frame, self.counters.port(port));
         Ok(())
     }
 }

@@ -4,10 +4,13 @@
 //! The life of a port's read: armed -> (the pool ran dry: starved -> armed again when a buffer is back)
 //! -> ended for good when the port is detached, or its device is gone.
 
+use std::cell::Cell;
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use nix::sys::eventfd::EventFd;
 use nix::sys::resource::{Resource, getrlimit};
 
@@ -24,8 +27,8 @@ use crate::wire::VnetHeader;
 pub struct UringEngine {
     ring: Ring,
     ports: Vec<PortQueue>,
-    /// Ports whose read waits for a free buffer.
-    starved: Vec<PortId>,
+    /// Ports whose read waits for a free buffer, longest first.
+    starved: VecDeque<PortId>,
     /// Ports on their way out.
     detaching: Vec<PortId>,
     counters: Arc<Counters>,
@@ -38,7 +41,7 @@ struct PortQueue {
     /// The kernel has a read of it, or will when a buffer is free.
     reading: bool,
     /// Writes that have not completed.
-    writes: u32,
+    writes: Cell<u32>,
     detaching: bool,
 }
 
@@ -57,19 +60,28 @@ impl UringEngine {
         let mut ring = Ring::new(BUFFERS, u16::try_from(slots).unwrap_or(u16::MAX))?;
         ring.arm_wake(wake.as_fd())?;
         let ports = (0..slots).map(|_| PortQueue::default()).collect();
-        let (starved, detaching) = (Vec::with_capacity(slots), Vec::new());
+        let (starved, detaching) = (VecDeque::with_capacity(slots), Vec::new());
         Ok(UringEngine { ring, ports, starved, detaching, counters, wake })
     }
 
+    /// Arms the reads that ended for want of a buffer, as many as there are buffers again.
     fn arm_starved(&mut self) -> io::Result<()> {
-        while let Some(port) = self.starved.pop() {
-            if self.ports[port.index()].detaching {
-                self.ports[port.index()].reading = false;
-            } else {
-                self.ring.arm_read(port.0)?;
-            }
+        for _ in 0..self.starved.len().min(self.ring.free_buffers()) {
+            let Some(port) = self.starved.pop_front() else { break };
+            self.arm_read(port)?;
         }
         Ok(())
+    }
+
+    fn arm_read(&mut self, port: PortId) -> io::Result<()> {
+        let entry = &mut self.ports[port.index()];
+        match &entry.queue {
+            Some(queue) if !entry.detaching => self.ring.arm_read(port.0, queue.fd.as_fd()),
+            _ => {
+                entry.reading = false;
+                Ok(())
+            }
+        }
     }
 
     fn complete(&mut self, completion: Completion, events: &mut Vec<Event<Lease>>) -> io::Result<()> {
@@ -80,14 +92,15 @@ impl UringEngine {
                 let read = Extent { start: HEADROOM, length };
                 events.push(Event::Frame(Arrival::new(port, lease, read, vnet)));
                 if !more {
-                    self.starved.push(port);
+                    self.starved.push_back(port);
                 }
             }
             Completion::ReadEnded { slot, error } => self.read_ended(PortId(slot), error, events),
             Completion::Written { slot, result } => {
-                let queue = &mut self.ports[usize::from(slot)];
-                queue.writes -= 1;
-                account_write(self.counters.port(PortId(slot)), result, queue.header());
+                let queue = &self.ports[usize::from(slot)];
+                queue.writes.update(|writes| writes - 1);
+                let written = usize::try_from(result).map_err(|_| Errno::from_raw(-result));
+                account_write(self.counters.port(PortId(slot)), written, queue.header());
             }
             Completion::Woken => {
                 // Nothing to read means that an earlier wake-up was told already.
@@ -101,8 +114,8 @@ impl UringEngine {
 
     fn read_ended(&mut self, port: PortId, error: i32, events: &mut Vec<Event<Lease>>) {
         match error {
-            0 | libc::ENOBUFS | libc::EAGAIN | libc::EINTR => self.starved.push(port),
-            libc::ECANCELED => self.ports[port.index()].reading = false,
+            // The last of them may also be want of memory: only who asked for the end has it.
+            libc::ENOBUFS | libc::EAGAIN | libc::EINTR | libc::ECANCELED => self.starved.push_back(port),
             _ => {
                 self.ports[port.index()].reading = false;
                 events.push(Event::Gone { port, error });
@@ -110,19 +123,20 @@ impl UringEngine {
         }
     }
 
-    /// Closes the queues of ports that nothing in the kernel uses any more.
-    fn close_detached(&mut self, events: &mut Vec<Event<Lease>>) -> io::Result<()> {
+    /// Lets go of the queues that nothing in the kernel uses any more.
+    fn let_go_of_detached(&mut self, events: &mut Vec<Event<Lease>>) -> io::Result<()> {
         for at in (0..self.detaching.len()).rev() {
             let port = self.detaching[at];
-            if let Some(queue) = self.ports.get_mut(port.index()) {
-                if queue.reading || queue.writes > 0 {
+            let mut queue = None;
+            if let Some(entry) = self.ports.get_mut(port.index()) {
+                if entry.reading || entry.writes.get() > 0 {
                     continue;
                 }
-                *queue = PortQueue::default();
                 self.ring.set_file(port.0, None)?;
+                queue = std::mem::take(entry).queue;
             }
             self.detaching.swap_remove(at);
-            events.push(Event::Detached(port));
+            events.push(Event::Detached { port, queue });
         }
         Ok(())
     }
@@ -139,8 +153,8 @@ impl Engine for UringEngine {
             )));
         };
         self.ring.set_file(port.0, Some(queue.fd.as_fd()))?;
-        *slot = PortQueue { queue: Some(queue), reading: true, writes: 0, detaching: false };
-        self.ring.arm_read(port.0)
+        *slot = PortQueue { queue: Some(queue), reading: true, ..PortQueue::default() };
+        self.arm_read(port)
     }
 
     fn detach(&mut self, port: PortId) -> io::Result<()> {
@@ -154,8 +168,8 @@ impl Engine for UringEngine {
         if !self.starved.is_empty() {
             self.arm_starved()?;
         }
-        self.close_detached(events)?;
-        let sleep = wait == Wait::Sleep && events.is_empty();
+        self.let_go_of_detached(events)?;
+        let sleep = wait == Wait::Sleep && events.is_empty() && self.starved.is_empty();
         self.ring.enter(if sleep { Enter::Wait } else { Enter::Poll })?;
         while let Some(completion) = self.ring.next_completion() {
             self.complete(completion, events)?;
@@ -172,14 +186,19 @@ impl Engine for UringEngine {
     }
 
     fn send(&mut self, buffer: Lease, extent: Extent, egress: &[PortId]) -> io::Result<()> {
-        let ports = &mut self.ports;
+        let Self { ring, ports, counters, .. } = self;
         let writes = egress.iter().map(|port| {
-            let queue = &mut ports[port.index()];
-            queue.writes += 1;
+            let queue = &ports[port.index()];
+            queue.writes.update(|writes| writes + 1);
             let header = queue.header();
             Write { slot: port.0, start: extent.start - header, length: extent.length + header }
         });
-        self.ring.send(buffer, writes)
+        ring.send(buffer, writes, |slot, error| {
+            ports[usize::from(slot)].writes.update(|writes| writes - 1);
+            let error = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+            account_write(counters.port(PortId(slot)), Err(error), 0);
+        });
+        Ok(())
     }
 
     fn discard(&mut self, buffer: Lease) {
@@ -188,9 +207,7 @@ impl Engine for UringEngine {
 
     fn send_copy(&mut self, port: PortId, frame: &[u8]) -> io::Result<()> {
         self.ring.submit()?;
-        if let Some(queue) = &self.ports[port.index()].queue {
-            write_copy(queue, frame, self.counters.port(port));
-        }
+        write_copy(self.ports[port.index()].queue.as_ref(), frame, self.counters.port(port));
         Ok(())
     }
 }

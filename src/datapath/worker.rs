@@ -20,7 +20,7 @@ use crate::wire::segment::{Segments, wire_length};
 #[derive(Debug)]
 pub(super) enum Command {
     Attach { port: PortId, queue: Queue, done: Sender<io::Result<()>> },
-    Detach { port: PortId, done: Sender<()> },
+    Detach { port: PortId, done: Sender<Option<Queue>> },
     Stop,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct Worker<E: Engine> {
     mailbox: Mailbox,
     busy_poll: Duration,
     /// Detaches that were asked for and have not come back from the engine.
-    detaching: Vec<(PortId, Sender<()>)>,
+    detaching: Vec<(PortId, Sender<Option<Queue>>)>,
     /// The egress ports of the frame at hand.
     egress: Vec<PortId>,
     /// Those of them that take no offload.
@@ -105,7 +105,7 @@ impl<E: Engine> Worker<E> {
             match event {
                 Event::Frame(arrival) => self.forward(now, arrival)?,
                 Event::Gone { port, error } => self.mailbox.notices.send(Notice::PortGone { port, error }),
-                Event::Detached(port) => self.detached(port),
+                Event::Detached { port, queue } => self.detached(port, queue),
                 Event::Woken => flow = self.obey()?,
             }
         }
@@ -130,10 +130,11 @@ impl<E: Engine> Worker<E> {
         Ok(ControlFlow::Continue(()))
     }
 
-    fn detached(&mut self, port: PortId) {
+    fn detached(&mut self, port: PortId, queue: Option<Queue>) {
         if let Some(at) = self.detaching.iter().position(|(detaching, _)| *detaching == port) {
             let (_, done) = self.detaching.swap_remove(at);
-            let _ = done.send(());
+            // Control closes the queue.
+            let _ = done.send(queue);
         }
     }
 
@@ -225,7 +226,9 @@ impl<E: Engine> Worker<E> {
         let copy = &mut self.super_frame[..frame.bytes.len()];
         copy.copy_from_slice(frame.bytes);
         let Ok(mut segments) = Segments::new(copy, &frame.vnet) else {
-            self.counters.port(arrival.port).dropped(DropReason::BadOffload);
+            for port in &self.plain_egress {
+                self.counters.port(*port).dropped(DropReason::BadOffload);
+            }
             return Ok(());
         };
         while let Some(length) = segments.next_into(&mut self.segment) {

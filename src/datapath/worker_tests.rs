@@ -9,6 +9,7 @@ use crate::switch::fdb::{FdbKey, FdbState};
 use crate::switch::{Counters, DropReason, Gateway, Port, PortId, Settings, Switch, Tick};
 use crate::wire::{Mac, VnetHeader};
 use crossbeam_channel::bounded;
+use nix::errno::Errno;
 
 const H1: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const H2: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -203,16 +204,16 @@ fn every_refusal_of_a_device_has_a_reason() {
     let counters = Counters::default();
     let port = counters.port(PortId(0));
     for (errno, reason) in [
-        (libc::EIO, DropReason::EgressDown),
-        (libc::EBADFD, DropReason::EgressDown),
-        (libc::EAGAIN, DropReason::EgressQueueFull),
-        (libc::ENOMEM, DropReason::EgressQueueFull),
-        (libc::EINVAL, DropReason::EgressRefused),
+        (Errno::EIO, DropReason::EgressDown),
+        (Errno::EBADFD, DropReason::EgressDown),
+        (Errno::EAGAIN, DropReason::EgressQueueFull),
+        (Errno::ENOMEM, DropReason::EgressQueueFull),
+        (Errno::EINVAL, DropReason::EgressRefused),
     ] {
         let before = port.drops[reason as usize].value();
-        super::engine::account_write(port, -errno, 0);
+        super::engine::account_write(port, Err(errno), 0);
         assert_eq!(port.drops[reason as usize].value(), before + 1, "errno {errno}");
     }
-    super::engine::account_write(port, 76, VnetHeader::LEN);
+    super::engine::account_write(port, Ok(76), VnetHeader::LEN);
     assert_eq!((port.tx_frames.value(), port.tx_bytes.value()), (1, 64));
 }

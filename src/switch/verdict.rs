@@ -57,7 +57,8 @@ drop_reasons! {
     SpoofedGateway => "spoofed_gateway",
     /// To the gateway's MAC, not for the switch itself, and there is no host port. Counted on the ingress port.
     NoHostPort => "no_host_port",
-    /// The header before the frame contradicts the frame (offsets out of range). Counted on the ingress port.
+    /// The header before the frame contradicts the frame (offsets out of range). Counted on the ingress port; where only
+    /// the segmentation for a port without offload finds out, on that egress port.
     BadOffload => "bad_offload",
     /// The egress port is down. Counted on the egress port.
     EgressDown => "egress_down",

@@ -19,9 +19,6 @@ pub(super) struct Arena {
     count: u16,
 }
 
-// SAFETY: the mapping belongs to this value alone and is not tied to a thread.
-unsafe impl Send for Arena {}
-
 impl Arena {
     /// Maps the memory, all of it touched now so that no frame pays for a page fault.
     pub(super) fn new(count: u16) -> io::Result<Arena> {

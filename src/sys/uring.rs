@@ -204,11 +204,13 @@ impl Ring {
         self.ring.submitter().register_files_update(slot.into(), &[fd]).map(drop)
     }
 
-    /// Arms a multishot read of a slot: each frame fills one buffer, until [`Completion::ReadEnded`].
-    pub fn arm_read(&mut self, slot: u16) -> io::Result<()> {
-        let read = opcode::ReadMulti::new(Fixed(slot.into()), 0, BUFFER_GROUP).build();
-        // `ReadMulti::build` (io-uring 0.7.15) loses the flag of `Fixed`; the slot would be a descriptor.
-        let read = read.flags(squeue::Flags::FIXED_FILE);
+    /// Arms a multishot read of the file in a slot: each frame fills one buffer, until [`Completion::ReadEnded`].
+    ///
+    /// The read names the file, not its slot. A read that names a slot pins the table: before Linux 6.13 a file that is
+    /// taken out of it stays open while any older such read goes on, and that is for as long as another port is idle
+    /// (`io_queue_rsrc_removal` in `io_uring/rsrc.c`).
+    pub fn arm_read(&mut self, slot: u16, file: BorrowedFd<'_>) -> io::Result<()> {
+        let read = opcode::ReadMulti::new(Fd(file.as_raw_fd()), 0, BUFFER_GROUP).build();
         // SAFETY: the kernel writes only into provided buffers, which are its own until it hands them over.
         unsafe { self.push(&read.user_data(token::read(slot))) }
     }
@@ -248,9 +250,15 @@ impl Ring {
         self.arena.start(lease.id)
     }
 
-    /// Queues writes of one buffer; after the last of them has completed it is free again.
+    /// Queues writes of one buffer; after the last of them has completed it is free again. A write that the kernel
+    /// takes nothing of now is told to `refused`, and does not complete.
     #[allow(clippy::needless_pass_by_value, reason = "who sends or gives back a buffer has it no more")]
-    pub fn send(&mut self, lease: Lease, writes: impl IntoIterator<Item = Write>) -> io::Result<()> {
+    pub fn send(
+        &mut self,
+        lease: Lease,
+        writes: impl IntoIterator<Item = Write>,
+        mut refused: impl FnMut(u16, io::Error),
+    ) {
         let start = self.start(&lease);
         let Lease { id, .. } = lease;
         // One more than is queued, so that a submission on the way cannot free the buffer under the loop.
@@ -263,11 +271,12 @@ impl Ring {
             let write = opcode::Write::new(Fixed(slot.into()), address.as_ptr(), length as u32).build();
             // SAFETY: the lease is ours and goes no further; the buffer is neither lent nor provided to a
             // read again before `writes` says that the kernel has completed this write.
-            unsafe { self.push(&write.user_data(token::write(slot, id)))? };
-            self.writes[usize::from(id)] += 1;
+            match unsafe { self.push(&write.user_data(token::write(slot, id))) } {
+                Ok(()) => self.writes[usize::from(id)] += 1,
+                Err(error) => refused(slot, error),
+            }
         }
         self.written(id);
-        Ok(())
     }
 
     /// Gives a buffer back to the kernel.
@@ -287,9 +296,9 @@ impl Ring {
         }
     }
 
-    /// Buffers that the kernel can fill now.
+    /// Buffers that the kernel can fill from the next [`Ring::enter`] on.
     pub fn free_buffers(&self) -> usize {
-        self.buffers.published
+        self.buffers.published + self.buffers.unpublished
     }
 
     /// One system call: gives back the free buffers, submits what is queued, waits as told.
@@ -301,7 +310,10 @@ impl Ring {
         let queued = self.ring.submission().len() as u32;
         // SAFETY: no argument is passed; every queued entry was vouched for when it was pushed.
         match unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, want, GETEVENTS, None) } {
-            Err(error) if is_passing(&error) => Ok(()),
+            // A signal came, or what has completed must be taken first: the caller does, and enters again.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => {
+                Ok(())
+            }
             outcome => outcome.map(drop),
         }
     }
@@ -358,24 +370,23 @@ impl Ring {
         }
     }
 
-    /// Submits what is queued without waiting.
+    /// Submits what is queued, if anything is, without waiting.
     pub fn submit(&mut self) -> io::Result<()> {
+        if self.ring.submission().is_empty() {
+            return Ok(());
+        }
         match self.ring.submit() {
-            Err(error) if is_passing(&error) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::EINTR) => Ok(()),
             outcome => outcome.map(drop),
         }
     }
 }
 
-/// A signal came, or the completion queue must be emptied first: the caller goes on and tries again.
-fn is_passing(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN))
-}
-
 impl Drop for Ring {
     fn drop(&mut self) {
-        // Reads end here, synchronously, so that nothing can fill a buffer after the arena is unmapped.
-        // Only a file descriptor that is not a ring could make this fail, and ours is one.
+        // Reads are armed polls now, and their frames are copied in this thread's calls of `enter` alone (deferred task
+        // work), of which there is none any more: nothing fills a buffer after the arena is unmapped. Cancelling
+        // them here only lets the kernel close their files sooner.
         let _ = self.ring.submitter().register_sync_cancel(None, CancelBuilder::any());
     }
 }
@@ -389,9 +400,6 @@ struct BufferRing {
     published: usize,
     unpublished: usize,
 }
-
-// SAFETY: the mapping belongs to this value alone and is not tied to a thread.
-unsafe impl Send for BufferRing {}
 
 impl BufferRing {
     fn new(entries: u16) -> io::Result<BufferRing> {

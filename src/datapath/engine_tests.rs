@@ -1,0 +1,159 @@
+//! What every engine must do, on pairs of datagram sockets in the place of TAP queues: those need no root.
+
+use std::os::unix::net::UnixDatagram;
+use std::sync::Arc;
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::{Engine, Event, PollEngine, UringEngine, Wait};
+use crate::switch::{Counters, PortId};
+use crate::sys::tap::Queue;
+
+struct Rig<E: Engine> {
+    engine: E,
+    counters: Arc<Counters>,
+    wake: Arc<EventFd>,
+    stations: Vec<UnixDatagram>,
+}
+
+fn on_each_engine(poll: impl FnOnce(Rig<PollEngine>), uring: impl FnOnce(Rig<UringEngine>)) {
+    let parts = || {
+        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).unwrap();
+        (Arc::new(Counters::default()), Arc::new(wake))
+    };
+    let (counters, wake) = parts();
+    let engine = PollEngine::new(Arc::clone(&counters), Arc::clone(&wake)).unwrap();
+    poll(Rig { engine, counters, wake, stations: Vec::new() });
+    // A kernel without what it needs has no such engine; `start` says so.
+    if crate::sys::uring::probe().is_ok() {
+        let (counters, wake) = parts();
+        let engine = UringEngine::new(Arc::clone(&counters), Arc::clone(&wake)).unwrap();
+        uring(Rig { engine, counters, wake, stations: Vec::new() });
+    }
+}
+
+impl<E: Engine> Rig<E> {
+    fn plug_in(&mut self, ports: u16) {
+        for port in 0..ports {
+            let (ours, theirs) = UnixDatagram::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            theirs.set_nonblocking(true).unwrap();
+            self.engine.attach(PortId(port), Queue { fd: ours.into(), vnet: false }).unwrap();
+            self.stations.push(theirs);
+        }
+    }
+
+    /// Turns until something has happened.
+    fn turn(&mut self) -> Vec<Event<E::Buffer>> {
+        let mut events = Vec::new();
+        while events.is_empty() {
+            self.engine.turn(Wait::Sleep, &mut events).unwrap();
+        }
+        events
+    }
+
+    /// Writes what is queued, without waiting for more.
+    fn flush(&mut self) {
+        let mut events = Vec::new();
+        for _ in 0..2 {
+            self.engine.turn(Wait::Poll, &mut events).unwrap();
+        }
+        assert!(events.is_empty(), "{events:?}");
+    }
+
+    fn one_buffer_reaches_many(mut self) {
+        self.plug_in(3);
+        self.stations[0].send(b"to all").unwrap();
+        let Some(Event::Frame(arrival)) = self.turn().pop() else { panic!("no frame") };
+        assert_eq!(arrival.frame(self.engine.bytes(&arrival.buffer)).bytes, b"to all");
+        self.engine.send(arrival.buffer, arrival.extent, &[PortId(1), PortId(2)]).unwrap();
+        self.flush();
+        for port in [1, 2] {
+            let mut bytes = [0; 16];
+            let length = self.stations[usize::from(port)].recv(&mut bytes).unwrap();
+            assert_eq!(&bytes[..length], b"to all");
+            assert_eq!(self.counters.port(PortId(port)).tx_bytes.value(), 6);
+        }
+    }
+
+    fn buffers_come_back(mut self) {
+        self.plug_in(2);
+        for n in 0..1000u32 {
+            self.stations[0].send(&n.to_ne_bytes()).unwrap();
+            let Some(Event::Frame(arrival)) = self.turn().pop() else { panic!("no frame") };
+            assert_eq!(arrival.frame(self.engine.bytes(&arrival.buffer)).bytes, n.to_ne_bytes());
+            if n % 2 == 0 {
+                self.engine.discard(arrival.buffer);
+            } else {
+                self.engine.send(arrival.buffer, arrival.extent, &[PortId(1)]).unwrap();
+                self.flush();
+                self.stations[1].recv(&mut [0; 16]).unwrap();
+            }
+        }
+    }
+
+    /// Each port always has more to read than there are buffers for all.
+    fn nobody_waits_for_ever(mut self) {
+        const PORTS: u16 = 8;
+        self.plug_in(PORTS);
+        let mut served = [0; PORTS as usize];
+        for _ in 0..40 {
+            for station in &self.stations {
+                while station.send(b"frame").is_ok() {}
+            }
+            for event in self.turn() {
+                let Event::Frame(arrival) = event else { panic!("{event:?}") };
+                served[arrival.port.index()] += 1;
+                self.engine.discard(arrival.buffer);
+            }
+        }
+        assert!(served.iter().all(|&frames| frames > 0), "{served:?}");
+    }
+
+    fn a_detached_port_is_let_go_of(mut self) {
+        self.plug_in(2);
+        self.engine.detach(PortId(0)).unwrap();
+        let Some(Event::Detached { port: PortId(0), queue: Some(queue) }) = self.turn().pop() else {
+            panic!("no queue")
+        };
+        drop(queue);
+        // Nobody has the other end any more: not the engine, not the kernel for it.
+        let error = self.stations[0].send(b"too late").unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED));
+        self.stations[1].send(b"still here").unwrap();
+        assert!(matches!(self.turn()[..], [Event::Frame(ref arrival)] if arrival.port == PortId(1)));
+    }
+
+    fn a_wake_up_is_told_once(mut self) {
+        for _ in 0..3 {
+            self.wake.write(1).unwrap();
+            assert!(matches!(self.turn()[..], [Event::Woken]));
+            self.flush();
+        }
+    }
+}
+
+#[test]
+fn one_buffer_reaches_many() {
+    on_each_engine(Rig::one_buffer_reaches_many, Rig::one_buffer_reaches_many);
+}
+
+#[test]
+fn buffers_come_back() {
+    on_each_engine(Rig::buffers_come_back, Rig::buffers_come_back);
+}
+
+#[test]
+fn nobody_waits_for_ever() {
+    on_each_engine(Rig::nobody_waits_for_ever, Rig::nobody_waits_for_ever);
+}
+
+#[test]
+fn a_detached_port_is_let_go_of() {
+    on_each_engine(Rig::a_detached_port_is_let_go_of, Rig::a_detached_port_is_let_go_of);
+}
+
+#[test]
+fn a_wake_up_is_told_once() {
+    on_each_engine(Rig::a_wake_up_is_told_once, Rig::a_wake_up_is_told_once);
+}
