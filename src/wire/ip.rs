@@ -90,8 +90,23 @@ impl<'a> Ipv6<'a> {
     /// walked: no receiver gets to its payload either.
     pub fn parse(bytes: &'a [u8]) -> Option<Ipv6<'a>> {
         let header = Ipv6HeaderSlice::from_slice(bytes).ok()?;
-        let end = IPV6_HEADER + usize::from(header.payload_length());
-        let body = bytes.get(IPV6_HEADER..end)?;
+        Ipv6::walk(&header, bytes.get(IPV6_HEADER..)?.get(..usize::from(header.payload_length()))?)
+    }
+
+    /// As [`Ipv6::parse`], but one that says payload length 0 has all of `bytes`: the most that a receiver
+    /// finds in it, and so what a guard must look at. Linux takes it so if a hop-by-hop header follows,
+    /// even one without a jumbo payload option (RFC 2675; `ip6_rcv_core`), and since BIG TCP did away with that
+    /// header also in any frame that comes as a TCP super-frame (`ipv6_payload_len`).
+    pub fn parse_lenient(bytes: &'a [u8]) -> Option<Ipv6<'a>> {
+        let header = Ipv6HeaderSlice::from_slice(bytes).ok()?;
+        match header.payload_length() {
+            0 => Ipv6::walk(&header, bytes.get(IPV6_HEADER..)?),
+            _ => Ipv6::parse(bytes),
+        }
+    }
+
+    /// Walks over the extension headers at the start of `body`.
+    fn walk(header: &Ipv6HeaderSlice<'a>, body: &'a [u8]) -> Option<Ipv6<'a>> {
         let (extensions, protocol, payload) =
             Ipv6ExtensionsSlice::from_slice(header.next_header(), body).ok()?;
         Some(Ipv6 {

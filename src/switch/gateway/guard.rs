@@ -6,8 +6,10 @@
 //! Each of these that names one of the gateway's addresses is a claim. To ask for the address is none,
 //! not even by duplicate address detection: that is answered.
 //!
-//! Behind IPv6 extension headers the message is found where a receiver finds it. A fragment is taken for the
-//! first: receivers ignore fragmented neighbour discovery (RFC 6980), so nothing that has a use is lost.
+//! Behind IPv6 extension headers the message is found where a receiver finds it, also if the packet's length
+//! is one that no sender should write. A fragment is taken for the first: receivers ignore fragmented
+//! neighbour discovery (RFC 6980), so nothing that has a use is lost. The inside of a tunnel is not looked
+//! at: it is of another link, on a receiver that set one up.
 //! Router advertisements that do not name a gateway's address are let through; to filter those (RFC 6105) is
 //! a policy of its own.
 
@@ -44,7 +46,7 @@ pub(super) fn arp(gateway: &Gateway, message: &[u8]) -> Option<Claim> {
 
 /// What neighbour discovery in an IPv6 packet claims.
 pub(super) fn ndp(gateway: &Gateway, packet: &[u8]) -> Option<Claim> {
-    let packet = Ipv6::parse(packet).filter(|packet| packet.protocol == protocol::ICMPV6)?;
+    let packet = Ipv6::parse_lenient(packet).filter(|packet| packet.protocol == protocol::ICMPV6)?;
     let message = Ndp::parse(packet.payload)?;
     if gateway.ipv6.contains(&packet.source) {
         return Some(Claim::NeighbourSource(packet.source));

@@ -242,6 +242,45 @@ mod of_ndp {
     }
 
     #[test]
+    fn every_header_that_a_receiver_walks_over_is_walked_over() {
+        let addresses = (ASKER6, OTHER6);
+        let message = icmp(addresses, 136, &[&[0; 4], &GATEWAY6.octets()[..]].concat());
+        for (what, number, header) in [
+            ("hop-by-hop", 0, &[58, 0, 1, 4, 0, 0, 0, 0][..]),
+            ("destination options of 16 octets", 60, &[58, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            ("routing type 0, none left", 43, &[58, 0, 0, 0, 0, 0, 0, 0]),
+            ("routing type 2, none left", 43, &[&[58, 2, 2, 0, 0, 0, 0, 0][..], &OTHER6.octets()].concat()),
+            ("segment routing, none left", 43, &[&[58, 2, 4, 0, 0, 0, 0, 0][..], &OTHER6.octets()].concat()),
+            ("an atomic fragment", 44, &[58, 0, 0, 0, 0, 0, 0, 7]),
+            ("the first fragment", 44, &[58, 0, 0, 1, 0, 0, 0, 7]),
+            ("authentication, 12 octets", 51, &[58, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1]),
+        ] {
+            let frame = ipv6(addresses, number, &[header, &message].concat());
+            assert_eq!(claim(&frame), Some(Claim::NeighbourTarget(GATEWAY6)), "{what}");
+            let priority = tagged(&tagged(&frame, EtherType::S_TAG, 0), EtherType::C_TAG, 0);
+            assert_eq!(claim(&priority), Some(Claim::NeighbourTarget(GATEWAY6)), "{what}, tagged");
+        }
+    }
+
+    #[test]
+    fn a_payload_length_of_zero_hides_nothing() {
+        const LENGTH: std::ops::Range<usize> = 18..20;
+        let addresses = (ASKER6, OTHER6);
+        let message = icmp(addresses, 136, &[&[0; 4], &GATEWAY6.octets()[..]].concat());
+        let behind_padding = [&[58, 0, 1, 4, 0, 0, 0, 0], &message[..]].concat();
+        let twice = [&[60, 0, 1, 4, 0, 0, 0, 0], &behind_padding[..]].concat();
+        for (number, payload) in [(0, behind_padding), (0, twice), (58, message)] {
+            let mut frame = ipv6(addresses, number, &payload);
+            frame[LENGTH].fill(0);
+            assert_eq!(claim(&frame), Some(Claim::NeighbourTarget(GATEWAY6)), "{number}");
+            assert_eq!(claim(&[&frame[..], &[0; 6]].concat()), Some(Claim::NeighbourTarget(GATEWAY6)));
+        }
+        let mut question = about((ASKER6, GROUP6), 135, GATEWAY6, &SOURCE_OPTION);
+        question[LENGTH].fill(0);
+        assert_eq!(answer(&question), None, "it has no payload");
+    }
+
+    #[test]
     fn a_fragmented_solicitation_is_not_answered() {
         let message = icmp((ASKER6, GROUP6), 135, &[&[0; 4], &GATEWAY6.octets()[..]].concat());
         let payload = [&[58, 0, 0, 1, 0, 0, 0, 7], &message[..]].concat();
