@@ -8,14 +8,22 @@ use super::checksum::checksum;
 
 /// A protocol number (IANA "Assigned Internet Protocol Numbers").
 pub mod protocol {
+    /// Hop-by-hop options of IPv6 (RFC 8200 §4.3).
+    pub const HOP_BY_HOP: u8 = 0;
     /// ICMP (RFC 792).
     pub const ICMP: u8 = 1;
     /// TCP (RFC 9293).
     pub const TCP: u8 = 6;
     /// UDP (RFC 768).
     pub const UDP: u8 = 17;
+    /// Routing header of IPv6 (RFC 8200 §4.4).
+    pub const ROUTING: u8 = 43;
+    /// Fragment header of IPv6 (RFC 8200 §4.5).
+    pub const FRAGMENT: u8 = 44;
     /// ICMPv6 (RFC 4443).
     pub const ICMPV6: u8 = 58;
+    /// Destination options of IPv6 (RFC 8200 §4.6).
+    pub const DESTINATION_OPTIONS: u8 = 60;
 }
 
 /// Bytes of an IPv4 header without options.

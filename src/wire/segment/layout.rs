@@ -3,17 +3,8 @@
 
 use super::SegmentError;
 use super::field::{ipv4, ipv6, tcp, udp, word};
+use crate::wire::ip::protocol;
 use crate::wire::{EtherType, EthernetFrame, VnetHeader};
-
-/// Protocol numbers of IP (IANA).
-mod protocol {
-    pub(super) const HOP_BY_HOP: u8 = 0;
-    pub(super) const TCP: u8 = 6;
-    pub(super) const UDP: u8 = 17;
-    pub(super) const ROUTING: u8 = 43;
-    pub(super) const FRAGMENT: u8 = 44;
-    pub(super) const DESTINATION_OPTIONS: u8 = 60;
-}
 
 /// The IP version of a super-frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
