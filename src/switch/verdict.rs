@@ -53,7 +53,8 @@ drop_reasons! {
     IngressDown => "ingress_down",
     /// A flood that no port could take. Counted on the ingress port.
     NoEgress => "no_egress",
-    /// A container used the gateway's MAC, or claimed the gateway's address. Counted on the ingress port.
+    /// A container used the gateway's MAC, or claimed the gateway's address by ARP, by neighbour discovery or in
+    /// an ICMP redirect. Counted on the ingress port.
     SpoofedGateway => "spoofed_gateway",
     /// To the gateway's MAC, not for the switch itself, and there is no host port. Counted on the ingress port.
     NoHostPort => "no_host_port",

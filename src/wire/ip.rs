@@ -54,6 +54,21 @@ impl<'a> Ipv4<'a> {
     /// The packet at the start of `bytes`, padding after it.
     pub fn parse(bytes: &'a [u8]) -> Option<Ipv4<'a>> {
         let header = Ipv4HeaderSlice::from_slice(bytes).ok()?;
+        Ipv4::of(&header, bytes.get(..usize::from(header.total_len()))?)
+    }
+
+    /// As [`Ipv4::parse`], but one that says total length 0 has all of `bytes`: the most that a receiver finds
+    /// in it, and so what a guard must look at. Linux takes it so in a TCP super-frame (`iph_totlen`).
+    pub fn parse_lenient(bytes: &'a [u8]) -> Option<Ipv4<'a>> {
+        let header = Ipv4HeaderSlice::from_slice(bytes).ok()?;
+        match header.total_len() {
+            0 => Ipv4::of(&header, bytes),
+            _ => Ipv4::parse(bytes),
+        }
+    }
+
+    /// The packet with this header, which is all of `bytes`.
+    fn of(header: &Ipv4HeaderSlice<'a>, bytes: &'a [u8]) -> Option<Ipv4<'a>> {
         if checksum(header.slice()) != 0 {
             return None;
         }
@@ -64,9 +79,16 @@ impl<'a> Ipv4<'a> {
             protocol: header.protocol().0,
             header: length,
             fragment: header.is_fragmenting_payload(),
-            payload: bytes.get(length..usize::from(header.total_len()))?,
+            payload: bytes.get(length..)?,
         })
     }
+}
+
+/// An IPv4 packet carries ICMP: what one look can tell.
+#[inline]
+pub fn is_icmp4(packet: &[u8]) -> bool {
+    const PROTOCOL: usize = 9;
+    packet.get(PROTOCOL) == Some(&protocol::ICMP)
 }
 
 /// An IPv6 packet carries TCP or UDP, without extension headers: what one look can tell.

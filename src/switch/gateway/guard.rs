@@ -6,6 +6,10 @@
 //! Each of these that names one of the gateway's addresses is a claim. To ask for the address is none,
 //! not even by duplicate address detection: that is answered.
 //!
+//! An ICMP redirect tells a host to go another way, and is believed if its source is the gateway in use
+//! (RFC 1122 §3.2.2.2; Linux `__ip_do_redirect` asks for no more). So one in the name of one of the gateway's
+//! addresses is a claim, and so is what may be a piece of one. ICMPv6's redirects are neighbour discovery.
+//!
 //! Behind IPv6 extension headers the message is found where a receiver finds it, also if the packet's length
 //! is one that no sender should write. A fragment is taken for the first: receivers ignore fragmented
 //! neighbour discovery (RFC 6980), so nothing that has a use is lost. The inside of a tunnel is not looked
@@ -17,7 +21,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::Gateway;
 use crate::wire::arp::Arp;
-use crate::wire::ip::{Ipv6, protocol};
+use crate::wire::icmp::is_redirect;
+use crate::wire::ip::{Ipv4, Ipv6, protocol};
 use crate::wire::ndp::Ndp;
 
 /// What of the gateway's a container claimed.
@@ -29,6 +34,8 @@ pub enum Claim {
     ArpMac,
     /// This address, as the sender's in ARP.
     ArpAddress(Ipv4Addr),
+    /// This address, as the source of an ICMP redirect.
+    RedirectSource(Ipv4Addr),
     /// This address, as the source of a neighbour discovery message.
     NeighbourSource(Ipv6Addr),
     /// This address, as the target of an advertisement or redirect.
@@ -42,6 +49,12 @@ pub(super) fn arp(gateway: &Gateway, message: &[u8]) -> Option<Claim> {
         return Some(Claim::ArpAddress(arp.sender_ip));
     }
     (arp.sender_mac == gateway.mac).then_some(Claim::ArpMac)
+}
+
+/// What an ICMP redirect in an IPv4 packet claims.
+pub(super) fn redirect(gateway: &Gateway, packet: &[u8]) -> Option<Claim> {
+    let packet = Ipv4::parse_lenient(packet).filter(|packet| gateway.ipv4.contains(&packet.source))?;
+    is_redirect(packet.payload).then_some(Claim::RedirectSource(packet.source))
 }
 
 /// What neighbour discovery in an IPv6 packet claims.

@@ -9,13 +9,12 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::{Answer, Gateway};
 use crate::wire::checksum::update;
 use crate::wire::icmp::{ECHO, ECHO6};
-use crate::wire::ip::{DEFAULT_HOPS, IPV4_HEADER, IPV6_HEADER, Ipv4, Ipv6, protocol};
+use crate::wire::ip::{DEFAULT_HOPS, IPV4_HEADER, IPV6_HEADER, Ipv4, Ipv6, is_icmp4, protocol};
 
 /// Where the fields are that a reply changes.
 mod field {
     use std::ops::Range;
 
-    pub(super) const IPV4_PROTOCOL: usize = 9;
     pub(super) const IPV4_TTL_AND_PROTOCOL: Range<usize> = 8..10;
     pub(super) const IPV4_CHECKSUM: Range<usize> = 10..12;
     pub(super) const IPV4_SOURCE: usize = 12;
@@ -29,7 +28,7 @@ mod field {
 /// The answer to an IPv4 packet: a reply, if it is an echo request that is the plain case.
 #[inline]
 pub(super) fn answer4(gateway: &Gateway, packet: &[u8]) -> Option<Answer> {
-    if packet.get(field::IPV4_PROTOCOL) != Some(&protocol::ICMP) {
+    if !is_icmp4(packet) {
         return None;
     }
     let packet = Ipv4::parse(packet)?;

@@ -2,8 +2,8 @@
 //! echo for them, and lets no container claim them.
 //!
 //! - `guard` looks at every frame from a container before anything is learned from it: whoever says that
-//!   one of the gateway's addresses is his is not let in. So no neighbour cache on this switch can be
-//!   told otherwise.
+//!   one of the gateway's addresses is his, or speaks as the gateway of other ways to go, is not let in. So no
+//!   neighbour cache and no route on this switch can be told otherwise.
 //! - `arp`, `ndp` and `icmp` look at frames to the gateway's MAC or to a group, and say what the answer
 //!   is, as a value. [`Answer::emit`] makes its bytes, in the frame that asked.
 //!
@@ -24,7 +24,7 @@ mod tests;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 pub use self::guard::Claim;
-use crate::wire::ip::is_plain_transport6;
+use crate::wire::ip::{is_icmp4, is_plain_transport6};
 use crate::wire::{ETHERNET_HEADER, EtherType, EthernetFrame, Mac};
 
 /// The gateway's addresses.
@@ -44,6 +44,7 @@ impl Gateway {
     pub(super) fn claim(&self, frame: &EthernetFrame<'_>) -> Option<Claim> {
         match frame.l3() {
             (EtherType::ARP, at) => guard::arp(self, after(frame, at)),
+            (EtherType::IPV4, at) if is_icmp4(after(frame, at)) => guard::redirect(self, after(frame, at)),
             (EtherType::IPV6, at) if !is_plain_transport6(after(frame, at)) => {
                 guard::ndp(self, after(frame, at))
             }
