@@ -108,16 +108,20 @@ impl Netns {
     /// # Errors
     /// [`NetnsError::Missing`], [`NetnsError::NotNetns`], or no permission.
     pub fn open(path: &Path) -> Result<Netns, NetnsError> {
-        let file = File::open(path).map_err(|error| match error.kind() {
+        let what = || format!("open the namespace {}", path.display());
+        // Found first, and opened when it is known to be one: a FIFO would wait for its writer, and a device may do
+        // anything.
+        let found = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path);
+        let found = found.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => NetnsError::Missing(path.to_owned()),
-            _ => kernel(format!("open the namespace {}", path.display()))(error),
+            _ => kernel(what())(error),
         })?;
-        let kind = fstatfs(&file).map_err(kernel("ask for the kind of a file"))?;
-        if kind.filesystem_type() == NSFS_MAGIC {
-            Ok(Netns { file })
-        } else {
-            Err(NetnsError::NotNetns(path.to_owned()))
+        let kind = fstatfs(&found).map_err(kernel("ask for the kind of a file"))?;
+        if kind.filesystem_type() != NSFS_MAGIC {
+            return Err(NetnsError::NotNetns(path.to_owned()));
         }
+        let file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).map_err(kernel(what()))?;
+        Ok(Netns { file })
     }
 
     /// A new one without a name, which lives as long as this.
@@ -349,6 +353,15 @@ mod tests {
         assert!(matches!(Netns::open(Path::new("/nowhere")), Err(NetnsError::Missing(_))));
         assert!(matches!(Netns::open(Path::new("/proc/self/status")), Err(NetnsError::NotNetns(_))));
         assert!(Netns::here().is_ok());
+    }
+
+    /// Opening it would wait for a writer.
+    #[test]
+    fn fifo_is_told_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(matches!(Netns::open(&fifo), Err(NetnsError::NotNetns(_))));
     }
 
     #[test]
