@@ -75,6 +75,7 @@ fn station(number: u8) -> (Netns, Vec<Queue>) {
         run("ip link set eth0 up");
         (netns, tap.queues)
     })
+    .unwrap()
 }
 
 fn settings(engine: EngineKind) -> Settings {
@@ -104,6 +105,7 @@ fn allocations_for(engine: EngineKind, pings: u64) -> (u64, u64) {
             run(&format!("ping -q -i 0.001 -c {count} 192.0.2.2"));
             (ALLOCATIONS.load(Ordering::Relaxed) - before.0, frames(&datapath) - before.1)
         })
+        .unwrap()
     };
     // The first frames find nothing warm: neighbours, lazily bound symbols.
     ping(10);

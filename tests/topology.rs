@@ -198,10 +198,8 @@ fn containers_have_what_was_asked_for() {
                 && ip("-n container2 link").contains("qlen 512")
         );
         assert!(ip("-n container2 link show eth0").contains(&devices[2].mac.to_string()));
-        let accept_ra = netns::run_in(&netns::path("container2"), || {
-            fs::read_to_string("/proc/sys/net/ipv6/conf/eth0/accept_ra")
-        });
-        assert_eq!(accept_ra.unwrap().unwrap(), "0\n");
+        let accept_ra = ip("netns exec container2 cat /proc/sys/net/ipv6/conf/eth0/accept_ra");
+        assert_eq!(accept_ra, "0\n");
 
         let host = ip("address show uswitch0");
         assert!(host.contains("172.16.0.1/24") && host.contains("fd00:172:16::1/64"), "{host}");

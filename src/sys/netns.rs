@@ -20,6 +20,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -124,14 +125,6 @@ impl Netns {
         Ok(Netns { file })
     }
 
-    /// A new one without a name, which lives as long as this.
-    ///
-    /// # Errors
-    /// No permission, or too many (`user.max_net_namespaces`).
-    pub fn unnamed() -> Result<Netns, NetnsError> {
-        travel(Traveller::found)
-    }
-
     /// Which this is.
     ///
     /// # Errors
@@ -190,20 +183,16 @@ impl Traveller {
 }
 
 /// Runs `errand` on a thread of its own, which ends with it, and returns what it returned.
-pub fn travel<T: Send>(errand: impl FnOnce(&mut Traveller) -> T + Send) -> T {
-    let journey = std::thread::scope(|scope| scope.spawn(|| errand(&mut Traveller(()))).join());
-    journey.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
-/// Runs `errand` in the namespace at `path`.
 ///
 /// # Errors
-/// It could not be entered.
-pub fn run_in<T: Send>(path: &Path, errand: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
-    travel(|traveller| {
-        traveller.enter(&Netns::open(path)?)?;
-        Ok(errand())
-    })
+/// There can be no further thread (`RLIMIT_NPROC`, `pids.max`).
+pub fn travel<T: Send>(errand: impl FnOnce(&mut Traveller) -> T + Send) -> Result<T, NetnsError> {
+    let journey = std::thread::scope(|scope| {
+        let thread = thread::Builder::new().spawn_scoped(scope, || errand(&mut Traveller(())))?;
+        Ok(thread.join())
+    });
+    let journey = journey.map_err(kernel::<io::Error>("start a thread that enters the namespace"))?;
+    Ok(journey.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
 }
 
 /// The path of the namespace with this name.

@@ -60,3 +60,18 @@ fn another_user_is_kept_out() {
     assert_eq!(mode.trim(), "600 65534");
     as_user(&host, "uswitch stop").ok();
 }
+
+/// A port takes a thread for a moment.
+#[test]
+fn limit_of_processes_fails_the_port_and_not_the_switch() {
+    let host = machine();
+    as_user(&host, "uswitch start --detach --ports 2").ok();
+    let pid = host.run("pidof uswitch").ok();
+    let limit = |soft: &str| as_user(&host, &format!("prlimit --nproc={soft}: --pid {}", pid.trim())).ok();
+    limit("1");
+    let said = as_user(&host, "uswitch port add container3").fails();
+    assert!(said.contains("thread"), "{said}");
+    limit("1000");
+    as_user(&host, "uswitch port add container3").ok();
+    as_user(&host, "uswitch stop").ok();
+}

@@ -36,7 +36,7 @@ impl Nursery {
         travel(|traveller| {
             let netns = traveller.found()?;
             Ok(Nursery { netns, netlink: Netlink::open()? })
-        })
+        })?
     }
 
     /// Makes a port's device in a namespace that is there.
@@ -49,7 +49,7 @@ impl Nursery {
             let mut netlink = Netlink::open()?;
             let (link, notices) = configure(&mut netlink, spec, Vec::new())?;
             Ok(Built { tap, link, netns: Some(netns), made: None, notices })
-        })
+        })?
     }
 
     /// Opens the device.
@@ -87,7 +87,7 @@ pub(super) fn new_container(
         let mut netlink = Netlink::open()?;
         let (link, notices) = configure(&mut netlink, spec, vec![link::loopback()])?;
         Ok(Built { tap, link, netns: Some(netns), made: Some((id, entry)), notices })
-    })
+    })?
 }
 
 /// Makes the device in the calling thread's namespace.
