@@ -535,13 +535,17 @@ fn killed_switch_is_cleaned_up_after_without_a_start() {
 #[test]
 fn forwarding_stays_on_while_one_of_two_switches_needs_it() {
     on_own_host(async || {
+        other_device("uplink");
+        let accept_ra = "/proc/sys/net/ipv6/conf/uplink/accept_ra";
+        fs::write(accept_ra, "1").unwrap();
+        fs::write("/proc/sys/net/ipv6/conf/uplink-peer/accept_ra", "2").unwrap();
         let before = state_of_host();
         let forwarding = || fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap();
         let (one, devices) = build(&Config { nat: true, ..config(1) }).unwrap();
         let second = Config {
             name: "uswitch1".to_owned(),
             prefix: "other".to_owned(),
-            subnets: vec!["172.16.1.0/24".parse().unwrap()],
+            subnets: vec!["172.16.1.0/24".parse().unwrap(), "fd00:172:17::/64".parse().unwrap()],
             nat: true,
             ..config(1)
         };
@@ -550,6 +554,7 @@ fn forwarding_stays_on_while_one_of_two_switches_needs_it() {
         drop(devices);
         assert!(one.teardown().is_empty());
         assert_eq!(forwarding(), "1\n", "the second still needs it");
+        assert_eq!(fs::read_to_string(accept_ra).unwrap(), "2\n", "and default routes that routers give");
         drop(host);
         assert!(two.teardown().is_empty());
         left_as_found(&before);

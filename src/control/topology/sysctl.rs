@@ -65,11 +65,13 @@ pub(super) fn of_each_interface(family: &str, setting: &str) -> Vec<PathBuf> {
     interfaces.map(|interface| interface.path().join(setting)).collect()
 }
 
-/// The interfaces that take a default route from a router only while they do not forward (`accept_ra` is 1).
+/// The interfaces that take a default route from a router: only while they do not forward (`accept_ra` is 1), or
+/// then too (2), which may be so because another switch needs it as we do.
 pub(super) fn listening_to_routers() -> Vec<PathBuf> {
     let settings = of_each_interface("ipv6", "accept_ra").into_iter();
     settings
-        .filter(|path| !path.ends_with("default/accept_ra") && read(path).is_ok_and(|value| value == "1"))
+        .filter(|path| !path.ends_with("default/accept_ra"))
+        .filter(|path| read(path).is_ok_and(|value| value == "1" || value == "2"))
         .collect()
 }
 
