@@ -17,7 +17,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use uswitch::control::topology::{Device, LinkChange, Place, PortSpec, Site, Topology, TopologyError};
 use uswitch::control::{Config, EngineChoice};
-use uswitch::sys::netns;
+use uswitch::sys::netns::{self, Netns};
 use uswitch::wire::Mac;
 
 const GATEWAY: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 1]);
@@ -529,6 +529,30 @@ fn killed_switch_is_cleaned_up_after_without_a_start() {
         assert!(notice.contains("3 namespaces, 1 nftables table"), "{notice}");
         left_as_found(&before);
         assert_eq!(Topology::clean_up_after("uswitch0", &site()).unwrap(), None);
+    });
+}
+
+#[test]
+fn what_a_killed_switch_left_in_another_namespace_is_not_forgotten() {
+    on_own_host(async || {
+        let before = state_of_host();
+        let mut child = switch_in_another_process();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // A thread goes elsewhere, and sees the same `/run`. (Ours is no process's but a thread's: it needs a name.)
+        Netns::here().unwrap().publish("home").unwrap();
+        ip("netns add elsewhere");
+        let found = netns::travel(|traveller| {
+            traveller.enter(&Netns::open(&netns::path("elsewhere")).unwrap()).unwrap();
+            Topology::clean_up_after("uswitch0", &site())
+        });
+        let error = found.unwrap().unwrap_err().to_string();
+        assert!(error.contains("`nsenter --net=/run/netns/home uswitch stop uswitch0`"), "{error}");
+        let notice = Topology::clean_up_after("uswitch0", &site()).unwrap().unwrap();
+        assert!(notice.contains("3 namespaces, 1 nftables table"), "{notice}");
+        ip("netns del elsewhere");
+        ip("netns del home");
+        left_as_found(&before);
     });
 }
 

@@ -236,6 +236,15 @@ pub fn look_up(name: &str) -> Result<Found, NetnsError> {
     }
 }
 
+/// A path of the namespace: its name's, or that of a process in it. None: it has neither, and has gone for all that can
+/// be seen here.
+pub fn locate(identity: &Identity) -> Option<PathBuf> {
+    let files = |directory| fs::read_dir(directory).into_iter().flatten().flatten().map(|file| file.path());
+    let of_processes = files("/proc").map(|process| process.join("ns/net"));
+    let mut paths = files(DIRECTORY).chain(of_processes);
+    paths.find(|path| fs::metadata(path).is_ok_and(|found| Identity::of(&found).is(identity)))
+}
+
 /// Takes a name away. The namespace goes when nobody is in it any more.
 ///
 /// # Errors

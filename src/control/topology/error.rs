@@ -25,6 +25,17 @@ pub enum TopologyError {
         /** Of its process; 0 if that cannot be read. */
         pid: u32,
     },
+    /// A killed switch left things where this process cannot take them away.
+    #[error(
+        "the switch '{name}' was killed in another network namespace and left its NAT there: `nsenter --net={path} uswitch stop {name}` takes it away",
+        path = .path.display()
+    )]
+    LeftElsewhere {
+        /** Of the switch. */
+        name: String,
+        /** Leads to the namespace. */
+        path: PathBuf,
+    },
     /// The subnet is in use here.
     #[error(
         "the subnet {subnet} overlaps {with} of this host ({device}): choose another --subnet, or --internal"

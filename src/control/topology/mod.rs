@@ -344,6 +344,9 @@ fn claim_name(
     host: &Identity,
 ) -> Result<(Ledger, Option<String>), TopologyError> {
     let (mut ledger, account) = Ledger::claim(directory, name, &DirectoryLock::take(directory)?)?;
+    if let Some(path) = undo::elsewhere(&account, host).and_then(netns::locate) {
+        return Err(TopologyError::LeftElsewhere { name: name.to_owned(), path });
+    }
     let leftovers = undo::leftovers(&account, host);
     let notice = undo::describe(name, &leftovers);
     match undo::undo(&mut ledger, leftovers, host).into_iter().next() {

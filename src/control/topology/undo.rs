@@ -31,6 +31,13 @@ pub(super) fn leftovers(account: &Account, host: &Identity) -> Vec<(EntryId, Ent
     standing.filter(|(_, entry)| reachable(entry)).map(|(id, entry)| (*id, entry.clone())).collect()
 }
 
+/// The namespace of its host, if a killed switch left something there and this is another.
+pub(super) fn elsewhere<'a>(account: &'a Account, host: &Identity) -> Option<&'a Identity> {
+    let keeper = account.keeper.as_ref().filter(|keeper| !keeper.sandboxed && !keeper.host.is(host))?;
+    let bound = account.entries.values().any(|entry| !matches!(entry, Entry::Netns { .. }));
+    bound.then_some(&keeper.host)
+}
+
 /// What a killed switch left, in a sentence.
 pub(super) fn describe(switch: &str, leftovers: &[(EntryId, Entry)]) -> Option<String> {
     let mut kinds = [("namespace", 0), ("nftables table", 0), ("kernel setting", 0)];
