@@ -9,6 +9,7 @@ pub mod link_monitor;
 pub mod name_monitor;
 pub mod netlink;
 pub mod netns;
+pub mod process;
 pub mod runtime;
 pub mod sandbox;
 pub mod tap;

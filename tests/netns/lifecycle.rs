@@ -92,6 +92,19 @@ fn stop_after_a_kill_clears_up() {
     before.assert_same(&host);
 }
 
+/// The kernel takes a moment to close the files of what was killed: its ledger, and its device.
+#[test]
+fn start_at_once_after_a_kill() {
+    let host = Host::new();
+    let before = Snapshot::of(&host);
+    host.run("uswitch start --detach --ports 0").ok();
+    for _ in 0..5 {
+        host.sh("kill -9 $(pidof uswitch); uswitch start --detach --ports 0").ok();
+    }
+    host.run("uswitch stop").ok();
+    before.assert_same(&host);
+}
+
 /// Asserts that a start fails by itself, says why in one line that has each of `words`, and changes nothing.
 #[track_caller]
 fn refuses(host: &Host, arguments: &str, words: &[&str]) {

@@ -19,6 +19,7 @@ mod watch;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -26,11 +27,12 @@ pub use self::error::TopologyError;
 pub use self::site::Site;
 
 use self::build::{Built, Nursery};
-use self::ledger::{DirectoryLock, Entry, EntryId, Keeper, Ledger};
+use self::ledger::{Account, DirectoryLock, Entry, EntryId, Keeper, Ledger};
 use self::watch::Watch;
 use super::{Config, addressing};
 use crate::sys::netlink::Netlink;
 use crate::sys::netns::{self, Identity, Netns};
+use crate::sys::process;
 use crate::sys::tap::Queue;
 use crate::wire::Mac;
 
@@ -343,7 +345,7 @@ fn claim_name(
     directory: &Path,
     host: &Identity,
 ) -> Result<(Ledger, Option<String>), TopologyError> {
-    let (mut ledger, account) = Ledger::claim(directory, name, &DirectoryLock::take(directory)?)?;
+    let (mut ledger, account) = take_ledger(name, directory)?;
     if let Some(path) = undo::elsewhere(&account, host).and_then(netns::locate) {
         return Err(TopologyError::LeftElsewhere { name: name.to_owned(), path });
     }
@@ -352,12 +354,26 @@ fn claim_name(
     match undo::undo(&mut ledger, leftovers, host).into_iter().next() {
         Some(error) => Err(error),
         None => {
-            if notice.is_some() {
+            // Its device outlives it by a moment.
+            if account.keeper.is_some() {
                 preflight::wait_for_device_to_go(name, &mut Netlink::open()?)?;
             }
             Ok((ledger, notice))
         }
     }
+}
+
+/// Takes the name's ledger. A process that was killed holds it for a moment more, while the kernel closes its files.
+fn take_ledger(name: &str, directory: &Path) -> Result<(Ledger, Account), TopologyError> {
+    const STEP: Duration = Duration::from_millis(5);
+    const STEPS: u32 = 400;
+    for _ in 0..STEPS {
+        match Ledger::claim(directory, name, &DirectoryLock::take(directory)?) {
+            Err(TopologyError::Running { pid, .. }) if process::is_ending(pid) => std::thread::sleep(STEP),
+            taken => return taken,
+        }
+    }
+    Ledger::claim(directory, name, &DirectoryLock::take(directory)?)
 }
 
 /// The parts of the kernel that a switch needs, once `config` is known to fit.

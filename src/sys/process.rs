@@ -1,0 +1,59 @@
+//! Other processes, as proc(5) shows them.
+
+use std::fs;
+
+/// The bit in the flags of a task that ends: `PF_EXITING` of the kernel's `include/linux/sched.h`.
+const EXITING: u64 = 4;
+/// SIGKILL in a set of signals.
+const KILLED: u64 = 1 << (libc::SIGKILL - 1);
+
+/// The process has ended, or was killed and will when the kernel lets it. What it holds, locks above all, it lets go
+/// of in a moment.
+pub fn is_ending(pid: u32) -> bool {
+    pid != 0 && fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| tells_of_end(&stat))
+}
+
+/// Reads `/proc/PID/stat`. The name, in parentheses, may have blanks and parentheses in it.
+fn tells_of_end(stat: &str) -> bool {
+    let Some((_, after_name)) = stat.rsplit_once(')') else { return false };
+    let fields: Vec<&str> = after_name.split_whitespace().collect();
+    // In proc(5) the field after the name is the third.
+    let field = |number: usize| fields.get(number - 3).copied().unwrap_or_default();
+    let has = |number, bit| field(number).parse().is_ok_and(|bits: u64| bits & bit != 0);
+    matches!(field(3), "Z" | "X") || has(9, EXITING) || has(31, KILLED)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use nix::sys::wait::{Id, WaitPidFlag, waitid};
+    use nix::unistd::Pid;
+
+    use super::*;
+
+    #[test]
+    fn ended_is_told_from_alive() {
+        assert!(!is_ending(std::process::id()));
+        assert!(!is_ending(0), "nobody is known");
+        let mut child = Command::new("true").spawn().unwrap();
+        let pid = Pid::from_raw(child.id().cast_signed());
+        waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
+        assert!(is_ending(child.id()), "a zombie");
+        child.wait().unwrap();
+        assert!(is_ending(child.id()), "nothing is left of it");
+    }
+
+    #[test]
+    fn killed_is_ending_before_it_is_a_zombie() {
+        let stat = |state: &str, flags: u64, pending: u64| {
+            let before = "0 ".repeat(5) + &flags.to_string() + &" 0".repeat(21);
+            tells_of_end(&format!("7 (a) b) {state} {before} {pending} 0 0\n"))
+        };
+        assert!(!stat("S", 0x40_0000, 0));
+        assert!(stat("D", 0x40_0004, 0), "it closes its files");
+        assert!(stat("D", 0x40_0000, 256), "it has not heard yet");
+        assert!(!stat("S", 0x40_0000, 1 << 14), "SIGTERM may be heard or not");
+        assert!(!tells_of_end(""));
+    }
+}
