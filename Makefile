@@ -11,12 +11,19 @@ PROGRAMS := iperf3:iperf3 ping:iputils-ping arping:iputils-arping tcpdump:tcpdum
     jq:jq socat:socat curl:curl python3:python3 ethtool:ethtool ps:procps nsenter:util-linux
 CARGO_DENY := 0.20.2
 
-.PHONY: start test rust programs lint unit netns doc deny
+# 1 where AppArmor lets only root make a user namespace, as Ubuntu has it since 24.04.
+USERNS_RESTRICTED := kernel.apparmor_restrict_unprivileged_userns
+userns_restricted = [ "$$(sysctl -n $(USERNS_RESTRICTED) 2>/dev/null)" = 1 ]
+
+.PHONY: start test rust programs userns lint unit netns doc deny
 
 start: rust ## Build, and start a switch with three containers
-	cargo run --release --locked -- start --ports 3
+	@[ -z '$(SUDO)' ] || ! $(userns_restricted) || { \
+	    echo 'No sandbox for users here ($(USERNS_RESTRICTED) is 1), so the switch runs as root, by sudo.'; \
+	    set -- --config 'target."cfg(unix)".runner = "sudo"'; }; \
+	cargo run --release --locked "$$@" -- start --ports 3
 
-test: rust programs lint unit netns doc deny ## Everything that must hold before a change goes in
+test: rust programs userns lint unit netns doc deny ## Everything that must hold before a change goes in
 
 lint: rust
 	cargo fmt --check
@@ -26,7 +33,7 @@ lint: rust
 unit: rust
 	cargo test --locked
 
-netns: rust programs
+netns: rust programs userns
 	cargo netns --locked
 
 doc: rust
@@ -43,6 +50,11 @@ rust:
 	@command -v cargo >/dev/null || { \
 	    echo 'There is no Rust toolchain: install one as https://rustup.rs says, and try again.' >&2; exit 1; }
 	@$(call install,cc:gcc cc:libc6-dev)
+
+# The tests of the switch without root are run as a user.
+userns:
+	@! $(userns_restricted) || { \
+	    echo 'The tests without root cannot run here: sudo sysctl $(USERNS_RESTRICTED)=0, and try again.' >&2; exit 1; }
 
 programs:
 	@$(call install,$(PROGRAMS))
