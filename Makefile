@@ -49,6 +49,8 @@ deny: rust
 rust:
 	@command -v cargo >/dev/null || { \
 	    echo 'There is no Rust toolchain: install one as https://rustup.rs says, and try again.' >&2; exit 1; }
+	@cargo clippy --version >/dev/null 2>&1 && cargo fmt --version >/dev/null 2>&1 || \
+	    rustup component add clippy rustfmt
 	@$(call install,cc:gcc cc:libc6-dev)
 
 # The tests of the switch without root are run as a user.
