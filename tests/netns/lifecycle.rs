@@ -107,7 +107,7 @@ fn start_at_once_after_a_kill() {
 
 /// Asserts that a start fails by itself, says why in one line that has each of `words`, and changes nothing.
 #[track_caller]
-fn refuses(host: &Host, arguments: &str, words: &[&str]) {
+pub fn refuses(host: &Host, arguments: &str, words: &[&str]) {
     let before = Snapshot::of(host);
     let said = host.run(&format!("uswitch start --detach {arguments}")).fails();
     assert_eq!(said.trim().lines().count(), 1, "not one line: {said}");

@@ -1,32 +1,66 @@
 //! Bulk traffic: everything arrives, whole and in order, with each engine, with and without offloads.
 
 use serde_json::Value;
+use uswitch::datapath::{self, EngineKind};
 
-use crate::harness::{LinuxBridge, Netns, Shell, Subject, Uswitch, v4, v6};
+use crate::harness::{Host, LinuxBridge, Netns, Shell, Subject, Uswitch, v4, v6};
+use crate::lifecycle::refuses;
 
-/// Starts a switch in one way, and sends everything through it.
-macro_rules! carries_everything {
-    ($($name:ident: $subject:expr;)+) => {
-        $(#[test]
-        fn $name() {
-            let s = $subject;
-            let [h1, h2, _] = s.containers();
-            send_file(&h1, &h2, &v4(2));
-            send_file(&h2, &h1, &format!("[{}]", v6(1)));
-            tcp_both_ways(&h1, &h2);
-            udp_in_order(&h1, &h2);
-        })+
-    };
+/// Sends everything through a switch.
+fn carries_everything(s: &impl Subject) {
+    let [h1, h2, _] = s.containers();
+    send_file(&h1, &h2, &v4(2));
+    send_file(&h2, &h1, &format!("[{}]", v6(1)));
+    tcp_both_ways(&h1, &h2);
+    udp_in_order(&h1, &h2);
 }
 
-carries_everything! {
-    through_the_linux_bridge: LinuxBridge::start();
-    uring_with_offload: Uswitch::with("--ports 3 --engine uring");
-    uring_without_offload: Uswitch::with("--ports 3 --engine uring --no-offload");
-    uring_with_two_workers: Uswitch::with("--ports 3 --engine uring --workers 2");
-    poll_with_offload: Uswitch::with("--ports 3 --engine poll");
-    poll_without_offload: Uswitch::with("--ports 3 --engine poll --no-offload");
-    poll_with_two_workers: Uswitch::with("--ports 3 --engine poll --workers 2");
+/// The same with io_uring. A kernel without it (before 6.7) says what it lacks.
+#[track_caller]
+fn uring_carries_everything(arguments: &str) {
+    let arguments = format!("--ports 3 --engine uring {arguments}");
+    match datapath::probe() {
+        (EngineKind::Uring, _) => carries_everything(&Uswitch::with(&arguments)),
+        (EngineKind::Poll, reason) => {
+            let reason = reason.expect("a reason not to take io_uring");
+            refuses(&Host::new(), &arguments, &["--engine auto", &reason]);
+        }
+    }
+}
+
+#[test]
+fn through_the_linux_bridge() {
+    carries_everything(&LinuxBridge::start());
+}
+
+#[test]
+fn uring_with_offload() {
+    uring_carries_everything("");
+}
+
+#[test]
+fn uring_without_offload() {
+    uring_carries_everything("--no-offload");
+}
+
+#[test]
+fn uring_with_two_workers() {
+    uring_carries_everything("--workers 2");
+}
+
+#[test]
+fn poll_with_offload() {
+    carries_everything(&Uswitch::with("--ports 3 --engine poll"));
+}
+
+#[test]
+fn poll_without_offload() {
+    carries_everything(&Uswitch::with("--ports 3 --engine poll --no-offload"));
+}
+
+#[test]
+fn poll_with_two_workers() {
+    carries_everything(&Uswitch::with("--ports 3 --engine poll --workers 2"));
 }
 
 /// Sends 100 MB of random bytes over TCP and compares the SHA-256 sums.
