@@ -175,10 +175,21 @@ fn no_tun_device() {
     refuses(&host, "--ports 3", &["/dev/net/tun"]);
 }
 
-/// The first thing that a start makes can be made, a later one cannot: the second namespace's mount point is a
-/// directory where `ip netns` wants a file.
+/// The first container can be made, the second cannot: where the names are, there is room for one.
 #[test]
 fn failure_half_way() {
+    let host = Host::new();
+    host.sh("mount -t tmpfs -o nr_inodes=2 none /run/netns
+        touch /run/netns/one
+        if touch /run/netns/two; then false; fi
+        rm /run/netns/one")
+        .ok();
+    refuses(&host, "--ports 3 --nat", &["make /run/netns/container2", "No space left"]);
+}
+
+/// What is in the way of the second container is found before the first is made.
+#[test]
+fn something_in_the_way() {
     let host = Host::new();
     host.sh("mkdir -p /run/netns/container2/in-the-way").ok();
     refuses(&host, "--ports 3 --nat", &["container2"]);
