@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use serde_json::{Value, json};
@@ -206,7 +207,9 @@ fn a_change_of_a_device_is_followed() {
         switch.bench.change("container1", LinkChange::Gone);
         let client = switch.client();
         let gone = || client.get::<PortReport>("/v1/ports/container1").unwrap().operstate == "NOTPRESENT";
+        let patience = Instant::now() + Duration::from_secs(30);
         while !gone() {
+            assert!(Instant::now() < patience, "the port does not show that its device is gone");
             std::thread::yield_now();
         }
     });

@@ -11,25 +11,31 @@ use super::shell::Shell;
 pub struct Snapshot(BTreeMap<&'static str, String>);
 
 /// What is looked at, and the script that prints it. Directories may stay (`/run/uswitch`, `/run/netns`, which
-/// iproute2 too makes once and leaves); the kernel adds link-local routes when it likes.
+/// iproute2 too makes once and leaves); the kernel adds link-local routes when it likes. What fails complains: not
+/// every shell can tell that a command in the middle of a pipe has failed.
 const KINDS: &[(&str, &str)] = &[
-    ("namespaces", "ip netns list | sort"),
+    ("namespaces", "ls /run/netns"),
     ("links", "ip -o link show | sed 's/^[0-9]*: //'"),
     ("addresses", "ip -o addr show | sed 's/^[0-9]*: //; s/ tentative//; s/ valid_lft.*//'"),
-    ("routes", "ip route show table all | grep -v 'fe80::'"),
+    ("routes", "ip route show table all | sed '/fe80::/d'"),
     ("rules", "ip rule show; ip -6 rule show"),
     ("nftables", "nft list ruleset"),
     ("sysctls", "sysctl -a --pattern '^net\\.(core|ipv4|ipv6)\\.' 2>/dev/null"),
     ("sockets", "ss -Hlxtun | awk '{print $1, $5}' | sort"),
-    ("files", "find /run -type f -o -type s -o -type l | sort"),
+    ("files", "find /run -ignore_readdir_race -type f -o -type s -o -type l | sort"),
     ("mounts", "awk '$5 != \"/run/netns\" {print $5}' /proc/self/mountinfo | sort"),
-    ("processes", "ps -C uswitch -o stat= | grep -cv Z"),
+    ("processes", "ps -C uswitch -o stat= | sed '/Z/d' | wc -l"),
 ];
 
 impl Snapshot {
     /// Of this host, now.
     pub fn of(host: &Host) -> Snapshot {
-        Snapshot(KINDS.iter().map(|&(kind, script)| (kind, host.sh(script).stdout)).collect())
+        let look = |&(kind, script)| {
+            let done = host.sh(script);
+            assert!(done.succeeded() && done.stderr.is_empty(), "cannot look at the {kind}: {done}");
+            (kind, done.stdout)
+        };
+        Snapshot(KINDS.iter().map(look).collect())
     }
 
     /// What there was of one kind.
