@@ -1,6 +1,7 @@
 //! The line that a switch in the foreground keeps up to date on its terminal.
 
 use std::io::{self, Write};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use crate::control::report::Status;
@@ -10,15 +11,38 @@ use super::output::{counted, scaled};
 
 /// Between two lines.
 const PERIOD: Duration = Duration::from_secs(1);
+/// How long the end of the line may take: a terminal that was stopped (Ctrl-S) is left as it is.
+const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Keeps the line up to date until the switch stops, on a thread of its own: a terminal that was stopped (Ctrl-S) stops
-/// nothing else.
-pub(super) fn show(handle: Handle) -> io::Result<()> {
-    let thread = std::thread::Builder::new().name("live".to_owned());
-    thread.spawn(move || keep_up(&handle)).map(drop)
+/// The line on the terminal. Both channels carry nothing: each end says by being dropped that it is done.
+#[derive(Debug)]
+pub(super) struct Live {
+    stop: Sender<()>,
+    ended: Receiver<()>,
 }
 
-fn keep_up(handle: &Handle) {
+impl Live {
+    /// Keeps the line up to date until the switch stops, on a thread of its own: a terminal that was stopped stops
+    /// nothing else.
+    pub(super) fn show(handle: Handle) -> io::Result<Live> {
+        let (stop, stopped) = mpsc::channel();
+        let (end, ended) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("live".to_owned());
+        thread.spawn(move || {
+            let _end: Sender<()> = end;
+            keep_up(&handle, &stopped);
+        })?;
+        Ok(Live { stop, ended })
+    }
+
+    /// Ends the line, so that what comes next begins a new one.
+    pub(super) fn finish(self) {
+        drop(self.stop);
+        let _ = self.ended.recv_timeout(PATIENCE);
+    }
+}
+
+fn keep_up(handle: &Handle, stopped: &Receiver<()>) {
     let mut before: Option<(Instant, Status)> = None;
     while let Ok(status) = handle.ask_blocking(Command::Status) {
         let now = Instant::now();
@@ -28,7 +52,9 @@ fn keep_up(handle: &Handle) {
             let _ = write!(io::stdout(), "\r{text}\x1b[K").and_then(|()| io::stdout().flush());
         }
         before = Some((now, status));
-        std::thread::sleep(PERIOD);
+        if stopped.recv_timeout(PERIOD) != Err(RecvTimeoutError::Timeout) {
+            break;
+        }
     }
     let _ = writeln!(io::stdout());
 }

@@ -12,7 +12,7 @@ use crate::control::{Config, Options, OptionsFile};
 use crate::sys::daemon::{self, Ready, Role};
 
 use super::error::CliError;
-use super::live;
+use super::live::Live;
 use super::output::{counted, joined, table};
 
 /// Make containers and a switch between them, and run it until Ctrl-C or `uswitch stop`
@@ -43,22 +43,27 @@ impl Start {
         let site = Site::prepare()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(CliError::io("start an event loop"))?;
-        let outcome = runtime.block_on(service::run(config, &site, |started| announce(started, waiting)));
+        let mut live = None;
+        let outcome = runtime.block_on(service::run(config, &site, |started| {
+            live = announce(started, waiting)?;
+            Ok(())
+        }));
+        live.map(Live::finish);
         ended(&outcome)
     }
 }
 
 /// Tells what was made, and lets go of the terminal or keeps it up to date.
-fn announce(started: Started, waiting: Option<Ready>) -> io::Result<()> {
+fn announce(started: Started, waiting: Option<Ready>) -> io::Result<Option<Live>> {
     for notice in &started.notices {
         let _ = writeln!(io::stderr(), "uswitch: {notice}");
     }
     // Who does not read this wants the switch all the same.
     let _ = super::output::print(&summary(&started.status, &started.ports, waiting.is_some()));
     match waiting {
-        Some(ready) => ready.say(),
-        None if io::stdout().is_terminal() => live::show(started.handle),
-        None => Ok(()),
+        Some(ready) => ready.say().map(|()| None),
+        None if io::stdout().is_terminal() => Live::show(started.handle).map(Some),
+        None => Ok(None),
     }
 }
 
