@@ -1,40 +1,72 @@
 //! The signals that end a switch.
 
-use std::io;
+use std::{fs, io};
 
 use futures_util::FutureExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Hears Ctrl-C, `kill`, and the terminal going away. From [`Signals::listen`] on none of them ends the process, so
-/// that a second Ctrl-C does not break off the clearing up.
+/// that a second Ctrl-C does not break off the clearing up. One that whoever started us has us ignore stays ignored:
+/// SIGHUP under nohup(1), SIGINT of a script's `&`.
 #[derive(Debug)]
 pub(crate) struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hang_up: Signal,
+    interrupt: Option<Signal>,
+    terminate: Option<Signal>,
+    hang_up: Option<Signal>,
 }
 
 impl Signals {
     /// Starts to hear. Called inside the runtime.
     pub(crate) fn listen() -> io::Result<Signals> {
+        let ignored = ignored(&fs::read_to_string("/proc/self/status")?);
+        let hear = |kind: SignalKind| {
+            let bit = 1 << (kind.as_raw_value() - 1);
+            if ignored & bit == 0 { signal(kind).map(Some) } else { Ok(None) }
+        };
         Ok(Signals {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hang_up: signal(SignalKind::hangup())?,
+            interrupt: hear(SignalKind::interrupt())?,
+            terminate: hear(SignalKind::terminate())?,
+            hang_up: hear(SignalKind::hangup())?,
         })
     }
 
     /// Resolves when the next one comes. Cancel-safe.
     pub(crate) async fn next(&mut self) {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hang_up.recv() => {}
+            () = heard(&mut self.interrupt) => {}
+            () = heard(&mut self.terminate) => {}
+            () = heard(&mut self.hang_up) => {}
         }
     }
 
     /// Whether one has come since the last call of this or of [`Signals::next`].
     pub(crate) fn pending(&mut self) -> bool {
         self.next().now_or_never().is_some()
+    }
+}
+
+/// The signals that a process ignores: bit `n - 1` for signal `n` (`SigIgn` in proc_pid_status(5)).
+fn ignored(status: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+/// Resolves when the signal comes: never, if it is ignored.
+async fn heard(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => _ = signal.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ignored_signals_are_told() {
+        let status = "Name:\tuswitch\nSigBlk:\tffffffffffffffff\nSigIgn:\t0000000000001001\nSigCgt:\t0\n";
+        assert_eq!(ignored(status), 1 << 12 | 1, "SIGPIPE (13) and SIGHUP (1)");
+        assert_eq!(ignored(""), 0);
     }
 }

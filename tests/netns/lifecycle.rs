@@ -47,6 +47,24 @@ fn sigint_takes_everything_away() {
     ends_cleanly_on(Signal::SIGINT);
 }
 
+/// As nohup(1) starts it: what it is to ignore it goes on to ignore.
+#[test]
+fn ignored_hang_up_stays_ignored() {
+    const SIGHUP: u64 = 1 << (Signal::SIGHUP as u64 - 1);
+    const SIGTERM: u64 = 1 << (Signal::SIGTERM as u64 - 1);
+    let host = Host::new();
+    let switch = host.spawn_sh("trap '' HUP; exec uswitch start --ports 1");
+    wait_until("the switch answers", || host.run("uswitch status").succeeded());
+    let mask = |which: &str| {
+        let mask = host.sh(&format!("sed -n 's/^{which}:\\s*//p' /proc/$(pgrep -x uswitch)/status")).ok();
+        u64::from_str_radix(mask.trim(), 16).expect("proc_pid_status(5)")
+    };
+    assert_eq!(mask("SigIgn") & (SIGHUP | SIGTERM), SIGHUP);
+    assert_eq!(mask("SigCgt") & (SIGHUP | SIGTERM), SIGTERM);
+    switch.signal(Signal::SIGTERM);
+    switch.ok();
+}
+
 /// `uswitch stop` ends a switch in the foreground too.
 #[test]
 fn stop_takes_everything_away() {
