@@ -22,6 +22,9 @@ pub(super) enum CliError {
     Topology(#[from] TopologyError),
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// Running, but not to be spoken to.
+    #[error("the switch '{0}' is starting or stopping: try again in a moment")]
+    InBetween(String),
     #[error("cannot {what}: {source}")]
     Io { what: String, source: io::Error },
     /// Each a line.

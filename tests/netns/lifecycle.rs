@@ -65,6 +65,18 @@ fn ignored_hang_up_stays_ignored() {
     switch.ok();
 }
 
+/// A switch holds its name before it can be spoken to, and after.
+#[test]
+fn stop_while_it_starts_says_so() {
+    let host = Host::new();
+    host.sh("mkdir -m 700 /run/uswitch").ok();
+    let mut starting =
+        host.spawn_sh("exec flock /run/uswitch/uswitch0.ledger sh -c 'echo held; exec sleep infinity'");
+    starting.line_with("held");
+    let said = host.run("uswitch stop").fails();
+    assert!(said.contains("starting or stopping") && said.trim().lines().count() == 1, "{said}");
+}
+
 /// `uswitch stop` ends a switch in the foreground too.
 #[test]
 fn stop_takes_everything_away() {
