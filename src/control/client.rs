@@ -16,12 +16,13 @@ use tokio::runtime::Runtime;
 
 use super::report::ErrorReport;
 use super::service::socket_path;
+use crate::sys::runtime::OF_ROOT;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
-    #[error("no switch named {name} is running: {}", advice(name, running))]
-    NotRunning { name: String, running: Vec<String> },
+    #[error("no switch named {name} is running: {}{roots}", advice(name, running))]
+    NotRunning { name: String, running: Vec<String>, roots: &'static str },
     #[error("{0} was killed: `uswitch stop --name {0}` takes away what it left behind")]
     Killed(String),
     #[error("{}: {source}: the switch is another user's, try sudo", path.display())]
@@ -139,12 +140,19 @@ impl Client {
         let path = socket_path(&self.runtime, &self.name);
         UnixStream::connect(&path).await.map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => {
-                ClientError::NotRunning { name: self.name.clone(), running: names(&self.runtime) }
+                let running = names(&self.runtime);
+                ClientError::NotRunning { name: self.name.clone(), running, roots: self.or_roots() }
             }
             io::ErrorKind::ConnectionRefused => ClientError::Killed(self.name.clone()),
             io::ErrorKind::PermissionDenied => ClientError::Forbidden { path, source },
             _ => self.broken(&source),
         })
+    }
+
+    /// Root's switches are not to be seen by others, only that there may be some.
+    fn or_roots(&self) -> &'static str {
+        let roots = Path::new(OF_ROOT);
+        if self.runtime != roots && roots.exists() { ", or it is root's: try sudo" } else { "" }
     }
 
     fn broken(&self, why: &dyn ToString) -> ClientError {

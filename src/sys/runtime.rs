@@ -7,6 +7,9 @@ use std::{env, fs, io};
 
 use nix::unistd::{Uid, geteuid};
 
+/// Root's directory.
+pub const OF_ROOT: &str = "/run/uswitch";
+
 /// There is no directory to be trusted.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
@@ -49,7 +52,7 @@ pub fn directory() -> Result<PathBuf, RuntimeError> {
 
 fn choose(user: Uid, xdg: Option<OsString>) -> PathBuf {
     if user.is_root() {
-        return PathBuf::from("/run/uswitch");
+        return PathBuf::from(OF_ROOT);
     }
     match xdg.map(PathBuf::from) {
         Some(directory) if directory.is_absolute() && directory.is_dir() => directory.join("uswitch"),

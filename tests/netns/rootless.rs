@@ -52,6 +52,16 @@ fn before_and_after_look_alike(host: &Host, before: &Snapshot) {
     }
 }
 
+/// A user who forgot sudo is told.
+#[test]
+fn a_switch_of_root_is_not_seen() {
+    let host = machine();
+    as_user(&host, "uswitch status").fails();
+    host.run("uswitch start --detach --ports 1").ok();
+    let said = as_user(&host, "uswitch status").fails();
+    assert!(said.contains("try sudo") && said.trim().lines().count() == 1, "{said}");
+}
+
 #[test]
 fn another_user_is_kept_out() {
     let host = machine();
