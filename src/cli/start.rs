@@ -1,5 +1,6 @@
 //! `uswitch start`: makes a switch and runs it.
 
+use std::env;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -59,7 +60,8 @@ fn announce(started: Started, waiting: Option<Ready>) -> io::Result<Option<Live>
         let _ = writeln!(io::stderr(), "uswitch: {notice}");
     }
     // Who does not read this wants the switch all the same.
-    let _ = super::output::print(&summary(&started.status, &started.ports, waiting.is_some()));
+    let text = summary(&started.status, &started.ports, &program(), waiting.is_some());
+    let _ = super::output::print(&text);
     match waiting {
         Some(ready) => ready.say().map(|()| None),
         None if io::stdout().is_terminal() => Live::show(started.handle).map(Some),
@@ -74,8 +76,26 @@ fn ended(outcome: &Outcome) -> Result<ExitCode, CliError> {
     if lines.is_empty() { Ok(ExitCode::SUCCESS) } else { Err(CliError::Several(lines)) }
 }
 
+/// How to call this program from here: by its name where the shell finds that, else by its path.
+fn program() -> String {
+    let directories = env::var_os("PATH").unwrap_or_default();
+    if env::split_paths(&directories).any(|directory| directory.join(NAME).is_file()) {
+        return NAME.to_owned();
+    }
+    let Ok(path) = env::current_exe() else { return NAME.to_owned() };
+    let below = env::current_dir().ok().and_then(|here| Some(path.strip_prefix(here).ok()?.to_owned()));
+    match below {
+        Some(below) if below.components().count() == 1 => format!("./{}", below.display()),
+        Some(below) => below.display().to_string(),
+        None => path.display().to_string(),
+    }
+}
+
+/// The program's.
+const NAME: &str = "uswitch";
+
 /// What there is now, and what to type next.
-fn summary(status: &Status, ports: &[PortReport], detached: bool) -> String {
+fn summary(status: &Status, ports: &[PortReport], program: &str, detached: bool) -> String {
     let containers: Vec<&PortReport> = ports.iter().filter(|port| port.ifname != HOST).collect();
     let mut text = format!(
         "{} forwards between {} ({}, {}).\n",
@@ -100,24 +120,23 @@ fn summary(status: &Status, ports: &[PortReport], detached: bool) -> String {
     let rows = listed.map(|port| row(&port.ifname, port.address.to_string(), joined(&port.addresses)));
     text += &format!("\n{}", table(["CONTAINER", "MAC", "ADDRESSES"], rows.chain([gateway])));
     if containers.len() > MOST_LISTED {
-        text += &format!("and {} more: uswitch port show\n", containers.len() - MOST_LISTED);
+        text += &format!("and {} more: {program} port show\n", containers.len() - MOST_LISTED);
     }
-    text + "\n" + &next_steps(status, &containers, detached)
+    text + "\n" + &next_steps(status, &containers, program) + if detached { "\n" } else { " (or Ctrl-C)\n" }
 }
 
 /// Containers named at start.
 const MOST_LISTED: usize = 16;
 
-fn next_steps(status: &Status, containers: &[&PortReport], detached: bool) -> String {
+fn next_steps(status: &Status, containers: &[&PortReport], program: &str) -> String {
     let name = if status.name == DEFAULT_NAME { String::new() } else { format!(" --name {}", status.name) };
     let mut text = "Try:\n".to_owned();
     let target = containers.get(1).and_then(|port| port.addresses.first()).map(ipnet::IpNet::addr);
     let target = target.or_else(|| status.gateway.addresses.first().copied());
     if let (Some(first), Some(target)) = (containers.first(), target) {
-        text += &format!("  uswitch exec{name} {} -- ping -c 3 {target}\n", first.ifname);
+        text += &format!("  {program} exec{name} {} -- ping -c 3 {target}\n", first.ifname);
     }
-    text += &format!("  uswitch fdb show{name}\n  uswitch stats{name}\n  uswitch stop{name}");
-    text + if detached { "\n" } else { " (or Ctrl-C)\n" }
+    text + &format!("  {program} fdb show{name}\n  {program} stats{name}\n  {program} stop{name}")
 }
 
 #[cfg(test)]
@@ -175,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_newcomer_sees_what_there_is_and_what_to_type() {
-        let text = summary(&status(), &[container(1), container(2)], false);
+        let text = summary(&status(), &[container(1), container(2)], "uswitch", false);
         assert_eq!(
             text,
             "uswitch0 forwards between 2 containers (io_uring, 1 worker).\n\
@@ -196,15 +215,15 @@ mod tests {
     #[test]
     fn the_commands_to_try_name_the_switch_if_they_must() {
         let named = Status { name: "lab".into(), ..status() };
-        let text = summary(&named, &[container(1)], true);
-        assert!(text.contains("uswitch exec --name lab container1 -- ping -c 3 172.16.0.1\n"), "{text}");
-        assert!(text.ends_with("uswitch stop --name lab\n"), "{text}");
+        let text = summary(&named, &[container(1)], "./uswitch", true);
+        assert!(text.contains("  ./uswitch exec --name lab container1 -- ping -c 3 172.16.0.1\n"), "{text}");
+        assert!(text.ends_with("  ./uswitch stop --name lab\n"), "{text}");
     }
 
     #[test]
     fn many_containers_are_counted() {
         let many: Vec<PortReport> = (1..=100).map(container).collect();
-        let text = summary(&status(), &many, false);
+        let text = summary(&status(), &many, "uswitch", false);
         assert!(text.contains("container16 ") && !text.contains("container17 "), "{text}");
         assert!(text.contains("and 84 more"), "{text}");
     }
