@@ -1,18 +1,34 @@
 //! What one container can do to the others: nothing.
 
-use etherparse::{ArpHardwareId, ArpOperation, ArpPacket, EtherType};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use etherparse::{
+    ArpHardwareId, ArpOperation, ArpPacket, EtherType, Icmpv4Type, Icmpv6Type, IpNumber, Ipv4Header,
+    Ipv6Header,
+};
 use uswitch::wire::Mac;
 
 use crate::harness::{
-    Frame, GATEWAY_V4, LinuxBridge, Netns, Shell, Subject, Uswitch, ethernet, frame, mac, seen, tagged, v4,
+    Frame, GATEWAY_V4, GATEWAY_V6, LinuxBridge, Netns, Shell, Subject, Uswitch, ethernet, frame, last, mac,
+    seen, tagged, v4, v6,
 };
 
 const GATEWAY: [u8; 4] = [172, 16, 0, 1];
 
 /// Who everybody thinks the gateway is.
 fn gateway_of(h: &Netns) -> Mac {
-    h.run(&format!("ping -n -c 1 -W 5 {GATEWAY_V4}")).ok();
-    let neighbour = h.run(&format!("ip neigh show {GATEWAY_V4} dev eth0")).ok();
+    asked(h, GATEWAY_V4)
+}
+
+/// Where an address is, after asking.
+fn asked(h: &Netns, address: &str) -> Mac {
+    h.run(&format!("ping -n -c 1 -W 5 {address}")).ok();
+    believed(h, address)
+}
+
+/// Where `h` thinks that an address is.
+fn believed(h: &Netns, address: &str) -> Mac {
+    let neighbour = h.run(&format!("ip neigh show {address} dev eth0")).ok();
     let mut words = neighbour.split(' ').skip_while(|&word| word != "lladdr");
     words.nth(1).and_then(|mac| mac.parse().ok()).unwrap_or_else(|| panic!("no MAC in '{neighbour}'"))
 }
@@ -40,10 +56,7 @@ fn after_claims<S: Subject>(s: &S) -> (Mac, Mac) {
     let claims = [ArpOperation::REQUEST, ArpOperation::REPLY].map(|op| arp_claim(op, impostor, GATEWAY));
     let priority_tagged = claims.clone().map(|claim| tagged(&claim, 0));
     seen(&h1, &[claims, priority_tagged].concat(), [&h2]);
-    let neighbour = h2.run(&format!("ip neigh show {GATEWAY_V4} dev eth0")).ok();
-    assert!(neighbour.contains("lladdr"), "{neighbour}");
-    let believed = neighbour.split(' ').skip_while(|&word| word != "lladdr").nth(1);
-    (genuine, believed.and_then(|mac| mac.parse().ok()).expect("a MAC"))
+    (genuine, believed(&h2, GATEWAY_V4))
 }
 
 #[test]
@@ -73,6 +86,142 @@ fn gateway_address_announced_by_arping() {
     h1.run(&format!("arping -A -c 3 -w 4 -I eth0 {GATEWAY_V4}"));
     assert_eq!(gateway_of(&h2), genuine);
     assert!(s.drops("container1", "spoofed_gateway") >= 2);
+}
+
+/// What h2 and h3 saw of claims that h1 sent.
+fn seen_of<S: Subject>(s: &S, claims: &[Frame]) -> [Vec<Frame>; 2] {
+    let [h1, h2, h3] = s.containers();
+    let captures = [h2, h3].map(|h| h.capture("eth0", "ip6 or icmp or ether proto 0x88b5 or vlan"));
+    h1.send(&[claims, &[last()]].concat());
+    captures.map(|capture| {
+        let seen = capture.until(&last()).into_iter();
+        seen.filter(|frame| claims.contains(frame)).collect()
+    })
+}
+
+/// A neighbour advertisement (RFC 4861 §4.4) by container 1 to all nodes: "the gateway is at `mac`", a router,
+/// and whatever was said before is overridden.
+fn advertisement(mac: Mac) -> (Ipv6Header, Vec<u8>) {
+    const ROUTER_AND_OVERRIDE: u8 = 0xa0;
+    let ip = Ipv6Header {
+        next_header: IpNumber::IPV6_ICMP,
+        hop_limit: 255,
+        source: v6(1).parse::<Ipv6Addr>().expect("an address").octets(),
+        destination: Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1).octets(),
+        ..Default::default()
+    };
+    let target: Ipv6Addr = GATEWAY_V6.parse().expect("an address");
+    let rest = [&target.octets()[..], &[2, 1], &mac.0].concat();
+    let kind = Icmpv6Type::Unknown { type_u8: 136, code_u8: 0, bytes5to8: [ROUTER_AND_OVERRIDE, 0, 0, 0] };
+    let header = kind.to_header(ip.source, ip.destination, &rest).expect("a short message");
+    (ip, [&header.to_bytes()[..], &rest].concat())
+}
+
+/// The packet as a frame to all nodes; `payload_length` is what it says.
+fn ipv6_frame(ip: Ipv6Header, payload_length: usize, payload: &[u8]) -> Frame {
+    let payload_length = u16::try_from(payload_length).expect("a short packet");
+    let header = Ipv6Header { payload_length, ..ip }.to_bytes();
+    ethernet(Mac([0x33, 0x33, 0, 0, 0, 1]), mac(1), EtherType::IPV6.0, &[&header[..], payload].concat())
+}
+
+/// An advertisement of the gateway's address at each of these MACs: plain; behind a hop-by-hop header of
+/// nothing but padding, in a packet that says it is empty; and these two with a priority tag.
+fn neighbour_claims(macs: [Mac; 4]) -> [Frame; 4] {
+    let plain = |mac| {
+        let (ip, message) = advertisement(mac);
+        ipv6_frame(ip, message.len(), &message)
+    };
+    let behind_options = |mac| {
+        let (ip, message) = advertisement(mac);
+        let padding = [IpNumber::IPV6_ICMP.0, 0, 1, 4, 0, 0, 0, 0];
+        let ip = Ipv6Header { next_header: IpNumber::IPV6_HEADER_HOP_BY_HOP, ..ip };
+        ipv6_frame(ip, 0, &[&padding[..], &message].concat())
+    };
+    let [a, b, c, d] = macs;
+    [plain(a), behind_options(b), tagged(&plain(c), 0), tagged(&behind_options(d), 0)]
+}
+
+#[test]
+fn gateway_address_advertised() {
+    let s = Uswitch::start();
+    let [_, h2, _] = s.containers();
+    let genuine = asked(&h2, GATEWAY_V6);
+    let none: [Frame; 0] = [];
+    assert_eq!(seen_of(&s, &neighbour_claims([mac(1); 4])), [none.clone(), none]);
+    assert_eq!(believed(&h2, GATEWAY_V6), genuine);
+    assert_eq!(s.drops("container1", "spoofed_gateway"), 4);
+}
+
+/// What of the kernel's bridge looks into IPv6 packets, and drops those that say they are empty: multicast
+/// snooping and, if it is there, the firewall's hook (`ipv6_mc_check_mld`, `br_validate_ipv6`).
+const LOOK_AT_NO_IPV6: &str = "
+ip link set br0 type bridge mcast_snooping 0
+hook=/proc/sys/net/bridge/bridge-nf-call-ip6tables
+! test -e $hook || echo 0 > $hook";
+
+/// Control: through the kernel's bridge each of the claims arrives and is believed, so they are well made.
+#[test]
+fn gateway_address_advertised_on_the_linux_bridge() {
+    let s = LinuxBridge::start();
+    s.host().sh(LOOK_AT_NO_IPV6).ok();
+    let [_, h2, _] = s.containers();
+    asked(&h2, GATEWAY_V6);
+    let macs = [0x11, 0x12, 0x13, 0x14].map(mac);
+    for (claim, mac) in neighbour_claims(macs).into_iter().zip(macs) {
+        assert_eq!(seen_of(&s, std::slice::from_ref(&claim)), [[claim.clone()], [claim]]);
+        assert_eq!(believed(&h2, GATEWAY_V6), mac);
+    }
+}
+
+/// Where h2 goes by the gateway, until it is told otherwise.
+const DISTANT: [[u8; 4]; 2] = [[198, 51, 100, 1], [198, 51, 100, 2]];
+
+/// An ICMP redirect (RFC 792) in the gateway's name to h2: "to `distant` go by container 1".
+fn redirect(h2: &Netns, distant: [u8; 4]) -> Frame {
+    let address = |container| v4(container).parse::<Ipv4Addr>().expect("an address").octets();
+    let header = |length, source, destination| {
+        let mut ip =
+            Ipv4Header::new(length, 64, IpNumber::ICMP, source, destination).expect("a short packet");
+        ip.header_checksum = ip.calc_header_checksum();
+        ip.to_bytes()
+    };
+    let echo_reply = [0; 8];
+    let about = [&header(8, address(2), distant)[..], &echo_reply].concat();
+    let kind = Icmpv4Type::Unknown { type_u8: 5, code_u8: 1, bytes5to8: address(1) };
+    let icmp = etherparse::Icmpv4Header::with_checksum(kind, &about).to_bytes();
+    let length = u16::try_from(icmp.len() + about.len()).expect("a short packet");
+    let packet = [&header(length, GATEWAY, address(2))[..], &icmp, &about].concat();
+    ethernet(h2.mac(), mac(1), EtherType::IPV4.0, &packet)
+}
+
+/// Sends redirects, tagged and not, and tells what h2 and h3 saw of them and which ways h2 then goes.
+fn after_redirects<S: Subject>(s: &S) -> ([Vec<Frame>; 2], Vec<String>) {
+    let [_, h2, _] = s.containers();
+    h2.sh("echo 1 > /proc/sys/net/ipv4/conf/eth0/accept_redirects").ok();
+    asked(&h2, &v4(1));
+    let [a, b] = DISTANT.map(|distant| redirect(&h2, distant));
+    let seen = seen_of(s, &[a, tagged(&b, 0)]);
+    let way = |distant| h2.run(&format!("ip route get {}", Ipv4Addr::from(distant))).ok();
+    (seen, DISTANT.map(way).to_vec())
+}
+
+#[test]
+fn redirected_in_the_gateways_name() {
+    let s = Uswitch::start();
+    let (seen, ways) = after_redirects(&s);
+    let none: [Frame; 0] = [];
+    assert_eq!(seen, [none.clone(), none]);
+    assert!(ways.iter().all(|way| way.contains(&format!("via {GATEWAY_V4} "))), "{ways:?}");
+    assert_eq!(s.drops("container1", "spoofed_gateway"), 2);
+}
+
+/// Control: through the kernel's bridge the redirects arrive and are believed, so they are well made.
+#[test]
+fn redirected_in_the_gateways_name_on_the_linux_bridge() {
+    let s = LinuxBridge::start();
+    let (seen, ways) = after_redirects(&s);
+    assert_eq!(seen.map(|seen| seen.len()), [2, 0], "to h2's MAC");
+    assert!(ways.iter().all(|way| way.contains(&format!("via {} ", v4(1)))), "{ways:?}");
 }
 
 /// The gateway's MAC as a source: neither learned nor forwarded, tagged or not.
