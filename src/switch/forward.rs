@@ -3,8 +3,9 @@
 use super::fdb::FdbKey;
 use super::gateway::Claim;
 use super::{DropReason, Frame, Observer, Port, PortId, Step, Switch, Tick, Verdict};
+use crate::wire::ip::{transport4, transport6};
 use crate::wire::segment::wire_length;
-use crate::wire::{ETHERNET_HEADER, EthernetFrame, Mac, VnetHeader};
+use crate::wire::{ETHERNET_HEADER, EtherType, EthernetFrame, Mac, VnetHeader};
 
 /// The VLAN of every frame, until the switch knows VLANs.
 const VLAN: u16 = 0;
@@ -59,7 +60,7 @@ fn admit<'a, O: Observer>(
     if ethernet.dst().is_reserved() {
         return Err(DropReason::ReservedAddress);
     }
-    if let Err(fault) = check_offload(frame) {
+    if let Err(fault) = check_offload(frame, &ethernet) {
         observer.note(Step::OffloadFault(fault));
         return Err(DropReason::BadOffload);
     }
@@ -75,6 +76,8 @@ fn admit<'a, O: Observer>(
 pub enum OffloadFault {
     /// The checksum to be done starts or goes outside the payload.
     ChecksumOutside,
+    /// The checksum to be done goes where it would change what the frame is, after it was let in.
+    ChecksumInHeaders,
     /// A segmentation type that the switch does not know, or ECN on one that is not TCP.
     UnknownType,
     /// A super-frame without the size of its segments.
@@ -85,11 +88,11 @@ pub enum OffloadFault {
 
 /// Whether what the virtio-net header says can be true of the frame.
 #[inline]
-fn check_offload(frame: &Frame<'_>) -> Result<(), OffloadFault> {
-    if frame.vnet.is_complete() { Ok(()) } else { check_unfinished(frame) }
+fn check_offload(frame: &Frame<'_>, ethernet: &EthernetFrame<'_>) -> Result<(), OffloadFault> {
+    if frame.vnet.is_complete() { Ok(()) } else { check_unfinished(frame, ethernet) }
 }
 
-fn check_unfinished(frame: &Frame<'_>) -> Result<(), OffloadFault> {
+fn check_unfinished(frame: &Frame<'_>, ethernet: &EthernetFrame<'_>) -> Result<(), OffloadFault> {
     let vnet = &frame.vnet;
     if vnet.flags & VnetHeader::NEEDS_CSUM == 0 {
         return Err(OffloadFault::NoChecksum);
@@ -98,6 +101,9 @@ fn check_unfinished(frame: &Frame<'_>) -> Result<(), OffloadFault> {
     if (vnet.csum_start as usize) < ETHERNET_HEADER || sum + 2 > frame.bytes.len() {
         return Err(OffloadFault::ChecksumOutside);
     }
+    if is_in_headers(ethernet, sum) {
+        return Err(OffloadFault::ChecksumInHeaders);
+    }
     match vnet.gso_type {
         VnetHeader::GSO_NONE => return Ok(()),
         VnetHeader::GSO_UDP_L4 => {}
@@ -105,6 +111,21 @@ fn check_unfinished(frame: &Frame<'_>) -> Result<(), OffloadFault> {
         _ => return Err(OffloadFault::UnknownType),
     }
     if vnet.gso_size == 0 { Err(OffloadFault::NoSegmentSize) } else { Ok(()) }
+}
+
+/// Whether a checksum at `at` would be written over what the frame is taken for: its tags, ARP, the IP headers, an
+/// ICMP message. No sender leaves their sums to others, and the guard has looked before they would be done.
+#[inline]
+fn is_in_headers(ethernet: &EthernetFrame<'_>, at: usize) -> bool {
+    let (ethertype, l3) = ethernet.innermost();
+    let packet = ethernet.payload().get(l3 - ETHERNET_HEADER..).unwrap_or_default();
+    let headers = match ethertype {
+        EtherType::ARP => None,
+        EtherType::IPV4 => transport4(packet),
+        EtherType::IPV6 => transport6(packet),
+        _ => Some(0),
+    };
+    headers.is_none_or(|headers| at < l3 + headers)
 }
 
 /// A learned frame, on its way out.
@@ -138,8 +159,8 @@ impl Way<'_> {
         }
     }
 
-    /// What the switch itself answers. Not a super-frame, nor one whose checksum is still to do: in place
-    /// that would give an answer as unfinished. Such a frame goes on, to the host's own stack.
+    /// What the switch itself answers. Nothing that is unfinished: no question may be ([`is_in_headers`]), so
+    /// super-frames cost no look.
     #[inline]
     fn answer(&self, ethernet: &EthernetFrame<'_>) -> Option<super::Answer> {
         if self.frame.vnet.is_complete() { self.switch.gateway.answer(ethernet) } else { None }

@@ -158,11 +158,11 @@ fn the_gateway_is_asked() {
 }
 
 #[test]
-fn an_unfinished_question_is_for_the_host() {
+fn an_unfinished_question_does_not_come_in() {
     let switch = switch();
     let vnet = VnetHeader { flags: VnetHeader::NEEDS_CSUM, csum_start: 14, ..VnetHeader::default() };
     let question = arp(GATEWAY, [192, 0, 2, 10], [192, 0, 2, 1]);
-    assert_eq!(run_with(&switch, P1, &question, vnet).0, Verdict::Forward(HOST));
+    assert_eq!(run_with(&switch, P1, &question, vnet).0, Verdict::Drop(DropReason::BadOffload));
 }
 
 #[test]
@@ -221,6 +221,43 @@ fn the_header_before_the_frame_must_be_possible() {
     for gso_type in [2, 3, 6, 0x80, 0x85] {
         let vnet = VnetHeader { gso_type, gso_size: 1, ..sum };
         assert_eq!(fault(60, vnet), Some(OffloadFault::UnknownType), "{gso_type}");
+    }
+}
+
+#[test]
+fn a_checksum_to_be_done_changes_nothing_that_the_guard_has_looked_at() {
+    let fault = |packet: &[u8], tags: &[u8], at: u16| {
+        let bytes = [&B.0[..], &A.0, tags, packet, &[0; 80]].concat();
+        let vnet = VnetHeader {
+            flags: VnetHeader::NEEDS_CSUM,
+            csum_start: 14,
+            csum_offset: at - 14,
+            ..VnetHeader::default()
+        };
+        let steps = run_with(&switch(), P1, &bytes, vnet).1;
+        steps.contains(&Step::OffloadFault(OffloadFault::ChecksumInHeaders))
+    };
+    let ipv4 = |words: u8, protocol: u8| [0x08, 0, 0x40 | words, 0, 0, 40, 0, 0, 0, 0, 64, protocol];
+    let ipv6 = |next: u8| [0x86, 0xdd, 0x60, 0, 0, 0, 0, 40, next, 64];
+    let behind_options = [&ipv6(60)[..], &[0; 32], &[17, 0, 1, 4, 0, 0, 0, 0]].concat();
+    for (what, packet, first) in [
+        ("UDP", &ipv4(5, 17)[..], 34),
+        ("TCP and options", &ipv4(6, 6), 38),
+        ("an impossible header", &ipv4(0, 6), 34),
+        ("TCP, IPv6", &ipv6(6), 54),
+        ("UDP behind options", &behind_options, 62),
+        ("another EtherType", &[0x88, 0xb5], 14),
+    ] {
+        assert!(first == 14 || fault(packet, &[], first - 1), "{what}");
+        assert!(!fault(packet, &[], first), "{what}");
+        let tag = [0x81, 0, 0, 5];
+        assert!(fault(packet, &tag, first + 3), "{what}, tagged");
+        assert!(!fault(packet, &tag, first + 4), "{what}, tagged");
+    }
+    for (what, packet) in
+        [("ARP", &[0x08, 0x06][..]), ("ICMP", &ipv4(5, 1)), ("ICMPv6", &ipv6(58)), ("endless", &ipv6(0))]
+    {
+        assert!([14, 28, 54, 70].iter().all(|&at| fault(packet, &[], at)), "{what}");
     }
 }
 

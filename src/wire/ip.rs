@@ -98,6 +98,23 @@ pub fn is_plain_transport6(packet: &[u8]) -> bool {
     matches!(packet.get(NEXT_HEADER), Some(&(protocol::TCP | protocol::UDP)))
 }
 
+/// Bytes before the transport header of an IPv4 packet; `None` if it carries ICMP or is none.
+#[inline]
+pub fn transport4(packet: &[u8]) -> Option<usize> {
+    let words = packet.first()? & 0xf;
+    (!is_icmp4(packet)).then_some(IPV4_HEADER.max(usize::from(words) * 4))
+}
+
+/// Bytes before the transport header of an IPv6 packet; `None` if it carries ICMPv6 or has no end of headers.
+#[inline]
+pub fn transport6(packet: &[u8]) -> Option<usize> {
+    if is_plain_transport6(packet) {
+        return Some(IPV6_HEADER);
+    }
+    let packet = Ipv6::parse_lenient(packet)?;
+    (packet.protocol != protocol::ICMPV6).then_some(packet.header)
+}
+
 /// A whole IPv6 packet, its extension headers walked over.
 #[derive(Debug, Clone, Copy)]
 pub struct Ipv6<'a> {
@@ -109,6 +126,8 @@ pub struct Ipv6<'a> {
     pub hop_limit: u8,
     /// One of [`protocol`]: what the last extension header announces.
     pub protocol: u8,
+    /// Bytes of the header and the extension headers.
+    pub header: usize,
     /// It is one fragment of several.
     pub fragment: bool,
     /// What comes after the extension headers, without padding. Of a fragment, as if it were the first.
@@ -144,6 +163,7 @@ impl<'a> Ipv6<'a> {
             destination: header.destination_addr(),
             hop_limit: header.hop_limit(),
             protocol: protocol.0,
+            header: IPV6_HEADER + body.len() - payload.len(),
             fragment: extensions.is_fragmenting_payload(),
             payload,
         })
