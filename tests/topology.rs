@@ -13,6 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use uswitch::control::topology::{Device, LinkChange, Place, PortSpec, Site, Topology, TopologyError};
@@ -268,6 +269,24 @@ fn what_is_in_the_way_is_found_before_anything_is_made() {
         let internal =
             Config { subnets: vec!["192.0.2.128/25".parse().unwrap()], internal: true, ..config(1) };
         assert!(Topology::claim(&internal, &site()).unwrap().teardown().is_empty());
+    });
+}
+
+/// By anybody who may open it. `ip netns` would wait for ever.
+#[test]
+fn lock_on_the_directory_of_names_is_not_waited_for() {
+    on_own_host(async || {
+        fs::create_dir(netns::DIRECTORY).unwrap();
+        let directory = fs::File::open(netns::DIRECTORY).unwrap();
+        let lock = Flock::lock(directory, FlockArg::LockExclusive).unwrap();
+        let error = Topology::claim(&config(1), &site()).unwrap_err();
+        assert!(error.to_string().contains("/run/netns stays locked"), "{error}");
+        drop(lock);
+        assert!(Topology::claim(&config(1), &site()).unwrap().teardown().is_empty());
+        let directory = fs::File::open(netns::DIRECTORY).unwrap();
+        let _lock = Flock::lock(directory, FlockArg::LockExclusive).unwrap();
+        let again = Topology::claim(&config(1), &site()).unwrap();
+        assert!(again.teardown().is_empty(), "it is only needed for the first");
     });
 }
 

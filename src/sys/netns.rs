@@ -21,6 +21,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -52,6 +53,11 @@ pub enum NetnsError {
     /// Something else there.
     #[error("{} is not a network namespace", .0.display())]
     NotNetns(PathBuf),
+    /// Another process keeps the directory of names to itself.
+    #[error(
+        "{DIRECTORY} stays locked by another process: find it with `fuser {DIRECTORY}`, end it, and try again"
+    )]
+    Locked,
     /// The kernel refused.
     #[error("cannot {what}: {source}")]
     Kernel {
@@ -269,23 +275,40 @@ pub fn delete(name: &str) -> Result<(), NetnsError> {
 /// stay alive in another that has a copy of it. It stays when the last name has gone, for others use it too.
 ///
 /// # Errors
-/// It cannot be made or mounted.
+/// It cannot be made or mounted, or is locked.
 pub fn prepare_directory() -> Result<(), NetnsError> {
     let what = || format!("make {DIRECTORY} ready for named namespaces");
-    DirBuilder::new().recursive(true).mode(0o755).create(DIRECTORY).map_err(kernel(what()))?;
-    let directory = File::open(DIRECTORY).map_err(kernel(what()))?;
+    let path = Path::new(DIRECTORY);
+    DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(kernel(what()))?;
+    // EINVAL: not a mount yet.
+    match share(path) {
+        Err(Errno::EINVAL) => {}
+        shared => return shared.map_err(kernel(what())),
+    }
     // Two at once would mount it twice; iproute2 (6.5 and later) takes the same lock.
-    let _lock =
-        Flock::lock(directory, FlockArg::LockExclusive).map_err(|(_, error)| kernel(what())(error))?;
-    match share(Path::new(DIRECTORY)) {
-        // Not a mount yet.
-        Err(Errno::EINVAL) => {
-            bind(Path::new(DIRECTORY), Path::new(DIRECTORY), MsFlags::MS_BIND | MsFlags::MS_REC)
-                .and_then(|()| share(Path::new(DIRECTORY)))
-                .map_err(kernel(what()))
-        }
+    let _lock = lock_directory()?;
+    match share(path) {
+        Err(Errno::EINVAL) => bind(path, path, MsFlags::MS_BIND | MsFlags::MS_REC)
+            .and_then(|()| share(path))
+            .map_err(kernel(what())),
         shared => shared.map_err(kernel(what())),
     }
+}
+
+/// Everybody may open the directory and lock it, so it is not waited for as long as somebody likes.
+fn lock_directory() -> Result<Flock<File>, NetnsError> {
+    const STEP: Duration = Duration::from_millis(10);
+    const STEPS: u32 = 100;
+    let mut directory = File::open(DIRECTORY).map_err(kernel(format!("open {DIRECTORY}")))?;
+    for _ in 0..STEPS {
+        match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((unlocked, Errno::EWOULDBLOCK)) => directory = unlocked,
+            Err((_, error)) => return Err(kernel(format!("lock {DIRECTORY}"))(error)),
+        }
+        thread::sleep(STEP);
+    }
+    Err(NetnsError::Locked)
 }
 
 fn share(path: &Path) -> nix::Result<()> {
