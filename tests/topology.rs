@@ -379,6 +379,29 @@ fn removed_container_is_gone_when_its_queues_are_closed() {
 }
 
 #[test]
+fn device_moved_out_of_its_container_goes_with_its_port() {
+    on_own_host(async || {
+        let (mut topology, mut devices) = build(&config(3)).unwrap();
+        ip("netns add own");
+        let in_own = |device: &str| ip("-n own -br link").contains(device);
+        ip("-n container1 link set eth0 name moved1 netns own");
+        assert_eq!(change(&mut topology, &devices[1]).await, LinkChange::Gone);
+        assert!(in_own("moved1"));
+        devices[1].queues.clear();
+        wait_until("it goes when its queues are closed", || !in_own("moved1"));
+
+        ip("-n container2 link set eth0 name moved2 netns own");
+        ip("-n container3 link set eth0 name moved3 netns own");
+        devices[2].queues.clear();
+        topology.remove_port(devices[2].id).unwrap();
+        wait_until("a move that nobody has heard of yet changes nothing", || !in_own("moved2"));
+        drop(devices);
+        assert!(topology.teardown().is_empty());
+        wait_until("here neither", || !in_own("moved3"));
+    });
+}
+
+#[test]
 fn namespace_of_another_takes_its_port_with_it() {
     on_own_host(async || {
         let (mut topology, devices) = build(&config(0)).unwrap();

@@ -85,7 +85,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    fn of(found: &fs::Metadata) -> Identity {
+    pub(super) fn of(found: &fs::Metadata) -> Identity {
         Identity { dev: found.dev(), ino: found.ino(), born: (found.ctime(), found.ctime_nsec()) }
     }
 

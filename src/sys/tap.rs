@@ -5,10 +5,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use nix::errno::Errno;
+
+use super::netns::Identity;
 
 const CLONE_DEVICE: &str = "/dev/net/tun";
 
@@ -53,6 +55,43 @@ pub struct Tap {
     pub queues: Vec<Queue>,
     /// UDP super-frames may cross too (kernel 6.2). Always true without offload: nothing is missing.
     pub uso: bool,
+}
+
+/// A second hold on a device with [`Lifetime::Netns`]. Dropped, it leaves the device to its namespace, or, where
+/// somebody has moved the device to another that nobody takes away for us, to its queues.
+#[derive(Debug)]
+pub struct Hold {
+    fd: OwnedFd,
+    home: Identity,
+}
+
+impl Queue {
+    /// Holds the device, whose namespace is `home`.
+    ///
+    /// # Errors
+    /// The process has all the files that it may open.
+    pub fn hold(&self, home: Identity) -> io::Result<Hold> {
+        Ok(Hold { fd: self.fd.try_clone()?, home })
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let at_home = netns_of(self.fd.as_fd()).is_some_and(|netns| netns.is(&self.home));
+        if !at_home {
+            // Fails when the device was deleted.
+            let _ = set_persist(self.fd.as_fd(), 0);
+        }
+    }
+}
+
+/// Where the device of a queue is. None: it was deleted, that namespace is not ours to see, or a kernel before 5.7.
+fn netns_of(fd: BorrowedFd) -> Option<Identity> {
+    // SAFETY: `fd` is an open TAP queue, and this ioctl has no argument.
+    let opened = unsafe { ioctl::tungetdevnetns(fd.as_raw_fd()) }.ok()?;
+    // SAFETY: the kernel has made this descriptor for this call (`open_related_ns` in `fs/nsfs.c`): nobody else has it.
+    let netns = File::from(unsafe { OwnedFd::from_raw_fd(opened) });
+    netns.metadata().ok().map(|found| Identity::of(&found))
 }
 
 /// Why there is no device.
@@ -130,7 +169,7 @@ pub fn open(request: &Request) -> Result<Tap, TapError> {
         _ => true,
     };
     if let (Lifetime::Netns, Some(queue)) = (request.lifetime, queues.first()) {
-        persist(queue.fd.as_fd())?;
+        set_persist(queue.fd.as_fd(), 1).map_err(|error| TapError::Persist(error.into()))?;
     }
     Ok(Tap { queues, uso })
 }
@@ -195,10 +234,9 @@ fn set_header_size(fd: BorrowedFd) -> Result<(), TapError> {
     set.map(drop).map_err(|error| TapError::HeaderSize(error.into()))
 }
 
-fn persist(fd: BorrowedFd) -> Result<(), TapError> {
+fn set_persist(fd: BorrowedFd, persist: libc::c_int) -> nix::Result<()> {
     // SAFETY: `fd` is an open TAP queue, and the argument of this ioctl is a plain number.
-    let kept = unsafe { ioctl::tunsetpersist(fd.as_raw_fd(), 1) };
-    kept.map(drop).map_err(|error| TapError::Persist(error.into()))
+    unsafe { ioctl::tunsetpersist(fd.as_raw_fd(), persist) }.map(drop)
 }
 
 /// Lets the kernel hand over and take super-frames and unfinished checksums. Whether UDP ones too.
@@ -222,6 +260,7 @@ mod ioctl {
     nix::ioctl_write_ptr_bad!(tunsetvnethdrsz, libc::TUNSETVNETHDRSZ, libc::c_int);
     nix::ioctl_write_int_bad!(tunsetpersist, libc::TUNSETPERSIST);
     nix::ioctl_write_int_bad!(tunsetoffload, libc::TUNSETOFFLOAD);
+    nix::ioctl_none!(tungetdevnetns, b'T', 227); // TUNGETDEVNETNS, which libc lacks
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ use super::{Config, addressing};
 use crate::sys::netlink::Netlink;
 use crate::sys::netns::{self, Identity, Netns};
 use crate::sys::process;
-use crate::sys::tap::Queue;
+use crate::sys::tap::{Hold, Queue};
 use crate::wire::Mac;
 
 /// Where a port's device is to be.
@@ -123,6 +123,8 @@ pub struct Topology {
     watch: Watch,
     /// The namespace that was made for a device, if one was.
     devices: HashMap<DeviceId, Option<(EntryId, Entry)>>,
+    /// On the devices in namespaces of our own, until they are gone from there.
+    holds: HashMap<DeviceId, Hold>,
     next: u64,
     notices: Vec<String>,
     /// That the kernel lacks UDP segmentation was said already.
@@ -153,6 +155,7 @@ impl Topology {
                 nursery,
                 watch,
                 devices: HashMap::new(),
+                holds: HashMap::new(),
                 next: 0,
                 notices: notice.into_iter().collect(),
                 told_no_uso: false,
@@ -224,12 +227,17 @@ impl Topology {
 
     /// The next change that somebody else made to one of the devices. Cancel-safe.
     pub async fn next_change(&mut self) -> (DeviceId, LinkChange) {
-        self.watch.next().await
+        let (device, change) = self.watch.next().await;
+        if change == LinkChange::Gone {
+            self.holds.remove(&device);
+        }
+        (device, change)
     }
 
     /// Takes everything away; every error met on the way. The devices' queues should be closed before: they are
     /// what keeps devices outside our own namespaces.
     pub fn teardown(mut self) -> Vec<TopologyError> {
+        self.holds.clear();
         let mut errors = self.undo_since(EntryId::FIRST);
         // With something left, the next start needs to know.
         if errors.is_empty() {
@@ -255,6 +263,9 @@ impl Topology {
         self.watch.add(id, &built.link, netns.as_ref())?;
         if let Some((_, Entry::Netns { name, identity })) = &built.made {
             self.watch.add_name(id, name, *identity);
+            let failed = |source| TopologyError::Kernel { what: "keep hold of a device", source };
+            let hold = built.tap.queues.first().map(|queue| queue.hold(*identity));
+            self.holds.extend(hold.transpose().map_err(failed)?.map(|hold| (id, hold)));
         }
         self.devices.insert(id, built.made);
         built.notices.into_iter().for_each(|notice| self.notify(notice));
@@ -307,6 +318,7 @@ impl Topology {
 
     fn forget(&mut self, device: DeviceId) {
         self.watch.remove(device);
+        self.holds.remove(&device);
         self.devices.remove(&device);
     }
 

@@ -46,7 +46,9 @@ fn check_names(config: &Config) -> Result<(), TopologyError> {
 fn check_files(config: &Config) -> Result<(), TopologyError> {
     let failed = |source| TopologyError::Kernel { what: "raise the limit of open files", source };
     let limit = limits::raise_open_files().map_err(failed)?;
-    let needed = (u64::from(config.ports) + 1) * config.workers as u64 + OTHER_FILES;
+    let ports = u64::from(config.ports);
+    // The queues of each port, and the hold on each container's device.
+    let needed = (ports + 1) * config.workers as u64 + ports + OTHER_FILES;
     if needed > limit { Err(TopologyError::OpenFiles { needed, limit }) } else { Ok(()) }
 }
 
