@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::fcntl::OFlag;
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -40,10 +40,28 @@ pub fn detach() -> io::Result<Role> {
             await_ready(File::from(read), child).map(Role::Parent)
         }
         ForkResult::Child => {
+            close_inherited()?;
             setsid()?;
             Ok(Role::Child(Ready { pipe: File::from(write) }))
         }
     }
+}
+
+/// Closes what the shell had open besides the standard three: who waits for the end of such a pipe, or for a lock on
+/// such a file, would wait for the switch. They are told by having come through an `execve`: whatever this
+/// program opens has `FD_CLOEXEC`.
+fn close_inherited() -> io::Result<()> {
+    let numbers = fs::read_dir("/proc/self/fd")?.flatten();
+    let numbers: Vec<RawFd> = numbers.filter_map(|file| file.file_name().to_str()?.parse().ok()).collect();
+    for number in numbers.into_iter().filter(|number| *number > libc::STDERR_FILENO) {
+        // SAFETY: asks for the flags of a number, which may be any.
+        let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+        if flags == 0 {
+            // SAFETY: it is open, and was not opened by this program, so nothing in it owns or uses it.
+            drop(unsafe { OwnedFd::from_raw_fd(number) });
+        }
+    }
+    Ok(())
 }
 
 /// The exit code: success when the child is ready, else its own.

@@ -135,6 +135,16 @@ fn start_at_once_after_a_kill() {
     before.assert_same(&host);
 }
 
+/// Whoever waits for the end of a pipe of the shell's would wait for the switch.
+#[test]
+fn detached_switch_keeps_nothing_of_the_shell() {
+    let host = Host::new();
+    let open =
+        host.sh("exec 9>/run/held; uswitch start --detach --ports 1; ls -l /proc/$(pidof uswitch)/fd").ok();
+    assert!(open.contains("/dev/null") && !open.contains("/run/held"), "{open}");
+    host.run("uswitch stop").ok();
+}
+
 /// Asserts that a start fails by itself, says why in one line that has each of `words`, and changes nothing.
 #[track_caller]
 pub fn refuses(host: &Host, arguments: &str, words: &[&str]) {
