@@ -1,11 +1,12 @@
 //! `uswitch port`: what is plugged in.
 
+use std::io::{self, Write};
 use std::path::Path;
 
 use ipnet::IpNet;
 
 use crate::control::config::{self, HOST, Invalid};
-use crate::control::report::{NewPort, PortReport};
+use crate::control::report::{MadePort, NewPort, PortReport};
 use crate::wire::Mac;
 
 use super::error::CliError;
@@ -120,8 +121,11 @@ impl Add {
             offload: self.no_offload.then_some(false),
             mtu: self.mtu,
         };
-        let made: PortReport = self.target.client()?.post("/v1/ports", &asked)?;
-        if self.json { output::json(&made) } else { output::print(&ports_table(&[made])) }
+        let made: MadePort = self.target.client()?.post("/v1/ports", &asked)?;
+        for notice in &made.notices {
+            let _ = writeln!(io::stderr(), "uswitch: {notice}");
+        }
+        if self.json { output::json(&made.port) } else { output::print(&ports_table(&[made.port])) }
     }
 }
 

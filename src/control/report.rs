@@ -178,6 +178,17 @@ pub struct NewPort {
     pub mtu: Option<u64>,
 }
 
+/// A port that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MadePort {
+    /// The port.
+    #[serde(flatten)]
+    pub port: PortReport,
+    /// What the user should know of it, each a sentence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
+}
+
 /// An entry of the forwarding database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FdbReport {

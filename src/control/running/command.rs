@@ -4,7 +4,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::RunError;
 use crate::control::report::{
-    FdbFilter, FdbReport, NewFdbEntry, NewPort, PortReport, PortStats, Status, Stopped,
+    FdbFilter, FdbReport, MadePort, NewFdbEntry, NewPort, PortReport, PortStats, Status, Stopped,
 };
 use crate::wire::Mac;
 
@@ -16,7 +16,7 @@ pub(crate) type Reply<T> = oneshot::Sender<T>;
 pub(crate) enum Command {
     Status(Reply<Status>),
     Ports(Reply<Vec<PortReport>>),
-    AddPort(Box<NewPort>, Reply<Result<PortReport, RunError>>),
+    AddPort(Box<NewPort>, Reply<Result<MadePort, RunError>>),
     RemovePort(String, Reply<Result<(), RunError>>),
     Fdb(FdbFilter, Reply<Vec<FdbReport>>),
     AddFdb(NewFdbEntry, Reply<Result<(), RunError>>),

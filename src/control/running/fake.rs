@@ -31,6 +31,7 @@ struct Shared {
     broken: Option<String>,
     /// The teardown leaves something.
     sticky: bool,
+    notices: Vec<String>,
 }
 
 /// The machine.
@@ -72,6 +73,11 @@ impl Bench {
     /// Taking everything away will leave something.
     pub(crate) fn make_sticky(&self) {
         self.shared().sticky = true;
+    }
+
+    /// The machine has something to tell.
+    pub(crate) fn notify(&self, notice: &str) {
+        self.shared().notices.push(notice.to_owned());
     }
 
     /// The container's end of a port's cable.
@@ -155,7 +161,7 @@ impl Machine for Fake {
     }
 
     fn take_notices(&mut self) -> Vec<String> {
-        Vec::new()
+        std::mem::take(&mut self.shared.lock().unwrap().notices)
     }
 
     fn teardown(self) -> Vec<TopologyError> {

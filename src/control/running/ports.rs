@@ -2,7 +2,7 @@
 
 use super::totals::Totals;
 use super::{HOST, Machine, Plan, RunError, Running, Switching};
-use crate::control::report::{NewFdbEntry, NewFdbState, NewPort, PortReport};
+use crate::control::report::{MadePort, NewFdbEntry, NewFdbState, NewPort};
 use crate::control::topology::{Device, DeviceId, LinkChange};
 use crate::switch::fdb::{FdbKey, FdbState};
 use crate::switch::{Port, PortId};
@@ -68,10 +68,11 @@ impl<M: Machine> Running<M> {
     }
 
     /// Makes a port as asked for.
-    pub(super) fn add_port(&mut self, asked: NewPort) -> Result<PortReport, RunError> {
+    pub(super) fn add_port(&mut self, asked: NewPort) -> Result<MadePort, RunError> {
         let plan = Plan::new(&self.config, &self.ports, asked)?;
         let id = self.make_port(plan)?;
-        Ok(self.port_report(id, &self.ports[&id]))
+        let port = self.port_report(id, &self.ports[&id]);
+        Ok(MadePort { port, notices: self.machine.take_notices() })
     }
 
     /// Makes a port as planned.

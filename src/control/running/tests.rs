@@ -111,7 +111,7 @@ async fn a_deleted_port_leaves_nothing_and_its_number_is_free() {
     running.remove_port("container1").unwrap();
     assert_eq!(names(&running), ["host", "container2"]);
     assert_eq!(behind(&mut running, STATION), None);
-    let again = running.add_port(NewPort::default()).unwrap();
+    let again = running.add_port(NewPort::default()).unwrap().port;
     assert_eq!(again.ifname, "container1");
     assert_eq!(again.addresses[0].to_string(), "172.16.0.2/24");
     let fresh = running.stats().into_iter().find(|port| port.ifname == "container1").unwrap();
@@ -195,12 +195,21 @@ async fn a_new_port_as_asked_for() {
             asked.offload = Some(false);
             asked.mtu = Some(900);
         }))
-        .unwrap();
+        .unwrap()
+        .port;
     assert_eq!((made.ifname.as_str(), made.address, made.mtu, made.offload), ("web", STATION, 900, false));
     let spec = bench.specs().pop().unwrap();
     assert_eq!(spec.place, Place::Existing("/proc/4711/ns/net".into()));
     assert_eq!((spec.ifname.as_str(), spec.offload), ("lan0", false));
     assert_eq!(spec.gateways, ["172.16.0.1".parse::<IpAddr>().unwrap()]);
+}
+
+#[tokio::test]
+async fn what_the_user_should_know_comes_with_the_port_that_was_made() {
+    let (bench, mut running) = running(config(|_| {})).await;
+    bench.notify("a route stays");
+    assert_eq!(running.add_port(NewPort::default()).unwrap().notices, ["a route stays"]);
+    assert_eq!(running.add_port(NewPort::default()).unwrap().notices, [""; 0]);
 }
 
 #[tokio::test]
@@ -212,7 +221,7 @@ async fn names_of_ports_in_existing_namespaces() {
         ("/proc/7/ns/net", "pid7", "/proc/7/ns/net"),
         ("8", "pid8", "/proc/8/ns/net"),
     ] {
-        let made = running.add_port(new_port(|asked| asked.netns = Some(netns.into()))).unwrap();
+        let made = running.add_port(new_port(|asked| asked.netns = Some(netns.into()))).unwrap().port;
         assert_eq!(made.ifname, name);
         assert_eq!(bench.specs().pop().unwrap().place, Place::Existing(path.into()));
     }
@@ -229,7 +238,7 @@ async fn a_free_number_has_neither_name_nor_address_of_another() {
     running.add_port(new_port(|asked| asked.name = Some("container5".into()))).unwrap();
     assert_eq!(names(&running)[3..], ["container3", "container5"]);
     // 3 is taken by name, 4 by address (172.16.0.5), and container5 took 5.
-    assert_eq!(running.add_port(NewPort::default()).unwrap().ifname, "container6");
+    assert_eq!(running.add_port(NewPort::default()).unwrap().port.ifname, "container6");
 }
 
 #[tokio::test]

@@ -24,8 +24,8 @@ use error::ApiError;
 use extract::{Body, Query};
 
 use super::report::{
-    ErrorReport, FdbFilter, FdbFlush, FdbName, FdbReport, Flushed, NewFdbEntry, NewPort, PortReport,
-    PortStats, Status, Stopped,
+    ErrorReport, FdbFilter, FdbFlush, FdbName, FdbReport, Flushed, MadePort, NewFdbEntry, NewPort,
+    PortReport, PortStats, Status, Stopped,
 };
 use super::running::{Command, Handle, RunError};
 
@@ -84,14 +84,14 @@ async fn list_ports(State(switch): State<Handle>) -> Answer<Json<Vec<PortReport>
 
 /// Make a port
 #[utoipa::path(post, path = "/v1/ports", request_body = NewPort, responses(
-    (status = 201, body = PortReport),
+    (status = 201, body = MadePort),
     (status = 400, body = ErrorReport),
     (status = 409, body = ErrorReport),
 ))]
 async fn add_port(
     State(switch): State<Handle>,
     Body(asked): Body<NewPort>,
-) -> Answer<(StatusCode, Json<PortReport>)> {
+) -> Answer<(StatusCode, Json<MadePort>)> {
     let made = switch.ask(|reply| Command::AddPort(Box::new(asked), reply)).await??;
     Ok((StatusCode::CREATED, Json(made)))
 }

@@ -36,6 +36,9 @@ use crate::sys::process;
 use crate::sys::tap::{Hold, Queue};
 use crate::wire::Mac;
 
+/// Notices that wait to be taken; a port that is made takes them.
+const MOST_NOTICES: usize = 64;
+
 /// Where a port's device is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
@@ -309,9 +312,9 @@ impl Topology {
         Ok(())
     }
 
-    /// One sentence is enough for many ports.
+    /// One sentence is enough for many ports, and more than a few dozen nobody reads.
     fn notify(&mut self, notice: String) {
-        if !self.notices.contains(&notice) {
+        if self.notices.len() < MOST_NOTICES && !self.notices.contains(&notice) {
             self.notices.push(notice);
         }
     }
