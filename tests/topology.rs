@@ -575,6 +575,20 @@ fn killed_switch_is_cleaned_up_after_without_a_start() {
 }
 
 #[test]
+fn start_that_fails_tells_what_it_took_away_first() {
+    on_own_host(async || {
+        other_device("taken");
+        ip("address add 192.0.2.1/24 dev taken");
+        let mut child = switch_in_another_process();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let overlapping = Config { subnets: vec!["192.0.2.0/24".parse().unwrap()], ..config(1) };
+        let error = Topology::claim(&overlapping, &site()).unwrap_err().to_string();
+        assert!(error.contains("overlaps 192.0.2.1/24") && error.contains("was killed before"), "{error}");
+    });
+}
+
+#[test]
 fn what_a_killed_switch_left_in_another_namespace_is_not_forgotten() {
     on_own_host(async || {
         let before = state_of_host();

@@ -97,6 +97,14 @@ pub enum TopologyError {
         /** Why. */
         source: io::Error,
     },
+    /// A start failed, for a reason of its own, after it had taken away what a killed switch left.
+    #[error("{why} ({notice})")]
+    AfterCleanUp {
+        /** Of the failure. */
+        why: Box<TopologyError>,
+        /** What was taken away. */
+        notice: String,
+    },
     /// No such device here.
     #[error("the topology has no such device")]
     NoSuchDevice,

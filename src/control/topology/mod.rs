@@ -166,7 +166,10 @@ impl Topology {
             Err(error) => {
                 // The reason why there is no switch matters more than the file that is left.
                 let _ = close(ledger);
-                Err(error)
+                Err(match notice {
+                    Some(notice) => TopologyError::AfterCleanUp { why: Box::new(error), notice },
+                    None => error,
+                })
             }
         }
     }
