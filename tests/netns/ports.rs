@@ -93,6 +93,17 @@ fn attached_to_a_process() {
     host.run(&format!("nsenter --target {pid} --net ip link show eth0")).ok();
 }
 
+/// A name that is there wins over the process of that number, as with `ip link set netns`.
+#[test]
+fn attached_to_a_namespace_with_a_number_for_a_name() {
+    let s = Uswitch::with("--ports 1");
+    s.host().run("ip netns add 1").ok();
+    s.host().run("uswitch port add lab --netns 1 --ip 172.16.0.60/24").ok();
+    s.host().netns("1").run("ip link show eth0").ok();
+    let said = s.host().run("uswitch port add own --netns /proc/self/ns/net").fails();
+    assert!(said.contains("/proc/self/ns/net") && said.trim().lines().count() == 1, "{said}");
+}
+
 /// The state of a port, in the words of `bridge link`.
 fn state(s: &Uswitch, port: &str) -> Value {
     s.row("port show", port)["state"].clone()

@@ -78,6 +78,9 @@ pub(crate) enum RunError {
     /// No such entry.
     #[error("there is no entry for {0} in the forwarding database: `uswitch fdb show` lists them")]
     NoSuchEntry(Mac),
+    /// VLANs are not supported yet.
+    #[error("there is no VLAN {0}: this switch keeps all addresses in one database, so give no VLAN")]
+    NoVlans(u16),
     /// The name is in use.
     #[error("there is a port named {0} already: choose another name, or delete that one first")]
     PortExists(String),
@@ -99,6 +102,9 @@ pub(crate) enum RunError {
     /// More addresses than a port can have.
     #[error("{0} addresses: a port takes at most 16")]
     TooManyAddresses(usize),
+    /// `/proc/self` of the switch, which is not that of whoever asks.
+    #[error("'{0}' would be the switch's own namespace: give a process id instead of a path with self")]
+    OwnNetns(String),
     /// Not a namespace.
     #[error("'{0}' names no namespace: use a name that `ip netns` lists, an absolute path, or a process id")]
     BadNetns(String),

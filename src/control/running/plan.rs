@@ -10,6 +10,7 @@ use super::{PortTable, RunError};
 use crate::control::report::NewPort;
 use crate::control::topology::{Place, PortSpec};
 use crate::control::{Config, addressing, config};
+use crate::sys::netns;
 use crate::wire::Mac;
 
 /// A port that can be made.
@@ -81,17 +82,22 @@ impl Plan {
     }
 }
 
-/// The namespace that a person means: a process, a path, or a name that `ip netns` knows.
+/// The namespace that a person means: a path, a name that `ip netns` knows, or a process. A name that is there wins
+/// over the process of that number, as with ip-link(8).
 fn place_of(netns: &str) -> Result<PathBuf, RunError> {
     let path = Path::new(netns);
-    if let Ok(pid) = netns.parse::<u32>() {
-        Ok(PathBuf::from(format!("/proc/{pid}/ns/net")))
-    } else if path.is_absolute() {
-        Ok(path.to_owned())
-    } else if !netns.contains('/') && config::container_name(netns).is_ok() {
-        Ok(Path::new("/run/netns").join(netns))
-    } else {
-        Err(RunError::BadNetns(netns.to_owned()))
+    if ["/proc/self", "/proc/thread-self"].iter().any(|own| path.starts_with(own)) {
+        return Err(RunError::OwnNetns(netns.to_owned()));
+    }
+    if path.is_absolute() {
+        return Ok(path.to_owned());
+    }
+    let named = config::container_name(netns).is_ok().then(|| netns::path(netns));
+    match (named, netns.parse::<u32>()) {
+        (Some(named), Ok(_)) if named.exists() => Ok(named),
+        (_, Ok(pid)) => Ok(PathBuf::from(format!("/proc/{pid}/ns/net"))),
+        (Some(named), Err(_)) => Ok(named),
+        (None, Err(_)) => Err(RunError::BadNetns(netns.to_owned())),
     }
 }
 
