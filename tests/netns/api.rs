@@ -77,4 +77,6 @@ fn fdb_add_del_flush() {
     host.run("uswitch fdb del 00:00:5e:00:53:77").fails();
     host.run("uswitch fdb add 01:00:5e:00:53:77 container2").fails();
     host.run("uswitch fdb add 00:00:5e:00:53:77 container9").fails();
+    let said = host.run("uswitch fdb add 00:00:5e:00:53:77 container2 --vlan 7").fails();
+    assert!(said.contains("VLAN 7") && said.trim().lines().count() == 1, "{said}");
 }

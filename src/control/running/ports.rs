@@ -173,7 +173,7 @@ impl<M: Machine> Running<M> {
 
     pub(super) fn add_fdb_entry(&mut self, entry: &NewFdbEntry) -> Result<(), RunError> {
         let id = self.port_named(&entry.ifname)?;
-        let key = FdbKey { vlan: entry.vlan.unwrap_or(0), mac: entry.mac };
+        let key = key(entry.mac, entry.vlan.unwrap_or(0))?;
         let state = match entry.state {
             NewFdbState::Static => FdbState::Static,
             NewFdbState::Dynamic => FdbState::Dynamic,
@@ -182,7 +182,7 @@ impl<M: Machine> Running<M> {
     }
 
     pub(super) fn remove_fdb_entry(&mut self, mac: Mac, vlan: u16) -> Result<(), RunError> {
-        match self.switch.fdb.remove(FdbKey { vlan, mac })? {
+        match self.switch.fdb.remove(key(mac, vlan)?)? {
             true => Ok(()),
             false => Err(RunError::NoSuchEntry(mac)),
         }
@@ -197,4 +197,9 @@ impl<M: Machine> Running<M> {
         let found = self.ports.iter().find(|(_, port)| port.name == name);
         found.map(|(id, _)| *id).ok_or_else(|| RunError::NoSuchPort(name.to_owned()))
     }
+}
+
+/// No frame is in any VLAN but 0 before there is VLAN-aware bridging.
+fn key(mac: Mac, vlan: u16) -> Result<FdbKey, RunError> {
+    if vlan == 0 { Ok(FdbKey { vlan, mac }) } else { Err(RunError::NoVlans(vlan)) }
 }

@@ -171,6 +171,8 @@ fn errors_are_json_with_the_right_status() {
             ("GET", "/v1/fdb?nonesuch=1", "", 400),
             ("POST", "/v1/fdb", r#"{"mac":"01:00:5e:00:00:01","ifname":"host"}"#, 400),
             ("POST", "/v1/fdb", r#"{"mac":"02:00:00:00:00:01","ifname":"nowhere"}"#, 404),
+            ("POST", "/v1/fdb", r#"{"mac":"02:00:00:00:00:01","ifname":"host","vlan":65535}"#, 400),
+            ("DELETE", "/v1/fdb?mac=02:00:00:00:00:01&vlan=1", "", 400),
             ("DELETE", "/v1/fdb?mac=02:00:00:00:00:01", "", 404),
             ("POST", "/v1/fdb/flush?ifname=nowhere", "", 404),
         ] {
