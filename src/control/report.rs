@@ -1,8 +1,8 @@
 //! What the API says and hears, as JSON.
 //!
 //! Ports have the fields of `bridge -j -d link show`, and forwarding database entries those of `bridge -j fdb show`
-//! (iproute2), by the same names, types and values, in the same order; ours come after them. A script
-//! for the Linux bridge works here too.
+//! (iproute2), by the same names, types and values, in the same order; ours come after them, and so does `updated`,
+//! which `bridge` shows before the flags, and only with `-s`. A script for the Linux bridge works here too.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
