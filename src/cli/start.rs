@@ -188,6 +188,7 @@ mod tests {
             addresses: vec![format!("172.16.0.{}/24", n + 1).parse().unwrap()],
             device_ifindex: 2,
             netns: None,
+            netns_ino: None,
             offload: true,
         }
     }

@@ -104,6 +104,9 @@ pub struct PortReport {
     /// Its namespace as a path; none for the host's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub netns: Option<String>,
+    /// The namespace's inode, as in `net:[4026531840]`: tells it from another that has its path now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub netns_ino: Option<u64>,
     /// Whether super-frames and unfinished checksums cross it.
     pub offload: bool,
 }
@@ -339,6 +342,7 @@ mod tests {
             addresses: vec!["172.16.0.2/24".parse().unwrap()],
             device_ifindex: 2,
             netns: Some("/run/netns/container1".into()),
+            netns_ino: Some(4_026_532_000),
             offload: true,
         }
     }

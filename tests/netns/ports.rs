@@ -158,6 +158,21 @@ fn is_gone(s: &Uswitch, port: &str) -> bool {
     s.row("port show", port)["operstate"] == "NOTPRESENT"
 }
 
+/// What has a container's name by now is not the container.
+#[test]
+fn a_port_that_is_gone_is_not_entered() {
+    let s = Uswitch::start();
+    s.host().sh("ip netns del container3; ip netns add container3").ok();
+    let said = s.host().run("uswitch exec container3 -- true").fails();
+    assert!(said.contains("container3 is gone") && said.trim().lines().count() == 1, "{said}");
+    s.host().run("ip -n container2 link del eth0").ok();
+    wait_until("the port shows that its device is gone", || is_gone(&s, "container2"));
+    let said = s.host().run("uswitch exec container2 -- true").fails();
+    assert!(said.contains("container2 is gone") && said.trim().lines().count() == 1, "{said}");
+    s.host().run("uswitch exec container1 -- true").ok();
+    s.host().run("uswitch exec host -- true").ok();
+}
+
 /// Asserts that the switch takes next to no CPU time while it has next to nothing to do: an engine that spins takes
 /// all of the about 200 ticks (proc_pid_stat(5)) that 20 pings take.
 #[track_caller]

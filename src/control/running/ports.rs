@@ -1,11 +1,14 @@
 //! Ports come, change and go.
 
+use std::path::Path;
+
 use super::totals::Totals;
 use super::{HOST, Machine, Plan, RunError, Running, Switching};
 use crate::control::report::{MadePort, NewFdbEntry, NewFdbState, NewPort};
 use crate::control::topology::{Device, DeviceId, LinkChange};
 use crate::switch::fdb::{FdbKey, FdbState};
 use crate::switch::{Port, PortId};
+use crate::sys::netns::Netns;
 use crate::wire::Mac;
 
 /// The link of a port's device.
@@ -25,6 +28,8 @@ pub(crate) struct PortRecord {
     pub(super) number: u16,
     /// What was made; the workers have its queues.
     pub(super) device: Device,
+    /// Inode of the device's namespace.
+    pub(super) netns_ino: Option<u64>,
     pub(super) offload: bool,
     pub(super) link: Link,
     /// The slot's counters when this port took it.
@@ -33,7 +38,9 @@ pub(crate) struct PortRecord {
 
 impl PortRecord {
     fn new(name: String, number: u16, device: Device, offload: bool) -> PortRecord {
-        PortRecord { name, number, device, offload, link: Link::Up, counted_before: Totals::default() }
+        let netns_ino = device.netns.as_deref().and_then(inode);
+        let counted_before = Totals::default();
+        PortRecord { name, number, device, netns_ino, offload, link: Link::Up, counted_before }
     }
 
     fn is_host(&self) -> bool {
@@ -197,6 +204,11 @@ impl<M: Machine> Running<M> {
         let found = self.ports.iter().find(|(_, port)| port.name == name);
         found.map(|(id, _)| *id).ok_or_else(|| RunError::NoSuchPort(name.to_owned()))
     }
+}
+
+/// The inode of a namespace, unless it has gone already: then the port shows that in a moment.
+fn inode(path: &Path) -> Option<u64> {
+    Netns::open(path).and_then(|netns| netns.identity()).ok().map(|identity| identity.ino)
 }
 
 /// No frame is in any VLAN but 0 before there is VLAN-aware bridging.

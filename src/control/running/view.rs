@@ -62,6 +62,7 @@ impl<M: Machine> Running<M> {
             addresses: device.addresses.clone(),
             device_ifindex: device.ifindex,
             netns: device.netns.as_ref().map(|path| path.display().to_string()),
+            netns_ino: port.netns_ino,
             offload: port.offload,
         }
     }
