@@ -49,7 +49,9 @@ impl Start {
             live = announce(started, waiting)?;
             Ok(())
         }));
-        live.map(Live::finish);
+        if let Some(live) = live {
+            live.finish();
+        }
         ended(&outcome)
     }
 }
@@ -170,6 +172,7 @@ mod tests {
             ageing_time: 300,
             rx_frames: 0,
             rx_bytes: 0,
+            lost_notices: 0,
         }
     }
 

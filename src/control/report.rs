@@ -58,6 +58,8 @@ pub struct Status {
     pub rx_frames: u64,
     /// Bytes received since the start.
     pub rx_bytes: u64,
+    /// What the workers had to tell and nobody took in time, such as that a device is gone.
+    pub lost_notices: u64,
 }
 
 /// The switch's own leg.

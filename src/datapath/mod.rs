@@ -230,11 +230,6 @@ impl Datapath {
         Tick::at(self.epoch.elapsed())
     }
 
-    /// The moment of tick `at`.
-    pub fn instant(&self, at: Tick) -> Instant {
-        self.epoch + Duration::from_millis(u64::from(at.0) * 1000 / u64::from(Tick::PER_SECOND))
-    }
-
     /// Gives each worker its queue of a port. Returns when all of them read it, or, if one cannot, when none does.
     pub fn attach(&self, port: PortId, queues: Vec<Queue>) -> Result<(), DatapathError> {
         let (done, outcomes) = bounded(self.workers.len());

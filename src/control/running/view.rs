@@ -34,6 +34,7 @@ impl<M: Machine> Running<M> {
             ageing_time: config.ageing_time.as_secs(),
             rx_frames: received().map(|rx| rx.frames).sum(),
             rx_bytes: received().map(|rx| rx.bytes).sum(),
+            lost_notices: self.datapath.lost_notices(),
         }
     }
 
