@@ -241,15 +241,24 @@ async fn a_free_number_has_neither_name_nor_address_of_another() {
     assert_eq!(running.add_port(NewPort::default()).unwrap().port.ifname, "container6");
 }
 
-#[tokio::test]
-async fn new_ports_that_cannot_be() {
+/// None of `asked` can be made where there is room for one container, each for its reason, and nothing is.
+async fn refuses(asked: impl IntoIterator<Item = (NewPort, &str)>) {
     let (bench, mut running) = running(config(|options| {
         options.subnet = vec!["10.0.0.0/30".into()];
         options.ports = Some(1);
     }))
     .await;
+    for (asked, why) in asked {
+        let error = running.add_port(asked).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    assert_eq!(bench.log(), ["make host", "make container1"]);
+}
+
+#[tokio::test]
+async fn new_ports_whose_address_or_name_cannot_be() {
     let ip = |ip: &str| vec![ip.parse().unwrap()];
-    let refusals = [
+    refuses([
         (new_port(|_| {}), "10.0.0.0/30 has no free address left"),
         (new_port(|asked| asked.ip = ip("10.0.0.1/30")), "10.0.0.1 is the gateway's"),
         (new_port(|asked| asked.ip = ip("10.0.0.3/30")), "10.0.0.3 is the gateway's, the subnet's own"),
@@ -264,30 +273,27 @@ async fn new_ports_that_cannot_be() {
         (new_port(|asked| asked.name = Some("host".into())), "'host' cannot name a container"),
         (new_port(|asked| asked.name = Some("a/b".into())), "'a/b' cannot name a container"),
         (new_port(|asked| asked.ifname = Some("0123456789abcdef".into())), "cannot name a network device"),
-    ];
-    for (asked, why) in refusals {
-        let error = running.add_port(asked).unwrap_err().to_string();
-        assert!(error.contains(why), "{error}");
-    }
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn new_ports_whose_device_cannot_be() {
     let with_ip = |edit: fn(&mut NewPort)| {
         new_port(|asked| {
-            asked.ip = ip("10.9.0.1/24");
+            asked.ip = vec!["10.9.0.1/24".parse().unwrap()];
             edit(asked);
         })
     };
-    let refusals = [
+    refuses([
         (with_ip(|asked| asked.mac = Some(Mac::BROADCAST)), "is a group address or zero"),
         (with_ip(|asked| asked.mac = Some(Mac::ZERO)), "is a group address or zero"),
         (with_ip(|asked| asked.mac = Some(addressing::mac("uswitch0", 0))), "is taken by the gateway"),
         (with_ip(|asked| asked.mac = Some(addressing::mac("uswitch0", 1))), "is taken by container1"),
         (with_ip(|asked| asked.mtu = Some(67)), "67 is out of range"),
         (with_ip(|asked| asked.mtu = Some(65522)), "65522 is out of range"),
-    ];
-    for (asked, why) in refusals {
-        let error = running.add_port(asked).unwrap_err().to_string();
-        assert!(error.contains(why), "{error}");
-    }
-    assert_eq!(bench.log(), ["make host", "make container1"]);
+    ])
+    .await;
 }
 
 #[tokio::test]

@@ -249,6 +249,7 @@ fn home(n: u64) -> [PortId; 2] {
     [PortId((n % 7 * 2) as u16), PortId((n % 7 * 2 + 1) as u16)]
 }
 
+#[allow(clippy::too_many_lines, reason = "four threads that belong together")]
 fn stress(fdb: &Fdb, stations: u64, rounds: u64) {
     let (stop, pinned) = (AtomicBool::new(false), station(u64::from(u32::MAX)));
     fdb.add(Tick(0), pinned, P3, FdbState::Static).unwrap();
