@@ -3,7 +3,7 @@
 use crate::control::client::ClientError;
 use crate::control::config::DEFAULT_NAME;
 use crate::control::report::Stopped;
-use crate::control::service::socket_path;
+use crate::control::service::{last_words_path, socket_path};
 use crate::control::topology::{Site, Topology, TopologyError};
 use crate::sys;
 
@@ -40,7 +40,7 @@ impl Stop {
 fn clean_up(name: &str, error: ClientError) -> Result<(), CliError> {
     let runtime = sys::runtime::directory()?;
     let may_build = sys::caps::can_build_here().map_err(CliError::io("read this process's capabilities"))?;
-    let socket = socket_path(&runtime, name);
+    let (socket, last_words) = (socket_path(&runtime, name), last_words_path(&runtime, name));
     // A sandbox has gone with its switch: there is nothing in it to enter it for.
     let found = Topology::clean_up_after(name, &Site { runtime, sandboxed: !may_build });
     let found = found.map_err(|error| match error {
@@ -48,6 +48,8 @@ fn clean_up(name: &str, error: ClientError) -> Result<(), CliError> {
         TopologyError::Running { .. } => CliError::InBetween(name.to_owned()),
         error => error.into(),
     })?;
+    // `error` has quoted them.
+    let _ = std::fs::remove_file(last_words);
     let had_socket = std::fs::remove_file(&socket).is_ok();
     match found {
         Some(notice) => output::print(&format!("{notice}\n")),

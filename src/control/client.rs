@@ -1,8 +1,8 @@
 //! Speaks to a running switch over its socket.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fs, io};
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -15,14 +15,14 @@ use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 
 use super::report::ErrorReport;
-use super::service::socket_path;
+use super::service::{last_words_path, socket_path};
 use crate::sys::runtime::OF_ROOT;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
-    #[error("no switch named {name} is running: {}{roots}", advice(name, running))]
-    NotRunning { name: String, running: Vec<String>, roots: &'static str },
+    #[error("no switch named {name} is running: {}{hint}", advice(name, running))]
+    NotRunning { name: String, running: Vec<String>, hint: String },
     #[error("{0} was killed: `uswitch stop --name {0}` takes away what it left behind")]
     Killed(String),
     #[error("{}: {source}: the switch is another user's, try sudo", path.display())]
@@ -141,7 +141,7 @@ impl Client {
         UnixStream::connect(&path).await.map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => {
                 let running = names(&self.runtime);
-                ClientError::NotRunning { name: self.name.clone(), running, roots: self.or_roots() }
+                ClientError::NotRunning { name: self.name.clone(), running, hint: self.hint() }
             }
             io::ErrorKind::ConnectionRefused => ClientError::Killed(self.name.clone()),
             io::ErrorKind::PermissionDenied => ClientError::Forbidden { path, source },
@@ -149,10 +149,15 @@ impl Client {
         })
     }
 
-    /// Root's switches are not to be seen by others, only that there may be some.
-    fn or_roots(&self) -> &'static str {
+    /// Why there is none, as far as that can be known. Of root's switches others see only that there may be some.
+    fn hint(&self) -> String {
+        let last_words = fs::read_to_string(last_words_path(&self.runtime, &self.name)).unwrap_or_default();
         let roots = Path::new(OF_ROOT);
-        if self.runtime != roots && roots.exists() { ", or it is root's: try sudo" } else { "" }
+        match last_words.lines().next() {
+            Some(why) => format!("; the last one ended: {why}"),
+            None if self.runtime != roots && roots.exists() => ", or it is root's: try sudo".to_owned(),
+            None => String::new(),
+        }
     }
 
     fn broken(&self, why: &dyn ToString) -> ClientError {

@@ -1,7 +1,7 @@
 //! A switch from its start to its end.
 
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use super::Config;
 use super::report::{PortReport, Status, Stopped};
@@ -58,6 +58,19 @@ pub(crate) fn socket_path(runtime: &Path, name: &str) -> PathBuf {
     runtime.join(format!("{name}.sock"))
 }
 
+/// Where the switch called `name` says why, if it stops by itself: detached, it has nobody to tell.
+pub(crate) fn last_words_path(runtime: &Path, name: &str) -> PathBuf {
+    runtime.join(format!("{name}.error"))
+}
+
+/// Writes down why a switch stopped, if it was not asked to.
+pub(super) fn leave_last_words(path: &Path, outcome: &Outcome) {
+    if let Some(error @ ServiceError::Worker(_)) = &outcome.error {
+        // Whoever waits for the switch in the foreground is told all the same.
+        let _ = fs::write(path, format!("{error}\n"));
+    }
+}
+
 /// Runs a switch until it is asked to stop. `ready` is called when it forwards.
 pub(crate) async fn run(
     config: Config,
@@ -69,14 +82,19 @@ pub(crate) async fn run(
         Err(error) => return ServiceError::Signals(error).into(),
     };
     let path = socket_path(&site.runtime, &config.name);
+    let last_words = last_words_path(&site.runtime, &config.name);
     let running = match Running::start(config, site, || signals.pending()).await {
         Ok(running) => running,
         Err(StartFailure { why, left }) => return Outcome { error: Some(why.into()), left },
     };
-    match Socket::bind(&path) {
+    // Of an earlier one; mostly there is none.
+    let _ = fs::remove_file(&last_words);
+    let outcome = match Socket::bind(&path) {
         Ok(socket) => serve(running, socket, signals.next(), ready).await,
         Err(source) => Outcome { error: Some(ServiceError::Socket { path, source }), left: running.stop() },
-    }
+    };
+    leave_last_words(&last_words, &outcome);
+    outcome
 }
 
 pub(super) async fn serve<M: Machine>(

@@ -15,7 +15,7 @@ use super::Socket;
 use crate::control::client::{self, Client, ClientError};
 use crate::control::report::{FdbReport, Flushed, PortReport, PortStats, Status, Stopped};
 use crate::control::running::fake::{Bench, config, running};
-use crate::control::service::{Outcome, serve};
+use crate::control::service::{Outcome, ServiceError, last_words_path, leave_last_words, serve};
 use crate::control::topology::LinkChange;
 
 /// What a test has: a running switch, from outside.
@@ -284,4 +284,18 @@ fn a_socket_that_a_killed_switch_left_is_told_apart_and_replaced() {
     let _entered = executor.enter();
     drop(Socket::bind(&path).unwrap());
     assert!(!path.exists());
+}
+
+/// A detached switch has no other way to tell.
+#[test]
+fn the_last_words_of_a_switch_are_quoted() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = last_words_path(directory.path(), "lab");
+    leave_last_words(&path, &Outcome::default());
+    assert!(!path.exists(), "it was asked to stop");
+    leave_last_words(&path, &ServiceError::Worker("the ring broke".to_owned()).into());
+    let ask = |name| Client::new(name, directory.path()).unwrap().get::<Status>("/v1/status");
+    let said = ask("lab").unwrap_err().to_string();
+    assert!(said.starts_with("no switch named lab is running") && said.ends_with("the ring broke"), "{said}");
+    assert!(!ask("other").unwrap_err().to_string().contains("broke"));
 }
