@@ -86,6 +86,7 @@ fn map_learn(map: &Map, now: Tick, key: FdbKey, port: PortId) {
     map.insert(packed(key), AtomicU64::new(new));
 }
 
+#[allow(clippy::too_many_lines, reason = "one measurement after the other")]
 fn fdb(criterion: &mut Criterion) {
     for size in SIZES {
         let (fdb, map) = (
