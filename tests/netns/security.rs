@@ -118,9 +118,9 @@ fn advertisement(mac: Mac) -> (Ipv6Header, Vec<u8>) {
 }
 
 /// The packet as a frame to all nodes; `payload_length` is what it says.
-fn ipv6_frame(ip: Ipv6Header, payload_length: usize, payload: &[u8]) -> Frame {
+fn ipv6_frame(ip: &Ipv6Header, payload_length: usize, payload: &[u8]) -> Frame {
     let payload_length = u16::try_from(payload_length).expect("a short packet");
-    let header = Ipv6Header { payload_length, ..ip }.to_bytes();
+    let header = Ipv6Header { payload_length, ..ip.clone() }.to_bytes();
     ethernet(Mac([0x33, 0x33, 0, 0, 0, 1]), mac(1), EtherType::IPV6.0, &[&header[..], payload].concat())
 }
 
@@ -129,13 +129,13 @@ fn ipv6_frame(ip: Ipv6Header, payload_length: usize, payload: &[u8]) -> Frame {
 fn neighbour_claims(macs: [Mac; 4]) -> [Frame; 4] {
     let plain = |mac| {
         let (ip, message) = advertisement(mac);
-        ipv6_frame(ip, message.len(), &message)
+        ipv6_frame(&ip, message.len(), &message)
     };
     let behind_options = |mac| {
         let (ip, message) = advertisement(mac);
         let padding = [IpNumber::IPV6_ICMP.0, 0, 1, 4, 0, 0, 0, 0];
         let ip = Ipv6Header { next_header: IpNumber::IPV6_HEADER_HOP_BY_HOP, ..ip };
-        ipv6_frame(ip, 0, &[&padding[..], &message].concat())
+        ipv6_frame(&ip, 0, &[&padding[..], &message].concat())
     };
     let [a, b, c, d] = macs;
     [plain(a), behind_options(b), tagged(&plain(c), 0), tagged(&behind_options(d), 0)]
