@@ -6,6 +6,7 @@
 //! A port takes a few milliseconds of the kernel's time; the calls block for that long.
 
 mod build;
+mod claim;
 mod error;
 mod ledger;
 mod link;
@@ -18,8 +19,7 @@ mod watch;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 
@@ -27,12 +27,12 @@ pub use self::error::TopologyError;
 pub use self::site::Site;
 
 use self::build::{Built, Nursery};
-use self::ledger::{Account, DirectoryLock, Entry, EntryId, Keeper, Ledger};
+use self::claim::{claim_kernel, claim_name, close};
+use self::ledger::{Entry, EntryId, Keeper, Ledger};
 use self::watch::Watch;
 use super::{Config, addressing};
 use crate::sys::netlink::Netlink;
 use crate::sys::netns::{self, Identity, Netns};
-use crate::sys::process;
 use crate::sys::tap::{Hold, Queue};
 use crate::wire::Mac;
 
@@ -355,57 +355,6 @@ impl Place {
             Place::Existing(path) => Some(path.clone()),
         }
     }
-}
-
-/// Takes the name's ledger, and takes away what stands in it. What that was, in a sentence.
-fn claim_name(
-    name: &str,
-    directory: &Path,
-    host: &Identity,
-) -> Result<(Ledger, Option<String>), TopologyError> {
-    let (mut ledger, account) = take_ledger(name, directory)?;
-    if let Some(path) = undo::elsewhere(&account, host).and_then(netns::locate) {
-        return Err(TopologyError::LeftElsewhere { name: name.to_owned(), path });
-    }
-    let leftovers = undo::leftovers(&account, host);
-    let notice = undo::describe(name, &leftovers);
-    match undo::undo(&mut ledger, leftovers, host).into_iter().next() {
-        Some(error) => Err(error),
-        None => {
-            // Its device outlives it by a moment.
-            if account.keeper.is_some() {
-                preflight::wait_for_device_to_go(name, &mut Netlink::open()?)?;
-            }
-            Ok((ledger, notice))
-        }
-    }
-}
-
-/// Takes the name's ledger. A process that was killed holds it for a moment more, while the kernel closes its files.
-fn take_ledger(name: &str, directory: &Path) -> Result<(Ledger, Account), TopologyError> {
-    const STEP: Duration = Duration::from_millis(5);
-    const STEPS: u32 = 400;
-    for _ in 0..STEPS {
-        match Ledger::claim(directory, name, &DirectoryLock::take(directory)?) {
-            Err(TopologyError::Running { pid, .. }) if process::is_ending(pid) => std::thread::sleep(STEP),
-            taken => return taken,
-        }
-    }
-    Ledger::claim(directory, name, &DirectoryLock::take(directory)?)
-}
-
-/// The parts of the kernel that a switch needs, once `config` is known to fit.
-fn claim_kernel(config: &Config) -> Result<(Netlink, Nursery, Watch), TopologyError> {
-    let mut host = Netlink::open()?;
-    preflight::check(config, &mut host)?;
-    netns::prepare_directory()?;
-    Ok((host, Nursery::found()?, Watch::start()?))
-}
-
-/// Gives the name up.
-fn close(ledger: Ledger) -> Result<(), TopologyError> {
-    let held = DirectoryLock::take(ledger.directory())?;
-    ledger.close(&held)
 }
 
 /// The host port: the gateway's leg in the host.
