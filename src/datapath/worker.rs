@@ -177,14 +177,20 @@ impl<E: Engine> Worker<E> {
 
     fn flood(&mut self, arrival: Arrival<E::Buffer>, wire_length: usize) -> io::Result<()> {
         self.egress.clear();
+        let mut counted = false;
         for (egress, outcome) in self.switch.flood_set(arrival.port, wire_length) {
             match outcome {
                 Ok(()) => self.egress.push(egress),
-                Err(reason) => self.counters.port(egress).dropped(reason),
+                Err(reason) => {
+                    self.counters.port(egress).dropped(reason);
+                    counted = true;
+                }
             }
         }
         if self.egress.is_empty() {
-            self.counters.port(arrival.port).dropped(DropReason::NoEgress);
+            if !counted {
+                self.counters.port(arrival.port).dropped(DropReason::NoEgress);
+            }
             self.engine.discard(arrival.buffer);
             return Ok(());
         }

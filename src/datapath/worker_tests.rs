@@ -128,6 +128,14 @@ fn a_flood_that_nobody_can_take_is_counted() {
     assert_eq!(rig.drops(0, DropReason::NoEgress), 1);
 }
 
+/// By the port that could not take it, and not by the ingress again.
+#[test]
+fn a_flood_that_was_refused_is_counted_once() {
+    let mut rig = Rig::new(&[OFFLOAD, Port { mtu: 46, ..OFFLOAD }]);
+    assert!(rig.send(0, VnetHeader::default(), &ethernet([0xff; 6], H1)).is_empty());
+    assert_eq!((rig.drops(1, DropReason::Oversize), rig.drops(0, DropReason::NoEgress)), (1, 0));
+}
+
 #[test]
 fn a_full_egress_queue_is_counted_there() {
     let mut rig = Rig::new(&[OFFLOAD, OFFLOAD, OFFLOAD]);

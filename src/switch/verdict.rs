@@ -51,7 +51,7 @@ drop_reasons! {
     Filtered => "filtered",
     /// The ingress port is not forwarding: down, or on its way out. Counted on the ingress port.
     IngressDown => "ingress_down",
-    /// A flood that no port could take. Counted on the ingress port.
+    /// A flood, and no other port is up. Counted on the ingress port.
     NoEgress => "no_egress",
     /// A container used the gateway's MAC, or claimed the gateway's address by ARP, by neighbour discovery or in
     /// an ICMP redirect. Counted on the ingress port.
