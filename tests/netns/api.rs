@@ -1,10 +1,10 @@
 //! Programs of others against the API and the JSON that has the shape of `bridge -j`.
 
-use crate::harness::{Shell, Subject, Uswitch, on_both, v4};
+use crate::harness::{Shell, Subject, Uswitch, on_both, v4, wait_until};
 
 const SOCKET: &str = "/run/uswitch/uswitch0.sock";
 
-on_both!(jq_script_for_bridge_fdb);
+on_both!(jq_script_for_bridge_fdb, jq_script_for_bridge_link);
 
 /// A script written for the Linux bridge: which port is this MAC behind?
 fn jq_script_for_bridge_fdb<S: Subject>() {
@@ -23,15 +23,30 @@ fn jq_script_for_bridge_fdb<S: Subject>() {
     }
 }
 
-/// Another: which ports forward?
-#[test]
-fn jq_script_for_bridge_link() {
-    let s = Uswitch::start();
-    let script = "uswitch port show --json | jq -r '.[] | select(.state == \"forwarding\" and .mtu == 1500) | .ifname'";
-    let ports = s.host().sh(script).ok();
-    for port in ["container1", "container2", "container3"] {
-        assert!(ports.lines().any(|line| line == port), "{port} in {ports}");
-    }
+/// Another: which containers' ports learn, flood and forward, and which do not?
+fn jq_script_for_bridge_link<S: Subject>() {
+    let s = S::start();
+    let [.., h3] = s.containers();
+    let script = |state: &str| {
+        format!(
+            "jq -r '.[] | select(.master == \"{}\" and .state == \"{state}\" and .mtu == 1500
+                     and .learning and .flood and (.hairpin | not)) | .ifname' /run/link.json",
+            S::DEVICE
+        )
+    };
+    let ports = |state| {
+        std::fs::write(s.host().path("/run/link.json"), s.link_json())
+            .expect("the host's /run can be written");
+        let found = s.host().sh(&script(state)).ok();
+        let mut ports: Vec<String> =
+            found.lines().filter(|port| *port != "host").map(str::to_owned).collect();
+        ports.sort();
+        ports
+    };
+    assert_eq!(ports("forwarding"), ["container1", "container2", "container3"]);
+    h3.run("ip link set eth0 down").ok();
+    wait_until("the port is disabled", || ports("disabled") == ["container3"]);
+    assert_eq!(ports("forwarding"), ["container1", "container2"]);
 }
 
 #[test]

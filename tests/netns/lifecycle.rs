@@ -145,11 +145,33 @@ fn detached_switch_keeps_nothing_of_the_shell() {
     host.run("uswitch stop").ok();
 }
 
+/// The kernel closes an io_uring's files a little after the process has ended: no start is too early.
+#[test]
+fn start_after_a_kill_ten_times() {
+    for engine in ["auto", "poll"] {
+        let host = Host::new();
+        let before = Snapshot::of(&host);
+        for _ in 0..10 {
+            host.run(&format!("uswitch start --detach --ports 2 --engine {engine}")).ok();
+            host.netns("container1").run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+            host.sh("kill -9 $(pgrep -x uswitch)").ok();
+        }
+        host.run("uswitch stop").ok();
+        before.assert_same(&host);
+    }
+}
+
 /// Asserts that a start fails by itself, says why in one line that has each of `words`, and changes nothing.
 #[track_caller]
 pub fn refuses(host: &Host, arguments: &str, words: &[&str]) {
+    refuses_to_run(host, &format!("uswitch start --detach {arguments}"), words);
+}
+
+/// The same of the whole command of a start.
+#[track_caller]
+pub fn refuses_to_run(host: &Host, command: &str, words: &[&str]) {
     let before = Snapshot::of(host);
-    let said = host.run(&format!("uswitch start --detach {arguments}")).fails();
+    let said = host.run(command).fails();
     assert_eq!(said.trim().lines().count(), 1, "not one line: {said}");
     for word in words {
         assert!(said.contains(word), "nothing of '{word}' in: {said}");
@@ -213,6 +235,31 @@ fn no_tun_device() {
     let host = Host::new();
     host.run("mount -t tmpfs none /dev/net").ok();
     refuses(&host, "--ports 3", &["/dev/net/tun"]);
+}
+
+#[test]
+fn nat_without_nft() {
+    let host = Host::new();
+    // A device is no program.
+    host.sh("IFS=:; for directory in $PATH; do
+            [ ! -f $directory/nft ] || mount --bind /dev/null $directory/nft
+        done")
+        .ok();
+    refuses(&host, "--ports 3 --nat", &["--nat", "nft", "nftables"]);
+    Uswitch::on(host, "--ports 3").stop();
+}
+
+/// Each queue of each port is an open file. What is said to be needed is enough.
+#[test]
+fn more_ports_than_open_files() {
+    let host = Host::new();
+    let start = "uswitch start --detach --ports 300 --workers 2";
+    refuses_to_run(&host, &format!("prlimit --nofile=256:256 {start}"), &["256", "ulimit -n 730", "--ports"]);
+    let before = Snapshot::of(&host);
+    host.run(&format!("prlimit --nofile=64:730 {start}")).ok();
+    host.netns("container1").run(&format!("ping -n -c 1 -W 5 {}", v4(300))).ok();
+    host.run("uswitch stop").ok();
+    before.assert_same(&host);
 }
 
 /// The first container can be made, the second cannot: where the names are, there is room for one.

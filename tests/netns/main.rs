@@ -19,6 +19,7 @@
 mod api;
 mod basic;
 mod behaviour;
+mod engines;
 mod harness;
 mod lifecycle;
 mod nat;
@@ -27,5 +28,6 @@ mod rootless;
 mod scale;
 mod security;
 mod segmentation;
+mod terminal;
 mod traffic;
 mod visibility;

@@ -85,6 +85,39 @@ fn out_and_not_in() {
     not_reached_from_beyond(&s, &internet);
 }
 
+/// What Docker has: nothing is forwarded that is not asked for by name.
+const STRICT: &str = "
+nft add table inet strict
+nft 'add chain inet strict forward { type filter hook forward priority filter; policy drop; }'";
+
+/// A firewall that drops what is forwarded is named at the start, in one line; what that says to accept is enough.
+#[test]
+fn another_firewall_in_the_way() {
+    let host = Host::new();
+    host.sh(INTERNET).ok();
+    host.sh(STRICT).ok();
+    let start = host.run("uswitch start --detach --ports 3 --nat");
+    let said = start.stderr.clone();
+    start.ok();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    for word in ["inet strict forward", "accept 'uswitch0'", "-i uswitch0", "DOCKER-USER"] {
+        assert!(said.contains(word), "nothing of '{word}' in: {said}");
+    }
+    let h1 = host.netns("container1");
+    h1.run("ping -n -c 1 -W 1 203.0.113.2").fails();
+    host.run("nft add rule inet strict forward iifname uswitch0 accept").ok();
+    host.run("nft add rule inet strict forward oifname uswitch0 accept").ok();
+    h1.run("ping -n -c 1 -W 5 203.0.113.2").ok();
+}
+
+/// Control: a firewall that drops nothing of ours is not worth a word.
+#[test]
+fn another_firewall_aside() {
+    let host = Host::new();
+    host.sh(FIREWALL).ok();
+    assert_eq!(host.run("uswitch start --detach --ports 3 --nat").stderr, "");
+}
+
 /// Without `--nat` the internet does not hear of containers.
 #[test]
 fn not_without_being_asked() {

@@ -133,6 +133,45 @@ fn flood_udp(from: &Netns, to: &Netns, address: &str) -> Process {
     load
 }
 
+/// Waits until a port has been given more than it had: what flows to it still flows.
+fn flows(s: &Uswitch, port: &str) {
+    const MORE: u64 = 1_000_000;
+    let before = s.count(port, "tx_bytes");
+    wait_until(&format!("{port} is given more"), || s.count(port, "tx_bytes") > before + MORE);
+}
+
+/// A link that goes down and up while two others talk, and while a third sends to it.
+#[test]
+fn link_down_and_up_under_load() {
+    let s = Uswitch::with("--ports 5");
+    let [h1, h2, h3] = s.containers();
+    let [h4, h5] = [4, 5].map(|n| s.host().netns(&format!("container{n}")));
+    let ping = start_ping(&h1, &v4(2));
+    let mut server = h2.spawn("iperf3 -s --forceflush");
+    server.line_with("Server listening");
+    let stream = h5.spawn(&format!("iperf3 -c {} -t 60", v4(2)));
+    let _load = flood_udp(&h4, &h3, &v4(3));
+    for port in ["container2", "container3"] {
+        flows(&s, port);
+    }
+    h3.run("ip link set eth0 down").ok();
+    wait_until("the port shows that its link is down", || state(&s, "container3") == "disabled");
+    // Its addresses are forgotten: what is sent there is flooded, but not to a link that is down.
+    let flooded = || s.count("container4", "flooded");
+    let (before, given) = (flooded(), s.count("container3", "tx_frames"));
+    wait_until("what is sent there is flooded", || flooded() > before + 100);
+    assert_eq!(s.count("container3", "tx_frames"), given, "a link that is down takes nothing");
+    flows(&s, "container2");
+    h3.run("ip link set eth0 up").ok();
+    for port in ["container2", "container3"] {
+        flows(&s, port);
+    }
+    nothing_lost(ping);
+    stream.signal(Signal::SIGINT);
+    let said = stream.wait().1;
+    assert!(said.contains("interrupt"), "{said}");
+}
+
 /// What a port's end must not do to the others: lose their frames, spin, or leak.
 #[track_caller]
 fn survives(accident: &str) {
@@ -183,7 +222,8 @@ fn rests(s: &Uswitch, h1: &Netns) {
     assert!(taken < 100, "{taken} ticks for 20 pings");
 }
 
-fn cpu_ticks(s: &Uswitch) -> u64 {
+/// Its CPU time so far, in ticks.
+pub fn cpu_ticks(s: &Uswitch) -> u64 {
     let stat = fs::read_to_string(s.host().path(&format!("/proc/{}/stat", s.pid()))).expect("it runs");
     let after_name = stat.rsplit(") ").next().expect("there is a name");
     let number = |at: usize| -> u64 {

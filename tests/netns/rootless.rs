@@ -62,6 +62,21 @@ fn a_switch_of_root_is_not_seen() {
     assert!(said.contains("try sudo") && said.trim().lines().count() == 1, "{said}");
 }
 
+/// It works, and leads nowhere: that is said, in one line.
+#[test]
+fn nat_leads_nowhere() {
+    let host = machine();
+    let before = Snapshot::of(&host);
+    let start = as_user(&host, "uswitch start --detach --ports 2 --nat");
+    let said = start.stderr.clone();
+    start.ok();
+    assert!(said.lines().count() == 1 && said.contains("--nat") && said.contains("sudo"), "{said}");
+    before_and_after_look_alike(&host, &before);
+    as_user(&host, "uswitch exec container1 -- ping -n -c 1 -W 5 172.16.0.1").ok();
+    as_user(&host, "uswitch stop").ok();
+    before.assert_same(&host);
+}
+
 #[test]
 fn another_user_is_kept_out() {
     let host = machine();

@@ -75,7 +75,7 @@ pub fn send_file(from: &Netns, to: &Netns, address: &str) {
 
 /// Runs one iperf3 test to its end and returns its report.
 #[track_caller]
-fn iperf3(client: &Netns, server: &Netns, arguments: &str) -> Value {
+pub fn iperf3(client: &Netns, server: &Netns, arguments: &str) -> Value {
     let mut listener = server.spawn("iperf3 -s -1 --forceflush");
     listener.line_with("Server listening");
     let report = client.run(&format!("iperf3 -c {arguments} --json")).json();

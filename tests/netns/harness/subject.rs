@@ -54,6 +54,8 @@ pub trait Subject {
     fn host(&self) -> &Host;
     /// The forwarding database, as text in the shape of `bridge -j fdb show`.
     fn fdb_json(&self) -> String;
+    /// The ports, as text in the shape of `bridge -j -d link show`.
+    fn link_json(&self) -> String;
 
     /// The containers: h1, h2, h3.
     fn containers(&self) -> [Netns; 3] {
@@ -152,6 +154,9 @@ impl Subject for Uswitch {
     fn fdb_json(&self) -> String {
         self.host.run("uswitch fdb show --json").ok()
     }
+    fn link_json(&self) -> String {
+        self.host.run("uswitch port show --json").ok()
+    }
 }
 
 /// The kernel's bridge with a veth pair to each container, set up by hand as the classic walk-through does.
@@ -198,5 +203,8 @@ impl Subject for LinuxBridge {
     }
     fn fdb_json(&self) -> String {
         self.host.run("bridge -j fdb show br br0").ok()
+    }
+    fn link_json(&self) -> String {
+        self.host.run("bridge -j -d link show").ok()
     }
 }

@@ -1,0 +1,120 @@
+//! What moves the frames: which engine, how long it stays awake, and that it rests when there are none.
+
+use std::fs;
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::harness::{Host, Shell, Snapshot, Subject, Uswitch, v4};
+use crate::lifecycle::refuses_to_run;
+use crate::ports::cpu_ticks;
+
+/// A machine on which io_uring is forbidden to what is run through this command.
+const FORBIDDING: &str = "python3 /run/no_io_uring.py";
+
+fn machine() -> Host {
+    let host = Host::new();
+    fs::write(host.path("/run/no_io_uring.py"), include_str!("harness/no_io_uring.py"))
+        .expect("the host's /run can be written");
+    host
+}
+
+/// `auto` takes the other engine, which carries everything, and says why in one line.
+#[test]
+fn auto_where_io_uring_is_forbidden() {
+    let host = machine();
+    let before = Snapshot::of(&host);
+    let start = host.run(&format!("{FORBIDDING} uswitch start --detach --ports 3"));
+    assert_eq!(start.stderr, "");
+    let said = start.ok();
+    assert!(said.contains("(poll, 1 worker)"), "{said}");
+    let why: Vec<&str> = said.lines().filter(|line| line.contains("io_uring")).collect();
+    assert!(matches!(why[..], [line] if line.contains("forbidden") && line.contains("seccomp")), "{said}");
+    let status = host.run("uswitch status --json").json();
+    assert_eq!(status["engine"], "poll", "{status}");
+    assert!(status["engine_note"].as_str().is_some_and(|note| why[0].contains(note)), "{status}");
+    host.netns("container1").run(&format!("ping -n -c 3 -i 0.2 -W 5 {}", v4(2))).ok();
+    host.run("uswitch stop").ok();
+    before.assert_same(&host);
+}
+
+/// Who asks for io_uring by name gets nothing else.
+#[test]
+fn uring_where_io_uring_is_forbidden() {
+    let start = format!("{FORBIDDING} uswitch start --detach --ports 3 --engine uring");
+    refuses_to_run(&machine(), &start, &["--engine uring", "forbidden", "--engine poll"]);
+}
+
+/// Control: where nothing forbids it, `auto` takes io_uring and has nothing to explain.
+#[test]
+fn auto_where_io_uring_is_allowed() {
+    let host = machine();
+    let said = host.run("uswitch start --detach --ports 3").ok();
+    assert!(said.contains("(io_uring, 1 worker)") && !said.contains("Not io_uring"), "{said}");
+}
+
+/// With the longest `--busy-poll`, a worker does not sleep between the frames of a ping; without, before each.
+#[test]
+fn busy_poll() {
+    for engine in ["uring", "poll"] {
+        let sleeping = sleeps_during_a_ping(&format!("--ports 2 --engine {engine}"));
+        let polling = sleeps_during_a_ping(&format!("--ports 2 --engine {engine} --busy-poll 1000000"));
+        assert!(polling * 5 < sleeping, "{engine}: {polling} sleeps polling, {sleeping} otherwise");
+    }
+}
+
+/// How often the worker slept while 500 pings crossed it, one each millisecond.
+fn sleeps_during_a_ping(arguments: &str) -> u64 {
+    let s = Uswitch::with(arguments);
+    let h1 = s.host().netns("container1");
+    let worker = |name: &str| name.starts_with("worker");
+    h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+    let before = switches(&s, worker, &["voluntary_ctxt_switches"]);
+    h1.run(&format!("ping -n -c 500 -i 0.001 -W 5 {}", v4(2))).ok();
+    switches(&s, worker, &["voluntary_ctxt_switches"]) - before
+}
+
+/// Without frames no thread of it runs: no timer, no polling. Containers announce their multicast groups (RFC 3810) for
+/// some seconds, so it is the first still window that counts; whatever came round in less than that would keep it from
+/// coming.
+#[test]
+fn idle_is_still() {
+    const WINDOW: Duration = Duration::from_secs(2);
+    const WINDOWS: u32 = 20;
+    for engine in ["uring", "poll"] {
+        let s = Uswitch::with(&format!("--ports 3 --workers 2 --engine {engine} --ageing-time 10"));
+        let [h1, ..] = s.containers();
+        h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+        let still = (0..WINDOWS).any(|_| {
+            let before = activity(&s);
+            sleep(WINDOW);
+            activity(&s) == before
+        });
+        assert!(still, "{engine}: something runs in every {WINDOW:?}");
+    }
+}
+
+/// All that its threads have done: how often they left a CPU, and for how many ticks they had one.
+fn activity(s: &Uswitch) -> (u64, u64) {
+    const EITHER: &[&str] = &["voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"];
+    (switches(s, |_| true, EITHER), cpu_ticks(s))
+}
+
+/// Counts of context switches (proc_pid_status(5)), summed over the threads whose name fits.
+fn switches(s: &Uswitch, fits: impl Fn(&str) -> bool, counts: &[&str]) -> u64 {
+    let tasks = fs::read_dir(s.host().path(&format!("/proc/{}/task", s.pid()))).expect("it runs");
+    // A thread that has ended meanwhile has no status.
+    let statuses = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok());
+    statuses
+        .filter(|status| fits(field(status, "Name")))
+        .flat_map(|status| {
+            counts.iter().map(|count| field(&status, count).parse::<u64>()).collect::<Vec<_>>()
+        })
+        .sum::<Result<u64, _>>()
+        .expect("proc_pid_status(5)")
+}
+
+/// A line of `/proc/PID/status`.
+fn field<'a>(status: &'a str, name: &str) -> &'a str {
+    let found = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
+    found.unwrap_or_else(|| panic!("no {name} in {status}"))
+}

@@ -1,0 +1,58 @@
+//! A switch in the foreground: the line that is kept up to date on a terminal, and Ctrl-C.
+
+use std::fs;
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{Host, Process, Shell, Snapshot, wait_until};
+
+/// Runs a command on a terminal of its own (pty(7)); it ends with the command's exit code.
+const ON_A_TERMINAL: &str =
+    "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
+/// What is typed there, and what is seen.
+const KEYBOARD: &str = "/run/keyboard";
+const SCREEN: &str = "/run/screen";
+/// What the line says of the two containers and the host port.
+const LINE: &str = "3 of 3 ports up";
+
+/// The terminal's programs hold both ends of the keyboard, so that opening it does not wait.
+fn on_a_terminal(host: &Host, command: &str) -> Process {
+    host.spawn_sh(&format!("exec python3 -c '{ON_A_TERMINAL}' {command} <>{KEYBOARD} >{SCREEN}"))
+}
+
+fn screen(host: &Host) -> String {
+    fs::read_to_string(host.path(SCREEN)).expect("it was made")
+}
+
+#[test]
+fn the_line_is_kept_up_to_date() {
+    let host = Host::new();
+    host.sh(&format!("mkfifo {KEYBOARD}; touch {SCREEN}")).ok();
+    let before = Snapshot::of(&host);
+    let mut terminal = on_a_terminal(&host, "uswitch start --ports 2");
+    wait_until("the line was written twice", || {
+        screen(&host).matches(LINE).count() >= 2 || terminal.has_ended()
+    });
+    // Over itself: from the left edge, in the same row.
+    let seen = screen(&host);
+    let rows: Vec<&str> = seen.lines().filter(|row| row.contains(LINE)).collect();
+    assert!(matches!(rows[..], [row] if row.matches(&format!("\r{LINE}")).count() >= 2), "{seen:?}");
+    const CTRL_C: &str = "\x03";
+    fs::write(host.path(KEYBOARD), CTRL_C).expect("the terminal listens");
+    terminal.ok();
+    before.assert_same(&host);
+}
+
+/// A program that reads what the switch prints is spared the line.
+#[test]
+fn no_line_for_a_pipe() {
+    let host = Host::new();
+    let mut switch = host.spawn("uswitch start --ports 2");
+    wait_until("it has run long enough for two lines", || {
+        let status = host.run("uswitch status --json");
+        switch.has_ended() || status.succeeded() && status.json()["uptime"].as_u64() >= Some(3)
+    });
+    switch.signal(Signal::SIGINT);
+    let said = switch.ok();
+    assert!(said.contains("uswitch stop") && !said.contains(LINE) && !said.contains('\r'), "{said:?}");
+}
