@@ -116,8 +116,11 @@ impl Client {
                 .header("content-type", "application/json")
                 .body(Full::new(body))
                 .map_err(|error| self.broken(&error))?;
-            let (status, body) = exchange(stream, request).await.map_err(|error| self.broken(&error))?;
-            self.answer(status, &body)
+            match exchange(stream, request).await {
+                Ok((status, body)) => self.answer(status, &body),
+                // A killed switch takes connections until the kernel has closed its socket.
+                Err(error) => Err(self.connect().await.err().unwrap_or_else(|| self.broken(&error))),
+            }
         };
         let in_time = async { tokio::time::timeout(patience, exchange).await };
         self.executor.block_on(in_time).unwrap_or_else(|_| {
