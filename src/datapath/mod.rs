@@ -1,7 +1,7 @@
 //! Moves frames: workers, buffer pools, two engines. I/O in safe Rust over `sys`.
 //!
 //! Each worker is a thread with an engine, a pool of buffers and one queue of every port. Control
-//! speaks to the workers through bounded channels and wakes them with an eventfd; what they have to
+//! speaks to the workers through channels and wakes them with an eventfd; what they have to
 //! say comes back as [`Notice`]s. No frame ever crosses from one worker to another.
 
 mod engine;
