@@ -240,23 +240,32 @@ fn no_tun_device() {
 #[test]
 fn nat_without_nft() {
     let host = Host::new();
-    // A device is no program.
-    host.sh("IFS=:; for directory in $PATH; do
+    // Runs a command where nft is a device, and so no program.
+    host.sh("cat >/run/without-nft <<'END'
+        IFS=:
+        for directory in $PATH; do
             [ ! -f $directory/nft ] || mount --bind /dev/null $directory/nft
-        done")
+        done
+        exec \"$@\"\nEND")
         .ok();
-    refuses(&host, "--ports 3 --nat", &["--nat", "nft", "nftables"]);
-    Uswitch::on(host, "--ports 3").stop();
+    let start = "unshare --mount sh -eu /run/without-nft uswitch start --detach --ports 3";
+    refuses_to_run(&host, &format!("{start} --nat"), &["--nat", "nft", "nftables"]);
+    host.run(start).ok();
+    host.run("uswitch stop").ok();
 }
 
-/// Each queue of each port is an open file. What is said to be needed is enough.
+/// Each queue of each port is an open file, and one more a container. What is said to be needed is enough.
 #[test]
 fn more_ports_than_open_files() {
     let host = Host::new();
     let start = "uswitch start --detach --ports 300 --workers 2";
-    refuses_to_run(&host, &format!("prlimit --nofile=256:256 {start}"), &["256", "ulimit -n 730", "--ports"]);
+    refuses_to_run(
+        &host,
+        &format!("prlimit --nofile=256:256 {start}"),
+        &["256", "ulimit -n 1030", "--ports"],
+    );
     let before = Snapshot::of(&host);
-    host.run(&format!("prlimit --nofile=64:730 {start}")).ok();
+    host.run(&format!("prlimit --nofile=64:1030 {start}")).ok();
     host.netns("container1").run(&format!("ping -n -c 1 -W 5 {}", v4(300))).ok();
     host.run("uswitch stop").ok();
     before.assert_same(&host);
