@@ -1,8 +1,9 @@
-//! The io_uring engine: one multishot read per port fills buffers of a shared pool, writes of the
-//! same buffers are batched, and one `io_uring_enter` a turn does both.
+//! The io_uring engine: batches of reads and writes that never wait, one `io_uring_enter` a turn for both.
 //!
-//! The life of a port's read: armed -> (the pool ran dry: starved -> armed again when a buffer is back)
-//! -> ended for good when the port is detached, or its device is gone.
+//! A port's reads go by what it brings, as a network driver's do (NAPI): while it is *busy* a batch is read each turn, twice
+//! as many as before if all of them brought a frame; when a read finds none, the port is *drained*, and polled until
+//! there is something again. So nobody is woken for a frame that is read in any case, and a frame that comes alone
+//! costs two turns. With [`Wait::Poll`] a drained port stays busy: it is looked at every turn.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -22,13 +23,24 @@ use crate::sys::tap::Queue;
 use crate::sys::uring::{Completion, Enter, Lease, Ring, Write};
 use crate::wire::VnetHeader;
 
+/// Reads of one port in a turn, at most: half of the buffers, so that the other half can be on its way out.
+const BATCH: usize = BUFFERS as usize / 2;
+/// Bytes of a batch, about: what is read should still be in the second-level cache when it is written.
+const BATCH_BYTES: usize = 256 << 10;
+/// Reads of one port in a turn, however large its frames are.
+const LEAST_BATCH: usize = 4;
+
 /// See the module.
 #[derive(Debug)]
 pub struct UringEngine {
     ring: Ring,
     ports: Vec<PortQueue>,
-    /// Ports whose read waits for a free buffer, longest first.
-    starved: VecDeque<PortId>,
+    /// Ports to be read, the next one first.
+    busy: VecDeque<PortId>,
+    /// Ports that are read in this turn.
+    reading: Vec<PortId>,
+    /// Ports that had nothing more to read, and are not polled yet.
+    drained: Vec<PortId>,
     /// Ports on their way out.
     detaching: Vec<PortId>,
     counters: Arc<Counters>,
@@ -38,16 +50,38 @@ pub struct UringEngine {
 #[derive(Debug, Default)]
 struct PortQueue {
     queue: Option<Queue>,
-    /// The kernel has a read of it, or will when a buffer is free.
-    reading: bool,
+    /// The kernel will tell when there is something to read.
+    polled: bool,
+    /// How many reads to queue when it is read next.
+    window: usize,
+    /// What this turn's reads have brought.
+    batch: Batch,
     /// Writes that have not completed.
     writes: Cell<u32>,
     detaching: bool,
 }
 
+#[derive(Debug, Default)]
+struct Batch {
+    frames: usize,
+    bytes: usize,
+    /// A read found nothing.
+    drained: bool,
+    /// The device is gone.
+    ended: bool,
+}
+
 impl PortQueue {
     fn header(&self) -> usize {
         if self.queue.as_ref().is_some_and(|queue| queue.vnet) { VnetHeader::LEN } else { 0 }
+    }
+
+    /// Sets how much to read next by what the last batch was like; whether there may be more to read now.
+    fn take_batch(&mut self) -> bool {
+        let Batch { frames, bytes, drained, .. } = std::mem::take(&mut self.batch);
+        let most = (BATCH_BYTES / (bytes / frames.max(1)).max(1)).clamp(LEAST_BATCH, BATCH);
+        self.window = if drained { frames + 1 } else { self.window * 2 }.min(most);
+        !drained
     }
 }
 
@@ -59,43 +93,80 @@ impl UringEngine {
         let slots = usize::try_from(files).unwrap_or(usize::MAX).min(Ports::MAX);
         let mut ring = Ring::new(BUFFERS, u16::try_from(slots).unwrap_or(u16::MAX))?;
         ring.arm_wake(wake.as_fd())?;
-        let ports = (0..slots).map(|_| PortQueue::default()).collect();
-        let (starved, detaching) = (VecDeque::with_capacity(slots), Vec::new());
-        Ok(UringEngine { ring, ports, starved, detaching, counters, wake })
+        Ok(UringEngine {
+            ring,
+            ports: (0..slots).map(|_| PortQueue::default()).collect(),
+            busy: VecDeque::with_capacity(slots),
+            reading: Vec::with_capacity(usize::from(BUFFERS)),
+            drained: Vec::with_capacity(slots),
+            detaching: Vec::new(),
+            counters,
+            wake,
+        })
     }
 
-    /// Arms the reads that ended for want of a buffer, as many as there are buffers again.
-    fn arm_starved(&mut self) -> io::Result<()> {
-        for _ in 0..self.starved.len().min(self.ring.free_buffers()) {
-            let Some(port) = self.starved.pop_front() else { break };
-            self.arm_read(port)?;
+    /// Has the kernel tell when the drained ports have something to read, or has them looked at again.
+    fn rest_drained(&mut self, wait: Wait) -> io::Result<()> {
+        while let Some(port) = self.drained.pop() {
+            let entry = &mut self.ports[port.index()];
+            match (&entry.queue, wait) {
+                (Some(queue), Wait::Sleep) => {
+                    entry.polled = true;
+                    self.ring.arm_poll(port.0, queue.fd.as_fd())?;
+                }
+                _ => self.busy.push_back(port),
+            }
         }
         Ok(())
     }
 
-    fn arm_read(&mut self, port: PortId) -> io::Result<()> {
-        let entry = &mut self.ports[port.index()];
-        match &entry.queue {
-            Some(queue) if !entry.detaching => self.ring.arm_read(port.0, queue.fd.as_fd()),
-            _ => {
-                entry.reading = false;
-                Ok(())
+    /// Queues reads of the busy ports, in turn, as long as there are buffers.
+    fn read_busy(&mut self) -> io::Result<()> {
+        let mut buffers = self.ring.free_buffers();
+        while buffers > 0
+            && let Some(port) = self.busy.pop_front()
+        {
+            let reads = self.ports[port.index()].window.clamp(1, buffers);
+            for _ in 0..reads {
+                self.ring.read(port.0)?;
+            }
+            buffers -= reads;
+            self.reading.push(port);
+        }
+        Ok(())
+    }
+
+    /// Looks at what the reads of this turn, which are all over, have brought.
+    fn sort_read(&mut self) {
+        for port in self.reading.drain(..) {
+            let entry = &mut self.ports[port.index()];
+            if entry.batch.ended {
+                entry.batch = Batch::default();
+            } else if entry.take_batch() {
+                self.busy.push_back(port);
+            } else {
+                self.drained.push(port);
             }
         }
     }
 
     fn complete(&mut self, completion: Completion, events: &mut Vec<Event<Lease>>) -> io::Result<()> {
         match completion {
-            Completion::Frame { slot, lease, length, more } => {
-                let port = PortId(slot);
-                let vnet = self.ports[port.index()].header() > 0;
+            Completion::Frame { slot, lease, length } => {
+                let entry = &mut self.ports[usize::from(slot)];
+                entry.batch.frames += 1;
+                entry.batch.bytes += length;
                 let read = Extent { start: HEADROOM, length };
-                events.push(Event::Frame(Arrival::new(port, lease, read, vnet)));
-                if !more {
-                    self.starved.push_back(port);
+                events.push(Event::Frame(Arrival::new(PortId(slot), lease, read, entry.header() > 0)));
+            }
+            Completion::NoFrame { slot, error } => self.no_frame(PortId(slot), error, events),
+            Completion::Ready { slot } => {
+                let entry = &mut self.ports[usize::from(slot)];
+                entry.polled = false;
+                if !entry.detaching {
+                    self.busy.push_back(PortId(slot));
                 }
             }
-            Completion::ReadEnded { slot, error } => self.read_ended(PortId(slot), error, events),
             Completion::Written { slot, result } => {
                 let queue = &self.ports[usize::from(slot)];
                 queue.writes.update(|writes| writes - 1);
@@ -112,12 +183,13 @@ impl UringEngine {
         Ok(())
     }
 
-    fn read_ended(&mut self, port: PortId, error: i32, events: &mut Vec<Event<Lease>>) {
+    fn no_frame(&mut self, port: PortId, error: i32, events: &mut Vec<Event<Lease>>) {
+        let batch = &mut self.ports[port.index()].batch;
         match error {
-            // The last of them may also be want of memory: only who asked for the end has it.
-            libc::ENOBUFS | libc::EAGAIN | libc::EINTR | libc::ECANCELED => self.starved.push_back(port),
+            libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ENOMEM => batch.drained = true,
+            _ if batch.ended => {}
             _ => {
-                self.ports[port.index()].reading = false;
+                batch.ended = true;
                 events.push(Event::Gone { port, error });
             }
         }
@@ -129,7 +201,7 @@ impl UringEngine {
             let port = self.detaching[at];
             let mut queue = None;
             if let Some(entry) = self.ports.get_mut(port.index()) {
-                if entry.reading || entry.writes.get() > 0 {
+                if entry.polled || entry.writes.get() > 0 {
                     continue;
                 }
                 self.ring.set_file(port.0, None)?;
@@ -153,27 +225,31 @@ impl Engine for UringEngine {
             )));
         };
         self.ring.set_file(port.0, Some(queue.fd.as_fd()))?;
-        *slot = PortQueue { queue: Some(queue), reading: true, ..PortQueue::default() };
-        self.arm_read(port)
+        *slot = PortQueue { queue: Some(queue), ..PortQueue::default() };
+        self.drained.push(port);
+        Ok(())
     }
 
     fn detach(&mut self, port: PortId) -> io::Result<()> {
         self.detaching.push(port);
-        let Some(queue) = self.ports.get_mut(port.index()) else { return Ok(()) };
-        queue.detaching = true;
-        if queue.reading { self.ring.cancel_read(port.0) } else { Ok(()) }
+        let Some(entry) = self.ports.get_mut(port.index()) else { return Ok(()) };
+        entry.detaching = true;
+        self.busy.retain(|busy| *busy != port);
+        self.drained.retain(|drained| *drained != port);
+        if entry.polled { self.ring.cancel_poll(port.0) } else { Ok(()) }
     }
 
     fn turn(&mut self, wait: Wait, events: &mut Vec<Event<Lease>>) -> io::Result<()> {
-        if !self.starved.is_empty() {
-            self.arm_starved()?;
-        }
+        self.rest_drained(wait)?;
+        self.read_busy()?;
         self.let_go_of_detached(events)?;
-        let sleep = wait == Wait::Sleep && events.is_empty() && self.starved.is_empty();
+        let sleep =
+            wait == Wait::Sleep && events.is_empty() && self.reading.is_empty() && self.busy.is_empty();
         self.ring.enter(if sleep { Enter::Wait } else { Enter::Poll })?;
         while let Some(completion) = self.ring.next_completion() {
             self.complete(completion, events)?;
         }
+        self.sort_read();
         Ok(())
     }
 

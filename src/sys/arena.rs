@@ -36,9 +36,9 @@ impl Arena {
         count as usize * BUFFER_SIZE
     }
 
-    /// How many buffers.
-    pub(super) const fn count(&self) -> u16 {
-        self.count
+    /// Bytes of all buffers together.
+    pub(super) const fn size(&self) -> usize {
+        Self::bytes(self.count)
     }
 
     /// Where buffer `id` starts; [`BUFFER_SIZE`] bytes from there are in the mapping.

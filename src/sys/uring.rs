@@ -2,29 +2,33 @@
 //!
 //! A [`Ring`] owns its buffers. At any time a buffer is
 //!
-//! - the kernel's, waiting to be filled: it is in the buffer ring;
+//! - free;
+//! - being filled: [`Ring::read`] took it, and the kernel says when a frame is in it or none was there;
 //! - ours, as a [`Lease`]: a read has filled it, nobody else touches it;
-//! - on its way out: `Ring::send` took the lease and queued writes of it; when the last one has
-//!   completed it is the kernel's again.
+//! - on its way out: [`Ring::send`] took the lease and queued writes of it; when the last one has
+//!   completed it is free again.
 //!
 //! A lease cannot be copied and `send` consumes it, so no code outside this file can look at a buffer
 //! that the kernel may write, or change one that the kernel may read. Files are named by their slot in
 //! the ring's table, buffers by their lease: an address never crosses this border.
 //!
-//! Kernel: multishot read since 6.7, provided-buffer rings since 5.19, deferred task work since 6.1
-//! (Linux `io_uring/rw.c`, `io_uring/kbuf.c`). [`probe`] asks, nothing is assumed.
+//! Reads and writes never wait (`RWF_NOWAIT`, which a TAP honours since Linux 5.11): each has completed when
+//! [`Ring::enter`] returns. So a busy port is read as a network driver polls its device, without the wake-ups that a read
+//! which waits costs the *sender* of every frame; [`Ring::arm_poll`] is for a port that has run dry. Why that is faster
+//! than a multishot read: `docs/BENCHMARKS.md`.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use io_uring::types::{BufRingEntry, CancelBuilder, Fd, Fixed};
+use io_uring::types::{CancelBuilder, Fd, Fixed};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 
 use super::arena::{Arena, BUFFER_SIZE, HEADROOM};
 
-const BUFFER_GROUP: u16 = 0;
+#[allow(clippy::cast_sign_loss, reason = "a bit")]
+const READABLE: u32 = libc::POLLIN as u32;
 const SUBMISSIONS: u32 = 1024;
 const COMPLETIONS: u32 = 4096;
 
@@ -36,27 +40,39 @@ pub enum Unsupported {
         "io_uring is forbidden here ({0}): see sysctl kernel.io_uring_disabled, or the container's seccomp filter"
     )]
     Forbidden(io::Error),
-    /// No multishot read.
+    /// Something that [`Ring`] needs is not there.
     #[error("this kernel's io_uring has no {0}")]
     Lacks(&'static str),
 }
 
 /// Whether this kernel has what [`Ring`] needs.
 pub fn probe() -> Result<(), Unsupported> {
-    let ring = IoUring::new(1).map_err(Unsupported::Forbidden)?;
+    let ring = build(1).map_err(Unsupported::Forbidden)?;
+    // Came with Linux 5.12; that a TAP can be read without waiting, with 5.11, shows nowhere else.
+    if !ring.params().is_feature_native_workers() {
+        return Err(Unsupported::Lacks("reads without waiting (Linux 5.12)"));
+    }
     let mut probe = Probe::new();
     ring.submitter().register_probe(&mut probe).map_err(|_| Unsupported::Lacks("probe (Linux 5.6)"))?;
-    if !probe.is_supported(opcode::ReadMulti::CODE) {
-        return Err(Unsupported::Lacks("multishot read (Linux 6.7)"));
+    let needed = [opcode::Read::CODE, opcode::Write::CODE, opcode::PollAdd::CODE, opcode::AsyncCancel::CODE];
+    if needed.iter().all(|operation| probe.is_supported(*operation)) {
+        Ok(())
+    } else {
+        Err(Unsupported::Lacks("read and write (Linux 5.6)"))
     }
-    builder().build(1).map_err(|_| Unsupported::Lacks("deferred task work (Linux 6.1)"))?;
-    Ok(())
 }
 
-fn builder() -> io_uring::Builder {
+/// A ring whose deferred work runs when its one thread enters the kernel (Linux 6.1), or, on older kernels, when it suits
+/// them.
+fn build(entries: u32) -> io::Result<IoUring> {
     let mut builder = IoUring::builder();
-    builder.setup_single_issuer().setup_defer_taskrun().setup_cqsize(COMPLETIONS).setup_clamp();
-    builder
+    builder.setup_cqsize(COMPLETIONS).setup_clamp();
+    let plain = builder.clone();
+    builder.setup_single_issuer().setup_defer_taskrun();
+    match builder.build(entries) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => plain.build(entries),
+        outcome => outcome,
+    }
 }
 
 /// A buffer that is ours: filled by a read, not yet sent or given back.
@@ -88,15 +104,18 @@ pub enum Completion {
         lease: Lease,
         /// Bytes read.
         length: usize,
-        /// The multishot read goes on; if not, it must be armed again.
-        more: bool,
     },
-    /// The multishot read of this slot has ended without a frame and must be armed again to go on.
-    ReadEnded {
+    /// A read brought no frame.
+    NoFrame {
         /// Slot.
         slot: u16,
-        /// Why.
+        /// Why: `EAGAIN` if there was none.
         error: i32,
+    },
+    /// [`Ring::arm_poll`] has ended: there is something to read, or it was cancelled.
+    Ready {
+        /// Slot.
+        slot: u16,
     },
     /// A write of one buffer to one slot.
     Written {
@@ -122,10 +141,13 @@ pub enum Enter {
 pub struct Ring {
     // Dropped in this order: the kernel lets go of the memory before it is unmapped.
     ring: IoUring,
-    buffers: BufferRing,
     arena: Arena,
+    /// The buffer used last is used next: the cache still has it.
+    free: Vec<u16>,
     /// Writes of each buffer that have not completed.
     writes: Box<[u16]>,
+    /// The kernel has the buffers mapped and pinned; saves looking them up at each read and write.
+    registered: bool,
     id: u32,
 }
 
@@ -133,7 +155,8 @@ impl std::fmt::Debug for Ring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Ring")
             .field("arena", &self.arena)
-            .field("free", &self.buffers.published)
+            .field("free", &self.free.len())
+            .field("registered", &self.registered)
             .finish_non_exhaustive()
     }
 }
@@ -145,19 +168,24 @@ mod token {
     const WRITE: u64 = 1 << 32;
     const WAKE: u64 = 2 << 32;
     const CANCEL: u64 = 3 << 32;
+    const POLL: u64 = 4 << 32;
 
     pub(super) enum Token {
-        Read(u16),
+        Read { slot: u16, buffer: u16 },
         Write { slot: u16, buffer: u16 },
+        Poll(u16),
         Wake,
         Cancel,
     }
 
-    pub(super) const fn read(slot: u16) -> u64 {
-        READ | slot as u64
+    pub(super) const fn read(slot: u16, buffer: u16) -> u64 {
+        READ | (buffer as u64) << 16 | slot as u64
     }
     pub(super) const fn write(slot: u16, buffer: u16) -> u64 {
         WRITE | (buffer as u64) << 16 | slot as u64
+    }
+    pub(super) const fn poll(slot: u16) -> u64 {
+        POLL | slot as u64
     }
     pub(super) const fn wake() -> u64 {
         WAKE
@@ -168,9 +196,11 @@ mod token {
 
     #[allow(clippy::cast_possible_truncation, reason = "two 16-bit fields")]
     pub(super) const fn parse(token: u64) -> Token {
+        let (slot, buffer) = (token as u16, (token >> 16) as u16);
         match token & !0xffff_ffff {
-            READ => Token::Read(token as u16),
-            WRITE => Token::Write { slot: token as u16, buffer: (token >> 16) as u16 },
+            READ => Token::Read { slot, buffer },
+            WRITE => Token::Write { slot, buffer },
+            POLL => Token::Poll(slot),
             WAKE => Token::Wake,
             _ => Token::Cancel,
         }
@@ -178,24 +208,21 @@ mod token {
 }
 
 impl Ring {
-    /// A ring with this many buffers (a power of two, at most 32768) and a table of `slots` files.
+    /// A ring with this many buffers and a table of `slots` files.
     pub fn new(buffers: u16, slots: u16) -> io::Result<Ring> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let ring = builder().build(SUBMISSIONS)?;
-        ring.submitter().register_files_sparse(slots.into())?;
+        let ring = build(SUBMISSIONS)?;
+        // Empty slots; a table that is sparse from the start takes Linux 5.19.
+        ring.submitter().register_files(&vec![-1; slots.into()])?;
         let arena = Arena::new(buffers)?;
-        let mut provided = BufferRing::new(buffers)?;
-        for id in 0..arena.count() {
-            provided.push(&arena, id);
-        }
-        provided.publish();
-        // SAFETY: the ring of entries lives in `self.buffers`, which is dropped after `self.ring`.
-        unsafe {
-            let address = provided.entries.as_ptr() as u64;
-            ring.submitter().register_buf_ring_with_flags(address, buffers, BUFFER_GROUP, 0)?;
-        }
+        let all = libc::iovec { iov_base: arena.start(0).as_ptr().cast(), iov_len: arena.size() };
+        // SAFETY: the memory is mapped until after the ring is gone (field order). Refused where more memory would be
+        // locked than the user may (RLIMIT_MEMLOCK).
+        let registered = unsafe { ring.submitter().register_buffers(&[all]) }.is_ok();
+        let free = (0..buffers).rev().collect();
         let writes = vec![0; buffers.into()].into();
-        Ok(Ring { ring, buffers: provided, arena, writes, id: NEXT.fetch_add(1, Ordering::Relaxed) })
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Ok(Ring { ring, arena, free, writes, registered, id })
     }
 
     /// Puts a file in a slot, or empties it. The table holds its own reference to the file.
@@ -204,28 +231,44 @@ impl Ring {
         self.ring.submitter().register_files_update(slot.into(), &[fd]).map(drop)
     }
 
-    /// Arms a multishot read of the file in a slot: each frame fills one buffer, until [`Completion::ReadEnded`].
-    ///
-    /// The read names the file, not its slot. A read that names a slot pins the table: before Linux 6.13 a file that is
-    /// taken out of it stays open while any older such read goes on, and that is for as long as another port is idle
-    /// (`io_queue_rsrc_removal` in `io_uring/rsrc.c`).
-    pub fn arm_read(&mut self, slot: u16, file: BorrowedFd<'_>) -> io::Result<()> {
-        let read = opcode::ReadMulti::new(Fd(file.as_raw_fd()), 0, BUFFER_GROUP).build();
-        // SAFETY: the kernel writes only into provided buffers, which are its own until it hands them over.
-        unsafe { self.push(&read.user_data(token::read(slot))) }
+    /// Queues a read of one frame from a slot; [`Completion::Frame`] or [`Completion::NoFrame`] follows at the next
+    /// [`Ring::enter`]. Not queued if no buffer is free.
+    #[allow(clippy::cast_possible_truncation, reason = "BUFFER_SIZE fits in 32 bits")]
+    pub fn read(&mut self, slot: u16) -> io::Result<()> {
+        let Some(id) = self.free.pop() else { return Ok(()) };
+        // SAFETY: the headroom is inside the buffer.
+        let address = unsafe { self.arena.start(id).add(HEADROOM) }.as_ptr();
+        let (file, length) = (Fixed(slot.into()), (BUFFER_SIZE - HEADROOM) as u32);
+        let read = if self.registered {
+            opcode::ReadFixed::new(file, address, length, 0).rw_flags(libc::RWF_NOWAIT).build()
+        } else {
+            opcode::Read::new(file, address, length).rw_flags(libc::RWF_NOWAIT).build()
+        };
+        // SAFETY: the buffer is not free any more, nor lent; it is lent or free again when the read has completed.
+        unsafe { self.push(&read.user_data(token::read(slot, id))) }
     }
 
-    /// Asks for the end of a slot's read; [`Completion::ReadEnded`] follows if it was armed.
-    pub fn cancel_read(&mut self, slot: u16) -> io::Result<()> {
-        let cancel = opcode::AsyncCancel::new(token::read(slot)).build();
+    /// [`Completion::Ready`] follows once when the file in a slot has something to read.
+    ///
+    /// The poll names the file, not its slot. A request that names a slot pins the table: before Linux 6.13 a file that
+    /// is taken out of it stays open while any older such request goes on, and that is for as long as another port is
+    /// idle (`io_queue_rsrc_removal` in `io_uring/rsrc.c`).
+    pub fn arm_poll(&mut self, slot: u16, file: BorrowedFd<'_>) -> io::Result<()> {
+        let poll = opcode::PollAdd::new(Fd(file.as_raw_fd()), READABLE).build();
+        // SAFETY: a poll names no memory.
+        unsafe { self.push(&poll.user_data(token::poll(slot))) }
+    }
+
+    /// Asks for the end of a slot's poll; [`Completion::Ready`] follows if it was armed.
+    pub fn cancel_poll(&mut self, slot: u16) -> io::Result<()> {
+        let cancel = opcode::AsyncCancel::new(token::poll(slot)).build();
         // SAFETY: a cancellation names no memory.
         unsafe { self.push(&cancel.user_data(token::cancel())) }
     }
 
     /// [`Completion::Woken`] follows once when `wake` is readable.
     pub fn arm_wake(&mut self, wake: BorrowedFd<'_>) -> io::Result<()> {
-        let readable = u32::from(libc::POLLIN.unsigned_abs());
-        let poll = opcode::PollAdd::new(Fd(wake.as_raw_fd()), readable).build();
+        let poll = opcode::PollAdd::new(Fd(wake.as_raw_fd()), READABLE).build();
         // SAFETY: a poll names no memory.
         unsafe { self.push(&poll.user_data(token::wake())) }
     }
@@ -267,11 +310,10 @@ impl Ring {
             assert!(from <= BUFFER_SIZE && length <= BUFFER_SIZE - from, "a write beyond its buffer");
             // SAFETY: `from` is inside the buffer.
             let address = unsafe { start.add(from) };
-            #[allow(clippy::cast_possible_truncation, reason = "at most BUFFER_SIZE")]
-            let write = opcode::Write::new(Fixed(slot.into()), address.as_ptr(), length as u32).build();
-            // SAFETY: the lease is ours and goes no further; the buffer is neither lent nor provided to a
-            // read again before `writes` says that the kernel has completed this write.
-            match unsafe { self.push(&write.user_data(token::write(slot, id))) } {
+            let write = self.write(slot, address, length).user_data(token::write(slot, id));
+            // SAFETY: the lease is ours and goes no further; the buffer is neither lent nor free again before
+            // `writes` says that the kernel has completed this write.
+            match unsafe { self.push(&write) } {
                 Ok(()) => self.writes[usize::from(id)] += 1,
                 Err(error) => refused(slot, error),
             }
@@ -279,12 +321,22 @@ impl Ring {
         self.written(id);
     }
 
-    /// Gives a buffer back to the kernel.
+    #[allow(clippy::cast_possible_truncation, reason = "at most BUFFER_SIZE")]
+    fn write(&self, slot: u16, address: NonNull<u8>, length: usize) -> squeue::Entry {
+        let (file, address, length) = (Fixed(slot.into()), address.as_ptr(), length as u32);
+        if self.registered {
+            opcode::WriteFixed::new(file, address, length, 0).rw_flags(libc::RWF_NOWAIT).build()
+        } else {
+            opcode::Write::new(file, address, length).rw_flags(libc::RWF_NOWAIT).build()
+        }
+    }
+
+    /// Frees a buffer.
     #[allow(clippy::needless_pass_by_value, reason = "who sends or gives back a buffer has it no more")]
     pub fn recycle(&mut self, lease: Lease) {
         let Lease { ring, id } = lease;
         assert_eq!(ring, self.id, "a lease of another ring");
-        self.buffers.push(&self.arena, id);
+        self.free.push(id);
     }
 
     /// One write of buffer `id` is over (or was never queued).
@@ -292,19 +344,18 @@ impl Ring {
         let left = &mut self.writes[usize::from(id)];
         *left -= 1;
         if *left == 0 {
-            self.buffers.push(&self.arena, id);
+            self.free.push(id);
         }
     }
 
-    /// Buffers that the kernel can fill from the next [`Ring::enter`] on.
+    /// Buffers that can be filled.
     pub fn free_buffers(&self) -> usize {
-        self.buffers.published + self.buffers.unpublished
+        self.free.len()
     }
 
-    /// One system call: gives back the free buffers, submits what is queued, waits as told.
+    /// One system call: submits what is queued, waits as told.
     pub fn enter(&mut self, enter: Enter) -> io::Result<()> {
         const GETEVENTS: u32 = 1; // IORING_ENTER_GETEVENTS: also runs deferred task work
-        self.buffers.publish();
         let want = u32::from(enter == Enter::Wait && self.ring.completion().is_empty());
         #[allow(clippy::cast_possible_truncation, reason = "at most SUBMISSIONS")]
         let queued = self.ring.submission().len() as u32;
@@ -330,29 +381,24 @@ impl Ring {
 
     fn completion(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
         match token::parse(entry.user_data()) {
-            token::Token::Read(slot) => self.read_completion(slot, entry),
+            token::Token::Read { slot, buffer } => Some(self.read_completion(slot, buffer, entry.result())),
             token::Token::Write { slot, buffer } => {
                 self.written(buffer);
                 Some(Completion::Written { slot, result: entry.result() })
             }
+            token::Token::Poll(slot) => Some(Completion::Ready { slot }),
             token::Token::Wake => Some(Completion::Woken),
             token::Token::Cancel => None,
         }
     }
 
-    fn read_completion(&mut self, slot: u16, entry: &cqueue::Entry) -> Option<Completion> {
-        let lease = cqueue::buffer_select(entry.flags()).map(|id| {
-            self.buffers.published -= 1;
-            Lease { ring: self.id, id }
-        });
-        let more = cqueue::more(entry.flags());
-        match (lease, usize::try_from(entry.result())) {
-            (Some(lease), Ok(length)) if length > 0 => Some(Completion::Frame { slot, lease, length, more }),
-            (lease, _) => {
-                if let Some(lease) = lease {
-                    self.recycle(lease);
-                }
-                (!more).then(|| Completion::ReadEnded { slot, error: -entry.result().min(0) })
+    fn read_completion(&mut self, slot: u16, id: u16, result: i32) -> Completion {
+        let lease = Lease { ring: self.id, id };
+        match usize::try_from(result) {
+            Ok(length) if length > 0 => Completion::Frame { slot, lease, length },
+            _ => {
+                self.recycle(lease);
+                Completion::NoFrame { slot, error: -result }
             }
         }
     }
@@ -384,78 +430,8 @@ impl Ring {
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        // Reads are armed polls now, and their frames are copied in this thread's calls of `enter` alone (deferred task
-        // work), of which there is none any more: nothing fills a buffer after the arena is unmapped. Cancelling
-        // them here only lets the kernel close their files sooner.
+        // No read or write outlives the call of `enter` that submitted it, and polls name no memory. Cancelling them here
+        // only lets the kernel close their files sooner.
         let _ = self.ring.submitter().register_sync_cancel(None, CancelBuilder::any());
-    }
-}
-
-/// The ring in shared memory through which buffers are given to the kernel (`io_uring_buf_ring`).
-struct BufferRing {
-    entries: NonNull<BufRingEntry>,
-    mask: u16,
-    tail: u16,
-    /// Buffers that the kernel may fill: pushed, published, not yet seen in a completion.
-    published: usize,
-    unpublished: usize,
-}
-
-impl BufferRing {
-    fn new(entries: u16) -> io::Result<BufferRing> {
-        if !entries.is_power_of_two() || entries > 1 << 15 {
-            return Err(io::Error::from(io::ErrorKind::InvalidInput));
-        }
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a new anonymous mapping at an address that the kernel chooses aliases nothing.
-        let base =
-            unsafe { libc::mmap(std::ptr::null_mut(), Self::bytes(entries), protection, flags, -1, 0) };
-        match NonNull::new(base.cast::<BufRingEntry>()) {
-            Some(entries_at) if base != libc::MAP_FAILED => Ok(BufferRing {
-                entries: entries_at,
-                mask: entries - 1,
-                tail: 0,
-                published: 0,
-                unpublished: 0,
-            }),
-            _ => Err(io::Error::last_os_error()),
-        }
-    }
-
-    fn bytes(entries: u16) -> usize {
-        usize::from(entries) * size_of::<BufRingEntry>()
-    }
-
-    /// Queues buffer `id` for the kernel, which sees it after [`BufferRing::publish`].
-    #[allow(clippy::cast_possible_truncation, reason = "BUFFER_SIZE fits in 32 bits")]
-    fn push(&mut self, arena: &Arena, id: u16) {
-        let at = self.tail & self.mask;
-        // SAFETY: `at` is below the number of entries, and the entry is ours: at most as many buffers as there
-        // are entries exist, and the kernel reads an entry only between publication and completion.
-        let entry = unsafe { self.entries.add(at.into()).as_mut() };
-        entry.set_addr(arena.start(id).as_ptr() as u64 + HEADROOM as u64);
-        entry.set_len((BUFFER_SIZE - HEADROOM) as u32);
-        entry.set_bid(id);
-        self.tail = self.tail.wrapping_add(1);
-        self.unpublished += 1;
-    }
-
-    fn publish(&mut self) {
-        if self.unpublished == 0 {
-            return;
-        }
-        self.published += std::mem::take(&mut self.unpublished);
-        // SAFETY: the tail lies in the first entry's reserved field (`io_uring_buf_ring` is a union), is 2-byte
-        // aligned, and is shared with the kernel: hence the atomic store, which publishes the entries.
-        let tail = unsafe { &*BufRingEntry::tail(self.entries.as_ptr()).cast::<AtomicU16>() };
-        tail.store(self.tail, Ordering::Release);
-    }
-}
-
-impl Drop for BufferRing {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours and the ring that it was registered with is gone (field order in `Ring`).
-        unsafe { libc::munmap(self.entries.as_ptr().cast(), Self::bytes(self.mask + 1)) };
     }
 }
