@@ -9,13 +9,15 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
 # What the tests run, as COMMAND:PACKAGE.
 PROGRAMS := iperf3:iperf3 ping:iputils-ping arping:iputils-arping tcpdump:tcpdump nft:nftables ip:iproute2 \
     jq:jq socat:socat curl:curl python3:python3 ethtool:ethtool ps:procps nsenter:util-linux
+# What `make kernels` runs besides.
+EMULATION := qemu-system-x86_64:qemu-system-x86 busybox:busybox cpio:cpio modprobe:kmod strip:binutils
 CARGO_DENY := 0.20.2
 
 # 1 where AppArmor lets only root make a user namespace, as Ubuntu has it since 24.04.
 USERNS_RESTRICTED := kernel.apparmor_restrict_unprivileged_userns
 userns_restricted = [ "$$(sysctl -n $(USERNS_RESTRICTED) 2>/dev/null)" = 1 ]
 
-.PHONY: start test rust programs userns lint unit netns doc deny
+.PHONY: start test rust programs userns lint unit netns doc deny kernels
 
 start: rust ## Build, and start a switch with three containers
 	@[ -z '$(SUDO)' ] || ! $(userns_restricted) || { \
@@ -45,6 +47,11 @@ deny: rust
 	cargo deny --locked check bans licenses sources
 	@if timeout 60 cargo deny fetch db >/dev/null 2>&1; then cargo deny --locked check advisories; \
 	else echo 'NOT CHECKED: advisories, because their database cannot be reached from here'; fi
+
+kernels: rust programs ## The main things on other kernels, under qemu: `make kernels SERIES='6.1 6.12'`
+	@$(call install,$(EMULATION))
+	cargo build --release --locked
+	tests/kernels/run
 
 rust:
 	@command -v cargo >/dev/null || { \

@@ -481,10 +481,9 @@ fn nat_is_turned_on_and_off_as_it_was() {
         let before = state_of_host();
         let (mut topology, devices) = build(&Config { nat: true, ..config(1) }).unwrap();
         let notices = topology.take_notices();
-        assert!(
-            matches!(&notices[..], [notice] if notice.contains("(chain ip filter FORWARD)")),
-            "{notices:?}"
-        );
+        // An earlier kernel has a notice of its own.
+        let of_firewall = notices.iter().filter(|notice| notice.contains("(chain ip filter FORWARD)"));
+        assert_eq!(of_firewall.count(), 1, "{notices:?}");
         let rules = run("nft", "list table inet uswitch_uswitch0").unwrap();
         for rule in [
             "ip saddr 172.16.0.0/24 oifname != \"uswitch0\" masquerade",
