@@ -167,9 +167,11 @@ fn files_are_what_they_are_said_to_be() {
 #[test]
 fn every_drop_reason_is_explained() {
     let api = document("docs/API.md");
-    for reason in DropReason::ALL {
-        assert!(api.text.contains(&format!("| `{}` |", reason.name())), "nothing of {}", reason.name());
-    }
+    let row = |reason: &DropReason| {
+        format!("| `{}` | {} | {} |", reason.name(), reason.side().name(), reason.text())
+    };
+    let rows: Vec<String> = DropReason::ALL.iter().map(row).collect();
+    assert!(api.text.contains(&rows.join("\n")), "docs/API.md should have:\n{}", rows.join("\n"));
 }
 
 /// A promise that names a test names one that there is.

@@ -25,6 +25,8 @@ pub(super) enum CliError {
     /// Running, but not to be spoken to.
     #[error("the switch '{0}' is starting or stopping: try again in a moment")]
     InBetween(String),
+    #[error("there is no port named {0}: `uswitch port show` lists them")]
+    NoSuchPort(String),
     #[error("the device of {0} is gone, or its namespace: `uswitch port del {0}`, and add it again")]
     PortGone(String),
     #[error("cannot {what}: {source}")]

@@ -1,51 +1,217 @@
-//! `uswitch stats`: what was counted, and why frames were not delivered.
+//! `uswitch stats`: where the frames went.
 
 use crate::control::report::PortStats;
+use crate::switch::{DropReason, Side};
 
 use super::error::CliError;
 use super::output::{self, table};
 use super::target::Target;
 
-/// Show each port's counters, and why frames were not delivered
+/// Show where the frames went: in, out, flooded, answered, and why they were dropped
 #[derive(Debug, clap::Args)]
 pub(super) struct Stats {
     #[command(flatten)]
     target: Target,
-    /// JSON instead of a table
+    /// Explain this port's counters
+    port: Option<String>,
+    /// JSON instead of text
     #[arg(long)]
     json: bool,
 }
 
 impl Stats {
     pub(super) fn run(self) -> Result<(), CliError> {
-        let stats: Vec<PortStats> = self.target.client()?.get("/v1/stats")?;
-        if self.json {
-            return output::json(&stats);
+        let mut stats: Vec<PortStats> = self.target.client()?.get("/v1/stats")?;
+        if let Some(name) = &self.port {
+            stats.retain(|port| port.ifname == *name);
         }
-        let heading =
-            ["PORT", "RX FRAMES", "RX BYTES", "TX FRAMES", "TX BYTES", "FLOODED", "ANSWERED", "DROPPED"];
-        output::print(&table(heading, stats.iter().map(row)))
+        match (&self.port, stats.first()) {
+            (Some(name), None) => Err(CliError::NoSuchPort(name.clone())),
+            _ if self.json => output::json(&stats),
+            (Some(_), Some(port)) => output::print(&explained(port)),
+            (None, _) => output::print(&overview(&stats)),
+        }
     }
 }
 
-fn row(port: &PortStats) -> [String; 8] {
+const HEADING: [&str; 12] = [
+    "PORT",
+    "RX FRAMES",
+    "RX BYTES",
+    "FORWARDED",
+    "FLOODED",
+    "ANSWERED",
+    "RX DROPPED",
+    "TX FRAMES",
+    "TX BYTES",
+    "TX DROPPED",
+    "QUEUE DROPPED",
+    "REASONS",
+];
+
+/// A row for each port, and their sum; what is on its way, if anything is.
+fn overview(stats: &[PortStats]) -> String {
+    let ports = stats.iter().map(|port| row(&port.ifname, std::slice::from_ref(port)));
+    let mut text = table(HEADING, ports.chain([row("TOTAL", stats)]));
+    let sum = |count: fn(&PortStats) -> u64| total(stats, count);
+    let begun = sum(|port| port.forwarded + port.flood_copies + port.answered + port.segments);
+    let ended = sum(|port| port.segmented + port.tx_frames + port.dropped(Side::Egress));
+    if begun != ended {
+        text += &format!("{} frames were on their way.\n", begun.abs_diff(ended));
+    }
+    text
+}
+
+fn total(stats: &[PortStats], count: fn(&PortStats) -> u64) -> u64 {
+    stats.iter().map(count).fold(0, u64::wrapping_add)
+}
+
+/// The sum of `stats`.
+fn row(name: &str, stats: &[PortStats]) -> [String; 12] {
+    let sum = |count: fn(&PortStats) -> u64| total(stats, count).to_string();
     [
-        port.ifname.clone(),
-        port.rx_frames.to_string(),
-        port.rx_bytes.to_string(),
-        port.tx_frames.to_string(),
-        port.tx_bytes.to_string(),
-        port.flooded.to_string(),
-        port.answered.to_string(),
-        dropped(port),
+        name.to_owned(),
+        sum(|port| port.rx_frames),
+        sum(|port| port.rx_bytes),
+        sum(|port| port.forwarded),
+        sum(|port| port.flooded),
+        sum(|port| port.answered),
+        sum(|port| port.dropped(Side::Ingress)),
+        sum(|port| port.tx_frames),
+        sum(|port| port.tx_bytes),
+        sum(|port| port.dropped(Side::Egress)),
+        queue_dropped(stats),
+        reasons(stats),
     ]
 }
 
-/// The reasons that there were, and full forwarding database's evictions and refusals after them.
-fn dropped(port: &PortStats) -> String {
-    let table = [("fdb_evictions", port.fdb_evictions), ("fdb_refused", port.fdb_refused)];
-    let reasons = port.drops.iter().map(|(reason, count)| (reason.as_str(), *count));
-    let seen = reasons.chain(table).filter(|(_, count)| *count > 0);
-    let text: Vec<String> = seen.map(|(reason, count)| format!("{reason} {count}")).collect();
+/// Of the devices that are there.
+fn queue_dropped(stats: &[PortStats]) -> String {
+    let known: Vec<u64> = stats.iter().filter_map(|port| port.queue_dropped).collect();
+    if known.is_empty() { "-".to_owned() } else { known.iter().sum::<u64>().to_string() }
+}
+
+/// The reasons that there were.
+fn reasons(stats: &[PortStats]) -> String {
+    let count =
+        |reason: &DropReason| -> u64 { stats.iter().filter_map(|port| port.drops.get(reason.name())).sum() };
+    let seen = DropReason::ALL.iter().filter(|reason| count(reason) > 0);
+    let text: Vec<String> = seen.map(|reason| format!("{} {}", reason.name(), count(reason))).collect();
     if text.is_empty() { "-".to_owned() } else { text.join(", ") }
+}
+
+/// One port's counters in the order of a frame's way, each with what it means.
+fn explained(port: &PortStats) -> String {
+    let mut text = format!("{}\n", port.ifname);
+    if let Some(lost) = port.queue_dropped {
+        text += &line("queue dropped", lost, "lost before the switch: sent faster than it reads");
+    }
+    text += &line("received", port.rx_frames, &format!("{} bytes", port.rx_bytes));
+    text += &line("  forwarded", port.forwarded, "to the one port where the destination is");
+    let copies = format!("to all other ports that are up: {} copies", port.flood_copies);
+    text += &line("  flooded", port.flooded, &copies);
+    text += &line("  answered", port.answered, "by the switch itself, as the gateway");
+    text += &drops(port, Side::Ingress);
+    if port.segmented > 0 {
+        let segments = format!("super-frames for it, cut into {} frames: it takes no offload", port.segments);
+        text += &line("segmented", port.segmented, &segments);
+    }
+    text += &line("sent", port.tx_frames, &format!("{} bytes", port.tx_bytes));
+    text += &drops(port, Side::Egress);
+    text += &line("addresses", port.fdb_learned, &format!("learned, and {} moved here", port.fdb_moved));
+    if port.fdb_evictions + port.fdb_refused > 0 {
+        let refused = format!("gave way in a full forwarding database, {} found no room", port.fdb_refused);
+        text += &line("  evicted", port.fdb_evictions, &refused);
+    }
+    text
+}
+
+fn drops(port: &PortStats, side: Side) -> String {
+    let what = match side {
+        Side::Ingress => "of those received",
+        Side::Egress => "of those to be sent",
+    };
+    let seen = port.reasons(side).filter(|(_, count)| *count > 0);
+    let reasons = seen.map(|(reason, count)| line(&format!("    {}", reason.name()), count, reason.text()));
+    line("  dropped", port.dropped(side), what) + &reasons.collect::<String>()
+}
+
+fn line(what: &str, count: u64, meaning: &str) -> String {
+    format!("  {what:<21} {count:>12}  {meaning}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// A port that got `rx` frames, forwarded all but `filtered`, and delivered `tx`.
+    fn port(ifname: &str, [rx, filtered, tx]: [u64; 3]) -> PortStats {
+        PortStats {
+            ifname: ifname.into(),
+            rx_frames: rx,
+            rx_bytes: rx * 100,
+            tx_frames: tx,
+            tx_bytes: tx * 100,
+            forwarded: rx - filtered,
+            flooded: 0,
+            flood_copies: 0,
+            answered: 0,
+            segmented: 0,
+            segments: 0,
+            fdb_learned: 1,
+            fdb_moved: 0,
+            fdb_evictions: 0,
+            fdb_refused: 0,
+            queue_dropped: Some(5),
+            drops: BTreeMap::from([("filtered".to_owned(), filtered), ("oversize".to_owned(), 0)]),
+        }
+    }
+
+    #[test]
+    fn a_row_for_each_port_and_their_sum() {
+        let gone = PortStats { queue_dropped: None, ..port("(deleted)", [0, 0, 0]) };
+        let text = overview(&[port("container1", [12, 2, 0]), port("container2", [0, 0, 10]), gone]);
+        assert_eq!(
+            rows(&text)[1..],
+            [
+                "container1 12 1200 10 0 0 2 0 0 0 5 filtered 2",
+                "container2 0 0 0 0 0 0 10 1000 0 5 -",
+                "(deleted) 0 0 0 0 0 0 0 0 0 - -",
+                "TOTAL 12 1200 10 0 0 2 10 1000 0 10 filtered 2",
+            ]
+        );
+    }
+
+    /// Lines, their columns one blank apart.
+    fn rows(text: &str) -> Vec<String> {
+        text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+    }
+
+    #[test]
+    fn frames_on_their_way_are_told() {
+        let text = overview(&[port("container1", [12, 2, 0]), port("container2", [0, 0, 9])]);
+        assert_eq!(text.lines().last(), Some("1 frames were on their way."));
+    }
+
+    #[test]
+    fn one_port_is_explained() {
+        let text = explained(&port("container1", [12, 2, 7]));
+        assert_eq!(
+            rows(&text),
+            [
+                "container1",
+                "queue dropped 5 lost before the switch: sent faster than it reads",
+                "received 12 1200 bytes",
+                "forwarded 10 to the one port where the destination is",
+                "flooded 0 to all other ports that are up: 0 copies",
+                "answered 0 by the switch itself, as the gateway",
+                "dropped 2 of those received",
+                "filtered 2 the destination is behind the port that it came from",
+                "sent 7 700 bytes",
+                "dropped 0 of those to be sent",
+                "addresses 1 learned, and 0 moved here",
+            ]
+        );
+    }
 }

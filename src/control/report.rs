@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::switch::{DropReason, Side};
 use crate::wire::Mac;
 
 /// A running switch.
@@ -286,10 +287,14 @@ pub struct Flushed {
     pub flushed: usize,
 }
 
-/// A port's counters. A super-frame counts once.
+/// The name of the row with what ports counted that are no more.
+pub const DELETED: &str = "(deleted)";
+
+/// A port's counters. A super-frame counts once. Every frame received ends as one of `forwarded`, `flooded`, `answered`
+/// or a drop on the ingress side; docs/API.md has the sums that hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PortStats {
-    /// The port.
+    /// The port; `(deleted)` for all that are no more.
     pub ifname: String,
     /// Frames that came in from the container.
     pub rx_frames: u64,
@@ -299,16 +304,45 @@ pub struct PortStats {
     pub tx_frames: u64,
     /// Their bytes.
     pub tx_bytes: u64,
+    /// Received frames that went to one egress port.
+    pub forwarded: u64,
     /// Received frames that were flooded.
     pub flooded: u64,
+    /// The copies that they became, one for each egress port.
+    pub flood_copies: u64,
     /// Received frames that the switch itself answered.
     pub answered: u64,
+    /// Frames for this port that were segmented, or their checksum done, because it takes no offload.
+    pub segmented: u64,
+    /// What they became.
+    pub segments: u64,
+    /// Addresses that were new here.
+    pub fdb_learned: u64,
+    /// Addresses that moved here from another port.
+    pub fdb_moved: u64,
     /// Addresses learned here that gave way to others in a full forwarding database.
     pub fdb_evictions: u64,
     /// Addresses not learned, because nothing could give way.
     pub fdb_refused: u64,
+    /// Frames that the container sent and the switch never saw, because they came faster than it read and the queue of
+    /// the container's device was full. Not there when the device is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_dropped: Option<u64>,
     /// Frames not delivered, by reason; every reason is there.
     pub drops: BTreeMap<String, u64>,
+}
+
+impl PortStats {
+    /// All drops of one side.
+    pub fn dropped(&self, side: Side) -> u64 {
+        self.reasons(side).map(|(_, count)| count).sum()
+    }
+
+    /// The reasons of one side, in their order, with how many frames each was for.
+    pub fn reasons(&self, side: Side) -> impl Iterator<Item = (DropReason, u64)> {
+        let of_side = DropReason::ALL.iter().filter(move |reason| reason.side() == side);
+        of_side.map(|reason| (*reason, self.drops.get(reason.name()).copied().unwrap_or(0)))
+    }
 }
 
 /// The switch has stopped.

@@ -4,6 +4,8 @@
 //! speaks to the workers through channels and wakes them with an eventfd; what they have to
 //! say comes back as [`Notice`]s. No frame ever crosses from one worker to another.
 
+#[cfg(test)]
+mod accounting_tests;
 mod engine;
 #[cfg(test)]
 mod engine_tests;

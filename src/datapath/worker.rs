@@ -149,12 +149,12 @@ impl<E: Engine> Worker<E> {
         let mut learning = LearnCounter { counters: &self.counters, ingress };
         match self.switch.process(now, ingress, &frame, &mut learning) {
             Verdict::Forward(egress) => {
+                counters.forwarded.add(1);
                 self.egress.clear();
                 self.egress.push(egress);
                 self.dispatch(arrival)
             }
             Verdict::Flood => {
-                counters.flooded.add(1);
                 let length = wire_length(frame.bytes, &frame.vnet);
                 self.flood(arrival, length)
             }
@@ -168,6 +168,7 @@ impl<E: Engine> Worker<E> {
                 Ok(())
             }
             Verdict::Refused { egress, reason } => {
+                counters.forwarded.add(1);
                 self.counters.port(egress).dropped(reason);
                 self.engine.discard(arrival.buffer);
                 Ok(())
@@ -177,20 +178,25 @@ impl<E: Engine> Worker<E> {
 
     fn flood(&mut self, arrival: Arrival<E::Buffer>, wire_length: usize) -> io::Result<()> {
         self.egress.clear();
-        let mut counted = false;
+        let mut refused = 0;
         for (egress, outcome) in self.switch.flood_set(arrival.port, wire_length) {
             match outcome {
                 Ok(()) => self.egress.push(egress),
                 Err(reason) => {
                     self.counters.port(egress).dropped(reason);
-                    counted = true;
+                    refused += 1;
                 }
             }
         }
-        if self.egress.is_empty() {
-            if !counted {
-                self.counters.port(arrival.port).dropped(DropReason::NoEgress);
+        let counters = self.counters.port(arrival.port);
+        match self.egress.len() + refused {
+            0 => counters.dropped(DropReason::NoEgress),
+            copies => {
+                counters.flooded.add(1);
+                counters.flood_copies.add(copies as u64);
             }
+        }
+        if self.egress.is_empty() {
             self.engine.discard(arrival.buffer);
             return Ok(());
         }
@@ -233,10 +239,15 @@ impl<E: Engine> Worker<E> {
         copy.copy_from_slice(frame.bytes);
         let Ok(mut segments) = Segments::new(copy, &frame.vnet) else {
             for port in &self.plain_egress {
-                self.counters.port(*port).dropped(DropReason::BadOffload);
+                self.counters.port(*port).dropped(DropReason::Unsegmentable);
             }
             return Ok(());
         };
+        for port in &self.plain_egress {
+            let counters = self.counters.port(*port);
+            counters.segmented.add(1);
+            counters.segments.add(segments.remaining() as u64);
+        }
         while let Some(length) = segments.next_into(&mut self.segment) {
             for port in &self.plain_egress {
                 self.engine.send_copy(*port, &self.segment[..length])?;

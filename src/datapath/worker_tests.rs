@@ -11,22 +11,22 @@ use crate::wire::{Mac, VnetHeader};
 use crossbeam_channel::bounded;
 use nix::errno::Errno;
 
-const H1: [u8; 6] = [2, 0, 0, 0, 0, 1];
-const H2: [u8; 6] = [2, 0, 0, 0, 0, 2];
-const GATEWAY: Mac = Mac([2, 0, 0, 0, 0, 0xfe]);
-const OFFLOAD: Port = Port { up: true, host: false, offload: true, mtu: 1500 };
+pub(super) const H1: [u8; 6] = [2, 0, 0, 0, 0, 1];
+pub(super) const H2: [u8; 6] = [2, 0, 0, 0, 0, 2];
+pub(super) const GATEWAY: Mac = Mac([2, 0, 0, 0, 0, 0xfe]);
+pub(super) const OFFLOAD: Port = Port { up: true, host: false, offload: true, mtu: 1500 };
 const PLAIN: Port = Port { offload: false, ..OFFLOAD };
 
 /// A switch on one worker, driven a turn at a time.
-struct Rig {
-    switch: Arc<Switch>,
-    net: MemoryNet,
-    counters: Arc<Counters>,
-    worker: Worker<MemoryEngine>,
+pub(super) struct Rig {
+    pub(super) switch: Arc<Switch>,
+    pub(super) net: MemoryNet,
+    pub(super) counters: Arc<Counters>,
+    pub(super) worker: Worker<MemoryEngine>,
 }
 
 impl Rig {
-    fn new(ports: &[Port]) -> Rig {
+    pub(super) fn new(ports: &[Port]) -> Rig {
         let gateway = Gateway { mac: GATEWAY, ipv4: vec![[192, 0, 2, 1].into()], ipv6: Vec::new() };
         let switch = Arc::new(Switch::new(Settings { ageing: 3000, fdb_max: 64, seed: 7, gateway }));
         for port in ports {
@@ -58,12 +58,12 @@ fn complete(frame: &[u8]) -> (VnetHeader, Vec<u8>) {
     (VnetHeader::default(), frame.to_vec())
 }
 
-fn ethernet(dst: [u8; 6], src: [u8; 6]) -> Vec<u8> {
+pub(super) fn ethernet(dst: [u8; 6], src: [u8; 6]) -> Vec<u8> {
     [&dst[..], &src, &[0x88, 0xb5], &[0x5a; 50]].concat()
 }
 
 /// A TCP super-frame of `payload` bytes in segments of 1000, its sums still to do.
-fn super_frame(payload: usize) -> (VnetHeader, Vec<u8>) {
+pub(super) fn super_frame(payload: usize) -> (VnetHeader, Vec<u8>) {
     let length = u16::try_from(20 + 20 + payload).unwrap().to_be_bytes();
     let ip =
         [&[0x45, 0][..], &length, &[0, 1, 0x40, 0, 64, 6, 0, 0], &[192, 0, 2, 11], &[192, 0, 2, 12]].concat();

@@ -1,9 +1,23 @@
 //! Counters per port. Each worker has its own [`Counters`], so that no cache line is written by two
 //! threads; the sum is taken when somebody looks.
+//!
+//! The books balance to the last frame. A received frame ends as exactly one of: forwarded (one egress port),
+//! flooded (a copy for each), answered, or dropped on its ingress. So for every port
+//!
+//! `rx_frames = forwarded + flooded + answered + dropped on ingress`.
+//!
+//! Forwarded frames, copies and answers each end delivered or dropped on their egress port, at once or when the write
+//! has completed. A port without offload gets segments instead: the frame leaves the books (`segmented`), and what it
+//! was cut into enters (`segments`). So for all ports together
+//!
+//! `forwarded + flood_copies + answered - segmented + segments = tx_frames + dropped on egress + in flight`,
+//!
+//! and nothing is in flight in an idle switch. A super-frame counts once in all of it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::fdb::Learned;
+use super::verdict::Side;
 use super::{DropReason, Observer, PortId, Ports, Step};
 
 /// A count with one writer and any readers.
@@ -22,28 +36,109 @@ impl Count {
     }
 }
 
-/// One port's counters of one worker. "rx" is what came in from the container, "tx" what was written to it.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub struct PortCounters {
+macro_rules! port_counters {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// One port's counters of one worker. "rx" is what came in from the container, "tx" what was written to it.
+        /// What every frame counts in is before the rest, in a cache line of its own.
+        #[derive(Debug, Default)]
+        #[repr(C, align(128))]
+        pub struct PortCounters {
+            $($(#[doc = $doc])+ pub $name: Count,)+
+            /// Frames not delivered, by reason (as [`DropReason::ALL`]).
+            pub drops: [Count; DropReason::COUNT],
+        }
+
+        /// The values of [`PortCounters`], of one worker or summed.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        pub struct PortCounts {
+            $($(#[doc = $doc])+ pub $name: u64,)+
+            /// Frames not delivered, by reason (as [`DropReason::ALL`]).
+            pub drops: [u64; DropReason::COUNT],
+        }
+
+        impl PortCounters {
+            /// The counts now. While frames move, those of one frame may be read in part.
+            pub fn read(&self) -> PortCounts {
+                PortCounts {
+                    $($name: self.$name.value(),)+
+                    drops: std::array::from_fn(|reason| self.drops[reason].value()),
+                }
+            }
+        }
+
+        impl PortCounts {
+            fn combine(&self, other: &PortCounts, with: fn(u64, u64) -> u64) -> PortCounts {
+                PortCounts {
+                    $($name: with(self.$name, other.$name),)+
+                    drops: std::array::from_fn(|reason| with(self.drops[reason], other.drops[reason])),
+                }
+            }
+        }
+    };
+}
+
+port_counters! {
     /// Frames received. A super-frame counts once.
-    pub rx_frames: Count,
+    rx_frames,
     /// Bytes received, without FCS and virtio-net header.
-    pub rx_bytes: Count,
+    rx_bytes,
     /// Frames delivered.
-    pub tx_frames: Count,
+    tx_frames,
     /// Bytes delivered.
-    pub tx_bytes: Count,
+    tx_bytes,
+    /// Received frames with one egress port.
+    forwarded,
     /// Received frames that were flooded.
-    pub flooded: Count,
+    flooded,
+    /// The copies that they became: one for each egress port.
+    flood_copies,
     /// Received frames that the switch itself answered.
-    pub answered: Count,
+    answered,
+    /// Frames for this port that were segmented, or their checksum done, because it takes no offload.
+    segmented,
+    /// What they became.
+    segments,
+    /// Addresses that were new here.
+    fdb_learned,
+    /// Addresses that moved here from another port.
+    fdb_moved,
     /// Addresses learned here that gave way to others in a full forwarding database.
-    pub fdb_evictions: Count,
+    fdb_evictions,
     /// Frames received whose address was not learned because nothing in a full database could give way.
-    pub fdb_refused: Count,
-    /// Frames not delivered, by reason (as [`DropReason::ALL`]).
-    pub drops: [Count; DropReason::COUNT],
+    fdb_refused,
+}
+
+impl PortCounts {
+    /// Both together.
+    #[must_use]
+    pub fn plus(&self, other: &PortCounts) -> PortCounts {
+        self.combine(other, u64::wrapping_add)
+    }
+
+    /// What was counted after `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &PortCounts) -> PortCounts {
+        self.combine(earlier, u64::wrapping_sub)
+    }
+
+    /// All drops of one side.
+    pub fn dropped(&self, side: Side) -> u64 {
+        let of_side = DropReason::ALL.iter().filter(|reason| reason.side() == side);
+        of_side.map(|reason| self.drops[*reason as usize]).sum()
+    }
+
+    /// Received frames whose end is not counted: none between two frames.
+    pub fn unaccounted(&self) -> i64 {
+        let ended = self.forwarded + self.flooded + self.answered + self.dropped(Side::Ingress);
+        self.rx_frames.wrapping_sub(ended).cast_signed()
+    }
+
+    /// Of the sum of all ports: frames on their way to an egress port. None when the switch is idle.
+    pub fn in_flight(&self) -> i64 {
+        let begun = self.forwarded + self.flood_copies + self.answered + self.segments;
+        let ended = self.segmented + self.tx_frames + self.dropped(Side::Egress);
+        begun.wrapping_sub(ended).cast_signed()
+    }
 }
 
 impl PortCounters {
@@ -66,7 +161,12 @@ impl Observer for LearnCounter<'_> {
     #[inline]
     fn note(&mut self, step: Step) {
         match step {
-            Step::Learned(Learned::Evicted { from, .. }) => self.counters.port(from).fdb_evictions.add(1),
+            Step::Learned(Learned::New) => self.counters.port(self.ingress).fdb_learned.add(1),
+            Step::Learned(Learned::Moved { .. }) => self.counters.port(self.ingress).fdb_moved.add(1),
+            Step::Learned(Learned::Evicted { from, .. }) => {
+                self.counters.port(self.ingress).fdb_learned.add(1);
+                self.counters.port(from).fdb_evictions.add(1);
+            }
             Step::Learned(Learned::Refused) => self.counters.port(self.ingress).fdb_refused.add(1),
             _ => {}
         }

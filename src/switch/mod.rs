@@ -13,14 +13,14 @@ mod tests;
 pub mod time;
 pub mod verdict;
 
-pub use counters::{Counters, LearnCounter, PortCounters};
+pub use counters::{Counters, LearnCounter, PortCounters, PortCounts};
 pub use fdb::Fdb;
 pub use forward::OffloadFault;
 pub use gateway::{Answer, Claim, Gateway};
 pub use observer::{Observer, Step};
 pub use port::{Port, PortId, Ports};
 pub use time::Tick;
-pub use verdict::{DropReason, Verdict};
+pub use verdict::{DropReason, Side, Verdict};
 
 use crate::wire::VnetHeader;
 

@@ -16,6 +16,12 @@ impl PortId {
     pub const fn index(self) -> usize {
         self.0 as usize
     }
+
+    /// Every number that a port can have.
+    #[allow(clippy::cast_possible_truncation, reason = "MAX fits")]
+    pub fn all() -> impl Iterator<Item = PortId> {
+        (0..Ports::MAX as u16).map(PortId)
+    }
 }
 
 /// A port's state, as the decision sees it.

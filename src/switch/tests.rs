@@ -262,8 +262,8 @@ fn a_checksum_to_be_done_changes_nothing_that_the_guard_has_looked_at() {
 }
 
 /// What the datapath finds out when it carries a verdict out.
-const OF_THE_DATAPATH: [DropReason; 3] =
-    [DropReason::NoEgress, DropReason::EgressQueueFull, DropReason::EgressRefused];
+const OF_THE_DATAPATH: [DropReason; 4] =
+    [DropReason::NoEgress, DropReason::EgressQueueFull, DropReason::EgressRefused, DropReason::Unsegmentable];
 
 #[test]
 fn every_drop_reason_has_a_frame() {

@@ -22,53 +22,74 @@ pub enum Verdict {
     },
 }
 
+/// The port on which a drop is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Where the frame came from: it went nowhere.
+    Ingress,
+    /// Where it, or a copy of it, should have gone.
+    Egress,
+}
+
+impl Side {
+    /// The name in tables and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Side::Ingress => "ingress",
+            Side::Egress => "egress",
+        }
+    }
+}
+
 macro_rules! drop_reasons {
-    ($($(#[doc = $doc:literal])+ $name:ident => $text:literal,)+) => {
+    ($($(#[doc = $source:literal])* $reason:ident => $name:literal, $side:ident, $text:literal;)+) => {
         /// Why a frame was not delivered. Each is counted per port.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum DropReason { $($(#[doc = $doc])+ $name,)+ }
+        pub enum DropReason { $(#[doc = $text] $(#[doc = $source])* $reason,)+ }
 
         impl DropReason {
             /// Every reason, in the order of the counters.
-            pub const ALL: &'static [DropReason] = &[$(DropReason::$name,)+];
+            pub const ALL: &'static [DropReason] = &[$(DropReason::$reason,)+];
 
             /// The name in tables and JSON.
             pub const fn name(self) -> &'static str {
-                match self { $(DropReason::$name => $text,)+ }
+                match self { $(DropReason::$reason => $name,)+ }
+            }
+
+            /// On which port it is counted.
+            pub const fn side(self) -> Side {
+                match self { $(DropReason::$reason => Side::$side,)+ }
+            }
+
+            /// What happened, for a person.
+            pub const fn text(self) -> &'static str {
+                match self { $(DropReason::$reason => $text,)+ }
             }
         }
     };
 }
 
 drop_reasons! {
-    /// Shorter than an Ethernet header. Counted on the ingress port.
-    Runt => "runt",
-    /// The source is a group address or zero (802.1D-2004 §7.8). Counted on the ingress port.
-    BadSource => "bad_source",
-    /// To 01-80-C2-00-00-00..0F, never forwarded (802.1Q-2022 table 8-1). Counted on the ingress port.
-    ReservedAddress => "reserved_address",
-    /// The destination is behind the ingress port (802.1D-2004 §7.7). Counted on the ingress port.
-    Filtered => "filtered",
-    /// The ingress port is not forwarding: down, or on its way out. Counted on the ingress port.
-    IngressDown => "ingress_down",
-    /// A flood, and no other port is up. Counted on the ingress port.
-    NoEgress => "no_egress",
-    /// A container used the gateway's MAC, or claimed the gateway's address by ARP, by neighbour discovery or in
-    /// an ICMP redirect. Counted on the ingress port.
-    SpoofedGateway => "spoofed_gateway",
-    /// To the gateway's MAC, not for the switch itself, and there is no host port. Counted on the ingress port.
-    NoHostPort => "no_host_port",
-    /// The header before the frame contradicts the frame (offsets out of range). Counted on the ingress port; where only
-    /// the segmentation for a port without offload finds out, on that egress port.
-    BadOffload => "bad_offload",
-    /// The egress port is down. Counted on the egress port.
-    EgressDown => "egress_down",
-    /// Longer than the egress port's MTU. Counted on the egress port.
-    Oversize => "oversize",
-    /// The egress queue was full. Counted on the egress port.
-    EgressQueueFull => "egress_queue_full",
-    /// The egress device refused the frame. Counted on the egress port.
-    EgressRefused => "egress_refused",
+    Runt => "runt", Ingress, "shorter than an Ethernet header";
+    /// (802.1D-2004 §7.8)
+    BadSource => "bad_source", Ingress, "the source is a group address or zero";
+    /// (802.1Q-2022 table 8-1)
+    ReservedAddress => "reserved_address", Ingress, "to 01:80:C2:00:00:00 to 0F, which no bridge forwards";
+    /// (802.1D-2004 §7.7)
+    Filtered => "filtered", Ingress, "the destination is behind the port that it came from";
+    IngressDown => "ingress_down", Ingress, "the port is down, or on its way out";
+    NoEgress => "no_egress", Ingress, "a flood, and no other port is up";
+    SpoofedGateway => "spoofed_gateway", Ingress,
+        "a container used the gateway's MAC, or claimed its address (ARP, neighbour discovery, ICMP redirect)";
+    NoHostPort => "no_host_port", Ingress, "to the host, with `--internal`";
+    /// (offsets out of range)
+    BadOffload => "bad_offload", Ingress, "the header before the frame contradicts the frame";
+    EgressDown => "egress_down", Egress, "the port is down";
+    Oversize => "oversize", Egress, "longer than the port's MTU";
+    EgressQueueFull => "egress_queue_full", Egress, "the device's queue was full";
+    EgressRefused => "egress_refused", Egress, "the device refused it";
+    Unsegmentable => "unsegmentable", Egress,
+        "the port takes no offload, and the frame cannot be segmented as its header asks";
 }
 
 impl DropReason {

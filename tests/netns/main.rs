@@ -16,6 +16,7 @@
 //! ```
 #![allow(unreachable_pub, reason = "nothing is exported; `pub` marks what the tests may use of the harness")]
 
+mod accounting;
 mod api;
 mod basic;
 mod behaviour;

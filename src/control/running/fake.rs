@@ -160,6 +160,11 @@ impl Machine for Fake {
         }
     }
 
+    /// Each device's own number.
+    fn queue_dropped(&mut self) -> HashMap<DeviceId, u64> {
+        self.shared.lock().unwrap().ids.values().map(|id| (*id, id.0)).collect()
+    }
+
     fn take_notices(&mut self) -> Vec<String> {
         std::mem::take(&mut self.shared.lock().unwrap().notices)
     }

@@ -1,5 +1,7 @@
 //! What the brain needs of the machine: the topology, or a stand-in for it in tests.
 
+use std::collections::HashMap;
+
 use crate::control::Config;
 use crate::control::topology::{Device, DeviceId, LinkChange, PortSpec, Topology, TopologyError};
 use crate::wire::Mac;
@@ -14,6 +16,8 @@ pub(crate) trait Machine {
     fn remove_port(&mut self, device: DeviceId) -> Result<(), TopologyError>;
     /// As [`Topology::next_change`]. Cancel-safe.
     async fn next_change(&mut self) -> (DeviceId, LinkChange);
+    /// As [`Topology::queue_dropped`].
+    fn queue_dropped(&mut self) -> HashMap<DeviceId, u64>;
     /// As [`Topology::take_notices`].
     fn take_notices(&mut self) -> Vec<String>;
     /// As [`Topology::teardown`].
@@ -32,6 +36,9 @@ impl Machine for Topology {
     }
     async fn next_change(&mut self) -> (DeviceId, LinkChange) {
         Topology::next_change(self).await
+    }
+    fn queue_dropped(&mut self) -> HashMap<DeviceId, u64> {
+        Topology::queue_dropped(self)
     }
     fn take_notices(&mut self) -> Vec<String> {
         Topology::take_notices(self)

@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use super::totals::Totals;
 use super::{HOST, Machine, Plan, RunError, Running, Switching};
 use crate::control::report::{MadePort, NewFdbEntry, NewFdbState, NewPort};
 use crate::control::topology::{Device, DeviceId, LinkChange};
 use crate::switch::fdb::{FdbKey, FdbState};
-use crate::switch::{Port, PortId};
+use crate::switch::{Port, PortCounts, PortId};
 use crate::sys::netns::Netns;
 use crate::wire::Mac;
 
@@ -33,13 +32,13 @@ pub(crate) struct PortRecord {
     pub(super) offload: bool,
     pub(super) link: Link,
     /// The slot's counters when this port took it.
-    pub(super) counted_before: Totals,
+    pub(super) counted_before: PortCounts,
 }
 
 impl PortRecord {
     fn new(name: String, number: u16, device: Device, offload: bool) -> PortRecord {
         let netns_ino = device.netns.as_deref().and_then(inode);
-        let counted_before = Totals::default();
+        let counted_before = PortCounts::default();
         PortRecord { name, number, device, netns_ino, offload, link: Link::Up, counted_before }
     }
 

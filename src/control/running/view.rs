@@ -1,18 +1,18 @@
 //! A running switch as the API shows it.
 
 use super::ports::{Link, PortRecord};
-use super::totals::Totals;
+use super::totals;
 use super::{Machine, Running};
 use crate::control::report::{
-    BridgePort, FdbFilter, FdbReport, GatewayReport, PortReport, PortStats, Status,
+    BridgePort, DELETED, FdbFilter, FdbReport, GatewayReport, PortReport, PortStats, Status,
 };
 use crate::switch::fdb::{FdbEntry, FdbState};
-use crate::switch::{PortId, Tick};
+use crate::switch::{PortCounts, PortId, Tick};
 
 impl<M: Machine> Running<M> {
     pub(crate) fn status(&self) -> Status {
         let config = &self.config;
-        let received = || self.ports.iter().map(|(id, port)| self.counted(*id, port).received());
+        let counted = || self.ports.iter().map(|(id, port)| self.totals(*id).since(&port.counted_before));
         Status {
             name: config.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -32,8 +32,8 @@ impl<M: Machine> Running<M> {
             fdb: self.switch.fdb.len(),
             fdb_max: self.switch.fdb.max(),
             ageing_time: config.ageing_time.as_secs(),
-            rx_frames: received().map(|rx| rx.frames).sum(),
-            rx_bytes: received().map(|rx| rx.bytes).sum(),
+            rx_frames: counted().map(|port| port.rx_frames).sum(),
+            rx_bytes: counted().map(|port| port.rx_bytes).sum(),
             lost_notices: self.datapath.lost_notices(),
         }
     }
@@ -99,16 +99,31 @@ impl<M: Machine> Running<M> {
         })
     }
 
-    pub(super) fn stats(&self) -> Vec<PortStats> {
-        self.ports.iter().map(|(id, port)| self.counted(*id, port).report(&port.name)).collect()
-    }
-
-    fn counted(&self, id: PortId, port: &PortRecord) -> Totals {
-        self.totals(id).since(&port.counted_before)
+    /// The ports' counters, and in a last row what ports counted that are no more, if there were any: the sum of all
+    /// rows is what the switch has counted since its start.
+    pub(super) fn stats(&mut self) -> Vec<PortStats> {
+        let lost = self.machine.queue_dropped();
+        let mut deleted = PortCounts::default();
+        let mut rows = Vec::with_capacity(self.ports.len() + 1);
+        for id in PortId::all() {
+            let counts = self.totals(id);
+            let Some(port) = self.ports.get(&id) else {
+                deleted = deleted.plus(&counts);
+                continue;
+            };
+            // A slot is used again, and its counters go on: only their worker may write them.
+            deleted = deleted.plus(&port.counted_before);
+            let counts = counts.since(&port.counted_before);
+            rows.push(totals::report(&port.name, &counts, lost.get(&port.device.id).copied()));
+        }
+        if deleted != PortCounts::default() {
+            rows.push(totals::report(DELETED, &deleted, None));
+        }
+        rows
     }
 
     /// All that was ever counted in the slot.
-    pub(super) fn totals(&self, id: PortId) -> Totals {
-        Totals::sum(self.datapath.counters().iter().map(|worker| worker.port(id)))
+    pub(super) fn totals(&self, id: PortId) -> PortCounts {
+        totals::sum(self.datapath.counters().iter().map(|worker| worker.port(id)))
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct Link {
     pub(super) mac: Mac,
     pub(super) mtu: u32,
     pub(super) up: bool,
+    /// Frames that it was to send and dropped.
+    pub(super) tx_dropped: u64,
 }
 
 impl Link {
@@ -39,11 +41,13 @@ impl Link {
             mac: Mac::ZERO,
             mtu: 0,
             up: message.header.flags.contains(LinkFlags::Up),
+            tx_dropped: 0,
         };
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => name.clone_into(&mut link.name),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::Stats64(stats) => link.tx_dropped = stats.tx_dropped,
                 LinkAttribute::Address(bytes) => {
                     link.mac = bytes.as_slice().try_into().map_or(Mac::ZERO, Mac);
                 }

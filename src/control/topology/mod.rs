@@ -240,6 +240,12 @@ impl Topology {
         (device, change)
     }
 
+    /// Of each device that is there: frames that its container sent and the kernel dropped, because the device's
+    /// queue to the switch was full (`tx_dropped` of its statistics; Linux `drivers/net/tun.c`, `tun_net_xmit`).
+    pub fn queue_dropped(&mut self) -> HashMap<DeviceId, u64> {
+        self.watch.queue_dropped()
+    }
+
     /// Takes everything away; every error met on the way. The devices' queues should be closed before: they are
     /// what keeps devices outside our own namespaces.
     pub fn teardown(mut self) -> Vec<TopologyError> {

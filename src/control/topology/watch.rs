@@ -166,11 +166,7 @@ impl Watch {
 
     /// Asks for a device's state, and reports it if it is another than before.
     fn look(&mut self, place: Place) {
-        let mut which = LinkUnspec::new_with_index(place.ifindex);
-        if let Some(nsid) = place.nsid {
-            which = which.append_extra_attribute(LinkAttribute::IfNetnsId(nsid));
-        }
-        let state = match link::look(&mut self.host, "look at a device", which) {
+        let state = match self.ask(place) {
             Ok(link) => LinkChange::State { up: link.up, mtu: link.mtu },
             // ENODEV: no such device. EINVAL: no such namespace.
             Err(error) if matches!(error.errno(), Some(libc::ENODEV | libc::EINVAL)) => LinkChange::Gone,
@@ -187,6 +183,23 @@ impl Watch {
         } else {
             watched.state = state;
         }
+    }
+
+    /// How a device is.
+    fn ask(&mut self, place: Place) -> Result<Link, NetlinkError> {
+        let mut which = LinkUnspec::new_with_index(place.ifindex);
+        if let Some(nsid) = place.nsid {
+            which = which.append_extra_attribute(LinkAttribute::IfNetnsId(nsid));
+        }
+        link::look(&mut self.host, "look at a device", which)
+    }
+
+    /// What each device has dropped, as [`super::Topology::queue_dropped`] has it.
+    pub(super) fn queue_dropped(&mut self) -> HashMap<DeviceId, u64> {
+        let devices: Vec<(Place, DeviceId)> =
+            self.devices.iter().map(|(place, watched)| (*place, watched.id)).collect();
+        let dropped = |(place, id)| Some((id, self.ask(place).ok()?.tx_dropped));
+        devices.into_iter().filter_map(dropped).collect()
     }
 
     /// The number of a namespace here; it gets one if it has none.

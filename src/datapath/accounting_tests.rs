@@ -1,0 +1,145 @@
+//! The books of a switch balance to the last frame, whatever happens to it.
+
+use proptest::prelude::*;
+
+use super::worker_tests::{GATEWAY, H1, H2, OFFLOAD, Rig, ethernet, super_frame};
+use crate::switch::{DropReason, Port, PortCounts, PortId, Side, Tick};
+use crate::wire::VnetHeader;
+
+/// One thing that happens.
+#[derive(Debug, Clone)]
+enum Event {
+    /// A frame comes in, and is not looked at yet.
+    Frame { ingress: usize, vnet: VnetHeader, bytes: Vec<u8> },
+    /// The worker takes its turn.
+    Turn,
+    /// A port becomes another.
+    Set(usize, Port),
+    /// All queues together take only this many frames more.
+    Limit(usize),
+}
+
+fn port() -> impl Strategy<Value = Port> {
+    let mtu = prop_oneof![Just(46), Just(576), Just(1500), Just(9000)];
+    (prop::bool::weighted(0.8), any::<bool>(), mtu).prop_map(|(up, offload, mtu)| Port {
+        up,
+        offload,
+        mtu,
+        ..OFFLOAD
+    })
+}
+
+fn address() -> impl Strategy<Value = [u8; 6]> {
+    const RESERVED: [u8; 6] = [0x01, 0x80, 0xc2, 0, 0, 0x0e];
+    prop_oneof![
+        3 => Just(H1),
+        3 => Just(H2),
+        2 => Just([2, 0, 0, 0, 0, 3]),
+        2 => Just([0xff; 6]),
+        1 => Just(GATEWAY.0),
+        1 => Just(RESERVED),
+        1 => Just([0; 6]),
+    ]
+}
+
+/// A question that the gateway answers.
+fn arp(source: [u8; 6]) -> Vec<u8> {
+    let request = [&[0xff; 6][..], &source, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]].concat();
+    [&request[..], &source, &[192, 0, 2, 11], &[0; 6], &[192, 0, 2, 1]].concat()
+}
+
+/// A super-frame to somebody from somebody, whose header may be changed to one that cannot be true.
+fn unfinished(destination: [u8; 6], source: [u8; 6], payload: usize, lie: u8) -> (VnetHeader, Vec<u8>) {
+    let (mut vnet, mut frame) = super_frame(payload);
+    frame[..6].copy_from_slice(&destination);
+    frame[6..12].copy_from_slice(&source);
+    match lie {
+        0 => vnet.gso_type = 0x77,
+        1 => vnet.gso_type = VnetHeader::GSO_UDP_L4,
+        2 => vnet.gso_size = 1,
+        3 => vnet.gso_type = VnetHeader::GSO_NONE,
+        _ => {}
+    }
+    (vnet, frame)
+}
+
+fn frame() -> impl Strategy<Value = (VnetHeader, Vec<u8>)> {
+    let complete = |frame| (VnetHeader::default(), frame);
+    prop_oneof![
+        4 => (address(), address()).prop_map(move |(to, from)| complete(ethernet(to, from))),
+        2 => (address(), address(), 0..5000_usize, 0..12_u8)
+            .prop_map(|(to, from, payload, lie)| unfinished(to, from, payload, lie)),
+        1 => address().prop_map(move |from| complete(arp(from))),
+        1 => prop::collection::vec(any::<u8>(), 0..64).prop_map(complete),
+    ]
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        8 => (0..8_usize, frame()).prop_map(|(ingress, (vnet, bytes))| Event::Frame { ingress, vnet, bytes }),
+        4 => Just(Event::Turn),
+        1 => (0..8_usize, port()).prop_map(|(at, port)| Event::Set(at, port)),
+        1 => (0..20_usize).prop_map(Event::Limit),
+    ]
+}
+
+/// What was sent into each port and came out of it: frames and bytes.
+type Seen = [[u64; 2]; 8];
+
+/// Lets it all happen; what the stations saw.
+fn happen(rig: &mut Rig, ports: usize, events: Vec<Event>) -> (Seen, Seen) {
+    let (mut sent, mut received) = (Seen::default(), Seen::default());
+    for event in events.into_iter().chain([Event::Turn]) {
+        match event {
+            Event::Frame { ingress, vnet, bytes } => {
+                let port = ingress % ports;
+                rig.net.send(PortId(u16::try_from(port).unwrap()), vnet, &bytes);
+                sent[port] = [sent[port][0] + 1, sent[port][1] + bytes.len() as u64];
+            }
+            Event::Turn => {
+                assert!(rig.worker.turn_at(Tick(1)).unwrap().is_continue());
+                for (port, _, bytes) in rig.net.received() {
+                    let seen = &mut received[port.index()];
+                    *seen = [seen[0] + 1, seen[1] + bytes.len() as u64];
+                }
+            }
+            Event::Set(at, port) => rig.switch.ports.set(PortId(u16::try_from(at % ports).unwrap()), port),
+            Event::Limit(frames) => rig.net.limit(frames),
+        }
+    }
+    (sent, received)
+}
+
+proptest! {
+    /// What a station sent came in; what came in went somewhere; what was to go out did, or has a reason.
+    #[test]
+    fn the_books_balance(
+        ports in prop::collection::vec(port(), 1..8),
+        events in prop::collection::vec(event(), 0..60),
+    ) {
+        let mut rig = Rig::new(&ports);
+        let (sent, received) = happen(&mut rig, ports.len(), events);
+        let mut all = PortCounts::default();
+        for (port, id) in PortId::all().take(ports.len()).enumerate() {
+            let counts = rig.counters.port(id).read();
+            prop_assert_eq!([counts.rx_frames, counts.rx_bytes], sent[port]);
+            prop_assert_eq!([counts.tx_frames, counts.tx_bytes], received[port]);
+            prop_assert_eq!(counts.unaccounted(), 0, "port {}: {:?}", port, counts);
+            all = all.plus(&counts);
+        }
+        prop_assert_eq!(all.in_flight(), 0, "{:?}", all);
+    }
+}
+
+/// The rarest end: its header was let in, and only the segmentation finds that it cannot be.
+#[test]
+fn a_frame_that_cannot_be_segmented_is_dropped_at_that_egress() {
+    let mut rig = Rig::new(&[OFFLOAD, OFFLOAD, Port { offload: false, ..OFFLOAD }]);
+    let (vnet, bytes) = unfinished([0xff; 6], H1, 2500, 1);
+    rig.net.send(PortId(0), vnet, &bytes);
+    assert!(rig.worker.turn_at(Tick(1)).unwrap().is_continue());
+    let counts = rig.counters.port(PortId(2)).read();
+    assert_eq!(counts.drops[DropReason::Unsegmentable as usize], 1);
+    assert_eq!((counts.dropped(Side::Egress), counts.segmented, counts.tx_frames), (1, 0, 0));
+    assert_eq!(rig.counters.port(PortId(1)).read().tx_frames, 1);
+}

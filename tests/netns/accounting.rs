@@ -1,0 +1,186 @@
+//! The books of a running switch balance to the last frame, with traffic that others make.
+
+use serde_json::Value;
+use uswitch::datapath::{self, EngineKind};
+use uswitch::switch::{DropReason, Side};
+use uswitch::wire::Mac;
+
+use crate::harness::{
+    GATEWAY_V4, GATEWAY_V6, GROUP, Shell, Subject, Uswitch, ethernet, frame, mac, v4, v6, wait_until,
+};
+use crate::traffic::iperf3;
+
+#[test]
+fn with_io_uring() {
+    match datapath::probe() {
+        (EngineKind::Uring, _) => balances("--engine uring"),
+        // What such a kernel says is tested with the engines.
+        (EngineKind::Poll, _) => balances("--engine auto"),
+    }
+}
+
+#[test]
+fn with_poll() {
+    balances("--engine poll");
+}
+
+#[test]
+fn with_two_workers() {
+    balances("--workers 2");
+}
+
+/// Every frame that came in has one end, every copy of it too, and what came in and went out is what the kernel counts
+/// at the devices: while ports come and go, and with one that takes no offload.
+fn balances(arguments: &str) {
+    let s = Uswitch::with(&format!("--ports 3 {arguments}"));
+    s.host().run("uswitch port add plain --no-offload").ok();
+    all_kinds_of_traffic(&s);
+    let (after, devices) = at_rest(&s);
+    balanced(&after);
+    for counter in ["forwarded", "flooded", "answered", "segmented"] {
+        assert!(sum(&after, counter) > 0, "{counter}: {after:#}");
+    }
+    for (port, device) in devices {
+        let row = rows(&after).iter().find(|row| row["ifname"] == port).expect("it is a port");
+        let counters = ["rx_frames", "rx_bytes", "tx_frames", "tx_bytes", "queue_dropped"];
+        assert_eq!(counters.map(|counter| row[counter].as_u64()), device.map(Some), "{port}: {row:#}");
+    }
+    let plain = rows(&after).iter().find(|row| row["ifname"] == "plain").expect("it is a port");
+    assert!(plain["segments"].as_u64() > plain["segmented"].as_u64(), "super-frames were cut: {plain:#}");
+    s.host().run("uswitch port del plain").ok();
+    let (deleted, _) = at_rest(&s);
+    assert_eq!(rows(&deleted).last().expect("a row")["ifname"], "(deleted)");
+    assert!(sum(&deleted, "rx_frames") >= sum(&after, "rx_frames"), "nothing is forgotten");
+    balanced(&deleted);
+    // Another in its place begins anew.
+    s.host().run("uswitch port add plain").ok();
+    all_kinds_of_traffic(&s);
+    balanced(&at_rest(&s).0);
+}
+
+/// A container that sends faster than the switch reads: what its device's queue could not take is shown.
+#[test]
+fn lost_before_the_switch() {
+    let s = Uswitch::with("--ports 3 --txqueuelen 2");
+    let [h1, ..] = s.containers();
+    h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+    let burst = format!(
+        "python3 -c 'import socket; s = socket.socket(type=socket.SOCK_DGRAM); \
+         [s.sendto(b\"x\", (\"{}\", 9)) for _ in range(2000)]'",
+        v4(2)
+    );
+    wait_until("the queue overflows", || {
+        h1.sh(&burst).ok();
+        s.count("container1", "queue_dropped") > 0
+    });
+    let (after, devices) = at_rest(&s);
+    balanced(&after);
+    assert_eq!(s.count("container1", "queue_dropped"), devices[0].1[4]);
+}
+
+/// The same books as a person sees them.
+#[test]
+fn in_a_table() {
+    let s = Uswitch::start();
+    let [h1, ..] = s.containers();
+    h1.run(&format!("ping -n -c 3 -i 0.01 -W 5 {}", v4(2))).ok();
+    h1.send(&[frame(mac(9), GROUP, "from a group")]);
+    at_rest(&s);
+    let table = s.host().run("uswitch stats").ok();
+    let total: Vec<&str> = table.lines().last().expect("a line").split_whitespace().collect();
+    let count = |column: usize| total[column].parse::<u64>().expect("a count");
+    assert_eq!(total[0], "TOTAL", "{table}");
+    assert_eq!(count(1), count(3) + count(4) + count(5) + count(6), "{table}");
+    assert!(table.contains("bad_source 1"), "{table}");
+    let explained = s.host().run("uswitch stats container1").ok();
+    assert!(explained.contains("the source is a group address or zero"), "{explained}");
+    let unknown = s.host().run("uswitch stats nowhere").fails();
+    assert!(unknown.contains("there is no port named nowhere"), "{unknown}");
+}
+
+fn rows(stats: &Value) -> &[Value] {
+    stats.as_array().expect("a list of ports")
+}
+
+/// A counter of all ports.
+fn sum(stats: &Value, counter: &str) -> u64 {
+    rows(stats).iter().filter_map(|row| row[counter].as_u64()).sum()
+}
+
+/// The drops of one side.
+fn dropped(row: &Value, side: Side) -> u64 {
+    let reasons = DropReason::ALL.iter().filter(|reason| reason.side() == side);
+    reasons.map(|reason| row["drops"][reason.name()].as_u64().expect("every reason is there")).sum()
+}
+
+/// The sums that docs/API.md promises.
+#[track_caller]
+fn balanced(stats: &Value) {
+    for row in rows(stats) {
+        let ends =
+            ["forwarded", "flooded", "answered"].map(|counter| row[counter].as_u64().expect("a count"));
+        let ends = ends.iter().sum::<u64>() + dropped(row, Side::Ingress);
+        assert_eq!(row["rx_frames"].as_u64(), Some(ends), "{row:#}");
+    }
+    let [begun, ended] =
+        [["forwarded", "flood_copies", "answered", "segments"], ["segmented", "tx_frames", "", ""]]
+            .map(|counters| counters.map(|counter| sum(stats, counter)).iter().sum::<u64>());
+    let refused: u64 = rows(stats).iter().map(|row| dropped(row, Side::Egress)).sum();
+    assert_eq!(begun, ended + refused, "{stats:#}");
+}
+
+/// Streams, pings, and frames by hand of every fate that a sender can bring about. (A runt he cannot: the kernel fills
+/// up what is shorter than a header.)
+fn all_kinds_of_traffic(s: &Uswitch) {
+    let [h1, h2, h3] = s.containers();
+    let gateway = s.host().run("cat /sys/class/net/uswitch0/address").ok().trim().parse().expect("a MAC");
+    iperf3(&h1, &h2, &format!("{} -t 1 --bidir", v4(2)));
+    iperf3(&h2, &h3, &format!("{} -t 1 -u -b 100M", v6(3)));
+    iperf3(&h1, &s.host().netns("plain"), &format!("{} -t 1 --bidir", v4(4)));
+    for address in [GATEWAY_V4, GATEWAY_V6] {
+        h1.run(&format!("ping -n -c 5 -i 0.01 -W 5 {address}")).ok();
+    }
+    let reserved = Mac([0x01, 0x80, 0xc2, 0, 0, 0x0e]);
+    let fates = [
+        (Mac::BROADCAST, mac(1)),
+        (mac(1), mac(2)),
+        (h2.mac(), mac(1)),
+        (h3.mac(), mac(3)),
+        (GROUP, mac(4)),
+        (mac(0x99), mac(1)),
+        (mac(1), GROUP),
+        (mac(1), Mac::ZERO),
+        (reserved, mac(1)),
+        (mac(1), gateway),
+        (gateway, mac(5)),
+    ];
+    let frames = fates.map(|(destination, source)| frame(destination, source, "of some fate"));
+    let shortest = ethernet(mac(1), mac(2), 0x88b5, &[]);
+    let mixed: Vec<_> = frames.into_iter().chain([shortest]).cycle().take(600).collect();
+    for part in mixed.chunks(200) {
+        h1.send(part);
+        h2.send(part);
+    }
+}
+
+/// The counters of the switch and those of each port's device (received from it, sent to it: frames, bytes), of one
+/// moment: nothing came between two looks.
+fn at_rest(s: &Uswitch) -> (Value, Vec<(String, [u64; 5])>) {
+    let mut looks = (Value::Null, Vec::new());
+    wait_until("the traffic has come to rest", || {
+        let before = s.json("stats");
+        let containers = s.containers().map(|h| (h.name().to_owned(), device_counters(&h, "eth0")));
+        let host = ("host".to_owned(), device_counters(s.host(), "uswitch0"));
+        looks = (s.json("stats"), containers.into_iter().chain([host]).collect());
+        looks.0 == before
+    });
+    looks
+}
+
+/// What a device sent is what its port received.
+fn device_counters(shell: &impl Shell, device: &str) -> [u64; 5] {
+    ["tx_packets", "tx_bytes", "rx_packets", "rx_bytes", "tx_dropped"].map(|counter| {
+        let count = shell.run(&format!("cat /sys/class/net/{device}/statistics/{counter}")).ok();
+        count.trim().parse().expect("a count")
+    })
+}
