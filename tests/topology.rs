@@ -65,6 +65,7 @@ fn config(ports: u16) -> Config {
         ageing_time: Duration::from_secs(300),
         fdb_max: 8192,
         txqueuelen: Some(512),
+        metrics: None,
     }
 }
 

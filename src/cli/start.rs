@@ -2,6 +2,7 @@
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -41,11 +42,13 @@ impl Start {
                 Role::Child(ready) => Some(ready),
             },
         };
+        // Before there is a sandbox, which would have a loopback of its own: whoever started the switch is to reach it.
+        let metrics = config.metrics.map(listen).transpose()?;
         let site = Site::prepare()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(CliError::io("start an event loop"))?;
         let mut live = None;
-        let outcome = runtime.block_on(service::run(config, &site, |started| {
+        let outcome = runtime.block_on(service::run(config, &site, metrics, |started| {
             live = announce(started, waiting)?;
             Ok(())
         }));
@@ -54,6 +57,10 @@ impl Start {
         }
         ended(&outcome)
     }
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, CliError> {
+    TcpListener::bind(address).map_err(CliError::io(format!("serve metrics on {address}")))
 }
 
 /// Tells what was made, and lets go of the terminal or keeps it up to date.

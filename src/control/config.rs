@@ -1,7 +1,7 @@
 //! What a person asked for, checked: a [`Config`] that exists is valid in itself.
 
 use std::fmt::Display;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -57,6 +57,8 @@ pub struct Config {
     pub fdb_max: usize,
     /// The devices' transmit queue length; the kernel's default if none.
     pub txqueuelen: Option<u32>,
+    /// Where metrics are served beside the API: a loopback address.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Why there is no [`Config`].
@@ -145,6 +147,9 @@ pub enum Invalid {
         /** A subnet that does, or fewer ports. */
         advice: String,
     },
+    /// Not an address that only this machine reaches.
+    #[error("'{0}' is no loopback address with a port: write one like 127.0.0.1:9477 or [::1]:9477")]
+    NotLoopback(String),
     /// `--nat` with `--internal`.
     #[error("there is no way out to masquerade without a host port: leave out 'nat' or 'internal'")]
     NatInternal,
@@ -210,6 +215,7 @@ impl Options {
             "busy-poll" => self.busy_poll.is_some(),
             "ageing-time" => self.ageing_time.is_some(),
             "fdb-max" => self.fdb_max.is_some(),
+            "metrics" => self.metrics.is_some(),
             "txqueuelen" => self.txqueuelen.is_some(),
             _ => false,
         }
@@ -243,12 +249,21 @@ fn check(options: Options) -> Checked<Config> {
         busy_poll: Duration::from_micros(number("busy-poll", options.busy_poll, 0, 0..=1_000_000)?),
         ageing_time: Duration::from_secs(number("ageing-time", options.ageing_time, 300, 1..=1_000_000)?),
         fdb_max: number("fdb-max", options.fdb_max, 8192, 16..=1 << 20)?,
+        metrics: options.metrics.map(metrics).transpose()?,
         txqueuelen: match options.txqueuelen {
             Some(_) => Some(number("txqueuelen", options.txqueuelen, 1, 1..=1_000_000)?),
             None => None,
         },
         subnets,
     })
+}
+
+/// Metrics are for this machine's own eyes: what else should see them has better doors (a proxy, ssh).
+fn metrics(text: String) -> Checked<SocketAddr> {
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() && address.port() != 0 => Ok(address),
+        _ => Err(("metrics", Invalid::NotLoopback(text))),
+    }
 }
 
 /// Most containers: one port is the host's.
@@ -507,6 +522,18 @@ mod tests {
         let many: Vec<String> = (0..17).map(|n| format!("10.{n}.0.0/24")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         assert!(subnets_of(&many, 1).unwrap_err().contains("at most 16"));
+    }
+
+    #[test]
+    fn metrics_are_served_on_loopback_alone() {
+        let on = |address: &str| config(|o| o.metrics = Some(address.into()));
+        assert_eq!(on("127.0.0.1:9477").unwrap().metrics, "127.0.0.1:9477".parse().ok());
+        assert!(on("[::1]:9477").is_ok() && on("127.9.9.9:1").is_ok());
+        for address in ["0.0.0.0:9477", "[::]:9477", "192.0.2.1:9477", "127.0.0.1", "9477", "127.0.0.1:0", ""]
+        {
+            let refused = on(address).unwrap_err();
+            assert!(refused.starts_with("--metrics: ") && refused.contains("127.0.0.1:9477"), "{refused}");
+        }
     }
 
     #[test]

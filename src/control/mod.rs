@@ -3,6 +3,7 @@
 pub mod addressing;
 pub(crate) mod client;
 pub mod config;
+pub(crate) mod metrics;
 pub mod options;
 pub mod report;
 pub(crate) mod running;

@@ -60,6 +60,9 @@ pub struct Options {
     /// Frames that may wait in a container's device, 1 to 1000000 [default: the kernel's]
     #[arg(long, value_name = "N")]
     pub txqueuelen: Option<u64>,
+    /// Serve metrics for Prometheus at http://ADDRESS:PORT/metrics, a loopback address
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics: Option<String>,
     /// Return when the switch forwards, and leave it in the background
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true)]
@@ -85,6 +88,7 @@ impl Options {
             ageing_time: self.ageing_time.or(other.ageing_time),
             fdb_max: self.fdb_max.or(other.fdb_max),
             txqueuelen: self.txqueuelen.or(other.txqueuelen),
+            metrics: self.metrics.or(other.metrics),
             detach: self.detach.or(other.detach),
         }
     }

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use tokio::net::TcpListener;
+
 use super::Config;
 use super::report::{PortReport, Status, Stopped};
 use super::running::{End, Handle, Machine, RunError, Running, StartFailure};
@@ -17,6 +19,8 @@ pub(crate) enum ServiceError {
     Start(#[from] RunError),
     #[error("{}: {source}", path.display())]
     Socket { path: PathBuf, source: io::Error },
+    #[error("cannot serve metrics: {0}")]
+    Metrics(#[source] io::Error),
     #[error("cannot hear signals: {0}")]
     Signals(#[source] io::Error),
     #[error("cannot tell that the switch is ready, so it stops: {0}")]
@@ -71,15 +75,20 @@ pub(super) fn leave_last_words(path: &Path, outcome: &Outcome) {
     }
 }
 
-/// Runs a switch until it is asked to stop. `ready` is called when it forwards.
+/// Runs a switch until it is asked to stop. `metrics`: where they are served too. `ready` is called when it forwards.
 pub(crate) async fn run(
     config: Config,
     site: &Site,
+    metrics: Option<std::net::TcpListener>,
     ready: impl FnOnce(Started) -> io::Result<()>,
 ) -> Outcome {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => return ServiceError::Signals(error).into(),
+    };
+    let metrics = match metrics.map(own).transpose() {
+        Ok(metrics) => metrics,
+        Err(error) => return ServiceError::Metrics(error).into(),
     };
     let path = socket_path(&site.runtime, &config.name);
     let last_words = last_words_path(&site.runtime, &config.name);
@@ -90,16 +99,29 @@ pub(crate) async fn run(
     // Of an earlier one; mostly there is none.
     let _ = fs::remove_file(&last_words);
     let outcome = match Socket::bind(&path) {
-        Ok(socket) => serve(running, socket, signals.next(), ready).await,
+        Ok(socket) => serve(running, Entrances { socket, metrics }, signals.next(), ready).await,
         Err(source) => Outcome { error: Some(ServiceError::Socket { path, source }), left: running.stop() },
     };
     leave_last_words(&last_words, &outcome);
     outcome
 }
 
+/// Where clients come in.
+pub(super) struct Entrances {
+    pub(super) socket: Socket,
+    /// For metrics alone.
+    pub(super) metrics: Option<TcpListener>,
+}
+
+/// A listener of this event loop.
+fn own(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
 pub(super) async fn serve<M: Machine>(
     mut running: Running<M>,
-    socket: Socket,
+    entrances: Entrances,
     signal: impl Future<Output = ()>,
     ready: impl FnOnce(Started) -> io::Result<()>,
 ) -> Outcome {
@@ -113,11 +135,21 @@ pub(super) async fn serve<M: Machine>(
     if let Err(error) = told {
         return Outcome { error: Some(ServiceError::Unwanted(error)), left: running.stop() };
     }
+    let Entrances { socket, metrics } = entrances;
+    let scraped = server::metrics_router(handle.clone());
     let (router, _) = server::router(handle);
-    let door = Door::new();
+    // Seats of their own: whoever reads metrics takes none from the user.
+    let (door, metrics_door) = (Door::new(), Door::new());
+    let metrics = async {
+        match &metrics {
+            Some(listener) => metrics_door.open(listener, scraped).await,
+            None => std::future::pending().await,
+        }
+    };
     let end = tokio::select! {
         end = running.serve(&mut commands, signal) => end,
         never = door.open(&socket, router) => match never {},
+        never = metrics => match never {},
     };
     drop(socket);
     drop(commands); // tells everybody who still waits for an answer

@@ -41,6 +41,18 @@ pub trait Engine {
     /// Writes a complete frame to one port, after all that was queued before it. The slow way, one system
     /// call a frame: for frames that had to be segmented.
     fn send_copy(&mut self, port: PortId, frame: &[u8]) -> io::Result<()>;
+
+    /// What it has done so far, and has left.
+    fn load(&self) -> Load;
+}
+
+/// What an engine has done, and has left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Load {
+    /// System calls that wait for frames and move them, since the start.
+    pub system_calls: u64,
+    /// Buffers that nothing holds.
+    pub free_buffers: usize,
 }
 
 /// How long [`Engine::turn`] may wait.

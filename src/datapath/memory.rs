@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 
-use super::engine::{Arrival, Engine, Event, Extent, Wait, account_write};
+use super::engine::{Arrival, Engine, Event, Extent, Load, Wait, account_write};
 use crate::switch::{Counters, PortId};
 use crate::sys::arena::HEADROOM;
 use crate::sys::tap::Queue;
@@ -117,5 +117,9 @@ impl Engine for MemoryEngine {
     fn send_copy(&mut self, port: PortId, frame: &[u8]) -> io::Result<()> {
         self.deliver(port, VnetHeader::default(), frame);
         Ok(())
+    }
+
+    fn load(&self) -> Load {
+        Load::default()
     }
 }

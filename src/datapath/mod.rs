@@ -28,7 +28,7 @@ use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::uio::writev;
 
-pub use engine::{Arrival, Engine, Event, Extent, Wait};
+pub use engine::{Arrival, Engine, Event, Extent, Load, Wait};
 pub use memory::{MemoryEngine, MemoryNet};
 pub use poll::PollEngine;
 pub use uring::UringEngine;

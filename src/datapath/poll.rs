@@ -10,7 +10,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::EventFd;
 use nix::unistd::{read, write};
 
-use super::engine::{Arrival, Engine, Event, Extent, Wait, account_write};
+use super::engine::{Arrival, Engine, Event, Extent, Load, Wait, account_write};
 use super::{BUFFERS, write_copy};
 use crate::switch::{Counters, PortId, Ports};
 use crate::sys::arena::{BUFFER_SIZE, HEADROOM};
@@ -35,6 +35,7 @@ pub struct PollEngine {
     detached: Vec<(PortId, Option<Queue>)>,
     counters: Arc<Counters>,
     wake: Arc<EventFd>,
+    system_calls: u64,
 }
 
 /// A buffer of the engine that made it.
@@ -61,6 +62,7 @@ impl PollEngine {
             detached: Vec::new(),
             counters,
             wake,
+            system_calls: 0,
         })
     }
 
@@ -74,6 +76,7 @@ impl PollEngine {
         let Some(queue) = &self.queues[port.index()] else { return Ok(()) };
         for _ in 0..share {
             let Some(buffer) = self.free.pop().map(PollBuffer) else { return Ok(()) };
+            self.system_calls += 1;
             match read(&queue.fd, &mut self.memory[buffer.range()][HEADROOM..]) {
                 Ok(length) if length > 0 => {
                     let read = Extent { start: HEADROOM, length };
@@ -119,6 +122,7 @@ impl Engine for PollEngine {
         events.extend(self.detached.drain(..).map(|(port, queue)| Event::Detached { port, queue }));
         let sleep = wait == Wait::Sleep && events.is_empty();
         let timeout = if sleep { EpollTimeout::NONE } else { EpollTimeout::ZERO };
+        self.system_calls += 1;
         let mut ready = [EpollEvent::empty(); READY];
         let count = match self.epoll.wait(&mut ready, timeout) {
             Err(Errno::EINTR) => 0,
@@ -153,6 +157,7 @@ impl Engine for PollEngine {
                 account_write(self.counters.port(port), Err(Errno::EBADF), 0);
                 continue;
             };
+            self.system_calls += 1;
             let header = if queue.vnet { VnetHeader::LEN } else { 0 };
             let written =
                 write(queue.fd.as_fd(), &bytes[extent.start - header..extent.start + extent.length]);
@@ -167,7 +172,12 @@ impl Engine for PollEngine {
     }
 
     fn send_copy(&mut self, port: PortId, frame: &[u8]) -> io::Result<()> {
+        self.system_calls += 1;
         write_copy(self.queues[port.index()].as_ref(), frame, self.counters.port(port));
         Ok(())
+    }
+
+    fn load(&self) -> Load {
+        Load { system_calls: self.system_calls, free_buffers: self.free.len() }
     }
 }

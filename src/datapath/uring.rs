@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::sys::eventfd::EventFd;
 use nix::sys::resource::{Resource, getrlimit};
 
-use super::engine::{Arrival, Engine, Event, Extent, Wait, account_write};
+use super::engine::{Arrival, Engine, Event, Extent, Load, Wait, account_write};
 use super::{BUFFERS, write_copy};
 use crate::switch::{Counters, PortId, Ports};
 use crate::sys::arena::HEADROOM;
@@ -45,6 +45,8 @@ pub struct UringEngine {
     detaching: Vec<PortId>,
     counters: Arc<Counters>,
     wake: Arc<EventFd>,
+    /// Writes with a system call of their own.
+    copies: u64,
 }
 
 #[derive(Debug, Default)]
@@ -102,6 +104,7 @@ impl UringEngine {
             detaching: Vec::new(),
             counters,
             wake,
+            copies: 0,
         })
     }
 
@@ -283,7 +286,12 @@ impl Engine for UringEngine {
 
     fn send_copy(&mut self, port: PortId, frame: &[u8]) -> io::Result<()> {
         self.ring.submit()?;
+        self.copies += 1;
         write_copy(self.ports[port.index()].queue.as_ref(), frame, self.counters.port(port));
         Ok(())
+    }
+
+    fn load(&self) -> Load {
+        Load { system_calls: self.ring.enters() + self.copies, free_buffers: self.ring.free_buffers() }
     }
 }

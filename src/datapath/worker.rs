@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 
 use super::Notice;
-use super::engine::{Arrival, Engine, Event, Extent, Wait};
+use super::engine::{Arrival, Engine, Event, Extent, Load, Wait};
 use crate::switch::{Answer, Counters, DropReason, LearnCounter, PortId, Ports, Switch, Tick, Verdict};
 use crate::sys::arena::BUFFER_SIZE;
 use crate::sys::tap::Queue;
@@ -109,7 +109,17 @@ impl<E: Engine> Worker<E> {
                 Event::Woken => flow = self.obey()?,
             }
         }
+        self.tell_load();
         Ok(flow)
+    }
+
+    /// Once a turn, never a frame.
+    fn tell_load(&self) {
+        let counters = &self.counters.engine;
+        let Load { system_calls, free_buffers } = self.engine.load();
+        counters.turns.add(1);
+        counters.system_calls.set(system_calls);
+        counters.free_buffers.set(free_buffers as u64);
     }
 
     fn obey(&mut self) -> io::Result<ControlFlow<()>> {

@@ -30,6 +30,11 @@ impl Count {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
+    /// Replaces the count. As [`Count::add`].
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
     /// The count now.
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -173,15 +178,32 @@ impl Observer for LearnCounter<'_> {
     }
 }
 
+/// What a worker's engine has done, told once a turn.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct EngineCounters {
+    /// Turns of the loop: wake-ups, and looks while it polls.
+    pub turns: Count,
+    /// System calls that wait for frames and move them.
+    pub system_calls: Count,
+    /// Buffers that nothing holds now.
+    pub free_buffers: Count,
+}
+
 /// One worker's counters, a block a port.
 #[derive(Debug)]
 pub struct Counters {
+    /// Of its engine.
+    pub engine: EngineCounters,
     ports: Box<[PortCounters]>,
 }
 
 impl Default for Counters {
     fn default() -> Self {
-        Counters { ports: (0..Ports::MAX).map(|_| PortCounters::default()).collect() }
+        Counters {
+            engine: EngineCounters::default(),
+            ports: (0..Ports::MAX).map(|_| PortCounters::default()).collect(),
+        }
     }
 }
 

@@ -149,6 +149,7 @@ pub struct Ring {
     /// The kernel has the buffers mapped and pinned; saves looking them up at each read and write.
     registered: bool,
     id: u32,
+    enters: u64,
 }
 
 impl std::fmt::Debug for Ring {
@@ -222,7 +223,7 @@ impl Ring {
         let free = (0..buffers).rev().collect();
         let writes = vec![0; buffers.into()].into();
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Ok(Ring { ring, arena, free, writes, registered, id })
+        Ok(Ring { ring, arena, free, writes, registered, id, enters: 0 })
     }
 
     /// Puts a file in a slot, or empties it. The table holds its own reference to the file.
@@ -353,9 +354,15 @@ impl Ring {
         self.free.len()
     }
 
+    /// How often the kernel was entered so far.
+    pub fn enters(&self) -> u64 {
+        self.enters
+    }
+
     /// One system call: submits what is queued, waits as told.
     pub fn enter(&mut self, enter: Enter) -> io::Result<()> {
         const GETEVENTS: u32 = 1; // IORING_ENTER_GETEVENTS: also runs deferred task work
+        self.enters += 1;
         let want = u32::from(enter == Enter::Wait && self.ring.completion().is_empty());
         #[allow(clippy::cast_possible_truncation, reason = "at most SUBMISSIONS")]
         let queued = self.ring.submission().len() as u32;
@@ -421,6 +428,7 @@ impl Ring {
         if self.ring.submission().is_empty() {
             return Ok(());
         }
+        self.enters += 1;
         match self.ring.submit() {
             Err(error) if error.raw_os_error() == Some(libc::EINTR) => Ok(()),
             outcome => outcome.map(drop),

@@ -52,6 +52,18 @@ fn before_and_after_look_alike(host: &Host, before: &Snapshot) {
     }
 }
 
+/// The address is where the switch was started, not in its sandbox.
+#[test]
+fn metrics_are_reached_from_outside() {
+    let host = machine();
+    let before = Snapshot::of(&host);
+    as_user(&host, "uswitch start --detach --metrics 127.0.0.1:9477").ok();
+    let metrics = as_user(&host, "curl -sS http://127.0.0.1:9477/metrics").ok();
+    assert!(metrics.contains("uswitch_port_up{port=\"container1\"} 1"), "{metrics}");
+    as_user(&host, "uswitch stop").ok();
+    before.assert_same(&host);
+}
+
 /// A user who forgot sudo is told.
 #[test]
 fn a_switch_of_root_is_not_seen() {

@@ -3,6 +3,7 @@
 use tokio::sync::{mpsc, oneshot};
 
 use super::RunError;
+use crate::control::metrics::Snapshot;
 use crate::control::report::{
     FdbFilter, FdbReport, MadePort, NewFdbEntry, NewPort, PortReport, PortStats, Status, Stopped,
 };
@@ -23,6 +24,7 @@ pub(crate) enum Command {
     RemoveFdb(Mac, u16, Reply<Result<(), RunError>>),
     FlushFdb(Option<String>, Reply<Result<usize, RunError>>),
     Stats(Reply<Vec<PortStats>>),
+    Metrics(Reply<Box<Snapshot>>),
     /// Answered when everything is gone.
     Stop(Reply<Stopped>),
 }

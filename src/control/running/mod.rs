@@ -29,7 +29,7 @@ mod view;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use ipnet::IpNet;
 use tokio::sync::{Notify, mpsc};
@@ -139,6 +139,7 @@ pub(crate) struct Running<M> {
     config: Config,
     sandboxed: bool,
     started: Instant,
+    started_at: SystemTime,
     engine: EngineKind,
     engine_note: Option<String>,
     switch: Arc<Switch>,
@@ -149,6 +150,8 @@ pub(crate) struct Running<M> {
     ports: PortTable,
     /// When to look for entries that have aged.
     next_ageing: Tick,
+    /// Addresses that have aged so far.
+    aged: u64,
     /// Why a worker stopped by itself, if one did.
     failure: Option<String>,
 }
@@ -209,6 +212,7 @@ impl<M: Machine> Running<M> {
             config,
             sandboxed: false,
             started: Instant::now(),
+            started_at: SystemTime::now(),
             engine,
             engine_note,
             switch,
@@ -217,6 +221,7 @@ impl<M: Machine> Running<M> {
             machine,
             ports: BTreeMap::new(),
             next_ageing: Tick(0),
+            aged: 0,
             failure: None,
         })
     }
@@ -302,6 +307,7 @@ impl<M: Machine> Running<M> {
             Command::RemoveFdb(mac, vlan, reply) => _ = reply.send(self.remove_fdb_entry(mac, vlan)),
             Command::FlushFdb(ifname, reply) => _ = reply.send(self.flush_fdb(ifname.as_deref())),
             Command::Stats(reply) => _ = reply.send(self.stats()),
+            Command::Metrics(reply) => _ = reply.send(Box::new(self.snapshot())),
             Command::Stop(reply) => return Some(reply),
         }
         None
@@ -310,7 +316,7 @@ impl<M: Machine> Running<M> {
     fn age(&mut self) {
         let now = self.datapath.now();
         let later = |ticks: u32| Tick(now.0.saturating_add(ticks));
-        let due = self.switch.fdb.age(now, &mut |_| {});
+        let due = self.switch.fdb.age(now, &mut |_| self.aged += 1);
         self.next_ageing = due.unwrap_or(later(ticks(self.config.ageing_time))).max(later(Tick::PER_SECOND));
     }
 

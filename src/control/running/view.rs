@@ -1,13 +1,17 @@
 //! A running switch as the API shows it.
 
+use std::sync::Arc;
+use std::time::SystemTime;
+
 use super::ports::{Link, PortRecord};
 use super::totals;
 use super::{Machine, Running};
+use crate::control::metrics::{Snapshot, WorkerStats};
 use crate::control::report::{
     BridgePort, DELETED, FdbFilter, FdbReport, GatewayReport, PortReport, PortStats, Status,
 };
 use crate::switch::fdb::{FdbEntry, FdbState};
-use crate::switch::{PortCounts, PortId, Tick};
+use crate::switch::{Counters, PortCounts, PortId, Tick};
 
 impl<M: Machine> Running<M> {
     pub(crate) fn status(&self) -> Status {
@@ -120,6 +124,25 @@ impl<M: Machine> Running<M> {
             rows.push(totals::report(DELETED, &deleted, None));
         }
         rows
+    }
+
+    /// Everything that is measured, now.
+    pub(crate) fn snapshot(&mut self) -> Snapshot {
+        let worker = |counters: &Arc<Counters>| WorkerStats {
+            turns: counters.engine.turns.value(),
+            system_calls: counters.engine.system_calls.value(),
+            free_buffers: counters.engine.free_buffers.value(),
+            frames: PortId::all().map(|id| counters.port(id).rx_frames.value()).sum(),
+        };
+        let since_epoch = self.started_at.duration_since(SystemTime::UNIX_EPOCH);
+        Snapshot {
+            status: self.status(),
+            start_time: since_epoch.map_or(0, |time| time.as_secs()),
+            ports: self.stats(),
+            up: self.ports.values().map(|port| (port.name.clone(), port.link == Link::Up)).collect(),
+            fdb_aged: self.aged,
+            workers: self.datapath.counters().iter().map(worker).collect(),
+        }
     }
 
     /// All that was ever counted in the slot.

@@ -1,4 +1,4 @@
-//! Who may come in: the switch's own user, so many at a time, for so long.
+//! Who may come in: the switch's own user, and where metrics are served this machine; so many at a time, for so long.
 
 use std::convert::Infallible;
 use std::fs::DirBuilder;
@@ -13,7 +13,8 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use nix::sys::stat::{Mode, umask};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Clients at a time; more wait in the socket's backlog.
@@ -61,6 +62,31 @@ impl Drop for Socket {
     }
 }
 
+/// Where clients come from.
+pub(crate) trait Entrance {
+    /// A client.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next one.
+    async fn next(&self) -> io::Result<Self::Stream>;
+}
+
+impl Entrance for Socket {
+    type Stream = UnixStream;
+
+    async fn next(&self) -> io::Result<UnixStream> {
+        Ok(self.listener.accept().await?.0)
+    }
+}
+
+impl Entrance for TcpListener {
+    type Stream = TcpStream;
+
+    async fn next(&self) -> io::Result<TcpStream> {
+        Ok(self.accept().await?.0)
+    }
+}
+
 /// Lets clients in.
 #[derive(Debug, Clone)]
 pub(crate) struct Door {
@@ -74,14 +100,14 @@ impl Door {
     }
 
     /// Lets clients in for ever, each on a task of its own.
-    pub(crate) async fn open(&self, socket: &Socket, router: Router) -> Infallible {
+    pub(crate) async fn open(&self, entrance: &impl Entrance, router: Router) -> Infallible {
         loop {
             // Nobody closes the semaphore, so a seat always comes.
             let Ok(seat) = Arc::clone(&self.seats).acquire_owned().await else {
                 std::future::pending().await
             };
-            match socket.listener.accept().await {
-                Ok((stream, _)) => _ = tokio::spawn(seated(stream, router.clone(), seat)),
+            match entrance.next().await {
+                Ok(stream) => _ = tokio::spawn(seated(stream, router.clone(), seat)),
                 Err(_) => tokio::time::sleep(NO_DESCRIPTOR).await,
             }
         }
@@ -94,12 +120,18 @@ impl Door {
 }
 
 /// How the client left is its own affair.
-async fn seated(stream: UnixStream, router: Router, _seat: OwnedSemaphorePermit) {
+async fn seated<S>(stream: S, router: Router, _seat: OwnedSemaphorePermit)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let _ = tokio::time::timeout(STAY, talk(stream, router)).await;
 }
 
 /// One request, one answer.
-async fn talk(stream: UnixStream, router: Router) -> hyper::Result<()> {
+async fn talk<S>(stream: S, router: Router) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)

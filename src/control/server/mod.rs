@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use axum::{Extension, Json, Router};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -23,6 +25,7 @@ pub(crate) use door::{Door, Socket};
 use error::ApiError;
 use extract::{Body, Query};
 
+use super::metrics as exposition;
 use super::report::{
     ErrorReport, FdbFilter, FdbFlush, FdbName, FdbReport, Flushed, MadePort, NewFdbEntry, NewPort,
     PortReport, PortStats, Status, Stopped,
@@ -51,6 +54,8 @@ pub(crate) fn router(handle: Handle) -> (Router, Arc<utoipa::openapi::OpenApi>) 
         .routes(routes!(list_fdb, add_fdb, remove_fdb))
         .routes(routes!(flush_fdb))
         .routes(routes!(stats))
+        .routes(routes!(metrics))
+        .routes(routes!(metrics_for_scrapers))
         .routes(routes!(stop))
         .split_for_parts();
     let document = Arc::new(document);
@@ -160,6 +165,27 @@ async fn flush_fdb(State(switch): State<Handle>, Query(which): Query<FdbFlush>) 
 #[utoipa::path(get, path = "/v1/stats", responses((status = 200, body = [PortStats])))]
 async fn stats(State(switch): State<Handle>) -> Answer<Json<Vec<PortStats>>> {
     Ok(Json(switch.ask(Command::Stats).await?))
+}
+
+/// All that is measured, for Prometheus
+#[utoipa::path(get, path = "/v1/metrics", responses((status = 200, body = String, content_type = "text/plain")))]
+async fn metrics(State(switch): State<Handle>) -> Answer<Response> {
+    let snapshot = switch.ask(Command::Metrics).await?;
+    Ok(([(CONTENT_TYPE, exposition::CONTENT_TYPE)], exposition::render(&snapshot)).into_response())
+}
+
+/// The same, where scrapers look for it
+#[utoipa::path(get, path = "/metrics", responses((status = 200, body = String, content_type = "text/plain")))]
+async fn metrics_for_scrapers(switch: State<Handle>) -> Answer<Response> {
+    metrics(switch).await
+}
+
+/// What the metrics' own address serves: nothing else.
+pub(crate) fn metrics_router(handle: Handle) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .fallback(async || (StatusCode::NOT_FOUND, "there is only /metrics here\n"))
+        .with_state(handle)
 }
 
 /// Stop the switch; answered when everything is gone

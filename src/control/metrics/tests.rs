@@ -1,0 +1,133 @@
+//! The text is what Prometheus reads, and what docs/METRICS.md says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{escaped, render};
+use crate::control::running::fake::{config, running};
+
+/// A metric as it was read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Read {
+    pub(crate) kind: String,
+    pub(crate) help: String,
+    /// Value by labels.
+    pub(crate) samples: BTreeMap<Vec<(String, String)>, u64>,
+}
+
+impl Read {
+    fn labels(&self) -> BTreeSet<&str> {
+        self.samples.keys().flatten().map(|(name, _)| name.as_str()).collect()
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+}
+
+/// The labels between braces, and what is after them.
+fn labels(mut rest: &str) -> (Vec<(String, String)>, &str) {
+    let mut labels = Vec::new();
+    loop {
+        let (name, value) = rest.split_once("=\"").expect("a label has a quoted value");
+        assert!(is_name(name), "{name}");
+        let (mut text, mut chars) = (String::new(), value.char_indices());
+        let end = loop {
+            match chars.next().expect("a value has an end") {
+                (at, '"') => break at,
+                (_, '\\') => match chars.next().expect("a backslash is before something").1 {
+                    'n' => text.push('\n'),
+                    c @ ('\\' | '"') => text.push(c),
+                    c => panic!("\\{c} is no escape"),
+                },
+                (_, c) => text.push(c),
+            }
+        };
+        labels.push((name.to_owned(), text));
+        rest = match value[end + 1..].strip_prefix(',') {
+            Some(more) => more,
+            None => return (labels, value[end + 1..].strip_prefix('}').expect("labels end with a brace")),
+        };
+    }
+}
+
+/// Reads the text format strictly: each metric once, with help and type before its samples, no series twice.
+pub(crate) fn read(text: &str) -> BTreeMap<String, Read> {
+    let mut metrics: BTreeMap<String, Read> = BTreeMap::new();
+    let mut open = String::new();
+    assert!(text.ends_with('\n'), "the last line has an end");
+    for line in text.lines() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            let (name, help) = help.split_once(' ').expect("a text");
+            assert!(is_name(name) && name.starts_with("uswitch_") && !help.contains('\\'), "{line}");
+            open = name.to_owned();
+            let read = Read { help: help.to_owned(), ..Read::default() };
+            assert!(metrics.insert(open.clone(), read).is_none(), "twice: {line}");
+            continue;
+        }
+        let metric = metrics.get_mut(&open).expect("help comes first");
+        if let Some(kind) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = kind.split_once(' ').expect("a type");
+            assert!(name == open && metric.kind.is_empty() && metric.samples.is_empty(), "{line}");
+            assert!(["counter", "gauge"].contains(&kind), "{line}");
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+            metric.kind = kind.to_owned();
+            continue;
+        }
+        let (labels, value) = match line.strip_prefix(&open).expect("a sample of this metric").split_at(1) {
+            ("{", rest) => labels(rest),
+            (" ", _) => (Vec::new(), &line[open.len()..]),
+            _ => panic!("another metric: {line}"),
+        };
+        let names: BTreeSet<&str> = labels.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names.len(), labels.len(), "a label twice: {line}");
+        let value = value.strip_prefix(' ').expect("a blank").parse().expect("a number");
+        assert!(!metric.kind.is_empty(), "a type comes first: {line}");
+        assert!(metric.samples.insert(labels, value).is_none(), "a series twice: {line}");
+    }
+    metrics
+}
+
+/// The rows of the table in docs/METRICS.md: name, type, labels, help.
+fn documented() -> BTreeSet<[String; 4]> {
+    let rows =
+        include_str!("../../../docs/METRICS.md").lines().filter(|line| line.starts_with("| `uswitch_"));
+    rows.map(|row| {
+        let cells: Vec<String> =
+            row.trim_matches('|').split('|').map(|cell| cell.trim().replace('`', "")).collect();
+        cells.try_into().expect("four columns")
+    })
+    .collect()
+}
+
+#[tokio::test]
+async fn what_is_measured_is_what_is_documented() {
+    let (_bench, mut running) = running(config(|_| {})).await;
+    let metrics = read(&render(&running.snapshot()));
+    let row = |(name, metric): (&String, &Read)| {
+        let labels = metric.labels().into_iter().collect::<Vec<_>>().join(", ");
+        let help = metric.help.trim_end_matches('.').to_owned();
+        [name.clone(), metric.kind.clone(), labels, help]
+    };
+    let measured: BTreeSet<[String; 4]> = metrics.iter().map(row).collect();
+    let lines = |rows: &BTreeSet<[String; 4]>| -> Vec<String> {
+        rows.iter()
+            .map(|[name, kind, labels, help]| format!("| `{name}` | {kind} | {labels} | {help} |"))
+            .collect()
+    };
+    assert_eq!(
+        lines(&documented()),
+        lines(&measured),
+        "the table should be:\n{}",
+        lines(&measured).join("\n")
+    );
+}
+
+#[test]
+fn labels_are_escaped_and_read_back() {
+    let value = "a\"b\\c\nd";
+    let text = format!("port=\"{}\",direction=\"rx\"}} 1", escaped(value));
+    let (labels, rest) = labels(&text);
+    assert_eq!(labels[0].1, value);
+    assert_eq!((labels.len(), rest), (2, " 1"));
+}

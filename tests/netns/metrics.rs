@@ -1,0 +1,92 @@
+//! Metrics as Prometheus would scrape them.
+
+use serde_json::Value;
+
+use crate::harness::{Host, Shell, Subject, Uswitch, v4, wait_until};
+use crate::lifecycle::refuses;
+
+const URL: &str = "http://127.0.0.1:9477";
+
+fn scrape(s: &Uswitch) -> String {
+    s.host().run(&format!("curl -sS --fail {URL}/metrics")).ok()
+}
+
+/// A sample's value.
+#[track_caller]
+fn sample(text: &str, series: &str) -> u64 {
+    let found = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
+    found.unwrap_or_else(|| panic!("no {series} in {text}"))
+}
+
+#[test]
+fn what_is_scraped_is_what_stats_says() {
+    let s = Uswitch::with("--ports 3 --metrics 127.0.0.1:9477");
+    let [h1, ..] = s.containers();
+    h1.run(&format!("ping -n -c 5 -i 0.01 -W 5 {}", v4(2))).ok();
+    let (mut stats, mut text) = (Value::Null, String::new());
+    wait_until("nothing came between", || {
+        stats = s.json("stats");
+        text = scrape(&s);
+        s.json("stats") == stats
+    });
+    let rows = stats.as_array().expect("a list of ports");
+    let port = rows.iter().find(|row| row["ifname"] == "container1").expect("it is a port");
+    for (counter, series) in [
+        ("rx_frames", "uswitch_port_frames_total{port=\"container1\",direction=\"rx\"}"),
+        ("tx_bytes", "uswitch_port_bytes_total{port=\"container1\",direction=\"tx\"}"),
+        ("forwarded", "uswitch_port_forwarded_frames_total{port=\"container1\"}"),
+        ("flood_copies", "uswitch_port_flood_copies_total{port=\"container1\"}"),
+        ("fdb_learned", "uswitch_fdb_learned_total{port=\"container1\"}"),
+        ("queue_dropped", "uswitch_port_queue_dropped_frames_total{port=\"container1\"}"),
+    ] {
+        assert_eq!(Some(sample(&text, series)), port[counter].as_u64(), "{series}");
+    }
+    let engine = s.json("status")["engine"].as_str().expect("a name").to_owned();
+    let worker = |metric: &str| sample(&text, &format!("{metric}{{worker=\"0\",engine=\"{engine}\"}}"));
+    assert!(worker("uswitch_worker_frames_total") > 0 && worker("uswitch_worker_turns_total") > 0);
+    assert!(worker("uswitch_worker_system_calls_total") >= worker("uswitch_worker_turns_total"));
+    let free = worker("uswitch_worker_free_buffers");
+    assert_eq!(free, worker("uswitch_worker_buffers"), "an idle switch holds no frame");
+    let socket =
+        s.host().run("curl -sS --unix-socket /run/uswitch/uswitch0.sock http://uswitch/v1/metrics").ok();
+    assert!(socket.contains("# TYPE uswitch_port_frames_total counter"), "{socket}");
+}
+
+#[test]
+fn nothing_else_is_served_there() {
+    let s = Uswitch::with("--ports 1 --metrics 127.0.0.1:9477");
+    let status =
+        |request: &str| s.host().run(&format!("curl -sS -o /dev/null -w %{{http_code}} {request}")).ok();
+    assert_eq!(status(&format!("{URL}/metrics")), "200");
+    assert_eq!(status(&format!("{URL}/v1/status")), "404");
+    assert_eq!(status(&format!("-X POST {URL}/v1/stop")), "404");
+    assert_eq!(status(&format!("-X POST {URL}/metrics")), "405");
+    let head = s.host().run(&format!("curl -sSI {URL}/metrics")).ok();
+    assert!(head.contains("text/plain; version=0.0.4"), "{head}");
+}
+
+#[test]
+fn an_address_that_cannot_be() {
+    let host = Host::new();
+    refuses(&host, "--metrics 0.0.0.0:9477", &["--metrics: ", "127.0.0.1:9477"]);
+    let mut other = host.spawn_sh("exec socat -d -d TCP-LISTEN:9477,bind=127.0.0.1 PIPE");
+    other.line_with("listening on");
+    refuses(&host, "--metrics 127.0.0.1:9477", &["cannot serve metrics on 127.0.0.1:9477"]);
+}
+
+/// More than there are seats: they cost nobody else anything.
+#[test]
+fn silent_clients_stop_nothing_else() {
+    let s = Uswitch::with("--ports 3 --metrics 127.0.0.1:9477");
+    let mut clients = s.host().spawn_sh(
+        "exec python3 -uc 'import signal, socket
+all = [socket.create_connection((\"127.0.0.1\", 9477)) for _ in range(100)]
+print(\"connected\")
+signal.pause()'",
+    );
+    clients.line_with("connected");
+    s.host().run("uswitch status").ok();
+    s.containers()[0].run(&format!("ping -n -c 2 -i 0.1 -W 5 {}", v4(2))).ok();
+    drop(clients);
+    wait_until("there is a seat again", || s.host().run(&format!("curl -sS -m 5 {URL}/metrics")).succeeded());
+}
