@@ -42,7 +42,7 @@ fn refused(run: &Run, code: i32, why: &str) {
 fn help_lists_every_command() {
     let help = uswitch("--help");
     assert_eq!((help.code, help.stderr.as_str()), (0, ""));
-    for command in ["start", "stop", "status", "ls", "exec", "port", "fdb", "stats"] {
+    for command in ["start", "stop", "status", "ls", "exec", "port", "fdb", "stats", "log"] {
         assert!(help.stdout.contains(&format!("\n  {command} ")), "no {command} in {}", help.stdout);
         assert_eq!(uswitch(&format!("{command} --help")).code, 0);
     }

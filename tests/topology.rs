@@ -16,6 +16,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use uswitch::control::log::LogLevel;
 use uswitch::control::topology::{Device, LinkChange, Place, PortSpec, Site, Topology, TopologyError};
 use uswitch::control::{Config, EngineChoice};
 use uswitch::sys::netns::{self, Netns};
@@ -66,6 +67,7 @@ fn config(ports: u16) -> Config {
         fdb_max: 8192,
         txqueuelen: Some(512),
         metrics: None,
+        log: LogLevel::Off,
     }
 }
 

@@ -9,6 +9,7 @@ mod error;
 mod exec;
 mod fdb;
 mod live;
+mod log;
 mod ls;
 mod man;
 mod output;
@@ -45,6 +46,7 @@ enum Command {
     Port(port::PortCommand),
     Fdb(fdb::FdbCommand),
     Stats(stats::Stats),
+    Log(log::LogCommand),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -72,6 +74,7 @@ impl Command {
             Command::Port(port) => port.run(),
             Command::Fdb(fdb) => fdb.run(),
             Command::Stats(stats) => stats.run(),
+            Command::Log(log) => log.run(),
             Command::Completions(completions) => completions.run(),
             Command::Man(man) => man.run(),
         }

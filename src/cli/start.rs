@@ -3,12 +3,13 @@
 use std::env;
 use std::io::{self, IsTerminal, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::control::config::{DEFAULT_NAME, HOST};
+use crate::control::log::{self, Destination, Log};
 use crate::control::report::{PortReport, Status};
-use crate::control::service::{self, Outcome, Started};
+use crate::control::service::{self, Outcome, Started, Ways};
 use crate::control::topology::Site;
 use crate::control::{Config, Options, OptionsFile};
 use crate::sys::daemon::{self, Ready, Role};
@@ -47,15 +48,33 @@ impl Start {
         let site = Site::prepare()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(CliError::io("start an event loop"))?;
+        let log_path = log::path(&site.runtime, &config.name);
+        let log = Log::start(config.log, destination(waiting.is_some(), &log_path))
+            .map_err(CliError::io("start a log"))?;
+        log.install();
+        let ways = Ways { metrics, log: log.clone() };
         let mut live = None;
-        let outcome = runtime.block_on(service::run(config, &site, metrics, |started| {
+        let outcome = runtime.block_on(service::run(config, &site, ways, |started| {
             live = announce(started, waiting)?;
             Ok(())
         }));
         if let Some(live) = live {
             live.finish();
         }
+        log.flush();
+        if outcome.error.is_none() {
+            log::remove(&log_path);
+        }
         ended(&outcome)
+    }
+}
+
+/// Where a switch logs: to whoever started it, if they stay.
+fn destination(detached: bool, path: &Path) -> Destination {
+    match detached {
+        true => Destination::File(path.to_owned()),
+        false if io::stdout().is_terminal() && io::stderr().is_terminal() => Destination::LiveTerminal,
+        false => Destination::Stderr,
     }
 }
 

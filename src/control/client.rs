@@ -87,6 +87,16 @@ impl Client {
         self.request(Method::POST, path, json.into())
     }
 
+    /// Changes something.
+    pub(crate) fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let json = serde_json::to_vec(body).map_err(|error| self.broken(&error))?;
+        self.request(Method::PUT, path, json.into())
+    }
+
     /// Takes away.
     pub(crate) fn delete(&self, path: &str) -> Result<(), ClientError> {
         self.request(Method::DELETE, path, Bytes::new())

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::addressing;
+use super::log::LogLevel;
 use super::options::{Options, OptionsFile};
 use crate::switch::Ports;
 
@@ -59,6 +60,8 @@ pub struct Config {
     pub txqueuelen: Option<u32>,
     /// Where metrics are served beside the API: a loopback address.
     pub metrics: Option<SocketAddr>,
+    /// What is logged, to begin with.
+    pub log: LogLevel,
 }
 
 /// Why there is no [`Config`].
@@ -250,6 +253,11 @@ fn check(options: Options) -> Checked<Config> {
         ageing_time: Duration::from_secs(number("ageing-time", options.ageing_time, 300, 1..=1_000_000)?),
         fdb_max: number("fdb-max", options.fdb_max, 8192, 16..=1 << 20)?,
         metrics: options.metrics.map(metrics).transpose()?,
+        log: match options.verbose {
+            0 => LogLevel::Off,
+            1 => LogLevel::Info,
+            _ => LogLevel::Debug,
+        },
         txqueuelen: match options.txqueuelen {
             Some(_) => Some(number("txqueuelen", options.txqueuelen, 1, 1..=1_000_000)?),
             None => None,

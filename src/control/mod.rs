@@ -3,6 +3,7 @@
 pub mod addressing;
 pub(crate) mod client;
 pub mod config;
+pub mod log;
 pub(crate) mod metrics;
 pub mod options;
 pub mod report;

@@ -63,6 +63,9 @@ pub struct Options {
     /// Serve metrics for Prometheus at http://ADDRESS:PORT/metrics, a loopback address
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics: Option<String>,
+    /// Log what comes and goes (-v), and what is asked over the API too (-vv)
+    #[arg(long, short, action = clap::ArgAction::Count)]
+    pub verbose: u8,
     /// Return when the switch forwards, and leave it in the background
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true)]
@@ -89,6 +92,7 @@ impl Options {
             fdb_max: self.fdb_max.or(other.fdb_max),
             txqueuelen: self.txqueuelen.or(other.txqueuelen),
             metrics: self.metrics.or(other.metrics),
+            verbose: if self.verbose > 0 { self.verbose } else { other.verbose },
             detach: self.detach.or(other.detach),
         }
     }

@@ -1,11 +1,14 @@
 //! A switch from its start to its end.
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use tokio::net::TcpListener;
+use tracing::info;
 
 use super::Config;
+use super::log::Log;
 use super::report::{PortReport, Status, Stopped};
 use super::running::{End, Handle, Machine, RunError, Running, StartFailure};
 use super::server::{self, Door, Socket};
@@ -75,17 +78,26 @@ pub(super) fn leave_last_words(path: &Path, outcome: &Outcome) {
     }
 }
 
-/// Runs a switch until it is asked to stop. `metrics`: where they are served too. `ready` is called when it forwards.
+/// How a switch is heard, beside its API.
+#[derive(Debug)]
+pub(crate) struct Ways {
+    /// Where metrics are served too.
+    pub(crate) metrics: Option<std::net::TcpListener>,
+    pub(crate) log: Log,
+}
+
+/// Runs a switch until it is asked to stop. `ready` is called when it forwards.
 pub(crate) async fn run(
     config: Config,
     site: &Site,
-    metrics: Option<std::net::TcpListener>,
+    ways: Ways,
     ready: impl FnOnce(Started) -> io::Result<()>,
 ) -> Outcome {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => return ServiceError::Signals(error).into(),
     };
+    let Ways { metrics, log } = ways;
     let metrics = match metrics.map(own).transpose() {
         Ok(metrics) => metrics,
         Err(error) => return ServiceError::Metrics(error).into(),
@@ -99,7 +111,7 @@ pub(crate) async fn run(
     // Of an earlier one; mostly there is none.
     let _ = fs::remove_file(&last_words);
     let outcome = match Socket::bind(&path) {
-        Ok(socket) => serve(running, Entrances { socket, metrics }, signals.next(), ready).await,
+        Ok(socket) => serve(running, Entrances { socket, metrics, log }, signals.next(), ready).await,
         Err(source) => Outcome { error: Some(ServiceError::Socket { path, source }), left: running.stop() },
     };
     leave_last_words(&last_words, &outcome);
@@ -111,6 +123,26 @@ pub(super) struct Entrances {
     pub(super) socket: Socket,
     /// For metrics alone.
     pub(super) metrics: Option<TcpListener>,
+    pub(super) log: Log,
+}
+
+impl Entrances {
+    /// Lets clients in for ever. Whoever reads metrics takes none of the user's seats at the door.
+    async fn open(&self, door: &Door, handle: Handle) -> Infallible {
+        let scraped = server::metrics_router(handle.clone());
+        let (router, _) = server::router(handle, self.log.clone());
+        let metrics_door = Door::new();
+        let metrics = async {
+            match &self.metrics {
+                Some(listener) => metrics_door.open(listener, scraped).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            never = door.open(&self.socket, router) => never,
+            never = metrics => never,
+        }
+    }
 }
 
 /// A listener of this event loop.
@@ -126,6 +158,7 @@ pub(super) async fn serve<M: Machine>(
     ready: impl FnOnce(Started) -> io::Result<()>,
 ) -> Outcome {
     let (handle, mut commands) = Handle::new();
+    running.tell_started();
     let told = ready(Started {
         status: running.status(),
         ports: running.port_reports(),
@@ -135,23 +168,13 @@ pub(super) async fn serve<M: Machine>(
     if let Err(error) = told {
         return Outcome { error: Some(ServiceError::Unwanted(error)), left: running.stop() };
     }
-    let Entrances { socket, metrics } = entrances;
-    let scraped = server::metrics_router(handle.clone());
-    let (router, _) = server::router(handle);
-    // Seats of their own: whoever reads metrics takes none from the user.
-    let (door, metrics_door) = (Door::new(), Door::new());
-    let metrics = async {
-        match &metrics {
-            Some(listener) => metrics_door.open(listener, scraped).await,
-            None => std::future::pending().await,
-        }
-    };
+    let door = Door::new();
     let end = tokio::select! {
         end = running.serve(&mut commands, signal) => end,
-        never = door.open(&socket, router) => match never {},
-        never = metrics => match never {},
+        never = entrances.open(&door, handle) => match never {},
     };
-    drop(socket);
+    info!(why = end.why(), "the switch stops");
+    drop(entrances);
     drop(commands); // tells everybody who still waits for an answer
     let left = running.stop();
     let error = match end {

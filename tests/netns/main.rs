@@ -23,6 +23,7 @@ mod behaviour;
 mod engines;
 mod harness;
 mod lifecycle;
+mod log;
 mod metrics;
 mod nat;
 mod ports;

@@ -33,6 +33,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ipnet::IpNet;
 use tokio::sync::{Notify, mpsc};
+use tracing::error;
 
 pub(crate) use command::{Command, Handle, Reply, Stopping};
 pub(crate) use machine::Machine;
@@ -128,6 +129,17 @@ pub(crate) enum End {
     Signal,
     /// A worker stopped by itself.
     WorkerFailed(String),
+}
+
+impl End {
+    /// In words.
+    pub(crate) fn why(&self) -> &'static str {
+        match self {
+            End::Asked(_) => "asked over the API",
+            End::Signal => "a signal",
+            End::WorkerFailed(_) => "a worker that failed",
+        }
+    }
 }
 
 /// The ports by their place in the switch's table.
@@ -279,7 +291,10 @@ impl<M: Machine> Running<M> {
         for notice in notices {
             match notice {
                 Notice::PortGone { port, .. } => self.link_changed(port, &LinkChange::Gone),
-                Notice::WorkerStopped(why) => self.failure = Some(why),
+                Notice::WorkerStopped(why) => {
+                    error!(why, "a worker stopped by itself");
+                    self.failure = Some(why);
+                }
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use tracing::{info, warn};
+
 use super::{HOST, Machine, Plan, RunError, Running, Switching};
 use crate::control::report::{MadePort, NewFdbEntry, NewFdbState, NewPort};
 use crate::control::topology::{Device, DeviceId, LinkChange};
@@ -106,10 +108,13 @@ impl<M: Machine> Running<M> {
         match attached {
             Ok(id) => {
                 self.switch.ports.set(id, record.state_for_switch(Switching::On));
+                let (port, device) = (&record.name, &record.device);
+                info!(port, device = device.ifname, mac = %device.mac, mtu = device.mtu, "port added");
                 self.ports.insert(id, record);
                 Ok(id)
             }
             Err(why) => {
+                warn!(port = record.name, %why, "port not added");
                 // The first error is the one to tell; what stays is in the ledger and goes at stop.
                 let _ = self.machine.remove_port(device);
                 Err(why)
@@ -131,6 +136,7 @@ impl<M: Machine> Running<M> {
         self.switch.fdb.forget_port(id);
         self.switch.ports.remove(id);
         self.ports.remove(&id);
+        info!(port = name, "port deleted");
         Ok(self.machine.remove_port(device)?)
     }
 
@@ -169,6 +175,12 @@ impl<M: Machine> Running<M> {
                 record.device.mtu = *mtu;
             }
             LinkChange::Gone => record.link = Link::Gone,
+        }
+        let (port, mtu) = (&record.name, record.device.mtu);
+        match record.link {
+            Link::Up => info!(port, mtu, "port up"),
+            Link::Down => info!(port, mtu, "port down"),
+            Link::Gone => warn!(port, "the port's device is gone"),
         }
         self.switch.ports.set(id, record.state_for_switch(Switching::On));
         if record.link != Link::Up {

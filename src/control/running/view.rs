@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tracing::info;
+
 use super::ports::{Link, PortRecord};
 use super::totals;
 use super::{Machine, Running};
@@ -14,6 +16,13 @@ use crate::switch::fdb::{FdbEntry, FdbState};
 use crate::switch::{Counters, PortCounts, PortId, Tick};
 
 impl<M: Machine> Running<M> {
+    /// Says in the log what was made.
+    pub(crate) fn tell_started(&self) {
+        let (name, engine, ports) = (&self.config.name, self.engine.to_string(), self.ports.len());
+        let note = self.engine_note.as_deref();
+        info!(name, ports, engine, note, workers = self.config.workers, "the switch forwards");
+    }
+
     pub(crate) fn status(&self) -> Status {
         let config = &self.config;
         let counted = || self.ports.iter().map(|(id, port)| self.totals(*id).since(&port.counted_before));

@@ -11,12 +11,14 @@ mod tests;
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
+use tracing::debug;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -25,6 +27,7 @@ pub(crate) use door::{Door, Socket};
 use error::ApiError;
 use extract::{Body, Query};
 
+use super::log::{Log, LogReport, NewLog};
 use super::metrics as exposition;
 use super::report::{
     ErrorReport, FdbFilter, FdbFlush, FdbName, FdbReport, Flushed, MadePort, NewFdbEntry, NewPort,
@@ -45,7 +48,7 @@ use super::running::{Command, Handle, RunError};
 struct Document;
 
 /// The routes, and the document that describes them.
-pub(crate) fn router(handle: Handle) -> (Router, Arc<utoipa::openapi::OpenApi>) {
+pub(crate) fn router(handle: Handle, log: Log) -> (Router, Arc<utoipa::openapi::OpenApi>) {
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(openapi))
         .routes(routes!(status))
@@ -56,6 +59,7 @@ pub(crate) fn router(handle: Handle) -> (Router, Arc<utoipa::openapi::OpenApi>) 
         .routes(routes!(stats))
         .routes(routes!(metrics))
         .routes(routes!(metrics_for_scrapers))
+        .routes(routes!(show_log, change_log))
         .routes(routes!(stop))
         .split_for_parts();
     let document = Arc::new(document);
@@ -63,8 +67,18 @@ pub(crate) fn router(handle: Handle) -> (Router, Arc<utoipa::openapi::OpenApi>) 
         .fallback(async || ApiError::NoSuchRoute)
         .method_not_allowed_fallback(async || ApiError::NoSuchMethod)
         .layer(Extension(Arc::clone(&document)))
+        .layer(Extension(log))
+        .layer(from_fn(told))
         .with_state(handle);
     (router, document)
+}
+
+/// Each request in the log.
+async fn told(request: Request, next: Next) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let response = next.run(request).await;
+    debug!(%method, path, status = response.status().as_u16(), "asked over the API");
+    response
 }
 
 type Answer<T> = Result<T, ApiError>;
@@ -186,6 +200,20 @@ pub(crate) fn metrics_router(handle: Handle) -> Router {
         .route("/metrics", get(metrics))
         .fallback(async || (StatusCode::NOT_FOUND, "there is only /metrics here\n"))
         .with_state(handle)
+}
+
+/// What is logged, and where
+#[utoipa::path(get, path = "/v1/log", responses((status = 200, body = LogReport)))]
+async fn show_log(Extension(log): Extension<Log>) -> Json<LogReport> {
+    Json(log.report())
+}
+
+/// Log more or less from now on
+#[utoipa::path(put, path = "/v1/log", request_body = NewLog,
+    responses((status = 200, body = LogReport), (status = 400, body = ErrorReport)))]
+async fn change_log(Extension(log): Extension<Log>, Body(new): Body<NewLog>) -> Json<LogReport> {
+    log.set(new.level);
+    Json(log.report())
 }
 
 /// Stop the switch; answered when everything is gone

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::Socket;
 use crate::control::client::{self, Client, ClientError};
+use crate::control::log::{Destination, Log, LogLevel, LogReport};
 use crate::control::report::{FdbReport, Flushed, PortReport, PortStats, Status, Stopped};
 use crate::control::running::fake::{Bench, config, running};
 use crate::control::service::{Entrances, Outcome, ServiceError, last_words_path, leave_last_words, serve};
@@ -67,13 +68,15 @@ fn with_switch(test: impl FnOnce(&Outside) + Send + 'static) -> Outcome {
     executor.block_on(async {
         let (bench, running) = running(config(|_| {})).await;
         let socket = Socket::bind(&runtime.join("uswitch0.sock")).unwrap();
+        let log = Log::start(LogLevel::Off, Destination::Stderr).unwrap();
         let (finished, finish) = oneshot::channel::<()>();
         let outside = Outside { bench, runtime };
         let tester = std::thread::spawn(move || {
             test(&outside);
             drop(finished);
         });
-        let outcome = serve(running, Entrances { socket, metrics: None }, finish.map(drop), |_| Ok(())).await;
+        let outcome =
+            serve(running, Entrances { socket, metrics: None, log }, finish.map(drop), |_| Ok(())).await;
         if let Err(panic) = tester.join() {
             std::panic::resume_unwind(panic);
         }
@@ -111,11 +114,13 @@ fn the_document_has_every_route_and_every_route_of_it_answers() {
             ("GET", "/v1/stats"),
             ("GET", "/v1/metrics"),
             ("GET", "/metrics"),
+            ("GET", "/v1/log"),
+            ("PUT", "/v1/log"),
             ("POST", "/v1/stop"),
         ];
         assert_eq!(documented, routes.map(|(method, path)| (method.to_owned(), path.to_owned())).into());
-        // Stopping comes last: POST is after GET and DELETE, /v1/stop after the others.
-        for (method, path) in &documented {
+        let (stop, others): (Vec<_>, Vec<_>) = documented.iter().partition(|(_, path)| path == "/v1/stop");
+        for (method, path) in others.into_iter().chain(stop) {
             let (status, answer) = switch.ask(method, &path.replace("{name}", "host"), "");
             assert!(status != 404 && status != 405 && status < 500, "{method} {path}: {status} {answer}");
         }
@@ -182,6 +187,7 @@ fn errors_are_json_with_the_right_status() {
             ("DELETE", "/v1/fdb?mac=02:00:00:00:00:01&vlan=1", "", 400),
             ("DELETE", "/v1/fdb?mac=02:00:00:00:00:01", "", 404),
             ("POST", "/v1/fdb/flush?ifname=nowhere", "", 404),
+            ("PUT", "/v1/log", r#"{"level":"loud"}"#, 400),
         ] {
             let (status, answer) = switch.ask(method, path, body);
             assert_eq!(status, expected, "{method} {path} {answer}");
@@ -207,6 +213,17 @@ fn the_client_and_the_server_understand_each_other() {
         assert_eq!(client.get::<Vec<PortStats>>("/v1/stats").unwrap().len(), 3);
         let error = client.delete("/v1/ports/nowhere").unwrap_err().to_string();
         assert!(error.contains("no port named nowhere"), "{error}");
+    });
+}
+
+#[test]
+fn the_log_can_be_changed() {
+    with_switch(|switch| {
+        let client = switch.client();
+        assert_eq!(client.get::<LogReport>("/v1/log").unwrap().level, LogLevel::Off);
+        let changed: LogReport = client.put("/v1/log", &json!({"level": "debug"})).unwrap();
+        assert_eq!((changed.level, changed.to.as_str()), (LogLevel::Debug, "standard error"));
+        assert_eq!(client.get::<LogReport>("/v1/log").unwrap(), changed);
     });
 }
 

@@ -1,0 +1,44 @@
+//! What a switch logs, and where.
+
+use crate::harness::{Host, Shell, Snapshot, Subject, Uswitch, wait_until};
+
+#[test]
+fn of_a_detached_switch() {
+    let host = Host::new();
+    let before = Snapshot::of(&host);
+    let s = Uswitch::on(host, "--ports 1");
+    let log = || s.host().run("cat /run/uswitch/uswitch0.log");
+    assert!(!log().succeeded(), "nothing is logged unless asked for");
+    let changed = s.host().run("uswitch log info").ok();
+    assert_eq!(changed.trim(), "info, to /run/uswitch/uswitch0.log");
+    s.host().run("uswitch port add lab").ok();
+    s.host().run("uswitch log debug").ok();
+    s.host().run("uswitch port del lab").ok();
+    wait_until("it is written", || log().succeeded() && log().ok().contains("port deleted"));
+    let text = log().ok();
+    assert!(text.contains("INFO port added port=\"lab\""), "{text}");
+    assert!(text.contains("method=DELETE") && !text.contains("method=POST"), "{text}");
+    assert_eq!(s.host().run("stat -c %a /run/uswitch/uswitch0.log").ok().trim(), "600");
+    assert!(s.host().run("uswitch log loud").fails().contains("loud"));
+    s.stop();
+    assert!(!log().succeeded(), "taken away with the switch");
+    before.assert_same(s.host());
+}
+
+#[test]
+fn in_the_foreground() {
+    let host = Host::new();
+    let script = "uswitch start --ports 1 -v 2>/run/said & uswitch=$!; \
+        until uswitch status >/run/status 2>&1; do :; done; uswitch log; uswitch stop; wait $uswitch";
+    let shown = host.sh(script).ok();
+    assert!(shown.contains("info, to standard error"), "{shown}");
+    let said = host.run("cat /run/said").ok();
+    for line in [
+        "port added port=\"container1\"",
+        "the switch forwards",
+        "the switch stops why=\"asked over the API\"",
+    ] {
+        assert!(said.contains(line), "no {line} in {said}");
+    }
+    host.run("test -e /run/uswitch/uswitch0.log").fails();
+}
