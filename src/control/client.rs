@@ -1,13 +1,14 @@
 //! Speaks to a running switch over its socket.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper::{Method, Request, Response};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,6 +17,7 @@ use tokio::runtime::Runtime;
 
 use super::report::ErrorReport;
 use super::service::{last_words_path, socket_path};
+use super::signals::Signals;
 use crate::sys::runtime::OF_ROOT;
 
 /// Why there is no answer.
@@ -56,6 +58,20 @@ pub(crate) fn names(runtime: &Path) -> Vec<String> {
 const GLANCE: Duration = Duration::from_secs(10);
 /// How long to wait for what it has to do: thousands of ports take a while to go away.
 const WORK: Duration = Duration::from_secs(600);
+
+/// Longest line that a switch may send, in bytes.
+const LONGEST_LINE: usize = 1 << 20;
+
+/// How an answer that goes on came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StreamEnd {
+    /// The reader had enough.
+    Enough,
+    /// The switch has no more to say: it stops.
+    Finished,
+    /// Ctrl-C, `kill`, or the terminal went away.
+    Interrupted,
+}
 
 /// Asks one switch.
 #[derive(Debug)]
@@ -102,6 +118,78 @@ impl Client {
         self.request(Method::DELETE, path, Bytes::new())
     }
 
+    /// Reads an answer that goes on, as it comes, until `take` has enough, a signal comes or the switch ends it.
+    pub(crate) fn stream<E: From<ClientError>>(
+        &self,
+        path: &str,
+        take: impl FnMut(&[u8]) -> Result<ControlFlow<()>, E>,
+    ) -> Result<StreamEnd, E> {
+        self.executor.block_on(async {
+            let mut signals = Signals::listen().map_err(|error| self.broken(&error))?;
+            let request = self.prepare(Method::GET, path, Bytes::new())?;
+            let stream = TokioIo::new(self.connect().await?);
+            let (sender, connection) = http1::handshake(stream).await.map_err(|error| self.broken(&error))?;
+            tokio::select! {
+                () = signals.next() => Ok(StreamEnd::Interrupted),
+                end = beside(connection, self.follow(sender, request, take)) => end,
+            }
+        })
+    }
+
+    async fn follow<E: From<ClientError>>(
+        &self,
+        mut sender: SendRequest<Full<Bytes>>,
+        request: Request<Full<Bytes>>,
+        mut take: impl FnMut(&[u8]) -> Result<ControlFlow<()>, E>,
+    ) -> Result<StreamEnd, E> {
+        let answer = tokio::time::timeout(GLANCE, sender.send_request(request)).await;
+        let mut body = match answer.map_err(|_| self.silent(GLANCE))? {
+            Ok(answer) if answer.status().is_success() => answer.into_body(),
+            Ok(answer) => {
+                let status = answer.status();
+                let body = answer.into_body().collect().await.map_err(|error| self.broken(&error))?;
+                return Err(self.refusal(status, &body.to_bytes()).into());
+            }
+            Err(error) => return Err(self.broke_off(&error).await.into()),
+        };
+        while let Some(frame) = body.frame().await {
+            let frame = match frame {
+                Ok(frame) => frame,
+                Err(error) => return Err(self.broke_off(&error).await.into()),
+            };
+            if let Ok(data) = frame.into_data()
+                && take(&data)?.is_break()
+            {
+                return Ok(StreamEnd::Enough);
+            }
+        }
+        Ok(StreamEnd::Finished)
+    }
+
+    #[cfg_attr(not(test), expect(dead_code, reason = "no path answers with a stream yet"))]
+    /// As [`Client::stream`], for an answer of lines: NDJSON.
+    pub(crate) fn lines<E: From<ClientError>>(
+        &self,
+        path: &str,
+        mut take: impl FnMut(&[u8]) -> Result<ControlFlow<()>, E>,
+    ) -> Result<StreamEnd, E> {
+        let mut begun = Vec::new();
+        self.stream(path, |chunk| {
+            for piece in chunk.split_inclusive(|byte| *byte == b'\n') {
+                begun.extend_from_slice(piece);
+                match begun.split_last() {
+                    Some((b'\n', line)) if take(line)?.is_break() => return Ok(ControlFlow::Break(())),
+                    Some((b'\n', _)) => begun.clear(),
+                    _ if begun.len() > LONGEST_LINE => {
+                        return Err(self.broken(&"it sends a line without end").into());
+                    }
+                    _ => {}
+                }
+            }
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+
     /// The switch's process, as this process sees it.
     pub(crate) fn pid(&self) -> Result<u32, ClientError> {
         self.executor.block_on(async {
@@ -117,36 +205,41 @@ impl Client {
         body: Bytes,
     ) -> Result<T, ClientError> {
         let patience = if method == Method::GET { GLANCE } else { WORK };
+        let request = self.prepare(method, path, body)?;
         let exchange = async {
             let stream = self.connect().await?;
-            let request = Request::builder()
-                .method(method)
-                .uri(path)
-                .header("host", "uswitch")
-                .header("content-type", "application/json")
-                .body(Full::new(body))
-                .map_err(|error| self.broken(&error))?;
             match exchange(stream, request).await {
                 Ok((status, body)) => self.answer(status, &body),
-                // A killed switch takes connections until the kernel has closed its socket.
-                Err(error) => Err(self.connect().await.err().unwrap_or_else(|| self.broken(&error))),
+                Err(error) => Err(self.broke_off(&error).await),
             }
         };
         let in_time = async { tokio::time::timeout(patience, exchange).await };
-        self.executor.block_on(in_time).unwrap_or_else(|_| {
-            Err(self.broken(&format!("nothing came within {} seconds", patience.as_secs())))
-        })
+        self.executor.block_on(in_time).unwrap_or_else(|_| Err(self.silent(patience)))
     }
 
-    fn answer<T: DeserializeOwned>(&self, status: hyper::StatusCode, body: &[u8]) -> Result<T, ClientError> {
+    fn prepare(&self, method: Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, ClientError> {
+        Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "uswitch")
+            .header("content-type", "application/json")
+            .body(Full::new(body))
+            .map_err(|error| self.broken(&error))
+    }
+
+    fn answer<T: DeserializeOwned>(&self, status: StatusCode, body: &[u8]) -> Result<T, ClientError> {
         if !status.is_success() {
-            return Err(match serde_json::from_slice::<ErrorReport>(body) {
-                Ok(report) => ClientError::Refused(report.error),
-                Err(_) => self.broken(&status),
-            });
+            return Err(self.refusal(status, body));
         }
         let json = if body.is_empty() { b"null" } else { body };
         serde_json::from_slice(json).map_err(|error| self.broken(&error))
+    }
+
+    fn refusal(&self, status: StatusCode, body: &[u8]) -> ClientError {
+        match serde_json::from_slice::<ErrorReport>(body) {
+            Ok(report) => ClientError::Refused(report.error),
+            Err(_) => self.broken(&status),
+        }
     }
 
     async fn connect(&self) -> Result<UnixStream, ClientError> {
@@ -173,25 +266,37 @@ impl Client {
         }
     }
 
+    /// A connection that broke off may be that of a killed switch, which takes connections until the kernel has closed
+    /// its socket.
+    async fn broke_off(&self, error: &hyper::Error) -> ClientError {
+        self.connect().await.err().unwrap_or_else(|| self.broken(error))
+    }
+
+    fn silent(&self, patience: Duration) -> ClientError {
+        self.broken(&format!("nothing came within {} seconds", patience.as_secs()))
+    }
+
     fn broken(&self, why: &dyn ToString) -> ClientError {
         ClientError::Broken { name: self.name.clone(), why: why.to_string() }
     }
 }
 
-async fn exchange(
-    stream: UnixStream,
-    request: Request<Full<Bytes>>,
-) -> hyper::Result<(hyper::StatusCode, Bytes)> {
+async fn exchange(stream: UnixStream, request: Request<Full<Bytes>>) -> hyper::Result<(StatusCode, Bytes)> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let answer = async {
         let answer: Response<_> = sender.send_request(request).await?;
         Ok((answer.status(), answer.into_body().collect().await?.to_bytes()))
     };
-    // The connection moves the bytes; it ends with the answer, or before it with the error that the answer then is.
-    tokio::pin!(answer);
+    beside(connection, answer).await
+}
+
+/// Talks over a connection. That moves the bytes; it ends with the talk, or before it with the error that is then the
+/// talk's too.
+async fn beside<T>(connection: impl Future, talk: impl Future<Output = T>) -> T {
+    tokio::pin!(talk);
     tokio::select! {
         biased;
-        answer = &mut answer => answer,
-        _ = connection => answer.await,
+        said = &mut talk => said,
+        _ = connection => talk.await,
     }
 }

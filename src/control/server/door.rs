@@ -1,14 +1,15 @@
-//! Who may come in: the switch's own user, and where metrics are served this machine; so many at a time, for so long.
+//! Who may come in: the switch's own user, and where metrics are served this machine; so many at a time, for so long. A
+//! client that is given a stream may stay as long as it likes, and so there are fewer streams than seats.
 
 use std::convert::Infallible;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -19,9 +20,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Clients at a time; more wait in the socket's backlog.
 const SEATS: u32 = 64;
+/// Streams at a time; more are refused.
+pub(super) const STREAMS: usize = 16;
 /// How long a client may take to say what it wants.
 const HEADER_TIME: Duration = Duration::from_secs(10);
-/// How long a client may stay: long enough to stop a switch of thousands of ports, and to read a full
+/// How long a client without a stream may stay: long enough to stop a switch of thousands of ports, and to read a full
 /// forwarding database slowly.
 const STAY: Duration = Duration::from_secs(300);
 /// How long clients have to read their last answer when the switch ends.
@@ -91,12 +94,14 @@ impl Entrance for TcpListener {
 #[derive(Debug, Clone)]
 pub(crate) struct Door {
     seats: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
 }
 
 impl Door {
     /// With all seats free.
     pub(crate) fn new() -> Door {
-        Door { seats: Arc::new(Semaphore::new(SEATS as usize)) }
+        let seats = Arc::new(Semaphore::new(SEATS as usize));
+        Door { seats, streams: Arc::new(Semaphore::new(STREAMS)) }
     }
 
     /// Lets clients in for ever, each on a task of its own.
@@ -107,7 +112,10 @@ impl Door {
                 std::future::pending().await
             };
             match entrance.next().await {
-                Ok(stream) => _ = tokio::spawn(seated(stream, router.clone(), seat)),
+                Ok(stream) => {
+                    let visit = Visit { streams: Arc::clone(&self.streams), stream: Arc::default() };
+                    tokio::spawn(seated(stream, router.clone(), visit, seat));
+                }
                 Err(_) => tokio::time::sleep(NO_DESCRIPTOR).await,
             }
         }
@@ -119,12 +127,44 @@ impl Door {
     }
 }
 
+/// A client's stay, which a handler can prolong.
+#[derive(Debug, Clone)]
+pub(super) struct Visit {
+    streams: Arc<Semaphore>,
+    /// Its place among the streams, if it has one; kept to the end of the visit, however slowly it reads.
+    stream: Arc<OnceLock<OwnedSemaphorePermit>>,
+}
+
+/// There are as many streams as there may be.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("{STREAMS} clients follow this switch already: end one of them first")]
+pub(super) struct TooManyStreams;
+
+impl Visit {
+    #[cfg_attr(not(test), expect(dead_code, reason = "no path answers with a stream yet"))]
+    /// Lets the client stay as long as it likes, for an answer that goes on.
+    pub(super) fn prolong(&self) -> Result<(), TooManyStreams> {
+        let place = Arc::clone(&self.streams).try_acquire_owned().map_err(|_| TooManyStreams)?;
+        // There is one request a visit, so it has none yet.
+        let _ = self.stream.set(place);
+        Ok(())
+    }
+
+    fn is_prolonged(&self) -> bool {
+        self.stream.get().is_some()
+    }
+}
+
 /// How the client left is its own affair.
-async fn seated<S>(stream: S, router: Router, _seat: OwnedSemaphorePermit)
+async fn seated<S>(stream: S, router: Router, visit: Visit, _seat: OwnedSemaphorePermit)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let _ = tokio::time::timeout(STAY, talk(stream, router)).await;
+    let talk = talk(stream, router.layer(Extension(visit.clone())));
+    tokio::pin!(talk);
+    if tokio::time::timeout(STAY, &mut talk).await.is_err() && visit.is_prolonged() {
+        let _ = talk.await;
+    }
 }
 
 /// One request, one answer.

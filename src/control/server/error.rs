@@ -4,6 +4,7 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
+use super::door::TooManyStreams;
 use crate::control::report::ErrorReport;
 use crate::control::running::{RunError, Stopping};
 use crate::switch::fdb::FdbError;
@@ -22,6 +23,8 @@ pub(super) enum ApiError {
     #[error("the body did not come within {} seconds", super::extract::BODY_TIME.as_secs())]
     TooSlow,
     #[error(transparent)]
+    TooManyStreams(#[from] TooManyStreams),
+    #[error(transparent)]
     Stopping(#[from] Stopping),
     #[error(transparent)]
     Run(#[from] RunError),
@@ -35,7 +38,7 @@ impl ApiError {
             ApiError::BadRequest(_) => StatusCode::BAD_REQUEST,
             ApiError::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
             ApiError::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            ApiError::Stopping(_) => StatusCode::SERVICE_UNAVAILABLE,
+            ApiError::TooManyStreams(_) | ApiError::Stopping(_) => StatusCode::SERVICE_UNAVAILABLE,
             ApiError::Run(error) => run_status(error),
         }
     }

@@ -6,6 +6,10 @@
 mod door;
 mod error;
 mod extract;
+#[cfg_attr(not(test), expect(dead_code, reason = "no path answers with a stream yet"))]
+mod stream;
+#[cfg(test)]
+mod stream_tests;
 #[cfg(test)]
 mod tests;
 

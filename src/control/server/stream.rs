@@ -1,0 +1,40 @@
+//! Answers that go on until the client leaves or the switch stops.
+
+use std::convert::Infallible;
+
+use axum::body::{Body, Bytes};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde::Serialize;
+
+use crate::control::feed::{Feed, Portion};
+
+/// Lines of JSON as they come (NDJSON), with what `missed` makes of a gap.
+pub(super) fn ndjson<T>(feed: Feed<T>, missed: impl Fn(u64) -> T + Send + 'static) -> Response
+where
+    T: Serialize + Send + 'static,
+{
+    bytes("application/x-ndjson", feed, move |portion| {
+        let item = match portion {
+            Portion::Item(item) => item,
+            Portion::Missed(count) => missed(count),
+        };
+        // Fails on maps with keys that are no strings, and what the API says has none.
+        let mut line = serde_json::to_vec(&item).unwrap_or_default();
+        line.push(b'\n');
+        line.into()
+    })
+}
+
+/// What `encode` makes of each portion as it comes.
+pub(super) fn bytes<T: Send + 'static>(
+    content_type: &'static str,
+    mut feed: Feed<T>,
+    encode: impl Fn(Portion<T>) -> Bytes + Send + 'static,
+) -> Response {
+    let chunks = stream::poll_fn(move |context| {
+        feed.poll_next(context).map(|portion| Some(Ok::<_, Infallible>(encode(portion?))))
+    });
+    ([(CONTENT_TYPE, content_type)], Body::from_stream(chunks)).into_response()
+}
