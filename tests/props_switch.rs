@@ -103,7 +103,11 @@ impl Bridge {
             let entry = &mut self.entries[at];
             if entry.port == port {
                 if entry.state == FdbState::Dynamic && entry.seen < self.now {
+                    let after = self.now - entry.seen;
                     (entry.seen, entry.refreshed) = (self.now, true);
+                    if 3 * after >= AGEING {
+                        return Learned::Returned { after };
+                    }
                 }
                 return Learned::Known;
             }

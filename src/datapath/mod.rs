@@ -11,6 +11,9 @@ mod engine;
 mod engine_tests;
 mod memory;
 mod poll;
+mod sightings;
+#[cfg(test)]
+mod sightings_tests;
 mod uring;
 mod worker;
 #[cfg(test)]
@@ -31,6 +34,8 @@ use nix::sys::uio::writev;
 pub use engine::{Arrival, Engine, Event, Extent, Load, Wait};
 pub use memory::{MemoryEngine, MemoryNet};
 pub use poll::PollEngine;
+pub use sightings::{Budget, PER_PORT, PER_WORKER, Sight, Sighting};
+use sightings::{Hearing, Telling};
 pub use uring::UringEngine;
 use worker::{Command, Mailbox, Worker};
 
@@ -71,7 +76,7 @@ pub struct Settings {
     pub engine: EngineKind,
     /// How long a worker polls after the last frame before it sleeps.
     pub busy_poll: Duration,
-    /// Called, on a worker's thread, when there is a notice to take.
+    /// Called, on a worker's thread, when there is a notice to take or a sighting to hear, or frames come again.
     pub on_notice: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -126,6 +131,7 @@ struct Notices {
     channel: Sender<Notice>,
     lost: Arc<AtomicU64>,
     on_notice: Arc<dyn Fn() + Send + Sync>,
+    telling: Telling,
 }
 
 impl fmt::Debug for Notices {
@@ -168,6 +174,7 @@ pub struct Datapath {
     counters: Vec<Arc<Counters>>,
     notices: Receiver<Notice>,
     lost_notices: Arc<AtomicU64>,
+    hearing: Hearing,
     epoch: Instant,
 }
 
@@ -176,13 +183,15 @@ impl Datapath {
     pub fn start(switch: &Arc<Switch>, settings: &Settings) -> Result<Datapath, DatapathError> {
         let (channel, notices) = bounded(NOTICES);
         let lost_notices = Arc::new(AtomicU64::new(0));
-        let sender =
-            Notices { channel, lost: Arc::clone(&lost_notices), on_notice: Arc::clone(&settings.on_notice) };
+        let (telling, hearing) = sightings::queue(Arc::clone(&settings.on_notice));
+        let (lost, on_notice) = (Arc::clone(&lost_notices), Arc::clone(&settings.on_notice));
+        let sender = Notices { channel, lost, on_notice, telling };
         let mut datapath = Datapath {
             workers: Vec::new(),
             counters: Vec::new(),
             notices,
             lost_notices,
+            hearing,
             epoch: Instant::now(),
         };
         for number in 0..settings.workers {
@@ -282,6 +291,16 @@ impl Datapath {
     /// Notices that were lost because nobody took them in time.
     pub fn lost_notices(&self) -> u64 {
         self.lost_notices.load(Ordering::Relaxed)
+    }
+
+    /// What the workers have seen of stations and nobody has heard yet.
+    pub fn sightings(&self) -> impl Iterator<Item = Sighting> + '_ {
+        self.hearing.sightings()
+    }
+
+    /// Nobody looks at the counters any more: the next frame calls [`Settings::on_notice`].
+    pub fn doze(&self) {
+        self.hearing.doze();
     }
 
     /// Stops and joins the workers, and closes all queues.

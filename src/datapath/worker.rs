@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::Notice;
 use super::engine::{Arrival, Engine, Event, Extent, Load, Wait};
+use super::sightings::{Watch, Witness};
 use crate::switch::{Answer, Counters, DropReason, LearnCounter, PortId, Ports, Switch, Tick, Verdict};
 use crate::sys::arena::BUFFER_SIZE;
 use crate::sys::tap::Queue;
@@ -38,6 +39,7 @@ pub(super) struct Worker<E: Engine> {
     engine: E,
     counters: Arc<Counters>,
     mailbox: Mailbox,
+    witness: Witness,
     busy_poll: Duration,
     /// Detaches that were asked for and have not come back from the engine.
     detaching: Vec<(PortId, Sender<Option<Queue>>)>,
@@ -62,6 +64,7 @@ impl<E: Engine> Worker<E> {
             switch,
             engine,
             counters,
+            witness: Witness::new(mailbox.notices.telling.clone()),
             mailbox,
             busy_poll,
             detaching: Vec::new(),
@@ -100,6 +103,9 @@ impl<E: Engine> Worker<E> {
 
     /// Handles what a turn of the engine brought.
     fn handle(&mut self, now: Tick, events: &mut Vec<Event<E::Buffer>>) -> io::Result<ControlFlow<()>> {
+        if !events.is_empty() {
+            self.witness.stir();
+        }
         let mut flow = ControlFlow::Continue(());
         for event in events.drain(..) {
             match event {
@@ -156,8 +162,9 @@ impl<E: Engine> Worker<E> {
         let counters = self.counters.port(ingress);
         counters.rx_frames.add(1);
         counters.rx_bytes.add(frame.bytes.len() as u64);
-        let mut learning = LearnCounter { counters: &self.counters, ingress };
-        match self.switch.process(now, ingress, &frame, &mut learning) {
+        let counter = LearnCounter { counters: &self.counters, ingress };
+        let mut watch = Watch { counter, witness: &mut self.witness, now, frame };
+        match self.switch.process(now, ingress, &frame, &mut watch) {
             Verdict::Forward(egress) => {
                 counters.forwarded.add(1);
                 self.egress.clear();

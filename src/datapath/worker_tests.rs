@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::worker::{Mailbox, Worker};
-use super::{MemoryEngine, MemoryNet, Notices};
+use super::{MemoryEngine, MemoryNet, Notices, sightings};
 use crate::switch::fdb::{FdbKey, FdbState};
 use crate::switch::{Counters, DropReason, Gateway, Port, PortId, Settings, Switch, Tick};
 use crate::wire::{Mac, VnetHeader};
@@ -36,7 +36,8 @@ impl Rig {
         let engine = MemoryEngine::new(net.clone(), Arc::clone(&counters));
         let (_, commands) = bounded(1);
         let (channel, _) = bounded(1);
-        let notices = Notices { channel, lost: Arc::default(), on_notice: Arc::new(|| ()) };
+        let (telling, _) = sightings::queue(Arc::new(|| ()));
+        let notices = Notices { channel, lost: Arc::default(), on_notice: Arc::new(|| ()), telling };
         let mailbox = Mailbox { commands, notices };
         let worker = Worker::new(Arc::clone(&switch), engine, Arc::clone(&counters), mailbox, Duration::ZERO);
         Rig { switch, net, counters, worker }

@@ -111,6 +111,8 @@ port_counters! {
     fdb_evictions,
     /// Frames received whose address was not learned because nothing in a full database could give way.
     fdb_refused,
+    /// Events of the port's stations that nobody was told of, because there were too many.
+    untold,
 }
 
 impl PortCounts {

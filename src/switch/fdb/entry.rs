@@ -62,6 +62,11 @@ impl FdbEntry {
 pub enum Learned {
     /// Known, on that port; refreshed if the tick had changed.
     Known,
+    /// Known, on that port, and refreshed after a silence of a third of the ageing time or more.
+    Returned {
+        /** How long it was silent, in ticks. */
+        after: u32,
+    },
     /// New.
     New,
     /// New, in the place of the oldest address of the port that held most.

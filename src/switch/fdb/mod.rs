@@ -94,12 +94,20 @@ impl Fdb {
             if value.is_free() || value.port() != port {
                 break;
             }
-            let fresh = now <= value.seen() || !value.is_dynamic();
-            if fresh || self.table.exchange(at, value, value.refreshed(now)) {
+            if now <= value.seen() || !value.is_dynamic() {
                 return Learned::Known;
+            }
+            if self.table.exchange(at, value, value.refreshed(now)) {
+                return self.refreshed(now.since(value.seen()));
             }
         }
         self.learn_locked(now, key, port)
+    }
+
+    /// What a refresh means after so many ticks. (Where refreshes of two workers meet, none is told to be a return.)
+    #[inline]
+    fn refreshed(&self, after: u32) -> Learned {
+        if after < self.ageing.div_ceil(3) { Learned::Known } else { Learned::Returned { after } }
     }
 
     #[cold]

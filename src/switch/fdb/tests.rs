@@ -77,6 +77,18 @@ fn learns_refreshes_and_moves() {
 }
 
 #[test]
+fn a_silence_of_a_third_of_the_ageing_time_is_told() {
+    let fdb = fdb(8);
+    fdb.learn(Tick(0), station(1), P1);
+    assert_eq!(fdb.learn(Tick(AGEING / 3 - 1), station(1), P1), Learned::Known);
+    let back = Tick(AGEING / 3 - 1 + AGEING / 3);
+    assert_eq!(fdb.learn(back, station(1), P1), Learned::Returned { after: AGEING / 3 });
+    assert_eq!(fdb.learn(back, station(1), P1), Learned::Known, "told once");
+    fdb.add(Tick(0), station(2), P1, FdbState::Static).unwrap();
+    assert_eq!(fdb.learn(back, station(2), P1), Learned::Known, "it does not age");
+}
+
+#[test]
 fn vlans_are_apart() {
     let fdb = fdb(8);
     let tagged = FdbKey { vlan: 4094, ..station(1) };
