@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
+use uswitch::control::event::EventType;
 use uswitch::control::{Config, Options, OptionsFile};
 use uswitch::switch::DropReason;
 
@@ -172,6 +174,15 @@ fn every_drop_reason_is_explained() {
     };
     let rows: Vec<String> = DropReason::ALL.iter().map(row).collect();
     assert!(api.text.contains(&rows.join("\n")), "docs/API.md should have:\n{}", rows.join("\n"));
+}
+
+#[test]
+fn every_event_is_explained() {
+    let api = document("docs/API.md").text;
+    for kind in EventType::value_variants() {
+        let value = kind.to_possible_value().expect("all can be typed");
+        assert!(api.contains(&format!("`{}`", value.get_name())), "nothing of {}", value.get_name());
+    }
 }
 
 /// A promise that names a test names one that there is.

@@ -135,7 +135,7 @@ fn text<T: ToString>(value: Option<T>) -> Option<String> {
 }
 
 /// The words that were typed, as the end of a URL. None has a character that would have to be escaped.
-fn query<const N: usize>(words: [(&str, Option<String>); N]) -> String {
+pub(super) fn query<const N: usize>(words: [(&str, Option<String>); N]) -> String {
     let typed = words.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?)));
     let typed: Vec<String> = typed.collect();
     if typed.is_empty() { String::new() } else { format!("?{}", typed.join("&")) }

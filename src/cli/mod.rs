@@ -6,6 +6,7 @@
 
 mod completions;
 mod error;
+mod events;
 mod exec;
 mod fdb;
 mod live;
@@ -47,6 +48,7 @@ enum Command {
     Fdb(fdb::FdbCommand),
     Stats(stats::Stats),
     Log(log::LogCommand),
+    Events(events::Events),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -75,6 +77,7 @@ impl Command {
             Command::Fdb(fdb) => fdb.run(),
             Command::Stats(stats) => stats.run(),
             Command::Log(log) => log.run(),
+            Command::Events(events) => events.run(),
             Command::Completions(completions) => completions.run(),
             Command::Man(man) => man.run(),
         }

@@ -16,6 +16,12 @@ pub(super) fn print(text: &str) -> Result<(), CliError> {
     })
 }
 
+/// Says something beside the output.
+pub(super) fn note(text: &str) {
+    // Nowhere to say it if there is no standard error.
+    let _ = writeln!(io::stderr(), "uswitch: {text}");
+}
+
 /// Prints on one line, as `bridge -j` does.
 pub(super) fn json(value: &impl Serialize) -> Result<(), CliError> {
     let text = serde_json::to_string(value).map_err(|error| CliError::io("make JSON")(error.into()))?;

@@ -199,6 +199,7 @@ mod tests {
             rx_frames: 0,
             rx_bytes: 0,
             lost_notices: 0,
+            lost_events: 0,
         }
     }
 

@@ -46,7 +46,7 @@ fn text(status: &Status) -> String {
         ("mtu", status.mtu.to_string()),
         ("addresses", format!("{} of {}, ageing after {} s", status.fdb, status.fdb_max, status.ageing_time)),
         ("received", format!("{} frames, {} bytes", status.rx_frames, status.rx_bytes)),
-        ("lost", format!("{} messages of workers", status.lost_notices)),
+        ("lost", format!("{} messages of workers, {} events", status.lost_notices, status.lost_events)),
     ];
     let line = |(what, value): (&str, String)| format!("  {what:<10} {value}\n");
     format!("{}\n", status.name) + &lines.map(line).concat()

@@ -166,7 +166,6 @@ impl Client {
         Ok(StreamEnd::Finished)
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "no path answers with a stream yet"))]
     /// As [`Client::stream`], for an answer of lines: NDJSON.
     pub(crate) fn lines<E: From<ClientError>>(
         &self,

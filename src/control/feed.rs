@@ -58,6 +58,11 @@ impl<T> Feeder<T> {
         }
         Ok(())
     }
+
+    /// Whether the reader has left.
+    pub(crate) fn is_left(&self) -> bool {
+        self.queue.is_closed()
+    }
 }
 
 impl<T> Feed<T> {
@@ -130,7 +135,9 @@ mod tests {
     #[test]
     fn a_reader_that_left_is_noticed() {
         let (feeder, feed) = feed(1);
+        assert!(!feeder.is_left());
         drop(feed);
+        assert!(feeder.is_left());
         assert_eq!(feeder.offer(1), Err(Gone));
     }
 }

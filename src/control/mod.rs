@@ -3,7 +3,7 @@
 pub mod addressing;
 pub(crate) mod client;
 pub mod config;
-#[cfg_attr(not(test), expect(dead_code, reason = "no path answers with a stream yet"))]
+pub mod event;
 pub(crate) mod feed;
 pub mod log;
 pub(crate) mod metrics;

@@ -61,6 +61,8 @@ pub struct Status {
     pub rx_bytes: u64,
     /// What the workers had to tell and nobody took in time, such as that a device is gone.
     pub lost_notices: u64,
+    /// Events that were too many to be told. What a reader of events is too slow for is only said to him.
+    pub lost_events: u64,
 }
 
 /// The switch's own leg.

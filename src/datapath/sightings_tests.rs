@@ -62,9 +62,9 @@ impl Rig {
     /// A broadcast from each of so many new stations.
     fn stations(&mut self, now: Tick, port: u16, count: u32) {
         for n in 0..count {
-            let [a, b, c, d] = n.to_be_bytes();
+            let ([.., a, b], [.., c, d]) = (now.0.to_be_bytes(), n.to_be_bytes());
             let [_, page] = port.to_be_bytes();
-            self.frame(now, port, Mac([6 + 4 * page, now.0 as u8, a, b, c, d]), Mac::BROADCAST);
+            self.frame(now, port, Mac([6, page, a, b, c, d]), Mac::BROADCAST);
         }
     }
 
@@ -153,13 +153,14 @@ fn a_budget_has_an_end_for_all_ports_together() {
 #[test]
 fn a_full_queue_is_counted() {
     let mut rig = Rig::new(100_000);
-    let seconds = WAITING as u32 / u32::from(PER_PORT) + 1;
+    let each = u32::from(PER_PORT);
+    let seconds = u32::try_from(WAITING).unwrap() / each + 1;
     for second in 0..seconds {
-        rig.stations(Tick(second * Tick::PER_SECOND), 0, u32::from(PER_PORT));
+        rig.stations(Tick(second * Tick::PER_SECOND), 0, each);
     }
     let told = rig.told().len();
     assert_eq!(told, WAITING);
-    assert_eq!(rig.untold(0), u64::from(seconds * u32::from(PER_PORT)) - told as u64);
+    assert_eq!(rig.untold(0), u64::from(seconds * each) - told as u64);
 }
 
 #[test]

@@ -128,6 +128,12 @@ impl PortCounts {
         self.combine(earlier, u64::wrapping_sub)
     }
 
+    /// The reasons for which frames were not delivered, and how many.
+    pub fn reasons(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        let counted = DropReason::ALL.iter().copied().zip(self.drops);
+        counted.filter(|(_, count)| *count > 0)
+    }
+
     /// All drops of one side.
     pub fn dropped(&self, side: Side) -> u64 {
         let of_side = DropReason::ALL.iter().filter(|reason| reason.side() == side);

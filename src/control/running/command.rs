@@ -4,6 +4,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::RunError;
 use crate::control::metrics::Snapshot;
+use crate::control::event::{Event, EventFilter};
+use crate::control::feed::Feed;
 use crate::control::report::{
     FdbFilter, FdbReport, MadePort, NewFdbEntry, NewPort, PortReport, PortStats, Status, Stopped,
 };
@@ -25,6 +27,9 @@ pub(crate) enum Command {
     FlushFdb(Option<String>, Reply<Result<usize, RunError>>),
     Stats(Reply<Vec<PortStats>>),
     Metrics(Reply<Box<Snapshot>>),
+    Events(EventFilter, Reply<Vec<Event>>),
+    /// What has happened, and then what happens.
+    Follow(EventFilter, Reply<Feed<Event>>),
     /// Answered when everything is gone.
     Stop(Reply<Stopped>),
 }

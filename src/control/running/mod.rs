@@ -17,7 +17,10 @@
 
 mod command;
 #[cfg(test)]
+mod event_tests;
+#[cfg(test)]
 pub(crate) mod fake;
+mod history;
 mod machine;
 mod plan;
 mod ports;
@@ -25,6 +28,7 @@ mod ports;
 mod tests;
 mod totals;
 mod view;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -39,6 +43,7 @@ pub(crate) use command::{Command, Handle, Reply, Stopping};
 pub(crate) use machine::Machine;
 use plan::Plan;
 use ports::PortRecord;
+use watch::Watch;
 
 use super::config::{HOST, Invalid};
 use super::report::Stopped;
@@ -164,6 +169,7 @@ pub(crate) struct Running<M> {
     next_ageing: Tick,
     /// Addresses that have aged so far.
     aged: u64,
+    watch: Watch,
     /// Why a worker stopped by itself, if one did.
     failure: Option<String>,
 }
@@ -234,6 +240,7 @@ impl<M: Machine> Running<M> {
             ports: BTreeMap::new(),
             next_ageing: Tick(0),
             aged: 0,
+            watch: Watch::new(),
             failure: None,
         })
     }
@@ -275,6 +282,7 @@ impl<M: Machine> Running<M> {
                     }
                 }
                 (device, change) = self.machine.next_change() => self.device_changed(device, &change),
+                () = self.watch.due() => self.look(),
                 () = tokio::time::sleep(ageing) => self.age(),
             }
         }
@@ -285,8 +293,9 @@ impl<M: Machine> Running<M> {
         self.machine.take_notices()
     }
 
-    /// Follows what the workers have told.
+    /// Follows what the workers have told. What they tell of stations has time.
     fn hear_workers(&mut self) {
+        self.watch.called();
         let notices: Vec<Notice> = self.datapath.notices().collect();
         for notice in notices {
             match notice {
@@ -323,6 +332,8 @@ impl<M: Machine> Running<M> {
             Command::FlushFdb(ifname, reply) => _ = reply.send(self.flush_fdb(ifname.as_deref())),
             Command::Stats(reply) => _ = reply.send(self.stats()),
             Command::Metrics(reply) => _ = reply.send(Box::new(self.snapshot())),
+            Command::Events(filter, reply) => _ = reply.send(self.watch.history.events(&filter)),
+            Command::Follow(filter, reply) => _ = reply.send(self.watch.history.follow(filter)),
             Command::Stop(reply) => return Some(reply),
         }
         None
@@ -331,7 +342,12 @@ impl<M: Machine> Running<M> {
     fn age(&mut self) {
         let now = self.datapath.now();
         let later = |ticks: u32| Tick(now.0.saturating_add(ticks));
-        let due = self.switch.fdb.age(now, &mut |_| self.aged += 1);
+        let switch = Arc::clone(&self.switch);
+        let due = switch.fdb.age(now, &mut |entry| {
+            self.aged += 1;
+            self.tell_aged(&entry);
+        });
+        self.tell_untold();
         self.next_ageing = due.unwrap_or(later(ticks(self.config.ageing_time))).max(later(Tick::PER_SECOND));
     }
 

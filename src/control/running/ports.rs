@@ -5,6 +5,7 @@ use std::path::Path;
 use tracing::{info, warn};
 
 use super::{HOST, Machine, Plan, RunError, Running, Switching};
+use crate::control::event::EventType;
 use crate::control::report::{MadePort, NewFdbEntry, NewFdbState, NewPort};
 use crate::control::topology::{Device, DeviceId, LinkChange};
 use crate::switch::fdb::{FdbKey, FdbState};
@@ -35,13 +36,15 @@ pub(crate) struct PortRecord {
     pub(super) link: Link,
     /// The slot's counters when this port took it.
     pub(super) counted_before: PortCounts,
+    /// The slot's counters when they were last looked at for events.
+    pub(super) compared: PortCounts,
 }
 
 impl PortRecord {
     fn new(name: String, number: u16, device: Device, offload: bool) -> PortRecord {
         let netns_ino = device.netns.as_deref().and_then(inode);
-        let counted_before = PortCounts::default();
-        PortRecord { name, number, device, netns_ino, offload, link: Link::Up, counted_before }
+        let (counted_before, compared) = Default::default();
+        PortRecord { name, number, device, netns_ino, offload, link: Link::Up, counted_before, compared }
     }
 
     fn is_host(&self) -> bool {
@@ -99,6 +102,7 @@ impl<M: Machine> Running<M> {
             None => Err(RunError::TooManyPorts),
             Some(id) => {
                 record.counted_before = self.totals(id);
+                record.compared = record.counted_before.clone();
                 self.datapath.attach(id, queues).map(|()| id).map_err(|error| {
                     self.switch.ports.remove(id);
                     RunError::from(error)
@@ -111,6 +115,7 @@ impl<M: Machine> Running<M> {
                 let (port, device) = (&record.name, &record.device);
                 info!(port, device = device.ifname, mac = %device.mac, mtu = device.mtu, "port added");
                 self.ports.insert(id, record);
+                self.tell_port(EventType::PortAdded, id);
                 Ok(id)
             }
             Err(why) => {
@@ -133,6 +138,7 @@ impl<M: Machine> Running<M> {
         self.let_go(id)?;
         // What they told of this port is heard before another takes its slot.
         self.hear_workers();
+        self.tell_port(EventType::PortRemoved, id);
         self.switch.fdb.forget_port(id);
         self.switch.ports.remove(id);
         self.ports.remove(&id);
@@ -169,6 +175,7 @@ impl<M: Machine> Running<M> {
             let _ = self.let_go(id);
         }
         let Some(record) = self.ports.get_mut(&id) else { return };
+        let before = record.link;
         match change {
             LinkChange::State { up, mtu } => {
                 record.link = if *up { Link::Up } else { Link::Down };
@@ -183,9 +190,13 @@ impl<M: Machine> Running<M> {
             Link::Gone => warn!(port, "the port's device is gone"),
         }
         self.switch.ports.set(id, record.state_for_switch(Switching::On));
+        let change = record.link.change(before);
         if record.link != Link::Up {
             // Stations behind a port that is down may come back behind another (as the Linux bridge does).
             self.switch.fdb.flush(Some(id));
+        }
+        if let Some(change) = change {
+            self.tell_port(change, id);
         }
     }
 

@@ -48,6 +48,7 @@ impl<M: Machine> Running<M> {
             rx_frames: counted().map(|port| port.rx_frames).sum(),
             rx_bytes: counted().map(|port| port.rx_bytes).sum(),
             lost_notices: self.datapath.lost_notices(),
+            lost_events: self.watch.history.lost(),
         }
     }
 

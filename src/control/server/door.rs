@@ -141,7 +141,6 @@ pub(super) struct Visit {
 pub(super) struct TooManyStreams;
 
 impl Visit {
-    #[cfg_attr(not(test), expect(dead_code, reason = "no path answers with a stream yet"))]
     /// Lets the client stay as long as it likes, for an answer that goes on.
     pub(super) fn prolong(&self) -> Result<(), TooManyStreams> {
         let place = Arc::clone(&self.streams).try_acquire_owned().map_err(|_| TooManyStreams)?;

@@ -6,7 +6,6 @@
 mod door;
 mod error;
 mod extract;
-#[cfg_attr(not(test), expect(dead_code, reason = "no path answers with a stream yet"))]
 mod stream;
 #[cfg(test)]
 mod stream_tests;
@@ -27,12 +26,14 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use door::Visit;
 pub(crate) use door::{Door, Socket};
 use error::ApiError;
 use extract::{Body, Query};
 
 use super::log::{Log, LogReport, NewLog};
 use super::metrics as exposition;
+use super::event::{Event, EventFilter};
 use super::report::{
     ErrorReport, FdbFilter, FdbFlush, FdbName, FdbReport, Flushed, MadePort, NewFdbEntry, NewPort,
     PortReport, PortStats, Status, Stopped,
@@ -64,6 +65,7 @@ pub(crate) fn router(handle: Handle, log: Log) -> (Router, Arc<utoipa::openapi::
         .routes(routes!(metrics))
         .routes(routes!(metrics_for_scrapers))
         .routes(routes!(show_log, change_log))
+        .routes(routes!(events))
         .routes(routes!(stop))
         .split_for_parts();
     let document = Arc::new(document);
@@ -218,6 +220,24 @@ async fn show_log(Extension(log): Extension<Log>) -> Json<LogReport> {
 async fn change_log(Extension(log): Extension<Log>, Body(new): Body<NewLog>) -> Json<LogReport> {
     log.set(new.level);
     Json(log.report())
+}
+
+/// What happened; with `follow`, what happens from now on too, until the client leaves or the switch stops
+#[utoipa::path(get, path = "/v1/events", params(EventFilter), responses(
+    (status = 200, content(([Event] = "application/json"), (Event = "application/x-ndjson"))),
+    (status = 400, body = ErrorReport),
+    (status = 503, body = ErrorReport),
+))]
+async fn events(
+    State(switch): State<Handle>,
+    Extension(visit): Extension<Visit>,
+    Query(filter): Query<EventFilter>,
+) -> Answer<Response> {
+    if filter.follow != Some(true) {
+        return Ok(Json(switch.ask(|reply| Command::Events(filter, reply)).await?).into_response());
+    }
+    visit.prolong()?;
+    Ok(stream::ndjson(switch.ask(|reply| Command::Follow(filter, reply)).await?, Event::missed))
 }
 
 /// Stop the switch; answered when everything is gone

@@ -116,6 +116,7 @@ fn the_document_has_every_route_and_every_route_of_it_answers() {
             ("GET", "/metrics"),
             ("GET", "/v1/log"),
             ("PUT", "/v1/log"),
+            ("GET", "/v1/events"),
             ("POST", "/v1/stop"),
         ];
         assert_eq!(documented, routes.map(|(method, path)| (method.to_owned(), path.to_owned())).into());

@@ -1,0 +1,158 @@
+//! `uswitch events`: what happened, and what happens.
+
+use std::ops::ControlFlow;
+
+use clap::ValueEnum;
+
+use crate::control::client::StreamEnd;
+use crate::control::event::{Event, EventType};
+
+use super::error::CliError;
+use super::fdb::query;
+use super::output::{self, counted};
+use super::port::port_name;
+use super::target::Target;
+
+/// Show what happens: stations learned, moved and forgotten, ports, drops
+#[derive(Debug, clap::Args)]
+pub(super) struct Events {
+    #[command(flatten)]
+    target: Target,
+    /// Go on until Ctrl-C, with each event as it happens
+    #[arg(short, long)]
+    follow: bool,
+    /// Show at most this many of those that have happened [default: all that are kept; 10 with --follow]
+    #[arg(short = 'n', long, value_name = "N")]
+    last: Option<usize>,
+    /// Only those that this port has to do with
+    #[arg(long, value_parser = port_name)]
+    port: Option<String>,
+    /// Only those of these types, separated by commas
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
+    types: Vec<EventType>,
+    /// JSON, an event a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Before what happens, as of tail(1).
+const LAST: usize = 10;
+
+impl Events {
+    pub(super) fn run(self) -> Result<(), CliError> {
+        let client = self.target.client()?;
+        if !self.follow {
+            let events: Vec<Event> = client.get(&self.path())?;
+            return events.iter().try_for_each(|event| self.show(event));
+        }
+        let end = client.lines(&self.path(), |line| {
+            let event =
+                serde_json::from_slice(line).map_err(|error| CliError::io("read an event")(error.into()))?;
+            self.show(&event).map(ControlFlow::Continue)
+        })?;
+        if end == StreamEnd::Finished {
+            output::note("the switch has stopped");
+        }
+        Ok(())
+    }
+
+    fn path(&self) -> String {
+        let last = self.last.or(self.follow.then_some(LAST)).map(|last| last.to_string());
+        let types: Vec<String> = self.types.iter().map(|kind| word(*kind)).collect();
+        let types = (!types.is_empty()).then(|| types.join(","));
+        let follow = self.follow.then(|| "true".to_owned());
+        let words = [("follow", follow), ("last", last), ("ifname", self.port.clone()), ("type", types)];
+        format!("/v1/events{}", query(words))
+    }
+
+    fn show(&self, event: &Event) -> Result<(), CliError> {
+        if self.json { output::json(event) } else { output::print(&line(event)) }
+    }
+}
+
+/// The type's name, as it is typed and in JSON.
+fn word(kind: EventType) -> String {
+    kind.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+/// Time, type, port, station, and the rest in words.
+fn line(event: &Event) -> String {
+    let time = event.time.to_zoned(jiff::tz::TimeZone::system()).strftime("%F %T%.3f");
+    let port = event.ifname.as_deref().unwrap_or("-");
+    let mac = event.mac.map(|mac| mac.to_string());
+    let vlan = event.vlan.map(|vlan| format!("vlan {vlan}"));
+    let rest = [mac, vlan, more(event)].into_iter().flatten().collect::<Vec<_>>().join("  ");
+    let text = format!("{time}  {:<12}  {port:<10}  {rest}", word(event.kind));
+    text.trim_end().to_owned() + "\n"
+}
+
+/// What only events of this type have.
+fn more(event: &Event) -> Option<String> {
+    let other = event.other.as_deref().unwrap_or("-");
+    let count = |one| counted(event.count.and_then(|count| count.try_into().ok()).unwrap_or(0), one);
+    match event.kind {
+        EventType::Moved => Some(format!("from {other}")),
+        EventType::Evicted => Some(format!("for a station of {other}")),
+        EventType::Returned => {
+            Some(format!("after {} of silence", output::duration(event.silent.unwrap_or(0).into())))
+        }
+        EventType::Refused => Some("the forwarding database is full".to_owned()),
+        EventType::Flooded => Some("nobody knows where it is".to_owned()),
+        EventType::Dropped => {
+            Some(format!("{} in 1 s: {}", count("frame"), event.reason.as_deref().unwrap_or("-")))
+        }
+        EventType::Lost if event.ifname.is_none() => Some(format!("{}: read too slowly", count("event"))),
+        EventType::Lost => Some(format!("{}: too many to be told", count("event"))),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Mac;
+
+    fn event(kind: EventType) -> Event {
+        Event {
+            ifname: Some("container1".into()),
+            ..Event::at("2026-11-21T12:00:00.123Z".parse().unwrap(), kind)
+        }
+    }
+
+    /// Without the time, which is local.
+    fn rest(event: &Event) -> String {
+        line(event).split_once(".123  ").unwrap().1.to_owned()
+    }
+
+    #[test]
+    fn an_event_is_a_line() {
+        let station = |kind| Event { mac: Some(Mac([2, 0, 0, 0, 0, 1])), ..event(kind) };
+        assert_eq!(rest(&station(EventType::Learned)), "learned       container1  02:00:00:00:00:01\n");
+        let moved = Event { other: Some("container2".into()), vlan: Some(7), ..station(EventType::Moved) };
+        let expected = "moved         container1  02:00:00:00:00:01  vlan 7  from container2\n";
+        assert_eq!(rest(&moved), expected);
+        let returned = Event { silent: Some(130), ..station(EventType::Returned) };
+        assert!(rest(&returned).ends_with("02:00:00:00:00:01  after 2 min 10 s of silence\n"));
+        assert_eq!(rest(&event(EventType::PortGone)), "port_gone     container1\n");
+        let dropped = Event { count: Some(1), reason: Some("runt".into()), ..event(EventType::Dropped) };
+        assert_eq!(rest(&dropped), "dropped       container1  1 frame in 1 s: runt\n");
+        let lost = Event { count: Some(3), ..event(EventType::Lost) };
+        assert_eq!(rest(&lost), "lost          container1  3 events: too many to be told\n");
+        let missed = Event { ifname: None, ..lost };
+        assert_eq!(rest(&missed), "lost          -           3 events: read too slowly\n");
+    }
+
+    #[test]
+    fn what_is_typed_becomes_a_query() {
+        let path = |args: &[&str]| {
+            let command = <Events as clap::Args>::augment_args(clap::Command::new("events"));
+            let matches = command.try_get_matches_from([&["events"], args].concat()).unwrap();
+            <Events as clap::FromArgMatches>::from_arg_matches(&matches).unwrap().path()
+        };
+        assert_eq!(path(&[]), "/v1/events");
+        assert_eq!(path(&["-f"]), "/v1/events?follow=true&last=10");
+        assert_eq!(path(&["--follow", "-n", "0"]), "/v1/events?follow=true&last=0");
+        let types = ["--port", "container1", "--type", "moved,port_up"];
+        assert_eq!(path(&types), "/v1/events?ifname=container1&type=moved,port_up");
+    }
+}

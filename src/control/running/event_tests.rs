@@ -1,0 +1,243 @@
+//! What the brain makes events of, with real workers.
+
+use std::future::poll_fn;
+use std::time::Duration;
+
+use super::fake::{Bench, Fake, config, running};
+use super::*;
+use crate::control::event::{Event, EventFilter, EventType};
+use crate::control::feed::{Feed, Portion};
+use crate::control::report::NewPort;
+use crate::datapath::PER_PORT;
+
+const STATION: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 1]);
+
+/// A frame of the least length.
+fn frame(destination: Mac, source: Mac) -> Vec<u8> {
+    [&destination.0[..], &source.0, &[0x88, 0xb5], &[0; 46]].concat()
+}
+
+/// Lets the brain run while a test speaks with it.
+async fn beside<T>(running: &mut Running<Fake>, test: impl AsyncFnOnce(Handle) -> T) -> T {
+    let (handle, mut commands) = Handle::new();
+    tokio::select! {
+        end = running.serve(&mut commands, std::future::pending()) => panic!("it ended: {end:?}"),
+        outcome = test(handle) => outcome,
+    }
+}
+
+/// What happens from now on, of these types.
+async fn follow(switch: &Handle, types: &[EventType]) -> Feed<Event> {
+    let filter = EventFilter { types: types.into(), last: Some(0), ..EventFilter::default() };
+    switch.ask(|reply| Command::Follow(filter, reply)).await.unwrap()
+}
+
+async fn next(feed: &mut Feed<Event>) -> Event {
+    let next = tokio::time::timeout(Duration::from_secs(30), poll_fn(|context| feed.poll_next(context)));
+    match next.await {
+        Ok(Some(Portion::Item(event))) => event,
+        other => panic!("no event but {other:?}"),
+    }
+}
+
+/// The ports of an event: where, and the other.
+fn ports(event: &Event) -> (&str, &str) {
+    (event.ifname.as_deref().unwrap_or("-"), event.other.as_deref().unwrap_or("-"))
+}
+
+fn happened(running: &Running<Fake>) -> Vec<(EventType, String)> {
+    let events = running.watch.history.events(&EventFilter::default());
+    events.into_iter().map(|event| (event.kind, event.ifname.unwrap_or_default())).collect()
+}
+
+fn say(bench: &Bench, port: &str, frame: &[u8]) {
+    bench.cable(port).send(frame).unwrap();
+}
+
+#[tokio::test]
+async fn stations_are_learned_move_and_age() {
+    let (bench, mut running) = running(config(|options| options.ageing_time = Some(1))).await;
+    beside(&mut running, async |switch| {
+        let mut feed =
+            follow(&switch, &[EventType::Learned, EventType::Moved, EventType::Aged, EventType::Flooded])
+                .await;
+        say(&bench, "container1", &frame(Mac::BROADCAST, STATION));
+        let learned = next(&mut feed).await;
+        assert_eq!(
+            (learned.kind, learned.mac, ports(&learned)),
+            (EventType::Learned, Some(STATION), ("container1", "-"))
+        );
+        let unknown = Mac([0x02, 0, 0x5e, 0, 0x53, 9]);
+        say(&bench, "container2", &frame(unknown, STATION));
+        let moved = next(&mut feed).await;
+        assert_eq!(
+            (moved.kind, moved.mac, ports(&moved)),
+            (EventType::Moved, Some(STATION), ("container2", "container1"))
+        );
+        let flooded = next(&mut feed).await;
+        assert_eq!(
+            (flooded.kind, flooded.mac, ports(&flooded)),
+            (EventType::Flooded, Some(unknown), ("container2", "-"))
+        );
+        let aged = next(&mut feed).await;
+        assert_eq!(
+            (aged.kind, aged.mac, ports(&aged)),
+            (EventType::Aged, Some(STATION), ("container2", "-"))
+        );
+        assert!(learned.time <= moved.time && moved.time < aged.time);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_station_that_was_silent_returns() {
+    let (bench, mut running) = running(config(|options| options.ageing_time = Some(3))).await;
+    beside(&mut running, async |switch| {
+        let mut feed = follow(&switch, &[EventType::Returned]).await;
+        let mut heard = std::pin::pin!(next(&mut feed));
+        // Its silence begins anew with each frame, so each is longer than the last.
+        for silence in 1.. {
+            say(&bench, "container1", &frame(Mac::BROADCAST, STATION));
+            let pause = Duration::from_millis(silence * 300);
+            if let Ok(returned) = tokio::time::timeout(pause, &mut heard).await {
+                assert_eq!((returned.mac, returned.silent), (Some(STATION), Some(1)));
+                break;
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_gives_way_in_a_full_database_and_who_finds_no_room() {
+    let (bench, mut running) = running(Config { fdb_max: 2, ..config(|_| {}) }).await;
+    let newcomer = Mac([0x02, 0, 0x5e, 0, 0x53, 2]);
+    beside(&mut running, async |switch| {
+        let mut feed = follow(&switch, &[EventType::Learned, EventType::Evicted]).await;
+        say(&bench, "container1", &frame(Mac::BROADCAST, STATION));
+        assert_eq!(next(&mut feed).await.kind, EventType::Learned);
+        say(&bench, "container2", &frame(Mac::BROADCAST, newcomer));
+        let (evicted, learned) = (next(&mut feed).await, next(&mut feed).await);
+        assert_eq!(
+            (evicted.kind, evicted.mac, ports(&evicted)),
+            (EventType::Evicted, Some(STATION), ("container1", "container2"))
+        );
+        assert_eq!((learned.kind, learned.mac), (EventType::Learned, Some(newcomer)));
+    })
+    .await;
+    running.remove_fdb_entry(newcomer, 0).unwrap();
+    let entry = crate::control::report::NewFdbEntry {
+        mac: newcomer,
+        ifname: "container1".into(),
+        vlan: None,
+        state: crate::control::report::NewFdbState::Static,
+    };
+    running.add_fdb_entry(&entry).unwrap();
+    beside(&mut running, async |switch| {
+        let mut feed = follow(&switch, &[EventType::Refused]).await;
+        say(&bench, "container1", &frame(Mac::BROADCAST, STATION));
+        assert_eq!(next(&mut feed).await.mac, Some(STATION));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn ports_come_change_and_go() {
+    use EventType::{PortAdded, PortDown, PortGone, PortRemoved, PortUp};
+    let (_bench, mut running) = running(config(|options| options.ports = Some(1))).await;
+    let id = running.ports.values().find(|port| port.name == "container1").unwrap().device.id;
+    let mut link = |change| running.device_changed(id, &change);
+    for up in [false, false, true] {
+        link(LinkChange::State { up, mtu: 1500 });
+    }
+    link(LinkChange::State { up: true, mtu: 9000 });
+    link(LinkChange::Gone);
+    link(LinkChange::Gone);
+    running.remove_port("container1").unwrap();
+    running.add_port(NewPort::default()).unwrap();
+    let told = [PortAdded, PortAdded, PortDown, PortUp, PortGone, PortRemoved, PortAdded];
+    let ports = ["host"].into_iter().chain(["container1"; 6]).map(str::to_owned);
+    assert_eq!(happened(&running), told.into_iter().zip(ports).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn drops_are_told_together_by_port_and_reason() {
+    const FRAMES: u64 = 300;
+    let (bench, mut running) = running(config(|_| {})).await;
+    let gateway = running.status().gateway.mac;
+    beside(&mut running, async |switch| {
+        let mut feed = follow(&switch, &[EventType::Dropped]).await;
+        for _ in 0..FRAMES {
+            say(&bench, "container1", &frame(Mac::BROADCAST, gateway));
+        }
+        let mut seen = 0;
+        let mut events = 0;
+        while seen < FRAMES {
+            let dropped = next(&mut feed).await;
+            assert_eq!(
+                (ports(&dropped).0, dropped.reason.as_deref()),
+                ("container1", Some("spoofed_gateway"))
+            );
+            seen += dropped.count.unwrap();
+            events += 1;
+        }
+        assert_eq!(seen, FRAMES);
+        assert!(events <= 3, "{events} events");
+    })
+    .await;
+}
+
+/// What a port may not tell is counted, and the others are heard.
+#[tokio::test]
+async fn a_flood_of_addresses_is_bounded_and_what_is_lost_is_said() {
+    const STATIONS: u32 = 3000;
+    let (bench, mut running) = running(config(|_| {})).await;
+    let told = beside(&mut running, async |switch| {
+        let mut feed = follow(&switch, &[EventType::Learned]).await;
+        for n in 0..STATIONS {
+            let [a, b, c, d] = n.to_be_bytes();
+            say(&bench, "container1", &frame(Mac::BROADCAST, Mac([6, 0, a, b, c, d])));
+            // Its cable holds few frames.
+            bench.cable("container2").recv(&mut [0; 100]).unwrap();
+        }
+        say(&bench, "container2", &frame(Mac::BROADCAST, STATION));
+        let (mut learned, mut lost) = (0, 0);
+        let mut quiet = false;
+        while learned + lost < u64::from(STATIONS) || !quiet {
+            let event = next(&mut feed).await;
+            match (event.kind, ports(&event).0) {
+                (EventType::Learned, "container1") => learned += 1,
+                (EventType::Learned, port) => quiet |= port == "container2" && event.mac == Some(STATION),
+                _ => lost += event.count.unwrap(),
+            }
+        }
+        let status = switch.ask(Command::Status).await.unwrap();
+        assert_eq!((learned + lost, lost), (STATIONS.into(), status.lost_events));
+        learned
+    })
+    .await;
+    assert!(told >= PER_PORT.into() && told < u64::from(STATIONS) / 2, "{told} were told");
+}
+
+/// With time that passes as soon as nothing else is to be done.
+#[tokio::test(start_paused = true)]
+async fn without_frames_nothing_runs_after_a_while() {
+    let (bench, mut running) = running(config(|_| {})).await;
+    let mut looks = 0;
+    let mut until_asleep = async |running: &mut Running<Fake>| {
+        while running.watch.compare.is_some() || running.watch.hear.is_some() {
+            running.watch.due().await;
+            running.look();
+            looks += 1;
+        }
+        std::mem::take(&mut looks)
+    };
+    running.watch.called();
+    assert!(until_asleep(&mut running).await <= 4);
+    say(&bench, "container1", &frame(Mac::BROADCAST, STATION));
+    running.notices.notified().await;
+    running.hear_workers();
+    assert!(running.watch.compare.is_some(), "the first frame wakes it");
+    assert!(until_asleep(&mut running).await <= 5);
+    assert!(happened(&running).contains(&(EventType::Learned, "container1".into())));
+}
