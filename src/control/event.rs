@@ -1,7 +1,7 @@
 //! What happens at a switch, as it is told.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::wire::Mac;
@@ -45,6 +45,7 @@ pub enum EventType {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
     /// When, to the millisecond (RFC 3339).
+    #[serde(serialize_with = "to_the_millisecond")]
     #[schema(value_type = String, format = "date-time")]
     pub time: Timestamp,
     /// What.
@@ -77,7 +78,6 @@ pub struct Event {
 impl Event {
     /// At a time, of this type.
     pub(crate) fn at(time: Timestamp, kind: EventType) -> Event {
-        let time = time.round(jiff::Unit::Millisecond).unwrap_or(time);
         Event {
             time,
             kind,
@@ -125,6 +125,10 @@ impl EventFilter {
     }
 }
 
+fn to_the_millisecond<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{time:.3}"))
+}
+
 fn separated_by_commas<'de, D: Deserializer<'de>>(words: D) -> Result<Vec<EventType>, D::Error> {
     use serde::de::IntoDeserializer;
     let words = String::deserialize(words)?;
@@ -140,7 +144,7 @@ mod tests {
             ifname: Some("container2".into()),
             mac: Some(Mac([2, 0, 0, 0, 0, 1])),
             other: Some("container1".into()),
-            ..Event::at("2026-11-21T12:00:00.123456789Z".parse().unwrap(), EventType::Moved)
+            ..Event::at("2026-11-21T12:00:00.12Z".parse().unwrap(), EventType::Moved)
         }
     }
 
@@ -149,7 +153,7 @@ mod tests {
         let json = serde_json::to_string(&moved()).unwrap();
         assert_eq!(
             json,
-            r#"{"time":"2026-11-21T12:00:00.123Z","type":"moved","ifname":"container2","mac":"02:00:00:00:00:01","#
+            r#"{"time":"2026-11-21T12:00:00.120Z","type":"moved","ifname":"container2","mac":"02:00:00:00:00:01","#
                 .to_owned()
                 + r#""other":"container1"}"#
         );

@@ -103,9 +103,7 @@ impl<E: Engine> Worker<E> {
 
     /// Handles what a turn of the engine brought.
     fn handle(&mut self, now: Tick, events: &mut Vec<Event<E::Buffer>>) -> io::Result<ControlFlow<()>> {
-        if !events.is_empty() {
-            self.witness.stir();
-        }
+        let busy = !events.is_empty();
         let mut flow = ControlFlow::Continue(());
         for event in events.drain(..) {
             match event {
@@ -116,6 +114,9 @@ impl<E: Engine> Worker<E> {
             }
         }
         self.tell_load();
+        if busy {
+            self.witness.stir();
+        }
         Ok(flow)
     }
 

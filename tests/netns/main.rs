@@ -21,6 +21,7 @@ mod api;
 mod basic;
 mod behaviour;
 mod engines;
+mod events;
 mod harness;
 mod lifecycle;
 mod log;

@@ -14,12 +14,13 @@ fn machine() -> Host {
     host
 }
 
+/// What makes a command that user's.
+const AS_USER: &str = "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all \
+     env HOME=/run/user/65534 XDG_RUNTIME_DIR=/run/user/65534";
+
 /// Runs a command as that user.
 fn as_user(host: &Host, command: &str) -> Done {
-    host.run(&format!(
-        "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all \
-         env HOME=/run/user/65534 XDG_RUNTIME_DIR=/run/user/65534 {command}"
-    ))
+    host.run(&format!("{AS_USER} {command}"))
 }
 
 #[test]
@@ -40,7 +41,12 @@ fn the_whole_main_job() {
     as_user(&host, "uswitch port add container4").ok();
     as_user(&host, "uswitch exec container4 -- ping -n -c 1 -W 5 172.16.0.2").ok();
     as_user(&host, "uswitch port del container4").ok();
+    let events = as_user(&host, "uswitch events --port container1").ok();
+    assert!(events.contains("port_added") && events.contains("learned"), "{events}");
+    let mut follower = host.spawn(&format!("{AS_USER} uswitch events --follow"));
+    follower.line_with("port_removed");
     as_user(&host, "uswitch stop").ok();
+    assert!(follower.ok().ends_with("uswitch: the switch has stopped"));
     before.assert_same(&host);
 }
 

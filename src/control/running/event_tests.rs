@@ -223,21 +223,24 @@ async fn a_flood_of_addresses_is_bounded_and_what_is_lost_is_said() {
 #[tokio::test(start_paused = true)]
 async fn without_frames_nothing_runs_after_a_while() {
     let (bench, mut running) = running(config(|_| {})).await;
-    let mut looks = 0;
-    let mut until_asleep = async |running: &mut Running<Fake>| {
-        while running.watch.compare.is_some() || running.watch.hear.is_some() {
-            running.watch.due().await;
-            running.look();
-            looks += 1;
+    let until = async |running: &mut Running<Fake>, goal: fn(&Running<Fake>) -> bool| {
+        let mut looks = 0;
+        while !goal(running) {
+            tokio::select! {
+                () = running.notices.notified() => running.hear_workers(),
+                () = running.watch.due() => {
+                    running.look();
+                    looks += 1;
+                }
+            }
         }
-        std::mem::take(&mut looks)
+        looks
     };
+    let asleep = |running: &Running<Fake>| running.watch.compare.or(running.watch.hear).is_none();
     running.watch.called();
-    assert!(until_asleep(&mut running).await <= 4);
+    assert!(until(&mut running, asleep).await <= 4);
     say(&bench, "container1", &frame(Mac::BROADCAST, STATION));
-    running.notices.notified().await;
-    running.hear_workers();
-    assert!(running.watch.compare.is_some(), "the first frame wakes it");
-    assert!(until_asleep(&mut running).await <= 5);
-    assert!(happened(&running).contains(&(EventType::Learned, "container1".into())));
+    until(&mut running, |running| happened(running).contains(&(EventType::Learned, "container1".into())))
+        .await;
+    assert!(until(&mut running, asleep).await <= 6);
 }

@@ -1,0 +1,166 @@
+//! What `uswitch events` tells, with real traffic.
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use uswitch::wire::Mac;
+
+use crate::harness::{Frame, Shell, Subject, Uswitch, frame, mac, v4, wait_until};
+
+/// The events that a switch keeps, as JSON.
+fn events(s: &Uswitch, arguments: &str) -> Vec<Value> {
+    let lines = s.host().run(&format!("uswitch events --json {arguments}")).ok();
+    lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}")))
+        .collect()
+}
+
+/// Whether there is an event with these fields.
+fn is_told(s: &Uswitch, kind: &str, fields: &[(&str, &str)]) -> bool {
+    let fits = |event: &Value| fields.iter().all(|(key, value)| event[*key] == *value);
+    events(s, &format!("--type {kind}")).iter().any(fits)
+}
+
+#[track_caller]
+fn wait_for(s: &Uswitch, kind: &str, fields: &[(&str, &str)]) {
+    wait_until(&format!("{kind} of {fields:?} is told"), || is_told(s, kind, fields));
+}
+
+/// Frames from so many stations, to everybody.
+fn stations(count: u32) -> Vec<Frame> {
+    let station = |n: u32| {
+        let [a, b, c, d] = n.to_be_bytes();
+        Mac([0x02, 0x5e, a, b, c, d])
+    };
+    (0..count).map(|n| frame(Mac::BROADCAST, station(n), "one of many")).collect()
+}
+
+/// A ping teaches; the same MAC elsewhere is a move.
+#[test]
+fn learned_and_moved() {
+    let s = Uswitch::start();
+    let [h1, h2, h3] = s.containers();
+    h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+    for h in [&h1, &h2] {
+        wait_for(&s, "learned", &[("ifname", h.name()), ("mac", &h.mac().to_string())]);
+    }
+    let station = mac(1).to_string();
+    h2.send(&[frame(Mac::BROADCAST, mac(1), "here")]);
+    wait_for(&s, "learned", &[("ifname", "container2"), ("mac", &station)]);
+    h3.send(&[frame(Mac::BROADCAST, mac(1), "there")]);
+    wait_for(&s, "moved", &[("ifname", "container3"), ("mac", &station), ("other", "container2")]);
+    let lines = s.host().run("uswitch events --port container3 --type moved --last 1").ok();
+    assert!(lines.ends_with(&format!("moved         container3  {station}  from container2\n")), "{lines}");
+    assert_eq!(events(&s, "--port container1 --type moved"), [Value::Null; 0]);
+}
+
+#[test]
+fn aged() {
+    let s = Uswitch::ageing(1);
+    let [h1, ..] = s.containers();
+    h1.send(&[frame(Mac::BROADCAST, mac(1), "once")]);
+    wait_for(&s, "aged", &[("ifname", "container1"), ("mac", &mac(1).to_string())]);
+}
+
+#[test]
+fn flooded_and_dropped() {
+    let s = Uswitch::start();
+    let [h1, ..] = s.containers();
+    h1.send(&[frame(mac(0x99), mac(1), "who knows?")]);
+    wait_for(&s, "flooded", &[("ifname", "container1"), ("mac", &mac(0x99).to_string())]);
+    let gateway = s.host().run("cat /sys/class/net/uswitch0/address").ok().trim().parse().expect("a MAC");
+    h1.send(&vec![frame(Mac::BROADCAST, gateway, "I am the gateway"); 100]);
+    let spoofed = || {
+        let dropped = events(&s, "--type dropped --port container1");
+        let spoofed = dropped.iter().filter(|event| event["reason"] == "spoofed_gateway");
+        spoofed.filter_map(|event| event["count"].as_u64()).collect::<Vec<_>>()
+    };
+    wait_until("all are told", || spoofed().iter().sum::<u64>() == 100);
+    assert!(spoofed().len() <= 2, "{:?}", spoofed());
+}
+
+#[test]
+fn ports() {
+    let s = Uswitch::start();
+    let [h1, h2, _] = s.containers();
+    for port in ["host", "container1", "container2", "container3"] {
+        assert!(is_told(&s, "port_added", &[("ifname", port)]), "{port}");
+    }
+    h1.run("ip link set eth0 down").ok();
+    wait_for(&s, "port_down", &[("ifname", "container1")]);
+    h1.run("ip link set eth0 up").ok();
+    wait_for(&s, "port_up", &[("ifname", "container1")]);
+    h2.run("ip link del eth0").ok();
+    wait_for(&s, "port_gone", &[("ifname", "container2")]);
+    s.host().run("uswitch port del container3").ok();
+    assert!(is_told(&s, "port_removed", &[("ifname", "container3")]));
+}
+
+/// More stations than the database holds, from one port: what is told is bounded, what is lost is said and counted, and
+/// a quiet port's events are all there.
+#[test]
+fn flood_of_addresses() {
+    const STATIONS: u32 = 20_000;
+    let s = Uswitch::with("--ports 3 --fdb-max 64");
+    let [h1, h2, _] = s.containers();
+    let mut follower = s.host().spawn("uswitch events --json --follow --last 0 --type moved");
+    // Its socket takes few frames at a time.
+    stations(STATIONS).chunks(200).for_each(|part| h1.send(part));
+    h2.send(&[frame(Mac::BROADCAST, mac(1), "quiet")]);
+    wait_for(&s, "learned", &[("ifname", "container2"), ("mac", &mac(1).to_string())]);
+    follower.line_with(r#""type":"lost","ifname":"container1""#);
+    wait_until("what is lost is counted", || s.json("status")["lost_events"].as_u64() > Some(0));
+    assert!(!events(&s, "--type evicted --port container1").is_empty());
+    let told = events(&s, "").len();
+    assert!(told <= 1024, "{told}");
+    let lost = |port| events(&s, &format!("--type lost --port {port}")).len();
+    assert_eq!(lost("container2"), 0);
+    h2.run(&format!("ping -n -c 1 -W 5 {}", v4(3))).ok();
+}
+
+/// Followers that read nothing hold up neither the switch nor each other; those that do not fit are told so.
+#[test]
+fn followers_who_do_not_read() {
+    let s = Uswitch::start();
+    let [h1, ..] = s.containers();
+    let curl = "curl --silent --no-buffer --unix-socket /run/uswitch/uswitch0.sock \
+                'http://localhost/v1/events?follow=true' | { head -n 1; sleep 60; }";
+    let followers = [(); 16].map(|()| {
+        let mut follower = s.host().spawn_sh(curl);
+        follower.line_with("port_added");
+        follower
+    });
+    let said = s.host().run("uswitch events --follow").fails();
+    assert!(said.contains("16 clients follow this switch already"), "{said}");
+    h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+    s.host().run("uswitch status").ok();
+    s.stop();
+    drop(followers);
+}
+
+/// Each end of `--follow`: Ctrl-C, a reader that has seen enough, the switch's stop; and a kill, which is told apart.
+#[test]
+fn follow_ends_well() {
+    let s = Uswitch::start();
+    let [h1, ..] = s.containers();
+    let follow = || {
+        let mut follower = s.host().spawn("uswitch events --follow");
+        follower.line_with("port_added");
+        follower
+    };
+    let interrupted = follow();
+    interrupted.signal(Signal::SIGINT);
+    interrupted.ok();
+    s.host().sh("uswitch events --follow | head -n 1").ok();
+    let mut stopped = follow();
+    h1.send(&[frame(Mac::BROADCAST, mac(1), "live")]);
+    stopped.line_with(&mac(1).to_string());
+    s.stop();
+    let said = stopped.ok();
+    assert!(said.ends_with("uswitch: the switch has stopped"), "{said}");
+    s.host().run("uswitch start --detach --ports 1").ok();
+    let killed = follow();
+    s.host().run(&format!("kill -9 {}", s.json("status")["pid"])).ok();
+    let (status, said) = killed.wait();
+    assert!(status.code() == Some(1) && said.ends_with("takes away what it left behind"), "{said}");
+}
