@@ -14,7 +14,7 @@ use std::time::SystemTime;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::switch::fdb::{FdbKey, Learned};
-use crate::switch::{Frame, LearnCounter, Observer, PortId, Ports, Step, Tick, Verdict};
+use crate::switch::{Counters, Frame, LearnCounter, Observer, PortId, Ports, Step, Tick, Verdict};
 use crate::wire::EthernetFrame;
 
 /// Sightings on their way to control.
@@ -189,44 +189,53 @@ impl Witness {
     }
 }
 
-/// Counts and tells what becomes of the stations of one frame. A frame between known stations costs nothing.
+/// Counts and tells what becomes of the stations of one frame. A frame between known stations costs nothing: what is
+/// needed to tell is put together only where there is something to tell.
 pub(super) struct Watch<'a> {
     pub(super) counter: LearnCounter<'a>,
     pub(super) witness: &'a mut Witness,
     pub(super) now: Tick,
-    pub(super) frame: Frame<'a>,
+    pub(super) frame: &'a Frame<'a>,
 }
 
 impl Observer for Watch<'_> {
-    #[inline]
+    #[inline(always)]
     fn note(&mut self, step: Step) {
         self.counter.note(step);
-        match step {
-            Step::Learned(Learned::Known | Learned::Pinned | Learned::Off) => {}
-            Step::Learned(learned) => self.tell(Sight::Source(learned)),
-            Step::Verdict(Verdict::Flood) if !self.is_to_group() => self.tell(Sight::Unknown),
-            _ => {}
-        }
+        let sight = match step {
+            Step::Learned(Learned::Known | Learned::Pinned | Learned::Off) => return,
+            Step::Learned(learned) => Sight::Source(learned),
+            Step::Verdict(Verdict::Flood) => Sight::Unknown,
+            _ => return,
+        };
+        let LearnCounter { counters, ingress } = self.counter;
+        Tale { witness: self.witness, counters, ingress, now: self.now, frame: self.frame.bytes }.tell(sight);
     }
 }
 
-impl Watch<'_> {
-    #[inline]
-    fn is_to_group(&self) -> bool {
-        EthernetFrame::new_checked(self.frame.bytes).is_none_or(|frame| frame.dst().is_group())
-    }
+/// What there is to tell of one frame.
+struct Tale<'a> {
+    witness: &'a mut Witness,
+    counters: &'a Counters,
+    ingress: PortId,
+    now: Tick,
+    frame: &'a [u8],
+}
 
+impl Tale<'_> {
     #[cold]
-    fn tell(&mut self, sight: Sight) {
-        let LearnCounter { counters, ingress } = self.counter;
-        let Some(frame) = EthernetFrame::new_checked(self.frame.bytes) else { return };
+    #[inline(never)]
+    fn tell(self, sight: Sight) {
+        let Some(frame) = EthernetFrame::new_checked(self.frame) else { return };
         let mac = match sight {
             Sight::Source(_) => frame.src(),
+            // What is for all goes to all.
+            Sight::Unknown if frame.dst().is_group() => return,
             Sight::Unknown => frame.dst(),
         };
         // All stations are in VLAN 0 before there is VLAN-aware bridging.
-        if !self.witness.tell(self.now, ingress, FdbKey { vlan: 0, mac }, sight) {
-            counters.port(ingress).untold.add(1);
+        if !self.witness.tell(self.now, self.ingress, FdbKey { vlan: 0, mac }, sight) {
+            self.counters.port(self.ingress).untold.add(1);
         }
     }
 }

@@ -164,7 +164,7 @@ impl<E: Engine> Worker<E> {
         counters.rx_frames.add(1);
         counters.rx_bytes.add(frame.bytes.len() as u64);
         let counter = LearnCounter { counters: &self.counters, ingress };
-        let mut watch = Watch { counter, witness: &mut self.witness, now, frame };
+        let mut watch = Watch { counter, witness: &mut self.witness, now, frame: &frame };
         match self.switch.process(now, ingress, &frame, &mut watch) {
             Verdict::Forward(egress) => {
                 counters.forwarded.add(1);
