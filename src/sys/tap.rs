@@ -183,6 +183,17 @@ pub fn check_driver() -> Result<(), TapError> {
 }
 
 /// Opens the clone device: a queue without a device yet.
+/// Whether a queue can be read with `RWF_NOWAIT` (`FMODE_NOWAIT` in `tun_chr_open`, Linux 6.4). Where there is no
+/// `/dev/net/tun` there is nothing to be said against it.
+pub(super) fn reads_without_waiting() -> bool {
+    let Ok(file) = open_clone_device() else { return true };
+    let mut byte = 0u8;
+    let part = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+    // SAFETY: one part, of one byte that is ours for as long as the call. It names no device, so nothing is read.
+    let read = unsafe { libc::preadv2(file.as_raw_fd(), &raw const part, 1, -1, libc::RWF_NOWAIT) };
+    read >= 0 || Errno::last() != Errno::EOPNOTSUPP
+}
+
 fn open_clone_device() -> Result<File, TapError> {
     let file = OpenOptions::new()
         .read(true)

@@ -12,7 +12,7 @@
 //! that the kernel may write, or change one that the kernel may read. Files are named by their slot in
 //! the ring's table, buffers by their lease: an address never crosses this border.
 //!
-//! Reads and writes never wait (`RWF_NOWAIT`, which a TAP honours since Linux 5.11): each has completed when
+//! Reads and writes never wait (`RWF_NOWAIT`, which a TAP honours since Linux 6.4): each has completed when
 //! [`Ring::enter`] returns. So a busy port is read as a network driver polls its device, without the wake-ups that a read
 //! which waits costs the *sender* of every frame; [`Ring::arm_poll`] is for a port that has run dry. Why that is faster
 //! than a multishot read: `docs/BENCHMARKS.md`.
@@ -26,6 +26,7 @@ use io_uring::types::{CancelBuilder, Fd, Fixed};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 
 use super::arena::{Arena, BUFFER_SIZE, HEADROOM};
+use super::tap::reads_without_waiting;
 
 #[allow(clippy::cast_sign_loss, reason = "a bit")]
 const READABLE: u32 = libc::POLLIN as u32;
@@ -48,17 +49,16 @@ pub enum Unsupported {
 /// Whether this kernel has what [`Ring`] needs.
 pub fn probe() -> Result<(), Unsupported> {
     let ring = build(1).map_err(Unsupported::Forbidden)?;
-    // Came with Linux 5.12; that a TAP can be read without waiting, with 5.11, shows nowhere else.
-    if !ring.params().is_feature_native_workers() {
-        return Err(Unsupported::Lacks("reads without waiting (Linux 5.12)"));
-    }
     let mut probe = Probe::new();
     ring.submitter().register_probe(&mut probe).map_err(|_| Unsupported::Lacks("probe (Linux 5.6)"))?;
     let needed = [opcode::Read::CODE, opcode::Write::CODE, opcode::PollAdd::CODE, opcode::AsyncCancel::CODE];
-    if needed.iter().all(|operation| probe.is_supported(*operation)) {
+    if !needed.iter().all(|operation| probe.is_supported(*operation)) {
+        return Err(Unsupported::Lacks("read and write (Linux 5.6)"));
+    }
+    if reads_without_waiting() {
         Ok(())
     } else {
-        Err(Unsupported::Lacks("read and write (Linux 5.6)"))
+        Err(Unsupported::Lacks("TAP reads that never wait (Linux 6.4)"))
     }
 }
 
