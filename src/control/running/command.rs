@@ -3,9 +3,9 @@
 use tokio::sync::{mpsc, oneshot};
 
 use super::RunError;
-use crate::control::metrics::Snapshot;
 use crate::control::event::{Event, EventFilter};
 use crate::control::feed::Feed;
+use crate::control::metrics::Snapshot;
 use crate::control::report::{
     FdbFilter, FdbReport, MadePort, NewFdbEntry, NewPort, PortReport, PortStats, Status, Stopped,
 };

@@ -102,7 +102,7 @@ impl<M: Machine> Running<M> {
             None => Err(RunError::TooManyPorts),
             Some(id) => {
                 record.counted_before = self.totals(id);
-                record.compared = record.counted_before.clone();
+                record.compared = record.counted_before;
                 self.datapath.attach(id, queues).map(|()| id).map_err(|error| {
                     self.switch.ports.remove(id);
                     RunError::from(error)

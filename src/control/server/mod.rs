@@ -31,9 +31,9 @@ pub(crate) use door::{Door, Socket};
 use error::ApiError;
 use extract::{Body, Query};
 
+use super::event::{Event, EventFilter};
 use super::log::{Log, LogReport, NewLog};
 use super::metrics as exposition;
-use super::event::{Event, EventFilter};
 use super::report::{
     ErrorReport, FdbFilter, FdbFlush, FdbName, FdbReport, Flushed, MadePort, NewFdbEntry, NewPort,
     PortReport, PortStats, Status, Stopped,
