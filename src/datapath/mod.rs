@@ -10,6 +10,9 @@ mod engine;
 #[cfg(test)]
 mod engine_tests;
 mod memory;
+mod mirror;
+#[cfg(test)]
+mod mirror_tests;
 mod poll;
 mod sightings;
 #[cfg(test)]
@@ -33,6 +36,7 @@ use nix::sys::uio::writev;
 
 pub use engine::{Arrival, Engine, Event, Extent, Load, Wait};
 pub use memory::{MemoryEngine, MemoryNet};
+pub use mirror::{Direction, MIRRORS, Mirror, OnRecord, RECORDS, Record, Transit, Wanted};
 pub use poll::PollEngine;
 pub use sightings::{Budget, PER_PORT, PER_WORKER, Sight, Sighting};
 use sightings::{Hearing, Telling};
@@ -107,6 +111,9 @@ pub enum DatapathError {
     /// A worker is gone: it panicked or its engine failed.
     #[error("a worker of the switch has stopped: stop the switch and start it again")]
     WorkerStopped,
+    /// All [`MIRRORS`] are in use.
+    #[error("{MIRRORS} captures and traces of live frames are running: end one of them first")]
+    TooManyMirrors,
     /// The kernel refused.
     #[error("cannot {what}: {source}")]
     Kernel {
@@ -149,18 +156,24 @@ impl Notices {
     }
 }
 
-#[derive(Debug)]
-struct WorkerHandle {
+/// How control tells a worker something.
+#[derive(Debug, Clone)]
+struct WorkerLine {
     commands: Sender<Command>,
     wake: Arc<EventFd>,
-    thread: JoinHandle<()>,
 }
 
-impl WorkerHandle {
+impl WorkerLine {
     fn tell(&self, command: Command) -> Result<(), DatapathError> {
         self.commands.send(command).map_err(|_| DatapathError::WorkerStopped)?;
         self.wake.write(1).map(drop).map_err(|error| kernel("wake a worker")(error.into()))
     }
+}
+
+#[derive(Debug)]
+struct WorkerHandle {
+    line: WorkerLine,
+    thread: JoinHandle<()>,
 }
 
 fn kernel(what: &'static str) -> impl FnOnce(io::Error) -> DatapathError {
@@ -175,6 +188,8 @@ pub struct Datapath {
     notices: Receiver<Notice>,
     lost_notices: Arc<AtomicU64>,
     hearing: Hearing,
+    /// Held by each mirror, so that they are counted.
+    mirrors: Arc<()>,
     epoch: Instant,
 }
 
@@ -192,6 +207,7 @@ impl Datapath {
             notices,
             lost_notices,
             hearing,
+            mirrors: Arc::default(),
             epoch: Instant::now(),
         };
         for number in 0..settings.workers {
@@ -231,7 +247,7 @@ impl Datapath {
             .recv()
             .map_err(|_| DatapathError::WorkerStopped)?
             .map_err(kernel("set up the engine of a worker"))?;
-        self.workers.push(WorkerHandle { commands, wake, thread });
+        self.workers.push(WorkerHandle { line: WorkerLine { commands, wake }, thread });
         self.counters.push(counters);
         Ok(())
     }
@@ -244,10 +260,9 @@ impl Datapath {
     /// Gives each worker its queue of a port. Returns when all of them read it, or, if one cannot, when none does.
     pub fn attach(&self, port: PortId, queues: Vec<Queue>) -> Result<(), DatapathError> {
         let (done, outcomes) = bounded(self.workers.len());
-        let mut attached =
-            self.workers.iter().zip(queues).try_for_each(|(worker, queue)| {
-                worker.tell(Command::Attach { port, queue, done: done.clone() })
-            });
+        let mut attached = self.workers.iter().zip(queues).try_for_each(|(worker, queue)| {
+            worker.line.tell(Command::Attach { port, queue, done: done.clone() })
+        });
         drop(done);
         let mut answers = 0;
         for outcome in &outcomes {
@@ -271,11 +286,20 @@ impl Datapath {
         let told = self
             .workers
             .iter()
-            .try_for_each(|worker| worker.tell(Command::Detach { port, done: done.clone() }));
+            .try_for_each(|worker| worker.line.tell(Command::Detach { port, done: done.clone() }));
         drop(done);
         // Closed all at once, and here: a worker that did it would hold up its other ports.
         let queues: Vec<Option<Queue>> = queues.iter().collect();
         told.and(if queues.len() < self.workers.len() { Err(DatapathError::WorkerStopped) } else { Ok(()) })
+    }
+
+    /// Has the workers send records of `wanted` frames until the mirror is dropped. Returns when all of them do.
+    pub fn mirror(&self, wanted: Wanted, on_record: OnRecord) -> Result<Mirror, DatapathError> {
+        if Arc::strong_count(&self.mirrors) > MIRRORS {
+            return Err(DatapathError::TooManyMirrors);
+        }
+        let workers = self.workers.iter().map(|worker| worker.line.clone()).collect();
+        Mirror::install(wanted, on_record, workers, Arc::clone(&self.mirrors))
     }
 
     /// Each worker's counters.
@@ -307,7 +331,7 @@ impl Datapath {
     pub fn stop(self) {
         for worker in &self.workers {
             // A worker that stopped already cannot be told, and need not be.
-            let _ = worker.tell(Command::Stop);
+            let _ = worker.line.tell(Command::Stop);
         }
         for worker in self.workers {
             // A panic was told as a notice.
@@ -383,7 +407,7 @@ mod tests {
             on_notice: Arc::new(|| ()),
         };
         let datapath = Datapath::start(&Arc::new(Switch::new(settings)), &workers).unwrap();
-        datapath.workers[1].tell(Command::Stop).unwrap();
+        datapath.workers[1].line.tell(Command::Stop).unwrap();
         while !datapath.workers[1].thread.is_finished() {
             std::thread::yield_now();
         }

@@ -10,8 +10,11 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::Notice;
 use super::engine::{Arrival, Engine, Event, Extent, Load, Wait};
+use super::mirror::{Feed, MIRRORS, Shared, Transit};
 use super::sightings::{Watch, Witness};
-use crate::switch::{Answer, Counters, DropReason, LearnCounter, PortId, Ports, Switch, Tick, Verdict};
+use crate::switch::{
+    Answer, Counters, DropReason, LearnCounter, Observer, PortId, Ports, Steps, Switch, Tick, Verdict,
+};
 use crate::sys::arena::BUFFER_SIZE;
 use crate::sys::tap::Queue;
 use crate::wire::VnetHeader;
@@ -22,6 +25,8 @@ use crate::wire::segment::{Segments, wire_length};
 pub(super) enum Command {
     Attach { port: PortId, queue: Queue, done: Sender<io::Result<()>> },
     Detach { port: PortId, done: Sender<Option<Queue>> },
+    Mirror { feed: Feed, done: Sender<()> },
+    Unmirror(Arc<Shared>),
     Stop,
 }
 
@@ -45,8 +50,12 @@ pub(super) struct Worker<E: Engine> {
     detaching: Vec<(PortId, Sender<Option<Queue>>)>,
     /// The egress ports of the frame at hand.
     egress: Vec<PortId>,
-    /// Those of them that take no offload.
+    /// Of a flood, the others, which could not take it.
+    refused: Vec<(PortId, DropReason)>,
+    /// Those of `egress` that take no offload.
     plain_egress: Vec<PortId>,
+    /// Where records of frames go; mostly nowhere.
+    mirrors: Vec<Feed>,
     /// Room for a super-frame that is being segmented, and for one of its segments.
     super_frame: Box<[u8]>,
     segment: Box<[u8]>,
@@ -69,7 +78,9 @@ impl<E: Engine> Worker<E> {
             busy_poll,
             detaching: Vec::new(),
             egress: Vec::with_capacity(Ports::MAX),
+            refused: Vec::with_capacity(Ports::MAX),
             plain_egress: Vec::with_capacity(Ports::MAX),
+            mirrors: Vec::with_capacity(MIRRORS),
             super_frame: vec![0; BUFFER_SIZE].into(),
             segment: vec![0; BUFFER_SIZE].into(),
         }
@@ -107,7 +118,8 @@ impl<E: Engine> Worker<E> {
         let mut flow = ControlFlow::Continue(());
         for event in events.drain(..) {
             match event {
-                Event::Frame(arrival) => self.forward(now, arrival)?,
+                Event::Frame(arrival) if self.mirrors.is_empty() => self.forward(now, arrival)?,
+                Event::Frame(arrival) => self.forward_mirrored(now, arrival)?,
                 Event::Gone { port, error } => self.mailbox.notices.send(Notice::PortGone { port, error }),
                 Event::Detached { port, queue } => self.detached(port, queue),
                 Event::Woken => flow = self.obey()?,
@@ -129,7 +141,8 @@ impl<E: Engine> Worker<E> {
         counters.free_buffers.set(free_buffers as u64);
     }
 
-    fn obey(&mut self) -> io::Result<ControlFlow<()>> {
+    /// Carries out what control has asked since.
+    pub(super) fn obey(&mut self) -> io::Result<ControlFlow<()>> {
         while let Ok(command) = self.mailbox.commands.try_recv() {
             match command {
                 Command::Attach { port, queue, done } => {
@@ -139,8 +152,14 @@ impl<E: Engine> Worker<E> {
                 }
                 Command::Detach { port, done } => {
                     self.engine.detach(port)?;
+                    self.mirrors.iter_mut().for_each(|feed| feed.forget(port));
                     self.detaching.push((port, done));
                 }
+                Command::Mirror { feed, done } => {
+                    self.mirrors.push(feed);
+                    let _ = done.send(());
+                }
+                Command::Unmirror(mirror) => self.mirrors.retain(|feed| !feed.is_of(&mirror)),
                 Command::Stop => return Ok(ControlFlow::Break(())),
             }
         }
@@ -155,75 +174,107 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    /// One frame: counted in, decided, carried out.
+    /// One frame: counted in, decided, carried out. All in one piece: what it shares with [`Worker::forward_mirrored`] is
+    /// inlined in both, or a frame that no mirror sees would pay for calls.
     #[inline]
     fn forward(&mut self, now: Tick, arrival: Arrival<E::Buffer>) -> io::Result<()> {
+        let verdict = self.decide(now, &arrival, ());
+        self.resolve(&arrival, verdict);
+        self.carry_out(arrival, verdict)
+    }
+
+    /// The same, told to the mirrors.
+    #[cold]
+    #[inline(never)]
+    fn forward_mirrored(&mut self, now: Tick, arrival: Arrival<E::Buffer>) -> io::Result<()> {
+        let mut steps = Steps::default();
+        let verdict = self.decide(now, &arrival, &mut steps);
+        self.resolve(&arrival, verdict);
+        let refused = if verdict == Verdict::Flood { &self.refused[..] } else { &[] };
+        self.mirror(
+            &arrival,
+            &steps,
+            Transit { ingress: Some(arrival.port), verdict, egress: &self.egress, refused },
+        );
+        self.carry_out(arrival, verdict)
+    }
+
+    fn mirror(&self, arrival: &Arrival<E::Buffer>, steps: &Steps, transit: Transit<'_>) {
+        let frame = arrival.frame(self.engine.bytes(&arrival.buffer));
+        for feed in &self.mirrors {
+            feed.offer(&frame, steps, transit);
+        }
+    }
+
+    #[inline(always)]
+    fn decide<O: Observer>(&mut self, now: Tick, arrival: &Arrival<E::Buffer>, observer: O) -> Verdict {
         let ingress = arrival.port;
         let frame = arrival.frame(self.engine.bytes(&arrival.buffer));
         let counters = self.counters.port(ingress);
         counters.rx_frames.add(1);
         counters.rx_bytes.add(frame.bytes.len() as u64);
         let counter = LearnCounter { counters: &self.counters, ingress };
-        let mut watch = Watch { counter, witness: &mut self.witness, now, frame: &frame };
-        match self.switch.process(now, ingress, &frame, &mut watch) {
+        let watch = Watch { counter, witness: &mut self.witness, now, frame: &frame };
+        self.switch.process(now, ingress, &frame, &mut (watch, observer))
+    }
+
+    /// Counts the verdict, and finds the egress ports of the frame at hand.
+    #[inline(always)]
+    fn resolve(&mut self, arrival: &Arrival<E::Buffer>, verdict: Verdict) {
+        self.egress.clear();
+        let counters = self.counters.port(arrival.port);
+        match verdict {
             Verdict::Forward(egress) => {
                 counters.forwarded.add(1);
-                self.egress.clear();
                 self.egress.push(egress);
-                self.dispatch(arrival)
             }
-            Verdict::Flood => {
-                let length = wire_length(frame.bytes, &frame.vnet);
-                self.flood(arrival, length)
-            }
-            Verdict::Answer(answer) => {
-                counters.answered.add(1);
-                self.answer(arrival, answer)
-            }
-            Verdict::Drop(reason) => {
-                counters.dropped(reason);
-                self.engine.discard(arrival.buffer);
-                Ok(())
-            }
+            Verdict::Flood => self.resolve_flood(arrival),
+            Verdict::Answer(_) => counters.answered.add(1),
+            Verdict::Drop(reason) => counters.dropped(reason),
             Verdict::Refused { egress, reason } => {
                 counters.forwarded.add(1);
                 self.counters.port(egress).dropped(reason);
-                self.engine.discard(arrival.buffer);
-                Ok(())
             }
         }
     }
 
-    fn flood(&mut self, arrival: Arrival<E::Buffer>, wire_length: usize) -> io::Result<()> {
-        self.egress.clear();
-        let mut refused = 0;
-        for (egress, outcome) in self.switch.flood_set(arrival.port, wire_length) {
+    fn resolve_flood(&mut self, arrival: &Arrival<E::Buffer>) {
+        let frame = arrival.frame(self.engine.bytes(&arrival.buffer));
+        self.refused.clear();
+        for (egress, outcome) in self.switch.flood_set(arrival.port, wire_length(frame.bytes, &frame.vnet)) {
             match outcome {
                 Ok(()) => self.egress.push(egress),
                 Err(reason) => {
                     self.counters.port(egress).dropped(reason);
-                    refused += 1;
+                    self.refused.push((egress, reason));
                 }
             }
         }
         let counters = self.counters.port(arrival.port);
-        match self.egress.len() + refused {
+        match self.egress.len() + self.refused.len() {
             0 => counters.dropped(DropReason::NoEgress),
             copies => {
                 counters.flooded.add(1);
                 counters.flood_copies.add(copies as u64);
             }
         }
-        if self.egress.is_empty() {
-            self.engine.discard(arrival.buffer);
-            return Ok(());
+    }
+
+    #[inline(always)]
+    fn carry_out(&mut self, arrival: Arrival<E::Buffer>, verdict: Verdict) -> io::Result<()> {
+        match verdict {
+            Verdict::Answer(answer) => self.answer(arrival, answer),
+            _ if self.egress.is_empty() => {
+                self.engine.discard(arrival.buffer);
+                Ok(())
+            }
+            _ => self.dispatch(arrival),
         }
-        self.dispatch(arrival)
     }
 
     /// Sends the frame at hand to `self.egress`: the same buffer to all that can take it as it is, finished
     /// copies to those that cannot.
-    #[inline]
+    #[inline(always)]
     fn dispatch(&mut self, mut arrival: Arrival<E::Buffer>) -> io::Result<()> {
         if arrival.vnet {
             if !arrival.frame(self.engine.bytes(&arrival.buffer)).vnet.is_complete() {
@@ -279,8 +330,14 @@ impl<E: Engine> Worker<E> {
         let Extent { start, length } = arrival.extent;
         let bytes = &mut self.engine.bytes_mut(&mut arrival.buffer)[start..];
         let length = answer.emit(&self.switch.gateway, bytes, length);
-        let extent = Extent { start, length };
-        self.put_header(&mut arrival.buffer, extent);
-        self.engine.send(arrival.buffer, extent, &[arrival.port])
+        arrival.extent = Extent { start, length };
+        self.put_header(&mut arrival.buffer, arrival.extent);
+        let egress = [arrival.port];
+        if !self.mirrors.is_empty() {
+            let verdict = Verdict::Forward(arrival.port);
+            let transit = Transit { ingress: None, verdict, egress: &egress, refused: &[] };
+            self.mirror(&arrival, &Steps::default(), transit);
+        }
+        self.engine.send(arrival.buffer, arrival.extent, &egress)
     }
 }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::worker::{Mailbox, Worker};
+use super::worker::{Command, Mailbox, Worker};
 use super::{MemoryEngine, MemoryNet, Notices, sightings};
 use crate::switch::fdb::{FdbKey, FdbState};
 use crate::switch::{Counters, DropReason, Gateway, Port, PortId, Settings, Switch, Tick};
 use crate::wire::{Mac, VnetHeader};
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Sender, bounded, unbounded};
 use nix::errno::Errno;
 
 pub(super) const H1: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -23,6 +23,7 @@ pub(super) struct Rig {
     pub(super) net: MemoryNet,
     pub(super) counters: Arc<Counters>,
     pub(super) worker: Worker<MemoryEngine>,
+    commands: Sender<Command>,
 }
 
 impl Rig {
@@ -34,17 +35,28 @@ impl Rig {
         }
         let (net, counters) = (MemoryNet::default(), Arc::new(Counters::default()));
         let engine = MemoryEngine::new(net.clone(), Arc::clone(&counters));
-        let (_, commands) = bounded(1);
+        let (commands, inbox) = unbounded();
         let (channel, _) = bounded(1);
         let (telling, _) = sightings::queue(Arc::new(|| ()));
         let notices = Notices { channel, lost: Arc::default(), on_notice: Arc::new(|| ()), telling };
-        let mailbox = Mailbox { commands, notices };
+        let mailbox = Mailbox { commands: inbox, notices };
         let worker = Worker::new(Arc::clone(&switch), engine, Arc::clone(&counters), mailbox, Duration::ZERO);
-        Rig { switch, net, counters, worker }
+        Rig { switch, net, counters, worker, commands }
+    }
+
+    /// Has the worker do what control may ask of it.
+    pub(super) fn tell(&mut self, command: Command) {
+        self.commands.send(command).unwrap();
+        assert!(self.worker.obey().unwrap().is_continue());
     }
 
     /// Sends a frame into a port; what came out where.
-    fn send(&mut self, port: u16, vnet: VnetHeader, frame: &[u8]) -> Vec<(u16, VnetHeader, Vec<u8>)> {
+    pub(super) fn send(
+        &mut self,
+        port: u16,
+        vnet: VnetHeader,
+        frame: &[u8],
+    ) -> Vec<(u16, VnetHeader, Vec<u8>)> {
         self.net.send(PortId(port), vnet, frame);
         assert!(self.worker.turn_at(Tick(1)).unwrap().is_continue());
         self.net.received().into_iter().map(|(port, vnet, frame)| (port.0, vnet, frame)).collect()
@@ -61,6 +73,12 @@ fn complete(frame: &[u8]) -> (VnetHeader, Vec<u8>) {
 
 pub(super) fn ethernet(dst: [u8; 6], src: [u8; 6]) -> Vec<u8> {
     [&dst[..], &src, &[0x88, 0xb5], &[0x5a; 50]].concat()
+}
+
+/// An ARP request for the gateway's address.
+pub(super) fn who_has_the_gateway() -> Vec<u8> {
+    [&[0xff; 6][..], &H1, &[8, 6], &[0, 1, 8, 0, 6, 4, 0, 1], &H1, &[192, 0, 2, 11], &[0; 6], &[192, 0, 2, 1]]
+        .concat()
 }
 
 /// A TCP super-frame of `payload` bytes in segments of 1000, its sums still to do.
@@ -158,17 +176,7 @@ fn a_flood_over_one_ports_mtu_is_counted_there_and_reaches_the_others() {
 #[test]
 fn the_gateway_answers_on_the_port_that_asked() {
     let mut rig = Rig::new(&[OFFLOAD, OFFLOAD]);
-    let request = [
-        &[0xff; 6][..],
-        &H1,
-        &[8, 6],
-        &[0, 1, 8, 0, 6, 4, 0, 1],
-        &H1,
-        &[192, 0, 2, 11],
-        &[0; 6],
-        &[192, 0, 2, 1],
-    ]
-    .concat();
+    let request = who_has_the_gateway();
     let out = rig.send(0, VnetHeader::default(), &request);
     let reply = [
         &H1[..],

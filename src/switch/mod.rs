@@ -17,7 +17,7 @@ pub use counters::{Counters, LearnCounter, PortCounters, PortCounts};
 pub use fdb::Fdb;
 pub use forward::OffloadFault;
 pub use gateway::{Answer, Claim, Gateway};
-pub use observer::{Observer, Step};
+pub use observer::{Observer, Step, Steps};
 pub use port::{Port, PortId, Ports};
 pub use time::Tick;
 pub use verdict::{DropReason, Side, Verdict};

@@ -36,3 +36,43 @@ impl Observer for () {
     #[inline(always)]
     fn note(&mut self, _: Step) {}
 }
+
+/// Two, one after the other.
+impl<A: Observer, B: Observer> Observer for (A, B) {
+    #[inline]
+    fn note(&mut self, step: Step) {
+        self.0.note(step);
+        self.1.note(step);
+    }
+}
+
+impl<O: Observer> Observer for &mut O {
+    #[inline]
+    fn note(&mut self, step: Step) {
+        (**self).note(step);
+    }
+}
+
+/// Writes the steps down, in place: nothing is allocated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Steps {
+    taken: [Option<Step>; Steps::MAX],
+}
+
+impl Steps {
+    /// No decision takes more.
+    pub const MAX: usize = 12;
+
+    /// The steps, in the order in which they were taken.
+    pub fn iter(&self) -> impl Iterator<Item = Step> + '_ {
+        self.taken.iter().flatten().copied()
+    }
+}
+
+impl Observer for Steps {
+    fn note(&mut self, step: Step) {
+        if let Some(free) = self.taken.iter_mut().find(|taken| taken.is_none()) {
+            *free = Some(step);
+        }
+    }
+}

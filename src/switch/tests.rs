@@ -74,8 +74,10 @@ fn run(switch: &Switch, ingress: PortId, bytes: &[u8]) -> Verdict {
 
 /// The verdict, and the steps before it.
 fn run_with(switch: &Switch, ingress: PortId, bytes: &[u8], vnet: VnetHeader) -> (Verdict, Vec<Step>) {
-    let mut steps = Vec::new();
-    let verdict = switch.process(T0, ingress, &Frame { bytes, vnet }, &mut steps);
+    let mut both = (Vec::new(), Steps::default());
+    let verdict = switch.process(T0, ingress, &Frame { bytes, vnet }, &mut both);
+    let (mut steps, in_place) = both;
+    assert!(in_place.iter().eq(steps.iter().copied()), "no room for {steps:?}");
     assert_eq!(steps.pop(), Some(Step::Verdict(verdict)));
     (verdict, steps)
 }
