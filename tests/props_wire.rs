@@ -18,6 +18,7 @@ use pnet_packet::{Packet, tcp, udp, util};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use uswitch::wire::checksum::{self, Sum};
+use uswitch::wire::filter::Filter;
 use uswitch::wire::segment::MAX_SEGMENTS;
 use uswitch::wire::{EtherType, EthernetFrame, Mac, Pretty, Segments, VnetHeader, wire_length};
 
@@ -418,6 +419,67 @@ proptest! {
         let ethertype = EtherType(u16::from_be_bytes([behind[0], behind[1]]));
         prop_assert_eq!(view.l3(), (ethertype, 14 + 4 * tags.len()));
         prop_assert_eq!(view.innermost(), view.l3());
+    }
+}
+
+/// Words of the language of filters, and some that are none.
+const WORDS: &[&str] = &[
+    "arp",
+    "icmp",
+    "icmp6",
+    "ip",
+    "ip6",
+    "tcp",
+    "udp",
+    "vlan",
+    "100",
+    "ether",
+    "src",
+    "dst",
+    "host",
+    "net",
+    "port",
+    "192.0.2.1",
+    "fd00::/8",
+    "02:00:00:00:00:01",
+    "and",
+    "or",
+    "not",
+    "(",
+    ")",
+    "!",
+    "&&",
+    "||",
+    "&",
+    "\u{e9}",
+    "9999999",
+];
+
+proptest! {
+    /// Of any text comes a filter or an error of one line; and a filter takes any frame.
+    #[test]
+    fn any_filter_does_no_harm(
+        text in ".{0,80}",
+        words in vec(proptest::sample::select(WORDS), 0..20),
+        glue in prop_oneof![Just(""), Just(" ")],
+        frame in vec(any::<u8>(), 0..100),
+    ) {
+        for expression in [text, words.join(glue)] {
+            match Filter::parse(&expression) {
+                Ok(filter) => _ = filter.matches(&frame),
+                Err(error) => prop_assert!(!error.to_string().is_empty()),
+            }
+        }
+    }
+
+    /// `not` turns every answer about, but for what is no frame.
+    #[test]
+    fn a_filter_and_its_contrary(words in vec(proptest::sample::select(WORDS), 1..6), frame in vec(any::<u8>(), 14..100)) {
+        let expression = words.join(" ");
+        if let Ok(filter) = Filter::parse(&expression) {
+            let contrary = Filter::parse(&format!("not ({expression})")).unwrap();
+            prop_assert_ne!(filter.matches(&frame), contrary.matches(&frame));
+        }
     }
 }
 

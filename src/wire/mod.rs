@@ -7,6 +7,7 @@ pub mod arp;
 pub mod checksum;
 pub mod display;
 pub mod ethernet;
+pub mod filter;
 pub mod icmp;
 pub mod ip;
 pub mod mac;

@@ -1,0 +1,250 @@
+//! Packet filters: a part of the language of pcap-filter(7), as tcpdump has it.
+//!
+//! ```text
+//! filter    = term (("and" | "&&" | "or" | "||") term)*     from left to right, neither binds closer
+//! term      = ("not" | "!") term | "(" filter ")" | primitive
+//! primitive = "arp" | "icmp" | "icmp6" | "ip" | "ip6" | "tcp" | "udp" | "vlan" [ID]
+//!           | "ether" ["src" | "dst" | "host"] MAC
+//!           | ["src" | "dst"] ["host"] ADDRESS | ["src" | "dst"] "net" PREFIX
+//!           | ["tcp" | "udp"] ["src" | "dst"] "port" NUMBER
+//! ```
+//!
+//! `host` and `net` look at the addresses of IPv4, IPv6 and ARP. Other than in tcpdump, all of them look behind VLAN tags,
+//! and `vlan` changes nothing for what comes after it.
+
+mod parse;
+mod view;
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use self::view::View;
+use super::{EtherType, Mac};
+
+/// Longest expression, in bytes.
+pub const LONGEST: usize = 1024;
+/// Most parentheses and `not`s within each other.
+const DEEPEST: usize = 32;
+
+/// Not in the language.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the filter '{expression}': at {at}: {why}: `uswitch capture --help` lists what there is")]
+pub struct FilterError {
+    expression: String,
+    /// The character, from 1.
+    at: usize,
+    why: String,
+}
+
+/// A filter, ready to be held against frames.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter(Expression);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Expression {
+    Not(Box<Expression>),
+    And(Box<Expression>, Box<Expression>),
+    Or(Box<Expression>, Box<Expression>),
+    Is(Primitive),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Primitive {
+    EtherType(EtherType),
+    /// A protocol over IP, by number.
+    Protocol(u8),
+    Vlan(Option<u16>),
+    Ether(End, Mac),
+    Host(End, IpAddr),
+    Net(End, IpNet),
+    Port(End, u16),
+}
+
+/// Which end of a frame's way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Source,
+    Destination,
+    Either,
+}
+
+impl End {
+    fn of<T>(self, ends: Option<(T, T)>, is: impl Fn(T) -> bool) -> bool {
+        ends.is_some_and(|(source, destination)| match self {
+            End::Source => is(source),
+            End::Destination => is(destination),
+            End::Either => is(source) || is(destination),
+        })
+    }
+}
+
+impl Filter {
+    /// Reads an expression.
+    pub fn parse(expression: &str) -> Result<Filter, FilterError> {
+        parse::parse(expression).map(Filter)
+    }
+
+    /// Whether it lets a frame pass, given from the destination address on. What is shorter than its headers say has
+    /// none of what is missing.
+    pub fn matches(&self, frame: &[u8]) -> bool {
+        View::of(frame).is_some_and(|view| self.0.holds(&view))
+    }
+}
+
+impl Expression {
+    fn holds(&self, view: &View) -> bool {
+        match self {
+            Expression::Not(term) => !term.holds(view),
+            Expression::And(one, other) => one.holds(view) && other.holds(view),
+            Expression::Or(one, other) => one.holds(view) || other.holds(view),
+            Expression::Is(primitive) => primitive.holds(view),
+        }
+    }
+}
+
+impl Primitive {
+    fn holds(&self, view: &View) -> bool {
+        match *self {
+            Primitive::EtherType(ethertype) => view.ethertype == ethertype,
+            Primitive::Protocol(number) => view.protocol == Some(number),
+            Primitive::Vlan(None) => view.tags().next().is_some(),
+            Primitive::Vlan(Some(id)) => view.tags().any(|tag| tag == id),
+            Primitive::Ether(end, mac) => end.of(Some(view.macs), |one| one == mac),
+            Primitive::Host(end, address) => end.of(view.addresses, |one| one == address),
+            Primitive::Net(end, net) => end.of(view.addresses, |one| net.contains(&one)),
+            Primitive::Port(end, port) => end.of(view.ports, |one| one == port),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use etherparse::{ArpEthIpv4Packet, ArpOperation, ArpPacket, PacketBuilder, VlanId};
+
+    const A: [u8; 6] = [2, 0, 0, 0, 0, 1];
+    const B: [u8; 6] = [2, 0, 0, 0, 0, 2];
+    const V4: ([u8; 4], [u8; 4]) = ([192, 0, 2, 1], [192, 0, 2, 2]);
+    const V6: ([u8; 16], [u8; 16]) = ([0xfd; 16], [0xfe; 16]);
+
+    /// One frame of each kind, by name.
+    fn frames() -> Vec<(&'static str, Vec<u8>)> {
+        let arp = ArpEthIpv4Packet {
+            operation: ArpOperation::REQUEST,
+            sender_mac: A,
+            sender_ipv4: V4.0,
+            target_mac: [0; 6],
+            target_ipv4: V4.1,
+        };
+        let made = |write: &dyn Fn(&mut Vec<u8>)| {
+            let mut bytes = Vec::new();
+            write(&mut bytes);
+            bytes
+        };
+        let v4 = || PacketBuilder::ethernet2(A, B).ipv4(V4.0, V4.1, 64);
+        let v6 = || PacketBuilder::ethernet2(B, A).ipv6(V6.0, V6.1, 64);
+        let arp = ArpPacket::from(arp);
+        let tag = VlanId::try_new(100).unwrap();
+        vec![
+            (
+                "arp",
+                made(&|out| {
+                    PacketBuilder::ethernet2(A, [0xff; 6]).arp(arp.clone()).write_to_vec(out).unwrap();
+                }),
+            ),
+            ("icmp", made(&|out| v4().icmpv4_echo_request(1, 2).write_to_vec(out, &[0; 56]).unwrap())),
+            ("tcp", made(&|out| v4().tcp(40000, 80, 7, 100).syn().write_to_vec(out, &[]).unwrap())),
+            ("udp", made(&|out| v4().udp(5000, 53).write_to_vec(out, b"abc").unwrap())),
+            ("icmp6", made(&|out| v6().icmpv6_echo_request(1, 2).write_to_vec(out, &[0; 8]).unwrap())),
+            ("tcp6", made(&|out| v6().tcp(80, 40000, 7, 100).ack(1).write_to_vec(out, b"hello").unwrap())),
+            (
+                "vlan",
+                made(&|out| {
+                    let tagged = PacketBuilder::ethernet2(A, B).single_vlan(tag).ipv4(V4.0, V4.1, 64);
+                    tagged.udp(5000, 53).write_to_vec(out, b"abc").unwrap();
+                }),
+            ),
+        ]
+    }
+
+    /// The names of the frames that an expression lets pass.
+    fn passing(expression: &str) -> String {
+        let filter = Filter::parse(expression).unwrap_or_else(|error| panic!("{error}"));
+        let frames = frames();
+        let passing = frames.iter().filter(|(_, frame)| filter.matches(frame)).map(|(name, _)| *name);
+        passing.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn what_each_primitive_lets_pass() {
+        for (expression, expected) in [
+            ("arp", "arp"),
+            ("icmp", "icmp"),
+            ("icmp6", "icmp6"),
+            ("ip", "icmp tcp udp vlan"),
+            ("ip6", "icmp6 tcp6"),
+            ("tcp", "tcp tcp6"),
+            ("udp", "udp vlan"),
+            ("vlan", "vlan"),
+            ("vlan 100 and udp", "vlan"),
+            ("vlan 7", ""),
+            ("ether src 02:00:00:00:00:02", "icmp6 tcp6"),
+            ("ether dst 02:00:00:00:00:01", "icmp6 tcp6"),
+            ("ether host 02:00:00:00:00:02", "icmp tcp udp icmp6 tcp6 vlan"),
+            ("ether ff:ff:ff:ff:ff:ff", "arp"),
+            ("host 192.0.2.1", "arp icmp tcp udp vlan"),
+            ("src host 192.0.2.2", ""),
+            ("dst 192.0.2.2 and not arp", "icmp tcp udp vlan"),
+            ("fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fdfd", "icmp6 tcp6"),
+            ("net 192.0.2.0/24", "arp icmp tcp udp vlan"),
+            ("src net fd00::/8", "icmp6 tcp6"),
+            ("dst net fd00::/8", ""),
+            ("port 80", "tcp tcp6"),
+            ("tcp dst port 80", "tcp"),
+            ("udp port 80", ""),
+            ("dst port 53", "udp vlan"),
+            ("not (tcp or udp) and !vlan", "arp icmp icmp6"),
+            ("arp or icmp && ip6", ""),
+            ("arp || (icmp6 and ip6)", "arp icmp6"),
+            ("not not arp", "arp"),
+        ] {
+            assert_eq!(passing(expression), expected, "{expression}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_is_one_line_that_says_where() {
+        for (expression, at, why) in [
+            ("tcp prt 80", 5, "'prt' instead of 'and' or 'or'"),
+            ("tcp $ udp", 5, "'$' instead of 'and' or 'or'"),
+            ("hst 192.0.2.1", 1, "'hst' is no primitive"),
+            ("host localhost", 6, "'localhost' instead of an IP address"),
+            ("ether src 1:2", 11, "'1:2' instead of a MAC address"),
+            ("net 192.0.2.0/40", 5, "'192.0.2.0/40' instead of a prefix like 192.0.2.0/24"),
+            ("net", 4, "the end instead of a prefix like 192.0.2.0/24"),
+            ("port 99999", 6, "'99999' instead of a number up to 65535"),
+            ("vlan 4095", 6, "'4095' instead of a VLAN up to 4094"),
+            ("tcp and", 8, "the end is no primitive"),
+            ("(tcp", 5, "the end instead of ')'"),
+            ("tcp)", 4, "')' instead of 'and' or 'or'"),
+            ("", 1, "the end is no primitive"),
+        ] {
+            let error = Filter::parse(expression).unwrap_err();
+            assert_eq!((error.at, error.why.as_str()), (at, why), "{expression}");
+            assert_eq!(error.to_string().lines().count(), 1);
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_or_too_deep_is_refused() {
+        let long = vec!["tcp"; LONGEST].join(" or ");
+        assert_eq!(Filter::parse(&long).unwrap_err().why, "longer than 1024 bytes");
+        let deep = |depth| format!("{}tcp{}", "(".repeat(depth), ")".repeat(depth));
+        assert!(Filter::parse(&deep(DEEPEST)).is_ok());
+        for expression in [deep(DEEPEST + 1), "!".repeat(1000) + "tcp", "(".repeat(LONGEST)] {
+            assert_eq!(Filter::parse(&expression).unwrap_err().why, "nested deeper than 32");
+        }
+    }
+}
