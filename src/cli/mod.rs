@@ -4,6 +4,7 @@
 //! standard error: `uswitch: what: what to do`, exit code 1, or 2 where the words typed make no sense. A pipe
 //! that closes early ends the program quietly.
 
+mod capture;
 mod completions;
 mod error;
 mod events;
@@ -49,6 +50,7 @@ enum Command {
     Stats(stats::Stats),
     Log(log::LogCommand),
     Events(events::Events),
+    Capture(capture::CaptureCommand),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -78,6 +80,7 @@ impl Command {
             Command::Stats(stats) => stats.run(),
             Command::Log(log) => log.run(),
             Command::Events(events) => events.run(),
+            Command::Capture(capture) => capture.run(),
             Command::Completions(completions) => completions.run(),
             Command::Man(man) => man.run(),
         }

@@ -9,8 +9,13 @@ use super::error::CliError;
 
 /// Prints as it is.
 pub(super) fn print(text: &str) -> Result<(), CliError> {
+    bytes(text.as_bytes())
+}
+
+/// Writes as they are.
+pub(super) fn bytes(bytes: &[u8]) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| match error.kind() {
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => CliError::BrokenPipe,
         _ => CliError::io("write the output")(error),
     })

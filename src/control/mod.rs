@@ -1,6 +1,7 @@
 //! What should exist, and keeping it so: configuration, topology, the API. Never on a frame's way.
 
 pub mod addressing;
+pub mod capture;
 pub(crate) mod client;
 pub mod config;
 pub mod event;

@@ -19,6 +19,7 @@ use super::worker::Command;
 use super::{DatapathError, WorkerLine};
 use crate::switch::{DropReason, Frame, PortId, Ports, Steps, Verdict};
 use crate::wire::VnetHeader;
+use crate::wire::filter::Filter;
 
 /// Mirrors at a time.
 pub const MIRRORS: usize = 8;
@@ -41,6 +42,8 @@ pub struct Wanted {
     pub ports: Option<Vec<PortId>>,
     /// This way only; `None`: both.
     pub direction: Option<Direction>,
+    /// Only frames that this lets pass.
+    pub filter: Option<Filter>,
     /// Only frames that did not reach a port that they were meant for.
     pub drops_only: bool,
     /// Most bytes of a frame to copy.
@@ -52,7 +55,14 @@ pub struct Wanted {
 impl Default for Wanted {
     /// Everything, whole.
     fn default() -> Wanted {
-        Wanted { ports: None, direction: None, drops_only: false, snaplen: usize::MAX, limit: u64::MAX }
+        Wanted {
+            ports: None,
+            direction: None,
+            filter: None,
+            drops_only: false,
+            snaplen: usize::MAX,
+            limit: u64::MAX,
+        }
     }
 }
 
@@ -156,7 +166,10 @@ impl Feed {
     /// Sends a record of the frame, if it is wanted.
     pub(super) fn offer(&self, frame: &Frame<'_>, steps: &Steps, transit: Transit<'_>) {
         let Feed { wanted, records, shared } = self;
-        if wanted.drops_only && !transit.is_drop() || wanted.crossings(transit).next().is_none() {
+        let passes = wanted.crossings(transit).next().is_some()
+            && (!wanted.drops_only || transit.is_drop())
+            && wanted.filter.as_ref().is_none_or(|filter| filter.matches(frame.bytes));
+        if !passes {
             return;
         }
         if shared.sent.load(Ordering::Relaxed) >= wanted.limit

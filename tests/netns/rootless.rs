@@ -20,7 +20,12 @@ const AS_USER: &str = "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-
 
 /// Runs a command as that user.
 fn as_user(host: &Host, command: &str) -> Done {
-    host.run(&format!("{AS_USER} {command}"))
+    host.run(&by_user(command))
+}
+
+/// A command as that user runs it.
+fn by_user(command: &str) -> String {
+    format!("{AS_USER} {command}")
 }
 
 #[test]
@@ -116,5 +121,19 @@ fn limit_of_processes_fails_the_port_and_not_the_switch() {
     assert!(said.contains("thread"), "{said}");
     limit("1000");
     as_user(&host, "uswitch port add container3").ok();
+    as_user(&host, "uswitch stop").ok();
+}
+
+#[test]
+fn live_frames_are_captured() {
+    let host = machine();
+    as_user(&host, "uswitch start --detach --ports 2").ok();
+    let file = "/run/user/65534/frames.pcapng";
+    let mut capture = host.spawn(&by_user(&format!("uswitch capture -c 4 -w {file} icmp")));
+    capture.line_with("capturing on");
+    as_user(&host, "uswitch exec container1 -- ping -n -c 1 -W 5 172.16.0.3").ok();
+    capture.ok();
+    let read = host.run(&format!("tshark -r {file} -T fields -e frame.interface_name")).ok();
+    assert_eq!(read.split_whitespace().count(), 4, "{read}");
     as_user(&host, "uswitch stop").ok();
 }

@@ -56,3 +56,14 @@ fn no_line_for_a_pipe() {
     let said = switch.ok();
     assert!(said.contains("uswitch stop") && !said.contains(LINE) && !said.contains('\r'), "{said:?}");
 }
+
+/// A terminal shows no pcapng.
+#[test]
+fn no_capture_for_a_terminal() {
+    let host = Host::new();
+    host.sh(&format!("mkfifo {KEYBOARD}; touch {SCREEN}")).ok();
+    let (status, _) = on_a_terminal(&host, "uswitch capture -w -").wait();
+    assert_eq!(status.code(), Some(2));
+    let seen = screen(&host);
+    assert!(seen.contains("standard output is a terminal") && seen.trim().lines().count() == 1, "{seen}");
+}

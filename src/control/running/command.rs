@@ -6,6 +6,7 @@ use super::RunError;
 use crate::control::event::{Event, EventFilter};
 use crate::control::feed::Feed;
 use crate::control::metrics::Snapshot;
+use super::mirror::{Mirrored, NewMirror};
 use crate::control::report::{
     FdbFilter, FdbReport, MadePort, NewFdbEntry, NewPort, PortReport, PortStats, Status, Stopped,
 };
@@ -30,6 +31,7 @@ pub(crate) enum Command {
     Events(EventFilter, Reply<Vec<Event>>),
     /// What has happened, and then what happens.
     Follow(EventFilter, Reply<Feed<Event>>),
+    Mirror(Box<NewMirror>, Reply<Result<Mirrored, RunError>>),
     /// Answered when everything is gone.
     Stop(Reply<Stopped>),
 }
@@ -51,6 +53,11 @@ impl Handle {
     pub(crate) fn new() -> (Handle, mpsc::Receiver<Command>) {
         let (sender, receiver) = mpsc::channel(WAITING);
         (Handle(sender), receiver)
+    }
+
+    /// Returns when the switch stops.
+    pub(crate) async fn stopping(&self) {
+        self.0.closed().await;
     }
 
     /// Asks and waits for the answer.

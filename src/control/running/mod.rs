@@ -22,6 +22,7 @@ mod event_tests;
 pub(crate) mod fake;
 mod history;
 mod machine;
+mod mirror;
 mod plan;
 mod ports;
 #[cfg(test)]
@@ -41,6 +42,7 @@ use tracing::error;
 
 pub(crate) use command::{Command, Handle, Reply, Stopping};
 pub(crate) use machine::Machine;
+pub(crate) use mirror::{Mirrored, NewMirror, PortNames};
 use plan::Plan;
 use ports::PortRecord;
 use watch::Watch;
@@ -165,6 +167,7 @@ pub(crate) struct Running<M> {
     notices: Arc<Notify>,
     machine: M,
     ports: PortTable,
+    names: PortNames,
     /// When to look for entries that have aged.
     next_ageing: Tick,
     /// Addresses that have aged so far.
@@ -238,6 +241,7 @@ impl<M: Machine> Running<M> {
             notices,
             machine,
             ports: BTreeMap::new(),
+            names: PortNames::default(),
             next_ageing: Tick(0),
             aged: 0,
             watch: Watch::new(),
@@ -334,6 +338,7 @@ impl<M: Machine> Running<M> {
             Command::Metrics(reply) => _ = reply.send(Box::new(self.snapshot())),
             Command::Events(filter, reply) => _ = reply.send(self.watch.history.events(&filter)),
             Command::Follow(filter, reply) => _ = reply.send(self.watch.history.follow(filter)),
+            Command::Mirror(asked, reply) => _ = reply.send(self.mirror(*asked)),
             Command::Stop(reply) => return Some(reply),
         }
         None

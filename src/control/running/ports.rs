@@ -103,6 +103,7 @@ impl<M: Machine> Running<M> {
             Some(id) => {
                 record.counted_before = self.totals(id);
                 record.compared = record.counted_before;
+                self.names.set(id, &record.name);
                 self.datapath.attach(id, queues).map(|()| id).map_err(|error| {
                     self.switch.ports.remove(id);
                     RunError::from(error)
@@ -222,7 +223,7 @@ impl<M: Machine> Running<M> {
         Ok(self.switch.fdb.flush(port))
     }
 
-    fn port_named(&self, name: &str) -> Result<PortId, RunError> {
+    pub(super) fn port_named(&self, name: &str) -> Result<PortId, RunError> {
         let found = self.ports.iter().find(|(_, port)| port.name == name);
         found.map(|(id, _)| *id).ok_or_else(|| RunError::NoSuchPort(name.to_owned()))
     }

@@ -5,8 +5,10 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use super::door::TooManyStreams;
+use crate::control::capture::CaptureError;
 use crate::control::report::ErrorReport;
 use crate::control::running::{RunError, Stopping};
+use crate::datapath::DatapathError;
 use crate::switch::fdb::FdbError;
 
 /// Why a request could not be met.
@@ -28,6 +30,8 @@ pub(super) enum ApiError {
     Stopping(#[from] Stopping),
     #[error(transparent)]
     Run(#[from] RunError),
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
 }
 
 impl ApiError {
@@ -35,11 +39,16 @@ impl ApiError {
         match self {
             ApiError::NoSuchRoute => StatusCode::NOT_FOUND,
             ApiError::NoSuchMethod => StatusCode::METHOD_NOT_ALLOWED,
-            ApiError::BadRequest(_) => StatusCode::BAD_REQUEST,
+            ApiError::BadRequest(_)
+            | ApiError::Capture(CaptureError::Filter(_) | CaptureError::Snaplen(_)) => {
+                StatusCode::BAD_REQUEST
+            }
             ApiError::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
             ApiError::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            ApiError::TooManyStreams(_) | ApiError::Stopping(_) => StatusCode::SERVICE_UNAVAILABLE,
-            ApiError::Run(error) => run_status(error),
+            ApiError::TooManyStreams(_)
+            | ApiError::Stopping(_)
+            | ApiError::Capture(CaptureError::Stopping(_)) => StatusCode::SERVICE_UNAVAILABLE,
+            ApiError::Run(error) | ApiError::Capture(CaptureError::Run(error)) => run_status(error),
         }
     }
 }
@@ -63,6 +72,7 @@ fn run_status(error: &RunError) -> StatusCode {
         | RunError::HostPort
         | RunError::AddressTaken(..)
         | RunError::SubnetFull(_) => StatusCode::CONFLICT,
+        RunError::Datapath(DatapathError::TooManyMirrors) => StatusCode::SERVICE_UNAVAILABLE,
         RunError::Datapath(_) | RunError::NoUring(_) | RunError::Interrupted => {
             StatusCode::INTERNAL_SERVER_ERROR
         }

@@ -34,6 +34,7 @@ use extract::{Body, Query};
 use super::event::{Event, EventFilter};
 use super::log::{Log, LogReport, NewLog};
 use super::metrics as exposition;
+use super::capture::{Capture, CaptureFilter};
 use super::report::{
     ErrorReport, FdbFilter, FdbFlush, FdbName, FdbReport, Flushed, MadePort, NewFdbEntry, NewPort,
     PortReport, PortStats, Status, Stopped,
@@ -66,6 +67,7 @@ pub(crate) fn router(handle: Handle, log: Log) -> (Router, Arc<utoipa::openapi::
         .routes(routes!(metrics_for_scrapers))
         .routes(routes!(show_log, change_log))
         .routes(routes!(events))
+        .routes(routes!(capture))
         .routes(routes!(stop))
         .split_for_parts();
     let document = Arc::new(document);
@@ -238,6 +240,22 @@ async fn events(
     }
     visit.prolong()?;
     Ok(stream::ndjson(switch.ask(|reply| Command::Follow(filter, reply)).await?, Event::missed))
+}
+
+/// Live frames as pcapng, until `count` have come, the client leaves or the switch stops
+#[utoipa::path(get, path = "/v1/capture", params(CaptureFilter), responses(
+    (status = 200, content_type = stream::PCAPNG),
+    (status = 400, body = ErrorReport),
+    (status = 404, body = ErrorReport),
+    (status = 503, body = ErrorReport),
+))]
+async fn capture(
+    State(switch): State<Handle>,
+    Extension(visit): Extension<Visit>,
+    Query(filter): Query<CaptureFilter>,
+) -> Answer<Response> {
+    visit.prolong()?;
+    Ok(stream::pcapng(Capture::begin(switch, filter).await?))
 }
 
 /// Stop the switch; answered when everything is gone

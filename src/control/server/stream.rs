@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Serialize;
 
+use crate::control::capture::Capture;
 use crate::control::feed::{Feed, Portion};
 
 /// Lines of JSON as they come (NDJSON), with what `missed` makes of a gap.
@@ -37,4 +38,16 @@ pub(super) fn bytes<T: Send + 'static>(
         feed.poll_next(context).map(|portion| Some(Ok::<_, Infallible>(encode(portion?))))
     });
     ([(CONTENT_TYPE, content_type)], Body::from_stream(chunks)).into_response()
+}
+
+/// The media type of [`pcapng`].
+pub(super) const PCAPNG: &str = "application/x-pcapng";
+
+/// A capture, block by block.
+pub(super) fn pcapng(capture: Capture) -> Response {
+    let chunks = stream::unfold(capture, async |mut capture| {
+        let chunk = capture.next().await?;
+        Some((Ok::<_, Infallible>(Bytes::from(chunk)), capture))
+    });
+    ([(CONTENT_TYPE, PCAPNG)], Body::from_stream(chunks)).into_response()
 }

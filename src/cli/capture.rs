@@ -1,0 +1,243 @@
+//! `uswitch capture`: frames as they cross the ports.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use pcap_parser::pcapng::{EnhancedPacketBlock, InterfaceStatisticsBlock, OptionCode, PcapNGOption};
+use pcap_parser::{Block, parse_block_le};
+
+use crate::control::capture::{CaptureDirection, CaptureFilter, SNAPLEN_MAX};
+use crate::wire::Pretty;
+use crate::wire::filter::Filter;
+
+use super::error::CliError;
+use super::output::counted;
+use super::port::port_name;
+use super::target::Target;
+
+const AFTER: &str = "\
+A frame that is forwarded crosses two ports and is there twice: In, from a container into the switch, and Out.
+
+A filter is made of these, joined by `and` or `or` from left to right, with `not` and parentheses:
+  arp, icmp, icmp6, ip, ip6, tcp, udp, vlan [ID]
+  ether [src|dst] MAC, [src|dst] host ADDRESS, [src|dst] net PREFIX, [tcp|udp] [src|dst] port NUMBER
+
+Examples:
+  uswitch capture --port container1 icmp or arp
+  uswitch capture -w - | wireshark -k -i -";
+
+/// Capture live frames, with what became of each
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = AFTER
+)]
+pub(super) struct CaptureCommand {
+    #[command(flatten)]
+    target: Target,
+    /// On this port; may be repeated
+    #[arg(long = "port", value_parser = port_name)]
+    ports: Vec<String>,
+    /// On all ports, those added later too: the default
+    #[arg(long, conflicts_with = "ports")]
+    all: bool,
+    /// Which way the frame crosses the port
+    #[arg(long, value_enum, default_value_t = CaptureDirection::Both)]
+    direction: CaptureDirection,
+    /// Write pcapng to this file, `-` for standard output, instead of a line a frame
+    #[arg(short, long, value_name = "FILE")]
+    write: Option<PathBuf>,
+    /// Most bytes of a frame to capture
+    #[arg(long, value_name = "BYTES", default_value_t = SNAPLEN_MAX,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(SNAPLEN_MAX)))]
+    snaplen: u32,
+    /// Stop after so many
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Cut super-frames into segments, and do all checksums
+    #[arg(long)]
+    segment: bool,
+    /// Only frames that this lets pass, as tcpdump has them; see below
+    filter: Vec<String>,
+}
+
+impl CaptureCommand {
+    pub(super) fn run(self) -> Result<(), CliError> {
+        let filter = self.filter.join(" ");
+        let filter = (!filter.is_empty()).then_some(filter);
+        if let Some(expression) = &filter {
+            Filter::parse(expression).map_err(|error| CliError::Usage(error.to_string()))?;
+        }
+        let asked = CaptureFilter {
+            ifname: (!self.ports.is_empty()).then(|| self.ports.join(",")),
+            direction: Some(self.direction),
+            snaplen: Some(self.snaplen),
+            count: self.count,
+            segment: Some(self.segment),
+            filter,
+        };
+        let query = serde_urlencoded::to_string(asked)
+            .map_err(|error| CliError::Usage(format!("cannot ask for this: {error}")))?;
+        let mut reader = Reader {
+            begun: false,
+            blocks: Blocks::default(),
+            sink: sink(self.write)?,
+            interfaces: Vec::new(),
+        };
+        self.target.client()?.stream(&format!("/v1/capture?{query}"), |chunk| reader.take(chunk))?;
+        // What is not a whole block yet is not written, so that the file is well-formed however it ended.
+        tell(&reader.interfaces);
+        Ok(())
+    }
+}
+
+/// As tcpdump says it at its end.
+fn tell(interfaces: &[Interface]) {
+    let captured: usize = interfaces.iter().map(|interface| interface.captured).sum();
+    let lost: u64 = interfaces.iter().map(|interface| interface.lost).sum();
+    say(&format!("{} captured, {lost} lost", counted(captured, "packet")));
+}
+
+/// What is no part of the capture.
+fn say(line: &str) {
+    // Nowhere to complain if there is no standard error.
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Where a capture goes.
+enum Sink {
+    Lines,
+    Output,
+    /// Made when the first bytes have come, so that a capture that was refused leaves a file as it is.
+    Path(PathBuf),
+    File(PathBuf, File),
+}
+
+fn sink(write: Option<PathBuf>) -> Result<Sink, CliError> {
+    match write {
+        None => Ok(Sink::Lines),
+        Some(path) if path != Path::new("-") => Ok(Sink::Path(path)),
+        Some(_) if io::stdout().is_terminal() => Err(CliError::Usage(
+            "-w -: standard output is a terminal: send it to a program, as in `uswitch capture -w - | tshark -r -`"
+                .to_owned(),
+        )),
+        Some(_) => Ok(Sink::Output),
+    }
+}
+
+/// What the reader knows of an interface.
+struct Interface {
+    name: String,
+    captured: usize,
+    lost: u64,
+}
+
+/// Reads a capture as it comes.
+struct Reader {
+    begun: bool,
+    blocks: Blocks,
+    sink: Sink,
+    interfaces: Vec<Interface>,
+}
+
+impl Reader {
+    fn take(&mut self, chunk: &[u8]) -> Result<ControlFlow<()>, CliError> {
+        let whole = self.blocks.add(chunk);
+        let mut lines = String::new();
+        let mut rest = whole.as_slice();
+        while let Ok((after, block)) = parse_block_le(rest) {
+            rest = after;
+            match block {
+                Block::InterfaceDescription(block) => {
+                    let name = text(&block.options, OptionCode::IfName);
+                    self.interfaces.push(Interface { name, captured: 0, lost: 0 });
+                }
+                Block::EnhancedPacket(packet) => self.packet(&packet, &mut lines),
+                Block::InterfaceStatistics(statistics) => self.statistics(&statistics),
+                _ => {}
+            }
+        }
+        self.write(&whole, &lines)?;
+        if !self.begun {
+            self.begun = true;
+            let ports: Vec<&str> = self.interfaces.iter().map(|interface| interface.name.as_str()).collect();
+            say(&format!("capturing on {}", ports.join(" ")));
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn packet(&mut self, packet: &EnhancedPacketBlock<'_>, lines: &mut String) {
+        let Some(interface) = self.interfaces.get_mut(packet.if_id as usize) else { return };
+        interface.captured += 1;
+        if matches!(self.sink, Sink::Lines) {
+            lines.push_str(&line(&interface.name, packet));
+        }
+    }
+
+    fn statistics(&mut self, statistics: &InterfaceStatisticsBlock<'_>) {
+        let lost =
+            option(&statistics.options, OptionCode::IsbIfDrop).and_then(|option| option.as_u64_le().ok());
+        if let (Some(interface), Some(lost)) = (self.interfaces.get_mut(statistics.if_id as usize), lost) {
+            interface.lost = lost;
+        }
+    }
+
+    fn write(&mut self, blocks: &[u8], lines: &str) -> Result<(), CliError> {
+        if let Sink::Path(path) = &self.sink {
+            let file = File::create(path).map_err(CliError::io(format!("write {}", path.display())))?;
+            self.sink = Sink::File(path.clone(), file);
+        }
+        match &mut self.sink {
+            Sink::File(path, file) => {
+                file.write_all(blocks).map_err(CliError::io(format!("write {}", path.display())))
+            }
+            Sink::Lines => super::output::print(lines),
+            Sink::Output | Sink::Path(_) => super::output::bytes(blocks),
+        }
+    }
+}
+
+/// Puts the bytes of a stream together to whole blocks.
+#[derive(Default)]
+struct Blocks {
+    begun: Vec<u8>,
+}
+
+impl Blocks {
+    /// The blocks that are whole with these bytes.
+    fn add(&mut self, chunk: &[u8]) -> Vec<u8> {
+        self.begun.extend_from_slice(chunk);
+        let mut whole = 0;
+        while let Some([a, b, c, d]) = self.begun.get(whole + 4..whole + 8) {
+            let length = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
+            if length < 12 || self.begun.len() - whole < length {
+                break;
+            }
+            whole += length;
+        }
+        let rest = self.begun.split_off(whole);
+        std::mem::replace(&mut self.begun, rest)
+    }
+}
+
+fn option<'a, 'b>(options: &'a [PcapNGOption<'b>], code: OptionCode) -> Option<&'a PcapNGOption<'b>> {
+    options.iter().find(|option| option.code == code)
+}
+
+fn text(options: &[PcapNGOption<'_>], code: OptionCode) -> String {
+    option(options, code).and_then(|option| option.as_str().ok()).unwrap_or_default().to_owned()
+}
+
+/// A packet as `tcpdump -e -i any` shows it, and what became of it.
+fn line(port: &str, packet: &EnhancedPacketBlock<'_>) -> String {
+    let nanoseconds = i128::from(packet.ts_high) << 32 | i128::from(packet.ts_low);
+    let time = Timestamp::from_nanosecond(nanoseconds).unwrap_or_default().to_zoned(TimeZone::system());
+    let bytes = packet.data.get(..packet.caplen as usize).unwrap_or(packet.data);
+    let flags = option(&packet.options, OptionCode(2)).and_then(|option| option.as_u32_le().ok());
+    let direction = if flags.is_some_and(|flags| flags & 3 == 1) { "In" } else { "Out" };
+    let comment = text(&packet.options, OptionCode::Comment);
+    format!("{} {port} {direction:3} {} [{comment}]\n", time.strftime("%T%.6f"), Pretty(bytes))
+}

@@ -1,0 +1,66 @@
+//! What became of a frame, in words.
+
+use std::fmt::Write;
+
+use crate::control::running::PortNames;
+use crate::datapath::{Direction, Record};
+use crate::switch::{Answer, DropReason, PortId, Verdict};
+
+/// Ports that are named; of more only the number is told.
+const NAMED: usize = 16;
+
+/// The comment on a packet that crossed a port in this direction.
+pub(super) fn comment(record: &Record, direction: Direction, names: &PortNames) -> String {
+    let transit = record.transit();
+    let mut text = match (direction, transit.ingress) {
+        (Direction::Out, None) => "answer of the switch".to_owned(),
+        (Direction::Out, Some(ingress)) => format!("from {}", names.of(ingress)),
+        (Direction::In, _) => verdict(record, names),
+    };
+    if record.vnet.is_super_frame() {
+        // A string takes all that is written.
+        let _ = write!(text, "; super-frame, segments of {} bytes", record.vnet.gso_size);
+    }
+    text
+}
+
+fn verdict(record: &Record, names: &PortNames) -> String {
+    let transit = record.transit();
+    match transit.verdict {
+        Verdict::Forward(egress) => format!("forward to {}", names.of(egress)),
+        Verdict::Answer(answer) => format!("answered by the switch: {}", of(answer)),
+        Verdict::Drop(reason) => format!("drop: {}", reason.name()),
+        Verdict::Refused { egress, reason } => format!("drop: {} at {}", reason.name(), names.of(egress)),
+        Verdict::Flood if transit.egress.is_empty() && transit.refused.is_empty() => {
+            format!("drop: {}", DropReason::NoEgress.name())
+        }
+        Verdict::Flood => flood(transit.egress, transit.refused, names),
+    }
+}
+
+fn flood(egress: &[PortId], refused: &[(PortId, DropReason)], names: &PortNames) -> String {
+    let reached = listed(egress.iter().map(|port| names.of(*port)));
+    let refused =
+        listed(refused.iter().map(|(port, reason)| format!("{} at {}", reason.name(), names.of(*port))));
+    match (reached.is_empty(), refused.is_empty()) {
+        (false, true) => format!("flood to {reached}"),
+        (false, false) => format!("flood to {reached}; drop: {refused}"),
+        _ => format!("drop: {refused}"),
+    }
+}
+
+fn listed(mut items: impl Iterator<Item = String>) -> String {
+    let named = items.by_ref().take(NAMED).collect::<Vec<_>>().join(" ");
+    match items.count() {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}
+
+fn of(answer: Answer) -> String {
+    match answer {
+        Answer::Arp { address } => format!("ARP for {address}"),
+        Answer::Neighbour { address } => format!("neighbour discovery for {address}"),
+        Answer::Echo | Answer::Echo6 => "echo".to_owned(),
+    }
+}

@@ -1,0 +1,315 @@
+//! Captures: what a mirror sees, as a pcapng stream.
+//!
+//! An interface is a port, a packet a frame that crossed it: inbound from the container into the switch, outbound from the
+//! switch to the container. So a frame that is forwarded is there twice. Its comment says what became of it.
+//!
+//! A capture makes the next bytes when the last ones are gone. While its reader is slow, records wait in the mirror, and once
+//! that is full they are lost: the interface statistics say how many. What it keeps itself is one record, one chunk, and a
+//! line an interface.
+
+mod comment;
+mod pcapng;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+use utoipa::{IntoParams, ToSchema};
+
+use self::pcapng::{Flags, Packet, Time};
+use super::running::{Command, Handle, Mirrored, NewMirror, RunError, Stopping};
+use crate::datapath::{self, Record, Wanted};
+use crate::switch::PortId;
+use crate::wire::filter::{Filter, FilterError};
+use crate::wire::{Segments, VnetHeader};
+
+/// Longest frame that can cross: 64 KiB behind an Ethernet header with tags, and some.
+pub(crate) const SNAPLEN_MAX: u32 = 262_144;
+/// Bytes after which a chunk is full.
+const CHUNK: usize = 256 * 1024;
+
+/// Which frames to capture, and how.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct CaptureFilter {
+    /// On these ports, separated by commas; by default on all.
+    pub ifname: Option<String>,
+    /// That cross a port in this direction; by default both.
+    #[param(inline)]
+    pub direction: Option<CaptureDirection>,
+    /// Most bytes of a packet to capture.
+    #[param(minimum = 1, maximum = 262144)]
+    pub snaplen: Option<u32>,
+    /// Packets after which the capture ends.
+    pub count: Option<u64>,
+    /// Super-frames cut into segments, and all checksums done.
+    pub segment: Option<bool>,
+    /// An expression as `uswitch capture --help` has it, much as of pcap-filter(7).
+    pub filter: Option<String>,
+}
+
+/// Which way a frame crosses a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum CaptureDirection {
+    /// From the container into the switch
+    In,
+    /// From the switch to the container
+    Out,
+    /// Both ways
+    Both,
+}
+
+impl CaptureFilter {
+    /// What the mirror is to see, but for the ports.
+    fn wanted(&self) -> Result<Wanted, CaptureError> {
+        let snaplen = self.snaplen.unwrap_or(SNAPLEN_MAX);
+        if !(1..=SNAPLEN_MAX).contains(&snaplen) {
+            return Err(CaptureError::Snaplen(snaplen));
+        }
+        Ok(Wanted {
+            direction: match self.direction {
+                Some(CaptureDirection::In) => Some(datapath::Direction::In),
+                Some(CaptureDirection::Out) => Some(datapath::Direction::Out),
+                Some(CaptureDirection::Both) | None => None,
+            },
+            // To be cut, a frame has to be there whole.
+            snaplen: if self.segment == Some(true) { usize::MAX } else { snaplen as usize },
+            filter: self.filter.as_deref().map(Filter::parse).transpose()?,
+            ..Wanted::default()
+        })
+    }
+}
+
+/// Why there is no capture.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CaptureError {
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+    #[error("snaplen {0}: it is from 1 to {SNAPLEN_MAX}")]
+    Snaplen(u32),
+    #[error(transparent)]
+    Run(#[from] RunError),
+    #[error(transparent)]
+    Stopping(#[from] Stopping),
+}
+
+/// A port, as the capture shows it.
+#[derive(Debug)]
+struct Interface {
+    port: PortId,
+    name: String,
+    captured: u64,
+    /// As last told.
+    lost: u64,
+}
+
+/// A record, and at how many ports it has been shown.
+#[derive(Debug)]
+struct Shown {
+    record: Record,
+    crossings: usize,
+}
+
+/// A capture that goes on.
+#[derive(Debug)]
+pub(crate) struct Capture {
+    mirrored: Mirrored,
+    switch: Handle,
+    wake: Arc<Notify>,
+    snaplen: u32,
+    cut: Cut,
+    /// Packets still to be captured.
+    left: u64,
+    interfaces: Vec<Interface>,
+    shown: Option<Shown>,
+    /// Bytes that were made and are not taken.
+    chunk: Vec<u8>,
+    over: bool,
+}
+
+/// What becomes of frames that are not complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    Whole,
+    Segments,
+}
+
+impl Capture {
+    /// Begins to capture.
+    pub(crate) async fn begin(switch: Handle, asked: CaptureFilter) -> Result<Capture, CaptureError> {
+        let wanted = asked.wanted()?;
+        let wake = Arc::new(Notify::new());
+        let ifnames = asked.ifname.map(|names| names.split(',').map(str::to_owned).collect());
+        let mirror = NewMirror { ifnames, wanted, wake: Arc::clone(&wake) };
+        let mirrored = switch.ask(|reply| Command::Mirror(Box::new(mirror), reply)).await??;
+        let mut capture = Capture {
+            mirrored,
+            switch,
+            wake,
+            snaplen: asked.snaplen.unwrap_or(SNAPLEN_MAX),
+            cut: if asked.segment == Some(true) { Cut::Segments } else { Cut::Whole },
+            left: asked.count.unwrap_or(u64::MAX),
+            interfaces: Vec::new(),
+            shown: None,
+            chunk: Vec::new(),
+            over: false,
+        };
+        pcapng::section_header(&mut capture.chunk, concat!("uswitch ", env!("CARGO_PKG_VERSION")));
+        for port in capture.mirrored.ports.clone() {
+            capture.interface(port);
+        }
+        Ok(capture)
+    }
+
+    /// The next blocks, as soon as there are some; `None` after the last.
+    pub(crate) async fn next(&mut self) -> Option<Vec<u8>> {
+        loop {
+            while self.chunk.len() < CHUNK && self.left > 0 && self.advance() {}
+            self.tell_losses();
+            if !self.chunk.is_empty() {
+                return Some(std::mem::take(&mut self.chunk));
+            }
+            if self.over {
+                return None;
+            }
+            let stopping = self.left == 0 || {
+                tokio::select! {
+                    biased;
+                    () = self.wake.notified() => false,
+                    () = self.switch.stopping() => !self.advance(),
+                }
+            };
+            if stopping {
+                self.over = true;
+                self.tell_statistics();
+            }
+        }
+    }
+
+    /// Shows the next frame at the next port; whether there was one.
+    fn advance(&mut self) -> bool {
+        let Some(Shown { record, crossings }) = self.shown.take().or_else(|| self.take()) else {
+            return false;
+        };
+        let crossing = self.mirrored.wanted.crossings(record.transit()).nth(crossings);
+        if let Some((port, direction)) = crossing {
+            self.show(&record, port, direction);
+            self.shown = Some(Shown { record, crossings: crossings + 1 });
+        }
+        true
+    }
+
+    fn take(&self) -> Option<Shown> {
+        Some(Shown { record: self.mirrored.mirror.take()?, crossings: 0 })
+    }
+
+    fn show(&mut self, record: &Record, port: PortId, direction: datapath::Direction) {
+        let interface = self.interface(port);
+        let comment = comment::comment(record, direction, &self.mirrored.names);
+        let flags = match direction {
+            datapath::Direction::In => Flags::Inbound,
+            datapath::Direction::Out => Flags::Outbound,
+        };
+        let about = About { interface, time: time(record.time), flags };
+        if self.cut == Cut::Whole || record.vnet.is_complete() {
+            return self.write(&about, &record.bytes, record.length, &comment);
+        }
+        match Segments::new(&record.bytes, &record.vnet) {
+            Ok(segments) => self.write_segments(&about, segments, &record.vnet, &comment),
+            Err(why) => {
+                let comment = format!("{comment}; not cut: {why}");
+                self.write(&about, &record.bytes, record.length, &comment);
+            }
+        }
+    }
+
+    fn write_segments(
+        &mut self,
+        about: &About,
+        mut segments: Segments<'_>,
+        vnet: &VnetHeader,
+        comment: &str,
+    ) {
+        let count = segments.remaining();
+        let mut buffer = vec![0; segments.longest()];
+        for number in 1..=count {
+            let Some(length) = segments.next_into(&mut buffer) else { break };
+            let comment = if vnet.is_super_frame() {
+                format!("{comment}; number {number} of {count}")
+            } else {
+                comment.to_owned()
+            };
+            self.write(about, &buffer[..length], length, &comment);
+        }
+    }
+
+    /// One packet, if it is not one too many.
+    fn write(&mut self, about: &About, bytes: &[u8], length: usize, comment: &str) {
+        if self.left == 0 {
+            return;
+        }
+        self.left -= 1;
+        let About { interface, time, flags } = *about;
+        self.interfaces[interface as usize].captured += 1;
+        let bytes = &bytes[..bytes.len().min(self.snaplen as usize)];
+        pcapng::packet(&mut self.chunk, &Packet { interface, time, bytes, length, flags, comment });
+    }
+
+    /// The number of a port's interface, which is described before it is first used.
+    #[allow(clippy::cast_possible_truncation, reason = "memory ends before 2^32 ports come and go")]
+    fn interface(&mut self, port: PortId) -> u32 {
+        let name = self.mirrored.names.of(port);
+        // From the latest: a port may have the number of one that went.
+        let known =
+            self.interfaces.iter().rposition(|interface| interface.port == port && interface.name == name);
+        let number = known.unwrap_or_else(|| {
+            pcapng::interface(&mut self.chunk, &name, self.snaplen);
+            self.interfaces.push(Interface { port, name, captured: 0, lost: 0 });
+            self.interfaces.len() - 1
+        });
+        number as u32
+    }
+
+    /// The statistics of those interfaces that have lost packets since they were last told.
+    fn tell_losses(&mut self) {
+        let mirror = &self.mirrored.mirror;
+        let has_lost = |interface: &Interface| mirror.lost(interface.port) != interface.lost;
+        let which: Vec<usize> =
+            (0..self.interfaces.len()).filter(|n| has_lost(&self.interfaces[*n])).collect();
+        for number in which {
+            self.tell(number);
+        }
+    }
+
+    fn tell_statistics(&mut self) {
+        for number in 0..self.interfaces.len() {
+            self.tell(number);
+        }
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "memory ends before 2^32 ports come and go")]
+    fn tell(&mut self, number: usize) {
+        let interface = &mut self.interfaces[number];
+        interface.lost = self.mirrored.mirror.lost(interface.port);
+        let counted = (interface.captured + interface.lost, interface.lost);
+        pcapng::statistics(&mut self.chunk, number as u32, time(SystemTime::now()), counted);
+    }
+}
+
+/// What all segments of a frame have in common.
+#[derive(Debug, Clone, Copy)]
+struct About {
+    interface: u32,
+    time: Time,
+    flags: Flags,
+}
+
+fn time(time: SystemTime) -> Time {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Time(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,127 @@
+//! Blocks of a pcapng file (draft-ietf-opsawg-pcapng), little-endian: those four that a capture has.
+
+/// Longest text of an option, in bytes; more is cut off.
+const LONGEST_TEXT: usize = 4096;
+/// `LINKTYPE_ETHERNET`.
+const ETHERNET: u16 = 1;
+/// `if_tsresol`: times are in 10^-9 seconds.
+const NANOSECONDS: u8 = 9;
+
+/// Nanoseconds since 1970-01-01 00:00 UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Time(pub(super) u64);
+
+/// `epb_flags`, bits 0 and 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum Flags {
+    Inbound = 1,
+    Outbound = 2,
+}
+
+/// One packet on an interface.
+#[derive(Debug)]
+pub(super) struct Packet<'a> {
+    pub(super) interface: u32,
+    pub(super) time: Time,
+    /// Its first bytes.
+    pub(super) bytes: &'a [u8],
+    /// How many it had.
+    pub(super) length: usize,
+    pub(super) flags: Flags,
+    pub(super) comment: &'a str,
+}
+
+/// Begins a section: what comes after it is of one capture.
+pub(super) fn section_header(out: &mut Vec<u8>, application: &str) {
+    block(out, 0x0a0d_0d0a, |out| {
+        word(out, 0x1a2b_3c4d);
+        out.extend([1, 0, 0, 0]);
+        // Nobody knows how long it will be.
+        out.extend((-1i64).to_le_bytes());
+        text(out, 4, application);
+        end_of_options(out);
+    });
+}
+
+/// Describes the next interface of the section; the first is 0.
+pub(super) fn interface(out: &mut Vec<u8>, name: &str, snaplen: u32) {
+    block(out, 1, |out| {
+        out.extend(ETHERNET.to_le_bytes());
+        out.extend([0; 2]);
+        word(out, snaplen);
+        text(out, 2, name);
+        option(out, 9, &[NANOSECONDS]);
+        end_of_options(out);
+    });
+}
+
+/// An enhanced packet block.
+pub(super) fn packet(out: &mut Vec<u8>, packet: &Packet<'_>) {
+    block(out, 6, |out| {
+        word(out, packet.interface);
+        time(out, packet.time);
+        word(out, length(packet.bytes.len()));
+        word(out, length(packet.length));
+        padded(out, packet.bytes);
+        option(out, 2, &(packet.flags as u32).to_le_bytes());
+        text(out, 1, packet.comment);
+        end_of_options(out);
+    });
+}
+
+/// What an interface had seen by `now`, and what of it was lost.
+pub(super) fn statistics(out: &mut Vec<u8>, interface: u32, now: Time, (received, lost): (u64, u64)) {
+    block(out, 5, |out| {
+        word(out, interface);
+        time(out, now);
+        option(out, 4, &received.to_le_bytes());
+        option(out, 5, &lost.to_le_bytes());
+        end_of_options(out);
+    });
+}
+
+/// Type, length, body, length.
+fn block(out: &mut Vec<u8>, kind: u32, body: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    word(out, kind);
+    word(out, 0);
+    body(out);
+    let total = length(out.len() - start + 4).to_le_bytes();
+    out[start + 4..start + 8].copy_from_slice(&total);
+    out.extend(total);
+}
+
+fn option(out: &mut Vec<u8>, code: u16, value: &[u8]) {
+    out.extend(code.to_le_bytes());
+    out.extend(u16::try_from(value.len()).unwrap_or(u16::MAX).to_le_bytes());
+    padded(out, value);
+}
+
+fn text(out: &mut Vec<u8>, code: u16, text: &str) {
+    option(out, code, &text.as_bytes()[..text.len().min(LONGEST_TEXT)]);
+}
+
+fn end_of_options(out: &mut Vec<u8>) {
+    option(out, 0, &[]);
+}
+
+fn padded(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend(bytes);
+    out.resize(out.len().next_multiple_of(4), 0);
+}
+
+fn time(out: &mut Vec<u8>, Time(nanoseconds): Time) {
+    let bytes = nanoseconds.to_le_bytes();
+    out.extend(&bytes[4..]);
+    out.extend(&bytes[..4]);
+}
+
+fn word(out: &mut Vec<u8>, word: u32) {
+    out.extend(word.to_le_bytes());
+}
+
+/// A frame is shorter than 128 KiB, and so is a block.
+fn length(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,262 @@
+//! Captures of a switch on a machine without devices, read by pcap-parser.
+
+use std::future::pending;
+
+use pcap_parser::parse_block_le;
+use pcap_parser::pcapng::{Block, OptionCode, PcapNGOption};
+
+use super::pcapng::{Flags, Packet, Time};
+use super::{Capture, CaptureDirection, CaptureError, CaptureFilter, pcapng};
+use crate::control::running::Handle;
+use crate::control::running::fake::{Bench, config, running};
+use crate::datapath::MIRRORS;
+
+const H1: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const H2: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+fn ethernet(dst: [u8; 6], src: [u8; 6]) -> Vec<u8> {
+    [&dst[..], &src, &[0x88, 0xb5], &[0x5a; 50]].concat()
+}
+
+/// What a reader sees of a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    port: String,
+    flags: u32,
+    comment: String,
+    bytes: Vec<u8>,
+    length: usize,
+}
+
+/// A capture as it was read so far.
+#[derive(Debug, Default)]
+struct Read {
+    ports: Vec<String>,
+    packets: Vec<Seen>,
+    /// Port, received, lost.
+    statistics: Vec<(String, u64, u64)>,
+}
+
+fn option<'a>(options: &'a [PcapNGOption<'_>], code: OptionCode) -> &'a PcapNGOption<'a> {
+    options.iter().find(|option| option.code == code).unwrap()
+}
+
+impl Read {
+    fn take(&mut self, mut chunk: &[u8]) {
+        while !chunk.is_empty() {
+            let (rest, block) = parse_block_le(chunk).unwrap();
+            chunk = rest;
+            match block {
+                Block::SectionHeader(_) => {}
+                Block::InterfaceDescription(block) => {
+                    assert_eq!((block.if_tsresol, block.linktype.0), (9, 1));
+                    self.ports.push(option(&block.options, OptionCode::IfName).as_str().unwrap().to_owned());
+                }
+                Block::EnhancedPacket(block) => self.packets.push(Seen {
+                    port: self.ports[block.if_id as usize].clone(),
+                    flags: option(&block.options, OptionCode(2)).as_u32_le().unwrap(),
+                    comment: option(&block.options, OptionCode::Comment).as_str().unwrap().to_owned(),
+                    bytes: block.data[..block.caplen as usize].to_vec(),
+                    length: block.origlen as usize,
+                }),
+                Block::InterfaceStatistics(block) => self.statistics.push((
+                    self.ports[block.if_id as usize].clone(),
+                    option(&block.options, OptionCode::IsbIfRecv).as_u64_le().unwrap(),
+                    option(&block.options, OptionCode::IsbIfDrop).as_u64_le().unwrap(),
+                )),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Reads until `enough`; panics at the end of the capture.
+    async fn until(&mut self, capture: &mut Capture, enough: impl Fn(&Read) -> bool) {
+        while !enough(self) {
+            self.take(&capture.next().await.expect("the capture goes on"));
+        }
+    }
+
+    /// Reads to the end.
+    async fn to_end(capture: &mut Capture) -> Read {
+        let mut read = Read::default();
+        while let Some(chunk) = capture.next().await {
+            read.take(&chunk);
+        }
+        read
+    }
+
+    fn lines(&self) -> Vec<(&str, u32, &str)> {
+        self.packets
+            .iter()
+            .map(|packet| (packet.port.as_str(), packet.flags, packet.comment.as_str()))
+            .collect()
+    }
+}
+
+/// Runs `test` beside a switch with a host port and three containers.
+async fn with_switch(test: impl AsyncFnOnce(Bench, Handle)) {
+    let (bench, mut running) = running(config(|options| options.ports = Some(3))).await;
+    let (handle, mut commands) = Handle::new();
+    tokio::select! {
+        end = running.serve(&mut commands, pending()) => panic!("{end:?}"),
+        () = test(bench, handle) => {}
+    }
+    running.stop();
+}
+
+#[tokio::test]
+async fn a_frame_is_shown_where_it_came_in_and_where_it_went() {
+    with_switch(async |bench, handle| {
+        let mut capture = Capture::begin(handle, CaptureFilter::default()).await.unwrap();
+        let mut read = Read::default();
+        bench.cable("container2").send(&ethernet([0xff; 6], H2)).unwrap();
+        read.until(&mut capture, |read| read.packets.len() == 4).await;
+        bench.cable("container1").send(&ethernet(H2, H1)).unwrap();
+        bench.cable("container1").send(&ethernet(H1, H1)).unwrap();
+        read.until(&mut capture, |read| read.packets.len() == 7).await;
+        assert_eq!(read.ports, ["host", "container1", "container2", "container3"]);
+        assert_eq!(
+            read.lines(),
+            [
+                ("container2", 1, "flood to host container1 container3"),
+                ("host", 2, "from container2"),
+                ("container1", 2, "from container2"),
+                ("container3", 2, "from container2"),
+                ("container1", 1, "forward to container2"),
+                ("container2", 2, "from container1"),
+                ("container1", 1, "drop: filtered"),
+            ]
+        );
+        assert!(read.packets.iter().all(|packet| packet.length == 64 && packet.bytes.len() == 64));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn only_what_is_asked_for_and_no_more_than_that() {
+    with_switch(async |bench, handle| {
+        let asked = CaptureFilter {
+            ifname: Some("container1,container3".to_owned()),
+            direction: Some(CaptureDirection::Out),
+            snaplen: Some(20),
+            count: Some(3),
+            filter: Some("ether src 02:00:00:00:00:02".to_owned()),
+            ..CaptureFilter::default()
+        };
+        let mut capture = Capture::begin(handle, asked).await.unwrap();
+        for source in [H1, H2, H1, H2] {
+            bench.cable("container2").send(&ethernet([0xff; 6], source)).unwrap();
+        }
+        let read = Read::to_end(&mut capture).await;
+        let ports: Vec<&str> = read.packets.iter().map(|packet| packet.port.as_str()).collect();
+        assert_eq!(ports, ["container1", "container3", "container1"]);
+        let seen = &read.packets[0];
+        assert_eq!((&seen.bytes[..], seen.length), (&ethernet([0xff; 6], H2)[..20], 64));
+        let statistics = [("container1".to_owned(), 2, 0), ("container3".to_owned(), 1, 0)];
+        assert_eq!(read.statistics, statistics);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_port_that_comes_later_is_described_when_it_is_seen() {
+    with_switch(async |bench, handle| {
+        let asked =
+            CaptureFilter { filter: Some("ether src 02:00:00:00:00:02".to_owned()), ..Default::default() };
+        let mut capture = Capture::begin(handle.clone(), asked).await.unwrap();
+        let new = serde_json::from_str(r#"{"name": "late"}"#).unwrap();
+        let add = |reply| crate::control::running::Command::AddPort(Box::new(new), reply);
+        handle.ask(add).await.unwrap().unwrap();
+        bench.cable("late").send(&ethernet([0xff; 6], H2)).unwrap();
+        let mut read = Read::default();
+        read.until(&mut capture, |read| read.packets.len() == 5).await;
+        assert_eq!(read.ports.last().unwrap(), "late");
+        assert_eq!(read.lines()[0], ("late", 1, "flood to host container1 container2 container3"));
+    })
+    .await;
+}
+
+/// While nobody reads, records wait, and what is more than can wait is lost and told.
+#[tokio::test]
+async fn what_a_slow_reader_loses_is_told() {
+    const SENT: usize = 2000;
+    with_switch(async |bench, handle| {
+        let asked = CaptureFilter { ifname: Some("container1".to_owned()), ..CaptureFilter::default() };
+        let mut capture = Capture::begin(handle.clone(), asked).await.unwrap();
+        for _ in 0..SENT {
+            bench.cable("container1").send(&ethernet(H1, H1)).unwrap();
+        }
+        let frames = |stats: Vec<crate::control::report::PortStats>| {
+            stats.iter().find(|port| port.ifname == "container1").unwrap().rx_frames
+        };
+        while frames(handle.ask(crate::control::running::Command::Stats).await.unwrap()) < SENT as u64 {
+            tokio::task::yield_now().await;
+        }
+        let mut read = Read::default();
+        read.until(&mut capture, |read| !read.statistics.is_empty()).await;
+        let (_, received, lost) = read.statistics.last().unwrap();
+        assert_eq!((*received, *lost), (SENT as u64, (SENT - crate::datapath::RECORDS) as u64));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_capture_ends_with_the_switch() {
+    let (bench, mut running) = running(config(|_| {})).await;
+    let (handle, mut commands) = Handle::new();
+    let begin = Capture::begin(handle, CaptureFilter::default());
+    let mut capture = tokio::select! {
+        end = running.serve(&mut commands, pending()) => panic!("{end:?}"),
+        capture = begin => capture.unwrap(),
+    };
+    bench.cable("container1").send(&ethernet(H1, H1)).unwrap();
+    drop(commands);
+    running.stop();
+    let read = Read::to_end(&mut capture).await;
+    assert_eq!(read.statistics.len(), read.ports.len());
+}
+
+#[tokio::test]
+async fn what_cannot_be_captured_is_refused() {
+    with_switch(async |_, handle| {
+        let refused = async |asked: CaptureFilter| Capture::begin(handle.clone(), asked).await.unwrap_err();
+        let nobody = CaptureFilter { ifname: Some("nobody".to_owned()), ..CaptureFilter::default() };
+        assert!(refused(nobody).await.to_string().starts_with("there is no port named nobody"));
+        let nothing = CaptureFilter { snaplen: Some(0), ..CaptureFilter::default() };
+        assert!(matches!(refused(nothing).await, CaptureError::Snaplen(0)));
+        let bad = CaptureFilter { filter: Some("tcp and".to_owned()), ..CaptureFilter::default() };
+        assert!(matches!(refused(bad).await, CaptureError::Filter(_)));
+        let mut captures = Vec::new();
+        for _ in 0..MIRRORS {
+            captures.push(Capture::begin(handle.clone(), CaptureFilter::default()).await.unwrap());
+        }
+        assert!(refused(CaptureFilter::default()).await.to_string().contains("end one of them first"));
+        captures.pop();
+        Capture::begin(handle.clone(), CaptureFilter::default()).await.unwrap();
+    })
+    .await;
+}
+
+#[test]
+fn blocks_of_every_length_are_read_back() {
+    for length in 0..9 {
+        let bytes = vec![7; length];
+        let comment = "x".repeat(length);
+        let mut file = Vec::new();
+        pcapng::section_header(&mut file, &comment);
+        pcapng::interface(&mut file, &comment, 96);
+        let time = Time(0x0123_4567_89ab_cdef);
+        let (flags, comment) = (Flags::Outbound, comment.as_str());
+        let packet = Packet { interface: 0, time, bytes: &bytes, length: 1000, flags, comment };
+        pcapng::packet(&mut file, &packet);
+        pcapng::statistics(&mut file, 0, time, (3, 2));
+        let mut read = Read::default();
+        read.take(&file);
+        let port = comment.to_owned();
+        let seen = Seen { port: port.clone(), flags: 2, comment: port.clone(), bytes, length: 1000 };
+        assert_eq!((read.packets, read.statistics), (vec![seen], vec![(port, 3, 2)]));
+        let (_, block) = parse_block_le(&file[file.len() - 52..]).unwrap();
+        let Block::InterfaceStatistics(block) = block else { panic!("{block:?}") };
+        assert_eq!((block.ts_high, block.ts_low), (0x0123_4567, 0x89ab_cdef));
+    }
+}

@@ -1,0 +1,161 @@
+//! Frames as they cross the switch, captured by it and read by tshark.
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{Process, Shell, Subject, Uswitch, frame, mac, v4, v6};
+use crate::traffic::iperf3;
+
+const FILE: &str = "/run/frames.pcapng";
+
+/// Starts a capture; when this returns, no frame is missed.
+fn capture(s: &Uswitch, arguments: &str) -> Process {
+    let mut capture = s.host().spawn(&format!("uswitch capture {arguments}"));
+    capture.line_with("capturing on");
+    capture
+}
+
+/// These fields of each packet of the file, as `tshark` has them.
+fn fields(s: &Uswitch, options: &str, fields: &[&str]) -> Vec<String> {
+    let fields: String = fields.iter().map(|field| format!(" -e {field}")).collect();
+    let read = s.host().run(&format!("tshark -r {FILE} {options} -T fields -E separator=|{fields}"));
+    read.ok().lines().map(str::to_owned).collect()
+}
+
+const COMMENTS: &[&str] = &["frame.interface_name", "frame.packet_flags_direction", "frame.comment"];
+const INBOUND: &str = "0x00000001";
+const OUTBOUND: &str = "0x00000002";
+
+#[test]
+fn a_ping_is_captured_with_ports_directions_and_verdicts() {
+    let s = Uswitch::start();
+    let [h1, ..] = s.containers();
+    h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+    let capture = capture(&s, &format!("-c 4 -w {FILE} icmp"));
+    h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+    let said = capture.ok();
+    assert!(said.ends_with("4 packets captured, 0 lost"), "{said}");
+    assert_eq!(
+        fields(&s, "", COMMENTS),
+        [
+            format!("container1|{INBOUND}|forward to container2"),
+            format!("container2|{OUTBOUND}|from container1"),
+            format!("container2|{INBOUND}|forward to container1"),
+            format!("container1|{OUTBOUND}|from container2"),
+        ]
+    );
+    let names = s.host().run(&format!("capinfos {FILE}")).ok();
+    for name in ["host", "container1", "container2", "container3"] {
+        assert!(names.contains(&format!("Name = {name}")), "{names}");
+    }
+}
+
+/// What the switch answers is there too, the question in and the answer out; IPv6 likewise.
+#[test]
+fn a_ping_to_the_gateway_is_captured_both_ways() {
+    let s = Uswitch::start();
+    let [h1, ..] = s.containers();
+    let capture = capture(&s, "--port container1 -c 4 icmp or ( icmp6 and host fd00:172:16::1 )");
+    h1.run("ping -n -c 1 -W 5 172.16.0.1").ok();
+    h1.run("ping -n -c 1 -W 5 fd00:172:16::1").ok();
+    let said = capture.ok();
+    let lines: Vec<&str> = said.lines().filter(|line| line.contains("container1 ")).collect();
+    let [question, answer, ..] = lines[..] else { panic!("{said}") };
+    assert!(question.contains("container1 In ") && question.contains("echo request"), "{question}");
+    assert!(question.ends_with("[answered by the switch: echo]"), "{question}");
+    assert!(answer.contains("container1 Out ") && answer.contains("echo reply"), "{answer}");
+    assert!(answer.ends_with("[answer of the switch]"), "{answer}");
+}
+
+#[test]
+fn a_dropped_frame_is_captured_with_its_reason() {
+    let s = Uswitch::start();
+    let [h1, ..] = s.containers();
+    let gateway = s.host().run("cat /sys/class/net/uswitch0/address").ok().trim().parse().expect("a MAC");
+    let filter = format!("ether src {gateway}");
+    let mut lines = capture(&s, &format!("--port container1 --direction in -c 1 {filter}"));
+    let file = capture(&s, &format!("--port container1 --direction in -c 1 -w {FILE} {filter}"));
+    h1.send(&[frame(mac(9), gateway, "from the gateway")]);
+    lines.line_with("[drop: spoofed_gateway]");
+    file.ok();
+    assert_eq!(fields(&s, "", COMMENTS), [format!("container1|{INBOUND}|drop: spoofed_gateway")]);
+}
+
+/// A TCP stream: whole, as the containers' kernels hand it over, and as it would be on a wire.
+#[test]
+fn super_frames_are_captured_whole_or_cut() {
+    let s = Uswitch::start();
+    let [h1, h2, _] = s.containers();
+    let lengths = |options: &str| -> Vec<u32> {
+        let lengths = fields(&s, options, &["frame.len"]);
+        lengths.iter().map(|length| length.parse().expect("a length")).collect()
+    };
+    let stream = |arguments: &str| {
+        let capture =
+            capture(&s, &format!("--port container2 --direction out -c 1000 -w {FILE} {arguments}"));
+        iperf3(&h1, &h2, &format!("{} -t 2", v4(2)));
+        capture.ok();
+    };
+    stream("tcp");
+    assert!(lengths("").iter().any(|length| *length > 1514), "no super-frame");
+    let comments = fields(&s, "-Y frame.len>1514", &["frame.comment"]);
+    assert!(
+        comments.iter().all(|c| c == "from container1; super-frame, segments of 1448 bytes"),
+        "{comments:?}"
+    );
+    stream("--segment tcp");
+    assert_eq!(lengths("").iter().max(), Some(&1514));
+    assert_eq!(lengths("").len(), 1000);
+    let checked = "-o tcp.check_checksum:TRUE -Y tcp.checksum.status!=1";
+    assert_eq!(fields(&s, checked, &["frame.number"]), Vec::<String>::new());
+    let comments = fields(&s, "-Y frame.len==1514", &["frame.comment"]);
+    assert!(comments.iter().any(|comment| comment.contains("; number 2 of ")), "{comments:?}");
+}
+
+#[test]
+fn a_pipe_into_tshark_and_snaplen() {
+    let s = Uswitch::start();
+    let [h1, ..] = s.containers();
+    let pipe = "uswitch capture --port container1 --direction in --snaplen 64 -w - icmp6";
+    let mut tshark =
+        s.host().spawn_sh(&format!("{pipe} | tshark -l -n -r - -T fields -e frame.len -e frame.cap_len"));
+    tshark.line_with("capturing on container1");
+    h1.run(&format!("ping -n -c 1 -W 5 {}", v6(2))).ok();
+    // As it comes: the capture goes on.
+    tshark.line_with("118\t64");
+}
+
+/// However it ends, the file can be read.
+#[test]
+fn an_interrupted_capture_is_well_formed() {
+    let s = Uswitch::start();
+    let [h1, h2, _] = s.containers();
+    let capture = capture(&s, &format!("-w {FILE}"));
+    iperf3(&h1, &h2, &format!("{} -t 1", v4(2)));
+    capture.signal(Signal::SIGINT);
+    let said = capture.ok();
+    let line = said.lines().last().unwrap_or_default();
+    assert!(line.contains(" packets captured, "), "{said}");
+    let count = line.split(' ').next().and_then(|count| count.parse::<usize>().ok()).expect("a count");
+    assert_eq!(fields(&s, "", &["frame.number"]).len(), count);
+}
+
+#[test]
+fn refused_captures() {
+    let s = Uswitch::start();
+    let refused = |arguments: &str, code: i32, what: &str| {
+        let done = s.host().run(&format!("uswitch capture {arguments}"));
+        assert_eq!(done.code, Some(code), "{arguments}: {}", done.stderr);
+        assert!(
+            done.stderr.contains(what) && done.stderr.lines().count() == 1,
+            "{arguments}: {}",
+            done.stderr
+        );
+    };
+    refused("-w /nowhere/file", 1, "cannot write /nowhere/file");
+    refused("--port nobody", 1, "there is no port named nobody");
+    refused("tcp prt 80", 2, "at 5: 'prt' instead of 'and' or 'or'");
+    refused("--snaplen 0", 2, "--snaplen");
+    s.host().sh(&format!("echo mine > {FILE}")).ok();
+    refused(&format!("--port nobody -w {FILE}"), 1, "there is no port named nobody");
+    assert_eq!(s.host().run(&format!("cat {FILE}")).ok().trim(), "mine", "a refused capture leaves a file");
+}
