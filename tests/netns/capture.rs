@@ -1,8 +1,9 @@
 //! Frames as they cross the switch, captured by it and read by tshark.
 
 use nix::sys::signal::Signal;
+use uswitch::datapath::MIRRORS;
 
-use crate::harness::{Process, Shell, Subject, Uswitch, frame, mac, v4, v6};
+use crate::harness::{Process, Shell, Subject, Uswitch, frame, mac, v4, v6, wait_until};
 use crate::traffic::iperf3;
 
 const FILE: &str = "/run/frames.pcapng";
@@ -137,6 +138,33 @@ fn an_interrupted_capture_is_well_formed() {
     assert!(line.contains(" packets captured, "), "{said}");
     let count = line.split(' ').next().and_then(|count| count.parse::<usize>().ok()).expect("a count");
     assert_eq!(fields(&s, "", &["frame.number"]).len(), count);
+}
+
+/// So many at a time; one that leaves makes room at once, though no frame comes.
+#[test]
+fn several_captures_and_one_too_many() {
+    let s = Uswitch::with("--ports 2 --internal");
+    let many: Vec<Process> = (0..MIRRORS).map(|_| capture(&s, "-c 1 ether 00:00:5e:00:53:09")).collect();
+    let said = s.host().run("uswitch capture").fails();
+    assert!(said.contains("end one of them first") && said.trim().lines().count() == 1, "{said}");
+    drop(many);
+    let again: Vec<Process> = (0..MIRRORS)
+        .map(|_| {
+            let mut capture = None;
+            wait_until("there is room", || {
+                let mut process = s.host().spawn("uswitch capture -c 1 ether 00:00:5e:00:53:09");
+                let begun = process.line_with("").contains("capturing");
+                capture = begun.then_some(process);
+                begun
+            });
+            capture.expect("it was waited for")
+        })
+        .collect();
+    let [h1, ..] = s.containers();
+    h1.send(&[frame(mac(8), mac(9), "for all of them")]);
+    for capture in again {
+        assert!(capture.ok().contains("[flood to container2]"));
+    }
 }
 
 #[test]
