@@ -8,7 +8,8 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
 
 # What the tests run, as COMMAND:PACKAGE.
 PROGRAMS := iperf3:iperf3 ping:iputils-ping arping:iputils-arping tcpdump:tcpdump nft:nftables ip:iproute2 \
-    jq:jq socat:socat tshark:tshark curl:curl python3:python3 ethtool:ethtool ps:procps nsenter:util-linux
+    jq:jq socat:socat tshark:tshark curl:curl python3:python3 ethtool:ethtool ps:procps nsenter:util-linux \
+    valgrind:valgrind
 # What `make kernels` runs besides.
 EMULATION := qemu-system-x86_64:qemu-system-x86 busybox:busybox cpio:cpio modprobe:kmod strip:binutils
 CARGO_DENY := 0.20.2
@@ -17,7 +18,7 @@ CARGO_DENY := 0.20.2
 USERNS_RESTRICTED := kernel.apparmor_restrict_unprivileged_userns
 userns_restricted = [ "$$(sysctl -n $(USERNS_RESTRICTED) 2>/dev/null)" = 1 ]
 
-.PHONY: start test rust programs userns lint unit netns doc deny kernels
+.PHONY: start test rust programs userns lint unit netns instructions baseline doc deny kernels
 
 start: rust ## Build, and start a switch with three containers
 	@[ -z '$(SUDO)' ] || ! $(userns_restricted) || { \
@@ -25,7 +26,7 @@ start: rust ## Build, and start a switch with three containers
 	    set -- --config 'target."cfg(unix)".runner = "sudo"'; }; \
 	cargo run --release --locked "$$@" -- start --ports 3
 
-test: rust programs userns lint unit netns doc deny ## Everything that must hold before a change goes in
+test: rust programs userns lint unit netns instructions doc deny ## Everything that must hold before a change goes in
 
 lint: rust
 	cargo fmt --check
@@ -37,6 +38,13 @@ unit: rust
 
 netns: rust programs userns
 	cargo netns --locked
+
+# What a frame costs, against what was accepted in benches/instructions.toml; `make baseline` accepts what it costs now.
+instructions: rust programs
+	cargo bench --locked --bench instructions
+
+baseline: rust programs
+	cargo bench --locked --bench instructions -- --save
 
 doc: rust
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps

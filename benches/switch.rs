@@ -3,36 +3,23 @@
 #![allow(clippy::cast_possible_truncation, reason = "small numbers")]
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 
+mod fixture;
+
 use std::hash::{BuildHasher, Hasher};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use dashmap::DashMap;
-use uswitch::switch::fdb::{FdbKey, FdbState};
-use uswitch::switch::{Fdb, Frame, Gateway, Port, PortId, Settings, Switch, Tick};
-use uswitch::wire::{EtherType, Mac, VnetHeader};
+use fixture::{AGEING, GATEWAY, SEED, frame, shuffled, station, switch};
+use uswitch::switch::fdb::FdbKey;
+use uswitch::switch::{Fdb, Frame, PortId, Switch, Tick};
+use uswitch::wire::VnetHeader;
 
-const AGEING: u32 = 3000;
-const SEED: u64 = 0x1bad_5eed;
 const SIZES: [u64; 4] = [10, 1_000, 100_000, 1_000_000];
-const GATEWAY: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 0x01]);
-
-fn station(n: u64) -> FdbKey {
-    FdbKey { vlan: 0, mac: Mac::from_u64(0x0600_0000_0000 | n) }
-}
 
 fn port(n: u64) -> PortId {
     PortId((n % 64) as u16)
-}
-
-/// Stations in an order that no prefetcher foresees.
-fn shuffled(n: u64) -> impl FnMut() -> u64 {
-    let mut state = 1u64;
-    move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((state >> 32) * n) >> 32
-    }
 }
 
 /// What one would write with a general map: (VLAN, MAC) -> port and last seen, in a word that is
@@ -184,25 +171,6 @@ fn beside(work: impl Fn(u64) -> Option<PortId> + Sync, measured: impl FnOnce()) 
     });
 }
 
-fn frame(destination: Mac, source: Mac) -> Vec<u8> {
-    let mut bytes = [destination.0, source.0].concat();
-    bytes.extend(EtherType::IPV4.0.to_be_bytes());
-    bytes.extend([0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17]);
-    bytes.resize(60, 0);
-    bytes
-}
-
-fn switch(fdb_max: usize) -> Switch {
-    let gateway = Gateway { mac: GATEWAY, ipv4: vec![[192, 0, 2, 1].into()], ipv6: Vec::new() };
-    let switch = Switch::new(Settings { ageing: AGEING, fdb_max, seed: SEED, gateway });
-    for n in 0..64 {
-        switch.ports.add(Port { up: true, host: n == 0, offload: true, mtu: 1500 });
-    }
-    let key = FdbKey { vlan: 0, mac: GATEWAY };
-    switch.fdb.add(Tick(0), key, PortId(0), FdbState::Permanent).expect("room for one");
-    switch
-}
-
 /// One frame through [`Switch::process`].
 fn process(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("process");
@@ -216,7 +184,7 @@ fn process(criterion: &mut Criterion) {
             });
         });
     };
-    let known = switch(8192);
+    let known = switch(64, 8192);
     for n in 1..1000 {
         known.fdb.learn(Tick(0), station(n), PortId(if n < 500 { 1 } else { 2 }));
     }
@@ -230,13 +198,13 @@ fn process(criterion: &mut Criterion) {
     bench("unknown unicast", &known, &mut |bytes| write(bytes, 0, 9_999));
     bench("broadcast", &known, &mut |bytes| bytes[..6].fill(0xff));
     bench("to the host port", &known, &mut |bytes| bytes[..6].copy_from_slice(&GATEWAY.0));
-    let roomy = switch(Fdb::MAX);
+    let roomy = switch(64, Fdb::MAX);
     let mut fresh = 10_000;
     bench("new source", &roomy, &mut |bytes| {
         fresh += 1;
         write(bytes, 6, fresh);
     });
-    let full = switch(8192);
+    let full = switch(64, 8192);
     bench("new source, full table", &full, &mut |bytes| {
         fresh += 1;
         write(bytes, 6, fresh);

@@ -1,0 +1,110 @@
+//! The counts that were accepted, and what is said when those of today differ.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+use std::fs;
+use std::process::Command;
+
+use serde::Deserialize;
+
+/// Where the accepted counts are, in the package.
+pub(crate) const PATH: &str = "benches/instructions.toml";
+/// How far a count may be from the accepted one, as a part of it.
+const TOLERANCE: f64 = 0.03;
+
+/// What the counts depend on besides the code.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Compiler {
+    rustc: String,
+    target_cpu: String,
+}
+
+/// The processor that the code is made for, by the levels of the x86-64 psABI.
+const TARGET_CPU: &str = if cfg!(target_feature = "avx512f") {
+    "x86-64-v4"
+} else if cfg!(target_feature = "avx2") {
+    "x86-64-v3"
+} else if cfg!(target_feature = "sse4.2") {
+    "x86-64-v2"
+} else {
+    std::env::consts::ARCH
+};
+
+impl Compiler {
+    /// The one that built this.
+    pub(crate) fn here() -> Result<Compiler, String> {
+        let said = Command::new("rustc").arg("--version").output();
+        let said = said.map_err(|error| format!("cannot ask rustc for its version: {error}"))?;
+        let rustc = String::from_utf8_lossy(&said.stdout).trim().to_owned();
+        Ok(Compiler { rustc, target_cpu: TARGET_CPU.to_owned() })
+    }
+}
+
+impl fmt::Display for Compiler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} for {}", self.rustc, self.target_cpu)
+    }
+}
+
+/// The file.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Baseline {
+    #[serde(flatten)]
+    pub(crate) compiler: Compiler,
+    pub(crate) instructions: BTreeMap<String, f64>,
+}
+
+impl Baseline {
+    pub(crate) fn read() -> Result<Baseline, String> {
+        let text = fs::read_to_string(PATH).map_err(|error| format!("{PATH}: {error}"))?;
+        toml::from_str(&text).map_err(|error| format!("{PATH}: {error}"))
+    }
+
+    pub(crate) fn write(&self) -> Result<(), String> {
+        let Compiler { rustc, target_cpu } = &self.compiler;
+        let mut text = format!(
+            "# Instructions a frame that were accepted; written by `make baseline`.\n\
+             rustc = {rustc:?}\ntarget-cpu = {target_cpu:?}\n\n[instructions]\n"
+        );
+        for (case, count) in &self.instructions {
+            println!("{case:<40} {count:>9.1}");
+            let _ = writeln!(text, "{case:?} = {count:.1}");
+        }
+        fs::write(PATH, text).map_err(|error| format!("{PATH}: {error}"))
+    }
+
+    /// Says how each count of today is beside the accepted one; an error if one is too high, or if cases came or went.
+    pub(crate) fn compare(&self, today: &[(String, f64)]) -> Result<(), String> {
+        let (mut worse, mut better) = (Vec::new(), Vec::new());
+        println!("{:<40} {:>9} {:>9} {:>8}", "INSTRUCTIONS A FRAME", "ACCEPTED", "NOW", "CHANGE");
+        for (case, count) in today {
+            let accepted = self.instructions.get(case).ok_or(other_cases())?;
+            let change = count / accepted - 1.0;
+            println!("{case:<40} {accepted:>9.1} {count:>9.1} {:>+7.1}%", change * 100.0);
+            if change > TOLERANCE {
+                worse.push(case.as_str());
+            } else if change < -TOLERANCE {
+                better.push(case.as_str());
+            }
+        }
+        if today.len() != self.instructions.len() {
+            return Err(other_cases());
+        }
+        if !worse.is_empty() {
+            return Err(format!(
+                "more instructions than accepted for: {}. Make it cheaper; or, if it has to cost more, say why in the \
+                 commit that has the new counts (`make baseline`)",
+                worse.join("; ")
+            ));
+        }
+        if !better.is_empty() {
+            println!("Cheaper than accepted: {}. Keep it so: run `make baseline`.", better.join("; "));
+        }
+        Ok(())
+    }
+}
+
+fn other_cases() -> String {
+    format!("{PATH} has other cases than the bench: run `make baseline`")
+}

@@ -1,0 +1,210 @@
+//! What is counted. Each case is prepared once, and is then one frame a call.
+
+use std::hint::black_box;
+
+use uswitch::switch::{Answer, Counters, DropReason, Frame, LearnCounter, PortId, Switch, Tick, Verdict};
+use uswitch::wire::arp::Arp;
+use uswitch::wire::checksum::checksum;
+use uswitch::wire::ip::transport4;
+use uswitch::wire::{EtherType, EthernetFrame, Mac, Segments, VnetHeader, wire_length};
+
+use crate::fixture::{GATEWAY, GATEWAY_V4, frame, shuffled, station, super_frame, switch};
+
+/// A case: its name, and what prepares it.
+type Case = (&'static str, fn() -> Box<dyn FnMut()>);
+
+pub(crate) const CASES: &[Case] = &[
+    ("known unicast", known_unicast),
+    ("known unicast, 1000 stations", known_unicast_of_many),
+    ("known unicast, super-frame", known_super_frame),
+    ("unknown unicast to 3 ports", unknown_unicast),
+    ("broadcast to 3 ports", broadcast),
+    ("refreshed in a new tick", refresh),
+    ("new source", new_source),
+    ("new source, full table", new_source_when_full),
+    ("station move", station_move),
+    ("ARP for the gateway, answered", arp_request),
+    ("ARP in the gateway's name, dropped", arp_spoof),
+    ("parse", parse),
+    ("checksum of 1500 B", checksum_1500),
+    ("segmentation of 64 KiB", segmentation),
+];
+
+/// A switch with its host port and three others, as a worker has it, and a frame from port 1.
+struct Rig {
+    switch: Switch,
+    counters: Counters,
+    bytes: Vec<u8>,
+    vnet: VnetHeader,
+    now: Tick,
+}
+
+impl Rig {
+    /// Stations 1 to `stations` are known: the odd ones behind port 1, the even ones behind port 2. The frame is
+    /// from station 1 to 2.
+    fn new(fdb_max: usize, stations: u64) -> Rig {
+        let switch = switch(4, fdb_max);
+        for n in 1..=stations {
+            switch.fdb.learn(Tick(0), station(n), PortId(if n % 2 == 1 { 1 } else { 2 }));
+        }
+        let bytes = frame(station(2).mac, station(1).mac);
+        Rig { switch, counters: Counters::default(), bytes, vnet: VnetHeader::default(), now: Tick(0) }
+    }
+
+    fn to(&mut self, destination: Mac) {
+        self.bytes[..6].copy_from_slice(&destination.0);
+    }
+
+    fn from(&mut self, source: Mac) {
+        self.bytes[6..12].copy_from_slice(&source.0);
+    }
+
+    fn process(&self, ingress: u16) -> Verdict {
+        let ingress = PortId(ingress);
+        let frame = Frame { bytes: black_box(&self.bytes), vnet: self.vnet };
+        let mut learning = LearnCounter { counters: &self.counters, ingress };
+        black_box(self.switch.process(self.now, ingress, &frame, &mut learning))
+    }
+
+    /// Processes a frame that is flooded to three ports.
+    fn flood(&self) {
+        assert_eq!(self.process(1), Verdict::Flood);
+        let egress = self.switch.flood_set(PortId(1), wire_length(&self.bytes, &self.vnet));
+        assert_eq!(egress.filter(|(egress, outcome)| black_box((egress, outcome)).1.is_ok()).count(), 3);
+    }
+}
+
+const TO_2: Verdict = Verdict::Forward(PortId(2));
+
+fn known_unicast() -> Box<dyn FnMut()> {
+    let rig = Rig::new(64, 2);
+    Box::new(move || assert_eq!(rig.process(1), TO_2))
+}
+
+fn known_unicast_of_many() -> Box<dyn FnMut()> {
+    let mut rig = Rig::new(8192, 1000);
+    let (mut sources, mut destinations) = (shuffled(500), shuffled(500));
+    Box::new(move || {
+        rig.from(station(2 * sources() + 1).mac);
+        rig.to(station(2 * destinations() + 2).mac);
+        assert_eq!(rig.process(1), TO_2);
+    })
+}
+
+fn known_super_frame() -> Box<dyn FnMut()> {
+    let mut rig = Rig::new(64, 2);
+    (rig.bytes, rig.vnet) = super_frame(station(2).mac, station(1).mac);
+    Box::new(move || assert_eq!(rig.process(1), TO_2))
+}
+
+fn unknown_unicast() -> Box<dyn FnMut()> {
+    let mut rig = Rig::new(64, 2);
+    rig.to(station(9999).mac);
+    Box::new(move || rig.flood())
+}
+
+fn broadcast() -> Box<dyn FnMut()> {
+    let mut rig = Rig::new(64, 2);
+    rig.to(Mac::BROADCAST);
+    Box::new(move || rig.flood())
+}
+
+fn refresh() -> Box<dyn FnMut()> {
+    let mut rig = Rig::new(64, 2);
+    Box::new(move || {
+        rig.now.0 += 1;
+        assert_eq!(rig.process(1), TO_2);
+    })
+}
+
+fn new_source() -> Box<dyn FnMut()> {
+    new_sources(Rig::new(1 << 16, 2))
+}
+
+fn new_source_when_full() -> Box<dyn FnMut()> {
+    const MAX: usize = 1024;
+    new_sources(Rig::new(MAX, MAX as u64))
+}
+
+fn new_sources(mut rig: Rig) -> Box<dyn FnMut()> {
+    let mut fresh = 10_000;
+    rig.to(Mac::BROADCAST);
+    Box::new(move || {
+        fresh += 1;
+        rig.from(station(fresh).mac);
+        assert_eq!(rig.process(1), Verdict::Flood);
+    })
+}
+
+fn station_move() -> Box<dyn FnMut()> {
+    let rig = Rig::new(64, 2);
+    let mut ingress = 1;
+    Box::new(move || {
+        ingress = 4 - ingress;
+        assert_eq!(rig.process(ingress), TO_2);
+    })
+}
+
+/// "Who has the gateway's address?", or the same said as its owner.
+fn arp(sender: [u8; 4]) -> Vec<u8> {
+    let message = Arp {
+        operation: Arp::REQUEST,
+        sender_mac: station(1).mac,
+        sender_ip: sender.into(),
+        target_mac: Mac([0; 6]),
+        target_ip: GATEWAY_V4,
+    };
+    [&Mac::BROADCAST.0[..], &station(1).mac.0, &EtherType::ARP.0.to_be_bytes(), &message.emit()].concat()
+}
+
+fn arp_request() -> Box<dyn FnMut()> {
+    let mut rig = Rig::new(64, 2);
+    let question = arp([192, 0, 2, 11]);
+    let mut reply = vec![0; question.len() + Answer::GROWTH];
+    rig.bytes.clone_from(&question);
+    Box::new(move || {
+        let Verdict::Answer(answer) = rig.process(1) else { panic!("the gateway answers") };
+        reply[..question.len()].copy_from_slice(&question);
+        let length = answer.emit(&rig.switch.gateway, &mut reply, question.len());
+        assert_eq!((length, &black_box(&reply)[6..12]), (question.len(), &GATEWAY.0[..]));
+    })
+}
+
+fn arp_spoof() -> Box<dyn FnMut()> {
+    let mut rig = Rig::new(64, 2);
+    rig.bytes = arp(GATEWAY_V4.octets());
+    Box::new(move || assert_eq!(rig.process(1), Verdict::Drop(DropReason::SpoofedGateway)))
+}
+
+/// Headers alone: virtio-net, Ethernet, IPv4.
+fn parse() -> Box<dyn FnMut()> {
+    let (frame, vnet) = super_frame(station(2).mac, station(1).mac);
+    let header = vnet.emit();
+    Box::new(move || {
+        let vnet = VnetHeader::parse(black_box(&header)).expect("a whole header");
+        let ethernet = EthernetFrame::new_checked(black_box(&frame)).expect("no runt");
+        black_box((ethernet.dst(), ethernet.src(), ethernet.innermost(), vnet.is_complete()));
+        assert_eq!(transport4(ethernet.payload()), Some(20));
+    })
+}
+
+fn checksum_1500() -> Box<dyn FnMut()> {
+    let bytes: Vec<u8> = (0..=255).cycle().take(1500).collect();
+    Box::new(move || {
+        black_box(checksum(black_box(&bytes)));
+    })
+}
+
+fn segmentation() -> Box<dyn FnMut()> {
+    let (frame, vnet) = super_frame(station(2).mac, station(1).mac);
+    let mut out = vec![0; 2048];
+    Box::new(move || {
+        let mut segments = Segments::new(black_box(&frame), &vnet).expect("the frame is right");
+        let mut count = 0;
+        while let Some(length) = segments.next_into(&mut out) {
+            black_box(&out[..length]);
+            count += 1;
+        }
+        assert_eq!(count, 45);
+    })
+}

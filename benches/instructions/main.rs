@@ -1,0 +1,94 @@
+//! Instructions a frame of the decision and of `wire`, held against those that were accepted
+//! (`benches/instructions.toml`): a guard against creeping cost that no busy machine disturbs.
+//!
+//! Each case runs twice under valgrind, once for N frames and once for 2N; the difference divided by N is what
+//! one frame costs, without start-up. The same build counts the same every time, and another compiler
+//! does not, so there is a check only where the compiler is the one of the accepted counts.
+//!
+//! `cargo bench --bench instructions` checks, and with `-- --save` accepts the counts as they are now.
+#![allow(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+
+mod baseline;
+mod cases;
+#[path = "../fixture/mod.rs"]
+mod fixture;
+
+use std::io;
+use std::process::{Child, Command, ExitCode, Stdio};
+
+use baseline::{Baseline, Compiler, PATH};
+use cases::CASES;
+
+/// N.
+const FRAMES: u64 = 1000;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => check(),
+        ["--save"] => save(),
+        ["run", case, frames] => run(case, frames),
+        _ => Err("usage: cargo bench --bench instructions [-- --save]".to_owned()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Under valgrind: so many frames of one case.
+fn run(case: &str, frames: &str) -> Result<(), String> {
+    let frames: u64 = frames.parse().map_err(|_| format!("'{frames}' is not a number"))?;
+    let (_, prepare) = CASES.iter().find(|(name, _)| *name == case).ok_or(format!("no case '{case}'"))?;
+    let mut frame = prepare();
+    (0..frames).for_each(|_| frame());
+    Ok(())
+}
+
+fn check() -> Result<(), String> {
+    let accepted = Baseline::read()?;
+    let compiler = Compiler::here()?;
+    if accepted.compiler != compiler {
+        println!("NOT CHECKED: the counts in {PATH} are of {}, and this is {compiler}", accepted.compiler);
+        return Ok(());
+    }
+    accepted.compare(&counts()?)
+}
+
+fn save() -> Result<(), String> {
+    Baseline { compiler: Compiler::here()?, instructions: counts()?.into_iter().collect() }.write()
+}
+
+/// Instructions a frame of each case.
+fn counts() -> Result<Vec<(String, f64)>, String> {
+    CASES.iter().map(|(case, _)| Ok(((*case).to_owned(), instructions_per_frame(case)?))).collect()
+}
+
+fn instructions_per_frame(case: &str) -> Result<f64, String> {
+    let hint = |error| format!("cannot run valgrind ({error}): install it, or run `make instructions`");
+    let (once, twice) = (valgrind(case, FRAMES).map_err(hint)?, valgrind(case, 2 * FRAMES).map_err(hint)?);
+    let (once, twice) = (collected(once)?, collected(twice)?);
+    Ok(twice.saturating_sub(once) as f64 / FRAMES as f64)
+}
+
+/// Starts a run.
+fn valgrind(case: &str, frames: u64) -> io::Result<Child> {
+    Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(std::env::current_exe()?)
+        .args(["run", case, &frames.to_string()])
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+}
+
+/// What a run has counted: valgrind's last words are `==PID== Collected : COUNT`.
+fn collected(run: Child) -> Result<u64, String> {
+    let output = run.wait_with_output().map_err(|error| format!("valgrind: {error}"))?;
+    let words = String::from_utf8_lossy(&output.stderr);
+    let count = words.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse().ok());
+    count.filter(|_| output.status.success()).ok_or(format!("valgrind has counted nothing:\n{words}"))
+}
