@@ -468,6 +468,8 @@ mod tests {
         assert!(refusal(|o| o.busy_poll = Some(1_000_001)).starts_with("--busy-poll: "));
         assert!(refusal(|o| o.ageing_time = Some(0)).starts_with("--ageing-time: "));
         assert!(refusal(|o| o.fdb_max = Some(15)).starts_with("--fdb-max: "));
+        assert!(refusal(|o| o.fdb_max = Some((1 << 20) + 1)).starts_with("--fdb-max: "));
+        assert_eq!(config(|o| o.fdb_max = Some(1 << 20)).unwrap().fdb_max, 1 << 20);
         assert!(refusal(|o| o.txqueuelen = Some(0)).starts_with("--txqueuelen: "));
         assert!(refusal(|o| o.ports = Some(u64::MAX)).starts_with("--ports: "));
     }

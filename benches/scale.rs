@@ -1,0 +1,85 @@
+//! How the cost of a decision grows: with the stations in the forwarding database, and with the ports of a flood.
+#![allow(clippy::cast_possible_truncation, reason = "small numbers")]
+#![allow(missing_docs, reason = "criterion's macros make public functions")]
+
+mod fixture;
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use fixture::{SEED, frame, shuffled, station, switch};
+use uswitch::switch::{Fdb, Frame, PortId, Switch, Tick, Verdict};
+use uswitch::wire::{Mac, VnetHeader, wire_length};
+
+const STATIONS: [u64; 4] = [10, 1_000, 100_000, 1_000_000];
+const PORTS: [u16; 4] = [3, 10, 100, 1000];
+const INGRESS: PortId = PortId(1);
+
+/// A switch whose database is full of `stations`: the even ones behind port 1, the odd ones behind port 2. They
+/// never age.
+fn full(stations: u64) -> Switch {
+    let mut switch = switch(3, 16);
+    switch.fdb = Fdb::new(stations as usize, u32::MAX, SEED);
+    for n in 0..stations {
+        switch.fdb.learn(Tick(0), station(n), PortId(1 + (n % 2) as u16));
+    }
+    switch
+}
+
+fn process(switch: &Switch, now: Tick, bytes: &[u8]) -> Verdict {
+    let frame = Frame { bytes, vnet: VnetHeader::default() };
+    switch.process(now, INGRESS, &frame, &mut ())
+}
+
+/// Known unicast between stations in random order: one is learned, one is looked up.
+fn stations(criterion: &mut Criterion) {
+    for size in STATIONS {
+        let switch = full(size);
+        let (mut sources, mut destinations) = (shuffled(size / 2), shuffled(size / 2));
+        let mut bytes = frame(station(1).mac, station(0).mac);
+        let mut next = |bytes: &mut Vec<u8>| {
+            bytes[6..12].copy_from_slice(&station(2 * sources()).mac.0);
+            bytes[..6].copy_from_slice(&station(2 * destinations() + 1).mac.0);
+        };
+        let mut group = criterion.benchmark_group("known unicast");
+        group.bench_function(BenchmarkId::new("same tick", size), |bencher| {
+            bencher.iter(|| {
+                next(&mut bytes);
+                black_box(process(&switch, Tick(0), &bytes))
+            });
+        });
+        let mut now = Tick(0);
+        group.bench_function(BenchmarkId::new("each in a new tick", size), |bencher| {
+            bencher.iter(|| {
+                next(&mut bytes);
+                now.0 += 1;
+                black_box(process(&switch, now, &bytes))
+            });
+        });
+        group.finish();
+    }
+}
+
+/// A broadcast: the decision, and the list of ports that it goes to.
+fn flood(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("flood");
+    for ports in PORTS {
+        let switch = switch(ports + 1, 16);
+        let bytes = frame(Mac::BROADCAST, station(0).mac);
+        let mut egress = Vec::with_capacity(ports.into());
+        group.bench_function(BenchmarkId::from_parameter(ports), |bencher| {
+            bencher.iter(|| {
+                assert_eq!(process(&switch, Tick(0), &bytes), Verdict::Flood);
+                egress.clear();
+                let length = wire_length(&bytes, &VnetHeader::default());
+                let flooded = switch.flood_set(INGRESS, length).filter(|(_, outcome)| outcome.is_ok());
+                egress.extend(flooded.map(|(port, _)| port));
+                black_box(&egress);
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, stations, flood);
+criterion_main!(benches);

@@ -1,0 +1,83 @@
+//! What a switch's tables take, counted where they ask for it.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use uswitch::switch::fdb::FdbKey;
+use uswitch::switch::{Counters, Fdb, PortId, Ports, Tick};
+use uswitch::wire::Mac;
+
+/// The system's allocator, which keeps the account of each thread.
+struct Counting;
+
+thread_local! {
+    static BYTES: Cell<usize> = const { Cell::new(0) };
+    static CALLS: Cell<usize> = const { Cell::new(0) };
+}
+
+#[allow(unsafe_code, reason = "an allocator is unsafe by nature; this one passes every call on")]
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        BYTES.set(BYTES.get().wrapping_add(layout.size()));
+        CALLS.set(CALLS.get() + 1);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        BYTES.set(BYTES.get().wrapping_sub(layout.size()));
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// What `make` makes, and the bytes that it holds. The account may be below zero: a thread gives back what others took.
+fn held<T>(make: impl FnOnce() -> T) -> (T, usize) {
+    let before = BYTES.get();
+    let made = make();
+    (made, BYTES.get().wrapping_sub(before))
+}
+
+fn station(n: u64) -> FdbKey {
+    FdbKey { vlan: 0, mac: Mac::from_u64(0x0600_0000_0000 | n) }
+}
+
+/// 34 bytes an entry, 4 a chain, and 64 KiB for the lists of the ports.
+#[test]
+fn a_forwarding_database_takes_what_it_says() {
+    for max in [8192, 1_000_000] {
+        let (_, bytes) = held(|| Fdb::new(max, 3000, 7));
+        let chains = 2 * max.next_power_of_two();
+        let lists = 16 * Ports::MAX;
+        assert_eq!(bytes, 34 * max + 2 + 4 * chains + lists, "{max} entries");
+    }
+}
+
+/// As many as can be asked for: all are there at once, and nothing is allocated for them.
+#[test]
+fn a_million_stations() {
+    const MAX: u64 = 1_000_000;
+    let fdb = Fdb::new(1_000_000, 3000, 7);
+    let calls = CALLS.get();
+    for n in 0..MAX {
+        fdb.learn(Tick(0), station(n), PortId(1));
+    }
+    assert_eq!(CALLS.get(), calls);
+    assert_eq!(fdb.len(), 1_000_000);
+    assert!((0..MAX).all(|n| fdb.lookup(Tick(0), station(n)) == Some(PortId(1))));
+    assert_eq!(fdb.lookup(Tick(0), station(MAX)), None);
+}
+
+/// A worker's counters are there for every port that there can be, so that none is allocated later.
+#[test]
+fn a_port_takes_a_word_and_its_counters() {
+    let (_, table) = held(Ports::new);
+    assert_eq!(table, 8 * Ports::MAX);
+    let (_, counters) = held(Counters::default);
+    assert_eq!(counters, 256 * Ports::MAX);
+}
