@@ -223,6 +223,15 @@ impl Observer for Heard {
     }
 }
 
+/// What [`Switch::trace`] says that will happen; that it changes nothing.
+fn foreseen(switch: &Switch, now: Tick, ingress: PortId, frame: &Frame<'_>) -> (Verdict, Option<Learned>) {
+    let mut heard = Heard::default();
+    let before = switch.fdb.entries();
+    let verdict = switch.trace(now, ingress, frame, &mut heard);
+    assert_eq!(switch.fdb.entries(), before, "a trace changed something");
+    (verdict, heard.0)
+}
+
 /// A switch, one of another seed that must not behave otherwise, and the reference.
 struct Pair {
     switches: [Switch; 2],
@@ -289,7 +298,9 @@ impl Pair {
         let outcomes = self.switches.each_ref().map(|switch| {
             let mut heard = Heard::default();
             let frame = Frame { bytes, vnet: VnetHeader::default() };
+            let foreseen = foreseen(switch, Tick(self.bridge.now), PortId(ingress), &frame);
             let verdict = switch.process(Tick(self.bridge.now), PortId(ingress), &frame, &mut heard);
+            assert_eq!(foreseen, (verdict, heard.0), "not what was foreseen");
             (verdict, heard.0)
         });
         assert_eq!(outcomes[0], outcomes[1], "the seed decided");
@@ -467,7 +478,9 @@ proptest! {
         let switch = &pair.switches[0];
         for (ingress, bytes, vnet) in frames {
             let frame = Frame { bytes: &bytes, vnet };
+            let (foreseen, _) = foreseen(switch, Tick(0), PortId(ingress), &frame);
             let verdict = switch.process(Tick(0), PortId(ingress), &frame, &mut ());
+            prop_assert_eq!(foreseen, verdict);
             let answer = match verdict {
                 Verdict::Answer(answer) => answer,
                 _ => Answer::Echo,

@@ -1,11 +1,11 @@
 //! The decision: admit, learn, choose. Each step is told to the observer.
 
-use super::fdb::FdbKey;
+use super::fdb::{Database, FdbKey};
 use super::gateway::Claim;
 use super::{DropReason, Frame, Observer, Port, PortId, Step, Switch, Tick, Verdict};
 use crate::wire::ip::{transport4, transport6};
 use crate::wire::segment::wire_length;
-use crate::wire::{ETHERNET_HEADER, EtherType, EthernetFrame, Mac, VnetHeader};
+use crate::wire::{ETHERNET_HEADER, EtherType, EthernetFrame, VnetHeader};
 
 /// The VLAN of every frame, until the switch knows VLANs.
 const VLAN: u16 = 0;
@@ -17,24 +17,28 @@ struct Admitted<'a> {
     from_host: bool,
 }
 
-/// The verdict on one frame.
-#[inline]
-pub(super) fn decide<O: Observer>(
-    switch: &Switch,
-    now: Tick,
-    ingress: PortId,
-    frame: &Frame<'_>,
-    observer: &mut O,
-) -> Verdict {
-    let admitted = match admit(switch, ingress, frame, observer) {
-        Ok(admitted) => admitted,
-        Err(reason) => return Verdict::Drop(reason),
-    };
-    observer.note(Step::Admitted);
-    let source = FdbKey { vlan: VLAN, mac: admitted.ethernet.src() };
-    observer.note(Step::Learned(switch.fdb.learn(now, source, ingress)));
-    let way = Way { switch, now, ingress, frame };
-    way.choose(&admitted, observer)
+/// A frame at the switch.
+pub(super) struct Way<'a> {
+    pub(super) switch: &'a Switch,
+    pub(super) now: Tick,
+    pub(super) ingress: PortId,
+    pub(super) frame: &'a Frame<'a>,
+}
+
+impl Way<'_> {
+    /// The verdict. The one effect of a decision is in `fdb`: the switch's own, or one that only says what it would do.
+    #[inline]
+    pub(super) fn decide<D: Database, O: Observer>(&self, mut fdb: D, observer: &mut O) -> Verdict {
+        let &Way { switch, now, ingress, frame } = self;
+        let admitted = match admit(switch, ingress, frame, observer) {
+            Ok(admitted) => admitted,
+            Err(reason) => return Verdict::Drop(reason),
+        };
+        observer.note(Step::Admitted);
+        let source = FdbKey { vlan: VLAN, mac: admitted.ethernet.src() };
+        observer.note(Step::Learned(fdb.learn(now, source, ingress)));
+        self.choose(&admitted, &fdb, observer)
+    }
 }
 
 /// Whether a frame may come in. Before learning, so that nothing is learned from a frame that may not.
@@ -45,9 +49,10 @@ fn admit<'a, O: Observer>(
     frame: &Frame<'a>,
     observer: &mut O,
 ) -> Result<Admitted<'a>, DropReason> {
-    let Some(Port { up: true, host: from_host, .. }) = switch.ports.port(ingress) else {
+    let Some(port @ Port { up: true, host: from_host, .. }) = switch.ports.port(ingress) else {
         return Err(DropReason::IngressDown);
     };
+    observer.note(Step::Ingress(port));
     let ethernet = EthernetFrame::new_checked(frame.bytes).ok_or(DropReason::Runt)?;
     let source = ethernet.src();
     if source.is_group() || source.is_zero() {
@@ -57,6 +62,7 @@ fn admit<'a, O: Observer>(
         observer.note(Step::Claimed(Claim::SourceMac));
         return Err(DropReason::SpoofedGateway);
     }
+    observer.note(Step::Source(source));
     if ethernet.dst().is_reserved() {
         return Err(DropReason::ReservedAddress);
     }
@@ -128,18 +134,15 @@ fn is_in_headers(ethernet: &EthernetFrame<'_>, at: usize) -> bool {
     headers.is_none_or(|headers| at < l3 + headers)
 }
 
-/// A learned frame, on its way out.
-struct Way<'a> {
-    switch: &'a Switch,
-    now: Tick,
-    ingress: PortId,
-    frame: &'a Frame<'a>,
-}
-
 impl Way<'_> {
     /// Where an admitted frame goes.
     #[inline]
-    fn choose<O: Observer>(&self, admitted: &Admitted<'_>, observer: &mut O) -> Verdict {
+    fn choose<D: Database, O: Observer>(
+        &self,
+        admitted: &Admitted<'_>,
+        fdb: &D,
+        observer: &mut O,
+    ) -> Verdict {
         let destination = admitted.ethernet.dst();
         let to_gateway = destination == self.switch.gateway.mac;
         if !admitted.from_host && (to_gateway || destination.is_group()) {
@@ -152,7 +155,9 @@ impl Way<'_> {
         if destination.is_group() {
             return Verdict::Flood;
         }
-        match self.look_up(destination, observer) {
+        let found = fdb.lookup(self.now, FdbKey { vlan: VLAN, mac: destination });
+        observer.note(Step::LookedUp(found));
+        match found {
             Some(egress) => self.deliver(egress),
             None if to_gateway => Verdict::Drop(DropReason::NoHostPort),
             None => Verdict::Flood,
@@ -164,13 +169,6 @@ impl Way<'_> {
     #[inline]
     fn answer(&self, ethernet: &EthernetFrame<'_>) -> Option<super::Answer> {
         if self.frame.vnet.is_complete() { self.switch.gateway.answer(ethernet) } else { None }
-    }
-
-    #[inline]
-    fn look_up<O: Observer>(&self, destination: Mac, observer: &mut O) -> Option<PortId> {
-        let found = self.switch.fdb.lookup(self.now, FdbKey { vlan: VLAN, mac: destination });
-        observer.note(Step::LookedUp(found));
-        found
     }
 
     /// To one port, if it may go there.

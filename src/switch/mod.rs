@@ -22,6 +22,9 @@ pub use port::{Port, PortId, Ports};
 pub use time::Tick;
 pub use verdict::{DropReason, Side, Verdict};
 
+use fdb::Foresight;
+use forward::Way;
+
 use crate::wire::VnetHeader;
 
 /// A frame as it came in: no FCS, and what the kernel left to do on it.
@@ -74,7 +77,20 @@ impl Switch {
         frame: &Frame<'_>,
         observer: &mut O,
     ) -> Verdict {
-        let verdict = forward::decide(self, now, ingress, frame, observer);
+        let verdict = Way { switch: self, now, ingress, frame }.decide(&self.fdb, observer);
+        observer.note(Step::Verdict(verdict));
+        verdict
+    }
+
+    /// What [`Switch::process`] would do with the frame, by the same code; nothing changes.
+    pub fn trace<O: Observer>(
+        &self,
+        now: Tick,
+        ingress: PortId,
+        frame: &Frame<'_>,
+        observer: &mut O,
+    ) -> Verdict {
+        let verdict = Way { switch: self, now, ingress, frame }.decide(Foresight::new(&self.fdb), observer);
         observer.note(Step::Verdict(verdict));
         verdict
     }
@@ -86,11 +102,16 @@ impl Switch {
         ingress: PortId,
         wire_length: usize,
     ) -> impl Iterator<Item = (PortId, Result<(), DropReason>)> + '_ {
-        self.ports.iter().filter_map(move |egress| {
-            match self.ports.may_deliver(ingress, egress, wire_length) {
-                Err(DropReason::Filtered | DropReason::EgressDown) => None,
-                outcome => Some((egress, outcome)),
-            }
-        })
+        self.flood_rulings(ingress, wire_length)
+            .filter(|(_, outcome)| !matches!(outcome, Err(DropReason::Filtered | DropReason::EgressDown)))
+    }
+
+    /// All ports, each with why a flooded frame may not go there, if it may not.
+    pub fn flood_rulings(
+        &self,
+        ingress: PortId,
+        wire_length: usize,
+    ) -> impl Iterator<Item = (PortId, Result<(), DropReason>)> + '_ {
+        self.ports.iter().map(move |egress| (egress, self.ports.may_deliver(ingress, egress, wire_length)))
     }
 }

@@ -3,11 +3,17 @@
 use super::fdb::Learned;
 use super::forward::OffloadFault;
 use super::gateway::Claim;
-use super::{Answer, PortId, Verdict};
+use super::{Answer, Port, PortId, Verdict};
+use crate::wire::Mac;
 
-/// One step of a decision, in the order in which they are taken.
+/// One step of a decision, in the order in which they are taken. A check that a frame does not pass is no step: the
+/// verdict names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
+    /// The frame came in on a port that is up.
+    Ingress(Port),
+    /// Its source can be a station's, and is not the gateway's.
+    Source(Mac),
     /// The virtio-net header cannot be true; the frame is dropped.
     OffloadFault(OffloadFault),
     /// The frame claims what is the gateway's; it is dropped.

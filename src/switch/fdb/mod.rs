@@ -26,6 +26,7 @@
 //! speaks again before that is refreshed or moved as if it had not aged.
 
 mod entry;
+mod foresight;
 mod hash;
 mod shares;
 mod table;
@@ -36,6 +37,7 @@ mod value;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use self::entry::{FdbEntry, FdbError, FdbKey, FdbState, Learned};
+pub use self::foresight::{Database, Foresight};
 use self::shares::Shares;
 use self::table::{Found, NIL, Table};
 use self::value::Value;
@@ -64,6 +66,14 @@ struct Writer {
     shares: Shares,
 }
 
+/// The entry that gives way in a full table.
+struct Victim {
+    port: PortId,
+    at: u32,
+    /// How many older ones of the port were refreshed and stay.
+    passed: usize,
+}
+
 impl Fdb {
     /// Most entries that any database can have.
     pub const MAX: usize = 1 << 24;
@@ -81,6 +91,12 @@ impl Fdb {
     pub fn lookup(&self, now: Tick, key: FdbKey) -> Option<PortId> {
         let value = self.find(key.pack())?.value;
         (!value.is_free() && !value.has_aged(now, self.ageing)).then(|| value.port())
+    }
+
+    /// The entry of `key`, whether it has aged or not.
+    pub fn entry(&self, key: FdbKey) -> Option<FdbEntry> {
+        let value = self.find(key.pack())?.value;
+        (!value.is_free()).then(|| FdbEntry::unpack(key.pack(), value))
     }
 
     /// A frame from `key` came in on `port` (one of the port table's). Locks only when the table changes.
@@ -116,19 +132,19 @@ impl Fdb {
         let Some(Found { at, value }) = self.find_locked(key.pack()) else {
             return self.insert(&mut writer, key, Value::new(port, FdbState::Dynamic, now));
         };
-        if value.port() == port {
-            if value.is_dynamic() && now > value.seen() {
+        let learned = value.met_on(port);
+        match learned {
+            Learned::Known if value.is_dynamic() && now > value.seen() => {
                 self.table.replace(at, value.refreshed(now));
             }
-            return Learned::Known;
+            Learned::Moved { from } => {
+                self.table.replace(at, Value::new(port, FdbState::Dynamic, now));
+                writer.shares.lose(from, at);
+                writer.shares.gain(port, at);
+            }
+            _ => {}
         }
-        if !value.is_dynamic() {
-            return Learned::Pinned;
-        }
-        self.table.replace(at, Value::new(port, FdbState::Dynamic, now));
-        writer.shares.lose(value.port(), at);
-        writer.shares.gain(port, at);
-        Learned::Moved { from: value.port() }
+        learned
     }
 
     /// Adds or replaces an entry by hand. In a full database a learned one gives way, as when learning.
@@ -267,20 +283,32 @@ impl Fdb {
         learned
     }
 
-    /// Lock: takes out the oldest entry of the port that holds most. One that was refreshed since it
-    /// became its port's youngest becomes the youngest again instead ("second chance").
-    fn evict(&self, writer: &mut Writer, newcomer: PortId) -> Option<FdbEntry> {
-        let giver = writer.shares.giver(newcomer)?;
-        for _ in 0..SECOND_CHANCES {
-            let oldest = writer.shares.oldest(giver)?;
-            if !self.table.clear_refreshed(oldest) {
-                break;
+    /// Lock: what gives way for a new entry of `newcomer`: the oldest entry of the port that holds most. One that
+    /// was refreshed since it became its port's youngest is passed over ("second chance").
+    fn victim(&self, writer: &Writer, newcomer: PortId) -> Option<Victim> {
+        let port = writer.shares.giver(newcomer)?;
+        let mut passed = 0;
+        for at in writer.shares.entries(port).take(SECOND_CHANCES) {
+            if !self.table.value(at).is_refreshed() {
+                return Some(Victim { port, at, passed });
             }
-            writer.shares.renew(giver, oldest);
+            passed += 1;
         }
-        let oldest = writer.shares.oldest(giver)?;
-        let value = self.table.replace(oldest, Value::FREE);
-        Some(self.take_out(writer, oldest, value))
+        // The next; and where all were passed over, the first again.
+        let at = writer.shares.entries(port).nth(passed).or_else(|| writer.shares.oldest(port))?;
+        Some(Victim { port, at, passed })
+    }
+
+    /// Lock: takes the victim out. Those that were passed over become the youngest again.
+    fn evict(&self, writer: &mut Writer, newcomer: PortId) -> Option<FdbEntry> {
+        let Victim { port, at, passed } = self.victim(writer, newcomer)?;
+        for _ in 0..passed {
+            let oldest = writer.shares.oldest(port)?;
+            self.table.clear_refreshed(oldest);
+            writer.shares.renew(port, oldest);
+        }
+        let value = self.table.replace(at, Value::FREE);
+        Some(self.take_out(writer, at, value))
     }
 
     /// Lock: takes out the entry in a slot, whose value was just exchanged for [`Value::FREE`].

@@ -62,6 +62,12 @@ impl Shares {
         (oldest != NIL).then_some(oldest)
     }
 
+    /// A port's entries, oldest first.
+    pub(super) fn entries(&self, port: PortId) -> impl Iterator<Item = u32> + '_ {
+        let younger = |at: &u32| Some(self.links[*at as usize].younger).filter(|at| *at != NIL);
+        std::iter::successors(self.oldest(port), younger)
+    }
+
     /// A port holds one more, its youngest.
     pub(super) fn gain(&mut self, port: PortId, at: u32) {
         self.append(port, at);

@@ -15,6 +15,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
+use super::entry::FdbKey;
 use super::hash::Hash;
 use super::value::Value;
 
@@ -166,9 +167,14 @@ impl Table {
         Value(self.slot(at).value.swap(new.0, Ordering::AcqRel))
     }
 
-    /// Lock: clears the mark that an entry was refreshed; whether it had been.
-    pub(super) fn clear_refreshed(&self, at: u32) -> bool {
-        Value(self.slot(at).value.fetch_and(!Value::REFRESHED, Ordering::AcqRel)).is_refreshed()
+    /// Lock: the key of the entry in a slot.
+    pub(super) fn key(&self, at: u32) -> FdbKey {
+        FdbKey::unpack(self.slot(at).key.load(Ordering::Relaxed))
+    }
+
+    /// Lock: clears the mark that an entry was refreshed.
+    pub(super) fn clear_refreshed(&self, at: u32) {
+        self.slot(at).value.fetch_and(!Value::REFRESHED, Ordering::AcqRel);
     }
 
     /// Lock: a slot never used before.

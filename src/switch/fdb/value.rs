@@ -1,6 +1,6 @@
 //! An entry's value, in one word, so that it is read and replaced in one piece.
 
-use super::FdbState;
+use super::{FdbState, Learned};
 use crate::switch::{PortId, Tick};
 
 /// Tick last seen (32 bits), port (16), state (2), refreshed (1), generation of the slot (13).
@@ -60,6 +60,17 @@ impl Value {
     /// `has_expired` in `net/bridge/br_fdb.c`).
     pub(super) const fn has_aged(self, now: Tick, ageing: u32) -> bool {
         self.is_dynamic() && now.since(self.seen()) >= ageing
+    }
+
+    /// What a frame on `port` says of a station that has this value.
+    pub(super) fn met_on(self, port: PortId) -> Learned {
+        if self.port() == port {
+            Learned::Known
+        } else if self.is_dynamic() {
+            Learned::Moved { from: self.port() }
+        } else {
+            Learned::Pinned
+        }
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "the word's fields")]

@@ -1,0 +1,72 @@
+//! The forwarding database as a decision uses it, and as it would be if the decision were carried out.
+
+use super::{Fdb, FdbKey, Found, Learned};
+use crate::switch::{PortId, Tick};
+
+/// What a decision does with the forwarding database: it learns one address and looks up another.
+pub trait Database {
+    /// A frame from `key` came in on `port`.
+    fn learn(&mut self, now: Tick, key: FdbKey, port: PortId) -> Learned;
+    /// Where `key` is.
+    fn lookup(&self, now: Tick, key: FdbKey) -> Option<PortId>;
+}
+
+impl Database for &Fdb {
+    #[inline]
+    fn learn(&mut self, now: Tick, key: FdbKey, port: PortId) -> Learned {
+        Fdb::learn(self, now, key, port)
+    }
+
+    #[inline]
+    fn lookup(&self, now: Tick, key: FdbKey) -> Option<PortId> {
+        Fdb::lookup(self, now, key)
+    }
+}
+
+/// Says what learning would do, looks up as if it had been done, and changes nothing. Takes the lock: not for a frame's
+/// way.
+#[derive(Debug)]
+pub struct Foresight<'a> {
+    fdb: &'a Fdb,
+    learned: Option<(FdbKey, PortId, Learned)>,
+}
+
+impl<'a> Foresight<'a> {
+    /// Of a database in which nothing more has been learned.
+    pub const fn new(fdb: &'a Fdb) -> Foresight<'a> {
+        Foresight { fdb, learned: None }
+    }
+
+    fn foresee(&self, key: FdbKey, port: PortId) -> Learned {
+        let fdb = self.fdb;
+        if fdb.ageing == 0 {
+            return Learned::Off;
+        }
+        let writer = fdb.lock();
+        match fdb.find_locked(key.pack()) {
+            Some(Found { value, .. }) => value.met_on(port),
+            None if fdb.len() < fdb.max() => Learned::New,
+            None => match fdb.victim(&writer, port) {
+                Some(victim) => Learned::Evicted { from: victim.port, gone: fdb.table.key(victim.at) },
+                None => Learned::Refused,
+            },
+        }
+    }
+}
+
+impl Database for Foresight<'_> {
+    fn learn(&mut self, _: Tick, key: FdbKey, port: PortId) -> Learned {
+        let learned = self.foresee(key, port);
+        self.learned = Some((key, port, learned));
+        learned
+    }
+
+    fn lookup(&self, now: Tick, key: FdbKey) -> Option<PortId> {
+        use Learned::{Evicted, Known, Moved, New};
+        match self.learned {
+            Some((source, port, Known | New | Moved { .. } | Evicted { .. })) if source == key => Some(port),
+            Some((_, _, Evicted { gone, .. })) if gone == key => None,
+            _ => self.fdb.lookup(now, key),
+        }
+    }
+}
