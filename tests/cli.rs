@@ -42,7 +42,7 @@ fn refused(run: &Run, code: i32, why: &str) {
 fn help_lists_every_command() {
     let help = uswitch("--help");
     assert_eq!((help.code, help.stderr.as_str()), (0, ""));
-    for command in ["start", "stop", "status", "ls", "exec", "port", "fdb", "stats", "log"] {
+    for command in ["start", "stop", "status", "ls", "exec", "port", "fdb", "stats", "log", "events", "capture", "trace"] {
         assert!(help.stdout.contains(&format!("\n  {command} ")), "no {command} in {}", help.stdout);
         assert_eq!(uswitch(&format!("{command} --help")).code, 0);
     }
@@ -146,6 +146,20 @@ fn names_and_addresses_of_other_commands() {
     mistake("exec ../etc true", "cannot name a container");
 }
 
+#[test]
+fn frames_that_cannot_be_traced() {
+    mistake("trace --dst gateway", "--in <PORT>");
+    mistake("trace --in container1", "no frame: give --arp-for, --icmp, --hex or --pcap, or --dst alone");
+    mistake("trace --in container1 --hex 00 --arp-for 10.0.0.1", "cannot be used with");
+    mistake("trace --in container1 --pcap f --icmp 10.0.0.1", "cannot be used with");
+    mistake("trace --in container1 --hex 00 --dst gateway", "cannot be used with");
+    mistake("trace --in container1 --hex 00 --vlan 5", "cannot be used with");
+    mistake("trace --in container1 --arp-for there", "invalid value 'there' for '--arp-for <IP>'");
+    mistake("trace --in container1 --dst gateway --vlan 4095", "4095");
+    mistake("trace --in container1 --pcap f --limit 0", "--limit");
+    mistake("trace --in a/b --dst gateway", "cannot name a container");
+}
+
 /// A configuration file with `text`, and what the program says of it.
 fn with_file(text: &str, arguments: &str) -> (String, Run) {
     let directory = tempfile::tempdir().expect("a directory");
@@ -210,6 +224,7 @@ fn a_switch_that_does_not_run() {
         "fdb add --name lab 02:00:00:00:00:01 web",
         "fdb del --name lab 02:00:00:00:00:01",
         "fdb flush --name lab",
+        "trace --name lab --in container1 --dst gateway",
         "port show --name lab",
         "port add --name lab",
         "port del --name lab web",

@@ -21,6 +21,7 @@ mod stats;
 mod status;
 mod stop;
 mod target;
+mod trace;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -51,6 +52,7 @@ enum Command {
     Log(log::LogCommand),
     Events(events::Events),
     Capture(capture::CaptureCommand),
+    Trace(trace::TraceCommand),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -81,6 +83,7 @@ impl Command {
             Command::Log(log) => log.run(),
             Command::Events(events) => events.run(),
             Command::Capture(capture) => capture.run(),
+            Command::Trace(trace) => trace.run(),
             Command::Completions(completions) => completions.run(),
             Command::Man(man) => man.run(),
         }

@@ -15,6 +15,7 @@ mod server;
 pub(crate) mod service;
 mod signals;
 pub mod topology;
+pub mod trace;
 
 pub use config::{Config, ConfigError, EngineChoice};
 pub use options::{Options, OptionsFile};

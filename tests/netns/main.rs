@@ -34,5 +34,6 @@ mod scale;
 mod security;
 mod segmentation;
 mod terminal;
+mod trace;
 mod traffic;
 mod visibility;

@@ -43,6 +43,8 @@ fn the_whole_main_job() {
     let fdb = as_user(&host, "uswitch fdb show --json").json();
     let behind = |port| fdb.as_array().is_some_and(|fdb| fdb.iter().any(|entry| entry["ifname"] == port));
     assert!(behind("container1") && behind("container2"), "{fdb}");
+    let trace = as_user(&host, "uswitch trace --in container1 --icmp 172.16.0.3").ok();
+    assert!(trace.ends_with("└─ verdict: forwarded to container2\n"), "{trace}");
     as_user(&host, "uswitch port add container4").ok();
     as_user(&host, "uswitch exec container4 -- ping -n -c 1 -W 5 172.16.0.2").ok();
     as_user(&host, "uswitch port del container4").ok();

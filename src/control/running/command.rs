@@ -10,6 +10,7 @@ use super::mirror::{Mirrored, NewMirror};
 use crate::control::report::{
     FdbFilter, FdbReport, MadePort, NewFdbEntry, NewPort, PortReport, PortStats, Status, Stopped,
 };
+use crate::control::trace::{NewTrace, Trace};
 use crate::wire::Mac;
 
 /// Where an answer goes.
@@ -32,6 +33,7 @@ pub(crate) enum Command {
     /// What has happened, and then what happens.
     Follow(EventFilter, Reply<Feed<Event>>),
     Mirror(Box<NewMirror>, Reply<Result<Mirrored, RunError>>),
+    Trace(Box<NewTrace>, Reply<Result<Trace, RunError>>),
     /// Answered when everything is gone.
     Stop(Reply<Stopped>),
 }

@@ -28,6 +28,9 @@ mod ports;
 #[cfg(test)]
 mod tests;
 mod totals;
+mod trace;
+#[cfg(test)]
+mod trace_tests;
 mod view;
 mod watch;
 
@@ -50,6 +53,7 @@ use watch::Watch;
 use super::config::{HOST, Invalid};
 use super::report::Stopped;
 use super::topology::{LinkChange, Site, Topology, TopologyError};
+use super::trace::TraceError;
 use super::{Config, EngineChoice, addressing};
 use crate::datapath::{self, Datapath, DatapathError, EngineKind, Notice};
 use crate::switch::fdb::FdbError;
@@ -89,6 +93,9 @@ pub(crate) enum RunError {
     /// VLANs are not supported yet.
     #[error("there is no VLAN {0}: this switch keeps all addresses in one database, so give no VLAN")]
     NoVlans(u16),
+    /// There is no such frame to be traced.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
     /// The name is in use.
     #[error("there is a port named {0} already: choose another name, or delete that one first")]
     PortExists(String),
@@ -339,6 +346,7 @@ impl<M: Machine> Running<M> {
             Command::Events(filter, reply) => _ = reply.send(self.watch.history.events(&filter)),
             Command::Follow(filter, reply) => _ = reply.send(self.watch.history.follow(filter)),
             Command::Mirror(asked, reply) => _ = reply.send(self.mirror(*asked)),
+            Command::Trace(asked, reply) => _ = reply.send(self.trace(&asked)),
             Command::Stop(reply) => return Some(reply),
         }
         None

@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
 
-/// Longest body, in bytes.
-pub(super) const LONGEST_BODY: usize = 64 * 1024;
+/// Longest body, in bytes: room for the longest frame in hexadecimal digits.
+pub(super) const LONGEST_BODY: usize = 192 * 1024;
 /// How long a body may take to come.
 pub(super) const BODY_TIME: Duration = Duration::from_secs(10);
 

@@ -40,6 +40,7 @@ use super::report::{
     PortReport, PortStats, Status, Stopped,
 };
 use super::running::{Command, Handle, RunError};
+use super::trace::{NewTrace, Trace};
 
 /// What the document says beside the routes.
 #[derive(OpenApi)]
@@ -68,6 +69,7 @@ pub(crate) fn router(handle: Handle, log: Log) -> (Router, Arc<utoipa::openapi::
         .routes(routes!(show_log, change_log))
         .routes(routes!(events))
         .routes(routes!(capture))
+        .routes(routes!(trace))
         .routes(routes!(stop))
         .split_for_parts();
     let document = Arc::new(document);
@@ -256,6 +258,16 @@ async fn capture(
 ) -> Answer<Response> {
     visit.prolong()?;
     Ok(stream::pcapng(Capture::begin(switch, filter).await?))
+}
+
+/// What would happen to a frame, and why; nothing changes
+#[utoipa::path(post, path = "/v1/trace", request_body = NewTrace, responses(
+    (status = 200, body = Trace),
+    (status = 400, body = ErrorReport),
+    (status = 404, body = ErrorReport),
+))]
+async fn trace(State(switch): State<Handle>, Body(asked): Body<NewTrace>) -> Answer<Json<Trace>> {
+    Ok(Json(switch.ask(|reply| Command::Trace(Box::new(asked), reply)).await??))
 }
 
 /// Stop the switch; answered when everything is gone

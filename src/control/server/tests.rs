@@ -118,6 +118,7 @@ fn the_document_has_every_route_and_every_route_of_it_answers() {
             ("PUT", "/v1/log"),
             ("GET", "/v1/events"),
             ("GET", "/v1/capture"),
+            ("POST", "/v1/trace"),
             ("POST", "/v1/stop"),
         ];
         assert_eq!(documented, routes.map(|(method, path)| (method.to_owned(), path.to_owned())).into());
@@ -174,7 +175,7 @@ fn ports_over_the_api() {
 #[test]
 fn errors_are_json_with_the_right_status() {
     with_switch(|switch| {
-        let long = format!(r#"{{"name":"{}"}}"#, "x".repeat(70_000));
+        let long = format!(r#"{{"name":"{}"}}"#, "x".repeat(200_000));
         for (method, path, body, expected) in [
             ("GET", "/v1/nonesuch", "", 404),
             ("PATCH", "/v1/status", "", 405),
@@ -192,6 +193,8 @@ fn errors_are_json_with_the_right_status() {
             ("DELETE", "/v1/fdb?mac=02:00:00:00:00:01", "", 404),
             ("POST", "/v1/fdb/flush?ifname=nowhere", "", 404),
             ("PUT", "/v1/log", r#"{"level":"loud"}"#, 400),
+            ("POST", "/v1/trace", r#"{"ifname":"nowhere","dst":"gateway"}"#, 404),
+            ("POST", "/v1/trace", r#"{"ifname":"host"}"#, 400),
         ] {
             let (status, answer) = switch.ask(method, path, body);
             assert_eq!(status, expected, "{method} {path} {answer}");

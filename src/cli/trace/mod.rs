@@ -1,0 +1,122 @@
+//! `uswitch trace`: what would happen to a frame, and why.
+
+mod pcap;
+
+use std::net::IpAddr;
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+
+use crate::control::client::Client;
+use crate::control::trace::{Echo, NewTrace, Trace};
+use crate::wire::Mac;
+
+use super::error::CliError;
+use super::output;
+use super::port::port_name;
+use super::target::Target;
+
+/// Say what would happen to a frame, and why: nothing is sent, learned or counted
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+#[group(id = "frame", args = ["arp_for", "icmp", "hex", "pcap"], multiple = false)]
+pub(super) struct TraceCommand {
+    #[command(flatten)]
+    target: Target,
+    /// Port that the frame comes in on
+    #[arg(long = "in", value_name = "PORT", value_parser = port_name)]
+    ingress: String,
+    /// Its source [default: the port's own MAC]
+    #[arg(long, value_name = "MAC", conflicts_with_all = WHOLE)]
+    src: Option<Mac>,
+    /// Its destination: a MAC, a port's name, `gateway` or `broadcast` [default: as a sender would choose it]
+    #[arg(long, value_name = "MAC|PORT", conflicts_with_all = WHOLE)]
+    dst: Option<String>,
+    /// With an 802.1Q tag of this VLAN
+    #[arg(long, value_name = "VID", value_parser = clap::value_parser!(u16).range(1..4095), conflicts_with_all = WHOLE)]
+    vlan: Option<u16>,
+    /// It asks who has this address: an ARP request, or for IPv6 a neighbour solicitation
+    #[arg(long, value_name = "IP")]
+    arp_for: Option<IpAddr>,
+    /// It is an echo request between these addresses, or to this one from the port's own
+    #[arg(long, num_args = 1..=2, value_names = ["SRC", "DST"])]
+    icmp: Option<Vec<IpAddr>>,
+    /// All of it, from the destination address on and without FCS
+    #[arg(long, value_name = "BYTES")]
+    hex: Option<String>,
+    /// Each frame of this pcap or pcapng file, as if all came in on that port (what it sends: `tcpdump -Q out`)
+    #[arg(long, value_name = "FILE")]
+    pcap: Option<PathBuf>,
+    /// Most frames of the file
+    #[arg(long, value_name = "N", default_value = "10")]
+    limit: NonZeroU64,
+    /// JSON instead of a tree, a line for each frame
+    #[arg(long)]
+    json: bool,
+}
+
+/// What has addresses of its own.
+const WHOLE: [&str; 2] = ["hex", "pcap"];
+
+const EXAMPLES: &str = "\
+Examples:
+  uswitch trace --in container1 --icmp 172.16.0.3
+  uswitch trace --in container1 --arp-for 172.16.0.1
+  uswitch trace --in container2 --src 02:00:00:00:00:99 --dst container1
+  uswitch trace --in container1 --pcap capture.pcapng --limit 100";
+
+impl TraceCommand {
+    pub(super) fn run(self) -> Result<(), CliError> {
+        if self.dst.is_none() && self.arp_for.is_none() && self.icmp.is_none() && !self.is_whole() {
+            let forms = "give --arp-for, --icmp, --hex or --pcap, or --dst alone for one without content";
+            return Err(CliError::Usage(format!("no frame: {forms}: see `uswitch trace --help`")));
+        }
+        let client = self.target.client()?;
+        let Some(file) = &self.pcap else { return self.show(&client, &self.asked()) };
+        let limit = usize::try_from(self.limit.get()).unwrap_or(usize::MAX);
+        let mut frames = pcap::Frames::open(file)?;
+        for (number, bytes) in frames.by_ref().take(limit).enumerate() {
+            let asked = NewTrace { hex: Some(hex(&bytes?)), ..self.asked() };
+            if number > 0 && !self.json {
+                output::print("\n")?;
+            }
+            self.show(&client, &asked)?;
+        }
+        if frames.next().is_some() && !self.json {
+            output::print(&format!(
+                "\n{} has more frames: --limit takes more than {limit}.\n",
+                file.display()
+            ))?;
+        }
+        Ok(())
+    }
+
+    const fn is_whole(&self) -> bool {
+        self.hex.is_some() || self.pcap.is_some()
+    }
+
+    fn asked(&self) -> NewTrace {
+        let icmp = self.icmp.as_deref().and_then(|ends| match *ends {
+            [dst] => Some(Echo { src: None, dst }),
+            [src, dst] => Some(Echo { src: Some(src), dst }),
+            _ => None,
+        });
+        NewTrace {
+            ifname: self.ingress.clone(),
+            src: self.src,
+            dst: self.dst.clone(),
+            vlan: self.vlan,
+            arp_for: self.arp_for,
+            icmp,
+            hex: self.hex.clone(),
+        }
+    }
+
+    fn show(&self, client: &Client, asked: &NewTrace) -> Result<(), CliError> {
+        let trace: Trace = client.post("/v1/trace", asked)?;
+        if self.json { output::json(&trace) } else { output::print(&trace.to_string()) }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

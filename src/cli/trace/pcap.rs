@@ -1,0 +1,232 @@
+//! The frames of a pcap or pcapng file (draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng), one after the other: a file of any
+//! length takes a buffer of fixed length.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use pcap_parser::traits::{PcapNGPacketBlock, PcapReaderIterator};
+use pcap_parser::{Block, Linktype, PcapBlockOwned, PcapError, create_reader};
+
+use super::super::error::CliError;
+
+/// Longest block of a file, in bytes: the longest frame that libpcap writes (its `MAXIMUM_SNAPLEN`), and options.
+const LONGEST_BLOCK: usize = 512 * 1024;
+/// Longest frame of a switch, in bytes; a file may say of one that it was longer.
+const LONGEST_FRAME: usize = 1 << 16;
+
+/// The frames of one file.
+pub(super) struct Frames {
+    path: PathBuf,
+    reader: Box<dyn PcapReaderIterator + Send>,
+    /// Of each interface that the file has; one in pcap.
+    links: Vec<Linktype>,
+    ended: bool,
+}
+
+/// A block of the file.
+enum Found {
+    Frame(Vec<u8>),
+    /// Of an interface that is not Ethernet.
+    Foreign(Option<Linktype>),
+    Nothing,
+}
+
+impl Frames {
+    /// Opens the file.
+    pub(super) fn open(path: &Path) -> Result<Frames, CliError> {
+        let what = format!("read {}", path.display());
+        let file = File::open(path).map_err(CliError::io(what))?;
+        let reader = create_reader(LONGEST_BLOCK, file).map_err(|error| bad(path, what_is_wrong(&error)))?;
+        Ok(Frames { path: path.to_owned(), reader, links: Vec::new(), ended: false })
+    }
+
+    fn advance(&mut self) -> Result<Option<Vec<u8>>, CliError> {
+        loop {
+            let found = match self.reader.next() {
+                Ok((length, block)) => {
+                    let found = look(&mut self.links, &block);
+                    self.reader.consume(length);
+                    found
+                }
+                Err(PcapError::Eof) => return Ok(None),
+                Err(PcapError::Incomplete(_)) => {
+                    self.read_on()?;
+                    continue;
+                }
+                Err(error) => return Err(bad(&self.path, what_is_wrong(&error))),
+            };
+            match found {
+                Found::Frame(bytes) => return Ok(Some(bytes)),
+                Found::Foreign(link) => {
+                    let link = link.map_or_else(|| "unknown".to_owned(), |link| link.to_string());
+                    return Err(bad(
+                        &self.path,
+                        &format!("its link type is {link}: capture on an Ethernet device"),
+                    ));
+                }
+                Found::Nothing => {}
+            }
+        }
+    }
+}
+
+impl Frames {
+    /// Reads more of the file. That it has ended is found out next.
+    fn read_on(&mut self) -> Result<(), CliError> {
+        let before = self.reader.data().len();
+        self.reader.refill().map_err(|error| bad(&self.path, what_is_wrong(&error)))?;
+        let more = self.reader.data().len() > before || self.reader.reader_exhausted();
+        if more { Ok(()) } else { Err(bad(&self.path, DAMAGED)) }
+    }
+}
+
+impl Iterator for Frames {
+    type Item = Result<Vec<u8>, CliError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let next = self.advance().transpose();
+        self.ended = !matches!(next, Some(Ok(_)));
+        next
+    }
+}
+
+fn look(links: &mut Vec<Linktype>, block: &PcapBlockOwned<'_>) -> Found {
+    let (interface, data, length) = match block {
+        PcapBlockOwned::LegacyHeader(header) => {
+            links.push(header.network);
+            return Found::Nothing;
+        }
+        PcapBlockOwned::NG(Block::SectionHeader(_)) => {
+            links.clear();
+            return Found::Nothing;
+        }
+        PcapBlockOwned::NG(Block::InterfaceDescription(interface)) => {
+            links.push(interface.linktype);
+            return Found::Nothing;
+        }
+        PcapBlockOwned::Legacy(record) => (0, record.data, record.origlen),
+        PcapBlockOwned::NG(Block::EnhancedPacket(packet)) => {
+            (packet.if_id, packet.packet_data(), packet.origlen)
+        }
+        PcapBlockOwned::NG(Block::SimplePacket(packet)) => (0, packet.packet_data(), packet.origlen),
+        PcapBlockOwned::NG(_) => return Found::Nothing,
+    };
+    match usize::try_from(interface).ok().and_then(|interface| links.get(interface)) {
+        Some(&Linktype::ETHERNET) => Found::Frame(whole(data, length)),
+        link => Found::Foreign(link.copied()),
+    }
+}
+
+/// The frame in its length. What the capture cut off is zero: a switch does not look there.
+fn whole(data: &[u8], length: u32) -> Vec<u8> {
+    let length = usize::try_from(length).unwrap_or(usize::MAX).min(LONGEST_FRAME);
+    let mut frame = data.to_vec();
+    frame.resize(length.max(data.len()), 0);
+    frame
+}
+
+fn bad(path: &Path, why: &str) -> CliError {
+    CliError::Usage(format!("{}: {why}", path.display()))
+}
+
+const DAMAGED: &str = "it is damaged";
+
+const fn what_is_wrong<I>(error: &PcapError<I>) -> &'static str {
+    match error {
+        PcapError::HeaderNotRecognized | PcapError::Eof => "this is neither a pcap nor a pcapng file",
+        PcapError::UnexpectedEof | PcapError::Incomplete(_) => "the file ends in the middle of a frame",
+        PcapError::BufferTooSmall => "it has a block that is longer than 512 KiB",
+        PcapError::ReadError => "it cannot be read",
+        PcapError::NomError(..) | PcapError::OwnedNomError(..) => DAMAGED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRAME: &[u8] = &[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x88, 0xb5];
+    const ETHERNET: u32 = 1;
+
+    /// Of each frame its bytes and how long it was.
+    fn pcap(link: u32, frames: &[(&[u8], u32)]) -> Vec<u8> {
+        let mut file = [0xa1b2_c3d4, 0x0004_0002, 0, 0, 65535, link].map(u32::to_le_bytes).concat();
+        for (bytes, length) in frames {
+            let captured = u32::try_from(bytes.len()).unwrap();
+            file.extend([0, 0, captured, *length].map(u32::to_le_bytes).concat());
+            file.extend(*bytes);
+        }
+        file
+    }
+
+    /// Section header, an interface, and the frame in an enhanced packet block, in the byte order of `word`.
+    fn pcapng(word: fn(u32) -> [u8; 4], link: u32) -> Vec<u8> {
+        let block = |kind: u32, body: Vec<u8>| {
+            let length = u32::try_from(body.len() + 12).unwrap();
+            [&word(kind)[..], &word(length), &body, &word(length)].concat()
+        };
+        let version = if word(1)[0] == 1 { [1, 0, 0, 0] } else { [0, 1, 0, 0] };
+        let section = [&word(0x1a2b_3c4d)[..], &version, &[0xff; 8]].concat();
+        let link = if word(1)[0] == 1 { link } else { link << 16 };
+        let frame = [0, 0, 0, 14, 14].map(word).concat();
+        [
+            block(0x0a0d_0d0a, section),
+            block(1, [word(link), word(65535)].concat()),
+            block(0x4242, [0xfe; 4].to_vec()),
+            block(6, [&frame[..], FRAME, &[0, 0]].concat()),
+        ]
+        .concat()
+    }
+
+    /// The frames of a file; after them, what is wrong with it.
+    fn read(file: &[u8]) -> (Vec<Vec<u8>>, Option<String>) {
+        let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        std::fs::write(&path, file).unwrap();
+        let (mut frames, mut error) = (Vec::new(), None);
+        match Frames::open(&path) {
+            Ok(found) => found.for_each(|frame| match frame {
+                Ok(frame) => frames.push(frame),
+                Err(why) => error = Some(why.to_string()),
+            }),
+            Err(why) => error = Some(why.to_string()),
+        }
+        let name = format!("{}: ", path.display());
+        (frames, error.map(|why| why.strip_prefix(&name).expect("it names the file").to_owned()))
+    }
+
+    #[test]
+    fn both_formats_in_both_byte_orders() {
+        assert_eq!(read(&pcap(ETHERNET, &[(FRAME, 14); 3])), (vec![FRAME.to_vec(); 3], None));
+        assert_eq!(read(&pcapng(u32::to_le_bytes, ETHERNET)), (vec![FRAME.to_vec()], None));
+        assert_eq!(read(&pcapng(u32::to_be_bytes, ETHERNET)), (vec![FRAME.to_vec()], None));
+        assert_eq!(read(&pcap(ETHERNET, &[])), (Vec::new(), None));
+    }
+
+    #[test]
+    fn a_frame_that_was_cut_off_has_its_length_again() {
+        let (frames, error) = read(&pcap(ETHERNET, &[(FRAME, 1514), (FRAME, u32::MAX)]));
+        assert_eq!(error, None);
+        assert_eq!(frames.iter().map(Vec::len).collect::<Vec<_>>(), [1514, LONGEST_FRAME]);
+        assert_eq!((&frames[0][..14], frames[0][14]), (FRAME, 0));
+    }
+
+    #[test]
+    fn files_that_are_not_what_they_should_be() {
+        let whole = pcap(ETHERNET, &[(FRAME, 14), (FRAME, 14)]);
+        let cut = |at: usize| read(&whole[..at]);
+        assert_eq!(cut(whole.len() - 1).0.len(), 1);
+        assert_eq!(cut(whole.len() - 1).1.as_deref(), Some("the file ends in the middle of a frame"));
+        for file in [&b"root:x:0:0"[..], &[], &whole[..3]] {
+            let (frames, error) = read(file);
+            assert!(frames.is_empty() && error.is_some(), "{file:?}: {error:?}");
+        }
+        let (_, error) = read(&pcap(113, &[(FRAME, 14)]));
+        assert!(error.as_ref().is_some_and(|why| why.contains("capture on an Ethernet device")), "{error:?}");
+        let mut endless = pcap(ETHERNET, &[(FRAME, 14)]);
+        endless[32..36].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert!(read(&endless).1.is_some());
+    }
+}

@@ -1,0 +1,233 @@
+//! Says why a frame goes where it goes: the steps of the decision, in the names of the ports.
+
+use std::net::IpAddr;
+
+use super::{Machine, RunError, Running};
+use crate::control::trace::{
+    Ends, FloodClass, LearnedOutcome, NewTrace, Trace, TraceEgress, TraceStep, TraceVerdict, frame, words,
+};
+use crate::switch::fdb::{FdbKey, FdbState, Learned};
+use crate::switch::{Answer, Claim, DropReason, Frame, Observer, OffloadFault, PortId, Step, Verdict};
+use crate::wire::segment::{Segments, wire_length};
+use crate::wire::{EthernetFrame, Mac, Pretty, VnetHeader};
+
+/// A decision, and the frame that it is about.
+pub(super) struct Decision<'a> {
+    pub(super) frame: Frame<'a>,
+    pub(super) ingress: PortId,
+    pub(super) steps: Vec<Step>,
+    pub(super) verdict: Verdict,
+    /// The ports that it goes to, and those that it would go to but for a reason.
+    pub(super) egress: Vec<(PortId, Result<(), DropReason>)>,
+}
+
+/// What goes out at a port: the frame as it is, or so many finished ones; or why it does not.
+type Made = Result<Option<usize>, DropReason>;
+
+/// Writes the steps down.
+#[derive(Default)]
+struct Steps(Vec<Step>);
+
+impl Observer for Steps {
+    fn note(&mut self, step: Step) {
+        self.0.push(step);
+    }
+}
+
+impl<M: Machine> Running<M> {
+    /// What would happen to a frame now, and why. Nothing changes.
+    pub(crate) fn trace(&self, asked: &NewTrace) -> Result<Trace, RunError> {
+        let ingress = self.port_named(&asked.ifname)?;
+        let device = &self.ports[&ingress].device;
+        let addresses = device.addresses.iter().map(ipnet::IpNet::addr).collect();
+        let ends = Ends { port: &asked.ifname, mac: device.mac, addresses };
+        let bytes = frame(asked, &ends, |name| self.mac_of(name), |address| self.next_hop(address))?;
+        let frame = Frame { bytes: &bytes, vnet: VnetHeader::default() };
+        let mut steps = Steps::default();
+        let verdict = self.switch.trace(self.datapath.now(), ingress, &frame, &mut steps);
+        let egress = match verdict {
+            Verdict::Flood => {
+                let length = wire_length(frame.bytes, &frame.vnet);
+                self.switch.flood_rulings(ingress, length).filter(|(egress, _)| *egress != ingress).collect()
+            }
+            Verdict::Forward(egress) => vec![(egress, Ok(()))],
+            Verdict::Refused { egress, reason } => vec![(egress, Err(reason))],
+            Verdict::Answer(_) | Verdict::Drop(_) => Vec::new(),
+        };
+        Ok(self.explain(&Decision { frame, ingress, steps: steps.0, verdict, egress }))
+    }
+
+    /// The MAC that somebody names.
+    fn mac_of(&self, name: &str) -> Option<Mac> {
+        match name {
+            "broadcast" => Some(Mac::BROADCAST),
+            "gateway" => Some(self.switch.gateway.mac),
+            name => self.ports.values().find(|port| port.name == name).map(|port| port.device.mac),
+        }
+    }
+
+    /// Where a container sends what is for `address`: to the station that has it, or to the gateway.
+    fn next_hop(&self, address: IpAddr) -> Mac {
+        let has_it = |addresses: &[ipnet::IpNet]| addresses.iter().any(|own| own.addr() == address);
+        let station = self.ports.values().find(|port| has_it(&port.device.addresses));
+        station.map_or(self.switch.gateway.mac, |port| port.device.mac)
+    }
+
+    fn port_name(&self, id: PortId) -> String {
+        self.ports.get(&id).map_or_else(|| "a port that is gone".to_owned(), |port| port.name.clone())
+    }
+
+    /// A decision in words.
+    pub(super) fn explain(&self, decision: &Decision<'_>) -> Trace {
+        let Decision { frame, ingress, .. } = decision;
+        let ethernet = EthernetFrame::new_checked(frame.bytes);
+        let destination = ethernet.map(|ethernet| ethernet.dst());
+        let mut steps: Vec<TraceStep> =
+            decision.steps.iter().filter_map(|step| self.step(*step, ethernet.as_ref())).collect();
+        if decision.verdict == Verdict::Flood {
+            steps.extend(destination.map(|mac| TraceStep::Flood { class: class(mac) }));
+        }
+        let egress: Vec<(PortId, Made)> =
+            decision.egress.iter().map(|(port, ruling)| (*port, self.made(frame, *port, *ruling))).collect();
+        let report = |(port, made): &(PortId, Made)| TraceEgress {
+            ifname: self.port_name(*port),
+            reason: made.err().map(|reason| reason.name().to_owned()),
+            why: made.err().map(|reason| match (decision.verdict, reason) {
+                (Verdict::Flood, DropReason::EgressDown) => {
+                    "the port is down, so not part of the flood".to_owned()
+                }
+                _ => words(reason).to_owned(),
+            }),
+            segments: made.ok().flatten(),
+        };
+        Trace {
+            ifname: self.port_name(*ingress),
+            frame: Pretty(frame.bytes).to_string(),
+            length: frame.bytes.len(),
+            gso_size: frame.vnet.is_super_frame().then_some(frame.vnet.gso_size),
+            steps,
+            egress: egress.iter().map(report).collect(),
+            verdict: self.verdict(decision, &egress),
+        }
+    }
+
+    fn step(&self, step: Step, ethernet: Option<&EthernetFrame<'_>>) -> Option<TraceStep> {
+        Some(match step {
+            Step::Ingress(port) => TraceStep::Ingress { host: port.host },
+            Step::Source(mac) => TraceStep::Source { mac },
+            Step::Admitted => TraceStep::Admitted,
+            Step::Learned(learned) => self.learned(learned, ethernet?.src()),
+            Step::Asked(answer) => TraceStep::Gateway { answer: answer.map(|answer| self.answer(answer)) },
+            Step::LookedUp(found) => {
+                TraceStep::Lookup { mac: ethernet?.dst(), ifname: found.map(|port| self.port_name(port)) }
+            }
+            // What did not pass is in the verdict.
+            Step::OffloadFault(_) | Step::Claimed(_) | Step::Verdict(_) => return None,
+        })
+    }
+
+    fn learned(&self, learned: Learned, mac: Mac) -> TraceStep {
+        let entry = self.switch.fdb.entry(FdbKey { vlan: 0, mac });
+        let is_static = entry.is_some_and(|entry| entry.state != FdbState::Dynamic);
+        let (outcome, from, gone) = match learned {
+            Learned::Known if is_static => (LearnedOutcome::Static, None, None),
+            Learned::Known => (LearnedOutcome::Known, None, None),
+            Learned::New => (LearnedOutcome::New, None, None),
+            Learned::Evicted { from, gone } => (LearnedOutcome::Evicted, Some(from), Some(gone.mac)),
+            Learned::Moved { from } => (LearnedOutcome::Moved, Some(from), None),
+            Learned::Pinned => (LearnedOutcome::Pinned, entry.map(|entry| entry.port), None),
+            Learned::Refused => (LearnedOutcome::Refused, None, None),
+            Learned::Off => (LearnedOutcome::Off, None, None),
+        };
+        TraceStep::Learned { outcome, from: from.map(|port| self.port_name(port)), gone }
+    }
+
+    fn answer(&self, answer: Answer) -> String {
+        let mac = self.switch.gateway.mac;
+        match answer {
+            Answer::Arp { address } => format!("ARP reply, {address} is-at {mac}"),
+            Answer::Neighbour { address } => format!("neighbor advertisement, {address} is at {mac}"),
+            Answer::Echo => "ICMP echo reply".to_owned(),
+            Answer::Echo6 => "ICMP6 echo reply".to_owned(),
+        }
+    }
+
+    /// What becomes of a frame at a port that the decision sends it to: software finishes it where the port's device leaves
+    /// that to others (`Worker::send_finished_copies`).
+    fn made(&self, frame: &Frame<'_>, port: PortId, ruling: Result<(), DropReason>) -> Made {
+        ruling?;
+        if frame.vnet.is_complete() || self.switch.ports.port(port).is_some_and(|port| port.offload) {
+            return Ok(None);
+        }
+        let segments = Segments::new(frame.bytes, &frame.vnet).map_err(|_| DropReason::BadOffload)?;
+        Ok(Some(segments.remaining()))
+    }
+
+    fn verdict(&self, decision: &Decision<'_>, egress: &[(PortId, Made)]) -> TraceVerdict {
+        let drop = |reason: DropReason, on: PortId| TraceVerdict::Drop {
+            reason: reason.name().to_owned(),
+            ifname: self.port_name(on),
+            why: why(reason, &decision.steps),
+        };
+        let sent = egress.iter().filter(|(_, made)| made.is_ok()).count();
+        let refusal = egress.iter().find_map(|(port, made)| match made {
+            // Not part of the flood.
+            Err(DropReason::EgressDown) | Ok(_) => None,
+            Err(reason) => Some((*reason, *port)),
+        });
+        match decision.verdict {
+            Verdict::Answer(answer) => TraceVerdict::Answer { answer: self.answer(answer) },
+            Verdict::Drop(reason) => drop(reason, decision.ingress),
+            Verdict::Refused { egress, reason } => drop(reason, egress),
+            Verdict::Forward(port) if sent > 0 => TraceVerdict::Forward { ifname: self.port_name(port) },
+            Verdict::Flood if sent > 0 => TraceVerdict::Flood { ports: sent },
+            Verdict::Forward(_) | Verdict::Flood => {
+                let (reason, on) = refusal.unwrap_or((DropReason::NoEgress, decision.ingress));
+                drop(reason, on)
+            }
+        }
+    }
+}
+
+const fn class(destination: Mac) -> FloodClass {
+    match destination {
+        Mac::BROADCAST => FloodClass::Broadcast,
+        group if group.is_group() => FloodClass::Multicast,
+        _ => FloodClass::UnknownUnicast,
+    }
+}
+
+/// A drop reason, as exactly as the steps tell it.
+fn why(reason: DropReason, steps: &[Step]) -> String {
+    let exactly = steps.iter().find_map(|step| match step {
+        Step::Claimed(claim) => Some(claimed(*claim)),
+        Step::OffloadFault(fault) => Some(faulty(*fault).to_owned()),
+        _ => None,
+    });
+    exactly.unwrap_or_else(|| words(reason).to_owned())
+}
+
+fn claimed(claim: Claim) -> String {
+    match claim {
+        Claim::SourceMac => "its source is the gateway's MAC".to_owned(),
+        Claim::ArpMac => "as the sender of ARP it has the gateway's MAC".to_owned(),
+        Claim::ArpAddress(address) => format!("in ARP it claims {address}, which is the gateway's"),
+        Claim::RedirectSource(address) => format!("it redirects in the name of {address}, the gateway"),
+        Claim::NeighbourSource(address) => {
+            format!("neighbour discovery comes from {address}, which is the gateway's")
+        }
+        Claim::NeighbourTarget(address) => {
+            format!("in neighbour discovery it claims {address}, which is the gateway's")
+        }
+    }
+}
+
+fn faulty(fault: OffloadFault) -> &'static str {
+    match fault {
+        OffloadFault::ChecksumOutside => "the checksum that is left to do is outside the payload",
+        OffloadFault::ChecksumInHeaders => "the checksum that is left to do would change the headers",
+        OffloadFault::UnknownType => "the switch does not know this type of segmentation",
+        OffloadFault::NoSegmentSize => "a super-frame without the size of its segments",
+        OffloadFault::NoChecksum => "a super-frame has to leave its checksum to be done",
+    }
+}

@@ -1,0 +1,315 @@
+//! What a trace says, of each kind of step, and that it changes nothing.
+
+use super::fake::{Bench, Fake, config, running};
+use super::*;
+use crate::control::report::{FdbFilter, FdbReport, NewFdbEntry, NewFdbState, PortStats};
+use crate::control::trace::{Echo, NewTrace, Trace};
+use crate::switch::Port;
+use crate::switch::fdb::FdbKey;
+
+const STATION: &str = "02:00:5e:00:53:01";
+
+/// A switch with a host port and three containers: the gateway is 02:de:a5:ad:00:00, container N :0N.
+async fn switch() -> (Bench, Running<Fake>) {
+    running(config(|options| options.ports = Some(3))).await
+}
+
+fn from(ifname: &str, edit: impl FnOnce(&mut NewTrace)) -> NewTrace {
+    let mut asked = NewTrace { ifname: ifname.into(), ..NewTrace::default() };
+    edit(&mut asked);
+    asked
+}
+
+fn to(dst: &str) -> NewTrace {
+    from("container1", |asked| asked.dst = Some(dst.into()))
+}
+
+fn whole(hex: &str) -> NewTrace {
+    from("container1", |asked| asked.hex = Some(hex.into()))
+}
+
+/// All that a trace may not change.
+fn state(running: &mut Running<Fake>) -> (Vec<FdbReport>, Vec<PortStats>) {
+    (running.fdb_reports(&FdbFilter::default()), running.stats())
+}
+
+/// The tree without its first line.
+fn tree(running: &mut Running<Fake>, asked: &NewTrace) -> String {
+    let before = state(running);
+    let text = running.trace(asked).unwrap().to_string();
+    assert_eq!(state(running), before, "{asked:?} changed something");
+    text.split_once('\n').unwrap().1.to_owned()
+}
+
+/// The lines of a tree that has `line`.
+#[track_caller]
+fn says(running: &mut Running<Fake>, asked: &NewTrace, line: &str) {
+    let text = tree(running, asked);
+    assert!(text.lines().any(|found| found == line), "no '{line}' in\n{text}");
+}
+
+fn set(running: &Running<Fake>, name: &str, edit: impl FnOnce(&mut Port)) {
+    let id = running.port_named(name).unwrap();
+    let mut port = running.switch.ports.port(id).unwrap();
+    edit(&mut port);
+    running.switch.ports.set(id, port);
+}
+
+fn learn(running: &Running<Fake>, mac: &str, ifname: &str) {
+    let key = FdbKey { vlan: 0, mac: mac.parse().unwrap() };
+    running.switch.fdb.learn(running.datapath.now(), key, running.port_named(ifname).unwrap());
+}
+
+#[tokio::test]
+async fn a_frame_and_what_would_happen_to_it() {
+    let (_bench, mut running) = switch().await;
+    let asked = from("container1", |asked| asked.arp_for = Some("172.16.0.3".parse().unwrap()));
+    set(&running, "container3", |port| port.up = false);
+    assert_eq!(
+        running.trace(&asked).unwrap().to_string(),
+        "container1: 02:de:a5:ad:00:01 > ff:ff:ff:ff:ff:ff, ARP, who-has 172.16.0.3 tell 172.16.0.2 (42 bytes)\n\
+         ├─ ingress container1: up\n\
+         ├─ source 02:de:a5:ad:00:01: neither a group address nor stolen from the gateway\n\
+         ├─ admitted: destination not reserved, no false claim to be the gateway\n\
+         ├─ learning: new, would be learned on container1\n\
+         ├─ gateway: asked, has no answer\n\
+         ├─ flood: broadcast\n\
+         │  ├─ host: sent\n\
+         │  ├─ container2: sent\n\
+         │  └─ container3: refused: the port is down, so not part of the flood (egress_down)\n\
+         └─ verdict: flooded to 2 ports\n"
+    );
+    let echo = Echo { src: None, dst: "fd00:172:16::3".parse().unwrap() };
+    let asked = from("container1", |asked| asked.icmp = Some(echo));
+    learn(&running, "02:de:a5:ad:00:02", "container2");
+    assert_eq!(
+        running.trace(&asked).unwrap().to_string(),
+        "container1: 02:de:a5:ad:00:01 > 02:de:a5:ad:00:02, IP6 fd00:172:16::2 > fd00:172:16::3: ICMP6, echo request, \
+         id 1, seq 1, length 64 (118 bytes)\n\
+         ├─ ingress container1: up\n\
+         ├─ source 02:de:a5:ad:00:01: neither a group address nor stolen from the gateway\n\
+         ├─ admitted: destination not reserved, no false claim to be the gateway\n\
+         ├─ learning: new, would be learned on container1\n\
+         ├─ destination 02:de:a5:ad:00:02: behind container2\n\
+         │  └─ container2: sent\n\
+         └─ verdict: forwarded to container2\n"
+    );
+    let _ = tree(&mut running, &asked);
+}
+
+#[tokio::test]
+async fn what_becomes_of_the_source() {
+    let (_bench, mut running) = switch().await;
+    let from_station = |ifname: &str| {
+        from(ifname, |asked| (asked.src, asked.dst) = (STATION.parse().ok(), Some("broadcast".into())))
+    };
+    says(&mut running, &from_station("container1"), "├─ learning: new, would be learned on container1");
+    learn(&running, STATION, "container1");
+    says(&mut running, &from_station("container1"), "├─ learning: known on container1, would be refreshed");
+    says(
+        &mut running,
+        &from_station("container2"),
+        "├─ learning: known on container1, would move to container2",
+    );
+    let (mac, ifname) = (STATION.parse().unwrap(), "container1".to_owned());
+    running.add_fdb_entry(&NewFdbEntry { mac, ifname, vlan: None, state: NewFdbState::Static }).unwrap();
+    says(
+        &mut running,
+        &from_station("container1"),
+        "├─ learning: a static entry on container1, would stay as it is",
+    );
+    says(
+        &mut running,
+        &from_station("container2"),
+        "├─ learning: a static entry on container1, would stay there",
+    );
+    says(
+        &mut running,
+        &from("host", |asked| asked.dst = Some("broadcast".into())),
+        "├─ ingress host: up, and the gateway itself",
+    );
+}
+
+#[tokio::test]
+async fn a_source_in_a_full_database() {
+    let (_bench, mut running) = running(config(|options| options.fdb_max = Some(16))).await;
+    learn(&running, STATION, "container2");
+    // The sixteenth is the gateway's.
+    (0..14).for_each(|n| learn(&running, &format!("02:00:5e:00:53:1{n:x}"), "container2"));
+    let asked = to("broadcast");
+    let line = format!(
+        "├─ learning: new, would be learned on container1 in the place of {STATION} on container2: the database is full"
+    );
+    says(&mut running, &asked, &line);
+    let entries =
+        running.fdb_reports(&FdbFilter { ifname: Some("container2".into()), ..FdbFilter::default() });
+    for FdbReport { mac, ifname, .. } in entries {
+        running.add_fdb_entry(&NewFdbEntry { mac, ifname, vlan: None, state: NewFdbState::Static }).unwrap();
+    }
+    says(&mut running, &asked, "├─ learning: refused: the database is full, and nothing gives way");
+}
+
+#[tokio::test]
+async fn where_it_would_go() {
+    let (_bench, mut running) = switch().await;
+    for (dst, line) in [
+        ("01:00:5e:00:00:01", "├─ flood: multicast"),
+        ("container2", "├─ flood: unknown unicast"),
+        ("container2", "├─ destination 02:de:a5:ad:00:02: not known"),
+        ("container2", "└─ verdict: flooded to 3 ports"),
+        ("gateway", "│  └─ host: sent"),
+        ("gateway", "└─ verdict: forwarded to host"),
+        (
+            "container1",
+            "└─ verdict: dropped: the destination is behind the port that it came from (filtered, counted on container1)",
+        ),
+        (
+            "01:80:c2:00:00:0e",
+            "└─ verdict: dropped: the destination is reserved for neighbours: no bridge forwards it (reserved_address, counted on container1)",
+        ),
+    ] {
+        says(&mut running, &to(dst), line);
+    }
+    let ask = |ip: &str| from("container1", |asked| asked.arp_for = Some(ip.parse().unwrap()));
+    says(
+        &mut running,
+        &ask("172.16.0.1"),
+        "├─ gateway: asked, answers: ARP reply, 172.16.0.1 is-at 02:de:a5:ad:00:00",
+    );
+    says(&mut running, &ask("172.16.0.1"), "└─ verdict: answered by the switch");
+    let line = "├─ gateway: asked, answers: neighbor advertisement, fd00:172:16::1 is at 02:de:a5:ad:00:00";
+    says(&mut running, &ask("fd00:172:16::1"), line);
+    for ip in ["172.16.0.1", "fd00:172:16::1"] {
+        let echo = Echo { src: None, dst: ip.parse().unwrap() };
+        says(
+            &mut running,
+            &from("container1", |asked| asked.icmp = Some(echo)),
+            "└─ verdict: answered by the switch",
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_may_not_come_in() {
+    let (_bench, mut running) = switch().await;
+    let ends = "ffffffffffff 02:00:5e:00:53:01";
+    for (hex, why) in [
+        ("0102".to_owned(), "shorter than an Ethernet header (runt, counted on container1)"),
+        (
+            "ffffffffffff 0300.5e00.5301 88b5".to_owned(),
+            "the source is a group address or zero (bad_source, counted on container1)",
+        ),
+        (
+            "ffffffffffff 02dea5ad0000 88b5".to_owned(),
+            "its source is the gateway's MAC (spoofed_gateway, counted on container1)",
+        ),
+        (
+            format!("{ends} 0806 0001 0800 06 04 0002 02005e005301 ac100001 000000000000 ac100003"),
+            "in ARP it claims 172.16.0.1, which is the gateway's (spoofed_gateway, counted on container1)",
+        ),
+    ] {
+        says(&mut running, &whole(&hex), &format!("└─ verdict: dropped: {why}"));
+    }
+    set(&running, "container1", |port| port.up = false);
+    assert_eq!(
+        tree(&mut running, &to("broadcast")),
+        "└─ verdict: dropped: the port is down (ingress_down, counted on container1)\n"
+    );
+}
+
+#[tokio::test]
+async fn what_no_port_can_take() {
+    let (_bench, mut running) = switch().await;
+    learn(&running, "02:de:a5:ad:00:02", "container2");
+    let long = |dst: &str| whole(&format!("{dst} 02dea5ad0001 88b5 {}", "00".repeat(1501)));
+    let refused = "│  └─ container2: refused: longer than the port's MTU (oversize)";
+    says(&mut running, &long("02dea5ad0002"), refused);
+    let verdict = "└─ verdict: dropped: longer than the port's MTU (oversize, counted on container2)";
+    says(&mut running, &long("02dea5ad0002"), verdict);
+    let verdict = "└─ verdict: dropped: longer than the port's MTU (oversize, counted on host)";
+    says(&mut running, &long("ffffffffffff"), verdict);
+    set(&running, "container2", |port| port.up = false);
+    says(&mut running, &to("container2"), "│  └─ container2: refused: the port is down (egress_down)");
+    set(&running, "host", |port| port.up = false);
+    set(&running, "container3", |port| port.up = false);
+    let verdict = "└─ verdict: dropped: no other port is up (no_egress, counted on container1)";
+    says(&mut running, &to("broadcast"), verdict);
+}
+
+#[tokio::test]
+async fn more_ports_than_anybody_reads_are_counted() {
+    let (_bench, mut running) = running(config(|options| options.ports = Some(20))).await;
+    let text = tree(&mut running, &to("broadcast"));
+    assert!(text.contains("│  ├─ container16: sent\n│  └─ and 4 more\n"), "{text}");
+    assert_eq!(running.trace(&to("broadcast")).unwrap().egress.len(), 20);
+}
+
+#[tokio::test]
+async fn frames_that_cannot_be() {
+    let (_bench, running) = switch().await;
+    let ip = |text: &str| text.parse().ok();
+    for (asked, why) in [
+        (from("container9", |asked| asked.dst = Some("gateway".into())), "there is no port named container9"),
+        (from("container1", |_| {}), "no frame: "),
+        (to("container9"), "container9 is neither a port"),
+        (whole(""), "'' is not a frame"),
+        (whole("012"), "'012' is not a frame"),
+        (whole("0g"), "'0g' is not a frame"),
+        (whole(&"00".repeat(70_000)), "the frame has 70000 bytes"),
+        (
+            from("container1", |asked| (asked.hex, asked.vlan) = (Some("00".into()), Some(1))),
+            "has its own addresses",
+        ),
+        (
+            from("container1", |asked| (asked.hex, asked.arp_for) = (Some("00".into()), ip("10.0.0.1"))),
+            "more than one",
+        ),
+        (from("container1", |asked| (asked.arp_for, asked.vlan) = (ip("10.0.0.1"), Some(4095))), "VLAN 4095"),
+        (
+            from("container1", |asked| {
+                asked.icmp = Some(Echo { src: ip("10.0.0.1"), dst: "fd00::1".parse().unwrap() });
+            }),
+            "are not of one family",
+        ),
+        (
+            from("host", |asked| asked.icmp = Some(Echo { src: None, dst: "10.0.0.1".parse().unwrap() })),
+            "host has no address of the family of 10.0.0.1",
+        ),
+    ] {
+        let error = running.trace(&asked).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+}
+
+/// The MAC by whoever has the address: the station, the gateway for what is beyond; a tag where one is asked for.
+#[tokio::test]
+async fn frames_as_a_sender_would_make_them() {
+    let (_bench, running) = switch().await;
+    let line = |edit: &dyn Fn(&mut NewTrace)| {
+        let trace: Trace = running.trace(&from("container1", edit)).unwrap();
+        trace.frame
+    };
+    let echo = |src: Option<&str>, dst: &str| {
+        Some(Echo { src: src.map(|src| src.parse().unwrap()), dst: dst.parse().unwrap() })
+    };
+    for (made, expected) in [
+        (
+            line(&|asked| asked.icmp = echo(None, "192.0.2.9")),
+            "02:de:a5:ad:00:01 > 02:de:a5:ad:00:00, IP 172.16.0.2 > 192.0.2.9: ICMP echo request, id 1, seq 1, length 64",
+        ),
+        (
+            line(&|asked| asked.icmp = echo(Some("192.0.2.1"), "172.16.0.4")),
+            "02:de:a5:ad:00:01 > 02:de:a5:ad:00:03, IP 192.0.2.1 > 172.16.0.4: ICMP echo request, id 1, seq 1, length 64",
+        ),
+        (
+            line(&|asked| (asked.dst, asked.vlan) = (Some("broadcast".into()), Some(7))),
+            "02:de:a5:ad:00:01 > ff:ff:ff:ff:ff:ff, vlan 7, p 0, ethertype 0x88b5, length 64",
+        ),
+        (
+            line(&|asked| asked.arp_for = "fd00:172:16::3".parse().ok()),
+            "02:de:a5:ad:00:01 > 33:33:ff:00:00:03, IP6 fd00:172:16::2 > ff02::1:ff00:3: ICMP6, neighbor solicitation, who has fd00:172:16::3, length 32",
+        ),
+    ] {
+        assert_eq!(made, expected);
+    }
+}

@@ -1,0 +1,99 @@
+//! A trace for people: the frame, and under it what happened to it, step by step.
+
+use std::fmt;
+
+use super::{FloodClass, LearnedOutcome, Trace, TraceEgress, TraceStep, TraceVerdict};
+use crate::wire::Mac;
+
+/// Egress ports of one frame that are named.
+const MOST_LISTED: usize = 16;
+
+/// Several lines, with their ends.
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Trace { ifname, frame, length, steps, egress, verdict, .. } = self;
+        write!(f, "{ifname}: {frame} ({length} bytes")?;
+        if let Some(size) = self.gso_size {
+            write!(f, ", to be cut into segments of {size}")?;
+        }
+        f.write_str(")\n")?;
+        for step in steps {
+            writeln!(f, "├─ {}", sentence(step, ifname))?;
+        }
+        let unlisted = egress.len().saturating_sub(MOST_LISTED);
+        let mut ports = egress.iter().take(MOST_LISTED).peekable();
+        while let Some(port) = ports.next() {
+            let last = ports.peek().is_none() && unlisted == 0;
+            writeln!(f, "│  {} {}", if last { "└─" } else { "├─" }, outcome(port))?;
+        }
+        if unlisted > 0 {
+            writeln!(f, "│  └─ and {unlisted} more")?;
+        }
+        writeln!(f, "└─ verdict: {}", conclusion(verdict))
+    }
+}
+
+fn sentence(step: &TraceStep, ingress: &str) -> String {
+    match step {
+        TraceStep::Ingress { host: false } => format!("ingress {ingress}: up"),
+        TraceStep::Ingress { host: true } => format!("ingress {ingress}: up, and the gateway itself"),
+        TraceStep::Source { mac } => {
+            format!("source {mac}: neither a group address nor stolen from the gateway")
+        }
+        TraceStep::Admitted => {
+            "admitted: destination not reserved, no false claim to be the gateway".to_owned()
+        }
+        TraceStep::Learned { outcome, from, gone } => {
+            format!(
+                "learning: {}",
+                learned(*outcome, ingress, from.as_deref().unwrap_or("another port"), *gone)
+            )
+        }
+        TraceStep::Gateway { answer: None } => "gateway: asked, has no answer".to_owned(),
+        TraceStep::Gateway { answer: Some(answer) } => format!("gateway: asked, answers: {answer}"),
+        TraceStep::Lookup { mac, ifname: Some(ifname) } => format!("destination {mac}: behind {ifname}"),
+        TraceStep::Lookup { mac, ifname: None } => format!("destination {mac}: not known"),
+        TraceStep::Flood { class: FloodClass::Broadcast } => "flood: broadcast".to_owned(),
+        TraceStep::Flood { class: FloodClass::Multicast } => "flood: multicast".to_owned(),
+        TraceStep::Flood { class: FloodClass::UnknownUnicast } => "flood: unknown unicast".to_owned(),
+    }
+}
+
+fn learned(outcome: LearnedOutcome, here: &str, from: &str, gone: Option<Mac>) -> String {
+    match (outcome, gone) {
+        (LearnedOutcome::Known, _) => format!("known on {here}, would be refreshed"),
+        (LearnedOutcome::Static, _) => format!("a static entry on {here}, would stay as it is"),
+        (LearnedOutcome::Evicted, Some(gone)) => {
+            format!("new, would be learned on {here} in the place of {gone} on {from}: the database is full")
+        }
+        (LearnedOutcome::New | LearnedOutcome::Evicted, _) => format!("new, would be learned on {here}"),
+        (LearnedOutcome::Moved, _) => format!("known on {from}, would move to {here}"),
+        (LearnedOutcome::Pinned, _) => format!("a static entry on {from}, would stay there"),
+        (LearnedOutcome::Refused, _) => "refused: the database is full, and nothing gives way".to_owned(),
+        (LearnedOutcome::Off, _) => "off: the ageing time is 0".to_owned(),
+    }
+}
+
+fn outcome(port: &TraceEgress) -> String {
+    let TraceEgress { ifname, reason, why, segments } = port;
+    match (reason, segments) {
+        (None, None) => format!("{ifname}: sent"),
+        (None, Some(1)) => format!("{ifname}: sent, its checksum done by the switch (no offload)"),
+        (None, Some(segments)) => {
+            format!("{ifname}: sent as {segments} segments, cut by the switch (no offload)")
+        }
+        (Some(reason), _) => format!("{ifname}: refused: {} ({reason})", why.as_deref().unwrap_or_default()),
+    }
+}
+
+fn conclusion(verdict: &TraceVerdict) -> String {
+    match verdict {
+        TraceVerdict::Forward { ifname } => format!("forwarded to {ifname}"),
+        TraceVerdict::Flood { ports: 1 } => "flooded to 1 port".to_owned(),
+        TraceVerdict::Flood { ports } => format!("flooded to {ports} ports"),
+        TraceVerdict::Answer { .. } => "answered by the switch".to_owned(),
+        TraceVerdict::Drop { reason, ifname, why } => {
+            format!("dropped: {why} ({reason}, counted on {ifname})")
+        }
+    }
+}

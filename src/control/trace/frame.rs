@@ -1,0 +1,182 @@
+//! The frame that is asked about.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use etherparse::{Icmpv6Type, PacketBuilder};
+
+use super::{Echo, NewTrace};
+use crate::wire::arp::Arp;
+use crate::wire::{ETHERNET_HEADER, EtherType, Mac, VLAN_TAG};
+
+/// Longest frame, in bytes: the longest that a TAP takes, and a tag.
+pub(crate) const LONGEST: usize = ETHERNET_HEADER + VLAN_TAG + 65535;
+
+/// There is no such frame.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TraceError {
+    #[error("no frame: give arp_for, icmp, hex, or dst alone for one without content")]
+    NoFrame,
+    #[error("more than one frame: give only one of arp_for, icmp and hex")]
+    SeveralFrames,
+    #[error("a whole frame has its own addresses and tag: give no src, dst or vlan with it")]
+    WholeFrame,
+    #[error("'{0}' is not a frame: write two hexadecimal digits for each byte")]
+    BadHex(String),
+    #[error("the frame has {0} bytes, and the longest that there can be has {LONGEST}")]
+    TooLong(usize),
+    #[error("VLAN {0} is out of range: choose 1 to 4094")]
+    BadVlan(u16),
+    #[error("{0} is neither a port, a MAC, 'gateway' nor 'broadcast': `uswitch port show` lists the ports")]
+    UnknownDestination(String),
+    #[error("{port} has no address of the family of {dst}: give the source too")]
+    NoSource { port: String, dst: IpAddr },
+    #[error("{0} and {1} are not of one family: give two IPv4 or two IPv6 addresses")]
+    TwoFamilies(IpAddr, IpAddr),
+}
+
+/// What is known of the ends of a frame that is not whole.
+#[derive(Debug)]
+pub(crate) struct Ends<'a> {
+    /// The ingress port's name.
+    pub(crate) port: &'a str,
+    /// Its device's MAC.
+    pub(crate) mac: Mac,
+    /// Its device's addresses.
+    pub(crate) addresses: Vec<IpAddr>,
+}
+
+impl Ends<'_> {
+    /// Its first address of the family of `like`.
+    fn address_like(&self, like: IpAddr) -> Option<IpAddr> {
+        self.addresses.iter().copied().find(|address| address.is_ipv4() == like.is_ipv4())
+    }
+}
+
+/// The bytes of the frame that is asked about. `resolve` finds the MAC that somebody names; `next_hop` the one that a sender
+/// would choose for an address.
+pub(crate) fn frame(
+    asked: &NewTrace,
+    ends: &Ends<'_>,
+    resolve: impl Fn(&str) -> Option<Mac>,
+    next_hop: impl Fn(IpAddr) -> Mac,
+) -> Result<Vec<u8>, TraceError> {
+    if let NewTrace { hex: Some(hex), arp_for: None, icmp: None, .. } = asked {
+        return match asked {
+            NewTrace { src: None, dst: None, vlan: None, .. } => bytes_of(hex),
+            _ => Err(TraceError::WholeFrame),
+        };
+    }
+    let src = asked.src.unwrap_or(ends.mac);
+    let named = asked.dst.as_ref().map(|name| {
+        let mac = name.parse().ok().or_else(|| resolve(name));
+        mac.ok_or_else(|| TraceError::UnknownDestination(name.clone()))
+    });
+    let named = named.transpose()?;
+    let frame = match (asked.arp_for, &asked.icmp, &asked.hex) {
+        (None, None, None) => plain(src, named.ok_or(TraceError::NoFrame)?),
+        (Some(IpAddr::V4(target)), None, None) => arp(src, named.unwrap_or(Mac::BROADCAST), target, ends),
+        (Some(IpAddr::V6(target)), None, None) => solicitation(src, named, target, ends),
+        (None, Some(echo), None) => {
+            let from = echo_source(echo, ends)?;
+            echo_request(src, named.unwrap_or_else(|| next_hop(echo.dst)), from, echo.dst)?
+        }
+        _ => return Err(TraceError::SeveralFrames),
+    };
+    match asked.vlan {
+        None => Ok(frame),
+        Some(vid @ 1..4095) => Ok(tagged(&frame, vid)),
+        Some(vid) => Err(TraceError::BadVlan(vid)),
+    }
+}
+
+/// Digits, perhaps with colons, dots, dashes or blanks between them.
+fn bytes_of(hex: &str) -> Result<Vec<u8>, TraceError> {
+    let bad = || TraceError::BadHex(hex.chars().take(40).collect());
+    let digits = hex.chars().filter(|c| !matches!(c, ':' | '.' | '-') && !c.is_whitespace());
+    let digits: Vec<u8> = digits
+        .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()).ok_or_else(bad))
+        .collect::<Result<_, _>>()?;
+    match digits.as_chunks() {
+        ([], _) | (_, [_]) => Err(bad()),
+        (pairs, _) if pairs.len() > LONGEST => Err(TraceError::TooLong(pairs.len())),
+        (pairs, _) => Ok(pairs.iter().map(|[high, low]| high << 4 | low).collect()),
+    }
+}
+
+/// Nothing in it, of the least length (802.3 clause 3.2.8).
+fn plain(src: Mac, dst: Mac) -> Vec<u8> {
+    /// EtherType for local experiments (IEEE 802-2014 §9.2.3).
+    const EXPERIMENT: EtherType = EtherType(0x88b5);
+    let mut frame = ethernet(src, dst, EXPERIMENT, &[]);
+    frame.resize(60, 0);
+    frame
+}
+
+fn ethernet(src: Mac, dst: Mac, ethertype: EtherType, payload: &[u8]) -> Vec<u8> {
+    [&dst.0, &src.0, &ethertype.0.to_be_bytes()[..], payload].concat()
+}
+
+fn tagged(frame: &[u8], vid: u16) -> Vec<u8> {
+    let (addresses, rest) = frame.split_at(2 * size_of::<Mac>());
+    [addresses, &EtherType::C_TAG.0.to_be_bytes(), &vid.to_be_bytes(), rest].concat()
+}
+
+/// An ARP request; from a port without an address a probe (RFC 5227 §2.1.1).
+fn arp(src: Mac, dst: Mac, target: Ipv4Addr, ends: &Ends<'_>) -> Vec<u8> {
+    let sender_ip = match ends.address_like(target.into()) {
+        Some(IpAddr::V4(own)) => own,
+        _ => Ipv4Addr::UNSPECIFIED,
+    };
+    let request =
+        Arp { operation: Arp::REQUEST, sender_mac: src, sender_ip, target_mac: Mac::ZERO, target_ip: target };
+    ethernet(src, dst, EtherType::ARP, &request.emit())
+}
+
+/// A neighbour solicitation to the target's group (RFC 4861 §4.3); from a port without an address one of duplicate address
+/// detection, which has no option (RFC 4862 §5.4.2).
+fn solicitation(src: Mac, dst: Option<Mac>, target: Ipv6Addr, ends: &Ends<'_>) -> Vec<u8> {
+    const SOURCE_LINK_LAYER_ADDRESS: [u8; 2] = [1, 1];
+    let [.., a, b, c] = target.octets();
+    let group = Ipv6Addr::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c]);
+    let dst = dst.unwrap_or(Mac([0x33, 0x33, 0xff, a, b, c]));
+    let mut message = target.octets().to_vec();
+    let own = match ends.address_like(target.into()) {
+        Some(IpAddr::V6(own)) => {
+            message.extend(SOURCE_LINK_LAYER_ADDRESS);
+            message.extend(src.0);
+            own
+        }
+        _ => Ipv6Addr::UNSPECIFIED,
+    };
+    let packet = PacketBuilder::ethernet2(src.0, dst.0).ipv6(own.octets(), group.octets(), 255);
+    let mut frame = Vec::new();
+    let written = packet.icmpv6(Icmpv6Type::NeighborSolicitation).write_to_vec(&mut frame, &message);
+    debug_assert!(written.is_ok(), "a solicitation is short");
+    frame
+}
+
+fn echo_source(echo: &Echo, ends: &Ends<'_>) -> Result<IpAddr, TraceError> {
+    let own = echo.src.or_else(|| ends.address_like(echo.dst));
+    own.ok_or_else(|| TraceError::NoSource { port: ends.port.to_owned(), dst: echo.dst })
+}
+
+/// As `ping` sends it: 56 bytes.
+fn echo_request(src: Mac, dst: Mac, from: IpAddr, to: IpAddr) -> Result<Vec<u8>, TraceError> {
+    const HOPS: u8 = 64;
+    const DATA: [u8; 56] = [0; 56];
+    let packet = PacketBuilder::ethernet2(src.0, dst.0);
+    let mut frame = Vec::new();
+    let written = match (from, to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            let packet = packet.ipv4(from.octets(), to.octets(), HOPS);
+            packet.icmpv4_echo_request(1, 1).write_to_vec(&mut frame, &DATA)
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            let packet = packet.ipv6(from.octets(), to.octets(), HOPS);
+            packet.icmpv6_echo_request(1, 1).write_to_vec(&mut frame, &DATA)
+        }
+        _ => return Err(TraceError::TwoFamilies(from, to)),
+    };
+    debug_assert!(written.is_ok(), "a ping is short");
+    Ok(frame)
+}

@@ -1,0 +1,119 @@
+//! `uswitch trace`: what it says is what then happens, and saying it changes nothing.
+
+use serde_json::Value;
+
+use crate::harness::{Done, GATEWAY_V4, Netns, Shell, Subject, Uswitch, v4, wait_until};
+
+/// What `uswitch trace` says of a frame that comes in on `port`.
+fn trace(s: &Uswitch, port: &Netns, words: &str) -> Done {
+    s.host().run(&format!("uswitch trace --in {} {words}", port.name()))
+}
+
+#[track_caller]
+fn verdict(s: &Uswitch, port: &Netns, words: &str) -> Value {
+    trace(s, port, &format!("{words} --json")).json()["verdict"].clone()
+}
+
+/// What the switch knows and has counted.
+fn state(s: &Uswitch) -> [Value; 2] {
+    [s.json("fdb show"), s.json("stats")]
+}
+
+/// A station that has never spoken: the frame is flooded; after it has spoken, forwarded.
+#[test]
+fn flood_before_a_ping_and_forward_after_it() {
+    let s = Uswitch::start();
+    let [h1, h2, _] = s.containers();
+    let echo = format!("--icmp {}", v4(2));
+    // Containers speak by themselves when they come up.
+    h2.run("ip link set eth0 address 00:00:5e:00:53:02").ok();
+    s.host().run("uswitch fdb flush").ok();
+    let to_h2 = format!("{echo} --dst 00:00:5e:00:53:02");
+    assert_eq!(verdict(&s, &h1, &to_h2)["verdict"], "flood");
+    h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+    let expected = serde_json::json!({"verdict": "forward", "ifname": "container2"});
+    assert_eq!(verdict(&s, &h1, &to_h2), expected);
+    let tree = trace(&s, &h1, &to_h2).ok();
+    for line in ["├─ learning: known on container1, would be refreshed", "│  └─ container2: sent"] {
+        assert!(tree.lines().any(|found| found == line), "{tree}");
+    }
+}
+
+#[test]
+fn nothing_changes() {
+    let s = Uswitch::start();
+    let [h1, h2, _] = s.containers();
+    h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+    let mut looks = (state(&s), state(&s));
+    wait_until("the containers are silent, and nobody's address ages", || {
+        let before = state(&s);
+        for words in ["--src 00:00:5e:00:53:99 --dst broadcast", "--dst gateway", "--arp-for 172.16.0.1"] {
+            trace(&s, &h1, words).ok();
+            trace(&s, &h2, &format!("{words} --vlan 7")).ok();
+        }
+        looks = (before, state(&s));
+        without_ages(&looks.0) == without_ages(&looks.1)
+    });
+    assert!(!s.fdb_json().contains("00:00:5e:00:53:99"), "a trace was learned from");
+}
+
+/// Without the seconds since a station was seen.
+fn without_ages(state: &[Value; 2]) -> [Value; 2] {
+    let mut state = state.clone();
+    for entry in state[0].as_array_mut().into_iter().flatten() {
+        entry.as_object_mut().map(|entry| entry.remove("updated"));
+    }
+    state
+}
+
+#[test]
+fn down_port_and_spoofed_gateway() {
+    let s = Uswitch::start();
+    let [h1, _, h3] = s.containers();
+    h3.run("ip link set eth0 down").ok();
+    wait_until("the port is down", || s.row("port show", "container3")["state"] == "disabled");
+    let tree = trace(&s, &h1, "--dst broadcast").ok();
+    assert!(tree.contains("container3: refused: the port is down, so not part of the flood"), "{tree}");
+    assert_eq!(verdict(&s, &h3, "--dst broadcast")["reason"], "ingress_down");
+    let gateway = s.host().run("cat /sys/class/net/uswitch0/address").ok();
+    let spoofed = verdict(&s, &h1, &format!("--src {} --dst broadcast", gateway.trim()));
+    assert_eq!((&spoofed["reason"], &spoofed["ifname"]), (&"spoofed_gateway".into(), &"container1".into()));
+    let tree = trace(&s, &h1, &format!("--arp-for {GATEWAY_V4}")).ok();
+    assert!(tree.ends_with("└─ verdict: answered by the switch\n"), "{tree}");
+}
+
+/// What tcpdump wrote, as pcap.
+#[test]
+fn the_frames_of_a_file() {
+    let s = Uswitch::start();
+    let [h1, ..] = s.containers();
+    let tcpdump = "tcpdump -i eth0 -Q out -n -U --immediate-mode -c 3 -w /run/ping.pcap icmp";
+    let mut capture = h1.spawn(tcpdump);
+    capture.line_with("listening on");
+    h1.run(&format!("ping -n -c 3 -i 0.1 -W 5 {}", v4(2))).ok();
+    capture.ok();
+    let text = trace(&s, &h1, "--pcap /run/ping.pcap").ok();
+    assert_eq!(text.matches("└─ verdict: forwarded to container2").count(), 3, "{text}");
+    assert!(text.contains("ICMP echo request, id "), "{text}");
+    let text = trace(&s, &h1, "--pcap /run/ping.pcap --limit 2").ok();
+    assert_eq!(text.matches("verdict: ").count(), 2, "{text}");
+    assert!(text.ends_with("/run/ping.pcap has more frames: --limit takes more than 2.\n"), "{text}");
+    let lines = trace(&s, &h1, "--pcap /run/ping.pcap --json").ok();
+    assert_eq!(lines.lines().count(), 3, "{lines}");
+}
+
+#[test]
+fn mistakes_are_one_line() {
+    let s = Uswitch::start();
+    for (words, why) in [
+        ("--in container9 --dst gateway", "there is no port named container9"),
+        ("--in container1 --dst nobody", "nobody is neither a port"),
+        ("--in container1 --hex 0g", "'0g' is not a frame"),
+        ("--in host --icmp fd00::1 10.0.0.1", "are not of one family"),
+        ("--in container1 --pcap /nonexistent", "cannot read /nonexistent"),
+        ("--in container1 --pcap /etc/passwd", "/etc/passwd: this is neither a pcap nor a pcapng file"),
+    ] {
+        let said = s.host().run(&format!("uswitch trace {words}")).fails();
+        assert!(said.contains(why) && said.trim().lines().count() == 1, "{words}: {said}");
+    }
+}
