@@ -42,7 +42,9 @@ fn refused(run: &Run, code: i32, why: &str) {
 fn help_lists_every_command() {
     let help = uswitch("--help");
     assert_eq!((help.code, help.stderr.as_str()), (0, ""));
-    for command in ["start", "stop", "status", "ls", "exec", "port", "fdb", "stats", "log", "events", "capture", "trace"] {
+    for command in
+        ["start", "stop", "status", "ls", "exec", "port", "fdb", "stats", "log", "events", "capture", "trace"]
+    {
         assert!(help.stdout.contains(&format!("\n  {command} ")), "no {command} in {}", help.stdout);
         assert_eq!(uswitch(&format!("{command} --help")).code, 0);
     }
@@ -157,6 +159,10 @@ fn frames_that_cannot_be_traced() {
     mistake("trace --in container1 --arp-for there", "invalid value 'there' for '--arp-for <IP>'");
     mistake("trace --in container1 --dst gateway --vlan 4095", "4095");
     mistake("trace --in container1 --pcap f --limit 0", "--limit");
+    mistake("trace --follow --in container1", "cannot be used with");
+    mistake("trace --follow --arp-for 10.0.0.1", "cannot be used with");
+    mistake("trace --in container1 --dst gateway --drops", "cannot be used with");
+    mistake("trace --port container1", "--follow");
     mistake("trace --in a/b --dst gateway", "cannot name a container");
 }
 
@@ -225,6 +231,7 @@ fn a_switch_that_does_not_run() {
         "fdb del --name lab 02:00:00:00:00:01",
         "fdb flush --name lab",
         "trace --name lab --in container1 --dst gateway",
+        "trace --name lab --follow",
         "port show --name lab",
         "port add --name lab",
         "port del --name lab web",

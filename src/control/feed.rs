@@ -59,6 +59,11 @@ impl<T> Feeder<T> {
         Ok(())
     }
 
+    /// Counts items that were missed before they came here.
+    pub(crate) fn miss(&self, count: u64) {
+        self.missed.fetch_add(count, Ordering::Relaxed);
+    }
+
     /// Whether the reader has left.
     pub(crate) fn is_left(&self) -> bool {
         self.queue.is_closed()
@@ -127,8 +132,9 @@ mod tests {
         assert_eq!(take(&mut feed), Poll::Pending);
         feeder.offer('c').unwrap();
         feeder.offer('d').unwrap();
+        feeder.miss(5);
         drop(feeder);
-        assert_eq!(taken(&mut feed), [Item('c'), Missed(1)]);
+        assert_eq!(taken(&mut feed), [Item('c'), Missed(6)]);
         assert_eq!(take(&mut feed), Poll::Ready(None));
     }
 

@@ -56,6 +56,8 @@ fn a_frame_is_recorded_with_its_way_and_its_steps() {
     assert_eq!(
         record.steps.iter().collect::<Vec<_>>(),
         [
+            Step::Ingress(OFFLOAD),
+            Step::Source(H1),
             Step::Admitted,
             Step::Learned(Learned::New),
             Step::LookedUp(Some(PortId(2))),

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Done, GATEWAY_V4, Netns, Shell, Subject, Uswitch, v4, wait_until};
+use crate::harness::{Done, GATEWAY_V4, GROUP, Netns, Shell, Subject, Uswitch, frame, v4, wait_until};
 
 /// What `uswitch trace` says of a frame that comes in on `port`.
 fn trace(s: &Uswitch, port: &Netns, words: &str) -> Done {
@@ -116,4 +116,50 @@ fn mistakes_are_one_line() {
         let said = s.host().run(&format!("uswitch trace {words}")).fails();
         assert!(said.contains(why) && said.trim().lines().count() == 1, "{words}: {said}");
     }
+}
+
+/// A ping's own frames, as they come.
+#[test]
+fn live_frames_of_a_ping() {
+    let s = Uswitch::start();
+    let [h1, ..] = s.containers();
+    let mut follow = s.host().spawn("uswitch trace --follow --port container1 --limit 3");
+    wait_until("it has seen enough", || {
+        h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+        follow.has_ended()
+    });
+    let said = follow.ok();
+    assert_eq!(said.matches("└─ verdict: ").count(), 3, "{said}");
+    assert!(said.contains(": ICMP echo request, id "), "{said}");
+    assert!(said.contains("├─ learning: known on container1, refreshed\n"), "{said}");
+    assert!(said.contains("│  └─ container2: sent\n"), "{said}");
+}
+
+#[test]
+fn live_drops_alone() {
+    let s = Uswitch::start();
+    let [h1, h2, _] = s.containers();
+    let mut follow = s.host().spawn("uswitch trace --follow --drops --limit 1 --json");
+    wait_until("it has seen enough", || {
+        h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+        h1.send(&[frame(h2.mac(), GROUP, "from a group")]);
+        follow.has_ended()
+    });
+    let line: Value = serde_json::from_str(&follow.ok()).expect("one trace");
+    let expected = serde_json::json!({"verdict": "drop", "reason": "bad_source", "ifname": "container1",
+        "why": "the source is a group address or zero"});
+    assert_eq!(line["verdict"], expected);
+}
+
+/// A switch that stops ends what follows it.
+#[test]
+fn following_ends_with_the_switch() {
+    let s = Uswitch::start();
+    let [h1, ..] = s.containers();
+    let mut follow = s.host().spawn("uswitch trace --follow");
+    let _ping = h1.spawn(&format!("ping -n -i 0.1 {}", v4(2)));
+    follow.line_with("└─ verdict: ");
+    s.stop();
+    follow.line_with("uswitch: the switch has stopped");
+    follow.ok();
 }

@@ -1,16 +1,18 @@
-//! `uswitch trace`: what would happen to a frame, and why.
+//! `uswitch trace`: what would happen to a frame, or happens to live ones, and why.
 
 mod pcap;
 
 use std::net::IpAddr;
 use std::num::NonZeroU64;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use crate::control::client::Client;
-use crate::control::trace::{Echo, NewTrace, Trace};
+use crate::control::client::{Client, StreamEnd};
+use crate::control::trace::{Echo, NewTrace, Trace, Traced};
 use crate::wire::Mac;
 
 use super::error::CliError;
+use super::fdb::query;
 use super::output;
 use super::port::port_name;
 use super::target::Target;
@@ -23,8 +25,8 @@ pub(super) struct TraceCommand {
     #[command(flatten)]
     target: Target,
     /// Port that the frame comes in on
-    #[arg(long = "in", value_name = "PORT", value_parser = port_name)]
-    ingress: String,
+    #[arg(long = "in", value_name = "PORT", value_parser = port_name, required_unless_present = "follow")]
+    ingress: Option<String>,
     /// Its source [default: the port's own MAC]
     #[arg(long, value_name = "MAC", conflicts_with_all = WHOLE)]
     src: Option<Mac>,
@@ -38,7 +40,7 @@ pub(super) struct TraceCommand {
     #[arg(long, value_name = "IP")]
     arp_for: Option<IpAddr>,
     /// It is an echo request between these addresses, or to this one from the port's own
-    #[arg(long, num_args = 1..=2, value_names = ["SRC", "DST"])]
+    #[arg(long, num_args = 1..=2, value_names = ["SRC|DST", "DST"])]
     icmp: Option<Vec<IpAddr>>,
     /// All of it, from the destination address on and without FCS
     #[arg(long, value_name = "BYTES")]
@@ -46,9 +48,18 @@ pub(super) struct TraceCommand {
     /// Each frame of this pcap or pcapng file, as if all came in on that port (what it sends: `tcpdump -Q out`)
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
-    /// Most frames of the file
-    #[arg(long, value_name = "N", default_value = "10")]
-    limit: NonZeroU64,
+    /// Show live frames as they come, sampled, and what happened to them
+    #[arg(short, long, conflicts_with_all = ["ingress", "src", "dst", "vlan", "frame"])]
+    follow: bool,
+    /// Only live frames that come in on this port
+    #[arg(long, value_parser = port_name, requires = "follow", conflicts_with = "ingress")]
+    port: Option<String>,
+    /// Only live frames that did not reach a port that they were meant for
+    #[arg(long, requires = "follow", conflicts_with = "ingress")]
+    drops: bool,
+    /// Most frames [default: 10 of a file; until Ctrl-C of live ones]
+    #[arg(long, value_name = "N")]
+    limit: Option<NonZeroU64>,
     /// JSON instead of a tree, a line for each frame
     #[arg(long)]
     json: bool,
@@ -62,17 +73,24 @@ Examples:
   uswitch trace --in container1 --icmp 172.16.0.3
   uswitch trace --in container1 --arp-for 172.16.0.1
   uswitch trace --in container2 --src 02:00:00:00:00:99 --dst container1
-  uswitch trace --in container1 --pcap capture.pcapng --limit 100";
+  uswitch trace --in container1 --pcap capture.pcapng --limit 100
+  uswitch trace --follow --drops";
+
+/// Frames of a file.
+const LIMIT: usize = 10;
 
 impl TraceCommand {
     pub(super) fn run(self) -> Result<(), CliError> {
+        if self.follow {
+            return self.follow();
+        }
         if self.dst.is_none() && self.arp_for.is_none() && self.icmp.is_none() && !self.is_whole() {
             let forms = "give --arp-for, --icmp, --hex or --pcap, or --dst alone for one without content";
             return Err(CliError::Usage(format!("no frame: {forms}: see `uswitch trace --help`")));
         }
         let client = self.target.client()?;
         let Some(file) = &self.pcap else { return self.show(&client, &self.asked()) };
-        let limit = usize::try_from(self.limit.get()).unwrap_or(usize::MAX);
+        let limit = self.limit.map_or(LIMIT, |limit| usize::try_from(limit.get()).unwrap_or(usize::MAX));
         let mut frames = pcap::Frames::open(file)?;
         for (number, bytes) in frames.by_ref().take(limit).enumerate() {
             let asked = NewTrace { hex: Some(hex(&bytes?)), ..self.asked() };
@@ -90,6 +108,32 @@ impl TraceCommand {
         Ok(())
     }
 
+    /// Live frames.
+    fn follow(&self) -> Result<(), CliError> {
+        let words = [
+            ("ifname", self.port.clone()),
+            ("drops", self.drops.then(|| "true".to_owned())),
+            ("limit", self.limit.map(|limit| limit.to_string())),
+        ];
+        let path = format!("/v1/trace{}", query(words));
+        let mut first = true;
+        let end = self.target.client()?.lines(&path, |line| {
+            let traced: Traced =
+                serde_json::from_slice(line).map_err(|error| CliError::io("read a trace")(error.into()))?;
+            if self.json {
+                output::json(&traced)?;
+            } else {
+                let gap = if std::mem::take(&mut first) { "" } else { "\n" };
+                output::print(&format!("{gap}{traced}"))?;
+            }
+            Ok::<_, CliError>(ControlFlow::Continue(()))
+        })?;
+        if end == StreamEnd::Finished && self.limit.is_none() {
+            output::note("the switch has stopped");
+        }
+        Ok(())
+    }
+
     const fn is_whole(&self) -> bool {
         self.hex.is_some() || self.pcap.is_some()
     }
@@ -101,7 +145,7 @@ impl TraceCommand {
             _ => None,
         });
         NewTrace {
-            ifname: self.ingress.clone(),
+            ifname: self.ingress.clone().unwrap_or_default(),
             src: self.src,
             dst: self.dst.clone(),
             vlan: self.vlan,

@@ -3,14 +3,14 @@
 use tokio::sync::{mpsc, oneshot};
 
 use super::RunError;
+use super::mirror::{Mirrored, NewMirror};
 use crate::control::event::{Event, EventFilter};
 use crate::control::feed::Feed;
 use crate::control::metrics::Snapshot;
-use super::mirror::{Mirrored, NewMirror};
 use crate::control::report::{
     FdbFilter, FdbReport, MadePort, NewFdbEntry, NewPort, PortReport, PortStats, Status, Stopped,
 };
-use crate::control::trace::{NewTrace, Trace};
+use crate::control::trace::{NewTrace, Trace, TraceFilter, Traced};
 use crate::wire::Mac;
 
 /// Where an answer goes.
@@ -34,6 +34,7 @@ pub(crate) enum Command {
     Follow(EventFilter, Reply<Feed<Event>>),
     Mirror(Box<NewMirror>, Reply<Result<Mirrored, RunError>>),
     Trace(Box<NewTrace>, Reply<Result<Trace, RunError>>),
+    FollowFrames(TraceFilter, Reply<Result<Feed<Traced>, RunError>>),
     /// Answered when everything is gone.
     Stop(Reply<Stopped>),
 }

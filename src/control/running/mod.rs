@@ -20,6 +20,7 @@ mod command;
 mod event_tests;
 #[cfg(test)]
 pub(crate) mod fake;
+mod follow;
 mod history;
 mod machine;
 mod mirror;
@@ -44,6 +45,7 @@ use tokio::sync::{Notify, mpsc};
 use tracing::error;
 
 pub(crate) use command::{Command, Handle, Reply, Stopping};
+use follow::Followers;
 pub(crate) use machine::Machine;
 pub(crate) use mirror::{Mirrored, NewMirror, PortNames};
 use plan::Plan;
@@ -180,6 +182,7 @@ pub(crate) struct Running<M> {
     /// Addresses that have aged so far.
     aged: u64,
     watch: Watch,
+    followers: Followers,
     /// Why a worker stopped by itself, if one did.
     failure: Option<String>,
 }
@@ -252,6 +255,7 @@ impl<M: Machine> Running<M> {
             next_ageing: Tick(0),
             aged: 0,
             watch: Watch::new(),
+            followers: Followers::new(),
             failure: None,
         })
     }
@@ -294,6 +298,7 @@ impl<M: Machine> Running<M> {
                 }
                 (device, change) = self.machine.next_change() => self.device_changed(device, &change),
                 () = self.watch.due() => self.look(),
+                () = self.followers.due() => self.look_at_frames(),
                 () = tokio::time::sleep(ageing) => self.age(),
             }
         }
@@ -347,6 +352,7 @@ impl<M: Machine> Running<M> {
             Command::Follow(filter, reply) => _ = reply.send(self.watch.history.follow(filter)),
             Command::Mirror(asked, reply) => _ = reply.send(self.mirror(*asked)),
             Command::Trace(asked, reply) => _ = reply.send(self.trace(&asked)),
+            Command::FollowFrames(filter, reply) => _ = reply.send(self.follow(&filter)),
             Command::Stop(reply) => return Some(reply),
         }
         None

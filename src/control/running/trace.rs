@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use super::{Machine, RunError, Running};
 use crate::control::trace::{
-    Ends, FloodClass, LearnedOutcome, NewTrace, Trace, TraceEgress, TraceStep, TraceVerdict, frame, words,
+    Ends, FloodClass, LearnedOutcome, NewTrace, Trace, TraceEgress, TraceStep, TraceVerdict, frame,
 };
 use crate::switch::fdb::{FdbKey, FdbState, Learned};
-use crate::switch::{Answer, Claim, DropReason, Frame, Observer, OffloadFault, PortId, Step, Verdict};
+use crate::switch::{Answer, Claim, DropReason, Frame, OffloadFault, PortId, Step, Steps, Verdict};
 use crate::wire::segment::{Segments, wire_length};
 use crate::wire::{EthernetFrame, Mac, Pretty, VnetHeader};
 
@@ -15,7 +15,7 @@ use crate::wire::{EthernetFrame, Mac, Pretty, VnetHeader};
 pub(super) struct Decision<'a> {
     pub(super) frame: Frame<'a>,
     pub(super) ingress: PortId,
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: Steps,
     pub(super) verdict: Verdict,
     /// The ports that it goes to, and those that it would go to but for a reason.
     pub(super) egress: Vec<(PortId, Result<(), DropReason>)>,
@@ -23,16 +23,6 @@ pub(super) struct Decision<'a> {
 
 /// What goes out at a port: the frame as it is, or so many finished ones; or why it does not.
 type Made = Result<Option<usize>, DropReason>;
-
-/// Writes the steps down.
-#[derive(Default)]
-struct Steps(Vec<Step>);
-
-impl Observer for Steps {
-    fn note(&mut self, step: Step) {
-        self.0.push(step);
-    }
-}
 
 impl<M: Machine> Running<M> {
     /// What would happen to a frame now, and why. Nothing changes.
@@ -54,7 +44,7 @@ impl<M: Machine> Running<M> {
             Verdict::Refused { egress, reason } => vec![(egress, Err(reason))],
             Verdict::Answer(_) | Verdict::Drop(_) => Vec::new(),
         };
-        Ok(self.explain(&Decision { frame, ingress, steps: steps.0, verdict, egress }))
+        Ok(self.explain(&Decision { frame, ingress, steps, verdict, egress }))
     }
 
     /// The MAC that somebody names.
@@ -83,7 +73,7 @@ impl<M: Machine> Running<M> {
         let ethernet = EthernetFrame::new_checked(frame.bytes);
         let destination = ethernet.map(|ethernet| ethernet.dst());
         let mut steps: Vec<TraceStep> =
-            decision.steps.iter().filter_map(|step| self.step(*step, ethernet.as_ref())).collect();
+            decision.steps.iter().filter_map(|step| self.step(step, ethernet.as_ref())).collect();
         if decision.verdict == Verdict::Flood {
             steps.extend(destination.map(|mac| TraceStep::Flood { class: class(mac) }));
         }
@@ -96,11 +86,12 @@ impl<M: Machine> Running<M> {
                 (Verdict::Flood, DropReason::EgressDown) => {
                     "the port is down, so not part of the flood".to_owned()
                 }
-                _ => words(reason).to_owned(),
+                _ => reason.text().to_owned(),
             }),
             segments: made.ok().flatten(),
         };
         Trace {
+            time: None,
             ifname: self.port_name(*ingress),
             frame: Pretty(frame.bytes).to_string(),
             length: frame.bytes.len(),
@@ -131,7 +122,7 @@ impl<M: Machine> Running<M> {
         let is_static = entry.is_some_and(|entry| entry.state != FdbState::Dynamic);
         let (outcome, from, gone) = match learned {
             Learned::Known if is_static => (LearnedOutcome::Static, None, None),
-            Learned::Known => (LearnedOutcome::Known, None, None),
+            Learned::Known | Learned::Returned { .. } => (LearnedOutcome::Known, None, None),
             Learned::New => (LearnedOutcome::New, None, None),
             Learned::Evicted { from, gone } => (LearnedOutcome::Evicted, Some(from), Some(gone.mac)),
             Learned::Moved { from } => (LearnedOutcome::Moved, Some(from), None),
@@ -159,7 +150,7 @@ impl<M: Machine> Running<M> {
         if frame.vnet.is_complete() || self.switch.ports.port(port).is_some_and(|port| port.offload) {
             return Ok(None);
         }
-        let segments = Segments::new(frame.bytes, &frame.vnet).map_err(|_| DropReason::BadOffload)?;
+        let segments = Segments::new(frame.bytes, &frame.vnet).map_err(|_| DropReason::Unsegmentable)?;
         Ok(Some(segments.remaining()))
     }
 
@@ -198,13 +189,13 @@ const fn class(destination: Mac) -> FloodClass {
 }
 
 /// A drop reason, as exactly as the steps tell it.
-fn why(reason: DropReason, steps: &[Step]) -> String {
+fn why(reason: DropReason, steps: &Steps) -> String {
     let exactly = steps.iter().find_map(|step| match step {
-        Step::Claimed(claim) => Some(claimed(*claim)),
-        Step::OffloadFault(fault) => Some(faulty(*fault).to_owned()),
+        Step::Claimed(claim) => Some(claimed(claim)),
+        Step::OffloadFault(fault) => Some(faulty(fault).to_owned()),
         _ => None,
     });
-    exactly.unwrap_or_else(|| words(reason).to_owned())
+    exactly.unwrap_or_else(|| reason.text().to_owned())
 }
 
 fn claimed(claim: Claim) -> String {

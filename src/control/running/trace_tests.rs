@@ -1,11 +1,16 @@
 //! What a trace says, of each kind of step, and that it changes nothing.
 
+use futures_util::FutureExt;
+
 use super::fake::{Bench, Fake, config, running};
+use super::trace::Decision;
 use super::*;
+use crate::control::feed::{Feed, Portion};
 use crate::control::report::{FdbFilter, FdbReport, NewFdbEntry, NewFdbState, PortStats};
-use crate::control::trace::{Echo, NewTrace, Trace};
-use crate::switch::Port;
+use crate::control::trace::{Echo, NewTrace, Trace, TraceFilter, TraceVerdict, Traced};
 use crate::switch::fdb::FdbKey;
+use crate::switch::{Frame, Port, Steps};
+use crate::wire::VnetHeader;
 
 const STATION: &str = "02:00:5e:00:53:01";
 
@@ -116,13 +121,9 @@ async fn what_becomes_of_the_source() {
     says(
         &mut running,
         &from_station("container1"),
-        "├─ learning: a static entry on container1, would stay as it is",
+        "├─ learning: a static entry on container1, stays as it is",
     );
-    says(
-        &mut running,
-        &from_station("container2"),
-        "├─ learning: a static entry on container1, would stay there",
-    );
+    says(&mut running, &from_station("container2"), "├─ learning: a static entry on container1, stays there");
     says(
         &mut running,
         &from("host", |asked| asked.dst = Some("broadcast".into())),
@@ -165,7 +166,7 @@ async fn where_it_would_go() {
         ),
         (
             "01:80:c2:00:00:0e",
-            "└─ verdict: dropped: the destination is reserved for neighbours: no bridge forwards it (reserved_address, counted on container1)",
+            "└─ verdict: dropped: to 01:80:C2:00:00:00 to 0F, which no bridge forwards (reserved_address, counted on container1)",
         ),
     ] {
         says(&mut running, &to(dst), line);
@@ -213,7 +214,7 @@ async fn what_may_not_come_in() {
     set(&running, "container1", |port| port.up = false);
     assert_eq!(
         tree(&mut running, &to("broadcast")),
-        "└─ verdict: dropped: the port is down (ingress_down, counted on container1)\n"
+        "└─ verdict: dropped: the port is down, or on its way out (ingress_down, counted on container1)\n"
     );
 }
 
@@ -232,7 +233,7 @@ async fn what_no_port_can_take() {
     says(&mut running, &to("container2"), "│  └─ container2: refused: the port is down (egress_down)");
     set(&running, "host", |port| port.up = false);
     set(&running, "container3", |port| port.up = false);
-    let verdict = "└─ verdict: dropped: no other port is up (no_egress, counted on container1)";
+    let verdict = "└─ verdict: dropped: a flood, and no other port is up (no_egress, counted on container1)";
     says(&mut running, &to("broadcast"), verdict);
 }
 
@@ -312,4 +313,155 @@ async fn frames_as_a_sender_would_make_them() {
     ] {
         assert_eq!(made, expected);
     }
+}
+
+/// A TCP super-frame from container1 to container3, of 4000 bytes to be cut into segments of 1460.
+fn super_frame() -> (Vec<u8>, VnetHeader) {
+    let headers = "02dea5ad0003 02dea5ad0001 0800 4500 0fc8 0000 4000 4006 0000 ac100002 ac100004 \
+                   9c400050 00000001 00000001 5010 ffff 0000 0000";
+    let vnet = VnetHeader {
+        flags: VnetHeader::NEEDS_CSUM,
+        gso_type: VnetHeader::GSO_TCPV4,
+        hdr_len: 54,
+        gso_size: 1460,
+        csum_start: 34,
+        csum_offset: 16,
+    };
+    ([bytes(headers), vec![0; 4000]].concat(), vnet)
+}
+
+#[tokio::test]
+async fn what_a_port_without_offload_gets() {
+    let (_bench, running) = switch().await;
+    set(&running, "container3", |port| port.offload = false);
+    let (bytes, vnet) = super_frame();
+    let ingress = running.port_named("container1").unwrap();
+    let explain = |bytes: &[u8], vnet: VnetHeader| {
+        let (frame, mut steps) = (Frame { bytes, vnet }, Steps::default());
+        let verdict = running.switch.trace(running.datapath.now(), ingress, &frame, &mut steps);
+        let egress = running.switch.flood_set(ingress, 1514).collect();
+        running.explain(&Decision { frame, ingress, steps, verdict, egress }).to_string()
+    };
+    let cut = explain(&bytes, vnet);
+    assert!(cut.lines().next().unwrap().ends_with(" (4054 bytes, to be cut into segments of 1460)"), "{cut}");
+    assert!(cut.contains("│  ├─ container2: sent\n"), "{cut}");
+    assert!(cut.contains("│  └─ container3: sent as 3 segments, cut by the switch (no offload)\n"), "{cut}");
+    let summed = explain(&bytes[..1054], VnetHeader { gso_type: VnetHeader::GSO_NONE, gso_size: 0, ..vnet });
+    assert!(summed.contains("container3: sent, its checksum done by the switch (no offload)\n"), "{summed}");
+    let lying = explain(&bytes, VnetHeader { gso_type: VnetHeader::GSO_TCPV6, ..vnet });
+    let refused = "container3: refused: the port takes no offload, and the frame cannot be segmented as its header asks (unsegmentable)\n";
+    assert!(lying.contains(refused) && lying.ends_with("└─ verdict: flooded to 2 ports\n"), "{lying}");
+}
+
+// ---- live frames ---------------------------------------------------------------------------------------
+
+/// What the feed has now.
+fn next(feed: &mut Feed<Traced>) -> Option<Portion<Traced>> {
+    let next = std::future::poll_fn(|context| feed.poll_next(context));
+    tokio::task::unconstrained(next).now_or_never().flatten()
+}
+
+/// The trace of the next live frame, without its time.
+async fn next_frame(running: &mut Running<Fake>, feed: &mut Feed<Traced>) -> Trace {
+    let found = async {
+        loop {
+            running.look_at_frames();
+            match next(feed) {
+                Some(Portion::Item(Traced::Frame(trace))) => break *trace,
+                Some(other) => panic!("{other:?}"),
+                None => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        }
+    };
+    let trace = tokio::time::timeout(Duration::from_secs(30), found).await.expect("a frame is traced");
+    assert!(trace.time.is_some());
+    Trace { time: None, ..trace }
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let digits: Vec<char> = hex.chars().filter(|c| !c.is_whitespace()).collect();
+    digits.chunks(2).map(|pair| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap()).collect()
+}
+
+/// Through real workers: each frame in turn, each after those before it.
+#[tokio::test]
+async fn what_would_happen_is_what_then_happens() {
+    let (bench, mut running) = switch().await;
+    set(&running, "container3", |port| port.mtu = 100);
+    let mut feed = running.follow(&TraceFilter::default()).unwrap();
+    let arp = |operation: &str, sender: &str, target: &str| {
+        format!(
+            "ffffffffffff 02dea5ad0001 0806 0001 0800 0604 {operation} 02dea5ad0001 {sender} 000000000000 {target}"
+        )
+    };
+    for hex in [
+        "02dea5ad0002 02dea5ad0001 88b5 00".to_owned(),
+        "02dea5ad0001 02dea5ad0001 88b5 00".to_owned(),
+        "02dea5ad0000 02dea5ad0001 88b5 00".to_owned(),
+        "ffffffffffff 02dea5ad0001 88b5 00".to_owned(),
+        format!("ffffffffffff 02dea5ad0001 88b5 {}", "00".repeat(101)),
+        "0180c2000001 02dea5ad0001 88b5 00".to_owned(),
+        "ffffffffffff 02dea5ad0000 88b5 00".to_owned(),
+        "ffffffffffff 03dea5ad0000 88b5 00".to_owned(),
+        "02dea5ad0009 02dea5ad0008 88b5 00".to_owned(),
+        "02dea5ad0009 02dea5ad0009 88b5 00".to_owned(),
+        "0102".to_owned(),
+        arp("0001", "ac100002", "ac100001"),
+        arp("0001", "ac100002", "ac100003"),
+        arp("0002", "ac100001", "ac100003"),
+    ] {
+        let foreseen = running.trace(&whole(&hex)).unwrap();
+        bench.cable("container1").send(&bytes(&hex)).unwrap();
+        assert_eq!(next_frame(&mut running, &mut feed).await, foreseen, "{hex}");
+    }
+}
+
+#[tokio::test]
+async fn only_drops_only_one_port_and_only_so_many() {
+    let (bench, mut running) = switch().await;
+    let all = bytes("ffffffffffff 02dea5ad0001 88b5");
+    let filter = TraceFilter { ifname: Some("container1".into()), drops: true, limit: Some(1) };
+    let mut feed = running.follow(&filter).unwrap();
+    bench.cable("container2").send(&[0; 9]).unwrap();
+    bench.cable("container1").send(&all).unwrap();
+    bench.cable("container1").send(&[0; 8]).unwrap();
+    let trace = next_frame(&mut running, &mut feed).await;
+    assert_eq!((trace.ifname.as_str(), trace.length), ("container1", 8));
+    assert!(matches!(trace.verdict, TraceVerdict::Drop { reason, .. } if reason == "runt"));
+    let end = std::future::poll_fn(|context| feed.poll_next(context)).await;
+    assert_eq!((end, running.followers.due().now_or_never()), (None, None), "it has all");
+    assert!(running.follow(&TraceFilter { ifname: Some("container9".into()), ..filter }).is_err());
+}
+
+#[tokio::test]
+async fn who_has_left_is_let_go() {
+    let (_bench, mut running) = switch().await;
+    let feeds: Vec<_> =
+        std::iter::from_fn(|| running.follow(&TraceFilter::default()).ok()).take(100).collect();
+    assert_eq!(feeds.len(), crate::datapath::MIRRORS);
+    drop(feeds);
+    running.look_at_frames();
+    running.follow(&TraceFilter::default()).unwrap();
+}
+
+/// One look takes what a mirror can hold; the rest is a number.
+#[tokio::test]
+async fn frames_that_come_too_fast_are_counted() {
+    const MORE: u64 = 100;
+    let (bench, mut running) = switch().await;
+    let mut feed = running.follow(&TraceFilter::default()).unwrap();
+    let sent = crate::datapath::RECORDS as u64 + MORE;
+    for _ in 0..sent {
+        bench.cable("container1").send(&[0; 8]).unwrap();
+    }
+    let all_came = async {
+        while running.status().rx_frames < sent {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), all_came).await.expect("the frames are read");
+    running.look_at_frames();
+    let portions: Vec<_> = std::iter::from_fn(|| next(&mut feed)).collect();
+    assert_eq!(portions.len(), crate::datapath::RECORDS + 1);
+    assert_eq!(portions.last(), Some(&Portion::Missed(MORE)));
 }

@@ -31,16 +31,16 @@ pub(crate) use door::{Door, Socket};
 use error::ApiError;
 use extract::{Body, Query};
 
+use super::capture::{Capture, CaptureFilter};
 use super::event::{Event, EventFilter};
 use super::log::{Log, LogReport, NewLog};
 use super::metrics as exposition;
-use super::capture::{Capture, CaptureFilter};
 use super::report::{
     ErrorReport, FdbFilter, FdbFlush, FdbName, FdbReport, Flushed, MadePort, NewFdbEntry, NewPort,
     PortReport, PortStats, Status, Stopped,
 };
 use super::running::{Command, Handle, RunError};
-use super::trace::{NewTrace, Trace};
+use super::trace::{NewTrace, Trace, TraceFilter, Traced};
 
 /// What the document says beside the routes.
 #[derive(OpenApi)]
@@ -69,7 +69,7 @@ pub(crate) fn router(handle: Handle, log: Log) -> (Router, Arc<utoipa::openapi::
         .routes(routes!(show_log, change_log))
         .routes(routes!(events))
         .routes(routes!(capture))
-        .routes(routes!(trace))
+        .routes(routes!(trace, follow_frames))
         .routes(routes!(stop))
         .split_for_parts();
     let document = Arc::new(document);
@@ -268,6 +268,23 @@ async fn capture(
 ))]
 async fn trace(State(switch): State<Handle>, Body(asked): Body<NewTrace>) -> Answer<Json<Trace>> {
     Ok(Json(switch.ask(|reply| Command::Trace(Box::new(asked), reply)).await??))
+}
+
+/// What happens to live frames, and why, until `limit` have come, the client leaves or the switch stops
+#[utoipa::path(get, path = "/v1/trace", params(TraceFilter), responses(
+    (status = 200, content_type = "application/x-ndjson", body = Traced),
+    (status = 400, body = ErrorReport),
+    (status = 404, body = ErrorReport),
+    (status = 503, body = ErrorReport),
+))]
+async fn follow_frames(
+    State(switch): State<Handle>,
+    Extension(visit): Extension<Visit>,
+    Query(filter): Query<TraceFilter>,
+) -> Answer<Response> {
+    visit.prolong()?;
+    let feed = switch.ask(|reply| Command::FollowFrames(filter, reply)).await??;
+    Ok(stream::ndjson(feed, |missed| Traced::Missed { missed }))
 }
 
 /// Stop the switch; answered when everything is gone

@@ -2,23 +2,55 @@
 
 use std::fmt;
 
-use super::{FloodClass, LearnedOutcome, Trace, TraceEgress, TraceStep, TraceVerdict};
+use jiff::tz::TimeZone;
+
+use super::{FloodClass, LearnedOutcome, Trace, TraceEgress, TraceStep, TraceVerdict, Traced};
 use crate::wire::Mac;
 
 /// Egress ports of one frame that are named.
 const MOST_LISTED: usize = 16;
 
+/// Whether it was only asked about, or has happened.
+#[derive(Clone, Copy)]
+enum Tense {
+    Would,
+    Did,
+}
+
+impl Tense {
+    const fn of(self, would: &'static str, did: &'static str) -> &'static str {
+        match self {
+            Tense::Would => would,
+            Tense::Did => did,
+        }
+    }
+}
+
+impl fmt::Display for Traced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Traced::Frame(trace) => trace.fmt(f),
+            Traced::Missed { missed: 1 } => f.write_str("1 more frame came, too fast to be traced\n"),
+            Traced::Missed { missed } => writeln!(f, "{missed} more frames came, too fast to be traced"),
+        }
+    }
+}
+
 /// Several lines, with their ends.
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Trace { ifname, frame, length, steps, egress, verdict, .. } = self;
+        let Trace { time, ifname, frame, length, steps, egress, verdict, .. } = self;
+        if let Some(time) = time {
+            write!(f, "{} ", time.to_zoned(TimeZone::system()).strftime("%T%.6f"))?;
+        }
+        let tense = if time.is_some() { Tense::Did } else { Tense::Would };
         write!(f, "{ifname}: {frame} ({length} bytes")?;
         if let Some(size) = self.gso_size {
             write!(f, ", to be cut into segments of {size}")?;
         }
         f.write_str(")\n")?;
         for step in steps {
-            writeln!(f, "├─ {}", sentence(step, ifname))?;
+            writeln!(f, "├─ {}", sentence(step, ifname, tense))?;
         }
         let unlisted = egress.len().saturating_sub(MOST_LISTED);
         let mut ports = egress.iter().take(MOST_LISTED).peekable();
@@ -33,7 +65,7 @@ impl fmt::Display for Trace {
     }
 }
 
-fn sentence(step: &TraceStep, ingress: &str) -> String {
+fn sentence(step: &TraceStep, ingress: &str, tense: Tense) -> String {
     match step {
         TraceStep::Ingress { host: false } => format!("ingress {ingress}: up"),
         TraceStep::Ingress { host: true } => format!("ingress {ingress}: up, and the gateway itself"),
@@ -44,10 +76,8 @@ fn sentence(step: &TraceStep, ingress: &str) -> String {
             "admitted: destination not reserved, no false claim to be the gateway".to_owned()
         }
         TraceStep::Learned { outcome, from, gone } => {
-            format!(
-                "learning: {}",
-                learned(*outcome, ingress, from.as_deref().unwrap_or("another port"), *gone)
-            )
+            let from = from.as_deref().unwrap_or("another port");
+            format!("learning: {}", learned(*outcome, ingress, from, *gone, tense))
         }
         TraceStep::Gateway { answer: None } => "gateway: asked, has no answer".to_owned(),
         TraceStep::Gateway { answer: Some(answer) } => format!("gateway: asked, answers: {answer}"),
@@ -59,16 +89,21 @@ fn sentence(step: &TraceStep, ingress: &str) -> String {
     }
 }
 
-fn learned(outcome: LearnedOutcome, here: &str, from: &str, gone: Option<Mac>) -> String {
+fn learned(outcome: LearnedOutcome, here: &str, from: &str, gone: Option<Mac>, tense: Tense) -> String {
+    let learned = tense.of("would be learned", "learned");
     match (outcome, gone) {
-        (LearnedOutcome::Known, _) => format!("known on {here}, would be refreshed"),
-        (LearnedOutcome::Static, _) => format!("a static entry on {here}, would stay as it is"),
-        (LearnedOutcome::Evicted, Some(gone)) => {
-            format!("new, would be learned on {here} in the place of {gone} on {from}: the database is full")
+        (LearnedOutcome::Known, _) => {
+            format!("known on {here}, {}", tense.of("would be refreshed", "refreshed"))
         }
-        (LearnedOutcome::New | LearnedOutcome::Evicted, _) => format!("new, would be learned on {here}"),
-        (LearnedOutcome::Moved, _) => format!("known on {from}, would move to {here}"),
-        (LearnedOutcome::Pinned, _) => format!("a static entry on {from}, would stay there"),
+        (LearnedOutcome::Static, _) => format!("a static entry on {here}, stays as it is"),
+        (LearnedOutcome::Evicted, Some(gone)) => {
+            format!("new, {learned} on {here} in the place of {gone} on {from}: the database is full")
+        }
+        (LearnedOutcome::New | LearnedOutcome::Evicted, _) => format!("new, {learned} on {here}"),
+        (LearnedOutcome::Moved, _) => {
+            format!("known on {from}, {} to {here}", tense.of("would move", "moved"))
+        }
+        (LearnedOutcome::Pinned, _) => format!("a static entry on {from}, stays there"),
         (LearnedOutcome::Refused, _) => "refused: the database is full, and nothing gives way".to_owned(),
         (LearnedOutcome::Off, _) => "off: the ageing time is 0".to_owned(),
     }

@@ -8,12 +8,12 @@ mod frame;
 
 use std::net::IpAddr;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 pub(crate) use frame::{Ends, TraceError, frame};
 
-use crate::switch::DropReason;
 use crate::wire::Mac;
 
 /// A frame, and where it comes in. What it is: one of `arp_for`, `icmp` and `hex`, or `dst` alone.
@@ -57,9 +57,39 @@ pub struct Echo {
     pub dst: IpAddr,
 }
 
+/// Which live frames to trace.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub struct TraceFilter {
+    /// Only those that come in on this port.
+    pub ifname: Option<String>,
+    /// Only those that did not reach a port that they were meant for.
+    pub drops: bool,
+    /// At most so many, with those that were missed [default: no end].
+    pub limit: Option<u64>,
+}
+
+/// A live frame, or a gap between two.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum Traced {
+    /// A frame.
+    Frame(Box<Trace>),
+    /// There were more frames than are traced.
+    Missed {
+        /// How many more.
+        missed: u64,
+    },
+}
+
 /// What happened to a frame, or would happen, and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Trace {
+    /// When it was decided on (RFC 3339); none of a frame that was only asked about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = "date-time")]
+    pub time: Option<Timestamp>,
     /// The port that it came in on.
     pub ifname: String,
     /// The frame in one line, as `tcpdump -n -e` has it.
@@ -206,22 +236,4 @@ pub enum TraceVerdict {
         /// What it was in this frame.
         why: String,
     },
-}
-
-/// A drop reason in words.
-pub(crate) fn words(reason: DropReason) -> &'static str {
-    match reason {
-        DropReason::Runt => "shorter than an Ethernet header",
-        DropReason::BadSource => "the source is a group address or zero",
-        DropReason::ReservedAddress => "the destination is reserved for neighbours: no bridge forwards it",
-        DropReason::Filtered => "the destination is behind the port that it came from",
-        DropReason::IngressDown | DropReason::EgressDown => "the port is down",
-        DropReason::NoEgress => "no other port is up",
-        DropReason::SpoofedGateway => "it claims what is the gateway's",
-        DropReason::NoHostPort => "it is for the host, and there is no host port",
-        DropReason::BadOffload => "the header before the frame contradicts the frame",
-        DropReason::Oversize => "longer than the port's MTU",
-        DropReason::EgressQueueFull => "the device's queue was full",
-        DropReason::EgressRefused => "the device refused it",
-    }
 }
