@@ -8,7 +8,7 @@ use super::worker::Command;
 use super::worker_tests::{GATEWAY, H1, H2, OFFLOAD, Rig, ethernet, super_frame, who_has_the_gateway};
 use crate::switch::fdb::Learned;
 use crate::switch::{Answer, DropReason, Port, PortId, Step, Verdict};
-use crate::wire::VnetHeader;
+use crate::wire::{Mac, VnetHeader};
 use crossbeam_channel::bounded;
 
 const COMPLETE: VnetHeader =
@@ -57,7 +57,7 @@ fn a_frame_is_recorded_with_its_way_and_its_steps() {
         record.steps.iter().collect::<Vec<_>>(),
         [
             Step::Ingress(OFFLOAD),
-            Step::Source(H1),
+            Step::Source(Mac(H1)),
             Step::Admitted,
             Step::Learned(Learned::New),
             Step::LookedUp(Some(PortId(2))),
