@@ -5,6 +5,8 @@
 //! ```text
 //! cli       what a person types and sees: one file per subcommand
 //!  |
+//! bench     measures the switch beside others, and tells
+//!  |
 //! control   what should exist: config, topology, the API on a Unix socket. Never on a frame's way
 //!  |
 //! datapath  moves frames: workers, buffer pools, the io_uring and poll engines
@@ -20,6 +22,7 @@
 //! [`switch::Switch::process`] -> `forward::admit` -> [`switch::Fdb::learn`] -> `forward::choose` ->
 //! `Worker::dispatch`. A frame for the switch itself leaves at `choose` into [`switch::gateway`].
 
+pub mod bench;
 pub mod cli;
 pub mod control;
 pub mod datapath;

@@ -1,0 +1,330 @@
+//! What is measured: names, units, and which way is better.
+//!
+//! A metric is written as in `results.json` and on the command line: `tcp.cubic`, `pps.64`, `rtt-load.p99`. The order of
+//! the variants is that of the rows of a report.
+
+use std::fmt::{self, Display};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// What is measured.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Metric {
+    /// TCP payload that arrived, Gbit/s: `tcp.cubic`.
+    Tcp(Tcp),
+    /// UDP payload that arrived, Gbit/s: `udp`.
+    Udp,
+    /// UDP datagrams that did not arrive, percent of those sent: `udp.loss`.
+    UdpLoss,
+    /// Frames of so many bytes that arrived while all that could be were sent, frames/s: `pps.64`. The size is that of
+    /// RFC 2544, with the four bytes of the frame check sequence that no device of ours sees.
+    FrameRate(u32),
+    /// The highest rate of frames of so many bytes at which all arrive, frames/s (RFC 2544 section 26.1): `rfc2544.64`.
+    LossFreeRate(u32),
+    /// A percentile of round-trip times, microseconds: `rtt.p99`, `rtt-load.p99`.
+    Rtt(Load, Percentile),
+    /// CPU time that the traffic took, CPU seconds a gigabit: `tcp.cubic.cpu.switch`.
+    Cpu(Tcp, CpuOf),
+}
+
+/// A way to send TCP.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tcp {
+    /// Who sends to whom.
+    pub traffic: Traffic,
+    /// The congestion control, as the kernel names it: `cubic`, `bbr`.
+    pub congestion_control: String,
+}
+
+/// Who sends to whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Traffic {
+    /// One stream, container to container: `tcp`.
+    One,
+    /// Four streams at once: `tcp4`.
+    Four,
+    /// A stream each way at once, both counted: `bidir`.
+    Both,
+    /// One stream, container to host: `host`.
+    Host,
+}
+
+/// Whose CPU time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CpuOf {
+    /// The switch's processes and kernel threads: `switch`.
+    Switch,
+    /// All that the machine spent, sender, receiver and interrupts too: `machine`.
+    Machine,
+}
+
+/// What else crosses the switch while round trips are timed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Load {
+    /// Nothing: `rtt`.
+    #[serde(rename = "rtt")]
+    Idle,
+    /// TCP streams: `rtt-load`.
+    #[serde(rename = "rtt-load")]
+    Loaded,
+}
+
+/// A percentile that has a row of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Percentile {
+    /// The median.
+    P50,
+    /// One in a hundred takes longer.
+    P99,
+    /// One in a thousand takes longer.
+    P99_9,
+}
+
+/// What a value counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Unit {
+    /// 10^9 bits of payload a second.
+    #[serde(rename = "Gbit/s")]
+    Gbits,
+    /// Parts in a hundred.
+    #[serde(rename = "%")]
+    Percent,
+    /// Frames a second.
+    #[serde(rename = "frames/s")]
+    Frames,
+    /// 10^-6 s.
+    #[serde(rename = "us")]
+    Microseconds,
+    /// CPU seconds for 10^9 bits of payload.
+    #[serde(rename = "CPU s/Gbit")]
+    CpuSeconds,
+}
+
+/// Which of two values is the better one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Better {
+    /// More is.
+    Higher,
+    /// Less is.
+    Lower,
+}
+
+/// Not the name of a metric.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not a metric: such as tcp.cubic, pps.64 or rtt.p99 is")]
+pub struct UnknownMetric(String);
+
+impl Metric {
+    /// What its values count.
+    pub fn unit(&self) -> Unit {
+        match self {
+            Metric::Tcp(_) | Metric::Udp => Unit::Gbits,
+            Metric::UdpLoss => Unit::Percent,
+            Metric::FrameRate(_) | Metric::LossFreeRate(_) => Unit::Frames,
+            Metric::Rtt(..) => Unit::Microseconds,
+            Metric::Cpu(..) => Unit::CpuSeconds,
+        }
+    }
+
+    /// Which way is better.
+    pub fn better(&self) -> Better {
+        match self.unit() {
+            Unit::Gbits | Unit::Frames => Better::Higher,
+            Unit::Percent | Unit::Microseconds | Unit::CpuSeconds => Better::Lower,
+        }
+    }
+}
+
+impl Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Metric::Tcp(tcp) => tcp.fmt(f),
+            Metric::Udp => f.write_str("udp"),
+            Metric::UdpLoss => f.write_str("udp.loss"),
+            Metric::FrameRate(size) => write!(f, "pps.{size}"),
+            Metric::LossFreeRate(size) => write!(f, "rfc2544.{size}"),
+            Metric::Rtt(load, percentile) => write!(f, "{load}.p{}", percentile.percent()),
+            Metric::Cpu(tcp, CpuOf::Switch) => write!(f, "{tcp}.cpu.switch"),
+            Metric::Cpu(tcp, CpuOf::Machine) => write!(f, "{tcp}.cpu.machine"),
+        }
+    }
+}
+
+impl FromStr for Metric {
+    type Err = UnknownMetric;
+
+    fn from_str(name: &str) -> Result<Metric, UnknownMetric> {
+        let metric = match name.split_once('.') {
+            None => (name == "udp").then_some(Metric::Udp),
+            Some(("udp", what)) => (what == "loss").then_some(Metric::UdpLoss),
+            Some(("pps", size)) => size.parse().ok().map(Metric::FrameRate),
+            Some(("rfc2544", size)) => size.parse().ok().map(Metric::LossFreeRate),
+            Some(("rtt", rest)) => Percentile::named(rest).map(|of| Metric::Rtt(Load::Idle, of)),
+            Some(("rtt-load", rest)) => Percentile::named(rest).map(|of| Metric::Rtt(Load::Loaded, of)),
+            Some((traffic, rest)) => Traffic::named(traffic).and_then(|traffic| tcp(traffic, rest)),
+        };
+        metric.ok_or_else(|| UnknownMetric(name.to_owned()))
+    }
+}
+
+impl TryFrom<String> for Metric {
+    type Error = UnknownMetric;
+
+    fn try_from(name: String) -> Result<Metric, UnknownMetric> {
+        name.parse()
+    }
+}
+
+impl From<Metric> for String {
+    fn from(metric: Metric) -> String {
+        metric.to_string()
+    }
+}
+
+/// `cubic`, `cubic.cpu.switch`, `cubic.cpu.machine`.
+fn tcp(traffic: Traffic, rest: &str) -> Option<Metric> {
+    let (congestion_control, cost) = rest.split_once('.').map_or((rest, None), |(cc, cost)| (cc, Some(cost)));
+    let named = !congestion_control.is_empty();
+    let tcp = Tcp { traffic, congestion_control: congestion_control.to_owned() };
+    match cost {
+        _ if !named => None,
+        None => Some(Metric::Tcp(tcp)),
+        Some("cpu.switch") => Some(Metric::Cpu(tcp, CpuOf::Switch)),
+        Some("cpu.machine") => Some(Metric::Cpu(tcp, CpuOf::Machine)),
+        Some(_) => None,
+    }
+}
+
+impl Display for Tcp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let traffic = match self.traffic {
+            Traffic::One => "tcp",
+            Traffic::Four => "tcp4",
+            Traffic::Both => "bidir",
+            Traffic::Host => "host",
+        };
+        write!(f, "{traffic}.{}", self.congestion_control)
+    }
+}
+
+impl Traffic {
+    fn named(name: &str) -> Option<Traffic> {
+        match name {
+            "tcp" => Some(Traffic::One),
+            "tcp4" => Some(Traffic::Four),
+            "bidir" => Some(Traffic::Both),
+            "host" => Some(Traffic::Host),
+            _ => None,
+        }
+    }
+}
+
+impl Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Load::Idle => "rtt",
+            Load::Loaded => "rtt-load",
+        })
+    }
+}
+
+impl Percentile {
+    /// All of them, ascending.
+    pub const ALL: [Percentile; 3] = [Percentile::P50, Percentile::P99, Percentile::P99_9];
+
+    /// Percent of the round trips that take no longer.
+    pub fn percent(self) -> f64 {
+        match self {
+            Percentile::P50 => 50.0,
+            Percentile::P99 => 99.0,
+            Percentile::P99_9 => 99.9,
+        }
+    }
+
+    fn named(name: &str) -> Option<Percentile> {
+        Percentile::ALL.into_iter().find(|of| name.strip_prefix('p') == Some(&of.percent().to_string()))
+    }
+}
+
+impl Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Unit::Gbits => "Gbit/s",
+            Unit::Percent => "%",
+            Unit::Frames => "frames/s",
+            Unit::Microseconds => "us",
+            Unit::CpuSeconds => "CPU s/Gbit",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In the order of a report.
+    const NAMES: [&str; 17] = [
+        "tcp.bbr",
+        "tcp.cubic",
+        "tcp4.cubic",
+        "bidir.cubic",
+        "host.cubic",
+        "udp",
+        "udp.loss",
+        "pps.64",
+        "pps.1518",
+        "rfc2544.64",
+        "rtt.p50",
+        "rtt.p99",
+        "rtt.p99.9",
+        "rtt-load.p50",
+        "rtt-load.p99.9",
+        "tcp.cubic.cpu.switch",
+        "tcp.cubic.cpu.machine",
+    ];
+
+    #[test]
+    fn a_name_is_read_as_it_is_written() {
+        for name in NAMES {
+            let metric: Metric = name.parse().unwrap();
+            assert_eq!(metric.to_string(), name);
+            let json = serde_json::to_string(&metric).unwrap();
+            assert_eq!(json, format!("\"{name}\""));
+            assert_eq!(serde_json::from_str::<Metric>(&json).unwrap(), metric);
+        }
+    }
+
+    #[test]
+    fn rows_have_an_order() {
+        let metrics: Vec<Metric> = NAMES.iter().map(|name| name.parse().unwrap()).collect();
+        assert!(metrics.is_sorted());
+    }
+
+    #[test]
+    fn what_is_no_metric_is_refused() {
+        let wrong = [
+            "",
+            "tcp",
+            "tcp.",
+            "tcp..cpu.switch",
+            "tcp.cubic.cpu",
+            "udp.",
+            "pps.x",
+            "pps",
+            "rtt.p98",
+            "quic.x",
+        ];
+        for name in wrong {
+            assert_eq!(name.parse::<Metric>(), Err(UnknownMetric(name.to_owned())));
+        }
+    }
+
+    #[test]
+    fn units_are_written_as_they_are_shown() {
+        for unit in [Unit::Gbits, Unit::Percent, Unit::Frames, Unit::Microseconds, Unit::CpuSeconds] {
+            assert_eq!(serde_json::to_string(&unit).unwrap(), format!("\"{unit}\""));
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What a run measured: the machine, the peers, every single sample. It is what `results.json` holds; medians, ratios
+//! and charts are made from it and nothing else.
+
+use std::fmt::{self, Display};
+
+use serde::{Deserialize, Serialize};
+
+use super::metric::{Load, Metric, Unit};
+
+/// The version of the shape of [`Results`]. It changes when an old reader would misread.
+pub const SCHEMA: u32 = 1;
+
+/// The peer that all others are compared with.
+pub const BASELINE: &str = "linux-bridge";
+
+/// The peer that this is about.
+pub const SUBJECT: &str = "uswitch";
+
+/// Everything that a run measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Results {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The version of uswitch.
+    pub uswitch: String,
+    /// When the first measurement began: RFC 3339, UTC.
+    pub started: String,
+    /// Where.
+    pub machine: Machine,
+    /// What was asked for.
+    pub options: Settings,
+    /// The switches in the order they were asked for, those that were skipped too.
+    pub peers: Vec<PeerReport>,
+    /// What a reader must know besides: a congestion control that the kernel lacks, a measurement that failed. Each is a
+    /// sentence.
+    pub notes: Vec<String>,
+    /// Every single value, in the order of measurement.
+    pub samples: Vec<Sample>,
+    /// Round-trip times in full.
+    pub distributions: Vec<Distribution>,
+}
+
+/// Where it was measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// As `uname -r` says.
+    pub kernel: String,
+    /// As `/proc/cpuinfo` names it.
+    pub cpu_model: String,
+    /// Logical CPUs that may be used.
+    pub cpus: usize,
+    /// Memory, bytes.
+    pub memory_bytes: u64,
+    /// The congestion control that TCP takes unless told (`net.ipv4.tcp_congestion_control`).
+    pub congestion_control: String,
+    /// The hypervisor, such as `kvm`; none on bare metal.
+    pub virtualised: Option<String>,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Names of peers.
+    pub peers: Vec<String>,
+    /// Names of tests.
+    pub tests: Vec<String>,
+    /// Interleaved repetitions: each measures all peers once.
+    pub repeat: u32,
+    /// Length of one measurement of throughput or rate, seconds.
+    pub duration: u32,
+    /// The engine of uswitch: `auto`, `uring` or `poll`.
+    pub engine: String,
+    /// How long a worker of uswitch polls before it sleeps, microseconds.
+    pub busy_poll: u32,
+    /// MTU of every device, bytes.
+    pub mtu: u32,
+    /// Frames that may wait in a device; the kernel's default if none.
+    pub txqueuelen: Option<u32>,
+}
+
+/// A switch to be measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerReport {
+    /// Such as [`SUBJECT`] or [`BASELINE`].
+    pub name: String,
+    /// What it is, in one line.
+    pub what: String,
+    /// The version of its program or module, where it has one.
+    pub version: Option<String>,
+    /// Why it was not measured; none if it was.
+    pub skipped: Option<String>,
+}
+
+/// One value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Which repetition, from 1.
+    pub repetition: u32,
+    /// Whose.
+    pub peer: String,
+    /// Of what.
+    pub metric: Metric,
+    /// [`Metric::unit`], for whoever reads the file.
+    pub unit: Unit,
+    /// Finite, in that unit.
+    pub value: f64,
+}
+
+impl Sample {
+    /// None if `value` is no number: a cost a gigabit where none arrived.
+    pub fn new(repetition: u32, peer: &str, metric: Metric, value: f64) -> Option<Sample> {
+        let unit = metric.unit();
+        value.is_finite().then(|| Sample { repetition, peer: peer.to_owned(), metric, unit, value })
+    }
+}
+
+/// The round-trip times of one measurement.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Distribution {
+    /// Which repetition, from 1.
+    pub repetition: u32,
+    /// Whose.
+    pub peer: String,
+    /// Alone, or beside other traffic.
+    pub metric: Load,
+    /// Percent of the round trips, 0 to 100 and ascending, and the microseconds that so many took at most.
+    pub percentiles: Vec<(f64, f64)>,
+}
+
+impl Display for PeerReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.version {
+            Some(version) => write!(f, "{} {version}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_number_is_no_sample() {
+        assert_eq!(Sample::new(1, "a", Metric::Udp, f64::NAN), None);
+        assert_eq!(Sample::new(1, "a", Metric::Udp, f64::INFINITY), None);
+        let sample = Sample::new(1, "a", Metric::Udp, 2.5).unwrap();
+        assert_eq!((sample.unit, sample.value), (Unit::Gbits, 2.5));
+    }
+}
