@@ -42,9 +42,10 @@ fn refused(run: &Run, code: i32, why: &str) {
 fn help_lists_every_command() {
     let help = uswitch("--help");
     assert_eq!((help.code, help.stderr.as_str()), (0, ""));
-    for command in
-        ["start", "stop", "status", "ls", "exec", "port", "fdb", "stats", "log", "events", "capture", "trace"]
-    {
+    for command in [
+        "start", "stop", "status", "ls", "exec", "port", "fdb", "stats", "log", "events", "capture", "trace",
+        "bench",
+    ] {
         assert!(help.stdout.contains(&format!("\n  {command} ")), "no {command} in {}", help.stdout);
         assert_eq!(uswitch(&format!("{command} --help")).code, 0);
     }
@@ -133,6 +134,20 @@ fn subnets_that_cannot_be() {
     mistake("start --subnet here", "'here' is not a subnet");
     mistake("start --subnet 10.0.0.0/8 --subnet 10.1.0.0/16", "overlap");
     mistake("start --subnet 127.0.0.0/8", "is not for stations");
+}
+
+#[test]
+fn measurements_that_cannot_be() {
+    mistake(
+        "bench --peers uswitch,hub",
+        "[possible values: uswitch, linux-bridge, veth, ovs, ovs-tso, vde, naive]",
+    );
+    mistake("bench --tests ping", "[possible values: rtt, tcp, tcp4, bidir, host, udp, pps, rtt-load]");
+    mistake("bench --repeat 0", "0 is not in 1..=1000");
+    mistake("bench --duration 61", "61 is not in 1..=60");
+    mistake("bench --busy-poll 1000001", "1000001 is not in");
+    let out = uswitch("bench --out /proc/nowhere");
+    refused(&out, 1, "cannot make the directory /proc/nowhere");
 }
 
 #[test]

@@ -1,4 +1,28 @@
 //! How fast the switch is beside others: what was measured, and what it says.
+//!
+//! A run is a row of turns, each in a [`crate::sys::cell`] of its own: a process in new namespaces that makes one switch with
+//! two containers and a host (`lab`), measures, and tells each value through a pipe as it comes. When the turn is over,
+//! or Ctrl-C is pressed, or anything fails, the cell is killed, and the kernel takes away everything that was in it.
 
+mod clock;
+mod cpu;
+mod error;
+mod event;
+mod generator;
+mod iperf;
+mod lab;
+mod machine;
 pub mod metric;
+mod peer;
+mod plan;
 pub mod results;
+mod rfc2544;
+mod rtt;
+mod runner;
+mod turn;
+
+pub use error::BenchError;
+pub use machine::congestion_controls;
+pub use peer::Peer;
+pub use plan::{Plan, Test, Turn, word};
+pub use runner::{Watcher, run};

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use crate::bench::BenchError;
 use crate::control::ConfigError;
 use crate::control::client::ClientError;
 use crate::control::topology::TopologyError;
@@ -22,6 +23,8 @@ pub(super) enum CliError {
     Topology(#[from] TopologyError),
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    #[error(transparent)]
+    Bench(#[from] BenchError),
     /// Running, but not to be spoken to.
     #[error("the switch '{0}' is starting or stopping: try again in a moment")]
     InBetween(String),
@@ -65,6 +68,10 @@ impl CliError {
         match self {
             CliError::BrokenPipe => ExitCode::SUCCESS,
             CliError::Usage(_) | CliError::Config(_) => ExitCode::from(2),
+            CliError::Bench(BenchError::Interrupted(signal)) => {
+                // As shells say it.
+                ExitCode::from(128 + u8::try_from(*signal as i32).unwrap_or(0))
+            }
             CliError::Program { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 ExitCode::from(127)
             }

@@ -4,6 +4,7 @@
 //! standard error: `uswitch: what: what to do`, exit code 1, or 2 where the words typed make no sense. A pipe
 //! that closes early ends the program quietly.
 
+mod bench;
 mod capture;
 mod completions;
 mod error;
@@ -53,6 +54,7 @@ enum Command {
     Events(events::Events),
     Capture(capture::CaptureCommand),
     Trace(trace::TraceCommand),
+    Bench(bench::Bench),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -80,6 +82,7 @@ impl Command {
             Command::Port(port) => port.run(),
             Command::Fdb(fdb) => fdb.run(),
             Command::Stats(stats) => stats.run(),
+            Command::Bench(bench) => bench.run(),
             Command::Log(log) => log.run(),
             Command::Events(events) => events.run(),
             Command::Capture(capture) => capture.run(),

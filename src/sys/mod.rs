@@ -3,12 +3,14 @@
 
 pub mod arena;
 pub mod caps;
+pub mod cell;
 pub mod daemon;
 pub mod limits;
 pub mod link_monitor;
 pub mod name_monitor;
 pub mod netlink;
 pub mod netns;
+pub mod packet;
 pub mod process;
 pub mod runtime;
 pub mod sandbox;

@@ -25,6 +25,9 @@ use super::netns::bind;
 
 const RUN: &str = "/run";
 
+/// What is in the real `/run` and of no use in a sandbox: its namespaces and switches are others.
+const HIDDEN: [&str; 2] = ["netns", "uswitch"];
+
 /// Why there is no sandbox.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
@@ -52,7 +55,7 @@ pub enum SandboxError {
     },
 }
 
-fn step<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> SandboxError {
+pub(super) fn step<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> SandboxError {
     move |error| SandboxError::Step { what, source: error.into() }
 }
 
@@ -64,11 +67,21 @@ pub fn enter() -> Result<(), SandboxError> {
     let (user, group) = (geteuid(), getegid());
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
         .map_err(forbidden)?;
+    take_over(user, group)?;
+    furnish()
+}
+
+/// Becomes root in a user namespace that is new, and was made by this user.
+pub(super) fn take_over(user: Uid, group: Gid) -> Result<(), SandboxError> {
     become_root(user, group).map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
         // With AppArmor's restriction the namespace is made, without any rights in it.
         Some(errno @ (Errno::EPERM | Errno::EACCES)) => forbidden(errno),
         _ => step("become root")(error),
-    })?;
+    })
+}
+
+/// Gives new network and mount namespaces what is in them at the beginning: `/run` and `lo`.
+pub(super) fn furnish() -> Result<(), SandboxError> {
     own_run().map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
         Some(errno @ (Errno::EPERM | Errno::EACCES)) => forbidden(errno),
         _ => step("mount /run")(error),
@@ -84,7 +97,8 @@ fn become_root(user: Uid, group: Gid) -> io::Result<()> {
     fs::write("/proc/self/gid_map", format!("0 {group} 1"))
 }
 
-/// Puts an empty directory over `/run` and shows in it what is in the real one, but for the named namespaces.
+/// Puts an empty directory over `/run` and shows in it what is in the real one, but for the named namespaces and root's
+/// switches.
 fn own_run() -> io::Result<()> {
     // Still the real one after the mount.
     let real = File::open(RUN)?;
@@ -92,7 +106,7 @@ fn own_run() -> io::Result<()> {
     mount(Some("uswitch"), RUN, Some("tmpfs"), flags, Some("mode=0755"))?;
     for entry in fs::read_dir(format!("/proc/self/fd/{}", real.as_raw_fd()))? {
         let entry = entry?;
-        if entry.file_name() != "netns" {
+        if !HIDDEN.contains(&entry.file_name().to_string_lossy().as_ref()) {
             // One that has gone meanwhile, or that we may not see, is not missed.
             let _ = show(&entry);
         }
@@ -116,7 +130,7 @@ fn show(entry: &DirEntry) -> io::Result<()> {
 }
 
 /// Why there are no user namespaces for us, in the words of the setting that says so.
-fn forbidden(error: Errno) -> SandboxError {
+pub(super) fn forbidden(error: Errno) -> SandboxError {
     let value = |setting: &str| fs::read_to_string(Path::new("/proc/sys").join(setting)).unwrap_or_default();
     let is = |setting: &str, expected: &str| value(setting).trim() == expected;
     let reason = if is("user/max_user_namespaces", "0") {

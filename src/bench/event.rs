@@ -1,0 +1,80 @@
+//! What a cell says while it measures: lines of JSON on its pipe.
+
+use std::fs::File;
+use std::io::{self, Write};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::BenchError;
+use super::metric::{Load, Metric};
+
+/// Something that happened in a cell.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) enum Event {
+    /// A measurement begins.
+    Step(String),
+    /// It has a value.
+    Value(Metric, f64),
+    /// Round-trip times in full: percent, microseconds.
+    Times(Load, Vec<(f64, f64)>),
+    /// What a reader must know.
+    Note(String),
+    /// The switch cannot be measured at all.
+    Failed(String),
+    /// All was measured.
+    Done,
+}
+
+/// Tells events.
+#[derive(Debug)]
+pub(super) struct Teller(File);
+
+impl Teller {
+    pub(super) fn new(pipe: File) -> Teller {
+        Teller(pipe)
+    }
+
+    /// Says it at once.
+    ///
+    /// # Errors
+    /// Nobody listens any more.
+    pub(super) fn tell(&mut self, event: &Event) -> Result<(), BenchError> {
+        let line = serde_json::to_string(event).map_err(io::Error::other);
+        let told = line.and_then(|line| self.0.write_all((line + "\n").as_bytes()));
+        told.map_err(BenchError::io("tell what was measured"))
+    }
+}
+
+/// Puts lines together that come in pieces.
+#[derive(Debug, Default)]
+pub(super) struct Lines(Vec<u8>);
+
+impl Lines {
+    /// The events that are whole now. What is no event is none: only our own code writes there.
+    pub(super) fn push(&mut self, piece: &[u8]) -> Vec<Event> {
+        self.0.extend_from_slice(piece);
+        let Some(end) = self.0.iter().rposition(|&byte| byte == b'\n') else { return Vec::new() };
+        let whole: Vec<u8> = self.0.drain(..=end).collect();
+        whole.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_come_in_pieces() {
+        let events = [
+            Event::Step("tcp".to_owned()),
+            Event::Value(Metric::FrameRate(64), 1e6),
+            Event::Times(Load::Idle, vec![(50.0, 42.5)]),
+            Event::Done,
+        ];
+        let lines: Vec<String> = events.iter().map(|event| serde_json::to_string(event).unwrap()).collect();
+        let text = lines.join("\n") + "\n";
+        let mut heard = Lines::default();
+        let got: Vec<Event> = text.as_bytes().chunks(7).flat_map(|piece| heard.push(piece)).collect();
+        assert_eq!(got, events);
+    }
+}

@@ -1,0 +1,148 @@
+//! Sends frames of one size, as fast as they go or at a rate, and counts what arrives.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::cpu::precise;
+use super::error::BenchError;
+use super::lab::Station;
+use super::rfc2544::Trial;
+use crate::sys::packet::{BATCH, Sender};
+
+/// EtherType for local experiments (IEEE 802-2014 section 9.2.3): the receiver's stack drops the frame once it is counted.
+const EXPERIMENT: u16 = 0x88b5;
+/// The frame check sequence: part of a frame's size, and none of our devices has it.
+const FCS: u32 = 4;
+
+/// What went in and came out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Carried {
+    /// Frames that the first device took.
+    offered: u64,
+    /// Frames that the last one counted.
+    delivered: u64,
+    /// How long they were sent.
+    time: Duration,
+}
+
+impl Carried {
+    /// Frames/s sent.
+    pub(super) fn offered_rate(&self) -> f64 {
+        precise(self.offered) / self.time.as_secs_f64()
+    }
+
+    /// Frames/s that arrived.
+    pub(super) fn rate(&self) -> f64 {
+        precise(self.delivered) / self.time.as_secs_f64()
+    }
+
+    /// As a trial of RFC 2544.
+    pub(super) fn trial(&self) -> Trial {
+        Trial { rate: self.offered_rate(), lost: self.offered.saturating_sub(self.delivered) }
+    }
+}
+
+/// Frames of one size from one station to another.
+#[derive(Debug)]
+pub(super) struct Generator<'a> {
+    sender: Sender,
+    frame: Vec<u8>,
+    to: &'a Station,
+}
+
+impl Generator<'_> {
+    /// `size` is that of RFC 2544, with FCS.
+    pub(super) fn new<'a>(from: &Station, to: &'a Station, size: u32) -> Result<Generator<'a>, BenchError> {
+        let mut frame = [&to.mac.0, &from.mac.0, &EXPERIMENT.to_be_bytes()[..]].concat();
+        frame.resize((size - FCS) as usize, 0);
+        Ok(Generator { sender: from.sender()?, frame, to })
+    }
+
+    /// As fast as they go.
+    pub(super) fn flood(&self, time: Duration) -> Result<Carried, BenchError> {
+        self.carry(time, |_| BATCH)
+    }
+
+    /// `rate` frames/s, evenly.
+    pub(super) fn paced(&self, rate: f64, time: Duration) -> Result<Carried, BenchError> {
+        let mut due = Pace { rate, sent: 0 };
+        self.carry(time, move |elapsed| due.take(elapsed))
+    }
+
+    /// Sends what `due` says at each moment, and counts at both ends.
+    fn carry(&self, time: Duration, mut due: impl FnMut(Duration) -> usize) -> Result<Carried, BenchError> {
+        let before = self.to.received()?;
+        let start = Instant::now();
+        let (mut offered, mut elapsed) = (0, Duration::ZERO);
+        while elapsed < time {
+            let mut left = due(elapsed);
+            while left > 0 {
+                // No room just now (ENOBUFS) is no end: what is not sent was not offered.
+                let sent = self.sender.send(&self.frame, left).unwrap_or(0);
+                offered += sent as u64;
+                left = left.saturating_sub(sent.max(1));
+            }
+            elapsed = start.elapsed();
+        }
+        let delivered = self.settled()?.saturating_sub(before);
+        Ok(Carried { offered, delivered, time: elapsed })
+    }
+
+    /// The receiver's count, when no more arrive.
+    fn settled(&self) -> Result<u64, BenchError> {
+        const STEP: Duration = Duration::from_millis(20);
+        const STEPS: u32 = 50;
+        let mut count = self.to.received()?;
+        for _ in 0..STEPS {
+            sleep(STEP);
+            let now = self.to.received()?;
+            if now == count {
+                break;
+            }
+            count = now;
+        }
+        Ok(count)
+    }
+}
+
+/// How many frames are due.
+#[derive(Debug)]
+struct Pace {
+    rate: f64,
+    sent: u64,
+}
+
+impl Pace {
+    /// Those due at `elapsed`, of which at most a batch is sent at once: who was held up catches up.
+    fn take(&mut self, elapsed: Duration) -> usize {
+        let due = precise(self.sent);
+        let behind = (elapsed.as_secs_f64() * self.rate - due).clamp(0.0, precise(BATCH as u64));
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to a batch")]
+        let count = behind as usize;
+        self.sent += count as u64;
+        count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pace_is_kept_and_caught_up_with() {
+        let mut pace = Pace { rate: 1000.0, sent: 0 };
+        assert_eq!(pace.take(Duration::from_micros(500)), 0);
+        assert_eq!(pace.take(Duration::from_millis(1)), 1);
+        assert_eq!(pace.take(Duration::from_millis(1)), 0);
+        assert_eq!(pace.take(Duration::from_millis(11)), 10);
+        assert_eq!(pace.take(Duration::from_millis(211)), BATCH);
+        assert_eq!(pace.take(Duration::from_millis(211)), BATCH);
+    }
+
+    #[test]
+    fn rates_are_of_the_time_that_was_sent() {
+        let carried = Carried { offered: 1000, delivered: 900, time: Duration::from_millis(500) };
+        assert_eq!((carried.offered_rate(), carried.rate()), (2000.0, 1800.0));
+        assert_eq!(carried.trial(), Trial { rate: 2000.0, lost: 100 });
+    }
+}

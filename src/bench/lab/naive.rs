@@ -1,0 +1,46 @@
+//! What one writes first: a thread each way that reads a frame and writes it, on two TAP devices of the crate tun-tap. No
+//! offload, since the crate knows none, no batches, and no decision either.
+
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread;
+
+use nix::unistd::gettid;
+use tun_tap::{Iface, Mode};
+
+use super::super::error::BenchError;
+use super::super::plan::MTU;
+use super::{Lab, Switch, hand_out};
+
+/// An Ethernet header with a VLAN tag.
+const HEADER: usize = 18;
+
+pub(super) fn build() -> Result<Lab, BenchError> {
+    const DEVICES: [&str; 2] = ["tap1", "tap2"];
+    let open = |name| {
+        let tap = Iface::without_packet_info(name, Mode::Tap).map(Arc::new);
+        tap.map_err(BenchError::io(format!("make the TAP device {name}")))
+    };
+    let (first, second) = (open(DEVICES[0])?, open(DEVICES[1])?);
+    let threads = vec![carry(&first, &second)?, carry(&second, &first)?];
+    let switch = Switch { threads, ..Switch::default() };
+    Ok(Lab { stations: hand_out(DEVICES)?, host: None, switch })
+}
+
+/// Starts a thread that carries frames one way, for as long as the cell lives. Its number.
+fn carry(from: &Arc<Iface>, to: &Arc<Iface>) -> Result<u32, BenchError> {
+    let (from, to) = (Arc::clone(from), Arc::clone(to));
+    let (tell, hear) = channel();
+    let way = move || {
+        // Nobody asks for the number any more: then nobody measures.
+        let _ = tell.send(gettid().as_raw().cast_unsigned());
+        let mut frame = vec![0; MTU as usize + HEADER];
+        while let Ok(length) = from.recv(&mut frame) {
+            // A device that is full, or down, drops the frame.
+            let _ = to.send(&frame[..length]);
+        }
+    };
+    let started = thread::Builder::new().name("naive".to_owned()).spawn(way);
+    started.map_err(BenchError::io("start a thread"))?;
+    hear.recv().map_err(|error| BenchError::io("start a thread")(std::io::Error::other(error)))
+}

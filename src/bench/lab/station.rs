@@ -1,0 +1,83 @@
+//! A container at one end of the switch.
+
+use std::net::{Ipv4Addr, UdpSocket};
+use std::process::{Child, Command};
+
+use super::super::error::BenchError;
+use super::wiring;
+use crate::sys::netns::{Netns, Traveller, travel};
+use crate::sys::packet::Sender;
+use crate::wire::Mac;
+
+/// A network namespace with a device on the switch.
+#[derive(Debug)]
+pub(in super::super) struct Station {
+    netns: Netns,
+    device: String,
+    ifindex: u32,
+    /// Of its device.
+    pub(in super::super) mac: Mac,
+    /// Of its device.
+    pub(in super::super) address: Ipv4Addr,
+}
+
+impl Station {
+    /// A new one, with a device that is in the host's namespace until now.
+    pub(super) fn with(device: &str, address: Ipv4Addr) -> Result<Station, BenchError> {
+        let netns = travel(Traveller::found)??;
+        wiring::move_to(device, &netns)?;
+        Station::settle(netns, device, || wiring::set_up(device, Some(address)), address)
+    }
+
+    /// One that the switch has made, address and all.
+    pub(super) fn existing(netns: Netns, device: &str, address: Ipv4Addr) -> Result<Station, BenchError> {
+        Station::settle(netns, device, || wiring::set_up(device, None), address)
+    }
+
+    fn settle(
+        netns: Netns,
+        device: &str,
+        set_up: impl FnOnce() -> Result<(), BenchError> + Send,
+        address: Ipv4Addr,
+    ) -> Result<Station, BenchError> {
+        let (ifindex, mac) = inside(&netns, || {
+            wiring::silence_ipv6()?;
+            set_up()?;
+            wiring::look(device)
+        })?;
+        Ok(Station { netns, device: device.to_owned(), ifindex, mac, address })
+    }
+
+    /// Frames that its device has received.
+    pub(in super::super) fn received(&self) -> Result<u64, BenchError> {
+        inside(&self.netns, || wiring::received(&self.device))
+    }
+
+    /// Sends frames on its device.
+    pub(in super::super) fn sender(&self) -> Result<Sender, BenchError> {
+        inside(&self.netns, || Sender::open(self.ifindex).map_err(BenchError::io("open a packet socket")))
+    }
+
+    /// A socket at its address.
+    pub(in super::super) fn udp(&self, port: u16) -> Result<UdpSocket, BenchError> {
+        let bind = || UdpSocket::bind((self.address, port)).map_err(BenchError::io("open a UDP socket"));
+        inside(&self.netns, bind)
+    }
+
+    /// Starts a program in it.
+    pub(in super::super) fn spawn(&self, command: &mut Command) -> Result<Child, BenchError> {
+        let program = command.get_program().display().to_string();
+        inside(&self.netns, || command.spawn().map_err(BenchError::io(format!("run {program}"))))
+    }
+}
+
+/// Runs `errand` in a namespace.
+fn inside<T: Send>(
+    netns: &Netns,
+    errand: impl FnOnce() -> Result<T, BenchError> + Send,
+) -> Result<T, BenchError> {
+    travel(|traveller| {
+        traveller.enter(netns)?;
+        errand()
+    })?
+}

@@ -1,0 +1,43 @@
+//! This program, started as anybody starts it.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use super::super::error::BenchError;
+use super::super::plan::{MTU, Plan, TXQUEUELEN};
+use super::{CONTAINERS, HOST, Lab, SUBNET, Station, Switch};
+use crate::sys::netns::{self, Netns};
+
+/// This very program, also when its file has been replaced meanwhile.
+const PROGRAM: &str = "/proc/self/exe";
+
+pub(super) fn build(plan: &Plan) -> Result<Lab, BenchError> {
+    let mut child = start(plan).spawn().map_err(BenchError::io("run uswitch"))?;
+    let said = child.stdout.take().map(BufReader::new);
+    // It speaks when it forwards.
+    let mut first = String::new();
+    let heard = said.map(|mut said| said.read_line(&mut first).map(|_| said)).transpose();
+    heard.map_err(BenchError::io("hear whether uswitch has started"))?;
+    if first.is_empty() {
+        let output = child.wait_with_output().map_err(BenchError::io("hear why uswitch did not start"))?;
+        return Err(BenchError::program("uswitch", &output.stderr));
+    }
+    let station = |number: usize| {
+        let netns = Netns::open(&netns::path(&format!("container{}", number + 1)))?;
+        Station::existing(netns, "eth0", CONTAINERS[number])
+    };
+    let stations = [station(0)?, station(1)?];
+    let switch = Switch { children: vec![child], ..Switch::default() };
+    Ok(Lab { stations, host: Some(HOST), switch })
+}
+
+fn start(plan: &Plan) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.arg0("uswitch").args(["start", "--ports", "2", "--subnet", SUBNET]);
+    command.args(["--mtu", &MTU.to_string(), "--txqueuelen", &TXQUEUELEN.to_string()]);
+    command.args(["--engine", &plan.engine.to_string()]);
+    command.args(["--busy-poll", &plan.busy_poll.as_micros().to_string()]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}

@@ -1,0 +1,19 @@
+//! vde_switch, with a TAP device for each container.
+
+use std::process::Stdio;
+
+use super::super::error::BenchError;
+use super::super::peer::command;
+use super::{Lab, Switch, hand_out, wiring};
+
+pub(super) fn build() -> Result<Lab, BenchError> {
+    const DEVICES: [&str; 2] = ["tap1", "tap2"];
+    let mut command = command("vde_switch");
+    command.args(["-sock", "/run/vde", "-tap", DEVICES[0], "-tap", DEVICES[1]]);
+    // It ends when its console does: the pipe stays open with the child.
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let child = command.spawn().map_err(BenchError::io("run vde_switch"))?;
+    wiring::wait_for(DEVICES)?;
+    let switch = Switch { children: vec![child], ..Switch::default() };
+    Ok(Lab { stations: hand_out(DEVICES)?, host: None, switch })
+}

@@ -1,0 +1,132 @@
+//! Devices and addresses in the calling thread's namespace.
+
+use std::fs;
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+use rtnetlink::{AddressMessageBuilder, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
+
+use super::super::error::BenchError;
+use super::super::plan::{MTU, TXQUEUELEN};
+use super::PREFIX;
+use crate::sys::netlink::{Netlink, NetlinkError, Request};
+use crate::sys::netns::Netns;
+use crate::wire::Mac;
+
+/// No neighbour discovery, no multicast reports: what is counted is what was sent to be counted.
+pub(super) fn silence_ipv6() -> Result<(), BenchError> {
+    let interfaces = ["all", "default"].iter();
+    interfaces.map(|which| format!("ipv6/conf/{which}/disable_ipv6")).try_for_each(|it| set(&it, "1"))
+}
+
+/// Bridged frames do not pass the firewall, as it is where the module br_netfilter is not loaded.
+pub(super) fn without_netfilter() -> Result<(), BenchError> {
+    let families = ["iptables", "ip6tables", "arptables"].iter();
+    families.map(|family| format!("bridge/bridge-nf-call-{family}")).try_for_each(|it| set(&it, "0"))
+}
+
+/// Sets a sysctl of the calling thread's namespace. A kernel that has none has nothing to be set.
+fn set(sysctl: &str, value: &str) -> Result<(), BenchError> {
+    match fs::write(Path::new("/proc/sys/net").join(sysctl), value) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(BenchError::io(format!("set the sysctl {sysctl}"))(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes a veth pair.
+pub(super) fn veth(name: &str, peer: &str) -> Result<(), BenchError> {
+    let message = RouteNetlinkMessage::NewLink(LinkVeth::new(name, peer).build());
+    Ok(Netlink::open()?.apply(&[Request::create(format!("make the veth pair {name}"), message)])?)
+}
+
+/// Makes a bridge with these ports, which are turned on.
+pub(super) fn bridge(name: &str, ports: [&str; 2]) -> Result<(), BenchError> {
+    let mut netlink = Netlink::open()?;
+    let message = RouteNetlinkMessage::NewLink(LinkBridge::new(name).build());
+    netlink.apply(&[Request::create(format!("make the bridge {name}"), message)])?;
+    let (controller, _) = look(name)?;
+    let join = |port: &str| {
+        let settings = LinkUnspec::new_with_name(port).controller(controller).mtu(MTU).txqueuelen(TXQUEUELEN);
+        change(&format!("make {port} a port of {name}"), settings.up())
+    };
+    Ok(netlink.apply(&ports.map(join))?)
+}
+
+/// Turns on a device and `lo`, the device with the same MTU and queue length for all, and an address if it has none yet.
+pub(super) fn set_up(device: &str, address: Option<Ipv4Addr>) -> Result<(), BenchError> {
+    let (ifindex, _) = look(device)?;
+    let settings = LinkUnspec::new_with_index(ifindex).mtu(MTU).txqueuelen(TXQUEUELEN).up();
+    let mut requests = vec![
+        change(&format!("turn on {device}"), settings),
+        change("turn on lo", LinkUnspec::new_with_name("lo").up()),
+    ];
+    if let Some(address) = address {
+        let message =
+            AddressMessageBuilder::<Ipv4Addr>::new().index(ifindex).address(address, PREFIX).build();
+        let what = format!("give {device} the address {address}");
+        requests.push(Request::create(what, RouteNetlinkMessage::NewAddress(message)));
+    }
+    Ok(Netlink::open()?.apply(&requests)?)
+}
+
+/// Moves a device to another namespace.
+pub(super) fn move_to(device: &str, netns: &Netns) -> Result<(), BenchError> {
+    let link = LinkUnspec::new_with_name(device).setns_by_fd(netns.as_fd().as_raw_fd());
+    Ok(Netlink::open()?.apply(&[change(&format!("move {device} into a container"), link)])?)
+}
+
+/// A device's index and MAC.
+pub(super) fn look(device: &str) -> Result<(u32, Mac), BenchError> {
+    let link = find(device)?;
+    let mac = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Address(bytes) => bytes.as_slice().try_into().ok().map(Mac),
+        _ => None,
+    });
+    Ok((link.header.index, mac.unwrap_or(Mac::ZERO)))
+}
+
+/// Waits for devices that another process makes.
+pub(super) fn wait_for(devices: [&str; 2]) -> Result<(), BenchError> {
+    const STEP: Duration = Duration::from_millis(20);
+    const STEPS: u32 = 250;
+    for _ in 0..STEPS {
+        if devices.iter().all(|device| find(device).is_ok()) {
+            return Ok(());
+        }
+        sleep(STEP);
+    }
+    devices.iter().try_for_each(|device| find(device).map(drop).map_err(BenchError::from))
+}
+
+/// Frames that a device has received.
+pub(super) fn received(device: &str) -> Result<u64, BenchError> {
+    let counters = find(device)?.attributes.into_iter().find_map(|attribute| match attribute {
+        LinkAttribute::Stats64(counters) => Some(counters.rx_packets),
+        _ => None,
+    });
+    counters.ok_or_else(|| BenchError::Answer {
+        program: "the kernel",
+        fault: format!("there are no counters of {device} in it"),
+    })
+}
+
+fn find(device: &str) -> Result<LinkMessage, NetlinkError> {
+    let what = format!("find the device {device}");
+    let which = RouteNetlinkMessage::GetLink(LinkUnspec::new_with_name(device).build());
+    match Netlink::open()?.one(&what, which)? {
+        RouteNetlinkMessage::NewLink(link) => Ok(link),
+        _ => Err(NetlinkError::Malformed { what, fault: "it is no link".to_owned() }),
+    }
+}
+
+fn change(what: &str, link: LinkMessageBuilder<LinkUnspec>) -> Request {
+    Request::change(what, RouteNetlinkMessage::SetLink(link.build()))
+}

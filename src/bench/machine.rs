@@ -1,0 +1,91 @@
+//! The machine that was measured on.
+
+use std::fs;
+use std::path::Path;
+use std::thread::available_parallelism;
+
+use super::results::Machine;
+
+/// The congestion control that everybody can compare with, where the machine has it.
+const COMMON: &str = "cubic";
+
+/// This machine. What cannot be read is empty: a figure is worth having without it.
+pub(super) fn here() -> Machine {
+    Machine {
+        kernel: read("/proc/sys/kernel/osrelease"),
+        cpu_model: field(&read("/proc/cpuinfo"), "model name").unwrap_or_else(|| "unknown".to_owned()),
+        cpus: available_parallelism().map_or(1, usize::from),
+        memory_bytes: memory(&read("/proc/meminfo")).unwrap_or(0),
+        congestion_control: read("/proc/sys/net/ipv4/tcp_congestion_control"),
+        virtualised: hypervisor(),
+    }
+}
+
+/// The congestion controls to measure with: one that is the same everywhere, and the machine's own.
+pub fn congestion_controls() -> Vec<String> {
+    let available = read("/proc/sys/net/ipv4/tcp_available_congestion_control");
+    choose(&available, &read("/proc/sys/net/ipv4/tcp_congestion_control"))
+}
+
+fn choose(available: &str, own: &str) -> Vec<String> {
+    let common = available.split_whitespace().find(|control| *control == COMMON && *control != own);
+    common.into_iter().chain([own]).filter(|control| !control.is_empty()).map(str::to_owned).collect()
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
+}
+
+/// `key : value`.
+fn field(text: &str, key: &str) -> Option<String> {
+    let values = text.lines().filter_map(|line| line.split_once(':'));
+    values.into_iter().find(|(name, _)| name.trim() == key).map(|(_, value)| value.trim().to_owned())
+}
+
+fn memory(meminfo: &str) -> Option<u64> {
+    let kib = field(meminfo, "MemTotal")?;
+    kib.strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib << 10)
+}
+
+/// As far as it shows without root: the maker of the machine, or that there is some hypervisor.
+fn hypervisor() -> Option<String> {
+    let known = [("QEMU", "kvm"), ("KVM", "kvm"), ("VMware", "vmware"), ("VirtualBox", "virtualbox")];
+    let known = known.into_iter().chain([("Microsoft", "hyper-v"), ("Xen", "xen"), ("Amazon EC2", "kvm")]);
+    let maker = read("/sys/class/dmi/id/sys_vendor") + " " + &read("/sys/class/dmi/id/product_name");
+    let by_maker = known.into_iter().find(|(word, _)| maker.contains(word)).map(|(_, name)| name.to_owned());
+    let some = || {
+        let flags = field(&read("/proc/cpuinfo"), "flags").unwrap_or_default();
+        let flagged = flags.split_whitespace().any(|flag| flag == "hypervisor");
+        flagged.then(|| {
+            if Path::new("/sys/devices/virtual/misc/kvm").exists() { "nested" } else { "yes" }.to_owned()
+        })
+    };
+    by_maker.or_else(some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn common_congestion_control_and_our_own() {
+        assert_eq!(choose("reno bbr cubic", "bbr"), ["cubic", "bbr"]);
+        assert_eq!(choose("reno cubic", "cubic"), ["cubic"]);
+        assert_eq!(choose("reno", "reno"), ["reno"]);
+        assert!(choose("", "").is_empty());
+    }
+
+    #[test]
+    fn fields_of_proc() {
+        let info = "processor\t: 0\nmodel name\t: Some CPU @ 2.00GHz\n";
+        assert_eq!(field(info, "model name").as_deref(), Some("Some CPU @ 2.00GHz"));
+        assert_eq!(memory("MemTotal:        1024 kB\nMemFree: 1 kB\n"), Some(1 << 20));
+        assert_eq!(memory(""), None);
+    }
+
+    #[test]
+    fn this_machine_is_known() {
+        let machine = here();
+        assert!(!machine.kernel.is_empty() && machine.cpus > 0 && machine.memory_bytes > 0, "{machine:?}");
+    }
+}

@@ -1,0 +1,175 @@
+//! What to measure, of whom, and in which order.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use super::peer::Peer;
+use super::results::Settings;
+use crate::control::EngineChoice;
+
+/// MTU of every device, bytes: Ethernet's.
+pub(super) const MTU: u32 = 1500;
+/// Frames that may wait in a device: what the kernel gives to Ethernet devices.
+pub(super) const TXQUEUELEN: u32 = 1000;
+/// Frame sizes with FCS (RFC 2544 section 9.1).
+pub(super) const FRAME_SIZES: [u32; 7] = [64, 128, 256, 512, 1024, 1280, 1518];
+/// Those of which the loss-free rate is searched for.
+pub(super) const LOSS_FREE_SIZES: [u32; 2] = [64, 1518];
+/// Steps of that search: to less than a hundredth of where it starts.
+pub(super) const TRIALS: u32 = 8;
+/// One step of that search. RFC 2544 section 24 wants 60 s, which would take hours.
+pub(super) const TRIAL: Duration = Duration::from_millis(500);
+
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Test {
+    /// Round-trip time of a UDP request, alone
+    Rtt,
+    /// TCP, one stream
+    Tcp,
+    /// TCP, four streams
+    Tcp4,
+    /// TCP, a stream each way
+    Bidir,
+    /// TCP from a container to the host
+    Host,
+    /// UDP, as much as goes
+    Udp,
+    /// Rate of small and large frames, and the highest without loss
+    Pps,
+    /// Round-trip time beside a TCP stream
+    RttLoad,
+}
+
+impl Test {
+    /// Takes iperf3.
+    pub fn needs_iperf(self) -> bool {
+        !matches!(self, Test::Rtt | Test::Pps)
+    }
+
+    /// How long it takes, with TCP under that many congestion controls.
+    fn time(self, duration: Duration, controls: u32) -> Duration {
+        match self {
+            Test::Tcp | Test::Tcp4 | Test::Bidir | Test::Host => (duration + PAUSE) * controls,
+            Test::Rtt | Test::Udp => duration + PAUSE,
+            // The load is there before and after.
+            Test::RttLoad => duration + Duration::from_secs(1),
+            Test::Pps => {
+                let searches = count(&LOSS_FREE_SIZES) * TRIALS;
+                (duration + PAUSE) * count(&FRAME_SIZES) + (TRIAL + PAUSE) * searches
+            }
+        }
+    }
+}
+
+/// Between two measurements, about.
+const PAUSE: Duration = Duration::from_millis(100);
+
+fn count(sizes: &[u32]) -> u32 {
+    u32::try_from(sizes.len()).unwrap_or(u32::MAX)
+}
+
+/// A whole run.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The switches, in order.
+    pub peers: Vec<Peer>,
+    /// The measurements, in order.
+    pub tests: Vec<Test>,
+    /// How often each switch has its turn.
+    pub repeat: u32,
+    /// Length of one measurement.
+    pub duration: Duration,
+    /// Of uswitch.
+    pub engine: EngineChoice,
+    /// Of uswitch.
+    pub busy_poll: Duration,
+    /// Congestion controls that TCP is measured with.
+    pub controls: Vec<String>,
+}
+
+/// A switch's turn: it is made, measured and taken away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn {
+    /// From 1.
+    pub repetition: u32,
+    /// Whose.
+    pub peer: Peer,
+}
+
+impl Plan {
+    /// All turns, interleaved, so that what slows the machine for a while slows all alike.
+    pub fn turns(&self) -> Vec<Turn> {
+        let round = |repetition| self.peers.iter().map(move |&peer| Turn { repetition, peer });
+        (1..=self.repeat).flat_map(round).collect()
+    }
+
+    /// How long a turn takes, about.
+    pub fn time_of_turn(&self, peer: Peer) -> Duration {
+        let controls = u32::try_from(self.controls.len()).unwrap_or(1);
+        let tests = self.tests.iter().filter(|test| peer.has_host() || **test != Test::Host);
+        let tests: Duration = tests.map(|test| test.time(self.duration, controls)).sum();
+        tests + peer.set_up()
+    }
+
+    /// As it is reported.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            peers: self.peers.iter().map(word).collect(),
+            tests: self.tests.iter().map(word).collect(),
+            repeat: self.repeat,
+            duration: u32::try_from(self.duration.as_secs()).unwrap_or(u32::MAX),
+            engine: self.engine.to_string(),
+            busy_poll: u32::try_from(self.busy_poll.as_micros()).unwrap_or(u32::MAX),
+            mtu: MTU,
+            txqueuelen: Some(TXQUEUELEN),
+        }
+    }
+}
+
+/// As it is typed.
+pub fn word(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(peers: &[Peer], tests: &[Test], repeat: u32) -> Plan {
+        Plan {
+            peers: peers.to_vec(),
+            tests: tests.to_vec(),
+            repeat,
+            duration: Duration::from_secs(3),
+            engine: EngineChoice::Auto,
+            busy_poll: Duration::ZERO,
+            controls: vec!["cubic".to_owned(), "bbr".to_owned()],
+        }
+    }
+
+    #[test]
+    fn turns_are_interleaved() {
+        let plan = plan(&[Peer::Uswitch, Peer::LinuxBridge], &[Test::Rtt], 3);
+        let turns: Vec<(u32, Peer)> = plan.turns().iter().map(|turn| (turn.repetition, turn.peer)).collect();
+        let (a, b) = (Peer::Uswitch, Peer::LinuxBridge);
+        assert_eq!(turns, [(1, a), (1, b), (2, a), (2, b), (3, a), (3, b)]);
+    }
+
+    #[test]
+    fn both_congestion_controls_take_time_and_no_host_takes_none() {
+        let with = |tests: &[Test], peer| {
+            plan(&[peer], tests, 1).time_of_turn(peer) - plan(&[peer], &[], 1).time_of_turn(peer)
+        };
+        assert_eq!(with(&[Test::Tcp], Peer::Veth), Duration::from_millis(6200));
+        assert_eq!(with(&[Test::Host], Peer::LinuxBridge), Duration::from_millis(6200));
+        assert_eq!(with(&[Test::Host], Peer::Veth), Duration::ZERO);
+    }
+
+    #[test]
+    fn words_are_those_of_the_command_line() {
+        assert_eq!([Test::RttLoad, Test::Tcp4].map(|test| word(&test)), ["rtt-load", "tcp4"]);
+        assert_eq!([Peer::LinuxBridge, Peer::OvsTso].map(|peer| word(&peer)), ["linux-bridge", "ovs-tso"]);
+    }
+}

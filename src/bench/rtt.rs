@@ -1,0 +1,159 @@
+//! Round-trip times of a UDP request and its answer, one after the other, as netperf's UDP_RR has it.
+
+use std::io::ErrorKind;
+use std::net::UdpSocket;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::cpu::precise;
+use super::error::BenchError;
+use super::lab::Station;
+
+/// The service that sends back what it gets (RFC 862).
+const PORT: u16 = 7;
+/// Bytes of a request, the first eight its number.
+const REQUEST: usize = 32;
+/// Most round trips that are kept.
+const MOST: usize = 1 << 20;
+/// When a request is given up.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Percentiles of a distribution, ascending.
+const PERCENTILES: [f64; 13] =
+    [0.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.95, 99.99, 100.0];
+
+/// Sends requests.
+#[derive(Debug)]
+pub(super) struct Client {
+    socket: UdpSocket,
+    number: u64,
+}
+
+/// What came of requests.
+#[derive(Debug, Default)]
+pub(super) struct Times {
+    /// Nanoseconds, ascending.
+    sorted: Vec<u64>,
+    /// Requests without an answer.
+    pub(super) lost: u64,
+}
+
+impl Client {
+    /// Starts the service at one station, for as long as the cell lives, and a client at the other.
+    pub(super) fn new(from: &Station, to: &Station) -> Result<Client, BenchError> {
+        let server = to.udp(PORT)?;
+        let echo = move || {
+            let mut request = [0; REQUEST];
+            loop {
+                // Whatever is wrong with one, the next may be right.
+                if let Ok((length, from)) = server.recv_from(&mut request) {
+                    let _ = server.send_to(&request[..length], from);
+                }
+            }
+        };
+        thread::Builder::new()
+            .name("echo".to_owned())
+            .spawn(echo)
+            .map_err(BenchError::io("start a thread"))?;
+        let socket = from.udp(0)?;
+        let ready = socket.connect((to.address, PORT)).and_then(|()| socket.set_read_timeout(Some(PATIENCE)));
+        ready.map_err(BenchError::io("prepare a UDP socket"))?;
+        Ok(Client { socket, number: 0 })
+    }
+
+    /// Waits until requests are answered.
+    ///
+    /// # Errors
+    /// [`BenchError::Silent`].
+    pub(super) fn await_answer(&mut self) -> Result<(), BenchError> {
+        const LIMIT: Duration = Duration::from_secs(5);
+        let start = Instant::now();
+        while start.elapsed() < LIMIT {
+            if self.exchange()?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(BenchError::Silent(LIMIT.as_secs()))
+    }
+
+    /// Sends one after the other for that long.
+    pub(super) fn measure(&mut self, time: Duration) -> Result<Times, BenchError> {
+        let mut times = Times::default();
+        let start = Instant::now();
+        while start.elapsed() < time && times.sorted.len() < MOST {
+            match self.exchange()? {
+                Some(took) => times.sorted.push(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)),
+                None => times.lost += 1,
+            }
+        }
+        times.sorted.sort_unstable();
+        Ok(times)
+    }
+
+    /// How long one took; none if it was lost.
+    fn exchange(&mut self) -> Result<Option<Duration>, BenchError> {
+        let failed = BenchError::io("ask for a round trip");
+        self.number += 1;
+        let mut message = [0; REQUEST];
+        message[..8].copy_from_slice(&self.number.to_be_bytes());
+        let start = Instant::now();
+        if let Err(error) = self.socket.send(&message) {
+            // Nobody answers ARP yet, or an ICMP error to an earlier one.
+            return if is_passing(&error) { Ok(None) } else { Err(failed(error)) };
+        }
+        let mut answer = [0; REQUEST];
+        loop {
+            match self.socket.recv(&mut answer) {
+                Ok(_) if answer[..8] == message[..8] => return Ok(Some(start.elapsed())),
+                // Of one that was given up.
+                Ok(_) => {}
+                Err(error) if is_passing(&error) => return Ok(None),
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    }
+}
+
+fn is_passing(error: &std::io::Error) -> bool {
+    use ErrorKind::{
+        ConnectionRefused, HostUnreachable, Interrupted, NetworkUnreachable, TimedOut, WouldBlock,
+    };
+    let passing = [WouldBlock, TimedOut, Interrupted, ConnectionRefused, HostUnreachable, NetworkUnreachable];
+    passing.contains(&error.kind())
+}
+
+impl Times {
+    /// The time that `percent` of the round trips took at most (nearest rank), microseconds; none without any.
+    pub(super) fn percentile(&self, percent: f64) -> Option<f64> {
+        let last = self.sorted.len().checked_sub(1)?;
+        let rank = (precise(self.sorted.len() as u64) * percent / 100.0).ceil();
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to the length")]
+        let index = (rank as usize).saturating_sub(1).min(last);
+        Some(precise(self.sorted[index]) / 1000.0)
+    }
+
+    /// Percent and microseconds, ascending.
+    pub(super) fn distribution(&self) -> Vec<(f64, f64)> {
+        PERCENTILES.iter().filter_map(|&percent| Some((percent, self.percentile(percent)?))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_times_that_were_taken() {
+        let times = Times { sorted: (1..=1000).map(|us| us * 1000).collect(), lost: 0 };
+        let found = [0.0, 50.0, 99.0, 99.9, 100.0].map(|percent| times.percentile(percent));
+        assert_eq!(found, [1.0, 500.0, 990.0, 999.0, 1000.0].map(Some));
+        assert_eq!(times.distribution().len(), PERCENTILES.len());
+        assert!(times.distribution().is_sorted_by(|a, b| a.1 <= b.1));
+    }
+
+    #[test]
+    fn nothing_has_no_percentile() {
+        assert_eq!(Times::default().percentile(50.0), None);
+        assert!(Times::default().distribution().is_empty());
+    }
+}

@@ -1,0 +1,233 @@
+//! A whole run: one cell after the other, what they say, and the signals that end it.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use super::error::BenchError;
+use super::event::{Event, Lines};
+use super::machine;
+use super::peer::{Peer, program};
+use super::plan::{Plan, Turn, word};
+use super::results::{Distribution, PeerReport, Results, SCHEMA, Sample};
+use super::turn;
+use crate::sys::cell::Cell;
+
+/// Who watches a run.
+pub trait Watcher {
+    /// A switch is left out, or a measurement failed.
+    fn note(&mut self, note: &str);
+    /// A turn begins, with about so much time left until the end of all.
+    fn turn(&mut self, turn: Turn, left: Duration);
+    /// Something else is measured.
+    fn step(&mut self, what: &str);
+    /// Time passes: some ten times a second.
+    fn tick(&mut self);
+}
+
+/// How often the watcher hears that time passes.
+const TICK: Duration = Duration::from_millis(100);
+/// Besides what a measurement takes, the longest that a cell is silent.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Measures. To be called while the process has one thread.
+///
+/// # Errors
+/// Nothing could be measured, or a signal came: then everything that was made has gone.
+pub fn run(plan: &Plan, watcher: &mut dyn Watcher) -> Result<Results, BenchError> {
+    if plan.tests.iter().any(|test| test.needs_iperf()) && program("iperf3").is_none() {
+        return Err(BenchError::NoIperf);
+    }
+    let mut run = Run::new(plan)?;
+    run.leave_out(watcher);
+    let turns = plan.turns();
+    for (done, turn) in turns.iter().enumerate() {
+        if run.is_left_out(turn.peer) {
+            continue;
+        }
+        let left = turns[done..].iter().filter(|turn| !run.is_left_out(turn.peer));
+        watcher.turn(*turn, left.map(|turn| plan.time_of_turn(turn.peer)).sum());
+        run.take(*turn, watcher)?;
+    }
+    run.finish()
+}
+
+struct Run<'a> {
+    plan: &'a Plan,
+    signals: Signals,
+    results: Results,
+}
+
+impl Run<'_> {
+    fn new(plan: &Plan) -> Result<Run<'_>, BenchError> {
+        let machine = machine::here();
+        let results = Results {
+            schema: SCHEMA,
+            uswitch: env!("CARGO_PKG_VERSION").to_owned(),
+            started: super::clock::now(),
+            peers: plan.peers.iter().map(|peer| peer.report(&machine.kernel)).collect(),
+            machine,
+            options: plan.settings(),
+            notes: Vec::new(),
+            samples: Vec::new(),
+            distributions: Vec::new(),
+        };
+        Ok(Run { plan, signals: Signals::hold()?, results })
+    }
+
+    fn leave_out(&self, watcher: &mut dyn Watcher) {
+        for PeerReport { name, skipped, .. } in &self.results.peers {
+            if let Some(why) = skipped {
+                watcher.note(&format!("{name} is left out: {why}"));
+            }
+        }
+    }
+
+    fn report_of(&mut self, peer: Peer) -> Option<&mut PeerReport> {
+        let name = word(&peer);
+        self.results.peers.iter_mut().find(|report| report.name == name)
+    }
+
+    fn is_left_out(&self, peer: Peer) -> bool {
+        let name = word(&peer);
+        self.results.peers.iter().any(|report| report.name == name && report.skipped.is_some())
+    }
+
+    /// One turn: a cell from its start to its end.
+    fn take(&mut self, turn: Turn, watcher: &mut dyn Watcher) -> Result<(), BenchError> {
+        let plan = self.plan;
+        let mut cell = Cell::start(|furnished, pipe| turn::take(turn.peer, plan, furnished, pipe))?;
+        let mut lines = Lines::default();
+        let mut silence = Duration::ZERO;
+        let longest = PATIENCE + plan.duration * 2;
+        loop {
+            match self.signals.or_output(&cell)? {
+                Heard::Nothing if silence > longest => {
+                    return self.fail(turn, watcher, "it hangs, and was ended");
+                }
+                Heard::Nothing => silence += TICK,
+                Heard::Output => {
+                    silence = Duration::ZERO;
+                    let mut piece = [0; 4096];
+                    let read = cell.output.read(&mut piece).map_err(BenchError::io("hear a cell"))?;
+                    if read == 0 {
+                        return self.fail(turn, watcher, "it ended before all was measured");
+                    }
+                    for event in lines.push(&piece[..read]) {
+                        match event {
+                            Event::Done => return Ok(()),
+                            Event::Failed(why) => return self.fail(turn, watcher, &why),
+                            event => self.hear(turn, watcher, event),
+                        }
+                    }
+                }
+            }
+            watcher.tick();
+        }
+    }
+
+    fn hear(&mut self, turn: Turn, watcher: &mut dyn Watcher, event: Event) {
+        let (repetition, peer) = (turn.repetition, word(&turn.peer));
+        match event {
+            Event::Step(what) => watcher.step(&what),
+            Event::Value(metric, value) => {
+                self.results.samples.extend(Sample::new(repetition, &peer, metric, value));
+            }
+            Event::Times(metric, percentiles) => {
+                self.results.distributions.push(Distribution { repetition, peer, metric, percentiles });
+            }
+            Event::Note(note) => self.note(watcher, format!("{peer}, repetition {repetition}: {note}")),
+            Event::Failed(_) | Event::Done => {}
+        }
+    }
+
+    fn note(&mut self, watcher: &mut dyn Watcher, note: String) {
+        watcher.note(&note);
+        self.results.notes.push(note);
+    }
+
+    /// It has no further turn.
+    fn fail(&mut self, turn: Turn, watcher: &mut dyn Watcher, why: &str) -> Result<(), BenchError> {
+        let (peer, repetition) = (word(&turn.peer), turn.repetition);
+        self.note(watcher, format!("{peer} failed in repetition {repetition} and is left out: {why}"));
+        if let Some(report) = self.report_of(turn.peer) {
+            report.skipped = Some(why.to_owned());
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Results, BenchError> {
+        if !self.results.samples.is_empty() {
+            return Ok(self.results);
+        }
+        let why: HashMap<&str, &str> = self
+            .results
+            .peers
+            .iter()
+            .filter_map(|report| Some((report.name.as_str(), report.skipped.as_deref()?)))
+            .collect();
+        let mut why: Vec<String> = why.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+        why.sort_unstable();
+        Err(BenchError::NoPeers(why.join("; ")))
+    }
+}
+
+/// What came first.
+enum Heard {
+    Output,
+    Nothing,
+}
+
+/// The signals that end a run, held back until they are asked for; let go when dropped.
+struct Signals {
+    file: SignalFd,
+    before: SigSet,
+}
+
+impl Signals {
+    fn hold() -> Result<Signals, BenchError> {
+        let failed = BenchError::io::<Errno>;
+        let set: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
+        let mut before = SigSet::empty();
+        pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), Some(&mut before))
+            .map_err(failed("hold signals"))?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let file = SignalFd::with_flags(&set, flags).map_err(failed("hear signals"))?;
+        Ok(Signals { file, before })
+    }
+
+    /// Waits a moment for what a cell says.
+    ///
+    /// # Errors
+    /// A signal came.
+    fn or_output(&self, cell: &Cell) -> Result<Heard, BenchError> {
+        let mut files = [
+            PollFd::new(self.file.as_fd(), PollFlags::POLLIN),
+            PollFd::new(cell.output.as_fd(), PollFlags::POLLIN),
+        ];
+        let limit = PollTimeout::try_from(TICK).unwrap_or(PollTimeout::ZERO);
+        match poll(&mut files, limit) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(BenchError::io("wait for a cell")(error)),
+        }
+        let came = files[1].any().unwrap_or(false);
+        if let Ok(Some(signal)) = self.file.read_signal() {
+            let number = i32::try_from(signal.ssi_signo).unwrap_or(0);
+            return Err(BenchError::Interrupted(Signal::try_from(number).unwrap_or(Signal::SIGTERM)));
+        }
+        Ok(if came { Heard::Output } else { Heard::Nothing })
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        // It was so before, so it can be so again.
+        let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&self.before), None);
+    }
+}

@@ -1,0 +1,197 @@
+//! `uswitch bench`: the switch beside others.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::bench::results::Results;
+use crate::bench::{self, Peer, Plan, Test, Turn, Watcher};
+use crate::control::EngineChoice;
+
+use super::error::CliError;
+use super::output;
+
+/// Compare uswitch with other switches, here and now, in namespaces of their own
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The machine's own network is not touched, and nothing is left behind. Works without root too. \
+                        Frame sizes count the 4-byte FCS, as RFC 2544 does."
+)]
+pub(super) struct Bench {
+    /// Switches to measure, in this order; by default all that there are here
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "PEER,...")]
+    peers: Vec<Peer>,
+    /// What to measure; by default everything
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "TEST,...")]
+    tests: Vec<Test>,
+    /// How often each switch has its turn (1 to 1000)
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repeat: u32,
+    /// Length of each measurement in seconds (1 to 60)
+    #[arg(long, default_value_t = 3, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=60))]
+    duration: u64,
+    /// Engine of uswitch
+    #[arg(long, value_enum, default_value_t)]
+    engine: EngineChoice,
+    /// How long a worker of uswitch polls before it sleeps (0 to 1000000)
+    #[arg(long, default_value_t = 0, value_name = "MICROSECONDS", value_parser = clap::value_parser!(u64).range(..=1_000_000))]
+    busy_poll: u64,
+    /// Directory for results.json and the report; made if missing
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// JSON instead of a table: the machine, the settings, every single value
+    #[arg(long)]
+    json: bool,
+}
+
+impl Bench {
+    pub(super) fn run(self) -> Result<(), CliError> {
+        let plan = self.plan();
+        if let Some(directory) = &self.out {
+            // Before the work is done, not after it.
+            std::fs::create_dir_all(directory)
+                .map_err(CliError::io(format!("make the directory {}", directory.display())))?;
+        }
+        let mut progress: Box<dyn Watcher> = match io::stderr().is_terminal() {
+            true => Box::new(Bar::new(&plan)),
+            false => Box::new(Log { quiet: self.json, turns: plan.turns().len(), begun: 0 }),
+        };
+        let results = bench::run(&plan, progress.as_mut())?;
+        drop(progress);
+        if self.json { output::json(&results) } else { output::print(&table(&results)) }
+    }
+
+    fn plan(&self) -> Plan {
+        Plan {
+            peers: chosen(&self.peers, Peer::value_variants()),
+            tests: chosen(&self.tests, Test::value_variants()),
+            repeat: self.repeat,
+            duration: Duration::from_secs(self.duration),
+            engine: self.engine,
+            busy_poll: Duration::from_micros(self.busy_poll),
+            controls: bench::congestion_controls(),
+        }
+    }
+}
+
+/// Those that were typed, each once, or all.
+fn chosen<T: Copy + PartialEq>(typed: &[T], all: &[T]) -> Vec<T> {
+    let mut chosen = Vec::new();
+    for value in if typed.is_empty() { all } else { typed } {
+        if !chosen.contains(value) {
+            chosen.push(*value);
+        }
+    }
+    chosen
+}
+
+fn table(results: &Results) -> String {
+    let rows = results.samples.iter().map(|sample| {
+        [
+            sample.metric.to_string(),
+            sample.peer.clone(),
+            format!("{:.4}", sample.value),
+            sample.unit.to_string(),
+        ]
+    });
+    output::table(["METRIC", "PEER", "VALUE", "UNIT"], rows)
+}
+
+/// A bar on a terminal, with the time left.
+struct Bar {
+    bar: ProgressBar,
+    turn: String,
+}
+
+impl Bar {
+    fn new(plan: &Plan) -> Bar {
+        let time: Duration = plan.turns().iter().map(|turn| plan.time_of_turn(turn.peer)).sum();
+        let bar = ProgressBar::with_draw_target(Some(millis(time)), ProgressDrawTarget::stderr());
+        // A template that does not parse would be found by the test below.
+        if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
+            bar.set_style(style);
+        }
+        Bar { bar, turn: String::new() }
+    }
+}
+
+const TEMPLATE: &str = "{wide_bar} {eta} left  {msg}";
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Watcher for Bar {
+    fn note(&mut self, note: &str) {
+        self.bar.suspend(|| say(note));
+    }
+
+    fn turn(&mut self, turn: Turn, left: Duration) {
+        self.turn = format!("{} {}", bench::word(&turn.peer), turn.repetition);
+        let done = self.bar.length().unwrap_or(0).saturating_sub(millis(left));
+        self.bar.set_position(done);
+    }
+
+    fn step(&mut self, what: &str) {
+        self.bar.set_message(format!("{}: {what}", self.turn));
+    }
+
+    fn tick(&mut self) {
+        self.bar.tick();
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// A line a turn, where there is no terminal.
+struct Log {
+    quiet: bool,
+    turns: usize,
+    begun: usize,
+}
+
+impl Watcher for Log {
+    fn note(&mut self, note: &str) {
+        say(note);
+    }
+
+    fn turn(&mut self, turn: Turn, left: Duration) {
+        self.begun += 1;
+        if !self.quiet {
+            let (peer, left) = (bench::word(&turn.peer), output::duration(left.as_secs()));
+            say(&format!("{} of {}: {peer}, about {left} left", self.begun, self.turns));
+        }
+    }
+
+    fn step(&mut self, _: &str) {}
+
+    fn tick(&mut self) {}
+}
+
+fn say(line: &str) {
+    // Nowhere to say it if there is no standard error.
+    let _ = writeln!(io::stderr(), "uswitch: {line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_typed_is_everything_and_nothing_is_measured_twice() {
+        assert_eq!(chosen(&[], &[1, 2, 3]), [1, 2, 3]);
+        assert_eq!(chosen(&[3, 1, 3], &[1, 2, 3]), [3, 1]);
+    }
+
+    #[test]
+    fn the_bar_can_be_drawn() {
+        assert!(ProgressStyle::with_template(TEMPLATE).is_ok());
+    }
+}

@@ -1,0 +1,78 @@
+//! A packet socket that sends frames as they are (packet(7)), many with one system call.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
+
+/// Frames sent with one call.
+pub const BATCH: usize = 64;
+
+/// Bytes of frames that may be on their way.
+const SEND_BUFFER: usize = 32 << 20;
+
+/// Sends frames on one device, past its queueing discipline (`PACKET_QDISC_BYPASS`).
+#[derive(Debug)]
+pub struct Sender {
+    fd: OwnedFd,
+}
+
+impl Sender {
+    /// On the device with this index in the calling thread's namespace.
+    ///
+    /// # Errors
+    /// There is no such device, or no `CAP_NET_RAW`.
+    pub fn open(ifindex: u32) -> io::Result<Sender> {
+        // Protocol 0: it receives nothing.
+        let fd = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
+        bind(&fd, ifindex)?;
+        bypass_queueing(&fd)?;
+        // Only the machine's own root may have more than net.core.wmem_max; the others get that.
+        setsockopt(&fd, sockopt::SndBufForce, &SEND_BUFFER)
+            .or_else(|_| setsockopt(&fd, sockopt::SndBuf, &SEND_BUFFER))?;
+        Ok(Sender { fd })
+    }
+
+    /// Sends `frame` (without FCS) `count` times, at most [`BATCH`]. How many the device took.
+    ///
+    /// # Errors
+    /// The device took none: it is down (`ENETDOWN`), or has no room (`ENOBUFS`).
+    pub fn send(&self, frame: &[u8], count: usize) -> io::Result<usize> {
+        // The kernel only reads through it.
+        let mut part = libc::iovec { iov_base: frame.as_ptr().cast_mut().cast(), iov_len: frame.len() };
+        // SAFETY: a msghdr of zeros is valid: no address, no parts, no control messages.
+        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+        header.msg_iov = &raw mut part;
+        header.msg_iovlen = 1;
+        let mut batch = [libc::mmsghdr { msg_hdr: header, msg_len: 0 }; BATCH];
+        let count = libc::c_uint::try_from(count.min(BATCH)).unwrap_or(libc::c_uint::MAX);
+        // SAFETY: `batch` has at least `count` elements, and each points to `part`, which points to `frame`; all of them
+        // live on until the call returns, and none is changed but the lengths in `batch`.
+        let sent = unsafe { libc::sendmmsg(self.fd.as_raw_fd(), batch.as_mut_ptr(), count, 0) };
+        Ok(usize::try_from(Errno::result(sent)?).unwrap_or(0))
+    }
+}
+
+fn bind(fd: &OwnedFd, ifindex: u32) -> io::Result<()> {
+    // SAFETY: a sockaddr_ll of zeros is valid: any protocol, no device, no address.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET.unsigned_abs().try_into().unwrap_or(0);
+    address.sll_ifindex = ifindex.cast_signed();
+    let length = size::<libc::sockaddr_ll>();
+    // SAFETY: the kernel reads `length` bytes through the pointer: `address`, which is whole and outlives the call.
+    let bound = unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), length) };
+    Ok(Errno::result(bound).map(drop)?)
+}
+
+fn bypass_queueing(fd: &OwnedFd) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let (level, option, length) = (libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, size::<libc::c_int>());
+    // SAFETY: the kernel reads `length` bytes through the pointer: `on`, which outlives the call.
+    let set = unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, (&raw const on).cast(), length) };
+    Ok(Errno::result(set).map(drop)?)
+}
+
+fn size<T>() -> libc::socklen_t {
+    libc::socklen_t::try_from(size_of::<T>()).unwrap_or(0)
+}
