@@ -20,6 +20,7 @@ mod accounting;
 mod api;
 mod basic;
 mod behaviour;
+mod bench;
 mod capture;
 mod engines;
 mod events;

@@ -1,36 +1,10 @@
 //! Without root: the same commands, in a sandbox of the user's own.
 
-use crate::harness::{Done, Host, Shell, Snapshot};
-
-/// A machine on which nobody (65534) has what every user has: a runtime directory, and the TUN device as
-/// udev makes it for all.
-fn machine() -> Host {
-    let host = Host::new();
-    host.sh("mount -t tmpfs -o mode=755 none /dev/net
-        mknod -m 666 /dev/net/tun c 10 200
-        install -d /run/user
-        install -d -m 700 -o 65534 -g 65534 /run/user/65534")
-        .ok();
-    host
-}
-
-/// What makes a command that user's.
-const AS_USER: &str = "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all \
-     env HOME=/run/user/65534 XDG_RUNTIME_DIR=/run/user/65534";
-
-/// Runs a command as that user.
-fn as_user(host: &Host, command: &str) -> Done {
-    host.run(&by_user(command))
-}
-
-/// A command as that user runs it.
-fn by_user(command: &str) -> String {
-    format!("{AS_USER} {command}")
-}
+use crate::harness::{Host, Shell, Snapshot, as_user, by_user, with_tun_for_all};
 
 #[test]
 fn the_whole_main_job() {
-    let host = machine();
+    let host = with_tun_for_all();
     let before = Snapshot::of(&host);
     as_user(&host, "uswitch start --detach --ports 3").ok();
     before_and_after_look_alike(&host, &before);
@@ -50,7 +24,7 @@ fn the_whole_main_job() {
     as_user(&host, "uswitch port del container4").ok();
     let events = as_user(&host, "uswitch events --port container1").ok();
     assert!(events.contains("port_added") && events.contains("learned"), "{events}");
-    let mut follower = host.spawn(&format!("{AS_USER} uswitch events --follow"));
+    let mut follower = host.spawn(&by_user("uswitch events --follow"));
     follower.line_with("port_removed");
     as_user(&host, "uswitch stop").ok();
     assert!(follower.ok().ends_with("uswitch: the switch has stopped"));
@@ -68,7 +42,7 @@ fn before_and_after_look_alike(host: &Host, before: &Snapshot) {
 /// The address is where the switch was started, not in its sandbox.
 #[test]
 fn metrics_are_reached_from_outside() {
-    let host = machine();
+    let host = with_tun_for_all();
     let before = Snapshot::of(&host);
     as_user(&host, "uswitch start --detach --metrics 127.0.0.1:9477").ok();
     let metrics = as_user(&host, "curl -sS http://127.0.0.1:9477/metrics").ok();
@@ -80,7 +54,7 @@ fn metrics_are_reached_from_outside() {
 /// A user who forgot sudo is told.
 #[test]
 fn a_switch_of_root_is_not_seen() {
-    let host = machine();
+    let host = with_tun_for_all();
     as_user(&host, "uswitch status").fails();
     host.run("uswitch start --detach --ports 1").ok();
     let said = as_user(&host, "uswitch status").fails();
@@ -90,7 +64,7 @@ fn a_switch_of_root_is_not_seen() {
 /// It works, and leads nowhere: that is said, in one line.
 #[test]
 fn nat_leads_nowhere() {
-    let host = machine();
+    let host = with_tun_for_all();
     let before = Snapshot::of(&host);
     let start = as_user(&host, "uswitch start --detach --ports 2 --nat");
     let said = start.stderr.clone();
@@ -104,7 +78,7 @@ fn nat_leads_nowhere() {
 
 #[test]
 fn another_user_is_kept_out() {
-    let host = machine();
+    let host = with_tun_for_all();
     as_user(&host, "uswitch start --detach --ports 2").ok();
     let mode = host.sh("find /run/user/65534 -type s -exec stat -c '%a %u' {} +").ok();
     assert_eq!(mode.trim(), "600 65534");
@@ -114,7 +88,7 @@ fn another_user_is_kept_out() {
 /// A port takes a thread for a moment.
 #[test]
 fn limit_of_processes_fails_the_port_and_not_the_switch() {
-    let host = machine();
+    let host = with_tun_for_all();
     as_user(&host, "uswitch start --detach --ports 2").ok();
     let pid = host.run("pidof uswitch").ok();
     let limit = |soft: &str| as_user(&host, &format!("prlimit --nproc={soft}: --pid {}", pid.trim())).ok();
@@ -128,7 +102,7 @@ fn limit_of_processes_fails_the_port_and_not_the_switch() {
 
 #[test]
 fn live_frames_are_captured() {
-    let host = machine();
+    let host = with_tun_for_all();
     as_user(&host, "uswitch start --detach --ports 2").ok();
     let file = "/run/user/65534/frames.pcapng";
     let mut capture = host.spawn(&by_user(&format!("uswitch capture -c 4 -w {file} icmp")));

@@ -10,6 +10,7 @@ mod capture;
 mod frame;
 mod host;
 mod process;
+mod rootless;
 mod seen;
 mod shell;
 mod snapshot;
@@ -21,8 +22,9 @@ use std::time::Duration;
 pub use frame::{Frame, GROUP, ethernet, frame, mac, tagged};
 pub use host::{Host, Netns};
 pub use process::Process;
+pub use rootless::{as_user, by_user, with_tun_for_all};
 pub use seen::{OURS, last, seen};
-pub use shell::{Done, Shell, sending_cpu};
+pub use shell::{Shell, sending_cpu};
 pub use snapshot::Snapshot;
 pub use subject::{GATEWAY_V4, GATEWAY_V6, LinuxBridge, Subject, Uswitch, v4, v6};
 

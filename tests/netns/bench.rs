@@ -1,0 +1,131 @@
+//! `uswitch bench` on a machine of its own: what it measures, and that nothing is left of it.
+
+use std::collections::BTreeSet;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::harness::{Host, Shell, Snapshot, as_user, wait_until, with_tun_for_all};
+
+const SHORT: &str =
+    "uswitch bench --peers uswitch,linux-bridge,naive --tests tcp,pps,rtt --repeat 1 --duration 1";
+
+/// What each of the three must have been measured for.
+const METRICS: [&str; 9] = [
+    "tcp.cubic",
+    "tcp.cubic.cpu.switch",
+    "tcp.cubic.cpu.machine",
+    "pps.64",
+    "pps.1518",
+    "rfc2544.64",
+    "rtt.p50",
+    "rtt.p99",
+    "rtt.p99.9",
+];
+
+#[track_caller]
+fn check(results: &Value) {
+    assert_eq!(results["schema"], 1, "{results}");
+    assert_eq!(results["options"]["mtu"], 1500);
+    let samples = results["samples"].as_array().expect("a list");
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    for peer in ["uswitch", "linux-bridge", "naive"] {
+        let of_peer = samples.iter().filter(|sample| sample["peer"] == peer);
+        let metrics: BTreeSet<String> = of_peer.map(|sample| text(&sample["metric"])).collect();
+        let missing: Vec<&&str> = METRICS.iter().filter(|metric| !metrics.contains(**metric)).collect();
+        assert!(missing.is_empty(), "{peer} has no {missing:?}: {}", results["notes"]);
+        let distributions = results["distributions"].as_array().expect("a list");
+        assert!(distributions.iter().any(|one| one["peer"] == peer && one["metric"] == "rtt"), "{results}");
+    }
+    let carried =
+        |metric: &str| metric.starts_with("tcp.") && !metric.contains("cpu") || metric.starts_with("pps.");
+    let nothing =
+        |sample: &&Value| carried(&text(&sample["metric"])) && sample["value"].as_f64() <= Some(0.0);
+    assert_eq!(samples.iter().find(nothing), None, "nothing crossed");
+    let peers = results["peers"].as_array().expect("a list");
+    assert!(peers.iter().all(|peer| peer["skipped"].is_null()), "{peers:?}");
+}
+
+/// What runs on the host of those that a measurement starts. (The host's first process reaps nobody.)
+fn processes(host: &Host) -> String {
+    host.sh("ps -e -o stat=,comm= | grep -v '^Z' | grep -E 'uswitch|exe|iperf3' || true").ok()
+}
+
+#[test]
+fn measures_as_root_and_leaves_nothing() {
+    let host = Host::new();
+    let before = Snapshot::of(&host);
+    let done = host.run(&format!("{SHORT} --json"));
+    assert_eq!(done.stderr, "", "not a word beside the JSON");
+    check(&done.json());
+    before.assert_same(&host);
+    assert_eq!(processes(&host), "");
+}
+
+#[test]
+fn measures_without_root_and_leaves_nothing() {
+    let host = with_tun_for_all();
+    let before = Snapshot::of(&host);
+    check(&as_user(&host, &format!("{SHORT} --json")).json());
+    before.assert_same(&host);
+    assert_eq!(processes(&host), "");
+}
+
+/// In the middle of a stream, with a switch, a server and a client there.
+#[track_caller]
+fn interrupted(signal: Signal, code: i32) {
+    let host = Host::new();
+    let before = Snapshot::of(&host);
+    let bench = host.spawn("uswitch bench --peers uswitch --tests tcp --repeat 1 --duration 60");
+    wait_until("iperf3 sends", || processes(&host).matches("iperf3").count() == 2);
+    bench.signal(signal);
+    let (status, said) = bench.wait();
+    assert_eq!(status.code(), Some(code), "{said}");
+    assert!(said.contains("interrupted") && said.contains("nothing is left behind"), "{said}");
+    assert_eq!(processes(&host), "");
+    before.assert_same(&host);
+}
+
+#[test]
+fn sigint_leaves_nothing() {
+    interrupted(Signal::SIGINT, 130);
+}
+
+#[test]
+fn sigterm_leaves_nothing() {
+    interrupted(Signal::SIGTERM, 143);
+}
+
+/// Nobody is left to clear up, and nobody has to.
+#[test]
+fn kill_leaves_nothing() {
+    let host = Host::new();
+    let before = Snapshot::of(&host);
+    let bench = host.spawn("uswitch bench --peers uswitch --tests tcp --repeat 1 --duration 60");
+    wait_until("iperf3 sends", || processes(&host).matches("iperf3").count() == 2);
+    bench.signal(Signal::SIGKILL);
+    bench.wait();
+    wait_until("all processes have ended", || processes(&host).is_empty());
+    before.assert_same(&host);
+}
+
+#[test]
+fn without_iperf3_it_says_how_to_get_it() {
+    let host = Host::new();
+    let said = host.sh("mount -t tmpfs none /usr/bin; PATH=/run/bin uswitch bench --tests tcp").fails();
+    assert!(said.contains("iperf3 is not installed") && said.contains("apt-get install iperf3"), "{said}");
+    assert_eq!(said.trim().lines().count(), 1, "{said}");
+}
+
+/// What is not installed is left out, with a line that says how to get it; what is there is measured.
+#[test]
+fn a_peer_that_is_not_installed_is_left_out() {
+    let host = Host::new();
+    let hidden = "uswitch bench --peers vde,veth --tests rtt --repeat 1 --duration 1 --json";
+    let done = host.sh(&format!("mount -t tmpfs none /usr/bin; PATH=/run/bin {hidden}"));
+    let said = done.stderr.clone();
+    let results = done.json();
+    assert!(said.contains("vde is left out: vde_switch is not installed: `apt-get install vde2`"), "{said}");
+    assert!(results["samples"].as_array().is_some_and(|samples| !samples.is_empty()), "{results}");
+    assert!(results["peers"][0]["skipped"].is_string(), "{results}");
+}

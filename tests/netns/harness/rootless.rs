@@ -1,0 +1,29 @@
+//! A user without root on a host.
+
+use super::host::Host;
+use super::shell::{Done, Shell};
+
+/// A machine on which nobody (65534) has what every user has: a runtime directory, and the TUN device as
+/// udev makes it for all.
+pub fn with_tun_for_all() -> Host {
+    let host = Host::new();
+    host.sh("mount -t tmpfs -o mode=755 none /dev/net
+        mknod -m 666 /dev/net/tun c 10 200
+        install -d /run/user
+        install -d -m 700 -o 65534 -g 65534 /run/user/65534")
+        .ok();
+    host
+}
+
+/// A command as that user runs it.
+pub fn by_user(command: &str) -> String {
+    format!(
+        "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all \
+         env HOME=/run/user/65534 XDG_RUNTIME_DIR=/run/user/65534 {command}"
+    )
+}
+
+/// Runs a command as that user.
+pub fn as_user(host: &Host, command: &str) -> Done {
+    host.run(&by_user(command))
+}
