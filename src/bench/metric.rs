@@ -66,7 +66,7 @@ pub enum Load {
     /// Nothing: `rtt`.
     #[serde(rename = "rtt")]
     Idle,
-    /// TCP streams: `rtt-load`.
+    /// A TCP stream: `rtt-load`.
     #[serde(rename = "rtt-load")]
     Loaded,
 }
@@ -103,7 +103,8 @@ pub enum Unit {
 }
 
 /// Which of two values is the better one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Better {
     /// More is.
     Higher,
@@ -126,6 +127,12 @@ impl Metric {
             Metric::Rtt(..) => Unit::Microseconds,
             Metric::Cpu(..) => Unit::CpuSeconds,
         }
+    }
+
+    /// A value divided by another's says something. A share of a share does not: 0.2% lost is not twice as bad as 0.1%.
+    /// And a switch in the kernel works in the time of others, so that its own CPU time is next to nothing.
+    pub fn has_ratio(&self) -> bool {
+        !matches!(self, Metric::UdpLoss | Metric::Cpu(_, CpuOf::Switch))
     }
 
     /// Which way is better.

@@ -19,6 +19,7 @@ pub mod results;
 mod rfc2544;
 mod rtt;
 mod runner;
+pub mod summary;
 mod turn;
 
 pub use error::BenchError;

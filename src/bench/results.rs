@@ -1,8 +1,6 @@
 //! What a run measured: the machine, the peers, every single sample. It is what `results.json` holds; medians, ratios
 //! and charts are made from it and nothing else.
 
-use std::fmt::{self, Display};
-
 use serde::{Deserialize, Serialize};
 
 use super::metric::{Load, Metric, Unit};
@@ -53,7 +51,7 @@ pub struct Machine {
     pub memory_bytes: u64,
     /// The congestion control that TCP takes unless told (`net.ipv4.tcp_congestion_control`).
     pub congestion_control: String,
-    /// The hypervisor, such as `kvm`; none on bare metal.
+    /// The hypervisor, such as `kvm`; none if none shows.
     pub virtualised: Option<String>,
 }
 
@@ -127,11 +125,45 @@ pub struct Distribution {
     pub percentiles: Vec<(f64, f64)>,
 }
 
-impl Display for PeerReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.version {
-            Some(version) => write!(f, "{} {version}", self.name),
-            None => f.write_str(&self.name),
+#[cfg(test)]
+pub(super) mod fixture {
+    use super::*;
+
+    /// A run that measured nothing yet.
+    pub(in crate::bench) fn empty<'a>(peers: impl IntoIterator<Item = &'a str>) -> Results {
+        let peers: Vec<&str> = peers.into_iter().collect();
+        let report = |name: &&str| PeerReport {
+            name: (*name).to_owned(),
+            what: format!("what {name} is"),
+            version: None,
+            skipped: None,
+        };
+        Results {
+            schema: SCHEMA,
+            uswitch: "0.1.0".to_owned(),
+            started: "2026-01-02T03:04:05Z".to_owned(),
+            machine: Machine {
+                kernel: "6.18.0".to_owned(),
+                cpu_model: "A CPU".to_owned(),
+                cpus: 2,
+                memory_bytes: 8 << 30,
+                congestion_control: "cubic".to_owned(),
+                virtualised: None,
+            },
+            options: Settings {
+                peers: peers.iter().map(|&peer| peer.to_owned()).collect(),
+                tests: vec!["tcp".to_owned()],
+                repeat: 3,
+                duration: 2,
+                engine: "auto".to_owned(),
+                busy_poll: 0,
+                mtu: 1500,
+                txqueuelen: None,
+            },
+            peers: peers.iter().map(report).collect(),
+            notes: Vec::new(),
+            samples: Vec::new(),
+            distributions: Vec::new(),
         }
     }
 }

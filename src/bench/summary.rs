@@ -1,0 +1,333 @@
+//! What the samples of a run say: medians, spreads, ratios to the Linux bridge, and where the machine was too noisy to
+//! say anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::metric::{Better, Metric, Unit};
+use super::results::{BASELINE, Results, SUBJECT, Sample};
+
+/// A spread beyond this share of the median means that the machine was busy with something else.
+pub const NOISE_LIMIT: f64 = 0.15;
+
+/// What the samples of a run say.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// Whom the ratios are to; none if it was not measured.
+    pub baseline: Option<&'static str>,
+    /// The peers that have a figure: the subject, the baseline, the others as asked for.
+    pub peers: Vec<String>,
+    /// One a metric, in the order of [`Metric`].
+    pub rows: Vec<Row>,
+    /// What a reader should know of all this, a sentence each.
+    pub remarks: Vec<String>,
+}
+
+/// A metric of all peers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    /// What was measured.
+    pub metric: Metric,
+    /// Of all values but ratios.
+    pub unit: Unit,
+    /// Which way is better.
+    pub better: Better,
+    /// At most one a peer, in the order of [`Summary::peers`].
+    pub cells: Vec<Cell>,
+}
+
+/// A metric of one peer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Cell {
+    /// Whose.
+    pub peer: String,
+    /// How many values there are.
+    pub samples: usize,
+    /// Of them.
+    #[serde(flatten)]
+    pub range: Range,
+    /// [`Range::spread`], where it can be told: two samples or more, and not of [`Unit::Percent`], where it would be a share
+    /// of a share.
+    pub spread: Option<f64>,
+    /// The spread is beyond [`NOISE_LIMIT`].
+    pub noisy: bool,
+    /// To the baseline.
+    pub ratio: Option<Ratio>,
+}
+
+/// Where values lie.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Range {
+    /// The value in the middle, or halfway between the two there.
+    pub median: f64,
+    /// The least.
+    pub min: f64,
+    /// The greatest.
+    pub max: f64,
+}
+
+/// A peer beside the baseline.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Ratio {
+    /// Of the medians.
+    pub of_medians: f64,
+    /// Of the values of one repetition, over all repetitions that have both: what changed for both from one repetition to
+    /// the next is not in it.
+    pub paired: Option<Range>,
+    /// What it comes to.
+    pub verdict: Verdict,
+}
+
+/// Who is ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Better than the baseline in every repetition.
+    Better,
+    /// Worse than the baseline in every repetition.
+    Worse,
+    /// The repetitions do not agree.
+    Alike,
+    /// The peer's figure or the baseline's is noisy.
+    TooNoisy,
+    /// There is one repetition.
+    OneSample,
+}
+
+impl Summary {
+    /// Of all samples.
+    pub fn new(results: &Results) -> Summary {
+        let values = Values::new(results);
+        let peers = values.peers(results);
+        let metrics: BTreeSet<&Metric> = results.samples.iter().map(|sample| &sample.metric).collect();
+        let rows: Vec<Row> = metrics.into_iter().map(|metric| values.row(metric, &peers)).collect();
+        let baseline = peers.iter().any(|peer| peer == BASELINE).then_some(BASELINE);
+        let remarks = remarks(&rows, baseline);
+        Summary { baseline, peers, rows, remarks }
+    }
+}
+
+impl Row {
+    /// The figure of `peer`.
+    pub fn cell(&self, peer: &str) -> Option<&Cell> {
+        self.cells.iter().find(|cell| cell.peer == peer)
+    }
+}
+
+impl Range {
+    /// None of no values.
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Range> {
+        let mut values: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
+        values.sort_by(f64::total_cmp);
+        let (&min, &max) = (values.first()?, values.last()?);
+        let below = values.get((values.len() - 1) / 2)?;
+        let above = values.get(values.len() / 2)?;
+        Some(Range { median: f64::midpoint(*below, *above), min, max })
+    }
+
+    /// What lies between the least and the greatest, as a share of the median; none if that is 0.
+    pub fn spread(&self) -> Option<f64> {
+        (self.median != 0.0).then(|| (self.max - self.min) / self.median.abs())
+    }
+}
+
+/// The samples by metric, peer and repetition.
+struct Values<'a>(BTreeMap<(&'a Metric, &'a str), BTreeMap<u32, f64>>);
+
+impl<'a> Values<'a> {
+    fn new(results: &'a Results) -> Values<'a> {
+        let mut values: BTreeMap<_, BTreeMap<u32, f64>> = BTreeMap::new();
+        for Sample { repetition, peer, metric, value, .. } in &results.samples {
+            if value.is_finite() {
+                values.entry((metric, peer.as_str())).or_default().insert(*repetition, *value);
+            }
+        }
+        Values(values)
+    }
+
+    /// Those with values, the most interesting first.
+    fn peers(&self, results: &Results) -> Vec<String> {
+        let measured: BTreeSet<&str> = self.0.keys().map(|(_, peer)| *peer).collect();
+        let asked = results.peers.iter().map(|peer| peer.name.as_str());
+        let mut peers: Vec<&str> = asked.filter(|peer| measured.contains(peer)).collect();
+        peers.sort_by_key(|peer| (*peer != SUBJECT, *peer != BASELINE));
+        peers.into_iter().map(str::to_owned).collect()
+    }
+
+    fn row(&self, metric: &'a Metric, peers: &'a [String]) -> Row {
+        let cells = peers.iter().filter_map(|peer| self.cell(metric, peer)).collect();
+        Row { metric: metric.clone(), unit: metric.unit(), better: metric.better(), cells }
+    }
+
+    fn cell(&self, metric: &'a Metric, peer: &'a str) -> Option<Cell> {
+        let values = self.0.get(&(metric, peer))?;
+        let range = Range::of(values.values().copied())?;
+        let telling = values.len() > 1 && metric.unit() != Unit::Percent;
+        let spread = if telling { range.spread() } else { None };
+        let noisy = spread.is_some_and(|spread| spread > NOISE_LIMIT);
+        let base = if peer == BASELINE { None } else { self.cell(metric, BASELINE) };
+        let ratio = base.and_then(|base| {
+            let of_medians = quotient(metric, range.median, base.range.median)?;
+            let paired = self.paired(metric, values);
+            let verdict = match paired {
+                _ if noisy || base.noisy => Verdict::TooNoisy,
+                Some(paired) if values.len() > 1 && base.samples > 1 => verdict(paired, metric.better()),
+                _ => Verdict::OneSample,
+            };
+            Some(Ratio { of_medians, paired, verdict })
+        });
+        Some(Cell { peer: peer.to_owned(), samples: values.len(), range, spread, noisy, ratio })
+    }
+
+    fn paired(&self, metric: &'a Metric, values: &BTreeMap<u32, f64>) -> Option<Range> {
+        let base = self.0.get(&(metric, BASELINE))?;
+        let pairs = values.iter().filter_map(|(repetition, value)| Some((*value, *base.get(repetition)?)));
+        Range::of(pairs.filter_map(|(value, base)| quotient(metric, value, base)))
+    }
+}
+
+fn quotient(metric: &Metric, value: f64, base: f64) -> Option<f64> {
+    (metric.has_ratio() && base > 0.0).then(|| value / base)
+}
+
+fn verdict(paired: Range, better: Better) -> Verdict {
+    let (ahead, behind) = match better {
+        Better::Higher => (paired.min > 1.0, paired.max < 1.0),
+        Better::Lower => (paired.max < 1.0, paired.min > 1.0),
+    };
+    match (ahead, behind) {
+        (true, _) => Verdict::Better,
+        (_, true) => Verdict::Worse,
+        _ => Verdict::Alike,
+    }
+}
+
+fn remarks(rows: &[Row], baseline: Option<&str>) -> Vec<String> {
+    let mut remarks = Vec::new();
+    let cells = || rows.iter().flat_map(|row| &row.cells);
+    let noisy = cells().filter(|cell| cell.noisy).count();
+    if noisy > 0 {
+        remarks.push(format!(
+            "The machine was too noisy for {noisy} of {} figures (~): they spread over more than {:.0}% of their median.",
+            cells().count(),
+            NOISE_LIMIT * 100.0
+        ));
+    }
+    if cells().any(|cell| cell.samples == 1) {
+        remarks.push(
+            "Figures without brackets are of one repetition: nothing says how far to trust them.".into(),
+        );
+    }
+    if baseline.is_none() {
+        remarks.push(format!("There are no ratios: {BASELINE} was not measured."));
+    }
+    remarks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::results::fixture;
+
+    fn range(values: &[f64]) -> Option<[f64; 3]> {
+        Range::of(values.iter().copied()).map(|range| [range.median, range.min, range.max])
+    }
+
+    /// A run of these peers and their values of one metric, a value a repetition.
+    fn summary(metric: &str, peers: &[(&str, &[f64])]) -> Summary {
+        let mut results = fixture::empty(peers.iter().map(|(peer, _)| *peer));
+        for (peer, values) in peers {
+            let numbered = (1..).zip(values.iter());
+            let metric: Metric = metric.parse().unwrap();
+            results.samples.extend(numbered.filter_map(|(i, &v)| Sample::new(i, peer, metric.clone(), v)));
+        }
+        Summary::new(&results)
+    }
+
+    /// The verdict on `uswitch`.
+    fn judged(metric: &str, ours: &[f64], bridge: &[f64]) -> Verdict {
+        let summary = summary(metric, &[(SUBJECT, ours), (BASELINE, bridge)]);
+        summary.rows[0].cell(SUBJECT).unwrap().ratio.as_ref().unwrap().verdict
+    }
+
+    #[test]
+    fn where_values_lie() {
+        assert_eq!(range(&[]), None);
+        assert_eq!(range(&[f64::NAN]), None);
+        assert_eq!(range(&[3.0]), Some([3.0, 3.0, 3.0]));
+        assert_eq!(range(&[4.0, 2.0]), Some([3.0, 2.0, 4.0]));
+        assert_eq!(range(&[9.0, 1.0, 5.0]), Some([5.0, 1.0, 9.0]));
+        assert_eq!(range(&[1.0, 2.0, 3.0, 10.0]), Some([2.5, 1.0, 10.0]));
+    }
+
+    #[test]
+    fn nothing_measured_is_nothing_said() {
+        let summary = Summary::new(&fixture::empty([SUBJECT, BASELINE]));
+        assert_eq!((summary.rows, summary.peers), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_spread_at_the_limit_is_not_noise_and_one_beyond_it_is() {
+        let summary = summary("tcp.cubic", &[("a", &[92.5, 100.0, 107.5]), ("b", &[92.5, 100.0, 107.6])]);
+        let noisy = |peer: &str| summary.rows[0].cell(peer).unwrap().noisy;
+        assert_eq!((noisy("a"), noisy("b")), (false, true));
+        assert!(summary.remarks[0].contains("1 of 2 figures"), "{:?}", summary.remarks);
+    }
+
+    #[test]
+    fn one_sample_has_no_spread_and_proves_nothing() {
+        let summary = summary("udp", &[(SUBJECT, &[2.0]), (BASELINE, &[1.0])]);
+        let cell = summary.rows[0].cell(SUBJECT).unwrap();
+        assert_eq!((cell.spread, cell.noisy), (None, false));
+        let ratio = cell.ratio.as_ref().unwrap();
+        assert_eq!((ratio.of_medians, ratio.verdict), (2.0, Verdict::OneSample));
+        assert!(summary.remarks[0].contains("one repetition"));
+    }
+
+    #[test]
+    fn a_repetition_is_compared_with_its_own_bridge() {
+        let summary = summary("udp", &[(SUBJECT, &[2.0, 3.0, 4.0]), (BASELINE, &[1.0, 2.0, 4.0])]);
+        let ratio = summary.rows[0].cell(SUBJECT).unwrap().ratio.clone().unwrap();
+        assert_eq!(ratio.of_medians, 1.5);
+        assert_eq!(ratio.paired, Some(Range { median: 1.5, min: 1.0, max: 2.0 }));
+        assert_eq!(summary.rows[0].cell(BASELINE).unwrap().ratio, None);
+    }
+
+    #[test]
+    fn a_verdict_needs_every_repetition() {
+        let bridge = [100.0, 101.0, 102.0];
+        assert_eq!(judged("udp", &[105.0, 106.0, 107.0], &bridge), Verdict::Better);
+        assert_eq!(judged("udp", &[95.0, 96.0, 97.0], &bridge), Verdict::Worse);
+        assert_eq!(judged("udp", &[95.0, 102.0, 103.0], &bridge), Verdict::Alike);
+        assert_eq!(judged("udp", &[105.0, 106.0, 170.0], &bridge), Verdict::TooNoisy);
+        assert_eq!(judged("udp", &[205.0, 206.0, 207.0], &[100.0, 100.0, 150.0]), Verdict::TooNoisy);
+        assert_eq!(judged("rtt.p50", &[95.0, 96.0, 97.0], &bridge), Verdict::Better);
+        assert_eq!(judged("rtt.p50", &[105.0, 106.0, 107.0], &bridge), Verdict::Worse);
+    }
+
+    #[test]
+    fn loss_has_neither_spread_nor_ratio_and_nothing_is_divided_by_zero() {
+        let loss = summary("udp.loss", &[(SUBJECT, &[0.0, 3.0]), (BASELINE, &[1.0, 1.0])]);
+        let cell = loss.rows[0].cell(SUBJECT).unwrap();
+        assert_eq!((cell.spread, cell.noisy, &cell.ratio), (None, false, &None));
+        let dead = summary("udp", &[(SUBJECT, &[1.0, 1.0]), (BASELINE, &[0.0, 0.0])]);
+        assert_eq!(dead.rows[0].cell(SUBJECT).unwrap().ratio, None);
+        assert_eq!(dead.rows[0].cell(BASELINE).unwrap().spread, None);
+    }
+
+    #[test]
+    fn the_subject_comes_first_and_then_the_bridge() {
+        let one: &[f64] = &[1.0];
+        let summary = summary("udp", &[("vde", one), (BASELINE, one), ("ovs", one), (SUBJECT, one)]);
+        assert_eq!(summary.peers, [SUBJECT, BASELINE, "vde", "ovs"]);
+    }
+
+    #[test]
+    fn without_the_bridge_there_is_no_ratio_and_a_remark() {
+        let summary = summary("udp", &[(SUBJECT, &[1.0, 1.0]), ("vde", &[1.0, 1.0])]);
+        assert_eq!(summary.baseline, None);
+        assert!(summary.rows[0].cells.iter().all(|cell| cell.ratio.is_none()));
+        assert_eq!(summary.remarks, ["There are no ratios: linux-bridge was not measured."]);
+    }
+}
