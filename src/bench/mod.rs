@@ -15,6 +15,7 @@ mod machine;
 pub mod metric;
 mod peer;
 mod plan;
+pub mod report;
 pub mod results;
 mod rfc2544;
 mod rtt;

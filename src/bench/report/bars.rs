@@ -1,0 +1,192 @@
+//! Bars: a panel a metric, in it a bar a peer, all panels to one scale.
+
+use super::axis::Linear;
+use super::figures::{factor, number, readable, title};
+use super::look::{self, AXIS, GRID, HEAD, LABEL, MARGIN, PANEL_TITLE, REFERENCE, TICK, WHISKER, WIDTH};
+use super::svg::{self, Anchor, Drawing, Point, Style};
+use crate::bench::metric::Better;
+use crate::bench::results::BASELINE;
+use crate::bench::summary::{Cell, Row, Verdict};
+
+/// Panels beside each other.
+const COLUMNS: usize = 3;
+/// Between them, pixels.
+const GAP: f64 = 26.0;
+/// From bar to bar, pixels.
+const PITCH: f64 = 21.0;
+/// How thick a bar is, pixels.
+const THICK: f64 = 14.0;
+/// For the words right of the longest bar, pixels.
+const WORDS: f64 = 88.0;
+/// Above the bars of a panel: its title, pixels.
+const ABOVE: f64 = 22.0;
+/// Below them: ticks and the unit, pixels.
+const BELOW: f64 = 58.0;
+
+/// How panels are laid out.
+struct Layout<'a> {
+    peers: &'a [String],
+    axis: Linear,
+    unit: &'static str,
+    scale: f64,
+    /// The width of the names.
+    names: f64,
+    panel: f64,
+}
+
+/// A chart of `rows`, which share a unit; none if there are none.
+pub(super) fn bars(heading: &str, rows: &[&Row], peers: &[String]) -> Option<String> {
+    let first = rows.first()?;
+    let layout = Layout::new(rows, peers, first);
+    let lines = rows.len().div_ceil(COLUMNS);
+    let height = HEAD + lines as f64 * layout.height() - MARGIN / 2.0;
+    let mut drawing = look::sheet(height, heading, &subtitle(rows, first));
+    define_hatches(&mut drawing, peers);
+    for (i, row) in rows.iter().enumerate() {
+        let (column, line) = (i % COLUMNS, i / COLUMNS);
+        let x = MARGIN + layout.names + column as f64 * (layout.panel + GAP);
+        let y = HEAD + line as f64 * layout.height();
+        if column == 0 {
+            layout.draw_names(&mut drawing, (x, y));
+        }
+        layout.draw_panel(&mut drawing, (x, y), row);
+    }
+    Some(drawing.finish())
+}
+
+fn subtitle(rows: &[&Row], first: &Row) -> String {
+    let (unit, _) = readable(first.unit);
+    let better = match first.better {
+        Better::Higher => "more is better",
+        Better::Lower => "less is better",
+    };
+    let cells = || rows.iter().flat_map(|row| &row.cells);
+    let mut parts = vec![format!("{unit}, {better}"), "bar: median".to_owned()];
+    if cells().any(|cell| cell.samples > 1) {
+        parts.push("whisker: least to greatest".to_owned());
+    }
+    if cells().any(|cell| cell.ratio.is_some()) {
+        parts.push(format!("dashed line and (factor): {BASELINE}"));
+    }
+    if cells().any(|cell| cell.noisy) {
+        parts.push("hatched, ~: too noisy".to_owned());
+    }
+    parts.join("  \u{b7}  ")
+}
+
+/// A pattern a peer, for bars that are noise.
+fn define_hatches(drawing: &mut Drawing, peers: &[String]) {
+    for peer in 0..peers.len() {
+        let colour = look::look(peers, peer).pen.colour;
+        drawing.define(&format!(
+            "<pattern id=\"noisy{peer}\" width=\"5\" height=\"5\" patternUnits=\"userSpaceOnUse\" \
+             patternTransform=\"rotate(45)\"><rect width=\"5\" height=\"5\" fill=\"#ffffff\"/>\
+             <rect width=\"2.5\" height=\"5\" fill=\"{colour}\"/></pattern>"
+        ));
+    }
+}
+
+impl<'a> Layout<'a> {
+    fn new(rows: &[&Row], peers: &'a [String], first: &Row) -> Layout<'a> {
+        let (unit, scale) = readable(first.unit);
+        let greatest = rows.iter().flat_map(|row| &row.cells).map(|cell| cell.range.max).fold(0.0, f64::max);
+        let name = |peer: &String| svg::width(peer, &look::name_style(peer, Anchor::End));
+        let names = peers.iter().map(name).fold(0.0, f64::max) + 10.0;
+        let columns = rows.len().min(COLUMNS) as f64;
+        let panel = (WIDTH - 2.0 * MARGIN - names - GAP * (columns - 1.0)) / columns;
+        Layout { peers, axis: Linear::up_to(greatest / scale, 5), unit, scale, names, panel }
+    }
+
+    /// Of a panel, with what is above and below its bars.
+    fn height(&self) -> f64 {
+        ABOVE + self.bars() + BELOW
+    }
+
+    fn bars(&self) -> f64 {
+        self.peers.len() as f64 * PITCH
+    }
+
+    /// From the left side of a panel, in pixels.
+    fn place(&self, value: f64) -> f64 {
+        self.axis.share(value / self.scale) * (self.panel - WORDS)
+    }
+
+    /// The middle of a peer's bar.
+    fn middle(peer: usize, top: f64) -> f64 {
+        top + ABOVE + (peer as f64 + 0.5) * PITCH
+    }
+
+    fn draw_names(&self, drawing: &mut Drawing, (x, top): Point) {
+        for (i, peer) in self.peers.iter().enumerate() {
+            let at = (x - 8.0, Self::middle(i, top) + 4.0);
+            drawing.text(at, peer, &look::name_style(peer, Anchor::End));
+        }
+    }
+
+    fn draw_panel(&self, drawing: &mut Drawing, (x, top): Point, row: &Row) {
+        drawing.text((x, top + 10.0), &title(&row.metric), &PANEL_TITLE);
+        self.draw_axis(drawing, (x, top + ABOVE));
+        if let Some(baseline) = row.cell(BASELINE).filter(|_| row.metric.has_ratio()) {
+            let at = (x + self.place(baseline.range.median), top + ABOVE);
+            look::upright_line(drawing, at, self.bars(), &REFERENCE);
+        }
+        for (i, peer) in self.peers.iter().enumerate() {
+            let at = (x, Self::middle(i, top));
+            match row.cell(peer) {
+                Some(cell) => self.draw_bar(drawing, at, cell),
+                None => drawing.text((x + 6.0, at.1 + 4.0), "not measured", &Style { size: 11.0, ..pale() }),
+            }
+        }
+    }
+
+    fn draw_axis(&self, drawing: &mut Drawing, (x, top): Point) {
+        let bottom = top + self.bars();
+        for tick in &self.axis.ticks {
+            let at = x + self.place(tick * self.scale);
+            let pen = if *tick == 0.0 { &AXIS } else { &GRID };
+            look::upright_line(drawing, (at, top), self.bars(), pen);
+            drawing.text((at, bottom + 15.0), &plain(*tick), &TICK);
+        }
+        let middle = x + (self.panel - WORDS) / 2.0;
+        drawing.text((middle, bottom + 31.0), self.unit, &TICK);
+    }
+
+    fn draw_bar(&self, drawing: &mut Drawing, (x, middle): Point, cell: &Cell) {
+        let peer = self.peers.iter().position(|peer| *peer == cell.peer).unwrap_or_default();
+        let fill = match cell.noisy {
+            true => format!("url(#noisy{peer})"),
+            false => look::look(self.peers, peer).fill.to_owned(),
+        };
+        let [median, min, max] = [cell.range.median, cell.range.min, cell.range.max].map(|v| self.place(v));
+        drawing.rectangle((x, middle - THICK / 2.0), (median, THICK), &fill);
+        if cell.samples > 1 {
+            drawing.line(&[(x + min, middle), (x + max, middle)], &WHISKER);
+            for end in [x + min, x + max] {
+                look::upright_line(drawing, (end, middle - 3.5), 7.0, &WHISKER);
+            }
+        }
+        let style = look::name_style(&cell.peer, Anchor::Start);
+        drawing.text((x + max + 6.0, middle + 4.0), &self.words(cell), &Style { size: 11.5, ..style });
+    }
+
+    /// `26.4 (0.99x)`
+    fn words(&self, cell: &Cell) -> String {
+        let mark = if cell.noisy { "~" } else { "" };
+        let value = format!("{mark}{}", number(cell.range.median / self.scale));
+        match &cell.ratio {
+            Some(ratio) if ratio.verdict == Verdict::TooNoisy => value,
+            Some(ratio) => format!("{value} ({}x)", factor(ratio.of_medians)),
+            None => value,
+        }
+    }
+}
+
+fn pale() -> Style {
+    Style { colour: TICK.colour, ..LABEL }
+}
+
+/// A round value without needless zeros.
+fn plain(tick: f64) -> String {
+    let rounded = format!("{tick:.6}");
+    rounded.trim_end_matches('0').trim_end_matches('.').to_owned()
+}

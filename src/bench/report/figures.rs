@@ -1,0 +1,157 @@
+//! Figures as a person reads them.
+
+use crate::bench::metric::{CpuOf, Load, Metric, Tcp, Traffic, Unit};
+use crate::bench::summary::{Cell, Range, Ratio, Verdict};
+
+/// What belongs into one table and one chart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Family {
+    Throughput,
+    FrameRate,
+    RoundTrip,
+    Cpu,
+}
+
+impl Family {
+    pub(super) const ALL: [Family; 4] =
+        [Family::Throughput, Family::FrameRate, Family::RoundTrip, Family::Cpu];
+
+    pub(super) fn of(metric: &Metric) -> Family {
+        match metric {
+            Metric::Tcp(_) | Metric::Udp | Metric::UdpLoss => Family::Throughput,
+            Metric::FrameRate(_) | Metric::LossFreeRate(_) => Family::FrameRate,
+            Metric::Rtt(..) => Family::RoundTrip,
+            Metric::Cpu(..) => Family::Cpu,
+        }
+    }
+
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Family::Throughput => "Throughput",
+            Family::FrameRate => "Frame rate",
+            Family::RoundTrip => "Round-trip time",
+            Family::Cpu => "CPU time",
+        }
+    }
+
+    /// What is counted.
+    pub(super) fn meaning(self) -> &'static str {
+        match self {
+            Family::Throughput => "Payload that arrived. More is better.",
+            Family::FrameRate => {
+                "Frames that arrived while the sender sent all it could, and, where a row says \"none lost\", the highest \
+                 rate at which all of them arrived (as RFC 2544 searches for it, in shorter trials). Sizes are with the \
+                 frame check sequence. More is better."
+            }
+            Family::RoundTrip => {
+                "From sending a datagram until its answer is there, alone and beside a TCP stream (\"under load\"). Less is \
+                 better."
+            }
+            Family::Cpu => {
+                "CPU time for a gigabit of payload: of the switch alone, and of all that the machine did meanwhile. \
+                 Less is better. A switch in the kernel works in the time of senders and receivers, so that only the \
+                 machine's figures can be compared."
+            }
+        }
+    }
+}
+
+/// A metric in words, short enough for a heading.
+pub(super) fn title(metric: &Metric) -> String {
+    let tcp = |tcp: &Tcp| {
+        let traffic = match tcp.traffic {
+            Traffic::One => "TCP 1 stream",
+            Traffic::Four => "TCP 4 streams",
+            Traffic::Both => "TCP both ways",
+            Traffic::Host => "TCP to the host",
+        };
+        format!("{traffic}, {}", tcp.congestion_control)
+    };
+    match metric {
+        Metric::Tcp(of) => tcp(of),
+        Metric::Udp => "UDP".to_owned(),
+        Metric::UdpLoss => "UDP, lost".to_owned(),
+        Metric::FrameRate(size) => format!("{size}-byte frames"),
+        Metric::LossFreeRate(size) => format!("{size}-byte frames, none lost"),
+        Metric::Rtt(Load::Idle, of) => format!("round trip, p{}", of.percent()),
+        Metric::Rtt(Load::Loaded, of) => format!("round trip under load, p{}", of.percent()),
+        Metric::Cpu(of, CpuOf::Switch) => format!("switch CPU, {}", tcp(of)),
+        Metric::Cpu(of, CpuOf::Machine) => format!("machine CPU, {}", tcp(of)),
+    }
+}
+
+/// A unit to be read, and how many of the recorded one it is.
+pub(super) fn readable(unit: Unit) -> (&'static str, f64) {
+    match unit {
+        Unit::Gbits => ("Gbit/s", 1.0),
+        Unit::Percent => ("%", 1.0),
+        Unit::Frames => ("kframes/s", 1000.0),
+        Unit::Microseconds => ("us", 1.0),
+        Unit::CpuSeconds => ("CPU ms/Gbit", 0.001),
+    }
+}
+
+/// Three digits, or all before the point.
+pub(super) fn number(value: f64) -> String {
+    let decimals = match value.abs() {
+        0.0 | 99.95.. => 0,
+        9.995.. => 1,
+        0.9995.. => 2,
+        0.09995.. => 3,
+        _ => 4,
+    };
+    format!("{value:.decimals$}")
+}
+
+/// `26.4 [13.6-31.1]`, marked ~ where it is noise.
+pub(super) fn value(cell: &Cell, unit: Unit) -> String {
+    let scale = readable(unit).1;
+    let scaled = |value: f64| number(value / scale);
+    let Range { median, min, max } = cell.range;
+    let mark = if cell.noisy { "~" } else { "" };
+    match cell.samples {
+        1 => scaled(median),
+        _ => format!("{mark}{} [{}-{}]", scaled(median), scaled(min), scaled(max)),
+    }
+}
+
+/// `0.99x`, marked ~ where noise is in it.
+pub(super) fn ratio(ratio: &Ratio) -> String {
+    let mark = if ratio.verdict == Verdict::TooNoisy { "~" } else { "" };
+    format!("{mark}{}x", factor(ratio.of_medians))
+}
+
+/// Two decimals are enough to compare, and more are needed for a small part.
+pub(super) fn factor(ratio: f64) -> String {
+    match ratio {
+        99.5.. => format!("{ratio:.0}"),
+        9.95.. => format!("{ratio:.1}"),
+        0.095.. => format!("{ratio:.2}"),
+        _ => format!("{ratio:.3}"),
+    }
+}
+
+/// What other programs said of themselves, without what would move a cursor.
+pub(super) fn one_line(text: &str) -> String {
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_three_digits() {
+        let numbers = [0.0, 0.00123, 0.0412, 0.999, 0.9996, 5.907, 26.44, 99.96, 717.4, 12_345.0].map(number);
+        assert_eq!(
+            numbers,
+            ["0", "0.0012", "0.0412", "0.999", "1.00", "5.91", "26.4", "100", "717", "12345"]
+        );
+    }
+
+    #[test]
+    fn factors() {
+        assert_eq!([0.0123, 0.5, 1.3149, 12.34, 250.0].map(factor), ["0.012", "0.50", "1.31", "12.3", "250"]);
+    }
+}

@@ -1,0 +1,83 @@
+//! What all charts have in common: colours, letters, margins. The colours are of Okabe and Ito's set, which can be told
+//! apart with any kind of colour vision; in line charts dashes tell them apart too.
+
+use super::svg::{Anchor, Drawing, Pen, Point, Style, Weight};
+use crate::bench::results::{BASELINE, SUBJECT};
+
+/// The width of a chart, pixels: what a page of a repository shows without scaling.
+pub(super) const WIDTH: f64 = 960.0;
+/// Around a chart, pixels.
+pub(super) const MARGIN: f64 = 24.0;
+/// From the top of a chart to what is below its title and subtitle, pixels.
+pub(super) const HEAD: f64 = 74.0;
+
+const INK: &str = "#1f2328";
+const PALE: &str = "#59636e";
+
+pub(super) const GRID: Pen = Pen::solid("#e6e8eb", 1.0);
+pub(super) const AXIS: Pen = Pen::solid("#8c959f", 1.0);
+pub(super) const WHISKER: Pen = Pen::solid(INK, 1.2);
+pub(super) const REFERENCE: Pen = Pen { colour: "#8c959f", width: 1.2, dashes: "3 3" };
+
+pub(super) const LABEL: Style =
+    Style { size: 12.0, colour: INK, anchor: Anchor::Start, weight: Weight::Regular };
+pub(super) const TICK: Style =
+    Style { size: 11.0, colour: PALE, anchor: Anchor::Middle, weight: Weight::Regular };
+pub(super) const PANEL_TITLE: Style = Style { size: 13.0, weight: Weight::Bold, ..LABEL };
+const TITLE: Style = Style { size: 19.0, weight: Weight::Bold, ..LABEL };
+const SUBTITLE: Style = Style { size: 12.5, colour: PALE, ..LABEL };
+
+/// How a peer is drawn.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Look {
+    /// Of its line.
+    pub(super) pen: Pen,
+    /// Of its bar.
+    pub(super) fill: &'static str,
+}
+
+const SUBJECTS: Look = Look { pen: Pen::solid("#0072b2", 3.2), fill: "#0072b2" };
+const BASELINES: Look = Look { pen: Pen::solid("#6e7781", 2.2), fill: "#6e7781" };
+
+/// Paler bars than the subject's.
+const OTHERS: [Look; 6] = [
+    other("#e69f00", "7 3", "#f0c566"),
+    other("#009e73", "2 3", "#66c5ab"),
+    other("#cc79a7", "9 3 2 3", "#e0afca"),
+    other("#d55e00", "5 2", "#e69e66"),
+    other("#56b4e9", "3 2", "#9ad2f2"),
+    other("#8a7a00", "9 3 2 3 2 3", "#b9af66"),
+];
+
+const fn other(colour: &'static str, dashes: &'static str, fill: &'static str) -> Look {
+    Look { pen: Pen { colour, width: 1.8, dashes }, fill }
+}
+
+/// That of a peer, by its place among `peers`. Who comes after the last of the others begins anew.
+pub(super) fn look(peers: &[String], peer: usize) -> Look {
+    let before = peers.iter().take(peer).filter(|peer| *peer != SUBJECT && *peer != BASELINE).count();
+    match peers.get(peer).map(String::as_str) {
+        Some(SUBJECT) => SUBJECTS,
+        Some(BASELINE) => BASELINES,
+        _ => OTHERS[before % OTHERS.len()],
+    }
+}
+
+/// The name of a peer, bold if it is the subject's.
+pub(super) fn name_style(peer: &str, anchor: Anchor) -> Style {
+    let weight = if peer == SUBJECT { Weight::Bold } else { Weight::Regular };
+    Style { anchor, weight, ..LABEL }
+}
+
+/// A chart with its title.
+pub(super) fn sheet(height: f64, title: &str, subtitle: &str) -> Drawing {
+    let mut drawing = Drawing::new(WIDTH, height, title);
+    drawing.text((MARGIN, 34.0), title, &TITLE);
+    drawing.text((MARGIN, 54.0), subtitle, &SUBTITLE);
+    drawing
+}
+
+/// A line straight down.
+pub(super) fn upright_line(drawing: &mut Drawing, (x, top): Point, height: f64, pen: &Pen) {
+    drawing.line(&[(x, top), (x, top + height)], pen);
+}

@@ -1,0 +1,186 @@
+//! `report.md`: what was measured, where, how, and how far to trust it.
+
+use std::iter;
+
+use super::Chart;
+use super::figures::{self, Family, factor, one_line, readable, title};
+use crate::bench::results::{BASELINE, Results, SUBJECT};
+use crate::bench::summary::{Cell, Row, Summary, Verdict};
+
+/// The whole file.
+pub(super) fn report(results: &Results, summary: &Summary, charts: &[Chart]) -> String {
+    let mut parts = vec![
+        "# uswitch beside other switches".to_owned(),
+        format!("uswitch {}, measured on {}.", results.uswitch, results.started),
+    ];
+    parts.extend(in_short(summary));
+    parts.extend(listed(summary.remarks.iter().chain(&results.notes)));
+    parts.extend(Family::ALL.into_iter().flat_map(|family| section(family, summary, charts)));
+    parts.extend(["## What was measured".to_owned(), peers(results)]);
+    parts.extend(["## Where and how".to_owned(), machine(results), how(results)]);
+    parts.join("\n\n") + "\n"
+}
+
+/// The subject beside the baseline.
+fn in_short(summary: &Summary) -> Vec<String> {
+    let row = |row: &Row| {
+        let ours = row.cell(SUBJECT)?;
+        let unit = readable(row.unit).0;
+        let theirs = row.cell(BASELINE);
+        Some(vec![
+            format!("{}, {unit}", title(&row.metric)),
+            figures::value(ours, row.unit),
+            theirs.map_or_else(nothing, |cell| figures::value(cell, row.unit)),
+            // No proud figure where there is none.
+            if is_noise(ours) { nothing() } else { ratio(ours) },
+            said(ours).to_owned(),
+        ])
+    };
+    let rows: Vec<Vec<String>> = summary.rows.iter().filter_map(row).collect();
+    if rows.is_empty() || summary.baseline.is_none() {
+        return Vec::new();
+    }
+    let heading = ["", SUBJECT, BASELINE, "ratio", "uswitch is"].map(str::to_owned).to_vec();
+    vec!["## In short".to_owned(), table(heading, rows)]
+}
+
+fn said(cell: &Cell) -> &'static str {
+    match cell.ratio.as_ref().map(|ratio| ratio.verdict) {
+        Some(Verdict::Better) => "**better**",
+        Some(Verdict::Worse) => "worse",
+        Some(Verdict::Alike) => "alike: the repetitions do not agree",
+        Some(Verdict::TooNoisy) => "not to be judged: the machine was too noisy",
+        Some(Verdict::OneSample) => "not to be judged: one repetition",
+        None => "-",
+    }
+}
+
+/// `0.99 [0.95-1.02]`, the range being that of the repetitions.
+fn ratio(cell: &Cell) -> String {
+    let Some(ratio) = &cell.ratio else { return nothing() };
+    let mark = if is_noise(cell) { "~" } else { "" };
+    let of_medians = factor(ratio.of_medians);
+    match ratio.paired {
+        Some(paired) if cell.samples > 1 => {
+            format!("{mark}{of_medians} [{}-{}]", factor(paired.min), factor(paired.max))
+        }
+        _ => format!("{mark}{of_medians}"),
+    }
+}
+
+fn is_noise(cell: &Cell) -> bool {
+    cell.ratio.as_ref().is_some_and(|ratio| ratio.verdict == Verdict::TooNoisy)
+}
+
+fn nothing() -> String {
+    "-".to_owned()
+}
+
+/// A family of metrics: what it means, its chart, all values, all ratios.
+fn section(family: Family, summary: &Summary, charts: &[Chart]) -> Vec<String> {
+    let rows: Vec<&Row> = summary.rows.iter().filter(|row| Family::of(&row.metric) == family).collect();
+    let chart = charts.iter().find(|chart| chart.family == family);
+    if rows.is_empty() && chart.is_none() {
+        return Vec::new();
+    }
+    let mut parts = vec![format!("## {}", family.title()), family.meaning().to_owned()];
+    parts.extend(chart.map(|chart| format!("![{}]({})", family.title(), chart.file)));
+    if rows.is_empty() {
+        return parts;
+    }
+    let value = |row: &Row, cell: &Cell| figures::value(cell, row.unit);
+    parts.push(cells(&rows, summary, "", value));
+    if rows.iter().flat_map(|row| &row.cells).any(|cell| cell.ratio.is_some()) {
+        parts.push(format!("Beside {BASELINE}:"));
+        parts.push(cells(&rows, summary, "ratio", |_, cell| ratio(cell)));
+    }
+    parts
+}
+
+/// A row a metric, a column a peer.
+fn cells(rows: &[&Row], summary: &Summary, corner: &str, show: impl Fn(&Row, &Cell) -> String) -> String {
+    let shown = |peer: &&String| corner != "ratio" || *peer != BASELINE;
+    let peers: Vec<&String> = summary.peers.iter().filter(shown).collect();
+    let row = |row: &&Row| {
+        let name = match corner {
+            "ratio" => title(&row.metric),
+            _ => format!("{}, {}", title(&row.metric), readable(row.unit).0),
+        };
+        let of_peer = |peer: &&String| row.cell(peer).map_or_else(nothing, |cell| show(row, cell));
+        iter::once(name).chain(peers.iter().map(of_peer)).collect()
+    };
+    let heading = iter::once(corner.to_owned()).chain(peers.iter().map(|peer| (*peer).clone())).collect();
+    table(heading, rows.iter().map(row))
+}
+
+fn peers(results: &Results) -> String {
+    let rows = results.peers.iter().map(|peer| {
+        let version = peer.version.clone().unwrap_or_else(nothing);
+        let measured = match &peer.skipped {
+            Some(why) => format!("skipped: {why}"),
+            None => "yes".to_owned(),
+        };
+        vec![peer.name.clone(), peer.what.clone(), version, measured]
+    });
+    table(["switch", "what it is", "version", "measured"].map(str::to_owned).to_vec(), rows)
+}
+
+fn machine(results: &Results) -> String {
+    let machine = &results.machine;
+    let gibibytes = machine.memory_bytes as f64 / f64::from(1 << 30);
+    let virtualised = machine.virtualised.clone().unwrap_or_else(|| "none that shows".to_owned());
+    let asked = &results.options;
+    let txqueuelen = asked.txqueuelen.map_or_else(|| "the kernel's default".to_owned(), |n| n.to_string());
+    let rows = [
+        ("hypervisor", virtualised),
+        ("CPU", format!("{} x {}", machine.cpus, machine.cpu_model)),
+        ("memory", format!("{} GiB", figures::number(gibibytes))),
+        ("kernel", format!("Linux {}", machine.kernel)),
+        ("congestion control unless said", machine.congestion_control.clone()),
+        ("engine of uswitch", asked.engine.clone()),
+        ("its busy polling", format!("{} us", asked.busy_poll)),
+        ("MTU", asked.mtu.to_string()),
+        ("txqueuelen", txqueuelen),
+        ("tests", asked.tests.join(", ")),
+        ("repetitions", asked.repeat.to_string()),
+        ("a measurement of throughput or rate", format!("{} s", asked.duration)),
+    ];
+    table(
+        vec![String::new(), String::new()],
+        rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]),
+    )
+}
+
+fn how(results: &Results) -> String {
+    let limit = crate::bench::summary::NOISE_LIMIT * 100.0;
+    format!(
+        "The {} repetitions are interleaved: each measures every switch once, so that what slows the machine for a \
+         while slows all. A figure is the median of the repetitions, with the least and the greatest in brackets. A \
+         spread of more than {limit:.0}% of the median (marked ~) means that the machine was busy with something else, \
+         and the figure says little. A ratio is that of the medians; its brackets hold the least and the greatest ratio \
+         within one repetition. Better or worse is said only of what was so in every repetition. Ratios can be compared \
+         with those of other machines, absolute figures cannot.\n\nEvery sample is in [results.json](results.json).",
+        results.options.repeat
+    )
+}
+
+fn listed<'a>(sentences: impl Iterator<Item = &'a String>) -> Option<String> {
+    let lines: Vec<String> = sentences.map(|sentence| format!("- {}", plain(sentence))).collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
+fn table(heading: Vec<String>, rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let rule = vec!["---".to_owned(); heading.len()].join("|");
+    let line = |cells: Vec<String>| {
+        let cells: Vec<String> = cells.iter().map(|cell| plain(cell)).collect();
+        format!("| {} |", cells.join(" | "))
+    };
+    let mut lines = vec![line(heading), format!("|{rule}|")];
+    lines.extend(rows.into_iter().map(line));
+    lines.join("\n")
+}
+
+/// What other programs said of themselves must not end a cell, or be taken for markup.
+fn plain(text: &str) -> String {
+    one_line(text).replace('|', "\\|").replace('<', "&lt;")
+}

@@ -1,0 +1,173 @@
+//! Round-trip times: a line a peer, from the median far into the tail. The percentiles are spread so that each further
+//! nine has as much room as the one before; the times are logarithmic.
+
+use std::collections::BTreeMap;
+
+use super::axis::{Logarithmic, keep_apart};
+use super::look::{self, AXIS, GRID, HEAD, MARGIN, PANEL_TITLE, TICK, WIDTH};
+use super::svg::{self, Anchor, Drawing, Pen, Point, Style};
+use crate::bench::metric::Load;
+use crate::bench::results::Distribution;
+use crate::bench::summary::Range;
+
+/// The height of the field of lines, pixels.
+const FIELD: f64 = 300.0;
+/// Above it: the panel's title, pixels.
+const ABOVE: f64 = 26.0;
+/// Below it: ticks and the title of the axis, pixels.
+const BELOW: f64 = 58.0;
+/// Left of the first: ticks and the title of the axis, pixels.
+const LEFT: f64 = 56.0;
+/// Between panels, for the ticks of the second, pixels.
+const GAP: f64 = 58.0;
+/// From name to name, pixels.
+const PITCH: f64 = 16.0;
+/// From the end of the lines to the names, pixels.
+const LEADER: f64 = 40.0;
+/// A piece of the line beside its name, pixels.
+const SWATCH: f64 = 18.0;
+
+/// The percentiles that have a tick.
+const TICKS: [f64; 6] = [50.0, 90.0, 99.0, 99.9, 99.99, 99.999];
+
+/// What one peer's line goes through: percent and microseconds, ascending.
+type Line = Vec<(f64, f64)>;
+
+/// One field with its lines.
+struct Panel {
+    title: &'static str,
+    /// A peer's index and its line.
+    lines: Vec<(usize, Line)>,
+}
+
+/// How panels are laid out.
+struct Layout<'a> {
+    peers: &'a [String],
+    times: Logarithmic,
+    /// Nines at the right end of the axis.
+    nines: f64,
+    /// The width of a field.
+    field: f64,
+    /// The width of a panel.
+    panel: f64,
+}
+
+/// A chart of all round-trip times; none if there are none.
+pub(super) fn round_trip(distributions: &[Distribution], peers: &[String]) -> Option<String> {
+    let panels: Vec<Panel> = [(Load::Idle, "Idle"), (Load::Loaded, "Under load")]
+        .into_iter()
+        .map(|(load, title)| Panel { title, lines: lines(distributions, load, peers) })
+        .filter(|panel| !panel.lines.is_empty())
+        .collect();
+    let layout = Layout::new(&panels, peers)?;
+    let subtitle =
+        "less is better  \u{b7}  median of the repetitions  \u{b7}  from tick to tick, ten times rarer";
+    let mut drawing = look::sheet(HEAD + ABOVE + FIELD + BELOW, "Round-trip time", subtitle);
+    drawing.upright(
+        (MARGIN + 8.0, HEAD + ABOVE + FIELD / 2.0),
+        "microseconds, logarithmic",
+        &Style { size: 12.0, ..TICK },
+    );
+    for (i, panel) in panels.iter().enumerate() {
+        let x = MARGIN + LEFT + i as f64 * (layout.panel + GAP);
+        layout.draw(&mut drawing, (x, HEAD + ABOVE), panel);
+    }
+    Some(drawing.finish())
+}
+
+/// The median of the repetitions at each percentile that all of them have. The greatest of all (100) has no place on
+/// the axis.
+fn lines(distributions: &[Distribution], load: Load, peers: &[String]) -> Vec<(usize, Line)> {
+    let of_peer = |peer: &String| {
+        let of: Vec<_> = distributions.iter().filter(|of| of.metric == load && of.peer == *peer).collect();
+        // The bits of floats above 0 are in their order.
+        let mut times: BTreeMap<u64, (f64, Vec<f64>)> = BTreeMap::new();
+        for (percent, time) in of.iter().flat_map(|of| &of.percentiles) {
+            if (0.0..100.0).contains(percent) && *time > 0.0 {
+                times.entry(percent.to_bits()).or_insert((*percent, Vec::new())).1.push(*time);
+            }
+        }
+        let complete = times.into_values().filter(|(_, times)| times.len() == of.len());
+        let line: Line = complete.filter_map(|(percent, t)| Some((percent, Range::of(t)?.median))).collect();
+        line
+    };
+    let lines = peers.iter().map(of_peer).enumerate();
+    lines.filter(|(_, line)| !line.is_empty()).collect()
+}
+
+/// 0 at the least, 1 at 90%, 2 at 99%, ...
+fn nines(percent: f64) -> f64 {
+    -(1.0 - percent / 100.0).log10()
+}
+
+impl<'a> Layout<'a> {
+    /// None if no line has a point.
+    fn new(panels: &[Panel], peers: &'a [String]) -> Option<Layout<'a>> {
+        let points = || panels.iter().flat_map(|panel| &panel.lines).flat_map(|(_, line)| line);
+        let times = Range::of(points().map(|(_, time)| *time))?;
+        let rarest = points().map(|(percent, _)| nines(*percent)).fold(1.0, f64::max);
+        let name = |peer: &String| svg::width(peer, &look::name_style(peer, Anchor::Start));
+        let names = peers.iter().map(name).fold(0.0, f64::max) + LEADER;
+        let count = panels.len() as f64;
+        let panel = (WIDTH - 2.0 * MARGIN - LEFT - GAP * (count - 1.0)) / count;
+        let times = Logarithmic::over(times.min, times.max);
+        Some(Layout { peers, times, nines: rarest, field: panel - names, panel })
+    }
+
+    fn draw(&self, drawing: &mut Drawing, (x, top): Point, panel: &Panel) {
+        drawing.text((x, top - 12.0), panel.title, &PANEL_TITLE);
+        self.draw_grid(drawing, (x, top));
+        // The subject is drawn last, above the others.
+        for (peer, line) in panel.lines.iter().rev() {
+            let points: Vec<Point> = line.iter().map(|(p, t)| (x + self.x(*p), top + self.y(*t))).collect();
+            drawing.line(&points, &look::look(self.peers, *peer).pen);
+        }
+        self.draw_names(drawing, (x, top), &panel.lines);
+    }
+
+    fn x(&self, percent: f64) -> f64 {
+        nines(percent) / self.nines * self.field
+    }
+
+    fn y(&self, time: f64) -> f64 {
+        (1.0 - self.times.share(time)) * FIELD
+    }
+
+    fn draw_grid(&self, drawing: &mut Drawing, (x, top): Point) {
+        let right = Style { anchor: Anchor::End, ..TICK };
+        for tick in &self.times.ticks {
+            let y = top + self.y(*tick);
+            drawing.line(&[(x, y), (x + self.field, y)], &GRID);
+            drawing.text((x - 7.0, y + 4.0), &tick.to_string(), &right);
+        }
+        for percent in TICKS.into_iter().filter(|percent| nines(*percent) <= self.nines + 0.01) {
+            let at = x + self.x(percent);
+            look::upright_line(drawing, (at, top), FIELD, &GRID);
+            drawing.text((at, top + FIELD + 16.0), &percent.to_string(), &TICK);
+        }
+        drawing.line(&[(x, top), (x, top + FIELD), (x + self.field, top + FIELD)], &AXIS);
+        let title = Style { size: 12.0, ..TICK };
+        drawing.text((x + self.field / 2.0, top + FIELD + 36.0), "percentile of the round trips", &title);
+    }
+
+    /// Names right of the field, each as near to the end of its line as the others let it.
+    fn draw_names(&self, drawing: &mut Drawing, (x, top): Point, lines: &[(usize, Line)]) {
+        let last = |(peer, line): &(usize, Line)| {
+            let (percent, time) = line.last()?;
+            Some((*peer, (self.x(*percent), self.y(*time))))
+        };
+        let mut ends: Vec<(usize, Point)> = lines.iter().filter_map(last).collect();
+        ends.sort_by(|a, b| a.1.1.total_cmp(&b.1.1));
+        let mut places: Vec<f64> = ends.iter().map(|(_, end)| end.1).collect();
+        keep_apart(&mut places, PITCH, (0.0, FIELD));
+        for ((peer, (right, end)), place) in ends.into_iter().zip(places) {
+            let name = &self.peers[peer];
+            let pen = look::look(self.peers, peer).pen;
+            let (at, y) = (x + self.field + LEADER, top + place);
+            let knee = at - SWATCH - 4.0;
+            drawing.line(&[(x + right + 2.0, top + end), (knee, y)], &Pen::solid(pen.colour, 1.0));
+            drawing.line(&[(knee, y), (at - 4.0, y)], &pen);
+            drawing.text((at, y + 4.0), name, &look::name_style(name, Anchor::Start));
+        }
+    }
+}
