@@ -126,7 +126,7 @@ pub(super) fn factor(ratio: f64) -> String {
     match ratio {
         99.5.. => format!("{ratio:.0}"),
         9.95.. => format!("{ratio:.1}"),
-        0.095.. => format!("{ratio:.2}"),
+        0.095.. | 0.0 => format!("{ratio:.2}"),
         _ => format!("{ratio:.3}"),
     }
 }
@@ -152,6 +152,9 @@ mod tests {
 
     #[test]
     fn factors() {
-        assert_eq!([0.0123, 0.5, 1.3149, 12.34, 250.0].map(factor), ["0.012", "0.50", "1.31", "12.3", "250"]);
+        assert_eq!(
+            [0.0, 0.0123, 0.5, 1.3149, 12.34, 250.0].map(factor),
+            ["0.00", "0.012", "0.50", "1.31", "12.3", "250"]
+        );
     }
 }

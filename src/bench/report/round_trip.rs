@@ -60,8 +60,7 @@ pub(super) fn round_trip(distributions: &[Distribution], peers: &[String]) -> Op
         .filter(|panel| !panel.lines.is_empty())
         .collect();
     let layout = Layout::new(&panels, peers)?;
-    let subtitle =
-        "less is better  \u{b7}  median of the repetitions  \u{b7}  from tick to tick, ten times rarer";
+    let subtitle = "less is better  \u{b7}  median of the repetitions  \u{b7}  from 90 on, each tick is ten times as rare";
     let mut drawing = look::sheet(HEAD + ABOVE + FIELD + BELOW, "Round-trip time", subtitle);
     drawing.upright(
         (MARGIN + 8.0, HEAD + ABOVE + FIELD / 2.0),
