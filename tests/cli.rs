@@ -147,7 +147,7 @@ fn measurements_that_cannot_be() {
     mistake("bench --duration 61", "61 is not in 1..=60");
     mistake("bench --busy-poll 1000001", "1000001 is not in");
     let out = uswitch("bench --out /proc/nowhere");
-    refused(&out, 1, "cannot make the directory /proc/nowhere");
+    refused(&out, 1, "cannot write /proc/nowhere");
 }
 
 #[test]

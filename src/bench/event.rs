@@ -13,6 +13,8 @@ use super::metric::{Load, Metric};
 pub(super) enum Event {
     /// A measurement begins.
     Step(String),
+    /// More of what the switch is: the engine that it took.
+    Detail(String),
     /// It has a value.
     Value(Metric, f64),
     /// Round-trip times in full: percent, microseconds.

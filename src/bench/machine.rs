@@ -1,7 +1,6 @@
 //! The machine that was measured on.
 
 use std::fs;
-use std::path::Path;
 use std::thread::available_parallelism;
 
 use super::results::Machine;
@@ -47,20 +46,28 @@ fn memory(meminfo: &str) -> Option<u64> {
     kib.strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib << 10)
 }
 
-/// As far as it shows without root: the maker of the machine, or that there is some hypervisor.
 fn hypervisor() -> Option<String> {
-    let known = [("QEMU", "kvm"), ("KVM", "kvm"), ("VMware", "vmware"), ("VirtualBox", "virtualbox")];
-    let known = known.into_iter().chain([("Microsoft", "hyper-v"), ("Xen", "xen"), ("Amazon EC2", "kvm")]);
     let maker = read("/sys/class/dmi/id/sys_vendor") + " " + &read("/sys/class/dmi/id/product_name");
-    let by_maker = known.into_iter().find(|(word, _)| maker.contains(word)).map(|(_, name)| name.to_owned());
-    let some = || {
-        let flags = field(&read("/proc/cpuinfo"), "flags").unwrap_or_default();
-        let flagged = flags.split_whitespace().any(|flag| flag == "hypervisor");
-        flagged.then(|| {
-            if Path::new("/sys/devices/virtual/misc/kvm").exists() { "nested" } else { "yes" }.to_owned()
-        })
-    };
-    by_maker.or_else(some)
+    hypervisor_of(field(&read("/proc/cpuinfo"), "flags").as_deref(), &maker).map(str::to_owned)
+}
+
+/// By the maker of the machine. An x86 CPU says whether there is one at all; others have no flags.
+fn hypervisor_of(flags: Option<&str>, maker: &str) -> Option<&'static str> {
+    const MAKERS: [(&str, &str); 7] = [
+        ("QEMU", "kvm"),
+        ("KVM", "kvm"),
+        ("Amazon EC2", "kvm"),
+        ("VMware", "vmware"),
+        ("VirtualBox", "virtualbox"),
+        ("Microsoft", "hyper-v"),
+        ("Xen", "xen"),
+    ];
+    let named = MAKERS.into_iter().find(|(word, _)| maker.contains(word)).map(|(_, name)| name);
+    match flags {
+        Some(flags) if !flags.split_whitespace().any(|flag| flag == "hypervisor") => None,
+        Some(_) => named.or(Some("unknown")),
+        None => named,
+    }
 }
 
 #[cfg(test)]
@@ -81,6 +88,15 @@ mod tests {
         assert_eq!(field(info, "model name").as_deref(), Some("Some CPU @ 2.00GHz"));
         assert_eq!(memory("MemTotal:        1024 kB\nMemFree: 1 kB\n"), Some(1 << 20));
         assert_eq!(memory(""), None);
+    }
+
+    #[test]
+    fn a_hypervisor_shows() {
+        assert_eq!(hypervisor_of(Some("fpu hypervisor"), "QEMU Standard PC"), Some("kvm"));
+        assert_eq!(hypervisor_of(Some("fpu hypervisor"), "Somebody"), Some("unknown"));
+        assert_eq!(hypervisor_of(Some("fpu"), "Amazon EC2 m5.metal"), None);
+        assert_eq!(hypervisor_of(None, "VMware, Inc. VMware7,1"), Some("vmware"));
+        assert_eq!(hypervisor_of(None, ""), None);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! A whole run: one cell after the other, what they say, and the signals that end it.
 
-use std::collections::HashMap;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -31,6 +30,9 @@ pub trait Watcher {
     fn tick(&mut self);
 }
 
+const DEBUG_BUILD: &str = "this uswitch is a debug build and several times slower than it could be: build it with \
+                           `cargo build --release`";
+
 /// How often the watcher hears that time passes.
 const TICK: Duration = Duration::from_millis(100);
 /// Besides what a measurement takes, the longest that a cell is silent.
@@ -45,7 +47,7 @@ pub fn run(plan: &Plan, watcher: &mut dyn Watcher) -> Result<Results, BenchError
         return Err(BenchError::NoIperf);
     }
     let mut run = Run::new(plan)?;
-    run.leave_out(watcher);
+    run.open(watcher)?;
     let turns = plan.turns();
     for (done, turn) in turns.iter().enumerate() {
         if run.is_left_out(turn.peer) {
@@ -62,6 +64,8 @@ struct Run<'a> {
     plan: &'a Plan,
     signals: Signals,
     results: Results,
+    /// Those that have no further turn.
+    left_out: Vec<Peer>,
 }
 
 impl Run<'_> {
@@ -78,15 +82,24 @@ impl Run<'_> {
             samples: Vec::new(),
             distributions: Vec::new(),
         };
-        Ok(Run { plan, signals: Signals::hold()?, results })
+        Ok(Run { plan, signals: Signals::hold()?, results, left_out: Vec::new() })
     }
 
-    fn leave_out(&self, watcher: &mut dyn Watcher) {
-        for PeerReport { name, skipped, .. } in &self.results.peers {
-            if let Some(why) = skipped {
-                watcher.note(&format!("{name} is left out: {why}"));
+    /// What a reader must know from the beginning, and who has no turn at all.
+    fn open(&mut self, watcher: &mut dyn Watcher) -> Result<(), BenchError> {
+        if self.results.peers.iter().all(|report| report.skipped.is_some()) {
+            return Err(self.nothing());
+        }
+        if cfg!(debug_assertions) {
+            self.note(watcher, DEBUG_BUILD.to_owned());
+        }
+        for (peer, report) in self.plan.peers.iter().zip(&self.results.peers) {
+            if let Some(why) = &report.skipped {
+                watcher.note(&format!("{} is left out: {why}", report.name));
+                self.left_out.push(*peer);
             }
         }
+        Ok(())
     }
 
     fn report_of(&mut self, peer: Peer) -> Option<&mut PeerReport> {
@@ -95,8 +108,7 @@ impl Run<'_> {
     }
 
     fn is_left_out(&self, peer: Peer) -> bool {
-        let name = word(&peer);
-        self.results.peers.iter().any(|report| report.name == name && report.skipped.is_some())
+        self.left_out.contains(&peer)
     }
 
     /// One turn: a cell from its start to its end.
@@ -136,6 +148,13 @@ impl Run<'_> {
         let (repetition, peer) = (turn.repetition, word(&turn.peer));
         match event {
             Event::Step(what) => watcher.step(&what),
+            Event::Detail(detail) => {
+                if let Some(report) = self.report_of(turn.peer)
+                    && !report.what.contains(&detail)
+                {
+                    report.what += &format!(", {detail}");
+                }
+            }
             Event::Value(metric, value) => {
                 self.results.samples.extend(Sample::new(repetition, &peer, metric, value));
             }
@@ -156,25 +175,23 @@ impl Run<'_> {
     fn fail(&mut self, turn: Turn, watcher: &mut dyn Watcher, why: &str) -> Result<(), BenchError> {
         let (peer, repetition) = (word(&turn.peer), turn.repetition);
         self.note(watcher, format!("{peer} failed in repetition {repetition} and is left out: {why}"));
-        if let Some(report) = self.report_of(turn.peer) {
+        self.left_out.push(turn.peer);
+        let measured = self.results.samples.iter().any(|sample| sample.peer == peer);
+        if let Some(report) = self.report_of(turn.peer).filter(|_| !measured) {
             report.skipped = Some(why.to_owned());
         }
         Ok(())
     }
 
     fn finish(self) -> Result<Results, BenchError> {
-        if !self.results.samples.is_empty() {
-            return Ok(self.results);
-        }
-        let why: HashMap<&str, &str> = self
-            .results
-            .peers
-            .iter()
-            .filter_map(|report| Some((report.name.as_str(), report.skipped.as_deref()?)))
-            .collect();
-        let mut why: Vec<String> = why.iter().map(|(name, why)| format!("{name}: {why}")).collect();
-        why.sort_unstable();
-        Err(BenchError::NoPeers(why.join("; ")))
+        if self.results.samples.is_empty() { Err(self.nothing()) } else { Ok(self.results) }
+    }
+
+    /// Nothing was measured, and why.
+    fn nothing(&self) -> BenchError {
+        let why = |report: &PeerReport| Some(format!("{}: {}", report.name, report.skipped.as_deref()?));
+        let why: Vec<String> = self.results.peers.iter().filter_map(why).collect();
+        BenchError::NoPeers(why.join("; "))
     }
 }
 

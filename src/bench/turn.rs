@@ -41,6 +41,9 @@ impl Turn<'_> {
     fn begin<'a>(peer: Peer, plan: &'a Plan, teller: &'a mut Teller) -> Result<Turn<'a>, BenchError> {
         teller.tell(&Event::Step("set-up".to_owned()))?;
         let lab = lab::build(peer, plan)?;
+        if let Some(detail) = &lab.detail {
+            teller.tell(&Event::Detail(detail.clone()))?;
+        }
         let [first, second] = &lab.stations;
         let mut pings = rtt::Client::new(first, second)?;
         pings.await_answer()?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::bench::results::Results;
+use crate::bench::report::{Directory, Report, terminal};
 use crate::bench::{self, Peer, Plan, Test, Turn, Watcher};
 use crate::control::EngineChoice;
 
@@ -39,10 +39,10 @@ pub(super) struct Bench {
     /// How long a worker of uswitch polls before it sleeps (0 to 1000000)
     #[arg(long, default_value_t = 0, value_name = "MICROSECONDS", value_parser = clap::value_parser!(u64).range(..=1_000_000))]
     busy_poll: u64,
-    /// Directory for results.json and the report; made if missing
+    /// Directory for every sample, a report and its charts; nothing in it is overwritten
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// JSON instead of a table: the machine, the settings, every single value
+    /// JSON instead of a table: the machine, the settings, every sample, and what they say
     #[arg(long)]
     json: bool,
 }
@@ -50,18 +50,17 @@ pub(super) struct Bench {
 impl Bench {
     pub(super) fn run(self) -> Result<(), CliError> {
         let plan = self.plan();
-        if let Some(directory) = &self.out {
-            // Before the work is done, not after it.
-            std::fs::create_dir_all(directory)
-                .map_err(CliError::io(format!("make the directory {}", directory.display())))?;
-        }
+        let directory = self.out.as_deref().map(Directory::claim).transpose()?;
         let mut progress: Box<dyn Watcher> = match io::stderr().is_terminal() {
             true => Box::new(Bar::new(&plan)),
             false => Box::new(Log { quiet: self.json, turns: plan.turns().len(), begun: 0 }),
         };
         let results = bench::run(&plan, progress.as_mut())?;
         drop(progress);
-        if self.json { output::json(&results) } else { output::print(&table(&results)) }
+        if let Some(directory) = directory {
+            directory.write(&results)?;
+        }
+        if self.json { output::json(&Report::new(&results)) } else { output::print(&terminal(&results)) }
     }
 
     fn plan(&self) -> Plan {
@@ -86,18 +85,6 @@ fn chosen<T: Copy + PartialEq>(typed: &[T], all: &[T]) -> Vec<T> {
         }
     }
     chosen
-}
-
-fn table(results: &Results) -> String {
-    let rows = results.samples.iter().map(|sample| {
-        [
-            sample.metric.to_string(),
-            sample.peer.clone(),
-            format!("{:.4}", sample.value),
-            sample.unit.to_string(),
-        ]
-    });
-    output::table(["METRIC", "PEER", "VALUE", "UNIT"], rows)
 }
 
 /// A bar on a terminal, with the time left.

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::bench::BenchError;
+use crate::bench::report::ReportError;
 use crate::control::ConfigError;
 use crate::control::client::ClientError;
 use crate::control::topology::TopologyError;
@@ -25,6 +26,8 @@ pub(super) enum CliError {
     Runtime(#[from] RuntimeError),
     #[error(transparent)]
     Bench(#[from] BenchError),
+    #[error(transparent)]
+    Report(#[from] ReportError),
     /// Running, but not to be spoken to.
     #[error("the switch '{0}' is starting or stopping: try again in a moment")]
     InBetween(String),

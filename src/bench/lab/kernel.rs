@@ -6,7 +6,7 @@ use super::{HOST, Lab, Switch, hand_out, wiring};
 /// One veth pair.
 pub(super) fn veth() -> Result<Lab, BenchError> {
     wiring::veth("veth1", "veth2")?;
-    Ok(Lab { stations: hand_out(["veth1", "veth2"])?, host: None, switch: Switch::default() })
+    Ok(Lab { stations: hand_out(["veth1", "veth2"])?, host: None, switch: Switch::default(), detail: None })
 }
 
 /// A bridge with a veth pair to each container.
@@ -20,5 +20,5 @@ pub(super) fn bridge() -> Result<Lab, BenchError> {
     wiring::bridge(BRIDGE, ports)?;
     wiring::without_netfilter()?;
     wiring::set_up(BRIDGE, Some(HOST))?;
-    Ok(Lab { stations: hand_out(devices)?, host: Some(HOST), switch: Switch::default() })
+    Ok(Lab { stations: hand_out(devices)?, host: Some(HOST), switch: Switch::default(), detail: None })
 }

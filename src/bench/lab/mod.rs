@@ -42,6 +42,8 @@ pub(super) struct Lab {
     pub(super) host: Option<Ipv4Addr>,
     /// Its processes or threads.
     pub(super) switch: Switch,
+    /// What it says of itself, if that matters: the engine.
+    pub(super) detail: Option<String>,
 }
 
 /// What runs a switch; nothing for the kernel's.

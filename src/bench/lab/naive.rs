@@ -24,7 +24,7 @@ pub(super) fn build() -> Result<Lab, BenchError> {
     let (first, second) = (open(DEVICES[0])?, open(DEVICES[1])?);
     let threads = vec![carry(&first, &second)?, carry(&second, &first)?];
     let switch = Switch { threads, ..Switch::default() };
-    Ok(Lab { stations: hand_out(DEVICES)?, host: None, switch })
+    Ok(Lab { stations: hand_out(DEVICES)?, host: None, switch, detail: None })
 }
 
 /// Starts a thread that carries frames one way, for as long as the cell lives. Its number.

@@ -35,7 +35,7 @@ pub(super) fn build(tso: &str) -> Result<Lab, BenchError> {
     wiring::wait_for(DEVICES)?;
     wiring::set_up(BRIDGE, Some(HOST))?;
     let switch = Switch { children: vec![database, daemon], ..Switch::default() };
-    Ok(Lab { stations: hand_out(DEVICES)?, host: Some(HOST), switch })
+    Ok(Lab { stations: hand_out(DEVICES)?, host: Some(HOST), switch, detail: None })
 }
 
 /// A program of Open vSwitch that keeps to our directory.

@@ -29,7 +29,13 @@ pub(super) fn build(plan: &Plan) -> Result<Lab, BenchError> {
     };
     let stations = [station(0)?, station(1)?];
     let switch = Switch { children: vec![child], ..Switch::default() };
-    Ok(Lab { stations, host: Some(HOST), switch })
+    Ok(Lab { stations, host: Some(HOST), switch, detail: detail(&first) })
+}
+
+/// What its first line has in parentheses: the engine, and the workers.
+fn detail(line: &str) -> Option<String> {
+    let (_, rest) = line.split_once('(')?;
+    rest.split_once(')').map(|(detail, _)| detail.to_owned())
 }
 
 fn start(plan: &Plan) -> Command {
@@ -40,4 +46,16 @@ fn start(plan: &Plan) -> Command {
     command.args(["--busy-poll", &plan.busy_poll.as_micros().to_string()]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_engine_is_in_the_first_line() {
+        let line = "uswitch0 forwards between 2 containers (io_uring, 1 worker).\n";
+        assert_eq!(detail(line).as_deref(), Some("io_uring, 1 worker"));
+        assert_eq!(detail("something else"), None);
+    }
 }

@@ -15,5 +15,5 @@ pub(super) fn build() -> Result<Lab, BenchError> {
     let child = command.spawn().map_err(BenchError::io("run vde_switch"))?;
     wiring::wait_for(DEVICES)?;
     let switch = Switch { children: vec![child], ..Switch::default() };
-    Ok(Lab { stations: hand_out(DEVICES)?, host: None, switch })
+    Ok(Lab { stations: hand_out(DEVICES)?, host: None, switch, detail: None })
 }
