@@ -8,8 +8,6 @@ use crate::bench::metric::Better;
 use crate::bench::results::BASELINE;
 use crate::bench::summary::{Cell, Row, Verdict};
 
-/// Panels beside each other.
-const COLUMNS: usize = 3;
 /// Between them, pixels.
 const GAP: f64 = 26.0;
 /// From bar to bar, pixels.
@@ -38,12 +36,13 @@ struct Layout<'a> {
 pub(super) fn bars(heading: &str, rows: &[&Row], peers: &[String]) -> Option<String> {
     let first = rows.first()?;
     let layout = Layout::new(rows, peers, first);
-    let lines = rows.len().div_ceil(COLUMNS);
+    let columns = columns(rows.len());
+    let lines = rows.len().div_ceil(columns);
     let height = HEAD + lines as f64 * layout.height() - MARGIN / 2.0;
     let mut drawing = look::sheet(height, heading, &subtitle(rows, first));
     define_hatches(&mut drawing, peers);
     for (i, row) in rows.iter().enumerate() {
-        let (column, line) = (i % COLUMNS, i / COLUMNS);
+        let (column, line) = (i % columns, i / columns);
         let x = MARGIN + layout.names + column as f64 * (layout.panel + GAP);
         let y = HEAD + line as f64 * layout.height();
         if column == 0 {
@@ -52,6 +51,14 @@ pub(super) fn bars(heading: &str, rows: &[&Row], peers: &[String]) -> Option<Str
         layout.draw_panel(&mut drawing, (x, y), row);
     }
     Some(drawing.finish())
+}
+
+/// Panels beside each other.
+fn columns(panels: usize) -> usize {
+    match panels {
+        4 => 2,
+        panels => panels.min(3),
+    }
 }
 
 fn subtitle(rows: &[&Row], first: &Row) -> String {
@@ -92,7 +99,7 @@ impl<'a> Layout<'a> {
         let greatest = rows.iter().flat_map(|row| &row.cells).map(|cell| cell.range.max).fold(0.0, f64::max);
         let name = |peer: &String| svg::width(peer, &look::name_style(peer, Anchor::End));
         let names = peers.iter().map(name).fold(0.0, f64::max) + 10.0;
-        let columns = rows.len().min(COLUMNS) as f64;
+        let columns = columns(rows.len()) as f64;
         let panel = (WIDTH - 2.0 * MARGIN - names - GAP * (columns - 1.0)) / columns;
         Layout { peers, axis: Linear::up_to(greatest / scale, 5), unit, scale, names, panel }
     }

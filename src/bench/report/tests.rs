@@ -7,7 +7,7 @@ use super::*;
 use crate::bench::metric::{Load, Metric};
 use crate::bench::results::{BASELINE, Distribution, Results, SUBJECT, Sample, fixture};
 
-const METRICS: [&str; 23] = [
+const METRICS: [&str; 25] = [
     "tcp.bbr",
     "tcp.cubic",
     "tcp4.bbr",
@@ -31,6 +31,8 @@ const METRICS: [&str; 23] = [
     "rtt-load.p50",
     "tcp.cubic.cpu.switch",
     "tcp.cubic.cpu.machine",
+    "tcp.bbr.cpu.switch",
+    "tcp.bbr.cpu.machine",
 ];
 
 /// Switches with a stream's Gbit/s, the frame rate of small frames, and the round trip in microseconds.
