@@ -24,6 +24,9 @@ pub enum BenchError {
     /// No namespaces.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+    /// No namespaces either, as the one in them says.
+    #[error("{0}")]
+    Nowhere(String),
     /// One of the namespaces.
     #[error(transparent)]
     Netns(#[from] NetnsError),

@@ -21,6 +21,8 @@ pub(super) enum Event {
     Times(Load, Vec<(f64, f64)>),
     /// What a reader must know.
     Note(String),
+    /// Nothing can be measured: there are no namespaces for us.
+    Nowhere(String),
     /// The switch cannot be measured at all.
     Failed(String),
     /// All was measured.

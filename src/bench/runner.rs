@@ -115,33 +115,44 @@ impl Run<'_> {
     fn take(&mut self, turn: Turn, watcher: &mut dyn Watcher) -> Result<(), BenchError> {
         let plan = self.plan;
         let mut cell = Cell::start(|furnished, pipe| turn::take(turn.peer, plan, furnished, pipe))?;
+        if let Some(why) = self.listen(&mut cell, turn, watcher)? {
+            self.fail(turn, watcher, why);
+        }
+        Ok(())
+    }
+
+    /// Hears a cell to its end. Why it failed, if it did.
+    fn listen(
+        &mut self,
+        cell: &mut Cell,
+        turn: Turn,
+        watcher: &mut dyn Watcher,
+    ) -> Result<Option<String>, BenchError> {
         let mut lines = Lines::default();
         let mut silence = Duration::ZERO;
-        let longest = PATIENCE + plan.duration * 2;
-        loop {
-            match self.signals.or_output(&cell)? {
-                Heard::Nothing if silence > longest => {
-                    return self.fail(turn, watcher, "it hangs, and was ended");
-                }
-                Heard::Nothing => silence += TICK,
-                Heard::Output => {
-                    silence = Duration::ZERO;
-                    let mut piece = [0; 4096];
-                    let read = cell.output.read(&mut piece).map_err(BenchError::io("hear a cell"))?;
-                    if read == 0 {
-                        return self.fail(turn, watcher, "it ended before all was measured");
-                    }
-                    for event in lines.push(&piece[..read]) {
-                        match event {
-                            Event::Done => return Ok(()),
-                            Event::Failed(why) => return self.fail(turn, watcher, &why),
-                            event => self.hear(turn, watcher, event),
-                        }
-                    }
+        let longest = PATIENCE + self.plan.duration * 2;
+        while silence < longest {
+            watcher.tick();
+            if !self.signals.or_output(cell)? {
+                silence += TICK;
+                continue;
+            }
+            silence = Duration::ZERO;
+            let mut piece = [0; 4096];
+            let read = cell.output.read(&mut piece).map_err(BenchError::io("hear a cell"))?;
+            if read == 0 {
+                return Ok(Some("it ended before all was measured".to_owned()));
+            }
+            for event in lines.push(&piece[..read]) {
+                match event {
+                    Event::Done => return Ok(None),
+                    Event::Failed(why) => return Ok(Some(why)),
+                    Event::Nowhere(why) => return Err(BenchError::Nowhere(why)),
+                    event => self.hear(turn, watcher, event),
                 }
             }
-            watcher.tick();
         }
+        Ok(Some("it hangs, and was ended".to_owned()))
     }
 
     fn hear(&mut self, turn: Turn, watcher: &mut dyn Watcher, event: Event) {
@@ -162,7 +173,7 @@ impl Run<'_> {
                 self.results.distributions.push(Distribution { repetition, peer, metric, percentiles });
             }
             Event::Note(note) => self.note(watcher, format!("{peer}, repetition {repetition}: {note}")),
-            Event::Failed(_) | Event::Done => {}
+            Event::Failed(_) | Event::Nowhere(_) | Event::Done => {}
         }
     }
 
@@ -172,15 +183,14 @@ impl Run<'_> {
     }
 
     /// It has no further turn.
-    fn fail(&mut self, turn: Turn, watcher: &mut dyn Watcher, why: &str) -> Result<(), BenchError> {
+    fn fail(&mut self, turn: Turn, watcher: &mut dyn Watcher, why: String) {
         let (peer, repetition) = (word(&turn.peer), turn.repetition);
         self.note(watcher, format!("{peer} failed in repetition {repetition} and is left out: {why}"));
         self.left_out.push(turn.peer);
         let measured = self.results.samples.iter().any(|sample| sample.peer == peer);
         if let Some(report) = self.report_of(turn.peer).filter(|_| !measured) {
-            report.skipped = Some(why.to_owned());
+            report.skipped = Some(why);
         }
-        Ok(())
     }
 
     fn finish(self) -> Result<Results, BenchError> {
@@ -193,12 +203,6 @@ impl Run<'_> {
         let why: Vec<String> = self.results.peers.iter().filter_map(why).collect();
         BenchError::NoPeers(why.join("; "))
     }
-}
-
-/// What came first.
-enum Heard {
-    Output,
-    Nothing,
 }
 
 /// The signals that end a run, held back until they are asked for; let go when dropped.
@@ -219,11 +223,11 @@ impl Signals {
         Ok(Signals { file, before })
     }
 
-    /// Waits a moment for what a cell says.
+    /// Waits a moment for what a cell says. Whether it has said something, or ended.
     ///
     /// # Errors
     /// A signal came.
-    fn or_output(&self, cell: &Cell) -> Result<Heard, BenchError> {
+    fn or_output(&self, cell: &Cell) -> Result<bool, BenchError> {
         let mut files = [
             PollFd::new(self.file.as_fd(), PollFlags::POLLIN),
             PollFd::new(cell.output.as_fd(), PollFlags::POLLIN),
@@ -238,7 +242,7 @@ impl Signals {
             let number = i32::try_from(signal.ssi_signo).unwrap_or(0);
             return Err(BenchError::Interrupted(Signal::try_from(number).unwrap_or(Signal::SIGTERM)));
         }
-        Ok(if came { Heard::Output } else { Heard::Nothing })
+        Ok(came)
     }
 }
 

@@ -20,10 +20,12 @@ use crate::sys::sandbox::SandboxError;
 /// Takes the turn.
 pub(super) fn take(peer: Peer, plan: &Plan, furnished: Result<(), SandboxError>, pipe: File) {
     let mut teller = Teller::new(pipe);
-    let made = furnished.map_err(BenchError::from).and_then(|()| Turn::begin(peer, plan, &mut teller));
-    let last = match made.and_then(|mut turn| turn.measure()) {
-        Ok(()) => Event::Done,
-        Err(error) => Event::Failed(error.to_string()),
+    let last = match furnished.map(|()| Turn::begin(peer, plan, &mut teller)) {
+        Err(error) => Event::Nowhere(error.to_string()),
+        Ok(begun) => match begun.and_then(|mut turn| turn.measure()) {
+            Ok(()) => Event::Done,
+            Err(error) => Event::Failed(error.to_string()),
+        },
     };
     // Nobody listens any more: then nobody wants it.
     let _ = teller.tell(&last);
