@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -90,22 +90,27 @@ fn chosen<T: Copy + PartialEq>(typed: &[T], all: &[T]) -> Vec<T> {
 /// A bar on a terminal, with the time left.
 struct Bar {
     bar: ProgressBar,
+    whole: Duration,
+    /// From the beginning of the turn on.
+    left: Duration,
+    since: Instant,
     turn: String,
+    step: String,
 }
 
 impl Bar {
     fn new(plan: &Plan) -> Bar {
-        let time: Duration = plan.turns().iter().map(|turn| plan.time_of_turn(turn.peer)).sum();
-        let bar = ProgressBar::with_draw_target(Some(millis(time)), ProgressDrawTarget::stderr());
+        let whole = plan.turns().iter().map(|turn| plan.time_of_turn(turn.peer)).sum();
+        let bar = ProgressBar::with_draw_target(Some(millis(whole)), ProgressDrawTarget::stderr());
         // A template that does not parse would be found by the test below.
         if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
             bar.set_style(style);
         }
-        Bar { bar, turn: String::new() }
+        Bar { bar, whole, left: whole, since: Instant::now(), turn: String::new(), step: String::new() }
     }
 }
 
-const TEMPLATE: &str = "{wide_bar} {eta} left  {msg}";
+const TEMPLATE: &str = "{bar:30} {msg}";
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
@@ -117,17 +122,19 @@ impl Watcher for Bar {
     }
 
     fn turn(&mut self, turn: Turn, left: Duration) {
+        (self.left, self.since) = (left, Instant::now());
         self.turn = format!("{} {}", bench::word(&turn.peer), turn.repetition);
-        let done = self.bar.length().unwrap_or(0).saturating_sub(millis(left));
-        self.bar.set_position(done);
     }
 
     fn step(&mut self, what: &str) {
-        self.bar.set_message(format!("{}: {what}", self.turn));
+        what.clone_into(&mut self.step);
     }
 
     fn tick(&mut self) {
-        self.bar.tick();
+        let left = self.left.saturating_sub(self.since.elapsed());
+        self.bar.set_position(millis(self.whole.saturating_sub(left)));
+        let left = output::duration(left.as_secs());
+        self.bar.set_message(format!("{left} left, {}: {}", self.turn, self.step));
     }
 }
 
