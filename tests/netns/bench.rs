@@ -105,8 +105,9 @@ fn kill_leaves_nothing() {
     let bench = host.spawn("uswitch bench --peers uswitch --tests tcp --repeat 1 --duration 60");
     wait_until("iperf3 sends", || processes(&host).matches("iperf3").count() == 2);
     bench.signal(Signal::SIGKILL);
-    bench.wait();
+    // Long before the stream would have ended by itself.
     wait_until("all processes have ended", || processes(&host).is_empty());
+    bench.wait();
     before.assert_same(&host);
 }
 
