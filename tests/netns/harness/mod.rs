@@ -24,7 +24,7 @@ pub use host::{Host, Netns};
 pub use process::Process;
 pub use rootless::{as_user, by_user, with_tun_for_all};
 pub use seen::{OURS, last, seen};
-pub use shell::{Shell, sending_cpu};
+pub use shell::{Done, Shell, sending_cpu};
 pub use snapshot::Snapshot;
 pub use subject::{GATEWAY_V4, GATEWAY_V6, LinuxBridge, Subject, Uswitch, v4, v6};
 
