@@ -37,14 +37,19 @@ impl<'a> Foresight<'a> {
         Foresight { fdb, learned: None }
     }
 
-    fn foresee(&self, key: FdbKey, port: PortId) -> Learned {
+    fn foresee(&self, now: Tick, key: FdbKey, port: PortId) -> Learned {
         let fdb = self.fdb;
         if fdb.ageing == 0 {
             return Learned::Off;
         }
         let writer = fdb.lock();
         match fdb.find_locked(key.pack()) {
-            Some(Found { value, .. }) => value.met_on(port),
+            Some(Found { value, .. }) => match value.met_on(port) {
+                Learned::Known if value.is_dynamic() && now > value.seen() => {
+                    fdb.refreshed(now.since(value.seen()))
+                }
+                met => met,
+            },
             None if fdb.len() < fdb.max() => Learned::New,
             None => match fdb.victim(&writer, port) {
                 Some(victim) => Learned::Evicted { from: victim.port, gone: fdb.table.key(victim.at) },
@@ -55,16 +60,20 @@ impl<'a> Foresight<'a> {
 }
 
 impl Database for Foresight<'_> {
-    fn learn(&mut self, _: Tick, key: FdbKey, port: PortId) -> Learned {
-        let learned = self.foresee(key, port);
+    fn learn(&mut self, now: Tick, key: FdbKey, port: PortId) -> Learned {
+        let learned = self.foresee(now, key, port);
         self.learned = Some((key, port, learned));
         learned
     }
 
     fn lookup(&self, now: Tick, key: FdbKey) -> Option<PortId> {
-        use Learned::{Evicted, Known, Moved, New};
+        use Learned::{Evicted, Known, Moved, New, Returned};
         match self.learned {
-            Some((source, port, Known | New | Moved { .. } | Evicted { .. })) if source == key => Some(port),
+            Some((source, port, Known | Returned { .. } | New | Moved { .. } | Evicted { .. }))
+                if source == key =>
+            {
+                Some(port)
+            }
             Some((_, _, Evicted { gone, .. })) if gone == key => None,
             _ => self.fdb.lookup(now, key),
         }
