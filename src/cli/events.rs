@@ -2,14 +2,12 @@
 
 use std::ops::ControlFlow;
 
-use clap::ValueEnum;
-
 use crate::control::client::StreamEnd;
 use crate::control::event::{Event, EventType};
 
 use super::error::CliError;
 use super::fdb::query;
-use super::output::{self, counted};
+use super::output;
 use super::port::port_name;
 use super::target::Target;
 
@@ -58,7 +56,7 @@ impl Events {
 
     fn path(&self) -> String {
         let last = self.last.or(self.follow.then_some(LAST)).map(|last| last.to_string());
-        let types: Vec<String> = self.types.iter().map(|kind| word(*kind)).collect();
+        let types: Vec<String> = self.types.iter().map(|kind| kind.name()).collect();
         let types = (!types.is_empty()).then(|| types.join(","));
         let follow = self.follow.then(|| "true".to_owned());
         let words = [("follow", follow), ("last", last), ("ifname", self.port.clone()), ("type", types)];
@@ -70,41 +68,15 @@ impl Events {
     }
 }
 
-/// The type's name, as it is typed and in JSON.
-fn word(kind: EventType) -> String {
-    kind.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-}
-
 /// Time, type, port, station, and the rest in words.
 fn line(event: &Event) -> String {
     let time = event.time.to_zoned(jiff::tz::TimeZone::system()).strftime("%F %T%.3f");
     let port = event.ifname.as_deref().unwrap_or("-");
     let mac = event.mac.map(|mac| mac.to_string());
     let vlan = event.vlan.map(|vlan| format!("vlan {vlan}"));
-    let rest = [mac, vlan, more(event)].into_iter().flatten().collect::<Vec<_>>().join("  ");
-    let text = format!("{time}  {:<12}  {port:<10}  {rest}", word(event.kind));
+    let rest = [mac, vlan, event.detail()].into_iter().flatten().collect::<Vec<_>>().join("  ");
+    let text = format!("{time}  {:<12}  {port:<10}  {rest}", event.kind.name());
     text.trim_end().to_owned() + "\n"
-}
-
-/// What only events of this type have.
-fn more(event: &Event) -> Option<String> {
-    let other = event.other.as_deref().unwrap_or("-");
-    let count = |one| counted(event.count.and_then(|count| count.try_into().ok()).unwrap_or(0), one);
-    match event.kind {
-        EventType::Moved => Some(format!("from {other}")),
-        EventType::Evicted => Some(format!("for a station of {other}")),
-        EventType::Returned => {
-            Some(format!("after {} of silence", output::duration(event.silent.unwrap_or(0).into())))
-        }
-        EventType::Refused => Some("the forwarding database is full".to_owned()),
-        EventType::Flooded => Some("nobody knows where it is".to_owned()),
-        EventType::Dropped => {
-            Some(format!("{} in 1 s: {}", count("frame"), event.reason.as_deref().unwrap_or("-")))
-        }
-        EventType::Lost if event.ifname.is_none() => Some(format!("{}: read too slowly", count("event"))),
-        EventType::Lost => Some(format!("{}: too many to be told", count("event"))),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
 //! What happens at a switch, as it is told.
 
+use clap::ValueEnum;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::{IntoParams, ToSchema};
 
+use super::words::{counted, duration};
 use crate::wire::Mac;
 
 /// The complete list of what is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
 pub enum EventType {
@@ -39,6 +41,13 @@ pub enum EventType {
     PortRemoved,
     /// There were more events than are told.
     Lost,
+}
+
+impl EventType {
+    /// Its name, as it is typed and in JSON.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
 }
 
 /// Something that happened.
@@ -88,6 +97,27 @@ impl Event {
             silent: None,
             reason: None,
             count: None,
+        }
+    }
+
+    /// What only events of this type have, in words.
+    pub(crate) fn detail(&self) -> Option<String> {
+        let other = self.other.as_deref().unwrap_or("-");
+        let count = |one| counted(self.count.and_then(|count| count.try_into().ok()).unwrap_or(0), one);
+        match self.kind {
+            EventType::Moved => Some(format!("from {other}")),
+            EventType::Evicted => Some(format!("for a station of {other}")),
+            EventType::Returned => {
+                Some(format!("after {} of silence", duration(self.silent.unwrap_or(0).into())))
+            }
+            EventType::Refused => Some("the forwarding database is full".to_owned()),
+            EventType::Flooded => Some("nobody knows where it is".to_owned()),
+            EventType::Dropped => {
+                Some(format!("{} in 1 s: {}", count("frame"), self.reason.as_deref().unwrap_or("-")))
+            }
+            EventType::Lost if self.ifname.is_none() => Some(format!("{}: read too slowly", count("event"))),
+            EventType::Lost => Some(format!("{}: too many to be told", count("event"))),
+            _ => None,
         }
     }
 

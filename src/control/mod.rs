@@ -13,9 +13,10 @@ pub mod report;
 pub(crate) mod running;
 mod server;
 pub(crate) mod service;
-mod signals;
+pub(crate) mod signals;
 pub mod topology;
 pub mod trace;
+pub(crate) mod words;
 
 pub use config::{Config, ConfigError, EngineChoice};
 pub use options::{Options, OptionsFile};
