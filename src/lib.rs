@@ -6,6 +6,7 @@
 //! cli       what a person types and sees: one file per subcommand
 //!  |
 //! bench     measures the switch beside others, and tells
+//! tui       the screen of `uswitch watch`: draws what the API says
 //!  |
 //! control   what should exist: config, topology, the API on a Unix socket. Never on a frame's way
 //!  |
@@ -29,4 +30,5 @@ pub mod datapath;
 pub mod switch;
 #[allow(unsafe_code, reason = "the kernel's interfaces are unsafe; this module is where they become safe")]
 pub mod sys;
+mod tui;
 pub mod wire;

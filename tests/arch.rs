@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use uswitch::switch::DropReason;
 
 /// From the lowest up; a layer names only itself and those before it. `sys` stands beside them.
-const LAYERS: [&str; 6] = ["wire", "switch", "datapath", "control", "bench", "cli"];
+const LAYERS: [&str; 7] = ["wire", "switch", "datapath", "control", "bench", "tui", "cli"];
 
 /// What would give a pure layer a device, a clock or a thread of its own.
 const IMPURE: &[&str] = &[
@@ -107,7 +107,7 @@ fn lower_layers_do_not_name_upper_ones() {
 /// It may use the types of `wire`, which are bytes and their names.
 #[test]
 fn sys_is_a_leaf() {
-    let others = ["crate::switch", "crate::datapath", "crate::control", "crate::bench", "crate::cli"];
+    let others = ["crate::switch", "crate::datapath", "crate::control", "crate::bench", "crate::tui", "crate::cli"];
     none_of(&others, "src/sys", "sys names a layer");
 }
 

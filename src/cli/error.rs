@@ -43,6 +43,11 @@ pub(super) enum CliError {
     /// Whoever reads our output has seen enough.
     #[error("the reader of the output has gone")]
     BrokenPipe,
+    /// `watch` has nothing to draw on.
+    #[error(
+        "watch draws on a terminal, and standard output is none: `uswitch stats` and `uswitch events` print"
+    )]
+    NoTerminal,
     /// `exec` could not run the program.
     #[error("{program}: {source}")]
     Program { program: String, source: io::Error },

@@ -23,6 +23,7 @@ mod status;
 mod stop;
 mod target;
 mod trace;
+mod watch;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -55,6 +56,7 @@ enum Command {
     Capture(capture::CaptureCommand),
     Trace(trace::TraceCommand),
     Bench(bench::Bench),
+    Watch(watch::Watch),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -87,6 +89,7 @@ impl Command {
             Command::Events(events) => events.run(),
             Command::Capture(capture) => capture.run(),
             Command::Trace(trace) => trace.run(),
+            Command::Watch(watch) => watch.run(),
             Command::Completions(completions) => completions.run(),
             Command::Man(man) => man.run(),
         }

@@ -294,7 +294,7 @@ pub const DELETED: &str = "(deleted)";
 
 /// A port's counters. A super-frame counts once. Every frame received ends as one of `forwarded`, `flooded`, `answered`
 /// or a drop on the ingress side; docs/API.md has the sums that hold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PortStats {
     /// The port; `(deleted)` for all that are no more.
     pub ifname: String,

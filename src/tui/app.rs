@@ -1,0 +1,300 @@
+//! What is on the screen, and what keys do to it. Plain data: no terminal, no clock, no switch.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use ratatui::layout::Size;
+
+use super::panes;
+use super::rows::{PortOrder, StationOrder};
+use super::snapshot::Snapshot;
+use super::theme::{Role, Theme};
+use super::traffic::Traffic;
+use crate::control::event::{Event, EventType};
+use crate::wire::Mac;
+
+/// Events that are kept, and kept back while paused.
+const KEPT: usize = 1000;
+/// How long what is new is marked, and marked most.
+const RECENT: Duration = Duration::from_secs(3);
+const NEW: Duration = Duration::from_secs(1);
+/// How long an answer to an order is shown.
+const SAID: Duration = Duration::from_secs(4);
+/// Longest text to filter by.
+const FILTER: usize = 40;
+
+/// What the keys ask of somebody else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    Quit,
+    /// Forget all learned addresses.
+    Flush,
+}
+
+/// The parts of the screen that can be scrolled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pane {
+    Switch,
+    Ports,
+    Fdb,
+    Events,
+}
+
+impl Pane {
+    pub(super) const ALL: [Pane; 4] = [Pane::Switch, Pane::Ports, Pane::Fdb, Pane::Events];
+
+    /// The pane so many after this one, round and round.
+    fn after(self, steps: usize) -> Pane {
+        Pane::ALL[(self as usize + steps) % Pane::ALL.len()]
+    }
+}
+
+/// What the keys are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    Look,
+    /// Typing what to filter by.
+    Filter,
+    /// Asked whether to flush.
+    AskFlush,
+    Help,
+}
+
+/// A station: its address and its VLAN.
+pub(super) type Station = (Mac, Option<u16>);
+
+/// What came while the picture stands still.
+#[derive(Debug, Default)]
+struct Held {
+    snapshot: Option<Snapshot>,
+    events: VecDeque<Event>,
+}
+
+/// What is on the screen.
+#[derive(Debug)]
+pub(super) struct App {
+    pub(super) theme: Theme,
+    pub(super) zone: TimeZone,
+    /// Since the screen was begun; stands still while paused.
+    pub(super) now: Duration,
+    pub(super) size: Size,
+    pub(super) snapshot: Snapshot,
+    pub(super) traffic: Traffic,
+    pub(super) events: VecDeque<Event>,
+    /// Why there are no more events.
+    pub(super) no_events: Option<String>,
+    pub(super) mode: Mode,
+    pub(super) filter: String,
+    pub(super) focus: Pane,
+    /// The pane in focus has the screen for itself.
+    pub(super) zoomed: bool,
+    pub(super) port_order: PortOrder,
+    pub(super) station_order: StationOrder,
+    scroll: [usize; Pane::ALL.len()],
+    fresh: BTreeMap<Station, Duration>,
+    said: Option<(Duration, String)>,
+    held: Option<Held>,
+}
+
+impl App {
+    pub(super) fn new(snapshot: Snapshot, theme: Theme, zone: TimeZone) -> App {
+        let mut traffic = Traffic::default();
+        traffic.take(&snapshot);
+        App {
+            theme,
+            zone,
+            now: snapshot.taken,
+            size: Size::default(),
+            snapshot,
+            traffic,
+            events: VecDeque::new(),
+            no_events: None,
+            mode: Mode::Look,
+            filter: String::new(),
+            focus: Pane::Ports,
+            zoomed: false,
+            port_order: PortOrder::default(),
+            station_order: StationOrder::default(),
+            scroll: [0; Pane::ALL.len()],
+            fresh: BTreeMap::new(),
+            said: None,
+            held: None,
+        }
+    }
+
+    /// The time now, since the screen was begun.
+    pub(super) fn tick(&mut self, now: Duration) {
+        if self.held.is_none() {
+            self.now = now;
+        }
+    }
+
+    pub(super) fn resize(&mut self, size: Size) {
+        self.size = size;
+    }
+
+    pub(super) fn on_snapshot(&mut self, snapshot: Snapshot) {
+        if let Some(held) = &mut self.held {
+            held.snapshot = Some(snapshot);
+            return;
+        }
+        let entries = |snapshot: &Snapshot| -> BTreeMap<Station, String> {
+            snapshot.fdb.iter().map(|entry| ((entry.mac, entry.vlan), entry.ifname.clone())).collect()
+        };
+        let (before, now) = (entries(&self.snapshot), entries(&snapshot));
+        self.fresh.retain(|_, since| snapshot.taken.saturating_sub(*since) < RECENT);
+        for (station, port) in now {
+            if before.get(&station) != Some(&port) {
+                self.fresh.entry(station).or_insert(snapshot.taken);
+            }
+        }
+        self.now = self.now.max(snapshot.taken);
+        self.traffic.take(&snapshot);
+        self.snapshot = snapshot;
+    }
+
+    pub(super) fn on_event(&mut self, event: Event) {
+        if let Some(held) = &mut self.held {
+            keep(&mut held.events, event);
+            return;
+        }
+        // Those from before the screen was there come first, and have been learned long ago.
+        let lately = self.now > Duration::from_millis(500);
+        if let (EventType::Moved, Some(mac), true) = (event.kind, event.mac, lately) {
+            self.fresh.insert((mac, event.vlan), self.now);
+        }
+        keep(&mut self.events, event);
+    }
+
+    pub(super) fn on_no_events(&mut self, why: String) {
+        self.no_events = Some(why);
+    }
+
+    /// Shows a sentence for a while.
+    pub(super) fn say(&mut self, text: String) {
+        self.said = Some((self.now, text));
+    }
+
+    /// What is to be said just now.
+    pub(super) fn said(&self) -> Option<&str> {
+        let said = self.said.as_ref().filter(|(since, _)| self.now.saturating_sub(*since) < SAID);
+        said.map(|(_, text)| text.as_str())
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// How to mark a station that is new behind its port.
+    pub(super) fn freshness(&self, station: Station) -> Option<Role> {
+        let age = self.now.saturating_sub(*self.fresh.get(&station)?);
+        match age {
+            _ if age < NEW => Some(Role::New),
+            _ if age < RECENT => Some(Role::Recent),
+            _ => None,
+        }
+    }
+
+    /// The first row of a pane that shows `visible` of them.
+    pub(super) fn scrolled(&self, pane: Pane, rows: usize, visible: usize) -> usize {
+        self.scroll[pane as usize].min(rows.saturating_sub(visible))
+    }
+
+    /// What a key does.
+    pub(super) fn on_key(&mut self, key: KeyEvent) -> Option<Action> {
+        if key.modifiers.contains(KeyModifiers::CONTROL) {
+            return (key.code == KeyCode::Char('c')).then_some(Action::Quit);
+        }
+        match self.mode {
+            Mode::Look => return self.on_look(key.code),
+            Mode::Filter => self.on_filter(key.code),
+            Mode::Help => self.mode = Mode::Look,
+            Mode::AskFlush => {
+                self.mode = Mode::Look;
+                return matches!(key.code, KeyCode::Char('y' | 'Y')).then_some(Action::Flush);
+            }
+        }
+        None
+    }
+
+    fn on_look(&mut self, code: KeyCode) -> Option<Action> {
+        match code {
+            KeyCode::Char('q') => return Some(Action::Quit),
+            KeyCode::Char('?' | 'h') => self.mode = Mode::Help,
+            KeyCode::Char('/') => self.mode = Mode::Filter,
+            KeyCode::Char('f') => self.mode = Mode::AskFlush,
+            KeyCode::Char('p' | ' ') => self.pause_or_go_on(),
+            KeyCode::Char('s') => self.sort(),
+            KeyCode::Enter => self.zoomed = !self.zoomed,
+            KeyCode::Esc if self.zoomed => self.zoomed = false,
+            KeyCode::Esc => self.filter.clear(),
+            KeyCode::Tab | KeyCode::Right => self.focus = self.focus.after(1),
+            KeyCode::BackTab | KeyCode::Left => self.focus = self.focus.after(Pane::ALL.len() - 1),
+            _ => self.on_scroll(code),
+        }
+        None
+    }
+
+    fn on_filter(&mut self, code: KeyCode) {
+        match code {
+            KeyCode::Enter => self.mode = Mode::Look,
+            KeyCode::Esc => {
+                self.filter.clear();
+                self.mode = Mode::Look;
+            }
+            KeyCode::Backspace => _ = self.filter.pop(),
+            KeyCode::Char(c) if self.filter.len() < FILTER => self.filter.extend(c.to_lowercase()),
+            _ => {}
+        }
+    }
+
+    /// Events are scrolled from their end, where the latest are.
+    fn on_scroll(&mut self, code: KeyCode) {
+        let page = panes::page(self, self.focus);
+        let last = self.count(self.focus).saturating_sub(page);
+        let steps = |rows: usize| isize::try_from(rows).unwrap_or(isize::MAX);
+        let down = match code {
+            KeyCode::Up | KeyCode::Char('k') => -1,
+            KeyCode::Down | KeyCode::Char('j') => 1,
+            KeyCode::PageUp => -steps(page),
+            KeyCode::PageDown => steps(page),
+            KeyCode::Home => -steps(last),
+            KeyCode::End => steps(last),
+            _ => return,
+        };
+        let on = if self.focus == Pane::Events { -down } else { down };
+        let place = &mut self.scroll[self.focus as usize];
+        *place = (*place).min(last).saturating_add_signed(on).min(last);
+    }
+
+    fn sort(&mut self) {
+        match self.focus {
+            Pane::Ports | Pane::Switch => self.port_order = self.port_order.next(),
+            Pane::Fdb => self.station_order = self.station_order.next(),
+            Pane::Events => {}
+        }
+    }
+
+    fn pause_or_go_on(&mut self) {
+        let Some(held) = self.held.take() else {
+            self.held = Some(Held::default());
+            return;
+        };
+        if let Some(snapshot) = held.snapshot {
+            self.on_snapshot(snapshot);
+        }
+        for event in held.events {
+            self.on_event(event);
+        }
+    }
+}
+
+/// Puts an event behind the others; the oldest gives way.
+fn keep(events: &mut VecDeque<Event>, event: Event) {
+    if events.len() == KEPT {
+        events.pop_front();
+    }
+    events.push_back(event);
+}

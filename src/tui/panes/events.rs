@@ -1,0 +1,55 @@
+//! What happens, the latest last.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Paragraph;
+
+use super::{FRAME, Window, block, fit};
+use crate::control::event::{Event, EventType};
+use crate::tui::app::{App, Pane};
+use crate::tui::theme::Role;
+
+/// Columns for the name of a port.
+const NAME: usize = 10;
+
+pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App) {
+    let events = app.shown_events();
+    let from_end = Window::of(app, Pane::Events, events.len(), area.height.saturating_sub(FRAME));
+    let end = events.len() - from_end.first;
+    let window = Window { first: end.saturating_sub(from_end.visible), ..from_end };
+    let mut lines: Vec<Line<'_>> = events[window.first..end].iter().map(|event| line(app, event)).collect();
+    if let Some(why) = &app.no_events {
+        lines.push(Line::styled(format!(" no more events: {why}"), app.theme.style(Role::Warn)));
+        lines.drain(..lines.len().saturating_sub(window.visible));
+    } else if lines.is_empty() {
+        lines.push(Line::styled(" nothing yet", app.theme.style(Role::Dim)));
+    }
+    frame.render_widget(Paragraph::new(lines).block(block(app, Pane::Events, "events", window)), area);
+}
+
+fn line(app: &App, event: &Event) -> Line<'static> {
+    let time = event.time.to_zoned(app.zone.clone()).strftime("%T").to_string();
+    let port = fit(event.ifname.as_deref().unwrap_or("-"), NAME);
+    let mac = event.mac.map(|mac| mac.to_string());
+    let vlan = event.vlan.map(|vlan| format!("vlan {vlan}"));
+    let rest = [mac, vlan, event.detail()].into_iter().flatten().collect::<Vec<_>>().join("  ");
+    Line::from(vec![
+        Span::styled(format!(" {time}  "), app.theme.style(Role::Dim)),
+        Span::styled(format!("{:<12}  ", event.kind.name()), app.theme.style(role(event.kind))),
+        Span::raw(format!("{port:<NAME$}  {rest}")),
+    ])
+}
+
+fn role(kind: EventType) -> Role {
+    match kind {
+        EventType::Learned | EventType::Returned | EventType::PortAdded | EventType::PortUp => Role::Good,
+        EventType::Aged => Role::Dim,
+        EventType::Moved | EventType::Flooded | EventType::PortRemoved | EventType::Lost => Role::Warn,
+        EventType::Evicted
+        | EventType::Refused
+        | EventType::Dropped
+        | EventType::PortDown
+        | EventType::PortGone => Role::Bad,
+    }
+}

@@ -1,0 +1,102 @@
+//! The ports: state, rates, and what was not delivered.
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Rect};
+use ratatui::style::Style;
+use ratatui::text::{Line, Span, Text};
+use ratatui::widgets::{Row, Table};
+
+use super::{TABLE, Window, block};
+use crate::control::words::scaled;
+use crate::tui::app::{App, Pane};
+use crate::tui::rows::{PortOrder, PortRow};
+use crate::tui::theme::Role;
+use crate::tui::traffic::{Light, Rate};
+
+/// Of a number.
+const NUMBER: Constraint = Constraint::Length(6);
+const WIDTHS: [Constraint; 8] = [
+    Constraint::Length(13),
+    Constraint::Length(4),
+    NUMBER,
+    NUMBER,
+    NUMBER,
+    NUMBER,
+    NUMBER,
+    Constraint::Fill(1),
+];
+
+pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App) {
+    let ports = app.port_rows();
+    let window = Window::of(app, Pane::Ports, ports.len(), area.height.saturating_sub(TABLE));
+    let rows = ports.iter().skip(window.first).take(window.visible).map(|port| row(app, port));
+    let table = Table::new(rows, WIDTHS).header(heading(app)).block(block(app, Pane::Ports, "ports", window));
+    frame.render_widget(table, area);
+}
+
+/// What a table's column is called; the one that is sorted by is marked.
+fn heading(app: &App) -> Row<'static> {
+    let mark = |order, name: &str| {
+        if app.port_order == order { format!("{name}▾") } else { name.to_owned() }
+    };
+    let right = |name: String| Text::from(name).right_aligned();
+    let port = match app.port_order {
+        PortOrder::Number => "  PORT".to_owned(),
+        _ => mark(PortOrder::Name, "  PORT"),
+    };
+    Row::new([
+        Text::from(port),
+        Text::from("LINK"),
+        right("RX f/s".to_owned()),
+        right(mark(PortOrder::Received, "bit/s")),
+        right("TX f/s".to_owned()),
+        right(mark(PortOrder::Sent, "bit/s")),
+        right(mark(PortOrder::Drops, "DROPS")),
+        Text::from("MOSTLY"),
+    ])
+    .style(app.theme.style(Role::Dim))
+}
+
+fn row<'a>(app: &App, row: &PortRow<'a>) -> Row<'a> {
+    let (state, style) = match row.port.operstate.as_str() {
+        "UP" => ("up", Role::Good),
+        "DOWN" => ("down", Role::Bad),
+        _ => ("gone", Role::Bad),
+    };
+    let light = match row.light {
+        Light::Dark => Span::styled("· ", app.theme.style(Role::Dim)),
+        Light::Unicast => Span::styled("● ", app.theme.style(Role::Good)),
+        Light::Flood => Span::styled("◉ ", app.theme.style(Role::Warn)),
+    };
+    let drops = match (row.dropped, row.rates.drops) {
+        (0, _) => app.theme.style(Role::Dim),
+        (_, 0) => Style::new(),
+        _ => app.theme.style(Role::Bad),
+    };
+    let dropped = Text::styled(aligned(row.dropped), drops).right_aligned();
+    let [rx_frames, rx_bits] = numbers(app, row.rates.rx);
+    let [tx_frames, tx_bits] = numbers(app, row.rates.tx);
+    Row::new([
+        Text::from(Line::from(vec![light, Span::raw(row.port.ifname.as_str())])),
+        Text::styled(state, app.theme.style(style)),
+        rx_frames,
+        rx_bits,
+        tx_frames,
+        tx_bits,
+        dropped,
+        Text::styled(row.reason.unwrap_or("-"), drops),
+    ])
+}
+
+fn numbers(app: &App, rate: Rate) -> [Text<'static>; 2] {
+    [rate.frames, rate.bits].map(|rate| {
+        let style = if rate == 0 { app.theme.style(Role::Dim) } else { Style::new() };
+        Text::styled(aligned(rate), style).right_aligned()
+    })
+}
+
+/// With the units below each other, where there is one.
+fn aligned(rate: u64) -> String {
+    let text = scaled(rate);
+    if text.ends_with(' ') { text + " " } else { text }
+}

@@ -1,0 +1,29 @@
+//! What the API said at one time.
+
+use std::time::Duration;
+
+use crate::control::client::{Client, ClientError};
+use crate::control::report::{FdbReport, PortReport, PortStats, Status};
+
+/// What the API said at one time.
+#[derive(Debug, Clone)]
+pub(super) struct Snapshot {
+    /// When it was read, since the screen was begun.
+    pub(super) taken: Duration,
+    pub(super) status: Status,
+    pub(super) ports: Vec<PortReport>,
+    pub(super) stats: Vec<PortStats>,
+    pub(super) fdb: Vec<FdbReport>,
+}
+
+impl Snapshot {
+    pub(super) fn read(client: &Client, taken: Duration) -> Result<Snapshot, ClientError> {
+        Ok(Snapshot {
+            taken,
+            status: client.get("/v1/status")?,
+            ports: client.get("/v1/ports")?,
+            stats: client.get("/v1/stats")?,
+            fdb: client.get("/v1/fdb")?,
+        })
+    }
+}

@@ -1,0 +1,385 @@
+//! Pictures of fixed data, and what keys do to it.
+
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use ratatui::layout::Size;
+
+use super::app::{Action, App, Mode, Pane};
+use super::panes;
+use super::rows::{PortOrder, StationOrder};
+use super::snapshot::Snapshot;
+use super::theme::Theme;
+use super::traffic::Light;
+use crate::control::event::{Event, EventType};
+use crate::control::report::{BridgePort, FdbReport, GatewayReport, PortReport, PortStats, Status};
+use crate::switch::DropReason;
+use crate::wire::Mac;
+
+const NARROW: Size = Size::new(80, 24);
+const WIDE: Size = Size::new(120, 40);
+
+fn name(port: u8) -> String {
+    if port == 0 { "host".to_owned() } else { format!("container{port}") }
+}
+
+fn mac(station: u8) -> Mac {
+    Mac([0x02, 0xde, 0xa5, 0xad, 0x00, station])
+}
+
+fn port(number: u8) -> PortReport {
+    PortReport {
+        ifindex: u32::from(number) + 1,
+        link: "eth0".into(),
+        ifname: name(number),
+        flags: Vec::new(),
+        mtu: 1500,
+        master: "uswitch0".into(),
+        state: "forwarding".into(),
+        bridge: BridgePort::default(),
+        operstate: "UP".into(),
+        address: mac(number),
+        addresses: vec![format!("172.16.0.{}/24", number + 1).parse().unwrap()],
+        device_ifindex: 2,
+        netns: None,
+        netns_ino: None,
+        offload: true,
+    }
+}
+
+fn stats(number: u8) -> PortStats {
+    PortStats {
+        ifname: name(number),
+        drops: DropReason::ALL.iter().map(|reason| (reason.name().to_owned(), 0)).collect(),
+        ..PortStats::default()
+    }
+}
+
+fn entry(station: u8, updated: Option<u32>) -> FdbReport {
+    let state = if updated.is_some() { "" } else { "permanent" };
+    FdbReport {
+        mac: mac(station),
+        ifname: name(station),
+        vlan: None,
+        flags: Vec::new(),
+        master: "uswitch0".into(),
+        state: state.into(),
+        updated,
+    }
+}
+
+fn status() -> Status {
+    Status {
+        name: "uswitch0".into(),
+        version: "0.1.0".into(),
+        pid: 1,
+        uptime: 192,
+        sandboxed: false,
+        engine: "io_uring".into(),
+        engine_note: None,
+        workers: 1,
+        subnets: Vec::new(),
+        gateway: GatewayReport { mac: mac(0), addresses: Vec::new() },
+        nat: false,
+        internal: false,
+        mtu: 1500,
+        ports: 4,
+        ports_up: 4,
+        fdb: 3,
+        fdb_max: 8192,
+        ageing_time: 300,
+        rx_frames: 0,
+        rx_bytes: 0,
+        lost_notices: 0,
+        lost_events: 0,
+    }
+}
+
+/// The host and so many containers, at a time in milliseconds; only the gateway is known.
+fn quiet(containers: u8, millis: u64) -> Snapshot {
+    Snapshot {
+        taken: Duration::from_millis(millis),
+        status: status(),
+        ports: (0..=containers).map(port).collect(),
+        stats: (0..=containers).map(stats).collect(),
+        fdb: vec![entry(0, None)],
+    }
+}
+
+fn app(snapshot: Snapshot, size: Size) -> App {
+    let mut app = App::new(snapshot, Theme::Coloured, TimeZone::UTC);
+    app.resize(size);
+    app
+}
+
+fn event(kind: EventType, port: u8, station: Option<u8>) -> Event {
+    let time = "2026-11-21T12:00:00.120Z".parse().unwrap();
+    Event { ifname: Some(name(port)), mac: station.map(mac), ..Event::at(time, kind) }
+}
+
+/// Four ports: two containers talk, the third is down, and has sent what was dropped.
+fn busy(size: Size) -> App {
+    let mut app = app(quiet(3, 0), size);
+    let mut later = quiet(3, 1000);
+    for (number, bytes) in [(1, 1_250_000_000), (2, 12_500)] {
+        let (frames, other) = (bytes / 100, 3 - number);
+        (later.stats[number].rx_frames, later.stats[number].rx_bytes) = (frames, bytes);
+        (later.stats[other].tx_frames, later.stats[other].tx_bytes) = (frames, bytes);
+        later.status.rx_frames += frames;
+        later.status.rx_bytes += bytes;
+    }
+    later.ports[3].operstate = "DOWN".into();
+    later.stats[3].drops.insert("spoofed_gateway".into(), 994);
+    later.fdb.extend([entry(1, Some(0)), entry(2, Some(75)), entry(3, Some(280))]);
+    app.on_snapshot(later);
+    app.on_event(event(EventType::Learned, 1, Some(1)));
+    let other = Some(name(1));
+    app.on_event(Event { other, vlan: Some(7), ..event(EventType::Moved, 3, Some(3)) });
+    let (reason, count) = (Some("spoofed_gateway".into()), Some(994));
+    app.on_event(Event { reason, count, ..event(EventType::Dropped, 3, None) });
+    app
+}
+
+fn press(app: &mut App, code: KeyCode) -> Option<Action> {
+    app.on_key(KeyEvent::new(code, KeyModifiers::NONE))
+}
+
+fn type_in(app: &mut App, text: &str) {
+    for c in text.chars() {
+        assert_eq!(press(app, KeyCode::Char(c)), None);
+    }
+}
+
+/// What is seen, without colours.
+fn picture(app: &App) -> String {
+    let mut terminal = Terminal::new(TestBackend::new(app.size.width, app.size.height)).unwrap();
+    terminal.draw(|frame| panes::draw(frame, app)).unwrap();
+    terminal.backend().to_string()
+}
+
+#[test]
+fn on_a_small_terminal() {
+    insta::assert_snapshot!(picture(&busy(NARROW)));
+}
+
+#[test]
+fn on_a_large_terminal() {
+    insta::assert_snapshot!(picture(&busy(WIDE)));
+}
+
+#[test]
+fn help() {
+    let mut app = busy(NARROW);
+    type_in(&mut app, "?");
+    insta::assert_snapshot!(picture(&app));
+    press(&mut app, KeyCode::Char('q'));
+    assert_eq!(app.mode, Mode::Look, "any key closes it, and does no more");
+}
+
+#[test]
+fn filtered() {
+    let mut app = busy(NARROW);
+    type_in(&mut app, "/Container3");
+    insta::assert_snapshot!(picture(&app));
+    press(&mut app, KeyCode::Backspace);
+    press(&mut app, KeyCode::Enter);
+    assert_eq!((app.filter.as_str(), app.mode), ("container", Mode::Look));
+    assert_eq!((app.count(Pane::Ports), app.count(Pane::Fdb), app.count(Pane::Events)), (3, 3, 3));
+    press(&mut app, KeyCode::Esc);
+    assert_eq!(app.count(Pane::Ports), 4);
+}
+
+#[test]
+fn an_empty_switch() {
+    let nothing = Snapshot { ports: Vec::new(), stats: Vec::new(), fdb: Vec::new(), ..quiet(0, 0) };
+    insta::assert_snapshot!(picture(&app(nothing, NARROW)));
+}
+
+#[test]
+fn many_ports() {
+    let mut app = app(quiet(200, 0), WIDE);
+    press(&mut app, KeyCode::PageDown);
+    insta::assert_snapshot!(picture(&app));
+}
+
+#[test]
+fn every_size_is_drawn() {
+    for (width, height) in [(1, 1), (20, 5), (59, 40), (60, 16), (60, 200), (118, 16), (300, 20)] {
+        for zoomed in [false, true] {
+            let mut app = busy(Size::new(width, height));
+            app.zoomed = zoomed;
+            let picture = picture(&app);
+            let too_small = width < 60 || height < 16;
+            assert_eq!(picture.contains("uswitch0"), !too_small, "{width} x {height}: {picture}");
+        }
+    }
+    assert!(picture(&busy(Size::new(50, 10))).contains("too small"));
+}
+
+#[test]
+fn without_colours_the_picture_is_the_same() {
+    let mut monochrome = busy(WIDE);
+    monochrome.theme = Theme::Monochrome;
+    assert_eq!(picture(&monochrome), picture(&busy(WIDE)));
+}
+
+#[test]
+fn a_flood_lights_all_up_and_a_frame_its_two() {
+    let mut app = app(quiet(3, 0), NARROW);
+    let lights = |app: &App| app.port_rows().iter().map(|row| row.light).collect::<Vec<_>>();
+    let mut now = quiet(3, 500);
+    (now.stats[1].rx_frames, now.stats[2].tx_frames) = (1, 1);
+    app.on_snapshot(now.clone());
+    assert_eq!(lights(&app), [Light::Dark, Light::Unicast, Light::Unicast, Light::Dark]);
+    now.taken = Duration::from_millis(2000);
+    (now.stats[3].rx_frames, now.stats[3].flooded) = (1, 1);
+    for other in [0, 1, 2] {
+        now.stats[other].tx_frames += 1;
+    }
+    app.on_snapshot(now);
+    assert_eq!(lights(&app), [Light::Flood; 4]);
+    app.tick(Duration::from_secs(4));
+    assert_eq!(lights(&app), [Light::Dark; 4]);
+}
+
+#[test]
+fn rates_are_of_two_seconds() {
+    let mut app = app(quiet(1, 0), NARROW);
+    for step in 1..=10 {
+        let mut now = quiet(1, step * 500);
+        // A thousand frames of a hundred bytes a second, until the third.
+        (now.stats[1].rx_frames, now.stats[1].rx_bytes) = (500 * step.min(6), 50_000 * step.min(6));
+        app.on_snapshot(now);
+        let rate = app.traffic.of_port("container1").rx;
+        let expected =
+            [1000, 1000, 1000, 1000, 1000, 1000, 750, 500, 250, 0][usize::try_from(step).unwrap() - 1];
+        assert_eq!((rate.frames, rate.bits), (expected, expected * 800), "after {} ms", step * 500);
+    }
+}
+
+#[test]
+fn what_is_new_is_marked_and_fades() {
+    let mut app = app(quiet(3, 0), NARROW);
+    let mut now = quiet(3, 500);
+    now.fdb.push(entry(1, Some(0)));
+    app.on_snapshot(now.clone());
+    let new = app.freshness((mac(1), None));
+    assert!(new.is_some() && app.freshness((mac(0), None)).is_none(), "the gateway was there");
+    app.tick(Duration::from_millis(2000));
+    let recent = app.freshness((mac(1), None));
+    assert!(recent.is_some() && recent != new);
+    app.tick(Duration::from_millis(4000));
+    assert_eq!(app.freshness((mac(1), None)), None);
+    now.taken = Duration::from_millis(4500);
+    now.fdb[1].ifname = name(2);
+    app.on_snapshot(now);
+    assert_eq!(app.freshness((mac(1), None)), new, "it moved");
+}
+
+#[test]
+fn keys_choose_panes_and_orders() {
+    let mut app = busy(NARROW);
+    let mut visited = vec![app.focus];
+    for _ in 0..4 {
+        press(&mut app, KeyCode::Tab);
+        visited.push(app.focus);
+    }
+    assert_eq!(visited, [Pane::Ports, Pane::Fdb, Pane::Events, Pane::Switch, Pane::Ports]);
+    press(&mut app, KeyCode::Char('s'));
+    press(&mut app, KeyCode::Char('s'));
+    assert_eq!(app.port_order, PortOrder::Received);
+    let names: Vec<&str> = app.port_rows().iter().map(|row| row.port.ifname.as_str()).collect();
+    assert_eq!(names, ["container1", "container2", "host", "container3"]);
+    press(&mut app, KeyCode::Right);
+    press(&mut app, KeyCode::Char('s'));
+    press(&mut app, KeyCode::Char('s'));
+    assert_eq!(app.station_order, StationOrder::Age);
+    let ages: Vec<_> = app.stations().iter().map(|entry| entry.updated).collect();
+    assert_eq!(ages, [Some(0), Some(75), Some(280), None]);
+    press(&mut app, KeyCode::Left);
+    assert_eq!(app.focus, Pane::Ports);
+    press(&mut app, KeyCode::Enter);
+    assert!(app.zoomed && !picture(&app).contains("events"));
+    press(&mut app, KeyCode::Esc);
+    assert!(!app.zoomed);
+}
+
+#[test]
+fn scrolling_ends_at_both_ends() {
+    let mut app = app(quiet(100, 0), NARROW);
+    let first = |app: &App| app.scrolled(app.focus, 101, panes::page(app, app.focus));
+    press(&mut app, KeyCode::Up);
+    assert_eq!(first(&app), 0);
+    press(&mut app, KeyCode::Down);
+    assert_eq!(first(&app), 1);
+    press(&mut app, KeyCode::End);
+    press(&mut app, KeyCode::Down);
+    let last = 101 - panes::page(&app, Pane::Ports);
+    assert_eq!(first(&app), last);
+    assert!(picture(&app).contains("101 of 101"));
+    press(&mut app, KeyCode::Up);
+    assert_eq!(first(&app), last - 1);
+    press(&mut app, KeyCode::Home);
+    assert_eq!(first(&app), 0);
+}
+
+#[test]
+fn flushing_is_asked_about() {
+    let mut app = busy(NARROW);
+    type_in(&mut app, "f");
+    assert!(picture(&app).contains("y/n"));
+    assert_eq!(press(&mut app, KeyCode::Char('n')), None);
+    type_in(&mut app, "f");
+    assert_eq!(press(&mut app, KeyCode::Char('y')), Some(Action::Flush));
+    assert_eq!(app.mode, Mode::Look);
+    app.say("3 addresses forgotten".to_owned());
+    assert!(picture(&app).contains("3 addresses forgotten"));
+    app.tick(Duration::from_secs(10));
+    assert!(!picture(&app).contains("forgotten"));
+}
+
+#[test]
+fn quitting() {
+    let mut app = busy(NARROW);
+    assert_eq!(press(&mut app, KeyCode::Char('q')), Some(Action::Quit));
+    type_in(&mut app, "/q");
+    assert_eq!(app.filter, "q");
+    let ctrl_c = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
+    assert_eq!(app.on_key(ctrl_c), Some(Action::Quit), "whatever is asked or typed");
+}
+
+#[test]
+fn paused_nothing_moves_and_afterwards_nothing_is_missing() {
+    let mut app = busy(NARROW);
+    type_in(&mut app, "p");
+    let (still, events) = (app.port_rows().len(), app.events.len());
+    app.on_snapshot(quiet(7, 1500));
+    app.on_event(event(EventType::PortUp, 3, None));
+    app.tick(Duration::from_secs(9));
+    assert_eq!((app.port_rows().len(), app.events.len()), (still, events));
+    assert!(picture(&app).contains("paused"));
+    press(&mut app, KeyCode::Char(' '));
+    assert_eq!((app.port_rows().len(), app.events.len()), (8, events + 1));
+}
+
+#[test]
+fn events_are_bounded_and_followed_until_somebody_scrolls() {
+    let mut app = app(quiet(3, 0), NARROW);
+    for _ in 0..3 {
+        for count in 0..1000 {
+            app.on_event(Event { count: Some(count), ..event(EventType::Lost, 1, None) });
+        }
+    }
+    assert_eq!(app.events.len(), 1000);
+    assert!(picture(&app).contains("999 events: too many"));
+    app.focus = Pane::Events;
+    press(&mut app, KeyCode::Home);
+    let first = picture(&app);
+    assert!(first.contains(" 0 events: too many") && !first.contains("999 events"), "{first}");
+    app.on_no_events("16 already follow".to_owned());
+    press(&mut app, KeyCode::End);
+    assert!(picture(&app).contains("16 already follow"));
+}

@@ -1,0 +1,159 @@
+//! Rates and lights, from counters that are read twice a second.
+//!
+//! What is between two readings is not seen: a light says that a port moved frames since the last reading, and whether some
+//! of them were flooded; not which frame went where.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::snapshot::Snapshot;
+use crate::control::report::PortStats;
+
+/// Over how long a rate is taken: long enough that a ping a second does not flicker.
+const WINDOW: Duration = Duration::from_secs(2);
+/// How long a light stays on after the reading that lit it.
+const FLOOD_GLOWS: Duration = Duration::from_millis(1200);
+const UNICAST_GLOWS: Duration = Duration::from_millis(700);
+/// How many totals the header draws.
+const HISTORY: usize = 60;
+
+/// Frames and bits a second.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Rate {
+    pub(super) frames: u64,
+    pub(super) bits: u64,
+}
+
+/// What a port did lately.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Light {
+    #[default]
+    Dark,
+    Unicast,
+    Flood,
+}
+
+/// What a port's counters say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct PortRates {
+    pub(super) rx: Rate,
+    pub(super) tx: Rate,
+    /// Frames not delivered, a second.
+    pub(super) drops: u64,
+}
+
+#[derive(Debug)]
+struct Reading {
+    taken: Duration,
+    rx_frames: u64,
+    rx_bytes: u64,
+    ports: BTreeMap<String, PortStats>,
+}
+
+/// The readings of the last two seconds, and what follows from them.
+#[derive(Debug, Default)]
+pub(super) struct Traffic {
+    readings: VecDeque<Reading>,
+    flooded: BTreeMap<String, Duration>,
+    unicast: BTreeMap<String, Duration>,
+    /// Frames a second of all ports, the latest last.
+    history: VecDeque<u64>,
+}
+
+impl Traffic {
+    pub(super) fn take(&mut self, snapshot: &Snapshot) {
+        let ports = snapshot.stats.iter().map(|port| (port.ifname.clone(), port.clone())).collect();
+        let (rx_frames, rx_bytes) = (snapshot.status.rx_frames, snapshot.status.rx_bytes);
+        let reading = Reading { taken: snapshot.taken, rx_frames, rx_bytes, ports };
+        self.light(&reading);
+        self.readings.push_back(reading);
+        while self.readings.get(1).is_some_and(|next| snapshot.taken.saturating_sub(next.taken) >= WINDOW) {
+            self.readings.pop_front();
+        }
+        self.history.push_back(self.total().frames);
+        if self.history.len() > HISTORY {
+            self.history.pop_front();
+        }
+    }
+
+    fn light(&mut self, now: &Reading) {
+        let Some(before) = self.readings.back() else { return };
+        let (mut flooded, mut unicast) = (BTreeMap::new(), BTreeMap::new());
+        let pairs: Vec<_> =
+            now.ports.iter().filter_map(|(name, port)| Some((name, port, before.ports.get(name)?))).collect();
+        let is_flood = pairs.iter().any(|(_, port, before)| port.flooded > before.flooded);
+        for (name, port, before) in pairs {
+            let rx = port.rx_frames.saturating_sub(before.rx_frames);
+            let tx = port.tx_frames > before.tx_frames;
+            let own_floods = port.flooded.saturating_sub(before.flooded);
+            if own_floods > 0 || is_flood && tx {
+                flooded.insert(name.clone(), now.taken);
+            }
+            if rx > own_floods || tx {
+                unicast.insert(name.clone(), now.taken);
+            }
+        }
+        for (lit, new, glows) in
+            [(&mut self.flooded, flooded, FLOOD_GLOWS), (&mut self.unicast, unicast, UNICAST_GLOWS)]
+        {
+            lit.extend(new);
+            lit.retain(|_, since| now.taken.saturating_sub(*since) < glows);
+        }
+    }
+
+    /// Whether a port has lately moved frames.
+    pub(super) fn light_of(&self, port: &str, now: Duration) -> Light {
+        let glows = |lit: &BTreeMap<String, Duration>, glows| {
+            lit.get(port).is_some_and(|since| now.saturating_sub(*since) < glows)
+        };
+        if glows(&self.flooded, FLOOD_GLOWS) {
+            Light::Flood
+        } else if glows(&self.unicast, UNICAST_GLOWS) {
+            Light::Unicast
+        } else {
+            Light::Dark
+        }
+    }
+
+    pub(super) fn of_port(&self, port: &str) -> PortRates {
+        let ends = self.ends();
+        let ends = ends.and_then(|(a, b, passed)| Some((a.ports.get(port)?, b.ports.get(port)?, passed)));
+        let Some((before, now, passed)) = ends else { return PortRates::default() };
+        let dropped = |port: &PortStats| port.drops.values().sum::<u64>();
+        PortRates {
+            rx: rate((now.rx_frames, now.rx_bytes), (before.rx_frames, before.rx_bytes), passed),
+            tx: rate((now.tx_frames, now.tx_bytes), (before.tx_frames, before.tx_bytes), passed),
+            drops: per_second(dropped(now), dropped(before), passed),
+        }
+    }
+
+    /// What all ports receive.
+    pub(super) fn total(&self) -> Rate {
+        self.ends()
+            .map(|(a, b, passed)| rate((b.rx_frames, b.rx_bytes), (a.rx_frames, a.rx_bytes), passed))
+            .unwrap_or_default()
+    }
+
+    /// Frames a second of all ports, at each reading of the last half minute.
+    pub(super) fn history(&self) -> &VecDeque<u64> {
+        &self.history
+    }
+
+    fn ends(&self) -> Option<(&Reading, &Reading, Duration)> {
+        let (first, last) = (self.readings.front()?, self.readings.back()?);
+        let passed = last.taken.saturating_sub(first.taken);
+        (!passed.is_zero()).then_some((first, last, passed))
+    }
+}
+
+/// Of frames and bytes, counted now and before.
+fn rate(now: (u64, u64), before: (u64, u64), passed: Duration) -> Rate {
+    let bits = per_second(now.1, before.1, passed).saturating_mul(8);
+    Rate { frames: per_second(now.0, before.0, passed), bits }
+}
+
+/// Rounded up, so that little is not nothing. Counters that went back are those of another port of that name.
+fn per_second(now: u64, before: u64, passed: Duration) -> u64 {
+    let per_second = (u128::from(now.saturating_sub(before)) * 1000).div_ceil(passed.as_millis().max(1));
+    u64::try_from(per_second).unwrap_or(u64::MAX)
+}
