@@ -38,3 +38,4 @@ mod terminal;
 mod trace;
 mod traffic;
 mod visibility;
+mod watch;

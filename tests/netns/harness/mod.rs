@@ -22,7 +22,7 @@ use std::time::Duration;
 pub use frame::{Frame, GROUP, ethernet, frame, mac, tagged};
 pub use host::{Host, Netns};
 pub use process::Process;
-pub use rootless::{as_user, by_user, with_tun_for_all};
+pub use rootless::{AS_USER, as_user, by_user, with_tun_for_all};
 pub use seen::{OURS, last, seen};
 pub use shell::{Done, Shell, sending_cpu};
 pub use snapshot::Snapshot;

@@ -15,12 +15,13 @@ pub fn with_tun_for_all() -> Host {
     host
 }
 
+/// What makes a command that user's.
+pub const AS_USER: &str = "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all \
+     env HOME=/run/user/65534 XDG_RUNTIME_DIR=/run/user/65534";
+
 /// A command as that user runs it.
 pub fn by_user(command: &str) -> String {
-    format!(
-        "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all \
-         env HOME=/run/user/65534 XDG_RUNTIME_DIR=/run/user/65534 {command}"
-    )
+    format!("{AS_USER} {command}")
 }
 
 /// Runs a command as that user.

@@ -1,0 +1,155 @@
+//! `uswitch watch` on a real terminal: tmux(1), which draws it and types.
+
+use std::fs;
+
+use uswitch::wire::Mac;
+
+use crate::harness::{AS_USER, Host, Shell, Subject, Uswitch, frame, mac, v4, wait_until, with_tun_for_all};
+
+/// A terminal of its own, in which a shell runs `uswitch watch` and says how it ended.
+struct Screen<'a> {
+    host: &'a Host,
+    /// What makes a command that of the user who looks.
+    user: &'a str,
+}
+
+/// What runs in it.
+const SCRIPT: &str = "/run/look";
+const LOOK: &str = r#"
+uswitch watch
+echo "ended with $?: $(stty -a | grep -ow -e -*icanon -e -*echo | xargs)"
+exec sleep 1000
+"#;
+const TERMINAL: &str = "TERM=screen-256color LC_ALL=C.UTF-8";
+const TMUX: &str = "tmux -f /dev/null -S";
+
+impl<'a> Screen<'a> {
+    fn open(host: &'a Host, user: &'a str) -> Screen<'a> {
+        let screen = Screen { host, user };
+        fs::write(host.path(SCRIPT), LOOK).expect("the host has a /run");
+        let (socket, size) = (screen.socket(), "-x 100 -y 30");
+        host.run(&format!("{user} env {TERMINAL} {TMUX} {socket} new-session -d {size} sh {SCRIPT}")).ok();
+        screen.wait_for("02:");
+        screen
+    }
+
+    fn socket(&self) -> &'static str {
+        if self.user.is_empty() { "/run/tmux" } else { "/run/user/65534/tmux" }
+    }
+
+    fn tmux(&self, command: &str) -> String {
+        let (user, socket) = (self.user, self.socket());
+        self.host.sh(&format!("{user} env {TERMINAL} {TMUX} {socket} {command}")).ok()
+    }
+
+    fn seen(&self) -> String {
+        self.tmux("capture-pane -p")
+    }
+
+    fn keys(&self, keys: &str) {
+        self.tmux(&format!("send-keys {keys}"));
+    }
+
+    #[track_caller]
+    fn wait_for(&self, text: &str) {
+        wait_until(&format!("'{text}' is on the screen"), || self.seen().contains(text));
+    }
+
+    #[track_caller]
+    fn wait_until_gone(&self, text: &str) {
+        wait_until(&format!("'{text}' is gone from the screen"), || !self.seen().contains(text));
+    }
+
+    /// The program has ended well and the terminal is as it was: no other screen, lines and echo.
+    #[track_caller]
+    fn ends(&self) -> String {
+        self.wait_for("ended with 0: icanon echo");
+        let state = self.tmux("display-message -p '#{alternate_on} #{cursor_flag}'");
+        assert_eq!(state.trim(), "0 1", "the other screen is left, and there is a cursor");
+        self.seen()
+    }
+}
+
+#[test]
+fn learned_flushed_and_left() {
+    let s = Uswitch::start();
+    let [h1, ..] = s.containers();
+    let screen = Screen::open(s.host(), "");
+    let station = mac(0x77).to_string();
+    h1.send(&[frame(Mac::BROADCAST, mac(0x77), "I am new")]);
+    screen.wait_for(&station);
+    screen.wait_for("learned");
+    screen.keys("'?'");
+    screen.wait_for("any key closes it");
+    screen.keys("x");
+    screen.wait_until_gone("any key closes it");
+    screen.keys("/ host Enter");
+    screen.wait_until_gone(&station);
+    screen.keys("Escape");
+    screen.wait_for(&station);
+    screen.keys("f");
+    screen.wait_for("y/n");
+    screen.keys("y");
+    screen.wait_for("forgotten");
+    wait_until("the switch has forgotten it", || s.port_of(mac(0x77)).is_none());
+    screen.keys("q");
+    assert!(!screen.ends().contains("ports"), "{}", screen.seen());
+}
+
+#[test]
+fn rates_and_lights_of_a_ping() {
+    let s = Uswitch::start();
+    let [h1, ..] = s.containers();
+    let screen = Screen::open(s.host(), "");
+    let _ping = h1.spawn(&format!("ping -n -i 0.2 -w 60 {}", v4(2)));
+    // Five requests and five answers a second, each of 98 bytes, beside what IPv6 says at first.
+    wait_until("both ports are active", || {
+        let seen = screen.seen();
+        let lit = |port: &str| seen.lines().any(|line| line.contains(&format!("● {port}")));
+        lit("container1") && lit("container2") && seen.contains("kbit/s")
+    });
+    screen.tmux("resize-window -x 40 -y 10");
+    screen.wait_for("too small");
+    screen.tmux("resize-window -x 140 -y 40");
+    screen.wait_for("container3");
+    screen.keys("C-c");
+    screen.ends();
+}
+
+#[test]
+fn the_switch_stops() {
+    let s = Uswitch::start();
+    let screen = Screen::open(s.host(), "");
+    s.stop();
+    assert!(screen.ends().contains("uswitch: the switch has stopped"));
+}
+
+#[test]
+fn a_signal_gives_the_terminal_back() {
+    let s = Uswitch::start();
+    let screen = Screen::open(s.host(), "");
+    let watcher = s.host().run("pgrep -f ^uswitch.watch$").ok();
+    s.host().run(&format!("kill -TERM {}", watcher.trim())).ok();
+    screen.ends();
+}
+
+#[test]
+fn without_a_terminal() {
+    let s = Uswitch::start();
+    let watch = s.host().run("uswitch watch");
+    assert_eq!(watch.code, Some(1));
+    let said = watch.fails();
+    assert!(said.contains("terminal") && said.lines().count() == 1, "{said}");
+}
+
+#[test]
+fn without_root() {
+    let host = with_tun_for_all();
+    let user = AS_USER;
+    host.run(&format!("{user} uswitch start --detach --ports 2")).ok();
+    let screen = Screen::open(&host, user);
+    host.run(&format!("{user} uswitch exec container1 -- ping -n -c 1 -W 5 172.16.0.3")).ok();
+    screen.wait_for("container2");
+    host.run(&format!("{user} uswitch stop")).ok();
+    assert!(screen.ends().contains("uswitch: the switch has stopped"));
+}
