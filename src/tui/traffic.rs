@@ -15,7 +15,7 @@ const WINDOW: Duration = Duration::from_secs(2);
 const FLOOD_GLOWS: Duration = Duration::from_millis(1200);
 const UNICAST_GLOWS: Duration = Duration::from_millis(700);
 /// How many totals the header draws.
-const HISTORY: usize = 60;
+const HISTORY: usize = 24;
 
 /// Frames and bits a second.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -134,7 +134,7 @@ impl Traffic {
             .unwrap_or_default()
     }
 
-    /// Frames a second of all ports, at each reading of the last half minute.
+    /// Frames a second of all ports, at each of the last readings.
     pub(super) fn history(&self) -> &VecDeque<u64> {
         &self.history
     }

@@ -9,7 +9,9 @@ use crate::tui::app::App;
 use crate::tui::theme::Role;
 
 /// Heights of the little graph.
-const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+const BARS: [char; 6] = ['▁', '▂', '▃', '▄', '▅', '▆'];
+/// Readings in it.
+const COLUMNS: usize = 24;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let right = rates(app, area.width);
@@ -35,10 +37,10 @@ fn about(app: &App) -> Line<'static> {
 fn rates(app: &App, width: u16) -> Line<'static> {
     let total = app.traffic.total();
     let dim = app.theme.style(Role::Dim);
-    let graph = if width >= 100 { graph(app, 30) } else { String::new() };
+    let graph = if width >= 100 { graph(app) } else { String::new() };
     let (frames, bits) = (scaled(total.frames), scaled(total.bits));
     Line::from(vec![
-        Span::styled(graph, app.theme.style(Role::Good)),
+        Span::styled(graph, app.theme.style(Role::Focus)),
         Span::raw(format!("  {frames:>6}")),
         Span::styled("frames/s", dim),
         Span::raw(format!("  {bits:>6}")),
@@ -46,8 +48,8 @@ fn rates(app: &App, width: u16) -> Line<'static> {
     ])
 }
 
-/// The last readings, the highest of them as high as the row.
-fn graph(app: &App, columns: usize) -> String {
+/// The last readings, and how they compare with the highest of them.
+fn graph(app: &App) -> String {
     let history = app.traffic.history();
     let highest = history.iter().max().copied().unwrap_or(0).max(1);
     let bar = |frames: u64| {
@@ -55,5 +57,5 @@ fn graph(app: &App, columns: usize) -> String {
         let height = u128::from(frames) * u128::from(top) / u128::from(highest);
         usize::try_from(height).ok().and_then(|height| BARS.get(height)).copied().unwrap_or(' ')
     };
-    history.iter().skip(history.len().saturating_sub(columns)).map(|frames| bar(*frames)).collect()
+    history.iter().skip(history.len().saturating_sub(COLUMNS)).map(|frames| bar(*frames)).collect()
 }
