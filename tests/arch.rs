@@ -107,7 +107,8 @@ fn lower_layers_do_not_name_upper_ones() {
 /// It may use the types of `wire`, which are bytes and their names.
 #[test]
 fn sys_is_a_leaf() {
-    let others = ["crate::switch", "crate::datapath", "crate::control", "crate::bench", "crate::tui", "crate::cli"];
+    let others =
+        ["crate::switch", "crate::datapath", "crate::control", "crate::bench", "crate::tui", "crate::cli"];
     none_of(&others, "src/sys", "sys names a layer");
 }
 
