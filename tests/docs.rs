@@ -27,13 +27,15 @@ fn document(name: &str) -> Document {
     Document { text: read(&path), path }
 }
 
-/// README.md and all of docs/.
+/// README.md, all of docs/ and docs/labs/.
 fn documents() -> Vec<Document> {
     let mut documents = vec![document("README.md")];
-    for entry in fs::read_dir(root().join("docs")).expect("docs/ can be listed") {
-        let path = entry.expect("docs/ can be listed").path();
-        if path.extension().is_some_and(|extension| extension == "md") {
-            documents.push(Document { text: read(&path), path });
+    for directory in ["docs", "docs/labs"] {
+        for entry in fs::read_dir(root().join(directory)).expect("it can be listed") {
+            let path = entry.expect("it can be listed").path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                documents.push(Document { text: read(&path), path });
+            }
         }
     }
     documents

@@ -25,6 +25,7 @@ mod capture;
 mod engines;
 mod events;
 mod harness;
+mod labs;
 mod lifecycle;
 mod log;
 mod metrics;

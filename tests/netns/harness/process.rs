@@ -80,6 +80,11 @@ impl Process {
         panic!("no line with '{text}' came, but: {:#?}", self.heard);
     }
 
+    /// The next line; `None` if it has ended, or falls silent for [`PATIENCE`].
+    pub fn line(&mut self) -> Option<String> {
+        self.lines.recv_timeout(PATIENCE).ok()
+    }
+
     /// Whether it is there no more.
     pub fn has_ended(&mut self) -> bool {
         self.running.ended().is_some()

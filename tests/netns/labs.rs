@@ -1,0 +1,126 @@
+//! The labs in docs/labs, done as their reader does them: each command is typed when the one before has shown all that the page says
+//! that it shows.
+//!
+//! A `console` block has commands, after `# `, and what each shows. An `sh` block is typed as it is, and shows nothing.
+//! [`shown`] says how what is seen is compared with the page.
+
+mod page;
+mod shown;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::harness::{Host, Process, Shell, Snapshot};
+use page::Step;
+use shown::Stations;
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/labs")
+}
+
+/// Does a lab on a machine of its own, which then is as it was.
+fn lab(page: &str) {
+    let text = fs::read_to_string(directory().join(page)).expect("the page is there");
+    let host = Host::new();
+    let before = (Snapshot::of(&host), processes(&host));
+    let mut terminal = Terminal::on(&host);
+    let mut stations = Stations::default();
+    for step in page::steps(&text) {
+        terminal.enter(&step);
+        let seen = terminal.seen(&step, &stations);
+        assert!(
+            stations.shown(&step.shown, &seen),
+            "{page}:{}: `{}` should show\n{}\nbut shows\n{}",
+            step.line,
+            step.command,
+            step.shown.join("\n"),
+            seen.join("\n")
+        );
+    }
+    terminal.close();
+    before.0.assert_same(&host);
+    assert_eq!(processes(&host), before.1, "{page} leaves programs behind");
+}
+
+/// By their names, but for those that only wait to be reaped.
+fn processes(host: &Host) -> Vec<String> {
+    let all = host.run("ps -e -o stat=,comm= --sort=comm").ok();
+    all.lines()
+        .filter(|line| !line.starts_with('Z'))
+        .filter_map(|line| line.split_whitespace().nth(1).map(str::to_owned))
+        .collect()
+}
+
+/// A shell that runs what is typed, in a directory of its own.
+struct Terminal {
+    keyboard: File,
+    shell: Process,
+}
+
+impl Terminal {
+    const KEYBOARD: &str = "/run/keyboard";
+    /// Shown after each command.
+    const PROMPT: &str = "-- next --";
+
+    fn on(host: &Host) -> Terminal {
+        host.sh(&format!("mkdir /run/lab; mkfifo {}", Terminal::KEYBOARD)).ok();
+        let shell = host.spawn_sh(&format!("cd /run/lab; exec bash --norc {}", Terminal::KEYBOARD));
+        // For both ways, because to open for one waits for who opens for the other.
+        let keyboard = File::options().read(true).write(true).open(host.path(Terminal::KEYBOARD));
+        Terminal { keyboard: keyboard.expect("it was made"), shell }
+    }
+
+    fn enter(&mut self, step: &Step) {
+        let typed = format!("{}\necho '{}'\n", step.command, Terminal::PROMPT);
+        self.keyboard.write_all(typed.as_bytes()).expect("the shell listens");
+    }
+
+    /// What is seen until the next prompt; of a command in the background, until all that it should show has come.
+    fn seen(&mut self, step: &Step, stations: &Stations) -> Vec<String> {
+        let mut seen = Vec::new();
+        let mut prompted = false;
+        while !prompted || step.in_background() && !stations.clone().shown(&step.shown, &seen) {
+            match self.shell.line() {
+                Some(line) if line == Terminal::PROMPT => prompted = true,
+                Some(line) => seen.push(line),
+                None => break,
+            }
+        }
+        seen
+    }
+
+    fn close(mut self) {
+        self.keyboard.write_all(b"exit\n").expect("the shell listens");
+        assert_eq!(self.shell.ok(), "", "something is shown after the last step");
+    }
+}
+
+#[test]
+fn one_container() {
+    lab("1-one-container.md");
+}
+
+#[test]
+fn the_switch_learns() {
+    lab("2-the-switch-learns.md");
+}
+
+#[test]
+fn out_to_the_internet() {
+    lab("3-out-to-the-internet.md");
+}
+
+#[test]
+fn a_loop() {
+    lab("5-a-loop.md");
+}
+
+#[test]
+fn every_page_is_done() {
+    let own = include_str!("labs.rs");
+    for entry in fs::read_dir(directory()).expect("docs/labs can be listed") {
+        let page = entry.expect("docs/labs can be listed").file_name().into_string().expect("a plain name");
+        assert!(page == "README.md" || own.contains(&format!("lab(\"{page}\")")), "no test does {page}");
+    }
+}

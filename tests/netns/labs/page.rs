@@ -1,0 +1,59 @@
+//! What a page tells its reader to type.
+
+/// A command, and what it shows.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Of the page.
+    pub line: usize,
+    /// As it is typed; several lines in an `sh` block.
+    pub command: String,
+    /// Lines, in the notation of [`super::shown`].
+    pub shown: Vec<String>,
+}
+
+impl Step {
+    /// Whether the prompt is back before it has ended.
+    pub fn in_background(&self) -> bool {
+        self.command.ends_with('&')
+    }
+}
+
+/// The steps of a page, in order.
+pub fn steps(page: &str) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    let mut block = None;
+    for (line, text) in (1..).zip(page.lines()) {
+        match (text.strip_prefix("```"), block) {
+            (Some(language), None) => {
+                block = Some(language);
+                if language == "sh" {
+                    steps.push(Step { line, command: String::new(), shown: Vec::new() });
+                }
+            }
+            (Some(_), Some(_)) => block = None,
+            (None, Some("sh")) => {
+                let step = steps.last_mut().expect("made where the block began");
+                step.command += &format!("{text}\n");
+            }
+            (None, Some("console")) => match text.strip_prefix("# ") {
+                Some(command) => steps.push(Step { line, command: command.to_owned(), shown: Vec::new() }),
+                None => steps.last_mut().expect("a block begins with a command").shown.push(text.to_owned()),
+            },
+            _ => {}
+        }
+    }
+    steps
+}
+
+#[test]
+fn commands_and_what_they_show() {
+    let page = "Type:\n```console\n# true\n# echo one; echo two\none\ntwo\n```\n```text\n# no\n```\n```sh\na\nb\n```\n";
+    let step = |line, command: &str, shown: &[&str]| Step {
+        line,
+        command: command.to_owned(),
+        shown: shown.iter().map(|&line| line.to_owned()).collect(),
+    };
+    let expected =
+        [step(3, "true", &[]), step(4, "echo one; echo two", &["one", "two"]), step(11, "a\nb\n", &[])];
+    assert_eq!(steps(page), expected);
+}

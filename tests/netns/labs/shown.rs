@@ -1,0 +1,201 @@
+//! Whether what is seen is what a page shows, though times and rates differ from run to run.
+//!
+//! - Spaces: any number of them is one.
+//! - A measurement, which is a number with a decimal point or with `ms` behind it, a time of day, or a date, stands for any such.
+//! - `~7` stands for any number.
+//! - A MAC address stands for another one, but always for the same, and no other stands for that.
+//! - `...` stands for any text within a line; on a line of its own, for any lines.
+
+/// The MAC addresses of a page, and those seen in their places.
+#[derive(Debug, Clone, Default)]
+pub struct Stations(Vec<(String, String)>);
+
+impl Stations {
+    /// Whether `seen` is what `page` shows. If not, the stations are in no order.
+    pub fn shown(&mut self, page: &[String], seen: &[String]) -> bool {
+        let page: Vec<Line> = page.iter().map(|line| in_notation(&tokens(line))).collect();
+        let seen: Vec<Line> = seen.iter().map(|line| tokens(line)).collect();
+        matches(&page, &seen, self)
+    }
+
+    fn same(&mut self, page: &str, seen: &str) -> bool {
+        match self.0.iter().find(|(known_page, known_seen)| known_page == page || known_seen == seen) {
+            Some((known_page, known_seen)) => known_page == page && known_seen == seen,
+            None => {
+                self.0.push((page.to_owned(), seen.to_owned()));
+                true
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Token {
+    /// `...`
+    Gap,
+    /// `~7`
+    AnyNumber,
+    Mac(String),
+    Measurement,
+    /// A number, or several with what joins them: 7, 172.16.0.1.
+    Number(String),
+    Space,
+    Other(char),
+}
+
+type Line = Vec<Token>;
+
+/// A part of a page: a token of a line, or a line.
+trait Part {
+    fn is_gap(&self) -> bool;
+    fn matches(&self, seen: &Self, stations: &mut Stations) -> bool;
+}
+
+impl Part for Token {
+    fn is_gap(&self) -> bool {
+        *self == Token::Gap
+    }
+    fn matches(&self, seen: &Token, stations: &mut Stations) -> bool {
+        match (self, seen) {
+            (Token::AnyNumber, Token::Number(_) | Token::Measurement) => true,
+            (Token::Mac(page), Token::Mac(seen)) => stations.same(page, seen),
+            _ => self == seen,
+        }
+    }
+}
+
+impl Part for Line {
+    fn is_gap(&self) -> bool {
+        *self == [Token::Gap]
+    }
+    fn matches(&self, seen: &Line, stations: &mut Stations) -> bool {
+        matches(self, seen, stations)
+    }
+}
+
+fn matches<P: Part>(page: &[P], seen: &[P], stations: &mut Stations) -> bool {
+    match (page, seen) {
+        ([], _) => seen.is_empty(),
+        ([gap, page @ ..], _) if gap.is_gap() => (0..=seen.len()).any(|skipped| {
+            let mut attempt = stations.clone();
+            let matched = matches(page, &seen[skipped..], &mut attempt);
+            if matched {
+                *stations = attempt;
+            }
+            matched
+        }),
+        ([first, page @ ..], [seen_first, seen @ ..]) => {
+            first.matches(seen_first, stations) && matches(page, seen, stations)
+        }
+        (_, []) => false,
+    }
+}
+
+/// What a line is made of.
+fn tokens(line: &str) -> Line {
+    let mut tokens = Vec::new();
+    let mut rest = line.trim();
+    let mut in_word = false;
+    while let Some(first) = rest.chars().next() {
+        let (token, length) = if first.is_whitespace() {
+            (Token::Space, rest.len() - rest.trim_start().len())
+        } else if let Some(mac) = mac(rest).filter(|_| !in_word) {
+            (Token::Mac(mac.to_owned()), mac.len())
+        } else if first.is_ascii_digit() && !in_word {
+            number(rest)
+        } else {
+            (Token::Other(first), first.len_utf8())
+        };
+        in_word = matches!(token, Token::Other(c) if c.is_alphanumeric());
+        tokens.push(token);
+        rest = &rest[length..];
+    }
+    tokens
+}
+
+/// The MAC address that the text begins with.
+fn mac(text: &str) -> Option<&str> {
+    let mac = text.get(..17)?;
+    let octets = mac.split(':').filter(|octet| octet.len() == 2 && u8::from_str_radix(octet, 16).is_ok());
+    let goes_on = text[17..].starts_with(|c: char| c.is_ascii_hexdigit() || c == ':');
+    (octets.count() == 6 && !goes_on).then_some(mac)
+}
+
+/// The number, or what is joined of numbers, that the text begins with; and its length.
+fn number(text: &str) -> (Token, usize) {
+    let joined = text.find(|c: char| !c.is_ascii_digit() && !".:-".contains(c)).unwrap_or(text.len());
+    let number = text[..joined].trim_end_matches(['.', ':', '-']);
+    let shape: String = number.chars().filter(|c| !c.is_ascii_digit()).collect();
+    let in_ms = text[number.len()..].starts_with("ms");
+    let measured = matches!(&*shape, "." | "::." | "--") || shape.is_empty() && in_ms;
+    let token = if measured { Token::Measurement } else { Token::Number(number.to_owned()) };
+    (token, number.len())
+}
+
+/// What the page's own signs stand for.
+fn in_notation(line: &[Token]) -> Line {
+    const DOT: Token = Token::Other('.');
+    let mut rest = line;
+    let mut read = Vec::new();
+    while let [first, ..] = rest {
+        let (token, length) = match rest {
+            [DOT, DOT, DOT, ..] => (Token::Gap, 3),
+            [Token::Other('~'), Token::Number(_) | Token::Measurement, ..] => (Token::AnyNumber, 2),
+            _ => (first.clone(), 1),
+        };
+        read.push(token);
+        rest = &rest[length..];
+    }
+    read
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(page: &str, seen: &str) -> bool {
+        let lines = |text: &str| -> Vec<String> { text.lines().map(str::to_owned).collect() };
+        Stations::default().shown(&lines(page), &lines(seen))
+    }
+
+    #[test]
+    fn what_differs_from_run_to_run() {
+        for (page, seen) in [
+            ("time=0.118 ms, time 0ms", "time=12.5 ms, time 2025ms"),
+            ("12:00:00.000001 ARP", "23:59:59.999999 ARP"),
+            ("2026-11-21 12:00:00.001  learned", "2027-01-01 00:00:00.999 learned"),
+            ("a  b ", "a b"),
+            ("host  ~4  ~440", "host  15  1390"),
+            ("4 frames...", "4 frames and more"),
+            ("...", ""),
+            ("one\n...\nfour", "one\ntwo\nthree\nfour"),
+            ("dev eth0 lladdr 02:00:5e:00:53:01 ... \n...", "dev eth0 lladdr 3a:00:5e:00:53:99 STALE"),
+        ] {
+            assert!(shown(page, seen), "{page:?} {seen:?}");
+        }
+    }
+
+    #[test]
+    fn what_does_not() {
+        for (page, seen) in [
+            ("ttl=64", "ttl=63"),
+            ("172.16.0.1", "172.16.0.2"),
+            ("0.118 ms", "118 s"),
+            ("0x0806", "0x0800"),
+            ("a", "a\nb"),
+            ("a\nb", "a"),
+            ("~4 frames", "no frames"),
+            ("fd00:172:16::1", "fd00:172:16::2"),
+        ] {
+            assert!(!shown(page, seen), "{page:?} {seen:?}");
+        }
+    }
+
+    #[test]
+    fn one_station_for_one() {
+        let page = "02:00:5e:00:53:01 > 02:00:5e:00:53:02\n02:00:5e:00:53:02 > 02:00:5e:00:53:01";
+        assert!(shown(page, "3a:00:00:00:00:01 > 3a:00:00:00:00:02\n3a:00:00:00:00:02 > 3a:00:00:00:00:01"));
+        assert!(!shown(page, "3a:00:00:00:00:01 > 3a:00:00:00:00:02\n3a:00:00:00:00:03 > 3a:00:00:00:00:01"));
+        assert!(!shown(page, "3a:00:00:00:00:01 > 3a:00:00:00:00:01\n3a:00:00:00:00:01 > 3a:00:00:00:00:01"));
+    }
+}
