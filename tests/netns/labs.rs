@@ -112,6 +112,11 @@ fn out_to_the_internet() {
 }
 
 #[test]
+fn flooding_ageing_and_an_attack() {
+    lab("4-flooding-ageing-and-an-attack.md");
+}
+
+#[test]
 fn a_loop() {
     lab("5-a-loop.md");
 }
