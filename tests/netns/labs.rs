@@ -122,6 +122,11 @@ fn a_loop() {
 }
 
 #[test]
+fn against_the_linux_bridge() {
+    lab("6-against-the-linux-bridge.md");
+}
+
+#[test]
 fn every_page_is_done() {
     let own = include_str!("labs.rs");
     for entry in fs::read_dir(directory()).expect("docs/labs can be listed") {
