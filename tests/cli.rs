@@ -43,8 +43,8 @@ fn help_lists_every_command() {
     let help = uswitch("--help");
     assert_eq!((help.code, help.stderr.as_str()), (0, ""));
     for command in [
-        "start", "stop", "status", "ls", "exec", "port", "fdb", "stats", "log", "events", "capture", "trace",
-        "bench",
+        "start", "doctor", "stop", "status", "ls", "exec", "port", "fdb", "stats", "log", "events",
+        "capture", "trace", "bench",
     ] {
         assert!(help.stdout.contains(&format!("\n  {command} ")), "no {command} in {}", help.stdout);
         assert_eq!(uswitch(&format!("{command} --help")).code, 0);
@@ -134,6 +134,7 @@ fn subnets_that_cannot_be() {
     mistake("start --subnet here", "'here' is not a subnet");
     mistake("start --subnet 10.0.0.0/8 --subnet 10.1.0.0/16", "overlap");
     mistake("start --subnet 127.0.0.0/8", "is not for stations");
+    mistake("doctor --subnet 10.0.0.5/24", "write the subnet, 10.0.0.0/24");
 }
 
 #[test]

@@ -7,6 +7,7 @@
 mod bench;
 mod capture;
 mod completions;
+mod doctor;
 mod error;
 mod events;
 mod exec;
@@ -44,6 +45,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Start(start::Start),
+    Doctor(doctor::Doctor),
     Stop(stop::Stop),
     Status(status::StatusCommand),
     Ls(ls::Ls),
@@ -78,6 +80,7 @@ impl Command {
         match self {
             Command::Start(start) => return start.run(),
             Command::Exec(exec) => return exec.run(),
+            Command::Doctor(doctor) => return doctor.run(),
             Command::Stop(stop) => stop.run(),
             Command::Status(status) => status.run(),
             Command::Ls(ls) => ls.run(),

@@ -4,6 +4,7 @@ pub mod addressing;
 pub mod capture;
 pub(crate) mod client;
 pub mod config;
+pub(crate) mod doctor;
 pub mod event;
 pub(crate) mod feed;
 pub mod log;

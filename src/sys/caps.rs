@@ -4,11 +4,13 @@ use std::{fs, io};
 
 /// The capabilities that building a switch on the host itself takes.
 /// Their numbers are from `include/uapi/linux/capability.h`.
-const NEEDED: [u32; 2] = [NET_ADMIN, SYS_ADMIN];
+const NEEDED: [(u32, &str); 2] = [(NET_ADMIN, "CAP_NET_ADMIN"), (SYS_ADMIN, "CAP_SYS_ADMIN")];
 /// Devices, addresses, routes, nftables.
 const NET_ADMIN: u32 = 12;
 /// Namespaces and mounts.
 const SYS_ADMIN: u32 = 21;
+/// Memory pinned for this process is not held against its limit.
+const IPC_LOCK: u32 = 14;
 
 /// The process may make namespaces and devices where it stands. When not, it can still do so in a
 /// [sandbox](super::sandbox) of its own.
@@ -16,8 +18,29 @@ const SYS_ADMIN: u32 = 21;
 /// # Errors
 /// `/proc` is not mounted.
 pub fn can_build_here() -> io::Result<bool> {
+    Ok(missing()?.is_empty())
+}
+
+/// The names of those that are missing for that.
+///
+/// # Errors
+/// `/proc` is not mounted.
+pub fn missing() -> io::Result<Vec<&'static str>> {
+    let set = ours()?;
+    Ok(NEEDED.iter().filter(|(bit, _)| set & 1 << bit == 0).map(|(_, name)| *name).collect())
+}
+
+/// The process may pin any amount of memory (`CAP_IPC_LOCK`), whatever its `RLIMIT_MEMLOCK`.
+///
+/// # Errors
+/// `/proc` is not mounted.
+pub fn can_pin_memory() -> io::Result<bool> {
+    Ok(ours()? & 1 << IPC_LOCK != 0)
+}
+
+fn ours() -> io::Result<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
-    Ok(effective(&status).is_some_and(|set| NEEDED.iter().all(|bit| set & 1 << bit != 0)))
+    Ok(effective(&status).unwrap_or(0))
 }
 
 /// The effective set in the text of `/proc/PID/status`.

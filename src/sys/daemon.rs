@@ -8,6 +8,8 @@ use nix::fcntl::OFlag;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe2, setsid};
 
+use super::process::has_one_thread;
+
 /// Which of the two processes this is after [`detach`].
 #[derive(Debug)]
 pub enum Role {
@@ -28,7 +30,7 @@ pub struct Ready {
 /// # Errors
 /// The kernel has no room for a process, or there are threads already.
 pub fn detach() -> io::Result<Role> {
-    if fs::read_dir("/proc/self/task")?.count() != 1 {
+    if !has_one_thread()? {
         return Err(io::Error::other("a process with several threads cannot detach"));
     }
     let (read, write) = pipe2(OFlag::O_CLOEXEC)?;

@@ -16,3 +16,19 @@ pub fn raise_open_files() -> io::Result<u64> {
     }
     Ok(hard)
 }
+
+/// How many files the process may have open at most (the hard limit).
+///
+/// # Errors
+/// The kernel refused, which it has no reason to.
+pub fn open_files() -> io::Result<u64> {
+    Ok(getrlimit(Resource::RLIMIT_NOFILE)?.1)
+}
+
+/// How much memory the process may have pinned, in bytes.
+///
+/// # Errors
+/// The kernel refused, which it has no reason to.
+pub fn locked_memory() -> io::Result<u64> {
+    Ok(getrlimit(Resource::RLIMIT_MEMLOCK)?.0)
+}

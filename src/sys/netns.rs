@@ -17,7 +17,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -99,6 +99,28 @@ impl Identity {
 #[derive(Debug)]
 pub struct Netns {
     file: File,
+}
+
+/// Whether root's capabilities here are worth anything in the network namespace around us: not, where that belongs to a
+/// user namespace above ours (ioctl_ns(2), `NS_GET_USERNS`).
+///
+/// # Errors
+/// `/proc` is not mounted.
+pub fn is_ours() -> io::Result<bool> {
+    let here = File::open(HERE)?;
+    // SAFETY: `here` is an open namespace, and this ioctl has no argument.
+    match unsafe { ioctl::ns_get_userns(here.as_raw_fd()) } {
+        Ok(opened) => {
+            // SAFETY: the kernel has made this descriptor for this call (`open_related_ns` in `fs/nsfs.c`): nobody else has it.
+            drop(unsafe { OwnedFd::from_raw_fd(opened) });
+            Ok(true)
+        }
+        Err(errno) => Ok(errno != Errno::EPERM),
+    }
+}
+
+mod ioctl {
+    nix::ioctl_none!(ns_get_userns, 0xb7, 1); // NS_GET_USERNS, which libc lacks
 }
 
 impl Netns {

@@ -1,11 +1,19 @@
 //! Other processes, as proc(5) shows them.
 
-use std::fs;
+use std::{fs, io};
 
 /// The bit in the flags of a task that ends: `PF_EXITING` of the kernel's `include/linux/sched.h`.
 const EXITING: u64 = 4;
 /// SIGKILL in a set of signals.
 const KILLED: u64 = 1 << (libc::SIGKILL - 1);
+
+/// This process has one thread only, so that a copy of it is whole (fork(2)).
+///
+/// # Errors
+/// `/proc` is not mounted.
+pub fn has_one_thread() -> io::Result<bool> {
+    Ok(fs::read_dir("/proc/self/task")?.count() == 1)
+}
 
 /// The process has ended, or was killed and will when the kernel lets it. What it holds, locks above all, it lets go
 /// of in a moment.

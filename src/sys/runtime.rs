@@ -38,8 +38,7 @@ pub enum RuntimeError {
 /// # Errors
 /// It cannot be made, or it is a link, another user's, or open to others.
 pub fn directory() -> Result<PathBuf, RuntimeError> {
-    let user = geteuid();
-    let path = choose(user, env::var_os("XDG_RUNTIME_DIR"));
+    let (user, path) = (geteuid(), path());
     match fs::DirBuilder::new().mode(0o700).create(&path) {
         Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
             return Err(RuntimeError::Make { path, source });
@@ -48,6 +47,11 @@ pub fn directory() -> Result<PathBuf, RuntimeError> {
     }
     check(&path, user)?;
     Ok(path)
+}
+
+/// Where [`directory`] is or would be.
+pub fn path() -> PathBuf {
+    choose(geteuid(), env::var_os("XDG_RUNTIME_DIR"))
 }
 
 fn choose(user: Uid, xdg: Option<OsString>) -> PathBuf {

@@ -8,20 +8,23 @@
 
 use std::ffi::OsString;
 use std::fs::{self, DirEntry, File};
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::unistd::{Gid, Uid, chdir, getcwd, getegid, geteuid};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Gid, Uid, chdir, fork, getcwd, getegid, geteuid, pipe2};
 use rtnetlink::LinkUnspec;
 
 use super::netlink::{Netlink, NetlinkError, Request};
 use super::netns::bind;
+use super::process::has_one_thread;
 
 const RUN: &str = "/run";
 
@@ -129,16 +132,84 @@ fn show(entry: &DirEntry) -> io::Result<()> {
     Ok(bind(&entry.path(), &target, MsFlags::MS_BIND | MsFlags::MS_REC)?)
 }
 
+/// A kernel setting that keeps users from namespaces of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restriction {
+    /// As sysctl(8) has it.
+    pub sysctl: &'static str,
+    /// Forbids.
+    pub value: &'static str,
+    /// Allows, whatever else there is.
+    pub lifted: &'static str,
+    /// What it means.
+    pub meaning: &'static str,
+}
+
+/// All there are; the second is Debian's, the third AppArmor's (Ubuntu).
+pub const RESTRICTIONS: [Restriction; 3] = [
+    Restriction {
+        sysctl: "user.max_user_namespaces",
+        value: "0",
+        lifted: "15000",
+        meaning: "there are none here",
+    },
+    Restriction {
+        sysctl: "kernel.unprivileged_userns_clone",
+        value: "0",
+        lifted: "1",
+        meaning: "only root may make one here",
+    },
+    Restriction {
+        sysctl: "kernel.apparmor_restrict_unprivileged_userns",
+        value: "1",
+        lifted: "0",
+        meaning: "AppArmor forbids it here",
+    },
+];
+
+/// The setting that keeps users from namespaces of their own, if one does.
+pub fn restriction() -> Option<Restriction> {
+    let path = |sysctl: &str| Path::new("/proc/sys").join(sysctl.replace('.', "/"));
+    let value = |sysctl: &str| fs::read_to_string(path(sysctl)).unwrap_or_default();
+    RESTRICTIONS.into_iter().find(|restriction| value(restriction.sysctl).trim() == restriction.value)
+}
+
+/// Whether [`enter`] would do, tried in a process that ends with it. To be called before this process has a second
+/// thread. What stands against it, in a sentence.
+///
+/// # Errors
+/// There is no room for a process, or there are threads already.
+pub fn try_out() -> io::Result<Result<(), String>> {
+    if !has_one_thread()? {
+        return Err(io::Error::other("a process with several threads cannot try a sandbox out"));
+    }
+    let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+    // SAFETY: this thread is the only one, so no lock is held by one that the child does not have.
+    match unsafe { fork() }? {
+        ForkResult::Child => {
+            let said = enter().err().map(|error| error.to_string()).unwrap_or_default();
+            // Who does not hear it takes the exit code for it.
+            let written = File::from(write).write_all(said.as_bytes());
+            let code = i32::from(!said.is_empty() || written.is_err());
+            // SAFETY: ends this process, which is a copy with nothing of its own to clean up.
+            unsafe { libc::_exit(code) }
+        }
+        ForkResult::Parent { child } => {
+            drop(write);
+            let mut said = String::new();
+            File::from(read).read_to_string(&mut said)?;
+            match waitpid(child, None)? {
+                WaitStatus::Exited(_, 0) => Ok(Ok(())),
+                _ => Ok(Err(said)),
+            }
+        }
+    }
+}
+
 /// Why there are no user namespaces for us, in the words of the setting that says so.
 pub(super) fn forbidden(error: Errno) -> SandboxError {
-    let value = |setting: &str| fs::read_to_string(Path::new("/proc/sys").join(setting)).unwrap_or_default();
-    let is = |setting: &str, expected: &str| value(setting).trim() == expected;
-    let reason = if is("user/max_user_namespaces", "0") {
-        "there are none here (sysctl user.max_user_namespaces is 0)".to_owned()
-    } else if is("kernel/unprivileged_userns_clone", "0") {
-        "only root may make one here (sysctl kernel.unprivileged_userns_clone is 0)".to_owned()
-    } else if is("kernel/apparmor_restrict_unprivileged_userns", "1") {
-        "AppArmor forbids it here (sysctl kernel.apparmor_restrict_unprivileged_userns is 1)".to_owned()
+    let reason = if let Some(Restriction { sysctl, value, meaning, .. }) = restriction() {
+        format!("{meaning} (sysctl {sysctl} is {value})")
     } else if error == Errno::ENOSPC {
         "there are too many here (sysctl user.max_user_namespaces)".to_owned()
     } else if error == Errno::EINVAL {

@@ -187,7 +187,7 @@ fn existing_namespace() {
 }
 
 /// A network that the host has already.
-const LAN: &str =
+pub const LAN: &str =
     "ip link add lan type veth peer name elsewhere; ip link set lan up; ip link set elsewhere up";
 
 #[test]
@@ -237,17 +237,18 @@ fn no_tun_device() {
     refuses(&host, "--ports 3", &["/dev/net/tun"]);
 }
 
-#[test]
-fn nat_without_nft() {
-    let host = Host::new();
-    // Runs a command where nft is a device, and so no program.
-    host.sh("cat >/run/without-nft <<'END'
+/// Makes a script that runs a command where nft is a device, and so no program.
+pub const WITHOUT_NFT: &str = "cat >/run/without-nft <<'END'
         IFS=:
         for directory in $PATH; do
             [ ! -f $directory/nft ] || mount --bind /dev/null $directory/nft
         done
-        exec \"$@\"\nEND")
-        .ok();
+        exec \"$@\"\nEND";
+
+#[test]
+fn nat_without_nft() {
+    let host = Host::new();
+    host.sh(WITHOUT_NFT).ok();
     let start = "unshare --mount sh -eu /run/without-nft uswitch start --detach --ports 3";
     refuses_to_run(&host, &format!("{start} --nat"), &["--nat", "nft", "nftables"]);
     host.run(start).ok();

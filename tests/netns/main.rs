@@ -22,6 +22,7 @@ mod basic;
 mod behaviour;
 mod bench;
 mod capture;
+mod doctor;
 mod engines;
 mod events;
 mod harness;

@@ -267,6 +267,25 @@ impl Ledger {
     }
 }
 
+/// All ledgers in `directory`: each its switch's name, what stands in it, and whether its switch runs. Changes nothing.
+pub(super) fn survey(directory: &Path) -> Vec<(String, Account, bool)> {
+    // While it is held nobody claims a name, and so meets the locks that are tried here.
+    let Ok(_held) = DirectoryLock::take(directory) else { return Vec::new() };
+    let files = fs::read_dir(directory).into_iter().flatten().flatten().map(|file| file.path());
+    let ledgers = files.filter(|path| path.extension().is_some_and(|suffix| suffix == SUFFIX));
+    let mut found: Vec<_> = ledgers.filter_map(|path| look(&path)).collect();
+    found.sort_unstable_by(|(a, ..), (b, ..)| a.cmp(b));
+    found
+}
+
+fn look(path: &Path) -> Option<(String, Account, bool)> {
+    let name = path.file_stem()?.to_str()?.to_owned();
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path).ok()?;
+    let account = Account::read(&String::from_utf8_lossy(&fs::read(path).ok()?));
+    let runs = matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK)));
+    Some((name, account, runs))
+}
+
 /// Adds `setting` to the ledger at `path`, if its switch lives, in the same host, and set the same.
 fn inherit(path: &Path, setting: &Setting, host: &Identity) -> io::Result<bool> {
     let file = OpenOptions::new().read(true).append(true).custom_flags(libc::O_NOFOLLOW).open(path)?;

@@ -46,10 +46,13 @@ fn check_names(config: &Config) -> Result<(), TopologyError> {
 fn check_files(config: &Config) -> Result<(), TopologyError> {
     let failed = |source| TopologyError::Kernel { what: "raise the limit of open files", source };
     let limit = limits::raise_open_files().map_err(failed)?;
-    let ports = u64::from(config.ports);
-    // The queues of each port, and the hold on each container's device.
-    let needed = (ports + 1) * config.workers as u64 + ports + OTHER_FILES;
+    let needed = files_needed(config.ports.into(), config.workers as u64);
     if needed > limit { Err(TopologyError::OpenFiles { needed, limit }) } else { Ok(()) }
+}
+
+/// Open files of a switch: the queues of each port, the hold on each container's device, and what there is besides.
+pub(crate) fn files_needed(ports: u64, workers: u64) -> u64 {
+    (ports + 1) * workers + ports + OTHER_FILES
 }
 
 /// The host port's name and addresses must be free.
@@ -58,18 +61,30 @@ fn check_host(config: &Config, host: &mut Netlink) -> Result<(), TopologyError> 
     if links.values().any(|name| *name == config.name) {
         return Err(TopologyError::HostDeviceExists(config.name.clone()));
     }
-    let taken = taken(host)?;
+    let taken = taken(host, &links)?;
     for subnet in &config.subnets {
-        if let Some((with, ifindex)) = taken.iter().find(|(with, _)| overlap(subnet, with)) {
-            let device = links.get(ifindex).map_or("no device", String::as_str).to_owned();
-            return Err(TopologyError::Overlap { subnet: *subnet, with: *with, device });
+        if let Some(Taken { net, device }) = overlapping(subnet, &taken) {
+            return Err(TopologyError::Overlap { subnet: *subnet, with: *net, device: device.clone() });
         }
     }
     Ok(())
 }
 
+/// What the host has an address in, or a route to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Taken {
+    pub(crate) net: IpNet,
+    /// The device's name, or that there is none.
+    pub(crate) device: String,
+}
+
+/// The first of those networks that has addresses in common with `subnet`.
+pub(crate) fn overlapping<'a>(subnet: &IpNet, taken: &'a [Taken]) -> Option<&'a Taken> {
+    taken.iter().find(|taken| overlap(subnet, &taken.net))
+}
+
 /// Names of the host's devices by index.
-fn links(host: &mut Netlink) -> Result<HashMap<u32, String>, NetlinkError> {
+pub(super) fn links(host: &mut Netlink) -> Result<HashMap<u32, String>, NetlinkError> {
     let links = host.all("list the devices", RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
     let named = links.into_iter().filter_map(|message| match message {
         RouteNetlinkMessage::NewLink(message) => Some(Link::from_message(&message)),
@@ -93,8 +108,8 @@ pub(super) fn wait_for_device_to_go(name: &str, host: &mut Netlink) -> Result<()
     Ok(())
 }
 
-/// What the host has addresses in, or routes to, and on which device.
-fn taken(host: &mut Netlink) -> Result<Vec<(IpNet, u32)>, NetlinkError> {
+/// All networks that the host has addresses in, or routes to. `links` are the names of its devices.
+pub(super) fn taken(host: &mut Netlink, links: &HashMap<u32, String>) -> Result<Vec<Taken>, NetlinkError> {
     let addresses =
         host.all("list the addresses", RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
     let mut found: Vec<_> = addresses.iter().flat_map(in_address).collect();
@@ -102,7 +117,8 @@ fn taken(host: &mut Netlink) -> Result<Vec<(IpNet, u32)>, NetlinkError> {
         let routes = host.all("list the routes", RouteNetlinkMessage::GetRoute(link::every_route(family)))?;
         found.extend(routes.iter().filter_map(in_route));
     }
-    Ok(found)
+    let device = |ifindex| links.get(&ifindex).map_or("no device", String::as_str).to_owned();
+    Ok(found.into_iter().map(|(net, ifindex)| Taken { net, device: device(ifindex) }).collect())
 }
 
 /// Of a point-to-point device both ends.

@@ -1,0 +1,132 @@
+//! The part of the judgements that is about the host's network: a switch with root's rights meets it, one in a sandbox
+//! does not.
+
+use ipnet::IpNet;
+
+use super::facts::Facts;
+use super::{Finding, Stops};
+use crate::control::config::DEFAULT_NAME;
+use crate::control::topology::preflight::{Taken, overlapping};
+use crate::control::topology::survey::Found;
+
+impl Facts {
+    /// One of this user's.
+    pub(super) fn switch(&self, name: &str) -> Option<&Found> {
+        self.switches.iter().find(|found| found.name == name)
+    }
+
+    fn runs(&self, name: &str) -> bool {
+        self.switch(name).is_some_and(|found| found.pid.is_some())
+    }
+}
+
+/// Names of containers and of the host port. What a killed switch of the same name left, a start takes away itself.
+pub(super) fn names(facts: &Facts) -> Finding {
+    const CHECK: &str = "names";
+    let owner =
+        |name: &str| facts.switches.iter().find(|found| found.containers.iter().any(|own| own == name));
+    let in_the_way =
+        |name: &&String| owner(name).is_none_or(|found| found.name != DEFAULT_NAME || found.pid.is_some());
+    if let Some(name) = facts.taken_names.iter().find(in_the_way) {
+        let what = format!("there is a network namespace named {name}");
+        let mend = owner(name).map_or_else(
+            || format!("sudo ip netns del {name}"),
+            |found| format!("uswitch stop {}", found.name),
+        );
+        return Finding::stop(CHECK, Stops::Root, what).mend(mend);
+    }
+    if facts.devices.iter().any(|device| device == DEFAULT_NAME) {
+        let what = format!("there is a device named {DEFAULT_NAME}");
+        let mend = if facts.runs(DEFAULT_NAME) { "uswitch stop" } else { "sudo ip link del uswitch0" };
+        return Finding::stop(CHECK, Stops::Root, what).mend(mend);
+    }
+    Finding::ok(CHECK, format!("{DEFAULT_NAME} and those of the containers are free"))
+}
+
+pub(super) fn subnets(facts: &Facts) -> Finding {
+    const CHECK: &str = "subnets";
+    let mut overlaps = facts.subnets.iter().filter_map(|own| Some((own, overlapping(own, &facts.taken)?)));
+    let Some((own, Taken { net, device })) = overlaps.next() else {
+        let subnets: Vec<_> = facts.subnets.iter().map(ToString::to_string).collect();
+        return Finding::ok(CHECK, format!("{} free on this host", subnets.join(" ")));
+    };
+    let found = Finding::stop(CHECK, Stops::Root, format!("{own} overlaps {net} of this host ({device})"));
+    if device == DEFAULT_NAME && facts.runs(device) {
+        return found.mend("uswitch stop");
+    }
+    match free(facts) {
+        Some(free) => found.mend(format!("uswitch start --ports 3 --subnet {}", free.join(" --subnet "))),
+        None => found,
+    }
+}
+
+/// The same subnets, with others of the same size for those that are in use.
+fn free(facts: &Facts) -> Option<Vec<String>> {
+    let mut chosen: Vec<IpNet> = Vec::new();
+    for own in &facts.subnets {
+        let others = facts.subnets.iter().filter(|other| *other != own).chain(&chosen);
+        let others: Vec<Taken> = others.map(|net| Taken { net: *net, device: String::new() }).collect();
+        let fits =
+            |net: &IpNet| overlapping(net, &facts.taken).is_none() && overlapping(net, &others).is_none();
+        let net = std::iter::once(*own).chain((1..=255).filter_map(|n| private(own, n))).find(fits)?;
+        chosen.push(net);
+    }
+    Some(chosen.iter().map(ToString::to_string).collect())
+}
+
+/// A private subnet as large as `like` (RFC 1918, RFC 4193).
+fn private(like: &IpNet, n: u8) -> Option<IpNet> {
+    let text = match like {
+        IpNet::V4(_) => format!("10.{n}.0.0/{}", like.prefix_len()),
+        IpNet::V6(_) => format!("fd00:10:{n}::/{}", like.prefix_len()),
+    };
+    text.parse().ok().filter(|net: &IpNet| net.addr() == net.network())
+}
+
+pub(super) fn nft(facts: &Facts) -> Finding {
+    match facts.nft {
+        true => Finding::ok("nft", "installed, as --nat needs it"),
+        false => Finding::note("nft", "not installed: there is no --nat").mend("sudo apt install nftables"),
+    }
+}
+
+pub(super) fn forwarding(facts: &Facts) -> Finding {
+    let say = |value| match value {
+        None => "not there",
+        Some(0) => "off",
+        Some(_) => "on",
+    };
+    let [v4, v6] = facts.forwarding.map(say);
+    let what = format!("IPv4 {v4}, IPv6 {v6}; only what leaves the host needs it, and --nat turns it on");
+    Finding::ok("forwarding", what)
+}
+
+pub(super) fn firewall(facts: &Facts) -> Finding {
+    let Some(chain) = &facts.dropping_chain else {
+        let unseen = !facts.nft || !facts.missing_capabilities.is_empty();
+        let what = if unseen {
+            "not looked at: that takes root and nft"
+        } else {
+            "no policy drops what is forwarded"
+        };
+        return Finding::ok("firewall", what);
+    };
+    let rule = |device: &str| format!("insert rule {chain} {device} {DEFAULT_NAME} accept");
+    Finding::note(
+        "firewall",
+        format!("chain {chain} drops what it is not told to forward: --nat leads nowhere"),
+    )
+    .mend(format!("sudo nft '{}; {}'", rule("iifname"), rule("oifname")))
+}
+
+/// The kernel takes the larger of both for a device (`networking/ip-sysctl`): 1 is strict, 2 loose.
+pub(super) fn rp_filter(facts: &Facts) -> Finding {
+    match facts.rp_filter.into_iter().flatten().max() {
+        Some(1) => Finding::note(
+            "rp_filter",
+            "strict: of a container with an address outside the subnets the host takes nothing",
+        )
+        .mend("sudo sysctl net.ipv4.conf.all.rp_filter=2"),
+        _ => Finding::ok("rp_filter", "not strict"),
+    }
+}

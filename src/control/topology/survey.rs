@@ -1,0 +1,69 @@
+//! What a start would meet on this machine: looked at, not changed.
+
+use std::io;
+use std::path::Path;
+
+use super::ledger::{self, Entry};
+use super::preflight::{self, Taken};
+use super::{TopologyError, nat};
+use crate::control::Config;
+use crate::sys::netlink::{Netlink, NetlinkError};
+use crate::sys::netns;
+
+/// A switch of this user: it runs, or it was killed and left something behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) name: String,
+    /// Of its process, if it runs; 0 while it starts.
+    pub(crate) pid: Option<u32>,
+    /// The named namespaces that it made.
+    pub(crate) containers: Vec<String>,
+}
+
+/// The switches with a ledger in `runtime`, in order.
+pub(crate) fn switches(runtime: &Path) -> Vec<Found> {
+    let found = ledger::survey(runtime).into_iter();
+    found
+        .map(|(name, account, runs)| Found {
+            name,
+            pid: runs.then(|| account.keeper.as_ref().map_or(0, |keeper| keeper.pid)),
+            containers: account.entries.into_values().filter_map(container).collect(),
+        })
+        .collect()
+}
+
+fn container(entry: Entry) -> Option<String> {
+    match entry {
+        Entry::Netns { name, .. } => Some(name),
+        _ => None,
+    }
+}
+
+/// The names of the host's devices, and the networks that it knows.
+pub(crate) fn network() -> Result<(Vec<String>, Vec<Taken>), NetlinkError> {
+    let mut host = Netlink::open()?;
+    let links = preflight::links(&mut host)?;
+    let taken = preflight::taken(&mut host, &links)?;
+    Ok((links.into_values().collect(), taken))
+}
+
+/// Which of the containers' names are those of namespaces that are there.
+pub(crate) fn taken_names(config: &Config) -> Vec<String> {
+    let names = (1..=config.ports).map(|number| config.container(number));
+    names.filter(|name| netns::path(name).symlink_metadata().is_ok()).collect()
+}
+
+/// The program nft is installed.
+pub(crate) fn has_nft() -> bool {
+    nat::program().is_some()
+}
+
+/// See [`nat::dropping_chain`].
+pub(crate) fn dropping_chain() -> Option<String> {
+    nat::dropping_chain()
+}
+
+/// A part of the kernel that should always work did not.
+pub(crate) fn failed(what: &'static str) -> impl FnOnce(io::Error) -> TopologyError {
+    move |source| TopologyError::Kernel { what, source }
+}

@@ -1,0 +1,148 @@
+//! `uswitch doctor`: what it says is what a start then does, and it changes nothing.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::harness::{Done, Host, Shell, Snapshot, as_user, wait_until, with_tun_for_all};
+use crate::lifecycle::{LAN, WITHOUT_NFT};
+
+/// One finding of `doctor --json`.
+#[track_caller]
+fn finding(doctor: &Done, check: &str) -> Value {
+    let all: Vec<Value> =
+        serde_json::from_str(&doctor.stdout).unwrap_or_else(|error| panic!("{error}: {doctor}"));
+    all.into_iter().find(|finding| finding["check"] == check).unwrap_or_else(|| panic!("no {check}"))
+}
+
+#[test]
+fn healthy_machine() {
+    let host = with_tun_for_all();
+    let before = Snapshot::of(&host);
+    let said = host.run("uswitch doctor").ok();
+    assert!(!said.contains("problem") && !said.contains('\x1b'), "{said}");
+    let last = said.lines().last().unwrap_or_default();
+    assert!(last.starts_with("ok ") && last.contains("works here, as root and without root"), "{said}");
+    before.assert_same(&host);
+    host.run("uswitch start --detach --ports 3").ok();
+    let running = host.run("uswitch doctor");
+    assert!(running.stdout.contains("mend: uswitch stop\n"), "{}", running.stdout);
+    running.fails();
+    host.run("uswitch stop").ok();
+    host.run("uswitch doctor").ok();
+}
+
+/// The command that it names works.
+#[test]
+fn route_that_overlaps() {
+    let host = Host::new();
+    host.sh(LAN).ok();
+    host.run("ip -6 route add fd00:172:16::/64 dev lan").ok();
+    let doctor = host.run("uswitch doctor --json");
+    let subnets = finding(&doctor, "subnets");
+    assert_eq!(subnets["state"], "problem", "{subnets}");
+    assert_eq!(finding(&doctor, "start")["state"], "problem");
+    doctor.fails();
+    let mend = subnets["mend"].as_str().expect("there is another subnet");
+    host.run("uswitch doctor --subnet 172.16.0.0/24").ok();
+    host.run(&format!("{mend} --detach")).ok();
+}
+
+#[test]
+fn without_nft() {
+    let host = Host::new();
+    host.sh(WITHOUT_NFT).ok();
+    let doctor = host.run("unshare --mount sh -eu /run/without-nft uswitch doctor --json");
+    let nft = finding(&doctor, "nft");
+    assert_eq!((&nft["state"], &nft["mend"]), (&"note".into(), &"sudo apt install nftables".into()));
+    doctor.ok();
+}
+
+#[test]
+fn firewall_that_drops_what_is_forwarded() {
+    let host = Host::new();
+    host.run("nft add table inet strict").ok();
+    host.sh("nft 'add chain inet strict forward { type filter hook forward priority filter; policy drop; }'")
+        .ok();
+    let firewall = finding(&host.run("uswitch doctor --json"), "firewall");
+    assert_eq!(firewall["state"], "note", "{firewall}");
+    let mend = firewall["mend"].as_str().and_then(|mend| mend.strip_prefix("sudo ")).expect("a command");
+    host.sh(mend).ok();
+    let rules = host.run("nft list chain inet strict forward").ok();
+    assert!(
+        rules.contains("iifname \"uswitch0\" accept") && rules.contains("oifname \"uswitch0\" accept"),
+        "{rules}"
+    );
+}
+
+#[test]
+fn without_root() {
+    let host = with_tun_for_all();
+    let before = Snapshot::of(&host);
+    let doctor = as_user(&host, "uswitch doctor --json");
+    assert_eq!(finding(&doctor, "capabilities")["state"], "note");
+    assert_eq!(finding(&doctor, "start")["state"], "ok");
+    doctor.ok();
+    before.assert_same(&host);
+    host.run("chmod 0600 /dev/net/tun").ok();
+    let doctor = as_user(&host, "uswitch doctor --json");
+    let tun = finding(&doctor, "tun");
+    assert_eq!((&tun["state"], &tun["mend"]), (&"problem".into(), &"sudo chmod 0666 /dev/net/tun".into()));
+    doctor.fails();
+    as_user(&host, "uswitch start --detach --ports 3").fails();
+}
+
+/// What no setting tells, only the attempt: who is in a chroot(2) may make no namespace.
+#[test]
+fn where_no_namespace_can_be_made() {
+    let host = with_tun_for_all();
+    host.sh("mkdir /run/root; mount --rbind / /run/root").ok();
+    let doctor = host.run("chroot --userspec=65534:65534 /run/root uswitch doctor --json");
+    let userns = finding(&doctor, "user namespaces");
+    assert_eq!(
+        (&userns["state"], &userns["mend"]),
+        (&"problem".into(), &"sudo uswitch start --ports 3".into())
+    );
+    doctor.fails();
+}
+
+/// Root of a user namespace, and of no network.
+#[test]
+fn root_of_another_network() {
+    let host = Host::new();
+    let doctor = host.run("unshare --user --map-root-user uswitch doctor --json");
+    assert_eq!(finding(&doctor, "capabilities")["state"], "problem");
+    doctor.fails();
+    host.run("unshare --user --map-root-user uswitch start --detach --ports 3").fails();
+}
+
+#[test]
+fn where_io_uring_is_forbidden() {
+    let host = Host::new();
+    fs::write(host.path("/run/no_io_uring.py"), include_str!("harness/no_io_uring.py"))
+        .expect("the host's /run can be written");
+    let doctor = host.run("python3 /run/no_io_uring.py uswitch doctor --json");
+    let engine = finding(&doctor, "engine");
+    assert_eq!(engine["state"], "note", "{engine}");
+    assert!(
+        engine["what"].as_str().is_some_and(|what| what.contains("poll") && what.contains("forbidden")),
+        "{engine}"
+    );
+    doctor.ok();
+}
+
+/// What a killed switch left is told, and is no obstacle: the next start takes it away.
+#[test]
+fn after_a_kill() {
+    let host = Host::new();
+    host.run("uswitch start --detach --ports 3").ok();
+    let pid = host.run("uswitch status --json").json()["pid"].clone();
+    host.run(&format!("kill -9 {pid}")).ok();
+    wait_until("its device is gone", || !host.run("ip link show uswitch0").succeeded());
+    let doctor = host.run("uswitch doctor --json");
+    let switches = finding(&doctor, "switches");
+    assert_eq!((&switches["state"], &switches["mend"]), (&"note".into(), &"uswitch stop uswitch0".into()));
+    doctor.ok();
+    host.run("uswitch stop").ok();
+    assert_eq!(finding(&host.run("uswitch doctor --json"), "switches")["state"], "ok");
+}
