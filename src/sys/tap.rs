@@ -182,7 +182,6 @@ pub fn check_driver() -> Result<(), TapError> {
     open_clone_device().map(drop)
 }
 
-/// Opens the clone device: a queue without a device yet.
 /// Whether a queue can be read with `RWF_NOWAIT` (`FMODE_NOWAIT` in `tun_chr_open`, Linux 6.4). Where there is no
 /// `/dev/net/tun` there is nothing to be said against it.
 pub(super) fn reads_without_waiting() -> bool {
@@ -194,6 +193,7 @@ pub(super) fn reads_without_waiting() -> bool {
     read >= 0 || Errno::last() != Errno::EOPNOTSUPP
 }
 
+/// Opens the clone device: a queue without a device yet.
 fn open_clone_device() -> Result<File, TapError> {
     let file = OpenOptions::new()
         .read(true)
