@@ -170,18 +170,31 @@ pub struct LearnCounter<'a> {
     pub ingress: PortId,
 }
 
-impl Observer for LearnCounter<'_> {
-    #[inline]
-    fn note(&mut self, step: Step) {
-        match step {
-            Step::Learned(Learned::New) => self.counters.port(self.ingress).fdb_learned.add(1),
-            Step::Learned(Learned::Moved { .. }) => self.counters.port(self.ingress).fdb_moved.add(1),
-            Step::Learned(Learned::Evicted { from, .. }) => {
-                self.counters.port(self.ingress).fdb_learned.add(1);
+impl LearnCounter<'_> {
+    #[inline(never)]
+    fn count(&self, learned: Learned) {
+        let here = self.counters.port(self.ingress);
+        match learned {
+            Learned::New => here.fdb_learned.add(1),
+            Learned::Moved { .. } => here.fdb_moved.add(1),
+            Learned::Evicted { from, .. } => {
+                here.fdb_learned.add(1);
                 self.counters.port(from).fdb_evictions.add(1);
             }
-            Step::Learned(Learned::Refused) => self.counters.port(self.ingress).fdb_refused.add(1),
-            _ => {}
+            Learned::Refused => here.fdb_refused.add(1),
+            Learned::Known | Learned::Returned { .. } | Learned::Pinned | Learned::Off => {}
+        }
+    }
+}
+
+impl Observer for LearnCounter<'_> {
+    /// In line, or every step would be made in memory and handed over.
+    #[inline(always)]
+    fn note(&mut self, step: Step) {
+        if let Step::Learned(learned) = step
+            && !matches!(learned, Learned::Known | Learned::Returned { .. } | Learned::Pinned | Learned::Off)
+        {
+            self.count(learned);
         }
     }
 }

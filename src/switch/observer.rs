@@ -45,7 +45,7 @@ impl Observer for () {
 
 /// Two, one after the other.
 impl<A: Observer, B: Observer> Observer for (A, B) {
-    #[inline]
+    #[inline(always)]
     fn note(&mut self, step: Step) {
         self.0.note(step);
         self.1.note(step);
@@ -53,7 +53,7 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
 }
 
 impl<O: Observer> Observer for &mut O {
-    #[inline]
+    #[inline(always)]
     fn note(&mut self, step: Step) {
         (**self).note(step);
     }
