@@ -4,7 +4,6 @@
 //! two containers and a host (`lab`), measures, and tells each value through a pipe as it comes. When the turn is over,
 //! or Ctrl-C is pressed, or anything fails, the cell is killed, and the kernel takes away everything that was in it.
 
-mod clock;
 mod cpu;
 mod error;
 mod event;

@@ -74,7 +74,7 @@ impl Run<'_> {
         let results = Results {
             schema: SCHEMA,
             uswitch: env!("CARGO_PKG_VERSION").to_owned(),
-            started: super::clock::now(),
+            started: jiff::Timestamp::now().strftime("%FT%TZ").to_string(),
             peers: plan.peers.iter().map(|peer| peer.report(&machine.kernel)).collect(),
             machine,
             options: plan.settings(),
