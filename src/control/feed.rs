@@ -1,10 +1,9 @@
-//! Feeds one reader who may be slow, from a writer who never waits.
+//! Feeds one reader who may be slow, from a writer who never waits for it.
 //!
 //! What the reader has not taken waits in a queue of fixed length. Once that is full, more is missed, not
 //! kept: the reader is told how many, at the place where they are missing.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use tokio::sync::mpsc;
@@ -28,32 +27,46 @@ pub(crate) struct Gone;
 pub(crate) struct Feeder<T> {
     /// Each item with the number of those missed right before it.
     queue: mpsc::Sender<(u64, T)>,
-    missed: Arc<AtomicU64>,
+    missed: Arc<MissedLast>,
 }
 
 /// The reading end.
 #[derive(Debug)]
 pub(crate) struct Feed<T> {
     queue: mpsc::Receiver<(u64, T)>,
-    missed: Arc<AtomicU64>,
+    missed: Arc<MissedLast>,
     /// Comes after the missed that were just told.
     held: Option<T>,
+}
+
+/// How many were missed since the latest item in the queue. Whoever looks at both, or changes both, holds it meanwhile:
+/// or else they would not be of one moment.
+#[derive(Debug, Default)]
+struct MissedLast(Mutex<u64>);
+
+impl MissedLast {
+    fn lock(&self) -> MutexGuard<'_, u64> {
+        // A count is never half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A feed of at most `length` items that wait.
 pub(crate) fn feed<T>(length: usize) -> (Feeder<T>, Feed<T>) {
     let (sender, receiver) = mpsc::channel(length);
-    let missed = Arc::<AtomicU64>::default();
+    let missed = Arc::<MissedLast>::default();
     let feeder = Feeder { queue: sender, missed: Arc::clone(&missed) };
     (feeder, Feed { queue: receiver, missed, held: None })
 }
 
 impl<T> Feeder<T> {
-    /// Gives the reader an item, or counts it as missed if too many wait already. Never waits; from any thread.
+    /// Gives the reader an item, or counts it as missed if too many wait already. Never waits for the
+    /// reader; from any thread.
     pub(crate) fn offer(&self, item: T) -> Result<(), Gone> {
+        let mut missed = self.missed.lock();
         match self.queue.try_reserve() {
-            Ok(place) => place.send((self.missed.swap(0, Ordering::Relaxed), item)),
-            Err(TrySendError::Full(())) => _ = self.missed.fetch_add(1, Ordering::Relaxed),
+            Ok(place) => place.send((std::mem::take(&mut *missed), item)),
+            Err(TrySendError::Full(())) => *missed += 1,
             Err(TrySendError::Closed(())) => return Err(Gone),
         }
         Ok(())
@@ -61,7 +74,7 @@ impl<T> Feeder<T> {
 
     /// Counts items that were missed before they came here.
     pub(crate) fn miss(&self, count: u64) {
-        self.missed.fetch_add(count, Ordering::Relaxed);
+        *self.missed.lock() += count;
     }
 
     /// Whether the reader has left.
@@ -76,14 +89,16 @@ impl<T> Feed<T> {
         if let Some(item) = self.held.take() {
             return Poll::Ready(Some(Portion::Item(item)));
         }
+        let mut missed = self.missed.lock();
         match self.queue.poll_recv(context) {
             Poll::Ready(Some((0, item))) => Poll::Ready(Some(Portion::Item(item))),
-            Poll::Ready(Some((missed, item))) => {
+            Poll::Ready(Some((missed_before, item))) => {
                 self.held = Some(item);
-                Poll::Ready(Some(Portion::Missed(missed)))
+                Poll::Ready(Some(Portion::Missed(missed_before)))
             }
-            // Nothing waits, so what was missed is the latest that there was.
-            rest => match self.missed.swap(0, Ordering::Relaxed) {
+            // Told to give way to other tasks, not that nothing waits.
+            Poll::Pending if !self.queue.is_empty() => Poll::Pending,
+            rest => match std::mem::take(&mut *missed) {
                 0 => rest.map(|_| None),
                 missed => Poll::Ready(Some(Portion::Missed(missed))),
             },
@@ -93,6 +108,7 @@ impl<T> Feed<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::task::Waker;
 
     use super::Portion::{Item, Missed};
@@ -136,6 +152,41 @@ mod tests {
         drop(feeder);
         assert_eq!(taken(&mut feed), [Item('c'), Missed(6)]);
         assert_eq!(take(&mut feed), Poll::Ready(None));
+    }
+
+    /// A reader that finds the queue empty must not take for its place what is missed right after.
+    #[test]
+    fn the_place_is_right_while_the_writer_writes() {
+        const WRITTEN: u64 = 300_000;
+        let (feeder, mut feed) = feed(2);
+        let writer = std::thread::spawn(move || (1..=WRITTEN).try_for_each(|item| feeder.offer(item)));
+        let mut known = 0;
+        loop {
+            match take(&mut feed) {
+                Poll::Pending => std::hint::spin_loop(),
+                Poll::Ready(None) => break,
+                Poll::Ready(Some(Missed(count))) => known += count,
+                Poll::Ready(Some(Item(item))) => {
+                    known += 1;
+                    assert_eq!(item, known);
+                }
+            }
+        }
+        assert_eq!((known, writer.join().unwrap()), (WRITTEN, Ok(())));
+    }
+
+    /// The runtime lets no task take more than some hundred items in one go.
+    #[tokio::test]
+    async fn the_place_is_right_when_the_reader_must_give_way() {
+        const LENGTH: usize = 1000;
+        let (feeder, mut feed) = feed(LENGTH);
+        for item in 0..=LENGTH {
+            feeder.offer(item).unwrap();
+        }
+        for item in 0..LENGTH {
+            assert_eq!(poll_fn(|context| feed.poll_next(context)).await, Some(Item(item)));
+        }
+        assert_eq!(poll_fn(|context| feed.poll_next(context)).await, Some(Missed(1)));
     }
 
     #[test]
