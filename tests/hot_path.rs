@@ -8,9 +8,8 @@ use std::cell::Cell;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use uswitch::datapath::{self, Datapath, EngineKind, Settings};
+use uswitch::datapath::{self, BusyPoll, Datapath, EngineKind, Settings};
 use uswitch::switch::{self, Gateway, Port, PortId, Switch};
 use uswitch::sys::netns::{Netns, Traveller, travel};
 use uswitch::sys::tap::{self, Lifetime, Queue};
@@ -79,7 +78,7 @@ fn station(number: u8) -> (Netns, Vec<Queue>) {
 }
 
 fn settings(engine: EngineKind) -> Settings {
-    Settings { workers: 1, engine, busy_poll: Duration::ZERO, on_notice: Arc::new(|| ()) }
+    Settings { workers: 1, engine, busy_poll: BusyPoll::default(), on_notice: Arc::new(|| ()) }
 }
 
 fn frames(datapath: &Datapath) -> u64 {

@@ -83,8 +83,8 @@ pub struct Plan {
     pub duration: Duration,
     /// Of uswitch.
     pub engine: EngineChoice,
-    /// Of uswitch.
-    pub busy_poll: Duration,
+    /// Of uswitch, microseconds; as it does by itself if none.
+    pub busy_poll: Option<u32>,
     /// Congestion controls that TCP is measured with.
     pub controls: Vec<String>,
 }
@@ -121,7 +121,7 @@ impl Plan {
             repeat: self.repeat,
             duration: u32::try_from(self.duration.as_secs()).unwrap_or(u32::MAX),
             engine: self.engine.to_string(),
-            busy_poll: u32::try_from(self.busy_poll.as_micros()).unwrap_or(u32::MAX),
+            busy_poll: self.busy_poll,
             mtu: MTU,
             txqueuelen: Some(TXQUEUELEN),
         }
@@ -144,7 +144,7 @@ mod tests {
             repeat,
             duration: Duration::from_secs(3),
             engine: EngineChoice::Auto,
-            busy_poll: Duration::ZERO,
+            busy_poll: None,
             controls: vec!["cubic".to_owned(), "bbr".to_owned()],
         }
     }

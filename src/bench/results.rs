@@ -68,8 +68,8 @@ pub struct Settings {
     pub duration: u32,
     /// The engine of uswitch: `auto`, `uring` or `poll`.
     pub engine: String,
-    /// How long a worker of uswitch polls before it sleeps, microseconds.
-    pub busy_poll: u32,
+    /// How long a worker of uswitch looks for frames before it sleeps, microseconds; as it does by itself if none.
+    pub busy_poll: Option<u32>,
     /// MTU of every device, bytes.
     pub mtu: u32,
     /// Frames that may wait in a device; the kernel's default if none.
@@ -156,7 +156,7 @@ pub(super) mod fixture {
                 repeat: 3,
                 duration: 2,
                 engine: "auto".to_owned(),
-                busy_poll: 0,
+                busy_poll: None,
                 mtu: 1500,
                 txqueuelen: None,
             },

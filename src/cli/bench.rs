@@ -36,9 +36,9 @@ pub(super) struct Bench {
     /// Engine of uswitch
     #[arg(long, value_enum, default_value_t)]
     engine: EngineChoice,
-    /// How long a worker of uswitch polls before it sleeps (0 to 1000000)
-    #[arg(long, default_value_t = 0, value_name = "MICROSECONDS", value_parser = clap::value_parser!(u64).range(..=1_000_000))]
-    busy_poll: u64,
+    /// How long a worker of uswitch looks for frames before it sleeps (0 to 1000000) [default: as `uswitch start` has it]
+    #[arg(long, value_name = "MICROSECONDS", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    busy_poll: Option<u32>,
     /// Directory for every sample, a report and its charts; nothing in it is overwritten
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -70,7 +70,7 @@ impl Bench {
             repeat: self.repeat,
             duration: Duration::from_secs(self.duration),
             engine: self.engine,
-            busy_poll: Duration::from_micros(self.busy_poll),
+            busy_poll: self.busy_poll,
             controls: bench::congestion_controls(),
         }
     }

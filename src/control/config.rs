@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::addressing;
 use super::log::LogLevel;
 use super::options::{Options, OptionsFile};
+use crate::datapath::BusyPoll;
 use crate::switch::Ports;
 
 /// Which engine to move frames with.
@@ -50,8 +51,8 @@ pub struct Config {
     pub engine: EngineChoice,
     /// Super-frames and unfinished checksums may cross.
     pub offload: bool,
-    /// How long a worker polls after the last frame before it sleeps.
-    pub busy_poll: Duration,
+    /// How long a worker looks for the next frame itself before it sleeps.
+    pub busy_poll: BusyPoll,
     /// How long a learned address lives without a frame from it.
     pub ageing_time: Duration,
     /// Most entries in the forwarding database.
@@ -239,6 +240,7 @@ fn check(options: Options) -> Checked<Config> {
     if nat && internal {
         return Err(("nat", Invalid::NatInternal));
     }
+    let workers = number("workers", options.workers, default_workers(cpus()), 1..=64)?;
     Ok(Config {
         name,
         ports,
@@ -246,10 +248,10 @@ fn check(options: Options) -> Checked<Config> {
         nat,
         internal,
         mtu: options.mtu.map_or(Ok(1500), |mtu| self::mtu(mtu, &subnets)).map_err(|why| ("mtu", why))?,
-        workers: number("workers", options.workers, default_workers(cpus()), 1..=64)?,
+        workers,
         engine: options.engine.unwrap_or_default(),
         offload: !options.no_offload.unwrap_or(false),
-        busy_poll: Duration::from_micros(number("busy-poll", options.busy_poll, 0, 0..=1_000_000)?),
+        busy_poll: busy_poll(options.busy_poll, workers, cpus())?,
         ageing_time: Duration::from_secs(number("ageing-time", options.ageing_time, 300, 1..=1_000_000)?),
         fdb_max: number("fdb-max", options.fdb_max, 8192, 16..=1 << 20)?,
         metrics: options.metrics.map(metrics).transpose()?,
@@ -371,6 +373,15 @@ fn default_workers(cpus: usize) -> u64 {
     if cpus <= 3 { 1 } else { (cpus as u64 / 2).min(4) }
 }
 
+/// A worker looks for frames itself only on a CPU that nobody else needs.
+fn busy_poll(typed: Option<u64>, workers: usize, cpus: usize) -> Checked<BusyPoll> {
+    let for_so_long = |us| BusyPoll::For(Duration::from_micros(us));
+    match typed {
+        None if workers < cpus => Ok(BusyPoll::Adaptive),
+        typed => number("busy-poll", typed, 0, 0..=1_000_000).map(for_so_long),
+    }
+}
+
 fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
@@ -446,6 +457,15 @@ mod tests {
     fn workers_by_cpus() {
         let by_cpus = [1, 2, 3, 4, 6, 8, 64].map(default_workers);
         assert_eq!(by_cpus, [1, 1, 1, 2, 3, 4, 4]);
+    }
+
+    #[test]
+    fn a_worker_polls_by_itself_where_it_has_a_cpu_to_spare() {
+        let by_cpus = [(1, 1), (1, 2), (2, 2), (2, 4)].map(|(workers, cpus)| busy_poll(None, workers, cpus));
+        let (never, adaptive) = (BusyPoll::For(Duration::ZERO), BusyPoll::Adaptive);
+        assert_eq!(by_cpus.map(Result::unwrap), [never, adaptive, never, adaptive]);
+        assert_eq!(busy_poll(Some(0), 1, 4).unwrap(), never);
+        assert_eq!(busy_poll(Some(70), 1, 1).unwrap(), BusyPoll::For(Duration::from_micros(70)));
     }
 
     #[test]

@@ -48,7 +48,8 @@ pub struct Options {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true)]
     pub no_offload: Option<bool>,
-    /// How long a worker polls after the last frame before it sleeps, up to 1000000 [default: 0]
+    /// How long a worker looks for the next frame itself before it sleeps, up to 1000000
+    /// [default: 50 while stations exchange single frames, as requests and answers are, else 0]
     #[arg(long, value_name = "MICROSECONDS")]
     pub busy_poll: Option<u64>,
     /// How long a learned address lives without a frame from it, 1 to 1000000 [default: 300]

@@ -110,6 +110,27 @@ impl<E: Engine> Rig<E> {
         assert!(served.iter().all(|&frames| frames > 0), "{served:?}");
     }
 
+    /// More than are looked at each turn.
+    fn many_ports_are_heard_without_sleeping(mut self) {
+        const PORTS: u16 = 40;
+        self.plug_in(PORTS);
+        self.flush();
+        for round in 0..3 {
+            self.stations.iter().for_each(|station| assert_eq!(station.send(&[round]).unwrap(), 1));
+            let (mut events, mut heard) = (Vec::new(), Vec::new());
+            for _ in 0..PORTS * 4 {
+                self.engine.turn(Wait::Poll, &mut events).unwrap();
+                for event in events.drain(..) {
+                    let Event::Frame(arrival) = event else { panic!("{event:?}") };
+                    heard.push(arrival.port.0);
+                    self.engine.discard(arrival.buffer);
+                }
+            }
+            heard.sort_unstable();
+            assert_eq!(heard, Vec::from_iter(0..PORTS));
+        }
+    }
+
     fn a_detached_port_is_let_go_of(mut self) {
         self.plug_in(2);
         self.engine.detach(PortId(0)).unwrap();
@@ -146,6 +167,11 @@ fn buffers_come_back() {
 #[test]
 fn nobody_waits_for_ever() {
     on_each_engine(Rig::nobody_waits_for_ever, Rig::nobody_waits_for_ever);
+}
+
+#[test]
+fn many_ports_are_heard_without_sleeping() {
+    on_each_engine(Rig::many_ports_are_heard_without_sleeping, Rig::many_ports_are_heard_without_sleeping);
 }
 
 #[test]

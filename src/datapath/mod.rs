@@ -13,6 +13,7 @@ mod memory;
 mod mirror;
 #[cfg(test)]
 mod mirror_tests;
+mod patience;
 mod poll;
 mod sightings;
 #[cfg(test)]
@@ -27,7 +28,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use nix::errno::Errno;
@@ -37,6 +38,7 @@ use nix::sys::uio::writev;
 pub use engine::{Arrival, Engine, Event, Extent, Load, Wait};
 pub use memory::{MemoryEngine, MemoryNet};
 pub use mirror::{Direction, MIRRORS, Mirror, OnRecord, RECORDS, Record, Transit, Wanted};
+pub use patience::BusyPoll;
 pub use poll::PollEngine;
 pub use sightings::{Budget, PER_PORT, PER_WORKER, Sight, Sighting};
 use sightings::{Hearing, Telling};
@@ -78,8 +80,8 @@ pub struct Settings {
     pub workers: usize,
     /// Engine.
     pub engine: EngineKind,
-    /// How long a worker polls after the last frame before it sleeps.
-    pub busy_poll: Duration,
+    /// How long a worker looks for the next frame itself before it sleeps.
+    pub busy_poll: BusyPoll,
     /// Called, on a worker's thread, when there is a notice to take or a sighting to hear, or frames come again.
     pub on_notice: Arc<dyn Fn() + Send + Sync>,
 }
@@ -379,7 +381,8 @@ impl WorkerSetup {
             }
         };
         let _ = ready.send(Ok(()));
-        Worker::new(self.switch, engine, self.counters, self.mailbox, self.settings.busy_poll).run(self.epoch)
+        let mut worker = Worker::new(self.switch, engine, self.counters, self.mailbox);
+        worker.run(self.epoch, self.settings.busy_poll)
     }
 }
 
@@ -403,7 +406,7 @@ mod tests {
         let workers = Settings {
             workers: 2,
             engine: EngineKind::Poll,
-            busy_poll: Duration::ZERO,
+            busy_poll: BusyPoll::default(),
             on_notice: Arc::new(|| ()),
         };
         let datapath = Datapath::start(&Arc::new(Switch::new(settings)), &workers).unwrap();

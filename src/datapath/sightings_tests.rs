@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
@@ -47,7 +46,7 @@ impl Rig {
         let notices = Notices { channel, lost: Arc::default(), on_notice: Arc::new(|| ()), telling };
         let (_, commands) = bounded(1);
         let mailbox = Mailbox { commands, notices };
-        let worker = Worker::new(switch, engine, Arc::clone(&counters), mailbox, Duration::ZERO);
+        let worker = Worker::new(switch, engine, Arc::clone(&counters), mailbox);
         Rig { net, counters, worker, hearing, woken }
     }
 

@@ -3,7 +3,7 @@
 //! A port's reads go by what it brings, as a network driver's do (NAPI): while it is *busy* a batch is read each turn, twice
 //! as many as before if all of them brought a frame; when a read finds none, the port is *drained*, and polled until
 //! there is something again. So nobody is woken for a frame that is read in any case, and a frame that comes alone
-//! costs two turns. With [`Wait::Poll`] a drained port stays busy: it is looked at every turn.
+//! costs two turns. With [`Wait::Poll`] drained ports stay busy, if they are few: they are looked at every turn.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -29,6 +29,8 @@ const BATCH: usize = BUFFERS as usize / 2;
 const BATCH_BYTES: usize = 256 << 10;
 /// Reads of one port in a turn, however large its frames are.
 const LEAST_BATCH: usize = 4;
+/// Drained ports that are looked at every turn, at most, by a worker that does not sleep: the kernel tells of the others.
+const LOOKED_AT: usize = 8;
 
 /// See the module.
 #[derive(Debug)]
@@ -112,8 +114,8 @@ impl UringEngine {
     fn rest_drained(&mut self, wait: Wait) -> io::Result<()> {
         while let Some(port) = self.drained.pop() {
             let entry = &mut self.ports[port.index()];
-            match (&entry.queue, wait) {
-                (Some(queue), Wait::Sleep) => {
+            match &entry.queue {
+                Some(queue) if wait == Wait::Sleep || self.busy.len() >= LOOKED_AT => {
                     entry.polled = true;
                     self.ring.arm_poll(port.0, queue.fd.as_fd())?;
                 }

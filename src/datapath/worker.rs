@@ -4,13 +4,14 @@
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 
 use super::Notice;
-use super::engine::{Arrival, Engine, Event, Extent, Load, Wait};
+use super::engine::{Arrival, Engine, Event, Extent, Load};
 use super::mirror::{Feed, MIRRORS, Shared, Transit};
+use super::patience::{Brought, BusyPoll, Patience};
 use super::sightings::{Watch, Witness};
 use crate::switch::{
     Answer, Counters, DropReason, LearnCounter, Observer, PortId, Ports, Steps, Switch, Tick, Verdict,
@@ -45,7 +46,6 @@ pub(super) struct Worker<E: Engine> {
     counters: Arc<Counters>,
     mailbox: Mailbox,
     witness: Witness,
-    busy_poll: Duration,
     /// Detaches that were asked for and have not come back from the engine.
     detaching: Vec<(PortId, Sender<Option<Queue>>)>,
     /// The egress ports of the frame at hand.
@@ -67,7 +67,6 @@ impl<E: Engine> Worker<E> {
         engine: E,
         counters: Arc<Counters>,
         mailbox: Mailbox,
-        busy_poll: Duration,
     ) -> Worker<E> {
         Worker {
             switch,
@@ -75,7 +74,6 @@ impl<E: Engine> Worker<E> {
             counters,
             witness: Witness::new(mailbox.notices.telling.clone()),
             mailbox,
-            busy_poll,
             detaching: Vec::new(),
             egress: Vec::with_capacity(Ports::MAX),
             refused: Vec::with_capacity(Ports::MAX),
@@ -87,17 +85,14 @@ impl<E: Engine> Worker<E> {
     }
 
     /// Forwards until told to stop. `epoch` is where ticks count from.
-    pub(super) fn run(&mut self, epoch: Instant) -> io::Result<()> {
+    pub(super) fn run(&mut self, epoch: Instant, busy_poll: BusyPoll) -> io::Result<()> {
         let mut events = Vec::with_capacity(usize::from(super::BUFFERS) * 2);
-        let mut last_frame = epoch;
+        let mut patience = Patience::new(busy_poll, epoch);
         let mut now = epoch;
         loop {
-            let polling = !self.busy_poll.is_zero() && now.duration_since(last_frame) < self.busy_poll;
-            self.engine.turn(if polling { Wait::Poll } else { Wait::Sleep }, &mut events)?;
+            self.engine.turn(patience.wait(now), &mut events)?;
             now = Instant::now();
-            if !events.is_empty() {
-                last_frame = now;
-            }
+            patience.note(now, Brought::of(&events));
             if self.handle(Tick::at(now.duration_since(epoch)), &mut events)?.is_break() {
                 return Ok(());
             }
@@ -108,7 +103,7 @@ impl<E: Engine> Worker<E> {
     #[cfg(test)]
     pub(super) fn turn_at(&mut self, now: Tick) -> io::Result<ControlFlow<()>> {
         let mut events = Vec::new();
-        self.engine.turn(Wait::Poll, &mut events)?;
+        self.engine.turn(super::engine::Wait::Poll, &mut events)?;
         self.handle(now, &mut events)
     }
 

@@ -1,7 +1,6 @@
 //! The worker on the memory engine: what it writes where, and what it counts.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::worker::{Command, Mailbox, Worker};
 use super::{MemoryEngine, MemoryNet, Notices, sightings};
@@ -40,7 +39,7 @@ impl Rig {
         let (telling, _) = sightings::queue(Arc::new(|| ()));
         let notices = Notices { channel, lost: Arc::default(), on_notice: Arc::new(|| ()), telling };
         let mailbox = Mailbox { commands: inbox, notices };
-        let worker = Worker::new(Arc::clone(&switch), engine, Arc::clone(&counters), mailbox, Duration::ZERO);
+        let worker = Worker::new(Arc::clone(&switch), engine, Arc::clone(&counters), mailbox);
         Rig { switch, net, counters, worker, commands }
     }
 

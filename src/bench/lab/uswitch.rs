@@ -43,7 +43,9 @@ fn start(plan: &Plan) -> Command {
     command.arg0("uswitch").args(["start", "--ports", "2", "--subnet", SUBNET]);
     command.args(["--mtu", &MTU.to_string(), "--txqueuelen", &TXQUEUELEN.to_string()]);
     command.args(["--engine", &plan.engine.to_string()]);
-    command.args(["--busy-poll", &plan.busy_poll.as_micros().to_string()]);
+    if let Some(time) = plan.busy_poll {
+        command.args(["--busy-poll", &time.to_string()]);
+    }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

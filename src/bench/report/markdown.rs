@@ -138,7 +138,7 @@ fn machine(results: &Results) -> String {
         ("kernel", format!("Linux {}", machine.kernel)),
         ("congestion control unless said", machine.congestion_control.clone()),
         ("engine of uswitch", asked.engine.clone()),
-        ("its busy polling", format!("{} us", asked.busy_poll)),
+        ("its busy polling", asked.busy_poll.map_or("adaptive".to_owned(), |us| format!("{us} us"))),
         ("MTU", asked.mtu.to_string()),
         ("txqueuelen", txqueuelen),
         ("tests", asked.tests.join(", ")),

@@ -169,7 +169,7 @@ async fn a_port_that_the_workers_do_not_take_is_taken_away_again() {
             &datapath::Settings {
                 workers: 2,
                 engine: EngineKind::Poll,
-                busy_poll: Duration::ZERO,
+                busy_poll: datapath::BusyPoll::default(),
                 on_notice: Arc::new(|| {}),
             },
         )
