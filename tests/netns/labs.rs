@@ -1,7 +1,7 @@
-//! The labs in docs/labs, done as their reader does them: each command is typed when the one before has shown all that the page says
+//! The labs in docs/labs, and what README.md shows, done as their reader does them: each command is typed when the one before has shown all that the page says
 //! that it shows.
 //!
-//! A `console` block has commands, after `# `, and what each shows. An `sh` block is typed as it is, and shows nothing.
+//! A `console` block has commands, after `# ` (or `$ ` where root is not needed), and what each shows. An `sh` block is typed as it is, and shows nothing.
 //! [`shown`] says how what is seen is compared with the page.
 
 mod page;
@@ -11,22 +11,37 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::harness::{Host, Process, Shell, Snapshot};
+use crate::harness::{AS_USER, Host, Process, Shell, Snapshot, with_tun_for_all};
 use page::Step;
 use shown::Stations;
 
-fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/labs")
+const LABS: &str = "docs/labs";
+
+fn in_project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Does a lab on a machine of its own, which then is as it was.
+fn read(page: &str) -> String {
+    fs::read_to_string(in_project(page)).expect("the page is there")
+}
+
+/// Does a lab, as root.
 fn lab(page: &str) {
-    let text = fs::read_to_string(directory().join(page)).expect("the page is there");
-    let host = Host::new();
-    let before = (Snapshot::of(&host), processes(&host));
-    let mut terminal = Terminal::on(&host);
+    let page = format!("{LABS}/{page}");
+    does(&page, &read(&page), &Host::new(), "");
+}
+
+/// Does what README.md shows; `user` as for [`Terminal::on`].
+fn readme(host: &Host, user: &str) {
+    does("README.md", &page::part(&read("README.md"), "## What you will see"), host, user);
+}
+
+/// Does a page on a machine, which then is as it was.
+fn does(page: &str, text: &str, host: &Host, user: &str) {
+    let before = (Snapshot::of(host), processes(host));
+    let mut terminal = Terminal::on(host, user);
     let mut stations = Stations::default();
-    for step in page::steps(&text) {
+    for step in page::steps(text) {
         terminal.enter(&step);
         let seen = terminal.seen(&step, &stations);
         assert!(
@@ -39,8 +54,8 @@ fn lab(page: &str) {
         );
     }
     terminal.close();
-    before.0.assert_same(&host);
-    assert_eq!(processes(&host), before.1, "{page} leaves programs behind");
+    before.0.assert_same(host);
+    assert_eq!(processes(host), before.1, "{page} leaves programs behind");
 }
 
 /// By their names, but for those that only wait to be reaped.
@@ -63,9 +78,10 @@ impl Terminal {
     /// Shown after each command.
     const PROMPT: &str = "-- next --";
 
-    fn on(host: &Host) -> Terminal {
-        host.sh(&format!("mkdir /run/lab; mkfifo {}", Terminal::KEYBOARD)).ok();
-        let shell = host.spawn_sh(&format!("cd /run/lab; exec bash --norc {}", Terminal::KEYBOARD));
+    /// Root's, or that of the one whom the command `user` makes of root.
+    fn on(host: &Host, user: &str) -> Terminal {
+        host.sh(&format!("mkdir -m 777 /run/lab; mkfifo -m 666 {}", Terminal::KEYBOARD)).ok();
+        let shell = host.spawn_sh(&format!("cd /run/lab; exec {user} bash --norc {}", Terminal::KEYBOARD));
         // For both ways, because to open for one waits for who opens for the other.
         let keyboard = File::options().read(true).write(true).open(host.path(Terminal::KEYBOARD));
         Terminal { keyboard: keyboard.expect("it was made"), shell }
@@ -94,6 +110,16 @@ impl Terminal {
         self.keyboard.write_all(b"exit\n").expect("the shell listens");
         assert_eq!(self.shell.ok(), "", "something is shown after the last step");
     }
+}
+
+#[test]
+fn what_the_readme_shows() {
+    readme(&Host::new(), "");
+}
+
+#[test]
+fn what_the_readme_shows_without_root() {
+    readme(&with_tun_for_all(), AS_USER);
 }
 
 #[test]
@@ -129,7 +155,7 @@ fn against_the_linux_bridge() {
 #[test]
 fn every_page_is_done() {
     let own = include_str!("labs.rs");
-    for entry in fs::read_dir(directory()).expect("docs/labs can be listed") {
+    for entry in fs::read_dir(in_project(LABS)).expect("docs/labs can be listed") {
         let page = entry.expect("docs/labs can be listed").file_name().into_string().expect("a plain name");
         assert!(page == "README.md" || own.contains(&format!("lab(\"{page}\")")), "no test does {page}");
     }

@@ -35,7 +35,7 @@ pub fn steps(page: &str) -> Vec<Step> {
                 let step = steps.last_mut().expect("made where the block began");
                 step.command += &format!("{text}\n");
             }
-            (None, Some("console")) => match text.strip_prefix("# ") {
+            (None, Some("console")) => match text.strip_prefix("# ").or(text.strip_prefix("$ ")) {
                 Some(command) => steps.push(Step { line, command: command.to_owned(), shown: Vec::new() }),
                 None => steps.last_mut().expect("a block begins with a command").shown.push(text.to_owned()),
             },
@@ -43,6 +43,14 @@ pub fn steps(page: &str) -> Vec<Step> {
         }
     }
     steps
+}
+
+/// A page without what is before a heading and after its part; lines keep their numbers.
+pub fn part(page: &str, heading: &str) -> String {
+    let begin = page.find(&format!("\n{heading}\n")).expect("the page has the heading") + 1;
+    let (before, rest) = page.split_at(begin);
+    let part = rest.split("\n## ").next().unwrap_or(rest);
+    "\n".repeat(before.lines().count()) + part
 }
 
 #[test]
@@ -56,4 +64,6 @@ fn commands_and_what_they_show() {
     let expected =
         [step(3, "true", &[]), step(4, "echo one; echo two", &["one", "two"]), step(11, "a\nb\n", &[])];
     assert_eq!(steps(page), expected);
+    let user = "# A\n## B\n```console\n$ true\n```\n## C\n```sh\nno\n```\n";
+    assert_eq!(steps(&part(user, "## B")), [step(4, "true", &[])]);
 }
