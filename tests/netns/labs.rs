@@ -16,6 +16,7 @@ use page::Step;
 use shown::Stations;
 
 const LABS: &str = "docs/labs";
+const BASH: &str = "bash --norc";
 
 fn in_project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -25,21 +26,26 @@ fn read(page: &str) -> String {
     fs::read_to_string(in_project(page)).expect("the page is there")
 }
 
-/// Does a lab, as root.
+/// Does a lab, as root of a machine.
 fn lab(page: &str) {
-    let page = format!("{LABS}/{page}");
-    does(&page, &read(&page), &Host::new(), "");
+    lab_in(page, &Host::new(), BASH);
 }
 
-/// Does what README.md shows; `user` as for [`Terminal::on`].
-fn readme(host: &Host, user: &str) {
-    does("README.md", &page::part(&read("README.md"), "## What you will see"), host, user);
+/// `shell` as for [`Terminal::on`].
+fn lab_in(page: &str, host: &Host, shell: &str) {
+    let page = format!("{LABS}/{page}");
+    does(&page, &read(&page), host, shell);
+}
+
+/// Does what README.md shows.
+fn readme(host: &Host, shell: &str) {
+    does("README.md", &page::part(&read("README.md"), "## What you will see"), host, shell);
 }
 
 /// Does a page on a machine, which then is as it was.
-fn does(page: &str, text: &str, host: &Host, user: &str) {
+fn does(page: &str, text: &str, host: &Host, shell: &str) {
     let before = (Snapshot::of(host), processes(host));
-    let mut terminal = Terminal::on(host, user);
+    let mut terminal = Terminal::on(host, shell);
     let mut stations = Stations::default();
     for step in page::steps(text) {
         terminal.enter(&step);
@@ -78,10 +84,10 @@ impl Terminal {
     /// Shown after each command.
     const PROMPT: &str = "-- next --";
 
-    /// Root's, or that of the one whom the command `user` makes of root.
-    fn on(host: &Host, user: &str) -> Terminal {
+    /// The command `shell` starts a bash that reads commands.
+    fn on(host: &Host, shell: &str) -> Terminal {
         host.sh(&format!("mkdir -m 777 /run/lab; mkfifo -m 666 {}", Terminal::KEYBOARD)).ok();
-        let shell = host.spawn_sh(&format!("cd /run/lab; exec {user} bash --norc {}", Terminal::KEYBOARD));
+        let shell = host.spawn_sh(&format!("cd /run/lab; exec < {}; exec {shell}", Terminal::KEYBOARD));
         // For both ways, because to open for one waits for who opens for the other.
         let keyboard = File::options().read(true).write(true).open(host.path(Terminal::KEYBOARD));
         Terminal { keyboard: keyboard.expect("it was made"), shell }
@@ -114,12 +120,12 @@ impl Terminal {
 
 #[test]
 fn what_the_readme_shows() {
-    readme(&Host::new(), "");
+    readme(&Host::new(), BASH);
 }
 
 #[test]
 fn what_the_readme_shows_without_root() {
-    readme(&with_tun_for_all(), AS_USER);
+    readme(&with_tun_for_all(), &format!("{AS_USER} {BASH}"));
 }
 
 #[test]
@@ -150,6 +156,18 @@ fn a_loop() {
 #[test]
 fn against_the_linux_bridge() {
     lab("6-against-the-linux-bridge.md");
+}
+
+/// The one that changes most of its machine.
+#[test]
+fn in_a_room_of_your_own() {
+    let index = page::part(&read(&format!("{LABS}/README.md")), "## A room of your own");
+    let [room] = &page::steps(&index)[..] else { panic!("one command makes the room") };
+    let host = Host::new();
+    // The room has a /run of its own, so the program is on the path in another place.
+    host.sh("mount -t tmpfs tmpfs /mnt; touch /mnt/uswitch; mount --bind /run/bin/uswitch /mnt/uswitch").ok();
+    let shell = room.command.replace("sudo", "env PATH=/mnt:$PATH");
+    lab_in("3-out-to-the-internet.md", &host, &shell);
 }
 
 #[test]
