@@ -5,7 +5,7 @@
 //! one branch (`Worker::handle`), and another if the switch answers it.
 //!
 //! A worker never waits for a mirror: a record that finds the channel full is lost, and counted for each port that it would
-//! have shown. The memory of a mirror is bounded by [`RECORDS`] of [`Wanted::snaplen`] bytes each and two lists of ports.
+//! have shown. The memory of a mirror is bounded by [`RECORDS`] of [`Wanted::snaplen`] bytes each and three lists of ports.
 //! A mirror that is dropped is taken from the workers.
 
 use std::fmt;
@@ -73,7 +73,7 @@ impl Wanted {
     }
 
     /// The ports at which a frame is to be seen: its ingress, then its egress ports.
-    pub fn crossings<'a>(&'a self, transit: Transit<'a>) -> impl Iterator<Item = (PortId, Direction)> + 'a {
+    fn crossings<'a>(&'a self, transit: Transit<'a>) -> impl Iterator<Item = (PortId, Direction)> + 'a {
         let ingress = transit.ingress.map(|port| (port, Direction::In));
         let egress = transit.egress.iter().map(|port| (*port, Direction::Out));
         ingress.into_iter().chain(egress).filter(|&(port, direction)| self.crossing(port, direction))
@@ -123,6 +123,8 @@ pub struct Record {
     pub length: usize,
     /// How the decision was made; nothing for an answer of the switch itself.
     pub steps: Steps,
+    /// The wanted ports that it crossed: its ingress, then its egress ports.
+    pub crossings: Box<[(PortId, Direction)]>,
     ingress: Option<PortId>,
     verdict: Verdict,
     egress: Box<[PortId]>,
@@ -152,7 +154,7 @@ impl fmt::Debug for Shared {
 }
 
 /// Called, on a worker's thread, when there is a record to take, or one was lost.
-pub type OnRecord = Box<dyn Fn() + Send + Sync>;
+pub type OnRecord = Arc<dyn Fn() + Send + Sync>;
 
 /// A worker's end of a mirror.
 #[derive(Debug, Clone)]
@@ -177,8 +179,7 @@ impl Feed {
         {
             return;
         }
-        let lost =
-            records.is_full() || records.try_send(record(frame, steps, transit, wanted.snaplen)).is_err();
+        let lost = records.is_full() || records.try_send(record(frame, steps, transit, wanted)).is_err();
         if lost {
             for (port, _) in wanted.crossings(transit) {
                 shared.lost[port.index()].fetch_add(1, Ordering::Relaxed);
@@ -187,11 +188,20 @@ impl Feed {
         (shared.on_record)();
     }
 
-    /// A port goes; its number may soon be that of another.
-    pub(super) fn forget(&mut self, port: PortId) {
-        if let Some(ports) = &mut self.wanted.ports {
-            ports.retain(|wanted| *wanted != port);
-        }
+    /// A port goes; its number may soon be that of another. Whether there is a port left to see.
+    pub(super) fn forget(&mut self, port: PortId) -> bool {
+        let Some(ports) = &mut self.wanted.ports else { return true };
+        ports.retain(|wanted| *wanted != port);
+        !ports.is_empty()
+    }
+
+    /// There is nothing more to see: whoever waits for records is told.
+    pub(super) fn end(self) {
+        let Feed { wanted: _, records, shared } = self;
+        drop(records);
+        let waker = Arc::clone(&shared.on_record);
+        drop(shared);
+        waker();
     }
 
     /// Whether it is a feed of the mirror that has `shared`.
@@ -200,14 +210,15 @@ impl Feed {
     }
 }
 
-fn record(frame: &Frame<'_>, steps: &Steps, transit: Transit<'_>, snaplen: usize) -> Record {
+fn record(frame: &Frame<'_>, steps: &Steps, transit: Transit<'_>, wanted: &Wanted) -> Record {
     let Transit { ingress, verdict, egress, refused } = transit;
     Record {
         time: SystemTime::now(),
         vnet: frame.vnet,
-        bytes: frame.bytes[..frame.bytes.len().min(snaplen)].into(),
+        bytes: frame.bytes[..frame.bytes.len().min(wanted.snaplen)].into(),
         length: frame.bytes.len(),
         steps: *steps,
+        crossings: wanted.crossings(transit).collect(),
         ingress,
         verdict,
         egress: egress.into(),
@@ -261,9 +272,20 @@ impl Mirror {
         self.records.try_recv().ok()
     }
 
+    /// Whether no worker has a feed of it any more: what is not there to be taken now will not come. So it is where all the
+    /// wanted ports have gone.
+    pub fn is_over(&self) -> bool {
+        Arc::strong_count(&self.shared) == 1
+    }
+
     /// Frames that crossed `port`, as wanted, whose record was lost because nobody took the earlier ones in time.
     pub fn lost(&self, port: PortId) -> u64 {
         self.shared.lost[port.index()].load(Ordering::Relaxed)
+    }
+
+    /// The same, of all ports together, those that are no more too.
+    pub fn lost_in_all(&self) -> u64 {
+        self.shared.lost.iter().map(|lost| lost.load(Ordering::Relaxed)).sum()
     }
 
     /// What takes its feed from a worker.

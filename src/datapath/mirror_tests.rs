@@ -17,7 +17,7 @@ const BROADCAST: [u8; 6] = [0xff; 6];
 
 /// A mirror of `wanted`, which the worker has.
 fn install(rig: &mut Rig, wanted: Wanted) -> Mirror {
-    let (feed, mirror) = Mirror::new(wanted, Box::new(|| ()), Arc::default());
+    let (feed, mirror) = Mirror::new(wanted, Arc::new(|| ()), Arc::default());
     let (done, installed) = bounded(1);
     rig.tell(Command::Mirror { feed, done });
     installed.try_recv().unwrap();
@@ -41,8 +41,8 @@ fn the_one(mirror: &Mirror) -> Record {
 }
 
 /// Where a frame is to be seen, as numbers of ports.
-fn crossings(record: &Record, wanted: &Wanted) -> Vec<(u16, Direction)> {
-    wanted.crossings(record.transit()).map(|(port, direction)| (port.0, direction)).collect()
+fn crossings(record: &Record) -> Vec<(u16, Direction)> {
+    record.crossings.iter().map(|(port, direction)| (port.0, *direction)).collect()
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn a_frame_is_recorded_with_its_way_and_its_steps() {
         (transit.ingress, transit.egress, transit.drop_reason()),
         (Some(PortId(0)), &[PortId(2)][..], None)
     );
-    assert_eq!(crossings(&record, &Wanted::default()), [(0, Direction::In), (2, Direction::Out)]);
+    assert_eq!(crossings(&record), [(0, Direction::In), (2, Direction::Out)]);
 }
 
 #[test]
@@ -124,8 +124,8 @@ fn a_question_to_the_switch_is_seen_in_and_its_answer_out() {
     let [question, answer] = records(&mirror).try_into().unwrap();
     assert_eq!(question.transit().verdict, Verdict::Answer(Answer::Arp { address: [192, 0, 2, 1].into() }));
     assert_eq!((&question.bytes[..], &answer.bytes[..]), (&request[..], &out[0].2[..]));
-    assert_eq!(crossings(&question, &Wanted::default()), [(0, Direction::In)]);
-    assert_eq!(crossings(&answer, &Wanted::default()), [(0, Direction::Out)]);
+    assert_eq!(crossings(&question), [(0, Direction::In)]);
+    assert_eq!(crossings(&answer), [(0, Direction::Out)]);
 }
 
 #[test]
@@ -140,10 +140,11 @@ fn only_the_wanted_ports_and_directions() {
     for (ports, direction, expected) in cases {
         let mut rig = rig();
         let wanted = Wanted { ports, direction, ..Wanted::default() };
-        let mirror = install(&mut rig, wanted.clone());
+        let case = format!("{wanted:?}");
+        let mirror = install(&mut rig, wanted);
         rig.send(0, COMPLETE, &ethernet(H2, H1));
-        let seen: Vec<_> = records(&mirror).iter().flat_map(|record| crossings(record, &wanted)).collect();
-        assert_eq!(seen, expected, "{wanted:?}");
+        let seen: Vec<_> = records(&mirror).iter().flat_map(crossings).collect();
+        assert_eq!(seen, expected, "{case}");
     }
 }
 
@@ -183,12 +184,19 @@ fn no_more_records_than_the_limit() {
 #[test]
 fn a_port_that_went_is_wanted_no_more() {
     let mut rig = rig();
-    let mirror = install(&mut rig, Wanted { ports: Some(vec![PortId(2)]), ..Wanted::default() });
-    let (done, _) = bounded(1);
-    rig.tell(Command::Detach { port: PortId(2), done });
+    let of_both = install(&mut rig, Wanted { ports: Some(vec![PortId(0), PortId(2)]), ..Wanted::default() });
+    let of_one = install(&mut rig, Wanted { ports: Some(vec![PortId(2)]), ..Wanted::default() });
+    let of_all = install(&mut rig, Wanted::default());
+    let detach = |rig: &mut Rig, port| rig.tell(Command::Detach { port: PortId(port), done: bounded(1).0 });
+    detach(&mut rig, 2);
     // As the next port in its place.
-    rig.send(2, COMPLETE, &ethernet(H1, H2));
-    assert!(records(&mirror).is_empty());
+    rig.send(2, COMPLETE, &ethernet(BROADCAST, H2));
+    assert_eq!(crossings(&the_one(&of_both)), [(0, Direction::Out)]);
+    assert!(records(&of_one).is_empty());
+    assert_eq!(crossings(&the_one(&of_all)).len(), 3);
+    assert_eq!([&of_both, &of_one, &of_all].map(Mirror::is_over), [false, true, false]);
+    detach(&mut rig, 0);
+    assert_eq!([&of_both, &of_one, &of_all].map(Mirror::is_over), [true, true, false]);
 }
 
 #[test]
@@ -196,7 +204,7 @@ fn mirrors_do_not_know_of_each_other() {
     let mut rig = rig();
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
-    let on_record = Box::new(move || _ = counted.fetch_add(1, Ordering::Relaxed));
+    let on_record = Arc::new(move || _ = counted.fetch_add(1, Ordering::Relaxed));
     let (feed, first) = Mirror::new(Wanted::default(), on_record, Arc::default());
     let (done, _installed) = bounded(1);
     rig.tell(Command::Mirror { feed, done });

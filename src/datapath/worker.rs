@@ -147,7 +147,7 @@ impl<E: Engine> Worker<E> {
                 }
                 Command::Detach { port, done } => {
                     self.engine.detach(port)?;
-                    self.mirrors.iter_mut().for_each(|feed| feed.forget(port));
+                    self.mirrors.extract_if(.., |feed| !feed.forget(port)).for_each(Feed::end);
                     self.detaching.push((port, done));
                 }
                 Command::Mirror { feed, done } => {

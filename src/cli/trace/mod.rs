@@ -129,7 +129,10 @@ impl TraceCommand {
             Ok::<_, CliError>(ControlFlow::Continue(()))
         })?;
         if end == StreamEnd::Finished && self.limit.is_none() {
-            output::note("the switch has stopped");
+            output::note(&match &self.port {
+                Some(port) => format!("{port} was deleted, or the switch has stopped"),
+                None => "the switch has stopped".to_owned(),
+            });
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::control::running::PortNames;
-use crate::datapath::{Direction, Record};
+use crate::datapath::{Direction, Record, Transit};
 use crate::switch::{Answer, DropReason, PortId, Verdict};
 
 /// Ports that are named; of more only the number is told.
@@ -14,7 +14,7 @@ pub(super) fn comment(record: &Record, direction: Direction, names: &PortNames) 
     let transit = record.transit();
     let mut text = match (direction, transit.ingress) {
         (Direction::Out, None) => "answer of the switch".to_owned(),
-        (Direction::Out, Some(ingress)) => format!("from {}", names.of(ingress)),
+        (Direction::Out, Some(ingress)) => format!("from {}", names.of(ingress, record.time)),
         (Direction::In, _) => verdict(record, names),
     };
     if record.vnet.is_super_frame() {
@@ -26,22 +26,23 @@ pub(super) fn comment(record: &Record, direction: Direction, names: &PortNames) 
 
 fn verdict(record: &Record, names: &PortNames) -> String {
     let transit = record.transit();
+    let name = |port| names.of(port, record.time);
     match transit.verdict {
-        Verdict::Forward(egress) => format!("forward to {}", names.of(egress)),
+        Verdict::Forward(egress) => format!("forward to {}", name(egress)),
         Verdict::Answer(answer) => format!("answered by the switch: {}", of(answer)),
         Verdict::Drop(reason) => format!("drop: {}", reason.name()),
-        Verdict::Refused { egress, reason } => format!("drop: {} at {}", reason.name(), names.of(egress)),
+        Verdict::Refused { egress, reason } => format!("drop: {} at {}", reason.name(), name(egress)),
         Verdict::Flood if transit.egress.is_empty() && transit.refused.is_empty() => {
             format!("drop: {}", DropReason::NoEgress.name())
         }
-        Verdict::Flood => flood(transit.egress, transit.refused, names),
+        Verdict::Flood => flood(transit, name),
     }
 }
 
-fn flood(egress: &[PortId], refused: &[(PortId, DropReason)], names: &PortNames) -> String {
-    let reached = listed(egress.iter().map(|port| names.of(*port)));
+fn flood(transit: Transit<'_>, name: impl Fn(PortId) -> String) -> String {
+    let reached = listed(transit.egress.iter().map(|port| name(*port)));
     let refused =
-        listed(refused.iter().map(|(port, reason)| format!("{} at {}", reason.name(), names.of(*port))));
+        listed(transit.refused.iter().map(|(port, reason)| format!("{} at {}", reason.name(), name(*port))));
     match (reached.is_empty(), refused.is_empty()) {
         (false, true) => format!("flood to {reached}"),
         (false, false) => format!("flood to {reached}; drop: {refused}"),

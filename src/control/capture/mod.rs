@@ -161,7 +161,7 @@ impl Capture {
         };
         pcapng::section_header(&mut capture.chunk, concat!("uswitch ", env!("CARGO_PKG_VERSION")));
         for port in capture.mirrored.ports.clone() {
-            capture.interface(port);
+            capture.interface(port, SystemTime::now());
         }
         Ok(capture)
     }
@@ -169,6 +169,8 @@ impl Capture {
     /// The next blocks, as soon as there are some; `None` after the last.
     pub(crate) async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
+            // Asked before the last records are taken.
+            let ended = self.mirrored.mirror.is_over();
             while self.chunk.len() < CHUNK && self.left > 0 && self.advance() {}
             self.tell_losses();
             if !self.chunk.is_empty() {
@@ -177,7 +179,7 @@ impl Capture {
             if self.over {
                 return None;
             }
-            let stopping = self.left == 0 || {
+            let stopping = ended || self.left == 0 || {
                 tokio::select! {
                     biased;
                     () = self.wake.notified() => false,
@@ -196,8 +198,7 @@ impl Capture {
         let Some(Shown { record, crossings }) = self.shown.take().or_else(|| self.take()) else {
             return false;
         };
-        let crossing = self.mirrored.wanted.crossings(record.transit()).nth(crossings);
-        if let Some((port, direction)) = crossing {
+        if let Some(&(port, direction)) = record.crossings.get(crossings) {
             self.show(&record, port, direction);
             self.shown = Some(Shown { record, crossings: crossings + 1 });
         }
@@ -209,7 +210,7 @@ impl Capture {
     }
 
     fn show(&mut self, record: &Record, port: PortId, direction: datapath::Direction) {
-        let interface = self.interface(port);
+        let interface = self.interface(port, record.time);
         let comment = comment::comment(record, direction, &self.mirrored.names);
         let flags = match direction {
             datapath::Direction::In => Flags::Inbound,
@@ -260,10 +261,10 @@ impl Capture {
         pcapng::packet(&mut self.chunk, &Packet { interface, time, bytes, length, flags, comment });
     }
 
-    /// The number of a port's interface, which is described before it is first used.
+    /// The number of the interface of a port as it was, which is described before it is first used.
     #[allow(clippy::cast_possible_truncation, reason = "memory ends before 2^32 ports come and go")]
-    fn interface(&mut self, port: PortId) -> u32 {
-        let name = self.mirrored.names.of(port);
+    fn interface(&mut self, port: PortId, at: SystemTime) -> u32 {
+        let name = self.mirrored.names.of(port, at);
         // From the latest: a port may have the number of one that went.
         let known =
             self.interfaces.iter().rposition(|interface| interface.port == port && interface.name == name);

@@ -7,8 +7,9 @@ use pcap_parser::pcapng::{Block, OptionCode, PcapNGOption};
 
 use super::pcapng::{Flags, Packet, Time};
 use super::{Capture, CaptureDirection, CaptureError, CaptureFilter, pcapng};
-use crate::control::running::Handle;
+use crate::control::report::NewPort;
 use crate::control::running::fake::{Bench, config, running};
+use crate::control::running::{Command, Handle};
 use crate::datapath::MIRRORS;
 
 const H1: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -104,6 +105,12 @@ async fn with_switch(test: impl AsyncFnOnce(Bench, Handle)) {
     running.stop();
 }
 
+/// Adds a port. The workers take it between two turns, so the turns of earlier frames have ended then.
+async fn add(handle: &Handle, name: &str) {
+    let new = NewPort { name: Some(name.to_owned()), ..NewPort::default() };
+    handle.ask(|reply| Command::AddPort(Box::new(new), reply)).await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn a_frame_is_shown_where_it_came_in_and_where_it_went() {
     with_switch(async |bench, handle| {
@@ -164,14 +171,36 @@ async fn a_port_that_comes_later_is_described_when_it_is_seen() {
         let asked =
             CaptureFilter { filter: Some("ether src 02:00:00:00:00:02".to_owned()), ..Default::default() };
         let mut capture = Capture::begin(handle.clone(), asked).await.unwrap();
-        let new = serde_json::from_str(r#"{"name": "late"}"#).unwrap();
-        let add = |reply| crate::control::running::Command::AddPort(Box::new(new), reply);
-        handle.ask(add).await.unwrap().unwrap();
+        add(&handle, "late").await;
         bench.cable("late").send(&ethernet([0xff; 6], H2)).unwrap();
         let mut read = Read::default();
         read.until(&mut capture, |read| read.packets.len() == 5).await;
         assert_eq!(read.ports.last().unwrap(), "late");
         assert_eq!(read.lines()[0], ("late", 1, "flood to host container1 container2 container3"));
+    })
+    .await;
+}
+
+/// Another port may get the number of one that is deleted: it is not what was asked for.
+#[tokio::test]
+async fn a_port_that_is_deleted_is_captured_no_more_and_the_last_ends_the_capture() {
+    with_switch(async |bench, handle| {
+        let of = |ports: &str| CaptureFilter { ifname: Some(ports.to_owned()), ..CaptureFilter::default() };
+        let mut of_both = Capture::begin(handle.clone(), of("container1,container3")).await.unwrap();
+        let mut of_one = Capture::begin(handle.clone(), of("container3")).await.unwrap();
+        bench.cable("container3").send(&ethernet(H1, H1)).unwrap();
+        let mut read = Read::default();
+        read.until(&mut of_both, |read| read.packets.len() == 1).await;
+        let remove = |reply| Command::RemovePort("container3".to_owned(), reply);
+        handle.ask(remove).await.unwrap().unwrap();
+        add(&handle, "late").await;
+        bench.cable("late").send(&ethernet([0xff; 6], H2)).unwrap();
+        bench.cable("container1").send(&ethernet(H2, H1)).unwrap();
+        read.until(&mut of_both, |read| read.packets.len() == 3).await;
+        assert_eq!(read.lines()[1..], [("container1", 2, "from late"), ("container1", 1, "forward to late")]);
+        let last = Read::to_end(&mut of_one).await;
+        assert_eq!(last.lines(), [("container3", 1, "drop: filtered")]);
+        assert_eq!(last.statistics, [("container3".to_owned(), 1, 0)]);
     })
     .await;
 }
@@ -189,9 +218,10 @@ async fn what_a_slow_reader_loses_is_told() {
         let frames = |stats: Vec<crate::control::report::PortStats>| {
             stats.iter().find(|port| port.ifname == "container1").unwrap().rx_frames
         };
-        while frames(handle.ask(crate::control::running::Command::Stats).await.unwrap()) < SENT as u64 {
+        while frames(handle.ask(Command::Stats).await.unwrap()) < SENT as u64 {
             tokio::task::yield_now().await;
         }
+        add(&handle, "late").await;
         let mut read = Read::default();
         read.until(&mut capture, |read| !read.statistics.is_empty()).await;
         let (_, received, lost) = read.statistics.last().unwrap();

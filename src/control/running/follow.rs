@@ -4,6 +4,7 @@
 //! follower costs a bounded part of the brain's time, whatever the load.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -67,7 +68,7 @@ impl<M: Machine> Running<M> {
         };
         let (feeder, feed) = feed(RECORDS);
         if limit > 0 {
-            let mirror = self.datapath.mirror(wanted, Box::new(|| ()))?;
+            let mirror = self.datapath.mirror(wanted, Arc::new(|| ()))?;
             self.followers.list.push(Follower { mirror, feeder, left: limit, missed: 0 });
         }
         Ok(feed)
@@ -82,6 +83,8 @@ impl<M: Machine> Running<M> {
     }
 
     fn serve_follower(&self, follower: &mut Follower) -> ControlFlow<()> {
+        // Asked before the last records are taken.
+        let over = follower.mirror.is_over();
         for record in std::iter::from_fn(|| follower.mirror.take()).take(RECORDS) {
             if let Some(traced) = self.explain_record(&record)
                 && follower.feeder.offer(traced).is_err()
@@ -90,13 +93,13 @@ impl<M: Machine> Running<M> {
             }
             follower.left = follower.left.saturating_sub(1);
         }
-        let lost: u64 = self.ports.keys().map(|port| follower.mirror.lost(*port)).sum();
+        let lost = follower.mirror.lost_in_all();
         let missed = lost.saturating_sub(follower.missed);
         if missed > 0 {
             (follower.missed, follower.left) = (lost, follower.left.saturating_sub(missed));
             follower.feeder.miss(missed);
         }
-        if follower.left == 0 || follower.feeder.is_left() {
+        if over || follower.left == 0 || follower.feeder.is_left() {
             return ControlFlow::Break(());
         }
         ControlFlow::Continue(())

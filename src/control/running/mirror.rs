@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use tokio::sync::Notify;
 
@@ -9,21 +10,33 @@ use super::{Machine, RunError, Running};
 use crate::datapath::{Mirror, Wanted};
 use crate::switch::PortId;
 
-/// What ports are called, for those that read what the workers send. A name stays until another port has the number, so that
-/// what came of a port before it was deleted has its name.
+/// What ports are called, for those that read what the workers send: it may have waited since the number was that of
+/// another port, and one that was deleted has its name until then.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct PortNames(Arc<RwLock<BTreeMap<PortId, String>>>);
+pub(crate) struct PortNames(Arc<RwLock<BTreeMap<PortId, Named>>>);
+
+/// The port that has a number, and the one that had it before.
+#[derive(Debug)]
+struct Named {
+    name: String,
+    since: SystemTime,
+    before: Option<String>,
+}
 
 impl PortNames {
-    /// The name of a port; nothing if there never was such a port.
-    pub(crate) fn of(&self, port: PortId) -> String {
+    /// The name that a port had; nothing if there never was such a port.
+    pub(crate) fn of(&self, port: PortId, at: SystemTime) -> String {
         let names = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        names.get(&port).cloned().unwrap_or_default()
+        let named = names.get(&port);
+        let before = named.filter(|named| at < named.since).and_then(|named| named.before.clone());
+        before.or_else(|| Some(named?.name.clone())).unwrap_or_default()
     }
 
-    /// A port has a name now.
+    /// A port has a name from now on.
     pub(crate) fn set(&self, port: PortId, name: &str) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(port, name.to_owned());
+        let mut names = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let before = names.remove(&port).map(|named| named.name);
+        names.insert(port, Named { name: name.to_owned(), since: SystemTime::now(), before });
     }
 }
 
@@ -43,8 +56,6 @@ pub(crate) struct NewMirror {
 pub(crate) struct Mirrored {
     /// Sends the records.
     pub(crate) mirror: Mirror,
-    /// What it wants.
-    pub(crate) wanted: Wanted,
     /// The ports that it is of now.
     pub(crate) ports: Vec<PortId>,
     /// What ports are called.
@@ -57,8 +68,8 @@ impl<M: Machine> Running<M> {
         let named = |names: Vec<String>| names.iter().map(|name| self.port_named(name)).collect();
         let ports: Option<Vec<PortId>> = ifnames.map(named).transpose()?;
         let wanted = Wanted { ports: ports.clone(), ..wanted };
-        let mirror = self.datapath.mirror(wanted.clone(), Box::new(move || wake.notify_one()))?;
+        let mirror = self.datapath.mirror(wanted, Arc::new(move || wake.notify_one()))?;
         let ports = ports.unwrap_or_else(|| self.ports.keys().copied().collect());
-        Ok(Mirrored { mirror, wanted, ports, names: self.names.clone() })
+        Ok(Mirrored { mirror, ports, names: self.names.clone() })
     }
 }

@@ -6,7 +6,7 @@ use super::fake::{Bench, Fake, config, running};
 use super::trace::Decision;
 use super::*;
 use crate::control::feed::{Feed, Portion};
-use crate::control::report::{FdbFilter, FdbReport, NewFdbEntry, NewFdbState, PortStats};
+use crate::control::report::{FdbFilter, FdbReport, NewFdbEntry, NewFdbState, NewPort, PortStats};
 use crate::control::trace::{Echo, NewTrace, Trace, TraceFilter, TraceVerdict, Traced};
 use crate::switch::fdb::FdbKey;
 use crate::switch::{Frame, Port, Steps};
@@ -434,6 +434,34 @@ async fn only_drops_only_one_port_and_only_so_many() {
 }
 
 #[tokio::test]
+async fn following_ends_with_the_port_and_what_was_missed_there_is_told() {
+    let (bench, mut running) = switch().await;
+    let filter = TraceFilter { ifname: Some("container1".into()), ..TraceFilter::default() };
+    let mut of_one = running.follow(&filter).unwrap();
+    let mut of_all = running.follow(&TraceFilter::default()).unwrap();
+    let sent = crate::datapath::RECORDS as u64 + 1;
+    for _ in 0..sent {
+        bench.cable("container1").send(&[0; 8]).unwrap();
+    }
+    let all_came = async {
+        while running.status().rx_frames < sent {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), all_came).await.expect("the frames are read");
+    running.remove_port("container1").unwrap();
+    running.look_at_frames();
+    for feed in [&mut of_one, &mut of_all] {
+        let portions: Vec<_> = std::iter::from_fn(|| next(feed)).collect();
+        assert_eq!((portions.len() as u64, portions.last()), (sent, Some(&Portion::Missed(1))));
+    }
+    let is_at_end = |feed: &mut Feed<Traced>| {
+        std::future::poll_fn(|context| feed.poll_next(context)).now_or_never().is_some()
+    };
+    assert_eq!([&mut of_one, &mut of_all].map(is_at_end), [true, false]);
+}
+
+#[tokio::test]
 async fn who_has_left_is_let_go() {
     let (_bench, mut running) = switch().await;
     let feeds: Vec<_> =
@@ -460,6 +488,8 @@ async fn frames_that_come_too_fast_are_counted() {
         }
     };
     tokio::time::timeout(Duration::from_secs(30), all_came).await.expect("the frames are read");
+    // The worker takes a port between two turns, so the last frame's turn has ended.
+    running.add_port(NewPort::default()).unwrap();
     running.look_at_frames();
     let portions: Vec<_> = std::iter::from_fn(|| next(&mut feed)).collect();
     assert_eq!(portions.len(), crate::datapath::RECORDS + 1);
