@@ -116,6 +116,7 @@ async fn a_deleted_port_leaves_nothing_and_its_number_is_free() {
     assert_eq!(again.addresses[0].to_string(), "172.16.0.2/24");
     let fresh = running.stats().into_iter().find(|port| port.ifname == "container1").unwrap();
     assert_eq!((fresh.rx_frames, fresh.flooded), (0, 0));
+    assert_eq!(running.status().rx_frames, 1, "since the start");
     assert_eq!(bench.log()[3..], ["remove container1", "make container1"]);
     cross(&bench, "container1", "container2", STATION);
 }

@@ -25,7 +25,8 @@ impl<M: Machine> Running<M> {
 
     pub(crate) fn status(&self) -> Status {
         let config = &self.config;
-        let counted = || self.ports.iter().map(|(id, port)| self.totals(*id).since(&port.counted_before));
+        let totals = PortId::all().map(|id| self.totals(id));
+        let counted = totals.fold(PortCounts::default(), |sum, port| sum.plus(&port));
         Status {
             name: config.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -45,8 +46,8 @@ impl<M: Machine> Running<M> {
             fdb: self.switch.fdb.len(),
             fdb_max: self.switch.fdb.max(),
             ageing_time: config.ageing_time.as_secs(),
-            rx_frames: counted().map(|port| port.rx_frames).sum(),
-            rx_bytes: counted().map(|port| port.rx_bytes).sum(),
+            rx_frames: counted.rx_frames,
+            rx_bytes: counted.rx_bytes,
             lost_notices: self.datapath.lost_notices(),
             lost_events: self.watch.history.lost(),
         }
