@@ -243,6 +243,12 @@ async fn more_ports_than_anybody_reads_are_counted() {
     let text = tree(&mut running, &to("broadcast"));
     assert!(text.contains("│  ├─ container16: sent\n│  └─ and 4 more\n"), "{text}");
     assert_eq!(running.trace(&to("broadcast")).unwrap().egress.len(), 20);
+    // What is refused is among those that are named.
+    let id = running.ports.values().find(|port| port.name == "container20").unwrap().device.id;
+    running.device_changed(id, &LinkChange::State { up: false, mtu: 1500 });
+    let text = tree(&mut running, &to("broadcast"));
+    assert!(text.contains("│  ├─ container20: refused"), "{text}");
+    assert!(text.contains("│  ├─ container15: sent\n│  └─ and 4 more\n"), "{text}");
 }
 
 #[tokio::test]

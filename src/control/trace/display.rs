@@ -53,7 +53,12 @@ impl fmt::Display for Trace {
             writeln!(f, "├─ {}", sentence(step, ifname, tense))?;
         }
         let unlisted = egress.len().saturating_sub(MOST_LISTED);
-        let mut ports = egress.iter().take(MOST_LISTED).peekable();
+        let mut ports: Vec<&TraceEgress> = egress.iter().collect();
+        if unlisted > 0 {
+            // What is unlike the rest is not left out.
+            ports.sort_by_key(|port| port.reason.is_none());
+        }
+        let mut ports = ports.into_iter().take(MOST_LISTED).peekable();
         while let Some(port) = ports.next() {
             let last = ports.peek().is_none() && unlisted == 0;
             writeln!(f, "│  {} {}", if last { "└─" } else { "├─" }, outcome(port))?;
