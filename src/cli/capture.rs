@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -116,9 +117,19 @@ enum Sink {
     File(PathBuf, File),
 }
 
+fn is_fifo(path: &Path) -> bool {
+    path.metadata().is_ok_and(|about| about.file_type().is_fifo())
+}
+
 fn sink(write: Option<PathBuf>) -> Result<Sink, CliError> {
     match write {
         None => Ok(Sink::Lines),
+        Some(path) if path != Path::new("-") && is_fifo(&path) => {
+            // Waits for a reader: before signals are heard, so that they end it.
+            let file = File::options().write(true).open(&path);
+            let file = file.map_err(CliError::io(format!("write {}", path.display())))?;
+            Ok(Sink::File(path, file))
+        }
         Some(path) if path != Path::new("-") => Ok(Sink::Path(path)),
         Some(_) if io::stdout().is_terminal() => Err(CliError::Usage(
             "-w -: standard output is a terminal: send it to a program, as in `uswitch capture -w - | tshark -r -`"
@@ -192,7 +203,7 @@ impl Reader {
         }
         match &mut self.sink {
             Sink::File(path, file) => {
-                file.write_all(blocks).map_err(CliError::io(format!("write {}", path.display())))
+                super::output::write(file, blocks, &format!("write {}", path.display()))
             }
             Sink::Lines => super::output::print(lines),
             Sink::Output | Sink::Path(_) => super::output::bytes(blocks),

@@ -40,7 +40,7 @@ pub(super) enum CliError {
     /// Each a line.
     #[error("{}", .0.join("\n"))]
     Several(Vec<String>),
-    /// Whoever reads our output has seen enough.
+    /// Whoever reads our output has seen enough, or does not read and a signal ends us.
     #[error("the reader of the output has gone")]
     BrokenPipe,
     /// `watch` has nothing to draw on.

@@ -1,8 +1,10 @@
 //! Tables for people, JSON for programs.
 
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 
 use comfy_table::{ContentArrangement, Table, presets};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 
 use super::error::CliError;
@@ -13,12 +15,25 @@ pub(super) fn print(text: &str) -> Result<(), CliError> {
     bytes(text.as_bytes())
 }
 
+/// Room that a pipe has where it has some (`PIPE_BUF`, poll(2)).
+const PIECE: usize = 4096;
+
 /// Writes as they are.
 pub(super) fn bytes(bytes: &[u8]) -> Result<(), CliError> {
-    let mut out = io::stdout().lock();
-    out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| match error.kind() {
-        io::ErrorKind::BrokenPipe => CliError::BrokenPipe,
-        _ => CliError::io("write the output")(error),
+    write(&mut io::stdout().lock(), bytes, "write the output")
+}
+
+/// Writes to where somebody may read slowly, or not at all. Room is waited for, as a signal that we hear does not end a
+/// write(2) that waits, and does end that.
+pub(super) fn write(out: &mut (impl Write + AsFd), bytes: &[u8], what: &str) -> Result<(), CliError> {
+    let mut write = |piece| {
+        poll(&mut [PollFd::new(out.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE)?;
+        out.write_all(piece)?;
+        out.flush()
+    };
+    bytes.chunks(PIECE).try_for_each(&mut write).map_err(|error: io::Error| match error.kind() {
+        io::ErrorKind::BrokenPipe | io::ErrorKind::Interrupted => CliError::BrokenPipe,
+        _ => CliError::io(what)(error),
     })
 }
 

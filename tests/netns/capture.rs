@@ -140,6 +140,26 @@ fn an_interrupted_capture_is_well_formed() {
     assert_eq!(fields(&s, "", &["frame.number"]).len(), count);
 }
 
+/// Neither a pipe that nobody reads nor one that nobody has opened yet keeps a signal from ending it.
+#[test]
+fn a_capture_that_waits_for_its_reader_is_ended_by_a_signal() {
+    let s = Uswitch::start();
+    let [h1, ..] = s.containers();
+    s.host().run("mkfifo /run/unread /run/unopened").ok();
+    for sink in ["- >/run/unread", "/run/unread"] {
+        let mut stuck = s.host().spawn_sh(&format!("exec uswitch capture icmp 3<>/run/unread -w {sink}"));
+        stuck.line_with("capturing on");
+        // More than any pipe holds by default.
+        h1.run(&format!("ping -n -q -f -c 2000 -W 5 {}", v4(2))).ok();
+        stuck.signal(Signal::SIGTERM);
+        stuck.ok();
+    }
+    let waiting = s.host().spawn_sh("exec uswitch capture -w /run/unopened");
+    waiting.signal(Signal::SIGTERM);
+    let (status, said) = waiting.wait();
+    assert_eq!((status.code(), said.as_str()), (None, ""));
+}
+
 /// So many at a time; one that leaves makes room at once, though no frame comes.
 #[test]
 fn several_captures_and_one_too_many() {
