@@ -151,6 +151,9 @@ const FAMILIES: &[Family] = &[
             out.add(&[], s.status.lost_notices);
         },
     ),
+    counter("uswitch_lost_events_total", "Events that were too many to be told", |s, out| {
+        out.add(&[], s.status.lost_events);
+    }),
 ];
 
 /// What is measured, as text.
