@@ -130,7 +130,7 @@ impl TraceCommand {
         })?;
         if end == StreamEnd::Finished && self.limit.is_none() {
             output::note(&match &self.port {
-                Some(port) => format!("{port} was deleted, or the switch has stopped"),
+                Some(port) => format!("{port} is gone, or the switch has stopped"),
                 None => "the switch has stopped".to_owned(),
             });
         }

@@ -278,12 +278,11 @@ impl Capture {
 
     /// The statistics of those interfaces that have lost packets since they were last told.
     fn tell_losses(&mut self) {
-        let mirror = &self.mirrored.mirror;
-        let has_lost = |interface: &Interface| mirror.lost(interface.port) != interface.lost;
-        let which: Vec<usize> =
-            (0..self.interfaces.len()).filter(|n| has_lost(&self.interfaces[*n])).collect();
-        for number in which {
-            self.tell(number);
+        for number in 0..self.interfaces.len() {
+            let interface = &self.interfaces[number];
+            if self.mirrored.mirror.lost(interface.port) != interface.lost {
+                self.tell(number);
+            }
         }
     }
 

@@ -100,7 +100,9 @@ async fn a_station_that_was_silent_returns() {
             say(&bench, "container1", &frame(Mac::BROADCAST, STATION));
             let pause = Duration::from_millis(silence * 300);
             if let Ok(returned) = tokio::time::timeout(pause, &mut heard).await {
-                assert_eq!((returned.mac, returned.silent), (Some(STATION), Some(1)));
+                assert_eq!(returned.mac, Some(STATION));
+                // More, where the test had to wait for its turn.
+                assert!(returned.silent >= Some(1), "{returned:?}");
                 break;
             }
         }
