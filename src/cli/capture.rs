@@ -1,6 +1,7 @@
 //! `uswitch capture`: frames as they cross the ports.
 
 use std::fs::File;
+use std::future;
 use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileTypeExt;
@@ -16,7 +17,7 @@ use crate::wire::Pretty;
 use crate::wire::filter::Filter;
 
 use super::error::CliError;
-use super::output::counted;
+use super::output::{self, counted};
 use super::port::port_name;
 use super::target::Target;
 
@@ -88,7 +89,9 @@ impl CaptureCommand {
             sink: sink(self.write)?,
             interfaces: Vec::new(),
         };
-        self.target.client()?.stream(&format!("/v1/capture?{query}"), |chunk| reader.take(chunk))?;
+        let is_output = matches!(reader.sink, Sink::Lines | Sink::Output);
+        let unread = async { if is_output { output::unread().await } else { future::pending().await } };
+        self.target.client()?.stream(&format!("/v1/capture?{query}"), unread, |chunk| reader.take(chunk))?;
         // What is not a whole block yet is not written, so that the file is well-formed however it ended.
         tell(&reader.interfaces);
         Ok(())
@@ -205,8 +208,8 @@ impl Reader {
             Sink::File(path, file) => {
                 super::output::write(file, blocks, &format!("write {}", path.display()))
             }
-            Sink::Lines => super::output::print(lines),
-            Sink::Output | Sink::Path(_) => super::output::bytes(blocks),
+            Sink::Lines => output::print(lines),
+            Sink::Output | Sink::Path(_) => output::bytes(blocks),
         }
     }
 }

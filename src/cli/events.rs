@@ -43,7 +43,7 @@ impl Events {
             let events: Vec<Event> = client.get(&self.path())?;
             return events.iter().try_for_each(|event| self.show(event));
         }
-        let end = client.lines(&self.path(), |line| {
+        let end = client.lines(&self.path(), output::unread(), |line| {
             let event =
                 serde_json::from_slice(line).map_err(|error| CliError::io("read an event")(error.into()))?;
             self.show(&event).map(ControlFlow::Continue)

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::error::CliError;
 pub(super) use crate::control::words::{counted, duration, scaled};
+use crate::sys::hangup::hangup;
 
 /// Prints as it is.
 pub(super) fn print(text: &str) -> Result<(), CliError> {
@@ -35,6 +36,11 @@ pub(super) fn write(out: &mut (impl Write + AsFd), bytes: &[u8], what: &str) -> 
         io::ErrorKind::BrokenPipe | io::ErrorKind::Interrupted => CliError::BrokenPipe,
         _ => CliError::io(what)(error),
     })
+}
+
+/// Resolves when nobody reads the output any more.
+pub(super) fn unread() -> impl Future<Output = ()> {
+    hangup(io::stdout())
 }
 
 /// Says something beside the output.

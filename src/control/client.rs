@@ -118,10 +118,12 @@ impl Client {
         self.request(Method::DELETE, path, Bytes::new())
     }
 
-    /// Reads an answer that goes on, as it comes, until `take` has enough, a signal comes or the switch ends it.
+    /// Reads an answer that goes on, as it comes, until `take` has enough, `unread` resolves (nobody
+    /// hears it any more), a signal comes, or the switch ends it.
     pub(crate) fn stream<E: From<ClientError>>(
         &self,
         path: &str,
+        unread: impl Future<Output = ()>,
         take: impl FnMut(&[u8]) -> Result<ControlFlow<()>, E>,
     ) -> Result<StreamEnd, E> {
         self.executor.block_on(async {
@@ -131,6 +133,7 @@ impl Client {
             let (sender, connection) = http1::handshake(stream).await.map_err(|error| self.broken(&error))?;
             tokio::select! {
                 () = signals.next() => Ok(StreamEnd::Interrupted),
+                () = unread => Ok(StreamEnd::Enough),
                 end = beside(connection, self.follow(sender, request, take)) => end,
             }
         })
@@ -170,10 +173,11 @@ impl Client {
     pub(crate) fn lines<E: From<ClientError>>(
         &self,
         path: &str,
+        unread: impl Future<Output = ()>,
         mut take: impl FnMut(&[u8]) -> Result<ControlFlow<()>, E>,
     ) -> Result<StreamEnd, E> {
         let mut begun = Vec::new();
-        self.stream(path, |chunk| {
+        self.stream(path, unread, |chunk| {
             for piece in chunk.split_inclusive(|byte| *byte == b'\n') {
                 begun.extend_from_slice(piece);
                 match begun.split_last() {

@@ -5,6 +5,7 @@ pub mod arena;
 pub mod caps;
 pub mod cell;
 pub mod daemon;
+pub mod hangup;
 pub mod limits;
 pub mod link_monitor;
 pub mod name_monitor;

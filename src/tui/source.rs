@@ -1,5 +1,6 @@
 //! Threads that bring what the screen shows: snapshots, events, keys, signals.
 
+use std::future;
 use std::io;
 use std::ops::ControlFlow;
 use std::process;
@@ -95,7 +96,7 @@ fn poll(client: &Client, began: Instant, messages: &SyncSender<Message>) {
 }
 
 fn follow(client: &Client, messages: &SyncSender<Message>) {
-    let end = client.lines(&format!("/v1/events?follow=true&last={LAST}"), |line| {
+    let end = client.lines(&format!("/v1/events?follow=true&last={LAST}"), future::pending(), |line| {
         // One of a type that this program does not know is not shown.
         let event = serde_json::from_slice(line).ok();
         let nobody_looks = event.is_some_and(|event| messages.send(Message::Event(event)).is_err());

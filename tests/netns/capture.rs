@@ -125,6 +125,21 @@ fn a_pipe_into_tshark_and_snaplen() {
     tshark.line_with("118\t64");
 }
 
+/// Nobody reads any more: the capture ends, though no frame comes. One into a file goes on.
+#[test]
+fn a_reader_that_leaves_ends_a_capture() {
+    let s = Uswitch::start();
+    let [h1, ..] = s.containers();
+    s.host().sh("uswitch capture ether src 00:00:5e:00:53:09 | true").ok();
+    s.host().sh("uswitch capture -w - ether src 00:00:5e:00:53:09 | head -c 4").ok();
+    let mut file =
+        s.host().spawn_sh(&format!("uswitch capture -c 1 -w {FILE} ether src 00:00:5e:00:53:09 | true"));
+    file.line_with("capturing on");
+    h1.send(&[frame(mac(8), mac(9), "for the file")]);
+    let said = file.ok();
+    assert!(said.ends_with("1 packet captured, 0 lost"), "{said}");
+}
+
 /// However it ends, the file can be read.
 #[test]
 fn an_interrupted_capture_is_well_formed() {

@@ -151,6 +151,13 @@ fn live_drops_alone() {
     assert_eq!(line["verdict"], expected);
 }
 
+/// So does a reader that leaves, though no frame is dropped.
+#[test]
+fn following_ends_with_its_reader() {
+    let s = Uswitch::start();
+    s.host().sh("uswitch trace --follow --drops | true").ok();
+}
+
 /// A switch that stops ends what follows it.
 #[test]
 fn following_ends_with_the_switch() {

@@ -117,7 +117,7 @@ impl TraceCommand {
         ];
         let path = format!("/v1/trace{}", query(words));
         let mut first = true;
-        let end = self.target.client()?.lines(&path, |line| {
+        let end = self.target.client()?.lines(&path, output::unread(), |line| {
             let traced: Traced =
                 serde_json::from_slice(line).map_err(|error| CliError::io("read a trace")(error.into()))?;
             if self.json {

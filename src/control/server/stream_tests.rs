@@ -93,7 +93,7 @@ fn rest(stream: BufReader<UnixStream>) -> Vec<i64> {
 fn lines_come_when_they_are_written_and_the_end_is_clear() {
     with_server(|server| {
         let (mut feeder, mut seen) = (None, Vec::new());
-        let end = server.client().lines("/numbers", |line| {
+        let end = server.client().lines("/numbers", std::future::pending(), |line| {
             let number: i64 = serde_json::from_slice(line).unwrap();
             seen.push(number);
             // The next line is written only when this one has come.
@@ -111,7 +111,10 @@ fn lines_come_when_they_are_written_and_the_end_is_clear() {
 fn a_client_that_has_enough_leaves_and_the_writer_hears_of_it() {
     with_server(|server| {
         let enough = |_: &[u8]| Ok::<_, ClientError>(ControlFlow::Break(()));
-        assert_eq!(server.client().lines("/numbers", enough).unwrap(), StreamEnd::Enough);
+        assert_eq!(
+            server.client().lines("/numbers", std::future::pending(), enough).unwrap(),
+            StreamEnd::Enough
+        );
         let feeder = server.feeder();
         while feeder.offer(1) != Err(Gone) {
             std::thread::yield_now();
@@ -151,10 +154,11 @@ fn streams_leave_seats_for_short_requests_and_one_too_many_is_refused() {
     with_server(|server| {
         let mut streams: Vec<_> = (0..STREAMS).map(|_| server.follow()).collect();
         let client = server.client();
-        let refused = || match client.lines("/numbers", |_| Ok(ControlFlow::Break(()))) {
-            Err(ClientError::Refused(why)) => Some(why),
-            other => other.map(|_| None).unwrap(),
-        };
+        let refused =
+            || match client.lines("/numbers", std::future::pending(), |_| Ok(ControlFlow::Break(()))) {
+                Err(ClientError::Refused(why)) => Some(why),
+                other => other.map(|_| None).unwrap(),
+            };
         assert_eq!(refused().unwrap(), "16 clients follow this switch already: end one of them first");
         assert_eq!(client.get::<u32>("/short").unwrap(), 7);
         streams.pop();

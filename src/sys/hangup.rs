@@ -1,0 +1,77 @@
+//! Hears that whoever reads a pipe or a socket has closed it: a writer is told so only when it writes.
+
+use std::future::pending;
+use std::os::fd::{AsFd, OwnedFd};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Resolves when the other end of `output` is closed; never for a file, which needs no reader.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub async fn hangup(output: impl AsFd) {
+    let Ok(output) = output.as_fd().try_clone_to_owned().map_err(drop).and_then(register) else {
+        // epoll takes no file (EPERM).
+        return pending().await;
+    };
+    while let Ok(mut room) = output.writable().await {
+        if room.ready().is_write_closed() {
+            return;
+        }
+        room.clear_ready();
+    }
+}
+
+fn register(output: OwnedFd) -> Result<AsyncFd<OwnedFd>, ()> {
+    // SAFETY: an `OwnedFd` is open and has one number until it is dropped, and this one
+    // moves into the `AsyncFd`, which is given to nobody by value or mutably.
+    unsafe { AsyncFd::register_with_interest(output, Interest::WRITABLE) }.map_err(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Whether it resolves, when all that is ready is done.
+    async fn is_closed(output: impl AsFd) -> bool {
+        tokio::time::timeout(Duration::ZERO, hangup(output)).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_pipe_is_closed_when_its_reader_goes_and_not_before() {
+        let (mut reader, mut writer) = std::io::pipe().unwrap();
+        let closed = hangup(writer.try_clone().unwrap());
+        tokio::pin!(closed);
+        for _ in 0..3 {
+            writer.write_all(b"read").unwrap();
+            reader.read_exact(&mut [0; 4]).unwrap();
+            tokio::time::timeout(Duration::from_millis(1), &mut closed).await.unwrap_err();
+        }
+        // Full.
+        writer.write_all(&[0; 1 << 16]).unwrap();
+        tokio::time::timeout(Duration::from_millis(1), &mut closed).await.unwrap_err();
+        drop(reader);
+        closed.await;
+        hangup(&writer).await;
+    }
+
+    #[tokio::test]
+    async fn a_socket_is_closed_when_both_ways_are() {
+        let (writer, reader) = UnixStream::pair().unwrap();
+        reader.shutdown(std::net::Shutdown::Write).unwrap();
+        assert!(!is_closed(&writer).await, "it still reads");
+        drop(reader);
+        hangup(&writer).await;
+    }
+
+    #[tokio::test]
+    async fn a_file_is_never_closed() {
+        assert!(!is_closed(tempfile::tempfile().unwrap()).await);
+        assert!(!is_closed(std::fs::File::create("/dev/null").unwrap()).await);
+    }
+}
