@@ -82,6 +82,7 @@ fn line(event: &Event) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::report::NewFdbState;
     use crate::wire::Mac;
 
     fn event(kind: EventType) -> Event {
@@ -108,6 +109,10 @@ mod tests {
         assert_eq!(rest(&event(EventType::PortGone)), "port_gone     container1\n");
         let dropped = Event { count: Some(1), reason: Some("runt".into()), ..event(EventType::Dropped) };
         assert_eq!(rest(&dropped), "dropped       container1  1 frame in 1 s: runt\n");
+        let added = Event { state: Some(NewFdbState::Static), ..station(EventType::FdbAdded) };
+        assert_eq!(rest(&added), "fdb_added     container1  02:00:00:00:00:01  static entry\n");
+        let flushed = Event { ifname: None, count: Some(2), ..event(EventType::FdbFlushed) };
+        assert_eq!(rest(&flushed), "fdb_flushed   -           2 stations forgotten\n");
         let lost = Event { count: Some(3), ..event(EventType::Lost) };
         assert_eq!(rest(&lost), "lost          container1  3 events: too many to be told\n");
         let missed = Event { ifname: None, ..lost };

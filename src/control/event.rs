@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::{IntoParams, ToSchema};
 
 use super::words::{counted, duration};
+use crate::control::report::NewFdbState;
 use crate::wire::Mac;
 
 /// The complete list of what is told.
@@ -29,6 +30,12 @@ pub enum EventType {
     Flooded,
     /// Frames were not delivered.
     Dropped,
+    /// Somebody added an entry to the forwarding database.
+    FdbAdded,
+    /// Somebody deleted one.
+    FdbRemoved,
+    /// Somebody deleted all learned ones, or those of one port.
+    FdbFlushed,
     /// A port is new.
     PortAdded,
     /// A port's link came up.
@@ -60,7 +67,7 @@ pub struct Event {
     /// What.
     #[serde(rename = "type")]
     pub kind: EventType,
-    /// At which port; none where it is of the reader of this stream.
+    /// At which port; none where it is of the reader of this stream, or of all ports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ifname: Option<String>,
     /// Of which station.
@@ -79,7 +86,10 @@ pub struct Event {
     /// Why frames were dropped, in the words of the counters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// How many frames were dropped in a second, or events were lost.
+    /// Of what kind an added entry is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<NewFdbState>,
+    /// How many frames were dropped in a second, entries were flushed, or events were lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
 }
@@ -96,6 +106,7 @@ impl Event {
             other: None,
             silent: None,
             reason: None,
+            state: None,
             count: None,
         }
     }
@@ -115,6 +126,8 @@ impl Event {
             EventType::Dropped => {
                 Some(format!("{} in 1 s: {}", count("frame"), self.reason.as_deref().unwrap_or("-")))
             }
+            EventType::FdbAdded => Some(format!("{} entry", self.state.unwrap_or_default().name())),
+            EventType::FdbFlushed => Some(format!("{} forgotten", count("station"))),
             EventType::Lost if self.ifname.is_none() => Some(format!("{}: read too slowly", count("event"))),
             EventType::Lost => Some(format!("{}: too many to be told", count("event"))),
             _ => None,
@@ -132,7 +145,7 @@ impl Event {
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub struct EventFilter {
-    /// Only those that a port has to do with.
+    /// Only those that a port has to do with, or all of them.
     pub ifname: Option<String>,
     /// Only those of these types, separated by commas. What was lost is told all the same.
     #[serde(rename = "type", deserialize_with = "separated_by_commas")]
@@ -150,7 +163,8 @@ impl EventFilter {
         let concerns =
             |port: &String| [&event.ifname, &event.other].into_iter().flatten().any(|it| it == port);
         let lost = event.kind == EventType::Lost;
-        self.ifname.as_ref().is_none_or(concerns)
+        let everywhere = event.ifname.is_none();
+        (everywhere || self.ifname.as_ref().is_none_or(concerns))
             && (lost || self.types.is_empty() || self.types.contains(&event.kind))
     }
 }
@@ -202,6 +216,8 @@ mod tests {
         assert!(passes(|filter| filter.ifname = Some("container2".into()), &event));
         assert!(passes(|filter| filter.ifname = Some("container1".into()), &event), "it came from there");
         assert!(!passes(|filter| filter.ifname = Some("host".into()), &event));
+        let everywhere = Event { ifname: None, ..event.clone() };
+        assert!(passes(|filter| filter.ifname = Some("host".into()), &everywhere));
         assert!(passes(|filter| filter.types = vec![EventType::Aged, EventType::Moved], &event));
         assert!(!passes(|filter| filter.types = vec![EventType::Aged], &event));
         assert!(passes(|filter| filter.types = vec![EventType::Aged], &Event::missed(1)), "always told");

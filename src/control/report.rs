@@ -261,6 +261,16 @@ pub enum NewFdbState {
     Dynamic,
 }
 
+impl NewFdbState {
+    /// As `bridge fdb` has it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            NewFdbState::Static => "static",
+            NewFdbState::Dynamic => "dynamic",
+        }
+    }
+}
+
 /// Names an entry of the forwarding database.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

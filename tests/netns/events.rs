@@ -96,6 +96,30 @@ fn ports() {
     assert!(is_told(&s, "port_removed", &[("ifname", "container3")]));
 }
 
+/// What a person does to the forwarding database is told with the rest.
+#[test]
+fn entries_by_hand() {
+    let s = Uswitch::start();
+    let [h1, ..] = s.containers();
+    let station = mac(1).to_string();
+    let mut follower = s.host().spawn("uswitch events --follow --type fdb_added,fdb_removed,fdb_flushed");
+    s.host().run(&format!("uswitch fdb add {station} container2")).ok();
+    s.host().run(&format!("uswitch fdb del {station}")).ok();
+    h1.send(&[frame(Mac::BROADCAST, mac(2), "here")]);
+    wait_for(&s, "learned", &[("mac", &mac(2).to_string())]);
+    s.host().run("uswitch fdb flush container1").ok();
+    s.host().run("uswitch fdb flush").ok();
+    wait_for(&s, "fdb_added", &[("ifname", "container2"), ("mac", &station), ("state", "static")]);
+    wait_for(&s, "fdb_removed", &[("ifname", "container2"), ("mac", &station)]);
+    let flushed = events(&s, "--type fdb_flushed");
+    let [one, all] = &flushed[..] else { panic!("{flushed:?}") };
+    assert!(one["ifname"] == "container1" && one["count"].as_u64() > Some(0), "{one}");
+    assert!(all["ifname"].is_null() && all["count"].is_u64(), "{all}");
+    for told in ["static entry", &station, "forgotten", "fdb_flushed   -"] {
+        follower.line_with(told);
+    }
+}
+
 /// More stations than the database holds, from one port: what is told is bounded, what is lost is said and counted, and
 /// a quiet port's events are all there.
 #[test]

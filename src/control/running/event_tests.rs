@@ -7,7 +7,7 @@ use super::fake::{Bench, Fake, config, running};
 use super::*;
 use crate::control::event::{Event, EventFilter, EventType};
 use crate::control::feed::{Feed, Portion};
-use crate::control::report::NewPort;
+use crate::control::report::{NewFdbEntry, NewFdbState, NewPort};
 use crate::datapath::PER_PORT;
 
 const STATION: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 1]);
@@ -185,6 +185,47 @@ async fn drops_are_told_together_by_port_and_reason() {
         }
         assert_eq!(seen, FRAMES);
         assert!(events <= 3, "{events} events");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn entries_by_hand_are_told_in_their_order() {
+    let (bench, mut running) = running(config(|_| {})).await;
+    beside(&mut running, async |switch| {
+        let mut feed = follow(&switch, &[]).await;
+        let asked =
+            NewFdbEntry { mac: STATION, ifname: "container2".into(), vlan: None, state: NewFdbState::Static };
+        switch.ask(|reply| Command::AddFdb(asked, reply)).await.unwrap().unwrap();
+        let added = next(&mut feed).await;
+        assert_eq!(
+            (added.kind, added.mac, ports(&added)),
+            (EventType::FdbAdded, Some(STATION), ("container2", "-"))
+        );
+        assert_eq!(added.state, Some(NewFdbState::Static));
+        switch.ask(|reply| Command::RemoveFdb(STATION, 0, reply)).await.unwrap().unwrap();
+        let removed = next(&mut feed).await;
+        assert_eq!(
+            (removed.kind, removed.mac, ports(&removed)),
+            (EventType::FdbRemoved, Some(STATION), ("container2", "-"))
+        );
+        say(&bench, "container1", &frame(Mac::BROADCAST, STATION));
+        assert_eq!(next(&mut feed).await.kind, EventType::Learned);
+        for (port, count) in [(Some("container2"), 0), (Some("container1"), 1), (None, 0)] {
+            let name = port.map(str::to_owned);
+            switch.ask(|reply| Command::FlushFdb(name, reply)).await.unwrap().unwrap();
+            let flushed = next(&mut feed).await;
+            assert_eq!(
+                (flushed.kind, flushed.ifname.as_deref(), flushed.count),
+                (EventType::FdbFlushed, port, Some(count))
+            );
+        }
+        // What is refused has not happened.
+        assert!(switch.ask(|reply| Command::RemoveFdb(STATION, 0, reply)).await.unwrap().is_err());
+        let gateway = switch.ask(Command::Status).await.unwrap().gateway.mac;
+        assert!(switch.ask(|reply| Command::RemoveFdb(gateway, 0, reply)).await.unwrap().is_err());
+        switch.ask(|reply| Command::FlushFdb(None, reply)).await.unwrap().unwrap();
+        assert_eq!(next(&mut feed).await.kind, EventType::FdbFlushed);
     })
     .await;
 }

@@ -208,19 +208,22 @@ impl<M: Machine> Running<M> {
             NewFdbState::Static => FdbState::Static,
             NewFdbState::Dynamic => FdbState::Dynamic,
         };
-        Ok(self.switch.fdb.add(self.datapath.now(), key, id, state)?)
+        self.switch.fdb.add(self.datapath.now(), key, id, state)?;
+        self.tell_added(id, key, entry.state);
+        Ok(())
     }
 
     pub(super) fn remove_fdb_entry(&mut self, mac: Mac, vlan: u16) -> Result<(), RunError> {
-        match self.switch.fdb.remove(key(mac, vlan)?)? {
-            true => Ok(()),
-            false => Err(RunError::NoSuchEntry(mac)),
-        }
+        let gone = self.switch.fdb.remove(key(mac, vlan)?)?.ok_or(RunError::NoSuchEntry(mac))?;
+        self.tell_removed(&gone);
+        Ok(())
     }
 
     pub(super) fn flush_fdb(&mut self, ifname: Option<&str>) -> Result<usize, RunError> {
         let port = ifname.map(|name| self.port_named(name)).transpose()?;
-        Ok(self.switch.fdb.flush(port))
+        let count = self.switch.fdb.flush(port);
+        self.tell_flushed(port, count);
+        Ok(count)
     }
 
     pub(super) fn port_named(&self, name: &str) -> Result<PortId, RunError> {

@@ -15,6 +15,7 @@ use super::history::History;
 use super::ports::Link;
 use super::{Machine, Running};
 use crate::control::event::{Event, EventType};
+use crate::control::report::NewFdbState;
 use crate::datapath::{Budget, PER_PORT, PER_WORKER, Sight, Sighting};
 use crate::switch::fdb::{FdbEntry, FdbKey, Learned};
 use crate::switch::{PortId, Tick};
@@ -184,6 +185,29 @@ impl<M: Machine> Running<M> {
     pub(super) fn tell_port(&mut self, kind: EventType, port: PortId) {
         self.hear_of_stations();
         self.watch.history.add(self.of_port(kind, port));
+    }
+
+    /// Somebody added an entry. What was seen before that comes first, here and below.
+    pub(super) fn tell_added(&mut self, port: PortId, key: FdbKey, state: NewFdbState) {
+        let state = Some(state);
+        self.tell_by_hand(|running| Event { state, ..running.of_station(EventType::FdbAdded, port, key) });
+    }
+
+    /// Somebody deleted an entry.
+    pub(super) fn tell_removed(&mut self, gone: &FdbEntry) {
+        self.tell_by_hand(|running| running.of_station(EventType::FdbRemoved, gone.port, gone.key));
+    }
+
+    /// Somebody flushed so many entries of a port, or of all.
+    pub(super) fn tell_flushed(&mut self, port: Option<PortId>, count: usize) {
+        let (ifname, count) = (port.and_then(|port| self.name_of(port)), u64::try_from(count).ok());
+        self.tell_by_hand(|_| Event { ifname, count, ..Event::at(Timestamp::now(), EventType::FdbFlushed) });
+    }
+
+    fn tell_by_hand(&mut self, event: impl FnOnce(&Self) -> Event) {
+        self.hear_of_stations();
+        let event = event(self);
+        self.watch.history.add(event);
     }
 
     fn of_port(&self, kind: EventType, port: PortId) -> Event {

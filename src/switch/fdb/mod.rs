@@ -173,16 +173,15 @@ impl Fdb {
         Ok(())
     }
 
-    /// Takes an entry out; whether there was one.
-    pub fn remove(&self, key: FdbKey) -> Result<bool, FdbError> {
+    /// Takes an entry out, if there is one.
+    pub fn remove(&self, key: FdbKey) -> Result<Option<FdbEntry>, FdbError> {
         let mut writer = self.lock();
         match self.find_locked(key.pack()) {
-            None => Ok(false),
+            None => Ok(None),
             Some(found) if found.value.is_permanent() => Err(FdbError::Permanent(key.mac)),
             Some(found) => {
                 let value = self.table.replace(found.at, Value::FREE);
-                self.take_out(&mut writer, found.at, value);
-                Ok(true)
+                Ok(Some(self.take_out(&mut writer, found.at, value)))
             }
         }
     }

@@ -167,8 +167,8 @@ fn entries_by_hand() {
     fdb.add(Tick(0), station(1), P2, FdbState::Dynamic).unwrap();
     assert_eq!(fdb.lookup(Tick(AGEING), station(1)), None);
     fdb.check();
-    assert_eq!(fdb.remove(station(1)), Ok(true));
-    assert_eq!(fdb.remove(station(1)), Ok(false));
+    assert_eq!(fdb.remove(station(1)).unwrap().map(|gone| (gone.key, gone.port)), Some((station(1), P2)));
+    assert_eq!(fdb.remove(station(1)), Ok(None));
     fdb.check();
 }
 
@@ -177,7 +177,7 @@ fn the_switchs_own_entry_stays() {
     let fdb = fdb(8);
     fdb.add(Tick(0), station(1), P1, FdbState::Permanent).unwrap();
     let own = Err(FdbError::Permanent(station(1).mac));
-    assert_eq!(fdb.remove(station(1)), own.clone().map(|()| true));
+    assert_eq!(fdb.remove(station(1)).map(drop), own);
     assert_eq!(fdb.add(Tick(0), station(1), P2, FdbState::Static), own);
     fdb.forget_port(P1);
     assert!(fdb.is_empty());

@@ -43,9 +43,18 @@ fn line(app: &App, event: &Event) -> Line<'static> {
 
 fn role(kind: EventType) -> Role {
     match kind {
-        EventType::Learned | EventType::Returned | EventType::PortAdded | EventType::PortUp => Role::Good,
+        EventType::Learned
+        | EventType::Returned
+        | EventType::FdbAdded
+        | EventType::PortAdded
+        | EventType::PortUp => Role::Good,
         EventType::Aged => Role::Dim,
-        EventType::Moved | EventType::Flooded | EventType::PortRemoved | EventType::Lost => Role::Warn,
+        EventType::Moved
+        | EventType::Flooded
+        | EventType::FdbRemoved
+        | EventType::FdbFlushed
+        | EventType::PortRemoved
+        | EventType::Lost => Role::Warn,
         EventType::Evicted
         | EventType::Refused
         | EventType::Dropped
