@@ -280,6 +280,36 @@ fn idle_takes_no_time() {
     rests(&s, &h1);
 }
 
+/// A namespace where IPv6 is disabled takes a port with IPv4 alone, and that is said; so is the host.
+#[test]
+fn where_ipv6_is_disabled() {
+    let host = Host::new();
+    let disable = "sysctl -q -w net.ipv6.conf.all.disable_ipv6=1";
+    host.sh(&format!("{disable}; ip netns add lab; ip netns exec lab {disable}")).ok();
+    let done = host.run("uswitch start --detach --ports 1");
+    assert!(
+        done.succeeded() && done.stderr.contains("IPv6 is disabled in the namespace of uswitch0"),
+        "{done}"
+    );
+    let done = host.run("uswitch port add lab --netns lab");
+    assert!(done.succeeded() && done.stderr.contains("IPv6 is disabled in the namespace of eth0"), "{done}");
+    let ports = host.run("uswitch port show --json").json();
+    let lab = ports.as_array().and_then(|ports| ports.iter().find(|port| port["ifname"] == "lab"));
+    assert_eq!(lab.map(|lab| &lab["addresses"]), Some(&serde_json::json!(["172.16.0.3/24"])));
+    host.run("ip netns exec lab ping -n -c 1 -W 5 172.16.0.2").ok();
+    host.run("ip netns exec container1 ping -n -c 1 -W 5 fd00:172:16::1").ok();
+    host.run("uswitch port del lab").ok();
+    let said = host.run("uswitch port add lab --netns lab --ip fd00:172:16::9/64").fails();
+    assert!(said.trim().lines().count() == 1 && said.contains("disable_ipv6=0` there first"), "{said}");
+    let said = host.run("ip -n lab link show").ok();
+    assert!(!said.contains("eth0"), "{said}");
+    // As it says.
+    host.run("ip netns exec lab sysctl -w net.ipv6.conf.all.disable_ipv6=0").ok();
+    host.run("uswitch port add lab --netns lab").ok();
+    host.run("ip netns exec lab ping -n -c 1 -W 5 fd00:172:16::2").ok();
+    host.run("uswitch stop").ok();
+}
+
 #[test]
 fn refused_additions() {
     let s = Uswitch::with("--ports 1");

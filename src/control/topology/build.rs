@@ -4,6 +4,8 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use ipnet::IpNet;
+
 use super::ledger::{Entry, EntryId, Ledger};
 use super::link::{self, Link};
 use super::{PortSpec, TopologyError};
@@ -23,6 +25,8 @@ pub(super) struct Nursery {
 pub(super) struct Built {
     pub(super) tap: Tap,
     pub(super) link: Link,
+    /// Those that it has.
+    pub(super) addresses: Vec<IpNet>,
     /// Where it is, if not in the host's. Not to be kept: it keeps the namespace alive.
     pub(super) netns: Option<Netns>,
     /// The namespace, in the ledger, if it was made for the device.
@@ -47,8 +51,8 @@ impl Nursery {
             self.deliver(&netns, spec, path)?;
             traveller.enter(&netns)?;
             let mut netlink = Netlink::open()?;
-            let (link, notices) = configure(&mut netlink, spec, Vec::new())?;
-            Ok(Built { tap, link, netns: Some(netns), made: None, notices })
+            let configured = configure(&mut netlink, spec, Vec::new())?;
+            Ok(configured.built(tap, Some(netns), None))
         })?
     }
 
@@ -85,20 +89,34 @@ pub(super) fn new_container(
         netns.publish(name)?;
         let tap = tap::open(&request(spec, Lifetime::Netns))?;
         let mut netlink = Netlink::open()?;
-        let (link, notices) = configure(&mut netlink, spec, vec![link::loopback()])?;
-        Ok(Built { tap, link, netns: Some(netns), made: Some((id, entry)), notices })
+        let configured = configure(&mut netlink, spec, vec![link::loopback()])?;
+        Ok(configured.built(tap, Some(netns), Some((id, entry))))
     })?
 }
 
 /// Makes the device in the calling thread's namespace.
 pub(super) fn here(netlink: &mut Netlink, spec: &PortSpec) -> Result<Built, TopologyError> {
     let tap = tap::open(&request(spec, Lifetime::Queues))?;
-    let (link, notices) = configure(netlink, spec, Vec::new())?;
-    Ok(Built { tap, link, netns: None, made: None, notices })
+    let configured = configure(netlink, spec, Vec::new())?;
+    Ok(configured.built(tap, None, None))
 }
 
 fn request(spec: &PortSpec, lifetime: Lifetime) -> tap::Request<'_> {
     tap::Request { name: &spec.ifname, queues: spec.queues, offload: spec.offload, lifetime }
+}
+
+/// What became of a device's settings.
+struct Configured {
+    link: Link,
+    addresses: Vec<IpNet>,
+    notices: Vec<String>,
+}
+
+impl Configured {
+    fn built(self, tap: Tap, netns: Option<Netns>, made: Option<(EntryId, Entry)>) -> Built {
+        let Configured { link, addresses, notices } = self;
+        Built { tap, link, addresses, netns, made, notices }
+    }
 }
 
 /// Gives the device in the calling thread's namespace all that it should have, after `requests`.
@@ -106,8 +124,12 @@ fn configure(
     netlink: &mut Netlink,
     spec: &PortSpec,
     mut requests: Vec<Request>,
-) -> Result<(Link, Vec<String>), TopologyError> {
+) -> Result<Configured, TopologyError> {
     let mut notices = Vec::new();
+    let mut spec = spec.clone();
+    if link::ipv6_is_disabled(&spec.ifname) && leave_out_ipv6(&mut spec)? {
+        notices.push(without_ipv6(&spec));
+    }
     let found = link::find(netlink, &spec.ifname)?;
     if let Err(error) = link::quieten(&spec.ifname) {
         notices.push(format!(
@@ -117,16 +139,34 @@ fn configure(
     }
     // A kernel without traffic control has none to take away.
     let _ = netlink.apply(&[link::without_qdisc(found.ifindex)]);
-    requests.extend(link::configure(found.ifindex, spec));
-    for (gateway, route) in link::default_routes(found.ifindex, spec) {
+    requests.extend(link::configure(found.ifindex, &spec));
+    for (gateway, route) in link::default_routes(found.ifindex, &spec) {
         if link::has_default_route(netlink, gateway)? {
-            notices.push(kept_route(spec, gateway));
+            notices.push(kept_route(&spec, gateway));
         } else {
             requests.push(route);
         }
     }
     netlink.apply(&requests)?;
-    Ok((link::find(netlink, &spec.ifname)?, notices))
+    Ok(Configured { link: link::find(netlink, &spec.ifname)?, addresses: spec.addresses, notices })
+}
+
+/// Whether there were IPv6 addresses to be left out. A port that has no others is not what was asked for.
+fn leave_out_ipv6(spec: &mut PortSpec) -> Result<bool, TopologyError> {
+    let before = spec.addresses.len();
+    spec.addresses.retain(|address| address.addr().is_ipv4());
+    match spec.addresses.len() {
+        0 if before > 0 => Err(TopologyError::NoIpv6(spec.ifname.clone())),
+        after => Ok(after < before),
+    }
+}
+
+fn without_ipv6(spec: &PortSpec) -> String {
+    format!(
+        "IPv6 is disabled in the namespace of {}, which has no IPv6 address therefore: to have one, \
+         `sysctl -w net.ipv6.conf.all.disable_ipv6=0` there first",
+        spec.ifname
+    )
 }
 
 fn kept_route(spec: &PortSpec, gateway: IpAddr) -> String {

@@ -77,6 +77,11 @@ pub enum TopologyError {
         /** The namespace. */
         netns: PathBuf,
     },
+    /// All addresses of a port are IPv6 ones, and its namespace takes none.
+    #[error(
+        "IPv6 is disabled in the namespace of {0}: `sysctl -w net.ipv6.conf.all.disable_ipv6=0` there first, or give an IPv4 address"
+    )]
+    NoIpv6(String),
     /// A kernel setting could not be read or written.
     #[error("cannot {what} {path}: {source}", path = .path.display())]
     Sysctl {

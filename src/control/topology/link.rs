@@ -208,6 +208,12 @@ pub(super) fn quieten(name: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// A device in the calling thread's namespace takes no IPv6 address (`addrconf_add_dev` of Linux `net/ipv6/addrconf.c`).
+pub(super) fn ipv6_is_disabled(name: &str) -> bool {
+    let setting = Path::new("/proc/sys/net/ipv6/conf").join(name).join("disable_ipv6");
+    fs::read_to_string(setting).is_ok_and(|value| value.trim() != "0")
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Place;

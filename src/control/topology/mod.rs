@@ -296,7 +296,7 @@ impl Topology {
             mac: built.link.mac,
             mtu: built.link.mtu,
             netns: spec.place.path(),
-            addresses: spec.addresses.clone(),
+            addresses: built.addresses,
             queues: built.tap.queues,
         })
     }
