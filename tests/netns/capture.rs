@@ -103,7 +103,17 @@ fn super_frames_are_captured_whole_or_cut() {
         comments.iter().all(|c| c == "from container1; super-frame, segments of 1448 bytes"),
         "{comments:?}"
     );
+    let traced =
+        s.host().run(&format!("uswitch trace --in container1 --pcap {FILE} --limit 100 --json")).ok();
+    assert!(traced.contains(r#""gso_size":1448"#) && !traced.contains("oversize"), "{traced}");
+    // A file of another program does not say which they are.
+    s.host().run(&format!("tshark -r {FILE} -F pcap -w /run/frames.pcap")).ok();
+    let done = s.host().run("uswitch trace --in container1 --pcap /run/frames.pcap --limit 100 --json");
+    assert!(done.stdout.contains("oversize") && done.stderr.contains("may be a super-frame"), "{done}");
     stream("--segment tcp");
+    let traced =
+        s.host().run(&format!("uswitch trace --in container1 --pcap {FILE} --limit 100 --json")).ok();
+    assert!(!traced.contains("gso_size") && !traced.contains("oversize"), "{traced}");
     assert_eq!(lengths("").iter().max(), Some(&1514));
     assert_eq!(lengths("").len(), 1000);
     let checked = "-o tcp.check_checksum:TRUE -Y tcp.checksum.status!=1";

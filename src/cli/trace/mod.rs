@@ -8,7 +8,8 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use crate::control::client::{Client, StreamEnd};
-use crate::control::trace::{Echo, NewTrace, Trace, Traced};
+use crate::control::trace::{Echo, NewTrace, Trace, TraceVerdict, Traced};
+use crate::switch::DropReason;
 use crate::wire::Mac;
 
 use super::error::CliError;
@@ -89,15 +90,21 @@ impl TraceCommand {
             return Err(CliError::Usage(format!("no frame: {forms}: see `uswitch trace --help`")));
         }
         let client = self.target.client()?;
-        let Some(file) = &self.pcap else { return self.show(&client, &self.asked()) };
+        let Some(file) = &self.pcap else { return self.show(&client, &self.asked()).map(drop) };
         let limit = self.limit.map_or(LIMIT, |limit| usize::try_from(limit.get()).unwrap_or(usize::MAX));
         let mut frames = pcap::Frames::open(file)?;
-        for (number, bytes) in frames.by_ref().take(limit).enumerate() {
-            let asked = NewTrace { hex: Some(hex(&bytes?)), ..self.asked() };
+        let mut oversize = false;
+        for (number, frame) in frames.by_ref().take(limit).enumerate() {
+            let pcap::Captured { bytes, gso_size } = frame?;
+            let asked = NewTrace { hex: Some(hex(&bytes)), gso_size, ..self.asked() };
             if number > 0 && !self.json {
                 output::print("\n")?;
             }
-            self.show(&client, &asked)?;
+            let trace = self.show(&client, &asked)?;
+            oversize |= gso_size.is_none() && is_oversize(&trace.verdict);
+        }
+        if oversize {
+            output::note(PERHAPS_SUPER_FRAMES);
         }
         if frames.next().is_some() && !self.json {
             output::print(&format!(
@@ -155,13 +162,27 @@ impl TraceCommand {
             arp_for: self.arp_for,
             icmp,
             hex: self.hex.clone(),
+            gso_size: None,
         }
     }
 
-    fn show(&self, client: &Client, asked: &NewTrace) -> Result<(), CliError> {
+    fn show(&self, client: &Client, asked: &NewTrace) -> Result<Trace, CliError> {
         let trace: Trace = client.post("/v1/trace", asked)?;
-        if self.json { output::json(&trace) } else { output::print(&trace.to_string()) }
+        if self.json {
+            output::json(&trace)?;
+        } else {
+            output::print(&trace.to_string())?;
+        }
+        Ok(trace)
     }
+}
+
+/// Other programs' files do not tell a super-frame from a frame that is too long.
+const PERHAPS_SUPER_FRAMES: &str = "a frame of this file that is longer than the MTU may be a super-frame, which would \
+    pass: only `uswitch capture` writes down which ones are";
+
+fn is_oversize(verdict: &TraceVerdict) -> bool {
+    matches!(verdict, TraceVerdict::Drop { reason, .. } if reason == DropReason::Oversize.name())
 }
 
 fn hex(bytes: &[u8]) -> String {

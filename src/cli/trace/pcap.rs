@@ -4,15 +4,24 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use pcap_parser::pcapng::{OptionCode, PcapNGOption};
 use pcap_parser::traits::{PcapNGPacketBlock, PcapReaderIterator};
 use pcap_parser::{Block, Linktype, PcapBlockOwned, PcapError, create_reader};
 
 use super::super::error::CliError;
+use crate::control::capture::segment_size;
+use crate::control::trace::LONGEST;
 
 /// Longest block of a file, in bytes: the longest frame that libpcap writes (its `MAXIMUM_SNAPLEN`), and options.
 const LONGEST_BLOCK: usize = 512 * 1024;
-/// Longest frame of a switch, in bytes; a file may say of one that it was longer.
-const LONGEST_FRAME: usize = 1 << 16;
+
+/// A frame of the file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Captured {
+    pub(super) bytes: Vec<u8>,
+    /// It is a super-frame, with so many payload bytes in each segment: known of one that `uswitch capture` has captured.
+    pub(super) gso_size: Option<u16>,
+}
 
 /// The frames of one file.
 pub(super) struct Frames {
@@ -25,7 +34,7 @@ pub(super) struct Frames {
 
 /// A block of the file.
 enum Found {
-    Frame(Vec<u8>),
+    Frame(Captured),
     /// Of an interface that is not Ethernet.
     Foreign(Option<Linktype>),
     Nothing,
@@ -40,7 +49,7 @@ impl Frames {
         Ok(Frames { path: path.to_owned(), reader, links: Vec::new(), ended: false })
     }
 
-    fn advance(&mut self) -> Result<Option<Vec<u8>>, CliError> {
+    fn advance(&mut self) -> Result<Option<Captured>, CliError> {
         loop {
             let found = match self.reader.next() {
                 Ok((length, block)) => {
@@ -56,7 +65,7 @@ impl Frames {
                 Err(error) => return Err(bad(&self.path, what_is_wrong(&error))),
             };
             match found {
-                Found::Frame(bytes) => return Ok(Some(bytes)),
+                Found::Frame(frame) => return Ok(Some(frame)),
                 Found::Foreign(link) => {
                     let link = link.map_or_else(|| "unknown".to_owned(), |link| link.to_string());
                     return Err(bad(
@@ -81,7 +90,7 @@ impl Frames {
 }
 
 impl Iterator for Frames {
-    type Item = Result<Vec<u8>, CliError>;
+    type Item = Result<Captured, CliError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.ended {
@@ -94,7 +103,7 @@ impl Iterator for Frames {
 }
 
 fn look(links: &mut Vec<Linktype>, block: &PcapBlockOwned<'_>) -> Found {
-    let (interface, data, length) = match block {
+    let (interface, data, length, options) = match block {
         PcapBlockOwned::LegacyHeader(header) => {
             links.push(header.network);
             return Found::Nothing;
@@ -107,22 +116,29 @@ fn look(links: &mut Vec<Linktype>, block: &PcapBlockOwned<'_>) -> Found {
             links.push(interface.linktype);
             return Found::Nothing;
         }
-        PcapBlockOwned::Legacy(record) => (0, record.data, record.origlen),
+        PcapBlockOwned::Legacy(record) => (0, record.data, record.origlen, &[][..]),
         PcapBlockOwned::NG(Block::EnhancedPacket(packet)) => {
-            (packet.if_id, packet.packet_data(), packet.origlen)
+            (packet.if_id, packet.packet_data(), packet.origlen, &packet.options[..])
         }
-        PcapBlockOwned::NG(Block::SimplePacket(packet)) => (0, packet.packet_data(), packet.origlen),
+        PcapBlockOwned::NG(Block::SimplePacket(packet)) => (0, packet.packet_data(), packet.origlen, &[][..]),
         PcapBlockOwned::NG(_) => return Found::Nothing,
     };
     match usize::try_from(interface).ok().and_then(|interface| links.get(interface)) {
-        Some(&Linktype::ETHERNET) => Found::Frame(whole(data, length)),
+        Some(&Linktype::ETHERNET) => {
+            Found::Frame(Captured { bytes: whole(data, length), gso_size: gso_size(options) })
+        }
         link => Found::Foreign(link.copied()),
     }
 }
 
+fn gso_size(options: &[PcapNGOption<'_>]) -> Option<u16> {
+    let mut comments = options.iter().filter(|option| option.code == OptionCode::Comment);
+    comments.find_map(|comment| segment_size(comment.as_str().ok()?))
+}
+
 /// The frame in its length. What the capture cut off is zero: a switch does not look there.
 fn whole(data: &[u8], length: u32) -> Vec<u8> {
-    let length = usize::try_from(length).unwrap_or(usize::MAX).min(LONGEST_FRAME);
+    let length = usize::try_from(length).unwrap_or(usize::MAX).min(LONGEST);
     let mut frame = data.to_vec();
     frame.resize(length.max(data.len()), 0);
     frame
@@ -188,7 +204,7 @@ mod tests {
         let (mut frames, mut error) = (Vec::new(), None);
         match Frames::open(&path) {
             Ok(found) => found.for_each(|frame| match frame {
-                Ok(frame) => frames.push(frame),
+                Ok(frame) => frames.push(frame.bytes),
                 Err(why) => error = Some(why.to_string()),
             }),
             Err(why) => error = Some(why.to_string()),
@@ -209,7 +225,7 @@ mod tests {
     fn a_frame_that_was_cut_off_has_its_length_again() {
         let (frames, error) = read(&pcap(ETHERNET, &[(FRAME, 1514), (FRAME, u32::MAX)]));
         assert_eq!(error, None);
-        assert_eq!(frames.iter().map(Vec::len).collect::<Vec<_>>(), [1514, LONGEST_FRAME]);
+        assert_eq!(frames.iter().map(Vec::len).collect::<Vec<_>>(), [1514, LONGEST]);
         assert_eq!((&frames[0][..14], frames[0][14]), (FRAME, 0));
     }
 

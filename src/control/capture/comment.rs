@@ -8,6 +8,9 @@ use crate::switch::{Answer, DropReason, PortId, Verdict};
 
 /// Ports that are named; of more only the number is told.
 const NAMED: usize = 16;
+/// Before and after the segment size of a super-frame, at the end of its comment.
+const SUPER_FRAME: &str = "; super-frame, segments of ";
+const BYTES: &str = " bytes";
 
 /// The comment on a packet that crossed a port in this direction.
 pub(super) fn comment(record: &Record, direction: Direction, names: &PortNames) -> String {
@@ -19,9 +22,14 @@ pub(super) fn comment(record: &Record, direction: Direction, names: &PortNames) 
     };
     if record.vnet.is_super_frame() {
         // A string takes all that is written.
-        let _ = write!(text, "; super-frame, segments of {} bytes", record.vnet.gso_size);
+        let _ = write!(text, "{SUPER_FRAME}{}{BYTES}", record.vnet.gso_size);
     }
     text
+}
+
+/// The segment size of the super-frame that this comment is on, if it is on one: all that pcapng has of it.
+pub(crate) fn segment_size(comment: &str) -> Option<u16> {
+    comment.rsplit_once(SUPER_FRAME)?.1.strip_suffix(BYTES)?.parse().ok()
 }
 
 fn verdict(record: &Record, names: &PortNames) -> String {

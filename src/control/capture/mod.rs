@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use utoipa::{IntoParams, ToSchema};
 
+pub(crate) use self::comment::segment_size;
 use self::pcapng::{Flags, Packet, Time};
 use super::running::{Command, Handle, Mirrored, NewMirror, RunError, Stopping};
 use crate::datapath::{self, Record, Wanted};

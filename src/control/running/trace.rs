@@ -4,12 +4,13 @@ use std::net::IpAddr;
 
 use super::{Machine, RunError, Running};
 use crate::control::trace::{
-    Ends, FloodClass, LearnedOutcome, NewTrace, Trace, TraceEgress, TraceStep, TraceVerdict, frame,
+    Ends, FloodClass, LearnedOutcome, NewTrace, Trace, TraceEgress, TraceError, TraceStep, TraceVerdict,
+    frame,
 };
 use crate::switch::fdb::{FdbKey, FdbState, Learned};
 use crate::switch::{Answer, Claim, DropReason, Frame, OffloadFault, PortId, Step, Steps, Verdict};
-use crate::wire::segment::{Segments, wire_length};
-use crate::wire::{EthernetFrame, Mac, Pretty, VnetHeader};
+use crate::wire::segment::{Segments, super_frame_header, wire_length};
+use crate::wire::{EthernetFrame, Mac, Pretty};
 
 /// A decision, and the frame that it is about.
 pub(super) struct Decision<'a> {
@@ -32,7 +33,8 @@ impl<M: Machine> Running<M> {
         let addresses = device.addresses.iter().map(ipnet::IpNet::addr).collect();
         let ends = Ends { port: &asked.ifname, mac: device.mac, addresses };
         let bytes = frame(asked, &ends, |name| self.mac_of(name), |address| self.next_hop(address))?;
-        let frame = Frame { bytes: &bytes, vnet: VnetHeader::default() };
+        let vnet = asked.gso_size.map(|size| super_frame_header(&bytes, size).map_err(TraceError::from));
+        let frame = Frame { bytes: &bytes, vnet: vnet.transpose()?.unwrap_or_default() };
         let mut steps = Steps::default();
         let verdict = self.switch.trace(self.datapath.now(), ingress, &frame, &mut steps);
         let egress = match verdict {

@@ -11,6 +11,7 @@ use crate::control::trace::{Echo, NewTrace, Trace, TraceFilter, TraceVerdict, Tr
 use crate::switch::fdb::FdbKey;
 use crate::switch::{Frame, Port, Steps};
 use crate::wire::VnetHeader;
+use crate::wire::segment::super_frame_header;
 
 const STATION: &str = "02:00:5e:00:53:01";
 
@@ -357,6 +358,36 @@ async fn what_a_port_without_offload_gets() {
     let lying = explain(&bytes, VnetHeader { gso_type: VnetHeader::GSO_TCPV6, ..vnet });
     let refused = "container3: refused: the port takes no offload, and the frame cannot be segmented as its header asks (unsegmentable)\n";
     assert!(lying.contains(refused) && lying.ends_with("└─ verdict: flooded to 2 ports\n"), "{lying}");
+}
+
+/// As of a file, in which there is no header before it.
+#[tokio::test]
+async fn a_super_frame_is_told_by_its_segment_size() {
+    let (_bench, running) = switch().await;
+    let (bytes, vnet) = super_frame();
+    assert_eq!(super_frame_header(&bytes, 1460), Ok(VnetHeader { hdr_len: 0, ..vnet }));
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let ask = |gso_size| {
+        let asked =
+            NewTrace { ifname: "container1".into(), hex: Some(hex.clone()), gso_size, ..NewTrace::default() };
+        running.trace(&asked).unwrap().to_string()
+    };
+    let whole = ask(Some(1460));
+    assert!(whole.contains(" (4054 bytes, to be cut into segments of 1460)\n"), "{whole}");
+    assert!(whole.ends_with("└─ verdict: flooded to 3 ports\n"), "{whole}");
+    assert!(ask(None).contains("(oversize"), "{}", ask(None));
+    assert!(ask(Some(1461)).contains("(oversize"), "a segment is longer than the MTU");
+    let arp = NewTrace {
+        ifname: "container1".into(),
+        arp_for: Some("172.16.0.1".parse().unwrap()),
+        gso_size: Some(1460),
+        ..NewTrace::default()
+    };
+    let refused = running.trace(&arp).unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "with gso_size it has to be a super-frame: a super-frame has to be IPv4 or IPv6, not ARP"
+    );
 }
 
 // ---- live frames ---------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ use etherparse::{Icmpv6Type, PacketBuilder};
 
 use super::{Echo, NewTrace};
 use crate::wire::arp::Arp;
+use crate::wire::segment::SegmentError;
 use crate::wire::{ETHERNET_HEADER, EtherType, Mac, VLAN_TAG};
 
 /// Longest frame, in bytes: the longest that a TAP takes, and a tag.
@@ -30,6 +31,8 @@ pub(crate) enum TraceError {
     UnknownDestination(String),
     #[error("{port} has no address of the family of {dst}: give the source too")]
     NoSource { port: String, dst: IpAddr },
+    #[error("with gso_size it has to be a super-frame: {0}")]
+    NoSuperFrame(#[from] SegmentError),
     #[error("{0} and {1} are not of one family: give two IPv4 or two IPv6 addresses")]
     TwoFamilies(IpAddr, IpAddr),
 }

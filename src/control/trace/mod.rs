@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-pub(crate) use frame::{Ends, TraceError, frame};
+pub(crate) use frame::{Ends, LONGEST, TraceError, frame};
 
 use crate::wire::Mac;
 
@@ -42,6 +42,9 @@ pub struct NewTrace {
     /// All of it, from the destination address on and without FCS, as hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hex: Option<String>,
+    /// It is a super-frame, with so many payload bytes in each segment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gso_size: Option<u16>,
 }
 
 /// Between whom an echo request goes.

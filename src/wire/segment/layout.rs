@@ -57,6 +57,15 @@ pub(super) const fn announced(gso_type: u8) -> Option<(Transport, Option<Version
     }
 }
 
+/// The other way round.
+pub(super) const fn gso_type(transport: Transport, version: Version) -> u8 {
+    match (transport, version) {
+        (Transport::Tcp, Version::V4) => VnetHeader::GSO_TCPV4,
+        (Transport::Tcp, Version::V6) => VnetHeader::GSO_TCPV6,
+        (Transport::Udp, _) => VnetHeader::GSO_UDP_L4,
+    }
+}
+
 /// The headers of a super-frame, as offsets in it: `l3 < l4 < payload <= end <= ` its length.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Layout {
@@ -76,6 +85,19 @@ impl Layout {
     /// Reads the headers of `frame`, a super-frame by `vnet`.
     pub(super) fn parse(frame: &[u8], vnet: &VnetHeader) -> Result<Layout, SegmentError> {
         let (transport, version) = announced(vnet.gso_type).ok_or(SegmentError::GsoType(vnet.gso_type))?;
+        let layout = Layout::read(frame)?;
+        if layout.transport != transport || version.is_some_and(|version| version != layout.version) {
+            return Err(SegmentError::OtherProtocol(vnet.gso_type));
+        }
+        let found = (layout.l4, transport.checksum_offset());
+        if (usize::from(vnet.csum_start), usize::from(vnet.csum_offset)) != found {
+            return Err(SegmentError::ChecksumElsewhere { start: vnet.csum_start, offset: vnet.csum_offset });
+        }
+        Ok(layout)
+    }
+
+    /// Reads the headers of `frame`, which is to be cut, whatever comes before it.
+    pub(super) fn read(frame: &[u8]) -> Result<Layout, SegmentError> {
         let view = EthernetFrame::new_checked(frame).ok_or(SegmentError::Truncated)?;
         let (ethertype, l3) = view.innermost();
         let packet = match ethertype {
@@ -83,17 +105,10 @@ impl Layout {
             EtherType::IPV6 => Packet::ipv6(&frame[l3..])?,
             other => return Err(SegmentError::NotIp(other)),
         };
-        if packet.transport != transport || version.is_some_and(|version| version != packet.version) {
-            return Err(SegmentError::OtherProtocol(vnet.gso_type));
-        }
         let (l4, end) = (l3 + packet.header, l3 + packet.length);
-        let found = (l4, transport.checksum_offset());
-        if (usize::from(vnet.csum_start), usize::from(vnet.csum_offset)) != found {
-            return Err(SegmentError::ChecksumElsewhere { start: vnet.csum_start, offset: vnet.csum_offset });
-        }
         let segment = frame.get(l4..end).ok_or(SegmentError::Truncated)?;
-        let header = transport.header_length(segment).ok_or(SegmentError::Truncated)?;
-        Ok(Layout { version: packet.version, transport, l3, l4, payload: l4 + header, end })
+        let header = packet.transport.header_length(segment).ok_or(SegmentError::Truncated)?;
+        Ok(Layout { version: packet.version, transport: packet.transport, l3, l4, payload: l4 + header, end })
     }
 }
 

@@ -73,6 +73,23 @@ pub enum SegmentError {
     Fragment,
 }
 
+/// The header that stands before a super-frame, from the frame alone and the payload bytes of each segment (`gso_size`).
+///
+/// # Errors
+/// The frame cannot be cut.
+pub fn super_frame_header(frame: &[u8], gso_size: u16) -> Result<VnetHeader, SegmentError> {
+    let Layout { version, transport, l4, .. } = Layout::read(frame)?;
+    let offset = |at: usize| u16::try_from(at).map_err(|_| SegmentError::Truncated);
+    Ok(VnetHeader {
+        flags: VnetHeader::NEEDS_CSUM,
+        gso_type: layout::gso_type(transport, version),
+        hdr_len: 0,
+        gso_size,
+        csum_start: offset(l4)?,
+        csum_offset: offset(transport.checksum_offset())?,
+    })
+}
+
 /// The complete frames that a frame becomes, in order: one if it is no super-frame.
 #[derive(Debug, Clone)]
 pub struct Segments<'a> {

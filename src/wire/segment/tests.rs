@@ -263,6 +263,7 @@ fn wire_length_is_without_the_tag() {
     assert_eq!(wire_length(&tagged, &none), 142);
     assert_eq!(wire_length(&tagged, &udp), 14 + 20 + 8 + 30);
     assert_eq!(segments(&tagged, &udp)[0].len(), 14 + 4 + 20 + 8 + 30);
+    assert_eq!(super_frame_header(&tagged, 30), Ok(VnetHeader { hdr_len: 0, ..udp }));
     assert_eq!(wire_length(&[0; 13], &none), 13);
 }
 
