@@ -64,15 +64,88 @@ fn firewall_that_drops_what_is_forwarded() {
     host.run("nft add table inet strict").ok();
     host.sh("nft 'add chain inet strict forward { type filter hook forward priority filter; policy drop; }'")
         .ok();
-    let firewall = finding(&host.run("uswitch doctor --json"), "firewall");
-    assert_eq!(firewall["state"], "note", "{firewall}");
-    let mend = firewall["mend"].as_str().and_then(|mend| mend.strip_prefix("sudo ")).expect("a command");
-    host.sh(mend).ok();
+    let state = || finding(&host.run("uswitch doctor --json"), "firewall")["state"].clone();
+    // As iptables(8) writes them, in a chain that Docker has for that.
+    host.run("nft add chain inet strict DOCKER-USER").ok();
+    host.run("nft add rule inet strict DOCKER-USER iifname uswitch0 counter accept").ok();
+    host.run("nft add rule inet strict DOCKER-USER oifname uswitch1 counter accept").ok();
+    host.run("nft add rule inet strict DOCKER-USER oifname uswitch0 counter drop").ok();
+    host.sh("nft 'add table ip other; add chain ip other forward; add rule ip other forward oifname uswitch0 accept'")
+        .ok();
+    assert_eq!(state(), "note", "only one way");
+    host.run("nft add rule inet strict DOCKER-USER oifname uswitch0 counter accept").ok();
+    assert_eq!(state(), "ok");
+    host.run("nft flush chain inet strict DOCKER-USER").ok();
+    mends(&host, "firewall", "note");
     let rules = host.run("nft list chain inet strict forward").ok();
     assert!(
         rules.contains("iifname \"uswitch0\" accept") && rules.contains("oifname \"uswitch0\" accept"),
         "{rules}"
     );
+}
+
+/// Types the command that mends a check, and looks again.
+#[track_caller]
+fn mends(host: &Host, check: &str, state: &str) {
+    let found = finding(&host.run("uswitch doctor --json"), check);
+    assert_eq!(found["state"], state, "{found}");
+    let mend = found["mend"].as_str().and_then(|mend| mend.strip_prefix("sudo ")).expect("a command");
+    host.sh(mend).ok();
+    let found = finding(&host.run("uswitch doctor --json"), check);
+    assert_eq!((&found["state"], &found["mend"]), (&"ok".into(), &Value::Null), "{found}");
+}
+
+#[test]
+fn what_it_says_to_type_works() {
+    let host = Host::new();
+    for rp_filter in ["all", "default"] {
+        host.run("sysctl -q -w net.ipv4.conf.all.rp_filter=0").ok();
+        host.run(&format!("sysctl -q -w net.ipv4.conf.{rp_filter}.rp_filter=1")).ok();
+        mends(&host, "rp_filter", "note");
+    }
+    host.run("ip netns add container2").ok();
+    mends(&host, "names", "problem");
+    host.run("ip tuntap add dev uswitch0 mode tap").ok();
+    mends(&host, "names", "problem");
+    let few = "ulimit -n 100; uswitch doctor --json";
+    let files = finding(&host.sh(&format!("{few} || true")), "open files");
+    assert_eq!(files["state"], "problem", "{files}");
+    let mend = files["mend"].as_str().and_then(|mend| mend.strip_prefix("sudo ")).expect("a command");
+    // Above the hard limit it takes CAP_SYS_RESOURCE, which not every root has.
+    host.sh(&format!("{mend}; uswitch doctor; uswitch start --detach --ports 3")).ok();
+}
+
+#[test]
+fn forwarding() {
+    let host = Host::new();
+    for (v4, v6, what) in
+        [(0, 0, "IPv4 off, IPv6 off;"), (1, 0, "IPv4 on, IPv6 off;"), (0, 1, "IPv4 off, IPv6 on;")]
+    {
+        host.run(&format!("sysctl -q -w net.ipv4.ip_forward={v4} net.ipv6.conf.all.forwarding={v6}")).ok();
+        let found = finding(&host.run("uswitch doctor --json"), "forwarding");
+        assert!(
+            found["state"] == "ok" && found["what"].as_str().is_some_and(|it| it.starts_with(what)),
+            "{found}"
+        );
+    }
+}
+
+/// The program is there, and may not or cannot: what a start with --nat says too.
+#[test]
+fn where_nft_fails() {
+    let host = Host::new();
+    host.sh("printf '#!/bin/sh\ncat > /dev/null; echo no rights >&2; exit 1\n' > /run/bin/nft; chmod 755 /run/bin/nft")
+        .ok();
+    let doctor = host.run("uswitch doctor --json");
+    let nft = finding(&doctor, "nft");
+    assert_eq!(
+        (&nft["state"], &nft["what"]),
+        (&"note".into(), &"there is no --nat: nft failed: no rights".into())
+    );
+    assert_eq!(finding(&doctor, "firewall")["what"], "not looked at: that takes root and nft");
+    doctor.ok();
+    let said = host.run("uswitch start --detach --ports 1 --nat").fails();
+    assert!(said.contains("no rights") && said.contains("uswitch: nft failed"), "{said}");
 }
 
 #[test]
@@ -83,6 +156,8 @@ fn without_root() {
     assert_eq!(finding(&doctor, "capabilities")["state"], "note");
     assert_eq!(finding(&doctor, "start")["state"], "ok");
     doctor.ok();
+    let little = as_user(&host, "prlimit --memlock=65536 uswitch doctor --json");
+    assert_eq!(finding(&little, "locked memory")["state"], "note");
     before.assert_same(&host);
     host.run("chmod 0600 /dev/net/tun").ok();
     let doctor = as_user(&host, "uswitch doctor --json");

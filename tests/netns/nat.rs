@@ -108,6 +108,10 @@ fn another_firewall_in_the_way() {
     host.run("nft add rule inet strict forward iifname uswitch0 accept").ok();
     host.run("nft add rule inet strict forward oifname uswitch0 accept").ok();
     h1.run("ping -n -c 1 -W 5 203.0.113.2").ok();
+    host.run("uswitch stop").ok();
+    let again = host.run("uswitch start --detach --ports 3 --nat");
+    assert_eq!(again.stderr, "", "what is accepted is not in the way");
+    again.ok();
 }
 
 /// Control: a firewall that drops nothing of ours is not worth a word.

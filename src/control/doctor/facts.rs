@@ -7,6 +7,7 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use crate::control::Config;
+use crate::control::config::DEFAULT_NAME;
 use crate::control::topology::TopologyError;
 use crate::control::topology::preflight::Taken;
 use crate::control::topology::survey::{self, Found, failed};
@@ -33,9 +34,7 @@ pub(crate) struct Facts {
     /// The network namespace is one in which those capabilities hold.
     pub(super) owns_network: bool,
     pub(super) userns: Userns,
-    pub(super) nft: bool,
-    /// A chain that drops what is forwarded; none if only root may see it.
-    pub(super) dropping_chain: Option<String>,
+    pub(super) nft: Nft,
     /// IPv4, IPv6; none where the kernel has no such protocol.
     pub(super) forwarding: [Option<u64>; 2],
     /// `rp_filter` of all devices and of those to come.
@@ -66,6 +65,20 @@ pub(super) enum Tun {
     },
 }
 
+/// nftables' program, and what it says of the firewall.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Nft {
+    Missing,
+    /// Installed; only root may ask it.
+    Unasked,
+    /// It failed, and why.
+    Broken(String),
+    Works {
+        /// A chain that drops what is forwarded.
+        dropping_chain: Option<String>,
+    },
+}
+
 /// Namespaces for a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Userns {
@@ -85,7 +98,6 @@ impl Facts {
         let root = missing_capabilities.is_empty();
         let userns = userns(root)?;
         let (devices, taken) = survey::network()?;
-        let nft = survey::has_nft();
         Ok(Facts {
             start,
             release: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
@@ -95,8 +107,7 @@ impl Facts {
             missing_capabilities,
             owns_network: netns::is_ours().map_err(failed("read whose this network namespace is"))?,
             userns,
-            nft,
-            dropping_chain: if root && nft { survey::dropping_chain() } else { None },
+            nft: nft(root),
             forwarding: ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"].map(number),
             rp_filter: ["net/ipv4/conf/all/rp_filter", "net/ipv4/conf/default/rp_filter"].map(number),
             subnets: config.subnets.clone(),
@@ -120,6 +131,19 @@ fn tun() -> Tun {
         Err(TapError::NoDriver) => Tun::Missing,
         Err(TapError::NoPermission) => Tun::Closed,
         Err(error) => Tun::Broken(error.to_string()),
+    }
+}
+
+fn nft(root: bool) -> Nft {
+    if !survey::has_nft() {
+        return Nft::Missing;
+    }
+    if !root {
+        return Nft::Unasked;
+    }
+    match survey::dropping_chain(DEFAULT_NAME) {
+        Ok(dropping_chain) => Nft::Works { dropping_chain },
+        Err(error) => Nft::Broken(error.to_string()),
     }
 }
 

@@ -152,7 +152,7 @@ pub(super) fn open_files(facts: &Facts) -> Finding {
     const CHECK: &str = "open files";
     let (limit, most) = (facts.open_files, Ports::MAX as u64 - 1);
     let enough = |ports: u64| files_needed(ports, 1) <= limit;
-    let mend = |ports| format!("ulimit -n {}", files_needed(ports, 1));
+    let mend = |ports| raise("nofile", files_needed(ports, 1));
     if enough(most) {
         return Finding::ok(CHECK, format!("{limit} allow all {most} ports"));
     }
@@ -180,7 +180,12 @@ pub(super) fn locked_memory(facts: &Facts) -> Finding {
                 "{} KiB, less than a worker's buffers: io_uring looks them up each time",
                 limit >> 10
             );
-            Finding::note(CHECK, what).mend(format!("ulimit -l {}", PINNED.div_ceil(1 << 10)))
+            Finding::note(CHECK, what).mend(raise("memlock", PINNED))
         }
     }
+}
+
+/// The command that raises a limit of the shell in which it is typed: a user's own `ulimit` cannot.
+fn raise(limit: &str, to: u64) -> String {
+    format!("sudo prlimit --pid $$ --{limit}={to}")
 }

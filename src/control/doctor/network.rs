@@ -3,7 +3,7 @@
 
 use ipnet::IpNet;
 
-use super::facts::Facts;
+use super::facts::{Facts, Nft};
 use super::{Finding, Stops};
 use crate::control::config::DEFAULT_NAME;
 use crate::control::topology::preflight::{Taken, overlapping};
@@ -84,9 +84,12 @@ fn private(like: &IpNet, n: u8) -> Option<IpNet> {
 }
 
 pub(super) fn nft(facts: &Facts) -> Finding {
-    match facts.nft {
-        true => Finding::ok("nft", "installed, as --nat needs it"),
-        false => Finding::note("nft", "not installed: there is no --nat").mend("sudo apt install nftables"),
+    match &facts.nft {
+        Nft::Missing => {
+            Finding::note("nft", "not installed: there is no --nat").mend("sudo apt install nftables")
+        }
+        Nft::Broken(why) => Finding::note("nft", format!("there is no --nat: {why}")),
+        Nft::Unasked | Nft::Works { .. } => Finding::ok("nft", "installed, as --nat needs it"),
     }
 }
 
@@ -102,14 +105,14 @@ pub(super) fn forwarding(facts: &Facts) -> Finding {
 }
 
 pub(super) fn firewall(facts: &Facts) -> Finding {
-    let Some(chain) = &facts.dropping_chain else {
-        let unseen = !facts.nft || !facts.missing_capabilities.is_empty();
-        let what = if unseen {
-            "not looked at: that takes root and nft"
-        } else {
-            "no policy drops what is forwarded"
-        };
-        return Finding::ok("firewall", what);
+    let chain = match &facts.nft {
+        Nft::Works { dropping_chain: Some(chain) } => chain,
+        Nft::Works { dropping_chain: None } => {
+            return Finding::ok("firewall", "no policy drops what is forwarded");
+        }
+        Nft::Missing | Nft::Unasked | Nft::Broken(_) => {
+            return Finding::ok("firewall", "not looked at: that takes root and nft");
+        }
     };
     let rule = |device: &str| format!("insert rule {chain} {device} {DEFAULT_NAME} accept");
     Finding::note(

@@ -1,6 +1,6 @@
 //! Each judgement: works, does not, and what mends it.
 
-use super::facts::{Facts, Tun, Userns};
+use super::facts::{Facts, Nft, Tun, Userns};
 use super::judge::PINNED;
 use super::{Finding, State, examine};
 use crate::control::topology::preflight::Taken;
@@ -18,8 +18,7 @@ fn healthy() -> Facts {
         missing_capabilities: Vec::new(),
         owns_network: true,
         userns: Userns::Allowed,
-        nft: true,
-        dropping_chain: None,
+        nft: Nft::Works { dropping_chain: None },
         forwarding: [Some(1), Some(1)],
         rp_filter: [Some(0), Some(2)],
         subnets: vec!["172.16.0.0/24".parse().unwrap(), "fd00:172:16::/64".parse().unwrap()],
@@ -34,7 +33,8 @@ fn healthy() -> Facts {
 
 /// The same, asked about by somebody else.
 fn by_user() -> Facts {
-    Facts { missing_capabilities: vec!["CAP_NET_ADMIN", "CAP_SYS_ADMIN"], ..healthy() }
+    let missing_capabilities = vec!["CAP_NET_ADMIN", "CAP_SYS_ADMIN"];
+    Facts { missing_capabilities, nft: Nft::Unasked, ..healthy() }
 }
 
 fn taken(net: &str, device: &str) -> Taken {
@@ -94,7 +94,7 @@ fn kernels() {
         ("5.10.0-32-amd64", State::Note, "older than 5.15"),
         ("5.15.0", State::Note, "large UDP"),
         ("6.1.0-40", State::Note, "large UDP"),
-        ("6.2.16", State::Note, "no io_uring"),
+        ("6.2.16", State::Note, ": no io_uring: "),
         ("6.4.0-rc1", State::Ok, "6.4.0-rc1"),
         ("7.3+", State::Ok, "7.3+"),
         ("strange", State::Note, "says nothing"),
@@ -182,6 +182,8 @@ fn names_that_are_taken() {
     }
     let device = Facts { devices: vec!["uswitch0".into()], ..healthy() };
     comes_to(&device, "names", (State::Problem, "device", Some("sudo ip link del uswitch0")));
+    let running = Facts { switches: vec![switch("uswitch0", Some(7))], ..device };
+    comes_to(&running, "names", (State::Problem, "device", Some("uswitch stop")));
     comes_to(
         &Facts { devices: vec!["uswitch0".into()], ..by_user() },
         "names",
@@ -206,20 +208,48 @@ fn subnets_in_use() {
     let own = vec![taken("172.16.0.1/24", "uswitch0")];
     let running = Facts { switches: vec![switch("uswitch0", Some(7))], ..lan(own, healthy()) };
     comes_to(&running, "subnets", (State::Problem, "uswitch0", Some("uswitch stop")));
+    let mend = Some("uswitch start --ports 3 --subnet 10.1.0.0/24 --subnet fd00:172:16::/64");
+    let somebodys = Facts { switches: Vec::new(), ..running };
+    comes_to(&somebodys, "subnets", (State::Problem, "(uswitch0)", mend));
+    let elsewhere = lan(vec![taken("172.16.0.9/24", "lan")], healthy());
+    let running = Facts { switches: vec![switch("uswitch0", Some(7))], ..elsewhere };
+    comes_to(&running, "subnets", (State::Problem, "(lan)", mend));
+}
+
+#[test]
+fn subnets_instead_of_those_in_use() {
+    for (subnets, mend) in [
+        // Not twice the same, and not one that was asked for beside it.
+        (["172.16.0.0/24", "172.17.0.0/24"], "--subnet 10.1.0.0/24 --subnet 10.2.0.0/24"),
+        (["172.16.0.0/24", "10.1.0.0/24"], "--subnet 10.2.0.0/24 --subnet 10.1.0.0/24"),
+        // Of the same size, and a whole one of it.
+        (["172.16.0.0/12", "fd00::/64"], "--subnet 10.16.0.0/12 --subnet fd00::/64"),
+    ] {
+        let subnets = subnets.map(|subnet| subnet.parse().unwrap()).into();
+        let facts = Facts { subnets, taken: vec![taken("172.16.0.0/12", "lan")], ..healthy() };
+        let mend = format!("uswitch start --ports 3 {mend}");
+        comes_to(&facts, "subnets", (State::Problem, "(lan)", Some(&mend)));
+    }
 }
 
 #[test]
 fn the_way_beyond_the_host() {
-    let without = Facts { nft: false, ..healthy() };
+    let with = |nft| Facts { nft, ..healthy() };
+    let without = with(Nft::Missing);
     comes_to(&without, "nft", (State::Note, "--nat", Some("sudo apt install nftables")));
     comes_to(&without, "firewall", (State::Ok, "not looked at", None));
     let off = Facts { forwarding: [Some(0), None], ..healthy() };
     comes_to(&off, "forwarding", (State::Ok, "IPv4 off, IPv6 not there", None));
-    let docker = Facts { dropping_chain: Some("ip filter FORWARD".into()), ..healthy() };
+    comes_to(&by_user(), "nft", (State::Ok, "installed", None));
+    comes_to(&by_user(), "firewall", (State::Ok, "not looked at", None));
+    let broken = with(Nft::Broken("nft failed: it may not".into()));
+    comes_to(&broken, "nft", (State::Note, "there is no --nat: nft failed: it may not", None));
+    comes_to(&broken, "firewall", (State::Ok, "not looked at", None));
+    let docker = with(Nft::Works { dropping_chain: Some("ip filter FORWARD".into()) });
     let mend = "sudo nft 'insert rule ip filter FORWARD iifname uswitch0 accept; \
                 insert rule ip filter FORWARD oifname uswitch0 accept'";
     comes_to(&docker, "firewall", (State::Note, "ip filter FORWARD", Some(mend)));
-    for facts in [without, off, docker] {
+    for facts in [without, off, broken, docker] {
         start(&facts, true, EVERYWHERE);
     }
     let loosen = Some("sudo sysctl net.ipv4.conf.all.rp_filter=2");
@@ -237,17 +267,17 @@ fn the_way_beyond_the_host() {
 fn limits() {
     for (open_files, state, what, mend) in [
         (8319, State::Ok, "4095", None),
-        (8318, State::Note, "4094 ports", Some("ulimit -n 8319")),
-        (1024, State::Note, "447 ports", Some("ulimit -n 8319")),
-        (135, State::Note, "3 ports", Some("ulimit -n 8319")),
-        (134, State::Problem, "too few", Some("ulimit -n 135")),
+        (8318, State::Note, "4094 ports", Some("sudo prlimit --pid $$ --nofile=8319")),
+        (1024, State::Note, "447 ports", Some("sudo prlimit --pid $$ --nofile=8319")),
+        (135, State::Note, "3 ports", Some("sudo prlimit --pid $$ --nofile=8319")),
+        (134, State::Problem, "too few", Some("sudo prlimit --pid $$ --nofile=135")),
     ] {
         comes_to(&Facts { open_files, ..healthy() }, "open files", (state, what, mend));
     }
     for (limit, state, what, mend) in [
         (2 * PINNED, State::Ok, "workers: 2", None),
         (PINNED, State::Ok, "workers: 1", None),
-        (64 << 10, State::Note, "64 KiB", Some("ulimit -l 4244")),
+        (64 << 10, State::Note, "64 KiB", Some("sudo prlimit --pid $$ --memlock=4345856")),
     ] {
         comes_to(&Facts { locked_memory: Some(limit), ..healthy() }, "locked memory", (state, what, mend));
     }

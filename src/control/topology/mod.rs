@@ -312,7 +312,8 @@ impl Topology {
                 "without root, --nat leads only into the switch's own sandbox, which has no way out: use sudo".to_owned(),
             );
         }
-        if let Some(chain) = nat::dropping_chain() {
+        // What cannot be read is not known to drop anything.
+        if let Ok(Some(chain)) = nat::dropping_chain(&self.name) {
             self.notify(format!(
                 "the firewall here drops what it is not told to forward (chain {chain}): accept '{name}' there, with \
                  Docker by `iptables -I DOCKER-USER -i {name} -j ACCEPT` and the same with -o",

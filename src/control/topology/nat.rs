@@ -82,16 +82,41 @@ pub(super) fn program() -> Option<PathBuf> {
     env::split_paths(&path).chain(standard).map(|directory| directory.join("nft")).find(|file| file.is_file())
 }
 
-/// A chain of somebody else's that drops what it does not name, if there is one: an "accept" of ours does not
-/// overrule it (nft(8), "verdict statements"). Docker makes one.
-pub(super) fn dropping_chain() -> Option<String> {
-    let rules = get_current_ruleset_with_args(program().as_ref(), ["list", "chains"]).ok()?;
-    rules.objects.iter().find_map(|object| match object {
-        NfObject::ListObject(NfListObject::Chain(chain)) if drops_forwarded(chain) => {
-            let family = serde_json::to_value(chain.family).ok()?;
-            Some(format!("{} {} {}", family.as_str()?, chain.table, chain.name))
-        }
+/// A chain of somebody else's that drops what it does not name, and does not name `host_port`, if there is one: an
+/// "accept" of ours does not overrule it (nft(8), "verdict statements"). Docker makes one.
+///
+/// # Errors
+/// nft is missing, or failed.
+pub(super) fn dropping_chain(host_port: &str) -> Result<Option<String>, TopologyError> {
+    let nft = program().ok_or(TopologyError::NoNft)?;
+    let chains = get_current_ruleset_with_args(Some(&nft), ["list", "chains"])?;
+    let mut dropping = chains.objects.iter().filter_map(|object| match object {
+        NfObject::ListObject(NfListObject::Chain(chain)) if drops_forwarded(chain) => Some(chain),
         _ => None,
+    });
+    // Read only where it matters: there may be many rules, and some that only their author can read.
+    let accepts = |chain: &Chain| {
+        let rules = get_current_ruleset_with_args(Some(&nft), ["list", "ruleset"]);
+        rules.is_ok_and(|rules| accepts(&rules, chain, host_port))
+    };
+    Ok(dropping.find(|chain| !accepts(chain)).and_then(|chain| {
+        let family = serde_json::to_value(chain.family).ok()?;
+        Some(format!("{} {} {}", family.as_str()?, chain.table, chain.name))
+    }))
+}
+
+/// Rules in the chain's table accept what comes from `host_port`, and what goes there.
+fn accepts(rules: &Nftables<'_>, chain: &Chain<'_>, host_port: &str) -> bool {
+    [MetaKey::Iifname, MetaKey::Oifname].into_iter().all(|key| {
+        let names_it = device(key, Operator::EQ, host_port);
+        rules.objects.iter().any(|object| match object {
+            NfObject::ListObject(NfListObject::Rule(rule)) => {
+                (rule.family, &rule.table) == (chain.family, &chain.table)
+                    && rule.expr.contains(&names_it)
+                    && rule.expr.contains(&Statement::Accept(None))
+            }
+            _ => false,
+        })
     })
 }
 

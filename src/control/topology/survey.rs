@@ -59,8 +59,8 @@ pub(crate) fn has_nft() -> bool {
 }
 
 /// See [`nat::dropping_chain`].
-pub(crate) fn dropping_chain() -> Option<String> {
-    nat::dropping_chain()
+pub(crate) fn dropping_chain(host_port: &str) -> Result<Option<String>, TopologyError> {
+    nat::dropping_chain(host_port)
 }
 
 /// A part of the kernel that should always work did not.
