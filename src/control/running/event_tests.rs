@@ -230,6 +230,18 @@ async fn entries_by_hand_are_told_in_their_order() {
     .await;
 }
 
+/// What a worker has told and nobody has heard yet.
+#[tokio::test]
+async fn what_was_seen_before_a_flush_is_told_before_it() {
+    let (bench, mut running) = running(config(|_| {})).await;
+    say(&bench, "container1", &frame(Mac::BROADCAST, STATION));
+    bench.cable("container2").recv(&mut [0; 100]).unwrap();
+    running.flush_fdb(None).unwrap();
+    let happened = happened(&running);
+    let latest = [(EventType::Learned, "container1".to_owned()), (EventType::FdbFlushed, String::new())];
+    assert!(happened.ends_with(&latest), "{happened:?}");
+}
+
 /// What a port may not tell is counted, and the others are heard.
 #[tokio::test]
 async fn a_flood_of_addresses_is_bounded_and_what_is_lost_is_said() {
