@@ -21,6 +21,8 @@ fn healthy_machine() {
     let before = Snapshot::of(&host);
     let said = host.run("uswitch doctor").ok();
     assert!(!said.contains("problem") && !said.contains('\x1b'), "{said}");
+    let release = host.run("uname -r").ok();
+    assert!(said.contains(&format!("Linux {}", release.trim())), "{said}");
     let last = said.lines().last().unwrap_or_default();
     assert!(last.starts_with("ok ") && last.contains("works here, as root and without root"), "{said}");
     before.assert_same(&host);
@@ -159,7 +161,10 @@ fn without_root() {
     let little = as_user(&host, "prlimit --memlock=65536 uswitch doctor --json");
     assert_eq!(finding(&little, "locked memory")["state"], "note");
     before.assert_same(&host);
+    assert_eq!(finding(&little, "firewall")["what"], "not looked at: that takes root and nft");
     host.run("chmod 0600 /dev/net/tun").ok();
+    let closed = finding(&host.run("uswitch doctor --json"), "tun");
+    assert_eq!((&closed["state"], &closed["mend"]), (&"note".into(), &"sudo chmod 0666 /dev/net/tun".into()));
     let doctor = as_user(&host, "uswitch doctor --json");
     let tun = finding(&doctor, "tun");
     assert_eq!((&tun["state"], &tun["mend"]), (&"problem".into(), &"sudo chmod 0666 /dev/net/tun".into()));
@@ -204,6 +209,26 @@ fn where_io_uring_is_forbidden() {
         "{engine}"
     );
     doctor.ok();
+    // There is such a setting since Linux 6.6. The machine's own stays as it is.
+    const SETTING: &str = "/proc/sys/kernel/io_uring_disabled";
+    if !host.run(&format!("test -e {SETTING}")).succeeded() {
+        return;
+    }
+    host.sh(&format!("echo 2 > /run/two; mount --bind /run/two {SETTING}")).ok();
+    let doctor = host.run("python3 /run/no_io_uring.py uswitch doctor --json");
+    assert_eq!(finding(&doctor, "engine")["mend"], "sudo sysctl kernel.io_uring_disabled=0");
+}
+
+#[test]
+fn no_tun_device() {
+    let host = with_tun_for_all();
+    host.run("rm /dev/net/tun").ok();
+    for doctor in [host.run("uswitch doctor --json"), as_user(&host, "uswitch doctor --json")] {
+        let tun = finding(&doctor, "tun");
+        assert_eq!((&tun["state"], &tun["mend"]), (&"problem".into(), &"sudo modprobe tun".into()));
+        assert_eq!(tun["what"], "there is no /dev/net/tun");
+        doctor.fails();
+    }
 }
 
 /// What a killed switch left is told, and is no obstacle: the next start takes it away.
