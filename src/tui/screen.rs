@@ -1,28 +1,42 @@
 //! The terminal, taken and given back.
 
-use std::io;
+use std::io::{self, Stdout};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::{panic, process};
 
-use ratatui::DefaultTerminal;
-use ratatui::crossterm::terminal::disable_raw_mode;
+use ratatui::Terminal;
+use ratatui::backend::CrosstermBackend;
+use ratatui::crossterm::cursor::Show;
+use ratatui::crossterm::execute;
+use ratatui::crossterm::terminal::{
+    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+};
 
 use super::app::App;
 use super::panes;
 
-/// The terminal's other screen, in raw mode. It is given back on drop; a panic gives it back before it is printed.
+/// The exit code of a program that has panicked, as Rust has it.
+const PANICKED: i32 = 101;
+
+/// Whether the terminal is ours: a process has one.
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// The terminal's other screen, in raw mode. It is given back on drop, and when any thread panics.
 #[derive(Debug)]
 pub(super) struct Screen {
-    terminal: DefaultTerminal,
+    terminal: Terminal<CrosstermBackend<Stdout>>,
 }
 
 impl Screen {
     pub(super) fn enter() -> io::Result<Screen> {
-        match ratatui::try_init() {
-            Ok(terminal) => Ok(Screen { terminal }),
-            Err(error) => {
-                ratatui::restore();
-                Err(error)
-            }
-        }
+        end_on_panic();
+        TAKEN.store(true, Ordering::SeqCst);
+        let enter = || {
+            enable_raw_mode()?;
+            execute!(io::stdout(), EnterAlternateScreen)?;
+            Terminal::new(CrosstermBackend::new(io::stdout()))
+        };
+        enter().map(|terminal| Screen { terminal }).inspect_err(|_| give_back())
     }
 
     /// Draws what differs from the last picture.
@@ -34,12 +48,107 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        ratatui::restore();
+        give_back();
     }
+}
+
+/// Once, however often it is asked for: leaving the other screen twice would put the cursor back to where it was before
+/// the first time, over what was said since.
+fn give_back() {
+    if TAKEN.swap(false, Ordering::SeqCst) {
+        give_back_keys();
+        // Nowhere to complain if there is no terminal any more.
+        let _ = execute!(io::stdout(), Show, LeaveAlternateScreen);
+    }
+}
+
+/// From now on a panic, of whichever thread, is the end of the process: first the terminal is given back, then it is told.
+fn end_on_panic() {
+    let tell = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        // Nobody draws over what is told.
+        let _output = io::stdout().lock();
+        give_back();
+        tell(panic);
+        process::exit(PANICKED);
+    }));
 }
 
 /// What can be given back while a terminal takes no more output: how it treats keys.
 pub(super) fn give_back_keys() {
     // Then it is no terminal any more.
     let _ = disable_raw_mode();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Read;
+    use std::process::Command;
+    use std::{env, thread};
+
+    use nix::pty::{OpenptyResult, Winsize, openpty};
+    use nix::sys::termios::tcgetattr;
+
+    use super::super::tests::{NARROW, busy};
+    use super::*;
+
+    /// Set where this test is the program that panics: to who does.
+    const WHO: &str = "USWITCH_TEST_WHO_PANICS";
+    const NAME: &str = "tui::screen::tests::a_panic_gives_the_terminal_back";
+
+    /// On a terminal of its own (pty(7)), by this very program.
+    #[test]
+    fn a_panic_gives_the_terminal_back() {
+        match env::var(WHO).as_deref() {
+            Err(_) => ["who draws", "another"].into_iter().for_each(panics_and_gives_back),
+            Ok("who draws") => draw_until(|| panic!("an honest panic\nof two lines")),
+            Ok(_) => {
+                let another = || thread::spawn(|| panic!("an honest panic\nof two lines"));
+                let mut begun = None;
+                draw_until(|| _ = begun.get_or_insert_with(another));
+            }
+        }
+    }
+
+    fn draw_until(mut panics: impl FnMut()) {
+        let mut screen = Screen::enter().expect("a terminal");
+        let mut app = busy(NARROW);
+        loop {
+            screen.draw(&mut app).expect("a terminal");
+            app.filter.push('x');
+            panics();
+        }
+    }
+
+    fn panics_and_gives_back(who: &str) {
+        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        let OpenptyResult { master, slave } = openpty(&size, None).expect("a terminal");
+        let end = || slave.try_clone().expect("another descriptor");
+        let before = tcgetattr(&slave).expect("a terminal");
+        let mut child = Command::new(env::current_exe().expect("this program"))
+            .args(["--exact", NAME, "--nocapture"])
+            .env(WHO, who)
+            .stdin(end())
+            .stdout(end())
+            .stderr(end())
+            .spawn()
+            .expect("it runs again");
+        let screen = thread::spawn(move || {
+            let mut written = Vec::new();
+            // Ends with EIO, once nobody holds the other end.
+            let _ = File::from(master).read_to_end(&mut written);
+            String::from_utf8_lossy(&written).into_owned()
+        });
+        let status = child.wait().expect("it ends");
+        assert_eq!(tcgetattr(&slave).expect("a terminal"), before, "{who}: keys, echo, lines");
+        drop(slave);
+        let written = screen.join().expect("no panic there");
+        assert_eq!(status.code(), Some(PANICKED), "{who}: {written:?}");
+        let (drawn, told) = written.split_once("\x1b[?1049l").expect("it has left the other screen");
+        assert!(drawn.contains("\x1b[?1049h") && drawn.contains("uswitch0"), "{who}: {drawn:?}");
+        assert!(drawn.rfind("\x1b[?25h") > drawn.rfind("\x1b[?25l"), "{who}: a cursor: {drawn:?}");
+        assert!(told.contains("an honest panic\r\nof two lines\r\n"), "{who}: {told:?}");
+        assert!(!told.contains('\x1b'), "{who}: nothing is drawn over it: {told:?}");
+    }
 }

@@ -19,7 +19,7 @@ use crate::control::report::{BridgePort, FdbReport, GatewayReport, PortReport, P
 use crate::switch::DropReason;
 use crate::wire::Mac;
 
-const NARROW: Size = Size::new(80, 24);
+pub(super) const NARROW: Size = Size::new(80, 24);
 const WIDE: Size = Size::new(120, 40);
 
 fn name(port: u8) -> String {
@@ -121,7 +121,7 @@ fn event(kind: EventType, port: u8, station: Option<u8>) -> Event {
 }
 
 /// Four ports: two containers talk, the third is down, and has sent what was dropped.
-fn busy(size: Size) -> App {
+pub(super) fn busy(size: Size) -> App {
     let mut app = app(quiet(3, 0), size);
     let mut later = quiet(3, 1000);
     for (number, bytes) in [(1, 1_250_000_000), (2, 12_500)] {

@@ -127,10 +127,13 @@ fn the_switch_stops() {
 #[test]
 fn a_signal_gives_the_terminal_back() {
     let s = Uswitch::start();
-    let screen = Screen::open(s.host(), "");
-    let watcher = s.host().run("pgrep -f ^uswitch.watch$").ok();
-    s.host().run(&format!("kill -TERM {}", watcher.trim())).ok();
-    screen.ends();
+    for signal in ["TERM", "HUP", "INT"] {
+        let screen = Screen::open(s.host(), "");
+        let watcher = s.host().run("pgrep -f ^uswitch.watch$").ok();
+        s.host().run(&format!("kill -{signal} {}", watcher.trim())).ok();
+        screen.ends();
+        screen.tmux("kill-server");
+    }
 }
 
 #[test]
