@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use pcap_parser::pcapng::{EnhancedPacketBlock, InterfaceStatisticsBlock, OptionCode, PcapNGOption};
-use pcap_parser::{Block, parse_block_le};
+use pcap_parser::pcapng::{EnhancedPacketBlock, OptionCode};
 
+use crate::control::capture::reading::{Reading, option, text};
 use crate::control::capture::{CaptureDirection, CaptureFilter, SNAPLEN_MAX};
 use crate::wire::Pretty;
 use crate::wire::filter::Filter;
@@ -81,28 +81,17 @@ impl CaptureCommand {
             segment: Some(self.segment),
             filter,
         };
-        let query = serde_urlencoded::to_string(asked)
-            .map_err(|error| CliError::Usage(format!("cannot ask for this: {error}")))?;
-        let mut reader = Reader {
-            begun: false,
-            blocks: Blocks::default(),
-            sink: sink(self.write)?,
-            interfaces: Vec::new(),
-        };
+        let path = asked.path().map_err(|error| CliError::Usage(format!("cannot ask for this: {error}")))?;
+        let mut reader = Reader { begun: false, reading: Reading::default(), sink: sink(self.write)? };
         let is_output = matches!(reader.sink, Sink::Lines | Sink::Output);
         let unread = async { if is_output { output::unread().await } else { future::pending().await } };
-        self.target.client()?.stream(&format!("/v1/capture?{query}"), unread, |chunk| reader.take(chunk))?;
+        self.target.client()?.stream(&path, unread, |chunk| reader.take(chunk))?;
         // What is not a whole block yet is not written, so that the file is well-formed however it ended.
-        tell(&reader.interfaces);
+        // As tcpdump says it at its end.
+        let (captured, lost) = (reader.reading.captured(), reader.reading.lost());
+        say(&format!("{} captured, {lost} lost", counted(captured, "packet")));
         Ok(())
     }
-}
-
-/// As tcpdump says it at its end.
-fn tell(interfaces: &[Interface]) {
-    let captured: usize = interfaces.iter().map(|interface| interface.captured).sum();
-    let lost: u64 = interfaces.iter().map(|interface| interface.lost).sum();
-    say(&format!("{} captured, {lost} lost", counted(captured, "packet")));
 }
 
 /// What is no part of the capture.
@@ -142,61 +131,28 @@ fn sink(write: Option<PathBuf>) -> Result<Sink, CliError> {
     }
 }
 
-/// What the reader knows of an interface.
-struct Interface {
-    name: String,
-    captured: usize,
-    lost: u64,
-}
-
 /// Reads a capture as it comes.
 struct Reader {
     begun: bool,
-    blocks: Blocks,
+    reading: Reading,
     sink: Sink,
-    interfaces: Vec<Interface>,
 }
 
 impl Reader {
     fn take(&mut self, chunk: &[u8]) -> Result<ControlFlow<()>, CliError> {
-        let whole = self.blocks.add(chunk);
         let mut lines = String::new();
-        let mut rest = whole.as_slice();
-        while let Ok((after, block)) = parse_block_le(rest) {
-            rest = after;
-            match block {
-                Block::InterfaceDescription(block) => {
-                    let name = text(&block.options, OptionCode::IfName);
-                    self.interfaces.push(Interface { name, captured: 0, lost: 0 });
-                }
-                Block::EnhancedPacket(packet) => self.packet(&packet, &mut lines),
-                Block::InterfaceStatistics(statistics) => self.statistics(&statistics),
-                _ => {}
+        let shows_lines = matches!(self.sink, Sink::Lines);
+        let whole = self.reading.add(chunk, |port, packet| {
+            if shows_lines {
+                lines.push_str(&line(port, packet));
             }
-        }
+        });
         self.write(&whole, &lines)?;
         if !self.begun {
             self.begun = true;
-            let ports: Vec<&str> = self.interfaces.iter().map(|interface| interface.name.as_str()).collect();
-            say(&format!("capturing on {}", ports.join(" ")));
+            say(&format!("capturing on {}", self.reading.ports().join(" ")));
         }
         Ok(ControlFlow::Continue(()))
-    }
-
-    fn packet(&mut self, packet: &EnhancedPacketBlock<'_>, lines: &mut String) {
-        let Some(interface) = self.interfaces.get_mut(packet.if_id as usize) else { return };
-        interface.captured += 1;
-        if matches!(self.sink, Sink::Lines) {
-            lines.push_str(&line(&interface.name, packet));
-        }
-    }
-
-    fn statistics(&mut self, statistics: &InterfaceStatisticsBlock<'_>) {
-        let lost =
-            option(&statistics.options, OptionCode::IsbIfDrop).and_then(|option| option.as_u64_le().ok());
-        if let (Some(interface), Some(lost)) = (self.interfaces.get_mut(statistics.if_id as usize), lost) {
-            interface.lost = lost;
-        }
     }
 
     fn write(&mut self, blocks: &[u8], lines: &str) -> Result<(), CliError> {
@@ -212,37 +168,6 @@ impl Reader {
             Sink::Output | Sink::Path(_) => output::bytes(blocks),
         }
     }
-}
-
-/// Puts the bytes of a stream together to whole blocks.
-#[derive(Default)]
-struct Blocks {
-    begun: Vec<u8>,
-}
-
-impl Blocks {
-    /// The blocks that are whole with these bytes.
-    fn add(&mut self, chunk: &[u8]) -> Vec<u8> {
-        self.begun.extend_from_slice(chunk);
-        let mut whole = 0;
-        while let Some([a, b, c, d]) = self.begun.get(whole + 4..whole + 8) {
-            let length = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
-            if length < 12 || self.begun.len() - whole < length {
-                break;
-            }
-            whole += length;
-        }
-        let rest = self.begun.split_off(whole);
-        std::mem::replace(&mut self.begun, rest)
-    }
-}
-
-fn option<'a, 'b>(options: &'a [PcapNGOption<'b>], code: OptionCode) -> Option<&'a PcapNGOption<'b>> {
-    options.iter().find(|option| option.code == code)
-}
-
-fn text(options: &[PcapNGOption<'_>], code: OptionCode) -> String {
-    option(options, code).and_then(|option| option.as_str().ok()).unwrap_or_default().to_owned()
 }
 
 /// A packet as `tcpdump -e -i any` shows it, and what became of it.

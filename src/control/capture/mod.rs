@@ -9,6 +9,7 @@
 
 mod comment;
 mod pcapng;
+pub(crate) mod reading;
 #[cfg(test)]
 mod tests;
 

@@ -1,0 +1,109 @@
+//! The reader's side: a capture put together to whole blocks, and what it says of its interfaces.
+
+use pcap_parser::pcapng::{EnhancedPacketBlock, OptionCode, PcapNGOption};
+use pcap_parser::{Block, parse_block_le};
+
+use super::CaptureFilter;
+
+impl CaptureFilter {
+    /// Where the API has such a capture. Fails for none that can be typed.
+    pub(crate) fn path(&self) -> Result<String, serde_urlencoded::ser::Error> {
+        Ok(format!("/v1/capture?{}", serde_urlencoded::to_string(self)?))
+    }
+}
+
+/// What its reader knows of an interface.
+#[derive(Debug)]
+struct Interface {
+    name: String,
+    captured: usize,
+    lost: u64,
+}
+
+/// A capture, as far as it has come.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
+    /// Of a block that is not whole.
+    begun: Vec<u8>,
+    interfaces: Vec<Interface>,
+}
+
+impl Reading {
+    /// The blocks that are whole with these bytes. `packet` is shown each packet among them, and at which port.
+    pub(crate) fn add(
+        &mut self,
+        chunk: &[u8],
+        mut packet: impl FnMut(&str, &EnhancedPacketBlock<'_>),
+    ) -> Vec<u8> {
+        let whole = self.whole(chunk);
+        let mut rest = whole.as_slice();
+        while let Ok((after, block)) = parse_block_le(rest) {
+            rest = after;
+            match block {
+                Block::InterfaceDescription(block) => {
+                    let name = text(&block.options, OptionCode::IfName);
+                    self.interfaces.push(Interface { name, captured: 0, lost: 0 });
+                }
+                Block::EnhancedPacket(block) => {
+                    if let Some(interface) = self.interfaces.get_mut(block.if_id as usize) {
+                        interface.captured += 1;
+                        packet(&interface.name, &block);
+                    }
+                }
+                Block::InterfaceStatistics(block) => {
+                    let lost = option(&block.options, OptionCode::IsbIfDrop);
+                    let lost = lost.and_then(|option| option.as_u64_le().ok());
+                    if let (Some(interface), Some(lost)) =
+                        (self.interfaces.get_mut(block.if_id as usize), lost)
+                    {
+                        interface.lost = lost;
+                    }
+                }
+                _ => {}
+            }
+        }
+        whole
+    }
+
+    /// The ports it has told of.
+    pub(crate) fn ports(&self) -> Vec<&str> {
+        self.interfaces.iter().map(|interface| interface.name.as_str()).collect()
+    }
+
+    /// Packets that came.
+    pub(crate) fn captured(&self) -> usize {
+        self.interfaces.iter().map(|interface| interface.captured).sum()
+    }
+
+    /// Packets that the switch had to leave out, because its reader was slow.
+    pub(crate) fn lost(&self) -> u64 {
+        self.interfaces.iter().map(|interface| interface.lost).sum()
+    }
+
+    fn whole(&mut self, chunk: &[u8]) -> Vec<u8> {
+        self.begun.extend_from_slice(chunk);
+        let mut whole = 0;
+        while let Some([a, b, c, d]) = self.begun.get(whole + 4..whole + 8) {
+            let length = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
+            if length < 12 || self.begun.len() - whole < length {
+                break;
+            }
+            whole += length;
+        }
+        let rest = self.begun.split_off(whole);
+        std::mem::replace(&mut self.begun, rest)
+    }
+}
+
+/// The first option of this kind.
+pub(crate) fn option<'a, 'b>(
+    options: &'a [PcapNGOption<'b>],
+    code: OptionCode,
+) -> Option<&'a PcapNGOption<'b>> {
+    options.iter().find(|option| option.code == code)
+}
+
+/// The text of an option; none is empty.
+pub(crate) fn text(options: &[PcapNGOption<'_>], code: OptionCode) -> String {
+    option(options, code).and_then(|option| option.as_str().ok()).unwrap_or_default().to_owned()
+}
