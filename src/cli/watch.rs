@@ -10,6 +10,7 @@ use super::target::Target;
 
 /// Watch a running switch on the terminal: ports, stations, events, as they change
 #[derive(Debug, clap::Args)]
+#[command(after_help = tui::help())]
 pub(super) struct Watch {
     #[command(flatten)]
     target: Target,
@@ -20,14 +21,21 @@ impl Watch {
         if !io::stdout().is_terminal() {
             return Err(CliError::NoTerminal);
         }
-        match tui::watch(self.target.client()?) {
-            Ok(End::Left) => Ok(()),
-            Ok(End::Stopped) => {
-                output::note("the switch has stopped");
-                Ok(())
-            }
-            Err(WatchError::Client(error)) => Err(error.into()),
-            Err(WatchError::Terminal(error)) => Err(CliError::io("use the terminal")(error)),
+        let ended = tui::watch(self.target.client()?).map_err(why)?;
+        if let Some(captured) = ended.captured {
+            output::note(&captured.replace('\n', ": "));
         }
+        match ended.why.map_err(why)? {
+            End::Left => {}
+            End::Stopped => output::note("the switch has stopped"),
+        }
+        Ok(())
+    }
+}
+
+fn why(error: WatchError) -> CliError {
+    match error {
+        WatchError::Client(error) => error.into(),
+        WatchError::Terminal(error) => CliError::io("use the terminal")(error),
     }
 }

@@ -88,6 +88,11 @@ impl Client {
         Ok(Client { name: name.to_owned(), runtime: runtime.to_owned(), executor })
     }
 
+    /// Asks the same switch, and lets nobody wait who asks by this one.
+    pub(crate) fn another(&self) -> io::Result<Client> {
+        Client::new(&self.name, &self.runtime)
+    }
+
     /// Reads.
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.request(Method::GET, path, Bytes::new())

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::layout::Size;
 
+use super::capture::{Tally, Wanted};
 use super::panes;
 use super::rows::{PortOrder, StationOrder};
 use super::snapshot::Snapshot;
@@ -20,8 +22,6 @@ const KEPT: usize = 1000;
 /// How long what is new is marked, and marked most.
 const RECENT: Duration = Duration::from_secs(3);
 const NEW: Duration = Duration::from_secs(1);
-/// How long an answer to an order is shown.
-const SAID: Duration = Duration::from_secs(4);
 /// Longest text to filter by.
 const FILTER: usize = 40;
 
@@ -31,6 +31,8 @@ pub(super) enum Action {
     Quit,
     /// Forget all learned addresses.
     Flush,
+    /// Begin to capture, or end it.
+    Capture,
 }
 
 /// The parts of the screen that can be scrolled.
@@ -92,9 +94,14 @@ pub(super) struct App {
     pub(super) zoomed: bool,
     pub(super) port_order: PortOrder,
     pub(super) station_order: StationOrder,
+    /// The capture that runs.
+    pub(super) capture: Option<Tally>,
+    /// The port that was chosen among the ports.
+    chosen: Option<String>,
+    /// What is to be said until the next key.
+    pub(super) said: Option<String>,
     scroll: [usize; Pane::ALL.len()],
     fresh: BTreeMap<Station, Duration>,
-    said: Option<(Duration, String)>,
     held: Option<Held>,
 }
 
@@ -117,9 +124,11 @@ impl App {
             zoomed: false,
             port_order: PortOrder::default(),
             station_order: StationOrder::default(),
+            capture: None,
+            chosen: None,
+            said: None,
             scroll: [0; Pane::ALL.len()],
             fresh: BTreeMap::new(),
-            said: None,
             held: None,
         }
     }
@@ -172,15 +181,29 @@ impl App {
         self.no_events = Some(why);
     }
 
-    /// Shows a sentence for a while.
+    /// Shows a sentence until the next key; its second line says where.
     pub(super) fn say(&mut self, text: String) {
-        self.said = Some((self.now, text));
+        self.said = Some(text);
     }
 
-    /// What is to be said just now.
-    pub(super) fn said(&self) -> Option<&str> {
-        let said = self.said.as_ref().filter(|(since, _)| self.now.saturating_sub(*since) < SAID);
-        said.map(|(_, text)| text.as_str())
+    /// The port that was chosen, while it is among those that are shown.
+    pub(super) fn chosen(&self) -> Option<&str> {
+        let chosen = self.chosen.as_deref()?;
+        self.shown_ports().map(|port| port.ifname.as_str()).find(|name| *name == chosen)
+    }
+
+    /// The port that a capture would be of, or all.
+    pub(super) fn to_capture(&self) -> Option<&str> {
+        if self.focus == Pane::Ports { self.chosen() } else { None }
+    }
+
+    /// What a capture would be of, if it began at this time.
+    pub(super) fn wanted(&self, now: Timestamp) -> Wanted {
+        Wanted {
+            switch: self.snapshot.status.name.clone(),
+            port: self.to_capture().map(str::to_owned),
+            time: now.to_zoned(self.zone.clone()),
+        }
     }
 
     pub(super) fn is_paused(&self) -> bool {
@@ -199,7 +222,16 @@ impl App {
 
     /// The first row of a pane that shows `visible` of them.
     pub(super) fn scrolled(&self, pane: Pane, rows: usize, visible: usize) -> usize {
-        self.scroll[pane as usize].min(rows.saturating_sub(visible))
+        let place = self.scroll[pane as usize].min(rows.saturating_sub(visible));
+        match self.chosen_row() {
+            Some(row) if pane == Pane::Ports => place.clamp((row + 1).saturating_sub(visible), row),
+            _ => place,
+        }
+    }
+
+    fn chosen_row(&self) -> Option<usize> {
+        let chosen = self.chosen.as_deref()?;
+        self.port_rows().iter().position(|row| row.port.ifname == chosen)
     }
 
     /// What a key does.
@@ -208,7 +240,10 @@ impl App {
             return (key.code == KeyCode::Char('c')).then_some(Action::Quit);
         }
         match self.mode {
-            Mode::Look => return self.on_look(key.code),
+            Mode::Look => {
+                self.said = None;
+                return self.on_look(key.code);
+            }
             Mode::Filter => self.on_filter(key.code),
             Mode::Help => self.mode = Mode::Look,
             Mode::AskFlush => {
@@ -225,10 +260,12 @@ impl App {
             KeyCode::Char('?' | 'h') => self.mode = Mode::Help,
             KeyCode::Char('/') => self.mode = Mode::Filter,
             KeyCode::Char('f') => self.mode = Mode::AskFlush,
+            KeyCode::Char('c') => return Some(Action::Capture),
             KeyCode::Char('p' | ' ') => self.pause_or_go_on(),
             KeyCode::Char('s') => self.sort(),
             KeyCode::Enter => self.zoomed = !self.zoomed,
             KeyCode::Esc if self.zoomed => self.zoomed = false,
+            KeyCode::Esc if self.filter.is_empty() => self.chosen = None,
             KeyCode::Esc => self.filter.clear(),
             KeyCode::Tab | KeyCode::Right => self.focus = self.focus.after(1),
             KeyCode::BackTab | KeyCode::Left => self.focus = self.focus.after(Pane::ALL.len() - 1),
@@ -250,23 +287,40 @@ impl App {
         }
     }
 
-    /// Events are scrolled from their end, where the latest are.
+    /// Events are scrolled from their end, where the latest are; among ports, the chosen one moves.
     fn on_scroll(&mut self, code: KeyCode) {
-        let page = panes::page(self, self.focus);
-        let last = self.count(self.focus).saturating_sub(page);
+        let (rows, page) = (self.count(self.focus), panes::page(self, self.focus));
         let steps = |rows: usize| isize::try_from(rows).unwrap_or(isize::MAX);
         let down = match code {
             KeyCode::Up | KeyCode::Char('k') => -1,
             KeyCode::Down | KeyCode::Char('j') => 1,
             KeyCode::PageUp => -steps(page),
             KeyCode::PageDown => steps(page),
-            KeyCode::Home => -steps(last),
-            KeyCode::End => steps(last),
+            KeyCode::Home => -steps(rows),
+            KeyCode::End => steps(rows),
             _ => return,
         };
+        if self.focus == Pane::Ports {
+            return self.choose(down);
+        }
+        let last = rows.saturating_sub(page);
         let on = if self.focus == Pane::Events { -down } else { down };
         let place = &mut self.scroll[self.focus as usize];
         *place = (*place).min(last).saturating_add_signed(on).min(last);
+    }
+
+    /// The port so many rows below the chosen one, or from the top.
+    fn choose(&mut self, down: isize) {
+        let row = match self.chosen_row() {
+            Some(row) => row.saturating_add_signed(down),
+            None => 0usize.saturating_add_signed(down - 1),
+        };
+        let rows = self.port_rows();
+        let last = rows.len().saturating_sub(1);
+        let name = rows.get(row.min(last)).map(|row| row.port.ifname.clone());
+        self.chosen = name;
+        let page = panes::page(self, Pane::Ports);
+        self.scroll[Pane::Ports as usize] = self.scrolled(Pane::Ports, last + 1, page);
     }
 
     fn sort(&mut self) {

@@ -124,7 +124,7 @@ impl App {
         }
     }
 
-    fn shown_ports(&self) -> impl Iterator<Item = &PortReport> {
+    pub(super) fn shown_ports(&self) -> impl Iterator<Item = &PortReport> {
         self.snapshot.ports.iter().filter(|port| {
             let addresses = port.addresses.iter().map(ToString::to_string);
             self.passes(addresses.chain([

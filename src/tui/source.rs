@@ -115,7 +115,8 @@ fn follow(client: &Client, messages: &SyncSender<Message>) {
 fn serve(client: &Client, orders: &Receiver<Action>, messages: &SyncSender<Message>) {
     for order in orders {
         let said = match order {
-            Action::Quit => return,
+            // Done where keys are read.
+            Action::Quit | Action::Capture => continue,
             Action::Flush => match client.post("/v1/fdb/flush", &()) {
                 Ok(Flushed { flushed }) => format!("{} forgotten", counted(flushed, "address")),
                 Err(error) => error.to_string(),

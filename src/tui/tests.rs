@@ -9,6 +9,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::layout::Size;
 
 use super::app::{Action, App, Mode, Pane};
+use super::capture::Tally;
 use super::panes;
 use super::rows::{PortOrder, StationOrder};
 use super::snapshot::Snapshot;
@@ -202,6 +203,7 @@ fn an_empty_switch() {
 fn many_ports() {
     let mut app = app(quiet(200, 0), WIDE);
     press(&mut app, KeyCode::PageDown);
+    press(&mut app, KeyCode::PageDown);
     insta::assert_snapshot!(picture(&app));
 }
 
@@ -310,20 +312,82 @@ fn keys_choose_panes_and_orders() {
 #[test]
 fn scrolling_ends_at_both_ends() {
     let mut app = app(quiet(100, 0), NARROW);
-    let first = |app: &App| app.scrolled(app.focus, 101, panes::page(app, app.focus));
+    app.focus = Pane::Switch;
+    let first = |app: &App| app.scrolled(app.focus, 51, panes::page(app, app.focus));
     press(&mut app, KeyCode::Up);
     assert_eq!(first(&app), 0);
     press(&mut app, KeyCode::Down);
     assert_eq!(first(&app), 1);
     press(&mut app, KeyCode::End);
     press(&mut app, KeyCode::Down);
-    let last = 101 - panes::page(&app, Pane::Ports);
+    let last = 51 - panes::page(&app, Pane::Switch);
     assert_eq!(first(&app), last);
-    assert!(picture(&app).contains("101 of 101"));
+    assert!(picture(&app).contains("51 of 51"));
     press(&mut app, KeyCode::Up);
     assert_eq!(first(&app), last - 1);
     press(&mut app, KeyCode::Home);
     assert_eq!(first(&app), 0);
+}
+
+#[test]
+fn a_port_is_chosen_and_stays_in_sight() {
+    let mut app = app(quiet(100, 0), NARROW);
+    assert_eq!(app.chosen(), None);
+    let mut after = |key| {
+        press(&mut app, key);
+        let chosen = app.chosen().unwrap().to_owned();
+        assert!(picture(&app).contains(&format!("· {chosen} ")), "{}", picture(&app));
+        chosen
+    };
+    assert_eq!(
+        [KeyCode::Down, KeyCode::Down, KeyCode::Up, KeyCode::Up].map(&mut after)[1..],
+        [name(1), name(0), name(0)]
+    );
+    assert_eq!([KeyCode::End, KeyCode::Down].map(&mut after), [name(100), name(100)]);
+    assert_eq!(
+        [KeyCode::Char('s'), KeyCode::Char('s')].map(&mut after),
+        [name(100), name(100)],
+        "wherever it goes"
+    );
+    assert_eq!(after(KeyCode::Home), name(0));
+    type_in(&mut app, "/container7");
+    assert_eq!(app.chosen(), None, "it is not shown");
+    for _ in 0..2 {
+        press(&mut app, KeyCode::Esc);
+    }
+    assert_eq!(app.chosen(), None, "none is chosen");
+}
+
+#[test]
+fn capturing() {
+    let mut app = busy(NARROW);
+    assert!(picture(&app).contains(" c capture all "));
+    press(&mut app, KeyCode::Down);
+    press(&mut app, KeyCode::Down);
+    assert!(picture(&app).contains(" c capture container1 "));
+    let now = "2026-11-21T15:45:00Z".parse().unwrap();
+    let wanted = app.wanted(now);
+    assert_eq!((wanted.switch.as_str(), wanted.port.as_deref()), ("uswitch0", Some("container1")));
+    assert_eq!(press(&mut app, KeyCode::Char('c')), Some(Action::Capture));
+    let path = "/root/uswitch0-container1-20261121-154500.pcapng";
+    app.capture = Some(Tally { path: Some(path.into()), frames: 1234, bytes: 1_234_567, lost: 5 });
+    insta::assert_snapshot!(picture(&app));
+    app.capture = None;
+    app.say(format!("captured 1234 frames, 1.23 MB, 5 lost\n{path}"));
+    assert!(picture(&app).contains(path));
+    press(&mut app, KeyCode::Tab);
+    assert!(!picture(&app).contains(path), "a key, and it is gone");
+    assert!(picture(&app).contains(" c capture all "), "the forwarding database has no ports to choose");
+    assert_eq!(app.wanted(now).port, None);
+}
+
+#[test]
+fn what_is_needed_most_is_there_on_a_narrow_screen() {
+    for (width, last) in [(60, "/ filter"), (80, "s sort"), (120, "f flush")] {
+        let picture = picture(&busy(Size::new(width, 24)));
+        let keys = picture.lines().last().unwrap().to_owned();
+        assert!(keys.contains("q quit  ? help  c capture all") && keys.contains(last), "{keys}");
+    }
 }
 
 #[test]
@@ -337,8 +401,8 @@ fn flushing_is_asked_about() {
     assert_eq!(app.mode, Mode::Look);
     app.say("3 addresses forgotten".to_owned());
     assert!(picture(&app).contains("3 addresses forgotten"));
-    app.tick(Duration::from_secs(10));
-    assert!(!picture(&app).contains("forgotten"));
+    press(&mut app, KeyCode::Tab);
+    assert!(!picture(&app).contains("forgotten"), "a key, and it is gone");
 }
 
 #[test]

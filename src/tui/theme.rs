@@ -20,6 +20,8 @@ pub(super) enum Role {
     /// New within the last second, and within the last three.
     New,
     Recent,
+    /// The port that was chosen.
+    Chosen,
     /// The body of the switch in the drawing.
     Chassis,
 }
@@ -62,6 +64,7 @@ fn coloured(role: Role) -> Style {
         Role::Bad => fg(167),
         Role::New => fg(16).bg(Color::Indexed(114)),
         Role::Recent => fg(71).add_modifier(Modifier::BOLD),
+        Role::Chosen => Style::new().add_modifier(Modifier::REVERSED),
         Role::Chassis => fg(252).bg(Color::Indexed(238)),
     }
 }
@@ -72,7 +75,7 @@ fn monochrome(role: Role) -> Style {
         Role::Good => Style::new(),
         Role::Focus | Role::Title | Role::Warn | Role::Recent => Style::new().add_modifier(Modifier::BOLD),
         Role::Bad => Style::new().add_modifier(Modifier::BOLD | Modifier::UNDERLINED),
-        Role::New | Role::Chassis => Style::new().add_modifier(Modifier::REVERSED),
+        Role::New | Role::Chosen | Role::Chassis => Style::new().add_modifier(Modifier::REVERSED),
     }
 }
 
@@ -92,6 +95,7 @@ mod tests {
             Role::Bad,
             Role::New,
             Role::Recent,
+            Role::Chosen,
             Role::Chassis,
         ];
         for style in roles.map(|role| Theme::Monochrome.style(role)) {

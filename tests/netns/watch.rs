@@ -11,6 +11,8 @@ struct Screen<'a> {
     host: &'a Host,
     /// What makes a command that of the user who looks.
     user: &'a str,
+    /// Where it was started.
+    directory: &'a str,
 }
 
 /// What runs in it.
@@ -25,10 +27,14 @@ const TMUX: &str = "tmux -f /dev/null -S";
 
 impl<'a> Screen<'a> {
     fn open(host: &'a Host, user: &'a str) -> Screen<'a> {
-        let screen = Screen { host, user };
+        Screen::open_in(host, user, if user.is_empty() { "/run" } else { "/run/user/65534" })
+    }
+
+    fn open_in(host: &'a Host, user: &'a str, directory: &'a str) -> Screen<'a> {
+        let screen = Screen { host, user, directory };
         fs::write(host.path(SCRIPT), LOOK).expect("the host has a /run");
-        let (socket, size) = (screen.socket(), "-x 100 -y 30");
-        host.run(&format!("{user} env {TERMINAL} {TMUX} {socket} new-session -d {size} sh {SCRIPT}")).ok();
+        let (socket, how) = (screen.socket(), format!("-x 100 -y 30 -c {directory}"));
+        host.run(&format!("{user} env {TERMINAL} {TMUX} {socket} new-session -d {how} sh {SCRIPT}")).ok();
         screen.wait_for("02:");
         screen
     }
@@ -58,6 +64,15 @@ impl<'a> Screen<'a> {
     #[track_caller]
     fn wait_until_gone(&self, text: &str) {
         wait_until(&format!("'{text}' is gone from the screen"), || !self.seen().contains(text));
+    }
+
+    /// The names of the interfaces at which ICMP crossed, as tshark(1) reads them from the file of `what`.
+    fn pings_in(&self, what: &str) -> Vec<String> {
+        let file = format!("{}/uswitch0-{what}-*.pcapng", self.directory);
+        let read = format!("tshark -n -r $(echo {file}) -Y icmp -T fields -e frame.interface_name");
+        let read = self.host.sh(&read);
+        let names = if read.succeeded() { read.ok() } else { String::new() };
+        names.lines().map(str::to_owned).collect()
     }
 
     /// The program has ended well and the terminal is as it was: no other screen, lines and echo.
@@ -117,6 +132,60 @@ fn rates_and_lights_of_a_ping() {
 }
 
 #[test]
+fn a_capture_of_the_chosen_port() {
+    let s = Uswitch::start();
+    let [h1, ..] = s.containers();
+    let screen = Screen::open(s.host(), "");
+    screen.wait_for("c capture all");
+    screen.keys("Down Down");
+    screen.wait_for("c capture container1");
+    screen.keys("c");
+    screen.wait_for("into uswitch0-container1-20");
+    screen.wait_for("c end capture");
+    h1.run(&format!("ping -n -c 3 -i 0.2 {}", v4(2))).ok();
+    wait_until("three requests and three answers", || screen.pings_in("container1") == ["container1"; 6]);
+    screen.keys("c");
+    screen.wait_for("captured ");
+    let seen = screen.seen();
+    assert!(seen.contains("/run/uswitch0-container1-20") && seen.contains(", 0 lost"), "{seen}");
+    h1.run(&format!("ping -n -c 1 {}", v4(2))).ok();
+    screen.keys("q");
+    let told = screen.ends();
+    assert!(told.contains("uswitch: captured ") && told.contains("/run/uswitch0-container1-20"), "{told}");
+    assert_eq!(screen.pings_in("container1").len(), 6, "it had ended before");
+}
+
+#[test]
+fn a_capture_of_all_ports_ends_with_the_screen() {
+    let s = Uswitch::start();
+    let [h1, ..] = s.containers();
+    let screen = Screen::open(s.host(), "");
+    screen.keys("Down Tab c");
+    screen.wait_for("into uswitch0-all-20");
+    h1.run(&format!("ping -n -c 1 {}", v4(2))).ok();
+    let crossings = ["container1", "container2", "container2", "container1"];
+    wait_until("a request and an answer, in and out", || screen.pings_in("all") == crossings);
+    screen.keys("q");
+    assert!(screen.ends().contains("uswitch: captured "), "{}", screen.seen());
+    assert_eq!(screen.pings_in("all"), crossings);
+}
+
+#[test]
+fn the_switch_stops_while_it_is_captured() {
+    let s = Uswitch::start();
+    let screen = Screen::open(s.host(), "");
+    screen.keys("c");
+    screen.wait_for("into uswitch0-all-20");
+    s.stop();
+    let told = screen.ends();
+    assert!(
+        told.contains("uswitch: captured ") && told.contains("uswitch: the switch has stopped"),
+        "{told}"
+    );
+    s.host().sh("tshark -r $(echo /run/uswitch0-all-*.pcapng)").ok();
+}
+
+#[test]
 fn the_switch_stops() {
     let s = Uswitch::start();
     let screen = Screen::open(s.host(), "");
@@ -153,6 +222,27 @@ fn without_root() {
     let screen = Screen::open(&host, user);
     host.run(&format!("{user} uswitch exec container1 -- ping -n -c 1 -W 5 172.16.0.3")).ok();
     screen.wait_for("container2");
+    screen.keys("c");
+    screen.wait_for("into uswitch0-all-20");
+    screen.keys("c");
+    screen.wait_for("captured ");
+    host.sh(&format!("{user} sh -c 'tshark -r $(echo {}/uswitch0-all-*.pcapng)'", screen.directory)).ok();
     host.run(&format!("{user} uswitch stop")).ok();
     assert!(screen.ends().contains("uswitch: the switch has stopped"));
+}
+
+#[test]
+fn a_directory_that_cannot_be_written() {
+    let host = with_tun_for_all();
+    let user = AS_USER;
+    host.run(&format!("{user} uswitch start --detach --ports 2")).ok();
+    let screen = Screen::open_in(&host, user, "/run");
+    screen.keys("c");
+    screen.wait_for("cannot make /run/uswitch0-all-20");
+    let seen = screen.seen();
+    assert!(seen.contains("Permission denied") && seen.contains("container2"), "{seen}");
+    screen.keys("Tab");
+    screen.wait_for("c capture all");
+    screen.keys("q");
+    screen.ends();
 }

@@ -1,42 +1,93 @@
-//! The last row: the keys, a question, or what became of an order.
+//! The last rows: the capture that runs, and the keys, a question, or what is to be said.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
-use ratatui::text::{Line, Span};
+use ratatui::text::{Line, Span, Text};
 
 use crate::tui::app::{App, Mode};
+use crate::tui::capture::Tally;
 use crate::tui::theme::Role;
 
-const KEYS: [(&str, &str); 8] = [
-    ("q", "quit"),
-    ("Tab", "pane"),
-    ("↑↓", "scroll"),
-    ("s", "sort"),
-    ("/", "filter"),
-    ("p", "pause"),
-    ("f", "flush"),
-    ("?", "help"),
-];
+/// What there is for the keys.
+const ROWS: usize = 4;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App) {
+    frame.render_widget(Text::from(lines(app, area.width)), area);
+}
+
+/// How many rows it takes.
+pub(super) fn height(app: &App, width: u16) -> u16 {
+    u16::try_from(lines(app, width).len()).unwrap_or(u16::MAX)
+}
+
+fn lines(app: &App, width: u16) -> Vec<Line<'static>> {
     let (ask, dim) = (app.theme.style(Role::Warn), app.theme.style(Role::Dim));
-    let line = match (app.mode, app.said()) {
-        (Mode::AskFlush, _) => Line::styled(" Forget all learned addresses? y/n", ask),
-        (Mode::Filter, _) => Line::from(vec![
+    let mut lines = app.capture.as_ref().map_or_else(Vec::new, |tally| capture(app, tally, width));
+    match (app.mode, &app.said) {
+        (Mode::AskFlush, _) => lines.push(Line::styled(" Forget all learned addresses? y/n", ask)),
+        (Mode::Filter, _) => lines.push(Line::from(vec![
             Span::styled(" filter: ", ask),
             Span::raw(format!("{}▏", app.filter)),
             Span::styled("   Enter keeps it, Esc clears it", dim),
-        ]),
-        (_, Some(said)) => Line::styled(format!(" {said}"), ask),
-        _ => keys(app),
-    };
-    frame.render_widget(line, area);
+        ])),
+        (_, Some(said)) => {
+            lines.extend(rows(said, width).into_iter().map(|row| Line::styled(row, ask)));
+        }
+        _ => lines.push(keys(app, width)),
+    }
+    lines
 }
 
-fn keys(app: &App) -> Line<'static> {
-    let (key, what) = (app.theme.style(Role::Title), app.theme.style(Role::Dim));
-    let hint = |(name, does): (&'static str, &'static str)| {
-        [Span::raw(" "), Span::styled(name, key), Span::raw(" "), Span::styled(does, what), Span::raw(" ")]
+/// What is captured, how much it is, and where it goes.
+fn capture(app: &App, tally: &Tally, width: u16) -> Vec<Line<'static>> {
+    let file = tally.path.as_ref().and_then(|path| path.file_name()).unwrap_or_default();
+    let text = format!("capturing: {}\ninto {}", tally.amount(), file.display());
+    let mut rows = rows(&text, width.saturating_sub(2)).into_iter();
+    let light = Span::styled(" ●", app.theme.style(Role::Bad));
+    let first = Line::from(vec![light, Span::raw(rows.next().unwrap_or_default())]);
+    std::iter::once(first).chain(rows.map(|row| Line::raw(format!("  {row}")))).collect()
+}
+
+/// A text of lines in one row if that has room for it, and otherwise in as many as it takes, within reason.
+fn rows(text: &str, width: u16) -> Vec<String> {
+    let room = usize::from(width).saturating_sub(1).max(1);
+    let together = text.replace('\n', " ");
+    let lines =
+        if together.chars().count() <= room { vec![together.as_str()] } else { text.lines().collect() };
+    let mut rows = Vec::new();
+    for line in lines {
+        let chars: Vec<char> = line.chars().collect();
+        rows.extend(chars.chunks(room).map(|row| format!(" {}", row.iter().collect::<String>())));
+    }
+    rows.truncate(ROWS);
+    rows
+}
+
+/// As many as there is room for, those that are needed most first.
+fn keys(app: &App, width: u16) -> Line<'static> {
+    let capture = match (&app.capture, app.to_capture()) {
+        (Some(_), _) => "end capture".to_owned(),
+        (None, port) => format!("capture {}", port.unwrap_or("all")),
     };
-    Line::from(KEYS.into_iter().flat_map(hint).collect::<Vec<_>>())
+    let keys = [
+        ("q", "quit"),
+        ("?", "help"),
+        ("c", capture.as_str()),
+        ("/", "filter"),
+        ("p", "pause"),
+        ("Tab", "pane"),
+        ("↑↓", "move"),
+        ("s", "sort"),
+        ("f", "flush"),
+    ];
+    let (key, what) = (app.theme.style(Role::Title), app.theme.style(Role::Dim));
+    let mut line = Line::default();
+    for (name, does) in keys {
+        let hint = [Span::styled(format!(" {name} "), key), Span::styled(format!("{does} "), what)];
+        if line.width() + hint.iter().map(Span::width).sum::<usize>() > width.into() {
+            break;
+        }
+        line.extend(hint);
+    }
+    line
 }

@@ -8,15 +8,18 @@ use ratatui::widgets::{Block, BorderType, Clear, Paragraph};
 use crate::tui::app::App;
 use crate::tui::theme::Role;
 
-const HELP: [(&str, &str); 14] = [
+const KEYS: [(&str, &str); 9] = [
     ("q Ctrl-C", "quit"),
     ("Tab ← →", "next pane, the one before"),
-    ("↑ ↓ PgUp PgDn", "scroll the pane; Home and End too"),
+    ("↑ ↓ PgUp PgDn", "scroll the pane, choose a port; Home and End too"),
     ("Enter", "the pane alone, and back"),
     ("s", "sort ports or fdb by the next column"),
-    ("/ Esc", "show only what has a text, show all"),
+    ("/ Esc", "show only what has a text, show all, choose none"),
     ("p Space", "pause, go on"),
+    ("c", "capture the chosen port, or all, into a file; end it"),
     ("f", "flush: forget all learned addresses"),
+];
+const SIGNS: [(&str, &str); 6] = [
     ("", ""),
     ("○ ● ◉ ✕", "port idle, active, in a flood, down"),
     ("━━────", "time since the last frame, of the ageing time"),
@@ -28,18 +31,25 @@ const HELP: [(&str, &str); 14] = [
 const WIDTH: u16 = 72;
 const KEY: usize = 15;
 
+/// The keys, for who asks before there is a screen.
+pub(in crate::tui) fn keys() -> String {
+    let line = |(key, what)| format!("  {key:<KEY$}{what}\n");
+    KEYS.into_iter().map(line).collect()
+}
+
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App) {
-    let height = u16::try_from(HELP.len() + 2).unwrap_or(u16::MAX);
+    let height = u16::try_from(KEYS.len() + SIGNS.len() + 2).unwrap_or(u16::MAX);
     let place =
         area.centered(Constraint::Length(WIDTH.min(area.width)), Constraint::Length(height.min(area.height)));
     let line = |(key, what): (&'static str, &'static str)| {
         let key = Span::styled(format!(" {key:<KEY$}"), app.theme.style(Role::Title));
         Line::from(vec![key, Span::raw(what)])
     };
+    let lines: Vec<Line<'_>> = KEYS.into_iter().chain(SIGNS).map(line).collect();
     let block = Block::bordered()
         .border_type(BorderType::Rounded)
         .border_style(app.theme.style(Role::Focus))
         .title_top(Line::styled(" help: any key closes it ", app.theme.style(Role::Title)));
     frame.render_widget(Clear, place);
-    frame.render_widget(Paragraph::new(HELP.map(line).to_vec()).block(block), place);
+    frame.render_widget(Paragraph::new(lines).block(block), place);
 }

@@ -26,6 +26,8 @@ const FDB: u16 = 53;
 const FRAME: u16 = 2;
 const TABLE: u16 = 3;
 
+pub(super) use help::keys;
+
 /// Draws all.
 pub(super) fn draw(frame: &mut Frame<'_>, app: &App) {
     let area = frame.area();
@@ -37,8 +39,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &App) {
         frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: true }), area);
         return;
     }
-    let [top, body, bottom] =
-        Layout::vertical([Constraint::Length(1), Constraint::Min(0), Constraint::Length(1)]).areas(area);
+    let [top, body, bottom] = parts(app, area);
     header::draw(frame, top, app);
     for (pane, area) in places(app, body) {
         match pane {
@@ -54,9 +55,15 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &App) {
     }
 }
 
+/// The header, the panes, the footer.
+fn parts(app: &App, area: Rect) -> [Rect; 3] {
+    let footer = Constraint::Length(footer::height(app, area.width));
+    Layout::vertical([Constraint::Length(1), Constraint::Min(0), footer]).areas(area)
+}
+
 /// How many rows a pane shows at a time.
 pub(super) fn page(app: &App, pane: Pane) -> usize {
-    let body = Rect::new(0, 1, app.size.width, app.size.height.saturating_sub(2));
+    let [_, body, _] = parts(app, Rect::new(0, 0, app.size.width, app.size.height));
     let found = places(app, body).into_iter().find(|(there, _)| *there == pane);
     let around = if matches!(pane, Pane::Ports | Pane::Fdb) { TABLE } else { FRAME };
     found.map_or(1, |(_, area)| usize::from(area.height.saturating_sub(around).max(1)))

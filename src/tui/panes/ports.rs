@@ -6,31 +6,29 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{Row, Table};
 
-use super::{TABLE, Window, block};
+use super::{TABLE, Window, block, fit};
 use crate::control::words::scaled;
 use crate::tui::app::{App, Pane};
 use crate::tui::rows::{PortOrder, PortRow};
 use crate::tui::theme::Role;
 use crate::tui::traffic::{Light, Rate};
 
-/// Of a number.
+/// Columns of the light, and of the state and of a number.
+const LIGHT: u16 = 2;
+const STATE: Constraint = Constraint::Length(4);
 const NUMBER: Constraint = Constraint::Length(6);
-const WIDTHS: [Constraint; 8] = [
-    Constraint::Length(13),
-    Constraint::Length(4),
-    NUMBER,
-    NUMBER,
-    NUMBER,
-    NUMBER,
-    NUMBER,
-    Constraint::Fill(1),
-];
+/// Shortest and longest column for the names of ports.
+const NAMES: (u16, u16) = (11, 15);
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let ports = app.port_rows();
     let window = Window::of(app, Pane::Ports, ports.len(), area.height.saturating_sub(TABLE));
-    let rows = ports.iter().skip(window.first).take(window.visible).map(|port| row(app, port));
-    let table = Table::new(rows, WIDTHS).header(heading(app)).block(block(app, Pane::Ports, "ports", window));
+    let longest = ports.iter().map(|row| row.port.ifname.chars().count()).max().unwrap_or(0);
+    let names = u16::try_from(longest).unwrap_or(u16::MAX).clamp(NAMES.0, NAMES.1);
+    let rows = ports.iter().skip(window.first).take(window.visible).map(|port| row(app, port, names));
+    let first = Constraint::Length(LIGHT + names);
+    let widths = [first, STATE, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, Constraint::Fill(1)];
+    let table = Table::new(rows, widths).header(heading(app)).block(block(app, Pane::Ports, "ports", window));
     frame.render_widget(table, area);
 }
 
@@ -57,7 +55,7 @@ fn heading(app: &App) -> Row<'static> {
     .style(app.theme.style(Role::Dim))
 }
 
-fn row<'a>(app: &App, row: &PortRow<'a>) -> Row<'a> {
+fn row<'a>(app: &App, row: &PortRow<'a>, names: u16) -> Row<'a> {
     let (state, style) = match row.port.operstate.as_str() {
         "UP" => ("up", Role::Good),
         "DOWN" => ("down", Role::Bad),
@@ -73,11 +71,13 @@ fn row<'a>(app: &App, row: &PortRow<'a>) -> Row<'a> {
         (_, 0) => Style::new(),
         _ => app.theme.style(Role::Bad),
     };
+    let chosen = app.chosen() == Some(row.port.ifname.as_str());
+    let name = if chosen { app.theme.style(Role::Chosen) } else { Style::new() };
     let dropped = Text::styled(aligned(row.dropped), drops).right_aligned();
     let [rx_frames, rx_bits] = numbers(app, row.rates.rx);
     let [tx_frames, tx_bits] = numbers(app, row.rates.tx);
     Row::new([
-        Text::from(Line::from(vec![light, Span::raw(row.port.ifname.as_str())])),
+        Text::from(Line::from(vec![light, Span::styled(fit(&row.port.ifname, names.into()), name)])),
         Text::styled(state, app.theme.style(style)),
         rx_frames,
         rx_bits,
