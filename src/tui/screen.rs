@@ -82,13 +82,17 @@ pub(super) fn give_back_keys() {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::fs::File;
-    use std::io::Read;
+    use std::io::{Read, Write};
     use std::process::Command;
+    use std::rc::Rc;
     use std::{env, thread};
 
     use nix::pty::{OpenptyResult, Winsize, openpty};
     use nix::sys::termios::tcgetattr;
+    use ratatui::layout::Rect;
+    use ratatui::{TerminalOptions, Viewport};
 
     use super::super::tests::{NARROW, busy};
     use super::*;
@@ -96,6 +100,38 @@ mod tests {
     /// Set where this test is the program that panics: to who does.
     const WHO: &str = "USWITCH_TEST_WHO_PANICS";
     const NAME: &str = "tui::screen::tests::a_panic_gives_the_terminal_back";
+
+    /// What a terminal gets.
+    #[derive(Default, Clone)]
+    struct Written(Rc<Cell<usize>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.set(self.0.get() + bytes.len());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_there_is_not_drawn_again() {
+        let written = Written::default();
+        let viewport = Viewport::Fixed(Rect::new(0, 0, NARROW.width, NARROW.height));
+        let backend = CrosstermBackend::new(written.clone());
+        let mut terminal = Terminal::with_options(backend, TerminalOptions { viewport }).unwrap();
+        let mut app = busy(NARROW);
+        let mut bytes = |app: &App| {
+            terminal.draw(|frame| panes::draw(frame, app)).unwrap();
+            written.0.take()
+        };
+        let (first, again) = (bytes(&app), bytes(&app));
+        app.snapshot.status.uptime += 1;
+        let later = bytes(&app);
+        assert!(first > 2000 && again < 50 && later < 100, "{first}, {again}, {later} bytes");
+    }
 
     /// On a terminal of its own (pty(7)), by this very program.
     #[test]

@@ -41,7 +41,7 @@ fn lines(app: &App, width: u16) -> Vec<Line<'static>> {
 /// What is captured, how much it is, and where it goes.
 fn capture(app: &App, tally: &Tally, width: u16) -> Vec<Line<'static>> {
     let file = tally.path.as_ref().and_then(|path| path.file_name()).unwrap_or_default();
-    let text = format!("capturing: {}\ninto {}", tally.amount(), file.display());
+    let text = format!("capturing into {}:\n{}", file.display(), tally.amount());
     let mut rows = rows(&text, width.saturating_sub(2)).into_iter();
     let light = Span::styled(" ●", app.theme.style(Role::Bad));
     let first = Line::from(vec![light, Span::raw(rows.next().unwrap_or_default())]);
