@@ -169,7 +169,8 @@ fn told(tally: &Tally, end: Result<StreamEnd, CaptureError>) -> String {
     let why = match end {
         Ok(StreamEnd::Enough) if tally.bytes >= LIMIT => Some(most()),
         Ok(StreamEnd::Enough | StreamEnd::Interrupted) => None,
-        Ok(StreamEnd::Finished) => Some("the switch has stopped".to_owned()),
+        // Its port was deleted, or the switch has stopped.
+        Ok(StreamEnd::Finished) => Some("there is nothing more to capture".to_owned()),
         Err(error) => Some(error.to_string()),
     };
     match (&tally.path, why) {

@@ -171,6 +171,18 @@ fn a_capture_of_all_ports_ends_with_the_screen() {
 }
 
 #[test]
+fn the_port_goes_while_it_is_captured() {
+    let s = Uswitch::start();
+    let screen = Screen::open(s.host(), "");
+    screen.keys("Down Down c");
+    screen.wait_for("into uswitch0-container1-20");
+    s.host().run("uswitch port del container1").ok();
+    screen.wait_for("nothing more to capture");
+    screen.keys("q");
+    screen.ends();
+}
+
+#[test]
 fn the_switch_stops_while_it_is_captured() {
     let s = Uswitch::start();
     let screen = Screen::open(s.host(), "");
