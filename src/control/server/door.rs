@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::fs::DirBuilder;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -13,13 +14,15 @@ use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use nix::sys::stat::{Mode, umask};
+use nix::sys::stat::{Mode, fchmod};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Clients at a time; more wait in the socket's backlog.
 const SEATS: u32 = 64;
+/// Clients that wait; more are refused by the kernel.
+const BACKLOG: u32 = 1024;
 /// Streams at a time; more are refused.
 pub(super) const STREAMS: usize = 16;
 /// How long a client may take to say what it wants.
@@ -50,11 +53,11 @@ impl Socket {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        // The mask is the process's, and no other thread makes files.
-        let before = umask(Mode::from_bits_truncate(0o177));
-        let listener = UnixListener::bind(path);
-        umask(before);
-        Ok(Socket { listener: listener?, path: path.to_owned() })
+        let socket = UnixSocket::new_stream()?;
+        // The file gets the mode of the socket (`unix_bind_bsd` in the kernel's `net/unix/af_unix.c`).
+        fchmod(socket.as_fd(), Mode::S_IRUSR | Mode::S_IWUSR)?;
+        socket.bind(path)?;
+        Ok(Socket { listener: socket.listen(BACKLOG)?, path: path.to_owned() })
     }
 }
 
