@@ -92,6 +92,40 @@ impl<E: Engine> Rig<E> {
         }
     }
 
+    /// More failures at once than a ring has room to tell.
+    fn writes_that_fail_are_accounted_as_such(mut self) {
+        const PORTS: u16 = 320;
+        const FRAMES: u64 = 16;
+        const ALIVE: u16 = 7;
+        self.plug_in(PORTS);
+        for _ in 0..FRAMES {
+            self.stations[0].send(b"to all").unwrap();
+        }
+        let free = self.engine.load().free_buffers;
+        let mut arrivals = Vec::new();
+        while arrivals.len() < 16 {
+            arrivals.extend(self.turn());
+        }
+        let alive = self.stations.swap_remove(usize::from(ALIVE));
+        self.stations.clear();
+        let egress: Vec<_> = (0..PORTS).map(PortId).collect();
+        for event in arrivals {
+            let Event::Frame(arrival) = event else { panic!("{event:?}") };
+            self.engine.send(arrival.buffer, arrival.extent, &egress).unwrap();
+        }
+        // The kernel tells of failures some at a time.
+        for _ in 0..1000 {
+            self.engine.turn(Wait::Poll, &mut Vec::new()).unwrap();
+        }
+        for port in 0..PORTS {
+            let counts = self.counters.port(PortId(port)).read();
+            let (sent, failed) = if port == ALIVE { (FRAMES, 0) } else { (0, FRAMES) };
+            assert_eq!((counts.tx_frames, counts.drops.iter().sum()), (sent, failed), "{port}");
+        }
+        assert_eq!(self.engine.load().free_buffers, free);
+        assert_eq!((0..).take_while(|_| alive.recv(&mut [0; 16]).is_ok()).count() as u64, FRAMES);
+    }
+
     /// Each port always has more to read than there are buffers for all.
     fn nobody_waits_for_ever(mut self) {
         const PORTS: u16 = 8;
@@ -162,6 +196,11 @@ fn one_buffer_reaches_many() {
 #[test]
 fn buffers_come_back() {
     on_each_engine(Rig::buffers_come_back, Rig::buffers_come_back);
+}
+
+#[test]
+fn writes_that_fail_are_accounted_as_such() {
+    on_each_engine(Rig::writes_that_fail_are_accounted_as_such, Rig::writes_that_fail_are_accounted_as_such);
 }
 
 #[test]
