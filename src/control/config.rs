@@ -240,7 +240,6 @@ fn check(options: Options) -> Checked<Config> {
     if nat && internal {
         return Err(("nat", Invalid::NatInternal));
     }
-    let workers = number("workers", options.workers, default_workers(cpus()), 1..=64)?;
     Ok(Config {
         name,
         ports,
@@ -248,10 +247,10 @@ fn check(options: Options) -> Checked<Config> {
         nat,
         internal,
         mtu: options.mtu.map_or(Ok(1500), |mtu| self::mtu(mtu, &subnets)).map_err(|why| ("mtu", why))?,
-        workers,
+        workers: number("workers", options.workers, default_workers(cpus()), 1..=64)?,
         engine: options.engine.unwrap_or_default(),
         offload: !options.no_offload.unwrap_or(false),
-        busy_poll: busy_poll(options.busy_poll, workers, cpus())?,
+        busy_poll: busy_poll(options.busy_poll, cpus())?,
         ageing_time: Duration::from_secs(number("ageing-time", options.ageing_time, 300, 1..=1_000_000)?),
         fdb_max: number("fdb-max", options.fdb_max, 8192, 16..=1 << 20)?,
         metrics: options.metrics.map(metrics).transpose()?,
@@ -370,14 +369,14 @@ pub fn is_special(subnet: IpNet) -> bool {
 /// Measured: one worker does as well as two on two CPUs, where the containers' own work takes the other; more than
 /// four find nothing more to do.
 fn default_workers(cpus: usize) -> u64 {
-    if cpus <= 3 { 1 } else { (cpus as u64 / 2).min(4) }
+    if cpus == 1 { 1 } else { (cpus as u64 / 2).clamp(2, 4) }
 }
 
-/// A worker looks for frames itself only on a CPU that nobody else needs.
-fn busy_poll(typed: Option<u64>, workers: usize, cpus: usize) -> Checked<BusyPoll> {
+/// A worker that looks for frames itself would keep an only CPU from those who send them.
+fn busy_poll(typed: Option<u64>, cpus: usize) -> Checked<BusyPoll> {
     let for_so_long = |us| BusyPoll::For(Duration::from_micros(us));
     match typed {
-        None if workers < cpus => Ok(BusyPoll::Adaptive),
+        None if cpus > 1 => Ok(BusyPoll::Adaptive),
         typed => number("busy-poll", typed, 0, 0..=1_000_000).map(for_so_long),
     }
 }
@@ -456,16 +455,15 @@ mod tests {
     #[test]
     fn workers_by_cpus() {
         let by_cpus = [1, 2, 3, 4, 6, 8, 64].map(default_workers);
-        assert_eq!(by_cpus, [1, 1, 1, 2, 3, 4, 4]);
+        assert_eq!(by_cpus, [1, 2, 2, 2, 3, 4, 4]);
     }
 
     #[test]
-    fn a_worker_polls_by_itself_where_it_has_a_cpu_to_spare() {
-        let by_cpus = [(1, 1), (1, 2), (2, 2), (2, 4)].map(|(workers, cpus)| busy_poll(None, workers, cpus));
+    fn a_worker_polls_by_itself_where_there_is_another_cpu() {
         let (never, adaptive) = (BusyPoll::For(Duration::ZERO), BusyPoll::Adaptive);
-        assert_eq!(by_cpus.map(Result::unwrap), [never, adaptive, never, adaptive]);
-        assert_eq!(busy_poll(Some(0), 1, 4).unwrap(), never);
-        assert_eq!(busy_poll(Some(70), 1, 1).unwrap(), BusyPoll::For(Duration::from_micros(70)));
+        assert_eq!([1, 2, 64].map(|cpus| busy_poll(None, cpus).unwrap()), [never, adaptive, adaptive]);
+        assert_eq!(busy_poll(Some(0), 2).unwrap(), never);
+        assert_eq!(busy_poll(Some(70), 1).unwrap(), BusyPoll::For(Duration::from_micros(70)));
     }
 
     #[test]

@@ -26,7 +26,7 @@ fn auto_where_io_uring_is_forbidden() {
     let start = host.run(&format!("{FORBIDDING} uswitch start --detach --ports 3"));
     assert_eq!(start.stderr, "");
     let said = start.ok();
-    assert!(said.contains("(poll, 1 worker)"), "{said}");
+    assert!(said.contains("(poll, "), "{said}");
     let why: Vec<&str> = said.lines().filter(|line| line.contains("io_uring")).collect();
     assert!(matches!(why[..], [line] if line.contains("forbidden") && line.contains("seccomp")), "{said}");
     let status = host.run("uswitch status --json").json();
@@ -49,7 +49,7 @@ fn uring_where_io_uring_is_forbidden() {
 fn auto_where_io_uring_is_allowed() {
     let host = machine();
     let said = host.run("uswitch start --detach --ports 3").ok();
-    assert!(said.contains("(io_uring, 1 worker)") && !said.contains("Not io_uring"), "{said}");
+    assert!(said.contains("(io_uring, ") && !said.contains("Not io_uring"), "{said}");
 }
 
 /// With the longest `--busy-poll`, a worker does not sleep between the frames of a ping; without, before each.
