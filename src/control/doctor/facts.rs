@@ -44,6 +44,8 @@ pub(crate) struct Facts {
     pub(super) devices: Vec<String>,
     /// Names of containers that are somebody's namespaces already.
     pub(super) taken_names: Vec<String>,
+    /// The switch's threads; each port has a queue for each.
+    pub(super) workers: u64,
     /// Most files that may be open.
     pub(super) open_files: u64,
     /// Most bytes that may be pinned; none: no limit.
@@ -114,6 +116,7 @@ impl Facts {
             taken,
             devices,
             taken_names: survey::taken_names(config),
+            workers: config.workers as u64,
             open_files: limits::open_files().map_err(failed("read the limit of open files"))?,
             locked_memory: locked_memory()?,
             switches: survey::switches(&runtime::path()),

@@ -151,8 +151,9 @@ pub(super) fn switches(facts: &Facts) -> Finding {
 pub(super) fn open_files(facts: &Facts) -> Finding {
     const CHECK: &str = "open files";
     let (limit, most) = (facts.open_files, Ports::MAX as u64 - 1);
-    let enough = |ports: u64| files_needed(ports, 1) <= limit;
-    let mend = |ports| raise("nofile", files_needed(ports, 1));
+    let needed = |ports| files_needed(ports, facts.workers);
+    let enough = |ports| needed(ports) <= limit;
+    let mend = |ports| raise("nofile", needed(ports));
     if enough(most) {
         return Finding::ok(CHECK, format!("{limit} allow all {most} ports"));
     }
@@ -160,8 +161,8 @@ pub(super) fn open_files(facts: &Facts) -> Finding {
         return Finding::stop(CHECK, Stops::Everybody, format!("{limit} are too few for 3 ports"))
             .mend(mend(3));
     }
-    let ports = (limit - files_needed(0, 1)) / (files_needed(1, 1) - files_needed(0, 1));
-    Finding::note(CHECK, format!("{limit} allow {ports} ports with one worker")).mend(mend(most))
+    let ports = (limit - needed(0)) / (needed(1) - needed(0));
+    Finding::note(CHECK, format!("{limit} allow {ports} ports")).mend(mend(most))
 }
 
 /// What a worker's registered buffers take, in bytes.

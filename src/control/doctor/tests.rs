@@ -25,6 +25,7 @@ fn healthy() -> Facts {
         taken: vec![taken("192.0.2.1/24", "lan"), taken("0.0.0.0/0", "lan")],
         devices: vec!["lo".into(), "lan".into()],
         taken_names: Vec::new(),
+        workers: 1,
         open_files: 1 << 20,
         locked_memory: None,
         switches: Vec::new(),
@@ -274,6 +275,9 @@ fn limits() {
     ] {
         comes_to(&Facts { open_files, ..healthy() }, "open files", (state, what, mend));
     }
+    let two_workers = Facts { open_files: 138, workers: 2, ..healthy() };
+    let mend = Some("sudo prlimit --pid $$ --nofile=139");
+    comes_to(&two_workers, "open files", (State::Problem, "too few", mend));
     for (limit, state, what, mend) in [
         (2 * PINNED, State::Ok, "workers: 2", None),
         (PINNED, State::Ok, "workers: 1", None),
