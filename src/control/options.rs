@@ -38,7 +38,7 @@ pub struct Options {
     /// MTU of every device, 68 (1280 with IPv6) to 65521 [default: 1500]
     #[arg(long, value_name = "BYTES")]
     pub mtu: Option<u64>,
-    /// Worker threads, 1 to 64 [default: half as many as CPUs, but 2 to 4; 1 on a single CPU]
+    /// Worker threads, 1 to 64 [default: 1 on up to 3 CPUs, else half as many as CPUs, at most 4]
     #[arg(long, value_name = "N")]
     pub workers: Option<u64>,
     /// How frames are moved [default: auto]
