@@ -86,6 +86,22 @@ fn firewall_that_drops_what_is_forwarded() {
     );
 }
 
+/// As firewalld does it: the policy accepts, and the last rule rejects the rest.
+#[test]
+fn firewall_whose_last_rule_rejects_what_is_forwarded() {
+    let host = Host::new();
+    host.run("nft add table inet firewalld").ok();
+    host.sh("nft 'add chain inet firewalld filter_FORWARD { type filter hook forward priority filter + 10; policy accept; }'")
+        .ok();
+    host.run("nft add rule inet firewalld filter_FORWARD iifname other0 drop").ok();
+    host.run("nft add chain inet firewalld elsewhere").ok();
+    host.run("nft add rule inet firewalld elsewhere drop").ok();
+    let found = finding(&host.run("uswitch doctor --json"), "firewall");
+    assert_eq!(found["state"], "ok", "neither is about all that is forwarded: {found}");
+    host.sh("nft add rule inet firewalld filter_FORWARD counter reject with icmpx admin-prohibited").ok();
+    mends(&host, "firewall", "note");
+}
+
 /// Types the command that mends a check, and looks again.
 #[track_caller]
 fn mends(host: &Host, check: &str, state: &str) {

@@ -108,7 +108,7 @@ pub(super) fn firewall(facts: &Facts) -> Finding {
     let chain = match &facts.nft {
         Nft::Works { dropping_chain: Some(chain) } => chain,
         Nft::Works { dropping_chain: None } => {
-            return Finding::ok("firewall", "no policy drops what is forwarded");
+            return Finding::ok("firewall", "nothing drops all that is forwarded");
         }
         Nft::Missing | Nft::Unasked | Nft::Broken(_) => {
             return Finding::ok("firewall", "not looked at: that takes root and nft");

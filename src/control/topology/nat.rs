@@ -83,45 +83,57 @@ pub(super) fn program() -> Option<PathBuf> {
 }
 
 /// A chain of somebody else's that drops what it does not name, and does not name `host_port`, if there is one: an
-/// "accept" of ours does not overrule it (nft(8), "verdict statements"). Docker makes one.
+/// "accept" of ours does not overrule it (nft(8), "verdict statements"). Docker makes one by its policy, firewalld by a
+/// last rule.
 ///
 /// # Errors
 /// nft is missing, or failed.
 pub(super) fn dropping_chain(host_port: &str) -> Result<Option<String>, TopologyError> {
     let nft = program().ok_or(TopologyError::NoNft)?;
     let chains = get_current_ruleset_with_args(Some(&nft), ["list", "chains"])?;
-    let mut dropping = chains.objects.iter().filter_map(|object| match object {
-        NfObject::ListObject(NfListObject::Chain(chain)) if drops_forwarded(chain) => Some(chain),
+    // Some rules only their author can read: then there are policies only.
+    let ruleset = get_current_ruleset_with_args(Some(&nft), ["list", "ruleset"]).ok();
+    let objects = ruleset.iter().flat_map(|ruleset| ruleset.objects.iter());
+    let rules: Vec<&Rule> = objects
+        .filter_map(|object| match object {
+            NfObject::ListObject(NfListObject::Rule(rule)) => Some(rule),
+            _ => None,
+        })
+        .collect();
+    let mut forward = chains.objects.iter().filter_map(|object| match object {
+        NfObject::ListObject(NfListObject::Chain(chain)) if chain.hook == Some(NfHook::Forward) => {
+            Some(chain)
+        }
         _ => None,
     });
-    // Read only where it matters: there may be many rules, and some that only their author can read.
-    let accepts = |chain: &Chain| {
-        let rules = get_current_ruleset_with_args(Some(&nft), ["list", "ruleset"]);
-        rules.is_ok_and(|rules| accepts(&rules, chain, host_port))
-    };
-    Ok(dropping.find(|chain| !accepts(chain)).and_then(|chain| {
+    let dropping = forward.find(|chain| drops(&rules, chain) && !accepts(&rules, chain, host_port));
+    Ok(dropping.and_then(|chain| {
         let family = serde_json::to_value(chain.family).ok()?;
         Some(format!("{} {} {}", family.as_str()?, chain.table, chain.name))
     }))
 }
 
-/// Rules in the chain's table accept what comes from `host_port`, and what goes there.
-fn accepts(rules: &Nftables<'_>, chain: &Chain<'_>, host_port: &str) -> bool {
-    [MetaKey::Iifname, MetaKey::Oifname].into_iter().all(|key| {
-        let names_it = device(key, Operator::EQ, host_port);
-        rules.objects.iter().any(|object| match object {
-            NfObject::ListObject(NfListObject::Rule(rule)) => {
-                (rule.family, &rule.table) == (chain.family, &chain.table)
-                    && rule.expr.contains(&names_it)
-                    && rule.expr.contains(&Statement::Accept(None))
-            }
-            _ => false,
-        })
-    })
+/// The chain drops what none of its rules names: by its policy, or by a rule without a condition.
+fn drops(rules: &[&Rule<'_>], chain: &Chain<'_>) -> bool {
+    use Statement::{Counter, Drop, Log, Reject};
+    let unconditional = |rule: &&Rule| {
+        (rule.family, &rule.table, &rule.chain) == (chain.family, &chain.table, &chain.name)
+            && rule.expr.iter().all(|what| matches!(what, Counter(_) | Log(_) | Drop(_) | Reject(_)))
+            && rule.expr.iter().any(|what| matches!(what, Drop(_) | Reject(_)))
+    };
+    chain.policy == Some(NfChainPolicy::Drop) || rules.iter().any(unconditional)
 }
 
-fn drops_forwarded(chain: &Chain) -> bool {
-    chain.hook == Some(NfHook::Forward) && chain.policy == Some(NfChainPolicy::Drop)
+/// Rules in the chain's table accept what comes from `host_port`, and what goes there.
+fn accepts(rules: &[&Rule<'_>], chain: &Chain<'_>, host_port: &str) -> bool {
+    [MetaKey::Iifname, MetaKey::Oifname].into_iter().all(|key| {
+        let names_it = device(key, Operator::EQ, host_port);
+        rules.iter().any(|rule| {
+            (rule.family, &rule.table) == (chain.family, &chain.table)
+                && rule.expr.contains(&names_it)
+                && rule.expr.contains(&Statement::Accept(None))
+        })
+    })
 }
 
 fn apply(rules: &Nftables) -> Result<(), TopologyError> {
