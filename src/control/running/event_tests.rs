@@ -56,7 +56,7 @@ fn say(bench: &Bench, port: &str, frame: &[u8]) {
 
 #[tokio::test]
 async fn stations_are_learned_move_and_age() {
-    let (bench, mut running) = running(config(|options| options.ageing_time = Some(1))).await;
+    let (bench, mut running) = running(config(|options| options.ageing_time = Some(4))).await;
     beside(&mut running, async |switch| {
         let mut feed =
             follow(&switch, &[EventType::Learned, EventType::Moved, EventType::Aged, EventType::Flooded])
