@@ -91,6 +91,20 @@ pub(super) fn program() -> Option<PathBuf> {
 pub(super) fn dropping_chain(host_port: &str) -> Result<Option<String>, TopologyError> {
     let nft = program().ok_or(TopologyError::NoNft)?;
     let chains = get_current_ruleset_with_args(Some(&nft), ["list", "chains"])?;
+    let mut forward = chains
+        .objects
+        .iter()
+        .filter_map(|object| match object {
+            NfObject::ListObject(NfListObject::Chain(chain)) if chain.hook == Some(NfHook::Forward) => {
+                Some(chain)
+            }
+            _ => None,
+        })
+        .peekable();
+    // There may be many rules.
+    if forward.peek().is_none() {
+        return Ok(None);
+    }
     // Some rules only their author can read: then there are policies only.
     let ruleset = get_current_ruleset_with_args(Some(&nft), ["list", "ruleset"]).ok();
     let objects = ruleset.iter().flat_map(|ruleset| ruleset.objects.iter());
@@ -100,12 +114,6 @@ pub(super) fn dropping_chain(host_port: &str) -> Result<Option<String>, Topology
             _ => None,
         })
         .collect();
-    let mut forward = chains.objects.iter().filter_map(|object| match object {
-        NfObject::ListObject(NfListObject::Chain(chain)) if chain.hook == Some(NfHook::Forward) => {
-            Some(chain)
-        }
-        _ => None,
-    });
     let dropping = forward.find(|chain| drops(&rules, chain) && !accepts(&rules, chain, host_port));
     Ok(dropping.and_then(|chain| {
         let family = serde_json::to_value(chain.family).ok()?;
