@@ -19,7 +19,7 @@ pub enum BusyPoll {
     For(Duration),
 }
 
-/// How soon a frame comes after another in a talk; twice what it takes to wake an answerer in another container.
+/// How soon a frame comes after another in a talk: with some 40 us to wake who answers, and the worker.
 const PAUSE: Duration = Duration::from_micros(50);
 /// Nobody talks in so long after a transfer in bulk.
 const AFTER_BULK: Duration = Duration::from_millis(1);

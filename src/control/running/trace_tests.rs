@@ -470,6 +470,19 @@ async fn only_drops_only_one_port_and_only_so_many() {
     assert!(running.follow(&TraceFilter { ifname: Some("container9".into()), ..filter }).is_err());
 }
 
+/// So many frames from container1, all of them read.
+async fn send_runts(bench: &Bench, running: &Running<Fake>, count: u64) {
+    for _ in 0..count {
+        bench.cable("container1").send(&[0; 8]).unwrap();
+    }
+    let all_came = async {
+        while running.status().rx_frames < count {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), all_came).await.expect("the frames are read");
+}
+
 #[tokio::test]
 async fn following_ends_with_the_port_and_what_was_missed_there_is_told() {
     let (bench, mut running) = switch().await;
@@ -477,15 +490,7 @@ async fn following_ends_with_the_port_and_what_was_missed_there_is_told() {
     let mut of_one = running.follow(&filter).unwrap();
     let mut of_all = running.follow(&TraceFilter::default()).unwrap();
     let sent = crate::datapath::RECORDS as u64 + 1;
-    for _ in 0..sent {
-        bench.cable("container1").send(&[0; 8]).unwrap();
-    }
-    let all_came = async {
-        while running.status().rx_frames < sent {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), all_came).await.expect("the frames are read");
+    send_runts(&bench, &running, sent).await;
     running.remove_port("container1").unwrap();
     running.look_at_frames();
     for feed in [&mut of_one, &mut of_all] {
@@ -517,15 +522,7 @@ async fn frames_that_come_too_fast_are_counted() {
     let (bench, mut running) = switch().await;
     let mut feed = running.follow(&TraceFilter::default()).unwrap();
     let sent = crate::datapath::RECORDS as u64 + MORE;
-    for _ in 0..sent {
-        bench.cable("container1").send(&[0; 8]).unwrap();
-    }
-    let all_came = async {
-        while running.status().rx_frames < sent {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), all_came).await.expect("the frames are read");
+    send_runts(&bench, &running, sent).await;
     // The worker takes a port between two turns, so the last frame's turn has ended.
     running.add_port(NewPort::default()).unwrap();
     running.look_at_frames();
