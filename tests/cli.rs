@@ -66,6 +66,7 @@ fn help_of_start_has_the_flags() {
         "--internal",
         "--mtu",
         "--workers",
+        "--cpus",
         "--engine",
         "--no-offload",
         "--busy-poll",
@@ -113,6 +114,8 @@ fn values_that_cannot_be() {
     mistake("start --mtu 65522", "65521 (the most that the kernel gives a TAP device)");
     mistake("start --mtu 1000", "(the least that IPv6 needs; IPv4 alone takes 68)");
     mistake("start --workers 0", "--workers: 0 is out of range: choose 1 to 64");
+    mistake("start --cpus 1-", "--cpus: '1-' names no CPUs: write some like 1 or 2-5,8, or 'any'");
+    mistake("start --cpus 1023", "--cpus: CPU 1023 is none of those that this process may use: ");
     mistake("start --busy-poll 2000000", "--busy-poll: ");
     mistake("start --ageing-time 0", "--ageing-time: ");
     mistake("start --fdb-max 1", "--fdb-max: ");

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use uswitch::datapath::{self, BusyPoll, Datapath, EngineKind, Settings};
+use uswitch::datapath::{self, BusyPoll, Datapath, EngineKind, Placement, Settings};
 use uswitch::switch::{self, Gateway, Port, PortId, Switch};
 use uswitch::sys::netns::{Netns, Traveller, travel};
 use uswitch::sys::tap::{self, Lifetime, Queue};
@@ -78,7 +78,13 @@ fn station(number: u8) -> (Netns, Vec<Queue>) {
 }
 
 fn settings(engine: EngineKind) -> Settings {
-    Settings { workers: 1, engine, busy_poll: BusyPoll::default(), on_notice: Arc::new(|| ()) }
+    Settings {
+        workers: 1,
+        engine,
+        busy_poll: BusyPoll::default(),
+        placement: Placement::default(),
+        on_notice: Arc::new(|| ()),
+    }
 }
 
 fn frames(datapath: &Datapath) -> u64 {

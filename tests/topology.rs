@@ -19,7 +19,7 @@ use nix::sched::{CloneFlags, unshare};
 use uswitch::control::log::LogLevel;
 use uswitch::control::topology::{Device, LinkChange, Place, PortSpec, Site, Topology, TopologyError};
 use uswitch::control::{Config, EngineChoice};
-use uswitch::datapath::BusyPoll;
+use uswitch::datapath::{BusyPoll, Placement};
 use uswitch::sys::netns::{self, Netns};
 use uswitch::wire::Mac;
 
@@ -63,6 +63,7 @@ fn config(ports: u16) -> Config {
         workers: 2,
         engine: EngineChoice::Auto,
         offload: true,
+        placement: Placement::default(),
         busy_poll: BusyPoll::default(),
         ageing_time: Duration::from_secs(300),
         fdb_max: 8192,

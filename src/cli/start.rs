@@ -183,6 +183,7 @@ mod tests {
             engine: "io_uring".into(),
             engine_note: None,
             workers: 1,
+            cpus: vec![1],
             subnets: vec!["172.16.0.0/24".parse().unwrap()],
             gateway: GatewayReport {
                 mac: Mac([2, 0, 0, 0, 0, 0]),

@@ -25,6 +25,10 @@ impl StatusCommand {
 
 fn text(status: &Status) -> String {
     let mut engine = format!("{}, {}", status.engine, counted(status.workers, "worker"));
+    if !status.cpus.is_empty() {
+        let cpus: Vec<String> = status.cpus.iter().map(usize::to_string).collect();
+        engine += &format!(" on CPU {}", cpus.join(", "));
+    }
     if let Some(note) = &status.engine_note {
         engine += &format!(" (not io_uring: {note})");
     }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::addressing;
 use super::log::LogLevel;
 use super::options::{Options, OptionsFile};
-use crate::datapath::BusyPoll;
+use crate::datapath::{BusyPoll, Placement, allowed_cpus};
 use crate::switch::Ports;
 
 /// Which engine to move frames with.
@@ -51,6 +51,8 @@ pub struct Config {
     pub engine: EngineChoice,
     /// Super-frames and unfinished checksums may cross.
     pub offload: bool,
+    /// Which CPUs the workers run on.
+    pub placement: Placement,
     /// How long a worker looks for the next frame itself before it sleeps.
     pub busy_poll: BusyPoll,
     /// How long a learned address lives without a frame from it.
@@ -154,6 +156,12 @@ pub enum Invalid {
     /// Not an address that only this machine reaches.
     #[error("'{0}' is no loopback address with a port: write one like 127.0.0.1:9477 or [::1]:9477")]
     NotLoopback(String),
+    /// Not CPUs.
+    #[error("'{0}' names no CPUs: write some like 1 or 2-5,8, or 'any'")]
+    NotCpus(String),
+    /// A CPU that there is not, or not for us.
+    #[error("CPU {0} is none of those that this process may use: {1:?}")]
+    CpuNotAllowed(usize, Vec<usize>),
     /// `--nat` with `--internal`.
     #[error("there is no way out to masquerade without a host port: leave out 'nat' or 'internal'")]
     NatInternal,
@@ -216,6 +224,7 @@ impl Options {
             "nat" => self.nat.is_some(),
             "mtu" => self.mtu.is_some(),
             "workers" => self.workers.is_some(),
+            "cpus" => self.cpus.is_some(),
             "busy-poll" => self.busy_poll.is_some(),
             "ageing-time" => self.ageing_time.is_some(),
             "fdb-max" => self.fdb_max.is_some(),
@@ -250,6 +259,7 @@ fn check(options: Options) -> Checked<Config> {
         workers: number("workers", options.workers, default_workers(cpus()), 1..=64)?,
         engine: options.engine.unwrap_or_default(),
         offload: !options.no_offload.unwrap_or(false),
+        placement: options.cpus.map_or(Ok(Placement::default()), placement)?,
         busy_poll: busy_poll(options.busy_poll, cpus())?,
         ageing_time: Duration::from_secs(number("ageing-time", options.ageing_time, 300, 1..=1_000_000)?),
         fdb_max: number("fdb-max", options.fdb_max, 8192, 16..=1 << 20)?,
@@ -372,6 +382,19 @@ fn default_workers(cpus: usize) -> u64 {
     if cpus <= 3 { 1 } else { (cpus as u64 / 2).min(4) }
 }
 
+/// CPUs that the process may use.
+fn placement(text: String) -> Checked<Placement> {
+    let Ok(placement) = text.parse() else { return Err(("cpus", Invalid::NotCpus(text))) };
+    let allowed = allowed_cpus();
+    match &placement {
+        Placement::On(cpus) => match cpus.iter().find(|cpu| !allowed.contains(cpu)) {
+            Some(other) => Err(("cpus", Invalid::CpuNotAllowed(*other, allowed))),
+            None => Ok(placement),
+        },
+        Placement::Stay | Placement::Any => Ok(placement),
+    }
+}
+
 /// A worker that looks for frames itself would keep an only CPU from those who send them.
 fn busy_poll(typed: Option<u64>, cpus: usize) -> Checked<BusyPoll> {
     let for_so_long = |us| BusyPoll::For(Duration::from_micros(us));
@@ -483,6 +506,8 @@ mod tests {
         assert_eq!(refusal(|o| o.ports = Some(4096)), "--ports: 4096 is out of range: choose 0 to 4095");
         assert_eq!(refusal(|o| o.workers = Some(0)), "--workers: 0 is out of range: choose 1 to 64");
         assert!(refusal(|o| o.workers = Some(65)).starts_with("--workers: "));
+        assert!(refusal(|o| o.cpus = Some("x".into())).starts_with("--cpus: 'x' names no CPUs: "));
+        assert!(refusal(|o| o.cpus = Some("1023".into())).starts_with("--cpus: CPU 1023 is none of "));
         assert!(refusal(|o| o.busy_poll = Some(1_000_001)).starts_with("--busy-poll: "));
         assert!(refusal(|o| o.ageing_time = Some(0)).starts_with("--ageing-time: "));
         assert!(refusal(|o| o.fdb_max = Some(15)).starts_with("--fdb-max: "));

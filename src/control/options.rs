@@ -48,6 +48,10 @@ pub struct Options {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true)]
     pub no_offload: Option<bool>,
+    /// CPUs that the workers stay on, such as 1 or 2-5,8; 'any': the scheduler may move them
+    /// [default: each stays where it starts]
+    #[arg(long, value_name = "LIST")]
+    pub cpus: Option<String>,
     /// How long a worker looks for the next frame itself before it sleeps, up to 1000000
     /// [default: 50 while stations exchange single frames, as requests and answers are, else 0]
     #[arg(long, value_name = "MICROSECONDS")]
@@ -88,6 +92,7 @@ impl Options {
             workers: self.workers.or(other.workers),
             engine: self.engine.or(other.engine),
             no_offload: self.no_offload.or(other.no_offload),
+            cpus: self.cpus.or(other.cpus),
             busy_poll: self.busy_poll.or(other.busy_poll),
             ageing_time: self.ageing_time.or(other.ageing_time),
             fdb_max: self.fdb_max.or(other.fdb_max),

@@ -34,6 +34,8 @@ pub struct Status {
     pub engine_note: Option<String>,
     /// Worker threads.
     pub workers: usize,
+    /// The CPU on which each worker stays; empty if the scheduler may move them.
+    pub cpus: Vec<usize>,
     /// Its subnets.
     #[schema(value_type = Vec<String>)]
     pub subnets: Vec<IpNet>,

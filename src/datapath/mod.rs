@@ -14,6 +14,7 @@ mod mirror;
 #[cfg(test)]
 mod mirror_tests;
 mod patience;
+mod placement;
 mod poll;
 mod sightings;
 #[cfg(test)]
@@ -39,6 +40,7 @@ pub use engine::{Arrival, Engine, Event, Extent, Load, Wait};
 pub use memory::{MemoryEngine, MemoryNet};
 pub use mirror::{Direction, MIRRORS, Mirror, OnRecord, RECORDS, Record, Transit, Wanted};
 pub use patience::BusyPoll;
+pub use placement::{NoPlacement, Placement, allowed as allowed_cpus};
 pub use poll::PollEngine;
 pub use sightings::{Budget, PER_PORT, PER_WORKER, Sight, Sighting};
 use sightings::{Hearing, Telling};
@@ -82,14 +84,17 @@ pub struct Settings {
     pub engine: EngineKind,
     /// How long a worker looks for the next frame itself before it sleeps.
     pub busy_poll: BusyPoll,
+    /// Which CPUs the workers run on.
+    pub placement: Placement,
     /// Called, on a worker's thread, when there is a notice to take or a sighting to hear, or frames come again.
     pub on_notice: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Settings { workers, engine, busy_poll, on_notice: _ } = self;
-        write!(f, "Settings {{ workers: {workers}, engine: {engine:?}, busy_poll: {busy_poll:?} }}")
+        let Settings { workers, engine, busy_poll, placement, on_notice: _ } = self;
+        write!(f, "Settings {{ workers: {workers}, engine: {engine:?}, busy_poll: {busy_poll:?}, ")?;
+        write!(f, "placement: {placement:?} }}")
     }
 }
 
@@ -186,6 +191,8 @@ fn kernel(what: &'static str) -> impl FnOnce(io::Error) -> DatapathError {
 #[derive(Debug)]
 pub struct Datapath {
     workers: Vec<WorkerHandle>,
+    /// On which CPU each worker stays; empty if they do not.
+    cpus: Vec<usize>,
     counters: Vec<Arc<Counters>>,
     notices: Receiver<Notice>,
     lost_notices: Arc<AtomicU64>,
@@ -205,6 +212,7 @@ impl Datapath {
         let sender = Notices { channel, lost, on_notice, telling };
         let mut datapath = Datapath {
             workers: Vec::new(),
+            cpus: Vec::new(),
             counters: Vec::new(),
             notices,
             lost_notices,
@@ -235,6 +243,8 @@ impl Datapath {
         let (commands, inbox) = unbounded();
         let counters = Arc::new(Counters::default());
         let setup = WorkerSetup {
+            number,
+            taken: self.cpus.clone(),
             switch: Arc::clone(switch),
             settings: settings.clone(),
             counters: Arc::clone(&counters),
@@ -245,10 +255,9 @@ impl Datapath {
         let (ready, started) = bounded(1);
         let thread = std::thread::Builder::new().name(format!("worker{number}"));
         let thread = thread.spawn(move || setup.run(&ready)).map_err(kernel("start a thread"))?;
-        started
-            .recv()
-            .map_err(|_| DatapathError::WorkerStopped)?
-            .map_err(kernel("set up the engine of a worker"))?;
+        let cpu =
+            started.recv().map_err(|_| DatapathError::WorkerStopped)?.map_err(kernel("set up a worker"))?;
+        self.cpus.extend(cpu);
         self.workers.push(WorkerHandle { line: WorkerLine { commands, wake }, thread });
         self.counters.push(counters);
         Ok(())
@@ -304,6 +313,11 @@ impl Datapath {
         Mirror::install(wanted, on_record, workers, Arc::clone(&self.mirrors))
     }
 
+    /// On which CPU each worker stays; empty if they do not.
+    pub fn cpus(&self) -> &[usize] {
+        &self.cpus
+    }
+
     /// Each worker's counters.
     pub fn counters(&self) -> &[Arc<Counters>] {
         &self.counters
@@ -342,8 +356,14 @@ impl Datapath {
     }
 }
 
+/// How a worker says that it has started, and on which CPU it stays.
+type Started = Sender<io::Result<Option<usize>>>;
+
 /// What a worker's thread begins with.
 struct WorkerSetup {
+    number: usize,
+    /// CPUs on which others stay.
+    taken: Vec<usize>,
     switch: Arc<Switch>,
     settings: Settings,
     counters: Arc<Counters>,
@@ -354,7 +374,7 @@ struct WorkerSetup {
 
 impl WorkerSetup {
     /// The thread: engine, worker, and the notice if it ends without having been told to.
-    fn run(self, ready: &Sender<io::Result<()>>) {
+    fn run(self, ready: &Started) {
         let notices = self.mailbox.notices.clone();
         let work = std::panic::AssertUnwindSafe(|| match self.settings.engine {
             EngineKind::Uring => self.work(UringEngine::new, ready),
@@ -370,17 +390,20 @@ impl WorkerSetup {
     fn work<E: Engine>(
         self,
         engine: impl FnOnce(Arc<Counters>, Arc<EventFd>) -> io::Result<E>,
-        ready: &Sender<io::Result<()>>,
+        ready: &Started,
     ) -> io::Result<()> {
-        let engine = match engine(Arc::clone(&self.counters), self.wake) {
-            Ok(engine) => engine,
+        // First of all, so that its memory is of that CPU too.
+        let placed = self.settings.placement.settle(self.number, &self.taken);
+        let set_up = placed.and_then(|cpu| Ok((cpu, engine(Arc::clone(&self.counters), self.wake)?)));
+        let (cpu, engine) = match set_up {
+            Ok(set_up) => set_up,
             Err(error) => {
                 // `start_worker` waits for this.
                 let _ = ready.send(Err(error));
                 return Ok(());
             }
         };
-        let _ = ready.send(Ok(()));
+        let _ = ready.send(Ok(cpu));
         let mut worker = Worker::new(self.switch, engine, self.counters, self.mailbox);
         worker.run(self.epoch, self.settings.busy_poll)
     }
@@ -407,6 +430,7 @@ mod tests {
             workers: 2,
             engine: EngineKind::Poll,
             busy_poll: BusyPoll::default(),
+            placement: Placement::default(),
             on_notice: Arc::new(|| ()),
         };
         let datapath = Datapath::start(&Arc::new(Switch::new(settings)), &workers).unwrap();

@@ -82,6 +82,7 @@ fn status() -> Status {
         engine: "io_uring".into(),
         engine_note: None,
         workers: 1,
+        cpus: vec![1],
         subnets: Vec::new(),
         gateway: GatewayReport { mac: mac(0), addresses: Vec::new() },
         nat: false,

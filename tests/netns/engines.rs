@@ -4,6 +4,9 @@ use std::fs;
 use std::thread::sleep;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+use uswitch::datapath::allowed_cpus;
+
 use crate::harness::{Host, Shell, Snapshot, Subject, Uswitch, v4};
 use crate::lifecycle::refuses_to_run;
 use crate::ports::cpu_ticks;
@@ -66,11 +69,46 @@ fn busy_poll() {
 fn sleeps_during_a_ping(arguments: &str) -> u64 {
     let s = Uswitch::with(arguments);
     let h1 = s.host().netns("container1");
-    let worker = |name: &str| name.starts_with("worker");
     h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
-    let before = switches(&s, worker, &["voluntary_ctxt_switches"]);
+    let before = switches(&s, is_worker, &["voluntary_ctxt_switches"]);
     h1.run(&format!("ping -n -c 500 -i 0.001 -W 5 {}", v4(2))).ok();
-    switches(&s, worker, &["voluntary_ctxt_switches"]) - before
+    switches(&s, is_worker, &["voluntary_ctxt_switches"]) - before
+}
+
+/// Each worker stays on one CPU, and two on two of them; or where a person wants them; or nowhere.
+#[test]
+fn cpus() {
+    let allowed = allowed_cpus();
+    let last = allowed[allowed.len() - 1];
+    let kept = |arguments: &str| {
+        let s = Uswitch::with(&format!("--ports 2 {arguments}"));
+        let told = s.host().run("uswitch status --json").json()["cpus"].clone();
+        let said = s.host().run("uswitch status").ok();
+        (worker_cpus(&s), told, said)
+    };
+    let (seen, told, said) = kept(&format!("--workers 2 --cpus {last}"));
+    assert_eq!((seen, told), (vec![last.to_string(); 2], json!([last, last])));
+    assert!(said.contains(&format!("2 workers on CPU {last}, {last}\n")), "{said}");
+    let (mut seen, told, _) = kept("--workers 2");
+    assert_eq!(told.as_array().map(|told| told.iter().map(Value::to_string).collect()), Some(seen.clone()));
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), allowed.len().min(2), "{seen:?}");
+    let (seen, told, said) = kept("--cpus any");
+    assert_eq!(told, json!([]), "{seen:?}");
+    assert!(said.contains("1 worker\n") || !said.contains("on CPU"), "{said}");
+    let own = fs::read_to_string("/proc/self/status").expect("it is there");
+    assert!(seen.iter().all(|cpus| cpus == field(&own, "Cpus_allowed_list")), "{seen:?}");
+}
+
+/// On which CPUs each worker may run, the first worker first.
+fn worker_cpus(s: &Uswitch) -> Vec<String> {
+    let workers = statuses(s).into_iter().filter(|status| is_worker(field(status, "Name")));
+    let mut workers: Vec<_> = workers
+        .map(|status| (field(&status, "Name").to_owned(), field(&status, "Cpus_allowed_list").to_owned()))
+        .collect();
+    workers.sort();
+    workers.into_iter().map(|(_, cpus)| cpus).collect()
 }
 
 /// Without frames no thread of it runs: no timer, no polling. Containers announce their multicast groups (RFC 3810) for
@@ -101,16 +139,22 @@ fn activity(s: &Uswitch) -> (u64, u64) {
 
 /// Counts of context switches (proc_pid_status(5)), summed over the threads whose name fits.
 fn switches(s: &Uswitch, fits: impl Fn(&str) -> bool, counts: &[&str]) -> u64 {
-    let tasks = fs::read_dir(s.host().path(&format!("/proc/{}/task", s.pid()))).expect("it runs");
-    // A thread that has ended meanwhile has no status.
-    let statuses = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok());
-    statuses
+    statuses(s)
+        .iter()
         .filter(|status| fits(field(status, "Name")))
-        .flat_map(|status| {
-            counts.iter().map(|count| field(&status, count).parse::<u64>()).collect::<Vec<_>>()
-        })
+        .flat_map(|status| counts.iter().map(|count| field(status, count).parse::<u64>()).collect::<Vec<_>>())
         .sum::<Result<u64, _>>()
         .expect("proc_pid_status(5)")
+}
+
+/// proc_pid_status(5) of each of its threads. One that has ended meanwhile has none.
+fn statuses(s: &Uswitch) -> Vec<String> {
+    let tasks = fs::read_dir(s.host().path(&format!("/proc/{}/task", s.pid()))).expect("it runs");
+    tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok()).collect()
+}
+
+fn is_worker(thread: &str) -> bool {
+    thread.starts_with("worker")
 }
 
 /// A line of `/proc/PID/status`.

@@ -233,6 +233,7 @@ impl<M: Machine> Running<M> {
             workers: config.workers,
             engine,
             busy_poll: config.busy_poll,
+            placement: config.placement.clone(),
             on_notice: Arc::new(move || wake.notify_one()),
         };
         let datapath = match Datapath::start(&switch, &workers) {

@@ -171,6 +171,7 @@ async fn a_port_that_the_workers_do_not_take_is_taken_away_again() {
                 workers: 2,
                 engine: EngineKind::Poll,
                 busy_poll: datapath::BusyPoll::default(),
+                placement: datapath::Placement::default(),
                 on_notice: Arc::new(|| {}),
             },
         )

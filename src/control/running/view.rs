@@ -35,6 +35,7 @@ impl<M: Machine> Running<M> {
             engine: self.engine.to_string(),
             engine_note: self.engine_note.clone(),
             workers: config.workers,
+            cpus: self.datapath.cpus().to_vec(),
             sandboxed: self.sandboxed,
             subnets: config.subnets.clone(),
             gateway: GatewayReport { mac: self.switch.gateway.mac, addresses: config.gateways().collect() },
