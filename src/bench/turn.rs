@@ -88,6 +88,7 @@ impl Turn<'_> {
         for control in &self.plan.controls {
             let tcp = Tcp { traffic, congestion_control: control.clone() };
             self.step(Metric::Tcp(tcp.clone()))?;
+            self.lab.begin_with(control)?;
             let (crossed, cpu) = self.stream(to, &[&["-C", control], streams].concat())?;
             self.value(Metric::Tcp(tcp.clone()), crossed.gbits)?;
             self.value(Metric::Cpu(tcp.clone(), CpuOf::Switch), cpu.switch / crossed.gigabits)?;
@@ -166,9 +167,10 @@ impl Turn<'_> {
     fn rtt_load(&mut self) -> Result<(), BenchError> {
         const BEFORE: Duration = Duration::from_millis(500);
         self.step_named(&Load::Loaded.to_string())?;
+        let control = self.plan.controls.first().map_or("cubic", String::as_str);
+        self.lab.begin_with(control)?;
         let [from, to] = &self.lab.stations;
         let _server = self.serve(to.address)?;
-        let control = self.plan.controls.first().map_or("cubic", String::as_str);
         let seconds = self.plan.duration.as_secs() + 1;
         let stream = iperf::Client::start(from, to.address, seconds, &["-C", control])?;
         self.pings.measure(BEFORE)?;

@@ -7,7 +7,8 @@
 use std::io;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
+    NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -67,6 +68,11 @@ impl Request {
     pub fn create(what: impl Into<String>, message: RouteNetlinkMessage) -> Request {
         let flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
         Request { what: what.into(), flags, message }
+    }
+
+    /// Puts something in the place of its like, which must be there.
+    pub fn replace(what: impl Into<String>, message: RouteNetlinkMessage) -> Request {
+        Request { what: what.into(), flags: NLM_F_REQUEST | NLM_F_ACK | NLM_F_REPLACE, message }
     }
 
     /// Asks for one thing.

@@ -1,11 +1,12 @@
 //! `uswitch bench` on a machine of its own: what it measures, and that nothing is left of it.
 
 use std::collections::BTreeSet;
+use std::fs;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::harness::{Host, Shell, Snapshot, as_user, wait_until, with_tun_for_all};
+use crate::harness::{Host, Shell, Snapshot, as_user, by_user, wait_until, with_tun_for_all};
 
 const SHORT: &str =
     "uswitch bench --peers uswitch,linux-bridge,naive --tests tcp,pps,rtt --repeat 1 --duration 1";
@@ -70,6 +71,46 @@ fn measures_without_root_and_leaves_nothing() {
     check(&as_user(&host, &format!("{SHORT} --json")).json());
     before.assert_same(&host);
     assert_eq!(processes(&host), "");
+}
+
+/// Tells in `/mnt/said` how it is called, and by which route its connections go, before it becomes iperf3.
+const IPERF3: &str = r#"#!/bin/sh
+echo "$* | $(ip -4 route show 172.16.0.0/24)" >>/mnt/said
+PATH=${PATH#/mnt:} exec iperf3 "$@"
+"#;
+
+/// At both ends; and the route is otherwise the one that the kernel made.
+#[track_caller]
+fn check_routes(host: &Host, run: impl FnOnce(&str) -> String) {
+    const BENCH: &str =
+        "uswitch bench --peers uswitch,linux-bridge --tests tcp,host --repeat 1 --duration 1 --json";
+    host.sh("mount -t tmpfs -o mode=777 none /mnt").ok();
+    fs::write(host.path("/mnt/iperf3"), IPERF3).expect("the host has a /mnt");
+    host.sh(&format!("chmod +x /mnt/iperf3; PATH=/mnt:$PATH {}", run(BENCH))).ok();
+    let said = fs::read_to_string(host.path("/mnt/said")).expect("iperf3 was called");
+    let mut of_cubic = 0;
+    let lines: Vec<&str> = said.lines().collect();
+    for ends in lines.chunks(2) {
+        let [server, client] = ends else { panic!("a server or a client is missing: {said}") };
+        let control = client.split_whitespace().skip_while(|word| *word != "-C").nth(1);
+        let control = control.unwrap_or_else(|| panic!("{client} has no control"));
+        of_cubic += usize::from(control == "cubic");
+        for end in [server, client] {
+            assert!(end.contains(" proto kernel scope link src 172.16.0."), "{end}");
+            assert!(end.trim_end().ends_with(&format!(" congctl {control}")), "not with {control}: {end}");
+        }
+    }
+    assert_eq!(of_cubic, 4, "two switches, to a container and to the host: {said}");
+}
+
+#[test]
+fn connections_begin_with_their_congestion_control() {
+    check_routes(&Host::new(), str::to_owned);
+}
+
+#[test]
+fn connections_begin_with_their_congestion_control_without_root() {
+    check_routes(&with_tun_for_all(), by_user);
 }
 
 /// In the middle of a stream, with a switch, a server and a client there.

@@ -14,6 +14,7 @@
 mod kernel;
 mod naive;
 mod ovs;
+mod route;
 mod station;
 mod uswitch;
 mod vde;
@@ -23,15 +24,16 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Child;
 
+use ipnet::Ipv4Net;
+
 pub(super) use self::station::Station;
 use super::error::BenchError;
 use super::peer::Peer;
 use super::plan::Plan;
 
-const SUBNET: &str = "172.16.0.0/24";
+const SUBNET: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 0, 0), 24);
 const HOST: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 1);
 const CONTAINERS: [Ipv4Addr; 2] = [Ipv4Addr::new(172, 16, 0, 2), Ipv4Addr::new(172, 16, 0, 3)];
-const PREFIX: u8 = 24;
 
 /// A switch and what hangs on it.
 #[derive(Debug)]
@@ -44,6 +46,18 @@ pub(super) struct Lab {
     pub(super) switch: Switch,
     /// What it says of itself, if that matters: the engine.
     pub(super) detail: Option<String>,
+}
+
+impl Lab {
+    /// Makes new TCP connections between containers and host begin with this congestion control, at both ends.
+    ///
+    /// # Errors
+    /// The kernel knows no such control.
+    pub(super) fn begin_with(&self, congestion_control: &str) -> Result<(), BenchError> {
+        self.stations.iter().try_for_each(|station| station.begin_with(congestion_control))?;
+        // The host's namespace is the cell's own.
+        self.host.map_or(Ok(()), |_| route::begin_with(congestion_control))
+    }
 }
 
 /// What runs a switch; nothing for the kernel's.

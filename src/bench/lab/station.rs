@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::process::{Child, Command};
 
 use super::super::error::BenchError;
-use super::wiring;
+use super::{route, wiring};
 use crate::sys::netns::{Netns, Traveller, travel};
 use crate::sys::packet::Sender;
 use crate::wire::Mac;
@@ -46,6 +46,11 @@ impl Station {
             wiring::look(device)
         })?;
         Ok(Station { netns, device: device.to_owned(), ifindex, mac, address })
+    }
+
+    /// Makes its new TCP connections begin with this congestion control.
+    pub(super) fn begin_with(&self, congestion_control: &str) -> Result<(), BenchError> {
+        inside(&self.netns, || route::begin_with(congestion_control))
     }
 
     /// Frames that its device has received.

@@ -40,7 +40,7 @@ fn detail(line: &str) -> Option<String> {
 
 fn start(plan: &Plan) -> Command {
     let mut command = Command::new(PROGRAM);
-    command.arg0("uswitch").args(["start", "--ports", "2", "--subnet", SUBNET]);
+    command.arg0("uswitch").args(["start", "--ports", "2", "--subnet", &SUBNET.to_string()]);
     command.args(["--mtu", &MTU.to_string(), "--txqueuelen", &TXQUEUELEN.to_string()]);
     command.args(["--engine", &plan.engine.to_string()]);
     if let Some(time) = plan.busy_poll {

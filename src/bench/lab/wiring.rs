@@ -14,7 +14,7 @@ use rtnetlink::{AddressMessageBuilder, LinkBridge, LinkMessageBuilder, LinkUnspe
 
 use super::super::error::BenchError;
 use super::super::plan::{MTU, TXQUEUELEN};
-use super::PREFIX;
+use super::SUBNET;
 use crate::sys::netlink::{Netlink, NetlinkError, Request};
 use crate::sys::netns::Netns;
 use crate::wire::Mac;
@@ -69,8 +69,10 @@ pub(super) fn set_up(device: &str, address: Option<Ipv4Addr>) -> Result<(), Benc
         change("turn on lo", LinkUnspec::new_with_name("lo").up()),
     ];
     if let Some(address) = address {
-        let message =
-            AddressMessageBuilder::<Ipv4Addr>::new().index(ifindex).address(address, PREFIX).build();
+        let message = AddressMessageBuilder::<Ipv4Addr>::new()
+            .index(ifindex)
+            .address(address, SUBNET.prefix_len())
+            .build();
         let what = format!("give {device} the address {address}");
         requests.push(Request::create(what, RouteNetlinkMessage::NewAddress(message)));
     }
