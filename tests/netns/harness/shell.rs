@@ -5,9 +5,10 @@ use std::fs::File;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, setns};
+use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, setns};
 use nix::unistd::Pid;
 use pnet_datalink::{Channel, Config};
+use uswitch::datapath::allowed_cpus;
 
 use super::capture::Capture;
 use super::frame::Frame;
@@ -88,9 +89,7 @@ pub trait Shell {
 
 /// The CPU from which all frames made by hand are sent: veth has a queue for each, and order only within one.
 pub fn sending_cpu() -> usize {
-    let allowed = sched_getaffinity(Pid::from_raw(0)).expect("our own affinity");
-    let first = (0..CpuSet::count()).find(|&cpu| allowed.is_set(cpu) == Ok(true));
-    first.expect("we are running somewhere")
+    *allowed_cpus().first().expect("we are running somewhere")
 }
 
 fn sending_cpu_set() -> CpuSet {
