@@ -52,8 +52,8 @@ pub struct Options {
     /// [default: each stays where it starts]
     #[arg(long, value_name = "LIST")]
     pub cpus: Option<String>,
-    /// How long a worker looks for the next frame itself before it sleeps, up to 1000000
-    /// [default: 50 while stations exchange single frames, as requests and answers are, else 0]
+    /// How long a worker looks for the next frame itself before it sleeps, and as root keeps idle CPUs awake, up to 1000000
+    /// [default: 50 without the latter while stations exchange single frames, as requests and answers are, else 0]
     #[arg(long, value_name = "MICROSECONDS")]
     pub busy_poll: Option<u64>,
     /// How long a learned address lives without a frame from it, 1 to 1000000 [default: 300]

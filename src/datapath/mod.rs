@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod accounting_tests;
+mod cpu_latency;
 mod engine;
 #[cfg(test)]
 mod engine_tests;
@@ -29,13 +30,14 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::uio::writev;
 
+use cpu_latency::CpuLatency;
 pub use engine::{Arrival, Engine, Event, Extent, Load, Wait};
 pub use memory::{MemoryEngine, MemoryNet};
 pub use mirror::{Direction, MIRRORS, Mirror, OnRecord, RECORDS, Record, Transit, Wanted};
@@ -193,6 +195,8 @@ pub struct Datapath {
     workers: Vec<WorkerHandle>,
     /// On which CPU each worker stays; empty if they do not.
     cpus: Vec<usize>,
+    /// Why idle CPUs sleep while a worker looks for frames, though they should not.
+    drowsy: Option<io::Error>,
     counters: Vec<Arc<Counters>>,
     notices: Receiver<Notice>,
     lost_notices: Arc<AtomicU64>,
@@ -213,6 +217,7 @@ impl Datapath {
         let mut datapath = Datapath {
             workers: Vec::new(),
             cpus: Vec::new(),
+            drowsy: None,
             counters: Vec::new(),
             notices,
             lost_notices,
@@ -245,6 +250,7 @@ impl Datapath {
         let setup = WorkerSetup {
             number,
             taken: self.cpus.clone(),
+            cpu_latency: self.cpu_latency(settings.busy_poll),
             switch: Arc::clone(switch),
             settings: settings.clone(),
             counters: Arc::clone(&counters),
@@ -261,6 +267,14 @@ impl Datapath {
         self.workers.push(WorkerHandle { line: WorkerLine { commands, wake }, thread });
         self.counters.push(counters);
         Ok(())
+    }
+
+    /// What keeps CPUs awake for a worker that was told to look for frames: it costs too much to do so unasked.
+    fn cpu_latency(&mut self, busy_poll: BusyPoll) -> Option<CpuLatency> {
+        match busy_poll {
+            BusyPoll::Adaptive | BusyPoll::For(Duration::ZERO) => None,
+            BusyPoll::For(_) => CpuLatency::open().map_err(|error| self.drowsy = Some(error)).ok(),
+        }
     }
 
     /// The time now, as the workers see it.
@@ -318,6 +332,11 @@ impl Datapath {
         &self.cpus
     }
 
+    /// Why idle CPUs sleep while a worker looks for frames, though [`BusyPoll::For`] asks that they do not. Told once.
+    pub fn take_drowsy(&mut self) -> Option<io::Error> {
+        self.drowsy.take()
+    }
+
     /// Each worker's counters.
     pub fn counters(&self) -> &[Arc<Counters>] {
         &self.counters
@@ -364,6 +383,7 @@ struct WorkerSetup {
     number: usize,
     /// CPUs on which others stay.
     taken: Vec<usize>,
+    cpu_latency: Option<CpuLatency>,
     switch: Arc<Switch>,
     settings: Settings,
     counters: Arc<Counters>,
@@ -405,7 +425,7 @@ impl WorkerSetup {
         };
         let _ = ready.send(Ok(cpu));
         let mut worker = Worker::new(self.switch, engine, self.counters, self.mailbox);
-        worker.run(self.epoch, self.settings.busy_poll)
+        worker.run(self.epoch, self.settings.busy_poll, self.cpu_latency)
     }
 }
 

@@ -74,6 +74,11 @@ impl Patience {
         if now.duration_since(self.latest) < time { Wait::Poll } else { Wait::Sleep }
     }
 
+    /// Stations talk.
+    pub(super) fn talking(&self) -> bool {
+        self.talking
+    }
+
     /// Takes note of a turn that is over.
     pub(super) fn note(&mut self, now: Instant, brought: Brought) {
         match brought {

@@ -9,6 +9,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::Notice;
+use super::cpu_latency::CpuLatency;
 use super::engine::{Arrival, Engine, Event, Extent, Load};
 use super::mirror::{Feed, MIRRORS, Shared, Transit};
 use super::patience::{Brought, BusyPoll, Patience};
@@ -85,12 +86,21 @@ impl<E: Engine> Worker<E> {
     }
 
     /// Forwards until told to stop. `epoch` is where ticks count from.
-    pub(super) fn run(&mut self, epoch: Instant, busy_poll: BusyPoll) -> io::Result<()> {
+    pub(super) fn run(
+        &mut self,
+        epoch: Instant,
+        busy_poll: BusyPoll,
+        mut cpu_latency: Option<CpuLatency>,
+    ) -> io::Result<()> {
         let mut events = Vec::with_capacity(usize::from(super::BUFFERS) * 2);
         let mut patience = Patience::new(busy_poll, epoch);
         let mut now = epoch;
         loop {
-            self.engine.turn(patience.wait(now), &mut events)?;
+            let wait = patience.wait(now);
+            if let Some(cpu_latency) = &mut cpu_latency {
+                cpu_latency.note(wait, patience.talking());
+            }
+            self.engine.turn(wait, &mut events)?;
             now = Instant::now();
             patience.note(now, Brought::of(&events));
             if self.handle(Tick::at(now.duration_since(epoch)), &mut events)?.is_break() {

@@ -1,6 +1,7 @@
 //! What moves the frames: which engine, how long it stays awake, and that it rests when there are none.
 
 use std::fs;
+use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -63,6 +64,28 @@ fn busy_poll() {
         let polling = sleeps_during_a_ping(&format!("--ports 2 --engine {engine} --busy-poll 1000000"));
         assert!(polling * 5 < sleeping, "{engine}: {polling} sleeps polling, {sleeping} otherwise");
     }
+}
+
+/// While a worker looks for the frames of a talk, no CPU sleeps; nobody asks for that before, or without `--busy-poll`.
+#[test]
+fn busy_poll_keeps_cpus_awake() {
+    const LATENCY: &str = "/dev/cpu_dma_latency";
+    let asks = |s: &Uswitch| s.host().run(&format!("ls -l /proc/{}/fd", s.pid())).ok().contains(LATENCY);
+    let host = Host::new();
+    let start = host.run("uswitch start --detach --ports 2 --busy-poll 1000000");
+    if !Path::new(LATENCY).exists() {
+        assert!(start.stderr.contains(LATENCY), "{}", start.stderr);
+        return;
+    }
+    assert_eq!(start.stderr, "");
+    let s = Uswitch::running(host);
+    assert!(asks(&s));
+    let awake = || {
+        s.host().netns("container1").run(&format!("ping -n -c 5 -i 0.001 -W 5 {}", v4(2))).ok();
+        fs::read(LATENCY).expect("all may read it that are root") == [0; 4]
+    };
+    assert!((0..100).any(|_| awake()), "CPUs may sleep");
+    assert!(!asks(&Uswitch::with("--ports 2")));
 }
 
 /// How often the worker slept while 500 pings crossed it, one each millisecond.

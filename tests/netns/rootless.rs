@@ -51,6 +51,18 @@ fn metrics_are_reached_from_outside() {
     before.assert_same(&host);
 }
 
+/// What `--busy-poll` cannot do without root is said, and the rest is done.
+#[test]
+fn busy_poll_without_root() {
+    let host = with_tun_for_all();
+    let start = as_user(&host, "uswitch start --detach --ports 2 --busy-poll 50");
+    let said = start.stderr.clone();
+    start.ok();
+    assert!(said.starts_with("uswitch: idle CPUs may sleep ") && said.lines().count() == 1, "{said}");
+    as_user(&host, "uswitch exec container1 -- ping -n -c 1 -W 5 172.16.0.3").ok();
+    as_user(&host, "uswitch stop").ok();
+}
+
 /// A user who forgot sudo is told.
 #[test]
 fn a_switch_of_root_is_not_seen() {

@@ -307,7 +307,12 @@ impl<M: Machine> Running<M> {
 
     /// What the user should know of what was done so far, each a sentence, each once.
     pub(crate) fn take_notices(&mut self) -> Vec<String> {
-        self.machine.take_notices()
+        let drowsy = self.datapath.take_drowsy().map(|error| {
+            format!(
+                "idle CPUs may sleep between the frames that --busy-poll waits for, which is slower: {error}"
+            )
+        });
+        drowsy.into_iter().chain(self.machine.take_notices()).collect()
     }
 
     /// Follows what the workers have told. What they tell of stations has time.

@@ -94,6 +94,11 @@ impl Uswitch {
     /// Starts it on a host that was prepared.
     pub fn on(host: Host, arguments: &str) -> Uswitch {
         host.run(&format!("uswitch start --detach {arguments}")).ok();
+        Uswitch::running(host)
+    }
+
+    /// The one that runs on a machine.
+    pub fn running(host: Host) -> Uswitch {
         Uswitch { host }
     }
 
