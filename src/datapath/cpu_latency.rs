@@ -9,6 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 
 use super::engine::Wait;
+use super::patience::Pace;
 
 const DEVICE: &str = "/dev/cpu_dma_latency";
 
@@ -34,10 +35,15 @@ impl CpuLatency {
         Ok(CpuLatency { request, awake: false })
     }
 
-    /// Before the worker waits: from the first talk of stations on until it sleeps, no CPU does. Costs a system call when
-    /// that changes.
-    pub(super) fn note(&mut self, wait: Wait, talking: bool) {
-        let awake = wait == Wait::Poll && (talking || self.awake);
+    /// Before the worker waits: from when stations talk until it sleeps, no CPU does. A transfer in bulk ends that too: it
+    /// has nothing of it. Costs a system call when it changes.
+    pub(super) fn note(&mut self, wait: Wait, pace: Pace) {
+        let awake = wait == Wait::Poll
+            && match pace {
+                Pace::Talk => true,
+                Pace::Alone => self.awake,
+                Pace::Bulk => false,
+            };
         if self.awake != awake {
             self.awake = awake;
             let microseconds = if awake { 0 } else { NO_LIMIT };
@@ -56,18 +62,20 @@ mod tests {
         let mut path = std::env::temp_dir();
         path.push(format!("uswitch-cpu-latency-{}", std::process::id()));
         let mut latency = CpuLatency { request: File::create(&path).unwrap(), awake: false };
-        let mut asked = |wait, talking| -> Vec<i32> {
-            latency.note(wait, talking);
+        let mut asked = |wait, pace| -> Vec<i32> {
+            latency.note(wait, pace);
             let written = std::fs::read(&path).unwrap();
             written.as_chunks().0.iter().map(|us| i32::from_ne_bytes(*us)).collect()
         };
-        assert_eq!(asked(Wait::Poll, false), [0; 0]);
-        assert_eq!(asked(Wait::Poll, true), [0]);
-        assert_eq!(asked(Wait::Poll, false), [0]);
-        assert_eq!(asked(Wait::Poll, true), [0]);
-        assert_eq!(asked(Wait::Sleep, true), [0, -1]);
-        assert_eq!(asked(Wait::Sleep, false), [0, -1]);
-        assert_eq!(asked(Wait::Poll, true), [0, -1, 0]);
+        assert_eq!(asked(Wait::Poll, Pace::Alone), [0; 0]);
+        assert_eq!(asked(Wait::Poll, Pace::Talk), [0]);
+        assert_eq!(asked(Wait::Poll, Pace::Alone), [0]);
+        assert_eq!(asked(Wait::Poll, Pace::Talk), [0]);
+        assert_eq!(asked(Wait::Sleep, Pace::Talk), [0, -1]);
+        assert_eq!(asked(Wait::Sleep, Pace::Alone), [0, -1]);
+        assert_eq!(asked(Wait::Poll, Pace::Talk), [0, -1, 0]);
+        assert_eq!(asked(Wait::Poll, Pace::Bulk), [0, -1, 0, -1]);
+        assert_eq!(asked(Wait::Poll, Pace::Alone), [0, -1, 0, -1]);
         std::fs::remove_file(&path).unwrap();
     }
 }

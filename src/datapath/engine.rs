@@ -82,15 +82,15 @@ pub struct Arrival<B> {
     pub buffer: B,
     /// Where it is in there.
     pub extent: Extent,
-    /// The bytes before it are a virtio-net header that the kernel wrote.
-    pub vnet: bool,
+    /// What the virtio-net header before it says; none on a port without.
+    pub vnet: Option<VnetHeader>,
 }
 
 impl<B> Arrival<B> {
-    /// A read of `length` bytes at offset `start` of a buffer. A read too short for its header is an
-    /// empty frame, which the switch drops as a runt.
-    pub fn new(port: PortId, buffer: B, read: Extent, vnet: bool) -> Arrival<B> {
-        let header = if vnet { VnetHeader::LEN } else { 0 };
+    /// What a read brought, `vnet` included if the port has it.
+    #[inline]
+    pub fn new(port: PortId, buffer: B, read: Extent, vnet: Option<VnetHeader>) -> Arrival<B> {
+        let header = if vnet.is_some() { VnetHeader::LEN } else { 0 };
         let extent = Extent { start: read.start + header, length: read.length.saturating_sub(header) };
         Arrival { port, buffer, extent, vnet }
     }
@@ -99,10 +99,15 @@ impl<B> Arrival<B> {
     #[inline]
     pub fn frame<'a>(&self, bytes: &'a [u8]) -> Frame<'a> {
         let Extent { start, length } = self.extent;
-        let header = if self.vnet { bytes.get(start - VnetHeader::LEN..) } else { None };
-        let vnet = header.and_then(VnetHeader::parse).unwrap_or_default();
+        let vnet = self.vnet.unwrap_or_default();
         Frame { bytes: bytes.get(start..start + length).unwrap_or_default(), vnet }
     }
+}
+
+/// The virtio-net header that begins a read. One too short for it is an empty frame, which the switch drops as a runt.
+#[inline]
+pub(super) fn vnet_header(read: &[u8]) -> VnetHeader {
+    VnetHeader::parse(read).unwrap_or_default()
 }
 
 /// What [`Engine::turn`] reports.

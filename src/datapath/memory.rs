@@ -90,7 +90,7 @@ impl Engine for MemoryEngine {
             let read = Extent { start: HEADROOM, length: buffer.len() - HEADROOM };
             // Room for an answer that is longer than its question.
             buffer.resize(buffer.len() + crate::switch::Answer::GROWTH, 0);
-            events.push(Event::Frame(Arrival::new(port, buffer, read, true)));
+            events.push(Event::Frame(Arrival::new(port, buffer, read, Some(vnet))));
         }
         Ok(())
     }

@@ -48,6 +48,17 @@ impl Brought {
     }
 }
 
+/// How frames come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// Long after the one before.
+    Alone,
+    /// Soon after the one before.
+    Talk,
+    /// In a transfer in bulk, or not long after one.
+    Bulk,
+}
+
 /// A worker's.
 #[derive(Debug)]
 pub(super) struct Patience {
@@ -55,28 +66,27 @@ pub(super) struct Patience {
     /// When something came last.
     latest: Instant,
     latest_bulk: Option<Instant>,
-    /// What came last came soon after what was before.
-    talking: bool,
+    pace: Pace,
 }
 
 impl Patience {
     pub(super) fn new(busy_poll: BusyPoll, now: Instant) -> Patience {
-        Patience { busy_poll, latest: now, latest_bulk: None, talking: false }
+        Patience { busy_poll, latest: now, latest_bulk: None, pace: Pace::Alone }
     }
 
     /// How to wait for what comes next.
     pub(super) fn wait(&self, now: Instant) -> Wait {
         let time = match self.busy_poll {
             BusyPoll::For(time) => time,
-            BusyPoll::Adaptive if self.talking => PAUSE,
+            BusyPoll::Adaptive if self.pace == Pace::Talk => PAUSE,
             BusyPoll::Adaptive => Duration::ZERO,
         };
         if now.duration_since(self.latest) < time { Wait::Poll } else { Wait::Sleep }
     }
 
-    /// Stations talk.
-    pub(super) fn talking(&self) -> bool {
-        self.talking
+    /// How the last frames came.
+    pub(super) fn pace(&self) -> Pace {
+        self.pace
     }
 
     /// Takes note of a turn that is over.
@@ -87,7 +97,11 @@ impl Patience {
             Brought::Talk => {}
         }
         let after_bulk = self.latest_bulk.is_some_and(|bulk| now.duration_since(bulk) < AFTER_BULK);
-        self.talking = !after_bulk && now.duration_since(self.latest) < PAUSE;
+        self.pace = match now.duration_since(self.latest) {
+            _ if after_bulk => Pace::Bulk,
+            pause if pause < PAUSE => Pace::Talk,
+            _ => Pace::Alone,
+        };
         self.latest = now;
     }
 }
@@ -138,7 +152,7 @@ mod tests {
     fn many_frames_or_a_large_one_are_bulk() {
         let frames = |count: usize, length| -> Vec<Event<()>> {
             let extent = Extent { start: 0, length };
-            let arrival = || Event::Frame(Arrival { port: PortId(0), buffer: (), extent, vnet: true });
+            let arrival = || Event::Frame(Arrival { port: PortId(0), buffer: (), extent, vnet: None });
             (0..count).map(|_| arrival()).collect()
         };
         let brought = [(0, 0), (7, 1514), (8, 60), (1, 4095), (1, 4096)]

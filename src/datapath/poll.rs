@@ -10,7 +10,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::EventFd;
 use nix::unistd::{read, write};
 
-use super::engine::{Arrival, Engine, Event, Extent, Load, Wait, account_write};
+use super::engine::{Arrival, Engine, Event, Extent, Load, Wait, account_write, vnet_header};
 use super::{BUFFERS, write_copy};
 use crate::switch::{Counters, PortId, Ports};
 use crate::sys::arena::{BUFFER_SIZE, HEADROOM};
@@ -80,7 +80,9 @@ impl PollEngine {
             match read(&queue.fd, &mut self.memory[buffer.range()][HEADROOM..]) {
                 Ok(length) if length > 0 => {
                     let read = Extent { start: HEADROOM, length };
-                    events.push(Event::Frame(Arrival::new(port, buffer, read, queue.vnet)));
+                    let bytes = &self.memory[buffer.range()][HEADROOM..HEADROOM + length];
+                    let vnet = queue.vnet.then(|| vnet_header(bytes));
+                    events.push(Event::Frame(Arrival::new(port, buffer, read, vnet)));
                 }
                 outcome => {
                     self.free.push(buffer.0);

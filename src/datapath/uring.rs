@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::sys::eventfd::EventFd;
 use nix::sys::resource::{Resource, getrlimit};
 
-use super::engine::{Arrival, Engine, Event, Extent, Load, Wait, account_write};
+use super::engine::{Arrival, Engine, Event, Extent, Load, Wait, account_write, vnet_header};
 use super::{BUFFERS, write_copy};
 use crate::switch::{Counters, PortId, Ports};
 use crate::sys::arena::HEADROOM;
@@ -162,7 +162,9 @@ impl UringEngine {
                 entry.batch.frames += 1;
                 entry.batch.bytes += length;
                 let read = Extent { start: HEADROOM, length };
-                events.push(Event::Frame(Arrival::new(PortId(slot), lease, read, entry.header() > 0)));
+                let bytes = &self.ring.bytes(&lease)[HEADROOM..HEADROOM + length];
+                let vnet = (entry.header() > 0).then(|| vnet_header(bytes));
+                events.push(Event::Frame(Arrival::new(PortId(slot), lease, read, vnet)));
             }
             Completion::NoFrame { slot, error } => self.no_frame(PortId(slot), error, events),
             Completion::Ready { slot } => {

@@ -98,7 +98,7 @@ impl<E: Engine> Worker<E> {
         loop {
             let wait = patience.wait(now);
             if let Some(cpu_latency) = &mut cpu_latency {
-                cpu_latency.note(wait, patience.talking());
+                cpu_latency.note(wait, patience.pace());
             }
             self.engine.turn(wait, &mut events)?;
             now = Instant::now();
@@ -281,12 +281,10 @@ impl<E: Engine> Worker<E> {
     /// copies to those that cannot.
     #[inline(always)]
     fn dispatch(&mut self, mut arrival: Arrival<E::Buffer>) -> io::Result<()> {
-        if arrival.vnet {
-            if !arrival.frame(self.engine.bytes(&arrival.buffer)).vnet.is_complete() {
-                self.send_finished_copies(&arrival)?;
-            }
-        } else {
-            self.put_header(&mut arrival.buffer, arrival.extent);
+        match arrival.vnet {
+            Some(vnet) if vnet.is_complete() => {}
+            Some(_) => self.send_finished_copies(&arrival)?,
+            None => self.put_header(&mut arrival.buffer, arrival.extent),
         }
         self.engine.send(arrival.buffer, arrival.extent, &self.egress)
     }
