@@ -33,6 +33,10 @@ pub trait Watcher {
 const DEBUG_BUILD: &str = "this uswitch is a debug build and several times slower than it could be: build it with \
                            `cargo build --release`";
 
+/// Or the figures of two switches would be compared on what looks like one machine and is two.
+const AWAKE: &str = "with --busy-poll, uswitch as root keeps idle CPUs awake while stations exchange single frames: beside \
+                     the other switches they sleep";
+
 /// How often the watcher hears that time passes.
 const TICK: Duration = Duration::from_millis(100);
 /// Besides what a measurement takes, the longest that a cell is silent.
@@ -92,6 +96,9 @@ impl Run<'_> {
         }
         if cfg!(debug_assertions) {
             self.note(watcher, DEBUG_BUILD.to_owned());
+        }
+        if self.plan.busy_poll.is_some_and(|us| us > 0) && self.plan.peers.contains(&Peer::Uswitch) {
+            self.note(watcher, AWAKE.to_owned());
         }
         for (peer, report) in self.plan.peers.iter().zip(&self.results.peers) {
             if let Some(why) = &report.skipped {

@@ -185,6 +185,19 @@ fn a_peer_that_is_not_installed_is_left_out() {
     assert!(results["peers"][0]["skipped"].is_string(), "{results}");
 }
 
+/// Who compares is told of what one switch asks of the machine and the others do not.
+#[test]
+fn busy_polling_is_told() {
+    let host = Host::new();
+    let told = |arguments: &str| {
+        let bench = format!("uswitch bench --tests rtt --repeat 1 --duration 1 {arguments} --json");
+        host.run(&bench).json()["notes"].to_string().contains("keeps idle CPUs awake")
+    };
+    assert!(told("--peers uswitch --busy-poll 50"));
+    assert!(!told("--peers uswitch --busy-poll 0"));
+    assert!(!told("--peers veth --busy-poll 50"));
+}
+
 #[test]
 fn a_report_is_written_and_nothing_overwritten() {
     let host = Host::new();
