@@ -281,7 +281,7 @@ fn limits() {
     for (limit, state, what, mend) in [
         (2 * PINNED, State::Ok, "workers: 2", None),
         (PINNED, State::Ok, "workers: 1", None),
-        (64 << 10, State::Note, "64 KiB", Some("sudo prlimit --pid $$ --memlock=4345856")),
+        (64 << 10, State::Note, "64 KiB", Some("sudo prlimit --pid $$ --memlock=6518784")),
     ] {
         comes_to(&Facts { locked_memory: Some(limit), ..healthy() }, "locked memory", (state, what, mend));
     }
