@@ -59,12 +59,11 @@ mod tests {
 
     #[test]
     fn cpus_are_awake_from_a_talk_on_until_the_worker_sleeps() {
-        let mut path = std::env::temp_dir();
-        path.push(format!("uswitch-cpu-latency-{}", std::process::id()));
-        let mut latency = CpuLatency { request: File::create(&path).unwrap(), awake: false };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut latency = CpuLatency { request: file.reopen().unwrap(), awake: false };
         let mut asked = |wait, pace| -> Vec<i32> {
             latency.note(wait, pace);
-            let written = std::fs::read(&path).unwrap();
+            let written = std::fs::read(file.path()).unwrap();
             written.as_chunks().0.iter().map(|us| i32::from_ne_bytes(*us)).collect()
         };
         assert_eq!(asked(Wait::Poll, Pace::Alone), [0; 0]);
@@ -76,6 +75,5 @@ mod tests {
         assert_eq!(asked(Wait::Poll, Pace::Talk), [0, -1, 0]);
         assert_eq!(asked(Wait::Poll, Pace::Bulk), [0, -1, 0, -1]);
         assert_eq!(asked(Wait::Poll, Pace::Alone), [0, -1, 0, -1]);
-        std::fs::remove_file(&path).unwrap();
     }
 }

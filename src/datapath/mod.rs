@@ -54,8 +54,8 @@ use crate::sys;
 use crate::sys::tap::Queue;
 use crate::wire::VnetHeader;
 
-/// Buffers of a worker, 66 KiB each. The one used last is used next, so that few of them are at work at a time. More would be
-/// beyond what a user may lock by default (RLIMIT_MEMLOCK, 8 MiB).
+/// Buffers of a worker, 66 KiB each. The one used last is used next, so that few of them are at work at a time. Of one
+/// worker they are within what a user may lock by default (RLIMIT_MEMLOCK, 8 MiB), which 128 would not be.
 pub const BUFFERS: u16 = 96;
 /// Notices on their way to control; more are counted and lost.
 const NOTICES: usize = 1024;

@@ -66,7 +66,7 @@ fn busy_poll() {
     }
 }
 
-/// While a worker looks for the frames of a talk, no CPU sleeps; nobody asks for that before, or without `--busy-poll`.
+/// While a worker looks for the frames of a talk, no CPU sleeps; without `--busy-poll` nothing asks for that.
 #[test]
 fn busy_poll_keeps_cpus_awake() {
     const LATENCY: &str = "/dev/cpu_dma_latency";
