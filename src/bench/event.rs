@@ -15,6 +15,8 @@ pub(super) enum Event {
     Step(String),
     /// More of what the switch is: the engine that it took.
     Detail(String),
+    /// How far apart the CPUs were, nanoseconds, while what follows was measured.
+    Distance(Option<f64>),
     /// It has a value.
     Value(Metric, f64),
     /// Round-trip times in full: percent, microseconds.
@@ -71,6 +73,7 @@ mod tests {
     fn lines_come_in_pieces() {
         let events = [
             Event::Step("tcp".to_owned()),
+            Event::Distance(Some(27.5)),
             Event::Value(Metric::FrameRate(64), 1e6),
             Event::Times(Load::Idle, vec![(50.0, 42.5)]),
             Event::Done,

@@ -5,6 +5,7 @@
 //! or Ctrl-C is pressed, or anything fails, the cell is killed, and the kernel takes away everything that was in it.
 
 mod cpu;
+mod distance;
 mod error;
 mod event;
 mod generator;

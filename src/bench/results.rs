@@ -102,13 +102,17 @@ pub struct Sample {
     pub unit: Unit,
     /// Finite, in that unit.
     pub value: f64,
+    /// Nanoseconds that a cache line took from one CPU to another, before this was measured or after, whichever was
+    /// longer; none where there is one CPU, or one that had no time for it.
+    pub cpu_distance_ns: Option<f64>,
 }
 
 impl Sample {
     /// None if `value` is no number: a cost a gigabit where none arrived.
     pub fn new(repetition: u32, peer: &str, metric: Metric, value: f64) -> Option<Sample> {
         let unit = metric.unit();
-        value.is_finite().then(|| Sample { repetition, peer: peer.to_owned(), metric, unit, value })
+        let peer = peer.to_owned();
+        value.is_finite().then_some(Sample { repetition, peer, metric, unit, value, cpu_distance_ns: None })
     }
 }
 

@@ -70,6 +70,8 @@ struct Run<'a> {
     results: Results,
     /// Those that have no further turn.
     left_out: Vec<Peer>,
+    /// How far apart the CPUs were for what is heard next.
+    distance: Option<f64>,
 }
 
 impl Run<'_> {
@@ -86,7 +88,7 @@ impl Run<'_> {
             samples: Vec::new(),
             distributions: Vec::new(),
         };
-        Ok(Run { plan, signals: Signals::hold()?, results, left_out: Vec::new() })
+        Ok(Run { plan, signals: Signals::hold()?, results, left_out: Vec::new(), distance: None })
     }
 
     /// What a reader must know from the beginning, and who has no turn at all.
@@ -173,8 +175,11 @@ impl Run<'_> {
                     report.what += &format!(", {detail}");
                 }
             }
+            Event::Distance(ns) => self.distance = ns,
             Event::Value(metric, value) => {
-                self.results.samples.extend(Sample::new(repetition, &peer, metric, value));
+                let sample = Sample::new(repetition, &peer, metric, value);
+                let placed = sample.map(|sample| Sample { cpu_distance_ns: self.distance, ..sample });
+                self.results.samples.extend(placed);
             }
             Event::Times(metric, percentiles) => {
                 self.results.distributions.push(Distribution { repetition, peer, metric, percentiles });

@@ -5,11 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::cpu::precise;
 use super::metric::{Better, Metric, Unit};
 use super::results::{BASELINE, Results, SUBJECT, Sample};
 
 /// A spread beyond this share of the median means that the machine was busy with something else.
 pub const NOISE_LIMIT: f64 = 0.15;
+
+/// CPUs that are more than so many times as far apart as they were at best have been moved.
+pub const MOVED: f64 = 2.0;
 
 /// What the samples of a run say.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -75,6 +79,8 @@ pub struct Ratio {
     /// Of the values of one repetition, over all repetitions that have both: what changed for both from one repetition to
     /// the next is not in it.
     pub paired: Option<Range>,
+    /// Of the medians of what was measured while the CPUs were near; none unless they were [`MOVED`].
+    pub near: Option<f64>,
     /// What it comes to.
     pub verdict: Verdict,
 }
@@ -98,12 +104,16 @@ pub enum Verdict {
 impl Summary {
     /// Of all samples.
     pub fn new(results: &Results) -> Summary {
-        let values = Values::new(results);
+        let distances = Distances::new(results);
+        let values = Values::new(results, |_| true);
+        let near = distances.as_ref().map(|distances| distances.near_values(results));
         let peers = values.peers(results);
         let metrics: BTreeSet<&Metric> = results.samples.iter().map(|sample| &sample.metric).collect();
-        let rows: Vec<Row> = metrics.into_iter().map(|metric| values.row(metric, &peers)).collect();
+        let rows: Vec<Row> =
+            metrics.into_iter().map(|metric| values.row(metric, &peers, near.as_ref())).collect();
         let baseline = peers.iter().any(|peer| peer == BASELINE).then_some(BASELINE);
-        let remarks = remarks(&rows, baseline);
+        let mut remarks = remarks(&rows, baseline);
+        remarks.extend(distances.into_iter().flat_map(Distances::remarks));
         Summary { baseline, peers, rows, remarks }
     }
 }
@@ -132,16 +142,53 @@ impl Range {
     }
 }
 
+/// Of CPUs that were moved: how far apart they were, in nanoseconds.
+struct Distances {
+    least: f64,
+    greatest: f64,
+    /// The share of the samples that are of CPUs that were not near.
+    share_far: f64,
+}
+
+impl Distances {
+    /// None of CPUs that stayed where they were, as those of a machine without a host do: what differs there is the clock.
+    fn new(results: &Results) -> Option<Distances> {
+        results.machine.virtualised.as_ref()?;
+        let all: Vec<f64> = results.samples.iter().filter_map(|sample| sample.cpu_distance_ns).collect();
+        let Range { min: least, max: greatest, .. } = Range::of(all.iter().copied())?;
+        let far = all.iter().filter(|&&ns| ns > least * MOVED).count();
+        let share_far = precise(far as u64) / precise(all.len() as u64);
+        (far > 0).then_some(Distances { least, greatest, share_far })
+    }
+
+    fn near_values<'a>(&self, results: &'a Results) -> Values<'a> {
+        let near = |sample: &Sample| sample.cpu_distance_ns.is_some_and(|ns| ns <= self.least * MOVED);
+        Values::new(results, near)
+    }
+
+    fn remarks(self) -> [String; 2] {
+        let Distances { least, greatest, share_far } = self;
+        let share = share_far * 100.0;
+        [
+            format!(
+                "The host moved the CPUs: {least:.0} to {greatest:.0} ns from one to another, beyond {MOVED} times the \
+                 least for {share:.0}% of the samples."
+            ),
+            "A switch with a thread of its own pays for that; near (report.md, --json) are the ratios of the rest."
+                .to_owned(),
+        ]
+    }
+}
+
 /// The samples by metric, peer and repetition.
 struct Values<'a>(BTreeMap<(&'a Metric, &'a str), BTreeMap<u32, f64>>);
 
 impl<'a> Values<'a> {
-    fn new(results: &'a Results) -> Values<'a> {
+    fn new(results: &'a Results, taken: impl Fn(&Sample) -> bool) -> Values<'a> {
         let mut values: BTreeMap<_, BTreeMap<u32, f64>> = BTreeMap::new();
-        for Sample { repetition, peer, metric, value, .. } in &results.samples {
-            if value.is_finite() {
-                values.entry((metric, peer.as_str())).or_default().insert(*repetition, *value);
-            }
+        for sample in results.samples.iter().filter(|sample| taken(sample) && sample.value.is_finite()) {
+            let of_peer = values.entry((&sample.metric, sample.peer.as_str())).or_default();
+            of_peer.insert(sample.repetition, sample.value);
         }
         Values(values)
     }
@@ -155,18 +202,19 @@ impl<'a> Values<'a> {
         peers.into_iter().map(str::to_owned).collect()
     }
 
-    fn row(&self, metric: &'a Metric, peers: &'a [String]) -> Row {
-        let cells = peers.iter().filter_map(|peer| self.cell(metric, peer)).collect();
+    /// `near`: those of near CPUs alone, if they were moved.
+    fn row(&self, metric: &'a Metric, peers: &'a [String], near: Option<&Values<'a>>) -> Row {
+        let cells = peers.iter().filter_map(|peer| self.cell(metric, peer, near)).collect();
         Row { metric: metric.clone(), unit: metric.unit(), better: metric.better(), cells }
     }
 
-    fn cell(&self, metric: &'a Metric, peer: &'a str) -> Option<Cell> {
+    fn cell(&self, metric: &'a Metric, peer: &'a str, near: Option<&Values<'a>>) -> Option<Cell> {
         let values = self.0.get(&(metric, peer))?;
         let range = Range::of(values.values().copied())?;
         let telling = values.len() > 1 && metric.unit() != Unit::Percent;
         let spread = if telling { range.spread() } else { None };
         let noisy = spread.is_some_and(|spread| spread > NOISE_LIMIT);
-        let base = if peer == BASELINE { None } else { self.cell(metric, BASELINE) };
+        let base = if peer == BASELINE { None } else { self.cell(metric, BASELINE, None) };
         let ratio = base.and_then(|base| {
             let of_medians = quotient(metric, range.median, base.range.median)?;
             let paired = self.paired(metric, values);
@@ -175,9 +223,15 @@ impl<'a> Values<'a> {
                 Some(paired) if values.len() > 1 && base.samples > 1 => verdict(paired, metric.better()),
                 _ => Verdict::OneSample,
             };
-            Some(Ratio { of_medians, paired, verdict })
+            let near = near.and_then(|near| near.ratio_of_medians(metric, peer));
+            Some(Ratio { of_medians, paired, near, verdict })
         });
         Some(Cell { peer: peer.to_owned(), samples: values.len(), range, spread, noisy, ratio })
+    }
+
+    fn ratio_of_medians(&self, metric: &'a Metric, peer: &'a str) -> Option<f64> {
+        let median = |peer| Some(Range::of(self.0.get(&(metric, peer))?.values().copied())?.median);
+        quotient(metric, median(peer)?, median(BASELINE)?)
     }
 
     fn paired(&self, metric: &'a Metric, values: &BTreeMap<u32, f64>) -> Option<Range> {
@@ -321,6 +375,52 @@ mod tests {
         let one: &[f64] = &[1.0];
         let summary = summary("udp", &[("vde", one), (BASELINE, one), ("ovs", one), (SUBJECT, one)]);
         assert_eq!(summary.peers, [SUBJECT, BASELINE, "vde", "ovs"]);
+    }
+
+    /// Repetitions of ours, of the bridge, and how far apart the CPUs were for both.
+    fn apart(virtualised: bool, repetitions: &[(f64, f64, Option<f64>)]) -> Summary {
+        let mut results = fixture::empty([SUBJECT, BASELINE]);
+        results.machine.virtualised = virtualised.then(|| "kvm".to_owned());
+        for (repetition, (ours, bridge, ns)) in (1..).zip(repetitions) {
+            for (peer, value) in [(SUBJECT, ours), (BASELINE, bridge)] {
+                let sample = Sample::new(repetition, peer, Metric::Udp, *value);
+                results.samples.extend(sample.map(|sample| Sample { cpu_distance_ns: *ns, ..sample }));
+            }
+        }
+        Summary::new(&results)
+    }
+
+    fn near(summary: &Summary) -> Option<f64> {
+        summary.rows[0].cell(SUBJECT).unwrap().ratio.as_ref().unwrap().near
+    }
+
+    #[test]
+    fn moved_cpus_are_told_and_the_near_compared_alone() {
+        let repetitions = [(1.5, 1.0, Some(25.0)), (1.7, 1.0, Some(50.0)), (0.5, 1.0, Some(150.4))];
+        let summary = apart(true, &repetitions);
+        assert_eq!(near(&summary), Some(1.6));
+        assert_eq!(summary.rows[0].cell(SUBJECT).unwrap().ratio.as_ref().unwrap().of_medians, 1.5);
+        let remark = &summary.remarks[summary.remarks.len() - 2];
+        assert!(remark.contains("25 to 150 ns") && remark.contains("for 33% of the samples"), "{remark}");
+    }
+
+    #[test]
+    fn cpus_that_stayed_are_not_told() {
+        for (virtualised, ns) in [(true, Some(50.0)), (true, None), (false, Some(150.0))] {
+            let summary = apart(virtualised, &[(1.0, 1.0, ns.map(|_| 25.0)), (1.0, 1.0, ns)]);
+            assert_eq!((near(&summary), summary.remarks), (None, vec![]));
+        }
+    }
+
+    #[test]
+    fn near_has_no_ratio_where_the_bridge_was_never_near() {
+        let mut results = fixture::empty([SUBJECT, BASELINE]);
+        results.machine.virtualised = Some("kvm".to_owned());
+        for (peer, ns) in [(SUBJECT, 25.0), (BASELINE, 150.0)] {
+            let sample = Sample::new(1, peer, Metric::Udp, 1.0);
+            results.samples.extend(sample.map(|sample| Sample { cpu_distance_ns: Some(ns), ..sample }));
+        }
+        assert_eq!(near(&Summary::new(&results)), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::cpu::{self, Cpu};
+use super::distance;
 use super::error::BenchError;
 use super::event::{Event, Teller};
 use super::generator::Generator;
@@ -89,7 +90,8 @@ impl Turn<'_> {
             let tcp = Tcp { traffic, congestion_control: control.clone() };
             self.step(Metric::Tcp(tcp.clone()))?;
             self.lab.begin_with(control)?;
-            let (crossed, cpu) = self.stream(to, &[&["-C", control], streams].concat())?;
+            let words = [&["-C", control], streams].concat();
+            let (crossed, cpu) = self.placed(|turn| turn.stream(to, &words))?;
             self.value(Metric::Tcp(tcp.clone()), crossed.gbits)?;
             self.value(Metric::Cpu(tcp.clone(), CpuOf::Switch), cpu.switch / crossed.gigabits)?;
             self.value(Metric::Cpu(tcp, CpuOf::Machine), cpu.machine / crossed.gigabits)?;
@@ -105,7 +107,7 @@ impl Turn<'_> {
     fn udp(&mut self) -> Result<(), BenchError> {
         self.step(Metric::Udp)?;
         let to = self.lab.stations[1].address;
-        let (crossed, _) = self.stream(to, &["-u", "-b", "0"])?;
+        let (crossed, _) = self.placed(|turn| turn.stream(to, &["-u", "-b", "0"]))?;
         self.value(Metric::Udp, crossed.gbits)?;
         crossed.loss.map_or(Ok(()), |loss| self.value(Metric::UdpLoss, loss))
     }
@@ -142,24 +144,29 @@ impl Turn<'_> {
     /// The rate that was offered.
     fn frame_rate(&mut self, size: u32) -> Result<f64, BenchError> {
         self.step(Metric::FrameRate(size))?;
-        let [from, to] = &self.lab.stations;
-        let carried = Generator::new(from, to, size)?.flood(self.plan.duration)?;
+        let carried = self.placed(|turn| {
+            let [from, to] = &turn.lab.stations;
+            Generator::new(from, to, size)?.flood(turn.plan.duration)
+        })?;
         self.value(Metric::FrameRate(size), carried.rate())?;
         Ok(carried.offered_rate())
     }
 
     fn loss_free_rate(&mut self, size: u32, most: f64) -> Result<(), BenchError> {
         self.step(Metric::LossFreeRate(size))?;
-        let [from, to] = &self.lab.stations;
-        let generator = Generator::new(from, to, size)?;
-        let offer = |rate| generator.paced(rate, TRIAL).map(|carried| carried.trial());
-        let rate = rfc2544::throughput(most, TRIALS, offer)?;
+        let rate = self.placed(|turn| {
+            let [from, to] = &turn.lab.stations;
+            let generator = Generator::new(from, to, size)?;
+            rfc2544::throughput(most, TRIALS, |rate| {
+                generator.paced(rate, TRIAL).map(|carried| carried.trial())
+            })
+        })?;
         self.value(Metric::LossFreeRate(size), rate)
     }
 
     fn rtt(&mut self) -> Result<(), BenchError> {
         self.step_named(&Load::Idle.to_string())?;
-        let times = self.pings.measure(self.plan.duration)?;
+        let times = self.placed(|turn| turn.pings.measure(turn.plan.duration))?;
         self.times(Load::Idle, &times)
     }
 
@@ -169,13 +176,16 @@ impl Turn<'_> {
         self.step_named(&Load::Loaded.to_string())?;
         let control = self.plan.controls.first().map_or("cubic", String::as_str);
         self.lab.begin_with(control)?;
-        let [from, to] = &self.lab.stations;
-        let _server = self.serve(to.address)?;
-        let seconds = self.plan.duration.as_secs() + 1;
-        let stream = iperf::Client::start(from, to.address, seconds, &["-C", control])?;
-        self.pings.measure(BEFORE)?;
-        let times = self.pings.measure(self.plan.duration)?;
-        stream.finish()?;
+        let times = self.placed(|turn| {
+            let [from, to] = &turn.lab.stations;
+            let _server = turn.serve(to.address)?;
+            let seconds = turn.plan.duration.as_secs() + 1;
+            let stream = iperf::Client::start(from, to.address, seconds, &["-C", control])?;
+            turn.pings.measure(BEFORE)?;
+            let times = turn.pings.measure(turn.plan.duration)?;
+            stream.finish()?;
+            Ok(times)
+        })?;
         self.times(Load::Loaded, &times)
     }
 
@@ -189,6 +199,18 @@ impl Turn<'_> {
             self.teller.tell(&Event::Note(format!("{load}: {} requests had no answer", times.lost)))?;
         }
         self.teller.tell(&Event::Times(load, times.distribution()))
+    }
+
+    /// Measures, and tells how far apart the CPUs were meanwhile, as far as before and after can say.
+    fn placed<T>(
+        &mut self,
+        measure: impl FnOnce(&mut Self) -> Result<T, BenchError>,
+    ) -> Result<T, BenchError> {
+        let before = distance::measure();
+        let measured = measure(self)?;
+        let farthest = [before, distance::measure()].into_iter().flatten().reduce(f64::max);
+        self.teller.tell(&Event::Distance(farthest))?;
+        Ok(measured)
     }
 
     #[allow(clippy::needless_pass_by_value, reason = "callers have no further use for it")]

@@ -55,17 +55,16 @@ fn said(cell: &Cell) -> &'static str {
     }
 }
 
-/// `0.99 [0.95-1.02]`, the range being that of the repetitions.
+/// `0.99 [0.95-1.02], near 1.01`: the range of the repetitions, and the ratio while CPUs that were moved were near.
 fn ratio(cell: &Cell) -> String {
     let Some(ratio) = &cell.ratio else { return nothing() };
     let mark = if is_noise(cell) { "~" } else { "" };
     let of_medians = factor(ratio.of_medians);
-    match ratio.paired {
-        Some(paired) if cell.samples > 1 => {
-            format!("{mark}{of_medians} [{}-{}]", factor(paired.min), factor(paired.max))
-        }
-        _ => format!("{mark}{of_medians}"),
-    }
+    let range = ratio.paired.filter(|_| cell.samples > 1);
+    let range =
+        range.map_or_else(String::new, |range| format!(" [{}-{}]", factor(range.min), factor(range.max)));
+    let near = ratio.near.map_or_else(String::new, |near| format!(", near {}", factor(near)));
+    format!("{mark}{of_medians}{range}{near}")
 }
 
 fn is_noise(cell: &Cell) -> bool {
@@ -158,8 +157,9 @@ fn how(results: &Results) -> String {
          while slows all. A figure is the median of the repetitions, with the least and the greatest in brackets. A \
          spread of more than {limit:.0}% of the median (marked ~) means that the machine was busy with something else, \
          and the figure says little. A ratio is that of the medians; its brackets hold the least and the greatest ratio \
-         within one repetition. Better or worse is said only of what was so in every repetition. Ratios can be compared \
-         with those of other machines, absolute figures cannot.\n\nEvery sample is in [results.json](results.json).",
+         within one repetition; near is that of the samples while CPUs that the host moves were near. Better or worse is \
+         said only of what was so in every repetition. Ratios can be compared with those of other machines, absolute \
+         figures cannot.\n\nEvery sample is in [results.json](results.json).",
         results.options.repeat
     )
 }

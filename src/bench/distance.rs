@@ -1,0 +1,124 @@
+//! How far apart two CPUs are. A host may move the virtual CPUs of a machine about, from one chiplet to another: then a
+//! cache line takes several times as long from the sender's CPU to that of a switch, and it is another machine.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+
+/// The calling thread, as the kernel calls it.
+const SELF: Pid = Pid::from_raw(0);
+/// How often a round hands the cache line over and back.
+const HANDOVERS: u32 = 1000;
+/// The shortest one counts: a thread that has to wait for its CPU only makes a round longer.
+const ROUNDS: u32 = 5;
+/// How often a thread looks for its turn, some tens of milliseconds: the other CPU may have other work, but not for ever.
+const LOOKS: u32 = 1 << 26;
+/// Instead of a turn: one side cannot take part.
+const GIVEN_UP: u32 = u32::MAX;
+
+/// Nanoseconds that a cache line takes from one of the first two CPUs that this thread may use to the other; none if
+/// there is but one, or no time on one.
+pub(super) fn measure() -> Option<f64> {
+    let allowed = sched_getaffinity(SELF).ok()?;
+    let mut cpus = (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).unwrap_or(false));
+    let (here, there) = (cpus.next()?, cpus.next()?);
+    let line = Line::default();
+    thread::scope(|scope| {
+        scope.spawn(|| line.pass_on(there, 1));
+        scope.spawn(|| line.pass_on(here, 0)).join().ok().flatten()
+    })
+}
+
+/// A cache line of its own (and the next one, which some CPUs fetch with it), with the number of the turn. Even turns are
+/// one thread's, odd ones the other's.
+#[derive(Default)]
+#[repr(align(128))]
+struct Line(AtomicU32);
+
+impl Line {
+    /// Takes every second turn on this CPU, beginning with turn `first`. How long one takes, in the shortest round.
+    fn pass_on(&self, cpu: usize, first: u32) -> Option<f64> {
+        let mut only = CpuSet::new();
+        if only.set(cpu).and_then(|()| sched_setaffinity(SELF, &only)).is_err() {
+            self.give_up()?;
+        }
+        let mut shortest = Duration::MAX;
+        let mut turn = first;
+        for _ in 0..ROUNDS {
+            let begin = Instant::now();
+            for _ in 0..HANDOVERS {
+                self.await_turn(turn)?;
+                self.0.store(turn + 1, Ordering::Release);
+                turn += 2;
+            }
+            shortest = shortest.min(begin.elapsed());
+        }
+        Some(shortest.as_secs_f64() * 1e9 / f64::from(2 * HANDOVERS))
+    }
+
+    /// No pause in between: it would be longer than what is measured.
+    fn await_turn(&self, turn: u32) -> Option<()> {
+        for _ in 0..LOOKS {
+            match self.0.load(Ordering::Acquire) {
+                GIVEN_UP => return None,
+                now if now == turn => return Some(()),
+                _ => {}
+            }
+        }
+        self.give_up()
+    }
+
+    fn give_up(&self) -> Option<()> {
+        self.0.store(GIVEN_UP, Ordering::Release);
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed() -> Vec<usize> {
+        let allowed = sched_getaffinity(SELF).unwrap();
+        (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).unwrap()).collect()
+    }
+
+    #[test]
+    fn two_cpus_are_some_way_apart() {
+        let before = allowed();
+        let distance = measure();
+        assert_eq!(distance.is_some(), before.len() > 1);
+        assert!(distance.is_none_or(|ns| ns.is_finite() && ns > 0.0), "{distance:?}");
+        assert_eq!(allowed(), before, "the caller stays where it was");
+    }
+
+    #[test]
+    fn one_cpu_is_not_apart_from_itself() {
+        let alone = thread::spawn(|| {
+            let mut only = CpuSet::new();
+            only.set(allowed()[0]).unwrap();
+            sched_setaffinity(SELF, &only).unwrap();
+            measure()
+        });
+        assert_eq!(alone.join().unwrap(), None);
+    }
+
+    #[test]
+    fn who_cannot_be_on_its_cpu_lets_the_other_go() {
+        let line = Line::default();
+        let here = allowed()[0];
+        thread::scope(|scope| {
+            let other = scope.spawn(|| line.pass_on(here, 1));
+            assert_eq!(line.pass_on(CpuSet::count(), 0), None);
+            assert_eq!(other.join().unwrap(), None);
+        });
+    }
+
+    #[test]
+    fn nobody_waits_for_ever() {
+        assert_eq!(Line::default().pass_on(allowed()[0], 1), None, "turn 0 is never taken");
+    }
+}
