@@ -5,11 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
+use crate::datapath::{allowed_cpus, stay_on_cpu};
 
-/// The calling thread, as the kernel calls it.
-const SELF: Pid = Pid::from_raw(0);
 /// How often a round hands the cache line over and back.
 const HANDOVERS: u32 = 1000;
 /// The shortest one counts: a thread that has to wait for its CPU only makes a round longer.
@@ -22,9 +19,7 @@ const GIVEN_UP: u32 = u32::MAX;
 /// Nanoseconds that a cache line takes from one of the first two CPUs that this thread may use to the other; none if
 /// there is but one, or no time on one.
 pub(super) fn measure() -> Option<f64> {
-    let allowed = sched_getaffinity(SELF).ok()?;
-    let mut cpus = (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).unwrap_or(false));
-    let (here, there) = (cpus.next()?, cpus.next()?);
+    let &[here, there, ..] = allowed_cpus().as_slice() else { return None };
     let line = Line::default();
     thread::scope(|scope| {
         scope.spawn(|| line.pass_on(there, 1));
@@ -41,9 +36,8 @@ struct Line(AtomicU32);
 impl Line {
     /// Takes every second turn on this CPU, beginning with turn `first`. How long one takes, in the shortest round.
     fn pass_on(&self, cpu: usize, first: u32) -> Option<f64> {
-        let mut only = CpuSet::new();
-        if only.set(cpu).and_then(|()| sched_setaffinity(SELF, &only)).is_err() {
-            self.give_up()?;
+        if stay_on_cpu(cpu).is_err() {
+            return self.give_up();
         }
         let mut shortest = Duration::MAX;
         let mut turn = first;
@@ -71,7 +65,7 @@ impl Line {
         self.give_up()
     }
 
-    fn give_up(&self) -> Option<()> {
+    fn give_up<T>(&self) -> Option<T> {
         self.0.store(GIVEN_UP, Ordering::Release);
         None
     }
@@ -81,26 +75,19 @@ impl Line {
 mod tests {
     use super::*;
 
-    fn allowed() -> Vec<usize> {
-        let allowed = sched_getaffinity(SELF).unwrap();
-        (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).unwrap()).collect()
-    }
-
     #[test]
     fn two_cpus_are_some_way_apart() {
-        let before = allowed();
+        let before = allowed_cpus();
         let distance = measure();
         assert_eq!(distance.is_some(), before.len() > 1);
         assert!(distance.is_none_or(|ns| ns.is_finite() && ns > 0.0), "{distance:?}");
-        assert_eq!(allowed(), before, "the caller stays where it was");
+        assert_eq!(allowed_cpus(), before, "the caller stays where it was");
     }
 
     #[test]
     fn one_cpu_is_not_apart_from_itself() {
         let alone = thread::spawn(|| {
-            let mut only = CpuSet::new();
-            only.set(allowed()[0]).unwrap();
-            sched_setaffinity(SELF, &only).unwrap();
+            stay_on_cpu(allowed_cpus()[0]).unwrap();
             measure()
         });
         assert_eq!(alone.join().unwrap(), None);
@@ -109,16 +96,16 @@ mod tests {
     #[test]
     fn who_cannot_be_on_its_cpu_lets_the_other_go() {
         let line = Line::default();
-        let here = allowed()[0];
+        let here = allowed_cpus()[0];
         thread::scope(|scope| {
             let other = scope.spawn(|| line.pass_on(here, 1));
-            assert_eq!(line.pass_on(CpuSet::count(), 0), None);
+            assert_eq!(line.pass_on(usize::MAX, 0), None);
             assert_eq!(other.join().unwrap(), None);
         });
     }
 
     #[test]
     fn nobody_waits_for_ever() {
-        assert_eq!(Line::default().pass_on(allowed()[0], 1), None, "turn 0 is never taken");
+        assert_eq!(Line::default().pass_on(allowed_cpus()[0], 1), None, "turn 0 is never taken");
     }
 }

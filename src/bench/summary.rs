@@ -156,13 +156,13 @@ impl Distances {
         results.machine.virtualised.as_ref()?;
         let all: Vec<f64> = results.samples.iter().filter_map(|sample| sample.cpu_distance_ns).collect();
         let Range { min: least, max: greatest, .. } = Range::of(all.iter().copied())?;
-        let far = all.iter().filter(|&&ns| ns > least * MOVED).count();
+        let far = all.iter().filter(|&&ns| !is_near(ns, least)).count();
         let share_far = precise(far as u64) / precise(all.len() as u64);
         (far > 0).then_some(Distances { least, greatest, share_far })
     }
 
     fn near_values<'a>(&self, results: &'a Results) -> Values<'a> {
-        let near = |sample: &Sample| sample.cpu_distance_ns.is_some_and(|ns| ns <= self.least * MOVED);
+        let near = |sample: &Sample| sample.cpu_distance_ns.is_some_and(|ns| is_near(ns, self.least));
         Values::new(results, near)
     }
 
@@ -178,6 +178,10 @@ impl Distances {
                 .to_owned(),
         ]
     }
+}
+
+fn is_near(ns: f64, least: f64) -> bool {
+    ns <= least * MOVED
 }
 
 /// The samples by metric, peer and repetition.
@@ -216,7 +220,7 @@ impl<'a> Values<'a> {
         let noisy = spread.is_some_and(|spread| spread > NOISE_LIMIT);
         let base = if peer == BASELINE { None } else { self.cell(metric, BASELINE, None) };
         let ratio = base.and_then(|base| {
-            let of_medians = quotient(metric, range.median, base.range.median)?;
+            let of_medians = self.ratio_of_medians(metric, peer)?;
             let paired = self.paired(metric, values);
             let verdict = match paired {
                 _ if noisy || base.noisy => Verdict::TooNoisy,

@@ -42,7 +42,7 @@ pub use engine::{Arrival, Engine, Event, Extent, Load, Wait};
 pub use memory::{MemoryEngine, MemoryNet};
 pub use mirror::{Direction, MIRRORS, Mirror, OnRecord, RECORDS, Record, Transit, Wanted};
 pub use patience::BusyPoll;
-pub use placement::{NoPlacement, Placement, allowed as allowed_cpus};
+pub use placement::{NoPlacement, Placement, allowed as allowed_cpus, stay_on as stay_on_cpu};
 pub use poll::PollEngine;
 pub use sightings::{Budget, PER_PORT, PER_WORKER, Sight, Sighting};
 use sightings::{Hearing, Telling};

@@ -36,21 +36,14 @@ impl Placement {
     /// # Errors
     /// The CPU that a person named is none of those that this process may use.
     pub(super) fn settle(&self, number: usize, taken: &[usize]) -> io::Result<Option<usize>> {
-        let stay_on = |cpu| -> nix::Result<usize> {
-            let mut only = CpuSet::new();
-            only.set(cpu)?;
-            sched_setaffinity(SELF, &only)?;
-            Ok(cpu)
-        };
         match self {
             Placement::Any => Ok(None),
             // Where the kernel will not have it, it goes without.
             Placement::Stay => {
-                Ok(sched_getcpu().and_then(|here| stay_on(least_taken(here, &allowed(), taken))).ok())
+                let here = sched_getcpu().ok();
+                Ok(here.and_then(|here| stay_on(least_taken(here, &allowed(), taken)).ok()))
             }
-            Placement::On(cpus) => {
-                cpus.iter().cycle().nth(number).map(|cpu| stay_on(*cpu)).transpose().map_err(Into::into)
-            }
+            Placement::On(cpus) => cpus.iter().cycle().nth(number).map(|cpu| stay_on(*cpu)).transpose(),
         }
     }
 }
@@ -78,6 +71,17 @@ impl FromStr for Placement {
 pub fn allowed() -> Vec<usize> {
     let set = sched_getaffinity(SELF).unwrap_or_default();
     (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect()
+}
+
+/// Has the calling thread stay on this CPU, and says which it is.
+///
+/// # Errors
+/// It is none of those that this process may use.
+pub fn stay_on(cpu: usize) -> io::Result<usize> {
+    let mut only = CpuSet::new();
+    only.set(cpu)?;
+    sched_setaffinity(SELF, &only)?;
+    Ok(cpu)
 }
 
 /// `here`, or the first of `allowed` that fewer have taken.

@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use nix::sched::{CpuSet, sched_getaffinity};
 use nix::sys::signal::Signal;
-use nix::unistd::Pid;
 use serde_json::Value;
+use uswitch::datapath::allowed_cpus;
 
 use crate::harness::{Host, Shell, Snapshot, as_user, by_user, wait_until, with_tun_for_all};
 
@@ -46,8 +45,7 @@ fn check(results: &Value) {
         |sample: &&Value| carried(&text(&sample["metric"])) && sample["value"].as_f64() <= Some(0.0);
     assert_eq!(samples.iter().find(nothing), None, "nothing crossed");
     let apart = |sample: &Value| sample["cpu_distance_ns"].as_f64().is_some_and(|ns| ns > 0.0);
-    let allowed = sched_getaffinity(Pid::from_raw(0)).expect("CPUs");
-    let several = (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu) == Ok(true)).count() > 1;
+    let several = allowed_cpus().len() > 1;
     assert!(samples.iter().all(|sample| apart(sample) == several), "{samples:?}");
     let peers = results["peers"].as_array().expect("a list");
     assert!(peers.iter().all(|peer| peer["skipped"].is_null()), "{peers:?}");

@@ -60,11 +60,10 @@ fn ratio(cell: &Cell) -> String {
     let Some(ratio) = &cell.ratio else { return nothing() };
     let mark = if is_noise(cell) { "~" } else { "" };
     let of_medians = factor(ratio.of_medians);
-    let range = ratio.paired.filter(|_| cell.samples > 1);
-    let range =
-        range.map_or_else(String::new, |range| format!(" [{}-{}]", factor(range.min), factor(range.max)));
-    let near = ratio.near.map_or_else(String::new, |near| format!(", near {}", factor(near)));
-    format!("{mark}{of_medians}{range}{near}")
+    let paired = ratio.paired.filter(|_| cell.samples > 1);
+    let range = paired.map(|paired| format!(" [{}-{}]", factor(paired.min), factor(paired.max)));
+    let near = ratio.near.map(|near| format!(", near {}", factor(near)));
+    [Some(format!("{mark}{of_medians}")), range, near].into_iter().flatten().collect()
 }
 
 fn is_noise(cell: &Cell) -> bool {
