@@ -25,7 +25,8 @@ fn flood_before_a_ping_and_forward_after_it() {
     let s = Uswitch::start();
     let [h1, h2, _] = s.containers();
     let echo = format!("--icmp {}", v4(2));
-    // Containers speak by themselves when they come up.
+    // Containers speak by themselves when they come up, for some seconds, and all they say then is of IPv6.
+    h2.run("sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1").ok();
     h2.run("ip link set eth0 address 00:00:5e:00:53:02").ok();
     s.host().run("uswitch fdb flush").ok();
     let to_h2 = format!("{echo} --dst 00:00:5e:00:53:02");
