@@ -15,7 +15,7 @@ pub(super) struct Doctor {
     /// Of the start that is judged: as `uswitch start` has it
     #[arg(long, value_name = "CIDR")]
     subnet: Vec<String>,
-    /// JSON instead of text: a list of {check, state, what, mend}
+    /// JSON instead of text: a list of {check, state, what, fix}
     #[arg(long)]
     json: bool,
 }
@@ -27,14 +27,14 @@ impl Doctor {
     pub(super) fn run(self) -> Result<ExitCode, CliError> {
         let start = self.subnet.iter().fold(START.to_owned(), |start, subnet| start + " --subnet " + subnet);
         let options = Options { ports: Some(3), subnet: self.subnet, ..Options::default() };
-        let findings = doctor::examine(&Facts::gather(&Config::new(options, None)?, start)?);
+        let findings = doctor::run_checks(&Facts::gather(&Config::new(options, None)?, start)?);
         if self.json {
             output::json(&findings)?;
         } else {
             output::print(&text(&findings))?;
         }
-        let stops = findings.iter().any(|finding| finding.state == State::Problem);
-        Ok(if stops { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        let blocked = findings.iter().any(|finding| finding.state == State::Problem);
+        Ok(if blocked { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 }
 
@@ -43,12 +43,12 @@ fn text(findings: &[Finding]) -> String {
 }
 
 fn lines(finding: &Finding) -> String {
-    let Finding { check, what, mend, .. } = finding;
+    let Finding { check, what, fix, .. } = finding;
     let state = match finding.state {
         State::Ok => "ok",
         State::Note => "note",
         State::Problem => "problem",
     };
-    let mend = mend.iter().map(|command| format!("{:27}mend: {command}\n", ""));
-    format!("{state:9}{check:18}{what}\n") + &mend.collect::<String>()
+    let fix = fix.iter().map(|command| format!("{:27}fix: {command}\n", ""));
+    format!("{state:9}{check:18}{what}\n") + &fix.collect::<String>()
 }

@@ -16,7 +16,7 @@ fn finding(doctor: &Done, check: &str) -> Value {
 }
 
 #[test]
-fn healthy_machine() {
+fn reports_healthy_machine() {
     let host = with_tun_for_all();
     let before = Snapshot::of(&host);
     let said = host.run("uswitch doctor").ok();
@@ -28,7 +28,7 @@ fn healthy_machine() {
     before.assert_same(&host);
     host.run("uswitch start --detach --ports 3").ok();
     let running = host.run("uswitch doctor");
-    assert!(running.stdout.contains("mend: uswitch stop\n"), "{}", running.stdout);
+    assert!(running.stdout.contains("fix: uswitch stop\n"), "{}", running.stdout);
     running.fails();
     host.run("uswitch stop").ok();
     host.run("uswitch doctor").ok();
@@ -36,7 +36,7 @@ fn healthy_machine() {
 
 /// The command that it names works.
 #[test]
-fn route_that_overlaps() {
+fn reports_overlapping_route() {
     let host = Host::new();
     host.sh(LAN).ok();
     host.run("ip -6 route add fd00:172:16::/64 dev lan").ok();
@@ -45,23 +45,23 @@ fn route_that_overlaps() {
     assert_eq!(subnets["state"], "problem", "{subnets}");
     assert_eq!(finding(&doctor, "start")["state"], "problem");
     doctor.fails();
-    let mend = subnets["mend"].as_str().expect("there is another subnet");
+    let fix = subnets["fix"].as_str().expect("there is another subnet");
     host.run("uswitch doctor --subnet 172.16.0.0/24").ok();
-    host.run(&format!("{mend} --detach")).ok();
+    host.run(&format!("{fix} --detach")).ok();
 }
 
 #[test]
-fn without_nft() {
+fn reports_missing_nft() {
     let host = Host::new();
     host.sh(WITHOUT_NFT).ok();
     let doctor = host.run("unshare --mount sh -eu /run/without-nft uswitch doctor --json");
     let nft = finding(&doctor, "nft");
-    assert_eq!((&nft["state"], &nft["mend"]), (&"note".into(), &"sudo apt install nftables".into()));
+    assert_eq!((&nft["state"], &nft["fix"]), (&"note".into(), &"sudo apt install nftables".into()));
     doctor.ok();
 }
 
 #[test]
-fn firewall_that_drops_what_is_forwarded() {
+fn reports_firewall_with_drop_policy() {
     let host = Host::new();
     host.run("nft add table inet strict").ok();
     host.sh("nft 'add chain inet strict forward { type filter hook forward priority filter; policy drop; }'")
@@ -78,7 +78,7 @@ fn firewall_that_drops_what_is_forwarded() {
     host.run("nft add rule inet strict DOCKER-USER oifname uswitch0 counter accept").ok();
     assert_eq!(state(), "ok");
     host.run("nft flush chain inet strict DOCKER-USER").ok();
-    mends(&host, "firewall", "note");
+    fix_works(&host, "firewall", "note");
     let rules = host.run("nft list chain inet strict forward").ok();
     assert!(
         rules.contains("iifname \"uswitch0\" accept") && rules.contains("oifname \"uswitch0\" accept"),
@@ -88,7 +88,7 @@ fn firewall_that_drops_what_is_forwarded() {
 
 /// As firewalld does it: the policy accepts, and the last rule rejects the rest.
 #[test]
-fn firewall_whose_last_rule_rejects_what_is_forwarded() {
+fn reports_firewall_with_final_reject_rule() {
     let host = Host::new();
     host.run("nft add table inet firewalld").ok();
     host.sh("nft 'add chain inet firewalld filter_FORWARD { type filter hook forward priority filter + 10; policy accept; }'")
@@ -99,42 +99,42 @@ fn firewall_whose_last_rule_rejects_what_is_forwarded() {
     let found = finding(&host.run("uswitch doctor --json"), "firewall");
     assert_eq!(found["state"], "ok", "neither is about all that is forwarded: {found}");
     host.sh("nft add rule inet firewalld filter_FORWARD counter reject with icmpx admin-prohibited").ok();
-    mends(&host, "firewall", "note");
+    fix_works(&host, "firewall", "note");
 }
 
-/// Types the command that mends a check, and looks again.
+/// Types the command that fix_works a check, and looks again.
 #[track_caller]
-fn mends(host: &Host, check: &str, state: &str) {
+fn fix_works(host: &Host, check: &str, state: &str) {
     let found = finding(&host.run("uswitch doctor --json"), check);
     assert_eq!(found["state"], state, "{found}");
-    let mend = found["mend"].as_str().and_then(|mend| mend.strip_prefix("sudo ")).expect("a command");
-    host.sh(mend).ok();
+    let fix = found["fix"].as_str().and_then(|fix| fix.strip_prefix("sudo ")).expect("a command");
+    host.sh(fix).ok();
     let found = finding(&host.run("uswitch doctor --json"), check);
-    assert_eq!((&found["state"], &found["mend"]), (&"ok".into(), &Value::Null), "{found}");
+    assert_eq!((&found["state"], &found["fix"]), (&"ok".into(), &Value::Null), "{found}");
 }
 
 #[test]
-fn what_it_says_to_type_works() {
+fn suggested_commands_work() {
     let host = Host::new();
     for rp_filter in ["all", "default"] {
         host.run("sysctl -q -w net.ipv4.conf.all.rp_filter=0").ok();
         host.run(&format!("sysctl -q -w net.ipv4.conf.{rp_filter}.rp_filter=1")).ok();
-        mends(&host, "rp_filter", "note");
+        fix_works(&host, "rp_filter", "note");
     }
     host.run("ip netns add container2").ok();
-    mends(&host, "names", "problem");
+    fix_works(&host, "names", "problem");
     host.run("ip tuntap add dev uswitch0 mode tap").ok();
-    mends(&host, "names", "problem");
+    fix_works(&host, "names", "problem");
     let few = "ulimit -n 100; uswitch doctor --json";
     let files = finding(&host.sh(&format!("{few} || true")), "open files");
     assert_eq!(files["state"], "problem", "{files}");
-    let mend = files["mend"].as_str().and_then(|mend| mend.strip_prefix("sudo ")).expect("a command");
+    let fix = files["fix"].as_str().and_then(|fix| fix.strip_prefix("sudo ")).expect("a command");
     // Above the hard limit it takes CAP_SYS_RESOURCE, which not every root has.
-    host.sh(&format!("{mend}; uswitch doctor; uswitch start --detach --ports 3")).ok();
+    host.sh(&format!("{fix}; uswitch doctor; uswitch start --detach --ports 3")).ok();
 }
 
 #[test]
-fn forwarding() {
+fn reports_forwarding() {
     let host = Host::new();
     for (v4, v6, what) in
         [(0, 0, "IPv4 off, IPv6 off;"), (1, 0, "IPv4 on, IPv6 off;"), (0, 1, "IPv4 off, IPv6 on;")]
@@ -150,7 +150,7 @@ fn forwarding() {
 
 /// The program is there, and may not or cannot: what a start with --nat says too.
 #[test]
-fn where_nft_fails() {
+fn reports_failing_nft() {
     let host = Host::new();
     host.sh("printf '#!/bin/sh\ncat > /dev/null; echo no rights >&2; exit 1\n' > /run/bin/nft; chmod 755 /run/bin/nft")
         .ok();
@@ -167,7 +167,7 @@ fn where_nft_fails() {
 }
 
 #[test]
-fn without_root() {
+fn reports_for_user_without_root() {
     let host = with_tun_for_all();
     let before = Snapshot::of(&host);
     let doctor = as_user(&host, "uswitch doctor --json");
@@ -180,23 +180,23 @@ fn without_root() {
     assert_eq!(finding(&little, "firewall")["what"], "not looked at: that takes root and nft");
     host.run("chmod 0600 /dev/net/tun").ok();
     let closed = finding(&host.run("uswitch doctor --json"), "tun");
-    assert_eq!((&closed["state"], &closed["mend"]), (&"note".into(), &"sudo chmod 0666 /dev/net/tun".into()));
+    assert_eq!((&closed["state"], &closed["fix"]), (&"note".into(), &"sudo chmod 0666 /dev/net/tun".into()));
     let doctor = as_user(&host, "uswitch doctor --json");
     let tun = finding(&doctor, "tun");
-    assert_eq!((&tun["state"], &tun["mend"]), (&"problem".into(), &"sudo chmod 0666 /dev/net/tun".into()));
+    assert_eq!((&tun["state"], &tun["fix"]), (&"problem".into(), &"sudo chmod 0666 /dev/net/tun".into()));
     doctor.fails();
     as_user(&host, "uswitch start --detach --ports 3").fails();
 }
 
 /// What no setting tells, only the attempt: who is in a chroot(2) may make no namespace.
 #[test]
-fn where_no_namespace_can_be_made() {
+fn reports_forbidden_user_namespaces() {
     let host = with_tun_for_all();
     host.sh("mkdir /run/root; mount --rbind / /run/root").ok();
     let doctor = host.run("chroot --userspec=65534:65534 /run/root uswitch doctor --json");
     let userns = finding(&doctor, "user namespaces");
     assert_eq!(
-        (&userns["state"], &userns["mend"]),
+        (&userns["state"], &userns["fix"]),
         (&"problem".into(), &"sudo uswitch start --ports 3".into())
     );
     doctor.fails();
@@ -204,7 +204,7 @@ fn where_no_namespace_can_be_made() {
 
 /// Root of a user namespace, and of no network.
 #[test]
-fn root_of_another_network() {
+fn reports_root_without_network_namespace() {
     let host = Host::new();
     let doctor = host.run("unshare --user --map-root-user uswitch doctor --json");
     assert_eq!(finding(&doctor, "capabilities")["state"], "problem");
@@ -213,7 +213,7 @@ fn root_of_another_network() {
 }
 
 #[test]
-fn where_io_uring_is_forbidden() {
+fn reports_forbidden_io_uring() {
     let host = Host::new();
     fs::write(host.path("/run/no_io_uring.py"), include_str!("harness/no_io_uring.py"))
         .expect("the host's /run can be written");
@@ -232,16 +232,16 @@ fn where_io_uring_is_forbidden() {
     }
     host.sh(&format!("echo 2 > /run/two; mount --bind /run/two {SETTING}")).ok();
     let doctor = host.run("python3 /run/no_io_uring.py uswitch doctor --json");
-    assert_eq!(finding(&doctor, "engine")["mend"], "sudo sysctl kernel.io_uring_disabled=0");
+    assert_eq!(finding(&doctor, "engine")["fix"], "sudo sysctl kernel.io_uring_disabled=0");
 }
 
 #[test]
-fn no_tun_device() {
+fn reports_missing_tun_device() {
     let host = with_tun_for_all();
     host.run("rm /dev/net/tun").ok();
     for doctor in [host.run("uswitch doctor --json"), as_user(&host, "uswitch doctor --json")] {
         let tun = finding(&doctor, "tun");
-        assert_eq!((&tun["state"], &tun["mend"]), (&"problem".into(), &"sudo modprobe tun".into()));
+        assert_eq!((&tun["state"], &tun["fix"]), (&"problem".into(), &"sudo modprobe tun".into()));
         assert_eq!(tun["what"], "there is no /dev/net/tun");
         doctor.fails();
     }
@@ -249,7 +249,7 @@ fn no_tun_device() {
 
 /// What a killed switch left is told, and is no obstacle: the next start takes it away.
 #[test]
-fn after_a_kill() {
+fn reports_killed_switch() {
     let host = Host::new();
     host.run("uswitch start --detach --ports 3").ok();
     let pid = host.run("uswitch status --json").json()["pid"].clone();
@@ -257,7 +257,7 @@ fn after_a_kill() {
     wait_until("its device is gone", || !host.run("ip link show uswitch0").succeeded());
     let doctor = host.run("uswitch doctor --json");
     let switches = finding(&doctor, "switches");
-    assert_eq!((&switches["state"], &switches["mend"]), (&"note".into(), &"uswitch stop uswitch0".into()));
+    assert_eq!((&switches["state"], &switches["fix"]), (&"note".into(), &"uswitch stop uswitch0".into()));
     doctor.ok();
     host.run("uswitch stop").ok();
     assert_eq!(finding(&host.run("uswitch doctor --json"), "switches")["state"], "ok");

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use uswitch::datapath::allowed_cpus;
 
 use crate::harness::{Host, Shell, Snapshot, Subject, Uswitch, v4};
-use crate::lifecycle::refuses_to_run;
+use crate::lifecycle::assert_command_rejected;
 use crate::ports::cpu_ticks;
 
 /// A machine on which io_uring is forbidden to what is run through this command.
@@ -45,7 +45,7 @@ fn auto_where_io_uring_is_forbidden() {
 #[test]
 fn uring_where_io_uring_is_forbidden() {
     let start = format!("{FORBIDDING} uswitch start --detach --ports 3 --engine uring");
-    refuses_to_run(&machine(), &start, &["--engine uring", "forbidden", "--engine poll"]);
+    assert_command_rejected(&machine(), &start, &["--engine uring", "forbidden", "--engine poll"]);
 }
 
 /// Control: where nothing forbids it, `auto` takes io_uring and has nothing to explain.

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use crate::harness::{Host, Process, Shell, Snapshot, Subject, Uswitch, v4, wait_until};
 
 #[test]
-fn nothing_left_after_fifty_times() {
+fn leaves_nothing_after_fifty_runs() {
     let host = Host::new();
     let before = Snapshot::of(&host);
     for _ in 0..50 {
@@ -27,7 +27,7 @@ fn foreground(host: &Host) -> Process {
 }
 
 #[track_caller]
-fn ends_cleanly_on(signal: Signal) {
+fn assert_clean_end_on(signal: Signal) {
     let host = Host::new();
     let before = Snapshot::of(&host);
     let switch = foreground(&host);
@@ -37,19 +37,19 @@ fn ends_cleanly_on(signal: Signal) {
 }
 
 #[test]
-fn sigterm_takes_everything_away() {
-    ends_cleanly_on(Signal::SIGTERM);
+fn sigterm_removes_everything() {
+    assert_clean_end_on(Signal::SIGTERM);
 }
 
 /// Ctrl-C.
 #[test]
-fn sigint_takes_everything_away() {
-    ends_cleanly_on(Signal::SIGINT);
+fn sigint_removes_everything() {
+    assert_clean_end_on(Signal::SIGINT);
 }
 
 /// As nohup(1) starts it: what it is to ignore it goes on to ignore.
 #[test]
-fn ignored_hang_up_stays_ignored() {
+fn keeps_ignoring_sighup_under_nohup() {
     const SIGHUP: u64 = 1 << (Signal::SIGHUP as u64 - 1);
     const SIGTERM: u64 = 1 << (Signal::SIGTERM as u64 - 1);
     let host = Host::new();
@@ -67,7 +67,7 @@ fn ignored_hang_up_stays_ignored() {
 
 /// A switch holds its name before it can be spoken to, and after.
 #[test]
-fn stop_while_it_starts_says_so() {
+fn stop_reports_a_switch_that_is_starting() {
     let host = Host::new();
     host.sh("mkdir -m 700 /run/uswitch").ok();
     let mut starting =
@@ -79,7 +79,7 @@ fn stop_while_it_starts_says_so() {
 
 /// `uswitch stop` ends a switch in the foreground too.
 #[test]
-fn stop_takes_everything_away() {
+fn stop_removes_everything() {
     let host = Host::new();
     let before = Snapshot::of(&host);
     let switch = foreground(&host);
@@ -102,7 +102,7 @@ fn killed() -> (Host, Snapshot) {
 }
 
 #[test]
-fn start_after_a_kill_clears_up_and_says_so() {
+fn start_after_kill_cleans_up_and_reports_it() {
     let (host, before) = killed();
     let start = host.run("uswitch start --detach --ports 2");
     let said = format!("{}{}", start.stdout, start.stderr);
@@ -116,7 +116,7 @@ fn start_after_a_kill_clears_up_and_says_so() {
 }
 
 #[test]
-fn stop_after_a_kill_clears_up() {
+fn stop_after_kill_cleans_up() {
     let (host, before) = killed();
     host.run("uswitch stop").ok();
     before.assert_same(&host);
@@ -124,7 +124,7 @@ fn stop_after_a_kill_clears_up() {
 
 /// The kernel takes a moment to close the files of what was killed: its ledger, and its device.
 #[test]
-fn start_at_once_after_a_kill() {
+fn start_succeeds_immediately_after_kill() {
     let host = Host::new();
     let before = Snapshot::of(&host);
     host.run("uswitch start --detach --ports 0").ok();
@@ -137,7 +137,7 @@ fn start_at_once_after_a_kill() {
 
 /// Whoever waits for the end of a pipe of the shell's would wait for the switch.
 #[test]
-fn detached_switch_keeps_nothing_of_the_shell() {
+fn detached_switch_closes_inherited_descriptors() {
     let host = Host::new();
     let open =
         host.sh("exec 9>/run/held; uswitch start --detach --ports 1; ls -l /proc/$(pidof uswitch)/fd").ok();
@@ -147,7 +147,7 @@ fn detached_switch_keeps_nothing_of_the_shell() {
 
 /// The kernel closes an io_uring's files a little after the process has ended: no start is too early.
 #[test]
-fn start_after_a_kill_ten_times() {
+fn restarts_after_ten_kills_on_both_engines() {
     for engine in ["auto", "poll"] {
         let host = Host::new();
         let before = Snapshot::of(&host);
@@ -163,13 +163,13 @@ fn start_after_a_kill_ten_times() {
 
 /// Asserts that a start fails by itself, says why in one line that has each of `words`, and changes nothing.
 #[track_caller]
-pub fn refuses(host: &Host, arguments: &str, words: &[&str]) {
-    refuses_to_run(host, &format!("uswitch start --detach {arguments}"), words);
+pub fn assert_start_rejected(host: &Host, arguments: &str, words: &[&str]) {
+    assert_command_rejected(host, &format!("uswitch start --detach {arguments}"), words);
 }
 
 /// The same of the whole command of a start.
 #[track_caller]
-pub fn refuses_to_run(host: &Host, command: &str, words: &[&str]) {
+pub fn assert_command_rejected(host: &Host, command: &str, words: &[&str]) {
     let before = Snapshot::of(host);
     let said = host.run(command).fails();
     assert_eq!(said.trim().lines().count(), 1, "not one line: {said}");
@@ -180,10 +180,10 @@ pub fn refuses_to_run(host: &Host, command: &str, words: &[&str]) {
 }
 
 #[test]
-fn existing_namespace() {
+fn rejects_existing_namespace() {
     let host = Host::new();
     host.run("ip netns add container3").ok();
-    refuses(&host, "--ports 3", &["container3"]);
+    assert_start_rejected(&host, "--ports 3", &["container3"]);
 }
 
 /// A network that the host has already.
@@ -191,23 +191,23 @@ pub const LAN: &str =
     "ip link add lan type veth peer name elsewhere; ip link set lan up; ip link set elsewhere up";
 
 #[test]
-fn overlapping_address() {
+fn rejects_overlapping_address() {
     let host = Host::new();
     host.sh(LAN).ok();
     host.run("ip addr add 172.16.255.7/16 dev lan").ok();
-    refuses(&host, "--ports 3", &["172.16.0.0/", "--subnet"]);
+    assert_start_rejected(&host, "--ports 3", &["172.16.0.0/", "--subnet"]);
 }
 
 #[test]
-fn overlapping_route() {
+fn rejects_overlapping_route() {
     let host = Host::new();
     host.sh(LAN).ok();
     host.run("ip -6 route add fd00:172:16::/64 dev lan").ok();
-    refuses(&host, "--ports 3", &["fd00:172:16::/64", "--subnet"]);
+    assert_start_rejected(&host, "--ports 3", &["fd00:172:16::/64", "--subnet"]);
 }
 
 #[test]
-fn default_route_is_no_overlap() {
+fn accepts_default_route() {
     let host = Host::new();
     host.sh(LAN).ok();
     host.run("ip addr add 192.0.2.1/24 dev lan").ok();
@@ -216,25 +216,25 @@ fn default_route_is_no_overlap() {
 }
 
 #[test]
-fn second_of_the_same_name() {
+fn rejects_second_switch_of_the_same_name() {
     let s = Uswitch::start();
-    refuses(s.host(), "--ports 3", &["uswitch0", "--name"]);
+    assert_start_rejected(s.host(), "--ports 3", &["uswitch0", "--name"]);
     let [h1, ..] = s.containers();
     h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
 }
 
 #[test]
-fn taken_device_name() {
+fn rejects_existing_device_name() {
     let host = Host::new();
     host.run("ip link add uswitch0 type bridge").ok();
-    refuses(&host, "--ports 3", &["uswitch0", "--name"]);
+    assert_start_rejected(&host, "--ports 3", &["uswitch0", "--name"]);
 }
 
 #[test]
-fn no_tun_device() {
+fn rejects_missing_tun_device() {
     let host = Host::new();
     host.run("mount -t tmpfs none /dev/net").ok();
-    refuses(&host, "--ports 3", &["/dev/net/tun"]);
+    assert_start_rejected(&host, "--ports 3", &["/dev/net/tun"]);
 }
 
 /// Makes a script that runs a command where nft is a device, and so no program.
@@ -246,21 +246,21 @@ pub const WITHOUT_NFT: &str = "cat >/run/without-nft <<'END'
         exec \"$@\"\nEND";
 
 #[test]
-fn nat_without_nft() {
+fn rejects_nat_without_nft() {
     let host = Host::new();
     host.sh(WITHOUT_NFT).ok();
     let start = "unshare --mount sh -eu /run/without-nft uswitch start --detach --ports 3";
-    refuses_to_run(&host, &format!("{start} --nat"), &["--nat", "nft", "nftables"]);
+    assert_command_rejected(&host, &format!("{start} --nat"), &["--nat", "nft", "nftables"]);
     host.run(start).ok();
     host.run("uswitch stop").ok();
 }
 
 /// Each queue of each port is an open file, and one more a container. What is said to be needed is enough.
 #[test]
-fn more_ports_than_open_files() {
+fn rejects_more_ports_than_open_files() {
     let host = Host::new();
     let start = "uswitch start --detach --ports 300 --workers 2";
-    refuses_to_run(
+    assert_command_rejected(
         &host,
         &format!("prlimit --nofile=256:256 {start}"),
         &["256", "ulimit -n 1030", "--ports"],
@@ -274,47 +274,47 @@ fn more_ports_than_open_files() {
 
 /// The first container can be made, the second cannot: where the names are, there is room for one.
 #[test]
-fn failure_half_way() {
+fn rolls_back_failed_start() {
     let host = Host::new();
     host.sh("mount -t tmpfs -o nr_inodes=2 none /run/netns
         touch /run/netns/one
         if touch /run/netns/two; then false; fi
         rm /run/netns/one")
         .ok();
-    refuses(&host, "--ports 3 --nat", &["make /run/netns/container2", "No space left"]);
+    assert_start_rejected(&host, "--ports 3 --nat", &["make /run/netns/container2", "No space left"]);
 }
 
 /// What is in the way of the second container is found before the first is made.
 #[test]
-fn something_in_the_way() {
+fn rejects_obstructed_namespace_path() {
     let host = Host::new();
     host.sh("mkdir -p /run/netns/container2/in-the-way").ok();
-    refuses(&host, "--ports 3 --nat", &["container2"]);
+    assert_start_rejected(&host, "--ports 3 --nat", &["container2"]);
 }
 
 #[test]
-fn subnet_too_small() {
-    refuses(&Host::new(), "--ports 3 --subnet 192.0.2.0/30", &["192.0.2.0/30", "3"]);
+fn rejects_too_small_subnet() {
+    assert_start_rejected(&Host::new(), "--ports 3 --subnet 192.0.2.0/30", &["192.0.2.0/30", "3"]);
 }
 
 #[test]
-fn bad_line_of_a_configuration_file() {
+fn reports_line_of_configuration_error() {
     let host = Host::new();
     host.sh("printf 'ports = 3\\nmtu = big\\n' >/run/lab.toml").ok();
-    refuses(&host, "--config /run/lab.toml", &["/run/lab.toml:2", "mtu"]);
+    assert_start_rejected(&host, "--config /run/lab.toml", &["/run/lab.toml:2", "mtu"]);
     host.sh("printf 'ports = 3\\nprots = 3\\n' >/run/lab.toml").ok();
-    refuses(&host, "--config /run/lab.toml", &["/run/lab.toml:2", "prots"]);
-    refuses(&host, "--config /run/no-such.toml", &["/run/no-such.toml"]);
+    assert_start_rejected(&host, "--config /run/lab.toml", &["/run/lab.toml:2", "prots"]);
+    assert_start_rejected(&host, "--config /run/no-such.toml", &["/run/no-such.toml"]);
 }
 
 #[test]
-fn unknown_flag() {
-    refuses(&Host::new(), "--prots 3", &["--prots"]);
+fn rejects_unknown_option() {
+    assert_start_rejected(&Host::new(), "--prots 3", &["--prots"]);
 }
 
 /// Flags win over the file.
 #[test]
-fn configuration_file() {
+fn options_override_configuration_file() {
     let host = Host::new();
     host.sh("printf 'ports = 5\\nprefix = \"lab\"\\nsubnet = [\"192.0.2.0/24\"]\\n' >/run/lab.toml").ok();
     let s = Uswitch::on(host, "--config /run/lab.toml --ports 2");
@@ -325,7 +325,7 @@ fn configuration_file() {
 
 /// Neither the right to make a device nor a user namespace to get it in.
 #[test]
-fn no_capability() {
+fn rejects_missing_capabilities() {
     let host = Host::new();
     let before = Snapshot::of(&host);
     // The limit is one of the new user namespace only.
@@ -337,7 +337,7 @@ fn no_capability() {
 }
 
 #[test]
-fn two_switches() {
+fn runs_two_switches_side_by_side() {
     let host = Host::new();
     let before = Snapshot::of(&host);
     host.run("uswitch start --detach --ports 2").ok();

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::harness::{Host, Shell, Subject, Uswitch, v4, wait_until};
-use crate::lifecycle::refuses;
+use crate::lifecycle::assert_start_rejected;
 
 const URL: &str = "http://127.0.0.1:9477";
 
@@ -68,10 +68,10 @@ fn nothing_else_is_served_there() {
 #[test]
 fn an_address_that_cannot_be() {
     let host = Host::new();
-    refuses(&host, "--metrics 0.0.0.0:9477", &["--metrics: ", "127.0.0.1:9477"]);
+    assert_start_rejected(&host, "--metrics 0.0.0.0:9477", &["--metrics: ", "127.0.0.1:9477"]);
     let mut other = host.spawn_sh("exec socat -d -d TCP-LISTEN:9477,bind=127.0.0.1 PIPE");
     other.line_with("listening on");
-    refuses(&host, "--metrics 127.0.0.1:9477", &["cannot serve metrics on 127.0.0.1:9477"]);
+    assert_start_rejected(&host, "--metrics 127.0.0.1:9477", &["cannot serve metrics on 127.0.0.1:9477"]);
 }
 
 /// More than there are seats: they cost nobody else anything.

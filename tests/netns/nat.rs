@@ -39,7 +39,7 @@ fn with_nat() -> (Uswitch, Netns) {
 
 /// A container reaches the internet, which sees the host's address.
 #[track_caller]
-fn reaches_beyond(s: &impl Subject, internet: &Netns) {
+fn assert_reaches_internet(s: &impl Subject, internet: &Netns) {
     let [h1, h2, _] = s.containers();
     for (capture, target, source) in [
         ("icmp[icmptype] == icmp-echo", "203.0.113.2", &[203, 0, 113, 1][..]),
@@ -59,7 +59,7 @@ fn reaches_beyond(s: &impl Subject, internet: &Netns) {
 
 /// Masquerading lets out; it does not let in, not even for somebody who sends straight to the host.
 #[track_caller]
-fn not_reached_from_beyond(s: &impl Subject, internet: &Netns) {
+fn assert_not_reachable_from_internet(s: &impl Subject, internet: &Netns) {
     internet.run("ip route add 172.16.0.0/24 via 203.0.113.1").ok();
     internet.run("ip -6 route add fd00:172:16::/64 via 2001:db8::1").ok();
     internet.run(&format!("ping -n -c 2 -i 0.2 -W 1 {}", v4(1))).fails();
@@ -69,20 +69,20 @@ fn not_reached_from_beyond(s: &impl Subject, internet: &Netns) {
 
 /// Control: the same with the rules written by hand.
 #[test]
-fn by_hand_through_the_linux_bridge() {
+fn linux_bridge_with_nft_rules() {
     let s = LinuxBridge::start();
     s.host().sh(INTERNET).ok();
     s.host().sh(MASQUERADE).ok();
     let internet = s.host().netns("internet");
-    reaches_beyond(&s, &internet);
-    not_reached_from_beyond(&s, &internet);
+    assert_reaches_internet(&s, &internet);
+    assert_not_reachable_from_internet(&s, &internet);
 }
 
 #[test]
-fn out_and_not_in() {
+fn allows_outbound_and_blocks_inbound() {
     let (s, internet) = with_nat();
-    reaches_beyond(&s, &internet);
-    not_reached_from_beyond(&s, &internet);
+    assert_reaches_internet(&s, &internet);
+    assert_not_reachable_from_internet(&s, &internet);
 }
 
 /// What Docker has: nothing is forwarded that is not asked for by name.
@@ -92,7 +92,7 @@ nft 'add chain inet strict forward { type filter hook forward priority filter; p
 
 /// A firewall that drops what is forwarded is named at the start, in one line; what that says to accept is enough.
 #[test]
-fn another_firewall_in_the_way() {
+fn reports_firewall_that_drops_forwarded_traffic() {
     let host = Host::new();
     host.sh(INTERNET).ok();
     host.sh(STRICT).ok();
@@ -116,7 +116,7 @@ fn another_firewall_in_the_way() {
 
 /// Control: a firewall that drops nothing of ours is not worth a word.
 #[test]
-fn another_firewall_aside() {
+fn ignores_firewall_that_drops_nothing() {
     let host = Host::new();
     host.sh(FIREWALL).ok();
     assert_eq!(host.run("uswitch start --detach --ports 3 --nat").stderr, "");
@@ -124,7 +124,7 @@ fn another_firewall_aside() {
 
 /// Without `--nat` the internet does not hear of containers.
 #[test]
-fn not_without_being_asked() {
+fn no_nat_by_default() {
     let host = Host::new();
     host.sh(INTERNET).ok();
     let internet = host.netns("internet");
@@ -139,7 +139,7 @@ fn not_without_being_asked() {
 
 /// A port of a switch without a host port reaches the others, and nobody else.
 #[test]
-fn internal() {
+fn internal_switch_has_no_host_port() {
     let s = Uswitch::with("--ports 3 --internal");
     let [h1, ..] = s.containers();
     h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
@@ -149,7 +149,7 @@ fn internal() {
 
 /// Forwarding and the firewall are as they were found, whatever they were.
 #[test]
-fn undone_at_stop() {
+fn stop_restores_forwarding_and_firewall() {
     for forwarding in ["0", "1"] {
         let host = Host::new();
         host.sh(INTERNET).ok();

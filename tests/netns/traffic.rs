@@ -4,7 +4,7 @@ use serde_json::Value;
 use uswitch::datapath::{self, EngineKind};
 
 use crate::harness::{Host, LinuxBridge, Netns, Shell, Subject, Uswitch, v4, v6};
-use crate::lifecycle::refuses;
+use crate::lifecycle::assert_start_rejected;
 
 /// Sends everything through a switch.
 fn carries_everything(s: &impl Subject) {
@@ -23,7 +23,7 @@ fn uring_carries_everything(arguments: &str) {
         (EngineKind::Uring, _) => carries_everything(&Uswitch::with(&arguments)),
         (EngineKind::Poll, reason) => {
             let reason = reason.expect("a reason not to take io_uring");
-            refuses(&Host::new(), &arguments, &["--engine auto", &reason]);
+            assert_start_rejected(&Host::new(), &arguments, &["--engine auto", &reason]);
         }
     }
 }

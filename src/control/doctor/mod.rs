@@ -1,17 +1,17 @@
 //! What of this machine a switch needs, what it has, and what mends the rest.
 //!
-//! [`Facts::gather`] looks, and changes nothing; [`examine`] judges what was seen, and looks at nothing else.
+//! [`Facts::gather`] looks, and changes nothing; [`run_checks`] judges what was seen, and looks at nothing else.
 
+mod checks;
 mod facts;
-mod judge;
 mod network;
 #[cfg(test)]
 mod tests;
 
 use serde::Serialize;
 
+pub(crate) use self::checks::run_checks;
 pub(crate) use self::facts::Facts;
-pub(crate) use self::judge::examine;
 
 /// How a check went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -33,14 +33,14 @@ pub(crate) struct Finding {
     /// In a few words.
     pub(crate) what: String,
     /// The command that mends it, if one does.
-    pub(crate) mend: Option<String>,
+    pub(crate) fix: Option<String>,
     #[serde(skip)]
-    stops: Stops,
+    blocks: Blocks,
 }
 
 /// Whose start a finding makes fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stops {
+enum Blocks {
     Nobody,
     /// On the host itself.
     Root,
@@ -49,19 +49,19 @@ enum Stops {
     Everybody,
 }
 
-impl Stops {
+impl Blocks {
     fn root(self) -> bool {
-        matches!(self, Stops::Root | Stops::Everybody)
+        matches!(self, Blocks::Root | Blocks::Everybody)
     }
 
     fn others(self) -> bool {
-        matches!(self, Stops::Others | Stops::Everybody)
+        matches!(self, Blocks::Others | Blocks::Everybody)
     }
 }
 
 impl Finding {
     fn new(check: &'static str, state: State, what: impl Into<String>) -> Finding {
-        Finding { check, state, what: what.into(), mend: None, stops: Stops::Nobody }
+        Finding { check, state, what: what.into(), fix: None, blocks: Blocks::Nobody }
     }
 
     fn ok(check: &'static str, what: impl Into<String>) -> Finding {
@@ -72,12 +72,12 @@ impl Finding {
         Finding::new(check, State::Note, what)
     }
 
-    /// A problem, if it stops whoever asks; [`examine`] decides.
-    fn stop(check: &'static str, stops: Stops, what: impl Into<String>) -> Finding {
-        Finding { stops, ..Finding::new(check, State::Note, what) }
+    /// A problem, if it blocks whoever asks; [`run_checks`] decides.
+    fn blocker(check: &'static str, blocks: Blocks, what: impl Into<String>) -> Finding {
+        Finding { blocks, ..Finding::new(check, State::Note, what) }
     }
 
-    fn mend(self, command: impl Into<String>) -> Finding {
-        Finding { mend: Some(command.into()), ..self }
+    fn fix(self, command: impl Into<String>) -> Finding {
+        Finding { fix: Some(command.into()), ..self }
     }
 }

@@ -1,17 +1,17 @@
-//! The part of the judgements that is about the host's network: a switch with root's rights meets it, one in a sandbox
+//! The part of the checks that is about the host's network: a switch with root's rights meets it, one in a sandbox
 //! does not.
 
 use ipnet::IpNet;
 
-use super::facts::{Facts, Nft};
-use super::{Finding, Stops};
+use super::facts::{Facts, NftState};
+use super::{Blocks, Finding};
 use crate::control::config::DEFAULT_NAME;
-use crate::control::topology::preflight::{Taken, overlapping};
-use crate::control::topology::survey::Found;
+use crate::control::topology::inspect::KnownSwitch;
+use crate::control::topology::preflight::{UsedNetwork, overlapping};
 
 impl Facts {
     /// One of this user's.
-    pub(super) fn switch(&self, name: &str) -> Option<&Found> {
+    pub(super) fn switch(&self, name: &str) -> Option<&KnownSwitch> {
         self.switches.iter().find(|found| found.name == name)
     }
 
@@ -25,20 +25,20 @@ pub(super) fn names(facts: &Facts) -> Finding {
     const CHECK: &str = "names";
     let owner =
         |name: &str| facts.switches.iter().find(|found| found.containers.iter().any(|own| own == name));
-    let in_the_way =
+    let conflicting =
         |name: &&String| owner(name).is_none_or(|found| found.name != DEFAULT_NAME || found.pid.is_some());
-    if let Some(name) = facts.taken_names.iter().find(in_the_way) {
+    if let Some(name) = facts.used_names.iter().find(conflicting) {
         let what = format!("there is a network namespace named {name}");
-        let mend = owner(name).map_or_else(
+        let fix = owner(name).map_or_else(
             || format!("sudo ip netns del {name}"),
             |found| format!("uswitch stop {}", found.name),
         );
-        return Finding::stop(CHECK, Stops::Root, what).mend(mend);
+        return Finding::blocker(CHECK, Blocks::Root, what).fix(fix);
     }
     if facts.devices.iter().any(|device| device == DEFAULT_NAME) {
         let what = format!("there is a device named {DEFAULT_NAME}");
-        let mend = if facts.runs(DEFAULT_NAME) { "uswitch stop" } else { "sudo ip link del uswitch0" };
-        return Finding::stop(CHECK, Stops::Root, what).mend(mend);
+        let fix = if facts.runs(DEFAULT_NAME) { "uswitch stop" } else { "sudo ip link del uswitch0" };
+        return Finding::blocker(CHECK, Blocks::Root, what).fix(fix);
     }
     Finding::ok(CHECK, format!("{DEFAULT_NAME} and those of the containers are free"))
 }
@@ -46,16 +46,17 @@ pub(super) fn names(facts: &Facts) -> Finding {
 pub(super) fn subnets(facts: &Facts) -> Finding {
     const CHECK: &str = "subnets";
     let mut overlaps = facts.subnets.iter().filter_map(|own| Some((own, overlapping(own, &facts.taken)?)));
-    let Some((own, Taken { net, device })) = overlaps.next() else {
+    let Some((own, UsedNetwork { net, device })) = overlaps.next() else {
         let subnets: Vec<_> = facts.subnets.iter().map(ToString::to_string).collect();
         return Finding::ok(CHECK, format!("{} free on this host", subnets.join(" ")));
     };
-    let found = Finding::stop(CHECK, Stops::Root, format!("{own} overlaps {net} of this host ({device})"));
+    let found =
+        Finding::blocker(CHECK, Blocks::Root, format!("{own} overlaps {net} of this host ({device})"));
     if device == DEFAULT_NAME && facts.runs(device) {
-        return found.mend("uswitch stop");
+        return found.fix("uswitch stop");
     }
     match free(facts) {
-        Some(free) => found.mend(format!("uswitch start --ports 3 --subnet {}", free.join(" --subnet "))),
+        Some(free) => found.fix(format!("uswitch start --ports 3 --subnet {}", free.join(" --subnet "))),
         None => found,
     }
 }
@@ -65,7 +66,8 @@ fn free(facts: &Facts) -> Option<Vec<String>> {
     let mut chosen: Vec<IpNet> = Vec::new();
     for own in &facts.subnets {
         let others = facts.subnets.iter().filter(|other| *other != own).chain(&chosen);
-        let others: Vec<Taken> = others.map(|net| Taken { net: *net, device: String::new() }).collect();
+        let others: Vec<UsedNetwork> =
+            others.map(|net| UsedNetwork { net: *net, device: String::new() }).collect();
         let fits =
             |net: &IpNet| overlapping(net, &facts.taken).is_none() && overlapping(net, &others).is_none();
         let net = std::iter::once(*own).chain((1..=255).filter_map(|n| private(own, n))).find(fits)?;
@@ -85,11 +87,11 @@ fn private(like: &IpNet, n: u8) -> Option<IpNet> {
 
 pub(super) fn nft(facts: &Facts) -> Finding {
     match &facts.nft {
-        Nft::Missing => {
-            Finding::note("nft", "not installed: there is no --nat").mend("sudo apt install nftables")
+        NftState::Missing => {
+            Finding::note("nft", "not installed: there is no --nat").fix("sudo apt install nftables")
         }
-        Nft::Broken(why) => Finding::note("nft", format!("there is no --nat: {why}")),
-        Nft::Unasked | Nft::Works { .. } => Finding::ok("nft", "installed, as --nat needs it"),
+        NftState::Broken(why) => Finding::note("nft", format!("there is no --nat: {why}")),
+        NftState::NotQueried | NftState::Works { .. } => Finding::ok("nft", "installed, as --nat needs it"),
     }
 }
 
@@ -106,11 +108,11 @@ pub(super) fn forwarding(facts: &Facts) -> Finding {
 
 pub(super) fn firewall(facts: &Facts) -> Finding {
     let chain = match &facts.nft {
-        Nft::Works { dropping_chain: Some(chain) } => chain,
-        Nft::Works { dropping_chain: None } => {
+        NftState::Works { dropping_chain: Some(chain) } => chain,
+        NftState::Works { dropping_chain: None } => {
             return Finding::ok("firewall", "nothing drops all that is forwarded");
         }
-        Nft::Missing | Nft::Unasked | Nft::Broken(_) => {
+        NftState::Missing | NftState::NotQueried | NftState::Broken(_) => {
             return Finding::ok("firewall", "not looked at: that takes root and nft");
         }
     };
@@ -119,7 +121,7 @@ pub(super) fn firewall(facts: &Facts) -> Finding {
         "firewall",
         format!("chain {chain} drops what it is not told to forward: --nat leads nowhere"),
     )
-    .mend(format!("sudo nft '{}; {}'", rule("iifname"), rule("oifname")))
+    .fix(format!("sudo nft '{}; {}'", rule("iifname"), rule("oifname")))
 }
 
 /// The kernel takes the larger of both for a device (`networking/ip-sysctl`): 1 is strict, 2 loose.
@@ -129,7 +131,7 @@ pub(super) fn rp_filter(facts: &Facts) -> Finding {
             "rp_filter",
             "strict: of a container with an address outside the subnets the host takes nothing",
         )
-        .mend("sudo sysctl net.ipv4.conf.all.rp_filter=2"),
+        .fix("sudo sysctl net.ipv4.conf.all.rp_filter=2"),
         _ => Finding::ok("rp_filter", "not strict"),
     }
 }

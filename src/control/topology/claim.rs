@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::build::Nursery;
-use super::ledger::{Account, DirectoryLock, Ledger};
+use super::ledger::{Contents, DirectoryLock, Ledger};
 use super::watch::Watch;
 use super::{TopologyError, preflight, undo};
 use crate::control::Config;
@@ -18,18 +18,18 @@ pub(super) fn claim_name(
     directory: &Path,
     host: &Identity,
 ) -> Result<(Ledger, Option<String>), TopologyError> {
-    let (mut ledger, account) = take_ledger(name, directory)?;
-    if let Some(path) = undo::elsewhere(&account, host).and_then(netns::locate) {
-        return Err(TopologyError::LeftElsewhere { name: name.to_owned(), path });
+    let (mut ledger, contents) = take_ledger(name, directory)?;
+    if let Some(path) = undo::other_host(&contents, host).and_then(netns::locate) {
+        return Err(TopologyError::LeftInOtherNetns { name: name.to_owned(), path });
     }
-    let leftovers = undo::leftovers(&account, host);
+    let leftovers = undo::leftovers(&contents, host);
     let notice = undo::describe(name, &leftovers);
     match undo::undo(&mut ledger, leftovers, host).into_iter().next() {
         Some(error) => Err(error),
         None => {
             // Its device outlives it by a moment.
-            if account.keeper.is_some() {
-                preflight::wait_for_device_to_go(name, &mut Netlink::open()?)?;
+            if contents.owner.is_some() {
+                preflight::wait_until_device_is_gone(name, &mut Netlink::open()?)?;
             }
             Ok((ledger, notice))
         }
@@ -37,7 +37,7 @@ pub(super) fn claim_name(
 }
 
 /// Takes the name's ledger. A process that was killed holds it for a moment more, while the kernel closes its files.
-fn take_ledger(name: &str, directory: &Path) -> Result<(Ledger, Account), TopologyError> {
+fn take_ledger(name: &str, directory: &Path) -> Result<(Ledger, Contents), TopologyError> {
     const STEP: Duration = Duration::from_millis(5);
     const STEPS: u32 = 400;
     for _ in 0..STEPS {
@@ -50,7 +50,7 @@ fn take_ledger(name: &str, directory: &Path) -> Result<(Ledger, Account), Topolo
 }
 
 /// The parts of the kernel that a switch needs, once `config` is known to fit.
-pub(super) fn claim_kernel(config: &Config) -> Result<(Netlink, Nursery, Watch), TopologyError> {
+pub(super) fn open_kernel_interfaces(config: &Config) -> Result<(Netlink, Nursery, Watch), TopologyError> {
     let mut host = Netlink::open()?;
     preflight::check(config, &mut host)?;
     netns::prepare_directory()?;

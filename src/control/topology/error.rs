@@ -30,7 +30,7 @@ pub enum TopologyError {
         "the switch '{name}' was killed in another network namespace and left its NAT there: `nsenter --net={path} uswitch stop {name}` takes it away",
         path = .path.display()
     )]
-    LeftElsewhere {
+    LeftInOtherNetns {
         /** Of the switch. */
         name: String,
         /** Leads to the namespace. */

@@ -8,12 +8,12 @@
 mod build;
 mod claim;
 mod error;
+pub(crate) mod inspect;
 mod ledger;
 mod link;
 mod nat;
 pub(crate) mod preflight;
 mod site;
-pub(crate) mod survey;
 mod sysctl;
 mod undo;
 mod watch;
@@ -28,8 +28,8 @@ pub use self::error::TopologyError;
 pub use self::site::Site;
 
 use self::build::{Built, Nursery};
-use self::claim::{claim_kernel, claim_name, close};
-use self::ledger::{Entry, EntryId, Keeper, Ledger};
+use self::claim::{claim_name, close, open_kernel_interfaces};
+use self::ledger::{Entry, EntryId, Ledger, Owner};
 use self::watch::Watch;
 use super::{Config, addressing};
 use crate::sys::netlink::Netlink;
@@ -144,9 +144,9 @@ impl Topology {
     pub fn claim(config: &Config, site: &Site) -> Result<Topology, TopologyError> {
         let host_identity = Netns::here()?.identity()?;
         let (mut ledger, notice) = claim_name(&config.name, &site.runtime, &host_identity)?;
-        let claimed = claim_kernel(config).and_then(|parts| {
+        let claimed = open_kernel_interfaces(config).and_then(|parts| {
             let pid = std::process::id();
-            ledger.begin(Keeper { pid, host: host_identity, sandboxed: site.sandboxed })?;
+            ledger.start(Owner { pid, host: host_identity, sandboxed: site.sandboxed })?;
             Ok(parts)
         });
         match claimed {
@@ -195,7 +195,7 @@ impl Topology {
         let built = build::here(&mut self.host, &spec)?;
         let device = self.adopt(built, &spec)?;
         if config.nat
-            && let Err(error) = self.turn_on_nat(&config.subnets)
+            && let Err(error) = self.enable_nat(&config.subnets)
         {
             self.forget(device.id);
             return Err(error);
@@ -208,7 +208,7 @@ impl Topology {
     /// # Errors
     /// On an error nothing of it is left.
     pub fn add_port(&mut self, spec: &PortSpec) -> Result<Device, TopologyError> {
-        let before = self.ledger.mark();
+        let before = self.ledger.next_id();
         let added = self.build(spec).and_then(|built| self.adopt(built, spec));
         if added.is_err() {
             self.roll_back(before);
@@ -301,9 +301,9 @@ impl Topology {
         })
     }
 
-    fn turn_on_nat(&mut self, subnets: &[IpNet]) -> Result<(), TopologyError> {
-        let before = self.ledger.mark();
-        if let Err(error) = nat::turn_on(&mut self.ledger, &self.name, subnets) {
+    fn enable_nat(&mut self, subnets: &[IpNet]) -> Result<(), TopologyError> {
+        let before = self.ledger.next_id();
+        if let Err(error) = nat::enable(&mut self.ledger, &self.name, subnets) {
             self.roll_back(before);
             return Err(error);
         }
@@ -344,9 +344,9 @@ impl Topology {
     }
 
     fn undo_since(&mut self, since: EntryId) -> Vec<TopologyError> {
-        match self.ledger.account() {
-            Ok(account) => {
-                let made = account.entries.into_iter().filter(|(id, _)| *id >= since).collect();
+        match self.ledger.contents() {
+            Ok(contents) => {
+                let made = contents.entries.into_iter().filter(|(id, _)| *id >= since).collect();
                 undo::undo(&mut self.ledger, made, &self.host_identity)
             }
             Err(error) => vec![error],

@@ -18,11 +18,11 @@ use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 
 use super::TopologyError;
 use super::ledger::{Entry, Ledger};
-use super::sysctl::{self, Change};
+use super::sysctl::{self, SysctlChange};
 
 /// Chains of nftables' standard places: `srcnat` and `filter` in nft(8).
-const SRCNAT: i32 = 100;
-const FILTER: i32 = 0;
+const SRCNAT_PRIORITY: i32 = 100;
+const FILTER_PRIORITY: i32 = 0;
 
 /// The name of the table of a switch.
 fn table_name(switch: &str) -> String {
@@ -30,39 +30,42 @@ fn table_name(switch: &str) -> String {
 }
 
 /// Masquerades what the switch's containers send beyond the host.
-pub(super) fn turn_on(ledger: &mut Ledger, switch: &str, subnets: &[IpNet]) -> Result<(), TopologyError> {
+pub(super) fn enable(ledger: &mut Ledger, switch: &str, subnets: &[IpNet]) -> Result<(), TopologyError> {
     let name = table_name(switch);
     ledger.record(Entry::Table { name: name.clone() })?;
     apply(&ruleset(&name, switch, subnets))?;
     if subnets.iter().any(|subnet| matches!(subnet, IpNet::V4(_))) {
-        forward_v4(ledger)?;
+        enable_forwarding_v4(ledger)?;
     }
     if subnets.iter().any(|subnet| matches!(subnet, IpNet::V6(_))) {
-        forward_v6(ledger)?;
+        enable_forwarding_v6(ledger)?;
     }
     Ok(())
 }
 
 /// The switch for all interfaces sets each one's, and that a router takes no redirects (`inet_forward_change`
 /// in the kernel's `net/ipv4/devinet.c`).
-fn forward_v4(ledger: &mut Ledger) -> Result<(), TopologyError> {
-    let each = sysctl::of_each_interface("ipv4", "forwarding").into_iter().map(|path| (path, "0"));
+fn enable_forwarding_v4(ledger: &mut Ledger) -> Result<(), TopologyError> {
+    let each = sysctl::per_interface("ipv4", "forwarding").into_iter().map(|path| (path, "0"));
     let redirects = PathBuf::from("/proc/sys/net/ipv4/conf/all/accept_redirects");
-    let beside = each.chain([(redirects, "1")]).collect();
-    sysctl::set(ledger, Change { path: Path::new("/proc/sys/net/ipv4/ip_forward"), value: "1", beside })
+    let side_effects = each.chain([(redirects, "1")]).collect();
+    sysctl::set(
+        ledger,
+        SysctlChange { path: Path::new("/proc/sys/net/ipv4/ip_forward"), value: "1", side_effects },
+    )
 }
 
 /// An IPv6 router forgets the default routes that it learned from others, unless `accept_ra` is 2 (the kernel's
 /// `networking/ip-sysctl`): that comes first.
-fn forward_v6(ledger: &mut Ledger) -> Result<(), TopologyError> {
-    for path in sysctl::listening_to_routers() {
-        sysctl::set(ledger, Change { path: &path, value: "2", beside: Vec::new() })?;
+fn enable_forwarding_v6(ledger: &mut Ledger) -> Result<(), TopologyError> {
+    for path in sysctl::accepting_router_advertisements() {
+        sysctl::set(ledger, SysctlChange { path: &path, value: "2", side_effects: Vec::new() })?;
     }
-    let beside =
-        sysctl::of_each_interface("ipv6", "forwarding").into_iter().map(|path| (path, "0")).collect();
+    let side_effects =
+        sysctl::per_interface("ipv6", "forwarding").into_iter().map(|path| (path, "0")).collect();
     sysctl::set(
         ledger,
-        Change { path: Path::new("/proc/sys/net/ipv6/conf/all/forwarding"), value: "1", beside },
+        SysctlChange { path: Path::new("/proc/sys/net/ipv6/conf/all/forwarding"), value: "1", side_effects },
     )
 }
 
@@ -135,10 +138,10 @@ fn drops(rules: &[&Rule<'_>], chain: &Chain<'_>) -> bool {
 /// Rules in the chain's table accept what comes from `host_port`, and what goes there.
 fn accepts(rules: &[&Rule<'_>], chain: &Chain<'_>, host_port: &str) -> bool {
     [MetaKey::Iifname, MetaKey::Oifname].into_iter().all(|key| {
-        let names_it = device(key, Operator::EQ, host_port);
+        let by_interface = interface(key, Operator::EQ, host_port);
         rules.iter().any(|rule| {
             (rule.family, &rule.table) == (chain.family, &chain.table)
-                && rule.expr.contains(&names_it)
+                && rule.expr.contains(&by_interface)
                 && rule.expr.contains(&Statement::Accept(None))
         })
     })
@@ -156,19 +159,22 @@ fn ruleset<'a>(name: &'a str, host_port: &'a str, subnets: &[IpNet]) -> Nftables
     batch.add(table(name));
     batch.delete(table(name));
     batch.add(table(name));
-    batch.add(chain(name, "postrouting", (NfChainType::NAT, NfHook::Postrouting, SRCNAT)));
-    batch.add(chain(name, "forward", (NfChainType::Filter, NfHook::Forward, FILTER)));
+    batch.add(chain(name, "postrouting", (NfChainType::NAT, NfHook::Postrouting, SRCNAT_PRIORITY)));
+    batch.add(chain(name, "forward", (NfChainType::Filter, NfHook::Forward, FILTER_PRIORITY)));
     for subnet in subnets {
-        let leaving =
-            [from(subnet), device(MetaKey::Oifname, Operator::NEQ, host_port), Statement::Masquerade(None)];
-        batch.add(rule(name, "postrouting", leaving.to_vec()));
+        let outbound = [
+            source_in(subnet),
+            interface(MetaKey::Oifname, Operator::NEQ, host_port),
+            Statement::Masquerade(None),
+        ];
+        batch.add(rule(name, "postrouting", outbound.to_vec()));
     }
-    let towards_us = || device(MetaKey::Oifname, Operator::EQ, host_port);
-    let answers = [towards_us(), is_an_answer(), Statement::Accept(None)];
+    let to_containers = || interface(MetaKey::Oifname, Operator::EQ, host_port);
+    let answers = [to_containers(), is_established(), Statement::Accept(None)];
     batch.add(rule(name, "forward", answers.to_vec()));
-    let begun_beyond =
-        [towards_us(), device(MetaKey::Iifname, Operator::NEQ, host_port), Statement::Drop(None)];
-    batch.add(rule(name, "forward", begun_beyond.to_vec()));
+    let new_from_outside =
+        [to_containers(), interface(MetaKey::Iifname, Operator::NEQ, host_port), Statement::Drop(None)];
+    batch.add(rule(name, "forward", new_from_outside.to_vec()));
     batch.to_nftables()
 }
 
@@ -204,7 +210,7 @@ fn rule<'a>(table: &'a str, chain: &'a str, statements: Vec<Statement<'a>>) -> N
 }
 
 /// `ip saddr SUBNET`
-fn from(subnet: &IpNet) -> Statement<'static> {
+fn source_in(subnet: &IpNet) -> Statement<'static> {
     let protocol = if matches!(subnet, IpNet::V4(_)) { "ip" } else { "ip6" };
     let source = PayloadField { protocol: protocol.into(), field: "saddr".into() };
     let prefix = Prefix {
@@ -219,7 +225,7 @@ fn from(subnet: &IpNet) -> Statement<'static> {
 }
 
 /// `oifname "NAME"`, by name since the device comes and goes.
-fn device(key: MetaKey, op: Operator, name: &str) -> Statement<'_> {
+fn interface(key: MetaKey, op: Operator, name: &str) -> Statement<'_> {
     Statement::Match(Match {
         left: Expression::Named(NamedExpression::Meta(Meta { key })),
         right: Expression::String(name.into()),
@@ -228,7 +234,7 @@ fn device(key: MetaKey, op: Operator, name: &str) -> Statement<'_> {
 }
 
 /// `ct state established,related`
-fn is_an_answer() -> Statement<'static> {
+fn is_established() -> Statement<'static> {
     let answers = ["established", "related"].map(|state| Expression::String(state.into()));
     Statement::Match(Match {
         left: Expression::Named(NamedExpression::CT(CT { key: "state".into(), family: None, dir: None })),

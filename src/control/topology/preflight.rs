@@ -18,7 +18,7 @@ use crate::sys::netns::{self, NetnsError};
 use crate::sys::{limits, tap};
 
 /// Files that a switch opens besides its queues: sockets, rings, events, and some to spare.
-const OTHER_FILES: u64 = 128;
+const FIXED_FILES: u64 = 128;
 
 /// Checks that what `config` asks for can be made.
 pub(super) fn check(config: &Config, host: &mut Netlink) -> Result<(), TopologyError> {
@@ -52,18 +52,18 @@ fn check_files(config: &Config) -> Result<(), TopologyError> {
 
 /// Open files of a switch: the queues of each port, the hold on each container's device, and what there is besides.
 pub(crate) fn files_needed(ports: u64, workers: u64) -> u64 {
-    (ports + 1) * workers + ports + OTHER_FILES
+    (ports + 1) * workers + ports + FIXED_FILES
 }
 
 /// The host port's name and addresses must be free.
 fn check_host(config: &Config, host: &mut Netlink) -> Result<(), TopologyError> {
-    let links = links(host)?;
+    let links = device_names(host)?;
     if links.values().any(|name| *name == config.name) {
         return Err(TopologyError::HostDeviceExists(config.name.clone()));
     }
-    let taken = taken(host, &links)?;
+    let used = used_networks(host, &links)?;
     for subnet in &config.subnets {
-        if let Some(Taken { net, device }) = overlapping(subnet, &taken) {
+        if let Some(UsedNetwork { net, device }) = overlapping(subnet, &used) {
             return Err(TopologyError::Overlap { subnet: *subnet, with: *net, device: device.clone() });
         }
     }
@@ -72,19 +72,19 @@ fn check_host(config: &Config, host: &mut Netlink) -> Result<(), TopologyError> 
 
 /// What the host has an address in, or a route to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Taken {
+pub(crate) struct UsedNetwork {
     pub(crate) net: IpNet,
     /// The device's name, or that there is none.
     pub(crate) device: String,
 }
 
 /// The first of those networks that has addresses in common with `subnet`.
-pub(crate) fn overlapping<'a>(subnet: &IpNet, taken: &'a [Taken]) -> Option<&'a Taken> {
-    taken.iter().find(|taken| overlap(subnet, &taken.net))
+pub(crate) fn overlapping<'a>(subnet: &IpNet, used: &'a [UsedNetwork]) -> Option<&'a UsedNetwork> {
+    used.iter().find(|used| overlap(subnet, &used.net))
 }
 
 /// Names of the host's devices by index.
-pub(super) fn links(host: &mut Netlink) -> Result<HashMap<u32, String>, NetlinkError> {
+pub(super) fn device_names(host: &mut Netlink) -> Result<HashMap<u32, String>, NetlinkError> {
     let links = host.all("list the devices", RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
     let named = links.into_iter().filter_map(|message| match message {
         RouteNetlinkMessage::NewLink(message) => Some(Link::from_message(&message)),
@@ -96,11 +96,11 @@ pub(super) fn links(host: &mut Netlink) -> Result<HashMap<u32, String>, NetlinkE
 /// Waits until the device of a killed switch has gone. The kernel closes the files of an io_uring a little after the
 /// process has ended, on a thread of its own (`io_ring_exit_work` in `io_uring/io_uring.c`). A device that stays is
 /// somebody else's.
-pub(super) fn wait_for_device_to_go(name: &str, host: &mut Netlink) -> Result<(), NetlinkError> {
+pub(super) fn wait_until_device_is_gone(name: &str, host: &mut Netlink) -> Result<(), NetlinkError> {
     const STEP: Duration = Duration::from_millis(10);
     const STEPS: u32 = 200;
     for _ in 0..STEPS {
-        if !links(host)?.values().any(|link| link == name) {
+        if !device_names(host)?.values().any(|link| link == name) {
             break;
         }
         std::thread::sleep(STEP);
@@ -109,20 +109,23 @@ pub(super) fn wait_for_device_to_go(name: &str, host: &mut Netlink) -> Result<()
 }
 
 /// All networks that the host has addresses in, or routes to. `links` are the names of its devices.
-pub(super) fn taken(host: &mut Netlink, links: &HashMap<u32, String>) -> Result<Vec<Taken>, NetlinkError> {
+pub(super) fn used_networks(
+    host: &mut Netlink,
+    links: &HashMap<u32, String>,
+) -> Result<Vec<UsedNetwork>, NetlinkError> {
     let addresses =
         host.all("list the addresses", RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
-    let mut found: Vec<_> = addresses.iter().flat_map(in_address).collect();
+    let mut found: Vec<_> = addresses.iter().flat_map(address_networks).collect();
     for family in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
         let routes = host.all("list the routes", RouteNetlinkMessage::GetRoute(link::every_route(family)))?;
-        found.extend(routes.iter().filter_map(in_route));
+        found.extend(routes.iter().filter_map(route_network));
     }
     let device = |ifindex| links.get(&ifindex).map_or("no device", String::as_str).to_owned();
-    Ok(found.into_iter().map(|(net, ifindex)| Taken { net, device: device(ifindex) }).collect())
+    Ok(found.into_iter().map(|(net, ifindex)| UsedNetwork { net, device: device(ifindex) }).collect())
 }
 
 /// Of a point-to-point device both ends.
-fn in_address(message: &RouteNetlinkMessage) -> Vec<(IpNet, u32)> {
+fn address_networks(message: &RouteNetlinkMessage) -> Vec<(IpNet, u32)> {
     let RouteNetlinkMessage::NewAddress(message) = message else { return Vec::new() };
     let ends = message.attributes.iter().filter_map(|attribute| match attribute {
         AddressAttribute::Address(address) | AddressAttribute::Local(address) => Some(*address),
@@ -132,7 +135,7 @@ fn in_address(message: &RouteNetlinkMessage) -> Vec<(IpNet, u32)> {
     nets.map(|net| (net, message.header.index)).collect()
 }
 
-fn in_route(message: &RouteNetlinkMessage) -> Option<(IpNet, u32)> {
+fn route_network(message: &RouteNetlinkMessage) -> Option<(IpNet, u32)> {
     let RouteNetlinkMessage::NewRoute(message) = message else { return None };
     let header = &message.header;
     // The others are those of the local table, which the addresses make, and multicast.
@@ -179,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn subnets_that_share_addresses_overlap() {
+    fn detects_overlapping_subnets() {
         let cases = [
             ("172.16.0.0/24", "172.16.0.0/24", true),
             ("172.16.0.0/24", "172.16.0.77/32", true),

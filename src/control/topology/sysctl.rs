@@ -14,23 +14,29 @@ use super::ledger::{DirectoryLock, Entry, Ledger, Setting};
 use crate::sys::netns::Identity;
 
 /// A setting to be changed.
-pub(super) struct Change<'a> {
+pub(super) struct SysctlChange<'a> {
     pub(super) path: &'a Path,
     pub(super) value: &'a str,
     /// What the kernel changes along with it, and what it makes of those when this is put back.
-    pub(super) beside: Vec<(PathBuf, &'a str)>,
+    pub(super) side_effects: Vec<(PathBuf, &'a str)>,
 }
 
 /// Sets the setting and writes down how it was.
-pub(super) fn set(ledger: &mut Ledger, change: Change) -> Result<(), TopologyError> {
+pub(super) fn set(ledger: &mut Ledger, change: SysctlChange) -> Result<(), TopologyError> {
     let _held = DirectoryLock::take(ledger.directory())?;
-    let Change { path, value, beside } = change;
+    let SysctlChange { path, value, side_effects } = change;
     let found = read(path)?;
     let changed = found != value;
-    let deviate =
+    let differing =
         |(path, after): (PathBuf, &str)| read(&path).ok().filter(|now| now != after).map(|now| (path, now));
-    let beside = if changed { beside.into_iter().filter_map(deviate).collect() } else { BTreeMap::new() };
-    ledger.record(Entry::Sysctl(Setting { path: path.to_owned(), found, set: value.to_owned(), beside }))?;
+    let side_effects =
+        if changed { side_effects.into_iter().filter_map(differing).collect() } else { BTreeMap::new() };
+    ledger.record(Entry::Sysctl(Setting {
+        path: path.to_owned(),
+        found,
+        set: value.to_owned(),
+        side_effects,
+    }))?;
     if changed { write(path, value) } else { Ok(()) }
 }
 
@@ -42,15 +48,15 @@ pub(super) fn restore(
     held: &DirectoryLock,
 ) -> Result<(), TopologyError> {
     // Set by another switch, or by the administrator: theirs to put back.
-    if setting.found == setting.set || ledger.bequeath(setting, host, held)? {
+    if setting.found == setting.set || ledger.hand_over(setting, host, held)? {
         return Ok(());
     }
-    if read_if_there(&setting.path)?.is_none_or(|now| now != setting.set) {
+    if read_if_present(&setting.path)?.is_none_or(|now| now != setting.set) {
         return Ok(());
     }
     write(&setting.path, &setting.found)?;
-    for (path, found) in &setting.beside {
-        if read_if_there(path)?.is_some_and(|now| now != *found) {
+    for (path, found) in &setting.side_effects {
+        if read_if_present(path)?.is_some_and(|now| now != *found) {
             write(path, found)?;
         }
     }
@@ -58,7 +64,7 @@ pub(super) fn restore(
 }
 
 /// A setting of each interface, and of those to come.
-pub(super) fn of_each_interface(family: &str, setting: &str) -> Vec<PathBuf> {
+pub(super) fn per_interface(family: &str, setting: &str) -> Vec<PathBuf> {
     let conf = Path::new("/proc/sys/net").join(family).join("conf");
     let interfaces = fs::read_dir(conf).into_iter().flatten().flatten();
     let interfaces = interfaces.filter(|interface| interface.file_name() != "all");
@@ -67,8 +73,8 @@ pub(super) fn of_each_interface(family: &str, setting: &str) -> Vec<PathBuf> {
 
 /// The interfaces that take a default route from a router: only while they do not forward (`accept_ra` is 1), or
 /// then too (2), which may be so because another switch needs it as we do.
-pub(super) fn listening_to_routers() -> Vec<PathBuf> {
-    let settings = of_each_interface("ipv6", "accept_ra").into_iter();
+pub(super) fn accepting_router_advertisements() -> Vec<PathBuf> {
+    let settings = per_interface("ipv6", "accept_ra").into_iter();
     settings
         .filter(|path| !path.ends_with("default/accept_ra"))
         .filter(|path| read(path).is_ok_and(|value| value == "1" || value == "2"))
@@ -76,7 +82,7 @@ pub(super) fn listening_to_routers() -> Vec<PathBuf> {
 }
 
 /// `None`: the interface that it is a setting of is gone.
-fn read_if_there(path: &Path) -> Result<Option<String>, TopologyError> {
+fn read_if_present(path: &Path) -> Result<Option<String>, TopologyError> {
     match read(path) {
         Err(TopologyError::Sysctl { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
         read => read.map(Some),
@@ -96,7 +102,7 @@ fn write(path: &Path, value: &str) -> Result<(), TopologyError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ledger::Keeper;
+    use super::super::ledger::Owner;
     use super::*;
 
     const HOST: Identity = Identity { dev: 4, ino: 1, born: (0, 0) };
@@ -107,15 +113,15 @@ mod tests {
         fn start(directory: &Path, name: &str, sysctl: &Path) -> Switch {
             let (mut ledger, _) =
                 Ledger::claim(directory, name, &DirectoryLock::take(directory).unwrap()).unwrap();
-            ledger.begin(Keeper { pid: 1, host: HOST, sandboxed: false }).unwrap();
-            set(&mut ledger, Change { path: sysctl, value: "1", beside: Vec::new() }).unwrap();
+            ledger.start(Owner { pid: 1, host: HOST, sandboxed: false }).unwrap();
+            set(&mut ledger, SysctlChange { path: sysctl, value: "1", side_effects: Vec::new() }).unwrap();
             Switch(ledger)
         }
 
         fn stop(mut self) {
-            let account = self.0.account().unwrap();
+            let contents = self.0.contents().unwrap();
             let held = DirectoryLock::take(self.0.directory()).unwrap();
-            for setting in account.settings() {
+            for setting in contents.settings() {
                 restore(&self.0, setting, &HOST, &held).unwrap();
             }
             self.0.close(&held).unwrap();
@@ -123,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn last_of_several_switches_puts_it_back() {
+    fn last_switch_restores_setting() {
         for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [0, 2, 1]] {
             let directory = tempfile::tempdir().unwrap();
             let sysctl = directory.path().join("forward");
@@ -139,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_set_stays() {
+    fn keeps_values_set_by_others() {
         let directory = tempfile::tempdir().unwrap();
         let sysctl = directory.path().join("forward");
         fs::write(&sysctl, "1\n").unwrap();

@@ -1,6 +1,6 @@
 //! Takes away what a ledger says was made: last made, first gone, and one failure stops nothing.
 
-use super::ledger::{Account, DirectoryLock, Entry, EntryId, Ledger};
+use super::ledger::{Contents, DirectoryLock, Entry, EntryId, Ledger};
 use super::{TopologyError, nat, sysctl};
 use crate::sys::netns::{self, Found, Identity};
 
@@ -12,30 +12,30 @@ pub(super) fn undo(
 ) -> Vec<TopologyError> {
     let mut errors = Vec::new();
     for (id, entry) in entries.into_iter().rev() {
-        let gone = remove(ledger, &entry, host).and_then(|()| ledger.strike(id));
+        let gone = remove(ledger, &entry, host).and_then(|()| ledger.remove(id));
         errors.extend(gone.err());
     }
     errors
 }
 
 /// What a killed switch left behind and can be taken away from here.
-pub(super) fn leftovers(account: &Account, host: &Identity) -> Vec<(EntryId, Entry)> {
-    let Some(keeper) = &account.keeper else { return Vec::new() };
+pub(super) fn leftovers(contents: &Contents, host: &Identity) -> Vec<(EntryId, Entry)> {
+    let Some(owner) = &contents.owner else { return Vec::new() };
     let reachable = |entry: &Entry| match entry {
         Entry::Netns { .. } => true,
         // In the namespace of its host, which is not this one.
-        Entry::Table { .. } | Entry::Sysctl(_) => keeper.host.is(host),
+        Entry::Table { .. } | Entry::Sysctl(_) => owner.host.is(host),
     };
     // A sandbox goes with its processes.
-    let standing = account.entries.iter().filter(|_| !keeper.sandboxed);
+    let standing = contents.entries.iter().filter(|_| !owner.sandboxed);
     standing.filter(|(_, entry)| reachable(entry)).map(|(id, entry)| (*id, entry.clone())).collect()
 }
 
 /// The namespace of its host, if a killed switch left something there and this is another.
-pub(super) fn elsewhere<'a>(account: &'a Account, host: &Identity) -> Option<&'a Identity> {
-    let keeper = account.keeper.as_ref().filter(|keeper| !keeper.sandboxed && !keeper.host.is(host))?;
-    let bound = account.entries.values().any(|entry| !matches!(entry, Entry::Netns { .. }));
-    bound.then_some(&keeper.host)
+pub(super) fn other_host<'a>(contents: &'a Contents, host: &Identity) -> Option<&'a Identity> {
+    let owner = contents.owner.as_ref().filter(|owner| !owner.sandboxed && !owner.host.is(host))?;
+    let bound = contents.entries.values().any(|entry| !matches!(entry, Entry::Netns { .. }));
+    bound.then_some(&owner.host)
 }
 
 /// What a killed switch left, in a sentence.

@@ -1,8 +1,8 @@
 //! What was seen, judged.
 
-use super::facts::{Facts, Tun, Userns};
+use super::facts::{Facts, TunState, UsernsState};
 use super::network::{firewall, forwarding, names, nft, rp_filter, subnets};
-use super::{Finding, State, Stops};
+use super::{Blocks, Finding, State};
 use crate::control::topology::preflight::files_needed;
 use crate::datapath::BUFFERS;
 use crate::switch::Ports;
@@ -10,8 +10,8 @@ use crate::sys::arena::BUFFER_SIZE;
 use crate::sys::sandbox::Restriction;
 
 /// All checks in order; the last says whether a start works.
-pub(crate) fn examine(facts: &Facts) -> Vec<Finding> {
-    let judgements = [
+pub(crate) fn run_checks(facts: &Facts) -> Vec<Finding> {
+    let checks = [
         kernel,
         engine,
         tun,
@@ -27,11 +27,11 @@ pub(crate) fn examine(facts: &Facts) -> Vec<Finding> {
         open_files,
         locked_memory,
     ];
-    let mut findings: Vec<Finding> = judgements.iter().map(|judge| judge(facts)).collect();
+    let mut findings: Vec<Finding> = checks.iter().map(|check| check(facts)).collect();
     let root = facts.missing_capabilities.is_empty();
     for finding in &mut findings {
-        let stops = if root { finding.stops.root() } else { finding.stops.others() };
-        if stops {
+        let blocks = if root { finding.blocks.root() } else { finding.blocks.others() };
+        if blocks {
             finding.state = State::Problem;
         }
     }
@@ -41,8 +41,8 @@ pub(crate) fn examine(facts: &Facts) -> Vec<Finding> {
 }
 
 fn start(facts: &Facts, findings: &[Finding]) -> Finding {
-    let for_root = !findings.iter().any(|finding| finding.stops.root());
-    let for_others = !findings.iter().any(|finding| finding.stops.others());
+    let for_root = !findings.iter().any(|finding| finding.blocks.root());
+    let for_others = !findings.iter().any(|finding| finding.blocks.others());
     let whom = match (for_root, for_others) {
         (true, true) => "works here, as root and without root",
         (true, false) => "works here as root, not without root",
@@ -76,7 +76,7 @@ pub(super) fn engine(facts: &Facts) -> Finding {
     let Some(why) = &facts.no_uring else { return Finding::ok("engine", "io_uring") };
     let found = Finding::note("engine", format!("poll, which is slower: {why}"));
     match facts.io_uring_disabled {
-        Some(1 | 2) => found.mend("sudo sysctl kernel.io_uring_disabled=0"),
+        Some(1 | 2) => found.fix("sudo sysctl kernel.io_uring_disabled=0"),
         _ => found,
     }
 }
@@ -84,28 +84,32 @@ pub(super) fn engine(facts: &Facts) -> Finding {
 pub(super) fn tun(facts: &Facts) -> Finding {
     const CHECK: &str = "tun";
     match &facts.tun {
-        Tun::Missing => {
-            Finding::stop(CHECK, Stops::Everybody, "there is no /dev/net/tun").mend("sudo modprobe tun")
+        TunState::Missing => {
+            Finding::blocker(CHECK, Blocks::Everybody, "there is no /dev/net/tun").fix("sudo modprobe tun")
         }
-        Tun::Broken(why) => Finding::stop(CHECK, Stops::Everybody, why).mend("sudo modprobe tun"),
-        Tun::Closed => Finding::stop(CHECK, Stops::Others, "/dev/net/tun is not open to this user")
-            .mend("sudo chmod 0666 /dev/net/tun"),
-        Tun::Open { to_all: false } if facts.missing_capabilities.is_empty() => Finding::stop(
+        TunState::Broken(why) => Finding::blocker(CHECK, Blocks::Everybody, why).fix("sudo modprobe tun"),
+        TunState::NoPermission => {
+            Finding::blocker(CHECK, Blocks::Others, "/dev/net/tun is not open to this user")
+                .fix("sudo chmod 0666 /dev/net/tun")
+        }
+        TunState::Open { to_all: false } if facts.missing_capabilities.is_empty() => Finding::blocker(
             CHECK,
-            Stops::Others,
+            Blocks::Others,
             "/dev/net/tun is not open to all, as a start without root needs it",
         )
-        .mend("sudo chmod 0666 /dev/net/tun"),
-        Tun::Open { .. } => Finding::ok(CHECK, "/dev/net/tun can be opened"),
+        .fix("sudo chmod 0666 /dev/net/tun"),
+        TunState::Open { .. } => Finding::ok(CHECK, "/dev/net/tun can be opened"),
     }
 }
 
 pub(super) fn capabilities(facts: &Facts) -> Finding {
     const CHECK: &str = "capabilities";
     match &facts.missing_capabilities[..] {
-        [] if !facts.owns_network => {
-            Finding::stop(CHECK, Stops::Root, "root's, of a user namespace that does not own this network")
-        }
+        [] if !facts.owns_network => Finding::blocker(
+            CHECK,
+            Blocks::Root,
+            "root's, of a user namespace that does not own this network",
+        ),
         [] => Finding::ok(CHECK, "root's: containers are made on this machine itself"),
         missing => Finding::note(
             CHECK,
@@ -117,13 +121,13 @@ pub(super) fn capabilities(facts: &Facts) -> Finding {
 pub(super) fn userns(facts: &Facts) -> Finding {
     const CHECK: &str = "user namespaces";
     match &facts.userns {
-        Userns::Allowed => Finding::ok(CHECK, "users may make them, as a start without root does"),
-        Userns::Restricted(Restriction { sysctl, value, lifted, meaning }) => {
+        UsernsState::Allowed => Finding::ok(CHECK, "users may make them, as a start without root does"),
+        UsernsState::Restricted(Restriction { sysctl, value, lifted, meaning }) => {
             let what = format!("for a start without root: {meaning} ({sysctl} is {value})");
-            Finding::stop(CHECK, Stops::Others, what).mend(format!("sudo sysctl {sysctl}={lifted}"))
+            Finding::blocker(CHECK, Blocks::Others, what).fix(format!("sudo sysctl {sysctl}={lifted}"))
         }
-        Userns::Forbidden(why) => {
-            Finding::stop(CHECK, Stops::Others, why).mend(format!("sudo {}", facts.start))
+        UsernsState::Forbidden(why) => {
+            Finding::blocker(CHECK, Blocks::Others, why).fix(format!("sudo {}", facts.start))
         }
     }
 }
@@ -133,13 +137,13 @@ pub(super) fn switches(facts: &Facts) -> Finding {
     const CHECK: &str = "switches";
     let default = facts.switch(crate::control::config::DEFAULT_NAME);
     if let Some(pid) = default.and_then(|found| found.pid) {
-        let whose = if facts.missing_capabilities.is_empty() { Stops::Root } else { Stops::Others };
+        let whose = if facts.missing_capabilities.is_empty() { Blocks::Root } else { Blocks::Others };
         let what = format!("uswitch0 is running already (process {pid})");
-        return Finding::stop(CHECK, whose, what).mend("uswitch stop");
+        return Finding::blocker(CHECK, whose, what).fix("uswitch stop");
     }
     if let Some(killed) = facts.switches.iter().find(|found| found.pid.is_none()) {
         let what = format!("{} was killed, and may have left something behind", killed.name);
-        return Finding::note(CHECK, what).mend(format!("uswitch stop {}", killed.name));
+        return Finding::note(CHECK, what).fix(format!("uswitch stop {}", killed.name));
     }
     let running = facts.switches.iter().map(|found| found.name.as_str()).collect::<Vec<_>>();
     match &running[..] {
@@ -153,35 +157,39 @@ pub(super) fn open_files(facts: &Facts) -> Finding {
     let (limit, most) = (facts.open_files, Ports::MAX as u64 - 1);
     let needed = |ports| files_needed(ports, facts.workers);
     let enough = |ports| needed(ports) <= limit;
-    let mend = |ports| raise("nofile", needed(ports));
+    let fix = |ports| raise("nofile", needed(ports));
     if enough(most) {
         return Finding::ok(CHECK, format!("{limit} allow all {most} ports"));
     }
     if !enough(3) {
-        return Finding::stop(CHECK, Stops::Everybody, format!("{limit} are too few for 3 ports"))
-            .mend(mend(3));
+        return Finding::blocker(CHECK, Blocks::Everybody, format!("{limit} are too few for 3 ports"))
+            .fix(fix(3));
     }
     let ports = (limit - needed(0)) / (needed(1) - needed(0));
-    Finding::note(CHECK, format!("{limit} allow {ports} ports")).mend(mend(most))
+    Finding::note(CHECK, format!("{limit} allow {ports} ports")).fix(fix(most))
 }
 
 /// What a worker's registered buffers take, in bytes.
-pub(super) const PINNED: u64 = BUFFERS as u64 * BUFFER_SIZE as u64;
+pub(super) const WORKER_LOCKED_BYTES: u64 = BUFFERS as u64 * BUFFER_SIZE as u64;
 
 pub(super) fn locked_memory(facts: &Facts) -> Finding {
     const CHECK: &str = "locked memory";
     match facts.locked_memory {
         None => Finding::ok(CHECK, "no limit to io_uring's buffers"),
-        Some(limit) if limit >= PINNED => Finding::ok(
+        Some(limit) if limit >= WORKER_LOCKED_BYTES => Finding::ok(
             CHECK,
-            format!("{} KiB hold the buffers of io_uring, workers: {}", limit >> 10, limit / PINNED),
+            format!(
+                "{} KiB hold the buffers of io_uring, workers: {}",
+                limit >> 10,
+                limit / WORKER_LOCKED_BYTES
+            ),
         ),
         Some(limit) => {
             let what = format!(
                 "{} KiB, less than a worker's buffers: io_uring looks them up each time",
                 limit >> 10
             );
-            Finding::note(CHECK, what).mend(raise("memlock", PINNED))
+            Finding::note(CHECK, what).fix(raise("memlock", WORKER_LOCKED_BYTES))
         }
     }
 }

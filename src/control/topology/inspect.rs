@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::ledger::{self, Entry};
-use super::preflight::{self, Taken};
+use super::preflight::{self, UsedNetwork};
 use super::{TopologyError, nat};
 use crate::control::Config;
 use crate::sys::netlink::{Netlink, NetlinkError};
@@ -12,7 +12,7 @@ use crate::sys::netns;
 
 /// A switch of this user: it runs, or it was killed and left something behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct KnownSwitch {
     pub(crate) name: String,
     /// Of its process, if it runs; 0 while it starts.
     pub(crate) pid: Option<u32>,
@@ -21,13 +21,13 @@ pub(crate) struct Found {
 }
 
 /// The switches with a ledger in `runtime`, in order.
-pub(crate) fn switches(runtime: &Path) -> Vec<Found> {
-    let found = ledger::survey(runtime).into_iter();
+pub(crate) fn switches(runtime: &Path) -> Vec<KnownSwitch> {
+    let found = ledger::list(runtime).into_iter();
     found
-        .map(|(name, account, runs)| Found {
+        .map(|(name, contents, runs)| KnownSwitch {
             name,
-            pid: runs.then(|| account.keeper.as_ref().map_or(0, |keeper| keeper.pid)),
-            containers: account.entries.into_values().filter_map(container).collect(),
+            pid: runs.then(|| contents.owner.as_ref().map_or(0, |owner| owner.pid)),
+            containers: contents.entries.into_values().filter_map(container).collect(),
         })
         .collect()
 }
@@ -40,15 +40,15 @@ fn container(entry: Entry) -> Option<String> {
 }
 
 /// The names of the host's devices, and the networks that it knows.
-pub(crate) fn network() -> Result<(Vec<String>, Vec<Taken>), NetlinkError> {
+pub(crate) fn network() -> Result<(Vec<String>, Vec<UsedNetwork>), NetlinkError> {
     let mut host = Netlink::open()?;
-    let links = preflight::links(&mut host)?;
-    let taken = preflight::taken(&mut host, &links)?;
-    Ok((links.into_values().collect(), taken))
+    let links = preflight::device_names(&mut host)?;
+    let networks = preflight::used_networks(&mut host, &links)?;
+    Ok((links.into_values().collect(), networks))
 }
 
 /// Which of the containers' names are those of namespaces that are there.
-pub(crate) fn taken_names(config: &Config) -> Vec<String> {
+pub(crate) fn used_names(config: &Config) -> Vec<String> {
     let names = (1..=config.ports).map(|number| config.container(number));
     names.filter(|name| netns::path(name).symlink_metadata().is_ok()).collect()
 }
@@ -64,6 +64,6 @@ pub(crate) fn dropping_chain(host_port: &str) -> Result<Option<String>, Topology
 }
 
 /// A part of the kernel that should always work did not.
-pub(crate) fn failed(what: &'static str) -> impl FnOnce(io::Error) -> TopologyError {
+pub(crate) fn kernel_error(what: &'static str) -> impl FnOnce(io::Error) -> TopologyError {
     move |source| TopologyError::Kernel { what, source }
 }
