@@ -36,7 +36,7 @@ impl CpuLatency {
     }
 
     /// Before the worker waits: from when stations talk until it sleeps, no CPU does. A transfer in bulk ends that too: it
-    /// is slower beside idle CPUs that spin (`docs/BENCHMARKS.md`). Costs a system call when it changes.
+    /// is slower beside idle CPUs that spin (`docs/experiments.md`). Costs a system call when it changes.
     pub(super) fn note(&mut self, wait: Wait, pace: Pace) {
         let awake = wait == Wait::Poll
             && match pace {

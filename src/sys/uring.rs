@@ -15,7 +15,7 @@
 //! Reads and writes never wait (`RWF_NOWAIT`, which a TAP honours since Linux 6.4): each has completed when
 //! [`Ring::enter`] returns. So a busy port is read as a network driver polls its device, without the wake-ups that a read
 //! which waits costs the *sender* of every frame; [`Ring::arm_poll`] is for a port that has run dry. Why that is faster
-//! than a multishot read: `docs/BENCHMARKS.md`.
+//! than a multishot read: `docs/experiments.md`.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
