@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use pcap_parser::pcapng::{EnhancedPacketBlock, OptionCode};
 
-use crate::control::capture::reading::{Reading, option, text};
+use crate::control::capture::reader::{CaptureReader, option, text};
 use crate::control::capture::{CaptureDirection, CaptureFilter, SNAPLEN_MAX};
 use crate::wire::Pretty;
 use crate::wire::filter::Filter;
@@ -82,7 +82,7 @@ impl CaptureCommand {
             filter,
         };
         let path = asked.path().map_err(|error| CliError::Usage(format!("cannot ask for this: {error}")))?;
-        let mut reader = Reader { begun: false, reading: Reading::default(), sink: sink(self.write)? };
+        let mut reader = Reader { begun: false, reading: CaptureReader::default(), sink: sink(self.write)? };
         let is_output = matches!(reader.sink, Sink::Lines | Sink::Output);
         let unread = async { if is_output { output::unread().await } else { future::pending().await } };
         self.target.client()?.stream(&path, unread, |chunk| reader.take(chunk))?;
@@ -134,7 +134,7 @@ fn sink(write: Option<PathBuf>) -> Result<Sink, CliError> {
 /// Reads a capture as it comes.
 struct Reader {
     begun: bool,
-    reading: Reading,
+    reading: CaptureReader,
     sink: Sink,
 }
 

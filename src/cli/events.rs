@@ -48,7 +48,7 @@ impl Events {
                 serde_json::from_slice(line).map_err(|error| CliError::io("read an event")(error.into()))?;
             self.show(&event).map(ControlFlow::Continue)
         })?;
-        if end == StreamEnd::Finished {
+        if end == StreamEnd::SwitchStopped {
             output::note("the switch has stopped");
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! `uswitch fdb`: which address is behind which port.
 
-use crate::control::report::{FdbReport, Flushed, NewFdbEntry, NewFdbState};
+use crate::control::report::{FdbReport, FlushReport, NewFdbEntry, NewFdbState};
 use crate::wire::Mac;
 
 use super::error::CliError;
@@ -93,7 +93,7 @@ impl FdbCommand {
             }
             Action::Flush(flush) => {
                 let path = format!("/v1/fdb/flush{}", query([("ifname", flush.port)]));
-                let Flushed { flushed } = flush.target.client()?.post(&path, &())?;
+                let FlushReport { flushed } = flush.target.client()?.post(&path, &())?;
                 output::print(&format!("{} forgotten.\n", counted(flushed, "address")))
             }
         }

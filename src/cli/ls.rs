@@ -1,6 +1,6 @@
 //! `uswitch ls`: all switches of this user.
 
-use crate::control::client::{self, Client, ClientError};
+use crate::control::client::{self, ApiClient, ClientError};
 use crate::control::report::Status;
 use crate::sys;
 
@@ -20,7 +20,7 @@ impl Ls {
         let runtime = sys::runtime::directory()?;
         let mut found = Vec::new();
         for name in client::names(&runtime) {
-            let client = Client::new(&name, &runtime).map_err(CliError::io("start an event loop"))?;
+            let client = ApiClient::new(&name, &runtime).map_err(CliError::io("start an event loop"))?;
             match client.get::<Status>("/v1/status") {
                 // It has stopped meanwhile.
                 Err(ClientError::NotRunning { .. }) => {}

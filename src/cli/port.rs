@@ -6,7 +6,7 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use crate::control::config::{self, HOST, Invalid};
-use crate::control::report::{MadePort, NewPort, PortReport};
+use crate::control::report::{AddedPort, NewPort, PortReport};
 use crate::wire::Mac;
 
 use super::error::CliError;
@@ -121,7 +121,7 @@ impl Add {
             offload: self.no_offload.then_some(false),
             mtu: self.mtu,
         };
-        let made: MadePort = self.target.client()?.post("/v1/ports", &asked)?;
+        let made: AddedPort = self.target.client()?.post("/v1/ports", &asked)?;
         for notice in &made.notices {
             let _ = writeln!(io::stderr(), "uswitch: {notice}");
         }

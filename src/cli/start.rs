@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::control::config::{DEFAULT_NAME, HOST};
-use crate::control::log::{self, Destination, Log};
+use crate::control::log::{self, Log, LogDestination};
 use crate::control::report::{PortReport, Status};
-use crate::control::service::{self, Outcome, Started, Ways};
+use crate::control::service::{self, ServiceOutcome, ServiceOutputs, StartedSwitch};
 use crate::control::topology::Site;
 use crate::control::{Config, Options, OptionsFile};
 use crate::sys::daemon::{self, Ready, Role};
@@ -52,9 +52,9 @@ impl Start {
         let log = Log::start(config.log, destination(waiting.is_some(), &log_path))
             .map_err(CliError::io("start a log"))?;
         log.install();
-        let ways = Ways { metrics, log: log.clone() };
+        let outputs = ServiceOutputs { metrics, log: log.clone() };
         let mut live = None;
-        let outcome = runtime.block_on(service::run(config, &site, ways, |started| {
+        let outcome = runtime.block_on(service::run(config, &site, outputs, |started| {
             live = announce(started, waiting)?;
             Ok(())
         }));
@@ -70,11 +70,11 @@ impl Start {
 }
 
 /// Where a switch logs: to whoever started it, if they stay.
-fn destination(detached: bool, path: &Path) -> Destination {
+fn destination(detached: bool, path: &Path) -> LogDestination {
     match detached {
-        true => Destination::File(path.to_owned()),
-        false if io::stdout().is_terminal() && io::stderr().is_terminal() => Destination::LiveTerminal,
-        false => Destination::Stderr,
+        true => LogDestination::File(path.to_owned()),
+        false if io::stdout().is_terminal() && io::stderr().is_terminal() => LogDestination::LiveTerminal,
+        false => LogDestination::Stderr,
     }
 }
 
@@ -83,7 +83,7 @@ fn listen(address: SocketAddr) -> Result<TcpListener, CliError> {
 }
 
 /// Tells what was made, and lets go of the terminal or keeps it up to date.
-fn announce(started: Started, waiting: Option<Ready>) -> io::Result<Option<Live>> {
+fn announce(started: StartedSwitch, waiting: Option<Ready>) -> io::Result<Option<Live>> {
     for notice in &started.notices {
         let _ = writeln!(io::stderr(), "uswitch: {notice}");
     }
@@ -97,7 +97,7 @@ fn announce(started: Started, waiting: Option<Ready>) -> io::Result<Option<Live>
     }
 }
 
-fn ended(outcome: &Outcome) -> Result<ExitCode, CliError> {
+fn ended(outcome: &ServiceOutcome) -> Result<ExitCode, CliError> {
     let error = outcome.error.iter().map(ToString::to_string);
     let left = outcome.left.iter().map(|error| format!("left behind: {error}"));
     let lines: Vec<String> = error.chain(left).collect();

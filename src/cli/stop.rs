@@ -2,8 +2,8 @@
 
 use crate::control::client::ClientError;
 use crate::control::config::DEFAULT_NAME;
-use crate::control::report::Stopped;
-use crate::control::service::{last_words_path, socket_path};
+use crate::control::report::StopReport;
+use crate::control::service::{exit_reason_path, socket_path};
 use crate::control::topology::{Site, Topology, TopologyError};
 use crate::sys;
 
@@ -25,9 +25,11 @@ pub(super) struct Stop {
 impl Stop {
     pub(super) fn run(self) -> Result<(), CliError> {
         let name = self.positional.or(self.name).unwrap_or_else(|| DEFAULT_NAME.to_owned());
-        match client(&name)?.post::<Stopped>("/v1/stop", &()) {
-            Ok(Stopped { errors }) if errors.is_empty() => output::print(&format!("{name} has stopped.\n")),
-            Ok(Stopped { errors }) => {
+        match client(&name)?.post::<StopReport>("/v1/stop", &()) {
+            Ok(StopReport { errors }) if errors.is_empty() => {
+                output::print(&format!("{name} has stopped.\n"))
+            }
+            Ok(StopReport { errors }) => {
                 Err(CliError::Several(errors.iter().map(|error| format!("left behind: {error}")).collect()))
             }
             Err(error @ (ClientError::Killed(_) | ClientError::NotRunning { .. })) => clean_up(&name, error),
@@ -40,7 +42,7 @@ impl Stop {
 fn clean_up(name: &str, error: ClientError) -> Result<(), CliError> {
     let runtime = sys::runtime::directory()?;
     let may_build = sys::caps::can_build_here().map_err(CliError::io("read this process's capabilities"))?;
-    let (socket, last_words) = (socket_path(&runtime, name), last_words_path(&runtime, name));
+    let (socket, exit_reason) = (socket_path(&runtime, name), exit_reason_path(&runtime, name));
     // A sandbox has gone with its switch: there is nothing in it to enter it for.
     let found = Topology::clean_up_after(name, &Site { runtime, sandboxed: !may_build });
     let found = found.map_err(|error| match error {
@@ -49,7 +51,7 @@ fn clean_up(name: &str, error: ClientError) -> Result<(), CliError> {
         error => error.into(),
     })?;
     // `error` has quoted them.
-    let _ = std::fs::remove_file(last_words);
+    let _ = std::fs::remove_file(exit_reason);
     let had_socket = std::fs::remove_file(&socket).is_ok();
     match found {
         Some(notice) => output::print(&format!("{notice}\n")),

@@ -1,6 +1,6 @@
 //! Which running switch a command is for.
 
-use crate::control::client::Client;
+use crate::control::client::ApiClient;
 use crate::control::config::{self, DEFAULT_NAME, Invalid};
 use crate::sys;
 
@@ -21,12 +21,12 @@ pub(super) fn switch_name(name: &str) -> Result<String, Invalid> {
 
 impl Target {
     /// Speaks to it.
-    pub(super) fn client(&self) -> Result<Client, CliError> {
+    pub(super) fn client(&self) -> Result<ApiClient, CliError> {
         client(&self.name)
     }
 }
 
 /// Speaks to the switch called `name`.
-pub(super) fn client(name: &str) -> Result<Client, CliError> {
-    Client::new(name, &sys::runtime::directory()?).map_err(CliError::io("start an event loop"))
+pub(super) fn client(name: &str) -> Result<ApiClient, CliError> {
+    ApiClient::new(name, &sys::runtime::directory()?).map_err(CliError::io("start an event loop"))
 }

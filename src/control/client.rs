@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 
 use super::report::ErrorReport;
-use super::service::{last_words_path, socket_path};
+use super::service::{exit_reason_path, socket_path};
 use super::signals::Signals;
 use crate::sys::runtime::OF_ROOT;
 
@@ -55,42 +55,42 @@ pub(crate) fn names(runtime: &Path) -> Vec<String> {
 }
 
 /// How long to wait for what the switch only has to look up.
-const GLANCE: Duration = Duration::from_secs(10);
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait for what it has to do: thousands of ports take a while to go away.
-const WORK: Duration = Duration::from_secs(600);
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Longest line that a switch may send, in bytes.
-const LONGEST_LINE: usize = 1 << 20;
+const MAX_LINE: usize = 1 << 20;
 
 /// How an answer that goes on came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StreamEnd {
     /// The reader had enough.
-    Enough,
+    ReaderDone,
     /// The switch has no more to say: it stops.
-    Finished,
+    SwitchStopped,
     /// Ctrl-C, `kill`, or the terminal went away.
     Interrupted,
 }
 
 /// Asks one switch.
 #[derive(Debug)]
-pub(crate) struct Client {
+pub(crate) struct ApiClient {
     name: String,
     runtime: PathBuf,
     executor: Runtime,
 }
 
-impl Client {
+impl ApiClient {
     /// Of the switch called `name`, which is looked for only when it is asked.
-    pub(crate) fn new(name: &str, runtime: &Path) -> io::Result<Client> {
+    pub(crate) fn new(name: &str, runtime: &Path) -> io::Result<ApiClient> {
         let executor = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Client { name: name.to_owned(), runtime: runtime.to_owned(), executor })
+        Ok(ApiClient { name: name.to_owned(), runtime: runtime.to_owned(), executor })
     }
 
     /// Asks the same switch, and lets nobody wait who asks by this one.
-    pub(crate) fn another(&self) -> io::Result<Client> {
-        Client::new(&self.name, &self.runtime)
+    pub(crate) fn new_connection(&self) -> io::Result<ApiClient> {
+        ApiClient::new(&self.name, &self.runtime)
     }
 
     /// Reads.
@@ -123,12 +123,12 @@ impl Client {
         self.request(Method::DELETE, path, Bytes::new())
     }
 
-    /// Reads an answer that goes on, as it comes, until `take` has enough, `unread` resolves (nobody
+    /// Reads an answer that goes on, as it comes, until `take` has enough, `reader_closed` resolves (nobody
     /// hears it any more), a signal comes, or the switch ends it.
     pub(crate) fn stream<E: From<ClientError>>(
         &self,
         path: &str,
-        unread: impl Future<Output = ()>,
+        reader_closed: impl Future<Output = ()>,
         take: impl FnMut(&[u8]) -> Result<ControlFlow<()>, E>,
     ) -> Result<StreamEnd, E> {
         self.executor.block_on(async {
@@ -138,8 +138,8 @@ impl Client {
             let (sender, connection) = http1::handshake(stream).await.map_err(|error| self.broken(&error))?;
             tokio::select! {
                 () = signals.next() => Ok(StreamEnd::Interrupted),
-                () = unread => Ok(StreamEnd::Enough),
-                end = beside(connection, self.follow(sender, request, take)) => end,
+                () = reader_closed => Ok(StreamEnd::ReaderDone),
+                end = drive(connection, self.follow(sender, request, take)) => end,
             }
         })
     }
@@ -150,45 +150,45 @@ impl Client {
         request: Request<Full<Bytes>>,
         mut take: impl FnMut(&[u8]) -> Result<ControlFlow<()>, E>,
     ) -> Result<StreamEnd, E> {
-        let answer = tokio::time::timeout(GLANCE, sender.send_request(request)).await;
-        let mut body = match answer.map_err(|_| self.silent(GLANCE))? {
+        let answer = tokio::time::timeout(READ_TIMEOUT, sender.send_request(request)).await;
+        let mut body = match answer.map_err(|_| self.timed_out(READ_TIMEOUT))? {
             Ok(answer) if answer.status().is_success() => answer.into_body(),
             Ok(answer) => {
                 let status = answer.status();
                 let body = answer.into_body().collect().await.map_err(|error| self.broken(&error))?;
                 return Err(self.refusal(status, &body.to_bytes()).into());
             }
-            Err(error) => return Err(self.broke_off(&error).await.into()),
+            Err(error) => return Err(self.connection_lost(&error).await.into()),
         };
         while let Some(frame) = body.frame().await {
             let frame = match frame {
                 Ok(frame) => frame,
-                Err(error) => return Err(self.broke_off(&error).await.into()),
+                Err(error) => return Err(self.connection_lost(&error).await.into()),
             };
             if let Ok(data) = frame.into_data()
                 && take(&data)?.is_break()
             {
-                return Ok(StreamEnd::Enough);
+                return Ok(StreamEnd::ReaderDone);
             }
         }
-        Ok(StreamEnd::Finished)
+        Ok(StreamEnd::SwitchStopped)
     }
 
-    /// As [`Client::stream`], for an answer of lines: NDJSON.
+    /// As [`ApiClient::stream`], for an answer of lines: NDJSON.
     pub(crate) fn lines<E: From<ClientError>>(
         &self,
         path: &str,
-        unread: impl Future<Output = ()>,
+        reader_closed: impl Future<Output = ()>,
         mut take: impl FnMut(&[u8]) -> Result<ControlFlow<()>, E>,
     ) -> Result<StreamEnd, E> {
         let mut begun = Vec::new();
-        self.stream(path, unread, |chunk| {
+        self.stream(path, reader_closed, |chunk| {
             for piece in chunk.split_inclusive(|byte| *byte == b'\n') {
                 begun.extend_from_slice(piece);
                 match begun.split_last() {
                     Some((b'\n', line)) if take(line)?.is_break() => return Ok(ControlFlow::Break(())),
                     Some((b'\n', _)) => begun.clear(),
-                    _ if begun.len() > LONGEST_LINE => {
+                    _ if begun.len() > MAX_LINE => {
                         return Err(self.broken(&"it sends a line without end").into());
                     }
                     _ => {}
@@ -212,17 +212,17 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<T, ClientError> {
-        let patience = if method == Method::GET { GLANCE } else { WORK };
+        let timeout = if method == Method::GET { READ_TIMEOUT } else { CHANGE_TIMEOUT };
         let request = self.prepare(method, path, body)?;
         let exchange = async {
             let stream = self.connect().await?;
             match exchange(stream, request).await {
                 Ok((status, body)) => self.answer(status, &body),
-                Err(error) => Err(self.broke_off(&error).await),
+                Err(error) => Err(self.connection_lost(&error).await),
             }
         };
-        let in_time = async { tokio::time::timeout(patience, exchange).await };
-        self.executor.block_on(in_time).unwrap_or_else(|_| Err(self.silent(patience)))
+        let in_time = async { tokio::time::timeout(timeout, exchange).await };
+        self.executor.block_on(in_time).unwrap_or_else(|_| Err(self.timed_out(timeout)))
     }
 
     fn prepare(&self, method: Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, ClientError> {
@@ -265,9 +265,9 @@ impl Client {
 
     /// Why there is none, as far as that can be known. Of root's switches others see only that there may be some.
     fn hint(&self) -> String {
-        let last_words = fs::read_to_string(last_words_path(&self.runtime, &self.name)).unwrap_or_default();
+        let exit_reason = fs::read_to_string(exit_reason_path(&self.runtime, &self.name)).unwrap_or_default();
         let roots = Path::new(OF_ROOT);
-        match last_words.lines().next() {
+        match exit_reason.lines().next() {
             Some(why) => format!("; the last one ended: {why}"),
             None if self.runtime != roots && roots.exists() => ", or it is root's: try sudo".to_owned(),
             None => String::new(),
@@ -276,12 +276,12 @@ impl Client {
 
     /// A connection that broke off may be that of a killed switch, which takes connections until the kernel has closed
     /// its socket.
-    async fn broke_off(&self, error: &hyper::Error) -> ClientError {
+    async fn connection_lost(&self, error: &hyper::Error) -> ClientError {
         self.connect().await.err().unwrap_or_else(|| self.broken(error))
     }
 
-    fn silent(&self, patience: Duration) -> ClientError {
-        self.broken(&format!("nothing came within {} seconds", patience.as_secs()))
+    fn timed_out(&self, timeout: Duration) -> ClientError {
+        self.broken(&format!("nothing came within {} seconds", timeout.as_secs()))
     }
 
     fn broken(&self, why: &dyn ToString) -> ClientError {
@@ -295,12 +295,12 @@ async fn exchange(stream: UnixStream, request: Request<Full<Bytes>>) -> hyper::R
         let answer: Response<_> = sender.send_request(request).await?;
         Ok((answer.status(), answer.into_body().collect().await?.to_bytes()))
     };
-    beside(connection, answer).await
+    drive(connection, answer).await
 }
 
 /// Talks over a connection. That moves the bytes; it ends with the talk, or before it with the error that is then the
 /// talk's too.
-async fn beside<T>(connection: impl Future, talk: impl Future<Output = T>) -> T {
+async fn drive<T>(connection: impl Future, talk: impl Future<Output = T>) -> T {
     tokio::pin!(talk);
     tokio::select! {
         biased;

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_as_json_has_what_it_is_about_and_no_more() {
+    fn event_json_omits_absent_fields() {
         let json = serde_json::to_string(&moved()).unwrap();
         assert_eq!(
             json,
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn filters() {
+    fn filters_by_port_and_type() {
         let passes = |edit: fn(&mut EventFilter), event: &Event| {
             let mut filter = EventFilter::default();
             edit(&mut filter);

@@ -190,7 +190,7 @@ pub struct NewPort {
 
 /// A port that was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct MadePort {
+pub struct AddedPort {
     /// The port.
     #[serde(flatten)]
     pub port: PortReport,
@@ -277,7 +277,7 @@ impl NewFdbState {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct FdbName {
+pub struct FdbEntryQuery {
     /// Whose.
     #[param(value_type = String)]
     pub mac: Mac,
@@ -289,14 +289,14 @@ pub struct FdbName {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct FdbFlush {
+pub struct FdbFlushQuery {
     /// Behind this port.
     pub ifname: Option<String>,
 }
 
 /// How many entries were taken out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Flushed {
+pub struct FlushReport {
     /// Entries.
     pub flushed: usize,
 }
@@ -361,7 +361,7 @@ impl PortStats {
 
 /// The switch has stopped.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Stopped {
+pub struct StopReport {
     /// What could not be taken away; empty when nothing is left.
     pub errors: Vec<String>,
 }
@@ -399,7 +399,7 @@ mod tests {
 
     /// As `bridge -j -d link show` of iproute2 6.1 prints a port, up to our own fields.
     #[test]
-    fn a_port_has_the_shape_of_bridge_link() {
+    fn port_has_the_shape_of_bridge_link() {
         let json = serde_json::to_string(&port()).unwrap();
         let (theirs, ours) = json.split_once(",\"operstate\"").unwrap();
         assert_eq!(
@@ -417,7 +417,7 @@ mod tests {
 
     /// As `bridge -j fdb show` of iproute2 6.1 prints a static and a learned entry.
     #[test]
-    fn an_entry_has_the_shape_of_bridge_fdb() {
+    fn entry_has_the_shape_of_bridge_fdb() {
         let mut entry = FdbReport {
             mac: Mac([2, 0, 0, 0, 0, 9]),
             ifname: "container1".into(),
@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_port_with_a_word_misspelt_is_refused() {
+    fn rejects_unknown_port_fields() {
         assert!(serde_json::from_str::<NewPort>(r#"{"nmae": "x"}"#).is_err());
         assert_eq!(serde_json::from_str::<NewPort>("{}").unwrap(), NewPort::default());
     }

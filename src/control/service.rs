@@ -9,9 +9,9 @@ use tracing::info;
 
 use super::Config;
 use super::log::Log;
-use super::report::{PortReport, Status, Stopped};
-use super::running::{End, Handle, Machine, RunError, Running, StartFailure};
-use super::server::{self, Door, Socket};
+use super::report::{PortReport, Status, StopReport};
+use super::running::{Handle, HostNetwork, RunError, Running, StartFailure, StopReason};
+use super::server::{self, ApiSocket, Listener};
 use super::signals::Signals;
 use super::topology::{Site, TopologyError};
 
@@ -21,35 +21,35 @@ pub(crate) enum ServiceError {
     #[error(transparent)]
     Start(#[from] RunError),
     #[error("{}: {source}", path.display())]
-    Socket { path: PathBuf, source: io::Error },
+    ApiSocket { path: PathBuf, source: io::Error },
     #[error("cannot serve metrics: {0}")]
     Metrics(#[source] io::Error),
     #[error("cannot hear signals: {0}")]
     Signals(#[source] io::Error),
     #[error("cannot tell that the switch is ready, so it stops: {0}")]
-    Unwanted(#[source] io::Error),
+    Ready(#[source] io::Error),
     #[error("a worker stopped by itself, so the switch stops: {0}")]
     Worker(String),
 }
 
 /// How a switch ended.
 #[derive(Debug, Default)]
-pub(crate) struct Outcome {
+pub(crate) struct ServiceOutcome {
     /// What went wrong; nothing when it was asked to stop.
     pub(crate) error: Option<ServiceError>,
     /// What could not be taken away.
     pub(crate) left: Vec<TopologyError>,
 }
 
-impl From<ServiceError> for Outcome {
-    fn from(error: ServiceError) -> Outcome {
-        Outcome { error: Some(error), left: Vec::new() }
+impl From<ServiceError> for ServiceOutcome {
+    fn from(error: ServiceError) -> ServiceOutcome {
+        ServiceOutcome { error: Some(error), left: Vec::new() }
     }
 }
 
 /// A switch that forwards now.
 #[derive(Debug)]
-pub(crate) struct Started {
+pub(crate) struct StartedSwitch {
     /// The switch.
     pub(crate) status: Status,
     /// Its ports.
@@ -66,12 +66,12 @@ pub(crate) fn socket_path(runtime: &Path, name: &str) -> PathBuf {
 }
 
 /// Where the switch called `name` says why, if it stops by itself: detached, it has nobody to tell.
-pub(crate) fn last_words_path(runtime: &Path, name: &str) -> PathBuf {
+pub(crate) fn exit_reason_path(runtime: &Path, name: &str) -> PathBuf {
     runtime.join(format!("{name}.error"))
 }
 
 /// Writes down why a switch stopped, if it was not asked to.
-pub(super) fn leave_last_words(path: &Path, outcome: &Outcome) {
+pub(super) fn write_exit_reason(path: &Path, outcome: &ServiceOutcome) {
     if let Some(error @ ServiceError::Worker(_)) = &outcome.error {
         // Whoever waits for the switch in the foreground is told all the same.
         let _ = fs::write(path, format!("{error}\n"));
@@ -80,7 +80,7 @@ pub(super) fn leave_last_words(path: &Path, outcome: &Outcome) {
 
 /// How a switch is heard, beside its API.
 #[derive(Debug)]
-pub(crate) struct Ways {
+pub(crate) struct ServiceOutputs {
     /// Where metrics are served too.
     pub(crate) metrics: Option<std::net::TcpListener>,
     pub(crate) log: Log,
@@ -90,102 +90,104 @@ pub(crate) struct Ways {
 pub(crate) async fn run(
     config: Config,
     site: &Site,
-    ways: Ways,
-    ready: impl FnOnce(Started) -> io::Result<()>,
-) -> Outcome {
+    outputs: ServiceOutputs,
+    ready: impl FnOnce(StartedSwitch) -> io::Result<()>,
+) -> ServiceOutcome {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => return ServiceError::Signals(error).into(),
     };
-    let Ways { metrics, log } = ways;
-    let metrics = match metrics.map(own).transpose() {
+    let ServiceOutputs { metrics, log } = outputs;
+    let metrics = match metrics.map(into_tokio).transpose() {
         Ok(metrics) => metrics,
         Err(error) => return ServiceError::Metrics(error).into(),
     };
     let path = socket_path(&site.runtime, &config.name);
-    let last_words = last_words_path(&site.runtime, &config.name);
+    let exit_reason = exit_reason_path(&site.runtime, &config.name);
     let running = match Running::start(config, site, || signals.pending()).await {
         Ok(running) => running,
-        Err(StartFailure { why, left }) => return Outcome { error: Some(why.into()), left },
+        Err(StartFailure { why, left }) => return ServiceOutcome { error: Some(why.into()), left },
     };
     // Of an earlier one; mostly there is none.
-    let _ = fs::remove_file(&last_words);
-    let outcome = match Socket::bind(&path) {
-        Ok(socket) => serve(running, Entrances { socket, metrics, log }, signals.next(), ready).await,
-        Err(source) => Outcome { error: Some(ServiceError::Socket { path, source }), left: running.stop() },
+    let _ = fs::remove_file(&exit_reason);
+    let outcome = match ApiSocket::bind(&path) {
+        Ok(socket) => serve(running, Endpoints { socket, metrics, log }, signals.next(), ready).await,
+        Err(source) => {
+            ServiceOutcome { error: Some(ServiceError::ApiSocket { path, source }), left: running.stop() }
+        }
     };
-    leave_last_words(&last_words, &outcome);
+    write_exit_reason(&exit_reason, &outcome);
     outcome
 }
 
 /// Where clients come in.
-pub(super) struct Entrances {
-    pub(super) socket: Socket,
+pub(super) struct Endpoints {
+    pub(super) socket: ApiSocket,
     /// For metrics alone.
     pub(super) metrics: Option<TcpListener>,
     pub(super) log: Log,
 }
 
-impl Entrances {
-    /// Lets clients in for ever. Whoever reads metrics takes none of the user's seats at the door.
-    async fn open(&self, door: &Door, handle: Handle) -> Infallible {
+impl Endpoints {
+    /// Lets clients in for ever. Whoever reads metrics takes none of the user's connections at the listener.
+    async fn open(&self, listener: &Listener, handle: Handle) -> Infallible {
         let scraped = server::metrics_router(handle.clone());
         let (router, _) = server::router(handle, self.log.clone());
-        let metrics_door = Door::new();
+        let metrics_listener = Listener::new();
         let metrics = async {
             match &self.metrics {
-                Some(listener) => metrics_door.open(listener, scraped).await,
+                Some(listener) => metrics_listener.open(listener, scraped).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            never = door.open(&self.socket, router) => never,
+            never = listener.open(&self.socket, router) => never,
             never = metrics => never,
         }
     }
 }
 
 /// A listener of this event loop.
-fn own(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+fn into_tokio(listener: std::net::TcpListener) -> io::Result<TcpListener> {
     listener.set_nonblocking(true)?;
     TcpListener::from_std(listener)
 }
 
-pub(super) async fn serve<M: Machine>(
+pub(super) async fn serve<M: HostNetwork>(
     mut running: Running<M>,
-    entrances: Entrances,
+    endpoints: Endpoints,
     signal: impl Future<Output = ()>,
-    ready: impl FnOnce(Started) -> io::Result<()>,
-) -> Outcome {
+    ready: impl FnOnce(StartedSwitch) -> io::Result<()>,
+) -> ServiceOutcome {
     let (handle, mut commands) = Handle::new();
-    running.tell_started();
-    let told = ready(Started {
+    running.log_started();
+    let told = ready(StartedSwitch {
         status: running.status(),
         ports: running.port_reports(),
         notices: running.take_notices(),
         handle: handle.clone(),
     });
     if let Err(error) = told {
-        return Outcome { error: Some(ServiceError::Unwanted(error)), left: running.stop() };
+        return ServiceOutcome { error: Some(ServiceError::Ready(error)), left: running.stop() };
     }
-    let door = Door::new();
+    let listener = Listener::new();
     let end = tokio::select! {
         end = running.serve(&mut commands, signal) => end,
-        never = entrances.open(&door, handle) => match never {},
+        never = endpoints.open(&listener, handle) => match never {},
     };
-    info!(why = end.why(), "the switch stops");
-    drop(entrances);
+    info!(why = end.describe(), "the switch stops");
+    drop(endpoints);
     drop(commands); // tells everybody who still waits for an answer
     let left = running.stop();
     let error = match end {
-        End::Signal => None,
-        End::WorkerFailed(why) => Some(ServiceError::Worker(why)),
-        End::Asked(reply) => {
+        StopReason::Signal => None,
+        StopReason::WorkerFailed(why) => Some(ServiceError::Worker(why)),
+        StopReason::Request(reply) => {
             // Whoever asked may have left.
-            let _ = reply.send(Stopped { errors: left.iter().map(ToString::to_string).collect() });
+            let _ = reply.send(StopReport { errors: left.iter().map(ToString::to_string).collect() });
             None
         }
     };
-    door.close().await;
-    Outcome { error, left }
+    listener.close().await;
+    ServiceOutcome { error, left }
 }

@@ -12,8 +12,8 @@ use jiff::Zoned;
 use tokio::sync::oneshot;
 
 use crate::control::capture::CaptureFilter;
-use crate::control::capture::reading::Reading;
-use crate::control::client::{Client, ClientError, StreamEnd};
+use crate::control::capture::reader::CaptureReader;
+use crate::control::client::{ApiClient, ClientError, StreamEnd};
 use crate::control::words::{counted, scaled};
 
 /// Bytes of a file after which its capture ends: it has one chunk more, at most.
@@ -79,7 +79,7 @@ impl Tally {
 /// The captures of one screen, one at a time.
 #[derive(Debug)]
 pub(super) struct Captures {
-    client: Arc<Client>,
+    client: Arc<ApiClient>,
     running: Option<Recorder>,
     /// What became of the last one.
     last: Option<String>,
@@ -87,7 +87,7 @@ pub(super) struct Captures {
 
 impl Captures {
     /// Of the switch that `client` asks.
-    pub(super) fn new(client: Arc<Client>) -> Captures {
+    pub(super) fn new(client: Arc<ApiClient>) -> Captures {
         Captures { client, running: None, last: None }
     }
 
@@ -131,9 +131,9 @@ struct Recorder {
 }
 
 impl Recorder {
-    fn begin(client: &Client, wanted: &Wanted) -> Result<Recorder, CaptureError> {
+    fn begin(client: &ApiClient, wanted: &Wanted) -> Result<Recorder, CaptureError> {
         let asked = CaptureFilter { ifname: wanted.port.clone(), ..CaptureFilter::default() };
-        let (client, path, directory) = (client.another()?, asked.path()?, env::current_dir()?);
+        let (client, path, directory) = (client.new_connection()?, asked.path()?, env::current_dir()?);
         let (enough, ended) = oneshot::channel::<()>();
         let mut recording = Recording::new(directory, wanted.stem(), LIMIT);
         let tally = Arc::clone(&recording.tally);
@@ -167,10 +167,10 @@ impl Drop for Recorder {
 /// What there is, where, and why there is no more of it, if nobody asked for the end.
 fn told(tally: &Tally, end: Result<StreamEnd, CaptureError>) -> String {
     let why = match end {
-        Ok(StreamEnd::Enough) if tally.bytes >= LIMIT => Some(most()),
-        Ok(StreamEnd::Enough | StreamEnd::Interrupted) => None,
+        Ok(StreamEnd::ReaderDone) if tally.bytes >= LIMIT => Some(most()),
+        Ok(StreamEnd::ReaderDone | StreamEnd::Interrupted) => None,
         // Its port was deleted, or the switch has stopped.
-        Ok(StreamEnd::Finished) => Some("there is nothing more to capture".to_owned()),
+        Ok(StreamEnd::SwitchStopped) => Some("there is nothing more to capture".to_owned()),
         Err(error) => Some(error.to_string()),
     };
     match (&tally.path, why) {
@@ -186,7 +186,7 @@ struct Recording {
     directory: PathBuf,
     stem: String,
     limit: u64,
-    reading: Reading,
+    reading: CaptureReader,
     /// Made when the first bytes have come, so that a capture that was refused leaves none.
     file: Option<File>,
     tally: Arc<Mutex<Tally>>,
@@ -195,7 +195,7 @@ struct Recording {
 impl Recording {
     fn new(directory: PathBuf, stem: String, limit: u64) -> Recording {
         let tally = Arc::default();
-        Recording { directory, stem, limit, reading: Reading::default(), file: None, tally }
+        Recording { directory, stem, limit, reading: CaptureReader::default(), file: None, tally }
     }
 
     fn take(&mut self, chunk: &[u8]) -> Result<ControlFlow<()>, CaptureError> {
@@ -277,9 +277,9 @@ mod tests {
         assert_eq!((tally.frames, tally.bytes, tally.lost), (11, 1060, 0));
         assert_eq!(fs::read(tally.path.clone().unwrap()).unwrap(), sent[..1060]);
         let path = tally.path.clone().unwrap();
-        let asked = told(&tally, Ok(StreamEnd::Enough));
+        let asked = told(&tally, Ok(StreamEnd::ReaderDone));
         assert_eq!(asked, format!("captured 11 frames, 1.06 kB, 0 lost\n{}", path.display()));
-        let full = told(&Tally { bytes: LIMIT, ..tally }, Ok(StreamEnd::Enough));
+        let full = told(&Tally { bytes: LIMIT, ..tally }, Ok(StreamEnd::ReaderDone));
         assert!(full.starts_with("captured 11 frames, 100 MB, 0 lost: 100 MB at most"), "{full}");
     }
 

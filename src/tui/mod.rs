@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::control::client::{Client, ClientError};
+use crate::control::client::{ApiClient, ClientError};
 use app::{Action, App};
 use capture::Captures;
 use screen::Screen;
@@ -78,7 +78,7 @@ pub(crate) fn help() -> String {
 }
 
 /// Shows the switch until somebody leaves or it stops. Whatever the end, the terminal is as it was, and a capture is a whole file.
-pub(crate) fn watch(client: Client) -> Result<Ended, WatchError> {
+pub(crate) fn watch(client: ApiClient) -> Result<Ended, WatchError> {
     let began = Instant::now();
     let first = Snapshot::read(&client, Duration::ZERO)?;
     let app = App::new(first, Theme::of_environment(), TimeZone::system());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::control::client::{Client, ClientError};
+use crate::control::client::{ApiClient, ClientError};
 use crate::control::report::{FdbReport, PortReport, PortStats, Status};
 
 /// What the API said at one time.
@@ -17,7 +17,7 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    pub(super) fn read(client: &Client, taken: Duration) -> Result<Snapshot, ClientError> {
+    pub(super) fn read(client: &ApiClient, taken: Duration) -> Result<Snapshot, ClientError> {
         Ok(Snapshot {
             taken,
             status: client.get("/v1/status")?,

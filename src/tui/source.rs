@@ -14,9 +14,9 @@ use ratatui::crossterm::event::{self, KeyEvent, KeyEventKind};
 use super::app::Action;
 use super::screen::give_back_keys;
 use super::snapshot::Snapshot;
-use crate::control::client::{Client, ClientError, StreamEnd};
+use crate::control::client::{ApiClient, ClientError, StreamEnd};
 use crate::control::event::Event;
-use crate::control::report::Flushed;
+use crate::control::report::FlushReport;
 use crate::control::signals::Signals;
 use crate::control::words::counted;
 
@@ -50,7 +50,7 @@ pub(super) enum Message {
 
 /// Starts all but the signals. Orders go where this returns.
 pub(super) fn start(
-    client: Arc<Client>,
+    client: Arc<ApiClient>,
     began: Instant,
     messages: &SyncSender<Message>,
 ) -> io::Result<Sender<Action>> {
@@ -72,7 +72,7 @@ fn spawn(
     thread::Builder::new().name(name.to_owned()).spawn(move || work(messages)).map(drop)
 }
 
-fn poll(client: &Client, began: Instant, messages: &SyncSender<Message>) {
+fn poll(client: &ApiClient, began: Instant, messages: &SyncSender<Message>) {
     let mut failed = 0;
     loop {
         let asked = Instant::now();
@@ -95,7 +95,7 @@ fn poll(client: &Client, began: Instant, messages: &SyncSender<Message>) {
     }
 }
 
-fn follow(client: &Client, messages: &SyncSender<Message>) {
+fn follow(client: &ApiClient, messages: &SyncSender<Message>) {
     let end = client.lines(&format!("/v1/events?follow=true&last={LAST}"), future::pending(), |line| {
         // One of a type that this program does not know is not shown.
         let event = serde_json::from_slice(line).ok();
@@ -104,21 +104,21 @@ fn follow(client: &Client, messages: &SyncSender<Message>) {
         Ok::<_, ClientError>(go_on)
     });
     let message = match end {
-        Ok(StreamEnd::Finished) => Message::Stopped,
-        Ok(StreamEnd::Enough | StreamEnd::Interrupted) => return,
+        Ok(StreamEnd::SwitchStopped) => Message::Stopped,
+        Ok(StreamEnd::ReaderDone | StreamEnd::Interrupted) => return,
         Err(error) => Message::NoEvents(error.to_string()),
     };
     // Fails when nobody looks any more.
     let _ = messages.send(message);
 }
 
-fn serve(client: &Client, orders: &Receiver<Action>, messages: &SyncSender<Message>) {
+fn serve(client: &ApiClient, orders: &Receiver<Action>, messages: &SyncSender<Message>) {
     for order in orders {
         let said = match order {
             // Done where keys are read.
             Action::Quit | Action::Capture => continue,
             Action::Flush => match client.post("/v1/fdb/flush", &()) {
-                Ok(Flushed { flushed }) => format!("{} forgotten", counted(flushed, "address")),
+                Ok(FlushReport { flushed }) => format!("{} forgotten", counted(flushed, "address")),
                 Err(error) => error.to_string(),
             },
         };

@@ -50,7 +50,7 @@ fn jq_script_for_bridge_link<S: Subject>() {
 }
 
 #[test]
-fn curl() {
+fn curl_reads_the_api() {
     let s = Uswitch::start();
     let get = |path: &str| {
         s.host()

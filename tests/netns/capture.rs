@@ -27,7 +27,7 @@ const INBOUND: &str = "0x00000001";
 const OUTBOUND: &str = "0x00000002";
 
 #[test]
-fn a_ping_is_captured_with_ports_directions_and_verdicts() {
+fn captures_ping_with_ports_directions_and_verdicts() {
     let s = Uswitch::start();
     let [h1, ..] = s.containers();
     h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
@@ -52,7 +52,7 @@ fn a_ping_is_captured_with_ports_directions_and_verdicts() {
 
 /// What the switch answers is there too, the question in and the answer out; IPv6 likewise.
 #[test]
-fn a_ping_to_the_gateway_is_captured_both_ways() {
+fn captures_gateway_ping_and_its_reply() {
     let s = Uswitch::start();
     let [h1, ..] = s.containers();
     let capture = capture(&s, "--port container1 -c 4 icmp or ( icmp6 and host fd00:172:16::1 )");
@@ -68,7 +68,7 @@ fn a_ping_to_the_gateway_is_captured_both_ways() {
 }
 
 #[test]
-fn a_dropped_frame_is_captured_with_its_reason() {
+fn captures_dropped_frame_with_reason() {
     let s = Uswitch::start();
     let [h1, ..] = s.containers();
     let gateway = s.host().run("cat /sys/class/net/uswitch0/address").ok().trim().parse().expect("a MAC");
@@ -83,7 +83,7 @@ fn a_dropped_frame_is_captured_with_its_reason() {
 
 /// A TCP stream: whole, as the containers' kernels hand it over, and as it would be on a wire.
 #[test]
-fn super_frames_are_captured_whole_or_cut() {
+fn captures_super_frames_whole_or_segmented() {
     let s = Uswitch::start();
     let [h1, h2, _] = s.containers();
     let lengths = |options: &str| -> Vec<u32> {
@@ -123,7 +123,7 @@ fn super_frames_are_captured_whole_or_cut() {
 }
 
 #[test]
-fn a_pipe_into_tshark_and_snaplen() {
+fn streams_into_tshark_with_snaplen() {
     let s = Uswitch::start();
     let [h1, ..] = s.containers();
     let pipe = "uswitch capture --port container1 --direction in --snaplen 64 -w - icmp6";
@@ -137,7 +137,7 @@ fn a_pipe_into_tshark_and_snaplen() {
 
 /// Nobody reads any more: the capture ends, though no frame comes. One into a file goes on.
 #[test]
-fn a_reader_that_leaves_ends_a_capture() {
+fn closed_reader_ends_capture() {
     let s = Uswitch::start();
     let [h1, ..] = s.containers();
     s.host().sh("uswitch capture ether src 00:00:5e:00:53:09 | true").ok();
@@ -152,7 +152,7 @@ fn a_reader_that_leaves_ends_a_capture() {
 
 /// However it ends, the file can be read.
 #[test]
-fn an_interrupted_capture_is_well_formed() {
+fn interrupted_capture_is_well_formed() {
     let s = Uswitch::start();
     let [h1, h2, _] = s.containers();
     let capture = capture(&s, &format!("-w {FILE}"));
@@ -167,7 +167,7 @@ fn an_interrupted_capture_is_well_formed() {
 
 /// Neither a pipe that nobody reads nor one that nobody has opened yet keeps a signal from ending it.
 #[test]
-fn a_capture_that_waits_for_its_reader_is_ended_by_a_signal() {
+fn signal_ends_capture_with_blocked_output() {
     let s = Uswitch::start();
     let [h1, ..] = s.containers();
     s.host().run("mkfifo /run/unread /run/unopened").ok();
@@ -187,7 +187,7 @@ fn a_capture_that_waits_for_its_reader_is_ended_by_a_signal() {
 
 /// So many at a time; one that leaves makes room at once, though no frame comes.
 #[test]
-fn several_captures_and_one_too_many() {
+fn limits_concurrent_captures() {
     let s = Uswitch::with("--ports 2 --internal");
     let many: Vec<Process> = (0..MIRRORS).map(|_| capture(&s, "-c 1 ether 00:00:5e:00:53:09")).collect();
     let said = s.host().run("uswitch capture").fails();
@@ -213,7 +213,7 @@ fn several_captures_and_one_too_many() {
 }
 
 #[test]
-fn refused_captures() {
+fn rejects_invalid_captures_on_the_command_line() {
     let s = Uswitch::start();
     let refused = |arguments: &str, code: i32, what: &str| {
         let done = s.host().run(&format!("uswitch capture {arguments}"));

@@ -80,7 +80,7 @@ fn flooded_and_dropped() {
 }
 
 #[test]
-fn ports() {
+fn port_events() {
     let s = Uswitch::start();
     let [h1, h2, _] = s.containers();
     for port in ["host", "container1", "container2", "container3"] {
@@ -98,7 +98,7 @@ fn ports() {
 
 /// What a person does to the forwarding database is told with the rest.
 #[test]
-fn entries_by_hand() {
+fn admin_fdb_changes_emit_events() {
     let s = Uswitch::start();
     let [h1, ..] = s.containers();
     let station = mac(1).to_string();
@@ -123,7 +123,7 @@ fn entries_by_hand() {
 /// More stations than the database holds, from one port: what is told is bounded, what is lost is said and counted, and
 /// a quiet port's events are all there.
 #[test]
-fn flood_of_addresses() {
+fn bounds_events_of_a_mac_flood() {
     const STATIONS: u32 = 20_000;
     let s = Uswitch::with("--ports 3 --fdb-max 64");
     let [h1, h2, _] = s.containers();
@@ -144,7 +144,7 @@ fn flood_of_addresses() {
 
 /// Followers that read nothing hold up neither the switch nor each other; those that do not fit are told so.
 #[test]
-fn followers_who_do_not_read() {
+fn blocked_followers_stop_nothing_else() {
     let s = Uswitch::start();
     let [h1, ..] = s.containers();
     let curl = "curl --silent --no-buffer --unix-socket /run/uswitch/uswitch0.sock \
@@ -164,7 +164,7 @@ fn followers_who_do_not_read() {
 
 /// Each end of `--follow`: Ctrl-C, a reader that has seen enough, the switch's stop; and a kill, which is told apart.
 #[test]
-fn follow_ends_well() {
+fn follow_ends_on_signal_reader_and_stop() {
     let s = Uswitch::start();
     let [h1, ..] = s.containers();
     let follow = || {

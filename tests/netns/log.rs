@@ -3,7 +3,7 @@
 use crate::harness::{Host, Shell, Snapshot, Subject, Uswitch, wait_until};
 
 #[test]
-fn of_a_detached_switch() {
+fn detached_switch_logs_to_file() {
     let host = Host::new();
     let before = Snapshot::of(&host);
     let s = Uswitch::on(host, "--ports 1");
@@ -26,7 +26,7 @@ fn of_a_detached_switch() {
 }
 
 #[test]
-fn in_the_foreground() {
+fn foreground_switch_logs_to_stderr() {
     let host = Host::new();
     let script = "uswitch start --ports 1 -v 2>/run/said & uswitch=$!; \
         until uswitch status >/run/status 2>&1; do :; done; uswitch log; uswitch stop; wait $uswitch";

@@ -19,7 +19,7 @@ fn sample(text: &str, series: &str) -> u64 {
 }
 
 #[test]
-fn what_is_scraped_is_what_stats_says() {
+fn scraped_metrics_equal_stats() {
     let s = Uswitch::with("--ports 3 --metrics 127.0.0.1:9477");
     let [h1, ..] = s.containers();
     h1.run(&format!("ping -n -c 5 -i 0.01 -W 5 {}", v4(2))).ok();
@@ -53,7 +53,7 @@ fn what_is_scraped_is_what_stats_says() {
 }
 
 #[test]
-fn nothing_else_is_served_there() {
+fn metrics_listener_serves_only_metrics() {
     let s = Uswitch::with("--ports 1 --metrics 127.0.0.1:9477");
     let status =
         |request: &str| s.host().run(&format!("curl -sS -o /dev/null -w %{{http_code}} {request}")).ok();
@@ -66,7 +66,7 @@ fn nothing_else_is_served_there() {
 }
 
 #[test]
-fn an_address_that_cannot_be() {
+fn refuses_unusable_metrics_address() {
     let host = Host::new();
     assert_start_rejected(&host, "--metrics 0.0.0.0:9477", &["--metrics: ", "127.0.0.1:9477"]);
     let mut other = host.spawn_sh("exec socat -d -d TCP-LISTEN:9477,bind=127.0.0.1 PIPE");
@@ -76,7 +76,7 @@ fn an_address_that_cannot_be() {
 
 /// More than there are seats: they cost nobody else anything.
 #[test]
-fn silent_clients_stop_nothing_else() {
+fn idle_metrics_clients_stop_nothing_else() {
     let s = Uswitch::with("--ports 3 --metrics 127.0.0.1:9477");
     let mut clients = s.host().spawn_sh(
         "exec python3 -uc 'import signal, socket

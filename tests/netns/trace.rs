@@ -21,7 +21,7 @@ fn state(s: &Uswitch) -> [Value; 2] {
 
 /// A station that has never spoken: the frame is flooded; after it has spoken, forwarded.
 #[test]
-fn flood_before_a_ping_and_forward_after_it() {
+fn floods_before_ping_and_forwards_after() {
     let s = Uswitch::start();
     let [h1, h2, _] = s.containers();
     let echo = format!("--icmp {}", v4(2));
@@ -41,7 +41,7 @@ fn flood_before_a_ping_and_forward_after_it() {
 }
 
 #[test]
-fn nothing_changes() {
+fn trace_changes_nothing() {
     let s = Uswitch::start();
     let [h1, h2, _] = s.containers();
     h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
@@ -68,7 +68,7 @@ fn without_ages(state: &[Value; 2]) -> [Value; 2] {
 }
 
 #[test]
-fn down_port_and_spoofed_gateway() {
+fn explains_down_port_and_spoofed_gateway() {
     let s = Uswitch::start();
     let [h1, _, h3] = s.containers();
     h3.run("ip link set eth0 down").ok();
@@ -85,7 +85,7 @@ fn down_port_and_spoofed_gateway() {
 
 /// What tcpdump wrote, as pcap.
 #[test]
-fn the_frames_of_a_file() {
+fn traces_frames_of_a_file() {
     let s = Uswitch::start();
     let [h1, ..] = s.containers();
     let tcpdump = "tcpdump -i eth0 -Q out -n -U --immediate-mode -c 3 -w /run/ping.pcap icmp";
@@ -104,7 +104,7 @@ fn the_frames_of_a_file() {
 }
 
 #[test]
-fn mistakes_are_one_line() {
+fn trace_errors_are_one_line() {
     let s = Uswitch::start();
     for (words, why) in [
         ("--in container9 --dst gateway", "there is no port named container9"),
@@ -121,7 +121,7 @@ fn mistakes_are_one_line() {
 
 /// A ping's own frames, as they come.
 #[test]
-fn live_frames_of_a_ping() {
+fn follows_live_frames_of_a_ping() {
     let s = Uswitch::start();
     let [h1, ..] = s.containers();
     let mut follow = s.host().spawn("uswitch trace --follow --port container1 --limit 3");
@@ -137,7 +137,7 @@ fn live_frames_of_a_ping() {
 }
 
 #[test]
-fn live_drops_alone() {
+fn follows_drops_only() {
     let s = Uswitch::start();
     let [h1, h2, _] = s.containers();
     let mut follow = s.host().spawn("uswitch trace --follow --drops --limit 1 --json");
@@ -154,14 +154,14 @@ fn live_drops_alone() {
 
 /// So does a reader that leaves, though no frame is dropped.
 #[test]
-fn following_ends_with_its_reader() {
+fn follow_ends_with_its_reader() {
     let s = Uswitch::start();
     s.host().sh("uswitch trace --follow --drops | true").ok();
 }
 
 /// A switch that stops ends what follows it.
 #[test]
-fn following_ends_with_the_switch() {
+fn follow_ends_with_the_switch() {
     let s = Uswitch::start();
     let [h1, ..] = s.containers();
     let mut follow = s.host().spawn("uswitch trace --follow");

@@ -7,8 +7,8 @@ use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use crate::control::client::{Client, StreamEnd};
-use crate::control::trace::{Echo, NewTrace, Trace, TraceVerdict, Traced};
+use crate::control::client::{ApiClient, StreamEnd};
+use crate::control::trace::{EchoRequest, LiveTraceLine, Trace, TraceRequest, TraceVerdict};
 use crate::switch::DropReason;
 use crate::wire::Mac;
 
@@ -96,7 +96,7 @@ impl TraceCommand {
         let mut oversize = false;
         for (number, frame) in frames.by_ref().take(limit).enumerate() {
             let pcap::Captured { bytes, gso_size } = frame?;
-            let asked = NewTrace { hex: Some(hex(&bytes)), gso_size, ..self.asked() };
+            let asked = TraceRequest { hex: Some(hex(&bytes)), gso_size, ..self.asked() };
             if number > 0 && !self.json {
                 output::print("\n")?;
             }
@@ -125,7 +125,7 @@ impl TraceCommand {
         let path = format!("/v1/trace{}", query(words));
         let mut first = true;
         let end = self.target.client()?.lines(&path, output::unread(), |line| {
-            let traced: Traced =
+            let traced: LiveTraceLine =
                 serde_json::from_slice(line).map_err(|error| CliError::io("read a trace")(error.into()))?;
             if self.json {
                 output::json(&traced)?;
@@ -135,7 +135,7 @@ impl TraceCommand {
             }
             Ok::<_, CliError>(ControlFlow::Continue(()))
         })?;
-        if end == StreamEnd::Finished && self.limit.is_none() {
+        if end == StreamEnd::SwitchStopped && self.limit.is_none() {
             output::note(&match &self.port {
                 Some(port) => format!("{port} is gone, or the switch has stopped"),
                 None => "the switch has stopped".to_owned(),
@@ -148,13 +148,13 @@ impl TraceCommand {
         self.hex.is_some() || self.pcap.is_some()
     }
 
-    fn asked(&self) -> NewTrace {
+    fn asked(&self) -> TraceRequest {
         let icmp = self.icmp.as_deref().and_then(|ends| match *ends {
-            [dst] => Some(Echo { src: None, dst }),
-            [src, dst] => Some(Echo { src: Some(src), dst }),
+            [dst] => Some(EchoRequest { src: None, dst }),
+            [src, dst] => Some(EchoRequest { src: Some(src), dst }),
             _ => None,
         });
-        NewTrace {
+        TraceRequest {
             ifname: self.ingress.clone().unwrap_or_default(),
             src: self.src,
             dst: self.dst.clone(),
@@ -166,7 +166,7 @@ impl TraceCommand {
         }
     }
 
-    fn show(&self, client: &Client, asked: &NewTrace) -> Result<Trace, CliError> {
+    fn show(&self, client: &ApiClient, asked: &TraceRequest) -> Result<Trace, CliError> {
         let trace: Trace = client.post("/v1/trace", asked)?;
         if self.json {
             output::json(&trace)?;

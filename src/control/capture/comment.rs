@@ -7,10 +7,10 @@ use crate::datapath::{Direction, Record, Transit};
 use crate::switch::{Answer, DropReason, PortId, Verdict};
 
 /// Ports that are named; of more only the number is told.
-const NAMED: usize = 16;
+const MAX_NAMED_PORTS: usize = 16;
 /// Before and after the segment size of a super-frame, at the end of its comment.
-const SUPER_FRAME: &str = "; super-frame, segments of ";
-const BYTES: &str = " bytes";
+const GSO_PREFIX: &str = "; super-frame, segments of ";
+const GSO_SUFFIX: &str = " bytes";
 
 /// The comment on a packet that crossed a port in this direction.
 pub(super) fn comment(record: &Record, direction: Direction, names: &PortNames) -> String {
@@ -22,14 +22,14 @@ pub(super) fn comment(record: &Record, direction: Direction, names: &PortNames) 
     };
     if record.vnet.is_super_frame() {
         // A string takes all that is written.
-        let _ = write!(text, "{SUPER_FRAME}{}{BYTES}", record.vnet.gso_size);
+        let _ = write!(text, "{GSO_PREFIX}{}{GSO_SUFFIX}", record.vnet.gso_size);
     }
     text
 }
 
 /// The segment size of the super-frame that this comment is on, if it is on one: all that pcapng has of it.
 pub(crate) fn segment_size(comment: &str) -> Option<u16> {
-    comment.rsplit_once(SUPER_FRAME)?.1.strip_suffix(BYTES)?.parse().ok()
+    comment.rsplit_once(GSO_PREFIX)?.1.strip_suffix(GSO_SUFFIX)?.parse().ok()
 }
 
 fn verdict(record: &Record, names: &PortNames) -> String {
@@ -37,7 +37,7 @@ fn verdict(record: &Record, names: &PortNames) -> String {
     let name = |port| names.of(port, record.time);
     match transit.verdict {
         Verdict::Forward(egress) => format!("forward to {}", name(egress)),
-        Verdict::Answer(answer) => format!("answered by the switch: {}", of(answer)),
+        Verdict::Answer(answer) => format!("answered by the switch: {}", answer_kind(answer)),
         Verdict::Drop(reason) => format!("drop: {}", reason.name()),
         Verdict::Refused { egress, reason } => format!("drop: {} at {}", reason.name(), name(egress)),
         Verdict::Flood if transit.egress.is_empty() && transit.refused.is_empty() => {
@@ -48,9 +48,10 @@ fn verdict(record: &Record, names: &PortNames) -> String {
 }
 
 fn flood(transit: Transit<'_>, name: impl Fn(PortId) -> String) -> String {
-    let reached = listed(transit.egress.iter().map(|port| name(*port)));
-    let refused =
-        listed(transit.refused.iter().map(|(port, reason)| format!("{} at {}", reason.name(), name(*port))));
+    let reached = join_limited(transit.egress.iter().map(|port| name(*port)));
+    let refused = join_limited(
+        transit.refused.iter().map(|(port, reason)| format!("{} at {}", reason.name(), name(*port))),
+    );
     match (reached.is_empty(), refused.is_empty()) {
         (false, true) => format!("flood to {reached}"),
         (false, false) => format!("flood to {reached}; drop: {refused}"),
@@ -58,15 +59,15 @@ fn flood(transit: Transit<'_>, name: impl Fn(PortId) -> String) -> String {
     }
 }
 
-fn listed(mut items: impl Iterator<Item = String>) -> String {
-    let named = items.by_ref().take(NAMED).collect::<Vec<_>>().join(" ");
+fn join_limited(mut items: impl Iterator<Item = String>) -> String {
+    let named = items.by_ref().take(MAX_NAMED_PORTS).collect::<Vec<_>>().join(" ");
     match items.count() {
         0 => named,
         more => format!("{named} and {more} more"),
     }
 }
 
-fn of(answer: Answer) -> String {
+fn answer_kind(answer: Answer) -> String {
     match answer {
         Answer::Arp { address } => format!("ARP for {address}"),
         Answer::Neighbour { address } => format!("neighbour discovery for {address}"),

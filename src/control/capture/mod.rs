@@ -9,7 +9,7 @@
 
 mod comment;
 mod pcapng;
-pub(crate) mod reading;
+pub(crate) mod reader;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +22,7 @@ use utoipa::{IntoParams, ToSchema};
 
 pub(crate) use self::comment::segment_size;
 use self::pcapng::{Flags, Packet, Time};
-use super::running::{Command, Handle, Mirrored, NewMirror, RunError, Stopping};
+use super::running::{Command, Handle, MirrorReader, MirrorRequest, RunError, Stopping};
 use crate::datapath::{self, Record, Wanted};
 use crate::switch::PortId;
 use crate::wire::filter::{Filter, FilterError};
@@ -102,7 +102,7 @@ pub(crate) enum CaptureError {
 
 /// A port, as the capture shows it.
 #[derive(Debug)]
-struct Interface {
+struct CaptureInterface {
     port: PortId,
     name: String,
     captured: u64,
@@ -110,9 +110,9 @@ struct Interface {
     lost: u64,
 }
 
-/// A record, and at how many ports it has been shown.
+/// A record, and at how many ports it has been pending.
 #[derive(Debug)]
-struct Shown {
+struct PendingRecord {
     record: Record,
     crossings: usize,
 }
@@ -120,15 +120,15 @@ struct Shown {
 /// A capture that goes on.
 #[derive(Debug)]
 pub(crate) struct Capture {
-    mirrored: Mirrored,
+    reader: MirrorReader,
     switch: Handle,
     wake: Arc<Notify>,
     snaplen: u32,
-    cut: Cut,
+    segmentation: Segmentation,
     /// Packets still to be captured.
     left: u64,
-    interfaces: Vec<Interface>,
-    shown: Option<Shown>,
+    interfaces: Vec<CaptureInterface>,
+    pending: Option<PendingRecord>,
     /// Bytes that were made and are not taken.
     chunk: Vec<u8>,
     over: bool,
@@ -136,33 +136,33 @@ pub(crate) struct Capture {
 
 /// What becomes of frames that are not complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cut {
-    Whole,
-    Segments,
+enum Segmentation {
+    Keep,
+    Split,
 }
 
 impl Capture {
     /// Begins to capture.
-    pub(crate) async fn begin(switch: Handle, asked: CaptureFilter) -> Result<Capture, CaptureError> {
+    pub(crate) async fn start(switch: Handle, asked: CaptureFilter) -> Result<Capture, CaptureError> {
         let wanted = asked.wanted()?;
         let wake = Arc::new(Notify::new());
         let ifnames = asked.ifname.map(|names| names.split(',').map(str::to_owned).collect());
-        let mirror = NewMirror { ifnames, wanted, wake: Arc::clone(&wake) };
-        let mirrored = switch.ask(|reply| Command::Mirror(Box::new(mirror), reply)).await??;
+        let mirror = MirrorRequest { ifnames, wanted, wake: Arc::clone(&wake) };
+        let reader = switch.ask(|reply| Command::Mirror(Box::new(mirror), reply)).await??;
         let mut capture = Capture {
-            mirrored,
+            reader,
             switch,
             wake,
             snaplen: asked.snaplen.unwrap_or(SNAPLEN_MAX),
-            cut: if asked.segment == Some(true) { Cut::Segments } else { Cut::Whole },
+            segmentation: if asked.segment == Some(true) { Segmentation::Split } else { Segmentation::Keep },
             left: asked.count.unwrap_or(u64::MAX),
             interfaces: Vec::new(),
-            shown: None,
+            pending: None,
             chunk: Vec::new(),
             over: false,
         };
         pcapng::section_header(&mut capture.chunk, concat!("uswitch ", env!("CARGO_PKG_VERSION")));
-        for port in capture.mirrored.ports.clone() {
+        for port in capture.reader.ports.clone() {
             capture.interface(port, SystemTime::now());
         }
         Ok(capture)
@@ -172,9 +172,9 @@ impl Capture {
     pub(crate) async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
             // Asked before the last records are taken.
-            let ended = self.mirrored.mirror.is_over();
+            let ended = self.reader.mirror.is_over();
             while self.chunk.len() < CHUNK && self.left > 0 && self.advance() {}
-            self.tell_losses();
+            self.write_loss_statistics();
             if !self.chunk.is_empty() {
                 return Some(std::mem::take(&mut self.chunk));
             }
@@ -190,50 +190,50 @@ impl Capture {
             };
             if stopping {
                 self.over = true;
-                self.tell_statistics();
+                self.write_all_statistics();
             }
         }
     }
 
     /// Shows the next frame at the next port; whether there was one.
     fn advance(&mut self) -> bool {
-        let Some(Shown { record, crossings }) = self.shown.take().or_else(|| self.take()) else {
+        let Some(PendingRecord { record, crossings }) = self.pending.take().or_else(|| self.take()) else {
             return false;
         };
         if let Some(&(port, direction)) = record.crossings.get(crossings) {
             self.show(&record, port, direction);
-            self.shown = Some(Shown { record, crossings: crossings + 1 });
+            self.pending = Some(PendingRecord { record, crossings: crossings + 1 });
         }
         true
     }
 
-    fn take(&self) -> Option<Shown> {
-        Some(Shown { record: self.mirrored.mirror.take()?, crossings: 0 })
+    fn take(&self) -> Option<PendingRecord> {
+        Some(PendingRecord { record: self.reader.mirror.take()?, crossings: 0 })
     }
 
     fn show(&mut self, record: &Record, port: PortId, direction: datapath::Direction) {
         let interface = self.interface(port, record.time);
-        let comment = comment::comment(record, direction, &self.mirrored.names);
+        let comment = comment::comment(record, direction, &self.reader.names);
         let flags = match direction {
             datapath::Direction::In => Flags::Inbound,
             datapath::Direction::Out => Flags::Outbound,
         };
-        let about = About { interface, time: time(record.time), flags };
-        if self.cut == Cut::Whole || record.vnet.is_complete() {
-            return self.write(&about, &record.bytes, record.length, &comment);
+        let meta = PacketMeta { interface, time: time(record.time), flags };
+        if self.segmentation == Segmentation::Keep || record.vnet.is_complete() {
+            return self.write(&meta, &record.bytes, record.length, &comment);
         }
         match Segments::new(&record.bytes, &record.vnet) {
-            Ok(segments) => self.write_segments(&about, segments, &record.vnet, &comment),
+            Ok(segments) => self.write_segments(&meta, segments, &record.vnet, &comment),
             Err(why) => {
                 let comment = format!("{comment}; not cut: {why}");
-                self.write(&about, &record.bytes, record.length, &comment);
+                self.write(&meta, &record.bytes, record.length, &comment);
             }
         }
     }
 
     fn write_segments(
         &mut self,
-        about: &About,
+        meta: &PacketMeta,
         mut segments: Segments<'_>,
         vnet: &VnetHeader,
         comment: &str,
@@ -247,17 +247,17 @@ impl Capture {
             } else {
                 comment.to_owned()
             };
-            self.write(about, &buffer[..length], length, &comment);
+            self.write(meta, &buffer[..length], length, &comment);
         }
     }
 
     /// One packet, if it is not one too many.
-    fn write(&mut self, about: &About, bytes: &[u8], length: usize, comment: &str) {
+    fn write(&mut self, meta: &PacketMeta, bytes: &[u8], length: usize, comment: &str) {
         if self.left == 0 {
             return;
         }
         self.left -= 1;
-        let About { interface, time, flags } = *about;
+        let PacketMeta { interface, time, flags } = *meta;
         self.interfaces[interface as usize].captured += 1;
         let bytes = &bytes[..bytes.len().min(self.snaplen as usize)];
         pcapng::packet(&mut self.chunk, &Packet { interface, time, bytes, length, flags, comment });
@@ -266,38 +266,38 @@ impl Capture {
     /// The number of the interface of a port as it was, which is described before it is first used.
     #[allow(clippy::cast_possible_truncation, reason = "memory ends before 2^32 ports come and go")]
     fn interface(&mut self, port: PortId, at: SystemTime) -> u32 {
-        let name = self.mirrored.names.of(port, at);
+        let name = self.reader.names.of(port, at);
         // From the latest: a port may have the number of one that went.
         let known =
             self.interfaces.iter().rposition(|interface| interface.port == port && interface.name == name);
         let number = known.unwrap_or_else(|| {
             pcapng::interface(&mut self.chunk, &name, self.snaplen);
-            self.interfaces.push(Interface { port, name, captured: 0, lost: 0 });
+            self.interfaces.push(CaptureInterface { port, name, captured: 0, lost: 0 });
             self.interfaces.len() - 1
         });
         number as u32
     }
 
     /// The statistics of those interfaces that have lost packets since they were last told.
-    fn tell_losses(&mut self) {
+    fn write_loss_statistics(&mut self) {
         for number in 0..self.interfaces.len() {
             let interface = &self.interfaces[number];
-            if self.mirrored.mirror.lost(interface.port) != interface.lost {
-                self.tell(number);
+            if self.reader.mirror.lost(interface.port) != interface.lost {
+                self.write_statistics(number);
             }
         }
     }
 
-    fn tell_statistics(&mut self) {
+    fn write_all_statistics(&mut self) {
         for number in 0..self.interfaces.len() {
-            self.tell(number);
+            self.write_statistics(number);
         }
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "memory ends before 2^32 ports come and go")]
-    fn tell(&mut self, number: usize) {
+    fn write_statistics(&mut self, number: usize) {
         let interface = &mut self.interfaces[number];
-        interface.lost = self.mirrored.mirror.lost(interface.port);
+        interface.lost = self.reader.mirror.lost(interface.port);
         let counted = (interface.captured + interface.lost, interface.lost);
         pcapng::statistics(&mut self.chunk, number as u32, time(SystemTime::now()), counted);
     }
@@ -305,7 +305,7 @@ impl Capture {
 
 /// What all segments of a frame have in common.
 #[derive(Debug, Clone, Copy)]
-struct About {
+struct PacketMeta {
     interface: u32,
     time: Time,
     flags: Flags,

@@ -1,7 +1,7 @@
 //! Blocks of a pcapng file (draft-ietf-opsawg-pcapng), little-endian: those four that a capture has.
 
 /// Longest text of an option, in bytes; more is cut off.
-const LONGEST_TEXT: usize = 4096;
+const MAX_OPTION: usize = 4096;
 /// `LINKTYPE_ETHERNET`.
 const ETHERNET: u16 = 1;
 /// `if_tsresol`: times are in 10^-9 seconds.
@@ -99,7 +99,7 @@ fn option(out: &mut Vec<u8>, code: u16, value: &[u8]) {
 }
 
 fn text(out: &mut Vec<u8>, code: u16, text: &str) {
-    option(out, code, &text.as_bytes()[..text.len().min(LONGEST_TEXT)]);
+    option(out, code, &text.as_bytes()[..text.len().min(MAX_OPTION)]);
 }
 
 fn end_of_options(out: &mut Vec<u8>) {

@@ -8,7 +8,7 @@ use pcap_parser::pcapng::{Block, OptionCode, PcapNGOption};
 use super::pcapng::{Flags, Packet, Time};
 use super::{Capture, CaptureDirection, CaptureError, CaptureFilter, pcapng};
 use crate::control::report::NewPort;
-use crate::control::running::fake::{Bench, config, running};
+use crate::control::running::fake::{FakeControl, config, running};
 use crate::control::running::{Command, Handle};
 use crate::datapath::MIRRORS;
 
@@ -95,12 +95,12 @@ impl Read {
 }
 
 /// Runs `test` beside a switch with a host port and three containers.
-async fn with_switch(test: impl AsyncFnOnce(Bench, Handle)) {
-    let (bench, mut running) = running(config(|options| options.ports = Some(3))).await;
+async fn with_switch(test: impl AsyncFnOnce(FakeControl, Handle)) {
+    let (fake, mut running) = running(config(|options| options.ports = Some(3))).await;
     let (handle, mut commands) = Handle::new();
     tokio::select! {
         end = running.serve(&mut commands, pending()) => panic!("{end:?}"),
-        () = test(bench, handle) => {}
+        () = test(fake, handle) => {}
     }
     running.stop();
 }
@@ -112,14 +112,14 @@ async fn add(handle: &Handle, name: &str) {
 }
 
 #[tokio::test]
-async fn a_frame_is_shown_where_it_came_in_and_where_it_went() {
-    with_switch(async |bench, handle| {
-        let mut capture = Capture::begin(handle, CaptureFilter::default()).await.unwrap();
+async fn captures_frame_at_ingress_and_egress() {
+    with_switch(async |fake, handle| {
+        let mut capture = Capture::start(handle, CaptureFilter::default()).await.unwrap();
         let mut read = Read::default();
-        bench.cable("container2").send(&ethernet([0xff; 6], H2)).unwrap();
+        fake.peer("container2").send(&ethernet([0xff; 6], H2)).unwrap();
         read.until(&mut capture, |read| read.packets.len() == 4).await;
-        bench.cable("container1").send(&ethernet(H2, H1)).unwrap();
-        bench.cable("container1").send(&ethernet(H1, H1)).unwrap();
+        fake.peer("container1").send(&ethernet(H2, H1)).unwrap();
+        fake.peer("container1").send(&ethernet(H1, H1)).unwrap();
         read.until(&mut capture, |read| read.packets.len() == 7).await;
         assert_eq!(read.ports, ["host", "container1", "container2", "container3"]);
         assert_eq!(
@@ -140,8 +140,8 @@ async fn a_frame_is_shown_where_it_came_in_and_where_it_went() {
 }
 
 #[tokio::test]
-async fn only_what_is_asked_for_and_no_more_than_that() {
-    with_switch(async |bench, handle| {
+async fn applies_filter_snaplen_and_count() {
+    with_switch(async |fake, handle| {
         let asked = CaptureFilter {
             ifname: Some("container1,container3".to_owned()),
             direction: Some(CaptureDirection::Out),
@@ -150,9 +150,9 @@ async fn only_what_is_asked_for_and_no_more_than_that() {
             filter: Some("ether src 02:00:00:00:00:02".to_owned()),
             ..CaptureFilter::default()
         };
-        let mut capture = Capture::begin(handle, asked).await.unwrap();
+        let mut capture = Capture::start(handle, asked).await.unwrap();
         for source in [H1, H2, H1, H2] {
-            bench.cable("container2").send(&ethernet([0xff; 6], source)).unwrap();
+            fake.peer("container2").send(&ethernet([0xff; 6], source)).unwrap();
         }
         let read = Read::to_end(&mut capture).await;
         let ports: Vec<&str> = read.packets.iter().map(|packet| packet.port.as_str()).collect();
@@ -166,13 +166,13 @@ async fn only_what_is_asked_for_and_no_more_than_that() {
 }
 
 #[tokio::test]
-async fn a_port_that_comes_later_is_described_when_it_is_seen() {
-    with_switch(async |bench, handle| {
+async fn describes_later_port_before_its_first_packet() {
+    with_switch(async |fake, handle| {
         let asked =
             CaptureFilter { filter: Some("ether src 02:00:00:00:00:02".to_owned()), ..Default::default() };
-        let mut capture = Capture::begin(handle.clone(), asked).await.unwrap();
+        let mut capture = Capture::start(handle.clone(), asked).await.unwrap();
         add(&handle, "late").await;
-        bench.cable("late").send(&ethernet([0xff; 6], H2)).unwrap();
+        fake.peer("late").send(&ethernet([0xff; 6], H2)).unwrap();
         let mut read = Read::default();
         read.until(&mut capture, |read| read.packets.len() == 5).await;
         assert_eq!(read.ports.last().unwrap(), "late");
@@ -183,19 +183,19 @@ async fn a_port_that_comes_later_is_described_when_it_is_seen() {
 
 /// Another port may get the number of one that is deleted: it is not what was asked for.
 #[tokio::test]
-async fn a_port_that_is_deleted_is_captured_no_more_and_the_last_ends_the_capture() {
-    with_switch(async |bench, handle| {
+async fn ends_when_last_captured_port_is_deleted() {
+    with_switch(async |fake, handle| {
         let of = |ports: &str| CaptureFilter { ifname: Some(ports.to_owned()), ..CaptureFilter::default() };
-        let mut of_both = Capture::begin(handle.clone(), of("container1,container3")).await.unwrap();
-        let mut of_one = Capture::begin(handle.clone(), of("container3")).await.unwrap();
-        bench.cable("container3").send(&ethernet(H1, H1)).unwrap();
+        let mut of_both = Capture::start(handle.clone(), of("container1,container3")).await.unwrap();
+        let mut of_one = Capture::start(handle.clone(), of("container3")).await.unwrap();
+        fake.peer("container3").send(&ethernet(H1, H1)).unwrap();
         let mut read = Read::default();
         read.until(&mut of_both, |read| read.packets.len() == 1).await;
         let remove = |reply| Command::RemovePort("container3".to_owned(), reply);
         handle.ask(remove).await.unwrap().unwrap();
         add(&handle, "late").await;
-        bench.cable("late").send(&ethernet([0xff; 6], H2)).unwrap();
-        bench.cable("container1").send(&ethernet(H2, H1)).unwrap();
+        fake.peer("late").send(&ethernet([0xff; 6], H2)).unwrap();
+        fake.peer("container1").send(&ethernet(H2, H1)).unwrap();
         read.until(&mut of_both, |read| read.packets.len() == 3).await;
         assert_eq!(read.lines()[1..], [("container1", 2, "from late"), ("container1", 1, "forward to late")]);
         let last = Read::to_end(&mut of_one).await;
@@ -207,13 +207,13 @@ async fn a_port_that_is_deleted_is_captured_no_more_and_the_last_ends_the_captur
 
 /// While nobody reads, records wait, and what is more than can wait is lost and told.
 #[tokio::test]
-async fn what_a_slow_reader_loses_is_told() {
+async fn counts_packets_lost_by_slow_reader() {
     const SENT: usize = 2000;
-    with_switch(async |bench, handle| {
+    with_switch(async |fake, handle| {
         let asked = CaptureFilter { ifname: Some("container1".to_owned()), ..CaptureFilter::default() };
-        let mut capture = Capture::begin(handle.clone(), asked).await.unwrap();
+        let mut capture = Capture::start(handle.clone(), asked).await.unwrap();
         for _ in 0..SENT {
-            bench.cable("container1").send(&ethernet(H1, H1)).unwrap();
+            fake.peer("container1").send(&ethernet(H1, H1)).unwrap();
         }
         let frames = |stats: Vec<crate::control::report::PortStats>| {
             stats.iter().find(|port| port.ifname == "container1").unwrap().rx_frames
@@ -231,15 +231,15 @@ async fn what_a_slow_reader_loses_is_told() {
 }
 
 #[tokio::test]
-async fn a_capture_ends_with_the_switch() {
-    let (bench, mut running) = running(config(|_| {})).await;
+async fn capture_ends_with_the_switch() {
+    let (fake, mut running) = running(config(|_| {})).await;
     let (handle, mut commands) = Handle::new();
-    let begin = Capture::begin(handle, CaptureFilter::default());
+    let begin = Capture::start(handle, CaptureFilter::default());
     let mut capture = tokio::select! {
         end = running.serve(&mut commands, pending()) => panic!("{end:?}"),
         capture = begin => capture.unwrap(),
     };
-    bench.cable("container1").send(&ethernet(H1, H1)).unwrap();
+    fake.peer("container1").send(&ethernet(H1, H1)).unwrap();
     drop(commands);
     running.stop();
     let read = Read::to_end(&mut capture).await;
@@ -247,9 +247,9 @@ async fn a_capture_ends_with_the_switch() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_captured_is_refused() {
+async fn rejects_invalid_captures() {
     with_switch(async |_, handle| {
-        let refused = async |asked: CaptureFilter| Capture::begin(handle.clone(), asked).await.unwrap_err();
+        let refused = async |asked: CaptureFilter| Capture::start(handle.clone(), asked).await.unwrap_err();
         let nobody = CaptureFilter { ifname: Some("nobody".to_owned()), ..CaptureFilter::default() };
         assert!(refused(nobody).await.to_string().starts_with("there is no port named nobody"));
         let nothing = CaptureFilter { snaplen: Some(0), ..CaptureFilter::default() };
@@ -258,17 +258,17 @@ async fn what_cannot_be_captured_is_refused() {
         assert!(matches!(refused(bad).await, CaptureError::Filter(_)));
         let mut captures = Vec::new();
         for _ in 0..MIRRORS {
-            captures.push(Capture::begin(handle.clone(), CaptureFilter::default()).await.unwrap());
+            captures.push(Capture::start(handle.clone(), CaptureFilter::default()).await.unwrap());
         }
         assert!(refused(CaptureFilter::default()).await.to_string().contains("end one of them first"));
         captures.pop();
-        Capture::begin(handle.clone(), CaptureFilter::default()).await.unwrap();
+        Capture::start(handle.clone(), CaptureFilter::default()).await.unwrap();
     })
     .await;
 }
 
 #[test]
-fn blocks_of_every_length_are_read_back() {
+fn pcapng_blocks_round_trip() {
     for length in 0..9 {
         let bytes = vec![7; length];
         let comment = "x".repeat(length);

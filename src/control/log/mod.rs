@@ -1,6 +1,6 @@
 //! What a running switch does, for its operator: the events of `tracing`, a line each.
 //!
-//! Only control says something, never what a frame passes. Lines go to standard error, or, when nobody is there to
+//! Only control says something, never what a frame passes. LineSender go to standard error, or, when nobody is there to
 //! read that, to a file of bounded size. A thread of its own writes them, so that a terminal that was stopped and a
 //! pipe that nobody reads stop nothing else; lines that find too many waiting are lost, and counted.
 
@@ -24,12 +24,12 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Registry, fmt, reload};
 use utoipa::ToSchema;
 
-/// Lines that wait to be written; more are lost.
-const WAITING: usize = 1024;
+/// LineSender that wait to be written; more are lost.
+const QUEUE_LENGTH: usize = 1024;
 /// Longest log file, in bytes, but for its last line. The one before it stays beside it.
-const LONGEST: u64 = 1 << 20;
+const MAX_FILE_SIZE: u64 = 1 << 20;
 /// How long the last lines may take.
-const PATIENCE: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Which events become lines: those of a level and of all before it.
 #[derive(
@@ -105,7 +105,7 @@ pub struct LogReport {
     pub level: LogLevel,
     /// Where they go: a path, or `standard error`.
     pub to: String,
-    /// Lines that were lost because too many waited.
+    /// LineSender that were lost because too many waited.
     pub lost_lines: u64,
 }
 
@@ -119,11 +119,11 @@ pub struct NewLog {
 
 /// Where lines go.
 #[derive(Debug)]
-pub(crate) enum Destination {
+pub(crate) enum LogDestination {
     Stderr,
     /// Standard error is a terminal on which a line is kept up to date: ours first takes its place.
     LiveTerminal,
-    /// At most twice [`LONGEST`]. Made with the first line.
+    /// At most twice [`MAX_FILE_SIZE`]. Made with the first line.
     File(PathBuf),
 }
 
@@ -132,7 +132,7 @@ pub(crate) fn path(runtime: &Path, name: &str) -> PathBuf {
     runtime.join(format!("{name}.log"))
 }
 
-enum Message {
+enum LogMessage {
     Line(Vec<u8>),
     /// Answered when all before it is written.
     Flush(Sender<()>),
@@ -143,24 +143,24 @@ enum Message {
 pub(crate) struct Log {
     filter: reload::Handle<LevelFilter, Registry>,
     dispatch: Dispatch,
-    lines: Lines,
+    lines: LineSender,
     to: Arc<str>,
 }
 
 impl Log {
     /// A log on a thread of its own; [`Log::install`] makes it that of the process.
-    pub(crate) fn start(level: LogLevel, destination: Destination) -> io::Result<Log> {
+    pub(crate) fn start(level: LogLevel, destination: LogDestination) -> io::Result<Log> {
         let to = match &destination {
-            Destination::Stderr | Destination::LiveTerminal => "standard error".into(),
-            Destination::File(path) => path.display().to_string().into(),
+            LogDestination::Stderr | LogDestination::LiveTerminal => "standard error".into(),
+            LogDestination::File(path) => path.display().to_string().into(),
         };
-        let (sender, messages) = bounded(WAITING);
-        let lines = Lines { sender, lost: Arc::default() };
+        let (sender, messages) = bounded(QUEUE_LENGTH);
+        let lines = LineSender { sender, lost: Arc::default() };
         let (filter, handle) = reload::Layer::new(LevelFilter::from(level));
         let layer = fmt::layer().with_ansi(false).with_target(false).with_writer(lines.clone());
         let dispatch = Dispatch::new(Registry::default().with(filter).with(layer));
         let thread = std::thread::Builder::new().name("log".to_owned());
-        thread.spawn(move || write_all(&messages, Output::new(destination)))?;
+        thread.spawn(move || write_all(&messages, LogOutput::new(destination)))?;
         Ok(Log { filter: handle, dispatch, lines, to })
     }
 
@@ -185,23 +185,23 @@ impl Log {
     /// Waits until what was said is written, but not for ever.
     pub(crate) fn flush(&self) {
         let (written, done) = bounded(1);
-        if self.lines.sender.send_timeout(Message::Flush(written), PATIENCE).is_ok() {
-            let _ = done.recv_timeout(PATIENCE);
+        if self.lines.sender.send_timeout(LogMessage::Flush(written), FLUSH_TIMEOUT).is_ok() {
+            let _ = done.recv_timeout(FLUSH_TIMEOUT);
         }
     }
 }
 
 /// Takes lines and never waits.
 #[derive(Debug, Clone)]
-struct Lines {
-    sender: Sender<Message>,
+struct LineSender {
+    sender: Sender<LogMessage>,
     lost: Arc<AtomicU64>,
 }
 
-impl Write for Lines {
+impl Write for LineSender {
     /// `tracing_subscriber::fmt` writes each line whole.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.sender.try_send(Message::Line(line.to_vec())).is_err() {
+        if self.sender.try_send(LogMessage::Line(line.to_vec())).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
@@ -212,43 +212,43 @@ impl Write for Lines {
     }
 }
 
-impl MakeWriter<'_> for Lines {
-    type Writer = Lines;
+impl MakeWriter<'_> for LineSender {
+    type Writer = LineSender;
 
-    fn make_writer(&self) -> Lines {
+    fn make_writer(&self) -> LineSender {
         self.clone()
     }
 }
 
 /// The thread. What cannot be written has nowhere to be told.
-fn write_all(messages: &Receiver<Message>, mut output: Output) {
+fn write_all(messages: &Receiver<LogMessage>, mut output: LogOutput) {
     for message in messages {
         match message {
-            Message::Line(line) => _ = output.write(&line),
-            Message::Flush(written) => _ = written.send(()),
+            LogMessage::Line(line) => _ = output.write(&line),
+            LogMessage::Flush(written) => _ = written.send(()),
         }
     }
 }
 
 /// A destination in use.
-struct Output {
-    destination: Destination,
+struct LogOutput {
+    destination: LogDestination,
     file: Option<(File, u64)>,
 }
 
-impl Output {
-    fn new(destination: Destination) -> Output {
-        Output { destination, file: None }
+impl LogOutput {
+    fn new(destination: LogDestination) -> LogOutput {
+        LogOutput { destination, file: None }
     }
 
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         match &self.destination {
-            Destination::Stderr => io::stderr().write_all(line),
-            Destination::LiveTerminal => io::stderr().write_all(&[b"\r\x1b[K", line].concat()),
-            Destination::File(path) => {
-                let full = self.file.as_ref().is_some_and(|(_, length)| *length >= LONGEST);
+            LogDestination::Stderr => io::stderr().write_all(line),
+            LogDestination::LiveTerminal => io::stderr().write_all(&[b"\r\x1b[K", line].concat()),
+            LogDestination::File(path) => {
+                let full = self.file.as_ref().is_some_and(|(_, length)| *length >= MAX_FILE_SIZE);
                 if full {
-                    fs::rename(path, older(path))?;
+                    fs::rename(path, rotated(path))?;
                     self.file = None;
                 }
                 let (file, length) = match &mut self.file {
@@ -271,13 +271,13 @@ fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
-fn older(path: &Path) -> PathBuf {
+fn rotated(path: &Path) -> PathBuf {
     path.with_extension("log.1")
 }
 
 /// Takes the files of a log away, if there are any.
 pub(crate) fn remove(path: &Path) {
-    for path in [path, &older(path)] {
+    for path in [path, &rotated(path)] {
         // Mostly there is none.
         let _ = fs::remove_file(path);
     }

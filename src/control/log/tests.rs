@@ -4,11 +4,11 @@ use super::*;
 
 fn to_file(directory: &tempfile::TempDir, level: LogLevel) -> (Log, PathBuf) {
     let path = path(directory.path(), "lab");
-    (Log::start(level, Destination::File(path.clone())).unwrap(), path)
+    (Log::start(level, LogDestination::File(path.clone())).unwrap(), path)
 }
 
 #[test]
-fn only_what_the_level_lets_pass_is_written_and_the_level_can_change() {
+fn writes_only_enabled_levels_and_level_can_change() {
     let directory = tempfile::tempdir().unwrap();
     let (log, path) = to_file(&directory, LogLevel::Off);
     tracing::dispatcher::with_default(&log.dispatch, || {
@@ -31,17 +31,17 @@ fn only_what_the_level_lets_pass_is_written_and_the_level_can_change() {
 }
 
 #[test]
-fn a_file_grows_no_further_than_its_limit() {
+fn rotates_file_at_size_limit() {
     let directory = tempfile::tempdir().unwrap();
     let path = path(directory.path(), "lab");
     fs::write(&path, "of an earlier switch").unwrap();
-    let mut output = Output::new(Destination::File(path.clone()));
+    let mut output = LogOutput::new(LogDestination::File(path.clone()));
     let line = [b'x'; 1 << 10];
-    for _ in 0..3 * (LONGEST >> 10) + 10 {
+    for _ in 0..3 * (MAX_FILE_SIZE >> 10) + 10 {
         output.write(&line).unwrap();
     }
     let length = |path: &Path| fs::metadata(path).unwrap().len();
-    assert_eq!((length(&path), length(&older(&path))), (10 << 10, LONGEST));
+    assert_eq!((length(&path), length(&rotated(&path))), (10 << 10, MAX_FILE_SIZE));
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
     remove(&path);
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
@@ -49,9 +49,9 @@ fn a_file_grows_no_further_than_its_limit() {
 
 /// Nobody writes, as if the terminal had been stopped.
 #[test]
-fn lines_that_find_no_room_are_counted_and_hold_nobody_up() {
+fn counts_lines_lost_when_queue_is_full() {
     let (sender, _messages) = bounded(2);
-    let mut lines = Lines { sender, lost: Arc::default() };
+    let mut lines = LineSender { sender, lost: Arc::default() };
     for _ in 0..5 {
         lines.write_all(b"a line\n").unwrap();
     }

@@ -17,7 +17,7 @@ pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 
 /// Everything that is measured, at one time.
 #[derive(Debug)]
-pub(crate) struct Snapshot {
+pub(crate) struct MetricsSnapshot {
     pub(crate) status: Status,
     /// Seconds since 1970.
     pub(crate) start_time: u64,
@@ -39,22 +39,30 @@ pub(crate) struct WorkerStats {
 }
 
 /// One metric, with a sample for each set of labels.
-struct Family {
+struct MetricFamily {
     name: &'static str,
     kind: &'static str,
     help: &'static str,
-    samples: fn(&Snapshot, &mut Samples<'_>),
+    samples: fn(&MetricsSnapshot, &mut SampleWriter<'_>),
 }
 
-const fn counter(name: &'static str, help: &'static str, samples: fn(&Snapshot, &mut Samples<'_>)) -> Family {
-    Family { name, kind: "counter", help, samples }
+const fn counter(
+    name: &'static str,
+    help: &'static str,
+    samples: fn(&MetricsSnapshot, &mut SampleWriter<'_>),
+) -> MetricFamily {
+    MetricFamily { name, kind: "counter", help, samples }
 }
 
-const fn gauge(name: &'static str, help: &'static str, samples: fn(&Snapshot, &mut Samples<'_>)) -> Family {
-    Family { name, kind: "gauge", help, samples }
+const fn gauge(
+    name: &'static str,
+    help: &'static str,
+    samples: fn(&MetricsSnapshot, &mut SampleWriter<'_>),
+) -> MetricFamily {
+    MetricFamily { name, kind: "gauge", help, samples }
 }
 
-const FAMILIES: &[Family] = &[
+const FAMILIES: &[MetricFamily] = &[
     gauge("uswitch_build_info", "The program; always 1", |s, out| {
         out.add(&[("version", &s.status.version)], 1);
     }),
@@ -62,42 +70,42 @@ const FAMILIES: &[Family] = &[
         out.add(&[], s.start_time);
     }),
     counter("uswitch_port_frames_total", "Frames received from the port and delivered to it", |s, out| {
-        directions(s, out, |port| [port.rx_frames, port.tx_frames]);
+        rx_tx_samples(s, out, |port| [port.rx_frames, port.tx_frames]);
     }),
     counter("uswitch_port_bytes_total", "Bytes of those frames, without FCS", |s, out| {
-        directions(s, out, |port| [port.rx_bytes, port.tx_bytes]);
+        rx_tx_samples(s, out, |port| [port.rx_bytes, port.tx_bytes]);
     }),
     counter("uswitch_port_forwarded_frames_total", "Frames from the port that had one egress", |s, out| {
-        ports(s, out, |port| port.forwarded);
+        port_samples(s, out, |port| port.forwarded);
     }),
     counter("uswitch_port_flooded_frames_total", "Frames from the port that were flooded", |s, out| {
-        ports(s, out, |port| port.flooded);
+        port_samples(s, out, |port| port.flooded);
     }),
     counter(
         "uswitch_port_flood_copies_total",
         "Copies that the flooded frames from the port became",
         |s, out| {
-            ports(s, out, |port| port.flood_copies);
+            port_samples(s, out, |port| port.flood_copies);
         },
     ),
     counter(
         "uswitch_port_answered_frames_total",
         "Frames from the port that the switch answered",
         |s, out| {
-            ports(s, out, |port| port.answered);
+            port_samples(s, out, |port| port.answered);
         },
     ),
-    counter("uswitch_port_dropped_frames_total", "Frames not delivered, by reason", dropped),
+    counter("uswitch_port_dropped_frames_total", "Frames not delivered, by reason", drop_samples),
     counter(
         "uswitch_port_queue_dropped_frames_total",
         "Frames lost in the queue of the port's device, before the switch could read them",
-        queue_dropped,
+        queue_drop_samples,
     ),
     counter("uswitch_port_segmented_frames_total", "Frames for the port segmented in software", |s, out| {
-        ports(s, out, |port| port.segmented);
+        port_samples(s, out, |port| port.segmented);
     }),
     counter("uswitch_port_segments_total", "Frames that the segmented ones became", |s, out| {
-        ports(s, out, |port| port.segments);
+        port_samples(s, out, |port| port.segments);
     }),
     gauge("uswitch_port_up", "Whether the port forwards: 1 if so", |s, out| {
         s.up.iter().for_each(|(port, up)| out.add(&[("port", port)], u64::from(*up)));
@@ -109,10 +117,10 @@ const FAMILIES: &[Family] = &[
         out.add(&[], s.status.fdb_max as u64);
     }),
     counter("uswitch_fdb_learned_total", "Addresses that were new on the port", |s, out| {
-        ports(s, out, |port| port.fdb_learned);
+        port_samples(s, out, |port| port.fdb_learned);
     }),
     counter("uswitch_fdb_moved_total", "Addresses that moved to the port from another", |s, out| {
-        ports(s, out, |port| port.fdb_moved);
+        port_samples(s, out, |port| port.fdb_moved);
     }),
     counter("uswitch_fdb_aged_total", "Addresses forgotten because they were silent", |s, out| {
         out.add(&[], s.fdb_aged);
@@ -121,28 +129,28 @@ const FAMILIES: &[Family] = &[
         "uswitch_fdb_evicted_total",
         "Addresses of the port that gave way in a full database",
         |s, out| {
-            ports(s, out, |port| port.fdb_evictions);
+            port_samples(s, out, |port| port.fdb_evictions);
         },
     ),
     counter("uswitch_fdb_refused_total", "Frames from the port whose address found no room", |s, out| {
-        ports(s, out, |port| port.fdb_refused);
+        port_samples(s, out, |port| port.fdb_refused);
     }),
     counter("uswitch_worker_frames_total", "Frames received by the worker", |s, out| {
-        workers(s, out, |worker| worker.frames);
+        worker_samples(s, out, |worker| worker.frames);
     }),
     counter("uswitch_worker_turns_total", "Turns of the worker's loop", |s, out| {
-        workers(s, out, |worker| worker.turns);
+        worker_samples(s, out, |worker| worker.turns);
     }),
     counter(
         "uswitch_worker_system_calls_total",
         "System calls of the worker to wait for frames and move them",
-        |s, out| workers(s, out, |worker| worker.system_calls),
+        |s, out| worker_samples(s, out, |worker| worker.system_calls),
     ),
     gauge("uswitch_worker_buffers", "Buffers of the worker", |s, out| {
-        workers(s, out, |_| u64::from(BUFFERS));
+        worker_samples(s, out, |_| u64::from(BUFFERS));
     }),
     gauge("uswitch_worker_free_buffers", "Buffers of the worker that hold no frame", |s, out| {
-        workers(s, out, |worker| worker.free_buffers);
+        worker_samples(s, out, |worker| worker.free_buffers);
     }),
     counter(
         "uswitch_lost_notices_total",
@@ -157,22 +165,22 @@ const FAMILIES: &[Family] = &[
 ];
 
 /// What is measured, as text.
-pub(crate) fn render(snapshot: &Snapshot) -> String {
+pub(crate) fn render(snapshot: &MetricsSnapshot) -> String {
     let mut text = String::new();
-    for Family { name, kind, help, samples } in FAMILIES {
+    for MetricFamily { name, kind, help, samples } in FAMILIES {
         text += &format!("# HELP {name} {help}.\n# TYPE {name} {kind}\n");
-        samples(snapshot, &mut Samples { name, text: &mut text });
+        samples(snapshot, &mut SampleWriter { name, text: &mut text });
     }
     text
 }
 
 /// Where a family's samples go.
-struct Samples<'a> {
+struct SampleWriter<'a> {
     name: &'static str,
     text: &'a mut String,
 }
 
-impl Samples<'_> {
+impl SampleWriter<'_> {
     fn add(&mut self, labels: &[(&str, &str)], value: u64) {
         let label = |(name, value): &(&str, &str)| format!("{name}=\"{}\"", escaped(value));
         let labels = labels.iter().map(label).collect::<Vec<_>>().join(",");
@@ -186,12 +194,12 @@ fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-fn ports(snapshot: &Snapshot, out: &mut Samples<'_>, count: fn(&PortStats) -> u64) {
+fn port_samples(snapshot: &MetricsSnapshot, out: &mut SampleWriter<'_>, count: fn(&PortStats) -> u64) {
     snapshot.ports.iter().for_each(|port| out.add(&[("port", &port.ifname)], count(port)));
 }
 
 /// Received, and delivered.
-fn directions(snapshot: &Snapshot, out: &mut Samples<'_>, counts: fn(&PortStats) -> [u64; 2]) {
+fn rx_tx_samples(snapshot: &MetricsSnapshot, out: &mut SampleWriter<'_>, counts: fn(&PortStats) -> [u64; 2]) {
     for port in &snapshot.ports {
         for (direction, count) in ["rx", "tx"].into_iter().zip(counts(port)) {
             out.add(&[("port", &port.ifname), ("direction", direction)], count);
@@ -199,7 +207,7 @@ fn directions(snapshot: &Snapshot, out: &mut Samples<'_>, counts: fn(&PortStats)
     }
 }
 
-fn dropped(snapshot: &Snapshot, out: &mut Samples<'_>) {
+fn drop_samples(snapshot: &MetricsSnapshot, out: &mut SampleWriter<'_>) {
     for port in &snapshot.ports {
         for (direction, side) in [("rx", Side::Ingress), ("tx", Side::Egress)] {
             for (reason, count) in port.reasons(side) {
@@ -210,7 +218,7 @@ fn dropped(snapshot: &Snapshot, out: &mut Samples<'_>) {
     }
 }
 
-fn queue_dropped(snapshot: &Snapshot, out: &mut Samples<'_>) {
+fn queue_drop_samples(snapshot: &MetricsSnapshot, out: &mut SampleWriter<'_>) {
     for port in &snapshot.ports {
         if let Some(count) = port.queue_dropped {
             out.add(&[("port", &port.ifname)], count);
@@ -218,7 +226,7 @@ fn queue_dropped(snapshot: &Snapshot, out: &mut Samples<'_>) {
     }
 }
 
-fn workers(snapshot: &Snapshot, out: &mut Samples<'_>, count: fn(&WorkerStats) -> u64) {
+fn worker_samples(snapshot: &MetricsSnapshot, out: &mut SampleWriter<'_>, count: fn(&WorkerStats) -> u64) {
     for (number, worker) in snapshot.workers.iter().enumerate() {
         let labels = [("worker", &*number.to_string()), ("engine", &*snapshot.status.engine)];
         out.add(&labels, count(worker));

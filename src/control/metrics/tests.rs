@@ -7,14 +7,14 @@ use crate::control::running::fake::{config, running};
 
 /// A metric as it was read.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Read {
+pub(crate) struct ParsedMetric {
     pub(crate) kind: String,
     pub(crate) help: String,
     /// Value by labels.
     pub(crate) samples: BTreeMap<Vec<(String, String)>, u64>,
 }
 
-impl Read {
+impl ParsedMetric {
     fn labels(&self) -> BTreeSet<&str> {
         self.samples.keys().flatten().map(|(name, _)| name.as_str()).collect()
     }
@@ -52,8 +52,8 @@ fn labels(mut rest: &str) -> (Vec<(String, String)>, &str) {
 }
 
 /// Reads the text format strictly: each metric once, with help and type before its samples, no series twice.
-pub(crate) fn read(text: &str) -> BTreeMap<String, Read> {
-    let mut metrics: BTreeMap<String, Read> = BTreeMap::new();
+pub(crate) fn parse_metrics(text: &str) -> BTreeMap<String, ParsedMetric> {
+    let mut metrics: BTreeMap<String, ParsedMetric> = BTreeMap::new();
     let mut open = String::new();
     assert!(text.ends_with('\n'), "the last line has an end");
     for line in text.lines() {
@@ -61,7 +61,7 @@ pub(crate) fn read(text: &str) -> BTreeMap<String, Read> {
             let (name, help) = help.split_once(' ').expect("a text");
             assert!(is_name(name) && name.starts_with("uswitch_") && !help.contains('\\'), "{line}");
             open = name.to_owned();
-            let read = Read { help: help.to_owned(), ..Read::default() };
+            let read = ParsedMetric { help: help.to_owned(), ..ParsedMetric::default() };
             assert!(metrics.insert(open.clone(), read).is_none(), "twice: {line}");
             continue;
         }
@@ -101,10 +101,10 @@ fn documented() -> BTreeSet<[String; 4]> {
 }
 
 #[tokio::test]
-async fn what_is_measured_is_what_is_documented() {
+async fn metrics_match_the_documentation() {
     let (_bench, mut running) = running(config(|_| {})).await;
-    let metrics = read(&render(&running.snapshot()));
-    let row = |(name, metric): (&String, &Read)| {
+    let metrics = parse_metrics(&render(&running.snapshot()));
+    let row = |(name, metric): (&String, &ParsedMetric)| {
         let labels = metric.labels().into_iter().collect::<Vec<_>>().join(", ");
         let help = metric.help.trim_end_matches('.').to_owned();
         [name.clone(), metric.kind.clone(), labels, help]
@@ -124,7 +124,7 @@ async fn what_is_measured_is_what_is_documented() {
 }
 
 #[test]
-fn labels_are_escaped_and_read_back() {
+fn escapes_label_values() {
     let value = "a\"b\\c\nd";
     let text = format!("port=\"{}\",direction=\"rx\"}} 1", escaped(value));
     let (labels, rest) = labels(&text);

@@ -3,14 +3,14 @@
 use tokio::sync::{mpsc, oneshot};
 
 use super::RunError;
-use super::mirror::{Mirrored, NewMirror};
+use super::mirror::{MirrorReader, MirrorRequest};
 use crate::control::event::{Event, EventFilter};
-use crate::control::feed::Feed;
-use crate::control::metrics::Snapshot;
+use crate::control::metrics::MetricsSnapshot;
 use crate::control::report::{
-    FdbFilter, FdbReport, MadePort, NewFdbEntry, NewPort, PortReport, PortStats, Status, Stopped,
+    AddedPort, FdbFilter, FdbReport, NewFdbEntry, NewPort, PortReport, PortStats, Status, StopReport,
 };
-use crate::control::trace::{NewTrace, Trace, TraceFilter, Traced};
+use crate::control::subscription::Subscription;
+use crate::control::trace::{LiveTraceLine, Trace, TraceFilter, TraceRequest};
 use crate::wire::Mac;
 
 /// Where an answer goes.
@@ -21,22 +21,22 @@ pub(crate) type Reply<T> = oneshot::Sender<T>;
 pub(crate) enum Command {
     Status(Reply<Status>),
     Ports(Reply<Vec<PortReport>>),
-    AddPort(Box<NewPort>, Reply<Result<MadePort, RunError>>),
+    AddPort(Box<NewPort>, Reply<Result<AddedPort, RunError>>),
     RemovePort(String, Reply<Result<(), RunError>>),
     Fdb(FdbFilter, Reply<Vec<FdbReport>>),
     AddFdb(NewFdbEntry, Reply<Result<(), RunError>>),
     RemoveFdb(Mac, u16, Reply<Result<(), RunError>>),
     FlushFdb(Option<String>, Reply<Result<usize, RunError>>),
     Stats(Reply<Vec<PortStats>>),
-    Metrics(Reply<Box<Snapshot>>),
+    Metrics(Reply<Box<MetricsSnapshot>>),
     Events(EventFilter, Reply<Vec<Event>>),
     /// What has happened, and then what happens.
-    Follow(EventFilter, Reply<Feed<Event>>),
-    Mirror(Box<NewMirror>, Reply<Result<Mirrored, RunError>>),
-    Trace(Box<NewTrace>, Reply<Result<Trace, RunError>>),
-    FollowFrames(TraceFilter, Reply<Result<Feed<Traced>, RunError>>),
+    FollowEvents(EventFilter, Reply<Subscription<Event>>),
+    Mirror(Box<MirrorRequest>, Reply<Result<MirrorReader, RunError>>),
+    Trace(Box<TraceRequest>, Reply<Result<Trace, RunError>>),
+    FollowFrames(TraceFilter, Reply<Result<Subscription<LiveTraceLine>, RunError>>),
     /// Answered when everything is gone.
-    Stop(Reply<Stopped>),
+    Stop(Reply<StopReport>),
 }
 
 /// Commands that may wait; more make the asker wait.

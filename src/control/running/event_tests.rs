@@ -3,11 +3,11 @@
 use std::future::poll_fn;
 use std::time::Duration;
 
-use super::fake::{Bench, Fake, config, running};
+use super::fake::{FakeControl, FakeNetwork, config, running};
 use super::*;
 use crate::control::event::{Event, EventFilter, EventType};
-use crate::control::feed::{Feed, Portion};
 use crate::control::report::{NewFdbEntry, NewFdbState, NewPort};
+use crate::control::subscription::{Delivery, Subscription};
 use crate::datapath::PER_PORT;
 
 const STATION: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 1]);
@@ -18,7 +18,7 @@ fn frame(destination: Mac, source: Mac) -> Vec<u8> {
 }
 
 /// Lets the brain run while a test speaks with it.
-async fn beside<T>(running: &mut Running<Fake>, test: impl AsyncFnOnce(Handle) -> T) -> T {
+async fn beside<T>(running: &mut Running<FakeNetwork>, test: impl AsyncFnOnce(Handle) -> T) -> T {
     let (handle, mut commands) = Handle::new();
     tokio::select! {
         end = running.serve(&mut commands, std::future::pending()) => panic!("it ended: {end:?}"),
@@ -27,15 +27,16 @@ async fn beside<T>(running: &mut Running<Fake>, test: impl AsyncFnOnce(Handle) -
 }
 
 /// What happens from now on, of these types.
-async fn follow(switch: &Handle, types: &[EventType]) -> Feed<Event> {
+async fn follow(switch: &Handle, types: &[EventType]) -> Subscription<Event> {
     let filter = EventFilter { types: types.into(), last: Some(0), ..EventFilter::default() };
-    switch.ask(|reply| Command::Follow(filter, reply)).await.unwrap()
+    switch.ask(|reply| Command::FollowEvents(filter, reply)).await.unwrap()
 }
 
-async fn next(feed: &mut Feed<Event>) -> Event {
-    let next = tokio::time::timeout(Duration::from_secs(30), poll_fn(|context| feed.poll_next(context)));
+async fn next(subscription: &mut Subscription<Event>) -> Event {
+    let next =
+        tokio::time::timeout(Duration::from_secs(30), poll_fn(|context| subscription.poll_next(context)));
     match next.await {
-        Ok(Some(Portion::Item(event))) => event,
+        Ok(Some(Delivery::Item(event))) => event,
         other => panic!("no event but {other:?}"),
     }
 }
@@ -45,41 +46,41 @@ fn ports(event: &Event) -> (&str, &str) {
     (event.ifname.as_deref().unwrap_or("-"), event.other.as_deref().unwrap_or("-"))
 }
 
-fn happened(running: &Running<Fake>) -> Vec<(EventType, String)> {
-    let events = running.watch.history.events(&EventFilter::default());
+fn happened(running: &Running<FakeNetwork>) -> Vec<(EventType, String)> {
+    let events = running.events.history.events(&EventFilter::default());
     events.into_iter().map(|event| (event.kind, event.ifname.unwrap_or_default())).collect()
 }
 
-fn say(bench: &Bench, port: &str, frame: &[u8]) {
-    bench.cable(port).send(frame).unwrap();
+fn say(fake: &FakeControl, port: &str, frame: &[u8]) {
+    fake.peer(port).send(frame).unwrap();
 }
 
 #[tokio::test]
-async fn stations_are_learned_move_and_age() {
-    let (bench, mut running) = running(config(|options| options.ageing_time = Some(4))).await;
+async fn emits_learned_moved_and_aged() {
+    let (fake, mut running) = running(config(|options| options.ageing_time = Some(4))).await;
     beside(&mut running, async |switch| {
-        let mut feed =
+        let mut subscription =
             follow(&switch, &[EventType::Learned, EventType::Moved, EventType::Aged, EventType::Flooded])
                 .await;
-        say(&bench, "container1", &frame(Mac::BROADCAST, STATION));
-        let learned = next(&mut feed).await;
+        say(&fake, "container1", &frame(Mac::BROADCAST, STATION));
+        let learned = next(&mut subscription).await;
         assert_eq!(
             (learned.kind, learned.mac, ports(&learned)),
             (EventType::Learned, Some(STATION), ("container1", "-"))
         );
         let unknown = Mac([0x02, 0, 0x5e, 0, 0x53, 9]);
-        say(&bench, "container2", &frame(unknown, STATION));
-        let moved = next(&mut feed).await;
+        say(&fake, "container2", &frame(unknown, STATION));
+        let moved = next(&mut subscription).await;
         assert_eq!(
             (moved.kind, moved.mac, ports(&moved)),
             (EventType::Moved, Some(STATION), ("container2", "container1"))
         );
-        let flooded = next(&mut feed).await;
+        let flooded = next(&mut subscription).await;
         assert_eq!(
             (flooded.kind, flooded.mac, ports(&flooded)),
             (EventType::Flooded, Some(unknown), ("container2", "-"))
         );
-        let aged = next(&mut feed).await;
+        let aged = next(&mut subscription).await;
         assert_eq!(
             (aged.kind, aged.mac, ports(&aged)),
             (EventType::Aged, Some(STATION), ("container2", "-"))
@@ -90,14 +91,14 @@ async fn stations_are_learned_move_and_age() {
 }
 
 #[tokio::test]
-async fn a_station_that_was_silent_returns() {
-    let (bench, mut running) = running(config(|options| options.ageing_time = Some(3))).await;
+async fn emits_returned_after_silence() {
+    let (fake, mut running) = running(config(|options| options.ageing_time = Some(3))).await;
     beside(&mut running, async |switch| {
-        let mut feed = follow(&switch, &[EventType::Returned]).await;
-        let mut heard = std::pin::pin!(next(&mut feed));
+        let mut subscription = follow(&switch, &[EventType::Returned]).await;
+        let mut heard = std::pin::pin!(next(&mut subscription));
         // Its silence begins anew with each frame, so each is longer than the last.
         for silence in 1.. {
-            say(&bench, "container1", &frame(Mac::BROADCAST, STATION));
+            say(&fake, "container1", &frame(Mac::BROADCAST, STATION));
             let pause = Duration::from_millis(silence * 300);
             if let Ok(returned) = tokio::time::timeout(pause, &mut heard).await {
                 assert_eq!(returned.mac, Some(STATION));
@@ -111,15 +112,15 @@ async fn a_station_that_was_silent_returns() {
 }
 
 #[tokio::test]
-async fn who_gives_way_in_a_full_database_and_who_finds_no_room() {
-    let (bench, mut running) = running(Config { fdb_max: 2, ..config(|_| {}) }).await;
+async fn emits_evicted_and_refused_in_a_full_fdb() {
+    let (fake, mut running) = running(Config { fdb_max: 2, ..config(|_| {}) }).await;
     let newcomer = Mac([0x02, 0, 0x5e, 0, 0x53, 2]);
     beside(&mut running, async |switch| {
-        let mut feed = follow(&switch, &[EventType::Learned, EventType::Evicted]).await;
-        say(&bench, "container1", &frame(Mac::BROADCAST, STATION));
-        assert_eq!(next(&mut feed).await.kind, EventType::Learned);
-        say(&bench, "container2", &frame(Mac::BROADCAST, newcomer));
-        let (evicted, learned) = (next(&mut feed).await, next(&mut feed).await);
+        let mut subscription = follow(&switch, &[EventType::Learned, EventType::Evicted]).await;
+        say(&fake, "container1", &frame(Mac::BROADCAST, STATION));
+        assert_eq!(next(&mut subscription).await.kind, EventType::Learned);
+        say(&fake, "container2", &frame(Mac::BROADCAST, newcomer));
+        let (evicted, learned) = (next(&mut subscription).await, next(&mut subscription).await);
         assert_eq!(
             (evicted.kind, evicted.mac, ports(&evicted)),
             (EventType::Evicted, Some(STATION), ("container1", "container2"))
@@ -136,15 +137,15 @@ async fn who_gives_way_in_a_full_database_and_who_finds_no_room() {
     };
     running.add_fdb_entry(&entry).unwrap();
     beside(&mut running, async |switch| {
-        let mut feed = follow(&switch, &[EventType::Refused]).await;
-        say(&bench, "container1", &frame(Mac::BROADCAST, STATION));
-        assert_eq!(next(&mut feed).await.mac, Some(STATION));
+        let mut subscription = follow(&switch, &[EventType::Refused]).await;
+        say(&fake, "container1", &frame(Mac::BROADCAST, STATION));
+        assert_eq!(next(&mut subscription).await.mac, Some(STATION));
     })
     .await;
 }
 
 #[tokio::test]
-async fn ports_come_change_and_go() {
+async fn emits_port_events() {
     use EventType::{PortAdded, PortDown, PortGone, PortRemoved, PortUp};
     let (_bench, mut running) = running(config(|options| options.ports = Some(1))).await;
     let id = running.ports.values().find(|port| port.name == "container1").unwrap().device.id;
@@ -163,19 +164,19 @@ async fn ports_come_change_and_go() {
 }
 
 #[tokio::test]
-async fn drops_are_told_together_by_port_and_reason() {
+async fn groups_drops_by_port_and_reason() {
     const FRAMES: u64 = 300;
-    let (bench, mut running) = running(config(|_| {})).await;
+    let (fake, mut running) = running(config(|_| {})).await;
     let gateway = running.status().gateway.mac;
     beside(&mut running, async |switch| {
-        let mut feed = follow(&switch, &[EventType::Dropped]).await;
+        let mut subscription = follow(&switch, &[EventType::Dropped]).await;
         for _ in 0..FRAMES {
-            say(&bench, "container1", &frame(Mac::BROADCAST, gateway));
+            say(&fake, "container1", &frame(Mac::BROADCAST, gateway));
         }
         let mut seen = 0;
         let mut events = 0;
         while seen < FRAMES {
-            let dropped = next(&mut feed).await;
+            let dropped = next(&mut subscription).await;
             assert_eq!(
                 (ports(&dropped).0, dropped.reason.as_deref()),
                 ("container1", Some("spoofed_gateway"))
@@ -190,31 +191,31 @@ async fn drops_are_told_together_by_port_and_reason() {
 }
 
 #[tokio::test]
-async fn entries_by_hand_are_told_in_their_order() {
-    let (bench, mut running) = running(config(|_| {})).await;
+async fn emits_fdb_changes_in_order() {
+    let (fake, mut running) = running(config(|_| {})).await;
     beside(&mut running, async |switch| {
-        let mut feed = follow(&switch, &[]).await;
+        let mut subscription = follow(&switch, &[]).await;
         let asked =
             NewFdbEntry { mac: STATION, ifname: "container2".into(), vlan: None, state: NewFdbState::Static };
         switch.ask(|reply| Command::AddFdb(asked, reply)).await.unwrap().unwrap();
-        let added = next(&mut feed).await;
+        let added = next(&mut subscription).await;
         assert_eq!(
             (added.kind, added.mac, ports(&added)),
             (EventType::FdbAdded, Some(STATION), ("container2", "-"))
         );
         assert_eq!(added.state, Some(NewFdbState::Static));
         switch.ask(|reply| Command::RemoveFdb(STATION, 0, reply)).await.unwrap().unwrap();
-        let removed = next(&mut feed).await;
+        let removed = next(&mut subscription).await;
         assert_eq!(
             (removed.kind, removed.mac, ports(&removed)),
             (EventType::FdbRemoved, Some(STATION), ("container2", "-"))
         );
-        say(&bench, "container1", &frame(Mac::BROADCAST, STATION));
-        assert_eq!(next(&mut feed).await.kind, EventType::Learned);
+        say(&fake, "container1", &frame(Mac::BROADCAST, STATION));
+        assert_eq!(next(&mut subscription).await.kind, EventType::Learned);
         for (port, count) in [(Some("container2"), 0), (Some("container1"), 1), (None, 0)] {
             let name = port.map(str::to_owned);
             switch.ask(|reply| Command::FlushFdb(name, reply)).await.unwrap().unwrap();
-            let flushed = next(&mut feed).await;
+            let flushed = next(&mut subscription).await;
             assert_eq!(
                 (flushed.kind, flushed.ifname.as_deref(), flushed.count),
                 (EventType::FdbFlushed, port, Some(count))
@@ -225,17 +226,17 @@ async fn entries_by_hand_are_told_in_their_order() {
         let gateway = switch.ask(Command::Status).await.unwrap().gateway.mac;
         assert!(switch.ask(|reply| Command::RemoveFdb(gateway, 0, reply)).await.unwrap().is_err());
         switch.ask(|reply| Command::FlushFdb(None, reply)).await.unwrap().unwrap();
-        assert_eq!(next(&mut feed).await.kind, EventType::FdbFlushed);
+        assert_eq!(next(&mut subscription).await.kind, EventType::FdbFlushed);
     })
     .await;
 }
 
 /// What a worker has told and nobody has heard yet.
 #[tokio::test]
-async fn what_was_seen_before_a_flush_is_told_before_it() {
-    let (bench, mut running) = running(config(|_| {})).await;
-    say(&bench, "container1", &frame(Mac::BROADCAST, STATION));
-    bench.cable("container2").recv(&mut [0; 100]).unwrap();
+async fn emits_learned_before_flushed() {
+    let (fake, mut running) = running(config(|_| {})).await;
+    say(&fake, "container1", &frame(Mac::BROADCAST, STATION));
+    fake.peer("container2").recv(&mut [0; 100]).unwrap();
     running.flush_fdb(None).unwrap();
     let happened = happened(&running);
     let latest = [(EventType::Learned, "container1".to_owned()), (EventType::FdbFlushed, String::new())];
@@ -244,22 +245,22 @@ async fn what_was_seen_before_a_flush_is_told_before_it() {
 
 /// What a port may not tell is counted, and the others are heard.
 #[tokio::test]
-async fn a_flood_of_addresses_is_bounded_and_what_is_lost_is_said() {
+async fn bounds_events_per_port_and_counts_lost() {
     const STATIONS: u32 = 3000;
-    let (bench, mut running) = running(config(|_| {})).await;
+    let (fake, mut running) = running(config(|_| {})).await;
     let told = beside(&mut running, async |switch| {
-        let mut feed = follow(&switch, &[EventType::Learned]).await;
+        let mut subscription = follow(&switch, &[EventType::Learned]).await;
         for n in 0..STATIONS {
             let [a, b, c, d] = n.to_be_bytes();
-            say(&bench, "container1", &frame(Mac::BROADCAST, Mac([6, 0, a, b, c, d])));
-            // Its cable holds few frames.
-            bench.cable("container2").recv(&mut [0; 100]).unwrap();
+            say(&fake, "container1", &frame(Mac::BROADCAST, Mac([6, 0, a, b, c, d])));
+            // Its peer holds few frames.
+            fake.peer("container2").recv(&mut [0; 100]).unwrap();
         }
-        say(&bench, "container2", &frame(Mac::BROADCAST, STATION));
+        say(&fake, "container2", &frame(Mac::BROADCAST, STATION));
         let (mut learned, mut lost) = (0, 0);
         let mut quiet = false;
         while learned + lost < u64::from(STATIONS) || !quiet {
-            let event = next(&mut feed).await;
+            let event = next(&mut subscription).await;
             match (event.kind, ports(&event).0) {
                 (EventType::Learned, "container1") => learned += 1,
                 (EventType::Learned, port) => quiet |= port == "container2" && event.mac == Some(STATION),
@@ -276,25 +277,26 @@ async fn a_flood_of_addresses_is_bounded_and_what_is_lost_is_said() {
 
 /// With time that passes as soon as nothing else is to be done.
 #[tokio::test(start_paused = true)]
-async fn without_frames_nothing_runs_after_a_while() {
-    let (bench, mut running) = running(config(|_| {})).await;
-    let until = async |running: &mut Running<Fake>, goal: fn(&Running<Fake>) -> bool| {
+async fn sleeps_without_traffic() {
+    let (fake, mut running) = running(config(|_| {})).await;
+    let until = async |running: &mut Running<FakeNetwork>, goal: fn(&Running<FakeNetwork>) -> bool| {
         let mut looks = 0;
         while !goal(running) {
             tokio::select! {
-                () = running.notices.notified() => running.hear_workers(),
-                () = running.watch.due() => {
-                    running.look();
+                () = running.notices.notified() => running.drain_notices(),
+                () = running.events.due() => {
+                    running.collect_events();
                     looks += 1;
                 }
             }
         }
         looks
     };
-    let asleep = |running: &Running<Fake>| running.watch.compare.or(running.watch.hear).is_none();
-    running.watch.called();
+    let asleep =
+        |running: &Running<FakeNetwork>| running.events.compare_at.or(running.events.drain_at).is_none();
+    running.events.on_wakeup();
     assert!(until(&mut running, asleep).await <= 4);
-    say(&bench, "container1", &frame(Mac::BROADCAST, STATION));
+    say(&fake, "container1", &frame(Mac::BROADCAST, STATION));
     until(&mut running, |running| happened(running).contains(&(EventType::Learned, "container1".into())))
         .await;
     assert!(until(&mut running, asleep).await <= 6);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::{Machine, Running};
+use super::{HostNetwork, Running};
 use crate::control::topology::{Device, DeviceId, LinkChange, Place, PortSpec, TopologyError};
 use crate::control::{Config, Options};
 use crate::datapath::EngineKind;
@@ -16,7 +16,7 @@ use crate::wire::Mac;
 
 /// What the test sees of the machine while the switch has it.
 #[derive(Debug, Clone)]
-pub(crate) struct Bench {
+pub(crate) struct FakeControl {
     shared: Arc<Mutex<Shared>>,
     changes: mpsc::UnboundedSender<(DeviceId, LinkChange)>,
 }
@@ -25,30 +25,30 @@ pub(crate) struct Bench {
 struct Shared {
     log: Vec<String>,
     specs: Vec<PortSpec>,
-    cables: HashMap<String, UnixDatagram>,
+    peers: HashMap<String, UnixDatagram>,
     ids: HashMap<String, DeviceId>,
     /// Making this device fails.
-    broken: Option<String>,
+    failing_device: Option<String>,
     /// The teardown leaves something.
-    sticky: bool,
+    teardown_fails: bool,
     notices: Vec<String>,
 }
 
 /// The machine.
 #[derive(Debug)]
-pub(crate) struct Fake {
+pub(crate) struct FakeNetwork {
     shared: Arc<Mutex<Shared>>,
     changes: mpsc::UnboundedReceiver<(DeviceId, LinkChange)>,
     next: u64,
 }
 
-impl Bench {
-    /// A machine and its bench.
-    pub(crate) fn new() -> (Bench, Fake) {
+impl FakeControl {
+    /// A machine and its fake.
+    pub(crate) fn new() -> (FakeControl, FakeNetwork) {
         let shared = Arc::<Mutex<Shared>>::default();
         let (changes, changed) = mpsc::unbounded_channel();
-        let bench = Bench { shared: Arc::clone(&shared), changes };
-        (bench, Fake { shared, changes: changed, next: 1 })
+        let fake = FakeControl { shared: Arc::clone(&shared), changes };
+        (fake, FakeNetwork { shared, changes: changed, next: 1 })
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
@@ -66,25 +66,25 @@ impl Bench {
     }
 
     /// Making the device of `name` will fail.
-    pub(crate) fn break_device(&self, name: &str) {
-        self.shared().broken = Some(name.to_owned());
+    pub(crate) fn fail_device(&self, name: &str) {
+        self.shared().failing_device = Some(name.to_owned());
     }
 
     /// Taking everything away will leave something.
-    pub(crate) fn make_sticky(&self) {
-        self.shared().sticky = true;
+    pub(crate) fn fail_teardown(&self) {
+        self.shared().teardown_fails = true;
     }
 
     /// The machine has something to tell.
-    pub(crate) fn notify(&self, notice: &str) {
+    pub(crate) fn add_notice(&self, notice: &str) {
         self.shared().notices.push(notice.to_owned());
     }
 
-    /// The container's end of a port's cable.
-    pub(crate) fn cable(&self, name: &str) -> UnixDatagram {
-        let cable = self.shared().cables[name].try_clone().unwrap();
-        cable.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        cable
+    /// The container's end of a port's peer.
+    pub(crate) fn peer(&self, name: &str) -> UnixDatagram {
+        let peer = self.shared().peers[name].try_clone().unwrap();
+        peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        peer
     }
 
     /// Somebody else changes a port's device.
@@ -94,10 +94,10 @@ impl Bench {
     }
 }
 
-impl Fake {
+impl FakeNetwork {
     fn make(&mut self, name: &str, spec: &PortSpec) -> Result<Device, TopologyError> {
         let mut shared = self.shared.lock().unwrap();
-        if shared.broken.as_deref() == Some(name) {
+        if shared.failing_device.as_deref() == Some(name) {
             shared.log.push(format!("fail {name}"));
             return Err(TopologyError::NoNft);
         }
@@ -107,7 +107,7 @@ impl Fake {
         self.next += 1;
         shared.log.push(format!("make {name}"));
         shared.specs.push(spec.clone());
-        shared.cables.insert(name.to_owned(), theirs);
+        shared.peers.insert(name.to_owned(), theirs);
         shared.ids.insert(name.to_owned(), id);
         Ok(Device {
             id,
@@ -122,7 +122,7 @@ impl Fake {
     }
 }
 
-impl Machine for Fake {
+impl HostNetwork for FakeNetwork {
     fn add_host_port(&mut self, config: &Config, gateway: Mac) -> Result<Device, TopologyError> {
         let spec = PortSpec {
             place: Place::NewContainer("host".to_owned()),
@@ -172,7 +172,7 @@ impl Machine for Fake {
     fn teardown(self) -> Vec<TopologyError> {
         let mut shared = self.shared.lock().unwrap();
         shared.log.push("teardown".to_owned());
-        if shared.sticky { vec![TopologyError::NoSuchDevice] } else { Vec::new() }
+        if shared.teardown_fails { vec![TopologyError::NoSuchDevice] } else { Vec::new() }
     }
 }
 
@@ -183,10 +183,10 @@ pub(crate) fn config(edit: impl FnOnce(&mut Options)) -> Config {
     Config::new(options, None).unwrap()
 }
 
-/// A switch that runs on a bench, with its first ports.
-pub(crate) async fn running(config: Config) -> (Bench, Running<Fake>) {
-    let (bench, fake) = Bench::new();
-    let mut running = Running::on(fake, config, (EngineKind::Poll, None)).unwrap();
+/// A switch that runs on a fake, with its first ports.
+pub(crate) async fn running(config: Config) -> (FakeControl, Running<FakeNetwork>) {
+    let (fake, network) = FakeControl::new();
+    let mut running = Running::on(network, config, (EngineKind::Poll, None)).unwrap();
     running.add_first_ports(|| false).await.unwrap();
-    (bench, running)
+    (fake, running)
 }

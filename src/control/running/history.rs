@@ -3,38 +3,38 @@
 use std::collections::VecDeque;
 
 use crate::control::event::{Event, EventFilter, EventType};
-use crate::control::feed::{Feed, Feeder, feed};
+use crate::control::subscription::{Subscription, SubscriptionSender, subscription};
 
 /// Events that are kept; the oldest goes for a new one.
-pub(super) const KEPT: usize = 1024;
+pub(super) const MAX_EVENTS: usize = 1024;
 /// Events that wait for one who follows: all that are kept, and as many again.
-const WAITING: usize = 2 * KEPT;
+const SUBSCRIPTION_LENGTH: usize = 2 * MAX_EVENTS;
 
 /// Who hears what happens from now on.
 #[derive(Debug)]
-struct Follower {
+struct EventSubscriber {
     filter: EventFilter,
-    feeder: Feeder<Event>,
+    sender: SubscriptionSender<Event>,
 }
 
-/// The latest events, and the followers.
+/// The latest events, and the subscribers.
 #[derive(Debug, Default)]
-pub(super) struct History {
+pub(super) struct EventHistory {
     events: VecDeque<Event>,
-    followers: Vec<Follower>,
+    subscribers: Vec<EventSubscriber>,
     lost: u64,
 }
 
-impl History {
+impl EventHistory {
     /// Something happened.
     pub(super) fn add(&mut self, event: Event) {
         if event.kind == EventType::Lost {
             self.lost += event.count.unwrap_or(0);
         }
-        self.followers.retain(|Follower { filter, feeder }| {
-            if filter.passes(&event) { feeder.offer(event.clone()).is_ok() } else { !feeder.is_left() }
+        self.subscribers.retain(|EventSubscriber { filter, sender }| {
+            if filter.passes(&event) { sender.send(event.clone()).is_ok() } else { !sender.is_closed() }
         });
-        if self.events.len() == KEPT {
+        if self.events.len() == MAX_EVENTS {
             self.events.pop_front();
         }
         self.events.push_back(event);
@@ -43,19 +43,19 @@ impl History {
     /// The events that `filter` lets pass, the oldest first.
     pub(super) fn events(&self, filter: &EventFilter) -> Vec<Event> {
         let latest = self.events.iter().rev().filter(|event| filter.passes(event));
-        let mut events: Vec<Event> = latest.take(filter.last.unwrap_or(KEPT)).cloned().collect();
+        let mut events: Vec<Event> = latest.take(filter.last.unwrap_or(MAX_EVENTS)).cloned().collect();
         events.reverse();
         events
     }
 
     /// The events that `filter` lets pass, and then those that will, without a gap between them.
-    pub(super) fn follow(&mut self, filter: EventFilter) -> Feed<Event> {
-        let (feeder, feed) = feed(WAITING);
+    pub(super) fn follow(&mut self, filter: EventFilter) -> Subscription<Event> {
+        let (sender, subscription) = subscription(SUBSCRIPTION_LENGTH);
         // There is room for all that are kept, and the reader is there.
-        let _ = self.events(&filter).into_iter().try_for_each(|event| feeder.offer(event));
-        self.followers.retain(|follower| !follower.feeder.is_left());
-        self.followers.push(Follower { filter, feeder });
-        feed
+        let _ = self.events(&filter).into_iter().try_for_each(|event| sender.send(event));
+        self.subscribers.retain(|subscriber| !subscriber.sender.is_closed());
+        self.subscribers.push(EventSubscriber { filter, sender });
+        subscription
     }
 
     /// How many events there were that became none.
@@ -69,7 +69,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::control::feed::Portion;
+    use crate::control::subscription::Delivery;
 
     fn event(kind: EventType, count: u64) -> Event {
         Event { count: Some(count), ..Event::at(Timestamp::UNIX_EPOCH, kind) }
@@ -83,33 +83,33 @@ mod tests {
         events.into_iter().filter_map(|event| event.count).collect()
     }
 
-    /// All that waits for a follower; what is missing as a type of its own.
-    fn waiting(feed: &mut Feed<Event>) -> Vec<Portion<u64>> {
+    /// All that waits for a subscriber; what is missing as a type of its own.
+    fn waiting(subscription: &mut Subscription<Event>) -> Vec<Delivery<u64>> {
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        let next = || match feed.poll_next(&mut context) {
-            std::task::Poll::Ready(portion) => portion,
+        let next = || match subscription.poll_next(&mut context) {
+            std::task::Poll::Ready(delivery) => delivery,
             std::task::Poll::Pending => None,
         };
-        let portions = std::iter::from_fn(next);
-        portions
-            .map(|portion| match portion {
-                Portion::Item(event) => Portion::Item(event.count.unwrap()),
-                Portion::Missed(count) => Portion::Missed(count),
+        let deliveries = std::iter::from_fn(next);
+        deliveries
+            .map(|delivery| match delivery {
+                Delivery::Item(event) => Delivery::Item(event.count.unwrap()),
+                Delivery::Missed(count) => Delivery::Missed(count),
             })
             .collect()
     }
 
     #[test]
-    fn the_oldest_goes_when_it_is_full() {
-        let mut history = History::default();
-        dropped(0..KEPT + 3).for_each(|event| history.add(event));
+    fn discards_oldest_event_when_full() {
+        let mut history = EventHistory::default();
+        dropped(0..MAX_EVENTS + 3).for_each(|event| history.add(event));
         let kept = counts(history.events(&EventFilter::default()));
-        assert_eq!((kept.len(), kept[0], kept[KEPT - 1]), (KEPT, 3, KEPT as u64 + 2));
+        assert_eq!((kept.len(), kept[0], kept[MAX_EVENTS - 1]), (MAX_EVENTS, 3, MAX_EVENTS as u64 + 2));
     }
 
     #[test]
-    fn the_last_that_pass_come_in_order() {
-        let mut history = History::default();
+    fn returns_latest_matching_events_in_order() {
+        let mut history = EventHistory::default();
         dropped(0..3).for_each(|event| history.add(event));
         history.add(event(EventType::PortUp, 7));
         let filter =
@@ -120,47 +120,47 @@ mod tests {
     }
 
     #[test]
-    fn a_follower_hears_what_was_and_what_comes() {
-        let mut history = History::default();
+    fn subscriber_receives_past_and_new_events() {
+        let mut history = EventHistory::default();
         dropped(0..3).for_each(|event| history.add(event));
         let filter = EventFilter { types: vec![EventType::Dropped], last: Some(1), ..EventFilter::default() };
-        let mut feed = history.follow(filter);
+        let mut subscription = history.follow(filter);
         history.add(event(EventType::PortUp, 7));
         dropped(3..5).for_each(|event| history.add(event));
-        assert_eq!(waiting(&mut feed), [2, 3, 4].map(Portion::Item));
+        assert_eq!(waiting(&mut subscription), [2, 3, 4].map(Delivery::Item));
         drop(history);
-        assert_eq!(waiting(&mut feed), []);
+        assert_eq!(waiting(&mut subscription), []);
     }
 
     #[test]
-    fn a_slow_follower_misses_what_is_too_much_and_holds_up_nobody() {
-        let mut history = History::default();
+    fn slow_subscriber_misses_events_without_delaying_others() {
+        let mut history = EventHistory::default();
         let mut slow = history.follow(EventFilter::default());
         let mut quick = history.follow(EventFilter::default());
-        for n in 0..WAITING + 5 {
+        for n in 0..SUBSCRIPTION_LENGTH + 5 {
             dropped(n..n + 1).for_each(|event| history.add(event));
-            assert_eq!(waiting(&mut quick), [Portion::Item(n as u64)]);
+            assert_eq!(waiting(&mut quick), [Delivery::Item(n as u64)]);
         }
         let heard = waiting(&mut slow);
-        assert_eq!((heard.len(), heard.last()), (WAITING + 1, Some(&Portion::Missed(5))));
+        assert_eq!((heard.len(), heard.last()), (SUBSCRIPTION_LENGTH + 1, Some(&Delivery::Missed(5))));
     }
 
     /// Those who left are forgotten, although nothing passes their filter.
     #[test]
-    fn followers_who_left_are_forgotten() {
-        let mut history = History::default();
+    fn removes_closed_subscribers() {
+        let mut history = EventHistory::default();
         let nothing = || EventFilter { ifname: Some("nowhere".into()), ..EventFilter::default() };
         for _ in 0..3 {
             drop(history.follow(nothing()));
         }
-        assert_eq!(history.followers.len(), 1);
+        assert_eq!(history.subscribers.len(), 1);
         dropped(0..1).for_each(|event| history.add(event));
-        assert_eq!(history.followers.len(), 0);
+        assert_eq!(history.subscribers.len(), 0);
     }
 
     #[test]
-    fn what_was_lost_is_counted() {
-        let mut history = History::default();
+    fn counts_lost_events() {
+        let mut history = EventHistory::default();
         [3, 4].into_iter().for_each(|count| history.add(event(EventType::Lost, count)));
         history.add(event(EventType::Dropped, 5));
         assert_eq!(history.lost(), 7);

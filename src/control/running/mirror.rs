@@ -6,18 +6,18 @@ use std::time::SystemTime;
 
 use tokio::sync::Notify;
 
-use super::{Machine, RunError, Running};
+use super::{HostNetwork, RunError, Running};
 use crate::datapath::{Mirror, Wanted};
 use crate::switch::PortId;
 
 /// What ports are called, for those that read what the workers send: it may have waited since the number was that of
 /// another port, and one that was deleted has its name until then.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct PortNames(Arc<RwLock<BTreeMap<PortId, Named>>>);
+pub(crate) struct PortNames(Arc<RwLock<BTreeMap<PortId, PortNameEntry>>>);
 
 /// The port that has a number, and the one that had it before.
 #[derive(Debug)]
-struct Named {
+struct PortNameEntry {
     name: String,
     since: SystemTime,
     before: Option<String>,
@@ -36,13 +36,13 @@ impl PortNames {
     pub(crate) fn set(&self, port: PortId, name: &str) {
         let mut names = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let before = names.remove(&port).map(|named| named.name);
-        names.insert(port, Named { name: name.to_owned(), since: SystemTime::now(), before });
+        names.insert(port, PortNameEntry { name: name.to_owned(), since: SystemTime::now(), before });
     }
 }
 
 /// A mirror that is asked for.
 #[derive(Debug)]
-pub(crate) struct NewMirror {
+pub(crate) struct MirrorRequest {
     /// Only these ports.
     pub(crate) ifnames: Option<Vec<String>>,
     /// What else is wanted; its ports are ignored.
@@ -53,7 +53,7 @@ pub(crate) struct NewMirror {
 
 /// What is needed to read a mirror.
 #[derive(Debug)]
-pub(crate) struct Mirrored {
+pub(crate) struct MirrorReader {
     /// Sends the records.
     pub(crate) mirror: Mirror,
     /// The ports that it is of now.
@@ -62,14 +62,14 @@ pub(crate) struct Mirrored {
     pub(crate) names: PortNames,
 }
 
-impl<M: Machine> Running<M> {
-    pub(super) fn mirror(&self, asked: NewMirror) -> Result<Mirrored, RunError> {
-        let NewMirror { ifnames, wanted, wake } = asked;
+impl<M: HostNetwork> Running<M> {
+    pub(super) fn mirror(&self, asked: MirrorRequest) -> Result<MirrorReader, RunError> {
+        let MirrorRequest { ifnames, wanted, wake } = asked;
         let named = |names: Vec<String>| names.iter().map(|name| self.port_named(name)).collect();
         let ports: Option<Vec<PortId>> = ifnames.map(named).transpose()?;
         let wanted = Wanted { ports: ports.clone(), ..wanted };
         let mirror = self.datapath.mirror(wanted, Arc::new(move || wake.notify_one()))?;
         let ports = ports.unwrap_or_else(|| self.ports.keys().copied().collect());
-        Ok(Mirrored { mirror, ports, names: self.names.clone() })
+        Ok(MirrorReader { mirror, ports, names: self.names.clone() })
     }
 }

@@ -16,13 +16,14 @@
 //! together, once a second at most.
 
 mod command;
+mod event_collector;
 #[cfg(test)]
 mod event_tests;
 #[cfg(test)]
 pub(crate) mod fake;
-mod follow;
 mod history;
-mod machine;
+mod host_network;
+mod live_trace;
 mod mirror;
 mod plan;
 mod ports;
@@ -33,7 +34,6 @@ mod trace;
 #[cfg(test)]
 mod trace_tests;
 mod view;
-mod watch;
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -45,15 +45,15 @@ use tokio::sync::{Notify, mpsc};
 use tracing::error;
 
 pub(crate) use command::{Command, Handle, Reply, Stopping};
-use follow::Followers;
-pub(crate) use machine::Machine;
-pub(crate) use mirror::{Mirrored, NewMirror, PortNames};
-use plan::Plan;
+use event_collector::EventCollector;
+pub(crate) use host_network::HostNetwork;
+use live_trace::LiveTraces;
+pub(crate) use mirror::{MirrorReader, MirrorRequest, PortNames};
+use plan::PortPlan;
 use ports::PortRecord;
-use watch::Watch;
 
 use super::config::{HOST, Invalid};
-use super::report::Stopped;
+use super::report::StopReport;
 use super::topology::{LinkChange, Site, Topology, TopologyError};
 use super::trace::TraceError;
 use super::{Config, EngineChoice, addressing};
@@ -109,10 +109,10 @@ pub(crate) enum RunError {
     AddressTaken(String, String),
     /// An IP address that no station can have.
     #[error("{0} is the gateway's, the subnet's own or a special address: choose another")]
-    NotAStation(std::net::IpAddr),
+    InvalidAddress(std::net::IpAddr),
     /// A MAC that no station can have.
     #[error("{0} is a group address or zero: choose one like 02:00:00:00:00:01")]
-    NotAStationMac(Mac),
+    InvalidMac(Mac),
     /// No address left.
     #[error("{0} has no free address left: give one of your own, or delete a port first")]
     SubnetFull(IpNet),
@@ -138,22 +138,22 @@ pub(crate) struct StartFailure {
 
 /// Why a switch ends.
 #[derive(Debug)]
-pub(crate) enum End {
+pub(crate) enum StopReason {
     /// Over the API; the answer is owed when everything is gone.
-    Asked(Reply<Stopped>),
+    Request(Reply<StopReport>),
     /// By a signal.
     Signal,
     /// A worker stopped by itself.
     WorkerFailed(String),
 }
 
-impl End {
+impl StopReason {
     /// In words.
-    pub(crate) fn why(&self) -> &'static str {
+    pub(crate) fn describe(&self) -> &'static str {
         match self {
-            End::Asked(_) => "asked over the API",
-            End::Signal => "a signal",
-            End::WorkerFailed(_) => "a worker that failed",
+            StopReason::Request(_) => "asked over the API",
+            StopReason::Signal => "a signal",
+            StopReason::WorkerFailed(_) => "a worker that failed",
         }
     }
 }
@@ -174,15 +174,15 @@ pub(crate) struct Running<M> {
     datapath: Datapath,
     /// Wakes the brain when a worker has something to tell.
     notices: Arc<Notify>,
-    machine: M,
+    network: M,
     ports: PortTable,
     names: PortNames,
     /// When to look for entries that have aged.
     next_ageing: Tick,
     /// Addresses that have aged so far.
     aged: u64,
-    watch: Watch,
-    followers: Followers,
+    events: EventCollector,
+    live_traces: LiveTraces,
     /// Why a worker stopped by itself, if one did.
     failure: Option<String>,
 }
@@ -219,10 +219,10 @@ impl Running<Topology> {
     }
 }
 
-impl<M: Machine> Running<M> {
+impl<M: HostNetwork> Running<M> {
     /// A switch without ports on `machine`.
     fn on(
-        machine: M,
+        network: M,
         config: Config,
         (engine, engine_note): (EngineKind, Option<String>),
     ) -> Result<Running<M>, StartFailure> {
@@ -238,7 +238,7 @@ impl<M: Machine> Running<M> {
         };
         let datapath = match Datapath::start(&switch, &workers) {
             Ok(datapath) => datapath,
-            Err(error) => return Err(StartFailure { why: error.into(), left: machine.teardown() }),
+            Err(error) => return Err(StartFailure { why: error.into(), left: network.teardown() }),
         };
         Ok(Running {
             config,
@@ -250,13 +250,13 @@ impl<M: Machine> Running<M> {
             switch,
             datapath,
             notices,
-            machine,
+            network,
             ports: BTreeMap::new(),
             names: PortNames::default(),
             next_ageing: Tick(0),
             aged: 0,
-            watch: Watch::new(),
-            followers: Followers::new(),
+            events: EventCollector::new(),
+            live_traces: LiveTraces::new(),
             failure: None,
         })
     }
@@ -271,7 +271,7 @@ impl<M: Machine> Running<M> {
             if interrupted() {
                 return Err(RunError::Interrupted);
             }
-            let plan = Plan::container(&self.config, n)?;
+            let plan = PortPlan::container(&self.config, n)?;
             self.make_port(plan)?;
         }
         Ok(())
@@ -282,24 +282,24 @@ impl<M: Machine> Running<M> {
         &mut self,
         commands: &mut mpsc::Receiver<Command>,
         signal: impl Future<Output = ()>,
-    ) -> End {
+    ) -> StopReason {
         tokio::pin!(signal);
         loop {
             if let Some(why) = self.failure.take() {
-                return End::WorkerFailed(why);
+                return StopReason::WorkerFailed(why);
             }
             let ageing = self.until(self.next_ageing);
             tokio::select! {
-                () = &mut signal => return End::Signal,
-                () = self.notices.notified() => self.hear_workers(),
+                () = &mut signal => return StopReason::Signal,
+                () = self.notices.notified() => self.drain_notices(),
                 Some(command) = commands.recv() => {
                     if let Some(owed) = self.carry_out(command) {
-                        return End::Asked(owed);
+                        return StopReason::Request(owed);
                     }
                 }
-                (device, change) = self.machine.next_change() => self.device_changed(device, &change),
-                () = self.watch.due() => self.look(),
-                () = self.followers.due() => self.look_at_frames(),
+                (device, change) = self.network.next_change() => self.device_changed(device, &change),
+                () = self.events.due() => self.collect_events(),
+                () = self.live_traces.due() => self.drain_live_traces(),
                 () = tokio::time::sleep(ageing) => self.age(),
             }
         }
@@ -312,12 +312,12 @@ impl<M: Machine> Running<M> {
                 "idle CPUs may sleep between the frames that --busy-poll waits for, which is slower: {error}"
             )
         });
-        drowsy.into_iter().chain(self.machine.take_notices()).collect()
+        drowsy.into_iter().chain(self.network.take_notices()).collect()
     }
 
     /// Follows what the workers have told. What they tell of stations has time.
-    fn hear_workers(&mut self) {
-        self.watch.called();
+    fn drain_notices(&mut self) {
+        self.events.on_wakeup();
         let notices: Vec<Notice> = self.datapath.notices().collect();
         for notice in notices {
             match notice {
@@ -337,12 +337,12 @@ impl<M: Machine> Running<M> {
             let _ = self.let_go(*id);
         }
         self.datapath.stop();
-        self.machine.teardown()
+        self.network.teardown()
     }
 
     /// Whom a reply is owed to when everything is gone, if that was the command. An answer that nobody waits for any
     /// more is no error.
-    fn carry_out(&mut self, command: Command) -> Option<Reply<Stopped>> {
+    fn carry_out(&mut self, command: Command) -> Option<Reply<StopReport>> {
         match command {
             Command::Status(reply) => _ = reply.send(self.status()),
             Command::Ports(reply) => _ = reply.send(self.port_reports()),
@@ -354,11 +354,11 @@ impl<M: Machine> Running<M> {
             Command::FlushFdb(ifname, reply) => _ = reply.send(self.flush_fdb(ifname.as_deref())),
             Command::Stats(reply) => _ = reply.send(self.stats()),
             Command::Metrics(reply) => _ = reply.send(Box::new(self.snapshot())),
-            Command::Events(filter, reply) => _ = reply.send(self.watch.history.events(&filter)),
-            Command::Follow(filter, reply) => _ = reply.send(self.watch.history.follow(filter)),
+            Command::Events(filter, reply) => _ = reply.send(self.events.history.events(&filter)),
+            Command::FollowEvents(filter, reply) => _ = reply.send(self.events.history.follow(filter)),
             Command::Mirror(asked, reply) => _ = reply.send(self.mirror(*asked)),
             Command::Trace(asked, reply) => _ = reply.send(self.trace(&asked)),
-            Command::FollowFrames(filter, reply) => _ = reply.send(self.follow(&filter)),
+            Command::FollowFrames(filter, reply) => _ = reply.send(self.follow_frames(&filter)),
             Command::Stop(reply) => return Some(reply),
         }
         None
@@ -370,9 +370,9 @@ impl<M: Machine> Running<M> {
         let switch = Arc::clone(&self.switch);
         let due = switch.fdb.age(now, &mut |entry| {
             self.aged += 1;
-            self.tell_aged(&entry);
+            self.emit_aged(&entry);
         });
-        self.tell_untold();
+        self.emit_suppressed();
         self.next_ageing = due.unwrap_or(later(ticks(self.config.ageing_time))).max(later(Tick::PER_SECOND));
     }
 
@@ -383,9 +383,9 @@ impl<M: Machine> Running<M> {
 
 /// Whether a port takes and gives frames, as far as the switch has a say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Switching {
-    On,
-    Off,
+enum AdminState {
+    Enabled,
+    Disabled,
 }
 
 fn settings(config: &Config) -> Settings {

@@ -15,7 +15,7 @@ use crate::wire::Mac;
 
 /// A port that can be made.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct PortPlan {
     /// Its name.
     pub(super) name: String,
     /// Its number in the switch's addressing.
@@ -25,18 +25,18 @@ pub(super) struct Plan {
 }
 
 /// A port's device, where nobody says otherwise.
-const DEVICE: &str = "eth0";
+const DEFAULT_DEVICE: &str = "eth0";
 /// Addresses of one port.
-const MOST_ADDRESSES: usize = 16;
+const MAX_ADDRESSES: usize = 16;
 
-impl Plan {
+impl PortPlan {
     /// Container `n` of a switch that starts. [`Config::new`] has seen to it that there is room for it.
-    pub(super) fn container(config: &Config, n: u16) -> Result<Plan, RunError> {
+    pub(super) fn container(config: &Config, n: u16) -> Result<PortPlan, RunError> {
         let name = config.container(n);
         let addresses = next_addresses(config, n)?;
         let spec = PortSpec {
             place: Place::NewContainer(name.clone()),
-            ifname: DEVICE.to_owned(),
+            ifname: DEFAULT_DEVICE.to_owned(),
             mac: Some(addressing::mac(&config.name, n)),
             gateways: gateways(config, &addresses),
             addresses,
@@ -45,26 +45,26 @@ impl Plan {
             offload: config.offload,
             queues: config.workers,
         };
-        Ok(Plan { name, number: n, spec })
+        Ok(PortPlan { name, number: n, spec })
     }
 
     /// Checks `asked` against the ports that there are, and fills in what it leaves open.
-    pub(super) fn new(config: &Config, ports: &PortTable, asked: NewPort) -> Result<Plan, RunError> {
-        let place = asked.netns.as_deref().map(place_of).transpose()?;
+    pub(super) fn new(config: &Config, ports: &PortTable, asked: NewPort) -> Result<PortPlan, RunError> {
+        let place = asked.netns.as_deref().map(netns_path).transpose()?;
         let number = free_number(config, ports);
         let name = match (asked.name, &place) {
             (Some(name), _) => name,
-            (None, Some(path)) => name_of(path),
+            (None, Some(path)) => default_name(path),
             (None, None) => config.container(number),
         };
         config::container_name(&name)?;
         if ports.values().any(|port| port.name == name) {
             return Err(RunError::PortExists(name));
         }
-        let ifname = asked.ifname.unwrap_or_else(|| DEVICE.to_owned());
+        let ifname = asked.ifname.unwrap_or_else(|| DEFAULT_DEVICE.to_owned());
         config::device_name(&ifname)?;
         let addresses = addresses(config, ports, &asked.ip, number)?;
-        Ok(Plan {
+        Ok(PortPlan {
             number,
             spec: PortSpec {
                 place: place.map_or_else(|| Place::NewContainer(name.clone()), Place::Existing),
@@ -84,7 +84,7 @@ impl Plan {
 
 /// The namespace that a person means: a path, a name that `ip netns` knows, or a process. A name that is there wins
 /// over the process of that number, as with ip-link(8).
-fn place_of(netns: &str) -> Result<PathBuf, RunError> {
+fn netns_path(netns: &str) -> Result<PathBuf, RunError> {
     let path = Path::new(netns);
     if ["/proc/self", "/proc/thread-self"].iter().any(|own| path.starts_with(own)) {
         return Err(RunError::OwnNetns(netns.to_owned()));
@@ -102,7 +102,7 @@ fn place_of(netns: &str) -> Result<PathBuf, RunError> {
 }
 
 /// A port's name after its namespace: `web` for `/run/netns/web`, `pid7` for `/proc/7/ns/net`.
-fn name_of(path: &Path) -> String {
+fn default_name(path: &Path) -> String {
     let words: Vec<_> = path.iter().filter_map(|word| word.to_str()).collect();
     match words.as_slice() {
         ["/", "proc", pid, "ns", "net"] => format!("pid{pid}"),
@@ -124,7 +124,7 @@ fn free_number(config: &Config, ports: &PortTable) -> u16 {
             && !names.contains(config.container(*n).as_str())
             && addresses.all(|address| !given.contains(&address.addr()))
     };
-    // A port takes one number, one name and at most MOST_ADDRESSES addresses. Should they all be taken
+    // A port takes one number, one name and at most MAX_ADDRESSES addresses. Should they all be taken
     // even so, the last number's own clash is reported.
     (1..u16::MAX).find(is_free).unwrap_or(u16::MAX)
 }
@@ -138,14 +138,14 @@ fn addresses(
     if asked.is_empty() {
         return next_addresses(config, number);
     }
-    if asked.len() > MOST_ADDRESSES {
+    if asked.len() > MAX_ADDRESSES {
         return Err(RunError::TooManyAddresses(asked.len()));
     }
     for (n, address) in asked.iter().enumerate() {
         let ip = address.addr();
         let own = config.subnets.iter().find(|subnet| subnet.contains(&ip));
         if config::is_special(IpNet::from(ip)) || own.is_some_and(|own| !addressing::is_station(*own, ip)) {
-            return Err(RunError::NotAStation(ip));
+            return Err(RunError::InvalidAddress(ip));
         }
         let holder = ports.values().find(|port| port.device.addresses.iter().any(|other| other.addr() == ip));
         if let Some(holder) = holder {
@@ -176,7 +176,7 @@ fn gateways(config: &Config, addresses: &[IpNet]) -> Vec<IpAddr> {
 fn mac(config: &Config, ports: &PortTable, asked: Option<Mac>, number: u16) -> Result<Mac, RunError> {
     let mac = asked.unwrap_or_else(|| addressing::mac(&config.name, number));
     if mac.is_group() || mac.is_zero() {
-        return Err(RunError::NotAStationMac(mac));
+        return Err(RunError::InvalidMac(mac));
     }
     if mac == addressing::mac(&config.name, 0) {
         return Err(RunError::AddressTaken(mac.to_string(), "the gateway".to_owned()));

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use tracing::{info, warn};
 
-use super::{HOST, Machine, Plan, RunError, Running, Switching};
+use super::{AdminState, HOST, HostNetwork, PortPlan, RunError, Running};
 use crate::control::event::EventType;
-use crate::control::report::{MadePort, NewFdbEntry, NewFdbState, NewPort};
+use crate::control::report::{AddedPort, NewFdbEntry, NewFdbState, NewPort};
 use crate::control::topology::{Device, DeviceId, LinkChange};
 use crate::switch::fdb::{FdbKey, FdbState};
 use crate::switch::{Port, PortCounts, PortId};
@@ -52,9 +52,9 @@ impl PortRecord {
     }
 
     /// What the forwarding decision is to know of this port.
-    pub(super) fn state_for_switch(&self, switching: Switching) -> Port {
+    pub(super) fn state_for_switch(&self, admin: AdminState) -> Port {
         Port {
-            up: self.link == Link::Up && switching == Switching::On,
+            up: self.link == Link::Up && admin == AdminState::Enabled,
             host: self.is_host(),
             offload: self.offload,
             mtu: self.device.mtu,
@@ -62,11 +62,11 @@ impl PortRecord {
     }
 }
 
-impl<M: Machine> Running<M> {
+impl<M: HostNetwork> Running<M> {
     /// Makes the host port, and pins the gateway's MAC to it.
     pub(super) fn add_host_port(&mut self) -> Result<(), RunError> {
         let gateway = self.switch.gateway.mac;
-        let device = self.machine.add_host_port(&self.config, gateway)?;
+        let device = self.network.add_host_port(&self.config, gateway)?;
         let offload = self.config.offload;
         let record = PortRecord::new(HOST.to_owned(), 0, device, offload);
         let id = self.plug_in(record)?;
@@ -79,17 +79,17 @@ impl<M: Machine> Running<M> {
     }
 
     /// Makes a port as asked for.
-    pub(super) fn add_port(&mut self, asked: NewPort) -> Result<MadePort, RunError> {
-        let plan = Plan::new(&self.config, &self.ports, asked)?;
+    pub(super) fn add_port(&mut self, asked: NewPort) -> Result<AddedPort, RunError> {
+        let plan = PortPlan::new(&self.config, &self.ports, asked)?;
         let id = self.make_port(plan)?;
         let port = self.port_report(id, &self.ports[&id]);
-        Ok(MadePort { port, notices: self.machine.take_notices() })
+        Ok(AddedPort { port, notices: self.network.take_notices() })
     }
 
     /// Makes a port as planned.
-    pub(super) fn make_port(&mut self, plan: Plan) -> Result<PortId, RunError> {
-        let device = self.machine.add_port(&plan.spec)?;
-        let Plan { name, number, spec } = plan;
+    pub(super) fn make_port(&mut self, plan: PortPlan) -> Result<PortId, RunError> {
+        let device = self.network.add_port(&plan.spec)?;
+        let PortPlan { name, number, spec } = plan;
         let record = PortRecord::new(name, number, device, spec.offload);
         self.plug_in(record)
     }
@@ -98,7 +98,7 @@ impl<M: Machine> Running<M> {
     fn plug_in(&mut self, mut record: PortRecord) -> Result<PortId, RunError> {
         let device = record.device.id;
         let queues = std::mem::take(&mut record.device.queues);
-        let attached = match self.switch.ports.add(record.state_for_switch(Switching::Off)) {
+        let attached = match self.switch.ports.add(record.state_for_switch(AdminState::Disabled)) {
             None => Err(RunError::TooManyPorts),
             Some(id) => {
                 record.counted_before = self.totals(id);
@@ -112,17 +112,17 @@ impl<M: Machine> Running<M> {
         };
         match attached {
             Ok(id) => {
-                self.switch.ports.set(id, record.state_for_switch(Switching::On));
+                self.switch.ports.set(id, record.state_for_switch(AdminState::Enabled));
                 let (port, device) = (&record.name, &record.device);
                 info!(port, device = device.ifname, mac = %device.mac, mtu = device.mtu, "port added");
                 self.ports.insert(id, record);
-                self.tell_port(EventType::PortAdded, id);
+                self.emit_port_event(EventType::PortAdded, id);
                 Ok(id)
             }
             Err(why) => {
                 warn!(port = record.name, %why, "port not added");
                 // The first error is the one to tell; what stays is in the ledger and goes at stop.
-                let _ = self.machine.remove_port(device);
+                let _ = self.network.remove_port(device);
                 Err(why)
             }
         }
@@ -138,19 +138,19 @@ impl<M: Machine> Running<M> {
         let device = record.device.id;
         self.let_go(id)?;
         // What they told of this port is heard before another takes its slot.
-        self.hear_workers();
-        self.tell_port(EventType::PortRemoved, id);
+        self.drain_notices();
+        self.emit_port_event(EventType::PortRemoved, id);
         self.switch.fdb.forget_port(id);
         self.switch.ports.remove(id);
         self.ports.remove(&id);
         info!(port = name, "port deleted");
-        Ok(self.machine.remove_port(device)?)
+        Ok(self.network.remove_port(device)?)
     }
 
     /// No new frame goes to the port, and the workers let go of it, if they have not already.
     pub(super) fn let_go(&self, id: PortId) -> Result<(), RunError> {
         let record = &self.ports[&id];
-        self.switch.ports.set(id, record.state_for_switch(Switching::Off));
+        self.switch.ports.set(id, record.state_for_switch(AdminState::Disabled));
         if record.link != Link::Gone {
             self.datapath.detach(id)?;
         }
@@ -190,14 +190,14 @@ impl<M: Machine> Running<M> {
             Link::Down => info!(port, mtu, "port down"),
             Link::Gone => warn!(port, "the port's device is gone"),
         }
-        self.switch.ports.set(id, record.state_for_switch(Switching::On));
+        self.switch.ports.set(id, record.state_for_switch(AdminState::Enabled));
         let change = record.link.change(before);
         if record.link != Link::Up {
             // Stations behind a port that is down may come back behind another (as the Linux bridge does).
             self.switch.fdb.flush(Some(id));
         }
         if let Some(change) = change {
-            self.tell_port(change, id);
+            self.emit_port_event(change, id);
         }
     }
 
@@ -209,20 +209,20 @@ impl<M: Machine> Running<M> {
             NewFdbState::Dynamic => FdbState::Dynamic,
         };
         self.switch.fdb.add(self.datapath.now(), key, id, state)?;
-        self.tell_added(id, key, entry.state);
+        self.emit_fdb_added(id, key, entry.state);
         Ok(())
     }
 
     pub(super) fn remove_fdb_entry(&mut self, mac: Mac, vlan: u16) -> Result<(), RunError> {
         let gone = self.switch.fdb.remove(key(mac, vlan)?)?.ok_or(RunError::NoSuchEntry(mac))?;
-        self.tell_removed(&gone);
+        self.emit_fdb_removed(&gone);
         Ok(())
     }
 
     pub(super) fn flush_fdb(&mut self, ifname: Option<&str>) -> Result<usize, RunError> {
         let port = ifname.map(|name| self.port_named(name)).transpose()?;
         let count = self.switch.fdb.flush(port);
-        self.tell_flushed(port, count);
+        self.emit_fdb_flushed(port, count);
         Ok(count)
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::fake::{Bench, Fake, config, running};
+use super::fake::{FakeControl, FakeNetwork, config, running};
 use super::*;
 use crate::control::report::{FdbFilter, NewFdbEntry, NewFdbState, NewPort, PortReport};
 use crate::control::topology::Place;
@@ -19,11 +19,11 @@ fn broadcast(source: Mac) -> Vec<u8> {
 }
 
 /// Sends a frame in at a port and waits until it comes out of another.
-fn cross(bench: &Bench, from: &str, to: &str, source: Mac) {
+fn cross(fake: &FakeControl, from: &str, to: &str, source: Mac) {
     let frame = broadcast(source);
-    bench.cable(from).send(&frame).unwrap();
+    fake.peer(from).send(&frame).unwrap();
     let mut received = [0; 100];
-    let length = bench.cable(to).recv(&mut received).unwrap();
+    let length = fake.peer(to).recv(&mut received).unwrap();
     assert_eq!(received[..length], frame);
 }
 
@@ -31,11 +31,11 @@ fn port<'a>(reports: &'a [PortReport], name: &str) -> &'a PortReport {
     reports.iter().find(|port| port.ifname == name).unwrap()
 }
 
-fn names(running: &Running<Fake>) -> Vec<String> {
+fn names(running: &Running<FakeNetwork>) -> Vec<String> {
     running.port_reports().into_iter().map(|port| port.ifname).collect()
 }
 
-fn behind(running: &mut Running<Fake>, mac: Mac) -> Option<String> {
+fn behind(running: &mut Running<FakeNetwork>, mac: Mac) -> Option<String> {
     let filter = FdbFilter { mac: Some(mac), ..FdbFilter::default() };
     running.fdb_reports(&filter).pop().map(|entry| entry.ifname)
 }
@@ -47,10 +47,10 @@ fn new_port(edit: impl FnOnce(&mut NewPort)) -> NewPort {
 }
 
 #[tokio::test]
-async fn start_makes_the_host_port_and_the_containers() {
-    let (bench, running) = running(config(|_| {})).await;
-    assert_eq!(bench.log(), ["make host", "make container1", "make container2"]);
-    let second = &bench.specs()[2];
+async fn start_creates_host_port_and_containers() {
+    let (fake, running) = running(config(|_| {})).await;
+    assert_eq!(fake.log(), ["make host", "make container1", "make container2"]);
+    let second = &fake.specs()[2];
     assert_eq!(second.place, Place::NewContainer("container2".into()));
     assert_eq!(second.addresses, ["172.16.0.3/24".parse().unwrap(), "fd00:172:16::3/64".parse().unwrap()]);
     assert_eq!(second.gateways, ["172.16.0.1", "fd00:172:16::1"].map(|ip| ip.parse::<IpAddr>().unwrap()));
@@ -63,37 +63,37 @@ async fn start_makes_the_host_port_and_the_containers() {
 }
 
 #[tokio::test]
-async fn an_internal_switch_has_no_host_port() {
-    let (bench, mut running) = running(config(|options| options.internal = Some(true))).await;
-    assert_eq!(bench.log(), ["make container1", "make container2"]);
+async fn internal_switch_has_no_host_port() {
+    let (fake, mut running) = running(config(|options| options.internal = Some(true))).await;
+    assert_eq!(fake.log(), ["make container1", "make container2"]);
     assert_eq!(running.fdb_reports(&FdbFilter::default()), []);
 }
 
 #[tokio::test]
-async fn a_start_that_fails_or_is_interrupted_half_way_makes_nothing_more() {
-    let (bench, fake) = Bench::new();
-    bench.break_device("container2");
+async fn failed_or_interrupted_start_stops_creating_ports() {
+    let (fake, network) = FakeControl::new();
+    fake.fail_device("container2");
     let config = config(|options| options.ports = Some(3));
-    let mut broken = Running::on(fake, config.clone(), (EngineKind::Poll, None)).unwrap();
+    let mut broken = Running::on(network, config.clone(), (EngineKind::Poll, None)).unwrap();
     assert!(matches!(broken.add_first_ports(|| false).await, Err(RunError::Topology(_))));
     broken.stop();
-    assert_eq!(bench.log(), ["make host", "make container1", "fail container2", "teardown"]);
+    assert_eq!(fake.log(), ["make host", "make container1", "fail container2", "teardown"]);
 
-    let (bench, fake) = Bench::new();
-    let mut broken = Running::on(fake, config, (EngineKind::Poll, None)).unwrap();
+    let (fake, network) = FakeControl::new();
+    let mut broken = Running::on(network, config, (EngineKind::Poll, None)).unwrap();
     let mut asked = 0;
     let interrupted = || {
         asked += 1;
         asked == 2
     };
     assert!(matches!(broken.add_first_ports(interrupted).await, Err(RunError::Interrupted)));
-    assert_eq!(bench.log(), ["make host", "make container1"]);
+    assert_eq!(fake.log(), ["make host", "make container1"]);
 }
 
 #[tokio::test]
-async fn frames_cross_are_learned_and_counted() {
-    let (bench, mut running) = running(config(|_| {})).await;
-    cross(&bench, "container1", "container2", STATION);
+async fn forwards_learns_and_counts_frames() {
+    let (fake, mut running) = running(config(|_| {})).await;
+    cross(&fake, "container1", "container2", STATION);
     assert_eq!(behind(&mut running, STATION).as_deref(), Some("container1"));
     // The workers take a port between two turns, so the frame's turn has ended.
     running.add_port(NewPort::default()).unwrap();
@@ -105,9 +105,9 @@ async fn frames_cross_are_learned_and_counted() {
 }
 
 #[tokio::test]
-async fn a_deleted_port_leaves_nothing_and_its_number_is_free() {
-    let (bench, mut running) = running(config(|_| {})).await;
-    cross(&bench, "container1", "container2", STATION);
+async fn deleted_port_frees_its_number_and_counters() {
+    let (fake, mut running) = running(config(|_| {})).await;
+    cross(&fake, "container1", "container2", STATION);
     running.remove_port("container1").unwrap();
     assert_eq!(names(&running), ["host", "container2"]);
     assert_eq!(behind(&mut running, STATION), None);
@@ -117,21 +117,21 @@ async fn a_deleted_port_leaves_nothing_and_its_number_is_free() {
     let fresh = running.stats().into_iter().find(|port| port.ifname == "container1").unwrap();
     assert_eq!((fresh.rx_frames, fresh.flooded), (0, 0));
     assert_eq!(running.status().rx_frames, 1, "since the start");
-    assert_eq!(bench.log()[3..], ["remove container1", "make container1"]);
-    cross(&bench, "container1", "container2", STATION);
+    assert_eq!(fake.log()[3..], ["remove container1", "make container1"]);
+    cross(&fake, "container1", "container2", STATION);
 }
 
 #[tokio::test]
-async fn ports_that_cannot_be_deleted() {
+async fn refuses_to_delete_host_and_unknown_ports() {
     let (_bench, mut running) = running(config(|_| {})).await;
     assert!(matches!(running.remove_port("host"), Err(RunError::HostPort)));
     assert!(matches!(running.remove_port("container9"), Err(RunError::NoSuchPort(_))));
 }
 
 #[tokio::test]
-async fn a_port_goes_down_and_comes_back() {
-    let (bench, mut running) = running(config(|_| {})).await;
-    cross(&bench, "container1", "container2", STATION);
+async fn port_goes_down_and_up() {
+    let (fake, mut running) = running(config(|_| {})).await;
+    cross(&fake, "container1", "container2", STATION);
     let id = running.ports.values().find(|port| port.name == "container1").unwrap().device.id;
     running.device_changed(id, &LinkChange::State { up: false, mtu: 9000 });
     let reports = running.port_reports();
@@ -142,12 +142,12 @@ async fn a_port_goes_down_and_comes_back() {
     assert_eq!(running.status().ports_up, 2);
     running.device_changed(id, &LinkChange::State { up: true, mtu: 1500 });
     assert_eq!(port(&running.port_reports(), "container1").state, "forwarding");
-    cross(&bench, "container1", "container2", STATION);
+    cross(&fake, "container1", "container2", STATION);
 }
 
 #[tokio::test]
-async fn a_port_whose_device_is_gone_stays_listed_until_it_is_deleted() {
-    let (bench, mut running) = running(config(|options| options.ports = Some(3))).await;
+async fn port_without_device_stays_listed_until_deleted() {
+    let (fake, mut running) = running(config(|options| options.ports = Some(3))).await;
     let id = running.ports.values().find(|port| port.name == "container1").unwrap().device.id;
     for _ in 0..2 {
         running.device_changed(id, &LinkChange::Gone);
@@ -155,14 +155,14 @@ async fn a_port_whose_device_is_gone_stays_listed_until_it_is_deleted() {
     }
     running.device_changed(id, &LinkChange::State { up: true, mtu: 1500 });
     assert_eq!(port(&running.port_reports(), "container1").state, "disabled");
-    cross(&bench, "container2", "container3", STATION);
+    cross(&fake, "container2", "container3", STATION);
     running.remove_port("container1").unwrap();
     assert_eq!(names(&running), ["host", "container2", "container3"]);
 }
 
 #[tokio::test]
-async fn a_port_that_the_workers_do_not_take_is_taken_away_again() {
-    let (bench, mut running) = running(config(|_| {})).await;
+async fn removes_device_when_workers_refuse_the_port() {
+    let (fake, mut running) = running(config(|_| {})).await;
     let workers = std::mem::replace(
         &mut running.datapath,
         Datapath::start(
@@ -179,14 +179,14 @@ async fn a_port_that_the_workers_do_not_take_is_taken_away_again() {
     );
     // One queue for two workers.
     assert!(running.add_port(NewPort::default()).is_err());
-    assert_eq!(bench.log()[3..], ["make container3", "remove container3"]);
+    assert_eq!(fake.log()[3..], ["make container3", "remove container3"]);
     assert_eq!(running.switch.ports.iter().count(), 3);
     workers.stop();
 }
 
 #[tokio::test]
-async fn a_new_port_as_asked_for() {
-    let (bench, mut running) = running(config(|_| {})).await;
+async fn adds_port_with_all_options() {
+    let (fake, mut running) = running(config(|_| {})).await;
     let made = running
         .add_port(new_port(|asked| {
             asked.name = Some("web".into());
@@ -200,23 +200,23 @@ async fn a_new_port_as_asked_for() {
         .unwrap()
         .port;
     assert_eq!((made.ifname.as_str(), made.address, made.mtu, made.offload), ("web", STATION, 900, false));
-    let spec = bench.specs().pop().unwrap();
+    let spec = fake.specs().pop().unwrap();
     assert_eq!(spec.place, Place::Existing("/proc/4711/ns/net".into()));
     assert_eq!((spec.ifname.as_str(), spec.offload), ("lan0", false));
     assert_eq!(spec.gateways, ["172.16.0.1".parse::<IpAddr>().unwrap()]);
 }
 
 #[tokio::test]
-async fn what_the_user_should_know_comes_with_the_port_that_was_made() {
-    let (bench, mut running) = running(config(|_| {})).await;
-    bench.notify("a route stays");
+async fn added_port_carries_its_notices() {
+    let (fake, mut running) = running(config(|_| {})).await;
+    fake.add_notice("a route stays");
     assert_eq!(running.add_port(NewPort::default()).unwrap().notices, ["a route stays"]);
     assert_eq!(running.add_port(NewPort::default()).unwrap().notices, [""; 0]);
 }
 
 #[tokio::test]
-async fn names_of_ports_in_existing_namespaces() {
-    let (bench, mut running) = running(config(|_| {})).await;
+async fn names_port_after_existing_namespace() {
+    let (fake, mut running) = running(config(|_| {})).await;
     for (netns, name, path) in [
         ("own", "own", "/run/netns/own"),
         ("/run/netns/other", "other", "/run/netns/other"),
@@ -225,7 +225,7 @@ async fn names_of_ports_in_existing_namespaces() {
     ] {
         let made = running.add_port(new_port(|asked| asked.netns = Some(netns.into()))).unwrap().port;
         assert_eq!(made.ifname, name);
-        assert_eq!(bench.specs().pop().unwrap().place, Place::Existing(path.into()));
+        assert_eq!(fake.specs().pop().unwrap().place, Place::Existing(path.into()));
     }
     for netns in ["a/b", "../x", "", "a b"] {
         let refused = running.add_port(new_port(|asked| asked.netns = Some(netns.into())));
@@ -234,7 +234,7 @@ async fn names_of_ports_in_existing_namespaces() {
 }
 
 #[tokio::test]
-async fn a_free_number_has_neither_name_nor_address_of_another() {
+async fn skips_numbers_whose_name_or_address_is_taken() {
     let (_bench, mut running) = running(config(|_| {})).await;
     running.add_port(new_port(|asked| asked.ip = vec!["172.16.0.5/24".parse().unwrap()])).unwrap();
     running.add_port(new_port(|asked| asked.name = Some("container5".into()))).unwrap();
@@ -245,7 +245,7 @@ async fn a_free_number_has_neither_name_nor_address_of_another() {
 
 /// None of `asked` can be made where there is room for one container, each for its reason, and nothing is.
 async fn refuses(asked: impl IntoIterator<Item = (NewPort, &str)>) {
-    let (bench, mut running) = running(config(|options| {
+    let (fake, mut running) = running(config(|options| {
         options.subnet = vec!["10.0.0.0/30".into()];
         options.ports = Some(1);
     }))
@@ -254,11 +254,11 @@ async fn refuses(asked: impl IntoIterator<Item = (NewPort, &str)>) {
         let error = running.add_port(asked).unwrap_err().to_string();
         assert!(error.contains(why), "{error}");
     }
-    assert_eq!(bench.log(), ["make host", "make container1"]);
+    assert_eq!(fake.log(), ["make host", "make container1"]);
 }
 
 #[tokio::test]
-async fn new_ports_whose_address_or_name_cannot_be() {
+async fn rejects_invalid_port_names_and_addresses() {
     let ip = |ip: &str| vec![ip.parse().unwrap()];
     refuses([
         (new_port(|_| {}), "10.0.0.0/30 has no free address left"),
@@ -280,7 +280,7 @@ async fn new_ports_whose_address_or_name_cannot_be() {
 }
 
 #[tokio::test]
-async fn new_ports_whose_device_cannot_be() {
+async fn rejects_invalid_device_settings() {
     let with_ip = |edit: fn(&mut NewPort)| {
         new_port(|asked| {
             asked.ip = vec!["10.9.0.1/24".parse().unwrap()];
@@ -299,7 +299,7 @@ async fn new_ports_whose_device_cannot_be() {
 }
 
 #[tokio::test]
-async fn entries_by_hand() {
+async fn adds_removes_and_flushes_fdb_entries() {
     let (_bench, mut running) = running(config(|_| {})).await;
     let entry = |mac, ifname: &str, state| NewFdbEntry { mac, ifname: ifname.into(), vlan: None, state };
     running.add_fdb_entry(&entry(STATION, "container2", NewFdbState::Static)).unwrap();
@@ -323,10 +323,10 @@ async fn entries_by_hand() {
 }
 
 #[tokio::test]
-async fn filters_of_the_forwarding_database() {
-    let (bench, mut running) = running(config(|_| {})).await;
-    cross(&bench, "container1", "container2", STATION);
-    let shown = |running: &mut Running<Fake>, edit: fn(&mut FdbFilter)| {
+async fn filters_fdb_entries() {
+    let (fake, mut running) = running(config(|_| {})).await;
+    cross(&fake, "container1", "container2", STATION);
+    let shown = |running: &mut Running<FakeNetwork>, edit: fn(&mut FdbFilter)| {
         let mut filter = FdbFilter::default();
         edit(&mut filter);
         running.fdb_reports(&filter).len()
@@ -338,19 +338,19 @@ async fn filters_of_the_forwarding_database() {
 }
 
 #[tokio::test]
-async fn ageing_sleeps_until_something_can_be_due() {
-    let (bench, mut running) = running(config(|options| options.ageing_time = Some(100))).await;
+async fn ageing_timer_waits_for_the_next_expiry() {
+    let (fake, mut running) = running(config(|options| options.ageing_time = Some(100))).await;
     running.age();
     // Nothing can age: what is learned from now on is due in 100 s.
     assert!(running.until(running.next_ageing) > Duration::from_secs(99));
-    cross(&bench, "container1", "container2", STATION);
+    cross(&fake, "container1", "container2", STATION);
     running.age();
     let left = running.until(running.next_ageing);
     assert!(left > Duration::from_secs(90) && left < Duration::from_secs(101), "{left:?}");
 }
 
 #[tokio::test]
-async fn what_has_aged_is_not_shown() {
+async fn does_not_show_expired_entries() {
     let (_bench, mut running) = running(config(|options| options.ageing_time = Some(1))).await;
     let entry =
         NewFdbEntry { mac: STATION, ifname: "container1".into(), vlan: None, state: NewFdbState::Dynamic };
@@ -365,10 +365,10 @@ async fn what_has_aged_is_not_shown() {
 }
 
 #[tokio::test]
-async fn a_worker_that_stopped_by_itself_ends_the_switch() {
+async fn worker_failure_stops_the_switch() {
     let (_bench, mut running) = running(config(|_| {})).await;
     running.failure = Some("its engine failed".into());
     let (_handle, mut commands) = Handle::new();
     let end = running.serve(&mut commands, std::future::pending()).await;
-    assert!(matches!(end, End::WorkerFailed(why) if why == "its engine failed"));
+    assert!(matches!(end, StopReason::WorkerFailed(why) if why == "its engine failed"));
 }

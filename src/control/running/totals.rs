@@ -9,7 +9,7 @@ pub(super) fn sum<'a>(blocks: impl Iterator<Item = &'a PortCounters>) -> PortCou
 }
 
 /// As the API shows them.
-pub(super) fn report(ifname: &str, counts: &PortCounts, queue_dropped: Option<u64>) -> PortStats {
+pub(super) fn port_stats(ifname: &str, counts: &PortCounts, queue_dropped: Option<u64>) -> PortStats {
     let named = |(reason, count): (&DropReason, &u64)| (reason.name().to_owned(), *count);
     PortStats {
         ifname: ifname.to_owned(),
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn workers_are_summed_and_an_earlier_port_is_left_out() {
+    fn sums_workers_and_subtracts_previous_port() {
         let workers = [PortCounters::default(), PortCounters::default()];
         workers[0].rx_frames.add(3);
         workers[1].dropped(DropReason::Runt);
@@ -46,7 +46,7 @@ mod tests {
         workers[1].rx_bytes.add(400);
         workers[0].dropped(DropReason::Runt);
         workers[0].tx_bytes.add(7);
-        let port = report("container1", &sum(workers.iter()).since(&earlier), Some(5));
+        let port = port_stats("container1", &sum(workers.iter()).since(&earlier), Some(5));
         assert_eq!((port.rx_frames, port.rx_bytes), (4, 400));
         assert_eq!((port.tx_frames, port.tx_bytes), (0, 7));
         assert_eq!((port.drops["runt"], port.queue_dropped), (1, Some(5)));

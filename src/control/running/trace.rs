@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::{Machine, RunError, Running};
+use super::{HostNetwork, RunError, Running};
 use crate::control::trace::{
-    Ends, FloodClass, LearnedOutcome, NewTrace, Trace, TraceEgress, TraceError, TraceStep, TraceVerdict,
-    frame,
+    FloodClass, FrameDefaults, LearnOutcome, Trace, TraceEgress, TraceError, TraceRequest, TraceStep,
+    TraceVerdict, frame,
 };
 use crate::switch::fdb::{FdbKey, FdbState, Learned};
 use crate::switch::{Answer, Claim, DropReason, Frame, OffloadFault, PortId, Step, Steps, Verdict};
@@ -23,16 +23,16 @@ pub(super) struct Decision<'a> {
 }
 
 /// What goes out at a port: the frame as it is, or so many finished ones; or why it does not.
-type Made = Result<Option<usize>, DropReason>;
+type EgressOutcome = Result<Option<usize>, DropReason>;
 
-impl<M: Machine> Running<M> {
+impl<M: HostNetwork> Running<M> {
     /// What would happen to a frame now, and why. Nothing changes.
-    pub(crate) fn trace(&self, asked: &NewTrace) -> Result<Trace, RunError> {
+    pub(crate) fn trace(&self, asked: &TraceRequest) -> Result<Trace, RunError> {
         let ingress = self.port_named(&asked.ifname)?;
         let device = &self.ports[&ingress].device;
         let addresses = device.addresses.iter().map(ipnet::IpNet::addr).collect();
-        let ends = Ends { port: &asked.ifname, mac: device.mac, addresses };
-        let bytes = frame(asked, &ends, |name| self.mac_of(name), |address| self.next_hop(address))?;
+        let defaults = FrameDefaults { port: &asked.ifname, mac: device.mac, addresses };
+        let bytes = frame(asked, &defaults, |name| self.mac_of(name), |address| self.next_hop(address))?;
         let vnet = asked.gso_size.map(|size| super_frame_header(&bytes, size).map_err(TraceError::from));
         let frame = Frame { bytes: &bytes, vnet: vnet.transpose()?.unwrap_or_default() };
         let mut steps = Steps::default();
@@ -79,9 +79,12 @@ impl<M: Machine> Running<M> {
         if decision.verdict == Verdict::Flood {
             steps.extend(destination.map(|mac| TraceStep::Flood { class: class(mac) }));
         }
-        let egress: Vec<(PortId, Made)> =
-            decision.egress.iter().map(|(port, ruling)| (*port, self.made(frame, *port, *ruling))).collect();
-        let report = |(port, made): &(PortId, Made)| TraceEgress {
+        let egress: Vec<(PortId, EgressOutcome)> = decision
+            .egress
+            .iter()
+            .map(|(port, ruling)| (*port, self.egress_outcome(frame, *port, *ruling)))
+            .collect();
+        let report = |(port, made): &(PortId, EgressOutcome)| TraceEgress {
             ifname: self.port_name(*port),
             reason: made.err().map(|reason| reason.name().to_owned()),
             why: made.err().map(|reason| match (decision.verdict, reason) {
@@ -123,14 +126,14 @@ impl<M: Machine> Running<M> {
         let entry = self.switch.fdb.entry(FdbKey { vlan: 0, mac });
         let is_static = entry.is_some_and(|entry| entry.state != FdbState::Dynamic);
         let (outcome, from, gone) = match learned {
-            Learned::Known if is_static => (LearnedOutcome::Static, None, None),
-            Learned::Known | Learned::Returned { .. } => (LearnedOutcome::Known, None, None),
-            Learned::New => (LearnedOutcome::New, None, None),
-            Learned::Evicted { from, gone } => (LearnedOutcome::Evicted, Some(from), Some(gone.mac)),
-            Learned::Moved { from } => (LearnedOutcome::Moved, Some(from), None),
-            Learned::Pinned => (LearnedOutcome::Pinned, entry.map(|entry| entry.port), None),
-            Learned::Refused => (LearnedOutcome::Refused, None, None),
-            Learned::Off => (LearnedOutcome::Off, None, None),
+            Learned::Known if is_static => (LearnOutcome::Static, None, None),
+            Learned::Known | Learned::Returned { .. } => (LearnOutcome::Known, None, None),
+            Learned::New => (LearnOutcome::New, None, None),
+            Learned::Evicted { from, gone } => (LearnOutcome::Evicted, Some(from), Some(gone.mac)),
+            Learned::Moved { from } => (LearnOutcome::Moved, Some(from), None),
+            Learned::Pinned => (LearnOutcome::Pinned, entry.map(|entry| entry.port), None),
+            Learned::Refused => (LearnOutcome::Refused, None, None),
+            Learned::Off => (LearnOutcome::Off, None, None),
         };
         TraceStep::Learned { outcome, from: from.map(|port| self.port_name(port)), gone }
     }
@@ -147,7 +150,12 @@ impl<M: Machine> Running<M> {
 
     /// What becomes of a frame at a port that the decision sends it to: software finishes it where the port's device leaves
     /// that to others (`Worker::send_finished_copies`).
-    fn made(&self, frame: &Frame<'_>, port: PortId, ruling: Result<(), DropReason>) -> Made {
+    fn egress_outcome(
+        &self,
+        frame: &Frame<'_>,
+        port: PortId,
+        ruling: Result<(), DropReason>,
+    ) -> EgressOutcome {
         ruling?;
         if frame.vnet.is_complete() || self.switch.ports.port(port).is_some_and(|port| port.offload) {
             return Ok(None);
@@ -156,7 +164,7 @@ impl<M: Machine> Running<M> {
         Ok(Some(segments.remaining()))
     }
 
-    fn verdict(&self, decision: &Decision<'_>, egress: &[(PortId, Made)]) -> TraceVerdict {
+    fn verdict(&self, decision: &Decision<'_>, egress: &[(PortId, EgressOutcome)]) -> TraceVerdict {
         let drop = |reason: DropReason, on: PortId| TraceVerdict::Drop {
             reason: reason.name().to_owned(),
             ifname: self.port_name(on),

@@ -2,12 +2,12 @@
 
 use futures_util::FutureExt;
 
-use super::fake::{Bench, Fake, config, running};
+use super::fake::{FakeControl, FakeNetwork, config, running};
 use super::trace::Decision;
 use super::*;
-use crate::control::feed::{Feed, Portion};
 use crate::control::report::{FdbFilter, FdbReport, NewFdbEntry, NewFdbState, NewPort, PortStats};
-use crate::control::trace::{Echo, NewTrace, Trace, TraceFilter, TraceVerdict, Traced};
+use crate::control::subscription::{Delivery, Subscription};
+use crate::control::trace::{EchoRequest, LiveTraceLine, Trace, TraceFilter, TraceRequest, TraceVerdict};
 use crate::switch::fdb::FdbKey;
 use crate::switch::{Frame, Port, Steps};
 use crate::wire::VnetHeader;
@@ -16,31 +16,31 @@ use crate::wire::segment::super_frame_header;
 const STATION: &str = "02:00:5e:00:53:01";
 
 /// A switch with a host port and three containers: the gateway is 02:de:a5:ad:00:00, container N :0N.
-async fn switch() -> (Bench, Running<Fake>) {
+async fn switch() -> (FakeControl, Running<FakeNetwork>) {
     running(config(|options| options.ports = Some(3))).await
 }
 
-fn from(ifname: &str, edit: impl FnOnce(&mut NewTrace)) -> NewTrace {
-    let mut asked = NewTrace { ifname: ifname.into(), ..NewTrace::default() };
+fn from(ifname: &str, edit: impl FnOnce(&mut TraceRequest)) -> TraceRequest {
+    let mut asked = TraceRequest { ifname: ifname.into(), ..TraceRequest::default() };
     edit(&mut asked);
     asked
 }
 
-fn to(dst: &str) -> NewTrace {
+fn to(dst: &str) -> TraceRequest {
     from("container1", |asked| asked.dst = Some(dst.into()))
 }
 
-fn whole(hex: &str) -> NewTrace {
+fn whole(hex: &str) -> TraceRequest {
     from("container1", |asked| asked.hex = Some(hex.into()))
 }
 
 /// All that a trace may not change.
-fn state(running: &mut Running<Fake>) -> (Vec<FdbReport>, Vec<PortStats>) {
+fn state(running: &mut Running<FakeNetwork>) -> (Vec<FdbReport>, Vec<PortStats>) {
     (running.fdb_reports(&FdbFilter::default()), running.stats())
 }
 
 /// The tree without its first line.
-fn tree(running: &mut Running<Fake>, asked: &NewTrace) -> String {
+fn tree(running: &mut Running<FakeNetwork>, asked: &TraceRequest) -> String {
     let before = state(running);
     let text = running.trace(asked).unwrap().to_string();
     assert_eq!(state(running), before, "{asked:?} changed something");
@@ -49,25 +49,25 @@ fn tree(running: &mut Running<Fake>, asked: &NewTrace) -> String {
 
 /// The lines of a tree that has `line`.
 #[track_caller]
-fn says(running: &mut Running<Fake>, asked: &NewTrace, line: &str) {
+fn says(running: &mut Running<FakeNetwork>, asked: &TraceRequest, line: &str) {
     let text = tree(running, asked);
     assert!(text.lines().any(|found| found == line), "no '{line}' in\n{text}");
 }
 
-fn set(running: &Running<Fake>, name: &str, edit: impl FnOnce(&mut Port)) {
+fn set(running: &Running<FakeNetwork>, name: &str, edit: impl FnOnce(&mut Port)) {
     let id = running.port_named(name).unwrap();
     let mut port = running.switch.ports.port(id).unwrap();
     edit(&mut port);
     running.switch.ports.set(id, port);
 }
 
-fn learn(running: &Running<Fake>, mac: &str, ifname: &str) {
+fn learn(running: &Running<FakeNetwork>, mac: &str, ifname: &str) {
     let key = FdbKey { vlan: 0, mac: mac.parse().unwrap() };
     running.switch.fdb.learn(running.datapath.now(), key, running.port_named(ifname).unwrap());
 }
 
 #[tokio::test]
-async fn a_frame_and_what_would_happen_to_it() {
+async fn explains_each_step_of_the_decision() {
     let (_bench, mut running) = switch().await;
     let asked = from("container1", |asked| asked.arp_for = Some("172.16.0.3".parse().unwrap()));
     set(&running, "container3", |port| port.up = false);
@@ -85,7 +85,7 @@ async fn a_frame_and_what_would_happen_to_it() {
          │  └─ container3: refused: the port is down, so not part of the flood (egress_down)\n\
          └─ verdict: flooded to 2 ports\n"
     );
-    let echo = Echo { src: None, dst: "fd00:172:16::3".parse().unwrap() };
+    let echo = EchoRequest { src: None, dst: "fd00:172:16::3".parse().unwrap() };
     let asked = from("container1", |asked| asked.icmp = Some(echo));
     learn(&running, "02:de:a5:ad:00:02", "container2");
     assert_eq!(
@@ -104,7 +104,7 @@ async fn a_frame_and_what_would_happen_to_it() {
 }
 
 #[tokio::test]
-async fn what_becomes_of_the_source() {
+async fn explains_source_learning() {
     let (_bench, mut running) = switch().await;
     let from_station = |ifname: &str| {
         from(ifname, |asked| (asked.src, asked.dst) = (STATION.parse().ok(), Some("broadcast".into())))
@@ -133,7 +133,7 @@ async fn what_becomes_of_the_source() {
 }
 
 #[tokio::test]
-async fn a_source_in_a_full_database() {
+async fn explains_learning_in_a_full_fdb() {
     let (_bench, mut running) = running(config(|options| options.fdb_max = Some(16))).await;
     learn(&running, STATION, "container2");
     // The sixteenth is the gateway's.
@@ -152,7 +152,7 @@ async fn a_source_in_a_full_database() {
 }
 
 #[tokio::test]
-async fn where_it_would_go() {
+async fn explains_the_destination() {
     let (_bench, mut running) = switch().await;
     for (dst, line) in [
         ("01:00:5e:00:00:01", "├─ flood: multicast"),
@@ -182,7 +182,7 @@ async fn where_it_would_go() {
     let line = "├─ gateway: asked, answers: neighbor advertisement, fd00:172:16::1 is at 02:de:a5:ad:00:00";
     says(&mut running, &ask("fd00:172:16::1"), line);
     for ip in ["172.16.0.1", "fd00:172:16::1"] {
-        let echo = Echo { src: None, dst: ip.parse().unwrap() };
+        let echo = EchoRequest { src: None, dst: ip.parse().unwrap() };
         says(
             &mut running,
             &from("container1", |asked| asked.icmp = Some(echo)),
@@ -192,7 +192,7 @@ async fn where_it_would_go() {
 }
 
 #[tokio::test]
-async fn what_may_not_come_in() {
+async fn explains_ingress_drops() {
     let (_bench, mut running) = switch().await;
     let ends = "ffffffffffff 02:00:5e:00:53:01";
     for (hex, why) in [
@@ -220,7 +220,7 @@ async fn what_may_not_come_in() {
 }
 
 #[tokio::test]
-async fn what_no_port_can_take() {
+async fn explains_egress_drops() {
     let (_bench, mut running) = switch().await;
     learn(&running, "02:de:a5:ad:00:02", "container2");
     let long = |dst: &str| whole(&format!("{dst} 02dea5ad0001 88b5 {}", "00".repeat(1501)));
@@ -239,7 +239,7 @@ async fn what_no_port_can_take() {
 }
 
 #[tokio::test]
-async fn more_ports_than_anybody_reads_are_counted() {
+async fn lists_at_most_16_egress_ports() {
     let (_bench, mut running) = running(config(|options| options.ports = Some(20))).await;
     let text = tree(&mut running, &to("broadcast"));
     assert!(text.contains("│  ├─ container16: sent\n│  └─ and 4 more\n"), "{text}");
@@ -253,7 +253,7 @@ async fn more_ports_than_anybody_reads_are_counted() {
 }
 
 #[tokio::test]
-async fn frames_that_cannot_be() {
+async fn rejects_invalid_frames() {
     let (_bench, running) = switch().await;
     let ip = |text: &str| text.parse().ok();
     for (asked, why) in [
@@ -275,12 +275,14 @@ async fn frames_that_cannot_be() {
         (from("container1", |asked| (asked.arp_for, asked.vlan) = (ip("10.0.0.1"), Some(4095))), "VLAN 4095"),
         (
             from("container1", |asked| {
-                asked.icmp = Some(Echo { src: ip("10.0.0.1"), dst: "fd00::1".parse().unwrap() });
+                asked.icmp = Some(EchoRequest { src: ip("10.0.0.1"), dst: "fd00::1".parse().unwrap() });
             }),
             "are not of one family",
         ),
         (
-            from("host", |asked| asked.icmp = Some(Echo { src: None, dst: "10.0.0.1".parse().unwrap() })),
+            from("host", |asked| {
+                asked.icmp = Some(EchoRequest { src: None, dst: "10.0.0.1".parse().unwrap() });
+            }),
             "host has no address of the family of 10.0.0.1",
         ),
     ] {
@@ -291,14 +293,14 @@ async fn frames_that_cannot_be() {
 
 /// The MAC by whoever has the address: the station, the gateway for what is beyond; a tag where one is asked for.
 #[tokio::test]
-async fn frames_as_a_sender_would_make_them() {
+async fn builds_frames_as_the_sender_would() {
     let (_bench, running) = switch().await;
-    let line = |edit: &dyn Fn(&mut NewTrace)| {
+    let line = |edit: &dyn Fn(&mut TraceRequest)| {
         let trace: Trace = running.trace(&from("container1", edit)).unwrap();
         trace.frame
     };
     let echo = |src: Option<&str>, dst: &str| {
-        Some(Echo { src: src.map(|src| src.parse().unwrap()), dst: dst.parse().unwrap() })
+        Some(EchoRequest { src: src.map(|src| src.parse().unwrap()), dst: dst.parse().unwrap() })
     };
     for (made, expected) in [
         (
@@ -338,7 +340,7 @@ fn super_frame() -> (Vec<u8>, VnetHeader) {
 }
 
 #[tokio::test]
-async fn what_a_port_without_offload_gets() {
+async fn explains_software_segmentation() {
     let (_bench, running) = switch().await;
     set(&running, "container3", |port| port.offload = false);
     let (bytes, vnet) = super_frame();
@@ -362,14 +364,18 @@ async fn what_a_port_without_offload_gets() {
 
 /// As of a file, in which there is no header before it.
 #[tokio::test]
-async fn a_super_frame_is_told_by_its_segment_size() {
+async fn gso_size_marks_a_super_frame() {
     let (_bench, running) = switch().await;
     let (bytes, vnet) = super_frame();
     assert_eq!(super_frame_header(&bytes, 1460), Ok(VnetHeader { hdr_len: 0, ..vnet }));
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let ask = |gso_size| {
-        let asked =
-            NewTrace { ifname: "container1".into(), hex: Some(hex.clone()), gso_size, ..NewTrace::default() };
+        let asked = TraceRequest {
+            ifname: "container1".into(),
+            hex: Some(hex.clone()),
+            gso_size,
+            ..TraceRequest::default()
+        };
         running.trace(&asked).unwrap().to_string()
     };
     let whole = ask(Some(1460));
@@ -377,11 +383,11 @@ async fn a_super_frame_is_told_by_its_segment_size() {
     assert!(whole.ends_with("└─ verdict: flooded to 3 ports\n"), "{whole}");
     assert!(ask(None).contains("(oversize"), "{}", ask(None));
     assert!(ask(Some(1461)).contains("(oversize"), "a segment is longer than the MTU");
-    let arp = NewTrace {
+    let arp = TraceRequest {
         ifname: "container1".into(),
         arp_for: Some("172.16.0.1".parse().unwrap()),
         gso_size: Some(1460),
-        ..NewTrace::default()
+        ..TraceRequest::default()
     };
     let refused = running.trace(&arp).unwrap_err().to_string();
     assert_eq!(
@@ -392,19 +398,22 @@ async fn a_super_frame_is_told_by_its_segment_size() {
 
 // ---- live frames ---------------------------------------------------------------------------------------
 
-/// What the feed has now.
-fn next(feed: &mut Feed<Traced>) -> Option<Portion<Traced>> {
-    let next = std::future::poll_fn(|context| feed.poll_next(context));
+/// What the subscription has now.
+fn next(subscription: &mut Subscription<LiveTraceLine>) -> Option<Delivery<LiveTraceLine>> {
+    let next = std::future::poll_fn(|context| subscription.poll_next(context));
     tokio::task::unconstrained(next).now_or_never().flatten()
 }
 
 /// The trace of the next live frame, without its time.
-async fn next_frame(running: &mut Running<Fake>, feed: &mut Feed<Traced>) -> Trace {
+async fn next_frame(
+    running: &mut Running<FakeNetwork>,
+    subscription: &mut Subscription<LiveTraceLine>,
+) -> Trace {
     let found = async {
         loop {
-            running.look_at_frames();
-            match next(feed) {
-                Some(Portion::Item(Traced::Frame(trace))) => break *trace,
+            running.drain_live_traces();
+            match next(subscription) {
+                Some(Delivery::Item(LiveTraceLine::Frame(trace))) => break *trace,
                 Some(other) => panic!("{other:?}"),
                 None => tokio::time::sleep(Duration::from_millis(1)).await,
             }
@@ -422,10 +431,10 @@ fn bytes(hex: &str) -> Vec<u8> {
 
 /// Through real workers: each frame in turn, each after those before it.
 #[tokio::test]
-async fn what_would_happen_is_what_then_happens() {
-    let (bench, mut running) = switch().await;
+async fn trace_predicts_what_then_happens() {
+    let (fake, mut running) = switch().await;
     set(&running, "container3", |port| port.mtu = 100);
-    let mut feed = running.follow(&TraceFilter::default()).unwrap();
+    let mut subscription = running.follow_frames(&TraceFilter::default()).unwrap();
     let arp = |operation: &str, sender: &str, target: &str| {
         format!(
             "ffffffffffff 02dea5ad0001 0806 0001 0800 0604 {operation} 02dea5ad0001 {sender} 000000000000 {target}"
@@ -447,33 +456,33 @@ async fn what_would_happen_is_what_then_happens() {
         arp("0001", "ac100002", "ac100003"),
         arp("0002", "ac100001", "ac100003"),
     ] {
-        let foreseen = running.trace(&whole(&hex)).unwrap();
-        bench.cable("container1").send(&bytes(&hex)).unwrap();
-        assert_eq!(next_frame(&mut running, &mut feed).await, foreseen, "{hex}");
+        let predicted = running.trace(&whole(&hex)).unwrap();
+        fake.peer("container1").send(&bytes(&hex)).unwrap();
+        assert_eq!(next_frame(&mut running, &mut subscription).await, predicted, "{hex}");
     }
 }
 
 #[tokio::test]
-async fn only_drops_only_one_port_and_only_so_many() {
-    let (bench, mut running) = switch().await;
+async fn follow_filters_by_port_drops_and_limit() {
+    let (fake, mut running) = switch().await;
     let all = bytes("ffffffffffff 02dea5ad0001 88b5");
     let filter = TraceFilter { ifname: Some("container1".into()), drops: true, limit: Some(1) };
-    let mut feed = running.follow(&filter).unwrap();
-    bench.cable("container2").send(&[0; 9]).unwrap();
-    bench.cable("container1").send(&all).unwrap();
-    bench.cable("container1").send(&[0; 8]).unwrap();
-    let trace = next_frame(&mut running, &mut feed).await;
+    let mut subscription = running.follow_frames(&filter).unwrap();
+    fake.peer("container2").send(&[0; 9]).unwrap();
+    fake.peer("container1").send(&all).unwrap();
+    fake.peer("container1").send(&[0; 8]).unwrap();
+    let trace = next_frame(&mut running, &mut subscription).await;
     assert_eq!((trace.ifname.as_str(), trace.length), ("container1", 8));
     assert!(matches!(trace.verdict, TraceVerdict::Drop { reason, .. } if reason == "runt"));
-    let end = std::future::poll_fn(|context| feed.poll_next(context)).await;
-    assert_eq!((end, running.followers.due().now_or_never()), (None, None), "it has all");
-    assert!(running.follow(&TraceFilter { ifname: Some("container9".into()), ..filter }).is_err());
+    let end = std::future::poll_fn(|context| subscription.poll_next(context)).await;
+    assert_eq!((end, running.live_traces.due().now_or_never()), (None, None), "it has all");
+    assert!(running.follow_frames(&TraceFilter { ifname: Some("container9".into()), ..filter }).is_err());
 }
 
 /// So many frames from container1, all of them read.
-async fn send_runts(bench: &Bench, running: &Running<Fake>, count: u64) {
+async fn send_runts(fake: &FakeControl, running: &Running<FakeNetwork>, count: u64) {
     for _ in 0..count {
-        bench.cable("container1").send(&[0; 8]).unwrap();
+        fake.peer("container1").send(&[0; 8]).unwrap();
     }
     let all_came = async {
         while running.status().rx_frames < count {
@@ -484,49 +493,49 @@ async fn send_runts(bench: &Bench, running: &Running<Fake>, count: u64) {
 }
 
 #[tokio::test]
-async fn following_ends_with_the_port_and_what_was_missed_there_is_told() {
-    let (bench, mut running) = switch().await;
+async fn follow_ends_when_port_is_deleted_and_counts_missed() {
+    let (fake, mut running) = switch().await;
     let filter = TraceFilter { ifname: Some("container1".into()), ..TraceFilter::default() };
-    let mut of_one = running.follow(&filter).unwrap();
-    let mut of_all = running.follow(&TraceFilter::default()).unwrap();
+    let mut of_one = running.follow_frames(&filter).unwrap();
+    let mut of_all = running.follow_frames(&TraceFilter::default()).unwrap();
     let sent = crate::datapath::RECORDS as u64 + 1;
-    send_runts(&bench, &running, sent).await;
+    send_runts(&fake, &running, sent).await;
     running.remove_port("container1").unwrap();
-    running.look_at_frames();
-    for feed in [&mut of_one, &mut of_all] {
-        let portions: Vec<_> = std::iter::from_fn(|| next(feed)).collect();
-        assert_eq!((portions.len() as u64, portions.last()), (sent, Some(&Portion::Missed(1))));
+    running.drain_live_traces();
+    for subscription in [&mut of_one, &mut of_all] {
+        let deliveries: Vec<_> = std::iter::from_fn(|| next(subscription)).collect();
+        assert_eq!((deliveries.len() as u64, deliveries.last()), (sent, Some(&Delivery::Missed(1))));
     }
-    let is_at_end = |feed: &mut Feed<Traced>| {
-        let next = std::future::poll_fn(|context| feed.poll_next(context));
+    let is_at_end = |subscription: &mut Subscription<LiveTraceLine>| {
+        let next = std::future::poll_fn(|context| subscription.poll_next(context));
         tokio::task::unconstrained(next).now_or_never().is_some()
     };
     assert_eq!([&mut of_one, &mut of_all].map(is_at_end), [true, false]);
 }
 
 #[tokio::test]
-async fn who_has_left_is_let_go() {
+async fn closed_follower_frees_its_mirror() {
     let (_bench, mut running) = switch().await;
-    let feeds: Vec<_> =
-        std::iter::from_fn(|| running.follow(&TraceFilter::default()).ok()).take(100).collect();
-    assert_eq!(feeds.len(), crate::datapath::MIRRORS);
-    drop(feeds);
-    running.look_at_frames();
-    running.follow(&TraceFilter::default()).unwrap();
+    let subscriptions: Vec<_> =
+        std::iter::from_fn(|| running.follow_frames(&TraceFilter::default()).ok()).take(100).collect();
+    assert_eq!(subscriptions.len(), crate::datapath::MIRRORS);
+    drop(subscriptions);
+    running.drain_live_traces();
+    running.follow_frames(&TraceFilter::default()).unwrap();
 }
 
 /// One look takes what a mirror can hold; the rest is a number.
 #[tokio::test]
-async fn frames_that_come_too_fast_are_counted() {
+async fn counts_frames_beyond_the_mirror_queue() {
     const MORE: u64 = 100;
-    let (bench, mut running) = switch().await;
-    let mut feed = running.follow(&TraceFilter::default()).unwrap();
+    let (fake, mut running) = switch().await;
+    let mut subscription = running.follow_frames(&TraceFilter::default()).unwrap();
     let sent = crate::datapath::RECORDS as u64 + MORE;
-    send_runts(&bench, &running, sent).await;
+    send_runts(&fake, &running, sent).await;
     // The worker takes a port between two turns, so the last frame's turn has ended.
     running.add_port(NewPort::default()).unwrap();
-    running.look_at_frames();
-    let portions: Vec<_> = std::iter::from_fn(|| next(&mut feed)).collect();
-    assert_eq!(portions.len(), crate::datapath::RECORDS + 1);
-    assert_eq!(portions.last(), Some(&Portion::Missed(MORE)));
+    running.drain_live_traces();
+    let deliveries: Vec<_> = std::iter::from_fn(|| next(&mut subscription)).collect();
+    assert_eq!(deliveries.len(), crate::datapath::RECORDS + 1);
+    assert_eq!(deliveries.last(), Some(&Delivery::Missed(MORE)));
 }

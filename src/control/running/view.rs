@@ -7,17 +7,17 @@ use tracing::info;
 
 use super::ports::{Link, PortRecord};
 use super::totals;
-use super::{Machine, Running};
-use crate::control::metrics::{Snapshot, WorkerStats};
+use super::{HostNetwork, Running};
+use crate::control::metrics::{MetricsSnapshot, WorkerStats};
 use crate::control::report::{
     BridgePort, DELETED, FdbFilter, FdbReport, GatewayReport, PortReport, PortStats, Status,
 };
 use crate::switch::fdb::{FdbEntry, FdbState};
 use crate::switch::{Counters, PortCounts, PortId, Tick};
 
-impl<M: Machine> Running<M> {
+impl<M: HostNetwork> Running<M> {
     /// Says in the log what was made.
-    pub(crate) fn tell_started(&self) {
+    pub(crate) fn log_started(&self) {
         let (name, engine, ports) = (&self.config.name, self.engine.to_string(), self.ports.len());
         let note = self.engine_note.as_deref();
         info!(name, ports, engine, note, workers = self.config.workers, "the switch forwards");
@@ -50,7 +50,7 @@ impl<M: Machine> Running<M> {
             rx_frames: counted.rx_frames,
             rx_bytes: counted.rx_bytes,
             lost_notices: self.datapath.lost_notices(),
-            lost_events: self.watch.history.lost(),
+            lost_events: self.events.history.lost(),
         }
     }
 
@@ -118,7 +118,7 @@ impl<M: Machine> Running<M> {
     /// The ports' counters, and in a last row what ports counted that are no more, if there were any: the sum of all
     /// rows is what the switch has counted since its start.
     pub(super) fn stats(&mut self) -> Vec<PortStats> {
-        let lost = self.machine.queue_dropped();
+        let lost = self.network.queue_dropped();
         let mut deleted = PortCounts::default();
         let mut rows = Vec::with_capacity(self.ports.len() + 1);
         for id in PortId::all() {
@@ -130,16 +130,16 @@ impl<M: Machine> Running<M> {
             // A slot is used again, and its counters go on: only their worker may write them.
             deleted = deleted.plus(&port.counted_before);
             let counts = counts.since(&port.counted_before);
-            rows.push(totals::report(&port.name, &counts, lost.get(&port.device.id).copied()));
+            rows.push(totals::port_stats(&port.name, &counts, lost.get(&port.device.id).copied()));
         }
         if deleted != PortCounts::default() {
-            rows.push(totals::report(DELETED, &deleted, None));
+            rows.push(totals::port_stats(DELETED, &deleted, None));
         }
         rows
     }
 
     /// Everything that is measured, now.
-    pub(crate) fn snapshot(&mut self) -> Snapshot {
+    pub(crate) fn snapshot(&mut self) -> MetricsSnapshot {
         let worker = |counters: &Arc<Counters>| WorkerStats {
             turns: counters.engine.turns.value(),
             system_calls: counters.engine.system_calls.value(),
@@ -147,7 +147,7 @@ impl<M: Machine> Running<M> {
             frames: PortId::all().map(|id| counters.port(id).rx_frames.value()).sum(),
         };
         let since_epoch = self.started_at.duration_since(SystemTime::UNIX_EPOCH);
-        Snapshot {
+        MetricsSnapshot {
             status: self.status(),
             start_time: since_epoch.map_or(0, |time| time.as_secs()),
             ports: self.stats(),

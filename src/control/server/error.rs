@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-use super::door::TooManyStreams;
+use super::listener::TooManyStreams;
 use crate::control::capture::CaptureError;
 use crate::control::report::ErrorReport;
 use crate::control::running::{RunError, Stopping};
@@ -20,10 +20,10 @@ pub(super) enum ApiError {
     NoSuchMethod,
     #[error("{0}")]
     BadRequest(String),
-    #[error("the body is longer than {} KiB", super::extract::LONGEST_BODY / 1024)]
-    TooLong,
-    #[error("the body did not come within {} seconds", super::extract::BODY_TIME.as_secs())]
-    TooSlow,
+    #[error("the body is longer than {} KiB", super::extract::MAX_BODY / 1024)]
+    BodyTooLong,
+    #[error("the body did not come within {} seconds", super::extract::BODY_TIMEOUT.as_secs())]
+    BodyTimeout,
     #[error(transparent)]
     TooManyStreams(#[from] TooManyStreams),
     #[error(transparent)]
@@ -43,8 +43,8 @@ impl ApiError {
             | ApiError::Capture(CaptureError::Filter(_) | CaptureError::Snaplen(_)) => {
                 StatusCode::BAD_REQUEST
             }
-            ApiError::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
-            ApiError::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            ApiError::BodyTooLong => StatusCode::PAYLOAD_TOO_LARGE,
+            ApiError::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             ApiError::TooManyStreams(_)
             | ApiError::Stopping(_)
             | ApiError::Capture(CaptureError::Stopping(_)) => StatusCode::SERVICE_UNAVAILABLE,
@@ -57,8 +57,8 @@ fn run_status(error: &RunError) -> StatusCode {
     match error {
         RunError::NoSuchPort(_) | RunError::NoSuchEntry(_) => StatusCode::NOT_FOUND,
         RunError::Invalid(_)
-        | RunError::NotAStation(_)
-        | RunError::NotAStationMac(_)
+        | RunError::InvalidAddress(_)
+        | RunError::InvalidMac(_)
         | RunError::TooManyAddresses(_)
         | RunError::BadNetns(_)
         | RunError::OwnNetns(_)

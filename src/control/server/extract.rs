@@ -10,9 +10,9 @@ use serde::de::DeserializeOwned;
 use super::error::ApiError;
 
 /// Longest body, in bytes: room for the longest frame in hexadecimal digits.
-pub(super) const LONGEST_BODY: usize = 192 * 1024;
+pub(super) const MAX_BODY: usize = 192 * 1024;
 /// How long a body may take to come.
-pub(super) const BODY_TIME: Duration = Duration::from_secs(10);
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A JSON body, whatever its content type says: `curl -d` says that it is a form. (On a Unix socket with mode 0600 no
 /// browser sends one.)
@@ -23,11 +23,11 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Body<T>, ApiError> {
         let body = request.into_body();
-        if body.size_hint().lower() > LONGEST_BODY as u64 {
-            return Err(ApiError::TooLong);
+        if body.size_hint().lower() > MAX_BODY as u64 {
+            return Err(ApiError::BodyTooLong);
         }
-        let bytes = tokio::time::timeout(BODY_TIME, to_bytes(body, LONGEST_BODY)).await;
-        let bytes = bytes.map_err(|_| ApiError::TooSlow)?.map_err(|_| ApiError::TooLong)?;
+        let bytes = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY)).await;
+        let bytes = bytes.map_err(|_| ApiError::BodyTimeout)?.map_err(|_| ApiError::BodyTooLong)?;
         let parsed = serde_json::from_slice(&bytes);
         parsed.map(Body).map_err(|error| ApiError::BadRequest(format!("the body: {error}")))
     }

@@ -1,11 +1,11 @@
 //! The API: HTTP and JSON over the switch's Unix socket. `GET /openapi.json` describes it.
 //!
-//! It is on control's thread and never on a frame's way: a slow or hostile client costs a seat at the
-//! [`Door`] and nothing else. Handlers ask the brain ([`Handle`]) and own no state.
+//! It is on control's thread and never on a frame's way: a slow or hostile client costs a permit at the
+//! [`Listener`] and nothing else. Handlers ask the brain ([`Handle`]) and own no state.
 
-mod door;
 mod error;
 mod extract;
+mod listener;
 mod stream;
 #[cfg(test)]
 mod stream_tests;
@@ -26,21 +26,21 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use door::Visit;
-pub(crate) use door::{Door, Socket};
 use error::ApiError;
 use extract::{Body, Query};
+use listener::Connection;
+pub(crate) use listener::{ApiSocket, Listener};
 
 use super::capture::{Capture, CaptureFilter};
 use super::event::{Event, EventFilter};
 use super::log::{Log, LogReport, NewLog};
 use super::metrics as exposition;
 use super::report::{
-    ErrorReport, FdbFilter, FdbFlush, FdbName, FdbReport, Flushed, MadePort, NewFdbEntry, NewPort,
-    PortReport, PortStats, Status, Stopped,
+    AddedPort, ErrorReport, FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, FlushReport, NewFdbEntry,
+    NewPort, PortReport, PortStats, Status, StopReport,
 };
 use super::running::{Command, Handle, RunError};
-use super::trace::{NewTrace, Trace, TraceFilter, Traced};
+use super::trace::{LiveTraceLine, Trace, TraceFilter, TraceRequest};
 
 /// What the document says beside the routes.
 #[derive(OpenApi)]
@@ -78,20 +78,20 @@ pub(crate) fn router(handle: Handle, log: Log) -> (Router, Arc<utoipa::openapi::
         .method_not_allowed_fallback(async || ApiError::NoSuchMethod)
         .layer(Extension(Arc::clone(&document)))
         .layer(Extension(log))
-        .layer(from_fn(told))
+        .layer(from_fn(log_request))
         .with_state(handle);
     (router, document)
 }
 
 /// Each request in the log.
-async fn told(request: Request, next: Next) -> Response {
+async fn log_request(request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = next.run(request).await;
     debug!(%method, path, status = response.status().as_u16(), "asked over the API");
     response
 }
 
-type Answer<T> = Result<T, ApiError>;
+type ApiResult<T> = Result<T, ApiError>;
 
 /// This document
 #[utoipa::path(get, path = "/openapi.json", responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
@@ -101,26 +101,26 @@ async fn openapi(Extension(document): Extension<Arc<utoipa::openapi::OpenApi>>) 
 
 /// The switch
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status)))]
-async fn status(State(switch): State<Handle>) -> Answer<Json<Status>> {
+async fn status(State(switch): State<Handle>) -> ApiResult<Json<Status>> {
     Ok(Json(switch.ask(Command::Status).await?))
 }
 
 /// All ports
 #[utoipa::path(get, path = "/v1/ports", responses((status = 200, body = [PortReport])))]
-async fn list_ports(State(switch): State<Handle>) -> Answer<Json<Vec<PortReport>>> {
+async fn list_ports(State(switch): State<Handle>) -> ApiResult<Json<Vec<PortReport>>> {
     Ok(Json(switch.ask(Command::Ports).await?))
 }
 
 /// Make a port
 #[utoipa::path(post, path = "/v1/ports", request_body = NewPort, responses(
-    (status = 201, body = MadePort),
+    (status = 201, body = AddedPort),
     (status = 400, body = ErrorReport),
     (status = 409, body = ErrorReport),
 ))]
 async fn add_port(
     State(switch): State<Handle>,
     Body(asked): Body<NewPort>,
-) -> Answer<(StatusCode, Json<MadePort>)> {
+) -> ApiResult<(StatusCode, Json<AddedPort>)> {
     let made = switch.ask(|reply| Command::AddPort(Box::new(asked), reply)).await??;
     Ok((StatusCode::CREATED, Json(made)))
 }
@@ -128,7 +128,7 @@ async fn add_port(
 /// One port
 #[utoipa::path(get, path = "/v1/ports/{name}", params(("name" = String, Path, description = "The port's name")),
     responses((status = 200, body = PortReport), (status = 404, body = ErrorReport)))]
-async fn show_port(State(switch): State<Handle>, Path(name): Path<String>) -> Answer<Json<PortReport>> {
+async fn show_port(State(switch): State<Handle>, Path(name): Path<String>) -> ApiResult<Json<PortReport>> {
     let ports = switch.ask(Command::Ports).await?;
     let port = ports.into_iter().find(|port| port.ifname == name);
     Ok(Json(port.ok_or(RunError::NoSuchPort(name))?))
@@ -137,7 +137,7 @@ async fn show_port(State(switch): State<Handle>, Path(name): Path<String>) -> An
 /// Delete a port, with its container if the switch made that
 #[utoipa::path(delete, path = "/v1/ports/{name}", params(("name" = String, Path, description = "The port's name")),
     responses((status = 204), (status = 404, body = ErrorReport), (status = 409, body = ErrorReport)))]
-async fn remove_port(State(switch): State<Handle>, Path(name): Path<String>) -> Answer<StatusCode> {
+async fn remove_port(State(switch): State<Handle>, Path(name): Path<String>) -> ApiResult<StatusCode> {
     switch.ask(|reply| Command::RemovePort(name, reply)).await??;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -148,7 +148,7 @@ async fn remove_port(State(switch): State<Handle>, Path(name): Path<String>) -> 
 async fn list_fdb(
     State(switch): State<Handle>,
     Query(filter): Query<FdbFilter>,
-) -> Answer<Json<Vec<FdbReport>>> {
+) -> ApiResult<Json<Vec<FdbReport>>> {
     Ok(Json(switch.ask(|reply| Command::Fdb(filter, reply)).await?))
 }
 
@@ -159,48 +159,54 @@ async fn list_fdb(
     (status = 404, body = ErrorReport),
     (status = 409, body = ErrorReport),
 ))]
-async fn add_fdb(State(switch): State<Handle>, Body(entry): Body<NewFdbEntry>) -> Answer<StatusCode> {
+async fn add_fdb(State(switch): State<Handle>, Body(entry): Body<NewFdbEntry>) -> ApiResult<StatusCode> {
     switch.ask(|reply| Command::AddFdb(entry, reply)).await??;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Take an entry out of the forwarding database
-#[utoipa::path(delete, path = "/v1/fdb", params(FdbName), responses(
+#[utoipa::path(delete, path = "/v1/fdb", params(FdbEntryQuery), responses(
     (status = 204),
     (status = 400, body = ErrorReport),
     (status = 404, body = ErrorReport),
     (status = 409, body = ErrorReport),
 ))]
-async fn remove_fdb(State(switch): State<Handle>, Query(name): Query<FdbName>) -> Answer<StatusCode> {
+async fn remove_fdb(
+    State(switch): State<Handle>,
+    Query(name): Query<FdbEntryQuery>,
+) -> ApiResult<StatusCode> {
     let vlan = name.vlan.unwrap_or(0);
     switch.ask(|reply| Command::RemoveFdb(name.mac, vlan, reply)).await??;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Take learned entries out of the forwarding database
-#[utoipa::path(post, path = "/v1/fdb/flush", params(FdbFlush),
-    responses((status = 200, body = Flushed), (status = 404, body = ErrorReport)))]
-async fn flush_fdb(State(switch): State<Handle>, Query(which): Query<FdbFlush>) -> Answer<Json<Flushed>> {
+#[utoipa::path(post, path = "/v1/fdb/flush", params(FdbFlushQuery),
+    responses((status = 200, body = FlushReport), (status = 404, body = ErrorReport)))]
+async fn flush_fdb(
+    State(switch): State<Handle>,
+    Query(which): Query<FdbFlushQuery>,
+) -> ApiResult<Json<FlushReport>> {
     let flushed = switch.ask(|reply| Command::FlushFdb(which.ifname, reply)).await??;
-    Ok(Json(Flushed { flushed }))
+    Ok(Json(FlushReport { flushed }))
 }
 
 /// Every port's counters
 #[utoipa::path(get, path = "/v1/stats", responses((status = 200, body = [PortStats])))]
-async fn stats(State(switch): State<Handle>) -> Answer<Json<Vec<PortStats>>> {
+async fn stats(State(switch): State<Handle>) -> ApiResult<Json<Vec<PortStats>>> {
     Ok(Json(switch.ask(Command::Stats).await?))
 }
 
 /// All that is measured, for Prometheus
 #[utoipa::path(get, path = "/v1/metrics", responses((status = 200, body = String, content_type = "text/plain")))]
-async fn metrics(State(switch): State<Handle>) -> Answer<Response> {
+async fn metrics(State(switch): State<Handle>) -> ApiResult<Response> {
     let snapshot = switch.ask(Command::Metrics).await?;
     Ok(([(CONTENT_TYPE, exposition::CONTENT_TYPE)], exposition::render(&snapshot)).into_response())
 }
 
 /// The same, where scrapers look for it
 #[utoipa::path(get, path = "/metrics", responses((status = 200, body = String, content_type = "text/plain")))]
-async fn metrics_for_scrapers(switch: State<Handle>) -> Answer<Response> {
+async fn metrics_for_scrapers(switch: State<Handle>) -> ApiResult<Response> {
     metrics(switch).await
 }
 
@@ -234,14 +240,14 @@ async fn change_log(Extension(log): Extension<Log>, Body(new): Body<NewLog>) -> 
 ))]
 async fn events(
     State(switch): State<Handle>,
-    Extension(visit): Extension<Visit>,
+    Extension(connection): Extension<Connection>,
     Query(filter): Query<EventFilter>,
-) -> Answer<Response> {
+) -> ApiResult<Response> {
     if filter.follow != Some(true) {
         return Ok(Json(switch.ask(|reply| Command::Events(filter, reply)).await?).into_response());
     }
-    visit.prolong()?;
-    Ok(stream::ndjson(switch.ask(|reply| Command::Follow(filter, reply)).await?, Event::missed))
+    connection.hold_stream()?;
+    Ok(stream::ndjson(switch.ask(|reply| Command::FollowEvents(filter, reply)).await?, Event::missed))
 }
 
 /// Live frames as pcapng, until `count` have come, the client leaves or the switch stops
@@ -253,42 +259,42 @@ async fn events(
 ))]
 async fn capture(
     State(switch): State<Handle>,
-    Extension(visit): Extension<Visit>,
+    Extension(connection): Extension<Connection>,
     Query(filter): Query<CaptureFilter>,
-) -> Answer<Response> {
-    visit.prolong()?;
-    Ok(stream::pcapng(Capture::begin(switch, filter).await?))
+) -> ApiResult<Response> {
+    connection.hold_stream()?;
+    Ok(stream::pcapng(Capture::start(switch, filter).await?))
 }
 
 /// What would happen to a frame, and why; nothing changes
-#[utoipa::path(post, path = "/v1/trace", request_body = NewTrace, responses(
+#[utoipa::path(post, path = "/v1/trace", request_body = TraceRequest, responses(
     (status = 200, body = Trace),
     (status = 400, body = ErrorReport),
     (status = 404, body = ErrorReport),
 ))]
-async fn trace(State(switch): State<Handle>, Body(asked): Body<NewTrace>) -> Answer<Json<Trace>> {
+async fn trace(State(switch): State<Handle>, Body(asked): Body<TraceRequest>) -> ApiResult<Json<Trace>> {
     Ok(Json(switch.ask(|reply| Command::Trace(Box::new(asked), reply)).await??))
 }
 
 /// What happens to live frames, and why, until `limit` have come, the client leaves or the switch stops
 #[utoipa::path(get, path = "/v1/trace", params(TraceFilter), responses(
-    (status = 200, content_type = "application/x-ndjson", body = Traced),
+    (status = 200, content_type = "application/x-ndjson", body = LiveTraceLine),
     (status = 400, body = ErrorReport),
     (status = 404, body = ErrorReport),
     (status = 503, body = ErrorReport),
 ))]
 async fn follow_frames(
     State(switch): State<Handle>,
-    Extension(visit): Extension<Visit>,
+    Extension(connection): Extension<Connection>,
     Query(filter): Query<TraceFilter>,
-) -> Answer<Response> {
-    visit.prolong()?;
-    let feed = switch.ask(|reply| Command::FollowFrames(filter, reply)).await??;
-    Ok(stream::ndjson(feed, |missed| Traced::Missed { missed }))
+) -> ApiResult<Response> {
+    connection.hold_stream()?;
+    let subscription = switch.ask(|reply| Command::FollowFrames(filter, reply)).await??;
+    Ok(stream::ndjson(subscription, |missed| LiveTraceLine::Missed { missed }))
 }
 
 /// Stop the switch; answered when everything is gone
-#[utoipa::path(post, path = "/v1/stop", responses((status = 200, body = Stopped)))]
-async fn stop(State(switch): State<Handle>) -> Answer<Json<Stopped>> {
+#[utoipa::path(post, path = "/v1/stop", responses((status = 200, body = StopReport)))]
+async fn stop(State(switch): State<Handle>) -> ApiResult<Json<StopReport>> {
     Ok(Json(switch.ask(Command::Stop).await?))
 }

@@ -9,17 +9,17 @@ use futures_util::stream;
 use serde::Serialize;
 
 use crate::control::capture::Capture;
-use crate::control::feed::{Feed, Portion};
+use crate::control::subscription::{Delivery, Subscription};
 
 /// Lines of JSON as they come (NDJSON), with what `missed` makes of a gap.
-pub(super) fn ndjson<T>(feed: Feed<T>, missed: impl Fn(u64) -> T + Send + 'static) -> Response
+pub(super) fn ndjson<T>(subscription: Subscription<T>, missed: impl Fn(u64) -> T + Send + 'static) -> Response
 where
     T: Serialize + Send + 'static,
 {
-    bytes("application/x-ndjson", feed, move |portion| {
-        let item = match portion {
-            Portion::Item(item) => item,
-            Portion::Missed(count) => missed(count),
+    bytes("application/x-ndjson", subscription, move |delivery| {
+        let item = match delivery {
+            Delivery::Item(item) => item,
+            Delivery::Missed(count) => missed(count),
         };
         // Fails on maps with keys that are no strings, and what the API says has none.
         let mut line = serde_json::to_vec(&item).unwrap_or_default();
@@ -28,14 +28,14 @@ where
     })
 }
 
-/// What `encode` makes of each portion as it comes.
+/// What `encode` makes of each delivery as it comes.
 pub(super) fn bytes<T: Send + 'static>(
     content_type: &'static str,
-    mut feed: Feed<T>,
-    encode: impl Fn(Portion<T>) -> Bytes + Send + 'static,
+    mut subscription: Subscription<T>,
+    encode: impl Fn(Delivery<T>) -> Bytes + Send + 'static,
 ) -> Response {
     let chunks = stream::poll_fn(move |context| {
-        feed.poll_next(context).map(|portion| Some(Ok::<_, Infallible>(encode(portion?))))
+        subscription.poll_next(context).map(|delivery| Some(Ok::<_, Infallible>(encode(delivery?))))
     });
     ([(CONTENT_TYPE, content_type)], Body::from_stream(chunks)).into_response()
 }

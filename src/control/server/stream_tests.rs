@@ -13,71 +13,71 @@ use axum::{Extension, Router};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 
-use super::door::{Door, STREAMS, Socket, Visit};
 use super::error::ApiError;
+use super::listener::{ApiSocket, Connection, Listener, MAX_STREAMS};
 use super::stream::ndjson;
-use crate::control::client::{Client, ClientError, StreamEnd};
-use crate::control::feed::{Feeder, Gone, feed};
+use crate::control::client::{ApiClient, ClientError, StreamEnd};
+use crate::control::subscription::{SubscriberClosed, SubscriptionSender, subscription};
 
 /// Lines that wait for a slow reader.
 const LENGTH: usize = 4;
 
-type Answer = Result<Response, ApiError>;
+type ApiResult = Result<Response, ApiError>;
 
 /// `/numbers` streams 0 and then what the test writes, a gap as a negative number; `/short` does not.
-fn routes(feeders: Sender<Feeder<i64>>) -> Router {
-    let numbers = async move |Extension(visit): Extension<Visit>| -> Answer {
-        visit.prolong()?;
-        let (feeder, feed) = feed(LENGTH);
-        feeder.offer(0).unwrap();
-        feeders.send(feeder).unwrap();
-        Ok(ndjson(feed, |missed| -i64::try_from(missed).unwrap()))
+fn routes(senders: Sender<SubscriptionSender<i64>>) -> Router {
+    let numbers = async move |Extension(connection): Extension<Connection>| -> ApiResult {
+        connection.hold_stream()?;
+        let (sender, subscription) = subscription(LENGTH);
+        sender.send(0).unwrap();
+        senders.send(sender).unwrap();
+        Ok(ndjson(subscription, |missed| -i64::try_from(missed).unwrap()))
     };
     Router::new().route("/numbers", get(numbers)).route("/short", get(async || "7"))
 }
 
 /// What a test has of the server.
-struct Outside {
+struct TestServer {
     runtime: PathBuf,
-    feeders: Receiver<Feeder<i64>>,
+    senders: Receiver<SubscriptionSender<i64>>,
 }
 
-impl Outside {
-    fn client(&self) -> Client {
-        Client::new("uswitch0", &self.runtime).unwrap()
+impl TestServer {
+    fn client(&self) -> ApiClient {
+        ApiClient::new("uswitch0", &self.runtime).unwrap()
     }
 
-    /// A client that reads only when it is told to, and the feeder of its stream. (HTTP/1.0 has no chunks.)
-    fn follow(&self) -> (BufReader<UnixStream>, Feeder<i64>) {
+    /// A client that reads only when it is told to, and the sender of its stream. (HTTP/1.0 has no chunks.)
+    fn follow(&self) -> (BufReader<UnixStream>, SubscriptionSender<i64>) {
         let mut stream = UnixStream::connect(self.runtime.join("uswitch0.sock")).unwrap();
         stream.write_all(b"GET /numbers HTTP/1.0\r\nhost: x\r\n\r\n").unwrap();
-        (BufReader::new(stream), self.feeder())
+        (BufReader::new(stream), self.sender())
     }
 
-    fn feeder(&self) -> Feeder<i64> {
-        self.feeders.recv_timeout(Duration::from_secs(10)).unwrap()
+    fn sender(&self) -> SubscriptionSender<i64> {
+        self.senders.recv_timeout(Duration::from_secs(10)).unwrap()
     }
 }
 
 /// Runs `test` on a thread of its own beside a server, until it drops what it was given or ends.
-fn with_server(test: impl FnOnce(Outside) + Send + 'static) {
+fn with_server(test: impl FnOnce(TestServer) + Send + 'static) {
     let directory = tempfile::tempdir().unwrap();
     let runtime = directory.path().to_owned();
     let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     executor.block_on(async {
-        let socket = Socket::bind(&runtime.join("uswitch0.sock")).unwrap();
-        let (feeders, fed) = channel();
+        let socket = ApiSocket::bind(&runtime.join("uswitch0.sock")).unwrap();
+        let (senders, fed) = channel();
         let (finished, finish) = oneshot::channel::<()>();
         let tester = std::thread::spawn(move || {
-            test(Outside { runtime, feeders: fed });
+            test(TestServer { runtime, senders: fed });
             drop(finished);
         });
-        let door = Door::new();
+        let listener = Listener::new();
         tokio::select! {
             _ = finish => {}
-            never = door.open(&socket, routes(feeders)) => match never {},
+            never = listener.open(&socket, routes(senders)) => match never {},
         }
-        door.close().await;
+        listener.close().await;
         if let Err(panic) = tester.join() {
             std::panic::resume_unwind(panic);
         }
@@ -90,33 +90,33 @@ fn rest(stream: BufReader<UnixStream>) -> Vec<i64> {
 }
 
 #[test]
-fn lines_come_when_they_are_written_and_the_end_is_clear() {
+fn streams_each_line_at_once_and_marks_the_end() {
     with_server(|server| {
-        let (mut feeder, mut seen) = (None, Vec::new());
+        let (mut sender, mut seen) = (None, Vec::new());
         let end = server.client().lines("/numbers", std::future::pending(), |line| {
             let number: i64 = serde_json::from_slice(line).unwrap();
             seen.push(number);
             // The next line is written only when this one has come.
             match number {
-                3 => drop(feeder.take()),
-                number => feeder.get_or_insert_with(|| server.feeder()).offer(number + 1).unwrap(),
+                3 => drop(sender.take()),
+                number => sender.get_or_insert_with(|| server.sender()).send(number + 1).unwrap(),
             }
             Ok::<_, ClientError>(ControlFlow::Continue(()))
         });
-        assert_eq!((end.unwrap(), seen), (StreamEnd::Finished, vec![0, 1, 2, 3]));
+        assert_eq!((end.unwrap(), seen), (StreamEnd::SwitchStopped, vec![0, 1, 2, 3]));
     });
 }
 
 #[test]
-fn a_client_that_has_enough_leaves_and_the_writer_hears_of_it() {
+fn sender_notices_disconnected_client() {
     with_server(|server| {
         let enough = |_: &[u8]| Ok::<_, ClientError>(ControlFlow::Break(()));
         assert_eq!(
             server.client().lines("/numbers", std::future::pending(), enough).unwrap(),
-            StreamEnd::Enough
+            StreamEnd::ReaderDone
         );
-        let feeder = server.feeder();
-        while feeder.offer(1) != Err(Gone) {
+        let sender = server.sender();
+        while sender.send(1) != Err(SubscriberClosed) {
             std::thread::yield_now();
         }
     });
@@ -124,14 +124,14 @@ fn a_client_that_has_enough_leaves_and_the_writer_hears_of_it() {
 
 /// The socket's buffers take some hundred kilobytes first.
 #[test]
-fn a_client_that_does_not_read_misses_lines_and_is_told_how_many() {
+fn slow_client_receives_count_of_missed_lines() {
     with_server(|server| {
-        let (stream, feeder) = server.follow();
+        let (stream, sender) = server.follow();
         const WRITTEN: i64 = 1_000_000;
         for number in 1..=WRITTEN {
-            feeder.offer(number).unwrap();
+            sender.send(number).unwrap();
         }
-        drop(feeder);
+        drop(sender);
         let read = rest(stream);
         let missed: i64 = read.iter().filter(|number| **number < 0).sum();
         let lines = read.iter().filter(|number| **number > 0).count() as i64;
@@ -150,9 +150,9 @@ fn a_client_that_does_not_read_misses_lines_and_is_told_how_many() {
 }
 
 #[test]
-fn streams_leave_seats_for_short_requests_and_one_too_many_is_refused() {
+fn limits_streams_and_still_serves_requests() {
     with_server(|server| {
-        let mut streams: Vec<_> = (0..STREAMS).map(|_| server.follow()).collect();
+        let mut streams: Vec<_> = (0..MAX_STREAMS).map(|_| server.follow()).collect();
         let client = server.client();
         let refused =
             || match client.lines("/numbers", std::future::pending(), |_| Ok(ControlFlow::Break(()))) {
@@ -170,13 +170,13 @@ fn streams_leave_seats_for_short_requests_and_one_too_many_is_refused() {
 
 /// With time that a test can make pass.
 #[tokio::test(start_paused = true)]
-async fn only_a_client_with_a_stream_may_stay() {
+async fn closes_requests_after_timeout_but_keeps_streams() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("uswitch0.sock");
-    let socket = Socket::bind(&path).unwrap();
-    let (feeders, fed) = channel();
-    let routes = routes(feeders).route("/never", get(std::future::pending::<()>));
-    tokio::spawn(async move { Door::new().open(&socket, routes).await });
+    let socket = ApiSocket::bind(&path).unwrap();
+    let (senders, fed) = channel();
+    let routes = routes(senders).route("/never", get(std::future::pending::<()>));
+    tokio::spawn(async move { Listener::new().open(&socket, routes).await });
     let ask = async |what: &str| {
         let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
         stream.write_all(format!("GET {what} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
@@ -186,7 +186,7 @@ async fn only_a_client_with_a_stream_may_stay() {
     let mut text = String::new();
     assert_eq!(short.read_to_string(&mut text).await.unwrap(), 0, "it was shown out");
     tokio::time::sleep(Duration::from_secs(3600)).await;
-    fed.recv().unwrap().offer(1).unwrap();
+    fed.recv().unwrap().send(1).unwrap();
     long.read_to_string(&mut text).await.unwrap();
     assert!(text.ends_with("0\n\r\n2\r\n1\n\r\n0\r\n\r\n"), "{text:?}");
 }

@@ -11,23 +11,25 @@ use futures_util::FutureExt;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::Socket;
-use crate::control::client::{self, Client, ClientError};
-use crate::control::log::{Destination, Log, LogLevel, LogReport};
-use crate::control::report::{FdbReport, Flushed, PortReport, PortStats, Status, Stopped};
-use crate::control::running::fake::{Bench, config, running};
-use crate::control::service::{Entrances, Outcome, ServiceError, last_words_path, leave_last_words, serve};
+use super::ApiSocket;
+use crate::control::client::{self, ApiClient, ClientError};
+use crate::control::log::{Log, LogDestination, LogLevel, LogReport};
+use crate::control::report::{FdbReport, FlushReport, PortReport, PortStats, Status, StopReport};
+use crate::control::running::fake::{FakeControl, config, running};
+use crate::control::service::{
+    Endpoints, ServiceError, ServiceOutcome, exit_reason_path, serve, write_exit_reason,
+};
 use crate::control::topology::LinkChange;
 
 /// What a test has: a running switch, from outside.
-struct Outside {
-    bench: Bench,
+struct TestServer {
+    fake: FakeControl,
     runtime: PathBuf,
 }
 
-impl Outside {
-    fn client(&self) -> Client {
-        Client::new("uswitch0", &self.runtime).unwrap()
+impl TestServer {
+    fn client(&self) -> ApiClient {
+        ApiClient::new("uswitch0", &self.runtime).unwrap()
     }
 
     fn socket(&self) -> PathBuf {
@@ -61,22 +63,22 @@ impl Outside {
 }
 
 /// Runs a switch with two containers while `test` does what it wants on a thread of its own, and stops it.
-fn with_switch(test: impl FnOnce(&Outside) + Send + 'static) -> Outcome {
+fn with_switch(test: impl FnOnce(&TestServer) + Send + 'static) -> ServiceOutcome {
     let directory = tempfile::tempdir().unwrap();
     let runtime = directory.path().join("uswitch");
     let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     executor.block_on(async {
-        let (bench, running) = running(config(|_| {})).await;
-        let socket = Socket::bind(&runtime.join("uswitch0.sock")).unwrap();
-        let log = Log::start(LogLevel::Off, Destination::Stderr).unwrap();
+        let (fake, running) = running(config(|_| {})).await;
+        let socket = ApiSocket::bind(&runtime.join("uswitch0.sock")).unwrap();
+        let log = Log::start(LogLevel::Off, LogDestination::Stderr).unwrap();
         let (finished, finish) = oneshot::channel::<()>();
-        let outside = Outside { bench, runtime };
+        let outside = TestServer { fake, runtime };
         let tester = std::thread::spawn(move || {
             test(&outside);
             drop(finished);
         });
         let outcome =
-            serve(running, Entrances { socket, metrics: None, log }, finish.map(drop), |_| Ok(())).await;
+            serve(running, Endpoints { socket, metrics: None, log }, finish.map(drop), |_| Ok(())).await;
         if let Err(panic) = tester.join() {
             std::panic::resume_unwind(panic);
         }
@@ -85,7 +87,7 @@ fn with_switch(test: impl FnOnce(&Outside) + Send + 'static) -> Outcome {
 }
 
 /// Each path and method of the document.
-fn documented(switch: &Outside) -> BTreeSet<(String, String)> {
+fn documented(switch: &TestServer) -> BTreeSet<(String, String)> {
     let (status, document) = switch.ask("GET", "/openapi.json", "");
     assert_eq!((status, document["openapi"].as_str()), (200, Some("3.1.0")));
     let paths = document["paths"].as_object().unwrap().iter();
@@ -97,7 +99,7 @@ fn documented(switch: &Outside) -> BTreeSet<(String, String)> {
 }
 
 #[test]
-fn the_document_has_every_route_and_every_route_of_it_answers() {
+fn openapi_lists_every_route_and_each_responds() {
     with_switch(|switch| {
         let documented = documented(switch);
         let routes = [
@@ -140,7 +142,7 @@ fn the_document_has_every_route_and_every_route_of_it_answers() {
 
 /// A schema for everything that the document mentions.
 #[test]
-fn the_document_is_closed() {
+fn openapi_defines_every_referenced_schema() {
     with_switch(|switch| {
         let (_, document) = switch.ask("GET", "/openapi.json", "");
         let text = document.to_string();
@@ -157,7 +159,7 @@ fn the_document_is_closed() {
 }
 
 #[test]
-fn the_socket_is_its_users_alone() {
+fn socket_mode_is_0600() {
     with_switch(|switch| {
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&switch.socket()), mode(&switch.runtime)), (0o600, 0o700));
@@ -165,7 +167,7 @@ fn the_socket_is_its_users_alone() {
 }
 
 #[test]
-fn ports_over_the_api() {
+fn adds_shows_and_removes_ports() {
     with_switch(|switch| {
         let (status, made) = switch.ask("POST", "/v1/ports", r#"{"name":"web","ip":["172.16.0.50/24"]}"#);
         assert_eq!((status, &made["ifname"]), (201, &json!("web")));
@@ -179,7 +181,7 @@ fn ports_over_the_api() {
 }
 
 #[test]
-fn errors_are_json_with_the_right_status() {
+fn errors_are_json_with_matching_status() {
     with_switch(|switch| {
         let long = format!(r#"{{"name":"{}"}}"#, "x".repeat(200_000));
         for (method, path, body, expected) in [
@@ -210,7 +212,7 @@ fn errors_are_json_with_the_right_status() {
 }
 
 #[test]
-fn the_client_and_the_server_understand_each_other() {
+fn client_reads_what_server_sends() {
     with_switch(|switch| {
         let client = switch.client();
         assert_eq!(client.pid().unwrap(), std::process::id());
@@ -221,7 +223,7 @@ fn the_client_and_the_server_understand_each_other() {
         let entries: Vec<FdbReport> = client.get("/v1/fdb?ifname=container1").unwrap();
         assert_eq!(entries[0].state, "static");
         client.delete("/v1/fdb?mac=02:00:00:00:00:09").unwrap();
-        let flushed: Flushed = client.post("/v1/fdb/flush", &()).unwrap();
+        let flushed: FlushReport = client.post("/v1/fdb/flush", &()).unwrap();
         assert_eq!(flushed.flushed, 0);
         assert_eq!(client.get::<Vec<PortStats>>("/v1/stats").unwrap().len(), 3);
         let error = client.delete("/v1/ports/nowhere").unwrap_err().to_string();
@@ -230,7 +232,7 @@ fn the_client_and_the_server_understand_each_other() {
 }
 
 #[test]
-fn the_log_can_be_changed() {
+fn log_level_can_be_changed() {
     with_switch(|switch| {
         let client = switch.client();
         assert_eq!(client.get::<LogReport>("/v1/log").unwrap().level, LogLevel::Off);
@@ -241,9 +243,9 @@ fn the_log_can_be_changed() {
 }
 
 #[test]
-fn a_change_of_a_device_is_followed() {
+fn shows_port_notpresent_when_device_is_deleted() {
     with_switch(|switch| {
-        switch.bench.change("container1", LinkChange::Gone);
+        switch.fake.change("container1", LinkChange::Gone);
         let client = switch.client();
         let gone = || client.get::<PortReport>("/v1/ports/container1").unwrap().operstate == "NOTPRESENT";
         let patience = Instant::now() + Duration::from_secs(30);
@@ -254,9 +256,9 @@ fn a_change_of_a_device_is_followed() {
     });
 }
 
-/// More clients than there are seats, none of which ever says what it wants: frames cross all the same.
+/// More clients than there are connections, none of which ever says what it wants: frames cross all the same.
 #[test]
-fn silent_clients_do_not_stop_forwarding() {
+fn idle_clients_do_not_stop_forwarding() {
     with_switch(|switch| {
         let connect = || {
             let mut stream = UnixStream::connect(switch.socket()).unwrap();
@@ -264,24 +266,24 @@ fn silent_clients_do_not_stop_forwarding() {
             stream
         };
         let clients: Vec<UnixStream> = std::iter::repeat_with(connect).take(100).collect();
-        let (from, to) = (switch.bench.cable("container1"), switch.bench.cable("container2"));
+        let (from, to) = (switch.fake.peer("container1"), switch.fake.peer("container2"));
         let mut frame = [0xff; 60];
         frame[6..14].copy_from_slice(&[2, 0, 0, 0, 0, 9, 0x88, 0xb5]);
         from.send(&frame).unwrap();
         let mut received = [0; 100];
         assert_eq!(to.recv(&mut received).unwrap(), 60);
         drop(clients);
-        // Who waited for a seat gets one.
+        // Who waited for a permit gets one.
         assert_eq!(switch.client().get::<Status>("/v1/status").unwrap().ports, 3);
     });
 }
 
 #[test]
-fn stop_answers_when_everything_is_gone() {
+fn stop_responds_after_teardown() {
     let outcome = with_switch(|switch| {
-        let stopped: Stopped = switch.client().post("/v1/stop", &()).unwrap();
+        let stopped: StopReport = switch.client().post("/v1/stop", &()).unwrap();
         assert_eq!(stopped.errors, [""; 0]);
-        assert_eq!(switch.bench.log().last().map(String::as_str), Some("teardown"));
+        assert_eq!(switch.fake.log().last().map(String::as_str), Some("teardown"));
         assert!(!switch.socket().exists());
         let error = switch.client().get::<Status>("/v1/status").unwrap_err();
         assert!(matches!(error, ClientError::NotRunning { .. }), "{error}");
@@ -290,24 +292,25 @@ fn stop_answers_when_everything_is_gone() {
 }
 
 #[test]
-fn stop_tells_what_is_left() {
+fn stop_reports_teardown_errors() {
     let outcome = with_switch(|switch| {
-        switch.bench.make_sticky();
-        let stopped: Stopped = switch.client().post("/v1/stop", &()).unwrap();
+        switch.fake.fail_teardown();
+        let stopped: StopReport = switch.client().post("/v1/stop", &()).unwrap();
         assert_eq!(stopped.errors.len(), 1);
     });
     assert_eq!(outcome.left.len(), 1);
 }
 
 #[test]
-fn a_socket_that_a_killed_switch_left_is_told_apart_and_replaced() {
+fn detects_and_replaces_socket_of_killed_switch() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("lab.sock");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert_eq!(client::names(directory.path()), ["lab"]);
-    let killed = Client::new("lab", directory.path()).unwrap().get::<Status>("/v1/status").unwrap_err();
+    let killed = ApiClient::new("lab", directory.path()).unwrap().get::<Status>("/v1/status").unwrap_err();
     assert!(matches!(killed, ClientError::Killed(_)), "{killed}");
-    let other = Client::new("uswitch0", directory.path()).unwrap().get::<Status>("/v1/status").unwrap_err();
+    let other =
+        ApiClient::new("uswitch0", directory.path()).unwrap().get::<Status>("/v1/status").unwrap_err();
     let other = other.to_string();
     assert!(
         other.starts_with("no switch named uswitch0 is running: --name names one that is (lab)"),
@@ -315,19 +318,19 @@ fn a_socket_that_a_killed_switch_left_is_told_apart_and_replaced() {
     );
     let executor = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
     let _entered = executor.enter();
-    drop(Socket::bind(&path).unwrap());
+    drop(ApiSocket::bind(&path).unwrap());
     assert!(!path.exists());
 }
 
 /// A detached switch has no other way to tell.
 #[test]
-fn the_last_words_of_a_switch_are_quoted() {
+fn not_running_error_quotes_exit_reason() {
     let directory = tempfile::tempdir().unwrap();
-    let path = last_words_path(directory.path(), "lab");
-    leave_last_words(&path, &Outcome::default());
+    let path = exit_reason_path(directory.path(), "lab");
+    write_exit_reason(&path, &ServiceOutcome::default());
     assert!(!path.exists(), "it was asked to stop");
-    leave_last_words(&path, &ServiceError::Worker("the ring broke".to_owned()).into());
-    let ask = |name| Client::new(name, directory.path()).unwrap().get::<Status>("/v1/status");
+    write_exit_reason(&path, &ServiceError::Worker("the ring broke".to_owned()).into());
+    let ask = |name| ApiClient::new(name, directory.path()).unwrap().get::<Status>("/v1/status");
     let said = ask("lab").unwrap_err().to_string();
     assert!(said.starts_with("no switch named lab is running") && said.ends_with("the ring broke"), "{said}");
     assert!(!ask("other").unwrap_err().to_string().contains("broke"));

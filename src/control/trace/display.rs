@@ -4,61 +4,63 @@ use std::fmt;
 
 use jiff::tz::TimeZone;
 
-use super::{FloodClass, LearnedOutcome, Trace, TraceEgress, TraceStep, TraceVerdict, Traced};
+use super::{FloodClass, LearnOutcome, LiveTraceLine, Trace, TraceEgress, TraceStep, TraceVerdict};
 use crate::wire::Mac;
 
 /// Egress ports of one frame that are named.
-const MOST_LISTED: usize = 16;
+const MAX_LISTED_PORTS: usize = 16;
 
 /// Whether it was only asked about, or has happened.
 #[derive(Clone, Copy)]
-enum Tense {
-    Would,
-    Did,
+enum TraceMode {
+    DryRun,
+    Live,
 }
 
-impl Tense {
+impl TraceMode {
     const fn of(self, would: &'static str, did: &'static str) -> &'static str {
         match self {
-            Tense::Would => would,
-            Tense::Did => did,
+            TraceMode::DryRun => would,
+            TraceMode::Live => did,
         }
     }
 }
 
-impl fmt::Display for Traced {
+impl fmt::Display for LiveTraceLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Traced::Frame(trace) => trace.fmt(f),
-            Traced::Missed { missed: 1 } => f.write_str("1 more frame came, too fast to be traced\n"),
-            Traced::Missed { missed } => writeln!(f, "{missed} more frames came, too fast to be traced"),
+            LiveTraceLine::Frame(trace) => trace.fmt(f),
+            LiveTraceLine::Missed { missed: 1 } => f.write_str("1 more frame came, too fast to be traced\n"),
+            LiveTraceLine::Missed { missed } => {
+                writeln!(f, "{missed} more frames came, too fast to be traced")
+            }
         }
     }
 }
 
-/// Several lines, with their ends.
+/// Several lines, with their defaults.
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Trace { time, ifname, frame, length, steps, egress, verdict, .. } = self;
         if let Some(time) = time {
             write!(f, "{} ", time.to_zoned(TimeZone::system()).strftime("%T%.6f"))?;
         }
-        let tense = if time.is_some() { Tense::Did } else { Tense::Would };
+        let mode = if time.is_some() { TraceMode::Live } else { TraceMode::DryRun };
         write!(f, "{ifname}: {frame} ({length} bytes")?;
         if let Some(size) = self.gso_size {
             write!(f, ", to be cut into segments of {size}")?;
         }
         f.write_str(")\n")?;
         for step in steps {
-            writeln!(f, "├─ {}", sentence(step, ifname, tense))?;
+            writeln!(f, "├─ {}", sentence(step, ifname, mode))?;
         }
-        let unlisted = egress.len().saturating_sub(MOST_LISTED);
+        let unlisted = egress.len().saturating_sub(MAX_LISTED_PORTS);
         let mut ports: Vec<&TraceEgress> = egress.iter().collect();
         if unlisted > 0 {
             // What is unlike the rest is not left out.
             ports.sort_by_key(|port| port.reason.is_none());
         }
-        let mut ports = ports.into_iter().take(MOST_LISTED).peekable();
+        let mut ports = ports.into_iter().take(MAX_LISTED_PORTS).peekable();
         while let Some(port) = ports.next() {
             let last = ports.peek().is_none() && unlisted == 0;
             writeln!(f, "│  {} {}", if last { "└─" } else { "├─" }, outcome(port))?;
@@ -70,7 +72,7 @@ impl fmt::Display for Trace {
     }
 }
 
-fn sentence(step: &TraceStep, ingress: &str, tense: Tense) -> String {
+fn sentence(step: &TraceStep, ingress: &str, mode: TraceMode) -> String {
     match step {
         TraceStep::Ingress { host: false } => format!("ingress {ingress}: up"),
         TraceStep::Ingress { host: true } => format!("ingress {ingress}: up, and the gateway itself"),
@@ -82,7 +84,7 @@ fn sentence(step: &TraceStep, ingress: &str, tense: Tense) -> String {
         }
         TraceStep::Learned { outcome, from, gone } => {
             let from = from.as_deref().unwrap_or("another port");
-            format!("learning: {}", learned(*outcome, ingress, from, *gone, tense))
+            format!("learning: {}", learned(*outcome, ingress, from, *gone, mode))
         }
         TraceStep::Gateway { answer: None } => "gateway: asked, has no answer".to_owned(),
         TraceStep::Gateway { answer: Some(answer) } => format!("gateway: asked, answers: {answer}"),
@@ -94,23 +96,23 @@ fn sentence(step: &TraceStep, ingress: &str, tense: Tense) -> String {
     }
 }
 
-fn learned(outcome: LearnedOutcome, here: &str, from: &str, gone: Option<Mac>, tense: Tense) -> String {
-    let learned = tense.of("would be learned", "learned");
+fn learned(outcome: LearnOutcome, here: &str, from: &str, gone: Option<Mac>, mode: TraceMode) -> String {
+    let learned = mode.of("would be learned", "learned");
     match (outcome, gone) {
-        (LearnedOutcome::Known, _) => {
-            format!("known on {here}, {}", tense.of("would be refreshed", "refreshed"))
+        (LearnOutcome::Known, _) => {
+            format!("known on {here}, {}", mode.of("would be refreshed", "refreshed"))
         }
-        (LearnedOutcome::Static, _) => format!("a static entry on {here}, stays as it is"),
-        (LearnedOutcome::Evicted, Some(gone)) => {
+        (LearnOutcome::Static, _) => format!("a static entry on {here}, stays as it is"),
+        (LearnOutcome::Evicted, Some(gone)) => {
             format!("new, {learned} on {here} in the place of {gone} on {from}: the database is full")
         }
-        (LearnedOutcome::New | LearnedOutcome::Evicted, _) => format!("new, {learned} on {here}"),
-        (LearnedOutcome::Moved, _) => {
-            format!("known on {from}, {} to {here}", tense.of("would move", "moved"))
+        (LearnOutcome::New | LearnOutcome::Evicted, _) => format!("new, {learned} on {here}"),
+        (LearnOutcome::Moved, _) => {
+            format!("known on {from}, {} to {here}", mode.of("would move", "moved"))
         }
-        (LearnedOutcome::Pinned, _) => format!("a static entry on {from}, stays there"),
-        (LearnedOutcome::Refused, _) => "refused: the database is full, and nothing gives way".to_owned(),
-        (LearnedOutcome::Off, _) => "off: the ageing time is 0".to_owned(),
+        (LearnOutcome::Pinned, _) => format!("a static entry on {from}, stays there"),
+        (LearnOutcome::Refused, _) => "refused: the database is full, and nothing gives way".to_owned(),
+        (LearnOutcome::Off, _) => "off: the ageing time is 0".to_owned(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::{Icmpv6Type, PacketBuilder};
 
-use super::{Echo, NewTrace};
+use super::{EchoRequest, TraceRequest};
 use crate::wire::arp::Arp;
 use crate::wire::segment::SegmentError;
 use crate::wire::{ETHERNET_HEADER, EtherType, Mac, VLAN_TAG};
@@ -37,9 +37,9 @@ pub(crate) enum TraceError {
     TwoFamilies(IpAddr, IpAddr),
 }
 
-/// What is known of the ends of a frame that is not whole.
+/// What is known of the defaults of a frame that is not whole.
 #[derive(Debug)]
-pub(crate) struct Ends<'a> {
+pub(crate) struct FrameDefaults<'a> {
     /// The ingress port's name.
     pub(crate) port: &'a str,
     /// Its device's MAC.
@@ -48,7 +48,7 @@ pub(crate) struct Ends<'a> {
     pub(crate) addresses: Vec<IpAddr>,
 }
 
-impl Ends<'_> {
+impl FrameDefaults<'_> {
     /// Its first address of the family of `like`.
     fn address_like(&self, like: IpAddr) -> Option<IpAddr> {
         self.addresses.iter().copied().find(|address| address.is_ipv4() == like.is_ipv4())
@@ -58,18 +58,18 @@ impl Ends<'_> {
 /// The bytes of the frame that is asked about. `resolve` finds the MAC that somebody names; `next_hop` the one that a sender
 /// would choose for an address.
 pub(crate) fn frame(
-    asked: &NewTrace,
-    ends: &Ends<'_>,
+    asked: &TraceRequest,
+    defaults: &FrameDefaults<'_>,
     resolve: impl Fn(&str) -> Option<Mac>,
     next_hop: impl Fn(IpAddr) -> Mac,
 ) -> Result<Vec<u8>, TraceError> {
-    if let NewTrace { hex: Some(hex), arp_for: None, icmp: None, .. } = asked {
+    if let TraceRequest { hex: Some(hex), arp_for: None, icmp: None, .. } = asked {
         return match asked {
-            NewTrace { src: None, dst: None, vlan: None, .. } => bytes_of(hex),
+            TraceRequest { src: None, dst: None, vlan: None, .. } => bytes_of(hex),
             _ => Err(TraceError::WholeFrame),
         };
     }
-    let src = asked.src.unwrap_or(ends.mac);
+    let src = asked.src.unwrap_or(defaults.mac);
     let named = asked.dst.as_ref().map(|name| {
         let mac = name.parse().ok().or_else(|| resolve(name));
         mac.ok_or_else(|| TraceError::UnknownDestination(name.clone()))
@@ -77,10 +77,10 @@ pub(crate) fn frame(
     let named = named.transpose()?;
     let frame = match (asked.arp_for, &asked.icmp, &asked.hex) {
         (None, None, None) => plain(src, named.ok_or(TraceError::NoFrame)?),
-        (Some(IpAddr::V4(target)), None, None) => arp(src, named.unwrap_or(Mac::BROADCAST), target, ends),
-        (Some(IpAddr::V6(target)), None, None) => solicitation(src, named, target, ends),
+        (Some(IpAddr::V4(target)), None, None) => arp(src, named.unwrap_or(Mac::BROADCAST), target, defaults),
+        (Some(IpAddr::V6(target)), None, None) => solicitation(src, named, target, defaults),
         (None, Some(echo), None) => {
-            let from = echo_source(echo, ends)?;
+            let from = echo_source(echo, defaults)?;
             echo_request(src, named.unwrap_or_else(|| next_hop(echo.dst)), from, echo.dst)?
         }
         _ => return Err(TraceError::SeveralFrames),
@@ -125,8 +125,8 @@ fn tagged(frame: &[u8], vid: u16) -> Vec<u8> {
 }
 
 /// An ARP request; from a port without an address a probe (RFC 5227 §2.1.1).
-fn arp(src: Mac, dst: Mac, target: Ipv4Addr, ends: &Ends<'_>) -> Vec<u8> {
-    let sender_ip = match ends.address_like(target.into()) {
+fn arp(src: Mac, dst: Mac, target: Ipv4Addr, defaults: &FrameDefaults<'_>) -> Vec<u8> {
+    let sender_ip = match defaults.address_like(target.into()) {
         Some(IpAddr::V4(own)) => own,
         _ => Ipv4Addr::UNSPECIFIED,
     };
@@ -137,13 +137,13 @@ fn arp(src: Mac, dst: Mac, target: Ipv4Addr, ends: &Ends<'_>) -> Vec<u8> {
 
 /// A neighbour solicitation to the target's group (RFC 4861 §4.3); from a port without an address one of duplicate address
 /// detection, which has no option (RFC 4862 §5.4.2).
-fn solicitation(src: Mac, dst: Option<Mac>, target: Ipv6Addr, ends: &Ends<'_>) -> Vec<u8> {
+fn solicitation(src: Mac, dst: Option<Mac>, target: Ipv6Addr, defaults: &FrameDefaults<'_>) -> Vec<u8> {
     const SOURCE_LINK_LAYER_ADDRESS: [u8; 2] = [1, 1];
     let [.., a, b, c] = target.octets();
     let group = Ipv6Addr::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c]);
     let dst = dst.unwrap_or(Mac([0x33, 0x33, 0xff, a, b, c]));
     let mut message = target.octets().to_vec();
-    let own = match ends.address_like(target.into()) {
+    let own = match defaults.address_like(target.into()) {
         Some(IpAddr::V6(own)) => {
             message.extend(SOURCE_LINK_LAYER_ADDRESS);
             message.extend(src.0);
@@ -158,9 +158,9 @@ fn solicitation(src: Mac, dst: Option<Mac>, target: Ipv6Addr, ends: &Ends<'_>) -
     frame
 }
 
-fn echo_source(echo: &Echo, ends: &Ends<'_>) -> Result<IpAddr, TraceError> {
-    let own = echo.src.or_else(|| ends.address_like(echo.dst));
-    own.ok_or_else(|| TraceError::NoSource { port: ends.port.to_owned(), dst: echo.dst })
+fn echo_source(echo: &EchoRequest, defaults: &FrameDefaults<'_>) -> Result<IpAddr, TraceError> {
+    let own = echo.src.or_else(|| defaults.address_like(echo.dst));
+    own.ok_or_else(|| TraceError::NoSource { port: defaults.port.to_owned(), dst: echo.dst })
 }
 
 /// As `ping` sends it: 56 bytes.

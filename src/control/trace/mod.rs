@@ -12,14 +12,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-pub(crate) use frame::{Ends, LONGEST, TraceError, frame};
+pub(crate) use frame::{FrameDefaults, LONGEST, TraceError, frame};
 
 use crate::wire::Mac;
 
 /// A frame, and where it comes in. What it is: one of `arp_for`, `icmp` and `hex`, or `dst` alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct NewTrace {
+pub struct TraceRequest {
     /// The port that it comes in on.
     pub ifname: String,
     /// Its source [default: the MAC of the port's device].
@@ -38,7 +38,7 @@ pub struct NewTrace {
     pub arp_for: Option<IpAddr>,
     /// It is an echo request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub icmp: Option<Echo>,
+    pub icmp: Option<EchoRequest>,
     /// All of it, from the destination address on and without FCS, as hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hex: Option<String>,
@@ -50,7 +50,7 @@ pub struct NewTrace {
 /// Between whom an echo request goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Echo {
+pub struct EchoRequest {
     /// From whom [default: the first such address of the port].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
@@ -76,7 +76,7 @@ pub struct TraceFilter {
 /// A live frame, or a gap between two.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
-pub enum Traced {
+pub enum LiveTraceLine {
     /// A frame.
     Frame(Box<Trace>),
     /// There were more frames than are traced.
@@ -130,7 +130,7 @@ pub enum TraceStep {
     /// What became of its source in the forwarding database.
     Learned {
         /// What it was.
-        outcome: LearnedOutcome,
+        outcome: LearnOutcome,
         /// Where the station was or stays; whose address gave way.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         from: Option<String>,
@@ -176,7 +176,7 @@ pub enum FloodClass {
 /// What becomes of a source address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum LearnedOutcome {
+pub enum LearnOutcome {
     /// Known on the port: refreshed.
     Known,
     /// A static or permanent entry names the port: it stays.

@@ -1,7 +1,7 @@
 //! Follows live frames: explains what the workers' mirrors show, sampled.
 //!
-//! The brain looks once in [`PERIOD`]. What came meanwhile and found the mirror full was missed, and is told as a number: so a
-//! follower costs a bounded part of the brain's time, whatever the load.
+//! The brain looks once in [`DRAIN_INTERVAL`]. What came meanwhile and found the mirror full was missed, and is told as a number: so a
+//! live_trace costs a bounded part of the brain's time, whatever the load.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -10,38 +10,38 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::trace::Decision;
-use super::{Machine, RunError, Running};
-use crate::control::feed::{Feed, Feeder, feed};
-use crate::control::trace::{TraceFilter, Traced};
+use super::{HostNetwork, RunError, Running};
+use crate::control::subscription::{Subscription, SubscriptionSender, subscription};
+use crate::control::trace::{LiveTraceLine, TraceFilter};
 use crate::datapath::{Direction, Mirror, RECORDS, Record, Wanted};
 use crate::switch::{Frame, Verdict};
 
 /// Between two looks.
-const PERIOD: Duration = Duration::from_millis(100);
+const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
 /// What is copied of a frame, in bytes: the headers, by which it is named and counted.
 const SNAPLEN: usize = 256;
 
 /// Who follows live frames.
 #[derive(Debug)]
-pub(super) struct Followers {
-    list: Vec<Follower>,
+pub(super) struct LiveTraces {
+    list: Vec<LiveTrace>,
     next_look: Instant,
 }
 
 #[derive(Debug)]
-struct Follower {
+struct LiveTrace {
     mirror: Mirror,
-    feeder: Feeder<Traced>,
+    sender: SubscriptionSender<LiveTraceLine>,
     /// Frames until the limit.
     left: u64,
     /// Frames that were missed, and are told.
     missed: u64,
 }
 
-impl Followers {
+impl LiveTraces {
     /// Nobody.
-    pub(super) fn new() -> Followers {
-        Followers { list: Vec::new(), next_look: Instant::now() }
+    pub(super) fn new() -> LiveTraces {
+        LiveTraces { list: Vec::new(), next_look: Instant::now() }
     }
 
     /// Returns when it is time to look; never while nobody follows.
@@ -53,9 +53,12 @@ impl Followers {
     }
 }
 
-impl<M: Machine> Running<M> {
+impl<M: HostNetwork> Running<M> {
     /// The traces of live frames, from now on.
-    pub(super) fn follow(&mut self, filter: &TraceFilter) -> Result<Feed<Traced>, RunError> {
+    pub(super) fn follow_frames(
+        &mut self,
+        filter: &TraceFilter,
+    ) -> Result<Subscription<LiveTraceLine>, RunError> {
         let named = filter.ifname.as_ref().map(|name| self.port_named(name)).transpose()?;
         let limit = filter.limit.unwrap_or(u64::MAX);
         let wanted = Wanted {
@@ -66,47 +69,47 @@ impl<M: Machine> Running<M> {
             limit,
             ..Wanted::default()
         };
-        let (feeder, feed) = feed(RECORDS);
+        let (sender, subscription) = subscription(RECORDS);
         if limit > 0 {
             let mirror = self.datapath.mirror(wanted, Arc::new(|| ()))?;
-            self.followers.list.push(Follower { mirror, feeder, left: limit, missed: 0 });
+            self.live_traces.list.push(LiveTrace { mirror, sender, left: limit, missed: 0 });
         }
-        Ok(feed)
+        Ok(subscription)
     }
 
     /// Explains what came since the last look. Who has left, or has all, is let go.
-    pub(super) fn look_at_frames(&mut self) {
-        let mut list = std::mem::take(&mut self.followers.list);
-        list.retain_mut(|follower| self.serve_follower(follower).is_continue());
-        self.followers.list = list;
-        self.followers.next_look = Instant::now() + PERIOD;
+    pub(super) fn drain_live_traces(&mut self) {
+        let mut list = std::mem::take(&mut self.live_traces.list);
+        list.retain_mut(|live_trace| self.drain_live_trace(live_trace).is_continue());
+        self.live_traces.list = list;
+        self.live_traces.next_look = Instant::now() + DRAIN_INTERVAL;
     }
 
-    fn serve_follower(&self, follower: &mut Follower) -> ControlFlow<()> {
+    fn drain_live_trace(&self, live_trace: &mut LiveTrace) -> ControlFlow<()> {
         // Asked before the last records are taken.
-        let over = follower.mirror.is_over();
-        for record in std::iter::from_fn(|| follower.mirror.take()).take(RECORDS) {
+        let over = live_trace.mirror.is_over();
+        for record in std::iter::from_fn(|| live_trace.mirror.take()).take(RECORDS) {
             if let Some(traced) = self.explain_record(&record)
-                && follower.feeder.offer(traced).is_err()
+                && live_trace.sender.send(traced).is_err()
             {
                 return ControlFlow::Break(());
             }
-            follower.left = follower.left.saturating_sub(1);
+            live_trace.left = live_trace.left.saturating_sub(1);
         }
-        let lost = follower.mirror.lost_in_all();
-        let missed = lost.saturating_sub(follower.missed);
+        let lost = live_trace.mirror.lost_in_all();
+        let missed = lost.saturating_sub(live_trace.missed);
         if missed > 0 {
-            (follower.missed, follower.left) = (lost, follower.left.saturating_sub(missed));
-            follower.feeder.miss(missed);
+            (live_trace.missed, live_trace.left) = (lost, live_trace.left.saturating_sub(missed));
+            live_trace.sender.record_missed(missed);
         }
-        if over || follower.left == 0 || follower.feeder.is_left() {
+        if over || live_trace.left == 0 || live_trace.sender.is_closed() {
             return ControlFlow::Break(());
         }
         ControlFlow::Continue(())
     }
 
     /// What the record tells, in the names of the ports; nothing of a frame that the switch itself made.
-    fn explain_record(&self, record: &Record) -> Option<Traced> {
+    fn explain_record(&self, record: &Record) -> Option<LiveTraceLine> {
         let transit = record.transit();
         // Only headers were copied; a frame is judged by its length too.
         let mut bytes = record.bytes.to_vec();
@@ -126,6 +129,6 @@ impl<M: Machine> Running<M> {
         };
         let mut trace = self.explain(&decision);
         trace.time = record.time.try_into().ok();
-        Some(Traced::Frame(Box::new(trace)))
+        Some(LiveTraceLine::Frame(Box::new(trace)))
     }
 }

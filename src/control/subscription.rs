@@ -11,7 +11,7 @@ use tokio::sync::mpsc::error::TrySendError;
 
 /// What a reader gets next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Portion<T> {
+pub(crate) enum Delivery<T> {
     /// What was written.
     Item(T),
     /// So many items are missing here.
@@ -20,21 +20,21 @@ pub(crate) enum Portion<T> {
 
 /// The reader has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Gone;
+pub(crate) struct SubscriberClosed;
 
 /// The writing end. A reader whose writers are all dropped takes what is left and is at the end.
 #[derive(Debug, Clone)]
-pub(crate) struct Feeder<T> {
+pub(crate) struct SubscriptionSender<T> {
     /// Each item with the number of those missed right before it.
     queue: mpsc::Sender<(u64, T)>,
-    missed: Arc<MissedLast>,
+    missed: Arc<MissedCount>,
 }
 
 /// The reading end.
 #[derive(Debug)]
-pub(crate) struct Feed<T> {
+pub(crate) struct Subscription<T> {
     queue: mpsc::Receiver<(u64, T)>,
-    missed: Arc<MissedLast>,
+    missed: Arc<MissedCount>,
     /// Comes after the missed that were just told.
     held: Option<T>,
 }
@@ -42,65 +42,65 @@ pub(crate) struct Feed<T> {
 /// How many were missed since the latest item in the queue. Whoever looks at both, or changes both, holds it meanwhile:
 /// or else they would not be of one moment.
 #[derive(Debug, Default)]
-struct MissedLast(Mutex<u64>);
+struct MissedCount(Mutex<u64>);
 
-impl MissedLast {
+impl MissedCount {
     fn lock(&self) -> MutexGuard<'_, u64> {
         // A count is never half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A feed of at most `length` items that wait.
-pub(crate) fn feed<T>(length: usize) -> (Feeder<T>, Feed<T>) {
+/// A subscription of at most `length` items that wait.
+pub(crate) fn subscription<T>(length: usize) -> (SubscriptionSender<T>, Subscription<T>) {
     let (sender, receiver) = mpsc::channel(length);
-    let missed = Arc::<MissedLast>::default();
-    let feeder = Feeder { queue: sender, missed: Arc::clone(&missed) };
-    (feeder, Feed { queue: receiver, missed, held: None })
+    let missed = Arc::<MissedCount>::default();
+    let sender = SubscriptionSender { queue: sender, missed: Arc::clone(&missed) };
+    (sender, Subscription { queue: receiver, missed, held: None })
 }
 
-impl<T> Feeder<T> {
+impl<T> SubscriptionSender<T> {
     /// Gives the reader an item, or counts it as missed if too many wait already. Never waits for the
     /// reader; from any thread.
-    pub(crate) fn offer(&self, item: T) -> Result<(), Gone> {
+    pub(crate) fn send(&self, item: T) -> Result<(), SubscriberClosed> {
         let mut missed = self.missed.lock();
         match self.queue.try_reserve() {
             Ok(place) => place.send((std::mem::take(&mut *missed), item)),
             Err(TrySendError::Full(())) => *missed += 1,
-            Err(TrySendError::Closed(())) => return Err(Gone),
+            Err(TrySendError::Closed(())) => return Err(SubscriberClosed),
         }
         Ok(())
     }
 
     /// Counts items that were missed before they came here.
-    pub(crate) fn miss(&self, count: u64) {
+    pub(crate) fn record_missed(&self, count: u64) {
         *self.missed.lock() += count;
     }
 
     /// Whether the reader has left.
-    pub(crate) fn is_left(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.queue.is_closed()
     }
 }
 
-impl<T> Feed<T> {
-    /// The next portion; `None` at the end.
-    pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Portion<T>>> {
+impl<T> Subscription<T> {
+    /// The next delivery; `None` at the end.
+    pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Delivery<T>>> {
         if let Some(item) = self.held.take() {
-            return Poll::Ready(Some(Portion::Item(item)));
+            return Poll::Ready(Some(Delivery::Item(item)));
         }
         let mut missed = self.missed.lock();
         match self.queue.poll_recv(context) {
-            Poll::Ready(Some((0, item))) => Poll::Ready(Some(Portion::Item(item))),
+            Poll::Ready(Some((0, item))) => Poll::Ready(Some(Delivery::Item(item))),
             Poll::Ready(Some((missed_before, item))) => {
                 self.held = Some(item);
-                Poll::Ready(Some(Portion::Missed(missed_before)))
+                Poll::Ready(Some(Delivery::Missed(missed_before)))
             }
             // Told to give way to other tasks, not that nothing waits.
             Poll::Pending if !self.queue.is_empty() => Poll::Pending,
             rest => match std::mem::take(&mut *missed) {
                 0 => rest.map(|_| None),
-                missed => Poll::Ready(Some(Portion::Missed(missed))),
+                missed => Poll::Ready(Some(Delivery::Missed(missed))),
             },
         }
     }
@@ -111,58 +111,58 @@ mod tests {
     use std::future::poll_fn;
     use std::task::Waker;
 
-    use super::Portion::{Item, Missed};
+    use super::Delivery::{Item, Missed};
     use super::*;
 
-    fn take<T>(feed: &mut Feed<T>) -> Poll<Option<Portion<T>>> {
-        feed.poll_next(&mut Context::from_waker(Waker::noop()))
+    fn take<T>(subscription: &mut Subscription<T>) -> Poll<Option<Delivery<T>>> {
+        subscription.poll_next(&mut Context::from_waker(Waker::noop()))
     }
 
-    fn taken<T>(feed: &mut Feed<T>) -> Vec<Portion<T>> {
-        let next = || match take(feed) {
-            Poll::Ready(portion) => portion,
+    fn taken<T>(subscription: &mut Subscription<T>) -> Vec<Delivery<T>> {
+        let next = || match take(subscription) {
+            Poll::Ready(delivery) => delivery,
             Poll::Pending => None,
         };
         std::iter::from_fn(next).collect()
     }
 
     #[test]
-    fn what_a_slow_reader_missed_is_told_where_it_is_missing() {
-        let (feeder, mut feed) = feed(2);
+    fn reports_missed_items_at_their_position() {
+        let (sender, mut subscription) = subscription(2);
         for item in 1..=5 {
-            feeder.offer(item).unwrap();
+            sender.send(item).unwrap();
         }
-        assert_eq!(take(&mut feed), Poll::Ready(Some(Item(1))));
-        feeder.offer(6).unwrap();
-        assert_eq!(taken(&mut feed), [Item(2), Missed(3), Item(6)]);
-        feeder.offer(7).unwrap();
-        assert_eq!(taken(&mut feed), [Item(7)]);
+        assert_eq!(take(&mut subscription), Poll::Ready(Some(Item(1))));
+        sender.send(6).unwrap();
+        assert_eq!(taken(&mut subscription), [Item(2), Missed(3), Item(6)]);
+        sender.send(7).unwrap();
+        assert_eq!(taken(&mut subscription), [Item(7)]);
     }
 
     #[test]
-    fn what_was_missed_last_is_told_without_waiting_for_more() {
-        let (feeder, mut feed) = feed(1);
-        feeder.offer('a').unwrap();
-        feeder.offer('b').unwrap();
-        assert_eq!(taken(&mut feed), [Item('a'), Missed(1)]);
-        assert_eq!(take(&mut feed), Poll::Pending);
-        feeder.offer('c').unwrap();
-        feeder.offer('d').unwrap();
-        feeder.miss(5);
-        drop(feeder);
-        assert_eq!(taken(&mut feed), [Item('c'), Missed(6)]);
-        assert_eq!(take(&mut feed), Poll::Ready(None));
+    fn reports_missed_items_without_a_further_item() {
+        let (sender, mut subscription) = subscription(1);
+        sender.send('a').unwrap();
+        sender.send('b').unwrap();
+        assert_eq!(taken(&mut subscription), [Item('a'), Missed(1)]);
+        assert_eq!(take(&mut subscription), Poll::Pending);
+        sender.send('c').unwrap();
+        sender.send('d').unwrap();
+        sender.record_missed(5);
+        drop(sender);
+        assert_eq!(taken(&mut subscription), [Item('c'), Missed(6)]);
+        assert_eq!(take(&mut subscription), Poll::Ready(None));
     }
 
     /// A reader that finds the queue empty must not take for its place what is missed right after.
     #[test]
-    fn the_place_is_right_while_the_writer_writes() {
+    fn missed_position_is_right_with_concurrent_writer() {
         const WRITTEN: u64 = 300_000;
-        let (feeder, mut feed) = feed(2);
-        let writer = std::thread::spawn(move || (1..=WRITTEN).try_for_each(|item| feeder.offer(item)));
+        let (sender, mut subscription) = subscription(2);
+        let writer = std::thread::spawn(move || (1..=WRITTEN).try_for_each(|item| sender.send(item)));
         let mut known = 0;
         loop {
-            match take(&mut feed) {
+            match take(&mut subscription) {
                 Poll::Pending => std::hint::spin_loop(),
                 Poll::Ready(None) => break,
                 Poll::Ready(Some(Missed(count))) => known += count,
@@ -177,24 +177,24 @@ mod tests {
 
     /// The runtime lets no task take more than some hundred items in one go.
     #[tokio::test]
-    async fn the_place_is_right_when_the_reader_must_give_way() {
+    async fn missed_position_is_right_when_task_budget_ends() {
         const LENGTH: usize = 1000;
-        let (feeder, mut feed) = feed(LENGTH);
+        let (sender, mut subscription) = subscription(LENGTH);
         for item in 0..=LENGTH {
-            feeder.offer(item).unwrap();
+            sender.send(item).unwrap();
         }
         for item in 0..LENGTH {
-            assert_eq!(poll_fn(|context| feed.poll_next(context)).await, Some(Item(item)));
+            assert_eq!(poll_fn(|context| subscription.poll_next(context)).await, Some(Item(item)));
         }
-        assert_eq!(poll_fn(|context| feed.poll_next(context)).await, Some(Missed(1)));
+        assert_eq!(poll_fn(|context| subscription.poll_next(context)).await, Some(Missed(1)));
     }
 
     #[test]
-    fn a_reader_that_left_is_noticed() {
-        let (feeder, feed) = feed(1);
-        assert!(!feeder.is_left());
-        drop(feed);
-        assert!(feeder.is_left());
-        assert_eq!(feeder.offer(1), Err(Gone));
+    fn sender_notices_closed_subscriber() {
+        let (sender, subscription) = subscription(1);
+        assert!(!sender.is_closed());
+        drop(subscription);
+        assert!(sender.is_closed());
+        assert_eq!(sender.send(1), Err(SubscriberClosed));
     }
 }

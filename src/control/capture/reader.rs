@@ -14,7 +14,7 @@ impl CaptureFilter {
 
 /// What its reader knows of an interface.
 #[derive(Debug)]
-struct Interface {
+struct ReaderInterface {
     name: String,
     captured: usize,
     lost: u64,
@@ -22,27 +22,27 @@ struct Interface {
 
 /// A capture, as far as it has come.
 #[derive(Debug, Default)]
-pub(crate) struct Reading {
+pub(crate) struct CaptureReader {
     /// Of a block that is not whole.
-    begun: Vec<u8>,
-    interfaces: Vec<Interface>,
+    partial: Vec<u8>,
+    interfaces: Vec<ReaderInterface>,
 }
 
-impl Reading {
+impl CaptureReader {
     /// The blocks that are whole with these bytes. `packet` is shown each packet among them, and at which port.
     pub(crate) fn add(
         &mut self,
         chunk: &[u8],
         mut packet: impl FnMut(&str, &EnhancedPacketBlock<'_>),
     ) -> Vec<u8> {
-        let whole = self.whole(chunk);
+        let whole = self.take_whole_blocks(chunk);
         let mut rest = whole.as_slice();
         while let Ok((after, block)) = parse_block_le(rest) {
             rest = after;
             match block {
                 Block::InterfaceDescription(block) => {
                     let name = text(&block.options, OptionCode::IfName);
-                    self.interfaces.push(Interface { name, captured: 0, lost: 0 });
+                    self.interfaces.push(ReaderInterface { name, captured: 0, lost: 0 });
                 }
                 Block::EnhancedPacket(block) => {
                     if let Some(interface) = self.interfaces.get_mut(block.if_id as usize) {
@@ -80,18 +80,18 @@ impl Reading {
         self.interfaces.iter().map(|interface| interface.lost).sum()
     }
 
-    fn whole(&mut self, chunk: &[u8]) -> Vec<u8> {
-        self.begun.extend_from_slice(chunk);
+    fn take_whole_blocks(&mut self, chunk: &[u8]) -> Vec<u8> {
+        self.partial.extend_from_slice(chunk);
         let mut whole = 0;
-        while let Some([a, b, c, d]) = self.begun.get(whole + 4..whole + 8) {
+        while let Some([a, b, c, d]) = self.partial.get(whole + 4..whole + 8) {
             let length = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
-            if length < 12 || self.begun.len() - whole < length {
+            if length < 12 || self.partial.len() - whole < length {
                 break;
             }
             whole += length;
         }
-        let rest = self.begun.split_off(whole);
-        std::mem::replace(&mut self.begun, rest)
+        let rest = self.partial.split_off(whole);
+        std::mem::replace(&mut self.partial, rest)
     }
 }
 

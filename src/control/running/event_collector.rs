@@ -1,6 +1,6 @@
 //! Sees what happens at a running switch, and makes events of it.
 //!
-//! Stations are heard of when a worker calls, but not more often than ten times a second: meanwhile more has been
+//! Stations are last_drain of when a worker calls, but not more often than ten times a second: meanwhile more has been
 //! told, and the worker need not call again. Drops only show in counters. These are compared once a second while
 //! frames come; when nothing has moved for a second, the workers are to call with the next frame, and after one last
 //! look (a frame may have come meanwhile) nothing runs any more.
@@ -11,9 +11,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::history::History;
+use super::history::EventHistory;
 use super::ports::Link;
-use super::{Machine, Running};
+use super::{HostNetwork, Running};
 use crate::control::event::{Event, EventType};
 use crate::control::report::NewFdbState;
 use crate::datapath::{Budget, PER_PORT, PER_WORKER, Sight, Sighting};
@@ -21,51 +21,51 @@ use crate::switch::fdb::{FdbEntry, FdbKey, Learned};
 use crate::switch::{PortId, Tick};
 
 /// Least time between two hearings of the workers.
-const PAUSE: Duration = Duration::from_millis(100);
+const NOTIFICATION_INTERVAL: Duration = Duration::from_millis(100);
 /// Time between two looks at the counters.
-const PERIOD: Duration = Duration::from_secs(1);
+const COUNTER_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What has been seen, and when to look again.
 #[derive(Debug)]
-pub(super) struct Watch {
-    pub(super) history: History,
+pub(super) struct EventCollector {
+    pub(super) history: EventHistory,
     /// Of what control finds by itself: aged stations, drops.
     budget: Budget,
     /// What was beyond it, by port.
-    untold: BTreeMap<PortId, u64>,
-    /// When to hear the workers, if one has called.
-    pub(super) hear: Option<Instant>,
-    heard: Instant,
-    /// When to compare the counters, unless nothing runs.
-    pub(super) compare: Option<Instant>,
+    suppressed: BTreeMap<PortId, u64>,
+    /// When to drain_at the workers, if one has called.
+    pub(super) drain_at: Option<Instant>,
+    last_drain: Instant,
+    /// When to compare_at the counters, unless nothing runs.
+    pub(super) compare_at: Option<Instant>,
     /// Nothing had moved, so the next look is the last.
-    dozing: bool,
+    last_comparison: bool,
 }
 
-impl Watch {
+impl EventCollector {
     /// Nothing has been seen.
-    pub(super) fn new() -> Watch {
-        Watch {
-            history: History::default(),
+    pub(super) fn new() -> EventCollector {
+        EventCollector {
+            history: EventHistory::default(),
             budget: Budget::new(PER_PORT, PER_WORKER),
-            untold: BTreeMap::new(),
-            hear: None,
-            heard: Instant::now(),
-            compare: None,
-            dozing: false,
+            suppressed: BTreeMap::new(),
+            drain_at: None,
+            last_drain: Instant::now(),
+            compare_at: None,
+            last_comparison: false,
         }
     }
 
     /// A worker has called: when to look is known from now on.
-    pub(super) fn called(&mut self) {
+    pub(super) fn on_wakeup(&mut self) {
         let now = Instant::now();
-        self.hear.get_or_insert(now.max(self.heard + PAUSE));
-        self.compare.get_or_insert(now + PERIOD);
+        self.drain_at.get_or_insert(now.max(self.last_drain + NOTIFICATION_INTERVAL));
+        self.compare_at.get_or_insert(now + COUNTER_INTERVAL);
     }
 
     /// Resolves when it is time to look: never, while nothing runs.
     pub(super) fn due(&self) -> impl Future<Output = ()> + 'static {
-        let next = [self.hear, self.compare].into_iter().flatten().min();
+        let next = [self.drain_at, self.compare_at].into_iter().flatten().min();
         async move {
             match next {
                 Some(next) => tokio::time::sleep_until(next).await,
@@ -75,54 +75,55 @@ impl Watch {
     }
 }
 
-impl<M: Machine> Running<M> {
+impl<M: HostNetwork> Running<M> {
     /// Does what is due.
-    pub(super) fn look(&mut self) {
+    pub(super) fn collect_events(&mut self) {
         let now = Instant::now();
-        if self.watch.hear.is_some_and(|due| due <= now) {
-            self.hear_of_stations();
-            (self.watch.hear, self.watch.heard) = (None, now);
+        if self.events.drain_at.is_some_and(|due| due <= now) {
+            self.drain_fdb_notifications();
+            (self.events.drain_at, self.events.last_drain) = (None, now);
         }
-        if self.watch.compare.is_some_and(|due| due <= now) {
+        if self.events.compare_at.is_some_and(|due| due <= now) {
             let moved = self.compare_counters();
-            let asleep = !moved && self.watch.dozing;
-            self.watch.compare = (!asleep).then_some(now + PERIOD);
-            self.watch.dozing = !moved && !asleep;
-            if self.watch.dozing {
+            let asleep = !moved && self.events.last_comparison;
+            self.events.compare_at = (!asleep).then_some(now + COUNTER_INTERVAL);
+            self.events.last_comparison = !moved && !asleep;
+            if self.events.last_comparison {
                 self.datapath.doze();
             }
         }
     }
 
     /// Makes events of what the workers tell of stations.
-    pub(super) fn hear_of_stations(&mut self) {
+    pub(super) fn drain_fdb_notifications(&mut self) {
         let sightings: Vec<Sighting> = self.datapath.sightings().collect();
         for sighting in sightings {
-            for event in self.events_of(&sighting).into_iter().flatten() {
-                self.watch.history.add(event);
+            for event in self.fdb_events(&sighting).into_iter().flatten() {
+                self.events.history.add(event);
             }
         }
     }
 
     /// A station that comes in the place of another makes two.
-    fn events_of(&self, sighting: &Sighting) -> [Option<Event>; 2] {
+    fn fdb_events(&self, sighting: &Sighting) -> [Option<Event>; 2] {
         let &Sighting { at, port, key, sight } = sighting;
         let time = Timestamp::try_from(at).unwrap_or_else(|_| Timestamp::now());
-        let event = |kind, port, key| Event { time, ..self.of_station(kind, port, key) };
+        let event = |kind, port, key| Event { time, ..self.fdb_event(kind, port, key) };
         let here = |kind| event(kind, port, key);
         let only = |event| [Some(event), None];
         match sight {
             Sight::Unknown => only(here(EventType::Flooded)),
             Sight::Source(Learned::New) => only(here(EventType::Learned)),
             Sight::Source(Learned::Moved { from }) => {
-                only(Event { other: self.name_of(from), ..here(EventType::Moved) })
+                only(Event { other: self.port_ifname(from), ..here(EventType::Moved) })
             }
             Sight::Source(Learned::Returned { after }) => {
                 let silent = Some(after / Tick::PER_SECOND);
                 only(Event { silent, ..here(EventType::Returned) })
             }
             Sight::Source(Learned::Evicted { from, gone }) => {
-                let evicted = Event { other: self.name_of(port), ..event(EventType::Evicted, from, gone) };
+                let evicted =
+                    Event { other: self.port_ifname(port), ..event(EventType::Evicted, from, gone) };
                 [Some(evicted), Some(here(EventType::Learned))]
             }
             Sight::Source(Learned::Refused) => only(here(EventType::Refused)),
@@ -140,86 +141,90 @@ impl<M: Machine> Running<M> {
             moved |= totals != port.compared;
             port.compared = totals;
             for (reason, count) in gained.reasons() {
-                self.tell(id, |running| Event {
+                self.emit(id, |running| Event {
                     reason: Some(reason.name().to_owned()),
                     count: Some(count),
-                    ..running.of_port(EventType::Dropped, id)
+                    ..running.port_event(EventType::Dropped, id)
                 });
             }
-            self.lose(id, gained.untold);
+            self.suppress(id, gained.untold);
         }
-        self.tell_untold();
+        self.emit_suppressed();
         moved
     }
 
     /// Something that control found by itself, unless there is too much of it.
-    fn tell(&mut self, port: PortId, event: impl FnOnce(&Self) -> Event) {
-        if self.watch.budget.spend(self.datapath.now(), port) {
+    fn emit(&mut self, port: PortId, event: impl FnOnce(&Self) -> Event) {
+        if self.events.budget.spend(self.datapath.now(), port) {
             let event = event(self);
-            self.watch.history.add(event);
+            self.events.history.add(event);
         } else {
-            self.lose(port, 1);
+            self.suppress(port, 1);
         }
     }
 
-    fn lose(&mut self, port: PortId, count: u64) {
+    fn suppress(&mut self, port: PortId, count: u64) {
         if count > 0 {
-            *self.watch.untold.entry(port).or_default() += count;
+            *self.events.suppressed.entry(port).or_default() += count;
         }
     }
 
     /// How much there was too much of, since the last call.
-    pub(super) fn tell_untold(&mut self) {
-        for (port, count) in std::mem::take(&mut self.watch.untold) {
-            let event = Event { count: Some(count), ..self.of_port(EventType::Lost, port) };
-            self.watch.history.add(event);
+    pub(super) fn emit_suppressed(&mut self) {
+        for (port, count) in std::mem::take(&mut self.events.suppressed) {
+            let event = Event { count: Some(count), ..self.port_event(EventType::Lost, port) };
+            self.events.history.add(event);
         }
     }
 
     /// A station has aged.
-    pub(super) fn tell_aged(&mut self, entry: &FdbEntry) {
-        self.tell(entry.port, |running| running.of_station(EventType::Aged, entry.port, entry.key));
+    pub(super) fn emit_aged(&mut self, entry: &FdbEntry) {
+        self.emit(entry.port, |running| running.fdb_event(EventType::Aged, entry.port, entry.key));
     }
 
     /// A port has come or gone, or its link has changed. What was seen there before comes first.
-    pub(super) fn tell_port(&mut self, kind: EventType, port: PortId) {
-        self.hear_of_stations();
-        self.watch.history.add(self.of_port(kind, port));
+    pub(super) fn emit_port_event(&mut self, kind: EventType, port: PortId) {
+        self.drain_fdb_notifications();
+        self.events.history.add(self.port_event(kind, port));
     }
 
     /// Somebody added an entry. What was seen before that comes first, here and below.
-    pub(super) fn tell_added(&mut self, port: PortId, key: FdbKey, state: NewFdbState) {
+    pub(super) fn emit_fdb_added(&mut self, port: PortId, key: FdbKey, state: NewFdbState) {
         let state = Some(state);
-        self.tell_by_hand(|running| Event { state, ..running.of_station(EventType::FdbAdded, port, key) });
+        self.emit_admin_event(|running| Event { state, ..running.fdb_event(EventType::FdbAdded, port, key) });
     }
 
     /// Somebody deleted an entry.
-    pub(super) fn tell_removed(&mut self, gone: &FdbEntry) {
-        self.tell_by_hand(|running| running.of_station(EventType::FdbRemoved, gone.port, gone.key));
+    pub(super) fn emit_fdb_removed(&mut self, gone: &FdbEntry) {
+        self.emit_admin_event(|running| running.fdb_event(EventType::FdbRemoved, gone.port, gone.key));
     }
 
     /// Somebody flushed so many entries of a port, or of all.
-    pub(super) fn tell_flushed(&mut self, port: Option<PortId>, count: usize) {
-        let (ifname, count) = (port.and_then(|port| self.name_of(port)), u64::try_from(count).ok());
-        self.tell_by_hand(|_| Event { ifname, count, ..Event::at(Timestamp::now(), EventType::FdbFlushed) });
+    pub(super) fn emit_fdb_flushed(&mut self, port: Option<PortId>, count: usize) {
+        let (ifname, count) = (port.and_then(|port| self.port_ifname(port)), u64::try_from(count).ok());
+        self.emit_admin_event(|_| Event {
+            ifname,
+            count,
+            ..Event::at(Timestamp::now(), EventType::FdbFlushed)
+        });
     }
 
-    fn tell_by_hand(&mut self, event: impl FnOnce(&Self) -> Event) {
-        self.hear_of_stations();
+    fn emit_admin_event(&mut self, event: impl FnOnce(&Self) -> Event) {
+        self.drain_fdb_notifications();
         let event = event(self);
-        self.watch.history.add(event);
+        self.events.history.add(event);
     }
 
-    fn of_port(&self, kind: EventType, port: PortId) -> Event {
-        Event { ifname: self.name_of(port), ..Event::at(Timestamp::now(), kind) }
+    fn port_event(&self, kind: EventType, port: PortId) -> Event {
+        Event { ifname: self.port_ifname(port), ..Event::at(Timestamp::now(), kind) }
     }
 
-    fn of_station(&self, kind: EventType, port: PortId, key: FdbKey) -> Event {
+    fn fdb_event(&self, kind: EventType, port: PortId, key: FdbKey) -> Event {
         let vlan = (key.vlan != 0).then_some(key.vlan);
-        Event { mac: Some(key.mac), vlan, ..self.of_port(kind, port) }
+        Event { mac: Some(key.mac), vlan, ..self.port_event(kind, port) }
     }
 
-    fn name_of(&self, port: PortId) -> Option<String> {
+    fn port_ifname(&self, port: PortId) -> Option<String> {
         self.ports.get(&port).map(|port| port.name.clone())
     }
 }

@@ -7,7 +7,7 @@ use crate::control::topology::{Device, DeviceId, LinkChange, PortSpec, Topology,
 use crate::wire::Mac;
 
 /// Makes devices and takes them away.
-pub(crate) trait Machine {
+pub(crate) trait HostNetwork {
     /// As [`Topology::add_host_port`].
     fn add_host_port(&mut self, config: &Config, gateway: Mac) -> Result<Device, TopologyError>;
     /// As [`Topology::add_port`].
@@ -24,7 +24,7 @@ pub(crate) trait Machine {
     fn teardown(self) -> Vec<TopologyError>;
 }
 
-impl Machine for Topology {
+impl HostNetwork for Topology {
     fn add_host_port(&mut self, config: &Config, gateway: Mac) -> Result<Device, TopologyError> {
         Topology::add_host_port(self, config, gateway)
     }
