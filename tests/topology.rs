@@ -17,7 +17,9 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use uswitch::control::log::LogLevel;
-use uswitch::control::topology::{Device, LinkChange, Place, PortSpec, Site, Topology, TopologyError};
+use uswitch::control::topology::{
+    Device, Environment, LinkChange, PortNetns, PortSpec, Topology, TopologyError,
+};
 use uswitch::control::{Config, EngineChoice};
 use uswitch::datapath::{BusyPoll, Placement};
 use uswitch::sys::netns::{self, Netns};
@@ -27,7 +29,7 @@ const GATEWAY: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 1]);
 const RUNTIME: &str = "/run/uswitch";
 
 /// Moves this thread into a host of its own, which goes with it.
-fn own_host() {
+fn enter_private_host() {
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("these tests need root");
     let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
@@ -42,13 +44,13 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// Runs a test in a host and a runtime of its own.
-fn on_own_host(test: impl AsyncFnOnce()) {
-    own_host();
+fn in_private_host(test: impl AsyncFnOnce()) {
+    enter_private_host();
     runtime().block_on(test());
 }
 
-fn site() -> Site {
-    Site { runtime: PathBuf::from(RUNTIME), sandboxed: false }
+fn environment() -> Environment {
+    Environment { runtime: PathBuf::from(RUNTIME), sandboxed: false }
 }
 
 fn config(ports: u16) -> Config {
@@ -75,7 +77,7 @@ fn config(ports: u16) -> Config {
 
 fn port(number: u16) -> PortSpec {
     PortSpec {
-        place: Place::NewContainer(format!("container{number}")),
+        netns: PortNetns::New(format!("container{number}")),
         ifname: "eth0".to_owned(),
         mac: None,
         addresses: vec![
@@ -92,7 +94,7 @@ fn port(number: u16) -> PortSpec {
 
 /// A switch with its host port and this many containers.
 fn build(config: &Config) -> Result<(Topology, Vec<Device>), TopologyError> {
-    let mut topology = Topology::claim(config, &site())?;
+    let mut topology = Topology::claim(config, &environment())?;
     let mut devices = vec![topology.add_host_port(config, GATEWAY)?];
     for number in 1..=config.ports {
         devices.push(topology.add_port(&port(number))?);
@@ -122,7 +124,7 @@ fn other_device(name: &str) {
 }
 
 /// All that a switch can leave on its host.
-fn state_of_host() -> Vec<String> {
+fn host_state() -> Vec<String> {
     let files = |directory| -> String {
         let names = fs::read_dir(directory).into_iter().flatten().map(|entry| entry.unwrap().file_name());
         let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
@@ -147,12 +149,12 @@ fn state_of_host() -> Vec<String> {
 /// The host is as it was. A moment later perhaps: the queues of one test are open for a moment in what
 /// another, a thread of the same process, starts at the same time.
 #[track_caller]
-fn left_as_found(before: &[String]) {
+fn assert_host_unchanged(before: &[String]) {
     let end = Instant::now() + Duration::from_secs(10);
-    while state_of_host() != before && Instant::now() < end {
+    while host_state() != before && Instant::now() < end {
         std::thread::yield_now();
     }
-    assert_eq!(state_of_host(), before);
+    assert_eq!(host_state(), before);
 }
 
 /// Fails after ten seconds instead of hanging.
@@ -187,9 +189,9 @@ fn drain(device: &Device) -> Errno {
 }
 
 #[test]
-fn containers_have_what_was_asked_for() {
-    on_own_host(async || {
-        let before = state_of_host();
+fn containers_get_configured_addresses_routes_and_mtu() {
+    in_private_host(async || {
+        let before = host_state();
         let (topology, devices) = build(&config(3)).unwrap();
 
         assert_eq!(ip("netns").lines().count(), 3);
@@ -214,16 +216,16 @@ fn containers_have_what_was_asked_for() {
 
         drop(devices);
         assert!(topology.teardown().is_empty());
-        left_as_found(&before);
+        assert_host_unchanged(&before);
     });
 }
 
 #[test]
-fn failure_half_way_leaves_nothing() {
-    on_own_host(async || {
-        let before = state_of_host();
+fn failed_port_leaves_nothing_behind() {
+    in_private_host(async || {
+        let before = host_state();
         let config = Config { nat: true, ..config(3) };
-        let mut topology = Topology::claim(&config, &site()).unwrap();
+        let mut topology = Topology::claim(&config, &environment()).unwrap();
         let host = topology.add_host_port(&config, GATEWAY).unwrap();
         let first = topology.add_port(&port(1)).unwrap();
         ip("netns add container2");
@@ -240,18 +242,18 @@ fn failure_half_way_leaves_nothing() {
         assert!(topology.teardown().is_empty());
         assert!(netns::path("container2").exists(), "it is not ours");
         ip("netns del container2");
-        left_as_found(&before);
+        assert_host_unchanged(&before);
     });
 }
 
 #[test]
-fn what_is_in_the_way_is_found_before_anything_is_made() {
-    on_own_host(async || {
+fn conflicts_are_found_before_anything_is_created() {
+    in_private_host(async || {
         other_device("taken");
         ip("netns add taken2");
         ip("address add 192.0.2.1/24 dev taken");
         ip("route add 198.51.100.0/24 dev taken");
-        let before = state_of_host();
+        let before = host_state();
         let cases = [
             (Config { name: "taken".to_owned(), ..config(1) }, "a device 'taken' on this host already"),
             (Config { prefix: "taken".to_owned(), ..config(3) }, "namespace 'taken2' already"),
@@ -266,53 +268,53 @@ fn what_is_in_the_way_is_found_before_anything_is_made() {
             (Config { ports: 4000, workers: 1 << 20, ..config(1) }, "open files are needed"),
         ];
         for (config, expected) in cases {
-            let error = Topology::claim(&config, &site()).unwrap_err().to_string();
+            let error = Topology::claim(&config, &environment()).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
-            assert_eq!(state_of_host(), before, "{expected}");
+            assert_eq!(host_state(), before, "{expected}");
         }
         // Nobody meets there.
         let internal =
             Config { subnets: vec!["192.0.2.128/25".parse().unwrap()], internal: true, ..config(1) };
-        assert!(Topology::claim(&internal, &site()).unwrap().teardown().is_empty());
+        assert!(Topology::claim(&internal, &environment()).unwrap().teardown().is_empty());
     });
 }
 
 /// By anybody who may open it. `ip netns` would wait for ever.
 #[test]
-fn lock_on_the_directory_of_names_is_not_waited_for() {
-    on_own_host(async || {
+fn locked_netns_directory_fails_with_deadline() {
+    in_private_host(async || {
         fs::create_dir(netns::DIRECTORY).unwrap();
         let directory = fs::File::open(netns::DIRECTORY).unwrap();
         let lock = Flock::lock(directory, FlockArg::LockExclusive).unwrap();
-        let error = Topology::claim(&config(1), &site()).unwrap_err();
+        let error = Topology::claim(&config(1), &environment()).unwrap_err();
         assert!(error.to_string().contains("/run/netns stays locked"), "{error}");
         drop(lock);
-        assert!(Topology::claim(&config(1), &site()).unwrap().teardown().is_empty());
+        assert!(Topology::claim(&config(1), &environment()).unwrap().teardown().is_empty());
         let directory = fs::File::open(netns::DIRECTORY).unwrap();
         let _lock = Flock::lock(directory, FlockArg::LockExclusive).unwrap();
-        let again = Topology::claim(&config(1), &site()).unwrap();
+        let again = Topology::claim(&config(1), &environment()).unwrap();
         assert!(again.teardown().is_empty(), "it is only needed for the first");
     });
 }
 
 #[test]
-fn name_is_one_switch_at_a_time() {
-    on_own_host(async || {
-        let before = state_of_host();
+fn second_switch_of_same_name_is_refused() {
+    in_private_host(async || {
+        let before = host_state();
         let (topology, devices) = build(&config(1)).unwrap();
-        let error = Topology::claim(&config(1), &site()).unwrap_err();
+        let error = Topology::claim(&config(1), &environment()).unwrap_err();
         let pid = std::process::id();
         assert!(matches!(error, TopologyError::Running { pid: of, .. } if of == pid), "{error}");
         drop(devices);
         assert!(topology.teardown().is_empty());
-        left_as_found(&before);
-        assert!(Topology::claim(&config(1), &site()).unwrap().teardown().is_empty());
+        assert_host_unchanged(&before);
+        assert!(Topology::claim(&config(1), &environment()).unwrap().teardown().is_empty());
     });
 }
 
 #[test]
-fn changes_of_a_device_are_noticed() {
-    on_own_host(async || {
+fn reports_link_state_and_mtu_changes() {
+    in_private_host(async || {
         let (mut topology, devices) = build(&config(2)).unwrap();
         let (host, one) = (&devices[0], &devices[1]);
         let up = |mtu| LinkChange::State { up: true, mtu };
@@ -340,8 +342,8 @@ fn namespaces() -> usize {
 }
 
 #[test]
-fn deleted_container_is_gone_when_its_queues_are_closed() {
-    on_own_host(async || {
+fn deleted_netns_is_freed_when_queues_close() {
+    in_private_host(async || {
         let (mut topology, mut devices) = build(&config(2)).unwrap();
         assert_eq!(namespaces(), 2);
         ip("netns del container1");
@@ -368,8 +370,8 @@ fn deleted_container_is_gone_when_its_queues_are_closed() {
 }
 
 #[test]
-fn removed_container_is_gone_when_its_queues_are_closed() {
-    on_own_host(async || {
+fn removed_port_frees_its_netns_when_queues_close() {
+    in_private_host(async || {
         let (mut topology, mut devices) = build(&config(2)).unwrap();
         devices[1].queues.clear();
         topology.remove_port(devices[1].id).unwrap();
@@ -384,8 +386,8 @@ fn removed_container_is_gone_when_its_queues_are_closed() {
 }
 
 #[test]
-fn device_moved_out_of_its_container_goes_with_its_port() {
-    on_own_host(async || {
+fn device_moved_to_another_netns_goes_with_its_port() {
+    in_private_host(async || {
         let (mut topology, mut devices) = build(&config(3)).unwrap();
         ip("netns add own");
         let in_own = |device: &str| ip("-n own -br link").contains(device);
@@ -407,8 +409,8 @@ fn device_moved_out_of_its_container_goes_with_its_port() {
 }
 
 #[test]
-fn namespace_of_another_takes_its_port_with_it() {
-    on_own_host(async || {
+fn attached_port_is_gone_when_its_netns_ends() {
+    in_private_host(async || {
         let (mut topology, devices) = build(&config(0)).unwrap();
         // One without a name: it ends with the process.
         let mut process = Command::new("unshare");
@@ -416,8 +418,8 @@ fn namespace_of_another_takes_its_port_with_it() {
         let mut process = process.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut said = String::new();
         BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
-        let place = Place::Existing(format!("/proc/{}/ns/net", process.id()).into());
-        let attached = topology.add_port(&PortSpec { place, ..port(7) }).unwrap();
+        let netns = PortNetns::Existing(format!("/proc/{}/ns/net", process.id()).into());
+        let attached = topology.add_port(&PortSpec { netns, ..port(7) }).unwrap();
         assert_eq!(drain(&attached), Errno::EAGAIN);
         drop(process.stdin.take());
         process.wait().unwrap();
@@ -430,8 +432,8 @@ fn namespace_of_another_takes_its_port_with_it() {
 }
 
 #[test]
-fn existing_namespace_keeps_what_it_has() {
-    on_own_host(async || {
+fn attaching_keeps_existing_devices_and_routes() {
+    in_private_host(async || {
         ip("netns add lab");
         ip("-n lab link add old type veth peer name old-peer");
         ip("-n lab link set old-peer up");
@@ -440,11 +442,11 @@ fn existing_namespace_keeps_what_it_has() {
         ip("-n lab route add default via 192.0.2.1");
         let (mut topology, devices) = build(&config(0)).unwrap();
         let path = netns::path("lab");
-        let spec = PortSpec { place: Place::Existing(path.clone()), ifname: "lan".to_owned(), ..port(7) };
+        let spec = PortSpec { netns: PortNetns::Existing(path.clone()), ifname: "lan".to_owned(), ..port(7) };
         let conflict = PortSpec { ifname: "old".to_owned(), ..spec.clone() };
         let error = topology.add_port(&conflict).unwrap_err();
         assert!(matches!(error, TopologyError::DeviceExists { .. }), "{error}");
-        let missing = PortSpec { place: Place::Existing("/run/netns/nowhere".into()), ..spec.clone() };
+        let missing = PortSpec { netns: PortNetns::Existing("/run/netns/nowhere".into()), ..spec.clone() };
         assert!(topology.add_port(&missing).unwrap_err().to_string().contains("no network namespace"));
 
         let mut attached = topology.add_port(&spec).unwrap();
@@ -471,8 +473,8 @@ fn existing_namespace_keeps_what_it_has() {
 }
 
 #[test]
-fn nat_is_turned_on_and_off_as_it_was() {
-    on_own_host(async || {
+fn nat_is_undone_completely() {
+    in_private_host(async || {
         other_device("uplink");
         let accept_ra = "/proc/sys/net/ipv6/conf/uplink/accept_ra";
         fs::write(accept_ra, "1").unwrap();
@@ -483,7 +485,7 @@ fn nat_is_turned_on_and_off_as_it_was() {
         run("nft", "add table ip filter").unwrap();
         run("nft", "add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }")
             .unwrap();
-        let before = state_of_host();
+        let before = host_state();
         let (mut topology, devices) = build(&Config { nat: true, ..config(1) }).unwrap();
         let notices = topology.take_notices();
         // An earlier kernel has a notice of its own.
@@ -504,14 +506,14 @@ fn nat_is_turned_on_and_off_as_it_was() {
         drop(devices);
         assert!(topology.teardown().is_empty());
         assert_eq!(fs::read_to_string(accept_ra).unwrap(), "1\n");
-        left_as_found(&before);
+        assert_host_unchanged(&before);
     });
 }
 
 /// A process that makes a switch in this thread's host and waits, to be killed.
 fn switch_in_another_process() -> Child {
     let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "child_makes_a_switch_and_waits", "--nocapture"])
+        .args(["--ignored", "--exact", "child_creates_a_switch_and_waits", "--nocapture"])
         .env("TOPOLOGY_CHILD", "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -524,7 +526,7 @@ fn switch_in_another_process() -> Child {
 
 #[test]
 #[ignore = "no test: what another test starts and kills"]
-fn child_makes_a_switch_and_waits() {
+fn child_creates_a_switch_and_waits() {
     if std::env::var_os("TOPOLOGY_CHILD").is_none() {
         return;
     }
@@ -536,12 +538,12 @@ fn child_makes_a_switch_and_waits() {
 }
 
 #[test]
-fn next_start_takes_away_what_a_killed_switch_left() {
-    on_own_host(async || {
-        let before = state_of_host();
+fn next_start_cleans_up_after_a_killed_switch() {
+    in_private_host(async || {
+        let before = host_state();
         let mut child = switch_in_another_process();
         let pid = child.id();
-        let error = Topology::claim(&config(3), &site()).unwrap_err();
+        let error = Topology::claim(&config(3), &environment()).unwrap_err();
         assert!(matches!(error, TopologyError::Running { pid: of, .. } if of == pid), "{error}");
         child.kill().unwrap();
         child.wait().unwrap();
@@ -552,50 +554,53 @@ fn next_start_takes_away_what_a_killed_switch_left() {
         let mine = netns::look_up("container2").unwrap();
 
         let other = Config { prefix: "other".to_owned(), ..config(1) };
-        let mut topology = Topology::claim(&other, &site()).unwrap();
+        let mut topology = Topology::claim(&other, &environment()).unwrap();
         let notices = topology.take_notices();
         assert!(matches!(&notices[..], [notice] if notice.contains("was killed before")), "{notices:?}");
         assert_eq!(netns::look_up("container2").unwrap(), mine);
         assert!(!netns::path("container1").exists() && !netns::path("container3").exists());
         assert!(topology.teardown().is_empty());
         ip("netns del container2");
-        left_as_found(&before);
+        assert_host_unchanged(&before);
     });
 }
 
 #[test]
-fn killed_switch_is_cleaned_up_after_without_a_start() {
-    on_own_host(async || {
-        let before = state_of_host();
+fn clean_up_removes_state_of_a_killed_switch() {
+    in_private_host(async || {
+        let before = host_state();
         let mut child = switch_in_another_process();
-        assert!(matches!(Topology::clean_up_after("uswitch0", &site()), Err(TopologyError::Running { .. })));
+        assert!(matches!(
+            Topology::clean_up_after("uswitch0", &environment()),
+            Err(TopologyError::Running { .. })
+        ));
         child.kill().unwrap();
         child.wait().unwrap();
-        let notice = Topology::clean_up_after("uswitch0", &site()).unwrap().unwrap();
+        let notice = Topology::clean_up_after("uswitch0", &environment()).unwrap().unwrap();
         assert!(notice.contains("3 namespaces, 1 nftables table"), "{notice}");
-        left_as_found(&before);
-        assert_eq!(Topology::clean_up_after("uswitch0", &site()).unwrap(), None);
+        assert_host_unchanged(&before);
+        assert_eq!(Topology::clean_up_after("uswitch0", &environment()).unwrap(), None);
     });
 }
 
 #[test]
-fn start_that_fails_tells_what_it_took_away_first() {
-    on_own_host(async || {
+fn failed_start_reports_what_it_cleaned_up() {
+    in_private_host(async || {
         other_device("taken");
         ip("address add 192.0.2.1/24 dev taken");
         let mut child = switch_in_another_process();
         child.kill().unwrap();
         child.wait().unwrap();
         let overlapping = Config { subnets: vec!["192.0.2.0/24".parse().unwrap()], ..config(1) };
-        let error = Topology::claim(&overlapping, &site()).unwrap_err().to_string();
+        let error = Topology::claim(&overlapping, &environment()).unwrap_err().to_string();
         assert!(error.contains("overlaps 192.0.2.1/24") && error.contains("was killed before"), "{error}");
     });
 }
 
 #[test]
-fn what_a_killed_switch_left_in_another_namespace_is_not_forgotten() {
-    on_own_host(async || {
-        let before = state_of_host();
+fn clean_up_from_another_netns_names_the_right_one() {
+    in_private_host(async || {
+        let before = host_state();
         let mut child = switch_in_another_process();
         child.kill().unwrap();
         child.wait().unwrap();
@@ -604,26 +609,26 @@ fn what_a_killed_switch_left_in_another_namespace_is_not_forgotten() {
         ip("netns add elsewhere");
         let found = netns::travel(|traveller| {
             traveller.enter(&Netns::open(&netns::path("elsewhere")).unwrap()).unwrap();
-            Topology::clean_up_after("uswitch0", &site())
+            Topology::clean_up_after("uswitch0", &environment())
         });
         let error = found.unwrap().unwrap_err().to_string();
         assert!(error.contains("`nsenter --net=/run/netns/home uswitch stop uswitch0`"), "{error}");
-        let notice = Topology::clean_up_after("uswitch0", &site()).unwrap().unwrap();
+        let notice = Topology::clean_up_after("uswitch0", &environment()).unwrap().unwrap();
         assert!(notice.contains("3 namespaces, 1 nftables table"), "{notice}");
         ip("netns del elsewhere");
         ip("netns del home");
-        left_as_found(&before);
+        assert_host_unchanged(&before);
     });
 }
 
 #[test]
-fn forwarding_stays_on_while_one_of_two_switches_needs_it() {
-    on_own_host(async || {
+fn forwarding_stays_on_while_a_second_switch_needs_it() {
+    in_private_host(async || {
         other_device("uplink");
         let accept_ra = "/proc/sys/net/ipv6/conf/uplink/accept_ra";
         fs::write(accept_ra, "1").unwrap();
         fs::write("/proc/sys/net/ipv6/conf/uplink-peer/accept_ra", "2").unwrap();
-        let before = state_of_host();
+        let before = host_state();
         let forwarding = || fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap();
         let (one, devices) = build(&Config { nat: true, ..config(1) }).unwrap();
         let second = Config {
@@ -633,7 +638,7 @@ fn forwarding_stays_on_while_one_of_two_switches_needs_it() {
             nat: true,
             ..config(1)
         };
-        let mut two = Topology::claim(&second, &site()).unwrap();
+        let mut two = Topology::claim(&second, &environment()).unwrap();
         let host = two.add_host_port(&second, GATEWAY).unwrap();
         drop(devices);
         assert!(one.teardown().is_empty());
@@ -641,13 +646,13 @@ fn forwarding_stays_on_while_one_of_two_switches_needs_it() {
         assert_eq!(fs::read_to_string(accept_ra).unwrap(), "2\n", "and default routes that routers give");
         drop(host);
         assert!(two.teardown().is_empty());
-        left_as_found(&before);
+        assert_host_unchanged(&before);
     });
 }
 
 #[test]
-fn namespaces_are_seen_by_ip_netns_in_another_mount_namespace() {
-    on_own_host(async || {
+fn named_netns_work_across_mount_namespaces() {
+    in_private_host(async || {
         ip("netns add before");
         let (topology, devices) = build(&config(1)).unwrap();
         let link = ip("netns exec container1 ip -br link show eth0");

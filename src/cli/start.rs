@@ -10,7 +10,7 @@ use crate::control::config::{DEFAULT_NAME, HOST};
 use crate::control::log::{self, Log, LogDestination};
 use crate::control::report::{PortReport, Status};
 use crate::control::service::{self, ServiceOutcome, ServiceOutputs, StartedSwitch};
-use crate::control::topology::Site;
+use crate::control::topology::Environment;
 use crate::control::{Config, Options, OptionsFile};
 use crate::sys::daemon::{self, Ready, Role};
 
@@ -45,16 +45,16 @@ impl Start {
         };
         // Before there is a sandbox, which would have a loopback of its own: whoever started the switch is to reach it.
         let metrics = config.metrics.map(listen).transpose()?;
-        let site = Site::prepare()?;
+        let environment = Environment::prepare()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(CliError::io("start an event loop"))?;
-        let log_path = log::path(&site.runtime, &config.name);
+        let log_path = log::path(&environment.runtime, &config.name);
         let log = Log::start(config.log, destination(waiting.is_some(), &log_path))
             .map_err(CliError::io("start a log"))?;
         log.install();
         let outputs = ServiceOutputs { metrics, log: log.clone() };
         let mut live = None;
-        let outcome = runtime.block_on(service::run(config, &site, outputs, |started| {
+        let outcome = runtime.block_on(service::run(config, &environment, outputs, |started| {
             live = announce(started, waiting)?;
             Ok(())
         }));

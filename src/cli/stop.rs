@@ -4,7 +4,7 @@ use crate::control::client::ClientError;
 use crate::control::config::DEFAULT_NAME;
 use crate::control::report::StopReport;
 use crate::control::service::{exit_reason_path, socket_path};
-use crate::control::topology::{Site, Topology, TopologyError};
+use crate::control::topology::{Environment, Topology, TopologyError};
 use crate::sys;
 
 use super::error::CliError;
@@ -44,7 +44,7 @@ fn clean_up(name: &str, error: ClientError) -> Result<(), CliError> {
     let may_build = sys::caps::can_build_here().map_err(CliError::io("read this process's capabilities"))?;
     let (socket, exit_reason) = (socket_path(&runtime, name), exit_reason_path(&runtime, name));
     // A sandbox has gone with its switch: there is nothing in it to enter it for.
-    let found = Topology::clean_up_after(name, &Site { runtime, sandboxed: !may_build });
+    let found = Topology::clean_up_after(name, &Environment { runtime, sandboxed: !may_build });
     let found = found.map_err(|error| match error {
         // A process holds the ledger and does not answer: not yet, or not any more.
         TopologyError::Running { .. } => CliError::InBetween(name.to_owned()),

@@ -16,30 +16,30 @@ use crate::wire::Mac;
 
 /// The gateway's address in `subnet`.
 pub fn gateway(subnet: IpNet) -> IpAddr {
-    at(subnet, first(subnet)).addr()
+    address_at(subnet, gateway_offset(subnet)).addr()
 }
 
 /// The address of number `n`, with the subnet's prefix length; `None` if the subnet does not reach so far.
-pub fn station(subnet: IpNet, n: u64) -> Option<IpNet> {
-    (n <= capacity(subnet)).then(|| at(subnet, first(subnet) + u128::from(n)))
+pub fn host_address(subnet: IpNet, n: u64) -> Option<IpNet> {
+    (n <= max_hosts(subnet)).then(|| address_at(subnet, gateway_offset(subnet) + u128::from(n)))
 }
 
 /// How many stations `subnet` has room for beside the gateway.
-pub fn capacity(subnet: IpNet) -> u64 {
-    u64::try_from(room(subnet)).unwrap_or(u64::MAX)
+pub fn max_hosts(subnet: IpNet) -> u64 {
+    u64::try_from(host_count(subnet)).unwrap_or(u64::MAX)
 }
 
-fn room(subnet: IpNet) -> u128 {
+fn host_count(subnet: IpNet) -> u128 {
     let host_bits = u32::from(subnet.max_prefix_len() - subnet.prefix_len());
     let addresses = 1u128.checked_shl(host_bits).unwrap_or(u128::MAX);
     let broadcast = u128::from(matches!(subnet, IpNet::V4(_)) && host_bits >= 2);
-    addresses - first(subnet) - 1 - broadcast
+    addresses - gateway_offset(subnet) - 1 - broadcast
 }
 
 /// The smallest subnet around `subnet` that has room for `stations`.
 pub fn widened(subnet: IpNet, stations: u64) -> Option<IpNet> {
     let mut wide = subnet;
-    while capacity(wide) < stations {
+    while max_hosts(wide) < stations {
         wide = wide.supernet()?;
     }
     Some(wide)
@@ -47,9 +47,11 @@ pub fn widened(subnet: IpNet, stations: u64) -> Option<IpNet> {
 
 /// Whether a station may have `address` in `subnet`: it is in there, and not the network's, the
 /// broadcast's or the gateway's.
-pub fn is_station(subnet: IpNet, address: IpAddr) -> bool {
-    let offset = bits(address).wrapping_sub(bits(subnet.network()));
-    subnet.contains(&address) && offset > first(subnet) && offset - first(subnet) <= room(subnet)
+pub fn is_host_address(subnet: IpNet, address: IpAddr) -> bool {
+    let offset = to_u128(address).wrapping_sub(to_u128(subnet.network()));
+    subnet.contains(&address)
+        && offset > gateway_offset(subnet)
+        && offset - gateway_offset(subnet) <= host_count(subnet)
 }
 
 /// The MAC of number `n` in the switch called `name`.
@@ -65,12 +67,12 @@ fn fnv1a(text: &str) -> u32 {
 }
 
 /// How far the gateway's address is from the start of the subnet.
-fn first(subnet: IpNet) -> u128 {
+fn gateway_offset(subnet: IpNet) -> u128 {
     let host_bits = subnet.max_prefix_len() - subnet.prefix_len();
     u128::from(host_bits >= 2)
 }
 
-fn bits(address: IpAddr) -> u128 {
+fn to_u128(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => u128::from(address.to_bits()),
         IpAddr::V6(address) => address.to_bits(),
@@ -78,7 +80,7 @@ fn bits(address: IpAddr) -> u128 {
 }
 
 /// The address `offset` further than the subnet's first. The caller knows that it is in there.
-fn at(subnet: IpNet, offset: u128) -> IpNet {
+fn address_at(subnet: IpNet, offset: u128) -> IpNet {
     match subnet {
         IpNet::V4(net) => {
             let address = net.network().to_bits().wrapping_add(u32::try_from(offset).unwrap_or(u32::MAX));
@@ -100,11 +102,11 @@ mod tests {
     }
 
     fn nth(subnet: &str, n: u64) -> Option<String> {
-        station(net(subnet), n).map(|address| address.to_string())
+        host_address(net(subnet), n).map(|address| address.to_string())
     }
 
     #[test]
-    fn gateway_first_and_container_n_at_n_further() {
+    fn container_n_has_the_nth_address_after_the_gateway() {
         assert_eq!(gateway(net("172.16.0.0/24")).to_string(), "172.16.0.1");
         assert_eq!(gateway(net("fd00:172:16::/64")).to_string(), "fd00:172:16::1");
         assert_eq!(nth("172.16.0.0/24", 1).as_deref(), Some("172.16.0.2/24"));
@@ -114,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn capacities() {
+    fn counts_hosts_of_a_subnet() {
         for (subnet, stations) in [
             ("10.0.0.0/24", 253),
             ("10.0.0.0/29", 5),
@@ -129,12 +131,12 @@ mod tests {
             ("fd00::/127", 1),
             ("fd00::/128", 0),
         ] {
-            assert_eq!(capacity(net(subnet)), stations, "{subnet}");
+            assert_eq!(max_hosts(net(subnet)), stations, "{subnet}");
         }
     }
 
     #[test]
-    fn point_to_point_subnets_have_no_network_address() {
+    fn point_to_point_subnet_has_gateway_and_one_host() {
         assert_eq!(gateway(net("10.0.0.0/31")).to_string(), "10.0.0.0");
         assert_eq!(nth("10.0.0.0/31", 1).as_deref(), Some("10.0.0.1/31"));
         assert_eq!(nth("10.0.0.0/31", 2), None);
@@ -144,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn widening() {
+    fn widens_subnet_until_hosts_fit() {
         assert_eq!(widened(net("10.0.0.0/30"), 5), Some(net("10.0.0.0/29")));
         assert_eq!(widened(net("172.16.0.0/24"), 253), Some(net("172.16.0.0/24")));
         assert_eq!(widened(net("172.16.0.0/24"), 4095), Some(net("172.16.0.0/19")));
@@ -152,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn stations() {
+    fn rejects_network_broadcast_and_gateway_addresses() {
         let v4 = net("10.0.0.0/29");
         for (address, may) in [
             ("10.0.0.0", false),
@@ -161,18 +163,24 @@ mod tests {
             ("10.0.0.6", true),
             ("10.0.0.7", false),
         ] {
-            assert_eq!(is_station(v4, address.parse().unwrap()), may, "{address}");
+            assert_eq!(is_host_address(v4, address.parse().unwrap()), may, "{address}");
         }
-        assert!(!is_station(v4, "10.0.0.9".parse().unwrap()) && !is_station(v4, "fd00::2".parse().unwrap()));
+        assert!(
+            !is_host_address(v4, "10.0.0.9".parse().unwrap())
+                && !is_host_address(v4, "fd00::2".parse().unwrap())
+        );
         let v6 = net("fd00::/64");
-        assert!(!is_station(v6, "fd00::".parse().unwrap()) && !is_station(v6, "fd00::1".parse().unwrap()));
-        assert!(is_station(v6, "fd00::ffff:ffff:ffff:ffff".parse().unwrap()));
-        assert!(!is_station(v6, "fd00:0:0:1::2".parse().unwrap()));
-        assert!(is_station(net("fd00::/8"), "fd12::1:0:0:0:2".parse().unwrap()));
+        assert!(
+            !is_host_address(v6, "fd00::".parse().unwrap())
+                && !is_host_address(v6, "fd00::1".parse().unwrap())
+        );
+        assert!(is_host_address(v6, "fd00::ffff:ffff:ffff:ffff".parse().unwrap()));
+        assert!(!is_host_address(v6, "fd00:0:0:1::2".parse().unwrap()));
+        assert!(is_host_address(net("fd00::/8"), "fd12::1:0:0:0:2".parse().unwrap()));
     }
 
     #[test]
-    fn macs_are_local_unicast_readable_and_the_same_every_time() {
+    fn mac_is_local_unicast_and_ends_in_the_port_number() {
         let gateway = mac("uswitch0", 0);
         assert_eq!(gateway, mac("uswitch0", 0));
         assert!(!gateway.is_group() && gateway.0[0] & 2 != 0);

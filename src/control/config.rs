@@ -358,7 +358,7 @@ fn subnet(text: &str, ports: u16) -> Result<IpNet, Invalid> {
     if is_special(subnet) {
         return Err(Invalid::SpecialSubnet(subnet));
     }
-    let fits = addressing::capacity(subnet);
+    let fits = addressing::max_hosts(subnet);
     if fits < u64::from(ports) {
         let wider = addressing::widened(subnet, ports.into()).filter(|wider| !is_special(*wider));
         let advice = wider.map_or("fewer ports".to_owned(), |wider| format!("use {wider}, or fewer ports"));

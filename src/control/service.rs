@@ -13,7 +13,7 @@ use super::report::{PortReport, Status, StopReport};
 use super::running::{Handle, HostNetwork, RunError, Running, StartFailure, StopReason};
 use super::server::{self, ApiSocket, Listener};
 use super::signals::Signals;
-use super::topology::{Site, TopologyError};
+use super::topology::{Environment, TopologyError};
 
 /// Why a switch did not start, or did not end as asked.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +89,7 @@ pub(crate) struct ServiceOutputs {
 /// Runs a switch until it is asked to stop. `ready` is called when it forwards.
 pub(crate) async fn run(
     config: Config,
-    site: &Site,
+    environment: &Environment,
     outputs: ServiceOutputs,
     ready: impl FnOnce(StartedSwitch) -> io::Result<()>,
 ) -> ServiceOutcome {
@@ -102,9 +102,9 @@ pub(crate) async fn run(
         Ok(metrics) => metrics,
         Err(error) => return ServiceError::Metrics(error).into(),
     };
-    let path = socket_path(&site.runtime, &config.name);
-    let exit_reason = exit_reason_path(&site.runtime, &config.name);
-    let running = match Running::start(config, site, || signals.pending()).await {
+    let path = socket_path(&environment.runtime, &config.name);
+    let exit_reason = exit_reason_path(&environment.runtime, &config.name);
+    let running = match Running::start(config, environment, || signals.pending()).await {
         Ok(running) => running,
         Err(StartFailure { why, left }) => return ServiceOutcome { error: Some(why.into()), left },
     };

@@ -16,7 +16,7 @@ fn start_ping(h1: &Netns, target: &str) -> Process {
 
 /// Ends it, and asserts that nothing was lost: at most the last answer is still on its way.
 #[track_caller]
-fn nothing_lost(mut ping: Process) {
+fn assert_nothing_lost(mut ping: Process) {
     ping.line_with("bytes from");
     ping.signal(Signal::SIGINT);
     let said = ping.ok();
@@ -32,7 +32,7 @@ fn summary(said: &str) -> Option<(u32, u32)> {
 }
 
 #[test]
-fn added_and_deleted_live() {
+fn adds_and_deletes_ports_without_loss() {
     let s = Uswitch::with("--ports 2");
     let [h1, _, h3] = s.containers();
     let ping = start_ping(&h1, &v4(2));
@@ -44,12 +44,12 @@ fn added_and_deleted_live() {
         let names = s.host().run("ip netns list").ok();
         assert!(!names.contains("container3"), "{names}");
     }
-    nothing_lost(ping);
+    assert_nothing_lost(ping);
 }
 
 /// A deleted port's addresses are forgotten: no frame is sent to where nobody is.
 #[test]
-fn deleted_with_its_addresses() {
+fn deleting_a_port_flushes_its_fdb_entries() {
     let s = Uswitch::start();
     let [.., h3] = s.containers();
     let station = h3.mac();
@@ -61,7 +61,7 @@ fn deleted_with_its_addresses() {
 }
 
 #[test]
-fn attached_to_an_existing_namespace() {
+fn attaches_to_a_named_netns() {
     let s = Uswitch::with("--ports 1");
     let host = s.host();
     host.run("ip netns add own").ok();
@@ -83,7 +83,7 @@ fn attached_to_an_existing_namespace() {
 
 /// A container of any other tool: a process in a namespace without a name.
 #[test]
-fn attached_to_a_process() {
+fn attaches_to_the_netns_of_a_process() {
     let s = Uswitch::with("--ports 1");
     let host = s.host();
     let mut process = host.spawn_sh("exec unshare --net sh -c 'echo $$; exec sleep infinity'");
@@ -95,7 +95,7 @@ fn attached_to_a_process() {
 
 /// A name that is there wins over the process of that number, as with `ip link set netns`.
 #[test]
-fn attached_to_a_namespace_with_a_number_for_a_name() {
+fn netns_name_takes_precedence_over_pid() {
     let s = Uswitch::with("--ports 1");
     s.host().run("ip netns add 1").ok();
     s.host().run("uswitch port add lab --netns 1 --ip 172.16.0.60/24").ok();
@@ -121,7 +121,7 @@ fn link_down_and_up() {
     h3.run("ip link set eth0 up").ok();
     wait_until("the port shows that its link is up", || state(&s, "container3") == "forwarding");
     h1.run(&format!("ping -n -c 1 -W 5 {}", v4(3))).ok();
-    nothing_lost(ping);
+    assert_nothing_lost(ping);
 }
 
 /// Sends datagrams to a container as fast as it goes, deaf to what comes back.
@@ -134,7 +134,7 @@ fn flood_udp(from: &Netns, to: &Netns, address: &str) -> Process {
 }
 
 /// Waits until a port has been given more than it had: what flows to it still flows.
-fn flows(s: &Uswitch, port: &str) {
+fn wait_for_traffic(s: &Uswitch, port: &str) {
     const MORE: u64 = 1_000_000;
     let before = s.count(port, "tx_bytes");
     wait_until(&format!("{port} is given more"), || s.count(port, "tx_bytes") > before + MORE);
@@ -152,7 +152,7 @@ fn link_down_and_up_under_load() {
     let stream = h5.spawn(&format!("iperf3 -c {} -t 60", v4(2)));
     let _load = flood_udp(&h4, &h3, &v4(3));
     for port in ["container2", "container3"] {
-        flows(&s, port);
+        wait_for_traffic(&s, port);
     }
     h3.run("ip link set eth0 down").ok();
     wait_until("the port shows that its link is down", || state(&s, "container3") == "disabled");
@@ -161,12 +161,12 @@ fn link_down_and_up_under_load() {
     let (before, given) = (flooded(), s.count("container3", "tx_frames"));
     wait_until("what is sent there is flooded", || flooded() > before + 100);
     assert_eq!(s.count("container3", "tx_frames"), given, "a link that is down takes nothing");
-    flows(&s, "container2");
+    wait_for_traffic(&s, "container2");
     h3.run("ip link set eth0 up").ok();
     for port in ["container2", "container3"] {
-        flows(&s, port);
+        wait_for_traffic(&s, port);
     }
-    nothing_lost(ping);
+    assert_nothing_lost(ping);
     stream.signal(Signal::SIGINT);
     let said = stream.wait().1;
     assert!(said.contains("interrupt"), "{said}");
@@ -174,7 +174,7 @@ fn link_down_and_up_under_load() {
 
 /// What a port's end must not do to the others: lose their frames, spin, or leak.
 #[track_caller]
-fn survives(accident: &str) {
+fn survives_loss_of_port(accident: &str) {
     let s = Uswitch::with("--ports 4");
     let [h1, h2, h3] = s.containers();
     let h4 = s.host().netns("container4");
@@ -184,9 +184,9 @@ fn survives(accident: &str) {
     s.host().sh(accident).ok();
     wait_until("the port shows that its device is gone", || is_gone(&s, "container3"));
     drop(load);
-    nothing_lost(ping);
+    assert_nothing_lost(ping);
     h2.run(&format!("ping -n -c 1 -W 5 {}", v4(4))).ok();
-    rests(&s, &h1);
+    assert_low_cpu(&s, &h1);
     s.host().run("uswitch port del container3").ok();
     assert!(open_files(&s) < before, "the queue of a port that is gone is open");
     s.stop();
@@ -199,7 +199,7 @@ fn is_gone(s: &Uswitch, port: &str) -> bool {
 
 /// What has a container's name by now is not the container.
 #[test]
-fn a_port_that_is_gone_is_not_entered() {
+fn exec_refuses_a_port_whose_device_is_gone() {
     let s = Uswitch::start();
     s.host().sh("ip netns del container3; ip netns add container3").ok();
     let said = s.host().run("uswitch exec container3 -- true").fails();
@@ -215,7 +215,7 @@ fn a_port_that_is_gone_is_not_entered() {
 /// Asserts that the switch takes next to no CPU time while it has next to nothing to do: an engine that spins takes
 /// all of the about 200 ticks (proc_pid_stat(5)) that 20 pings take.
 #[track_caller]
-fn rests(s: &Uswitch, h1: &Netns) {
+fn assert_low_cpu(s: &Uswitch, h1: &Netns) {
     let before = cpu_ticks(s);
     h1.run(&format!("ping -n -c 20 -i 0.1 -W 5 {}", v4(2))).ok();
     let taken = cpu_ticks(s) - before;
@@ -247,17 +247,17 @@ fn entries(s: &Uswitch, directory: &str) -> usize {
 
 #[test]
 fn namespace_deleted_under_load() {
-    survives("ip netns del container3");
+    survives_loss_of_port("ip netns del container3");
 }
 
 #[test]
 fn device_deleted_under_load() {
-    survives("ip -n container3 link del eth0");
+    survives_loss_of_port("ip -n container3 link del eth0");
 }
 
 /// File descriptors and threads are as many after many ports as before.
 #[test]
-fn nothing_leaks() {
+fn ports_leak_no_files_or_threads() {
     let s = Uswitch::with("--ports 2 --workers 2");
     let once = || {
         s.host().run("uswitch port add container3").ok();
@@ -274,15 +274,15 @@ fn nothing_leaks() {
 }
 
 #[test]
-fn idle_takes_no_time() {
+fn idle_switch_uses_no_cpu() {
     let s = Uswitch::with("--ports 3 --workers 2");
     let [h1, ..] = s.containers();
-    rests(&s, &h1);
+    assert_low_cpu(&s, &h1);
 }
 
 /// A namespace where IPv6 is disabled takes a port with IPv4 alone, and that is said; so is the host.
 #[test]
-fn where_ipv6_is_disabled() {
+fn port_without_ipv6_where_it_is_disabled() {
     let host = Host::new();
     let disable = "sysctl -q -w net.ipv6.conf.all.disable_ipv6=1";
     host.sh(&format!("{disable}; ip netns add lab; ip netns exec lab {disable}")).ok();
@@ -311,7 +311,7 @@ fn where_ipv6_is_disabled() {
 }
 
 #[test]
-fn refused_additions() {
+fn rejects_invalid_ports() {
     let s = Uswitch::with("--ports 1");
     let host: &Host = s.host();
     for (arguments, word) in [

@@ -3,11 +3,11 @@
 use crate::harness::{Host, Shell, Snapshot, as_user, by_user, with_tun_for_all};
 
 #[test]
-fn the_whole_main_job() {
+fn start_ping_trace_and_stop_without_root() {
     let host = with_tun_for_all();
     let before = Snapshot::of(&host);
     as_user(&host, "uswitch start --detach --ports 3").ok();
-    before_and_after_look_alike(&host, &before);
+    assert_host_untouched(&host, &before);
     for target in ["172.16.0.3", "fd00:172:16::4", "172.16.0.1"] {
         as_user(&host, &format!("uswitch exec container1 -- ping -n -c 1 -W 5 {target}")).ok();
     }
@@ -32,7 +32,7 @@ fn the_whole_main_job() {
 }
 
 /// While it runs, the machine outside of the sandbox has no more than a process and a socket.
-fn before_and_after_look_alike(host: &Host, before: &Snapshot) {
+fn assert_host_untouched(host: &Host, before: &Snapshot) {
     let now = Snapshot::of(host);
     for kind in ["namespaces", "links", "addresses", "routes", "rules", "nftables", "sysctls"] {
         assert_eq!(now.of_kind(kind), before.of_kind(kind), "{kind} outside of the sandbox");
@@ -41,7 +41,7 @@ fn before_and_after_look_alike(host: &Host, before: &Snapshot) {
 
 /// The address is where the switch was started, not in its sandbox.
 #[test]
-fn metrics_are_reached_from_outside() {
+fn metrics_are_served_outside_the_sandbox() {
     let host = with_tun_for_all();
     let before = Snapshot::of(&host);
     as_user(&host, "uswitch start --detach --metrics 127.0.0.1:9477").ok();
@@ -53,7 +53,7 @@ fn metrics_are_reached_from_outside() {
 
 /// What `--busy-poll` cannot do without root is said, and the rest is done.
 #[test]
-fn busy_poll_without_root() {
+fn busy_poll_reports_what_needs_root() {
     let host = with_tun_for_all();
     let start = as_user(&host, "uswitch start --detach --ports 2 --busy-poll 50");
     let said = start.stderr.clone();
@@ -65,7 +65,7 @@ fn busy_poll_without_root() {
 
 /// A user who forgot sudo is told.
 #[test]
-fn a_switch_of_root_is_not_seen() {
+fn status_suggests_sudo_for_a_switch_of_root() {
     let host = with_tun_for_all();
     as_user(&host, "uswitch status").fails();
     host.run("uswitch start --detach --ports 1").ok();
@@ -75,21 +75,21 @@ fn a_switch_of_root_is_not_seen() {
 
 /// It works, and leads nowhere: that is said, in one line.
 #[test]
-fn nat_leads_nowhere() {
+fn nat_reports_that_it_needs_root() {
     let host = with_tun_for_all();
     let before = Snapshot::of(&host);
     let start = as_user(&host, "uswitch start --detach --ports 2 --nat");
     let said = start.stderr.clone();
     start.ok();
     assert!(said.lines().count() == 1 && said.contains("--nat") && said.contains("sudo"), "{said}");
-    before_and_after_look_alike(&host, &before);
+    assert_host_untouched(&host, &before);
     as_user(&host, "uswitch exec container1 -- ping -n -c 1 -W 5 172.16.0.1").ok();
     as_user(&host, "uswitch stop").ok();
     before.assert_same(&host);
 }
 
 #[test]
-fn another_user_is_kept_out() {
+fn socket_is_accessible_to_its_owner_only() {
     let host = with_tun_for_all();
     as_user(&host, "uswitch start --detach --ports 2").ok();
     let mode = host.sh("find /run/user/65534 -type s -exec stat -c '%a %u' {} +").ok();
@@ -99,7 +99,7 @@ fn another_user_is_kept_out() {
 
 /// A port takes a thread for a moment.
 #[test]
-fn limit_of_processes_fails_the_port_and_not_the_switch() {
+fn process_limit_fails_the_port_but_not_the_switch() {
     let host = with_tun_for_all();
     as_user(&host, "uswitch start --detach --ports 2").ok();
     let pid = host.run("pidof uswitch").ok();
@@ -113,7 +113,7 @@ fn limit_of_processes_fails_the_port_and_not_the_switch() {
 }
 
 #[test]
-fn live_frames_are_captured() {
+fn captures_live_frames() {
     let host = with_tun_for_all();
     as_user(&host, "uswitch start --detach --ports 2").ok();
     let file = "/run/user/65534/frames.pcapng";

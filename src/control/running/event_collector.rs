@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::history::EventHistory;
-use super::ports::Link;
+use super::ports::LinkState;
 use super::{HostNetwork, Running};
 use crate::control::event::{Event, EventType};
 use crate::control::report::NewFdbState;
@@ -229,14 +229,14 @@ impl<M: HostNetwork> Running<M> {
     }
 }
 
-impl Link {
+impl LinkState {
     /// What there is to tell of a change from `before`.
-    pub(super) fn change(self, before: Link) -> Option<EventType> {
+    pub(super) fn change(self, before: LinkState) -> Option<EventType> {
         match self {
             _ if self == before => None,
-            Link::Up => Some(EventType::PortUp),
-            Link::Down => Some(EventType::PortDown),
-            Link::Gone => Some(EventType::PortGone),
+            LinkState::Up => Some(EventType::PortUp),
+            LinkState::Down => Some(EventType::PortDown),
+            LinkState::Gone => Some(EventType::PortGone),
         }
     }
 }

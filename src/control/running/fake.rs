@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::{HostNetwork, Running};
-use crate::control::topology::{Device, DeviceId, LinkChange, Place, PortSpec, TopologyError};
+use crate::control::topology::{Device, DeviceId, LinkChange, PortNetns, PortSpec, TopologyError};
 use crate::control::{Config, Options};
 use crate::datapath::EngineKind;
 use crate::sys::tap::Queue;
@@ -125,7 +125,7 @@ impl FakeNetwork {
 impl HostNetwork for FakeNetwork {
     fn add_host_port(&mut self, config: &Config, gateway: Mac) -> Result<Device, TopologyError> {
         let spec = PortSpec {
-            place: Place::NewContainer("host".to_owned()),
+            netns: PortNetns::New("host".to_owned()),
             ifname: config.name.clone(),
             mac: Some(gateway),
             addresses: Vec::new(),
@@ -139,9 +139,9 @@ impl HostNetwork for FakeNetwork {
     }
 
     fn add_port(&mut self, spec: &PortSpec) -> Result<Device, TopologyError> {
-        let name = match &spec.place {
-            Place::NewContainer(name) => name.clone(),
-            place => format!("{place:?}"),
+        let name = match &spec.netns {
+            PortNetns::New(name) => name.clone(),
+            netns => format!("{netns:?}"),
         };
         self.make(&name, spec)
     }

@@ -54,7 +54,7 @@ use ports::PortRecord;
 
 use super::config::{HOST, Invalid};
 use super::report::StopReport;
-use super::topology::{LinkChange, Site, Topology, TopologyError};
+use super::topology::{Environment, LinkChange, Topology, TopologyError};
 use super::trace::TraceError;
 use super::{Config, EngineChoice, addressing};
 use crate::datapath::{self, Datapath, DatapathError, EngineKind, Notice};
@@ -204,14 +204,14 @@ impl Running<Topology> {
     /// `interrupted` is asked between two ports.
     pub(crate) async fn start(
         config: Config,
-        site: &Site,
+        environment: &Environment,
         interrupted: impl FnMut() -> bool,
     ) -> Result<Running<Topology>, StartFailure> {
         let nothing_made = |why| StartFailure { why, left: Vec::new() };
         let chosen = engine(config.engine).map_err(nothing_made)?;
-        let topology = Topology::claim(&config, site).map_err(|error| nothing_made(error.into()))?;
+        let topology = Topology::claim(&config, environment).map_err(|error| nothing_made(error.into()))?;
         let mut running = Running::on(topology, config, chosen)?;
-        running.sandboxed = site.sandboxed;
+        running.sandboxed = environment.sandboxed;
         match running.add_first_ports(interrupted).await {
             Ok(()) => Ok(running),
             Err(why) => Err(StartFailure { why, left: running.stop() }),
@@ -334,7 +334,7 @@ impl<M: HostNetwork> Running<M> {
     pub(crate) fn stop(self) -> Vec<TopologyError> {
         for id in self.ports.keys() {
             // One by one, because that closes the queues before it returns. A worker that is gone has closed its own.
-            let _ = self.let_go(*id);
+            let _ = self.detach(*id);
         }
         self.datapath.stop();
         self.network.teardown()

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::{PortTable, RunError};
 use crate::control::report::NewPort;
-use crate::control::topology::{Place, PortSpec};
+use crate::control::topology::{PortNetns, PortSpec};
 use crate::control::{Config, addressing, config};
 use crate::sys::netns;
 use crate::wire::Mac;
@@ -35,7 +35,7 @@ impl PortPlan {
         let name = config.container(n);
         let addresses = next_addresses(config, n)?;
         let spec = PortSpec {
-            place: Place::NewContainer(name.clone()),
+            netns: PortNetns::New(name.clone()),
             ifname: DEFAULT_DEVICE.to_owned(),
             mac: Some(addressing::mac(&config.name, n)),
             gateways: gateways(config, &addresses),
@@ -50,9 +50,9 @@ impl PortPlan {
 
     /// Checks `asked` against the ports that there are, and fills in what it leaves open.
     pub(super) fn new(config: &Config, ports: &PortTable, asked: NewPort) -> Result<PortPlan, RunError> {
-        let place = asked.netns.as_deref().map(netns_path).transpose()?;
+        let netns = asked.netns.as_deref().map(netns_path).transpose()?;
         let number = free_number(config, ports);
-        let name = match (asked.name, &place) {
+        let name = match (asked.name, &netns) {
             (Some(name), _) => name,
             (None, Some(path)) => default_name(path),
             (None, None) => config.container(number),
@@ -67,7 +67,7 @@ impl PortPlan {
         Ok(PortPlan {
             number,
             spec: PortSpec {
-                place: place.map_or_else(|| Place::NewContainer(name.clone()), Place::Existing),
+                netns: netns.map_or_else(|| PortNetns::New(name.clone()), PortNetns::Existing),
                 ifname,
                 mac: Some(mac(config, ports, asked.mac, number)?),
                 gateways: gateways(config, &addresses),
@@ -119,7 +119,7 @@ fn free_number(config: &Config, ports: &PortTable) -> u16 {
         ports.values().flat_map(|port| port.device.addresses.iter().map(IpNet::addr)).collect();
     let is_free = |n: &u16| {
         let mut addresses =
-            config.subnets.iter().filter_map(|subnet| addressing::station(*subnet, u64::from(*n)));
+            config.subnets.iter().filter_map(|subnet| addressing::host_address(*subnet, u64::from(*n)));
         !taken.contains(n)
             && !names.contains(config.container(*n).as_str())
             && addresses.all(|address| !given.contains(&address.addr()))
@@ -144,7 +144,9 @@ fn addresses(
     for (n, address) in asked.iter().enumerate() {
         let ip = address.addr();
         let own = config.subnets.iter().find(|subnet| subnet.contains(&ip));
-        if config::is_special(IpNet::from(ip)) || own.is_some_and(|own| !addressing::is_station(*own, ip)) {
+        if config::is_special(IpNet::from(ip))
+            || own.is_some_and(|own| !addressing::is_host_address(*own, ip))
+        {
             return Err(RunError::InvalidAddress(ip));
         }
         let holder = ports.values().find(|port| port.device.addresses.iter().any(|other| other.addr() == ip));
@@ -160,8 +162,9 @@ fn addresses(
 
 /// The addresses of `number`: one in each subnet.
 fn next_addresses(config: &Config, number: u16) -> Result<Vec<IpNet>, RunError> {
-    let next =
-        |subnet: &IpNet| addressing::station(*subnet, number.into()).ok_or(RunError::SubnetFull(*subnet));
+    let next = |subnet: &IpNet| {
+        addressing::host_address(*subnet, number.into()).ok_or(RunError::SubnetFull(*subnet))
+    };
     config.subnets.iter().map(next).collect()
 }
 

@@ -15,7 +15,7 @@ use crate::wire::Mac;
 
 /// The link of a port's device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Link {
+pub(super) enum LinkState {
     Up,
     Down,
     /// Somebody deleted the device; the workers have let go of it.
@@ -33,7 +33,7 @@ pub(crate) struct PortRecord {
     /// Inode of the device's namespace.
     pub(super) netns_ino: Option<u64>,
     pub(super) offload: bool,
-    pub(super) link: Link,
+    pub(super) link: LinkState,
     /// The slot's counters when this port took it.
     pub(super) counted_before: PortCounts,
     /// The slot's counters when they were last looked at for events.
@@ -44,7 +44,7 @@ impl PortRecord {
     fn new(name: String, number: u16, device: Device, offload: bool) -> PortRecord {
         let netns_ino = device.netns.as_deref().and_then(inode);
         let (counted_before, compared) = Default::default();
-        PortRecord { name, number, device, netns_ino, offload, link: Link::Up, counted_before, compared }
+        PortRecord { name, number, device, netns_ino, offload, link: LinkState::Up, counted_before, compared }
     }
 
     fn is_host(&self) -> bool {
@@ -54,7 +54,7 @@ impl PortRecord {
     /// What the forwarding decision is to know of this port.
     pub(super) fn state_for_switch(&self, admin: AdminState) -> Port {
         Port {
-            up: self.link == Link::Up && admin == AdminState::Enabled,
+            up: self.link == LinkState::Up && admin == AdminState::Enabled,
             host: self.is_host(),
             offload: self.offload,
             mtu: self.device.mtu,
@@ -69,7 +69,7 @@ impl<M: HostNetwork> Running<M> {
         let device = self.network.add_host_port(&self.config, gateway)?;
         let offload = self.config.offload;
         let record = PortRecord::new(HOST.to_owned(), 0, device, offload);
-        let id = self.plug_in(record)?;
+        let id = self.attach(record)?;
         Ok(self.switch.fdb.add(
             self.datapath.now(),
             FdbKey { vlan: 0, mac: gateway },
@@ -91,11 +91,11 @@ impl<M: HostNetwork> Running<M> {
         let device = self.network.add_port(&plan.spec)?;
         let PortPlan { name, number, spec } = plan;
         let record = PortRecord::new(name, number, device, spec.offload);
-        self.plug_in(record)
+        self.attach(record)
     }
 
     /// Gives a device that was made to the workers; takes it away again if they do not take it.
-    fn plug_in(&mut self, mut record: PortRecord) -> Result<PortId, RunError> {
+    fn attach(&mut self, mut record: PortRecord) -> Result<PortId, RunError> {
         let device = record.device.id;
         let queues = std::mem::take(&mut record.device.queues);
         let attached = match self.switch.ports.add(record.state_for_switch(AdminState::Disabled)) {
@@ -136,7 +136,7 @@ impl<M: HostNetwork> Running<M> {
             return Err(RunError::HostPort);
         }
         let device = record.device.id;
-        self.let_go(id)?;
+        self.detach(id)?;
         // What they told of this port is heard before another takes its slot.
         self.drain_notices();
         self.emit_port_event(EventType::PortRemoved, id);
@@ -148,10 +148,10 @@ impl<M: HostNetwork> Running<M> {
     }
 
     /// No new frame goes to the port, and the workers let go of it, if they have not already.
-    pub(super) fn let_go(&self, id: PortId) -> Result<(), RunError> {
+    pub(super) fn detach(&self, id: PortId) -> Result<(), RunError> {
         let record = &self.ports[&id];
         self.switch.ports.set(id, record.state_for_switch(AdminState::Disabled));
-        if record.link != Link::Gone {
+        if record.link != LinkState::Gone {
             self.datapath.detach(id)?;
         }
         Ok(())
@@ -168,31 +168,31 @@ impl<M: HostNetwork> Running<M> {
     /// A port's link is as `change` says. Both the kernel's messages and the workers tell of a device that is
     /// gone; the second one finds nothing to do.
     pub(super) fn link_changed(&mut self, id: PortId, change: &LinkChange) {
-        if self.ports.get(&id).is_none_or(|port| port.link == Link::Gone) {
+        if self.ports.get(&id).is_none_or(|port| port.link == LinkState::Gone) {
             return;
         }
         if *change == LinkChange::Gone {
             // Fails only without workers, and that ends the switch.
-            let _ = self.let_go(id);
+            let _ = self.detach(id);
         }
         let Some(record) = self.ports.get_mut(&id) else { return };
         let before = record.link;
         match change {
             LinkChange::State { up, mtu } => {
-                record.link = if *up { Link::Up } else { Link::Down };
+                record.link = if *up { LinkState::Up } else { LinkState::Down };
                 record.device.mtu = *mtu;
             }
-            LinkChange::Gone => record.link = Link::Gone,
+            LinkChange::Gone => record.link = LinkState::Gone,
         }
         let (port, mtu) = (&record.name, record.device.mtu);
         match record.link {
-            Link::Up => info!(port, mtu, "port up"),
-            Link::Down => info!(port, mtu, "port down"),
-            Link::Gone => warn!(port, "the port's device is gone"),
+            LinkState::Up => info!(port, mtu, "port up"),
+            LinkState::Down => info!(port, mtu, "port down"),
+            LinkState::Gone => warn!(port, "the port's device is gone"),
         }
         self.switch.ports.set(id, record.state_for_switch(AdminState::Enabled));
         let change = record.link.change(before);
-        if record.link != Link::Up {
+        if record.link != LinkState::Up {
             // Stations behind a port that is down may come back behind another (as the Linux bridge does).
             self.switch.fdb.flush(Some(id));
         }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::fake::{FakeControl, FakeNetwork, config, running};
 use super::*;
 use crate::control::report::{FdbFilter, NewFdbEntry, NewFdbState, NewPort, PortReport};
-use crate::control::topology::Place;
+use crate::control::topology::PortNetns;
 
 const STATION: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 1]);
 
@@ -51,7 +51,7 @@ async fn start_creates_host_port_and_containers() {
     let (fake, running) = running(config(|_| {})).await;
     assert_eq!(fake.log(), ["make host", "make container1", "make container2"]);
     let second = &fake.specs()[2];
-    assert_eq!(second.place, Place::NewContainer("container2".into()));
+    assert_eq!(second.netns, PortNetns::New("container2".into()));
     assert_eq!(second.addresses, ["172.16.0.3/24".parse().unwrap(), "fd00:172:16::3/64".parse().unwrap()]);
     assert_eq!(second.gateways, ["172.16.0.1", "fd00:172:16::1"].map(|ip| ip.parse::<IpAddr>().unwrap()));
     assert_eq!(second.mac, Some(addressing::mac("uswitch0", 2)));
@@ -201,7 +201,7 @@ async fn adds_port_with_all_options() {
         .port;
     assert_eq!((made.ifname.as_str(), made.address, made.mtu, made.offload), ("web", STATION, 900, false));
     let spec = fake.specs().pop().unwrap();
-    assert_eq!(spec.place, Place::Existing("/proc/4711/ns/net".into()));
+    assert_eq!(spec.netns, PortNetns::Existing("/proc/4711/ns/net".into()));
     assert_eq!((spec.ifname.as_str(), spec.offload), ("lan0", false));
     assert_eq!(spec.gateways, ["172.16.0.1".parse::<IpAddr>().unwrap()]);
 }
@@ -225,7 +225,7 @@ async fn names_port_after_existing_namespace() {
     ] {
         let made = running.add_port(new_port(|asked| asked.netns = Some(netns.into()))).unwrap().port;
         assert_eq!(made.ifname, name);
-        assert_eq!(fake.specs().pop().unwrap().place, Place::Existing(path.into()));
+        assert_eq!(fake.specs().pop().unwrap().netns, PortNetns::Existing(path.into()));
     }
     for netns in ["a/b", "../x", "", "a b"] {
         let refused = running.add_port(new_port(|asked| asked.netns = Some(netns.into())));

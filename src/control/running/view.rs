@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use tracing::info;
 
-use super::ports::{Link, PortRecord};
+use super::ports::{LinkState, PortRecord};
 use super::totals;
 use super::{HostNetwork, Running};
 use crate::control::metrics::{MetricsSnapshot, WorkerStats};
@@ -43,7 +43,7 @@ impl<M: HostNetwork> Running<M> {
             internal: config.internal,
             mtu: config.mtu,
             ports: self.ports.len(),
-            ports_up: self.ports.values().filter(|port| port.link == Link::Up).count(),
+            ports_up: self.ports.values().filter(|port| port.link == LinkState::Up).count(),
             fdb: self.switch.fdb.len(),
             fdb_max: self.switch.fdb.max(),
             ageing_time: config.ageing_time.as_secs(),
@@ -60,9 +60,9 @@ impl<M: HostNetwork> Running<M> {
 
     pub(super) fn port_report(&self, id: PortId, port: &PortRecord) -> PortReport {
         let (flags, state, operstate): (&[&str], _, _) = match port.link {
-            Link::Up => (&["BROADCAST", "MULTICAST", "UP", "LOWER_UP"], "forwarding", "UP"),
-            Link::Down => (&["BROADCAST", "MULTICAST"], "disabled", "DOWN"),
-            Link::Gone => (&[], "disabled", "NOTPRESENT"),
+            LinkState::Up => (&["BROADCAST", "MULTICAST", "UP", "LOWER_UP"], "forwarding", "UP"),
+            LinkState::Down => (&["BROADCAST", "MULTICAST"], "disabled", "DOWN"),
+            LinkState::Gone => (&[], "disabled", "NOTPRESENT"),
         };
         let device = &port.device;
         PortReport {
@@ -151,7 +151,7 @@ impl<M: HostNetwork> Running<M> {
             status: self.status(),
             start_time: since_epoch.map_or(0, |time| time.as_secs()),
             ports: self.stats(),
-            up: self.ports.values().map(|port| (port.name.clone(), port.link == Link::Up)).collect(),
+            up: self.ports.values().map(|port| (port.name.clone(), port.link == LinkState::Up)).collect(),
             fdb_aged: self.aged,
             workers: self.datapath.counters().iter().map(worker).collect(),
         }

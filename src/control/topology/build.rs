@@ -1,5 +1,5 @@
 //! Makes a port's device, on one thread that goes from namespace to namespace and ends. In a namespace of our own the device
-//! is opened in place; for another's it is opened in the nursery and moved: see [`crate::sys::netns`] for why.
+//! is opened in place; for another's it is opened in a staging namespace and moved: see [`crate::sys::netns`] for why.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -15,14 +15,14 @@ use crate::sys::tap::{self, Lifetime, Tap};
 
 /// A namespace of ours without a name, where devices are opened.
 #[derive(Debug)]
-pub(super) struct Nursery {
+pub(super) struct StagingNetns {
     netns: Netns,
     netlink: Netlink,
 }
 
 /// A device that was made.
 #[derive(Debug)]
-pub(super) struct Built {
+pub(super) struct BuiltDevice {
     pub(super) tap: Tap,
     pub(super) link: Link,
     /// Those that it has.
@@ -35,20 +35,24 @@ pub(super) struct Built {
     pub(super) notices: Vec<String>,
 }
 
-impl Nursery {
-    pub(super) fn found() -> Result<Nursery, TopologyError> {
+impl StagingNetns {
+    pub(super) fn create() -> Result<StagingNetns, TopologyError> {
         travel(|traveller| {
             let netns = traveller.found()?;
-            Ok(Nursery { netns, netlink: Netlink::open()? })
+            Ok(StagingNetns { netns, netlink: Netlink::open()? })
         })?
     }
 
     /// Makes a port's device in a namespace that is there.
-    pub(super) fn existing_netns(&mut self, path: &Path, spec: &PortSpec) -> Result<Built, TopologyError> {
+    pub(super) fn in_existing_netns(
+        &mut self,
+        path: &Path,
+        spec: &PortSpec,
+    ) -> Result<BuiltDevice, TopologyError> {
         travel(|traveller| {
             let netns = Netns::open(path)?;
             let tap = self.open(traveller, spec)?;
-            self.deliver(&netns, spec, path)?;
+            self.move_device(&netns, spec, path)?;
             traveller.enter(&netns)?;
             let mut netlink = Netlink::open()?;
             let configured = configure(&mut netlink, spec, Vec::new())?;
@@ -59,12 +63,12 @@ impl Nursery {
     /// Opens the device.
     fn open(&self, traveller: &mut Traveller, spec: &PortSpec) -> Result<Tap, TopologyError> {
         traveller.enter(&self.netns)?;
-        Ok(tap::open(&request(spec, Lifetime::Queues))?)
+        Ok(tap::open(&tap_request(spec, Lifetime::Queues))?)
     }
 
     /// Moves the device to where it belongs.
-    fn deliver(&mut self, netns: &Netns, spec: &PortSpec, path: &Path) -> Result<(), TopologyError> {
-        self.netlink.apply(&[link::move_to(&spec.ifname, netns)]).map_err(|error| match error.errno() {
+    fn move_device(&mut self, netns: &Netns, spec: &PortSpec, path: &Path) -> Result<(), TopologyError> {
+        self.netlink.apply(&[link::move_to_netns(&spec.ifname, netns)]).map_err(|error| match error.errno() {
             Some(libc::EEXIST) => {
                 TopologyError::DeviceExists { ifname: spec.ifname.clone(), netns: path.to_owned() }
             }
@@ -74,11 +78,11 @@ impl Nursery {
 }
 
 /// Makes a namespace and names it, and a port's device in it.
-pub(super) fn new_container(
+pub(super) fn in_new_netns(
     name: &str,
     spec: &PortSpec,
     ledger: &mut Ledger,
-) -> Result<Built, TopologyError> {
+) -> Result<BuiltDevice, TopologyError> {
     netns::check_name(name)?;
     travel(|traveller| {
         let netns = traveller.found()?;
@@ -87,35 +91,35 @@ pub(super) fn new_container(
         let entry = Entry::Netns { name: name.to_owned(), identity: netns.identity()? };
         let id = ledger.record(entry.clone())?;
         netns.publish(name)?;
-        let tap = tap::open(&request(spec, Lifetime::Netns))?;
+        let tap = tap::open(&tap_request(spec, Lifetime::Netns))?;
         let mut netlink = Netlink::open()?;
-        let configured = configure(&mut netlink, spec, vec![link::loopback()])?;
+        let configured = configure(&mut netlink, spec, vec![link::loopback_up()])?;
         Ok(configured.built(tap, Some(netns), Some((id, entry))))
     })?
 }
 
 /// Makes the device in the calling thread's namespace.
-pub(super) fn here(netlink: &mut Netlink, spec: &PortSpec) -> Result<Built, TopologyError> {
-    let tap = tap::open(&request(spec, Lifetime::Queues))?;
+pub(super) fn in_host_netns(netlink: &mut Netlink, spec: &PortSpec) -> Result<BuiltDevice, TopologyError> {
+    let tap = tap::open(&tap_request(spec, Lifetime::Queues))?;
     let configured = configure(netlink, spec, Vec::new())?;
     Ok(configured.built(tap, None, None))
 }
 
-fn request(spec: &PortSpec, lifetime: Lifetime) -> tap::Request<'_> {
+fn tap_request(spec: &PortSpec, lifetime: Lifetime) -> tap::Request<'_> {
     tap::Request { name: &spec.ifname, queues: spec.queues, offload: spec.offload, lifetime }
 }
 
 /// What became of a device's settings.
-struct Configured {
+struct ConfiguredDevice {
     link: Link,
     addresses: Vec<IpNet>,
     notices: Vec<String>,
 }
 
-impl Configured {
-    fn built(self, tap: Tap, netns: Option<Netns>, made: Option<(EntryId, Entry)>) -> Built {
-        let Configured { link, addresses, notices } = self;
-        Built { tap, link, addresses, netns, made, notices }
+impl ConfiguredDevice {
+    fn built(self, tap: Tap, netns: Option<Netns>, made: Option<(EntryId, Entry)>) -> BuiltDevice {
+        let ConfiguredDevice { link, addresses, notices } = self;
+        BuiltDevice { tap, link, addresses, netns, made, notices }
     }
 }
 
@@ -124,35 +128,35 @@ fn configure(
     netlink: &mut Netlink,
     spec: &PortSpec,
     mut requests: Vec<Request>,
-) -> Result<Configured, TopologyError> {
+) -> Result<ConfiguredDevice, TopologyError> {
     let mut notices = Vec::new();
     let mut spec = spec.clone();
-    if link::ipv6_is_disabled(&spec.ifname) && leave_out_ipv6(&mut spec)? {
-        notices.push(without_ipv6(&spec));
+    if link::ipv6_is_disabled(&spec.ifname) && drop_ipv6_addresses(&mut spec)? {
+        notices.push(ipv6_disabled_notice(&spec));
     }
     let found = link::find(netlink, &spec.ifname)?;
-    if let Err(error) = link::quieten(&spec.ifname) {
+    if let Err(error) = link::disable_autoconf(&spec.ifname) {
         notices.push(format!(
             "{} may take addresses from routers: cannot write to /proc/sys: {error}",
             spec.ifname
         ));
     }
     // A kernel without traffic control has none to take away.
-    let _ = netlink.apply(&[link::without_qdisc(found.ifindex)]);
+    let _ = netlink.apply(&[link::set_noqueue(found.ifindex)]);
     requests.extend(link::configure(found.ifindex, &spec));
     for (gateway, route) in link::default_routes(found.ifindex, &spec) {
         if link::has_default_route(netlink, gateway)? {
-            notices.push(kept_route(&spec, gateway));
+            notices.push(kept_default_route_notice(&spec, gateway));
         } else {
             requests.push(route);
         }
     }
     netlink.apply(&requests)?;
-    Ok(Configured { link: link::find(netlink, &spec.ifname)?, addresses: spec.addresses, notices })
+    Ok(ConfiguredDevice { link: link::find(netlink, &spec.ifname)?, addresses: spec.addresses, notices })
 }
 
 /// Whether there were IPv6 addresses to be left out. A port that has no others is not what was asked for.
-fn leave_out_ipv6(spec: &mut PortSpec) -> Result<bool, TopologyError> {
+fn drop_ipv6_addresses(spec: &mut PortSpec) -> Result<bool, TopologyError> {
     let before = spec.addresses.len();
     spec.addresses.retain(|address| address.addr().is_ipv4());
     match spec.addresses.len() {
@@ -161,7 +165,7 @@ fn leave_out_ipv6(spec: &mut PortSpec) -> Result<bool, TopologyError> {
     }
 }
 
-fn without_ipv6(spec: &PortSpec) -> String {
+fn ipv6_disabled_notice(spec: &PortSpec) -> String {
     format!(
         "IPv6 is disabled in the namespace of {}, which has no IPv6 address therefore: to have one, \
          `sysctl -w net.ipv6.conf.all.disable_ipv6=0` there first",
@@ -169,7 +173,7 @@ fn without_ipv6(spec: &PortSpec) -> String {
     )
 }
 
-fn kept_route(spec: &PortSpec, gateway: IpAddr) -> String {
+fn kept_default_route_notice(spec: &PortSpec, gateway: IpAddr) -> String {
     let family = if gateway.is_ipv4() { "IPv4" } else { "IPv6" };
     format!(
         "the namespace of {} has a default route for {family} already, which stays: none through {gateway}",

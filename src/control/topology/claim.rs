@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::build::Nursery;
+use super::build::StagingNetns;
 use super::ledger::{Contents, DirectoryLock, Ledger};
-use super::watch::Watch;
+use super::link_watcher::LinkWatcher;
 use super::{TopologyError, preflight, undo};
 use crate::control::Config;
 use crate::sys::netlink::Netlink;
@@ -50,11 +50,13 @@ fn take_ledger(name: &str, directory: &Path) -> Result<(Ledger, Contents), Topol
 }
 
 /// The parts of the kernel that a switch needs, once `config` is known to fit.
-pub(super) fn open_kernel_interfaces(config: &Config) -> Result<(Netlink, Nursery, Watch), TopologyError> {
+pub(super) fn open_kernel_interfaces(
+    config: &Config,
+) -> Result<(Netlink, StagingNetns, LinkWatcher), TopologyError> {
     let mut host = Netlink::open()?;
     preflight::check(config, &mut host)?;
     netns::prepare_directory()?;
-    Ok((host, Nursery::found()?, Watch::start()?))
+    Ok((host, StagingNetns::create()?, LinkWatcher::start()?))
 }
 
 /// Gives the name up.

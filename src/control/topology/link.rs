@@ -60,11 +60,11 @@ impl Link {
 
 /// The device with this name where the socket is.
 pub(super) fn find(netlink: &mut Netlink, name: &str) -> Result<Link, NetlinkError> {
-    look(netlink, &format!("find the device {name}"), LinkUnspec::new_with_name(name))
+    query(netlink, &format!("find the device {name}"), LinkUnspec::new_with_name(name))
 }
 
 /// The device that `which` names.
-pub(super) fn look(
+pub(super) fn query(
     netlink: &mut Netlink,
     what: &str,
     which: LinkMessageBuilder<LinkUnspec>,
@@ -76,21 +76,21 @@ pub(super) fn look(
 }
 
 /// Moves a device of the socket's namespace to another. It keeps its name, or the kernel refuses (`EEXIST`).
-pub(super) fn move_to(name: &str, netns: &Netns) -> Request {
+pub(super) fn move_to_netns(name: &str, netns: &Netns) -> Request {
     use std::os::fd::{AsFd, AsRawFd};
     let message = LinkUnspec::new_with_name(name).setns_by_fd(netns.as_fd().as_raw_fd());
-    Request::change(format!("move the device {name} into its namespace"), set(message))
+    Request::change(format!("move the device {name} into its namespace"), set_link(message))
 }
 
 /// Turns on the loopback device.
-pub(super) fn loopback() -> Request {
-    Request::change("turn on lo", set(LinkUnspec::new_with_index(LOOPBACK).up()))
+pub(super) fn loopback_up() -> Request {
+    Request::change("turn on lo", set_link(LinkUnspec::new_with_index(LOOPBACK).up()))
 }
 
 /// Frames go straight into the TAP's own ring, which never holds the sender back: a queueing discipline before it would
 /// have nothing to do but cost time, and 6 MB a port, since the kernel gives one to each of the 256 queues that a device
 /// with several *could* have (`mq_init`). Before the device is turned on, which is when it gets the default one.
-pub(super) fn without_qdisc(ifindex: u32) -> Request {
+pub(super) fn set_noqueue(ifindex: u32) -> Request {
     let mut message = TcMessage::default();
     message.header.index = ifindex.cast_signed();
     message.header.parent = TcHandle::ROOT;
@@ -110,10 +110,10 @@ pub(super) fn configure(ifindex: u32, spec: &PortSpec) -> Vec<Request> {
     }
     let mac = spec.mac.map_or(String::new(), |mac| format!(" and MAC {mac}"));
     let what = format!("turn on {name} with MTU {}{mac}", spec.mtu);
-    let mut requests = vec![Request::change(what, set(settings.up()))];
+    let mut requests = vec![Request::change(what, set_link(settings.up()))];
     for address in &spec.addresses {
         let what = format!("give {name} the address {address}");
-        requests.push(Request::create(what, RouteNetlinkMessage::NewAddress(assignment(ifindex, address))));
+        requests.push(Request::create(what, RouteNetlinkMessage::NewAddress(add_address(ifindex, address))));
     }
     requests
 }
@@ -142,7 +142,7 @@ pub(super) fn default_routes(ifindex: u32, spec: &PortSpec) -> Vec<(IpAddr, Requ
 /// A namespace has a default route of this gateway's family already.
 pub(super) fn has_default_route(netlink: &mut Netlink, gateway: IpAddr) -> Result<bool, NetlinkError> {
     let what = "list the routes";
-    let routes = netlink.all(what, RouteNetlinkMessage::GetRoute(every_route(gateway)))?;
+    let routes = netlink.all(what, RouteNetlinkMessage::GetRoute(all_routes(gateway)))?;
     Ok(routes.iter().any(|route| match route {
         RouteNetlinkMessage::NewRoute(route) => is_default(route),
         _ => false,
@@ -150,7 +150,7 @@ pub(super) fn has_default_route(netlink: &mut Netlink, gateway: IpAddr) -> Resul
 }
 
 /// Asks for all routes of an address family.
-pub(super) fn every_route(of_family: IpAddr) -> RouteMessage {
+pub(super) fn all_routes(of_family: IpAddr) -> RouteMessage {
     match of_family {
         IpAddr::V4(_) => RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
         IpAddr::V6(_) => RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
@@ -172,7 +172,7 @@ fn is_default(route: &RouteMessage) -> bool {
         && route.attributes.iter().any(leads_out)
 }
 
-fn assignment(ifindex: u32, address: &IpNet) -> AddressMessage {
+fn add_address(ifindex: u32, address: &IpNet) -> AddressMessage {
     match address {
         IpNet::V4(net) => {
             let builder = AddressMessageBuilder::<std::net::Ipv4Addr>::new();
@@ -189,14 +189,14 @@ fn assignment(ifindex: u32, address: &IpNet) -> AddressMessage {
 }
 
 /// A change of a link.
-fn set(link: LinkMessageBuilder<LinkUnspec>) -> RouteNetlinkMessage {
+fn set_link(link: LinkMessageBuilder<LinkUnspec>) -> RouteNetlinkMessage {
     RouteNetlinkMessage::SetLink(link.build())
 }
 
 /// What a device in the calling thread's namespace should do by itself, which is nothing: its addresses and routes
 /// are those that it was given (no router's), and its own link-local one is good at once.
 /// A kernel without IPv6 has no such settings.
-pub(super) fn quieten(name: &str) -> io::Result<()> {
+pub(super) fn disable_autoconf(name: &str) -> io::Result<()> {
     // The network settings under /proc/sys are those of the namespace of the thread that opens them.
     let settings = Path::new("/proc/sys/net/ipv6/conf").join(name);
     for setting in ["accept_ra", "dad_transmits"] {
@@ -216,12 +216,12 @@ pub(super) fn ipv6_is_disabled(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Place;
+    use super::super::PortNetns;
     use super::*;
 
     fn spec(addresses: &[&str], gateways: &[&str]) -> PortSpec {
         PortSpec {
-            place: Place::NewContainer("c1".to_owned()),
+            netns: PortNetns::New("c1".to_owned()),
             ifname: "eth0".to_owned(),
             mac: None,
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn ipv6_address_is_good_at_once() {
-        let message = assignment(2, &"fd00::2/64".parse().unwrap());
+        let message = add_address(2, &"fd00::2/64".parse().unwrap());
         assert!(message.header.flags.contains(AddressHeaderFlags::Nodad));
     }
 

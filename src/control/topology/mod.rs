@@ -7,16 +7,16 @@
 
 mod build;
 mod claim;
+mod environment;
 mod error;
 pub(crate) mod inspect;
 mod ledger;
 mod link;
+mod link_watcher;
 mod nat;
 pub(crate) mod preflight;
-mod site;
 mod sysctl;
 mod undo;
-mod watch;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -24,13 +24,13 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
+pub use self::environment::Environment;
 pub use self::error::TopologyError;
-pub use self::site::Site;
 
-use self::build::{Built, Nursery};
+use self::build::{BuiltDevice, StagingNetns};
 use self::claim::{claim_name, close, open_kernel_interfaces};
 use self::ledger::{Entry, EntryId, Ledger, Owner};
-use self::watch::Watch;
+use self::link_watcher::LinkWatcher;
 use super::{Config, addressing};
 use crate::sys::netlink::Netlink;
 use crate::sys::netns::{self, Identity, Netns};
@@ -42,11 +42,11 @@ const MOST_NOTICES: usize = 64;
 
 /// Where a port's device is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum PortNetns {
     /// The host's namespace: where the switch runs.
     Host,
     /// A new namespace of this name, taken away with the port.
-    NewContainer(String),
+    New(String),
     /// A namespace that is there already, by path (`/run/netns/NAME`, `/proc/PID/ns/net`).
     Existing(PathBuf),
 }
@@ -55,7 +55,7 @@ pub enum Place {
 #[derive(Debug, Clone)]
 pub struct PortSpec {
     /// Where.
-    pub place: Place,
+    pub netns: PortNetns,
     /// The device's name there.
     pub ifname: String,
     /// Its MAC; the kernel's random choice if none.
@@ -123,8 +123,8 @@ pub struct Topology {
     ledger: Ledger,
     host: Netlink,
     host_identity: Identity,
-    nursery: Nursery,
-    watch: Watch,
+    staging: StagingNetns,
+    watcher: LinkWatcher,
     /// The namespace that was made for a device, if one was.
     devices: HashMap<DeviceId, Option<(EntryId, Entry)>>,
     /// On the devices in namespaces of our own, until they are gone from there.
@@ -132,7 +132,7 @@ pub struct Topology {
     next: u64,
     notices: Vec<String>,
     /// That the kernel lacks UDP segmentation was said already.
-    told_no_uso: bool,
+    reported_no_uso: bool,
 }
 
 impl Topology {
@@ -141,28 +141,28 @@ impl Topology {
     ///
     /// # Errors
     /// The switch is running, or a start would fail for a reason that shows beforehand.
-    pub fn claim(config: &Config, site: &Site) -> Result<Topology, TopologyError> {
+    pub fn claim(config: &Config, environment: &Environment) -> Result<Topology, TopologyError> {
         let host_identity = Netns::here()?.identity()?;
-        let (mut ledger, notice) = claim_name(&config.name, &site.runtime, &host_identity)?;
+        let (mut ledger, notice) = claim_name(&config.name, &environment.runtime, &host_identity)?;
         let claimed = open_kernel_interfaces(config).and_then(|parts| {
             let pid = std::process::id();
-            ledger.start(Owner { pid, host: host_identity, sandboxed: site.sandboxed })?;
+            ledger.start(Owner { pid, host: host_identity, sandboxed: environment.sandboxed })?;
             Ok(parts)
         });
         match claimed {
-            Ok((host, nursery, watch)) => Ok(Topology {
+            Ok((host, staging, watcher)) => Ok(Topology {
                 name: config.name.clone(),
-                sandboxed: site.sandboxed,
+                sandboxed: environment.sandboxed,
                 ledger,
                 host,
                 host_identity,
-                nursery,
-                watch,
+                staging,
+                watcher,
                 devices: HashMap::new(),
                 holds: HashMap::new(),
                 next: 0,
                 notices: notice.into_iter().collect(),
-                told_no_uso: false,
+                reported_no_uso: false,
             }),
             Err(error) => {
                 // The reason why there is no switch matters more than the file that is left.
@@ -179,9 +179,9 @@ impl Topology {
     ///
     /// # Errors
     /// The switch is running, or something could not be taken away.
-    pub fn clean_up_after(name: &str, site: &Site) -> Result<Option<String>, TopologyError> {
+    pub fn clean_up_after(name: &str, environment: &Environment) -> Result<Option<String>, TopologyError> {
         let host = Netns::here()?.identity()?;
-        let (ledger, notice) = claim_name(name, &site.runtime, &host)?;
+        let (ledger, notice) = claim_name(name, &environment.runtime, &host)?;
         close(ledger)?;
         Ok(notice)
     }
@@ -192,12 +192,12 @@ impl Topology {
     /// On an error nothing of it is left.
     pub fn add_host_port(&mut self, config: &Config, gateway: Mac) -> Result<Device, TopologyError> {
         let spec = host_port(config, gateway);
-        let built = build::here(&mut self.host, &spec)?;
-        let device = self.adopt(built, &spec)?;
+        let built = build::in_host_netns(&mut self.host, &spec)?;
+        let device = self.register(built, &spec)?;
         if config.nat
             && let Err(error) = self.enable_nat(&config.subnets)
         {
-            self.forget(device.id);
+            self.unregister(device.id);
             return Err(error);
         }
         Ok(device)
@@ -209,7 +209,7 @@ impl Topology {
     /// On an error nothing of it is left.
     pub fn add_port(&mut self, spec: &PortSpec) -> Result<Device, TopologyError> {
         let before = self.ledger.next_id();
-        let added = self.build(spec).and_then(|built| self.adopt(built, spec));
+        let added = self.build_device(spec).and_then(|built| self.register(built, spec));
         if added.is_err() {
             self.roll_back(before);
         }
@@ -223,7 +223,7 @@ impl Topology {
     pub fn remove_port(&mut self, device: DeviceId) -> Result<(), TopologyError> {
         let made = self.devices.get(&device).ok_or(TopologyError::NoSuchDevice)?.clone();
         let errors = undo::undo(&mut self.ledger, made.into_iter().collect(), &self.host_identity);
-        self.forget(device);
+        self.unregister(device);
         errors.into_iter().next().map_or(Ok(()), Err)
     }
 
@@ -234,7 +234,7 @@ impl Topology {
 
     /// The next change that somebody else made to one of the devices. Cancel-safe.
     pub async fn next_change(&mut self) -> (DeviceId, LinkChange) {
-        let (device, change) = self.watch.next().await;
+        let (device, change) = self.watcher.next().await;
         if change == LinkChange::Gone {
             self.holds.remove(&device);
         }
@@ -244,7 +244,7 @@ impl Topology {
     /// Of each device that is there: frames that its container sent and the kernel dropped, because the device's
     /// queue to the switch was full (`tx_dropped` of its statistics; Linux `drivers/net/tun.c`, `tun_net_xmit`).
     pub fn queue_dropped(&mut self) -> HashMap<DeviceId, u64> {
-        self.watch.queue_dropped()
+        self.watcher.queue_dropped()
     }
 
     /// Takes everything away; every error met on the way. The devices' queues should be closed before: they are
@@ -259,31 +259,31 @@ impl Topology {
         errors
     }
 
-    fn build(&mut self, spec: &PortSpec) -> Result<Built, TopologyError> {
-        match &spec.place {
-            Place::Host => build::here(&mut self.host, spec),
-            Place::NewContainer(name) => build::new_container(name, spec, &mut self.ledger),
-            Place::Existing(path) => self.nursery.existing_netns(path, spec),
+    fn build_device(&mut self, spec: &PortSpec) -> Result<BuiltDevice, TopologyError> {
+        match &spec.netns {
+            PortNetns::Host => build::in_host_netns(&mut self.host, spec),
+            PortNetns::New(name) => build::in_new_netns(name, spec, &mut self.ledger),
+            PortNetns::Existing(path) => self.staging.in_existing_netns(path, spec),
         }
     }
 
     /// Watches a device from now on.
-    fn adopt(&mut self, built: Built, spec: &PortSpec) -> Result<Device, TopologyError> {
+    fn register(&mut self, built: BuiltDevice, spec: &PortSpec) -> Result<Device, TopologyError> {
         let id = DeviceId(self.next);
         self.next += 1;
         // "The host" may have been named by its path too.
         let netns = built.netns.filter(|netns| netns.identity().is_ok_and(|it| !it.is(&self.host_identity)));
-        self.watch.add(id, &built.link, netns.as_ref())?;
+        self.watcher.add(id, &built.link, netns.as_ref())?;
         if let Some((_, Entry::Netns { name, identity })) = &built.made {
-            self.watch.add_name(id, name, *identity);
+            self.watcher.watch_netns_name(id, name, *identity);
             let failed = |source| TopologyError::Kernel { what: "keep hold of a device", source };
             let hold = built.tap.queues.first().map(|queue| queue.hold(*identity));
             self.holds.extend(hold.transpose().map_err(failed)?.map(|hold| (id, hold)));
         }
         self.devices.insert(id, built.made);
         built.notices.into_iter().for_each(|notice| self.notify(notice));
-        if !built.tap.uso && !self.told_no_uso {
-            self.told_no_uso = true;
+        if !built.tap.uso && !self.reported_no_uso {
+            self.reported_no_uso = true;
             self.notify(
                 "this kernel cannot pass large UDP frames through a TAP (6.2 and later can): UDP goes frame by frame"
                     .to_owned(),
@@ -295,7 +295,7 @@ impl Topology {
             ifindex: built.link.ifindex,
             mac: built.link.mac,
             mtu: built.link.mtu,
-            netns: spec.place.path(),
+            netns: spec.netns.path(),
             addresses: built.addresses,
             queues: built.tap.queues,
         })
@@ -330,8 +330,8 @@ impl Topology {
         }
     }
 
-    fn forget(&mut self, device: DeviceId) {
-        self.watch.remove(device);
+    fn unregister(&mut self, device: DeviceId) {
+        self.watcher.remove(device);
         self.holds.remove(&device);
         self.devices.remove(&device);
     }
@@ -354,13 +354,13 @@ impl Topology {
     }
 }
 
-impl Place {
+impl PortNetns {
     /// The path of the namespace; `None`: the host's.
     fn path(&self) -> Option<PathBuf> {
         match self {
-            Place::Host => None,
-            Place::NewContainer(name) => Some(netns::path(name)),
-            Place::Existing(path) => Some(path.clone()),
+            PortNetns::Host => None,
+            PortNetns::New(name) => Some(netns::path(name)),
+            PortNetns::Existing(path) => Some(path.clone()),
         }
     }
 }
@@ -368,10 +368,10 @@ impl Place {
 /// The host port: the gateway's leg in the host.
 fn host_port(config: &Config, gateway: Mac) -> PortSpec {
     PortSpec {
-        place: Place::Host,
+        netns: PortNetns::Host,
         ifname: config.name.clone(),
         mac: Some(gateway),
-        addresses: config.subnets.iter().filter_map(|subnet| addressing::station(*subnet, 0)).collect(),
+        addresses: config.subnets.iter().filter_map(|subnet| addressing::host_address(*subnet, 0)).collect(),
         gateways: Vec::new(),
         mtu: config.mtu,
         txqueuelen: config.txqueuelen,

@@ -117,7 +117,7 @@ pub(super) fn used_networks(
         host.all("list the addresses", RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
     let mut found: Vec<_> = addresses.iter().flat_map(address_networks).collect();
     for family in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
-        let routes = host.all("list the routes", RouteNetlinkMessage::GetRoute(link::every_route(family)))?;
+        let routes = host.all("list the routes", RouteNetlinkMessage::GetRoute(link::all_routes(family)))?;
         found.extend(routes.iter().filter_map(route_network));
     }
     let device = |ifindex| links.get(&ifindex).map_or("no device", String::as_str).to_owned();

@@ -24,41 +24,41 @@ use crate::sys::netns::{self, Found, Identity, Netns};
 
 /// Where a device is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Place {
+struct LinkKey {
     nsid: Nsid,
     ifindex: u32,
 }
 
 /// A device, as it was last reported.
 #[derive(Debug)]
-struct Watched {
+struct WatchedLink {
     id: DeviceId,
     state: LinkChange,
 }
 
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct LinkWatcher {
     monitor: LinkMonitor,
     /// In the monitor's namespace, the host's.
     host: Netlink,
-    devices: HashMap<Place, Watched>,
+    devices: HashMap<LinkKey, WatchedLink>,
     changes: VecDeque<(DeviceId, LinkChange)>,
     names: NameMonitor,
-    named: HashMap<OsString, Named>,
+    named: HashMap<OsString, WatchedNetns>,
 }
 
 /// A namespace of our own.
 #[derive(Debug)]
-struct Named {
+struct WatchedNetns {
     id: DeviceId,
     identity: Identity,
 }
 
-impl Watch {
+impl LinkWatcher {
     /// To be called within a Tokio runtime.
-    pub(super) fn start() -> Result<Watch, TopologyError> {
+    pub(super) fn start() -> Result<LinkWatcher, TopologyError> {
         let failed = |what| move |source| TopologyError::Kernel { what, source };
-        Ok(Watch {
+        Ok(LinkWatcher {
             monitor: LinkMonitor::open().map_err(failed("listen for changes of devices"))?,
             names: NameMonitor::open().map_err(failed("listen for changes of namespaces"))?,
             named: HashMap::new(),
@@ -76,22 +76,22 @@ impl Watch {
         netns: Option<&Netns>,
     ) -> Result<(), NetlinkError> {
         let nsid = netns.map(|netns| self.nsid(netns)).transpose()?;
-        let place = Place { nsid, ifindex: link.ifindex };
+        let key = LinkKey { nsid, ifindex: link.ifindex };
         let state = LinkChange::State { up: true, mtu: link.mtu };
         // The kernel uses the numbers of namespaces and devices again: whoever had them before is gone.
-        if let Some(before) = self.devices.insert(place, Watched { id, state }) {
+        if let Some(before) = self.devices.insert(key, WatchedLink { id, state }) {
             self.changes.push_back((before.id, LinkChange::Gone));
         }
         // News that came before we knew the device was not for it.
-        self.look(place);
+        self.refresh(key);
         Ok(())
     }
 
     /// Watches the name of the namespace that was made for a device.
-    pub(super) fn add_name(&mut self, id: DeviceId, name: &str, identity: Identity) {
-        self.named.insert(name.into(), Named { id, identity });
+    pub(super) fn watch_netns_name(&mut self, id: DeviceId, name: &str, identity: Identity) {
+        self.named.insert(name.into(), WatchedNetns { id, identity });
         // News of a name that was taken away before is not of this one.
-        self.look_up(name.as_ref());
+        self.check_netns_name(name.as_ref());
     }
 
     /// Watches it no longer.
@@ -109,47 +109,47 @@ impl Watch {
             }
             tokio::select! {
                 news = self.monitor.next() => match news {
-                    Ok(news) => news.into_iter().for_each(|news| self.hear(news)),
+                    Ok(news) => news.into_iter().for_each(|news| self.on_link_event(news)),
                     // Such a socket fails only by overrun, which is news. Should it fail otherwise, trying again would
                     // spin.
                     Err(_) => std::future::pending().await,
                 },
                 names = self.names.next() => match names {
-                    Ok(names) => names.into_iter().for_each(|name| self.hear_of_name(name)),
+                    Ok(names) => names.into_iter().for_each(|name| self.on_name_event(name)),
                     Err(_) => std::future::pending().await,
                 },
             }
         }
     }
 
-    fn hear(&mut self, news: News) {
-        let concerned: Vec<Place> = match news {
+    fn on_link_event(&mut self, news: News) {
+        let affected: Vec<LinkKey> = match news {
             News::Link { nsid, ifindex } => {
-                let place = Place { nsid, ifindex };
-                self.devices.contains_key(&place).then_some(place).into_iter().collect()
+                let key = LinkKey { nsid, ifindex };
+                self.devices.contains_key(&key).then_some(key).into_iter().collect()
             }
             News::NetnsGone(nsid) => {
                 self.devices.keys().copied().filter(|at| at.nsid == Some(nsid)).collect()
             }
             News::Overrun => self.devices.keys().copied().collect(),
         };
-        for place in concerned {
-            self.look(place);
+        for key in affected {
+            self.refresh(key);
         }
     }
 
-    fn hear_of_name(&mut self, name: Option<OsString>) {
-        let concerned = match name {
+    fn on_name_event(&mut self, name: Option<OsString>) {
+        let affected = match name {
             Some(name) => vec![name],
             None => self.named.keys().cloned().collect(),
         };
-        for name in concerned {
-            self.look_up(&name);
+        for name in affected {
+            self.check_netns_name(&name);
         }
     }
 
     /// Looks whether a namespace has its name still, and reports its device gone if not.
-    fn look_up(&mut self, name: &OsStr) {
+    fn check_netns_name(&mut self, name: &OsStr) {
         let Some(named) = self.named.get(name) else { return };
         let found = name.to_str().map(netns::look_up);
         if matches!(found, Some(Ok(Found::Netns(identity))) if identity == named.identity) {
@@ -165,40 +165,40 @@ impl Watch {
     }
 
     /// Asks for a device's state, and reports it if it is another than before.
-    fn look(&mut self, place: Place) {
-        let state = match self.ask(place) {
+    fn refresh(&mut self, key: LinkKey) {
+        let state = match self.query(key) {
             Ok(link) => LinkChange::State { up: link.up, mtu: link.mtu },
             // ENODEV: no such device. EINVAL: no such namespace.
             Err(error) if matches!(error.errno(), Some(libc::ENODEV | libc::EINVAL)) => LinkChange::Gone,
             // The kernel was short of something: the state is the last known one.
             Err(_) => return,
         };
-        let Some(watched) = self.devices.get_mut(&place) else { return };
+        let Some(watched) = self.devices.get_mut(&key) else { return };
         if watched.state == state {
             return;
         }
         self.changes.push_back((watched.id, state.clone()));
         if state == LinkChange::Gone {
-            self.devices.remove(&place);
+            self.devices.remove(&key);
         } else {
             watched.state = state;
         }
     }
 
     /// How a device is.
-    fn ask(&mut self, place: Place) -> Result<Link, NetlinkError> {
-        let mut which = LinkUnspec::new_with_index(place.ifindex);
-        if let Some(nsid) = place.nsid {
+    fn query(&mut self, key: LinkKey) -> Result<Link, NetlinkError> {
+        let mut which = LinkUnspec::new_with_index(key.ifindex);
+        if let Some(nsid) = key.nsid {
             which = which.append_extra_attribute(LinkAttribute::IfNetnsId(nsid));
         }
-        link::look(&mut self.host, "look at a device", which)
+        link::query(&mut self.host, "look at a device", which)
     }
 
     /// What each device has dropped, as [`super::Topology::queue_dropped`] has it.
     pub(super) fn queue_dropped(&mut self) -> HashMap<DeviceId, u64> {
-        let devices: Vec<(Place, DeviceId)> =
-            self.devices.iter().map(|(place, watched)| (*place, watched.id)).collect();
-        let dropped = |(place, id)| Some((id, self.ask(place).ok()?.tx_dropped));
+        let devices: Vec<(LinkKey, DeviceId)> =
+            self.devices.iter().map(|(key, watched)| (*key, watched.id)).collect();
+        let dropped = |(key, id)| Some((id, self.query(key).ok()?.tx_dropped));
         devices.into_iter().filter_map(dropped).collect()
     }
 
