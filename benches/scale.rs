@@ -1,4 +1,4 @@
-//! How the cost of a decision grows: with the stations in the forwarding database, and with the ports of a flood.
+//! How the cost of a decision grows: with the hosts in the forwarding database, and with the ports of a flood.
 #![allow(clippy::cast_possible_truncation, reason = "small numbers")]
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 
@@ -7,7 +7,7 @@ mod fixture;
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use fixture::{SEED, frame, shuffled, station, switch};
+use fixture::{SEED, frame, host, shuffled, switch};
 use uswitch::switch::{Fdb, Frame, PortId, Switch, Tick, Verdict};
 use uswitch::wire::{Mac, VnetHeader, wire_length};
 
@@ -15,13 +15,13 @@ const STATIONS: [u64; 4] = [10, 1_000, 100_000, 1_000_000];
 const PORTS: [u16; 4] = [3, 10, 100, 1000];
 const INGRESS: PortId = PortId(1);
 
-/// A switch whose database is full of `stations`: the even ones behind port 1, the odd ones behind port 2. They
+/// A switch whose database is full of `hosts`: the even ones behind port 1, the odd ones behind port 2. They
 /// never age.
-fn full(stations: u64) -> Switch {
+fn full(hosts: u64) -> Switch {
     let mut switch = switch(3, 16);
-    switch.fdb = Fdb::new(stations as usize, u32::MAX, SEED);
-    for n in 0..stations {
-        switch.fdb.learn(Tick(0), station(n), PortId(1 + (n % 2) as u16));
+    switch.fdb = Fdb::new(hosts as usize, u32::MAX, SEED);
+    for n in 0..hosts {
+        switch.fdb.learn(Tick(0), host(n), PortId(1 + (n % 2) as u16));
     }
     switch
 }
@@ -31,15 +31,15 @@ fn process(switch: &Switch, now: Tick, bytes: &[u8]) -> Verdict {
     switch.process(now, INGRESS, &frame, &mut ())
 }
 
-/// Known unicast between stations in random order: one is learned, one is looked up.
-fn stations(criterion: &mut Criterion) {
+/// Known unicast between hosts in random order: one is learned, one is looked up.
+fn hosts(criterion: &mut Criterion) {
     for size in STATIONS {
         let switch = full(size);
         let (mut sources, mut destinations) = (shuffled(size / 2), shuffled(size / 2));
-        let mut bytes = frame(station(1).mac, station(0).mac);
+        let mut bytes = frame(host(1).mac, host(0).mac);
         let mut next = |bytes: &mut Vec<u8>| {
-            bytes[6..12].copy_from_slice(&station(2 * sources()).mac.0);
-            bytes[..6].copy_from_slice(&station(2 * destinations() + 1).mac.0);
+            bytes[6..12].copy_from_slice(&host(2 * sources()).mac.0);
+            bytes[..6].copy_from_slice(&host(2 * destinations() + 1).mac.0);
         };
         let mut group = criterion.benchmark_group("known unicast");
         group.bench_function(BenchmarkId::new("same tick", size), |bencher| {
@@ -65,7 +65,7 @@ fn flood(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("flood");
     for ports in PORTS {
         let switch = switch(ports + 1, 16);
-        let bytes = frame(Mac::BROADCAST, station(0).mac);
+        let bytes = frame(Mac::BROADCAST, host(0).mac);
         let mut egress = Vec::with_capacity(ports.into());
         group.bench_function(BenchmarkId::from_parameter(ports), |bencher| {
             bencher.iter(|| {
@@ -81,5 +81,5 @@ fn flood(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, stations, flood);
+criterion_group!(benches, hosts, flood);
 criterion_main!(benches);

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use dashmap::DashMap;
-use fixture::{AGEING, GATEWAY, SEED, frame, shuffled, station, switch};
+use fixture::{AGEING, GATEWAY, SEED, frame, host, shuffled, switch};
 use uswitch::switch::fdb::FdbKey;
 use uswitch::switch::{Fdb, Frame, PortId, Switch, Tick};
 use uswitch::wire::VnetHeader;
@@ -81,29 +81,29 @@ fn fdb(criterion: &mut Criterion) {
             Map::with_capacity_and_hasher(size as usize, Keyed::default()),
         );
         for n in 0..size {
-            fdb.learn(Tick(0), station(n), port(n));
-            map_learn(&map, Tick(0), station(n), port(n));
+            fdb.learn(Tick(0), host(n), port(n));
+            map_learn(&map, Tick(0), host(n), port(n));
         }
         let mut group = criterion.benchmark_group("lookup");
         let mut next = shuffled(size);
         group.bench_function(BenchmarkId::new("fdb", size), |bencher| {
-            bencher.iter(|| black_box(fdb.lookup(Tick(0), station(next()))));
+            bencher.iter(|| black_box(fdb.lookup(Tick(0), host(next()))));
         });
         group.bench_function(BenchmarkId::new("dashmap", size), |bencher| {
-            bencher.iter(|| black_box(map_lookup(&map, Tick(0), station(next()))));
+            bencher.iter(|| black_box(map_lookup(&map, Tick(0), host(next()))));
         });
         group.finish();
         let mut group = criterion.benchmark_group("learn, same tick");
         group.bench_function(BenchmarkId::new("fdb", size), |bencher| {
             bencher.iter(|| {
                 let n = next();
-                black_box(fdb.learn(Tick(0), station(n), port(n)))
+                black_box(fdb.learn(Tick(0), host(n), port(n)))
             });
         });
         group.bench_function(BenchmarkId::new("dashmap", size), |bencher| {
             bencher.iter(|| {
                 let n = next();
-                map_learn(&map, Tick(0), station(n), port(n));
+                map_learn(&map, Tick(0), host(n), port(n));
             });
         });
         group.finish();
@@ -113,14 +113,14 @@ fn fdb(criterion: &mut Criterion) {
             bencher.iter(|| {
                 let n = next();
                 tick += 1;
-                black_box(fdb.learn(Tick(tick), station(n), port(n)))
+                black_box(fdb.learn(Tick(tick), host(n), port(n)))
             });
         });
         group.bench_function(BenchmarkId::new("dashmap", size), |bencher| {
             bencher.iter(|| {
                 let n = next();
                 tick += 1;
-                map_learn(&map, Tick(tick), station(n), port(n));
+                map_learn(&map, Tick(tick), host(n), port(n));
             });
         });
         group.finish();
@@ -132,24 +132,24 @@ fn shared(criterion: &mut Criterion) {
     const SIZE: u64 = 1_000;
     let (fdb, map) = (Fdb::new(8192, AGEING, SEED), Map::default());
     for n in 0..SIZE {
-        fdb.learn(Tick(0), station(n), port(n));
-        map_learn(&map, Tick(0), station(n), port(n));
+        fdb.learn(Tick(0), host(n), port(n));
+        map_learn(&map, Tick(0), host(n), port(n));
     }
     let mut group = criterion.benchmark_group("lookup beside another thread");
     let mut next = shuffled(SIZE);
     beside(
-        |n| fdb.lookup(Tick(0), station(n)),
+        |n| fdb.lookup(Tick(0), host(n)),
         || {
             group.bench_function("fdb", |bencher| {
-                bencher.iter(|| black_box(fdb.lookup(Tick(0), station(next()))));
+                bencher.iter(|| black_box(fdb.lookup(Tick(0), host(next()))));
             });
         },
     );
     beside(
-        |n| map_lookup(&map, Tick(0), station(n)),
+        |n| map_lookup(&map, Tick(0), host(n)),
         || {
             group.bench_function("dashmap", |bencher| {
-                bencher.iter(|| black_box(map_lookup(&map, Tick(0), station(next()))));
+                bencher.iter(|| black_box(map_lookup(&map, Tick(0), host(next()))));
             });
         },
     );
@@ -175,7 +175,7 @@ fn beside(work: impl Fn(u64) -> Option<PortId> + Sync, measured: impl FnOnce()) 
 fn process(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("process");
     let mut bench = |name: &str, switch: &Switch, next: &mut dyn FnMut(&mut Vec<u8>)| {
-        let mut bytes = frame(station(999).mac, station(1).mac);
+        let mut bytes = frame(host(999).mac, host(1).mac);
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 next(&mut bytes);
@@ -186,12 +186,12 @@ fn process(criterion: &mut Criterion) {
     };
     let known = switch(64, 8192);
     for n in 1..1000 {
-        known.fdb.learn(Tick(0), station(n), PortId(if n < 500 { 1 } else { 2 }));
+        known.fdb.learn(Tick(0), host(n), PortId(if n < 500 { 1 } else { 2 }));
     }
-    let write = |bytes: &mut Vec<u8>, at: usize, n: u64| bytes[at..at + 6].copy_from_slice(&station(n).mac.0);
-    bench("known unicast, two stations", &known, &mut |_| {});
+    let write = |bytes: &mut Vec<u8>, at: usize, n: u64| bytes[at..at + 6].copy_from_slice(&host(n).mac.0);
+    bench("known unicast, two hosts", &known, &mut |_| {});
     let (mut sources, mut destinations) = (shuffled(498), shuffled(498));
-    bench("known unicast, 1000 stations", &known, &mut |bytes| {
+    bench("known unicast, 1000 hosts", &known, &mut |bytes| {
         write(bytes, 6, 1 + sources());
         write(bytes, 0, 500 + destinations());
     });

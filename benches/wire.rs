@@ -5,7 +5,7 @@ mod fixture;
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use fixture::{station, super_frame};
+use fixture::{host, super_frame};
 use uswitch::wire::checksum::checksum;
 use uswitch::wire::{Segments, VnetHeader, wire_length};
 
@@ -20,7 +20,7 @@ fn checksums(c: &mut Criterion) {
 }
 
 fn segmentation(c: &mut Criterion) {
-    let (frame, vnet) = super_frame(station(1).mac, station(2).mac);
+    let (frame, vnet) = super_frame(host(1).mac, host(2).mac);
     let mut out = vec![0; 2048];
     let mut group = c.benchmark_group("segment");
     group.throughput(Throughput::Bytes(frame.len() as u64));

@@ -94,7 +94,7 @@ fn frames(datapath: &Datapath) -> u64 {
 /// Allocations of the switch while this many echo requests and their replies cross.
 fn allocations_for(engine: EngineKind, pings: u64) -> (u64, u64) {
     let gateway = Gateway { mac: Mac([2, 0, 0, 0, 0, 0xfe]), ..Gateway::default() };
-    let settings_of_switch = switch::Settings { ageing: 3000, fdb_max: 64, seed: 1, gateway };
+    let settings_of_switch = switch::SwitchConfig { ageing: 3000, fdb_max: 64, seed: 1, gateway };
     let switch = Arc::new(Switch::new(settings_of_switch));
     let datapath = Datapath::start(&switch, &settings(engine)).unwrap();
     let stations = [station(1), station(2)].map(|(netns, queues)| {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use uswitch::switch::fdb::{FdbKey, FdbState, Learned};
 use uswitch::switch::{
-    Answer, DropReason, Frame, Gateway, Observer, Port, PortId, Settings, Step, Switch, Tick, Verdict,
+    DropReason, Frame, Gateway, GatewayReply, Observer, Port, PortId, Step, Switch, SwitchConfig, Tick,
+    Verdict,
 };
 use uswitch::wire::{Mac, VnetHeader};
 
@@ -24,7 +25,7 @@ enum Payload {
     Arp(u8, [u8; 4], [u8; 4]),
 }
 
-/// One thing that happens.
+/// One thing that apply.
 #[derive(Debug, Clone)]
 enum Event {
     Frame { ingress: u16, destination: Mac, source: Mac, payload: Payload },
@@ -82,7 +83,7 @@ impl Bridge {
         self.entries.iter().position(|entry| entry.mac == mac)
     }
 
-    fn held(&self, port: u16) -> usize {
+    fn count(&self, port: u16) -> usize {
         self.entries.iter().filter(|entry| entry.port == port && entry.state == FdbState::Dynamic).count()
     }
 
@@ -129,23 +130,23 @@ impl Bridge {
         if self.entries.len() < self.max {
             return Learned::New;
         }
-        let most = (0..=PORTS + 1).map(|port| self.held(port)).max().unwrap_or(0);
+        let most = (0..=PORTS + 1).map(|port| self.count(port)).max().unwrap_or(0);
         if most == 0 {
             return Learned::Refused;
         }
-        let giver = if self.held(port) == most { port } else { from.expect("somebody gives way") };
-        assert_eq!(self.held(giver), most, "port {giver} gave way and does not hold most");
+        let eviction_port = if self.count(port) == most { port } else { from.expect("somebody gives way") };
+        assert_eq!(self.count(eviction_port), most, "port {eviction_port} gave way and does not hold most");
         for _ in 0..SECOND_CHANCES {
-            let oldest = self.oldest(giver);
+            let oldest = self.oldest(eviction_port);
             if !self.entries[oldest].refreshed {
                 break;
             }
-            let spared = self.entries.remove(oldest);
-            self.entries.push(Entry { refreshed: false, ..spared });
+            let second_chance = self.entries.remove(oldest);
+            self.entries.push(Entry { refreshed: false, ..second_chance });
         }
-        let oldest = self.oldest(giver);
+        let oldest = self.oldest(eviction_port);
         let gone = FdbKey { vlan: 0, mac: self.entries.remove(oldest).mac };
-        Learned::Evicted { from: PortId(giver), gone }
+        Learned::Evicted { from: PortId(eviction_port), gone }
     }
 
     /// Why a frame may not come in.
@@ -176,7 +177,7 @@ impl Bridge {
         let asks = bytes[12..14] == [8, 6] && bytes[20..22] == [0, 1] && bytes[38..42] == GATEWAY4;
         let for_gateway = destination == GATEWAY || destination.is_group();
         if asks && for_gateway && !self.ports[&ingress].host {
-            return Verdict::Answer(Answer::Arp { address: GATEWAY4.into() });
+            return Verdict::Answer(GatewayReply::Arp { address: GATEWAY4.into() });
         }
         let known = self.entries.iter().find(|entry| entry.mac == destination && !self.has_aged(entry));
         let Some(entry) = known.filter(|_| !destination.is_group()) else {
@@ -213,9 +214,9 @@ impl Bridge {
 
 /// What the switch says it learned.
 #[derive(Default)]
-struct Heard(Option<Learned>);
+struct LearnRecorder(Option<Learned>);
 
-impl Observer for Heard {
+impl Observer for LearnRecorder {
     fn note(&mut self, step: Step) {
         if let Step::Learned(learned) = step {
             self.0 = Some(learned);
@@ -224,35 +225,35 @@ impl Observer for Heard {
 }
 
 /// What [`Switch::trace`] says that will happen; that it changes nothing.
-fn foreseen(switch: &Switch, now: Tick, ingress: PortId, frame: &Frame<'_>) -> (Verdict, Option<Learned>) {
-    let mut heard = Heard::default();
+fn dry_run(switch: &Switch, now: Tick, ingress: PortId, frame: &Frame<'_>) -> (Verdict, Option<Learned>) {
+    let mut recorder = LearnRecorder::default();
     let before = switch.fdb.entries();
-    let verdict = switch.trace(now, ingress, frame, &mut heard);
+    let verdict = switch.trace(now, ingress, frame, &mut recorder);
     assert_eq!(switch.fdb.entries(), before, "a trace changed something");
-    (verdict, heard.0)
+    (verdict, recorder.0)
 }
 
 /// A switch, one of another seed that must not behave otherwise, and the reference.
-struct Pair {
+struct Comparison {
     switches: [Switch; 2],
     bridge: Bridge,
 }
 
-impl Pair {
-    fn new(max: usize) -> Pair {
+impl Comparison {
+    fn new(max: usize) -> Comparison {
         let switches = [7, 1_000_003].map(|seed| {
             let gateway = Gateway { mac: GATEWAY, ipv4: vec![GATEWAY4.into()], ipv6: Vec::new() };
-            Switch::new(Settings { ageing: AGEING, fdb_max: max, seed, gateway })
+            Switch::new(SwitchConfig { ageing: AGEING, fdb_max: max, seed, gateway })
         });
-        let mut pair = Pair { switches, bridge: Bridge { max, ..Bridge::default() } };
+        let mut comparison = Comparison { switches, bridge: Bridge { max, ..Bridge::default() } };
         for n in 0..PORTS {
-            pair.happens(&Event::AddPort(Port { up: true, host: n == 0, offload: true, mtu: 1500 }));
+            comparison.apply(&Event::AddPort(Port { up: true, host: n == 0, offload: true, mtu: 1500 }));
         }
-        pair.happens(&Event::AddStatic(GATEWAY, 0));
-        pair
+        comparison.apply(&Event::AddStatic(GATEWAY, 0));
+        comparison
     }
 
-    fn happens(&mut self, event: &Event) {
+    fn apply(&mut self, event: &Event) {
         match *event {
             Event::Frame { ingress, destination, source, payload } => {
                 self.frame(ingress, &frame_bytes(destination, source, payload));
@@ -275,7 +276,7 @@ impl Pair {
                 self.bridge.entries.retain(|entry| entry.port != id);
                 for switch in &self.switches {
                     switch.ports.remove(PortId(id));
-                    switch.fdb.forget_port(PortId(id));
+                    switch.fdb.remove_port(PortId(id));
                 }
             }
             Event::Flush(port) => self.flush(port),
@@ -297,12 +298,12 @@ impl Pair {
 
     fn frame(&mut self, ingress: u16, bytes: &[u8]) {
         let outcomes = self.switches.each_ref().map(|switch| {
-            let mut heard = Heard::default();
+            let mut recorder = LearnRecorder::default();
             let frame = Frame { bytes, vnet: VnetHeader::default() };
-            let foreseen = foreseen(switch, Tick(self.bridge.now), PortId(ingress), &frame);
-            let verdict = switch.process(Tick(self.bridge.now), PortId(ingress), &frame, &mut heard);
-            assert_eq!(foreseen, (verdict, heard.0), "not what was foreseen");
-            (verdict, heard.0)
+            let dry_run = dry_run(switch, Tick(self.bridge.now), PortId(ingress), &frame);
+            let verdict = switch.process(Tick(self.bridge.now), PortId(ingress), &frame, &mut recorder);
+            assert_eq!(dry_run, (verdict, recorder.0), "not what was dry_run");
+            (verdict, recorder.0)
         });
         assert_eq!(outcomes[0], outcomes[1], "the seed decided");
         let (verdict, learned) = outcomes[0];
@@ -375,13 +376,13 @@ impl Pair {
 
 // ---- histories -----------------------------------------------------------------------------------------
 
-fn station() -> impl Strategy<Value = Mac> {
+fn host() -> impl Strategy<Value = Mac> {
     (1..12u8).prop_map(|n| Mac([2, 0, 0, 0, 0, n]))
 }
 
 fn address() -> impl Strategy<Value = Mac> {
     prop_oneof![
-        12 => station(),
+        12 => host(),
         1 => Just(GATEWAY),
         1 => Just(Mac::BROADCAST),
         1 => prop_oneof![Just(Mac::ZERO), Just(Mac([1, 0, 0x5e, 0, 0, 1])), Just(Mac([1, 0x80, 0xc2, 0, 0, 0xf]))],
@@ -419,13 +420,13 @@ fn event() -> impl Strategy<Value = Event> {
         1 => id().prop_map(Event::RemovePort),
         1 => port().prop_map(Event::AddPort),
         1 => prop::option::of(id()).prop_map(Event::Flush),
-        1 => (station(), id()).prop_map(|(mac, port)| Event::AddStatic(mac, port)),
-        1 => station().prop_map(Event::Remove),
+        1 => (host(), id()).prop_map(|(mac, port)| Event::AddStatic(mac, port)),
+        1 => host().prop_map(Event::Remove),
     ]
 }
 
 /// A frame that some parser takes an interest in, with some of its bytes changed.
-fn nearly_a_frame() -> impl Strategy<Value = Vec<u8>> {
+fn mutated_frame() -> impl Strategy<Value = Vec<u8>> {
     let ethertype = prop_oneof![
         Just(vec![0x08, 0x06]),
         Just(vec![0x08, 0x00]),
@@ -460,33 +461,33 @@ fn vnet() -> impl Strategy<Value = VnetHeader> {
 
 proptest! {
     #[test]
-    fn behaves_as_the_reference(events in prop::collection::vec(event(), 1..300)) {
-        let mut pair = Pair::new(1000);
-        events.iter().for_each(|event| pair.happens(event));
+    fn matches_reference_model(events in prop::collection::vec(event(), 1..300)) {
+        let mut comparison = Comparison::new(1000);
+        events.iter().for_each(|event| comparison.apply(event));
     }
 
     #[test]
-    fn behaves_as_the_reference_when_full(max in 1..8usize, events in prop::collection::vec(event(), 1..300)) {
-        let mut pair = Pair::new(max);
-        events.iter().for_each(|event| pair.happens(event));
+    fn matches_reference_model_when_full(max in 1..8usize, events in prop::collection::vec(event(), 1..300)) {
+        let mut comparison = Comparison::new(max);
+        events.iter().for_each(|event| comparison.apply(event));
     }
 
     #[test]
-    fn no_bytes_make_it_panic(
-        frames in prop::collection::vec((0..PORTS, nearly_a_frame(), vnet()), 1..50),
+    fn arbitrary_frames_do_not_panic(
+        frames in prop::collection::vec((0..PORTS, mutated_frame(), vnet()), 1..50),
     ) {
-        let pair = Pair::new(8);
-        let switch = &pair.switches[0];
+        let comparison = Comparison::new(8);
+        let switch = &comparison.switches[0];
         for (ingress, bytes, vnet) in frames {
             let frame = Frame { bytes: &bytes, vnet };
-            let (foreseen, _) = foreseen(switch, Tick(0), PortId(ingress), &frame);
+            let (dry_run, _) = dry_run(switch, Tick(0), PortId(ingress), &frame);
             let verdict = switch.process(Tick(0), PortId(ingress), &frame, &mut ());
-            prop_assert_eq!(foreseen, verdict);
+            prop_assert_eq!(dry_run, verdict);
             let answer = match verdict {
                 Verdict::Answer(answer) => answer,
-                _ => Answer::Echo,
+                _ => GatewayReply::Echo,
             };
-            let mut buffer = [&bytes[..], &[0; Answer::GROWTH]].concat();
+            let mut buffer = [&bytes[..], &[0; GatewayReply::GROWTH]].concat();
             let length = answer.emit(&switch.gateway, &mut buffer, bytes.len());
             prop_assert!(length <= buffer.len());
             prop_assert!(length > 0 || !matches!(verdict, Verdict::Answer(_)), "an answer of no bytes");

@@ -296,7 +296,7 @@ proptest! {
 
     /// Each segment is, byte for byte, what etherparse builds for that piece, and pnet_packet verifies it.
     #[test]
-    fn segments_are_what_a_sender_without_offload_sends(flow in flow()) {
+    fn segments_match_a_sender_without_offload(flow in flow()) {
         let (frame, vnet) = flow.super_frame();
         prop_assume!(frame.len() <= 65_535 && flow.pieces().len() <= MAX_SEGMENTS);
         let segments = Segments::new(&frame, &vnet).unwrap();
@@ -325,7 +325,7 @@ proptest! {
 
     /// A frame whose checksum alone is left to do gets the right one; a complete one is untouched.
     #[test]
-    fn unfinished_checksums_are_finished(flow in flow()) {
+    fn completes_checksums(flow in flow()) {
         let (frame, vnet) = flow.super_frame();
         prop_assume!(frame.len() <= 65_535);
         let unfinished = VnetHeader { gso_type: VnetHeader::GSO_NONE, gso_size: 0, ..vnet };
@@ -338,7 +338,7 @@ proptest! {
 
     /// A super-frame and its header, damaged anywhere, give segments or an error, in bounded work.
     #[test]
-    fn damaged_super_frames_do_no_harm(
+    fn damaged_super_frames_do_not_panic(
         flow in flow(),
         damage in vec((0..128usize, any::<u8>()), 0..6),
         header_damage in vec((0..VnetHeader::LEN, any::<u8>()), 0..3),
@@ -355,18 +355,18 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_do_no_harm(frame in vec(any::<u8>(), 0..200), vnet in vnet()) {
+    fn arbitrary_bytes_do_not_panic(frame in vec(any::<u8>(), 0..200), vnet in vnet()) {
         harmless(&frame, &vnet)?;
     }
 
     #[test]
-    fn the_checksum_is_pnets(bytes in vec(any::<u8>(), 1..3000), start in 0..64usize) {
+    fn checksum_matches_pnet(bytes in vec(any::<u8>(), 1..3000), start in 0..64usize) {
         let bytes = &bytes[start.min(bytes.len() - 1)..];
         prop_assert_eq!(checksum::checksum(bytes), util::checksum(bytes, usize::MAX));
     }
 
     #[test]
-    fn an_updated_checksum_is_the_checksum(words in vec(any::<u16>(), 2..40), at in any::<prop::sample::Index>(), new: u16) {
+    fn incremental_update_matches_full_checksum(words in vec(any::<u16>(), 2..40), at in any::<prop::sample::Index>(), new: u16) {
         let sum = |words: &[u16]| words.iter().fold(Sum::ZERO, |sum, word| sum.and_word(*word)).finish();
         let (mut changed, at) = (words.clone(), at.index(words.len()));
         changed[at] = new;
@@ -375,7 +375,7 @@ proptest! {
     }
 
     #[test]
-    fn completing_writes_two_bytes_or_none(mut frame in vec(any::<u8>(), 0..200), start in 0..220usize, offset in 0..220usize) {
+    fn complete_writes_two_bytes_or_none(mut frame in vec(any::<u8>(), 0..200), start in 0..220usize, offset in 0..220usize) {
         let before = frame.clone();
         match checksum::complete(&mut frame, start, offset) {
             Ok(()) => {
@@ -406,7 +406,7 @@ proptest! {
 
     /// However many priority tags there are, what is behind them is found.
     #[test]
-    fn priority_tags_are_skipped(tags in vec((any::<bool>(), 0..16u16), 0..50), behind in any::<[u8; 8]>()) {
+    fn skips_all_priority_tags(tags in vec((any::<bool>(), 0..16u16), 0..50), behind in any::<[u8; 8]>()) {
         prop_assume!(!EtherType(u16::from_be_bytes([behind[0], behind[1]])).is_vlan());
         let mut frame = vec![0; 12];
         for (service, priority) in &tags {
@@ -458,7 +458,7 @@ const WORDS: &[&str] = &[
 proptest! {
     /// Of any text comes a filter or an error of one line; and a filter takes any frame.
     #[test]
-    fn any_filter_does_no_harm(
+    fn arbitrary_filters_do_not_panic(
         text in ".{0,80}",
         words in vec(proptest::sample::select(WORDS), 0..20),
         glue in prop_oneof![Just(""), Just(" ")],
@@ -474,7 +474,7 @@ proptest! {
 
     /// `not` turns every answer about, but for what is no frame.
     #[test]
-    fn a_filter_and_its_contrary(words in vec(proptest::sample::select(WORDS), 1..6), frame in vec(any::<u8>(), 14..100)) {
+    fn filter_and_its_negation_disagree(words in vec(proptest::sample::select(WORDS), 1..6), frame in vec(any::<u8>(), 14..100)) {
         let expression = words.join(" ");
         if let Ok(filter) = Filter::parse(&expression) {
             let contrary = Filter::parse(&format!("not ({expression})")).unwrap();

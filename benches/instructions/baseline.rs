@@ -15,7 +15,7 @@ const TOLERANCE: f64 = 0.03;
 /// What the counts depend on besides the code.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) struct Compiler {
+pub(crate) struct Toolchain {
     rustc: String,
     target_cpu: String,
 }
@@ -31,17 +31,17 @@ const TARGET_CPU: &str = if cfg!(target_feature = "avx512f") {
     std::env::consts::ARCH
 };
 
-impl Compiler {
+impl Toolchain {
     /// The one that built this.
-    pub(crate) fn here() -> Result<Compiler, String> {
+    pub(crate) fn here() -> Result<Toolchain, String> {
         let said = Command::new("rustc").arg("--version").output();
         let said = said.map_err(|error| format!("cannot ask rustc for its version: {error}"))?;
         let rustc = String::from_utf8_lossy(&said.stdout).trim().to_owned();
-        Ok(Compiler { rustc, target_cpu: TARGET_CPU.to_owned() })
+        Ok(Toolchain { rustc, target_cpu: TARGET_CPU.to_owned() })
     }
 }
 
-impl fmt::Display for Compiler {
+impl fmt::Display for Toolchain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} for {}", self.rustc, self.target_cpu)
     }
@@ -51,7 +51,7 @@ impl fmt::Display for Compiler {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Baseline {
     #[serde(flatten)]
-    pub(crate) compiler: Compiler,
+    pub(crate) compiler: Toolchain,
     pub(crate) instructions: BTreeMap<String, f64>,
 }
 
@@ -62,7 +62,7 @@ impl Baseline {
     }
 
     pub(crate) fn write(&self) -> Result<(), String> {
-        let Compiler { rustc, target_cpu } = &self.compiler;
+        let Toolchain { rustc, target_cpu } = &self.compiler;
         let mut text = format!(
             "# Instructions a frame that were accepted; written by `make baseline`.\n\
              rustc = {rustc:?}\ntarget-cpu = {target_cpu:?}\n\n[instructions]\n"

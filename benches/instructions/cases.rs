@@ -2,27 +2,29 @@
 
 use std::hint::black_box;
 
-use uswitch::switch::{Answer, Counters, DropReason, Frame, LearnCounter, PortId, Switch, Tick, Verdict};
+use uswitch::switch::{
+    Counters, DropReason, Frame, GatewayReply, LearnCounter, PortId, Switch, Tick, Verdict,
+};
 use uswitch::wire::arp::Arp;
 use uswitch::wire::checksum::checksum;
 use uswitch::wire::ip::transport4;
 use uswitch::wire::{EtherType, EthernetFrame, Mac, Segments, VnetHeader, wire_length};
 
-use crate::fixture::{GATEWAY, GATEWAY_V4, frame, shuffled, station, super_frame, switch};
+use crate::fixture::{GATEWAY, GATEWAY_V4, frame, host, shuffled, super_frame, switch};
 
 /// A case: its name, and what prepares it.
 type Case = (&'static str, fn() -> Box<dyn FnMut()>);
 
 pub(crate) const CASES: &[Case] = &[
     ("known unicast", known_unicast),
-    ("known unicast, 1000 stations", known_unicast_of_many),
+    ("known unicast, 1000 hosts", known_unicast_of_many),
     ("known unicast, super-frame", known_super_frame),
     ("unknown unicast to 3 ports", unknown_unicast),
     ("broadcast to 3 ports", broadcast),
     ("refreshed in a new tick", refresh),
     ("new source", new_source),
     ("new source, full table", new_source_when_full),
-    ("station move", station_move),
+    ("MAC move", mac_move),
     ("ARP for the gateway, answered", arp_request),
     ("ARP in the gateway's name, dropped", arp_spoof),
     ("parse", parse),
@@ -31,7 +33,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 /// A switch with its host port and three others, as a worker has it, and a frame from port 1.
-struct Rig {
+struct Fixture {
     switch: Switch,
     counters: Counters,
     bytes: Vec<u8>,
@@ -39,16 +41,16 @@ struct Rig {
     now: Tick,
 }
 
-impl Rig {
-    /// Stations 1 to `stations` are known: the odd ones behind port 1, the even ones behind port 2. The frame is
+impl Fixture {
+    /// Stations 1 to `hosts` are known: the odd ones behind port 1, the even ones behind port 2. The frame is
     /// from station 1 to 2.
-    fn new(fdb_max: usize, stations: u64) -> Rig {
+    fn new(fdb_max: usize, hosts: u64) -> Fixture {
         let switch = switch(4, fdb_max);
-        for n in 1..=stations {
-            switch.fdb.learn(Tick(0), station(n), PortId(if n % 2 == 1 { 1 } else { 2 }));
+        for n in 1..=hosts {
+            switch.fdb.learn(Tick(0), host(n), PortId(if n % 2 == 1 { 1 } else { 2 }));
         }
-        let bytes = frame(station(2).mac, station(1).mac);
-        Rig { switch, counters: Counters::default(), bytes, vnet: VnetHeader::default(), now: Tick(0) }
+        let bytes = frame(host(2).mac, host(1).mac);
+        Fixture { switch, counters: Counters::default(), bytes, vnet: VnetHeader::default(), now: Tick(0) }
     }
 
     fn to(&mut self, destination: Mac) {
@@ -77,71 +79,71 @@ impl Rig {
 const TO_2: Verdict = Verdict::Forward(PortId(2));
 
 fn known_unicast() -> Box<dyn FnMut()> {
-    let rig = Rig::new(64, 2);
-    Box::new(move || assert_eq!(rig.process(1), TO_2))
+    let fixture = Fixture::new(64, 2);
+    Box::new(move || assert_eq!(fixture.process(1), TO_2))
 }
 
 fn known_unicast_of_many() -> Box<dyn FnMut()> {
-    let mut rig = Rig::new(8192, 1000);
+    let mut fixture = Fixture::new(8192, 1000);
     let (mut sources, mut destinations) = (shuffled(500), shuffled(500));
     Box::new(move || {
-        rig.from(station(2 * sources() + 1).mac);
-        rig.to(station(2 * destinations() + 2).mac);
-        assert_eq!(rig.process(1), TO_2);
+        fixture.from(host(2 * sources() + 1).mac);
+        fixture.to(host(2 * destinations() + 2).mac);
+        assert_eq!(fixture.process(1), TO_2);
     })
 }
 
 fn known_super_frame() -> Box<dyn FnMut()> {
-    let mut rig = Rig::new(64, 2);
-    (rig.bytes, rig.vnet) = super_frame(station(2).mac, station(1).mac);
-    Box::new(move || assert_eq!(rig.process(1), TO_2))
+    let mut fixture = Fixture::new(64, 2);
+    (fixture.bytes, fixture.vnet) = super_frame(host(2).mac, host(1).mac);
+    Box::new(move || assert_eq!(fixture.process(1), TO_2))
 }
 
 fn unknown_unicast() -> Box<dyn FnMut()> {
-    let mut rig = Rig::new(64, 2);
-    rig.to(station(9999).mac);
-    Box::new(move || rig.flood())
+    let mut fixture = Fixture::new(64, 2);
+    fixture.to(host(9999).mac);
+    Box::new(move || fixture.flood())
 }
 
 fn broadcast() -> Box<dyn FnMut()> {
-    let mut rig = Rig::new(64, 2);
-    rig.to(Mac::BROADCAST);
-    Box::new(move || rig.flood())
+    let mut fixture = Fixture::new(64, 2);
+    fixture.to(Mac::BROADCAST);
+    Box::new(move || fixture.flood())
 }
 
 fn refresh() -> Box<dyn FnMut()> {
-    let mut rig = Rig::new(64, 2);
+    let mut fixture = Fixture::new(64, 2);
     Box::new(move || {
-        rig.now.0 += 1;
-        assert_eq!(rig.process(1), TO_2);
+        fixture.now.0 += 1;
+        assert_eq!(fixture.process(1), TO_2);
     })
 }
 
 fn new_source() -> Box<dyn FnMut()> {
-    new_sources(Rig::new(1 << 16, 2))
+    new_sources(Fixture::new(1 << 16, 2))
 }
 
 fn new_source_when_full() -> Box<dyn FnMut()> {
     const MAX: usize = 1024;
-    new_sources(Rig::new(MAX, MAX as u64))
+    new_sources(Fixture::new(MAX, MAX as u64))
 }
 
-fn new_sources(mut rig: Rig) -> Box<dyn FnMut()> {
+fn new_sources(mut fixture: Fixture) -> Box<dyn FnMut()> {
     let mut fresh = 10_000;
-    rig.to(Mac::BROADCAST);
+    fixture.to(Mac::BROADCAST);
     Box::new(move || {
         fresh += 1;
-        rig.from(station(fresh).mac);
-        assert_eq!(rig.process(1), Verdict::Flood);
+        fixture.from(host(fresh).mac);
+        assert_eq!(fixture.process(1), Verdict::Flood);
     })
 }
 
-fn station_move() -> Box<dyn FnMut()> {
-    let rig = Rig::new(64, 2);
+fn mac_move() -> Box<dyn FnMut()> {
+    let fixture = Fixture::new(64, 2);
     let mut ingress = 1;
     Box::new(move || {
         ingress = 4 - ingress;
-        assert_eq!(rig.process(ingress), TO_2);
+        assert_eq!(fixture.process(ingress), TO_2);
     })
 }
 
@@ -149,36 +151,36 @@ fn station_move() -> Box<dyn FnMut()> {
 fn arp(sender: [u8; 4]) -> Vec<u8> {
     let message = Arp {
         operation: Arp::REQUEST,
-        sender_mac: station(1).mac,
+        sender_mac: host(1).mac,
         sender_ip: sender.into(),
         target_mac: Mac([0; 6]),
         target_ip: GATEWAY_V4,
     };
-    [&Mac::BROADCAST.0[..], &station(1).mac.0, &EtherType::ARP.0.to_be_bytes(), &message.emit()].concat()
+    [&Mac::BROADCAST.0[..], &host(1).mac.0, &EtherType::ARP.0.to_be_bytes(), &message.emit()].concat()
 }
 
 fn arp_request() -> Box<dyn FnMut()> {
-    let mut rig = Rig::new(64, 2);
+    let mut fixture = Fixture::new(64, 2);
     let question = arp([192, 0, 2, 11]);
-    let mut reply = vec![0; question.len() + Answer::GROWTH];
-    rig.bytes.clone_from(&question);
+    let mut reply = vec![0; question.len() + GatewayReply::GROWTH];
+    fixture.bytes.clone_from(&question);
     Box::new(move || {
-        let Verdict::Answer(answer) = rig.process(1) else { panic!("the gateway answers") };
+        let Verdict::Answer(answer) = fixture.process(1) else { panic!("the gateway answers") };
         reply[..question.len()].copy_from_slice(&question);
-        let length = answer.emit(&rig.switch.gateway, &mut reply, question.len());
+        let length = answer.emit(&fixture.switch.gateway, &mut reply, question.len());
         assert_eq!((length, &black_box(&reply)[6..12]), (question.len(), &GATEWAY.0[..]));
     })
 }
 
 fn arp_spoof() -> Box<dyn FnMut()> {
-    let mut rig = Rig::new(64, 2);
-    rig.bytes = arp(GATEWAY_V4.octets());
-    Box::new(move || assert_eq!(rig.process(1), Verdict::Drop(DropReason::SpoofedGateway)))
+    let mut fixture = Fixture::new(64, 2);
+    fixture.bytes = arp(GATEWAY_V4.octets());
+    Box::new(move || assert_eq!(fixture.process(1), Verdict::Drop(DropReason::SpoofedGateway)))
 }
 
 /// Headers alone: virtio-net, Ethernet, IPv4.
 fn parse() -> Box<dyn FnMut()> {
-    let (frame, vnet) = super_frame(station(2).mac, station(1).mac);
+    let (frame, vnet) = super_frame(host(2).mac, host(1).mac);
     let header = vnet.emit();
     Box::new(move || {
         let vnet = VnetHeader::parse(black_box(&header)).expect("a whole header");
@@ -196,7 +198,7 @@ fn checksum_1500() -> Box<dyn FnMut()> {
 }
 
 fn segmentation() -> Box<dyn FnMut()> {
-    let (frame, vnet) = super_frame(station(2).mac, station(1).mac);
+    let (frame, vnet) = super_frame(host(2).mac, host(1).mac);
     let mut out = vec![0; 2048];
     Box::new(move || {
         let mut segments = Segments::new(black_box(&frame), &vnet).expect("the frame is right");

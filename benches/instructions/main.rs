@@ -16,7 +16,7 @@ mod fixture;
 use std::io;
 use std::process::{Child, Command, ExitCode, Stdio};
 
-use baseline::{Baseline, Compiler, PATH};
+use baseline::{Baseline, PATH, Toolchain};
 use cases::CASES;
 
 /// N.
@@ -50,7 +50,7 @@ fn run(case: &str, frames: &str) -> Result<(), String> {
 
 fn check() -> Result<(), String> {
     let accepted = Baseline::read()?;
-    let compiler = Compiler::here()?;
+    let compiler = Toolchain::here()?;
     if accepted.compiler != compiler {
         println!("NOT CHECKED: the counts in {PATH} are of {}, and this is {compiler}", accepted.compiler);
         return Ok(());
@@ -59,7 +59,7 @@ fn check() -> Result<(), String> {
 }
 
 fn save() -> Result<(), String> {
-    Baseline { compiler: Compiler::here()?, instructions: counts()?.into_iter().collect() }.write()
+    Baseline { compiler: Toolchain::here()?, instructions: counts()?.into_iter().collect() }.write()
 }
 
 /// Instructions a frame of each case.

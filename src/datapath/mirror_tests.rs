@@ -7,7 +7,7 @@ use super::mirror::{Direction, Mirror, RECORDS, Record, Wanted};
 use super::worker::Command;
 use super::worker_tests::{GATEWAY, H1, H2, OFFLOAD, Rig, ethernet, super_frame, who_has_the_gateway};
 use crate::switch::fdb::Learned;
-use crate::switch::{Answer, DropReason, Port, PortId, Step, Verdict};
+use crate::switch::{DropReason, GatewayReply, Port, PortId, Step, Verdict};
 use crate::wire::{Mac, VnetHeader};
 use crossbeam_channel::bounded;
 
@@ -122,7 +122,10 @@ fn a_question_to_the_switch_is_seen_in_and_its_answer_out() {
     let request = who_has_the_gateway();
     let out = rig.send(0, COMPLETE, &request);
     let [question, answer] = records(&mirror).try_into().unwrap();
-    assert_eq!(question.transit().verdict, Verdict::Answer(Answer::Arp { address: [192, 0, 2, 1].into() }));
+    assert_eq!(
+        question.transit().verdict,
+        Verdict::Answer(GatewayReply::Arp { address: [192, 0, 2, 1].into() })
+    );
     assert_eq!((&question.bytes[..], &answer.bytes[..]), (&request[..], &out[0].2[..]));
     assert_eq!(crossings(&question), [(0, Direction::In)]);
     assert_eq!(crossings(&answer), [(0, Direction::Out)]);

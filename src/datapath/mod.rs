@@ -442,11 +442,11 @@ fn write_copy(queue: Option<&Queue>, frame: &[u8], counters: &PortCounters) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::switch::{Gateway, Settings as SwitchSettings};
+    use crate::switch::{Gateway, SwitchConfig};
 
     #[test]
     fn control_does_not_wait_for_a_worker_that_has_ended() {
-        let settings = SwitchSettings { ageing: 1, fdb_max: 16, seed: 0, gateway: Gateway::default() };
+        let settings = SwitchConfig { ageing: 1, fdb_max: 16, seed: 0, gateway: Gateway::default() };
         let workers = Settings {
             workers: 2,
             engine: EngineKind::Poll,

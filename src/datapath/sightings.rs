@@ -235,7 +235,7 @@ impl Tale<'_> {
         };
         // All stations are in VLAN 0 before there is VLAN-aware bridging.
         if !self.witness.tell(self.now, self.ingress, FdbKey { vlan: 0, mac }, sight) {
-            self.counters.port(self.ingress).untold.add(1);
+            self.counters.port(self.ingress).suppressed.add(1);
         }
     }
 }

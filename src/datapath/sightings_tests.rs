@@ -9,7 +9,7 @@ use super::sightings::{self, Hearing, WAITING};
 use super::worker::{Mailbox, Worker};
 use super::{MemoryEngine, MemoryNet, Notices, PER_PORT, PER_WORKER, Sight};
 use crate::switch::fdb::{FdbKey, Learned};
-use crate::switch::{Counters, Gateway, Port, PortId, Settings, Switch, Tick};
+use crate::switch::{Counters, Gateway, Port, PortId, Switch, SwitchConfig, Tick};
 use crate::wire::{Mac, VnetHeader};
 
 const H1: Mac = Mac([2, 0, 0, 0, 0, 1]);
@@ -32,7 +32,7 @@ struct Rig {
 impl Rig {
     fn new(fdb_max: usize) -> Rig {
         let gateway = Gateway { mac: Mac([2, 0, 0, 0, 0, 0xfe]), ..Gateway::default() };
-        let switch = Arc::new(Switch::new(Settings { ageing: AGEING, fdb_max, seed: 7, gateway }));
+        let switch = Arc::new(Switch::new(SwitchConfig { ageing: AGEING, fdb_max, seed: 7, gateway }));
         for _ in 0..3 {
             switch.ports.add(Port { up: true, host: false, offload: true, mtu: 1500 }).unwrap();
         }
@@ -72,8 +72,8 @@ impl Rig {
         self.hearing.sightings().map(|told| (told.port.0, told.key.mac, told.sight)).collect()
     }
 
-    fn untold(&self, port: u16) -> u64 {
-        self.counters.port(PortId(port)).untold.value()
+    fn suppressed(&self, port: u16) -> u64 {
+        self.counters.port(PortId(port)).suppressed.value()
     }
 
     fn woken(&self) -> usize {
@@ -119,7 +119,7 @@ fn what_repeats_is_told_once_a_second() {
     }
     let told = [(0, H1, source(Learned::Refused)), (0, H2, Sight::Unknown)];
     assert_eq!(rig.told(), [told, told].concat());
-    assert_eq!(rig.untold(0), 0);
+    assert_eq!(rig.suppressed(0), 0);
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn a_flood_of_addresses_is_told_within_the_budget_of_its_port_and_the_others_are
     let told = rig.told();
     assert_eq!(told.len(), usize::from(PER_PORT) + 1);
     assert_eq!(told.last(), Some(&(1, H2, source(Learned::New))));
-    assert_eq!((rig.untold(0), rig.untold(1)), (7, 0));
+    assert_eq!((rig.suppressed(0), rig.suppressed(1)), (7, 0));
     rig.stations(LATER, 0, 1);
     assert_eq!(rig.told().len(), 1, "in the next second it may tell again");
 }
@@ -159,7 +159,7 @@ fn a_full_queue_is_counted() {
     }
     let told = rig.told().len();
     assert_eq!(told, WAITING);
-    assert_eq!(rig.untold(0), u64::from(seconds * each) - told as u64);
+    assert_eq!(rig.suppressed(0), u64::from(seconds * each) - told as u64);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::mirror::{Feed, MIRRORS, Shared, Transit};
 use super::patience::{Brought, BusyPoll, Patience};
 use super::sightings::{Watch, Witness};
 use crate::switch::{
-    Answer, Counters, DropReason, LearnCounter, Observer, PortId, Ports, Steps, Switch, Tick, Verdict,
+    Counters, DropReason, GatewayReply, LearnCounter, Observer, PortId, Ports, Steps, Switch, Tick, Verdict,
 };
 use crate::sys::arena::BUFFER_SIZE;
 use crate::sys::tap::Queue;
@@ -329,7 +329,7 @@ impl<E: Engine> Worker<E> {
     }
 
     /// Turns the frame into the switch's answer and sends it back.
-    fn answer(&mut self, mut arrival: Arrival<E::Buffer>, answer: Answer) -> io::Result<()> {
+    fn answer(&mut self, mut arrival: Arrival<E::Buffer>, answer: GatewayReply) -> io::Result<()> {
         let Extent { start, length } = arrival.extent;
         let bytes = &mut self.engine.bytes_mut(&mut arrival.buffer)[start..];
         let length = answer.emit(&self.switch.gateway, bytes, length);

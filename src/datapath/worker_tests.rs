@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::worker::{Command, Mailbox, Worker};
 use super::{MemoryEngine, MemoryNet, Notices, sightings};
 use crate::switch::fdb::{FdbKey, FdbState};
-use crate::switch::{Counters, DropReason, Gateway, Port, PortId, Settings, Switch, Tick};
+use crate::switch::{Counters, DropReason, Gateway, Port, PortId, Switch, SwitchConfig, Tick};
 use crate::wire::{Mac, VnetHeader};
 use crossbeam_channel::{Sender, bounded, unbounded};
 use nix::errno::Errno;
@@ -28,7 +28,7 @@ pub(super) struct Rig {
 impl Rig {
     pub(super) fn new(ports: &[Port]) -> Rig {
         let gateway = Gateway { mac: GATEWAY, ipv4: vec![[192, 0, 2, 1].into()], ipv6: Vec::new() };
-        let switch = Arc::new(Switch::new(Settings { ageing: 3000, fdb_max: 64, seed: 7, gateway }));
+        let switch = Arc::new(Switch::new(SwitchConfig { ageing: 3000, fdb_max: 64, seed: 7, gateway }));
         for port in ports {
             switch.ports.add(*port).unwrap();
         }

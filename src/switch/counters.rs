@@ -112,7 +112,7 @@ port_counters! {
     /// Frames received whose address was not learned because nothing in a full database could give way.
     fdb_refused,
     /// Events of the port's stations that nobody was told of, because there were too many.
-    untold,
+    suppressed,
 }
 
 impl PortCounts {

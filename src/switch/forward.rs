@@ -18,18 +18,18 @@ struct Admitted<'a> {
 }
 
 /// A frame at the switch.
-pub(super) struct Way<'a> {
+pub(super) struct Forwarding<'a> {
     pub(super) switch: &'a Switch,
     pub(super) now: Tick,
     pub(super) ingress: PortId,
     pub(super) frame: &'a Frame<'a>,
 }
 
-impl Way<'_> {
+impl Forwarding<'_> {
     /// The verdict. The one effect of a decision is in `fdb`: the switch's own, or one that only says what it would do.
     #[inline]
     pub(super) fn decide<D: Database, O: Observer>(&self, mut fdb: D, observer: &mut O) -> Verdict {
-        let &Way { switch, now, ingress, frame } = self;
+        let &Forwarding { switch, now, ingress, frame } = self;
         let admitted = match admit(switch, ingress, frame, observer) {
             Ok(admitted) => admitted,
             Err(reason) => return Verdict::Drop(reason),
@@ -134,7 +134,7 @@ fn is_in_headers(ethernet: &EthernetFrame<'_>, at: usize) -> bool {
     headers.is_none_or(|headers| at < l3 + headers)
 }
 
-impl Way<'_> {
+impl Forwarding<'_> {
     /// Where an admitted frame goes.
     #[inline]
     fn choose<D: Database, O: Observer>(
@@ -167,7 +167,7 @@ impl Way<'_> {
     /// What the switch itself answers. Nothing that is unfinished: no question may be ([`is_in_headers`]), so
     /// super-frames cost no look.
     #[inline]
-    fn answer(&self, ethernet: &EthernetFrame<'_>) -> Option<super::Answer> {
+    fn answer(&self, ethernet: &EthernetFrame<'_>) -> Option<super::GatewayReply> {
         if self.frame.vnet.is_complete() { self.switch.gateway.answer(ethernet) } else { None }
     }
 

@@ -16,14 +16,14 @@ pub mod verdict;
 pub use counters::{Counters, LearnCounter, PortCounters, PortCounts};
 pub use fdb::Fdb;
 pub use forward::OffloadFault;
-pub use gateway::{Answer, Claim, Gateway};
+pub use gateway::{Claim, Gateway, GatewayReply};
 pub use observer::{Observer, Step, Steps};
 pub use port::{Port, PortId, Ports};
 pub use time::Tick;
 pub use verdict::{DropReason, Side, Verdict};
 
-use fdb::Foresight;
-use forward::Way;
+use fdb::DryRun;
+use forward::Forwarding;
 
 use crate::wire::VnetHeader;
 
@@ -38,7 +38,7 @@ pub struct Frame<'a> {
 
 /// What a switch is made with.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct SwitchConfig {
     /// How long a learned address lives without a frame from it, in ticks (802.1D-2004 table 7-5: 300 s).
     pub ageing: u32,
     /// Most entries in the forwarding database.
@@ -62,7 +62,7 @@ pub struct Switch {
 
 impl Switch {
     /// A switch without ports.
-    pub fn new(settings: Settings) -> Switch {
+    pub fn new(settings: SwitchConfig) -> Switch {
         let fdb = Fdb::new(settings.fdb_max, settings.ageing, settings.seed);
         Switch { ports: Ports::new(), fdb, gateway: settings.gateway }
     }
@@ -77,7 +77,7 @@ impl Switch {
         frame: &Frame<'_>,
         observer: &mut O,
     ) -> Verdict {
-        let verdict = Way { switch: self, now, ingress, frame }.decide(&self.fdb, observer);
+        let verdict = Forwarding { switch: self, now, ingress, frame }.decide(&self.fdb, observer);
         observer.note(Step::Verdict(verdict));
         verdict
     }
@@ -90,7 +90,8 @@ impl Switch {
         frame: &Frame<'_>,
         observer: &mut O,
     ) -> Verdict {
-        let verdict = Way { switch: self, now, ingress, frame }.decide(Foresight::new(&self.fdb), observer);
+        let verdict =
+            Forwarding { switch: self, now, ingress, frame }.decide(DryRun::new(&self.fdb), observer);
         observer.note(Step::Verdict(verdict));
         verdict
     }
@@ -102,12 +103,12 @@ impl Switch {
         ingress: PortId,
         wire_length: usize,
     ) -> impl Iterator<Item = (PortId, Result<(), DropReason>)> + '_ {
-        self.flood_rulings(ingress, wire_length)
+        self.flood_decisions(ingress, wire_length)
             .filter(|(_, outcome)| !matches!(outcome, Err(DropReason::Filtered | DropReason::EgressDown)))
     }
 
     /// All ports, each with why a flooded frame may not go there, if it may not.
-    pub fn flood_rulings(
+    pub fn flood_decisions(
         &self,
         ingress: PortId,
         wire_length: usize,

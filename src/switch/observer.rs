@@ -3,7 +3,7 @@
 use super::fdb::Learned;
 use super::forward::OffloadFault;
 use super::gateway::Claim;
-use super::{Answer, Port, PortId, Verdict};
+use super::{GatewayReply, Port, PortId, Verdict};
 use crate::wire::Mac;
 
 /// One step of a decision, in the order in which they are taken. A check that a frame does not pass is no step: the
@@ -24,7 +24,7 @@ pub enum Step {
     Learned(Learned),
     /// The frame may be a question to the gateway (to its address, or to a group): what the switch itself
     /// answers, if it does.
-    Asked(Option<Answer>),
+    Asked(Option<GatewayReply>),
     /// Where the destination is, if it is known.
     LookedUp(Option<PortId>),
     /// The outcome.

@@ -30,7 +30,7 @@ fn switch() -> Switch {
 /// Three ports, and a fourth that is nobody's.
 fn without_host_port() -> Switch {
     let gateway = Gateway { mac: GATEWAY, ipv4: vec![[192, 0, 2, 1].into()], ipv6: Vec::new() };
-    let switch = Switch::new(Settings { ageing: 3000, fdb_max: 64, seed: 7, gateway });
+    let switch = Switch::new(SwitchConfig { ageing: 3000, fdb_max: 64, seed: 7, gateway });
     for port in [HOST, P1, P2, P3] {
         assert_eq!(switch.ports.add(PORT), Some(port));
     }
@@ -87,7 +87,7 @@ fn flood_set(switch: &Switch, ingress: PortId, wire_length: usize) -> Vec<(PortI
 }
 
 #[test]
-fn an_unknown_address_is_flooded_and_a_known_one_is_not() {
+fn floods_unknown_unicast_and_forwards_known_unicast() {
     let switch = switch();
     let (verdict, steps) = run_with(&switch, P1, &frame(B, A, 60), VnetHeader::default());
     assert_eq!(verdict, Verdict::Flood);
@@ -101,7 +101,7 @@ fn an_unknown_address_is_flooded_and_a_known_one_is_not() {
 }
 
 #[test]
-fn a_station_moves() {
+fn follows_a_mac_that_moves() {
     let switch = switch();
     run(&switch, P1, &frame(B, A, 60));
     let (_, steps) = run_with(&switch, P3, &frame(B, A, 60), VnetHeader::default());
@@ -110,7 +110,7 @@ fn a_station_moves() {
 }
 
 #[test]
-fn groups_are_flooded_to_all_but_the_ingress_and_what_is_down() {
+fn floods_group_addresses_to_ports_that_are_up_except_ingress() {
     let switch = switch();
     for group in [Mac::BROADCAST, Mac([1, 0, 0x5e, 0, 0, 1]), Mac([1, 0x80, 0xc2, 0, 0, 0x10])] {
         assert_eq!(run(&switch, P1, &frame(group, A, 60)), Verdict::Flood, "{group}");
@@ -124,7 +124,7 @@ fn groups_are_flooded_to_all_but_the_ingress_and_what_is_down() {
 }
 
 #[test]
-fn the_mtu_holds_for_segments_not_super_frames() {
+fn checks_mtu_against_segment_length() {
     let switch = switch();
     run(&switch, P2, &frame(A, B, 60));
     let mut bytes = frame(B, A, 40_000);
@@ -145,9 +145,9 @@ fn the_mtu_holds_for_segments_not_super_frames() {
 }
 
 #[test]
-fn the_gateway_is_asked() {
+fn answers_arp_for_the_gateway() {
     let switch = switch();
-    let answer = Answer::Arp { address: [192, 0, 2, 1].into() };
+    let answer = GatewayReply::Arp { address: [192, 0, 2, 1].into() };
     for destination in [Mac::BROADCAST, GATEWAY] {
         let question = arp(destination, [192, 0, 2, 10], [192, 0, 2, 1]);
         let (verdict, steps) = run_with(&switch, P1, &question, VnetHeader::default());
@@ -162,7 +162,7 @@ fn the_gateway_is_asked() {
 }
 
 #[test]
-fn an_unfinished_question_does_not_come_in() {
+fn rejects_arp_request_with_unfinished_checksum() {
     let switch = switch();
     let vnet = VnetHeader { flags: VnetHeader::NEEDS_CSUM, csum_start: 14, ..VnetHeader::default() };
     let question = arp(GATEWAY, [192, 0, 2, 10], [192, 0, 2, 1]);
@@ -170,7 +170,7 @@ fn an_unfinished_question_does_not_come_in() {
 }
 
 #[test]
-fn the_host_port_is_the_gateway() {
+fn host_port_may_use_gateway_addresses() {
     let switch = switch();
     run(&switch, P1, &frame(B, A, 60));
     assert_eq!(run(&switch, HOST, &frame(A, GATEWAY, 60)), Verdict::Forward(P1));
@@ -183,7 +183,7 @@ fn the_host_port_is_the_gateway() {
 }
 
 #[test]
-fn nothing_is_learned_from_a_frame_that_may_not_come_in() {
+fn does_not_learn_from_rejected_frames() {
     let switch = switch();
     run(&switch, P1, &arp(Mac::BROADCAST, [192, 0, 2, 1], [192, 0, 2, 1]));
     run(&switch, P1, &frame(Mac([1, 0x80, 0xc2, 0, 0, 0]), A, 60));
@@ -193,7 +193,7 @@ fn nothing_is_learned_from_a_frame_that_may_not_come_in() {
 }
 
 #[test]
-fn the_header_before_the_frame_must_be_possible() {
+fn rejects_impossible_virtio_net_headers() {
     let fault = |length, vnet| {
         let (verdict, steps) = run_with(&switch(), P1, &frame(B, A, length), vnet);
         match steps[2] {
@@ -229,7 +229,7 @@ fn the_header_before_the_frame_must_be_possible() {
 }
 
 #[test]
-fn a_checksum_to_be_done_changes_nothing_that_the_guard_has_looked_at() {
+fn rejects_checksum_offload_inside_checked_headers() {
     let fault = |packet: &[u8], tags: &[u8], at: u16| {
         let bytes = [&B.0[..], &A.0, tags, packet, &[0; 80]].concat();
         let vnet = VnetHeader {
@@ -270,7 +270,7 @@ const OF_THE_DATAPATH: [DropReason; 4] =
     [DropReason::NoEgress, DropReason::EgressQueueFull, DropReason::EgressRefused, DropReason::Unsegmentable];
 
 #[test]
-fn every_drop_reason_has_a_frame() {
+fn produces_every_drop_reason() {
     let mut produced: HashSet<DropReason> = OF_THE_DATAPATH.into();
     let mut drops = |reason, verdict| {
         assert_eq!(verdict, Verdict::Drop(reason));
@@ -301,7 +301,7 @@ fn every_drop_reason_has_a_frame() {
 }
 
 #[test]
-fn more_drops_of_the_same_reasons() {
+fn drops_more_variants_of_the_same_reasons() {
     assert_eq!(run(&switch(), PortId(9), &frame(B, A, 60)), Verdict::Drop(DropReason::IngressDown));
     assert_eq!(run(&switch(), PortId(u16::MAX), &[]), Verdict::Drop(DropReason::IngressDown));
     assert_eq!(run(&switch(), P1, &[]), Verdict::Drop(DropReason::Runt));
@@ -313,7 +313,7 @@ fn more_drops_of_the_same_reasons() {
 }
 
 #[test]
-fn an_aged_station_is_flooded_to() {
+fn floods_to_aged_mac() {
     let switch = switch();
     run(&switch, P1, &frame(B, A, 60));
     let bytes = frame(A, C, 60);

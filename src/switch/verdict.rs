@@ -1,6 +1,6 @@
 //! Everything that can happen to a frame.
 
-use super::{Answer, PortId};
+use super::{GatewayReply, PortId};
 
 /// The outcome of [`super::Switch::process`]; the datapath carries it out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub enum Verdict {
     /// Broadcast, multicast or unknown unicast: to all of [`super::Switch::flood_set`].
     Flood,
     /// For the gateway: the switch answers, on the port that the frame came from.
-    Answer(Answer),
+    Answer(GatewayReply),
     /// Not delivered, and why; counted on the ingress port.
     Drop(DropReason),
     /// Not delivered, because the egress port cannot take it; counted there.

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_about_ipv4() {
+    fn rejects_non_ipv4_arp() {
         let good = PROBE.emit();
         assert_eq!(Arp::parse(&good[..Arp::LEN - 1]), None);
         for at in 2..6 {

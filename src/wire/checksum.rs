@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_make_the_whole() {
+    fn sums_pieces() {
         let bytes: Vec<u8> = (0..=254).collect();
         for cut in (0..255).step_by(2) {
             assert_eq!(Sum::of(&bytes[..cut]).and(&bytes[cut..]).finish(), slow(&bytes));
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn pseudo_headers_are_the_bytes_of_the_rfcs() {
+    fn pseudo_headers_match_the_rfcs() {
         let (a, b) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(198, 51, 100, 255));
         let bytes = [&a.octets()[..], &b.octets(), &[0, 17], &1234u16.to_be_bytes()].concat();
         assert_eq!(Sum::pseudo_ipv4(a, b, 17, 1234).finish(), slow(&bytes));
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn complete_outside_is_refused() {
+    fn rejects_checksum_field_outside_the_frame() {
         for (start, offset) in [(9, 0), (8, 0), (7, 0), (0, 7), (4, 3), (usize::MAX, 2), (2, usize::MAX)] {
             let mut frame = [1; 8];
             assert_eq!(

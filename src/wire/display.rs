@@ -34,13 +34,13 @@ impl fmt::Display for Pretty<'_> {
             Some(LaxNetSlice::Ipv4(ip)) => {
                 let header = ip.header();
                 f.write_str("IP ")?;
-                let ends = Ends(header.source_addr().into(), header.destination_addr().into());
+                let ends = Addresses(header.source_addr().into(), header.destination_addr().into());
                 write_packet(f, &ends, &packet, ip.payload())?;
             }
             Some(LaxNetSlice::Ipv6(ip)) => {
                 let header = ip.header();
                 f.write_str("IP6 ")?;
-                let ends = Ends(header.source_addr().into(), header.destination_addr().into());
+                let ends = Addresses(header.source_addr().into(), header.destination_addr().into());
                 write_packet(f, &ends, &packet, ip.payload())?;
             }
             None => write_unknown(f, &frame, &packet)?,
@@ -53,15 +53,15 @@ impl fmt::Display for Pretty<'_> {
 }
 
 /// Source and destination.
-struct Ends(IpAddr, IpAddr);
+struct Addresses(IpAddr, IpAddr);
 
-impl Ends {
+impl Addresses {
     fn write_with_ports(&self, f: &mut fmt::Formatter<'_>, ports: (u16, u16)) -> fmt::Result {
         write!(f, "{}.{} > {}.{}", self.0, ports.0, self.1, ports.1)
     }
 }
 
-impl fmt::Display for Ends {
+impl fmt::Display for Addresses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} > {}", self.0, self.1)
     }
@@ -100,7 +100,7 @@ fn write_arp(f: &mut fmt::Formatter<'_>, arp: &ArpPacketSlice<'_>) -> fmt::Resul
 
 fn write_packet(
     f: &mut fmt::Formatter<'_>,
-    ends: &Ends,
+    ends: &Addresses,
     packet: &LaxSlicedPacket<'_>,
     payload: &LaxIpPayloadSlice<'_>,
 ) -> fmt::Result {
@@ -132,7 +132,7 @@ fn write_packet(
     }
 }
 
-fn write_tcp(f: &mut fmt::Formatter<'_>, ends: &Ends, tcp: &TcpSlice<'_>) -> fmt::Result {
+fn write_tcp(f: &mut fmt::Formatter<'_>, ends: &Addresses, tcp: &TcpSlice<'_>) -> fmt::Result {
     ends.write_with_ports(f, (tcp.source_port(), tcp.destination_port()))?;
     f.write_str(": Flags [")?;
     let flags = [
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_has_a_line_too() {
+    fn describes_unknown_frames() {
         assert_eq!(line(&[]), "runt, length 0");
         assert_eq!(line(&[0xff; 13]), "runt, length 13");
         let frame = |rest: &[u8]| [&B[..], &A, rest].concat();

@@ -208,14 +208,14 @@ mod tests {
     }
 
     #[test]
-    fn a_runt_has_no_view() {
+    fn rejects_runts() {
         assert!(EthernetFrame::new_checked(&[]).is_none());
         assert!(EthernetFrame::new_checked(&[0; 13]).is_none());
         assert!(EthernetFrame::new_checked(&[0; 14]).unwrap().payload().is_empty());
     }
 
     #[test]
-    fn fields_of_an_untagged_frame() {
+    fn reads_untagged_frame() {
         let bytes = frame(&[0x08, 0x06, 1, 2, 3]);
         let view = EthernetFrame::new_checked(&bytes).unwrap();
         assert_eq!(view.dst(), Mac::BROADCAST);
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_of_a_tag() {
+    fn reads_vlan_tag() {
         let bytes = frame(&[0x81, 0x00, 0xb0, 0x64, 0x08, 0x00, 9]);
         let view = EthernetFrame::new_checked(&bytes).unwrap();
         let tag = view.vlan_tag().unwrap();
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_tag_only_is_not_counted() {
+    fn excludes_first_tag_from_untagged_length() {
         let bytes = frame(&[0x88, 0xa8, 0, 1, 0x81, 0x00, 0, 2, 0x08, 0x00]);
         let view = EthernetFrame::new_checked(&bytes).unwrap();
         assert_eq!(view.untagged_length(), bytes.len() - 4);
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn priority_tags_hide_nothing() {
+    fn skips_priority_tags() {
         assert_eq!(l3(&[0x81, 0x00, 0x00, 0x00, 0x08, 0x06]), (EtherType::ARP, 18));
         assert_eq!(l3(&[0x81, 0x00, 0xf0, 0x00, 0x08, 0x06]), (EtherType::ARP, 18), "priority, DEI");
         assert_eq!(l3(&[0x88, 0xa8, 0, 0, 0x81, 0x00, 0xe0, 0, 0x86, 0xdd]), (EtherType::IPV6, 22));
@@ -256,13 +256,13 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_with_a_vlan_ends_the_search() {
+    fn stops_at_vlan_tags() {
         assert_eq!(l3(&[0x81, 0x00, 0x00, 0x01, 0x08, 0x06]), (EtherType::C_TAG, 14));
         assert_eq!(l3(&[0x81, 0x00, 0, 0, 0x88, 0xa8, 0, 5, 0x08, 0x06]), (EtherType::S_TAG, 18));
     }
 
     #[test]
-    fn a_tag_cut_short_is_no_tag() {
+    fn ignores_truncated_tags() {
         for cut in 0..4 {
             let bytes = frame(&[0x81, 0x00, 0, 0, 0x08, 0x06][..2 + cut]);
             let view = EthernetFrame::new_checked(&bytes).unwrap();

@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_is_as_sound_as_its_request() {
+    fn reply_keeps_checksum_validity() {
         for data in [&b""[..], b"\xff\xff", b"\xf7\xff\xed\xca", b"odd"] {
             let mut message = request(data);
             ECHO.reply(&mut message).unwrap();
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request() {
+    fn rejects_non_requests() {
         let whole = request(b"");
         assert!(ECHO.is_request(&whole));
         assert!(!ECHO.is_request(&whole[..7]) && !ECHO6.is_request(&whole));

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_no_address() {
+    fn rejects_malformed_addresses() {
         for text in [
             "",
             "02:00:5e:00:53",
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn classes() {
+    fn classifies_addresses() {
         assert!(Mac::BROADCAST.is_group() && !Mac::ZERO.is_group() && Mac::ZERO.is_zero());
         assert!(Mac([1, 0x80, 0xc2, 0, 0, 0]).is_reserved() && Mac([1, 0x80, 0xc2, 0, 0, 0xf]).is_reserved());
         assert!(!Mac([1, 0x80, 0xc2, 0, 0, 0x10]).is_reserved());

@@ -93,13 +93,13 @@ mod tests {
 
     #[test]
     #[cfg(target_endian = "little")]
-    fn bytes_of_the_kernel() {
+    fn matches_kernel_layout() {
         assert_eq!(VnetHeader::parse(&TCP_BYTES), Some(TCP));
         assert_eq!(TCP.emit(), TCP_BYTES);
     }
 
     #[test]
-    fn a_header_cut_short_is_none() {
+    fn rejects_truncated_header() {
         let bytes = TCP.emit();
         for length in 0..VnetHeader::LEN {
             assert_eq!(VnetHeader::parse(&bytes[..length]), None);
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_to_do() {
+    fn reports_pending_offloads() {
         let none = VnetHeader::default();
         assert!(none.is_complete() && !none.is_super_frame());
         assert!(VnetHeader { flags: VnetHeader::DATA_VALID, ..none }.is_complete());

@@ -72,7 +72,7 @@ fn tcp_between_container_and_host<S: Subject>() {
 
 /// What it prints tells where to go on.
 #[test]
-fn start_says_what_it_made() {
+fn start_lists_what_it_created() {
     let host = Host::new();
     let said = host.run("uswitch start --detach --ports 3").ok();
     for word in ["container1", "container3", "172.16.0.4", "fd00:172:16::4", "172.16.0.1", "uswitch exec"] {

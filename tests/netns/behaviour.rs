@@ -8,13 +8,13 @@ use crate::harness::{
 
 on_both!(
     learning,
-    never_learned,
+    does_not_learn_group_or_zero_sources,
     flooding,
     ageing,
-    station_move,
-    no_reflection,
+    mac_move,
+    does_not_reflect_to_ingress,
     reserved_addresses,
-    bytes_untouched,
+    forwards_frames_unmodified,
 );
 
 const NOTHING: [Frame; 0] = [];
@@ -38,7 +38,7 @@ fn learning<S: Subject>() {
 }
 
 /// Group addresses and zero are nobody's (802.1D-2004 §7.8; Linux `br_handle_frame`).
-fn never_learned<S: Subject>() {
+fn does_not_learn_group_or_zero_sources<S: Subject>() {
     let s = S::start();
     let [h1, h2, h3] = s.containers();
     let sources = [GROUP, Mac::ZERO, Mac::BROADCAST];
@@ -78,7 +78,7 @@ fn ageing<S: Subject>() {
     assert_eq!(seen(&h2, &to_a, [&h1, &h3]), [to_a.to_vec(), to_a.to_vec()]);
 }
 
-fn station_move<S: Subject>() {
+fn mac_move<S: Subject>() {
     let s = S::start();
     let [h1, h2, h3] = s.containers();
     teach(&s, A, &h1);
@@ -89,7 +89,7 @@ fn station_move<S: Subject>() {
 }
 
 /// Two stations behind one port: their frames stay there, and none comes back.
-fn no_reflection<S: Subject>() {
+fn does_not_reflect_to_ingress<S: Subject>() {
     let s = S::start();
     let [h1, h2, h3] = s.containers();
     teach(&s, A, &h1);
@@ -109,7 +109,7 @@ fn reserved_addresses<S: Subject>() {
 }
 
 /// Short, long, tagged, tagged twice: what comes out is what went in.
-fn bytes_untouched<S: Subject>() {
+fn forwards_frames_unmodified<S: Subject>() {
     let s = S::start();
     let [h1, h2, _] = s.containers();
     teach(&s, B, &h2);

@@ -60,7 +60,7 @@ fn after_claims<S: Subject>(s: &S) -> (Mac, Mac) {
 }
 
 #[test]
-fn gateway_address_claimed() {
+fn rejects_gateway_address_in_arp() {
     let s = Uswitch::start();
     let (genuine, believed) = after_claims(&s);
     assert_eq!(believed, genuine);
@@ -69,7 +69,7 @@ fn gateway_address_claimed() {
 
 /// Control: through the kernel's bridge the claims arrive and are believed, so they are well made.
 #[test]
-fn gateway_address_claimed_on_the_linux_bridge() {
+fn linux_bridge_forwards_gateway_address_in_arp() {
     let s = LinuxBridge::start();
     let (genuine, believed) = after_claims(&s);
     assert_ne!(believed, genuine);
@@ -77,7 +77,7 @@ fn gateway_address_claimed_on_the_linux_bridge() {
 
 /// A program that others wrote tries the same.
 #[test]
-fn gateway_address_announced_by_arping() {
+fn rejects_gateway_address_announced_by_arping() {
     let s = Uswitch::start();
     let [h1, h2, _] = s.containers();
     let genuine = gateway_of(&h2);
@@ -142,7 +142,7 @@ fn neighbour_claims(macs: [Mac; 4]) -> [Frame; 4] {
 }
 
 #[test]
-fn gateway_address_advertised() {
+fn rejects_gateway_address_in_neighbour_advertisement() {
     let s = Uswitch::start();
     let [_, h2, _] = s.containers();
     let genuine = asked(&h2, GATEWAY_V6);
@@ -161,7 +161,7 @@ hook=/proc/sys/net/bridge/bridge-nf-call-ip6tables
 
 /// Control: through the kernel's bridge each of the claims arrives and is believed, so they are well made.
 #[test]
-fn gateway_address_advertised_on_the_linux_bridge() {
+fn linux_bridge_forwards_gateway_address_in_neighbour_advertisement() {
     let s = LinuxBridge::start();
     s.host().sh(LOOK_AT_NO_IPV6).ok();
     let [_, h2, _] = s.containers();
@@ -206,7 +206,7 @@ fn after_redirects<S: Subject>(s: &S) -> ([Vec<Frame>; 2], Vec<String>) {
 }
 
 #[test]
-fn redirected_in_the_gateways_name() {
+fn rejects_icmp_redirect_from_gateway_address() {
     let s = Uswitch::start();
     let (seen, ways) = after_redirects(&s);
     let none: [Frame; 0] = [];
@@ -217,7 +217,7 @@ fn redirected_in_the_gateways_name() {
 
 /// Control: through the kernel's bridge the redirects arrive and are believed, so they are well made.
 #[test]
-fn redirected_in_the_gateways_name_on_the_linux_bridge() {
+fn linux_bridge_forwards_icmp_redirect_from_gateway_address() {
     let s = LinuxBridge::start();
     let (seen, ways) = after_redirects(&s);
     assert_eq!(seen.map(|seen| seen.len()), [2, 0], "to h2's MAC");
@@ -226,7 +226,7 @@ fn redirected_in_the_gateways_name_on_the_linux_bridge() {
 
 /// The gateway's MAC as a source: neither learned nor forwarded, tagged or not.
 #[test]
-fn gateway_mac_as_source() {
+fn rejects_gateway_mac_as_source() {
     let s = Uswitch::start();
     let [h1, h2, h3] = s.containers();
     let gateway = gateway_of(&h2);
@@ -240,7 +240,7 @@ fn gateway_mac_as_source() {
 
 /// A flood of made-up sources cannot push out another port's address, nor grow the table.
 #[test]
-fn mac_flood() {
+fn mac_flood_does_not_evict_other_ports() {
     const FDB_MAX: usize = 512;
     let s = Uswitch::with(&format!("--ports 3 --fdb-max {FDB_MAX}"));
     let [h1, h2, h3] = s.containers();

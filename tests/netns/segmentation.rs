@@ -9,7 +9,7 @@ use crate::harness::{
 };
 use crate::traffic::send_file;
 
-on_both!(uncut_for_a_port_with_offload);
+on_both!(passes_super_frames_to_a_port_with_offload);
 
 const SENDER: Mac = mac(1);
 const RECEIVER: Mac = mac(3);
@@ -155,7 +155,7 @@ for name in sys.argv[1:]: s.send(open(name, \"rb\").read())";
 
 /// The bytes are those that the kernel makes for a device without offload.
 #[test]
-fn as_the_kernel_does() {
+fn segments_match_the_kernel() {
     let bridge = LinuxBridge::start();
     bridge.host().run("ethtool -K container3 tx off sg off tso off").ok();
     let expected = arriving(&bridge);
@@ -178,7 +178,7 @@ fn as_the_kernel_does() {
 }
 
 /// A device that takes super-frames gets them uncut.
-fn uncut_for_a_port_with_offload<S: Subject>() {
+fn passes_super_frames_to_a_port_with_offload<S: Subject>() {
     let s = S::start();
     let sent: Vec<Frame> = super_frames().into_iter().map(|super_frame| super_frame.bytes).collect();
     let lengths = |frames: &[Frame]| frames.iter().map(Vec::len).collect::<Vec<_>>();
@@ -187,7 +187,7 @@ fn uncut_for_a_port_with_offload<S: Subject>() {
 
 /// A port without offload gets segments with finished sums of what a port with offload sent as super-frames.
 #[test]
-fn segmented_for_a_port_without_offload() {
+fn segments_tcp_for_a_port_without_offload() {
     let s = Uswitch::with("--ports 2");
     s.host().run("uswitch port add container3 --no-offload").ok();
     let [h1, _, h3] = s.containers();
@@ -237,7 +237,7 @@ fn devices_take_large_datagrams() -> bool {
 }
 
 #[test]
-fn udp_segments_for_a_port_without_offload() {
+fn segments_udp_for_a_port_without_offload() {
     let s = Uswitch::with("--ports 2");
     s.host().run("uswitch port add container3 --no-offload").ok();
     let [.., h3] = s.containers();

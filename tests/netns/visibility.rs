@@ -6,10 +6,10 @@ use crate::harness::{
     GATEWAY_V4, GROUP, OURS, Shell, Subject, Uswitch, frame, last, mac, on_both, seen, v4, v6, wait_until,
 };
 
-on_both!(third_port);
+on_both!(does_not_leak_unicast_to_third_port);
 
 /// tcpdump on a third port sees a ping to an unknown station, and nothing of one to a known station.
-fn third_port<S: Subject>() {
+fn does_not_leak_unicast_to_third_port<S: Subject>() {
     let s = S::start();
     let [h1, _, h3] = s.containers();
     h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
@@ -25,7 +25,7 @@ fn third_port<S: Subject>() {
 
 /// Each frame is dropped for one reason, and counted under it once.
 #[test]
-fn drop_reasons() {
+fn counts_drops_by_reason() {
     let s = Uswitch::start();
     let [h1, h2, h3] = s.containers();
     let gateway: Mac =
@@ -46,7 +46,7 @@ fn drop_reasons() {
 
 /// Two ports with different MTUs: what the egress cannot take is counted there.
 #[test]
-fn oversize_for_the_egress() {
+fn counts_oversize_on_the_egress_port() {
     let s = Uswitch::with("--ports 3 --mtu 9000");
     let [h1, h2, h3] = s.containers();
     h2.run("ip link set eth0 mtu 1500").ok();
@@ -61,27 +61,27 @@ fn oversize_for_the_egress() {
 
 /// A switch with one port and no host: there is nobody to flood to.
 #[test]
-fn no_egress() {
+fn counts_no_egress() {
     let s = Uswitch::with("--ports 1 --internal");
     let [h1, ..] = s.containers();
-    let before = s.drops("container1", "no_egress");
+    let before = s.drops("container1", "counts_no_egress");
     h1.send(&[frame(Mac::BROADCAST, mac(1), "anybody?")]);
-    wait_until("it is counted", || s.drops("container1", "no_egress") > before);
+    wait_until("it is counted", || s.drops("container1", "counts_no_egress") > before);
 }
 
 /// To the gateway's MAC, and not for the switch itself: without a host port there is nobody to take it.
 #[test]
-fn no_host_port() {
+fn counts_no_host_port() {
     let s = Uswitch::with("--ports 2 --internal");
     let [h1, ..] = s.containers();
     h1.run(&format!("ping -n -c 1 -W 5 {GATEWAY_V4}")).ok();
     h1.run("ping -n -c 1 -W 1 192.0.2.1").fails();
-    assert!(s.drops("container1", "no_host_port") > 0);
+    assert!(s.drops("container1", "counts_no_host_port") > 0);
 }
 
 /// Frames and bytes are those that were sent.
 #[test]
-fn counters() {
+fn counters_balance() {
     let s = Uswitch::start();
     let [h1, _, h3] = s.containers();
     h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();

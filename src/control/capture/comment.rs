@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::control::running::PortNames;
 use crate::datapath::{Direction, Record, Transit};
-use crate::switch::{Answer, DropReason, PortId, Verdict};
+use crate::switch::{DropReason, GatewayReply, PortId, Verdict};
 
 /// Ports that are named; of more only the number is told.
 const MAX_NAMED_PORTS: usize = 16;
@@ -67,10 +67,10 @@ fn join_limited(mut items: impl Iterator<Item = String>) -> String {
     }
 }
 
-fn answer_kind(answer: Answer) -> String {
+fn answer_kind(answer: GatewayReply) -> String {
     match answer {
-        Answer::Arp { address } => format!("ARP for {address}"),
-        Answer::Neighbour { address } => format!("neighbour discovery for {address}"),
-        Answer::Echo | Answer::Echo6 => "echo".to_owned(),
+        GatewayReply::Arp { address } => format!("ARP for {address}"),
+        GatewayReply::Neighbour { address } => format!("neighbour discovery for {address}"),
+        GatewayReply::Echo | GatewayReply::Echo6 => "echo".to_owned(),
     }
 }

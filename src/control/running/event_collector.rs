@@ -147,7 +147,7 @@ impl<M: HostNetwork> Running<M> {
                     ..running.port_event(EventType::Dropped, id)
                 });
             }
-            self.suppress(id, gained.untold);
+            self.suppress(id, gained.suppressed);
         }
         self.emit_suppressed();
         moved

@@ -59,7 +59,7 @@ use super::trace::TraceError;
 use super::{Config, EngineChoice, addressing};
 use crate::datapath::{self, Datapath, DatapathError, EngineKind, Notice};
 use crate::switch::fdb::FdbError;
-use crate::switch::{Gateway, PortId, Ports, Settings, Switch, Tick};
+use crate::switch::{Gateway, PortId, Ports, Switch, SwitchConfig, Tick};
 use crate::wire::Mac;
 
 /// Something that was asked of a switch cannot be done.
@@ -388,7 +388,7 @@ enum AdminState {
     Disabled,
 }
 
-fn settings(config: &Config) -> Settings {
+fn settings(config: &Config) -> SwitchConfig {
     let mut gateway = Gateway { mac: addressing::mac(&config.name, 0), ..Gateway::default() };
     for address in config.gateways() {
         match address {
@@ -396,7 +396,7 @@ fn settings(config: &Config) -> Settings {
             std::net::IpAddr::V6(address) => gateway.ipv6.push(address),
         }
     }
-    Settings {
+    SwitchConfig {
         ageing: ticks(config.ageing_time),
         fdb_max: config.fdb_max,
         seed: RandomState::new().hash_one(&config.name),

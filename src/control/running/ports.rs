@@ -140,7 +140,7 @@ impl<M: HostNetwork> Running<M> {
         // What they told of this port is heard before another takes its slot.
         self.drain_notices();
         self.emit_port_event(EventType::PortRemoved, id);
-        self.switch.fdb.forget_port(id);
+        self.switch.fdb.remove_port(id);
         self.switch.ports.remove(id);
         self.ports.remove(&id);
         info!(port = name, "port deleted");

@@ -8,7 +8,7 @@ use crate::control::trace::{
     TraceVerdict, frame,
 };
 use crate::switch::fdb::{FdbKey, FdbState, Learned};
-use crate::switch::{Answer, Claim, DropReason, Frame, OffloadFault, PortId, Step, Steps, Verdict};
+use crate::switch::{Claim, DropReason, Frame, GatewayReply, OffloadFault, PortId, Step, Steps, Verdict};
 use crate::wire::segment::{Segments, super_frame_header, wire_length};
 use crate::wire::{EthernetFrame, Mac, Pretty};
 
@@ -40,7 +40,10 @@ impl<M: HostNetwork> Running<M> {
         let egress = match verdict {
             Verdict::Flood => {
                 let length = wire_length(frame.bytes, &frame.vnet);
-                self.switch.flood_rulings(ingress, length).filter(|(egress, _)| *egress != ingress).collect()
+                self.switch
+                    .flood_decisions(ingress, length)
+                    .filter(|(egress, _)| *egress != ingress)
+                    .collect()
             }
             Verdict::Forward(egress) => vec![(egress, Ok(()))],
             Verdict::Refused { egress, reason } => vec![(egress, Err(reason))],
@@ -138,13 +141,13 @@ impl<M: HostNetwork> Running<M> {
         TraceStep::Learned { outcome, from: from.map(|port| self.port_name(port)), gone }
     }
 
-    fn answer(&self, answer: Answer) -> String {
+    fn answer(&self, answer: GatewayReply) -> String {
         let mac = self.switch.gateway.mac;
         match answer {
-            Answer::Arp { address } => format!("ARP reply, {address} is-at {mac}"),
-            Answer::Neighbour { address } => format!("neighbor advertisement, {address} is at {mac}"),
-            Answer::Echo => "ICMP echo reply".to_owned(),
-            Answer::Echo6 => "ICMP6 echo reply".to_owned(),
+            GatewayReply::Arp { address } => format!("ARP reply, {address} is-at {mac}"),
+            GatewayReply::Neighbour { address } => format!("neighbor advertisement, {address} is at {mac}"),
+            GatewayReply::Echo => "ICMP echo reply".to_owned(),
+            GatewayReply::Echo6 => "ICMP6 echo reply".to_owned(),
         }
     }
 

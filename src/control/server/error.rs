@@ -64,7 +64,7 @@ fn run_status(error: &RunError) -> StatusCode {
         | RunError::OwnNetns(_)
         | RunError::NoVlans(_)
         | RunError::Trace(_)
-        | RunError::Fdb(FdbError::NotAStation(_)) => StatusCode::BAD_REQUEST,
+        | RunError::Fdb(FdbError::NotUnicast(_)) => StatusCode::BAD_REQUEST,
         // The machine is not as the request would have it: a namespace that is not there, a name in use.
         RunError::Topology(_)
         | RunError::Fdb(_)

@@ -100,5 +100,5 @@ pub enum FdbError {
     Permanent(Mac),
     /// A group address or zero.
     #[error("{0} cannot be a station's address: it is a group address or zero")]
-    NotAStation(Mac),
+    NotUnicast(Mac),
 }

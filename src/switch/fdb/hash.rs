@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn consecutive_keys_spread() {
+    fn spreads_consecutive_keys() {
         for seed in 0..500 {
             let hash = Hash::new(seed, 10);
             let mut load = [0u32; 1024];
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn the_seed_decides() {
+    fn seed_changes_the_hash() {
         let (one, other) = (Hash::new(1, 16), Hash::new(2, 16));
         assert!((0..64).any(|key| one.bucket(key) != other.bucket(key)));
     }

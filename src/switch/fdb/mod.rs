@@ -25,8 +25,8 @@
 //! A lookup does not see an entry that has aged, even before [`Fdb::age`] takes it out. A station that
 //! speaks again before that is refreshed or moved as if it had not aged.
 
+mod dry_run;
 mod entry;
-mod foresight;
 mod hash;
 mod shares;
 mod table;
@@ -36,10 +36,10 @@ mod value;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub use self::dry_run::{Database, DryRun};
 pub use self::entry::{FdbEntry, FdbError, FdbKey, FdbState, Learned};
-pub use self::foresight::{Database, Foresight};
 use self::shares::Shares;
-use self::table::{Found, NIL, Table};
+use self::table::{NIL, SlotValue, Table};
 use self::value::Value;
 use super::{PortId, Tick};
 
@@ -106,7 +106,7 @@ impl Fdb {
             return Learned::Off;
         }
         for _ in 0..TRIES {
-            let Some(Found { at, value }) = self.find(key.pack()) else { break };
+            let Some(SlotValue { at, value }) = self.find(key.pack()) else { break };
             if value.is_free() || value.port() != port {
                 break;
             }
@@ -129,18 +129,18 @@ impl Fdb {
     #[cold]
     fn learn_locked(&self, now: Tick, key: FdbKey, port: PortId) -> Learned {
         let mut writer = self.lock();
-        let Some(Found { at, value }) = self.find_locked(key.pack()) else {
+        let Some(SlotValue { at, value }) = self.find_locked(key.pack()) else {
             return self.insert(&mut writer, key, Value::new(port, FdbState::Dynamic, now));
         };
-        let learned = value.met_on(port);
+        let learned = value.learn_outcome(port);
         match learned {
             Learned::Known if value.is_dynamic() && now > value.seen() => {
                 self.table.replace(at, value.refreshed(now));
             }
             Learned::Moved { from } => {
                 self.table.replace(at, Value::new(port, FdbState::Dynamic, now));
-                writer.shares.lose(from, at);
-                writer.shares.gain(port, at);
+                writer.shares.remove_entry(from, at);
+                writer.shares.add_entry(port, at);
             }
             _ => {}
         }
@@ -150,11 +150,11 @@ impl Fdb {
     /// Adds or replaces an entry by hand. In a full database a learned one gives way, as when learning.
     pub fn add(&self, now: Tick, key: FdbKey, port: PortId, state: FdbState) -> Result<(), FdbError> {
         if key.mac.is_group() || key.mac.is_zero() {
-            return Err(FdbError::NotAStation(key.mac));
+            return Err(FdbError::NotUnicast(key.mac));
         }
         let mut writer = self.lock();
         let value = Value::new(port, state, now);
-        let Some(Found { at, value: old }) = self.find_locked(key.pack()) else {
+        let Some(SlotValue { at, value: old }) = self.find_locked(key.pack()) else {
             return match self.insert(&mut writer, key, value) {
                 Learned::Refused => Err(FdbError::Full),
                 _ => Ok(()),
@@ -165,10 +165,10 @@ impl Fdb {
         }
         self.table.replace(at, value);
         if old.is_dynamic() {
-            writer.shares.lose(old.port(), at);
+            writer.shares.remove_entry(old.port(), at);
         }
         if value.is_dynamic() {
-            writer.shares.gain(port, at);
+            writer.shares.add_entry(port, at);
         }
         Ok(())
     }
@@ -181,7 +181,7 @@ impl Fdb {
             Some(found) if found.value.is_permanent() => Err(FdbError::Permanent(key.mac)),
             Some(found) => {
                 let value = self.table.replace(found.at, Value::FREE);
-                Ok(Some(self.take_out(&mut writer, found.at, value)))
+                Ok(Some(self.free_slot(&mut writer, found.at, value)))
             }
         }
     }
@@ -194,7 +194,7 @@ impl Fdb {
 
     /// The port is going away: takes all its entries out, of every kind. The caller has made sure that
     /// nothing is learned there any more.
-    pub fn forget_port(&self, port: PortId) {
+    pub fn remove_port(&self, port: PortId) {
         self.sweep(|value| value.port() == port, &mut |_| {});
     }
 
@@ -233,23 +233,23 @@ impl Fdb {
     }
 
     #[inline]
-    fn find(&self, key: u64) -> Option<Found> {
+    fn find(&self, key: u64) -> Option<SlotValue> {
         for _ in 0..TRIES {
             if let Ok(found) = self.table.walk(key) {
                 return found;
             }
         }
-        self.find_in_peace(key)
+        self.find_with_lock(key)
     }
 
     #[cold]
-    fn find_in_peace(&self, key: u64) -> Option<Found> {
+    fn find_with_lock(&self, key: u64) -> Option<SlotValue> {
         let _writer = self.lock();
         self.find_locked(key)
     }
 
     /// With the lock held nothing disturbs a walk.
-    fn find_locked(&self, key: u64) -> Option<Found> {
+    fn find_locked(&self, key: u64) -> Option<SlotValue> {
         self.table.walk(key).ok().flatten()
     }
 
@@ -277,7 +277,7 @@ impl Fdb {
         writer.free = self.table.next_free(at);
         self.table.publish(at, key.pack(), value);
         if value.is_dynamic() {
-            writer.shares.gain(value.port(), at);
+            writer.shares.add_entry(value.port(), at);
         }
         learned
     }
@@ -285,7 +285,7 @@ impl Fdb {
     /// Lock: what gives way for a new entry of `newcomer`: the oldest entry of the port that holds most. One that
     /// was refreshed since it became its port's youngest is passed over ("second chance").
     fn victim(&self, writer: &Writer, newcomer: PortId) -> Option<Victim> {
-        let port = writer.shares.giver(newcomer)?;
+        let port = writer.shares.eviction_port(newcomer)?;
         let mut passed = 0;
         for at in writer.shares.entries(port).take(SECOND_CHANCES) {
             if !self.table.value(at).is_refreshed() {
@@ -304,18 +304,18 @@ impl Fdb {
         for _ in 0..passed {
             let oldest = writer.shares.oldest(port)?;
             self.table.clear_refreshed(oldest);
-            writer.shares.renew(port, oldest);
+            writer.shares.make_youngest(port, oldest);
         }
         let value = self.table.replace(at, Value::FREE);
-        Some(self.take_out(writer, at, value))
+        Some(self.free_slot(writer, at, value))
     }
 
     /// Lock: takes out the entry in a slot, whose value was just exchanged for [`Value::FREE`].
-    fn take_out(&self, writer: &mut Writer, at: u32, value: Value) -> FdbEntry {
+    fn free_slot(&self, writer: &mut Writer, at: u32, value: Value) -> FdbEntry {
         let key = self.table.withdraw(at, writer.free);
         writer.free = at;
         if value.is_dynamic() {
-            writer.shares.lose(value.port(), at);
+            writer.shares.remove_entry(value.port(), at);
         }
         FdbEntry::unpack(key, value)
     }
@@ -338,7 +338,7 @@ impl Fdb {
                 // Fails if a frame from the station came just now: then it stays, as if learned after the
                 // sweep.
                 if self.table.exchange(at, value, Value::FREE) {
-                    batch.push(self.take_out(&mut writer, at, value));
+                    batch.push(self.free_slot(&mut writer, at, value));
                 }
             }
             drop(writer);

@@ -48,7 +48,7 @@ impl Shares {
     }
 
     /// The port that must give way for `port`: itself, if nobody holds more; else one that holds most.
-    pub(super) fn giver(&self, port: PortId) -> Option<PortId> {
+    pub(super) fn eviction_port(&self, port: PortId) -> Option<PortId> {
         match self.most {
             0 => None,
             most if self.ports[port.index()].count == most => Some(port),
@@ -69,19 +69,19 @@ impl Shares {
     }
 
     /// A port holds one more, its youngest.
-    pub(super) fn gain(&mut self, port: PortId, at: u32) {
+    pub(super) fn add_entry(&mut self, port: PortId, at: u32) {
         self.append(port, at);
         self.recount(port, self.ports[port.index()].count + 1);
     }
 
     /// A port holds one less.
-    pub(super) fn lose(&mut self, port: PortId, at: u32) {
+    pub(super) fn remove_entry(&mut self, port: PortId, at: u32) {
         self.detach(port, at);
         self.recount(port, self.ports[port.index()].count - 1);
     }
 
     /// An entry becomes its port's youngest.
-    pub(super) fn renew(&mut self, port: PortId, at: u32) {
+    pub(super) fn make_youngest(&mut self, port: PortId, at: u32) {
         self.detach(port, at);
         self.append(port, at);
     }

@@ -9,7 +9,7 @@
 //! - an entry that is there all the time is never missed: each slot passed was in this chain when its
 //!   successor was read, and whatever enters or enters again is in front of the entry, not behind it.
 //!
-//! A walk that met a change says [`Disturbed`]; the caller tries again, and in the end takes the lock.
+//! A walk that met a change says [`ChainChanged`]; the caller tries again, and in the end takes the lock.
 //! Loads are Acquire and stores Release throughout: who sees any word of a change also sees the odd number
 //! that was written first. On x86-64 these are plain moves.
 
@@ -56,14 +56,14 @@ const fn next(link: u64) -> u32 {
 
 /// Where a key was found, and its value then.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Found {
+pub(super) struct SlotValue {
     pub(super) at: u32,
     pub(super) value: Value,
 }
 
 /// The chain changed under the walk.
 #[derive(Debug)]
-pub(super) struct Disturbed;
+pub(super) struct ChainChanged;
 
 /// Slots and chains. Methods that say "lock" are for the holder of the writer's lock only.
 #[derive(Debug)]
@@ -111,7 +111,7 @@ impl Table {
 
     /// One walk along the chain of `key`, without a lock.
     #[inline]
-    pub(super) fn walk(&self, key: u64) -> Result<Option<Found>, Disturbed> {
+    pub(super) fn walk(&self, key: u64) -> Result<Option<SlotValue>, ChainChanged> {
         let bucket = self.hash.bucket(key);
         let mut at = self.heads[bucket].load(Ordering::Acquire);
         while at != NIL {
@@ -121,13 +121,13 @@ impl Table {
             let value = Value(slot.value.load(Ordering::Acquire));
             let again = slot.link.load(Ordering::Relaxed);
             if sequence(link) % 2 == 1 || sequence(again) != sequence(link) {
-                return Err(Disturbed);
+                return Err(ChainChanged);
             }
             if found == key {
-                return Ok(Some(Found { at, value }));
+                return Ok(Some(SlotValue { at, value }));
             }
             if self.hash.bucket(found) != bucket {
-                return Err(Disturbed);
+                return Err(ChainChanged);
             }
             at = next(link);
         }

@@ -14,13 +14,13 @@ const P1: PortId = PortId(1);
 const P2: PortId = PortId(2);
 const P3: PortId = PortId(3);
 
-fn station(n: u64) -> FdbKey {
+fn host(n: u64) -> FdbKey {
     FdbKey { vlan: 0, mac: Mac::from_u64(0x0200_0000_0000 | n) }
 }
 
-fn learn_all(fdb: &Fdb, stations: impl Iterator<Item = u64>, now: Tick, port: PortId) {
-    for n in stations {
-        fdb.learn(now, station(n), port);
+fn learn_all(fdb: &Fdb, hosts: impl Iterator<Item = u64>, now: Tick, port: PortId) {
+    for n in hosts {
+        fdb.learn(now, host(n), port);
     }
 }
 
@@ -63,157 +63,157 @@ impl Fdb {
 #[test]
 fn learns_refreshes_and_moves() {
     let fdb = fdb(8);
-    assert_eq!(fdb.lookup(Tick(0), station(1)), None);
-    assert_eq!(fdb.learn(Tick(0), station(1), P1), Learned::New);
-    assert_eq!(fdb.learn(Tick(0), station(1), P1), Learned::Known);
-    assert_eq!(fdb.learn(Tick(9), station(1), P1), Learned::Known);
+    assert_eq!(fdb.lookup(Tick(0), host(1)), None);
+    assert_eq!(fdb.learn(Tick(0), host(1), P1), Learned::New);
+    assert_eq!(fdb.learn(Tick(0), host(1), P1), Learned::Known);
+    assert_eq!(fdb.learn(Tick(9), host(1), P1), Learned::Known);
     assert_eq!(fdb.entries()[0].seen, Tick(9));
-    assert_eq!(fdb.learn(Tick(8), station(1), P1), Learned::Known, "a clock behind");
+    assert_eq!(fdb.learn(Tick(8), host(1), P1), Learned::Known, "a clock behind");
     assert_eq!(fdb.entries()[0].seen, Tick(9));
-    assert_eq!(fdb.lookup(Tick(9), station(1)), Some(P1));
-    assert_eq!(fdb.learn(Tick(10), station(1), P2), Learned::Moved { from: P1 });
-    assert_eq!(fdb.lookup(Tick(10), station(1)), Some(P2));
+    assert_eq!(fdb.lookup(Tick(9), host(1)), Some(P1));
+    assert_eq!(fdb.learn(Tick(10), host(1), P2), Learned::Moved { from: P1 });
+    assert_eq!(fdb.lookup(Tick(10), host(1)), Some(P2));
     fdb.check();
 }
 
 #[test]
-fn a_silence_of_a_third_of_the_ageing_time_is_told() {
+fn reports_return_after_a_third_of_the_ageing_time() {
     let fdb = fdb(8);
-    fdb.learn(Tick(0), station(1), P1);
-    assert_eq!(fdb.learn(Tick(AGEING / 3 - 1), station(1), P1), Learned::Known);
+    fdb.learn(Tick(0), host(1), P1);
+    assert_eq!(fdb.learn(Tick(AGEING / 3 - 1), host(1), P1), Learned::Known);
     let back = Tick(AGEING / 3 - 1 + AGEING / 3);
-    assert_eq!(fdb.learn(back, station(1), P1), Learned::Returned { after: AGEING / 3 });
-    assert_eq!(fdb.learn(back, station(1), P1), Learned::Known, "told once");
-    fdb.add(Tick(0), station(2), P1, FdbState::Static).unwrap();
-    assert_eq!(fdb.learn(back, station(2), P1), Learned::Known, "it does not age");
+    assert_eq!(fdb.learn(back, host(1), P1), Learned::Returned { after: AGEING / 3 });
+    assert_eq!(fdb.learn(back, host(1), P1), Learned::Known, "told once");
+    fdb.add(Tick(0), host(2), P1, FdbState::Static).unwrap();
+    assert_eq!(fdb.learn(back, host(2), P1), Learned::Known, "it does not age");
 }
 
 #[test]
-fn vlans_are_apart() {
+fn keeps_vlans_separate() {
     let fdb = fdb(8);
-    let tagged = FdbKey { vlan: 4094, ..station(1) };
-    fdb.learn(Tick(0), station(1), P1);
+    let tagged = FdbKey { vlan: 4094, ..host(1) };
+    fdb.learn(Tick(0), host(1), P1);
     assert_eq!(fdb.learn(Tick(0), tagged, P2), Learned::New);
-    assert_eq!(fdb.lookup(Tick(0), station(1)), Some(P1));
+    assert_eq!(fdb.lookup(Tick(0), host(1)), Some(P1));
     assert_eq!(fdb.lookup(Tick(0), tagged), Some(P2));
     assert!(fdb.entries().iter().any(|entry| entry.key == tagged));
 }
 
 #[test]
-fn ages_at_the_ageing_time_exactly() {
+fn ages_out_at_the_ageing_time() {
     let fdb = fdb(8);
-    fdb.learn(Tick(100), station(1), P1);
-    fdb.learn(Tick(200), station(2), P1);
-    assert_eq!(fdb.lookup(Tick(100 + AGEING - 1), station(1)), Some(P1));
-    assert_eq!(fdb.lookup(Tick(100 + AGEING), station(1)), None, "aged, though not taken out");
+    fdb.learn(Tick(100), host(1), P1);
+    fdb.learn(Tick(200), host(2), P1);
+    assert_eq!(fdb.lookup(Tick(100 + AGEING - 1), host(1)), Some(P1));
+    assert_eq!(fdb.lookup(Tick(100 + AGEING), host(1)), None, "aged, though not taken out");
     assert_eq!(fdb.len(), 2);
     let mut aged = Vec::new();
     let due = fdb.age(Tick(100 + AGEING), &mut |entry| aged.push(entry.key));
-    assert_eq!((aged, due), (vec![station(1)], Some(Tick(200 + AGEING))));
+    assert_eq!((aged, due), (vec![host(1)], Some(Tick(200 + AGEING))));
     assert_eq!(fdb.age(Tick(199 + AGEING), &mut |_| panic!("too early")), Some(Tick(209 + AGEING)));
     fdb.check();
 }
 
 #[test]
-fn next_ageing_of_an_empty_database_is_not_too_late_for_a_newcomer() {
+fn next_ageing_run_is_due_for_the_next_entry() {
     let fdb = fdb(8);
     assert_eq!(fdb.age(Tick(5), &mut |_| {}), Some(Tick(5 + AGEING)));
 }
 
 #[test]
-fn the_callback_may_use_the_database() {
+fn ageing_callback_may_use_the_database() {
     let fdb = fdb(8);
-    fdb.learn(Tick(0), station(1), P1);
+    fdb.learn(Tick(0), host(1), P1);
     fdb.age(Tick(AGEING), &mut |entry| {
         fdb.learn(Tick(AGEING), entry.key, P2);
     });
-    assert_eq!(fdb.lookup(Tick(AGEING), station(1)), Some(P2));
+    assert_eq!(fdb.lookup(Tick(AGEING), host(1)), Some(P2));
 }
 
 #[test]
-fn ageing_of_zero_learns_nothing_and_keeps_what_people_add() {
+fn ageing_time_zero_disables_learning() {
     let fdb = Fdb::new(8, 0, 42);
-    assert_eq!(fdb.learn(Tick(0), station(1), P1), Learned::Off);
-    assert_eq!(fdb.lookup(Tick(0), station(1)), None);
-    fdb.add(Tick(0), station(2), P2, FdbState::Static).unwrap();
+    assert_eq!(fdb.learn(Tick(0), host(1), P1), Learned::Off);
+    assert_eq!(fdb.lookup(Tick(0), host(1)), None);
+    fdb.add(Tick(0), host(2), P2, FdbState::Static).unwrap();
     assert_eq!(fdb.age(Tick(9), &mut |_| {}), None);
-    assert_eq!(fdb.lookup(Tick(9), station(2)), Some(P2));
+    assert_eq!(fdb.lookup(Tick(9), host(2)), Some(P2));
 }
 
 #[test]
-fn static_entries_neither_age_nor_move() {
+fn keeps_static_entries() {
     for state in [FdbState::Static, FdbState::Permanent] {
         let fdb = fdb(8);
-        fdb.add(Tick(0), station(1), P1, state).unwrap();
-        assert_eq!(fdb.learn(Tick(1), station(1), P2), Learned::Pinned);
-        assert_eq!(fdb.learn(Tick(1), station(1), P1), Learned::Known);
+        fdb.add(Tick(0), host(1), P1, state).unwrap();
+        assert_eq!(fdb.learn(Tick(1), host(1), P2), Learned::Pinned);
+        assert_eq!(fdb.learn(Tick(1), host(1), P1), Learned::Known);
         fdb.age(Tick(u32::MAX), &mut |_| panic!("aged"));
         assert_eq!(fdb.flush(None), 0);
-        assert_eq!(fdb.lookup(Tick(u32::MAX), station(1)), Some(P1));
+        assert_eq!(fdb.lookup(Tick(u32::MAX), host(1)), Some(P1));
         fdb.check();
     }
 }
 
 #[test]
-fn entries_by_hand() {
+fn adds_and_removes_static_entries() {
     let fdb = fdb(8);
     let group = FdbKey { vlan: 0, mac: Mac::BROADCAST };
-    assert_eq!(fdb.add(Tick(0), group, P1, FdbState::Static), Err(FdbError::NotAStation(Mac::BROADCAST)));
+    assert_eq!(fdb.add(Tick(0), group, P1, FdbState::Static), Err(FdbError::NotUnicast(Mac::BROADCAST)));
     let zero = FdbKey { vlan: 0, mac: Mac::ZERO };
-    assert_eq!(fdb.add(Tick(0), zero, P1, FdbState::Static), Err(FdbError::NotAStation(Mac::ZERO)));
-    fdb.learn(Tick(0), station(1), P1);
-    fdb.add(Tick(0), station(1), P2, FdbState::Static).unwrap();
-    assert_eq!(fdb.lookup(Tick(AGEING), station(1)), Some(P2));
-    fdb.add(Tick(0), station(1), P2, FdbState::Dynamic).unwrap();
-    assert_eq!(fdb.lookup(Tick(AGEING), station(1)), None);
+    assert_eq!(fdb.add(Tick(0), zero, P1, FdbState::Static), Err(FdbError::NotUnicast(Mac::ZERO)));
+    fdb.learn(Tick(0), host(1), P1);
+    fdb.add(Tick(0), host(1), P2, FdbState::Static).unwrap();
+    assert_eq!(fdb.lookup(Tick(AGEING), host(1)), Some(P2));
+    fdb.add(Tick(0), host(1), P2, FdbState::Dynamic).unwrap();
+    assert_eq!(fdb.lookup(Tick(AGEING), host(1)), None);
     fdb.check();
-    assert_eq!(fdb.remove(station(1)).unwrap().map(|gone| (gone.key, gone.port)), Some((station(1), P2)));
-    assert_eq!(fdb.remove(station(1)), Ok(None));
+    assert_eq!(fdb.remove(host(1)).unwrap().map(|gone| (gone.key, gone.port)), Some((host(1), P2)));
+    assert_eq!(fdb.remove(host(1)), Ok(None));
     fdb.check();
 }
 
 #[test]
-fn the_switchs_own_entry_stays() {
+fn keeps_permanent_entries() {
     let fdb = fdb(8);
-    fdb.add(Tick(0), station(1), P1, FdbState::Permanent).unwrap();
-    let own = Err(FdbError::Permanent(station(1).mac));
-    assert_eq!(fdb.remove(station(1)).map(drop), own);
-    assert_eq!(fdb.add(Tick(0), station(1), P2, FdbState::Static), own);
-    fdb.forget_port(P1);
+    fdb.add(Tick(0), host(1), P1, FdbState::Permanent).unwrap();
+    let own = Err(FdbError::Permanent(host(1).mac));
+    assert_eq!(fdb.remove(host(1)).map(drop), own);
+    assert_eq!(fdb.add(Tick(0), host(1), P2, FdbState::Static), own);
+    fdb.remove_port(P1);
     assert!(fdb.is_empty());
 }
 
 #[test]
-fn flush_takes_learned_entries_of_one_port_or_all() {
+fn flushes_dynamic_entries_of_one_port_or_all() {
     let fdb = fdb(2000);
     for n in 0..1500 {
-        fdb.learn(Tick(0), station(n), PortId((n % 3) as u16));
+        fdb.learn(Tick(0), host(n), PortId((n % 3) as u16));
     }
-    fdb.add(Tick(0), station(9999), P1, FdbState::Static).unwrap();
+    fdb.add(Tick(0), host(9999), P1, FdbState::Static).unwrap();
     assert_eq!(fdb.flush(Some(P1)), 500);
     fdb.check();
-    assert_eq!(fdb.lookup(Tick(0), station(9999)), Some(P1));
-    fdb.forget_port(P1);
-    assert_eq!(fdb.lookup(Tick(0), station(9999)), None);
+    assert_eq!(fdb.lookup(Tick(0), host(9999)), Some(P1));
+    fdb.remove_port(P1);
+    assert_eq!(fdb.lookup(Tick(0), host(9999)), None);
     assert_eq!((fdb.flush(None), fdb.len()), (1000, 0));
     fdb.check();
 }
 
 #[test]
-fn the_port_that_holds_most_gives_way_with_its_oldest() {
+fn evicts_oldest_entry_of_largest_port() {
     let fdb = fdb(4);
     for (n, port) in [(1, P1), (2, P1), (3, P1), (4, P2)] {
-        fdb.learn(Tick(0), station(n), port);
+        fdb.learn(Tick(0), host(n), port);
     }
-    assert_eq!(fdb.learn(Tick(0), station(5), P3), Learned::Evicted { from: P1, gone: station(1) });
-    assert_eq!(fdb.learn(Tick(0), station(6), P3), Learned::Evicted { from: P1, gone: station(2) });
-    assert_eq!(fdb.learn(Tick(0), station(7), P3), Learned::Evicted { from: P3, gone: station(5) }, "tied");
+    assert_eq!(fdb.learn(Tick(0), host(5), P3), Learned::Evicted { from: P1, gone: host(1) });
+    assert_eq!(fdb.learn(Tick(0), host(6), P3), Learned::Evicted { from: P1, gone: host(2) });
+    assert_eq!(fdb.learn(Tick(0), host(7), P3), Learned::Evicted { from: P3, gone: host(5) }, "tied");
     assert_eq!(fdb.len(), 4);
     fdb.check();
 }
 
 #[test]
-fn an_address_flood_takes_only_what_is_above_an_equal_share() {
+fn mac_flood_cannot_evict_below_equal_share() {
     let fdb = fdb(100);
     learn_all(&fdb, 0..30, Tick(0), P1);
     learn_all(&fdb, 30..100, Tick(0), P2);
@@ -224,55 +224,55 @@ fn an_address_flood_takes_only_what_is_above_an_equal_share() {
 }
 
 #[test]
-fn an_entry_refreshed_since_gets_a_second_chance() {
+fn refreshed_entry_gets_a_second_chance() {
     let fdb = fdb(3);
     learn_all(&fdb, 1..=3, Tick(0), P1);
-    fdb.learn(Tick(1), station(1), P1);
-    assert_eq!(fdb.learn(Tick(1), station(4), P1), Learned::Evicted { from: P1, gone: station(2) });
-    assert_eq!(fdb.learn(Tick(1), station(5), P1), Learned::Evicted { from: P1, gone: station(3) });
-    assert_eq!(fdb.learn(Tick(1), station(6), P1), Learned::Evicted { from: P1, gone: station(1) });
+    fdb.learn(Tick(1), host(1), P1);
+    assert_eq!(fdb.learn(Tick(1), host(4), P1), Learned::Evicted { from: P1, gone: host(2) });
+    assert_eq!(fdb.learn(Tick(1), host(5), P1), Learned::Evicted { from: P1, gone: host(3) });
+    assert_eq!(fdb.learn(Tick(1), host(6), P1), Learned::Evicted { from: P1, gone: host(1) });
     fdb.check();
 }
 
 #[test]
-fn second_chances_are_limited() {
+fn limits_second_chances() {
     let fdb = fdb(8);
     learn_all(&fdb, 1..=8, Tick(0), P1);
     learn_all(&fdb, 1..=8, Tick(1), P1);
     let passed = SECOND_CHANCES as u64;
-    assert_eq!(fdb.learn(Tick(1), station(9), P1), Learned::Evicted { from: P1, gone: station(passed + 1) });
+    assert_eq!(fdb.learn(Tick(1), host(9), P1), Learned::Evicted { from: P1, gone: host(passed + 1) });
 }
 
 #[test]
-fn full_of_static_entries_is_full() {
+fn refuses_entries_when_full_of_static_ones() {
     let fdb = fdb(2);
-    fdb.add(Tick(0), station(1), P1, FdbState::Static).unwrap();
-    fdb.learn(Tick(0), station(2), P1);
-    fdb.add(Tick(0), station(3), P2, FdbState::Static).unwrap();
-    assert_eq!(fdb.lookup(Tick(0), station(2)), None, "a learned entry gave way");
-    assert_eq!(fdb.add(Tick(0), station(4), P2, FdbState::Static), Err(FdbError::Full));
-    assert_eq!(fdb.learn(Tick(0), station(4), P2), Learned::Refused);
-    assert_eq!(Fdb::new(0, AGEING, 0).learn(Tick(0), station(4), P2), Learned::Refused);
+    fdb.add(Tick(0), host(1), P1, FdbState::Static).unwrap();
+    fdb.learn(Tick(0), host(2), P1);
+    fdb.add(Tick(0), host(3), P2, FdbState::Static).unwrap();
+    assert_eq!(fdb.lookup(Tick(0), host(2)), None, "a learned entry gave way");
+    assert_eq!(fdb.add(Tick(0), host(4), P2, FdbState::Static), Err(FdbError::Full));
+    assert_eq!(fdb.learn(Tick(0), host(4), P2), Learned::Refused);
+    assert_eq!(Fdb::new(0, AGEING, 0).learn(Tick(0), host(4), P2), Learned::Refused);
     fdb.check();
 }
 
-/// Every thread works on all stations, but a station is only ever learned on one of its own two ports.
+/// Every thread works on all hosts, but a station is only ever learned on one of its own two ports.
 fn home(n: u64) -> [PortId; 2] {
     [PortId((n % 7 * 2) as u16), PortId((n % 7 * 2 + 1) as u16)]
 }
 
 #[allow(clippy::too_many_lines, reason = "four threads that belong together")]
-fn stress(fdb: &Fdb, stations: u64, rounds: u64) {
-    let (stop, pinned) = (AtomicBool::new(false), station(u64::from(u32::MAX)));
+fn stress(fdb: &Fdb, hosts: u64, rounds: u64) {
+    let (stop, pinned) = (AtomicBool::new(false), host(u64::from(u32::MAX)));
     fdb.add(Tick(0), pinned, P3, FdbState::Static).unwrap();
     std::thread::scope(|scope| {
         let learners: Vec<_> = (0..2u64)
             .map(|worker| {
                 scope.spawn(move || {
                     for round in 0..rounds {
-                        let n = (round * 31 + worker * 17) % stations;
-                        let port = home(n)[(round / stations + worker) as usize % 2];
-                        let learned = fdb.learn(Tick(round as u32), station(n), port);
+                        let n = (round * 31 + worker * 17) % hosts;
+                        let port = home(n)[(round / hosts + worker) as usize % 2];
+                        let learned = fdb.learn(Tick(round as u32), host(n), port);
                         assert!(!matches!(learned, Learned::Refused | Learned::Pinned | Learned::Off));
                         assert!(fdb.len() <= fdb.max());
                     }
@@ -280,23 +280,23 @@ fn stress(fdb: &Fdb, stations: u64, rounds: u64) {
             })
             .collect();
         scope.spawn(|| {
-            for n in (0..stations).cycle() {
+            for n in (0..hosts).cycle() {
                 if stop.load(Ordering::Relaxed) {
                     break;
                 }
-                if let Some(port) = fdb.lookup(Tick(0), station(n)) {
+                if let Some(port) = fdb.lookup(Tick(0), host(n)) {
                     assert!(home(n).contains(&port), "{n} was never on {port:?}");
                 }
                 assert_eq!(fdb.lookup(Tick(0), pinned), Some(P3), "an entry that is there was missed");
             }
         });
         scope.spawn(|| {
-            for n in (0..stations).cycle() {
+            for n in (0..hosts).cycle() {
                 if stop.load(Ordering::Relaxed) {
                     break;
                 }
                 fdb.flush(Some(home(n)[0]));
-                fdb.remove(station(n)).unwrap();
+                fdb.remove(host(n)).unwrap();
                 fdb.age(Tick(0), &mut |_| panic!("nothing ages at the start of time"));
                 for entry in fdb.entries().iter().filter(|entry| entry.key != pinned) {
                     assert!(home(entry.key.mac.as_u64() & 0xffff).contains(&entry.port));
@@ -312,35 +312,35 @@ fn stress(fdb: &Fdb, stations: u64, rounds: u64) {
 }
 
 #[test]
-fn threads_agree_with_room_for_all() {
+fn concurrent_learning_with_free_slots() {
     stress(&fdb(512), 200, if cfg!(miri) { 300 } else { 200_000 });
 }
 
 #[test]
-fn threads_agree_in_a_full_database() {
+fn concurrent_learning_in_a_full_database() {
     stress(&fdb(48), 200, if cfg!(miri) { 300 } else { 200_000 });
 }
 
 #[test]
-fn threads_agree_in_two_chains() {
+fn concurrent_learning_in_two_chains() {
     stress(&fdb(2), 9, if cfg!(miri) { 300 } else { 200_000 });
 }
 
 /// One thread churns the slots of two chains, so that those in front of the pinned entry come and go.
 #[test]
-fn an_entry_that_is_there_is_never_missed() {
+fn lookup_never_misses_a_present_entry() {
     const CHURN: u64 = if cfg!(miri) { 200 } else { 1_000_000 };
     let (fdb, stop) = (fdb(3), AtomicBool::new(false));
-    fdb.add(Tick(0), station(1), P3, FdbState::Static).unwrap();
+    fdb.add(Tick(0), host(1), P3, FdbState::Static).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for n in 0..CHURN {
-                fdb.learn(Tick(0), station(2 + n % 16), P1);
+                fdb.learn(Tick(0), host(2 + n % 16), P1);
             }
             stop.store(true, Ordering::Relaxed);
         });
         while !stop.load(Ordering::Relaxed) {
-            assert_eq!(fdb.lookup(Tick(0), station(1)), Some(P3));
+            assert_eq!(fdb.lookup(Tick(0), host(1)), Some(P3));
         }
     });
     fdb.check();
@@ -348,7 +348,7 @@ fn an_entry_that_is_there_is_never_missed() {
 
 /// A frame and the end of the ageing time come together: the station is known afterwards, whoever was first.
 #[test]
-fn a_station_that_speaks_as_it_ages_is_known() {
+fn refresh_during_ageing_keeps_the_entry() {
     const ROUNDS: u32 = if cfg!(miri) { 20 } else { 100_000 };
     let (fdb, round, mut missed) = (fdb(3), AtomicU32::new(0), 0);
     let wait_for = |n| {
@@ -366,9 +366,9 @@ fn a_station_that_speaks_as_it_ages_is_known() {
         });
         for n in 1..=ROUNDS {
             round.fetch_add(1, Ordering::AcqRel);
-            fdb.learn(Tick(n * AGEING), station(1), P1);
+            fdb.learn(Tick(n * AGEING), host(1), P1);
             wait_for(2 * n);
-            missed += u32::from(fdb.lookup(Tick(n * AGEING), station(1)).is_none());
+            missed += u32::from(fdb.lookup(Tick(n * AGEING), host(1)).is_none());
         }
     });
     assert_eq!(missed, 0);

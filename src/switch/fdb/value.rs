@@ -63,7 +63,7 @@ impl Value {
     }
 
     /// What a frame on `port` says of a station that has this value.
-    pub(super) fn met_on(self, port: PortId) -> Learned {
+    pub(super) fn learn_outcome(self, port: PortId) -> Learned {
         if self.port() == port {
             Learned::Known
         } else if self.is_dynamic() {
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_fields_do_not_touch() {
+    fn fields_do_not_overlap() {
         for state in [FdbState::Dynamic, FdbState::Static, FdbState::Permanent] {
             let value = Value::new(PortId(u16::MAX), state, Tick(7)).of_generation(u32::MAX);
             let value = value.refreshed(Tick(u32::MAX));

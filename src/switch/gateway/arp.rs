@@ -2,14 +2,14 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Answer, Gateway};
+use super::{Gateway, GatewayReply};
 use crate::wire::arp::Arp;
 
 /// The answer to an ARP message: a reply, if it asks for a gateway's address. A probe asks with an unspecified
 /// sender (RFC 5227 §2.1.1) and is told that the address is taken.
-pub(super) fn answer(gateway: &Gateway, message: &[u8]) -> Option<Answer> {
+pub(super) fn answer(gateway: &Gateway, message: &[u8]) -> Option<GatewayReply> {
     let asked = Arp::parse(message).filter(|arp| arp.operation == Arp::REQUEST)?;
-    gateway.ipv4.contains(&asked.target_ip).then_some(Answer::Arp { address: asked.target_ip })
+    gateway.ipv4.contains(&asked.target_ip).then_some(GatewayReply::Arp { address: asked.target_ip })
 }
 
 /// Turns a request into its reply.

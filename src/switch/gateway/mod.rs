@@ -1,11 +1,11 @@
 //! The switch's own leg: it owns the gateway's addresses, answers ARP, neighbour solicitations and
 //! echo for them, and lets no container claim them.
 //!
-//! - `guard` looks at every frame from a container before anything is learned from it: whoever says that
+//! - `claim` looks at every frame from a container before anything is learned from it: whoever says that
 //!   one of the gateway's addresses is his, or speaks as the gateway of other ways to go, is not let in. So no
 //!   neighbour cache and no route on this switch can be told otherwise.
 //! - `arp`, `ndp` and `icmp` look at frames to the gateway's MAC or to a group, and say what the answer
-//!   is, as a value. [`Answer::emit`] makes its bytes, in the frame that asked.
+//!   is, as a value. [`GatewayReply::emit`] makes its bytes, in the frame that asked.
 //!
 //! The most frequent frames, TCP and UDP, cost one look each. What is for the gateway and not answered
 //! here (routed packets, echo with options, fragments, anything malformed) goes to the host port, whose
@@ -15,7 +15,7 @@
 //! gateway's own and pass unseen.
 
 mod arp;
-mod guard;
+mod claim;
 mod icmp;
 mod ndp;
 #[cfg(test)]
@@ -23,7 +23,7 @@ mod tests;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-pub use self::guard::Claim;
+pub use self::claim::Claim;
 use crate::wire::ip::{is_icmp4, is_plain_transport6};
 use crate::wire::{ETHERNET_HEADER, EtherType, EthernetFrame, Mac};
 
@@ -43,10 +43,10 @@ impl Gateway {
     #[inline]
     pub(super) fn claim(&self, frame: &EthernetFrame<'_>) -> Option<Claim> {
         match frame.l3() {
-            (EtherType::ARP, at) => guard::arp(self, after(frame, at)),
-            (EtherType::IPV4, at) if is_icmp4(after(frame, at)) => guard::redirect(self, after(frame, at)),
+            (EtherType::ARP, at) => claim::arp(self, after(frame, at)),
+            (EtherType::IPV4, at) if is_icmp4(after(frame, at)) => claim::redirect(self, after(frame, at)),
             (EtherType::IPV6, at) if !is_plain_transport6(after(frame, at)) => {
-                guard::ndp(self, after(frame, at))
+                claim::ndp(self, after(frame, at))
             }
             _ => None,
         }
@@ -54,7 +54,7 @@ impl Gateway {
 
     /// What the switch itself answers to a complete frame from a container, if anything.
     #[inline]
-    pub(super) fn answer(&self, frame: &EthernetFrame<'_>) -> Option<Answer> {
+    pub(super) fn answer(&self, frame: &EthernetFrame<'_>) -> Option<GatewayReply> {
         match frame.l3() {
             (EtherType::ARP, at) => arp::answer(self, after(frame, at)),
             (EtherType::IPV4, at) if frame.dst() == self.mac => icmp::answer4(self, after(frame, at)),
@@ -74,9 +74,9 @@ fn after<'a>(frame: &EthernetFrame<'a>, at: usize) -> &'a [u8] {
     frame.payload().get(at - ETHERNET_HEADER..).unwrap_or_default()
 }
 
-/// An answer to a frame, as a value. [`Answer::emit`] makes its bytes.
+/// An answer to a frame, as a value. [`GatewayReply::emit`] makes its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+pub enum GatewayReply {
     /// An ARP reply (RFC 826): `address` is at the gateway's MAC.
     Arp {
         /** Which address was asked for. */
@@ -93,13 +93,13 @@ pub enum Answer {
     Echo6,
 }
 
-impl Answer {
+impl GatewayReply {
     /// Longest that an answer is beyond its question, in bytes: an advertisement has an option that
     /// a solicitation may lack.
     pub const GROWTH: usize = 64;
 
     /// Turns the question, `length` bytes at the start of `frame`, into the answer in place; its length.
-    /// `frame` has room for [`Answer::GROWTH`] more. The answer is a complete frame (sums done), to the
+    /// `frame` has room for [`GatewayReply::GROWTH`] more. The answer is a complete frame (sums done), to the
     /// asker, with the question's priority tag if it had one. 0, nothing to send, if `frame` is not the
     /// question that was answered.
     pub fn emit(&self, gateway: &Gateway, frame: &mut [u8], length: usize) -> usize {
@@ -110,19 +110,19 @@ impl Answer {
         let question = EthernetFrame::new_checked(frame.get(..length)?)?;
         let (asker, (_, at)) = (question.src(), question.l3());
         let (destination, end) = match *self {
-            Answer::Arp { address } => {
+            GatewayReply::Arp { address } => {
                 arp::write(gateway, address, frame.get_mut(at..length)?)?;
                 (asker, length)
             }
-            Answer::Neighbour { address } => {
+            GatewayReply::Neighbour { address } => {
                 let (group, written) = ndp::write(gateway, address, frame.get_mut(at..)?)?;
                 (group.unwrap_or(asker), at + written)
             }
-            Answer::Echo => {
+            GatewayReply::Echo => {
                 icmp::write4(frame.get_mut(at..length)?)?;
                 (asker, length)
             }
-            Answer::Echo6 => {
+            GatewayReply::Echo6 => {
                 icmp::write6(frame.get_mut(at..length)?)?;
                 (asker, length)
             }

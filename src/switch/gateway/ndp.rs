@@ -2,15 +2,15 @@
 
 use std::net::Ipv6Addr;
 
-use super::{Answer, Gateway};
+use super::{Gateway, GatewayReply};
 use crate::wire::Mac;
 use crate::wire::ip::Ipv6;
 use crate::wire::ndp::{ADVERTISEMENT_LEN, ALL_NODES_MAC, advertisement, solicited};
 
 /// The answer to an IPv6 packet: an advertisement, if it is a valid solicitation for a gateway's address.
-pub(super) fn answer(gateway: &Gateway, packet: &[u8]) -> Option<Answer> {
+pub(super) fn answer(gateway: &Gateway, packet: &[u8]) -> Option<GatewayReply> {
     let target = solicited(&Ipv6::parse(packet)?)?;
-    gateway.ipv6.contains(&target).then_some(Answer::Neighbour { address: target })
+    gateway.ipv6.contains(&target).then_some(GatewayReply::Neighbour { address: target })
 }
 
 /// Turns a solicitation into its advertisement: the group that it goes to, if not to the asker, and its length.

@@ -47,13 +47,13 @@ fn claim(frame: &[u8]) -> Option<Claim> {
     gateway().claim(&EthernetFrame::new_checked(frame).unwrap())
 }
 
-fn answer(frame: &[u8]) -> Option<Answer> {
+fn answer(frame: &[u8]) -> Option<GatewayReply> {
     gateway().answer(&EthernetFrame::new_checked(frame).unwrap())
 }
 
 /// The answer's bytes, to a question that must have one.
 fn emitted(question: &[u8]) -> Vec<u8> {
-    let mut frame = [question, &[0xee; Answer::GROWTH]].concat();
+    let mut frame = [question, &[0xee; GatewayReply::GROWTH]].concat();
     let length = answer(question).expect("an answer").emit(&gateway(), &mut frame, question.len());
     frame.truncate(length);
     let ethernet = EthernetPacket::new(&frame).unwrap();
@@ -61,11 +61,11 @@ fn emitted(question: &[u8]) -> Vec<u8> {
     frame
 }
 
-mod of_arp {
+mod arp_tests {
     use super::*;
 
     #[test]
-    fn a_request_and_a_probe_are_answered() {
+    fn answers_requests_and_probes() {
         for sender in [ASKER4, Ipv4Addr::UNSPECIFIED] {
             for padding in [0, 18] {
                 let mut question = arp(Arp::REQUEST, (ASKER, sender), GATEWAY4);
@@ -86,14 +86,14 @@ mod of_arp {
     }
 
     #[test]
-    fn other_questions_are_not() {
+    fn ignores_requests_for_other_addresses() {
         assert_eq!(answer(&arp(Arp::REQUEST, (ASKER, ASKER4), OTHER4)), None);
         assert_eq!(answer(&arp(Arp::REPLY, (ASKER, ASKER4), GATEWAY4)), None);
         assert_eq!(answer(&arp(Arp::REQUEST, (ASKER, ASKER4), GATEWAY4)[..41]), None);
     }
 
     #[test]
-    fn no_sender_has_the_gateways_address() {
+    fn rejects_gateway_address_as_arp_sender() {
         for operation in [Arp::REQUEST, Arp::REPLY, 3, 9] {
             let frame = arp(operation, (ASKER, GATEWAY4), GATEWAY4);
             assert_eq!(claim(&frame), Some(Claim::ArpAddress(GATEWAY4)));
@@ -107,7 +107,7 @@ mod of_arp {
     }
 
     #[test]
-    fn priority_tags_hide_nothing_and_vlans_are_elsewhere() {
+    fn inspects_priority_tagged_frames_but_not_vlans() {
         let frame = arp(Arp::REPLY, (ASKER, GATEWAY4), OTHER4);
         for tpid in [EtherType::C_TAG, EtherType::S_TAG] {
             let once = tagged(&frame, tpid, 0);
@@ -122,7 +122,7 @@ mod of_arp {
     }
 }
 
-mod of_ndp {
+mod ndp_tests {
     use super::*;
 
     /// An ICMPv6 message of type `kind`, its sum right.
@@ -151,7 +151,7 @@ mod of_ndp {
     const SOURCE_OPTION: [u8; 8] = [1, 1, 2, 0, 0x5e, 0, 0x53, 0x0a];
 
     #[test]
-    fn a_solicitation_is_answered() {
+    fn answers_neighbour_solicitation() {
         for (to, options) in [(GROUP6, &SOURCE_OPTION[..]), (GROUP6, &[]), (GATEWAY6, &[])] {
             let frame = emitted(&about((ASKER6, to), 135, GATEWAY6, options));
             assert_eq!(frame[..6], ASKER.0);
@@ -160,7 +160,7 @@ mod of_ndp {
     }
 
     #[test]
-    fn duplicate_address_detection_hears_that_the_address_is_taken() {
+    fn answers_duplicate_address_detection() {
         let frame = emitted(&about((Ipv6Addr::UNSPECIFIED, GROUP6), 135, GATEWAY6, &[]));
         assert_eq!(frame[..6], [0x33, 0x33, 0, 0, 0, 1]);
         advertises(&frame, "ff02::1".parse().unwrap(), 0xa0);
@@ -185,7 +185,7 @@ mod of_ndp {
     }
 
     #[test]
-    fn an_invalid_solicitation_is_not() {
+    fn ignores_invalid_solicitations() {
         let good = about((ASKER6, GROUP6), 135, GATEWAY6, &SOURCE_OPTION);
         assert!(answer(&good).is_some());
         for (what, at) in [("hop limit", 21), ("code", 55), ("checksum", 56), ("target", 77), ("option", 80)]
@@ -209,7 +209,7 @@ mod of_ndp {
     }
 
     #[test]
-    fn claims() {
+    fn rejects_gateway_address_as_nd_source_or_target() {
         let (source, target) = (Claim::NeighbourSource(GATEWAY6), Claim::NeighbourTarget(GATEWAY6));
         for kind in [133, 134, 135, 136, 137] {
             assert_eq!(claim(&about((GATEWAY6, OTHER6), kind, OTHER6, &[])), Some(source), "{kind}");
@@ -224,7 +224,7 @@ mod of_ndp {
     }
 
     #[test]
-    fn extension_headers_hide_nothing() {
+    fn inspects_nd_behind_extension_header_chains() {
         let addresses = (ASKER6, OTHER6);
         let message = icmp(addresses, 136, &[&[0; 4], &GATEWAY6.octets()[..]].concat());
         let options = |next: u8| [next, 0, 1, 4, 0, 0, 0, 0];
@@ -242,7 +242,7 @@ mod of_ndp {
     }
 
     #[test]
-    fn every_header_that_a_receiver_walks_over_is_walked_over() {
+    fn inspects_nd_behind_each_extension_header_type() {
         let addresses = (ASKER6, OTHER6);
         let message = icmp(addresses, 136, &[&[0; 4], &GATEWAY6.octets()[..]].concat());
         for (what, number, header) in [
@@ -263,7 +263,7 @@ mod of_ndp {
     }
 
     #[test]
-    fn a_payload_length_of_zero_hides_nothing() {
+    fn inspects_nd_with_payload_length_zero() {
         const LENGTH: std::ops::Range<usize> = 18..20;
         let addresses = (ASKER6, OTHER6);
         let message = icmp(addresses, 136, &[&[0; 4], &GATEWAY6.octets()[..]].concat());
@@ -281,14 +281,14 @@ mod of_ndp {
     }
 
     #[test]
-    fn a_fragmented_solicitation_is_not_answered() {
+    fn ignores_fragmented_solicitation() {
         let message = icmp((ASKER6, GROUP6), 135, &[&[0; 4], &GATEWAY6.octets()[..]].concat());
         let payload = [&[58, 0, 0, 1, 0, 0, 0, 7], &message[..]].concat();
         assert_eq!(answer(&ipv6((ASKER6, GROUP6), 44, &payload)), None);
     }
 
     #[test]
-    fn echo_is_answered() {
+    fn answers_icmpv6_echo() {
         let mut question = ipv6((ASKER6, GATEWAY6), 58, &icmp((ASKER6, GATEWAY6), 128, b"\0\x07\0\x01data."));
         question[..6].copy_from_slice(&GATEWAY.0);
         question[21] = 1;
@@ -304,11 +304,11 @@ mod of_ndp {
     }
 
     #[test]
-    fn echo_that_is_not_plain_is_for_the_host() {
+    fn leaves_unusual_icmpv6_echo_to_the_host() {
         let to_us = |frame: &[u8]| [&GATEWAY.0[..], &frame[6..]].concat();
         let body = b"\0\x07\0\x01";
         let echo = |addresses| to_us(&ipv6(addresses, 58, &icmp(addresses, 128, body)));
-        assert_eq!(answer(&echo((ASKER6, GATEWAY6))), Some(Answer::Echo6));
+        assert_eq!(answer(&echo((ASKER6, GATEWAY6))), Some(GatewayReply::Echo6));
         assert_eq!(
             answer(&ipv6((ASKER6, GATEWAY6), 58, &icmp((ASKER6, GATEWAY6), 128, body))),
             None,
@@ -328,7 +328,7 @@ mod of_ndp {
     }
 }
 
-mod of_echo4 {
+mod icmp_echo_tests {
     use super::*;
 
     fn echo(change: impl Fn(&mut MutableIpv4Packet<'_>)) -> Vec<u8> {
@@ -350,7 +350,7 @@ mod of_echo4 {
     }
 
     #[test]
-    fn is_answered() {
+    fn answers_icmp_echo() {
         for ttl in [1, 64, 255] {
             let reply = emitted(&echo(|packet| packet.set_ttl(ttl)));
             assert_eq!((reply.len(), &reply[..6]), (60, &ASKER.0[..]));
@@ -365,7 +365,7 @@ mod of_echo4 {
     }
 
     #[test]
-    fn that_is_not_plain_is_for_the_host() {
+    fn leaves_unusual_icmp_echo_to_the_host() {
         type Change = fn(&mut MutableIpv4Packet<'_>);
         let cases: [(&str, Change); 10] = [
             ("first fragment", |packet| packet.set_flags(1)),
@@ -383,7 +383,7 @@ mod of_echo4 {
             assert_eq!(answer(&echo(change)), None, "{what}");
         }
         let good = echo(|_| {});
-        assert_eq!(answer(&good), Some(Answer::Echo));
+        assert_eq!(answer(&good), Some(GatewayReply::Echo));
         let mut options = [&good[..34], &[1; 4], &good[34..]].concat();
         let mut packet = MutableIpv4Packet::new(&mut options[14..]).unwrap();
         packet.set_header_length(6);
@@ -398,7 +398,7 @@ mod of_echo4 {
     }
 }
 
-mod of_redirects {
+mod icmp_redirect_tests {
     use super::*;
 
     const HEADER_SUM: std::ops::Range<usize> = 10..12;
@@ -418,7 +418,7 @@ mod of_redirects {
     }
 
     #[test]
-    fn in_the_gateways_name_are_claims() {
+    fn rejects_redirects_from_the_gateway_address() {
         type Change = fn(&mut Vec<u8>);
         let cases: [(&str, Change); 6] = [
             ("plain", |_| {}),
@@ -441,7 +441,7 @@ mod of_redirects {
     }
 
     #[test]
-    fn and_nothing_else_is() {
+    fn accepts_other_icmp() {
         assert_eq!(claim(&redirect(OTHER4, |_| {})), None, "believed by nobody who goes through the gateway");
         for kind in [0, 3, 8, 11] {
             assert_eq!(claim(&redirect(GATEWAY4, |packet| packet[20] = kind)), None, "{kind}");
@@ -456,12 +456,12 @@ mod of_redirects {
 }
 
 #[test]
-fn an_answer_to_something_else_is_nothing_to_send() {
+fn emits_nothing_for_a_frame_that_is_not_the_request() {
     let answers = [
-        Answer::Arp { address: GATEWAY4 },
-        Answer::Neighbour { address: GATEWAY6 },
-        Answer::Echo,
-        Answer::Echo6,
+        GatewayReply::Arp { address: GATEWAY4 },
+        GatewayReply::Neighbour { address: GATEWAY6 },
+        GatewayReply::Echo,
+        GatewayReply::Echo6,
     ];
     for answer in answers {
         for length in 0..80 {

@@ -19,13 +19,13 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use self::view::View;
+use self::view::FilterFields;
 use super::{EtherType, Mac};
 
 /// Longest expression, in bytes.
-pub const LONGEST: usize = 1024;
+pub const MAX_LENGTH: usize = 1024;
 /// Most parentheses and `not`s within each other.
-const DEEPEST: usize = 32;
+const MAX_DEPTH: usize = 32;
 
 /// Not in the language.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,26 +55,26 @@ enum Primitive {
     /// A protocol over IP, by number.
     Protocol(u8),
     Vlan(Option<u16>),
-    Ether(End, Mac),
-    Host(End, IpAddr),
-    Net(End, IpNet),
-    Port(End, u16),
+    Ether(Direction, Mac),
+    Host(Direction, IpAddr),
+    Net(Direction, IpNet),
+    Port(Direction, u16),
 }
 
 /// Which end of a frame's way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+enum Direction {
     Source,
     Destination,
     Either,
 }
 
-impl End {
+impl Direction {
     fn of<T>(self, ends: Option<(T, T)>, is: impl Fn(T) -> bool) -> bool {
         ends.is_some_and(|(source, destination)| match self {
-            End::Source => is(source),
-            End::Destination => is(destination),
-            End::Either => is(source) || is(destination),
+            Direction::Source => is(source),
+            Direction::Destination => is(destination),
+            Direction::Either => is(source) || is(destination),
         })
     }
 }
@@ -88,23 +88,23 @@ impl Filter {
     /// Whether it lets a frame pass, given from the destination address on. What is shorter than its headers say has
     /// none of what is missing.
     pub fn matches(&self, frame: &[u8]) -> bool {
-        View::of(frame).is_some_and(|view| self.0.holds(&view))
+        FilterFields::of(frame).is_some_and(|view| self.0.matches(&view))
     }
 }
 
 impl Expression {
-    fn holds(&self, view: &View) -> bool {
+    fn matches(&self, view: &FilterFields) -> bool {
         match self {
-            Expression::Not(term) => !term.holds(view),
-            Expression::And(one, other) => one.holds(view) && other.holds(view),
-            Expression::Or(one, other) => one.holds(view) || other.holds(view),
-            Expression::Is(primitive) => primitive.holds(view),
+            Expression::Not(term) => !term.matches(view),
+            Expression::And(one, other) => one.matches(view) && other.matches(view),
+            Expression::Or(one, other) => one.matches(view) || other.matches(view),
+            Expression::Is(primitive) => primitive.matches(view),
         }
     }
 }
 
 impl Primitive {
-    fn holds(&self, view: &View) -> bool {
+    fn matches(&self, view: &FilterFields) -> bool {
         match *self {
             Primitive::EtherType(ethertype) => view.ethertype == ethertype,
             Primitive::Protocol(number) => view.protocol == Some(number),
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_each_primitive_lets_pass() {
+    fn primitives_select_matching_frames() {
         for (expression, expected) in [
             ("arp", "arp"),
             ("icmp", "icmp"),
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_one_line_that_says_where() {
+    fn reports_syntax_errors_with_position() {
         for (expression, at, why) in [
             ("tcp prt 80", 5, "'prt' instead of 'and' or 'or'"),
             ("tcp $ udp", 5, "'$' instead of 'and' or 'or'"),
@@ -238,12 +238,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_or_too_deep_is_refused() {
-        let long = vec!["tcp"; LONGEST].join(" or ");
+    fn rejects_long_or_deep_expressions() {
+        let long = vec!["tcp"; MAX_LENGTH].join(" or ");
         assert_eq!(Filter::parse(&long).unwrap_err().why, "longer than 1024 bytes");
         let deep = |depth| format!("{}tcp{}", "(".repeat(depth), ")".repeat(depth));
-        assert!(Filter::parse(&deep(DEEPEST)).is_ok());
-        for expression in [deep(DEEPEST + 1), "!".repeat(1000) + "tcp", "(".repeat(LONGEST)] {
+        assert!(Filter::parse(&deep(MAX_DEPTH)).is_ok());
+        for expression in [deep(MAX_DEPTH + 1), "!".repeat(1000) + "tcp", "(".repeat(MAX_LENGTH)] {
             assert_eq!(Filter::parse(&expression).unwrap_err().why, "nested deeper than 32");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::{DEEPEST, End, Expression, FilterError, LONGEST, Primitive};
+use super::{Direction, Expression, FilterError, MAX_DEPTH, MAX_LENGTH, Primitive};
 use crate::wire::EtherType;
 
 const ICMP: u8 = 1;
@@ -14,13 +14,13 @@ const LAST_VLAN: u16 = 4094;
 
 pub(super) fn parse(expression: &str) -> Result<Expression, FilterError> {
     let mut parser = Parser { expression, tokens: tokens(expression), next: 0 };
-    if expression.len() > LONGEST {
-        return Err(parser.error(format!("longer than {LONGEST} bytes")));
+    if expression.len() > MAX_LENGTH {
+        return Err(parser.error(format!("longer than {MAX_LENGTH} bytes")));
     }
     let parsed = parser.filter(0)?;
     match parser.peek() {
         None => Ok(parsed),
-        Some(_) => Err(parser.instead("'and' or 'or'")),
+        Some(_) => Err(parser.expected("'and' or 'or'")),
     }
 }
 
@@ -52,7 +52,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Goes on if the next token is one of these.
-    fn eat(&mut self, words: &[&str]) -> bool {
+    fn accept(&mut self, words: &[&str]) -> bool {
         let found = self.peek().is_some_and(|token| words.contains(&token));
         self.next += usize::from(found);
         found
@@ -62,23 +62,23 @@ impl<'a> Parser<'a> {
     fn error(&self, why: String) -> FilterError {
         let at = self.tokens.get(self.next).map_or(self.expression.len(), |(at, _)| *at);
         let at = self.expression[..at].chars().count() + 1;
-        FilterError { expression: self.expression.chars().take(LONGEST).collect(), at, why }
+        FilterError { expression: self.expression.chars().take(MAX_LENGTH).collect(), at, why }
     }
 
     fn found(&self) -> String {
         self.peek().map_or_else(|| "the end".to_owned(), |token| format!("'{token}'"))
     }
 
-    fn instead(&self, of: &str) -> FilterError {
+    fn expected(&self, of: &str) -> FilterError {
         self.error(format!("{} instead of {of}", self.found()))
     }
 
     fn filter(&mut self, depth: usize) -> Result<Expression, FilterError> {
         let mut so_far = self.term(depth)?;
         loop {
-            if self.eat(&["and", "&&"]) {
+            if self.accept(&["and", "&&"]) {
                 so_far = Expression::And(Box::new(so_far), Box::new(self.term(depth)?));
-            } else if self.eat(&["or", "||"]) {
+            } else if self.accept(&["or", "||"]) {
                 so_far = Expression::Or(Box::new(so_far), Box::new(self.term(depth)?));
             } else {
                 return Ok(so_far);
@@ -87,17 +87,17 @@ impl<'a> Parser<'a> {
     }
 
     fn term(&mut self, depth: usize) -> Result<Expression, FilterError> {
-        if depth > DEEPEST {
-            return Err(self.error(format!("nested deeper than {DEEPEST}")));
+        if depth > MAX_DEPTH {
+            return Err(self.error(format!("nested deeper than {MAX_DEPTH}")));
         }
-        if self.eat(&["not", "!"]) {
+        if self.accept(&["not", "!"]) {
             return Ok(Expression::Not(Box::new(self.term(depth + 1)?)));
         }
-        if !self.eat(&["("]) {
+        if !self.accept(&["("]) {
             return self.primitive();
         }
         let inner = self.filter(depth + 1)?;
-        if self.eat(&[")"]) { Ok(inner) } else { Err(self.instead("')'")) }
+        if self.accept(&[")"]) { Ok(inner) } else { Err(self.expected("')'")) }
     }
 
     fn primitive(&mut self) -> Result<Expression, FilterError> {
@@ -125,8 +125,8 @@ impl<'a> Parser<'a> {
             return Ok(protocol);
         }
         let end = self.end();
-        if !self.eat(&["port"]) {
-            return Err(self.instead("'port'"));
+        if !self.accept(&["port"]) {
+            return Err(self.expected("'port'"));
         }
         let port = self.port(end)?;
         Ok(Expression::And(Box::new(protocol), Box::new(port)))
@@ -146,7 +146,7 @@ impl<'a> Parser<'a> {
     fn ether(&mut self) -> Result<Expression, FilterError> {
         self.next += 1;
         let end = self.end();
-        self.eat(&["host"]);
+        self.accept(&["host"]);
         Ok(Expression::Is(Primitive::Ether(end, self.value("a MAC address", |_| true)?)))
     }
 
@@ -157,28 +157,28 @@ impl<'a> Parser<'a> {
             return Err(self.error(format!("{} is no primitive", self.found())));
         }
         let end = self.end();
-        if self.eat(&["net"]) {
+        if self.accept(&["net"]) {
             let net = self.value("a prefix like 192.0.2.0/24", |_| true)?;
             return Ok(Expression::Is(Primitive::Net(end, net)));
         }
-        if self.eat(&["port"]) {
+        if self.accept(&["port"]) {
             return self.port(end);
         }
-        self.eat(&["host"]);
+        self.accept(&["host"]);
         Ok(Expression::Is(Primitive::Host(end, self.value("an IP address", |_| true)?)))
     }
 
-    fn end(&mut self) -> End {
-        if self.eat(&["src"]) {
-            End::Source
-        } else if self.eat(&["dst"]) {
-            End::Destination
+    fn end(&mut self) -> Direction {
+        if self.accept(&["src"]) {
+            Direction::Source
+        } else if self.accept(&["dst"]) {
+            Direction::Destination
         } else {
-            End::Either
+            Direction::Either
         }
     }
 
-    fn port(&mut self, end: End) -> Result<Expression, FilterError> {
+    fn port(&mut self, end: Direction) -> Result<Expression, FilterError> {
         Ok(Expression::Is(Primitive::Port(end, self.value("a number up to 65535", |_| true)?)))
     }
 
@@ -189,7 +189,7 @@ impl<'a> Parser<'a> {
                 self.next += 1;
                 Ok(value)
             }
-            None => Err(self.instead(what)),
+            None => Err(self.expected(what)),
         }
     }
 }

@@ -11,7 +11,7 @@ const TAGS: usize = 3;
 
 /// Of pairs the source is first.
 #[derive(Debug)]
-pub(super) struct View {
+pub(super) struct FilterFields {
     pub(super) macs: (Mac, Mac),
     tags: [Option<u16>; TAGS],
     /// Behind the tags.
@@ -24,9 +24,9 @@ pub(super) struct View {
     pub(super) ports: Option<(u16, u16)>,
 }
 
-impl View {
+impl FilterFields {
     /// `None` of what is shorter than an Ethernet header.
-    pub(super) fn of(bytes: &[u8]) -> Option<View> {
+    pub(super) fn of(bytes: &[u8]) -> Option<FilterFields> {
         let frame = EthernetFrame::new_checked(bytes)?;
         let packet = LaxSlicedPacket::from_ethernet(bytes).ok()?;
         let mut tags = [None; TAGS];
@@ -38,7 +38,7 @@ impl View {
             *place = Some(tag);
         }
         let (protocol, addresses) = packet.net.as_ref().map_or((None, None), network);
-        Some(View {
+        Some(FilterFields {
             macs: (frame.src(), frame.dst()),
             tags,
             ethertype: frame.innermost().0,

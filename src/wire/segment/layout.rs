@@ -46,7 +46,7 @@ impl Transport {
 
 /// What a GSO type says: the transport, and the IP version if it is for one only. `None` of a type that
 /// the switch does not offer to the kernel, among them `VIRTIO_NET_HDR_GSO_UDP` (3), which makes IP fragments.
-pub(super) const fn announced(gso_type: u8) -> Option<(Transport, Option<Version>)> {
+pub(super) const fn gso_protocols(gso_type: u8) -> Option<(Transport, Option<Version>)> {
     const TCPV4_ECN: u8 = VnetHeader::GSO_TCPV4 | VnetHeader::GSO_ECN;
     const TCPV6_ECN: u8 = VnetHeader::GSO_TCPV6 | VnetHeader::GSO_ECN;
     match gso_type {
@@ -84,7 +84,8 @@ pub(super) struct Layout {
 impl Layout {
     /// Reads the headers of `frame`, a super-frame by `vnet`.
     pub(super) fn parse(frame: &[u8], vnet: &VnetHeader) -> Result<Layout, SegmentError> {
-        let (transport, version) = announced(vnet.gso_type).ok_or(SegmentError::GsoType(vnet.gso_type))?;
+        let (transport, version) =
+            gso_protocols(vnet.gso_type).ok_or(SegmentError::GsoType(vnet.gso_type))?;
         let layout = Layout::read(frame)?;
         if layout.transport != transport || version.is_some_and(|version| version != layout.version) {
             return Err(SegmentError::OtherProtocol(vnet.gso_type));

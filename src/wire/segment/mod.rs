@@ -17,12 +17,12 @@
 //! there, once, before the first cut (`layout`); the cuts cannot fail then. At most [`MAX_SEGMENTS`] are made
 //! of one frame.
 
-mod cut;
 mod field;
 mod layout;
+mod write;
 
-use self::cut::Piece;
 use self::layout::Layout;
+use self::write::SegmentRange;
 use super::checksum::{self, ChecksumOutside};
 use super::{ETHERNET_HEADER, EtherType, EthernetFrame, VnetHeader};
 
@@ -151,8 +151,8 @@ impl<'a> Segments<'a> {
                 let from = layout.payload + self.next * self.size;
                 let payload = from..layout.end.min(from + self.size);
                 let segment = &mut out[..layout.payload + payload.len()];
-                let piece = Piece { number: self.next, last: self.remaining() == 1, payload };
-                layout.cut(self.frame, &piece, segment);
+                let piece = SegmentRange { number: self.next, last: self.remaining() == 1, payload };
+                layout.write_segment(self.frame, &piece, segment);
                 segment
             }
             None => {
@@ -204,7 +204,7 @@ pub fn wire_length(frame: &[u8], vnet: &VnetHeader) -> usize {
 /// Bytes before the payload of a super-frame, by its header: `None` if it lies.
 fn headers_length(frame: &[u8], vnet: &VnetHeader) -> Option<usize> {
     const LEAST: usize = ETHERNET_HEADER + field::ipv4::LEN;
-    let (transport, _) = layout::announced(vnet.gso_type)?;
+    let (transport, _) = layout::gso_protocols(vnet.gso_type)?;
     let l4 = usize::from(vnet.csum_start);
     if vnet.flags & VnetHeader::NEEDS_CSUM == 0 || vnet.gso_size == 0 || l4 < LEAST {
         return None;

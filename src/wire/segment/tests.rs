@@ -77,14 +77,14 @@ fn tcp_over_ipv4() {
 }
 
 #[test]
-fn the_ecn_flag_changes_nothing_more() {
+fn ecn_flag_changes_no_other_field() {
     let (frame, vnet) = super_frame();
     let ecn = VnetHeader { gso_type: vnet.gso_type | VnetHeader::GSO_ECN, ..vnet };
     assert_eq!(segments(&frame, &ecn), segments(&frame, &vnet));
 }
 
 #[test]
-fn padding_is_not_payload() {
+fn ignores_ethernet_padding() {
     let (mut frame, vnet) = super_frame();
     let exact = segments(&frame, &vnet);
     frame.extend([0xaa; 7]);
@@ -92,7 +92,7 @@ fn padding_is_not_payload() {
 }
 
 #[test]
-fn less_than_one_segment_is_one() {
+fn makes_one_segment_of_a_short_payload() {
     let (frame, vnet) = super_frame();
     let all = segments(&frame, &VnetHeader { gso_size: 250, ..vnet });
     assert_eq!(all.len(), 1);
@@ -103,7 +103,7 @@ fn less_than_one_segment_is_one() {
 }
 
 #[test]
-fn a_complete_frame_is_itself() {
+fn copies_complete_frames() {
     let (frame, _) = super_frame();
     for bytes in [&frame[..], &frame[..20], &[]] {
         assert_eq!(segments(bytes, &VnetHeader::default()), [bytes]);
@@ -111,7 +111,7 @@ fn a_complete_frame_is_itself() {
 }
 
 #[test]
-fn an_unfinished_checksum_is_finished() {
+fn completes_checksum() {
     let (frame, vnet) = super_frame();
     let all = segments(&frame, &VnetHeader { gso_type: VnetHeader::GSO_NONE, gso_size: 0, ..vnet });
     assert_eq!(all.len(), 1);
@@ -120,7 +120,7 @@ fn an_unfinished_checksum_is_finished() {
 }
 
 #[test]
-fn a_buffer_too_short_is_not_written_and_nothing_is_skipped() {
+fn rejects_short_buffer_without_skipping_a_segment() {
     let (frame, vnet) = super_frame();
     let mut segments = Segments::new(&frame, &vnet).unwrap();
     assert_eq!((segments.longest(), segments.remaining()), (154, 3));
@@ -132,7 +132,7 @@ fn a_buffer_too_short_is_not_written_and_nothing_is_skipped() {
 }
 
 #[test]
-fn types_that_are_not_offered() {
+fn rejects_unsupported_gso_types() {
     let (frame, vnet) = super_frame();
     for gso_type in [2, 3, 6, 0x20, 0x40, 0x80, 0x83, 0x85, 0xff] {
         assert_eq!(refused(&frame, &VnetHeader { gso_type, ..vnet }), SegmentError::GsoType(gso_type));
@@ -143,7 +143,7 @@ fn types_that_are_not_offered() {
 }
 
 #[test]
-fn sizes_that_are_not_possible() {
+fn rejects_impossible_segment_sizes() {
     let (frame, vnet) = super_frame();
     assert_eq!(refused(&frame, &VnetHeader { gso_size: 0, ..vnet }), SegmentError::NoSize);
     let mut large = Vec::new();
@@ -158,7 +158,7 @@ fn sizes_that_are_not_possible() {
 }
 
 #[test]
-fn checksums_that_are_elsewhere() {
+fn rejects_misplaced_checksum_fields() {
     let (frame, vnet) = super_frame();
     assert_eq!(refused(&frame, &VnetHeader { flags: 0, ..vnet }), SegmentError::NoChecksum);
     for (start, offset) in [(33, 16), (34, 6), (0, 0), (38, 16), (14, 10)] {
@@ -174,7 +174,7 @@ fn checksums_that_are_elsewhere() {
 }
 
 #[test]
-fn headers_that_are_not_there() {
+fn rejects_truncated_headers() {
     let (frame, vnet) = super_frame();
     for length in L4 + 18..frame.len() {
         assert_eq!(refused(&frame[..length], &vnet), SegmentError::Truncated, "{length}");
@@ -201,7 +201,7 @@ fn headers_that_are_not_there() {
 }
 
 #[test]
-fn ipv6_lies() {
+fn rejects_inconsistent_ipv6_headers() {
     let mut frame = Vec::new();
     let header = PacketBuilder::ethernet2(A, B).ipv6([1; 16], [2; 16], 64).tcp(1, 2, 3, 4);
     header.write_to_vec(&mut frame, &[5; 300]).unwrap();
@@ -223,7 +223,7 @@ fn ipv6_lies() {
 
 /// RFC 8200 §4.4 and §8.1: the pseudo-header has the final destination, which is in the routing header.
 #[test]
-fn extension_headers_go_with_every_segment() {
+fn copies_extension_headers_to_every_segment() {
     let mut plain = Vec::new();
     let header = PacketBuilder::ethernet2(A, B).ipv6([1; 16], [2; 16], 64).udp(1, 2);
     header.write_to_vec(&mut plain, &[5; 25]).unwrap();
@@ -249,7 +249,7 @@ fn extension_headers_go_with_every_segment() {
 }
 
 #[test]
-fn wire_length_is_without_the_tag() {
+fn wire_length_excludes_the_tag() {
     let (frame, vnet) = super_frame();
     let none = VnetHeader::default();
     assert_eq!(wire_length(&frame, &none), 304);
@@ -268,7 +268,7 @@ fn wire_length_is_without_the_tag() {
 }
 
 #[test]
-fn wire_length_of_a_lie_is_the_whole() {
+fn wire_length_of_inconsistent_header_is_the_frame_length() {
     let (frame, vnet) = super_frame();
     let lies = [
         VnetHeader { flags: 0, ..vnet },

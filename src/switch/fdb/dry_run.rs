@@ -1,6 +1,6 @@
 //! The forwarding database as a decision uses it, and as it would be if the decision were carried out.
 
-use super::{Fdb, FdbKey, Found, Learned};
+use super::{Fdb, FdbKey, Learned, SlotValue};
 use crate::switch::{PortId, Tick};
 
 /// What a decision does with the forwarding database: it learns one address and looks up another.
@@ -26,25 +26,25 @@ impl Database for &Fdb {
 /// Says what learning would do, looks up as if it had been done, and changes nothing. Takes the lock: not for a frame's
 /// way.
 #[derive(Debug)]
-pub struct Foresight<'a> {
+pub struct DryRun<'a> {
     fdb: &'a Fdb,
     learned: Option<(FdbKey, PortId, Learned)>,
 }
 
-impl<'a> Foresight<'a> {
+impl<'a> DryRun<'a> {
     /// Of a database in which nothing more has been learned.
-    pub const fn new(fdb: &'a Fdb) -> Foresight<'a> {
-        Foresight { fdb, learned: None }
+    pub const fn new(fdb: &'a Fdb) -> DryRun<'a> {
+        DryRun { fdb, learned: None }
     }
 
-    fn foresee(&self, now: Tick, key: FdbKey, port: PortId) -> Learned {
+    fn predict(&self, now: Tick, key: FdbKey, port: PortId) -> Learned {
         let fdb = self.fdb;
         if fdb.ageing == 0 {
             return Learned::Off;
         }
         let writer = fdb.lock();
         match fdb.find_locked(key.pack()) {
-            Some(Found { value, .. }) => match value.met_on(port) {
+            Some(SlotValue { value, .. }) => match value.learn_outcome(port) {
                 Learned::Known if value.is_dynamic() && now > value.seen() => {
                     fdb.refreshed(now.since(value.seen()))
                 }
@@ -59,9 +59,9 @@ impl<'a> Foresight<'a> {
     }
 }
 
-impl Database for Foresight<'_> {
+impl Database for DryRun<'_> {
     fn learn(&mut self, now: Tick, key: FdbKey, port: PortId) -> Learned {
-        let learned = self.foresee(now, key, port);
+        let learned = self.predict(now, key, port);
         self.learned = Some((key, port, learned));
         learned
     }

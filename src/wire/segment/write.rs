@@ -8,7 +8,7 @@ use crate::wire::checksum::{self, Sum};
 
 /// A piece of a super-frame's payload.
 #[derive(Debug)]
-pub(super) struct Piece {
+pub(super) struct SegmentRange {
     /// Counted from zero.
     pub(super) number: usize,
     /// It is the last.
@@ -20,7 +20,7 @@ pub(super) struct Piece {
 impl Layout {
     /// Writes the segment of `frame` that carries `piece` to `out`, which is as long as the segment: all
     /// but the transport checksum, whose field then has the folded pseudo-header.
-    pub(super) fn cut(&self, frame: &[u8], piece: &Piece, out: &mut [u8]) {
+    pub(super) fn write_segment(&self, frame: &[u8], piece: &SegmentRange, out: &mut [u8]) {
         let (headers, payload) = out.split_at_mut(self.payload);
         headers.copy_from_slice(&frame[..self.payload]);
         payload.copy_from_slice(&frame[piece.payload.clone()]);
@@ -35,11 +35,11 @@ impl Layout {
             Transport::Tcp => fix_tcp(segment, piece.payload.start - self.payload, piece),
             Transport::Udp => put_word(segment, udp::LENGTH, length - self.l4),
         }
-        self.fix_seed(segment);
+        self.update_pseudo_header(segment);
     }
 
     /// Puts the segment's length in place of the whole's in the folded pseudo-header.
-    fn fix_seed(&self, segment: &mut [u8]) {
+    fn update_pseudo_header(&self, segment: &mut [u8]) {
         let field = self.transport.checksum_offset();
         let field = field..field + 2;
         let whole = Sum::ZERO.and_word(word(segment, field.clone()));
@@ -48,7 +48,7 @@ impl Layout {
     }
 }
 
-fn fix_ipv4(header: &mut [u8], length: usize, piece: &Piece) {
+fn fix_ipv4(header: &mut [u8], length: usize, piece: &SegmentRange) {
     let identification = usize::from(word(header, ipv4::IDENTIFICATION)) + piece.number;
     put_word(header, ipv4::IDENTIFICATION, identification & 0xffff);
     put_word(header, ipv4::TOTAL_LENGTH, length);
@@ -59,7 +59,7 @@ fn fix_ipv4(header: &mut [u8], length: usize, piece: &Piece) {
 
 /// `before` is how much of the payload goes in earlier segments.
 #[allow(clippy::cast_possible_truncation, reason = "an IP packet is shorter than 64 KiB")]
-fn fix_tcp(header: &mut [u8], before: usize, piece: &Piece) {
+fn fix_tcp(header: &mut [u8], before: usize, piece: &SegmentRange) {
     let mut sequence = [0; 4];
     sequence.copy_from_slice(&header[tcp::SEQUENCE]);
     let sequence = u32::from_be_bytes(sequence).wrapping_add(before as u32);
