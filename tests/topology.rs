@@ -255,7 +255,7 @@ fn conflicts_are_found_before_anything_is_created() {
         ip("route add 198.51.100.0/24 dev taken");
         let before = host_state();
         let cases = [
-            (Config { name: "taken".to_owned(), ..config(1) }, "a device 'taken' on this host already"),
+            (Config { name: "taken".to_owned(), ..config(1) }, "a device named 'taken' already exists"),
             (Config { prefix: "taken".to_owned(), ..config(3) }, "namespace 'taken2' already"),
             (
                 Config { subnets: vec!["192.0.2.128/25".parse().unwrap()], ..config(1) },
@@ -265,7 +265,7 @@ fn conflicts_are_found_before_anything_is_created() {
                 Config { subnets: vec!["198.51.0.0/16".parse().unwrap()], ..config(1) },
                 "overlaps 198.51.100.0/24",
             ),
-            (Config { ports: 4000, workers: 1 << 20, ..config(1) }, "open files are needed"),
+            (Config { ports: 4000, workers: 1 << 20, ..config(1) }, "open files and the limit"),
         ];
         for (config, expected) in cases {
             let error = Topology::claim(&config, &environment()).unwrap_err().to_string();
@@ -556,7 +556,7 @@ fn next_start_cleans_up_after_a_killed_switch() {
         let other = Config { prefix: "other".to_owned(), ..config(1) };
         let mut topology = Topology::claim(&other, &environment()).unwrap();
         let notices = topology.take_notices();
-        assert!(matches!(&notices[..], [notice] if notice.contains("was killed before")), "{notices:?}");
+        assert!(matches!(&notices[..], [notice] if notice.contains("was killed earlier")), "{notices:?}");
         assert_eq!(netns::look_up("container2").unwrap(), mine);
         assert!(!netns::path("container1").exists() && !netns::path("container3").exists());
         assert!(topology.teardown().is_empty());
@@ -593,7 +593,7 @@ fn failed_start_reports_what_it_cleaned_up() {
         child.wait().unwrap();
         let overlapping = Config { subnets: vec!["192.0.2.0/24".parse().unwrap()], ..config(1) };
         let error = Topology::claim(&overlapping, &environment()).unwrap_err().to_string();
-        assert!(error.contains("overlaps 192.0.2.1/24") && error.contains("was killed before"), "{error}");
+        assert!(error.contains("overlaps 192.0.2.1/24") && error.contains("was killed earlier"), "{error}");
     });
 }
 

@@ -1,4 +1,4 @@
-//! `uswitch doctor`: what works on this machine, what does not, and what mends it.
+//! `uswitch doctor`: checks whether a switch can start on this machine.
 
 use std::process::ExitCode;
 
@@ -8,19 +8,21 @@ use crate::control::{Config, Options};
 use super::error::CliError;
 use super::output;
 
-/// Say what of this machine a switch can use, and which command mends the rest; changes nothing
+/// Check whether a switch can start on this machine, and suggest fixes
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Ends with 0 if `uswitch start --ports 3` would work for who asks, else with 1.")]
+#[command(
+    after_help = "Changes nothing. Exit code 0 if `uswitch start --ports 3` would work for the current user, else 1."
+)]
 pub(super) struct Doctor {
-    /// Of the start that is judged: as `uswitch start` has it
+    /// Subnet of the start to check, as in `uswitch start`
     #[arg(long, value_name = "CIDR")]
     subnet: Vec<String>,
-    /// JSON instead of text: a list of {check, state, what, fix}
+    /// Print JSON: a list of {check, state, what, fix}
     #[arg(long)]
     json: bool,
 }
 
-/// The start that is judged.
+/// The start that is checked.
 const START: &str = "uswitch start --ports 3";
 
 impl Doctor {

@@ -1,4 +1,4 @@
-//! `uswitch doctor`: what it says is what a start then does, and it changes nothing.
+//! `uswitch doctor` predicts whether a start works, and changes nothing.
 
 use std::fs;
 
@@ -34,7 +34,7 @@ fn reports_healthy_machine() {
     host.run("uswitch doctor").ok();
 }
 
-/// The command that it names works.
+/// The start with the suggested subnet works.
 #[test]
 fn reports_overlapping_route() {
     let host = Host::new();
@@ -67,14 +67,14 @@ fn reports_firewall_with_drop_policy() {
     host.sh("nft 'add chain inet strict forward { type filter hook forward priority filter; policy drop; }'")
         .ok();
     let state = || finding(&host.run("uswitch doctor --json"), "firewall")["state"].clone();
-    // As iptables(8) writes them, in a chain that Docker has for that.
+    // As iptables-nft writes them, in the chain that Docker provides for users.
     host.run("nft add chain inet strict DOCKER-USER").ok();
     host.run("nft add rule inet strict DOCKER-USER iifname uswitch0 counter accept").ok();
     host.run("nft add rule inet strict DOCKER-USER oifname uswitch1 counter accept").ok();
     host.run("nft add rule inet strict DOCKER-USER oifname uswitch0 counter drop").ok();
     host.sh("nft 'add table ip other; add chain ip other forward; add rule ip other forward oifname uswitch0 accept'")
         .ok();
-    assert_eq!(state(), "note", "only one way");
+    assert_eq!(state(), "note", "one direction is not enough");
     host.run("nft add rule inet strict DOCKER-USER oifname uswitch0 counter accept").ok();
     assert_eq!(state(), "ok");
     host.run("nft flush chain inet strict DOCKER-USER").ok();
@@ -86,7 +86,7 @@ fn reports_firewall_with_drop_policy() {
     );
 }
 
-/// As firewalld does it: the policy accepts, and the last rule rejects the rest.
+/// Like firewalld: the policy is accept, and the last rule rejects the rest.
 #[test]
 fn reports_firewall_with_final_reject_rule() {
     let host = Host::new();
@@ -97,12 +97,12 @@ fn reports_firewall_with_final_reject_rule() {
     host.run("nft add chain inet firewalld elsewhere").ok();
     host.run("nft add rule inet firewalld elsewhere drop").ok();
     let found = finding(&host.run("uswitch doctor --json"), "firewall");
-    assert_eq!(found["state"], "ok", "neither is about all that is forwarded: {found}");
+    assert_eq!(found["state"], "ok", "neither rule drops all forwarded packets: {found}");
     host.sh("nft add rule inet firewalld filter_FORWARD counter reject with icmpx admin-prohibited").ok();
     fix_works(&host, "firewall", "note");
 }
 
-/// Types the command that fix_works a check, and looks again.
+/// Runs the suggested command and checks again.
 #[track_caller]
 fn fix_works(host: &Host, check: &str, state: &str) {
     let found = finding(&host.run("uswitch doctor --json"), check);
@@ -129,7 +129,7 @@ fn suggested_commands_work() {
     let files = finding(&host.sh(&format!("{few} || true")), "open files");
     assert_eq!(files["state"], "problem", "{files}");
     let fix = files["fix"].as_str().and_then(|fix| fix.strip_prefix("sudo ")).expect("a command");
-    // Above the hard limit it takes CAP_SYS_RESOURCE, which not every root has.
+    // Raising the hard limit needs CAP_SYS_RESOURCE, which root does not have in every container.
     host.sh(&format!("{fix}; uswitch doctor; uswitch start --detach --ports 3")).ok();
 }
 
@@ -148,7 +148,7 @@ fn reports_forwarding() {
     }
 }
 
-/// The program is there, and may not or cannot: what a start with --nat says too.
+/// nft is installed and fails. A start with --nat reports the same error.
 #[test]
 fn reports_failing_nft() {
     let host = Host::new();
@@ -158,9 +158,9 @@ fn reports_failing_nft() {
     let nft = finding(&doctor, "nft");
     assert_eq!(
         (&nft["state"], &nft["what"]),
-        (&"note".into(), &"there is no --nat: nft failed: no rights".into())
+        (&"note".into(), &"--nat does not work: nft failed: no rights".into())
     );
-    assert_eq!(finding(&doctor, "firewall")["what"], "not looked at: that takes root and nft");
+    assert_eq!(finding(&doctor, "firewall")["what"], "not checked: needs root and nft");
     doctor.ok();
     let said = host.run("uswitch start --detach --ports 1 --nat").fails();
     assert!(said.contains("no rights") && said.contains("uswitch: nft failed"), "{said}");
@@ -177,7 +177,7 @@ fn reports_for_user_without_root() {
     let little = as_user(&host, "prlimit --memlock=65536 uswitch doctor --json");
     assert_eq!(finding(&little, "locked memory")["state"], "note");
     before.assert_same(&host);
-    assert_eq!(finding(&little, "firewall")["what"], "not looked at: that takes root and nft");
+    assert_eq!(finding(&little, "firewall")["what"], "not checked: needs root and nft");
     host.run("chmod 0600 /dev/net/tun").ok();
     let closed = finding(&host.run("uswitch doctor --json"), "tun");
     assert_eq!((&closed["state"], &closed["fix"]), (&"note".into(), &"sudo chmod 0666 /dev/net/tun".into()));
@@ -188,7 +188,7 @@ fn reports_for_user_without_root() {
     as_user(&host, "uswitch start --detach --ports 3").fails();
 }
 
-/// What no setting tells, only the attempt: who is in a chroot(2) may make no namespace.
+/// A process in a chroot(2) cannot make a user namespace. No setting shows this, only the attempt does.
 #[test]
 fn reports_forbidden_user_namespaces() {
     let host = with_tun_for_all();
@@ -202,7 +202,7 @@ fn reports_forbidden_user_namespaces() {
     doctor.fails();
 }
 
-/// Root of a user namespace, and of no network.
+/// Root of a user namespace that does not own the network namespace.
 #[test]
 fn reports_root_without_network_namespace() {
     let host = Host::new();
@@ -225,7 +225,7 @@ fn reports_forbidden_io_uring() {
         "{engine}"
     );
     doctor.ok();
-    // There is such a setting since Linux 6.6. The machine's own stays as it is.
+    // The setting exists since Linux 6.6. A bind mount keeps the machine's own value unchanged.
     const SETTING: &str = "/proc/sys/kernel/io_uring_disabled";
     if !host.run(&format!("test -e {SETTING}")).succeeded() {
         return;
@@ -242,12 +242,12 @@ fn reports_missing_tun_device() {
     for doctor in [host.run("uswitch doctor --json"), as_user(&host, "uswitch doctor --json")] {
         let tun = finding(&doctor, "tun");
         assert_eq!((&tun["state"], &tun["fix"]), (&"problem".into(), &"sudo modprobe tun".into()));
-        assert_eq!(tun["what"], "there is no /dev/net/tun");
+        assert_eq!(tun["what"], "/dev/net/tun does not exist");
         doctor.fails();
     }
 }
 
-/// What a killed switch left is told, and is no obstacle: the next start takes it away.
+/// What a killed switch left is reported and is not a problem, because the next start removes it.
 #[test]
 fn reports_killed_switch() {
     let host = Host::new();

@@ -1,5 +1,5 @@
-//! Starting and stopping: what was made is taken away, whichever way it ends, and a start that cannot be
-//! changes nothing.
+//! Starting and stopping. The switch removes everything that it made, however it ends, and a start that fails changes
+//! nothing.
 
 use std::os::unix::process::ExitStatusExt;
 
@@ -18,7 +18,7 @@ fn leaves_nothing_after_fifty_runs() {
     before.assert_same(&host);
 }
 
-/// A switch in the foreground that forwards.
+/// Starts a switch in the foreground and waits until it forwards.
 fn foreground(host: &Host) -> Process {
     let mut switch = host.spawn("uswitch start --ports 3 --nat");
     wait_until("the switch answers or ends", || host.run("uswitch status").succeeded() || switch.has_ended());
@@ -47,7 +47,7 @@ fn sigint_removes_everything() {
     assert_clean_end_on(Signal::SIGINT);
 }
 
-/// As nohup(1) starts it: what it is to ignore it goes on to ignore.
+/// A signal that is ignored at the start, as nohup(1) does with SIGHUP, stays ignored.
 #[test]
 fn keeps_ignoring_sighup_under_nohup() {
     const SIGHUP: u64 = 1 << (Signal::SIGHUP as u64 - 1);
@@ -65,7 +65,7 @@ fn keeps_ignoring_sighup_under_nohup() {
     switch.ok();
 }
 
-/// A switch holds its name before it can be spoken to, and after.
+/// A switch holds its ledger before its API answers and after it stops answering.
 #[test]
 fn stop_reports_a_switch_that_is_starting() {
     let host = Host::new();
@@ -77,7 +77,7 @@ fn stop_reports_a_switch_that_is_starting() {
     assert!(said.contains("starting or stopping") && said.trim().lines().count() == 1, "{said}");
 }
 
-/// `uswitch stop` ends a switch in the foreground too.
+/// `uswitch stop` also stops a switch in the foreground.
 #[test]
 fn stop_removes_everything() {
     let host = Host::new();
@@ -89,7 +89,7 @@ fn stop_removes_everything() {
     host.run("uswitch stop").fails();
 }
 
-/// A host with the remains of a switch that had no chance to clean up.
+/// A host with what a killed switch left behind.
 fn killed() -> (Host, Snapshot) {
     let host = Host::new();
     let before = Snapshot::of(&host);
@@ -97,7 +97,7 @@ fn killed() -> (Host, Snapshot) {
     switch.signal(Signal::SIGKILL);
     let (status, _) = switch.wait();
     assert_eq!(status.signal(), Some(Signal::SIGKILL as i32));
-    assert!(host.run("ip netns list").ok().contains("container1"), "the kernel keeps named namespaces");
+    assert!(host.run("ip netns list").ok().contains("container1"), "named namespaces survive the process");
     (host, before)
 }
 
@@ -107,9 +107,9 @@ fn start_after_kill_cleans_up_and_reports_it() {
     let start = host.run("uswitch start --detach --ports 2");
     let said = format!("{}{}", start.stdout, start.stderr);
     start.ok();
-    assert!(said.contains("left") || said.contains("killed"), "nothing about the remains in {said}");
+    assert!(said.contains("was killed earlier: removed"), "{said}");
     let names = host.run("ip netns list").ok();
-    assert!(!names.contains("container3"), "a namespace of the killed switch is left: {names}");
+    assert!(!names.contains("container3"), "a namespace of the killed switch remains: {names}");
     host.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
     host.run("uswitch stop").ok();
     before.assert_same(&host);
@@ -122,7 +122,7 @@ fn stop_after_kill_cleans_up() {
     before.assert_same(&host);
 }
 
-/// The kernel takes a moment to close the files of what was killed: its ledger, and its device.
+/// The kernel closes the files of a killed process, its ledger and its device among them, after a moment.
 #[test]
 fn start_succeeds_immediately_after_kill() {
     let host = Host::new();
@@ -135,7 +135,7 @@ fn start_succeeds_immediately_after_kill() {
     before.assert_same(&host);
 }
 
-/// Whoever waits for the end of a pipe of the shell's would wait for the switch.
+/// An inherited pipe that stays open would make its reader wait for the switch.
 #[test]
 fn detached_switch_closes_inherited_descriptors() {
     let host = Host::new();
@@ -145,7 +145,7 @@ fn detached_switch_closes_inherited_descriptors() {
     host.run("uswitch stop").ok();
 }
 
-/// The kernel closes an io_uring's files a little after the process has ended: no start is too early.
+/// The kernel closes the files of an io_uring after the process has ended. A start before that waits.
 #[test]
 fn restarts_after_ten_kills_on_both_engines() {
     for engine in ["auto", "poll"] {
@@ -161,20 +161,20 @@ fn restarts_after_ten_kills_on_both_engines() {
     }
 }
 
-/// Asserts that a start fails by itself, says why in one line that has each of `words`, and changes nothing.
+/// Asserts that a start fails with one line that contains each of `words`, and changes nothing.
 #[track_caller]
 pub fn assert_start_rejected(host: &Host, arguments: &str, words: &[&str]) {
     assert_command_rejected(host, &format!("uswitch start --detach {arguments}"), words);
 }
 
-/// The same of the whole command of a start.
+/// The same for a whole command line.
 #[track_caller]
 pub fn assert_command_rejected(host: &Host, command: &str, words: &[&str]) {
     let before = Snapshot::of(host);
     let said = host.run(command).fails();
     assert_eq!(said.trim().lines().count(), 1, "not one line: {said}");
     for word in words {
-        assert!(said.contains(word), "nothing of '{word}' in: {said}");
+        assert!(said.contains(word), "'{word}' is missing in: {said}");
     }
     before.assert_same(host);
 }
@@ -186,7 +186,7 @@ fn rejects_existing_namespace() {
     assert_start_rejected(&host, "--ports 3", &["container3"]);
 }
 
-/// A network that the host has already.
+/// Commands that give the host a network interface.
 pub const LAN: &str =
     "ip link add lan type veth peer name elsewhere; ip link set lan up; ip link set elsewhere up";
 
@@ -237,7 +237,7 @@ fn rejects_missing_tun_device() {
     assert_start_rejected(&host, "--ports 3", &["/dev/net/tun"]);
 }
 
-/// Makes a script that runs a command where nft is a device, and so no program.
+/// Makes a script that runs a command in a mount namespace in which nft is not a regular file.
 pub const WITHOUT_NFT: &str = "cat >/run/without-nft <<'END'
         IFS=:
         for directory in $PATH; do
@@ -255,7 +255,7 @@ fn rejects_nat_without_nft() {
     host.run("uswitch stop").ok();
 }
 
-/// Each queue of each port is an open file, and one more a container. What is said to be needed is enough.
+/// Each queue is an open file, and each container needs one more. The limit that the error names is enough.
 #[test]
 fn rejects_more_ports_than_open_files() {
     let host = Host::new();
@@ -272,7 +272,7 @@ fn rejects_more_ports_than_open_files() {
     before.assert_same(&host);
 }
 
-/// The first container can be made, the second cannot: where the names are, there is room for one.
+/// The directory of names has room for one namespace, so making the second one fails.
 #[test]
 fn rolls_back_failed_start() {
     let host = Host::new();
@@ -284,7 +284,7 @@ fn rolls_back_failed_start() {
     assert_start_rejected(&host, "--ports 3 --nat", &["make /run/netns/container2", "No space left"]);
 }
 
-/// What is in the way of the second container is found before the first is made.
+/// An obstacle to the second container is found before the first one is made.
 #[test]
 fn rejects_obstructed_namespace_path() {
     let host = Host::new();
@@ -312,7 +312,7 @@ fn rejects_unknown_option() {
     assert_start_rejected(&Host::new(), "--prots 3", &["--prots"]);
 }
 
-/// Flags win over the file.
+/// Command line options override the file.
 #[test]
 fn options_override_configuration_file() {
     let host = Host::new();
@@ -323,12 +323,12 @@ fn options_override_configuration_file() {
     assert!(names.contains("lab2") && !names.contains("lab3"), "{names}");
 }
 
-/// Neither the right to make a device nor a user namespace to get it in.
+/// Without the capabilities, and without a user namespace that would give them.
 #[test]
 fn rejects_missing_capabilities() {
     let host = Host::new();
     let before = Snapshot::of(&host);
-    // The limit is one of the new user namespace only.
+    // The limit applies to the new user namespace only.
     let start = host.sh("unshare --user --map-root-user sh -c '
             echo 0 >/proc/sys/user/max_user_namespaces && exec uswitch start --detach --ports 2'");
     let said = start.fails();

@@ -1,8 +1,8 @@
-//! Beyond the host: `--nat`, IPv4 and IPv6.
+//! `--nat`: connections from containers to other machines, IPv4 and IPv6.
 
 use crate::harness::{Host, LinuxBridge, Netns, Shell, Snapshot, Subject, Uswitch, v4, v6};
 
-/// A host with a way to one more machine, "internet", which knows no way back to any container.
+/// Connects the host to a machine named "internet", which has no routes to the containers.
 const INTERNET: &str = "
 ip netns add internet
 ip link add wan type veth peer name eth0 netns internet
@@ -14,13 +14,13 @@ ip -n internet link set eth0 up
 ip -n internet addr add 203.0.113.2/24 dev eth0
 ip -n internet addr add 2001:db8::2/64 dev eth0 nodad";
 
-/// What an owner of the host had before: a firewall of his own.
+/// A firewall that the host had before.
 const FIREWALL: &str = "
 nft add table inet mine
 nft 'add chain inet mine input { type filter hook input priority filter; policy accept; }'
 nft add rule inet mine input ct state established counter accept";
 
-/// What `--nat` does, by hand.
+/// The commands that do what `--nat` does.
 const MASQUERADE: &str = "
 sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
 nft add table inet nat
@@ -37,7 +37,7 @@ fn with_nat() -> (Uswitch, Netns) {
     (Uswitch::on(host, "--ports 3 --nat"), internet)
 }
 
-/// A container reaches the internet, which sees the host's address.
+/// Asserts that containers reach the internet and that it sees the host's address.
 #[track_caller]
 fn assert_reaches_internet(s: &impl Subject, internet: &Netns) {
     let [h1, h2, _] = s.containers();
@@ -49,7 +49,7 @@ fn assert_reaches_internet(s: &impl Subject, internet: &Netns) {
         h1.run(&format!("ping -n -c 3 -i 0.2 -W 5 {target}")).ok();
         let frame = capture.next().expect("tcpdump saw the ping");
         let address = if source.len() == 4 { &frame[26..30] } else { &frame[22..30] };
-        assert_eq!(address, source, "the source that the internet sees");
+        assert_eq!(address, source, "source address at the internet");
     }
     let mut server = internet.spawn("socat -d -d TCP6-LISTEN:80,ipv6-v6only=0,fork SYSTEM:hostname");
     server.line_with("listening on");
@@ -57,7 +57,7 @@ fn assert_reaches_internet(s: &impl Subject, internet: &Netns) {
     h2.run("socat -u TCP:[2001:db8::2]:80 STDOUT").ok();
 }
 
-/// Masquerading lets out; it does not let in, not even for somebody who sends straight to the host.
+/// Asserts that the internet does not reach the containers, even with routes through the host.
 #[track_caller]
 fn assert_not_reachable_from_internet(s: &impl Subject, internet: &Netns) {
     internet.run("ip route add 172.16.0.0/24 via 203.0.113.1").ok();
@@ -67,7 +67,7 @@ fn assert_not_reachable_from_internet(s: &impl Subject, internet: &Netns) {
     s.host().run(&format!("ping -n -c 1 -W 5 {}", v4(1))).ok();
 }
 
-/// Control: the same with the rules written by hand.
+/// Control: the Linux bridge with rules written by hand.
 #[test]
 fn linux_bridge_with_nft_rules() {
     let s = LinuxBridge::start();
@@ -85,12 +85,12 @@ fn allows_outbound_and_blocks_inbound() {
     assert_not_reachable_from_internet(&s, &internet);
 }
 
-/// What Docker has: nothing is forwarded that is not asked for by name.
+/// Drops forwarded packets by default, like Docker.
 const STRICT: &str = "
 nft add table inet strict
 nft 'add chain inet strict forward { type filter hook forward priority filter; policy drop; }'";
 
-/// A firewall that drops what is forwarded is named at the start, in one line; what that says to accept is enough.
+/// The start names the firewall that drops forwarded packets in one line. The rules that it suggests are enough.
 #[test]
 fn reports_firewall_that_drops_forwarded_traffic() {
     let host = Host::new();
@@ -101,7 +101,7 @@ fn reports_firewall_that_drops_forwarded_traffic() {
     start.ok();
     assert_eq!(said.lines().count(), 1, "{said}");
     for word in ["inet strict forward", "accept 'uswitch0'", "-i uswitch0", "DOCKER-USER"] {
-        assert!(said.contains(word), "nothing of '{word}' in: {said}");
+        assert!(said.contains(word), "'{word}' is missing in: {said}");
     }
     let h1 = host.netns("container1");
     h1.run("ping -n -c 1 -W 1 203.0.113.2").fails();
@@ -110,11 +110,11 @@ fn reports_firewall_that_drops_forwarded_traffic() {
     h1.run("ping -n -c 1 -W 5 203.0.113.2").ok();
     host.run("uswitch stop").ok();
     let again = host.run("uswitch start --detach --ports 3 --nat");
-    assert_eq!(again.stderr, "", "what is accepted is not in the way");
+    assert_eq!(again.stderr, "", "no warning once the rules are there");
     again.ok();
 }
 
-/// Control: a firewall that drops nothing of ours is not worth a word.
+/// Control: no warning about a firewall that drops nothing of ours.
 #[test]
 fn ignores_firewall_that_drops_nothing() {
     let host = Host::new();
@@ -122,7 +122,7 @@ fn ignores_firewall_that_drops_nothing() {
     assert_eq!(host.run("uswitch start --detach --ports 3 --nat").stderr, "");
 }
 
-/// Without `--nat` the internet does not hear of containers.
+/// Without `--nat` no packet of a container leaves the host.
 #[test]
 fn no_nat_by_default() {
     let host = Host::new();
@@ -134,10 +134,10 @@ fn no_nat_by_default() {
     h1.run("ping -n -c 1 -W 1 203.0.113.2").fails();
     s.host().run("ping -n -c 1 -W 5 203.0.113.2").ok();
     let first = capture.next().expect("tcpdump saw the host's ping");
-    assert_eq!(&first[26..30], [203, 0, 113, 1], "not the container's");
+    assert_eq!(&first[26..30], [203, 0, 113, 1], "not the container's address");
 }
 
-/// A port of a switch without a host port reaches the others, and nobody else.
+/// With `--internal` the containers reach each other and not the host.
 #[test]
 fn internal_switch_has_no_host_port() {
     let s = Uswitch::with("--ports 3 --internal");
@@ -147,7 +147,7 @@ fn internal_switch_has_no_host_port() {
     s.host().run("ip link show uswitch0").fails();
 }
 
-/// Forwarding and the firewall are as they were found, whatever they were.
+/// Forwarding, whether on or off before, and the firewall are restored.
 #[test]
 fn stop_restores_forwarding_and_firewall() {
     for forwarding in ["0", "1"] {

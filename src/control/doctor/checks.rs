@@ -1,4 +1,4 @@
-//! What was seen, judged.
+//! The checks of the kernel, the privileges and the limits.
 
 use super::facts::{Facts, TunState, UsernsState};
 use super::network::{firewall, forwarding, names, nft, rp_filter, subnets};
@@ -9,7 +9,7 @@ use crate::switch::Ports;
 use crate::sys::arena::BUFFER_SIZE;
 use crate::sys::sandbox::Restriction;
 
-/// All checks in order; the last says whether a start works.
+/// Runs all checks in order. The last finding says whether a start works.
 pub(crate) fn run_checks(facts: &Facts) -> Vec<Finding> {
     let checks = [
         kernel,
@@ -53,20 +53,24 @@ fn start(facts: &Facts, findings: &[Finding]) -> Finding {
     Finding::new("start", if works { State::Ok } else { State::Problem }, format!("`{}` {whom}", facts.start))
 }
 
-/// README.md, "Kernels".
+/// See "Kernels" in README.md.
 pub(super) fn kernel(facts: &Facts) -> Finding {
     let release = &facts.release;
-    let says = |what: &str| Finding::note("kernel", format!("Linux {release}: {what}"));
+    let note = |what: &str| Finding::note("kernel", format!("Linux {release}: {what}"));
     match version(release) {
-        None => says("a version that says nothing of what it can do"),
-        Some(version) if version < (5, 15) => says("older than 5.15, from which on all is promised"),
-        Some(version) if version < (6, 2) => says("large UDP frames go one by one (6.2), no io_uring (6.4)"),
-        Some(version) if version < (6, 4) => says("no io_uring: a TAP's reads may wait (6.4)"),
+        None => note("unknown version"),
+        Some(version) if version < (5, 15) => {
+            note("older than 5.15, the oldest version that is fully supported")
+        }
+        Some(version) if version < (6, 2) => {
+            note("no UDP segmentation offload (needs 6.2), no io_uring engine (needs 6.4)")
+        }
+        Some(version) if version < (6, 4) => note("no io_uring engine (needs 6.4)"),
         Some(_) => Finding::ok("kernel", format!("Linux {release}")),
     }
 }
 
-/// The first two numbers.
+/// The first two numbers of the release.
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
@@ -74,7 +78,7 @@ fn version(release: &str) -> Option<(u32, u32)> {
 
 pub(super) fn engine(facts: &Facts) -> Finding {
     let Some(why) = &facts.no_uring else { return Finding::ok("engine", "io_uring") };
-    let found = Finding::note("engine", format!("poll, which is slower: {why}"));
+    let found = Finding::note("engine", format!("poll, which is slower than io_uring: {why}"));
     match facts.io_uring_disabled {
         Some(1 | 2) => found.fix("sudo sysctl kernel.io_uring_disabled=0"),
         _ => found,
@@ -85,20 +89,20 @@ pub(super) fn tun(facts: &Facts) -> Finding {
     const CHECK: &str = "tun";
     match &facts.tun {
         TunState::Missing => {
-            Finding::blocker(CHECK, Blocks::Everybody, "there is no /dev/net/tun").fix("sudo modprobe tun")
+            Finding::blocker(CHECK, Blocks::Everybody, "/dev/net/tun does not exist").fix("sudo modprobe tun")
         }
         TunState::Broken(why) => Finding::blocker(CHECK, Blocks::Everybody, why).fix("sudo modprobe tun"),
         TunState::NoPermission => {
-            Finding::blocker(CHECK, Blocks::Others, "/dev/net/tun is not open to this user")
+            Finding::blocker(CHECK, Blocks::Others, "this user may not open /dev/net/tun")
                 .fix("sudo chmod 0666 /dev/net/tun")
         }
         TunState::Open { to_all: false } if facts.missing_capabilities.is_empty() => Finding::blocker(
             CHECK,
             Blocks::Others,
-            "/dev/net/tun is not open to all, as a start without root needs it",
+            "users other than root may not open /dev/net/tun, which a start without root needs",
         )
         .fix("sudo chmod 0666 /dev/net/tun"),
-        TunState::Open { .. } => Finding::ok(CHECK, "/dev/net/tun can be opened"),
+        TunState::Open { .. } => Finding::ok(CHECK, "/dev/net/tun is accessible"),
     }
 }
 
@@ -108,12 +112,12 @@ pub(super) fn capabilities(facts: &Facts) -> Finding {
         [] if !facts.owns_network => Finding::blocker(
             CHECK,
             Blocks::Root,
-            "root's, of a user namespace that does not own this network",
+            "root of a user namespace that does not own this network namespace",
         ),
-        [] => Finding::ok(CHECK, "root's: containers are made on this machine itself"),
+        [] => Finding::ok(CHECK, "root: containers are made on the host itself"),
         missing => Finding::note(
             CHECK,
-            format!("not root's ({} missing): containers are made in a sandbox", missing.join(", ")),
+            format!("not root ({} missing): containers are made in a sandbox", missing.join(", ")),
         ),
     }
 }
@@ -121,9 +125,9 @@ pub(super) fn capabilities(facts: &Facts) -> Finding {
 pub(super) fn userns(facts: &Facts) -> Finding {
     const CHECK: &str = "user namespaces";
     match &facts.userns {
-        UsernsState::Allowed => Finding::ok(CHECK, "users may make them, as a start without root does"),
+        UsernsState::Allowed => Finding::ok(CHECK, "users may make them, which a start without root needs"),
         UsernsState::Restricted(Restriction { sysctl, value, lifted, meaning }) => {
-            let what = format!("for a start without root: {meaning} ({sysctl} is {value})");
+            let what = format!("needed for a start without root: {meaning} ({sysctl} is {value})");
             Finding::blocker(CHECK, Blocks::Others, what).fix(format!("sudo sysctl {sysctl}={lifted}"))
         }
         UsernsState::Forbidden(why) => {
@@ -132,22 +136,22 @@ pub(super) fn userns(facts: &Facts) -> Finding {
     }
 }
 
-/// Of the name that a start takes when it is given none, a second one cannot run.
+/// A second switch with the default name cannot run.
 pub(super) fn switches(facts: &Facts) -> Finding {
     const CHECK: &str = "switches";
     let default = facts.switch(crate::control::config::DEFAULT_NAME);
     if let Some(pid) = default.and_then(|found| found.pid) {
         let whose = if facts.missing_capabilities.is_empty() { Blocks::Root } else { Blocks::Others };
-        let what = format!("uswitch0 is running already (process {pid})");
+        let what = format!("uswitch0 is already running (process {pid})");
         return Finding::blocker(CHECK, whose, what).fix("uswitch stop");
     }
     if let Some(killed) = facts.switches.iter().find(|found| found.pid.is_none()) {
-        let what = format!("{} was killed, and may have left something behind", killed.name);
+        let what = format!("{} was killed and may have left namespaces or settings behind", killed.name);
         return Finding::note(CHECK, what).fix(format!("uswitch stop {}", killed.name));
     }
     let running = facts.switches.iter().map(|found| found.name.as_str()).collect::<Vec<_>>();
     match &running[..] {
-        [] => Finding::ok(CHECK, "none of yours is running, nothing is left of any"),
+        [] => Finding::ok(CHECK, "none is running, and none has left anything behind"),
         running => Finding::ok(CHECK, format!("running: {}", running.join(", "))),
     }
 }
@@ -159,34 +163,38 @@ pub(super) fn open_files(facts: &Facts) -> Finding {
     let enough = |ports| needed(ports) <= limit;
     let fix = |ports| raise("nofile", needed(ports));
     if enough(most) {
-        return Finding::ok(CHECK, format!("{limit} allow all {most} ports"));
+        return Finding::ok(CHECK, format!("the limit of {limit} is enough for all {most} ports"));
     }
     if !enough(3) {
-        return Finding::blocker(CHECK, Blocks::Everybody, format!("{limit} are too few for 3 ports"))
-            .fix(fix(3));
+        return Finding::blocker(
+            CHECK,
+            Blocks::Everybody,
+            format!("the limit of {limit} is too low for 3 ports"),
+        )
+        .fix(fix(3));
     }
     let ports = (limit - needed(0)) / (needed(1) - needed(0));
-    Finding::note(CHECK, format!("{limit} allow {ports} ports")).fix(fix(most))
+    Finding::note(CHECK, format!("the limit of {limit} is enough for {ports} ports")).fix(fix(most))
 }
 
-/// What a worker's registered buffers take, in bytes.
+/// Size of a worker's registered buffers in bytes.
 pub(super) const WORKER_LOCKED_BYTES: u64 = BUFFERS as u64 * BUFFER_SIZE as u64;
 
 pub(super) fn locked_memory(facts: &Facts) -> Finding {
     const CHECK: &str = "locked memory";
     match facts.locked_memory {
-        None => Finding::ok(CHECK, "no limit to io_uring's buffers"),
+        None => Finding::ok(CHECK, "unlimited for the buffers of io_uring"),
         Some(limit) if limit >= WORKER_LOCKED_BYTES => Finding::ok(
             CHECK,
             format!(
-                "{} KiB hold the buffers of io_uring, workers: {}",
+                "{} KiB are enough for the buffers of io_uring, workers: {}",
                 limit >> 10,
                 limit / WORKER_LOCKED_BYTES
             ),
         ),
         Some(limit) => {
             let what = format!(
-                "{} KiB, less than a worker's buffers: io_uring looks them up each time",
+                "{} KiB are less than a worker's buffers: io_uring cannot register them, which is slower",
                 limit >> 10
             );
             Finding::note(CHECK, what).fix(raise("memlock", WORKER_LOCKED_BYTES))
@@ -194,7 +202,7 @@ pub(super) fn locked_memory(facts: &Facts) -> Finding {
     }
 }
 
-/// The command that raises a limit of the shell in which it is typed: a user's own `ulimit` cannot.
+/// The command that raises a limit of the current shell above the hard limit, which `ulimit` cannot do.
 fn raise(limit: &str, to: u64) -> String {
     format!("sudo prlimit --pid $$ --{limit}={to}")
 }

@@ -1,4 +1,4 @@
-//! What there is to see of this machine.
+//! Collects the facts about this machine that the checks need.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -18,83 +18,84 @@ use crate::sys::{caps, limits, netns, runtime};
 
 const TUN: &str = "/dev/net/tun";
 
-/// What was seen. Who asks is root if nothing is in `missing_capabilities`.
+/// The facts. The current user counts as root if `missing_capabilities` is empty.
 #[derive(Debug, Clone)]
 pub(crate) struct Facts {
-    /// The command that is judged.
+    /// The start command that the checks are about.
     pub(super) start: String,
-    /// The kernel's, as `uname -r` says it.
+    /// The kernel release, as `uname -r` shows it.
     pub(super) release: String,
-    /// Why `auto` does not take io_uring, if it does not.
+    /// The reason why `--engine auto` does not use io_uring, if it does not.
     pub(super) no_uring: Option<String>,
-    /// `kernel.io_uring_disabled`: 0, 1 (for users), 2; none before 6.6.
+    /// `kernel.io_uring_disabled`: 0, 1 (disabled for unprivileged users) or 2 (disabled); `None` before Linux 6.6.
     pub(super) io_uring_disabled: Option<u64>,
     pub(super) tun: TunState,
     pub(super) missing_capabilities: Vec<&'static str>,
-    /// The network namespace is one in which those capabilities hold.
+    /// The capabilities apply to the current network namespace.
     pub(super) owns_network: bool,
     pub(super) userns: UsernsState,
     pub(super) nft: NftState,
-    /// IPv4, IPv6; none where the kernel has no such protocol.
+    /// IPv4 and IPv6; `None` if the kernel does not have the protocol.
     pub(super) forwarding: [Option<u64>; 2],
-    /// `rp_filter` of all devices and of those to come.
+    /// `rp_filter` of `all` and `default`.
     pub(super) rp_filter: [Option<u64>; 2],
     pub(super) subnets: Vec<IpNet>,
     pub(super) taken: Vec<UsedNetwork>,
     pub(super) devices: Vec<String>,
-    /// Names of containers that are somebody's namespaces already.
+    /// Container names that existing network namespaces have.
     pub(super) used_names: Vec<String>,
-    /// The switch's threads; each port has a queue for each.
+    /// Number of worker threads; each port has one queue for each.
     pub(super) workers: u64,
-    /// Most files that may be open.
+    /// Hard limit of open files.
     pub(super) open_files: u64,
-    /// Most bytes that may be pinned; none: no limit.
+    /// Limit of locked memory in bytes; `None`: unlimited.
     pub(super) locked_memory: Option<u64>,
     pub(super) switches: Vec<KnownSwitch>,
 }
 
-/// `/dev/net/tun`.
+/// State of `/dev/net/tun`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum TunState {
     Missing,
-    /// There, and not for who asks.
+    /// The current user may not open it.
     NoPermission,
-    /// There, and does not work.
+    /// Opening it fails for another reason.
     Broken(String),
-    /// Who asks can open it; others can or cannot.
+    /// The current user can open it; `to_all`: all users can.
     Open {
         to_all: bool,
     },
 }
 
-/// nftables' program, and what it says of the firewall.
+/// State of the program nft, and what it shows of the firewall.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum NftState {
     Missing,
-    /// Installed; only root may ask it.
+    /// Installed; only root may run it.
     NotQueried,
-    /// It failed, and why.
+    /// It fails, with the error.
     Broken(String),
     Works {
-        /// A chain that drops what is forwarded.
+        /// A chain that drops forwarded packets.
         dropping_chain: Option<String>,
     },
 }
 
-/// Namespaces for a user.
+/// Whether users other than root may make user namespaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum UsernsState {
     Allowed,
     Restricted(Restriction),
-    /// By what is not a setting: in a sentence.
+    /// Refused for a reason other than a setting, as a sentence.
     Forbidden(String),
 }
 
 impl Facts {
-    /// Looks at the machine for a start of `config`, which `start` asks for. To be called before the process has a second thread.
+    /// Collects the facts for a start with `config`; `start` is its command line. To be called while the process has
+    /// one thread.
     ///
     /// # Errors
-    /// A part of the kernel that should always work did not.
+    /// A kernel interface that should always work failed.
     pub(crate) fn gather(config: &Config, start: String) -> Result<Facts, TopologyError> {
         let missing_capabilities =
             caps::missing().map_err(kernel_error("read this process's capabilities"))?;
@@ -153,7 +154,7 @@ fn nft(root: bool) -> NftState {
     }
 }
 
-/// What root may says nothing of others: for them there are only the settings to go by.
+/// For root only the settings are checked, because a successful attempt of root does not show that users may.
 fn userns(root: bool) -> Result<UsernsState, TopologyError> {
     let restriction = sandbox::restriction();
     let outcome = match restriction {

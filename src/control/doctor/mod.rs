@@ -1,6 +1,6 @@
-//! What of this machine a switch needs, what it has, and what mends the rest.
+//! Checks whether a switch can start on this machine, and suggests how to fix what prevents it.
 //!
-//! [`Facts::gather`] looks, and changes nothing; [`run_checks`] judges what was seen, and looks at nothing else.
+//! [`Facts::gather`] reads the machine and changes nothing. [`run_checks`] uses only these facts.
 
 mod checks;
 mod facts;
@@ -13,38 +13,38 @@ use serde::Serialize;
 pub(crate) use self::checks::run_checks;
 pub(crate) use self::facts::Facts;
 
-/// How a check went.
+/// Result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum State {
-    /// Nothing to be said.
+    /// As it should be.
     Ok,
-    /// Less than there could be, or something to know.
+    /// A limitation, or something worth knowing.
     Note,
-    /// A start fails.
+    /// A start would fail.
     Problem,
 }
 
-/// What one check came to.
+/// The result of one check, with an explanation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Finding {
     pub(crate) check: &'static str,
     pub(crate) state: State,
-    /// In a few words.
+    /// A short explanation.
     pub(crate) what: String,
-    /// The command that mends it, if one does.
+    /// A command that fixes it, if there is one.
     pub(crate) fix: Option<String>,
     #[serde(skip)]
     blocks: Blocks,
 }
 
-/// Whose start a finding makes fail.
+/// The users whose start fails because of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Blocks {
     Nobody,
-    /// On the host itself.
+    /// Root, whose switch runs on the host itself.
     Root,
-    /// In a sandbox.
+    /// Other users, whose switch runs in a sandbox.
     Others,
     Everybody,
 }
@@ -72,7 +72,7 @@ impl Finding {
         Finding::new(check, State::Note, what)
     }
 
-    /// A problem, if it blocks whoever asks; [`run_checks`] decides.
+    /// A problem if it concerns the current user; [`run_checks`] decides.
     fn blocker(check: &'static str, blocks: Blocks, what: impl Into<String>) -> Finding {
         Finding { blocks, ..Finding::new(check, State::Note, what) }
     }

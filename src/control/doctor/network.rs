@@ -1,5 +1,4 @@
-//! The part of the checks that is about the host's network: a switch with root's rights meets it, one in a sandbox
-//! does not.
+//! The checks of the host's network. They concern a switch that runs as root; a sandbox has a network of its own.
 
 use ipnet::IpNet;
 
@@ -10,7 +9,7 @@ use crate::control::topology::inspect::KnownSwitch;
 use crate::control::topology::preflight::{UsedNetwork, overlapping};
 
 impl Facts {
-    /// One of this user's.
+    /// A switch of the current user.
     pub(super) fn switch(&self, name: &str) -> Option<&KnownSwitch> {
         self.switches.iter().find(|found| found.name == name)
     }
@@ -20,7 +19,7 @@ impl Facts {
     }
 }
 
-/// Names of containers and of the host port. What a killed switch of the same name left, a start takes away itself.
+/// Names of the containers and of the host port. A start removes what a killed switch of the same name left.
 pub(super) fn names(facts: &Facts) -> Finding {
     const CHECK: &str = "names";
     let owner =
@@ -28,7 +27,7 @@ pub(super) fn names(facts: &Facts) -> Finding {
     let conflicting =
         |name: &&String| owner(name).is_none_or(|found| found.name != DEFAULT_NAME || found.pid.is_some());
     if let Some(name) = facts.used_names.iter().find(conflicting) {
-        let what = format!("there is a network namespace named {name}");
+        let what = format!("a network namespace named {name} already exists");
         let fix = owner(name).map_or_else(
             || format!("sudo ip netns del {name}"),
             |found| format!("uswitch stop {}", found.name),
@@ -36,11 +35,11 @@ pub(super) fn names(facts: &Facts) -> Finding {
         return Finding::blocker(CHECK, Blocks::Root, what).fix(fix);
     }
     if facts.devices.iter().any(|device| device == DEFAULT_NAME) {
-        let what = format!("there is a device named {DEFAULT_NAME}");
+        let what = format!("a device named {DEFAULT_NAME} already exists");
         let fix = if facts.runs(DEFAULT_NAME) { "uswitch stop" } else { "sudo ip link del uswitch0" };
         return Finding::blocker(CHECK, Blocks::Root, what).fix(fix);
     }
-    Finding::ok(CHECK, format!("{DEFAULT_NAME} and those of the containers are free"))
+    Finding::ok(CHECK, format!("{DEFAULT_NAME} and the container names are unused"))
 }
 
 pub(super) fn subnets(facts: &Facts) -> Finding {
@@ -48,10 +47,10 @@ pub(super) fn subnets(facts: &Facts) -> Finding {
     let mut overlaps = facts.subnets.iter().filter_map(|own| Some((own, overlapping(own, &facts.taken)?)));
     let Some((own, UsedNetwork { net, device })) = overlaps.next() else {
         let subnets: Vec<_> = facts.subnets.iter().map(ToString::to_string).collect();
-        return Finding::ok(CHECK, format!("{} free on this host", subnets.join(" ")));
+        return Finding::ok(CHECK, format!("{} unused on this host", subnets.join(" ")));
     };
     let found =
-        Finding::blocker(CHECK, Blocks::Root, format!("{own} overlaps {net} of this host ({device})"));
+        Finding::blocker(CHECK, Blocks::Root, format!("{own} overlaps {net} on this host (device {device})"));
     if device == DEFAULT_NAME && facts.runs(device) {
         return found.fix("uswitch stop");
     }
@@ -61,7 +60,7 @@ pub(super) fn subnets(facts: &Facts) -> Finding {
     }
 }
 
-/// The same subnets, with others of the same size for those that are in use.
+/// The configured subnets, with those in use replaced by free ones of the same size.
 fn free(facts: &Facts) -> Option<Vec<String>> {
     let mut chosen: Vec<IpNet> = Vec::new();
     for own in &facts.subnets {
@@ -76,7 +75,7 @@ fn free(facts: &Facts) -> Option<Vec<String>> {
     Some(chosen.iter().map(ToString::to_string).collect())
 }
 
-/// A private subnet as large as `like` (RFC 1918, RFC 4193).
+/// A private subnet of the same size as `like` (RFC 1918, RFC 4193).
 fn private(like: &IpNet, n: u8) -> Option<IpNet> {
     let text = match like {
         IpNet::V4(_) => format!("10.{n}.0.0/{}", like.prefix_len()),
@@ -88,21 +87,21 @@ fn private(like: &IpNet, n: u8) -> Option<IpNet> {
 pub(super) fn nft(facts: &Facts) -> Finding {
     match &facts.nft {
         NftState::Missing => {
-            Finding::note("nft", "not installed: there is no --nat").fix("sudo apt install nftables")
+            Finding::note("nft", "not installed: --nat does not work").fix("sudo apt install nftables")
         }
-        NftState::Broken(why) => Finding::note("nft", format!("there is no --nat: {why}")),
-        NftState::NotQueried | NftState::Works { .. } => Finding::ok("nft", "installed, as --nat needs it"),
+        NftState::Broken(why) => Finding::note("nft", format!("--nat does not work: {why}")),
+        NftState::NotQueried | NftState::Works { .. } => Finding::ok("nft", "installed, for --nat"),
     }
 }
 
 pub(super) fn forwarding(facts: &Facts) -> Finding {
     let say = |value| match value {
-        None => "not there",
+        None => "not available",
         Some(0) => "off",
         Some(_) => "on",
     };
     let [v4, v6] = facts.forwarding.map(say);
-    let what = format!("IPv4 {v4}, IPv6 {v6}; only what leaves the host needs it, and --nat turns it on");
+    let what = format!("IPv4 {v4}, IPv6 {v6}; needed only beyond the host, and --nat enables it");
     Finding::ok("forwarding", what)
 }
 
@@ -110,26 +109,26 @@ pub(super) fn firewall(facts: &Facts) -> Finding {
     let chain = match &facts.nft {
         NftState::Works { dropping_chain: Some(chain) } => chain,
         NftState::Works { dropping_chain: None } => {
-            return Finding::ok("firewall", "nothing drops all that is forwarded");
+            return Finding::ok("firewall", "no chain drops forwarded packets by default");
         }
         NftState::Missing | NftState::NotQueried | NftState::Broken(_) => {
-            return Finding::ok("firewall", "not looked at: that takes root and nft");
+            return Finding::ok("firewall", "not checked: needs root and nft");
         }
     };
     let rule = |device: &str| format!("insert rule {chain} {device} {DEFAULT_NAME} accept");
     Finding::note(
         "firewall",
-        format!("chain {chain} drops what it is not told to forward: --nat leads nowhere"),
+        format!("chain {chain} drops forwarded packets by default: --nat does not work"),
     )
     .fix(format!("sudo nft '{}; {}'", rule("iifname"), rule("oifname")))
 }
 
-/// The kernel takes the larger of both for a device (`networking/ip-sysctl`): 1 is strict, 2 loose.
+/// The kernel uses the larger of `all` and the device's own value (Linux `networking/ip-sysctl`): 1 is strict, 2 loose.
 pub(super) fn rp_filter(facts: &Facts) -> Finding {
     match facts.rp_filter.into_iter().flatten().max() {
         Some(1) => Finding::note(
             "rp_filter",
-            "strict: of a container with an address outside the subnets the host takes nothing",
+            "strict: the host drops packets from container addresses outside the subnets",
         )
         .fix("sudo sysctl net.ipv4.conf.all.rp_filter=2"),
         _ => Finding::ok("rp_filter", "not strict"),

@@ -1,4 +1,4 @@
-//! Each judgement: works, does not, and what mends it.
+//! Each check: as it should be, not as it should be, and the suggested fix.
 
 use super::checks::WORKER_LOCKED_BYTES;
 use super::facts::{Facts, NftState, TunState, UsernsState};
@@ -7,7 +7,7 @@ use crate::control::topology::inspect::KnownSwitch;
 use crate::control::topology::preflight::UsedNetwork;
 use crate::sys::sandbox::RESTRICTIONS;
 
-/// A machine on which everything works, asked about by root.
+/// A machine on which everything works, with root as the current user.
 fn healthy() -> Facts {
     Facts {
         start: "uswitch start --ports 3".into(),
@@ -32,7 +32,7 @@ fn healthy() -> Facts {
     }
 }
 
-/// The same, asked about by somebody else.
+/// The same machine, with another user.
 fn by_user() -> Facts {
     let missing_capabilities = vec!["CAP_NET_ADMIN", "CAP_SYS_ADMIN"];
     Facts { missing_capabilities, nft: NftState::NotQueried, ..healthy() }
@@ -47,10 +47,10 @@ fn switch(name: &str, pid: Option<u32>) -> KnownSwitch {
 }
 
 fn finding(facts: &Facts, check: &str) -> Finding {
-    run_checks(facts).into_iter().find(|finding| finding.check == check).expect("all are judged")
+    run_checks(facts).into_iter().find(|finding| finding.check == check).expect("there is such a check")
 }
 
-/// A check comes to that: its state, words of what it says, the command.
+/// Asserts the state of a check, a part of its explanation, and the suggested command.
 #[track_caller]
 fn assert_finding(facts: &Facts, check: &str, (state, what, fix): (State, &str, Option<&str>)) {
     let found = finding(facts, check);
@@ -58,7 +58,7 @@ fn assert_finding(facts: &Facts, check: &str, (state, what, fix): (State, &str, 
     assert!(found.what.contains(what), "no '{what}' in {found:?}");
 }
 
-/// Whether a start works: for who asks, and in words.
+/// Asserts whether a start works for the current user, and the explanation.
 #[track_caller]
 fn assert_start(facts: &Facts, works: bool, words: &str) {
     let found = finding(facts, "start");
@@ -84,7 +84,7 @@ fn healthy_machine_has_no_findings() {
 #[test]
 fn root_without_network_namespace_is_a_problem() {
     let inside = Facts { owns_network: false, ..healthy() };
-    assert_finding(&inside, "capabilities", (State::Problem, "does not own this network", None));
+    assert_finding(&inside, "capabilities", (State::Problem, "does not own this network namespace", None));
     assert_start(&inside, false, AS_USER);
     assert_start(&Facts { owns_network: false, ..by_user() }, true, EVERYWHERE);
 }
@@ -93,12 +93,12 @@ fn root_without_network_namespace_is_a_problem() {
 fn notes_missing_kernel_features() {
     for (release, state, what) in [
         ("5.10.0-32-amd64", State::Note, "older than 5.15"),
-        ("5.15.0", State::Note, "large UDP"),
-        ("6.1.0-40", State::Note, "large UDP"),
-        ("6.2.16", State::Note, ": no io_uring: "),
+        ("5.15.0", State::Note, "no UDP segmentation offload"),
+        ("6.1.0-40", State::Note, "no UDP segmentation offload"),
+        ("6.2.16", State::Note, ": no io_uring engine (needs 6.4)"),
         ("6.4.0-rc1", State::Ok, "6.4.0-rc1"),
         ("7.3+", State::Ok, "7.3+"),
-        ("strange", State::Note, "says nothing"),
+        ("strange", State::Note, "unknown version"),
     ] {
         assert_finding(&Facts { release: release.into(), ..healthy() }, "kernel", (state, what, None));
     }
@@ -116,7 +116,7 @@ fn notes_forbidden_io_uring() {
         assert_finding(
             &without(disabled),
             "engine",
-            (State::Note, "poll, which is slower: it is forbidden", fix),
+            (State::Note, "poll, which is slower than io_uring: it is forbidden", fix),
         );
         assert_start(&without(disabled), true, EVERYWHERE);
     }
@@ -201,7 +201,7 @@ fn checks_used_subnets() {
     let lan = |taken, facts| Facts { taken, ..facts };
     let overlap = vec![taken("172.16.0.0/12", "lan"), taken("10.1.0.0/16", "lan")];
     let fix = Some("uswitch start --ports 3 --subnet 10.2.0.0/24 --subnet fd00:172:16::/64");
-    let what = "172.16.0.0/24 overlaps 172.16.0.0/12 of this host (lan)";
+    let what = "172.16.0.0/24 overlaps 172.16.0.0/12 on this host (device lan)";
     assert_finding(&lan(overlap.clone(), healthy()), "subnets", (State::Problem, what, fix));
     assert_start(&lan(overlap.clone(), healthy()), false, AS_USER);
     assert_start(&lan(overlap, by_user()), true, AS_USER);
@@ -215,25 +215,25 @@ fn checks_used_subnets() {
     assert_finding(&running, "subnets", (State::Problem, "uswitch0", Some("uswitch stop")));
     let fix = Some("uswitch start --ports 3 --subnet 10.1.0.0/24 --subnet fd00:172:16::/64");
     let somebodys = Facts { switches: Vec::new(), ..running };
-    assert_finding(&somebodys, "subnets", (State::Problem, "(uswitch0)", fix));
+    assert_finding(&somebodys, "subnets", (State::Problem, "(device uswitch0)", fix));
     let elsewhere = lan(vec![taken("172.16.0.9/24", "lan")], healthy());
     let running = Facts { switches: vec![switch("uswitch0", Some(7))], ..elsewhere };
-    assert_finding(&running, "subnets", (State::Problem, "(lan)", fix));
+    assert_finding(&running, "subnets", (State::Problem, "(device lan)", fix));
 }
 
 #[test]
 fn suggests_free_subnets() {
     for (subnets, fix) in [
-        // Not twice the same, and not one that was asked for beside it.
+        // Neither the same subnet twice nor one that is configured already.
         (["172.16.0.0/24", "172.17.0.0/24"], "--subnet 10.1.0.0/24 --subnet 10.2.0.0/24"),
         (["172.16.0.0/24", "10.1.0.0/24"], "--subnet 10.2.0.0/24 --subnet 10.1.0.0/24"),
-        // Of the same size, and a whole one of it.
+        // A subnet of the same size, aligned to it.
         (["172.16.0.0/12", "fd00::/64"], "--subnet 10.16.0.0/12 --subnet fd00::/64"),
     ] {
         let subnets = subnets.map(|subnet| subnet.parse().unwrap()).into();
         let facts = Facts { subnets, taken: vec![taken("172.16.0.0/12", "lan")], ..healthy() };
         let fix = format!("uswitch start --ports 3 {fix}");
-        assert_finding(&facts, "subnets", (State::Problem, "(lan)", Some(&fix)));
+        assert_finding(&facts, "subnets", (State::Problem, "(device lan)", Some(&fix)));
     }
 }
 
@@ -242,14 +242,14 @@ fn checks_nat_requirements() {
     let with = |nft| Facts { nft, ..healthy() };
     let without = with(NftState::Missing);
     assert_finding(&without, "nft", (State::Note, "--nat", Some("sudo apt install nftables")));
-    assert_finding(&without, "firewall", (State::Ok, "not looked at", None));
+    assert_finding(&without, "firewall", (State::Ok, "not checked", None));
     let off = Facts { forwarding: [Some(0), None], ..healthy() };
-    assert_finding(&off, "forwarding", (State::Ok, "IPv4 off, IPv6 not there", None));
+    assert_finding(&off, "forwarding", (State::Ok, "IPv4 off, IPv6 not available", None));
     assert_finding(&by_user(), "nft", (State::Ok, "installed", None));
-    assert_finding(&by_user(), "firewall", (State::Ok, "not looked at", None));
+    assert_finding(&by_user(), "firewall", (State::Ok, "not checked", None));
     let broken = with(NftState::Broken("nft failed: it may not".into()));
-    assert_finding(&broken, "nft", (State::Note, "there is no --nat: nft failed: it may not", None));
-    assert_finding(&broken, "firewall", (State::Ok, "not looked at", None));
+    assert_finding(&broken, "nft", (State::Note, "--nat does not work: nft failed: it may not", None));
+    assert_finding(&broken, "firewall", (State::Ok, "not checked", None));
     let docker = with(NftState::Works { dropping_chain: Some("ip filter FORWARD".into()) });
     let fix = "sudo nft 'insert rule ip filter FORWARD iifname uswitch0 accept; \
                 insert rule ip filter FORWARD oifname uswitch0 accept'";
@@ -275,13 +275,13 @@ fn checks_limits() {
         (8318, State::Note, "4094 ports", Some("sudo prlimit --pid $$ --nofile=8319")),
         (1024, State::Note, "447 ports", Some("sudo prlimit --pid $$ --nofile=8319")),
         (135, State::Note, "3 ports", Some("sudo prlimit --pid $$ --nofile=8319")),
-        (134, State::Problem, "too few", Some("sudo prlimit --pid $$ --nofile=135")),
+        (134, State::Problem, "too low", Some("sudo prlimit --pid $$ --nofile=135")),
     ] {
         assert_finding(&Facts { open_files, ..healthy() }, "open files", (state, what, fix));
     }
     let two_workers = Facts { open_files: 138, workers: 2, ..healthy() };
     let fix = Some("sudo prlimit --pid $$ --nofile=139");
-    assert_finding(&two_workers, "open files", (State::Problem, "too few", fix));
+    assert_finding(&two_workers, "open files", (State::Problem, "too low", fix));
     for (limit, state, what, fix) in [
         (2 * WORKER_LOCKED_BYTES, State::Ok, "workers: 2", None),
         (WORKER_LOCKED_BYTES, State::Ok, "workers: 1", None),

@@ -1,4 +1,4 @@
-//! A switch's claim to its name on this machine, and to what it needs of the kernel.
+//! Claims the switch's name on this machine and opens the kernel interfaces that it needs.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::sys::netlink::Netlink;
 use crate::sys::netns::{self, Identity};
 use crate::sys::process;
 
-/// Takes the name's ledger, and takes away what stands in it. What that was, in a sentence.
+/// Locks the ledger of the name and deletes what a killed switch left. Returns a sentence about what that was.
 pub(super) fn claim_name(
     name: &str,
     directory: &Path,
@@ -27,7 +27,7 @@ pub(super) fn claim_name(
     match undo::undo(&mut ledger, leftovers, host).into_iter().next() {
         Some(error) => Err(error),
         None => {
-            // Its device outlives it by a moment.
+            // The kernel deletes the device a moment after the process ended.
             if contents.owner.is_some() {
                 preflight::wait_until_device_is_gone(name, &mut Netlink::open()?)?;
             }
@@ -36,7 +36,7 @@ pub(super) fn claim_name(
     }
 }
 
-/// Takes the name's ledger. A process that was killed holds it for a moment more, while the kernel closes its files.
+/// Locks the ledger of the name. After a kill the lock stays until the kernel has closed the process's files.
 fn take_ledger(name: &str, directory: &Path) -> Result<(Ledger, Contents), TopologyError> {
     const STEP: Duration = Duration::from_millis(5);
     const STEPS: u32 = 400;
@@ -49,7 +49,7 @@ fn take_ledger(name: &str, directory: &Path) -> Result<(Ledger, Contents), Topol
     Ledger::claim(directory, name, &DirectoryLock::take(directory)?)
 }
 
-/// The parts of the kernel that a switch needs, once `config` is known to fit.
+/// Checks that `config` can be set up, then opens the kernel interfaces that a switch needs.
 pub(super) fn open_kernel_interfaces(
     config: &Config,
 ) -> Result<(Netlink, StagingNetns, LinkWatcher), TopologyError> {
@@ -59,7 +59,7 @@ pub(super) fn open_kernel_interfaces(
     Ok((host, StagingNetns::create()?, LinkWatcher::start()?))
 }
 
-/// Gives the name up.
+/// Releases the name.
 pub(super) fn close(ledger: Ledger) -> Result<(), TopologyError> {
     let held = DirectoryLock::take(ledger.directory())?;
     ledger.close(&held)

@@ -1,4 +1,4 @@
-//! Why a topology could not be made or taken away.
+//! Errors of building and removing a topology.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,74 +12,76 @@ use crate::sys::runtime::RuntimeError;
 use crate::sys::sandbox::SandboxError;
 use crate::sys::tap::TapError;
 
-/// Each a sentence that says what is wrong and what to do.
+/// Each message says what is wrong and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum TopologyError {
-    /// A process holds the name's ledger.
+    /// Another process holds the ledger of the name.
     #[error(
-        "the switch '{name}' is running already (process {pid}): `uswitch stop --name {name}`, or choose another --name"
+        "a switch named '{name}' is already running (process {pid}): `uswitch stop --name {name}`, or choose another --name"
     )]
     Running {
-        /** Of the switch. */
+        /** Name of the switch. */
         name: String,
-        /** Of its process; 0 if that cannot be read. */
+        /** Process ID; 0 if it is not known. */
         pid: u32,
     },
-    /// A killed switch left things where this process cannot take them away.
+    /// A killed switch left objects in another network namespace.
     #[error(
-        "the switch '{name}' was killed in another network namespace and left its NAT there: `nsenter --net={path} uswitch stop {name}` takes it away",
+        "the switch '{name}' was killed in another network namespace and left its NAT there: `nsenter --net={path} uswitch stop {name}` removes it",
         path = .path.display()
     )]
     LeftInOtherNetns {
-        /** Of the switch. */
+        /** Name of the switch. */
         name: String,
-        /** Leads to the namespace. */
+        /** A path of that namespace. */
         path: PathBuf,
     },
-    /// The subnet is in use here.
+    /// The host uses addresses of the subnet.
     #[error(
-        "the subnet {subnet} overlaps {with} of this host ({device}): choose another --subnet, or --internal"
+        "the subnet {subnet} overlaps {with} on this host (device {device}): choose another --subnet, or use --internal"
     )]
     Overlap {
-        /** That was asked for. */
+        /** The requested subnet. */
         subnet: IpNet,
-        /** An address or a route that is there. */
+        /** The address or route of the host. */
         with: IpNet,
-        /** Where it is. */
+        /** The device that has it. */
         device: String,
     },
-    /// Every queue of every port is an open file.
+    /// Each queue of each port is an open file.
     #[error(
-        "{needed} open files are needed and the limit is {limit}: raise it with `ulimit -n {needed}`, or take fewer --ports or --workers"
+        "the switch needs {needed} open files and the limit is {limit}: raise it with `ulimit -n {needed}`, or use fewer --ports or --workers"
     )]
     OpenFiles {
-        /** How many. */
+        /** Number of files that the switch opens. */
         needed: u64,
         /** The hard limit. */
         limit: u64,
     },
-    /// NAT takes nftables' program.
+    /// The program nft is missing.
     #[error(
-        "--nat needs the program nft, which is not installed: `apt install nftables`, or leave --nat out"
+        "--nat needs the program nft, which is not installed: `apt install nftables`, or start without --nat"
     )]
     NoNft,
-    /// nft said no.
+    /// nft returned an error.
     #[error("nft failed: {0}")]
     Nft(String),
-    /// The host port's device has the switch's name.
-    #[error("there is a device '{0}' on this host already: choose another --name, or `ip link del {0}`")]
+    /// The host has a device with the switch's name, which the host port's device needs.
+    #[error(
+        "a device named '{0}' already exists on this host: choose another --name, or delete it with `ip link del {0}`"
+    )]
     HostDeviceExists(String),
-    /// The device's name is taken where it should go.
-    #[error("there is a device '{ifname}' already in {netns}: choose another --ifname", netns = .netns.display())]
+    /// The target namespace has a device with this name.
+    #[error("a device named '{ifname}' already exists in {netns}: choose another --ifname", netns = .netns.display())]
     DeviceExists {
-        /** The name. */
+        /** Name of the device. */
         ifname: String,
         /** The namespace. */
         netns: PathBuf,
     },
-    /// All addresses of a port are IPv6 ones, and its namespace takes none.
+    /// All addresses of a port are IPv6 addresses, and IPv6 is disabled in its namespace.
     #[error(
-        "IPv6 is disabled in the namespace of {0}: `sysctl -w net.ipv6.conf.all.disable_ipv6=0` there first, or give an IPv4 address"
+        "IPv6 is disabled in the network namespace of {0}: enable it there with `sysctl -w net.ipv6.conf.all.disable_ipv6=0`, or add an IPv4 address"
     )]
     NoIpv6(String),
     /// A kernel setting could not be read or written.
@@ -87,53 +89,53 @@ pub enum TopologyError {
     Sysctl {
         /** `read` or `write`. */
         what: &'static str,
-        /** Under `/proc/sys`. */
+        /** Path below `/proc/sys`. */
         path: PathBuf,
-        /** Why. */
+        /** The cause. */
         source: io::Error,
     },
-    /// The ledger could not be kept.
+    /// The ledger could not be read or written.
     #[error("cannot {what} {path}: {source}", path = .path.display())]
     Ledger {
-        /** What was tried. */
+        /** The operation. */
         what: &'static str,
         /** The ledger or its directory. */
         path: PathBuf,
-        /** Why. */
+        /** The cause. */
         source: io::Error,
     },
-    /// A start failed, for a reason of its own, after it had taken away what a killed switch left.
+    /// A start failed after it had removed what a killed switch left.
     #[error("{why} ({notice})")]
     AfterCleanUp {
-        /** Of the failure. */
+        /** The error of the start. */
         why: Box<TopologyError>,
-        /** What was taken away. */
+        /** What was removed. */
         notice: String,
     },
-    /// No such device here.
+    /// The topology does not have this device.
     #[error("the topology has no such device")]
     NoSuchDevice,
-    /// TAP.
+    /// TAP devices.
     #[error(transparent)]
     Tap(#[from] TapError),
-    /// Namespaces.
+    /// Network namespaces.
     #[error(transparent)]
     Netns(#[from] NetnsError),
     /// Devices, addresses, routes.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
-    /// The directory of sockets and ledgers.
+    /// The runtime directory.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
-    /// The namespaces for a switch without root.
+    /// The sandbox of a switch without root.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
-    /// A part of the kernel that should always work.
+    /// A kernel interface that should always work.
     #[error("cannot {what}: {source}")]
     Kernel {
-        /** What was tried. */
+        /** The operation. */
         what: &'static str,
-        /** Why. */
+        /** The cause. */
         source: io::Error,
     },
 }

@@ -1,4 +1,4 @@
-//! What a start would meet on this machine: looked at, not changed.
+//! Reads the state of this machine that a start depends on. Changes nothing.
 
 use std::io;
 use std::path::Path;
@@ -10,17 +10,17 @@ use crate::control::Config;
 use crate::sys::netlink::{Netlink, NetlinkError};
 use crate::sys::netns;
 
-/// A switch of this user: it runs, or it was killed and left something behind.
+/// A switch of the current user that runs, or that was killed and left objects behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KnownSwitch {
     pub(crate) name: String,
-    /// Of its process, if it runs; 0 while it starts.
+    /// The process ID if the switch runs; 0 while it starts.
     pub(crate) pid: Option<u32>,
-    /// The named namespaces that it made.
+    /// The named network namespaces of the switch.
     pub(crate) containers: Vec<String>,
 }
 
-/// The switches with a ledger in `runtime`, in order.
+/// The switches that have a ledger in `runtime`, by name.
 pub(crate) fn switches(runtime: &Path) -> Vec<KnownSwitch> {
     let found = ledger::list(runtime).into_iter();
     found
@@ -39,7 +39,7 @@ fn container(entry: Entry) -> Option<String> {
     }
 }
 
-/// The names of the host's devices, and the networks that it knows.
+/// The host's device names and the networks that it uses.
 pub(crate) fn network() -> Result<(Vec<String>, Vec<UsedNetwork>), NetlinkError> {
     let mut host = Netlink::open()?;
     let links = preflight::device_names(&mut host)?;
@@ -47,13 +47,13 @@ pub(crate) fn network() -> Result<(Vec<String>, Vec<UsedNetwork>), NetlinkError>
     Ok((links.into_values().collect(), networks))
 }
 
-/// Which of the containers' names are those of namespaces that are there.
+/// The container names of `config` that existing network namespaces have.
 pub(crate) fn used_names(config: &Config) -> Vec<String> {
     let names = (1..=config.ports).map(|number| config.container(number));
     names.filter(|name| netns::path(name).symlink_metadata().is_ok()).collect()
 }
 
-/// The program nft is installed.
+/// Whether the program nft is installed.
 pub(crate) fn has_nft() -> bool {
     nat::program().is_some()
 }
@@ -63,7 +63,7 @@ pub(crate) fn dropping_chain(host_port: &str) -> Result<Option<String>, Topology
     nat::dropping_chain(host_port)
 }
 
-/// A part of the kernel that should always work did not.
+/// Wraps an error of a kernel interface that should always work.
 pub(crate) fn kernel_error(what: &'static str) -> impl FnOnce(io::Error) -> TopologyError {
     move |source| TopologyError::Kernel { what, source }
 }

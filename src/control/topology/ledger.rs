@@ -1,13 +1,14 @@
-//! What a switch made on the machine, on file: each thing is written down before it is made and removed out
-//! when it is gone, so that whoever comes after a crash knows what to take away.
+//! The list of everything that a switch made on the machine and that outlives its process. An entry is written
+//! before the object is made and removed after the object is gone. After a crash, `stop` and the next start read the
+//! ledger and delete what it lists.
 //!
-//! The file is JSON lines, appended to, one `write` a line, and replaced as a whole now and then, so that ports that
-//! come and go do not make it grow for ever. The living process holds a lock (flock(2)) on it:
-//! the lock, which no crash leaves behind, says that the switch runs. Nothing is synced to disk: a crash of the
-//! machine takes the things themselves away.
+//! The file has one JSON object a line and is appended to. It is rewritten once in a while, so that added and
+//! removed ports do not make it grow without limit. The running process holds an flock(2) on it. The kernel
+//! releases the lock when the process ends, so the lock tells whether the switch runs. Nothing is synced to disk,
+//! because namespaces, tables and settings do not survive a reboot either.
 //!
-//! The directory is locked, briefly, whenever ledgers are looked at across switches: to claim a name, and
-//! for the kernel's settings that several switches share.
+//! The directory is locked for a moment by every operation that involves several ledgers: claiming a name, and
+//! changing a kernel setting that several switches share.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -22,37 +23,37 @@ use serde::{Deserialize, Serialize};
 use super::TopologyError;
 use crate::sys::netns::Identity;
 
-/// How a ledger's file name ends.
+/// File name extension of a ledger.
 const SUFFIX: &str = "ledger";
-/// Lines removed out before the file is written anew.
+/// Number of removed entries after which the file is rewritten.
 const MAX_REMOVED_LINES: usize = 4096;
 
-/// One thing that was made.
+/// One object that the switch made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Entry {
-    /// A named namespace; whatever has that name and is not this one is not ours.
+    /// A named network namespace. A namespace with the same name and another identity is not ours.
     Netns { name: String, identity: Identity },
-    /// A table of nftables in the inet family.
+    /// An nftables table of the `inet` family.
     Table { name: String },
-    /// A kernel setting that was changed.
+    /// A kernel setting (sysctl) that the switch changed.
     Sysctl(Setting),
 }
 
-/// A kernel setting: as it was found, and as it was set.
+/// A kernel setting with its original value and the value that the switch wrote.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Setting {
-    /// Under `/proc/sys`.
+    /// Path below `/proc/sys`.
     pub(super) path: PathBuf,
     pub(super) found: String,
     pub(super) set: String,
-    /// Settings that the kernel changes along with this one, as they were found, where that is not what
-    /// the kernel makes of them when this one is put back.
+    /// Original values of the settings that the kernel changes together with this one. Only those that the kernel
+    /// does not restore when this one is restored.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) side_effects: BTreeMap<PathBuf, String>,
 }
 
-/// Names an entry in its ledger.
+/// Identifies an entry of a ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct EntryId(u64);
 
@@ -60,13 +61,13 @@ impl EntryId {
     pub(super) const FIRST: EntryId = EntryId(0);
 }
 
-/// Who keeps a ledger, and where the entries are.
+/// The process that holds a ledger, and where its objects are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Owner {
     pub(super) pid: u32,
-    /// The namespace that is "the host" for the switch.
+    /// The network namespace that the switch uses as its host.
     pub(super) host: Identity,
-    /// It has namespaces of its own, in which nothing outlives it.
+    /// The switch runs in its own user and network namespaces, which end with its last process.
     pub(super) sandboxed: bool,
 }
 
@@ -79,20 +80,20 @@ enum Line {
         entry: Entry,
     },
     Gone(EntryId),
-    /// Another switch that changed this setting has gone, and leaves what it found for us to restore.
+    /// Another switch that changed this setting has stopped. This switch restores the original value in its place.
     HandedOver(Setting),
 }
 
-/// What a ledger says when all its lines are read.
+/// The state of a ledger after all its lines.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Contents {
     pub(super) owner: Option<Owner>,
-    /// In the order in which they were made.
+    /// In the order of their creation.
     pub(super) entries: BTreeMap<EntryId, Entry>,
 }
 
 impl Contents {
-    /// Reads all lines. One that cannot be read (a crash cuts the last one) proves nothing, and is left out.
+    /// Parses all lines. Skips a line that is not valid, such as a last line that a crash cut off.
     fn read(text: &str) -> Contents {
         let mut contents = Contents::default();
         for line in text.lines().filter_map(|line| serde_json::from_str(line).ok()) {
@@ -120,7 +121,7 @@ impl Contents {
         }
     }
 
-    /// The settings that stand in it.
+    /// The kernel settings among the entries.
     pub(super) fn settings(&self) -> impl Iterator<Item = &Setting> {
         self.entries.values().filter_map(|entry| match entry {
             Entry::Sysctl(setting) => Some(setting),
@@ -129,7 +130,7 @@ impl Contents {
     }
 }
 
-/// A ledger that this process holds.
+/// A ledger that this process has locked.
 #[derive(Debug)]
 pub(super) struct Ledger {
     directory: PathBuf,
@@ -139,9 +140,9 @@ pub(super) struct Ledger {
     removed: usize,
 }
 
-/// The directory of ledgers, held.
+/// The lock on the directory of ledgers.
 #[derive(Debug)]
-pub(super) struct DirectoryLock(#[allow(dead_code, reason = "held, not read")] Flock<File>);
+pub(super) struct DirectoryLock(#[allow(dead_code, reason = "held until dropped")] Flock<File>);
 
 impl DirectoryLock {
     pub(super) fn take(directory: &Path) -> Result<DirectoryLock, TopologyError> {
@@ -153,8 +154,8 @@ impl DirectoryLock {
 }
 
 impl Ledger {
-    /// Takes the ledger of `name` and returns it with what still stands in it from a switch that was killed.
-    /// The caller holds the directory, so nobody removes the file meanwhile.
+    /// Locks the ledger of `name` and returns it with the entries that a killed switch left in it. The caller holds
+    /// the directory lock, so no other process removes the file at the same time.
     pub(super) fn claim(
         directory: &Path,
         name: &str,
@@ -179,14 +180,14 @@ impl Ledger {
         }
     }
 
-    /// Starts anew: nothing stands in it.
+    /// Empties the ledger and writes the owner.
     pub(super) fn start(&mut self, owner: Owner) -> Result<(), TopologyError> {
         self.file.set_len(0).map_err(io_error("empty", &self.path))?;
         self.next = 0;
         self.write(&Line::Owner(owner))
     }
 
-    /// Writes down what is about to be made.
+    /// Adds an entry for an object that is about to be made.
     pub(super) fn record(&mut self, entry: Entry) -> Result<EntryId, TopologyError> {
         let id = EntryId(self.next);
         self.next += 1;
@@ -194,20 +195,20 @@ impl Ledger {
         Ok(id)
     }
 
-    /// The next entry: those from it on are made after now.
+    /// The identifier of the next entry. Later entries have this one or a larger one.
     pub(super) fn next_id(&self) -> EntryId {
         EntryId(self.next)
     }
 
-    /// Strikes out what is gone.
+    /// Removes the entry of an object that is gone.
     pub(super) fn remove(&mut self, id: EntryId) -> Result<(), TopologyError> {
         self.write(&Line::Gone(id))?;
         self.removed += 1;
         if self.removed > MAX_REMOVED_LINES { self.rewrite() } else { Ok(()) }
     }
 
-    /// Replaces the file by one without what was removed out. Nobody but us opens it meanwhile: that takes the
-    /// directory.
+    /// Replaces the file by one that has only the remaining entries. Other processes open ledgers under the
+    /// directory lock, so none of them sees the file in between.
     fn rewrite(&mut self) -> Result<(), TopologyError> {
         let _held = DirectoryLock::take(&self.directory)?;
         let contents = self.contents()?;
@@ -228,7 +229,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// What stands in it, with what other switches left us meanwhile.
+    /// The entries, including the settings that other switches handed over.
     pub(super) fn contents(&mut self) -> Result<Contents, TopologyError> {
         read(&mut self.file).map_err(io_error("read", &self.path))
     }
@@ -237,7 +238,7 @@ impl Ledger {
         &self.directory
     }
 
-    /// Leaves the value that we found of a setting to a living switch that set it too. Whether there is one.
+    /// Hands the original value of a setting over to a running switch that set it too. Returns whether there is one.
     pub(super) fn hand_over(
         &self,
         setting: &Setting,
@@ -257,7 +258,7 @@ impl Ledger {
         Ok(false)
     }
 
-    /// Removes the file, and with it the claim to the name.
+    /// Removes the file and so releases the name.
     pub(super) fn close(self, _held: &DirectoryLock) -> Result<(), TopologyError> {
         fs::remove_file(&self.path).map_err(io_error("remove", &self.path))
     }
@@ -267,9 +268,9 @@ impl Ledger {
     }
 }
 
-/// All ledgers in `directory`: each its switch's name, what stands in it, and whether its switch runs. Changes nothing.
+/// All ledgers in `directory`: the name of the switch, the entries, and whether the switch runs. Changes nothing.
 pub(super) fn list(directory: &Path) -> Vec<(String, Contents, bool)> {
-    // While it is held nobody claims a name, and so meets the locks that are tried here.
+    // Under this lock no other process claims a name, so none sees the locks that are tried here.
     let Ok(_held) = DirectoryLock::take(directory) else { return Vec::new() };
     let files = fs::read_dir(directory).into_iter().flatten().flatten().map(|file| file.path());
     let ledgers = files.filter(|path| path.extension().is_some_and(|suffix| suffix == SUFFIX));
@@ -286,11 +287,11 @@ fn read_shared(path: &Path) -> Option<(String, Contents, bool)> {
     Some((name, contents, runs))
 }
 
-/// Adds `setting` to the ledger at `path`, if its switch lives, in the same host, and set the same.
+/// Adds `setting` to the ledger at `path` if its switch runs on the same host and changed the same setting.
 fn take_over(path: &Path, setting: &Setting, host: &Identity) -> io::Result<bool> {
     let file = OpenOptions::new().read(true).append(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
     let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        // Nobody holds it: its switch was killed.
+        // Not locked: the switch was killed.
         Ok(_) => return Ok(false),
         Err((file, _)) => file,
     };
@@ -303,7 +304,7 @@ fn take_over(path: &Path, setting: &Setting, host: &Identity) -> io::Result<bool
     Ok(true)
 }
 
-/// Opens a ledger, made if missing.
+/// Options that open a ledger and create it if it is missing.
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
@@ -321,7 +322,7 @@ fn read(file: &mut File) -> io::Result<Contents> {
     file.rewind()?;
     file.read_to_end(&mut text)?;
     if text.last().is_some_and(|byte| *byte != b'\n') {
-        // Cut by a crash: the next line must not become part of it.
+        // A crash cut the line off. The next one must not be appended to it.
         file.write_all(b"\n")?;
     }
     Ok(Contents::read(&String::from_utf8_lossy(&text)))
@@ -382,7 +383,7 @@ mod tests {
         let standing: Vec<_> = contents.entries.values().cloned().collect();
         assert_eq!(standing, [netns("c2"), Entry::Table { name: "t".to_owned() }]);
         let next = ledger.record(netns("c3")).unwrap();
-        assert!(!contents.entries.contains_key(&next), "an entry's number is not used again");
+        assert!(!contents.entries.contains_key(&next), "entry numbers are not reused");
     }
 
     #[test]
@@ -438,7 +439,7 @@ mod tests {
         let mut other = started(directory.path(), "other-host", ELSEWHERE);
         other.record(Entry::Sysctl(forwarding("1"))).unwrap();
         let without = started(directory.path(), "without", HOST);
-        assert!(!leave(), "nobody here set it");
+        assert!(!leave(), "no switch on this host set it");
 
         let mut heir = started(directory.path(), "heir", HOST);
         let id = heir.record(Entry::Sysctl(forwarding("1"))).unwrap();
@@ -447,10 +448,10 @@ mod tests {
         assert_eq!(found, [forwarding("0")]);
 
         heir.remove(id).unwrap();
-        assert!(!leave(), "it restored the setting already");
+        assert!(!leave(), "the switch has restored the setting");
         heir.record(Entry::Sysctl(forwarding("1"))).unwrap();
         drop(heir);
-        assert!(!leave(), "it was killed");
+        assert!(!leave(), "the switch was killed");
         drop((other, without));
     }
 }

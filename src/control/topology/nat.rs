@@ -1,8 +1,8 @@
-//! Masquerading through nftables, in a table of our own, and forwarding turned on.
+//! NAT: masquerading in an nftables table of the switch's own, and IP forwarding.
 //!
-//! Turning forwarding on makes a router of the host. So that this opens nothing but the way out, the same table drops
-//! what others begin towards the containers. (`nft` is the interface of nftables for programs: it is run with
-//! JSON in and out, from whichever network namespace the caller is in.)
+//! IP forwarding makes the host a router for everybody. The table therefore drops connections from outside to the
+//! containers. The program `nft` does the changes; it reads and writes JSON and acts on the caller's network
+//! namespace.
 
 use std::borrow::Cow;
 use std::env;
@@ -20,16 +20,16 @@ use super::TopologyError;
 use super::ledger::{Entry, Ledger};
 use super::sysctl::{self, SysctlChange};
 
-/// Chains of nftables' standard places: `srcnat` and `filter` in nft(8).
+/// The standard chain priorities `srcnat` and `filter` of nft(8).
 const SRCNAT_PRIORITY: i32 = 100;
 const FILTER_PRIORITY: i32 = 0;
 
-/// The name of the table of a switch.
+/// Name of a switch's table.
 fn table_name(switch: &str) -> String {
     format!("uswitch_{switch}")
 }
 
-/// Masquerades what the switch's containers send beyond the host.
+/// Masquerades packets of the containers that leave through other interfaces of the host.
 pub(super) fn enable(ledger: &mut Ledger, switch: &str, subnets: &[IpNet]) -> Result<(), TopologyError> {
     let name = table_name(switch);
     ledger.record(Entry::Table { name: name.clone() })?;
@@ -43,8 +43,8 @@ pub(super) fn enable(ledger: &mut Ledger, switch: &str, subnets: &[IpNet]) -> Re
     Ok(())
 }
 
-/// The switch for all interfaces sets each one's, and that a router takes no redirects (`inet_forward_change`
-/// in the kernel's `net/ipv4/devinet.c`).
+/// `ip_forward` also sets `forwarding` of each interface, and disables redirects as on any router
+/// (`inet_forward_change` in Linux `net/ipv4/devinet.c`).
 fn enable_forwarding_v4(ledger: &mut Ledger) -> Result<(), TopologyError> {
     let each = sysctl::per_interface("ipv4", "forwarding").into_iter().map(|path| (path, "0"));
     let redirects = PathBuf::from("/proc/sys/net/ipv4/conf/all/accept_redirects");
@@ -55,8 +55,8 @@ fn enable_forwarding_v4(ledger: &mut Ledger) -> Result<(), TopologyError> {
     )
 }
 
-/// An IPv6 router forgets the default routes that it learned from others, unless `accept_ra` is 2 (the kernel's
-/// `networking/ip-sysctl`): that comes first.
+/// When forwarding is enabled, the kernel deletes the default routes that it learned from router advertisements,
+/// unless `accept_ra` is 2 (Linux `networking/ip-sysctl`). So `accept_ra` is set first.
 fn enable_forwarding_v6(ledger: &mut Ledger) -> Result<(), TopologyError> {
     for path in sysctl::accepting_router_advertisements() {
         sysctl::set(ledger, SysctlChange { path: &path, value: "2", side_effects: Vec::new() })?;
@@ -69,28 +69,28 @@ fn enable_forwarding_v6(ledger: &mut Ledger) -> Result<(), TopologyError> {
     )
 }
 
-/// Removes a switch's table. That there is none is no error.
+/// Removes a switch's table if it exists.
 pub(super) fn remove_table(name: &str) -> Result<(), TopologyError> {
     let mut batch = Batch::new();
-    // Adding what is there changes nothing, and deleting then cannot fail.
+    // nft has no "delete if exists" in older versions. Adding an existing table changes nothing.
     batch.add(table(name));
     batch.delete(table(name));
     apply(&batch.to_nftables())
 }
 
-/// The program, if it is installed. Other users than root seldom have its directory in their PATH.
+/// The path of nft if it is installed. The PATH of users other than root often lacks its directory.
 pub(super) fn program() -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let standard = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     env::split_paths(&path).chain(standard).map(|directory| directory.join("nft")).find(|file| file.is_file())
 }
 
-/// A chain of somebody else's that drops what it does not name, and does not name `host_port`, if there is one: an
-/// "accept" of ours does not overrule it (nft(8), "verdict statements"). Docker makes one by its policy, firewalld by a
-/// last rule.
+/// A forward chain of another firewall that drops by default and has no accept rules for `host_port`. An accept in
+/// our table does not override it (nft(8), "verdict statements"). Docker drops by the chain's policy, firewalld by
+/// the last rule.
 ///
 /// # Errors
-/// nft is missing, or failed.
+/// nft is missing or fails.
 pub(super) fn dropping_chain(host_port: &str) -> Result<Option<String>, TopologyError> {
     let nft = program().ok_or(TopologyError::NoNft)?;
     let chains = get_current_ruleset_with_args(Some(&nft), ["list", "chains"])?;
@@ -104,11 +104,11 @@ pub(super) fn dropping_chain(host_port: &str) -> Result<Option<String>, Topology
             _ => None,
         })
         .peekable();
-    // There may be many rules.
+    // Without a forward chain the rules, which may be many, need not be read.
     if forward.peek().is_none() {
         return Ok(None);
     }
-    // Some rules only their author can read: then there are policies only.
+    // nft cannot list every rule that other programs made as JSON. Then only the policies are known.
     let ruleset = get_current_ruleset_with_args(Some(&nft), ["list", "ruleset"]).ok();
     let objects = ruleset.iter().flat_map(|ruleset| ruleset.objects.iter());
     let rules: Vec<&Rule> = objects
@@ -124,7 +124,7 @@ pub(super) fn dropping_chain(host_port: &str) -> Result<Option<String>, Topology
     }))
 }
 
-/// The chain drops what none of its rules names: by its policy, or by a rule without a condition.
+/// The chain drops by default: by its policy or by a rule without a condition.
 fn drops(rules: &[&Rule<'_>], chain: &Chain<'_>) -> bool {
     use Statement::{Counter, Drop, Log, Reject};
     let unconditional = |rule: &&Rule| {
@@ -135,7 +135,7 @@ fn drops(rules: &[&Rule<'_>], chain: &Chain<'_>) -> bool {
     chain.policy == Some(NfChainPolicy::Drop) || rules.iter().any(unconditional)
 }
 
-/// Rules in the chain's table accept what comes from `host_port`, and what goes there.
+/// Rules in the chain's table accept packets from `host_port` and packets to it.
 fn accepts(rules: &[&Rule<'_>], chain: &Chain<'_>, host_port: &str) -> bool {
     [MetaKey::Iifname, MetaKey::Oifname].into_iter().all(|key| {
         let by_interface = interface(key, Operator::EQ, host_port);
@@ -155,7 +155,7 @@ fn apply(rules: &Nftables) -> Result<(), TopologyError> {
 
 fn ruleset<'a>(name: &'a str, host_port: &'a str, subnets: &[IpNet]) -> Nftables<'a> {
     let mut batch = Batch::new();
-    // A table of this name can only be a killed switch's: it goes first.
+    // A table of this name is left over from a killed switch.
     batch.add(table(name));
     batch.delete(table(name));
     batch.add(table(name));
@@ -224,7 +224,7 @@ fn source_in(subnet: &IpNet) -> Statement<'static> {
     })
 }
 
-/// `oifname "NAME"`, by name since the device comes and goes.
+/// `oifname "NAME"`: by name, not by index, because the table is made before the device.
 fn interface(key: MetaKey, op: Operator, name: &str) -> Statement<'_> {
     Statement::Match(Match {
         left: Expression::Named(NamedExpression::Meta(Meta { key })),

@@ -1,4 +1,4 @@
-//! What would make a start fail, found before anything is made.
+//! Finds the reasons why a start would fail before anything is made.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -17,10 +17,10 @@ use crate::sys::netlink::{Netlink, NetlinkError};
 use crate::sys::netns::{self, NetnsError};
 use crate::sys::{limits, tap};
 
-/// Files that a switch opens besides its queues: sockets, rings, events, and some to spare.
+/// Open files besides the queues: sockets, rings, eventfds, with a reserve.
 const FIXED_FILES: u64 = 128;
 
-/// Checks that what `config` asks for can be made.
+/// Checks that a switch with this configuration can be set up.
 pub(super) fn check(config: &Config, host: &mut Netlink) -> Result<(), TopologyError> {
     tap::check_driver()?;
     check_names(config)?;
@@ -42,7 +42,7 @@ fn check_names(config: &Config) -> Result<(), TopologyError> {
     Ok(())
 }
 
-/// Raises the limit of open files as far as it goes.
+/// Raises the soft limit of open files to the hard limit and checks that it is enough.
 fn check_files(config: &Config) -> Result<(), TopologyError> {
     let failed = |source| TopologyError::Kernel { what: "raise the limit of open files", source };
     let limit = limits::raise_open_files().map_err(failed)?;
@@ -50,12 +50,12 @@ fn check_files(config: &Config) -> Result<(), TopologyError> {
     if needed > limit { Err(TopologyError::OpenFiles { needed, limit }) } else { Ok(()) }
 }
 
-/// Open files of a switch: the queues of each port, the hold on each container's device, and what there is besides.
+/// Number of open files of a switch: the queues of each port, one more for each container's device, and the fixed ones.
 pub(crate) fn files_needed(ports: u64, workers: u64) -> u64 {
     (ports + 1) * workers + ports + FIXED_FILES
 }
 
-/// The host port's name and addresses must be free.
+/// Checks that the name and the subnets of the host port are unused on the host.
 fn check_host(config: &Config, host: &mut Netlink) -> Result<(), TopologyError> {
     let links = device_names(host)?;
     if links.values().any(|name| *name == config.name) {
@@ -70,20 +70,20 @@ fn check_host(config: &Config, host: &mut Netlink) -> Result<(), TopologyError> 
     Ok(())
 }
 
-/// What the host has an address in, or a route to.
+/// A network in which the host has an address or to which it has a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UsedNetwork {
     pub(crate) net: IpNet,
-    /// The device's name, or that there is none.
+    /// The device's name, or "no device" for a route without one.
     pub(crate) device: String,
 }
 
-/// The first of those networks that has addresses in common with `subnet`.
+/// The first of the networks that overlaps `subnet`.
 pub(crate) fn overlapping<'a>(subnet: &IpNet, used: &'a [UsedNetwork]) -> Option<&'a UsedNetwork> {
     used.iter().find(|used| overlap(subnet, &used.net))
 }
 
-/// Names of the host's devices by index.
+/// The host's device names by interface index.
 pub(super) fn device_names(host: &mut Netlink) -> Result<HashMap<u32, String>, NetlinkError> {
     let links = host.all("list the devices", RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
     let named = links.into_iter().filter_map(|message| match message {
@@ -93,9 +93,9 @@ pub(super) fn device_names(host: &mut Netlink) -> Result<HashMap<u32, String>, N
     Ok(named.map(|link| (link.ifindex, link.name)).collect())
 }
 
-/// Waits until the device of a killed switch has gone. The kernel closes the files of an io_uring a little after the
-/// process has ended, on a thread of its own (`io_ring_exit_work` in `io_uring/io_uring.c`). A device that stays is
-/// somebody else's.
+/// Waits until the host port's device of a killed switch is gone. The kernel closes the files of an io_uring on a
+/// thread of its own, after the process has ended (`io_ring_exit_work` in Linux `io_uring/io_uring.c`). A device
+/// that is still there after two seconds is not ours.
 pub(super) fn wait_until_device_is_gone(name: &str, host: &mut Netlink) -> Result<(), NetlinkError> {
     const STEP: Duration = Duration::from_millis(10);
     const STEPS: u32 = 200;
@@ -108,7 +108,7 @@ pub(super) fn wait_until_device_is_gone(name: &str, host: &mut Netlink) -> Resul
     Ok(())
 }
 
-/// All networks that the host has addresses in, or routes to. `links` are the names of its devices.
+/// All networks in which the host has addresses or to which it has routes. `links` has the names of its devices.
 pub(super) fn used_networks(
     host: &mut Netlink,
     links: &HashMap<u32, String>,
@@ -124,7 +124,7 @@ pub(super) fn used_networks(
     Ok(found.into_iter().map(|(net, ifindex)| UsedNetwork { net, device: device(ifindex) }).collect())
 }
 
-/// Of a point-to-point device both ends.
+/// Both ends of a point-to-point link count.
 fn address_networks(message: &RouteNetlinkMessage) -> Vec<(IpNet, u32)> {
     let RouteNetlinkMessage::NewAddress(message) = message else { return Vec::new() };
     let ends = message.attributes.iter().filter_map(|attribute| match attribute {
@@ -138,7 +138,7 @@ fn address_networks(message: &RouteNetlinkMessage) -> Vec<(IpNet, u32)> {
 fn route_network(message: &RouteNetlinkMessage) -> Option<(IpNet, u32)> {
     let RouteNetlinkMessage::NewRoute(message) = message else { return None };
     let header = &message.header;
-    // The others are those of the local table, which the addresses make, and multicast.
+    // The other types are local and broadcast routes, which follow from the addresses, and multicast.
     let leads_somewhere = matches!(
         header.kind,
         RouteType::Unicast | RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit

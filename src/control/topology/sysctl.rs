@@ -1,8 +1,8 @@
-//! Kernel settings that NAT needs, put back as they were found.
+//! Kernel settings that NAT needs, and their restoration.
 //!
-//! Several switches may need the same setting, and each may stop first. The one that changed it passes the value
-//! that it found on to another that still needs it, and the last puts it back. All under the lock of the ledgers'
-//! directory, so two that stop at once do not pass it to each other.
+//! Several switches may need the same setting and may stop in any order. A switch that stops hands the original value
+//! over to one that still needs the setting; the last one restores it. The lock on the ledger directory
+//! keeps two switches that stop at the same time from handing it to each other.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,15 +13,15 @@ use super::TopologyError;
 use super::ledger::{DirectoryLock, Entry, Ledger, Setting};
 use crate::sys::netns::Identity;
 
-/// A setting to be changed.
+/// A change of a setting.
 pub(super) struct SysctlChange<'a> {
     pub(super) path: &'a Path,
     pub(super) value: &'a str,
-    /// What the kernel changes along with it, and what it makes of those when this is put back.
+    /// Settings that the kernel changes together with it, with the values that they get when this one is restored.
     pub(super) side_effects: Vec<(PathBuf, &'a str)>,
 }
 
-/// Sets the setting and writes down how it was.
+/// Records the original value in the ledger and writes the new one.
 pub(super) fn set(ledger: &mut Ledger, change: SysctlChange) -> Result<(), TopologyError> {
     let _held = DirectoryLock::take(ledger.directory())?;
     let SysctlChange { path, value, side_effects } = change;
@@ -40,14 +40,14 @@ pub(super) fn set(ledger: &mut Ledger, change: SysctlChange) -> Result<(), Topol
     if changed { write(path, value) } else { Ok(()) }
 }
 
-/// Puts a setting back, unless another switch still needs it, or somebody else changed it since.
+/// Restores a setting, unless another switch still needs it or another program changed it in the meantime.
 pub(super) fn restore(
     ledger: &Ledger,
     setting: &Setting,
     host: &Identity,
     held: &DirectoryLock,
 ) -> Result<(), TopologyError> {
-    // Set by another switch, or by the administrator: theirs to put back.
+    // The value was already set, by another switch or by the administrator.
     if setting.found == setting.set || ledger.hand_over(setting, host, held)? {
         return Ok(());
     }
@@ -63,7 +63,7 @@ pub(super) fn restore(
     Ok(())
 }
 
-/// A setting of each interface, and of those to come.
+/// A setting of each interface and of `default`, which future interfaces inherit.
 pub(super) fn per_interface(family: &str, setting: &str) -> Vec<PathBuf> {
     let conf = Path::new("/proc/sys/net").join(family).join("conf");
     let interfaces = fs::read_dir(conf).into_iter().flatten().flatten();
@@ -71,8 +71,8 @@ pub(super) fn per_interface(family: &str, setting: &str) -> Vec<PathBuf> {
     interfaces.map(|interface| interface.path().join(setting)).collect()
 }
 
-/// The interfaces that take a default route from a router: only while they do not forward (`accept_ra` is 1), or
-/// then too (2), which may be so because another switch needs it as we do.
+/// `accept_ra` of the interfaces that accept router advertisements: 1, or 2, which another switch may have set for
+/// the same reason.
 pub(super) fn accepting_router_advertisements() -> Vec<PathBuf> {
     let settings = per_interface("ipv6", "accept_ra").into_iter();
     settings
@@ -81,7 +81,7 @@ pub(super) fn accepting_router_advertisements() -> Vec<PathBuf> {
         .collect()
 }
 
-/// `None`: the interface that it is a setting of is gone.
+/// `None` if the interface of the setting is gone.
 fn read_if_present(path: &Path) -> Result<Option<String>, TopologyError> {
     match read(path) {
         Err(TopologyError::Sysctl { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -150,12 +150,12 @@ mod tests {
         let sysctl = directory.path().join("forward");
         fs::write(&sysctl, "1\n").unwrap();
         Switch::start(directory.path(), "a", &sysctl).stop();
-        assert_eq!(read(&sysctl).unwrap(), "1", "it was so before");
+        assert_eq!(read(&sysctl).unwrap(), "1", "it was on before the start");
 
         fs::write(&sysctl, "0\n").unwrap();
         let switch = Switch::start(directory.path(), "a", &sysctl);
         fs::write(&sysctl, "2\n").unwrap();
         switch.stop();
-        assert_eq!(read(&sysctl).unwrap(), "2", "somebody set it meanwhile");
+        assert_eq!(read(&sysctl).unwrap(), "2", "another program set it in the meantime");
     }
 }

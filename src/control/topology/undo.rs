@@ -1,10 +1,10 @@
-//! Takes away what a ledger says was made: last made, first gone, and one failure stops nothing.
+//! Deletes the objects that a ledger lists, in reverse order of creation. A failure does not stop the rest.
 
 use super::ledger::{Contents, DirectoryLock, Entry, EntryId, Ledger};
 use super::{TopologyError, nat, sysctl};
 use crate::sys::netns::{self, Found, Identity};
 
-/// Takes all these away and strikes them out. What fails stays in the ledger, for the next start.
+/// Deletes the objects and their entries. Objects that could not be deleted stay in the ledger for the next start.
 pub(super) fn undo(
     ledger: &mut Ledger,
     entries: Vec<(EntryId, Entry)>,
@@ -18,27 +18,27 @@ pub(super) fn undo(
     errors
 }
 
-/// What a killed switch left behind and can be taken away from here.
+/// The objects of a killed switch that this process can delete.
 pub(super) fn leftovers(contents: &Contents, host: &Identity) -> Vec<(EntryId, Entry)> {
     let Some(owner) = &contents.owner else { return Vec::new() };
     let reachable = |entry: &Entry| match entry {
         Entry::Netns { .. } => true,
-        // In the namespace of its host, which is not this one.
+        // These belong to the network namespace of the switch's host.
         Entry::Table { .. } | Entry::Sysctl(_) => owner.host.is(host),
     };
-    // A sandbox goes with its processes.
+    // A sandbox's objects end with its processes.
     let standing = contents.entries.iter().filter(|_| !owner.sandboxed);
     standing.filter(|(_, entry)| reachable(entry)).map(|(id, entry)| (*id, entry.clone())).collect()
 }
 
-/// The namespace of its host, if a killed switch left something there and this is another.
+/// The host namespace of a killed switch that left objects there, if it is not the current one.
 pub(super) fn other_host<'a>(contents: &'a Contents, host: &Identity) -> Option<&'a Identity> {
     let owner = contents.owner.as_ref().filter(|owner| !owner.sandboxed && !owner.host.is(host))?;
     let bound = contents.entries.values().any(|entry| !matches!(entry, Entry::Netns { .. }));
     bound.then_some(&owner.host)
 }
 
-/// What a killed switch left, in a sentence.
+/// Describes what a killed switch left, in one sentence.
 pub(super) fn describe(switch: &str, leftovers: &[(EntryId, Entry)]) -> Option<String> {
     let mut kinds = [("namespace", 0), ("nftables table", 0), ("kernel setting", 0)];
     for (_, entry) in leftovers {
@@ -54,16 +54,16 @@ pub(super) fn describe(switch: &str, leftovers: &[(EntryId, Entry)]) -> Option<S
     let parts: Vec<_> = counted.map(|(kind, count)| format!("{count} {kind}{}", plural(*count))).collect();
     let found = parts.join(", ");
     (!found.is_empty())
-        .then(|| format!("the switch '{switch}' was killed before: took away what it left ({found})"))
+        .then(|| format!("the switch '{switch}' was killed earlier: removed what it left ({found})"))
 }
 
 fn remove(ledger: &Ledger, entry: &Entry, host: &Identity) -> Result<(), TopologyError> {
     match entry {
         Entry::Netns { name, identity } => match netns::look_up(name)? {
-            // Gone, or the name was given to another.
+            // Gone, or another namespace has the name now.
             Found::Nothing => Ok(()),
             Found::Netns(other) if other != *identity => Ok(()),
-            // A file that is no namespace yet, or no more, is the name itself.
+            // The mount point without a namespace mounted on it.
             Found::File | Found::Netns(_) => Ok(netns::delete(name)?),
         },
         Entry::Table { name } => nat::remove_table(name),
