@@ -1,5 +1,5 @@
-//! The topology on a real kernel. Each test is a thread with a network and a mount namespace of its own, which is
-//! "the host" for it: nothing here touches the machine's devices, routes, settings or `/run`.
+//! Tests of the topology on a real kernel. Each test runs in a private network and mount namespace, which is the host
+//! of its switches. No test changes the machine's devices, routes, settings or `/run`.
 //!
 //! Needs root: `cargo netns`.
 
@@ -28,7 +28,7 @@ use uswitch::wire::Mac;
 const GATEWAY: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 1]);
 const RUNTIME: &str = "/run/uswitch";
 
-/// Moves this thread into a host of its own, which goes with it.
+/// Moves this thread into a private host, which ends with the thread.
 fn enter_private_host() {
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("these tests need root");
     let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
@@ -38,12 +38,12 @@ fn enter_private_host() {
     ip("link set lo up");
 }
 
-/// A runtime on this thread, for the part that listens.
+/// A runtime on this thread, for the netlink and inotify sockets.
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// Runs a test in a host and a runtime of its own.
+/// Runs a test in a private host and runtime.
 fn in_private_host(test: impl AsyncFnOnce()) {
     enter_private_host();
     runtime().block_on(test());
@@ -113,7 +113,7 @@ fn ip(arguments: &str) -> String {
     run("ip", arguments).unwrap_or_else(|error| panic!("ip {arguments}: {error}"))
 }
 
-/// A device that is up and is not ours, without the addresses that the kernel would give it in its own time.
+/// Creates a device that is up and is not a switch's. It gets no link-local address, which would appear later.
 fn other_device(name: &str) {
     ip(&format!("link add {name} type veth peer name {name}-peer"));
     for name in [name.to_owned(), format!("{name}-peer")] {
@@ -123,7 +123,7 @@ fn other_device(name: &str) {
     wait_until("both ends have a carrier", || ip("link").matches(" state UP ").count() >= 2);
 }
 
-/// All that a switch can leave on its host.
+/// Everything that a switch can change on its host.
 fn host_state() -> Vec<String> {
     let files = |directory| -> String {
         let names = fs::read_dir(directory).into_iter().flatten().map(|entry| entry.unwrap().file_name());
@@ -146,8 +146,8 @@ fn host_state() -> Vec<String> {
     ]
 }
 
-/// The host is as it was. A moment later perhaps: the queues of one test are open for a moment in what
-/// another, a thread of the same process, starts at the same time.
+/// Waits until the host is as it was. Tests are threads of one process, so a program that another test starts can
+/// briefly inherit this test's queues.
 #[track_caller]
 fn assert_host_unchanged(before: &[String]) {
     let end = Instant::now() + Duration::from_secs(10);
@@ -157,7 +157,7 @@ fn assert_host_unchanged(before: &[String]) {
     assert_eq!(host_state(), before);
 }
 
-/// Fails after ten seconds instead of hanging.
+/// The next change of this device. Fails after ten seconds.
 async fn change(topology: &mut Topology, device: &Device) -> LinkChange {
     let next = tokio::time::timeout(Duration::from_secs(10), topology.next_change());
     let (id, change) = next.await.expect("a change of a device");
@@ -165,7 +165,7 @@ async fn change(topology: &mut Topology, device: &Device) -> LinkChange {
     change
 }
 
-/// Waits for what the kernel does in its own time.
+/// Waits for something that the kernel does asynchronously.
 #[track_caller]
 fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let end = Instant::now() + Duration::from_secs(10);
@@ -179,7 +179,7 @@ fn read(device: &Device) -> Result<usize, Errno> {
     nix::unistd::read(device.queues[0].fd.as_fd(), &mut [0; 2048])
 }
 
-/// Frames that the kernel sends by itself (neighbour discovery) are of no interest.
+/// Reads all frames (the kernel sends some for neighbour discovery), and returns the error that ends it.
 fn drain(device: &Device) -> Errno {
     loop {
         if let Err(error) = read(device) {
@@ -197,7 +197,7 @@ fn containers_get_configured_addresses_routes_and_mtu() {
         assert_eq!(ip("netns").lines().count(), 3);
         let address = ip("-n container2 -br address show eth0");
         assert!(address.contains("172.16.0.3/24") && address.contains("fd00:172:16::3/64"), "{address}");
-        wait_until("addresses are good at once", || !ip("-n container2 address").contains("tentative"));
+        wait_until("addresses are usable at once", || !ip("-n container2 address").contains("tentative"));
         assert!(ip("-n container2 route").contains("default via 172.16.0.1 dev eth0"));
         assert!(ip("-n container2 -6 route").contains("default via fd00:172:16::1 dev eth0"));
         assert!(ip("-n container2 link show lo").contains("LOOPBACK,UP"));
@@ -231,10 +231,10 @@ fn failed_port_leaves_nothing_behind() {
         ip("netns add container2");
         let error = topology.add_port(&port(2)).unwrap_err();
         assert!(error.to_string().contains("network namespace 'container2' already"), "{error}");
-        // An address that the kernel takes only once: the namespace is there by then.
+        // Assigning an address twice fails after the namespace was created.
         let twice = PortSpec { addresses: port(3).addresses.repeat(2), ..port(3) };
         let error = topology.add_port(&twice).unwrap_err();
-        assert!(error.to_string().contains("give eth0 the address 172.16.0.4/24"), "{error}");
+        assert!(error.to_string().contains("assign the address 172.16.0.4/24 to eth0"), "{error}");
         assert!(!netns::path("container3").exists());
         let again = topology.add_port(&port(3)).unwrap();
 
@@ -272,14 +272,14 @@ fn conflicts_are_found_before_anything_is_created() {
             assert!(error.contains(expected), "{error}");
             assert_eq!(host_state(), before, "{expected}");
         }
-        // Nobody meets there.
+        // Without a host port nothing overlaps.
         let internal =
             Config { subnets: vec!["192.0.2.128/25".parse().unwrap()], internal: true, ..config(1) };
         assert!(Topology::claim(&internal, &environment()).unwrap().teardown().is_empty());
     });
 }
 
-/// By anybody who may open it. `ip netns` would wait for ever.
+/// Any user who may open the directory can lock it. `ip netns` would wait without limit.
 #[test]
 fn locked_netns_directory_fails_with_deadline() {
     in_private_host(async || {
@@ -293,7 +293,7 @@ fn locked_netns_directory_fails_with_deadline() {
         let directory = fs::File::open(netns::DIRECTORY).unwrap();
         let _lock = Flock::lock(directory, FlockArg::LockExclusive).unwrap();
         let again = Topology::claim(&config(1), &environment()).unwrap();
-        assert!(again.teardown().is_empty(), "it is only needed for the first");
+        assert!(again.teardown().is_empty(), "the lock is only needed to create the directory");
     });
 }
 
@@ -336,7 +336,7 @@ fn reports_link_state_and_mtu_changes() {
     });
 }
 
-/// How many namespaces the host knows of, named or not.
+/// The number of namespaces that have an nsid in the host's.
 fn namespaces() -> usize {
     ip("netns list-id").lines().count()
 }
@@ -349,16 +349,16 @@ fn deleted_netns_is_freed_when_queues_close() {
         ip("netns del container1");
         assert_eq!(change(&mut topology, &devices[1]).await, LinkChange::Gone);
         devices[1].queues.clear();
-        wait_until("nothing of ours keeps the namespace", || namespaces() == 1);
-        assert_eq!(drain(&devices[2]), Errno::EAGAIN, "the other port is well");
+        wait_until("the namespace is freed", || namespaces() == 1);
+        assert_eq!(drain(&devices[2]), Errno::EAGAIN, "the other port still works");
         assert!(topology.remove_port(devices[1].id).is_ok());
 
-        // The numbers of the namespace and of the device are used again, by another port.
+        // Another port reuses the nsid and the interface index.
         devices[1] = topology.add_port(&port(1)).unwrap();
         ip("-n container1 link set eth0 down");
         assert_eq!(change(&mut topology, &devices[1]).await, LinkChange::State { up: false, mtu: 1500 });
 
-        // Somebody gives the name to another namespace.
+        // Another program gives the name to another namespace.
         ip("netns del container2");
         ip("netns add container2");
         assert_eq!(change(&mut topology, &devices[2]).await, LinkChange::Gone);
@@ -375,13 +375,13 @@ fn removed_port_frees_its_netns_when_queues_close() {
         let (mut topology, mut devices) = build(&config(2)).unwrap();
         devices[1].queues.clear();
         topology.remove_port(devices[1].id).unwrap();
-        wait_until("nothing of ours keeps the namespace", || namespaces() == 1);
+        wait_until("the namespace is freed", || namespaces() == 1);
         ip("-n container2 link set eth0 down");
         let down = LinkChange::State { up: false, mtu: 1500 };
-        assert_eq!(change(&mut topology, &devices[2]).await, down, "and no news of the one that we removed");
+        assert_eq!(change(&mut topology, &devices[2]).await, down, "and no change of the removed port");
         drop(devices);
         assert!(topology.teardown().is_empty());
-        wait_until("nothing of ours keeps the namespace", || namespaces() == 0);
+        wait_until("the namespace is freed", || namespaces() == 0);
     });
 }
 
@@ -395,16 +395,16 @@ fn device_moved_to_another_netns_goes_with_its_port() {
         assert_eq!(change(&mut topology, &devices[1]).await, LinkChange::Gone);
         assert!(in_own("moved1"));
         devices[1].queues.clear();
-        wait_until("it goes when its queues are closed", || !in_own("moved1"));
+        wait_until("the device is removed when its queues are closed", || !in_own("moved1"));
 
         ip("-n container2 link set eth0 name moved2 netns own");
         ip("-n container3 link set eth0 name moved3 netns own");
         devices[2].queues.clear();
         topology.remove_port(devices[2].id).unwrap();
-        wait_until("a move that nobody has heard of yet changes nothing", || !in_own("moved2"));
+        wait_until("a move that was not reported yet makes no difference", || !in_own("moved2"));
         drop(devices);
         assert!(topology.teardown().is_empty());
-        wait_until("here neither", || !in_own("moved3"));
+        wait_until("nor does it at teardown", || !in_own("moved3"));
     });
 }
 
@@ -412,7 +412,7 @@ fn device_moved_to_another_netns_goes_with_its_port() {
 fn attached_port_is_gone_when_its_netns_ends() {
     in_private_host(async || {
         let (mut topology, devices) = build(&config(0)).unwrap();
-        // One without a name: it ends with the process.
+        // A namespace without a name, which ends with its process.
         let mut process = Command::new("unshare");
         process.args(["--net", "sh", "-c", "echo there; read wait"]);
         let mut process = process.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -424,7 +424,7 @@ fn attached_port_is_gone_when_its_netns_ends() {
         drop(process.stdin.take());
         process.wait().unwrap();
         assert_eq!(change(&mut topology, &attached).await, LinkChange::Gone);
-        wait_until("the device goes with its namespace", || drain(&attached) == Errno::EBADFD);
+        wait_until("the device is removed with its namespace", || drain(&attached) == Errno::EBADFD);
         topology.remove_port(attached.id).unwrap();
         drop(devices);
         assert!(topology.teardown().is_empty());
@@ -458,14 +458,17 @@ fn attaching_keeps_existing_devices_and_routes() {
         assert!(ip("-n lab -6 route").contains("default via fd00:172:16::1 dev lan"));
         assert!(!ip("-n lab link show lo").contains("LOOPBACK,UP"), "lo is not ours");
         let notices = topology.take_notices();
-        assert!(notices.iter().any(|notice| notice.contains("has a default route for IPv4")), "{notices:?}");
+        assert!(
+            notices.iter().any(|notice| notice.contains("already has an IPv4 default route")),
+            "{notices:?}"
+        );
         assert_eq!(attached.netns.as_deref(), Some(path.as_path()));
 
         ip("-n lab link set lan down");
         assert!(matches!(change(&mut topology, &attached).await, LinkChange::State { up: false, .. }));
         topology.remove_port(attached.id).unwrap();
         attached.queues.clear();
-        wait_until("the device goes with its queues", || !ip("-n lab link").contains("lan"));
+        wait_until("the device is removed with its queues", || !ip("-n lab link").contains("lan"));
         assert!(path.exists(), "the namespace is not ours");
         drop(devices);
         assert!(topology.teardown().is_empty());
@@ -478,7 +481,7 @@ fn nat_is_undone_completely() {
         other_device("uplink");
         let accept_ra = "/proc/sys/net/ipv6/conf/uplink/accept_ra";
         fs::write(accept_ra, "1").unwrap();
-        // What the kernel changes along with the switch for all.
+        // The kernel changes these when forwarding is turned on for all devices.
         fs::write("/proc/sys/net/ipv4/conf/uplink/forwarding", "1").unwrap();
         fs::write("/proc/sys/net/ipv6/conf/uplink/forwarding", "1").unwrap();
         fs::write("/proc/sys/net/ipv4/conf/all/accept_redirects", "0").unwrap();
@@ -488,7 +491,7 @@ fn nat_is_undone_completely() {
         let before = host_state();
         let (mut topology, devices) = build(&Config { nat: true, ..config(1) }).unwrap();
         let notices = topology.take_notices();
-        // An earlier kernel has a notice of its own.
+        // Kernels before 6.2 add a notice about UDP segmentation offload.
         let of_firewall = notices.iter().filter(|notice| notice.contains("(chain ip filter FORWARD)"));
         assert_eq!(of_firewall.count(), 1, "{notices:?}");
         let rules = run("nft", "list table inet uswitch_uswitch0").unwrap();
@@ -510,7 +513,7 @@ fn nat_is_undone_completely() {
     });
 }
 
-/// A process that makes a switch in this thread's host and waits, to be killed.
+/// Starts a process that creates a switch in this thread's host and waits to be killed.
 fn switch_in_another_process() -> Child {
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "child_creates_a_switch_and_waits", "--nocapture"])
@@ -525,7 +528,7 @@ fn switch_in_another_process() -> Child {
 }
 
 #[test]
-#[ignore = "no test: what another test starts and kills"]
+#[ignore = "not a test: other tests start and kill it"]
 fn child_creates_a_switch_and_waits() {
     if std::env::var_os("TOPOLOGY_CHILD").is_none() {
         return;
@@ -548,7 +551,7 @@ fn next_start_cleans_up_after_a_killed_switch() {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(ip("netns").lines().count(), 3, "namespaces outlive a kill");
-        // Not ours any more: somebody gave the name to another.
+        // Another program gave the name to another namespace, which is not ours to delete.
         ip("netns del container2");
         ip("netns add container2");
         let mine = netns::look_up("container2").unwrap();
@@ -604,7 +607,7 @@ fn clean_up_from_another_netns_names_the_right_one() {
         let mut child = switch_in_another_process();
         child.kill().unwrap();
         child.wait().unwrap();
-        // A thread goes elsewhere, and sees the same `/run`. (Ours is no process's but a thread's: it needs a name.)
+        // A thread enters another namespace with the same `/run`. This thread's namespace is not its process's, so it needs a name.
         Netns::here().unwrap().publish("home").unwrap();
         ip("netns add elsewhere");
         let found = netns::travel(|traveller| {
@@ -643,7 +646,7 @@ fn forwarding_stays_on_while_a_second_switch_needs_it() {
         drop(devices);
         assert!(one.teardown().is_empty());
         assert_eq!(forwarding(), "1\n", "the second still needs it");
-        assert_eq!(fs::read_to_string(accept_ra).unwrap(), "2\n", "and default routes that routers give");
+        assert_eq!(fs::read_to_string(accept_ra).unwrap(), "2\n", "and so are router advertisements");
         drop(host);
         assert!(two.teardown().is_empty());
         assert_host_unchanged(&before);

@@ -1,12 +1,13 @@
-//! Who has which address, by number: the gateway is 0, container N is N.
+//! Assigns IP and MAC addresses by port number: the gateway is number 0, container N is number N.
 //!
-//! - In each subnet the gateway has the first address of a station, and number N the one N further.
-//!   In an IPv4 subnet the network and broadcast addresses are no station's (RFC 1122 §3.2.1.3), in an IPv6
-//!   subnet the first is the routers' anycast address (RFC 4291 §2.6.1). A /31 (RFC 3021) or /127 (RFC 6164)
-//!   has neither: the gateway and one container. A /32 or /128 has the gateway alone.
-//! - MACs are `02:SS:SS:SS:NN:NN`: locally administered, S a hash of the switch's name, N the number. The
-//!   same lab has the same addresses every time, two switches have different ones, and a person
-//!   reads in a capture which container a frame came from.
+//! - The gateway has the first host address of each subnet, and number N has the N-th address after it.
+//!   In an IPv4 subnet the network and broadcast addresses are not host addresses (RFC 1122 §3.2.1.3). In an
+//!   IPv6 subnet the first address is the subnet-router anycast address (RFC 4291 §2.6.1). A /31 (RFC 3021) or
+//!   /127 (RFC 6164) reserves neither and holds the gateway and one container. A /32 or /128 holds only the
+//!   gateway.
+//! - MAC addresses are `02:SS:SS:SS:NN:NN`: locally administered, S a hash of the switch's name, N the number.
+//!   A switch of the same name has the same addresses every time, and the last two bytes identify the
+//!   container in a capture.
 
 use std::net::IpAddr;
 
@@ -19,12 +20,12 @@ pub fn gateway(subnet: IpNet) -> IpAddr {
     address_at(subnet, gateway_offset(subnet)).addr()
 }
 
-/// The address of number `n`, with the subnet's prefix length; `None` if the subnet does not reach so far.
+/// The address of number `n`, with the subnet's prefix length; `None` if the subnet is too small.
 pub fn host_address(subnet: IpNet, n: u64) -> Option<IpNet> {
     (n <= max_hosts(subnet)).then(|| address_at(subnet, gateway_offset(subnet) + u128::from(n)))
 }
 
-/// How many stations `subnet` has room for beside the gateway.
+/// How many hosts fit into `subnet` beside the gateway.
 pub fn max_hosts(subnet: IpNet) -> u64 {
     u64::try_from(host_count(subnet)).unwrap_or(u64::MAX)
 }
@@ -36,17 +37,17 @@ fn host_count(subnet: IpNet) -> u128 {
     addresses - gateway_offset(subnet) - 1 - broadcast
 }
 
-/// The smallest subnet around `subnet` that has room for `stations`.
-pub fn widened(subnet: IpNet, stations: u64) -> Option<IpNet> {
+/// The smallest subnet that contains `subnet` and holds `hosts` beside the gateway.
+pub fn widened(subnet: IpNet, hosts: u64) -> Option<IpNet> {
     let mut wide = subnet;
-    while max_hosts(wide) < stations {
+    while max_hosts(wide) < hosts {
         wide = wide.supernet()?;
     }
     Some(wide)
 }
 
-/// Whether a station may have `address` in `subnet`: it is in there, and not the network's, the
-/// broadcast's or the gateway's.
+/// Whether a host may have `address` in `subnet`: it is inside, and is not the network, broadcast or gateway
+/// address.
 pub fn is_host_address(subnet: IpNet, address: IpAddr) -> bool {
     let offset = to_u128(address).wrapping_sub(to_u128(subnet.network()));
     subnet.contains(&address)
@@ -54,19 +55,19 @@ pub fn is_host_address(subnet: IpNet, address: IpAddr) -> bool {
         && offset - gateway_offset(subnet) <= host_count(subnet)
 }
 
-/// The MAC of number `n` in the switch called `name`.
+/// The MAC address of number `n` of the switch `name`.
 pub fn mac(name: &str, n: u16) -> Mac {
     let [a, b, c, ..] = fnv1a(name).to_be_bytes();
     let [high, low] = n.to_be_bytes();
     Mac([0x02, a, b, c, high, low])
 }
 
-/// FNV-1a: the same on every machine and in every version, which `std`'s hashers do not promise.
+/// FNV-1a. Unlike the hashers of `std`, it gives the same value on every machine and in every version.
 fn fnv1a(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
-/// How far the gateway's address is from the start of the subnet.
+/// The offset of the gateway's address from the network address.
 fn gateway_offset(subnet: IpNet) -> u128 {
     let host_bits = subnet.max_prefix_len() - subnet.prefix_len();
     u128::from(host_bits >= 2)
@@ -79,7 +80,7 @@ fn to_u128(address: IpAddr) -> u128 {
     }
 }
 
-/// The address `offset` further than the subnet's first. The caller knows that it is in there.
+/// The address at `offset` from the network address. The caller ensures that it is inside the subnet.
 fn address_at(subnet: IpNet, offset: u128) -> IpNet {
     match subnet {
         IpNet::V4(net) => {
@@ -117,7 +118,7 @@ mod tests {
 
     #[test]
     fn counts_hosts_of_a_subnet() {
-        for (subnet, stations) in [
+        for (subnet, hosts) in [
             ("10.0.0.0/24", 253),
             ("10.0.0.0/29", 5),
             ("10.0.0.0/30", 1),
@@ -131,7 +132,7 @@ mod tests {
             ("fd00::/127", 1),
             ("fd00::/128", 0),
         ] {
-            assert_eq!(max_hosts(net(subnet)), stations, "{subnet}");
+            assert_eq!(max_hosts(net(subnet)), hosts, "{subnet}");
         }
     }
 
@@ -156,14 +157,14 @@ mod tests {
     #[test]
     fn rejects_network_broadcast_and_gateway_addresses() {
         let v4 = net("10.0.0.0/29");
-        for (address, may) in [
+        for (address, allowed) in [
             ("10.0.0.0", false),
             ("10.0.0.1", false),
             ("10.0.0.2", true),
             ("10.0.0.6", true),
             ("10.0.0.7", false),
         ] {
-            assert_eq!(is_host_address(v4, address.parse().unwrap()), may, "{address}");
+            assert_eq!(is_host_address(v4, address.parse().unwrap()), allowed, "{address}");
         }
         assert!(
             !is_host_address(v4, "10.0.0.9".parse().unwrap())

@@ -1,4 +1,4 @@
-//! Ports come and go while the switch runs, by command and by accident.
+//! Ports are added, deleted and lost while the switch runs.
 
 use std::fs;
 
@@ -7,14 +7,14 @@ use serde_json::Value;
 
 use crate::harness::{Host, Netns, Process, Shell, Subject, Uswitch, v4, v6, wait_until};
 
-/// A ping of one pair that notices a single lost frame.
+/// Starts a ping that counts every lost frame.
 fn start_ping(h1: &Netns, target: &str) -> Process {
     let mut ping = h1.spawn(&format!("ping -n -i 0.01 {target}"));
     ping.line_with("bytes from");
     ping
 }
 
-/// Ends it, and asserts that nothing was lost: at most the last answer is still on its way.
+/// Ends a ping and asserts that no frame was lost. The last answer may be outstanding.
 #[track_caller]
 fn assert_nothing_lost(mut ping: Process) {
     ping.line_with("bytes from");
@@ -24,7 +24,7 @@ fn assert_nothing_lost(mut ping: Process) {
     assert!(sent - received <= 1, "{received} answers to {sent}");
 }
 
-/// "N packets transmitted, M received"
+/// The numbers of "N packets transmitted, M received".
 fn summary(said: &str) -> Option<(u32, u32)> {
     let line = said.lines().find(|line| line.contains("packets transmitted"))?;
     let mut numbers = line.split(' ').filter_map(|word| word.parse().ok());
@@ -47,7 +47,6 @@ fn adds_and_deletes_ports_without_loss() {
     assert_nothing_lost(ping);
 }
 
-/// A deleted port's addresses are forgotten: no frame is sent to where nobody is.
 #[test]
 fn deleting_a_port_flushes_its_fdb_entries() {
     let s = Uswitch::start();
@@ -81,7 +80,7 @@ fn attaches_to_a_named_netns() {
     own.run("ip link show eth0").fails();
 }
 
-/// A container of any other tool: a process in a namespace without a name.
+/// The process runs in a namespace without a name, as containers of other tools do.
 #[test]
 fn attaches_to_the_netns_of_a_process() {
     let s = Uswitch::with("--ports 1");
@@ -93,7 +92,7 @@ fn attaches_to_the_netns_of_a_process() {
     host.run(&format!("nsenter --target {pid} --net ip link show eth0")).ok();
 }
 
-/// A name that is there wins over the process of that number, as with `ip link set netns`.
+/// As with `ip link set netns`.
 #[test]
 fn netns_name_takes_precedence_over_pid() {
     let s = Uswitch::with("--ports 1");
@@ -104,7 +103,7 @@ fn netns_name_takes_precedence_over_pid() {
     assert!(said.contains("/proc/self/ns/net") && said.trim().lines().count() == 1, "{said}");
 }
 
-/// The state of a port, in the words of `bridge link`.
+/// The state of a port, as `bridge link` names it.
 fn state(s: &Uswitch, port: &str) -> Value {
     s.row("port show", port)["state"].clone()
 }
@@ -124,7 +123,7 @@ fn link_down_and_up() {
     assert_nothing_lost(ping);
 }
 
-/// Sends datagrams to a container as fast as it goes, deaf to what comes back.
+/// Sends datagrams to a container as fast as possible and ignores answers.
 fn flood_udp(from: &Netns, to: &Netns, address: &str) -> Process {
     from.run(&format!("ip neigh replace {address} lladdr {} dev eth0 nud permanent", to.mac())).ok();
     let mut load =
@@ -133,14 +132,14 @@ fn flood_udp(from: &Netns, to: &Netns, address: &str) -> Process {
     load
 }
 
-/// Waits until a port has been given more than it had: what flows to it still flows.
+/// Waits until more traffic was sent to a port.
 fn wait_for_traffic(s: &Uswitch, port: &str) {
     const MORE: u64 = 1_000_000;
     let before = s.count(port, "tx_bytes");
-    wait_until(&format!("{port} is given more"), || s.count(port, "tx_bytes") > before + MORE);
+    wait_until(&format!("more traffic is sent to {port}"), || s.count(port, "tx_bytes") > before + MORE);
 }
 
-/// A link that goes down and up while two others talk, and while a third sends to it.
+/// One port's link goes down and up while two others exchange traffic and a third sends to it.
 #[test]
 fn link_down_and_up_under_load() {
     let s = Uswitch::with("--ports 5");
@@ -156,11 +155,11 @@ fn link_down_and_up_under_load() {
     }
     h3.run("ip link set eth0 down").ok();
     wait_until("the port shows that its link is down", || state(&s, "container3") == "disabled");
-    // Its addresses are forgotten: what is sent there is flooded, but not to a link that is down.
+    // Its FDB entries are flushed: frames to it are flooded, but not to the link that is down.
     let flooded = || s.count("container4", "flooded");
     let (before, given) = (flooded(), s.count("container3", "tx_frames"));
-    wait_until("what is sent there is flooded", || flooded() > before + 100);
-    assert_eq!(s.count("container3", "tx_frames"), given, "a link that is down takes nothing");
+    wait_until("frames to container3 are flooded", || flooded() > before + 100);
+    assert_eq!(s.count("container3", "tx_frames"), given, "no frame is sent to a link that is down");
     wait_for_traffic(&s, "container2");
     h3.run("ip link set eth0 up").ok();
     for port in ["container2", "container3"] {
@@ -172,7 +171,7 @@ fn link_down_and_up_under_load() {
     assert!(said.contains("interrupt"), "{said}");
 }
 
-/// What a port's end must not do to the others: lose their frames, spin, or leak.
+/// Runs `accident`, which destroys container3. The others must not lose frames, and the switch must not spin or leak.
 #[track_caller]
 fn survives_loss_of_port(accident: &str) {
     let s = Uswitch::with("--ports 4");
@@ -188,16 +187,16 @@ fn survives_loss_of_port(accident: &str) {
     h2.run(&format!("ping -n -c 1 -W 5 {}", v4(4))).ok();
     assert_low_cpu(&s, &h1);
     s.host().run("uswitch port del container3").ok();
-    assert!(open_files(&s) < before, "the queue of a port that is gone is open");
+    assert!(open_files(&s) < before, "the queue of a port that is gone is still open");
     s.stop();
 }
 
-/// Listed as what can never work again; a link that is only down is `DOWN`.
+/// Whether the port's device is gone for good; a link that is only down is `DOWN`.
 fn is_gone(s: &Uswitch, port: &str) -> bool {
     s.row("port show", port)["operstate"] == "NOTPRESENT"
 }
 
-/// What has a container's name by now is not the container.
+/// Another namespace may have the container's name by now.
 #[test]
 fn exec_refuses_a_port_whose_device_is_gone() {
     let s = Uswitch::start();
@@ -212,8 +211,8 @@ fn exec_refuses_a_port_whose_device_is_gone() {
     s.host().run("uswitch exec host -- true").ok();
 }
 
-/// Asserts that the switch takes next to no CPU time while it has next to nothing to do: an engine that spins takes
-/// all of the about 200 ticks (proc_pid_stat(5)) that 20 pings take.
+/// Asserts that the switch uses little CPU time while it is almost idle. An engine that spins would use all of the
+/// about 200 ticks (proc_pid_stat(5)) for which the 20 pings run.
 #[track_caller]
 fn assert_low_cpu(s: &Uswitch, h1: &Netns) {
     let before = cpu_ticks(s);
@@ -222,7 +221,7 @@ fn assert_low_cpu(s: &Uswitch, h1: &Netns) {
     assert!(taken < 100, "{taken} ticks for 20 pings");
 }
 
-/// Its CPU time so far, in ticks.
+/// The switch's CPU time so far, in ticks.
 pub fn cpu_ticks(s: &Uswitch) -> u64 {
     let stat = fs::read_to_string(s.host().path(&format!("/proc/{}/stat", s.pid()))).expect("it runs");
     let after_name = stat.rsplit(") ").next().expect("there is a name");
@@ -240,7 +239,7 @@ fn threads(s: &Uswitch) -> usize {
     entries(s, "task")
 }
 
-/// How many entries a directory of the process has in proc(5).
+/// The number of entries in a directory of the process in proc(5).
 fn entries(s: &Uswitch, directory: &str) -> usize {
     fs::read_dir(s.host().path(&format!("/proc/{}/{directory}", s.pid()))).expect("it runs").count()
 }
@@ -255,7 +254,6 @@ fn device_deleted_under_load() {
     survives_loss_of_port("ip -n container3 link del eth0");
 }
 
-/// File descriptors and threads are as many after many ports as before.
 #[test]
 fn ports_leak_no_files_or_threads() {
     let s = Uswitch::with("--ports 2 --workers 2");
@@ -269,7 +267,7 @@ fn ports_leak_no_files_or_threads() {
         once();
     }
     assert_eq!(open_files(&s), files);
-    // A thread is listed for a moment after its end.
+    // A thread stays listed for a moment after its end.
     wait_until("there are as many threads as before", || threads(&s) <= before);
 }
 
@@ -280,7 +278,7 @@ fn idle_switch_uses_no_cpu() {
     assert_low_cpu(&s, &h1);
 }
 
-/// A namespace where IPv6 is disabled takes a port with IPv4 alone, and that is said; so is the host.
+/// Where IPv6 is disabled, a port and the host port get only IPv4 addresses, and a notice says so.
 #[test]
 fn port_without_ipv6_where_it_is_disabled() {
     let host = Host::new();
@@ -303,7 +301,7 @@ fn port_without_ipv6_where_it_is_disabled() {
     assert!(said.trim().lines().count() == 1 && said.contains("disable_ipv6=0` there first"), "{said}");
     let said = host.run("ip -n lab link show").ok();
     assert!(!said.contains("eth0"), "{said}");
-    // As it says.
+    // The command that the error names.
     host.run("ip netns exec lab sysctl -w net.ipv6.conf.all.disable_ipv6=0").ok();
     host.run("uswitch port add lab --netns lab").ok();
     host.run("ip netns exec lab ping -n -c 1 -W 5 fd00:172:16::2").ok();

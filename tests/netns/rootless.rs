@@ -1,4 +1,4 @@
-//! Without root: the same commands, in a sandbox of the user's own.
+//! The same commands without root, in a private sandbox of the user.
 
 use crate::harness::{Host, Shell, Snapshot, as_user, by_user, with_tun_for_all};
 
@@ -31,7 +31,7 @@ fn start_ping_trace_and_stop_without_root() {
     before.assert_same(&host);
 }
 
-/// While it runs, the machine outside of the sandbox has no more than a process and a socket.
+/// Outside of the sandbox a running switch is only a process and a socket.
 fn assert_host_untouched(host: &Host, before: &Snapshot) {
     let now = Snapshot::of(host);
     for kind in ["namespaces", "links", "addresses", "routes", "rules", "nftables", "sysctls"] {
@@ -39,7 +39,7 @@ fn assert_host_untouched(host: &Host, before: &Snapshot) {
     }
 }
 
-/// The address is where the switch was started, not in its sandbox.
+/// The metrics address is in the namespace in which the switch was started, not in its sandbox.
 #[test]
 fn metrics_are_served_outside_the_sandbox() {
     let host = with_tun_for_all();
@@ -51,7 +51,7 @@ fn metrics_are_served_outside_the_sandbox() {
     before.assert_same(&host);
 }
 
-/// What `--busy-poll` cannot do without root is said, and the rest is done.
+/// Without root `--busy-poll` cannot keep CPUs awake: a notice says so, and the switch runs.
 #[test]
 fn busy_poll_reports_what_needs_root() {
     let host = with_tun_for_all();
@@ -63,7 +63,6 @@ fn busy_poll_reports_what_needs_root() {
     as_user(&host, "uswitch stop").ok();
 }
 
-/// A user who forgot sudo is told.
 #[test]
 fn status_suggests_sudo_for_a_switch_of_root() {
     let host = with_tun_for_all();
@@ -73,7 +72,7 @@ fn status_suggests_sudo_for_a_switch_of_root() {
     assert!(said.contains("try sudo") && said.trim().lines().count() == 1, "{said}");
 }
 
-/// It works, and leads nowhere: that is said, in one line.
+/// The switch starts, and one line says that NAT has no effect without root.
 #[test]
 fn nat_reports_that_it_needs_root() {
     let host = with_tun_for_all();
@@ -97,7 +96,7 @@ fn socket_is_accessible_to_its_owner_only() {
     as_user(&host, "uswitch stop").ok();
 }
 
-/// A port takes a thread for a moment.
+/// Adding a port needs a thread for a moment.
 #[test]
 fn process_limit_fails_the_port_but_not_the_switch() {
     let host = with_tun_for_all();

@@ -1,4 +1,4 @@
-//! Ports come, change and go.
+//! Adds and removes ports, follows their devices, and edits FDB entries.
 
 use std::path::Path;
 
@@ -13,30 +13,30 @@ use crate::switch::{Port, PortCounts, PortId};
 use crate::sys::netns::Netns;
 use crate::wire::Mac;
 
-/// The link of a port's device.
+/// The link state of a port's device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LinkState {
     Up,
     Down,
-    /// Somebody deleted the device; the workers have let go of it.
+    /// The device was deleted, and the workers have closed its queues.
     Gone,
 }
 
-/// What the switch knows of one port.
+/// Control's record of one port.
 #[derive(Debug)]
 pub(crate) struct PortRecord {
     pub(super) name: String,
-    /// In the switch's addressing; the host port has the gateway's, 0.
+    /// Its number in [`crate::control::addressing`]; 0 is the host port.
     pub(super) number: u16,
-    /// What was made; the workers have its queues.
+    /// Its device. The workers have the queues.
     pub(super) device: Device,
-    /// Inode of the device's namespace.
+    /// Inode number of the device's namespace.
     pub(super) netns_ino: Option<u64>,
     pub(super) offload: bool,
     pub(super) link: LinkState,
-    /// The slot's counters when this port took it.
+    /// The slot's counters when this port was added.
     pub(super) counted_before: PortCounts,
-    /// The slot's counters when they were last looked at for events.
+    /// The slot's counters when they were last compared for events.
     pub(super) compared: PortCounts,
 }
 
@@ -51,7 +51,7 @@ impl PortRecord {
         self.number == 0
     }
 
-    /// What the forwarding decision is to know of this port.
+    /// The port's entry in the switch's port table.
     pub(super) fn state_for_switch(&self, admin: AdminState) -> Port {
         Port {
             up: self.link == LinkState::Up && admin == AdminState::Enabled,
@@ -63,7 +63,7 @@ impl PortRecord {
 }
 
 impl<M: HostNetwork> Running<M> {
-    /// Makes the host port, and pins the gateway's MAC to it.
+    /// Adds the host port and a permanent FDB entry for the gateway's MAC.
     pub(super) fn add_host_port(&mut self) -> Result<(), RunError> {
         let gateway = self.switch.gateway.mac;
         let device = self.network.add_host_port(&self.config, gateway)?;
@@ -78,7 +78,7 @@ impl<M: HostNetwork> Running<M> {
         )?)
     }
 
-    /// Makes a port as asked for.
+    /// Adds the requested port.
     pub(super) fn add_port(&mut self, asked: NewPort) -> Result<AddedPort, RunError> {
         let plan = PortPlan::new(&self.config, &self.ports, asked)?;
         let id = self.make_port(plan)?;
@@ -86,7 +86,7 @@ impl<M: HostNetwork> Running<M> {
         Ok(AddedPort { port, notices: self.network.take_notices() })
     }
 
-    /// Makes a port as planned.
+    /// Creates a planned port.
     pub(super) fn make_port(&mut self, plan: PortPlan) -> Result<PortId, RunError> {
         let device = self.network.add_port(&plan.spec)?;
         let PortPlan { name, number, spec } = plan;
@@ -94,7 +94,7 @@ impl<M: HostNetwork> Running<M> {
         self.attach(record)
     }
 
-    /// Gives a device that was made to the workers; takes it away again if they do not take it.
+    /// Hands a device's queues to the workers. Removes the device if that fails.
     fn attach(&mut self, mut record: PortRecord) -> Result<PortId, RunError> {
         let device = record.device.id;
         let queues = std::mem::take(&mut record.device.queues);
@@ -121,14 +121,14 @@ impl<M: HostNetwork> Running<M> {
             }
             Err(why) => {
                 warn!(port = record.name, %why, "port not added");
-                // The first error is the one to tell; what stays is in the ledger and goes at stop.
+                // Report the first error; what could not be removed is in the ledger, and is removed at stop.
                 let _ = self.network.remove_port(device);
                 Err(why)
             }
         }
     }
 
-    /// Takes a port away.
+    /// Removes a port.
     pub(super) fn remove_port(&mut self, name: &str) -> Result<(), RunError> {
         let id = self.port_named(name)?;
         let record = &self.ports[&id];
@@ -137,7 +137,7 @@ impl<M: HostNetwork> Running<M> {
         }
         let device = record.device.id;
         self.detach(id)?;
-        // What they told of this port is heard before another takes its slot.
+        // Handle the workers' messages about this port before another port uses its slot.
         self.drain_notices();
         self.emit_port_event(EventType::PortRemoved, id);
         self.switch.fdb.remove_port(id);
@@ -147,7 +147,7 @@ impl<M: HostNetwork> Running<M> {
         Ok(self.network.remove_port(device)?)
     }
 
-    /// No new frame goes to the port, and the workers let go of it, if they have not already.
+    /// Stops sending frames to the port and has the workers close its queues, unless they already have.
     pub(super) fn detach(&self, id: PortId) -> Result<(), RunError> {
         let record = &self.ports[&id];
         self.switch.ports.set(id, record.state_for_switch(AdminState::Disabled));
@@ -157,7 +157,7 @@ impl<M: HostNetwork> Running<M> {
         Ok(())
     }
 
-    /// Somebody else changed a device.
+    /// Handles a change to a device by another program.
     pub(super) fn device_changed(&mut self, device: DeviceId, change: &LinkChange) {
         let found = self.ports.iter().find(|(_, port)| port.device.id == device);
         if let Some((&id, _)) = found {
@@ -165,14 +165,14 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    /// A port's link is as `change` says. Both the kernel's messages and the workers tell of a device that is
-    /// gone; the second one finds nothing to do.
+    /// Applies a change of a port's link. Both the kernel and the workers report that a device is gone; the second
+    /// report has no effect.
     pub(super) fn link_changed(&mut self, id: PortId, change: &LinkChange) {
         if self.ports.get(&id).is_none_or(|port| port.link == LinkState::Gone) {
             return;
         }
         if *change == LinkChange::Gone {
-            // Fails only without workers, and that ends the switch.
+            // Fails only without workers, which ends the switch.
             let _ = self.detach(id);
         }
         let Some(record) = self.ports.get_mut(&id) else { return };
@@ -193,7 +193,7 @@ impl<M: HostNetwork> Running<M> {
         self.switch.ports.set(id, record.state_for_switch(AdminState::Enabled));
         let change = record.link.change(before);
         if record.link != LinkState::Up {
-            // Stations behind a port that is down may come back behind another (as the Linux bridge does).
+            // Hosts behind a port that is down may reappear behind another. The Linux bridge flushes too.
             self.switch.fdb.flush(Some(id));
         }
         if let Some(change) = change {
@@ -232,12 +232,12 @@ impl<M: HostNetwork> Running<M> {
     }
 }
 
-/// The inode of a namespace, unless it has gone already: then the port shows that in a moment.
+/// The inode number of a namespace; `None` if it is gone, which is reported as a change soon.
 fn inode(path: &Path) -> Option<u64> {
     Netns::open(path).and_then(|netns| netns.identity()).ok().map(|identity| identity.ino)
 }
 
-/// No frame is in any VLAN but 0 before there is VLAN-aware bridging.
+/// VLAN-aware bridging does not exist yet: all frames are in VLAN 0.
 fn key(mac: Mac, vlan: u16) -> Result<FdbKey, RunError> {
     if vlan == 0 { Ok(FdbKey { vlan, mac }) } else { Err(RunError::NoVlans(vlan)) }
 }

@@ -1,5 +1,6 @@
-//! Makes a port's device, on one thread that goes from namespace to namespace and ends. In a namespace of our own the device
-//! is opened in place; for another's it is opened in a staging namespace and moved: see [`crate::sys::netns`] for why.
+//! Creates a port's device, on a thread that enters the namespaces and then ends. In a namespace that we create the device
+//! is opened in place. For an existing namespace it is opened in a staging namespace and moved; [`crate::sys::netns`]
+//! explains why.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -13,25 +14,25 @@ use crate::sys::netlink::{Netlink, Request};
 use crate::sys::netns::{self, Netns, Traveller, travel};
 use crate::sys::tap::{self, Lifetime, Tap};
 
-/// A namespace of ours without a name, where devices are opened.
+/// A namespace without a name in which devices are opened before they are moved.
 #[derive(Debug)]
 pub(super) struct StagingNetns {
     netns: Netns,
     netlink: Netlink,
 }
 
-/// A device that was made.
+/// A device that was created.
 #[derive(Debug)]
 pub(super) struct BuiltDevice {
     pub(super) tap: Tap,
     pub(super) link: Link,
-    /// Those that it has.
+    /// The addresses that were assigned.
     pub(super) addresses: Vec<IpNet>,
-    /// Where it is, if not in the host's. Not to be kept: it keeps the namespace alive.
+    /// Its namespace; `None`: the host's. Drop it soon, because it keeps the namespace alive.
     pub(super) netns: Option<Netns>,
-    /// The namespace, in the ledger, if it was made for the device.
+    /// The namespace's ledger entry, if the namespace was created for the device.
     pub(super) made: Option<(EntryId, Entry)>,
-    /// What the user should know.
+    /// Notices for the user.
     pub(super) notices: Vec<String>,
 }
 
@@ -43,7 +44,7 @@ impl StagingNetns {
         })?
     }
 
-    /// Makes a port's device in a namespace that is there.
+    /// Creates a port's device in an existing namespace.
     pub(super) fn in_existing_netns(
         &mut self,
         path: &Path,
@@ -60,13 +61,13 @@ impl StagingNetns {
         })?
     }
 
-    /// Opens the device.
+    /// Opens the device in the staging namespace.
     fn open(&self, traveller: &mut Traveller, spec: &PortSpec) -> Result<Tap, TopologyError> {
         traveller.enter(&self.netns)?;
         Ok(tap::open(&tap_request(spec, Lifetime::Queues))?)
     }
 
-    /// Moves the device to where it belongs.
+    /// Moves the device to its namespace.
     fn move_device(&mut self, netns: &Netns, spec: &PortSpec, path: &Path) -> Result<(), TopologyError> {
         self.netlink.apply(&[link::move_to_netns(&spec.ifname, netns)]).map_err(|error| match error.errno() {
             Some(libc::EEXIST) => {
@@ -77,7 +78,7 @@ impl StagingNetns {
     }
 }
 
-/// Makes a namespace and names it, and a port's device in it.
+/// Creates a named namespace and a port's device in it.
 pub(super) fn in_new_netns(
     name: &str,
     spec: &PortSpec,
@@ -86,8 +87,7 @@ pub(super) fn in_new_netns(
     netns::check_name(name)?;
     travel(|traveller| {
         let netns = traveller.found()?;
-        // The namespace is known by its identity before it has the name: what has that name and is another is not
-        // ours to take away.
+        // Recorded before the name exists, by identity: another namespace of this name is never removed.
         let entry = Entry::Netns { name: name.to_owned(), identity: netns.identity()? };
         let id = ledger.record(entry.clone())?;
         netns.publish(name)?;
@@ -98,7 +98,7 @@ pub(super) fn in_new_netns(
     })?
 }
 
-/// Makes the device in the calling thread's namespace.
+/// Creates the device in the calling thread's namespace, the host's.
 pub(super) fn in_host_netns(netlink: &mut Netlink, spec: &PortSpec) -> Result<BuiltDevice, TopologyError> {
     let tap = tap::open(&tap_request(spec, Lifetime::Queues))?;
     let configured = configure(netlink, spec, Vec::new())?;
@@ -109,7 +109,7 @@ fn tap_request(spec: &PortSpec, lifetime: Lifetime) -> tap::Request<'_> {
     tap::Request { name: &spec.ifname, queues: spec.queues, offload: spec.offload, lifetime }
 }
 
-/// What became of a device's settings.
+/// A device after its settings were applied.
 struct ConfiguredDevice {
     link: Link,
     addresses: Vec<IpNet>,
@@ -123,7 +123,7 @@ impl ConfiguredDevice {
     }
 }
 
-/// Gives the device in the calling thread's namespace all that it should have, after `requests`.
+/// Applies `requests` and then the device's settings, in the calling thread's namespace.
 fn configure(
     netlink: &mut Netlink,
     spec: &PortSpec,
@@ -137,11 +137,11 @@ fn configure(
     let found = link::find(netlink, &spec.ifname)?;
     if let Err(error) = link::disable_autoconf(&spec.ifname) {
         notices.push(format!(
-            "{} may take addresses from routers: cannot write to /proc/sys: {error}",
+            "{} may get addresses from router advertisements: cannot write to /proc/sys: {error}",
             spec.ifname
         ));
     }
-    // A kernel without traffic control has none to take away.
+    // A kernel without traffic control has no queueing discipline to replace.
     let _ = netlink.apply(&[link::set_noqueue(found.ifindex)]);
     requests.extend(link::configure(found.ifindex, &spec));
     for (gateway, route) in link::default_routes(found.ifindex, &spec) {
@@ -155,7 +155,7 @@ fn configure(
     Ok(ConfiguredDevice { link: link::find(netlink, &spec.ifname)?, addresses: spec.addresses, notices })
 }
 
-/// Whether there were IPv6 addresses to be left out. A port that has no others is not what was asked for.
+/// Removes the IPv6 addresses, and returns whether there were any. A port with no other address is an error.
 fn drop_ipv6_addresses(spec: &mut PortSpec) -> Result<bool, TopologyError> {
     let before = spec.addresses.len();
     spec.addresses.retain(|address| address.addr().is_ipv4());
@@ -167,7 +167,7 @@ fn drop_ipv6_addresses(spec: &mut PortSpec) -> Result<bool, TopologyError> {
 
 fn ipv6_disabled_notice(spec: &PortSpec) -> String {
     format!(
-        "IPv6 is disabled in the namespace of {}, which has no IPv6 address therefore: to have one, \
+        "IPv6 is disabled in the namespace of {}, so it gets no IPv6 address: for one, run \
          `sysctl -w net.ipv6.conf.all.disable_ipv6=0` there first",
         spec.ifname
     )
@@ -176,7 +176,7 @@ fn ipv6_disabled_notice(spec: &PortSpec) -> String {
 fn kept_default_route_notice(spec: &PortSpec, gateway: IpAddr) -> String {
     let family = if gateway.is_ipv4() { "IPv4" } else { "IPv6" };
     format!(
-        "the namespace of {} has a default route for {family} already, which stays: none through {gateway}",
+        "the namespace of {} already has an {family} default route, which is kept: no route through {gateway} was added",
         spec.ifname
     )
 }

@@ -1,24 +1,25 @@
-//! Where switches are built: on the host, or in namespaces of our own when we may not.
+//! The environment in which switches are created: the host, or a sandbox of the user without root.
 
 use std::path::PathBuf;
 
 use super::TopologyError;
 use crate::sys::{caps, runtime, sandbox};
 
-/// Where this process builds.
+/// Where this process creates devices and namespaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Environment {
-    /// The directory of sockets and ledgers: the same for the switch and for its user's shell.
+    /// The directory of sockets and ledgers. It is the same inside and outside the sandbox.
     pub runtime: PathBuf,
-    /// "The host" is a user, network and mount namespace of the process's own.
+    /// The host is a private user, network and mount namespace.
     pub sandboxed: bool,
 }
 
 impl Environment {
-    /// Decides where, and goes there. To be called before the process has a second thread.
+    /// Uses the host if the process has the capabilities, or else enters a sandbox. Call this while the process
+    /// has one thread.
     ///
     /// # Errors
-    /// There is no directory of our own to be in, or the sandbox is not allowed.
+    /// There is no runtime directory, or the kernel does not allow the sandbox.
     pub fn prepare() -> Result<Environment, TopologyError> {
         let runtime = runtime::directory()?;
         let failed = |source| TopologyError::Kernel { what: "read this process's capabilities", source };

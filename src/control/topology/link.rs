@@ -1,4 +1,4 @@
-//! A device's settings, addresses and routes, as requests to the kernel.
+//! Netlink requests for a device's settings, addresses and routes.
 
 use std::fs;
 use std::io;
@@ -18,10 +18,10 @@ use crate::sys::netlink::{Netlink, NetlinkError, Request};
 use crate::sys::netns::Netns;
 use crate::wire::Mac;
 
-/// `lo` is the first device of every namespace.
+/// The index of `lo`: it is the first device of every namespace.
 const LOOPBACK: u32 = 1;
 
-/// A device as the kernel shows it.
+/// A device as the kernel reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Link {
     pub(super) ifindex: u32,
@@ -29,7 +29,7 @@ pub(super) struct Link {
     pub(super) mac: Mac,
     pub(super) mtu: u32,
     pub(super) up: bool,
-    /// Frames that it was to send and dropped.
+    /// Frames that the device dropped instead of sending (`tx_dropped`).
     pub(super) tx_dropped: u64,
 }
 
@@ -58,12 +58,12 @@ impl Link {
     }
 }
 
-/// The device with this name where the socket is.
+/// The device of this name in the socket's namespace.
 pub(super) fn find(netlink: &mut Netlink, name: &str) -> Result<Link, NetlinkError> {
     query(netlink, &format!("find the device {name}"), LinkUnspec::new_with_name(name))
 }
 
-/// The device that `which` names.
+/// The device that `which` identifies.
 pub(super) fn query(
     netlink: &mut Netlink,
     what: &str,
@@ -71,34 +71,34 @@ pub(super) fn query(
 ) -> Result<Link, NetlinkError> {
     match netlink.one(what, RouteNetlinkMessage::GetLink(which.build()))? {
         RouteNetlinkMessage::NewLink(message) => Ok(Link::from_message(&message)),
-        _ => Err(NetlinkError::Malformed { what: what.to_owned(), fault: "it is no link".to_owned() }),
+        _ => Err(NetlinkError::Malformed { what: what.to_owned(), fault: "not a link message".to_owned() }),
     }
 }
 
-/// Moves a device of the socket's namespace to another. It keeps its name, or the kernel refuses (`EEXIST`).
+/// Moves a device from the socket's namespace to another. It keeps its name; `EEXIST` if that is taken there.
 pub(super) fn move_to_netns(name: &str, netns: &Netns) -> Request {
     use std::os::fd::{AsFd, AsRawFd};
     let message = LinkUnspec::new_with_name(name).setns_by_fd(netns.as_fd().as_raw_fd());
     Request::change(format!("move the device {name} into its namespace"), set_link(message))
 }
 
-/// Turns on the loopback device.
+/// Sets the loopback device up.
 pub(super) fn loopback_up() -> Request {
-    Request::change("turn on lo", set_link(LinkUnspec::new_with_index(LOOPBACK).up()))
+    Request::change("set lo up", set_link(LinkUnspec::new_with_index(LOOPBACK).up()))
 }
 
-/// Frames go straight into the TAP's own ring, which never holds the sender back: a queueing discipline before it would
-/// have nothing to do but cost time, and 6 MB a port, since the kernel gives one to each of the 256 queues that a device
-/// with several *could* have (`mq_init`). Before the device is turned on, which is when it gets the default one.
+/// Replaces the queueing discipline by `noqueue`. Frames go into the TAP's ring, which has no backpressure, so a
+/// discipline would only cost time, and 6 MB a port: the kernel attaches one to each of the 256 possible queues of
+/// a multi-queue device (`mq_init`). Must run before the device is set up, which attaches the default discipline.
 pub(super) fn set_noqueue(ifindex: u32) -> Request {
     let mut message = TcMessage::default();
     message.header.index = ifindex.cast_signed();
     message.header.parent = TcHandle::ROOT;
     message.attributes = vec![TcAttribute::Kind("noqueue".to_owned())];
-    Request::create("take away the queueing discipline", RouteNetlinkMessage::NewQueueDiscipline(message))
+    Request::create("remove the queueing discipline", RouteNetlinkMessage::NewQueueDiscipline(message))
 }
 
-/// Everything that a port's device is to be, in order.
+/// The requests that configure a port's device, in order.
 pub(super) fn configure(ifindex: u32, spec: &PortSpec) -> Vec<Request> {
     let name = &spec.ifname;
     let mut settings = LinkUnspec::new_with_index(ifindex).mtu(spec.mtu);
@@ -109,16 +109,16 @@ pub(super) fn configure(ifindex: u32, spec: &PortSpec) -> Vec<Request> {
         settings = settings.txqueuelen(length);
     }
     let mac = spec.mac.map_or(String::new(), |mac| format!(" and MAC {mac}"));
-    let what = format!("turn on {name} with MTU {}{mac}", spec.mtu);
+    let what = format!("set {name} up with MTU {}{mac}", spec.mtu);
     let mut requests = vec![Request::change(what, set_link(settings.up()))];
     for address in &spec.addresses {
-        let what = format!("give {name} the address {address}");
+        let what = format!("assign the address {address} to {name}");
         requests.push(Request::create(what, RouteNetlinkMessage::NewAddress(add_address(ifindex, address))));
     }
     requests
 }
 
-/// The default routes of a port: one for each family that it has an address and a gateway of.
+/// The default routes of a port: one for each address family of which it has an address and a gateway.
 pub(super) fn default_routes(ifindex: u32, spec: &PortSpec) -> Vec<(IpAddr, Request)> {
     let reachable =
         |gateway: &&IpAddr| spec.addresses.iter().any(|ours| ours.addr().is_ipv4() == gateway.is_ipv4());
@@ -133,13 +133,13 @@ pub(super) fn default_routes(ifindex: u32, spec: &PortSpec) -> Vec<(IpAddr, Requ
                 .output_interface(ifindex)
                 .build(),
         };
-        let what = format!("route through the gateway {gateway}");
+        let what = format!("add a default route through {gateway}");
         (*gateway, Request::create(what, RouteNetlinkMessage::NewRoute(builder)))
     };
     spec.gateways.iter().filter(reachable).map(route).collect()
 }
 
-/// A namespace has a default route of this gateway's family already.
+/// Whether the namespace already has a default route of this gateway's address family.
 pub(super) fn has_default_route(netlink: &mut Netlink, gateway: IpAddr) -> Result<bool, NetlinkError> {
     let what = "list the routes";
     let routes = netlink.all(what, RouteNetlinkMessage::GetRoute(all_routes(gateway)))?;
@@ -149,7 +149,7 @@ pub(super) fn has_default_route(netlink: &mut Netlink, gateway: IpAddr) -> Resul
     }))
 }
 
-/// Asks for all routes of an address family.
+/// The request for all routes of an address family.
 pub(super) fn all_routes(of_family: IpAddr) -> RouteMessage {
     match of_family {
         IpAddr::V4(_) => RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
@@ -157,7 +157,7 @@ pub(super) fn all_routes(of_family: IpAddr) -> RouteMessage {
     }
 }
 
-/// A unicast route to everywhere, in the main table, through something.
+/// Whether this is a unicast default route in the main table that has a next hop or an output interface.
 fn is_default(route: &RouteMessage) -> bool {
     let header = &route.header;
     let leads_out = |attribute: &RouteAttribute| {
@@ -181,23 +181,23 @@ fn add_address(ifindex: u32, address: &IpNet) -> AddressMessage {
         IpNet::V6(net) => {
             let builder = AddressMessageBuilder::<std::net::Ipv6Addr>::new();
             let mut message = builder.index(ifindex).address(net.addr(), net.prefix_len()).build();
-            // The switch gave the address to nobody else: it is good at once, not after a second of asking around.
+            // The switch assigned this address to no other port: skip duplicate address detection, which takes a second.
             message.header.flags |= AddressHeaderFlags::Nodad;
             message
         }
     }
 }
 
-/// A change of a link.
+/// A request that changes a link.
 fn set_link(link: LinkMessageBuilder<LinkUnspec>) -> RouteNetlinkMessage {
     RouteNetlinkMessage::SetLink(link.build())
 }
 
-/// What a device in the calling thread's namespace should do by itself, which is nothing: its addresses and routes
-/// are those that it was given (no router's), and its own link-local one is good at once.
+/// Turns off router advertisements and duplicate address detection on a device in the calling thread's namespace. Its
+/// addresses and routes are those that were assigned, and its link-local address is usable at once.
 /// A kernel without IPv6 has no such settings.
 pub(super) fn disable_autoconf(name: &str) -> io::Result<()> {
-    // The network settings under /proc/sys are those of the namespace of the thread that opens them.
+    // The network settings under /proc/sys are those of the namespace of the opening thread.
     let settings = Path::new("/proc/sys/net/ipv6/conf").join(name);
     for setting in ["accept_ra", "dad_transmits"] {
         match fs::write(settings.join(setting), "0") {
@@ -208,7 +208,7 @@ pub(super) fn disable_autoconf(name: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// A device in the calling thread's namespace takes no IPv6 address (`addrconf_add_dev` of Linux `net/ipv6/addrconf.c`).
+/// Whether IPv6 is disabled on a device in the calling thread's namespace (`addrconf_add_dev`, `net/ipv6/addrconf.c`).
 pub(super) fn ipv6_is_disabled(name: &str) -> bool {
     let setting = Path::new("/proc/sys/net/ipv6/conf").join(name).join("disable_ipv6");
     fs::read_to_string(setting).is_ok_and(|value| value.trim() != "0")
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn route_for_each_family_with_an_address() {
+    fn adds_a_default_route_for_each_family_with_an_address() {
         let routed = |addresses: &[&str]| {
             let spec = spec(addresses, &["172.16.0.1", "fd00:172:16::1"]);
             default_routes(2, &spec).into_iter().map(|(gateway, _)| gateway.to_string()).collect::<Vec<_>>()
@@ -245,18 +245,18 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_address_is_good_at_once() {
+    fn ipv6_address_skips_dad() {
         let message = add_address(2, &"fd00::2/64".parse().unwrap());
         assert!(message.header.flags.contains(AddressHeaderFlags::Nodad));
     }
 
     #[test]
-    fn default_route_is_told_from_others() {
+    fn recognizes_default_routes() {
         let mut route = RouteMessageBuilder::<std::net::Ipv4Addr>::new().output_interface(2).build();
         assert!(is_default(&route));
         route.header.destination_prefix_length = 24;
         assert!(!is_default(&route));
-        // IPv6's "unreachable" null route.
+        // The unreachable default route of IPv6.
         let mut nowhere = RouteMessageBuilder::<std::net::Ipv6Addr>::new().output_interface(1).build();
         nowhere.header.kind = RouteType::Unreachable;
         assert!(!is_default(&nowhere));

@@ -1,10 +1,11 @@
-//! Notices what others do to the devices.
+//! Reports changes that others make to the devices.
 //!
-//! News only says where to look ([`crate::sys::link_monitor`], [`crate::sys::name_monitor`]): the device is asked for
-//! anew, so neither the order of the news matters nor whether some was lost, and what we do ourselves brings none. A
-//! device is known by its index and its namespace's nsid, the number that the kernel gives that namespace in ours.
+//! A notification ([`crate::sys::link_monitor`], [`crate::sys::name_monitor`]) only says which device may have changed.
+//! The device is then queried, so the order of notifications does not matter, lost ones can be made up for, and our own
+//! changes are not reported. A device is identified by its index and by its namespace's nsid, the number by which
+//! the host's namespace refers to that namespace.
 //!
-//! A namespace of our own is gone when its name is: our queues keep the rest of it alive until they are closed.
+//! A namespace that we created counts as gone when its name is: our queues keep it alive until they are closed.
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::{OsStr, OsString};
@@ -22,14 +23,14 @@ use crate::sys::name_monitor::NameMonitor;
 use crate::sys::netlink::{Netlink, NetlinkError, Request};
 use crate::sys::netns::{self, Found, Identity, Netns};
 
-/// Where a device is.
+/// Identifies a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct LinkKey {
     nsid: Nsid,
     ifindex: u32,
 }
 
-/// A device, as it was last reported.
+/// A device and its last reported state.
 #[derive(Debug)]
 struct WatchedLink {
     id: DeviceId,
@@ -39,7 +40,7 @@ struct WatchedLink {
 #[derive(Debug)]
 pub(super) struct LinkWatcher {
     monitor: LinkMonitor,
-    /// In the monitor's namespace, the host's.
+    /// A socket in the host's namespace, which is the monitor's too.
     host: Netlink,
     devices: HashMap<LinkKey, WatchedLink>,
     changes: VecDeque<(DeviceId, LinkChange)>,
@@ -47,7 +48,7 @@ pub(super) struct LinkWatcher {
     named: HashMap<OsString, WatchedNetns>,
 }
 
-/// A namespace of our own.
+/// A namespace that we created.
 #[derive(Debug)]
 struct WatchedNetns {
     id: DeviceId,
@@ -55,7 +56,7 @@ struct WatchedNetns {
 }
 
 impl LinkWatcher {
-    /// To be called within a Tokio runtime.
+    /// Starts to listen. Call this within a Tokio runtime.
     pub(super) fn start() -> Result<LinkWatcher, TopologyError> {
         let failed = |what| move |source| TopologyError::Kernel { what, source };
         Ok(LinkWatcher {
@@ -68,7 +69,7 @@ impl LinkWatcher {
         })
     }
 
-    /// Watches a device in a namespace, or in the host's.
+    /// Watches a device in a namespace (`None`: the host's).
     pub(super) fn add(
         &mut self,
         id: DeviceId,
@@ -78,30 +79,30 @@ impl LinkWatcher {
         let nsid = netns.map(|netns| self.nsid(netns)).transpose()?;
         let key = LinkKey { nsid, ifindex: link.ifindex };
         let state = LinkChange::State { up: true, mtu: link.mtu };
-        // The kernel uses the numbers of namespaces and devices again: whoever had them before is gone.
+        // The kernel reuses nsids and device indexes: the device that had them before is gone.
         if let Some(before) = self.devices.insert(key, WatchedLink { id, state }) {
             self.changes.push_back((before.id, LinkChange::Gone));
         }
-        // News that came before we knew the device was not for it.
+        // Changes before the device was watched were not reported.
         self.refresh(key);
         Ok(())
     }
 
-    /// Watches the name of the namespace that was made for a device.
+    /// Watches the name of the namespace that was created for a device.
     pub(super) fn watch_netns_name(&mut self, id: DeviceId, name: &str, identity: Identity) {
         self.named.insert(name.into(), WatchedNetns { id, identity });
-        // News of a name that was taken away before is not of this one.
+        // The name may have been removed before it was watched.
         self.check_netns_name(name.as_ref());
     }
 
-    /// Watches it no longer.
+    /// Stops watching a device.
     pub(super) fn remove(&mut self, id: DeviceId) {
         self.named.retain(|_, named| named.id != id);
         self.devices.retain(|_, watched| watched.id != id);
         self.changes.retain(|(of, _)| *of != id);
     }
 
-    /// The next change. Cancel-safe: a change is taken out only when it is returned.
+    /// The next change. Cancel-safe: a change leaves the queue only when it is returned.
     pub(super) async fn next(&mut self) -> (DeviceId, LinkChange) {
         loop {
             if let Some(change) = self.changes.pop_front() {
@@ -110,8 +111,7 @@ impl LinkWatcher {
             tokio::select! {
                 news = self.monitor.next() => match news {
                     Ok(news) => news.into_iter().for_each(|news| self.on_link_event(news)),
-                    // Such a socket fails only by overrun, which is news. Should it fail otherwise, trying again would
-                    // spin.
+                    // Overruns are reported as events. After any other error a retry would spin.
                     Err(_) => std::future::pending().await,
                 },
                 names = self.names.next() => match names {
@@ -148,7 +148,7 @@ impl LinkWatcher {
         }
     }
 
-    /// Looks whether a namespace has its name still, and reports its device gone if not.
+    /// Checks whether a namespace still has its name, and reports its device gone if not.
     fn check_netns_name(&mut self, name: &OsStr) {
         let Some(named) = self.named.get(name) else { return };
         let found = name.to_str().map(netns::look_up);
@@ -158,19 +158,19 @@ impl LinkWatcher {
         let id = named.id;
         let before = self.devices.len();
         self.remove(id);
-        // Unless it was reported already, when somebody deleted the device first.
+        // Already reported if the device was deleted first.
         if self.devices.len() < before {
             self.changes.push_back((id, LinkChange::Gone));
         }
     }
 
-    /// Asks for a device's state, and reports it if it is another than before.
+    /// Queries a device's state, and reports it if it changed.
     fn refresh(&mut self, key: LinkKey) {
         let state = match self.query(key) {
             Ok(link) => LinkChange::State { up: link.up, mtu: link.mtu },
             // ENODEV: no such device. EINVAL: no such namespace.
             Err(error) if matches!(error.errno(), Some(libc::ENODEV | libc::EINVAL)) => LinkChange::Gone,
-            // The kernel was short of something: the state is the last known one.
+            // The query itself failed (ENOMEM, ENOBUFS): keep the last known state.
             Err(_) => return,
         };
         let Some(watched) = self.devices.get_mut(&key) else { return };
@@ -185,16 +185,16 @@ impl LinkWatcher {
         }
     }
 
-    /// How a device is.
+    /// Queries a device.
     fn query(&mut self, key: LinkKey) -> Result<Link, NetlinkError> {
         let mut which = LinkUnspec::new_with_index(key.ifindex);
         if let Some(nsid) = key.nsid {
             which = which.append_extra_attribute(LinkAttribute::IfNetnsId(nsid));
         }
-        link::query(&mut self.host, "look at a device", which)
+        link::query(&mut self.host, "query a device", which)
     }
 
-    /// What each device has dropped, as [`super::Topology::queue_dropped`] has it.
+    /// See [`super::Topology::queue_dropped`].
     pub(super) fn queue_dropped(&mut self) -> HashMap<DeviceId, u64> {
         let devices: Vec<(LinkKey, DeviceId)> =
             self.devices.iter().map(|(key, watched)| (*key, watched.id)).collect();
@@ -202,12 +202,12 @@ impl LinkWatcher {
         devices.into_iter().filter_map(dropped).collect()
     }
 
-    /// The number of a namespace here; it gets one if it has none.
+    /// The nsid of a namespace here; assigns one if there is none.
     fn nsid(&mut self, netns: &Netns) -> Result<i32, NetlinkError> {
         let fd = NsidAttribute::Fd(netns.as_fd().as_raw_fd().cast_unsigned());
         let mut any = NsidMessage::default();
         any.attributes = vec![fd.clone(), NsidAttribute::Id(-1)];
-        let what = "number a network namespace";
+        let what = "assign an nsid to a network namespace";
         match self.host.apply(&[Request::change(what, RouteNetlinkMessage::NewNsId(any))]) {
             Err(error) if error.errno() != Some(libc::EEXIST) => return Err(error),
             _ => {}
@@ -219,7 +219,7 @@ impl LinkWatcher {
             _ => None,
         };
         let missing =
-            || NetlinkError::Malformed { what: what.to_owned(), fault: "it has no number".to_owned() };
+            || NetlinkError::Malformed { what: what.to_owned(), fault: "it has no nsid".to_owned() };
         numbered.ok_or_else(missing)
     }
 }

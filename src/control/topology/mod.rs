@@ -1,9 +1,10 @@
-//! What a switch makes on the machine: namespaces, TAP devices, addresses, routes, NAT, sysctls.
-//! All of it is written in a ledger before it is made, and taken away by reading the ledger backwards:
-//! when a start fails half-way, at stop, and by the next start after a kill.
+//! Creates what a switch needs on the machine: namespaces, TAP devices, addresses, routes, NAT, sysctls.
 //!
-//! Devices are not in the ledger: they go when their queues are closed, or with the namespace that was made for them.
-//! A port takes a few milliseconds of the kernel's time; the calls block for that long.
+//! Each object is recorded in a ledger before it is created. A start that fails half-way, a stop, and the next start after a
+//! kill undo the ledger's entries in reverse order.
+//!
+//! Devices are not in the ledger: the kernel removes them when their queues are closed, or with the namespace that was
+//! created for them. Creating a port takes a few milliseconds in the kernel, for which the calls block.
 
 mod build;
 mod claim;
@@ -37,30 +38,30 @@ use crate::sys::netns::{self, Identity, Netns};
 use crate::sys::tap::{Hold, Queue};
 use crate::wire::Mac;
 
-/// Notices that wait to be taken; a port that is made takes them.
+/// Limit of pending notices. The reply to `port add` takes them.
 const MOST_NOTICES: usize = 64;
 
-/// Where a port's device is to be.
+/// The namespace of a port's device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PortNetns {
-    /// The host's namespace: where the switch runs.
+    /// The host's namespace, in which the switch runs.
     Host,
-    /// A new namespace of this name, taken away with the port.
+    /// A new namespace of this name, deleted with the port.
     New(String),
-    /// A namespace that is there already, by path (`/run/netns/NAME`, `/proc/PID/ns/net`).
+    /// An existing namespace, by path (`/run/netns/NAME`, `/proc/PID/ns/net`).
     Existing(PathBuf),
 }
 
-/// A port to be made.
+/// The settings of a new port.
 #[derive(Debug, Clone)]
 pub struct PortSpec {
-    /// Where.
+    /// The namespace of its device.
     pub netns: PortNetns,
-    /// The device's name there.
+    /// The device's name.
     pub ifname: String,
-    /// Its MAC; the kernel's random choice if none.
+    /// MAC address; `None`: the kernel chooses one at random.
     pub mac: Option<Mac>,
-    /// Addresses with prefix lengths; a default route through `gateways` of the same family for each.
+    /// Addresses with prefix lengths. Each family gets a default route through its gateway.
     pub addresses: Vec<IpNet>,
     /// The gateway of each family.
     pub gateways: Vec<IpAddr>,
@@ -68,31 +69,30 @@ pub struct PortSpec {
     pub mtu: u32,
     /// Transmit queue length of the device.
     pub txqueuelen: Option<u32>,
-    /// Open it with the virtio-net header and offloads.
+    /// Enables the virtio-net header and offloads.
     pub offload: bool,
-    /// Queues to open: one a worker.
+    /// Number of queues: one for each worker.
     pub queues: usize,
 }
 
-/// Names a device that this topology made, for as long as the switch runs. (An interface index will not
-/// do: each namespace has its own.)
+/// Identifies a device while the switch runs. An interface index cannot: each namespace has its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeviceId(pub u64);
 
-/// A device that was made and is up.
+/// A device that was created and set up.
 #[derive(Debug)]
 pub struct Device {
-    /// Which.
+    /// Its identifier.
     pub id: DeviceId,
     /// Its name in its namespace.
     pub ifname: String,
-    /// Its index there.
+    /// Its interface index.
     pub ifindex: u32,
-    /// Its MAC.
+    /// MAC address.
     pub mac: Mac,
     /// MTU.
     pub mtu: u32,
-    /// The namespace as a path that can be entered (`None`: the host's).
+    /// The path of its namespace (`None`: the host's).
     pub netns: Option<PathBuf>,
     /// Its addresses.
     pub addresses: Vec<IpNet>,
@@ -100,7 +100,7 @@ pub struct Device {
     pub queues: Vec<Queue>,
 }
 
-/// A change that somebody else made to a port's device.
+/// A change to a port's device by another program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkChange {
     /// Up or down (`IFF_UP`), with this MTU.
@@ -110,12 +110,12 @@ pub enum LinkChange {
         /** The MTU now. */
         mtu: u32,
     },
-    /// Deleted, with its namespace or alone. A namespace of ours is so when its name is; it goes for good when the
-    /// device's queues are closed.
+    /// The device or its namespace was deleted. A namespace that we created counts as deleted when its name is; the
+    /// kernel frees it when the device's queues are closed.
     Gone,
 }
 
-/// Everything made for one switch. Dropping it takes nothing away; [`Topology::teardown`] does.
+/// Everything that was created for one switch. Dropping it removes nothing; [`Topology::teardown`] does.
 #[derive(Debug)]
 pub struct Topology {
     name: String,
@@ -125,22 +125,22 @@ pub struct Topology {
     host_identity: Identity,
     staging: StagingNetns,
     watcher: LinkWatcher,
-    /// The namespace that was made for a device, if one was.
+    /// Each device, with the ledger entry of the namespace that was created for it.
     devices: HashMap<DeviceId, Option<(EntryId, Entry)>>,
-    /// On the devices in namespaces of our own, until they are gone from there.
+    /// Keeps the persistent devices in namespaces that we created, until they are gone from there.
     holds: HashMap<DeviceId, Hold>,
     next: u64,
     notices: Vec<String>,
-    /// That the kernel lacks UDP segmentation was said already.
+    /// The notice that the kernel lacks UDP segmentation offload was given.
     reported_no_uso: bool,
 }
 
 impl Topology {
-    /// Takes the switch's name on this machine, cleans up after a killed switch of that name, and checks
-    /// that what `config` asks for can be made. Changes nothing else. To be called within a Tokio runtime.
+    /// Claims the switch's name on this machine, cleans up after a killed switch of that name, and checks for
+    /// conflicts with `config`. Changes nothing else. Call this within a Tokio runtime.
     ///
     /// # Errors
-    /// The switch is running, or a start would fail for a reason that shows beforehand.
+    /// The switch is running, or there is a conflict.
     pub fn claim(config: &Config, environment: &Environment) -> Result<Topology, TopologyError> {
         let host_identity = Netns::here()?.identity()?;
         let (mut ledger, notice) = claim_name(&config.name, &environment.runtime, &host_identity)?;
@@ -165,7 +165,7 @@ impl Topology {
                 reported_no_uso: false,
             }),
             Err(error) => {
-                // The reason why there is no switch matters more than the file that is left.
+                // Report why the start failed, not that the ledger file was left.
                 let _ = close(ledger);
                 Err(match notice {
                     Some(notice) => TopologyError::AfterCleanUp { why: Box::new(error), notice },
@@ -175,10 +175,10 @@ impl Topology {
         }
     }
 
-    /// Takes away what a killed switch of this name left behind. What was found, in a sentence.
+    /// Removes what a killed switch of this name left behind. Returns a sentence that lists it.
     ///
     /// # Errors
-    /// The switch is running, or something could not be taken away.
+    /// The switch is running, or something could not be removed.
     pub fn clean_up_after(name: &str, environment: &Environment) -> Result<Option<String>, TopologyError> {
         let host = Netns::here()?.identity()?;
         let (ledger, notice) = claim_name(name, &environment.runtime, &host)?;
@@ -186,10 +186,10 @@ impl Topology {
         Ok(notice)
     }
 
-    /// Makes the host port: TAP in this namespace, gateway MAC and addresses, NAT if asked for.
+    /// Creates the host port: a TAP in this namespace with the gateway's MAC and addresses, and NAT if configured.
     ///
     /// # Errors
-    /// On an error nothing of it is left.
+    /// On an error nothing is left behind.
     pub fn add_host_port(&mut self, config: &Config, gateway: Mac) -> Result<Device, TopologyError> {
         let spec = host_port(config, gateway);
         let built = build::in_host_netns(&mut self.host, &spec)?;
@@ -203,10 +203,10 @@ impl Topology {
         Ok(device)
     }
 
-    /// Makes a port.
+    /// Creates a port.
     ///
     /// # Errors
-    /// On an error nothing of it is left.
+    /// On an error nothing is left behind.
     pub fn add_port(&mut self, spec: &PortSpec) -> Result<Device, TopologyError> {
         let before = self.ledger.next_id();
         let added = self.build_device(spec).and_then(|built| self.register(built, spec));
@@ -216,10 +216,10 @@ impl Topology {
         added
     }
 
-    /// Takes a port's namespace away if we made it. That and the device go when its queues are closed.
+    /// Deletes a port's namespace if we created it. The kernel frees both when the device's queues are closed.
     ///
     /// # Errors
-    /// There is no such device, or its namespace could not be removed.
+    /// There is no such device, or its namespace could not be deleted.
     pub fn remove_port(&mut self, device: DeviceId) -> Result<(), TopologyError> {
         let made = self.devices.get(&device).ok_or(TopologyError::NoSuchDevice)?.clone();
         let errors = undo::undo(&mut self.ledger, made.into_iter().collect(), &self.host_identity);
@@ -227,12 +227,12 @@ impl Topology {
         errors.into_iter().next().map_or(Ok(()), Err)
     }
 
-    /// What the user should know of what was done so far, each a sentence, each once.
+    /// The notices for the user since the last call.
     pub fn take_notices(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notices)
     }
 
-    /// The next change that somebody else made to one of the devices. Cancel-safe.
+    /// The next change by another program to one of the devices. Cancel-safe.
     pub async fn next_change(&mut self) -> (DeviceId, LinkChange) {
         let (device, change) = self.watcher.next().await;
         if change == LinkChange::Gone {
@@ -241,18 +241,18 @@ impl Topology {
         (device, change)
     }
 
-    /// Of each device that is there: frames that its container sent and the kernel dropped, because the device's
-    /// queue to the switch was full (`tx_dropped` of its statistics; Linux `drivers/net/tun.c`, `tun_net_xmit`).
+    /// For each existing device: the frames that the kernel dropped because the device's queue to the switch was
+    /// full (`tx_dropped` in its statistics; `tun_net_xmit` in Linux `drivers/net/tun.c`).
     pub fn queue_dropped(&mut self) -> HashMap<DeviceId, u64> {
         self.watcher.queue_dropped()
     }
 
-    /// Takes everything away; every error met on the way. The devices' queues should be closed before: they are
-    /// what keeps devices outside our own namespaces.
+    /// Removes everything and returns all errors. Close the devices' queues first: they keep the devices that are
+    /// outside our own namespaces.
     pub fn teardown(mut self) -> Vec<TopologyError> {
         self.holds.clear();
         let mut errors = self.undo_since(EntryId::FIRST);
-        // With something left, the next start needs to know.
+        // The next start needs the ledger if anything is left.
         if errors.is_empty() {
             errors.extend(close(self.ledger).err());
         }
@@ -267,16 +267,16 @@ impl Topology {
         }
     }
 
-    /// Watches a device from now on.
+    /// Starts to watch a device, and gives it an identifier.
     fn register(&mut self, built: BuiltDevice, spec: &PortSpec) -> Result<Device, TopologyError> {
         let id = DeviceId(self.next);
         self.next += 1;
-        // "The host" may have been named by its path too.
+        // An existing namespace may be the host's, named by a path.
         let netns = built.netns.filter(|netns| netns.identity().is_ok_and(|it| !it.is(&self.host_identity)));
         self.watcher.add(id, &built.link, netns.as_ref())?;
         if let Some((_, Entry::Netns { name, identity })) = &built.made {
             self.watcher.watch_netns_name(id, name, *identity);
-            let failed = |source| TopologyError::Kernel { what: "keep hold of a device", source };
+            let failed = |source| TopologyError::Kernel { what: "duplicate a queue's descriptor", source };
             let hold = built.tap.queues.first().map(|queue| queue.hold(*identity));
             self.holds.extend(hold.transpose().map_err(failed)?.map(|hold| (id, hold)));
         }
@@ -285,7 +285,7 @@ impl Topology {
         if !built.tap.uso && !self.reported_no_uso {
             self.reported_no_uso = true;
             self.notify(
-                "this kernel cannot pass large UDP frames through a TAP (6.2 and later can): UDP goes frame by frame"
+                "this kernel has no UDP segmentation offload for TAP devices (6.2 and later have): UDP is sent frame by frame"
                     .to_owned(),
             );
         }
@@ -309,13 +309,13 @@ impl Topology {
         }
         if self.sandboxed {
             self.notify(
-                "without root, --nat leads only into the switch's own sandbox, which has no way out: use sudo".to_owned(),
+                "without root, --nat has no effect: the switch's sandbox has no uplink; use sudo".to_owned(),
             );
         }
-        // What cannot be read is not known to drop anything.
+        // If the ruleset cannot be read, there is nothing to report.
         if let Ok(Some(chain)) = nat::dropping_chain(&self.name) {
             self.notify(format!(
-                "the firewall here drops what it is not told to forward (chain {chain}): accept '{name}' there, with \
+                "the firewall drops forwarded packets by default (chain {chain}): accept '{name}' there, with \
                  Docker by `iptables -I DOCKER-USER -i {name} -j ACCEPT` and the same with -o",
                 name = self.name
             ));
@@ -323,7 +323,7 @@ impl Topology {
         Ok(())
     }
 
-    /// One sentence is enough for many ports, and more than a few dozen nobody reads.
+    /// Keeps each notice once, and at most [`MOST_NOTICES`].
     fn notify(&mut self, notice: String) {
         if self.notices.len() < MOST_NOTICES && !self.notices.contains(&notice) {
             self.notices.push(notice);
@@ -336,8 +336,8 @@ impl Topology {
         self.devices.remove(&device);
     }
 
-    /// After a failure, which is what the user hears of; what cannot be taken away now is so at the teardown, or
-    /// by the next start.
+    /// Undoes the entries since `since` after a failure, which is the error that is returned. What cannot be removed now
+    /// becomes a notice, and is removed by the teardown or by the next start.
     fn roll_back(&mut self, since: EntryId) {
         let errors = self.undo_since(since);
         errors.iter().for_each(|error| self.notify(error.to_string()));
@@ -355,7 +355,7 @@ impl Topology {
 }
 
 impl PortNetns {
-    /// The path of the namespace; `None`: the host's.
+    /// Its path; `None`: the host's.
     fn path(&self) -> Option<PathBuf> {
         match self {
             PortNetns::Host => None,
@@ -365,7 +365,7 @@ impl PortNetns {
     }
 }
 
-/// The host port: the gateway's leg in the host.
+/// The settings of the host port, which has the gateway's addresses.
 fn host_port(config: &Config, gateway: Mac) -> PortSpec {
     PortSpec {
         netns: PortNetns::Host,
