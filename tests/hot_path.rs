@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use uswitch::datapath::{self, BusyPoll, Datapath, EngineKind, Placement, Settings};
+use uswitch::datapath::{self, BusyPoll, Datapath, DatapathSettings, EngineKind, Placement};
 use uswitch::switch::{self, Gateway, Port, PortId, Switch};
 use uswitch::sys::netns::{Netns, Traveller, travel};
 use uswitch::sys::tap::{self, Lifetime, Queue};
@@ -64,7 +64,7 @@ fn run(line: &str) -> String {
 }
 
 /// A station in a namespace of its own: `eth0`, up, with the address 192.0.2.`number`.
-fn station(number: u8) -> (Netns, Vec<Queue>) {
+fn host(number: u8) -> (Netns, Vec<Queue>) {
     travel(|traveller: &mut Traveller| {
         let netns = traveller.found().expect("this test needs root");
         let tap =
@@ -77,8 +77,8 @@ fn station(number: u8) -> (Netns, Vec<Queue>) {
     .unwrap()
 }
 
-fn settings(engine: EngineKind) -> Settings {
-    Settings {
+fn settings(engine: EngineKind) -> DatapathSettings {
+    DatapathSettings {
         workers: 1,
         engine,
         busy_poll: BusyPoll::default(),
@@ -97,7 +97,7 @@ fn allocations_for(engine: EngineKind, pings: u64) -> (u64, u64) {
     let settings_of_switch = switch::SwitchConfig { ageing: 3000, fdb_max: 64, seed: 1, gateway };
     let switch = Arc::new(Switch::new(settings_of_switch));
     let datapath = Datapath::start(&switch, &settings(engine)).unwrap();
-    let stations = [station(1), station(2)].map(|(netns, queues)| {
+    let hosts = [host(1), host(2)].map(|(netns, queues)| {
         let id = switch.ports.add(Port { up: true, host: false, offload: true, mtu: 1500 }).unwrap();
         datapath.attach(id, queues).unwrap();
         netns
@@ -105,7 +105,7 @@ fn allocations_for(engine: EngineKind, pings: u64) -> (u64, u64) {
     let ping = |count: u64| {
         travel(|traveller| {
             UNCOUNTED.set(true);
-            traveller.enter(&stations[0]).unwrap();
+            traveller.enter(&hosts[0]).unwrap();
             let before = (ALLOCATIONS.load(Ordering::Relaxed), frames(&datapath));
             run(&format!("ping -q -i 0.001 -c {count} 192.0.2.2"));
             (ALLOCATIONS.load(Ordering::Relaxed) - before.0, frames(&datapath) - before.1)

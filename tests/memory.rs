@@ -37,21 +37,21 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// What `make` makes, and the bytes that it holds. The account may be below zero: a thread gives back what others took.
-fn held<T>(make: impl FnOnce() -> T) -> (T, usize) {
+fn allocated_bytes<T>(make: impl FnOnce() -> T) -> (T, usize) {
     let before = BYTES.get();
     let made = make();
     (made, BYTES.get().wrapping_sub(before))
 }
 
-fn station(n: u64) -> FdbKey {
+fn fdb_key(n: u64) -> FdbKey {
     FdbKey { vlan: 0, mac: Mac::from_u64(0x0600_0000_0000 | n) }
 }
 
 /// 34 bytes an entry, 4 a chain, and 64 KiB for the lists of the ports.
 #[test]
-fn a_forwarding_database_takes_what_it_says() {
+fn fdb_allocates_the_documented_size() {
     for max in [8192, 1_000_000] {
-        let (_, bytes) = held(|| Fdb::new(max, 3000, 7));
+        let (_, bytes) = allocated_bytes(|| Fdb::new(max, 3000, 7));
         let chains = 2 * max.next_power_of_two();
         let lists = 16 * Ports::MAX;
         assert_eq!(bytes, 34 * max + 2 + 4 * chains + lists, "{max} entries");
@@ -60,24 +60,24 @@ fn a_forwarding_database_takes_what_it_says() {
 
 /// As many as can be asked for: all are there at once, and nothing is allocated for them.
 #[test]
-fn a_million_stations() {
+fn learns_a_million_addresses_without_allocating() {
     const MAX: u64 = 1_000_000;
     let fdb = Fdb::new(1_000_000, 3000, 7);
     let calls = CALLS.get();
     for n in 0..MAX {
-        fdb.learn(Tick(0), station(n), PortId(1));
+        fdb.learn(Tick(0), fdb_key(n), PortId(1));
     }
     assert_eq!(CALLS.get(), calls);
     assert_eq!(fdb.len(), 1_000_000);
-    assert!((0..MAX).all(|n| fdb.lookup(Tick(0), station(n)) == Some(PortId(1))));
-    assert_eq!(fdb.lookup(Tick(0), station(MAX)), None);
+    assert!((0..MAX).all(|n| fdb.lookup(Tick(0), fdb_key(n)) == Some(PortId(1))));
+    assert_eq!(fdb.lookup(Tick(0), fdb_key(MAX)), None);
 }
 
 /// A worker's counters are there for every port that there can be, so that none is allocated later.
 #[test]
-fn a_port_takes_a_word_and_its_counters() {
-    let (_, table) = held(Ports::new);
+fn port_table_and_counters_have_the_documented_size() {
+    let (_, table) = allocated_bytes(Ports::new);
     assert_eq!(table, 8 * Ports::MAX);
-    let (_, counters) = held(Counters::default);
+    let (_, counters) = allocated_bytes(Counters::default);
     assert_eq!(counters, 256 * Ports::MAX);
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::datapath::{allowed_cpus, stay_on_cpu};
+use crate::datapath::{allowed_cpus, pin_to_cpu};
 
 /// How often a round hands the cache line over and back.
 const HANDOVERS: u32 = 1000;
@@ -36,7 +36,7 @@ struct Line(AtomicU32);
 impl Line {
     /// Takes every second turn on this CPU, beginning with turn `first`. How long one takes, in the shortest round.
     fn pass_on(&self, cpu: usize, first: u32) -> Option<f64> {
-        if stay_on_cpu(cpu).is_err() {
+        if pin_to_cpu(cpu).is_err() {
             return self.give_up();
         }
         let mut shortest = Duration::MAX;
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn one_cpu_is_not_apart_from_itself() {
         let alone = thread::spawn(|| {
-            stay_on_cpu(allowed_cpus()[0]).unwrap();
+            pin_to_cpu(allowed_cpus()[0]).unwrap();
             measure()
         });
         assert_eq!(alone.join().unwrap(), None);

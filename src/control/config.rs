@@ -391,7 +391,7 @@ fn placement(text: String) -> Checked<Placement> {
             Some(other) => Err(("cpus", Invalid::CpuNotAllowed(*other, allowed))),
             None => Ok(placement),
         },
-        Placement::Stay | Placement::Any => Ok(placement),
+        Placement::Auto | Placement::Any => Ok(placement),
     }
 }
 

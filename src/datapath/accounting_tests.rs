@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::worker_tests::{GATEWAY, H1, H2, OFFLOAD, Rig, ethernet, super_frame};
+use super::worker_tests::{GATEWAY, H1, H2, OFFLOAD, WorkerFixture, ethernet, super_frame};
 use crate::switch::{DropReason, Port, PortCounts, PortId, Side, Tick};
 use crate::wire::VnetHeader;
 
@@ -84,27 +84,29 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 /// What was sent into each port and came out of it: frames and bytes.
-type Seen = [[u64; 2]; 8];
+type PortTotals = [[u64; 2]; 8];
 
-/// Lets it all happen; what the stations saw.
-fn happen(rig: &mut Rig, ports: usize, events: Vec<Event>) -> (Seen, Seen) {
-    let (mut sent, mut received) = (Seen::default(), Seen::default());
+/// Lets it all run_events; what the stations saw.
+fn run_events(fixture: &mut WorkerFixture, ports: usize, events: Vec<Event>) -> (PortTotals, PortTotals) {
+    let (mut sent, mut received) = (PortTotals::default(), PortTotals::default());
     for event in events.into_iter().chain([Event::Turn]) {
         match event {
             Event::Frame { ingress, vnet, bytes } => {
                 let port = ingress % ports;
-                rig.net.send(PortId(u16::try_from(port).unwrap()), vnet, &bytes);
+                fixture.net.send(PortId(u16::try_from(port).unwrap()), vnet, &bytes);
                 sent[port] = [sent[port][0] + 1, sent[port][1] + bytes.len() as u64];
             }
             Event::Turn => {
-                assert!(rig.worker.turn_at(Tick(1)).unwrap().is_continue());
-                for (port, _, bytes) in rig.net.received() {
+                assert!(fixture.worker.turn_at(Tick(1)).unwrap().is_continue());
+                for (port, _, bytes) in fixture.net.received() {
                     let seen = &mut received[port.index()];
                     *seen = [seen[0] + 1, seen[1] + bytes.len() as u64];
                 }
             }
-            Event::Set(at, port) => rig.switch.ports.set(PortId(u16::try_from(at % ports).unwrap()), port),
-            Event::Limit(frames) => rig.net.limit(frames),
+            Event::Set(at, port) => {
+                fixture.switch.ports.set(PortId(u16::try_from(at % ports).unwrap()), port);
+            }
+            Event::Limit(frames) => fixture.net.limit(frames),
         }
     }
     (sent, received)
@@ -113,15 +115,15 @@ fn happen(rig: &mut Rig, ports: usize, events: Vec<Event>) -> (Seen, Seen) {
 proptest! {
     /// What a station sent came in; what came in went somewhere; what was to go out did, or has a reason.
     #[test]
-    fn the_books_balance(
+    fn counters_balance(
         ports in prop::collection::vec(port(), 1..8),
         events in prop::collection::vec(event(), 0..60),
     ) {
-        let mut rig = Rig::new(&ports);
-        let (sent, received) = happen(&mut rig, ports.len(), events);
+        let mut fixture = WorkerFixture::new(&ports);
+        let (sent, received) = run_events(&mut fixture, ports.len(), events);
         let mut all = PortCounts::default();
         for (port, id) in PortId::all().take(ports.len()).enumerate() {
-            let counts = rig.counters.port(id).read();
+            let counts = fixture.counters.port(id).read();
             prop_assert_eq!([counts.rx_frames, counts.rx_bytes], sent[port]);
             prop_assert_eq!([counts.tx_frames, counts.tx_bytes], received[port]);
             prop_assert_eq!(counts.unaccounted(), 0, "port {}: {:?}", port, counts);
@@ -133,13 +135,13 @@ proptest! {
 
 /// The rarest end: its header was let in, and only the segmentation finds that it cannot be.
 #[test]
-fn a_frame_that_cannot_be_segmented_is_dropped_at_that_egress() {
-    let mut rig = Rig::new(&[OFFLOAD, OFFLOAD, Port { offload: false, ..OFFLOAD }]);
+fn drops_unsegmentable_frame_at_egress() {
+    let mut fixture = WorkerFixture::new(&[OFFLOAD, OFFLOAD, Port { offload: false, ..OFFLOAD }]);
     let (vnet, bytes) = unfinished([0xff; 6], H1, 2500, 1);
-    rig.net.send(PortId(0), vnet, &bytes);
-    assert!(rig.worker.turn_at(Tick(1)).unwrap().is_continue());
-    let counts = rig.counters.port(PortId(2)).read();
+    fixture.net.send(PortId(0), vnet, &bytes);
+    assert!(fixture.worker.turn_at(Tick(1)).unwrap().is_continue());
+    let counts = fixture.counters.port(PortId(2)).read();
     assert_eq!(counts.drops[DropReason::Unsegmentable as usize], 1);
     assert_eq!((counts.dropped(Side::Egress), counts.segmented, counts.tx_frames), (1, 0, 0));
-    assert_eq!(rig.counters.port(PortId(1)).read().tx_frames, 1);
+    assert_eq!(fixture.counters.port(PortId(1)).read().tx_frames, 1);
 }

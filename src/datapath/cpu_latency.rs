@@ -9,7 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 
 use super::engine::Wait;
-use super::patience::Pace;
+use super::poll_policy::TrafficPattern;
 
 const DEVICE: &str = "/dev/cpu_dma_latency";
 
@@ -37,12 +37,12 @@ impl CpuLatency {
 
     /// Before the worker waits: from when stations talk until it sleeps, no CPU does. A transfer in bulk ends that too: it
     /// is slower beside idle CPUs that spin (`docs/experiments.md`). Costs a system call when it changes.
-    pub(super) fn note(&mut self, wait: Wait, pace: Pace) {
+    pub(super) fn note(&mut self, wait: Wait, pattern: TrafficPattern) {
         let awake = wait == Wait::Poll
-            && match pace {
-                Pace::Talk => true,
-                Pace::Alone => self.awake,
-                Pace::Bulk => false,
+            && match pattern {
+                TrafficPattern::RequestResponse => true,
+                TrafficPattern::Idle => self.awake,
+                TrafficPattern::Bulk => false,
             };
         if self.awake != awake {
             self.awake = awake;
@@ -58,22 +58,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cpus_are_awake_from_a_talk_on_until_the_worker_sleeps() {
+    fn requests_cpu_latency_during_request_response() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let mut latency = CpuLatency { request: file.reopen().unwrap(), awake: false };
-        let mut asked = |wait, pace| -> Vec<i32> {
-            latency.note(wait, pace);
+        let mut asked = |wait, pattern| -> Vec<i32> {
+            latency.note(wait, pattern);
             let written = std::fs::read(file.path()).unwrap();
             written.as_chunks().0.iter().map(|us| i32::from_ne_bytes(*us)).collect()
         };
-        assert_eq!(asked(Wait::Poll, Pace::Alone), [0; 0]);
-        assert_eq!(asked(Wait::Poll, Pace::Talk), [0]);
-        assert_eq!(asked(Wait::Poll, Pace::Alone), [0]);
-        assert_eq!(asked(Wait::Poll, Pace::Talk), [0]);
-        assert_eq!(asked(Wait::Sleep, Pace::Talk), [0, -1]);
-        assert_eq!(asked(Wait::Sleep, Pace::Alone), [0, -1]);
-        assert_eq!(asked(Wait::Poll, Pace::Talk), [0, -1, 0]);
-        assert_eq!(asked(Wait::Poll, Pace::Bulk), [0, -1, 0, -1]);
-        assert_eq!(asked(Wait::Poll, Pace::Alone), [0, -1, 0, -1]);
+        assert_eq!(asked(Wait::Poll, TrafficPattern::Idle), [0; 0]);
+        assert_eq!(asked(Wait::Poll, TrafficPattern::RequestResponse), [0]);
+        assert_eq!(asked(Wait::Poll, TrafficPattern::Idle), [0]);
+        assert_eq!(asked(Wait::Poll, TrafficPattern::RequestResponse), [0]);
+        assert_eq!(asked(Wait::Sleep, TrafficPattern::RequestResponse), [0, -1]);
+        assert_eq!(asked(Wait::Sleep, TrafficPattern::Idle), [0, -1]);
+        assert_eq!(asked(Wait::Poll, TrafficPattern::RequestResponse), [0, -1, 0]);
+        assert_eq!(asked(Wait::Poll, TrafficPattern::Bulk), [0, -1, 0, -1]);
+        assert_eq!(asked(Wait::Poll, TrafficPattern::Idle), [0, -1, 0, -1]);
     }
 }

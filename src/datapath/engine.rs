@@ -141,12 +141,12 @@ pub(super) fn account_write(port: &PortCounters, written: nix::Result<usize>, he
             port.tx_frames.add(1);
             port.tx_bytes.add(written.saturating_sub(header) as u64);
         }
-        Err(error) => port.dropped(refusal(error)),
+        Err(error) => port.dropped(reason_of(error)),
     }
 }
 
 /// Why a device did not take a frame (Linux `drivers/net/tun.c`, `tun_get_user`).
-fn refusal(error: Errno) -> DropReason {
+fn reason_of(error: Errno) -> DropReason {
     match error {
         // Not up; deleted; detached meanwhile.
         Errno::EIO | Errno::EBADFD | Errno::EBADF | Errno::ECANCELED => DropReason::EgressDown,

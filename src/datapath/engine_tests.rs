@@ -9,37 +9,40 @@ use super::{Engine, Event, PollEngine, UringEngine, Wait};
 use crate::switch::{Counters, PortId};
 use crate::sys::tap::Queue;
 
-struct Rig<E: Engine> {
+struct EngineFixture<E: Engine> {
     engine: E,
     counters: Arc<Counters>,
     wake: Arc<EventFd>,
-    stations: Vec<UnixDatagram>,
+    hosts: Vec<UnixDatagram>,
 }
 
-fn on_each_engine(poll: impl FnOnce(Rig<PollEngine>), uring: impl FnOnce(Rig<UringEngine>)) {
+fn on_each_engine(
+    poll: impl FnOnce(EngineFixture<PollEngine>),
+    uring: impl FnOnce(EngineFixture<UringEngine>),
+) {
     let parts = || {
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).unwrap();
         (Arc::new(Counters::default()), Arc::new(wake))
     };
     let (counters, wake) = parts();
     let engine = PollEngine::new(Arc::clone(&counters), Arc::clone(&wake)).unwrap();
-    poll(Rig { engine, counters, wake, stations: Vec::new() });
+    poll(EngineFixture { engine, counters, wake, hosts: Vec::new() });
     // A kernel without what it needs has no such engine; `start` says so.
     if crate::sys::uring::probe().is_ok() {
         let (counters, wake) = parts();
         let engine = UringEngine::new(Arc::clone(&counters), Arc::clone(&wake)).unwrap();
-        uring(Rig { engine, counters, wake, stations: Vec::new() });
+        uring(EngineFixture { engine, counters, wake, hosts: Vec::new() });
     }
 }
 
-impl<E: Engine> Rig<E> {
-    fn plug_in(&mut self, ports: u16) {
+impl<E: Engine> EngineFixture<E> {
+    fn attach_ports(&mut self, ports: u16) {
         for port in 0..ports {
             let (ours, theirs) = UnixDatagram::pair().unwrap();
             ours.set_nonblocking(true).unwrap();
             theirs.set_nonblocking(true).unwrap();
             self.engine.attach(PortId(port), Queue { fd: ours.into(), vnet: false }).unwrap();
-            self.stations.push(theirs);
+            self.hosts.push(theirs);
         }
     }
 
@@ -61,25 +64,25 @@ impl<E: Engine> Rig<E> {
         assert!(events.is_empty(), "{events:?}");
     }
 
-    fn one_buffer_reaches_many(mut self) {
-        self.plug_in(3);
-        self.stations[0].send(b"to all").unwrap();
+    fn one_buffer_is_written_to_many_ports(mut self) {
+        self.attach_ports(3);
+        self.hosts[0].send(b"to all").unwrap();
         let Some(Event::Frame(arrival)) = self.turn().pop() else { panic!("no frame") };
         assert_eq!(arrival.frame(self.engine.bytes(&arrival.buffer)).bytes, b"to all");
         self.engine.send(arrival.buffer, arrival.extent, &[PortId(1), PortId(2)]).unwrap();
         self.flush();
         for port in [1, 2] {
             let mut bytes = [0; 16];
-            let length = self.stations[usize::from(port)].recv(&mut bytes).unwrap();
+            let length = self.hosts[usize::from(port)].recv(&mut bytes).unwrap();
             assert_eq!(&bytes[..length], b"to all");
             assert_eq!(self.counters.port(PortId(port)).tx_bytes.value(), 6);
         }
     }
 
-    fn buffers_come_back(mut self) {
-        self.plug_in(2);
+    fn buffers_are_reused(mut self) {
+        self.attach_ports(2);
         for n in 0..1000u32 {
-            self.stations[0].send(&n.to_ne_bytes()).unwrap();
+            self.hosts[0].send(&n.to_ne_bytes()).unwrap();
             let Some(Event::Frame(arrival)) = self.turn().pop() else { panic!("no frame") };
             assert_eq!(arrival.frame(self.engine.bytes(&arrival.buffer)).bytes, n.to_ne_bytes());
             if n % 2 == 0 {
@@ -87,27 +90,27 @@ impl<E: Engine> Rig<E> {
             } else {
                 self.engine.send(arrival.buffer, arrival.extent, &[PortId(1)]).unwrap();
                 self.flush();
-                self.stations[1].recv(&mut [0; 16]).unwrap();
+                self.hosts[1].recv(&mut [0; 16]).unwrap();
             }
         }
     }
 
     /// More failures at once than a ring has room to tell.
-    fn writes_that_fail_are_accounted_as_such(mut self) {
+    fn counts_failed_writes_as_drops(mut self) {
         const PORTS: u16 = 320;
         const FRAMES: u64 = 16;
         const ALIVE: u16 = 7;
-        self.plug_in(PORTS);
+        self.attach_ports(PORTS);
         for _ in 0..FRAMES {
-            self.stations[0].send(b"to all").unwrap();
+            self.hosts[0].send(b"to all").unwrap();
         }
         let free = self.engine.load().free_buffers;
         let mut arrivals = Vec::new();
         while arrivals.len() < 16 {
             arrivals.extend(self.turn());
         }
-        let alive = self.stations.swap_remove(usize::from(ALIVE));
-        self.stations.clear();
+        let alive = self.hosts.swap_remove(usize::from(ALIVE));
+        self.hosts.clear();
         let egress: Vec<_> = (0..PORTS).map(PortId).collect();
         for event in arrivals {
             let Event::Frame(arrival) = event else { panic!("{event:?}") };
@@ -127,13 +130,13 @@ impl<E: Engine> Rig<E> {
     }
 
     /// Each port always has more to read than there are buffers for all.
-    fn nobody_waits_for_ever(mut self) {
+    fn reads_every_busy_port(mut self) {
         const PORTS: u16 = 8;
-        self.plug_in(PORTS);
+        self.attach_ports(PORTS);
         let mut served = [0; PORTS as usize];
         for _ in 0..40 {
-            for station in &self.stations {
-                while station.send(b"frame").is_ok() {}
+            for host in &self.hosts {
+                while host.send(b"frame").is_ok() {}
             }
             for event in self.turn() {
                 let Event::Frame(arrival) = event else { panic!("{event:?}") };
@@ -145,12 +148,12 @@ impl<E: Engine> Rig<E> {
     }
 
     /// More than are looked at each turn.
-    fn many_ports_are_heard_without_sleeping(mut self) {
+    fn busy_poll_reads_many_ports(mut self) {
         const PORTS: u16 = 40;
-        self.plug_in(PORTS);
+        self.attach_ports(PORTS);
         self.flush();
         for round in 0..3 {
-            self.stations.iter().for_each(|station| assert_eq!(station.send(&[round]).unwrap(), 1));
+            self.hosts.iter().for_each(|host| assert_eq!(host.send(&[round]).unwrap(), 1));
             let (mut events, mut heard) = (Vec::new(), Vec::new());
             for _ in 0..PORTS * 4 {
                 self.engine.turn(Wait::Poll, &mut events).unwrap();
@@ -165,21 +168,21 @@ impl<E: Engine> Rig<E> {
         }
     }
 
-    fn a_detached_port_is_let_go_of(mut self) {
-        self.plug_in(2);
+    fn detach_releases_the_queue(mut self) {
+        self.attach_ports(2);
         self.engine.detach(PortId(0)).unwrap();
         let Some(Event::Detached { port: PortId(0), queue: Some(queue) }) = self.turn().pop() else {
             panic!("no queue")
         };
         drop(queue);
         // Nobody has the other end any more: not the engine, not the kernel for it.
-        let error = self.stations[0].send(b"too late").unwrap_err();
+        let error = self.hosts[0].send(b"too late").unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED));
-        self.stations[1].send(b"still here").unwrap();
+        self.hosts[1].send(b"still here").unwrap();
         assert!(matches!(self.turn()[..], [Event::Frame(ref arrival)] if arrival.port == PortId(1)));
     }
 
-    fn a_wake_up_is_told_once(mut self) {
+    fn wake_up_is_reported_once(mut self) {
         for _ in 0..3 {
             self.wake.write(1).unwrap();
             assert!(matches!(self.turn()[..], [Event::Woken]));
@@ -189,36 +192,42 @@ impl<E: Engine> Rig<E> {
 }
 
 #[test]
-fn one_buffer_reaches_many() {
-    on_each_engine(Rig::one_buffer_reaches_many, Rig::one_buffer_reaches_many);
+fn one_buffer_is_written_to_many_ports() {
+    on_each_engine(
+        EngineFixture::one_buffer_is_written_to_many_ports,
+        EngineFixture::one_buffer_is_written_to_many_ports,
+    );
 }
 
 #[test]
-fn buffers_come_back() {
-    on_each_engine(Rig::buffers_come_back, Rig::buffers_come_back);
+fn buffers_are_reused() {
+    on_each_engine(EngineFixture::buffers_are_reused, EngineFixture::buffers_are_reused);
 }
 
 #[test]
-fn writes_that_fail_are_accounted_as_such() {
-    on_each_engine(Rig::writes_that_fail_are_accounted_as_such, Rig::writes_that_fail_are_accounted_as_such);
+fn counts_failed_writes_as_drops() {
+    on_each_engine(
+        EngineFixture::counts_failed_writes_as_drops,
+        EngineFixture::counts_failed_writes_as_drops,
+    );
 }
 
 #[test]
-fn nobody_waits_for_ever() {
-    on_each_engine(Rig::nobody_waits_for_ever, Rig::nobody_waits_for_ever);
+fn reads_every_busy_port() {
+    on_each_engine(EngineFixture::reads_every_busy_port, EngineFixture::reads_every_busy_port);
 }
 
 #[test]
-fn many_ports_are_heard_without_sleeping() {
-    on_each_engine(Rig::many_ports_are_heard_without_sleeping, Rig::many_ports_are_heard_without_sleeping);
+fn busy_poll_reads_many_ports() {
+    on_each_engine(EngineFixture::busy_poll_reads_many_ports, EngineFixture::busy_poll_reads_many_ports);
 }
 
 #[test]
-fn a_detached_port_is_let_go_of() {
-    on_each_engine(Rig::a_detached_port_is_let_go_of, Rig::a_detached_port_is_let_go_of);
+fn detach_releases_the_queue() {
+    on_each_engine(EngineFixture::detach_releases_the_queue, EngineFixture::detach_releases_the_queue);
 }
 
 #[test]
-fn a_wake_up_is_told_once() {
-    on_each_engine(Rig::a_wake_up_is_told_once, Rig::a_wake_up_is_told_once);
+fn wake_up_is_reported_once() {
+    on_each_engine(EngineFixture::wake_up_is_reported_once, EngineFixture::wake_up_is_reported_once);
 }

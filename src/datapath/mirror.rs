@@ -1,11 +1,11 @@
 //! Mirrors: copies of live frames, for whoever looks at them (as port mirroring, SPAN).
 //!
-//! Control asks for a [`Mirror`]; each worker gets a [`Feed`] of it and sends a [`Record`] of every frame that
-//! is [`Wanted`], with the steps and the verdict of the very decision that was carried out. Without a mirror a frame costs
+//! Control asks for a [`Mirror`]; each worker gets a [`MirrorSender`] of it and sends a [`Record`] of every frame that
+//! is [`MirrorSpec`], with the steps and the verdict of the very decision that was carried out. Without a mirror a frame costs
 //! one branch (`Worker::handle`), and another if the switch answers it.
 //!
 //! A worker never waits for a mirror: a record that finds the channel full is lost, and counted for each port that it would
-//! have shown. The memory of a mirror is bounded by [`RECORDS`] of [`Wanted::snaplen`] bytes each and three lists of ports.
+//! have shown. The memory of a mirror is bounded by [`RECORDS`] of [`MirrorSpec::snaplen`] bytes each and three lists of ports.
 //! A mirror that is dropped is taken from the workers.
 
 use std::fmt;
@@ -16,7 +16,7 @@ use std::time::SystemTime;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::worker::Command;
-use super::{DatapathError, WorkerLine};
+use super::{DatapathError, WorkerChannel};
 use crate::switch::{DropReason, Frame, PortId, Ports, Steps, Verdict};
 use crate::wire::VnetHeader;
 use crate::wire::filter::Filter;
@@ -37,7 +37,7 @@ pub enum Direction {
 
 /// What a mirror is to see.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub struct MirrorSpec {
     /// On these ports; `None`: on all, those that come later too.
     pub ports: Option<Vec<PortId>>,
     /// This way only; `None`: both.
@@ -52,10 +52,10 @@ pub struct Wanted {
     pub limit: u64,
 }
 
-impl Default for Wanted {
+impl Default for MirrorSpec {
     /// Everything, whole.
-    fn default() -> Wanted {
-        Wanted {
+    fn default() -> MirrorSpec {
+        MirrorSpec {
             ports: None,
             direction: None,
             filter: None,
@@ -66,23 +66,23 @@ impl Default for Wanted {
     }
 }
 
-impl Wanted {
+impl MirrorSpec {
     fn crossing(&self, port: PortId, direction: Direction) -> bool {
         self.direction.is_none_or(|wanted| wanted == direction)
             && self.ports.as_ref().is_none_or(|ports| ports.contains(&port))
     }
 
     /// The ports at which a frame is to be seen: its ingress, then its egress ports.
-    fn crossings<'a>(&'a self, transit: Transit<'a>) -> impl Iterator<Item = (PortId, Direction)> + 'a {
-        let ingress = transit.ingress.map(|port| (port, Direction::In));
-        let egress = transit.egress.iter().map(|port| (*port, Direction::Out));
+    fn crossings<'a>(&'a self, path: FramePath<'a>) -> impl Iterator<Item = (PortId, Direction)> + 'a {
+        let ingress = path.ingress.map(|port| (port, Direction::In));
+        let egress = path.egress.iter().map(|port| (*port, Direction::Out));
         ingress.into_iter().chain(egress).filter(|&(port, direction)| self.crossing(port, direction))
     }
 }
 
 /// Where a frame came from and where it went.
 #[derive(Debug, Clone, Copy)]
-pub struct Transit<'a> {
+pub struct FramePath<'a> {
     /// The port that it came from; `None`: the switch itself, which answers.
     pub ingress: Option<PortId>,
     /// What was decided.
@@ -93,7 +93,7 @@ pub struct Transit<'a> {
     pub refused: &'a [(PortId, DropReason)],
 }
 
-impl Transit<'_> {
+impl FramePath<'_> {
     /// Why it did not reach anybody; `None` if it did, or was answered.
     pub fn drop_reason(&self) -> Option<DropReason> {
         match self.verdict {
@@ -133,23 +133,23 @@ pub struct Record {
 
 impl Record {
     /// Where the frame came from and where it went.
-    pub fn transit(&self) -> Transit<'_> {
+    pub fn path(&self) -> FramePath<'_> {
         let Record { ingress, verdict, ref egress, ref refused, .. } = *self;
-        Transit { ingress, verdict, egress, refused }
+        FramePath { ingress, verdict, egress, refused }
     }
 }
 
 /// What the ends of a mirror share; which mirror it is.
-pub(super) struct Shared {
+pub(super) struct MirrorState {
     /// By port.
     lost: Box<[AtomicU64]>,
     sent: AtomicU64,
     on_record: OnRecord,
 }
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for MirrorState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("sent", &self.sent).finish_non_exhaustive()
+        f.debug_struct("MirrorState").field("sent", &self.sent).finish_non_exhaustive()
     }
 }
 
@@ -158,18 +158,18 @@ pub type OnRecord = Arc<dyn Fn() + Send + Sync>;
 
 /// A worker's end of a mirror.
 #[derive(Debug, Clone)]
-pub(super) struct Feed {
-    wanted: Wanted,
+pub(super) struct MirrorSender {
+    wanted: MirrorSpec,
     records: Sender<Record>,
-    shared: Arc<Shared>,
+    shared: Arc<MirrorState>,
 }
 
-impl Feed {
+impl MirrorSender {
     /// Sends a record of the frame, if it is wanted.
-    pub(super) fn offer(&self, frame: &Frame<'_>, steps: &Steps, transit: Transit<'_>) {
-        let Feed { wanted, records, shared } = self;
-        let passes = wanted.crossings(transit).next().is_some()
-            && (!wanted.drops_only || transit.is_drop())
+    pub(super) fn send_if_wanted(&self, frame: &Frame<'_>, steps: &Steps, path: FramePath<'_>) {
+        let MirrorSender { wanted, records, shared } = self;
+        let passes = wanted.crossings(path).next().is_some()
+            && (!wanted.drops_only || path.is_drop())
             && wanted.filter.as_ref().is_none_or(|filter| filter.matches(frame.bytes));
         if !passes {
             return;
@@ -179,9 +179,9 @@ impl Feed {
         {
             return;
         }
-        let lost = records.is_full() || records.try_send(record(frame, steps, transit, wanted)).is_err();
+        let lost = records.is_full() || records.try_send(record(frame, steps, path, wanted)).is_err();
         if lost {
-            for (port, _) in wanted.crossings(transit) {
+            for (port, _) in wanted.crossings(path) {
                 shared.lost[port.index()].fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -189,36 +189,36 @@ impl Feed {
     }
 
     /// A port goes; its number may soon be that of another. Whether there is a port left to see.
-    pub(super) fn forget(&mut self, port: PortId) -> bool {
+    pub(super) fn remove_port(&mut self, port: PortId) -> bool {
         let Some(ports) = &mut self.wanted.ports else { return true };
         ports.retain(|wanted| *wanted != port);
         !ports.is_empty()
     }
 
     /// There is nothing more to see: whoever waits for records is told.
-    pub(super) fn end(self) {
-        let Feed { wanted: _, records, shared } = self;
+    pub(super) fn close(self) {
+        let MirrorSender { wanted: _, records, shared } = self;
         drop(records);
         let waker = Arc::clone(&shared.on_record);
         drop(shared);
         waker();
     }
 
-    /// Whether it is a feed of the mirror that has `shared`.
-    pub(super) fn is_of(&self, shared: &Arc<Shared>) -> bool {
+    /// Whether it is a sender of the mirror that has `shared`.
+    pub(super) fn is_of(&self, shared: &Arc<MirrorState>) -> bool {
         Arc::ptr_eq(&self.shared, shared)
     }
 }
 
-fn record(frame: &Frame<'_>, steps: &Steps, transit: Transit<'_>, wanted: &Wanted) -> Record {
-    let Transit { ingress, verdict, egress, refused } = transit;
+fn record(frame: &Frame<'_>, steps: &Steps, path: FramePath<'_>, wanted: &MirrorSpec) -> Record {
+    let FramePath { ingress, verdict, egress, refused } = path;
     Record {
         time: SystemTime::now(),
         vnet: frame.vnet,
         bytes: frame.bytes[..frame.bytes.len().min(wanted.snaplen)].into(),
         length: frame.bytes.len(),
         steps: *steps,
-        crossings: wanted.crossings(transit).collect(),
+        crossings: wanted.crossings(path).collect(),
         ingress,
         verdict,
         egress: egress.into(),
@@ -230,26 +230,26 @@ fn record(frame: &Frame<'_>, steps: &Steps, transit: Transit<'_>, wanted: &Wante
 #[derive(Debug)]
 pub struct Mirror {
     records: Receiver<Record>,
-    shared: Arc<Shared>,
-    /// Those that have a feed.
-    workers: Vec<WorkerLine>,
+    shared: Arc<MirrorState>,
+    /// Those that have a sender.
+    workers: Vec<WorkerChannel>,
     /// One of [`MIRRORS`].
-    _seat: Arc<()>,
+    _slot: Arc<()>,
 }
 
 impl Mirror {
-    /// Gives each of `workers` a feed and returns when all of them have it.
+    /// Gives each of `workers` a sender and returns when all of them have it.
     pub(super) fn install(
-        wanted: Wanted,
+        wanted: MirrorSpec,
         on_record: OnRecord,
-        workers: Vec<WorkerLine>,
-        seat: Arc<()>,
+        workers: Vec<WorkerChannel>,
+        slot: Arc<()>,
     ) -> Result<Mirror, DatapathError> {
-        let (feed, mut mirror) = Mirror::new(wanted, on_record, seat);
+        let (sender, mut mirror) = Mirror::new(wanted, on_record, slot);
         mirror.workers = workers;
         let (done, installed) = bounded(mirror.workers.len());
         for worker in &mirror.workers {
-            worker.tell(Command::Mirror { feed: feed.clone(), done: done.clone() })?;
+            worker.send(Command::Mirror { sender: sender.clone(), done: done.clone() })?;
         }
         drop(done);
         if installed.iter().count() < mirror.workers.len() {
@@ -258,13 +258,13 @@ impl Mirror {
         Ok(mirror)
     }
 
-    /// A mirror and its feed, which no worker has yet.
-    pub(super) fn new(wanted: Wanted, on_record: OnRecord, seat: Arc<()>) -> (Feed, Mirror) {
+    /// A mirror and its sender, which no worker has yet.
+    pub(super) fn new(wanted: MirrorSpec, on_record: OnRecord, slot: Arc<()>) -> (MirrorSender, Mirror) {
         let (sender, records) = bounded(RECORDS);
         let lost = (0..Ports::MAX).map(|_| AtomicU64::new(0)).collect();
-        let shared = Arc::new(Shared { lost, sent: AtomicU64::new(0), on_record });
-        let feed = Feed { wanted, records: sender, shared: Arc::clone(&shared) };
-        (feed, Mirror { records, shared, workers: Vec::new(), _seat: seat })
+        let shared = Arc::new(MirrorState { lost, sent: AtomicU64::new(0), on_record });
+        let sender = MirrorSender { wanted, records: sender, shared: Arc::clone(&shared) };
+        (sender, Mirror { records, shared, workers: Vec::new(), _slot: slot })
     }
 
     /// The next record, if there is one; each worker's are in order.
@@ -272,9 +272,9 @@ impl Mirror {
         self.records.try_recv().ok()
     }
 
-    /// Whether no worker has a feed of it any more: what is not there to be taken now will not come. So it is where all the
+    /// Whether no worker has a sender of it any more: what is not there to be taken now will not come. So it is where all the
     /// wanted ports have gone.
-    pub fn is_over(&self) -> bool {
+    pub fn is_finished(&self) -> bool {
         Arc::strong_count(&self.shared) == 1
     }
 
@@ -284,12 +284,12 @@ impl Mirror {
     }
 
     /// The same, of all ports together, those that are no more too.
-    pub fn lost_in_all(&self) -> u64 {
+    pub fn total_lost(&self) -> u64 {
         self.shared.lost.iter().map(|lost| lost.load(Ordering::Relaxed)).sum()
     }
 
-    /// What takes its feed from a worker.
-    pub(super) fn taken_off(&self) -> Command {
+    /// What takes its sender from a worker.
+    pub(super) fn remove_command(&self) -> Command {
         Command::Unmirror(Arc::clone(&self.shared))
     }
 }
@@ -297,8 +297,8 @@ impl Mirror {
 impl Drop for Mirror {
     fn drop(&mut self) {
         for worker in &self.workers {
-            // A worker that has stopped has no feed either.
-            let _ = worker.tell(self.taken_off());
+            // A worker that has stopped has no sender either.
+            let _ = worker.send(self.remove_command());
         }
     }
 }

@@ -14,12 +14,12 @@ mod memory;
 mod mirror;
 #[cfg(test)]
 mod mirror_tests;
-mod patience;
+mod notify;
+#[cfg(test)]
+mod notify_tests;
 mod placement;
 mod poll;
-mod sightings;
-#[cfg(test)]
-mod sightings_tests;
+mod poll_policy;
 mod uring;
 mod worker;
 #[cfg(test)]
@@ -40,12 +40,12 @@ use nix::sys::uio::writev;
 use cpu_latency::CpuLatency;
 pub use engine::{Arrival, Engine, Event, Extent, Load, Wait};
 pub use memory::{MemoryEngine, MemoryNet};
-pub use mirror::{Direction, MIRRORS, Mirror, OnRecord, RECORDS, Record, Transit, Wanted};
-pub use patience::BusyPoll;
-pub use placement::{NoPlacement, Placement, allowed as allowed_cpus, stay_on as stay_on_cpu};
+pub use mirror::{Direction, FramePath, MIRRORS, Mirror, MirrorSpec, OnRecord, RECORDS, Record};
+pub use notify::{FdbEvent, FdbNotification, NOTIFICATIONS_PER_PORT, NOTIFICATIONS_PER_WORKER, RateLimiter};
+use notify::{NotificationReceiver, NotificationSender};
+pub use placement::{ParsePlacementError, Placement, allowed as allowed_cpus, pin_to as pin_to_cpu};
 pub use poll::PollEngine;
-pub use sightings::{Budget, PER_PORT, PER_WORKER, Sight, Sighting};
-use sightings::{Hearing, Telling};
+pub use poll_policy::BusyPoll;
 pub use uring::UringEngine;
 use worker::{Command, Mailbox, Worker};
 
@@ -80,7 +80,7 @@ impl fmt::Display for EngineKind {
 
 /// What a datapath is started with.
 #[derive(Clone)]
-pub struct Settings {
+pub struct DatapathSettings {
     /// Threads; every port has a queue for each.
     pub workers: usize,
     /// Engine.
@@ -89,14 +89,14 @@ pub struct Settings {
     pub busy_poll: BusyPoll,
     /// Which CPUs the workers run on.
     pub placement: Placement,
-    /// Called, on a worker's thread, when there is a notice to take or a sighting to hear, or frames come again.
+    /// Called, on a worker's thread, when there is a notice to take or a notification to hear, or frames come again.
     pub on_notice: Arc<dyn Fn() + Send + Sync>,
 }
 
-impl fmt::Debug for Settings {
+impl fmt::Debug for DatapathSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Settings { workers, engine, busy_poll, placement, on_notice: _ } = self;
-        write!(f, "Settings {{ workers: {workers}, engine: {engine:?}, busy_poll: {busy_poll:?}, ")?;
+        let DatapathSettings { workers, engine, busy_poll, placement, on_notice: _ } = self;
+        write!(f, "DatapathSettings {{ workers: {workers}, engine: {engine:?}, busy_poll: {busy_poll:?}, ")?;
         write!(f, "placement: {placement:?} }}")
     }
 }
@@ -144,20 +144,20 @@ pub fn probe() -> (EngineKind, Option<String>) {
 
 /// The sending end of the notices.
 #[derive(Clone)]
-struct Notices {
+struct NoticeSender {
     channel: Sender<Notice>,
     lost: Arc<AtomicU64>,
     on_notice: Arc<dyn Fn() + Send + Sync>,
-    telling: Telling,
+    fdb_sender: NotificationSender,
 }
 
-impl fmt::Debug for Notices {
+impl fmt::Debug for NoticeSender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Notices").field("waiting", &self.channel.len()).finish_non_exhaustive()
+        f.debug_struct("NoticeSender").field("waiting", &self.channel.len()).finish_non_exhaustive()
     }
 }
 
-impl Notices {
+impl NoticeSender {
     fn send(&self, notice: Notice) {
         if self.channel.try_send(notice).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
@@ -168,13 +168,13 @@ impl Notices {
 
 /// How control tells a worker something.
 #[derive(Debug, Clone)]
-struct WorkerLine {
+struct WorkerChannel {
     commands: Sender<Command>,
     wake: Arc<EventFd>,
 }
 
-impl WorkerLine {
-    fn tell(&self, command: Command) -> Result<(), DatapathError> {
+impl WorkerChannel {
+    fn send(&self, command: Command) -> Result<(), DatapathError> {
         self.commands.send(command).map_err(|_| DatapathError::WorkerStopped)?;
         self.wake.write(1).map(drop).map_err(|error| kernel("wake a worker")(error.into()))
     }
@@ -182,7 +182,7 @@ impl WorkerLine {
 
 #[derive(Debug)]
 struct WorkerHandle {
-    line: WorkerLine,
+    channel: WorkerChannel,
     thread: JoinHandle<()>,
 }
 
@@ -197,11 +197,11 @@ pub struct Datapath {
     /// On which CPU each worker stays; empty if they do not.
     cpus: Vec<usize>,
     /// Why idle CPUs sleep while a worker looks for frames, though they should not.
-    drowsy: Option<io::Error>,
+    cpu_latency_error: Option<io::Error>,
     counters: Vec<Arc<Counters>>,
     notices: Receiver<Notice>,
     lost_notices: Arc<AtomicU64>,
-    hearing: Hearing,
+    fdb_receiver: NotificationReceiver,
     /// Held by each mirror, so that they are counted.
     mirrors: Arc<()>,
     epoch: Instant,
@@ -209,20 +209,20 @@ pub struct Datapath {
 
 impl Datapath {
     /// Starts the workers; they forward for `switch` until [`Datapath::stop`].
-    pub fn start(switch: &Arc<Switch>, settings: &Settings) -> Result<Datapath, DatapathError> {
+    pub fn start(switch: &Arc<Switch>, settings: &DatapathSettings) -> Result<Datapath, DatapathError> {
         let (channel, notices) = bounded(NOTICES);
         let lost_notices = Arc::new(AtomicU64::new(0));
-        let (telling, hearing) = sightings::queue(Arc::clone(&settings.on_notice));
+        let (fdb_sender, fdb_receiver) = notify::queue(Arc::clone(&settings.on_notice));
         let (lost, on_notice) = (Arc::clone(&lost_notices), Arc::clone(&settings.on_notice));
-        let sender = Notices { channel, lost, on_notice, telling };
+        let sender = NoticeSender { channel, lost, on_notice, fdb_sender };
         let mut datapath = Datapath {
             workers: Vec::new(),
             cpus: Vec::new(),
-            drowsy: None,
+            cpu_latency_error: None,
             counters: Vec::new(),
             notices,
             lost_notices,
-            hearing,
+            fdb_receiver,
             mirrors: Arc::default(),
             epoch: Instant::now(),
         };
@@ -239,8 +239,8 @@ impl Datapath {
         &mut self,
         number: usize,
         switch: &Arc<Switch>,
-        settings: &Settings,
-        notices: Notices,
+        settings: &DatapathSettings,
+        notices: NoticeSender,
     ) -> Result<(), DatapathError> {
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
         let wake = Arc::new(wake.map_err(|error| kernel("make an eventfd")(error.into()))?);
@@ -265,7 +265,7 @@ impl Datapath {
         let cpu =
             started.recv().map_err(|_| DatapathError::WorkerStopped)?.map_err(kernel("set up a worker"))?;
         self.cpus.extend(cpu);
-        self.workers.push(WorkerHandle { line: WorkerLine { commands, wake }, thread });
+        self.workers.push(WorkerHandle { channel: WorkerChannel { commands, wake }, thread });
         self.counters.push(counters);
         Ok(())
     }
@@ -274,7 +274,7 @@ impl Datapath {
     fn cpu_latency(&mut self, busy_poll: BusyPoll) -> Option<CpuLatency> {
         match busy_poll {
             BusyPoll::Adaptive | BusyPoll::For(Duration::ZERO) => None,
-            BusyPoll::For(_) => CpuLatency::open().map_err(|error| self.drowsy = Some(error)).ok(),
+            BusyPoll::For(_) => CpuLatency::open().map_err(|error| self.cpu_latency_error = Some(error)).ok(),
         }
     }
 
@@ -287,7 +287,7 @@ impl Datapath {
     pub fn attach(&self, port: PortId, queues: Vec<Queue>) -> Result<(), DatapathError> {
         let (done, outcomes) = bounded(self.workers.len());
         let mut attached = self.workers.iter().zip(queues).try_for_each(|(worker, queue)| {
-            worker.line.tell(Command::Attach { port, queue, done: done.clone() })
+            worker.channel.send(Command::Attach { port, queue, done: done.clone() })
         });
         drop(done);
         let mut answers = 0;
@@ -312,7 +312,7 @@ impl Datapath {
         let told = self
             .workers
             .iter()
-            .try_for_each(|worker| worker.line.tell(Command::Detach { port, done: done.clone() }));
+            .try_for_each(|worker| worker.channel.send(Command::Detach { port, done: done.clone() }));
         drop(done);
         // Closed all at once, and here: a worker that did it would hold up its other ports.
         let queues: Vec<Option<Queue>> = queues.iter().collect();
@@ -320,11 +320,11 @@ impl Datapath {
     }
 
     /// Has the workers send records of `wanted` frames until the mirror is dropped. Returns when all of them do.
-    pub fn mirror(&self, wanted: Wanted, on_record: OnRecord) -> Result<Mirror, DatapathError> {
+    pub fn mirror(&self, wanted: MirrorSpec, on_record: OnRecord) -> Result<Mirror, DatapathError> {
         if Arc::strong_count(&self.mirrors) > MIRRORS {
             return Err(DatapathError::TooManyMirrors);
         }
-        let workers = self.workers.iter().map(|worker| worker.line.clone()).collect();
+        let workers = self.workers.iter().map(|worker| worker.channel.clone()).collect();
         Mirror::install(wanted, on_record, workers, Arc::clone(&self.mirrors))
     }
 
@@ -334,8 +334,8 @@ impl Datapath {
     }
 
     /// Why idle CPUs sleep while a worker looks for frames, though [`BusyPoll::For`] asks that they do not. Told once.
-    pub fn take_drowsy(&mut self) -> Option<io::Error> {
-        self.drowsy.take()
+    pub fn take_cpu_latency_error(&mut self) -> Option<io::Error> {
+        self.cpu_latency_error.take()
     }
 
     /// Each worker's counters.
@@ -354,20 +354,20 @@ impl Datapath {
     }
 
     /// What the workers have seen of stations and nobody has heard yet.
-    pub fn sightings(&self) -> impl Iterator<Item = Sighting> + '_ {
-        self.hearing.sightings()
+    pub fn fdb_notifications(&self) -> impl Iterator<Item = FdbNotification> + '_ {
+        self.fdb_receiver.fdb_notifications()
     }
 
-    /// Nobody looks at the counters any more: the next frame calls [`Settings::on_notice`].
-    pub fn doze(&self) {
-        self.hearing.doze();
+    /// Nobody looks at the counters any more: the next frame calls [`DatapathSettings::on_notice`].
+    pub fn wake_on_next_frame(&self) {
+        self.fdb_receiver.wake_on_next_frame();
     }
 
     /// Stops and joins the workers, and closes all queues.
     pub fn stop(self) {
         for worker in &self.workers {
             // A worker that stopped already cannot be told, and need not be.
-            let _ = worker.line.tell(Command::Stop);
+            let _ = worker.channel.send(Command::Stop);
         }
         for worker in self.workers {
             // A panic was told as a notice.
@@ -386,7 +386,7 @@ struct WorkerSetup {
     taken: Vec<usize>,
     cpu_latency: Option<CpuLatency>,
     switch: Arc<Switch>,
-    settings: Settings,
+    settings: DatapathSettings,
     counters: Arc<Counters>,
     wake: Arc<EventFd>,
     mailbox: Mailbox,
@@ -414,7 +414,7 @@ impl WorkerSetup {
         ready: &Started,
     ) -> io::Result<()> {
         // First of all, so that its memory is of that CPU too.
-        let placed = self.settings.placement.settle(self.number, &self.taken);
+        let placed = self.settings.placement.pin(self.number, &self.taken);
         let set_up = placed.and_then(|cpu| Ok((cpu, engine(Arc::clone(&self.counters), self.wake)?)));
         let (cpu, engine) = match set_up {
             Ok(set_up) => set_up,
@@ -445,9 +445,9 @@ mod tests {
     use crate::switch::{Gateway, SwitchConfig};
 
     #[test]
-    fn control_does_not_wait_for_a_worker_that_has_ended() {
+    fn control_does_not_wait_for_an_ended_worker() {
         let settings = SwitchConfig { ageing: 1, fdb_max: 16, seed: 0, gateway: Gateway::default() };
-        let workers = Settings {
+        let workers = DatapathSettings {
             workers: 2,
             engine: EngineKind::Poll,
             busy_poll: BusyPoll::default(),
@@ -455,7 +455,7 @@ mod tests {
             on_notice: Arc::new(|| ()),
         };
         let datapath = Datapath::start(&Arc::new(Switch::new(settings)), &workers).unwrap();
-        datapath.workers[1].line.tell(Command::Stop).unwrap();
+        datapath.workers[1].channel.send(Command::Stop).unwrap();
         while !datapath.workers[1].thread.is_finished() {
             std::thread::yield_now();
         }
@@ -465,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_that_a_worker_did_not_read_end_with_it() {
+    fn unread_commands_are_dropped_with_the_worker() {
         let (commands, inbox) = unbounded();
         let (done, queues) = bounded::<Option<Queue>>(1);
         commands.send(Command::Detach { port: PortId(0), done }).unwrap();

@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 pub enum Placement {
     /// Each stays on the CPU on which the kernel starts it, or on another where fewer of them are.
     #[default]
-    Stay,
+    Auto,
     /// Worker N stays on the N-th of these, and so round again; not empty.
     On(Vec<usize>),
     /// Wherever the scheduler moves them.
@@ -25,7 +25,7 @@ pub enum Placement {
 
 /// A word that is no [`Placement`].
 #[derive(Debug, PartialEq, Eq)]
-pub struct NoPlacement;
+pub struct ParsePlacementError;
 
 /// The calling thread, as the kernel calls it.
 const SELF: Pid = Pid::from_raw(0);
@@ -35,24 +35,24 @@ impl Placement {
     ///
     /// # Errors
     /// The CPU that a person named is none of those that this process may use.
-    pub(super) fn settle(&self, number: usize, taken: &[usize]) -> io::Result<Option<usize>> {
+    pub(super) fn pin(&self, number: usize, taken: &[usize]) -> io::Result<Option<usize>> {
         match self {
             Placement::Any => Ok(None),
             // Where the kernel will not have it, it goes without.
-            Placement::Stay => {
+            Placement::Auto => {
                 let here = sched_getcpu().ok();
-                Ok(here.and_then(|here| stay_on(least_taken(here, &allowed(), taken)).ok()))
+                Ok(here.and_then(|here| pin_to(least_used(here, &allowed(), taken)).ok()))
             }
-            Placement::On(cpus) => cpus.iter().cycle().nth(number).map(|cpu| stay_on(*cpu)).transpose(),
+            Placement::On(cpus) => cpus.iter().cycle().nth(number).map(|cpu| pin_to(*cpu)).transpose(),
         }
     }
 }
 
 impl FromStr for Placement {
-    type Err = NoPlacement;
+    type Err = ParsePlacementError;
 
     /// `any`, or numbers and ranges of them, as in `1`, `2,3` and `0-3,8`.
-    fn from_str(text: &str) -> Result<Placement, NoPlacement> {
+    fn from_str(text: &str) -> Result<Placement, ParsePlacementError> {
         if text == "any" {
             return Ok(Placement::Any);
         }
@@ -61,9 +61,9 @@ impl FromStr for Placement {
             let (from, to) = part.split_once('-').unwrap_or((part, part));
             let [from, to] =
                 [from, to].map(|cpu| cpu.parse::<usize>().ok().filter(|cpu| *cpu < CpuSet::count()));
-            cpus.extend(from.ok_or(NoPlacement)?..=to.ok_or(NoPlacement)?);
+            cpus.extend(from.ok_or(ParsePlacementError)?..=to.ok_or(ParsePlacementError)?);
         }
-        if cpus.is_empty() { Err(NoPlacement) } else { Ok(Placement::On(cpus)) }
+        if cpus.is_empty() { Err(ParsePlacementError) } else { Ok(Placement::On(cpus)) }
     }
 }
 
@@ -77,7 +77,7 @@ pub fn allowed() -> Vec<usize> {
 ///
 /// # Errors
 /// It is none of those that this process may use.
-pub fn stay_on(cpu: usize) -> io::Result<usize> {
+pub fn pin_to(cpu: usize) -> io::Result<usize> {
     let mut only = CpuSet::new();
     only.set(cpu)?;
     sched_setaffinity(SELF, &only)?;
@@ -85,7 +85,7 @@ pub fn stay_on(cpu: usize) -> io::Result<usize> {
 }
 
 /// `here`, or the first of `allowed` that fewer have taken.
-fn least_taken(here: usize, allowed: &[usize], taken: &[usize]) -> usize {
+fn least_used(here: usize, allowed: &[usize], taken: &[usize]) -> usize {
     let takers = |cpu: usize| taken.iter().filter(|other| **other == cpu).count();
     let free = allowed.iter().copied().min_by_key(|cpu| (takers(*cpu), *cpu != here));
     free.unwrap_or(here)
@@ -96,43 +96,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_that_is_a_placement() {
+    fn parses_placements() {
         assert_eq!("any".parse(), Ok(Placement::Any));
         assert_eq!("1".parse(), Ok(Placement::On(vec![1])));
         assert_eq!("2-4,0".parse(), Ok(Placement::On(vec![2, 3, 4, 0])));
         for no in ["", "a", "1-", "-1", "1,,2", "3-2", "1024", "0-1024", "1 2", "+1-0"] {
-            assert_eq!(no.parse::<Placement>(), Err(NoPlacement), "{no}");
+            assert_eq!(no.parse::<Placement>(), Err(ParsePlacementError), "{no}");
         }
     }
 
     #[test]
-    fn a_worker_starts_where_fewest_are() {
-        assert_eq!(least_taken(1, &[0, 1], &[]), 1);
-        assert_eq!(least_taken(1, &[0, 1], &[1]), 0);
-        assert_eq!(least_taken(1, &[0, 1], &[1, 0]), 1);
-        assert_eq!(least_taken(0, &[0, 1], &[0, 1, 0]), 1);
-        assert_eq!(least_taken(5, &[], &[]), 5);
+    fn picks_the_least_used_cpu() {
+        assert_eq!(least_used(1, &[0, 1], &[]), 1);
+        assert_eq!(least_used(1, &[0, 1], &[1]), 0);
+        assert_eq!(least_used(1, &[0, 1], &[1, 0]), 1);
+        assert_eq!(least_used(0, &[0, 1], &[0, 1, 0]), 1);
+        assert_eq!(least_used(5, &[], &[]), 5);
     }
 
     /// The whole of it, in threads of their own since their CPUs change.
     #[test]
-    fn a_worker_stays() {
-        let settle = |placement: Placement, number, taken: Vec<usize>| {
-            let thread = std::thread::spawn(move || (placement.settle(number, &taken).unwrap(), allowed()));
+    fn pins_worker_to_cpu() {
+        let pin = |placement: Placement, number, taken: Vec<usize>| {
+            let thread = std::thread::spawn(move || (placement.pin(number, &taken).unwrap(), allowed()));
             thread.join().unwrap()
         };
         let cpus = allowed();
-        assert_eq!(settle(Placement::Any, 0, Vec::new()), (None, cpus.clone()));
-        let (own, only) = settle(Placement::Stay, 0, Vec::new());
+        assert_eq!(pin(Placement::Any, 0, Vec::new()), (None, cpus.clone()));
+        let (own, only) = pin(Placement::Auto, 0, Vec::new());
         assert_eq!(only, [own.unwrap()]);
         let last = *cpus.last().unwrap();
-        assert_eq!(settle(Placement::On(vec![last, cpus[0]]), 2, Vec::new()), (Some(last), vec![last]));
-        assert_eq!(settle(Placement::On(vec![last, cpus[0]]), 1, Vec::new()), (Some(cpus[0]), vec![cpus[0]]));
+        assert_eq!(pin(Placement::On(vec![last, cpus[0]]), 2, Vec::new()), (Some(last), vec![last]));
+        assert_eq!(pin(Placement::On(vec![last, cpus[0]]), 1, Vec::new()), (Some(cpus[0]), vec![cpus[0]]));
     }
 
     #[test]
-    fn a_cpu_that_there_is_not() {
-        let refused = std::thread::spawn(|| Placement::On(vec![CpuSet::count() - 1]).settle(0, &[]).is_err());
+    fn rejects_missing_cpu() {
+        let refused = std::thread::spawn(|| Placement::On(vec![CpuSet::count() - 1]).pin(0, &[]).is_err());
         assert!(refused.join().unwrap());
     }
 }

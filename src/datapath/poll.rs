@@ -19,7 +19,7 @@ use crate::wire::VnetHeader;
 
 /// Ports told of in one turn, at most: each of them has a buffer then. The others are told of in the next (epoll
 /// takes turns itself).
-const READY: usize = BUFFERS as usize;
+const MAX_READY: usize = BUFFERS as usize;
 /// What epoll tells for the wake-up descriptor.
 const WAKE: u64 = u64::MAX;
 
@@ -125,12 +125,12 @@ impl Engine for PollEngine {
         let sleep = wait == Wait::Sleep && events.is_empty();
         let timeout = if sleep { EpollTimeout::NONE } else { EpollTimeout::ZERO };
         self.system_calls += 1;
-        let mut ready = [EpollEvent::empty(); READY];
+        let mut ready = [EpollEvent::empty(); MAX_READY];
         let count = match self.epoll.wait(&mut ready, timeout) {
             Err(Errno::EINTR) => 0,
             outcome => outcome?,
         };
-        let share = READY / count.max(1);
+        let share = MAX_READY / count.max(1);
         for event in &ready[..count] {
             match u16::try_from(event.data()) {
                 Ok(port) => self.read_port(PortId(port), share, events)?,

@@ -24,13 +24,13 @@ use crate::sys::uring::{Completion, Enter, Lease, Ring, Write};
 use crate::wire::VnetHeader;
 
 /// Reads of one port in a turn, at most: half of the buffers, so that the other half can be on its way out.
-const BATCH: usize = BUFFERS as usize / 2;
+const MAX_BATCH: usize = BUFFERS as usize / 2;
 /// Bytes of a batch, about: what is read should still be in the second-level cache when it is written.
 const BATCH_BYTES: usize = 256 << 10;
 /// Reads of one port in a turn, however large its frames are.
-const LEAST_BATCH: usize = 4;
+const MIN_BATCH: usize = 4;
 /// Drained ports that are looked at every turn, at most, by a worker that does not sleep: the kernel tells of the others.
-const LOOKED_AT: usize = 8;
+const BUSY_POLLED: usize = 8;
 
 /// See the module.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl PortQueue {
     /// Sets how much to read next by what the last batch was like; whether there may be more to read now.
     fn take_batch(&mut self) -> bool {
         let Batch { frames, bytes, drained, .. } = std::mem::take(&mut self.batch);
-        let most = (BATCH_BYTES / (bytes / frames.max(1)).max(1)).clamp(LEAST_BATCH, BATCH);
+        let most = (BATCH_BYTES / (bytes / frames.max(1)).max(1)).clamp(MIN_BATCH, MAX_BATCH);
         self.window = if drained { frames + 1 } else { self.window * 2 }.min(most);
         !drained
     }
@@ -111,11 +111,11 @@ impl UringEngine {
     }
 
     /// Has the kernel tell when the drained ports have something to read, or has them looked at again.
-    fn rest_drained(&mut self, wait: Wait) -> io::Result<()> {
+    fn rearm_drained(&mut self, wait: Wait) -> io::Result<()> {
         while let Some(port) = self.drained.pop() {
             let entry = &mut self.ports[port.index()];
             match &entry.queue {
-                Some(queue) if wait == Wait::Sleep || self.busy.len() >= LOOKED_AT => {
+                Some(queue) if wait == Wait::Sleep || self.busy.len() >= BUSY_POLLED => {
                     entry.polled = true;
                     self.ring.arm_poll(port.0, queue.fd.as_fd())?;
                 }
@@ -142,7 +142,7 @@ impl UringEngine {
     }
 
     /// Looks at what the reads of this turn, which are all over, have brought.
-    fn sort_read(&mut self) {
+    fn finish_reads(&mut self) {
         for port in self.reading.drain(..) {
             let entry = &mut self.ports[port.index()];
             if entry.batch.ended {
@@ -203,7 +203,7 @@ impl UringEngine {
     }
 
     /// Lets go of the queues that nothing in the kernel uses any more.
-    fn let_go_of_detached(&mut self, events: &mut Vec<Event<Lease>>) -> io::Result<()> {
+    fn release_detached(&mut self, events: &mut Vec<Event<Lease>>) -> io::Result<()> {
         for at in (0..self.detaching.len()).rev() {
             let port = self.detaching[at];
             let mut queue = None;
@@ -247,16 +247,16 @@ impl Engine for UringEngine {
     }
 
     fn turn(&mut self, wait: Wait, events: &mut Vec<Event<Lease>>) -> io::Result<()> {
-        self.rest_drained(wait)?;
+        self.rearm_drained(wait)?;
         self.read_busy()?;
-        self.let_go_of_detached(events)?;
+        self.release_detached(events)?;
         let sleep =
             wait == Wait::Sleep && events.is_empty() && self.reading.is_empty() && self.busy.is_empty();
         self.ring.enter(if sleep { Enter::Wait } else { Enter::Poll })?;
         while let Some(completion) = self.ring.next_completion() {
             self.complete(completion, events)?;
         }
-        self.sort_read();
+        self.finish_reads();
         Ok(())
     }
 

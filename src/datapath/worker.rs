@@ -11,9 +11,9 @@ use crossbeam_channel::{Receiver, Sender};
 use super::Notice;
 use super::cpu_latency::CpuLatency;
 use super::engine::{Arrival, Engine, Event, Extent, Load};
-use super::mirror::{Feed, MIRRORS, Shared, Transit};
-use super::patience::{Brought, BusyPoll, Patience};
-use super::sightings::{Watch, Witness};
+use super::mirror::{FramePath, MIRRORS, MirrorSender, MirrorState};
+use super::notify::{FdbNotifier, FdbObserver};
+use super::poll_policy::{BatchKind, BusyPoll, PollPolicy};
 use crate::switch::{
     Counters, DropReason, GatewayReply, LearnCounter, Observer, PortId, Ports, Steps, Switch, Tick, Verdict,
 };
@@ -27,8 +27,8 @@ use crate::wire::segment::{Segments, wire_length};
 pub(super) enum Command {
     Attach { port: PortId, queue: Queue, done: Sender<io::Result<()>> },
     Detach { port: PortId, done: Sender<Option<Queue>> },
-    Mirror { feed: Feed, done: Sender<()> },
-    Unmirror(Arc<Shared>),
+    Mirror { sender: MirrorSender, done: Sender<()> },
+    Unmirror(Arc<MirrorState>),
     Stop,
 }
 
@@ -36,7 +36,7 @@ pub(super) enum Command {
 #[derive(Debug)]
 pub(super) struct Mailbox {
     pub(super) commands: Receiver<Command>,
-    pub(super) notices: super::Notices,
+    pub(super) notices: super::NoticeSender,
 }
 
 /// One worker. Made and run on its own thread.
@@ -46,7 +46,7 @@ pub(super) struct Worker<E: Engine> {
     engine: E,
     counters: Arc<Counters>,
     mailbox: Mailbox,
-    witness: Witness,
+    notifier: FdbNotifier,
     /// Detaches that were asked for and have not come back from the engine.
     detaching: Vec<(PortId, Sender<Option<Queue>>)>,
     /// The egress ports of the frame at hand.
@@ -54,9 +54,9 @@ pub(super) struct Worker<E: Engine> {
     /// Of a flood, the others, which could not take it.
     refused: Vec<(PortId, DropReason)>,
     /// Those of `egress` that take no offload.
-    plain_egress: Vec<PortId>,
+    no_offload_egress: Vec<PortId>,
     /// Where records of frames go; mostly nowhere.
-    mirrors: Vec<Feed>,
+    mirrors: Vec<MirrorSender>,
     /// Room for a super-frame that is being segmented, and for one of its segments.
     super_frame: Box<[u8]>,
     segment: Box<[u8]>,
@@ -73,12 +73,12 @@ impl<E: Engine> Worker<E> {
             switch,
             engine,
             counters,
-            witness: Witness::new(mailbox.notices.telling.clone()),
+            notifier: FdbNotifier::new(mailbox.notices.fdb_sender.clone()),
             mailbox,
             detaching: Vec::new(),
             egress: Vec::with_capacity(Ports::MAX),
             refused: Vec::with_capacity(Ports::MAX),
-            plain_egress: Vec::with_capacity(Ports::MAX),
+            no_offload_egress: Vec::with_capacity(Ports::MAX),
             mirrors: Vec::with_capacity(MIRRORS),
             super_frame: vec![0; BUFFER_SIZE].into(),
             segment: vec![0; BUFFER_SIZE].into(),
@@ -93,16 +93,16 @@ impl<E: Engine> Worker<E> {
         mut cpu_latency: Option<CpuLatency>,
     ) -> io::Result<()> {
         let mut events = Vec::with_capacity(usize::from(super::BUFFERS) * 2);
-        let mut patience = Patience::new(busy_poll, epoch);
+        let mut policy = PollPolicy::new(busy_poll, epoch);
         let mut now = epoch;
         loop {
-            let wait = patience.wait(now);
+            let wait = policy.wait(now);
             if let Some(cpu_latency) = &mut cpu_latency {
-                cpu_latency.note(wait, patience.pace());
+                cpu_latency.note(wait, policy.pattern());
             }
             self.engine.turn(wait, &mut events)?;
             now = Instant::now();
-            patience.note(now, Brought::of(&events));
+            policy.note(now, BatchKind::of(&events));
             if self.handle(Tick::at(now.duration_since(epoch)), &mut events)?.is_break() {
                 return Ok(());
             }
@@ -127,18 +127,18 @@ impl<E: Engine> Worker<E> {
                 Event::Frame(arrival) => self.forward_mirrored(now, arrival)?,
                 Event::Gone { port, error } => self.mailbox.notices.send(Notice::PortGone { port, error }),
                 Event::Detached { port, queue } => self.detached(port, queue),
-                Event::Woken => flow = self.obey()?,
+                Event::Woken => flow = self.run_commands()?,
             }
         }
-        self.tell_load();
+        self.publish_load();
         if busy {
-            self.witness.stir();
+            self.notifier.wake_if_asleep();
         }
         Ok(flow)
     }
 
     /// Once a turn, never a frame.
-    fn tell_load(&self) {
+    fn publish_load(&self) {
         let counters = &self.counters.engine;
         let Load { system_calls, free_buffers } = self.engine.load();
         counters.turns.add(1);
@@ -147,7 +147,7 @@ impl<E: Engine> Worker<E> {
     }
 
     /// Carries out what control has asked since.
-    pub(super) fn obey(&mut self) -> io::Result<ControlFlow<()>> {
+    pub(super) fn run_commands(&mut self) -> io::Result<ControlFlow<()>> {
         while let Ok(command) = self.mailbox.commands.try_recv() {
             match command {
                 Command::Attach { port, queue, done } => {
@@ -157,14 +157,16 @@ impl<E: Engine> Worker<E> {
                 }
                 Command::Detach { port, done } => {
                     self.engine.detach(port)?;
-                    self.mirrors.extract_if(.., |feed| !feed.forget(port)).for_each(Feed::end);
+                    self.mirrors
+                        .extract_if(.., |sender| !sender.remove_port(port))
+                        .for_each(MirrorSender::close);
                     self.detaching.push((port, done));
                 }
-                Command::Mirror { feed, done } => {
-                    self.mirrors.push(feed);
+                Command::Mirror { sender, done } => {
+                    self.mirrors.push(sender);
                     let _ = done.send(());
                 }
-                Command::Unmirror(mirror) => self.mirrors.retain(|feed| !feed.is_of(&mirror)),
+                Command::Unmirror(mirror) => self.mirrors.retain(|sender| !sender.is_of(&mirror)),
                 Command::Stop => return Ok(ControlFlow::Break(())),
             }
         }
@@ -185,7 +187,7 @@ impl<E: Engine> Worker<E> {
     fn forward(&mut self, now: Tick, arrival: Arrival<E::Buffer>) -> io::Result<()> {
         let verdict = self.decide(now, &arrival, ());
         self.resolve(&arrival, verdict);
-        self.carry_out(arrival, verdict)
+        self.execute(arrival, verdict)
     }
 
     /// The same, told to the mirrors.
@@ -199,15 +201,15 @@ impl<E: Engine> Worker<E> {
         self.mirror(
             &arrival,
             &steps,
-            Transit { ingress: Some(arrival.port), verdict, egress: &self.egress, refused },
+            FramePath { ingress: Some(arrival.port), verdict, egress: &self.egress, refused },
         );
-        self.carry_out(arrival, verdict)
+        self.execute(arrival, verdict)
     }
 
-    fn mirror(&self, arrival: &Arrival<E::Buffer>, steps: &Steps, transit: Transit<'_>) {
+    fn mirror(&self, arrival: &Arrival<E::Buffer>, steps: &Steps, path: FramePath<'_>) {
         let frame = arrival.frame(self.engine.bytes(&arrival.buffer));
-        for feed in &self.mirrors {
-            feed.offer(&frame, steps, transit);
+        for sender in &self.mirrors {
+            sender.send_if_wanted(&frame, steps, path);
         }
     }
 
@@ -219,7 +221,7 @@ impl<E: Engine> Worker<E> {
         counters.rx_frames.add(1);
         counters.rx_bytes.add(frame.bytes.len() as u64);
         let counter = LearnCounter { counters: &self.counters, ingress };
-        let watch = Watch { counter, witness: &mut self.witness, now, frame: &frame };
+        let watch = FdbObserver { counter, notifier: &mut self.notifier, now, frame: &frame };
         self.switch.process(now, ingress, &frame, &mut (watch, observer))
     }
 
@@ -266,7 +268,7 @@ impl<E: Engine> Worker<E> {
     }
 
     #[inline(always)]
-    fn carry_out(&mut self, arrival: Arrival<E::Buffer>, verdict: Verdict) -> io::Result<()> {
+    fn execute(&mut self, arrival: Arrival<E::Buffer>, verdict: Verdict) -> io::Result<()> {
         match verdict {
             Verdict::Answer(answer) => self.answer(arrival, answer),
             _ if self.egress.is_empty() => {
@@ -283,7 +285,7 @@ impl<E: Engine> Worker<E> {
     fn dispatch(&mut self, mut arrival: Arrival<E::Buffer>) -> io::Result<()> {
         match arrival.vnet {
             Some(vnet) if vnet.is_complete() => {}
-            Some(_) => self.send_finished_copies(&arrival)?,
+            Some(_) => self.send_segmented(&arrival)?,
             None => self.put_header(&mut arrival.buffer, arrival.extent),
         }
         self.engine.send(arrival.buffer, arrival.extent, &self.egress)
@@ -296,12 +298,12 @@ impl<E: Engine> Worker<E> {
     }
 
     /// Takes the ports without offload out of `self.egress` and sends them the frame segmented and summed.
-    fn send_finished_copies(&mut self, arrival: &Arrival<E::Buffer>) -> io::Result<()> {
+    fn send_segmented(&mut self, arrival: &Arrival<E::Buffer>) -> io::Result<()> {
         let ports = &self.switch.ports;
         let offload = |port: &PortId| ports.port(*port).is_some_and(|port| port.offload);
-        self.plain_egress.clear();
-        self.plain_egress.extend(self.egress.iter().filter(|port| !offload(port)));
-        if self.plain_egress.is_empty() {
+        self.no_offload_egress.clear();
+        self.no_offload_egress.extend(self.egress.iter().filter(|port| !offload(port)));
+        if self.no_offload_egress.is_empty() {
             return Ok(());
         }
         self.egress.retain(offload);
@@ -310,18 +312,18 @@ impl<E: Engine> Worker<E> {
         let copy = &mut self.super_frame[..frame.bytes.len()];
         copy.copy_from_slice(frame.bytes);
         let Ok(mut segments) = Segments::new(copy, &frame.vnet) else {
-            for port in &self.plain_egress {
+            for port in &self.no_offload_egress {
                 self.counters.port(*port).dropped(DropReason::Unsegmentable);
             }
             return Ok(());
         };
-        for port in &self.plain_egress {
+        for port in &self.no_offload_egress {
             let counters = self.counters.port(*port);
             counters.segmented.add(1);
             counters.segments.add(segments.remaining() as u64);
         }
         while let Some(length) = segments.next_into(&mut self.segment) {
-            for port in &self.plain_egress {
+            for port in &self.no_offload_egress {
                 self.engine.send_copy(*port, &self.segment[..length])?;
             }
         }
@@ -338,8 +340,8 @@ impl<E: Engine> Worker<E> {
         let egress = [arrival.port];
         if !self.mirrors.is_empty() {
             let verdict = Verdict::Forward(arrival.port);
-            let transit = Transit { ingress: None, verdict, egress: &egress, refused: &[] };
-            self.mirror(&arrival, &Steps::default(), transit);
+            let path = FramePath { ingress: None, verdict, egress: &egress, refused: &[] };
+            self.mirror(&arrival, &Steps::default(), path);
         }
         self.engine.send(arrival.buffer, arrival.extent, &egress)
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::worker::{Command, Mailbox, Worker};
-use super::{MemoryEngine, MemoryNet, Notices, sightings};
+use super::{MemoryEngine, MemoryNet, NoticeSender, notify};
 use crate::switch::fdb::{FdbKey, FdbState};
 use crate::switch::{Counters, DropReason, Gateway, Port, PortId, Switch, SwitchConfig, Tick};
 use crate::wire::{Mac, VnetHeader};
@@ -17,7 +17,7 @@ pub(super) const OFFLOAD: Port = Port { up: true, host: false, offload: true, mt
 const PLAIN: Port = Port { offload: false, ..OFFLOAD };
 
 /// A switch on one worker, driven a turn at a time.
-pub(super) struct Rig {
+pub(super) struct WorkerFixture {
     pub(super) switch: Arc<Switch>,
     pub(super) net: MemoryNet,
     pub(super) counters: Arc<Counters>,
@@ -25,8 +25,8 @@ pub(super) struct Rig {
     commands: Sender<Command>,
 }
 
-impl Rig {
-    pub(super) fn new(ports: &[Port]) -> Rig {
+impl WorkerFixture {
+    pub(super) fn new(ports: &[Port]) -> WorkerFixture {
         let gateway = Gateway { mac: GATEWAY, ipv4: vec![[192, 0, 2, 1].into()], ipv6: Vec::new() };
         let switch = Arc::new(Switch::new(SwitchConfig { ageing: 3000, fdb_max: 64, seed: 7, gateway }));
         for port in ports {
@@ -36,17 +36,17 @@ impl Rig {
         let engine = MemoryEngine::new(net.clone(), Arc::clone(&counters));
         let (commands, inbox) = unbounded();
         let (channel, _) = bounded(1);
-        let (telling, _) = sightings::queue(Arc::new(|| ()));
-        let notices = Notices { channel, lost: Arc::default(), on_notice: Arc::new(|| ()), telling };
+        let (fdb_sender, _) = notify::queue(Arc::new(|| ()));
+        let notices = NoticeSender { channel, lost: Arc::default(), on_notice: Arc::new(|| ()), fdb_sender };
         let mailbox = Mailbox { commands: inbox, notices };
         let worker = Worker::new(Arc::clone(&switch), engine, Arc::clone(&counters), mailbox);
-        Rig { switch, net, counters, worker, commands }
+        WorkerFixture { switch, net, counters, worker, commands }
     }
 
     /// Has the worker do what control may ask of it.
-    pub(super) fn tell(&mut self, command: Command) {
+    pub(super) fn run_command(&mut self, command: Command) {
         self.commands.send(command).unwrap();
-        assert!(self.worker.obey().unwrap().is_continue());
+        assert!(self.worker.run_commands().unwrap().is_continue());
     }
 
     /// Sends a frame into a port; what came out where.
@@ -99,84 +99,84 @@ pub(super) fn super_frame(payload: usize) -> (VnetHeader, Vec<u8>) {
 }
 
 #[test]
-fn a_flood_reaches_all_ports_but_the_ingress_untouched() {
-    let mut rig = Rig::new(&[OFFLOAD, OFFLOAD, OFFLOAD]);
+fn flood_reaches_all_ports_except_ingress() {
+    let mut fixture = WorkerFixture::new(&[OFFLOAD, OFFLOAD, OFFLOAD]);
     let frame = ethernet([0xff; 6], H1);
-    let out = rig.send(0, VnetHeader::default(), &frame);
+    let out = fixture.send(0, VnetHeader::default(), &frame);
     let (vnet, bytes) = complete(&frame);
     assert_eq!(out, [(1, vnet, bytes.clone()), (2, vnet, bytes)]);
-    let (one, two) = (rig.counters.port(PortId(0)), rig.counters.port(PortId(1)));
+    let (one, two) = (fixture.counters.port(PortId(0)), fixture.counters.port(PortId(1)));
     assert_eq!((one.rx_frames.value(), one.rx_bytes.value(), one.flooded.value()), (1, 64, 1));
     assert_eq!((two.tx_frames.value(), two.tx_bytes.value()), (1, 64));
 }
 
 #[test]
-fn a_known_station_gets_its_frames_alone() {
-    let mut rig = Rig::new(&[OFFLOAD, OFFLOAD, OFFLOAD]);
-    rig.send(2, VnetHeader::default(), &ethernet([0xff; 6], H2));
+fn forwards_known_unicast_to_one_port() {
+    let mut fixture = WorkerFixture::new(&[OFFLOAD, OFFLOAD, OFFLOAD]);
+    fixture.send(2, VnetHeader::default(), &ethernet([0xff; 6], H2));
     let frame = ethernet(H2, H1);
-    let out = rig.send(0, VnetHeader::default(), &frame);
+    let out = fixture.send(0, VnetHeader::default(), &frame);
     assert_eq!(out, [(2, VnetHeader::default(), frame)]);
-    assert_eq!(rig.counters.port(PortId(0)).flooded.value(), 0);
+    assert_eq!(fixture.counters.port(PortId(0)).flooded.value(), 0);
 }
 
 #[test]
-fn a_super_frame_crosses_whole_between_ports_with_offload() {
-    let mut rig = Rig::new(&[OFFLOAD, OFFLOAD]);
+fn forwards_super_frame_whole_between_offload_ports() {
+    let mut fixture = WorkerFixture::new(&[OFFLOAD, OFFLOAD]);
     let (vnet, frame) = super_frame(5000);
-    assert_eq!(rig.send(0, vnet, &frame), [(1, vnet, frame)]);
+    assert_eq!(fixture.send(0, vnet, &frame), [(1, vnet, frame)]);
 }
 
 #[test]
-fn a_port_without_offload_gets_segments_and_the_others_the_super_frame() {
-    let mut rig = Rig::new(&[OFFLOAD, OFFLOAD, PLAIN]);
+fn segments_only_for_ports_without_offload() {
+    let mut fixture = WorkerFixture::new(&[OFFLOAD, OFFLOAD, PLAIN]);
     let (vnet, frame) = super_frame(2500);
-    let out = rig.send(0, vnet, &frame);
+    let out = fixture.send(0, vnet, &frame);
     let lengths: Vec<_> =
         out.iter().map(|(port, vnet, frame)| (*port, vnet.is_complete(), frame.len())).collect();
     assert_eq!(lengths, [(2, true, 1054), (2, true, 1054), (2, true, 554), (1, false, 2554)]);
-    assert_eq!(rig.counters.port(PortId(2)).tx_frames.value(), 3);
+    assert_eq!(fixture.counters.port(PortId(2)).tx_frames.value(), 3);
 }
 
 #[test]
-fn a_flood_that_nobody_can_take_is_counted() {
-    let mut rig = Rig::new(&[OFFLOAD, OFFLOAD]);
-    rig.switch.ports.set(PortId(1), Port { up: false, ..OFFLOAD });
-    assert!(rig.send(0, VnetHeader::default(), &ethernet([0xff; 6], H1)).is_empty());
-    assert_eq!(rig.drops(0, DropReason::NoEgress), 1);
+fn flood_without_egress_is_dropped_on_ingress() {
+    let mut fixture = WorkerFixture::new(&[OFFLOAD, OFFLOAD]);
+    fixture.switch.ports.set(PortId(1), Port { up: false, ..OFFLOAD });
+    assert!(fixture.send(0, VnetHeader::default(), &ethernet([0xff; 6], H1)).is_empty());
+    assert_eq!(fixture.drops(0, DropReason::NoEgress), 1);
 }
 
 /// By the port that could not take it, and not by the ingress again.
 #[test]
-fn a_flood_that_was_refused_is_counted_once() {
-    let mut rig = Rig::new(&[OFFLOAD, Port { mtu: 46, ..OFFLOAD }]);
-    assert!(rig.send(0, VnetHeader::default(), &ethernet([0xff; 6], H1)).is_empty());
-    assert_eq!((rig.drops(1, DropReason::Oversize), rig.drops(0, DropReason::NoEgress)), (1, 0));
+fn refused_flood_is_counted_once() {
+    let mut fixture = WorkerFixture::new(&[OFFLOAD, Port { mtu: 46, ..OFFLOAD }]);
+    assert!(fixture.send(0, VnetHeader::default(), &ethernet([0xff; 6], H1)).is_empty());
+    assert_eq!((fixture.drops(1, DropReason::Oversize), fixture.drops(0, DropReason::NoEgress)), (1, 0));
 }
 
 #[test]
-fn a_full_egress_queue_is_counted_there() {
-    let mut rig = Rig::new(&[OFFLOAD, OFFLOAD, OFFLOAD]);
-    rig.net.limit(1);
-    let out = rig.send(0, VnetHeader::default(), &ethernet([0xff; 6], H1));
+fn full_egress_queue_is_counted_at_egress() {
+    let mut fixture = WorkerFixture::new(&[OFFLOAD, OFFLOAD, OFFLOAD]);
+    fixture.net.limit(1);
+    let out = fixture.send(0, VnetHeader::default(), &ethernet([0xff; 6], H1));
     assert_eq!(out.len(), 1);
-    assert_eq!(rig.drops(2, DropReason::EgressQueueFull), 1);
-    assert_eq!(rig.counters.port(PortId(2)).tx_frames.value(), 0);
+    assert_eq!(fixture.drops(2, DropReason::EgressQueueFull), 1);
+    assert_eq!(fixture.counters.port(PortId(2)).tx_frames.value(), 0);
 }
 
 #[test]
-fn a_flood_over_one_ports_mtu_is_counted_there_and_reaches_the_others() {
-    let mut rig = Rig::new(&[OFFLOAD, OFFLOAD, Port { mtu: 40, ..OFFLOAD }]);
-    let out = rig.send(0, VnetHeader::default(), &ethernet([0xff; 6], H1));
+fn flood_over_one_ports_mtu_is_dropped_at_that_port() {
+    let mut fixture = WorkerFixture::new(&[OFFLOAD, OFFLOAD, Port { mtu: 40, ..OFFLOAD }]);
+    let out = fixture.send(0, VnetHeader::default(), &ethernet([0xff; 6], H1));
     assert_eq!(out.len(), 1);
-    assert_eq!(rig.drops(2, DropReason::Oversize), 1);
+    assert_eq!(fixture.drops(2, DropReason::Oversize), 1);
 }
 
 #[test]
-fn the_gateway_answers_on_the_port_that_asked() {
-    let mut rig = Rig::new(&[OFFLOAD, OFFLOAD]);
+fn gateway_answers_on_the_ingress_port() {
+    let mut fixture = WorkerFixture::new(&[OFFLOAD, OFFLOAD]);
     let request = who_has_the_gateway();
-    let out = rig.send(0, VnetHeader::default(), &request);
+    let out = fixture.send(0, VnetHeader::default(), &request);
     let reply = [
         &H1[..],
         &GATEWAY.0,
@@ -189,34 +189,34 @@ fn the_gateway_answers_on_the_port_that_asked() {
     ]
     .concat();
     assert_eq!(out, [(0, VnetHeader::default(), reply)]);
-    assert_eq!(rig.counters.port(PortId(0)).answered.value(), 1);
+    assert_eq!(fixture.counters.port(PortId(0)).answered.value(), 1);
 }
 
 #[test]
-fn addresses_that_give_way_are_counted_where_they_were() {
-    let mut rig = Rig::new(&[OFFLOAD, OFFLOAD]);
-    rig.send(1, VnetHeader::default(), &ethernet([0xff; 6], H2));
+fn counts_evictions_at_the_evicted_port() {
+    let mut fixture = WorkerFixture::new(&[OFFLOAD, OFFLOAD]);
+    fixture.send(1, VnetHeader::default(), &ethernet([0xff; 6], H2));
     for last in 0..100 {
-        rig.send(0, VnetHeader::default(), &ethernet([0xff; 6], [2, 0, 0, 0, 1, last]));
+        fixture.send(0, VnetHeader::default(), &ethernet([0xff; 6], [2, 0, 0, 0, 1, last]));
     }
     // 64 places: the flood's own 63, and one of another port that nothing takes.
-    assert_eq!(rig.counters.port(PortId(0)).fdb_evictions.value(), 100 - 63);
-    assert_eq!(rig.counters.port(PortId(1)).fdb_evictions.value(), 0);
+    assert_eq!(fixture.counters.port(PortId(0)).fdb_evictions.value(), 100 - 63);
+    assert_eq!(fixture.counters.port(PortId(1)).fdb_evictions.value(), 0);
 }
 
 #[test]
-fn addresses_that_find_no_room_are_counted() {
-    let mut rig = Rig::new(&[OFFLOAD, OFFLOAD]);
+fn counts_addresses_refused_by_a_full_fdb() {
+    let mut fixture = WorkerFixture::new(&[OFFLOAD, OFFLOAD]);
     for last in 0..64 {
         let key = FdbKey { vlan: 0, mac: Mac([2, 0, 0, 0, 2, last]) };
-        rig.switch.fdb.add(Tick(0), key, PortId(1), FdbState::Static).unwrap();
+        fixture.switch.fdb.add(Tick(0), key, PortId(1), FdbState::Static).unwrap();
     }
-    assert_eq!(rig.send(0, VnetHeader::default(), &ethernet([0xff; 6], H1)).len(), 1);
-    assert_eq!(rig.counters.port(PortId(0)).fdb_refused.value(), 1);
+    assert_eq!(fixture.send(0, VnetHeader::default(), &ethernet([0xff; 6], H1)).len(), 1);
+    assert_eq!(fixture.counters.port(PortId(0)).fdb_refused.value(), 1);
 }
 
 #[test]
-fn every_refusal_of_a_device_has_a_reason() {
+fn maps_every_write_error_to_a_drop_reason() {
     let counters = Counters::default();
     let port = counters.port(PortId(0));
     for (errno, reason) in [

@@ -11,32 +11,32 @@ use crate::harness::{
 use crate::traffic::iperf3;
 
 #[test]
-fn with_io_uring() {
+fn balances_with_io_uring() {
     match datapath::probe() {
-        (EngineKind::Uring, _) => balances("--engine uring"),
+        (EngineKind::Uring, _) => check_balance("--engine uring"),
         // What such a kernel says is tested with the engines.
-        (EngineKind::Poll, _) => balances("--engine auto"),
+        (EngineKind::Poll, _) => check_balance("--engine auto"),
     }
 }
 
 #[test]
-fn with_poll() {
-    balances("--engine poll");
+fn balances_with_poll() {
+    check_balance("--engine poll");
 }
 
 #[test]
-fn with_two_workers() {
-    balances("--workers 2");
+fn balances_with_two_workers() {
+    check_balance("--workers 2");
 }
 
 /// Every frame that came in has one end, every copy of it too, and what came in and went out is what the kernel counts
 /// at the devices: while ports come and go, and with one that takes no offload.
-fn balances(arguments: &str) {
+fn check_balance(arguments: &str) {
     let s = Uswitch::with(&format!("--ports 3 {arguments}"));
     s.host().run("uswitch port add plain --no-offload").ok();
     all_kinds_of_traffic(&s);
-    let (after, devices) = at_rest(&s);
-    balanced(&after);
+    let (after, devices) = counters_at_rest(&s);
+    assert_balanced(&after);
     for counter in ["forwarded", "flooded", "answered", "segmented"] {
         assert!(sum(&after, counter) > 0, "{counter}: {after:#}");
     }
@@ -48,19 +48,19 @@ fn balances(arguments: &str) {
     let plain = rows(&after).iter().find(|row| row["ifname"] == "plain").expect("it is a port");
     assert!(plain["segments"].as_u64() > plain["segmented"].as_u64(), "super-frames were cut: {plain:#}");
     s.host().run("uswitch port del plain").ok();
-    let (deleted, _) = at_rest(&s);
+    let (deleted, _) = counters_at_rest(&s);
     assert_eq!(rows(&deleted).last().expect("a row")["ifname"], "(deleted)");
     assert!(sum(&deleted, "rx_frames") >= sum(&after, "rx_frames"), "nothing is forgotten");
-    balanced(&deleted);
+    assert_balanced(&deleted);
     // Another in its place begins anew.
     s.host().run("uswitch port add plain").ok();
     all_kinds_of_traffic(&s);
-    balanced(&at_rest(&s).0);
+    assert_balanced(&counters_at_rest(&s).0);
 }
 
 /// A container that sends faster than the switch reads: what its device's queue could not take is shown.
 #[test]
-fn lost_before_the_switch() {
+fn counts_frames_lost_in_the_device_queue() {
     let s = Uswitch::with("--ports 3 --txqueuelen 2");
     let [h1, ..] = s.containers();
     h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
@@ -73,19 +73,19 @@ fn lost_before_the_switch() {
         h1.sh(&burst).ok();
         s.count("container1", "queue_dropped") > 0
     });
-    let (after, devices) = at_rest(&s);
-    balanced(&after);
+    let (after, devices) = counters_at_rest(&s);
+    assert_balanced(&after);
     assert_eq!(s.count("container1", "queue_dropped"), devices[0].1[4]);
 }
 
 /// The same books as a person sees them.
 #[test]
-fn in_a_table() {
+fn stats_table_balances() {
     let s = Uswitch::start();
     let [h1, ..] = s.containers();
     h1.run(&format!("ping -n -c 3 -i 0.01 -W 5 {}", v4(2))).ok();
     h1.send(&[frame(mac(9), GROUP, "from a group")]);
-    at_rest(&s);
+    counters_at_rest(&s);
     let table = s.host().run("uswitch stats").ok();
     let total: Vec<&str> = table.lines().last().expect("a line").split_whitespace().collect();
     let count = |column: usize| total[column].parse::<u64>().expect("a count");
@@ -115,7 +115,7 @@ fn dropped(row: &Value, side: Side) -> u64 {
 
 /// The sums that docs/API.md promises.
 #[track_caller]
-fn balanced(stats: &Value) {
+fn assert_balanced(stats: &Value) {
     for row in rows(stats) {
         let ends =
             ["forwarded", "flooded", "answered"].map(|counter| row[counter].as_u64().expect("a count"));
@@ -165,7 +165,7 @@ fn all_kinds_of_traffic(s: &Uswitch) {
 
 /// The counters of the switch and those of each port's device (received from it, sent to it: frames, bytes), of one
 /// moment: nothing came between two looks.
-fn at_rest(s: &Uswitch) -> (Value, Vec<(String, [u64; 5])>) {
+fn counters_at_rest(s: &Uswitch) -> (Value, Vec<(String, [u64; 5])>) {
     let mut looks = (Value::Null, Vec::new());
     wait_until("the traffic has come to rest", || {
         let before = s.json("stats");

@@ -24,7 +24,7 @@ fn machine() -> Host {
 
 /// `auto` takes the other engine, which carries everything, and says why in one line.
 #[test]
-fn auto_where_io_uring_is_forbidden() {
+fn auto_falls_back_to_poll_where_io_uring_is_forbidden() {
     let host = machine();
     let before = Snapshot::of(&host);
     let start = host.run(&format!("{FORBIDDING} uswitch start --detach --ports 3"));
@@ -43,14 +43,14 @@ fn auto_where_io_uring_is_forbidden() {
 
 /// Who asks for io_uring by name gets nothing else.
 #[test]
-fn uring_where_io_uring_is_forbidden() {
+fn refuses_uring_where_io_uring_is_forbidden() {
     let start = format!("{FORBIDDING} uswitch start --detach --ports 3 --engine uring");
     assert_command_rejected(&machine(), &start, &["--engine uring", "forbidden", "--engine poll"]);
 }
 
 /// Control: where nothing forbids it, `auto` takes io_uring and has nothing to explain.
 #[test]
-fn auto_where_io_uring_is_allowed() {
+fn auto_selects_io_uring_where_it_is_allowed() {
     let host = machine();
     let said = host.run("uswitch start --detach --ports 3").ok();
     assert!(said.contains("(io_uring, ") && !said.contains("Not io_uring"), "{said}");
@@ -58,7 +58,7 @@ fn auto_where_io_uring_is_allowed() {
 
 /// With the longest `--busy-poll`, a worker does not sleep between the frames of a ping; without, before each.
 #[test]
-fn busy_poll() {
+fn busy_poll_avoids_sleeping_between_frames() {
     for engine in ["uring", "poll"] {
         let sleeping = sleeps_during_a_ping(&format!("--ports 2 --engine {engine}"));
         let polling = sleeps_during_a_ping(&format!("--ports 2 --engine {engine} --busy-poll 1000000"));
@@ -100,7 +100,7 @@ fn sleeps_during_a_ping(arguments: &str) -> u64 {
 
 /// Each worker stays on one CPU, and two on two of them; or where a person wants them; or nowhere.
 #[test]
-fn cpus() {
+fn pins_workers_to_cpus() {
     let allowed = allowed_cpus();
     let last = allowed[allowed.len() - 1];
     let kept = |arguments: &str| {
@@ -138,7 +138,7 @@ fn worker_cpus(s: &Uswitch) -> Vec<String> {
 /// some seconds, so it is the first still window that counts; whatever came round in less than that would keep it from
 /// coming.
 #[test]
-fn idle_is_still() {
+fn idle_switch_runs_no_thread() {
     const WINDOW: Duration = Duration::from_secs(2);
     const WINDOWS: u32 = 20;
     for engine in ["uring", "poll"] {

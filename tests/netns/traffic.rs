@@ -29,7 +29,7 @@ fn uring_carries_everything(arguments: &str) {
 }
 
 #[test]
-fn through_the_linux_bridge() {
+fn linux_bridge_carries_everything() {
     carries_everything(&LinuxBridge::start());
 }
 
@@ -113,13 +113,13 @@ fn longest_frame(s: &impl Subject, mtu: u32) {
 }
 
 #[test]
-fn standard_frames() {
+fn standard_mtu() {
     longest_frame(&Uswitch::with("--ports 3"), 1500);
     longest_frame(&LinuxBridge::start(), 1500);
 }
 
 #[test]
-fn jumbo_frames() {
+fn jumbo_mtu() {
     let s = Uswitch::with("--ports 3 --mtu 9000");
     longest_frame(&s, 9000);
     let [h1, h2, _] = s.containers();
@@ -128,6 +128,6 @@ fn jumbo_frames() {
 
 /// The largest MTU of a TAP (`drivers/net/tun.c`, `MAX_MTU`).
 #[test]
-fn largest_frames() {
+fn largest_mtu() {
     longest_frame(&Uswitch::with("--ports 3 --mtu 65521"), 65521);
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::control::running::PortNames;
-use crate::datapath::{Direction, Record, Transit};
+use crate::datapath::{Direction, FramePath, Record};
 use crate::switch::{DropReason, GatewayReply, PortId, Verdict};
 
 /// Ports that are named; of more only the number is told.
@@ -14,8 +14,8 @@ const GSO_SUFFIX: &str = " bytes";
 
 /// The comment on a packet that crossed a port in this direction.
 pub(super) fn comment(record: &Record, direction: Direction, names: &PortNames) -> String {
-    let transit = record.transit();
-    let mut text = match (direction, transit.ingress) {
+    let path = record.path();
+    let mut text = match (direction, path.ingress) {
         (Direction::Out, None) => "answer of the switch".to_owned(),
         (Direction::Out, Some(ingress)) => format!("from {}", names.of(ingress, record.time)),
         (Direction::In, _) => verdict(record, names),
@@ -33,24 +33,24 @@ pub(crate) fn segment_size(comment: &str) -> Option<u16> {
 }
 
 fn verdict(record: &Record, names: &PortNames) -> String {
-    let transit = record.transit();
+    let path = record.path();
     let name = |port| names.of(port, record.time);
-    match transit.verdict {
+    match path.verdict {
         Verdict::Forward(egress) => format!("forward to {}", name(egress)),
         Verdict::Answer(answer) => format!("answered by the switch: {}", answer_kind(answer)),
         Verdict::Drop(reason) => format!("drop: {}", reason.name()),
         Verdict::Refused { egress, reason } => format!("drop: {} at {}", reason.name(), name(egress)),
-        Verdict::Flood if transit.egress.is_empty() && transit.refused.is_empty() => {
+        Verdict::Flood if path.egress.is_empty() && path.refused.is_empty() => {
             format!("drop: {}", DropReason::NoEgress.name())
         }
-        Verdict::Flood => flood(transit, name),
+        Verdict::Flood => flood(path, name),
     }
 }
 
-fn flood(transit: Transit<'_>, name: impl Fn(PortId) -> String) -> String {
-    let reached = join_limited(transit.egress.iter().map(|port| name(*port)));
+fn flood(path: FramePath<'_>, name: impl Fn(PortId) -> String) -> String {
+    let reached = join_limited(path.egress.iter().map(|port| name(*port)));
     let refused = join_limited(
-        transit.refused.iter().map(|(port, reason)| format!("{} at {}", reason.name(), name(*port))),
+        path.refused.iter().map(|(port, reason)| format!("{} at {}", reason.name(), name(*port))),
     );
     match (reached.is_empty(), refused.is_empty()) {
         (false, true) => format!("flood to {reached}"),

@@ -23,7 +23,7 @@ use utoipa::{IntoParams, ToSchema};
 pub(crate) use self::comment::segment_size;
 use self::pcapng::{Flags, Packet, Time};
 use super::running::{Command, Handle, MirrorReader, MirrorRequest, RunError, Stopping};
-use crate::datapath::{self, Record, Wanted};
+use crate::datapath::{self, MirrorSpec, Record};
 use crate::switch::PortId;
 use crate::wire::filter::{Filter, FilterError};
 use crate::wire::{Segments, VnetHeader};
@@ -68,12 +68,12 @@ pub enum CaptureDirection {
 
 impl CaptureFilter {
     /// What the mirror is to see, but for the ports.
-    fn wanted(&self) -> Result<Wanted, CaptureError> {
+    fn wanted(&self) -> Result<MirrorSpec, CaptureError> {
         let snaplen = self.snaplen.unwrap_or(SNAPLEN_MAX);
         if !(1..=SNAPLEN_MAX).contains(&snaplen) {
             return Err(CaptureError::Snaplen(snaplen));
         }
-        Ok(Wanted {
+        Ok(MirrorSpec {
             direction: match self.direction {
                 Some(CaptureDirection::In) => Some(datapath::Direction::In),
                 Some(CaptureDirection::Out) => Some(datapath::Direction::Out),
@@ -82,7 +82,7 @@ impl CaptureFilter {
             // To be cut, a frame has to be there whole.
             snaplen: if self.segment == Some(true) { usize::MAX } else { snaplen as usize },
             filter: self.filter.as_deref().map(Filter::parse).transpose()?,
-            ..Wanted::default()
+            ..MirrorSpec::default()
         })
     }
 }
@@ -172,7 +172,7 @@ impl Capture {
     pub(crate) async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
             // Asked before the last records are taken.
-            let ended = self.reader.mirror.is_over();
+            let ended = self.reader.mirror.is_finished();
             while self.chunk.len() < CHUNK && self.left > 0 && self.advance() {}
             self.write_loss_statistics();
             if !self.chunk.is_empty() {

@@ -16,7 +16,9 @@ use super::ports::LinkState;
 use super::{HostNetwork, Running};
 use crate::control::event::{Event, EventType};
 use crate::control::report::NewFdbState;
-use crate::datapath::{Budget, PER_PORT, PER_WORKER, Sight, Sighting};
+use crate::datapath::{
+    FdbEvent, FdbNotification, NOTIFICATIONS_PER_PORT, NOTIFICATIONS_PER_WORKER, RateLimiter,
+};
 use crate::switch::fdb::{FdbEntry, FdbKey, Learned};
 use crate::switch::{PortId, Tick};
 
@@ -30,7 +32,7 @@ const COUNTER_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct EventCollector {
     pub(super) history: EventHistory,
     /// Of what control finds by itself: aged stations, drops.
-    budget: Budget,
+    budget: RateLimiter,
     /// What was beyond it, by port.
     suppressed: BTreeMap<PortId, u64>,
     /// When to drain_at the workers, if one has called.
@@ -47,7 +49,7 @@ impl EventCollector {
     pub(super) fn new() -> EventCollector {
         EventCollector {
             history: EventHistory::default(),
-            budget: Budget::new(PER_PORT, PER_WORKER),
+            budget: RateLimiter::new(NOTIFICATIONS_PER_PORT, NOTIFICATIONS_PER_WORKER),
             suppressed: BTreeMap::new(),
             drain_at: None,
             last_drain: Instant::now(),
@@ -89,45 +91,45 @@ impl<M: HostNetwork> Running<M> {
             self.events.compare_at = (!asleep).then_some(now + COUNTER_INTERVAL);
             self.events.last_comparison = !moved && !asleep;
             if self.events.last_comparison {
-                self.datapath.doze();
+                self.datapath.wake_on_next_frame();
             }
         }
     }
 
     /// Makes events of what the workers tell of stations.
     pub(super) fn drain_fdb_notifications(&mut self) {
-        let sightings: Vec<Sighting> = self.datapath.sightings().collect();
-        for sighting in sightings {
-            for event in self.fdb_events(&sighting).into_iter().flatten() {
+        let notifications: Vec<FdbNotification> = self.datapath.fdb_notifications().collect();
+        for notification in notifications {
+            for event in self.fdb_events(&notification).into_iter().flatten() {
                 self.events.history.add(event);
             }
         }
     }
 
     /// A station that comes in the place of another makes two.
-    fn fdb_events(&self, sighting: &Sighting) -> [Option<Event>; 2] {
-        let &Sighting { at, port, key, sight } = sighting;
+    fn fdb_events(&self, notification: &FdbNotification) -> [Option<Event>; 2] {
+        let &FdbNotification { at, port, key, event: fdb_event } = notification;
         let time = Timestamp::try_from(at).unwrap_or_else(|_| Timestamp::now());
         let event = |kind, port, key| Event { time, ..self.fdb_event(kind, port, key) };
         let here = |kind| event(kind, port, key);
         let only = |event| [Some(event), None];
-        match sight {
-            Sight::Unknown => only(here(EventType::Flooded)),
-            Sight::Source(Learned::New) => only(here(EventType::Learned)),
-            Sight::Source(Learned::Moved { from }) => {
+        match fdb_event {
+            FdbEvent::UnknownDestination => only(here(EventType::Flooded)),
+            FdbEvent::Source(Learned::New) => only(here(EventType::Learned)),
+            FdbEvent::Source(Learned::Moved { from }) => {
                 only(Event { other: self.port_ifname(from), ..here(EventType::Moved) })
             }
-            Sight::Source(Learned::Returned { after }) => {
+            FdbEvent::Source(Learned::Returned { after }) => {
                 let silent = Some(after / Tick::PER_SECOND);
                 only(Event { silent, ..here(EventType::Returned) })
             }
-            Sight::Source(Learned::Evicted { from, gone }) => {
+            FdbEvent::Source(Learned::Evicted { from, gone }) => {
                 let evicted =
                     Event { other: self.port_ifname(port), ..event(EventType::Evicted, from, gone) };
                 [Some(evicted), Some(here(EventType::Learned))]
             }
-            Sight::Source(Learned::Refused) => only(here(EventType::Refused)),
-            Sight::Source(Learned::Known | Learned::Pinned | Learned::Off) => [None, None],
+            FdbEvent::Source(Learned::Refused) => only(here(EventType::Refused)),
+            FdbEvent::Source(Learned::Known | Learned::Pinned | Learned::Off) => [None, None],
         }
     }
 
@@ -155,7 +157,7 @@ impl<M: HostNetwork> Running<M> {
 
     /// Something that control found by itself, unless there is too much of it.
     fn emit(&mut self, port: PortId, event: impl FnOnce(&Self) -> Event) {
-        if self.events.budget.spend(self.datapath.now(), port) {
+        if self.events.budget.allow(self.datapath.now(), port) {
             let event = event(self);
             self.events.history.add(event);
         } else {

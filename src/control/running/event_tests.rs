@@ -8,7 +8,7 @@ use super::*;
 use crate::control::event::{Event, EventFilter, EventType};
 use crate::control::report::{NewFdbEntry, NewFdbState, NewPort};
 use crate::control::subscription::{Delivery, Subscription};
-use crate::datapath::PER_PORT;
+use crate::datapath::NOTIFICATIONS_PER_PORT;
 
 const STATION: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 1]);
 
@@ -272,7 +272,7 @@ async fn bounds_events_per_port_and_counts_lost() {
         learned
     })
     .await;
-    assert!(told >= PER_PORT.into() && told < u64::from(STATIONS) / 2, "{told} were told");
+    assert!(told >= NOTIFICATIONS_PER_PORT.into() && told < u64::from(STATIONS) / 2, "{told} were told");
 }
 
 /// With time that passes as soon as nothing else is to be done.

@@ -13,7 +13,7 @@ use super::trace::Decision;
 use super::{HostNetwork, RunError, Running};
 use crate::control::subscription::{Subscription, SubscriptionSender, subscription};
 use crate::control::trace::{LiveTraceLine, TraceFilter};
-use crate::datapath::{Direction, Mirror, RECORDS, Record, Wanted};
+use crate::datapath::{Direction, Mirror, MirrorSpec, RECORDS, Record};
 use crate::switch::{Frame, Verdict};
 
 /// Between two looks.
@@ -61,13 +61,13 @@ impl<M: HostNetwork> Running<M> {
     ) -> Result<Subscription<LiveTraceLine>, RunError> {
         let named = filter.ifname.as_ref().map(|name| self.port_named(name)).transpose()?;
         let limit = filter.limit.unwrap_or(u64::MAX);
-        let wanted = Wanted {
+        let wanted = MirrorSpec {
             ports: named.map(|port| vec![port]),
             direction: Some(Direction::In),
             drops_only: filter.drops,
             snaplen: SNAPLEN,
             limit,
-            ..Wanted::default()
+            ..MirrorSpec::default()
         };
         let (sender, subscription) = subscription(RECORDS);
         if limit > 0 {
@@ -87,7 +87,7 @@ impl<M: HostNetwork> Running<M> {
 
     fn drain_live_trace(&self, live_trace: &mut LiveTrace) -> ControlFlow<()> {
         // Asked before the last records are taken.
-        let over = live_trace.mirror.is_over();
+        let over = live_trace.mirror.is_finished();
         for record in std::iter::from_fn(|| live_trace.mirror.take()).take(RECORDS) {
             if let Some(traced) = self.explain_record(&record)
                 && live_trace.sender.send(traced).is_err()
@@ -96,7 +96,7 @@ impl<M: HostNetwork> Running<M> {
             }
             live_trace.left = live_trace.left.saturating_sub(1);
         }
-        let lost = live_trace.mirror.lost_in_all();
+        let lost = live_trace.mirror.total_lost();
         let missed = lost.saturating_sub(live_trace.missed);
         if missed > 0 {
             (live_trace.missed, live_trace.left) = (lost, live_trace.left.saturating_sub(missed));
@@ -110,21 +110,21 @@ impl<M: HostNetwork> Running<M> {
 
     /// What the record tells, in the names of the ports; nothing of a frame that the switch itself made.
     fn explain_record(&self, record: &Record) -> Option<LiveTraceLine> {
-        let transit = record.transit();
+        let path = record.path();
         // Only headers were copied; a frame is judged by its length too.
         let mut bytes = record.bytes.to_vec();
         bytes.resize(record.length, 0);
-        let sent = transit.egress.iter().map(|port| (*port, Ok(())));
-        let refused = transit.refused.iter().map(|(port, reason)| (*port, Err(*reason)));
-        let alone = match transit.verdict {
+        let sent = path.egress.iter().map(|port| (*port, Ok(())));
+        let refused = path.refused.iter().map(|(port, reason)| (*port, Err(*reason)));
+        let alone = match path.verdict {
             Verdict::Refused { egress, reason } => Some((egress, Err(reason))),
             _ => None,
         };
         let decision = Decision {
             frame: Frame { bytes: &bytes, vnet: record.vnet },
-            ingress: transit.ingress?,
+            ingress: path.ingress?,
             steps: record.steps,
-            verdict: transit.verdict,
+            verdict: path.verdict,
             egress: sent.chain(refused).chain(alone).collect(),
         };
         let mut trace = self.explain(&decision);

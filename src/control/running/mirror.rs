@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use tokio::sync::Notify;
 
 use super::{HostNetwork, RunError, Running};
-use crate::datapath::{Mirror, Wanted};
+use crate::datapath::{Mirror, MirrorSpec};
 use crate::switch::PortId;
 
 /// What ports are called, for those that read what the workers send: it may have waited since the number was that of
@@ -46,7 +46,7 @@ pub(crate) struct MirrorRequest {
     /// Only these ports.
     pub(crate) ifnames: Option<Vec<String>>,
     /// What else is wanted; its ports are ignored.
-    pub(crate) wanted: Wanted,
+    pub(crate) wanted: MirrorSpec,
     /// Notified when there is something to take.
     pub(crate) wake: Arc<Notify>,
 }
@@ -67,7 +67,7 @@ impl<M: HostNetwork> Running<M> {
         let MirrorRequest { ifnames, wanted, wake } = asked;
         let named = |names: Vec<String>| names.iter().map(|name| self.port_named(name)).collect();
         let ports: Option<Vec<PortId>> = ifnames.map(named).transpose()?;
-        let wanted = Wanted { ports: ports.clone(), ..wanted };
+        let wanted = MirrorSpec { ports: ports.clone(), ..wanted };
         let mirror = self.datapath.mirror(wanted, Arc::new(move || wake.notify_one()))?;
         let ports = ports.unwrap_or_else(|| self.ports.keys().copied().collect());
         Ok(MirrorReader { mirror, ports, names: self.names.clone() })

@@ -229,7 +229,7 @@ impl<M: HostNetwork> Running<M> {
         let switch = Arc::new(Switch::new(settings(&config)));
         let notices = Arc::new(Notify::new());
         let wake = Arc::clone(&notices);
-        let workers = datapath::Settings {
+        let workers = datapath::DatapathSettings {
             workers: config.workers,
             engine,
             busy_poll: config.busy_poll,
@@ -307,7 +307,7 @@ impl<M: HostNetwork> Running<M> {
 
     /// What the user should know of what was done so far, each a sentence, each once.
     pub(crate) fn take_notices(&mut self) -> Vec<String> {
-        let drowsy = self.datapath.take_drowsy().map(|error| {
+        let drowsy = self.datapath.take_cpu_latency_error().map(|error| {
             format!(
                 "idle CPUs may sleep between the frames that --busy-poll waits for, which is slower: {error}"
             )

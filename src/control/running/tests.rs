@@ -167,7 +167,7 @@ async fn removes_device_when_workers_refuse_the_port() {
         &mut running.datapath,
         Datapath::start(
             &running.switch,
-            &datapath::Settings {
+            &datapath::DatapathSettings {
                 workers: 2,
                 engine: EngineKind::Poll,
                 busy_poll: datapath::BusyPoll::default(),

@@ -30,77 +30,77 @@ const BULK_BYTES: usize = 4096;
 
 /// What a turn of an engine has brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Brought {
-    Nothing,
-    Talk,
+pub(super) enum BatchKind {
+    Empty,
+    Few,
     Bulk,
 }
 
-impl Brought {
-    pub(super) fn of<B>(events: &[Event<B>]) -> Brought {
+impl BatchKind {
+    pub(super) fn of<B>(events: &[Event<B>]) -> BatchKind {
         let large =
             |event: &Event<B>| matches!(event, Event::Frame(arrival) if arrival.extent.length >= BULK_BYTES);
         match events {
-            [] => Brought::Nothing,
-            _ if events.len() >= BULK_FRAMES || events.iter().any(large) => Brought::Bulk,
-            _ => Brought::Talk,
+            [] => BatchKind::Empty,
+            _ if events.len() >= BULK_FRAMES || events.iter().any(large) => BatchKind::Bulk,
+            _ => BatchKind::Few,
         }
     }
 }
 
 /// How frames come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pace {
+pub(super) enum TrafficPattern {
     /// Long after the one before.
-    Alone,
+    Idle,
     /// Soon after the one before.
-    Talk,
+    RequestResponse,
     /// In a transfer in bulk, or not long after one.
     Bulk,
 }
 
 /// A worker's.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(super) struct PollPolicy {
     busy_poll: BusyPoll,
     /// When something came last.
     latest: Instant,
     latest_bulk: Option<Instant>,
-    pace: Pace,
+    pattern: TrafficPattern,
 }
 
-impl Patience {
-    pub(super) fn new(busy_poll: BusyPoll, now: Instant) -> Patience {
-        Patience { busy_poll, latest: now, latest_bulk: None, pace: Pace::Alone }
+impl PollPolicy {
+    pub(super) fn new(busy_poll: BusyPoll, now: Instant) -> PollPolicy {
+        PollPolicy { busy_poll, latest: now, latest_bulk: None, pattern: TrafficPattern::Idle }
     }
 
     /// How to wait for what comes next.
     pub(super) fn wait(&self, now: Instant) -> Wait {
         let time = match self.busy_poll {
             BusyPoll::For(time) => time,
-            BusyPoll::Adaptive if self.pace == Pace::Talk => PAUSE,
+            BusyPoll::Adaptive if self.pattern == TrafficPattern::RequestResponse => PAUSE,
             BusyPoll::Adaptive => Duration::ZERO,
         };
         if now.duration_since(self.latest) < time { Wait::Poll } else { Wait::Sleep }
     }
 
     /// How the last frames came.
-    pub(super) fn pace(&self) -> Pace {
-        self.pace
+    pub(super) fn pattern(&self) -> TrafficPattern {
+        self.pattern
     }
 
     /// Takes note of a turn that is over.
-    pub(super) fn note(&mut self, now: Instant, brought: Brought) {
+    pub(super) fn note(&mut self, now: Instant, brought: BatchKind) {
         match brought {
-            Brought::Nothing => return,
-            Brought::Bulk => self.latest_bulk = Some(now),
-            Brought::Talk => {}
+            BatchKind::Empty => return,
+            BatchKind::Bulk => self.latest_bulk = Some(now),
+            BatchKind::Few => {}
         }
         let after_bulk = self.latest_bulk.is_some_and(|bulk| now.duration_since(bulk) < AFTER_BULK);
-        self.pace = match now.duration_since(self.latest) {
-            _ if after_bulk => Pace::Bulk,
-            pause if pause < PAUSE => Pace::Talk,
-            _ => Pace::Alone,
+        self.pattern = match now.duration_since(self.latest) {
+            _ if after_bulk => TrafficPattern::Bulk,
+            pause if pause < PAUSE => TrafficPattern::RequestResponse,
+            _ => TrafficPattern::Idle,
         };
         self.latest = now;
     }
@@ -113,37 +113,37 @@ mod tests {
     use crate::switch::PortId;
 
     /// What a worker does after each of these, microseconds after the one before; and how long it looks then.
-    fn look(busy_poll: BusyPoll, turns: &[(u64, Brought)]) -> Vec<u64> {
+    fn look(busy_poll: BusyPoll, turns: &[(u64, BatchKind)]) -> Vec<u64> {
         let mut now = Instant::now();
-        let mut patience = Patience::new(busy_poll, now - Duration::from_secs(1));
-        let looks = |patience: &Patience, now| {
-            (0..).find(|us| patience.wait(now + Duration::from_micros(*us)) == Wait::Sleep).unwrap()
+        let mut policy = PollPolicy::new(busy_poll, now - Duration::from_secs(1));
+        let looks = |policy: &PollPolicy, now| {
+            (0..).find(|us| policy.wait(now + Duration::from_micros(*us)) == Wait::Sleep).unwrap()
         };
-        let after = |&(us, brought): &(u64, Brought)| {
+        let after = |&(us, brought): &(u64, BatchKind)| {
             now += Duration::from_micros(us);
-            patience.note(now, brought);
-            looks(&patience, now)
+            policy.note(now, brought);
+            looks(&policy, now)
         };
         turns.iter().map(after).collect()
     }
 
-    use Brought::{Bulk, Nothing, Talk};
+    use BatchKind::{Bulk, Empty, Few};
 
     #[test]
-    fn a_talk_is_listened_to_and_a_pause_ends_it() {
-        let turns = [(900, Talk), (20, Talk), (49, Talk), (30, Nothing), (50, Talk), (10, Talk)];
+    fn busy_polls_during_request_response_until_a_gap() {
+        let turns = [(900, Few), (20, Few), (49, Few), (30, Empty), (50, Few), (10, Few)];
         assert_eq!(look(BusyPoll::Adaptive, &turns), [0, 50, 50, 20, 0, 50]);
     }
 
     #[test]
-    fn bulk_and_what_comes_soon_after_is_not_waited_for() {
-        let turns = [(900, Talk), (5, Bulk), (5, Bulk), (5, Talk), (5, Talk), (990, Talk), (5, Talk)];
+    fn does_not_busy_poll_during_or_soon_after_bulk() {
+        let turns = [(900, Few), (5, Bulk), (5, Bulk), (5, Few), (5, Few), (990, Few), (5, Few)];
         assert_eq!(look(BusyPoll::Adaptive, &turns), [0, 0, 0, 0, 0, 0, 50]);
     }
 
     #[test]
-    fn a_time_is_a_time() {
-        let turns = [(900, Talk), (5, Bulk), (900, Nothing), (99, Talk)];
+    fn busy_polls_for_the_configured_time() {
+        let turns = [(900, Few), (5, Bulk), (900, Empty), (99, Few)];
         assert_eq!(look(BusyPoll::For(Duration::from_micros(100)), &turns), [100, 100, 0, 100]);
         assert_eq!(look(BusyPoll::For(Duration::ZERO), &turns), [0; 4]);
     }
@@ -156,7 +156,7 @@ mod tests {
             (0..count).map(|_| arrival()).collect()
         };
         let brought = [(0, 0), (7, 1514), (8, 60), (1, 4095), (1, 4096)]
-            .map(|(count, length)| Brought::of(&frames(count, length)));
-        assert_eq!(brought, [Nothing, Talk, Bulk, Talk, Bulk]);
+            .map(|(count, length)| BatchKind::of(&frames(count, length)));
+        assert_eq!(brought, [Empty, Few, Bulk, Few, Bulk]);
     }
 }
