@@ -55,7 +55,7 @@ fn help_lists_every_command() {
 }
 
 #[test]
-fn help_of_start_has_the_flags() {
+fn start_help_lists_flags() {
     let help = uswitch("start --help").stdout;
     for flag in [
         "--name",
@@ -90,14 +90,14 @@ fn version() {
 }
 
 #[test]
-fn nothing_typed_shows_the_help() {
+fn no_arguments_print_help() {
     let run = uswitch("");
     assert_eq!(run.code, 2);
     assert!(run.stderr.contains("Usage: uswitch"), "{}", run.stderr);
 }
 
 #[test]
-fn words_that_we_do_not_know() {
+fn rejects_unknown_words() {
     mistake("start --prots 3", "unexpected argument '--prots' found; a similar argument exists: '--ports'");
     mistake("strat", "unrecognized subcommand 'strat'");
     mistake("start --engine dpdk", "[possible values: auto, uring, poll]");
@@ -109,7 +109,7 @@ fn words_that_we_do_not_know() {
 }
 
 #[test]
-fn values_that_cannot_be() {
+fn rejects_values_out_of_range() {
     mistake("start --ports 4096", "--ports: 4096 is out of range: choose 0 to 4095");
     mistake("start --mtu 65522", "65521 (the most that the kernel gives a TAP device)");
     mistake("start --mtu 1000", "(the least that IPv6 needs; IPv4 alone takes 68)");
@@ -128,7 +128,7 @@ fn values_that_cannot_be() {
 }
 
 #[test]
-fn subnets_that_cannot_be() {
+fn rejects_invalid_subnets() {
     mistake(
         "start --ports 3 --subnet 10.0.0.0/30",
         "room for 1 beside the gateway, and 3 are asked for: use 10.0.0.0/29",
@@ -141,7 +141,7 @@ fn subnets_that_cannot_be() {
 }
 
 #[test]
-fn measurements_that_cannot_be() {
+fn rejects_invalid_bench_arguments() {
     mistake(
         "bench --peers uswitch,hub",
         "[possible values: uswitch, linux-bridge, veth, ovs, ovs-tso, vde, naive]",
@@ -155,7 +155,7 @@ fn measurements_that_cannot_be() {
 }
 
 #[test]
-fn names_and_addresses_of_other_commands() {
+fn rejects_invalid_names_and_addresses() {
     mistake("status --name a/b", "cannot name a network device");
     mistake("stop a/b", "cannot name a network device");
     mistake("port add --ip 172.16.0.9", "write an address and its prefix length, like 172.16.0.9/24");
@@ -168,7 +168,7 @@ fn names_and_addresses_of_other_commands() {
 }
 
 #[test]
-fn frames_that_cannot_be_traced() {
+fn rejects_invalid_trace_arguments() {
     mistake("trace --dst gateway", "--in <PORT>");
     mistake("trace --in container1", "no frame: give --arp-for, --icmp, --hex or --pcap, or --dst alone");
     mistake("trace --in container1 --hex 00 --arp-for 10.0.0.1", "cannot be used with");
@@ -202,7 +202,7 @@ fn bad_file(text: &str, why: &str) {
 }
 
 #[test]
-fn configuration_files_name_file_line_and_key() {
+fn configuration_error_names_file_line_and_key() {
     bad_file("ports = 3\nmtu = 'big'\n", "2: mtu: invalid type: string \"big\"");
     bad_file("ports = 3\nprots = 3\n", "2: prots: unknown field `prots`, expected one of `name`, `ports`");
     bad_file("ports = 3\n\nports = 4\n", "3: ports: duplicate key");
@@ -217,7 +217,7 @@ fn configuration_files_name_file_line_and_key() {
 }
 
 #[test]
-fn flags_win_over_the_file() {
+fn flags_override_file() {
     let (_, run) = with_file("mtu = 9000\n", "--mtu 3");
     refused(&run, 2, "--mtu: 3 is out of range");
 }
@@ -237,7 +237,7 @@ fn without_switches(directory: &Path) -> Command {
 }
 
 #[test]
-fn a_switch_that_does_not_run() {
+fn reports_switch_that_is_not_running() {
     let directory = tempfile::tempdir().expect("a directory");
     let say = |words: &str| run(without_switches(directory.path()).args(words.split_whitespace()));
     for words in [
@@ -264,7 +264,7 @@ fn a_switch_that_does_not_run() {
 }
 
 #[test]
-fn completions_for_every_shell() {
+fn writes_completions_for_every_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let completions = uswitch(&format!("completions {shell}"));
         assert_eq!(completions.code, 0, "{shell}");
@@ -275,7 +275,7 @@ fn completions_for_every_shell() {
 }
 
 #[test]
-fn a_manual_page_for_every_command() {
+fn writes_manual_page_for_every_command() {
     let directory = tempfile::tempdir().expect("a directory");
     let run = uswitch(&format!("man {}", directory.path().display()));
     assert_eq!((run.code, run.stderr.as_str()), (0, ""));
@@ -290,7 +290,7 @@ fn a_manual_page_for_every_command() {
 
 /// `uswitch completions bash | head -1`, and a reader that has gone altogether.
 #[test]
-fn a_reader_that_goes_is_no_error() {
+fn closed_pipe_is_not_an_error() {
     let mut uswitch = Command::new(env!("CARGO_BIN_EXE_uswitch"));
     let mut child = uswitch
         .args(["completions", "bash"])

@@ -20,7 +20,7 @@ use super::output;
     after_help = "The machine's own network is not touched, and nothing is left behind. Works without root too. \
                         Frame sizes count the 4-byte FCS, as RFC 2544 does."
 )]
-pub(super) struct Bench {
+pub(super) struct BenchCommand {
     /// Switches to measure, in this order; by default all that there are here
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PEER,...")]
     peers: Vec<Peer>,
@@ -47,13 +47,13 @@ pub(super) struct Bench {
     json: bool,
 }
 
-impl Bench {
+impl BenchCommand {
     pub(super) fn run(self) -> Result<(), CliError> {
         let plan = self.plan();
         let directory = self.out.as_deref().map(Directory::claim).transpose()?;
         let mut progress: Box<dyn Watcher> = match io::stderr().is_terminal() {
-            true => Box::new(Bar::new(&plan)),
-            false => Box::new(Log { quiet: self.json, turns: plan.turns().len(), begun: 0 }),
+            true => Box::new(TerminalProgress::new(&plan)),
+            false => Box::new(LineProgress { quiet: self.json, turns: plan.turns().len(), begun: 0 }),
         };
         let results = bench::run(&plan, progress.as_mut())?;
         drop(progress);
@@ -88,7 +88,7 @@ fn chosen<T: Copy + PartialEq>(typed: &[T], all: &[T]) -> Vec<T> {
 }
 
 /// A bar on a terminal, with the time left.
-struct Bar {
+struct TerminalProgress {
     bar: ProgressBar,
     whole: Duration,
     /// From the beginning of the turn on.
@@ -98,15 +98,22 @@ struct Bar {
     step: String,
 }
 
-impl Bar {
-    fn new(plan: &Plan) -> Bar {
+impl TerminalProgress {
+    fn new(plan: &Plan) -> TerminalProgress {
         let whole = plan.turns().iter().map(|turn| plan.time_of_turn(turn.peer)).sum();
         let bar = ProgressBar::with_draw_target(Some(millis(whole)), ProgressDrawTarget::stderr());
         // A template that does not parse would be found by the test below.
         if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
             bar.set_style(style);
         }
-        Bar { bar, whole, left: whole, since: Instant::now(), turn: String::new(), step: String::new() }
+        TerminalProgress {
+            bar,
+            whole,
+            left: whole,
+            since: Instant::now(),
+            turn: String::new(),
+            step: String::new(),
+        }
     }
 }
 
@@ -116,7 +123,7 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-impl Watcher for Bar {
+impl Watcher for TerminalProgress {
     fn note(&mut self, note: &str) {
         self.bar.suspend(|| say(note));
     }
@@ -138,20 +145,20 @@ impl Watcher for Bar {
     }
 }
 
-impl Drop for Bar {
+impl Drop for TerminalProgress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
 }
 
 /// A line a turn, where there is no terminal.
-struct Log {
+struct LineProgress {
     quiet: bool,
     turns: usize,
     begun: usize,
 }
 
-impl Watcher for Log {
+impl Watcher for LineProgress {
     fn note(&mut self, note: &str) {
         say(note);
     }
@@ -179,13 +186,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_typed_is_everything_and_nothing_is_measured_twice() {
+    fn empty_list_selects_all_and_duplicates_are_removed() {
         assert_eq!(chosen(&[], &[1, 2, 3]), [1, 2, 3]);
         assert_eq!(chosen(&[3, 1, 3], &[1, 2, 3]), [3, 1]);
     }
 
     #[test]
-    fn the_bar_can_be_drawn() {
+    fn progress_template_is_valid() {
         assert!(ProgressStyle::with_template(TEMPLATE).is_ok());
     }
 }

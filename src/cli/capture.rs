@@ -82,8 +82,12 @@ impl CaptureCommand {
             filter,
         };
         let path = asked.path().map_err(|error| CliError::Usage(format!("cannot ask for this: {error}")))?;
-        let mut reader = Reader { begun: false, reading: CaptureReader::default(), sink: sink(self.write)? };
-        let is_output = matches!(reader.sink, Sink::Lines | Sink::Output);
+        let mut reader = CapturePrinter {
+            begun: false,
+            reading: CaptureReader::default(),
+            output: output_of(self.write)?,
+        };
+        let is_output = matches!(reader.output, CaptureOutput::Lines | CaptureOutput::Output);
         let unread = async { if is_output { output::unread().await } else { future::pending().await } };
         self.target.client()?.stream(&path, unread, |chunk| reader.take(chunk))?;
         // What is not a whole block yet is not written, so that the file is well-formed however it ended.
@@ -101,7 +105,7 @@ fn say(line: &str) {
 }
 
 /// Where a capture goes.
-enum Sink {
+enum CaptureOutput {
     Lines,
     Output,
     /// Made when the first bytes have come, so that a capture that was refused leaves a file as it is.
@@ -113,35 +117,35 @@ fn is_fifo(path: &Path) -> bool {
     path.metadata().is_ok_and(|about| about.file_type().is_fifo())
 }
 
-fn sink(write: Option<PathBuf>) -> Result<Sink, CliError> {
+fn output_of(write: Option<PathBuf>) -> Result<CaptureOutput, CliError> {
     match write {
-        None => Ok(Sink::Lines),
+        None => Ok(CaptureOutput::Lines),
         Some(path) if path != Path::new("-") && is_fifo(&path) => {
             // Waits for a reader: before signals are heard, so that they end it.
             let file = File::options().write(true).open(&path);
             let file = file.map_err(CliError::io(format!("write {}", path.display())))?;
-            Ok(Sink::File(path, file))
+            Ok(CaptureOutput::File(path, file))
         }
-        Some(path) if path != Path::new("-") => Ok(Sink::Path(path)),
+        Some(path) if path != Path::new("-") => Ok(CaptureOutput::Path(path)),
         Some(_) if io::stdout().is_terminal() => Err(CliError::Usage(
             "-w -: standard output is a terminal: send it to a program, as in `uswitch capture -w - | tshark -r -`"
                 .to_owned(),
         )),
-        Some(_) => Ok(Sink::Output),
+        Some(_) => Ok(CaptureOutput::Output),
     }
 }
 
 /// Reads a capture as it comes.
-struct Reader {
+struct CapturePrinter {
     begun: bool,
     reading: CaptureReader,
-    sink: Sink,
+    output: CaptureOutput,
 }
 
-impl Reader {
+impl CapturePrinter {
     fn take(&mut self, chunk: &[u8]) -> Result<ControlFlow<()>, CliError> {
         let mut lines = String::new();
-        let shows_lines = matches!(self.sink, Sink::Lines);
+        let shows_lines = matches!(self.output, CaptureOutput::Lines);
         let whole = self.reading.add(chunk, |port, packet| {
             if shows_lines {
                 lines.push_str(&line(port, packet));
@@ -156,16 +160,16 @@ impl Reader {
     }
 
     fn write(&mut self, blocks: &[u8], lines: &str) -> Result<(), CliError> {
-        if let Sink::Path(path) = &self.sink {
+        if let CaptureOutput::Path(path) = &self.output {
             let file = File::create(path).map_err(CliError::io(format!("write {}", path.display())))?;
-            self.sink = Sink::File(path.clone(), file);
+            self.output = CaptureOutput::File(path.clone(), file);
         }
-        match &mut self.sink {
-            Sink::File(path, file) => {
+        match &mut self.output {
+            CaptureOutput::File(path, file) => {
                 super::output::write(file, blocks, &format!("write {}", path.display()))
             }
-            Sink::Lines => output::print(lines),
-            Sink::Output | Sink::Path(_) => output::bytes(blocks),
+            CaptureOutput::Lines => output::print(lines),
+            CaptureOutput::Output | CaptureOutput::Path(_) => output::bytes(blocks),
         }
     }
 }

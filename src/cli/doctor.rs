@@ -13,7 +13,7 @@ use super::output;
 #[command(
     after_help = "Changes nothing. Exit code 0 if `uswitch start --ports 3` would work for the current user, else 1."
 )]
-pub(super) struct Doctor {
+pub(super) struct DoctorCommand {
     /// Subnet of the start to check, as in `uswitch start`
     #[arg(long, value_name = "CIDR")]
     subnet: Vec<String>,
@@ -25,7 +25,7 @@ pub(super) struct Doctor {
 /// The start that is checked.
 const START: &str = "uswitch start --ports 3";
 
-impl Doctor {
+impl DoctorCommand {
     pub(super) fn run(self) -> Result<ExitCode, CliError> {
         let start = self.subnet.iter().fold(START.to_owned(), |start, subnet| start + " --subnet " + subnet);
         let options = Options { ports: Some(3), subnet: self.subnet, ..Options::default() };

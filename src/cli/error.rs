@@ -30,7 +30,7 @@ pub(super) enum CliError {
     Report(#[from] ReportError),
     /// Running, but not to be spoken to.
     #[error("the switch '{0}' is starting or stopping: try again in a moment")]
-    InBetween(String),
+    Busy(String),
     #[error("there is no port named {0}: `uswitch port show` lists them")]
     NoSuchPort(String),
     #[error("the device of {0} is gone, or its namespace: `uswitch port del {0}`, and add it again")]
@@ -61,7 +61,7 @@ impl CliError {
     }
 
     /// Says so on standard error, in lines that start with the program's name.
-    pub(super) fn tell(&self) {
+    pub(super) fn print(&self) {
         if matches!(self, CliError::BrokenPipe) {
             return;
         }

@@ -13,7 +13,7 @@ use super::target::Target;
 
 /// Show what happens: stations learned, moved and forgotten, ports, drops
 #[derive(Debug, clap::Args)]
-pub(super) struct Events {
+pub(super) struct EventsCommand {
     #[command(flatten)]
     target: Target,
     /// Go on until Ctrl-C, with each event as it happens
@@ -36,7 +36,7 @@ pub(super) struct Events {
 /// Before what happens, as of tail(1).
 const LAST: usize = 10;
 
-impl Events {
+impl EventsCommand {
     pub(super) fn run(self) -> Result<(), CliError> {
         let client = self.target.client()?;
         if !self.follow {
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_a_line() {
+    fn prints_event_as_one_line() {
         let station = |kind| Event { mac: Some(Mac([2, 0, 0, 0, 0, 1])), ..event(kind) };
         assert_eq!(rest(&station(EventType::Learned)), "learned       container1  02:00:00:00:00:01\n");
         let moved = Event { other: Some("container2".into()), vlan: Some(7), ..station(EventType::Moved) };
@@ -120,11 +120,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_typed_becomes_a_query() {
+    fn builds_query_from_arguments() {
         let path = |args: &[&str]| {
-            let command = <Events as clap::Args>::augment_args(clap::Command::new("events"));
+            let command = <EventsCommand as clap::Args>::augment_args(clap::Command::new("events"));
             let matches = command.try_get_matches_from([&["events"], args].concat()).unwrap();
-            <Events as clap::FromArgMatches>::from_arg_matches(&matches).unwrap().path()
+            <EventsCommand as clap::FromArgMatches>::from_arg_matches(&matches).unwrap().path()
         };
         assert_eq!(path(&[]), "/v1/events");
         assert_eq!(path(&["-f"]), "/v1/events?follow=true&last=10");

@@ -17,7 +17,7 @@ use super::target::Target;
 
 /// Run a program in a container, in the place of this one: its exit code is the program's
 #[derive(Debug, clap::Args)]
-pub(super) struct Exec {
+pub(super) struct ExecCommand {
     #[command(flatten)]
     target: Target,
     /// Container, or `host` for what the switch takes for the host
@@ -28,7 +28,7 @@ pub(super) struct Exec {
     command: Vec<OsString>,
 }
 
-impl Exec {
+impl ExecCommand {
     pub(super) fn run(self) -> Result<ExitCode, CliError> {
         let client = self.target.client()?;
         let status: Status = client.get("/v1/status")?;

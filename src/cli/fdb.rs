@@ -12,20 +12,20 @@ use super::target::Target;
 #[derive(Debug, clap::Args)]
 pub(super) struct FdbCommand {
     #[command(subcommand)]
-    action: Action,
+    action: FdbAction,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Action {
-    Show(Show),
-    Add(Add),
-    Del(Del),
-    Flush(Flush),
+enum FdbAction {
+    Show(FdbShow),
+    Add(FdbAdd),
+    Del(FdbDel),
+    Flush(FdbFlush),
 }
 
 /// Show the entries
 #[derive(Debug, clap::Args)]
-struct Show {
+struct FdbShow {
     #[command(flatten)]
     target: Target,
     /// Only those behind this port
@@ -44,7 +44,7 @@ struct Show {
 
 /// Put an entry in, or replace it: it neither ages nor moves
 #[derive(Debug, clap::Args)]
-struct Add {
+struct FdbAdd {
     #[command(flatten)]
     target: Target,
     /// The station
@@ -62,7 +62,7 @@ struct Add {
 
 /// Take an entry out
 #[derive(Debug, clap::Args)]
-struct Del {
+struct FdbDel {
     #[command(flatten)]
     target: Target,
     /// The station
@@ -74,7 +74,7 @@ struct Del {
 
 /// Take all learned entries out, or those of one port
 #[derive(Debug, clap::Args)]
-struct Flush {
+struct FdbFlush {
     #[command(flatten)]
     target: Target,
     /// Only those behind this port
@@ -85,13 +85,13 @@ struct Flush {
 impl FdbCommand {
     pub(super) fn run(self) -> Result<(), CliError> {
         match self.action {
-            Action::Show(show) => show.run(),
-            Action::Add(add) => add.run(),
-            Action::Del(del) => {
+            FdbAction::Show(show) => show.run(),
+            FdbAction::Add(add) => add.run(),
+            FdbAction::Del(del) => {
                 let query = query([("mac", Some(del.mac.to_string())), ("vlan", text(del.vlan))]);
                 Ok(del.target.client()?.delete(&format!("/v1/fdb{query}"))?)
             }
-            Action::Flush(flush) => {
+            FdbAction::Flush(flush) => {
                 let path = format!("/v1/fdb/flush{}", query([("ifname", flush.port)]));
                 let FlushReport { flushed } = flush.target.client()?.post(&path, &())?;
                 output::print(&format!("{} forgotten.\n", counted(flushed, "address")))
@@ -100,7 +100,7 @@ impl FdbCommand {
     }
 }
 
-impl Show {
+impl FdbShow {
     fn run(self) -> Result<(), CliError> {
         let mac = text(self.mac);
         let query = query([("ifname", self.port), ("mac", mac), ("vlan", text(self.vlan))]);
@@ -122,7 +122,7 @@ fn row(entry: &FdbReport) -> [String; 5] {
     ]
 }
 
-impl Add {
+impl FdbAdd {
     fn run(self) -> Result<(), CliError> {
         let state = if self.dynamic { NewFdbState::Dynamic } else { NewFdbState::Static };
         let entry = NewFdbEntry { mac: self.mac, ifname: self.port, vlan: self.vlan, state };

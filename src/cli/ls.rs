@@ -9,13 +9,13 @@ use super::output::{self, duration, joined, table};
 
 /// List the running switches
 #[derive(Debug, clap::Args)]
-pub(super) struct Ls {
+pub(super) struct LsCommand {
     /// JSON instead of a table: the status of each
     #[arg(long)]
     json: bool,
 }
 
-impl Ls {
+impl LsCommand {
     pub(super) fn run(self) -> Result<(), CliError> {
         let runtime = sys::runtime::directory()?;
         let mut found = Vec::new();

@@ -12,7 +12,6 @@ mod error;
 mod events;
 mod exec;
 mod fdb;
-mod live;
 mod log;
 mod ls;
 mod man;
@@ -21,6 +20,7 @@ mod port;
 mod start;
 mod stats;
 mod status;
+mod status_line;
 mod stop;
 mod target;
 mod trace;
@@ -44,23 +44,23 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Start(start::Start),
-    Doctor(doctor::Doctor),
-    Stop(stop::Stop),
+    Start(start::StartCommand),
+    Doctor(doctor::DoctorCommand),
+    Stop(stop::StopCommand),
     Status(status::StatusCommand),
-    Ls(ls::Ls),
-    Exec(exec::Exec),
+    Ls(ls::LsCommand),
+    Exec(exec::ExecCommand),
     Port(port::PortCommand),
     Fdb(fdb::FdbCommand),
-    Stats(stats::Stats),
+    Stats(stats::StatsCommand),
     Log(log::LogCommand),
-    Events(events::Events),
+    Events(events::EventsCommand),
     Capture(capture::CaptureCommand),
     Trace(trace::TraceCommand),
-    Bench(bench::Bench),
-    Watch(watch::Watch),
-    Completions(completions::Completions),
-    Man(man::Man),
+    Bench(bench::BenchCommand),
+    Watch(watch::WatchCommand),
+    Completions(completions::CompletionsCommand),
+    Man(man::ManCommand),
 }
 
 /// Runs the program with these arguments.
@@ -70,7 +70,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         Err(error) => usage(&error),
     };
     outcome.unwrap_or_else(|error| {
-        error.tell();
+        error.print();
         error.exit_code()
     })
 }
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_one_line_with_a_way_on() {
+    fn usage_error_is_one_line_with_advice() {
         let line = |args: &[&str]| one_line(&Cli::try_parse_from(args).unwrap_err().render().to_string());
         assert_eq!(
             line(&["uswitch", "start", "--prots", "3"]),

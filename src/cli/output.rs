@@ -8,7 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 
 use super::error::CliError;
-pub(super) use crate::control::words::{counted, duration, scaled};
+pub(super) use crate::control::format::{counted, duration, scaled};
 use crate::sys::hangup::hangup;
 
 /// Prints as it is.
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tables_are_columns_without_trailing_blanks() {
+    fn aligns_table_columns_without_trailing_blanks() {
         let rows = [["container1".to_owned(), "up".to_owned()], ["host".to_owned(), "down".to_owned()]];
         assert_eq!(table(["PORT", "STATE"], rows), "PORT        STATE\ncontainer1  up\nhost        down\n");
     }

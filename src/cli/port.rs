@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
-use crate::control::config::{self, HOST, Invalid};
+use crate::control::config::{self, HOST, InvalidValue};
 use crate::control::report::{AddedPort, NewPort, PortReport};
 use crate::wire::Mac;
 
@@ -17,19 +17,19 @@ use super::target::Target;
 #[derive(Debug, clap::Args)]
 pub(super) struct PortCommand {
     #[command(subcommand)]
-    action: Action,
+    action: PortAction,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Action {
-    Show(Show),
-    Add(Box<Add>),
-    Del(Del),
+enum PortAction {
+    Show(PortShow),
+    Add(Box<PortAdd>),
+    Del(PortDel),
 }
 
 /// Show the ports
 #[derive(Debug, clap::Args)]
-struct Show {
+struct PortShow {
     #[command(flatten)]
     target: Target,
     /// JSON as of `bridge -j -d link show`
@@ -39,7 +39,7 @@ struct Show {
 
 /// Make a new container, or plug in an existing namespace
 #[derive(Debug, clap::Args)]
-struct Add {
+struct PortAdd {
     #[command(flatten)]
     target: Target,
     /// Name of the port, and of the container [default: the next free one, or the namespace's]
@@ -70,7 +70,7 @@ struct Add {
 
 /// Delete a port, with its container if the switch made that
 #[derive(Debug, clap::Args)]
-struct Del {
+struct PortDel {
     #[command(flatten)]
     target: Target,
     /// Name of the port
@@ -79,11 +79,11 @@ struct Del {
 }
 
 /// A name that a port can have.
-pub(super) fn port_name(name: &str) -> Result<String, Invalid> {
+pub(super) fn port_name(name: &str) -> Result<String, InvalidValue> {
     if name == HOST { Ok(name.to_owned()) } else { container_name(name) }
 }
 
-fn container_name(name: &str) -> Result<String, Invalid> {
+fn container_name(name: &str) -> Result<String, InvalidValue> {
     config::container_name(name).map(|()| name.to_owned())
 }
 
@@ -94,23 +94,23 @@ fn cidr(text: &str) -> Result<IpNet, String> {
 impl PortCommand {
     pub(super) fn run(self) -> Result<(), CliError> {
         match self.action {
-            Action::Show(show) => show.run(),
-            Action::Add(add) => add.run(),
-            Action::Del(del) => {
+            PortAction::Show(show) => show.run(),
+            PortAction::Add(add) => add.run(),
+            PortAction::Del(del) => {
                 del.target.client()?.delete(&format!("/v1/ports/{}", del.port)).map_err(CliError::from)
             }
         }
     }
 }
 
-impl Show {
+impl PortShow {
     fn run(self) -> Result<(), CliError> {
         let ports: Vec<PortReport> = self.target.client()?.get("/v1/ports")?;
         if self.json { output::json(&ports) } else { output::print(&ports_table(&ports)) }
     }
 }
 
-impl Add {
+impl PortAdd {
     fn run(self) -> Result<(), CliError> {
         let asked = NewPort {
             name: self.port,

@@ -15,15 +15,15 @@ use crate::control::{Config, Options, OptionsFile};
 use crate::sys::daemon::{self, Ready, Role};
 
 use super::error::CliError;
-use super::live::Live;
 use super::output::{counted, joined, table};
+use super::status_line::StatusLine;
 
 /// Make containers and a switch between them, and run it until Ctrl-C or `uswitch stop`
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Without root all of it is made in a sandbox of your own: `uswitch exec` gets you in."
 )]
-pub(super) struct Start {
+pub(super) struct StartCommand {
     #[command(flatten)]
     options: Options,
     /// TOML file with the same words as keys (ports = 3); flags win
@@ -31,7 +31,7 @@ pub(super) struct Start {
     config: Option<PathBuf>,
 }
 
-impl Start {
+impl StartCommand {
     pub(super) fn run(self) -> Result<ExitCode, CliError> {
         let file = self.config.as_deref().map(OptionsFile::read).transpose()?;
         let detach = self.options.detach.or(file.as_ref().and_then(|file| file.options.detach));
@@ -83,7 +83,7 @@ fn listen(address: SocketAddr) -> Result<TcpListener, CliError> {
 }
 
 /// Tells what was made, and lets go of the terminal or keeps it up to date.
-fn announce(started: StartedSwitch, waiting: Option<Ready>) -> io::Result<Option<Live>> {
+fn announce(started: StartedSwitch, waiting: Option<Ready>) -> io::Result<Option<StatusLine>> {
     for notice in &started.notices {
         let _ = writeln!(io::stderr(), "uswitch: {notice}");
     }
@@ -92,7 +92,7 @@ fn announce(started: StartedSwitch, waiting: Option<Ready>) -> io::Result<Option
     let _ = super::output::print(&text);
     match waiting {
         Some(ready) => ready.say().map(|()| None),
-        None if io::stdout().is_terminal() => Live::show(started.handle).map(Some),
+        None if io::stdout().is_terminal() => StatusLine::show(started.handle).map(Some),
         None => Ok(None),
     }
 }
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newcomer_sees_what_there_is_and_what_to_type() {
+    fn start_summary_lists_containers_and_next_commands() {
         let text = summary(&status(), &[container(1), container(2)], "uswitch", false);
         assert_eq!(
             text,
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn the_commands_to_try_name_the_switch_if_they_must() {
+    fn next_commands_name_a_switch_that_is_not_the_default() {
         let named = Status { name: "lab".into(), ..status() };
         let text = summary(&named, &[container(1)], "./uswitch", true);
         assert!(text.contains("  ./uswitch exec --name lab container1 -- ping -c 3 172.16.0.1\n"), "{text}");
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn many_containers_are_counted() {
+    fn start_summary_truncates_long_lists() {
         let many: Vec<PortReport> = (1..=100).map(container).collect();
         let text = summary(&status(), &many, "uswitch", false);
         assert!(text.contains("container16 ") && !text.contains("container17 "), "{text}");

@@ -9,7 +9,7 @@ use super::target::Target;
 
 /// Show where the frames went: in, out, flooded, answered, and why they were dropped
 #[derive(Debug, clap::Args)]
-pub(super) struct Stats {
+pub(super) struct StatsCommand {
     #[command(flatten)]
     target: Target,
     /// Explain this port's counters
@@ -19,7 +19,7 @@ pub(super) struct Stats {
     json: bool,
 }
 
-impl Stats {
+impl StatsCommand {
     pub(super) fn run(self) -> Result<(), CliError> {
         let mut stats: Vec<PortStats> = self.target.client()?.get("/v1/stats")?;
         if let Some(name) = &self.port {
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_for_each_port_and_their_sum() {
+    fn prints_row_per_port_and_total() {
         let gone = PortStats { queue_dropped: None, ..port("(deleted)", [0, 0, 0]) };
         let text = overview(&[port("container1", [12, 2, 0]), port("container2", [0, 0, 10]), gone]);
         assert_eq!(
@@ -189,13 +189,13 @@ mod tests {
     }
 
     #[test]
-    fn frames_on_their_way_are_told() {
+    fn reports_frames_in_flight() {
         let text = overview(&[port("container1", [12, 2, 0]), port("container2", [0, 0, 9])]);
         assert_eq!(text.lines().last(), Some("1 frames were on their way."));
     }
 
     #[test]
-    fn one_port_is_explained() {
+    fn explains_counters_of_one_port() {
         let text = explained(&port("container1", [12, 2, 7]));
         assert_eq!(
             rows(&text),

@@ -13,7 +13,7 @@ use super::target::{client, switch_name};
 
 /// Stop a switch and take away all that it made; also what a killed one left behind
 #[derive(Debug, clap::Args)]
-pub(super) struct Stop {
+pub(super) struct StopCommand {
     /// Name of the switch [default: uswitch0]
     #[arg(value_name = "NAME", value_parser = switch_name)]
     positional: Option<String>,
@@ -22,7 +22,7 @@ pub(super) struct Stop {
     name: Option<String>,
 }
 
-impl Stop {
+impl StopCommand {
     pub(super) fn run(self) -> Result<(), CliError> {
         let name = self.positional.or(self.name).unwrap_or_else(|| DEFAULT_NAME.to_owned());
         match client(&name)?.post::<StopReport>("/v1/stop", &()) {
@@ -47,7 +47,7 @@ fn clean_up(name: &str, error: ClientError) -> Result<(), CliError> {
     let found = Topology::clean_up_after(name, &Environment { runtime, sandboxed: !may_build });
     let found = found.map_err(|error| match error {
         // A process holds the ledger and does not answer: not yet, or not any more.
-        TopologyError::Running { .. } => CliError::InBetween(name.to_owned()),
+        TopologyError::Running { .. } => CliError::Busy(name.to_owned()),
         error => error.into(),
     })?;
     // `error` has quoted them.

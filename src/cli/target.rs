@@ -1,7 +1,7 @@
 //! Which running switch a command is for.
 
 use crate::control::client::ApiClient;
-use crate::control::config::{self, DEFAULT_NAME, Invalid};
+use crate::control::config::{self, DEFAULT_NAME, InvalidValue};
 use crate::sys;
 
 use super::error::CliError;
@@ -15,7 +15,7 @@ pub(super) struct Target {
 }
 
 /// A name that a switch can have.
-pub(super) fn switch_name(name: &str) -> Result<String, Invalid> {
+pub(super) fn switch_name(name: &str) -> Result<String, InvalidValue> {
     config::device_name(name).map(|()| name.to_owned())
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use crate::tui::{self, End, WatchError};
+use crate::tui::{self, ExitReason, WatchError};
 
 use super::error::CliError;
 use super::output;
@@ -11,12 +11,12 @@ use super::target::Target;
 /// Watch a running switch on the terminal: ports, stations, events, as they change
 #[derive(Debug, clap::Args)]
 #[command(after_help = tui::help())]
-pub(super) struct Watch {
+pub(super) struct WatchCommand {
     #[command(flatten)]
     target: Target,
 }
 
-impl Watch {
+impl WatchCommand {
     pub(super) fn run(self) -> Result<(), CliError> {
         if !io::stdout().is_terminal() {
             return Err(CliError::NoTerminal);
@@ -26,8 +26,8 @@ impl Watch {
             output::note(&captured.replace('\n', ": "));
         }
         match ended.why.map_err(why)? {
-            End::Left => {}
-            End::Stopped => output::note("the switch has stopped"),
+            ExitReason::Quit => {}
+            ExitReason::Stopped => output::note("the switch has stopped"),
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 
 use super::report::ErrorReport;
 use super::service::{exit_reason_path, socket_path};
-use super::signals::Signals;
+use super::signals::TerminationSignals;
 use crate::sys::runtime::OF_ROOT;
 
 /// Why there is no answer.
@@ -132,7 +132,7 @@ impl ApiClient {
         take: impl FnMut(&[u8]) -> Result<ControlFlow<()>, E>,
     ) -> Result<StreamEnd, E> {
         self.executor.block_on(async {
-            let mut signals = Signals::listen().map_err(|error| self.broken(&error))?;
+            let mut signals = TerminationSignals::listen().map_err(|error| self.broken(&error))?;
             let request = self.prepare(Method::GET, path, Bytes::new())?;
             let stream = TokioIo::new(self.connect().await?);
             let (sender, connection) = http1::handshake(stream).await.map_err(|error| self.broken(&error))?;

@@ -96,13 +96,13 @@ pub enum ConfigError {
         /** The flag, or the file, line and key. */
         place: String,
         /** What is wrong, and what to do. */
-        why: Invalid,
+        why: InvalidValue,
     },
 }
 
 /// What is wrong with a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Invalid {
+pub enum InvalidValue {
     /// Not a name for a device.
     #[error(
         "'{0}' cannot name a network device: use 1 to 15 letters, digits, '.', '_' or '-', the first a letter or digit"
@@ -128,7 +128,7 @@ pub enum Invalid {
     },
     /// Not a subnet.
     #[error("'{0}' is not a subnet: write one like 10.1.0.0/24 or fd00:10:1::/64")]
-    NotASubnet(String),
+    SubnetSyntax(String),
     /// Bits set after the prefix.
     #[error("{0} is an address in a subnet: write the subnet, {1}")]
     HostBits(IpNet, IpNet),
@@ -158,13 +158,13 @@ pub enum Invalid {
     NotLoopback(String),
     /// Not CPUs.
     #[error("'{0}' names no CPUs: write some like 1 or 2-5,8, or 'any'")]
-    NotCpus(String),
+    CpuListSyntax(String),
     /// A CPU that there is not, or not for us.
     #[error("CPU {0} is none of those that this process may use: {1:?}")]
     CpuNotAllowed(usize, Vec<usize>),
     /// `--nat` with `--internal`.
     #[error("there is no way out to masquerade without a host port: leave out 'nat' or 'internal'")]
-    NatInternal,
+    NatWithoutHostPort,
 }
 
 /// Subnets of one switch.
@@ -192,7 +192,7 @@ impl Config {
         let typed = flags.clone();
         let words = flags.or(file.as_ref().map(|file| file.options.clone()).unwrap_or_default());
         check(words).map_err(|(key, why)| {
-            let in_file = file.filter(|_| !typed.says(key)).and_then(|file| file.place_of(key));
+            let in_file = file.filter(|_| !typed.sets(key)).and_then(|file| file.place_of(key));
             ConfigError::Invalid { place: in_file.unwrap_or_else(|| format!("--{key}")), why }
         })
     }
@@ -215,7 +215,7 @@ impl Config {
 
 impl Options {
     /// Whether `key` is among the words typed; only those that can be invalid are asked for.
-    fn says(&self, key: &str) -> bool {
+    fn sets(&self, key: &str) -> bool {
         match key {
             "name" => self.name.is_some(),
             "ports" => self.ports.is_some(),
@@ -235,7 +235,7 @@ impl Options {
     }
 }
 
-type Checked<T> = Result<T, (&'static str, Invalid)>;
+type Checked<T> = Result<T, (&'static str, InvalidValue)>;
 
 fn check(options: Options) -> Checked<Config> {
     let name = options.name.unwrap_or_else(|| DEFAULT_NAME.to_owned());
@@ -243,11 +243,11 @@ fn check(options: Options) -> Checked<Config> {
     let ports = number("ports", options.ports, 2, 0..=MOST_PORTS)?;
     let prefix = options.prefix.unwrap_or_else(|| "container".to_owned());
     container_name(&format!("{prefix}{MOST_PORTS}"))
-        .map_err(|_| ("prefix", Invalid::ContainerName(prefix.clone())))?;
+        .map_err(|_| ("prefix", InvalidValue::ContainerName(prefix.clone())))?;
     let subnets = subnets(&options.subnet, ports).map_err(|why| ("subnet", why))?;
     let (nat, internal) = (options.nat.unwrap_or(false), options.internal.unwrap_or(false));
     if nat && internal {
-        return Err(("nat", Invalid::NatInternal));
+        return Err(("nat", InvalidValue::NatWithoutHostPort));
     }
     Ok(Config {
         name,
@@ -281,7 +281,7 @@ fn check(options: Options) -> Checked<Config> {
 fn metrics(text: String) -> Checked<SocketAddr> {
     match text.parse::<SocketAddr>() {
         Ok(address) if address.ip().is_loopback() && address.port() != 0 => Ok(address),
-        _ => Err(("metrics", Invalid::NotLoopback(text))),
+        _ => Err(("metrics", InvalidValue::NotLoopback(text))),
     }
 }
 
@@ -295,7 +295,7 @@ fn number<T: TryFrom<u64>>(
     range: RangeInclusive<u64>,
 ) -> Checked<T> {
     let value = typed.unwrap_or(default);
-    let refused = Invalid::Range { value, from: *range.start(), to: *range.end(), because: "" };
+    let refused = InvalidValue::Range { value, from: *range.start(), to: *range.end(), because: "" };
     match T::try_from(value) {
         Ok(number) if range.contains(&value) => Ok(number),
         _ => Err((key, refused)),
@@ -303,11 +303,11 @@ fn number<T: TryFrom<u64>>(
 }
 
 /// An MTU for devices with addresses in `subnets`.
-pub fn mtu(value: u64, subnets: &[IpNet]) -> Result<u32, Invalid> {
+pub fn mtu(value: u64, subnets: &[IpNet]) -> Result<u32, InvalidValue> {
     let smallest = smallest_mtu(subnets);
     match u32::try_from(value) {
         Ok(mtu) if (smallest..=LARGEST_MTU).contains(&mtu) => Ok(mtu),
-        _ => Err(Invalid::Range {
+        _ => Err(InvalidValue::Range {
             value,
             from: smallest.into(),
             to: LARGEST_MTU.into(),
@@ -324,18 +324,18 @@ fn smallest_mtu(subnets: &[IpNet]) -> u32 {
     if subnets.iter().any(|subnet| matches!(subnet, IpNet::V6(_))) { SMALLEST_MTU_V6 } else { SMALLEST_MTU }
 }
 
-fn subnets(typed: &[String], ports: u16) -> Result<Vec<IpNet>, Invalid> {
+fn subnets(typed: &[String], ports: u16) -> Result<Vec<IpNet>, InvalidValue> {
     if typed.is_empty() {
         return Ok(default_subnets(ports));
     }
     if typed.len() > MOST_SUBNETS {
-        return Err(Invalid::TooManySubnets(typed.len()));
+        return Err(InvalidValue::TooManySubnets(typed.len()));
     }
     let mut subnets: Vec<IpNet> = Vec::with_capacity(typed.len());
     for text in typed {
         let subnet = subnet(text, ports)?;
         if let Some(other) = subnets.iter().find(|other| other.contains(&subnet) || subnet.contains(*other)) {
-            return Err(Invalid::Overlap(*other, subnet));
+            return Err(InvalidValue::Overlap(*other, subnet));
         }
         subnets.push(subnet);
     }
@@ -350,19 +350,19 @@ fn default_subnets(ports: u16) -> Vec<IpNet> {
     vec![v4, v6.into()]
 }
 
-fn subnet(text: &str, ports: u16) -> Result<IpNet, Invalid> {
-    let subnet: IpNet = text.parse().map_err(|_| Invalid::NotASubnet(text.to_owned()))?;
+fn subnet(text: &str, ports: u16) -> Result<IpNet, InvalidValue> {
+    let subnet: IpNet = text.parse().map_err(|_| InvalidValue::SubnetSyntax(text.to_owned()))?;
     if subnet.addr() != subnet.network() {
-        return Err(Invalid::HostBits(subnet, subnet.trunc()));
+        return Err(InvalidValue::HostBits(subnet, subnet.trunc()));
     }
     if is_special(subnet) {
-        return Err(Invalid::SpecialSubnet(subnet));
+        return Err(InvalidValue::SpecialSubnet(subnet));
     }
     let fits = addressing::max_hosts(subnet);
     if fits < u64::from(ports) {
         let wider = addressing::widened(subnet, ports.into()).filter(|wider| !is_special(*wider));
         let advice = wider.map_or("fewer ports".to_owned(), |wider| format!("use {wider}, or fewer ports"));
-        return Err(Invalid::TooSmall { subnet, fits, ports, advice });
+        return Err(InvalidValue::TooSmall { subnet, fits, ports, advice });
     }
     Ok(subnet)
 }
@@ -384,11 +384,11 @@ fn default_workers(cpus: usize) -> u64 {
 
 /// CPUs that the process may use.
 fn placement(text: String) -> Checked<Placement> {
-    let Ok(placement) = text.parse() else { return Err(("cpus", Invalid::NotCpus(text))) };
+    let Ok(placement) = text.parse() else { return Err(("cpus", InvalidValue::CpuListSyntax(text))) };
     let allowed = allowed_cpus();
     match &placement {
         Placement::On(cpus) => match cpus.iter().find(|cpu| !allowed.contains(cpu)) {
-            Some(other) => Err(("cpus", Invalid::CpuNotAllowed(*other, allowed))),
+            Some(other) => Err(("cpus", InvalidValue::CpuNotAllowed(*other, allowed))),
             None => Ok(placement),
         },
         Placement::Auto | Placement::Any => Ok(placement),
@@ -410,15 +410,15 @@ fn cpus() -> usize {
 
 /// Whether `name` can name a device (Linux `net/core/dev.c`, `dev_valid_name`, and no character that a shell, a path or
 /// a URL would take for something else).
-pub fn device_name(name: &str) -> Result<(), Invalid> {
+pub fn device_name(name: &str) -> Result<(), InvalidValue> {
     let fits = name.len() <= LONGEST_DEVICE_NAME && is_plain(name);
-    if fits { Ok(()) } else { Err(Invalid::DeviceName(name.to_owned())) }
+    if fits { Ok(()) } else { Err(InvalidValue::DeviceName(name.to_owned())) }
 }
 
 /// Whether `name` can name a container, its port and its namespace.
-pub fn container_name(name: &str) -> Result<(), Invalid> {
+pub fn container_name(name: &str) -> Result<(), InvalidValue> {
     let fits = name.len() <= LONGEST_CONTAINER_NAME && is_plain(name) && name != HOST;
-    if fits { Ok(()) } else { Err(Invalid::ContainerName(name.to_owned())) }
+    if fits { Ok(()) } else { Err(InvalidValue::ContainerName(name.to_owned())) }
 }
 
 fn is_plain(name: &str) -> bool {
@@ -476,13 +476,13 @@ mod tests {
     }
 
     #[test]
-    fn workers_by_cpus() {
+    fn default_workers_by_cpu_count() {
         let by_cpus = [1, 2, 3, 4, 6, 8, 64].map(default_workers);
         assert_eq!(by_cpus, [1, 1, 1, 2, 3, 4, 4]);
     }
 
     #[test]
-    fn a_worker_polls_by_itself_where_there_is_another_cpu() {
+    fn busy_polls_adaptively_with_more_than_one_cpu() {
         let (never, adaptive) = (BusyPoll::For(Duration::ZERO), BusyPoll::Adaptive);
         assert_eq!([1, 2, 64].map(|cpus| busy_poll(None, cpus).unwrap()), [never, adaptive, adaptive]);
         assert_eq!(busy_poll(Some(0), 2).unwrap(), never);
@@ -490,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn names() {
+    fn rejects_invalid_names() {
         for name in ["", "a/b", "a b", "0123456789abcdef", "-x", ".", "..", "a:b", "é", "a\n"] {
             assert!(refusal(|o| o.name = Some(name.into())).starts_with("--name: "), "{name}");
         }
@@ -502,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges() {
+    fn rejects_values_out_of_range() {
         assert_eq!(refusal(|o| o.ports = Some(4096)), "--ports: 4096 is out of range: choose 0 to 4095");
         assert_eq!(refusal(|o| o.workers = Some(0)), "--workers: 0 is out of range: choose 1 to 64");
         assert!(refusal(|o| o.workers = Some(65)).starts_with("--workers: "));
@@ -535,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subnet_too_small_names_one_that_fits() {
+    fn small_subnet_error_suggests_one_that_fits() {
         assert_eq!(
             subnets_of(&["10.0.0.0/30"], 3).unwrap_err(),
             "--subnet: 10.0.0.0/30 has room for 1 beside the gateway, and 3 are asked for: \
@@ -547,14 +547,14 @@ mod tests {
     }
 
     #[test]
-    fn the_default_subnet_grows_with_the_ports() {
+    fn default_subnet_grows_with_ports() {
         let thousand = config(|o| o.ports = Some(1000)).unwrap();
         assert_eq!(thousand.subnets[0].to_string(), "172.16.0.0/22");
         assert_eq!(config(|o| o.ports = Some(4095)).unwrap().subnets[0].to_string(), "172.16.0.0/19");
     }
 
     #[test]
-    fn subnets_that_cannot_be() {
+    fn rejects_invalid_subnets() {
         assert!(subnets_of(&["10.0.0.0/33"], 1).unwrap_err().contains("is not a subnet"));
         assert!(subnets_of(&["10.0.0.0"], 1).unwrap_err().contains("is not a subnet"));
         assert_eq!(
@@ -578,7 +578,7 @@ mod tests {
     }
 
     #[test]
-    fn metrics_are_served_on_loopback_alone() {
+    fn rejects_metrics_address_off_loopback() {
         let on = |address: &str| config(|o| o.metrics = Some(address.into()));
         assert_eq!(on("127.0.0.1:9477").unwrap().metrics, "127.0.0.1:9477".parse().ok());
         assert!(on("[::1]:9477").is_ok() && on("127.9.9.9:1").is_ok());
@@ -590,14 +590,14 @@ mod tests {
     }
 
     #[test]
-    fn nat_needs_the_host_port() {
+    fn rejects_nat_with_internal() {
         let both = refusal(|o| (o.nat, o.internal) = (Some(true), Some(true)));
         assert!(both.starts_with("--nat: "), "{both}");
         assert!(config(|o| (o.nat, o.internal) = (Some(false), Some(true))).is_ok());
     }
 
     #[test]
-    fn a_wrong_value_is_named_where_it_was_written() {
+    fn invalid_value_error_names_its_source() {
         let file = || OptionsFile::parse(Path::new("lab.toml"), "# a lab\nmtu = 3\n").unwrap();
         let error = Config::new(Options::default(), Some(file())).unwrap_err().to_string();
         assert!(error.starts_with("lab.toml:2: mtu: 3 is out of range"), "{error}");

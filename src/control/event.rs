@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::{IntoParams, ToSchema};
 
-use super::words::{counted, duration};
+use super::format::{counted, duration};
 use crate::control::report::NewFdbState;
 use crate::wire::Mac;
 

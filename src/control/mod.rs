@@ -6,6 +6,7 @@ pub(crate) mod client;
 pub mod config;
 pub(crate) mod doctor;
 pub mod event;
+pub(crate) mod format;
 pub mod log;
 pub(crate) mod metrics;
 pub mod options;
@@ -17,7 +18,6 @@ pub(crate) mod signals;
 pub(crate) mod subscription;
 pub mod topology;
 pub mod trace;
-pub(crate) mod words;
 
 pub use config::{Config, ConfigError, EngineChoice};
 pub use options::{Options, OptionsFile};

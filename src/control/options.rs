@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_is_a_key_of_the_file_and_the_other_way() {
+    fn flags_and_file_keys_are_the_same() {
         let command = <Options as clap::Args>::augment_args(clap::Command::new("start"));
         let mut flags: Vec<_> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
         let refusal = parse("no-such-key = 1").unwrap_err();
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_says_what_the_flags_say() {
+    fn file_accepts_the_values_of_the_flags() {
         let file = parse("ports = 3\nsubnet = ['10.0.0.0/24']\nnat = true\nengine = 'poll'\nmtu = 9000\n");
         let options = file.unwrap().options;
         assert_eq!(options.ports, Some(3));
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_win() {
+    fn flags_override_file_options() {
         let flags = Options { ports: Some(5), nat: Some(false), ..Options::default() };
         let file = parse("ports = 3\nnat = true\nsubnet = ['10.0.0.0/24']").unwrap().options;
         let both = flags.or(file);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_read() {
+    fn rejects_unreadable_file() {
         let error = OptionsFile::read(Path::new("/nonexistent/lab.toml")).unwrap_err().to_string();
         assert!(error.starts_with("/nonexistent/lab.toml: "), "{error}");
         let endless = OptionsFile::read(Path::new("/dev/zero")).unwrap_err().to_string();

@@ -12,7 +12,7 @@ use super::log::Log;
 use super::report::{PortReport, Status, StopReport};
 use super::running::{Handle, HostNetwork, RunError, Running, StartFailure, StopReason};
 use super::server::{self, ApiSocket, Listener};
-use super::signals::Signals;
+use super::signals::TerminationSignals;
 use super::topology::{Environment, TopologyError};
 
 /// Why a switch did not start, or did not end as asked.
@@ -93,7 +93,7 @@ pub(crate) async fn run(
     outputs: ServiceOutputs,
     ready: impl FnOnce(StartedSwitch) -> io::Result<()>,
 ) -> ServiceOutcome {
-    let mut signals = match Signals::listen() {
+    let mut signals = match TerminationSignals::listen() {
         Ok(signals) => signals,
         Err(error) => return ServiceError::Signals(error).into(),
     };

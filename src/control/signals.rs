@@ -5,41 +5,41 @@ use std::{fs, io};
 use futures_util::FutureExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Hears Ctrl-C, `kill`, and the terminal going away. From [`Signals::listen`] on none of them ends the process, so
+/// Hears Ctrl-C, `kill`, and the terminal going away. From [`TerminationSignals::listen`] on none of them ends the process, so
 /// that a second Ctrl-C does not break off the clearing up. One that whoever started us has us ignore stays ignored:
 /// SIGHUP under nohup(1), SIGINT of a script's `&`.
 #[derive(Debug)]
-pub(crate) struct Signals {
+pub(crate) struct TerminationSignals {
     interrupt: Option<Signal>,
     terminate: Option<Signal>,
     hang_up: Option<Signal>,
 }
 
-impl Signals {
+impl TerminationSignals {
     /// Starts to hear. Called inside the runtime.
-    pub(crate) fn listen() -> io::Result<Signals> {
+    pub(crate) fn listen() -> io::Result<TerminationSignals> {
         let ignored = ignored(&fs::read_to_string("/proc/self/status")?);
-        let hear = |kind: SignalKind| {
+        let register = |kind: SignalKind| {
             let bit = 1 << (kind.as_raw_value() - 1);
             if ignored & bit == 0 { signal(kind).map(Some) } else { Ok(None) }
         };
-        Ok(Signals {
-            interrupt: hear(SignalKind::interrupt())?,
-            terminate: hear(SignalKind::terminate())?,
-            hang_up: hear(SignalKind::hangup())?,
+        Ok(TerminationSignals {
+            interrupt: register(SignalKind::interrupt())?,
+            terminate: register(SignalKind::terminate())?,
+            hang_up: register(SignalKind::hangup())?,
         })
     }
 
     /// Resolves when the next one comes. Cancel-safe.
     pub(crate) async fn next(&mut self) {
         tokio::select! {
-            () = heard(&mut self.interrupt) => {}
-            () = heard(&mut self.terminate) => {}
-            () = heard(&mut self.hang_up) => {}
+            () = recv(&mut self.interrupt) => {}
+            () = recv(&mut self.terminate) => {}
+            () = recv(&mut self.hang_up) => {}
         }
     }
 
-    /// Whether one has come since the last call of this or of [`Signals::next`].
+    /// Whether one has come since the last call of this or of [`TerminationSignals::next`].
     pub(crate) fn pending(&mut self) -> bool {
         self.next().now_or_never().is_some()
     }
@@ -52,7 +52,7 @@ fn ignored(status: &str) -> u64 {
 }
 
 /// Resolves when the signal comes: never, if it is ignored.
-async fn heard(signal: &mut Option<Signal>) {
+async fn recv(signal: &mut Option<Signal>) {
     match signal {
         Some(signal) => _ = signal.recv().await,
         None => std::future::pending().await,
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ignored_signals_are_told() {
+    fn parses_ignored_signals() {
         let status = "Name:\tuswitch\nSigBlk:\tffffffffffffffff\nSigIgn:\t0000000000001001\nSigCgt:\t0\n";
         assert_eq!(ignored(status), 1 << 12 | 1, "SIGPIPE (13) and SIGHUP (1)");
         assert_eq!(ignored(""), 0);

@@ -8,22 +8,22 @@ use jiff::tz::TimeZone;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::layout::Size;
 
-use super::capture::{Tally, Wanted};
+use super::capture::{CaptureProgress, CaptureRequest};
 use super::panes;
-use super::rows::{PortOrder, StationOrder};
+use super::rows::{FdbOrder, PortOrder};
 use super::snapshot::Snapshot;
-use super::theme::{Role, Theme};
-use super::traffic::Traffic;
+use super::theme::{StyleRole, Theme};
+use super::traffic::TrafficRates;
 use crate::control::event::{Event, EventType};
 use crate::wire::Mac;
 
 /// Events that are kept, and kept back while paused.
-const KEPT: usize = 1000;
+const MAX_EVENTS: usize = 1000;
 /// How long what is new is marked, and marked most.
 const RECENT: Duration = Duration::from_secs(3);
 const NEW: Duration = Duration::from_secs(1);
 /// Longest text to filter by.
-const FILTER: usize = 40;
+const MAX_FILTER: usize = 40;
 
 /// What the keys ask of somebody else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,20 +56,20 @@ impl Pane {
 /// What the keys are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
-    Look,
+    Normal,
     /// Typing what to filter by.
     Filter,
     /// Asked whether to flush.
-    AskFlush,
+    ConfirmFlush,
     Help,
 }
 
 /// A station: its address and its VLAN.
-pub(super) type Station = (Mac, Option<u16>);
+pub(super) type FdbKey = (Mac, Option<u16>);
 
 /// What came while the picture stands still.
 #[derive(Debug, Default)]
-struct Held {
+struct Paused {
     snapshot: Option<Snapshot>,
     events: VecDeque<Event>,
 }
@@ -83,31 +83,31 @@ pub(super) struct App {
     pub(super) now: Duration,
     pub(super) size: Size,
     pub(super) snapshot: Snapshot,
-    pub(super) traffic: Traffic,
+    pub(super) traffic: TrafficRates,
     pub(super) events: VecDeque<Event>,
     /// Why there are no more events.
-    pub(super) no_events: Option<String>,
+    pub(super) events_ended: Option<String>,
     pub(super) mode: Mode,
     pub(super) filter: String,
     pub(super) focus: Pane,
     /// The pane in focus has the screen for itself.
     pub(super) zoomed: bool,
     pub(super) port_order: PortOrder,
-    pub(super) station_order: StationOrder,
+    pub(super) fdb_order: FdbOrder,
     /// The capture that runs.
-    pub(super) capture: Option<Tally>,
+    pub(super) capture: Option<CaptureProgress>,
     /// The port that was chosen among the ports.
-    chosen: Option<String>,
+    selected: Option<String>,
     /// What is to be said until the next key.
-    pub(super) said: Option<String>,
+    pub(super) message: Option<String>,
     scroll: [usize; Pane::ALL.len()],
-    fresh: BTreeMap<Station, Duration>,
-    held: Option<Held>,
+    fresh: BTreeMap<FdbKey, Duration>,
+    held: Option<Paused>,
 }
 
 impl App {
     pub(super) fn new(snapshot: Snapshot, theme: Theme, zone: TimeZone) -> App {
-        let mut traffic = Traffic::default();
+        let mut traffic = TrafficRates::default();
         traffic.take(&snapshot);
         App {
             theme,
@@ -117,16 +117,16 @@ impl App {
             snapshot,
             traffic,
             events: VecDeque::new(),
-            no_events: None,
-            mode: Mode::Look,
+            events_ended: None,
+            mode: Mode::Normal,
             filter: String::new(),
             focus: Pane::Ports,
             zoomed: false,
             port_order: PortOrder::default(),
-            station_order: StationOrder::default(),
+            fdb_order: FdbOrder::default(),
             capture: None,
-            chosen: None,
-            said: None,
+            selected: None,
+            message: None,
             scroll: [0; Pane::ALL.len()],
             fresh: BTreeMap::new(),
             held: None,
@@ -149,7 +149,7 @@ impl App {
             held.snapshot = Some(snapshot);
             return;
         }
-        let entries = |snapshot: &Snapshot| -> BTreeMap<Station, String> {
+        let entries = |snapshot: &Snapshot| -> BTreeMap<FdbKey, String> {
             snapshot.fdb.iter().map(|entry| ((entry.mac, entry.vlan), entry.ifname.clone())).collect()
         };
         let (before, now) = (entries(&self.snapshot), entries(&snapshot));
@@ -177,31 +177,31 @@ impl App {
         keep(&mut self.events, event);
     }
 
-    pub(super) fn on_no_events(&mut self, why: String) {
-        self.no_events = Some(why);
+    pub(super) fn on_events_ended(&mut self, why: String) {
+        self.events_ended = Some(why);
     }
 
     /// Shows a sentence until the next key; its second line says where.
-    pub(super) fn say(&mut self, text: String) {
-        self.said = Some(text);
+    pub(super) fn show_message(&mut self, text: String) {
+        self.message = Some(text);
     }
 
     /// The port that was chosen, while it is among those that are shown.
-    pub(super) fn chosen(&self) -> Option<&str> {
-        let chosen = self.chosen.as_deref()?;
-        self.shown_ports().map(|port| port.ifname.as_str()).find(|name| *name == chosen)
+    pub(super) fn selected(&self) -> Option<&str> {
+        let selected = self.selected.as_deref()?;
+        self.shown_ports().map(|port| port.ifname.as_str()).find(|name| *name == selected)
     }
 
     /// The port that a capture would be of, or all.
-    pub(super) fn to_capture(&self) -> Option<&str> {
-        if self.focus == Pane::Ports { self.chosen() } else { None }
+    pub(super) fn port_to_capture(&self) -> Option<&str> {
+        if self.focus == Pane::Ports { self.selected() } else { None }
     }
 
     /// What a capture would be of, if it began at this time.
-    pub(super) fn wanted(&self, now: Timestamp) -> Wanted {
-        Wanted {
+    pub(super) fn request(&self, now: Timestamp) -> CaptureRequest {
+        CaptureRequest {
             switch: self.snapshot.status.name.clone(),
-            port: self.to_capture().map(str::to_owned),
+            port: self.port_to_capture().map(str::to_owned),
             time: now.to_zoned(self.zone.clone()),
         }
     }
@@ -211,11 +211,11 @@ impl App {
     }
 
     /// How to mark a station that is new behind its port.
-    pub(super) fn freshness(&self, station: Station) -> Option<Role> {
+    pub(super) fn freshness(&self, station: FdbKey) -> Option<StyleRole> {
         let age = self.now.saturating_sub(*self.fresh.get(&station)?);
         match age {
-            _ if age < NEW => Some(Role::New),
-            _ if age < RECENT => Some(Role::Recent),
+            _ if age < NEW => Some(StyleRole::New),
+            _ if age < RECENT => Some(StyleRole::Recent),
             _ => None,
         }
     }
@@ -223,15 +223,15 @@ impl App {
     /// The first row of a pane that shows `visible` of them.
     pub(super) fn scrolled(&self, pane: Pane, rows: usize, visible: usize) -> usize {
         let place = self.scroll[pane as usize].min(rows.saturating_sub(visible));
-        match self.chosen_row() {
+        match self.selected_row() {
             Some(row) if pane == Pane::Ports => place.clamp((row + 1).saturating_sub(visible), row),
             _ => place,
         }
     }
 
-    fn chosen_row(&self) -> Option<usize> {
-        let chosen = self.chosen.as_deref()?;
-        self.port_rows().iter().position(|row| row.port.ifname == chosen)
+    fn selected_row(&self) -> Option<usize> {
+        let selected = self.selected.as_deref()?;
+        self.port_rows().iter().position(|row| row.port.ifname == selected)
     }
 
     /// What a key does.
@@ -240,55 +240,55 @@ impl App {
             return (key.code == KeyCode::Char('c')).then_some(Action::Quit);
         }
         match self.mode {
-            Mode::Look => {
-                self.said = None;
-                return self.on_look(key.code);
+            Mode::Normal => {
+                self.message = None;
+                return self.on_normal_key(key.code);
             }
-            Mode::Filter => self.on_filter(key.code),
-            Mode::Help => self.mode = Mode::Look,
-            Mode::AskFlush => {
-                self.mode = Mode::Look;
+            Mode::Filter => self.on_filter_key(key.code),
+            Mode::Help => self.mode = Mode::Normal,
+            Mode::ConfirmFlush => {
+                self.mode = Mode::Normal;
                 return matches!(key.code, KeyCode::Char('y' | 'Y')).then_some(Action::Flush);
             }
         }
         None
     }
 
-    fn on_look(&mut self, code: KeyCode) -> Option<Action> {
+    fn on_normal_key(&mut self, code: KeyCode) -> Option<Action> {
         match code {
             KeyCode::Char('q') => return Some(Action::Quit),
             KeyCode::Char('?' | 'h') => self.mode = Mode::Help,
             KeyCode::Char('/') => self.mode = Mode::Filter,
-            KeyCode::Char('f') => self.mode = Mode::AskFlush,
+            KeyCode::Char('f') => self.mode = Mode::ConfirmFlush,
             KeyCode::Char('c') => return Some(Action::Capture),
-            KeyCode::Char('p' | ' ') => self.pause_or_go_on(),
+            KeyCode::Char('p' | ' ') => self.toggle_pause(),
             KeyCode::Char('s') => self.sort(),
             KeyCode::Enter => self.zoomed = !self.zoomed,
             KeyCode::Esc if self.zoomed => self.zoomed = false,
-            KeyCode::Esc if self.filter.is_empty() => self.chosen = None,
+            KeyCode::Esc if self.filter.is_empty() => self.selected = None,
             KeyCode::Esc => self.filter.clear(),
             KeyCode::Tab | KeyCode::Right => self.focus = self.focus.after(1),
             KeyCode::BackTab | KeyCode::Left => self.focus = self.focus.after(Pane::ALL.len() - 1),
-            _ => self.on_scroll(code),
+            _ => self.on_scroll_key(code),
         }
         None
     }
 
-    fn on_filter(&mut self, code: KeyCode) {
+    fn on_filter_key(&mut self, code: KeyCode) {
         match code {
-            KeyCode::Enter => self.mode = Mode::Look,
+            KeyCode::Enter => self.mode = Mode::Normal,
             KeyCode::Esc => {
                 self.filter.clear();
-                self.mode = Mode::Look;
+                self.mode = Mode::Normal;
             }
             KeyCode::Backspace => _ = self.filter.pop(),
-            KeyCode::Char(c) if self.filter.len() < FILTER => self.filter.extend(c.to_lowercase()),
+            KeyCode::Char(c) if self.filter.len() < MAX_FILTER => self.filter.extend(c.to_lowercase()),
             _ => {}
         }
     }
 
     /// Events are scrolled from their end, where the latest are; among ports, the chosen one moves.
-    fn on_scroll(&mut self, code: KeyCode) {
+    fn on_scroll_key(&mut self, code: KeyCode) {
         let (rows, page) = (self.count(self.focus), panes::page(self, self.focus));
         let steps = |rows: usize| isize::try_from(rows).unwrap_or(isize::MAX);
         let down = match code {
@@ -301,7 +301,7 @@ impl App {
             _ => return,
         };
         if self.focus == Pane::Ports {
-            return self.choose(down);
+            return self.select_port(down);
         }
         let last = rows.saturating_sub(page);
         let on = if self.focus == Pane::Events { -down } else { down };
@@ -310,15 +310,15 @@ impl App {
     }
 
     /// The port so many rows below the chosen one, or from the top.
-    fn choose(&mut self, down: isize) {
-        let row = match self.chosen_row() {
+    fn select_port(&mut self, down: isize) {
+        let row = match self.selected_row() {
             Some(row) => row.saturating_add_signed(down),
             None => 0usize.saturating_add_signed(down - 1),
         };
         let rows = self.port_rows();
         let last = rows.len().saturating_sub(1);
         let name = rows.get(row.min(last)).map(|row| row.port.ifname.clone());
-        self.chosen = name;
+        self.selected = name;
         let page = panes::page(self, Pane::Ports);
         self.scroll[Pane::Ports as usize] = self.scrolled(Pane::Ports, last + 1, page);
     }
@@ -326,14 +326,14 @@ impl App {
     fn sort(&mut self) {
         match self.focus {
             Pane::Ports | Pane::Switch => self.port_order = self.port_order.next(),
-            Pane::Fdb => self.station_order = self.station_order.next(),
+            Pane::Fdb => self.fdb_order = self.fdb_order.next(),
             Pane::Events => {}
         }
     }
 
-    fn pause_or_go_on(&mut self) {
+    fn toggle_pause(&mut self) {
         let Some(held) = self.held.take() else {
-            self.held = Some(Held::default());
+            self.held = Some(Paused::default());
             return;
         };
         if let Some(snapshot) = held.snapshot {
@@ -347,7 +347,7 @@ impl App {
 
 /// Puts an event behind the others; the oldest gives way.
 fn keep(events: &mut VecDeque<Event>, event: Event) {
-    if events.len() == KEPT {
+    if events.len() == MAX_EVENTS {
         events.pop_front();
     }
     events.push_back(event);

@@ -29,18 +29,18 @@ use app::{Action, App};
 use capture::Captures;
 use screen::Screen;
 use snapshot::Snapshot;
-use source::Message;
+use source::WatchMessage;
 use theme::Theme;
 
 /// Between two pictures, and between a key and the picture of what it did.
-const PICTURE: Duration = Duration::from_millis(250);
+const REDRAW_INTERVAL: Duration = Duration::from_millis(250);
 const KEY: Duration = Duration::from_millis(40);
 /// How much longer than the last picture took its successor is waited for: no more than a fifth of a slow link is ours.
-const PATIENCE: u32 = 4;
+const REDRAW_FACTOR: u32 = 4;
 /// Longest wait, however slow the terminal is.
-const LONGEST: Duration = Duration::from_secs(2);
+const MAX_INTERVAL: Duration = Duration::from_secs(2);
 /// Messages that wait for the loop; then their senders wait, and the switch counts the events that this reader misses.
-const WAITING: usize = 256;
+const QUEUE_LENGTH: usize = 256;
 
 /// Why there is no screen.
 #[derive(Debug, thiserror::Error)]
@@ -53,17 +53,17 @@ pub(crate) enum WatchError {
 
 /// Why the screen ended.
 #[derive(Debug)]
-pub(crate) enum End {
+pub(crate) enum ExitReason {
     /// By a key or a signal.
-    Left,
+    Quit,
     /// The switch has stopped.
     Stopped,
 }
 
 /// How the screen ended.
 #[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) why: Result<End, WatchError>,
+pub(crate) struct WatchOutcome {
+    pub(crate) why: Result<ExitReason, WatchError>,
     /// What became of the last capture.
     pub(crate) captured: Option<String>,
 }
@@ -73,41 +73,41 @@ pub(crate) fn help() -> String {
     format!(
         "Keys:\n{}\nA capture is a pcapng file in the directory where watch was started, of {}.\nNO_COLOR takes the colours away.",
         panes::keys(),
-        capture::most()
+        capture::size_limit()
     )
 }
 
 /// Shows the switch until somebody leaves or it stops. Whatever the end, the terminal is as it was, and a capture is a whole file.
-pub(crate) fn watch(client: ApiClient) -> Result<Ended, WatchError> {
+pub(crate) fn watch(client: ApiClient) -> Result<WatchOutcome, WatchError> {
     let began = Instant::now();
     let first = Snapshot::read(&client, Duration::ZERO)?;
     let app = App::new(first, Theme::of_environment(), TimeZone::system());
-    let (sender, messages) = sync_channel(WAITING);
-    let signals = source::signals(sender.clone())?;
+    let (sender, messages) = sync_channel(QUEUE_LENGTH);
+    let signals = source::handle_signals(sender.clone())?;
     let screen = Screen::enter()?;
     let client = Arc::new(client);
-    let orders = source::start(Arc::clone(&client), began, &sender)?;
+    let requests = source::start(Arc::clone(&client), began, &sender)?;
     let captures = Captures::new(client);
-    let mut watch = Watch { screen, app, captures, orders, began };
+    let mut watch = WatchLoop { screen, app, captures, requests, began };
     let end = watch.show(&messages);
-    let Watch { screen, captures, .. } = watch;
+    let WatchLoop { screen, captures, .. } = watch;
     drop(screen);
     let captured = captures.finish();
     signals.done();
-    Ok(Ended { why: end, captured })
+    Ok(WatchOutcome { why: end, captured })
 }
 
 /// What is shown, where, and who does what keys ask for.
-struct Watch {
+struct WatchLoop {
     screen: Screen,
     app: App,
     captures: Captures,
-    orders: Sender<Action>,
+    requests: Sender<Action>,
     began: Instant,
 }
 
-impl Watch {
-    fn show(&mut self, messages: &Receiver<Message>) -> Result<End, WatchError> {
+impl WatchLoop {
+    fn show(&mut self, messages: &Receiver<WatchMessage>) -> Result<ExitReason, WatchError> {
         let mut drawn = self.began;
         let mut due = self.began;
         loop {
@@ -115,15 +115,15 @@ impl Watch {
             if now >= due {
                 self.draw()?;
                 drawn = Instant::now();
-                due = drawn + ((drawn - now) * PATIENCE).clamp(PICTURE, LONGEST);
+                due = drawn + ((drawn - now) * REDRAW_FACTOR).clamp(REDRAW_INTERVAL, MAX_INTERVAL);
                 continue;
             }
             let message = match messages.recv_timeout(due - now) {
                 Ok(message) => message,
                 Err(RecvTimeoutError::Timeout) => continue,
-                Err(RecvTimeoutError::Disconnected) => return Ok(End::Left),
+                Err(RecvTimeoutError::Disconnected) => return Ok(ExitReason::Quit),
             };
-            if matches!(message, Message::Key(_) | Message::Resized) {
+            if matches!(message, WatchMessage::Key(_) | WatchMessage::Resized) {
                 due = due.min(drawn + KEY);
             }
             if let Some(end) = self.take(message)? {
@@ -134,38 +134,38 @@ impl Watch {
 
     fn draw(&mut self) -> io::Result<()> {
         self.app.tick(self.began.elapsed());
-        if let Some(ended) = self.captures.news() {
-            self.app.say(ended);
+        if let Some(ended) = self.captures.take_outcome() {
+            self.app.show_message(ended);
         }
-        self.app.capture = self.captures.tally();
+        self.app.capture = self.captures.progress();
         self.screen.draw(&mut self.app)
     }
 
     /// What comes of a message; the end, if it is one.
-    fn take(&mut self, message: Message) -> Result<Option<End>, ClientError> {
+    fn take(&mut self, message: WatchMessage) -> Result<Option<ExitReason>, ClientError> {
         match message {
-            Message::Snapshot(snapshot) => self.app.on_snapshot(*snapshot),
-            Message::Event(event) => self.app.on_event(event),
-            Message::NoEvents(why) => self.app.on_no_events(why),
-            Message::Said(text) => self.app.say(text),
-            Message::Resized => {}
-            Message::Key(key) => match self.app.on_key(key) {
-                Some(Action::Quit) => return Ok(Some(End::Left)),
+            WatchMessage::Snapshot(snapshot) => self.app.on_snapshot(*snapshot),
+            WatchMessage::Event(event) => self.app.on_event(event),
+            WatchMessage::EventsEnded(why) => self.app.on_events_ended(why),
+            WatchMessage::Notice(text) => self.app.show_message(text),
+            WatchMessage::Resized => {}
+            WatchMessage::Key(key) => match self.app.on_key(key) {
+                Some(Action::Quit) => return Ok(Some(ExitReason::Quit)),
                 Some(Action::Capture) => self.capture(),
                 // Who takes orders lives as long as this.
-                Some(order) => _ = self.orders.send(order),
+                Some(order) => _ = self.requests.send(order),
                 None => {}
             },
-            Message::Interrupted => return Ok(Some(End::Left)),
-            Message::Stopped => return Ok(Some(End::Stopped)),
-            Message::Failed(error) => return Err(error),
+            WatchMessage::Interrupted => return Ok(Some(ExitReason::Quit)),
+            WatchMessage::Stopped => return Ok(Some(ExitReason::Stopped)),
+            WatchMessage::Failed(error) => return Err(error),
         }
         Ok(None)
     }
 
     fn capture(&mut self) {
-        if let Err(error) = self.captures.end_or_begin(&self.app.wanted(Timestamp::now())) {
-            self.app.say(error.to_string());
+        if let Err(error) = self.captures.toggle(&self.app.request(Timestamp::now())) {
+            self.app.show_message(error.to_string());
         }
     }
 }

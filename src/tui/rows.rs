@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use super::app::{App, Pane};
-use super::traffic::{Light, PortRates};
+use super::traffic::{Activity, PortRates};
 use crate::control::event::Event;
 use crate::control::report::{FdbReport, PortReport, PortStats};
 
@@ -33,7 +33,7 @@ impl PortOrder {
 
 /// In which order stations are shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum StationOrder {
+pub(super) enum FdbOrder {
     #[default]
     Mac,
     Port,
@@ -41,12 +41,12 @@ pub(super) enum StationOrder {
     Age,
 }
 
-impl StationOrder {
-    pub(super) fn next(self) -> StationOrder {
+impl FdbOrder {
+    pub(super) fn next(self) -> FdbOrder {
         match self {
-            StationOrder::Mac => StationOrder::Port,
-            StationOrder::Port => StationOrder::Age,
-            StationOrder::Age => StationOrder::Mac,
+            FdbOrder::Mac => FdbOrder::Port,
+            FdbOrder::Port => FdbOrder::Age,
+            FdbOrder::Age => FdbOrder::Mac,
         }
     }
 }
@@ -56,7 +56,7 @@ impl StationOrder {
 pub(super) struct PortRow<'a> {
     pub(super) port: &'a PortReport,
     pub(super) rates: PortRates,
-    pub(super) light: Light,
+    pub(super) activity: Activity,
     /// Frames not delivered since the start.
     pub(super) dropped: u64,
     /// Why most of them were not.
@@ -69,7 +69,7 @@ impl App {
         match pane {
             Pane::Switch => self.shown_ports().count().div_ceil(2),
             Pane::Ports => self.shown_ports().count(),
-            Pane::Fdb => self.snapshot.fdb.iter().filter(|entry| self.shows_station(entry)).count(),
+            Pane::Fdb => self.snapshot.fdb.iter().filter(|entry| self.shows_entry(entry)).count(),
             Pane::Events => self.shown_events().len(),
         }
     }
@@ -88,13 +88,13 @@ impl App {
     }
 
     /// The stations that the filter lets pass, in order.
-    pub(super) fn stations(&self) -> Vec<&FdbReport> {
+    pub(super) fn fdb_rows(&self) -> Vec<&FdbReport> {
         let mut entries: Vec<&FdbReport> =
-            self.snapshot.fdb.iter().filter(|entry| self.shows_station(entry)).collect();
-        match self.station_order {
-            StationOrder::Mac => entries.sort_by_key(|entry| (entry.mac.0, entry.vlan)),
-            StationOrder::Port => entries.sort_by(|a, b| (&a.ifname, a.mac.0).cmp(&(&b.ifname, b.mac.0))),
-            StationOrder::Age => {
+            self.snapshot.fdb.iter().filter(|entry| self.shows_entry(entry)).collect();
+        match self.fdb_order {
+            FdbOrder::Mac => entries.sort_by_key(|entry| (entry.mac.0, entry.vlan)),
+            FdbOrder::Port => entries.sort_by(|a, b| (&a.ifname, a.mac.0).cmp(&(&b.ifname, b.mac.0))),
+            FdbOrder::Age => {
                 entries.sort_by_key(|entry| (entry.updated.is_none(), entry.updated, entry.mac.0));
             }
         }
@@ -118,7 +118,7 @@ impl App {
         PortRow {
             port,
             rates: self.traffic.of_port(&port.ifname),
-            light: self.traffic.light_of(&port.ifname, self.now),
+            activity: self.traffic.activity_of(&port.ifname, self.now),
             dropped: stats.map_or(0, |stats| stats.drops.values().sum()),
             reason: stats.and_then(most).filter(|(_, count)| **count > 0).map(|(reason, _)| reason.as_str()),
         }
@@ -135,7 +135,7 @@ impl App {
         })
     }
 
-    fn shows_station(&self, entry: &FdbReport) -> bool {
+    fn shows_entry(&self, entry: &FdbReport) -> bool {
         self.passes([entry.mac.to_string(), entry.ifname.clone(), entry.state.clone()])
     }
 

@@ -19,7 +19,7 @@ use super::panes;
 const PANICKED: i32 = 101;
 
 /// Whether the terminal is ours: a process has one.
-static TAKEN: AtomicBool = AtomicBool::new(false);
+static IN_USE: AtomicBool = AtomicBool::new(false);
 
 /// The terminal's other screen, in raw mode. It is given back on drop, and when any thread panics.
 #[derive(Debug)]
@@ -29,14 +29,14 @@ pub(super) struct Screen {
 
 impl Screen {
     pub(super) fn enter() -> io::Result<Screen> {
-        end_on_panic();
-        TAKEN.store(true, Ordering::SeqCst);
+        exit_on_panic();
+        IN_USE.store(true, Ordering::SeqCst);
         let enter = || {
             enable_raw_mode()?;
             execute!(io::stdout(), EnterAlternateScreen)?;
             Terminal::new(CrosstermBackend::new(io::stdout()))
         };
-        enter().map(|terminal| Screen { terminal }).inspect_err(|_| give_back())
+        enter().map(|terminal| Screen { terminal }).inspect_err(|_| restore())
     }
 
     /// Draws what differs from the last picture.
@@ -48,34 +48,34 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        give_back();
+        restore();
     }
 }
 
 /// Once, however often it is asked for: leaving the other screen twice would put the cursor back to where it was before
 /// the first time, over what was said since.
-fn give_back() {
-    if TAKEN.swap(false, Ordering::SeqCst) {
-        give_back_keys();
+fn restore() {
+    if IN_USE.swap(false, Ordering::SeqCst) {
+        restore_input();
         // Nowhere to complain if there is no terminal any more.
         let _ = execute!(io::stdout(), Show, LeaveAlternateScreen);
     }
 }
 
 /// From now on a panic, of whichever thread, is the end of the process: first the terminal is given back, then it is told.
-fn end_on_panic() {
+fn exit_on_panic() {
     let tell = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
         // Nobody draws over what is told.
         let _output = io::stdout().lock();
-        give_back();
+        restore();
         tell(panic);
         process::exit(PANICKED);
     }));
 }
 
 /// What can be given back while a terminal takes no more output: how it treats keys.
-pub(super) fn give_back_keys() {
+pub(super) fn restore_input() {
     // Then it is no terminal any more.
     let _ = disable_raw_mode();
 }
@@ -99,7 +99,7 @@ mod tests {
 
     /// Set where this test is the program that panics: to who does.
     const WHO: &str = "USWITCH_TEST_WHO_PANICS";
-    const NAME: &str = "tui::screen::tests::a_panic_gives_the_terminal_back";
+    const NAME: &str = "tui::screen::tests::panic_restores_terminal";
 
     /// What a terminal gets.
     #[derive(Default, Clone)]
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_not_drawn_again() {
+    fn draws_only_changes() {
         let written = Written::default();
         let viewport = Viewport::Fixed(Rect::new(0, 0, NARROW.width, NARROW.height));
         let backend = CrosstermBackend::new(written.clone());
@@ -135,9 +135,9 @@ mod tests {
 
     /// On a terminal of its own (pty(7)), by this very program.
     #[test]
-    fn a_panic_gives_the_terminal_back() {
+    fn panic_restores_terminal() {
         match env::var(WHO).as_deref() {
-            Err(_) => ["who draws", "another"].into_iter().for_each(panics_and_gives_back),
+            Err(_) => ["who draws", "another"].into_iter().for_each(assert_panic_restores_terminal),
             Ok("who draws") => draw_until(|| panic!("an honest panic\nof two lines")),
             Ok(_) => {
                 let another = || thread::spawn(|| panic!("an honest panic\nof two lines"));
@@ -157,7 +157,7 @@ mod tests {
         }
     }
 
-    fn panics_and_gives_back(who: &str) {
+    fn assert_panic_restores_terminal(who: &str) {
         let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
         let OpenptyResult { master, slave } = openpty(&size, None).expect("a terminal");
         let end = || slave.try_clone().expect("another descriptor");

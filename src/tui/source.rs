@@ -12,34 +12,34 @@ use std::time::{Duration, Instant};
 use ratatui::crossterm::event::{self, KeyEvent, KeyEventKind};
 
 use super::app::Action;
-use super::screen::give_back_keys;
+use super::screen::restore_input;
 use super::snapshot::Snapshot;
 use crate::control::client::{ApiClient, ClientError, StreamEnd};
 use crate::control::event::Event;
+use crate::control::format::counted;
 use crate::control::report::FlushReport;
-use crate::control::signals::Signals;
-use crate::control::words::counted;
+use crate::control::signals::TerminationSignals;
 
 /// Between two snapshots.
 const PERIOD: Duration = Duration::from_millis(500);
 /// How much longer than it took to read a large switch it is left alone.
-const RESPITE: u32 = 4;
+const IDLE_FACTOR: u32 = 4;
 /// Snapshots in a row that may fail.
 const RETRIES: u32 = 3;
 /// Events from before the screen was there.
-const LAST: usize = 200;
+const BACKLOG: usize = 200;
 /// How long a terminal that takes no output keeps a signal from ending us.
-const GRACE: Duration = Duration::from_secs(2);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What comes.
 #[derive(Debug)]
-pub(super) enum Message {
+pub(super) enum WatchMessage {
     Snapshot(Box<Snapshot>),
     Event(Event),
     /// There will be no more events, and why.
-    NoEvents(String),
+    EventsEnded(String),
     /// What became of an order.
-    Said(String),
+    Notice(String),
     Key(KeyEvent),
     Resized,
     Interrupted,
@@ -52,69 +52,69 @@ pub(super) enum Message {
 pub(super) fn start(
     client: Arc<ApiClient>,
     began: Instant,
-    messages: &SyncSender<Message>,
+    messages: &SyncSender<WatchMessage>,
 ) -> io::Result<Sender<Action>> {
-    let (orders, ordered) = mpsc::channel();
-    let (poller, follower, servant) = (Arc::clone(&client), Arc::clone(&client), client);
-    spawn("poll", messages, move |messages| poll(&poller, began, &messages))?;
-    spawn("events", messages, move |messages| follow(&follower, &messages))?;
-    spawn("orders", messages, move |messages| serve(&servant, &ordered, &messages))?;
-    spawn("keys", messages, |messages| keys(&messages))?;
-    Ok(orders)
+    let (requests, received) = mpsc::channel();
+    let (poller, follower, requester) = (Arc::clone(&client), Arc::clone(&client), client);
+    spawn("poll", messages, move |messages| poll_snapshots(&poller, began, &messages))?;
+    spawn("events", messages, move |messages| follow_events(&follower, &messages))?;
+    spawn("orders", messages, move |messages| serve_requests(&requester, &received, &messages))?;
+    spawn("keys", messages, |messages| read_keys(&messages))?;
+    Ok(requests)
 }
 
 fn spawn(
     name: &str,
-    messages: &SyncSender<Message>,
-    work: impl FnOnce(SyncSender<Message>) + Send + 'static,
+    messages: &SyncSender<WatchMessage>,
+    work: impl FnOnce(SyncSender<WatchMessage>) + Send + 'static,
 ) -> io::Result<()> {
     let messages = messages.clone();
     thread::Builder::new().name(name.to_owned()).spawn(move || work(messages)).map(drop)
 }
 
-fn poll(client: &ApiClient, began: Instant, messages: &SyncSender<Message>) {
+fn poll_snapshots(client: &ApiClient, began: Instant, messages: &SyncSender<WatchMessage>) {
     let mut failed = 0;
     loop {
         let asked = Instant::now();
         let message = match Snapshot::read(client, began.elapsed()) {
             Ok(snapshot) => {
                 failed = 0;
-                Some(Message::Snapshot(Box::new(snapshot)))
+                Some(WatchMessage::Snapshot(Box::new(snapshot)))
             }
-            Err(ClientError::NotRunning { .. }) => Some(Message::Stopped),
+            Err(ClientError::NotRunning { .. }) => Some(WatchMessage::Stopped),
             // One that is about to stop may break off: the end of the events says so.
             Err(error) => {
                 failed += 1;
-                (failed == RETRIES).then_some(Message::Failed(error))
+                (failed == RETRIES).then_some(WatchMessage::Failed(error))
             }
         };
         if message.is_some_and(|message| messages.send(message).is_err()) {
             return;
         }
-        thread::sleep(PERIOD.max(asked.elapsed() * RESPITE));
+        thread::sleep(PERIOD.max(asked.elapsed() * IDLE_FACTOR));
     }
 }
 
-fn follow(client: &ApiClient, messages: &SyncSender<Message>) {
-    let end = client.lines(&format!("/v1/events?follow=true&last={LAST}"), future::pending(), |line| {
+fn follow_events(client: &ApiClient, messages: &SyncSender<WatchMessage>) {
+    let end = client.lines(&format!("/v1/events?follow=true&last={BACKLOG}"), future::pending(), |line| {
         // One of a type that this program does not know is not shown.
         let event = serde_json::from_slice(line).ok();
-        let nobody_looks = event.is_some_and(|event| messages.send(Message::Event(event)).is_err());
+        let nobody_looks = event.is_some_and(|event| messages.send(WatchMessage::Event(event)).is_err());
         let go_on = if nobody_looks { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         Ok::<_, ClientError>(go_on)
     });
     let message = match end {
-        Ok(StreamEnd::SwitchStopped) => Message::Stopped,
+        Ok(StreamEnd::SwitchStopped) => WatchMessage::Stopped,
         Ok(StreamEnd::ReaderDone | StreamEnd::Interrupted) => return,
-        Err(error) => Message::NoEvents(error.to_string()),
+        Err(error) => WatchMessage::EventsEnded(error.to_string()),
     };
     // Fails when nobody looks any more.
     let _ = messages.send(message);
 }
 
-fn serve(client: &ApiClient, orders: &Receiver<Action>, messages: &SyncSender<Message>) {
-    for order in orders {
-        let said = match order {
+fn serve_requests(client: &ApiClient, requests: &Receiver<Action>, messages: &SyncSender<WatchMessage>) {
+    for order in requests {
+        let message = match order {
             // Done where keys are read.
             Action::Quit | Action::Capture => continue,
             Action::Flush => match client.post("/v1/fdb/flush", &()) {
@@ -122,35 +122,35 @@ fn serve(client: &ApiClient, orders: &Receiver<Action>, messages: &SyncSender<Me
                 Err(error) => error.to_string(),
             },
         };
-        if messages.send(Message::Said(said)).is_err() {
+        if messages.send(WatchMessage::Notice(message)).is_err() {
             return;
         }
     }
 }
 
-fn keys(messages: &SyncSender<Message>) {
+fn read_keys(messages: &SyncSender<WatchMessage>) {
     loop {
         let message = match event::read() {
-            Ok(event::Event::Key(key)) if key.kind != KeyEventKind::Release => Message::Key(key),
-            Ok(event::Event::Resize(..)) => Message::Resized,
+            Ok(event::Event::Key(key)) if key.kind != KeyEventKind::Release => WatchMessage::Key(key),
+            Ok(event::Event::Resize(..)) => WatchMessage::Resized,
             Ok(_) => continue,
             // The terminal has gone.
-            Err(_) => Message::Interrupted,
+            Err(_) => WatchMessage::Interrupted,
         };
-        let last = matches!(message, Message::Interrupted);
+        let last = matches!(message, WatchMessage::Interrupted);
         if messages.send(message).is_err() || last {
             return;
         }
     }
 }
 
-/// Says when it is dropped, or [`Watchdog::done`], that the terminal was given back.
+/// Says when it is dropped, or [`ExitWatchdog::done`], that the terminal was given back.
 #[derive(Debug)]
-pub(super) struct Watchdog {
+pub(super) struct ExitWatchdog {
     alive: Sender<()>,
 }
 
-impl Watchdog {
+impl ExitWatchdog {
     /// The terminal has been given back.
     pub(super) fn done(self) {
         drop(self.alive);
@@ -159,19 +159,19 @@ impl Watchdog {
 
 /// Hears the signals that end a program, from now on. Where a picture that cannot be written holds up the end, it ends
 /// the process without it.
-pub(super) fn signals(messages: SyncSender<Message>) -> io::Result<Watchdog> {
+pub(super) fn handle_signals(messages: SyncSender<WatchMessage>) -> io::Result<ExitWatchdog> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut signals = runtime.block_on(async { Signals::listen() })?;
+    let mut signals = runtime.block_on(async { TerminationSignals::listen() })?;
     let (alive, done) = mpsc::channel::<()>();
     let wait = move || {
         runtime.block_on(signals.next());
         // The queue is full only while nothing is drawn, and then the wait below ends it.
-        let _ = messages.try_send(Message::Interrupted);
-        if done.recv_timeout(GRACE) == Err(mpsc::RecvTimeoutError::Timeout) {
-            give_back_keys();
+        let _ = messages.try_send(WatchMessage::Interrupted);
+        if done.recv_timeout(EXIT_TIMEOUT) == Err(mpsc::RecvTimeoutError::Timeout) {
+            restore_input();
             process::exit(1);
         }
     };
     thread::Builder::new().name("signals".to_owned()).spawn(wait)?;
-    Ok(Watchdog { alive })
+    Ok(ExitWatchdog { alive })
 }

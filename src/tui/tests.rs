@@ -9,12 +9,12 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::layout::Size;
 
 use super::app::{Action, App, Mode, Pane};
-use super::capture::Tally;
+use super::capture::CaptureProgress;
 use super::panes;
-use super::rows::{PortOrder, StationOrder};
+use super::rows::{FdbOrder, PortOrder};
 use super::snapshot::Snapshot;
 use super::theme::Theme;
-use super::traffic::Light;
+use super::traffic::Activity;
 use crate::control::event::{Event, EventType};
 use crate::control::report::{BridgePort, FdbReport, GatewayReport, PortReport, PortStats, Status};
 use crate::switch::DropReason;
@@ -163,45 +163,45 @@ fn picture(app: &App) -> String {
 }
 
 #[test]
-fn on_a_small_terminal() {
+fn draws_80x24() {
     insta::assert_snapshot!(picture(&busy(NARROW)));
 }
 
 #[test]
-fn on_a_large_terminal() {
+fn draws_120x40() {
     insta::assert_snapshot!(picture(&busy(WIDE)));
 }
 
 #[test]
-fn help() {
+fn draws_help() {
     let mut app = busy(NARROW);
     type_in(&mut app, "?");
     insta::assert_snapshot!(picture(&app));
     press(&mut app, KeyCode::Char('q'));
-    assert_eq!(app.mode, Mode::Look, "any key closes it, and does no more");
+    assert_eq!(app.mode, Mode::Normal, "any key closes it, and does no more");
 }
 
 #[test]
-fn filtered() {
+fn draws_filtered() {
     let mut app = busy(NARROW);
     type_in(&mut app, "/Container3");
     insta::assert_snapshot!(picture(&app));
     press(&mut app, KeyCode::Backspace);
     press(&mut app, KeyCode::Enter);
-    assert_eq!((app.filter.as_str(), app.mode), ("container", Mode::Look));
+    assert_eq!((app.filter.as_str(), app.mode), ("container", Mode::Normal));
     assert_eq!((app.count(Pane::Ports), app.count(Pane::Fdb), app.count(Pane::Events)), (3, 3, 3));
     press(&mut app, KeyCode::Esc);
     assert_eq!(app.count(Pane::Ports), 4);
 }
 
 #[test]
-fn an_empty_switch() {
+fn draws_switch_without_containers() {
     let nothing = Snapshot { ports: Vec::new(), stats: Vec::new(), fdb: Vec::new(), ..quiet(0, 0) };
     insta::assert_snapshot!(picture(&app(nothing, NARROW)));
 }
 
 #[test]
-fn many_ports() {
+fn draws_many_ports() {
     let mut app = app(quiet(200, 0), WIDE);
     press(&mut app, KeyCode::PageDown);
     press(&mut app, KeyCode::PageDown);
@@ -209,7 +209,7 @@ fn many_ports() {
 }
 
 #[test]
-fn every_size_is_drawn() {
+fn draws_every_size() {
     for (width, height) in [(1, 1), (20, 5), (59, 40), (60, 16), (60, 200), (118, 16), (300, 20)] {
         for zoomed in [false, true] {
             let mut app = busy(Size::new(width, height));
@@ -223,33 +223,33 @@ fn every_size_is_drawn() {
 }
 
 #[test]
-fn without_colours_the_picture_is_the_same() {
+fn monochrome_draws_the_same_text() {
     let mut monochrome = busy(WIDE);
     monochrome.theme = Theme::Monochrome;
     assert_eq!(picture(&monochrome), picture(&busy(WIDE)));
 }
 
 #[test]
-fn a_flood_lights_all_up_and_a_frame_its_two() {
+fn flood_marks_all_ports_and_unicast_marks_two() {
     let mut app = app(quiet(3, 0), NARROW);
-    let lights = |app: &App| app.port_rows().iter().map(|row| row.light).collect::<Vec<_>>();
+    let activities = |app: &App| app.port_rows().iter().map(|row| row.activity).collect::<Vec<_>>();
     let mut now = quiet(3, 500);
     (now.stats[1].rx_frames, now.stats[2].tx_frames) = (1, 1);
     app.on_snapshot(now.clone());
-    assert_eq!(lights(&app), [Light::Dark, Light::Unicast, Light::Unicast, Light::Dark]);
+    assert_eq!(activities(&app), [Activity::Idle, Activity::Unicast, Activity::Unicast, Activity::Idle]);
     now.taken = Duration::from_millis(2000);
     (now.stats[3].rx_frames, now.stats[3].flooded) = (1, 1);
     for other in [0, 1, 2] {
         now.stats[other].tx_frames += 1;
     }
     app.on_snapshot(now);
-    assert_eq!(lights(&app), [Light::Flood; 4]);
+    assert_eq!(activities(&app), [Activity::Flood; 4]);
     app.tick(Duration::from_secs(4));
-    assert_eq!(lights(&app), [Light::Dark; 4]);
+    assert_eq!(activities(&app), [Activity::Idle; 4]);
 }
 
 #[test]
-fn rates_are_of_two_seconds() {
+fn averages_rates_over_two_seconds() {
     let mut app = app(quiet(1, 0), NARROW);
     for step in 1..=10 {
         let mut now = quiet(1, step * 500);
@@ -264,7 +264,7 @@ fn rates_are_of_two_seconds() {
 }
 
 #[test]
-fn what_is_new_is_marked_and_fades() {
+fn highlights_new_entries_for_three_seconds() {
     let mut app = app(quiet(3, 0), NARROW);
     let mut now = quiet(3, 500);
     now.fdb.push(entry(1, Some(0)));
@@ -283,7 +283,7 @@ fn what_is_new_is_marked_and_fades() {
 }
 
 #[test]
-fn keys_choose_panes_and_orders() {
+fn keys_select_pane_and_sort_order() {
     let mut app = busy(NARROW);
     let mut visited = vec![app.focus];
     for _ in 0..4 {
@@ -299,8 +299,8 @@ fn keys_choose_panes_and_orders() {
     press(&mut app, KeyCode::Right);
     press(&mut app, KeyCode::Char('s'));
     press(&mut app, KeyCode::Char('s'));
-    assert_eq!(app.station_order, StationOrder::Age);
-    let ages: Vec<_> = app.stations().iter().map(|entry| entry.updated).collect();
+    assert_eq!(app.fdb_order, FdbOrder::Age);
+    let ages: Vec<_> = app.fdb_rows().iter().map(|entry| entry.updated).collect();
     assert_eq!(ages, [Some(0), Some(75), Some(280), None]);
     press(&mut app, KeyCode::Left);
     assert_eq!(app.focus, Pane::Ports);
@@ -311,7 +311,7 @@ fn keys_choose_panes_and_orders() {
 }
 
 #[test]
-fn scrolling_ends_at_both_ends() {
+fn scrolling_stops_at_both_ends() {
     let mut app = app(quiet(100, 0), NARROW);
     app.focus = Pane::Switch;
     let first = |app: &App| app.scrolled(app.focus, 51, panes::page(app, app.focus));
@@ -331,14 +331,14 @@ fn scrolling_ends_at_both_ends() {
 }
 
 #[test]
-fn a_port_is_chosen_and_stays_in_sight() {
+fn selected_port_stays_visible() {
     let mut app = app(quiet(100, 0), NARROW);
-    assert_eq!(app.chosen(), None);
+    assert_eq!(app.selected(), None);
     let mut after = |key| {
         press(&mut app, key);
-        let chosen = app.chosen().unwrap().to_owned();
-        assert!(picture(&app).contains(&format!("· {chosen} ")), "{}", picture(&app));
-        chosen
+        let selected = app.selected().unwrap().to_owned();
+        assert!(picture(&app).contains(&format!("· {selected} ")), "{}", picture(&app));
+        selected
     };
     assert_eq!(
         [KeyCode::Down, KeyCode::Down, KeyCode::Up, KeyCode::Up].map(&mut after)[1..],
@@ -352,38 +352,38 @@ fn a_port_is_chosen_and_stays_in_sight() {
     );
     assert_eq!(after(KeyCode::Home), name(0));
     type_in(&mut app, "/container7");
-    assert_eq!(app.chosen(), None, "it is not shown");
+    assert_eq!(app.selected(), None, "it is not shown");
     for _ in 0..2 {
         press(&mut app, KeyCode::Esc);
     }
-    assert_eq!(app.chosen(), None, "none is chosen");
+    assert_eq!(app.selected(), None, "none is chosen");
 }
 
 #[test]
-fn capturing() {
+fn draws_capture() {
     let mut app = busy(NARROW);
     assert!(picture(&app).contains(" c capture all "));
     press(&mut app, KeyCode::Down);
     press(&mut app, KeyCode::Down);
     assert!(picture(&app).contains(" c capture container1 "));
     let now = "2026-11-21T15:45:00Z".parse().unwrap();
-    let wanted = app.wanted(now);
-    assert_eq!((wanted.switch.as_str(), wanted.port.as_deref()), ("uswitch0", Some("container1")));
+    let request = app.request(now);
+    assert_eq!((request.switch.as_str(), request.port.as_deref()), ("uswitch0", Some("container1")));
     assert_eq!(press(&mut app, KeyCode::Char('c')), Some(Action::Capture));
     let path = "/root/uswitch0-container1-20261121-154500.pcapng";
-    app.capture = Some(Tally { path: Some(path.into()), frames: 1234, bytes: 1_234_567, lost: 5 });
+    app.capture = Some(CaptureProgress { path: Some(path.into()), frames: 1234, bytes: 1_234_567, lost: 5 });
     insta::assert_snapshot!(picture(&app));
     app.capture = None;
-    app.say(format!("captured 1234 frames, 1.23 MB, 5 lost\n{path}"));
+    app.show_message(format!("captured 1234 frames, 1.23 MB, 5 lost\n{path}"));
     assert!(picture(&app).contains(path));
     press(&mut app, KeyCode::Tab);
     assert!(!picture(&app).contains(path), "a key, and it is gone");
     assert!(picture(&app).contains(" c capture all "), "the forwarding database has no ports to choose");
-    assert_eq!(app.wanted(now).port, None);
+    assert_eq!(app.request(now).port, None);
 }
 
 #[test]
-fn what_is_needed_most_is_there_on_a_narrow_screen() {
+fn narrow_footer_shows_most_important_keys() {
     for (width, last) in [(60, "/ filter"), (80, "s sort"), (120, "f flush")] {
         let picture = picture(&busy(Size::new(width, 24)));
         let keys = picture.lines().last().unwrap().to_owned();
@@ -392,22 +392,22 @@ fn what_is_needed_most_is_there_on_a_narrow_screen() {
 }
 
 #[test]
-fn flushing_is_asked_about() {
+fn flush_asks_for_confirmation() {
     let mut app = busy(NARROW);
     type_in(&mut app, "f");
     assert!(picture(&app).contains("y/n"));
     assert_eq!(press(&mut app, KeyCode::Char('n')), None);
     type_in(&mut app, "f");
     assert_eq!(press(&mut app, KeyCode::Char('y')), Some(Action::Flush));
-    assert_eq!(app.mode, Mode::Look);
-    app.say("3 addresses forgotten".to_owned());
+    assert_eq!(app.mode, Mode::Normal);
+    app.show_message("3 addresses forgotten".to_owned());
     assert!(picture(&app).contains("3 addresses forgotten"));
     press(&mut app, KeyCode::Tab);
     assert!(!picture(&app).contains("forgotten"), "a key, and it is gone");
 }
 
 #[test]
-fn quitting() {
+fn quits_on_q_and_ctrl_c() {
     let mut app = busy(NARROW);
     assert_eq!(press(&mut app, KeyCode::Char('q')), Some(Action::Quit));
     type_in(&mut app, "/q");
@@ -417,7 +417,7 @@ fn quitting() {
 }
 
 #[test]
-fn paused_nothing_moves_and_afterwards_nothing_is_missing() {
+fn pause_freezes_display_and_loses_nothing() {
     let mut app = busy(NARROW);
     type_in(&mut app, "p");
     let (still, events) = (app.port_rows().len(), app.events.len());
@@ -431,7 +431,7 @@ fn paused_nothing_moves_and_afterwards_nothing_is_missing() {
 }
 
 #[test]
-fn events_are_bounded_and_followed_until_somebody_scrolls() {
+fn bounds_events_and_follows_until_scrolled() {
     let mut app = app(quiet(3, 0), NARROW);
     for _ in 0..3 {
         for count in 0..1000 {
@@ -444,7 +444,7 @@ fn events_are_bounded_and_followed_until_somebody_scrolls() {
     press(&mut app, KeyCode::Home);
     let first = picture(&app);
     assert!(first.contains(" 0 events: too many") && !first.contains("999 events"), "{first}");
-    app.on_no_events("16 already follow".to_owned());
+    app.on_events_ended("16 already follow".to_owned());
     press(&mut app, KeyCode::End);
     assert!(picture(&app).contains("16 already follow"));
 }

@@ -4,7 +4,7 @@ use ratatui::style::{Color, Modifier, Style};
 
 /// What a piece of the screen means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum StyleRole {
     /// The frame around a pane, and the one around the pane that the keys are for.
     Border,
     Focus,
@@ -21,7 +21,7 @@ pub(super) enum Role {
     New,
     Recent,
     /// The port that was chosen.
-    Chosen,
+    Selected,
     /// The body of the switch in the drawing.
     Chassis,
 }
@@ -44,7 +44,7 @@ impl Theme {
     }
 
     /// The middle of the 256 colours, which reads on a dark terminal and on a light one.
-    pub(super) fn style(self, role: Role) -> Style {
+    pub(super) fn style(self, role: StyleRole) -> Style {
         match self {
             Theme::Coloured => coloured(role),
             Theme::Monochrome => monochrome(role),
@@ -52,30 +52,34 @@ impl Theme {
     }
 }
 
-fn coloured(role: Role) -> Style {
+fn coloured(role: StyleRole) -> Style {
     let fg = |index| Style::new().fg(Color::Indexed(index));
     match role {
-        Role::Border => fg(240),
-        Role::Focus => fg(68),
-        Role::Title => fg(68).add_modifier(Modifier::BOLD),
-        Role::Dim => fg(244),
-        Role::Good => fg(71),
-        Role::Warn => fg(172),
-        Role::Bad => fg(167),
-        Role::New => fg(16).bg(Color::Indexed(114)),
-        Role::Recent => fg(71).add_modifier(Modifier::BOLD),
-        Role::Chosen => Style::new().add_modifier(Modifier::REVERSED),
-        Role::Chassis => fg(252).bg(Color::Indexed(238)),
+        StyleRole::Border => fg(240),
+        StyleRole::Focus => fg(68),
+        StyleRole::Title => fg(68).add_modifier(Modifier::BOLD),
+        StyleRole::Dim => fg(244),
+        StyleRole::Good => fg(71),
+        StyleRole::Warn => fg(172),
+        StyleRole::Bad => fg(167),
+        StyleRole::New => fg(16).bg(Color::Indexed(114)),
+        StyleRole::Recent => fg(71).add_modifier(Modifier::BOLD),
+        StyleRole::Selected => Style::new().add_modifier(Modifier::REVERSED),
+        StyleRole::Chassis => fg(252).bg(Color::Indexed(238)),
     }
 }
 
-fn monochrome(role: Role) -> Style {
+fn monochrome(role: StyleRole) -> Style {
     match role {
-        Role::Border | Role::Dim => Style::new().add_modifier(Modifier::DIM),
-        Role::Good => Style::new(),
-        Role::Focus | Role::Title | Role::Warn | Role::Recent => Style::new().add_modifier(Modifier::BOLD),
-        Role::Bad => Style::new().add_modifier(Modifier::BOLD | Modifier::UNDERLINED),
-        Role::New | Role::Chosen | Role::Chassis => Style::new().add_modifier(Modifier::REVERSED),
+        StyleRole::Border | StyleRole::Dim => Style::new().add_modifier(Modifier::DIM),
+        StyleRole::Good => Style::new(),
+        StyleRole::Focus | StyleRole::Title | StyleRole::Warn | StyleRole::Recent => {
+            Style::new().add_modifier(Modifier::BOLD)
+        }
+        StyleRole::Bad => Style::new().add_modifier(Modifier::BOLD | Modifier::UNDERLINED),
+        StyleRole::New | StyleRole::Selected | StyleRole::Chassis => {
+            Style::new().add_modifier(Modifier::REVERSED)
+        }
     }
 }
 
@@ -84,19 +88,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_colours_there_is_none() {
+    fn monochrome_has_no_colours() {
         let roles = [
-            Role::Border,
-            Role::Focus,
-            Role::Title,
-            Role::Dim,
-            Role::Good,
-            Role::Warn,
-            Role::Bad,
-            Role::New,
-            Role::Recent,
-            Role::Chosen,
-            Role::Chassis,
+            StyleRole::Border,
+            StyleRole::Focus,
+            StyleRole::Title,
+            StyleRole::Dim,
+            StyleRole::Good,
+            StyleRole::Warn,
+            StyleRole::Bad,
+            StyleRole::New,
+            StyleRole::Recent,
+            StyleRole::Selected,
+            StyleRole::Chassis,
         ];
         for style in roles.map(|role| Theme::Monochrome.style(role)) {
             assert_eq!((style.fg, style.bg), (None, None));

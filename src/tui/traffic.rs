@@ -12,8 +12,8 @@ use crate::control::report::PortStats;
 /// Over how long a rate is taken: long enough that a ping a second does not flicker.
 const WINDOW: Duration = Duration::from_secs(2);
 /// How long a light stays on after the reading that lit it.
-const FLOOD_GLOWS: Duration = Duration::from_millis(1200);
-const UNICAST_GLOWS: Duration = Duration::from_millis(700);
+const FLOOD_SHOWN: Duration = Duration::from_millis(1200);
+const UNICAST_SHOWN: Duration = Duration::from_millis(700);
 /// How many totals the header draws.
 const HISTORY: usize = 24;
 
@@ -26,9 +26,9 @@ pub(super) struct Rate {
 
 /// What a port did lately.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Light {
+pub(super) enum Activity {
     #[default]
-    Dark,
+    Idle,
     Unicast,
     Flood,
 }
@@ -43,7 +43,7 @@ pub(super) struct PortRates {
 }
 
 #[derive(Debug)]
-struct Reading {
+struct CounterSample {
     taken: Duration,
     rx_frames: u64,
     rx_bytes: u64,
@@ -52,23 +52,23 @@ struct Reading {
 
 /// The readings of the last two seconds, and what follows from them.
 #[derive(Debug, Default)]
-pub(super) struct Traffic {
-    readings: VecDeque<Reading>,
+pub(super) struct TrafficRates {
+    samples: VecDeque<CounterSample>,
     flooded: BTreeMap<String, Duration>,
     unicast: BTreeMap<String, Duration>,
     /// Frames a second of all ports, the latest last.
     history: VecDeque<u64>,
 }
 
-impl Traffic {
+impl TrafficRates {
     pub(super) fn take(&mut self, snapshot: &Snapshot) {
         let ports = snapshot.stats.iter().map(|port| (port.ifname.clone(), port.clone())).collect();
         let (rx_frames, rx_bytes) = (snapshot.status.rx_frames, snapshot.status.rx_bytes);
-        let reading = Reading { taken: snapshot.taken, rx_frames, rx_bytes, ports };
-        self.light(&reading);
-        self.readings.push_back(reading);
-        while self.readings.get(1).is_some_and(|next| snapshot.taken.saturating_sub(next.taken) >= WINDOW) {
-            self.readings.pop_front();
+        let reading = CounterSample { taken: snapshot.taken, rx_frames, rx_bytes, ports };
+        self.activity(&reading);
+        self.samples.push_back(reading);
+        while self.samples.get(1).is_some_and(|next| snapshot.taken.saturating_sub(next.taken) >= WINDOW) {
+            self.samples.pop_front();
         }
         self.history.push_back(self.total().frames);
         if self.history.len() > HISTORY {
@@ -76,8 +76,8 @@ impl Traffic {
         }
     }
 
-    fn light(&mut self, now: &Reading) {
-        let Some(before) = self.readings.back() else { return };
+    fn activity(&mut self, now: &CounterSample) {
+        let Some(before) = self.samples.back() else { return };
         let (mut flooded, mut unicast) = (BTreeMap::new(), BTreeMap::new());
         let pairs: Vec<_> =
             now.ports.iter().filter_map(|(name, port)| Some((name, port, before.ports.get(name)?))).collect();
@@ -93,25 +93,25 @@ impl Traffic {
                 unicast.insert(name.clone(), now.taken);
             }
         }
-        for (lit, new, glows) in
-            [(&mut self.flooded, flooded, FLOOD_GLOWS), (&mut self.unicast, unicast, UNICAST_GLOWS)]
+        for (active, new, shown_for) in
+            [(&mut self.flooded, flooded, FLOOD_SHOWN), (&mut self.unicast, unicast, UNICAST_SHOWN)]
         {
-            lit.extend(new);
-            lit.retain(|_, since| now.taken.saturating_sub(*since) < glows);
+            active.extend(new);
+            active.retain(|_, since| now.taken.saturating_sub(*since) < shown_for);
         }
     }
 
     /// Whether a port has lately moved frames.
-    pub(super) fn light_of(&self, port: &str, now: Duration) -> Light {
-        let glows = |lit: &BTreeMap<String, Duration>, glows| {
-            lit.get(port).is_some_and(|since| now.saturating_sub(*since) < glows)
+    pub(super) fn activity_of(&self, port: &str, now: Duration) -> Activity {
+        let shown_for = |active: &BTreeMap<String, Duration>, shown_for| {
+            active.get(port).is_some_and(|since| now.saturating_sub(*since) < shown_for)
         };
-        if glows(&self.flooded, FLOOD_GLOWS) {
-            Light::Flood
-        } else if glows(&self.unicast, UNICAST_GLOWS) {
-            Light::Unicast
+        if shown_for(&self.flooded, FLOOD_SHOWN) {
+            Activity::Flood
+        } else if shown_for(&self.unicast, UNICAST_SHOWN) {
+            Activity::Unicast
         } else {
-            Light::Dark
+            Activity::Idle
         }
     }
 
@@ -139,8 +139,8 @@ impl Traffic {
         &self.history
     }
 
-    fn ends(&self) -> Option<(&Reading, &Reading, Duration)> {
-        let (first, last) = (self.readings.front()?, self.readings.back()?);
+    fn ends(&self) -> Option<(&CounterSample, &CounterSample, Duration)> {
+        let (first, last) = (self.samples.front()?, self.samples.back()?);
         let passed = last.taken.saturating_sub(first.taken);
         (!passed.is_zero()).then_some((first, last, passed))
     }

@@ -25,7 +25,7 @@ fn screen(host: &Host) -> String {
 }
 
 #[test]
-fn the_line_is_kept_up_to_date() {
+fn updates_status_line() {
     let host = Host::new();
     host.sh(&format!("mkfifo {KEYBOARD}; touch {SCREEN}")).ok();
     let before = Snapshot::of(&host);
@@ -45,7 +45,7 @@ fn the_line_is_kept_up_to_date() {
 
 /// A program that reads what the switch prints is spared the line.
 #[test]
-fn no_line_for_a_pipe() {
+fn no_status_line_on_a_pipe() {
     let host = Host::new();
     let mut switch = host.spawn("uswitch start --ports 2");
     wait_until("it has run long enough for two lines", || {
@@ -59,7 +59,7 @@ fn no_line_for_a_pipe() {
 
 /// A terminal shows no pcapng.
 #[test]
-fn no_capture_for_a_terminal() {
+fn refuses_capture_to_a_terminal() {
     let host = Host::new();
     host.sh(&format!("mkfifo {KEYBOARD}; touch {SCREEN}")).ok();
     let (status, _) = on_a_terminal(&host, "uswitch capture -w -").wait();

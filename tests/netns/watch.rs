@@ -86,7 +86,7 @@ impl<'a> Screen<'a> {
 }
 
 #[test]
-fn learned_flushed_and_left() {
+fn shows_learned_entry_and_flushes() {
     let s = Uswitch::start();
     let [h1, ..] = s.containers();
     let screen = Screen::open(s.host(), "");
@@ -112,7 +112,7 @@ fn learned_flushed_and_left() {
 }
 
 #[test]
-fn rates_and_lights_of_a_ping() {
+fn shows_rates_and_activity_of_ping() {
     let s = Uswitch::start();
     let [h1, ..] = s.containers();
     let screen = Screen::open(s.host(), "");
@@ -132,7 +132,7 @@ fn rates_and_lights_of_a_ping() {
 }
 
 #[test]
-fn a_capture_of_the_chosen_port() {
+fn captures_selected_port() {
     let s = Uswitch::start();
     let [h1, ..] = s.containers();
     let screen = Screen::open(s.host(), "");
@@ -156,7 +156,7 @@ fn a_capture_of_the_chosen_port() {
 }
 
 #[test]
-fn a_capture_of_all_ports_ends_with_the_screen() {
+fn quitting_ends_capture_of_all_ports() {
     let s = Uswitch::start();
     let [h1, ..] = s.containers();
     let screen = Screen::open(s.host(), "");
@@ -171,7 +171,7 @@ fn a_capture_of_all_ports_ends_with_the_screen() {
 }
 
 #[test]
-fn the_port_goes_while_it_is_captured() {
+fn capture_ends_when_port_is_deleted() {
     let s = Uswitch::start();
     let screen = Screen::open(s.host(), "");
     screen.keys("Down Down c");
@@ -183,7 +183,7 @@ fn the_port_goes_while_it_is_captured() {
 }
 
 #[test]
-fn the_switch_stops_while_it_is_captured() {
+fn capture_ends_when_switch_stops() {
     let s = Uswitch::start();
     let screen = Screen::open(s.host(), "");
     screen.keys("c");
@@ -198,7 +198,7 @@ fn the_switch_stops_while_it_is_captured() {
 }
 
 #[test]
-fn the_switch_stops() {
+fn quits_when_switch_stops() {
     let s = Uswitch::start();
     let screen = Screen::open(s.host(), "");
     s.stop();
@@ -206,7 +206,7 @@ fn the_switch_stops() {
 }
 
 #[test]
-fn a_signal_gives_the_terminal_back() {
+fn signals_restore_terminal() {
     let s = Uswitch::start();
     for signal in ["TERM", "HUP", "INT"] {
         let screen = Screen::open(s.host(), "");
@@ -218,7 +218,7 @@ fn a_signal_gives_the_terminal_back() {
 }
 
 #[test]
-fn without_a_terminal() {
+fn refuses_to_run_without_terminal() {
     let s = Uswitch::start();
     let watch = s.host().run("uswitch watch");
     assert_eq!(watch.code, Some(1));
@@ -227,7 +227,7 @@ fn without_a_terminal() {
 }
 
 #[test]
-fn without_root() {
+fn works_without_root() {
     let host = with_tun_for_all();
     let user = AS_USER;
     host.run(&format!("{user} uswitch start --detach --ports 2")).ok();
@@ -244,7 +244,7 @@ fn without_root() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_written() {
+fn reports_unwritable_directory() {
     let host = with_tun_for_all();
     let user = AS_USER;
     host.run(&format!("{user} uswitch start --detach --ports 2")).ok();

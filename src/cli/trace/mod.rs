@@ -29,13 +29,13 @@ pub(super) struct TraceCommand {
     #[arg(long = "in", value_name = "PORT", value_parser = port_name, required_unless_present = "follow")]
     ingress: Option<String>,
     /// Its source [default: the port's own MAC]
-    #[arg(long, value_name = "MAC", conflicts_with_all = WHOLE)]
+    #[arg(long, value_name = "MAC", conflicts_with_all = COMPLETE_FRAME)]
     src: Option<Mac>,
     /// Its destination: a MAC, a port's name, `gateway` or `broadcast` [default: as a sender would choose it]
-    #[arg(long, value_name = "MAC|PORT", conflicts_with_all = WHOLE)]
+    #[arg(long, value_name = "MAC|PORT", conflicts_with_all = COMPLETE_FRAME)]
     dst: Option<String>,
     /// With an 802.1Q tag of this VLAN
-    #[arg(long, value_name = "VID", value_parser = clap::value_parser!(u16).range(1..4095), conflicts_with_all = WHOLE)]
+    #[arg(long, value_name = "VID", value_parser = clap::value_parser!(u16).range(1..4095), conflicts_with_all = COMPLETE_FRAME)]
     vlan: Option<u16>,
     /// It asks who has this address: an ARP request, or for IPv6 a neighbour solicitation
     #[arg(long, value_name = "IP")]
@@ -67,7 +67,7 @@ pub(super) struct TraceCommand {
 }
 
 /// What has addresses of its own.
-const WHOLE: [&str; 2] = ["hex", "pcap"];
+const COMPLETE_FRAME: [&str; 2] = ["hex", "pcap"];
 
 const EXAMPLES: &str = "\
 Examples:
@@ -85,17 +85,17 @@ impl TraceCommand {
         if self.follow {
             return self.follow();
         }
-        if self.dst.is_none() && self.arp_for.is_none() && self.icmp.is_none() && !self.is_whole() {
+        if self.dst.is_none() && self.arp_for.is_none() && self.icmp.is_none() && !self.has_own_addresses() {
             let forms = "give --arp-for, --icmp, --hex or --pcap, or --dst alone for one without content";
             return Err(CliError::Usage(format!("no frame: {forms}: see `uswitch trace --help`")));
         }
         let client = self.target.client()?;
         let Some(file) = &self.pcap else { return self.show(&client, &self.asked()).map(drop) };
         let limit = self.limit.map_or(LIMIT, |limit| usize::try_from(limit.get()).unwrap_or(usize::MAX));
-        let mut frames = pcap::Frames::open(file)?;
+        let mut frames = pcap::PcapFrames::open(file)?;
         let mut oversize = false;
         for (number, frame) in frames.by_ref().take(limit).enumerate() {
-            let pcap::Captured { bytes, gso_size } = frame?;
+            let pcap::PcapFrame { bytes, gso_size } = frame?;
             let asked = TraceRequest { hex: Some(hex(&bytes)), gso_size, ..self.asked() };
             if number > 0 && !self.json {
                 output::print("\n")?;
@@ -144,7 +144,7 @@ impl TraceCommand {
         Ok(())
     }
 
-    const fn is_whole(&self) -> bool {
+    const fn has_own_addresses(&self) -> bool {
         self.hex.is_some() || self.pcap.is_some()
     }
 

@@ -17,14 +17,14 @@ const LONGEST_BLOCK: usize = 512 * 1024;
 
 /// A frame of the file.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Captured {
+pub(super) struct PcapFrame {
     pub(super) bytes: Vec<u8>,
     /// It is a super-frame, with so many payload bytes in each segment: known of one that `uswitch capture` has captured.
     pub(super) gso_size: Option<u16>,
 }
 
 /// The frames of one file.
-pub(super) struct Frames {
+pub(super) struct PcapFrames {
     path: PathBuf,
     reader: Box<dyn PcapReaderIterator + Send>,
     /// Of each interface that the file has; one in pcap.
@@ -33,23 +33,23 @@ pub(super) struct Frames {
 }
 
 /// A block of the file.
-enum Found {
-    Frame(Captured),
+enum PcapBlock {
+    Frame(PcapFrame),
     /// Of an interface that is not Ethernet.
     Foreign(Option<Linktype>),
     Nothing,
 }
 
-impl Frames {
+impl PcapFrames {
     /// Opens the file.
-    pub(super) fn open(path: &Path) -> Result<Frames, CliError> {
+    pub(super) fn open(path: &Path) -> Result<PcapFrames, CliError> {
         let what = format!("read {}", path.display());
         let file = File::open(path).map_err(CliError::io(what))?;
-        let reader = create_reader(LONGEST_BLOCK, file).map_err(|error| bad(path, what_is_wrong(&error)))?;
-        Ok(Frames { path: path.to_owned(), reader, links: Vec::new(), ended: false })
+        let reader = create_reader(LONGEST_BLOCK, file).map_err(|error| bad(path, error_text(&error)))?;
+        Ok(PcapFrames { path: path.to_owned(), reader, links: Vec::new(), ended: false })
     }
 
-    fn advance(&mut self) -> Result<Option<Captured>, CliError> {
+    fn advance(&mut self) -> Result<Option<PcapFrame>, CliError> {
         loop {
             let found = match self.reader.next() {
                 Ok((length, block)) => {
@@ -62,35 +62,35 @@ impl Frames {
                     self.read_on()?;
                     continue;
                 }
-                Err(error) => return Err(bad(&self.path, what_is_wrong(&error))),
+                Err(error) => return Err(bad(&self.path, error_text(&error))),
             };
             match found {
-                Found::Frame(frame) => return Ok(Some(frame)),
-                Found::Foreign(link) => {
+                PcapBlock::Frame(frame) => return Ok(Some(frame)),
+                PcapBlock::Foreign(link) => {
                     let link = link.map_or_else(|| "unknown".to_owned(), |link| link.to_string());
                     return Err(bad(
                         &self.path,
                         &format!("its link type is {link}: capture on an Ethernet device"),
                     ));
                 }
-                Found::Nothing => {}
+                PcapBlock::Nothing => {}
             }
         }
     }
 }
 
-impl Frames {
+impl PcapFrames {
     /// Reads more of the file. That it has ended is found out next.
     fn read_on(&mut self) -> Result<(), CliError> {
         let before = self.reader.data().len();
-        self.reader.refill().map_err(|error| bad(&self.path, what_is_wrong(&error)))?;
+        self.reader.refill().map_err(|error| bad(&self.path, error_text(&error)))?;
         let more = self.reader.data().len() > before || self.reader.reader_exhausted();
         if more { Ok(()) } else { Err(bad(&self.path, DAMAGED)) }
     }
 }
 
-impl Iterator for Frames {
-    type Item = Result<Captured, CliError>;
+impl Iterator for PcapFrames {
+    type Item = Result<PcapFrame, CliError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.ended {
@@ -102,32 +102,32 @@ impl Iterator for Frames {
     }
 }
 
-fn look(links: &mut Vec<Linktype>, block: &PcapBlockOwned<'_>) -> Found {
+fn look(links: &mut Vec<Linktype>, block: &PcapBlockOwned<'_>) -> PcapBlock {
     let (interface, data, length, options) = match block {
         PcapBlockOwned::LegacyHeader(header) => {
             links.push(header.network);
-            return Found::Nothing;
+            return PcapBlock::Nothing;
         }
         PcapBlockOwned::NG(Block::SectionHeader(_)) => {
             links.clear();
-            return Found::Nothing;
+            return PcapBlock::Nothing;
         }
         PcapBlockOwned::NG(Block::InterfaceDescription(interface)) => {
             links.push(interface.linktype);
-            return Found::Nothing;
+            return PcapBlock::Nothing;
         }
         PcapBlockOwned::Legacy(record) => (0, record.data, record.origlen, &[][..]),
         PcapBlockOwned::NG(Block::EnhancedPacket(packet)) => {
             (packet.if_id, packet.packet_data(), packet.origlen, &packet.options[..])
         }
         PcapBlockOwned::NG(Block::SimplePacket(packet)) => (0, packet.packet_data(), packet.origlen, &[][..]),
-        PcapBlockOwned::NG(_) => return Found::Nothing,
+        PcapBlockOwned::NG(_) => return PcapBlock::Nothing,
     };
     match usize::try_from(interface).ok().and_then(|interface| links.get(interface)) {
         Some(&Linktype::ETHERNET) => {
-            Found::Frame(Captured { bytes: whole(data, length), gso_size: gso_size(options) })
+            PcapBlock::Frame(PcapFrame { bytes: whole(data, length), gso_size: gso_size(options) })
         }
-        link => Found::Foreign(link.copied()),
+        link => PcapBlock::Foreign(link.copied()),
     }
 }
 
@@ -150,7 +150,7 @@ fn bad(path: &Path, why: &str) -> CliError {
 
 const DAMAGED: &str = "it is damaged";
 
-const fn what_is_wrong<I>(error: &PcapError<I>) -> &'static str {
+const fn error_text<I>(error: &PcapError<I>) -> &'static str {
     match error {
         PcapError::HeaderNotRecognized | PcapError::Eof => "this is neither a pcap nor a pcapng file",
         PcapError::UnexpectedEof | PcapError::Incomplete(_) => "the file ends in the middle of a frame",
@@ -202,7 +202,7 @@ mod tests {
         let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
         std::fs::write(&path, file).unwrap();
         let (mut frames, mut error) = (Vec::new(), None);
-        match Frames::open(&path) {
+        match PcapFrames::open(&path) {
             Ok(found) => found.for_each(|frame| match frame {
                 Ok(frame) => frames.push(frame.bytes),
                 Err(why) => error = Some(why.to_string()),
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn both_formats_in_both_byte_orders() {
+    fn reads_pcap_and_pcapng_in_both_byte_orders() {
         assert_eq!(read(&pcap(ETHERNET, &[(FRAME, 14); 3])), (vec![FRAME.to_vec(); 3], None));
         assert_eq!(read(&pcapng(u32::to_le_bytes, ETHERNET)), (vec![FRAME.to_vec()], None));
         assert_eq!(read(&pcapng(u32::to_be_bytes, ETHERNET)), (vec![FRAME.to_vec()], None));
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_was_cut_off_has_its_length_again() {
+    fn pads_truncated_frames_to_original_length() {
         let (frames, error) = read(&pcap(ETHERNET, &[(FRAME, 1514), (FRAME, u32::MAX)]));
         assert_eq!(error, None);
         assert_eq!(frames.iter().map(Vec::len).collect::<Vec<_>>(), [1514, LONGEST]);
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_not_what_they_should_be() {
+    fn rejects_damaged_and_foreign_files() {
         let whole = pcap(ETHERNET, &[(FRAME, 14), (FRAME, 14)]);
         let cut = |at: usize| read(&whole[..at]);
         assert_eq!(cut(whole.len() - 1).0.len(), 1);

@@ -52,7 +52,7 @@ pub(crate) use mirror::{MirrorReader, MirrorRequest, PortNames};
 use plan::PortPlan;
 use ports::PortRecord;
 
-use super::config::{HOST, Invalid};
+use super::config::{HOST, InvalidValue};
 use super::report::StopReport;
 use super::topology::{Environment, LinkChange, Topology, TopologyError};
 use super::trace::TraceError;
@@ -79,7 +79,7 @@ pub(crate) enum RunError {
     Fdb(#[from] FdbError),
     /// A word of the request is wrong.
     #[error(transparent)]
-    Invalid(#[from] Invalid),
+    Invalid(#[from] InvalidValue),
     /// Somebody asked to stop while the switch was starting.
     #[error("stopped while starting: everything made so far is taken away again")]
     Interrupted,

@@ -5,25 +5,25 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
-use super::{FRAME, Window, block, fit};
+use super::{FRAME, VisibleRows, block, fit};
 use crate::control::event::{Event, EventType};
 use crate::tui::app::{App, Pane};
-use crate::tui::theme::Role;
+use crate::tui::theme::StyleRole;
 
 /// Columns for the name of a port.
 const NAME: usize = 10;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let events = app.shown_events();
-    let from_end = Window::of(app, Pane::Events, events.len(), area.height.saturating_sub(FRAME));
+    let from_end = VisibleRows::of(app, Pane::Events, events.len(), area.height.saturating_sub(FRAME));
     let end = events.len() - from_end.first;
-    let window = Window { first: end.saturating_sub(from_end.visible), ..from_end };
+    let window = VisibleRows { first: end.saturating_sub(from_end.visible), ..from_end };
     let mut lines: Vec<Line<'_>> = events[window.first..end].iter().map(|event| line(app, event)).collect();
-    if let Some(why) = &app.no_events {
-        lines.push(Line::styled(format!(" no more events: {why}"), app.theme.style(Role::Warn)));
+    if let Some(why) = &app.events_ended {
+        lines.push(Line::styled(format!(" no more events: {why}"), app.theme.style(StyleRole::Warn)));
         lines.drain(..lines.len().saturating_sub(window.visible));
     } else if lines.is_empty() {
-        lines.push(Line::styled(" nothing yet", app.theme.style(Role::Dim)));
+        lines.push(Line::styled(" nothing yet", app.theme.style(StyleRole::Dim)));
     }
     frame.render_widget(Paragraph::new(lines).block(block(app, Pane::Events, "events", window)), area);
 }
@@ -35,30 +35,30 @@ fn line(app: &App, event: &Event) -> Line<'static> {
     let vlan = event.vlan.map(|vlan| format!("vlan {vlan}"));
     let rest = [mac, vlan, event.detail()].into_iter().flatten().collect::<Vec<_>>().join("  ");
     Line::from(vec![
-        Span::styled(format!(" {time}  "), app.theme.style(Role::Dim)),
+        Span::styled(format!(" {time}  "), app.theme.style(StyleRole::Dim)),
         Span::styled(format!("{:<12}  ", event.kind.name()), app.theme.style(role(event.kind))),
         Span::raw(format!("{port:<NAME$}  {rest}")),
     ])
 }
 
-fn role(kind: EventType) -> Role {
+fn role(kind: EventType) -> StyleRole {
     match kind {
         EventType::Learned
         | EventType::Returned
         | EventType::FdbAdded
         | EventType::PortAdded
-        | EventType::PortUp => Role::Good,
-        EventType::Aged => Role::Dim,
+        | EventType::PortUp => StyleRole::Good,
+        EventType::Aged => StyleRole::Dim,
         EventType::Moved
         | EventType::Flooded
         | EventType::FdbRemoved
         | EventType::FdbFlushed
         | EventType::PortRemoved
-        | EventType::Lost => Role::Warn,
+        | EventType::Lost => StyleRole::Warn,
         EventType::Evicted
         | EventType::Refused
         | EventType::Dropped
         | EventType::PortDown
-        | EventType::PortGone => Role::Bad,
+        | EventType::PortGone => StyleRole::Bad,
     }
 }

@@ -6,11 +6,11 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{Row, Table};
 
-use super::{FRAME, TABLE, Window, block, fit};
+use super::{FRAME, TABLE, VisibleRows, block, fit};
 use crate::control::report::FdbReport;
 use crate::tui::app::{App, Pane};
-use crate::tui::rows::StationOrder;
-use crate::tui::theme::Role;
+use crate::tui::rows::FdbOrder;
+use crate::tui::theme::StyleRole;
 
 /// Columns of MAC, port, VLAN and age; the bar takes what is left.
 const MAC: u16 = 17;
@@ -19,8 +19,8 @@ const VLAN: u16 = 4;
 const AGE: u16 = 6;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App) {
-    let entries = app.stations();
-    let window = Window::of(app, Pane::Fdb, entries.len(), area.height.saturating_sub(TABLE));
+    let entries = app.fdb_rows();
+    let window = VisibleRows::of(app, Pane::Fdb, entries.len(), area.height.saturating_sub(TABLE));
     let bar = area.width.saturating_sub(FRAME + MAC + PORT + VLAN + AGE + 4);
     let widths = [MAC, PORT, VLAN, bar, AGE].map(Constraint::Length);
     let shown = entries.iter().skip(window.first).take(window.visible);
@@ -32,23 +32,23 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App) {
 
 fn heading(app: &App) -> Row<'static> {
     let mark = |order, name: &str| {
-        if app.station_order == order { format!("{name}▾") } else { name.to_owned() }
+        if app.fdb_order == order { format!("{name}▾") } else { name.to_owned() }
     };
     Row::new([
-        Text::from(mark(StationOrder::Mac, "MAC")),
-        Text::from(mark(StationOrder::Port, "PORT")),
+        Text::from(mark(FdbOrder::Mac, "MAC")),
+        Text::from(mark(FdbOrder::Port, "PORT")),
         Text::from("VLAN").right_aligned(),
-        Text::from(mark(StationOrder::Age, "AGE")),
+        Text::from(mark(FdbOrder::Age, "AGE")),
         Text::from(format!("{} s", app.snapshot.status.ageing_time)).right_aligned(),
     ])
-    .style(app.theme.style(Role::Dim))
+    .style(app.theme.style(StyleRole::Dim))
 }
 
 fn row<'a>(app: &App, entry: &'a FdbReport, width: usize) -> Row<'a> {
     let fresh = app.freshness((entry.mac, entry.vlan));
     let style = fresh.map_or_else(Style::new, |role| app.theme.style(role));
     let vlan = entry.vlan.map_or_else(String::new, |vlan| vlan.to_string());
-    let dim = app.theme.style(Role::Dim);
+    let dim = app.theme.style(StyleRole::Dim);
     let (bar, age) = match entry.updated {
         Some(seconds) => (bar(app, seconds, width), format!("{seconds} s")),
         None => (Line::styled(entry.state.as_str(), dim), String::new()),
@@ -68,12 +68,12 @@ fn bar(app: &App, seconds: u32, width: usize) -> Line<'static> {
     let age = usize::try_from(seconds).unwrap_or(usize::MAX).min(ageing_time);
     let passed = (age * width).div_ceil(ageing_time);
     let role = match age * 4 / ageing_time {
-        0..2 => Role::Good,
-        2 => Role::Warn,
-        _ => Role::Bad,
+        0..2 => StyleRole::Good,
+        2 => StyleRole::Warn,
+        _ => StyleRole::Bad,
     };
     Line::from(vec![
         Span::styled("━".repeat(passed), app.theme.style(role)),
-        Span::styled("─".repeat(width - passed), app.theme.style(Role::Border)),
+        Span::styled("─".repeat(width - passed), app.theme.style(StyleRole::Border)),
     ])
 }

@@ -5,8 +5,8 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span, Text};
 
 use crate::tui::app::{App, Mode};
-use crate::tui::capture::Tally;
-use crate::tui::theme::Role;
+use crate::tui::capture::CaptureProgress;
+use crate::tui::theme::StyleRole;
 
 /// What there is for the keys.
 const ROWS: usize = 4;
@@ -21,17 +21,17 @@ pub(super) fn height(app: &App, width: u16) -> u16 {
 }
 
 fn lines(app: &App, width: u16) -> Vec<Line<'static>> {
-    let (ask, dim) = (app.theme.style(Role::Warn), app.theme.style(Role::Dim));
-    let mut lines = app.capture.as_ref().map_or_else(Vec::new, |tally| capture(app, tally, width));
-    match (app.mode, &app.said) {
-        (Mode::AskFlush, _) => lines.push(Line::styled(" Forget all learned addresses? y/n", ask)),
+    let (ask, dim) = (app.theme.style(StyleRole::Warn), app.theme.style(StyleRole::Dim));
+    let mut lines = app.capture.as_ref().map_or_else(Vec::new, |progress| capture(app, progress, width));
+    match (app.mode, &app.message) {
+        (Mode::ConfirmFlush, _) => lines.push(Line::styled(" Forget all learned addresses? y/n", ask)),
         (Mode::Filter, _) => lines.push(Line::from(vec![
             Span::styled(" filter: ", ask),
             Span::raw(format!("{}▏", app.filter)),
             Span::styled("   Enter keeps it, Esc clears it", dim),
         ])),
-        (_, Some(said)) => {
-            lines.extend(rows(said, width).into_iter().map(|row| Line::styled(row, ask)));
+        (_, Some(message)) => {
+            lines.extend(rows(message, width).into_iter().map(|row| Line::styled(row, ask)));
         }
         _ => lines.push(keys(app, width)),
     }
@@ -39,12 +39,12 @@ fn lines(app: &App, width: u16) -> Vec<Line<'static>> {
 }
 
 /// What is captured, how much it is, and where it goes.
-fn capture(app: &App, tally: &Tally, width: u16) -> Vec<Line<'static>> {
-    let file = tally.path.as_ref().and_then(|path| path.file_name()).unwrap_or_default();
-    let text = format!("capturing into {}:\n{}", file.display(), tally.amount());
+fn capture(app: &App, progress: &CaptureProgress, width: u16) -> Vec<Line<'static>> {
+    let file = progress.path.as_ref().and_then(|path| path.file_name()).unwrap_or_default();
+    let text = format!("capturing into {}:\n{}", file.display(), progress.amount());
     let mut rows = rows(&text, width.saturating_sub(2)).into_iter();
-    let light = Span::styled(" ●", app.theme.style(Role::Bad));
-    let first = Line::from(vec![light, Span::raw(rows.next().unwrap_or_default())]);
+    let activity = Span::styled(" ●", app.theme.style(StyleRole::Bad));
+    let first = Line::from(vec![activity, Span::raw(rows.next().unwrap_or_default())]);
     std::iter::once(first).chain(rows.map(|row| Line::raw(format!("  {row}")))).collect()
 }
 
@@ -65,7 +65,7 @@ fn rows(text: &str, width: u16) -> Vec<String> {
 
 /// As many as there is room for, those that are needed most first.
 fn keys(app: &App, width: u16) -> Line<'static> {
-    let capture = match (&app.capture, app.to_capture()) {
+    let capture = match (&app.capture, app.port_to_capture()) {
         (Some(_), _) => "end capture".to_owned(),
         (None, port) => format!("capture {}", port.unwrap_or("all")),
     };
@@ -80,7 +80,7 @@ fn keys(app: &App, width: u16) -> Line<'static> {
         ("s", "sort"),
         ("f", "flush"),
     ];
-    let (key, what) = (app.theme.style(Role::Title), app.theme.style(Role::Dim));
+    let (key, what) = (app.theme.style(StyleRole::Title), app.theme.style(StyleRole::Dim));
     let mut line = Line::default();
     for (name, does) in keys {
         let hint = [Span::styled(format!(" {name} "), key), Span::styled(format!("{does} "), what)];

@@ -4,9 +4,9 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
 
-use crate::control::words::{counted, duration, scaled};
+use crate::control::format::{counted, duration, scaled};
 use crate::tui::app::App;
-use crate::tui::theme::Role;
+use crate::tui::theme::StyleRole;
 
 /// Heights of the little graph.
 const BARS: [char; 6] = ['▁', '▂', '▃', '▄', '▅', '▆'];
@@ -23,11 +23,11 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App) {
 
 fn about(app: &App) -> Line<'static> {
     let status = &app.snapshot.status;
-    let dim = app.theme.style(Role::Dim);
+    let dim = app.theme.style(StyleRole::Dim);
     let spans = vec![
         Span::raw(" "),
-        Span::styled(status.name.clone(), app.theme.style(Role::Title)),
-        Span::styled(if app.is_paused() { " paused  " } else { "  " }, app.theme.style(Role::Warn)),
+        Span::styled(status.name.clone(), app.theme.style(StyleRole::Title)),
+        Span::styled(if app.is_paused() { " paused  " } else { "  " }, app.theme.style(StyleRole::Warn)),
         Span::styled(format!("{} · {}", status.engine, counted(status.workers, "worker")), dim),
         Span::styled(format!(" · up {}", duration(status.uptime)), dim),
     ];
@@ -36,11 +36,11 @@ fn about(app: &App) -> Line<'static> {
 
 fn rates(app: &App, width: u16) -> Line<'static> {
     let total = app.traffic.total();
-    let dim = app.theme.style(Role::Dim);
+    let dim = app.theme.style(StyleRole::Dim);
     let graph = if width >= 100 { graph(app) } else { String::new() };
     let (frames, bits) = (scaled(total.frames), scaled(total.bits));
     Line::from(vec![
-        Span::styled(graph, app.theme.style(Role::Focus)),
+        Span::styled(graph, app.theme.style(StyleRole::Focus)),
         Span::raw(format!("  {frames:>6}")),
         Span::styled("frames/s", dim),
         Span::raw(format!("  {bits:>6}")),

@@ -6,7 +6,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, BorderType, Clear, Paragraph};
 
 use crate::tui::app::App;
-use crate::tui::theme::Role;
+use crate::tui::theme::StyleRole;
 
 const KEYS: [(&str, &str); 9] = [
     ("q Ctrl-C", "quit"),
@@ -42,14 +42,14 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let place =
         area.centered(Constraint::Length(WIDTH.min(area.width)), Constraint::Length(height.min(area.height)));
     let line = |(key, what): (&'static str, &'static str)| {
-        let key = Span::styled(format!(" {key:<KEY$}"), app.theme.style(Role::Title));
+        let key = Span::styled(format!(" {key:<KEY$}"), app.theme.style(StyleRole::Title));
         Line::from(vec![key, Span::raw(what)])
     };
     let lines: Vec<Line<'_>> = KEYS.into_iter().chain(SIGNS).map(line).collect();
     let block = Block::bordered()
         .border_type(BorderType::Rounded)
-        .border_style(app.theme.style(Role::Focus))
-        .title_top(Line::styled(" help: any key closes it ", app.theme.style(Role::Title)));
+        .border_style(app.theme.style(StyleRole::Focus))
+        .title_top(Line::styled(" help: any key closes it ", app.theme.style(StyleRole::Title)));
     frame.render_widget(Clear, place);
     frame.render_widget(Paragraph::new(lines).block(block), place);
 }

@@ -14,7 +14,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, BorderType, Paragraph, Wrap};
 
 use super::app::{App, Mode, Pane};
-use super::theme::Role;
+use super::theme::StyleRole;
 
 /// Below this the panes would say nothing.
 const SMALLEST: Size = Size::new(60, 16);
@@ -116,12 +116,13 @@ fn rows_of(body: Rect, heights: &[u16]) -> Vec<Rect> {
 }
 
 /// The frame around a pane: its name, and where in its rows it stands if not all are shown.
-fn block<'a>(app: &App, pane: Pane, title: &'a str, at: Window) -> Block<'a> {
+fn block<'a>(app: &App, pane: Pane, title: &'a str, at: VisibleRows) -> Block<'a> {
     let focused = app.focus == pane;
-    let border = app.theme.style(if focused { Role::Focus } else { Role::Border });
-    let mut name = vec![Span::raw(" "), Span::styled(title, app.theme.style(Role::Title)), Span::raw(" ")];
+    let border = app.theme.style(if focused { StyleRole::Focus } else { StyleRole::Border });
+    let mut name =
+        vec![Span::raw(" "), Span::styled(title, app.theme.style(StyleRole::Title)), Span::raw(" ")];
     if !app.filter.is_empty() {
-        name.push(Span::styled(format!("/{} ", app.filter), app.theme.style(Role::Warn)));
+        name.push(Span::styled(format!("/{} ", app.filter), app.theme.style(StyleRole::Warn)));
     }
     let block = Block::bordered()
         .border_type(if focused { BorderType::Thick } else { BorderType::Rounded })
@@ -132,22 +133,22 @@ fn block<'a>(app: &App, pane: Pane, title: &'a str, at: Window) -> Block<'a> {
     }
     let last = (at.first + at.visible).min(at.rows);
     let text = format!(" {}-{last} of {} ", at.first + 1, at.rows);
-    block.title_bottom(Line::styled(text, app.theme.style(Role::Dim)).right_aligned())
+    block.title_bottom(Line::styled(text, app.theme.style(StyleRole::Dim)).right_aligned())
 }
 
 /// Which of a pane's rows are shown.
 #[derive(Debug, Clone, Copy)]
-struct Window {
+struct VisibleRows {
     first: usize,
     visible: usize,
     rows: usize,
 }
 
-impl Window {
+impl VisibleRows {
     /// Of a pane in `area`, of which `around` rows are not its own.
-    fn of(app: &App, pane: Pane, rows: usize, height: u16) -> Window {
+    fn of(app: &App, pane: Pane, rows: usize, height: u16) -> VisibleRows {
         let visible = usize::from(height);
-        Window { first: app.scrolled(pane, rows, visible), visible, rows }
+        VisibleRows { first: app.scrolled(pane, rows, visible), visible, rows }
     }
 }
 
@@ -164,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_shared_by_those_that_wish_for_more() {
+    fn distributes_rows_to_panes_that_need_them() {
         assert_eq!(share(22, &[(3, 4), (4, 7), (4, 7), (3, u16::MAX)]), [4, 7, 6, 5]);
         assert_eq!(share(40, &[(3, 4), (4, 7), (4, 7), (3, u16::MAX)]), [4, 7, 7, 22]);
         assert_eq!(share(14, &[(3, 150), (4, 300), (4, 300), (3, u16::MAX)]), [3, 4, 4, 3]);
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn long_texts_are_cut() {
+    fn truncates_long_text() {
         assert_eq!([fit("container1", 10), fit("container10", 10)], ["container1", "container…"]);
     }
 }

@@ -6,12 +6,12 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{Row, Table};
 
-use super::{TABLE, Window, block, fit};
-use crate::control::words::scaled;
+use super::{TABLE, VisibleRows, block, fit};
+use crate::control::format::scaled;
 use crate::tui::app::{App, Pane};
 use crate::tui::rows::{PortOrder, PortRow};
-use crate::tui::theme::Role;
-use crate::tui::traffic::{Light, Rate};
+use crate::tui::theme::StyleRole;
+use crate::tui::traffic::{Activity, Rate};
 
 /// Columns of the light, and of the state and of a number.
 const LIGHT: u16 = 2;
@@ -22,7 +22,7 @@ const NAMES: (u16, u16) = (11, 15);
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let ports = app.port_rows();
-    let window = Window::of(app, Pane::Ports, ports.len(), area.height.saturating_sub(TABLE));
+    let window = VisibleRows::of(app, Pane::Ports, ports.len(), area.height.saturating_sub(TABLE));
     let longest = ports.iter().map(|row| row.port.ifname.chars().count()).max().unwrap_or(0);
     let names = u16::try_from(longest).unwrap_or(u16::MAX).clamp(NAMES.0, NAMES.1);
     let rows = ports.iter().skip(window.first).take(window.visible).map(|port| row(app, port, names));
@@ -52,32 +52,32 @@ fn heading(app: &App) -> Row<'static> {
         right(mark(PortOrder::Drops, "DROPS")),
         Text::from("MOSTLY"),
     ])
-    .style(app.theme.style(Role::Dim))
+    .style(app.theme.style(StyleRole::Dim))
 }
 
 fn row<'a>(app: &App, row: &PortRow<'a>, names: u16) -> Row<'a> {
     let (state, style) = match row.port.operstate.as_str() {
-        "UP" => ("up", Role::Good),
-        "DOWN" => ("down", Role::Bad),
-        _ => ("gone", Role::Bad),
+        "UP" => ("up", StyleRole::Good),
+        "DOWN" => ("down", StyleRole::Bad),
+        _ => ("gone", StyleRole::Bad),
     };
-    let light = match row.light {
-        Light::Dark => Span::styled("· ", app.theme.style(Role::Dim)),
-        Light::Unicast => Span::styled("● ", app.theme.style(Role::Good)),
-        Light::Flood => Span::styled("◉ ", app.theme.style(Role::Warn)),
+    let activity = match row.activity {
+        Activity::Idle => Span::styled("· ", app.theme.style(StyleRole::Dim)),
+        Activity::Unicast => Span::styled("● ", app.theme.style(StyleRole::Good)),
+        Activity::Flood => Span::styled("◉ ", app.theme.style(StyleRole::Warn)),
     };
     let drops = match (row.dropped, row.rates.drops) {
-        (0, _) => app.theme.style(Role::Dim),
+        (0, _) => app.theme.style(StyleRole::Dim),
         (_, 0) => Style::new(),
-        _ => app.theme.style(Role::Bad),
+        _ => app.theme.style(StyleRole::Bad),
     };
-    let chosen = app.chosen() == Some(row.port.ifname.as_str());
-    let name = if chosen { app.theme.style(Role::Chosen) } else { Style::new() };
+    let selected = app.selected() == Some(row.port.ifname.as_str());
+    let name = if selected { app.theme.style(StyleRole::Selected) } else { Style::new() };
     let dropped = Text::styled(aligned(row.dropped), drops).right_aligned();
     let [rx_frames, rx_bits] = numbers(app, row.rates.rx);
     let [tx_frames, tx_bits] = numbers(app, row.rates.tx);
     Row::new([
-        Text::from(Line::from(vec![light, Span::styled(fit(&row.port.ifname, names.into()), name)])),
+        Text::from(Line::from(vec![activity, Span::styled(fit(&row.port.ifname, names.into()), name)])),
         Text::styled(state, app.theme.style(style)),
         rx_frames,
         rx_bits,
@@ -90,7 +90,7 @@ fn row<'a>(app: &App, row: &PortRow<'a>, names: u16) -> Row<'a> {
 
 fn numbers(app: &App, rate: Rate) -> [Text<'static>; 2] {
     [rate.frames, rate.bits].map(|rate| {
-        let style = if rate == 0 { app.theme.style(Role::Dim) } else { Style::new() };
+        let style = if rate == 0 { app.theme.style(StyleRole::Dim) } else { Style::new() };
         Text::styled(aligned(rate), style).right_aligned()
     })
 }

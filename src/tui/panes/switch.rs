@@ -6,12 +6,12 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
-use super::{FRAME, Window, block, fit};
+use super::{FRAME, VisibleRows, block, fit};
 use crate::control::report::FdbReport;
 use crate::tui::app::{App, Pane};
 use crate::tui::rows::PortRow;
-use crate::tui::theme::Role;
-use crate::tui::traffic::Light;
+use crate::tui::theme::StyleRole;
+use crate::tui::traffic::Activity;
 
 /// Columns of the switch itself, and of an address with its blank.
 const CHASSIS: usize = 12;
@@ -23,7 +23,7 @@ const NAMES: (usize, usize) = (6, 15);
 
 /// On which side of the switch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
+enum DrawingSide {
     Left,
     Right,
 }
@@ -31,16 +31,16 @@ enum Side {
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let ports = app.port_rows();
     let pairs: Vec<&[PortRow<'_>]> = ports.chunks(2).collect();
-    let window = Window::of(app, Pane::Switch, pairs.len(), area.height.saturating_sub(FRAME));
+    let window = VisibleRows::of(app, Pane::Switch, pairs.len(), area.height.saturating_sub(FRAME));
     let longest = ports.iter().map(|row| row.port.ifname.chars().count()).max().unwrap_or(0);
     let half = usize::from(area.width.saturating_sub(FRAME)).saturating_sub(CHASSIS) / 2;
-    let drawing = Drawing { app, names: longest.clamp(NAMES.0, NAMES.1), half };
+    let drawing = SwitchDrawing { app, names: longest.clamp(NAMES.0, NAMES.1), half };
     let shown = pairs.iter().skip(window.first).take(window.visible).enumerate();
     let middle = pairs.len().min(window.visible).saturating_sub(1) / 2;
     let lines: Vec<Line<'_>> = shown.map(|(i, pair)| drawing.line(pair, i == middle)).collect();
     let block = block(app, Pane::Switch, "switch", window);
     if lines.is_empty() {
-        let nothing = Line::styled(" no ports", app.theme.style(Role::Dim));
+        let nothing = Line::styled(" no ports", app.theme.style(StyleRole::Dim));
         frame.render_widget(Paragraph::new(nothing).block(block), area);
     } else {
         frame.render_widget(Paragraph::new(lines).block(block), area);
@@ -48,51 +48,51 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App) {
 }
 
 /// What all lines have in common.
-struct Drawing<'a> {
+struct SwitchDrawing<'a> {
     app: &'a App,
     names: usize,
     half: usize,
 }
 
-impl Drawing<'_> {
+impl SwitchDrawing<'_> {
     fn line(&self, pair: &[PortRow<'_>], is_middle: bool) -> Line<'static> {
         let mut spans = match pair.first() {
-            Some(port) => self.side(port, Side::Left),
+            Some(port) => self.side(port, DrawingSide::Left),
             None => Vec::new(),
         };
         let name = if is_middle { fit(&self.app.snapshot.status.name, CHASSIS - 2) } else { String::new() };
-        spans.push(Span::styled(format!("{name:^CHASSIS$}"), self.app.theme.style(Role::Chassis)));
+        spans.push(Span::styled(format!("{name:^CHASSIS$}"), self.app.theme.style(StyleRole::Chassis)));
         if let Some(port) = pair.get(1) {
-            spans.extend(self.side(port, Side::Right));
+            spans.extend(self.side(port, DrawingSide::Right));
         }
         Line::from(spans)
     }
 
     /// From the edge of the screen to the switch; on the right the other way round.
-    fn side(&self, row: &PortRow<'_>, side: Side) -> Vec<Span<'static>> {
+    fn side(&self, row: &PortRow<'_>, side: DrawingSide) -> Vec<Span<'static>> {
         let theme = self.app.theme;
         let name = fit(&row.port.ifname, self.names);
         let mut spans = self.addresses(row, self.half.saturating_sub(self.names + 1 + WIRE));
         let used: usize = spans.iter().map(Span::width).sum();
         let blank = " ".repeat(self.half.saturating_sub(used + self.names + 1 + WIRE));
-        let (light, wire, style) = wire(row);
+        let (activity, wire, style) = wire(row);
         let style = theme.style(style);
         let cable = match side {
-            Side::Left => format!(" {light}{wire}"),
-            Side::Right => format!("{wire}{light} "),
+            DrawingSide::Left => format!(" {activity}{wire}"),
+            DrawingSide::Right => format!("{wire}{activity} "),
         };
         let name = match side {
-            Side::Left => format!(" {name:>width$}", width = self.names),
-            Side::Right => format!("{name:<width$} ", width = self.names),
+            DrawingSide::Left => format!(" {name:>width$}", width = self.names),
+            DrawingSide::Right => format!("{name:<width$} ", width = self.names),
         };
         match side {
-            Side::Left => {
+            DrawingSide::Left => {
                 spans.reverse();
                 spans.insert(0, Span::raw(blank));
                 spans.extend([Span::raw(name), Span::styled(cable, style)]);
                 spans
             }
-            Side::Right => {
+            DrawingSide::Right => {
                 let mut from_switch = vec![Span::styled(cable, style), Span::raw(name)];
                 from_switch.append(&mut spans);
                 from_switch
@@ -102,7 +102,7 @@ impl Drawing<'_> {
 
     /// As many as fit, the newest first, from the port outwards.
     fn addresses(&self, row: &PortRow<'_>, width: usize) -> Vec<Span<'static>> {
-        let mut behind: Vec<(Option<Role>, &FdbReport)> = Vec::new();
+        let mut behind: Vec<(Option<StyleRole>, &FdbReport)> = Vec::new();
         for entry in self.app.snapshot.fdb.iter().filter(|entry| entry.ifname == row.port.ifname) {
             behind.push((self.app.freshness((entry.mac, entry.vlan)), entry));
         }
@@ -116,18 +116,18 @@ impl Drawing<'_> {
         }
         if behind.len() > fitting {
             let more = fit(&format!("+{}", behind.len() - fitting), 6);
-            spans.extend([Span::styled(more, self.app.theme.style(Role::Dim)), Span::raw(" ")]);
+            spans.extend([Span::styled(more, self.app.theme.style(StyleRole::Dim)), Span::raw(" ")]);
         }
         spans
     }
 }
 
 /// The light, the wire, and what they mean: readable without colours.
-fn wire(row: &PortRow<'_>) -> (&'static str, &'static str, Role) {
-    match (row.port.operstate.as_str(), row.light) {
-        ("UP", Light::Dark) => ("○", "──", Role::Dim),
-        ("UP", Light::Unicast) => ("●", "━━", Role::Good),
-        ("UP", Light::Flood) => ("◉", "══", Role::Warn),
-        _ => ("✕", "╌╌", Role::Bad),
+fn wire(row: &PortRow<'_>) -> (&'static str, &'static str, StyleRole) {
+    match (row.port.operstate.as_str(), row.activity) {
+        ("UP", Activity::Idle) => ("○", "──", StyleRole::Dim),
+        ("UP", Activity::Unicast) => ("●", "━━", StyleRole::Good),
+        ("UP", Activity::Flood) => ("◉", "══", StyleRole::Warn),
+        _ => ("✕", "╌╌", StyleRole::Bad),
     }
 }

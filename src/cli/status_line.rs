@@ -12,37 +12,37 @@ use super::output::{counted, scaled};
 /// Between two lines.
 const PERIOD: Duration = Duration::from_secs(1);
 /// How long the end of the line may take: a terminal that was stopped (Ctrl-S) is left as it is.
-const PATIENCE: Duration = Duration::from_secs(1);
+const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The line on the terminal. Both channels carry nothing: each end says by being dropped that it is done.
 #[derive(Debug)]
-pub(super) struct Live {
+pub(super) struct StatusLine {
     stop: Sender<()>,
     ended: Receiver<()>,
 }
 
-impl Live {
+impl StatusLine {
     /// Keeps the line up to date until the switch stops, on a thread of its own: a terminal that was stopped stops
     /// nothing else.
-    pub(super) fn show(handle: Handle) -> io::Result<Live> {
+    pub(super) fn show(handle: Handle) -> io::Result<StatusLine> {
         let (stop, stopped) = mpsc::channel();
         let (end, ended) = mpsc::channel();
         let thread = std::thread::Builder::new().name("live".to_owned());
         thread.spawn(move || {
             let _end: Sender<()> = end;
-            keep_up(&handle, &stopped);
+            update(&handle, &stopped);
         })?;
-        Ok(Live { stop, ended })
+        Ok(StatusLine { stop, ended })
     }
 
     /// Ends the line, so that what comes next begins a new one.
     pub(super) fn finish(self) {
         drop(self.stop);
-        let _ = self.ended.recv_timeout(PATIENCE);
+        let _ = self.ended.recv_timeout(END_TIMEOUT);
     }
 }
 
-fn keep_up(handle: &Handle, stopped: &Receiver<()>) {
+fn update(handle: &Handle, stopped: &Receiver<()>) {
     let mut before: Option<(Instant, Status)> = None;
     while let Ok(status) = handle.ask_blocking(Command::Status) {
         let now = Instant::now();
