@@ -1,4 +1,5 @@
-//! How the cost of a decision grows: with the hosts in the forwarding database, and with the ports of a flood.
+//! How the cost of a decision grows with the number of hosts in the forwarding database, and of ports in a
+//! flood.
 #![allow(clippy::cast_possible_truncation, reason = "small numbers")]
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 
@@ -15,8 +16,7 @@ const STATIONS: [u64; 4] = [10, 1_000, 100_000, 1_000_000];
 const PORTS: [u16; 4] = [3, 10, 100, 1000];
 const INGRESS: PortId = PortId(1);
 
-/// A switch whose database is full of `hosts`: the even ones behind port 1, the odd ones behind port 2. They
-/// never age.
+/// A switch whose database is full of `hosts`: even ones on port 1, odd ones on port 2. They never age.
 fn full(hosts: u64) -> Switch {
     let mut switch = switch(3, 16);
     switch.fdb = Fdb::new(hosts as usize, u32::MAX, SEED);
@@ -31,7 +31,7 @@ fn process(switch: &Switch, now: Tick, bytes: &[u8]) -> Verdict {
     switch.process(now, INGRESS, &frame, &mut ())
 }
 
-/// Known unicast between hosts in random order: one is learned, one is looked up.
+/// Known unicast between hosts in random order: one source is learned, one destination looked up.
 fn hosts(criterion: &mut Criterion) {
     for size in STATIONS {
         let switch = full(size);
@@ -60,7 +60,7 @@ fn hosts(criterion: &mut Criterion) {
     }
 }
 
-/// A broadcast: the decision, and the list of ports that it goes to.
+/// A broadcast: the decision, and the list of its egress ports.
 fn flood(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("flood");
     for ports in PORTS {

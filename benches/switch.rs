@@ -1,4 +1,4 @@
-//! Nanoseconds a frame of the decision, and the forwarding database beside `dashmap` in the same run.
+//! Nanoseconds per decision, and the forwarding database compared with `dashmap` in the same run.
 
 #![allow(clippy::cast_possible_truncation, reason = "small numbers")]
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
@@ -22,9 +22,9 @@ fn port(n: u64) -> PortId {
     PortId((n % 64) as u16)
 }
 
-/// What one would write with a general map: (VLAN, MAC) -> port and last seen, in a word that is
-/// refreshed in place, so that a refresh takes the shard's lock for reading only. The hash is keyed, and
-/// cheaper than the default one: what is compared is the tables.
+/// The obvious alternative: a concurrent map from (VLAN, MAC) to port and last-seen tick in an atomic word,
+/// so that a refresh needs only the shard's read lock. The hash is keyed, and cheaper than the default: the
+/// tables are compared, not the hashes.
 type Map = DashMap<u64, AtomicU64, Keyed>;
 
 #[derive(Clone, Default)]
@@ -127,7 +127,7 @@ fn fdb(criterion: &mut Criterion) {
     }
 }
 
-/// Lookups while another thread does the same: what sharing costs.
+/// Lookups while another thread does the same: the cost of sharing.
 fn shared(criterion: &mut Criterion) {
     const SIZE: u64 = 1_000;
     let (fdb, map) = (Fdb::new(8192, AGEING, SEED), Map::default());

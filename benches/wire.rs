@@ -1,4 +1,4 @@
-//! What a port without offload costs: the checksum, and cutting a 64 KiB super-frame.
+//! The cost of a port without offload: the checksum, and the segmentation of a 64 KiB super-frame.
 
 mod fixture;
 

@@ -1,14 +1,14 @@
-//! The rules of the layers, which the compiler does not know.
+//! Architecture rules that the compiler does not check.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use uswitch::switch::DropReason;
 
-/// From the lowest up; a layer names only itself and those before it. `sys` stands beside them.
+/// From the lowest layer up. A layer may name only itself and the layers before it. `sys` is beside them.
 const LAYERS: [&str; 7] = ["wire", "switch", "datapath", "control", "bench", "tui", "cli"];
 
-/// What would give a pure layer a device, a clock or a thread of its own.
+/// Names that would give a pure layer a device, a clock or a thread.
 const IMPURE: &[&str] = &[
     "std::fs",
     "std::io",
@@ -32,19 +32,19 @@ const IMPURE: &[&str] = &[
     "println!",
 ];
 
-/// A source file of this project.
+/// A source file.
 struct Source {
     path: PathBuf,
     text: String,
 }
 
 impl Source {
-    /// All of it is tests: `tests.rs`, `worker_tests.rs`.
+    /// The whole file is tests: `tests.rs`, `worker_tests.rs`.
     fn is_test(&self) -> bool {
         self.path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with("tests"))
     }
 
-    /// Its code and its tests; a test module within a file is the last thing in it.
+    /// Its code and its tests. A test module within a file is the last item in it.
     fn split(&self) -> (&str, &str) {
         match self.text.split_once("#[cfg(test)]\nmod tests {") {
             _ if self.is_test() => ("", &self.text),
@@ -62,14 +62,14 @@ impl Source {
             .map(|(i, line)| (i + 1, line))
     }
 
-    /// The places in its code that have one of `words`.
+    /// The lines of its code that contain one of `words`.
     fn places(&self, words: &[&str]) -> Vec<String> {
         let found = self.code().filter(|(_, line)| words.iter().any(|word| line.contains(word)));
         found.map(|(number, line)| format!("{}:{number}: {}", self.path.display(), line.trim())).collect()
     }
 }
 
-/// All Rust files in a folder of the project or in one below it.
+/// All Rust files in a directory of the project, recursively.
 fn sources(folder: &str) -> Vec<Source> {
     let mut found = Vec::new();
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
@@ -88,7 +88,7 @@ fn sources(folder: &str) -> Vec<Source> {
     found
 }
 
-/// Fails with the places in `folder` that have one of `words`.
+/// Fails with the lines in `folder` that contain one of `words`.
 #[track_caller]
 fn none_of(words: &[&str], folder: &str, rule: &str) {
     let places: Vec<_> = sources(folder).iter().flat_map(|source| source.places(words)).collect();

@@ -1,4 +1,5 @@
-//! Random histories of a switch, against a learning bridge written for clarity: lists, and loops over them.
+//! Random histories of a switch, compared with a learning bridge written for clarity: lists, and loops over
+//! them.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +12,13 @@ use uswitch::switch::{
 use uswitch::wire::{Mac, VnetHeader};
 
 const AGEING: u32 = 20;
-/// How many refreshed entries an eviction passes over.
+/// Refreshed entries that an eviction skips.
 const SECOND_CHANCES: usize = 4;
 const GATEWAY: Mac = Mac([2, 0, 0, 0, 0, 0xfe]);
 const GATEWAY4: [u8; 4] = [192, 0, 2, 1];
 const PORTS: u16 = 5;
 
-/// What a frame of the history carries.
+/// The payload of a frame.
 #[derive(Debug, Clone, Copy)]
 enum Payload {
     Bytes(usize),
@@ -25,7 +26,7 @@ enum Payload {
     Arp(u8, [u8; 4], [u8; 4]),
 }
 
-/// One thing that apply.
+/// One event of a history.
 #[derive(Debug, Clone)]
 enum Event {
     Frame { ingress: u16, destination: Mac, source: Mac, payload: Payload },
@@ -58,7 +59,7 @@ fn mac_at(bytes: &[u8], at: usize) -> Mac {
     Mac(std::array::from_fn(|n| bytes[at + n]))
 }
 
-// ---- the reference -------------------------------------------------------------------------------------
+// ---- the reference model -------------------------------------------------------------------------------
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Entry {
@@ -69,7 +70,7 @@ struct Entry {
     refreshed: bool,
 }
 
-/// A learning bridge. Of a port's entries, the first in `entries` is its oldest.
+/// A learning bridge. The entries of a port are ordered by age, oldest first.
 #[derive(Debug, Default)]
 struct Bridge {
     now: u32,
@@ -97,7 +98,7 @@ impl Bridge {
         self.entries.iter().position(is_it).expect("it holds some")
     }
 
-    /// Learns, where `from` tells which of several ports that hold most gave way.
+    /// Learns. `from` selects the port that lost an entry, if several have the same number.
     fn learn(&mut self, mac: Mac, port: u16, from: Option<u16>) -> Learned {
         let fresh = Entry { mac, port, seen: self.now, state: FdbState::Dynamic, refreshed: false };
         if let Some(at) = self.position(mac) {
@@ -134,7 +135,7 @@ impl Bridge {
         if most == 0 {
             return Learned::Refused;
         }
-        let eviction_port = if self.count(port) == most { port } else { from.expect("somebody gives way") };
+        let eviction_port = if self.count(port) == most { port } else { from.expect("an entry was evicted") };
         assert_eq!(self.count(eviction_port), most, "port {eviction_port} gave way and does not hold most");
         for _ in 0..SECOND_CHANCES {
             let oldest = self.oldest(eviction_port);
@@ -149,7 +150,7 @@ impl Bridge {
         Learned::Evicted { from: PortId(eviction_port), gone }
     }
 
-    /// Why a frame may not come in.
+    /// Why a frame is not admitted.
     fn refusal(&self, ingress: u16, bytes: &[u8]) -> Option<DropReason> {
         let Some(Port { up: true, host, .. }) = self.ports.get(&ingress) else {
             return Some(DropReason::IngressDown);
@@ -181,8 +182,8 @@ impl Bridge {
         }
         let known = self.entries.iter().find(|entry| entry.mac == destination && !self.has_aged(entry));
         let Some(entry) = known.filter(|_| !destination.is_group()) else {
-            let to_nobody = destination == GATEWAY;
-            return if to_nobody { Verdict::Drop(DropReason::NoHostPort) } else { Verdict::Flood };
+            let to_gateway = destination == GATEWAY;
+            return if to_gateway { Verdict::Drop(DropReason::NoHostPort) } else { Verdict::Flood };
         };
         if entry.port == ingress {
             return Verdict::Drop(DropReason::Filtered);
@@ -210,9 +211,9 @@ impl Bridge {
     }
 }
 
-// ---- both, side by side --------------------------------------------------------------------------------
+// ---- comparison ----------------------------------------------------------------------------------------
 
-/// What the switch says it learned.
+/// Records the learning outcome.
 #[derive(Default)]
 struct LearnRecorder(Option<Learned>);
 
@@ -224,7 +225,7 @@ impl Observer for LearnRecorder {
     }
 }
 
-/// What [`Switch::trace`] says that will happen; that it changes nothing.
+/// The prediction of [`Switch::trace`]. Checks that it changed nothing.
 fn dry_run(switch: &Switch, now: Tick, ingress: PortId, frame: &Frame<'_>) -> (Verdict, Option<Learned>) {
     let mut recorder = LearnRecorder::default();
     let before = switch.fdb.entries();
@@ -233,7 +234,7 @@ fn dry_run(switch: &Switch, now: Tick, ingress: PortId, frame: &Frame<'_>) -> (V
     (verdict, recorder.0)
 }
 
-/// A switch, one of another seed that must not behave otherwise, and the reference.
+/// A switch, one with another seed that must behave in the same way, and the reference model.
 struct Comparison {
     switches: [Switch; 2],
     bridge: Bridge,
@@ -346,7 +347,7 @@ impl Comparison {
         }
     }
 
-    /// By hand nobody is told who gave way; so only where there is room, or the entry exists.
+    /// Static entries do not report which entry they evict; so only if there is room, or the entry exists.
     fn add_static(&mut self, mac: Mac, port: u16) {
         match self.bridge.position(mac) {
             Some(at) => drop(self.bridge.entries.remove(at)),
@@ -374,7 +375,7 @@ impl Comparison {
     }
 }
 
-// ---- histories -----------------------------------------------------------------------------------------
+// ---- random histories ----------------------------------------------------------------------------------
 
 fn host() -> impl Strategy<Value = Mac> {
     (1..12u8).prop_map(|n| Mac([2, 0, 0, 0, 0, n]))
@@ -425,7 +426,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// A frame that some parser takes an interest in, with some of its bytes changed.
+/// A frame that some parser accepts, with some of its bytes changed.
 fn mutated_frame() -> impl Strategy<Value = Vec<u8>> {
     let ethertype = prop_oneof![
         Just(vec![0x08, 0x06]),

@@ -1,5 +1,5 @@
-//! Properties of the wire layer over random frames. Frames are built by etherparse, and what comes out is
-//! read and summed by pnet_packet: neither shares anything with the code under test.
+//! Property tests of the wire layer over random frames. Frames are built by etherparse, and the results are
+//! read and summed by pnet_packet. Neither shares code with the layer under test.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -26,7 +26,7 @@ const FIN: u8 = 0x01;
 const PSH: u8 = 0x08;
 const CWR: u8 = 0x80;
 
-/// A flow's bytes, to be sent as one super-frame.
+/// The payload of a flow, to be sent as one super-frame.
 #[derive(Debug, Clone)]
 struct Flow {
     source: IpAddr,
@@ -102,7 +102,8 @@ impl Flow {
         }
     }
 
-    /// The complete frame that a sender without offload makes of one piece: what a segment has to be.
+    /// The complete frame that a sender without offload builds for one range of the payload: the expected
+    /// segment.
     fn piece(&self, number: usize, last: bool, before: usize, payload: &[u8]) -> Vec<u8> {
         let identification = self.identification.wrapping_add(u16::try_from(number).unwrap());
         let start = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
@@ -153,7 +154,7 @@ impl Flow {
             .collect()
     }
 
-    /// The super-frame, as the kernel hands it over: in the checksum field the folded pseudo-header.
+    /// The super-frame as the kernel hands it over: its checksum field has the folded pseudo-header.
     fn super_frame(&self) -> (Vec<u8>, VnetHeader) {
         let mut frame = self.piece(0, true, 0, &self.payload);
         let field = self.l4() + self.checksum_offset();
@@ -177,7 +178,7 @@ impl Flow {
         (frame, vnet)
     }
 
-    /// The folded pseudo-header, by pnet: the checksum of nothing but it, complemented back.
+    /// The folded pseudo-header, computed by pnet: the checksum of it alone, complemented.
     fn pseudo(&self, length: usize) -> u16 {
         // Zeros add nothing to the sum but their length.
         let (zeros, number) = (vec![0; length], IpNextHeaderProtocol(self.number()));
@@ -230,7 +231,7 @@ fn vnet() -> impl Strategy<Value = VnetHeader> {
     any::<[u8; VnetHeader::LEN]>().prop_map(|bytes| VnetHeader::parse(&bytes).unwrap())
 }
 
-/// All segments, each in a buffer that has just the room.
+/// All segments, each in a buffer of the exact length.
 fn drain(mut segments: Segments<'_>) -> Vec<Vec<u8>> {
     let (longest, mut all) = (segments.longest(), Vec::new());
     loop {
@@ -242,12 +243,12 @@ fn drain(mut segments: Segments<'_>) -> Vec<Vec<u8>> {
     }
 }
 
-/// Zero and 0xffff are the same number in one's complement; which one is written is free but for UDP.
+/// Zero and 0xffff are the same number in one's complement. Which one is written matters only for UDP.
 fn zero_as_ones(checksum: u16) -> u16 {
     if checksum == 0 { 0xffff } else { checksum }
 }
 
-/// pnet_packet finds every length and checksum right, from the IP header on.
+/// pnet_packet accepts every length and checksum, from the IP header on.
 fn pnet_agrees(flow: &Flow, frame: &[u8]) -> Result<(), TestCaseError> {
     let packet = &frame[14 + 4 * flow.tags.len()..];
     let extension = flow.extension.map_or(0, |n| n + 2);
@@ -294,7 +295,7 @@ fn pnet_agrees(flow: &Flow, frame: &[u8]) -> Result<(), TestCaseError> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// Each segment is, byte for byte, what etherparse builds for that piece, and pnet_packet verifies it.
+    /// Each segment is, byte for byte, what etherparse builds for that range, and pnet_packet verifies it.
     #[test]
     fn segments_match_a_sender_without_offload(flow in flow()) {
         let (frame, vnet) = flow.super_frame();
@@ -323,7 +324,7 @@ proptest! {
         prop_assert_eq!(payload, flow.payload);
     }
 
-    /// A frame whose checksum alone is left to do gets the right one; a complete one is untouched.
+    /// A frame with a partial checksum gets the right one; a complete frame is unchanged.
     #[test]
     fn completes_checksums(flow in flow()) {
         let (frame, vnet) = flow.super_frame();
@@ -404,7 +405,7 @@ proptest! {
         }
     }
 
-    /// However many priority tags there are, what is behind them is found.
+    /// The EtherType behind any number of priority tags is found.
     #[test]
     fn skips_all_priority_tags(tags in vec((any::<bool>(), 0..16u16), 0..50), behind in any::<[u8; 8]>()) {
         prop_assume!(!EtherType(u16::from_be_bytes([behind[0], behind[1]])).is_vlan());
@@ -422,7 +423,7 @@ proptest! {
     }
 }
 
-/// Words of the language of filters, and some that are none.
+/// Words of the filter language, and some others.
 const WORDS: &[&str] = &[
     "arp",
     "icmp",
@@ -456,7 +457,7 @@ const WORDS: &[&str] = &[
 ];
 
 proptest! {
-    /// Of any text comes a filter or an error of one line; and a filter takes any frame.
+    /// Any text gives a filter or a one-line error, and a filter accepts any frame.
     #[test]
     fn arbitrary_filters_do_not_panic(
         text in ".{0,80}",
@@ -472,7 +473,7 @@ proptest! {
         }
     }
 
-    /// `not` turns every answer about, but for what is no frame.
+    /// `not` inverts the result for every frame, except for runts.
     #[test]
     fn filter_and_its_negation_disagree(words in vec(proptest::sample::select(WORDS), 1..6), frame in vec(any::<u8>(), 14..100)) {
         let expression = words.join(" ");
@@ -483,7 +484,7 @@ proptest! {
     }
 }
 
-/// Calls every function that takes a frame, and checks what holds of any.
+/// Calls every function that accepts a frame, and checks invariants.
 fn harmless(frame: &[u8], vnet: &VnetHeader) -> Result<(), TestCaseError> {
     prop_assert!(!Pretty(frame).to_string().contains('\n'));
     prop_assert!(wire_length(frame, vnet) <= frame.len());
@@ -500,7 +501,10 @@ fn harmless(frame: &[u8], vnet: &VnetHeader) -> Result<(), TestCaseError> {
     prop_assert!(segments.longest() <= frame.len());
     let (longest, count) = (segments.longest(), segments.remaining());
     let outer_tag = frame.len() - wire_length(frame, &VnetHeader::default());
-    prop_assert!(wire_length(frame, vnet) + outer_tag >= longest, "the MTU rule is never told too little");
+    prop_assert!(
+        wire_length(frame, vnet) + outer_tag >= longest,
+        "the MTU check never sees too small a length"
+    );
     let all = drain(segments);
     prop_assert_eq!(all.len(), count);
     prop_assert_eq!(all.iter().map(Vec::len).max(), Some(longest));

@@ -1,4 +1,4 @@
-//! The counts that were accepted, and what is said when those of today differ.
+//! The accepted instruction counts, and the comparison with the current ones.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -7,12 +7,12 @@ use std::process::Command;
 
 use serde::Deserialize;
 
-/// Where the accepted counts are, in the package.
+/// The file with the accepted counts, relative to the package.
 pub(crate) const PATH: &str = "benches/instructions.toml";
-/// How far a count may be from the accepted one, as a part of it.
+/// Allowed relative difference to the accepted count.
 const TOLERANCE: f64 = 0.03;
 
-/// What the counts depend on besides the code.
+/// What the counts depend on, except the code.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Toolchain {
@@ -20,7 +20,7 @@ pub(crate) struct Toolchain {
     target_cpu: String,
 }
 
-/// The processor that the code is made for, by the levels of the x86-64 psABI.
+/// The target processor, as a level of the x86-64 psABI.
 const TARGET_CPU: &str = if cfg!(target_feature = "avx512f") {
     "x86-64-v4"
 } else if cfg!(target_feature = "avx2") {
@@ -32,7 +32,7 @@ const TARGET_CPU: &str = if cfg!(target_feature = "avx512f") {
 };
 
 impl Toolchain {
-    /// The one that built this.
+    /// The toolchain of this build.
     pub(crate) fn here() -> Result<Toolchain, String> {
         let said = Command::new("rustc").arg("--version").output();
         let said = said.map_err(|error| format!("cannot ask rustc for its version: {error}"))?;
@@ -47,7 +47,7 @@ impl fmt::Display for Toolchain {
     }
 }
 
-/// The file.
+/// The contents of the file.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Baseline {
     #[serde(flatten)]
@@ -74,7 +74,8 @@ impl Baseline {
         fs::write(PATH, text).map_err(|error| format!("{PATH}: {error}"))
     }
 
-    /// Says how each count of today is beside the accepted one; an error if one is too high, or if cases came or went.
+    /// Prints each count beside the accepted one. An error if a count is too high, or if cases were added
+    /// or removed.
     pub(crate) fn compare(&self, today: &[(String, f64)]) -> Result<(), String> {
         let (mut worse, mut better) = (Vec::new(), Vec::new());
         println!("{:<40} {:>9} {:>9} {:>8}", "INSTRUCTIONS A FRAME", "ACCEPTED", "NOW", "CHANGE");

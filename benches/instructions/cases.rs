@@ -1,4 +1,4 @@
-//! What is counted. Each case is prepared once, and is then one frame a call.
+//! The measured cases. Each is prepared once, and then processes one frame per call.
 
 use std::hint::black_box;
 
@@ -12,7 +12,7 @@ use uswitch::wire::{EtherType, EthernetFrame, Mac, Segments, VnetHeader, wire_le
 
 use crate::fixture::{GATEWAY, GATEWAY_V4, frame, host, shuffled, super_frame, switch};
 
-/// A case: its name, and what prepares it.
+/// A case: its name, and the function that prepares it.
 type Case = (&'static str, fn() -> Box<dyn FnMut()>);
 
 pub(crate) const CASES: &[Case] = &[
@@ -32,7 +32,7 @@ pub(crate) const CASES: &[Case] = &[
     ("segmentation of 64 KiB", segmentation),
 ];
 
-/// A switch with its host port and three others, as a worker has it, and a frame from port 1.
+/// A switch with a host port and three other ports, and a frame from port 1.
 struct Fixture {
     switch: Switch,
     counters: Counters,
@@ -42,8 +42,8 @@ struct Fixture {
 }
 
 impl Fixture {
-    /// Stations 1 to `hosts` are known: the odd ones behind port 1, the even ones behind port 2. The frame is
-    /// from station 1 to 2.
+    /// Hosts 1 to `hosts` are known: odd ones on port 1, even ones on port 2. The frame is from host 1 to
+    /// host 2.
     fn new(fdb_max: usize, hosts: u64) -> Fixture {
         let switch = switch(4, fdb_max);
         for n in 1..=hosts {
@@ -147,7 +147,7 @@ fn mac_move() -> Box<dyn FnMut()> {
     })
 }
 
-/// "Who has the gateway's address?", or the same said as its owner.
+/// An ARP request for the gateway's address from this sender address.
 fn arp(sender: [u8; 4]) -> Vec<u8> {
     let message = Arp {
         operation: Arp::REQUEST,
@@ -178,7 +178,7 @@ fn arp_spoof() -> Box<dyn FnMut()> {
     Box::new(move || assert_eq!(fixture.process(1), Verdict::Drop(DropReason::SpoofedGateway)))
 }
 
-/// Headers alone: virtio-net, Ethernet, IPv4.
+/// Only the headers: virtio-net, Ethernet, IPv4.
 fn parse() -> Box<dyn FnMut()> {
     let (frame, vnet) = super_frame(host(2).mac, host(1).mac);
     let header = vnet.emit();

@@ -1,11 +1,11 @@
-//! Instructions a frame of the decision and of `wire`, held against those that were accepted
-//! (`benches/instructions.toml`): a guard against creeping cost that no busy machine disturbs.
+//! Instructions per frame of the decision and of `wire`, compared with the accepted counts
+//! (`benches/instructions.toml`). Unlike times, they do not depend on the load of the machine.
 //!
-//! Each case runs twice under valgrind, once for N frames and once for 2N; the difference divided by N is what
-//! one frame costs, without start-up. The same build counts the same every time, and another compiler
-//! does not, so there is a check only where the compiler is the one of the accepted counts.
+//! Each case runs twice under valgrind, for N and for 2N frames. The difference divided by N is the cost of
+//! one frame, without start-up. Counts are exact for one build and differ between compilers, so they are
+//! checked only with the compiler of the accepted counts.
 //!
-//! `cargo bench --bench instructions` checks, and with `-- --save` accepts the counts as they are now.
+//! `cargo bench --bench instructions` checks the counts; with `-- --save` it accepts the current ones.
 #![allow(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
 
 mod baseline;
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Under valgrind: so many frames of one case.
+/// Runs under valgrind: processes this many frames of one case.
 fn run(case: &str, frames: &str) -> Result<(), String> {
     let frames: u64 = frames.parse().map_err(|_| format!("'{frames}' is not a number"))?;
     let (_, prepare) = CASES.iter().find(|(name, _)| *name == case).ok_or(format!("no case '{case}'"))?;
@@ -62,7 +62,7 @@ fn save() -> Result<(), String> {
     Baseline { compiler: Toolchain::here()?, instructions: counts()?.into_iter().collect() }.write()
 }
 
-/// Instructions a frame of each case.
+/// Instructions per frame of each case.
 fn counts() -> Result<Vec<(String, f64)>, String> {
     CASES.iter().map(|(case, _)| Ok(((*case).to_owned(), instructions_per_frame(case)?))).collect()
 }
@@ -85,7 +85,7 @@ fn valgrind(case: &str, frames: u64) -> io::Result<Child> {
         .spawn()
 }
 
-/// What a run has counted: valgrind's last words are `==PID== Collected : COUNT`.
+/// The instruction count of a run: the last line of valgrind is `==PID== Collected : COUNT`.
 fn collected(run: Child) -> Result<u64, String> {
     let output = run.wait_with_output().map_err(|error| format!("valgrind: {error}"))?;
     let words = String::from_utf8_lossy(&output.stderr);

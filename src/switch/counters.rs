@@ -1,18 +1,18 @@
-//! Counters per port. Each worker has its own [`Counters`], so that no cache line is written by two
-//! threads; the sum is taken when somebody looks.
+//! Counters per port. Each worker has its own [`Counters`], so no two threads write to one cache line.
+//! Readers sum them up.
 //!
-//! The books balance to the last frame. A received frame ends as exactly one of: forwarded (one egress port),
-//! flooded (a copy for each), answered, or dropped on its ingress. So for every port
+//! Every frame is counted. A received frame ends in exactly one way: forwarded (one egress port), flooded
+//! (one copy for each egress port), answered, or dropped on its ingress. So for every port
 //!
 //! `rx_frames = forwarded + flooded + answered + dropped on ingress`.
 //!
-//! Forwarded frames, copies and answers each end delivered or dropped on their egress port, at once or when the write
-//! has completed. A port without offload gets segments instead: the frame leaves the books (`segmented`), and what it
-//! was cut into enters (`segments`). So for all ports together
+//! Forwarded frames, flood copies and answers end as delivered or as dropped on their egress port, at once
+//! or when the write has completed. On a port without offload, `segments` frames replace the `segmented`
+//! frame. So for all ports together
 //!
 //! `forwarded + flood_copies + answered - segmented + segments = tx_frames + dropped on egress + in flight`,
 //!
-//! and nothing is in flight in an idle switch. A super-frame counts once in all of it.
+//! and nothing is in flight on an idle switch. A super-frame (GSO packet) counts as one frame.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,22 +20,22 @@ use super::fdb::Learned;
 use super::verdict::Side;
 use super::{DropReason, Observer, PortId, Ports, Step};
 
-/// A count with one writer and any readers.
+/// A counter with one writer and any number of readers.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
 
 impl Count {
-    /// Adds `n`. Only the one writer calls this: a plain load and store, no locked instruction.
+    /// Adds `n`. Only for the one writer: a plain load and store, not an atomic read-modify-write.
     pub fn add(&self, n: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
-    /// Replaces the count. As [`Count::add`].
+    /// Replaces the value. Only for the one writer.
     pub fn set(&self, n: u64) {
         self.0.store(n, Ordering::Relaxed);
     }
 
-    /// The count now.
+    /// The current value.
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -43,26 +43,26 @@ impl Count {
 
 macro_rules! port_counters {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
-        /// One port's counters of one worker. "rx" is what came in from the container, "tx" what was written to it.
-        /// What every frame counts in is before the rest, in a cache line of its own.
+        /// One port's counters of one worker. "rx" is received from the container, "tx" is written to it. The
+        /// counters that every frame changes come first, in one cache line.
         #[derive(Debug, Default)]
         #[repr(C, align(128))]
         pub struct PortCounters {
             $($(#[doc = $doc])+ pub $name: Count,)+
-            /// Frames not delivered, by reason (as [`DropReason::ALL`]).
+            /// Frames that were not delivered, in the order of [`DropReason::ALL`].
             pub drops: [Count; DropReason::COUNT],
         }
 
-        /// The values of [`PortCounters`], of one worker or summed.
+        /// A snapshot of [`PortCounters`], of one worker or summed.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
         pub struct PortCounts {
             $($(#[doc = $doc])+ pub $name: u64,)+
-            /// Frames not delivered, by reason (as [`DropReason::ALL`]).
+            /// Frames that were not delivered, in the order of [`DropReason::ALL`].
             pub drops: [u64; DropReason::COUNT],
         }
 
         impl PortCounters {
-            /// The counts now. While frames move, those of one frame may be read in part.
+            /// A snapshot. While frames move, it may contain part of the counts of one frame.
             pub fn read(&self) -> PortCounts {
                 PortCounts {
                     $($name: self.$name.value(),)+
@@ -95,58 +95,61 @@ port_counters! {
     forwarded,
     /// Received frames that were flooded.
     flooded,
-    /// The copies that they became: one for each egress port.
+    /// Copies that flooded frames became: one for each egress port.
     flood_copies,
-    /// Received frames that the switch itself answered.
+    /// Received frames that the switch answered itself.
     answered,
-    /// Frames for this port that were segmented, or their checksum done, because it takes no offload.
+    /// Frames for this port that were segmented or whose checksum was completed, because the port has no
+    /// offload.
     segmented,
-    /// What they became.
+    /// Frames that they became.
     segments,
-    /// Addresses that were new here.
+    /// MAC addresses learned on this port for the first time.
     fdb_learned,
-    /// Addresses that moved here from another port.
+    /// MAC addresses that moved here from another port.
     fdb_moved,
-    /// Addresses learned here that gave way to others in a full forwarding database.
+    /// MAC addresses of this port that were evicted from a full forwarding database.
     fdb_evictions,
-    /// Frames received whose address was not learned because nothing in a full database could give way.
+    /// Received frames whose source was not learned because the forwarding database was full of static
+    /// entries.
     fdb_refused,
-    /// Events of the port's stations that nobody was told of, because there were too many.
+    /// Notifications about this port that were suppressed by the rate limit or a full queue.
     suppressed,
 }
 
 impl PortCounts {
-    /// Both together.
+    /// The sum of both.
     #[must_use]
     pub fn plus(&self, other: &PortCounts) -> PortCounts {
         self.combine(other, u64::wrapping_add)
     }
 
-    /// What was counted after `earlier`.
+    /// The difference to an `earlier` snapshot.
     #[must_use]
     pub fn since(&self, earlier: &PortCounts) -> PortCounts {
         self.combine(earlier, u64::wrapping_sub)
     }
 
-    /// The reasons for which frames were not delivered, and how many.
+    /// The reasons for which frames were dropped, and how many frames.
     pub fn reasons(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
         let counted = DropReason::ALL.iter().copied().zip(self.drops);
         counted.filter(|(_, count)| *count > 0)
     }
 
-    /// All drops of one side.
+    /// All drops that are counted on one side.
     pub fn dropped(&self, side: Side) -> u64 {
         let of_side = DropReason::ALL.iter().filter(|reason| reason.side() == side);
         of_side.map(|reason| self.drops[*reason as usize]).sum()
     }
 
-    /// Received frames whose end is not counted: none between two frames.
+    /// Received frames whose outcome is not counted. Zero between two frames.
     pub fn unaccounted(&self) -> i64 {
         let ended = self.forwarded + self.flooded + self.answered + self.dropped(Side::Ingress);
         self.rx_frames.wrapping_sub(ended).cast_signed()
     }
 
-    /// Of the sum of all ports: frames on their way to an egress port. None when the switch is idle.
+    /// Frames on their way to an egress port, computed from the sum of all ports. Zero when the switch is
+    /// idle.
     pub fn in_flight(&self) -> i64 {
         let begun = self.forwarded + self.flood_copies + self.answered + self.segments;
         let ended = self.segmented + self.tx_frames + self.dropped(Side::Egress);
@@ -155,18 +158,18 @@ impl PortCounts {
 }
 
 impl PortCounters {
-    /// Counts one frame not delivered.
+    /// Counts one drop.
     pub fn dropped(&self, reason: DropReason) {
         self.drops[reason as usize].add(1);
     }
 }
 
-/// Counts what becomes of the source addresses of frames from one port.
+/// Counts the learning outcomes of the frames from one port.
 #[derive(Debug)]
 pub struct LearnCounter<'a> {
-    /// Where.
+    /// The worker's counters.
     pub counters: &'a Counters,
-    /// The port that the frames come from.
+    /// The ingress port.
     pub ingress: PortId,
 }
 
@@ -188,7 +191,7 @@ impl LearnCounter<'_> {
 }
 
 impl Observer for LearnCounter<'_> {
-    /// In line, or every step would be made in memory and handed over.
+    /// Inlined, because otherwise every step is built in memory and passed by pointer.
     #[inline(always)]
     fn note(&mut self, step: Step) {
         if let Step::Learned(learned) = step
@@ -199,22 +202,22 @@ impl Observer for LearnCounter<'_> {
     }
 }
 
-/// What a worker's engine has done, told once a turn.
+/// Counters of a worker's I/O engine, updated once a turn.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct EngineCounters {
-    /// Turns of the loop: wake-ups, and looks while it polls.
+    /// Iterations of the worker's loop.
     pub turns: Count,
-    /// System calls that wait for frames and move them.
+    /// System calls that submit I/O or wait for it.
     pub system_calls: Count,
-    /// Buffers that nothing holds now.
+    /// Buffers that are free now.
     pub free_buffers: Count,
 }
 
-/// One worker's counters, a block a port.
+/// One worker's counters: one block per port.
 #[derive(Debug)]
 pub struct Counters {
-    /// Of its engine.
+    /// Counters of its I/O engine.
     pub engine: EngineCounters,
     ports: Box<[PortCounters]>,
 }
@@ -229,7 +232,7 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// A port's block.
+    /// The counters of one port.
     pub fn port(&self, id: PortId) -> &PortCounters {
         &self.ports[id.index()]
     }

@@ -1,6 +1,6 @@
-//! The decisions of a learning bridge (IEEE 802.1D-2004 clause 7), sans-IO: the same frame, state
-//! and time give the same verdict. No device, clock or thread of its own; every method takes `&self`,
-//! so that any number of workers share one [`Switch`] without a lock on a frame's way.
+//! The forwarding decisions of a learning bridge (IEEE 802.1D-2004 clause 7), sans-IO. The same frame,
+//! state and time give the same verdict. There is no device, clock or thread here. Every method takes
+//! `&self`, so that any number of workers share one [`Switch`], and forwarding known unicast takes no lock.
 
 pub mod counters;
 pub mod fdb;
@@ -27,36 +27,36 @@ use forward::Forwarding;
 
 use crate::wire::VnetHeader;
 
-/// A frame as it came in: no FCS, and what the kernel left to do on it.
+/// A received frame, without FCS, and its virtio-net header.
 #[derive(Debug, Clone, Copy)]
 pub struct Frame<'a> {
-    /// From the destination address on.
+    /// The frame, starting with the destination address.
     pub bytes: &'a [u8],
-    /// Checksum and segmentation still to do.
+    /// Offloads that the receiver must complete: checksum and segmentation.
     pub vnet: VnetHeader,
 }
 
-/// What a switch is made with.
+/// The configuration of a switch.
 #[derive(Debug, Clone)]
 pub struct SwitchConfig {
-    /// How long a learned address lives without a frame from it, in ticks (802.1D-2004 table 7-5: 300 s).
+    /// Ageing time of learned addresses, in ticks (802.1D-2004 table 7-5: 300 s).
     pub ageing: u32,
-    /// Most entries in the forwarding database.
+    /// Maximum number of entries in the forwarding database.
     pub fdb_max: usize,
-    /// Secret for the hash of the forwarding database, so that nobody can aim at one chain.
+    /// Secret key for the hash of the forwarding database, against chosen collisions.
     pub seed: u64,
-    /// The switch's own leg.
+    /// The gateway.
     pub gateway: Gateway,
 }
 
-/// A learning switch: ports, the forwarding database, the gateway.
+/// A learning switch: port table, forwarding database, gateway.
 #[derive(Debug)]
 pub struct Switch {
     /// The port table.
     pub ports: Ports,
     /// The forwarding database.
     pub fdb: Fdb,
-    /// The switch's own leg.
+    /// The gateway.
     pub gateway: Gateway,
 }
 
@@ -67,8 +67,8 @@ impl Switch {
         Switch { ports: Ports::new(), fdb, gateway: settings.gateway }
     }
 
-    /// Decides what happens to one frame that came in on `ingress` at time `now`, and learns from it.
-    /// `observer` hears each step; with `&mut ()` the telling compiles away.
+    /// Decides what to do with one frame received on `ingress` at time `now`, and learns its source.
+    /// `observer` receives each step; with `&mut ()` this compiles to nothing.
     #[inline]
     pub fn process<O: Observer>(
         &self,
@@ -82,7 +82,7 @@ impl Switch {
         verdict
     }
 
-    /// What [`Switch::process`] would do with the frame, by the same code; nothing changes.
+    /// What [`Switch::process`] would do with the frame. Runs the same code, and changes nothing.
     pub fn trace<O: Observer>(
         &self,
         now: Tick,
@@ -96,8 +96,8 @@ impl Switch {
         verdict
     }
 
-    /// The egress ports of a flooded frame, each with why it may not go there, if it may not.
-    /// A port that is down or the ingress itself is not part of the flood and not listed.
+    /// The egress ports of a flooded frame, each with the drop reason if it cannot accept the frame. Ports
+    /// that are down and the ingress port are not part of the flood.
     pub fn flood_set(
         &self,
         ingress: PortId,
@@ -107,7 +107,7 @@ impl Switch {
             .filter(|(_, outcome)| !matches!(outcome, Err(DropReason::Filtered | DropReason::EgressDown)))
     }
 
-    /// All ports, each with why a flooded frame may not go there, if it may not.
+    /// All ports, each with the drop reason if a flooded frame may not be sent there.
     pub fn flood_decisions(
         &self,
         ingress: PortId,

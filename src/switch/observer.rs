@@ -1,4 +1,4 @@
-//! Who hears how a decision was made: a counter or nobody on the hot path, a recorder for an explanation.
+//! Observers of a decision: none or a counter on the hot path, a recorder for `uswitch trace`.
 
 use super::fdb::Learned;
 use super::forward::OffloadFault;
@@ -6,44 +6,42 @@ use super::gateway::Claim;
 use super::{GatewayReply, Port, PortId, Verdict};
 use crate::wire::Mac;
 
-/// One step of a decision, in the order in which they are taken. A check that a frame does not pass is no step: the
-/// verdict names it.
+/// One step of a decision. A check that fails is not a step of its own: the verdict contains its reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// The frame came in on a port that is up.
+    /// The frame was received on a port that is up.
     Ingress(Port),
-    /// Its source can be a station's, and is not the gateway's.
+    /// The source is a unicast address, and not the gateway's.
     Source(Mac),
-    /// The virtio-net header cannot be true; the frame is dropped.
+    /// The virtio-net header is impossible; the frame is dropped.
     OffloadFault(OffloadFault),
-    /// The frame claims what is the gateway's; it is dropped.
+    /// The frame uses an address of the gateway; it is dropped.
     Claimed(Claim),
-    /// The frame may come in.
+    /// The frame is admitted.
     Admitted,
-    /// What became of its source address.
+    /// The outcome of learning its source address.
     Learned(Learned),
-    /// The frame may be a question to the gateway (to its address, or to a group): what the switch itself
-    /// answers, if it does.
+    /// The frame is addressed to the gateway or to a group: the gateway's reply, if there is one.
     Asked(Option<GatewayReply>),
-    /// Where the destination is, if it is known.
+    /// The port of the destination, if it is known.
     LookedUp(Option<PortId>),
-    /// The outcome.
+    /// The verdict.
     Verdict(Verdict),
 }
 
-/// Hears the steps of a decision.
+/// Receives the steps of a decision.
 pub trait Observer {
-    /// One step was taken.
+    /// Receives one step.
     fn note(&mut self, step: Step);
 }
 
-/// Nobody: compiles to nothing.
+/// No observer: compiles to nothing.
 impl Observer for () {
     #[inline(always)]
     fn note(&mut self, _: Step) {}
 }
 
-/// Two, one after the other.
+/// Two observers, called in order.
 impl<A: Observer, B: Observer> Observer for (A, B) {
     #[inline(always)]
     fn note(&mut self, step: Step) {
@@ -59,17 +57,17 @@ impl<O: Observer> Observer for &mut O {
     }
 }
 
-/// Writes the steps down, in place: nothing is allocated.
+/// Records the steps in place, without allocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Steps {
     taken: [Option<Step>; Steps::MAX],
 }
 
 impl Steps {
-    /// No decision takes more.
+    /// The largest number of steps that a decision has.
     pub const MAX: usize = 12;
 
-    /// The steps, in the order in which they were taken.
+    /// The steps, in order.
     pub fn iter(&self) -> impl Iterator<Item = Step> + '_ {
         self.taken.iter().flatten().copied()
     }

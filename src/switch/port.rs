@@ -1,37 +1,37 @@
-//! The port table: which ports there are and what they can take.
+//! The port table.
 //!
-//! One atomic word a port, so a worker reads a port's whole state with one load and never locks.
-//! A port number is used again only after every worker has let go of the old one (the datapath's duty).
+//! A port's state is one atomic word, so a worker reads it with one load and never locks. The datapath
+//! reuses a port number only after every worker has detached the old port.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::DropReason;
 
-/// A port's number in the table.
+/// The index of a port in the port table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PortId(pub u16);
 
 impl PortId {
-    /// The place in arrays that have an element a port.
+    /// The index for arrays with one element per port.
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 
-    /// Every number that a port can have.
+    /// Every possible port number.
     #[allow(clippy::cast_possible_truncation, reason = "MAX fits")]
     pub fn all() -> impl Iterator<Item = PortId> {
         (0..Ports::MAX as u16).map(PortId)
     }
 }
 
-/// A port's state, as the decision sees it.
+/// The state of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Port {
-    /// Takes and gives frames: its link is up and nobody is removing it.
+    /// The link is up, and the port is not being removed.
     pub up: bool,
-    /// The host's leg; at most one.
+    /// This is the host port. A switch has at most one.
     pub host: bool,
-    /// Its device takes super-frames and unfinished checksums.
+    /// The device accepts super-frames and partial checksums.
     pub offload: bool,
     /// Largest payload of an Ethernet frame, in bytes.
     pub mtu: u32,
@@ -65,11 +65,11 @@ impl Port {
     }
 }
 
-/// The table.
+/// The port table.
 #[derive(Debug)]
 pub struct Ports {
     slots: Box<[AtomicU64]>,
-    /// One past the highest slot ever used.
+    /// One past the highest slot that was ever used.
     end: AtomicUsize,
 }
 
@@ -80,7 +80,7 @@ impl Default for Ports {
 }
 
 impl Ports {
-    /// Most ports of one switch, the host port included.
+    /// Maximum number of ports of one switch, the host port included.
     pub const MAX: usize = 4096;
 
     /// An empty table.
@@ -88,8 +88,8 @@ impl Ports {
         Ports { slots: (0..Self::MAX).map(|_| AtomicU64::new(0)).collect(), end: AtomicUsize::new(0) }
     }
 
-    /// Puts a port in the first free slot; `None` if all [`Ports::MAX`] are taken.
-    /// One caller at a time: control is one thread.
+    /// Adds a port in the first free slot. `None` if all [`Ports::MAX`] slots are in use. Only one thread may
+    /// call this at a time.
     #[allow(clippy::cast_possible_truncation, reason = "MAX fits")]
     pub fn add(&self, port: Port) -> Option<PortId> {
         let free = self.slots.iter().position(|slot| slot.load(Ordering::Relaxed) == 0)?;
@@ -98,17 +98,17 @@ impl Ports {
         Some(PortId(free as u16))
     }
 
-    /// Replaces a port's state.
+    /// Replaces the state of a port.
     pub fn set(&self, id: PortId, port: Port) {
         self.slots[id.index()].store(port.pack(), Ordering::Release);
     }
 
-    /// Frees the slot. The caller has detached the port from every worker.
+    /// Frees the slot. The caller must have detached the port from every worker.
     pub fn remove(&self, id: PortId) {
         self.slots[id.index()].store(0, Ordering::Release);
     }
 
-    /// A port's state; `None` if there is no such port.
+    /// The state of a port; `None` if it does not exist.
     pub fn port(&self, id: PortId) -> Option<Port> {
         Port::unpack(self.slots.get(id.index())?.load(Ordering::Acquire))
     }

@@ -27,7 +27,7 @@ fn switch() -> Switch {
     switch
 }
 
-/// Three ports, and a fourth that is nobody's.
+/// Three ports, and a fourth one that is down.
 fn without_host_port() -> Switch {
     let gateway = Gateway { mac: GATEWAY, ipv4: vec![[192, 0, 2, 1].into()], ipv6: Vec::new() };
     let switch = Switch::new(SwitchConfig { ageing: 3000, fdb_max: 64, seed: 7, gateway });

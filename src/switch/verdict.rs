@@ -1,23 +1,23 @@
-//! Everything that can happen to a frame.
+//! The outcomes of a decision.
 
 use super::{GatewayReply, PortId};
 
-/// The outcome of [`super::Switch::process`]; the datapath carries it out.
+/// The outcome of [`super::Switch::process`]. The datapath carries it out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// A known unicast address: to its one port.
+    /// Known unicast: to one port.
     Forward(PortId),
-    /// Broadcast, multicast or unknown unicast: to all of [`super::Switch::flood_set`].
+    /// Broadcast, multicast or unknown unicast: to all ports of [`super::Switch::flood_set`].
     Flood,
-    /// For the gateway: the switch answers, on the port that the frame came from.
+    /// The gateway replies, on the ingress port.
     Answer(GatewayReply),
-    /// Not delivered, and why; counted on the ingress port.
+    /// Dropped; counted on the ingress port.
     Drop(DropReason),
-    /// Not delivered, because the egress port cannot take it; counted there.
+    /// Dropped because the egress port cannot accept it; counted on the egress port.
     Refused {
-        /// The port that cannot take it.
+        /// The egress port.
         egress: PortId,
-        /// Why.
+        /// The reason.
         reason: DropReason,
     },
 }
@@ -25,9 +25,9 @@ pub enum Verdict {
 /// The port on which a drop is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// Where the frame came from: it went nowhere.
+    /// The port that received the frame.
     Ingress,
-    /// Where it, or a copy of it, should have gone.
+    /// The port that should have sent the frame or a copy of it.
     Egress,
 }
 
@@ -43,12 +43,12 @@ impl Side {
 
 macro_rules! drop_reasons {
     ($($(#[doc = $source:literal])* $reason:ident => $name:literal, $side:ident, $text:literal;)+) => {
-        /// Why a frame was not delivered. Each is counted per port.
+        /// Why a frame was dropped. Each reason is counted per port.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum DropReason { $(#[doc = $text] $(#[doc = $source])* $reason,)+ }
 
         impl DropReason {
-            /// Every reason, in the order of the counters.
+            /// All reasons, in the order of the counters.
             pub const ALL: &'static [DropReason] = &[$(DropReason::$reason,)+];
 
             /// The name in tables and JSON.
@@ -56,12 +56,12 @@ macro_rules! drop_reasons {
                 match self { $(DropReason::$reason => $name,)+ }
             }
 
-            /// On which port it is counted.
+            /// The port on which it is counted.
             pub const fn side(self) -> Side {
                 match self { $(DropReason::$reason => Side::$side,)+ }
             }
 
-            /// What happened, for a person.
+            /// A description for users.
             pub const fn text(self) -> &'static str {
                 match self { $(DropReason::$reason => $text,)+ }
             }
@@ -93,6 +93,6 @@ drop_reasons! {
 }
 
 impl DropReason {
-    /// How many there are: the size of a counter block.
+    /// The number of reasons.
     pub const COUNT: usize = DropReason::ALL.len();
 }

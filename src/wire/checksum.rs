@@ -1,48 +1,48 @@
 //! The Internet checksum (RFC 1071): the one's complement of the one's complement sum of 16-bit words.
 //!
-//! A [`Sum`] is kept in the byte order of the machine and swapped once at the end (RFC 1071 §2 (B)), in 64
-//! bits whose carries are folded late (§2 (C)). The inner loop adds 64-bit words to two wrapping
-//! accumulators, one of whole words and one of their upper halves: the sum of the lower halves is the difference.
-//! That is one operation fewer a word than splitting each, and vectorises on every target.
+//! A [`Sum`] is in native byte order and swapped once at the end (RFC 1071 §2 (B)), in 64 bits whose
+//! carries are folded late (§2 (C)). The inner loop adds 64-bit words to two wrapping accumulators, one of
+//! whole words and one of their upper halves; the difference is the sum of the lower halves. That is one
+//! operation less per word than to split each word, and it vectorises on every target.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// A one's complement sum that is being made.
+/// An incomplete one's complement sum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sum(u64);
 
 impl Sum {
-    /// The sum of nothing.
+    /// The sum of no bytes.
     pub const ZERO: Sum = Sum(0);
 
-    /// The sum of `bytes`; an odd last one counts as the first of a word whose second is zero.
+    /// The sum of `bytes`. An odd last byte is padded with zero.
     #[inline]
     pub fn of(bytes: &[u8]) -> Sum {
         Sum(sum_words(bytes))
     }
 
-    /// With `bytes` after all that came before, which must have been an even number of bytes.
+    /// Adds `bytes`. The number of bytes before them must be even.
     #[inline]
     #[must_use]
     pub fn and(self, bytes: &[u8]) -> Sum {
         Sum(halve(self.0) + halve(sum_words(bytes)))
     }
 
-    /// With one more word.
+    /// Adds one word.
     #[inline]
     #[must_use]
     pub const fn and_word(self, word: u16) -> Sum {
         Sum(halve(self.0) + word.to_be() as u64)
     }
 
-    /// Without a word that is in it: the complement is the negative (RFC 1624 §2).
+    /// Removes a word: the complement is the negative (RFC 1624 §2).
     #[inline]
     #[must_use]
     pub const fn without_word(self, word: u16) -> Sum {
         self.and_word(!word)
     }
 
-    /// The pseudo-header of TCP and UDP over IPv4 (RFC 9293 §3.1). `length` is that of the transport
+    /// The pseudo-header of TCP and UDP over IPv4 (RFC 9293 §3.1). `length` is the length of the transport
     /// header and its data, in bytes.
     #[inline]
     pub fn pseudo_ipv4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, length: u16) -> Sum {
@@ -50,8 +50,8 @@ impl Sum {
         addresses.and_word(u16::from(protocol)).and_word(length)
     }
 
-    /// The pseudo-header of TCP, UDP and ICMPv6 over IPv6 (RFC 8200 §8.1). `destination` is the final one, and
-    /// `length` that of the upper-layer header and its data, in bytes.
+    /// The pseudo-header of TCP, UDP and ICMPv6 over IPv6 (RFC 8200 §8.1). `destination` is the final
+    /// destination, and `length` the length of the upper-layer header and its data, in bytes.
     #[inline]
     #[allow(clippy::cast_possible_truncation, reason = "the two halves of the length")]
     pub fn pseudo_ipv6(source: Ipv6Addr, destination: Ipv6Addr, protocol: u8, length: u32) -> Sum {
@@ -59,8 +59,8 @@ impl Sum {
         addresses.and_word(u16::from(protocol)).and_word((length >> 16) as u16).and_word(length as u16)
     }
 
-    /// The sum in 16 bits, not complemented: the seed that a sender leaves in the checksum field when the
-    /// rest is to be summed later.
+    /// The sum in 16 bits, not complemented: the seed that a sender stores in the checksum field for checksum
+    /// offload.
     #[inline]
     #[allow(clippy::cast_possible_truncation, reason = "folded to 16 bits")]
     pub const fn fold(self) -> u16 {
@@ -77,7 +77,7 @@ impl Sum {
     }
 }
 
-/// The checksum of `bytes`; zero if they contain their own, right one.
+/// The checksum of `bytes`; zero if they contain their own right checksum.
 #[inline]
 pub fn checksum(bytes: &[u8]) -> u16 {
     Sum::of(bytes).finish()
@@ -89,22 +89,22 @@ pub const fn update(checksum: u16, old: u16, new: u16) -> u16 {
     Sum::ZERO.and_word(!checksum).without_word(old).and_word(new).finish()
 }
 
-/// A checksum is to be completed outside the frame.
+/// The checksum field is outside the frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the checksum field {offset} bytes after byte {start} is not inside the frame of {length} bytes")]
 pub struct ChecksumOutside {
-    /// From where to sum.
+    /// Where the checksum starts.
     pub start: usize,
-    /// Where the checksum goes, after `start`.
+    /// Where it is stored, relative to `start`.
     pub offset: usize,
-    /// Bytes of the frame.
+    /// Length of the frame.
     pub length: usize,
 }
 
-/// Does what [`super::VnetHeader::NEEDS_CSUM`] asks for: sums from `start` to the end of the frame, the field
-/// at `start + offset` included (it holds the folded pseudo-header), and writes the checksum there.
-/// A zero is written as its other form 0xffff: for UDP zero means that there is none (RFC 768), and a
-/// receiver of TCP takes both alike. The frame is untouched on an error.
+/// Completes the checksum as [`super::VnetHeader::NEEDS_CSUM`] asks: sums from `start` to the end of the
+/// frame, with the field at `start + offset` (it contains the folded pseudo-header), and stores the result
+/// there. A zero is stored as 0xffff: in UDP, zero means "no checksum" (RFC 768), and TCP receivers accept
+/// both. On an error the frame is unchanged.
 #[inline]
 pub fn complete(frame: &mut [u8], start: usize, offset: usize) -> Result<(), ChecksumOutside> {
     let outside = ChecksumOutside { start, offset, length: frame.len() };
@@ -118,13 +118,13 @@ pub fn complete(frame: &mut [u8], start: usize, offset: usize) -> Result<(), Che
     Ok(())
 }
 
-/// The two 32-bit halves added: the same sum, in at most 33 bits.
+/// Adds the two 32-bit halves: the same sum, in at most 33 bits.
 #[inline]
 const fn halve(sum: u64) -> u64 {
     (sum >> 32) + (sum & 0xffff_ffff)
 }
 
-/// The sum of the 16-bit words of `bytes` in the machine's order, in 64 bits: exact up to 16 GiB.
+/// The sum of the 16-bit words of `bytes` in native order, in 64 bits: exact up to 16 GiB.
 #[inline]
 fn sum_words(bytes: &[u8]) -> u64 {
     let (blocks, rest) = bytes.as_chunks();
@@ -132,7 +132,7 @@ fn sum_words(bytes: &[u8]) -> u64 {
     sum + sum_rest(rest)
 }
 
-/// Independent sums in the inner loop: as many as keep the adders of a vector unit busy.
+/// Independent sums in the inner loop, as many as a vector unit can add in parallel.
 const LANES: usize = 4;
 
 fn sum_blocks(blocks: &[[u8; 64]]) -> u64 {

@@ -1,7 +1,4 @@
-//! A frame in one line, in the manner of `tcpdump -n -e`.
-//!
-//! For people: traces, logs, tests. It reads what etherparse reads, and says of the rest what it is and
-//! how long it is.
+//! A frame in one line, as `tcpdump -n -e` prints it, for traces, logs and tests.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,7 +11,7 @@ use etherparse::{
 
 use super::{ETHERNET_HEADER, EtherType, EthernetFrame, Mac};
 
-/// Displays any bytes as the frame that they are, from the destination address on, in one line.
+/// Displays a frame, starting with the destination address, in one line.
 #[derive(Debug, Clone, Copy)]
 pub struct Pretty<'a>(pub &'a [u8]);
 

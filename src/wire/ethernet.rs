@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{ETHERNET_HEADER, Mac, VLAN_TAG};
 
-/// Where the fields are in the header.
+/// Offsets of the fields in the header.
 mod field {
     use std::ops::Range;
 
@@ -13,7 +13,7 @@ mod field {
     pub(super) const ETHERTYPE: Range<usize> = 12..14;
 }
 
-/// What a frame carries: the two octets after the addresses, or after a tag.
+/// An EtherType: the two octets after the addresses, or after a tag.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EtherType(pub u16);
 
@@ -32,7 +32,7 @@ impl EtherType {
     /// Lower values are the length of an LLC frame, not a type (802.3-2022 §3.2.6).
     pub const FIRST: u16 = 0x0600;
 
-    /// A VLAN tag follows.
+    /// It is the TPID of a VLAN tag.
     #[inline]
     pub const fn is_vlan(self) -> bool {
         matches!(self, EtherType::C_TAG | EtherType::S_TAG)
@@ -68,7 +68,7 @@ pub struct VlanTag {
 }
 
 impl VlanTag {
-    /// VLAN identifier; zero in a priority tag, which names no VLAN.
+    /// VLAN identifier; zero in a priority tag, which does not select a VLAN.
     #[inline]
     pub const fn vid(self) -> u16 {
         self.tci & 0x0fff
@@ -80,14 +80,14 @@ impl VlanTag {
         (self.tci >> 13) as u8
     }
 
-    /// May be dropped before others (DEI).
+    /// Drop eligible indicator (DEI).
     #[inline]
     pub const fn is_drop_eligible(self) -> bool {
         self.tci & 0x1000 != 0
     }
 }
 
-/// A frame that has a whole Ethernet header: no accessor can fail.
+/// A frame with a whole Ethernet header.
 #[derive(Debug, Clone, Copy)]
 pub struct EthernetFrame<'a> {
     header: &'a [u8; ETHERNET_HEADER],
@@ -95,8 +95,8 @@ pub struct EthernetFrame<'a> {
 }
 
 impl<'a> EthernetFrame<'a> {
-    /// The view of `bytes`, from the destination address on and without FCS; `None` of a runt,
-    /// which is shorter than [`ETHERNET_HEADER`].
+    /// The view of `bytes`, from the destination address and without FCS; `None` for a runt, which is
+    /// shorter than [`ETHERNET_HEADER`].
     #[inline]
     pub const fn new_checked(bytes: &'a [u8]) -> Option<EthernetFrame<'a>> {
         match bytes.split_first_chunk() {
@@ -121,7 +121,7 @@ impl<'a> EthernetFrame<'a> {
         Mac(octets)
     }
 
-    /// The outermost EtherType: a tag's TPID if the frame has one.
+    /// The outermost EtherType: the TPID if the frame has a tag.
     #[inline]
     pub fn ethertype(&self) -> EtherType {
         let mut octets = [0; 2];
@@ -129,13 +129,13 @@ impl<'a> EthernetFrame<'a> {
         EtherType(u16::from_be_bytes(octets))
     }
 
-    /// The outermost VLAN tag, if the frame has a whole one.
+    /// The outermost VLAN tag, if it is not truncated.
     #[inline]
     pub fn vlan_tag(&self) -> Option<VlanTag> {
         split_tag(self.ethertype(), self.payload).map(|(tag, _, _)| tag)
     }
 
-    /// Everything after the header, tags included.
+    /// Everything after the header, including tags.
     #[inline]
     pub const fn payload(&self) -> &'a [u8] {
         self.payload
@@ -149,24 +149,23 @@ impl<'a> EthernetFrame<'a> {
         if self.vlan_tag().is_some() { length - VLAN_TAG } else { length }
     }
 
-    /// What a station that is in no VLAN takes this frame for: the EtherType behind all priority tags
-    /// (VID 0, however many), and the offset in the frame of what that EtherType announces. A receiver takes
-    /// priority tags off and goes on (802.1Q-2022 §6.9.1; Linux `__netif_receive_skb_core`), so whoever
-    /// guards it has to look behind them too. A tag with a VLAN of its own, or one cut short, ends the search: its
-    /// TPID is the answer.
+    /// The EtherType behind all priority tags (VID 0), and the offset of its payload. A host that is in no
+    /// VLAN removes priority tags, however many (802.1Q-2022 §6.9.1; Linux `__netif_receive_skb_core`), so
+    /// every check must look behind them. A tag with a VLAN identifier, or a truncated one, ends the
+    /// search: its TPID is returned.
     #[inline]
     pub fn l3(&self) -> (EtherType, usize) {
         self.skip_tags(|tag| tag.vid() == 0)
     }
 
-    /// The EtherType behind all tags, of whatever VLAN, and the offset in the frame of what it announces.
+    /// The EtherType behind all tags of any VLAN, and the offset of its payload.
     #[inline]
     pub fn innermost(&self) -> (EtherType, usize) {
         self.skip_tags(|_| true)
     }
 
-    /// Goes behind the tags that `skips` says so of. Each step is [`VLAN_TAG`] octets further on, so the
-    /// frame's length bounds the work.
+    /// Skips the tags for which `skips` returns true. Each step is [`VLAN_TAG`] octets, so the length of
+    /// the frame bounds the work.
     #[inline]
     fn skip_tags(&self, skips: impl Fn(VlanTag) -> bool) -> (EtherType, usize) {
         let (mut ethertype, mut rest) = (self.ethertype(), self.payload);
@@ -180,8 +179,8 @@ impl<'a> EthernetFrame<'a> {
     }
 }
 
-/// The tag that `ethertype` announces at the start of `bytes`, the EtherType after it, and what that announces;
-/// `None` if there is no tag, or not a whole one.
+/// The tag that `ethertype` announces at the start of `bytes`, the EtherType after it, and its payload;
+/// `None` if there is no whole tag.
 #[inline]
 fn split_tag(ethertype: EtherType, bytes: &[u8]) -> Option<(VlanTag, EtherType, &[u8])> {
     if !ethertype.is_vlan() {

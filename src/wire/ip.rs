@@ -1,4 +1,4 @@
-//! IPv4 (RFC 791) and IPv6 (RFC 8200) packets, as far as the gateway must understand them.
+//! IPv4 (RFC 791) and IPv6 (RFC 8200) packets, as far as the switch must understand them.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -33,32 +33,32 @@ pub const IPV6_HEADER: usize = 40;
 /// Time to live or hop limit of a packet that we send (RFC 1700, "IP time to live parameter").
 pub const DEFAULT_HOPS: u8 = 64;
 
-/// A whole IPv4 packet: its header's checksum is right, and all its payload is there.
+/// A whole IPv4 packet with a valid header checksum.
 #[derive(Debug, Clone, Copy)]
 pub struct Ipv4<'a> {
-    /// From where.
+    /// Source address.
     pub source: Ipv4Addr,
-    /// To where.
+    /// Destination address.
     pub destination: Ipv4Addr,
-    /// One of [`protocol`].
+    /// Protocol number, see [`protocol`].
     pub protocol: u8,
-    /// Bytes of the header: [`IPV4_HEADER`] if it has no options.
+    /// Length of the header: [`IPV4_HEADER`] if it has no options.
     pub header: usize,
-    /// It is one fragment of several.
+    /// It is a fragment.
     pub fragment: bool,
-    /// What it carries, without padding.
+    /// The payload, without padding.
     pub payload: &'a [u8],
 }
 
 impl<'a> Ipv4<'a> {
-    /// The packet at the start of `bytes`, padding after it.
+    /// Parses the packet at the start of `bytes`. Padding may follow.
     pub fn parse(bytes: &'a [u8]) -> Option<Ipv4<'a>> {
         let header = Ipv4HeaderSlice::from_slice(bytes).ok()?;
         Ipv4::of(&header, bytes.get(..usize::from(header.total_len()))?)
     }
 
-    /// As [`Ipv4::parse`], but one that says total length 0 has all of `bytes`: the most that a receiver finds
-    /// in it, and so what a guard must look at. Linux takes it so in a TCP super-frame (`iph_totlen`).
+    /// As [`Ipv4::parse`], but a packet with total length 0 has all of `bytes`: the most that any receiver
+    /// may see. Linux does this for TCP super-frames (`iph_totlen`).
     pub fn parse_lenient(bytes: &'a [u8]) -> Option<Ipv4<'a>> {
         let header = Ipv4HeaderSlice::from_slice(bytes).ok()?;
         match header.total_len() {
@@ -67,7 +67,7 @@ impl<'a> Ipv4<'a> {
         }
     }
 
-    /// The packet with this header, which is all of `bytes`.
+    /// The packet with this header, which has all of `bytes`.
     fn of(header: &Ipv4HeaderSlice<'a>, bytes: &'a [u8]) -> Option<Ipv4<'a>> {
         if checksum(header.slice()) != 0 {
             return None;
@@ -84,28 +84,29 @@ impl<'a> Ipv4<'a> {
     }
 }
 
-/// An IPv4 packet carries ICMP: what one look can tell.
+/// The protocol field is ICMP.
 #[inline]
 pub fn is_icmp4(packet: &[u8]) -> bool {
     const PROTOCOL: usize = 9;
     packet.get(PROTOCOL) == Some(&protocol::ICMP)
 }
 
-/// An IPv6 packet carries TCP or UDP, without extension headers: what one look can tell.
+/// The next header is TCP or UDP, without extension headers.
 #[inline]
 pub fn is_plain_transport6(packet: &[u8]) -> bool {
     const NEXT_HEADER: usize = 6;
     matches!(packet.get(NEXT_HEADER), Some(&(protocol::TCP | protocol::UDP)))
 }
 
-/// Bytes before the transport header of an IPv4 packet; `None` if it carries ICMP or is none.
+/// Length of the headers before the transport header of an IPv4 packet; `None` for ICMP or if it is empty.
 #[inline]
 pub fn transport4(packet: &[u8]) -> Option<usize> {
     let words = packet.first()? & 0xf;
     (!is_icmp4(packet)).then_some(IPV4_HEADER.max(usize::from(words) * 4))
 }
 
-/// Bytes before the transport header of an IPv6 packet; `None` if it carries ICMPv6 or has no end of headers.
+/// Length of the headers before the transport header of an IPv6 packet; `None` for ICMPv6 or if the headers
+/// are malformed.
 #[inline]
 pub fn transport6(packet: &[u8]) -> Option<usize> {
     if is_plain_transport6(packet) {
@@ -115,37 +116,37 @@ pub fn transport6(packet: &[u8]) -> Option<usize> {
     (packet.protocol != protocol::ICMPV6).then_some(packet.header)
 }
 
-/// A whole IPv6 packet, its extension headers walked over.
+/// A whole IPv6 packet, with its extension headers parsed.
 #[derive(Debug, Clone, Copy)]
 pub struct Ipv6<'a> {
-    /// From where.
+    /// Source address.
     pub source: Ipv6Addr,
-    /// To where.
+    /// Destination address.
     pub destination: Ipv6Addr,
-    /// Hops left.
+    /// Hop limit.
     pub hop_limit: u8,
-    /// One of [`protocol`]: what the last extension header announces.
+    /// Protocol number after the last extension header, see [`protocol`].
     pub protocol: u8,
-    /// Bytes of the header and the extension headers.
+    /// Length of the header and the extension headers.
     pub header: usize,
-    /// It is one fragment of several.
+    /// It is a fragment.
     pub fragment: bool,
-    /// What comes after the extension headers, without padding. Of a fragment, as if it were the first.
+    /// The payload after the extension headers, without padding. A fragment is parsed as if it were the
+    /// first.
     pub payload: &'a [u8],
 }
 
 impl<'a> Ipv6<'a> {
-    /// The packet at the start of `bytes`, padding after it. `None` also if its extension headers cannot be
-    /// walked: no receiver gets to its payload either.
+    /// Parses the packet at the start of `bytes`. Padding may follow. `None` also if the extension headers
+    /// are malformed: no receiver reaches the payload then.
     pub fn parse(bytes: &'a [u8]) -> Option<Ipv6<'a>> {
         let header = Ipv6HeaderSlice::from_slice(bytes).ok()?;
         Ipv6::walk(&header, bytes.get(IPV6_HEADER..)?.get(..usize::from(header.payload_length()))?)
     }
 
-    /// As [`Ipv6::parse`], but one that says payload length 0 has all of `bytes`: the most that a receiver
-    /// finds in it, and so what a guard must look at. Linux takes it so if a hop-by-hop header follows,
-    /// even one without a jumbo payload option (RFC 2675; `ip6_rcv_core`), and since BIG TCP did away with that
-    /// header also in any frame that comes as a TCP super-frame (`ipv6_payload_len`).
+    /// As [`Ipv6::parse`], but a packet with payload length 0 has all of `bytes`: the most that any
+    /// receiver may see. Linux does this if a hop-by-hop header follows, even without a jumbo payload
+    /// option (RFC 2675; `ip6_rcv_core`), and for any TCP super-frame (BIG TCP; `ipv6_payload_len`).
     pub fn parse_lenient(bytes: &'a [u8]) -> Option<Ipv6<'a>> {
         let header = Ipv6HeaderSlice::from_slice(bytes).ok()?;
         match header.payload_length() {
@@ -154,7 +155,7 @@ impl<'a> Ipv6<'a> {
         }
     }
 
-    /// Walks over the extension headers at the start of `body`.
+    /// Parses the extension headers at the start of `body`.
     fn walk(header: &Ipv6HeaderSlice<'a>, body: &'a [u8]) -> Option<Ipv6<'a>> {
         let (extensions, protocol, payload) =
             Ipv6ExtensionsSlice::from_slice(header.next_header(), body).ok()?;

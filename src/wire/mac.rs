@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
-    /// ff:ff:ff:ff:ff:ff, every station.
+    /// ff:ff:ff:ff:ff:ff, all hosts.
     pub const BROADCAST: Mac = Mac([0xff; 6]);
-    /// 00:00:00:00:00:00, which no station may use as a source.
+    /// 00:00:00:00:00:00, which is not valid as a source.
     pub const ZERO: Mac = Mac([0; 6]);
 
     /// Individual/Group bit: broadcast and multicast (IEEE 802-2014 §8.2.2).
@@ -25,8 +25,7 @@ impl Mac {
         self.as_u64() == 0
     }
 
-    /// 01-80-C2-00-00-00 to -0F: reserved for protocols between neighbours, never forwarded
-    /// by a bridge (IEEE 802.1Q-2022 table 8-1).
+    /// 01-80-C2-00-00-00 to -0F: reserved for protocols between neighbours (IEEE 802.1Q-2022 table 8-1).
     pub const fn is_reserved(self) -> bool {
         self.as_u64() & !0xf == 0x0180_c200_0000
     }

@@ -1,7 +1,7 @@
-//! Bytes <-> types. Pure: no I/O, no clock, no allocation on a frame's way.
+//! Packet formats: bytes <-> types. Pure: no I/O, no clock, no allocation on the hot path.
 //!
-//! Panic contract: nothing in this layer panics on any input bytes. A view is made by a checked
-//! constructor, and its accessors cannot fail after that; a parser returns `None` or a typed error.
+//! Panic contract: nothing in this layer panics on any input. A view has a checked constructor, and its
+//! accessors cannot fail. A parser returns `None` or a typed error.
 
 pub mod arp;
 pub mod checksum;

@@ -8,7 +8,7 @@ use super::Mac;
 use super::checksum::Sum;
 use super::ip::{IPV6_HEADER, Ipv6, protocol};
 
-/// Where the fields are, in the ICMPv6 message.
+/// Offsets of the fields in the ICMPv6 message.
 mod field {
     use std::ops::Range;
 
@@ -21,13 +21,13 @@ mod field {
     pub(super) const LINK_ADDRESS: Range<usize> = 26..32;
 }
 
-/// Types of message.
+/// Message types.
 const ROUTER_SOLICITATION: u8 = 133;
 const ROUTER_ADVERTISEMENT: u8 = 134;
 const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
 const REDIRECT: u8 = 137;
-/// The hop limit of every message: it did not come through a router (§3.1).
+/// The hop limit of every message: it was not forwarded by a router (§3.1).
 const HOP_LIMIT: u8 = 255;
 /// Options: type, length in units of 8 bytes (§4.6).
 const SOURCE_LINK_ADDRESS: u8 = 1;
@@ -38,21 +38,22 @@ const ROUTER: u8 = 0x80;
 const SOLICITED: u8 = 0x40;
 const OVERRIDE: u8 = 0x20;
 
-/// A neighbour discovery message, as far as it says whose an address is.
+/// A neighbour discovery message, with the address that it is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ndp {
-    /// From or to routers (§4.1, §4.2): it may say where its source is.
+    /// Router solicitation or advertisement (§4.1, §4.2). It may contain the link-layer address of its
+    /// source.
     Router,
-    /// "Where is the target?" (§4.3); it may say where its source is.
+    /// Neighbour solicitation for the target (§4.3). It may contain the link-layer address of its source.
     Solicitation(Ipv6Addr),
-    /// "The target is here." (§4.4)
+    /// Neighbour advertisement of the target (§4.4).
     Advertisement(Ipv6Addr),
-    /// "Another way goes by the target" (§4.5), and where that is.
+    /// Redirect (§4.5) to the target.
     Redirect(Ipv6Addr),
 }
 
 impl Ndp {
-    /// What an ICMPv6 message says; `None` if it is another one, or cut short. Not validated.
+    /// Parses an ICMPv6 message; `None` if it has another type or is truncated. Does not validate it.
     pub fn parse(message: &[u8]) -> Option<Ndp> {
         let target = || {
             let octets: &[u8; 16] = message.get(field::TARGET)?.first_chunk()?;
@@ -68,8 +69,7 @@ impl Ndp {
     }
 }
 
-/// The target of a packet that is a valid solicitation, by all the rules of §7.1.1, and not fragmented
-/// (RFC 6980).
+/// The target of a packet that is a valid solicitation by all rules of §7.1.1, and not fragmented (RFC 6980).
 pub fn solicited(packet: &Ipv6<'_>) -> Option<Ipv6Addr> {
     let message = packet.payload;
     let Some(Ndp::Solicitation(target)) = Ndp::parse(message) else { return None };
@@ -79,19 +79,19 @@ pub fn solicited(packet: &Ipv6<'_>) -> Option<Ipv6Addr> {
         && message[field::CODE] == 0
         && sum(packet) == 0;
     let options = options(&message[field::OPTIONS..])?;
-    // Duplicate address detection: to the solicited-node group, and no word of where the source is.
+    // Duplicate address detection: sent to the solicited-node group, without a source link-layer address.
     let probe_is_right =
         options & (1 << SOURCE_LINK_ADDRESS) == 0 && packet.destination == solicited_node(target);
     (whole && !target.is_multicast() && (!packet.source.is_unspecified() || probe_is_right)).then_some(target)
 }
 
-/// The checksum over a message that contains its own: 0 if that is right.
+/// The checksum over a message that contains its own: 0 if it is right.
 fn sum(packet: &Ipv6<'_>) -> u16 {
     let Ok(length) = u32::try_from(packet.payload.len()) else { return u16::MAX };
     Sum::pseudo_ipv6(packet.source, packet.destination, protocol::ICMPV6, length).and(packet.payload).finish()
 }
 
-/// Which options there are, a bit for each type below 64; `None` if one has length 0 or is cut short.
+/// The options that are present, a bit for each type below 64; `None` if one has length 0 or is truncated.
 fn options(mut bytes: &[u8]) -> Option<u64> {
     let mut found = 0;
     while let [kind, units, ..] = *bytes {
@@ -101,7 +101,7 @@ fn options(mut bytes: &[u8]) -> Option<u64> {
     bytes.is_empty().then_some(found)
 }
 
-/// The group in which the owner of `address` listens for solicitations (RFC 4291 §2.7.1).
+/// The solicited-node multicast address of `address` (RFC 4291 §2.7.1).
 fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
     let [.., a, b, c] = address.octets();
     Ipv6Addr::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c])
@@ -109,17 +109,16 @@ fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
 
 /// All nodes on the link (RFC 4291 §2.7.1).
 pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-/// Where frames for [`ALL_NODES`] go (RFC 2464 §7).
+/// The destination MAC of frames to [`ALL_NODES`] (RFC 2464 §7).
 pub const ALL_NODES_MAC: Mac = Mac([0x33, 0x33, 0, 0, 0, 1]);
 
-/// Bytes of an advertisement with its one option.
+/// Bytes of an advertisement with one option.
 const MESSAGE_LEN: u16 = 32;
-/// Bytes of the packet that carries it.
+/// Bytes of the packet that contains it.
 pub const ADVERTISEMENT_LEN: usize = IPV6_HEADER + MESSAGE_LEN as usize;
 
-/// A router's advertisement of its own address in answer to a solicitation from `asker` (§7.2.4). To one
-/// who does duplicate address detection it goes unsolicited and to all nodes, so that it hears that its
-/// address is taken.
+/// A router's advertisement of its own address, in reply to a solicitation from `asker` (§7.2.4). Duplicate
+/// address detection has no source address: the reply to it is unsolicited and goes to all nodes.
 pub fn advertisement(target: Ipv6Addr, mac: Mac, asker: Ipv6Addr) -> [u8; ADVERTISEMENT_LEN] {
     let (destination, solicited) = if asker.is_unspecified() { (ALL_NODES, 0) } else { (asker, SOLICITED) };
     let mut message = [0; MESSAGE_LEN as usize];

@@ -1,39 +1,39 @@
-//! The virtio-net header before each frame on a TAP opened with `IFF_VNET_HDR`
-//! (Linux `include/uapi/linux/virtio_net.h`, `struct virtio_net_hdr_v1`; little-endian on every
-//! host that we build for, since `TUNSETVNETLE` is not used and the native order is).
+//! The virtio-net header before each frame on a TAP opened with `IFF_VNET_HDR` (Linux
+//! `include/uapi/linux/virtio_net.h`, `struct virtio_net_hdr_v1`), in native byte order: `TUNSETVNETLE` is
+//! not used.
 
-/// What the kernel has left to do on a frame: checksum and segmentation.
+/// The offloads that a frame still needs: checksum and segmentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct VnetHeader {
     /// `VIRTIO_NET_HDR_F_*`.
     pub flags: u8,
     /// `VIRTIO_NET_HDR_GSO_*`.
     pub gso_type: u8,
-    /// A hint: bytes of the frame that are in the kernel's linear buffer. Not the header length.
+    /// A hint: bytes of the frame in the kernel's linear buffer. Not the length of the headers.
     pub hdr_len: u16,
-    /// Payload bytes of each segment, where `gso_type` is not none.
+    /// Payload bytes of each segment, if `gso_type` is not none.
     pub gso_size: u16,
-    /// Offset in the frame from which to sum, with [`VnetHeader::NEEDS_CSUM`].
+    /// Where the checksum starts in the frame, with [`VnetHeader::NEEDS_CSUM`].
     pub csum_start: u16,
-    /// Where the sum goes, after `csum_start`.
+    /// Where the checksum is stored, relative to `csum_start`.
     pub csum_offset: u16,
 }
 
 impl VnetHeader {
-    /// Bytes before the frame: what we set with `TUNSETVNETHDRSZ` (the v1 header, with `num_buffers`).
+    /// Bytes before the frame, as set with `TUNSETVNETHDRSZ` (the v1 header, with `num_buffers`).
     pub const LEN: usize = 12;
 
-    /// `csum_start` and `csum_offset` are valid and the sum is still to do.
+    /// `csum_start` and `csum_offset` are valid, and the checksum must be completed.
     pub const NEEDS_CSUM: u8 = 1;
-    /// The sum was checked already.
+    /// The checksum was verified.
     pub const DATA_VALID: u8 = 2;
-    /// No segmentation to do.
+    /// No segmentation needed.
     pub const GSO_NONE: u8 = 0;
     /// TCP over IPv4.
     pub const GSO_TCPV4: u8 = 1;
     /// TCP over IPv6.
     pub const GSO_TCPV6: u8 = 4;
-    /// UDP, segmented at the transport layer (`UDP_SEGMENT`), both IP versions.
+    /// UDP, segmented at the transport layer (`UDP_SEGMENT`), for both IP versions.
     pub const GSO_UDP_L4: u8 = 5;
     /// Flag on a TCP type: the flow uses ECN.
     pub const GSO_ECN: u8 = 0x80;
@@ -52,7 +52,7 @@ impl VnetHeader {
         })
     }
 
-    /// The bytes of this header, `num_buffers` zero.
+    /// The bytes of this header, with `num_buffers` zero.
     pub fn emit(&self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
         bytes[0] = self.flags;
@@ -64,12 +64,12 @@ impl VnetHeader {
         bytes
     }
 
-    /// The frame is one to be cut into several.
+    /// The frame is a super-frame (GSO packet): it must be segmented.
     pub const fn is_super_frame(&self) -> bool {
         self.gso_type != Self::GSO_NONE
     }
 
-    /// The frame is complete as it stands: nothing to sum, nothing to segment.
+    /// The frame needs no checksum and no segmentation.
     pub const fn is_complete(&self) -> bool {
         self.gso_type == Self::GSO_NONE && self.flags & Self::NEEDS_CSUM == 0
     }

@@ -1,4 +1,4 @@
-//! What a newcomer tries first.
+//! The first steps of a new user.
 
 use crate::harness::{GATEWAY_V4, GATEWAY_V6, Host, Shell, Subject, Uswitch, on_both, v4, v6};
 
@@ -10,7 +10,7 @@ on_both!(
     tcp_between_container_and_host,
 );
 
-/// Asserts that one echo is answered; `-W` bounds the wait of a ping that is not.
+/// Asserts that the address answers to ping; `-W` bounds the wait.
 #[track_caller]
 fn ping(from: &impl Shell, address: &str) {
     from.run(&format!("ping -n -c 3 -i 0.2 -W 5 {address}")).ok();
@@ -33,7 +33,7 @@ fn ping_the_gateway<S: Subject>() {
     }
 }
 
-/// The host has addresses of its own beside the gateway's; containers reach them by their default route.
+/// The host has other addresses than the gateway's; containers reach them by their default route.
 fn ping_the_host_and_back<S: Subject>() {
     let s = S::start();
     s.host().run("ip addr add 192.0.2.1/32 dev lo").ok();
@@ -47,14 +47,14 @@ fn ping_the_host_and_back<S: Subject>() {
     }
 }
 
-/// The gateway answers with the MAC that its device on the host has.
+/// The gateway replies with the MAC address of its device on the host.
 fn arping_the_gateway<S: Subject>() {
     let s = S::start();
     let [h1, ..] = s.containers();
     let mac = s.host().run(&format!("cat /sys/class/net/{}/address", S::DEVICE)).ok();
     let said = h1.run(&format!("arping -c 1 -w 5 -I eth0 {GATEWAY_V4}")).ok().to_lowercase();
     assert!(said.contains(&format!("[{}]", mac.trim())), "{mac} does not answer in {said}");
-    // Duplicate address detection (RFC 5227): somebody has the gateway's address, so it fails.
+    // Duplicate address detection (RFC 5227) fails, because the gateway has the address.
     h1.run(&format!("arping -D -c 1 -w 5 -I eth0 {GATEWAY_V4}")).fails();
 }
 
@@ -70,7 +70,7 @@ fn tcp_between_container_and_host<S: Subject>() {
     assert_eq!(fetch(s.host(), &h1, GATEWAY_V4), "hello\n");
 }
 
-/// What it prints tells where to go on.
+/// The output lists the next commands.
 #[test]
 fn start_lists_what_it_created() {
     let host = Host::new();
@@ -80,7 +80,7 @@ fn start_lists_what_it_created() {
     }
 }
 
-/// The next command that it names works.
+/// The commands in the output work.
 #[test]
 fn exec_runs_in_a_container() {
     let s = Uswitch::start();

@@ -1,4 +1,4 @@
-//! What every learning bridge does (802.1D-2004 §7.7 to §7.9), ours and the kernel's.
+//! The behaviour of any learning bridge (802.1D-2004 §7.7 to §7.9), compared with the Linux bridge.
 
 use uswitch::wire::Mac;
 
@@ -21,28 +21,28 @@ const NOTHING: [Frame; 0] = [];
 const A: Mac = mac(0xa);
 const B: Mac = mac(0xb);
 
-/// Makes the switch know that `station` is behind the port of `h`.
-fn teach(s: &impl Subject, station: Mac, h: &Netns) {
-    h.send(&[frame(Mac::BROADCAST, station, "I am here")]);
-    s.wait_for(station, h);
+/// Makes the switch learn that `host` is on the port of `h`.
+fn make_known(s: &impl Subject, host: Mac, h: &Netns) {
+    h.send(&[frame(Mac::BROADCAST, host, "I am here")]);
+    s.wait_for(host, h);
 }
 
 fn learning<S: Subject>() {
     let s = S::start();
     let [h1, h2, h3] = s.containers();
     assert_eq!(s.port_of(A), None);
-    teach(&s, A, &h1);
-    let to_a = [frame(A, B, "to a known station")];
+    make_known(&s, A, &h1);
+    let to_a = [frame(A, B, "to a known host")];
     assert_eq!(seen(&h2, &to_a, [&h1, &h3]), [to_a.to_vec(), vec![]]);
     s.wait_for(B, &h2);
 }
 
-/// Group addresses and zero are nobody's (802.1D-2004 §7.8; Linux `br_handle_frame`).
+/// Group addresses and zero are not valid sources (802.1D-2004 §7.8; Linux `br_handle_frame`).
 fn does_not_learn_group_or_zero_sources<S: Subject>() {
     let s = S::start();
     let [h1, h2, h3] = s.containers();
     let sources = [GROUP, Mac::ZERO, Mac::BROADCAST];
-    let frames = sources.map(|source| frame(B, source, "from nobody"));
+    let frames = sources.map(|source| frame(B, source, "from an invalid source"));
     assert_eq!(seen(&h1, &frames, [&h2, &h3]), [NOTHING, NOTHING]);
     for source in sources {
         assert_eq!(s.fdb().iter().find(|entry| entry.mac == source && entry.ifname == h1.name()), None);
@@ -63,42 +63,42 @@ fn flooding<S: Subject>() {
     assert_eq!(host.until(&last()), all);
 }
 
-/// A silent station is forgotten, one that talks is not.
+/// A silent host ages out; one that sends does not.
 fn ageing<S: Subject>() {
     let s = S::ageing(2);
     let [h1, h2, h3] = s.containers();
-    teach(&s, A, &h1);
-    teach(&s, B, &h2);
-    wait_until("a silent station is forgotten", || {
+    make_known(&s, A, &h1);
+    make_known(&s, B, &h2);
+    wait_until("a silent host ages out", || {
         h2.send(&[frame(Mac::BROADCAST, B, "still here")]);
         s.wait_for(B, &h2);
         s.port_of(A).is_none()
     });
-    let to_a = [frame(A, B, "to a forgotten station")];
+    let to_a = [frame(A, B, "to a host that aged out")];
     assert_eq!(seen(&h2, &to_a, [&h1, &h3]), [to_a.to_vec(), to_a.to_vec()]);
 }
 
 fn mac_move<S: Subject>() {
     let s = S::start();
     let [h1, h2, h3] = s.containers();
-    teach(&s, A, &h1);
-    teach(&s, A, &h2);
-    let to_a = [frame(A, B, "to a station that moved")];
+    make_known(&s, A, &h1);
+    make_known(&s, A, &h2);
+    let to_a = [frame(A, B, "to a host that moved")];
     assert_eq!(seen(&h3, &to_a, [&h1, &h2]), [vec![], to_a.to_vec()]);
     assert_eq!(s.fdb().iter().filter(|entry| entry.mac == A).count(), 1);
 }
 
-/// Two stations behind one port: their frames stay there, and none comes back.
+/// Two hosts behind one port: frames between them are not forwarded.
 fn does_not_reflect_to_ingress<S: Subject>() {
     let s = S::start();
     let [h1, h2, h3] = s.containers();
-    teach(&s, A, &h1);
-    teach(&s, B, &h1);
+    make_known(&s, A, &h1);
+    make_known(&s, B, &h1);
     let local = [frame(A, B, "to a neighbour"), frame(B, A, "and back")];
     assert_eq!(seen(&h1, &local, [&h1, &h2, &h3]), [NOTHING, NOTHING, NOTHING]);
 }
 
-/// 01-80-C2-00-00-00 to -0F stay between neighbours (802.1Q-2022 table 8-1); -10 is the first that does not.
+/// 01-80-C2-00-00-00 to -0F are not forwarded (802.1Q-2022 table 8-1); -10 is.
 fn reserved_addresses<S: Subject>() {
     let s = S::start();
     let [h1, h2, h3] = s.containers();
@@ -108,11 +108,11 @@ fn reserved_addresses<S: Subject>() {
     assert_eq!(seen(&h1, &frames, [&h2, &h3]), [[to(0x10)], [to(0x10)]]);
 }
 
-/// Short, long, tagged, tagged twice: what comes out is what went in.
+/// Short, long, tagged and double-tagged frames are forwarded unmodified.
 fn forwards_frames_unmodified<S: Subject>() {
     let s = S::start();
     let [h1, h2, _] = s.containers();
-    teach(&s, B, &h2);
+    make_known(&s, B, &h2);
     let mut full = frame(B, A, "as long as the MTU allows");
     full.extend((0..1514 - full.len()).map(|i| i.to_le_bytes()[0]));
     let short = frame(B, A, "short");

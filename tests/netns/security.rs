@@ -1,4 +1,4 @@
-//! What one container can do to the others: nothing.
+//! A container cannot harm other containers.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -15,25 +15,25 @@ use crate::harness::{
 
 const GATEWAY: [u8; 4] = [172, 16, 0, 1];
 
-/// Who everybody thinks the gateway is.
+/// The MAC address that `h` has for the gateway.
 fn gateway_of(h: &Netns) -> Mac {
     asked(h, GATEWAY_V4)
 }
 
-/// Where an address is, after asking.
+/// The MAC address that `h` has for an address, after a ping.
 fn asked(h: &Netns, address: &str) -> Mac {
     h.run(&format!("ping -n -c 1 -W 5 {address}")).ok();
     believed(h, address)
 }
 
-/// Where `h` thinks that an address is.
+/// The MAC address that `h` has for an address.
 fn believed(h: &Netns, address: &str) -> Mac {
     let neighbour = h.run(&format!("ip neigh show {address} dev eth0")).ok();
     let mut words = neighbour.split(' ').skip_while(|&word| word != "lladdr");
     words.nth(1).and_then(|mac| mac.parse().ok()).unwrap_or_else(|| panic!("no MAC in '{neighbour}'"))
 }
 
-/// An ARP packet that says "`address` is at `mac`" (RFC 826), to everybody.
+/// A broadcast ARP packet: "`address` is at `mac`" (RFC 826).
 fn arp_claim(operation: ArpOperation, mac: Mac, address: [u8; 4]) -> Frame {
     let packet = ArpPacket::new(
         ArpHardwareId::ETHERNET,
@@ -48,7 +48,8 @@ fn arp_claim(operation: ArpOperation, mac: Mac, address: [u8; 4]) -> Frame {
     ethernet(Mac::BROADCAST, mac, EtherType::ARP.0, &packet.to_bytes())
 }
 
-/// Sends what claims the gateway's address, and tells whom h2 then takes for the gateway.
+/// Sends ARP packets that claim the gateway's address. Returns the gateway's MAC address that h2 had before
+/// and has afterwards.
 fn after_claims<S: Subject>(s: &S) -> (Mac, Mac) {
     let [h1, h2, _] = s.containers();
     let genuine = gateway_of(&h2);
@@ -67,7 +68,7 @@ fn rejects_gateway_address_in_arp() {
     assert!(s.drops("container1", "spoofed_gateway") >= 4);
 }
 
-/// Control: through the kernel's bridge the claims arrive and are believed, so they are well made.
+/// Control: a Linux bridge forwards these packets, and the receiver believes them. So they are well-formed.
 #[test]
 fn linux_bridge_forwards_gateway_address_in_arp() {
     let s = LinuxBridge::start();
@@ -75,7 +76,7 @@ fn linux_bridge_forwards_gateway_address_in_arp() {
     assert_ne!(believed, genuine);
 }
 
-/// A program that others wrote tries the same.
+/// The same attack with arping.
 #[test]
 fn rejects_gateway_address_announced_by_arping() {
     let s = Uswitch::start();
@@ -88,7 +89,7 @@ fn rejects_gateway_address_announced_by_arping() {
     assert!(s.drops("container1", "spoofed_gateway") >= 2);
 }
 
-/// What h2 and h3 saw of claims that h1 sent.
+/// Which of the frames that h1 sent arrived at h2 and h3.
 fn seen_of<S: Subject>(s: &S, claims: &[Frame]) -> [Vec<Frame>; 2] {
     let [h1, h2, h3] = s.containers();
     let captures = [h2, h3].map(|h| h.capture("eth0", "ip6 or icmp or ether proto 0x88b5 or vlan"));
@@ -99,8 +100,8 @@ fn seen_of<S: Subject>(s: &S, claims: &[Frame]) -> [Vec<Frame>; 2] {
     })
 }
 
-/// A neighbour advertisement (RFC 4861 §4.4) by container 1 to all nodes: "the gateway is at `mac`", a router,
-/// and whatever was said before is overridden.
+/// A neighbour advertisement (RFC 4861 §4.4) by container 1 to all nodes: "the gateway is at `mac`", with
+/// the router and override flags.
 fn advertisement(mac: Mac) -> (Ipv6Header, Vec<u8>) {
     const ROUTER_AND_OVERRIDE: u8 = 0xa0;
     let ip = Ipv6Header {
@@ -117,15 +118,15 @@ fn advertisement(mac: Mac) -> (Ipv6Header, Vec<u8>) {
     (ip, [&header.to_bytes()[..], &rest].concat())
 }
 
-/// The packet as a frame to all nodes; `payload_length` is what it says.
+/// The packet as a frame to all nodes, with `payload_length` in its header.
 fn ipv6_frame(ip: &Ipv6Header, payload_length: usize, payload: &[u8]) -> Frame {
     let payload_length = u16::try_from(payload_length).expect("a short packet");
     let header = Ipv6Header { payload_length, ..ip.clone() }.to_bytes();
     ethernet(Mac([0x33, 0x33, 0, 0, 0, 1]), mac(1), EtherType::IPV6.0, &[&header[..], payload].concat())
 }
 
-/// An advertisement of the gateway's address at each of these MACs: plain; behind a hop-by-hop header of
-/// nothing but padding, in a packet that says it is empty; and these two with a priority tag.
+/// Advertisements of the gateway's address at each of these MACs: plain, behind a hop-by-hop header with
+/// payload length 0, and both with a priority tag.
 fn neighbour_claims(macs: [Mac; 4]) -> [Frame; 4] {
     let plain = |mac| {
         let (ip, message) = advertisement(mac);
@@ -152,14 +153,14 @@ fn rejects_gateway_address_in_neighbour_advertisement() {
     assert_eq!(s.drops("container1", "spoofed_gateway"), 4);
 }
 
-/// What of the kernel's bridge looks into IPv6 packets, and drops those that say they are empty: multicast
-/// snooping and, if it is there, the firewall's hook (`ipv6_mc_check_mld`, `br_validate_ipv6`).
+/// Disables what makes a Linux bridge drop IPv6 packets with payload length 0: multicast snooping and, if
+/// loaded, the netfilter hook (`ipv6_mc_check_mld`, `br_validate_ipv6`).
 const LOOK_AT_NO_IPV6: &str = "
 ip link set br0 type bridge mcast_snooping 0
 hook=/proc/sys/net/bridge/bridge-nf-call-ip6tables
 ! test -e $hook || echo 0 > $hook";
 
-/// Control: through the kernel's bridge each of the claims arrives and is believed, so they are well made.
+/// Control: a Linux bridge forwards each of these, and the receiver believes it. So they are well-formed.
 #[test]
 fn linux_bridge_forwards_gateway_address_in_neighbour_advertisement() {
     let s = LinuxBridge::start();
@@ -173,10 +174,10 @@ fn linux_bridge_forwards_gateway_address_in_neighbour_advertisement() {
     }
 }
 
-/// Where h2 goes by the gateway, until it is told otherwise.
+/// Destinations that h2 reaches by the gateway, until it is redirected.
 const DISTANT: [[u8; 4]; 2] = [[198, 51, 100, 1], [198, 51, 100, 2]];
 
-/// An ICMP redirect (RFC 792) in the gateway's name to h2: "to `distant` go by container 1".
+/// An ICMP redirect (RFC 792) in the gateway's name to h2: "reach `distant` through container 1".
 fn redirect(h2: &Netns, distant: [u8; 4]) -> Frame {
     let address = |container| v4(container).parse::<Ipv4Addr>().expect("an address").octets();
     let header = |length, source, destination| {
@@ -194,7 +195,8 @@ fn redirect(h2: &Netns, distant: [u8; 4]) -> Frame {
     ethernet(h2.mac(), mac(1), EtherType::IPV4.0, &packet)
 }
 
-/// Sends redirects, tagged and not, and tells what h2 and h3 saw of them and which ways h2 then goes.
+/// Sends redirects, tagged and untagged. Returns what h2 and h3 received, and the routes that h2 uses
+/// afterwards.
 fn after_redirects<S: Subject>(s: &S) -> ([Vec<Frame>; 2], Vec<String>) {
     let [_, h2, _] = s.containers();
     h2.sh("echo 1 > /proc/sys/net/ipv4/conf/eth0/accept_redirects").ok();
@@ -215,7 +217,7 @@ fn rejects_icmp_redirect_from_gateway_address() {
     assert_eq!(s.drops("container1", "spoofed_gateway"), 2);
 }
 
-/// Control: through the kernel's bridge the redirects arrive and are believed, so they are well made.
+/// Control: a Linux bridge forwards the redirects, and h2 believes them. So they are well-formed.
 #[test]
 fn linux_bridge_forwards_icmp_redirect_from_gateway_address() {
     let s = LinuxBridge::start();
@@ -224,7 +226,7 @@ fn linux_bridge_forwards_icmp_redirect_from_gateway_address() {
     assert!(ways.iter().all(|way| way.contains(&format!("via {} ", v4(1)))), "{ways:?}");
 }
 
-/// The gateway's MAC as a source: neither learned nor forwarded, tagged or not.
+/// The gateway's MAC as a source is neither learned nor forwarded, tagged or not.
 #[test]
 fn rejects_gateway_mac_as_source() {
     let s = Uswitch::start();
@@ -238,7 +240,7 @@ fn rejects_gateway_mac_as_source() {
     h2.run(&format!("ping -n -c 1 -W 5 {GATEWAY_V4}")).ok();
 }
 
-/// A flood of made-up sources cannot push out another port's address, nor grow the table.
+/// A flood of random sources cannot evict another port's address, nor exceed the size of the table.
 #[test]
 fn mac_flood_does_not_evict_other_ports() {
     const FDB_MAX: usize = 512;
@@ -250,7 +252,7 @@ fn mac_flood_does_not_evict_other_ports() {
     for part in flood.chunks(200) {
         h1.send(part);
     }
-    let to_h3 = [frame(h3.mac(), h2.mac(), "to a known station")];
+    let to_h3 = [frame(h3.mac(), h2.mac(), "to a known host")];
     assert_eq!(seen(&h2, &to_h3, [&h1, &h3]), [vec![], to_h3.to_vec()]);
     assert!(s.fdb().len() <= FDB_MAX, "{} entries", s.fdb().len());
     assert_eq!(s.port_of(h2.mac()).as_deref(), Some("container2"));

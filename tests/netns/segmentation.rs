@@ -1,4 +1,4 @@
-//! Super-frames on their way to a port that cannot take them: cut and summed as the kernel would.
+//! Super-frames to a port without offload are segmented as the kernel would do it.
 
 use etherparse::{IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, TcpHeader};
 use uswitch::wire::{ETHERNET_HEADER, Mac, VnetHeader};
@@ -14,15 +14,15 @@ on_both!(passes_super_frames_to_a_port_with_offload);
 const SENDER: Mac = mac(1);
 const RECEIVER: Mac = mac(3);
 
-/// A TCP segment far longer than the MTU, as the kernel hands it to a device that cuts by itself: of its
-/// checksum only the pseudo-header's part is done.
+/// A TCP segment far longer than the MTU, as the kernel passes it to a device with TSO: the checksum field
+/// has only the pseudo-header's sum.
 struct SuperFrame {
     bytes: Frame,
     vnet: VnetHeader,
 }
 
 impl SuperFrame {
-    /// `payload` bytes from 192.0.2.1 to 192.0.2.3, to be cut at `gso_size`; `edit` sets what is special.
+    /// `payload` bytes from 192.0.2.1 to 192.0.2.3, with this `gso_size`; `edit` changes the TCP header.
     fn v4(payload: u16, gso_size: u16, edit: impl FnOnce(&mut TcpHeader)) -> SuperFrame {
         let segment = segment(payload, edit);
         let (source, destination) = ([192, 0, 2, 1], [192, 0, 2, 3]);
@@ -74,20 +74,21 @@ impl SuperFrame {
         SuperFrame { bytes, vnet }
     }
 
-    /// The same with an 802.1Q tag more.
+    /// The same with an additional 802.1Q tag.
     fn tagged(self, vid: u16) -> SuperFrame {
         let vnet =
             VnetHeader { csum_start: self.vnet.csum_start + 4, hdr_len: self.vnet.hdr_len + 4, ..self.vnet };
         SuperFrame { bytes: tagged(&self.bytes, vid), vnet }
     }
 
-    /// The same from a sender that reacts to congestion: the first segment says so (RFC 3168 §6.1.2).
+    /// The same from a sender that uses ECN: the first segment has CWR set (RFC 3168 §6.1.2).
     fn with_ecn(mut self) -> SuperFrame {
         self.vnet.gso_type |= VnetHeader::GSO_ECN;
         self
     }
 
-    /// As a packet socket with `PACKET_VNET_HDR` takes it (packet(7)): the first 10 bytes of the header.
+    /// The format of a packet socket with `PACKET_VNET_HDR` (packet(7)): the first 10 bytes of the header,
+    /// then the frame.
     fn with_header(&self) -> Vec<u8> {
         [&self.vnet.emit()[..10], &self.bytes].concat()
     }
@@ -111,7 +112,7 @@ fn pseudo_header(parts: &[&[u8]]) -> u16 {
     u16::try_from((folded & 0xffff) + (folded >> 16)).expect("folded twice")
 }
 
-/// One of each kind.
+/// One super-frame of each kind.
 fn super_frames() -> Vec<SuperFrame> {
     let plain = |_: &mut TcpHeader| {};
     let last_words = |tcp: &mut TcpHeader| (tcp.psh, tcp.fin) = (true, true);
@@ -130,9 +131,9 @@ fn super_frames() -> Vec<SuperFrame> {
     ]
 }
 
-/// What arrives of [`super_frames`] at container 3, whose device takes only complete frames.
+/// What arrives of [`super_frames`] at container 3, whose device has no offload.
 fn arriving(s: &impl Subject) -> Vec<Frame> {
-    /// A packet socket that gives the kernel each file with `PACKET_VNET_HDR` (15) of `SOL_PACKET` (263).
+    /// A packet socket that sends each file with `PACKET_VNET_HDR` (15) of `SOL_PACKET` (263).
     const SEND: &str = "import socket, sys
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 s.bind((\"eth0\", 0))
@@ -153,7 +154,7 @@ for name in sys.argv[1:]: s.send(open(name, \"rb\").read())";
     capture.until(&last())
 }
 
-/// The bytes are those that the kernel makes for a device without offload.
+/// The bytes are those that the kernel sends on a device without offload.
 #[test]
 fn segments_match_the_kernel() {
     let bridge = LinuxBridge::start();
@@ -177,7 +178,7 @@ fn segments_match_the_kernel() {
     assert_eq!(made.len(), expected.len());
 }
 
-/// A device that takes super-frames gets them uncut.
+/// A device with offload receives super-frames unsegmented.
 fn passes_super_frames_to_a_port_with_offload<S: Subject>() {
     let s = S::start();
     let sent: Vec<Frame> = super_frames().into_iter().map(|super_frame| super_frame.bytes).collect();
@@ -185,7 +186,7 @@ fn passes_super_frames_to_a_port_with_offload<S: Subject>() {
     assert_eq!(lengths(&arriving(&s)), lengths(&sent));
 }
 
-/// A port without offload gets segments with finished sums of what a port with offload sent as super-frames.
+/// A port without offload receives complete segments of the super-frames that a port with offload sent.
 #[test]
 fn segments_tcp_for_a_port_without_offload() {
     let s = Uswitch::with("--ports 2");

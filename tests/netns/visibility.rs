@@ -1,4 +1,4 @@
-//! What a person sees: frames with tcpdump, and for every frame not delivered the reason.
+//! What a user can observe: frames with tcpdump, and the drop reason of every frame.
 
 use uswitch::wire::Mac;
 
@@ -8,7 +8,7 @@ use crate::harness::{
 
 on_both!(does_not_leak_unicast_to_third_port);
 
-/// tcpdump on a third port sees a ping to an unknown station, and nothing of one to a known station.
+/// tcpdump on a third port sees a ping to an unknown host, and not one to a known host.
 fn does_not_leak_unicast_to_third_port<S: Subject>() {
     let s = S::start();
     let [h1, _, h3] = s.containers();
@@ -23,19 +23,19 @@ fn does_not_leak_unicast_to_third_port<S: Subject>() {
     assert_eq!(unknown[..6], mac(0x99).0);
 }
 
-/// Each frame is dropped for one reason, and counted under it once.
+/// Each frame is dropped for one reason, and counted once.
 #[test]
 fn counts_drops_by_reason() {
     let s = Uswitch::start();
     let [h1, h2, h3] = s.containers();
     let gateway: Mac =
         s.host().run("cat /sys/class/net/uswitch0/address").ok().trim().parse().expect("a MAC");
-    let stations = [frame(Mac::BROADCAST, mac(1), "one"), frame(Mac::BROADCAST, mac(2), "two")];
-    seen(&h1, &stations, [&h2, &h3]);
+    let hosts = [frame(Mac::BROADCAST, mac(1), "one"), frame(Mac::BROADCAST, mac(2), "two")];
+    seen(&h1, &hosts, [&h2, &h3]);
     for (reason, frame) in [
         ("bad_source", frame(mac(9), GROUP, "from a group")),
         ("reserved_address", frame(Mac([0x01, 0x80, 0xc2, 0, 0, 0x0e]), mac(1), "LLDP's address")),
-        ("filtered", frame(mac(1), mac(2), "between two stations of one port")),
+        ("filtered", frame(mac(1), mac(2), "between two hosts of one port")),
         ("spoofed_gateway", frame(mac(9), gateway, "from the gateway")),
     ] {
         let before = s.drops("container1", reason);
@@ -44,7 +44,7 @@ fn counts_drops_by_reason() {
     }
 }
 
-/// Two ports with different MTUs: what the egress cannot take is counted there.
+/// Two ports with different MTUs: frames that are too long for the egress port are counted there.
 #[test]
 fn counts_oversize_on_the_egress_port() {
     let s = Uswitch::with("--ports 3 --mtu 9000");
@@ -59,7 +59,7 @@ fn counts_oversize_on_the_egress_port() {
     assert_eq!(s.drops("container2", "oversize"), 1);
 }
 
-/// A switch with one port and no host: there is nobody to flood to.
+/// A switch with one port and no host port has no egress port for a flood.
 #[test]
 fn counts_no_egress() {
     let s = Uswitch::with("--ports 1 --internal");
@@ -69,7 +69,7 @@ fn counts_no_egress() {
     wait_until("it is counted", || s.drops("container1", "counts_no_egress") > before);
 }
 
-/// To the gateway's MAC, and not for the switch itself: without a host port there is nobody to take it.
+/// Frames to the gateway's MAC that the switch does not answer need a host port.
 #[test]
 fn counts_no_host_port() {
     let s = Uswitch::with("--ports 2 --internal");
@@ -79,7 +79,7 @@ fn counts_no_host_port() {
     assert!(s.drops("container1", "counts_no_host_port") > 0);
 }
 
-/// Frames and bytes are those that were sent.
+/// The frames and bytes that were sent are counted.
 #[test]
 fn counters_balance() {
     let s = Uswitch::start();

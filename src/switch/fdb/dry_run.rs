@@ -1,13 +1,13 @@
-//! The forwarding database as a decision uses it, and as it would be if the decision were carried out.
+//! How a decision uses the forwarding database, and a dry run of it.
 
 use super::{Fdb, FdbKey, Learned, SlotValue};
 use crate::switch::{PortId, Tick};
 
-/// What a decision does with the forwarding database: it learns one address and looks up another.
+/// The operations of a decision on the forwarding database.
 pub trait Database {
-    /// A frame from `key` came in on `port`.
+    /// A frame from `key` was received on `port`.
     fn learn(&mut self, now: Tick, key: FdbKey, port: PortId) -> Learned;
-    /// Where `key` is.
+    /// The port of `key`.
     fn lookup(&self, now: Tick, key: FdbKey) -> Option<PortId>;
 }
 
@@ -23,8 +23,8 @@ impl Database for &Fdb {
     }
 }
 
-/// Says what learning would do, looks up as if it had been done, and changes nothing. Takes the lock: not for a frame's
-/// way.
+/// Predicts the outcome of learning, and looks up as if it had been done, but changes nothing. Takes the
+/// lock, so it is not for the hot path.
 #[derive(Debug)]
 pub struct DryRun<'a> {
     fdb: &'a Fdb,
@@ -32,7 +32,7 @@ pub struct DryRun<'a> {
 }
 
 impl<'a> DryRun<'a> {
-    /// Of a database in which nothing more has been learned.
+    /// A dry run on the current database.
     pub const fn new(fdb: &'a Fdb) -> DryRun<'a> {
         DryRun { fdb, learned: None }
     }

@@ -1,20 +1,20 @@
-//! What goes into the forwarding database and what comes out.
+//! Keys, entries, outcomes and errors of the forwarding database.
 
 use super::value::Value;
 use crate::switch::{PortId, Tick};
 use crate::wire::Mac;
 
-/// What an entry is looked up by: a VLAN (0: none) and a MAC.
+/// The key of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FdbKey {
-    /// VLAN identifier; 0 until the switch knows VLANs.
+    /// VLAN identifier; 0 means no VLAN.
     pub vlan: u16,
-    /// The station.
+    /// MAC address.
     pub mac: Mac,
 }
 
 impl FdbKey {
-    /// VLAN above MAC.
+    /// VLAN in the upper 16 bits, MAC address below.
     #[inline]
     pub(super) const fn pack(self) -> u64 {
         (self.vlan as u64) << 48 | self.mac.as_u64()
@@ -26,27 +26,27 @@ impl FdbKey {
     }
 }
 
-/// Where an entry came from, in the words of `bridge fdb`.
+/// The kind of an entry, with the names of `bridge fdb`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FdbState {
-    /// Learned; ages out, moves.
+    /// Learned. It ages and can move.
     Dynamic,
-    /// Put there by a person; neither ages nor moves.
+    /// Added by a user. It does not age or move.
     Static,
-    /// The switch's own (the gateway); neither ages nor moves, and cannot be deleted.
+    /// The gateway's own address. It does not age or move, and cannot be deleted.
     Permanent,
 }
 
-/// One entry, as read.
+/// A snapshot of one entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FdbEntry {
-    /// Whose.
+    /// VLAN and MAC address.
     pub key: FdbKey,
-    /// Behind which port.
+    /// The port.
     pub port: PortId,
-    /// Its kind.
+    /// The kind.
     pub state: FdbState,
-    /// When a frame from it was last seen.
+    /// When a frame from this MAC was last seen.
     pub seen: Tick,
 }
 
@@ -57,48 +57,48 @@ impl FdbEntry {
     }
 }
 
-/// What [`super::Fdb::learn`] did.
+/// The outcome of [`super::Fdb::learn`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Learned {
-    /// Known, on that port; refreshed if the tick had changed.
+    /// Known on this port; refreshed if the tick had changed.
     Known,
-    /// Known, on that port, and refreshed after a silence of a third of the ageing time or more.
+    /// Known on this port, and refreshed after a silence of at least a third of the ageing time.
     Returned {
         /** How long it was silent, in ticks. */
         after: u32,
     },
-    /// New.
+    /// New entry.
     New,
-    /// New, in the place of the oldest address of the port that held most.
+    /// New entry, in the place of the oldest entry of the port with most entries.
     Evicted {
         /** The port that gave way. */
         from: PortId,
         /** Its address that is forgotten. */
         gone: FdbKey,
     },
-    /// The station moved here.
+    /// Moved here from another port.
     Moved {
         /** Where it was. */
         from: PortId,
     },
-    /// A static or permanent entry says otherwise: nothing changed.
+    /// A static or permanent entry on another port: nothing changed.
     Pinned,
-    /// The table is full of entries that cannot give way: nothing changed.
+    /// The table is full of static and permanent entries: nothing changed.
     Refused,
-    /// The ageing time is 0: nothing is learned.
+    /// The ageing time is 0, so learning is off.
     Off,
 }
 
-/// An entry could not be added.
+/// An entry cannot be added.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FdbError {
-    /// Every entry is static or permanent.
-    #[error("the forwarding database is full of static entries: delete some, or raise --fdb-max")]
+    /// All entries are static or permanent.
+    #[error("the forwarding database is full of static entries: delete some, or raise its limit")]
     Full,
-    /// The entry is the switch's own.
+    /// The entry is the gateway's.
     #[error("{0} is the gateway's own address and stays on the host port")]
     Permanent(Mac),
     /// A group address or zero.
-    #[error("{0} cannot be a station's address: it is a group address or zero")]
+    #[error("{0} cannot be the address of a host: it is a group address or zero")]
     NotUnicast(Mac),
 }

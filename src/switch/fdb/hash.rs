@@ -1,11 +1,11 @@
 //! The keyed hash of the forwarding database.
 //!
-//! Multiply-shift over 128 bits (Dietzfelbinger 1996): with a secret multiplier and addend, any two keys
-//! that were chosen without knowing them meet in a bucket with a probability of 1/buckets. So whatever
-//! addresses a container invents, it cannot aim at one chain. A fixed permutation after it keeps that, and
-//! spreads runs of consecutive addresses, for which multiply-shift alone has poor luck with some secrets.
+//! Multiply-shift over 128 bits (Dietzfelbinger 1996). With a secret multiplier and addend, two keys that
+//! were chosen without knowing them collide with a probability of 1/buckets. So a container cannot choose
+//! addresses that fall into one chain. A fixed permutation spreads runs of consecutive addresses, for which
+//! multiply-shift alone is poor with some secrets.
 
-/// A function from keys to buckets, drawn by a seed.
+/// A hash function from keys to buckets, selected by a seed.
 #[derive(Debug)]
 pub(super) struct Hash {
     multiplier: u128,
@@ -14,7 +14,7 @@ pub(super) struct Hash {
 }
 
 impl Hash {
-    /// A function onto `1 << bits` buckets, 1 <= `bits` <= 32.
+    /// A function with `1 << bits` buckets, 1 <= `bits` <= 32.
     pub(super) fn new(seed: u64, bits: u32) -> Hash {
         let mut state = seed;
         let mut draw = || (u128::from(splitmix(&mut state)) << 64) | u128::from(splitmix(&mut state));
@@ -30,10 +30,10 @@ impl Hash {
     }
 }
 
-/// 2^64 divided by the golden ratio, odd.
+/// 2^64 divided by the golden ratio, made odd.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// SplitMix64 (Steele, Lea and Flood 2014): spreads one seed over as many words as asked for.
+/// SplitMix64 (Steele, Lea and Flood 2014): expands a seed to any number of words.
 fn splitmix(state: &mut u64) -> u64 {
     *state = state.wrapping_add(GOLDEN);
     let mut word = *state;

@@ -1,29 +1,30 @@
-//! The forwarding database: (VLAN, MAC) -> port (IEEE 802.1D-2004 §7.9).
+//! The forwarding database (FDB): (VLAN, MAC) -> port (IEEE 802.1D-2004 §7.9).
 //!
-//! Readers take no lock (unless eight tries in a row met a change): [`Fdb::lookup`], and [`Fdb::learn`]
-//! of a station that is where it was. They write nothing but the tick of a station not seen in this tick.
-//! What changes the table (a new station, a move, an eviction, ageing, a person) takes one mutex, for a
-//! bounded piece of work each time.
+//! [`Fdb::lookup`], and [`Fdb::learn`] of a MAC that has not moved, take no lock (unless the chain changed
+//! during eight attempts in a row). They write nothing except the last-seen tick, when it has changed.
+//! Changes of the table (new entry, move, eviction, ageing, a user's change) take one mutex, for a bounded
+//! amount of work.
 //!
-//! - `table`: slots in chains by a keyed hash (`hash`), read under a sequence number each. No chain can
-//!   be aimed at.
-//! - `value`: port, kind and last-seen tick in one word, which a refresh exchanges.
-//! - `shares`: each port's learned entries in order, and the ports by how many they hold.
+//! - `table`: a hash table with chains of slots. Each slot has a sequence number (seqlock). The hash is keyed
+//!   (`hash`), so nobody can choose addresses that fall into one chain.
+//! - `value`: port, kind and last-seen tick in one word, exchanged atomically by a refresh.
+//! - `shares`: each port's learned entries by age, and the ports by their number of entries.
 //!
-//! Limits. All memory is taken when the database is made: 34 bytes an entry (24 in its slot, 8 in its
-//! port's list, 2 for the count that it could make), 4 a chain (twice as many chains as entries, rounded
-//! up to a power of two) and 64 KiB for the ports: 0.4 MiB for 8192 entries, 41 MiB for a million. When
-//! it is full, the port that holds most learned entries gives way; if none holds more than the newcomer's
-//! own port, that one does. So a flood of addresses from one port takes from another only what that holds
-//! above an equal share. Static and permanent entries count towards the limit and never give way.
+//! All memory is allocated at creation: 34 bytes per entry (24 for the slot, 8 for its links, 2 for the
+//! ring heads), 4 bytes per chain (twice the number of entries, rounded up to a power of two) and 64 KiB
+//! for the ports. That is 0.4 MiB for 8192 entries and 41 MiB for a million.
 //!
-//! What gives way is the port's oldest entry: first in the order of coming. Exact least-recently-seen
-//! order would need the lock for every refresh; so instead a refresh marks the entry, and an eviction that
-//! meets a marked one puts it behind the youngest once more. At most four are passed over: every
-//! eviction is constant work.
+//! When the database is full, an entry of the port with most learned entries is evicted. If no port has
+//! more than the ingress port of the new address, the ingress port loses one. So a MAC flood on one port
+//! can evict from another port only what exceeds an equal share. Static and permanent entries count towards
+//! the limit and are never evicted.
 //!
-//! A lookup does not see an entry that has aged, even before [`Fdb::age`] takes it out. A station that
-//! speaks again before that is refreshed or moved as if it had not aged.
+//! The evicted entry is the port's oldest, in order of insertion. Exact LRU order would need the lock for
+//! every refresh. Instead, a refresh marks the entry, and an eviction moves up to four marked entries to
+//! the end of the list ("second chance"), so it does a constant amount of work.
+//!
+//! A lookup ignores an entry that has aged, also before [`Fdb::age`] removes it. A frame from that MAC
+//! before the removal refreshes or moves the entry as if it had not aged.
 
 mod dry_run;
 mod entry;
@@ -43,14 +44,14 @@ use self::table::{NIL, SlotValue, Table};
 use self::value::Value;
 use super::{PortId, Tick};
 
-/// Entries looked at between two takings of the lock.
+/// Entries checked while the lock is held once.
 const CHUNK: u32 = 256;
-/// Tries without the lock before a reader takes it.
+/// Attempts without the lock before a reader takes it.
 const TRIES: usize = 8;
-/// How many refreshed entries an eviction passes over before it takes one all the same.
+/// Refreshed entries that an eviction skips.
 const SECOND_CHANCES: usize = 4;
 
-/// The database.
+/// The forwarding database.
 #[derive(Debug)]
 pub struct Fdb {
     table: Table,
@@ -58,48 +59,48 @@ pub struct Fdb {
     ageing: u32,
 }
 
-/// What only the holder of the lock sees.
+/// State that only the holder of the lock can access.
 #[derive(Debug)]
 struct Writer {
-    /// Slots that were used and are free, linked.
+    /// Head of the list of free slots.
     free: u32,
     shares: Shares,
 }
 
-/// The entry that gives way in a full table.
+/// The entry to evict from a full table.
 struct Victim {
     port: PortId,
     at: u32,
-    /// How many older ones of the port were refreshed and stay.
+    /// Number of older entries of the port that get a second chance.
     passed: usize,
 }
 
 impl Fdb {
-    /// Most entries that any database can have.
+    /// Upper limit for the size of a database.
     pub const MAX: usize = 1 << 24;
 
-    /// An empty database of at most `max` entries (and at most [`Fdb::MAX`]) that live `ageing` ticks.
-    /// With an `ageing` of 0 nothing is learned, so all is flooded (as with the Linux bridge).
+    /// An empty database of at most `max` entries (and at most [`Fdb::MAX`]) with the given ageing time in
+    /// ticks. With an `ageing` of 0 nothing is learned, so everything is flooded (as in the Linux bridge).
     pub fn new(max: usize, ageing: u32, seed: u64) -> Fdb {
         let max = max.min(Self::MAX);
         let writer = Writer { free: NIL, shares: Shares::new(max) };
         Fdb { table: Table::new(max, seed), writer: Mutex::new(writer), ageing }
     }
 
-    /// Where `key` is. An entry that has aged is not there, whether [`Fdb::age`] has run or not.
+    /// The port of `key`. Ignores entries that have aged, also before [`Fdb::age`] removes them.
     #[inline]
     pub fn lookup(&self, now: Tick, key: FdbKey) -> Option<PortId> {
         let value = self.find(key.pack())?.value;
         (!value.is_free() && !value.has_aged(now, self.ageing)).then(|| value.port())
     }
 
-    /// The entry of `key`, whether it has aged or not.
+    /// The entry of `key`, aged or not.
     pub fn entry(&self, key: FdbKey) -> Option<FdbEntry> {
         let value = self.find(key.pack())?.value;
         (!value.is_free()).then(|| FdbEntry::unpack(key.pack(), value))
     }
 
-    /// A frame from `key` came in on `port` (one of the port table's). Locks only when the table changes.
+    /// Learns that a frame from `key` was received on `port`. Locks only when the table changes.
     #[inline]
     pub fn learn(&self, now: Tick, key: FdbKey, port: PortId) -> Learned {
         if self.ageing == 0 {
@@ -120,7 +121,8 @@ impl Fdb {
         self.learn_locked(now, key, port)
     }
 
-    /// What a refresh means after so many ticks. (Where refreshes of two workers meet, none is told to be a return.)
+    /// The outcome of a refresh. (If two workers refresh an entry at the same time, neither reports a
+    /// return.)
     #[inline]
     fn refreshed(&self, after: u32) -> Learned {
         if after < self.ageing.div_ceil(3) { Learned::Known } else { Learned::Returned { after } }
@@ -147,7 +149,7 @@ impl Fdb {
         learned
     }
 
-    /// Adds or replaces an entry by hand. In a full database a learned one gives way, as when learning.
+    /// Adds or replaces an entry. In a full database a learned entry is evicted.
     pub fn add(&self, now: Tick, key: FdbKey, port: PortId, state: FdbState) -> Result<(), FdbError> {
         if key.mac.is_group() || key.mac.is_zero() {
             return Err(FdbError::NotUnicast(key.mac));
@@ -173,7 +175,7 @@ impl Fdb {
         Ok(())
     }
 
-    /// Takes an entry out, if there is one.
+    /// Removes an entry, if it exists.
     pub fn remove(&self, key: FdbKey) -> Result<Option<FdbEntry>, FdbError> {
         let mut writer = self.lock();
         match self.find_locked(key.pack()) {
@@ -186,20 +188,19 @@ impl Fdb {
         }
     }
 
-    /// Takes all learned entries out, or those of one port; how many.
+    /// Removes all dynamic entries, or those of one port. Returns how many.
     pub fn flush(&self, port: Option<PortId>) -> usize {
         let of_port = |value: Value| port.is_none_or(|port| port == value.port());
         self.sweep(|value| value.is_dynamic() && of_port(value), &mut |_| {})
     }
 
-    /// The port is going away: takes all its entries out, of every kind. The caller has made sure that
-    /// nothing is learned there any more.
+    /// Removes all entries of a port, static ones too. The caller must have stopped learning on that port.
     pub fn remove_port(&self, port: PortId) {
         self.sweep(|value| value.port() == port, &mut |_| {});
     }
 
-    /// Takes out what has aged by `now`, calling `aged` for each (without the lock); when to call again, if
-    /// anything can age. That is when the oldest entry ages, but not within a second, however many there are.
+    /// Removes the entries that have aged by `now`, and calls `aged` for each, without the lock. Returns
+    /// when to call it again, if anything can age: when the oldest entry ages, but at least a second later.
     pub fn age(&self, now: Tick, aged: &mut dyn FnMut(FdbEntry)) -> Option<Tick> {
         self.sweep(|value| value.has_aged(now, self.ageing), aged);
         if self.ageing == 0 {
@@ -211,23 +212,23 @@ impl Fdb {
         Some(Tick(due.max(now.0.saturating_add(Tick::PER_SECOND))))
     }
 
-    /// A copy of all entries, in no order. Each was there at some time during the call.
+    /// A copy of all entries, in no particular order. Each entry existed at some time during the call.
     pub fn entries(&self) -> Vec<FdbEntry> {
         let entry = |at| self.table.entry(at).map(|(key, value)| FdbEntry::unpack(key, value));
         (0..self.table.used()).filter_map(entry).collect()
     }
 
-    /// How many entries there are.
+    /// Number of entries.
     pub fn len(&self) -> usize {
         self.table.len()
     }
 
-    /// No entry.
+    /// There are no entries.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many there may be.
+    /// Maximum number of entries.
     pub fn max(&self) -> usize {
         self.table.max()
     }
@@ -248,17 +249,17 @@ impl Fdb {
         self.find_locked(key)
     }
 
-    /// With the lock held nothing disturbs a walk.
+    /// A lookup by the holder of the lock. The chains do not change meanwhile.
     fn find_locked(&self, key: u64) -> Option<SlotValue> {
         self.table.walk(key).ok().flatten()
     }
 
-    /// The lock. A poisoned one is taken as it is: nothing under it panics half-way through a change.
+    /// Takes the lock. Poisoning is ignored: no change can panic half-way.
     fn lock(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lock: puts a new entry in a free slot, or in that of one that gives way.
+    /// Needs the lock: adds an entry in a free slot, or in the slot of an evicted entry.
     fn insert(&self, writer: &mut Writer, key: FdbKey, value: Value) -> Learned {
         let mut learned = Learned::New;
         if writer.free == NIL {
@@ -282,8 +283,9 @@ impl Fdb {
         learned
     }
 
-    /// Lock: what gives way for a new entry of `newcomer`: the oldest entry of the port that holds most. One that
-    /// was refreshed since it became its port's youngest is passed over ("second chance").
+    /// Needs the lock: selects the entry to evict for a new entry of `newcomer`: the oldest one of the port
+    /// with most entries. Skips entries that were refreshed since they became the youngest ("second
+    /// chance").
     fn victim(&self, writer: &Writer, newcomer: PortId) -> Option<Victim> {
         let port = writer.shares.eviction_port(newcomer)?;
         let mut passed = 0;
@@ -293,12 +295,12 @@ impl Fdb {
             }
             passed += 1;
         }
-        // The next; and where all were passed over, the first again.
+        // The next entry; if all of them were skipped, the first one.
         let at = writer.shares.entries(port).nth(passed).or_else(|| writer.shares.oldest(port))?;
         Some(Victim { port, at, passed })
     }
 
-    /// Lock: takes the victim out. Those that were passed over become the youngest again.
+    /// Needs the lock: evicts an entry. The skipped entries become the youngest ones.
     fn evict(&self, writer: &mut Writer, newcomer: PortId) -> Option<FdbEntry> {
         let Victim { port, at, passed } = self.victim(writer, newcomer)?;
         for _ in 0..passed {
@@ -310,7 +312,7 @@ impl Fdb {
         Some(self.free_slot(writer, at, value))
     }
 
-    /// Lock: takes out the entry in a slot, whose value was just exchanged for [`Value::FREE`].
+    /// Needs the lock: unlinks a slot whose value was just replaced by [`Value::FREE`].
     fn free_slot(&self, writer: &mut Writer, at: u32, value: Value) -> FdbEntry {
         let key = self.table.withdraw(at, writer.free);
         writer.free = at;
@@ -320,7 +322,8 @@ impl Fdb {
         FdbEntry::unpack(key, value)
     }
 
-    /// Takes out what `is_gone`; how many. Looks without the lock, and takes it for one chunk at a time.
+    /// Removes the entries that match `is_gone`. Returns how many. Searches without the lock, and takes it
+    /// per chunk.
     fn sweep(&self, is_gone: impl Fn(Value) -> bool, removed: &mut dyn FnMut(FdbEntry)) -> usize {
         let (mut count, mut batch) = (0, Vec::new());
         let used = self.table.used();
@@ -335,8 +338,8 @@ impl Fdb {
             }
             let mut writer = self.lock();
             for (at, value) in chunk.filter_map(candidate) {
-                // Fails if a frame from the station came just now: then it stays, as if learned after the
-                // sweep.
+                // The exchange fails if a frame refreshed the entry meanwhile. Then it stays, as if learned
+                // afterwards.
                 if self.table.exchange(at, value, Value::FREE) {
                     batch.push(self.free_slot(&mut writer, at, value));
                 }

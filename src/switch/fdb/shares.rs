@@ -1,8 +1,8 @@
-//! Who holds how many learned addresses: what fair eviction needs, each step in constant time.
+//! How many learned addresses each port has: the basis of fair eviction. Every operation takes constant time.
 //!
-//! A port has a list of its learned entries, from the oldest to the youngest. Ports that hold the same
-//! number are in one ring, and `holders` has a port of the ring for each number. A count changes by one
-//! at a time, so when the last port leaves the ring of the highest number, the next highest is one below.
+//! A port has a list of its learned entries, oldest first. Ports with the same number of entries are linked
+//! in a ring, and `holders` has one port of the ring for each number. A count changes by one at a time, so
+//! when the last port leaves the ring of the highest number, the new maximum is one less.
 
 use super::NIL;
 use crate::switch::{PortId, Ports};
@@ -16,7 +16,7 @@ struct Links {
     younger: u32,
 }
 
-/// A port's list, and its neighbours in the ring of the ports that hold as many.
+/// A port's list, and its neighbours in the ring of ports with the same count.
 #[derive(Debug, Clone, Copy)]
 struct Share {
     oldest: u32,
@@ -26,7 +26,7 @@ struct Share {
     right: u16,
 }
 
-/// All ports' shares. Part of the writer's state: who has it, has the lock.
+/// The shares of all ports. Part of the state that the FDB's lock protects.
 #[derive(Debug)]
 pub(super) struct Shares {
     links: Box<[Links]>,
@@ -36,7 +36,7 @@ pub(super) struct Shares {
 }
 
 impl Shares {
-    /// Nothing held, of at most `max`.
+    /// No entries yet, with room for `max`.
     pub(super) fn new(max: usize) -> Shares {
         let nothing = Share { oldest: NIL, youngest: NIL, count: 0, left: NO_PORT, right: NO_PORT };
         Shares {
@@ -47,7 +47,7 @@ impl Shares {
         }
     }
 
-    /// The port that must give way for `port`: itself, if nobody holds more; else one that holds most.
+    /// The port that loses an entry for a new one of `port`: itself, if no port has more; else one with most.
     pub(super) fn eviction_port(&self, port: PortId) -> Option<PortId> {
         match self.most {
             0 => None,
@@ -68,19 +68,19 @@ impl Shares {
         std::iter::successors(self.oldest(port), younger)
     }
 
-    /// A port holds one more, its youngest.
+    /// Adds an entry as the port's youngest.
     pub(super) fn add_entry(&mut self, port: PortId, at: u32) {
         self.append(port, at);
         self.recount(port, self.ports[port.index()].count + 1);
     }
 
-    /// A port holds one less.
+    /// Removes an entry of the port.
     pub(super) fn remove_entry(&mut self, port: PortId, at: u32) {
         self.detach(port, at);
         self.recount(port, self.ports[port.index()].count - 1);
     }
 
-    /// An entry becomes its port's youngest.
+    /// Makes an entry its port's youngest.
     pub(super) fn make_youngest(&mut self, port: PortId, at: u32) {
         self.detach(port, at);
         self.append(port, at);
@@ -109,7 +109,7 @@ impl Shares {
         }
     }
 
-    /// Moves a port from the ring of its count to that of `count`, which is one more or one less.
+    /// Moves a port to the ring of `count`, which is one more or one less than its count.
     fn recount(&mut self, port: PortId, count: u32) {
         let old = self.ports[port.index()].count;
         if old > 0 {
@@ -145,7 +145,7 @@ impl Shares {
         }
     }
 
-    /// A port's entries, oldest first; panics if lists, counts and rings disagree.
+    /// A port's entries, oldest first. Panics if lists, counts and rings are inconsistent.
     #[cfg(test)]
     pub(super) fn check(&self, port: PortId) -> Vec<u32> {
         let share = &self.ports[port.index()];

@@ -29,7 +29,7 @@ fn fdb(max: usize) -> Fdb {
 }
 
 impl Fdb {
-    /// Panics unless chains, lists, counts and the free list tell the same; nobody else may be at work.
+    /// Panics unless chains, lists, counts and the free list are consistent. No other thread may use the database.
     fn check(&self) {
         let writer = self.lock();
         let mut slots = HashSet::new();
@@ -50,7 +50,8 @@ impl Fdb {
             .collect();
         for &(at, key, value) in &entries {
             assert!(slots.insert(at), "slot {at} is free and in use");
-            let found = self.table.walk(key).expect("nobody disturbs").expect("an entry is in its chain");
+            let found =
+                self.table.walk(key).expect("no concurrent change").expect("an entry is in its chain");
             assert_eq!((found.at, found.value), (at, value));
         }
         assert_eq!(slots.len(), self.table.used() as usize, "a slot is lost");
@@ -83,7 +84,7 @@ fn reports_return_after_a_third_of_the_ageing_time() {
     assert_eq!(fdb.learn(Tick(AGEING / 3 - 1), host(1), P1), Learned::Known);
     let back = Tick(AGEING / 3 - 1 + AGEING / 3);
     assert_eq!(fdb.learn(back, host(1), P1), Learned::Returned { after: AGEING / 3 });
-    assert_eq!(fdb.learn(back, host(1), P1), Learned::Known, "told once");
+    assert_eq!(fdb.learn(back, host(1), P1), Learned::Known, "reported once");
     fdb.add(Tick(0), host(2), P1, FdbState::Static).unwrap();
     assert_eq!(fdb.learn(back, host(2), P1), Learned::Known, "it does not age");
 }
@@ -256,7 +257,7 @@ fn refuses_entries_when_full_of_static_ones() {
     fdb.check();
 }
 
-/// Every thread works on all hosts, but a station is only ever learned on one of its own two ports.
+/// Every thread works on all hosts, but a host is only ever learned on one of its own two ports.
 fn home(n: u64) -> [PortId; 2] {
     [PortId((n % 7 * 2) as u16), PortId((n % 7 * 2 + 1) as u16)]
 }
@@ -346,7 +347,7 @@ fn lookup_never_misses_a_present_entry() {
     fdb.check();
 }
 
-/// A frame and the end of the ageing time come together: the station is known afterwards, whoever was first.
+/// A frame arrives while its entry ages out: the host is known afterwards, in either order.
 #[test]
 fn refresh_during_ageing_keeps_the_entry() {
     const ROUNDS: u32 = if cfg!(miri) { 20 } else { 100_000 };

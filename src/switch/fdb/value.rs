@@ -1,9 +1,9 @@
-//! An entry's value, in one word, so that it is read and replaced in one piece.
+//! The value of an entry, in one word, so that it is read and replaced atomically.
 
 use super::{FdbState, Learned};
 use crate::switch::{PortId, Tick};
 
-/// Tick last seen (32 bits), port (16), state (2), refreshed (1), generation of the slot (13).
+/// Last-seen tick (32 bits), port (16), kind (2), refreshed (1), generation of the slot (13).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Value(pub(super) u64);
 
@@ -16,9 +16,9 @@ const PERMANENT: u64 = 0b11 << 14;
 const GENERATION: u64 = (1 << 13) - 1;
 
 impl Value {
-    /// The value of a slot without an entry, and of an entry that is just being taken out.
+    /// The value of a slot without an entry, or whose entry is being removed.
     pub(super) const FREE: Value = Value(0);
-    /// A frame was seen from it since it became its port's youngest.
+    /// The entry was refreshed since it became its port's youngest.
     pub(super) const REFRESHED: u64 = 1 << 13;
 
     /// Not refreshed, generation 0.
@@ -35,7 +35,7 @@ impl Value {
         Value(self.0 & !GENERATION | generation as u64 & GENERATION)
     }
 
-    /// As it is after a frame at `now`.
+    /// The value after a frame at `now`.
     pub(super) const fn refreshed(self, now: Tick) -> Value {
         Value((now.0 as u64) << SEEN | self.0 & 0xffff_ffff | Self::REFRESHED)
     }
@@ -56,13 +56,13 @@ impl Value {
         self.0 & Self::REFRESHED != 0
     }
 
-    /// Learned, and no frame seen for `ageing` ticks (expired at that age, not after, as in Linux:
-    /// `has_expired` in `net/bridge/br_fdb.c`).
+    /// Learned, and no frame was seen for `ageing` ticks (expired at that age, not after it, as in
+    /// `has_expired` in Linux `net/bridge/br_fdb.c`).
     pub(super) const fn has_aged(self, now: Tick, ageing: u32) -> bool {
         self.is_dynamic() && now.since(self.seen()) >= ageing
     }
 
-    /// What a frame on `port` says of a station that has this value.
+    /// The outcome of learning this MAC on `port`.
     pub(super) fn learn_outcome(self, port: PortId) -> Learned {
         if self.port() == port {
             Learned::Known
@@ -82,7 +82,7 @@ impl Value {
         Tick((self.0 >> SEEN) as u32)
     }
 
-    /// The kind; that of a free slot has no meaning.
+    /// The kind; undefined for a free slot.
     pub(super) const fn state(self) -> FdbState {
         match self.0 & STATE {
             PERMANENT => FdbState::Permanent,

@@ -1,18 +1,18 @@
-//! ARP for the gateway's addresses (RFC 826): requests and probes are answered, by a reply to whoever asked.
+//! ARP for the gateway's addresses (RFC 826): replies to requests and probes.
 
 use std::net::Ipv4Addr;
 
 use super::{Gateway, GatewayReply};
 use crate::wire::arp::Arp;
 
-/// The answer to an ARP message: a reply, if it asks for a gateway's address. A probe asks with an unspecified
-/// sender (RFC 5227 §2.1.1) and is told that the address is taken.
+/// The reply to an ARP request for an address of the gateway. A probe has an unspecified sender address (RFC
+/// 5227 §2.1.1), and the reply tells the sender that the address is in use.
 pub(super) fn answer(gateway: &Gateway, message: &[u8]) -> Option<GatewayReply> {
     let asked = Arp::parse(message).filter(|arp| arp.operation == Arp::REQUEST)?;
     gateway.ipv4.contains(&asked.target_ip).then_some(GatewayReply::Arp { address: asked.target_ip })
 }
 
-/// Turns a request into its reply.
+/// Overwrites a request with its reply.
 pub(super) fn write(gateway: &Gateway, address: Ipv4Addr, message: &mut [u8]) -> Option<()> {
     let asked = Arp::parse(message)?;
     let reply = Arp {

@@ -1,8 +1,8 @@
-//! Echo requests to the gateway's addresses: answered in place, addresses exchanged, checksums adjusted.
+//! Replies to echo requests for the gateway's addresses, in place: swaps the addresses and updates the
+//! checksums.
 //!
-//! Only the plain case: a whole packet in one piece, without options or extension headers, from a unicast
-//! address that is not the gateway's own. All else is for the host's stack, which knows what to do about
-//! it.
+//! Only unfragmented packets without options or extension headers, from a unicast address that is not the
+//! gateway's, are answered here. The host's kernel handles the rest.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -11,7 +11,7 @@ use crate::wire::checksum::update;
 use crate::wire::icmp::{ECHO, ECHO6};
 use crate::wire::ip::{DEFAULT_HOPS, IPV4_HEADER, IPV6_HEADER, Ipv4, Ipv6, is_icmp4, protocol};
 
-/// Where the fields are that a reply changes.
+/// Offsets of the fields that a reply changes.
 mod field {
     use std::ops::Range;
 
@@ -25,7 +25,7 @@ mod field {
     pub(super) const IPV6_ADDRESSES_END: usize = 40;
 }
 
-/// The answer to an IPv4 packet: a reply, if it is an echo request that is the plain case.
+/// The reply to an IPv4 echo request.
 #[inline]
 pub(super) fn answer4(gateway: &Gateway, packet: &[u8]) -> Option<GatewayReply> {
     if !is_icmp4(packet) {
@@ -38,7 +38,7 @@ pub(super) fn answer4(gateway: &Gateway, packet: &[u8]) -> Option<GatewayReply> 
     (plain && from_other && to_us && ECHO.is_request(packet.payload)).then_some(GatewayReply::Echo)
 }
 
-/// The answer to an IPv6 packet: a reply, if it is an echo request that is the plain case.
+/// The reply to an IPv6 echo request.
 #[inline]
 pub(super) fn answer6(gateway: &Gateway, packet: &[u8]) -> Option<GatewayReply> {
     if packet.get(field::IPV6_NEXT_HEADER) != Some(&protocol::ICMPV6) {
@@ -50,7 +50,7 @@ pub(super) fn answer6(gateway: &Gateway, packet: &[u8]) -> Option<GatewayReply> 
     (from_other && to_us && ECHO6.is_request(packet.payload)).then_some(GatewayReply::Echo6)
 }
 
-/// Turns a request into its reply.
+/// Overwrites an IPv4 request with its reply.
 pub(super) fn write4(packet: &mut [u8]) -> Option<()> {
     ECHO.reply(packet.get_mut(IPV4_HEADER..)?)?;
     packet[field::IPV4_SOURCE..field::IPV4_ADDRESSES_END].rotate_left(4);
@@ -64,7 +64,7 @@ pub(super) fn write4(packet: &mut [u8]) -> Option<()> {
     Some(())
 }
 
-/// Turns a request into its reply.
+/// Overwrites an IPv6 request with its reply.
 pub(super) fn write6(packet: &mut [u8]) -> Option<()> {
     ECHO6.reply(packet.get_mut(IPV6_HEADER..)?)?;
     packet[field::IPV6_SOURCE..field::IPV6_ADDRESSES_END].rotate_left(16);

@@ -1,18 +1,18 @@
-//! The switch's own leg: it owns the gateway's addresses, answers ARP, neighbour solicitations and
-//! echo for them, and lets no container claim them.
+//! The gateway: the switch owns its addresses, answers ARP requests, neighbour solicitations and echo
+//! requests for them, and drops frames in which a container uses them as its own.
 //!
-//! - `claim` looks at every frame from a container before anything is learned from it: whoever says that
-//!   one of the gateway's addresses is his, or speaks as the gateway of other ways to go, is not let in. So no
-//!   neighbour cache and no route on this switch can be told otherwise.
-//! - `arp`, `ndp` and `icmp` look at frames to the gateway's MAC or to a group, and say what the answer
-//!   is, as a value. [`GatewayReply::emit`] makes its bytes, in the frame that asked.
+//! - `claim` checks every frame from a container before its source is learned. A frame that claims an
+//!   address of the gateway, or that redirects in the gateway's name, is dropped. So no neighbour cache or
+//!   route on this switch can be changed in the gateway's name.
+//! - `arp`, `ndp` and `icmp` look at frames to the gateway's MAC or to a group address, and return the
+//!   reply as
+//!   a value. [`GatewayReply::emit`] writes it into the buffer of the request.
 //!
-//! The most frequent frames, TCP and UDP, cost one look each. What is for the gateway and not answered
-//! here (routed packets, echo with options, fragments, anything malformed) goes to the host port, whose
-//! kernel has the same addresses; so to refuse is always safe.
+//! The host port has the same addresses. So a frame to the gateway that is not answered here (routed packets,
+//! echo with options, fragments, malformed packets) goes to the host's kernel.
 //!
-//! Both look behind priority tags (VLAN 0), as the receivers do. Frames from the host port are the
-//! gateway's own and pass unseen.
+//! All checks look behind priority tags (VLAN 0), because receivers do. Frames from the host port are not
+//! checked.
 
 mod arp;
 mod claim;
@@ -30,16 +30,16 @@ use crate::wire::{ETHERNET_HEADER, EtherType, EthernetFrame, Mac};
 /// The gateway's addresses.
 #[derive(Debug, Clone, Default)]
 pub struct Gateway {
-    /// Its MAC; also the host port's.
+    /// MAC address, also of the host port.
     pub mac: Mac,
-    /// Its IPv4 addresses.
+    /// IPv4 addresses.
     pub ipv4: Vec<Ipv4Addr>,
-    /// Its IPv6 addresses.
+    /// IPv6 addresses.
     pub ipv6: Vec<Ipv6Addr>,
 }
 
 impl Gateway {
-    /// What a frame from a container claims of the gateway's, if anything.
+    /// The gateway's identity that a frame from a container claims, if any.
     #[inline]
     pub(super) fn claim(&self, frame: &EthernetFrame<'_>) -> Option<Claim> {
         match frame.l3() {
@@ -52,7 +52,7 @@ impl Gateway {
         }
     }
 
-    /// What the switch itself answers to a complete frame from a container, if anything.
+    /// The reply to a complete frame from a container, if any.
     #[inline]
     pub(super) fn answer(&self, frame: &EthernetFrame<'_>) -> Option<GatewayReply> {
         match frame.l3() {
@@ -68,13 +68,13 @@ impl Gateway {
     }
 }
 
-/// The bytes of a frame from `at` on.
+/// The bytes of a frame from offset `at`.
 #[inline]
 fn after<'a>(frame: &EthernetFrame<'a>, at: usize) -> &'a [u8] {
     frame.payload().get(at - ETHERNET_HEADER..).unwrap_or_default()
 }
 
-/// An answer to a frame, as a value. [`GatewayReply::emit`] makes its bytes.
+/// A reply of the gateway, as a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GatewayReply {
     /// An ARP reply (RFC 826): `address` is at the gateway's MAC.
@@ -94,14 +94,13 @@ pub enum GatewayReply {
 }
 
 impl GatewayReply {
-    /// Longest that an answer is beyond its question, in bytes: an advertisement has an option that
-    /// a solicitation may lack.
+    /// How much longer than the request a reply can be, in bytes: an advertisement has an option that a
+    /// solicitation may lack.
     pub const GROWTH: usize = 64;
 
-    /// Turns the question, `length` bytes at the start of `frame`, into the answer in place; its length.
-    /// `frame` has room for [`GatewayReply::GROWTH`] more. The answer is a complete frame (sums done), to the
-    /// asker, with the question's priority tag if it had one. 0, nothing to send, if `frame` is not the
-    /// question that was answered.
+    /// Overwrites the request, `length` bytes at the start of `frame`, with the reply, and returns its
+    /// length. `frame` has room for [`GatewayReply::GROWTH`] more bytes. The reply is a complete frame to
+    /// the sender of the request, with the same priority tag. Returns 0 if `frame` is not the request.
     pub fn emit(&self, gateway: &Gateway, frame: &mut [u8], length: usize) -> usize {
         self.write(gateway, frame, length).unwrap_or(0)
     }

@@ -1,4 +1,4 @@
-//! Neighbour solicitations for the gateway's addresses (RFC 4861 §7.2): answered by an advertisement.
+//! Neighbour solicitations for the gateway's addresses (RFC 4861 §7.2): replies with an advertisement.
 
 use std::net::Ipv6Addr;
 
@@ -7,13 +7,14 @@ use crate::wire::Mac;
 use crate::wire::ip::Ipv6;
 use crate::wire::ndp::{ADVERTISEMENT_LEN, ALL_NODES_MAC, advertisement, solicited};
 
-/// The answer to an IPv6 packet: an advertisement, if it is a valid solicitation for a gateway's address.
+/// The advertisement that answers a valid solicitation for an address of the gateway.
 pub(super) fn answer(gateway: &Gateway, packet: &[u8]) -> Option<GatewayReply> {
     let target = solicited(&Ipv6::parse(packet)?)?;
     gateway.ipv6.contains(&target).then_some(GatewayReply::Neighbour { address: target })
 }
 
-/// Turns a solicitation into its advertisement: the group that it goes to, if not to the asker, and its length.
+/// Overwrites a solicitation with its advertisement. Returns the destination MAC if it is a group, and the
+/// length.
 pub(super) fn write(gateway: &Gateway, target: Ipv6Addr, packet: &mut [u8]) -> Option<(Option<Mac>, usize)> {
     let asker = Ipv6::parse(packet)?.source;
     let group = asker.is_unspecified().then_some(ALL_NODES_MAC);

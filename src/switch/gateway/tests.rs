@@ -442,7 +442,7 @@ mod icmp_redirect_tests {
 
     #[test]
     fn accepts_other_icmp() {
-        assert_eq!(claim(&redirect(OTHER4, |_| {})), None, "believed by nobody who goes through the gateway");
+        assert_eq!(claim(&redirect(OTHER4, |_| {})), None, "no host that uses the gateway accepts it");
         for kind in [0, 3, 8, 11] {
             assert_eq!(claim(&redirect(GATEWAY4, |packet| packet[20] = kind)), None, "{kind}");
         }

@@ -1,4 +1,4 @@
-//! Packet filters: a part of the language of pcap-filter(7), as tcpdump has it.
+//! Packet filters: a subset of pcap-filter(7), the language of tcpdump.
 //!
 //! ```text
 //! filter    = term (("and" | "&&" | "or" | "||") term)*     from left to right, neither binds closer
@@ -9,8 +9,8 @@
 //!           | ["tcp" | "udp"] ["src" | "dst"] "port" NUMBER
 //! ```
 //!
-//! `host` and `net` look at the addresses of IPv4, IPv6 and ARP. Other than in tcpdump, all of them look behind VLAN tags,
-//! and `vlan` changes nothing for what comes after it.
+//! `host` and `net` match the addresses of IPv4, IPv6 and ARP. Unlike in tcpdump, all primitives look
+//! behind VLAN tags, and `vlan` does not affect what follows it.
 
 mod parse;
 mod view;
@@ -22,22 +22,22 @@ use ipnet::IpNet;
 use self::view::FilterFields;
 use super::{EtherType, Mac};
 
-/// Longest expression, in bytes.
+/// Maximum length of an expression, in bytes.
 pub const MAX_LENGTH: usize = 1024;
-/// Most parentheses and `not`s within each other.
+/// Maximum nesting of parentheses and `not`s.
 const MAX_DEPTH: usize = 32;
 
-/// Not in the language.
+/// A syntax error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the filter '{expression}': at {at}: {why}: `uswitch capture --help` lists what there is")]
 pub struct FilterError {
     expression: String,
-    /// The character, from 1.
+    /// The position of the error, in characters from 1.
     at: usize,
     why: String,
 }
 
-/// A filter, ready to be held against frames.
+/// A compiled filter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter(Expression);
 
@@ -61,7 +61,7 @@ enum Primitive {
     Port(Direction, u16),
 }
 
-/// Which end of a frame's way.
+/// The direction that a primitive is restricted to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Direction {
     Source,
@@ -80,13 +80,13 @@ impl Direction {
 }
 
 impl Filter {
-    /// Reads an expression.
+    /// Parses an expression.
     pub fn parse(expression: &str) -> Result<Filter, FilterError> {
         parse::parse(expression).map(Filter)
     }
 
-    /// Whether it lets a frame pass, given from the destination address on. What is shorter than its headers say has
-    /// none of what is missing.
+    /// Whether the filter matches a frame, which starts with the destination address. Fields that are
+    /// truncated do not match.
     pub fn matches(&self, frame: &[u8]) -> bool {
         FilterFields::of(frame).is_some_and(|view| self.0.matches(&view))
     }

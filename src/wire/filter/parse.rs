@@ -1,4 +1,4 @@
-//! From text to an expression.
+//! The parser of filter expressions.
 
 use std::str::FromStr;
 
@@ -24,7 +24,7 @@ pub(super) fn parse(expression: &str) -> Result<Expression, FilterError> {
     }
 }
 
-/// The words and signs of an expression, each with its place.
+/// The tokens of an expression, each with its offset.
 fn tokens(expression: &str) -> Vec<(usize, &str)> {
     let mut tokens = Vec::new();
     let mut rest = expression;
@@ -51,7 +51,7 @@ impl<'a> Parser<'a> {
         self.tokens.get(self.next).map(|(_, token)| *token)
     }
 
-    /// Goes on if the next token is one of these.
+    /// Consumes the next token if it is one of these.
     fn accept(&mut self, words: &[&str]) -> bool {
         let found = self.peek().is_some_and(|token| words.contains(&token));
         self.next += usize::from(found);
@@ -150,7 +150,7 @@ impl<'a> Parser<'a> {
         Ok(Expression::Is(Primitive::Ether(end, self.value("a MAC address", |_| true)?)))
     }
 
-    /// `src net 192.0.2.0/24`; an address alone is a host.
+    /// `src net 192.0.2.0/24`; an address alone means `host`.
     fn ends(&mut self) -> Result<Expression, FilterError> {
         let is_address = self.peek().is_some_and(|token| token.parse::<std::net::IpAddr>().is_ok());
         if !is_address && !matches!(self.peek(), Some("src" | "dst" | "host" | "net" | "port")) {
@@ -182,7 +182,7 @@ impl<'a> Parser<'a> {
         Ok(Expression::Is(Primitive::Port(end, self.value("a number up to 65535", |_| true)?)))
     }
 
-    /// The next token as a value of its type.
+    /// Parses the next token as a value.
     fn value<T: FromStr>(&mut self, what: &str, fits: impl Fn(&T) -> bool) -> Result<T, FilterError> {
         match self.peek().and_then(|token| token.parse().ok()).filter(fits) {
             Some(value) => {

@@ -1,4 +1,4 @@
-//! Where the fields are, from the start of their header.
+//! Offsets of the fields in their headers.
 
 /// IPv4 (RFC 791 §3.1).
 pub(super) mod ipv4 {
@@ -50,7 +50,7 @@ pub(super) mod udp {
     pub(crate) const CHECKSUM: usize = 6;
 }
 
-/// The two octets at `range` of `header`, which has them.
+/// The 16-bit word at `range` of `header`, which is long enough.
 pub(super) fn word(header: &[u8], range: std::ops::Range<usize>) -> u16 {
     header[range].iter().fold(0, |word, octet| word << 8 | u16::from(*octet))
 }

@@ -1,5 +1,4 @@
-//! Where the headers of a super-frame are, found by reading it, and held against what its virtio-net
-//! header says of it.
+//! The offsets of the headers of a super-frame, checked against its virtio-net header.
 
 use super::SegmentError;
 use super::field::{ipv4, ipv6, tcp, udp, word};
@@ -21,7 +20,7 @@ pub(super) enum Transport {
 }
 
 impl Transport {
-    /// Where its checksum is in its header.
+    /// The offset of the checksum in its header.
     pub(super) const fn checksum_offset(self) -> usize {
         match self {
             Transport::Tcp => tcp::CHECKSUM,
@@ -44,8 +43,8 @@ impl Transport {
     }
 }
 
-/// What a GSO type says: the transport, and the IP version if it is for one only. `None` of a type that
-/// the switch does not offer to the kernel, among them `VIRTIO_NET_HDR_GSO_UDP` (3), which makes IP fragments.
+/// What a GSO type says: the transport, and the IP version if it is for one only. `None` of a type that the
+/// switch does not offer to the kernel, among them `VIRTIO_NET_HDR_GSO_UDP` (3), which makes IP fragments.
 pub(super) const fn gso_protocols(gso_type: u8) -> Option<(Transport, Option<Version>)> {
     const TCPV4_ECN: u8 = VnetHeader::GSO_TCPV4 | VnetHeader::GSO_ECN;
     const TCPV6_ECN: u8 = VnetHeader::GSO_TCPV6 | VnetHeader::GSO_ECN;

@@ -1,21 +1,21 @@
-//! Segmentation in software, for an egress that cannot take a super-frame or an unfinished checksum.
+//! Segmentation in software, for an egress port that does not accept super-frames (GSO packets) or partial
+//! checksums.
 //!
-//! A port with offloads hands over up to 64 KiB of one flow as one frame; its [`VnetHeader`] says how to cut
-//! it (`VIRTIO_NET_HDR_GSO_*`, virtio 1.2 §5.1.6). [`Segments`] cuts: each segment has the headers of the
-//! whole, changed where a sender without offload would have written something else.
+//! A device with offload hands over up to 64 KiB of one flow as one frame. Its [`VnetHeader`] says how to
+//! segment it (`VIRTIO_NET_HDR_GSO_*`, virtio 1.2 §5.1.6). Each of the [`Segments`] has the headers of the
+//! super-frame, with the changes that a sender without offload would make:
 //!
-//! - IPv4: total length, identification (counts up, RFC 6864 asks no more of it), header checksum.
-//! - IPv6: payload length. Extension headers go with every segment.
+//! - IPv4: total length, identification (counts up, which is all that RFC 6864 asks for), header checksum.
+//! - IPv6: payload length. Extension headers are copied to every segment.
 //! - TCP: sequence number; FIN and PSH on the last segment only (RFC 9293 §3.7.1), CWR on the first only
 //!   (RFC 3168 §6.1.2: one for each window).
 //! - UDP: length. One datagram becomes several: that is what the sender asked for (`UDP_SEGMENT`).
 //! - The checksum. The sender left the folded pseudo-header in its field, as for any frame with
-//!   [`VnetHeader::NEEDS_CSUM`]; only the length in it changes. So the addresses are never read, and a final
+//!   [`VnetHeader::NEEDS_CSUM`]; only the length in it changes. So the addresses are not needed, and a final
 //!   destination in a routing header is right too.
 //!
-//! The header and the frame come from a container, and may lie. What they say is held against what is
-//! there, once, before the first cut (`layout`); the cuts cannot fail then. At most [`MAX_SEGMENTS`] are made
-//! of one frame.
+//! Header and frame come from a container, and may be inconsistent. They are checked once, before the first
+//! segment (`layout`). At most [`MAX_SEGMENTS`] segments are made of one frame.
 
 mod field;
 mod layout;
@@ -27,7 +27,7 @@ use super::checksum::{self, ChecksumOutside};
 use super::{ETHERNET_HEADER, EtherType, EthernetFrame, VnetHeader};
 
 /// Most segments of one frame. A sender makes 1365 at most: 64 KiB at the smallest segment size that
-/// Linux uses (48 bytes, `TCP_MIN_SND_MSS`). More than this is a container that wants work done.
+/// Linux uses (48 bytes, `TCP_MIN_SND_MSS`). The limit bounds the work that one frame can cause.
 pub const MAX_SEGMENTS: usize = 2048;
 
 /// The header before a frame contradicts the frame, or asks for what the switch does not offer.
@@ -73,7 +73,8 @@ pub enum SegmentError {
     Fragment,
 }
 
-/// The header that stands before a super-frame, from the frame alone and the payload bytes of each segment (`gso_size`).
+/// The header that stands before a super-frame, from the frame alone and the payload bytes of each segment
+/// (`gso_size`).
 ///
 /// # Errors
 /// The frame cannot be cut.
@@ -181,10 +182,10 @@ fn unfinished_checksum(frame: &[u8], vnet: &VnetHeader) -> Result<Option<(usize,
     Ok(Some((start, offset)))
 }
 
-/// Length of the longest frame that `frame` becomes on a wire, in bytes, Ethernet header included, the outermost
-/// VLAN tag not: what is held against an MTU. For a super-frame, its headers and one segment size; if its
-/// [`VnetHeader`] lies about where they are, its whole length. It is asked of every frame, so nothing but what
-/// is needed is checked: only [`Segments::new`] tells whether a super-frame can be cut.
+/// Length of the longest frame that `frame` becomes on a wire, in bytes, Ethernet header included, without
+/// the outermost VLAN tag: the length that is compared with an MTU. For a super-frame, the length of one
+/// segment; if its [`VnetHeader`] is inconsistent, its whole length. This runs for every frame, so it
+/// checks only what it needs: [`Segments::new`] finds out whether a super-frame can be segmented.
 #[inline]
 pub fn wire_length(frame: &[u8], vnet: &VnetHeader) -> usize {
     let Some(view) = EthernetFrame::new_checked(frame) else { return frame.len() };
@@ -201,7 +202,7 @@ pub fn wire_length(frame: &[u8], vnet: &VnetHeader) -> usize {
     }
 }
 
-/// Bytes before the payload of a super-frame, by its header: `None` if it lies.
+/// Length of the headers of a super-frame; `None` if its virtio-net header is inconsistent.
 fn headers_length(frame: &[u8], vnet: &VnetHeader) -> Option<usize> {
     const LEAST: usize = ETHERNET_HEADER + field::ipv4::LEN;
     let (transport, _) = layout::gso_protocols(vnet.gso_type)?;

@@ -1,5 +1,5 @@
-//! Known frames, and each lie that a header can tell. The properties over random frames, held against
-//! an independent implementation, are in `tests/props_wire.rs`.
+//! Known frames, and each inconsistency that a header can have. The property tests with random frames are in
+//! `tests/props_wire.rs`.
 
 use etherparse::{PacketBuilder, VlanId};
 
@@ -14,8 +14,8 @@ const L3: usize = 14;
 const L4: usize = 34;
 const PAYLOAD: usize = 54;
 
-/// A TCP super-frame over IPv4 of 250 payload bytes with all flags that matter, and its header: the seed in the
-/// checksum field as the kernel leaves it.
+/// A TCP super-frame over IPv4 of 250 payload bytes with all flags that matter, and its header: the seed in
+/// the checksum field as the kernel leaves it.
 fn super_frame() -> (Vec<u8>, VnetHeader) {
     let data: Vec<u8> = (0..250).collect();
     let mut frame = Vec::new();
@@ -162,13 +162,13 @@ fn rejects_misplaced_checksum_fields() {
     let (frame, vnet) = super_frame();
     assert_eq!(refused(&frame, &VnetHeader { flags: 0, ..vnet }), SegmentError::NoChecksum);
     for (start, offset) in [(33, 16), (34, 6), (0, 0), (38, 16), (14, 10)] {
-        let lie = VnetHeader { csum_start: start, csum_offset: offset, ..vnet };
-        assert_eq!(refused(&frame, &lie), SegmentError::ChecksumElsewhere { start, offset });
+        let wrong = VnetHeader { csum_start: start, csum_offset: offset, ..vnet };
+        assert_eq!(refused(&frame, &wrong), SegmentError::ChecksumElsewhere { start, offset });
     }
     for gso_type in [VnetHeader::GSO_NONE, VnetHeader::GSO_TCPV4] {
         for (csum_start, csum_offset) in [(303, 0), (304, 0), (0, 303), (u16::MAX, u16::MAX)] {
-            let lie = VnetHeader { gso_type, csum_start, csum_offset, ..vnet };
-            assert!(matches!(refused(&frame, &lie), SegmentError::ChecksumOutside(_)), "{lie:?}");
+            let wrong = VnetHeader { gso_type, csum_start, csum_offset, ..vnet };
+            assert!(matches!(refused(&frame, &wrong), SegmentError::ChecksumOutside(_)), "{wrong:?}");
         }
     }
 }
@@ -270,7 +270,7 @@ fn wire_length_excludes_the_tag() {
 #[test]
 fn wire_length_of_inconsistent_header_is_the_frame_length() {
     let (frame, vnet) = super_frame();
-    let lies = [
+    let inconsistent = [
         VnetHeader { flags: 0, ..vnet },
         VnetHeader { gso_size: 0, ..vnet },
         VnetHeader { gso_type: 3, ..vnet },
@@ -279,7 +279,7 @@ fn wire_length_of_inconsistent_header_is_the_frame_length() {
         VnetHeader { csum_start: 303, ..vnet },
         VnetHeader { csum_start: u16::MAX, ..vnet },
     ];
-    for lie in lies {
-        assert_eq!(wire_length(&frame, &lie), frame.len(), "{lie:?}");
+    for wrong in inconsistent {
+        assert_eq!(wire_length(&frame, &wrong), frame.len(), "{wrong:?}");
     }
 }

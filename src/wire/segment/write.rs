@@ -1,4 +1,4 @@
-//! One segment: the headers of the whole, changed for a piece of the payload.
+//! Writes one segment: the headers of the super-frame, adapted to a range of its payload.
 
 use std::ops::Range;
 
@@ -6,20 +6,20 @@ use super::field::{ipv4, ipv6, tcp, udp, word};
 use super::layout::{Layout, Transport, Version};
 use crate::wire::checksum::{self, Sum};
 
-/// A piece of a super-frame's payload.
+/// A range of a super-frame's payload, for one segment.
 #[derive(Debug)]
 pub(super) struct SegmentRange {
-    /// Counted from zero.
+    /// The index of the segment.
     pub(super) number: usize,
-    /// It is the last.
+    /// It is the last segment.
     pub(super) last: bool,
-    /// Where it is in the super-frame.
+    /// Its offsets in the super-frame.
     pub(super) payload: Range<usize>,
 }
 
 impl Layout {
-    /// Writes the segment of `frame` that carries `piece` to `out`, which is as long as the segment: all
-    /// but the transport checksum, whose field then has the folded pseudo-header.
+    /// Writes the segment of `frame` for `piece` to `out`, which has the length of the segment. The
+    /// transport checksum field then contains the folded pseudo-header.
     pub(super) fn write_segment(&self, frame: &[u8], piece: &SegmentRange, out: &mut [u8]) {
         let (headers, payload) = out.split_at_mut(self.payload);
         headers.copy_from_slice(&frame[..self.payload]);
@@ -38,7 +38,7 @@ impl Layout {
         self.update_pseudo_header(segment);
     }
 
-    /// Puts the segment's length in place of the whole's in the folded pseudo-header.
+    /// Replaces the super-frame's length by the segment's in the folded pseudo-header.
     fn update_pseudo_header(&self, segment: &mut [u8]) {
         let field = self.transport.checksum_offset();
         let field = field..field + 2;
@@ -57,7 +57,7 @@ fn fix_ipv4(header: &mut [u8], length: usize, piece: &SegmentRange) {
     header[ipv4::CHECKSUM].copy_from_slice(&checksum.to_be_bytes());
 }
 
-/// `before` is how much of the payload goes in earlier segments.
+/// `before` is the amount of payload in earlier segments.
 #[allow(clippy::cast_possible_truncation, reason = "an IP packet is shorter than 64 KiB")]
 fn fix_tcp(header: &mut [u8], before: usize, piece: &SegmentRange) {
     let mut sequence = [0; 4];
@@ -76,7 +76,8 @@ fn put_word(header: &mut [u8], field: Range<usize>, value: usize) {
     header[field].copy_from_slice(&word16(value).to_be_bytes());
 }
 
-/// A length in an IP packet. None is longer: the whole's lengths are in 16 bits, and a piece is not longer.
+/// A length in an IP packet, which always fits in 16 bits: the super-frame's does, and a segment is not
+/// longer.
 #[allow(clippy::cast_possible_truncation, reason = "see above")]
 const fn word16(length: usize) -> u16 {
     length as u16
