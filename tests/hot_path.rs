@@ -1,6 +1,6 @@
-//! The hot path allocates nothing: counted while real frames cross real TAP devices. Needs root.
+//! The hot path allocates nothing: counted while real frames cross TAP devices. Needs root.
 //!
-//! One test in a binary of its own, since it counts every allocation of the process but its own thread's.
+//! The test has its own binary, because it counts the allocations of all threads except its own.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -15,7 +15,7 @@ use uswitch::sys::netns::{Netns, Traveller, travel};
 use uswitch::sys::tap::{self, Lifetime, Queue};
 use uswitch::wire::Mac;
 
-/// The system's allocator, counting what threads other than the test's own ask of it.
+/// The system allocator, counting the allocations of all threads except the test's own.
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
@@ -54,7 +54,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Runs a command in the thread's namespace; what it printed.
+/// Runs a command in the thread's namespace and returns its output.
 fn run(line: &str) -> String {
     let mut words = line.split_whitespace();
     let output = Command::new(words.next().unwrap()).args(words).output().expect(line);
@@ -63,7 +63,7 @@ fn run(line: &str) -> String {
     text
 }
 
-/// A station in a namespace of its own: `eth0`, up, with the address 192.0.2.`number`.
+/// A host in its own namespace: `eth0`, up, with the address 192.0.2.`number`.
 fn host(number: u8) -> (Netns, Vec<Queue>) {
     travel(|traveller: &mut Traveller| {
         let netns = traveller.found().expect("this test needs root");
@@ -91,7 +91,7 @@ fn frames(datapath: &Datapath) -> u64 {
     (0..2).map(|port| datapath.counters()[0].port(PortId(port)).rx_frames.value()).sum()
 }
 
-/// Allocations of the switch while this many echo requests and their replies cross.
+/// Allocations and received frames of the switch during this many echo requests and replies.
 fn allocations_for(engine: EngineKind, pings: u64) -> (u64, u64) {
     let gateway = Gateway { mac: Mac([2, 0, 0, 0, 0, 0xfe]), ..Gateway::default() };
     let settings_of_switch = switch::SwitchConfig { ageing: 3000, fdb_max: 64, seed: 1, gateway };
@@ -112,7 +112,7 @@ fn allocations_for(engine: EngineKind, pings: u64) -> (u64, u64) {
         })
         .unwrap()
     };
-    // The first frames find nothing warm: neighbours, lazily bound symbols.
+    // The first frames resolve neighbours and lazily bound symbols.
     ping(10);
     let counted = ping(pings);
     datapath.stop();
@@ -125,7 +125,7 @@ fn the_hot_path_allocates_nothing() {
     let engines: &[EngineKind] = match datapath::probe() {
         (EngineKind::Uring, _) => &[EngineKind::Uring, EngineKind::Poll],
         (EngineKind::Poll, reason) => {
-            // Linux before 6.7 says what it lacks; there is one engine to count.
+            // Without io_uring, or on Linux before 6.4, `probe` gives a reason and there is one engine to count.
             let reason = reason.expect("a reason not to take io_uring");
             assert_eq!(reason.lines().count(), 1, "{reason}");
             &[EngineKind::Poll]

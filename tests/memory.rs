@@ -1,4 +1,4 @@
-//! What a switch's tables take, counted where they ask for it.
+//! Memory of a switch's tables, counted in the allocator.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -8,7 +8,7 @@ use uswitch::switch::fdb::FdbKey;
 use uswitch::switch::{Counters, Fdb, PortId, Ports, Tick};
 use uswitch::wire::Mac;
 
-/// The system's allocator, which keeps the account of each thread.
+/// The system allocator, counting per thread.
 struct Counting;
 
 thread_local! {
@@ -36,7 +36,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// What `make` makes, and the bytes that it holds. The account may be below zero: a thread gives back what others took.
+/// Runs `make` and returns its result and the bytes allocated for it. A thread's count may wrap: it also frees what other
+/// threads allocated.
 fn allocated_bytes<T>(make: impl FnOnce() -> T) -> (T, usize) {
     let before = BYTES.get();
     let made = make();
@@ -47,7 +48,7 @@ fn fdb_key(n: u64) -> FdbKey {
     FdbKey { vlan: 0, mac: Mac::from_u64(0x0600_0000_0000 | n) }
 }
 
-/// 34 bytes an entry, 4 a chain, and 64 KiB for the lists of the ports.
+/// 34 bytes per entry, 4 per chain, and 64 KiB for the lists of the ports.
 #[test]
 fn fdb_allocates_the_documented_size() {
     for max in [8192, 1_000_000] {
@@ -58,7 +59,7 @@ fn fdb_allocates_the_documented_size() {
     }
 }
 
-/// As many as can be asked for: all are there at once, and nothing is allocated for them.
+/// The largest table: every address is present, and learning allocates nothing.
 #[test]
 fn learns_a_million_addresses_without_allocating() {
     const MAX: u64 = 1_000_000;
@@ -73,7 +74,7 @@ fn learns_a_million_addresses_without_allocating() {
     assert_eq!(fdb.lookup(Tick(0), fdb_key(MAX)), None);
 }
 
-/// A worker's counters are there for every port that there can be, so that none is allocated later.
+/// A worker has counters for every possible port, so that none is allocated later.
 #[test]
 fn port_table_and_counters_have_the_documented_size() {
     let (_, table) = allocated_bytes(Ports::new);

@@ -1,4 +1,4 @@
-//! The books of a switch balance to the last frame, whatever happens to it.
+//! The counters balance to the last frame, whatever happens to it.
 
 use proptest::prelude::*;
 
@@ -6,16 +6,16 @@ use super::worker_tests::{GATEWAY, H1, H2, OFFLOAD, WorkerFixture, ethernet, sup
 use crate::switch::{DropReason, Port, PortCounts, PortId, Side, Tick};
 use crate::wire::VnetHeader;
 
-/// One thing that happens.
+/// One step of a test run.
 #[derive(Debug, Clone)]
 enum Event {
-    /// A frame comes in, and is not looked at yet.
+    /// A frame arrives and waits for the worker.
     Frame { ingress: usize, vnet: VnetHeader, bytes: Vec<u8> },
-    /// The worker takes its turn.
+    /// The worker runs one turn.
     Turn,
-    /// A port becomes another.
+    /// A port changes its state.
     Set(usize, Port),
-    /// All queues together take only this many frames more.
+    /// The egress queues together hold this many frames.
     Limit(usize),
 }
 
@@ -42,13 +42,13 @@ fn address() -> impl Strategy<Value = [u8; 6]> {
     ]
 }
 
-/// A question that the gateway answers.
+/// An ARP request that the gateway answers.
 fn arp(source: [u8; 6]) -> Vec<u8> {
     let request = [&[0xff; 6][..], &source, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]].concat();
     [&request[..], &source, &[192, 0, 2, 11], &[0; 6], &[192, 0, 2, 1]].concat()
 }
 
-/// A super-frame to somebody from somebody, whose header may be changed to one that cannot be true.
+/// A super-frame; `lie` may make its header contradict it.
 fn unfinished(destination: [u8; 6], source: [u8; 6], payload: usize, lie: u8) -> (VnetHeader, Vec<u8>) {
     let (mut vnet, mut frame) = super_frame(payload);
     frame[..6].copy_from_slice(&destination);
@@ -83,10 +83,10 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// What was sent into each port and came out of it: frames and bytes.
+/// Frames and bytes of each port.
 type PortTotals = [[u64; 2]; 8];
 
-/// Lets it all run_events; what the stations saw.
+/// Runs the events. Returns what was sent into each port, and received from it.
 fn run_events(fixture: &mut WorkerFixture, ports: usize, events: Vec<Event>) -> (PortTotals, PortTotals) {
     let (mut sent, mut received) = (PortTotals::default(), PortTotals::default());
     for event in events.into_iter().chain([Event::Turn]) {
@@ -113,7 +113,8 @@ fn run_events(fixture: &mut WorkerFixture, ports: usize, events: Vec<Event>) -> 
 }
 
 proptest! {
-    /// What a station sent came in; what came in went somewhere; what was to go out did, or has a reason.
+    /// Every frame sent is counted as received, has one outcome, and each of its copies is delivered or dropped with a
+    /// reason.
     #[test]
     fn counters_balance(
         ports in prop::collection::vec(port(), 1..8),
@@ -133,7 +134,7 @@ proptest! {
     }
 }
 
-/// The rarest end: its header was let in, and only the segmentation finds that it cannot be.
+/// The header passes the ingress check, and only the segmentation finds that it is wrong.
 #[test]
 fn drops_unsegmentable_frame_at_egress() {
     let mut fixture = WorkerFixture::new(&[OFFLOAD, OFFLOAD, Port { offload: false, ..OFFLOAD }]);

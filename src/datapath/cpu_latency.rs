@@ -1,9 +1,9 @@
-//! Idle CPUs that do not sleep while a worker looks for frames.
+//! Keeps idle CPUs out of sleep states while a worker busy-polls.
 //!
-//! A station that waits for its answer leaves its CPU idle, and an idle CPU sleeps. To wake it takes longer than to forward
-//! the frame, most of all in a virtual machine, where sleep and interrupt both leave it. A file `/dev/cpu_dma_latency` that is
-//! open asks all CPUs of the machine to wake within so many microseconds; at 0 they do not sleep at all
-//! (Linux `Documentation/power/pm_qos_interface.rst`). The request ends with the file, so a switch that was killed leaves none.
+//! A host that waits for an answer leaves its CPU idle, and an idle CPU sleeps. Waking it takes longer than forwarding
+//! the frame, above all in a virtual machine, where both the sleep and the interrupt leave the guest. An open file
+//! `/dev/cpu_dma_latency` limits the wake-up latency of all CPUs, in microseconds; at 0 they do not sleep at all
+//! (Linux `Documentation/power/pm_qos_interface.rst`). The request ends with the file, so a killed switch leaves none.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -13,10 +13,10 @@ use super::poll_policy::TrafficPattern;
 
 const DEVICE: &str = "/dev/cpu_dma_latency";
 
-/// `PM_QOS_DEFAULT_VALUE`: no request.
+/// No request (`PM_QOS_DEFAULT_VALUE`).
 const NO_LIMIT: i32 = -1;
 
-/// One worker's request.
+/// The request of one worker.
 #[derive(Debug)]
 pub(super) struct CpuLatency {
     request: File,
@@ -24,7 +24,7 @@ pub(super) struct CpuLatency {
 }
 
 impl CpuLatency {
-    /// Asks for nothing yet.
+    /// Opens the file without a request.
     ///
     /// # Errors
     /// Only root may open the file.
@@ -35,8 +35,9 @@ impl CpuLatency {
         Ok(CpuLatency { request, awake: false })
     }
 
-    /// Before the worker waits: from when stations talk until it sleeps, no CPU does. A transfer in bulk ends that too: it
-    /// is slower beside idle CPUs that spin (`docs/experiments.md`). Costs a system call when it changes.
+    /// Called before each wait. No CPU sleeps from the start of request-response traffic until the worker sleeps. A bulk
+    /// transfer ends the request too: it is slower beside idle CPUs that spin (`docs/experiments.md`). A change costs one
+    /// system call.
     pub(super) fn note(&mut self, wait: Wait, pattern: TrafficPattern) {
         let awake = wait == Wait::Poll
             && match pattern {

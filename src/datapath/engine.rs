@@ -1,5 +1,5 @@
-//! What an engine is: it reads frames from the ports' queues into buffers, and writes a buffer to any
-//! number of ports without a copy. The worker above it does not know which engine it has.
+//! The interface of an I/O engine: it reads frames from the ports' queues into buffers, and writes a buffer to any
+//! number of ports without a copy.
 
 use std::fmt;
 use std::io;
@@ -10,61 +10,60 @@ use crate::switch::{DropReason, Frame, PortCounters, PortId};
 use crate::sys::tap::Queue;
 use crate::wire::VnetHeader;
 
-/// What a worker needs to move frames.
+/// An I/O engine of one worker.
 pub trait Engine {
-    /// A buffer that holds a frame; whoever has it is the only one to touch it.
+    /// Owned handle of a buffer that holds a frame.
     type Buffer: fmt::Debug;
 
-    /// Starts to read a port's queue.
+    /// Starts reading a port's queue.
     fn attach(&mut self, port: PortId, queue: Queue) -> io::Result<()>;
 
-    /// Stops to read and to write a port; [`Event::Detached`] follows when the engine has let go of its queue.
+    /// Stops reading and writing a port. [`Event::Detached`] follows when the engine no longer uses its queue.
     fn detach(&mut self, port: PortId) -> io::Result<()>;
 
-    /// Writes what was queued by [`Engine::send`], waits as told, and appends what has happened since.
+    /// Writes the frames that [`Engine::send`] queued, waits according to `wait`, and appends new events.
     fn turn(&mut self, wait: Wait, events: &mut Vec<Event<Self::Buffer>>) -> io::Result<()>;
 
-    /// A buffer's bytes.
+    /// The bytes of a buffer.
     fn bytes<'a>(&'a self, buffer: &'a Self::Buffer) -> &'a [u8];
 
-    /// A buffer's bytes, to change.
+    /// The bytes of a buffer, mutable.
     fn bytes_mut<'a>(&'a mut self, buffer: &'a mut Self::Buffer) -> &'a mut [u8];
 
-    /// Writes a frame, where `extent` says it is in the buffer, to each egress port; the
-    /// [`VnetHeader::LEN`] bytes before it are its virtio-net header, for those ports that have one.
-    /// Each write is accounted in the counters of its port when it has completed.
+    /// Writes the frame at `extent` in the buffer to each egress port. The [`VnetHeader::LEN`] bytes before the frame
+    /// are its virtio-net header, for ports that have one. A write is counted at its port when it completes.
     fn send(&mut self, buffer: Self::Buffer, extent: Extent, egress: &[PortId]) -> io::Result<()>;
 
-    /// Gives a buffer back unsent.
+    /// Returns a buffer without sending it.
     fn discard(&mut self, buffer: Self::Buffer);
 
-    /// Writes a complete frame to one port, after all that was queued before it. The slow way, one system
-    /// call a frame: for frames that had to be segmented.
+    /// Writes a complete frame to one port, after everything queued before it. Costs one system call per frame: only
+    /// for segmented frames.
     fn send_copy(&mut self, port: PortId, frame: &[u8]) -> io::Result<()>;
 
-    /// What it has done so far, and has left.
+    /// Its use of system calls and buffers.
     fn load(&self) -> Load;
 }
 
-/// What an engine has done, and has left.
+/// An engine's use of system calls and buffers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Load {
-    /// System calls that wait for frames and move them, since the start.
+    /// System calls since the start that wait for frames or move them.
     pub system_calls: u64,
-    /// Buffers that nothing holds.
+    /// Free buffers.
     pub free_buffers: usize,
 }
 
 /// How long [`Engine::turn`] may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
-    /// Until something happens.
+    /// Until an event.
     Sleep,
-    /// Not at all.
+    /// Do not wait.
     Poll,
 }
 
-/// Where a frame is in its buffer: from the destination address on, without virtio-net header.
+/// Position of a frame in its buffer, from the destination address on, without the virtio-net header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
     /// Offset of the first byte.
@@ -73,21 +72,21 @@ pub struct Extent {
     pub length: usize,
 }
 
-/// A frame that came in.
+/// A received frame.
 #[derive(Debug)]
 pub struct Arrival<B> {
-    /// On which port.
+    /// The ingress port.
     pub port: PortId,
-    /// What holds it.
+    /// The buffer that holds it.
     pub buffer: B,
-    /// Where it is in there.
+    /// Its position in the buffer.
     pub extent: Extent,
-    /// What the virtio-net header before it says; none on a port without.
+    /// Its virtio-net header; `None` on a port without these headers.
     pub vnet: Option<VnetHeader>,
 }
 
 impl<B> Arrival<B> {
-    /// What a read brought, `vnet` included if the port has it.
+    /// Describes the bytes of one read, which start with the virtio-net header if `vnet` is given.
     #[inline]
     pub fn new(port: PortId, buffer: B, read: Extent, vnet: Option<VnetHeader>) -> Arrival<B> {
         let header = if vnet.is_some() { VnetHeader::LEN } else { 0 };
@@ -95,7 +94,7 @@ impl<B> Arrival<B> {
         Arrival { port, buffer, extent, vnet }
     }
 
-    /// The frame, in `bytes` of its buffer.
+    /// The frame, as part of the `bytes` of its buffer.
     #[inline]
     pub fn frame<'a>(&self, bytes: &'a [u8]) -> Frame<'a> {
         let Extent { start, length } = self.extent;
@@ -104,7 +103,8 @@ impl<B> Arrival<B> {
     }
 }
 
-/// The virtio-net header that begins a read. One too short for it is an empty frame, which the switch drops as a runt.
+/// The virtio-net header at the start of a read. A read that is too short gives an empty frame, which the switch drops
+/// as a runt.
 #[inline]
 pub(super) fn vnet_header(read: &[u8]) -> VnetHeader {
     VnetHeader::parse(read).unwrap_or_default()
@@ -113,28 +113,27 @@ pub(super) fn vnet_header(read: &[u8]) -> VnetHeader {
 /// What [`Engine::turn`] reports.
 #[derive(Debug)]
 pub enum Event<B> {
-    /// A frame came in.
+    /// A frame was received.
     Frame(Arrival<B>),
-    /// A port's queue is dead: its device was deleted, alone or with its namespace. It is no longer read.
+    /// A port's device was deleted, alone or with its namespace. Its queue is no longer read.
     Gone {
         /// The port.
         port: PortId,
         /// The error of its last read.
         error: i32,
     },
-    /// The end of [`Engine::detach`].
+    /// [`Engine::detach`] has completed.
     Detached {
         /// The port.
         port: PortId,
-        /// Its queue, to be closed where that may take its time: the kernel waits for RCU and for the lock of all
-        /// network configuration.
+        /// Its queue. Closing it is slow, because the kernel waits for RCU and for the RTNL lock: do it elsewhere.
         queue: Option<Queue>,
     },
-    /// Somebody woke the worker: there are commands.
+    /// Control woke the worker: there are commands.
     Woken,
 }
 
-/// Accounts one finished write to a port: how much of it was written, of which `header` bytes were no frame.
+/// Counts one completed write to a port. `header` is the part of `written` that is not frame.
 pub(super) fn account_write(port: &PortCounters, written: nix::Result<usize>, header: usize) {
     match written {
         Ok(written) => {
@@ -145,7 +144,7 @@ pub(super) fn account_write(port: &PortCounters, written: nix::Result<usize>, he
     }
 }
 
-/// Why a device did not take a frame (Linux `drivers/net/tun.c`, `tun_get_user`).
+/// The drop reason for a write error of a TAP device (Linux `drivers/net/tun.c`, `tun_get_user`).
 fn reason_of(error: Errno) -> DropReason {
     match error {
         // Not up; deleted; detached meanwhile.

@@ -1,4 +1,4 @@
-//! What every engine must do, on pairs of datagram sockets in the place of TAP queues: those need no root.
+//! Tests of both engines on pairs of datagram sockets instead of TAP queues, which would need root.
 
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ fn on_each_engine(
     let (counters, wake) = parts();
     let engine = PollEngine::new(Arc::clone(&counters), Arc::clone(&wake)).unwrap();
     poll(EngineFixture { engine, counters, wake, hosts: Vec::new() });
-    // A kernel without what it needs has no such engine; `start` says so.
+    // Without io_uring there is only the poll engine; `start` reports why.
     if crate::sys::uring::probe().is_ok() {
         let (counters, wake) = parts();
         let engine = UringEngine::new(Arc::clone(&counters), Arc::clone(&wake)).unwrap();
@@ -46,7 +46,7 @@ impl<E: Engine> EngineFixture<E> {
         }
     }
 
-    /// Turns until something has happened.
+    /// Runs turns until there is an event.
     fn turn(&mut self) -> Vec<Event<E::Buffer>> {
         let mut events = Vec::new();
         while events.is_empty() {
@@ -55,7 +55,7 @@ impl<E: Engine> EngineFixture<E> {
         events
     }
 
-    /// Writes what is queued, without waiting for more.
+    /// Writes the queued frames.
     fn flush(&mut self) {
         let mut events = Vec::new();
         for _ in 0..2 {
@@ -95,7 +95,7 @@ impl<E: Engine> EngineFixture<E> {
         }
     }
 
-    /// More failures at once than a ring has room to tell.
+    /// More failures at once than the completion queue has room for.
     fn counts_failed_writes_as_drops(mut self) {
         const PORTS: u16 = 320;
         const FRAMES: u64 = 16;
@@ -116,7 +116,7 @@ impl<E: Engine> EngineFixture<E> {
             let Event::Frame(arrival) = event else { panic!("{event:?}") };
             self.engine.send(arrival.buffer, arrival.extent, &egress).unwrap();
         }
-        // The kernel tells of failures some at a time.
+        // The kernel reports failures in several batches.
         for _ in 0..1000 {
             self.engine.turn(Wait::Poll, &mut Vec::new()).unwrap();
         }
@@ -129,7 +129,7 @@ impl<E: Engine> EngineFixture<E> {
         assert_eq!((0..).take_while(|_| alive.recv(&mut [0; 16]).is_ok()).count() as u64, FRAMES);
     }
 
-    /// Each port always has more to read than there are buffers for all.
+    /// Each port always has more frames than there are buffers.
     fn reads_every_busy_port(mut self) {
         const PORTS: u16 = 8;
         self.attach_ports(PORTS);
@@ -147,7 +147,7 @@ impl<E: Engine> EngineFixture<E> {
         assert!(served.iter().all(|&frames| frames > 0), "{served:?}");
     }
 
-    /// More than are looked at each turn.
+    /// More ports than a busy-polling worker reads every turn.
     fn busy_poll_reads_many_ports(mut self) {
         const PORTS: u16 = 40;
         self.attach_ports(PORTS);
@@ -175,7 +175,7 @@ impl<E: Engine> EngineFixture<E> {
             panic!("no queue")
         };
         drop(queue);
-        // Nobody has the other end any more: not the engine, not the kernel for it.
+        // The queue is closed: neither the engine nor io_uring holds it.
         let error = self.hosts[0].send(b"too late").unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED));
         self.hosts[1].send(b"still here").unwrap();

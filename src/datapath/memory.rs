@@ -1,5 +1,5 @@
-//! An engine without a kernel: frames go in and come out of queues in memory. For tests and simulations:
-//! the same worker and the same switch run on it, on one thread and in a fixed order.
+//! An engine in memory, for tests and simulations: the worker and the switch run on it unchanged, on one thread and in
+//! a fixed order.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,7 +13,7 @@ use crate::sys::arena::HEADROOM;
 use crate::sys::tap::Queue;
 use crate::wire::VnetHeader;
 
-/// The other end of a [`MemoryEngine`]'s ports: what stations send and receive.
+/// The other end of a [`MemoryEngine`]'s ports: what hosts send and receive.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryNet(Arc<Mutex<Frames>>);
 
@@ -21,7 +21,7 @@ pub struct MemoryNet(Arc<Mutex<Frames>>);
 struct Frames {
     to_switch: VecDeque<(PortId, VnetHeader, Vec<u8>)>,
     from_switch: Vec<(PortId, VnetHeader, Vec<u8>)>,
-    /// Frames that `from_switch` holds before a write is refused; none: no limit.
+    /// Length of `from_switch` from which writes are refused; `None`: no limit.
     capacity: Option<usize>,
 }
 
@@ -30,23 +30,23 @@ impl MemoryNet {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A station behind `port` sends a frame.
+    /// Sends a frame into `port`.
     pub fn send(&self, port: PortId, vnet: VnetHeader, frame: &[u8]) {
         self.frames().to_switch.push_back((port, vnet, frame.to_vec()));
     }
 
-    /// All that has come out since the last call, in order.
+    /// The frames sent since the last call, in order.
     pub fn received(&self) -> Vec<(PortId, VnetHeader, Vec<u8>)> {
         std::mem::take(&mut self.frames().from_switch)
     }
 
-    /// From now on a write is refused as "queue full" while this many frames have not been taken.
+    /// Refuses writes as "queue full" while this many frames are waiting.
     pub fn limit(&self, capacity: usize) {
         self.frames().capacity = Some(capacity);
     }
 }
 
-/// See the module.
+/// The engine in memory.
 #[derive(Debug)]
 pub struct MemoryEngine {
     net: MemoryNet,
@@ -54,8 +54,7 @@ pub struct MemoryEngine {
 }
 
 impl MemoryEngine {
-    /// An engine whose ports are those that frames are sent to and from; finished writes are accounted
-    /// in `counters`.
+    /// An engine on `net`; completed writes are counted in `counters`.
     pub fn new(net: MemoryNet, counters: Arc<Counters>) -> MemoryEngine {
         MemoryEngine { net, counters }
     }
@@ -88,7 +87,7 @@ impl Engine for MemoryEngine {
             buffer.extend(vnet.emit());
             buffer.extend(&frame);
             let read = Extent { start: HEADROOM, length: buffer.len() - HEADROOM };
-            // Room for an answer that is longer than its question.
+            // Room for an answer that is longer than its request.
             buffer.resize(buffer.len() + crate::switch::GatewayReply::GROWTH, 0);
             events.push(Event::Frame(Arrival::new(port, buffer, read, Some(vnet))));
         }

@@ -1,12 +1,12 @@
-//! Mirrors: copies of live frames, for whoever looks at them (as port mirroring, SPAN).
+//! Mirrors: copies of live frames for captures and live traces (port mirroring, SPAN).
 //!
-//! Control asks for a [`Mirror`]; each worker gets a [`MirrorSender`] of it and sends a [`Record`] of every frame that
-//! is [`MirrorSpec`], with the steps and the verdict of the very decision that was carried out. Without a mirror a frame costs
-//! one branch (`Worker::handle`), and another if the switch answers it.
+//! Control installs a [`Mirror`]. Each worker gets a [`MirrorSender`] and sends a [`Record`] of every frame that matches
+//! the [`MirrorSpec`], with the steps and the verdict of the decision that was executed. Without a mirror a frame costs
+//! one branch (`Worker::handle`), and another if the gateway answers it.
 //!
-//! A worker never waits for a mirror: a record that finds the channel full is lost, and counted for each port that it would
-//! have shown. The memory of a mirror is bounded by [`RECORDS`] of [`MirrorSpec::snaplen`] bytes each and three lists of ports.
-//! A mirror that is dropped is taken from the workers.
+//! A worker never waits for a mirror: a record that finds the channel full is lost and counted at each port that it
+//! crossed. A mirror holds at most [`RECORDS`] records, each of [`MirrorSpec::snaplen`] bytes and three lists of ports.
+//! Dropping the mirror removes it from the workers.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,12 +21,12 @@ use crate::switch::{DropReason, Frame, PortId, Ports, Steps, Verdict};
 use crate::wire::VnetHeader;
 use crate::wire::filter::Filter;
 
-/// Mirrors at a time.
+/// Most mirrors at a time.
 pub const MIRRORS: usize = 8;
-/// Records on their way from the workers to one mirror; more are counted and lost.
+/// Length of the record queue of one mirror. Further records are lost and counted.
 pub const RECORDS: usize = 512;
 
-/// Which way a frame crosses a port.
+/// The direction in which a frame crosses a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// From the container into the switch.
@@ -35,25 +35,25 @@ pub enum Direction {
     Out,
 }
 
-/// What a mirror is to see.
+/// Which frames a mirror records.
 #[derive(Debug, Clone)]
 pub struct MirrorSpec {
-    /// On these ports; `None`: on all, those that come later too.
+    /// Only frames on these ports; `None`: on all ports, also those added later.
     pub ports: Option<Vec<PortId>>,
-    /// This way only; `None`: both.
+    /// Only frames in this direction; `None`: both directions.
     pub direction: Option<Direction>,
-    /// Only frames that this lets pass.
+    /// Only frames that match this filter.
     pub filter: Option<Filter>,
-    /// Only frames that did not reach a port that they were meant for.
+    /// Only frames that were dropped, for at least one egress port.
     pub drops_only: bool,
-    /// Most bytes of a frame to copy.
+    /// Most bytes to copy of a frame.
     pub snaplen: usize,
-    /// Most records to send, from all workers together.
+    /// Most records, from all workers together.
     pub limit: u64,
 }
 
 impl Default for MirrorSpec {
-    /// Everything, whole.
+    /// All frames, whole.
     fn default() -> MirrorSpec {
         MirrorSpec {
             ports: None,
@@ -72,7 +72,7 @@ impl MirrorSpec {
             && self.ports.as_ref().is_none_or(|ports| ports.contains(&port))
     }
 
-    /// The ports at which a frame is to be seen: its ingress, then its egress ports.
+    /// The matching ports and directions of a frame: its ingress port, then its egress ports.
     fn crossings<'a>(&'a self, path: FramePath<'a>) -> impl Iterator<Item = (PortId, Direction)> + 'a {
         let ingress = path.ingress.map(|port| (port, Direction::In));
         let egress = path.egress.iter().map(|port| (*port, Direction::Out));
@@ -80,21 +80,21 @@ impl MirrorSpec {
     }
 }
 
-/// Where a frame came from and where it went.
+/// The ports that a frame crossed, and why.
 #[derive(Debug, Clone, Copy)]
 pub struct FramePath<'a> {
-    /// The port that it came from; `None`: the switch itself, which answers.
+    /// The ingress port; `None`: an answer of the gateway.
     pub ingress: Option<PortId>,
-    /// What was decided.
+    /// The verdict.
     pub verdict: Verdict,
-    /// The ports that it was sent to. That a device then refused it is in the counters alone.
+    /// The ports that it was sent to. A write that fails later is only counted.
     pub egress: &'a [PortId],
-    /// The other ports of its flood, which could not take it.
+    /// The ports of a flood that could not take it.
     pub refused: &'a [(PortId, DropReason)],
 }
 
 impl FramePath<'_> {
-    /// Why it did not reach anybody; `None` if it did, or was answered.
+    /// Why it was sent to no port; `None` if it was sent or answered.
     pub fn drop_reason(&self) -> Option<DropReason> {
         match self.verdict {
             Verdict::Drop(reason) | Verdict::Refused { reason, .. } => Some(reason),
@@ -110,20 +110,20 @@ impl FramePath<'_> {
     }
 }
 
-/// A frame that crossed the switch, and why it went where it went.
+/// A copy of a frame with the decision about it.
 #[derive(Debug, Clone)]
 pub struct Record {
-    /// When it was decided on.
+    /// Time of the decision.
     pub time: SystemTime,
-    /// What was left to do on it as it came in: a super-frame is seen whole.
+    /// Its virtio-net header as received: a super-frame is recorded whole.
     pub vnet: VnetHeader,
     /// Its first bytes, from the destination address on.
     pub bytes: Box<[u8]>,
-    /// How many bytes it had.
+    /// Its length in bytes.
     pub length: usize,
-    /// How the decision was made; nothing for an answer of the switch itself.
+    /// The steps of the decision; empty for an answer of the gateway.
     pub steps: Steps,
-    /// The wanted ports that it crossed: its ingress, then its egress ports.
+    /// The matching ports that it crossed: its ingress port, then its egress ports.
     pub crossings: Box<[(PortId, Direction)]>,
     ingress: Option<PortId>,
     verdict: Verdict,
@@ -132,16 +132,16 @@ pub struct Record {
 }
 
 impl Record {
-    /// Where the frame came from and where it went.
+    /// The ports that the frame crossed, and why.
     pub fn path(&self) -> FramePath<'_> {
         let Record { ingress, verdict, ref egress, ref refused, .. } = *self;
         FramePath { ingress, verdict, egress, refused }
     }
 }
 
-/// What the ends of a mirror share; which mirror it is.
+/// State shared by the ends of a mirror. Its address identifies the mirror.
 pub(super) struct MirrorState {
-    /// By port.
+    /// Lost records of each port.
     lost: Box<[AtomicU64]>,
     sent: AtomicU64,
     on_record: OnRecord,
@@ -153,7 +153,7 @@ impl fmt::Debug for MirrorState {
     }
 }
 
-/// Called, on a worker's thread, when there is a record to take, or one was lost.
+/// Called on a worker's thread after a record was sent or lost.
 pub type OnRecord = Arc<dyn Fn() + Send + Sync>;
 
 /// A worker's end of a mirror.
@@ -165,7 +165,7 @@ pub(super) struct MirrorSender {
 }
 
 impl MirrorSender {
-    /// Sends a record of the frame, if it is wanted.
+    /// Sends a record of the frame if it matches.
     pub(super) fn send_if_wanted(&self, frame: &Frame<'_>, steps: &Steps, path: FramePath<'_>) {
         let MirrorSender { wanted, records, shared } = self;
         let passes = wanted.crossings(path).next().is_some()
@@ -188,14 +188,14 @@ impl MirrorSender {
         (shared.on_record)();
     }
 
-    /// A port goes; its number may soon be that of another. Whether there is a port left to see.
+    /// Removes a port, whose number may be reused. Returns whether a port remains.
     pub(super) fn remove_port(&mut self, port: PortId) -> bool {
         let Some(ports) = &mut self.wanted.ports else { return true };
         ports.retain(|wanted| *wanted != port);
         !ports.is_empty()
     }
 
-    /// There is nothing more to see: whoever waits for records is told.
+    /// Ends the mirror on this worker and wakes its reader.
     pub(super) fn close(self) {
         let MirrorSender { wanted: _, records, shared } = self;
         drop(records);
@@ -204,7 +204,7 @@ impl MirrorSender {
         waker();
     }
 
-    /// Whether it is a sender of the mirror that has `shared`.
+    /// Whether it belongs to the mirror with `shared`.
     pub(super) fn is_of(&self, shared: &Arc<MirrorState>) -> bool {
         Arc::ptr_eq(&self.shared, shared)
     }
@@ -226,19 +226,19 @@ fn record(frame: &Frame<'_>, steps: &Steps, path: FramePath<'_>, wanted: &Mirror
     }
 }
 
-/// Control's end of a mirror: takes the records.
+/// Control's end of a mirror: receives the records.
 #[derive(Debug)]
 pub struct Mirror {
     records: Receiver<Record>,
     shared: Arc<MirrorState>,
-    /// Those that have a sender.
+    /// The workers that have a sender.
     workers: Vec<WorkerChannel>,
-    /// One of [`MIRRORS`].
+    /// One of the [`MIRRORS`] slots.
     _slot: Arc<()>,
 }
 
 impl Mirror {
-    /// Gives each of `workers` a sender and returns when all of them have it.
+    /// Gives each of `workers` a sender. Returns when all have it.
     pub(super) fn install(
         wanted: MirrorSpec,
         on_record: OnRecord,
@@ -258,7 +258,7 @@ impl Mirror {
         Ok(mirror)
     }
 
-    /// A mirror and its sender, which no worker has yet.
+    /// A mirror and its sender, not installed on any worker.
     pub(super) fn new(wanted: MirrorSpec, on_record: OnRecord, slot: Arc<()>) -> (MirrorSender, Mirror) {
         let (sender, records) = bounded(RECORDS);
         let lost = (0..Ports::MAX).map(|_| AtomicU64::new(0)).collect();
@@ -267,28 +267,28 @@ impl Mirror {
         (sender, Mirror { records, shared, workers: Vec::new(), _slot: slot })
     }
 
-    /// The next record, if there is one; each worker's are in order.
+    /// The next record, if there is one. Records of one worker are in order.
     pub fn take(&self) -> Option<Record> {
         self.records.try_recv().ok()
     }
 
-    /// Whether no worker has a sender of it any more: what is not there to be taken now will not come. So it is where all the
-    /// wanted ports have gone.
+    /// Whether no worker has a sender any more, so that no further record will arrive. This happens when all its ports
+    /// have been removed.
     pub fn is_finished(&self) -> bool {
         Arc::strong_count(&self.shared) == 1
     }
 
-    /// Frames that crossed `port`, as wanted, whose record was lost because nobody took the earlier ones in time.
+    /// Matching frames on `port` whose record was lost because the queue was full.
     pub fn lost(&self, port: PortId) -> u64 {
         self.shared.lost[port.index()].load(Ordering::Relaxed)
     }
 
-    /// The same, of all ports together, those that are no more too.
+    /// Lost records of all ports, also of removed ones.
     pub fn total_lost(&self) -> u64 {
         self.shared.lost.iter().map(|lost| lost.load(Ordering::Relaxed)).sum()
     }
 
-    /// What takes its sender from a worker.
+    /// The command that removes it from a worker.
     pub(super) fn remove_command(&self) -> Command {
         Command::Unmirror(Arc::clone(&self.shared))
     }

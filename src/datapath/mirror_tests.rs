@@ -1,4 +1,4 @@
-//! Mirrors on the memory engine: what they see of which frame.
+//! Mirrors on the memory engine: which frames they record, and what of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ const COMPLETE: VnetHeader =
     VnetHeader { flags: 0, gso_type: 0, hdr_len: 0, gso_size: 0, csum_start: 0, csum_offset: 0 };
 const BROADCAST: [u8; 6] = [0xff; 6];
 
-/// A mirror of `wanted`, which the worker has.
+/// A mirror of `wanted`, installed on the worker.
 fn install(fixture: &mut WorkerFixture, wanted: MirrorSpec) -> Mirror {
     let (sender, mirror) = Mirror::new(wanted, Arc::new(|| ()), Arc::default());
     let (done, installed) = bounded(1);
@@ -42,7 +42,7 @@ fn the_one(mirror: &Mirror) -> Record {
     record
 }
 
-/// Where a frame is to be seen, as numbers of ports.
+/// The crossings of a record, as port numbers.
 fn crossings(record: &Record) -> Vec<(u16, Direction)> {
     record.crossings.iter().map(|(port, direction)| (port.0, *direction)).collect()
 }
@@ -76,7 +76,7 @@ fn records_flood_with_reached_and_refused_ports() {
     let mut fixture = WorkerFixture::new(&[OFFLOAD, OFFLOAD, Port { mtu: 40, ..OFFLOAD }]);
     let mirror = install(&mut fixture, MirrorSpec::default());
     fixture.send(0, COMPLETE, &ethernet(BROADCAST, H1));
-    // What an earlier flood was refused is not said of the next frame.
+    // The refused ports of an earlier flood do not appear in the next record.
     fixture.send(1, COMPLETE, &ethernet(H1, H2));
     let [flood, unicast] = records(&mirror).try_into().unwrap();
     let path = flood.path();
@@ -194,7 +194,7 @@ fn mirror_ends_with_its_last_port() {
         fixture.run_command(Command::Detach { port: PortId(port), done: bounded(1).0 });
     };
     detach(&mut fixture, 2);
-    // As the next port in its place.
+    // A new port reuses the number.
     fixture.send(2, COMPLETE, &ethernet(BROADCAST, H2));
     assert_eq!(crossings(&the_one(&of_both)), [(0, Direction::Out)]);
     assert!(records(&of_one).is_empty());

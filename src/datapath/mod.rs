@@ -1,8 +1,8 @@
-//! Moves frames: workers, buffer pools, two engines. I/O in safe Rust over `sys`.
+//! Moves frames: workers, buffer pools, two I/O engines. Safe Rust on top of `sys`.
 //!
-//! Each worker is a thread with an engine, a pool of buffers and one queue of every port. Control
-//! speaks to the workers through channels and wakes them with an eventfd; what they have to
-//! say comes back as [`Notice`]s. No frame ever crosses from one worker to another.
+//! A worker is a thread with an engine, a pool of buffers and one queue of every port. Control sends commands through
+//! a channel and wakes the worker with an eventfd. Workers send [`Notice`]s back. No frame moves from one worker to
+//! another.
 
 #[cfg(test)]
 mod accounting_tests;
@@ -54,16 +54,16 @@ use crate::sys;
 use crate::sys::tap::Queue;
 use crate::wire::VnetHeader;
 
-/// Buffers of a worker, 66 KiB each. The one used last is used next, so that few of them are at work at a time. Of one
-/// worker they are within what a user may lock by default (RLIMIT_MEMLOCK, 8 MiB), which 128 would not be.
+/// Buffers of a worker, 66 KiB each. The buffer used last is used next, so few of them are in use at a time. The
+/// buffers of one worker stay within the default RLIMIT_MEMLOCK (8 MiB); 128 would not.
 pub const BUFFERS: u16 = 96;
-/// Notices on their way to control; more are counted and lost.
+/// Length of the notice queue to control. Further notices are lost and counted.
 const NOTICES: usize = 1024;
 
-/// The engines there are.
+/// The I/O engines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EngineKind {
-    /// io_uring: batches of reads and writes that never wait.
+    /// io_uring: batches of non-blocking reads and writes.
     Uring,
     /// epoll, read and write.
     Poll,
@@ -78,18 +78,19 @@ impl fmt::Display for EngineKind {
     }
 }
 
-/// What a datapath is started with.
+/// Configuration of a datapath.
 #[derive(Clone)]
 pub struct DatapathSettings {
-    /// Threads; every port has a queue for each.
+    /// Number of worker threads. Every port has one queue per worker.
     pub workers: usize,
-    /// Engine.
+    /// I/O engine.
     pub engine: EngineKind,
-    /// How long a worker looks for the next frame itself before it sleeps.
+    /// How long a worker busy-polls before it sleeps.
     pub busy_poll: BusyPoll,
-    /// Which CPUs the workers run on.
+    /// CPU placement of the workers.
     pub placement: Placement,
-    /// Called, on a worker's thread, when there is a notice to take or a notification to hear, or frames come again.
+    /// Called on a worker's thread when there is a notice or an FDB notification to read, and by the first frame after
+    /// [`Datapath::wake_on_next_frame`].
     pub on_notice: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -101,40 +102,40 @@ impl fmt::Debug for DatapathSettings {
     }
 }
 
-/// What a worker tells control.
+/// A message from a worker to control.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// A port's device is gone: deleted, alone or with its namespace. Each worker tells it once.
+    /// A port's device was deleted, alone or with its namespace. Each worker sends this once.
     PortGone {
         /// The port.
         port: PortId,
         /// The error of the last read.
         error: i32,
     },
-    /// A worker stopped by itself: its engine failed, or it panicked.
+    /// A worker stopped unasked: its engine failed, or it panicked.
     WorkerStopped(String),
 }
 
-/// A datapath could not do what was asked.
+/// Error of a datapath operation.
 #[derive(Debug, thiserror::Error)]
 pub enum DatapathError {
-    /// A worker is gone: it panicked or its engine failed.
+    /// A worker has stopped: it panicked or its engine failed.
     #[error("a worker of the switch has stopped: stop the switch and start it again")]
     WorkerStopped,
     /// All [`MIRRORS`] are in use.
     #[error("{MIRRORS} captures and traces of live frames are running: end one of them first")]
     TooManyMirrors,
-    /// The kernel refused.
+    /// The kernel refused an operation.
     #[error("cannot {what}: {source}")]
     Kernel {
-        /// What was tried.
+        /// The operation.
         what: &'static str,
         /// Its error.
         source: io::Error,
     },
 }
 
-/// The engine that `auto` takes on this machine; and why it is not io_uring, if it is not.
+/// The engine that `auto` selects on this machine, and the reason if it is not io_uring.
 pub fn probe() -> (EngineKind, Option<String>) {
     match sys::uring::probe() {
         Ok(()) => (EngineKind::Uring, None),
@@ -166,7 +167,7 @@ impl NoticeSender {
     }
 }
 
-/// How control tells a worker something.
+/// Control's end of the command channel to a worker.
 #[derive(Debug, Clone)]
 struct WorkerChannel {
     commands: Sender<Command>,
@@ -194,15 +195,15 @@ fn kernel(what: &'static str) -> impl FnOnce(io::Error) -> DatapathError {
 #[derive(Debug)]
 pub struct Datapath {
     workers: Vec<WorkerHandle>,
-    /// On which CPU each worker stays; empty if they do not.
+    /// The CPU of each worker; empty if the workers are not pinned.
     cpus: Vec<usize>,
-    /// Why idle CPUs sleep while a worker looks for frames, though they should not.
+    /// Why idle CPUs may sleep although [`BusyPoll::For`] asks that they do not.
     cpu_latency_error: Option<io::Error>,
     counters: Vec<Arc<Counters>>,
     notices: Receiver<Notice>,
     lost_notices: Arc<AtomicU64>,
     fdb_receiver: NotificationReceiver,
-    /// Held by each mirror, so that they are counted.
+    /// Each mirror holds a reference: the count of mirrors.
     mirrors: Arc<()>,
     epoch: Instant,
 }
@@ -244,8 +245,8 @@ impl Datapath {
     ) -> Result<(), DatapathError> {
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
         let wake = Arc::new(wake.map_err(|error| kernel("make an eventfd")(error.into()))?);
-        // Bounded by control, which waits for each command to be done. A bounded channel would keep the commands that a
-        // worker has not read when it ends, and with them the end on which control waits.
+        // Control waits for each command, which bounds the channel. A bounded channel would keep the commands that an
+        // ended worker has not read, and with them the reply channel on which control waits.
         let (commands, inbox) = unbounded();
         let counters = Arc::new(Counters::default());
         let setup = WorkerSetup {
@@ -270,7 +271,7 @@ impl Datapath {
         Ok(())
     }
 
-    /// What keeps CPUs awake for a worker that was told to look for frames: it costs too much to do so unasked.
+    /// Opens the CPU latency request for a worker with a configured busy-poll time. It is too expensive as a default.
     fn cpu_latency(&mut self, busy_poll: BusyPoll) -> Option<CpuLatency> {
         match busy_poll {
             BusyPoll::Adaptive | BusyPoll::For(Duration::ZERO) => None,
@@ -278,12 +279,12 @@ impl Datapath {
         }
     }
 
-    /// The time now, as the workers see it.
+    /// The current time on the workers' clock.
     pub fn now(&self) -> Tick {
         Tick::at(self.epoch.elapsed())
     }
 
-    /// Gives each worker its queue of a port. Returns when all of them read it, or, if one cannot, when none does.
+    /// Gives each worker its queue of a port. Returns when all workers read it, or, if one cannot, when none does.
     pub fn attach(&self, port: PortId, queues: Vec<Queue>) -> Result<(), DatapathError> {
         let (done, outcomes) = bounded(self.workers.len());
         let mut attached = self.workers.iter().zip(queues).try_for_each(|(worker, queue)| {
@@ -299,27 +300,27 @@ impl Datapath {
             attached = attached.and(Err(DatapathError::WorkerStopped));
         }
         if attached.is_err() {
-            // The first error is the one to tell.
+            // The first error is the one to report.
             let _ = self.detach(port);
         }
         attached
     }
 
-    /// Takes a port from all workers and closes its queues. Returns when none will touch it again.
-    /// The caller has marked the port down, so that no new frame is sent to it.
+    /// Detaches a port from all workers and closes its queues. Returns when no worker uses it any more.
+    /// The caller has set the port down, so that no new frame is sent to it.
     pub fn detach(&self, port: PortId) -> Result<(), DatapathError> {
         let (done, queues) = bounded(self.workers.len());
-        let told = self
+        let sent = self
             .workers
             .iter()
             .try_for_each(|worker| worker.channel.send(Command::Detach { port, done: done.clone() }));
         drop(done);
-        // Closed all at once, and here: a worker that did it would hold up its other ports.
+        // Closed here and together: closing is slow and would delay the other ports of a worker.
         let queues: Vec<Option<Queue>> = queues.iter().collect();
-        told.and(if queues.len() < self.workers.len() { Err(DatapathError::WorkerStopped) } else { Ok(()) })
+        sent.and(if queues.len() < self.workers.len() { Err(DatapathError::WorkerStopped) } else { Ok(()) })
     }
 
-    /// Has the workers send records of `wanted` frames until the mirror is dropped. Returns when all of them do.
+    /// Mirrors the `wanted` frames until the mirror is dropped. Returns when all workers do so.
     pub fn mirror(&self, wanted: MirrorSpec, on_record: OnRecord) -> Result<Mirror, DatapathError> {
         if Arc::strong_count(&self.mirrors) > MIRRORS {
             return Err(DatapathError::TooManyMirrors);
@@ -328,37 +329,37 @@ impl Datapath {
         Mirror::install(wanted, on_record, workers, Arc::clone(&self.mirrors))
     }
 
-    /// On which CPU each worker stays; empty if they do not.
+    /// The CPU of each worker; empty if the workers are not pinned.
     pub fn cpus(&self) -> &[usize] {
         &self.cpus
     }
 
-    /// Why idle CPUs sleep while a worker looks for frames, though [`BusyPoll::For`] asks that they do not. Told once.
+    /// Why idle CPUs may sleep although [`BusyPoll::For`] asks that they do not. Returned once.
     pub fn take_cpu_latency_error(&mut self) -> Option<io::Error> {
         self.cpu_latency_error.take()
     }
 
-    /// Each worker's counters.
+    /// The counters of each worker.
     pub fn counters(&self) -> &[Arc<Counters>] {
         &self.counters
     }
 
-    /// What the workers have told and nobody has taken yet.
+    /// Takes the notices that are waiting.
     pub fn notices(&self) -> impl Iterator<Item = Notice> + '_ {
         self.notices.try_iter()
     }
 
-    /// Notices that were lost because nobody took them in time.
+    /// Notices lost because the queue was full.
     pub fn lost_notices(&self) -> u64 {
         self.lost_notices.load(Ordering::Relaxed)
     }
 
-    /// What the workers have seen of stations and nobody has heard yet.
+    /// Takes the FDB notifications that are waiting.
     pub fn fdb_notifications(&self) -> impl Iterator<Item = FdbNotification> + '_ {
         self.fdb_receiver.fdb_notifications()
     }
 
-    /// Nobody looks at the counters any more: the next frame calls [`DatapathSettings::on_notice`].
+    /// Makes the next frame call [`DatapathSettings::on_notice`], because nobody polls the counters any more.
     pub fn wake_on_next_frame(&self) {
         self.fdb_receiver.wake_on_next_frame();
     }
@@ -366,23 +367,23 @@ impl Datapath {
     /// Stops and joins the workers, and closes all queues.
     pub fn stop(self) {
         for worker in &self.workers {
-            // A worker that stopped already cannot be told, and need not be.
+            // Fails for a worker that has stopped already.
             let _ = worker.channel.send(Command::Stop);
         }
         for worker in self.workers {
-            // A panic was told as a notice.
+            // A panic was reported as a notice.
             let _ = worker.thread.join();
         }
     }
 }
 
-/// How a worker says that it has started, and on which CPU it stays.
+/// Reports that a worker has started, and its CPU if it is pinned.
 type Started = Sender<io::Result<Option<usize>>>;
 
-/// What a worker's thread begins with.
+/// Everything that a worker's thread needs to start.
 struct WorkerSetup {
     number: usize,
-    /// CPUs on which others stay.
+    /// CPUs of the workers before it.
     taken: Vec<usize>,
     cpu_latency: Option<CpuLatency>,
     switch: Arc<Switch>,
@@ -394,7 +395,7 @@ struct WorkerSetup {
 }
 
 impl WorkerSetup {
-    /// The thread: engine, worker, and the notice if it ends without having been told to.
+    /// The thread's body. Sends a notice if the worker ends unasked.
     fn run(self, ready: &Started) {
         let notices = self.mailbox.notices.clone();
         let work = std::panic::AssertUnwindSafe(|| match self.settings.engine {
@@ -413,7 +414,7 @@ impl WorkerSetup {
         engine: impl FnOnce(Arc<Counters>, Arc<EventFd>) -> io::Result<E>,
         ready: &Started,
     ) -> io::Result<()> {
-        // First of all, so that its memory is of that CPU too.
+        // First, so that its memory is allocated near that CPU.
         let placed = self.settings.placement.pin(self.number, &self.taken);
         let set_up = placed.and_then(|cpu| Ok((cpu, engine(Arc::clone(&self.counters), self.wake)?)));
         let (cpu, engine) = match set_up {
@@ -430,7 +431,7 @@ impl WorkerSetup {
     }
 }
 
-/// Writes a finished frame to a queue with one system call, and accounts it.
+/// Writes a complete frame to a queue with one system call, and counts it.
 fn write_copy(queue: Option<&Queue>, frame: &[u8], counters: &PortCounters) {
     let header = VnetHeader::default().emit();
     let header = if queue.is_some_and(|queue| queue.vnet) { &header[..] } else { &[] };

@@ -1,11 +1,12 @@
-//! What workers tell control of stations: who is new, moved, back, gone or unknown.
+//! Notifications from the workers to control: FDB entries learned, moved, returned, evicted or refused, and frames
+//! flooded because their destination is unknown.
 //!
-//! A port may tell so much in a second, and all ports of a worker so much; what is more, or finds the queue to
-//! control full, is counted on its port and not told. So in a flood of addresses a frame costs a comparison and a
-//! count more, control has a bounded amount to hear, and other ports are still heard.
+//! The channel is rate limited, per ingress port and per worker. A notification over the limit, or one that finds
+//! the queue full, is counted at its port as `suppressed`. A flood of addresses therefore costs a worker one
+//! comparison and one count per frame, and the notifications of other ports still arrive.
 //!
-//! Control is woken when there is something to hear and it has heard all that there was before; and by the
-//! first frame after it said that it sleeps ([`super::Datapath::wake_on_next_frame`]), since counters cannot call.
+//! A worker wakes control when it sends a notification and control has read all earlier ones. It also wakes control
+//! with the first frame after [`super::Datapath::wake_on_next_frame`], because counters cannot wake anybody.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,55 +18,56 @@ use crate::switch::fdb::{FdbKey, Learned};
 use crate::switch::{Counters, Frame, LearnCounter, Observer, PortId, Ports, Step, Tick, Verdict};
 use crate::wire::EthernetFrame;
 
-/// FDB notifications on their way to control.
+/// Length of the queue to control.
 pub(super) const QUEUE_LENGTH: usize = 4096;
-/// FDB notifications that a port may tell in a second, from each worker.
+/// Notifications per second about one port, from each worker.
 pub const NOTIFICATIONS_PER_PORT: u16 = 100;
-/// FDB notifications that a worker may tell in a second.
+/// Notifications per second from one worker.
 pub const NOTIFICATIONS_PER_WORKER: u16 = 1000;
-/// Stations of which it is remembered when they were told; a power of two.
+/// Size of the table of recently sent notifications; a power of two.
 const RECENT: usize = 256;
 
-/// Something that a worker saw of a station.
+/// An FDB event, as a worker saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FdbNotification {
-    /// When.
+    /// Time of the frame.
     pub at: SystemTime,
     /// The ingress port of the frame.
     pub port: PortId,
-    /// The station.
+    /// The VLAN and MAC address.
     pub key: FdbKey,
-    /// What.
+    /// What happened.
     pub event: FdbEvent,
 }
 
-/// What can be seen of a station.
+/// What happened to an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FdbEvent {
-    /// A frame came from it, and changed more than a tick.
+    /// It was the source of a frame, and its FDB entry changed in more than its age.
     Source(Learned),
-    /// A frame for it was flooded, because nobody knows where it is. Told once a second of a port and station.
+    /// It was the destination of a frame and has no FDB entry: the frame was flooded. Sent at most once per second
+    /// for a port and address.
     UnknownDestination,
 }
 
-/// So much in a second for a port, and so much for all. The next second begins anew.
+/// Limits events per second, for each port and for all ports together.
 #[derive(Debug)]
 pub struct RateLimiter {
     each: u16,
     all: u16,
     second: u32,
     spent: u16,
-    /// The second in which a port last spent, and how much.
+    /// For each port: the second of its last event, and its events in that second.
     ports: Box<[(u32, u16)]>,
 }
 
 impl RateLimiter {
-    /// What may be told in a second of each port, and of all.
+    /// Allows `each` events per second for a port and `all` for all ports.
     pub fn new(each: u16, all: u16) -> RateLimiter {
         RateLimiter { each, all, second: 0, spent: 0, ports: vec![(0, 0); Ports::MAX].into() }
     }
 
-    /// Whether one more may be told of a port.
+    /// Counts one event of a port; false if a limit is reached.
     pub fn allow(&mut self, now: Tick, port: PortId) -> bool {
         let second = now.0 / Tick::PER_SECOND;
         if self.second != second {
@@ -84,16 +86,16 @@ impl RateLimiter {
     }
 }
 
-/// What workers and control share of the fdb_sender.
+/// What workers and control share to wake control.
 #[derive(Debug, Default)]
 struct WakeFlags {
-    /// Control has been woken to hear and has not begun to.
+    /// Control was woken and has not started to read.
     wake_pending: AtomicBool,
-    /// Control looks at the counters by itself.
+    /// Control polls the counters: no need to wake it for a frame.
     polling: AtomicBool,
 }
 
-/// The end of the queue that control has.
+/// Control's end of the queue.
 #[derive(Debug)]
 pub(super) struct NotificationReceiver {
     notifications: Receiver<FdbNotification>,
@@ -101,19 +103,19 @@ pub(super) struct NotificationReceiver {
 }
 
 impl NotificationReceiver {
-    /// What was told and nobody has heard yet.
+    /// Takes the notifications that are waiting.
     pub(super) fn fdb_notifications(&self) -> impl Iterator<Item = FdbNotification> + '_ {
         self.flags.wake_pending.store(false, Ordering::SeqCst);
         self.notifications.try_iter()
     }
 
-    /// The next frame wakes control.
+    /// Makes the next frame wake control.
     pub(super) fn wake_on_next_frame(&self) {
         self.flags.polling.store(false, Ordering::Relaxed);
     }
 }
 
-/// The end of the queue that the workers have.
+/// The workers' end of the queue.
 #[derive(Clone)]
 pub(super) struct NotificationSender {
     notifications: Sender<FdbNotification>,
@@ -121,7 +123,7 @@ pub(super) struct NotificationSender {
     wake: Arc<dyn Fn() + Send + Sync>,
 }
 
-/// A queue from workers to control, which `wake` wakes.
+/// Makes the queue from the workers to control. `wake` wakes control.
 pub(super) fn queue(wake: Arc<dyn Fn() + Send + Sync>) -> (NotificationSender, NotificationReceiver) {
     let (sender, receiver) = bounded(QUEUE_LENGTH);
     let flags = Arc::<WakeFlags>::default();
@@ -129,7 +131,7 @@ pub(super) fn queue(wake: Arc<dyn Fn() + Send + Sync>) -> (NotificationSender, N
     (fdb_sender, NotificationReceiver { notifications: receiver, flags })
 }
 
-/// What one worker tells.
+/// Sends the notifications of one worker.
 pub(super) struct FdbNotifier {
     fdb_sender: NotificationSender,
     limiter: RateLimiter,
@@ -153,7 +155,7 @@ impl FdbNotifier {
         }
     }
 
-    /// Frames came: control is to look at the counters from now on.
+    /// Wakes control because frames have arrived, unless it polls the counters already.
     #[inline]
     pub(super) fn wake_if_asleep(&self) {
         if !self.fdb_sender.flags.polling.load(Ordering::Relaxed) {
@@ -167,7 +169,7 @@ impl FdbNotifier {
         (self.fdb_sender.wake)();
     }
 
-    /// Tells, if the port may; whether it might.
+    /// Sends a notification unless a limit forbids it; false if it was suppressed.
     fn notify(&mut self, now: Tick, port: PortId, key: FdbKey, event: FdbEvent) -> bool {
         let repeats = matches!(event, FdbEvent::UnknownDestination | FdbEvent::Source(Learned::Refused));
         if repeats && self.was_sent_this_second(now, port, key) {
@@ -178,25 +180,26 @@ impl FdbNotifier {
         }
         let notification = FdbNotification { at: SystemTime::now(), port, key, event };
         let NotificationSender { notifications, flags, wake } = &self.fdb_sender;
-        let told = notifications.try_send(notification).is_ok();
-        // Control clears this before it hears, so what is sent before the exchange is heard.
+        let sent = notifications.try_send(notification).is_ok();
+        // Control clears this flag before it reads the queue, so it reads what was sent before the exchange.
         if !flags.wake_pending.swap(true, Ordering::SeqCst) {
             wake();
         }
-        told
+        sent
     }
 
-    /// Whether this was told in this second. Of two stations that share a place the later one is remembered.
+    /// Whether this address was reported in this second. Of two addresses with the same index the table keeps the
+    /// later one.
     fn was_sent_this_second(&mut self, now: Tick, port: PortId, key: FdbKey) -> bool {
-        let told = Some((port, key, now.0 / Tick::PER_SECOND));
+        let sent = Some((port, key, now.0 / Tick::PER_SECOND));
         let [.., low] = key.mac.0;
         let place = &mut self.recent[(usize::from(low) ^ port.index()) % RECENT];
-        std::mem::replace(place, told) == told
+        std::mem::replace(place, sent) == sent
     }
 }
 
-/// Counts and tells what becomes of the stations of one frame. A frame between known stations costs nothing: what is
-/// needed to tell is put together only where there is something to tell.
+/// Observes the decision about one frame, counts FDB changes and sends notifications about them. A frame between known
+/// addresses costs nothing: the notification is built only when there is one to send.
 pub(super) struct FdbObserver<'a> {
     pub(super) counter: LearnCounter<'a>,
     pub(super) notifier: &'a mut FdbNotifier,
@@ -226,7 +229,7 @@ impl Observer for FdbObserver<'_> {
     }
 }
 
-/// What there is to tell of one frame.
+/// Everything needed to build a notification about one frame.
 struct PendingNotification<'a> {
     notifier: &'a mut FdbNotifier,
     counters: &'a Counters,
@@ -242,11 +245,11 @@ impl PendingNotification<'_> {
         let Some(frame) = EthernetFrame::new_checked(self.frame) else { return };
         let mac = match event {
             FdbEvent::Source(_) => frame.src(),
-            // What is for all goes to all.
+            // A group address is flooded because it is one, not because it is unknown.
             FdbEvent::UnknownDestination if frame.dst().is_group() => return,
             FdbEvent::UnknownDestination => frame.dst(),
         };
-        // All stations are in VLAN 0 before there is VLAN-aware bridging.
+        // All addresses are in VLAN 0: the switch does not know VLANs yet.
         if !self.notifier.notify(self.now, self.ingress, FdbKey { vlan: 0, mac }, event) {
             self.counters.port(self.ingress).suppressed.add(1);
         }

@@ -1,4 +1,4 @@
-//! What a worker tells of stations, and how much.
+//! Notifications of a worker: which it sends, and their limits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,11 +17,11 @@ use crate::wire::{Mac, VnetHeader};
 const H1: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const H2: Mac = Mac([2, 0, 0, 0, 0, 2]);
 const AGEING: u32 = 3000;
-/// A moment, and one in the next second.
+/// A time, and one in the next second.
 const NOW: Tick = Tick(100);
 const LATER: Tick = Tick(110);
 
-/// A switch with three ports on one worker, driven a turn at a time.
+/// A switch with three ports on one worker, driven turn by turn.
 struct NotifyFixture {
     net: MemoryNet,
     counters: Arc<Counters>,
@@ -52,7 +52,7 @@ impl NotifyFixture {
         NotifyFixture { net, counters, worker, fdb_receiver, woken }
     }
 
-    /// A frame comes in.
+    /// A frame arrives.
     fn frame(&mut self, now: Tick, port: u16, source: Mac, destination: Mac) {
         let frame = [&destination.0[..], &source.0, &[0x88, 0xb5], &[0; 46]].concat();
         self.net.send(PortId(port), VnetHeader::default(), &frame);
@@ -60,7 +60,7 @@ impl NotifyFixture {
         self.net.received();
     }
 
-    /// A broadcast from each of so many new stations.
+    /// A broadcast from each of `count` new addresses.
     fn new_hosts(&mut self, now: Tick, port: u16, count: u32) {
         for n in 0..count {
             let ([.., a, b], [.., c, d]) = (now.0.to_be_bytes(), n.to_be_bytes());
@@ -69,9 +69,12 @@ impl NotifyFixture {
         }
     }
 
-    /// What was told since the last call.
+    /// The notifications since the last call.
     fn received(&self) -> Vec<(u16, Mac, FdbEvent)> {
-        self.fdb_receiver.fdb_notifications().map(|told| (told.port.0, told.key.mac, told.event)).collect()
+        self.fdb_receiver
+            .fdb_notifications()
+            .map(|received| (received.port.0, received.key.mac, received.event))
+            .collect()
     }
 
     fn suppressed(&self, port: u16) -> u64 {
@@ -119,8 +122,8 @@ fn notifies_once_a_second_of_repeated_events() {
         fixture.frame(now, 0, H1, H2);
         fixture.frame(now, 0, H1, Mac::BROADCAST);
     }
-    let told = [(0, H1, source(Learned::Refused)), (0, H2, FdbEvent::UnknownDestination)];
-    assert_eq!(fixture.received(), [told, told].concat());
+    let received = [(0, H1, source(Learned::Refused)), (0, H2, FdbEvent::UnknownDestination)];
+    assert_eq!(fixture.received(), [received, received].concat());
     assert_eq!(fixture.suppressed(0), 0);
 }
 
@@ -130,12 +133,12 @@ fn address_flood_is_limited_per_port() {
     let mut fixture = NotifyFixture::new(100_000);
     fixture.new_hosts(NOW, 0, each + 7);
     fixture.frame(NOW, 1, H2, Mac::BROADCAST);
-    let told = fixture.received();
-    assert_eq!(told.len(), usize::from(NOTIFICATIONS_PER_PORT) + 1);
-    assert_eq!(told.last(), Some(&(1, H2, source(Learned::New))));
+    let received = fixture.received();
+    assert_eq!(received.len(), usize::from(NOTIFICATIONS_PER_PORT) + 1);
+    assert_eq!(received.last(), Some(&(1, H2, source(Learned::New))));
     assert_eq!((fixture.suppressed(0), fixture.suppressed(1)), (7, 0));
     fixture.new_hosts(LATER, 0, 1);
-    assert_eq!(fixture.received().len(), 1, "in the next second it may tell again");
+    assert_eq!(fixture.received().len(), 1, "the limit is per second");
 }
 
 #[test]
@@ -150,7 +153,7 @@ fn rate_limiter_limits_all_ports_together() {
     assert_eq!(spend(LATER), usize::from(NOTIFICATIONS_PER_WORKER));
 }
 
-/// Nobody hears for many seconds: the queue fills, and what finds no place is counted.
+/// Nobody reads for many seconds: the queue fills up, and further notifications are counted.
 #[test]
 fn full_notification_queue_counts_suppressed() {
     let mut fixture = NotifyFixture::new(100_000);
@@ -159,16 +162,16 @@ fn full_notification_queue_counts_suppressed() {
     for second in 0..seconds {
         fixture.new_hosts(Tick(second * Tick::PER_SECOND), 0, each);
     }
-    let told = fixture.received().len();
-    assert_eq!(told, QUEUE_LENGTH);
-    assert_eq!(fixture.suppressed(0), u64::from(seconds * each) - told as u64);
+    let received = fixture.received().len();
+    assert_eq!(received, QUEUE_LENGTH);
+    assert_eq!(fixture.suppressed(0), u64::from(seconds * each) - received as u64);
 }
 
 #[test]
 fn wakes_control_once_until_it_reads() {
     let mut fixture = NotifyFixture::new(64);
     fixture.frame(NOW, 0, H1, Mac::BROADCAST);
-    assert_eq!(fixture.woken(), 2, "for the station, and for the counters");
+    assert_eq!(fixture.woken(), 2, "for the notification, and for the counters");
     fixture.frame(NOW, 1, H2, H1);
     assert_eq!(fixture.woken(), 2);
     assert_eq!(fixture.received().len(), 2);

@@ -1,9 +1,9 @@
-//! Which CPU a worker runs on.
+//! CPU placement of the workers.
 //!
-//! A worker that stays on one CPU lets the scheduler keep those who send to it on the others, and keeps the kernel's
-//! pages going round: what a sender took on its CPU is freed on the worker's, and each CPU has lists of its own
-//! (`mm/page_alloc.c`, `per_cpu_pages`). Whenever the two change places, hundreds of megabytes change lists first,
-//! in pages that no cache knows.
+//! A pinned worker lets the scheduler keep the senders on the other CPUs. It also keeps the kernel's free pages in
+//! place: a sender allocates a page on its CPU, the worker frees it on its own, and each CPU has its own free lists
+//! (`mm/page_alloc.c`, `per_cpu_pages`). When sender and worker swap CPUs, hundreds of megabytes of cold pages move
+//! between these lists first.
 
 use std::io;
 use std::str::FromStr;
@@ -14,31 +14,31 @@ use nix::unistd::Pid;
 /// Where the workers run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Placement {
-    /// Each stays on the CPU on which the kernel starts it, or on another where fewer of them are.
+    /// Each worker is pinned to the CPU on which the kernel starts it, or to one with fewer workers.
     #[default]
     Auto,
-    /// Worker N stays on the N-th of these, and so round again; not empty.
+    /// Worker N is pinned to the N-th of these CPUs, modulo their number. Not empty.
     On(Vec<usize>),
-    /// Wherever the scheduler moves them.
+    /// Not pinned.
     Any,
 }
 
-/// A word that is no [`Placement`].
+/// The text is not a [`Placement`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct ParsePlacementError;
 
-/// The calling thread, as the kernel calls it.
+/// The calling thread (`sched_setaffinity(2)`).
 const SELF: Pid = Pid::from_raw(0);
 
 impl Placement {
-    /// Has the calling thread stay where worker `number` shall, beside workers on the CPUs `taken`. Says which CPU that is.
+    /// Pins the calling thread as worker `number`, where `taken` are the CPUs of the workers before it. Returns the CPU.
     ///
     /// # Errors
-    /// The CPU that a person named is none of those that this process may use.
+    /// This process may not use the CPU that the configuration names.
     pub(super) fn pin(&self, number: usize, taken: &[usize]) -> io::Result<Option<usize>> {
         match self {
             Placement::Any => Ok(None),
-            // Where the kernel will not have it, it goes without.
+            // If the kernel refuses, the worker runs unpinned.
             Placement::Auto => {
                 let here = sched_getcpu().ok();
                 Ok(here.and_then(|here| pin_to(least_used(here, &allowed(), taken)).ok()))
@@ -51,7 +51,7 @@ impl Placement {
 impl FromStr for Placement {
     type Err = ParsePlacementError;
 
-    /// `any`, or numbers and ranges of them, as in `1`, `2,3` and `0-3,8`.
+    /// Parses `any`, or a list of CPUs such as `1`, `2,3` or `0-3,8`.
     fn from_str(text: &str) -> Result<Placement, ParsePlacementError> {
         if text == "any" {
             return Ok(Placement::Any);
@@ -67,16 +67,16 @@ impl FromStr for Placement {
     }
 }
 
-/// The CPUs that this process may use, in order.
+/// The CPUs that this process may use, in ascending order.
 pub fn allowed() -> Vec<usize> {
     let set = sched_getaffinity(SELF).unwrap_or_default();
     (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect()
 }
 
-/// Has the calling thread stay on this CPU, and says which it is.
+/// Pins the calling thread to this CPU and returns it.
 ///
 /// # Errors
-/// It is none of those that this process may use.
+/// This process may not use that CPU.
 pub fn pin_to(cpu: usize) -> io::Result<usize> {
     let mut only = CpuSet::new();
     only.set(cpu)?;
@@ -84,7 +84,7 @@ pub fn pin_to(cpu: usize) -> io::Result<usize> {
     Ok(cpu)
 }
 
-/// `here`, or the first of `allowed` that fewer have taken.
+/// The CPU of `allowed` with the fewest workers: `here` if it is one of them, otherwise the first.
 fn least_used(here: usize, allowed: &[usize], taken: &[usize]) -> usize {
     let takers = |cpu: usize| taken.iter().filter(|other| **other == cpu).count();
     let free = allowed.iter().copied().min_by_key(|cpu| (takers(*cpu), *cpu != here));
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(least_used(5, &[], &[]), 5);
     }
 
-    /// The whole of it, in threads of their own since their CPUs change.
+    /// In threads of their own, because pinning changes the calling thread.
     #[test]
     fn pins_worker_to_cpu() {
         let pin = |placement: Placement, number, taken: Vec<usize>| {

@@ -1,5 +1,5 @@
-//! The poll engine: epoll says which queues have frames, `read` and `write` move them, one system call a
-//! frame. It serves where io_uring is missing or forbidden, with the same buffers and offloads.
+//! The poll engine: epoll reports readable queues, `read` and `write` move frames, one system call per frame.
+//! It is used where io_uring is missing or forbidden, with the same buffers and offloads.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -17,21 +17,21 @@ use crate::sys::arena::{BUFFER_SIZE, HEADROOM};
 use crate::sys::tap::Queue;
 use crate::wire::VnetHeader;
 
-/// Ports told of in one turn, at most: each of them has a buffer then. The others are told of in the next (epoll
-/// takes turns itself).
+/// Most ports read in one turn, so that there is a buffer for each. epoll reports the others in the next turn: it
+/// rotates its ready list.
 const MAX_READY: usize = BUFFERS as usize;
-/// What epoll tells for the wake-up descriptor.
+/// epoll data of the wake-up descriptor.
 const WAKE: u64 = u64::MAX;
 
-/// See the module.
+/// The poll engine.
 #[derive(Debug)]
 pub struct PollEngine {
     epoll: Epoll,
     queues: Vec<Option<Queue>>,
     memory: Vec<u8>,
-    /// Buffers that nobody holds; the one used last is used next, while the cache still has it.
+    /// Free buffers. The buffer used last is used next, while it is still in the cache.
     free: Vec<u16>,
-    /// Told in the next turn.
+    /// To be reported in the next turn.
     detached: Vec<(PortId, Option<Queue>)>,
     counters: Arc<Counters>,
     wake: Arc<EventFd>,
@@ -50,7 +50,7 @@ impl PollBuffer {
 }
 
 impl PollEngine {
-    /// An engine without ports. `wake` interrupts its sleep; finished writes are accounted in `counters`.
+    /// An engine without ports. `wake` interrupts its sleep; completed writes are counted in `counters`.
     pub fn new(counters: Arc<Counters>, wake: Arc<EventFd>) -> io::Result<PollEngine> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&*wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
@@ -66,7 +66,7 @@ impl PollEngine {
         })
     }
 
-    /// Reads one ready port until it is empty or its share of the buffers is used up.
+    /// Reads one ready port until it is empty or has used its share of the buffers.
     fn read_port(
         &mut self,
         port: PortId,
@@ -113,7 +113,7 @@ impl Engine for PollEngine {
     fn detach(&mut self, port: PortId) -> io::Result<()> {
         let queue = self.queues[port.index()].take();
         if let Some(queue) = &queue {
-            // A queue that was gone is in the set no more; closing it would take it out in any case.
+            // Fails for a queue that is gone: it was removed then.
             let _ = self.epoll.delete(&queue.fd);
         }
         self.detached.push((port, queue));
@@ -135,7 +135,7 @@ impl Engine for PollEngine {
             match u16::try_from(event.data()) {
                 Ok(port) => self.read_port(PortId(port), share, events)?,
                 Err(_) => {
-                    // Nothing to read means that an earlier wake-up was told already.
+                    // Fails if an earlier read took this wake-up.
                     let _ = self.wake.read();
                     events.push(Event::Woken);
                 }

@@ -1,34 +1,34 @@
-//! Whether a worker that has nothing to do looks for the next frame itself, or sleeps until the kernel wakes it.
+//! Decides whether an idle worker busy-polls for the next frame or sleeps until the kernel wakes it.
 //!
-//! Being woken takes longer than all else that a frame goes through, and looking takes a CPU that others may need. So
-//! by default a worker looks only while stations *talk*: one frame at a time, each soon after the one before, as requests
-//! and answers are. A transfer in bulk needs its CPU for the stations, and hides the waking behind its queues. (KVM's
-//! `halt_poll_ns` decides likewise, `virt/kvm/kvm_main.c`.)
+//! A wake-up takes longer than everything else on a frame's path, and busy polling takes CPU time that others may
+//! need. By default a worker busy-polls only during request-response traffic: few frames at a time, each soon after
+//! the one before. During a bulk transfer the hosts need the CPU, and their queues hide the wake-up. (KVM's
+//! `halt_poll_ns` uses a similar rule, `virt/kvm/kvm_main.c`.)
 
 use std::time::{Duration, Instant};
 
 use super::engine::{Event, Wait};
 
-/// How long a worker looks for the next frame itself before it sleeps.
+/// How long a worker busy-polls before it sleeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BusyPoll {
-    /// For 50 us, while stations talk.
+    /// 50 us during request-response traffic, otherwise not at all.
     #[default]
     Adaptive,
-    /// Always for that long; zero is never.
+    /// Always this long; zero disables busy polling.
     For(Duration),
 }
 
-/// How soon a frame comes after another in a talk: with some 40 us to wake who answers, and the worker.
+/// Longest gap between frames of request-response traffic. Waking the process that answers takes some 40 us.
 const PAUSE: Duration = Duration::from_micros(50);
-/// Nobody talks in so long after a transfer in bulk.
+/// Time after a bulk batch in which traffic still counts as bulk.
 const AFTER_BULK: Duration = Duration::from_millis(1);
-/// So many frames in a turn are bulk.
+/// A batch of this many frames is bulk.
 const BULK_FRAMES: usize = 8;
-/// A frame of so many bytes is bulk: a super-frame.
+/// A frame of this many bytes is bulk: a super-frame.
 const BULK_BYTES: usize = 4096;
 
-/// What a turn of an engine has brought.
+/// What one turn of the engine received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BatchKind {
     Empty,
@@ -48,22 +48,22 @@ impl BatchKind {
     }
 }
 
-/// How frames come.
+/// How frames arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TrafficPattern {
-    /// Long after the one before.
+    /// A long time after the frame before.
     Idle,
-    /// Soon after the one before.
+    /// A few at a time, each soon after the one before.
     RequestResponse,
-    /// In a transfer in bulk, or not long after one.
+    /// In a bulk transfer, or shortly after one.
     Bulk,
 }
 
-/// A worker's.
+/// The policy of one worker, and what it has seen.
 #[derive(Debug)]
 pub(super) struct PollPolicy {
     busy_poll: BusyPoll,
-    /// When something came last.
+    /// Time of the last frame.
     latest: Instant,
     latest_bulk: Option<Instant>,
     pattern: TrafficPattern,
@@ -74,7 +74,7 @@ impl PollPolicy {
         PollPolicy { busy_poll, latest: now, latest_bulk: None, pattern: TrafficPattern::Idle }
     }
 
-    /// How to wait for what comes next.
+    /// How to wait for the next frame.
     pub(super) fn wait(&self, now: Instant) -> Wait {
         let time = match self.busy_poll {
             BusyPoll::For(time) => time,
@@ -84,12 +84,12 @@ impl PollPolicy {
         if now.duration_since(self.latest) < time { Wait::Poll } else { Wait::Sleep }
     }
 
-    /// How the last frames came.
+    /// How the last frames arrived.
     pub(super) fn pattern(&self) -> TrafficPattern {
         self.pattern
     }
 
-    /// Takes note of a turn that is over.
+    /// Updates the policy after a turn.
     pub(super) fn note(&mut self, now: Instant, brought: BatchKind) {
         match brought {
             BatchKind::Empty => return,
@@ -112,7 +112,7 @@ mod tests {
     use crate::datapath::engine::{Arrival, Extent};
     use crate::switch::PortId;
 
-    /// What a worker does after each of these, microseconds after the one before; and how long it looks then.
+    /// Runs turns, each so many microseconds after the one before; after each, how long the worker would busy-poll.
     fn look(busy_poll: BusyPoll, turns: &[(u64, BatchKind)]) -> Vec<u64> {
         let mut now = Instant::now();
         let mut policy = PollPolicy::new(busy_poll, now - Duration::from_secs(1));

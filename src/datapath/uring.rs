@@ -1,9 +1,9 @@
-//! The io_uring engine: batches of reads and writes that never wait, one `io_uring_enter` a turn for both.
+//! The io_uring engine: batches of non-blocking reads and writes, one `io_uring_enter` per turn for both.
 //!
-//! A port's reads go by what it brings, as a network driver's do (NAPI): while it is *busy* a batch is read each turn, twice
-//! as many as before if all of them brought a frame; when a read finds none, the port is *drained*, and polled until
-//! there is something again. So nobody is woken for a frame that is read in any case, and a frame that comes alone
-//! costs two turns. With [`Wait::Poll`] drained ports stay busy, if they are few: they are looked at every turn.
+//! Ports are read as a network driver polls its device (NAPI). While a port is *busy*, each turn reads a batch from it,
+//! and the batch doubles if every read returned a frame. When a read finds nothing, the port is *drained*: io_uring
+//! polls it until there is a frame again. So the sender of a frame that is read anyway wakes nobody, and a single frame
+//! costs two turns. With [`Wait::Poll`] drained ports stay busy if they are few, and are read every turn.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -23,42 +23,42 @@ use crate::sys::tap::Queue;
 use crate::sys::uring::{Completion, Enter, Lease, Ring, Write};
 use crate::wire::VnetHeader;
 
-/// Reads of one port in a turn, at most: half of the buffers, so that the other half can be on its way out.
+/// Most reads of one port per turn: half of the buffers, so that the other half can be in writes.
 const MAX_BATCH: usize = BUFFERS as usize / 2;
-/// Bytes of a batch, about: what is read should still be in the second-level cache when it is written.
+/// Approximate bytes of a batch: they should still be in the level 2 cache when they are written.
 const BATCH_BYTES: usize = 256 << 10;
-/// Reads of one port in a turn, however large its frames are.
+/// Fewest reads that a busy port can reach per turn, however large its frames are.
 const MIN_BATCH: usize = 4;
-/// Drained ports that are looked at every turn, at most, by a worker that does not sleep: the kernel tells of the others.
+/// Most drained ports that a busy-polling worker reads every turn. io_uring polls the others.
 const BUSY_POLLED: usize = 8;
 
-/// See the module.
+/// The io_uring engine.
 #[derive(Debug)]
 pub struct UringEngine {
     ring: Ring,
     ports: Vec<PortQueue>,
-    /// Ports to be read, the next one first.
+    /// Ports to read, the next one first.
     busy: VecDeque<PortId>,
-    /// Ports that are read in this turn.
+    /// Ports that this turn reads.
     reading: Vec<PortId>,
-    /// Ports that had nothing more to read, and are not polled yet.
+    /// Ports that were read until empty and are not polled yet.
     drained: Vec<PortId>,
-    /// Ports on their way out.
+    /// Ports that are being detached.
     detaching: Vec<PortId>,
     counters: Arc<Counters>,
     wake: Arc<EventFd>,
-    /// Writes with a system call of their own.
+    /// Writes outside the ring, one system call each.
     copies: u64,
 }
 
 #[derive(Debug, Default)]
 struct PortQueue {
     queue: Option<Queue>,
-    /// The kernel will tell when there is something to read.
+    /// io_uring polls it.
     polled: bool,
-    /// How many reads to queue when it is read next.
+    /// Reads to queue in the next turn.
     window: usize,
-    /// What this turn's reads have brought.
+    /// Result of this turn's reads.
     batch: Batch,
     /// Writes that have not completed.
     writes: Cell<u32>,
@@ -69,7 +69,7 @@ struct PortQueue {
 struct Batch {
     frames: usize,
     bytes: usize,
-    /// A read found nothing.
+    /// A read found no frame.
     drained: bool,
     /// The device is gone.
     ended: bool,
@@ -80,7 +80,7 @@ impl PortQueue {
         if self.queue.as_ref().is_some_and(|queue| queue.vnet) { VnetHeader::LEN } else { 0 }
     }
 
-    /// Sets how much to read next by what the last batch was like; whether there may be more to read now.
+    /// Sizes the next batch by the last one. Returns whether there may be more to read now.
     fn take_batch(&mut self) -> bool {
         let Batch { frames, bytes, drained, .. } = std::mem::take(&mut self.batch);
         let most = (BATCH_BYTES / (bytes / frames.max(1)).max(1)).clamp(MIN_BATCH, MAX_BATCH);
@@ -90,9 +90,9 @@ impl PortQueue {
 }
 
 impl UringEngine {
-    /// An engine without ports. `wake` interrupts its sleep; finished writes are accounted in `counters`.
+    /// An engine without ports. `wake` interrupts its sleep; completed writes are counted in `counters`.
     pub fn new(counters: Arc<Counters>, wake: Arc<EventFd>) -> io::Result<UringEngine> {
-        // The kernel's bound on the table is the same as on open files (io_uring/rsrc.c).
+        // The kernel limits the file table as it limits open files (io_uring/rsrc.c).
         let (files, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
         let slots = usize::try_from(files).unwrap_or(usize::MAX).min(Ports::MAX);
         let mut ring = Ring::new(BUFFERS, u16::try_from(slots).unwrap_or(u16::MAX))?;
@@ -110,7 +110,7 @@ impl UringEngine {
         })
     }
 
-    /// Has the kernel tell when the drained ports have something to read, or has them looked at again.
+    /// Polls the drained ports, or keeps them busy if the worker busy-polls few ports.
     fn rearm_drained(&mut self, wait: Wait) -> io::Result<()> {
         while let Some(port) = self.drained.pop() {
             let entry = &mut self.ports[port.index()];
@@ -125,7 +125,7 @@ impl UringEngine {
         Ok(())
     }
 
-    /// Queues reads of the busy ports, in turn, as long as there are buffers.
+    /// Queues reads of the busy ports, in round-robin order, as long as there are buffers.
     fn read_busy(&mut self) -> io::Result<()> {
         let mut buffers = self.ring.free_buffers();
         while buffers > 0
@@ -141,7 +141,7 @@ impl UringEngine {
         Ok(())
     }
 
-    /// Looks at what the reads of this turn, which are all over, have brought.
+    /// Evaluates the reads of this turn, which have all completed.
     fn finish_reads(&mut self) {
         for port in self.reading.drain(..) {
             let entry = &mut self.ports[port.index()];
@@ -181,7 +181,7 @@ impl UringEngine {
                 account_write(self.counters.port(PortId(slot)), written, queue.header());
             }
             Completion::Woken => {
-                // Nothing to read means that an earlier wake-up was told already.
+                // Fails if an earlier read took this wake-up.
                 let _ = self.wake.read();
                 self.ring.arm_wake(self.wake.as_fd())?;
                 events.push(Event::Woken);
@@ -202,7 +202,7 @@ impl UringEngine {
         }
     }
 
-    /// Lets go of the queues that nothing in the kernel uses any more.
+    /// Releases the queues of detached ports that no request uses any more.
     fn release_detached(&mut self, events: &mut Vec<Event<Lease>>) -> io::Result<()> {
         for at in (0..self.detaching.len()).rev() {
             let port = self.detaching[at];

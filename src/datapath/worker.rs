@@ -1,5 +1,5 @@
-//! A worker: one thread that takes frames from its engine, asks the switch, and carries out the verdict.
-//! Run to completion: a frame never goes from thread to thread.
+//! A worker: one thread that receives frames from its engine, asks the switch for a verdict and executes it.
+//! Run to completion: a frame never moves to another thread.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -22,7 +22,7 @@ use crate::sys::tap::Queue;
 use crate::wire::VnetHeader;
 use crate::wire::segment::{Segments, wire_length};
 
-/// What control asks of a worker.
+/// A command from control to a worker.
 #[derive(Debug)]
 pub(super) enum Command {
     Attach { port: PortId, queue: Queue, done: Sender<io::Result<()>> },
@@ -32,14 +32,14 @@ pub(super) enum Command {
     Stop,
 }
 
-/// How a worker talks with control.
+/// A worker's ends of the channels to and from control.
 #[derive(Debug)]
 pub(super) struct Mailbox {
     pub(super) commands: Receiver<Command>,
     pub(super) notices: super::NoticeSender,
 }
 
-/// One worker. Made and run on its own thread.
+/// One worker. Created and run on its own thread.
 #[derive(Debug)]
 pub(super) struct Worker<E: Engine> {
     switch: Arc<Switch>,
@@ -47,17 +47,17 @@ pub(super) struct Worker<E: Engine> {
     counters: Arc<Counters>,
     mailbox: Mailbox,
     notifier: FdbNotifier,
-    /// Detaches that were asked for and have not come back from the engine.
+    /// Detaches that the engine has not completed.
     detaching: Vec<(PortId, Sender<Option<Queue>>)>,
-    /// The egress ports of the frame at hand.
+    /// The egress ports of the current frame.
     egress: Vec<PortId>,
-    /// Of a flood, the others, which could not take it.
+    /// The ports of a flood that cannot take the frame.
     refused: Vec<(PortId, DropReason)>,
-    /// Those of `egress` that take no offload.
+    /// The ports of `egress` without offload.
     no_offload_egress: Vec<PortId>,
-    /// Where records of frames go; mostly nowhere.
+    /// Mirrors of live frames; usually none.
     mirrors: Vec<MirrorSender>,
-    /// Room for a super-frame that is being segmented, and for one of its segments.
+    /// A super-frame that is being segmented, and one of its segments.
     super_frame: Box<[u8]>,
     segment: Box<[u8]>,
 }
@@ -85,7 +85,7 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    /// Forwards until told to stop. `epoch` is where ticks count from.
+    /// Forwards frames until [`Command::Stop`]. Ticks count from `epoch`.
     pub(super) fn run(
         &mut self,
         epoch: Instant,
@@ -109,7 +109,7 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    /// One turn at time `now`, without waiting.
+    /// Runs one turn at time `now`, without waiting.
     #[cfg(test)]
     pub(super) fn turn_at(&mut self, now: Tick) -> io::Result<ControlFlow<()>> {
         let mut events = Vec::new();
@@ -117,7 +117,7 @@ impl<E: Engine> Worker<E> {
         self.handle(now, &mut events)
     }
 
-    /// Handles what a turn of the engine brought.
+    /// Handles the events of one turn.
     fn handle(&mut self, now: Tick, events: &mut Vec<Event<E::Buffer>>) -> io::Result<ControlFlow<()>> {
         let busy = !events.is_empty();
         let mut flow = ControlFlow::Continue(());
@@ -137,7 +137,7 @@ impl<E: Engine> Worker<E> {
         Ok(flow)
     }
 
-    /// Once a turn, never a frame.
+    /// Publishes the engine's load. Called once per turn, not per frame.
     fn publish_load(&self) {
         let counters = &self.counters.engine;
         let Load { system_calls, free_buffers } = self.engine.load();
@@ -146,13 +146,13 @@ impl<E: Engine> Worker<E> {
         counters.free_buffers.set(free_buffers as u64);
     }
 
-    /// Carries out what control has asked since.
+    /// Executes the waiting commands.
     pub(super) fn run_commands(&mut self) -> io::Result<ControlFlow<()>> {
         while let Ok(command) = self.mailbox.commands.try_recv() {
             match command {
                 Command::Attach { port, queue, done } => {
                     let outcome = self.engine.attach(port, queue);
-                    // Control waits for this; if it is gone, so is the reason to tell.
+                    // Fails if control no longer waits for it.
                     let _ = done.send(outcome);
                 }
                 Command::Detach { port, done } => {
@@ -181,8 +181,8 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    /// One frame: counted in, decided, carried out. All in one piece: what it shares with [`Worker::forward_mirrored`] is
-    /// inlined in both, or a frame that no mirror sees would pay for calls.
+    /// Counts, decides and executes one frame. The parts that it shares with [`Worker::forward_mirrored`] are inlined in
+    /// both, so that a frame without a mirror does not pay for calls.
     #[inline]
     fn forward(&mut self, now: Tick, arrival: Arrival<E::Buffer>) -> io::Result<()> {
         let verdict = self.decide(now, &arrival, ());
@@ -190,7 +190,7 @@ impl<E: Engine> Worker<E> {
         self.execute(arrival, verdict)
     }
 
-    /// The same, told to the mirrors.
+    /// As [`Worker::forward`], and sends a record to the mirrors.
     #[cold]
     #[inline(never)]
     fn forward_mirrored(&mut self, now: Tick, arrival: Arrival<E::Buffer>) -> io::Result<()> {
@@ -225,7 +225,7 @@ impl<E: Engine> Worker<E> {
         self.switch.process(now, ingress, &frame, &mut (watch, observer))
     }
 
-    /// Counts the verdict, and finds the egress ports of the frame at hand.
+    /// Counts the verdict and collects the egress ports of the current frame.
     #[inline(always)]
     fn resolve(&mut self, arrival: &Arrival<E::Buffer>, verdict: Verdict) {
         self.egress.clear();
@@ -279,8 +279,8 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    /// Sends the frame at hand to `self.egress`: the same buffer to all that can take it as it is, finished
-    /// copies to those that cannot.
+    /// Sends the current frame to `self.egress`: the same buffer to all ports that can take it as it is, segmented
+    /// copies to ports without offload.
     #[inline(always)]
     fn dispatch(&mut self, mut arrival: Arrival<E::Buffer>) -> io::Result<()> {
         match arrival.vnet {
@@ -291,13 +291,13 @@ impl<E: Engine> Worker<E> {
         self.engine.send(arrival.buffer, arrival.extent, &self.egress)
     }
 
-    /// An empty virtio-net header before a frame: nothing left to do on it.
+    /// Puts an empty virtio-net header before a complete frame.
     fn put_header(&mut self, buffer: &mut E::Buffer, extent: Extent) {
         let header = extent.start - VnetHeader::LEN..extent.start;
         self.engine.bytes_mut(buffer)[header].copy_from_slice(&VnetHeader::default().emit());
     }
 
-    /// Takes the ports without offload out of `self.egress` and sends them the frame segmented and summed.
+    /// Removes the ports without offload from `self.egress` and sends them the frame segmented, with its checksums.
     fn send_segmented(&mut self, arrival: &Arrival<E::Buffer>) -> io::Result<()> {
         let ports = &self.switch.ports;
         let offload = |port: &PortId| ports.port(*port).is_some_and(|port| port.offload);
@@ -307,7 +307,7 @@ impl<E: Engine> Worker<E> {
             return Ok(());
         }
         self.egress.retain(offload);
-        // Copied out of the engine's buffer, so that the engine is free to write meanwhile.
+        // Copied, because the engine cannot write while its buffer is borrowed.
         let frame = arrival.frame(self.engine.bytes(&arrival.buffer));
         let copy = &mut self.super_frame[..frame.bytes.len()];
         copy.copy_from_slice(frame.bytes);
@@ -330,7 +330,7 @@ impl<E: Engine> Worker<E> {
         Ok(())
     }
 
-    /// Turns the frame into the switch's answer and sends it back.
+    /// Rewrites the frame into the gateway's answer and sends it to the ingress port.
     fn answer(&mut self, mut arrival: Arrival<E::Buffer>, answer: GatewayReply) -> io::Result<()> {
         let Extent { start, length } = arrival.extent;
         let bytes = &mut self.engine.bytes_mut(&mut arrival.buffer)[start..];

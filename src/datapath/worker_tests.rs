@@ -1,4 +1,4 @@
-//! The worker on the memory engine: what it writes where, and what it counts.
+//! The worker on the memory engine: what it writes to which port, and what it counts.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub(super) const GATEWAY: Mac = Mac([2, 0, 0, 0, 0, 0xfe]);
 pub(super) const OFFLOAD: Port = Port { up: true, host: false, offload: true, mtu: 1500 };
 const PLAIN: Port = Port { offload: false, ..OFFLOAD };
 
-/// A switch on one worker, driven a turn at a time.
+/// A switch on one worker, driven turn by turn.
 pub(super) struct WorkerFixture {
     pub(super) switch: Arc<Switch>,
     pub(super) net: MemoryNet,
@@ -43,13 +43,13 @@ impl WorkerFixture {
         WorkerFixture { switch, net, counters, worker, commands }
     }
 
-    /// Has the worker do what control may ask of it.
+    /// Executes a command.
     pub(super) fn run_command(&mut self, command: Command) {
         self.commands.send(command).unwrap();
         assert!(self.worker.run_commands().unwrap().is_continue());
     }
 
-    /// Sends a frame into a port; what came out where.
+    /// Sends a frame into a port and returns the frames that left the switch.
     pub(super) fn send(
         &mut self,
         port: u16,
@@ -80,7 +80,7 @@ pub(super) fn who_has_the_gateway() -> Vec<u8> {
         .concat()
 }
 
-/// A TCP super-frame of `payload` bytes in segments of 1000, its sums still to do.
+/// A TCP super-frame of `payload` bytes in segments of 1000, its checksums left to do.
 pub(super) fn super_frame(payload: usize) -> (VnetHeader, Vec<u8>) {
     let length = u16::try_from(20 + 20 + payload).unwrap().to_be_bytes();
     let ip =
@@ -146,7 +146,7 @@ fn flood_without_egress_is_dropped_on_ingress() {
     assert_eq!(fixture.drops(0, DropReason::NoEgress), 1);
 }
 
-/// By the port that could not take it, and not by the ingress again.
+/// Counted at the port that cannot take it, not at the ingress port too.
 #[test]
 fn refused_flood_is_counted_once() {
     let mut fixture = WorkerFixture::new(&[OFFLOAD, Port { mtu: 46, ..OFFLOAD }]);

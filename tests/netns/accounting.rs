@@ -1,4 +1,4 @@
-//! The books of a running switch balance to the last frame, with traffic that others make.
+//! The counters of a running switch balance to the last frame, with traffic of real programs.
 
 use serde_json::Value;
 use uswitch::datapath::{self, EngineKind};
@@ -14,7 +14,7 @@ use crate::traffic::iperf3;
 fn balances_with_io_uring() {
     match datapath::probe() {
         (EngineKind::Uring, _) => check_balance("--engine uring"),
-        // What such a kernel says is tested with the engines.
+        // The reason is tested in engines.rs.
         (EngineKind::Poll, _) => check_balance("--engine auto"),
     }
 }
@@ -29,8 +29,8 @@ fn balances_with_two_workers() {
     check_balance("--workers 2");
 }
 
-/// Every frame that came in has one end, every copy of it too, and what came in and went out is what the kernel counts
-/// at the devices: while ports come and go, and with one that takes no offload.
+/// Every received frame has one outcome and so has each of its copies, and the counters equal those of the kernel's
+/// devices: with a port without offload, and while ports are added and deleted.
 fn check_balance(arguments: &str) {
     let s = Uswitch::with(&format!("--ports 3 {arguments}"));
     s.host().run("uswitch port add plain --no-offload").ok();
@@ -52,13 +52,13 @@ fn check_balance(arguments: &str) {
     assert_eq!(rows(&deleted).last().expect("a row")["ifname"], "(deleted)");
     assert!(sum(&deleted, "rx_frames") >= sum(&after, "rx_frames"), "nothing is forgotten");
     assert_balanced(&deleted);
-    // Another in its place begins anew.
+    // A new port in its place starts at zero.
     s.host().run("uswitch port add plain").ok();
     all_kinds_of_traffic(&s);
     assert_balanced(&counters_at_rest(&s).0);
 }
 
-/// A container that sends faster than the switch reads: what its device's queue could not take is shown.
+/// A container sends faster than the switch reads: `queue_dropped` has what its device's queue could not hold.
 #[test]
 fn counts_frames_lost_in_the_device_queue() {
     let s = Uswitch::with("--ports 3 --txqueuelen 2");
@@ -78,7 +78,7 @@ fn counts_frames_lost_in_the_device_queue() {
     assert_eq!(s.count("container1", "queue_dropped"), devices[0].1[4]);
 }
 
-/// The same books as a person sees them.
+/// The table of `uswitch stats` balances too.
 #[test]
 fn stats_table_balances() {
     let s = Uswitch::start();
@@ -113,7 +113,7 @@ fn dropped(row: &Value, side: Side) -> u64 {
     reasons.map(|reason| row["drops"][reason.name()].as_u64().expect("every reason is there")).sum()
 }
 
-/// The sums that docs/API.md promises.
+/// Checks the sums that docs/API.md documents.
 #[track_caller]
 fn assert_balanced(stats: &Value) {
     for row in rows(stats) {
@@ -129,8 +129,8 @@ fn assert_balanced(stats: &Value) {
     assert_eq!(begun, ended + refused, "{stats:#}");
 }
 
-/// Streams, pings, and frames by hand of every fate that a sender can bring about. (A runt he cannot: the kernel fills
-/// up what is shorter than a header.)
+/// Streams, pings, and hand-made frames for every outcome that a sender can cause. (Except a runt: the kernel pads a
+/// frame that is shorter than a header.)
 fn all_kinds_of_traffic(s: &Uswitch) {
     let [h1, h2, h3] = s.containers();
     let gateway = s.host().run("cat /sys/class/net/uswitch0/address").ok().trim().parse().expect("a MAC");
@@ -163,8 +163,8 @@ fn all_kinds_of_traffic(s: &Uswitch) {
     }
 }
 
-/// The counters of the switch and those of each port's device (received from it, sent to it: frames, bytes), of one
-/// moment: nothing came between two looks.
+/// The counters of the switch and of each port's device (frames and bytes, received and sent), once two reads in a row
+/// are the same.
 fn counters_at_rest(s: &Uswitch) -> (Value, Vec<(String, [u64; 5])>) {
     let mut looks = (Value::Null, Vec::new());
     wait_until("the traffic has come to rest", || {
@@ -177,7 +177,7 @@ fn counters_at_rest(s: &Uswitch) -> (Value, Vec<(String, [u64; 5])>) {
     looks
 }
 
-/// What a device sent is what its port received.
+/// The counters of a device, in the port's view: what the device sent, the port received.
 fn device_counters(shell: &impl Shell, device: &str) -> [u64; 5] {
     ["tx_packets", "tx_bytes", "rx_packets", "rx_bytes", "tx_dropped"].map(|counter| {
         let count = shell.run(&format!("cat /sys/class/net/{device}/statistics/{counter}")).ok();

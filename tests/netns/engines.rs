@@ -1,4 +1,4 @@
-//! What moves the frames: which engine, how long it stays awake, and that it rests when there are none.
+//! Engine selection, busy polling, CPU placement, and that an idle switch does nothing.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::harness::{Host, Shell, Snapshot, Subject, Uswitch, v4};
 use crate::lifecycle::assert_command_rejected;
 use crate::ports::cpu_ticks;
 
-/// A machine on which io_uring is forbidden to what is run through this command.
+/// Runs a command under a seccomp filter that forbids io_uring.
 const FORBIDDING: &str = "python3 /run/no_io_uring.py";
 
 fn machine() -> Host {
@@ -22,17 +22,17 @@ fn machine() -> Host {
     host
 }
 
-/// `auto` takes the other engine, which carries everything, and says why in one line.
+/// `auto` selects the poll engine, which forwards, and prints the reason in one line.
 #[test]
 fn auto_falls_back_to_poll_where_io_uring_is_forbidden() {
     let host = machine();
     let before = Snapshot::of(&host);
     let start = host.run(&format!("{FORBIDDING} uswitch start --detach --ports 3"));
     assert_eq!(start.stderr, "");
-    let said = start.ok();
-    assert!(said.contains("(poll, "), "{said}");
-    let why: Vec<&str> = said.lines().filter(|line| line.contains("io_uring")).collect();
-    assert!(matches!(why[..], [line] if line.contains("forbidden") && line.contains("seccomp")), "{said}");
+    let printed = start.ok();
+    assert!(printed.contains("(poll, "), "{printed}");
+    let why: Vec<&str> = printed.lines().filter(|line| line.contains("io_uring")).collect();
+    assert!(matches!(why[..], [line] if line.contains("forbidden") && line.contains("seccomp")), "{printed}");
     let status = host.run("uswitch status --json").json();
     assert_eq!(status["engine"], "poll", "{status}");
     assert!(status["engine_note"].as_str().is_some_and(|note| why[0].contains(note)), "{status}");
@@ -41,19 +41,19 @@ fn auto_falls_back_to_poll_where_io_uring_is_forbidden() {
     before.assert_same(&host);
 }
 
-/// Who asks for io_uring by name gets nothing else.
+/// `--engine uring` does not fall back to another engine.
 #[test]
 fn refuses_uring_where_io_uring_is_forbidden() {
     let start = format!("{FORBIDDING} uswitch start --detach --ports 3 --engine uring");
     assert_command_rejected(&machine(), &start, &["--engine uring", "forbidden", "--engine poll"]);
 }
 
-/// Control: where nothing forbids it, `auto` takes io_uring and has nothing to explain.
+/// Control case: where nothing forbids it, `auto` selects io_uring and prints no reason.
 #[test]
 fn auto_selects_io_uring_where_it_is_allowed() {
     let host = machine();
-    let said = host.run("uswitch start --detach --ports 3").ok();
-    assert!(said.contains("(io_uring, ") && !said.contains("Not io_uring"), "{said}");
+    let printed = host.run("uswitch start --detach --ports 3").ok();
+    assert!(printed.contains("(io_uring, ") && !printed.contains("Not io_uring"), "{printed}");
 }
 
 /// With the longest `--busy-poll`, a worker does not sleep between the frames of a ping; without, before each.
@@ -66,7 +66,7 @@ fn busy_poll_avoids_sleeping_between_frames() {
     }
 }
 
-/// While a worker looks for the frames of a talk, no CPU sleeps; without `--busy-poll` nothing asks for that.
+/// With `--busy-poll`, no CPU sleeps during request-response traffic; without it, there is no such request.
 #[test]
 fn busy_poll_keeps_cpus_awake() {
     const LATENCY: &str = "/dev/cpu_dma_latency";
@@ -88,7 +88,7 @@ fn busy_poll_keeps_cpus_awake() {
     assert!(!asks(&Uswitch::with("--ports 2")));
 }
 
-/// How often the worker slept while 500 pings crossed it, one each millisecond.
+/// How often the worker slept during 500 pings, one per millisecond.
 fn sleeps_during_a_ping(arguments: &str) -> u64 {
     let s = Uswitch::with(arguments);
     let h1 = s.host().netns("container1");
@@ -98,33 +98,36 @@ fn sleeps_during_a_ping(arguments: &str) -> u64 {
     switches(&s, is_worker, &["voluntary_ctxt_switches"]) - before
 }
 
-/// Each worker stays on one CPU, and two on two of them; or where a person wants them; or nowhere.
+/// Workers are pinned to different CPUs, to the CPUs of `--cpus`, or not at all with `--cpus any`.
 #[test]
 fn pins_workers_to_cpus() {
     let allowed = allowed_cpus();
     let last = allowed[allowed.len() - 1];
-    let kept = |arguments: &str| {
+    let cpus_with = |arguments: &str| {
         let s = Uswitch::with(&format!("--ports 2 {arguments}"));
-        let told = s.host().run("uswitch status --json").json()["cpus"].clone();
-        let said = s.host().run("uswitch status").ok();
-        (worker_cpus(&s), told, said)
+        let reported = s.host().run("uswitch status --json").json()["cpus"].clone();
+        let printed = s.host().run("uswitch status").ok();
+        (worker_cpus(&s), reported, printed)
     };
-    let (seen, told, said) = kept(&format!("--workers 2 --cpus {last}"));
-    assert_eq!((seen, told), (vec![last.to_string(); 2], json!([last, last])));
-    assert!(said.contains(&format!("2 workers on CPU {last}, {last}\n")), "{said}");
-    let (mut seen, told, _) = kept("--workers 2");
-    assert_eq!(told.as_array().map(|told| told.iter().map(Value::to_string).collect()), Some(seen.clone()));
+    let (seen, reported, printed) = cpus_with(&format!("--workers 2 --cpus {last}"));
+    assert_eq!((seen, reported), (vec![last.to_string(); 2], json!([last, last])));
+    assert!(printed.contains(&format!("2 workers on CPU {last}, {last}\n")), "{printed}");
+    let (mut seen, reported, _) = cpus_with("--workers 2");
+    assert_eq!(
+        reported.as_array().map(|reported| reported.iter().map(Value::to_string).collect()),
+        Some(seen.clone())
+    );
     seen.sort();
     seen.dedup();
     assert_eq!(seen.len(), allowed.len().min(2), "{seen:?}");
-    let (seen, told, said) = kept("--cpus any");
-    assert_eq!(told, json!([]), "{seen:?}");
-    assert!(!said.contains("on CPU"), "{said}");
+    let (seen, reported, printed) = cpus_with("--cpus any");
+    assert_eq!(reported, json!([]), "{seen:?}");
+    assert!(!printed.contains("on CPU"), "{printed}");
     let own = fs::read_to_string("/proc/self/status").expect("it is there");
     assert!(seen.iter().all(|cpus| cpus == field(&own, "Cpus_allowed_list")), "{seen:?}");
 }
 
-/// On which CPUs each worker may run, the first worker first.
+/// The CPUs on which each worker may run, in the order of the workers.
 fn worker_cpus(s: &Uswitch) -> Vec<String> {
     let workers = statuses(s).into_iter().filter(|status| is_worker(field(status, "Name")));
     let mut workers: Vec<_> = workers
@@ -134,9 +137,8 @@ fn worker_cpus(s: &Uswitch) -> Vec<String> {
     workers.into_iter().map(|(_, cpus)| cpus).collect()
 }
 
-/// Without frames no thread of it runs: no timer, no polling. Containers announce their multicast groups (RFC 3810) for
-/// some seconds, so it is the first still window that counts; whatever came round in less than that would keep it from
-/// coming.
+/// Without frames no thread runs: no timer, no polling. Containers announce their multicast groups (RFC 3810) for some
+/// seconds, so the test waits for the first window without activity. A periodic activity would occur in every window.
 #[test]
 fn idle_switch_runs_no_thread() {
     const WINDOW: Duration = Duration::from_secs(2);
@@ -154,7 +156,7 @@ fn idle_switch_runs_no_thread() {
     }
 }
 
-/// All that its threads have done: how often they left a CPU, and for how many ticks they had one.
+/// Context switches and CPU ticks of all its threads.
 fn activity(s: &Uswitch) -> (u64, u64) {
     const EITHER: &[&str] = &["voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"];
     (switches(s, |_| true, EITHER), cpu_ticks(s))
@@ -170,7 +172,7 @@ fn switches(s: &Uswitch, fits: impl Fn(&str) -> bool, counts: &[&str]) -> u64 {
         .expect("proc_pid_status(5)")
 }
 
-/// proc_pid_status(5) of each of its threads. One that has ended meanwhile has none.
+/// proc_pid_status(5) of each of its threads, without those that end meanwhile.
 fn statuses(s: &Uswitch) -> Vec<String> {
     let tasks = fs::read_dir(s.host().path(&format!("/proc/{}/task", s.pid()))).expect("it runs");
     tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok()).collect()

@@ -1,4 +1,4 @@
-//! Hundreds of ports.
+//! A switch with hundreds of ports.
 
 use crate::harness::{Host, Shell, Snapshot, Subject, Uswitch, v4, v6};
 

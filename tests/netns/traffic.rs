@@ -1,4 +1,4 @@
-//! Bulk traffic: everything arrives, whole and in order, with each engine, with and without offloads.
+//! Bulk traffic arrives complete and in order, with each engine, with and without offload.
 
 use serde_json::Value;
 use uswitch::datapath::{self, EngineKind};
@@ -6,7 +6,7 @@ use uswitch::datapath::{self, EngineKind};
 use crate::harness::{Host, LinuxBridge, Netns, Shell, Subject, Uswitch, v4, v6};
 use crate::lifecycle::assert_start_rejected;
 
-/// Sends everything through a switch.
+/// Sends files, streams and datagrams through a switch.
 fn carries_everything(s: &impl Subject) {
     let [h1, h2, _] = s.containers();
     send_file(&h1, &h2, &v4(2));
@@ -15,7 +15,7 @@ fn carries_everything(s: &impl Subject) {
     udp_in_order(&h1, &h2);
 }
 
-/// The same with io_uring. A kernel without it (before 6.7) says what it lacks.
+/// The same with io_uring. Where `probe` finds it unusable (Linux before 6.4, or forbidden), `start` gives the reason.
 #[track_caller]
 fn uring_carries_everything(arguments: &str) {
     let arguments = format!("--ports 3 --engine uring {arguments}");
@@ -91,8 +91,8 @@ fn tcp_both_ways(h1: &Netns, h2: &Netns) {
     }
 }
 
-/// 5 Mbit/s is little for any switch: what it is given arrives, and in order. On a busy machine the receiver's
-/// socket may overflow; its namespace is new, so the kernel's count there is of this stream alone.
+/// 5 Mbit/s of UDP arrives completely and in order. On a busy machine the receiver's socket may overflow; its namespace
+/// is new, so the kernel's counter there counts only this stream.
 fn udp_in_order(h1: &Netns, h2: &Netns) {
     let report = iperf3(h1, h2, &format!("{} -u -b 5M -t 2", v6(2)));
     let stream = &report["end"]["streams"][0]["udp"];
@@ -103,7 +103,7 @@ fn udp_in_order(h1: &Netns, h2: &Netns) {
     assert!(lost.is_some_and(|lost| lost <= overflows), "{stream}, {overflows} of them by the socket");
 }
 
-/// A frame as long as the MTU allows passes whole, one that is longer does not leave its sender.
+/// A frame of the MTU passes; a longer one does not leave its sender.
 #[track_caller]
 fn longest_frame(s: &impl Subject, mtu: u32) {
     const HEADERS: u32 = 20 + 8;
