@@ -73,8 +73,10 @@ pub(crate) fn exit_reason_path(runtime: &Path, name: &str) -> PathBuf {
 /// Writes down why a switch stopped, if it was not asked to.
 pub(super) fn write_exit_reason(path: &Path, outcome: &ServiceOutcome) {
     if let Some(error @ ServiceError::Worker(_)) = &outcome.error {
-        // Whoever waits for the switch in the foreground is told all the same.
-        let _ = fs::write(path, format!("{error}\n"));
+        // The process in the foreground reports the error too.
+        if fs::write(path, format!("{error}\n")).is_err() {
+            let _ = fs::remove_file(path);
+        }
     }
 }
 

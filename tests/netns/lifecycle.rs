@@ -284,6 +284,38 @@ fn rolls_back_failed_start() {
     assert_start_rejected(&host, "--ports 3 --nat", &["make /run/netns/container2", "No space left"]);
 }
 
+/// A ledger on a full file system, with so little room left in its last page that an entry does not fit.
+const FULL_LEDGER: &str = "
+ledger=/run/uswitch/uswitch0.ledger
+number=0
+while [ $(($(stat -c %s $ledger) % 4096)) -lt 3980 ]; do
+    number=$((number + 1))
+    uswitch port add more$number
+done
+dd if=/dev/zero of=/run/uswitch/fill bs=4k 2>/dev/null || true
+dd if=/dev/zero of=/run/uswitch/fill bs=1 count=5000 oflag=append conv=notrunc 2>/dev/null || true";
+
+#[test]
+fn full_disk_fails_port_add_and_loses_no_ledger_entry() {
+    let host = Host::new();
+    host.sh("mkdir -m 700 /run/uswitch; mount -t tmpfs -o size=64k,mode=700 none /run/uswitch").ok();
+    let before = Snapshot::of(&host);
+    host.run("uswitch start --detach --ports 3 --subnet 172.16.0.0/16").ok();
+    host.sh(FULL_LEDGER).ok();
+    for name in ["full1", "full2"] {
+        let error = host.run(&format!("uswitch port add {name}")).fails();
+        assert!(error.contains("uswitch0.ledger") && error.contains("No space left on device"), "{error}");
+        host.run(&format!("ip netns exec {name} true")).fails();
+    }
+    // The namespace goes although its entry cannot be removed.
+    host.run("uswitch port del container2").ok();
+    host.run("rm /run/uswitch/fill").ok();
+    host.run("uswitch port add later").ok();
+    host.sh("kill -9 $(pgrep -x uswitch)").ok();
+    host.run("uswitch stop").ok();
+    before.assert_same(&host);
+}
+
 /// An obstacle to the second container is found before the first one is made.
 #[test]
 fn rejects_obstructed_namespace_path() {

@@ -24,6 +24,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Registry, fmt, reload};
 use utoipa::ToSchema;
 
+use crate::sys::append::append_whole;
+
 /// LineSender that wait to be written; more are lost.
 const QUEUE_LENGTH: usize = 1024;
 /// Longest log file, in bytes, but for its last line. The one before it stays beside it.
@@ -255,8 +257,9 @@ impl LogOutput {
                     Some(open) => open,
                     none => none.insert((create(path)?, 0)),
                 };
+                append_whole(file, line)?;
                 *length += line.len() as u64;
-                file.write_all(line)
+                Ok(())
             }
         }
     }

@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Seek};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +21,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::TopologyError;
+use crate::sys::append::append_whole;
 use crate::sys::netns::Identity;
 
 /// File name extension of a ledger.
@@ -84,6 +85,14 @@ enum Line {
     HandedOver(Setting),
 }
 
+impl Line {
+    /// Parses a line. If the beginning is torn, parses the complete entry that was appended to it.
+    fn read(line: &str) -> Option<Line> {
+        let starts = line.match_indices("{\"").map(|(start, _)| &line[start..]);
+        starts.into_iter().find_map(|entry| serde_json::from_str(entry).ok())
+    }
+}
+
 /// The state of a ledger after all its lines.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Contents {
@@ -93,10 +102,10 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    /// Parses all lines. Skips a line that is not valid, such as a last line that a crash cut off.
+    /// Parses all lines. Skips what is not valid, such as a last line that a crash cut off.
     fn read(text: &str) -> Contents {
         let mut contents = Contents::default();
-        for line in text.lines().filter_map(|line| serde_json::from_str(line).ok()) {
+        for line in text.lines().filter_map(Line::read) {
             match line {
                 Line::Owner(owner) => contents.owner = Some(owner),
                 Line::Made { id, entry } => {
@@ -138,6 +147,8 @@ pub(super) struct Ledger {
     file: Flock<File>,
     next: u64,
     removed: usize,
+    /// Entries of objects that are gone, which could not be removed because the file system was full.
+    stale: Vec<EntryId>,
 }
 
 /// The lock on the directory of ledgers.
@@ -166,7 +177,14 @@ impl Ledger {
         let file = options().open(&path).map_err(&failed)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => {
-                let mut ledger = Ledger { directory: directory.to_owned(), path, file, next: 0, removed: 0 };
+                let mut ledger = Ledger {
+                    directory: directory.to_owned(),
+                    path,
+                    file,
+                    next: 0,
+                    removed: 0,
+                    stale: Vec::new(),
+                };
                 let contents = ledger.contents()?;
                 ledger.next = contents.entries.keys().next_back().map_or(0, |last| last.0 + 1);
                 Ok((ledger, contents))
@@ -188,6 +206,9 @@ impl Ledger {
     }
 
     /// Adds an entry for an object that is about to be made.
+    ///
+    /// # Errors
+    /// The entry could not be written, so the object must not be made. The file is as it was before.
     pub(super) fn record(&mut self, entry: Entry) -> Result<EntryId, TopologyError> {
         let id = EntryId(self.next);
         self.next += 1;
@@ -200,11 +221,24 @@ impl Ledger {
         EntryId(self.next)
     }
 
-    /// Removes the entry of an object that is gone.
-    pub(super) fn remove(&mut self, id: EntryId) -> Result<(), TopologyError> {
-        self.write(&Line::Gone(id))?;
-        self.removed += 1;
-        if self.removed > MAX_REMOVED_LINES { self.rewrite() } else { Ok(()) }
+    /// Removes the entry of an object that is gone. An entry that cannot be removed now does no harm, because deleting
+    /// an object that is gone changes nothing. It is removed together with the next one.
+    pub(super) fn remove(&mut self, id: EntryId) {
+        if !self.stale.contains(&id) {
+            self.stale.push(id);
+        }
+        while let Some(id) = self.stale.last() {
+            if self.write(&Line::Gone(*id)).is_err() {
+                return;
+            }
+            self.stale.pop();
+            self.removed += 1;
+        }
+        if self.removed > MAX_REMOVED_LINES {
+            self.removed = 0;
+            // Without room for the new file the old one serves as well.
+            let _ = self.rewrite();
+        }
     }
 
     /// Replaces the file by one that has only the remaining entries. Other processes open ledgers under the
@@ -220,12 +254,12 @@ impl Ledger {
             Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| failed(error.into()))?;
         let owner = contents.owner.into_iter().map(Line::Owner);
         let made = contents.entries.into_iter().map(|(id, entry)| Line::Made { id, entry });
-        for line in owner.chain(made) {
-            append(&mut file, &line).map_err(&failed)?;
+        let written = owner.chain(made).try_for_each(|line| append(&mut file, &line));
+        if let Err(error) = written.and_then(|()| fs::rename(&path, &self.path)) {
+            let _ = fs::remove_file(&path);
+            return Err(failed(error));
         }
-        fs::rename(&path, &self.path).map_err(&failed)?;
         self.file = file;
-        self.removed = 0;
         Ok(())
     }
 
@@ -314,17 +348,13 @@ fn options() -> OpenOptions {
 fn append(file: &mut File, line: &Line) -> io::Result<()> {
     let mut text = serde_json::to_vec(line)?;
     text.push(b'\n');
-    file.write_all(&text)
+    append_whole(file, &text)
 }
 
 fn read(file: &mut File) -> io::Result<Contents> {
     let mut text = Vec::new();
     file.rewind()?;
     file.read_to_end(&mut text)?;
-    if text.last().is_some_and(|byte| *byte != b'\n') {
-        // A crash cut the line off. The next one must not be appended to it.
-        file.write_all(b"\n")?;
-    }
     Ok(Contents::read(&String::from_utf8_lossy(&text)))
 }
 
@@ -335,6 +365,8 @@ fn io_error(what: &'static str, path: &Path) -> impl Fn(io::Error) -> TopologyEr
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     const HOST: Identity = Identity { dev: 4, ino: 1, born: (0, 0) };
@@ -375,7 +407,7 @@ mod tests {
         let first = ledger.record(netns("c1")).unwrap();
         ledger.record(netns("c2")).unwrap();
         ledger.record(Entry::Table { name: "t".to_owned() }).unwrap();
-        ledger.remove(first).unwrap();
+        ledger.remove(first);
         drop(ledger);
 
         let (mut ledger, contents) = claim(directory.path(), "a").unwrap();
@@ -391,12 +423,36 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut ledger = started(directory.path(), "a", HOST);
         ledger.record(netns("c1")).unwrap();
-        ledger.file.write_all(br#"{"made":{"id":1,"ent"#).unwrap();
+        ledger.file.write_all(br#"{"made":{"id":1,"entry":{"netns":{"na"#).unwrap();
         drop(ledger);
         let (mut ledger, contents) = claim(directory.path(), "a").unwrap();
         assert_eq!(contents.entries.len(), 1);
-        ledger.record(netns("c2")).unwrap();
-        assert_eq!(ledger.contents().unwrap().entries.len(), 2);
+        // Both follow the torn line without a line break.
+        let appended = ledger.record(netns("c2")).unwrap();
+        let contents = ledger.contents().unwrap();
+        assert_eq!(contents.entries.into_values().collect::<Vec<_>>(), [netns("c1"), netns("c2")]);
+        ledger.remove(appended);
+        assert_eq!(ledger.contents().unwrap().entries.len(), 1);
+    }
+
+    #[test]
+    fn entry_that_cannot_be_written_fails_and_stale_entries_are_removed_later() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut ledger = started(directory.path(), "a", HOST);
+        let first = ledger.record(netns("c1")).unwrap();
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let full = Flock::lock(full, FlockArg::LockShared).map_err(|(_, error)| error).unwrap();
+        let file = std::mem::replace(&mut ledger.file, full);
+        let error = ledger.record(netns("c2")).unwrap_err();
+        assert!(error.to_string().contains("No space left on device"), "{error}");
+        ledger.remove(first);
+        ledger.remove(first);
+
+        ledger.file = file;
+        assert_eq!(ledger.contents().unwrap().entries.len(), 1, "not removed yet");
+        let second = ledger.record(netns("c3")).unwrap();
+        ledger.remove(second);
+        assert!(ledger.contents().unwrap().entries.is_empty(), "removed with the next one");
     }
 
     #[test]
@@ -406,7 +462,7 @@ mod tests {
         ledger.record(netns("stays")).unwrap();
         for _ in 0..=MAX_REMOVED_LINES {
             let id = ledger.record(netns("goes")).unwrap();
-            ledger.remove(id).unwrap();
+            ledger.remove(id);
         }
         assert!(fs::metadata(&ledger.path).unwrap().len() < 1000);
         assert!(matches!(claim(directory.path(), "a"), Err(TopologyError::Running { .. })));
@@ -447,7 +503,7 @@ mod tests {
         let found: Vec<_> = heir.contents().unwrap().settings().cloned().collect();
         assert_eq!(found, [forwarding("0")]);
 
-        heir.remove(id).unwrap();
+        heir.remove(id);
         assert!(!leave(), "the switch has restored the setting");
         heir.record(Entry::Sysctl(forwarding("1"))).unwrap();
         drop(heir);

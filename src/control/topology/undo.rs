@@ -12,8 +12,10 @@ pub(super) fn undo(
 ) -> Vec<TopologyError> {
     let mut errors = Vec::new();
     for (id, entry) in entries.into_iter().rev() {
-        let gone = remove(ledger, &entry, host).and_then(|()| ledger.remove(id));
-        errors.extend(gone.err());
+        match remove(ledger, &entry, host) {
+            Ok(()) => ledger.remove(id),
+            Err(error) => errors.push(error),
+        }
     }
     errors
 }
