@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use uswitch::datapath::{self, BusyPoll, Datapath, DatapathSettings, EngineKind, Placement};
 use uswitch::switch::{self, Gateway, Port, PortId, Switch};
-use uswitch::sys::netns::{Netns, Traveller, travel};
+use uswitch::sys::netns::{Netns, NetnsThread, in_netns};
 use uswitch::sys::tap::{self, Lifetime, Queue};
 use uswitch::wire::Mac;
 
@@ -65,10 +65,10 @@ fn run(line: &str) -> String {
 
 /// A host in its own namespace: `eth0`, up, with the address 192.0.2.`number`.
 fn host(number: u8) -> (Netns, Vec<Queue>) {
-    travel(|traveller: &mut Traveller| {
-        let netns = traveller.found().expect("this test needs root");
+    in_netns(|thread: &mut NetnsThread| {
+        let netns = thread.create().expect("this test needs root");
         let tap =
-            tap::open(&tap::Request { name: "eth0", queues: 1, offload: true, lifetime: Lifetime::Queues })
+            tap::open(&tap::TapConfig { name: "eth0", queues: 1, offload: true, lifetime: Lifetime::Queues })
                 .unwrap();
         run(&format!("ip addr add 192.0.2.{number}/24 dev eth0"));
         run("ip link set eth0 up");
@@ -103,9 +103,9 @@ fn allocations_for(engine: EngineKind, pings: u64) -> (u64, u64) {
         netns
     });
     let ping = |count: u64| {
-        travel(|traveller| {
+        in_netns(|thread| {
             UNCOUNTED.set(true);
-            traveller.enter(&hosts[0]).unwrap();
+            thread.enter(&hosts[0]).unwrap();
             let before = (ALLOCATIONS.load(Ordering::Relaxed), frames(&datapath));
             run(&format!("ping -q -i 0.001 -c {count} 192.0.2.2"));
             (ALLOCATIONS.load(Ordering::Relaxed) - before.0, frames(&datapath) - before.1)

@@ -608,10 +608,10 @@ fn clean_up_from_another_netns_names_the_right_one() {
         child.kill().unwrap();
         child.wait().unwrap();
         // A thread enters another namespace with the same `/run`. This thread's namespace is not its process's, so it needs a name.
-        Netns::here().unwrap().publish("home").unwrap();
+        Netns::current().unwrap().bind_name("home").unwrap();
         ip("netns add elsewhere");
-        let found = netns::travel(|traveller| {
-            traveller.enter(&Netns::open(&netns::path("elsewhere")).unwrap()).unwrap();
+        let found = netns::in_netns(|thread| {
+            thread.enter(&Netns::open(&netns::path("elsewhere")).unwrap()).unwrap();
             Topology::clean_up_after("uswitch0", &environment())
         });
         let error = found.unwrap().unwrap_err().to_string();

@@ -7,7 +7,7 @@ use super::cpu::precise;
 use super::error::BenchError;
 use super::lab::Station;
 use super::rfc2544::Trial;
-use crate::sys::packet::{BATCH, Sender};
+use crate::sys::packet::{BATCH, PacketSocket};
 
 /// EtherType for local experiments (IEEE 802-2014 section 9.2.3): the receiver's stack drops the frame once it is counted.
 const EXPERIMENT: u16 = 0x88b5;
@@ -45,7 +45,7 @@ impl Carried {
 /// Frames of one size from one station to another.
 #[derive(Debug)]
 pub(super) struct Generator<'a> {
-    sender: Sender,
+    sender: PacketSocket,
     frame: Vec<u8>,
     to: &'a Station,
 }

@@ -1,6 +1,6 @@
 //! How fast the switch is beside others: what was measured, and what it says.
 //!
-//! A run is a row of turns, each in a [`crate::sys::cell`] of its own: a process in new namespaces that makes one switch with
+//! A run is a row of turns, each in a [`crate::sys::isolated`] of its own: a process in new namespaces that makes one switch with
 //! two containers and a host (`lab`), measures, and tells each value through a pipe as it comes. When the turn is over,
 //! or Ctrl-C is pressed, or anything fails, the cell is killed, and the kernel takes away everything that was in it.
 

@@ -16,7 +16,7 @@ use super::peer::{Peer, program};
 use super::plan::{Plan, Turn, word};
 use super::results::{Distribution, PeerReport, Results, SCHEMA, Sample};
 use super::turn;
-use crate::sys::cell::Cell;
+use crate::sys::isolated::IsolatedProcess;
 
 /// Who watches a run.
 pub trait Watcher {
@@ -123,7 +123,8 @@ impl Run<'_> {
     /// One turn: a cell from its start to its end.
     fn take(&mut self, turn: Turn, watcher: &mut dyn Watcher) -> Result<(), BenchError> {
         let plan = self.plan;
-        let mut cell = Cell::start(|furnished, pipe| turn::take(turn.peer, plan, furnished, pipe))?;
+        let mut cell =
+            IsolatedProcess::start(|furnished, pipe| turn::take(turn.peer, plan, furnished, pipe))?;
         if let Some(why) = self.listen(&mut cell, turn, watcher)? {
             self.fail(turn, watcher, why);
         }
@@ -133,7 +134,7 @@ impl Run<'_> {
     /// Hears a cell to its end. Why it failed, if it did.
     fn listen(
         &mut self,
-        cell: &mut Cell,
+        cell: &mut IsolatedProcess,
         turn: Turn,
         watcher: &mut dyn Watcher,
     ) -> Result<Option<String>, BenchError> {
@@ -239,7 +240,7 @@ impl Signals {
     ///
     /// # Errors
     /// A signal came.
-    fn or_output(&self, cell: &Cell) -> Result<bool, BenchError> {
+    fn or_output(&self, cell: &IsolatedProcess) -> Result<bool, BenchError> {
         let mut files = [
             PollFd::new(self.file.as_fd(), PollFlags::POLLIN),
             PollFd::new(cell.output.as_fd(), PollFlags::POLLIN),

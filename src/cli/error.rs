@@ -8,7 +8,7 @@ use crate::bench::report::ReportError;
 use crate::control::ConfigError;
 use crate::control::client::ClientError;
 use crate::control::topology::TopologyError;
-use crate::sys::runtime::RuntimeError;
+use crate::sys::runtime_dir::RuntimeDirError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +23,7 @@ pub(super) enum CliError {
     #[error(transparent)]
     Topology(#[from] TopologyError),
     #[error(transparent)]
-    Runtime(#[from] RuntimeError),
+    Runtime(#[from] RuntimeDirError),
     #[error(transparent)]
     Bench(#[from] BenchError),
     #[error(transparent)]

@@ -64,6 +64,6 @@ fn enter(port: PortReport) -> Result<(), CliError> {
         return Err(CliError::PortGone(port.ifname));
     };
     sys::netns::enter_for_exec(Path::new(path)).map_err(TopologyError::from)?;
-    let here = Netns::here().and_then(|netns| netns.identity()).map_err(TopologyError::from)?;
+    let here = Netns::current().and_then(|netns| netns.identity()).map_err(TopologyError::from)?;
     if here.ino == ino { Ok(()) } else { Err(CliError::PortGone(port.ifname)) }
 }

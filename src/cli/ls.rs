@@ -17,7 +17,7 @@ pub(super) struct LsCommand {
 
 impl LsCommand {
     pub(super) fn run(self) -> Result<(), CliError> {
-        let runtime = sys::runtime::directory()?;
+        let runtime = sys::runtime_dir::directory()?;
         let mut found = Vec::new();
         for name in client::names(&runtime) {
             let client = ApiClient::new(&name, &runtime).map_err(CliError::io("start an event loop"))?;

@@ -12,7 +12,7 @@ use crate::control::report::{PortReport, Status};
 use crate::control::service::{self, ServiceOutcome, ServiceOutputs, StartedSwitch};
 use crate::control::topology::Environment;
 use crate::control::{Config, Options, OptionsFile};
-use crate::sys::daemon::{self, Ready, Role};
+use crate::sys::daemon::{self, ReadyNotifier, Role};
 
 use super::error::CliError;
 use super::output::{counted, joined, table};
@@ -83,7 +83,7 @@ fn listen(address: SocketAddr) -> Result<TcpListener, CliError> {
 }
 
 /// Tells what was made, and lets go of the terminal or keeps it up to date.
-fn announce(started: StartedSwitch, waiting: Option<Ready>) -> io::Result<Option<StatusLine>> {
+fn announce(started: StartedSwitch, waiting: Option<ReadyNotifier>) -> io::Result<Option<StatusLine>> {
     for notice in &started.notices {
         let _ = writeln!(io::stderr(), "uswitch: {notice}");
     }
@@ -91,7 +91,7 @@ fn announce(started: StartedSwitch, waiting: Option<Ready>) -> io::Result<Option
     let text = summary(&started.status, &started.ports, &program(), waiting.is_some());
     let _ = super::output::print(&text);
     match waiting {
-        Some(ready) => ready.say().map(|()| None),
+        Some(ready) => ready.notify().map(|()| None),
         None if io::stdout().is_terminal() => StatusLine::show(started.handle).map(Some),
         None => Ok(None),
     }

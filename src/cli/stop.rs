@@ -40,8 +40,9 @@ impl StopCommand {
 
 /// Takes away what a killed switch left; where there is nothing, `error` says that no such switch runs.
 fn clean_up(name: &str, error: ClientError) -> Result<(), CliError> {
-    let runtime = sys::runtime::directory()?;
-    let may_build = sys::caps::can_build_here().map_err(CliError::io("read this process's capabilities"))?;
+    let runtime = sys::runtime_dir::directory()?;
+    let may_build =
+        sys::caps::can_manage_network().map_err(CliError::io("read this process's capabilities"))?;
     let (socket, exit_reason) = (socket_path(&runtime, name), exit_reason_path(&runtime, name));
     // A sandbox has gone with its switch: there is nothing in it to enter it for.
     let found = Topology::clean_up_after(name, &Environment { runtime, sandboxed: !may_build });

@@ -28,5 +28,5 @@ impl Target {
 
 /// Speaks to the switch called `name`.
 pub(super) fn client(name: &str) -> Result<ApiClient, CliError> {
-    ApiClient::new(name, &sys::runtime::directory()?).map_err(CliError::io("start an event loop"))
+    ApiClient::new(name, &sys::runtime_dir::directory()?).map_err(CliError::io("start an event loop"))
 }

@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use super::report::ErrorReport;
 use super::service::{exit_reason_path, socket_path};
 use super::signals::TerminationSignals;
-use crate::sys::runtime::OF_ROOT;
+use crate::sys::runtime_dir::ROOT_RUNTIME_DIR;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -266,7 +266,7 @@ impl ApiClient {
     /// Why there is none, as far as that can be known. Of root's switches others see only that there may be some.
     fn hint(&self) -> String {
         let exit_reason = fs::read_to_string(exit_reason_path(&self.runtime, &self.name)).unwrap_or_default();
-        let roots = Path::new(OF_ROOT);
+        let roots = Path::new(ROOT_RUNTIME_DIR);
         match exit_reason.lines().next() {
             Some(why) => format!("; the last one ended: {why}"),
             None if self.runtime != roots && roots.exists() => ", or it is root's: try sudo".to_owned(),

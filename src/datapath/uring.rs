@@ -20,7 +20,7 @@ use super::{BUFFERS, write_copy};
 use crate::switch::{Counters, PortId, Ports};
 use crate::sys::arena::HEADROOM;
 use crate::sys::tap::Queue;
-use crate::sys::uring::{Completion, Enter, Lease, Ring, Write};
+use crate::sys::uring::{Completion, Enter, Lease, Ring, SlotWrite};
 use crate::wire::VnetHeader;
 
 /// Most reads of one port per turn: half of the buffers, so that the other half can be in writes.
@@ -274,7 +274,7 @@ impl Engine for UringEngine {
             let queue = &ports[port.index()];
             queue.writes.update(|writes| writes + 1);
             let header = queue.header();
-            Write { slot: port.0, start: extent.start - header, length: extent.length + header }
+            SlotWrite { slot: port.0, start: extent.start - header, length: extent.length + header }
         });
         ring.send(buffer, writes, |slot, error| {
             ports[usize::from(slot)].writes.update(|writes| writes - 1);

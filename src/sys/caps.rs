@@ -17,7 +17,7 @@ const IPC_LOCK: u32 = 14;
 ///
 /// # Errors
 /// `/proc` is not mounted.
-pub fn can_build_here() -> io::Result<bool> {
+pub fn can_manage_network() -> io::Result<bool> {
     Ok(missing()?.is_empty())
 }
 
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn effective_set_is_read_from_status() {
+    fn reads_effective_set_from_status() {
         let status = "Name:\tx\nCapPrm:\t000001ffffffffff\nCapEff:\t0000000000201000\nCapBnd:\t0\n";
         assert_eq!(effective(status), Some(1 << NET_ADMIN | 1 << SYS_ADMIN));
         assert_eq!(effective("Name:\tx\n"), None);

@@ -16,12 +16,12 @@ pub enum Role {
     /// The one that the shell waits for: it has nothing to do but to exit with this code.
     Parent(u8),
     /// The one that goes on, without the terminal, and says when it is ready.
-    Child(Ready),
+    Child(ReadyNotifier),
 }
 
 /// To be said when the switch forwards. Dropped without, the parent waits for the child's end and takes its exit code.
 #[derive(Debug)]
-pub struct Ready {
+pub struct ReadyNotifier {
     pipe: File,
 }
 
@@ -44,7 +44,7 @@ pub fn detach() -> io::Result<Role> {
         ForkResult::Child => {
             close_inherited()?;
             setsid()?;
-            Ok(Role::Child(Ready { pipe: File::from(write) }))
+            Ok(Role::Child(ReadyNotifier { pipe: File::from(write) }))
         }
     }
 }
@@ -81,12 +81,12 @@ fn await_ready(mut pipe: File, child: Pid) -> io::Result<u8> {
     })
 }
 
-impl Ready {
+impl ReadyNotifier {
     /// Lets go of the terminal, the working directory and the parent.
     ///
     /// # Errors
     /// The parent was killed meanwhile (`BrokenPipe`): nobody waits for the switch any more.
-    pub fn say(mut self) -> io::Result<()> {
+    pub fn notify(mut self) -> io::Result<()> {
         let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
         dup2_stdin(null.as_fd())?;
         dup2_stdout(null.as_fd())?;

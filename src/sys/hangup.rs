@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_pipe_is_closed_when_its_reader_goes_and_not_before() {
+    async fn resolves_when_pipe_reader_closes() {
         let (mut reader, mut writer) = std::io::pipe().unwrap();
         let closed = hangup(writer.try_clone().unwrap());
         tokio::pin!(closed);
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_is_closed_when_both_ways_are() {
+    async fn resolves_when_socket_is_closed_both_ways() {
         let (writer, reader) = UnixStream::pair().unwrap();
         reader.shutdown(std::net::Shutdown::Write).unwrap();
         assert!(!is_closed(&writer).await, "it still reads");
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_is_never_closed() {
+    async fn never_resolves_for_a_file() {
         assert!(!is_closed(tempfile::tempfile().unwrap()).await);
         assert!(!is_closed(std::fs::File::create("/dev/null").unwrap()).await);
     }

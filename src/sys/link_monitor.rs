@@ -29,7 +29,7 @@ pub type Nsid = Option<i32>;
 
 /// Where something changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum News {
+pub enum LinkNotification {
     /// A link in a namespace: changed, or gone.
     Link {
         /** Of the namespace. */
@@ -38,7 +38,7 @@ pub enum News {
         ifindex: u32,
     },
     /// A namespace is going, and its links with it.
-    NetnsGone(i32),
+    NetnsRemoved(i32),
     /// There was more news than room: anything may have changed.
     Overrun,
 }
@@ -77,12 +77,12 @@ impl LinkMonitor {
     ///
     /// # Errors
     /// The socket failed for good.
-    pub async fn next(&self) -> io::Result<Vec<News>> {
+    pub async fn next(&self) -> io::Result<Vec<LinkNotification>> {
         loop {
             let mut ready = self.socket.readable().await?;
             match ready.try_io(|socket| receive(socket.get_ref())) {
                 Ok(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                    return Ok(vec![News::Overrun]);
+                    return Ok(vec![LinkNotification::Overrun]);
                 }
                 Ok(Ok(news)) if news.is_empty() => {}
                 Ok(news) => return news,
@@ -92,7 +92,7 @@ impl LinkMonitor {
     }
 }
 
-fn receive(socket: &Socket) -> io::Result<Vec<News>> {
+fn receive(socket: &Socket) -> io::Result<Vec<LinkNotification>> {
     let mut datagram = [0; DATAGRAM];
     let mut control = nix::cmsg_space!(libc::c_int);
     let (length, nsid) = {
@@ -111,7 +111,7 @@ fn receive(socket: &Socket) -> io::Result<Vec<News>> {
         Ok(NetlinkPayload::InnerMessage(message)) => classify(&message, nsid),
         Ok(_) => None,
         // A message that we cannot read may have been about anything.
-        Err(_) => Some(News::Overrun),
+        Err(_) => Some(LinkNotification::Overrun),
     });
     Ok(news.collect())
 }
@@ -125,13 +125,15 @@ fn nsid_of(message: &ControlMessageOwned) -> Nsid {
     unknown.data_bytes.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes))
 }
 
-fn classify(message: &RouteNetlinkMessage, nsid: Nsid) -> Option<News> {
+fn classify(message: &RouteNetlinkMessage, nsid: Nsid) -> Option<LinkNotification> {
     match message {
         RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link) => {
-            Some(News::Link { nsid, ifindex: link.header.index })
+            Some(LinkNotification::Link { nsid, ifindex: link.header.index })
         }
         // Other namespaces' own views of each other do not matter here.
-        RouteNetlinkMessage::DelNsId(gone) if nsid.is_none() => nsid_in(gone).map(News::NetnsGone),
+        RouteNetlinkMessage::DelNsId(gone) if nsid.is_none() => {
+            nsid_in(gone).map(LinkNotification::NetnsRemoved)
+        }
         _ => None,
     }
 }

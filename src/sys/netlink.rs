@@ -52,37 +52,37 @@ impl NetlinkError {
 
 /// One request, and what it is for, as in "cannot ...".
 #[derive(Debug, Clone)]
-pub struct Request {
+pub struct NetlinkRequest {
     what: String,
     flags: u16,
     message: RouteNetlinkMessage,
 }
 
-impl Request {
+impl NetlinkRequest {
     /// Changes something that is there.
-    pub fn change(what: impl Into<String>, message: RouteNetlinkMessage) -> Request {
-        Request { what: what.into(), flags: NLM_F_REQUEST | NLM_F_ACK, message }
+    pub fn change(what: impl Into<String>, message: RouteNetlinkMessage) -> NetlinkRequest {
+        NetlinkRequest { what: what.into(), flags: NLM_F_REQUEST | NLM_F_ACK, message }
     }
 
     /// Makes something that must not be there yet.
-    pub fn create(what: impl Into<String>, message: RouteNetlinkMessage) -> Request {
+    pub fn create(what: impl Into<String>, message: RouteNetlinkMessage) -> NetlinkRequest {
         let flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
-        Request { what: what.into(), flags, message }
+        NetlinkRequest { what: what.into(), flags, message }
     }
 
     /// Puts something in the place of its like, which must be there.
-    pub fn replace(what: impl Into<String>, message: RouteNetlinkMessage) -> Request {
-        Request { what: what.into(), flags: NLM_F_REQUEST | NLM_F_ACK | NLM_F_REPLACE, message }
+    pub fn replace(what: impl Into<String>, message: RouteNetlinkMessage) -> NetlinkRequest {
+        NetlinkRequest { what: what.into(), flags: NLM_F_REQUEST | NLM_F_ACK | NLM_F_REPLACE, message }
     }
 
     /// Asks for one thing.
-    fn one(what: impl Into<String>, message: RouteNetlinkMessage) -> Request {
-        Request { what: what.into(), flags: NLM_F_REQUEST | NLM_F_ACK, message }
+    fn one(what: impl Into<String>, message: RouteNetlinkMessage) -> NetlinkRequest {
+        NetlinkRequest { what: what.into(), flags: NLM_F_REQUEST | NLM_F_ACK, message }
     }
 
     /// Asks for all things of a kind.
-    fn all(what: impl Into<String>, message: RouteNetlinkMessage) -> Request {
-        Request { what: what.into(), flags: NLM_F_REQUEST | NLM_F_DUMP, message }
+    fn all(what: impl Into<String>, message: RouteNetlinkMessage) -> NetlinkRequest {
+        NetlinkRequest { what: what.into(), flags: NLM_F_REQUEST | NLM_F_DUMP, message }
     }
 }
 
@@ -116,7 +116,7 @@ impl Netlink {
     ///
     /// # Errors
     /// The first refusal.
-    pub fn apply(&mut self, requests: &[Request]) -> Result<(), NetlinkError> {
+    pub fn apply(&mut self, requests: &[NetlinkRequest]) -> Result<(), NetlinkError> {
         let first = self.send(requests)?;
         let mut refused = None;
         let mut answered = 0;
@@ -145,7 +145,7 @@ impl Netlink {
         what: &str,
         message: RouteNetlinkMessage,
     ) -> Result<RouteNetlinkMessage, NetlinkError> {
-        let found = self.collect(&Request::one(what, message))?;
+        let found = self.collect(&NetlinkRequest::one(what, message))?;
         let malformed = || NetlinkError::Malformed { what: what.to_owned(), fault: "it is empty".to_owned() };
         found.into_iter().next().ok_or_else(malformed)
     }
@@ -159,11 +159,11 @@ impl Netlink {
         what: &str,
         message: RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
-        self.collect(&Request::all(what, message))
+        self.collect(&NetlinkRequest::all(what, message))
     }
 
     /// The answers to one request, up to the one that ends them: an acknowledgement, or the end of a dump.
-    fn collect(&mut self, request: &Request) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
+    fn collect(&mut self, request: &NetlinkRequest) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
         let sequence = self.send(std::slice::from_ref(request))?;
         let mut found = Vec::new();
         loop {
@@ -184,7 +184,7 @@ impl Netlink {
     }
 
     /// Sends requests as one datagram. The first one's sequence number; the others follow it.
-    fn send(&mut self, requests: &[Request]) -> Result<u32, NetlinkError> {
+    fn send(&mut self, requests: &[NetlinkRequest]) -> Result<u32, NetlinkError> {
         let first = self.sequence.wrapping_add(1);
         let mut datagram = Vec::new();
         for request in requests {
@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_of_this_namespace_are_listed() {
+    fn lists_links_of_this_namespace() {
         let mut netlink = Netlink::open().unwrap();
         let links =
             netlink.all("list the devices", RouteNetlinkMessage::GetLink(LinkMessage::default())).unwrap();
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn refusal_says_what_was_asked() {
+    fn refusal_names_the_request() {
         let mut missing = LinkMessage::default();
         missing.header.index = i32::MAX as u32;
         let error =
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_messages_end() {
+    fn stops_parsing_at_malformed_messages() {
         for junk in [&[0u8; 3][..], &[0; 16], &[0xff; 64]] {
             assert!(messages(junk).count() <= 16);
         }

@@ -6,14 +6,14 @@
 //! stays open, and no socket, which is what a TAP's queue is: of the namespace in which it was *opened*.
 //!
 //! - In a namespace of our own, devices are opened in place. We hold it with them, see its name go
-//!   ([`super::name_monitor`]), and close them: then it goes, and they with it.
-//! - Another's may end without a sign, with its last process. There a device is opened in the nursery, a
+//!   ([`super::netns_name_monitor`]), and close them: then it goes, and they with it.
+//! - Another's may end without a sign, with its last process. There a device is opened in the staging namespace, a
 //!   namespace of ours without a name, and moved. It goes with its namespace, and its queues say `EBADFD`. A move
 //!   makes the kernel wait for all that may still use the device, some 20 ms with everybody's network
 //!   configuration locked: too long for hundreds of ports.
 //!
 //! Which namespace a thread is in is a property of the thread, so nothing here changes the caller's: a
-//! [`Traveller`] is a thread that may move, and it ends when its errand is done.
+//! [`NetnsThread`] is a thread that may move, and it ends when its errand is done.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -75,7 +75,7 @@ fn kernel<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> Netn
 /// Tells one namespace from another. Inode numbers are used again, so the time at which the inode was made is part of
 /// it: it stays the same for as long as something (the name's mount) holds the namespace's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Identity {
+pub struct NetnsIdentity {
     /// The device of nsfs.
     pub dev: u64,
     /// The inode in it: the number in `net:[4026531840]`.
@@ -84,18 +84,18 @@ pub struct Identity {
     pub born: (i64, i64),
 }
 
-impl Identity {
-    pub(super) fn of(found: &fs::Metadata) -> Identity {
-        Identity { dev: found.dev(), ino: found.ino(), born: (found.ctime(), found.ctime_nsec()) }
+impl NetnsIdentity {
+    pub(super) fn of(found: &fs::Metadata) -> NetnsIdentity {
+        NetnsIdentity { dev: found.dev(), ino: found.ino(), born: (found.ctime(), found.ctime_nsec()) }
     }
 
     /// Is the same namespace, both being alive now.
-    pub fn is(&self, other: &Identity) -> bool {
+    pub fn is(&self, other: &NetnsIdentity) -> bool {
         (self.dev, self.ino) == (other.dev, other.ino)
     }
 }
 
-/// A namespace held open. Short-lived, but for the nursery: it keeps the namespace alive.
+/// A namespace held open. Short-lived, but for the staging namespace: it keeps the namespace alive.
 #[derive(Debug)]
 pub struct Netns {
     file: File,
@@ -106,7 +106,7 @@ pub struct Netns {
 ///
 /// # Errors
 /// `/proc` is not mounted.
-pub fn is_ours() -> io::Result<bool> {
+pub fn is_administered() -> io::Result<bool> {
     let here = File::open(HERE)?;
     // SAFETY: `here` is an open namespace, and this ioctl has no argument.
     match unsafe { ioctl::ns_get_userns(here.as_raw_fd()) } {
@@ -128,7 +128,7 @@ impl Netns {
     ///
     /// # Errors
     /// `/proc` is not mounted.
-    pub fn here() -> Result<Netns, NetnsError> {
+    pub fn current() -> Result<Netns, NetnsError> {
         Netns::open(Path::new(HERE))
     }
 
@@ -157,15 +157,15 @@ impl Netns {
     ///
     /// # Errors
     /// The kernel has no reason for any.
-    pub fn identity(&self) -> Result<Identity, NetnsError> {
-        self.file.metadata().map(|found| Identity::of(&found)).map_err(kernel("identify a namespace"))
+    pub fn identity(&self) -> Result<NetnsIdentity, NetnsError> {
+        self.file.metadata().map(|found| NetnsIdentity::of(&found)).map_err(kernel("identify a namespace"))
     }
 
     /// Gives it a name for `ip netns`, which keeps it alive until [`delete`].
     ///
     /// # Errors
     /// [`NetnsError::Exists`], or the mount failed; then the name is free again.
-    pub fn publish(&self, name: &str) -> Result<(), NetnsError> {
+    pub fn bind_name(&self, name: &str) -> Result<(), NetnsError> {
         let path = path(name);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o444).open(&path);
         file.map_err(|error| match error.kind() {
@@ -189,9 +189,9 @@ impl AsFd for Netns {
 
 /// A thread that may change its namespace.
 #[derive(Debug)]
-pub struct Traveller(());
+pub struct NetnsThread(());
 
-impl Traveller {
+impl NetnsThread {
     /// Goes into a namespace.
     ///
     /// # Errors
@@ -204,9 +204,9 @@ impl Traveller {
     ///
     /// # Errors
     /// No permission, or too many (`user.max_net_namespaces`).
-    pub fn found(&mut self) -> Result<Netns, NetnsError> {
+    pub fn create(&mut self) -> Result<Netns, NetnsError> {
         unshare(CloneFlags::CLONE_NEWNET).map_err(kernel("make a network namespace"))?;
-        Netns::here()
+        Netns::current()
     }
 }
 
@@ -214,9 +214,9 @@ impl Traveller {
 ///
 /// # Errors
 /// There can be no further thread (`RLIMIT_NPROC`, `pids.max`).
-pub fn travel<T: Send>(errand: impl FnOnce(&mut Traveller) -> T + Send) -> Result<T, NetnsError> {
+pub fn in_netns<T: Send>(errand: impl FnOnce(&mut NetnsThread) -> T + Send) -> Result<T, NetnsError> {
     let journey = std::thread::scope(|scope| {
-        let thread = thread::Builder::new().spawn_scoped(scope, || errand(&mut Traveller(())))?;
+        let thread = thread::Builder::new().spawn_scoped(scope, || errand(&mut NetnsThread(())))?;
         Ok(thread.join())
     });
     let journey = journey.map_err(kernel::<io::Error>("start a thread that enters the namespace"))?;
@@ -241,36 +241,36 @@ pub fn check_name(name: &str) -> Result<(), NetnsError> {
 
 /// What is at a name's path: a namespace's identity, a file that is none, or nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
+pub enum NetnsEntry {
     /// Nothing.
-    Nothing,
+    Missing,
     /// A file that is no namespace: a name that was being given or taken when its maker died.
-    File,
+    NotNetns,
     /// A namespace.
-    Netns(Identity),
+    Netns(NetnsIdentity),
 }
 
 /// Looks what is at a name's path, without entering or keeping it.
 ///
 /// # Errors
 /// Only those of a broken `/run`.
-pub fn look_up(name: &str) -> Result<Found, NetnsError> {
+pub fn look_up(name: &str) -> Result<NetnsEntry, NetnsError> {
     let path = path(name);
     match Netns::open(&path) {
-        Ok(netns) => netns.identity().map(Found::Netns),
-        Err(NetnsError::Missing(_)) => Ok(Found::Nothing),
-        Err(NetnsError::NotNetns(_)) => Ok(Found::File),
+        Ok(netns) => netns.identity().map(NetnsEntry::Netns),
+        Err(NetnsError::Missing(_)) => Ok(NetnsEntry::Missing),
+        Err(NetnsError::NotNetns(_)) => Ok(NetnsEntry::NotNetns),
         Err(error) => Err(error),
     }
 }
 
 /// A path of the namespace: its name's, or that of a process in it. None: it has neither, and has gone for all that can
 /// be seen here.
-pub fn locate(identity: &Identity) -> Option<PathBuf> {
+pub fn locate(identity: &NetnsIdentity) -> Option<PathBuf> {
     let files = |directory| fs::read_dir(directory).into_iter().flatten().flatten().map(|file| file.path());
     let of_processes = files("/proc").map(|process| process.join("ns/net"));
     let mut paths = files(DIRECTORY).chain(of_processes);
-    paths.find(|path| fs::metadata(path).is_ok_and(|found| Identity::of(&found).is(identity)))
+    paths.find(|path| fs::metadata(path).is_ok_and(|found| NetnsIdentity::of(&found).is(identity)))
 }
 
 /// Takes a name away. The namespace goes when nobody is in it any more.
@@ -392,15 +392,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_namespace_is_told() {
+    fn rejects_files_that_are_not_namespaces() {
         assert!(matches!(Netns::open(Path::new("/nowhere")), Err(NetnsError::Missing(_))));
         assert!(matches!(Netns::open(Path::new("/proc/self/status")), Err(NetnsError::NotNetns(_))));
-        assert!(Netns::here().is_ok());
+        assert!(Netns::current().is_ok());
     }
 
     /// Opening it would wait for a writer.
     #[test]
-    fn fifo_is_told_at_once() {
+    fn rejects_fifo_without_blocking() {
         let directory = tempfile::tempdir().unwrap();
         let fifo = directory.path().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -408,8 +408,8 @@ mod tests {
     }
 
     #[test]
-    fn identity_outlives_a_second_opening() {
-        let first = Netns::here().unwrap();
-        assert_eq!(first.identity().unwrap(), Netns::here().unwrap().identity().unwrap());
+    fn same_namespace_has_same_identity() {
+        let first = Netns::current().unwrap();
+        assert_eq!(first.identity().unwrap(), Netns::current().unwrap().identity().unwrap());
     }
 }

@@ -14,16 +14,16 @@ const SEND_BUFFER: usize = 32 << 20;
 
 /// Sends frames on one device, past its queueing discipline (`PACKET_QDISC_BYPASS`).
 #[derive(Debug)]
-pub struct Sender {
+pub struct PacketSocket {
     fd: OwnedFd,
 }
 
-impl Sender {
+impl PacketSocket {
     /// On the device with this index in the calling thread's namespace.
     ///
     /// # Errors
     /// There is no such device, or no `CAP_NET_RAW`.
-    pub fn open(ifindex: u32) -> io::Result<Sender> {
+    pub fn open(ifindex: u32) -> io::Result<PacketSocket> {
         // Protocol 0: it receives nothing.
         let fd = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
         bind(&fd, ifindex)?;
@@ -31,7 +31,7 @@ impl Sender {
         // Only the machine's own root may have more than net.core.wmem_max; the others get that.
         setsockopt(&fd, sockopt::SndBufForce, &SEND_BUFFER)
             .or_else(|_| setsockopt(&fd, sockopt::SndBuf, &SEND_BUFFER))?;
-        Ok(Sender { fd })
+        Ok(PacketSocket { fd })
     }
 
     /// Sends `frame` (without FCS) `count` times, at most [`BATCH`]. How many the device took.

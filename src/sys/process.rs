@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ended_is_told_from_alive() {
+    fn tells_ended_processes_from_live_ones() {
         assert!(!is_ending(std::process::id()));
         assert!(!is_ending(0), "nobody is known");
         let mut child = Command::new("true").spawn().unwrap();
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn killed_is_ending_before_it_is_a_zombie() {
+    fn killed_process_counts_as_ending() {
         let stat = |state: &str, flags: u64, pending: u64| {
             let before = "0 ".repeat(5) + &flags.to_string() + &" 0".repeat(21);
             tells_of_end(&format!("7 (a) b) {state} {before} {pending} 0 0\n"))

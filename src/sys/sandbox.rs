@@ -22,7 +22,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Gid, Uid, chdir, fork, getcwd, getegid, geteuid, pipe2};
 use rtnetlink::LinkUnspec;
 
-use super::netlink::{Netlink, NetlinkError, Request};
+use super::netlink::{Netlink, NetlinkError, NetlinkRequest};
 use super::netns::bind;
 use super::process::has_one_thread;
 
@@ -70,12 +70,12 @@ pub fn enter() -> Result<(), SandboxError> {
     let (user, group) = (geteuid(), getegid());
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
         .map_err(forbidden)?;
-    take_over(user, group)?;
-    furnish()
+    map_root(user, group)?;
+    set_up_run_and_lo()
 }
 
 /// Becomes root in a user namespace that is new, and was made by this user.
-pub(super) fn take_over(user: Uid, group: Gid) -> Result<(), SandboxError> {
+pub(super) fn map_root(user: Uid, group: Gid) -> Result<(), SandboxError> {
     become_root(user, group).map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
         // With AppArmor's restriction the namespace is made, without any rights in it.
         Some(errno @ (Errno::EPERM | Errno::EACCES)) => forbidden(errno),
@@ -84,13 +84,13 @@ pub(super) fn take_over(user: Uid, group: Gid) -> Result<(), SandboxError> {
 }
 
 /// Gives new network and mount namespaces what is in them at the beginning: `/run` and `lo`.
-pub(super) fn furnish() -> Result<(), SandboxError> {
+pub(super) fn set_up_run_and_lo() -> Result<(), SandboxError> {
     own_run().map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
         Some(errno @ (Errno::EPERM | Errno::EACCES)) => forbidden(errno),
         _ => step("mount /run")(error),
     })?;
     let loopback = RouteNetlinkMessage::SetLink(LinkUnspec::new_with_name("lo").up().build());
-    Ok(Netlink::open()?.apply(&[Request::change("turn on lo", loopback)])?)
+    Ok(Netlink::open()?.apply(&[NetlinkRequest::change("turn on lo", loopback)])?)
 }
 
 /// Our user is root in the namespace, and nobody else is there (user_namespaces(7), "Defining user and group ID mappings").
@@ -140,7 +140,7 @@ pub struct Restriction {
     /// Forbids.
     pub value: &'static str,
     /// Allows, whatever else there is.
-    pub lifted: &'static str,
+    pub allowing: &'static str,
     /// What it means.
     pub meaning: &'static str,
 }
@@ -150,19 +150,19 @@ pub const RESTRICTIONS: [Restriction; 3] = [
     Restriction {
         sysctl: "user.max_user_namespaces",
         value: "0",
-        lifted: "15000",
+        allowing: "15000",
         meaning: "there are none here",
     },
     Restriction {
         sysctl: "kernel.unprivileged_userns_clone",
         value: "0",
-        lifted: "1",
+        allowing: "1",
         meaning: "only root may make one here",
     },
     Restriction {
         sysctl: "kernel.apparmor_restrict_unprivileged_userns",
         value: "1",
-        lifted: "0",
+        allowing: "0",
         meaning: "AppArmor forbids it here",
     },
 ];
@@ -179,7 +179,7 @@ pub fn restriction() -> Option<Restriction> {
 ///
 /// # Errors
 /// There is no room for a process, or there are threads already.
-pub fn try_out() -> io::Result<Result<(), String>> {
+pub fn probe() -> io::Result<Result<(), String>> {
     if !has_one_thread()? {
         return Err(io::Error::other("a process with several threads cannot try a sandbox out"));
     }
@@ -249,13 +249,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refusal_names_its_cause() {
+    fn refusal_names_the_cause() {
         let text = forbidden(Errno::EINVAL).to_string();
         assert!(text.contains("user namespace") && text.ends_with("use sudo"), "{text}");
     }
 
     #[test]
-    fn process_that_is_no_more_cannot_be_joined() {
+    fn cannot_join_ended_process() {
         assert!(matches!(join(u32::MAX), Err(SandboxError::Join { .. })));
     }
 }

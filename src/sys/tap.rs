@@ -10,7 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use nix::errno::Errno;
 
-use super::netns::Identity;
+use super::netns::NetnsIdentity;
 
 const CLONE_DEVICE: &str = "/dev/net/tun";
 
@@ -37,7 +37,7 @@ pub enum Lifetime {
 
 /// What to open.
 #[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
+pub struct TapConfig<'a> {
     /// The new device's name.
     pub name: &'a str,
     /// How many queues it has: 1 to 256.
@@ -60,9 +60,9 @@ pub struct Tap {
 /// A second hold on a device with [`Lifetime::Netns`]. Dropped, it leaves the device to its namespace, or, where
 /// somebody has moved the device to another that nobody takes away for us, to its queues.
 #[derive(Debug)]
-pub struct Hold {
+pub struct PersistGuard {
     fd: OwnedFd,
-    home: Identity,
+    home: NetnsIdentity,
 }
 
 impl Queue {
@@ -70,12 +70,12 @@ impl Queue {
     ///
     /// # Errors
     /// The process has all the files that it may open.
-    pub fn hold(&self, home: Identity) -> io::Result<Hold> {
-        Ok(Hold { fd: self.fd.try_clone()?, home })
+    pub fn persist_guard(&self, home: NetnsIdentity) -> io::Result<PersistGuard> {
+        Ok(PersistGuard { fd: self.fd.try_clone()?, home })
     }
 }
 
-impl Drop for Hold {
+impl Drop for PersistGuard {
     fn drop(&mut self) {
         let at_home = netns_of(self.fd.as_fd()).is_some_and(|netns| netns.is(&self.home));
         if !at_home {
@@ -86,12 +86,12 @@ impl Drop for Hold {
 }
 
 /// Where the device of a queue is. None: it was deleted, that namespace is not ours to see, or a kernel before 5.7.
-fn netns_of(fd: BorrowedFd) -> Option<Identity> {
+fn netns_of(fd: BorrowedFd) -> Option<NetnsIdentity> {
     // SAFETY: `fd` is an open TAP queue, and this ioctl has no argument.
     let opened = unsafe { ioctl::tungetdevnetns(fd.as_raw_fd()) }.ok()?;
     // SAFETY: the kernel has made this descriptor for this call (`open_related_ns` in `fs/nsfs.c`): nobody else has it.
     let netns = File::from(unsafe { OwnedFd::from_raw_fd(opened) });
-    netns.metadata().ok().map(|found| Identity::of(&found))
+    netns.metadata().ok().map(|found| NetnsIdentity::of(&found))
 }
 
 /// Why there is no device.
@@ -147,7 +147,7 @@ pub fn is_device_name(name: &str) -> bool {
 ///
 /// # Errors
 /// See [`TapError`]; then nothing is left.
-pub fn open(request: &Request) -> Result<Tap, TapError> {
+pub fn open(request: &TapConfig) -> Result<Tap, TapError> {
     if !is_device_name(request.name) {
         return Err(TapError::Name(request.name.to_owned()));
     }
@@ -208,7 +208,7 @@ fn open_clone_device() -> Result<File, TapError> {
     })
 }
 
-fn attach(fd: &File, request: &Request, exclusive: libc::c_int) -> Result<(), TapError> {
+fn attach(fd: &File, request: &TapConfig, exclusive: libc::c_int) -> Result<(), TapError> {
     let mut flags = libc::IFF_TAP | libc::IFF_NO_PI | exclusive;
     if request.offload {
         flags |= libc::IFF_VNET_HDR;
@@ -279,7 +279,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn header_is_the_one_that_wire_reads() {
+    fn header_length_matches_wire() {
         assert_eq!(usize::from(VNET_HEADER), crate::wire::VnetHeader::LEN);
     }
 

@@ -84,7 +84,7 @@ pub struct Lease {
 
 /// Where in a buffer a write begins and how long it is, and to which slot it goes.
 #[derive(Debug, Clone, Copy)]
-pub struct Write {
+pub struct SlotWrite {
     /// Slot of the file table.
     pub slot: u16,
     /// First byte, counted from the start of the buffer.
@@ -300,14 +300,14 @@ impl Ring {
     pub fn send(
         &mut self,
         lease: Lease,
-        writes: impl IntoIterator<Item = Write>,
+        writes: impl IntoIterator<Item = SlotWrite>,
         mut refused: impl FnMut(u16, io::Error),
     ) {
         let start = self.start(&lease);
         let Lease { id, .. } = lease;
         // One more than is queued, so that a submission on the way cannot free the buffer under the loop.
         self.writes[usize::from(id)] = 1;
-        for Write { slot, start: from, length } in writes {
+        for SlotWrite { slot, start: from, length } in writes {
             assert!(from <= BUFFER_SIZE && length <= BUFFER_SIZE - from, "a write beyond its buffer");
             // SAFETY: `from` is inside the buffer.
             let address = unsafe { start.add(from) };

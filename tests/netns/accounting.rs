@@ -6,7 +6,7 @@ use uswitch::switch::{DropReason, Side};
 use uswitch::wire::Mac;
 
 use crate::harness::{
-    GATEWAY_V4, GATEWAY_V6, GROUP, Shell, Subject, Uswitch, ethernet, frame, mac, v4, v6, wait_until,
+    GATEWAY_V4, GATEWAY_V6, GROUP, Shell, TestSwitch, Uswitch, ethernet, frame, mac, v4, v6, wait_until,
 };
 use crate::traffic::iperf3;
 

@@ -1,13 +1,13 @@
 //! Programs of others against the API and the JSON that has the shape of `bridge -j`.
 
-use crate::harness::{Shell, Subject, Uswitch, on_both, v4, wait_until};
+use crate::harness::{Shell, TestSwitch, Uswitch, on_both, v4, wait_until};
 
 const SOCKET: &str = "/run/uswitch/uswitch0.sock";
 
 on_both!(jq_script_for_bridge_fdb, jq_script_for_bridge_link);
 
 /// A script written for the Linux bridge: which port is this MAC behind?
-fn jq_script_for_bridge_fdb<S: Subject>() {
+fn jq_script_for_bridge_fdb<S: TestSwitch>() {
     let s = S::start();
     let [h1, h2, _] = s.containers();
     h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
@@ -24,7 +24,7 @@ fn jq_script_for_bridge_fdb<S: Subject>() {
 }
 
 /// Another: which containers' ports learn, flood and forward, and which do not?
-fn jq_script_for_bridge_link<S: Subject>() {
+fn jq_script_for_bridge_link<S: TestSwitch>() {
     let s = S::start();
     let [.., h3] = s.containers();
     let script = |state: &str| {

@@ -1,6 +1,6 @@
 //! The first steps of a new user.
 
-use crate::harness::{GATEWAY_V4, GATEWAY_V6, Host, Shell, Subject, Uswitch, on_both, v4, v6};
+use crate::harness::{GATEWAY_V4, GATEWAY_V6, Host, Shell, TestSwitch, Uswitch, on_both, v4, v6};
 
 on_both!(
     ping_between_containers,
@@ -16,7 +16,7 @@ fn ping(from: &impl Shell, address: &str) {
     from.run(&format!("ping -n -c 3 -i 0.2 -W 5 {address}")).ok();
 }
 
-fn ping_between_containers<S: Subject>() {
+fn ping_between_containers<S: TestSwitch>() {
     let s = S::start();
     let [h1, h2, h3] = s.containers();
     for (from, to) in [(&h1, 2), (&h1, 3), (&h2, 1), (&h2, 3), (&h3, 1), (&h3, 2)] {
@@ -25,7 +25,7 @@ fn ping_between_containers<S: Subject>() {
     }
 }
 
-fn ping_the_gateway<S: Subject>() {
+fn ping_the_gateway<S: TestSwitch>() {
     let s = S::start();
     for h in s.containers() {
         ping(&h, GATEWAY_V4);
@@ -34,7 +34,7 @@ fn ping_the_gateway<S: Subject>() {
 }
 
 /// The host has other addresses than the gateway's; containers reach them by their default route.
-fn ping_the_host_and_back<S: Subject>() {
+fn ping_the_host_and_back<S: TestSwitch>() {
     let s = S::start();
     s.host().run("ip addr add 192.0.2.1/32 dev lo").ok();
     s.host().run("ip addr add 2001:db8::1/128 dev lo").ok();
@@ -48,7 +48,7 @@ fn ping_the_host_and_back<S: Subject>() {
 }
 
 /// The gateway replies with the MAC address of its device on the host.
-fn arping_the_gateway<S: Subject>() {
+fn arping_the_gateway<S: TestSwitch>() {
     let s = S::start();
     let [h1, ..] = s.containers();
     let mac = s.host().run(&format!("cat /sys/class/net/{}/address", S::DEVICE)).ok();
@@ -58,7 +58,7 @@ fn arping_the_gateway<S: Subject>() {
     h1.run(&format!("arping -D -c 1 -w 5 -I eth0 {GATEWAY_V4}")).fails();
 }
 
-fn tcp_between_container_and_host<S: Subject>() {
+fn tcp_between_container_and_host<S: TestSwitch>() {
     let s = S::start();
     let [h1, ..] = s.containers();
     let fetch = |server: &dyn Shell, client: &dyn Shell, address: &str| {

@@ -3,7 +3,8 @@
 use uswitch::wire::Mac;
 
 use crate::harness::{
-    Frame, GROUP, Netns, OURS, Shell, Subject, frame, last, mac, on_both, seen, tagged, wait_until,
+    Frame, GROUP, Shell, TEST_FRAMES, TestNetns, TestSwitch, end_marker, frame, frames_seen, mac, on_both,
+    tagged, wait_until,
 };
 
 on_both!(
@@ -22,94 +23,94 @@ const A: Mac = mac(0xa);
 const B: Mac = mac(0xb);
 
 /// Makes the switch learn that `host` is on the port of `h`.
-fn make_known(s: &impl Subject, host: Mac, h: &Netns) {
+fn make_known(s: &impl TestSwitch, host: Mac, h: &TestNetns) {
     h.send(&[frame(Mac::BROADCAST, host, "I am here")]);
-    s.wait_for(host, h);
+    s.wait_until_learned(host, h);
 }
 
-fn learning<S: Subject>() {
+fn learning<S: TestSwitch>() {
     let s = S::start();
     let [h1, h2, h3] = s.containers();
     assert_eq!(s.port_of(A), None);
     make_known(&s, A, &h1);
     let to_a = [frame(A, B, "to a known host")];
-    assert_eq!(seen(&h2, &to_a, [&h1, &h3]), [to_a.to_vec(), vec![]]);
-    s.wait_for(B, &h2);
+    assert_eq!(frames_seen(&h2, &to_a, [&h1, &h3]), [to_a.to_vec(), vec![]]);
+    s.wait_until_learned(B, &h2);
 }
 
 /// Group addresses and zero are not valid sources (802.1D-2004 §7.8; Linux `br_handle_frame`).
-fn does_not_learn_group_or_zero_sources<S: Subject>() {
+fn does_not_learn_group_or_zero_sources<S: TestSwitch>() {
     let s = S::start();
     let [h1, h2, h3] = s.containers();
     let sources = [GROUP, Mac::ZERO, Mac::BROADCAST];
     let frames = sources.map(|source| frame(B, source, "from an invalid source"));
-    assert_eq!(seen(&h1, &frames, [&h2, &h3]), [NOTHING, NOTHING]);
+    assert_eq!(frames_seen(&h1, &frames, [&h2, &h3]), [NOTHING, NOTHING]);
     for source in sources {
         assert_eq!(s.fdb().iter().find(|entry| entry.mac == source && entry.ifname == h1.name()), None);
     }
 }
 
-fn flooding<S: Subject>() {
+fn flooding<S: TestSwitch>() {
     let s = S::start();
     let [h1, h2, h3] = s.containers();
-    let host = s.host().capture(S::DEVICE, OURS);
+    let host = s.host().capture(S::DEVICE, TEST_FRAMES);
     let frames = [
         frame(Mac::BROADCAST, A, "broadcast"),
         frame(GROUP, A, "multicast"),
         frame(mac(0xc), A, "unknown unicast"),
     ];
     let all = frames.to_vec();
-    assert_eq!(seen(&h1, &frames, [&h1, &h2, &h3]), [vec![], all.clone(), all.clone()]);
-    assert_eq!(host.until(&last()), all);
+    assert_eq!(frames_seen(&h1, &frames, [&h1, &h2, &h3]), [vec![], all.clone(), all.clone()]);
+    assert_eq!(host.until(&end_marker()), all);
 }
 
 /// A silent host ages out; one that sends does not.
-fn ageing<S: Subject>() {
-    let s = S::ageing(2);
+fn ageing<S: TestSwitch>() {
+    let s = S::with_ageing_time(2);
     let [h1, h2, h3] = s.containers();
     make_known(&s, A, &h1);
     make_known(&s, B, &h2);
     wait_until("a silent host ages out", || {
         h2.send(&[frame(Mac::BROADCAST, B, "still here")]);
-        s.wait_for(B, &h2);
+        s.wait_until_learned(B, &h2);
         s.port_of(A).is_none()
     });
     let to_a = [frame(A, B, "to a host that aged out")];
-    assert_eq!(seen(&h2, &to_a, [&h1, &h3]), [to_a.to_vec(), to_a.to_vec()]);
+    assert_eq!(frames_seen(&h2, &to_a, [&h1, &h3]), [to_a.to_vec(), to_a.to_vec()]);
 }
 
-fn mac_move<S: Subject>() {
+fn mac_move<S: TestSwitch>() {
     let s = S::start();
     let [h1, h2, h3] = s.containers();
     make_known(&s, A, &h1);
     make_known(&s, A, &h2);
     let to_a = [frame(A, B, "to a host that moved")];
-    assert_eq!(seen(&h3, &to_a, [&h1, &h2]), [vec![], to_a.to_vec()]);
+    assert_eq!(frames_seen(&h3, &to_a, [&h1, &h2]), [vec![], to_a.to_vec()]);
     assert_eq!(s.fdb().iter().filter(|entry| entry.mac == A).count(), 1);
 }
 
 /// Two hosts behind one port: frames between them are not forwarded.
-fn does_not_reflect_to_ingress<S: Subject>() {
+fn does_not_reflect_to_ingress<S: TestSwitch>() {
     let s = S::start();
     let [h1, h2, h3] = s.containers();
     make_known(&s, A, &h1);
     make_known(&s, B, &h1);
     let local = [frame(A, B, "to a neighbour"), frame(B, A, "and back")];
-    assert_eq!(seen(&h1, &local, [&h1, &h2, &h3]), [NOTHING, NOTHING, NOTHING]);
+    assert_eq!(frames_seen(&h1, &local, [&h1, &h2, &h3]), [NOTHING, NOTHING, NOTHING]);
 }
 
 /// 01-80-C2-00-00-00 to -0F are not forwarded (802.1Q-2022 table 8-1); -10 is.
-fn reserved_addresses<S: Subject>() {
+fn reserved_addresses<S: TestSwitch>() {
     let s = S::start();
     let [h1, h2, h3] = s.containers();
     let to = |last| frame(Mac([0x01, 0x80, 0xc2, 0, 0, last]), A, "to a reserved address");
     let mut frames: Vec<Frame> = S::RESERVED.map(to).collect();
     frames.push(to(0x10));
-    assert_eq!(seen(&h1, &frames, [&h2, &h3]), [[to(0x10)], [to(0x10)]]);
+    assert_eq!(frames_seen(&h1, &frames, [&h2, &h3]), [[to(0x10)], [to(0x10)]]);
 }
 
 /// Short, long, tagged and double-tagged frames are forwarded unmodified.
-fn forwards_frames_unmodified<S: Subject>() {
+fn forwards_frames_unmodified<S: TestSwitch>() {
     let s = S::start();
     let [h1, h2, _] = s.containers();
     make_known(&s, B, &h2);
@@ -117,5 +118,5 @@ fn forwards_frames_unmodified<S: Subject>() {
     full.extend((0..1514 - full.len()).map(|i| i.to_le_bytes()[0]));
     let short = frame(B, A, "short");
     let frames = [short.clone(), full.clone(), tagged(&short, 10), tagged(&full, 4094), tagged(&short, 0)];
-    assert_eq!(seen(&h1, &frames, [&h2]), [frames.to_vec()]);
+    assert_eq!(frames_seen(&h1, &frames, [&h2]), [frames.to_vec()]);
 }

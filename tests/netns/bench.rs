@@ -7,7 +7,9 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use uswitch::datapath::allowed_cpus;
 
-use crate::harness::{Host, Shell, Snapshot, as_user, by_user, wait_until, with_tun_for_all};
+use crate::harness::{
+    Host, HostSnapshot, Shell, host_with_public_tun, run_as_user, user_command, wait_until,
+};
 
 const SHORT: &str =
     "uswitch bench --peers uswitch,linux-bridge,naive --tests tcp,pps,rtt --repeat 1 --duration 1";
@@ -59,7 +61,7 @@ fn processes(host: &Host) -> String {
 #[test]
 fn measures_as_root_and_leaves_nothing() {
     let host = Host::new();
-    let before = Snapshot::of(&host);
+    let before = HostSnapshot::of(&host);
     let done = host.run(&format!("{SHORT} --json"));
     let said: Vec<&str> = done.stderr.lines().filter(|line| !line.contains("debug build")).collect();
     assert_eq!(said, [""; 0], "not a word beside the JSON");
@@ -70,9 +72,9 @@ fn measures_as_root_and_leaves_nothing() {
 
 #[test]
 fn measures_without_root_and_leaves_nothing() {
-    let host = with_tun_for_all();
-    let before = Snapshot::of(&host);
-    check(&as_user(&host, &format!("{SHORT} --json")).json());
+    let host = host_with_public_tun();
+    let before = HostSnapshot::of(&host);
+    check(&run_as_user(&host, &format!("{SHORT} --json")).json());
     before.assert_same(&host);
     assert_eq!(processes(&host), "");
 }
@@ -114,14 +116,14 @@ fn connections_begin_with_their_congestion_control() {
 
 #[test]
 fn connections_begin_with_their_congestion_control_without_root() {
-    check_routes(&with_tun_for_all(), by_user);
+    check_routes(&host_with_public_tun(), user_command);
 }
 
 /// In the middle of a stream, with a switch, a server and a client there.
 #[track_caller]
 fn interrupted(signal: Signal, code: i32) {
     let host = Host::new();
-    let before = Snapshot::of(&host);
+    let before = HostSnapshot::of(&host);
     let bench = host.spawn("uswitch bench --peers uswitch --tests tcp --repeat 1 --duration 60");
     wait_until("iperf3 sends", || processes(&host).matches("iperf3").count() == 2);
     bench.signal(signal);
@@ -146,7 +148,7 @@ fn sigterm_leaves_nothing() {
 #[test]
 fn kill_leaves_nothing() {
     let host = Host::new();
-    let before = Snapshot::of(&host);
+    let before = HostSnapshot::of(&host);
     let bench = host.spawn("uswitch bench --peers uswitch --tests tcp --repeat 1 --duration 60");
     wait_until("iperf3 sends", || processes(&host).matches("iperf3").count() == 2);
     bench.signal(Signal::SIGKILL);

@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use uswitch::datapath::MIRRORS;
 
-use crate::harness::{Process, Shell, Subject, Uswitch, frame, mac, v4, v6, wait_until};
+use crate::harness::{Process, Shell, TestSwitch, Uswitch, frame, mac, v4, v6, wait_until};
 use crate::traffic::iperf3;
 
 const FILE: &str = "/run/frames.pcapng";

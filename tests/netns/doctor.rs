@@ -4,12 +4,14 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::harness::{Done, Host, Shell, Snapshot, as_user, wait_until, with_tun_for_all};
+use crate::harness::{
+    CommandOutput, Host, HostSnapshot, Shell, host_with_public_tun, run_as_user, wait_until,
+};
 use crate::lifecycle::{LAN, WITHOUT_NFT};
 
 /// One finding of `doctor --json`.
 #[track_caller]
-fn finding(doctor: &Done, check: &str) -> Value {
+fn finding(doctor: &CommandOutput, check: &str) -> Value {
     let all: Vec<Value> =
         serde_json::from_str(&doctor.stdout).unwrap_or_else(|error| panic!("{error}: {doctor}"));
     all.into_iter().find(|finding| finding["check"] == check).unwrap_or_else(|| panic!("no {check}"))
@@ -17,8 +19,8 @@ fn finding(doctor: &Done, check: &str) -> Value {
 
 #[test]
 fn reports_healthy_machine() {
-    let host = with_tun_for_all();
-    let before = Snapshot::of(&host);
+    let host = host_with_public_tun();
+    let before = HostSnapshot::of(&host);
     let said = host.run("uswitch doctor").ok();
     assert!(!said.contains("problem") && !said.contains('\x1b'), "{said}");
     let release = host.run("uname -r").ok();
@@ -168,30 +170,30 @@ fn reports_failing_nft() {
 
 #[test]
 fn reports_for_user_without_root() {
-    let host = with_tun_for_all();
-    let before = Snapshot::of(&host);
-    let doctor = as_user(&host, "uswitch doctor --json");
+    let host = host_with_public_tun();
+    let before = HostSnapshot::of(&host);
+    let doctor = run_as_user(&host, "uswitch doctor --json");
     assert_eq!(finding(&doctor, "capabilities")["state"], "note");
     assert_eq!(finding(&doctor, "start")["state"], "ok");
     doctor.ok();
-    let little = as_user(&host, "prlimit --memlock=65536 uswitch doctor --json");
+    let little = run_as_user(&host, "prlimit --memlock=65536 uswitch doctor --json");
     assert_eq!(finding(&little, "locked memory")["state"], "note");
     before.assert_same(&host);
     assert_eq!(finding(&little, "firewall")["what"], "not checked: needs root and nft");
     host.run("chmod 0600 /dev/net/tun").ok();
     let closed = finding(&host.run("uswitch doctor --json"), "tun");
     assert_eq!((&closed["state"], &closed["fix"]), (&"note".into(), &"sudo chmod 0666 /dev/net/tun".into()));
-    let doctor = as_user(&host, "uswitch doctor --json");
+    let doctor = run_as_user(&host, "uswitch doctor --json");
     let tun = finding(&doctor, "tun");
     assert_eq!((&tun["state"], &tun["fix"]), (&"problem".into(), &"sudo chmod 0666 /dev/net/tun".into()));
     doctor.fails();
-    as_user(&host, "uswitch start --detach --ports 3").fails();
+    run_as_user(&host, "uswitch start --detach --ports 3").fails();
 }
 
 /// A process in a chroot(2) cannot make a user namespace. No setting shows this, only the attempt does.
 #[test]
 fn reports_forbidden_user_namespaces() {
-    let host = with_tun_for_all();
+    let host = host_with_public_tun();
     host.sh("mkdir /run/root; mount --rbind / /run/root").ok();
     let doctor = host.run("chroot --userspec=65534:65534 /run/root uswitch doctor --json");
     let userns = finding(&doctor, "user namespaces");
@@ -237,9 +239,9 @@ fn reports_forbidden_io_uring() {
 
 #[test]
 fn reports_missing_tun_device() {
-    let host = with_tun_for_all();
+    let host = host_with_public_tun();
     host.run("rm /dev/net/tun").ok();
-    for doctor in [host.run("uswitch doctor --json"), as_user(&host, "uswitch doctor --json")] {
+    for doctor in [host.run("uswitch doctor --json"), run_as_user(&host, "uswitch doctor --json")] {
         let tun = finding(&doctor, "tun");
         assert_eq!((&tun["state"], &tun["fix"]), (&"problem".into(), &"sudo modprobe tun".into()));
         assert_eq!(tun["what"], "/dev/net/tun does not exist");

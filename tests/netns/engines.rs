@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use uswitch::datapath::allowed_cpus;
 
-use crate::harness::{Host, Shell, Snapshot, Subject, Uswitch, v4};
+use crate::harness::{Host, HostSnapshot, Shell, TestSwitch, Uswitch, v4};
 use crate::lifecycle::assert_command_rejected;
 use crate::ports::cpu_ticks;
 
@@ -26,7 +26,7 @@ fn machine() -> Host {
 #[test]
 fn auto_falls_back_to_poll_where_io_uring_is_forbidden() {
     let host = machine();
-    let before = Snapshot::of(&host);
+    let before = HostSnapshot::of(&host);
     let start = host.run(&format!("{FORBIDDING} uswitch start --detach --ports 3"));
     assert_eq!(start.stderr, "");
     let printed = start.ok();

@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use uswitch::wire::Mac;
 
-use crate::harness::{Frame, Shell, Subject, Uswitch, frame, mac, v4, wait_until};
+use crate::harness::{Frame, Shell, TestSwitch, Uswitch, frame, mac, v4, wait_until};
 
 /// The events that a switch keeps, as JSON.
 fn events(s: &Uswitch, arguments: &str) -> Vec<Value> {
@@ -56,7 +56,7 @@ fn learned_and_moved() {
 
 #[test]
 fn aged() {
-    let s = Uswitch::ageing(1);
+    let s = Uswitch::with_ageing_time(1);
     let [h1, ..] = s.containers();
     h1.send(&[frame(Mac::BROADCAST, mac(1), "once")]);
     wait_for(&s, "aged", &[("ifname", "container1"), ("mac", &mac(1).to_string())]);

@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::harness::{AS_USER, Host, Process, Shell, Snapshot, with_tun_for_all};
+use crate::harness::{AS_USER, Host, HostSnapshot, Process, Shell, host_with_public_tun};
 use page::Step;
 use shown::Stations;
 
@@ -44,7 +44,7 @@ fn readme(host: &Host, shell: &str) {
 
 /// Does a page on a machine, which then is as it was.
 fn does(page: &str, text: &str, host: &Host, shell: &str) {
-    let before = (Snapshot::of(host), processes(host));
+    let before = (HostSnapshot::of(host), processes(host));
     let mut terminal = Terminal::on(host, shell);
     let mut stations = Stations::default();
     for step in page::steps(text) {
@@ -125,7 +125,7 @@ fn what_the_readme_shows() {
 
 #[test]
 fn what_the_readme_shows_without_root() {
-    readme(&with_tun_for_all(), &format!("{AS_USER} {BASH}"));
+    readme(&host_with_public_tun(), &format!("{AS_USER} {BASH}"));
 }
 
 #[test]

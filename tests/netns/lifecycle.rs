@@ -5,12 +5,12 @@ use std::os::unix::process::ExitStatusExt;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Host, Process, Shell, Snapshot, Subject, Uswitch, v4, wait_until};
+use crate::harness::{Host, HostSnapshot, Process, Shell, TestSwitch, Uswitch, v4, wait_until};
 
 #[test]
 fn leaves_nothing_after_fifty_runs() {
     let host = Host::new();
-    let before = Snapshot::of(&host);
+    let before = HostSnapshot::of(&host);
     for _ in 0..50 {
         host.run("uswitch start --detach --ports 2 --nat").ok();
         host.run("uswitch stop").ok();
@@ -29,7 +29,7 @@ fn foreground(host: &Host) -> Process {
 #[track_caller]
 fn assert_clean_end_on(signal: Signal) {
     let host = Host::new();
-    let before = Snapshot::of(&host);
+    let before = HostSnapshot::of(&host);
     let switch = foreground(&host);
     switch.signal(signal);
     switch.ok();
@@ -81,7 +81,7 @@ fn stop_reports_a_switch_that_is_starting() {
 #[test]
 fn stop_removes_everything() {
     let host = Host::new();
-    let before = Snapshot::of(&host);
+    let before = HostSnapshot::of(&host);
     let switch = foreground(&host);
     host.run("uswitch stop").ok();
     switch.ok();
@@ -90,9 +90,9 @@ fn stop_removes_everything() {
 }
 
 /// A host with what a killed switch left behind.
-fn killed() -> (Host, Snapshot) {
+fn killed() -> (Host, HostSnapshot) {
     let host = Host::new();
-    let before = Snapshot::of(&host);
+    let before = HostSnapshot::of(&host);
     let switch = foreground(&host);
     switch.signal(Signal::SIGKILL);
     let (status, _) = switch.wait();
@@ -126,7 +126,7 @@ fn stop_after_kill_cleans_up() {
 #[test]
 fn start_succeeds_immediately_after_kill() {
     let host = Host::new();
-    let before = Snapshot::of(&host);
+    let before = HostSnapshot::of(&host);
     host.run("uswitch start --detach --ports 0").ok();
     for _ in 0..5 {
         host.sh("kill -9 $(pidof uswitch); uswitch start --detach --ports 0").ok();
@@ -150,7 +150,7 @@ fn detached_switch_closes_inherited_descriptors() {
 fn restarts_after_ten_kills_on_both_engines() {
     for engine in ["auto", "poll"] {
         let host = Host::new();
-        let before = Snapshot::of(&host);
+        let before = HostSnapshot::of(&host);
         for _ in 0..10 {
             host.run(&format!("uswitch start --detach --ports 2 --engine {engine}")).ok();
             host.netns("container1").run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
@@ -170,7 +170,7 @@ pub fn assert_start_rejected(host: &Host, arguments: &str, words: &[&str]) {
 /// The same for a whole command line.
 #[track_caller]
 pub fn assert_command_rejected(host: &Host, command: &str, words: &[&str]) {
-    let before = Snapshot::of(host);
+    let before = HostSnapshot::of(host);
     let said = host.run(command).fails();
     assert_eq!(said.trim().lines().count(), 1, "not one line: {said}");
     for word in words {
@@ -265,7 +265,7 @@ fn rejects_more_ports_than_open_files() {
         &format!("prlimit --nofile=256:256 {start}"),
         &["256", "ulimit -n 1030", "--ports"],
     );
-    let before = Snapshot::of(&host);
+    let before = HostSnapshot::of(&host);
     host.run(&format!("prlimit --nofile=64:1030 {start}")).ok();
     host.netns("container1").run(&format!("ping -n -c 1 -W 5 {}", v4(300))).ok();
     host.run("uswitch stop").ok();
@@ -299,7 +299,7 @@ dd if=/dev/zero of=/run/uswitch/fill bs=1 count=5000 oflag=append conv=notrunc 2
 fn full_disk_fails_port_add_and_loses_no_ledger_entry() {
     let host = Host::new();
     host.sh("mkdir -m 700 /run/uswitch; mount -t tmpfs -o size=64k,mode=700 none /run/uswitch").ok();
-    let before = Snapshot::of(&host);
+    let before = HostSnapshot::of(&host);
     host.run("uswitch start --detach --ports 3 --subnet 172.16.0.0/16").ok();
     host.sh(FULL_LEDGER).ok();
     for name in ["full1", "full2"] {
@@ -359,7 +359,7 @@ fn options_override_configuration_file() {
 #[test]
 fn rejects_missing_capabilities() {
     let host = Host::new();
-    let before = Snapshot::of(&host);
+    let before = HostSnapshot::of(&host);
     // The limit applies to the new user namespace only.
     let start = host.sh("unshare --user --map-root-user sh -c '
             echo 0 >/proc/sys/user/max_user_namespaces && exec uswitch start --detach --ports 2'");
@@ -371,7 +371,7 @@ fn rejects_missing_capabilities() {
 #[test]
 fn runs_two_switches_side_by_side() {
     let host = Host::new();
-    let before = Snapshot::of(&host);
+    let before = HostSnapshot::of(&host);
     host.run("uswitch start --detach --ports 2").ok();
     host.run("uswitch start --detach --ports 2 --name lab --prefix node --subnet 198.51.100.0/24").ok();
     host.netns("node1").run("ping -n -c 1 -W 5 198.51.100.3").ok();

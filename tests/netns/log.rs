@@ -1,11 +1,11 @@
 //! What a switch logs, and where.
 
-use crate::harness::{Host, Shell, Snapshot, Subject, Uswitch, wait_until};
+use crate::harness::{Host, HostSnapshot, Shell, TestSwitch, Uswitch, wait_until};
 
 #[test]
 fn detached_switch_logs_to_file() {
     let host = Host::new();
-    let before = Snapshot::of(&host);
+    let before = HostSnapshot::of(&host);
     let s = Uswitch::on(host, "--ports 1");
     let log = || s.host().run("cat /run/uswitch/uswitch0.log");
     assert!(!log().succeeded(), "nothing is logged unless asked for");

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Host, Shell, Subject, Uswitch, v4, wait_until};
+use crate::harness::{Host, Shell, TestSwitch, Uswitch, v4, wait_until};
 use crate::lifecycle::assert_start_rejected;
 
 const URL: &str = "http://127.0.0.1:9477";

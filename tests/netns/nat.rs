@@ -1,6 +1,6 @@
 //! `--nat`: connections from containers to other machines, IPv4 and IPv6.
 
-use crate::harness::{Host, LinuxBridge, Netns, Shell, Snapshot, Subject, Uswitch, v4, v6};
+use crate::harness::{Host, HostSnapshot, LinuxBridge, Shell, TestNetns, TestSwitch, Uswitch, v4, v6};
 
 /// Connects the host to a machine named "internet", which has no routes to the containers.
 const INTERNET: &str = "
@@ -30,7 +30,7 @@ nft add rule inet nat postrouting ip6 saddr fd00:172:16::/64 oifname != br0 masq
 nft 'add chain inet nat forward { type filter hook forward priority filter; }'
 nft add rule inet nat forward ct state new iifname != br0 oifname br0 drop";
 
-fn with_nat() -> (Uswitch, Netns) {
+fn with_nat() -> (Uswitch, TestNetns) {
     let host = Host::new();
     host.sh(INTERNET).ok();
     let internet = host.netns("internet");
@@ -39,7 +39,7 @@ fn with_nat() -> (Uswitch, Netns) {
 
 /// Asserts that containers reach the internet and that it sees the host's address.
 #[track_caller]
-fn assert_reaches_internet(s: &impl Subject, internet: &Netns) {
+fn assert_reaches_internet(s: &impl TestSwitch, internet: &TestNetns) {
     let [h1, h2, _] = s.containers();
     for (capture, target, source) in [
         ("icmp[icmptype] == icmp-echo", "203.0.113.2", &[203, 0, 113, 1][..]),
@@ -59,7 +59,7 @@ fn assert_reaches_internet(s: &impl Subject, internet: &Netns) {
 
 /// Asserts that the internet does not reach the containers, even with routes through the host.
 #[track_caller]
-fn assert_not_reachable_from_internet(s: &impl Subject, internet: &Netns) {
+fn assert_not_reachable_from_internet(s: &impl TestSwitch, internet: &TestNetns) {
     internet.run("ip route add 172.16.0.0/24 via 203.0.113.1").ok();
     internet.run("ip -6 route add fd00:172:16::/64 via 2001:db8::1").ok();
     internet.run(&format!("ping -n -c 2 -i 0.2 -W 1 {}", v4(1))).fails();
@@ -158,7 +158,7 @@ fn stop_restores_forwarding_and_firewall() {
             "sysctl -w net.ipv4.ip_forward={forwarding} net.ipv6.conf.all.forwarding={forwarding}"
         ))
         .ok();
-        let before = Snapshot::of(&host);
+        let before = HostSnapshot::of(&host);
         let s = Uswitch::on(host, "--ports 3 --nat");
         assert!(s.host().run("nft list ruleset").ok().contains("masquerade"));
         assert_eq!(s.host().run("sysctl -n net.ipv4.ip_forward").ok().trim(), "1");

@@ -5,10 +5,10 @@ use std::fs;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::harness::{Host, Netns, Process, Shell, Subject, Uswitch, v4, v6, wait_until};
+use crate::harness::{Host, Process, Shell, TestNetns, TestSwitch, Uswitch, v4, v6, wait_until};
 
 /// Starts a ping that counts every lost frame.
-fn start_ping(h1: &Netns, target: &str) -> Process {
+fn start_ping(h1: &TestNetns, target: &str) -> Process {
     let mut ping = h1.spawn(&format!("ping -n -i 0.01 {target}"));
     ping.line_with("bytes from");
     ping
@@ -124,7 +124,7 @@ fn link_down_and_up() {
 }
 
 /// Sends datagrams to a container as fast as possible and ignores answers.
-fn flood_udp(from: &Netns, to: &Netns, address: &str) -> Process {
+fn flood_udp(from: &TestNetns, to: &TestNetns, address: &str) -> Process {
     from.run(&format!("ip neigh replace {address} lladdr {} dev eth0 nud permanent", to.mac())).ok();
     let mut load =
         from.spawn_sh(&format!("exec socat -d -d -u -b 1400 OPEN:/dev/zero UDP-SENDTO:{address}:9"));
@@ -214,7 +214,7 @@ fn exec_refuses_a_port_whose_device_is_gone() {
 /// Asserts that the switch uses little CPU time while it is almost idle. An engine that spins would use all of the
 /// about 200 ticks (proc_pid_stat(5)) for which the 20 pings run.
 #[track_caller]
-fn assert_low_cpu(s: &Uswitch, h1: &Netns) {
+fn assert_low_cpu(s: &Uswitch, h1: &TestNetns) {
     let before = cpu_ticks(s);
     h1.run(&format!("ping -n -c 20 -i 0.1 -W 5 {}", v4(2))).ok();
     let taken = cpu_ticks(s) - before;

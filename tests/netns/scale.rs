@@ -1,12 +1,12 @@
 //! A switch with hundreds of ports.
 
-use crate::harness::{Host, Shell, Snapshot, Subject, Uswitch, v4, v6};
+use crate::harness::{Host, HostSnapshot, Shell, TestSwitch, Uswitch, v4, v6};
 
 #[test]
 fn three_hundred_ports() {
     const PORTS: u16 = 300;
     let host = Host::new();
-    let before = Snapshot::of(&host);
+    let before = HostSnapshot::of(&host);
     let s = Uswitch::on(host, &format!("--ports {PORTS}"));
     let host = s.host();
     assert_eq!(host.run("ip netns list").ok().lines().count(), usize::from(PORTS));

@@ -9,25 +9,25 @@ use etherparse::{
 use uswitch::wire::Mac;
 
 use crate::harness::{
-    Frame, GATEWAY_V4, GATEWAY_V6, LinuxBridge, Netns, Shell, Subject, Uswitch, ethernet, frame, last, mac,
-    seen, tagged, v4, v6,
+    Frame, GATEWAY_V4, GATEWAY_V6, LinuxBridge, Shell, TestNetns, TestSwitch, Uswitch, end_marker, ethernet,
+    frame, frames_seen, mac, tagged, v4, v6,
 };
 
 const GATEWAY: [u8; 4] = [172, 16, 0, 1];
 
 /// The MAC address that `h` has for the gateway.
-fn gateway_of(h: &Netns) -> Mac {
+fn gateway_of(h: &TestNetns) -> Mac {
     asked(h, GATEWAY_V4)
 }
 
 /// The MAC address that `h` has for an address, after a ping.
-fn asked(h: &Netns, address: &str) -> Mac {
+fn asked(h: &TestNetns, address: &str) -> Mac {
     h.run(&format!("ping -n -c 1 -W 5 {address}")).ok();
     believed(h, address)
 }
 
 /// The MAC address that `h` has for an address.
-fn believed(h: &Netns, address: &str) -> Mac {
+fn believed(h: &TestNetns, address: &str) -> Mac {
     let neighbour = h.run(&format!("ip neigh show {address} dev eth0")).ok();
     let mut words = neighbour.split(' ').skip_while(|&word| word != "lladdr");
     words.nth(1).and_then(|mac| mac.parse().ok()).unwrap_or_else(|| panic!("no MAC in '{neighbour}'"))
@@ -50,13 +50,13 @@ fn arp_claim(operation: ArpOperation, mac: Mac, address: [u8; 4]) -> Frame {
 
 /// Sends ARP packets that claim the gateway's address. Returns the gateway's MAC address that h2 had before
 /// and has afterwards.
-fn after_claims<S: Subject>(s: &S) -> (Mac, Mac) {
+fn after_claims<S: TestSwitch>(s: &S) -> (Mac, Mac) {
     let [h1, h2, _] = s.containers();
     let genuine = gateway_of(&h2);
     let impostor = h1.mac();
     let claims = [ArpOperation::REQUEST, ArpOperation::REPLY].map(|op| arp_claim(op, impostor, GATEWAY));
     let priority_tagged = claims.clone().map(|claim| tagged(&claim, 0));
-    seen(&h1, &[claims, priority_tagged].concat(), [&h2]);
+    frames_seen(&h1, &[claims, priority_tagged].concat(), [&h2]);
     (genuine, believed(&h2, GATEWAY_V4))
 }
 
@@ -90,12 +90,12 @@ fn rejects_gateway_address_announced_by_arping() {
 }
 
 /// Which of the frames that h1 sent arrived at h2 and h3.
-fn seen_of<S: Subject>(s: &S, claims: &[Frame]) -> [Vec<Frame>; 2] {
+fn seen_of<S: TestSwitch>(s: &S, claims: &[Frame]) -> [Vec<Frame>; 2] {
     let [h1, h2, h3] = s.containers();
     let captures = [h2, h3].map(|h| h.capture("eth0", "ip6 or icmp or ether proto 0x88b5 or vlan"));
-    h1.send(&[claims, &[last()]].concat());
+    h1.send(&[claims, &[end_marker()]].concat());
     captures.map(|capture| {
-        let seen = capture.until(&last()).into_iter();
+        let seen = capture.until(&end_marker()).into_iter();
         seen.filter(|frame| claims.contains(frame)).collect()
     })
 }
@@ -178,7 +178,7 @@ fn linux_bridge_forwards_gateway_address_in_neighbour_advertisement() {
 const DISTANT: [[u8; 4]; 2] = [[198, 51, 100, 1], [198, 51, 100, 2]];
 
 /// An ICMP redirect (RFC 792) in the gateway's name to h2: "reach `distant` through container 1".
-fn redirect(h2: &Netns, distant: [u8; 4]) -> Frame {
+fn redirect(h2: &TestNetns, distant: [u8; 4]) -> Frame {
     let address = |container| v4(container).parse::<Ipv4Addr>().expect("an address").octets();
     let header = |length, source, destination| {
         let mut ip =
@@ -197,7 +197,7 @@ fn redirect(h2: &Netns, distant: [u8; 4]) -> Frame {
 
 /// Sends redirects, tagged and untagged. Returns what h2 and h3 received, and the routes that h2 uses
 /// afterwards.
-fn after_redirects<S: Subject>(s: &S) -> ([Vec<Frame>; 2], Vec<String>) {
+fn after_redirects<S: TestSwitch>(s: &S) -> ([Vec<Frame>; 2], Vec<String>) {
     let [_, h2, _] = s.containers();
     h2.sh("echo 1 > /proc/sys/net/ipv4/conf/eth0/accept_redirects").ok();
     asked(&h2, &v4(1));
@@ -234,7 +234,7 @@ fn rejects_gateway_mac_as_source() {
     let gateway = gateway_of(&h2);
     let spoof = frame(Mac::BROADCAST, gateway, "I am the gateway");
     let none: [Frame; 0] = [];
-    assert_eq!(seen(&h1, &[spoof.clone(), tagged(&spoof, 0)], [&h2, &h3]), [none.clone(), none]);
+    assert_eq!(frames_seen(&h1, &[spoof.clone(), tagged(&spoof, 0)], [&h2, &h3]), [none.clone(), none]);
     assert_ne!(s.port_of(gateway).as_deref(), Some("container1"));
     assert_eq!(s.drops("container1", "spoofed_gateway"), 2);
     h2.run(&format!("ping -n -c 1 -W 5 {GATEWAY_V4}")).ok();
@@ -253,7 +253,7 @@ fn mac_flood_does_not_evict_other_ports() {
         h1.send(part);
     }
     let to_h3 = [frame(h3.mac(), h2.mac(), "to a known host")];
-    assert_eq!(seen(&h2, &to_h3, [&h1, &h3]), [vec![], to_h3.to_vec()]);
+    assert_eq!(frames_seen(&h2, &to_h3, [&h1, &h3]), [vec![], to_h3.to_vec()]);
     assert!(s.fdb().len() <= FDB_MAX, "{} entries", s.fdb().len());
     assert_eq!(s.port_of(h2.mac()).as_deref(), Some("container2"));
     assert_eq!(s.port_of(h3.mac()).as_deref(), Some("container3"));

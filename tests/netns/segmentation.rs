@@ -4,8 +4,8 @@ use etherparse::{IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, TcpHeader};
 use uswitch::wire::{ETHERNET_HEADER, Mac, VnetHeader};
 
 use crate::harness::{
-    Frame, LinuxBridge, Shell, Subject, Uswitch, ethernet, frame, last, mac, on_both, seen, sending_cpu,
-    tagged, v4,
+    Frame, LinuxBridge, Shell, TestSwitch, Uswitch, end_marker, ethernet, frame, frames_seen, mac, on_both,
+    sending_cpu, tagged, v4,
 };
 use crate::traffic::send_file;
 
@@ -132,7 +132,7 @@ fn super_frames() -> Vec<SuperFrame> {
 }
 
 /// What arrives of [`super_frames`] at container 3, whose device has no offload.
-fn arriving(s: &impl Subject) -> Vec<Frame> {
+fn arriving(s: &impl TestSwitch) -> Vec<Frame> {
     /// A packet socket that sends each file with `PACKET_VNET_HDR` (15) of `SOL_PACKET` (263).
     const SEND: &str = "import socket, sys
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
@@ -140,8 +140,8 @@ s.bind((\"eth0\", 0))
 s.setsockopt(263, 15, 1)
 for name in sys.argv[1:]: s.send(open(name, \"rb\").read())";
     let [h1, h2, h3] = s.containers();
-    seen(&h3, &[frame(Mac::BROADCAST, RECEIVER, "I am here")], [&h1, &h2]);
-    let end = SuperFrame { bytes: last(), vnet: VnetHeader::default() };
+    frames_seen(&h3, &[frame(Mac::BROADCAST, RECEIVER, "I am here")], [&h1, &h2]);
+    let end = SuperFrame { bytes: end_marker(), vnet: VnetHeader::default() };
     let mut names = String::new();
     for (i, super_frame) in super_frames().iter().chain([&end]).enumerate() {
         let name = format!("/run/frame{i}");
@@ -151,7 +151,7 @@ for name in sys.argv[1:]: s.send(open(name, \"rb\").read())";
     }
     let capture = h3.capture("eth0", &format!("ether src {SENDER} or ether proto 0x88b5"));
     h1.sh(&format!("taskset --cpu-list {} python3 -c '{SEND}' {names}", sending_cpu())).ok();
-    capture.until(&last())
+    capture.until(&end_marker())
 }
 
 /// The bytes are those that the kernel sends on a device without offload.
@@ -179,7 +179,7 @@ fn segments_match_the_kernel() {
 }
 
 /// A device with offload receives super-frames unsegmented.
-fn passes_super_frames_to_a_port_with_offload<S: Subject>() {
+fn passes_super_frames_to_a_port_with_offload<S: TestSwitch>() {
     let s = S::start();
     let sent: Vec<Frame> = super_frames().into_iter().map(|super_frame| super_frame.bytes).collect();
     let lengths = |frames: &[Frame]| frames.iter().map(Vec::len).collect::<Vec<_>>();
@@ -201,7 +201,7 @@ fn segments_tcp_for_a_port_without_offload() {
 }
 
 /// The same for UDP: 40 datagrams written as one (`UDP_SEGMENT`, udp(7)) arrive as 40.
-fn udp_segments(s: &impl Subject) {
+fn udp_segments(s: &impl TestSwitch) {
     const UDP_SEGMENT_OF_1000: &str = "setsockopt-int=17:103:1000";
     let [h1, _, h3] = s.containers();
     let mut receiver = h3.spawn_sh("socat -d -d -u UDP-RECV:5002 STDOUT | head -c 40000 | sha256sum");

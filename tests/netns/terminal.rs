@@ -4,7 +4,7 @@ use std::fs;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Host, Process, Shell, Snapshot, wait_until};
+use crate::harness::{Host, HostSnapshot, Process, Shell, wait_until};
 
 /// Runs a command on a terminal of its own (pty(7)); it ends with the command's exit code.
 const ON_A_TERMINAL: &str =
@@ -28,7 +28,7 @@ fn screen(host: &Host) -> String {
 fn updates_status_line() {
     let host = Host::new();
     host.sh(&format!("mkfifo {KEYBOARD}; touch {SCREEN}")).ok();
-    let before = Snapshot::of(&host);
+    let before = HostSnapshot::of(&host);
     let mut terminal = on_a_terminal(&host, "uswitch start --ports 2");
     wait_until("the line was written twice", || {
         screen(&host).matches(LINE).count() >= 2 || terminal.has_ended()

@@ -2,15 +2,17 @@
 
 use serde_json::Value;
 
-use crate::harness::{Done, GATEWAY_V4, GROUP, Netns, Shell, Subject, Uswitch, frame, v4, wait_until};
+use crate::harness::{
+    CommandOutput, GATEWAY_V4, GROUP, Shell, TestNetns, TestSwitch, Uswitch, frame, v4, wait_until,
+};
 
 /// What `uswitch trace` says of a frame that comes in on `port`.
-fn trace(s: &Uswitch, port: &Netns, words: &str) -> Done {
+fn trace(s: &Uswitch, port: &TestNetns, words: &str) -> CommandOutput {
     s.host().run(&format!("uswitch trace --in {} {words}", port.name()))
 }
 
 #[track_caller]
-fn verdict(s: &Uswitch, port: &Netns, words: &str) -> Value {
+fn verdict(s: &Uswitch, port: &TestNetns, words: &str) -> Value {
     trace(s, port, &format!("{words} --json")).json()["verdict"].clone()
 }
 

@@ -3,11 +3,11 @@
 use serde_json::Value;
 use uswitch::datapath::{self, EngineKind};
 
-use crate::harness::{Host, LinuxBridge, Netns, Shell, Subject, Uswitch, v4, v6};
+use crate::harness::{Host, LinuxBridge, Shell, TestNetns, TestSwitch, Uswitch, v4, v6};
 use crate::lifecycle::assert_start_rejected;
 
 /// Sends files, streams and datagrams through a switch.
-fn carries_everything(s: &impl Subject) {
+fn carries_everything(s: &impl TestSwitch) {
     let [h1, h2, _] = s.containers();
     send_file(&h1, &h2, &v4(2));
     send_file(&h2, &h1, &format!("[{}]", v6(1)));
@@ -64,7 +64,7 @@ fn poll_with_two_workers() {
 }
 
 /// Sends 100 MB of random bytes over TCP and compares the SHA-256 sums.
-pub fn send_file(from: &Netns, to: &Netns, address: &str) {
+pub fn send_file(from: &TestNetns, to: &TestNetns, address: &str) {
     let mut receiver = to.spawn_sh("socat -d -d -u TCP6-LISTEN:5001,ipv6-v6only=0 STDOUT | sha256sum");
     receiver.line_with("listening on");
     let sum = from.sh("head -c 100000000 /dev/urandom >/run/file; sha256sum </run/file").ok();
@@ -75,7 +75,7 @@ pub fn send_file(from: &Netns, to: &Netns, address: &str) {
 
 /// Runs one iperf3 test to its end and returns its report.
 #[track_caller]
-pub fn iperf3(client: &Netns, server: &Netns, arguments: &str) -> Value {
+pub fn iperf3(client: &TestNetns, server: &TestNetns, arguments: &str) -> Value {
     let mut listener = server.spawn("iperf3 -s -1 --forceflush");
     listener.line_with("Server listening");
     let report = client.run(&format!("iperf3 -c {arguments} --json")).json();
@@ -83,7 +83,7 @@ pub fn iperf3(client: &Netns, server: &Netns, arguments: &str) -> Value {
     report
 }
 
-fn tcp_both_ways(h1: &Netns, h2: &Netns) {
+fn tcp_both_ways(h1: &TestNetns, h2: &TestNetns) {
     let report = iperf3(h1, h2, &format!("{} -t 2 --bidir", v4(2)));
     for sum in ["sum_received", "sum_received_bidir_reverse"] {
         let bytes = report["end"][sum]["bytes"].as_u64();
@@ -93,7 +93,7 @@ fn tcp_both_ways(h1: &Netns, h2: &Netns) {
 
 /// 5 Mbit/s of UDP arrives completely and in order. On a busy machine the receiver's socket may overflow; its namespace
 /// is new, so the kernel's counter there counts only this stream.
-fn udp_in_order(h1: &Netns, h2: &Netns) {
+fn udp_in_order(h1: &TestNetns, h2: &TestNetns) {
     let report = iperf3(h1, h2, &format!("{} -u -b 5M -t 2", v6(2)));
     let stream = &report["end"]["streams"][0]["udp"];
     assert_eq!(stream["out_of_order"], 0, "{stream}");
@@ -105,7 +105,7 @@ fn udp_in_order(h1: &Netns, h2: &Netns) {
 
 /// A frame of the MTU passes; a longer one does not leave its sender.
 #[track_caller]
-fn longest_frame(s: &impl Subject, mtu: u32) {
+fn longest_frame(s: &impl TestSwitch, mtu: u32) {
     const HEADERS: u32 = 20 + 8;
     let [h1, ..] = s.containers();
     h1.run(&format!("ping -n -c 2 -i 0.2 -W 5 -M do -s {} {}", mtu - HEADERS, v4(2))).ok();

@@ -3,20 +3,21 @@
 use uswitch::wire::Mac;
 
 use crate::harness::{
-    GATEWAY_V4, GROUP, OURS, Shell, Subject, Uswitch, frame, last, mac, on_both, seen, v4, v6, wait_until,
+    GATEWAY_V4, GROUP, Shell, TEST_FRAMES, TestSwitch, Uswitch, end_marker, frame, frames_seen, mac, on_both,
+    v4, v6, wait_until,
 };
 
 on_both!(does_not_leak_unicast_to_third_port);
 
 /// tcpdump on a third port sees a ping to an unknown host, and not one to a known host.
-fn does_not_leak_unicast_to_third_port<S: Subject>() {
+fn does_not_leak_unicast_to_third_port<S: TestSwitch>() {
     let s = S::start();
     let [h1, _, h3] = s.containers();
     h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
-    let capture = h3.capture("eth0", &format!("icmp or ({OURS})"));
+    let capture = h3.capture("eth0", &format!("icmp or ({TEST_FRAMES})"));
     h1.run(&format!("ping -n -c 5 -i 0.2 -W 5 {}", v4(2))).ok();
-    h1.send(&[last()]);
-    assert_eq!(capture.until(&last()), Vec::<Vec<u8>>::new());
+    h1.send(&[end_marker()]);
+    assert_eq!(capture.until(&end_marker()), Vec::<Vec<u8>>::new());
     h1.run(&format!("ip neigh replace 172.16.0.99 lladdr {} dev eth0", mac(0x99))).ok();
     h1.run("ping -n -c 1 -W 1 172.16.0.99").fails();
     let unknown = capture.next().expect("tcpdump saw the ping");
@@ -31,7 +32,7 @@ fn counts_drops_by_reason() {
     let gateway: Mac =
         s.host().run("cat /sys/class/net/uswitch0/address").ok().trim().parse().expect("a MAC");
     let hosts = [frame(Mac::BROADCAST, mac(1), "one"), frame(Mac::BROADCAST, mac(2), "two")];
-    seen(&h1, &hosts, [&h2, &h3]);
+    frames_seen(&h1, &hosts, [&h2, &h3]);
     for (reason, frame) in [
         ("bad_source", frame(mac(9), GROUP, "from a group")),
         ("reserved_address", frame(Mac([0x01, 0x80, 0xc2, 0, 0, 0x0e]), mac(1), "LLDP's address")),
@@ -39,7 +40,7 @@ fn counts_drops_by_reason() {
         ("spoofed_gateway", frame(mac(9), gateway, "from the gateway")),
     ] {
         let before = s.drops("container1", reason);
-        assert_eq!(seen(&h1, &[frame], [&h2, &h3]), [vec![], vec![] as Vec<Vec<u8>>], "{reason}");
+        assert_eq!(frames_seen(&h1, &[frame], [&h2, &h3]), [vec![], vec![] as Vec<Vec<u8>>], "{reason}");
         assert_eq!(s.drops("container1", reason), before + 1, "{reason}");
     }
 }
@@ -55,7 +56,7 @@ fn counts_oversize_on_the_egress_port() {
     long.resize(5000, 0);
     let short = frame(mac(9), mac(1), "short");
     let both = [long, short.clone()];
-    assert_eq!(seen(&h1, &both, [&h2, &h3]), [vec![short], both.to_vec()]);
+    assert_eq!(frames_seen(&h1, &both, [&h2, &h3]), [vec![short], both.to_vec()]);
     assert_eq!(s.drops("container2", "oversize"), 1);
 }
 

@@ -4,7 +4,9 @@ use std::fs;
 
 use uswitch::wire::Mac;
 
-use crate::harness::{AS_USER, Host, Shell, Subject, Uswitch, frame, mac, v4, wait_until, with_tun_for_all};
+use crate::harness::{
+    AS_USER, Host, Shell, TestSwitch, Uswitch, frame, host_with_public_tun, mac, v4, wait_until,
+};
 
 /// A terminal of its own, in which a shell runs `uswitch watch` and says how it ended.
 struct Screen<'a> {
@@ -228,7 +230,7 @@ fn refuses_to_run_without_terminal() {
 
 #[test]
 fn works_without_root() {
-    let host = with_tun_for_all();
+    let host = host_with_public_tun();
     let user = AS_USER;
     host.run(&format!("{user} uswitch start --detach --ports 2")).ok();
     let screen = Screen::open(&host, user);
@@ -245,7 +247,7 @@ fn works_without_root() {
 
 #[test]
 fn reports_unwritable_directory() {
-    let host = with_tun_for_all();
+    let host = host_with_public_tun();
     let user = AS_USER;
     host.run(&format!("{user} uswitch start --detach --ports 2")).ok();
     let screen = Screen::open_in(&host, user, "/run");

@@ -10,7 +10,7 @@ use rtnetlink::RouteMessageBuilder;
 
 use super::super::error::BenchError;
 use super::SUBNET;
-use crate::sys::netlink::{Netlink, Request};
+use crate::sys::netlink::{Netlink, NetlinkRequest};
 
 /// Makes this end of new TCP connections over it begin with this congestion control (`congctl` of ip-route(8)).
 ///
@@ -34,7 +34,7 @@ pub(super) fn begin_with(congestion_control: &str) -> Result<(), BenchError> {
     route.attributes.retain(|attribute| !matches!(attribute, RouteAttribute::Metrics(_)));
     let metric = RouteMetric::CcAlgo(congestion_control.to_owned());
     route.attributes.push(RouteAttribute::Metrics(vec![metric]));
-    Ok(netlink.apply(&[Request::replace(what, RouteNetlinkMessage::NewRoute(route))])?)
+    Ok(netlink.apply(&[NetlinkRequest::replace(what, RouteNetlinkMessage::NewRoute(route))])?)
 }
 
 /// The one that a device with an address in the subnet has.

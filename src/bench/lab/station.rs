@@ -5,8 +5,8 @@ use std::process::{Child, Command};
 
 use super::super::error::BenchError;
 use super::{route, wiring};
-use crate::sys::netns::{Netns, Traveller, travel};
-use crate::sys::packet::Sender;
+use crate::sys::netns::{Netns, NetnsThread, in_netns};
+use crate::sys::packet::PacketSocket;
 use crate::wire::Mac;
 
 /// A network namespace with a device on the switch.
@@ -24,7 +24,7 @@ pub(in super::super) struct Station {
 impl Station {
     /// A new one, with a device that is in the host's namespace until now.
     pub(super) fn with(device: &str, address: Ipv4Addr) -> Result<Station, BenchError> {
-        let netns = travel(Traveller::found)??;
+        let netns = in_netns(NetnsThread::create)??;
         wiring::move_to(device, &netns)?;
         Station::settle(netns, device, || wiring::set_up(device, Some(address)), address)
     }
@@ -59,8 +59,10 @@ impl Station {
     }
 
     /// Sends frames on its device.
-    pub(in super::super) fn sender(&self) -> Result<Sender, BenchError> {
-        inside(&self.netns, || Sender::open(self.ifindex).map_err(BenchError::io("open a packet socket")))
+    pub(in super::super) fn sender(&self) -> Result<PacketSocket, BenchError> {
+        inside(&self.netns, || {
+            PacketSocket::open(self.ifindex).map_err(BenchError::io("open a packet socket"))
+        })
     }
 
     /// A socket at its address.
@@ -81,8 +83,8 @@ fn inside<T: Send>(
     netns: &Netns,
     errand: impl FnOnce() -> Result<T, BenchError> + Send,
 ) -> Result<T, BenchError> {
-    travel(|traveller| {
-        traveller.enter(netns)?;
+    in_netns(|thread| {
+        thread.enter(netns)?;
         errand()
     })?
 }

@@ -15,7 +15,7 @@ use rtnetlink::{AddressMessageBuilder, LinkBridge, LinkMessageBuilder, LinkUnspe
 use super::super::error::BenchError;
 use super::super::plan::{MTU, TXQUEUELEN};
 use super::SUBNET;
-use crate::sys::netlink::{Netlink, NetlinkError, Request};
+use crate::sys::netlink::{Netlink, NetlinkError, NetlinkRequest};
 use crate::sys::netns::Netns;
 use crate::wire::Mac;
 
@@ -44,14 +44,14 @@ fn set(sysctl: &str, value: &str) -> Result<(), BenchError> {
 /// Makes a veth pair.
 pub(super) fn veth(name: &str, peer: &str) -> Result<(), BenchError> {
     let message = RouteNetlinkMessage::NewLink(LinkVeth::new(name, peer).build());
-    Ok(Netlink::open()?.apply(&[Request::create(format!("make the veth pair {name}"), message)])?)
+    Ok(Netlink::open()?.apply(&[NetlinkRequest::create(format!("make the veth pair {name}"), message)])?)
 }
 
 /// Makes a bridge with these ports, which are turned on.
 pub(super) fn bridge(name: &str, ports: [&str; 2]) -> Result<(), BenchError> {
     let mut netlink = Netlink::open()?;
     let message = RouteNetlinkMessage::NewLink(LinkBridge::new(name).build());
-    netlink.apply(&[Request::create(format!("make the bridge {name}"), message)])?;
+    netlink.apply(&[NetlinkRequest::create(format!("make the bridge {name}"), message)])?;
     let (controller, _) = look(name)?;
     let join = |port: &str| {
         let settings = LinkUnspec::new_with_name(port).controller(controller).mtu(MTU).txqueuelen(TXQUEUELEN);
@@ -74,7 +74,7 @@ pub(super) fn set_up(device: &str, address: Option<Ipv4Addr>) -> Result<(), Benc
             .address(address, SUBNET.prefix_len())
             .build();
         let what = format!("give {device} the address {address}");
-        requests.push(Request::create(what, RouteNetlinkMessage::NewAddress(message)));
+        requests.push(NetlinkRequest::create(what, RouteNetlinkMessage::NewAddress(message)));
     }
     Ok(Netlink::open()?.apply(&requests)?)
 }
@@ -129,6 +129,6 @@ fn find(device: &str) -> Result<LinkMessage, NetlinkError> {
     }
 }
 
-fn change(what: &str, link: LinkMessageBuilder<LinkUnspec>) -> Request {
-    Request::change(what, RouteNetlinkMessage::SetLink(link.build()))
+fn change(what: &str, link: LinkMessageBuilder<LinkUnspec>) -> NetlinkRequest {
+    NetlinkRequest::change(what, RouteNetlinkMessage::SetLink(link.build()))
 }

@@ -126,9 +126,9 @@ pub(super) fn userns(facts: &Facts) -> Finding {
     const CHECK: &str = "user namespaces";
     match &facts.userns {
         UsernsState::Allowed => Finding::ok(CHECK, "users may make them, which a start without root needs"),
-        UsernsState::Restricted(Restriction { sysctl, value, lifted, meaning }) => {
+        UsernsState::Restricted(Restriction { sysctl, value, allowing, meaning }) => {
             let what = format!("needed for a start without root: {meaning} ({sysctl} is {value})");
-            Finding::blocker(CHECK, Blocks::Others, what).fix(format!("sudo sysctl {sysctl}={lifted}"))
+            Finding::blocker(CHECK, Blocks::Others, what).fix(format!("sudo sysctl {sysctl}={allowing}"))
         }
         UsernsState::Forbidden(why) => {
             Finding::blocker(CHECK, Blocks::Others, why).fix(format!("sudo {}", facts.start))

@@ -14,7 +14,7 @@ use crate::control::topology::preflight::UsedNetwork;
 use crate::datapath;
 use crate::sys::sandbox::{self, Restriction};
 use crate::sys::tap::{self, TapError};
-use crate::sys::{caps, limits, netns, runtime};
+use crate::sys::{caps, limits, netns, runtime_dir};
 
 const TUN: &str = "/dev/net/tun";
 
@@ -109,7 +109,8 @@ impl Facts {
             io_uring_disabled: number("kernel/io_uring_disabled"),
             tun: tun(),
             missing_capabilities,
-            owns_network: netns::is_ours().map_err(kernel_error("read whose this network namespace is"))?,
+            owns_network: netns::is_administered()
+                .map_err(kernel_error("read whose this network namespace is"))?,
             userns,
             nft: nft(root),
             forwarding: ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"].map(number),
@@ -121,7 +122,7 @@ impl Facts {
             workers: config.workers as u64,
             open_files: limits::open_files().map_err(kernel_error("read the limit of open files"))?,
             locked_memory: locked_memory()?,
-            switches: inspect::switches(&runtime::path()),
+            switches: inspect::switches(&runtime_dir::path()),
         })
     }
 }
@@ -158,7 +159,7 @@ fn nft(root: bool) -> NftState {
 fn userns(root: bool) -> Result<UsernsState, TopologyError> {
     let restriction = sandbox::restriction();
     let outcome = match restriction {
-        None if !root => sandbox::try_out().map_err(kernel_error("make a process"))?,
+        None if !root => sandbox::probe().map_err(kernel_error("make a process"))?,
         _ => Ok(()),
     };
     Ok(match (restriction, outcome) {

@@ -10,8 +10,8 @@ use ipnet::IpNet;
 use super::ledger::{Entry, EntryId, Ledger};
 use super::link::{self, Link};
 use super::{PortSpec, TopologyError};
-use crate::sys::netlink::{Netlink, Request};
-use crate::sys::netns::{self, Netns, Traveller, travel};
+use crate::sys::netlink::{Netlink, NetlinkRequest};
+use crate::sys::netns::{self, Netns, NetnsThread, in_netns};
 use crate::sys::tap::{self, Lifetime, Tap};
 
 /// A namespace without a name in which devices are opened before they are moved.
@@ -38,8 +38,8 @@ pub(super) struct BuiltDevice {
 
 impl StagingNetns {
     pub(super) fn create() -> Result<StagingNetns, TopologyError> {
-        travel(|traveller| {
-            let netns = traveller.found()?;
+        in_netns(|thread| {
+            let netns = thread.create()?;
             Ok(StagingNetns { netns, netlink: Netlink::open()? })
         })?
     }
@@ -50,11 +50,11 @@ impl StagingNetns {
         path: &Path,
         spec: &PortSpec,
     ) -> Result<BuiltDevice, TopologyError> {
-        travel(|traveller| {
+        in_netns(|thread| {
             let netns = Netns::open(path)?;
-            let tap = self.open(traveller, spec)?;
+            let tap = self.open(thread, spec)?;
             self.move_device(&netns, spec, path)?;
-            traveller.enter(&netns)?;
+            thread.enter(&netns)?;
             let mut netlink = Netlink::open()?;
             let configured = configure(&mut netlink, spec, Vec::new())?;
             Ok(configured.built(tap, Some(netns), None))
@@ -62,8 +62,8 @@ impl StagingNetns {
     }
 
     /// Opens the device in the staging namespace.
-    fn open(&self, traveller: &mut Traveller, spec: &PortSpec) -> Result<Tap, TopologyError> {
-        traveller.enter(&self.netns)?;
+    fn open(&self, thread: &mut NetnsThread, spec: &PortSpec) -> Result<Tap, TopologyError> {
+        thread.enter(&self.netns)?;
         Ok(tap::open(&tap_request(spec, Lifetime::Queues))?)
     }
 
@@ -85,12 +85,12 @@ pub(super) fn in_new_netns(
     ledger: &mut Ledger,
 ) -> Result<BuiltDevice, TopologyError> {
     netns::check_name(name)?;
-    travel(|traveller| {
-        let netns = traveller.found()?;
+    in_netns(|thread| {
+        let netns = thread.create()?;
         // Recorded before the name exists, by identity: another namespace of this name is never removed.
         let entry = Entry::Netns { name: name.to_owned(), identity: netns.identity()? };
         let id = ledger.record(entry.clone())?;
-        netns.publish(name)?;
+        netns.bind_name(name)?;
         let tap = tap::open(&tap_request(spec, Lifetime::Netns))?;
         let mut netlink = Netlink::open()?;
         let configured = configure(&mut netlink, spec, vec![link::loopback_up()])?;
@@ -105,8 +105,8 @@ pub(super) fn in_host_netns(netlink: &mut Netlink, spec: &PortSpec) -> Result<Bu
     Ok(configured.built(tap, None, None))
 }
 
-fn tap_request(spec: &PortSpec, lifetime: Lifetime) -> tap::Request<'_> {
-    tap::Request { name: &spec.ifname, queues: spec.queues, offload: spec.offload, lifetime }
+fn tap_request(spec: &PortSpec, lifetime: Lifetime) -> tap::TapConfig<'_> {
+    tap::TapConfig { name: &spec.ifname, queues: spec.queues, offload: spec.offload, lifetime }
 }
 
 /// A device after its settings were applied.
@@ -127,7 +127,7 @@ impl ConfiguredDevice {
 fn configure(
     netlink: &mut Netlink,
     spec: &PortSpec,
-    mut requests: Vec<Request>,
+    mut requests: Vec<NetlinkRequest>,
 ) -> Result<ConfiguredDevice, TopologyError> {
     let mut notices = Vec::new();
     let mut spec = spec.clone();

@@ -9,14 +9,14 @@ use super::link_watcher::LinkWatcher;
 use super::{TopologyError, preflight, undo};
 use crate::control::Config;
 use crate::sys::netlink::Netlink;
-use crate::sys::netns::{self, Identity};
+use crate::sys::netns::{self, NetnsIdentity};
 use crate::sys::process;
 
 /// Locks the ledger of the name and deletes what a killed switch left. Returns a sentence about what that was.
 pub(super) fn claim_name(
     name: &str,
     directory: &Path,
-    host: &Identity,
+    host: &NetnsIdentity,
 ) -> Result<(Ledger, Option<String>), TopologyError> {
     let (mut ledger, contents) = take_ledger(name, directory)?;
     if let Some(path) = undo::other_host(&contents, host).and_then(netns::locate) {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::TopologyError;
-use crate::sys::{caps, runtime, sandbox};
+use crate::sys::{caps, runtime_dir, sandbox};
 
 /// Where this process creates devices and namespaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,9 +21,9 @@ impl Environment {
     /// # Errors
     /// There is no runtime directory, or the kernel does not allow the sandbox.
     pub fn prepare() -> Result<Environment, TopologyError> {
-        let runtime = runtime::directory()?;
+        let runtime = runtime_dir::directory()?;
         let failed = |source| TopologyError::Kernel { what: "read this process's capabilities", source };
-        let sandboxed = !caps::can_build_here().map_err(failed)?;
+        let sandboxed = !caps::can_manage_network().map_err(failed)?;
         if sandboxed {
             sandbox::enter()?;
         }

@@ -8,7 +8,7 @@ use nftables::helper::NftablesError;
 
 use crate::sys::netlink::NetlinkError;
 use crate::sys::netns::NetnsError;
-use crate::sys::runtime::RuntimeError;
+use crate::sys::runtime_dir::RuntimeDirError;
 use crate::sys::sandbox::SandboxError;
 use crate::sys::tap::TapError;
 
@@ -126,7 +126,7 @@ pub enum TopologyError {
     Netlink(#[from] NetlinkError),
     /// The runtime directory.
     #[error(transparent)]
-    Runtime(#[from] RuntimeError),
+    Runtime(#[from] RuntimeDirError),
     /// The sandbox of a switch without root.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),

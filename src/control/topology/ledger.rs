@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::TopologyError;
 use crate::sys::append::append_whole;
-use crate::sys::netns::Identity;
+use crate::sys::netns::NetnsIdentity;
 
 /// File name extension of a ledger.
 const SUFFIX: &str = "ledger";
@@ -34,7 +34,7 @@ const MAX_REMOVED_LINES: usize = 4096;
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Entry {
     /// A named network namespace. A namespace with the same name and another identity is not ours.
-    Netns { name: String, identity: Identity },
+    Netns { name: String, identity: NetnsIdentity },
     /// An nftables table of the `inet` family.
     Table { name: String },
     /// A kernel setting (sysctl) that the switch changed.
@@ -67,7 +67,7 @@ impl EntryId {
 pub(super) struct Owner {
     pub(super) pid: u32,
     /// The network namespace that the switch uses as its host.
-    pub(super) host: Identity,
+    pub(super) host: NetnsIdentity,
     /// The switch runs in its own user and network namespaces, which end with its last process.
     pub(super) sandboxed: bool,
 }
@@ -114,13 +114,13 @@ impl Contents {
                 Line::Gone(id) => {
                     contents.entries.remove(&id);
                 }
-                Line::HandedOver(setting) => contents.take_over(&setting),
+                Line::HandedOver(setting) => contents.map_root(&setting),
             }
         }
         contents
     }
 
-    fn take_over(&mut self, left: &Setting) {
+    fn map_root(&mut self, left: &Setting) {
         for entry in self.entries.values_mut() {
             if let Entry::Sysctl(ours) = entry
                 && ours.path == left.path
@@ -276,7 +276,7 @@ impl Ledger {
     pub(super) fn hand_over(
         &self,
         setting: &Setting,
-        host: &Identity,
+        host: &NetnsIdentity,
         _held: &DirectoryLock,
     ) -> Result<bool, TopologyError> {
         let failed = io_error("search", &self.directory);
@@ -285,7 +285,7 @@ impl Ledger {
             if path == self.path || path.extension().is_none_or(|suffix| suffix != SUFFIX) {
                 continue;
             }
-            if take_over(&path, setting, host).map_err(io_error("write", &path))? {
+            if map_root(&path, setting, host).map_err(io_error("write", &path))? {
                 return Ok(true);
             }
         }
@@ -322,7 +322,7 @@ fn read_shared(path: &Path) -> Option<(String, Contents, bool)> {
 }
 
 /// Adds `setting` to the ledger at `path` if its switch runs on the same host and changed the same setting.
-fn take_over(path: &Path, setting: &Setting, host: &Identity) -> io::Result<bool> {
+fn map_root(path: &Path, setting: &Setting, host: &NetnsIdentity) -> io::Result<bool> {
     let file = OpenOptions::new().read(true).append(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
     let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         // Not locked: the switch was killed.
@@ -369,10 +369,10 @@ mod tests {
 
     use super::*;
 
-    const HOST: Identity = Identity { dev: 4, ino: 1, born: (0, 0) };
-    const ELSEWHERE: Identity = Identity { dev: 4, ino: 2, born: (0, 0) };
+    const HOST: NetnsIdentity = NetnsIdentity { dev: 4, ino: 1, born: (0, 0) };
+    const ELSEWHERE: NetnsIdentity = NetnsIdentity { dev: 4, ino: 2, born: (0, 0) };
 
-    fn owner(host: Identity) -> Owner {
+    fn owner(host: NetnsIdentity) -> Owner {
         Owner { pid: 7, host, sandboxed: false }
     }
 
@@ -393,7 +393,7 @@ mod tests {
         Ledger::claim(directory, name, &DirectoryLock::take(directory).unwrap())
     }
 
-    fn started(directory: &Path, name: &str, host: Identity) -> Ledger {
+    fn started(directory: &Path, name: &str, host: NetnsIdentity) -> Ledger {
         let (mut ledger, contents) = claim(directory, name).unwrap();
         assert_eq!(contents, Contents::default());
         ledger.start(owner(host)).unwrap();

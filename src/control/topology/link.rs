@@ -14,7 +14,7 @@ use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 use rtnetlink::{AddressMessageBuilder, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 
 use super::PortSpec;
-use crate::sys::netlink::{Netlink, NetlinkError, Request};
+use crate::sys::netlink::{Netlink, NetlinkError, NetlinkRequest};
 use crate::sys::netns::Netns;
 use crate::wire::Mac;
 
@@ -76,30 +76,30 @@ pub(super) fn query(
 }
 
 /// Moves a device from the socket's namespace to another. It keeps its name; `EEXIST` if that is taken there.
-pub(super) fn move_to_netns(name: &str, netns: &Netns) -> Request {
+pub(super) fn move_to_netns(name: &str, netns: &Netns) -> NetlinkRequest {
     use std::os::fd::{AsFd, AsRawFd};
     let message = LinkUnspec::new_with_name(name).setns_by_fd(netns.as_fd().as_raw_fd());
-    Request::change(format!("move the device {name} into its namespace"), set_link(message))
+    NetlinkRequest::change(format!("move the device {name} into its namespace"), set_link(message))
 }
 
 /// Sets the loopback device up.
-pub(super) fn loopback_up() -> Request {
-    Request::change("set lo up", set_link(LinkUnspec::new_with_index(LOOPBACK).up()))
+pub(super) fn loopback_up() -> NetlinkRequest {
+    NetlinkRequest::change("set lo up", set_link(LinkUnspec::new_with_index(LOOPBACK).up()))
 }
 
 /// Replaces the queueing discipline by `noqueue`. Frames go into the TAP's ring, which has no backpressure, so a
 /// discipline would only cost time, and 6 MB a port: the kernel attaches one to each of the 256 possible queues of
 /// a multi-queue device (`mq_init`). Must run before the device is set up, which attaches the default discipline.
-pub(super) fn set_noqueue(ifindex: u32) -> Request {
+pub(super) fn set_noqueue(ifindex: u32) -> NetlinkRequest {
     let mut message = TcMessage::default();
     message.header.index = ifindex.cast_signed();
     message.header.parent = TcHandle::ROOT;
     message.attributes = vec![TcAttribute::Kind("noqueue".to_owned())];
-    Request::create("remove the queueing discipline", RouteNetlinkMessage::NewQueueDiscipline(message))
+    NetlinkRequest::create("remove the queueing discipline", RouteNetlinkMessage::NewQueueDiscipline(message))
 }
 
 /// The requests that configure a port's device, in order.
-pub(super) fn configure(ifindex: u32, spec: &PortSpec) -> Vec<Request> {
+pub(super) fn configure(ifindex: u32, spec: &PortSpec) -> Vec<NetlinkRequest> {
     let name = &spec.ifname;
     let mut settings = LinkUnspec::new_with_index(ifindex).mtu(spec.mtu);
     if let Some(mac) = spec.mac {
@@ -110,16 +110,19 @@ pub(super) fn configure(ifindex: u32, spec: &PortSpec) -> Vec<Request> {
     }
     let mac = spec.mac.map_or(String::new(), |mac| format!(" and MAC {mac}"));
     let what = format!("set {name} up with MTU {}{mac}", spec.mtu);
-    let mut requests = vec![Request::change(what, set_link(settings.up()))];
+    let mut requests = vec![NetlinkRequest::change(what, set_link(settings.up()))];
     for address in &spec.addresses {
         let what = format!("assign the address {address} to {name}");
-        requests.push(Request::create(what, RouteNetlinkMessage::NewAddress(add_address(ifindex, address))));
+        requests.push(NetlinkRequest::create(
+            what,
+            RouteNetlinkMessage::NewAddress(add_address(ifindex, address)),
+        ));
     }
     requests
 }
 
 /// The default routes of a port: one for each address family of which it has an address and a gateway.
-pub(super) fn default_routes(ifindex: u32, spec: &PortSpec) -> Vec<(IpAddr, Request)> {
+pub(super) fn default_routes(ifindex: u32, spec: &PortSpec) -> Vec<(IpAddr, NetlinkRequest)> {
     let reachable =
         |gateway: &&IpAddr| spec.addresses.iter().any(|ours| ours.addr().is_ipv4() == gateway.is_ipv4());
     let route = |gateway: &IpAddr| {
@@ -134,7 +137,7 @@ pub(super) fn default_routes(ifindex: u32, spec: &PortSpec) -> Vec<(IpAddr, Requ
                 .build(),
         };
         let what = format!("add a default route through {gateway}");
-        (*gateway, Request::create(what, RouteNetlinkMessage::NewRoute(builder)))
+        (*gateway, NetlinkRequest::create(what, RouteNetlinkMessage::NewRoute(builder)))
     };
     spec.gateways.iter().filter(reachable).map(route).collect()
 }

@@ -1,6 +1,6 @@
 //! Reports changes that others make to the devices.
 //!
-//! A notification ([`crate::sys::link_monitor`], [`crate::sys::name_monitor`]) only says which device may have changed.
+//! A notification ([`crate::sys::link_monitor`], [`crate::sys::netns_name_monitor`]) only says which device may have changed.
 //! The device is then queried, so the order of notifications does not matter, lost ones can be made up for, and our own
 //! changes are not reported. A device is identified by its index and by its namespace's nsid, the number by which
 //! the host's namespace refers to that namespace.
@@ -18,10 +18,10 @@ use rtnetlink::LinkUnspec;
 
 use super::link::{self, Link};
 use super::{DeviceId, LinkChange, TopologyError};
-use crate::sys::link_monitor::{LinkMonitor, News, Nsid, nsid_in};
-use crate::sys::name_monitor::NameMonitor;
-use crate::sys::netlink::{Netlink, NetlinkError, Request};
-use crate::sys::netns::{self, Found, Identity, Netns};
+use crate::sys::link_monitor::{LinkMonitor, LinkNotification, Nsid, nsid_in};
+use crate::sys::netlink::{Netlink, NetlinkError, NetlinkRequest};
+use crate::sys::netns::{self, Netns, NetnsEntry, NetnsIdentity};
+use crate::sys::netns_name_monitor::NetnsNameMonitor;
 
 /// Identifies a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,7 +44,7 @@ pub(super) struct LinkWatcher {
     host: Netlink,
     devices: HashMap<LinkKey, WatchedLink>,
     changes: VecDeque<(DeviceId, LinkChange)>,
-    names: NameMonitor,
+    names: NetnsNameMonitor,
     named: HashMap<OsString, WatchedNetns>,
 }
 
@@ -52,7 +52,7 @@ pub(super) struct LinkWatcher {
 #[derive(Debug)]
 struct WatchedNetns {
     id: DeviceId,
-    identity: Identity,
+    identity: NetnsIdentity,
 }
 
 impl LinkWatcher {
@@ -61,7 +61,7 @@ impl LinkWatcher {
         let failed = |what| move |source| TopologyError::Kernel { what, source };
         Ok(LinkWatcher {
             monitor: LinkMonitor::open().map_err(failed("listen for changes of devices"))?,
-            names: NameMonitor::open().map_err(failed("listen for changes of namespaces"))?,
+            names: NetnsNameMonitor::open().map_err(failed("listen for changes of namespaces"))?,
             named: HashMap::new(),
             host: Netlink::open()?,
             devices: HashMap::new(),
@@ -89,7 +89,7 @@ impl LinkWatcher {
     }
 
     /// Watches the name of the namespace that was created for a device.
-    pub(super) fn watch_netns_name(&mut self, id: DeviceId, name: &str, identity: Identity) {
+    pub(super) fn watch_netns_name(&mut self, id: DeviceId, name: &str, identity: NetnsIdentity) {
         self.named.insert(name.into(), WatchedNetns { id, identity });
         // The name may have been removed before it was watched.
         self.check_netns_name(name.as_ref());
@@ -122,16 +122,16 @@ impl LinkWatcher {
         }
     }
 
-    fn on_link_event(&mut self, news: News) {
+    fn on_link_event(&mut self, news: LinkNotification) {
         let affected: Vec<LinkKey> = match news {
-            News::Link { nsid, ifindex } => {
+            LinkNotification::Link { nsid, ifindex } => {
                 let key = LinkKey { nsid, ifindex };
                 self.devices.contains_key(&key).then_some(key).into_iter().collect()
             }
-            News::NetnsGone(nsid) => {
+            LinkNotification::NetnsRemoved(nsid) => {
                 self.devices.keys().copied().filter(|at| at.nsid == Some(nsid)).collect()
             }
-            News::Overrun => self.devices.keys().copied().collect(),
+            LinkNotification::Overrun => self.devices.keys().copied().collect(),
         };
         for key in affected {
             self.refresh(key);
@@ -152,7 +152,7 @@ impl LinkWatcher {
     fn check_netns_name(&mut self, name: &OsStr) {
         let Some(named) = self.named.get(name) else { return };
         let found = name.to_str().map(netns::look_up);
-        if matches!(found, Some(Ok(Found::Netns(identity))) if identity == named.identity) {
+        if matches!(found, Some(Ok(NetnsEntry::Netns(identity))) if identity == named.identity) {
             return;
         }
         let id = named.id;
@@ -208,7 +208,7 @@ impl LinkWatcher {
         let mut any = NsidMessage::default();
         any.attributes = vec![fd.clone(), NsidAttribute::Id(-1)];
         let what = "assign an nsid to a network namespace";
-        match self.host.apply(&[Request::change(what, RouteNetlinkMessage::NewNsId(any))]) {
+        match self.host.apply(&[NetlinkRequest::change(what, RouteNetlinkMessage::NewNsId(any))]) {
             Err(error) if error.errno() != Some(libc::EEXIST) => return Err(error),
             _ => {}
         }

@@ -34,8 +34,8 @@ use self::ledger::{Entry, EntryId, Ledger, Owner};
 use self::link_watcher::LinkWatcher;
 use super::{Config, addressing};
 use crate::sys::netlink::Netlink;
-use crate::sys::netns::{self, Identity, Netns};
-use crate::sys::tap::{Hold, Queue};
+use crate::sys::netns::{self, Netns, NetnsIdentity};
+use crate::sys::tap::{PersistGuard, Queue};
 use crate::wire::Mac;
 
 /// Limit of pending notices. The reply to `port add` takes them.
@@ -122,13 +122,13 @@ pub struct Topology {
     sandboxed: bool,
     ledger: Ledger,
     host: Netlink,
-    host_identity: Identity,
+    host_identity: NetnsIdentity,
     staging: StagingNetns,
     watcher: LinkWatcher,
     /// Each device, with the ledger entry of the namespace that was created for it.
     devices: HashMap<DeviceId, Option<(EntryId, Entry)>>,
     /// Keeps the persistent devices in namespaces that we created, until they are gone from there.
-    holds: HashMap<DeviceId, Hold>,
+    holds: HashMap<DeviceId, PersistGuard>,
     next: u64,
     notices: Vec<String>,
     /// The notice that the kernel lacks UDP segmentation offload was given.
@@ -142,7 +142,7 @@ impl Topology {
     /// # Errors
     /// The switch is running, or there is a conflict.
     pub fn claim(config: &Config, environment: &Environment) -> Result<Topology, TopologyError> {
-        let host_identity = Netns::here()?.identity()?;
+        let host_identity = Netns::current()?.identity()?;
         let (mut ledger, notice) = claim_name(&config.name, &environment.runtime, &host_identity)?;
         let claimed = open_kernel_interfaces(config).and_then(|parts| {
             let pid = std::process::id();
@@ -180,7 +180,7 @@ impl Topology {
     /// # Errors
     /// The switch is running, or something could not be removed.
     pub fn clean_up_after(name: &str, environment: &Environment) -> Result<Option<String>, TopologyError> {
-        let host = Netns::here()?.identity()?;
+        let host = Netns::current()?.identity()?;
         let (ledger, notice) = claim_name(name, &environment.runtime, &host)?;
         close(ledger)?;
         Ok(notice)
@@ -277,7 +277,7 @@ impl Topology {
         if let Some((_, Entry::Netns { name, identity })) = &built.made {
             self.watcher.watch_netns_name(id, name, *identity);
             let failed = |source| TopologyError::Kernel { what: "duplicate a queue's descriptor", source };
-            let hold = built.tap.queues.first().map(|queue| queue.hold(*identity));
+            let hold = built.tap.queues.first().map(|queue| queue.persist_guard(*identity));
             self.holds.extend(hold.transpose().map_err(failed)?.map(|hold| (id, hold)));
         }
         self.devices.insert(id, built.made);

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::TopologyError;
 use super::ledger::{DirectoryLock, Entry, Ledger, Setting};
-use crate::sys::netns::Identity;
+use crate::sys::netns::NetnsIdentity;
 
 /// A change of a setting.
 pub(super) struct SysctlChange<'a> {
@@ -44,7 +44,7 @@ pub(super) fn set(ledger: &mut Ledger, change: SysctlChange) -> Result<(), Topol
 pub(super) fn restore(
     ledger: &Ledger,
     setting: &Setting,
-    host: &Identity,
+    host: &NetnsIdentity,
     held: &DirectoryLock,
 ) -> Result<(), TopologyError> {
     // The value was already set, by another switch or by the administrator.
@@ -105,7 +105,7 @@ mod tests {
     use super::super::ledger::Owner;
     use super::*;
 
-    const HOST: Identity = Identity { dev: 4, ino: 1, born: (0, 0) };
+    const HOST: NetnsIdentity = NetnsIdentity { dev: 4, ino: 1, born: (0, 0) };
 
     struct Switch(Ledger);
 

@@ -2,13 +2,13 @@
 
 use super::ledger::{Contents, DirectoryLock, Entry, EntryId, Ledger};
 use super::{TopologyError, nat, sysctl};
-use crate::sys::netns::{self, Found, Identity};
+use crate::sys::netns::{self, NetnsEntry, NetnsIdentity};
 
 /// Deletes the objects and their entries. Objects that could not be deleted stay in the ledger for the next start.
 pub(super) fn undo(
     ledger: &mut Ledger,
     entries: Vec<(EntryId, Entry)>,
-    host: &Identity,
+    host: &NetnsIdentity,
 ) -> Vec<TopologyError> {
     let mut errors = Vec::new();
     for (id, entry) in entries.into_iter().rev() {
@@ -21,7 +21,7 @@ pub(super) fn undo(
 }
 
 /// The objects of a killed switch that this process can delete.
-pub(super) fn leftovers(contents: &Contents, host: &Identity) -> Vec<(EntryId, Entry)> {
+pub(super) fn leftovers(contents: &Contents, host: &NetnsIdentity) -> Vec<(EntryId, Entry)> {
     let Some(owner) = &contents.owner else { return Vec::new() };
     let reachable = |entry: &Entry| match entry {
         Entry::Netns { .. } => true,
@@ -34,7 +34,7 @@ pub(super) fn leftovers(contents: &Contents, host: &Identity) -> Vec<(EntryId, E
 }
 
 /// The host namespace of a killed switch that left objects there, if it is not the current one.
-pub(super) fn other_host<'a>(contents: &'a Contents, host: &Identity) -> Option<&'a Identity> {
+pub(super) fn other_host<'a>(contents: &'a Contents, host: &NetnsIdentity) -> Option<&'a NetnsIdentity> {
     let owner = contents.owner.as_ref().filter(|owner| !owner.sandboxed && !owner.host.is(host))?;
     let bound = contents.entries.values().any(|entry| !matches!(entry, Entry::Netns { .. }));
     bound.then_some(&owner.host)
@@ -59,14 +59,14 @@ pub(super) fn describe(switch: &str, leftovers: &[(EntryId, Entry)]) -> Option<S
         .then(|| format!("the switch '{switch}' was killed earlier: removed what it left ({found})"))
 }
 
-fn remove(ledger: &Ledger, entry: &Entry, host: &Identity) -> Result<(), TopologyError> {
+fn remove(ledger: &Ledger, entry: &Entry, host: &NetnsIdentity) -> Result<(), TopologyError> {
     match entry {
         Entry::Netns { name, identity } => match netns::look_up(name)? {
             // Gone, or another namespace has the name now.
-            Found::Nothing => Ok(()),
-            Found::Netns(other) if other != *identity => Ok(()),
+            NetnsEntry::Missing => Ok(()),
+            NetnsEntry::Netns(other) if other != *identity => Ok(()),
             // The mount point without a namespace mounted on it.
-            Found::File | Found::Netns(_) => Ok(netns::delete(name)?),
+            NetnsEntry::NotNetns | NetnsEntry::Netns(_) => Ok(netns::delete(name)?),
         },
         Entry::Table { name } => nat::remove_table(name),
         Entry::Sysctl(setting) => {

@@ -14,11 +14,11 @@ pub const fn mac(last: u8) -> Mac {
 }
 
 /// EtherType for local experiments (IEEE 802-2014 §9.2.3): no kernel acts upon it.
-pub const EXPERIMENT: u16 = 0x88b5;
+pub const TEST_ETHERTYPE: u16 = 0x88b5;
 
 /// A frame of the least length (802.3 clause 3.2.8) with our EtherType; `text` tells it from others.
 pub fn frame(destination: Mac, source: Mac, text: &str) -> Frame {
-    let mut frame = ethernet(destination, source, EXPERIMENT, text.as_bytes());
+    let mut frame = ethernet(destination, source, TEST_ETHERTYPE, text.as_bytes());
     frame.resize(frame.len().max(60), 0);
     frame
 }

@@ -57,8 +57,8 @@ impl Host {
     }
 
     /// A network namespace of this host, by its name for `ip netns`.
-    pub fn netns(&self, name: &str) -> Netns {
-        Netns { init: self.init, name: name.to_owned() }
+    pub fn netns(&self, name: &str) -> TestNetns {
+        TestNetns { init: self.init, name: name.to_owned() }
     }
 
     /// A file of this host, as this process reaches it.
@@ -84,12 +84,12 @@ impl Drop for Host {
 }
 
 /// A network namespace of a [`Host`]: a container, or a machine beyond.
-pub struct Netns {
+pub struct TestNetns {
     init: u32,
     name: String,
 }
 
-impl Netns {
+impl TestNetns {
     /// Its name for `ip netns`, which is its port's name too.
     pub fn name(&self) -> &str {
         &self.name
@@ -106,7 +106,7 @@ impl Netns {
     }
 }
 
-impl Shell for Netns {
+impl Shell for TestNetns {
     fn init(&self) -> u32 {
         self.init
     }

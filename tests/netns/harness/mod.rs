@@ -3,39 +3,39 @@
 //! [`Host`] is a process in new network, mount and PID namespaces with an empty `/run`: to a switch it is a
 //! whole machine, nothing of the real one can be reached or changed, and all of it dies with the test, also when the
 //! test run itself is killed. A command runs on the host or in one of its containers ([`Shell`]).
-//! A [`Subject`] is a switch with containers; there are two, so that a test of behaviour is also run
+//! A [`TestSwitch`] is a switch with containers; there are two, so that a test of behaviour is also run
 //! against the Linux bridge, which tells whether the test is right.
 
-mod capture;
 mod frame;
+mod frames_seen;
 mod host;
 mod process;
 mod rootless;
-mod seen;
 mod shell;
 mod snapshot;
-mod subject;
+mod tcpdump;
+mod test_switch;
 
 use std::thread::sleep;
 use std::time::Duration;
 
 pub use frame::{Frame, GROUP, ethernet, frame, mac, tagged};
-pub use host::{Host, Netns};
+pub use frames_seen::{TEST_FRAMES, end_marker, frames_seen};
+pub use host::{Host, TestNetns};
 pub use process::Process;
-pub use rootless::{AS_USER, as_user, by_user, with_tun_for_all};
-pub use seen::{OURS, last, seen};
-pub use shell::{Done, Shell, sending_cpu};
-pub use snapshot::Snapshot;
-pub use subject::{GATEWAY_V4, GATEWAY_V6, LinuxBridge, Subject, Uswitch, v4, v6};
+pub use rootless::{AS_USER, host_with_public_tun, run_as_user, user_command};
+pub use shell::{CommandOutput, Shell, sending_cpu};
+pub use snapshot::HostSnapshot;
+pub use test_switch::{GATEWAY_V4, GATEWAY_V6, LinuxBridge, TestSwitch, Uswitch, v4, v6};
 
 /// Longest that a test waits for anything: far beyond what a busy machine needs, so that only a hang meets it.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const WAIT_LIMIT: Duration = Duration::from_secs(30);
 
 /// Waits until `condition` holds, for what sends no event that could be awaited. Panics with `what` after
-/// [`PATIENCE`].
+/// [`WAIT_LIMIT`].
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     const PAUSE: Duration = Duration::from_millis(50);
-    for _ in 0..PATIENCE.as_millis() / PAUSE.as_millis() {
+    for _ in 0..WAIT_LIMIT.as_millis() / PAUSE.as_millis() {
         if condition() {
             return;
         }

@@ -9,19 +9,19 @@ use std::thread;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{PATIENCE, wait_until};
+use super::{WAIT_LIMIT, wait_until};
 
 /// A program that nsenter started: killed when this is dropped.
-pub(super) struct Running {
+pub(super) struct NsenterChild {
     nsenter: Child,
     pid: u32,
 }
 
-impl Running {
+impl NsenterChild {
     /// Of an nsenter whose program is known to have started.
-    pub(super) fn new(nsenter: Child) -> Running {
+    pub(super) fn new(nsenter: Child) -> NsenterChild {
         let pid = child_of(nsenter.id());
-        Running { nsenter, pid }
+        NsenterChild { nsenter, pid }
     }
 
     /// How it ended, if it has.
@@ -35,7 +35,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for NsenterChild {
     fn drop(&mut self) {
         if self.ended().is_none() {
             // An error says that it has ended by itself just now.
@@ -47,7 +47,7 @@ impl Drop for Running {
 
 /// A running program: its output line by line, both streams in one.
 pub struct Process {
-    running: Running,
+    running: NsenterChild,
     lines: Receiver<String>,
     heard: Vec<String>,
 }
@@ -65,13 +65,13 @@ impl Process {
         assert_eq!(line, "started\n", "could not start {command:?}");
         let (sender, lines) = channel();
         thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Process { running: Running::new(nsenter), lines, heard: Vec::new() }
+        Process { running: NsenterChild::new(nsenter), lines, heard: Vec::new() }
     }
 
     /// The next line that has `text` in it. Panics if the program ends, or falls silent for
-    /// [`PATIENCE`], without one.
+    /// [`WAIT_LIMIT`], without one.
     pub fn line_with(&mut self, text: &str) -> String {
-        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+        while let Ok(line) = self.lines.recv_timeout(WAIT_LIMIT) {
             self.heard.push(line.clone());
             if line.contains(text) {
                 return line;
@@ -80,9 +80,9 @@ impl Process {
         panic!("no line with '{text}' came, but: {:#?}", self.heard);
     }
 
-    /// The next line; `None` if it has ended, or falls silent for [`PATIENCE`].
+    /// The next line; `None` if it has ended, or falls silent for [`WAIT_LIMIT`].
     pub fn line(&mut self) -> Option<String> {
-        self.lines.recv_timeout(PATIENCE).ok()
+        self.lines.recv_timeout(WAIT_LIMIT).ok()
     }
 
     /// Whether it is there no more.
@@ -102,7 +102,7 @@ impl Process {
             status = self.running.ended();
             status.is_some()
         });
-        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+        while let Ok(line) = self.lines.recv_timeout(WAIT_LIMIT) {
             self.heard.push(line);
         }
         (status.expect("it ended"), self.heard.join("\n"))

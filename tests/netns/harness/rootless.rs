@@ -1,11 +1,11 @@
 //! A user without root on a host.
 
 use super::host::Host;
-use super::shell::{Done, Shell};
+use super::shell::{CommandOutput, Shell};
 
 /// A machine on which nobody (65534) has what every user has: a runtime directory, and the TUN device as
 /// udev makes it for all.
-pub fn with_tun_for_all() -> Host {
+pub fn host_with_public_tun() -> Host {
     let host = Host::new();
     host.sh("mount -t tmpfs -o mode=755 none /dev/net
         mknod -m 666 /dev/net/tun c 10 200
@@ -20,11 +20,11 @@ pub const AS_USER: &str = "setpriv --reuid=65534 --regid=65534 --clear-groups --
      env HOME=/run/user/65534 XDG_RUNTIME_DIR=/run/user/65534";
 
 /// A command as that user runs it.
-pub fn by_user(command: &str) -> String {
+pub fn user_command(command: &str) -> String {
     format!("{AS_USER} {command}")
 }
 
 /// Runs a command as that user.
-pub fn as_user(host: &Host, command: &str) -> Done {
-    host.run(&by_user(command))
+pub fn run_as_user(host: &Host, command: &str) -> CommandOutput {
+    host.run(&user_command(command))
 }

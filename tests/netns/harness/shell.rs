@@ -10,9 +10,9 @@ use nix::unistd::Pid;
 use pnet_datalink::{Channel, Config};
 use uswitch::datapath::allowed_cpus;
 
-use super::capture::Capture;
 use super::frame::Frame;
 use super::process::Process;
+use super::tcpdump::Tcpdump;
 
 /// Kills a command after a minute: only one that hangs meets it.
 const WITH_LIMIT: &[&str] = &["timeout", "--kill-after=2", "60"];
@@ -29,13 +29,13 @@ pub trait Shell {
     fn netns(&self) -> Option<&str>;
 
     /// Runs a command to its end; words are separated by spaces, no quotes.
-    fn run(&self, command: &str) -> Done {
-        Done::of(self.enter(WITH_LIMIT, &words(command)))
+    fn run(&self, command: &str) -> CommandOutput {
+        CommandOutput::of(self.enter(WITH_LIMIT, &words(command)))
     }
 
     /// Runs a shell script to its end.
-    fn sh(&self, script: &str) -> Done {
-        Done::of(self.enter(WITH_LIMIT, &["sh", "-euc", script]))
+    fn sh(&self, script: &str) -> CommandOutput {
+        CommandOutput::of(self.enter(WITH_LIMIT, &["sh", "-euc", script]))
     }
 
     /// Starts a command; it is killed when the process is dropped.
@@ -50,10 +50,10 @@ pub trait Shell {
 
     /// Starts to capture the frames that come in on `device`, those that match `filter` (pcap-filter(7)).
     /// When this returns, no frame is missed: the buffer (in KiB) takes 500 of the longest.
-    fn capture(&self, device: &str, filter: &str) -> Capture {
+    fn capture(&self, device: &str, filter: &str) -> Tcpdump {
         const BUFFER: &str = "--buffer-size=32768 --snapshot-length=65600";
         let tcpdump = format!("tcpdump -i {device} -Q in -n -U --immediate-mode {BUFFER} -w - {filter}");
-        Capture::start(self.enter(&[], &words(&tcpdump)))
+        Tcpdump::start(self.enter(&[], &words(&tcpdump)))
     }
 
     /// Puts frames on `device` as they are, in this order.
@@ -113,7 +113,7 @@ fn transmit(device: &str, frames: &[Frame]) {
 }
 
 /// A command that has ended.
-pub struct Done {
+pub struct CommandOutput {
     /// What ran.
     pub command: String,
     /// Its exit code; `None` if a signal ended it.
@@ -124,9 +124,9 @@ pub struct Done {
     pub stderr: String,
 }
 
-impl Display for Done {
+impl Display for CommandOutput {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Done { command, code, stdout, stderr } = self;
+        let CommandOutput { command, code, stdout, stderr } = self;
         match code {
             Some(code) => write!(f, "`{command}` ended with {code}")?,
             None => write!(f, "`{command}` was killed")?,
@@ -135,12 +135,12 @@ impl Display for Done {
     }
 }
 
-impl Done {
-    fn of(mut command: Command) -> Done {
+impl CommandOutput {
+    fn of(mut command: Command) -> CommandOutput {
         let output = command.output().expect("nsenter (util-linux) runs");
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         let words: Vec<_> = command.get_args().skip(6).map(|word| word.to_string_lossy()).collect();
-        Done {
+        CommandOutput {
             command: words.join(" "),
             code: output.status.code(),
             stdout: text(output.stdout),

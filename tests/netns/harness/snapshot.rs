@@ -8,7 +8,7 @@ use super::shell::Shell;
 /// What there is on a host: a text for each kind of thing. Two are equal when nothing was left behind
 /// and nothing is missing.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Snapshot(BTreeMap<&'static str, String>);
+pub struct HostSnapshot(BTreeMap<&'static str, String>);
 
 /// What is looked at, and the script that prints it. Directories may stay (`/run/uswitch`, `/run/netns`, which
 /// iproute2 too makes once and leaves); the kernel adds link-local routes when it likes. What fails complains: not
@@ -27,15 +27,15 @@ const KINDS: &[(&str, &str)] = &[
     ("processes", "ps -C uswitch -o stat= | sed '/Z/d' | wc -l"),
 ];
 
-impl Snapshot {
+impl HostSnapshot {
     /// Of this host, now.
-    pub fn of(host: &Host) -> Snapshot {
+    pub fn of(host: &Host) -> HostSnapshot {
         let look = |&(kind, script)| {
             let done = host.sh(script);
             assert!(done.succeeded() && done.stderr.is_empty(), "cannot look at the {kind}: {done}");
             (kind, done.stdout)
         };
-        Snapshot(KINDS.iter().map(look).collect())
+        HostSnapshot(KINDS.iter().map(look).collect())
     }
 
     /// What there was of one kind.
@@ -46,7 +46,7 @@ impl Snapshot {
     /// Panics with the lines that came and went, if the host is not as it was.
     #[track_caller]
     pub fn assert_same(&self, host: &Host) {
-        let now = Snapshot::of(host);
+        let now = HostSnapshot::of(host);
         for (kind, before) in &self.0 {
             let after = &now.0[kind];
             let missing = |from: &str, other: &str| -> Vec<String> {
@@ -67,14 +67,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn looking_changes_nothing() {
+    fn snapshot_changes_nothing() {
         let host = Host::new();
-        Snapshot::of(&host).assert_same(&host);
+        HostSnapshot::of(&host).assert_same(&host);
     }
 
     /// One thing of each kind is left behind, by other means than the switch's.
     #[test]
-    fn whatever_is_left_is_noticed() {
+    fn snapshot_shows_each_kind_of_leftover() {
         for (kind, script) in [
             ("namespaces", "ip netns add left"),
             ("links", "ip link add left type bridge"),
@@ -89,18 +89,18 @@ mod tests {
             ("mounts", "mkdir /run/left; mount -t tmpfs none /run/left"),
         ] {
             let host = Host::new();
-            let before = Snapshot::of(&host);
+            let before = HostSnapshot::of(&host);
             host.sh(script).ok();
-            assert_ne!(Snapshot::of(&host).of_kind(kind), before.of_kind(kind), "{script}");
+            assert_ne!(HostSnapshot::of(&host).of_kind(kind), before.of_kind(kind), "{script}");
         }
     }
 
     #[test]
-    fn a_listener_is_noticed() {
+    fn snapshot_shows_a_listener() {
         let host = Host::new();
-        let before = Snapshot::of(&host);
+        let before = HostSnapshot::of(&host);
         let mut listener = host.spawn("socat -d -d UNIX-LISTEN:/run/left.sock STDOUT");
         listener.line_with("listening on");
-        assert_ne!(Snapshot::of(&host).of_kind("sockets"), before.of_kind("sockets"));
+        assert_ne!(HostSnapshot::of(&host).of_kind("sockets"), before.of_kind("sockets"));
     }
 }

@@ -3,14 +3,14 @@
 use uswitch::wire::Mac;
 
 use super::frame::{Frame, frame, mac};
-use super::host::Netns;
+use super::host::TestNetns;
 use super::shell::Shell;
 
 /// What a witness records: frames made by hand, tagged or not, and nothing that a kernel sends by itself.
-pub const OURS: &str = "ether proto 0x88b5 or (vlan and ether proto 0x88b5)";
+pub const TEST_FRAMES: &str = "ether proto 0x88b5 or (vlan and ether proto 0x88b5)";
 
 /// The broadcast that follows the frames of [`seen`].
-pub fn last() -> Frame {
+pub fn end_marker() -> Frame {
     frame(Mac::BROADCAST, mac(0xfe), "last")
 }
 
@@ -19,10 +19,14 @@ pub fn last() -> Frame {
 /// "Saw nothing" is no matter of waiting: a broadcast follows the frames, and a witness has seen all of them
 /// that it will ever see when it has seen the broadcast. The sender does not hear its own broadcast; if it
 /// is among the witnesses, another station's, sent after the first was seen everywhere else, ends its list.
-pub fn seen<const N: usize>(sender: &Netns, frames: &[Frame], witnesses: [&Netns; N]) -> [Vec<Frame>; N] {
-    let captures = witnesses.map(|witness| witness.capture("eth0", OURS));
+pub fn frames_seen<const N: usize>(
+    sender: &TestNetns,
+    frames: &[Frame],
+    witnesses: [&TestNetns; N],
+) -> [Vec<Frame>; N] {
+    let captures = witnesses.map(|witness| witness.capture("eth0", TEST_FRAMES));
     let is_sender = witnesses.map(|witness| witness.name() == sender.name());
-    let last = last();
+    let last = end_marker();
     sender.send(&[frames, std::slice::from_ref(&last)].concat());
     let mut lists = std::array::from_fn(|_| Vec::new());
     for i in (0..N).filter(|&i| !is_sender[i]) {

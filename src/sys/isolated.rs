@@ -22,7 +22,7 @@ use super::sandbox::{self, SandboxError};
 
 /// A running cell, with a pipe out of it. Dropped, it ends at once with all that is in it.
 #[derive(Debug)]
-pub struct Cell {
+pub struct IsolatedProcess {
     process: Pid,
     /// What the cell writes; its end is the cell's.
     pub output: File,
@@ -30,40 +30,44 @@ pub struct Cell {
 
 /// Who we are outside.
 #[derive(Debug, Clone, Copy)]
-enum Rights {
+enum Privilege {
     /// Namespaces can be made as we are.
     Root,
     /// They take a user namespace, in which we are root.
     User(Uid, Gid),
 }
 
-impl Cell {
+impl IsolatedProcess {
     /// Starts a process in new namespaces that runs `errand` and ends. The errand hears whether the namespaces have what
     /// they should, and gets the pipe. To be called while the process has one thread.
     ///
     /// # Errors
     /// There are threads already, or namespaces are not for us.
-    pub fn start(errand: impl FnOnce(Result<(), SandboxError>, File)) -> Result<Cell, SandboxError> {
+    pub fn start(
+        errand: impl FnOnce(Result<(), SandboxError>, File),
+    ) -> Result<IsolatedProcess, SandboxError> {
         let failed = sandbox::step("start a process");
         let threads = fs::read_dir("/proc/self/task").map(Iterator::count);
         if !matches!(threads, Ok(1)) {
             return Err(failed(io::Error::other("this process has several threads")));
         }
-        let can_build = super::caps::can_build_here().unwrap_or(false);
-        let rights = if can_build { Rights::Root } else { Rights::User(geteuid(), getegid()) };
+        let can_build = super::caps::can_manage_network().unwrap_or(false);
+        let privilege = if can_build { Privilege::Root } else { Privilege::User(geteuid(), getegid()) };
         let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(sandbox::step("make a pipe"))?;
-        match clone_self(rights).map_err(sandbox::forbidden)? {
-            Some(process) => Ok(Cell { process, output: File::from(read) }),
+        match fork_into_namespaces(privilege).map_err(sandbox::forbidden)? {
+            Some(process) => Ok(IsolatedProcess { process, output: File::from(read) }),
             None => {
                 drop(read);
-                let done = catch_unwind(AssertUnwindSafe(|| errand(move_in(rights), File::from(write))));
+                let done = catch_unwind(AssertUnwindSafe(|| {
+                    errand(set_up_namespaces(privilege), File::from(write));
+                }));
                 process::exit(i32::from(done.is_err()));
             }
         }
     }
 }
 
-impl Drop for Cell {
+impl Drop for IsolatedProcess {
     fn drop(&mut self) {
         // It may have ended already; then the kernel keeps its number until it was waited for, which is now.
         let _ = kill(self.process, Signal::SIGKILL);
@@ -73,9 +77,9 @@ impl Drop for Cell {
 }
 
 /// fork(2), but into new namespaces. `None` in the child.
-fn clone_self(rights: Rights) -> nix::Result<Option<Pid>> {
+fn fork_into_namespaces(privilege: Privilege) -> nix::Result<Option<Pid>> {
     let mut flags = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID;
-    if let Rights::User(..) = rights {
+    if let Privilege::User(..) = privilege {
         flags |= CloneFlags::CLONE_NEWUSER;
     }
     let flags = libc::c_long::from(flags.bits() | libc::SIGCHLD);
@@ -87,17 +91,17 @@ fn clone_self(rights: Rights) -> nix::Result<Option<Pid>> {
     Ok((child != 0).then(|| Pid::from_raw(child)))
 }
 
-fn move_in(rights: Rights) -> Result<(), SandboxError> {
+fn set_up_namespaces(privilege: Privilege) -> Result<(), SandboxError> {
     set_pdeathsig(Signal::SIGKILL).map_err(sandbox::step("end with the one who started us"))?;
     // What a terminal sends is for who started us.
     setsid().map_err(sandbox::step("leave the terminal"))?;
-    if let Rights::User(user, group) = rights {
-        sandbox::take_over(user, group)?;
+    if let Privilege::User(user, group) = privilege {
+        sandbox::map_root(user, group)?;
     }
     let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
         .map_err(sandbox::step("keep our mounts to ourselves"))?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>).map_err(sandbox::step("mount /proc"))?;
-    sandbox::furnish()
+    sandbox::set_up_run_and_lo()
 }

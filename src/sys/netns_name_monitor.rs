@@ -13,7 +13,7 @@ use super::netns::DIRECTORY;
 
 /// The listening file.
 #[derive(Debug)]
-pub struct NameMonitor {
+pub struct NetnsNameMonitor {
     inotify: AsyncFd<Registered>,
 }
 
@@ -27,18 +27,18 @@ impl AsRawFd for Registered {
     }
 }
 
-impl NameMonitor {
+impl NetnsNameMonitor {
     /// Listens from now on. The directory must be there; to be called within a Tokio runtime.
     ///
     /// # Errors
     /// The user has too many of these (`fs.inotify.max_user_instances`).
-    pub fn open() -> io::Result<NameMonitor> {
+    pub fn open() -> io::Result<NetnsNameMonitor> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         inotify.add_watch(DIRECTORY, AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_FROM)?;
         // SAFETY: `Inotify` owns its descriptor, always returns that one, and closes it only when it is dropped. It
         // moves into the `AsyncFd`, which is private here and gives it to nobody by value or mutably.
         let inotify = unsafe { AsyncFd::register_with_interest(Registered(inotify), Interest::READABLE) };
-        Ok(NameMonitor { inotify: inotify.map_err(io::Error::from)? })
+        Ok(NetnsNameMonitor { inotify: inotify.map_err(io::Error::from)? })
     }
 
     /// The next names that were taken away; `None` stands for any. Cancel-safe.

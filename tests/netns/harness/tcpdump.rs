@@ -5,19 +5,19 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-use super::PATIENCE;
+use super::WAIT_LIMIT;
 use super::frame::Frame;
-use super::process::Running;
+use super::process::NsenterChild;
 
 /// A running tcpdump.
-pub struct Capture {
-    _tcpdump: Running,
+pub struct Tcpdump {
+    _tcpdump: NsenterChild,
     frames: Receiver<Frame>,
 }
 
-impl Capture {
+impl Tcpdump {
     /// Starts `command`, a tcpdump that writes pcap to its standard output, and returns when it captures.
-    pub(super) fn start(mut command: Command) -> Capture {
+    pub(super) fn start(mut command: Command) -> Tcpdump {
         let mut nsenter =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("nsenter (util-linux) runs");
         let stderr = BufReader::new(nsenter.stderr.take().expect("it is piped"));
@@ -27,13 +27,15 @@ impl Capture {
         thread::spawn(move || said.for_each(drop));
         let stdout = nsenter.stdout.take().expect("it is piped");
         let (sender, frames) = channel();
-        thread::spawn(move || Records::new(BufReader::new(stdout)).try_for_each(|frame| sender.send(frame)));
-        Capture { _tcpdump: Running::new(nsenter), frames }
+        thread::spawn(move || {
+            PcapReader::new(BufReader::new(stdout)).try_for_each(|frame| sender.send(frame))
+        });
+        Tcpdump { _tcpdump: NsenterChild::new(nsenter), frames }
     }
 
-    /// The next frame; `None` if none comes for [`PATIENCE`].
+    /// The next frame; `None` if none comes for [`WAIT_LIMIT`].
     pub fn next(&self) -> Option<Frame> {
-        self.frames.recv_timeout(PATIENCE).ok()
+        self.frames.recv_timeout(WAIT_LIMIT).ok()
     }
 
     /// The frames before `last`, which must come.
@@ -56,21 +58,21 @@ fn headers(frames: &[Frame]) -> Vec<&[u8]> {
 }
 
 /// The frames of a pcap file (draft-ietf-opsawg-pcap, in the byte order of this machine).
-struct Records<R> {
+struct PcapReader<R> {
     file: R,
 }
 
-impl<R: Read> Records<R> {
+impl<R: Read> PcapReader<R> {
     /// Skips the file's header, 24 bytes.
-    fn new(mut file: R) -> Records<R> {
+    fn new(mut file: R) -> PcapReader<R> {
         let header = file.read_exact(&mut [0; 24]);
         // An end before the header is an end: the iterator finds it again.
         drop(header);
-        Records { file }
+        PcapReader { file }
     }
 }
 
-impl<R: Read> Iterator for Records<R> {
+impl<R: Read> Iterator for PcapReader<R> {
     type Item = Frame;
 
     /// A record has a header of 16 bytes, whose third word is the captured length.

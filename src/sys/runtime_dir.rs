@@ -8,11 +8,11 @@ use std::{env, fs, io};
 use nix::unistd::{Uid, geteuid};
 
 /// Root's directory.
-pub const OF_ROOT: &str = "/run/uswitch";
+pub const ROOT_RUNTIME_DIR: &str = "/run/uswitch";
 
 /// There is no directory to be trusted.
 #[derive(Debug, thiserror::Error)]
-pub enum RuntimeError {
+pub enum RuntimeDirError {
     /// It could not be made.
     #[error("cannot make the directory {path}: {source}")]
     Make {
@@ -37,11 +37,11 @@ pub enum RuntimeError {
 ///
 /// # Errors
 /// It cannot be made, or it is a link, another user's, or open to others.
-pub fn directory() -> Result<PathBuf, RuntimeError> {
+pub fn directory() -> Result<PathBuf, RuntimeDirError> {
     let (user, path) = (geteuid(), path());
     match fs::DirBuilder::new().mode(0o700).create(&path) {
         Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(RuntimeError::Make { path, source });
+            return Err(RuntimeDirError::Make { path, source });
         }
         _ => {}
     }
@@ -56,7 +56,7 @@ pub fn path() -> PathBuf {
 
 fn choose(user: Uid, xdg: Option<OsString>) -> PathBuf {
     if user.is_root() {
-        return PathBuf::from(OF_ROOT);
+        return PathBuf::from(ROOT_RUNTIME_DIR);
     }
     match xdg.map(PathBuf::from) {
         Some(directory) if directory.is_absolute() && directory.is_dir() => directory.join("uswitch"),
@@ -65,10 +65,10 @@ fn choose(user: Uid, xdg: Option<OsString>) -> PathBuf {
 }
 
 /// In `/tmp` anybody may have been there first.
-fn check(path: &Path, user: Uid) -> Result<(), RuntimeError> {
-    let untrusted = |fault| RuntimeError::Untrusted { path: path.to_owned(), fault };
-    let found =
-        fs::symlink_metadata(path).map_err(|source| RuntimeError::Make { path: path.to_owned(), source })?;
+fn check(path: &Path, user: Uid) -> Result<(), RuntimeDirError> {
+    let untrusted = |fault| RuntimeDirError::Untrusted { path: path.to_owned(), fault };
+    let found = fs::symlink_metadata(path)
+        .map_err(|source| RuntimeDirError::Make { path: path.to_owned(), source })?;
     if !found.is_dir() {
         return Err(untrusted("is not a directory"));
     }
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_user_has_a_place() {
+    fn each_user_has_a_runtime_directory() {
         let somebody = Uid::from_raw(1000);
         assert_eq!(choose(Uid::from_raw(0), Some("/tmp".into())), Path::new("/run/uswitch"));
         assert_eq!(choose(somebody, Some("/tmp".into())), Path::new("/tmp/uswitch"));
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_others_prepared_is_refused() {
+    fn refuses_directory_made_by_others() {
         let tmp = tempfile::tempdir().unwrap();
         let (real, link, open) = (tmp.path().join("real"), tmp.path().join("link"), tmp.path().join("open"));
         fs::create_dir(&real).unwrap();

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use uswitch::wire::Mac;
 
-use super::host::{Host, Netns};
+use super::host::{Host, TestNetns};
 use super::shell::Shell;
 use super::wait_until;
 
@@ -28,7 +28,7 @@ pub fn v6(container: u16) -> String {
 
 /// An entry of a forwarding database, as `bridge -j fdb show` prints it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct FdbEntry {
+pub struct BridgeFdbEntry {
     /// The station.
     pub mac: Mac,
     /// The port.
@@ -40,7 +40,7 @@ pub struct FdbEntry {
 
 /// A running switch with three containers, all with the same names and addresses whichever switch it is.
 /// A container's port has the container's name.
-pub trait Subject {
+pub trait TestSwitch {
     /// Its device on the host.
     const DEVICE: &str;
     /// Last octets of the addresses 01-80-C2-00-00-XX that it never forwards.
@@ -49,7 +49,7 @@ pub trait Subject {
     /// A switch on a host of its own.
     fn start() -> Self;
     /// One that forgets a silent station after this many seconds.
-    fn ageing(seconds: u32) -> Self;
+    fn with_ageing_time(seconds: u32) -> Self;
     /// The machine that it runs on.
     fn host(&self) -> &Host;
     /// The forwarding database, as text in the shape of `bridge -j fdb show`.
@@ -58,12 +58,12 @@ pub trait Subject {
     fn link_json(&self) -> String;
 
     /// The containers: h1, h2, h3.
-    fn containers(&self) -> [Netns; 3] {
+    fn containers(&self) -> [TestNetns; 3] {
         [1, 2, 3].map(|n| self.host().netns(&format!("container{n}")))
     }
 
     /// The forwarding database.
-    fn fdb(&self) -> Vec<FdbEntry> {
+    fn fdb(&self) -> Vec<BridgeFdbEntry> {
         let json = self.fdb_json();
         serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error} in {json}"))
     }
@@ -74,7 +74,7 @@ pub trait Subject {
     }
 
     /// Waits until a station is known behind a container's port.
-    fn wait_for(&self, station: Mac, port: &Netns) {
+    fn wait_until_learned(&self, station: Mac, port: &TestNetns) {
         let what = format!("{station} is known behind {}", port.name());
         wait_until(&what, || self.port_of(station).as_deref() == Some(port.name()));
     }
@@ -143,14 +143,14 @@ impl Uswitch {
     }
 }
 
-impl Subject for Uswitch {
+impl TestSwitch for Uswitch {
     const DEVICE: &str = "uswitch0";
     const RESERVED: RangeInclusive<u8> = 0x00..=0x0f;
 
     fn start() -> Uswitch {
         Uswitch::with("--ports 3")
     }
-    fn ageing(seconds: u32) -> Uswitch {
+    fn with_ageing_time(seconds: u32) -> Uswitch {
         Uswitch::with(&format!("--ports 3 --ageing-time {seconds}"))
     }
     fn host(&self) -> &Host {
@@ -187,7 +187,7 @@ for n in 1 2 3; do
     ip -n $c -6 route add default via fd00:172:16::1
 done";
 
-impl Subject for LinuxBridge {
+impl TestSwitch for LinuxBridge {
     const DEVICE: &str = "br0";
     /// Without spanning tree it forwards the bridge group address, -00 (`net/bridge/br_input.c`, `br_handle_frame`).
     const RESERVED: RangeInclusive<u8> = 0x01..=0x0f;
@@ -198,7 +198,7 @@ impl Subject for LinuxBridge {
         LinuxBridge { host }
     }
     /// The bridge counts in hundredths of a second.
-    fn ageing(seconds: u32) -> LinuxBridge {
+    fn with_ageing_time(seconds: u32) -> LinuxBridge {
         let bridge = LinuxBridge::start();
         bridge.host.run(&format!("ip link set br0 type bridge ageing_time {}", seconds * 100)).ok();
         bridge
