@@ -112,11 +112,11 @@ mod tests {
         let added = Event { state: Some(NewFdbState::Static), ..station(EventType::FdbAdded) };
         assert_eq!(rest(&added), "fdb_added     container1  02:00:00:00:00:01  static entry\n");
         let flushed = Event { ifname: None, count: Some(2), ..event(EventType::FdbFlushed) };
-        assert_eq!(rest(&flushed), "fdb_flushed   -           2 stations forgotten\n");
+        assert_eq!(rest(&flushed), "fdb_flushed   -           2 addresses deleted\n");
         let lost = Event { count: Some(3), ..event(EventType::Lost) };
-        assert_eq!(rest(&lost), "lost          container1  3 events: too many to be told\n");
+        assert_eq!(rest(&lost), "lost          container1  3 events suppressed by the rate limit\n");
         let missed = Event { ifname: None, ..lost };
-        assert_eq!(rest(&missed), "lost          -           3 events: read too slowly\n");
+        assert_eq!(rest(&missed), "lost          -           3 events missed: the reader is too slow\n");
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl StatusLine {
 
 fn update(handle: &Handle, stopped: &Receiver<()>) {
     let mut before: Option<(Instant, Status)> = None;
-    while let Ok(status) = handle.ask_blocking(Command::Status) {
+    while let Ok(status) = handle.request_blocking(Command::Status) {
         let now = Instant::now();
         if let Some((then, earlier)) = &before {
             let text = line(&status, earlier, now - *then);

@@ -1,4 +1,4 @@
-//! Speaks to a running switch over its socket.
+//! Client of a running switch's API.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -20,30 +20,30 @@ use super::service::{exit_reason_path, socket_path};
 use super::signals::TerminationSignals;
 use crate::sys::runtime_dir::ROOT_RUNTIME_DIR;
 
-/// Why there is no answer.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
-    #[error("no switch named {name} is running: {}{hint}", advice(name, running))]
+    #[error("no switch named {name} is running{}{hint}", advice(name, running))]
     NotRunning { name: String, running: Vec<String>, hint: String },
-    #[error("{0} was killed: `uswitch stop --name {0}` takes away what it left behind")]
+    #[error("{0} was killed: `uswitch stop --name {0}` removes what it left behind")]
     Killed(String),
-    #[error("{}: {source}: the switch is another user's, try sudo", path.display())]
+    #[error("{}: {source}: the switch belongs to another user: try sudo", path.display())]
     Forbidden { path: PathBuf, source: io::Error },
-    /// What the switch said.
+    /// The switch's error.
     #[error("{0}")]
     Refused(String),
-    #[error("{name} does not answer: {why}")]
+    #[error("{name} does not respond: {why}")]
     Broken { name: String, why: String },
 }
 
 fn advice(name: &str, running: &[String]) -> String {
     match running {
-        [] => format!("start it with `uswitch start --name {name}`"),
-        running => format!("--name names one that is ({})", running.join(", ")),
+        [] => format!(": start it with `uswitch start --name {name}`"),
+        running => format!(" (running: {})", running.join(", ")),
     }
 }
 
-/// Names of the sockets in `runtime`, in order: the switches that run, and those that were killed.
+/// Names of the sockets in `runtime`, sorted: running switches and killed ones.
 pub(crate) fn names(runtime: &Path) -> Vec<String> {
     let files = std::fs::read_dir(runtime).into_iter().flatten().flatten();
     let paths = files.map(|file| file.path());
@@ -54,26 +54,26 @@ pub(crate) fn names(runtime: &Path) -> Vec<String> {
     names
 }
 
-/// How long to wait for what the switch only has to look up.
+/// Timeout of requests that only read.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long to wait for what it has to do: thousands of ports take a while to go away.
+/// Timeout of requests that change something. Removing thousands of ports takes minutes.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Longest line that a switch may send, in bytes.
+/// Longest line of a stream, in bytes.
 const MAX_LINE: usize = 1 << 20;
 
-/// How an answer that goes on came to its end.
+/// How a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StreamEnd {
-    /// The reader had enough.
+    /// The reader needs no more.
     ReaderDone,
-    /// The switch has no more to say: it stops.
+    /// The switch ended the stream: it stops.
     SwitchStopped,
-    /// Ctrl-C, `kill`, or the terminal went away.
+    /// A signal: Ctrl-C, `kill`, or the terminal closed.
     Interrupted,
 }
 
-/// Asks one switch.
+/// A client of one switch.
 #[derive(Debug)]
 pub(crate) struct ApiClient {
     name: String,
@@ -82,23 +82,23 @@ pub(crate) struct ApiClient {
 }
 
 impl ApiClient {
-    /// Of the switch called `name`, which is looked for only when it is asked.
+    /// A client of the switch called `name`. It connects with the first request.
     pub(crate) fn new(name: &str, runtime: &Path) -> io::Result<ApiClient> {
         let executor = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(ApiClient { name: name.to_owned(), runtime: runtime.to_owned(), executor })
     }
 
-    /// Asks the same switch, and lets nobody wait who asks by this one.
+    /// A second client of the same switch, for another thread.
     pub(crate) fn new_connection(&self) -> io::Result<ApiClient> {
         ApiClient::new(&self.name, &self.runtime)
     }
 
-    /// Reads.
+    /// Sends a GET request.
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.request(Method::GET, path, Bytes::new())
     }
 
-    /// Asks for something to be done.
+    /// Sends a POST request.
     pub(crate) fn post<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -108,7 +108,7 @@ impl ApiClient {
         self.request(Method::POST, path, json.into())
     }
 
-    /// Changes something.
+    /// Sends a PUT request.
     pub(crate) fn put<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -118,13 +118,13 @@ impl ApiClient {
         self.request(Method::PUT, path, json.into())
     }
 
-    /// Takes away.
+    /// Sends a DELETE request.
     pub(crate) fn delete(&self, path: &str) -> Result<(), ClientError> {
         self.request(Method::DELETE, path, Bytes::new())
     }
 
-    /// Reads an answer that goes on, as it comes, until `take` has enough, `reader_closed` resolves (nobody
-    /// hears it any more), a signal comes, or the switch ends it.
+    /// Reads a stream until `take` breaks, `reader_closed` resolves (the output of this program is
+    /// closed), a signal arrives, or the switch ends the stream.
     pub(crate) fn stream<E: From<ClientError>>(
         &self,
         path: &str,
@@ -174,7 +174,7 @@ impl ApiClient {
         Ok(StreamEnd::SwitchStopped)
     }
 
-    /// As [`ApiClient::stream`], for an answer of lines: NDJSON.
+    /// As [`ApiClient::stream`], for JSON lines (NDJSON).
     pub(crate) fn lines<E: From<ClientError>>(
         &self,
         path: &str,
@@ -189,7 +189,7 @@ impl ApiClient {
                     Some((b'\n', line)) if take(line)?.is_break() => return Ok(ControlFlow::Break(())),
                     Some((b'\n', _)) => begun.clear(),
                     _ if begun.len() > MAX_LINE => {
-                        return Err(self.broken(&"it sends a line without end").into());
+                        return Err(self.broken(&"its response has a line that is too long").into());
                     }
                     _ => {}
                 }
@@ -198,11 +198,13 @@ impl ApiClient {
         })
     }
 
-    /// The switch's process, as this process sees it.
+    /// The PID of the switch in this process's PID namespace.
     pub(crate) fn pid(&self) -> Result<u32, ClientError> {
         self.executor.block_on(async {
             let peer = self.connect().await?.peer_cred().map_err(|error| self.broken(&error))?;
-            peer.pid().and_then(|pid| u32::try_from(pid).ok()).ok_or_else(|| self.broken(&"it has no pid"))
+            peer.pid()
+                .and_then(|pid| u32::try_from(pid).ok())
+                .ok_or_else(|| self.broken(&"its process ID is unknown"))
         })
     }
 
@@ -263,25 +265,26 @@ impl ApiClient {
         })
     }
 
-    /// Why there is none, as far as that can be known. Of root's switches others see only that there may be some.
+    /// A likely reason why no switch is running. Users other than root only see that root's switches
+    /// may exist.
     fn hint(&self) -> String {
         let exit_reason = fs::read_to_string(exit_reason_path(&self.runtime, &self.name)).unwrap_or_default();
         let roots = Path::new(ROOT_RUNTIME_DIR);
         match exit_reason.lines().next() {
             Some(why) => format!("; the last one ended: {why}"),
-            None if self.runtime != roots && roots.exists() => ", or it is root's: try sudo".to_owned(),
+            None if self.runtime != roots && roots.exists() => ", or it belongs to root: try sudo".to_owned(),
             None => String::new(),
         }
     }
 
-    /// A connection that broke off may be that of a killed switch, which takes connections until the kernel has closed
-    /// its socket.
+    /// A broken connection may be that of a killed switch, whose socket accepts connections until the
+    /// kernel has closed it. A second attempt shows that.
     async fn connection_lost(&self, error: &hyper::Error) -> ClientError {
         self.connect().await.err().unwrap_or_else(|| self.broken(error))
     }
 
     fn timed_out(&self, timeout: Duration) -> ClientError {
-        self.broken(&format!("nothing came within {} seconds", timeout.as_secs()))
+        self.broken(&format!("no response within {} seconds", timeout.as_secs()))
     }
 
     fn broken(&self, why: &dyn ToString) -> ClientError {
@@ -298,8 +301,8 @@ async fn exchange(stream: UnixStream, request: Request<Full<Bytes>>) -> hyper::R
     drive(connection, answer).await
 }
 
-/// Talks over a connection. That moves the bytes; it ends with the talk, or before it with the error that is then the
-/// talk's too.
+/// Polls the connection, which moves the bytes, together with the request on it. A connection that ends
+/// first makes the request fail.
 async fn drive<T>(connection: impl Future, talk: impl Future<Output = T>) -> T {
     tokio::pin!(talk);
     tokio::select! {

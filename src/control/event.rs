@@ -1,4 +1,4 @@
-//! What happens at a switch, as it is told.
+//! Events of a switch.
 
 use clap::ValueEnum;
 use jiff::Timestamp;
@@ -9,93 +9,94 @@ use super::format::{counted, duration};
 use crate::control::report::NewFdbState;
 use crate::wire::Mac;
 
-/// The complete list of what is told.
+/// All types of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
 pub enum EventType {
-    /// A station is new behind a port.
+    /// A MAC address was learned on a port.
     Learned,
-    /// A station is behind another port now.
+    /// A MAC address moved to another port.
     Moved,
-    /// A station spoke again after a silence of a third of the ageing time or more.
+    /// A MAC address sent a frame after a silence of a third of the ageing time or more.
     Returned,
-    /// A station was silent for the ageing time and is forgotten.
+    /// An entry expired after the ageing time.
     Aged,
-    /// A station was forgotten for a newcomer, because the forwarding database was full.
+    /// An entry was evicted for a new one, because the forwarding database was full.
     Evicted,
-    /// A station was not learned, because nothing in a full forwarding database could give way.
+    /// A MAC address was not learned: the forwarding database is full and no entry can be evicted.
     Refused,
-    /// A frame for a station that nobody knows went to all ports.
+    /// A unicast frame to an unknown MAC address was flooded.
     Flooded,
-    /// Frames were not delivered.
+    /// Frames were dropped.
     Dropped,
-    /// Somebody added an entry to the forwarding database.
+    /// A user added an entry to the forwarding database.
     FdbAdded,
-    /// Somebody deleted one.
+    /// A user deleted an entry.
     FdbRemoved,
-    /// Somebody deleted all learned ones, or those of one port.
+    /// A user deleted all learned entries, or those of one port.
     FdbFlushed,
-    /// A port is new.
+    /// A port was added.
     PortAdded,
     /// A port's link came up.
     PortUp,
     /// A port's link went down.
     PortDown,
-    /// Somebody deleted a port's device.
+    /// A port's device was deleted by another program.
     PortGone,
     /// A port was deleted.
     PortRemoved,
-    /// There were more events than are told.
+    /// Events were suppressed or missed.
     Lost,
 }
 
 impl EventType {
-    /// Its name, as it is typed and in JSON.
+    /// Its name in JSON and on the command line.
     pub(crate) fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 }
 
-/// Something that happened.
+/// An event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
-    /// When, to the millisecond (RFC 3339).
+    /// Time, to the millisecond (RFC 3339).
     #[serde(serialize_with = "to_the_millisecond")]
     #[schema(value_type = String, format = "date-time")]
     pub time: Timestamp,
-    /// What.
+    /// Type.
     #[serde(rename = "type")]
     pub kind: EventType,
-    /// At which port; none where it is of the reader of this stream, or of all ports.
+    /// Port. Absent when the event concerns all ports, or the reader of this stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ifname: Option<String>,
-    /// Of which station.
+    /// MAC address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub mac: Option<Mac>,
-    /// In which VLAN, where there is one.
+    /// VLAN ID, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vlan: Option<u16>,
-    /// The other port: behind which a station that moved was before, or whose newcomer one gave way to.
+    /// The other port: the previous port of a moved address, or the port of the address that an entry
+    /// was evicted for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other: Option<String>,
-    /// Seconds that a station that returned was silent.
+    /// Seconds of silence before `returned`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silent: Option<u32>,
-    /// Why frames were dropped, in the words of the counters.
+    /// Drop reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Of what kind an added entry is.
+    /// State of an added entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<NewFdbState>,
-    /// How many frames were dropped in a second, entries were flushed, or events were lost.
+    /// Number of frames dropped within a second, of entries flushed, or of events lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
 }
 
 impl Event {
-    /// At a time, of this type.
+    /// An event without details.
     pub(crate) fn at(time: Timestamp, kind: EventType) -> Event {
         Event {
             time,
@@ -111,54 +112,56 @@ impl Event {
         }
     }
 
-    /// What only events of this type have, in words.
+    /// The details that are specific to this type, as text.
     pub(crate) fn detail(&self) -> Option<String> {
         let other = self.other.as_deref().unwrap_or("-");
         let count = |one| counted(self.count.and_then(|count| count.try_into().ok()).unwrap_or(0), one);
         match self.kind {
             EventType::Moved => Some(format!("from {other}")),
-            EventType::Evicted => Some(format!("for a station of {other}")),
+            EventType::Evicted => Some(format!("for an address on {other}")),
             EventType::Returned => {
                 Some(format!("after {} of silence", duration(self.silent.unwrap_or(0).into())))
             }
             EventType::Refused => Some("the forwarding database is full".to_owned()),
-            EventType::Flooded => Some("nobody knows where it is".to_owned()),
+            EventType::Flooded => Some("unknown destination".to_owned()),
             EventType::Dropped => {
                 Some(format!("{} in 1 s: {}", count("frame"), self.reason.as_deref().unwrap_or("-")))
             }
             EventType::FdbAdded => Some(format!("{} entry", self.state.unwrap_or_default().name())),
-            EventType::FdbFlushed => Some(format!("{} forgotten", count("station"))),
-            EventType::Lost if self.ifname.is_none() => Some(format!("{}: read too slowly", count("event"))),
-            EventType::Lost => Some(format!("{}: too many to be told", count("event"))),
+            EventType::FdbFlushed => Some(format!("{} deleted", count("address"))),
+            EventType::Lost if self.ifname.is_none() => {
+                Some(format!("{} missed: the reader is too slow", count("event")))
+            }
+            EventType::Lost => Some(format!("{} suppressed by the rate limit", count("event"))),
             _ => None,
         }
     }
 
-    /// That a reader was too slow for so many events.
+    /// The event that tells a slow reader how many events it missed.
     pub(crate) fn missed(count: u64) -> Event {
         Event { count: Some(count), ..Event::at(Timestamp::now(), EventType::Lost) }
     }
 }
 
-/// Which events to show.
+/// Filter of events.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub struct EventFilter {
-    /// Only those that a port has to do with, or all of them.
+    /// Only events of this port, or of all ports.
     pub ifname: Option<String>,
-    /// Only those of these types, separated by commas. What was lost is told all the same.
+    /// Only these types, separated by commas. `lost` is always included.
     #[serde(rename = "type", deserialize_with = "separated_by_commas")]
     #[param(value_type = Option<String>)]
     pub types: Vec<EventType>,
-    /// At most so many of those that have happened, the latest [default: all that are kept].
+    /// Most past events, the latest ones [default: all that are kept].
     pub last: Option<usize>,
-    /// Whether to go on with what happens from now on, as NDJSON.
+    /// Whether to stream new events too, as NDJSON.
     pub follow: Option<bool>,
 }
 
 impl EventFilter {
-    /// Whether to show an event.
+    /// Whether an event matches.
     pub(crate) fn passes(&self, event: &Event) -> bool {
         let concerns =
             |port: &String| [&event.ifname, &event.other].into_iter().flatten().any(|it| it == port);
@@ -220,6 +223,6 @@ mod tests {
         assert!(passes(|filter| filter.ifname = Some("host".into()), &everywhere));
         assert!(passes(|filter| filter.types = vec![EventType::Aged, EventType::Moved], &event));
         assert!(!passes(|filter| filter.types = vec![EventType::Aged], &event));
-        assert!(passes(|filter| filter.types = vec![EventType::Aged], &Event::missed(1)), "always told");
+        assert!(passes(|filter| filter.types = vec![EventType::Aged], &Event::missed(1)), "always included");
     }
 }

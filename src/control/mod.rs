@@ -1,4 +1,5 @@
-//! What should exist, and keeping it so: configuration, topology, the API. Never on a frame's way.
+//! The control plane: configuration, topology, the running switch and its API. No frame passes through
+//! it.
 
 pub mod addressing;
 pub mod capture;

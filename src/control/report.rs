@@ -1,8 +1,9 @@
-//! What the API says and hears, as JSON.
+//! JSON bodies of the API.
 //!
-//! Ports have the fields of `bridge -j -d link show`, and forwarding database entries those of `bridge -j fdb show`
-//! (iproute2), by the same names, types and values, in the same order; ours come after them, and so does `updated`,
-//! which `bridge` shows before the flags, and only with `-s`. A script for the Linux bridge works here too.
+//! Ports have the fields of `bridge -j -d link show`, and forwarding database entries those of `bridge
+//! -j fdb show` (iproute2), with the same names, types, values and order. Fields that only uswitch has
+//! follow them, and so does `updated`, which `bridge` prints before the flags and only with `-s`. A
+//! script for the Linux bridge works here too.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -17,60 +18,62 @@ use crate::wire::Mac;
 /// A running switch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
-    /// Its name.
+    /// The name.
     pub name: String,
     /// The program's version.
     pub version: String,
-    /// Its process, as it sees itself.
+    /// Its process ID, in its own PID namespace.
     pub pid: u32,
-    /// Seconds since it was made.
+    /// Seconds since the start.
     pub uptime: u64,
-    /// Whether "the host" is a sandbox of its own, because it was started without root.
+    /// Whether the host side is a private network namespace, because the switch was started without
+    /// root.
     pub sandboxed: bool,
-    /// How frames are moved: `io_uring` or `poll`.
+    /// The I/O engine: `io_uring` or `poll`.
     pub engine: String,
-    /// Why not io_uring, where `auto` did not take it.
+    /// Why `--engine auto` did not choose io_uring.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine_note: Option<String>,
-    /// Worker threads.
+    /// Number of worker threads.
     pub workers: usize,
-    /// The CPU on which each worker stays; empty if the scheduler may move them.
+    /// The CPU of each worker; empty if workers are not pinned.
     pub cpus: Vec<usize>,
-    /// Its subnets.
+    /// The subnets.
     #[schema(value_type = Vec<String>)]
     pub subnets: Vec<IpNet>,
     /// The gateway.
     pub gateway: GatewayReport,
-    /// Whether what leaves the host is masqueraded.
+    /// Whether traffic that leaves the host is masqueraded (NAT).
     pub nat: bool,
     /// Whether there is no host port.
     pub internal: bool,
     /// MTU of new ports, in bytes.
     pub mtu: u32,
-    /// Ports, the host's included.
+    /// Number of ports, including the host port.
     pub ports: usize,
-    /// Those that are up.
+    /// Number of ports that are up.
     pub ports_up: usize,
-    /// Entries in the forwarding database.
+    /// Number of entries in the forwarding database.
     pub fdb: usize,
-    /// Most entries there may be.
+    /// Limit of entries in the forwarding database.
     pub fdb_max: usize,
-    /// Seconds that a learned address lives without a frame from it.
+    /// Ageing time of learned entries, in seconds.
     pub ageing_time: u64,
     /// Frames received since the start.
     pub rx_frames: u64,
     /// Bytes received since the start.
     pub rx_bytes: u64,
-    /// What the workers had to tell and nobody took in time, such as that a device is gone.
+    /// Notices of workers that found the queue full, such as a deleted device.
     pub lost_notices: u64,
-    /// Events that were too many to be told. What a reader of events is too slow for is only said to him.
+    /// Events that were suppressed by rate limits. Events that a slow reader missed are reported to
+    /// that reader only.
     pub lost_events: u64,
 }
 
-/// The switch's own leg.
+/// The gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GatewayReport {
-    /// Its MAC; the host port's too.
+    /// Its MAC address, which the host port has too.
     #[schema(value_type = String, example = "02:5e:10:00:00:00")]
     pub mac: Mac,
     /// Its address in each subnet.
@@ -81,26 +84,26 @@ pub struct GatewayReport {
 /// A port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PortReport {
-    /// Its number in the switch, from 1. (The device's index is only unique in its namespace.)
+    /// Port number in the switch, from 1. (The device's index is unique only in its namespace.)
     pub ifindex: u32,
-    /// The device behind it.
+    /// Name of the port's device.
     pub link: String,
-    /// Its name.
+    /// The name.
     pub ifname: String,
-    /// The device's flags, as far as the switch follows them.
+    /// The device's flags that the switch follows.
     pub flags: Vec<String>,
     /// MTU of the device, in bytes.
     pub mtu: u32,
-    /// The switch.
+    /// Name of the switch.
     pub master: String,
-    /// `forwarding`, or `disabled` when the link is down or gone.
+    /// `forwarding`, or `disabled` when the link is down or the device is gone.
     pub state: String,
-    /// What the Linux bridge shows of a port's settings.
+    /// The port settings that the Linux bridge shows.
     #[serde(flatten)]
     pub bridge: BridgePort,
-    /// `UP`, `DOWN`, or `NOTPRESENT` when somebody deleted the device (RFC 2863 ifOperStatus).
+    /// `UP`, `DOWN`, or `NOTPRESENT` when the device was deleted (RFC 2863 ifOperStatus).
     pub operstate: String,
-    /// MAC of the device.
+    /// MAC address of the device.
     #[schema(value_type = String)]
     pub address: Mac,
     /// Addresses of the device, with prefix lengths.
@@ -108,19 +111,20 @@ pub struct PortReport {
     pub addresses: Vec<IpNet>,
     /// The device's index in its namespace.
     pub device_ifindex: u32,
-    /// Its namespace as a path; none for the host's.
+    /// Path of its network namespace; absent for the host's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub netns: Option<String>,
-    /// The namespace's inode, as in `net:[4026531840]`: tells it from another that has its path now.
+    /// Inode of the namespace, as in `net:[4026531840]`. It differs from that of another namespace at
+    /// the same path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub netns_ino: Option<u64>,
-    /// Whether super-frames and unfinished checksums cross it.
+    /// Whether checksum and segmentation offload are enabled.
     pub offload: bool,
 }
 
-/// What can be set on a port of the Linux bridge and not here yet: the values say what this switch does, in
-/// the bridge's words. Priority, cost and multicast routers are the bridge's defaults for a TAP; they
-/// decide nothing before there is a spanning tree and multicast snooping.
+/// Port settings of the Linux bridge, with the values that describe this switch. Priority, cost and
+/// multicast router are the bridge's defaults for a TAP device. They have no effect without spanning
+/// tree and multicast snooping.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[allow(missing_docs, reason = "the names of bridge(8), which explains them")]
 #[allow(clippy::struct_excessive_bools, reason = "the shape of `bridge -j -d link`")]
@@ -166,35 +170,37 @@ impl Default for BridgePort {
     }
 }
 
-/// A port to be made.
+/// A port to add.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NewPort {
-    /// Its name; the container's too. By default the prefix and the lowest free number, or the name of `netns`.
+    /// Name of the port and its container [default: the prefix and the lowest free number, or the name
+    /// of `netns`].
     pub name: Option<String>,
-    /// An existing namespace: a name that `ip netns` knows, an absolute path, or a process. None: a new container.
+    /// An existing network namespace: a name that `ip netns` knows, an absolute path, or a process ID
+    /// [default: a new container].
     pub netns: Option<String>,
-    /// Addresses with prefix lengths; by default the next free one in each subnet.
+    /// Addresses with prefix lengths [default: the next free one in each subnet].
     #[schema(value_type = Vec<String>)]
     pub ip: Vec<IpNet>,
-    /// MAC of the device; by default made from the switch's name and the port's number.
+    /// MAC address of the device [default: derived from the switch's name and the port's number].
     #[schema(value_type = Option<String>)]
     pub mac: Option<Mac>,
-    /// The device's name [default: eth0].
+    /// Name of the device [default: eth0].
     pub ifname: Option<String>,
-    /// Whether super-frames and unfinished checksums may cross [default: as the switch].
+    /// Whether to enable checksum and segmentation offload [default: as the switch].
     pub offload: Option<bool>,
     /// MTU in bytes [default: the switch's].
     pub mtu: Option<u64>,
 }
 
-/// A port that was made.
+/// A port that was added.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AddedPort {
     /// The port.
     #[serde(flatten)]
     pub port: PortReport,
-    /// What the user should know of it, each a sentence.
+    /// Notices for the user, a sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<String>,
 }
@@ -202,69 +208,69 @@ pub struct AddedPort {
 /// An entry of the forwarding database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FdbReport {
-    /// Whose.
+    /// The MAC address.
     #[schema(value_type = String)]
     pub mac: Mac,
-    /// Behind which port.
+    /// The port behind which it is.
     pub ifname: String,
-    /// VLAN, where there is one.
+    /// VLAN ID, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vlan: Option<u16>,
-    /// Always empty: the bridge's flags are for entries of other devices.
+    /// Always empty: the flags of `bridge fdb` are for entries of other devices.
     pub flags: Vec<String>,
-    /// The switch.
+    /// Name of the switch.
     pub master: String,
-    /// Empty for a learned entry, `static`, or `permanent` for the switch's own.
+    /// Empty for a learned entry, `static`, or `permanent` for the switch's own MAC address.
     pub state: String,
-    /// Seconds since a frame from it was last seen; only on learned entries.
+    /// Seconds since the last frame from it; only for learned entries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub updated: Option<u32>,
 }
 
-/// Which entries of the forwarding database to show.
+/// Filter of forwarding database entries.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct FdbFilter {
-    /// Behind this port.
+    /// Only entries of this port.
     pub ifname: Option<String>,
-    /// Of this station.
+    /// Only this MAC address.
     #[param(value_type = Option<String>)]
     pub mac: Option<Mac>,
-    /// In this VLAN.
+    /// Only this VLAN.
     pub vlan: Option<u16>,
 }
 
-/// An entry to be put into the forwarding database.
+/// A forwarding database entry to add.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewFdbEntry {
-    /// Whose.
+    /// The MAC address.
     #[schema(value_type = String)]
     pub mac: Mac,
-    /// Behind which port.
+    /// The port behind which it is.
     pub ifname: String,
-    /// VLAN.
+    /// VLAN ID.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vlan: Option<u16>,
-    /// Whether it ages.
+    /// Whether the entry ages [default: static].
     #[serde(default)]
     pub state: NewFdbState,
 }
 
-/// The kinds of entries that a person can make.
+/// The kinds of entries that a user can add.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NewFdbState {
-    /// Neither ages nor moves.
+    /// Never expires and never moves.
     #[default]
     Static,
-    /// As if learned now.
+    /// Ages as if it were learned now.
     Dynamic,
 }
 
 impl NewFdbState {
-    /// As `bridge fdb` has it.
+    /// The word of `bridge fdb`.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             NewFdbState::Static => "static",
@@ -273,86 +279,88 @@ impl NewFdbState {
     }
 }
 
-/// Names an entry of the forwarding database.
+/// The entry to delete.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct FdbEntryQuery {
-    /// Whose.
+    /// The MAC address.
     #[param(value_type = String)]
     pub mac: Mac,
-    /// VLAN.
+    /// VLAN ID.
     pub vlan: Option<u16>,
 }
 
-/// Which learned entries to take out: all, or those of one port.
+/// The learned entries to delete: all, or those of one port.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct FdbFlushQuery {
-    /// Behind this port.
+    /// Only entries of this port.
     pub ifname: Option<String>,
 }
 
-/// How many entries were taken out.
+/// The result of a flush.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FlushReport {
-    /// Entries.
+    /// Number of deleted entries.
     pub flushed: usize,
 }
 
-/// The name of the row with what ports counted that are no more.
+/// Name of the row that sums up deleted ports.
 pub const DELETED: &str = "(deleted)";
 
-/// A port's counters. A super-frame counts once. Every frame received ends as one of `forwarded`, `flooded`, `answered`
-/// or a drop on the ingress side; docs/API.md has the sums that hold.
+/// Counters of a port. A super-frame (a GSO packet) counts as one frame. Every received frame is
+/// counted once as `forwarded`, `flooded`, `answered` or an ingress drop; docs/API.md lists the sums
+/// that hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PortStats {
-    /// The port; `(deleted)` for all that are no more.
+    /// Name of the port; `(deleted)` for the sum of all deleted ports.
     pub ifname: String,
-    /// Frames that came in from the container.
+    /// Frames received from the container.
     pub rx_frames: u64,
-    /// Their bytes, from the destination address on, without FCS.
+    /// Bytes received, from the destination address on, without FCS.
     pub rx_bytes: u64,
-    /// Frames delivered to it.
+    /// Frames delivered to the container.
     pub tx_frames: u64,
-    /// Their bytes.
+    /// Bytes delivered.
     pub tx_bytes: u64,
     /// Received frames that went to one egress port.
     pub forwarded: u64,
     /// Received frames that were flooded.
     pub flooded: u64,
-    /// The copies that they became, one for each egress port.
+    /// Copies of flooded frames, one for each egress port.
     pub flood_copies: u64,
-    /// Received frames that the switch itself answered.
+    /// Received frames that the switch answered as gateway.
     pub answered: u64,
-    /// Frames for this port that were segmented, or their checksum done, because it takes no offload.
+    /// Frames for this port that the switch segmented or checksummed, because the port has no offload.
     pub segmented: u64,
-    /// What they became.
+    /// Frames that came out of it.
     pub segments: u64,
-    /// Addresses that were new here.
+    /// MAC addresses learned on this port.
     pub fdb_learned: u64,
-    /// Addresses that moved here from another port.
+    /// MAC addresses that moved to this port from another.
     pub fdb_moved: u64,
-    /// Addresses learned here that gave way to others in a full forwarding database.
+    /// MAC addresses of this port evicted from a full forwarding database.
     pub fdb_evictions: u64,
-    /// Addresses not learned, because nothing could give way.
+    /// Frames whose source was not learned, because the forwarding database was full and no entry could
+    /// be evicted.
     pub fdb_refused: u64,
-    /// Frames that the container sent and the switch never saw, because they came faster than it read and the queue of
-    /// the container's device was full. Not there when the device is gone.
+    /// Frames that the container sent faster than the switch read them, lost in the queue of the
+    /// container's device. Absent when the device is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_dropped: Option<u64>,
-    /// Frames not delivered, by reason; every reason is there.
+    /// Dropped frames by reason, with every reason listed.
     pub drops: BTreeMap<String, u64>,
 }
 
 impl PortStats {
-    /// All drops of one side.
+    /// Sum of drops on one side.
     pub fn dropped(&self, side: Side) -> u64 {
         self.reasons(side).map(|(_, count)| count).sum()
     }
 
-    /// The reasons of one side, in their order, with how many frames each was for.
+    /// Drop reasons of one side in order, with their counts.
     pub fn reasons(&self, side: Side) -> impl Iterator<Item = (DropReason, u64)> {
         let of_side = DropReason::ALL.iter().filter(move |reason| reason.side() == side);
         of_side.map(|reason| (*reason, self.drops.get(reason.name()).copied().unwrap_or(0)))
@@ -362,14 +370,14 @@ impl PortStats {
 /// The switch has stopped.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StopReport {
-    /// What could not be taken away; empty when nothing is left.
+    /// What could not be removed; empty if nothing is left.
     pub errors: Vec<String>,
 }
 
-/// A request that could not be met.
+/// The error of a failed request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorReport {
-    /// Why, and what to do.
+    /// What failed, and what to do.
     pub error: String,
 }
 
@@ -397,7 +405,7 @@ mod tests {
         }
     }
 
-    /// As `bridge -j -d link show` of iproute2 6.1 prints a port, up to our own fields.
+    /// iproute2 6.1 prints a port like this, up to the fields of uswitch.
     #[test]
     fn port_has_the_shape_of_bridge_link() {
         let json = serde_json::to_string(&port()).unwrap();
@@ -415,7 +423,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<PortReport>(&json).unwrap(), port());
     }
 
-    /// As `bridge -j fdb show` of iproute2 6.1 prints a static and a learned entry.
+    /// iproute2 6.1 prints a static and a learned entry like this.
     #[test]
     fn entry_has_the_shape_of_bridge_fdb() {
         let mut entry = FdbReport {

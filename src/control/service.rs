@@ -1,4 +1,4 @@
-//! A switch from its start to its end.
+//! Runs a switch from start to stop.
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use super::server::{self, ApiSocket, Listener};
 use super::signals::TerminationSignals;
 use super::topology::{Environment, TopologyError};
 
-/// Why a switch did not start, or did not end as asked.
+/// Why a switch did not start, or stopped by itself.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServiceError {
     #[error(transparent)]
@@ -24,20 +24,20 @@ pub(crate) enum ServiceError {
     ApiSocket { path: PathBuf, source: io::Error },
     #[error("cannot serve metrics: {0}")]
     Metrics(#[source] io::Error),
-    #[error("cannot hear signals: {0}")]
+    #[error("cannot listen for signals: {0}")]
     Signals(#[source] io::Error),
-    #[error("cannot tell that the switch is ready, so it stops: {0}")]
+    #[error("cannot report that the switch is ready, so it stops: {0}")]
     Ready(#[source] io::Error),
-    #[error("a worker stopped by itself, so the switch stops: {0}")]
+    #[error("a worker failed, so the switch stops: {0}")]
     Worker(String),
 }
 
-/// How a switch ended.
+/// How a switch stopped.
 #[derive(Debug, Default)]
 pub(crate) struct ServiceOutcome {
-    /// What went wrong; nothing when it was asked to stop.
+    /// The error; `None` after a requested stop.
     pub(crate) error: Option<ServiceError>,
-    /// What could not be taken away.
+    /// What the teardown could not remove.
     pub(crate) left: Vec<TopologyError>,
 }
 
@@ -47,48 +47,46 @@ impl From<ServiceError> for ServiceOutcome {
     }
 }
 
-/// A switch that forwards now.
+/// A switch that has started to forward.
 #[derive(Debug)]
 pub(crate) struct StartedSwitch {
-    /// The switch.
     pub(crate) status: Status,
-    /// Its ports.
     pub(crate) ports: Vec<PortReport>,
-    /// What the user should know, each a sentence.
+    /// Notices for the user, a sentence each.
     pub(crate) notices: Vec<String>,
-    /// Asks it more.
+    /// Sends it commands.
     pub(crate) handle: Handle,
 }
 
-/// The socket of the switch called `name`.
+/// The API socket of the switch called `name`.
 pub(crate) fn socket_path(runtime: &Path, name: &str) -> PathBuf {
     runtime.join(format!("{name}.sock"))
 }
 
-/// Where the switch called `name` says why, if it stops by itself: detached, it has nobody to tell.
+/// The file in which a switch that fails writes its reason. A detached switch has no terminal for it.
 pub(crate) fn exit_reason_path(runtime: &Path, name: &str) -> PathBuf {
     runtime.join(format!("{name}.error"))
 }
 
-/// Writes down why a switch stopped, if it was not asked to.
+/// Writes the reason why a switch stopped by itself.
 pub(super) fn write_exit_reason(path: &Path, outcome: &ServiceOutcome) {
     if let Some(error @ ServiceError::Worker(_)) = &outcome.error {
-        // The process in the foreground reports the error too.
+        // A switch in the foreground prints the reason as well.
         if fs::write(path, format!("{error}\n")).is_err() {
             let _ = fs::remove_file(path);
         }
     }
 }
 
-/// How a switch is heard, beside its API.
+/// What a switch offers beside its API.
 #[derive(Debug)]
 pub(crate) struct ServiceOutputs {
-    /// Where metrics are served too.
+    /// The listener of the metrics address.
     pub(crate) metrics: Option<std::net::TcpListener>,
     pub(crate) log: Log,
 }
 
-/// Runs a switch until it is asked to stop. `ready` is called when it forwards.
+/// Runs a switch until it is asked to stop. Calls `ready` when it forwards.
 pub(crate) async fn run(
     config: Config,
     environment: &Environment,
@@ -110,7 +108,7 @@ pub(crate) async fn run(
         Ok(running) => running,
         Err(StartFailure { why, left }) => return ServiceOutcome { error: Some(why.into()), left },
     };
-    // Of an earlier one; mostly there is none.
+    // A previous switch of this name may have left one.
     let _ = fs::remove_file(&exit_reason);
     let outcome = match ApiSocket::bind(&path) {
         Ok(socket) => serve(running, Endpoints { socket, metrics, log }, signals.next(), ready).await,
@@ -122,16 +120,17 @@ pub(crate) async fn run(
     outcome
 }
 
-/// Where clients come in.
+/// The sockets that clients connect to.
 pub(super) struct Endpoints {
     pub(super) socket: ApiSocket,
-    /// For metrics alone.
+    /// Serves metrics only.
     pub(super) metrics: Option<TcpListener>,
     pub(super) log: Log,
 }
 
 impl Endpoints {
-    /// Lets clients in for ever. Whoever reads metrics takes none of the user's connections at the listener.
+    /// Accepts clients until it is dropped. Metrics clients have connections of their own, so they
+    /// cannot block the API.
     async fn open(&self, listener: &Listener, handle: Handle) -> Infallible {
         let scraped = server::metrics_router(handle.clone());
         let (router, _) = server::router(handle, self.log.clone());
@@ -149,7 +148,7 @@ impl Endpoints {
     }
 }
 
-/// A listener of this event loop.
+/// Registers a listener with the runtime.
 fn into_tokio(listener: std::net::TcpListener) -> io::Result<TcpListener> {
     listener.set_nonblocking(true)?;
     TcpListener::from_std(listener)
@@ -185,7 +184,7 @@ pub(super) async fn serve<M: HostNetwork>(
         StopReason::Signal => None,
         StopReason::WorkerFailed(why) => Some(ServiceError::Worker(why)),
         StopReason::Request(reply) => {
-            // Whoever asked may have left.
+            // The client may have disconnected.
             let _ = reply.send(StopReport { errors: left.iter().map(ToString::to_string).collect() });
             None
         }

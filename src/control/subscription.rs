@@ -1,7 +1,7 @@
-//! Feeds one reader who may be slow, from a writer who never waits for it.
+//! A bounded queue from writers that never wait to one reader that may be slow.
 //!
-//! What the reader has not taken waits in a queue of fixed length. Once that is full, more is missed, not
-//! kept: the reader is told how many, at the place where they are missing.
+//! When the queue is full, new items are counted instead of queued. The reader gets that count at the
+//! position of the missing items.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -9,49 +9,49 @@ use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-/// What a reader gets next.
+/// What a reader receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Delivery<T> {
-    /// What was written.
+    /// An item.
     Item(T),
-    /// So many items are missing here.
+    /// The number of items missing here.
     Missed(u64),
 }
 
-/// The reader has left.
+/// The reader has closed its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SubscriberClosed;
 
-/// The writing end. A reader whose writers are all dropped takes what is left and is at the end.
+/// The sending end. When all senders are dropped, the reader gets the queued items and then the end.
 #[derive(Debug, Clone)]
 pub(crate) struct SubscriptionSender<T> {
-    /// Each item with the number of those missed right before it.
+    /// Each item, with the number of items missed just before it.
     queue: mpsc::Sender<(u64, T)>,
     missed: Arc<MissedCount>,
 }
 
-/// The reading end.
+/// The receiving end.
 #[derive(Debug)]
 pub(crate) struct Subscription<T> {
     queue: mpsc::Receiver<(u64, T)>,
     missed: Arc<MissedCount>,
-    /// Comes after the missed that were just told.
+    /// The item that follows a [`Delivery::Missed`].
     held: Option<T>,
 }
 
-/// How many were missed since the latest item in the queue. Whoever looks at both, or changes both, holds it meanwhile:
-/// or else they would not be of one moment.
+/// Items missed since the last one in the queue. It is locked while either is read or changed, because
+/// both must be consistent.
 #[derive(Debug, Default)]
 struct MissedCount(Mutex<u64>);
 
 impl MissedCount {
     fn lock(&self) -> MutexGuard<'_, u64> {
-        // A count is never half done.
+        // A count has no invariant that a panic could break.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A subscription of at most `length` items that wait.
+/// A subscription whose queue has `length` places.
 pub(crate) fn subscription<T>(length: usize) -> (SubscriptionSender<T>, Subscription<T>) {
     let (sender, receiver) = mpsc::channel(length);
     let missed = Arc::<MissedCount>::default();
@@ -60,8 +60,8 @@ pub(crate) fn subscription<T>(length: usize) -> (SubscriptionSender<T>, Subscrip
 }
 
 impl<T> SubscriptionSender<T> {
-    /// Gives the reader an item, or counts it as missed if too many wait already. Never waits for the
-    /// reader; from any thread.
+    /// Queues an item, or counts it as missed if the queue is full. Never waits. May be called from any
+    /// thread.
     pub(crate) fn send(&self, item: T) -> Result<(), SubscriberClosed> {
         let mut missed = self.missed.lock();
         match self.queue.try_reserve() {
@@ -72,12 +72,12 @@ impl<T> SubscriptionSender<T> {
         Ok(())
     }
 
-    /// Counts items that were missed before they came here.
+    /// Counts items that were missed before they reached this queue.
     pub(crate) fn record_missed(&self, count: u64) {
         *self.missed.lock() += count;
     }
 
-    /// Whether the reader has left.
+    /// Whether the reader has closed its end.
     pub(crate) fn is_closed(&self) -> bool {
         self.queue.is_closed()
     }
@@ -96,7 +96,7 @@ impl<T> Subscription<T> {
                 self.held = Some(item);
                 Poll::Ready(Some(Delivery::Missed(missed_before)))
             }
-            // Told to give way to other tasks, not that nothing waits.
+            // The task's cooperative budget is used up. The queue is not empty.
             Poll::Pending if !self.queue.is_empty() => Poll::Pending,
             rest => match std::mem::take(&mut *missed) {
                 0 => rest.map(|_| None),
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(take(&mut subscription), Poll::Ready(None));
     }
 
-    /// A reader that finds the queue empty must not take for its place what is missed right after.
+    /// A writer may miss an item right after the reader found the queue empty.
     #[test]
     fn missed_position_is_right_with_concurrent_writer() {
         const WRITTEN: u64 = 300_000;
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!((known, writer.join().unwrap()), (WRITTEN, Ok(())));
     }
 
-    /// The runtime lets no task take more than some hundred items in one go.
+    /// Tokio limits how many items a task may receive in one poll.
     #[tokio::test]
     async fn missed_position_is_right_when_task_budget_ends() {
         const LENGTH: usize = 1000;

@@ -95,7 +95,7 @@ fn stats_table_balances() {
     let explained = s.host().run("uswitch stats container1").ok();
     assert!(explained.contains("the source is a group address or zero"), "{explained}");
     let unknown = s.host().run("uswitch stats nowhere").fails();
-    assert!(unknown.contains("there is no port named nowhere"), "{unknown}");
+    assert!(unknown.contains("no port named nowhere"), "{unknown}");
 }
 
 fn rows(stats: &Value) -> &[Value] {

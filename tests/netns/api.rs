@@ -1,4 +1,4 @@
-//! Programs of others against the API and the JSON that has the shape of `bridge -j`.
+//! The API and its `bridge -j` compatible JSON, used by other programs.
 
 use crate::harness::{Shell, TestSwitch, Uswitch, on_both, v4, wait_until};
 
@@ -6,7 +6,7 @@ const SOCKET: &str = "/run/uswitch/uswitch0.sock";
 
 on_both!(jq_script_for_bridge_fdb, jq_script_for_bridge_link);
 
-/// A script written for the Linux bridge: which port is this MAC behind?
+/// A script written for the Linux bridge finds the port of a MAC address.
 fn jq_script_for_bridge_fdb<S: TestSwitch>() {
     let s = S::start();
     let [h1, h2, _] = s.containers();
@@ -23,7 +23,7 @@ fn jq_script_for_bridge_fdb<S: TestSwitch>() {
     }
 }
 
-/// Another: which containers' ports learn, flood and forward, and which do not?
+/// A script written for the Linux bridge lists port states.
 fn jq_script_for_bridge_link<S: TestSwitch>() {
     let s = S::start();
     let [.., h3] = s.containers();
@@ -64,7 +64,7 @@ fn curl_reads_the_api() {
     get("/v1/no-such-thing").fails();
 }
 
-/// Only root may speak to a switch of root.
+/// Only root may use the API of root's switch.
 #[test]
 fn socket_is_private() {
     let s = Uswitch::start();
@@ -76,22 +76,25 @@ fn socket_is_private() {
         .fails();
 }
 
-/// By hand: added, seen, used, deleted.
+/// Entries can be added, listed, used and deleted.
 #[test]
 fn fdb_add_del_flush() {
     let s = Uswitch::start();
     let host = s.host();
     host.run("uswitch fdb add 00:00:5e:00:53:77 container2").ok();
-    let entry =
-        s.fdb().into_iter().find(|entry| entry.mac == crate::harness::mac(0x77)).expect("it was added");
+    let entry = s
+        .fdb()
+        .into_iter()
+        .find(|entry| entry.mac == crate::harness::mac(0x77))
+        .expect("the entry was added");
     assert_eq!((entry.ifname.as_str(), entry.state.as_str()), ("container2", "static"));
     host.run("uswitch fdb flush").ok();
-    assert!(s.port_of(entry.mac).is_some(), "flush takes what was learned");
+    assert!(s.port_of(entry.mac).is_some(), "flush deletes only learned entries");
     host.run("uswitch fdb del 00:00:5e:00:53:77").ok();
     assert_eq!(s.port_of(entry.mac), None);
     host.run("uswitch fdb del 00:00:5e:00:53:77").fails();
     host.run("uswitch fdb add 01:00:5e:00:53:77 container2").fails();
     host.run("uswitch fdb add 00:00:5e:00:53:77 container9").fails();
-    let said = host.run("uswitch fdb add 00:00:5e:00:53:77 container2 --vlan 7").fails();
-    assert!(said.contains("VLAN 7") && said.trim().lines().count() == 1, "{said}");
+    let output = host.run("uswitch fdb add 00:00:5e:00:53:77 container2 --vlan 7").fails();
+    assert!(output.contains("VLAN 7") && output.trim().lines().count() == 1, "{output}");
 }

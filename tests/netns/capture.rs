@@ -1,4 +1,4 @@
-//! Frames as they cross the switch, captured by it and read by tshark.
+//! Captures, read by tshark.
 
 use nix::sys::signal::Signal;
 use uswitch::datapath::MIRRORS;
@@ -8,14 +8,14 @@ use crate::traffic::iperf3;
 
 const FILE: &str = "/run/frames.pcapng";
 
-/// Starts a capture; when this returns, no frame is missed.
+/// Starts a capture. Frames sent after this returns are captured.
 fn capture(s: &Uswitch, arguments: &str) -> Process {
     let mut capture = s.host().spawn(&format!("uswitch capture {arguments}"));
     capture.line_with("capturing on");
     capture
 }
 
-/// These fields of each packet of the file, as `tshark` has them.
+/// Fields of each packet in the file, as printed by tshark.
 fn fields(s: &Uswitch, options: &str, fields: &[&str]) -> Vec<String> {
     let fields: String = fields.iter().map(|field| format!(" -e {field}")).collect();
     let read = s.host().run(&format!("tshark -r {FILE} {options} -T fields -E separator=|{fields}"));
@@ -33,8 +33,8 @@ fn captures_ping_with_ports_directions_and_verdicts() {
     h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
     let capture = capture(&s, &format!("-c 4 -w {FILE} icmp"));
     h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
-    let said = capture.ok();
-    assert!(said.ends_with("4 packets captured, 0 lost"), "{said}");
+    let output = capture.ok();
+    assert!(output.ends_with("4 packets captured, 0 lost"), "{output}");
     assert_eq!(
         fields(&s, "", COMMENTS),
         [
@@ -50,7 +50,7 @@ fn captures_ping_with_ports_directions_and_verdicts() {
     }
 }
 
-/// What the switch answers is there too, the question in and the answer out; IPv6 likewise.
+/// The switch's own replies are captured too: the request inbound, the reply outbound.
 #[test]
 fn captures_gateway_ping_and_its_reply() {
     let s = Uswitch::start();
@@ -58,13 +58,13 @@ fn captures_gateway_ping_and_its_reply() {
     let capture = capture(&s, "--port container1 -c 4 icmp or ( icmp6 and host fd00:172:16::1 )");
     h1.run("ping -n -c 1 -W 5 172.16.0.1").ok();
     h1.run("ping -n -c 1 -W 5 fd00:172:16::1").ok();
-    let said = capture.ok();
-    let lines: Vec<&str> = said.lines().filter(|line| line.contains("container1 ")).collect();
-    let [question, answer, ..] = lines[..] else { panic!("{said}") };
+    let output = capture.ok();
+    let lines: Vec<&str> = output.lines().filter(|line| line.contains("container1 ")).collect();
+    let [question, answer, ..] = lines[..] else { panic!("{output}") };
     assert!(question.contains("container1 In ") && question.contains("echo request"), "{question}");
     assert!(question.ends_with("[answered by the switch: echo]"), "{question}");
     assert!(answer.contains("container1 Out ") && answer.contains("echo reply"), "{answer}");
-    assert!(answer.ends_with("[answer of the switch]"), "{answer}");
+    assert!(answer.ends_with("[sent by the switch]"), "{answer}");
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn captures_dropped_frame_with_reason() {
     assert_eq!(fields(&s, "", COMMENTS), [format!("container1|{INBOUND}|drop: spoofed_gateway")]);
 }
 
-/// A TCP stream: whole, as the containers' kernels hand it over, and as it would be on a wire.
+/// A TCP stream, with super-frames whole and segmented.
 #[test]
 fn captures_super_frames_whole_or_segmented() {
     let s = Uswitch::start();
@@ -106,7 +106,7 @@ fn captures_super_frames_whole_or_segmented() {
     let traced =
         s.host().run(&format!("uswitch trace --in container1 --pcap {FILE} --limit 100 --json")).ok();
     assert!(traced.contains(r#""gso_size":1448"#) && !traced.contains("oversize"), "{traced}");
-    // A file of another program does not say which they are.
+    // A pcap file has no comments, so segment sizes are unknown.
     s.host().run(&format!("tshark -r {FILE} -F pcap -w /run/frames.pcap")).ok();
     let done = s.host().run("uswitch trace --in container1 --pcap /run/frames.pcap --limit 100 --json");
     assert!(done.stdout.contains("oversize") && done.stderr.contains("may be a super-frame"), "{done}");
@@ -119,7 +119,7 @@ fn captures_super_frames_whole_or_segmented() {
     let checked = "-o tcp.check_checksum:TRUE -Y tcp.checksum.status!=1";
     assert_eq!(fields(&s, checked, &["frame.number"]), Vec::<String>::new());
     let comments = fields(&s, "-Y frame.len==1514", &["frame.comment"]);
-    assert!(comments.iter().any(|comment| comment.contains("; number 2 of ")), "{comments:?}");
+    assert!(comments.iter().any(|comment| comment.contains("; segment 2 of ")), "{comments:?}");
 }
 
 #[test]
@@ -131,11 +131,11 @@ fn streams_into_tshark_with_snaplen() {
         s.host().spawn_sh(&format!("{pipe} | tshark -l -n -r - -T fields -e frame.len -e frame.cap_len"));
     tshark.line_with("capturing on container1");
     h1.run(&format!("ping -n -c 1 -W 5 {}", v6(2))).ok();
-    // As it comes: the capture goes on.
+    // It arrives while the capture runs.
     tshark.line_with("118\t64");
 }
 
-/// Nobody reads any more: the capture ends, though no frame comes. One into a file goes on.
+/// A capture ends when its reader closes, although no frame arrives. One into a file continues.
 #[test]
 fn closed_reader_ends_capture() {
     let s = Uswitch::start();
@@ -146,11 +146,11 @@ fn closed_reader_ends_capture() {
         s.host().spawn_sh(&format!("uswitch capture -c 1 -w {FILE} ether src 00:00:5e:00:53:09 | true"));
     file.line_with("capturing on");
     h1.send(&[frame(mac(8), mac(9), "for the file")]);
-    let said = file.ok();
-    assert!(said.ends_with("1 packet captured, 0 lost"), "{said}");
+    let output = file.ok();
+    assert!(output.ends_with("1 packet captured, 0 lost"), "{output}");
 }
 
-/// However it ends, the file can be read.
+/// The file is readable however the capture ends.
 #[test]
 fn interrupted_capture_is_well_formed() {
     let s = Uswitch::start();
@@ -158,14 +158,14 @@ fn interrupted_capture_is_well_formed() {
     let capture = capture(&s, &format!("-w {FILE}"));
     iperf3(&h1, &h2, &format!("{} -t 1", v4(2)));
     capture.signal(Signal::SIGINT);
-    let said = capture.ok();
-    let line = said.lines().last().unwrap_or_default();
-    assert!(line.contains(" packets captured, "), "{said}");
+    let output = capture.ok();
+    let line = output.lines().last().unwrap_or_default();
+    assert!(line.contains(" packets captured, "), "{output}");
     let count = line.split(' ').next().and_then(|count| count.parse::<usize>().ok()).expect("a count");
     assert_eq!(fields(&s, "", &["frame.number"]).len(), count);
 }
 
-/// Neither a pipe that nobody reads nor one that nobody has opened yet keeps a signal from ending it.
+/// A signal ends a capture that waits for a reader of its pipe.
 #[test]
 fn signal_ends_capture_with_blocked_output() {
     let s = Uswitch::start();
@@ -174,35 +174,36 @@ fn signal_ends_capture_with_blocked_output() {
     for sink in ["- >/run/unread", "/run/unread"] {
         let mut stuck = s.host().spawn_sh(&format!("exec uswitch capture icmp 3<>/run/unread -w {sink}"));
         stuck.line_with("capturing on");
-        // More than any pipe holds by default.
+        // More than a pipe holds by default.
         h1.run(&format!("ping -n -q -f -c 2000 -W 5 {}", v4(2))).ok();
         stuck.signal(Signal::SIGTERM);
         stuck.ok();
     }
     let waiting = s.host().spawn_sh("exec uswitch capture -w /run/unopened");
     waiting.signal(Signal::SIGTERM);
-    let (status, said) = waiting.wait();
-    assert_eq!((status.code(), said.as_str()), (None, ""));
+    let (status, output) = waiting.wait();
+    assert_eq!((status.code(), output.as_str()), (None, ""));
 }
 
-/// So many at a time; one that leaves makes room at once, though no frame comes.
+/// The number of captures is limited. A capture that ends makes room at once, although no frame
+/// arrives.
 #[test]
 fn limits_concurrent_captures() {
     let s = Uswitch::with("--ports 2 --internal");
     let many: Vec<Process> = (0..MIRRORS).map(|_| capture(&s, "-c 1 ether 00:00:5e:00:53:09")).collect();
-    let said = s.host().run("uswitch capture").fails();
-    assert!(said.contains("end one of them first") && said.trim().lines().count() == 1, "{said}");
+    let output = s.host().run("uswitch capture").fails();
+    assert!(output.contains("end one of them first") && output.trim().lines().count() == 1, "{output}");
     drop(many);
     let again: Vec<Process> = (0..MIRRORS)
         .map(|_| {
             let mut capture = None;
-            wait_until("there is room", || {
+            wait_until("a capture can start", || {
                 let mut process = s.host().spawn("uswitch capture -c 1 ether 00:00:5e:00:53:09");
                 let begun = process.line_with("").contains("capturing");
                 capture = begun.then_some(process);
                 begun
             });
-            capture.expect("it was waited for")
+            capture.expect("wait_until waited for it")
         })
         .collect();
     let [h1, ..] = s.containers();
@@ -225,10 +226,14 @@ fn rejects_invalid_captures_on_the_command_line() {
         );
     };
     refused("-w /nowhere/file", 1, "cannot write /nowhere/file");
-    refused("--port nobody", 1, "there is no port named nobody");
+    refused("--port nobody", 1, "no port named nobody");
     refused("tcp prt 80", 2, "at 5: 'prt' instead of 'and' or 'or'");
     refused("--snaplen 0", 2, "--snaplen");
     s.host().sh(&format!("echo mine > {FILE}")).ok();
-    refused(&format!("--port nobody -w {FILE}"), 1, "there is no port named nobody");
-    assert_eq!(s.host().run(&format!("cat {FILE}")).ok().trim(), "mine", "a refused capture leaves a file");
+    refused(&format!("--port nobody -w {FILE}"), 1, "no port named nobody");
+    assert_eq!(
+        s.host().run(&format!("cat {FILE}")).ok().trim(),
+        "mine",
+        "a refused capture does not change the file"
+    );
 }

@@ -1,4 +1,4 @@
-//! What `uswitch events` tells, with real traffic.
+//! `uswitch events` with real traffic.
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -6,7 +6,7 @@ use uswitch::wire::Mac;
 
 use crate::harness::{Frame, Shell, TestSwitch, Uswitch, frame, mac, v4, wait_until};
 
-/// The events that a switch keeps, as JSON.
+/// The kept events, as JSON.
 fn events(s: &Uswitch, arguments: &str) -> Vec<Value> {
     let lines = s.host().run(&format!("uswitch events --json {arguments}")).ok();
     lines
@@ -15,19 +15,19 @@ fn events(s: &Uswitch, arguments: &str) -> Vec<Value> {
         .collect()
 }
 
-/// Whether there is an event with these fields.
-fn is_told(s: &Uswitch, kind: &str, fields: &[(&str, &str)]) -> bool {
+/// Whether an event of this type has these fields.
+fn has_event(s: &Uswitch, kind: &str, fields: &[(&str, &str)]) -> bool {
     let fits = |event: &Value| fields.iter().all(|(key, value)| event[*key] == *value);
     events(s, &format!("--type {kind}")).iter().any(fits)
 }
 
 #[track_caller]
 fn wait_for(s: &Uswitch, kind: &str, fields: &[(&str, &str)]) {
-    wait_until(&format!("{kind} of {fields:?} is told"), || is_told(s, kind, fields));
+    wait_until(&format!("{kind} of {fields:?} is recorded"), || has_event(s, kind, fields));
 }
 
-/// Frames from so many stations, to everybody.
-fn stations(count: u32) -> Vec<Frame> {
+/// Broadcast frames from `count` MAC addresses.
+fn broadcast_frames(count: u32) -> Vec<Frame> {
     let station = |n: u32| {
         let [a, b, c, d] = n.to_be_bytes();
         Mac([0x02, 0x5e, a, b, c, d])
@@ -35,7 +35,7 @@ fn stations(count: u32) -> Vec<Frame> {
     (0..count).map(|n| frame(Mac::BROADCAST, station(n), "one of many")).collect()
 }
 
-/// A ping teaches; the same MAC elsewhere is a move.
+/// A ping is learned; the same MAC address on another port is a move.
 #[test]
 fn learned_and_moved() {
     let s = Uswitch::start();
@@ -44,13 +44,13 @@ fn learned_and_moved() {
     for h in [&h1, &h2] {
         wait_for(&s, "learned", &[("ifname", h.name()), ("mac", &h.mac().to_string())]);
     }
-    let station = mac(1).to_string();
+    let address = mac(1).to_string();
     h2.send(&[frame(Mac::BROADCAST, mac(1), "here")]);
-    wait_for(&s, "learned", &[("ifname", "container2"), ("mac", &station)]);
+    wait_for(&s, "learned", &[("ifname", "container2"), ("mac", &address)]);
     h3.send(&[frame(Mac::BROADCAST, mac(1), "there")]);
-    wait_for(&s, "moved", &[("ifname", "container3"), ("mac", &station), ("other", "container2")]);
+    wait_for(&s, "moved", &[("ifname", "container3"), ("mac", &address), ("other", "container2")]);
     let lines = s.host().run("uswitch events --port container3 --type moved --last 1").ok();
-    assert!(lines.ends_with(&format!("moved         container3  {station}  from container2\n")), "{lines}");
+    assert!(lines.ends_with(&format!("moved         container3  {address}  from container2\n")), "{lines}");
     assert_eq!(events(&s, "--port container1 --type moved"), [Value::Null; 0]);
 }
 
@@ -75,7 +75,7 @@ fn flooded_and_dropped() {
         let spoofed = dropped.iter().filter(|event| event["reason"] == "spoofed_gateway");
         spoofed.filter_map(|event| event["count"].as_u64()).collect::<Vec<_>>()
     };
-    wait_until("all are told", || spoofed().iter().sum::<u64>() == 100);
+    wait_until("all drops are reported", || spoofed().iter().sum::<u64>() == 100);
     assert!(spoofed().len() <= 2, "{:?}", spoofed());
 }
 
@@ -84,7 +84,7 @@ fn port_events() {
     let s = Uswitch::start();
     let [h1, h2, _] = s.containers();
     for port in ["host", "container1", "container2", "container3"] {
-        assert!(is_told(&s, "port_added", &[("ifname", port)]), "{port}");
+        assert!(has_event(&s, "port_added", &[("ifname", port)]), "{port}");
     }
     h1.run("ip link set eth0 down").ok();
     wait_for(&s, "port_down", &[("ifname", "container1")]);
@@ -93,56 +93,56 @@ fn port_events() {
     h2.run("ip link del eth0").ok();
     wait_for(&s, "port_gone", &[("ifname", "container2")]);
     s.host().run("uswitch port del container3").ok();
-    assert!(is_told(&s, "port_removed", &[("ifname", "container3")]));
+    assert!(has_event(&s, "port_removed", &[("ifname", "container3")]));
 }
 
-/// What a person does to the forwarding database is told with the rest.
+/// Changes that a user makes to the forwarding database are events too.
 #[test]
 fn admin_fdb_changes_emit_events() {
     let s = Uswitch::start();
     let [h1, ..] = s.containers();
-    let station = mac(1).to_string();
+    let address = mac(1).to_string();
     let mut follower = s.host().spawn("uswitch events --follow --type fdb_added,fdb_removed,fdb_flushed");
-    s.host().run(&format!("uswitch fdb add {station} container2")).ok();
-    s.host().run(&format!("uswitch fdb del {station}")).ok();
+    s.host().run(&format!("uswitch fdb add {address} container2")).ok();
+    s.host().run(&format!("uswitch fdb del {address}")).ok();
     h1.send(&[frame(Mac::BROADCAST, mac(2), "here")]);
     wait_for(&s, "learned", &[("mac", &mac(2).to_string())]);
     s.host().run("uswitch fdb flush container1").ok();
     s.host().run("uswitch fdb flush").ok();
-    wait_for(&s, "fdb_added", &[("ifname", "container2"), ("mac", &station), ("state", "static")]);
-    wait_for(&s, "fdb_removed", &[("ifname", "container2"), ("mac", &station)]);
+    wait_for(&s, "fdb_added", &[("ifname", "container2"), ("mac", &address), ("state", "static")]);
+    wait_for(&s, "fdb_removed", &[("ifname", "container2"), ("mac", &address)]);
     let flushed = events(&s, "--type fdb_flushed");
     let [one, all] = &flushed[..] else { panic!("{flushed:?}") };
     assert!(one["ifname"] == "container1" && one["count"].as_u64() > Some(0), "{one}");
     assert!(all["ifname"].is_null() && all["count"].is_u64(), "{all}");
-    for told in ["static entry", &station, "forgotten", "fdb_flushed   -"] {
-        follower.line_with(told);
+    for text in ["static entry", &address, "deleted", "fdb_flushed   -"] {
+        follower.line_with(text);
     }
 }
 
-/// More stations than the database holds, from one port: what is told is bounded, what is lost is said and counted, and
-/// a quiet port's events are all there.
+/// One port sends from more MAC addresses than the database holds. Its events are limited and counted,
+/// and another port's events are complete.
 #[test]
 fn bounds_events_of_a_mac_flood() {
-    const STATIONS: u32 = 20_000;
+    const ADDRESSES: u32 = 20_000;
     let s = Uswitch::with("--ports 3 --fdb-max 64");
     let [h1, h2, _] = s.containers();
     let mut follower = s.host().spawn("uswitch events --json --follow --last 0 --type moved");
-    // Its socket takes few frames at a time.
-    stations(STATIONS).chunks(200).for_each(|part| h1.send(part));
+    // The test's socket queue is short.
+    broadcast_frames(ADDRESSES).chunks(200).for_each(|part| h1.send(part));
     h2.send(&[frame(Mac::BROADCAST, mac(1), "quiet")]);
     wait_for(&s, "learned", &[("ifname", "container2"), ("mac", &mac(1).to_string())]);
     follower.line_with(r#""type":"lost","ifname":"container1""#);
-    wait_until("what is lost is counted", || s.json("status")["lost_events"].as_u64() > Some(0));
+    wait_until("lost events are counted", || s.json("status")["lost_events"].as_u64() > Some(0));
     assert!(!events(&s, "--type evicted --port container1").is_empty());
-    let told = events(&s, "").len();
-    assert!(told <= 1024, "{told}");
+    let count = events(&s, "").len();
+    assert!(count <= 1024, "{count}");
     let lost = |port| events(&s, &format!("--type lost --port {port}")).len();
     assert_eq!(lost("container2"), 0);
     h2.run(&format!("ping -n -c 1 -W 5 {}", v4(3))).ok();
 }
 
-/// Followers that read nothing hold up neither the switch nor each other; those that do not fit are told so.
+/// Followers that do not read block neither the switch nor each other. Further ones are refused.
 #[test]
 fn blocked_followers_stop_nothing_else() {
     let s = Uswitch::start();
@@ -154,15 +154,16 @@ fn blocked_followers_stop_nothing_else() {
         follower.line_with("port_added");
         follower
     });
-    let said = s.host().run("uswitch events --follow").fails();
-    assert!(said.contains("16 clients follow this switch already"), "{said}");
+    let output = s.host().run("uswitch events --follow").fails();
+    assert!(output.contains("the switch serves 16 streams"), "{output}");
     h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
     s.host().run("uswitch status").ok();
     s.stop();
     drop(followers);
 }
 
-/// Each end of `--follow`: Ctrl-C, a reader that has seen enough, the switch's stop; and a kill, which is told apart.
+/// `--follow` ends after Ctrl-C, when its reader closes, and with the switch; a killed switch is an
+/// error.
 #[test]
 fn follow_ends_on_signal_reader_and_stop() {
     let s = Uswitch::start();
@@ -175,7 +176,7 @@ fn follow_ends_on_signal_reader_and_stop() {
     let interrupted = follow();
     interrupted.signal(Signal::SIGINT);
     interrupted.ok();
-    // Ends though no port is added any more.
+    // It ends although no further port is added.
     let mut enough = s.host().spawn_sh("uswitch events --follow --type port_added | head -n 1");
     enough.line_with("port_added");
     enough.ok();
@@ -184,11 +185,11 @@ fn follow_ends_on_signal_reader_and_stop() {
     h1.send(&[frame(Mac::BROADCAST, mac(1), "live")]);
     stopped.line_with(&mac(1).to_string());
     s.stop();
-    let said = stopped.ok();
-    assert!(said.ends_with("uswitch: the switch has stopped"), "{said}");
+    let output = stopped.ok();
+    assert!(output.ends_with("uswitch: the switch has stopped"), "{output}");
     s.host().run("uswitch start --detach --ports 1").ok();
     let killed = follow();
     s.host().run(&format!("kill -9 {}", s.json("status")["pid"])).ok();
-    let (status, said) = killed.wait();
-    assert!(status.code() == Some(1) && said.ends_with("takes away what it left behind"), "{said}");
+    let (status, output) = killed.wait();
+    assert!(status.code() == Some(1) && output.ends_with("removes what it left behind"), "{output}");
 }

@@ -1,4 +1,4 @@
-//! Metrics as Prometheus would scrape them.
+//! Metrics, as Prometheus scrapes them.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ fn scrape(s: &Uswitch) -> String {
     s.host().run(&format!("curl -sS --fail {URL}/metrics")).ok()
 }
 
-/// A sample's value.
+/// The value of a series.
 #[track_caller]
 fn sample(text: &str, series: &str) -> u64 {
     let found = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
@@ -24,7 +24,7 @@ fn scraped_metrics_equal_stats() {
     let [h1, ..] = s.containers();
     h1.run(&format!("ping -n -c 5 -i 0.01 -W 5 {}", v4(2))).ok();
     let (mut stats, mut text) = (Value::Null, String::new());
-    wait_until("nothing came between", || {
+    wait_until("both reads see the same counters", || {
         stats = s.json("stats");
         text = scrape(&s);
         s.json("stats") == stats
@@ -74,7 +74,7 @@ fn refuses_unusable_metrics_address() {
     assert_start_rejected(&host, "--metrics 127.0.0.1:9477", &["cannot serve metrics on 127.0.0.1:9477"]);
 }
 
-/// More than there are seats: they cost nobody else anything.
+/// Idle clients beyond the connection limit affect nothing else.
 #[test]
 fn idle_metrics_clients_stop_nothing_else() {
     let s = Uswitch::with("--ports 3 --metrics 127.0.0.1:9477");
@@ -88,5 +88,5 @@ signal.pause()'",
     s.host().run("uswitch status").ok();
     s.containers()[0].run(&format!("ping -n -c 2 -i 0.1 -W 5 {}", v4(2))).ok();
     drop(clients);
-    wait_until("there is a seat again", || s.host().run(&format!("curl -sS -m 5 {URL}/metrics")).succeeded());
+    wait_until("a connection is free", || s.host().run(&format!("curl -sS -m 5 {URL}/metrics")).succeeded());
 }

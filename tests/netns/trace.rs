@@ -1,4 +1,4 @@
-//! `uswitch trace`: what it says is what then happens, and saying it changes nothing.
+//! `uswitch trace` predicts what happens, and changes nothing.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use crate::harness::{
     CommandOutput, GATEWAY_V4, GROUP, Shell, TestNetns, TestSwitch, Uswitch, frame, v4, wait_until,
 };
 
-/// What `uswitch trace` says of a frame that comes in on `port`.
+/// Traces a frame that enters on `port`.
 fn trace(s: &Uswitch, port: &TestNetns, words: &str) -> CommandOutput {
     s.host().run(&format!("uswitch trace --in {} {words}", port.name()))
 }
@@ -16,18 +16,18 @@ fn verdict(s: &Uswitch, port: &TestNetns, words: &str) -> Value {
     trace(s, port, &format!("{words} --json")).json()["verdict"].clone()
 }
 
-/// What the switch knows and has counted.
+/// Forwarding database and counters.
 fn state(s: &Uswitch) -> [Value; 2] {
     [s.json("fdb show"), s.json("stats")]
 }
 
-/// A station that has never spoken: the frame is flooded; after it has spoken, forwarded.
+/// A frame to an address is flooded before its owner sends a frame, and forwarded after.
 #[test]
 fn floods_before_ping_and_forwards_after() {
     let s = Uswitch::start();
     let [h1, h2, _] = s.containers();
     let echo = format!("--icmp {}", v4(2));
-    // Containers speak by themselves when they come up, for some seconds, and all they say then is of IPv6.
+    // Containers send IPv6 neighbour discovery for some seconds after they come up.
     h2.run("sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1").ok();
     h2.run("ip link set eth0 address 00:00:5e:00:53:02").ok();
     s.host().run("uswitch fdb flush").ok();
@@ -48,7 +48,7 @@ fn trace_changes_nothing() {
     let [h1, h2, _] = s.containers();
     h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
     let mut looks = (state(&s), state(&s));
-    wait_until("the containers are silent, and nobody's address ages", || {
+    wait_until("the containers send nothing and no address ages", || {
         let before = state(&s);
         for words in ["--src 00:00:5e:00:53:99 --dst broadcast", "--dst gateway", "--arp-for 172.16.0.1"] {
             trace(&s, &h1, words).ok();
@@ -57,10 +57,10 @@ fn trace_changes_nothing() {
         looks = (before, state(&s));
         without_ages(&looks.0) == without_ages(&looks.1)
     });
-    assert!(!s.fdb_json().contains("00:00:5e:00:53:99"), "a trace was learned from");
+    assert!(!s.fdb_json().contains("00:00:5e:00:53:99"), "a trace was learned");
 }
 
-/// Without the seconds since a station was seen.
+/// Without the seconds since the last frame of each address.
 fn without_ages(state: &[Value; 2]) -> [Value; 2] {
     let mut state = state.clone();
     for entry in state[0].as_array_mut().into_iter().flatten() {
@@ -85,7 +85,7 @@ fn explains_down_port_and_spoofed_gateway() {
     assert!(tree.ends_with("└─ verdict: answered by the switch\n"), "{tree}");
 }
 
-/// What tcpdump wrote, as pcap.
+/// A pcap file written by tcpdump.
 #[test]
 fn traces_frames_of_a_file() {
     let s = Uswitch::start();
@@ -109,33 +109,33 @@ fn traces_frames_of_a_file() {
 fn trace_errors_are_one_line() {
     let s = Uswitch::start();
     for (words, why) in [
-        ("--in container9 --dst gateway", "there is no port named container9"),
+        ("--in container9 --dst gateway", "no port named container9"),
         ("--in container1 --dst nobody", "nobody is neither a port"),
         ("--in container1 --hex 0g", "'0g' is not a frame"),
-        ("--in host --icmp fd00::1 10.0.0.1", "are not of one family"),
+        ("--in host --icmp fd00::1 10.0.0.1", "are of different address families"),
         ("--in container1 --pcap /nonexistent", "cannot read /nonexistent"),
         ("--in container1 --pcap /etc/passwd", "/etc/passwd: this is neither a pcap nor a pcapng file"),
     ] {
-        let said = s.host().run(&format!("uswitch trace {words}")).fails();
-        assert!(said.contains(why) && said.trim().lines().count() == 1, "{words}: {said}");
+        let output = s.host().run(&format!("uswitch trace {words}")).fails();
+        assert!(output.contains(why) && output.trim().lines().count() == 1, "{words}: {output}");
     }
 }
 
-/// A ping's own frames, as they come.
+/// The frames of a ping.
 #[test]
 fn follows_live_frames_of_a_ping() {
     let s = Uswitch::start();
     let [h1, ..] = s.containers();
     let mut follow = s.host().spawn("uswitch trace --follow --port container1 --limit 3");
-    wait_until("it has seen enough", || {
+    wait_until("it has reached its limit", || {
         h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
         follow.has_ended()
     });
-    let said = follow.ok();
-    assert_eq!(said.matches("└─ verdict: ").count(), 3, "{said}");
-    assert!(said.contains(": ICMP echo request, id "), "{said}");
-    assert!(said.contains("├─ learning: known on container1, refreshed\n"), "{said}");
-    assert!(said.contains("│  └─ container2: sent\n"), "{said}");
+    let output = follow.ok();
+    assert_eq!(output.matches("└─ verdict: ").count(), 3, "{output}");
+    assert!(output.contains(": ICMP echo request, id "), "{output}");
+    assert!(output.contains("├─ learning: known on container1, refreshed\n"), "{output}");
+    assert!(output.contains("│  └─ container2: sent\n"), "{output}");
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn follows_drops_only() {
     let s = Uswitch::start();
     let [h1, h2, _] = s.containers();
     let mut follow = s.host().spawn("uswitch trace --follow --drops --limit 1 --json");
-    wait_until("it has seen enough", || {
+    wait_until("it has reached its limit", || {
         h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
         h1.send(&[frame(h2.mac(), GROUP, "from a group")]);
         follow.has_ended()
@@ -154,14 +154,14 @@ fn follows_drops_only() {
     assert_eq!(line["verdict"], expected);
 }
 
-/// So does a reader that leaves, though no frame is dropped.
+/// `trace --follow` ends when its reader closes, although no frame is dropped.
 #[test]
 fn follow_ends_with_its_reader() {
     let s = Uswitch::start();
     s.host().sh("uswitch trace --follow --drops | true").ok();
 }
 
-/// A switch that stops ends what follows it.
+/// `trace --follow` ends when the switch stops.
 #[test]
 fn follow_ends_with_the_switch() {
     let s = Uswitch::start();

@@ -1,4 +1,4 @@
-//! What became of a frame, in words.
+//! Packet comments: how the switch handled the frame.
 
 use std::fmt::Write;
 
@@ -6,28 +6,28 @@ use crate::control::running::PortNames;
 use crate::datapath::{Direction, FramePath, Record};
 use crate::switch::{DropReason, GatewayReply, PortId, Verdict};
 
-/// Ports that are named; of more only the number is told.
+/// Most ports listed. Further ones are counted.
 const MAX_NAMED_PORTS: usize = 16;
-/// Before and after the segment size of a super-frame, at the end of its comment.
+/// The text around the segment size at the end of a super-frame's comment.
 const GSO_PREFIX: &str = "; super-frame, segments of ";
 const GSO_SUFFIX: &str = " bytes";
 
-/// The comment on a packet that crossed a port in this direction.
+/// The comment of a packet that crossed a port in this direction.
 pub(super) fn comment(record: &Record, direction: Direction, names: &PortNames) -> String {
     let path = record.path();
     let mut text = match (direction, path.ingress) {
-        (Direction::Out, None) => "answer of the switch".to_owned(),
+        (Direction::Out, None) => "sent by the switch".to_owned(),
         (Direction::Out, Some(ingress)) => format!("from {}", names.of(ingress, record.time)),
         (Direction::In, _) => verdict(record, names),
     };
     if record.vnet.is_super_frame() {
-        // A string takes all that is written.
+        // Writing to a string cannot fail.
         let _ = write!(text, "{GSO_PREFIX}{}{GSO_SUFFIX}", record.vnet.gso_size);
     }
     text
 }
 
-/// The segment size of the super-frame that this comment is on, if it is on one: all that pcapng has of it.
+/// The segment size in a super-frame's comment, if it is one. pcapng has no field for it.
 pub(crate) fn segment_size(comment: &str) -> Option<u16> {
     comment.rsplit_once(GSO_PREFIX)?.1.strip_suffix(GSO_SUFFIX)?.parse().ok()
 }

@@ -1,11 +1,12 @@
-//! Captures: what a mirror sees, as a pcapng stream.
+//! Captures: the records of a mirror as a pcapng stream.
 //!
-//! An interface is a port, a packet a frame that crossed it: inbound from the container into the switch, outbound from the
-//! switch to the container. So a frame that is forwarded is there twice. Its comment says what became of it.
+//! Each port is an interface. Each packet is a frame that crossed a port: inbound from the container
+//! into the switch, outbound from the switch to the container. A forwarded frame is therefore captured
+//! twice. The packet comment says how the switch handled it.
 //!
-//! A capture makes the next bytes when the last ones are gone. While its reader is slow, records wait in the mirror, and once
-//! that is full they are lost: the interface statistics say how many. What it keeps itself is one record, one chunk, and a
-//! line an interface.
+//! A capture encodes the next chunk after the last one was sent. While its reader is slow, records wait
+//! in the mirror's queue. When that is full they are lost, and the interface statistics count them. A
+//! capture itself holds one record, one chunk and a few words per interface.
 
 mod comment;
 mod pcapng;
@@ -28,33 +29,33 @@ use crate::switch::PortId;
 use crate::wire::filter::{Filter, FilterError};
 use crate::wire::{Segments, VnetHeader};
 
-/// Longest frame that can cross: 64 KiB behind an Ethernet header with tags, and some.
+/// Largest snapshot length, as of tcpdump. The longest frame is 64 KiB and its headers.
 pub(crate) const SNAPLEN_MAX: u32 = 262_144;
-/// Bytes after which a chunk is full.
+/// Size at which a chunk is sent.
 const CHUNK: usize = 256 * 1024;
 
-/// Which frames to capture, and how.
+/// What to capture.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct CaptureFilter {
-    /// On these ports, separated by commas; by default on all.
+    /// Only these ports, separated by commas [default: all].
     pub ifname: Option<String>,
-    /// That cross a port in this direction; by default both.
+    /// Only frames that cross a port in this direction [default: both].
     #[param(inline)]
     pub direction: Option<CaptureDirection>,
-    /// Most bytes of a packet to capture.
+    /// Most bytes captured per packet [default: 262144].
     #[param(minimum = 1, maximum = 262144)]
     pub snaplen: Option<u32>,
-    /// Packets after which the capture ends.
+    /// Number of packets after which the capture ends.
     pub count: Option<u64>,
-    /// Super-frames cut into segments, and all checksums done.
+    /// Whether to segment super-frames (GSO packets) and to complete checksums.
     pub segment: Option<bool>,
-    /// An expression as `uswitch capture --help` has it, much as of pcap-filter(7).
+    /// Filter expression; `uswitch capture --help` describes it. A subset of pcap-filter(7).
     pub filter: Option<String>,
 }
 
-/// Which way a frame crosses a port.
+/// The direction in which a frame crosses a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum CaptureDirection {
@@ -62,12 +63,12 @@ pub enum CaptureDirection {
     In,
     /// From the switch to the container
     Out,
-    /// Both ways
+    /// Both directions
     Both,
 }
 
 impl CaptureFilter {
-    /// What the mirror is to see, but for the ports.
+    /// The mirror's filter, without its ports.
     fn wanted(&self) -> Result<MirrorSpec, CaptureError> {
         let snaplen = self.snaplen.unwrap_or(SNAPLEN_MAX);
         if !(1..=SNAPLEN_MAX).contains(&snaplen) {
@@ -79,7 +80,7 @@ impl CaptureFilter {
                 Some(CaptureDirection::Out) => Some(datapath::Direction::Out),
                 Some(CaptureDirection::Both) | None => None,
             },
-            // To be cut, a frame has to be there whole.
+            // Segmentation needs the whole frame.
             snaplen: if self.segment == Some(true) { usize::MAX } else { snaplen as usize },
             filter: self.filter.as_deref().map(Filter::parse).transpose()?,
             ..MirrorSpec::default()
@@ -87,7 +88,7 @@ impl CaptureFilter {
     }
 }
 
-/// Why there is no capture.
+/// Why a capture cannot start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CaptureError {
     #[error(transparent)]
@@ -100,24 +101,24 @@ pub(crate) enum CaptureError {
     Stopping(#[from] Stopping),
 }
 
-/// A port, as the capture shows it.
+/// An interface of the capture.
 #[derive(Debug)]
 struct CaptureInterface {
     port: PortId,
     name: String,
     captured: u64,
-    /// As last told.
+    /// The count in the last statistics block.
     lost: u64,
 }
 
-/// A record, and at how many ports it has been pending.
+/// A record, and the number of crossings written so far.
 #[derive(Debug)]
 struct PendingRecord {
     record: Record,
     crossings: usize,
 }
 
-/// A capture that goes on.
+/// A running capture.
 #[derive(Debug)]
 pub(crate) struct Capture {
     reader: MirrorReader,
@@ -125,16 +126,16 @@ pub(crate) struct Capture {
     wake: Arc<Notify>,
     snaplen: u32,
     segmentation: Segmentation,
-    /// Packets still to be captured.
+    /// Packets left until the limit.
     left: u64,
     interfaces: Vec<CaptureInterface>,
     pending: Option<PendingRecord>,
-    /// Bytes that were made and are not taken.
+    /// Encoded blocks that are not sent yet.
     chunk: Vec<u8>,
     over: bool,
 }
 
-/// What becomes of frames that are not complete.
+/// How to write frames with unfinished offloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Segmentation {
     Keep,
@@ -142,20 +143,24 @@ enum Segmentation {
 }
 
 impl Capture {
-    /// Begins to capture.
-    pub(crate) async fn start(switch: Handle, asked: CaptureFilter) -> Result<Capture, CaptureError> {
-        let wanted = asked.wanted()?;
+    /// Starts a capture.
+    pub(crate) async fn start(switch: Handle, request: CaptureFilter) -> Result<Capture, CaptureError> {
+        let wanted = request.wanted()?;
         let wake = Arc::new(Notify::new());
-        let ifnames = asked.ifname.map(|names| names.split(',').map(str::to_owned).collect());
+        let ifnames = request.ifname.map(|names| names.split(',').map(str::to_owned).collect());
         let mirror = MirrorRequest { ifnames, wanted, wake: Arc::clone(&wake) };
-        let reader = switch.ask(|reply| Command::Mirror(Box::new(mirror), reply)).await??;
+        let reader = switch.request(|reply| Command::Mirror(Box::new(mirror), reply)).await??;
         let mut capture = Capture {
             reader,
             switch,
             wake,
-            snaplen: asked.snaplen.unwrap_or(SNAPLEN_MAX),
-            segmentation: if asked.segment == Some(true) { Segmentation::Split } else { Segmentation::Keep },
-            left: asked.count.unwrap_or(u64::MAX),
+            snaplen: request.snaplen.unwrap_or(SNAPLEN_MAX),
+            segmentation: if request.segment == Some(true) {
+                Segmentation::Split
+            } else {
+                Segmentation::Keep
+            },
+            left: request.count.unwrap_or(u64::MAX),
             interfaces: Vec::new(),
             pending: None,
             chunk: Vec::new(),
@@ -168,10 +173,10 @@ impl Capture {
         Ok(capture)
     }
 
-    /// The next blocks, as soon as there are some; `None` after the last.
+    /// Waits for the next blocks; `None` at the end.
     pub(crate) async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
-            // Asked before the last records are taken.
+            // Checked before the last records are read, so that none is lost.
             let ended = self.reader.mirror.is_finished();
             while self.chunk.len() < CHUNK && self.left > 0 && self.advance() {}
             self.write_loss_statistics();
@@ -195,7 +200,7 @@ impl Capture {
         }
     }
 
-    /// Shows the next frame at the next port; whether there was one.
+    /// Writes the next crossing of a frame. Returns whether there was one.
     fn advance(&mut self) -> bool {
         let Some(PendingRecord { record, crossings }) = self.pending.take().or_else(|| self.take()) else {
             return false;
@@ -225,7 +230,7 @@ impl Capture {
         match Segments::new(&record.bytes, &record.vnet) {
             Ok(segments) => self.write_segments(&meta, segments, &record.vnet, &comment),
             Err(why) => {
-                let comment = format!("{comment}; not cut: {why}");
+                let comment = format!("{comment}; not segmented: {why}");
                 self.write(&meta, &record.bytes, record.length, &comment);
             }
         }
@@ -243,7 +248,7 @@ impl Capture {
         for number in 1..=count {
             let Some(length) = segments.next_into(&mut buffer) else { break };
             let comment = if vnet.is_super_frame() {
-                format!("{comment}; number {number} of {count}")
+                format!("{comment}; segment {number} of {count}")
             } else {
                 comment.to_owned()
             };
@@ -251,7 +256,7 @@ impl Capture {
         }
     }
 
-    /// One packet, if it is not one too many.
+    /// Writes one packet, unless the limit is reached.
     fn write(&mut self, meta: &PacketMeta, bytes: &[u8], length: usize, comment: &str) {
         if self.left == 0 {
             return;
@@ -263,11 +268,11 @@ impl Capture {
         pcapng::packet(&mut self.chunk, &Packet { interface, time, bytes, length, flags, comment });
     }
 
-    /// The number of the interface of a port as it was, which is described before it is first used.
+    /// The interface number of a port with the name it had. A new interface is described first.
     #[allow(clippy::cast_possible_truncation, reason = "memory ends before 2^32 ports come and go")]
     fn interface(&mut self, port: PortId, at: SystemTime) -> u32 {
         let name = self.reader.names.of(port, at);
-        // From the latest: a port may have the number of one that went.
+        // Searches from the latest: a port number may have been reused.
         let known =
             self.interfaces.iter().rposition(|interface| interface.port == port && interface.name == name);
         let number = known.unwrap_or_else(|| {
@@ -278,7 +283,7 @@ impl Capture {
         number as u32
     }
 
-    /// The statistics of those interfaces that have lost packets since they were last told.
+    /// Writes the statistics of interfaces with new losses.
     fn write_loss_statistics(&mut self) {
         for number in 0..self.interfaces.len() {
             let interface = &self.interfaces[number];
@@ -303,7 +308,7 @@ impl Capture {
     }
 }
 
-/// What all segments of a frame have in common.
+/// What all segments of a frame share.
 #[derive(Debug, Clone, Copy)]
 struct PacketMeta {
     interface: u32,

@@ -1,10 +1,10 @@
-//! Blocks of a pcapng file (draft-ietf-opsawg-pcapng), little-endian: those four that a capture has.
+//! The four pcapng block types that a capture uses (draft-ietf-opsawg-pcapng), little-endian.
 
-/// Longest text of an option, in bytes; more is cut off.
+/// Longest option text, in bytes. Longer text is truncated.
 const MAX_OPTION: usize = 4096;
 /// `LINKTYPE_ETHERNET`.
 const ETHERNET: u16 = 1;
-/// `if_tsresol`: times are in 10^-9 seconds.
+/// `if_tsresol`: timestamps count 10^-9 seconds.
 const NANOSECONDS: u8 = 9;
 
 /// Nanoseconds since 1970-01-01 00:00 UTC.
@@ -24,27 +24,27 @@ pub(super) enum Flags {
 pub(super) struct Packet<'a> {
     pub(super) interface: u32,
     pub(super) time: Time,
-    /// Its first bytes.
+    /// The captured bytes.
     pub(super) bytes: &'a [u8],
-    /// How many it had.
+    /// The original length.
     pub(super) length: usize,
     pub(super) flags: Flags,
     pub(super) comment: &'a str,
 }
 
-/// Begins a section: what comes after it is of one capture.
+/// Section header block.
 pub(super) fn section_header(out: &mut Vec<u8>, application: &str) {
     block(out, 0x0a0d_0d0a, |out| {
         word(out, 0x1a2b_3c4d);
         out.extend([1, 0, 0, 0]);
-        // Nobody knows how long it will be.
+        // The section length is unknown (-1).
         out.extend((-1i64).to_le_bytes());
         text(out, 4, application);
         end_of_options(out);
     });
 }
 
-/// Describes the next interface of the section; the first is 0.
+/// Interface description block. Interfaces are numbered from 0.
 pub(super) fn interface(out: &mut Vec<u8>, name: &str, snaplen: u32) {
     block(out, 1, |out| {
         out.extend(ETHERNET.to_le_bytes());
@@ -56,7 +56,7 @@ pub(super) fn interface(out: &mut Vec<u8>, name: &str, snaplen: u32) {
     });
 }
 
-/// An enhanced packet block.
+/// Enhanced packet block.
 pub(super) fn packet(out: &mut Vec<u8>, packet: &Packet<'_>) {
     block(out, 6, |out| {
         word(out, packet.interface);
@@ -70,7 +70,7 @@ pub(super) fn packet(out: &mut Vec<u8>, packet: &Packet<'_>) {
     });
 }
 
-/// What an interface had seen by `now`, and what of it was lost.
+/// Interface statistics block.
 pub(super) fn statistics(out: &mut Vec<u8>, interface: u32, now: Time, (received, lost): (u64, u64)) {
     block(out, 5, |out| {
         word(out, interface);
@@ -81,7 +81,7 @@ pub(super) fn statistics(out: &mut Vec<u8>, interface: u32, now: Time, (received
     });
 }
 
-/// Type, length, body, length.
+/// A block: type, length, body, length.
 fn block(out: &mut Vec<u8>, kind: u32, body: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     word(out, kind);
@@ -121,7 +121,7 @@ fn word(out: &mut Vec<u8>, word: u32) {
     out.extend(word.to_le_bytes());
 }
 
-/// A frame is shorter than 128 KiB, and so is a block.
+/// A frame is shorter than 128 KiB, so a block fits too.
 fn length(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }

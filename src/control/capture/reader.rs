@@ -1,4 +1,4 @@
-//! The reader's side: a capture put together to whole blocks, and what it says of its interfaces.
+//! Reads a capture: splits it into whole blocks and follows its interfaces.
 
 use pcap_parser::pcapng::{EnhancedPacketBlock, OptionCode, PcapNGOption};
 use pcap_parser::{Block, parse_block_le};
@@ -6,13 +6,13 @@ use pcap_parser::{Block, parse_block_le};
 use super::CaptureFilter;
 
 impl CaptureFilter {
-    /// Where the API has such a capture. Fails for none that can be typed.
+    /// The API path of this capture. Cannot fail for these fields.
     pub(crate) fn path(&self) -> Result<String, serde_urlencoded::ser::Error> {
         Ok(format!("/v1/capture?{}", serde_urlencoded::to_string(self)?))
     }
 }
 
-/// What its reader knows of an interface.
+/// An interface, as the reader knows it.
 #[derive(Debug)]
 struct ReaderInterface {
     name: String,
@@ -20,16 +20,17 @@ struct ReaderInterface {
     lost: u64,
 }
 
-/// A capture, as far as it has come.
+/// State of a capture that is being read.
 #[derive(Debug, Default)]
 pub(crate) struct CaptureReader {
-    /// Of a block that is not whole.
+    /// The start of an incomplete block.
     partial: Vec<u8>,
     interfaces: Vec<ReaderInterface>,
 }
 
 impl CaptureReader {
-    /// The blocks that are whole with these bytes. `packet` is shown each packet among them, and at which port.
+    /// Returns the blocks that are complete with `chunk`. Calls `packet` for each packet with its
+    /// interface name.
     pub(crate) fn add(
         &mut self,
         chunk: &[u8],
@@ -65,17 +66,17 @@ impl CaptureReader {
         whole
     }
 
-    /// The ports it has told of.
+    /// Names of the interfaces so far.
     pub(crate) fn ports(&self) -> Vec<&str> {
         self.interfaces.iter().map(|interface| interface.name.as_str()).collect()
     }
 
-    /// Packets that came.
+    /// Number of captured packets.
     pub(crate) fn captured(&self) -> usize {
         self.interfaces.iter().map(|interface| interface.captured).sum()
     }
 
-    /// Packets that the switch had to leave out, because its reader was slow.
+    /// Number of packets lost because this reader was slow.
     pub(crate) fn lost(&self) -> u64 {
         self.interfaces.iter().map(|interface| interface.lost).sum()
     }
@@ -95,7 +96,7 @@ impl CaptureReader {
     }
 }
 
-/// The first option of this kind.
+/// The first option with this code.
 pub(crate) fn option<'a, 'b>(
     options: &'a [PcapNGOption<'b>],
     code: OptionCode,
@@ -103,7 +104,7 @@ pub(crate) fn option<'a, 'b>(
     options.iter().find(|option| option.code == code)
 }
 
-/// The text of an option; none is empty.
+/// The text of an option; empty if it is absent.
 pub(crate) fn text(options: &[PcapNGOption<'_>], code: OptionCode) -> String {
     option(options, code).and_then(|option| option.as_str().ok()).unwrap_or_default().to_owned()
 }

@@ -1,4 +1,4 @@
-//! Captures of a switch on a machine without devices, read by pcap-parser.
+//! Tests of captures on the fake network, read with pcap-parser.
 
 use std::future::pending;
 
@@ -19,7 +19,7 @@ fn ethernet(dst: [u8; 6], src: [u8; 6]) -> Vec<u8> {
     [&dst[..], &src, &[0x88, 0xb5], &[0x5a; 50]].concat()
 }
 
-/// What a reader sees of a packet.
+/// A packet that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
     port: String,
@@ -29,12 +29,12 @@ struct Seen {
     length: usize,
 }
 
-/// A capture as it was read so far.
+/// What was read so far.
 #[derive(Debug, Default)]
 struct Read {
     ports: Vec<String>,
     packets: Vec<Seen>,
-    /// Port, received, lost.
+    /// Port, packets received, packets lost.
     statistics: Vec<(String, u64, u64)>,
 }
 
@@ -105,10 +105,10 @@ async fn with_switch(test: impl AsyncFnOnce(FakeControl, Handle)) {
     running.stop();
 }
 
-/// Adds a port. The workers take it between two turns, so the turns of earlier frames have ended then.
+/// Adds a port. Workers attach it between two turns, so the turns of earlier frames are over.
 async fn add(handle: &Handle, name: &str) {
     let new = NewPort { name: Some(name.to_owned()), ..NewPort::default() };
-    handle.ask(|reply| Command::AddPort(Box::new(new), reply)).await.unwrap().unwrap();
+    handle.request(|reply| Command::AddPort(Box::new(new), reply)).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -142,7 +142,7 @@ async fn captures_frame_at_ingress_and_egress() {
 #[tokio::test]
 async fn applies_filter_snaplen_and_count() {
     with_switch(async |fake, handle| {
-        let asked = CaptureFilter {
+        let request = CaptureFilter {
             ifname: Some("container1,container3".to_owned()),
             direction: Some(CaptureDirection::Out),
             snaplen: Some(20),
@@ -150,7 +150,7 @@ async fn applies_filter_snaplen_and_count() {
             filter: Some("ether src 02:00:00:00:00:02".to_owned()),
             ..CaptureFilter::default()
         };
-        let mut capture = Capture::start(handle, asked).await.unwrap();
+        let mut capture = Capture::start(handle, request).await.unwrap();
         for source in [H1, H2, H1, H2] {
             fake.peer("container2").send(&ethernet([0xff; 6], source)).unwrap();
         }
@@ -168,9 +168,9 @@ async fn applies_filter_snaplen_and_count() {
 #[tokio::test]
 async fn describes_later_port_before_its_first_packet() {
     with_switch(async |fake, handle| {
-        let asked =
+        let request =
             CaptureFilter { filter: Some("ether src 02:00:00:00:00:02".to_owned()), ..Default::default() };
-        let mut capture = Capture::start(handle.clone(), asked).await.unwrap();
+        let mut capture = Capture::start(handle.clone(), request).await.unwrap();
         add(&handle, "late").await;
         fake.peer("late").send(&ethernet([0xff; 6], H2)).unwrap();
         let mut read = Read::default();
@@ -181,7 +181,7 @@ async fn describes_later_port_before_its_first_packet() {
     .await;
 }
 
-/// Another port may get the number of one that is deleted: it is not what was asked for.
+/// A port number is reused after a deletion. The new port must not be captured.
 #[tokio::test]
 async fn ends_when_last_captured_port_is_deleted() {
     with_switch(async |fake, handle| {
@@ -192,7 +192,7 @@ async fn ends_when_last_captured_port_is_deleted() {
         let mut read = Read::default();
         read.until(&mut of_both, |read| read.packets.len() == 1).await;
         let remove = |reply| Command::RemovePort("container3".to_owned(), reply);
-        handle.ask(remove).await.unwrap().unwrap();
+        handle.request(remove).await.unwrap().unwrap();
         add(&handle, "late").await;
         fake.peer("late").send(&ethernet([0xff; 6], H2)).unwrap();
         fake.peer("container1").send(&ethernet(H2, H1)).unwrap();
@@ -205,20 +205,20 @@ async fn ends_when_last_captured_port_is_deleted() {
     .await;
 }
 
-/// While nobody reads, records wait, and what is more than can wait is lost and told.
+/// While the capture is not read, records are queued. What does not fit is counted.
 #[tokio::test]
 async fn counts_packets_lost_by_slow_reader() {
     const SENT: usize = 2000;
     with_switch(async |fake, handle| {
-        let asked = CaptureFilter { ifname: Some("container1".to_owned()), ..CaptureFilter::default() };
-        let mut capture = Capture::start(handle.clone(), asked).await.unwrap();
+        let request = CaptureFilter { ifname: Some("container1".to_owned()), ..CaptureFilter::default() };
+        let mut capture = Capture::start(handle.clone(), request).await.unwrap();
         for _ in 0..SENT {
             fake.peer("container1").send(&ethernet(H1, H1)).unwrap();
         }
         let frames = |stats: Vec<crate::control::report::PortStats>| {
             stats.iter().find(|port| port.ifname == "container1").unwrap().rx_frames
         };
-        while frames(handle.ask(Command::Stats).await.unwrap()) < SENT as u64 {
+        while frames(handle.request(Command::Stats).await.unwrap()) < SENT as u64 {
             tokio::task::yield_now().await;
         }
         add(&handle, "late").await;
@@ -249,9 +249,10 @@ async fn capture_ends_with_the_switch() {
 #[tokio::test]
 async fn rejects_invalid_captures() {
     with_switch(async |_, handle| {
-        let refused = async |asked: CaptureFilter| Capture::start(handle.clone(), asked).await.unwrap_err();
+        let refused =
+            async |request: CaptureFilter| Capture::start(handle.clone(), request).await.unwrap_err();
         let nobody = CaptureFilter { ifname: Some("nobody".to_owned()), ..CaptureFilter::default() };
-        assert!(refused(nobody).await.to_string().starts_with("there is no port named nobody"));
+        assert!(refused(nobody).await.to_string().starts_with("no port named nobody"));
         let nothing = CaptureFilter { snaplen: Some(0), ..CaptureFilter::default() };
         assert!(matches!(refused(nothing).await, CaptureError::Snaplen(0)));
         let bad = CaptureFilter { filter: Some("tcp and".to_owned()), ..CaptureFilter::default() };

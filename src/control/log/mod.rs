@@ -1,8 +1,8 @@
-//! What a running switch does, for its operator: the events of `tracing`, a line each.
+//! The log of a running switch: one line per `tracing` event.
 //!
-//! Only control says something, never what a frame passes. LineSender go to standard error, or, when nobody is there to
-//! read that, to a file of bounded size. A thread of its own writes them, so that a terminal that was stopped and a
-//! pipe that nobody reads stop nothing else; lines that find too many waiting are lost, and counted.
+//! Only control logs, never the forwarding path. Lines go to standard error, or to a file of bounded
+//! size if the switch is detached. A thread writes them, so that a stopped terminal or an unread pipe
+//! blocks nothing else. Lines that find the queue full are dropped and counted.
 
 #[cfg(test)]
 mod tests;
@@ -26,14 +26,14 @@ use utoipa::ToSchema;
 
 use crate::sys::append::append_whole;
 
-/// LineSender that wait to be written; more are lost.
+/// Length of the line queue. Further lines are dropped.
 const QUEUE_LENGTH: usize = 1024;
-/// Longest log file, in bytes, but for its last line. The one before it stays beside it.
+/// Size at which the log file is rotated, in bytes. One rotated file is kept.
 const MAX_FILE_SIZE: u64 = 1 << 20;
-/// How long the last lines may take.
+/// Timeout of a flush.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Which events become lines: those of a level and of all before it.
+/// Log level. Each level includes those before it.
 #[derive(
     Debug,
     Clone,
@@ -50,21 +50,21 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 )]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
-    /// None
+    /// Log nothing
     #[default]
     Off,
-    /// What ends the switch
+    /// Errors that stop the switch
     Error,
-    /// What should not be, such as a device that somebody deleted
+    /// Unexpected changes, such as a deleted device
     Warn,
-    /// What comes and goes: the switch, its ports
+    /// Start and stop of the switch, added and deleted ports
     Info,
-    /// What is asked over the API, too
+    /// API requests too
     Debug,
 }
 
 impl LogLevel {
-    /// As typed.
+    /// Its name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             LogLevel::Off => "off",
@@ -100,47 +100,47 @@ impl From<LevelFilter> for LogLevel {
     }
 }
 
-/// The log of a running switch.
+/// State of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogReport {
-    /// Which events become lines.
+    /// Log level.
     pub level: LogLevel,
-    /// Where they go: a path, or `standard error`.
+    /// Destination: a path, or `standard error`.
     pub to: String,
-    /// LineSender that were lost because too many waited.
+    /// Lines dropped because the queue was full.
     pub lost_lines: u64,
 }
 
-/// What to change of the log.
+/// New settings of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewLog {
-    /// Which events become lines from now on.
+    /// Log level.
     pub level: LogLevel,
 }
 
-/// Where lines go.
+/// Where lines are written.
 #[derive(Debug)]
 pub(crate) enum LogDestination {
     Stderr,
-    /// Standard error is a terminal on which a line is kept up to date: ours first takes its place.
+    /// Standard error is a terminal with a status line, which each log line overwrites.
     LiveTerminal,
-    /// At most twice [`MAX_FILE_SIZE`]. Made with the first line.
+    /// A file, rotated at [`MAX_FILE_SIZE`]. Created with the first line.
     File(PathBuf),
 }
 
-/// Where the switch called `name` logs when it has no terminal.
+/// The log file of a detached switch called `name`.
 pub(crate) fn path(runtime: &Path, name: &str) -> PathBuf {
     runtime.join(format!("{name}.log"))
 }
 
 enum LogMessage {
     Line(Vec<u8>),
-    /// Answered when all before it is written.
+    /// Answered when everything before it is written.
     Flush(Sender<()>),
 }
 
-/// A log that writes.
+/// A running log.
 #[derive(Debug, Clone)]
 pub(crate) struct Log {
     filter: reload::Handle<LevelFilter, Registry>,
@@ -150,7 +150,7 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// A log on a thread of its own; [`Log::install`] makes it that of the process.
+    /// Starts the log's thread. [`Log::install`] makes it the log of the process.
     pub(crate) fn start(level: LogLevel, destination: LogDestination) -> io::Result<Log> {
         let to = match &destination {
             LogDestination::Stderr | LogDestination::LiveTerminal => "standard error".into(),
@@ -166,25 +166,25 @@ impl Log {
         Ok(Log { filter: handle, dispatch, lines, to })
     }
 
-    /// From now on this is where all events go.
+    /// Sends all events of the process to this log.
     pub(crate) fn install(&self) {
-        // There is one switch in a process, and one log.
+        // A process runs one switch and has one log.
         let _ = tracing::dispatcher::set_global_default(self.dispatch.clone());
     }
 
-    /// How it is.
+    /// Reports level, destination and losses.
     pub(crate) fn report(&self) -> LogReport {
         let level = self.filter.clone_current().unwrap_or(LevelFilter::OFF).into();
         LogReport { level, to: self.to.to_string(), lost_lines: self.lines.lost.load(Ordering::Relaxed) }
     }
 
-    /// Changes which events become lines.
+    /// Changes the level.
     pub(crate) fn set(&self, level: LogLevel) {
-        // Fails only for a subscriber that is no more, and we hold it.
+        // It fails only if the subscriber is gone, and `dispatch` holds it.
         let _ = self.filter.reload(LevelFilter::from(level));
     }
 
-    /// Waits until what was said is written, but not for ever.
+    /// Waits until queued lines are written, at most twice [`FLUSH_TIMEOUT`].
     pub(crate) fn flush(&self) {
         let (written, done) = bounded(1);
         if self.lines.sender.send_timeout(LogMessage::Flush(written), FLUSH_TIMEOUT).is_ok() {
@@ -193,7 +193,7 @@ impl Log {
     }
 }
 
-/// Takes lines and never waits.
+/// Queues lines. Never waits.
 #[derive(Debug, Clone)]
 struct LineSender {
     sender: Sender<LogMessage>,
@@ -201,7 +201,7 @@ struct LineSender {
 }
 
 impl Write for LineSender {
-    /// `tracing_subscriber::fmt` writes each line whole.
+    /// `tracing_subscriber::fmt` writes each line with one call.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.sender.try_send(LogMessage::Line(line.to_vec())).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
@@ -222,7 +222,7 @@ impl MakeWriter<'_> for LineSender {
     }
 }
 
-/// The thread. What cannot be written has nowhere to be told.
+/// The log's thread. A failed write cannot be reported anywhere.
 fn write_all(messages: &Receiver<LogMessage>, mut output: LogOutput) {
     for message in messages {
         match message {
@@ -232,7 +232,7 @@ fn write_all(messages: &Receiver<LogMessage>, mut output: LogOutput) {
     }
 }
 
-/// A destination in use.
+/// An open destination.
 struct LogOutput {
     destination: LogDestination,
     file: Option<(File, u64)>,
@@ -265,7 +265,7 @@ impl LogOutput {
     }
 }
 
-/// A new file that only its owner reads, in the place of one that an earlier switch left.
+/// Creates a file with mode 0600, in place of that of an earlier switch.
 fn create(path: &Path) -> io::Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -278,10 +278,10 @@ fn rotated(path: &Path) -> PathBuf {
     path.with_extension("log.1")
 }
 
-/// Takes the files of a log away, if there are any.
+/// Removes the files of a log, if there are any.
 pub(crate) fn remove(path: &Path) {
     for path in [path, &rotated(path)] {
-        // Mostly there is none.
+        // The file may not exist.
         let _ = fs::remove_file(path);
     }
 }

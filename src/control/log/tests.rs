@@ -1,4 +1,4 @@
-//! A log without a switch.
+//! Tests of the log.
 
 use super::*;
 
@@ -47,7 +47,7 @@ fn rotates_file_at_size_limit() {
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
-/// Nobody writes, as if the terminal had been stopped.
+/// Nothing reads the queue, as if the terminal were stopped.
 #[test]
 fn counts_lines_lost_when_queue_is_full() {
     let (sender, _messages) = bounded(2);

@@ -1,7 +1,7 @@
-//! What is measured, in the text format of Prometheus (version 0.0.4), by the conventions of OpenMetrics: base units,
-//! counters end in `_total`. docs/METRICS.md lists it.
+//! Metrics in the Prometheus text format (version 0.0.4), with the conventions of OpenMetrics: base
+//! units, and counters that end in `_total`. docs/METRICS.md lists them.
 //!
-//! A snapshot is rendered when somebody asks; nothing is kept between two questions.
+//! Each request takes a snapshot and renders it. Nothing is kept between requests.
 
 #[cfg(test)]
 pub(super) mod tests;
@@ -12,33 +12,33 @@ use super::report::{PortStats, Status};
 use crate::datapath::BUFFERS;
 use crate::switch::Side;
 
-/// What the answer is.
+/// Content type of the response.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Everything that is measured, at one time.
+/// All values at one time.
 #[derive(Debug)]
 pub(crate) struct MetricsSnapshot {
     pub(crate) status: Status,
-    /// Seconds since 1970.
+    /// Start time in seconds since 1970-01-01 UTC.
     pub(crate) start_time: u64,
     pub(crate) ports: Vec<PortStats>,
-    /// Which of the ports are.
+    /// Whether each port is up.
     pub(crate) up: Vec<(String, bool)>,
     pub(crate) fdb_aged: u64,
     pub(crate) workers: Vec<WorkerStats>,
 }
 
-/// What a worker has done.
+/// Counters of a worker.
 #[derive(Debug)]
 pub(crate) struct WorkerStats {
     pub(crate) turns: u64,
     pub(crate) system_calls: u64,
     pub(crate) free_buffers: u64,
-    /// Received.
+    /// Frames received.
     pub(crate) frames: u64,
 }
 
-/// One metric, with a sample for each set of labels.
+/// A metric family: a sample for each set of labels.
 struct MetricFamily {
     name: &'static str,
     kind: &'static str,
@@ -63,10 +63,10 @@ const fn gauge(
 }
 
 const FAMILIES: &[MetricFamily] = &[
-    gauge("uswitch_build_info", "The program; always 1", |s, out| {
+    gauge("uswitch_build_info", "Version of the program; always 1", |s, out| {
         out.add(&[("version", &s.status.version)], 1);
     }),
-    gauge("uswitch_start_time_seconds", "When the switch was made, in seconds since 1970", |s, out| {
+    gauge("uswitch_start_time_seconds", "Start time of the switch, in seconds since 1970", |s, out| {
         out.add(&[], s.start_time);
     }),
     counter("uswitch_port_frames_total", "Frames received from the port and delivered to it", |s, out| {
@@ -75,19 +75,19 @@ const FAMILIES: &[MetricFamily] = &[
     counter("uswitch_port_bytes_total", "Bytes of those frames, without FCS", |s, out| {
         rx_tx_samples(s, out, |port| [port.rx_bytes, port.tx_bytes]);
     }),
-    counter("uswitch_port_forwarded_frames_total", "Frames from the port that had one egress", |s, out| {
-        port_samples(s, out, |port| port.forwarded);
-    }),
+    counter(
+        "uswitch_port_forwarded_frames_total",
+        "Frames from the port that were forwarded to one port",
+        |s, out| {
+            port_samples(s, out, |port| port.forwarded);
+        },
+    ),
     counter("uswitch_port_flooded_frames_total", "Frames from the port that were flooded", |s, out| {
         port_samples(s, out, |port| port.flooded);
     }),
-    counter(
-        "uswitch_port_flood_copies_total",
-        "Copies that the flooded frames from the port became",
-        |s, out| {
-            port_samples(s, out, |port| port.flood_copies);
-        },
-    ),
+    counter("uswitch_port_flood_copies_total", "Copies of flooded frames from the port", |s, out| {
+        port_samples(s, out, |port| port.flood_copies);
+    }),
     counter(
         "uswitch_port_answered_frames_total",
         "Frames from the port that the switch answered",
@@ -104,7 +104,7 @@ const FAMILIES: &[MetricFamily] = &[
     counter("uswitch_port_segmented_frames_total", "Frames for the port segmented in software", |s, out| {
         port_samples(s, out, |port| port.segmented);
     }),
-    counter("uswitch_port_segments_total", "Frames that the segmented ones became", |s, out| {
+    counter("uswitch_port_segments_total", "Segments made of those frames", |s, out| {
         port_samples(s, out, |port| port.segments);
     }),
     gauge("uswitch_port_up", "Whether the port forwards: 1 if so", |s, out| {
@@ -113,32 +113,36 @@ const FAMILIES: &[MetricFamily] = &[
     gauge("uswitch_fdb_entries", "Entries in the forwarding database", |s, out| {
         out.add(&[], s.status.fdb as u64);
     }),
-    gauge("uswitch_fdb_entries_limit", "Most entries that the forwarding database may have", |s, out| {
+    gauge("uswitch_fdb_entries_limit", "Limit of entries in the forwarding database", |s, out| {
         out.add(&[], s.status.fdb_max as u64);
     }),
-    counter("uswitch_fdb_learned_total", "Addresses that were new on the port", |s, out| {
+    counter("uswitch_fdb_learned_total", "MAC addresses learned on the port", |s, out| {
         port_samples(s, out, |port| port.fdb_learned);
     }),
-    counter("uswitch_fdb_moved_total", "Addresses that moved to the port from another", |s, out| {
+    counter("uswitch_fdb_moved_total", "MAC addresses that moved to the port from another", |s, out| {
         port_samples(s, out, |port| port.fdb_moved);
     }),
-    counter("uswitch_fdb_aged_total", "Addresses forgotten because they were silent", |s, out| {
+    counter("uswitch_fdb_aged_total", "Entries that expired after the ageing time", |s, out| {
         out.add(&[], s.fdb_aged);
     }),
     counter(
         "uswitch_fdb_evicted_total",
-        "Addresses of the port that gave way in a full database",
+        "Entries of the port evicted from a full forwarding database",
         |s, out| {
             port_samples(s, out, |port| port.fdb_evictions);
         },
     ),
-    counter("uswitch_fdb_refused_total", "Frames from the port whose address found no room", |s, out| {
-        port_samples(s, out, |port| port.fdb_refused);
-    }),
+    counter(
+        "uswitch_fdb_refused_total",
+        "Frames from the port whose source was not learned in a full forwarding database",
+        |s, out| {
+            port_samples(s, out, |port| port.fdb_refused);
+        },
+    ),
     counter("uswitch_worker_frames_total", "Frames received by the worker", |s, out| {
         worker_samples(s, out, |worker| worker.frames);
     }),
-    counter("uswitch_worker_turns_total", "Turns of the worker's loop", |s, out| {
+    counter("uswitch_worker_turns_total", "Iterations of the worker's loop", |s, out| {
         worker_samples(s, out, |worker| worker.turns);
     }),
     counter(
@@ -149,22 +153,18 @@ const FAMILIES: &[MetricFamily] = &[
     gauge("uswitch_worker_buffers", "Buffers of the worker", |s, out| {
         worker_samples(s, out, |_| u64::from(BUFFERS));
     }),
-    gauge("uswitch_worker_free_buffers", "Buffers of the worker that hold no frame", |s, out| {
+    gauge("uswitch_worker_free_buffers", "Free buffers of the worker", |s, out| {
         worker_samples(s, out, |worker| worker.free_buffers);
     }),
-    counter(
-        "uswitch_lost_notices_total",
-        "What the workers had to tell and nobody took in time",
-        |s, out| {
-            out.add(&[], s.status.lost_notices);
-        },
-    ),
-    counter("uswitch_lost_events_total", "Events that were too many to be told", |s, out| {
+    counter("uswitch_lost_notices_total", "Worker notices lost because their queue was full", |s, out| {
+        out.add(&[], s.status.lost_notices);
+    }),
+    counter("uswitch_lost_events_total", "Events suppressed by rate limits", |s, out| {
         out.add(&[], s.status.lost_events);
     }),
 ];
 
-/// What is measured, as text.
+/// Renders all families as text.
 pub(crate) fn render(snapshot: &MetricsSnapshot) -> String {
     let mut text = String::new();
     for MetricFamily { name, kind, help, samples } in FAMILIES {
@@ -174,7 +174,7 @@ pub(crate) fn render(snapshot: &MetricsSnapshot) -> String {
     text
 }
 
-/// Where a family's samples go.
+/// Writes the samples of a family.
 struct SampleWriter<'a> {
     name: &'static str,
     text: &'a mut String,
@@ -185,7 +185,7 @@ impl SampleWriter<'_> {
         let label = |(name, value): &(&str, &str)| format!("{name}=\"{}\"", escaped(value));
         let labels = labels.iter().map(label).collect::<Vec<_>>().join(",");
         let labels = if labels.is_empty() { labels } else { format!("{{{labels}}}") };
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(self.text, "{}{labels} {value}", self.name);
     }
 }
@@ -198,7 +198,7 @@ fn port_samples(snapshot: &MetricsSnapshot, out: &mut SampleWriter<'_>, count: f
     snapshot.ports.iter().for_each(|port| out.add(&[("port", &port.ifname)], count(port)));
 }
 
-/// Received, and delivered.
+/// Samples for received and for delivered frames.
 fn rx_tx_samples(snapshot: &MetricsSnapshot, out: &mut SampleWriter<'_>, counts: fn(&PortStats) -> [u64; 2]) {
     for port in &snapshot.ports {
         for (direction, count) in ["rx", "tx"].into_iter().zip(counts(port)) {

@@ -1,16 +1,16 @@
-//! The text is what Prometheus reads, and what docs/METRICS.md says.
+//! Tests that Prometheus can parse the text and that docs/METRICS.md matches it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{escaped, render};
 use crate::control::running::fake::{config, running};
 
-/// A metric as it was read.
+/// A parsed metric.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct ParsedMetric {
     pub(crate) kind: String,
     pub(crate) help: String,
-    /// Value by labels.
+    /// Values by labels.
     pub(crate) samples: BTreeMap<Vec<(String, String)>, u64>,
 }
 
@@ -25,7 +25,7 @@ fn is_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
-/// The labels between braces, and what is after them.
+/// Parses labels up to the closing brace. Returns them and the rest.
 fn labels(mut rest: &str) -> (Vec<(String, String)>, &str) {
     let mut labels = Vec::new();
     loop {
@@ -51,7 +51,8 @@ fn labels(mut rest: &str) -> (Vec<(String, String)>, &str) {
     }
 }
 
-/// Reads the text format strictly: each metric once, with help and type before its samples, no series twice.
+/// Parses the text format strictly: each metric once, help and type before its samples, no duplicate
+/// series.
 pub(crate) fn parse_metrics(text: &str) -> BTreeMap<String, ParsedMetric> {
     let mut metrics: BTreeMap<String, ParsedMetric> = BTreeMap::new();
     let mut open = String::new();

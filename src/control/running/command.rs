@@ -1,4 +1,4 @@
-//! What a running switch can be asked, from any task or thread.
+//! Commands to the control task, from any task or thread.
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -13,10 +13,10 @@ use crate::control::subscription::Subscription;
 use crate::control::trace::{LiveTraceLine, Trace, TraceFilter, TraceRequest};
 use crate::wire::Mac;
 
-/// Where an answer goes.
+/// The sender of a command's response.
 pub(crate) type Reply<T> = oneshot::Sender<T>;
 
-/// The complete list of what a running switch can be asked.
+/// Every command that the control task accepts.
 #[derive(Debug)]
 pub(crate) enum Command {
     Status(Reply<Status>),
@@ -30,29 +30,29 @@ pub(crate) enum Command {
     Stats(Reply<Vec<PortStats>>),
     Metrics(Reply<Box<MetricsSnapshot>>),
     Events(EventFilter, Reply<Vec<Event>>),
-    /// What has happened, and then what happens.
+    /// Past events, then new ones.
     FollowEvents(EventFilter, Reply<Subscription<Event>>),
     Mirror(Box<MirrorRequest>, Reply<Result<MirrorReader, RunError>>),
     Trace(Box<TraceRequest>, Reply<Result<Trace, RunError>>),
     FollowFrames(TraceFilter, Reply<Result<Subscription<LiveTraceLine>, RunError>>),
-    /// Answered when everything is gone.
+    /// The response is sent after the teardown.
     Stop(Reply<StopReport>),
 }
 
-/// Commands that may wait; more make the asker wait.
+/// Length of the command queue. A full queue delays the sender.
 const WAITING: usize = 64;
 
-/// Asks a running switch.
+/// Sends commands to the control task.
 #[derive(Debug, Clone)]
 pub(crate) struct Handle(mpsc::Sender<Command>);
 
-/// The switch stops or has stopped.
+/// The switch is stopping or has stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the switch is stopping")]
 pub(crate) struct Stopping;
 
 impl Handle {
-    /// A handle, and what it asks.
+    /// A handle, and the receiver of its commands.
     pub(crate) fn new() -> (Handle, mpsc::Receiver<Command>) {
         let (sender, receiver) = mpsc::channel(WAITING);
         (Handle(sender), receiver)
@@ -63,15 +63,18 @@ impl Handle {
         self.0.closed().await;
     }
 
-    /// Asks and waits for the answer.
-    pub(crate) async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Stopping> {
+    /// Sends a command and waits for its response.
+    pub(crate) async fn request<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Stopping> {
         let (reply, answer) = oneshot::channel();
         self.0.send(command(reply)).await.map_err(|_| Stopping)?;
         answer.await.map_err(|_| Stopping)
     }
 
-    /// Asks and waits for the answer, on a thread that is not the switch's own.
-    pub(crate) fn ask_blocking<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Stopping> {
+    /// Sends a command and waits for its response, outside the runtime.
+    pub(crate) fn request_blocking<T>(
+        &self,
+        command: impl FnOnce(Reply<T>) -> Command,
+    ) -> Result<T, Stopping> {
         let (reply, answer) = oneshot::channel();
         self.0.blocking_send(command(reply)).map_err(|_| Stopping)?;
         answer.blocking_recv().map_err(|_| Stopping)

@@ -1,9 +1,10 @@
-//! Sees what happens at a running switch, and makes events of it.
+//! Collects events from workers and counters.
 //!
-//! Stations are last_drain of when a worker calls, but not more often than ten times a second: meanwhile more has been
-//! told, and the worker need not call again. Drops only show in counters. These are compared once a second while
-//! frames come; when nothing has moved for a second, the workers are to call with the next frame, and after one last
-//! look (a frame may have come meanwhile) nothing runs any more.
+//! FDB notifications are read when a worker wakes the control task, at most ten times a second, so that
+//! a worker need not wake it again meanwhile. Drops appear only in counters, which are compared once a
+//! second while there is traffic. When no counter has changed for a second, the workers are told to
+//! wake the control task with the next frame. After one more comparison (for a frame that came
+//! meanwhile) no timer runs.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,30 +23,30 @@ use crate::datapath::{
 use crate::switch::fdb::{FdbEntry, FdbKey, Learned};
 use crate::switch::{PortId, Tick};
 
-/// Least time between two hearings of the workers.
+/// Least time between two reads of the workers' notifications.
 const NOTIFICATION_INTERVAL: Duration = Duration::from_millis(100);
-/// Time between two looks at the counters.
+/// Interval of counter comparisons.
 const COUNTER_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What has been seen, and when to look again.
+/// Events, and the timers that collect them.
 #[derive(Debug)]
 pub(super) struct EventCollector {
     pub(super) history: EventHistory,
-    /// Of what control finds by itself: aged stations, drops.
+    /// Rate limit of events that control itself finds: expired entries, drops.
     budget: RateLimiter,
-    /// What was beyond it, by port.
+    /// Events beyond the rate limit, by port.
     suppressed: BTreeMap<PortId, u64>,
-    /// When to drain_at the workers, if one has called.
+    /// When to read notifications, if a worker has sent some.
     pub(super) drain_at: Option<Instant>,
     last_drain: Instant,
-    /// When to compare_at the counters, unless nothing runs.
+    /// When to compare the counters, if a comparison is due.
     pub(super) compare_at: Option<Instant>,
-    /// Nothing had moved, so the next look is the last.
+    /// No counter changed in the last comparison, so the next one is the last.
     last_comparison: bool,
 }
 
 impl EventCollector {
-    /// Nothing has been seen.
+    /// A collector without events or timers.
     pub(super) fn new() -> EventCollector {
         EventCollector {
             history: EventHistory::default(),
@@ -58,14 +59,14 @@ impl EventCollector {
         }
     }
 
-    /// A worker has called: when to look is known from now on.
+    /// A worker has sent something: starts the timers.
     pub(super) fn on_wakeup(&mut self) {
         let now = Instant::now();
         self.drain_at.get_or_insert(now.max(self.last_drain + NOTIFICATION_INTERVAL));
         self.compare_at.get_or_insert(now + COUNTER_INTERVAL);
     }
 
-    /// Resolves when it is time to look: never, while nothing runs.
+    /// Waits for the next timer. Never returns while no timer runs.
     pub(super) fn due(&self) -> impl Future<Output = ()> + 'static {
         let next = [self.drain_at, self.compare_at].into_iter().flatten().min();
         async move {
@@ -78,7 +79,7 @@ impl EventCollector {
 }
 
 impl<M: HostNetwork> Running<M> {
-    /// Does what is due.
+    /// Runs what is due.
     pub(super) fn collect_events(&mut self) {
         let now = Instant::now();
         if self.events.drain_at.is_some_and(|due| due <= now) {
@@ -96,7 +97,7 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    /// Makes events of what the workers tell of stations.
+    /// Turns the workers' FDB notifications into events.
     pub(super) fn drain_fdb_notifications(&mut self) {
         let notifications: Vec<FdbNotification> = self.datapath.fdb_notifications().collect();
         for notification in notifications {
@@ -106,7 +107,7 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    /// A station that comes in the place of another makes two.
+    /// An eviction makes two events.
     fn fdb_events(&self, notification: &FdbNotification) -> [Option<Event>; 2] {
         let &FdbNotification { at, port, key, event: fdb_event } = notification;
         let time = Timestamp::try_from(at).unwrap_or_else(|_| Timestamp::now());
@@ -133,7 +134,7 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    /// Makes events of what was counted since the last time; whether anything was.
+    /// Turns changed counters into events. Returns whether any counter changed.
     fn compare_counters(&mut self) -> bool {
         let mut moved = false;
         let totals: Vec<_> = self.ports.keys().map(|id| (*id, self.totals(*id))).collect();
@@ -155,7 +156,7 @@ impl<M: HostNetwork> Running<M> {
         moved
     }
 
-    /// Something that control found by itself, unless there is too much of it.
+    /// Records an event that control found, within the rate limit.
     fn emit(&mut self, port: PortId, event: impl FnOnce(&Self) -> Event) {
         if self.events.budget.allow(self.datapath.now(), port) {
             let event = event(self);
@@ -171,7 +172,7 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    /// How much there was too much of, since the last call.
+    /// Records the number of suppressed events since the last call.
     pub(super) fn emit_suppressed(&mut self) {
         for (port, count) in std::mem::take(&mut self.events.suppressed) {
             let event = Event { count: Some(count), ..self.port_event(EventType::Lost, port) };
@@ -179,29 +180,29 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    /// A station has aged.
+    /// Records that an entry has expired.
     pub(super) fn emit_aged(&mut self, entry: &FdbEntry) {
         self.emit(entry.port, |running| running.fdb_event(EventType::Aged, entry.port, entry.key));
     }
 
-    /// A port has come or gone, or its link has changed. What was seen there before comes first.
+    /// Records an event of a port. Earlier notifications come first.
     pub(super) fn emit_port_event(&mut self, kind: EventType, port: PortId) {
         self.drain_fdb_notifications();
         self.events.history.add(self.port_event(kind, port));
     }
 
-    /// Somebody added an entry. What was seen before that comes first, here and below.
+    /// Records an entry that the API added. Earlier notifications come first, here and below.
     pub(super) fn emit_fdb_added(&mut self, port: PortId, key: FdbKey, state: NewFdbState) {
         let state = Some(state);
         self.emit_admin_event(|running| Event { state, ..running.fdb_event(EventType::FdbAdded, port, key) });
     }
 
-    /// Somebody deleted an entry.
+    /// Records an entry that the API deleted.
     pub(super) fn emit_fdb_removed(&mut self, gone: &FdbEntry) {
         self.emit_admin_event(|running| running.fdb_event(EventType::FdbRemoved, gone.port, gone.key));
     }
 
-    /// Somebody flushed so many entries of a port, or of all.
+    /// Records a flush of `count` entries of one port or of all.
     pub(super) fn emit_fdb_flushed(&mut self, port: Option<PortId>, count: usize) {
         let (ifname, count) = (port.and_then(|port| self.port_ifname(port)), u64::try_from(count).ok());
         self.emit_admin_event(|_| Event {
@@ -232,7 +233,7 @@ impl<M: HostNetwork> Running<M> {
 }
 
 impl LinkState {
-    /// What there is to tell of a change from `before`.
+    /// The event of a change from `before`, if there is one.
     pub(super) fn change(self, before: LinkState) -> Option<EventType> {
         match self {
             _ if self == before => None,

@@ -1,4 +1,4 @@
-//! What the brain makes events of, with real workers.
+//! Tests of events, with real workers on the fake network.
 
 use std::future::poll_fn;
 use std::time::Duration;
@@ -10,15 +10,15 @@ use crate::control::report::{NewFdbEntry, NewFdbState, NewPort};
 use crate::control::subscription::{Delivery, Subscription};
 use crate::datapath::NOTIFICATIONS_PER_PORT;
 
-const STATION: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 1]);
+const HOST_MAC: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 1]);
 
-/// A frame of the least length.
+/// A frame of minimum length.
 fn frame(destination: Mac, source: Mac) -> Vec<u8> {
     [&destination.0[..], &source.0, &[0x88, 0xb5], &[0; 46]].concat()
 }
 
-/// Lets the brain run while a test speaks with it.
-async fn beside<T>(running: &mut Running<FakeNetwork>, test: impl AsyncFnOnce(Handle) -> T) -> T {
+/// Runs the control task while `test` sends it commands.
+async fn with_control_task<T>(running: &mut Running<FakeNetwork>, test: impl AsyncFnOnce(Handle) -> T) -> T {
     let (handle, mut commands) = Handle::new();
     tokio::select! {
         end = running.serve(&mut commands, std::future::pending()) => panic!("it ended: {end:?}"),
@@ -26,10 +26,10 @@ async fn beside<T>(running: &mut Running<FakeNetwork>, test: impl AsyncFnOnce(Ha
     }
 }
 
-/// What happens from now on, of these types.
+/// Subscribes to new events of these types.
 async fn follow(switch: &Handle, types: &[EventType]) -> Subscription<Event> {
     let filter = EventFilter { types: types.into(), last: Some(0), ..EventFilter::default() };
-    switch.ask(|reply| Command::FollowEvents(filter, reply)).await.unwrap()
+    switch.request(|reply| Command::FollowEvents(filter, reply)).await.unwrap()
 }
 
 async fn next(subscription: &mut Subscription<Event>) -> Event {
@@ -41,39 +41,39 @@ async fn next(subscription: &mut Subscription<Event>) -> Event {
     }
 }
 
-/// The ports of an event: where, and the other.
+/// The event's port, and the other port.
 fn ports(event: &Event) -> (&str, &str) {
     (event.ifname.as_deref().unwrap_or("-"), event.other.as_deref().unwrap_or("-"))
 }
 
-fn happened(running: &Running<FakeNetwork>) -> Vec<(EventType, String)> {
+fn event_log(running: &Running<FakeNetwork>) -> Vec<(EventType, String)> {
     let events = running.events.history.events(&EventFilter::default());
     events.into_iter().map(|event| (event.kind, event.ifname.unwrap_or_default())).collect()
 }
 
-fn say(fake: &FakeControl, port: &str, frame: &[u8]) {
+fn send_frame(fake: &FakeControl, port: &str, frame: &[u8]) {
     fake.peer(port).send(frame).unwrap();
 }
 
 #[tokio::test]
 async fn emits_learned_moved_and_aged() {
     let (fake, mut running) = running(config(|options| options.ageing_time = Some(4))).await;
-    beside(&mut running, async |switch| {
+    with_control_task(&mut running, async |switch| {
         let mut subscription =
             follow(&switch, &[EventType::Learned, EventType::Moved, EventType::Aged, EventType::Flooded])
                 .await;
-        say(&fake, "container1", &frame(Mac::BROADCAST, STATION));
+        send_frame(&fake, "container1", &frame(Mac::BROADCAST, HOST_MAC));
         let learned = next(&mut subscription).await;
         assert_eq!(
             (learned.kind, learned.mac, ports(&learned)),
-            (EventType::Learned, Some(STATION), ("container1", "-"))
+            (EventType::Learned, Some(HOST_MAC), ("container1", "-"))
         );
         let unknown = Mac([0x02, 0, 0x5e, 0, 0x53, 9]);
-        say(&fake, "container2", &frame(unknown, STATION));
+        send_frame(&fake, "container2", &frame(unknown, HOST_MAC));
         let moved = next(&mut subscription).await;
         assert_eq!(
             (moved.kind, moved.mac, ports(&moved)),
-            (EventType::Moved, Some(STATION), ("container2", "container1"))
+            (EventType::Moved, Some(HOST_MAC), ("container2", "container1"))
         );
         let flooded = next(&mut subscription).await;
         assert_eq!(
@@ -83,7 +83,7 @@ async fn emits_learned_moved_and_aged() {
         let aged = next(&mut subscription).await;
         assert_eq!(
             (aged.kind, aged.mac, ports(&aged)),
-            (EventType::Aged, Some(STATION), ("container2", "-"))
+            (EventType::Aged, Some(HOST_MAC), ("container2", "-"))
         );
         assert!(learned.time <= moved.time && moved.time < aged.time);
     })
@@ -93,16 +93,16 @@ async fn emits_learned_moved_and_aged() {
 #[tokio::test]
 async fn emits_returned_after_silence() {
     let (fake, mut running) = running(config(|options| options.ageing_time = Some(3))).await;
-    beside(&mut running, async |switch| {
+    with_control_task(&mut running, async |switch| {
         let mut subscription = follow(&switch, &[EventType::Returned]).await;
-        let mut heard = std::pin::pin!(next(&mut subscription));
-        // Its silence begins anew with each frame, so each is longer than the last.
+        let mut received = std::pin::pin!(next(&mut subscription));
+        // Each frame restarts the silence, so each pause is longer than the last.
         for silence in 1.. {
-            say(&fake, "container1", &frame(Mac::BROADCAST, STATION));
+            send_frame(&fake, "container1", &frame(Mac::BROADCAST, HOST_MAC));
             let pause = Duration::from_millis(silence * 300);
-            if let Ok(returned) = tokio::time::timeout(pause, &mut heard).await {
-                assert_eq!(returned.mac, Some(STATION));
-                // More, where the test had to wait for its turn.
+            if let Ok(returned) = tokio::time::timeout(pause, &mut received).await {
+                assert_eq!(returned.mac, Some(HOST_MAC));
+                // It is longer on a busy machine.
                 assert!(returned.silent >= Some(1), "{returned:?}");
                 break;
             }
@@ -115,15 +115,15 @@ async fn emits_returned_after_silence() {
 async fn emits_evicted_and_refused_in_a_full_fdb() {
     let (fake, mut running) = running(Config { fdb_max: 2, ..config(|_| {}) }).await;
     let newcomer = Mac([0x02, 0, 0x5e, 0, 0x53, 2]);
-    beside(&mut running, async |switch| {
+    with_control_task(&mut running, async |switch| {
         let mut subscription = follow(&switch, &[EventType::Learned, EventType::Evicted]).await;
-        say(&fake, "container1", &frame(Mac::BROADCAST, STATION));
+        send_frame(&fake, "container1", &frame(Mac::BROADCAST, HOST_MAC));
         assert_eq!(next(&mut subscription).await.kind, EventType::Learned);
-        say(&fake, "container2", &frame(Mac::BROADCAST, newcomer));
+        send_frame(&fake, "container2", &frame(Mac::BROADCAST, newcomer));
         let (evicted, learned) = (next(&mut subscription).await, next(&mut subscription).await);
         assert_eq!(
             (evicted.kind, evicted.mac, ports(&evicted)),
-            (EventType::Evicted, Some(STATION), ("container1", "container2"))
+            (EventType::Evicted, Some(HOST_MAC), ("container1", "container2"))
         );
         assert_eq!((learned.kind, learned.mac), (EventType::Learned, Some(newcomer)));
     })
@@ -136,10 +136,10 @@ async fn emits_evicted_and_refused_in_a_full_fdb() {
         state: crate::control::report::NewFdbState::Static,
     };
     running.add_fdb_entry(&entry).unwrap();
-    beside(&mut running, async |switch| {
+    with_control_task(&mut running, async |switch| {
         let mut subscription = follow(&switch, &[EventType::Refused]).await;
-        say(&fake, "container1", &frame(Mac::BROADCAST, STATION));
-        assert_eq!(next(&mut subscription).await.mac, Some(STATION));
+        send_frame(&fake, "container1", &frame(Mac::BROADCAST, HOST_MAC));
+        assert_eq!(next(&mut subscription).await.mac, Some(HOST_MAC));
     })
     .await;
 }
@@ -158,9 +158,9 @@ async fn emits_port_events() {
     link(LinkChange::Gone);
     running.remove_port("container1").unwrap();
     running.add_port(NewPort::default()).unwrap();
-    let told = [PortAdded, PortAdded, PortDown, PortUp, PortGone, PortRemoved, PortAdded];
+    let emitted = [PortAdded, PortAdded, PortDown, PortUp, PortGone, PortRemoved, PortAdded];
     let ports = ["host"].into_iter().chain(["container1"; 6]).map(str::to_owned);
-    assert_eq!(happened(&running), told.into_iter().zip(ports).collect::<Vec<_>>());
+    assert_eq!(event_log(&running), emitted.into_iter().zip(ports).collect::<Vec<_>>());
 }
 
 #[tokio::test]
@@ -168,10 +168,10 @@ async fn groups_drops_by_port_and_reason() {
     const FRAMES: u64 = 300;
     let (fake, mut running) = running(config(|_| {})).await;
     let gateway = running.status().gateway.mac;
-    beside(&mut running, async |switch| {
+    with_control_task(&mut running, async |switch| {
         let mut subscription = follow(&switch, &[EventType::Dropped]).await;
         for _ in 0..FRAMES {
-            say(&fake, "container1", &frame(Mac::BROADCAST, gateway));
+            send_frame(&fake, "container1", &frame(Mac::BROADCAST, gateway));
         }
         let mut seen = 0;
         let mut events = 0;
@@ -193,89 +193,96 @@ async fn groups_drops_by_port_and_reason() {
 #[tokio::test]
 async fn emits_fdb_changes_in_order() {
     let (fake, mut running) = running(config(|_| {})).await;
-    beside(&mut running, async |switch| {
+    with_control_task(&mut running, async |switch| {
         let mut subscription = follow(&switch, &[]).await;
-        let asked =
-            NewFdbEntry { mac: STATION, ifname: "container2".into(), vlan: None, state: NewFdbState::Static };
-        switch.ask(|reply| Command::AddFdb(asked, reply)).await.unwrap().unwrap();
+        let request = NewFdbEntry {
+            mac: HOST_MAC,
+            ifname: "container2".into(),
+            vlan: None,
+            state: NewFdbState::Static,
+        };
+        switch.request(|reply| Command::AddFdb(request, reply)).await.unwrap().unwrap();
         let added = next(&mut subscription).await;
         assert_eq!(
             (added.kind, added.mac, ports(&added)),
-            (EventType::FdbAdded, Some(STATION), ("container2", "-"))
+            (EventType::FdbAdded, Some(HOST_MAC), ("container2", "-"))
         );
         assert_eq!(added.state, Some(NewFdbState::Static));
-        switch.ask(|reply| Command::RemoveFdb(STATION, 0, reply)).await.unwrap().unwrap();
+        switch.request(|reply| Command::RemoveFdb(HOST_MAC, 0, reply)).await.unwrap().unwrap();
         let removed = next(&mut subscription).await;
         assert_eq!(
             (removed.kind, removed.mac, ports(&removed)),
-            (EventType::FdbRemoved, Some(STATION), ("container2", "-"))
+            (EventType::FdbRemoved, Some(HOST_MAC), ("container2", "-"))
         );
-        say(&fake, "container1", &frame(Mac::BROADCAST, STATION));
+        send_frame(&fake, "container1", &frame(Mac::BROADCAST, HOST_MAC));
         assert_eq!(next(&mut subscription).await.kind, EventType::Learned);
         for (port, count) in [(Some("container2"), 0), (Some("container1"), 1), (None, 0)] {
             let name = port.map(str::to_owned);
-            switch.ask(|reply| Command::FlushFdb(name, reply)).await.unwrap().unwrap();
+            switch.request(|reply| Command::FlushFdb(name, reply)).await.unwrap().unwrap();
             let flushed = next(&mut subscription).await;
             assert_eq!(
                 (flushed.kind, flushed.ifname.as_deref(), flushed.count),
                 (EventType::FdbFlushed, port, Some(count))
             );
         }
-        // What is refused has not happened.
-        assert!(switch.ask(|reply| Command::RemoveFdb(STATION, 0, reply)).await.unwrap().is_err());
-        let gateway = switch.ask(Command::Status).await.unwrap().gateway.mac;
-        assert!(switch.ask(|reply| Command::RemoveFdb(gateway, 0, reply)).await.unwrap().is_err());
-        switch.ask(|reply| Command::FlushFdb(None, reply)).await.unwrap().unwrap();
+        // A refused command makes no event.
+        assert!(switch.request(|reply| Command::RemoveFdb(HOST_MAC, 0, reply)).await.unwrap().is_err());
+        let gateway = switch.request(Command::Status).await.unwrap().gateway.mac;
+        assert!(switch.request(|reply| Command::RemoveFdb(gateway, 0, reply)).await.unwrap().is_err());
+        switch.request(|reply| Command::FlushFdb(None, reply)).await.unwrap().unwrap();
         assert_eq!(next(&mut subscription).await.kind, EventType::FdbFlushed);
     })
     .await;
 }
 
-/// What a worker has told and nobody has heard yet.
+/// The notification is queued but not read before the flush.
 #[tokio::test]
 async fn emits_learned_before_flushed() {
     let (fake, mut running) = running(config(|_| {})).await;
-    say(&fake, "container1", &frame(Mac::BROADCAST, STATION));
+    send_frame(&fake, "container1", &frame(Mac::BROADCAST, HOST_MAC));
     fake.peer("container2").recv(&mut [0; 100]).unwrap();
     running.flush_fdb(None).unwrap();
-    let happened = happened(&running);
+    let event_log = event_log(&running);
     let latest = [(EventType::Learned, "container1".to_owned()), (EventType::FdbFlushed, String::new())];
-    assert!(happened.ends_with(&latest), "{happened:?}");
+    assert!(event_log.ends_with(&latest), "{event_log:?}");
 }
 
-/// What a port may not tell is counted, and the others are heard.
+/// One port's events are limited, and other ports are not affected.
 #[tokio::test]
 async fn bounds_events_per_port_and_counts_lost() {
-    const STATIONS: u32 = 3000;
+    const ADDRESSES: u32 = 3000;
     let (fake, mut running) = running(config(|_| {})).await;
-    let told = beside(&mut running, async |switch| {
+    let emitted = with_control_task(&mut running, async |switch| {
         let mut subscription = follow(&switch, &[EventType::Learned]).await;
-        for n in 0..STATIONS {
+        for n in 0..ADDRESSES {
             let [a, b, c, d] = n.to_be_bytes();
-            say(&fake, "container1", &frame(Mac::BROADCAST, Mac([6, 0, a, b, c, d])));
-            // Its peer holds few frames.
+            send_frame(&fake, "container1", &frame(Mac::BROADCAST, Mac([6, 0, a, b, c, d])));
+            // The socket's queue is short.
             fake.peer("container2").recv(&mut [0; 100]).unwrap();
         }
-        say(&fake, "container2", &frame(Mac::BROADCAST, STATION));
+        send_frame(&fake, "container2", &frame(Mac::BROADCAST, HOST_MAC));
         let (mut learned, mut lost) = (0, 0);
         let mut quiet = false;
-        while learned + lost < u64::from(STATIONS) || !quiet {
+        while learned + lost < u64::from(ADDRESSES) || !quiet {
             let event = next(&mut subscription).await;
             match (event.kind, ports(&event).0) {
                 (EventType::Learned, "container1") => learned += 1,
-                (EventType::Learned, port) => quiet |= port == "container2" && event.mac == Some(STATION),
+                (EventType::Learned, port) => quiet |= port == "container2" && event.mac == Some(HOST_MAC),
                 _ => lost += event.count.unwrap(),
             }
         }
-        let status = switch.ask(Command::Status).await.unwrap();
-        assert_eq!((learned + lost, lost), (STATIONS.into(), status.lost_events));
+        let status = switch.request(Command::Status).await.unwrap();
+        assert_eq!((learned + lost, lost), (ADDRESSES.into(), status.lost_events));
         learned
     })
     .await;
-    assert!(told >= NOTIFICATIONS_PER_PORT.into() && told < u64::from(STATIONS) / 2, "{told} were told");
+    assert!(
+        emitted >= NOTIFICATIONS_PER_PORT.into() && emitted < u64::from(ADDRESSES) / 2,
+        "{emitted} were emitted"
+    );
 }
 
-/// With time that passes as soon as nothing else is to be done.
+/// Runs with paused time, which advances when every task is idle.
 #[tokio::test(start_paused = true)]
 async fn sleeps_without_traffic() {
     let (fake, mut running) = running(config(|_| {})).await;
@@ -296,8 +303,8 @@ async fn sleeps_without_traffic() {
         |running: &Running<FakeNetwork>| running.events.compare_at.or(running.events.drain_at).is_none();
     running.events.on_wakeup();
     assert!(until(&mut running, asleep).await <= 4);
-    say(&fake, "container1", &frame(Mac::BROADCAST, STATION));
-    until(&mut running, |running| happened(running).contains(&(EventType::Learned, "container1".into())))
+    send_frame(&fake, "container1", &frame(Mac::BROADCAST, HOST_MAC));
+    until(&mut running, |running| event_log(running).contains(&(EventType::Learned, "container1".into())))
         .await;
     assert!(until(&mut running, asleep).await <= 6);
 }

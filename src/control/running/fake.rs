@@ -1,4 +1,4 @@
-//! A machine without devices, for tests: a port's queue is one end of a socket pair, and the test has the other.
+//! A fake network for tests: a port's queue is one end of a socket pair, and the test holds the other.
 
 use std::collections::HashMap;
 use std::os::unix::net::UnixDatagram;
@@ -14,7 +14,7 @@ use crate::datapath::EngineKind;
 use crate::sys::tap::Queue;
 use crate::wire::Mac;
 
-/// What the test sees of the machine while the switch has it.
+/// The test's side of a [`FakeNetwork`].
 #[derive(Debug, Clone)]
 pub(crate) struct FakeControl {
     shared: Arc<Mutex<Shared>>,
@@ -27,14 +27,14 @@ struct Shared {
     specs: Vec<PortSpec>,
     peers: HashMap<String, UnixDatagram>,
     ids: HashMap<String, DeviceId>,
-    /// Making this device fails.
+    /// Creating this device fails.
     failing_device: Option<String>,
-    /// The teardown leaves something.
+    /// The teardown reports an error.
     teardown_fails: bool,
     notices: Vec<String>,
 }
 
-/// The machine.
+/// A network without devices.
 #[derive(Debug)]
 pub(crate) struct FakeNetwork {
     shared: Arc<Mutex<Shared>>,
@@ -43,7 +43,7 @@ pub(crate) struct FakeNetwork {
 }
 
 impl FakeControl {
-    /// A machine and its fake.
+    /// A fake network and its control.
     pub(crate) fn new() -> (FakeControl, FakeNetwork) {
         let shared = Arc::<Mutex<Shared>>::default();
         let (changes, changed) = mpsc::unbounded_channel();
@@ -55,39 +55,39 @@ impl FakeControl {
         self.shared.lock().unwrap()
     }
 
-    /// What the switch has asked of the machine.
+    /// The calls that the switch made.
     pub(crate) fn log(&self) -> Vec<String> {
         self.shared().log.clone()
     }
 
-    /// The ports that were asked for.
+    /// The specs of the created ports.
     pub(crate) fn specs(&self) -> Vec<PortSpec> {
         self.shared().specs.clone()
     }
 
-    /// Making the device of `name` will fail.
+    /// Makes the creation of this device fail.
     pub(crate) fn fail_device(&self, name: &str) {
         self.shared().failing_device = Some(name.to_owned());
     }
 
-    /// Taking everything away will leave something.
+    /// Makes the teardown report an error.
     pub(crate) fn fail_teardown(&self) {
         self.shared().teardown_fails = true;
     }
 
-    /// The machine has something to tell.
+    /// Queues a notice for the user.
     pub(crate) fn add_notice(&self, notice: &str) {
         self.shared().notices.push(notice.to_owned());
     }
 
-    /// The container's end of a port's peer.
+    /// The container's end of a port.
     pub(crate) fn peer(&self, name: &str) -> UnixDatagram {
         let peer = self.shared().peers[name].try_clone().unwrap();
         peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         peer
     }
 
-    /// Somebody else changes a port's device.
+    /// Changes a port's device, as another program would.
     pub(crate) fn change(&self, name: &str, change: LinkChange) {
         let id = self.shared().ids[name];
         self.changes.send((id, change)).unwrap();
@@ -160,7 +160,7 @@ impl HostNetwork for FakeNetwork {
         }
     }
 
-    /// Each device's own number.
+    /// Reports each device's number as its drops.
     fn queue_dropped(&mut self) -> HashMap<DeviceId, u64> {
         self.shared.lock().unwrap().ids.values().map(|id| (*id, id.0)).collect()
     }
@@ -176,14 +176,14 @@ impl HostNetwork for FakeNetwork {
     }
 }
 
-/// A configuration for one worker with the poll engine.
+/// A configuration with one worker and the poll engine.
 pub(crate) fn config(edit: impl FnOnce(&mut Options)) -> Config {
     let mut options = Options { workers: Some(1), ..Options::default() };
     edit(&mut options);
     Config::new(options, None).unwrap()
 }
 
-/// A switch that runs on a fake, with its first ports.
+/// Starts a switch on a fake network, with its first ports.
 pub(crate) async fn running(config: Config) -> (FakeControl, Running<FakeNetwork>) {
     let (fake, network) = FakeControl::new();
     let mut running = Running::on(network, config, (EngineKind::Poll, None)).unwrap();

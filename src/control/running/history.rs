@@ -1,23 +1,22 @@
-//! What happened lately, and who wants to hear what happens next.
+//! The latest events, and the subscribers to new ones.
 
 use std::collections::VecDeque;
 
 use crate::control::event::{Event, EventFilter, EventType};
 use crate::control::subscription::{Subscription, SubscriptionSender, subscription};
 
-/// Events that are kept; the oldest goes for a new one.
+/// Events kept. A new event replaces the oldest.
 pub(super) const MAX_EVENTS: usize = 1024;
-/// Events that wait for one who follows: all that are kept, and as many again.
+/// Length of a subscriber's queue: all events kept, and as many again.
 const SUBSCRIPTION_LENGTH: usize = 2 * MAX_EVENTS;
 
-/// Who hears what happens from now on.
+/// A client that follows events.
 #[derive(Debug)]
 struct EventSubscriber {
     filter: EventFilter,
     sender: SubscriptionSender<Event>,
 }
 
-/// The latest events, and the subscribers.
 #[derive(Debug, Default)]
 pub(super) struct EventHistory {
     events: VecDeque<Event>,
@@ -26,7 +25,7 @@ pub(super) struct EventHistory {
 }
 
 impl EventHistory {
-    /// Something happened.
+    /// Keeps an event and sends it to the subscribers.
     pub(super) fn add(&mut self, event: Event) {
         if event.kind == EventType::Lost {
             self.lost += event.count.unwrap_or(0);
@@ -40,7 +39,7 @@ impl EventHistory {
         self.events.push_back(event);
     }
 
-    /// The events that `filter` lets pass, the oldest first.
+    /// Matching events, the oldest first.
     pub(super) fn events(&self, filter: &EventFilter) -> Vec<Event> {
         let latest = self.events.iter().rev().filter(|event| filter.passes(event));
         let mut events: Vec<Event> = latest.take(filter.last.unwrap_or(MAX_EVENTS)).cloned().collect();
@@ -48,17 +47,17 @@ impl EventHistory {
         events
     }
 
-    /// The events that `filter` lets pass, and then those that will, without a gap between them.
+    /// Subscribes to matching events: those kept, then new ones, without a gap.
     pub(super) fn follow(&mut self, filter: EventFilter) -> Subscription<Event> {
         let (sender, subscription) = subscription(SUBSCRIPTION_LENGTH);
-        // There is room for all that are kept, and the reader is there.
+        // The queue has room for all events kept, and its receiver exists.
         let _ = self.events(&filter).into_iter().try_for_each(|event| sender.send(event));
         self.subscribers.retain(|subscriber| !subscriber.sender.is_closed());
         self.subscribers.push(EventSubscriber { filter, sender });
         subscription
     }
 
-    /// How many events there were that became none.
+    /// Events that were suppressed or lost.
     pub(super) fn lost(&self) -> u64 {
         self.lost
     }
@@ -83,7 +82,7 @@ mod tests {
         events.into_iter().filter_map(|event| event.count).collect()
     }
 
-    /// All that waits for a subscriber; what is missing as a type of its own.
+    /// Everything queued for a subscriber, events as their count.
     fn waiting(subscription: &mut Subscription<Event>) -> Vec<Delivery<u64>> {
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         let next = || match subscription.poll_next(&mut context) {
@@ -141,11 +140,11 @@ mod tests {
             dropped(n..n + 1).for_each(|event| history.add(event));
             assert_eq!(waiting(&mut quick), [Delivery::Item(n as u64)]);
         }
-        let heard = waiting(&mut slow);
-        assert_eq!((heard.len(), heard.last()), (SUBSCRIPTION_LENGTH + 1, Some(&Delivery::Missed(5))));
+        let received = waiting(&mut slow);
+        assert_eq!((received.len(), received.last()), (SUBSCRIPTION_LENGTH + 1, Some(&Delivery::Missed(5))));
     }
 
-    /// Those who left are forgotten, although nothing passes their filter.
+    /// Closed subscribers are removed even if no event matches their filter.
     #[test]
     fn removes_closed_subscribers() {
         let mut history = EventHistory::default();

@@ -1,4 +1,4 @@
-//! What the brain needs of the machine: the topology, or a stand-in for it in tests.
+//! The host's network as the control task uses it: the topology, or a fake in tests.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use crate::control::Config;
 use crate::control::topology::{Device, DeviceId, LinkChange, PortSpec, Topology, TopologyError};
 use crate::wire::Mac;
 
-/// Makes devices and takes them away.
+/// Creates and removes the devices of ports.
 pub(crate) trait HostNetwork {
     /// As [`Topology::add_host_port`].
     fn add_host_port(&mut self, config: &Config, gateway: Mac) -> Result<Device, TopologyError>;

@@ -1,7 +1,8 @@
-//! Follows live frames: explains what the workers' mirrors show, sampled.
+//! Traces live frames, sampled through the workers' mirrors.
 //!
-//! The brain looks once in [`DRAIN_INTERVAL`]. What came meanwhile and found the mirror full was missed, and is told as a number: so a
-//! live_trace costs a bounded part of the brain's time, whatever the load.
+//! The control task reads the mirrors once per [`DRAIN_INTERVAL`]. Frames that find a mirror's queue
+//! full are counted as missed. So a trace costs the control task a bounded share of its time at any
+//! load.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -16,12 +17,12 @@ use crate::control::trace::{LiveTraceLine, TraceFilter};
 use crate::datapath::{Direction, Mirror, MirrorSpec, RECORDS, Record};
 use crate::switch::{Frame, Verdict};
 
-/// Between two looks.
+/// Interval of reads.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
-/// What is copied of a frame, in bytes: the headers, by which it is named and counted.
+/// Bytes copied of each frame. They cover the headers that a trace shows.
 const SNAPLEN: usize = 256;
 
-/// Who follows live frames.
+/// All running live traces.
 #[derive(Debug)]
 pub(super) struct LiveTraces {
     list: Vec<LiveTrace>,
@@ -32,19 +33,18 @@ pub(super) struct LiveTraces {
 struct LiveTrace {
     mirror: Mirror,
     sender: SubscriptionSender<LiveTraceLine>,
-    /// Frames until the limit.
+    /// Frames left until the limit.
     left: u64,
-    /// Frames that were missed, and are told.
+    /// Missed frames reported so far.
     missed: u64,
 }
 
 impl LiveTraces {
-    /// Nobody.
     pub(super) fn new() -> LiveTraces {
         LiveTraces { list: Vec::new(), next_look: Instant::now() }
     }
 
-    /// Returns when it is time to look; never while nobody follows.
+    /// Waits for the next read. Never returns while there is no live trace.
     pub(super) async fn due(&self) {
         if self.list.is_empty() {
             return std::future::pending().await;
@@ -54,7 +54,7 @@ impl LiveTraces {
 }
 
 impl<M: HostNetwork> Running<M> {
-    /// The traces of live frames, from now on.
+    /// Starts a live trace.
     pub(super) fn follow_frames(
         &mut self,
         filter: &TraceFilter,
@@ -77,7 +77,8 @@ impl<M: HostNetwork> Running<M> {
         Ok(subscription)
     }
 
-    /// Explains what came since the last look. Who has left, or has all, is let go.
+    /// Traces the frames since the last call. Ends live traces whose client disconnected or whose limit
+    /// is reached.
     pub(super) fn drain_live_traces(&mut self) {
         let mut list = std::mem::take(&mut self.live_traces.list);
         list.retain_mut(|live_trace| self.drain_live_trace(live_trace).is_continue());
@@ -86,7 +87,7 @@ impl<M: HostNetwork> Running<M> {
     }
 
     fn drain_live_trace(&self, live_trace: &mut LiveTrace) -> ControlFlow<()> {
-        // Asked before the last records are taken.
+        // Checked before the last records are read, so that none is lost.
         let over = live_trace.mirror.is_finished();
         for record in std::iter::from_fn(|| live_trace.mirror.take()).take(RECORDS) {
             if let Some(traced) = self.explain_record(&record)
@@ -108,10 +109,10 @@ impl<M: HostNetwork> Running<M> {
         ControlFlow::Continue(())
     }
 
-    /// What the record tells, in the names of the ports; nothing of a frame that the switch itself made.
+    /// Describes a record. `None` for a frame that the switch itself sent.
     fn explain_record(&self, record: &Record) -> Option<LiveTraceLine> {
         let path = record.path();
-        // Only headers were copied; a frame is judged by its length too.
+        // Only headers were copied, but the decision depends on the length too.
         let mut bytes = record.bytes.to_vec();
         bytes.resize(record.length, 0);
         let sent = path.egress.iter().map(|port| (*port, Ok(())));

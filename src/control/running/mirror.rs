@@ -1,4 +1,4 @@
-//! Live frames of a running switch, for captures.
+//! Mirrors of live frames, for captures.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -10,12 +10,12 @@ use super::{HostNetwork, RunError, Running};
 use crate::datapath::{Mirror, MirrorSpec};
 use crate::switch::PortId;
 
-/// What ports are called, for those that read what the workers send: it may have waited since the number was that of
-/// another port, and one that was deleted has its name until then.
+/// Names of ports for readers of mirror records. A record may be read after its port was deleted and
+/// its number reused, so the previous name is kept too.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PortNames(Arc<RwLock<BTreeMap<PortId, PortNameEntry>>>);
 
-/// The port that has a number, and the one that had it before.
+/// The current name of a port number, and the previous one.
 #[derive(Debug)]
 struct PortNameEntry {
     name: String,
@@ -24,7 +24,7 @@ struct PortNameEntry {
 }
 
 impl PortNames {
-    /// The name that a port had; nothing if there never was such a port.
+    /// The name that port had at a time. Empty if there never was such a port.
     pub(crate) fn of(&self, port: PortId, at: SystemTime) -> String {
         let names = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let named = names.get(&port);
@@ -32,7 +32,7 @@ impl PortNames {
         before.or_else(|| Some(named?.name.clone())).unwrap_or_default()
     }
 
-    /// A port has a name from now on.
+    /// Sets the name of a port from now on.
     pub(crate) fn set(&self, port: PortId, name: &str) {
         let mut names = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let before = names.remove(&port).map(|named| named.name);
@@ -40,31 +40,31 @@ impl PortNames {
     }
 }
 
-/// A mirror that is asked for.
+/// A request for a mirror.
 #[derive(Debug)]
 pub(crate) struct MirrorRequest {
-    /// Only these ports.
+    /// Only these ports; `None` for all.
     pub(crate) ifnames: Option<Vec<String>>,
-    /// What else is wanted; its ports are ignored.
+    /// The rest of the filter. Its ports are ignored.
     pub(crate) wanted: MirrorSpec,
-    /// Notified when there is something to take.
+    /// Notified when a record is queued.
     pub(crate) wake: Arc<Notify>,
 }
 
-/// What is needed to read a mirror.
+/// A mirror, and what its reader needs.
 #[derive(Debug)]
 pub(crate) struct MirrorReader {
-    /// Sends the records.
+    /// The source of records.
     pub(crate) mirror: Mirror,
-    /// The ports that it is of now.
+    /// The mirrored ports at the start.
     pub(crate) ports: Vec<PortId>,
-    /// What ports are called.
+    /// Resolves port names.
     pub(crate) names: PortNames,
 }
 
 impl<M: HostNetwork> Running<M> {
-    pub(super) fn mirror(&self, asked: MirrorRequest) -> Result<MirrorReader, RunError> {
-        let MirrorRequest { ifnames, wanted, wake } = asked;
+    pub(super) fn mirror(&self, request: MirrorRequest) -> Result<MirrorReader, RunError> {
+        let MirrorRequest { ifnames, wanted, wake } = request;
         let named = |names: Vec<String>| names.iter().map(|name| self.port_named(name)).collect();
         let ports: Option<Vec<PortId>> = ifnames.map(named).transpose()?;
         let wanted = MirrorSpec { ports: ports.clone(), ..wanted };

@@ -1,19 +1,19 @@
-//! The running switch's brain: which ports there are, what becomes of them, when addresses age.
+//! The control task of a running switch: its ports, their changes, and ageing.
 //!
-//! One task owns a [`Running`] and does one thing after the other: a command of the API, a change that
-//! somebody else made to a device, ageing. Frames never wait for it: the workers share the [`Switch`] with it
-//! and nothing else.
+//! One task owns a [`Running`] and handles one thing after the other: an API command, a device changed
+//! by another program, ageing. Frames never wait for it: it shares only the [`Switch`] with the
+//! workers.
 //!
-//! A port comes: device made -> slot taken, down -> workers read it -> up. It goes the other way round:
-//! down, so that no new frame is sent to it -> workers let go -> addresses forgotten -> slot free -> device
-//! taken away. So no worker ever sees a slot whose device is another's.
+//! A port is added in this order: device created, slot taken (down), workers attached, up. It is
+//! removed in reverse: down, so that no new frame is sent to it; workers detached; addresses forgotten;
+//! slot free; device removed. So no worker ever sees a slot with another port's device.
 //!
-//! A port whose device somebody deleted is `gone`: workers have let go of it, the record stays until the port
-//! is deleted, so that a person sees what happened.
+//! When another program deletes a port's device, the workers detach and the port is shown as `gone`
+//! until the user deletes it.
 //!
-//! Ageing sleeps until the database says that the next entry can be due. While nothing can age, it sleeps a
-//! whole ageing time: what is learned meanwhile is not due before that. Expired entries are found
-//! together, once a second at most.
+//! Ageing sleeps until the forwarding database says that the next entry can expire. While nothing can
+//! expire it sleeps a whole ageing time, because later entries expire after that. Expired entries are
+//! collected together, at most once a second.
 
 mod command;
 mod event_collector;
@@ -62,106 +62,87 @@ use crate::switch::fdb::FdbError;
 use crate::switch::{Gateway, PortId, Ports, Switch, SwitchConfig, Tick};
 use crate::wire::Mac;
 
-/// Something that was asked of a switch cannot be done.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
-    /// No io_uring, and nothing else is allowed.
-    #[error("--engine uring: {0}: start with --engine auto or --engine poll")]
+    #[error("io_uring cannot be used: {0}: choose the engine auto or poll")]
     NoUring(String),
-    /// The machine refused.
     #[error(transparent)]
     Topology(#[from] TopologyError),
-    /// The workers refused.
     #[error(transparent)]
     Datapath(#[from] DatapathError),
-    /// The forwarding database refused.
     #[error(transparent)]
     Fdb(#[from] FdbError),
-    /// A word of the request is wrong.
     #[error(transparent)]
     Invalid(#[from] InvalidValue),
-    /// Somebody asked to stop while the switch was starting.
-    #[error("stopped while starting: everything made so far is taken away again")]
+    #[error("interrupted while starting: everything created so far has been removed")]
     Interrupted,
-    /// The table is full.
-    #[error("the switch has all the {} ports that it can have: delete one first", Ports::MAX)]
+    #[error("the switch has the maximum of {} ports: delete one first", Ports::MAX)]
     TooManyPorts,
-    /// No such port.
-    #[error("there is no port named {0}: `uswitch port show` lists them")]
+    #[error("no port named {0}: `uswitch port show` lists the ports")]
     NoSuchPort(String),
-    /// No such entry.
-    #[error("there is no entry for {0} in the forwarding database: `uswitch fdb show` lists them")]
+    #[error("no entry for {0} in the forwarding database: `uswitch fdb show` lists the entries")]
     NoSuchEntry(Mac),
-    /// VLANs are not supported yet.
-    #[error("there is no VLAN {0}: this switch keeps all addresses in one database, so give no VLAN")]
+    #[error("VLAN {0} does not exist: this switch has no VLANs yet, so omit the VLAN")]
     NoVlans(u16),
-    /// There is no such frame to be traced.
     #[error(transparent)]
     Trace(#[from] TraceError),
-    /// The name is in use.
-    #[error("there is a port named {0} already: choose another name, or delete that one first")]
+    #[error("port {0} exists already: choose another name, or delete that port first")]
     PortExists(String),
-    /// The host port cannot be deleted.
-    #[error("the host port stays as long as the switch: start one with --internal to have none")]
+    #[error("the host port cannot be deleted: only an internal switch has none")]
     HostPort,
-    /// An address is in use.
-    #[error("{0} is taken by {1}: choose another")]
+    /// The address, and its owner.
+    #[error("{0} is in use by {1}: choose another")]
     AddressTaken(String, String),
-    /// An IP address that no station can have.
-    #[error("{0} is the gateway's, the subnet's own or a special address: choose another")]
+    #[error("{0} is the gateway's, a network, broadcast or special address: choose another")]
     InvalidAddress(std::net::IpAddr),
-    /// A MAC that no station can have.
     #[error("{0} is a group address or zero: choose one like 02:00:00:00:00:01")]
     InvalidMac(Mac),
-    /// No address left.
-    #[error("{0} has no free address left: give one of your own, or delete a port first")]
+    #[error("{0} has no free address left: choose an address yourself, or delete a port first")]
     SubnetFull(IpNet),
-    /// More addresses than a port can have.
-    #[error("{0} addresses: a port takes at most 16")]
+    #[error("{0} addresses: a port can have at most 16")]
     TooManyAddresses(usize),
-    /// `/proc/self` of the switch, which is not that of whoever asks.
-    #[error("'{0}' would be the switch's own namespace: give a process id instead of a path with self")]
+    /// `/proc/self` would be the switch's own, not the client's.
+    #[error("'{0}' would be the switch's own namespace: use a process ID instead of 'self'")]
     OwnNetns(String),
-    /// Not a namespace.
-    #[error("'{0}' names no namespace: use a name that `ip netns` lists, an absolute path, or a process id")]
+    #[error(
+        "'{0}' is not a network namespace: use a name that `ip netns` lists, an absolute path or a process ID"
+    )]
     BadNetns(String),
 }
 
-/// A start that failed, and what of it could not be taken away again.
+/// A failed start, and what its teardown could not remove.
 #[derive(Debug)]
 pub(crate) struct StartFailure {
-    /// Why it failed.
     pub(crate) why: RunError,
-    /// What is left.
     pub(crate) left: Vec<TopologyError>,
 }
 
-/// Why a switch ends.
+/// Why a switch stops.
 #[derive(Debug)]
 pub(crate) enum StopReason {
-    /// Over the API; the answer is owed when everything is gone.
+    /// Requested over the API. The response is sent after the teardown.
     Request(Reply<StopReport>),
-    /// By a signal.
     Signal,
-    /// A worker stopped by itself.
+    /// A worker failed.
     WorkerFailed(String),
 }
 
 impl StopReason {
-    /// In words.
+    /// The reason as text for the log.
     pub(crate) fn describe(&self) -> &'static str {
         match self {
-            StopReason::Request(_) => "asked over the API",
-            StopReason::Signal => "a signal",
-            StopReason::WorkerFailed(_) => "a worker that failed",
+            StopReason::Request(_) => "API request",
+            StopReason::Signal => "signal",
+            StopReason::WorkerFailed(_) => "worker failure",
         }
     }
 }
 
-/// The ports by their place in the switch's table.
+/// The ports by their slot in the switch.
 type PortTable = BTreeMap<PortId, PortRecord>;
 
-/// A switch that forwards.
+/// A running switch.
 #[derive(Debug)]
 pub(crate) struct Running<M> {
     config: Config,
@@ -172,22 +153,22 @@ pub(crate) struct Running<M> {
     engine_note: Option<String>,
     switch: Arc<Switch>,
     datapath: Datapath,
-    /// Wakes the brain when a worker has something to tell.
+    /// Wakes the control task when a worker has sent a notice.
     notices: Arc<Notify>,
     network: M,
     ports: PortTable,
     names: PortNames,
-    /// When to look for entries that have aged.
+    /// When to look for expired entries.
     next_ageing: Tick,
-    /// Addresses that have aged so far.
+    /// Entries expired so far.
     aged: u64,
     events: EventCollector,
     live_traces: LiveTraces,
-    /// Why a worker stopped by itself, if one did.
+    /// Why a worker failed, if one did.
     failure: Option<String>,
 }
 
-/// The engine to use, and why it is not io_uring if `auto` did not take that.
+/// The engine to use, and why it is not io_uring if `auto` chose poll.
 fn engine(choice: EngineChoice) -> Result<(EngineKind, Option<String>), RunError> {
     match (choice, datapath::probe()) {
         (EngineChoice::Poll, _) => Ok((EngineKind::Poll, None)),
@@ -200,8 +181,8 @@ fn engine(choice: EngineChoice) -> Result<(EngineKind, Option<String>), RunError
 }
 
 impl Running<Topology> {
-    /// Makes everything that `config` asks for and forwards; on an error nothing is left but what the error lists.
-    /// `interrupted` is asked between two ports.
+    /// Creates everything in `config` and starts to forward. After an error everything is removed
+    /// except what the error lists. `interrupted` is polled between two ports.
     pub(crate) async fn start(
         config: Config,
         environment: &Environment,
@@ -220,7 +201,7 @@ impl Running<Topology> {
 }
 
 impl<M: HostNetwork> Running<M> {
-    /// A switch without ports on `machine`.
+    /// A switch without ports.
     fn on(
         network: M,
         config: Config,
@@ -266,7 +247,7 @@ impl<M: HostNetwork> Running<M> {
             self.add_host_port()?;
         }
         for n in 1..=self.config.ports {
-            // Signals are heard meanwhile.
+            // Lets the signal handler run.
             tokio::task::yield_now().await;
             if interrupted() {
                 return Err(RunError::Interrupted);
@@ -277,7 +258,7 @@ impl<M: HostNetwork> Running<M> {
         Ok(())
     }
 
-    /// Carries out commands and follows changes until it is time to stop.
+    /// Handles commands and changes until it is time to stop.
     pub(crate) async fn serve(
         &mut self,
         commands: &mut mpsc::Receiver<Command>,
@@ -305,17 +286,17 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    /// What the user should know of what was done so far, each a sentence, each once.
+    /// Notices for the user about what was done so far. Each is returned once.
     pub(crate) fn take_notices(&mut self) -> Vec<String> {
         let drowsy = self.datapath.take_cpu_latency_error().map(|error| {
             format!(
-                "idle CPUs may sleep between the frames that --busy-poll waits for, which is slower: {error}"
+                "idle CPUs may enter deep sleep states while workers busy-poll, which adds latency: {error}"
             )
         });
         drowsy.into_iter().chain(self.network.take_notices()).collect()
     }
 
-    /// Follows what the workers have told. What they tell of stations has time.
+    /// Handles the workers' notices. FDB notifications are read later, together.
     fn drain_notices(&mut self) {
         self.events.on_wakeup();
         let notices: Vec<Notice> = self.datapath.notices().collect();
@@ -323,30 +304,31 @@ impl<M: HostNetwork> Running<M> {
             match notice {
                 Notice::PortGone { port, .. } => self.link_changed(port, &LinkChange::Gone),
                 Notice::WorkerStopped(why) => {
-                    error!(why, "a worker stopped by itself");
+                    error!(why, "a worker failed");
                     self.failure = Some(why);
                 }
             }
         }
     }
 
-    /// Stops forwarding and takes everything away; what could not be.
+    /// Stops forwarding and removes everything. Returns what could not be removed.
     pub(crate) fn stop(self) -> Vec<TopologyError> {
         for id in self.ports.keys() {
-            // One by one, because that closes the queues before it returns. A worker that is gone has closed its own.
+            // Detaching closes a port's queues before it returns. A worker that has ended closed its
+            // own.
             let _ = self.detach(*id);
         }
         self.datapath.stop();
         self.network.teardown()
     }
 
-    /// Whom a reply is owed to when everything is gone, if that was the command. An answer that nobody waits for any
-    /// more is no error.
+    /// Carries out a command. Returns where to send the response if the command was to stop. A client
+    /// that no longer waits for its response is not an error.
     fn carry_out(&mut self, command: Command) -> Option<Reply<StopReport>> {
         match command {
             Command::Status(reply) => _ = reply.send(self.status()),
             Command::Ports(reply) => _ = reply.send(self.port_reports()),
-            Command::AddPort(asked, reply) => _ = reply.send(self.add_port(*asked)),
+            Command::AddPort(request, reply) => _ = reply.send(self.add_port(*request)),
             Command::RemovePort(name, reply) => _ = reply.send(self.remove_port(&name)),
             Command::Fdb(filter, reply) => _ = reply.send(self.fdb_reports(&filter)),
             Command::AddFdb(entry, reply) => _ = reply.send(self.add_fdb_entry(&entry)),
@@ -356,8 +338,8 @@ impl<M: HostNetwork> Running<M> {
             Command::Metrics(reply) => _ = reply.send(Box::new(self.snapshot())),
             Command::Events(filter, reply) => _ = reply.send(self.events.history.events(&filter)),
             Command::FollowEvents(filter, reply) => _ = reply.send(self.events.history.follow(filter)),
-            Command::Mirror(asked, reply) => _ = reply.send(self.mirror(*asked)),
-            Command::Trace(asked, reply) => _ = reply.send(self.trace(&asked)),
+            Command::Mirror(request, reply) => _ = reply.send(self.mirror(*request)),
+            Command::Trace(request, reply) => _ = reply.send(self.trace(&request)),
             Command::FollowFrames(filter, reply) => _ = reply.send(self.follow_frames(&filter)),
             Command::Stop(reply) => return Some(reply),
         }
@@ -381,7 +363,7 @@ impl<M: HostNetwork> Running<M> {
     }
 }
 
-/// Whether a port takes and gives frames, as far as the switch has a say.
+/// Whether the switch may use a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AdminState {
     Enabled,

@@ -1,4 +1,4 @@
-//! What a new port is to be, out of what is asked for and what there is. Makes nothing.
+//! Plans a new port from the request and the existing ports. Creates nothing.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -13,24 +13,23 @@ use crate::control::{Config, addressing, config};
 use crate::sys::netns;
 use crate::wire::Mac;
 
-/// A port that can be made.
+/// A port to create.
 #[derive(Debug)]
 pub(super) struct PortPlan {
-    /// Its name.
     pub(super) name: String,
-    /// Its number in the switch's addressing.
+    /// Its number in the switch's address plan.
     pub(super) number: u16,
-    /// What to make.
+    /// The device and addresses to create.
     pub(super) spec: PortSpec,
 }
 
-/// A port's device, where nobody says otherwise.
+/// Default name of a port's device.
 const DEFAULT_DEVICE: &str = "eth0";
-/// Addresses of one port.
+/// Most addresses of a port.
 const MAX_ADDRESSES: usize = 16;
 
 impl PortPlan {
-    /// Container `n` of a switch that starts. [`Config::new`] has seen to it that there is room for it.
+    /// Container `n` of a starting switch. [`Config::new`] checked that its address exists.
     pub(super) fn container(config: &Config, n: u16) -> Result<PortPlan, RunError> {
         let name = config.container(n);
         let addresses = next_addresses(config, n)?;
@@ -48,11 +47,11 @@ impl PortPlan {
         Ok(PortPlan { name, number: n, spec })
     }
 
-    /// Checks `asked` against the ports that there are, and fills in what it leaves open.
-    pub(super) fn new(config: &Config, ports: &PortTable, asked: NewPort) -> Result<PortPlan, RunError> {
-        let netns = asked.netns.as_deref().map(netns_path).transpose()?;
+    /// Checks the request against the existing ports, and fills in defaults.
+    pub(super) fn new(config: &Config, ports: &PortTable, request: NewPort) -> Result<PortPlan, RunError> {
+        let netns = request.netns.as_deref().map(netns_path).transpose()?;
         let number = free_number(config, ports);
-        let name = match (asked.name, &netns) {
+        let name = match (request.name, &netns) {
             (Some(name), _) => name,
             (None, Some(path)) => default_name(path),
             (None, None) => config.container(number),
@@ -61,20 +60,20 @@ impl PortPlan {
         if ports.values().any(|port| port.name == name) {
             return Err(RunError::PortExists(name));
         }
-        let ifname = asked.ifname.unwrap_or_else(|| DEFAULT_DEVICE.to_owned());
+        let ifname = request.ifname.unwrap_or_else(|| DEFAULT_DEVICE.to_owned());
         config::device_name(&ifname)?;
-        let addresses = addresses(config, ports, &asked.ip, number)?;
+        let addresses = addresses(config, ports, &request.ip, number)?;
         Ok(PortPlan {
             number,
             spec: PortSpec {
                 netns: netns.map_or_else(|| PortNetns::New(name.clone()), PortNetns::Existing),
                 ifname,
-                mac: Some(mac(config, ports, asked.mac, number)?),
+                mac: Some(mac(config, ports, request.mac, number)?),
                 gateways: gateways(config, &addresses),
-                mtu: asked.mtu.map_or(Ok(config.mtu), |mtu| config::mtu(mtu, &addresses))?,
+                mtu: request.mtu.map_or(Ok(config.mtu), |mtu| config::mtu(mtu, &addresses))?,
                 addresses,
                 txqueuelen: config.txqueuelen,
-                offload: asked.offload.unwrap_or(config.offload),
+                offload: request.offload.unwrap_or(config.offload),
                 queues: config.workers,
             },
             name,
@@ -82,8 +81,8 @@ impl PortPlan {
     }
 }
 
-/// The namespace that a person means: a path, a name that `ip netns` knows, or a process. A name that is there wins
-/// over the process of that number, as with ip-link(8).
+/// Resolves a namespace: an absolute path, a name that `ip netns` knows, or a process ID. An existing
+/// name takes precedence over a process ID, as in ip-link(8).
 fn netns_path(netns: &str) -> Result<PathBuf, RunError> {
     let path = Path::new(netns);
     if ["/proc/self", "/proc/thread-self"].iter().any(|own| path.starts_with(own)) {
@@ -101,7 +100,7 @@ fn netns_path(netns: &str) -> Result<PathBuf, RunError> {
     }
 }
 
-/// A port's name after its namespace: `web` for `/run/netns/web`, `pid7` for `/proc/7/ns/net`.
+/// Default port name: `web` for `/run/netns/web`, `pid7` for `/proc/7/ns/net`.
 fn default_name(path: &Path) -> String {
     let words: Vec<_> = path.iter().filter_map(|word| word.to_str()).collect();
     match words.as_slice() {
@@ -111,7 +110,7 @@ fn default_name(path: &Path) -> String {
     }
 }
 
-/// The lowest number that no port has, in name or in address.
+/// The lowest number whose name and addresses are free.
 fn free_number(config: &Config, ports: &PortTable) -> u16 {
     let taken: HashSet<u16> = ports.values().map(|port| port.number).collect();
     let names: HashSet<&str> = ports.values().map(|port| port.name.as_str()).collect();
@@ -124,24 +123,24 @@ fn free_number(config: &Config, ports: &PortTable) -> u16 {
             && !names.contains(config.container(*n).as_str())
             && addresses.all(|address| !given.contains(&address.addr()))
     };
-    // A port takes one number, one name and at most MAX_ADDRESSES addresses. Should they all be taken
-    // even so, the last number's own clash is reported.
+    // Each port blocks one number, one name and at most MAX_ADDRESSES addresses. If all numbers are
+    // blocked, the conflict of the last one is reported.
     (1..u16::MAX).find(is_free).unwrap_or(u16::MAX)
 }
 
 fn addresses(
     config: &Config,
     ports: &PortTable,
-    asked: &[IpNet],
+    request: &[IpNet],
     number: u16,
 ) -> Result<Vec<IpNet>, RunError> {
-    if asked.is_empty() {
+    if request.is_empty() {
         return next_addresses(config, number);
     }
-    if asked.len() > MAX_ADDRESSES {
-        return Err(RunError::TooManyAddresses(asked.len()));
+    if request.len() > MAX_ADDRESSES {
+        return Err(RunError::TooManyAddresses(request.len()));
     }
-    for (n, address) in asked.iter().enumerate() {
+    for (n, address) in request.iter().enumerate() {
         let ip = address.addr();
         let own = config.subnets.iter().find(|subnet| subnet.contains(&ip));
         if config::is_special(IpNet::from(ip))
@@ -153,14 +152,14 @@ fn addresses(
         if let Some(holder) = holder {
             return Err(RunError::AddressTaken(ip.to_string(), holder.name.clone()));
         }
-        if asked[..n].iter().any(|other| other.addr() == ip) {
+        if request[..n].iter().any(|other| other.addr() == ip) {
             return Err(RunError::AddressTaken(ip.to_string(), "this port".to_owned()));
         }
     }
-    Ok(asked.to_vec())
+    Ok(request.to_vec())
 }
 
-/// The addresses of `number`: one in each subnet.
+/// The addresses of port `number`, one in each subnet.
 fn next_addresses(config: &Config, number: u16) -> Result<Vec<IpNet>, RunError> {
     let next = |subnet: &IpNet| {
         addressing::host_address(*subnet, number.into()).ok_or(RunError::SubnetFull(*subnet))
@@ -168,7 +167,7 @@ fn next_addresses(config: &Config, number: u16) -> Result<Vec<IpNet>, RunError> 
     config.subnets.iter().map(next).collect()
 }
 
-/// The gateway of each family that one of `addresses` can reach without a router.
+/// The gateway of each address family that `addresses` reach without a router.
 fn gateways(config: &Config, addresses: &[IpNet]) -> Vec<IpAddr> {
     let reachable = |gateway: &IpAddr| addresses.iter().any(|address| address.contains(gateway));
     let v4 = config.gateways().filter(IpAddr::is_ipv4).find(reachable);
@@ -176,8 +175,8 @@ fn gateways(config: &Config, addresses: &[IpNet]) -> Vec<IpAddr> {
     v4.into_iter().chain(v6).collect()
 }
 
-fn mac(config: &Config, ports: &PortTable, asked: Option<Mac>, number: u16) -> Result<Mac, RunError> {
-    let mac = asked.unwrap_or_else(|| addressing::mac(&config.name, number));
+fn mac(config: &Config, ports: &PortTable, request: Option<Mac>, number: u16) -> Result<Mac, RunError> {
+    let mac = request.unwrap_or_else(|| addressing::mac(&config.name, number));
     if mac.is_group() || mac.is_zero() {
         return Err(RunError::InvalidMac(mac));
     }

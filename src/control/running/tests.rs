@@ -1,4 +1,4 @@
-//! The brain on a machine without devices, with real workers.
+//! Tests of the control task with real workers on the fake network.
 
 use std::net::IpAddr;
 
@@ -7,9 +7,9 @@ use super::*;
 use crate::control::report::{FdbFilter, NewFdbEntry, NewFdbState, NewPort, PortReport};
 use crate::control::topology::PortNetns;
 
-const STATION: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 1]);
+const HOST_MAC: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 1]);
 
-/// A frame from `source` to everybody.
+/// A broadcast frame from `source`.
 fn broadcast(source: Mac) -> Vec<u8> {
     let mut frame = vec![0xff; 6];
     frame.extend(source.0);
@@ -18,8 +18,8 @@ fn broadcast(source: Mac) -> Vec<u8> {
     frame
 }
 
-/// Sends a frame in at a port and waits until it comes out of another.
-fn cross(fake: &FakeControl, from: &str, to: &str, source: Mac) {
+/// Sends a broadcast frame into a port and waits until it leaves another.
+fn send_across(fake: &FakeControl, from: &str, to: &str, source: Mac) {
     let frame = broadcast(source);
     fake.peer(from).send(&frame).unwrap();
     let mut received = [0; 100];
@@ -35,15 +35,15 @@ fn names(running: &Running<FakeNetwork>) -> Vec<String> {
     running.port_reports().into_iter().map(|port| port.ifname).collect()
 }
 
-fn behind(running: &mut Running<FakeNetwork>, mac: Mac) -> Option<String> {
+fn port_of(running: &mut Running<FakeNetwork>, mac: Mac) -> Option<String> {
     let filter = FdbFilter { mac: Some(mac), ..FdbFilter::default() };
     running.fdb_reports(&filter).pop().map(|entry| entry.ifname)
 }
 
 fn new_port(edit: impl FnOnce(&mut NewPort)) -> NewPort {
-    let mut asked = NewPort::default();
-    edit(&mut asked);
-    asked
+    let mut request = NewPort::default();
+    edit(&mut request);
+    request
 }
 
 #[tokio::test]
@@ -81,10 +81,10 @@ async fn failed_or_interrupted_start_stops_creating_ports() {
 
     let (fake, network) = FakeControl::new();
     let mut broken = Running::on(network, config, (EngineKind::Poll, None)).unwrap();
-    let mut asked = 0;
+    let mut polls = 0;
     let interrupted = || {
-        asked += 1;
-        asked == 2
+        polls += 1;
+        polls == 2
     };
     assert!(matches!(broken.add_first_ports(interrupted).await, Err(RunError::Interrupted)));
     assert_eq!(fake.log(), ["make host", "make container1"]);
@@ -93,9 +93,9 @@ async fn failed_or_interrupted_start_stops_creating_ports() {
 #[tokio::test]
 async fn forwards_learns_and_counts_frames() {
     let (fake, mut running) = running(config(|_| {})).await;
-    cross(&fake, "container1", "container2", STATION);
-    assert_eq!(behind(&mut running, STATION).as_deref(), Some("container1"));
-    // The workers take a port between two turns, so the frame's turn has ended.
+    send_across(&fake, "container1", "container2", HOST_MAC);
+    assert_eq!(port_of(&mut running, HOST_MAC).as_deref(), Some("container1"));
+    // Workers attach a port between two turns, so the frame's turn is over.
     running.add_port(NewPort::default()).unwrap();
     let stats = running.stats();
     let (first, second) = (&stats[1], &stats[2]);
@@ -107,10 +107,10 @@ async fn forwards_learns_and_counts_frames() {
 #[tokio::test]
 async fn deleted_port_frees_its_number_and_counters() {
     let (fake, mut running) = running(config(|_| {})).await;
-    cross(&fake, "container1", "container2", STATION);
+    send_across(&fake, "container1", "container2", HOST_MAC);
     running.remove_port("container1").unwrap();
     assert_eq!(names(&running), ["host", "container2"]);
-    assert_eq!(behind(&mut running, STATION), None);
+    assert_eq!(port_of(&mut running, HOST_MAC), None);
     let again = running.add_port(NewPort::default()).unwrap().port;
     assert_eq!(again.ifname, "container1");
     assert_eq!(again.addresses[0].to_string(), "172.16.0.2/24");
@@ -118,7 +118,7 @@ async fn deleted_port_frees_its_number_and_counters() {
     assert_eq!((fresh.rx_frames, fresh.flooded), (0, 0));
     assert_eq!(running.status().rx_frames, 1, "since the start");
     assert_eq!(fake.log()[3..], ["remove container1", "make container1"]);
-    cross(&fake, "container1", "container2", STATION);
+    send_across(&fake, "container1", "container2", HOST_MAC);
 }
 
 #[tokio::test]
@@ -131,18 +131,18 @@ async fn refuses_to_delete_host_and_unknown_ports() {
 #[tokio::test]
 async fn port_goes_down_and_up() {
     let (fake, mut running) = running(config(|_| {})).await;
-    cross(&fake, "container1", "container2", STATION);
+    send_across(&fake, "container1", "container2", HOST_MAC);
     let id = running.ports.values().find(|port| port.name == "container1").unwrap().device.id;
     running.device_changed(id, &LinkChange::State { up: false, mtu: 9000 });
     let reports = running.port_reports();
     let down = port(&reports, "container1");
     assert_eq!((down.state.as_str(), down.operstate.as_str(), down.mtu), ("disabled", "DOWN", 9000));
     assert_eq!(down.flags, ["BROADCAST", "MULTICAST"]);
-    assert_eq!(behind(&mut running, STATION), None);
+    assert_eq!(port_of(&mut running, HOST_MAC), None);
     assert_eq!(running.status().ports_up, 2);
     running.device_changed(id, &LinkChange::State { up: true, mtu: 1500 });
     assert_eq!(port(&running.port_reports(), "container1").state, "forwarding");
-    cross(&fake, "container1", "container2", STATION);
+    send_across(&fake, "container1", "container2", HOST_MAC);
 }
 
 #[tokio::test]
@@ -155,7 +155,7 @@ async fn port_without_device_stays_listed_until_deleted() {
     }
     running.device_changed(id, &LinkChange::State { up: true, mtu: 1500 });
     assert_eq!(port(&running.port_reports(), "container1").state, "disabled");
-    cross(&fake, "container2", "container3", STATION);
+    send_across(&fake, "container2", "container3", HOST_MAC);
     running.remove_port("container1").unwrap();
     assert_eq!(names(&running), ["host", "container2", "container3"]);
 }
@@ -188,18 +188,18 @@ async fn removes_device_when_workers_refuse_the_port() {
 async fn adds_port_with_all_options() {
     let (fake, mut running) = running(config(|_| {})).await;
     let made = running
-        .add_port(new_port(|asked| {
-            asked.name = Some("web".into());
-            asked.netns = Some("4711".into());
-            asked.ip = vec!["172.16.0.50/24".parse().unwrap()];
-            asked.mac = Some(STATION);
-            asked.ifname = Some("lan0".into());
-            asked.offload = Some(false);
-            asked.mtu = Some(900);
+        .add_port(new_port(|request| {
+            request.name = Some("web".into());
+            request.netns = Some("4711".into());
+            request.ip = vec!["172.16.0.50/24".parse().unwrap()];
+            request.mac = Some(HOST_MAC);
+            request.ifname = Some("lan0".into());
+            request.offload = Some(false);
+            request.mtu = Some(900);
         }))
         .unwrap()
         .port;
-    assert_eq!((made.ifname.as_str(), made.address, made.mtu, made.offload), ("web", STATION, 900, false));
+    assert_eq!((made.ifname.as_str(), made.address, made.mtu, made.offload), ("web", HOST_MAC, 900, false));
     let spec = fake.specs().pop().unwrap();
     assert_eq!(spec.netns, PortNetns::Existing("/proc/4711/ns/net".into()));
     assert_eq!((spec.ifname.as_str(), spec.offload), ("lan0", false));
@@ -223,12 +223,12 @@ async fn names_port_after_existing_namespace() {
         ("/proc/7/ns/net", "pid7", "/proc/7/ns/net"),
         ("8", "pid8", "/proc/8/ns/net"),
     ] {
-        let made = running.add_port(new_port(|asked| asked.netns = Some(netns.into()))).unwrap().port;
+        let made = running.add_port(new_port(|request| request.netns = Some(netns.into()))).unwrap().port;
         assert_eq!(made.ifname, name);
         assert_eq!(fake.specs().pop().unwrap().netns, PortNetns::Existing(path.into()));
     }
     for netns in ["a/b", "../x", "", "a b"] {
-        let refused = running.add_port(new_port(|asked| asked.netns = Some(netns.into())));
+        let refused = running.add_port(new_port(|request| request.netns = Some(netns.into())));
         assert!(matches!(refused, Err(RunError::BadNetns(_))), "{netns}");
     }
 }
@@ -236,22 +236,22 @@ async fn names_port_after_existing_namespace() {
 #[tokio::test]
 async fn skips_numbers_whose_name_or_address_is_taken() {
     let (_bench, mut running) = running(config(|_| {})).await;
-    running.add_port(new_port(|asked| asked.ip = vec!["172.16.0.5/24".parse().unwrap()])).unwrap();
-    running.add_port(new_port(|asked| asked.name = Some("container5".into()))).unwrap();
+    running.add_port(new_port(|request| request.ip = vec!["172.16.0.5/24".parse().unwrap()])).unwrap();
+    running.add_port(new_port(|request| request.name = Some("container5".into()))).unwrap();
     assert_eq!(names(&running)[3..], ["container3", "container5"]);
     // 3 is taken by name, 4 by address (172.16.0.5), and container5 took 5.
     assert_eq!(running.add_port(NewPort::default()).unwrap().port.ifname, "container6");
 }
 
-/// None of `asked` can be made where there is room for one container, each for its reason, and nothing is.
-async fn refuses(asked: impl IntoIterator<Item = (NewPort, &str)>) {
+/// Checks that each request is refused with its reason, and that no device is made.
+async fn refuses(request: impl IntoIterator<Item = (NewPort, &str)>) {
     let (fake, mut running) = running(config(|options| {
         options.subnet = vec!["10.0.0.0/30".into()];
         options.ports = Some(1);
     }))
     .await;
-    for (asked, why) in asked {
-        let error = running.add_port(asked).unwrap_err().to_string();
+    for (request, why) in request {
+        let error = running.add_port(request).unwrap_err().to_string();
         assert!(error.contains(why), "{error}");
     }
     assert_eq!(fake.log(), ["make host", "make container1"]);
@@ -262,19 +262,28 @@ async fn rejects_invalid_port_names_and_addresses() {
     let ip = |ip: &str| vec![ip.parse().unwrap()];
     refuses([
         (new_port(|_| {}), "10.0.0.0/30 has no free address left"),
-        (new_port(|asked| asked.ip = ip("10.0.0.1/30")), "10.0.0.1 is the gateway's"),
-        (new_port(|asked| asked.ip = ip("10.0.0.3/30")), "10.0.0.3 is the gateway's, the subnet's own"),
-        (new_port(|asked| asked.ip = ip("10.0.0.2/30")), "10.0.0.2 is taken by container1"),
+        (new_port(|request| request.ip = ip("10.0.0.1/30")), "10.0.0.1 is the gateway's"),
         (
-            new_port(|asked| asked.ip = ip("127.0.0.1/8")),
-            "127.0.0.1 is the gateway's, the subnet's own or a special",
+            new_port(|request| request.ip = ip("10.0.0.3/30")),
+            "10.0.0.3 is the gateway's, a network, broadcast",
         ),
-        (new_port(|asked| asked.ip = [ip("10.9.0.1/24"), ip("10.9.0.1/16")].concat()), "taken by this port"),
-        (new_port(|asked| asked.ip = ip("10.9.0.1/24").repeat(17)), "17 addresses"),
-        (new_port(|asked| asked.name = Some("container1".into())), "there is a port named container1"),
-        (new_port(|asked| asked.name = Some("host".into())), "'host' cannot name a container"),
-        (new_port(|asked| asked.name = Some("a/b".into())), "'a/b' cannot name a container"),
-        (new_port(|asked| asked.ifname = Some("0123456789abcdef".into())), "cannot name a network device"),
+        (new_port(|request| request.ip = ip("10.0.0.2/30")), "10.0.0.2 is in use by container1"),
+        (
+            new_port(|request| request.ip = ip("127.0.0.1/8")),
+            "127.0.0.1 is the gateway's, a network, broadcast or special",
+        ),
+        (
+            new_port(|request| request.ip = [ip("10.9.0.1/24"), ip("10.9.0.1/16")].concat()),
+            "in use by this port",
+        ),
+        (new_port(|request| request.ip = ip("10.9.0.1/24").repeat(17)), "17 addresses"),
+        (new_port(|request| request.name = Some("container1".into())), "port container1 exists already"),
+        (new_port(|request| request.name = Some("host".into())), "'host' cannot name a container"),
+        (new_port(|request| request.name = Some("a/b".into())), "'a/b' cannot name a container"),
+        (
+            new_port(|request| request.ifname = Some("0123456789abcdef".into())),
+            "cannot name a network device",
+        ),
     ])
     .await;
 }
@@ -282,18 +291,18 @@ async fn rejects_invalid_port_names_and_addresses() {
 #[tokio::test]
 async fn rejects_invalid_device_settings() {
     let with_ip = |edit: fn(&mut NewPort)| {
-        new_port(|asked| {
-            asked.ip = vec!["10.9.0.1/24".parse().unwrap()];
-            edit(asked);
+        new_port(|request| {
+            request.ip = vec!["10.9.0.1/24".parse().unwrap()];
+            edit(request);
         })
     };
     refuses([
-        (with_ip(|asked| asked.mac = Some(Mac::BROADCAST)), "is a group address or zero"),
-        (with_ip(|asked| asked.mac = Some(Mac::ZERO)), "is a group address or zero"),
-        (with_ip(|asked| asked.mac = Some(addressing::mac("uswitch0", 0))), "is taken by the gateway"),
-        (with_ip(|asked| asked.mac = Some(addressing::mac("uswitch0", 1))), "is taken by container1"),
-        (with_ip(|asked| asked.mtu = Some(67)), "67 is out of range"),
-        (with_ip(|asked| asked.mtu = Some(65522)), "65522 is out of range"),
+        (with_ip(|request| request.mac = Some(Mac::BROADCAST)), "is a group address or zero"),
+        (with_ip(|request| request.mac = Some(Mac::ZERO)), "is a group address or zero"),
+        (with_ip(|request| request.mac = Some(addressing::mac("uswitch0", 0))), "is in use by the gateway"),
+        (with_ip(|request| request.mac = Some(addressing::mac("uswitch0", 1))), "is in use by container1"),
+        (with_ip(|request| request.mtu = Some(67)), "67 is out of range"),
+        (with_ip(|request| request.mtu = Some(65522)), "65522 is out of range"),
     ])
     .await;
 }
@@ -302,7 +311,7 @@ async fn rejects_invalid_device_settings() {
 async fn adds_removes_and_flushes_fdb_entries() {
     let (_bench, mut running) = running(config(|_| {})).await;
     let entry = |mac, ifname: &str, state| NewFdbEntry { mac, ifname: ifname.into(), vlan: None, state };
-    running.add_fdb_entry(&entry(STATION, "container2", NewFdbState::Static)).unwrap();
+    running.add_fdb_entry(&entry(HOST_MAC, "container2", NewFdbState::Static)).unwrap();
     let dynamic = Mac([2, 0, 0, 0, 0, 7]);
     running.add_fdb_entry(&entry(dynamic, "container1", NewFdbState::Dynamic)).unwrap();
     let shown = running.fdb_reports(&FdbFilter::default());
@@ -310,14 +319,14 @@ async fn adds_removes_and_flushes_fdb_entries() {
     assert_eq!(shown, [("host", "permanent"), ("container1", ""), ("container2", "static")]);
     assert_eq!(running.flush_fdb(Some("container2")).unwrap(), 0);
     assert_eq!(running.flush_fdb(None).unwrap(), 1);
-    assert_eq!(behind(&mut running, STATION).as_deref(), Some("container2"));
-    running.remove_fdb_entry(STATION, 0).unwrap();
-    assert!(matches!(running.remove_fdb_entry(STATION, 0), Err(RunError::NoSuchEntry(_))));
+    assert_eq!(port_of(&mut running, HOST_MAC).as_deref(), Some("container2"));
+    running.remove_fdb_entry(HOST_MAC, 0).unwrap();
+    assert!(matches!(running.remove_fdb_entry(HOST_MAC, 0), Err(RunError::NoSuchEntry(_))));
     let gateway = running.status().gateway.mac;
     assert!(matches!(running.remove_fdb_entry(gateway, 0), Err(RunError::Fdb(_))));
     let group = entry(Mac::BROADCAST, "container1", NewFdbState::Static);
     assert!(matches!(running.add_fdb_entry(&group), Err(RunError::Fdb(_))));
-    let nowhere = entry(STATION, "container9", NewFdbState::Static);
+    let nowhere = entry(HOST_MAC, "container9", NewFdbState::Static);
     assert!(matches!(running.add_fdb_entry(&nowhere), Err(RunError::NoSuchPort(_))));
     assert!(matches!(running.flush_fdb(Some("container9")), Err(RunError::NoSuchPort(_))));
 }
@@ -325,7 +334,7 @@ async fn adds_removes_and_flushes_fdb_entries() {
 #[tokio::test]
 async fn filters_fdb_entries() {
     let (fake, mut running) = running(config(|_| {})).await;
-    cross(&fake, "container1", "container2", STATION);
+    send_across(&fake, "container1", "container2", HOST_MAC);
     let shown = |running: &mut Running<FakeNetwork>, edit: fn(&mut FdbFilter)| {
         let mut filter = FdbFilter::default();
         edit(&mut filter);
@@ -341,9 +350,9 @@ async fn filters_fdb_entries() {
 async fn ageing_timer_waits_for_the_next_expiry() {
     let (fake, mut running) = running(config(|options| options.ageing_time = Some(100))).await;
     running.age();
-    // Nothing can age: what is learned from now on is due in 100 s.
+    // Nothing can expire yet: an entry learned now expires in 100 s.
     assert!(running.until(running.next_ageing) > Duration::from_secs(99));
-    cross(&fake, "container1", "container2", STATION);
+    send_across(&fake, "container1", "container2", HOST_MAC);
     running.age();
     let left = running.until(running.next_ageing);
     assert!(left > Duration::from_secs(90) && left < Duration::from_secs(101), "{left:?}");
@@ -353,10 +362,10 @@ async fn ageing_timer_waits_for_the_next_expiry() {
 async fn does_not_show_expired_entries() {
     let (_bench, mut running) = running(config(|options| options.ageing_time = Some(1))).await;
     let entry =
-        NewFdbEntry { mac: STATION, ifname: "container1".into(), vlan: None, state: NewFdbState::Dynamic };
+        NewFdbEntry { mac: HOST_MAC, ifname: "container1".into(), vlan: None, state: NewFdbState::Dynamic };
     running.add_fdb_entry(&entry).unwrap();
     let aged = async {
-        while behind(&mut running, STATION).is_some() {
+        while port_of(&mut running, HOST_MAC).is_some() {
             tokio::time::sleep(running.until(running.next_ageing)).await;
         }
     };

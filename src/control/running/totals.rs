@@ -3,12 +3,12 @@
 use crate::control::report::PortStats;
 use crate::switch::{DropReason, PortCounters, PortCounts};
 
-/// The sum of a port's blocks.
+/// The sum over all workers.
 pub(super) fn sum<'a>(blocks: impl Iterator<Item = &'a PortCounters>) -> PortCounts {
     blocks.fold(PortCounts::default(), |sum, block| sum.plus(&block.read()))
 }
 
-/// As the API shows them.
+/// Counters as the API shows them.
 pub(super) fn port_stats(ifname: &str, counts: &PortCounts, queue_dropped: Option<u64>) -> PortStats {
     let named = |(reason, count): (&DropReason, &u64)| (reason.name().to_owned(), *count);
     PortStats {

@@ -1,4 +1,4 @@
-//! Says why a frame goes where it goes: the steps of the decision, in the names of the ports.
+//! Explains forwarding decisions: their steps, with the names of the ports.
 
 use std::net::IpAddr;
 
@@ -12,28 +12,29 @@ use crate::switch::{Claim, DropReason, Frame, GatewayReply, OffloadFault, PortId
 use crate::wire::segment::{Segments, super_frame_header, wire_length};
 use crate::wire::{EthernetFrame, Mac, Pretty};
 
-/// A decision, and the frame that it is about.
+/// A forwarding decision and its frame.
 pub(super) struct Decision<'a> {
     pub(super) frame: Frame<'a>,
     pub(super) ingress: PortId,
     pub(super) steps: Steps,
     pub(super) verdict: Verdict,
-    /// The ports that it goes to, and those that it would go to but for a reason.
+    /// The egress ports, and those that do not get the frame, with the reason.
     pub(super) egress: Vec<(PortId, Result<(), DropReason>)>,
 }
 
-/// What goes out at a port: the frame as it is, or so many finished ones; or why it does not.
+/// What an egress port gets: the frame as it is (`None`), or a number of segments, or nothing for a
+/// reason.
 type EgressOutcome = Result<Option<usize>, DropReason>;
 
 impl<M: HostNetwork> Running<M> {
-    /// What would happen to a frame now, and why. Nothing changes.
-    pub(crate) fn trace(&self, asked: &TraceRequest) -> Result<Trace, RunError> {
-        let ingress = self.port_named(&asked.ifname)?;
+    /// Explains how the switch would handle a frame now. Changes nothing.
+    pub(crate) fn trace(&self, request: &TraceRequest) -> Result<Trace, RunError> {
+        let ingress = self.port_named(&request.ifname)?;
         let device = &self.ports[&ingress].device;
         let addresses = device.addresses.iter().map(ipnet::IpNet::addr).collect();
-        let defaults = FrameDefaults { port: &asked.ifname, mac: device.mac, addresses };
-        let bytes = frame(asked, &defaults, |name| self.mac_of(name), |address| self.next_hop(address))?;
-        let vnet = asked.gso_size.map(|size| super_frame_header(&bytes, size).map_err(TraceError::from));
+        let defaults = FrameDefaults { port: &request.ifname, mac: device.mac, addresses };
+        let bytes = frame(request, &defaults, |name| self.mac_of(name), |address| self.next_hop(address))?;
+        let vnet = request.gso_size.map(|size| super_frame_header(&bytes, size).map_err(TraceError::from));
         let frame = Frame { bytes: &bytes, vnet: vnet.transpose()?.unwrap_or_default() };
         let mut steps = Steps::default();
         let verdict = self.switch.trace(self.datapath.now(), ingress, &frame, &mut steps);
@@ -52,7 +53,7 @@ impl<M: HostNetwork> Running<M> {
         Ok(self.explain(&Decision { frame, ingress, steps, verdict, egress }))
     }
 
-    /// The MAC that somebody names.
+    /// Resolves a destination given by name.
     fn mac_of(&self, name: &str) -> Option<Mac> {
         match name {
             "broadcast" => Some(Mac::BROADCAST),
@@ -61,18 +62,19 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    /// Where a container sends what is for `address`: to the station that has it, or to the gateway.
+    /// The MAC address to which a container sends packets for `address`: that of the host with this
+    /// address, or the gateway's.
     fn next_hop(&self, address: IpAddr) -> Mac {
         let has_it = |addresses: &[ipnet::IpNet]| addresses.iter().any(|own| own.addr() == address);
-        let station = self.ports.values().find(|port| has_it(&port.device.addresses));
-        station.map_or(self.switch.gateway.mac, |port| port.device.mac)
+        let owner = self.ports.values().find(|port| has_it(&port.device.addresses));
+        owner.map_or(self.switch.gateway.mac, |port| port.device.mac)
     }
 
     fn port_name(&self, id: PortId) -> String {
-        self.ports.get(&id).map_or_else(|| "a port that is gone".to_owned(), |port| port.name.clone())
+        self.ports.get(&id).map_or_else(|| "a deleted port".to_owned(), |port| port.name.clone())
     }
 
-    /// A decision in words.
+    /// Describes a decision.
     pub(super) fn explain(&self, decision: &Decision<'_>) -> Trace {
         let Decision { frame, ingress, .. } = decision;
         let ethernet = EthernetFrame::new_checked(frame.bytes);
@@ -120,7 +122,7 @@ impl<M: HostNetwork> Running<M> {
             Step::LookedUp(found) => {
                 TraceStep::Lookup { mac: ethernet?.dst(), ifname: found.map(|port| self.port_name(port)) }
             }
-            // What did not pass is in the verdict.
+            // A failed check is reported by the verdict.
             Step::OffloadFault(_) | Step::Claimed(_) | Step::Verdict(_) => return None,
         })
     }
@@ -151,8 +153,8 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    /// What becomes of a frame at a port that the decision sends it to: software finishes it where the port's device leaves
-    /// that to others (`Worker::send_finished_copies`).
+    /// What the egress port gets. Frames with unfinished offloads are finished in software for a port
+    /// without offload (`Worker::send_finished_copies`).
     fn egress_outcome(
         &self,
         frame: &Frame<'_>,
@@ -175,7 +177,7 @@ impl<M: HostNetwork> Running<M> {
         };
         let sent = egress.iter().filter(|(_, made)| made.is_ok()).count();
         let refusal = egress.iter().find_map(|(port, made)| match made {
-            // Not part of the flood.
+            // A port that is down is not part of the flood.
             Err(DropReason::EgressDown) | Ok(_) => None,
             Err(reason) => Some((*reason, *port)),
         });
@@ -201,7 +203,7 @@ const fn class(destination: Mac) -> FloodClass {
     }
 }
 
-/// A drop reason, as exactly as the steps tell it.
+/// The text of a drop reason, with the detail from the steps if there is any.
 fn why(reason: DropReason, steps: &Steps) -> String {
     let exactly = steps.iter().find_map(|step| match step {
         Step::Claimed(claim) => Some(claimed(claim)),
@@ -213,25 +215,25 @@ fn why(reason: DropReason, steps: &Steps) -> String {
 
 fn claimed(claim: Claim) -> String {
     match claim {
-        Claim::SourceMac => "its source is the gateway's MAC".to_owned(),
-        Claim::ArpMac => "as the sender of ARP it has the gateway's MAC".to_owned(),
-        Claim::ArpAddress(address) => format!("in ARP it claims {address}, which is the gateway's"),
-        Claim::RedirectSource(address) => format!("it redirects in the name of {address}, the gateway"),
+        Claim::SourceMac => "its source MAC is the gateway's".to_owned(),
+        Claim::ArpMac => "its ARP sender MAC is the gateway's".to_owned(),
+        Claim::ArpAddress(address) => format!("its ARP sender address is the gateway's {address}"),
+        Claim::RedirectSource(address) => format!("it is an ICMP redirect from the gateway's {address}"),
         Claim::NeighbourSource(address) => {
-            format!("neighbour discovery comes from {address}, which is the gateway's")
+            format!("its neighbour discovery source is the gateway's {address}")
         }
         Claim::NeighbourTarget(address) => {
-            format!("in neighbour discovery it claims {address}, which is the gateway's")
+            format!("its neighbour discovery target is the gateway's {address}")
         }
     }
 }
 
 fn faulty(fault: OffloadFault) -> &'static str {
     match fault {
-        OffloadFault::ChecksumOutside => "the checksum that is left to do is outside the payload",
-        OffloadFault::ChecksumInHeaders => "the checksum that is left to do would change the headers",
-        OffloadFault::UnknownType => "the switch does not know this type of segmentation",
-        OffloadFault::NoSegmentSize => "a super-frame without the size of its segments",
-        OffloadFault::NoChecksum => "a super-frame has to leave its checksum to be done",
+        OffloadFault::ChecksumOutside => "the checksum to complete is outside the payload",
+        OffloadFault::ChecksumInHeaders => "the checksum to complete would overwrite the headers",
+        OffloadFault::UnknownType => "the segmentation type is unknown",
+        OffloadFault::NoSegmentSize => "a super-frame without a segment size",
+        OffloadFault::NoChecksum => "a super-frame must leave its checksum to be completed",
     }
 }

@@ -1,4 +1,4 @@
-//! What a trace says, of each kind of step, and that it changes nothing.
+//! Tests of traces: each kind of step, and that a trace changes nothing.
 
 use futures_util::FutureExt;
 
@@ -13,44 +13,45 @@ use crate::switch::{Frame, Port, Steps};
 use crate::wire::VnetHeader;
 use crate::wire::segment::super_frame_header;
 
-const STATION: &str = "02:00:5e:00:53:01";
+const HOST_MAC: &str = "02:00:5e:00:53:01";
 
-/// A switch with a host port and three containers: the gateway is 02:de:a5:ad:00:00, container N :0N.
+/// A switch with a host port and three containers. The gateway's MAC is 02:de:a5:ad:00:00, that of
+/// container N ends in :0N.
 async fn switch() -> (FakeControl, Running<FakeNetwork>) {
     running(config(|options| options.ports = Some(3))).await
 }
 
 fn from(ifname: &str, edit: impl FnOnce(&mut TraceRequest)) -> TraceRequest {
-    let mut asked = TraceRequest { ifname: ifname.into(), ..TraceRequest::default() };
-    edit(&mut asked);
-    asked
+    let mut request = TraceRequest { ifname: ifname.into(), ..TraceRequest::default() };
+    edit(&mut request);
+    request
 }
 
 fn to(dst: &str) -> TraceRequest {
-    from("container1", |asked| asked.dst = Some(dst.into()))
+    from("container1", |request| request.dst = Some(dst.into()))
 }
 
 fn whole(hex: &str) -> TraceRequest {
-    from("container1", |asked| asked.hex = Some(hex.into()))
+    from("container1", |request| request.hex = Some(hex.into()))
 }
 
-/// All that a trace may not change.
+/// Everything that a trace must not change.
 fn state(running: &mut Running<FakeNetwork>) -> (Vec<FdbReport>, Vec<PortStats>) {
     (running.fdb_reports(&FdbFilter::default()), running.stats())
 }
 
-/// The tree without its first line.
-fn tree(running: &mut Running<FakeNetwork>, asked: &TraceRequest) -> String {
+/// The tree without its first line. Checks that the trace changed nothing.
+fn tree(running: &mut Running<FakeNetwork>, request: &TraceRequest) -> String {
     let before = state(running);
-    let text = running.trace(asked).unwrap().to_string();
-    assert_eq!(state(running), before, "{asked:?} changed something");
+    let text = running.trace(request).unwrap().to_string();
+    assert_eq!(state(running), before, "{request:?} changed something");
     text.split_once('\n').unwrap().1.to_owned()
 }
 
-/// The lines of a tree that has `line`.
+/// Checks that the tree has `line`.
 #[track_caller]
-fn says(running: &mut Running<FakeNetwork>, asked: &TraceRequest, line: &str) {
-    let text = tree(running, asked);
+fn assert_line(running: &mut Running<FakeNetwork>, request: &TraceRequest, line: &str) {
+    let text = tree(running, request);
     assert!(text.lines().any(|found| found == line), "no '{line}' in\n{text}");
 }
 
@@ -69,16 +70,16 @@ fn learn(running: &Running<FakeNetwork>, mac: &str, ifname: &str) {
 #[tokio::test]
 async fn explains_each_step_of_the_decision() {
     let (_bench, mut running) = switch().await;
-    let asked = from("container1", |asked| asked.arp_for = Some("172.16.0.3".parse().unwrap()));
+    let request = from("container1", |request| request.arp_for = Some("172.16.0.3".parse().unwrap()));
     set(&running, "container3", |port| port.up = false);
     assert_eq!(
-        running.trace(&asked).unwrap().to_string(),
+        running.trace(&request).unwrap().to_string(),
         "container1: 02:de:a5:ad:00:01 > ff:ff:ff:ff:ff:ff, ARP, who-has 172.16.0.3 tell 172.16.0.2 (42 bytes)\n\
          ├─ ingress container1: up\n\
-         ├─ source 02:de:a5:ad:00:01: neither a group address nor stolen from the gateway\n\
-         ├─ admitted: destination not reserved, no false claim to be the gateway\n\
+         ├─ source 02:de:a5:ad:00:01: valid, not the gateway's MAC\n\
+         ├─ admitted: destination not reserved, no gateway spoofing\n\
          ├─ learning: new, would be learned on container1\n\
-         ├─ gateway: asked, has no answer\n\
+         ├─ gateway: no reply\n\
          ├─ flood: broadcast\n\
          │  ├─ host: sent\n\
          │  ├─ container2: sent\n\
@@ -86,69 +87,85 @@ async fn explains_each_step_of_the_decision() {
          └─ verdict: flooded to 2 ports\n"
     );
     let echo = EchoRequest { src: None, dst: "fd00:172:16::3".parse().unwrap() };
-    let asked = from("container1", |asked| asked.icmp = Some(echo));
+    let request = from("container1", |request| request.icmp = Some(echo));
     learn(&running, "02:de:a5:ad:00:02", "container2");
     assert_eq!(
-        running.trace(&asked).unwrap().to_string(),
+        running.trace(&request).unwrap().to_string(),
         "container1: 02:de:a5:ad:00:01 > 02:de:a5:ad:00:02, IP6 fd00:172:16::2 > fd00:172:16::3: ICMP6, echo request, \
          id 1, seq 1, length 64 (118 bytes)\n\
          ├─ ingress container1: up\n\
-         ├─ source 02:de:a5:ad:00:01: neither a group address nor stolen from the gateway\n\
-         ├─ admitted: destination not reserved, no false claim to be the gateway\n\
+         ├─ source 02:de:a5:ad:00:01: valid, not the gateway's MAC\n\
+         ├─ admitted: destination not reserved, no gateway spoofing\n\
          ├─ learning: new, would be learned on container1\n\
          ├─ destination 02:de:a5:ad:00:02: behind container2\n\
          │  └─ container2: sent\n\
          └─ verdict: forwarded to container2\n"
     );
-    let _ = tree(&mut running, &asked);
+    let _ = tree(&mut running, &request);
 }
 
 #[tokio::test]
 async fn explains_source_learning() {
     let (_bench, mut running) = switch().await;
-    let from_station = |ifname: &str| {
-        from(ifname, |asked| (asked.src, asked.dst) = (STATION.parse().ok(), Some("broadcast".into())))
+    let from_host_mac = |ifname: &str| {
+        from(ifname, |request| (request.src, request.dst) = (HOST_MAC.parse().ok(), Some("broadcast".into())))
     };
-    says(&mut running, &from_station("container1"), "├─ learning: new, would be learned on container1");
-    learn(&running, STATION, "container1");
-    says(&mut running, &from_station("container1"), "├─ learning: known on container1, would be refreshed");
-    says(
+    assert_line(
         &mut running,
-        &from_station("container2"),
+        &from_host_mac("container1"),
+        "├─ learning: new, would be learned on container1",
+    );
+    learn(&running, HOST_MAC, "container1");
+    assert_line(
+        &mut running,
+        &from_host_mac("container1"),
+        "├─ learning: known on container1, would be refreshed",
+    );
+    assert_line(
+        &mut running,
+        &from_host_mac("container2"),
         "├─ learning: known on container1, would move to container2",
     );
-    let (mac, ifname) = (STATION.parse().unwrap(), "container1".to_owned());
+    let (mac, ifname) = (HOST_MAC.parse().unwrap(), "container1".to_owned());
     running.add_fdb_entry(&NewFdbEntry { mac, ifname, vlan: None, state: NewFdbState::Static }).unwrap();
-    says(
+    assert_line(
         &mut running,
-        &from_station("container1"),
-        "├─ learning: a static entry on container1, stays as it is",
+        &from_host_mac("container1"),
+        "├─ learning: static entry on container1, unchanged",
     );
-    says(&mut running, &from_station("container2"), "├─ learning: a static entry on container1, stays there");
-    says(
+    assert_line(
         &mut running,
-        &from("host", |asked| asked.dst = Some("broadcast".into())),
-        "├─ ingress host: up, and the gateway itself",
+        &from_host_mac("container2"),
+        "├─ learning: static entry on container1, not moved",
+    );
+    assert_line(
+        &mut running,
+        &from("host", |request| request.dst = Some("broadcast".into())),
+        "├─ ingress host: up, is the host port",
     );
 }
 
 #[tokio::test]
 async fn explains_learning_in_a_full_fdb() {
     let (_bench, mut running) = running(config(|options| options.fdb_max = Some(16))).await;
-    learn(&running, STATION, "container2");
-    // The sixteenth is the gateway's.
+    learn(&running, HOST_MAC, "container2");
+    // The sixteenth entry is the gateway's.
     (0..14).for_each(|n| learn(&running, &format!("02:00:5e:00:53:1{n:x}"), "container2"));
-    let asked = to("broadcast");
+    let request = to("broadcast");
     let line = format!(
-        "├─ learning: new, would be learned on container1 in the place of {STATION} on container2: the database is full"
+        "├─ learning: new, would be learned on container1 replacing {HOST_MAC} on container2: the database is full"
     );
-    says(&mut running, &asked, &line);
+    assert_line(&mut running, &request, &line);
     let entries =
         running.fdb_reports(&FdbFilter { ifname: Some("container2".into()), ..FdbFilter::default() });
     for FdbReport { mac, ifname, .. } in entries {
         running.add_fdb_entry(&NewFdbEntry { mac, ifname, vlan: None, state: NewFdbState::Static }).unwrap();
     }
-    says(&mut running, &asked, "├─ learning: refused: the database is full, and nothing gives way");
+    assert_line(
+        &mut running,
+        &request,
+        "├─ learning: refused: the database is full and no entry can be evicted",
+    );
 }
 
 #[tokio::test]
@@ -157,7 +174,7 @@ async fn explains_the_destination() {
     for (dst, line) in [
         ("01:00:5e:00:00:01", "├─ flood: multicast"),
         ("container2", "├─ flood: unknown unicast"),
-        ("container2", "├─ destination 02:de:a5:ad:00:02: not known"),
+        ("container2", "├─ destination 02:de:a5:ad:00:02: unknown"),
         ("container2", "└─ verdict: flooded to 3 ports"),
         ("gateway", "│  └─ host: sent"),
         ("gateway", "└─ verdict: forwarded to host"),
@@ -170,22 +187,22 @@ async fn explains_the_destination() {
             "└─ verdict: dropped: to 01:80:C2:00:00:00 to 0F, which no bridge forwards (reserved_address, counted on container1)",
         ),
     ] {
-        says(&mut running, &to(dst), line);
+        assert_line(&mut running, &to(dst), line);
     }
-    let ask = |ip: &str| from("container1", |asked| asked.arp_for = Some(ip.parse().unwrap()));
-    says(
+    let ask = |ip: &str| from("container1", |request| request.arp_for = Some(ip.parse().unwrap()));
+    assert_line(
         &mut running,
         &ask("172.16.0.1"),
-        "├─ gateway: asked, answers: ARP reply, 172.16.0.1 is-at 02:de:a5:ad:00:00",
+        "├─ gateway: replies: ARP reply, 172.16.0.1 is-at 02:de:a5:ad:00:00",
     );
-    says(&mut running, &ask("172.16.0.1"), "└─ verdict: answered by the switch");
-    let line = "├─ gateway: asked, answers: neighbor advertisement, fd00:172:16::1 is at 02:de:a5:ad:00:00";
-    says(&mut running, &ask("fd00:172:16::1"), line);
+    assert_line(&mut running, &ask("172.16.0.1"), "└─ verdict: answered by the switch");
+    let line = "├─ gateway: replies: neighbor advertisement, fd00:172:16::1 is at 02:de:a5:ad:00:00";
+    assert_line(&mut running, &ask("fd00:172:16::1"), line);
     for ip in ["172.16.0.1", "fd00:172:16::1"] {
         let echo = EchoRequest { src: None, dst: ip.parse().unwrap() };
-        says(
+        assert_line(
             &mut running,
-            &from("container1", |asked| asked.icmp = Some(echo)),
+            &from("container1", |request| request.icmp = Some(echo)),
             "└─ verdict: answered by the switch",
         );
     }
@@ -203,14 +220,14 @@ async fn explains_ingress_drops() {
         ),
         (
             "ffffffffffff 02dea5ad0000 88b5".to_owned(),
-            "its source is the gateway's MAC (spoofed_gateway, counted on container1)",
+            "its source MAC is the gateway's (spoofed_gateway, counted on container1)",
         ),
         (
             format!("{ends} 0806 0001 0800 06 04 0002 02005e005301 ac100001 000000000000 ac100003"),
-            "in ARP it claims 172.16.0.1, which is the gateway's (spoofed_gateway, counted on container1)",
+            "its ARP sender address is the gateway's 172.16.0.1 (spoofed_gateway, counted on container1)",
         ),
     ] {
-        says(&mut running, &whole(&hex), &format!("└─ verdict: dropped: {why}"));
+        assert_line(&mut running, &whole(&hex), &format!("└─ verdict: dropped: {why}"));
     }
     set(&running, "container1", |port| port.up = false);
     assert_eq!(
@@ -225,17 +242,17 @@ async fn explains_egress_drops() {
     learn(&running, "02:de:a5:ad:00:02", "container2");
     let long = |dst: &str| whole(&format!("{dst} 02dea5ad0001 88b5 {}", "00".repeat(1501)));
     let refused = "│  └─ container2: refused: longer than the port's MTU (oversize)";
-    says(&mut running, &long("02dea5ad0002"), refused);
+    assert_line(&mut running, &long("02dea5ad0002"), refused);
     let verdict = "└─ verdict: dropped: longer than the port's MTU (oversize, counted on container2)";
-    says(&mut running, &long("02dea5ad0002"), verdict);
+    assert_line(&mut running, &long("02dea5ad0002"), verdict);
     let verdict = "└─ verdict: dropped: longer than the port's MTU (oversize, counted on host)";
-    says(&mut running, &long("ffffffffffff"), verdict);
+    assert_line(&mut running, &long("ffffffffffff"), verdict);
     set(&running, "container2", |port| port.up = false);
-    says(&mut running, &to("container2"), "│  └─ container2: refused: the port is down (egress_down)");
+    assert_line(&mut running, &to("container2"), "│  └─ container2: refused: the port is down (egress_down)");
     set(&running, "host", |port| port.up = false);
     set(&running, "container3", |port| port.up = false);
     let verdict = "└─ verdict: dropped: a flood, and no other port is up (no_egress, counted on container1)";
-    says(&mut running, &to("broadcast"), verdict);
+    assert_line(&mut running, &to("broadcast"), verdict);
 }
 
 #[tokio::test]
@@ -244,7 +261,7 @@ async fn lists_at_most_16_egress_ports() {
     let text = tree(&mut running, &to("broadcast"));
     assert!(text.contains("│  ├─ container16: sent\n│  └─ and 4 more\n"), "{text}");
     assert_eq!(running.trace(&to("broadcast")).unwrap().egress.len(), 20);
-    // What is refused is among those that are named.
+    // A refused port is always listed.
     let id = running.ports.values().find(|port| port.name == "container20").unwrap().device.id;
     running.device_changed(id, &LinkChange::State { up: false, mtu: 1500 });
     let text = tree(&mut running, &to("broadcast"));
@@ -256,42 +273,47 @@ async fn lists_at_most_16_egress_ports() {
 async fn rejects_invalid_frames() {
     let (_bench, running) = switch().await;
     let ip = |text: &str| text.parse().ok();
-    for (asked, why) in [
-        (from("container9", |asked| asked.dst = Some("gateway".into())), "there is no port named container9"),
-        (from("container1", |_| {}), "no frame: "),
+    for (request, why) in [
+        (from("container9", |request| request.dst = Some("gateway".into())), "no port named container9"),
+        (from("container1", |_| {}), "no frame given: "),
         (to("container9"), "container9 is neither a port"),
         (whole(""), "'' is not a frame"),
         (whole("012"), "'012' is not a frame"),
         (whole("0g"), "'0g' is not a frame"),
         (whole(&"00".repeat(70_000)), "the frame has 70000 bytes"),
         (
-            from("container1", |asked| (asked.hex, asked.vlan) = (Some("00".into()), Some(1))),
+            from("container1", |request| (request.hex, request.vlan) = (Some("00".into()), Some(1))),
             "has its own addresses",
         ),
         (
-            from("container1", |asked| (asked.hex, asked.arp_for) = (Some("00".into()), ip("10.0.0.1"))),
+            from("container1", |request| {
+                (request.hex, request.arp_for) = (Some("00".into()), ip("10.0.0.1"));
+            }),
             "more than one",
         ),
-        (from("container1", |asked| (asked.arp_for, asked.vlan) = (ip("10.0.0.1"), Some(4095))), "VLAN 4095"),
         (
-            from("container1", |asked| {
-                asked.icmp = Some(EchoRequest { src: ip("10.0.0.1"), dst: "fd00::1".parse().unwrap() });
-            }),
-            "are not of one family",
+            from("container1", |request| (request.arp_for, request.vlan) = (ip("10.0.0.1"), Some(4095))),
+            "VLAN 4095",
         ),
         (
-            from("host", |asked| {
-                asked.icmp = Some(EchoRequest { src: None, dst: "10.0.0.1".parse().unwrap() });
+            from("container1", |request| {
+                request.icmp = Some(EchoRequest { src: ip("10.0.0.1"), dst: "fd00::1".parse().unwrap() });
             }),
-            "host has no address of the family of 10.0.0.1",
+            "are of different address families",
+        ),
+        (
+            from("host", |request| {
+                request.icmp = Some(EchoRequest { src: None, dst: "10.0.0.1".parse().unwrap() });
+            }),
+            "host has no address of the same family as 10.0.0.1",
         ),
     ] {
-        let error = running.trace(&asked).unwrap_err().to_string();
+        let error = running.trace(&request).unwrap_err().to_string();
         assert!(error.contains(why), "{error}");
     }
 }
 
-/// The MAC by whoever has the address: the station, the gateway for what is beyond; a tag where one is asked for.
+/// The destination MAC is that of the host with the address, or the gateway's for other subnets.
 #[tokio::test]
 async fn builds_frames_as_the_sender_would() {
     let (_bench, running) = switch().await;
@@ -304,19 +326,19 @@ async fn builds_frames_as_the_sender_would() {
     };
     for (made, expected) in [
         (
-            line(&|asked| asked.icmp = echo(None, "192.0.2.9")),
+            line(&|request| request.icmp = echo(None, "192.0.2.9")),
             "02:de:a5:ad:00:01 > 02:de:a5:ad:00:00, IP 172.16.0.2 > 192.0.2.9: ICMP echo request, id 1, seq 1, length 64",
         ),
         (
-            line(&|asked| asked.icmp = echo(Some("192.0.2.1"), "172.16.0.4")),
+            line(&|request| request.icmp = echo(Some("192.0.2.1"), "172.16.0.4")),
             "02:de:a5:ad:00:01 > 02:de:a5:ad:00:03, IP 192.0.2.1 > 172.16.0.4: ICMP echo request, id 1, seq 1, length 64",
         ),
         (
-            line(&|asked| (asked.dst, asked.vlan) = (Some("broadcast".into()), Some(7))),
+            line(&|request| (request.dst, request.vlan) = (Some("broadcast".into()), Some(7))),
             "02:de:a5:ad:00:01 > ff:ff:ff:ff:ff:ff, vlan 7, p 0, ethertype 0x88b5, length 64",
         ),
         (
-            line(&|asked| asked.arp_for = "fd00:172:16::3".parse().ok()),
+            line(&|request| request.arp_for = "fd00:172:16::3".parse().ok()),
             "02:de:a5:ad:00:01 > 33:33:ff:00:00:03, IP6 fd00:172:16::2 > ff02::1:ff00:3: ICMP6, neighbor solicitation, who has fd00:172:16::3, length 32",
         ),
     ] {
@@ -324,7 +346,8 @@ async fn builds_frames_as_the_sender_would() {
     }
 }
 
-/// A TCP super-frame from container1 to container3, of 4000 bytes to be cut into segments of 1460.
+/// A TCP super-frame (a GSO packet) from container1 to container3, with 4000 bytes of payload and
+/// segments of 1460.
 fn super_frame() -> (Vec<u8>, VnetHeader) {
     let headers = "02dea5ad0003 02dea5ad0001 0800 4500 0fc8 0000 4000 4006 0000 ac100002 ac100004 \
                    9c400050 00000001 00000001 5010 ffff 0000 0000";
@@ -352,17 +375,17 @@ async fn explains_software_segmentation() {
         running.explain(&Decision { frame, ingress, steps, verdict, egress }).to_string()
     };
     let cut = explain(&bytes, vnet);
-    assert!(cut.lines().next().unwrap().ends_with(" (4054 bytes, to be cut into segments of 1460)"), "{cut}");
+    assert!(cut.lines().next().unwrap().ends_with(" (4054 bytes, segment size 1460)"), "{cut}");
     assert!(cut.contains("│  ├─ container2: sent\n"), "{cut}");
-    assert!(cut.contains("│  └─ container3: sent as 3 segments, cut by the switch (no offload)\n"), "{cut}");
+    assert!(cut.contains("│  └─ container3: sent as 3 segments, made by the switch (no offload)\n"), "{cut}");
     let summed = explain(&bytes[..1054], VnetHeader { gso_type: VnetHeader::GSO_NONE, gso_size: 0, ..vnet });
-    assert!(summed.contains("container3: sent, its checksum done by the switch (no offload)\n"), "{summed}");
+    assert!(summed.contains("container3: sent, checksum completed by the switch (no offload)\n"), "{summed}");
     let lying = explain(&bytes, VnetHeader { gso_type: VnetHeader::GSO_TCPV6, ..vnet });
     let refused = "container3: refused: the port takes no offload, and the frame cannot be segmented as its header asks (unsegmentable)\n";
     assert!(lying.contains(refused) && lying.ends_with("└─ verdict: flooded to 2 ports\n"), "{lying}");
 }
 
-/// As of a file, in which there is no header before it.
+/// A frame of a file has no virtio-net header.
 #[tokio::test]
 async fn gso_size_marks_a_super_frame() {
     let (_bench, running) = switch().await;
@@ -370,16 +393,16 @@ async fn gso_size_marks_a_super_frame() {
     assert_eq!(super_frame_header(&bytes, 1460), Ok(VnetHeader { hdr_len: 0, ..vnet }));
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let ask = |gso_size| {
-        let asked = TraceRequest {
+        let request = TraceRequest {
             ifname: "container1".into(),
             hex: Some(hex.clone()),
             gso_size,
             ..TraceRequest::default()
         };
-        running.trace(&asked).unwrap().to_string()
+        running.trace(&request).unwrap().to_string()
     };
     let whole = ask(Some(1460));
-    assert!(whole.contains(" (4054 bytes, to be cut into segments of 1460)\n"), "{whole}");
+    assert!(whole.contains(" (4054 bytes, segment size 1460)\n"), "{whole}");
     assert!(whole.ends_with("└─ verdict: flooded to 3 ports\n"), "{whole}");
     assert!(ask(None).contains("(oversize"), "{}", ask(None));
     assert!(ask(Some(1461)).contains("(oversize"), "a segment is longer than the MTU");
@@ -390,21 +413,18 @@ async fn gso_size_marks_a_super_frame() {
         ..TraceRequest::default()
     };
     let refused = running.trace(&arp).unwrap_err().to_string();
-    assert_eq!(
-        refused,
-        "with gso_size it has to be a super-frame: a super-frame has to be IPv4 or IPv6, not ARP"
-    );
+    assert_eq!(refused, "gso_size needs a super-frame: a super-frame has to be IPv4 or IPv6, not ARP");
 }
 
 // ---- live frames ---------------------------------------------------------------------------------------
 
-/// What the subscription has now.
+/// The next delivery, if one is queued.
 fn next(subscription: &mut Subscription<LiveTraceLine>) -> Option<Delivery<LiveTraceLine>> {
     let next = std::future::poll_fn(|context| subscription.poll_next(context));
     tokio::task::unconstrained(next).now_or_never().flatten()
 }
 
-/// The trace of the next live frame, without its time.
+/// The trace of the next live frame, without its timestamp.
 async fn next_frame(
     running: &mut Running<FakeNetwork>,
     subscription: &mut Subscription<LiveTraceLine>,
@@ -429,7 +449,7 @@ fn bytes(hex: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap()).collect()
 }
 
-/// Through real workers: each frame in turn, each after those before it.
+/// Each frame is traced first, then sent through a real worker.
 #[tokio::test]
 async fn trace_predicts_what_then_happens() {
     let (fake, mut running) = switch().await;
@@ -479,7 +499,7 @@ async fn follow_filters_by_port_drops_and_limit() {
     assert!(running.follow_frames(&TraceFilter { ifname: Some("container9".into()), ..filter }).is_err());
 }
 
-/// So many frames from container1, all of them read.
+/// Sends `count` runts from container1 and waits until all are read.
 async fn send_runts(fake: &FakeControl, running: &Running<FakeNetwork>, count: u64) {
     for _ in 0..count {
         fake.peer("container1").send(&[0; 8]).unwrap();
@@ -524,7 +544,7 @@ async fn closed_follower_frees_its_mirror() {
     running.follow_frames(&TraceFilter::default()).unwrap();
 }
 
-/// One look takes what a mirror can hold; the rest is a number.
+/// One pass reads at most what a mirror's queue holds. The rest is counted.
 #[tokio::test]
 async fn counts_frames_beyond_the_mirror_queue() {
     const MORE: u64 = 100;
@@ -532,7 +552,7 @@ async fn counts_frames_beyond_the_mirror_queue() {
     let mut subscription = running.follow_frames(&TraceFilter::default()).unwrap();
     let sent = crate::datapath::RECORDS as u64 + MORE;
     send_runts(&fake, &running, sent).await;
-    // The worker takes a port between two turns, so the last frame's turn has ended.
+    // Workers attach a port between two turns, so the last frame's turn is over.
     running.add_port(NewPort::default()).unwrap();
     running.drain_live_traces();
     let deliveries: Vec<_> = std::iter::from_fn(|| next(&mut subscription)).collect();

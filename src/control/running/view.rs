@@ -1,4 +1,4 @@
-//! A running switch as the API shows it.
+//! Reports of the running switch for the API.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -16,11 +16,11 @@ use crate::switch::fdb::{FdbEntry, FdbState};
 use crate::switch::{Counters, PortCounts, PortId, Tick};
 
 impl<M: HostNetwork> Running<M> {
-    /// Says in the log what was made.
+    /// Logs the started switch.
     pub(crate) fn log_started(&self) {
         let (name, engine, ports) = (&self.config.name, self.engine.to_string(), self.ports.len());
         let note = self.engine_note.as_deref();
-        info!(name, ports, engine, note, workers = self.config.workers, "the switch forwards");
+        info!(name, ports, engine, note, workers = self.config.workers, "switch started");
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -84,7 +84,7 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    /// The entries that `filter` lets pass and that have not aged, port by port.
+    /// The matching entries that have not expired, sorted by port.
     pub(super) fn fdb_reports(&mut self, filter: &FdbFilter) -> Vec<FdbReport> {
         self.age();
         let mut entries = self.switch.fdb.entries();
@@ -115,8 +115,8 @@ impl<M: HostNetwork> Running<M> {
         })
     }
 
-    /// The ports' counters, and in a last row what ports counted that are no more, if there were any: the sum of all
-    /// rows is what the switch has counted since its start.
+    /// Counters of all ports. A last row has the counters of deleted ports, if there are any, so that
+    /// the sum of all rows is everything counted since the start.
     pub(super) fn stats(&mut self) -> Vec<PortStats> {
         let lost = self.network.queue_dropped();
         let mut deleted = PortCounts::default();
@@ -127,7 +127,7 @@ impl<M: HostNetwork> Running<M> {
                 deleted = deleted.plus(&counts);
                 continue;
             };
-            // A slot is used again, and its counters go on: only their worker may write them.
+            // A slot's counters continue for the next port, because only their worker may write them.
             deleted = deleted.plus(&port.counted_before);
             let counts = counts.since(&port.counted_before);
             rows.push(totals::port_stats(&port.name, &counts, lost.get(&port.device.id).copied()));
@@ -138,7 +138,7 @@ impl<M: HostNetwork> Running<M> {
         rows
     }
 
-    /// Everything that is measured, now.
+    /// All metrics, read now.
     pub(crate) fn snapshot(&mut self) -> MetricsSnapshot {
         let worker = |counters: &Arc<Counters>| WorkerStats {
             turns: counters.engine.turns.value(),
@@ -157,7 +157,7 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    /// All that was ever counted in the slot.
+    /// Everything that was ever counted in this slot.
     pub(super) fn totals(&self, id: PortId) -> PortCounts {
         totals::sum(self.datapath.counters().iter().map(|worker| worker.port(id)))
     }

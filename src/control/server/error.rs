@@ -1,4 +1,4 @@
-//! A request that could not be met, as status and JSON.
+//! Errors of the API, as HTTP status and JSON.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -11,18 +11,17 @@ use crate::control::running::{RunError, Stopping};
 use crate::datapath::DatapathError;
 use crate::switch::fdb::FdbError;
 
-/// Why a request could not be met.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApiError {
-    #[error("there is no such path: GET /openapi.json lists them")]
+    #[error("no such path: GET /openapi.json lists the paths")]
     NoSuchRoute,
-    #[error("this path does not take that method: GET /openapi.json lists those it takes")]
+    #[error("this path does not support the method: GET /openapi.json lists its methods")]
     NoSuchMethod,
     #[error("{0}")]
     BadRequest(String),
-    #[error("the body is longer than {} KiB", super::extract::MAX_BODY / 1024)]
+    #[error("the request body is longer than {} KiB", super::extract::MAX_BODY / 1024)]
     BodyTooLong,
-    #[error("the body did not come within {} seconds", super::extract::BODY_TIMEOUT.as_secs())]
+    #[error("the request body did not arrive within {} seconds", super::extract::BODY_TIMEOUT.as_secs())]
     BodyTimeout,
     #[error(transparent)]
     TooManyStreams(#[from] TooManyStreams),
@@ -65,7 +64,8 @@ fn run_status(error: &RunError) -> StatusCode {
         | RunError::NoVlans(_)
         | RunError::Trace(_)
         | RunError::Fdb(FdbError::NotUnicast(_)) => StatusCode::BAD_REQUEST,
-        // The machine is not as the request would have it: a namespace that is not there, a name in use.
+        // The request conflicts with the state of the host, such as a missing namespace or a name in
+        // use.
         RunError::Topology(_)
         | RunError::Fdb(_)
         | RunError::TooManyPorts

@@ -1,4 +1,4 @@
-//! Takes requests apart, with limits, and says what is wrong as JSON.
+//! Parses request bodies and queries within limits. Errors are JSON.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
 
-/// Longest body, in bytes: room for the longest frame in hexadecimal digits.
+/// Longest request body, in bytes. It fits the longest frame in hexadecimal digits.
 pub(super) const MAX_BODY: usize = 192 * 1024;
-/// How long a body may take to come.
+/// A client must send its body within this time.
 pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A JSON body, whatever its content type says: `curl -d` says that it is a form. (On a Unix socket with mode 0600 no
-/// browser sends one.)
+/// A JSON body. The content type is ignored, because `curl -d` declares a form. (The Unix socket has
+/// mode 0600, so no browser can send a cross-site form.)
 pub(super) struct Body<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Body<T> {
@@ -29,11 +29,11 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Body<T> {
         let bytes = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY)).await;
         let bytes = bytes.map_err(|_| ApiError::BodyTimeout)?.map_err(|_| ApiError::BodyTooLong)?;
         let parsed = serde_json::from_slice(&bytes);
-        parsed.map(Body).map_err(|error| ApiError::BadRequest(format!("the body: {error}")))
+        parsed.map(Body).map_err(|error| ApiError::BadRequest(format!("request body: {error}")))
     }
 }
 
-/// The words after the `?`.
+/// The parsed query string.
 pub(super) struct Query<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Query<T> {
@@ -42,7 +42,7 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Query<T>, ApiError> {
         match axum::extract::Query::try_from_uri(&parts.uri) {
             Ok(axum::extract::Query(query)) => Ok(Query(query)),
-            Err(error) => Err(ApiError::BadRequest(format!("the query: {}", error.body_text()))),
+            Err(error) => Err(ApiError::BadRequest(format!("query: {}", error.body_text()))),
         }
     }
 }

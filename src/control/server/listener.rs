@@ -1,5 +1,6 @@
-//! Who may come in: the switch's own user, and where metrics are served this machine; so many at a time, for so long. A
-//! client that is given a stream may stay as long as it likes, and so there are fewer streams than connections.
+//! Accepts clients: the switch's own user on the Unix socket, and local clients on the metrics address.
+//! The number of connections and the duration of a request are limited. A stream may last as long as
+//! the client likes, so the number of streams has a lower limit.
 
 use std::convert::Infallible;
 use std::fs::DirBuilder;
@@ -19,23 +20,23 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Clients at a time; more wait in the socket's backlog.
+/// Most open connections. Further clients wait in the socket's backlog.
 const MAX_CONNECTIONS: u32 = 64;
-/// Clients that wait; more are refused by the kernel.
+/// Length of the backlog. The kernel refuses further clients.
 const BACKLOG: u32 = 1024;
-/// Streams at a time; more are refused.
+/// Most open streams. Further ones are refused.
 pub(super) const MAX_STREAMS: usize = 16;
-/// How long a client may take to say what it wants.
+/// A client must send its request header within this time.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a client without a stream may stay: long enough to stop a switch of thousands of ports, and to read a full
-/// forwarding database slowly.
+/// A request must be answered, and its response read, within this time. It is enough to stop a switch
+/// with thousands of ports, and to read a full FDB slowly.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
-/// How long clients have to read their last answer when the switch ends.
+/// When the switch stops, clients have this long to read their response.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long to wait when the kernel has no descriptor for another client.
+/// Delay after a failed accept, which mostly means that no file descriptor is free.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// The listening socket; its file goes with it.
+/// The listening Unix socket. Removes its file when dropped.
 #[derive(Debug)]
 pub(crate) struct ApiSocket {
     listener: UnixListener,
@@ -43,8 +44,8 @@ pub(crate) struct ApiSocket {
 }
 
 impl ApiSocket {
-    /// Listens at `path`, mode 0600 from the first moment. A file that a killed switch left there is replaced: the
-    /// caller has the name to itself.
+    /// Listens at `path` with mode 0600 from the start. Replaces the file that a killed switch left:
+    /// the caller holds the lock on the name.
     pub(crate) fn bind(path: &Path) -> io::Result<ApiSocket> {
         if let Some(directory) = path.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
@@ -63,17 +64,17 @@ impl ApiSocket {
 
 impl Drop for ApiSocket {
     fn drop(&mut self) {
-        // Gone already is as good.
+        // The file may be gone already.
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
-/// Where clients come from.
+/// A socket that accepts clients.
 pub(crate) trait Accept {
-    /// A client.
+    /// The connection to one client.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
-    /// The next one.
+    /// Accepts the next client.
     async fn next(&self) -> io::Result<Self::Stream>;
 }
 
@@ -93,7 +94,7 @@ impl Accept for TcpListener {
     }
 }
 
-/// Lets clients in.
+/// Serves clients within the limits.
 #[derive(Debug, Clone)]
 pub(crate) struct Listener {
     connections: Arc<Semaphore>,
@@ -101,16 +102,16 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// With all connections free.
+    /// No connection is open yet.
     pub(crate) fn new() -> Listener {
         let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS as usize));
         Listener { connections, streams: Arc::new(Semaphore::new(MAX_STREAMS)) }
     }
 
-    /// Lets clients in for ever, each on a task of its own.
+    /// Accepts clients until it is dropped. Each connection has a task of its own.
     pub(crate) async fn open(&self, socket: &impl Accept, router: Router) -> Infallible {
         loop {
-            // Nobody closes the semaphore, so a permit always comes.
+            // The semaphore is never closed.
             let Ok(permit) = Arc::clone(&self.connections).acquire_owned().await else {
                 std::future::pending().await
             };
@@ -125,30 +126,32 @@ impl Listener {
         }
     }
 
-    /// Returns when every client has its answer, or has had time enough to read it.
+    /// Waits until every client has read its response, at most [`DRAIN_TIMEOUT`].
     pub(crate) async fn close(&self) {
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, self.connections.acquire_many(MAX_CONNECTIONS)).await;
     }
 }
 
-/// A client's stay, which a handler can hold_stream.
+/// One connection. A handler can turn it into a stream.
 #[derive(Debug, Clone)]
 pub(super) struct Connection {
     streams: Arc<Semaphore>,
-    /// Its place among the streams, if it has one; kept to the end of the connection, however slowly it reads.
+    /// The stream's permit, if it is one. Held until the connection closes.
     stream: Arc<OnceLock<OwnedSemaphorePermit>>,
 }
 
-/// There are as many streams as there may be.
+/// The limit of streams is reached.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("{MAX_STREAMS} clients follow this switch already: end one of them first")]
+#[error(
+    "the switch serves {MAX_STREAMS} streams (events, captures, live traces) already: end one of them first"
+)]
 pub(super) struct TooManyStreams;
 
 impl Connection {
-    /// Lets the client stay as long as it likes, for an answer that goes on.
+    /// Exempts the connection from [`REQUEST_TIMEOUT`].
     pub(super) fn hold_stream(&self) -> Result<(), TooManyStreams> {
         let place = Arc::clone(&self.streams).try_acquire_owned().map_err(|_| TooManyStreams)?;
-        // There is one request a connection, so it has none yet.
+        // A connection serves one request, so it is not set yet.
         let _ = self.stream.set(place);
         Ok(())
     }
@@ -158,7 +161,7 @@ impl Connection {
     }
 }
 
-/// How the client left is its own affair.
+/// Serves one client. A broken connection is not an error of the switch.
 async fn serve_connection<S>(stream: S, router: Router, connection: Connection, _seat: OwnedSemaphorePermit)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -170,7 +173,7 @@ where
     }
 }
 
-/// One request, one answer.
+/// Reads one request and sends its response.
 async fn serve_request<S>(stream: S, router: Router) -> hyper::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -1,7 +1,8 @@
 //! The API: HTTP and JSON over the switch's Unix socket. `GET /openapi.json` describes it.
 //!
-//! It is on control's thread and never on a frame's way: a slow or hostile client costs a permit at the
-//! [`Listener`] and nothing else. Handlers ask the brain ([`Handle`]) and own no state.
+//! It runs on the control thread, never on the forwarding path: a slow or hostile client occupies a
+//! connection of the [`Listener`] and nothing else. Handlers send commands to the control task
+//! ([`Handle`]) and hold no state.
 
 mod error;
 mod extract;
@@ -42,7 +43,7 @@ use super::report::{
 use super::running::{Command, Handle, RunError};
 use super::trace::{LiveTraceLine, Trace, TraceFilter, TraceRequest};
 
-/// What the document says beside the routes.
+/// The parts of the OpenAPI document that are not generated from routes.
 #[derive(OpenApi)]
 #[openapi(
     info(
@@ -54,7 +55,7 @@ use super::trace::{LiveTraceLine, Trace, TraceFilter, TraceRequest};
 )]
 struct Document;
 
-/// The routes, and the document that describes them.
+/// The routes, and the OpenAPI document that describes them.
 pub(crate) fn router(handle: Handle, log: Log) -> (Router, Arc<utoipa::openapi::OpenApi>) {
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(openapi))
@@ -83,35 +84,35 @@ pub(crate) fn router(handle: Handle, log: Log) -> (Router, Arc<utoipa::openapi::
     (router, document)
 }
 
-/// Each request in the log.
+/// Logs each request.
 async fn log_request(request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = next.run(request).await;
-    debug!(%method, path, status = response.status().as_u16(), "asked over the API");
+    debug!(%method, path, status = response.status().as_u16(), "API request");
     response
 }
 
 type ApiResult<T> = Result<T, ApiError>;
 
-/// This document
+/// The OpenAPI document
 #[utoipa::path(get, path = "/openapi.json", responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
 async fn openapi(Extension(document): Extension<Arc<utoipa::openapi::OpenApi>>) -> Response {
     Json(document.as_ref()).into_response()
 }
 
-/// The switch
+/// Show the switch
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status)))]
 async fn status(State(switch): State<Handle>) -> ApiResult<Json<Status>> {
-    Ok(Json(switch.ask(Command::Status).await?))
+    Ok(Json(switch.request(Command::Status).await?))
 }
 
-/// All ports
+/// List all ports
 #[utoipa::path(get, path = "/v1/ports", responses((status = 200, body = [PortReport])))]
 async fn list_ports(State(switch): State<Handle>) -> ApiResult<Json<Vec<PortReport>>> {
-    Ok(Json(switch.ask(Command::Ports).await?))
+    Ok(Json(switch.request(Command::Ports).await?))
 }
 
-/// Make a port
+/// Add a port
 #[utoipa::path(post, path = "/v1/ports", request_body = NewPort, responses(
     (status = 201, body = AddedPort),
     (status = 400, body = ErrorReport),
@@ -119,40 +120,40 @@ async fn list_ports(State(switch): State<Handle>) -> ApiResult<Json<Vec<PortRepo
 ))]
 async fn add_port(
     State(switch): State<Handle>,
-    Body(asked): Body<NewPort>,
+    Body(request): Body<NewPort>,
 ) -> ApiResult<(StatusCode, Json<AddedPort>)> {
-    let made = switch.ask(|reply| Command::AddPort(Box::new(asked), reply)).await??;
+    let made = switch.request(|reply| Command::AddPort(Box::new(request), reply)).await??;
     Ok((StatusCode::CREATED, Json(made)))
 }
 
-/// One port
+/// Show a port
 #[utoipa::path(get, path = "/v1/ports/{name}", params(("name" = String, Path, description = "The port's name")),
     responses((status = 200, body = PortReport), (status = 404, body = ErrorReport)))]
 async fn show_port(State(switch): State<Handle>, Path(name): Path<String>) -> ApiResult<Json<PortReport>> {
-    let ports = switch.ask(Command::Ports).await?;
+    let ports = switch.request(Command::Ports).await?;
     let port = ports.into_iter().find(|port| port.ifname == name);
     Ok(Json(port.ok_or(RunError::NoSuchPort(name))?))
 }
 
-/// Delete a port, with its container if the switch made that
+/// Delete a port, and its container if the switch created it
 #[utoipa::path(delete, path = "/v1/ports/{name}", params(("name" = String, Path, description = "The port's name")),
     responses((status = 204), (status = 404, body = ErrorReport), (status = 409, body = ErrorReport)))]
 async fn remove_port(State(switch): State<Handle>, Path(name): Path<String>) -> ApiResult<StatusCode> {
-    switch.ask(|reply| Command::RemovePort(name, reply)).await??;
+    switch.request(|reply| Command::RemovePort(name, reply)).await??;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The forwarding database
+/// List entries of the forwarding database
 #[utoipa::path(get, path = "/v1/fdb", params(FdbFilter),
     responses((status = 200, body = [FdbReport]), (status = 400, body = ErrorReport)))]
 async fn list_fdb(
     State(switch): State<Handle>,
     Query(filter): Query<FdbFilter>,
 ) -> ApiResult<Json<Vec<FdbReport>>> {
-    Ok(Json(switch.ask(|reply| Command::Fdb(filter, reply)).await?))
+    Ok(Json(switch.request(|reply| Command::Fdb(filter, reply)).await?))
 }
 
-/// Put an entry into the forwarding database, or replace it
+/// Add or replace an entry of the forwarding database
 #[utoipa::path(post, path = "/v1/fdb", request_body = NewFdbEntry, responses(
     (status = 204),
     (status = 400, body = ErrorReport),
@@ -160,11 +161,11 @@ async fn list_fdb(
     (status = 409, body = ErrorReport),
 ))]
 async fn add_fdb(State(switch): State<Handle>, Body(entry): Body<NewFdbEntry>) -> ApiResult<StatusCode> {
-    switch.ask(|reply| Command::AddFdb(entry, reply)).await??;
+    switch.request(|reply| Command::AddFdb(entry, reply)).await??;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Take an entry out of the forwarding database
+/// Delete an entry of the forwarding database
 #[utoipa::path(delete, path = "/v1/fdb", params(FdbEntryQuery), responses(
     (status = 204),
     (status = 400, body = ErrorReport),
@@ -176,41 +177,41 @@ async fn remove_fdb(
     Query(name): Query<FdbEntryQuery>,
 ) -> ApiResult<StatusCode> {
     let vlan = name.vlan.unwrap_or(0);
-    switch.ask(|reply| Command::RemoveFdb(name.mac, vlan, reply)).await??;
+    switch.request(|reply| Command::RemoveFdb(name.mac, vlan, reply)).await??;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Take learned entries out of the forwarding database
+/// Delete learned entries of the forwarding database
 #[utoipa::path(post, path = "/v1/fdb/flush", params(FdbFlushQuery),
     responses((status = 200, body = FlushReport), (status = 404, body = ErrorReport)))]
 async fn flush_fdb(
     State(switch): State<Handle>,
     Query(which): Query<FdbFlushQuery>,
 ) -> ApiResult<Json<FlushReport>> {
-    let flushed = switch.ask(|reply| Command::FlushFdb(which.ifname, reply)).await??;
+    let flushed = switch.request(|reply| Command::FlushFdb(which.ifname, reply)).await??;
     Ok(Json(FlushReport { flushed }))
 }
 
-/// Every port's counters
+/// Show the counters of all ports
 #[utoipa::path(get, path = "/v1/stats", responses((status = 200, body = [PortStats])))]
 async fn stats(State(switch): State<Handle>) -> ApiResult<Json<Vec<PortStats>>> {
-    Ok(Json(switch.ask(Command::Stats).await?))
+    Ok(Json(switch.request(Command::Stats).await?))
 }
 
-/// All that is measured, for Prometheus
+/// Metrics in the Prometheus text format
 #[utoipa::path(get, path = "/v1/metrics", responses((status = 200, body = String, content_type = "text/plain")))]
 async fn metrics(State(switch): State<Handle>) -> ApiResult<Response> {
-    let snapshot = switch.ask(Command::Metrics).await?;
+    let snapshot = switch.request(Command::Metrics).await?;
     Ok(([(CONTENT_TYPE, exposition::CONTENT_TYPE)], exposition::render(&snapshot)).into_response())
 }
 
-/// The same, where scrapers look for it
+/// Metrics, at the path that Prometheus scrapes by default
 #[utoipa::path(get, path = "/metrics", responses((status = 200, body = String, content_type = "text/plain")))]
 async fn metrics_for_scrapers(switch: State<Handle>) -> ApiResult<Response> {
     metrics(switch).await
 }
 
-/// What the metrics' own address serves: nothing else.
+/// The router of the metrics address, which serves metrics only.
 pub(crate) fn metrics_router(handle: Handle) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
@@ -218,13 +219,13 @@ pub(crate) fn metrics_router(handle: Handle) -> Router {
         .with_state(handle)
 }
 
-/// What is logged, and where
+/// Show the log level and destination
 #[utoipa::path(get, path = "/v1/log", responses((status = 200, body = LogReport)))]
 async fn show_log(Extension(log): Extension<Log>) -> Json<LogReport> {
     Json(log.report())
 }
 
-/// Log more or less from now on
+/// Change the log level
 #[utoipa::path(put, path = "/v1/log", request_body = NewLog,
     responses((status = 200, body = LogReport), (status = 400, body = ErrorReport)))]
 async fn change_log(Extension(log): Extension<Log>, Body(new): Body<NewLog>) -> Json<LogReport> {
@@ -232,7 +233,7 @@ async fn change_log(Extension(log): Extension<Log>, Body(new): Body<NewLog>) -> 
     Json(log.report())
 }
 
-/// What happened; with `follow`, what happens from now on too, until the client leaves or the switch stops
+/// List events; with `follow`, stream new ones too until the client disconnects or the switch stops
 #[utoipa::path(get, path = "/v1/events", params(EventFilter), responses(
     (status = 200, content(([Event] = "application/json"), (Event = "application/x-ndjson"))),
     (status = 400, body = ErrorReport),
@@ -244,13 +245,13 @@ async fn events(
     Query(filter): Query<EventFilter>,
 ) -> ApiResult<Response> {
     if filter.follow != Some(true) {
-        return Ok(Json(switch.ask(|reply| Command::Events(filter, reply)).await?).into_response());
+        return Ok(Json(switch.request(|reply| Command::Events(filter, reply)).await?).into_response());
     }
     connection.hold_stream()?;
-    Ok(stream::ndjson(switch.ask(|reply| Command::FollowEvents(filter, reply)).await?, Event::missed))
+    Ok(stream::ndjson(switch.request(|reply| Command::FollowEvents(filter, reply)).await?, Event::missed))
 }
 
-/// Live frames as pcapng, until `count` have come, the client leaves or the switch stops
+/// Stream live frames as pcapng until `count` packets, the client disconnects or the switch stops
 #[utoipa::path(get, path = "/v1/capture", params(CaptureFilter), responses(
     (status = 200, content_type = stream::PCAPNG),
     (status = 400, body = ErrorReport),
@@ -266,17 +267,18 @@ async fn capture(
     Ok(stream::pcapng(Capture::start(switch, filter).await?))
 }
 
-/// What would happen to a frame, and why; nothing changes
+/// Explain how the switch would handle a frame, without changing anything
 #[utoipa::path(post, path = "/v1/trace", request_body = TraceRequest, responses(
     (status = 200, body = Trace),
     (status = 400, body = ErrorReport),
     (status = 404, body = ErrorReport),
 ))]
-async fn trace(State(switch): State<Handle>, Body(asked): Body<TraceRequest>) -> ApiResult<Json<Trace>> {
-    Ok(Json(switch.ask(|reply| Command::Trace(Box::new(asked), reply)).await??))
+async fn trace(State(switch): State<Handle>, Body(request): Body<TraceRequest>) -> ApiResult<Json<Trace>> {
+    Ok(Json(switch.request(|reply| Command::Trace(Box::new(request), reply)).await??))
 }
 
-/// What happens to live frames, and why, until `limit` have come, the client leaves or the switch stops
+/// Stream the decisions about live frames until `limit` frames, the client disconnects or the switch
+/// stops
 #[utoipa::path(get, path = "/v1/trace", params(TraceFilter), responses(
     (status = 200, content_type = "application/x-ndjson", body = LiveTraceLine),
     (status = 400, body = ErrorReport),
@@ -289,12 +291,12 @@ async fn follow_frames(
     Query(filter): Query<TraceFilter>,
 ) -> ApiResult<Response> {
     connection.hold_stream()?;
-    let subscription = switch.ask(|reply| Command::FollowFrames(filter, reply)).await??;
+    let subscription = switch.request(|reply| Command::FollowFrames(filter, reply)).await??;
     Ok(stream::ndjson(subscription, |missed| LiveTraceLine::Missed { missed }))
 }
 
-/// Stop the switch; answered when everything is gone
+/// Stop the switch; the response comes after the teardown
 #[utoipa::path(post, path = "/v1/stop", responses((status = 200, body = StopReport)))]
 async fn stop(State(switch): State<Handle>) -> ApiResult<Json<StopReport>> {
-    Ok(Json(switch.ask(Command::Stop).await?))
+    Ok(Json(switch.request(Command::Stop).await?))
 }

@@ -1,4 +1,4 @@
-//! Answers that go on until the client leaves or the switch stops.
+//! Response bodies that last until the client disconnects or the switch stops.
 
 use std::convert::Infallible;
 
@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::control::capture::Capture;
 use crate::control::subscription::{Delivery, Subscription};
 
-/// Lines of JSON as they come (NDJSON), with what `missed` makes of a gap.
+/// A stream of JSON lines (NDJSON). `missed` makes the line for missed items.
 pub(super) fn ndjson<T>(subscription: Subscription<T>, missed: impl Fn(u64) -> T + Send + 'static) -> Response
 where
     T: Serialize + Send + 'static,
@@ -21,14 +21,14 @@ where
             Delivery::Item(item) => item,
             Delivery::Missed(count) => missed(count),
         };
-        // Fails on maps with keys that are no strings, and what the API says has none.
+        // Serialization fails only for maps with non-string keys, and the API has none.
         let mut line = serde_json::to_vec(&item).unwrap_or_default();
         line.push(b'\n');
         line.into()
     })
 }
 
-/// What `encode` makes of each delivery as it comes.
+/// A stream of what `encode` makes of each delivery.
 pub(super) fn bytes<T: Send + 'static>(
     content_type: &'static str,
     mut subscription: Subscription<T>,
@@ -40,10 +40,10 @@ pub(super) fn bytes<T: Send + 'static>(
     ([(CONTENT_TYPE, content_type)], Body::from_stream(chunks)).into_response()
 }
 
-/// The media type of [`pcapng`].
+/// Media type of [`pcapng`].
 pub(super) const PCAPNG: &str = "application/x-pcapng";
 
-/// A capture, block by block.
+/// A stream of pcapng blocks.
 pub(super) fn pcapng(capture: Capture) -> Response {
     let chunks = stream::unfold(capture, async |mut capture| {
         let chunk = capture.next().await?;

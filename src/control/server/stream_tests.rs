@@ -1,4 +1,4 @@
-//! Answers that go on, over a real socket.
+//! Tests of streaming responses over a real socket.
 
 use std::io::{BufRead, BufReader, Write};
 use std::ops::ControlFlow;
@@ -19,12 +19,13 @@ use super::stream::ndjson;
 use crate::control::client::{ApiClient, ClientError, StreamEnd};
 use crate::control::subscription::{SubscriberClosed, SubscriptionSender, subscription};
 
-/// Lines that wait for a slow reader.
+/// Length of the subscription's queue.
 const LENGTH: usize = 4;
 
 type ApiResult = Result<Response, ApiError>;
 
-/// `/numbers` streams 0 and then what the test writes, a gap as a negative number; `/short` does not.
+/// `/numbers` streams 0 and then what the test sends; missed items are a negative count. `/short` is a
+/// plain response.
 fn routes(senders: Sender<SubscriptionSender<i64>>) -> Router {
     let numbers = async move |Extension(connection): Extension<Connection>| -> ApiResult {
         connection.hold_stream()?;
@@ -36,7 +37,7 @@ fn routes(senders: Sender<SubscriptionSender<i64>>) -> Router {
     Router::new().route("/numbers", get(numbers)).route("/short", get(async || "7"))
 }
 
-/// What a test has of the server.
+/// A server without a switch, as a client sees it.
 struct TestServer {
     runtime: PathBuf,
     senders: Receiver<SubscriptionSender<i64>>,
@@ -47,7 +48,8 @@ impl TestServer {
         ApiClient::new("uswitch0", &self.runtime).unwrap()
     }
 
-    /// A client that reads only when it is told to, and the sender of its stream. (HTTP/1.0 has no chunks.)
+    /// A raw client, and the sender of its stream. HTTP/1.0 has no chunks, so lines can be read as they
+    /// are.
     fn follow(&self) -> (BufReader<UnixStream>, SubscriptionSender<i64>) {
         let mut stream = UnixStream::connect(self.runtime.join("uswitch0.sock")).unwrap();
         stream.write_all(b"GET /numbers HTTP/1.0\r\nhost: x\r\n\r\n").unwrap();
@@ -59,7 +61,7 @@ impl TestServer {
     }
 }
 
-/// Runs `test` on a thread of its own beside a server, until it drops what it was given or ends.
+/// Runs a server, and `test` on a second thread, until `test` returns.
 fn with_server(test: impl FnOnce(TestServer) + Send + 'static) {
     let directory = tempfile::tempdir().unwrap();
     let runtime = directory.path().to_owned();
@@ -84,7 +86,7 @@ fn with_server(test: impl FnOnce(TestServer) + Send + 'static) {
     });
 }
 
-/// The numbers of a stream that has ended.
+/// All numbers of a stream that has ended.
 fn rest(stream: BufReader<UnixStream>) -> Vec<i64> {
     stream.lines().filter_map(|line| line.unwrap().parse().ok()).collect()
 }
@@ -96,7 +98,7 @@ fn streams_each_line_at_once_and_marks_the_end() {
         let end = server.client().lines("/numbers", std::future::pending(), |line| {
             let number: i64 = serde_json::from_slice(line).unwrap();
             seen.push(number);
-            // The next line is written only when this one has come.
+            // The next line is sent only after this one has arrived.
             match number {
                 3 => drop(sender.take()),
                 number => sender.get_or_insert_with(|| server.sender()).send(number + 1).unwrap(),
@@ -122,7 +124,7 @@ fn sender_notices_disconnected_client() {
     });
 }
 
-/// The socket's buffers take some hundred kilobytes first.
+/// Sends more than the socket's buffers hold (some hundred kilobytes).
 #[test]
 fn slow_client_receives_count_of_missed_lines() {
     with_server(|server| {
@@ -159,7 +161,10 @@ fn limits_streams_and_still_serves_requests() {
                 Err(ClientError::Refused(why)) => Some(why),
                 other => other.map(|_| None).unwrap(),
             };
-        assert_eq!(refused().unwrap(), "16 clients follow this switch already: end one of them first");
+        assert_eq!(
+            refused().unwrap(),
+            "the switch serves 16 streams (events, captures, live traces) already: end one of them first"
+        );
         assert_eq!(client.get::<u32>("/short").unwrap(), 7);
         streams.pop();
         while refused().is_some() {
@@ -168,7 +173,7 @@ fn limits_streams_and_still_serves_requests() {
     });
 }
 
-/// With time that a test can make pass.
+/// Runs with paused time, so that hours pass at once.
 #[tokio::test(start_paused = true)]
 async fn closes_requests_after_timeout_but_keeps_streams() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! The API over a real socket, the switch on a machine without devices.
+//! Tests of the API over a real socket, with a switch on the fake network.
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
@@ -21,7 +21,7 @@ use crate::control::service::{
 };
 use crate::control::topology::LinkChange;
 
-/// What a test has: a running switch, from outside.
+/// A running switch, as a client sees it.
 struct TestServer {
     fake: FakeControl,
     runtime: PathBuf,
@@ -36,21 +36,21 @@ impl TestServer {
         self.runtime.join("uswitch0.sock")
     }
 
-    /// Sends bytes as they are; status line, headers and body of the answer.
+    /// Sends `request` unchanged. Returns status line, headers and body of the response.
     fn raw(&self, request: &str) -> String {
         let mut stream = UnixStream::connect(self.socket()).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = Vec::new();
         match stream.read_to_end(&mut answer) {
-            // The answer was all there before: a body that is too long is not read to its end.
+            // The server answers an oversized body without reading it to its end, then closes.
             Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
             read => _ = read.unwrap(),
         }
         String::from_utf8(answer).unwrap()
     }
 
-    /// The status and the JSON of an answer.
-    fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+    /// Sends a request. Returns the response's status code and JSON body.
+    fn request(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
         let answer = self.raw(&format!(
             "{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
@@ -62,7 +62,8 @@ impl TestServer {
     }
 }
 
-/// Runs a switch with two containers while `test` does what it wants on a thread of its own, and stops it.
+/// Runs a switch with two containers and `test` on a second thread. Stops the switch when `test`
+/// returns.
 fn with_switch(test: impl FnOnce(&TestServer) + Send + 'static) -> ServiceOutcome {
     let directory = tempfile::tempdir().unwrap();
     let runtime = directory.path().join("uswitch");
@@ -86,9 +87,9 @@ fn with_switch(test: impl FnOnce(&TestServer) + Send + 'static) -> ServiceOutcom
     })
 }
 
-/// Each path and method of the document.
+/// Each (method, path) of the OpenAPI document.
 fn documented(switch: &TestServer) -> BTreeSet<(String, String)> {
-    let (status, document) = switch.ask("GET", "/openapi.json", "");
+    let (status, document) = switch.request("GET", "/openapi.json", "");
     assert_eq!((status, document["openapi"].as_str()), (200, Some("3.1.0")));
     let paths = document["paths"].as_object().unwrap().iter();
     paths
@@ -128,23 +129,22 @@ fn openapi_lists_every_route_and_each_responds() {
         let (stop, others): (Vec<_>, Vec<_>) = documented.iter().partition(|(_, path)| path == "/v1/stop");
         for (method, path) in others.into_iter().chain(stop) {
             let path = path.replace("{name}", "host");
-            // Of frames that come these would go on.
-            let asked = match (method.as_str(), path.as_str()) {
+            // Without these limits the response would not end.
+            let request = match (method.as_str(), path.as_str()) {
                 ("GET", "/v1/trace") => "/v1/trace?limit=0",
                 ("GET", "/v1/capture") => "/v1/capture?direction=up",
                 (_, path) => path,
             };
-            let (status, answer) = switch.ask(method, asked, "");
+            let (status, answer) = switch.request(method, request, "");
             assert!(status != 404 && status != 405 && status < 500, "{method} {path}: {status} {answer}");
         }
     });
 }
 
-/// A schema for everything that the document mentions.
 #[test]
 fn openapi_defines_every_referenced_schema() {
     with_switch(|switch| {
-        let (_, document) = switch.ask("GET", "/openapi.json", "");
+        let (_, document) = switch.request("GET", "/openapi.json", "");
         let text = document.to_string();
         let mentioned: BTreeSet<&str> =
             text.split("\"#/components/schemas/").skip(1).filter_map(|rest| rest.split('"').next()).collect();
@@ -169,14 +169,14 @@ fn socket_mode_is_0600() {
 #[test]
 fn adds_shows_and_removes_ports() {
     with_switch(|switch| {
-        let (status, made) = switch.ask("POST", "/v1/ports", r#"{"name":"web","ip":["172.16.0.50/24"]}"#);
+        let (status, made) = switch.request("POST", "/v1/ports", r#"{"name":"web","ip":["172.16.0.50/24"]}"#);
         assert_eq!((status, &made["ifname"]), (201, &json!("web")));
-        assert_eq!(switch.ask("GET", "/v1/ports/web", ""), (200, made));
-        assert_eq!(switch.ask("POST", "/v1/ports", r#"{"name":"web"}"#).0, 409);
-        assert_eq!(switch.ask("DELETE", "/v1/ports/web", ""), (204, Value::Null));
-        assert_eq!(switch.ask("DELETE", "/v1/ports/web", "").0, 404);
-        assert_eq!(switch.ask("DELETE", "/v1/ports/host", "").0, 409);
-        assert_eq!(switch.ask("GET", "/v1/ports/%2e%2e", "").0, 404);
+        assert_eq!(switch.request("GET", "/v1/ports/web", ""), (200, made));
+        assert_eq!(switch.request("POST", "/v1/ports", r#"{"name":"web"}"#).0, 409);
+        assert_eq!(switch.request("DELETE", "/v1/ports/web", ""), (204, Value::Null));
+        assert_eq!(switch.request("DELETE", "/v1/ports/web", "").0, 404);
+        assert_eq!(switch.request("DELETE", "/v1/ports/host", "").0, 409);
+        assert_eq!(switch.request("GET", "/v1/ports/%2e%2e", "").0, 404);
     });
 }
 
@@ -204,7 +204,7 @@ fn errors_are_json_with_matching_status() {
             ("POST", "/v1/trace", r#"{"ifname":"nowhere","dst":"gateway"}"#, 404),
             ("POST", "/v1/trace", r#"{"ifname":"host"}"#, 400),
         ] {
-            let (status, answer) = switch.ask(method, path, body);
+            let (status, answer) = switch.request(method, path, body);
             assert_eq!(status, expected, "{method} {path} {answer}");
             assert!(answer["error"].as_str().is_some_and(|error| !error.contains('\n')), "{answer}");
         }
@@ -256,7 +256,7 @@ fn shows_port_notpresent_when_device_is_deleted() {
     });
 }
 
-/// More clients than there are connections, none of which ever says what it wants: frames cross all the same.
+/// More clients than connections, none of which completes its request.
 #[test]
 fn idle_clients_do_not_stop_forwarding() {
     with_switch(|switch| {
@@ -273,7 +273,7 @@ fn idle_clients_do_not_stop_forwarding() {
         let mut received = [0; 100];
         assert_eq!(to.recv(&mut received).unwrap(), 60);
         drop(clients);
-        // Who waited for a permit gets one.
+        // The client that waited is served now.
         assert_eq!(switch.client().get::<Status>("/v1/status").unwrap().ports, 3);
     });
 }
@@ -312,23 +312,20 @@ fn detects_and_replaces_socket_of_killed_switch() {
     let other =
         ApiClient::new("uswitch0", directory.path()).unwrap().get::<Status>("/v1/status").unwrap_err();
     let other = other.to_string();
-    assert!(
-        other.starts_with("no switch named uswitch0 is running: --name names one that is (lab)"),
-        "{other}"
-    );
+    assert!(other.starts_with("no switch named uswitch0 is running (running: lab)"), "{other}");
     let executor = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
     let _entered = executor.enter();
     drop(ApiSocket::bind(&path).unwrap());
     assert!(!path.exists());
 }
 
-/// A detached switch has no other way to tell.
+/// A detached switch has no terminal to write its error to.
 #[test]
 fn not_running_error_quotes_exit_reason() {
     let directory = tempfile::tempdir().unwrap();
     let path = exit_reason_path(directory.path(), "lab");
     write_exit_reason(&path, &ServiceOutcome::default());
-    assert!(!path.exists(), "it was asked to stop");
+    assert!(!path.exists(), "it was requested to stop");
     write_exit_reason(&path, &ServiceError::Worker("the ring broke".to_owned()).into());
     let ask = |name| ApiClient::new(name, directory.path()).unwrap().get::<Status>("/v1/status");
     let said = ask("lab").unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! A trace for people: the frame, and under it what happened to it, step by step.
+//! Prints a trace as a tree: the frame, and each step below it.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use jiff::tz::TimeZone;
 use super::{FloodClass, LearnOutcome, LiveTraceLine, Trace, TraceEgress, TraceStep, TraceVerdict};
 use crate::wire::Mac;
 
-/// Egress ports of one frame that are named.
+/// Most egress ports listed.
 const MAX_LISTED_PORTS: usize = 16;
 
-/// Whether it was only asked about, or has happened.
+/// Whether the frame was only traced, or really forwarded.
 #[derive(Clone, Copy)]
 enum TraceMode {
     DryRun,
@@ -30,15 +30,15 @@ impl fmt::Display for LiveTraceLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LiveTraceLine::Frame(trace) => trace.fmt(f),
-            LiveTraceLine::Missed { missed: 1 } => f.write_str("1 more frame came, too fast to be traced\n"),
+            LiveTraceLine::Missed { missed: 1 } => f.write_str("missed 1 frame: too fast to trace\n"),
             LiveTraceLine::Missed { missed } => {
-                writeln!(f, "{missed} more frames came, too fast to be traced")
+                writeln!(f, "missed {missed} frames: too fast to trace")
             }
         }
     }
 }
 
-/// Several lines, with their defaults.
+/// Prints several lines, each with its newline.
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Trace { time, ifname, frame, length, steps, egress, verdict, .. } = self;
@@ -48,7 +48,7 @@ impl fmt::Display for Trace {
         let mode = if time.is_some() { TraceMode::Live } else { TraceMode::DryRun };
         write!(f, "{ifname}: {frame} ({length} bytes")?;
         if let Some(size) = self.gso_size {
-            write!(f, ", to be cut into segments of {size}")?;
+            write!(f, ", segment size {size}")?;
         }
         f.write_str(")\n")?;
         for step in steps {
@@ -57,7 +57,7 @@ impl fmt::Display for Trace {
         let unlisted = egress.len().saturating_sub(MAX_LISTED_PORTS);
         let mut ports: Vec<&TraceEgress> = egress.iter().collect();
         if unlisted > 0 {
-            // What is unlike the rest is not left out.
+            // Refused ports come first, so that they are never left out.
             ports.sort_by_key(|port| port.reason.is_none());
         }
         let mut ports = ports.into_iter().take(MAX_LISTED_PORTS).peekable();
@@ -75,21 +75,19 @@ impl fmt::Display for Trace {
 fn sentence(step: &TraceStep, ingress: &str, mode: TraceMode) -> String {
     match step {
         TraceStep::Ingress { host: false } => format!("ingress {ingress}: up"),
-        TraceStep::Ingress { host: true } => format!("ingress {ingress}: up, and the gateway itself"),
+        TraceStep::Ingress { host: true } => format!("ingress {ingress}: up, is the host port"),
         TraceStep::Source { mac } => {
-            format!("source {mac}: neither a group address nor stolen from the gateway")
+            format!("source {mac}: valid, not the gateway's MAC")
         }
-        TraceStep::Admitted => {
-            "admitted: destination not reserved, no false claim to be the gateway".to_owned()
-        }
+        TraceStep::Admitted => "admitted: destination not reserved, no gateway spoofing".to_owned(),
         TraceStep::Learned { outcome, from, gone } => {
             let from = from.as_deref().unwrap_or("another port");
             format!("learning: {}", learned(*outcome, ingress, from, *gone, mode))
         }
-        TraceStep::Gateway { answer: None } => "gateway: asked, has no answer".to_owned(),
-        TraceStep::Gateway { answer: Some(answer) } => format!("gateway: asked, answers: {answer}"),
+        TraceStep::Gateway { answer: None } => "gateway: no reply".to_owned(),
+        TraceStep::Gateway { answer: Some(answer) } => format!("gateway: replies: {answer}"),
         TraceStep::Lookup { mac, ifname: Some(ifname) } => format!("destination {mac}: behind {ifname}"),
-        TraceStep::Lookup { mac, ifname: None } => format!("destination {mac}: not known"),
+        TraceStep::Lookup { mac, ifname: None } => format!("destination {mac}: unknown"),
         TraceStep::Flood { class: FloodClass::Broadcast } => "flood: broadcast".to_owned(),
         TraceStep::Flood { class: FloodClass::Multicast } => "flood: multicast".to_owned(),
         TraceStep::Flood { class: FloodClass::UnknownUnicast } => "flood: unknown unicast".to_owned(),
@@ -102,16 +100,16 @@ fn learned(outcome: LearnOutcome, here: &str, from: &str, gone: Option<Mac>, mod
         (LearnOutcome::Known, _) => {
             format!("known on {here}, {}", mode.of("would be refreshed", "refreshed"))
         }
-        (LearnOutcome::Static, _) => format!("a static entry on {here}, stays as it is"),
+        (LearnOutcome::Static, _) => format!("static entry on {here}, unchanged"),
         (LearnOutcome::Evicted, Some(gone)) => {
-            format!("new, {learned} on {here} in the place of {gone} on {from}: the database is full")
+            format!("new, {learned} on {here} replacing {gone} on {from}: the database is full")
         }
         (LearnOutcome::New | LearnOutcome::Evicted, _) => format!("new, {learned} on {here}"),
         (LearnOutcome::Moved, _) => {
             format!("known on {from}, {} to {here}", mode.of("would move", "moved"))
         }
-        (LearnOutcome::Pinned, _) => format!("a static entry on {from}, stays there"),
-        (LearnOutcome::Refused, _) => "refused: the database is full, and nothing gives way".to_owned(),
+        (LearnOutcome::Pinned, _) => format!("static entry on {from}, not moved"),
+        (LearnOutcome::Refused, _) => "refused: the database is full and no entry can be evicted".to_owned(),
         (LearnOutcome::Off, _) => "off: the ageing time is 0".to_owned(),
     }
 }
@@ -120,9 +118,9 @@ fn outcome(port: &TraceEgress) -> String {
     let TraceEgress { ifname, reason, why, segments } = port;
     match (reason, segments) {
         (None, None) => format!("{ifname}: sent"),
-        (None, Some(1)) => format!("{ifname}: sent, its checksum done by the switch (no offload)"),
+        (None, Some(1)) => format!("{ifname}: sent, checksum completed by the switch (no offload)"),
         (None, Some(segments)) => {
-            format!("{ifname}: sent as {segments} segments, cut by the switch (no offload)")
+            format!("{ifname}: sent as {segments} segments, made by the switch (no offload)")
         }
         (Some(reason), _) => format!("{ifname}: refused: {} ({reason})", why.as_deref().unwrap_or_default()),
     }

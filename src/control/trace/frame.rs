@@ -1,4 +1,4 @@
-//! The frame that is asked about.
+//! Builds the frame to trace.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,73 +9,73 @@ use crate::wire::arp::Arp;
 use crate::wire::segment::SegmentError;
 use crate::wire::{ETHERNET_HEADER, EtherType, Mac, VLAN_TAG};
 
-/// Longest frame, in bytes: the longest that a TAP takes, and a tag.
+/// Longest frame, in bytes: the longest that a TAP device takes, and a tag.
 pub(crate) const LONGEST: usize = ETHERNET_HEADER + VLAN_TAG + 65535;
 
-/// There is no such frame.
+/// Why the request describes no frame.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TraceError {
-    #[error("no frame: give arp_for, icmp, hex, or dst alone for one without content")]
+    #[error("no frame given: set arp_for, icmp or hex, or only dst for an empty frame")]
     NoFrame,
-    #[error("more than one frame: give only one of arp_for, icmp and hex")]
+    #[error("more than one frame given: set only one of arp_for, icmp and hex")]
     SeveralFrames,
-    #[error("a whole frame has its own addresses and tag: give no src, dst or vlan with it")]
+    #[error("hex is a whole frame that has its own addresses and tag: omit src, dst and vlan")]
     WholeFrame,
     #[error("'{0}' is not a frame: write two hexadecimal digits for each byte")]
     BadHex(String),
-    #[error("the frame has {0} bytes, and the longest that there can be has {LONGEST}")]
+    #[error("the frame has {0} bytes, but at most {LONGEST} are possible")]
     TooLong(usize),
     #[error("VLAN {0} is out of range: choose 1 to 4094")]
     BadVlan(u16),
     #[error("{0} is neither a port, a MAC, 'gateway' nor 'broadcast': `uswitch port show` lists the ports")]
     UnknownDestination(String),
-    #[error("{port} has no address of the family of {dst}: give the source too")]
+    #[error("{port} has no address of the same family as {dst}: set the source too")]
     NoSource { port: String, dst: IpAddr },
-    #[error("with gso_size it has to be a super-frame: {0}")]
+    #[error("gso_size needs a super-frame: {0}")]
     NoSuperFrame(#[from] SegmentError),
-    #[error("{0} and {1} are not of one family: give two IPv4 or two IPv6 addresses")]
+    #[error("{0} and {1} are of different address families: use two IPv4 or two IPv6 addresses")]
     TwoFamilies(IpAddr, IpAddr),
 }
 
-/// What is known of the defaults of a frame that is not whole.
+/// Defaults for what the request leaves out.
 #[derive(Debug)]
 pub(crate) struct FrameDefaults<'a> {
     /// The ingress port's name.
     pub(crate) port: &'a str,
-    /// Its device's MAC.
+    /// MAC address of its device.
     pub(crate) mac: Mac,
-    /// Its device's addresses.
+    /// Addresses of its device.
     pub(crate) addresses: Vec<IpAddr>,
 }
 
 impl FrameDefaults<'_> {
-    /// Its first address of the family of `like`.
+    /// The first address of the family of `like`.
     fn address_like(&self, like: IpAddr) -> Option<IpAddr> {
         self.addresses.iter().copied().find(|address| address.is_ipv4() == like.is_ipv4())
     }
 }
 
-/// The bytes of the frame that is asked about. `resolve` finds the MAC that somebody names; `next_hop` the one that a sender
-/// would choose for an address.
+/// Builds the frame. `resolve` looks up a named destination; `next_hop` the MAC address that the sender
+/// would use for an address.
 pub(crate) fn frame(
-    asked: &TraceRequest,
+    request: &TraceRequest,
     defaults: &FrameDefaults<'_>,
     resolve: impl Fn(&str) -> Option<Mac>,
     next_hop: impl Fn(IpAddr) -> Mac,
 ) -> Result<Vec<u8>, TraceError> {
-    if let TraceRequest { hex: Some(hex), arp_for: None, icmp: None, .. } = asked {
-        return match asked {
+    if let TraceRequest { hex: Some(hex), arp_for: None, icmp: None, .. } = request {
+        return match request {
             TraceRequest { src: None, dst: None, vlan: None, .. } => bytes_of(hex),
             _ => Err(TraceError::WholeFrame),
         };
     }
-    let src = asked.src.unwrap_or(defaults.mac);
-    let named = asked.dst.as_ref().map(|name| {
+    let src = request.src.unwrap_or(defaults.mac);
+    let named = request.dst.as_ref().map(|name| {
         let mac = name.parse().ok().or_else(|| resolve(name));
         mac.ok_or_else(|| TraceError::UnknownDestination(name.clone()))
     });
     let named = named.transpose()?;
-    let frame = match (asked.arp_for, &asked.icmp, &asked.hex) {
+    let frame = match (request.arp_for, &request.icmp, &request.hex) {
         (None, None, None) => plain(src, named.ok_or(TraceError::NoFrame)?),
         (Some(IpAddr::V4(target)), None, None) => arp(src, named.unwrap_or(Mac::BROADCAST), target, defaults),
         (Some(IpAddr::V6(target)), None, None) => solicitation(src, named, target, defaults),
@@ -85,14 +85,14 @@ pub(crate) fn frame(
         }
         _ => return Err(TraceError::SeveralFrames),
     };
-    match asked.vlan {
+    match request.vlan {
         None => Ok(frame),
         Some(vid @ 1..4095) => Ok(tagged(&frame, vid)),
         Some(vid) => Err(TraceError::BadVlan(vid)),
     }
 }
 
-/// Digits, perhaps with colons, dots, dashes or blanks between them.
+/// Parses hexadecimal digits, which may be separated by colons, dots, dashes or blanks.
 fn bytes_of(hex: &str) -> Result<Vec<u8>, TraceError> {
     let bad = || TraceError::BadHex(hex.chars().take(40).collect());
     let digits = hex.chars().filter(|c| !matches!(c, ':' | '.' | '-') && !c.is_whitespace());
@@ -106,7 +106,7 @@ fn bytes_of(hex: &str) -> Result<Vec<u8>, TraceError> {
     }
 }
 
-/// Nothing in it, of the least length (802.3 clause 3.2.8).
+/// An empty frame of minimum length (802.3 clause 3.2.8).
 fn plain(src: Mac, dst: Mac) -> Vec<u8> {
     /// EtherType for local experiments (IEEE 802-2014 §9.2.3).
     const EXPERIMENT: EtherType = EtherType(0x88b5);
@@ -124,7 +124,7 @@ fn tagged(frame: &[u8], vid: u16) -> Vec<u8> {
     [addresses, &EtherType::C_TAG.0.to_be_bytes(), &vid.to_be_bytes(), rest].concat()
 }
 
-/// An ARP request; from a port without an address a probe (RFC 5227 §2.1.1).
+/// An ARP request. From a port without an address it is a probe (RFC 5227 §2.1.1).
 fn arp(src: Mac, dst: Mac, target: Ipv4Addr, defaults: &FrameDefaults<'_>) -> Vec<u8> {
     let sender_ip = match defaults.address_like(target.into()) {
         Some(IpAddr::V4(own)) => own,
@@ -135,8 +135,8 @@ fn arp(src: Mac, dst: Mac, target: Ipv4Addr, defaults: &FrameDefaults<'_>) -> Ve
     ethernet(src, dst, EtherType::ARP, &request.emit())
 }
 
-/// A neighbour solicitation to the target's group (RFC 4861 §4.3); from a port without an address one of duplicate address
-/// detection, which has no option (RFC 4862 §5.4.2).
+/// A neighbour solicitation to the target's solicited-node group (RFC 4861 §4.3). From a port without
+/// an address it is one of duplicate address detection, which has no option (RFC 4862 §5.4.2).
 fn solicitation(src: Mac, dst: Option<Mac>, target: Ipv6Addr, defaults: &FrameDefaults<'_>) -> Vec<u8> {
     const SOURCE_LINK_LAYER_ADDRESS: [u8; 2] = [1, 1];
     let [.., a, b, c] = target.octets();
@@ -163,7 +163,7 @@ fn echo_source(echo: &EchoRequest, defaults: &FrameDefaults<'_>) -> Result<IpAdd
     own.ok_or_else(|| TraceError::NoSource { port: defaults.port.to_owned(), dst: echo.dst })
 }
 
-/// As `ping` sends it: 56 bytes.
+/// An echo request like that of `ping`, with 56 bytes of data.
 fn echo_request(src: Mac, dst: Mac, from: IpAddr, to: IpAddr) -> Result<Vec<u8>, TraceError> {
     const HOPS: u8 = 64;
     const DATA: [u8; 56] = [0; 56];

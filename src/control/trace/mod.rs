@@ -1,7 +1,7 @@
-//! What happens to a frame, and why: the question and the answer, as JSON.
+//! Traces: how the switch handles a frame, as JSON and as text.
 //!
-//! The answer is made of the [`Step`](crate::switch::Step)s that the forwarding code itself has told, whether it only said
-//! what it would do or has just done it. As text it is a tree.
+//! A trace is made of the [`Step`](crate::switch::Step)s that the forwarding code records, both for a
+//! dry run and for live frames.
 
 mod display;
 mod frame;
@@ -16,197 +16,199 @@ pub(crate) use frame::{FrameDefaults, LONGEST, TraceError, frame};
 
 use crate::wire::Mac;
 
-/// A frame, and where it comes in. What it is: one of `arp_for`, `icmp` and `hex`, or `dst` alone.
+/// A frame to trace: one of `arp_for`, `icmp` and `hex`, or `dst` alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TraceRequest {
-    /// The port that it comes in on.
+    /// The ingress port.
     pub ifname: String,
-    /// Its source [default: the MAC of the port's device].
+    /// Source MAC address [default: that of the port's device].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub src: Option<Mac>,
-    /// Its destination: a MAC, a port's name, `gateway` or `broadcast` [default: as a sender would choose it].
+    /// Destination: a MAC address, a port's name, `gateway` or `broadcast` [default: what the sender
+    /// would use].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dst: Option<String>,
-    /// The VLAN of its tag [default: no tag].
+    /// VLAN ID of its tag [default: no tag].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vlan: Option<u16>,
-    /// It asks who has this address: an ARP request, or for an IPv6 address a neighbour solicitation.
+    /// Send an ARP request for this address, or a neighbour solicitation for an IPv6 address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub arp_for: Option<IpAddr>,
-    /// It is an echo request.
+    /// Send an ICMP echo request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub icmp: Option<EchoRequest>,
-    /// All of it, from the destination address on and without FCS, as hexadecimal digits.
+    /// The whole frame in hexadecimal digits, from the destination address on, without FCS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hex: Option<String>,
-    /// It is a super-frame, with so many payload bytes in each segment.
+    /// Treat it as a super-frame (a GSO packet) with this many payload bytes per segment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gso_size: Option<u16>,
 }
 
-/// Between whom an echo request goes.
+/// Addresses of an echo request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EchoRequest {
-    /// From whom [default: the first such address of the port].
+    /// Source [default: the port's first address of that family].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub src: Option<IpAddr>,
-    /// To whom.
+    /// Destination.
     #[schema(value_type = String)]
     pub dst: IpAddr,
 }
 
-/// Which live frames to trace.
+/// Filter of live frames.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub struct TraceFilter {
-    /// Only those that come in on this port.
+    /// Only frames from this port.
     pub ifname: Option<String>,
-    /// Only those that did not reach a port that they were meant for.
+    /// Only frames that at least one egress port did not get.
     pub drops: bool,
-    /// At most so many, with those that were missed [default: no end].
+    /// Most frames, including missed ones [default: unlimited].
     pub limit: Option<u64>,
 }
 
-/// A live frame, or a gap between two.
+/// A traced live frame, or a number of missed ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum LiveTraceLine {
     /// A frame.
     Frame(Box<Trace>),
-    /// There were more frames than are traced.
+    /// Frames that arrived too fast to be traced.
     Missed {
-        /// How many more.
+        /// Number of frames.
         missed: u64,
     },
 }
 
-/// What happened to a frame, or would happen, and why.
+/// How the switch handled a frame, or would handle it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Trace {
-    /// When it was decided on (RFC 3339); none of a frame that was only asked about.
+    /// Time of the decision (RFC 3339); absent in a dry run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = "date-time")]
     pub time: Option<Timestamp>,
     /// The port that it came in on.
     pub ifname: String,
-    /// The frame in one line, as `tcpdump -n -e` has it.
+    /// The frame in one line, in the format of `tcpdump -n -e`.
     pub frame: String,
-    /// Bytes from the destination address on, without FCS.
+    /// Length in bytes from the destination address on, without FCS.
     pub length: usize,
-    /// Of a super-frame, the payload bytes of each of its segments.
+    /// Payload bytes per segment of a super-frame.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gso_size: Option<u16>,
-    /// What the decision went through, in order. A check that the frame did not pass is no step: the verdict names it.
+    /// The steps of the decision, in order. A failed check is not a step: the verdict names it.
     pub steps: Vec<TraceStep>,
-    /// The ports that it was to go to.
+    /// The egress ports.
     pub egress: Vec<TraceEgress>,
     /// The outcome.
     pub verdict: TraceVerdict,
 }
 
-/// One step of the decision.
+/// A step of the decision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "step", rename_all = "snake_case")]
 pub enum TraceStep {
-    /// It came in on a port that is up.
+    /// The ingress port is up.
     Ingress {
-        /// Whether that is the host port, which may claim what is the gateway's.
+        /// Whether it is the host port, which may use the gateway's addresses.
         host: bool,
     },
-    /// Its source can be a station's, and is not the gateway's.
+    /// The source is neither a group address nor the gateway's.
     Source {
-        /// The source.
+        /// The source MAC address.
         #[schema(value_type = String)]
         mac: Mac,
     },
-    /// It may come in: no reserved destination, and nothing in it claims what is the gateway's.
+    /// The destination is not reserved, and the frame does not claim to be from the gateway.
     Admitted,
-    /// What became of its source in the forwarding database.
+    /// The source was looked up in the forwarding database.
     Learned {
-        /// What it was.
+        /// The outcome.
         outcome: LearnOutcome,
-        /// Where the station was or stays; whose address gave way.
+        /// The port of the previous entry, or of the evicted one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         from: Option<String>,
-        /// The address that gave way.
+        /// The evicted MAC address.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schema(value_type = Option<String>)]
         gone: Option<Mac>,
     },
-    /// The gateway was asked whether it answers.
+    /// The gateway was requested for a reply.
     Gateway {
-        /// The answer, if it has one.
+        /// The reply, if there is one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         answer: Option<String>,
     },
     /// The destination was looked up.
     Lookup {
-        /// The destination.
+        /// The destination MAC address.
         #[schema(value_type = String)]
         mac: Mac,
-        /// Behind which port it is, if it is known.
+        /// The port behind which it is, if it is known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ifname: Option<String>,
     },
-    /// It is for every port.
+    /// The frame is flooded.
     Flood {
-        /// Why.
+        /// The kind of destination.
         class: FloodClass,
     },
 }
 
-/// What is flooded.
+/// Why a frame is flooded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FloodClass {
-    /// The destination is everybody.
+    /// The destination is the broadcast address.
     Broadcast,
-    /// The destination is another group.
+    /// The destination is another group address.
     Multicast,
-    /// The destination is a station that is not known.
+    /// The destination is an unknown unicast address.
     UnknownUnicast,
 }
 
-/// What becomes of a source address.
+/// How a source address was learned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LearnOutcome {
-    /// Known on the port: refreshed.
+    /// Known on this port: refreshed.
     Known,
-    /// A static or permanent entry names the port: it stays.
+    /// A static or permanent entry of this port: unchanged.
     Static,
     /// New.
     New,
-    /// New, in the place of another in a full forwarding database.
+    /// New, replacing another entry in a full forwarding database.
     Evicted,
-    /// Known on another port: it moves.
+    /// Known on another port: moved.
     Moved,
-    /// A static or permanent entry names another port.
+    /// A static or permanent entry of another port: not moved.
     Pinned,
-    /// The forwarding database is full, and nothing gives way.
+    /// The forwarding database is full and no entry can be evicted.
     Refused,
-    /// Nothing is learned: the ageing time is 0.
+    /// Learning is off: the ageing time is 0.
     Off,
 }
 
-/// A port that the frame was to go to.
+/// An egress port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TraceEgress {
     /// The port.
     pub ifname: String,
-    /// The drop reason, if it did not go there. A port that is down is not part of a flood, and nothing is counted.
+    /// The drop reason, if the frame was not sent. A port that is down is not part of a flood and
+    /// counts nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The reason in words.
+    /// The reason as text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// How many finished frames were made of it, because the port takes no offload.
+    /// Number of segments sent, if the port has no offload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segments: Option<usize>,
 }
@@ -215,28 +217,28 @@ pub struct TraceEgress {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "verdict", rename_all = "snake_case")]
 pub enum TraceVerdict {
-    /// To one port.
+    /// Sent to one port.
     Forward {
         /// The port.
         ifname: String,
     },
-    /// To all ports that can take it.
+    /// Sent to all ports that can take it.
     Flood {
-        /// How many they are.
+        /// Number of ports.
         ports: usize,
     },
-    /// The switch itself answers, for the gateway.
+    /// Answered by the switch, as gateway.
     Answer {
-        /// The answer.
+        /// The reply.
         answer: String,
     },
-    /// Not delivered.
+    /// Dropped.
     Drop {
         /// The drop reason.
         reason: String,
-        /// The port on which it is counted.
+        /// The port that counts the drop.
         ifname: String,
-        /// What it was in this frame.
+        /// The reason for this frame.
         why: String,
     },
 }
