@@ -110,7 +110,7 @@ fn words_of_uswitch(line: &str) -> Option<Vec<String>> {
 }
 
 #[test]
-fn commands_parse() {
+fn documented_commands_parse() {
     let mut count = 0;
     for document in documents() {
         for line in document.commands() {
@@ -124,8 +124,23 @@ fn commands_parse() {
     assert!(count > 10, "only {count} commands found");
 }
 
+/// Table rows, code blocks and links cannot be wrapped.
 #[test]
-fn links_lead_somewhere() {
+fn lines_wrap_at_100_columns() {
+    for document in documents() {
+        let mut in_code = false;
+        for (number, line) in (1..).zip(document.text.lines()) {
+            in_code ^= line.starts_with("```");
+            let unbreakable = in_code || line.starts_with('|') || line.contains("](");
+            let length = line.chars().count();
+            let path = document.path.display();
+            assert!(unbreakable || length <= 100, "{path}:{number} has {length} columns");
+        }
+    }
+}
+
+#[test]
+fn links_have_targets() {
     for document in documents() {
         for link in document.relative_links() {
             let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
@@ -143,7 +158,7 @@ fn links_lead_somewhere() {
 }
 
 #[test]
-fn every_option_of_start_is_explained() {
+fn documents_every_start_option() {
     let (readme, config) = (document("README.md"), document("docs/CONFIG.md"));
     let command = uswitch::cli::command();
     let start = command.find_subcommand("start").expect("there is `uswitch start`");
@@ -158,7 +173,7 @@ fn every_option_of_start_is_explained() {
 
 /// The first file in docs/CONFIG.md is what there is without a file, and all of them are valid.
 #[test]
-fn files_are_what_they_are_said_to_be() {
+fn example_configuration_files_are_valid() {
     let files = document("docs/CONFIG.md").blocks("toml");
     let configs = files.iter().map(|text| {
         let file = OptionsFile::parse(Path::new("CONFIG.md"), text).unwrap_or_else(|error| panic!("{error}"));
@@ -169,7 +184,7 @@ fn files_are_what_they_are_said_to_be() {
 }
 
 #[test]
-fn every_drop_reason_is_explained() {
+fn documents_every_drop_reason() {
     let api = document("docs/API.md");
     let row = |reason: &DropReason| {
         format!("| `{}` | {} | {} |", reason.name(), reason.side().name(), reason.text())
@@ -179,7 +194,7 @@ fn every_drop_reason_is_explained() {
 }
 
 #[test]
-fn every_event_is_explained() {
+fn documents_every_event_type() {
     let api = document("docs/API.md").text;
     for kind in EventType::value_variants() {
         let value = kind.to_possible_value().expect("all can be typed");
@@ -189,7 +204,7 @@ fn every_event_is_explained() {
 
 /// A promise that names a test names one that there is.
 #[test]
-fn tests_that_are_named_exist() {
+fn named_tests_exist() {
     let spec = document("docs/SPEC.md");
     let mut count = 0;
     for (file, test) in spec.code_spans().filter_map(|span| span.split_once(".rs::")) {
@@ -209,7 +224,7 @@ fn tests_that_are_named_exist() {
 
 /// docs/dependencies.md has a line for each dependency, and none for what is not one.
 #[test]
-fn every_dependency_is_explained() {
+fn documents_every_dependency() {
     let text = document("docs/dependencies.md").text;
     let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     let mut explained: Vec<&str> = rows.map(|(name, _)| name).collect();

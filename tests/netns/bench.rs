@@ -59,7 +59,7 @@ fn processes(host: &Host) -> String {
 }
 
 #[test]
-fn measures_as_root_and_leaves_nothing() {
+fn measures_as_root() {
     let host = Host::new();
     let before = HostSnapshot::of(&host);
     let done = host.run(&format!("{SHORT} --json"));
@@ -71,7 +71,7 @@ fn measures_as_root_and_leaves_nothing() {
 }
 
 #[test]
-fn measures_without_root_and_leaves_nothing() {
+fn measures_without_root() {
     let host = host_with_public_tun();
     let before = HostSnapshot::of(&host);
     check(&run_as_user(&host, &format!("{SHORT} --json")).json());
@@ -110,12 +110,12 @@ fn check_routes(host: &Host, run: impl FnOnce(&str) -> String) {
 }
 
 #[test]
-fn connections_begin_with_their_congestion_control() {
+fn sets_congestion_control_before_connecting() {
     check_routes(&Host::new(), str::to_owned);
 }
 
 #[test]
-fn connections_begin_with_their_congestion_control_without_root() {
+fn sets_congestion_control_before_connecting_without_root() {
     check_routes(&host_with_public_tun(), user_command);
 }
 
@@ -135,18 +135,18 @@ fn interrupted(signal: Signal, code: i32) {
 }
 
 #[test]
-fn sigint_leaves_nothing() {
+fn cleans_up_after_sigint() {
     interrupted(Signal::SIGINT, 130);
 }
 
 #[test]
-fn sigterm_leaves_nothing() {
+fn cleans_up_after_sigterm() {
     interrupted(Signal::SIGTERM, 143);
 }
 
 /// Nobody is left to clear up, and nobody has to.
 #[test]
-fn kill_leaves_nothing() {
+fn cleans_up_after_sigkill() {
     let host = Host::new();
     let before = HostSnapshot::of(&host);
     let bench = host.spawn("uswitch bench --peers uswitch --tests tcp --repeat 1 --duration 60");
@@ -159,7 +159,7 @@ fn kill_leaves_nothing() {
 }
 
 #[test]
-fn without_iperf3_it_says_how_to_get_it() {
+fn reports_missing_iperf3() {
     let host = Host::new();
     let said = host.sh("mount -t tmpfs none /usr/bin; PATH=/run/bin uswitch bench --tests tcp").fails();
     assert!(said.contains("iperf3 is not installed") && said.contains("apt-get install iperf3"), "{said}");
@@ -167,7 +167,7 @@ fn without_iperf3_it_says_how_to_get_it() {
 }
 
 #[test]
-fn nothing_to_measure_is_one_line() {
+fn reports_that_no_peer_is_available() {
     let host = Host::new();
     let said =
         host.sh("mount -t tmpfs none /usr/bin; PATH=/run/bin uswitch bench --peers vde --tests rtt").fails();
@@ -180,7 +180,7 @@ fn nothing_to_measure_is_one_line() {
 
 /// What is not installed is left out, with a line that says how to get it; what is there is measured.
 #[test]
-fn a_peer_that_is_not_installed_is_left_out() {
+fn skips_peer_that_is_not_installed() {
     let host = Host::new();
     let hidden = "uswitch bench --peers vde,veth --tests rtt --repeat 1 --duration 1 --json";
     let done = host.sh(&format!("mount -t tmpfs none /usr/bin; PATH=/run/bin {hidden}"));
@@ -193,7 +193,7 @@ fn a_peer_that_is_not_installed_is_left_out() {
 
 /// Who compares is told of what one switch asks of the machine and the others do not.
 #[test]
-fn busy_polling_is_told() {
+fn notes_busy_polling() {
     let host = Host::new();
     let told = |arguments: &str| {
         let bench = format!("uswitch bench --tests rtt --repeat 1 --duration 1 {arguments} --json");
@@ -205,7 +205,7 @@ fn busy_polling_is_told() {
 }
 
 #[test]
-fn a_report_is_written_and_nothing_overwritten() {
+fn writes_report_without_overwriting() {
     let host = Host::new();
     let bench = "uswitch bench --peers veth --tests rtt --repeat 1 --duration 1 --out /run/report";
     let table = host.run(bench).ok();

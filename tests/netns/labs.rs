@@ -119,49 +119,49 @@ impl Terminal {
 }
 
 #[test]
-fn what_the_readme_shows() {
+fn readme_session_works_as_root() {
     readme(&Host::new(), BASH);
 }
 
 #[test]
-fn what_the_readme_shows_without_root() {
+fn readme_session_works_without_root() {
     readme(&host_with_public_tun(), &format!("{AS_USER} {BASH}"));
 }
 
 #[test]
-fn one_container() {
+fn lab_1_one_container() {
     lab("1-one-container.md");
 }
 
 #[test]
-fn the_switch_learns() {
+fn lab_2_switch_learns() {
     lab("2-the-switch-learns.md");
 }
 
 #[test]
-fn out_to_the_internet() {
+fn lab_3_internet() {
     lab("3-out-to-the-internet.md");
 }
 
 #[test]
-fn flooding_ageing_and_an_attack() {
+fn lab_4_flooding_ageing_attack() {
     lab("4-flooding-ageing-and-an-attack.md");
 }
 
 #[test]
-fn a_loop() {
+fn lab_5_loop() {
     lab("5-a-loop.md");
 }
 
 #[test]
-fn against_the_linux_bridge() {
+fn lab_6_linux_bridge() {
     lab("6-against-the-linux-bridge.md");
 }
 
 /// The one that changes most of its machine.
 #[test]
-fn in_a_room_of_your_own() {
-    let index = page::part(&read(&format!("{LABS}/README.md")), "## A room of your own");
+fn lab_works_in_private_namespace() {
+    let index = page::part(&read(&format!("{LABS}/README.md")), "## A private namespace");
     let [room] = &page::steps(&index)[..] else { panic!("one command makes the room") };
     let host = Host::new();
     // The room has a /run of its own, so the program is on the path in another place.
@@ -171,7 +171,7 @@ fn in_a_room_of_your_own() {
 }
 
 #[test]
-fn every_page_is_done() {
+fn every_lab_has_a_test() {
     let own = include_str!("labs.rs");
     for entry in fs::read_dir(in_project(LABS)).expect("docs/labs can be listed") {
         let page = entry.expect("docs/labs can be listed").file_name().into_string().expect("a plain name");

@@ -54,7 +54,7 @@ pub fn part(page: &str, heading: &str) -> String {
 }
 
 #[test]
-fn commands_and_what_they_show() {
+fn parses_commands_and_output() {
     let page = "Type:\n```console\n# true\n# echo one; echo two\none\ntwo\n```\n```text\n# no\n```\n```sh\na\nb\n```\n";
     let step = |line, command: &str, shown: &[&str]| Step {
         line,
