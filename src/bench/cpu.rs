@@ -63,19 +63,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_of_a_task() {
+    fn sums_user_and_system_time_of_task() {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 1 0 12345 0 0\n";
         assert_eq!(ticks_of_task(stat), 300);
         assert_eq!(ticks_of_task(""), 0);
     }
 
     #[test]
-    fn time_of_the_machine_is_that_of_work() {
+    fn machine_time_excludes_idle_and_steal() {
         assert_eq!(ticks_of_machine("cpu  10 20 30 4000 500 6 7 800 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n"), 73);
     }
 
     #[test]
-    fn differences() {
+    fn subtracts_cpu_times() {
         let none = read(&[]).unwrap();
         assert_eq!((none - none).machine, 0.0);
         assert_eq!(none.switch, 0.0);

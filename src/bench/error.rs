@@ -26,7 +26,7 @@ pub enum BenchError {
     Sandbox(#[from] SandboxError),
     /// No namespaces either, as the one in them says.
     #[error("{0}")]
-    Nowhere(String),
+    NoNamespaces(String),
     /// One of the namespaces.
     #[error(transparent)]
     Netns(#[from] NetnsError),
@@ -37,16 +37,16 @@ pub enum BenchError {
     #[error(transparent)]
     Tap(#[from] TapError),
     /// A program failed; its last words.
-    #[error("{program} failed: {said}")]
+    #[error("{program} failed: {message}")]
     Program {
         /** Which. */
         program: String,
         /** Its last line. */
-        said: String,
+        message: String,
     },
     /// A program's answer makes no sense.
     #[error("the answer of {program} cannot be read: {fault}")]
-    Answer {
+    InvalidOutput {
         /** Which. */
         program: &'static str,
         /** What is wrong with it. */
@@ -54,7 +54,7 @@ pub enum BenchError {
     },
     /// The switch does not carry frames.
     #[error("nothing comes through: no answer within {0} s")]
-    Silent(u64),
+    NoTraffic(u64),
     /// Anything else.
     #[error("cannot {what}: {source}")]
     Io {
@@ -73,13 +73,13 @@ impl BenchError {
     }
 
     /// A program failed, having said this.
-    pub(super) fn program(program: &str, said: &[u8]) -> BenchError {
-        let text = String::from_utf8_lossy(said);
+    pub(super) fn program(program: &str, output: &[u8]) -> BenchError {
+        let text = String::from_utf8_lossy(output);
         let last =
             text.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it said nothing");
         let program = program.rsplit('/').next().unwrap_or(program);
-        let said = last.strip_prefix(&format!("{program}: ")).unwrap_or(last).to_owned();
-        BenchError::Program { program: program.to_owned(), said }
+        let message = last.strip_prefix(&format!("{program}: ")).unwrap_or(last).to_owned();
+        BenchError::Program { program: program.to_owned(), message }
     }
 }
 
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn last_words_are_told_once() {
+    fn shows_last_line_without_program_name() {
         let said = |text: &str| BenchError::program("/usr/bin/ovs-vsctl", text.as_bytes()).to_string();
         assert_eq!(said("a\novs-vsctl: no database\n\n"), "ovs-vsctl failed: no database");
         assert_eq!(said(""), "ovs-vsctl failed: it said nothing");

@@ -6,11 +6,11 @@ use std::io::{self, Write};
 use serde::{Deserialize, Serialize};
 
 use super::error::BenchError;
-use super::metric::{Load, Metric};
+use super::metric::{Metric, RttLoad};
 
 /// Something that happened in a cell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) enum Event {
+pub(super) enum BenchEvent {
     /// A measurement begins.
     Step(String),
     /// More of what the switch is: the engine that it took.
@@ -20,11 +20,11 @@ pub(super) enum Event {
     /// It has a value.
     Value(Metric, f64),
     /// Round-trip times in full: percent, microseconds.
-    Times(Load, Vec<(f64, f64)>),
+    Times(RttLoad, Vec<(f64, f64)>),
     /// What a reader must know.
     Note(String),
     /// Nothing can be measured: there are no namespaces for us.
-    Nowhere(String),
+    NoNamespaces(String),
     /// The switch cannot be measured at all.
     Failed(String),
     /// All was measured.
@@ -33,31 +33,31 @@ pub(super) enum Event {
 
 /// Tells events.
 #[derive(Debug)]
-pub(super) struct Teller(File);
+pub(super) struct EventWriter(File);
 
-impl Teller {
-    pub(super) fn new(pipe: File) -> Teller {
-        Teller(pipe)
+impl EventWriter {
+    pub(super) fn new(pipe: File) -> EventWriter {
+        EventWriter(pipe)
     }
 
     /// Says it at once.
     ///
     /// # Errors
     /// Nobody listens any more.
-    pub(super) fn tell(&mut self, event: &Event) -> Result<(), BenchError> {
+    pub(super) fn write(&mut self, event: &BenchEvent) -> Result<(), BenchError> {
         let line = serde_json::to_string(event).map_err(io::Error::other);
-        let told = line.and_then(|line| self.0.write_all((line + "\n").as_bytes()));
-        told.map_err(BenchError::io("tell what was measured"))
+        let written = line.and_then(|line| self.0.write_all((line + "\n").as_bytes()));
+        written.map_err(BenchError::io("tell what was measured"))
     }
 }
 
 /// Puts lines together that come in pieces.
 #[derive(Debug, Default)]
-pub(super) struct Lines(Vec<u8>);
+pub(super) struct EventParser(Vec<u8>);
 
-impl Lines {
+impl EventParser {
     /// The events that are whole now. What is no event is none: only our own code writes there.
-    pub(super) fn push(&mut self, piece: &[u8]) -> Vec<Event> {
+    pub(super) fn push(&mut self, piece: &[u8]) -> Vec<BenchEvent> {
         self.0.extend_from_slice(piece);
         let Some(end) = self.0.iter().rposition(|&byte| byte == b'\n') else { return Vec::new() };
         let whole: Vec<u8> = self.0.drain(..=end).collect();
@@ -70,18 +70,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_come_in_pieces() {
+    fn parses_lines_received_in_pieces() {
         let events = [
-            Event::Step("tcp".to_owned()),
-            Event::Distance(Some(27.5)),
-            Event::Value(Metric::FrameRate(64), 1e6),
-            Event::Times(Load::Idle, vec![(50.0, 42.5)]),
-            Event::Done,
+            BenchEvent::Step("tcp".to_owned()),
+            BenchEvent::Distance(Some(27.5)),
+            BenchEvent::Value(Metric::FrameRate(64), 1e6),
+            BenchEvent::Times(RttLoad::Idle, vec![(50.0, 42.5)]),
+            BenchEvent::Done,
         ];
         let lines: Vec<String> = events.iter().map(|event| serde_json::to_string(event).unwrap()).collect();
         let text = lines.join("\n") + "\n";
-        let mut heard = Lines::default();
-        let got: Vec<Event> = text.as_bytes().chunks(7).flat_map(|piece| heard.push(piece)).collect();
+        let mut parser = EventParser::default();
+        let got: Vec<BenchEvent> = text.as_bytes().chunks(7).flat_map(|piece| parser.push(piece)).collect();
         assert_eq!(got, events);
     }
 }

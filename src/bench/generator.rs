@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::cpu::precise;
 use super::error::BenchError;
-use super::lab::Station;
+use super::lab::Endpoint;
 use super::rfc2544::Trial;
 use crate::sys::packet::{BATCH, PacketSocket};
 
@@ -16,7 +16,7 @@ const FCS: u32 = 4;
 
 /// What went in and came out.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Carried {
+pub(super) struct FrameCounts {
     /// Frames that the first device took.
     offered: u64,
     /// Frames that the last one counted.
@@ -25,7 +25,7 @@ pub(super) struct Carried {
     time: Duration,
 }
 
-impl Carried {
+impl FrameCounts {
     /// Frames/s sent.
     pub(super) fn offered_rate(&self) -> f64 {
         precise(self.offered) / self.time.as_secs_f64()
@@ -42,36 +42,40 @@ impl Carried {
     }
 }
 
-/// Frames of one size from one station to another.
+/// Frames of one size from one endpoint to another.
 #[derive(Debug)]
 pub(super) struct Generator<'a> {
     sender: PacketSocket,
     frame: Vec<u8>,
-    to: &'a Station,
+    to: &'a Endpoint,
 }
 
 impl Generator<'_> {
     /// `size` is that of RFC 2544, with FCS.
-    pub(super) fn new<'a>(from: &Station, to: &'a Station, size: u32) -> Result<Generator<'a>, BenchError> {
+    pub(super) fn new<'a>(from: &Endpoint, to: &'a Endpoint, size: u32) -> Result<Generator<'a>, BenchError> {
         let mut frame = [&to.mac.0, &from.mac.0, &EXPERIMENT.to_be_bytes()[..]].concat();
         frame.resize((size - FCS) as usize, 0);
         Ok(Generator { sender: from.sender()?, frame, to })
     }
 
     /// As fast as they go.
-    pub(super) fn flood(&self, time: Duration) -> Result<Carried, BenchError> {
-        self.carry(time, |_| BATCH)
+    pub(super) fn flood(&self, time: Duration) -> Result<FrameCounts, BenchError> {
+        self.send(time, |_| BATCH)
     }
 
     /// `rate` frames/s, evenly.
-    pub(super) fn paced(&self, rate: f64, time: Duration) -> Result<Carried, BenchError> {
-        let mut due = Pace { rate, sent: 0 };
-        self.carry(time, move |elapsed| due.take(elapsed))
+    pub(super) fn send_at_rate(&self, rate: f64, time: Duration) -> Result<FrameCounts, BenchError> {
+        let mut due = Pacer { rate, sent: 0 };
+        self.send(time, move |elapsed| due.frames_due(elapsed))
     }
 
     /// Sends what `due` says at each moment, and counts at both ends.
-    fn carry(&self, time: Duration, mut due: impl FnMut(Duration) -> usize) -> Result<Carried, BenchError> {
-        let before = self.to.received()?;
+    fn send(
+        &self,
+        time: Duration,
+        mut due: impl FnMut(Duration) -> usize,
+    ) -> Result<FrameCounts, BenchError> {
+        let before = self.to.received_frames()?;
         let start = Instant::now();
         let (mut offered, mut elapsed) = (0, Duration::ZERO);
         while elapsed < time {
@@ -84,18 +88,18 @@ impl Generator<'_> {
             }
             elapsed = start.elapsed();
         }
-        let delivered = self.settled()?.saturating_sub(before);
-        Ok(Carried { offered, delivered, time: elapsed })
+        let delivered = self.final_count()?.saturating_sub(before);
+        Ok(FrameCounts { offered, delivered, time: elapsed })
     }
 
     /// The receiver's count, when no more arrive.
-    fn settled(&self) -> Result<u64, BenchError> {
+    fn final_count(&self) -> Result<u64, BenchError> {
         const STEP: Duration = Duration::from_millis(20);
         const STEPS: u32 = 50;
-        let mut count = self.to.received()?;
+        let mut count = self.to.received_frames()?;
         for _ in 0..STEPS {
             sleep(STEP);
-            let now = self.to.received()?;
+            let now = self.to.received_frames()?;
             if now == count {
                 break;
             }
@@ -107,14 +111,14 @@ impl Generator<'_> {
 
 /// How many frames are due.
 #[derive(Debug)]
-struct Pace {
+struct Pacer {
     rate: f64,
     sent: u64,
 }
 
-impl Pace {
+impl Pacer {
     /// Those due at `elapsed`, of which at most a batch is sent at once: who was held up catches up.
-    fn take(&mut self, elapsed: Duration) -> usize {
+    fn frames_due(&mut self, elapsed: Duration) -> usize {
         let due = precise(self.sent);
         let behind = (elapsed.as_secs_f64() * self.rate - due).clamp(0.0, precise(BATCH as u64));
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to a batch")]
@@ -129,20 +133,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pace_is_kept_and_caught_up_with() {
-        let mut pace = Pace { rate: 1000.0, sent: 0 };
-        assert_eq!(pace.take(Duration::from_micros(500)), 0);
-        assert_eq!(pace.take(Duration::from_millis(1)), 1);
-        assert_eq!(pace.take(Duration::from_millis(1)), 0);
-        assert_eq!(pace.take(Duration::from_millis(11)), 10);
-        assert_eq!(pace.take(Duration::from_millis(211)), BATCH);
-        assert_eq!(pace.take(Duration::from_millis(211)), BATCH);
+    fn keeps_rate_and_catches_up() {
+        let mut pacer = Pacer { rate: 1000.0, sent: 0 };
+        assert_eq!(pacer.frames_due(Duration::from_micros(500)), 0);
+        assert_eq!(pacer.frames_due(Duration::from_millis(1)), 1);
+        assert_eq!(pacer.frames_due(Duration::from_millis(1)), 0);
+        assert_eq!(pacer.frames_due(Duration::from_millis(11)), 10);
+        assert_eq!(pacer.frames_due(Duration::from_millis(211)), BATCH);
+        assert_eq!(pacer.frames_due(Duration::from_millis(211)), BATCH);
     }
 
     #[test]
-    fn rates_are_of_the_time_that_was_sent() {
-        let carried = Carried { offered: 1000, delivered: 900, time: Duration::from_millis(500) };
-        assert_eq!((carried.offered_rate(), carried.rate()), (2000.0, 1800.0));
-        assert_eq!(carried.trial(), Trial { rate: 2000.0, lost: 100 });
+    fn computes_rates_over_sending_time() {
+        let counts = FrameCounts { offered: 1000, delivered: 900, time: Duration::from_millis(500) };
+        assert_eq!((counts.offered_rate(), counts.rate()), (2000.0, 1800.0));
+        assert_eq!(counts.trial(), Trial { rate: 2000.0, lost: 100 });
     }
 }

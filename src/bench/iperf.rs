@@ -8,7 +8,7 @@ use std::thread;
 use serde::Deserialize;
 
 use super::error::BenchError;
-use super::lab::Station;
+use super::lab::Endpoint;
 use super::peer::command;
 
 const PROGRAM: &str = "iperf3";
@@ -49,9 +49,9 @@ impl Drop for Server {
 #[derive(Debug)]
 pub(super) struct Client(Child);
 
-/// What crossed.
+/// What result.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Crossed {
+pub(super) struct StreamResult {
     /// Payload that arrived a second, both ways together, 10^9 bits.
     pub(super) gbits: f64,
     /// ... and altogether.
@@ -61,21 +61,21 @@ pub(super) struct Crossed {
 }
 
 impl Client {
-    /// Starts one at a station, with further words such as `-P 4`.
+    /// Starts one at a endpoint, with further arguments such as `-P 4`.
     pub(super) fn start(
-        from: &Station,
+        from: &Endpoint,
         to: Ipv4Addr,
         seconds: u64,
-        words: &[&str],
+        arguments: &[&str],
     ) -> Result<Client, BenchError> {
         let mut command = command(PROGRAM);
         command.args(["-J", "--connect-timeout", "5000", "-c", &to.to_string(), "-t", &seconds.to_string()]);
-        command.args(words).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::null());
         from.spawn(&mut command).map(Client)
     }
 
     /// Waits for its end.
-    pub(super) fn finish(self) -> Result<Crossed, BenchError> {
+    pub(super) fn finish(self) -> Result<StreamResult, BenchError> {
         let output = self.0.wait_with_output().map_err(BenchError::io("wait for iperf3"))?;
         read(&output.stdout)
     }
@@ -83,7 +83,7 @@ impl Client {
 
 /// iperf3's JSON, as much of it as we need.
 #[derive(Debug, Deserialize)]
-struct Answer {
+struct Output {
     error: Option<String>,
     #[serde(default)]
     end: End,
@@ -103,9 +103,9 @@ struct Sum {
     lost_percent: Option<f64>,
 }
 
-fn read(text: &[u8]) -> Result<Crossed, BenchError> {
-    let fault = |fault: String| BenchError::Answer { program: PROGRAM, fault };
-    let answer: Answer = serde_json::from_slice(text).map_err(|error| fault(error.to_string()))?;
+fn read(text: &[u8]) -> Result<StreamResult, BenchError> {
+    let fault = |fault: String| BenchError::InvalidOutput { program: PROGRAM, fault };
+    let answer: Output = serde_json::from_slice(text).map_err(|error| fault(error.to_string()))?;
     if let Some(error) = answer.error {
         return Err(BenchError::program(PROGRAM, error.as_bytes()));
     }
@@ -113,7 +113,7 @@ fn read(text: &[u8]) -> Result<Crossed, BenchError> {
         answer.end.sum_received.ok_or_else(|| fault("it has no sum of what was received".to_owned()))?;
     let back = answer.end.sum_received_bidir_reverse;
     let both = |value: fn(&Sum) -> f64| value(&there) + back.as_ref().map_or(0.0, value);
-    Ok(Crossed {
+    Ok(StreamResult {
         gbits: both(|sum| sum.bits_per_second) / 1e9,
         gigabits: both(|sum| sum.bytes) * 8.0 / 1e9,
         loss: there.lost_percent,
@@ -146,34 +146,34 @@ mod tests {
         "error": "unable to connect to server: Connection refused" }"#;
 
     #[track_caller]
-    fn crossed(text: &str) -> Crossed {
+    fn result(text: &str) -> StreamResult {
         read(text.as_bytes()).unwrap()
     }
 
     #[test]
-    fn what_arrived_counts() {
-        let tcp = crossed(TCP);
+    fn reads_received_tcp_throughput() {
+        let tcp = result(TCP);
         assert!((tcp.gbits - 25.249_572_957).abs() < 1e-6, "{tcp:?}");
         assert!((tcp.gigabits - 25.270_681_6).abs() < 1e-6, "{tcp:?}");
         assert_eq!(tcp.loss, None);
     }
 
     #[test]
-    fn both_ways_are_added() {
-        let bidir = crossed(BIDIR);
+    fn adds_both_directions() {
+        let bidir = result(BIDIR);
         assert!((bidir.gbits - 28.418_475_324).abs() < 1e-6, "{bidir:?}");
         assert!((bidir.gigabits - 28.511_830_016).abs() < 1e-6, "{bidir:?}");
     }
 
     #[test]
-    fn loss_of_udp() {
-        let udp = crossed(UDP);
+    fn reads_udp_loss() {
+        let udp = result(UDP);
         assert!((udp.gbits - 0.996_017_909).abs() < 1e-6, "{udp:?}");
         assert_eq!(udp.loss, Some(0.288_562_434_417_628_5));
     }
 
     #[test]
-    fn errors_are_told() {
+    fn reports_iperf3_errors() {
         let said = |text: &str| read(text.as_bytes()).unwrap_err().to_string();
         assert_eq!(said(REFUSED), "iperf3 failed: unable to connect to server: Connection refused");
         assert!(said("").starts_with("the answer of iperf3 cannot be read: "));

@@ -3,14 +3,14 @@
 use std::fs;
 use std::thread::available_parallelism;
 
-use super::results::Machine;
+use super::results::MachineInfo;
 
 /// The congestion control that everybody can compare with, where the machine has it.
-const COMMON: &str = "cubic";
+const COMMON_CONGESTION_CONTROL: &str = "cubic";
 
 /// This machine. What cannot be read is empty: a figure is worth having without it.
-pub(super) fn here() -> Machine {
-    Machine {
+pub(super) fn detect() -> MachineInfo {
+    MachineInfo {
         kernel: read("/proc/sys/kernel/osrelease"),
         cpu_model: field(&read("/proc/cpuinfo"), "model name").unwrap_or_else(|| "unknown".to_owned()),
         cpus: available_parallelism().map_or(1, usize::from),
@@ -27,7 +27,8 @@ pub fn congestion_controls() -> Vec<String> {
 }
 
 fn choose(available: &str, own: &str) -> Vec<String> {
-    let common = available.split_whitespace().find(|control| *control == COMMON && *control != own);
+    let common =
+        available.split_whitespace().find(|control| *control == COMMON_CONGESTION_CONTROL && *control != own);
     common.into_iter().chain([own]).filter(|control| !control.is_empty()).map(str::to_owned).collect()
 }
 
@@ -48,11 +49,11 @@ fn memory(meminfo: &str) -> Option<u64> {
 
 fn hypervisor() -> Option<String> {
     let maker = read("/sys/class/dmi/id/sys_vendor") + " " + &read("/sys/class/dmi/id/product_name");
-    hypervisor_of(field(&read("/proc/cpuinfo"), "flags").as_deref(), &maker).map(str::to_owned)
+    hypervisor_from(field(&read("/proc/cpuinfo"), "flags").as_deref(), &maker).map(str::to_owned)
 }
 
 /// By the maker of the machine. An x86 CPU says whether there is one at all; others have no flags.
-fn hypervisor_of(flags: Option<&str>, maker: &str) -> Option<&'static str> {
+fn hypervisor_from(flags: Option<&str>, maker: &str) -> Option<&'static str> {
     const MAKERS: [(&str, &str); 7] = [
         ("QEMU", "kvm"),
         ("KVM", "kvm"),
@@ -75,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn common_congestion_control_and_our_own() {
+    fn chooses_cubic_and_own_congestion_control() {
         assert_eq!(choose("reno bbr cubic", "bbr"), ["cubic", "bbr"]);
         assert_eq!(choose("reno cubic", "cubic"), ["cubic"]);
         assert_eq!(choose("reno", "reno"), ["reno"]);
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_of_proc() {
+    fn parses_proc_fields() {
         let info = "processor\t: 0\nmodel name\t: Some CPU @ 2.00GHz\n";
         assert_eq!(field(info, "model name").as_deref(), Some("Some CPU @ 2.00GHz"));
         assert_eq!(memory("MemTotal:        1024 kB\nMemFree: 1 kB\n"), Some(1 << 20));
@@ -91,17 +92,17 @@ mod tests {
     }
 
     #[test]
-    fn a_hypervisor_shows() {
-        assert_eq!(hypervisor_of(Some("fpu hypervisor"), "QEMU Standard PC"), Some("kvm"));
-        assert_eq!(hypervisor_of(Some("fpu hypervisor"), "Somebody"), Some("unknown"));
-        assert_eq!(hypervisor_of(Some("fpu"), "Amazon EC2 m5.metal"), None);
-        assert_eq!(hypervisor_of(None, "VMware, Inc. VMware7,1"), Some("vmware"));
-        assert_eq!(hypervisor_of(None, ""), None);
+    fn detects_hypervisor() {
+        assert_eq!(hypervisor_from(Some("fpu hypervisor"), "QEMU Standard PC"), Some("kvm"));
+        assert_eq!(hypervisor_from(Some("fpu hypervisor"), "Somebody"), Some("unknown"));
+        assert_eq!(hypervisor_from(Some("fpu"), "Amazon EC2 m5.metal"), None);
+        assert_eq!(hypervisor_from(None, "VMware, Inc. VMware7,1"), Some("vmware"));
+        assert_eq!(hypervisor_from(None, ""), None);
     }
 
     #[test]
-    fn this_machine_is_known() {
-        let machine = here();
+    fn detects_this_machine() {
+        let machine = detect();
         assert!(!machine.kernel.is_empty() && machine.cpus > 0 && machine.memory_bytes > 0, "{machine:?}");
     }
 }

@@ -24,9 +24,9 @@ pub enum Metric {
     /// The highest rate of frames of so many bytes at which all arrive, frames/s (RFC 2544 section 26.1): `rfc2544.64`.
     LossFreeRate(u32),
     /// A percentile of round-trip times, microseconds: `rtt.p99`, `rtt-load.p99`.
-    Rtt(Load, Percentile),
+    Rtt(RttLoad, Percentile),
     /// CPU time that the traffic took, CPU seconds a gigabit: `tcp.cubic.cpu.switch`.
-    Cpu(Tcp, CpuOf),
+    Cpu(Tcp, CpuScope),
 }
 
 /// A way to send TCP.
@@ -53,7 +53,7 @@ pub enum Traffic {
 
 /// Whose CPU time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum CpuOf {
+pub enum CpuScope {
     /// The switch's processes and kernel threads: `switch`.
     Switch,
     /// All that the machine spent, sender, receiver and interrupts too: `machine`.
@@ -62,7 +62,7 @@ pub enum CpuOf {
 
 /// What else crosses the switch while round trips are timed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Load {
+pub enum RttLoad {
     /// Nothing: `rtt`.
     #[serde(rename = "rtt")]
     Idle,
@@ -132,7 +132,7 @@ impl Metric {
     /// A value divided by another's says something. A share of a share does not: 0.2% lost is not twice as bad as 0.1%.
     /// And a switch in the kernel works in the time of others, so that its own CPU time is next to nothing.
     pub fn has_ratio(&self) -> bool {
-        !matches!(self, Metric::UdpLoss | Metric::Cpu(_, CpuOf::Switch))
+        !matches!(self, Metric::UdpLoss | Metric::Cpu(_, CpuScope::Switch))
     }
 
     /// Which way is better.
@@ -153,8 +153,8 @@ impl Display for Metric {
             Metric::FrameRate(size) => write!(f, "pps.{size}"),
             Metric::LossFreeRate(size) => write!(f, "rfc2544.{size}"),
             Metric::Rtt(load, percentile) => write!(f, "{load}.p{}", percentile.percent()),
-            Metric::Cpu(tcp, CpuOf::Switch) => write!(f, "{tcp}.cpu.switch"),
-            Metric::Cpu(tcp, CpuOf::Machine) => write!(f, "{tcp}.cpu.machine"),
+            Metric::Cpu(tcp, CpuScope::Switch) => write!(f, "{tcp}.cpu.switch"),
+            Metric::Cpu(tcp, CpuScope::Machine) => write!(f, "{tcp}.cpu.machine"),
         }
     }
 }
@@ -168,8 +168,8 @@ impl FromStr for Metric {
             Some(("udp", what)) => (what == "loss").then_some(Metric::UdpLoss),
             Some(("pps", size)) => size.parse().ok().map(Metric::FrameRate),
             Some(("rfc2544", size)) => size.parse().ok().map(Metric::LossFreeRate),
-            Some(("rtt", rest)) => Percentile::named(rest).map(|of| Metric::Rtt(Load::Idle, of)),
-            Some(("rtt-load", rest)) => Percentile::named(rest).map(|of| Metric::Rtt(Load::Loaded, of)),
+            Some(("rtt", rest)) => Percentile::named(rest).map(|of| Metric::Rtt(RttLoad::Idle, of)),
+            Some(("rtt-load", rest)) => Percentile::named(rest).map(|of| Metric::Rtt(RttLoad::Loaded, of)),
             Some((traffic, rest)) => Traffic::named(traffic).and_then(|traffic| tcp(traffic, rest)),
         };
         metric.ok_or_else(|| UnknownMetric(name.to_owned()))
@@ -198,8 +198,8 @@ fn tcp(traffic: Traffic, rest: &str) -> Option<Metric> {
     match cost {
         _ if !named => None,
         None => Some(Metric::Tcp(tcp)),
-        Some("cpu.switch") => Some(Metric::Cpu(tcp, CpuOf::Switch)),
-        Some("cpu.machine") => Some(Metric::Cpu(tcp, CpuOf::Machine)),
+        Some("cpu.switch") => Some(Metric::Cpu(tcp, CpuScope::Switch)),
+        Some("cpu.machine") => Some(Metric::Cpu(tcp, CpuScope::Machine)),
         Some(_) => None,
     }
 }
@@ -228,11 +228,11 @@ impl Traffic {
     }
 }
 
-impl Display for Load {
+impl Display for RttLoad {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Load::Idle => "rtt",
-            Load::Loaded => "rtt-load",
+            RttLoad::Idle => "rtt",
+            RttLoad::Loaded => "rtt-load",
         })
     }
 }
@@ -293,7 +293,7 @@ mod tests {
     ];
 
     #[test]
-    fn a_name_is_read_as_it_is_written() {
+    fn metric_names_round_trip() {
         for name in NAMES {
             let metric: Metric = name.parse().unwrap();
             assert_eq!(metric.to_string(), name);
@@ -304,13 +304,13 @@ mod tests {
     }
 
     #[test]
-    fn rows_have_an_order() {
+    fn metrics_are_sorted_in_report_order() {
         let metrics: Vec<Metric> = NAMES.iter().map(|name| name.parse().unwrap()).collect();
         assert!(metrics.is_sorted());
     }
 
     #[test]
-    fn what_is_no_metric_is_refused() {
+    fn rejects_unknown_metrics() {
         let wrong = [
             "",
             "tcp",
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn units_are_written_as_they_are_shown() {
+    fn units_serialize_as_displayed() {
         for unit in [Unit::Gbits, Unit::Percent, Unit::Frames, Unit::Microseconds, Unit::CpuSeconds] {
             assert_eq!(serde_json::to_string(&unit).unwrap(), format!("\"{unit}\""));
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::plan::word;
-use super::results::PeerReport;
+use super::results::PeerInfo;
 use crate::sys::tap;
 
 /// A switch, or what stands for one.
@@ -92,7 +92,7 @@ impl Peer {
     }
 
     /// As it is reported; `kernel` is what the machine runs.
-    pub fn report(self, kernel: &str) -> PeerReport {
+    pub fn report(self, kernel: &str) -> PeerInfo {
         let version = match self {
             Peer::Uswitch => Some(env!("CARGO_PKG_VERSION").to_owned()),
             Peer::LinuxBridge | Peer::Veth => Some(kernel.to_owned()),
@@ -100,7 +100,7 @@ impl Peer {
             Peer::Vde => version("vde_switch"),
             Peer::Naive => None,
         };
-        PeerReport { name: word(&self), what: self.what().to_owned(), version, skipped: self.missing() }
+        PeerInfo { name: word(&self), what: self.what().to_owned(), version, skipped: self.missing() }
     }
 }
 
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_found_in_what_programs_say() {
+    fn finds_version_in_program_output() {
         let found = |text| find_version(text).unwrap_or_default();
         assert_eq!(found("ovs-vswitchd (Open vSwitch) 3.1.0\n"), "3.1.0");
         assert_eq!(found("VDE 2.3.2\nCopyright 2003\n"), "2.3.2");
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_nowhere() {
+    fn finds_program_in_path() {
         assert!(program("sh").is_some());
         assert!(program("no-such-program").is_none());
     }

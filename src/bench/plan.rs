@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::peer::Peer;
-use super::results::Settings;
+use super::results::BenchSettings;
 use crate::control::EngineChoice;
 
 /// MTU of every device, bytes: Ethernet's.
@@ -72,7 +72,7 @@ fn count(sizes: &[u32]) -> u32 {
 
 /// A whole run.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct BenchPlan {
     /// The switches, in order.
     pub peers: Vec<Peer>,
     /// The measurements, in order.
@@ -91,22 +91,22 @@ pub struct Plan {
 
 /// A switch's turn: it is made, measured and taken away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Turn {
+pub struct PeerRun {
     /// From 1.
     pub repetition: u32,
     /// Whose.
     pub peer: Peer,
 }
 
-impl Plan {
-    /// All turns, interleaved, so that what slows the machine for a while slows all alike.
-    pub fn turns(&self) -> Vec<Turn> {
-        let round = |repetition| self.peers.iter().map(move |&peer| Turn { repetition, peer });
+impl BenchPlan {
+    /// All peer_runs, interleaved, so that what slows the machine for a while slows all alike.
+    pub fn peer_runs(&self) -> Vec<PeerRun> {
+        let round = |repetition| self.peers.iter().map(move |&peer| PeerRun { repetition, peer });
         (1..=self.repeat).flat_map(round).collect()
     }
 
     /// How long a turn takes, about.
-    pub fn time_of_turn(&self, peer: Peer) -> Duration {
+    pub fn estimated_time(&self, peer: Peer) -> Duration {
         let controls = u32::try_from(self.controls.len()).unwrap_or(1);
         let tests = self.tests.iter().filter(|test| peer.has_host() || **test != Test::Host);
         let tests: Duration = tests.map(|test| test.time(self.duration, controls)).sum();
@@ -114,8 +114,8 @@ impl Plan {
     }
 
     /// As it is reported.
-    pub fn settings(&self) -> Settings {
-        Settings {
+    pub fn settings(&self) -> BenchSettings {
+        BenchSettings {
             peers: self.peers.iter().map(word).collect(),
             tests: self.tests.iter().map(word).collect(),
             repeat: self.repeat,
@@ -137,8 +137,8 @@ pub fn word(value: &impl ValueEnum) -> String {
 mod tests {
     use super::*;
 
-    fn plan(peers: &[Peer], tests: &[Test], repeat: u32) -> Plan {
-        Plan {
+    fn plan(peers: &[Peer], tests: &[Test], repeat: u32) -> BenchPlan {
+        BenchPlan {
             peers: peers.to_vec(),
             tests: tests.to_vec(),
             repeat,
@@ -150,17 +150,18 @@ mod tests {
     }
 
     #[test]
-    fn turns_are_interleaved() {
+    fn interleaves_peers() {
         let plan = plan(&[Peer::Uswitch, Peer::LinuxBridge], &[Test::Rtt], 3);
-        let turns: Vec<(u32, Peer)> = plan.turns().iter().map(|turn| (turn.repetition, turn.peer)).collect();
+        let peer_runs: Vec<(u32, Peer)> =
+            plan.peer_runs().iter().map(|peer_run| (peer_run.repetition, peer_run.peer)).collect();
         let (a, b) = (Peer::Uswitch, Peer::LinuxBridge);
-        assert_eq!(turns, [(1, a), (1, b), (2, a), (2, b), (3, a), (3, b)]);
+        assert_eq!(peer_runs, [(1, a), (1, b), (2, a), (2, b), (3, a), (3, b)]);
     }
 
     #[test]
-    fn both_congestion_controls_take_time_and_no_host_takes_none() {
+    fn estimates_time_of_tests() {
         let with = |tests: &[Test], peer| {
-            plan(&[peer], tests, 1).time_of_turn(peer) - plan(&[peer], &[], 1).time_of_turn(peer)
+            plan(&[peer], tests, 1).estimated_time(peer) - plan(&[peer], &[], 1).estimated_time(peer)
         };
         assert_eq!(with(&[Test::Tcp], Peer::Veth), Duration::from_millis(6200));
         assert_eq!(with(&[Test::Host], Peer::LinuxBridge), Duration::from_millis(6200));
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_those_of_the_command_line() {
+    fn names_match_command_line() {
         assert_eq!([Test::RttLoad, Test::Tcp4].map(|test| word(&test)), ["rtt-load", "tcp4"]);
         assert_eq!([Peer::LinuxBridge, Peer::OvsTso].map(|peer| word(&peer)), ["linux-bridge", "ovs-tso"]);
     }

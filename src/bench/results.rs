@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::metric::{Load, Metric, Unit};
+use super::metric::{Metric, RttLoad, Unit};
 
 /// The version of the shape of [`Results`]. It changes when an old reader would misread.
 pub const SCHEMA: u32 = 1;
@@ -24,11 +24,11 @@ pub struct Results {
     /// When the first measurement began: RFC 3339, UTC.
     pub started: String,
     /// Where.
-    pub machine: Machine,
+    pub machine: MachineInfo,
     /// What was asked for.
-    pub options: Settings,
+    pub options: BenchSettings,
     /// The switches in the order they were asked for, those that were skipped too.
-    pub peers: Vec<PeerReport>,
+    pub peers: Vec<PeerInfo>,
     /// What a reader must know besides: a congestion control that the kernel lacks, a measurement that failed. Each is a
     /// sentence.
     pub notes: Vec<String>,
@@ -40,7 +40,7 @@ pub struct Results {
 
 /// Where it was measured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Machine {
+pub struct MachineInfo {
     /// As `uname -r` says.
     pub kernel: String,
     /// As `/proc/cpuinfo` names it.
@@ -57,7 +57,7 @@ pub struct Machine {
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settings {
+pub struct BenchSettings {
     /// Names of peers.
     pub peers: Vec<String>,
     /// Names of tests.
@@ -78,7 +78,7 @@ pub struct Settings {
 
 /// A switch to be measured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PeerReport {
+pub struct PeerInfo {
     /// Such as [`SUBJECT`] or [`BASELINE`].
     pub name: String,
     /// What it is, in one line.
@@ -124,7 +124,7 @@ pub struct Distribution {
     /// Whose.
     pub peer: String,
     /// Alone, or beside other traffic.
-    pub metric: Load,
+    pub metric: RttLoad,
     /// Percent of the round trips, 0 to 100 and ascending, and the microseconds that so many took at most.
     pub percentiles: Vec<(f64, f64)>,
 }
@@ -136,7 +136,7 @@ pub(super) mod fixture {
     /// A run that measured nothing yet.
     pub(in crate::bench) fn empty<'a>(peers: impl IntoIterator<Item = &'a str>) -> Results {
         let peers: Vec<&str> = peers.into_iter().collect();
-        let report = |name: &&str| PeerReport {
+        let report = |name: &&str| PeerInfo {
             name: (*name).to_owned(),
             what: format!("what {name} is"),
             version: None,
@@ -146,7 +146,7 @@ pub(super) mod fixture {
             schema: SCHEMA,
             uswitch: "0.1.0".to_owned(),
             started: "2026-01-02T03:04:05Z".to_owned(),
-            machine: Machine {
+            machine: MachineInfo {
                 kernel: "6.18.0".to_owned(),
                 cpu_model: "A CPU".to_owned(),
                 cpus: 2,
@@ -154,7 +154,7 @@ pub(super) mod fixture {
                 congestion_control: "cubic".to_owned(),
                 virtualised: None,
             },
-            options: Settings {
+            options: BenchSettings {
                 peers: peers.iter().map(|&peer| peer.to_owned()).collect(),
                 tests: vec!["tcp".to_owned()],
                 repeat: 3,
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_number_is_no_sample() {
+    fn rejects_values_that_are_not_finite() {
         assert_eq!(Sample::new(1, "a", Metric::Udp, f64::NAN), None);
         assert_eq!(Sample::new(1, "a", Metric::Udp, f64::INFINITY), None);
         let sample = Sample::new(1, "a", Metric::Udp, 2.5).unwrap();

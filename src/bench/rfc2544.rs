@@ -9,20 +9,20 @@ pub(super) struct Trial {
     pub(super) lost: u64,
 }
 
-/// Searches from `most` downwards with at most `trials` of them. The highest offered rate of a trial without loss; 0 if
+/// Searches from `maximum` downwards with at maximum `trials` of them. The highest offered rate of a trial without loss; 0 if
 /// there was none.
 pub(super) fn throughput<E>(
-    most: f64,
+    maximum: f64,
     trials: u32,
-    mut offer: impl FnMut(f64) -> Result<Trial, E>,
+    mut run_trial: impl FnMut(f64) -> Result<Trial, E>,
 ) -> Result<f64, E> {
-    let (mut passed, mut failed, mut next) = (0.0, most, most);
+    let (mut passed, mut failed, mut next) = (0.0, maximum, maximum);
     for _ in 0..trials {
-        let trial = offer(next)?;
+        let trial = run_trial(next)?;
         if trial.lost == 0 {
             passed = trial.rate.max(passed);
             // At the very top, or the generator can do no more: there is nothing higher to be offered.
-            if next >= most || trial.rate < next * GENERATED {
+            if next >= maximum || trial.rate < next * GENERATOR_LIMIT {
                 break;
             }
         } else {
@@ -34,7 +34,7 @@ pub(super) fn throughput<E>(
 }
 
 /// A trial with a smaller part of the rate that was asked for says what the generator can do.
-const GENERATED: f64 = 0.97;
+const GENERATOR_LIMIT: f64 = 0.97;
 
 #[cfg(test)]
 mod tests {
@@ -44,9 +44,9 @@ mod tests {
 
     /// A link that loses what is above `capacity`, and a generator that does no more than `generator`. Rates asked for, and
     /// what was found.
-    fn search(capacity: f64, generator: f64, most: f64) -> (Vec<f64>, f64) {
+    fn search(capacity: f64, generator: f64, maximum: f64) -> (Vec<f64>, f64) {
         let mut asked = Vec::new();
-        let found = throughput(most, 10, |wanted| {
+        let found = throughput(maximum, 10, |wanted| {
             asked.push(wanted);
             let rate = wanted.min(generator);
             Ok::<Trial, Infallible>(Trial { rate, lost: u64::from(rate > capacity) })
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_is_found_from_below() {
+    fn finds_loss_free_rate_by_bisection() {
         let (asked, found) = search(600.0, f64::INFINITY, 1000.0);
         assert_eq!(asked[..4], [1000.0, 500.0, 750.0, 625.0]);
         assert_eq!(asked.len(), 10, "the number of trials is bounded");
@@ -64,23 +64,23 @@ mod tests {
     }
 
     #[test]
-    fn a_link_without_loss_takes_one_trial() {
+    fn lossless_link_needs_one_trial() {
         assert_eq!(search(2000.0, f64::INFINITY, 1000.0), (vec![1000.0], 1000.0));
     }
 
     #[test]
-    fn what_the_generator_cannot_do_is_not_claimed() {
+    fn reports_only_offered_rate() {
         let (asked, found) = search(800.0, 700.0, 1000.0);
         assert_eq!((asked.len(), found), (1, 700.0));
     }
 
     #[test]
-    fn a_link_that_carries_nothing() {
+    fn dead_link_has_rate_zero() {
         assert_eq!(search(-1.0, f64::INFINITY, 1000.0).1, 0.0);
     }
 
     #[test]
-    fn an_error_ends_it() {
+    fn error_ends_search() {
         assert_eq!(throughput(1.0, 8, |_| Err("down")), Err("down"));
     }
 }

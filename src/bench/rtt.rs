@@ -1,4 +1,4 @@
-//! Round-trip times of a UDP request and its answer, one after the other, as netperf's UDP_RR has it.
+//! Round-trip times of a UDP request and its reply, one after the other, as netperf's UDP_RR has it.
 
 use std::io::ErrorKind;
 use std::net::UdpSocket;
@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 
 use super::cpu::precise;
 use super::error::BenchError;
-use super::lab::Station;
+use super::lab::Endpoint;
 
 /// The service that sends back what it gets (RFC 862).
 const PORT: u16 = 7;
 /// Bytes of a request, the first eight its number.
 const REQUEST: usize = 32;
 /// Most round trips that are kept.
-const MOST: usize = 1 << 20;
+const MAX_SAMPLES: usize = 1 << 20;
 /// When a request is given up.
-const PATIENCE: Duration = Duration::from_millis(100);
+const TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Percentiles of a distribution, ascending.
 const PERCENTILES: [f64; 13] =
@@ -24,23 +24,23 @@ const PERCENTILES: [f64; 13] =
 
 /// Sends requests.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(super) struct RttClient {
     socket: UdpSocket,
     number: u64,
 }
 
 /// What came of requests.
 #[derive(Debug, Default)]
-pub(super) struct Times {
+pub(super) struct RoundTripTimes {
     /// Nanoseconds, ascending.
     sorted: Vec<u64>,
-    /// Requests without an answer.
+    /// Requests without an reply.
     pub(super) lost: u64,
 }
 
-impl Client {
-    /// Starts the service at one station, for as long as the cell lives, and a client at the other.
-    pub(super) fn new(from: &Station, to: &Station) -> Result<Client, BenchError> {
+impl RttClient {
+    /// Starts the service at one endpoint, for as long as the cell lives, and a client at the other.
+    pub(super) fn new(from: &Endpoint, to: &Endpoint) -> Result<RttClient, BenchError> {
         let server = to.udp(PORT)?;
         let echo = move || {
             let mut request = [0; REQUEST];
@@ -56,16 +56,16 @@ impl Client {
             .spawn(echo)
             .map_err(BenchError::io("start a thread"))?;
         let socket = from.udp(0)?;
-        let ready = socket.connect((to.address, PORT)).and_then(|()| socket.set_read_timeout(Some(PATIENCE)));
+        let ready = socket.connect((to.address, PORT)).and_then(|()| socket.set_read_timeout(Some(TIMEOUT)));
         ready.map_err(BenchError::io("prepare a UDP socket"))?;
-        Ok(Client { socket, number: 0 })
+        Ok(RttClient { socket, number: 0 })
     }
 
     /// Waits until requests are answered.
     ///
     /// # Errors
-    /// [`BenchError::Silent`].
-    pub(super) fn await_answer(&mut self) -> Result<(), BenchError> {
+    /// [`BenchError::NoTraffic`].
+    pub(super) fn wait_for_reply(&mut self) -> Result<(), BenchError> {
         const LIMIT: Duration = Duration::from_secs(5);
         let start = Instant::now();
         while start.elapsed() < LIMIT {
@@ -73,14 +73,14 @@ impl Client {
                 return Ok(());
             }
         }
-        Err(BenchError::Silent(LIMIT.as_secs()))
+        Err(BenchError::NoTraffic(LIMIT.as_secs()))
     }
 
     /// Sends one after the other for that long.
-    pub(super) fn measure(&mut self, time: Duration) -> Result<Times, BenchError> {
-        let mut times = Times::default();
+    pub(super) fn measure(&mut self, time: Duration) -> Result<RoundTripTimes, BenchError> {
+        let mut times = RoundTripTimes::default();
         let start = Instant::now();
-        while start.elapsed() < time && times.sorted.len() < MOST {
+        while start.elapsed() < time && times.sorted.len() < MAX_SAMPLES {
             match self.exchange()? {
                 Some(took) => times.sorted.push(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)),
                 None => times.lost += 1,
@@ -99,22 +99,22 @@ impl Client {
         let start = Instant::now();
         if let Err(error) = self.socket.send(&message) {
             // Nobody answers ARP yet, or an ICMP error to an earlier one.
-            return if is_passing(&error) { Ok(None) } else { Err(failed(error)) };
+            return if is_temporary(&error) { Ok(None) } else { Err(failed(error)) };
         }
-        let mut answer = [0; REQUEST];
+        let mut reply = [0; REQUEST];
         loop {
-            match self.socket.recv(&mut answer) {
-                Ok(_) if answer[..8] == message[..8] => return Ok(Some(start.elapsed())),
+            match self.socket.recv(&mut reply) {
+                Ok(_) if reply[..8] == message[..8] => return Ok(Some(start.elapsed())),
                 // Of one that was given up.
                 Ok(_) => {}
-                Err(error) if is_passing(&error) => return Ok(None),
+                Err(error) if is_temporary(&error) => return Ok(None),
                 Err(error) => return Err(failed(error)),
             }
         }
     }
 }
 
-fn is_passing(error: &std::io::Error) -> bool {
+fn is_temporary(error: &std::io::Error) -> bool {
     use ErrorKind::{
         ConnectionRefused, HostUnreachable, Interrupted, NetworkUnreachable, TimedOut, WouldBlock,
     };
@@ -122,7 +122,7 @@ fn is_passing(error: &std::io::Error) -> bool {
     passing.contains(&error.kind())
 }
 
-impl Times {
+impl RoundTripTimes {
     /// The time that `percent` of the round trips took at most (nearest rank), microseconds; none without any.
     pub(super) fn percentile(&self, percent: f64) -> Option<f64> {
         let last = self.sorted.len().checked_sub(1)?;
@@ -143,8 +143,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_times_that_were_taken() {
-        let times = Times { sorted: (1..=1000).map(|us| us * 1000).collect(), lost: 0 };
+    fn percentiles_are_measured_times() {
+        let times = RoundTripTimes { sorted: (1..=1000).map(|us| us * 1000).collect(), lost: 0 };
         let found = [0.0, 50.0, 99.0, 99.9, 100.0].map(|percent| times.percentile(percent));
         assert_eq!(found, [1.0, 500.0, 990.0, 999.0, 1000.0].map(Some));
         assert_eq!(times.distribution().len(), PERCENTILES.len());
@@ -152,8 +152,8 @@ mod tests {
     }
 
     #[test]
-    fn nothing_has_no_percentile() {
-        assert_eq!(Times::default().percentile(50.0), None);
-        assert!(Times::default().distribution().is_empty());
+    fn no_samples_have_no_percentile() {
+        assert_eq!(RoundTripTimes::default().percentile(50.0), None);
+        assert!(RoundTripTimes::default().distribution().is_empty());
     }
 }

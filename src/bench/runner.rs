@@ -1,4 +1,4 @@
-//! A whole run: one cell after the other, what they say, and the signals that end it.
+//! A whole run: one process after the other, what they say, and the signals that end it.
 
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -10,73 +10,73 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::error::BenchError;
-use super::event::{Event, Lines};
+use super::event::{BenchEvent, EventParser};
 use super::machine;
+use super::measurement;
 use super::peer::{Peer, program};
-use super::plan::{Plan, Turn, word};
-use super::results::{Distribution, PeerReport, Results, SCHEMA, Sample};
-use super::turn;
+use super::plan::{BenchPlan, PeerRun, word};
+use super::results::{Distribution, PeerInfo, Results, SCHEMA, Sample};
 use crate::sys::isolated::IsolatedProcess;
 
 /// Who watches a run.
-pub trait Watcher {
+pub trait ProgressObserver {
     /// A switch is left out, or a measurement failed.
     fn note(&mut self, note: &str);
     /// A turn begins, with about so much time left until the end of all.
-    fn turn(&mut self, turn: Turn, left: Duration);
+    fn peer_run(&mut self, peer_run: PeerRun, left: Duration);
     /// Something else is measured.
     fn step(&mut self, what: &str);
     /// Time passes: some ten times a second.
     fn tick(&mut self);
 }
 
-const DEBUG_BUILD: &str = "this uswitch is a debug build and several times slower than it could be: build it with \
+const DEBUG_BUILD_NOTE: &str = "this uswitch is a debug build and several times slower than it could be: build it with \
                            `cargo build --release`";
 
 /// Or the figures of two switches would be compared on what looks like one machine and is two.
-const AWAKE: &str = "with --busy-poll, uswitch as root keeps idle CPUs awake while stations exchange single frames: beside \
+const BUSY_POLL_NOTE: &str = "with --busy-poll, uswitch as root keeps idle CPUs awake while endpoints exchange single frames: beside \
                      the other switches they sleep";
 
-/// How often the watcher hears that time passes.
+/// How often the progress hears that time passes.
 const TICK: Duration = Duration::from_millis(100);
-/// Besides what a measurement takes, the longest that a cell is silent.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Besides what a measurement takes, the longest that a process is silent.
+const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Measures. To be called while the process has one thread.
 ///
 /// # Errors
 /// Nothing could be measured, or a signal came: then everything that was made has gone.
-pub fn run(plan: &Plan, watcher: &mut dyn Watcher) -> Result<Results, BenchError> {
+pub fn run(plan: &BenchPlan, progress: &mut dyn ProgressObserver) -> Result<Results, BenchError> {
     if plan.tests.iter().any(|test| test.needs_iperf()) && program("iperf3").is_none() {
         return Err(BenchError::NoIperf);
     }
     let mut run = Run::new(plan)?;
-    run.open(watcher)?;
-    let turns = plan.turns();
-    for (done, turn) in turns.iter().enumerate() {
-        if run.is_left_out(turn.peer) {
+    run.start(progress)?;
+    let peer_runs = plan.peer_runs();
+    for (done, peer_run) in peer_runs.iter().enumerate() {
+        if run.is_skipped(peer_run.peer) {
             continue;
         }
-        let left = turns[done..].iter().filter(|turn| !run.is_left_out(turn.peer));
-        watcher.turn(*turn, left.map(|turn| plan.time_of_turn(turn.peer)).sum());
-        run.take(*turn, watcher)?;
+        let left = peer_runs[done..].iter().filter(|peer_run| !run.is_skipped(peer_run.peer));
+        progress.peer_run(*peer_run, left.map(|peer_run| plan.estimated_time(peer_run.peer)).sum());
+        run.measure_peer(*peer_run, progress)?;
     }
     run.finish()
 }
 
 struct Run<'a> {
-    plan: &'a Plan,
-    signals: Signals,
+    plan: &'a BenchPlan,
+    signals: BlockedSignals,
     results: Results,
     /// Those that have no further turn.
-    left_out: Vec<Peer>,
+    skipped_peers: Vec<Peer>,
     /// How far apart the CPUs were for what is heard next.
     distance: Option<f64>,
 }
 
 impl Run<'_> {
-    fn new(plan: &Plan) -> Result<Run<'_>, BenchError> {
-        let machine = machine::here();
+    fn new(plan: &BenchPlan) -> Result<Run<'_>, BenchError> {
+        let machine = machine::detect();
         let results = Results {
             schema: SCHEMA,
             uswitch: env!("CARGO_PKG_VERSION").to_owned(),
@@ -88,144 +88,155 @@ impl Run<'_> {
             samples: Vec::new(),
             distributions: Vec::new(),
         };
-        Ok(Run { plan, signals: Signals::hold()?, results, left_out: Vec::new(), distance: None })
+        Ok(Run {
+            plan,
+            signals: BlockedSignals::block()?,
+            results,
+            skipped_peers: Vec::new(),
+            distance: None,
+        })
     }
 
     /// What a reader must know from the beginning, and who has no turn at all.
-    fn open(&mut self, watcher: &mut dyn Watcher) -> Result<(), BenchError> {
+    fn start(&mut self, progress: &mut dyn ProgressObserver) -> Result<(), BenchError> {
         if self.results.peers.iter().all(|report| report.skipped.is_some()) {
-            return Err(self.nothing());
+            return Err(self.no_peers_error());
         }
         if cfg!(debug_assertions) {
-            self.note(watcher, DEBUG_BUILD.to_owned());
+            self.note(progress, DEBUG_BUILD_NOTE.to_owned());
         }
         if self.plan.busy_poll.is_some_and(|us| us > 0) && self.plan.peers.contains(&Peer::Uswitch) {
-            self.note(watcher, AWAKE.to_owned());
+            self.note(progress, BUSY_POLL_NOTE.to_owned());
         }
         for (peer, report) in self.plan.peers.iter().zip(&self.results.peers) {
             if let Some(why) = &report.skipped {
-                watcher.note(&format!("{} is left out: {why}", report.name));
-                self.left_out.push(*peer);
+                progress.note(&format!("{} is left out: {why}", report.name));
+                self.skipped_peers.push(*peer);
             }
         }
         Ok(())
     }
 
-    fn report_of(&mut self, peer: Peer) -> Option<&mut PeerReport> {
+    fn report_of(&mut self, peer: Peer) -> Option<&mut PeerInfo> {
         let name = word(&peer);
         self.results.peers.iter_mut().find(|report| report.name == name)
     }
 
-    fn is_left_out(&self, peer: Peer) -> bool {
-        self.left_out.contains(&peer)
+    fn is_skipped(&self, peer: Peer) -> bool {
+        self.skipped_peers.contains(&peer)
     }
 
-    /// One turn: a cell from its start to its end.
-    fn take(&mut self, turn: Turn, watcher: &mut dyn Watcher) -> Result<(), BenchError> {
+    /// One turn: a process from its start to its end.
+    fn measure_peer(
+        &mut self,
+        peer_run: PeerRun,
+        progress: &mut dyn ProgressObserver,
+    ) -> Result<(), BenchError> {
         let plan = self.plan;
-        let mut cell =
-            IsolatedProcess::start(|furnished, pipe| turn::take(turn.peer, plan, furnished, pipe))?;
-        if let Some(why) = self.listen(&mut cell, turn, watcher)? {
-            self.fail(turn, watcher, why);
+        let mut process = IsolatedProcess::start(|namespaces, pipe| {
+            measurement::run_isolated(peer_run.peer, plan, namespaces, pipe);
+        })?;
+        if let Some(why) = self.read_events(&mut process, peer_run, progress)? {
+            self.fail(peer_run, progress, why);
         }
         Ok(())
     }
 
-    /// Hears a cell to its end. Why it failed, if it did.
-    fn listen(
+    /// Hears a process to its end. Why it failed, if it did.
+    fn read_events(
         &mut self,
-        cell: &mut IsolatedProcess,
-        turn: Turn,
-        watcher: &mut dyn Watcher,
+        process: &mut IsolatedProcess,
+        peer_run: PeerRun,
+        progress: &mut dyn ProgressObserver,
     ) -> Result<Option<String>, BenchError> {
-        let mut lines = Lines::default();
+        let mut lines = EventParser::default();
         let mut silence = Duration::ZERO;
-        let longest = PATIENCE + self.plan.duration * 2;
+        let longest = SILENCE_LIMIT + self.plan.duration * 2;
         while silence < longest {
-            watcher.tick();
-            if !self.signals.or_output(cell)? {
+            progress.tick();
+            if !self.signals.wait_for_output(process)? {
                 silence += TICK;
                 continue;
             }
             silence = Duration::ZERO;
             let mut piece = [0; 4096];
-            let read = cell.output.read(&mut piece).map_err(BenchError::io("hear a cell"))?;
+            let read = process.output.read(&mut piece).map_err(BenchError::io("hear a process"))?;
             if read == 0 {
                 return Ok(Some("it ended before all was measured".to_owned()));
             }
             for event in lines.push(&piece[..read]) {
                 match event {
-                    Event::Done => return Ok(None),
-                    Event::Failed(why) => return Ok(Some(why)),
-                    Event::Nowhere(why) => return Err(BenchError::Nowhere(why)),
-                    event => self.hear(turn, watcher, event),
+                    BenchEvent::Done => return Ok(None),
+                    BenchEvent::Failed(why) => return Ok(Some(why)),
+                    BenchEvent::NoNamespaces(why) => return Err(BenchError::NoNamespaces(why)),
+                    event => self.handle_event(peer_run, progress, event),
                 }
             }
         }
         Ok(Some("it hangs, and was ended".to_owned()))
     }
 
-    fn hear(&mut self, turn: Turn, watcher: &mut dyn Watcher, event: Event) {
-        let (repetition, peer) = (turn.repetition, word(&turn.peer));
+    fn handle_event(&mut self, peer_run: PeerRun, progress: &mut dyn ProgressObserver, event: BenchEvent) {
+        let (repetition, peer) = (peer_run.repetition, word(&peer_run.peer));
         match event {
-            Event::Step(what) => watcher.step(&what),
-            Event::Detail(detail) => {
-                if let Some(report) = self.report_of(turn.peer)
+            BenchEvent::Step(what) => progress.step(&what),
+            BenchEvent::Detail(detail) => {
+                if let Some(report) = self.report_of(peer_run.peer)
                     && !report.what.contains(&detail)
                 {
                     report.what += &format!(", {detail}");
                 }
             }
-            Event::Distance(ns) => self.distance = ns,
-            Event::Value(metric, value) => {
+            BenchEvent::Distance(ns) => self.distance = ns,
+            BenchEvent::Value(metric, value) => {
                 let sample = Sample::new(repetition, &peer, metric, value);
-                let placed = sample.map(|sample| Sample { cpu_distance_ns: self.distance, ..sample });
-                self.results.samples.extend(placed);
+                let sample = sample.map(|sample| Sample { cpu_distance_ns: self.distance, ..sample });
+                self.results.samples.extend(sample);
             }
-            Event::Times(metric, percentiles) => {
+            BenchEvent::Times(metric, percentiles) => {
                 self.results.distributions.push(Distribution { repetition, peer, metric, percentiles });
             }
-            Event::Note(note) => self.note(watcher, format!("{peer}, repetition {repetition}: {note}")),
-            Event::Failed(_) | Event::Nowhere(_) | Event::Done => {}
+            BenchEvent::Note(note) => self.note(progress, format!("{peer}, repetition {repetition}: {note}")),
+            BenchEvent::Failed(_) | BenchEvent::NoNamespaces(_) | BenchEvent::Done => {}
         }
     }
 
-    fn note(&mut self, watcher: &mut dyn Watcher, note: String) {
-        watcher.note(&note);
+    fn note(&mut self, progress: &mut dyn ProgressObserver, note: String) {
+        progress.note(&note);
         self.results.notes.push(note);
     }
 
     /// It has no further turn.
-    fn fail(&mut self, turn: Turn, watcher: &mut dyn Watcher, why: String) {
-        let (peer, repetition) = (word(&turn.peer), turn.repetition);
-        self.note(watcher, format!("{peer} failed in repetition {repetition} and is left out: {why}"));
-        self.left_out.push(turn.peer);
+    fn fail(&mut self, peer_run: PeerRun, progress: &mut dyn ProgressObserver, why: String) {
+        let (peer, repetition) = (word(&peer_run.peer), peer_run.repetition);
+        self.note(progress, format!("{peer} failed in repetition {repetition} and is left out: {why}"));
+        self.skipped_peers.push(peer_run.peer);
         let measured = self.results.samples.iter().any(|sample| sample.peer == peer);
-        if let Some(report) = self.report_of(turn.peer).filter(|_| !measured) {
+        if let Some(report) = self.report_of(peer_run.peer).filter(|_| !measured) {
             report.skipped = Some(why);
         }
     }
 
     fn finish(self) -> Result<Results, BenchError> {
-        if self.results.samples.is_empty() { Err(self.nothing()) } else { Ok(self.results) }
+        if self.results.samples.is_empty() { Err(self.no_peers_error()) } else { Ok(self.results) }
     }
 
     /// Nothing was measured, and why.
-    fn nothing(&self) -> BenchError {
-        let why = |report: &PeerReport| Some(format!("{}: {}", report.name, report.skipped.as_deref()?));
+    fn no_peers_error(&self) -> BenchError {
+        let why = |report: &PeerInfo| Some(format!("{}: {}", report.name, report.skipped.as_deref()?));
         let why: Vec<String> = self.results.peers.iter().filter_map(why).collect();
         BenchError::NoPeers(why.join("; "))
     }
 }
 
 /// The signals that end a run, held back until they are asked for; let go when dropped.
-struct Signals {
+struct BlockedSignals {
     file: SignalFd,
     before: SigSet,
 }
 
-impl Signals {
-    fn hold() -> Result<Signals, BenchError> {
+impl BlockedSignals {
+    fn block() -> Result<BlockedSignals, BenchError> {
         let failed = BenchError::io::<Errno>;
         let set: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
         let mut before = SigSet::empty();
@@ -233,22 +244,22 @@ impl Signals {
             .map_err(failed("hold signals"))?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let file = SignalFd::with_flags(&set, flags).map_err(failed("hear signals"))?;
-        Ok(Signals { file, before })
+        Ok(BlockedSignals { file, before })
     }
 
-    /// Waits a moment for what a cell says. Whether it has said something, or ended.
+    /// Waits a moment for what a process says. Whether it has said something, or ended.
     ///
     /// # Errors
     /// A signal came.
-    fn or_output(&self, cell: &IsolatedProcess) -> Result<bool, BenchError> {
+    fn wait_for_output(&self, process: &IsolatedProcess) -> Result<bool, BenchError> {
         let mut files = [
             PollFd::new(self.file.as_fd(), PollFlags::POLLIN),
-            PollFd::new(cell.output.as_fd(), PollFlags::POLLIN),
+            PollFd::new(process.output.as_fd(), PollFlags::POLLIN),
         ];
         let limit = PollTimeout::try_from(TICK).unwrap_or(PollTimeout::ZERO);
         match poll(&mut files, limit) {
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(BenchError::io("wait for a cell")(error)),
+            Err(error) => return Err(BenchError::io("wait for a process")(error)),
         }
         let came = files[1].any().unwrap_or(false);
         if let Ok(Some(signal)) = self.file.read_signal() {
@@ -259,7 +270,7 @@ impl Signals {
     }
 }
 
-impl Drop for Signals {
+impl Drop for BlockedSignals {
     fn drop(&mut self) {
         // It was so before, so it can be so again.
         let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&self.before), None);

@@ -13,7 +13,7 @@ use super::results::{BASELINE, Results, SUBJECT, Sample};
 pub const NOISE_LIMIT: f64 = 0.15;
 
 /// CPUs that are more than so many times as far apart as they were at best have been moved.
-pub const MOVED: f64 = 2.0;
+pub const MOVED_FACTOR: f64 = 2.0;
 
 /// What the samples of a run say.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -23,14 +23,14 @@ pub struct Summary {
     /// The peers that have a figure: the subject, the baseline, the others as asked for.
     pub peers: Vec<String>,
     /// One a metric, in the order of [`Metric`].
-    pub rows: Vec<Row>,
+    pub rows: Vec<SummaryRow>,
     /// What a reader should know of all this, a sentence each.
     pub remarks: Vec<String>,
 }
 
 /// A metric of all peers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Row {
+pub struct SummaryRow {
     /// What was measured.
     pub metric: Metric,
     /// Of all values but ratios.
@@ -38,12 +38,12 @@ pub struct Row {
     /// Which way is better.
     pub better: Better,
     /// At most one a peer, in the order of [`Summary::peers`].
-    pub cells: Vec<Cell>,
+    pub cells: Vec<SummaryCell>,
 }
 
 /// A metric of one peer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Cell {
+pub struct SummaryCell {
     /// Whose.
     pub peer: String,
     /// How many values there are.
@@ -79,7 +79,7 @@ pub struct Ratio {
     /// Of the values of one repetition, over all repetitions that have both: what changed for both from one repetition to
     /// the next is not in it.
     pub paired: Option<Range>,
-    /// Of the medians of what was measured while the CPUs were near; none unless they were [`MOVED`].
+    /// Of the medians of what was measured while the CPUs were near; none unless they were [`MOVED_FACTOR`].
     pub near: Option<f64>,
     /// What it comes to.
     pub verdict: Verdict,
@@ -104,23 +104,23 @@ pub enum Verdict {
 impl Summary {
     /// Of all samples.
     pub fn new(results: &Results) -> Summary {
-        let distances = Distances::new(results);
-        let values = Values::new(results, |_| true);
+        let distances = CpuDistances::new(results);
+        let values = SampleIndex::new(results, |_| true);
         let near = distances.as_ref().map(|distances| distances.near_values(results));
         let peers = values.peers(results);
         let metrics: BTreeSet<&Metric> = results.samples.iter().map(|sample| &sample.metric).collect();
-        let rows: Vec<Row> =
+        let rows: Vec<SummaryRow> =
             metrics.into_iter().map(|metric| values.row(metric, &peers, near.as_ref())).collect();
         let baseline = peers.iter().any(|peer| peer == BASELINE).then_some(BASELINE);
         let mut remarks = remarks(&rows, baseline);
-        remarks.extend(distances.into_iter().flat_map(Distances::remarks));
+        remarks.extend(distances.into_iter().flat_map(CpuDistances::remarks));
         Summary { baseline, peers, rows, remarks }
     }
 }
 
-impl Row {
+impl SummaryRow {
     /// The figure of `peer`.
-    pub fn cell(&self, peer: &str) -> Option<&Cell> {
+    pub fn cell(&self, peer: &str) -> Option<&SummaryCell> {
         self.cells.iter().find(|cell| cell.peer == peer)
     }
 }
@@ -143,35 +143,35 @@ impl Range {
 }
 
 /// Of CPUs that were moved: how far apart they were, in nanoseconds.
-struct Distances {
+struct CpuDistances {
     least: f64,
     greatest: f64,
     /// The share of the samples that are of CPUs that were not near.
     share_far: f64,
 }
 
-impl Distances {
+impl CpuDistances {
     /// None of CPUs that stayed where they were, as those of a machine without a host do: what differs there is the clock.
-    fn new(results: &Results) -> Option<Distances> {
+    fn new(results: &Results) -> Option<CpuDistances> {
         results.machine.virtualised.as_ref()?;
         let all: Vec<f64> = results.samples.iter().filter_map(|sample| sample.cpu_distance_ns).collect();
         let Range { min: least, max: greatest, .. } = Range::of(all.iter().copied())?;
         let far = all.iter().filter(|&&ns| !is_near(ns, least)).count();
         let share_far = precise(far as u64) / precise(all.len() as u64);
-        (far > 0).then_some(Distances { least, greatest, share_far })
+        (far > 0).then_some(CpuDistances { least, greatest, share_far })
     }
 
-    fn near_values<'a>(&self, results: &'a Results) -> Values<'a> {
+    fn near_values<'a>(&self, results: &'a Results) -> SampleIndex<'a> {
         let near = |sample: &Sample| sample.cpu_distance_ns.is_some_and(|ns| is_near(ns, self.least));
-        Values::new(results, near)
+        SampleIndex::new(results, near)
     }
 
     fn remarks(self) -> [String; 2] {
-        let Distances { least, greatest, share_far } = self;
+        let CpuDistances { least, greatest, share_far } = self;
         let share = share_far * 100.0;
         [
             format!(
-                "The host moved the CPUs: {least:.0} to {greatest:.0} ns from one to another, beyond {MOVED} times the \
+                "The host moved the CPUs: {least:.0} to {greatest:.0} ns from one to another, beyond {MOVED_FACTOR} times the \
                  least for {share:.0}% of the samples."
             ),
             "A switch with a thread of its own pays for that; near (report.md, --json) are the ratios of the rest."
@@ -181,20 +181,20 @@ impl Distances {
 }
 
 fn is_near(ns: f64, least: f64) -> bool {
-    ns <= least * MOVED
+    ns <= least * MOVED_FACTOR
 }
 
 /// The samples by metric, peer and repetition.
-struct Values<'a>(BTreeMap<(&'a Metric, &'a str), BTreeMap<u32, f64>>);
+struct SampleIndex<'a>(BTreeMap<(&'a Metric, &'a str), BTreeMap<u32, f64>>);
 
-impl<'a> Values<'a> {
-    fn new(results: &'a Results, taken: impl Fn(&Sample) -> bool) -> Values<'a> {
+impl<'a> SampleIndex<'a> {
+    fn new(results: &'a Results, taken: impl Fn(&Sample) -> bool) -> SampleIndex<'a> {
         let mut values: BTreeMap<_, BTreeMap<u32, f64>> = BTreeMap::new();
         for sample in results.samples.iter().filter(|sample| taken(sample) && sample.value.is_finite()) {
             let of_peer = values.entry((&sample.metric, sample.peer.as_str())).or_default();
             of_peer.insert(sample.repetition, sample.value);
         }
-        Values(values)
+        SampleIndex(values)
     }
 
     /// Those with values, the most interesting first.
@@ -207,16 +207,16 @@ impl<'a> Values<'a> {
     }
 
     /// `near`: those of near CPUs alone, if they were moved.
-    fn row(&self, metric: &'a Metric, peers: &'a [String], near: Option<&Values<'a>>) -> Row {
+    fn row(&self, metric: &'a Metric, peers: &'a [String], near: Option<&SampleIndex<'a>>) -> SummaryRow {
         let cells = peers.iter().filter_map(|peer| self.cell(metric, peer, near)).collect();
-        Row { metric: metric.clone(), unit: metric.unit(), better: metric.better(), cells }
+        SummaryRow { metric: metric.clone(), unit: metric.unit(), better: metric.better(), cells }
     }
 
-    fn cell(&self, metric: &'a Metric, peer: &'a str, near: Option<&Values<'a>>) -> Option<Cell> {
+    fn cell(&self, metric: &'a Metric, peer: &'a str, near: Option<&SampleIndex<'a>>) -> Option<SummaryCell> {
         let values = self.0.get(&(metric, peer))?;
         let range = Range::of(values.values().copied())?;
-        let telling = values.len() > 1 && metric.unit() != Unit::Percent;
-        let spread = if telling { range.spread() } else { None };
+        let has_spread = values.len() > 1 && metric.unit() != Unit::Percent;
+        let spread = if has_spread { range.spread() } else { None };
         let noisy = spread.is_some_and(|spread| spread > NOISE_LIMIT);
         let base = if peer == BASELINE { None } else { self.cell(metric, BASELINE, None) };
         let ratio = base.and_then(|base| {
@@ -230,22 +230,22 @@ impl<'a> Values<'a> {
             let near = near.and_then(|near| near.ratio_of_medians(metric, peer));
             Some(Ratio { of_medians, paired, near, verdict })
         });
-        Some(Cell { peer: peer.to_owned(), samples: values.len(), range, spread, noisy, ratio })
+        Some(SummaryCell { peer: peer.to_owned(), samples: values.len(), range, spread, noisy, ratio })
     }
 
     fn ratio_of_medians(&self, metric: &'a Metric, peer: &'a str) -> Option<f64> {
         let median = |peer| Some(Range::of(self.0.get(&(metric, peer))?.values().copied())?.median);
-        quotient(metric, median(peer)?, median(BASELINE)?)
+        ratio_to(metric, median(peer)?, median(BASELINE)?)
     }
 
     fn paired(&self, metric: &'a Metric, values: &BTreeMap<u32, f64>) -> Option<Range> {
         let base = self.0.get(&(metric, BASELINE))?;
         let pairs = values.iter().filter_map(|(repetition, value)| Some((*value, *base.get(repetition)?)));
-        Range::of(pairs.filter_map(|(value, base)| quotient(metric, value, base)))
+        Range::of(pairs.filter_map(|(value, base)| ratio_to(metric, value, base)))
     }
 }
 
-fn quotient(metric: &Metric, value: f64, base: f64) -> Option<f64> {
+fn ratio_to(metric: &Metric, value: f64, base: f64) -> Option<f64> {
     (metric.has_ratio() && base > 0.0).then(|| value / base)
 }
 
@@ -261,7 +261,7 @@ fn verdict(paired: Range, better: Better) -> Verdict {
     }
 }
 
-fn remarks(rows: &[Row], baseline: Option<&str>) -> Vec<String> {
+fn remarks(rows: &[SummaryRow], baseline: Option<&str>) -> Vec<String> {
     let mut remarks = Vec::new();
     let cells = || rows.iter().flat_map(|row| &row.cells);
     let noisy = cells().filter(|cell| cell.noisy).count();
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn where_values_lie() {
+    fn computes_median_and_range() {
         assert_eq!(range(&[]), None);
         assert_eq!(range(&[f64::NAN]), None);
         assert_eq!(range(&[3.0]), Some([3.0, 3.0, 3.0]));
@@ -320,13 +320,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_measured_is_nothing_said() {
+    fn empty_results_have_empty_summary() {
         let summary = Summary::new(&fixture::empty([SUBJECT, BASELINE]));
         assert_eq!((summary.rows, summary.peers), (vec![], vec![]));
     }
 
     #[test]
-    fn a_spread_at_the_limit_is_not_noise_and_one_beyond_it_is() {
+    fn marks_spread_above_limit_as_noisy() {
         let summary = summary("tcp.cubic", &[("a", &[92.5, 100.0, 107.5]), ("b", &[92.5, 100.0, 107.6])]);
         let noisy = |peer: &str| summary.rows[0].cell(peer).unwrap().noisy;
         assert_eq!((noisy("a"), noisy("b")), (false, true));
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn one_sample_has_no_spread_and_proves_nothing() {
+    fn one_sample_has_no_spread_and_no_verdict() {
         let summary = summary("udp", &[(SUBJECT, &[2.0]), (BASELINE, &[1.0])]);
         let cell = summary.rows[0].cell(SUBJECT).unwrap();
         assert_eq!((cell.spread, cell.noisy), (None, false));
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repetition_is_compared_with_its_own_bridge() {
+    fn pairs_values_of_same_repetition() {
         let summary = summary("udp", &[(SUBJECT, &[2.0, 3.0, 4.0]), (BASELINE, &[1.0, 2.0, 4.0])]);
         let ratio = summary.rows[0].cell(SUBJECT).unwrap().ratio.clone().unwrap();
         assert_eq!(ratio.of_medians, 1.5);
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_needs_every_repetition() {
+    fn verdict_needs_every_repetition() {
         let bridge = [100.0, 101.0, 102.0];
         assert_eq!(judged("udp", &[105.0, 106.0, 107.0], &bridge), Verdict::Better);
         assert_eq!(judged("udp", &[95.0, 96.0, 97.0], &bridge), Verdict::Worse);
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn loss_has_neither_spread_nor_ratio_and_nothing_is_divided_by_zero() {
+    fn loss_has_no_ratio_and_zero_is_no_divisor() {
         let loss = summary("udp.loss", &[(SUBJECT, &[0.0, 3.0]), (BASELINE, &[1.0, 1.0])]);
         let cell = loss.rows[0].cell(SUBJECT).unwrap();
         assert_eq!((cell.spread, cell.noisy, &cell.ratio), (None, false, &None));
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn the_subject_comes_first_and_then_the_bridge() {
+    fn orders_subject_then_baseline() {
         let one: &[f64] = &[1.0];
         let summary = summary("udp", &[("vde", one), (BASELINE, one), ("ovs", one), (SUBJECT, one)]);
         assert_eq!(summary.peers, [SUBJECT, BASELINE, "vde", "ovs"]);
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn moved_cpus_are_told_and_the_near_compared_alone() {
+    fn reports_moved_cpus_and_ratio_of_near_samples() {
         let repetitions = [(1.5, 1.0, Some(25.0)), (1.7, 1.0, Some(50.0)), (0.5, 1.0, Some(150.4))];
         let summary = apart(true, &repetitions);
         assert_eq!(near(&summary), Some(1.6));
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn cpus_that_stayed_are_not_told() {
+    fn reports_no_moved_cpus_if_distance_is_stable() {
         for (virtualised, ns) in [(true, Some(50.0)), (true, None), (false, Some(150.0))] {
             let summary = apart(virtualised, &[(1.0, 1.0, ns.map(|_| 25.0)), (1.0, 1.0, ns)]);
             assert_eq!((near(&summary), summary.remarks), (None, vec![]));
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn near_has_no_ratio_where_the_bridge_was_never_near() {
+    fn near_ratio_needs_near_baseline() {
         let mut results = fixture::empty([SUBJECT, BASELINE]);
         results.machine.virtualised = Some("kvm".to_owned());
         for (peer, ns) in [(SUBJECT, 25.0), (BASELINE, 150.0)] {
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_bridge_there_is_no_ratio_and_a_remark() {
+    fn without_baseline_there_is_no_ratio() {
         let summary = summary("udp", &[(SUBJECT, &[1.0, 1.0]), ("vde", &[1.0, 1.0])]);
         assert_eq!(summary.baseline, None);
         assert!(summary.rows[0].cells.iter().all(|cell| cell.ratio.is_none()));

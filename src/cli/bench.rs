@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::bench::report::{Directory, Report, terminal};
-use crate::bench::{self, Peer, Plan, Test, Turn, Watcher};
+use crate::bench::{self, BenchPlan, Peer, PeerRun, ProgressObserver, Test};
 use crate::control::EngineChoice;
 
 use super::error::CliError;
@@ -51,9 +51,9 @@ impl BenchCommand {
     pub(super) fn run(self) -> Result<(), CliError> {
         let plan = self.plan();
         let directory = self.out.as_deref().map(Directory::claim).transpose()?;
-        let mut progress: Box<dyn Watcher> = match io::stderr().is_terminal() {
+        let mut progress: Box<dyn ProgressObserver> = match io::stderr().is_terminal() {
             true => Box::new(TerminalProgress::new(&plan)),
-            false => Box::new(LineProgress { quiet: self.json, turns: plan.turns().len(), begun: 0 }),
+            false => Box::new(LineProgress { quiet: self.json, peer_runs: plan.peer_runs().len(), begun: 0 }),
         };
         let results = bench::run(&plan, progress.as_mut())?;
         drop(progress);
@@ -63,8 +63,8 @@ impl BenchCommand {
         if self.json { output::json(&Report::new(&results)) } else { output::print(&terminal(&results)) }
     }
 
-    fn plan(&self) -> Plan {
-        Plan {
+    fn plan(&self) -> BenchPlan {
+        BenchPlan {
             peers: chosen(&self.peers, Peer::value_variants()),
             tests: chosen(&self.tests, Test::value_variants()),
             repeat: self.repeat,
@@ -99,8 +99,8 @@ struct TerminalProgress {
 }
 
 impl TerminalProgress {
-    fn new(plan: &Plan) -> TerminalProgress {
-        let whole = plan.turns().iter().map(|turn| plan.time_of_turn(turn.peer)).sum();
+    fn new(plan: &BenchPlan) -> TerminalProgress {
+        let whole = plan.peer_runs().iter().map(|peer_run| plan.estimated_time(peer_run.peer)).sum();
         let bar = ProgressBar::with_draw_target(Some(millis(whole)), ProgressDrawTarget::stderr());
         // A template that does not parse would be found by the test below.
         if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
@@ -123,14 +123,14 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-impl Watcher for TerminalProgress {
+impl ProgressObserver for TerminalProgress {
     fn note(&mut self, note: &str) {
         self.bar.suspend(|| say(note));
     }
 
-    fn turn(&mut self, turn: Turn, left: Duration) {
+    fn peer_run(&mut self, peer_run: PeerRun, left: Duration) {
         (self.left, self.since) = (left, Instant::now());
-        self.turn = format!("{} {}", bench::word(&turn.peer), turn.repetition);
+        self.turn = format!("{} {}", bench::word(&peer_run.peer), peer_run.repetition);
     }
 
     fn step(&mut self, what: &str) {
@@ -154,20 +154,20 @@ impl Drop for TerminalProgress {
 /// A line a turn, where there is no terminal.
 struct LineProgress {
     quiet: bool,
-    turns: usize,
+    peer_runs: usize,
     begun: usize,
 }
 
-impl Watcher for LineProgress {
+impl ProgressObserver for LineProgress {
     fn note(&mut self, note: &str) {
         say(note);
     }
 
-    fn turn(&mut self, turn: Turn, left: Duration) {
+    fn peer_run(&mut self, peer_run: PeerRun, left: Duration) {
         self.begun += 1;
         if !self.quiet {
-            let (peer, left) = (bench::word(&turn.peer), output::duration(left.as_secs()));
-            say(&format!("{} of {}: {peer}, about {left} left", self.begun, self.turns));
+            let (peer, left) = (bench::word(&peer_run.peer), output::duration(left.as_secs()));
+            say(&format!("{} of {}: {peer}, about {left} left", self.begun, self.peer_runs));
         }
     }
 

@@ -1,12 +1,17 @@
 //! The kernel's own: veth, and its bridge.
 
 use super::super::error::BenchError;
-use super::{HOST, Lab, Switch, hand_out, wiring};
+use super::{HOST, Lab, Switch, create_endpoints, link};
 
 /// One veth pair.
 pub(super) fn veth() -> Result<Lab, BenchError> {
-    wiring::veth("veth1", "veth2")?;
-    Ok(Lab { stations: hand_out(["veth1", "veth2"])?, host: None, switch: Switch::default(), detail: None })
+    link::veth("veth1", "veth2")?;
+    Ok(Lab {
+        endpoints: create_endpoints(["veth1", "veth2"])?,
+        host: None,
+        switch: Switch::default(),
+        detail: None,
+    })
 }
 
 /// A bridge with a veth pair to each container.
@@ -15,10 +20,15 @@ pub(super) fn bridge() -> Result<Lab, BenchError> {
     let ports = ["port1", "port2"];
     let devices = ["veth1", "veth2"];
     for (port, device) in ports.into_iter().zip(devices) {
-        wiring::veth(port, device)?;
+        link::veth(port, device)?;
     }
-    wiring::bridge(BRIDGE, ports)?;
-    wiring::without_netfilter()?;
-    wiring::set_up(BRIDGE, Some(HOST))?;
-    Ok(Lab { stations: hand_out(devices)?, host: Some(HOST), switch: Switch::default(), detail: None })
+    link::bridge(BRIDGE, ports)?;
+    link::disable_bridge_netfilter()?;
+    link::set_up(BRIDGE, Some(HOST))?;
+    Ok(Lab {
+        endpoints: create_endpoints(devices)?,
+        host: Some(HOST),
+        switch: Switch::default(),
+        detail: None,
+    })
 }

@@ -11,14 +11,14 @@
 //!             172.16.0.1                       the cell's own namespace, if the switch has a host port
 //! ```
 
+mod endpoint;
 mod kernel;
+mod link;
 mod naive;
 mod ovs;
 mod route;
-mod station;
 mod uswitch;
 mod vde;
-mod wiring;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -26,10 +26,10 @@ use std::process::Child;
 
 use ipnet::Ipv4Net;
 
-pub(super) use self::station::Station;
+pub(super) use self::endpoint::Endpoint;
 use super::error::BenchError;
 use super::peer::Peer;
-use super::plan::Plan;
+use super::plan::BenchPlan;
 
 const SUBNET: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 0, 0), 24);
 const HOST: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 1);
@@ -39,7 +39,7 @@ const CONTAINERS: [Ipv4Addr; 2] = [Ipv4Addr::new(172, 16, 0, 2), Ipv4Addr::new(1
 #[derive(Debug)]
 pub(super) struct Lab {
     /// The containers: traffic goes from the first to the second.
-    pub(super) stations: [Station; 2],
+    pub(super) endpoints: [Endpoint; 2],
     /// The host's address, if the switch has a host port.
     pub(super) host: Option<Ipv4Addr>,
     /// Its processes or threads.
@@ -53,10 +53,10 @@ impl Lab {
     ///
     /// # Errors
     /// The kernel knows no such control.
-    pub(super) fn begin_with(&self, congestion_control: &str) -> Result<(), BenchError> {
-        self.stations.iter().try_for_each(|station| station.begin_with(congestion_control))?;
+    pub(super) fn set_congestion_control(&self, congestion_control: &str) -> Result<(), BenchError> {
+        self.endpoints.iter().try_for_each(|endpoint| endpoint.set_congestion_control(congestion_control))?;
         // The host's namespace is the cell's own.
-        self.host.map_or(Ok(()), |_| route::begin_with(congestion_control))
+        self.host.map_or(Ok(()), |_| route::set_congestion_control(congestion_control))
     }
 }
 
@@ -79,8 +79,8 @@ impl Switch {
 }
 
 /// Makes a switch. To be called in a cell, in the namespace that is to be the host's.
-pub(super) fn build(peer: Peer, plan: &Plan) -> Result<Lab, BenchError> {
-    wiring::silence_ipv6()?;
+pub(super) fn build(peer: Peer, plan: &BenchPlan) -> Result<Lab, BenchError> {
+    link::disable_ipv6()?;
     match peer {
         Peer::Uswitch => uswitch::build(plan),
         Peer::LinuxBridge => kernel::bridge(),
@@ -93,7 +93,7 @@ pub(super) fn build(peer: Peer, plan: &Plan) -> Result<Lab, BenchError> {
 }
 
 /// Moves two devices from the host into new containers, and gives them addresses.
-fn hand_out(devices: [&str; 2]) -> Result<[Station; 2], BenchError> {
+fn create_endpoints(devices: [&str; 2]) -> Result<[Endpoint; 2], BenchError> {
     let [first, second] = devices;
-    Ok([Station::with(first, CONTAINERS[0])?, Station::with(second, CONTAINERS[1])?])
+    Ok([Endpoint::with(first, CONTAINERS[0])?, Endpoint::with(second, CONTAINERS[1])?])
 }

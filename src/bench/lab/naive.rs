@@ -10,7 +10,7 @@ use tun_tap::{Iface, Mode};
 
 use super::super::error::BenchError;
 use super::super::plan::MTU;
-use super::{Lab, Switch, hand_out};
+use super::{Lab, Switch, create_endpoints};
 
 /// An Ethernet header with a VLAN tag.
 const HEADER: usize = 18;
@@ -22,25 +22,25 @@ pub(super) fn build() -> Result<Lab, BenchError> {
         tap.map_err(BenchError::io(format!("make the TAP device {name}")))
     };
     let (first, second) = (open(DEVICES[0])?, open(DEVICES[1])?);
-    let threads = vec![carry(&first, &second)?, carry(&second, &first)?];
+    let threads = vec![start_forwarding(&first, &second)?, start_forwarding(&second, &first)?];
     let switch = Switch { threads, ..Switch::default() };
-    Ok(Lab { stations: hand_out(DEVICES)?, host: None, switch, detail: None })
+    Ok(Lab { endpoints: create_endpoints(DEVICES)?, host: None, switch, detail: None })
 }
 
 /// Starts a thread that carries frames one way, for as long as the cell lives. Its number.
-fn carry(from: &Arc<Iface>, to: &Arc<Iface>) -> Result<u32, BenchError> {
+fn start_forwarding(from: &Arc<Iface>, to: &Arc<Iface>) -> Result<u32, BenchError> {
     let (from, to) = (Arc::clone(from), Arc::clone(to));
-    let (tell, hear) = channel();
-    let way = move || {
+    let (sender, receiver) = channel();
+    let forward = move || {
         // Nobody asks for the number any more: then nobody measures.
-        let _ = tell.send(gettid().as_raw().cast_unsigned());
+        let _ = sender.send(gettid().as_raw().cast_unsigned());
         let mut frame = vec![0; MTU as usize + HEADER];
         while let Ok(length) = from.recv(&mut frame) {
             // A device that is full, or down, drops the frame.
             let _ = to.send(&frame[..length]);
         }
     };
-    let started = thread::Builder::new().name("naive".to_owned()).spawn(way);
+    let started = thread::Builder::new().name("naive".to_owned()).spawn(forward);
     started.map_err(BenchError::io("start a thread"))?;
-    hear.recv().map_err(|error| BenchError::io("start a thread")(std::io::Error::other(error)))
+    receiver.recv().map_err(|error| BenchError::io("start a thread")(std::io::Error::other(error)))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::super::error::BenchError;
 use super::super::peer::command;
-use super::{HOST, Lab, Switch, hand_out, wiring};
+use super::{HOST, Lab, Switch, create_endpoints, link};
 
 /// All its files, in the cell's own `/run`.
 const DIRECTORY: &str = "/run/ovs";
@@ -32,10 +32,10 @@ pub(super) fn build(tso: &str) -> Result<Lab, BenchError> {
     for device in DEVICES {
         vsctl(&["add-port", BRIDGE, device, "--", "set", "interface", device, "type=internal"])?;
     }
-    wiring::wait_for(DEVICES)?;
-    wiring::set_up(BRIDGE, Some(HOST))?;
+    link::wait_for(DEVICES)?;
+    link::set_up(BRIDGE, Some(HOST))?;
     let switch = Switch { children: vec![database, daemon], ..Switch::default() };
-    Ok(Lab { stations: hand_out(DEVICES)?, host: Some(HOST), switch, detail: None })
+    Ok(Lab { endpoints: create_endpoints(DEVICES)?, host: Some(HOST), switch, detail: None })
 }
 
 /// A program of Open vSwitch that keeps to our directory.

@@ -1,4 +1,4 @@
-//! The route from a station to the others, in the calling thread's namespace.
+//! The route from a endpoint to the others, in the calling thread's namespace.
 
 use std::net::Ipv4Addr;
 
@@ -20,14 +20,14 @@ use crate::sys::netlink::{Netlink, NetlinkRequest};
 ///
 /// # Errors
 /// The kernel knows no such control.
-pub(super) fn begin_with(congestion_control: &str) -> Result<(), BenchError> {
+pub(super) fn set_congestion_control(congestion_control: &str) -> Result<(), BenchError> {
     let what = format!("make {congestion_control} the congestion control of the route to {SUBNET}");
     let mut netlink = Netlink::open()?;
     let every = RouteMessageBuilder::<Ipv4Addr>::new().build();
     let routes = netlink.all("list the routes", RouteNetlinkMessage::GetRoute(every))?;
     let Some(mut route) = routes.into_iter().find_map(to_subnet) else {
         let fault = format!("there is no route to {SUBNET} in it");
-        return Err(BenchError::Answer { program: "the kernel", fault });
+        return Err(BenchError::InvalidOutput { program: "the kernel", fault });
     };
     // All else stays as the kernel made it. The flags tell of the moment, and the kernel refuses some.
     route.header.flags = RouteFlags::empty();

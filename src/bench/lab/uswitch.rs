@@ -5,14 +5,14 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use super::super::error::BenchError;
-use super::super::plan::{MTU, Plan, TXQUEUELEN};
-use super::{CONTAINERS, HOST, Lab, SUBNET, Station, Switch};
+use super::super::plan::{BenchPlan, MTU, TXQUEUELEN};
+use super::{CONTAINERS, Endpoint, HOST, Lab, SUBNET, Switch};
 use crate::sys::netns::{self, Netns};
 
 /// This very program, also when its file has been replaced meanwhile.
 const PROGRAM: &str = "/proc/self/exe";
 
-pub(super) fn build(plan: &Plan) -> Result<Lab, BenchError> {
+pub(super) fn build(plan: &BenchPlan) -> Result<Lab, BenchError> {
     let mut child = start(plan).spawn().map_err(BenchError::io("run uswitch"))?;
     let said = child.stdout.take().map(BufReader::new);
     // It speaks when it forwards.
@@ -23,13 +23,13 @@ pub(super) fn build(plan: &Plan) -> Result<Lab, BenchError> {
         let output = child.wait_with_output().map_err(BenchError::io("hear why uswitch did not start"))?;
         return Err(BenchError::program("uswitch", &output.stderr));
     }
-    let station = |number: usize| {
+    let endpoint = |number: usize| {
         let netns = Netns::open(&netns::path(&format!("container{}", number + 1)))?;
-        Station::existing(netns, "eth0", CONTAINERS[number])
+        Endpoint::existing(netns, "eth0", CONTAINERS[number])
     };
-    let stations = [station(0)?, station(1)?];
+    let endpoints = [endpoint(0)?, endpoint(1)?];
     let switch = Switch { children: vec![child], ..Switch::default() };
-    Ok(Lab { stations, host: Some(HOST), switch, detail: detail(&first) })
+    Ok(Lab { endpoints, host: Some(HOST), switch, detail: detail(&first) })
 }
 
 /// What its first line has in parentheses: the engine, and the workers.
@@ -38,7 +38,7 @@ fn detail(line: &str) -> Option<String> {
     rest.split_once(')').map(|(detail, _)| detail.to_owned())
 }
 
-fn start(plan: &Plan) -> Command {
+fn start(plan: &BenchPlan) -> Command {
     let mut command = Command::new(PROGRAM);
     command.arg0("uswitch").args(["start", "--ports", "2", "--subnet", &SUBNET.to_string()]);
     command.args(["--mtu", &MTU.to_string(), "--txqueuelen", &TXQUEUELEN.to_string()]);
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_engine_is_in_the_first_line() {
+    fn reads_engine_from_first_line() {
         let line = "uswitch0 forwards between 2 containers (io_uring, 1 worker).\n";
         assert_eq!(detail(line).as_deref(), Some("io_uring, 1 worker"));
         assert_eq!(detail("something else"), None);

@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use super::super::error::BenchError;
 use super::super::peer::command;
-use super::{Lab, Switch, hand_out, wiring};
+use super::{Lab, Switch, create_endpoints, link};
 
 pub(super) fn build() -> Result<Lab, BenchError> {
     const DEVICES: [&str; 2] = ["tap1", "tap2"];
@@ -13,7 +13,7 @@ pub(super) fn build() -> Result<Lab, BenchError> {
     // It ends when its console does: the pipe stays open with the child.
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let child = command.spawn().map_err(BenchError::io("run vde_switch"))?;
-    wiring::wait_for(DEVICES)?;
+    link::wait_for(DEVICES)?;
     let switch = Switch { children: vec![child], ..Switch::default() };
-    Ok(Lab { stations: hand_out(DEVICES)?, host: None, switch, detail: None })
+    Ok(Lab { endpoints: create_endpoints(DEVICES)?, host: None, switch, detail: None })
 }

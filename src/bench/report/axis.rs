@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn linear_ticks_are_round_and_reach_the_greatest_value() {
+    fn linear_ticks_cover_maximum() {
         assert_eq!(Linear::up_to(38.1, 4).ticks, [0.0, 10.0, 20.0, 30.0, 40.0]);
         assert_eq!(Linear::up_to(40.0, 4).ticks, [0.0, 10.0, 20.0, 30.0, 40.0]);
         assert_eq!(Linear::up_to(897.0, 4).ticks, [0.0, 500.0, 1000.0]);
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn logarithmic_ticks_hold_all_values() {
+    fn logarithmic_ticks_cover_all_values() {
         assert_eq!(Logarithmic::over(7.0, 150.0).ticks, [5.0, 10.0, 20.0, 50.0, 100.0, 200.0]);
         assert_eq!(Logarithmic::over(5.0, 5.0).ticks, [5.0, 10.0]);
         assert!(Logarithmic::over(0.0, 0.0).ticks.len() > 1);
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_kept_apart_within_their_bounds() {
+    fn separates_labels_within_bounds() {
         let apart = |mut places: Vec<f64>| {
             keep_apart(&mut places, 10.0, (0.0, 100.0));
             places

@@ -3,9 +3,9 @@
 use std::iter;
 
 use super::Chart;
-use super::figures::{self, Family, factor, one_line, readable, title};
+use super::format::{self, Family, factor, one_line, readable, title};
 use crate::bench::results::{BASELINE, Results, SUBJECT};
-use crate::bench::summary::{Cell, Row, Summary, Verdict};
+use crate::bench::summary::{Summary, SummaryCell, SummaryRow, Verdict};
 
 /// The whole file.
 pub(super) fn report(results: &Results, summary: &Summary, charts: &[Chart]) -> String {
@@ -13,27 +13,27 @@ pub(super) fn report(results: &Results, summary: &Summary, charts: &[Chart]) -> 
         "# uswitch beside other switches".to_owned(),
         format!("uswitch {}, measured on {}.", results.uswitch, results.started),
     ];
-    parts.extend(in_short(summary));
-    parts.extend(listed(summary.remarks.iter().chain(&results.notes)));
+    parts.extend(summary_section(summary));
+    parts.extend(bullet_list(summary.remarks.iter().chain(&results.notes)));
     parts.extend(Family::ALL.into_iter().flat_map(|family| section(family, summary, charts)));
     parts.extend(["## What was measured".to_owned(), peers(results)]);
-    parts.extend(["## Where and how".to_owned(), machine(results), how(results)]);
+    parts.extend(["## Where and how".to_owned(), machine(results), method(results)]);
     parts.join("\n\n") + "\n"
 }
 
 /// The subject beside the baseline.
-fn in_short(summary: &Summary) -> Vec<String> {
-    let row = |row: &Row| {
+fn summary_section(summary: &Summary) -> Vec<String> {
+    let row = |row: &SummaryRow| {
         let ours = row.cell(SUBJECT)?;
         let unit = readable(row.unit).0;
         let theirs = row.cell(BASELINE);
         Some(vec![
             format!("{}, {unit}", title(&row.metric)),
-            figures::value(ours, row.unit),
-            theirs.map_or_else(nothing, |cell| figures::value(cell, row.unit)),
+            format::value(ours, row.unit),
+            theirs.map_or_else(dash, |cell| format::value(cell, row.unit)),
             // No proud figure where there is none.
-            if is_noise(ours) { nothing() } else { ratio(ours) },
-            said(ours).to_owned(),
+            if is_noise(ours) { dash() } else { ratio(ours) },
+            verdict_text(ours).to_owned(),
         ])
     };
     let rows: Vec<Vec<String>> = summary.rows.iter().filter_map(row).collect();
@@ -44,7 +44,7 @@ fn in_short(summary: &Summary) -> Vec<String> {
     vec!["## In short".to_owned(), table(heading, rows)]
 }
 
-fn said(cell: &Cell) -> &'static str {
+fn verdict_text(cell: &SummaryCell) -> &'static str {
     match cell.ratio.as_ref().map(|ratio| ratio.verdict) {
         Some(Verdict::Better) => "**better**",
         Some(Verdict::Worse) => "worse",
@@ -56,8 +56,8 @@ fn said(cell: &Cell) -> &'static str {
 }
 
 /// `0.99 [0.95-1.02], near 1.01`: the range of the repetitions, and the ratio while CPUs that were moved were near.
-fn ratio(cell: &Cell) -> String {
-    let Some(ratio) = &cell.ratio else { return nothing() };
+fn ratio(cell: &SummaryCell) -> String {
+    let Some(ratio) = &cell.ratio else { return dash() };
     let mark = if is_noise(cell) { "~" } else { "" };
     let of_medians = factor(ratio.of_medians);
     let paired = ratio.paired.filter(|_| cell.samples > 1);
@@ -66,17 +66,18 @@ fn ratio(cell: &Cell) -> String {
     [Some(format!("{mark}{of_medians}")), range, near].into_iter().flatten().collect()
 }
 
-fn is_noise(cell: &Cell) -> bool {
+fn is_noise(cell: &SummaryCell) -> bool {
     cell.ratio.as_ref().is_some_and(|ratio| ratio.verdict == Verdict::TooNoisy)
 }
 
-fn nothing() -> String {
+fn dash() -> String {
     "-".to_owned()
 }
 
 /// A family of metrics: what it means, its chart, all values, all ratios.
 fn section(family: Family, summary: &Summary, charts: &[Chart]) -> Vec<String> {
-    let rows: Vec<&Row> = summary.rows.iter().filter(|row| Family::of(&row.metric) == family).collect();
+    let rows: Vec<&SummaryRow> =
+        summary.rows.iter().filter(|row| Family::of(&row.metric) == family).collect();
     let chart = charts.iter().find(|chart| chart.family == family);
     if rows.is_empty() && chart.is_none() {
         return Vec::new();
@@ -86,7 +87,7 @@ fn section(family: Family, summary: &Summary, charts: &[Chart]) -> Vec<String> {
     if rows.is_empty() {
         return parts;
     }
-    let value = |row: &Row, cell: &Cell| figures::value(cell, row.unit);
+    let value = |row: &SummaryRow, cell: &SummaryCell| format::value(cell, row.unit);
     parts.push(cells(&rows, summary, "", value));
     if rows.iter().flat_map(|row| &row.cells).any(|cell| cell.ratio.is_some()) {
         parts.push(format!("Beside {BASELINE}:"));
@@ -96,15 +97,20 @@ fn section(family: Family, summary: &Summary, charts: &[Chart]) -> Vec<String> {
 }
 
 /// A row a metric, a column a peer.
-fn cells(rows: &[&Row], summary: &Summary, corner: &str, show: impl Fn(&Row, &Cell) -> String) -> String {
+fn cells(
+    rows: &[&SummaryRow],
+    summary: &Summary,
+    corner: &str,
+    show: impl Fn(&SummaryRow, &SummaryCell) -> String,
+) -> String {
     let shown = |peer: &&String| corner != "ratio" || *peer != BASELINE;
     let peers: Vec<&String> = summary.peers.iter().filter(shown).collect();
-    let row = |row: &&Row| {
+    let row = |row: &&SummaryRow| {
         let name = match corner {
             "ratio" => title(&row.metric),
             _ => format!("{}, {}", title(&row.metric), readable(row.unit).0),
         };
-        let of_peer = |peer: &&String| row.cell(peer).map_or_else(nothing, |cell| show(row, cell));
+        let of_peer = |peer: &&String| row.cell(peer).map_or_else(dash, |cell| show(row, cell));
         iter::once(name).chain(peers.iter().map(of_peer)).collect()
     };
     let heading = iter::once(corner.to_owned()).chain(peers.iter().map(|peer| (*peer).clone())).collect();
@@ -113,7 +119,7 @@ fn cells(rows: &[&Row], summary: &Summary, corner: &str, show: impl Fn(&Row, &Ce
 
 fn peers(results: &Results) -> String {
     let rows = results.peers.iter().map(|peer| {
-        let version = peer.version.clone().unwrap_or_else(nothing);
+        let version = peer.version.clone().unwrap_or_else(dash);
         let measured = match &peer.skipped {
             Some(why) => format!("skipped: {why}"),
             None => "yes".to_owned(),
@@ -132,7 +138,7 @@ fn machine(results: &Results) -> String {
     let rows = [
         ("hypervisor", virtualised),
         ("CPU", format!("{} x {}", machine.cpus, machine.cpu_model)),
-        ("memory", format!("{} GiB", figures::number(gibibytes))),
+        ("memory", format!("{} GiB", format::number(gibibytes))),
         ("kernel", format!("Linux {}", machine.kernel)),
         ("congestion control unless said", machine.congestion_control.clone()),
         ("engine of uswitch", asked.engine.clone()),
@@ -149,7 +155,7 @@ fn machine(results: &Results) -> String {
     )
 }
 
-fn how(results: &Results) -> String {
+fn method(results: &Results) -> String {
     let limit = crate::bench::summary::NOISE_LIMIT * 100.0;
     format!(
         "The {} repetitions are interleaved: each measures every switch once, so that what slows the machine for a \
@@ -163,15 +169,15 @@ fn how(results: &Results) -> String {
     )
 }
 
-fn listed<'a>(sentences: impl Iterator<Item = &'a String>) -> Option<String> {
-    let lines: Vec<String> = sentences.map(|sentence| format!("- {}", plain(sentence))).collect();
+fn bullet_list<'a>(sentences: impl Iterator<Item = &'a String>) -> Option<String> {
+    let lines: Vec<String> = sentences.map(|sentence| format!("- {}", escape(sentence))).collect();
     (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
 fn table(heading: Vec<String>, rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let rule = vec!["---".to_owned(); heading.len()].join("|");
     let line = |cells: Vec<String>| {
-        let cells: Vec<String> = cells.iter().map(|cell| plain(cell)).collect();
+        let cells: Vec<String> = cells.iter().map(|cell| escape(cell)).collect();
         format!("| {} |", cells.join(" | "))
     };
     let mut lines = vec![line(heading), format!("|{rule}|")];
@@ -180,6 +186,6 @@ fn table(heading: Vec<String>, rows: impl IntoIterator<Item = Vec<String>>) -> S
 }
 
 /// What other programs said of themselves must not end a cell, or be taken for markup.
-fn plain(text: &str) -> String {
+fn escape(text: &str) -> String {
     one_line(text).replace('|', "\\|").replace('<', "&lt;")
 }

@@ -2,11 +2,11 @@
 //! Everything is made from [`Results`] alone, so that the same samples always give the same words and drawings.
 
 mod axis;
-mod bars;
-mod figures;
-mod look;
+mod bar_chart;
+mod format;
 mod markdown;
-mod round_trip;
+mod round_trip_chart;
+mod style;
 mod svg;
 mod terminal;
 #[cfg(test)]
@@ -20,8 +20,8 @@ use serde::Serialize;
 
 use super::metric::Unit;
 use super::results::Results;
-use super::summary::{Row, Summary};
-use figures::Family;
+use super::summary::{Summary, SummaryRow};
+use format::Family;
 pub use terminal::terminal;
 
 /// The samples, as JSON.
@@ -153,11 +153,11 @@ const fn file(family: Family) -> &'static str {
 /// Those for which there are samples.
 fn charts(results: &Results, summary: &Summary) -> Vec<Chart> {
     let draw = |family: Family| match family {
-        Family::RoundTrip => round_trip::round_trip(&results.distributions, &summary.peers),
+        Family::RoundTrip => round_trip_chart::draw(&results.distributions, &summary.peers),
         Family::Throughput | Family::FrameRate | Family::Cpu => {
-            let drawn = |row: &&Row| Family::of(&row.metric) == family && row.unit != Unit::Percent;
-            let rows: Vec<&Row> = summary.rows.iter().filter(drawn).collect();
-            bars::bars(family.title(), &rows, &summary.peers)
+            let drawn = |row: &&SummaryRow| Family::of(&row.metric) == family && row.unit != Unit::Percent;
+            let rows: Vec<&SummaryRow> = summary.rows.iter().filter(drawn).collect();
+            bar_chart::draw(family.title(), &rows, &summary.peers)
         }
     };
     let chart = |family| draw(family).map(|svg| Chart { family, file: file(family), svg });

@@ -103,8 +103,8 @@ impl Drawing {
         self.words(at, "", words, style);
     }
 
-    /// Words that are read from below, for the title of an upright axis.
-    pub(super) fn upright(&mut self, at: Point, words: &str, style: &Style) {
+    /// Words that are read from below, for the title of an vertical_text axis.
+    pub(super) fn vertical_text(&mut self, at: Point, words: &str, style: &Style) {
         let turn = format!(" transform=\"rotate(-90 {:.1} {:.1})\"", at.0, at.1);
         self.words(at, &turn, words, style);
     }
@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_xml_has_no_place_for_is_written_otherwise() {
+    fn escapes_xml() {
         assert_eq!(escaped("a<b> & \"c\"\u{1b}[0m"), "a&lt;b&gt; &amp; &quot;c&quot; [0m");
     }
 }

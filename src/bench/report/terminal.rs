@@ -2,9 +2,9 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 
-use super::figures::{one_line, ratio, readable, value};
+use super::format::{one_line, ratio, readable, value};
 use crate::bench::results::Results;
-use crate::bench::summary::{Row, Summary};
+use crate::bench::summary::{Summary, SummaryRow};
 
 /// The widest table, in characters.
 const WIDTH: usize = 120;
@@ -45,7 +45,7 @@ fn tables(summary: &Summary) -> Vec<String> {
     tables
 }
 
-fn table(peers: &[String], rows: &[Row]) -> String {
+fn table(peers: &[String], rows: &[SummaryRow]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     let heading = ["METRIC".to_owned(), "UNIT".to_owned()].into_iter();
@@ -64,7 +64,7 @@ fn table(peers: &[String], rows: &[Row]) -> String {
 }
 
 /// A value and its ratio.
-fn cell(row: &Row, peer: &str) -> [String; 2] {
+fn cell(row: &SummaryRow, peer: &str) -> [String; 2] {
     match row.cell(peer) {
         Some(cell) => [value(cell, row.unit), cell.ratio.as_ref().map(ratio).unwrap_or_default()],
         None => ["-".to_owned(), String::new()],

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::*;
-use crate::bench::metric::{Load, Metric};
+use crate::bench::metric::{Metric, RttLoad};
 use crate::bench::results::{BASELINE, Distribution, Results, SUBJECT, Sample, fixture};
 
 const METRICS: [&str; 25] = [
@@ -36,7 +36,7 @@ const METRICS: [&str; 25] = [
 ];
 
 /// Switches with a stream's Gbit/s, the frame rate of small frames, and the round trip in microseconds.
-const SEVEN: [(&str, f64, f64, f64); 7] = [
+const PEERS: [(&str, f64, f64, f64); 7] = [
     (BASELINE, 26.5, 531e3, 8.0),
     (SUBJECT, 24.4, 705e3, 40.0),
     ("veth", 31.5, 897e3, 6.0),
@@ -47,7 +47,7 @@ const SEVEN: [(&str, f64, f64, f64); 7] = [
 ];
 
 /// A share that looks random and never changes.
-fn wobble(of: (u32, usize, usize), most: f64) -> f64 {
+fn pseudo_random(of: (u32, usize, usize), most: f64) -> f64 {
     let (repetition, peer, metric) = of;
     let mixed = (u64::from(repetition) * 7919 + peer as u64 * 104_729 + metric as u64 * 1_299_709) % 1000;
     1.0 + (mixed as f64 / 1000.0 - 0.5) * most
@@ -65,8 +65,8 @@ fn typical(metric: &Metric, (_, gbits, frames, rtt): (&str, f64, f64, f64)) -> f
         Metric::UdpLoss => 40.0 / gbits,
         Metric::FrameRate(size) => frames * (1.0 - f64::from(*size) / 8000.0),
         Metric::LossFreeRate(_) => frames * 0.7,
-        Metric::Rtt(Load::Idle, of) => rtt * (of.percent() / 40.0),
-        Metric::Rtt(Load::Loaded, of) => 60.0 + rtt * (of.percent() / 4.0),
+        Metric::Rtt(RttLoad::Idle, of) => rtt * (of.percent() / 40.0),
+        Metric::Rtt(RttLoad::Loaded, of) => 60.0 + rtt * (of.percent() / 4.0),
         Metric::Cpu(..) => 0.9 / gbits,
     }
 }
@@ -77,10 +77,10 @@ fn measure(results: &mut Results, repetitions: u32, metrics: &[&str], peers: &[(
             for (m, metric) in metrics.iter().enumerate() {
                 let metric: Metric = metric.parse().unwrap();
                 let noise = if m % 4 == 0 { 0.4 } else { 0.1 };
-                let value = rounded(typical(&metric, *peer) * wobble((repetition, p, m), noise));
+                let value = rounded(typical(&metric, *peer) * pseudo_random((repetition, p, m), noise));
                 results.samples.extend(Sample::new(repetition, peer.0, metric, value));
             }
-            for (load, factor) in [(Load::Idle, 1.0), (Load::Loaded, 4.0)] {
+            for (load, factor) in [(RttLoad::Idle, 1.0), (RttLoad::Loaded, 4.0)] {
                 let time = |percent: f64| {
                     factor * peer.3 * (1.0 + (1.0 / (1.0 - percent / 100.0)).ln().powi(2) / 4.0)
                 };
@@ -96,17 +96,17 @@ fn measure(results: &mut Results, repetitions: u32, metrics: &[&str], peers: &[(
 }
 
 /// Two switches, one of them the bridge, a few figures.
-fn small() -> Results {
+fn two_peers() -> Results {
     let mut results = fixture::empty([SUBJECT, BASELINE]);
-    measure(&mut results, 3, &["tcp.cubic", "udp", "udp.loss", "pps.64", "rtt.p50", "rtt.p99"], &SEVEN[..2]);
+    measure(&mut results, 3, &["tcp.cubic", "udp", "udp.loss", "pps.64", "rtt.p50", "rtt.p99"], &PEERS[..2]);
     results
 }
 
 /// All that can be.
-fn seven() -> Results {
+fn seven_peers() -> Results {
     let mut results =
-        fixture::empty(SEVEN.map(|peer| peer.0).into_iter().chain(["another-peer-of-long-name"]));
-    measure(&mut results, 5, &METRICS, &SEVEN);
+        fixture::empty(PEERS.map(|peer| peer.0).into_iter().chain(["another-peer-of-long-name"]));
+    measure(&mut results, 5, &METRICS, &PEERS);
     results.samples.retain(|sample| sample.peer != "veth" || !sample.metric.to_string().starts_with("host"));
     for sample in &mut results.samples {
         sample.cpu_distance_ns = Some(if sample.repetition == 4 { 152.0 } else { 27.0 });
@@ -125,7 +125,7 @@ fn seven() -> Results {
 
 fn without_bridge() -> Results {
     let mut results = fixture::empty([SUBJECT, "vde"]);
-    measure(&mut results, 1, &["tcp.cubic", "rtt.p50"], &[SEVEN[1], SEVEN[5]]);
+    measure(&mut results, 1, &["tcp.cubic", "rtt.p50"], &[PEERS[1], PEERS[5]]);
     results.distributions.clear();
     results
 }
@@ -166,9 +166,9 @@ fn golden(case: &str, results: &Results) {
 }
 
 #[test]
-fn reports_are_what_they_were() {
-    golden("small", &small());
-    golden("seven", &seven());
+fn reports_match_golden_files() {
+    golden("small", &two_peers());
+    golden("seven", &seven_peers());
     golden("without-bridge", &without_bridge());
     golden("nothing", &nothing());
 }
@@ -178,7 +178,7 @@ fn bounds(text: &roxmltree::Node) -> [f64; 4] {
     let number = |name: &str| text.attribute(name).unwrap().parse::<f64>().unwrap();
     let (x, y, size) = (number("x"), number("y"), number("font-size"));
     let weight = if text.has_attribute("font-weight") { svg::Weight::Bold } else { svg::Weight::Regular };
-    let style = svg::Style { size, weight, ..look::LABEL };
+    let style = svg::Style { size, weight, ..style::LABEL };
     let width = svg::width(text.text().unwrap_or_default(), &style);
     let before = match text.attribute("text-anchor") {
         Some("end") => width,
@@ -211,8 +211,8 @@ fn legible(chart: &str) {
 }
 
 #[test]
-fn charts_are_legible() {
-    for results in [small(), seven(), without_bridge()] {
+fn chart_labels_do_not_overlap() {
+    for results in [two_peers(), seven_peers(), without_bridge()] {
         let charts = charts(&results, &Summary::new(&results));
         assert!(!charts.is_empty());
         charts.iter().for_each(|chart| legible(&chart.svg));
@@ -220,8 +220,8 @@ fn charts_are_legible() {
 }
 
 #[test]
-fn tables_fit_a_terminal() {
-    for results in [small(), seven(), without_bridge(), nothing()] {
+fn tables_fit_120_columns() {
+    for results in [two_peers(), seven_peers(), without_bridge(), nothing()] {
         let text = terminal(&results);
         let longest = text.lines().max_by_key(|line| line.chars().count()).unwrap();
         assert!(longest.chars().count() <= 120, "{longest}");
@@ -229,9 +229,9 @@ fn tables_fit_a_terminal() {
 }
 
 #[test]
-fn the_samples_come_back_from_the_file() {
+fn results_file_round_trips() {
     let folder = tempfile::tempdir().unwrap();
-    let results = seven();
+    let results = seven_peers();
     Directory::claim(folder.path()).unwrap().write(&results).unwrap();
     let text = fs::read_to_string(folder.path().join(RESULTS)).unwrap();
     assert!(serde_json::from_str::<Results>(&text).unwrap() == results);
@@ -241,8 +241,8 @@ fn the_samples_come_back_from_the_file() {
 }
 
 #[test]
-fn json_has_the_samples_and_what_they_say() {
-    let json = serde_json::to_value(Report::new(&small())).unwrap();
+fn json_has_samples_and_summary() {
+    let json = serde_json::to_value(Report::new(&two_peers())).unwrap();
     assert_eq!(json["samples"][0]["metric"], "tcp.cubic");
     let cell = &json["summary"]["rows"][0]["cells"][0];
     assert_eq!((cell["peer"].as_str(), cell["samples"].as_u64()), (Some(SUBJECT), Some(3)));
@@ -251,7 +251,7 @@ fn json_has_the_samples_and_what_they_say() {
 }
 
 #[test]
-fn nothing_is_overwritten() {
+fn refuses_existing_files() {
     for name in FILES {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(name), "mine").unwrap();
@@ -266,28 +266,28 @@ fn nothing_is_overwritten() {
 
 /// What came while we measured is not overwritten either.
 #[test]
-fn nothing_that_came_later_is_overwritten() {
+fn refuses_files_created_meanwhile() {
     let folder = tempfile::tempdir().unwrap();
     let directory = Directory::claim(folder.path()).unwrap();
     fs::write(folder.path().join(RESULTS), "another's").unwrap();
-    assert!(directory.write(&small()).is_err());
+    assert!(directory.write(&two_peers()).is_err());
     assert_eq!(fs::read_to_string(folder.path().join(RESULTS)).unwrap(), "another's");
 }
 
 #[test]
-fn a_directory_that_was_made_for_nothing_goes() {
+fn removes_unused_directory() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("report");
     drop(Directory::claim(&path).unwrap());
     assert!(!path.exists());
     drop(Directory::claim(folder.path()).unwrap());
     assert!(folder.path().exists(), "it was there before");
-    Directory::claim(&path).unwrap().write(&small()).unwrap();
+    Directory::claim(&path).unwrap().write(&two_peers()).unwrap();
     assert!(path.join(REPORT).exists());
 }
 
 #[test]
-fn a_place_that_takes_no_report_is_refused_at_once() {
+fn refuses_unwritable_directory() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();

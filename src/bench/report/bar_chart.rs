@@ -1,12 +1,14 @@
 //! Bars: a panel a metric, in it a bar a peer, all panels to one scale.
 
 use super::axis::Linear;
-use super::figures::{factor, number, readable, title};
-use super::look::{self, AXIS, GRID, HEAD, LABEL, MARGIN, PANEL_TITLE, REFERENCE, TICK, WHISKER, WIDTH};
+use super::format::{factor, number, readable, title};
+use super::style::{
+    self, AXIS, GRID, HEADER_HEIGHT, LABEL, MARGIN, PANEL_TITLE, REFERENCE, TICK, WHISKER, WIDTH,
+};
 use super::svg::{self, Anchor, Drawing, Point, Style};
 use crate::bench::metric::Better;
 use crate::bench::results::BASELINE;
-use crate::bench::summary::{Cell, Row, Verdict};
+use crate::bench::summary::{SummaryCell, SummaryRow, Verdict};
 
 /// Between them, pixels.
 const GAP: f64 = 26.0;
@@ -33,18 +35,18 @@ struct Layout<'a> {
 }
 
 /// A chart of `rows`, which share a unit; none if there are none.
-pub(super) fn bars(heading: &str, rows: &[&Row], peers: &[String]) -> Option<String> {
+pub(super) fn draw(heading: &str, rows: &[&SummaryRow], peers: &[String]) -> Option<String> {
     let first = rows.first()?;
     let layout = Layout::new(rows, peers, first);
     let columns = columns(rows.len());
     let lines = rows.len().div_ceil(columns);
-    let height = HEAD + lines as f64 * layout.height() - MARGIN / 2.0;
-    let mut drawing = look::sheet(height, heading, &subtitle(rows, first));
+    let height = HEADER_HEIGHT + lines as f64 * layout.height() - MARGIN / 2.0;
+    let mut drawing = style::new_chart(height, heading, &subtitle(rows, first));
     define_hatches(&mut drawing, peers);
     for (i, row) in rows.iter().enumerate() {
         let (column, line) = (i % columns, i / columns);
         let x = MARGIN + layout.names + column as f64 * (layout.panel + GAP);
-        let y = HEAD + line as f64 * layout.height();
+        let y = HEADER_HEIGHT + line as f64 * layout.height();
         if column == 0 {
             layout.draw_names(&mut drawing, (x, y));
         }
@@ -61,7 +63,7 @@ fn columns(panels: usize) -> usize {
     }
 }
 
-fn subtitle(rows: &[&Row], first: &Row) -> String {
+fn subtitle(rows: &[&SummaryRow], first: &SummaryRow) -> String {
     let (unit, _) = readable(first.unit);
     let better = match first.better {
         Better::Higher => "more is better",
@@ -84,7 +86,7 @@ fn subtitle(rows: &[&Row], first: &Row) -> String {
 /// A pattern a peer, for bars that are noise.
 fn define_hatches(drawing: &mut Drawing, peers: &[String]) {
     for peer in 0..peers.len() {
-        let colour = look::look(peers, peer).pen.colour;
+        let colour = style::peer_style(peers, peer).pen.colour;
         drawing.define(&format!(
             "<pattern id=\"noisy{peer}\" width=\"5\" height=\"5\" patternUnits=\"userSpaceOnUse\" \
              patternTransform=\"rotate(45)\"><rect width=\"5\" height=\"5\" fill=\"#ffffff\"/>\
@@ -94,10 +96,10 @@ fn define_hatches(drawing: &mut Drawing, peers: &[String]) {
 }
 
 impl<'a> Layout<'a> {
-    fn new(rows: &[&Row], peers: &'a [String], first: &Row) -> Layout<'a> {
+    fn new(rows: &[&SummaryRow], peers: &'a [String], first: &SummaryRow) -> Layout<'a> {
         let (unit, scale) = readable(first.unit);
         let greatest = rows.iter().flat_map(|row| &row.cells).map(|cell| cell.range.max).fold(0.0, f64::max);
-        let name = |peer: &String| svg::width(peer, &look::name_style(peer, Anchor::End));
+        let name = |peer: &String| svg::width(peer, &style::name_style(peer, Anchor::End));
         let names = peers.iter().map(name).fold(0.0, f64::max) + 10.0;
         let columns = columns(rows.len()) as f64;
         let panel = (WIDTH - 2.0 * MARGIN - names - GAP * (columns - 1.0)) / columns;
@@ -126,16 +128,16 @@ impl<'a> Layout<'a> {
     fn draw_names(&self, drawing: &mut Drawing, (x, top): Point) {
         for (i, peer) in self.peers.iter().enumerate() {
             let at = (x - 8.0, Self::middle(i, top) + 4.0);
-            drawing.text(at, peer, &look::name_style(peer, Anchor::End));
+            drawing.text(at, peer, &style::name_style(peer, Anchor::End));
         }
     }
 
-    fn draw_panel(&self, drawing: &mut Drawing, (x, top): Point, row: &Row) {
+    fn draw_panel(&self, drawing: &mut Drawing, (x, top): Point, row: &SummaryRow) {
         drawing.text((x, top + 10.0), &title(&row.metric), &PANEL_TITLE);
         self.draw_axis(drawing, (x, top + ABOVE));
         if let Some(baseline) = row.cell(BASELINE).filter(|_| row.metric.has_ratio()) {
             let at = (x + self.place(baseline.range.median), top + ABOVE);
-            look::upright_line(drawing, at, self.bars(), &REFERENCE);
+            style::vertical_line(drawing, at, self.bars(), &REFERENCE);
         }
         for (i, peer) in self.peers.iter().enumerate() {
             let at = (x, Self::middle(i, top));
@@ -151,33 +153,33 @@ impl<'a> Layout<'a> {
         for tick in &self.axis.ticks {
             let at = x + self.place(tick * self.scale);
             let pen = if *tick == 0.0 { &AXIS } else { &GRID };
-            look::upright_line(drawing, (at, top), self.bars(), pen);
+            style::vertical_line(drawing, (at, top), self.bars(), pen);
             drawing.text((at, bottom + 15.0), &plain(*tick), &TICK);
         }
         let middle = x + (self.panel - WORDS) / 2.0;
         drawing.text((middle, bottom + 31.0), self.unit, &TICK);
     }
 
-    fn draw_bar(&self, drawing: &mut Drawing, (x, middle): Point, cell: &Cell) {
+    fn draw_bar(&self, drawing: &mut Drawing, (x, middle): Point, cell: &SummaryCell) {
         let peer = self.peers.iter().position(|peer| *peer == cell.peer).unwrap_or_default();
         let fill = match cell.noisy {
             true => format!("url(#noisy{peer})"),
-            false => look::look(self.peers, peer).fill.to_owned(),
+            false => style::peer_style(self.peers, peer).fill.to_owned(),
         };
         let [median, min, max] = [cell.range.median, cell.range.min, cell.range.max].map(|v| self.place(v));
         drawing.rectangle((x, middle - THICK / 2.0), (median, THICK), &fill);
         if cell.samples > 1 {
             drawing.line(&[(x + min, middle), (x + max, middle)], &WHISKER);
             for end in [x + min, x + max] {
-                look::upright_line(drawing, (end, middle - 3.5), 7.0, &WHISKER);
+                style::vertical_line(drawing, (end, middle - 3.5), 7.0, &WHISKER);
             }
         }
-        let style = look::name_style(&cell.peer, Anchor::Start);
+        let style = style::name_style(&cell.peer, Anchor::Start);
         drawing.text((x + max + 6.0, middle + 4.0), &self.words(cell), &Style { size: 11.5, ..style });
     }
 
     /// `26.4 (0.99x)`
-    fn words(&self, cell: &Cell) -> String {
+    fn words(&self, cell: &SummaryCell) -> String {
         let mark = if cell.noisy { "~" } else { "" };
         let value = format!("{mark}{}", number(cell.range.median / self.scale));
         match &cell.ratio {

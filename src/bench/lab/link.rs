@@ -20,13 +20,13 @@ use crate::sys::netns::Netns;
 use crate::wire::Mac;
 
 /// No neighbour discovery, no multicast reports: what is counted is what was sent to be counted.
-pub(super) fn silence_ipv6() -> Result<(), BenchError> {
+pub(super) fn disable_ipv6() -> Result<(), BenchError> {
     let interfaces = ["all", "default"].iter();
     interfaces.map(|which| format!("ipv6/conf/{which}/disable_ipv6")).try_for_each(|it| set(&it, "1"))
 }
 
 /// Bridged frames do not pass the firewall, as it is where the module br_netfilter is not loaded.
-pub(super) fn without_netfilter() -> Result<(), BenchError> {
+pub(super) fn disable_bridge_netfilter() -> Result<(), BenchError> {
     let families = ["iptables", "ip6tables", "arptables"].iter();
     families.map(|family| format!("bridge/bridge-nf-call-{family}")).try_for_each(|it| set(&it, "0"))
 }
@@ -52,7 +52,7 @@ pub(super) fn bridge(name: &str, ports: [&str; 2]) -> Result<(), BenchError> {
     let mut netlink = Netlink::open()?;
     let message = RouteNetlinkMessage::NewLink(LinkBridge::new(name).build());
     netlink.apply(&[NetlinkRequest::create(format!("make the bridge {name}"), message)])?;
-    let (controller, _) = look(name)?;
+    let (controller, _) = index_and_mac(name)?;
     let join = |port: &str| {
         let settings = LinkUnspec::new_with_name(port).controller(controller).mtu(MTU).txqueuelen(TXQUEUELEN);
         change(&format!("make {port} a port of {name}"), settings.up())
@@ -62,7 +62,7 @@ pub(super) fn bridge(name: &str, ports: [&str; 2]) -> Result<(), BenchError> {
 
 /// Turns on a device and `lo`, the device with the same MTU and queue length for all, and an address if it has none yet.
 pub(super) fn set_up(device: &str, address: Option<Ipv4Addr>) -> Result<(), BenchError> {
-    let (ifindex, _) = look(device)?;
+    let (ifindex, _) = index_and_mac(device)?;
     let settings = LinkUnspec::new_with_index(ifindex).mtu(MTU).txqueuelen(TXQUEUELEN).up();
     let mut requests = vec![
         change(&format!("turn on {device}"), settings),
@@ -86,13 +86,13 @@ pub(super) fn move_to(device: &str, netns: &Netns) -> Result<(), BenchError> {
 }
 
 /// A device's index and MAC.
-pub(super) fn look(device: &str) -> Result<(u32, Mac), BenchError> {
-    let link = find(device)?;
-    let mac = link.attributes.iter().find_map(|attribute| match attribute {
+pub(super) fn index_and_mac(device: &str) -> Result<(u32, Mac), BenchError> {
+    let message = find(device)?;
+    let mac = message.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::Address(bytes) => bytes.as_slice().try_into().ok().map(Mac),
         _ => None,
     });
-    Ok((link.header.index, mac.unwrap_or(Mac::ZERO)))
+    Ok((message.header.index, mac.unwrap_or(Mac::ZERO)))
 }
 
 /// Waits for devices that another process makes.
@@ -108,13 +108,13 @@ pub(super) fn wait_for(devices: [&str; 2]) -> Result<(), BenchError> {
     devices.iter().try_for_each(|device| find(device).map(drop).map_err(BenchError::from))
 }
 
-/// Frames that a device has received.
-pub(super) fn received(device: &str) -> Result<u64, BenchError> {
+/// Frames that a device has received_frames.
+pub(super) fn received_frames(device: &str) -> Result<u64, BenchError> {
     let counters = find(device)?.attributes.into_iter().find_map(|attribute| match attribute {
         LinkAttribute::Stats64(counters) => Some(counters.rx_packets),
         _ => None,
     });
-    counters.ok_or_else(|| BenchError::Answer {
+    counters.ok_or_else(|| BenchError::InvalidOutput {
         program: "the kernel",
         fault: format!("there are no counters of {device} in it"),
     })

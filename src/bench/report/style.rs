@@ -9,38 +9,38 @@ pub(super) const WIDTH: f64 = 960.0;
 /// Around a chart, pixels.
 pub(super) const MARGIN: f64 = 24.0;
 /// From the top of a chart to what is below its title and subtitle, pixels.
-pub(super) const HEAD: f64 = 74.0;
+pub(super) const HEADER_HEIGHT: f64 = 74.0;
 
-const INK: &str = "#1f2328";
-const PALE: &str = "#59636e";
+const TEXT_COLOUR: &str = "#1f2328";
+const PALE_COLOUR: &str = "#59636e";
 
 pub(super) const GRID: Pen = Pen::solid("#e6e8eb", 1.0);
 pub(super) const AXIS: Pen = Pen::solid("#8c959f", 1.0);
-pub(super) const WHISKER: Pen = Pen::solid(INK, 1.2);
+pub(super) const WHISKER: Pen = Pen::solid(TEXT_COLOUR, 1.2);
 pub(super) const REFERENCE: Pen = Pen { colour: "#8c959f", width: 1.2, dashes: "3 3" };
 
 pub(super) const LABEL: Style =
-    Style { size: 12.0, colour: INK, anchor: Anchor::Start, weight: Weight::Regular };
+    Style { size: 12.0, colour: TEXT_COLOUR, anchor: Anchor::Start, weight: Weight::Regular };
 pub(super) const TICK: Style =
-    Style { size: 11.0, colour: PALE, anchor: Anchor::Middle, weight: Weight::Regular };
+    Style { size: 11.0, colour: PALE_COLOUR, anchor: Anchor::Middle, weight: Weight::Regular };
 pub(super) const PANEL_TITLE: Style = Style { size: 13.0, weight: Weight::Bold, ..LABEL };
 const TITLE: Style = Style { size: 19.0, weight: Weight::Bold, ..LABEL };
-const SUBTITLE: Style = Style { size: 12.5, colour: PALE, ..LABEL };
+const SUBTITLE: Style = Style { size: 12.5, colour: PALE_COLOUR, ..LABEL };
 
 /// How a peer is drawn.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Look {
+pub(super) struct PeerStyle {
     /// Of its line.
     pub(super) pen: Pen,
     /// Of its bar.
     pub(super) fill: &'static str,
 }
 
-const SUBJECTS: Look = Look { pen: Pen::solid("#0072b2", 3.2), fill: "#0072b2" };
-const BASELINES: Look = Look { pen: Pen::solid("#6e7781", 2.2), fill: "#6e7781" };
+const SUBJECT_STYLE: PeerStyle = PeerStyle { pen: Pen::solid("#0072b2", 3.2), fill: "#0072b2" };
+const BASELINE_STYLE: PeerStyle = PeerStyle { pen: Pen::solid("#6e7781", 2.2), fill: "#6e7781" };
 
 /// Paler bars than the subject's.
-const OTHERS: [Look; 6] = [
+const OTHER_STYLES: [PeerStyle; 6] = [
     other("#e69f00", "7 3", "#f0c566"),
     other("#009e73", "2 3", "#66c5ab"),
     other("#cc79a7", "9 3 2 3", "#e0afca"),
@@ -49,17 +49,17 @@ const OTHERS: [Look; 6] = [
     other("#8a7a00", "9 3 2 3 2 3", "#b9af66"),
 ];
 
-const fn other(colour: &'static str, dashes: &'static str, fill: &'static str) -> Look {
-    Look { pen: Pen { colour, width: 1.8, dashes }, fill }
+const fn other(colour: &'static str, dashes: &'static str, fill: &'static str) -> PeerStyle {
+    PeerStyle { pen: Pen { colour, width: 1.8, dashes }, fill }
 }
 
 /// That of a peer, by its place among `peers`. Who comes after the last of the others begins anew.
-pub(super) fn look(peers: &[String], peer: usize) -> Look {
+pub(super) fn peer_style(peers: &[String], peer: usize) -> PeerStyle {
     let before = peers.iter().take(peer).filter(|peer| *peer != SUBJECT && *peer != BASELINE).count();
     match peers.get(peer).map(String::as_str) {
-        Some(SUBJECT) => SUBJECTS,
-        Some(BASELINE) => BASELINES,
-        _ => OTHERS[before % OTHERS.len()],
+        Some(SUBJECT) => SUBJECT_STYLE,
+        Some(BASELINE) => BASELINE_STYLE,
+        _ => OTHER_STYLES[before % OTHER_STYLES.len()],
     }
 }
 
@@ -70,7 +70,7 @@ pub(super) fn name_style(peer: &str, anchor: Anchor) -> Style {
 }
 
 /// A chart with its title.
-pub(super) fn sheet(height: f64, title: &str, subtitle: &str) -> Drawing {
+pub(super) fn new_chart(height: f64, title: &str, subtitle: &str) -> Drawing {
     let mut drawing = Drawing::new(WIDTH, height, title);
     drawing.text((MARGIN, 34.0), title, &TITLE);
     drawing.text((MARGIN, 54.0), subtitle, &SUBTITLE);
@@ -78,6 +78,6 @@ pub(super) fn sheet(height: f64, title: &str, subtitle: &str) -> Drawing {
 }
 
 /// A line straight down.
-pub(super) fn upright_line(drawing: &mut Drawing, (x, top): Point, height: f64, pen: &Pen) {
+pub(super) fn vertical_line(drawing: &mut Drawing, (x, top): Point, height: f64, pen: &Pen) {
     drawing.line(&[(x, top), (x, top + height)], pen);
 }

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::axis::{Logarithmic, keep_apart};
-use super::look::{self, AXIS, GRID, HEAD, MARGIN, PANEL_TITLE, TICK, WIDTH};
+use super::style::{self, AXIS, GRID, HEADER_HEIGHT, MARGIN, PANEL_TITLE, TICK, WIDTH};
 use super::svg::{self, Anchor, Drawing, Pen, Point, Style};
-use crate::bench::metric::Load;
+use crate::bench::metric::RttLoad;
 use crate::bench::results::Distribution;
 use crate::bench::summary::Range;
 
@@ -53,30 +53,30 @@ struct Layout<'a> {
 }
 
 /// A chart of all round-trip times; none if there are none.
-pub(super) fn round_trip(distributions: &[Distribution], peers: &[String]) -> Option<String> {
-    let panels: Vec<Panel> = [(Load::Idle, "Idle"), (Load::Loaded, "Under load")]
+pub(super) fn draw(distributions: &[Distribution], peers: &[String]) -> Option<String> {
+    let panels: Vec<Panel> = [(RttLoad::Idle, "Idle"), (RttLoad::Loaded, "Under load")]
         .into_iter()
         .map(|(load, title)| Panel { title, lines: lines(distributions, load, peers) })
         .filter(|panel| !panel.lines.is_empty())
         .collect();
     let layout = Layout::new(&panels, peers)?;
     let subtitle = "less is better  \u{b7}  median of the repetitions  \u{b7}  from 90 on, each tick is ten times as rare";
-    let mut drawing = look::sheet(HEAD + ABOVE + FIELD + BELOW, "Round-trip time", subtitle);
-    drawing.upright(
-        (MARGIN + 8.0, HEAD + ABOVE + FIELD / 2.0),
+    let mut drawing = style::new_chart(HEADER_HEIGHT + ABOVE + FIELD + BELOW, "Round-trip time", subtitle);
+    drawing.vertical_text(
+        (MARGIN + 8.0, HEADER_HEIGHT + ABOVE + FIELD / 2.0),
         "microseconds, logarithmic",
         &Style { size: 12.0, ..TICK },
     );
     for (i, panel) in panels.iter().enumerate() {
         let x = MARGIN + LEFT + i as f64 * (layout.panel + GAP);
-        layout.draw(&mut drawing, (x, HEAD + ABOVE), panel);
+        layout.draw(&mut drawing, (x, HEADER_HEIGHT + ABOVE), panel);
     }
     Some(drawing.finish())
 }
 
 /// The median of the repetitions at each percentile that all of them have. The greatest of all (100) has no place on
 /// the axis.
-fn lines(distributions: &[Distribution], load: Load, peers: &[String]) -> Vec<(usize, Line)> {
+fn lines(distributions: &[Distribution], load: RttLoad, peers: &[String]) -> Vec<(usize, Line)> {
     let of_peer = |peer: &String| {
         let of: Vec<_> = distributions.iter().filter(|of| of.metric == load && of.peer == *peer).collect();
         // The bits of floats above 0 are in their order.
@@ -105,7 +105,7 @@ impl<'a> Layout<'a> {
         let points = || panels.iter().flat_map(|panel| &panel.lines).flat_map(|(_, line)| line);
         let times = Range::of(points().map(|(_, time)| *time))?;
         let rarest = points().map(|(percent, _)| nines(*percent)).fold(1.0, f64::max);
-        let name = |peer: &String| svg::width(peer, &look::name_style(peer, Anchor::Start));
+        let name = |peer: &String| svg::width(peer, &style::name_style(peer, Anchor::Start));
         let names = peers.iter().map(name).fold(0.0, f64::max) + LEADER;
         let count = panels.len() as f64;
         let panel = (WIDTH - 2.0 * MARGIN - LEFT - GAP * (count - 1.0)) / count;
@@ -119,7 +119,7 @@ impl<'a> Layout<'a> {
         // The subject is drawn last, above the others.
         for (peer, line) in panel.lines.iter().rev() {
             let points: Vec<Point> = line.iter().map(|(p, t)| (x + self.x(*p), top + self.y(*t))).collect();
-            drawing.line(&points, &look::look(self.peers, *peer).pen);
+            drawing.line(&points, &style::peer_style(self.peers, *peer).pen);
         }
         self.draw_names(drawing, (x, top), &panel.lines);
     }
@@ -141,7 +141,7 @@ impl<'a> Layout<'a> {
         }
         for percent in TICKS.into_iter().filter(|percent| nines(*percent) <= self.nines + 0.01) {
             let at = x + self.x(percent);
-            look::upright_line(drawing, (at, top), FIELD, &GRID);
+            style::vertical_line(drawing, (at, top), FIELD, &GRID);
             drawing.text((at, top + FIELD + 16.0), &percent.to_string(), &TICK);
         }
         drawing.line(&[(x, top), (x, top + FIELD), (x + self.field, top + FIELD)], &AXIS);
@@ -161,12 +161,12 @@ impl<'a> Layout<'a> {
         keep_apart(&mut places, PITCH, (0.0, FIELD));
         for ((peer, (right, end)), place) in ends.into_iter().zip(places) {
             let name = &self.peers[peer];
-            let pen = look::look(self.peers, peer).pen;
+            let pen = style::peer_style(self.peers, peer).pen;
             let (at, y) = (x + self.field + LEADER, top + place);
             let knee = at - SWATCH - 4.0;
             drawing.line(&[(x + right + 2.0, top + end), (knee, y)], &Pen::solid(pen.colour, 1.0));
             drawing.line(&[(knee, y), (at - 4.0, y)], &pen);
-            drawing.text((at, y + 4.0), name, &look::name_style(name, Anchor::Start));
+            drawing.text((at, y + 4.0), name, &style::name_style(name, Anchor::Start));
         }
     }
 }

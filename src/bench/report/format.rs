@@ -1,7 +1,7 @@
 //! Figures as a person reads them.
 
-use crate::bench::metric::{CpuOf, Load, Metric, Tcp, Traffic, Unit};
-use crate::bench::summary::{Cell, Range, Ratio, Verdict};
+use crate::bench::metric::{CpuScope, Metric, RttLoad, Tcp, Traffic, Unit};
+use crate::bench::summary::{Range, Ratio, SummaryCell, Verdict};
 
 /// What belongs into one table and one chart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,10 +73,10 @@ pub(super) fn title(metric: &Metric) -> String {
         Metric::UdpLoss => "UDP, lost".to_owned(),
         Metric::FrameRate(size) => format!("{size}-byte frames"),
         Metric::LossFreeRate(size) => format!("{size}-byte frames, none lost"),
-        Metric::Rtt(Load::Idle, of) => format!("round trip, p{}", of.percent()),
-        Metric::Rtt(Load::Loaded, of) => format!("round trip under load, p{}", of.percent()),
-        Metric::Cpu(of, CpuOf::Switch) => format!("switch CPU, {}", tcp(of)),
-        Metric::Cpu(of, CpuOf::Machine) => format!("machine CPU, {}", tcp(of)),
+        Metric::Rtt(RttLoad::Idle, of) => format!("round trip, p{}", of.percent()),
+        Metric::Rtt(RttLoad::Loaded, of) => format!("round trip under load, p{}", of.percent()),
+        Metric::Cpu(of, CpuScope::Switch) => format!("switch CPU, {}", tcp(of)),
+        Metric::Cpu(of, CpuScope::Machine) => format!("machine CPU, {}", tcp(of)),
     }
 }
 
@@ -104,7 +104,7 @@ pub(super) fn number(value: f64) -> String {
 }
 
 /// `26.4 [13.6-31.1]`, marked ~ where it is noise.
-pub(super) fn value(cell: &Cell, unit: Unit) -> String {
+pub(super) fn value(cell: &SummaryCell, unit: Unit) -> String {
     let scale = readable(unit).1;
     let scaled = |value: f64| number(value / scale);
     let Range { median, min, max } = cell.range;
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_have_three_digits() {
+    fn formats_numbers_with_three_digits() {
         let numbers = [0.0, 0.00123, 0.0412, 0.999, 0.9996, 5.907, 26.44, 99.96, 717.4, 12_345.0].map(number);
         assert_eq!(
             numbers,
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn factors() {
+    fn formats_ratios() {
         assert_eq!(
             [0.0, 0.0123, 0.5, 1.3149, 12.34, 250.0].map(factor),
             ["0.00", "0.012", "0.50", "1.31", "12.3", "250"]

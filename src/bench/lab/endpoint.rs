@@ -4,14 +4,14 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::process::{Child, Command};
 
 use super::super::error::BenchError;
-use super::{route, wiring};
+use super::{link, route};
 use crate::sys::netns::{Netns, NetnsThread, in_netns};
 use crate::sys::packet::PacketSocket;
 use crate::wire::Mac;
 
 /// A network namespace with a device on the switch.
 #[derive(Debug)]
-pub(in super::super) struct Station {
+pub(in super::super) struct Endpoint {
     netns: Netns,
     device: String,
     ifindex: u32,
@@ -21,17 +21,17 @@ pub(in super::super) struct Station {
     pub(in super::super) address: Ipv4Addr,
 }
 
-impl Station {
+impl Endpoint {
     /// A new one, with a device that is in the host's namespace until now.
-    pub(super) fn with(device: &str, address: Ipv4Addr) -> Result<Station, BenchError> {
+    pub(super) fn with(device: &str, address: Ipv4Addr) -> Result<Endpoint, BenchError> {
         let netns = in_netns(NetnsThread::create)??;
-        wiring::move_to(device, &netns)?;
-        Station::settle(netns, device, || wiring::set_up(device, Some(address)), address)
+        link::move_to(device, &netns)?;
+        Endpoint::settle(netns, device, || link::set_up(device, Some(address)), address)
     }
 
     /// One that the switch has made, address and all.
-    pub(super) fn existing(netns: Netns, device: &str, address: Ipv4Addr) -> Result<Station, BenchError> {
-        Station::settle(netns, device, || wiring::set_up(device, None), address)
+    pub(super) fn existing(netns: Netns, device: &str, address: Ipv4Addr) -> Result<Endpoint, BenchError> {
+        Endpoint::settle(netns, device, || link::set_up(device, None), address)
     }
 
     fn settle(
@@ -39,23 +39,23 @@ impl Station {
         device: &str,
         set_up: impl FnOnce() -> Result<(), BenchError> + Send,
         address: Ipv4Addr,
-    ) -> Result<Station, BenchError> {
+    ) -> Result<Endpoint, BenchError> {
         let (ifindex, mac) = inside(&netns, || {
-            wiring::silence_ipv6()?;
+            link::disable_ipv6()?;
             set_up()?;
-            wiring::look(device)
+            link::index_and_mac(device)
         })?;
-        Ok(Station { netns, device: device.to_owned(), ifindex, mac, address })
+        Ok(Endpoint { netns, device: device.to_owned(), ifindex, mac, address })
     }
 
     /// Makes its new TCP connections begin with this congestion control.
-    pub(super) fn begin_with(&self, congestion_control: &str) -> Result<(), BenchError> {
-        inside(&self.netns, || route::begin_with(congestion_control))
+    pub(super) fn set_congestion_control(&self, congestion_control: &str) -> Result<(), BenchError> {
+        inside(&self.netns, || route::set_congestion_control(congestion_control))
     }
 
-    /// Frames that its device has received.
-    pub(in super::super) fn received(&self) -> Result<u64, BenchError> {
-        inside(&self.netns, || wiring::received(&self.device))
+    /// Frames that its device has received_frames.
+    pub(in super::super) fn received_frames(&self) -> Result<u64, BenchError> {
+        inside(&self.netns, || link::received_frames(&self.device))
     }
 
     /// Sends frames on its device.
