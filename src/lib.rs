@@ -3,23 +3,23 @@
 //! The modules are the layers, and dependencies point down only:
 //!
 //! ```text
-//! cli       what a person types and sees: one file per subcommand
+//! cli       the command line: one file per subcommand
 //!  |
-//! bench     measures the switch beside others, and tells
-//! tui       the screen of `uswitch watch`: draws what the API says
+//! bench     measures the switch and others side by side, and reports
+//! tui       the screen of `uswitch watch`: draws the data that the API returns
 //!  |
-//! control   what should exist: config, topology, the API on a Unix socket. Never on a frame's way
+//! control   configuration, topology, the API on a Unix socket. Not on the frame path
 //!  |
 //! datapath  moves frames: workers, buffer pools, the io_uring and poll engines
 //!  |
-//! switch    decides: FDB, ports, flooding, gateway. Pure: no device, clock or thread of its own
+//! switch    forwarding decisions: FDB, ports, flooding, gateway. Pure: no device, clock or thread of its own
 //!  |
 //! wire      bytes <-> types: Ethernet, ARP, IP, ND, virtio-net header, checksums, segmentation
 //!
-//! sys       a leaf beside them: the kernel (TAP, netns, netlink, io_uring). The only place for unsafe
+//! sys       the kernel's interfaces (TAP, netns, netlink, io_uring). Depends only on wire's types; the only place for unsafe
 //! ```
 //!
-//! A frame's way, by name: `datapath::Worker::run` -> `datapath::Engine::turn` ->
+//! The frame path, by name: `datapath::Worker::run` -> `datapath::Engine::turn` ->
 //! [`switch::Switch::process`] -> `forward::admit` -> [`switch::Fdb::learn`] -> `forward::choose` ->
 //! `Worker::dispatch`. A frame for the switch itself leaves at `choose` into [`switch::gateway`].
 

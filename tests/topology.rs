@@ -230,7 +230,7 @@ fn failed_port_leaves_nothing_behind() {
         let first = topology.add_port(&port(1)).unwrap();
         ip("netns add container2");
         let error = topology.add_port(&port(2)).unwrap_err();
-        assert!(error.to_string().contains("network namespace 'container2' already"), "{error}");
+        assert!(error.to_string().contains("network namespace 'container2' exists already"), "{error}");
         // Assigning an address twice fails after the namespace was created.
         let twice = PortSpec { addresses: port(3).addresses.repeat(2), ..port(3) };
         let error = topology.add_port(&twice).unwrap_err();
@@ -256,7 +256,7 @@ fn conflicts_are_found_before_anything_is_created() {
         let before = host_state();
         let cases = [
             (Config { name: "taken".to_owned(), ..config(1) }, "a device named 'taken' already exists"),
-            (Config { prefix: "taken".to_owned(), ..config(3) }, "namespace 'taken2' already"),
+            (Config { prefix: "taken".to_owned(), ..config(3) }, "namespace 'taken2' exists already"),
             (
                 Config { subnets: vec!["192.0.2.128/25".parse().unwrap()], ..config(1) },
                 "overlaps 192.0.2.1/24",

@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
 
-/// Appends `record`. If the file has no room for all of it, cuts off the part that was written and fails, so that the
-/// next record does not continue a torn one. The file is open for appending, or its offset is at its end.
+/// Appends `record`. If the file has no room for all of it, cuts off the part that was written and fails, so
+/// that the next record does not continue a torn one. The file is open for appending, or its offset is at
+/// its end.
 ///
 /// # Errors
 /// The record could not be written. Nothing of it is in the file, unless another process has appended since.

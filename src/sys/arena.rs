@@ -1,18 +1,19 @@
-//! The memory of a worker's buffers: one anonymous mapping, cut into equal pieces.
+//! The memory of a worker's buffers: one anonymous mapping, divided into buffers of equal size.
 
 use std::io;
 use std::ptr::NonNull;
 
-/// Bytes of one buffer: the largest frame that a TAP gives (a 64 KiB super-frame with its virtio-net,
-/// Ethernet and VLAN headers), [`HEADROOM`] before it, and 320 bytes so that buffer starts do not
+/// Bytes of one buffer: the largest frame that a TAP delivers (a 64 KiB GSO packet with its virtio-net,
+/// Ethernet and VLAN headers), [`HEADROOM`] before it, and 320 bytes so that the starts of buffers do not
 /// share cache sets.
 pub const BUFFER_SIZE: usize = (66 << 10) + 320;
 
-/// Bytes before the place that a read fills, for a header that the egress needs and the ingress had not.
+/// Free bytes before the frame, for a virtio-net header that the egress port needs and the ingress port does
+/// not have.
 pub const HEADROOM: usize = 64;
 
-/// A mapping of `count` buffers. It hands out addresses, not references: who may touch which buffer
-/// is the business of its owner.
+/// A mapping of `count` buffers. It returns addresses, not references: its owner tracks which buffers may be
+/// accessed.
 #[derive(Debug)]
 pub(super) struct Arena {
     base: NonNull<u8>,
@@ -20,7 +21,7 @@ pub(super) struct Arena {
 }
 
 impl Arena {
-    /// Maps the memory, all of it touched now so that no frame pays for a page fault.
+    /// Maps the memory and populates it, so that no frame causes a page fault.
     pub(super) fn new(count: u16) -> io::Result<Arena> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE;
         let protection = libc::PROT_READ | libc::PROT_WRITE;
@@ -41,7 +42,7 @@ impl Arena {
         Self::bytes(self.count)
     }
 
-    /// Where buffer `id` starts; [`BUFFER_SIZE`] bytes from there are in the mapping.
+    /// The address of buffer `id`; [`BUFFER_SIZE`] bytes from there are in the mapping.
     pub(super) fn start(&self, id: u16) -> NonNull<u8> {
         assert!(id < self.count, "buffer {id} of {}", self.count);
         // SAFETY: `id` is below `count`, so the offset is inside the mapping.
@@ -51,8 +52,8 @@ impl Arena {
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        // SAFETY: the mapping is ours, of this length, and whoever owns the arena has let go of every
-        // buffer (see `Ring::drop` for the kernel's part).
+        // SAFETY: this value owns the mapping of this length. Its owner no longer uses any buffer, and
+        // neither does the kernel (see `Ring::drop`).
         unsafe { libc::munmap(self.base.as_ptr().cast(), Self::bytes(self.count)) };
     }
 }

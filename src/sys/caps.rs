@@ -1,19 +1,19 @@
-//! Which capabilities this process has (capabilities(7)).
+//! Capabilities of this process (capabilities(7)).
 
 use std::{fs, io};
 
-/// The capabilities that building a switch on the host itself takes.
-/// Their numbers are from `include/uapi/linux/capability.h`.
+/// The capabilities that a switch on the host's own network needs.
+/// The numbers are those of `include/uapi/linux/capability.h`.
 const NEEDED: [(u32, &str); 2] = [(NET_ADMIN, "CAP_NET_ADMIN"), (SYS_ADMIN, "CAP_SYS_ADMIN")];
 /// Devices, addresses, routes, nftables.
 const NET_ADMIN: u32 = 12;
 /// Namespaces and mounts.
 const SYS_ADMIN: u32 = 21;
-/// Memory pinned for this process is not held against its limit.
+/// Locked memory is not limited by `RLIMIT_MEMLOCK`.
 const IPC_LOCK: u32 = 14;
 
-/// The process may make namespaces and devices where it stands. When not, it can still do so in a
-/// [sandbox](super::sandbox) of its own.
+/// Whether the process may create namespaces and devices in its current namespaces. Without this it can
+/// still do so in a [sandbox](super::sandbox).
 ///
 /// # Errors
 /// `/proc` is not mounted.
@@ -21,24 +21,24 @@ pub fn can_manage_network() -> io::Result<bool> {
     Ok(missing()?.is_empty())
 }
 
-/// The names of those that are missing for that.
+/// The names of the capabilities that are missing for that.
 ///
 /// # Errors
 /// `/proc` is not mounted.
 pub fn missing() -> io::Result<Vec<&'static str>> {
-    let set = ours()?;
+    let set = effective_set()?;
     Ok(NEEDED.iter().filter(|(bit, _)| set & 1 << bit == 0).map(|(_, name)| *name).collect())
 }
 
-/// The process may pin any amount of memory (`CAP_IPC_LOCK`), whatever its `RLIMIT_MEMLOCK`.
+/// Whether the process may lock any amount of memory (`CAP_IPC_LOCK`), regardless of `RLIMIT_MEMLOCK`.
 ///
 /// # Errors
 /// `/proc` is not mounted.
 pub fn can_pin_memory() -> io::Result<bool> {
-    Ok(ours()? & 1 << IPC_LOCK != 0)
+    Ok(effective_set()? & 1 << IPC_LOCK != 0)
 }
 
-fn ours() -> io::Result<u64> {
+fn effective_set() -> io::Result<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
     Ok(effective(&status).unwrap_or(0))
 }

@@ -1,4 +1,4 @@
-//! `--detach`: the shell gets its prompt back when the switch forwards, or the error when it does not.
+//! `--detach`: the command returns when the switch forwards, or with the error if it fails to start.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -13,29 +13,30 @@ use super::process::has_one_thread;
 /// Which of the two processes this is after [`detach`].
 #[derive(Debug)]
 pub enum Role {
-    /// The one that the shell waits for: it has nothing to do but to exit with this code.
+    /// The process that the shell waits for. It must exit with this code.
     Parent(u8),
-    /// The one that goes on, without the terminal, and says when it is ready.
+    /// The background process, without the terminal. It reports when it is ready.
     Child(ReadyNotifier),
 }
 
-/// To be said when the switch forwards. Dropped without, the parent waits for the child's end and takes its exit code.
+/// Reports to the parent that the switch forwards. If it is dropped without [`ReadyNotifier::notify`], the
+/// parent waits for the child and exits with its exit code.
 #[derive(Debug)]
 pub struct ReadyNotifier {
     pipe: File,
 }
 
-/// Makes a process that outlives the shell. To be called before the process has a second thread.
+/// Forks a process that outlives the shell. Call it while the process has one thread.
 ///
 /// # Errors
-/// The kernel has no room for a process, or there are threads already.
+/// fork(2) failed, or the process has several threads.
 pub fn detach() -> io::Result<Role> {
     if !has_one_thread()? {
         return Err(io::Error::other("a process with several threads cannot detach"));
     }
     let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
-    // SAFETY: this thread is the only one, so no lock is held by one that the child does not have, and the child
-    // may go on as any process.
+    // SAFETY: this is the only thread, so no thread that is missing in the child holds a lock. The child may
+    // do what any process may do.
     match unsafe { fork() }? {
         ForkResult::Parent { child } => {
             drop(write);
@@ -49,43 +50,44 @@ pub fn detach() -> io::Result<Role> {
     }
 }
 
-/// Closes what the shell had open besides the standard three: who waits for the end of such a pipe, or for a lock on
-/// such a file, would wait for the switch. They are told by having come through an `execve`: whatever this
-/// program opens has `FD_CLOEXEC`.
+/// Closes inherited descriptors other than 0, 1 and 2. Otherwise a program that waits for the end of such a
+/// pipe, or for a lock on such a file, would wait for the switch. Inherited descriptors are those without
+/// `FD_CLOEXEC`: this program opens all of its files with that flag.
 fn close_inherited() -> io::Result<()> {
     let numbers = fs::read_dir("/proc/self/fd")?.flatten();
     let numbers: Vec<RawFd> = numbers.filter_map(|file| file.file_name().to_str()?.parse().ok()).collect();
     for number in numbers.into_iter().filter(|number| *number > libc::STDERR_FILENO) {
-        // SAFETY: asks for the flags of a number, which may be any.
+        // SAFETY: F_GETFD accepts any number and touches no memory.
         let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
         if flags == 0 {
-            // SAFETY: it is open, and was not opened by this program, so nothing in it owns or uses it.
+            // SAFETY: the descriptor is open, and this program did not open it, so nothing here owns or uses
+            // it.
             drop(unsafe { OwnedFd::from_raw_fd(number) });
         }
     }
     Ok(())
 }
 
-/// The exit code: success when the child is ready, else its own.
+/// The exit code of the parent: success when the child is ready, otherwise the child's exit code.
 fn await_ready(mut pipe: File, child: Pid) -> io::Result<u8> {
-    let mut said = Vec::new();
-    pipe.read_to_end(&mut said)?;
-    if !said.is_empty() {
+    let mut message = Vec::new();
+    pipe.read_to_end(&mut message)?;
+    if !message.is_empty() {
         return Ok(0);
     }
     Ok(match waitpid(child, None)? {
         WaitStatus::Exited(_, code) => u8::try_from(code & 0xff).unwrap_or(1),
-        // As shells say it.
+        // The convention of shells.
         WaitStatus::Signaled(_, signal, _) => 128 + u8::try_from(signal as i32).unwrap_or(0),
         _ => 1,
     })
 }
 
 impl ReadyNotifier {
-    /// Lets go of the terminal, the working directory and the parent.
+    /// Releases the terminal and the working directory, and lets the parent exit.
     ///
     /// # Errors
-    /// The parent was killed meanwhile (`BrokenPipe`): nobody waits for the switch any more.
+    /// The parent was killed (`BrokenPipe`): no shell waits for the switch any more.
     pub fn notify(mut self) -> io::Result<()> {
         let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
         dup2_stdin(null.as_fd())?;

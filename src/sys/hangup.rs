@@ -1,4 +1,5 @@
-//! Hears that whoever reads a pipe or a socket has closed it: a writer is told so only when it writes.
+//! Detects that the reader of a pipe or a socket has closed it. Without this, a writer learns of it only at
+//! its next write.
 
 use std::future::pending;
 use std::os::fd::{AsFd, OwnedFd};
@@ -6,26 +7,26 @@ use std::os::fd::{AsFd, OwnedFd};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Resolves when the other end of `output` is closed; never for a file, which needs no reader.
+/// Resolves when the other end of `output` is closed. For a regular file it never resolves.
 ///
 /// # Panics
 /// Outside a tokio runtime.
 pub async fn hangup(output: impl AsFd) {
     let Ok(output) = output.as_fd().try_clone_to_owned().map_err(drop).and_then(register) else {
-        // epoll takes no file (EPERM).
+        // epoll does not support regular files (EPERM).
         return pending().await;
     };
-    while let Ok(mut room) = output.writable().await {
-        if room.ready().is_write_closed() {
+    while let Ok(mut writable) = output.writable().await {
+        if writable.ready().is_write_closed() {
             return;
         }
-        room.clear_ready();
+        writable.clear_ready();
     }
 }
 
 fn register(output: OwnedFd) -> Result<AsyncFd<OwnedFd>, ()> {
-    // SAFETY: an `OwnedFd` is open and has one number until it is dropped, and this one
-    // moves into the `AsyncFd`, which is given to nobody by value or mutably.
+    // SAFETY: an `OwnedFd` keeps its descriptor open, and the same, until it is dropped. It moves into the
+    // `AsyncFd`, which no caller gets by value or mutably.
     unsafe { AsyncFd::register_with_interest(output, Interest::WRITABLE) }.map_err(drop)
 }
 
@@ -37,7 +38,7 @@ mod tests {
 
     use super::*;
 
-    /// Whether it resolves, when all that is ready is done.
+    /// Whether [`hangup`] resolves now.
     async fn is_closed(output: impl AsFd) -> bool {
         tokio::time::timeout(Duration::ZERO, hangup(output)).await.is_ok()
     }

@@ -1,14 +1,14 @@
-//! Limits of the process that a switch with many ports runs into.
+//! Resource limits of this process (getrlimit(2)) that a switch with many ports can reach.
 
 use std::io;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Raises the limit of open files to the most that the process may have, and returns it.
-/// Each queue of each port is an open file.
+/// Raises the soft limit of open files to the hard limit, and returns it. Each queue of each port is an open
+/// file.
 ///
 /// # Errors
-/// The kernel refused, which it has no reason to.
+/// getrlimit(2) or setrlimit(2) failed.
 pub fn raise_open_files() -> io::Result<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft < hard {
@@ -17,18 +17,18 @@ pub fn raise_open_files() -> io::Result<u64> {
     Ok(hard)
 }
 
-/// How many files the process may have open at most (the hard limit).
+/// The hard limit of open files.
 ///
 /// # Errors
-/// The kernel refused, which it has no reason to.
+/// getrlimit(2) failed.
 pub fn open_files() -> io::Result<u64> {
     Ok(getrlimit(Resource::RLIMIT_NOFILE)?.1)
 }
 
-/// How much memory the process may have pinned, in bytes.
+/// The soft limit of locked memory (`RLIMIT_MEMLOCK`), in bytes.
 ///
 /// # Errors
-/// The kernel refused, which it has no reason to.
+/// getrlimit(2) failed.
 pub fn locked_memory() -> io::Result<u64> {
     Ok(getrlimit(Resource::RLIMIT_MEMLOCK)?.0)
 }

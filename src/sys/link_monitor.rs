@@ -1,9 +1,10 @@
-//! Hears of changes to links, in this namespace and in all that have an nsid here, on one socket
+//! Receives link notifications of this namespace, and of all namespaces that have an nsid here, on one socket
 //! (`NETLINK_LISTEN_ALL_NSID`, netlink(7)).
 //!
-//! What is reported is only *where* something changed: the listener looks for itself, so it never acts on
-//! news that other news has overtaken. A namespace that is deleted loses its nsid before its
-//! devices go (`cleanup_net` in `net/core/net_namespace.c`): of them nothing is heard, but of the nsid.
+//! A notification says only *which* link changed. The caller then reads the link's state, so it never acts
+//! on a state that is out of date. A namespace that is deleted loses its nsid before its devices are removed
+//! (`cleanup_net` in `net/core/net_namespace.c`): the removal of the nsid is reported, that of the devices
+//! is not.
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::AsRawFd;
@@ -19,31 +20,32 @@ use tokio::io::unix::AsyncFd;
 
 use super::netlink::messages;
 
-/// Room for the news of many ports at once; what does not fit is an overrun.
+/// Room for the notifications of many ports at once. When it is full, the kernel reports an overrun
+/// (`ENOBUFS`).
 const RECEIVE_BUFFER: libc::c_int = 4 << 20;
-/// More than any one notification has.
+/// Larger than any single notification.
 const DATAGRAM: usize = 32 << 10;
 
-/// A namespace as seen from the listener's: its nsid there, or none for its own.
+/// The nsid of a namespace in the socket's own namespace; `None` for that namespace itself.
 pub type Nsid = Option<i32>;
 
-/// Where something changed.
+/// What changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkNotification {
-    /// A link in a namespace: changed, or gone.
+    /// A link was changed or removed.
     Link {
-        /** Of the namespace. */
+        /** The nsid of its namespace. */
         nsid: Nsid,
-        /** Of the link, there. */
+        /** Its index in that namespace. */
         ifindex: u32,
     },
-    /// A namespace is going, and its links with it.
+    /// A namespace, with all its links, is being removed.
     NetnsRemoved(i32),
-    /// There was more news than room: anything may have changed.
+    /// Notifications were lost: anything may have changed.
     Overrun,
 }
 
-/// The listening socket.
+/// The netlink socket.
 pub struct LinkMonitor {
     socket: AsyncFd<Socket>,
 }
@@ -55,10 +57,10 @@ impl std::fmt::Debug for LinkMonitor {
 }
 
 impl LinkMonitor {
-    /// Listens from this thread's namespace. To be called within a Tokio runtime.
+    /// Opens the socket in this thread's namespace. Must be called within a Tokio runtime.
     ///
     /// # Errors
-    /// The kernel refused the socket or an option.
+    /// The socket, or one of its options, was refused.
     pub fn open() -> io::Result<LinkMonitor> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.set_non_blocking(true)?;
@@ -67,16 +69,16 @@ impl LinkMonitor {
         socket.bind(&SocketAddr::new(0, 0))?;
         socket.add_membership(libc::RTNLGRP_LINK)?;
         socket.add_membership(libc::RTNLGRP_NSID)?;
-        // SAFETY: `Socket` owns its descriptor, always returns that one, and closes it only when it is dropped. It
-        // moves into the `AsyncFd`, which is private here and gives it to nobody by value or mutably.
+        // SAFETY: `Socket` owns its descriptor, always returns the same one, and closes it only when it is
+        // dropped. It moves into the private `AsyncFd`, which no caller gets by value or mutably.
         let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
         Ok(LinkMonitor { socket: socket.map_err(io::Error::from)? })
     }
 
-    /// The next news: what one datagram brings. Cancel-safe.
+    /// Waits for the notifications of the next datagram. Cancel-safe.
     ///
     /// # Errors
-    /// The socket failed for good.
+    /// The socket failed permanently.
     pub async fn next(&self) -> io::Result<Vec<LinkNotification>> {
         loop {
             let mut ready = self.socket.readable().await?;
@@ -84,8 +86,8 @@ impl LinkMonitor {
                 Ok(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                     return Ok(vec![LinkNotification::Overrun]);
                 }
-                Ok(Ok(news)) if news.is_empty() => {}
-                Ok(news) => return news,
+                Ok(Ok(notifications)) if notifications.is_empty() => {}
+                Ok(notifications) => return notifications,
                 Err(_would_block) => {}
             }
         }
@@ -107,13 +109,13 @@ fn receive(socket: &Socket) -> io::Result<Vec<LinkNotification>> {
         (received.bytes, nsid)
     };
     let read = messages(&datagram[..length]).map(|message| message.map(|message| message.payload));
-    let news = read.filter_map(|payload| match payload {
+    let notifications = read.filter_map(|payload| match payload {
         Ok(NetlinkPayload::InnerMessage(message)) => classify(&message, nsid),
         Ok(_) => None,
-        // A message that we cannot read may have been about anything.
+        // A message that cannot be parsed may have been about any link.
         Err(_) => Some(LinkNotification::Overrun),
     });
-    Ok(news.collect())
+    Ok(notifications.collect())
 }
 
 fn nsid_of(message: &ControlMessageOwned) -> Nsid {
@@ -130,7 +132,7 @@ fn classify(message: &RouteNetlinkMessage, nsid: Nsid) -> Option<LinkNotificatio
         RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link) => {
             Some(LinkNotification::Link { nsid, ifindex: link.header.index })
         }
-        // Other namespaces' own views of each other do not matter here.
+        // The nsids that other namespaces have for each other do not matter here.
         RouteNetlinkMessage::DelNsId(gone) if nsid.is_none() => {
             nsid_in(gone).map(LinkNotification::NetnsRemoved)
         }
@@ -138,7 +140,7 @@ fn classify(message: &RouteNetlinkMessage, nsid: Nsid) -> Option<LinkNotificatio
     }
 }
 
-/// The nsid that a message is about.
+/// The nsid in a message.
 pub fn nsid_in(message: &NsidMessage) -> Nsid {
     message.attributes.iter().find_map(|attribute| match attribute {
         NsidAttribute::Id(id) if *id >= 0 => Some(*id),

@@ -1,5 +1,5 @@
-//! The kernel, made safe: TAP devices, namespaces, netlink, io_uring, capabilities. A leaf: it knows
-//! nothing of the layers beside it, and it is the only place for `unsafe`.
+//! Safe wrappers of the kernel's interfaces: TAP devices, namespaces, netlink, io_uring, capabilities. This
+//! module does not depend on the other layers, and it is the only one that uses `unsafe`.
 
 pub mod append;
 pub mod arena;

@@ -1,8 +1,9 @@
-//! Requests to the kernel's routing netlink (rtnetlink(7)): sent together, answered one by one.
+//! Requests to rtnetlink(7): several requests in one datagram, and one acknowledgement for each.
 //!
-//! The messages are those of `rtnetlink` and `netlink-packet-route`. The socket here is a blocking one without
-//! a runtime: a socket belongs to the namespace of the thread that opened it, so each container takes one, for a
-//! few milliseconds, on a thread that is gone afterwards; and all requests for a container go in one message.
+//! The messages are those of `rtnetlink` and `netlink-packet-route`. The socket is blocking and needs no
+//! async runtime: a socket belongs to the namespace of the thread that opened it, so each container needs
+//! one for a few milliseconds, on a thread that ends afterwards. All requests for a container go in one
+//! datagram.
 
 use std::io;
 
@@ -13,10 +14,10 @@ use netlink_packet_core::{
 use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-/// Most bytes that the kernel puts in one answer to a dump (`nlmsg_new` in `netlink_dump`).
-const ANSWER: usize = 64 << 10;
+/// The largest datagram that the kernel sends for a dump (`nlmsg_new` in `netlink_dump`).
+const RESPONSE: usize = 64 << 10;
 
-/// Why a request had no effect.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum NetlinkError {
     /// The socket failed.
@@ -25,17 +26,17 @@ pub enum NetlinkError {
     /// The kernel refused.
     #[error("cannot {what}: {source}")]
     Refused {
-        /** What was asked for. */
+        /** The request. */
         what: String,
-        /** Why not. */
+        /** The kernel's error. */
         source: io::Error,
     },
-    /// The kernel's answer cannot be read.
-    #[error("the kernel's answer to '{what}' cannot be read: {fault}")]
+    /// The kernel's response cannot be parsed.
+    #[error("cannot parse the kernel's response to '{what}': {fault}")]
     Malformed {
-        /** What was asked for. */
+        /** The request. */
         what: String,
-        /** What is wrong with the answer. */
+        /** What is wrong with the response. */
         fault: String,
     },
 }
@@ -50,7 +51,7 @@ impl NetlinkError {
     }
 }
 
-/// One request, and what it is for, as in "cannot ...".
+/// One request, with a description that completes "cannot ...".
 #[derive(Debug, Clone)]
 pub struct NetlinkRequest {
     what: String,
@@ -59,28 +60,28 @@ pub struct NetlinkRequest {
 }
 
 impl NetlinkRequest {
-    /// Changes something that is there.
+    /// Changes an object that exists.
     pub fn change(what: impl Into<String>, message: RouteNetlinkMessage) -> NetlinkRequest {
         NetlinkRequest { what: what.into(), flags: NLM_F_REQUEST | NLM_F_ACK, message }
     }
 
-    /// Makes something that must not be there yet.
+    /// Creates an object that must not exist yet (`NLM_F_EXCL`).
     pub fn create(what: impl Into<String>, message: RouteNetlinkMessage) -> NetlinkRequest {
         let flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
         NetlinkRequest { what: what.into(), flags, message }
     }
 
-    /// Puts something in the place of its like, which must be there.
+    /// Replaces an object, which must exist (`NLM_F_REPLACE`).
     pub fn replace(what: impl Into<String>, message: RouteNetlinkMessage) -> NetlinkRequest {
         NetlinkRequest { what: what.into(), flags: NLM_F_REQUEST | NLM_F_ACK | NLM_F_REPLACE, message }
     }
 
-    /// Asks for one thing.
+    /// Gets one object.
     fn one(what: impl Into<String>, message: RouteNetlinkMessage) -> NetlinkRequest {
         NetlinkRequest { what: what.into(), flags: NLM_F_REQUEST | NLM_F_ACK, message }
     }
 
-    /// Asks for all things of a kind.
+    /// Gets all objects of a kind (`NLM_F_DUMP`).
     fn all(what: impl Into<String>, message: RouteNetlinkMessage) -> NetlinkRequest {
         NetlinkRequest { what: what.into(), flags: NLM_F_REQUEST | NLM_F_DUMP, message }
     }
@@ -99,7 +100,7 @@ impl std::fmt::Debug for Netlink {
 }
 
 impl Netlink {
-    /// A socket in this thread's namespace.
+    /// Opens a socket in this thread's namespace.
     ///
     /// # Errors
     /// [`NetlinkError::Socket`].
@@ -107,27 +108,27 @@ impl Netlink {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
-        // An error's answer need not repeat the request.
+        // Acknowledgements do not repeat the request.
         socket.set_cap_ack(true)?;
         Ok(Netlink { socket, sequence: 0 })
     }
 
-    /// Makes all these changes, in order. The kernel goes on after one that it refuses.
+    /// Sends all requests, in order. The kernel continues after one that it refuses.
     ///
     /// # Errors
     /// The first refusal.
     pub fn apply(&mut self, requests: &[NetlinkRequest]) -> Result<(), NetlinkError> {
         let first = self.send(requests)?;
         let mut refused = None;
-        let mut answered = 0;
-        while answered < requests.len() {
-            for answer in self.receive("change the network")? {
-                let place = answer.header.sequence_number.wrapping_sub(first) as usize;
-                let (Some(request), NetlinkPayload::Error(ack)) = (requests.get(place), answer.payload)
+        let mut acknowledged = 0;
+        while acknowledged < requests.len() {
+            for response in self.receive("change the network")? {
+                let place = response.header.sequence_number.wrapping_sub(first) as usize;
+                let (Some(request), NetlinkPayload::Error(ack)) = (requests.get(place), response.payload)
                 else {
                     continue;
                 };
-                answered += 1;
+                acknowledged += 1;
                 if ack.code.is_some() && refused.is_none() {
                     refused = Some(refusal(&request.what, &ack));
                 }
@@ -136,10 +137,10 @@ impl Netlink {
         refused.map_or(Ok(()), Err)
     }
 
-    /// The one thing that `message` asks for.
+    /// Gets the object that `message` names.
     ///
     /// # Errors
-    /// The kernel has no such thing, or refused.
+    /// There is no such object, or the kernel refused.
     pub fn one(
         &mut self,
         what: &str,
@@ -150,7 +151,7 @@ impl Netlink {
         found.into_iter().next().ok_or_else(malformed)
     }
 
-    /// All things of the kind that `message` asks for.
+    /// Gets all objects of the kind that `message` names.
     ///
     /// # Errors
     /// The kernel refused.
@@ -162,16 +163,16 @@ impl Netlink {
         self.collect(&NetlinkRequest::all(what, message))
     }
 
-    /// The answers to one request, up to the one that ends them: an acknowledgement, or the end of a dump.
+    /// The responses to one request, up to its acknowledgement or the end of the dump.
     fn collect(&mut self, request: &NetlinkRequest) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
         let sequence = self.send(std::slice::from_ref(request))?;
         let mut found = Vec::new();
         loop {
-            for answer in self.receive(&request.what)? {
-                if answer.header.sequence_number != sequence {
+            for response in self.receive(&request.what)? {
+                if response.header.sequence_number != sequence {
                     continue;
                 }
-                match answer.payload {
+                match response.payload {
                     NetlinkPayload::InnerMessage(message) => found.push(message),
                     NetlinkPayload::Error(ack) if ack.code.is_some() => {
                         return Err(refusal(&request.what, &ack));
@@ -183,7 +184,7 @@ impl Netlink {
         }
     }
 
-    /// Sends requests as one datagram. The first one's sequence number; the others follow it.
+    /// Sends requests in one datagram. Returns the sequence number of the first; the others follow it.
     fn send(&mut self, requests: &[NetlinkRequest]) -> Result<u32, NetlinkError> {
         let first = self.sequence.wrapping_add(1);
         let mut datagram = Vec::new();
@@ -202,9 +203,9 @@ impl Netlink {
         Ok(first)
     }
 
-    /// The messages of one datagram.
+    /// Receives the messages of one datagram.
     fn receive(&mut self, what: &str) -> Result<Vec<NetlinkMessage<RouteNetlinkMessage>>, NetlinkError> {
-        let mut datagram = Vec::with_capacity(ANSWER);
+        let mut datagram = Vec::with_capacity(RESPONSE);
         loop {
             match self.socket.recv(&mut datagram, 0) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -222,7 +223,7 @@ fn refusal(what: &str, ack: &netlink_packet_core::ErrorMessage) -> NetlinkError 
     NetlinkError::Refused { what: what.to_owned(), source: ack.to_io() }
 }
 
-/// The messages in a datagram, one after the other.
+/// Parses the messages of a datagram.
 pub(super) fn messages(
     mut datagram: &[u8],
 ) -> impl Iterator<Item = Result<NetlinkMessage<RouteNetlinkMessage>, String>> {
@@ -235,7 +236,7 @@ pub(super) fn messages(
             Ok(message) => (message.header.length as usize).next_multiple_of(4),
             Err(_) => datagram.len(),
         };
-        // A length of nothing would be an endless loop.
+        // A length of 0 would loop forever.
         datagram = datagram.get(length.max(4)..).unwrap_or_default();
         Some(message.map_err(|error| error.to_string()))
     })

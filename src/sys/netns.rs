@@ -1,19 +1,21 @@
-//! Network namespaces: named as `ip netns` names them, entered by threads of their own.
+//! Network namespaces, named as `ip netns` names them.
 //!
-//! A namespace lives while something holds it: a process or thread in it, an open file of it, a mount of it,
-//! or a socket that was made in it. Its name is a mount of it at `/run/netns/NAME`; `ip netns del` takes only
-//! that away. So for a deleted container to be gone, nothing of ours may hold it: no thread stays in it, no file of it
-//! stays open, and no socket, which is what a TAP's queue is: of the namespace in which it was *opened*.
+//! A namespace exists while something refers to it: a process or thread in it, an open file or a mount of
+//! it, or a socket that was created in it. Its name is a mount at `/run/netns/NAME`, and `ip netns del`
+//! removes only that mount. A deleted container's namespace disappears only if the switch does not refer to
+//! it: no thread stays in it, no file of it stays open, and no socket. A TAP queue is a socket of the
+//! namespace in which `/dev/net/tun` was *opened*.
 //!
-//! - In a namespace of our own, devices are opened in place. We hold it with them, see its name go
-//!   ([`super::netns_name_monitor`]), and close them: then it goes, and they with it.
-//! - Another's may end without a sign, with its last process. There a device is opened in the staging namespace, a
-//!   namespace of ours without a name, and moved. It goes with its namespace, and its queues say `EBADFD`. A move
-//!   makes the kernel wait for all that may still use the device, some 20 ms with everybody's network
-//!   configuration locked: too long for hundreds of ports.
+//! - In a namespace that the switch created, it opens the device in place. Its queues keep the namespace
+//!   alive. When the name is removed ([`super::netns_name_monitor`]), the switch closes the queues; then the
+//!   namespace and the device disappear.
+//! - A namespace of another program can disappear without notice, with its last process. There the switch
+//!   opens the device in the staging namespace, a namespace of its own without a name, and moves it. The
+//!   device disappears with the container's namespace, and reads of its queues fail with `EBADFD`. A move
+//!   takes some 20 ms with the kernel's RTNL lock held: too long for hundreds of ports.
 //!
-//! Which namespace a thread is in is a property of the thread, so nothing here changes the caller's: a
-//! [`NetnsThread`] is a thread that may move, and it ends when its errand is done.
+//! A thread is in one namespace, so code that enters another one runs on a [`NetnsThread`], which ends with
+//! it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -30,40 +32,42 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 use serde::{Deserialize, Serialize};
 
-/// Where the names are (`NETNS_RUN_DIR` of iproute2).
+/// The directory of the names (`NETNS_RUN_DIR` of iproute2).
 pub const DIRECTORY: &str = "/run/netns";
 
 /// The calling thread's namespace.
-const HERE: &str = "/proc/thread-self/ns/net";
+const CURRENT: &str = "/proc/thread-self/ns/net";
 
-/// Why something could not be done with a namespace.
+/// Why an operation on a namespace failed.
 #[derive(Debug, thiserror::Error)]
 pub enum NetnsError {
-    /// The name cannot be that of a file.
+    /// The name is not a valid file name.
     #[error(
-        "'{0}' is not a namespace name: it takes 1 to 255 bytes, without '/' and blanks, not starting with '.' or '-'"
+        "'{0}' is not a namespace name: use 1 to 255 bytes without '/' or blanks, and do not begin with '.' or '-'"
     )]
     Name(String),
-    /// The name is taken.
-    #[error("there is a network namespace '{0}' already: choose another --prefix, or `ip netns del {0}`")]
+    /// The name is in use.
+    #[error(
+        "the network namespace '{0}' exists already: choose another name, or remove it with `ip netns del {0}`"
+    )]
     Exists(String),
-    /// Nothing there.
+    /// There is no such file.
     #[error("there is no network namespace {}: `ip netns` lists the named ones", .0.display())]
     Missing(PathBuf),
-    /// Something else there.
+    /// The file is not a network namespace.
     #[error("{} is not a network namespace", .0.display())]
     NotNetns(PathBuf),
-    /// Another process keeps the directory of names to itself.
+    /// Another process holds the lock of the directory of names.
     #[error(
-        "{DIRECTORY} stays locked by another process: find it with `fuser {DIRECTORY}`, end it, and try again"
+        "{DIRECTORY} stays locked by another process: find that process with `fuser {DIRECTORY}`, end it, and try again"
     )]
     Locked,
     /// The kernel refused.
     #[error("cannot {what}: {source}")]
     Kernel {
-        /** What was tried. */
+        /** The operation. */
         what: String,
-        /** Its error. */
+        /** The kernel's error. */
         source: io::Error,
     },
 }
@@ -72,15 +76,15 @@ fn kernel<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> Netn
     move |error| NetnsError::Kernel { what: what.into(), source: error.into() }
 }
 
-/// Tells one namespace from another. Inode numbers are used again, so the time at which the inode was made is part of
-/// it: it stays the same for as long as something (the name's mount) holds the namespace's file.
+/// Identifies a namespace. The kernel reuses inode numbers, so the inode's creation time is part of it. That
+/// time stays the same as long as something (the name's mount) refers to the namespace's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct NetnsIdentity {
-    /// The device of nsfs.
+    /// The device number of nsfs.
     pub dev: u64,
-    /// The inode in it: the number in `net:[4026531840]`.
+    /// The inode number: the number in `net:[4026531840]`.
     pub ino: u64,
-    /// When the inode was made: seconds and nanoseconds.
+    /// The inode's creation time: seconds and nanoseconds.
     pub born: (i64, i64),
 }
 
@@ -89,29 +93,31 @@ impl NetnsIdentity {
         NetnsIdentity { dev: found.dev(), ino: found.ino(), born: (found.ctime(), found.ctime_nsec()) }
     }
 
-    /// Is the same namespace, both being alive now.
+    /// Whether both are the same namespace, provided that both exist now.
     pub fn is(&self, other: &NetnsIdentity) -> bool {
         (self.dev, self.ino) == (other.dev, other.ino)
     }
 }
 
-/// A namespace held open. Short-lived, but for the staging namespace: it keeps the namespace alive.
+/// An open file of a namespace, which keeps the namespace alive. Only the staging namespace is kept open for
+/// long.
 #[derive(Debug)]
 pub struct Netns {
     file: File,
 }
 
-/// Whether root's capabilities here are worth anything in the network namespace around us: not, where that belongs to a
-/// user namespace above ours (ioctl_ns(2), `NS_GET_USERNS`).
+/// Whether this process's capabilities are valid in its network namespace. They are not if the network
+/// namespace belongs to a parent of this process's user namespace (ioctl_ns(2), `NS_GET_USERNS`).
 ///
 /// # Errors
 /// `/proc` is not mounted.
 pub fn is_administered() -> io::Result<bool> {
-    let here = File::open(HERE)?;
-    // SAFETY: `here` is an open namespace, and this ioctl has no argument.
-    match unsafe { ioctl::ns_get_userns(here.as_raw_fd()) } {
+    let current = File::open(CURRENT)?;
+    // SAFETY: `current` is an open namespace file, and this ioctl has no argument.
+    match unsafe { ioctl::ns_get_userns(current.as_raw_fd()) } {
         Ok(opened) => {
-            // SAFETY: the kernel has made this descriptor for this call (`open_related_ns` in `fs/nsfs.c`): nobody else has it.
+            // SAFETY: the kernel opened this descriptor for this call (`open_related_ns` in `fs/nsfs.c`);
+            // nothing else owns it.
             drop(unsafe { OwnedFd::from_raw_fd(opened) });
             Ok(true)
         }
@@ -124,12 +130,12 @@ mod ioctl {
 }
 
 impl Netns {
-    /// The calling thread's.
+    /// The calling thread's namespace.
     ///
     /// # Errors
     /// `/proc` is not mounted.
     pub fn current() -> Result<Netns, NetnsError> {
-        Netns::open(Path::new(HERE))
+        Netns::open(Path::new(CURRENT))
     }
 
     /// The namespace at a path: `/run/netns/NAME`, `/proc/PID/ns/net`.
@@ -138,8 +144,8 @@ impl Netns {
     /// [`NetnsError::Missing`], [`NetnsError::NotNetns`], or no permission.
     pub fn open(path: &Path) -> Result<Netns, NetnsError> {
         let what = || format!("open the namespace {}", path.display());
-        // Found first, and opened when it is known to be one: a FIFO would wait for its writer, and a device may do
-        // anything.
+        // Opened for reading only after its type is known: opening a FIFO would block, and opening a device
+        // can have side effects.
         let found = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path);
         let found = found.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => NetnsError::Missing(path.to_owned()),
@@ -153,18 +159,18 @@ impl Netns {
         Ok(Netns { file })
     }
 
-    /// Which this is.
+    /// The namespace's identity.
     ///
     /// # Errors
-    /// The kernel has no reason for any.
+    /// fstat(2) failed.
     pub fn identity(&self) -> Result<NetnsIdentity, NetnsError> {
         self.file.metadata().map(|found| NetnsIdentity::of(&found)).map_err(kernel("identify a namespace"))
     }
 
-    /// Gives it a name for `ip netns`, which keeps it alive until [`delete`].
+    /// Gives it a name for `ip netns`. The name keeps it alive until [`delete`].
     ///
     /// # Errors
-    /// [`NetnsError::Exists`], or the mount failed; then the name is free again.
+    /// [`NetnsError::Exists`], or the mount failed; then the name is removed again.
     pub fn bind_name(&self, name: &str) -> Result<(), NetnsError> {
         let path = path(name);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o444).open(&path);
@@ -174,7 +180,7 @@ impl Netns {
         })?;
         let source = format!("/proc/self/fd/{}", self.file.as_raw_fd());
         bind(Path::new(&source), &path, MsFlags::MS_BIND).map_err(|error| {
-            // The name is of no use without the mount; that it cannot be taken back adds nothing to `error`.
+            // Without the mount the name is useless. The first error is the one to report.
             let _ = fs::remove_file(&path);
             kernel(format!("mount the namespace at {}", path.display()))(error)
         })
@@ -187,40 +193,40 @@ impl AsFd for Netns {
     }
 }
 
-/// A thread that may change its namespace.
+/// A thread that may change its network namespace. See [`in_netns`].
 #[derive(Debug)]
 pub struct NetnsThread(());
 
 impl NetnsThread {
-    /// Goes into a namespace.
+    /// Enters a namespace.
     ///
     /// # Errors
-    /// No `CAP_SYS_ADMIN` here or there.
+    /// The thread does not have `CAP_SYS_ADMIN` in its own user namespace and in that of `netns`.
     pub fn enter(&mut self, netns: &Netns) -> Result<(), NetnsError> {
         setns(netns, CloneFlags::CLONE_NEWNET).map_err(kernel("enter a network namespace"))
     }
 
-    /// Makes a new namespace and goes there.
+    /// Creates a namespace and enters it.
     ///
     /// # Errors
-    /// No permission, or too many (`user.max_net_namespaces`).
+    /// No permission, or the user has reached `user.max_net_namespaces`.
     pub fn create(&mut self) -> Result<Netns, NetnsError> {
         unshare(CloneFlags::CLONE_NEWNET).map_err(kernel("make a network namespace"))?;
         Netns::current()
     }
 }
 
-/// Runs `errand` on a thread of its own, which ends with it, and returns what it returned.
+/// Runs `task` on a new thread, which may change its namespace, and returns its result.
 ///
 /// # Errors
-/// There can be no further thread (`RLIMIT_NPROC`, `pids.max`).
-pub fn in_netns<T: Send>(errand: impl FnOnce(&mut NetnsThread) -> T + Send) -> Result<T, NetnsError> {
-    let journey = std::thread::scope(|scope| {
-        let thread = thread::Builder::new().spawn_scoped(scope, || errand(&mut NetnsThread(())))?;
+/// No thread can be started (`RLIMIT_NPROC`, `pids.max`).
+pub fn in_netns<T: Send>(task: impl FnOnce(&mut NetnsThread) -> T + Send) -> Result<T, NetnsError> {
+    let result = std::thread::scope(|scope| {
+        let thread = thread::Builder::new().spawn_scoped(scope, || task(&mut NetnsThread(())))?;
         Ok(thread.join())
     });
-    let journey = journey.map_err(kernel::<io::Error>("start a thread that enters the namespace"))?;
-    Ok(journey.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    let result = result.map_err(kernel::<io::Error>("start a thread that enters the namespace"))?;
+    Ok(result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
 }
 
 /// The path of the namespace with this name.
@@ -228,7 +234,7 @@ pub fn path(name: &str) -> PathBuf {
     Path::new(DIRECTORY).join(name)
 }
 
-/// Checks that a namespace can have this name.
+/// Checks that this is a valid name of a namespace.
 ///
 /// # Errors
 /// [`NetnsError::Name`].
@@ -239,21 +245,21 @@ pub fn check_name(name: &str) -> Result<(), NetnsError> {
     if fits { Ok(()) } else { Err(NetnsError::Name(name.to_owned())) }
 }
 
-/// What is at a name's path: a namespace's identity, a file that is none, or nothing.
+/// What the path of a name refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NetnsEntry {
-    /// Nothing.
+    /// Nothing: the name is free.
     Missing,
-    /// A file that is no namespace: a name that was being given or taken when its maker died.
+    /// A file that is not a namespace: a process died while it was adding or removing the name.
     NotNetns,
     /// A namespace.
     Netns(NetnsIdentity),
 }
 
-/// Looks what is at a name's path, without entering or keeping it.
+/// Looks up a name, without entering the namespace or keeping it alive.
 ///
 /// # Errors
-/// Only those of a broken `/run`.
+/// `/run` cannot be read.
 pub fn look_up(name: &str) -> Result<NetnsEntry, NetnsError> {
     let path = path(name);
     match Netns::open(&path) {
@@ -264,8 +270,8 @@ pub fn look_up(name: &str) -> Result<NetnsEntry, NetnsError> {
     }
 }
 
-/// A path of the namespace: its name's, or that of a process in it. None: it has neither, and has gone for all that can
-/// be seen here.
+/// Finds a path of the namespace: that of its name, or of a process in it. `None`: no name or process refers
+/// to it.
 pub fn locate(identity: &NetnsIdentity) -> Option<PathBuf> {
     let files = |directory| fs::read_dir(directory).into_iter().flatten().flatten().map(|file| file.path());
     let of_processes = files("/proc").map(|process| process.join("ns/net"));
@@ -273,14 +279,14 @@ pub fn locate(identity: &NetnsIdentity) -> Option<PathBuf> {
     paths.find(|path| fs::metadata(path).is_ok_and(|found| NetnsIdentity::of(&found).is(identity)))
 }
 
-/// Takes a name away. The namespace goes when nobody is in it any more.
+/// Removes a name. The namespace disappears when nothing else refers to it.
 ///
 /// # Errors
-/// The mount or the file could not be removed. That there is none is no error.
+/// The mount or the file cannot be removed. A missing name is not an error.
 pub fn delete(name: &str) -> Result<(), NetnsError> {
     let path = path(name);
     match umount2(&path, MntFlags::MNT_DETACH) {
-        // EINVAL: not a mount, as when its maker died before the mount.
+        // EINVAL: not a mount; the process that added the name died before the mount.
         Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
         Err(error) => return Err(kernel(format!("unmount {}", path.display()))(error)),
     }
@@ -292,14 +298,14 @@ pub fn delete(name: &str) -> Result<(), NetnsError> {
     }
 }
 
-/// Makes the directory of names ready, as `ip netns add` does, so that each sees the other's: it must be a mount
-/// of its own that is shared, for a name made or removed in one mount namespace to be so in all, and not to
-/// stay alive in another that has a copy of it. It stays when the last name has gone, for others use it too.
+/// Creates and mounts the directory of names, as `ip netns add` does. It must be a shared mount, so that a
+/// name which is added or removed in one mount namespace is added or removed in all. The directory stays
+/// after the last name is removed, because other programs use it too.
 ///
 /// # Errors
-/// It cannot be made or mounted, or is locked.
+/// It cannot be created or mounted, or is locked.
 pub fn prepare_directory() -> Result<(), NetnsError> {
-    let what = || format!("make {DIRECTORY} ready for named namespaces");
+    let what = || format!("prepare {DIRECTORY} for named namespaces");
     let path = Path::new(DIRECTORY);
     DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(kernel(what()))?;
     // EINVAL: not a mount yet.
@@ -307,7 +313,7 @@ pub fn prepare_directory() -> Result<(), NetnsError> {
         Err(Errno::EINVAL) => {}
         shared => return shared.map_err(kernel(what())),
     }
-    // Two at once would mount it twice; iproute2 (6.5 and later) takes the same lock.
+    // Two processes at once would mount it twice. iproute2 (6.5 and later) takes the same lock.
     let _lock = lock_directory()?;
     match share(path) {
         Err(Errno::EINVAL) => bind(path, path, MsFlags::MS_BIND | MsFlags::MS_REC)
@@ -317,7 +323,7 @@ pub fn prepare_directory() -> Result<(), NetnsError> {
     }
 }
 
-/// Everybody may open the directory and lock it, so it is not waited for as long as somebody likes.
+/// Any user can open and lock the directory, so the wait has a limit.
 fn lock_directory() -> Result<Flock<File>, NetnsError> {
     const STEP: Duration = Duration::from_millis(10);
     const STEPS: u32 = 100;
@@ -337,13 +343,13 @@ fn share(path: &Path) -> nix::Result<()> {
     mount(None::<&str>, path, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>)
 }
 
-/// Shows `source` at `target` too.
+/// Bind-mounts `source` at `target`.
 pub(super) fn bind(source: &Path, target: &Path, flags: MsFlags) -> nix::Result<()> {
     mount(Some(source), target, None::<&str>, flags, None::<&str>)
 }
 
-/// Moves the process into the namespace at `path` before it executes another program, with `/sys` and the
-/// files of `/etc/netns/NAME` as the namespace should see them (`ip-netns(8)`). The process must have one thread.
+/// Moves the process into the namespace at `path` before it executes another program, with the namespace's
+/// `/sys` and the files of `/etc/netns/NAME` (ip-netns(8)). The process must have one thread.
 ///
 /// # Errors
 /// The namespace or a mount namespace could not be entered.
@@ -352,25 +358,25 @@ pub fn enter_for_exec(path: &Path) -> Result<(), NetnsError> {
     setns(&netns, CloneFlags::CLONE_NEWNET).map_err(kernel(format!("enter {}", path.display())))?;
     unshare(CloneFlags::CLONE_NEWNS).map_err(kernel("make a mount namespace"))?;
     let slave = MsFlags::MS_SLAVE | MsFlags::MS_REC;
-    mount(None::<&str>, "/", None::<&str>, slave, None::<&str>)
-        .map_err(kernel("keep our mounts to ourselves"))?;
-    show_devices();
+    mount(None::<&str>, "/", None::<&str>, slave, None::<&str>).map_err(kernel("make mounts private"))?;
+    mount_sysfs();
     if let Some(name) = path.strip_prefix(DIRECTORY).ok().filter(|name| name.components().count() == 1) {
-        show_files(&Path::new("/etc/netns").join(name));
+        bind_etc_files(&Path::new("/etc/netns").join(name));
     }
     Ok(())
 }
 
-/// `/sys/class/net` shows the devices of the namespace in which sysfs was mounted. Without it a program works
-/// all the same, and where the container around us hides parts of sysfs the kernel allows none: no error.
-fn show_devices() {
+/// `/sys/class/net` shows the devices of the namespace in which sysfs was mounted. Most programs do not need
+/// it, and inside a container that hides parts of sysfs the kernel refuses the mount, so a failure is
+/// ignored.
+fn mount_sysfs() {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let _ = mount(Some("sysfs"), "/sys", Some("sysfs"), flags, None::<&str>);
 }
 
-/// Puts each file of `directory` over the one of that name in `/etc`. Those that are missing there are skipped,
-/// as `ip netns exec` does.
-fn show_files(directory: &Path) {
+/// Bind-mounts each file of `directory` over the file of that name in `/etc`, if there is one, as `ip netns
+/// exec` does.
+fn bind_etc_files(directory: &Path) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let target = Path::new("/etc").join(entry.file_name());
         let _ = bind(&entry.path(), &target, MsFlags::MS_BIND);
@@ -382,7 +388,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names() {
+    fn checks_namespace_names() {
         for name in ["container1", "a", "x.y", "lan-1"] {
             assert!(check_name(name).is_ok(), "{name}");
         }
@@ -398,7 +404,7 @@ mod tests {
         assert!(Netns::current().is_ok());
     }
 
-    /// Opening it would wait for a writer.
+    /// open(2) of a FIFO waits for a writer.
     #[test]
     fn rejects_fifo_without_blocking() {
         let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Hears of namespaces' names being taken away (inotify(7) on the directory of names).
+//! Reports that names of namespaces were removed (inotify(7) on [`DIRECTORY`]).
 
 use std::ffi::OsString;
 use std::io;
@@ -11,13 +11,13 @@ use tokio::io::unix::AsyncFd;
 
 use super::netns::DIRECTORY;
 
-/// The listening file.
+/// The inotify instance.
 #[derive(Debug)]
 pub struct NetnsNameMonitor {
     inotify: AsyncFd<Registered>,
 }
 
-/// Inotify, as the runtime takes it.
+/// Implements the trait that `AsyncFd` needs.
 #[derive(Debug)]
 struct Registered(Inotify);
 
@@ -28,23 +28,23 @@ impl AsRawFd for Registered {
 }
 
 impl NetnsNameMonitor {
-    /// Listens from now on. The directory must be there; to be called within a Tokio runtime.
+    /// Starts to watch the directory, which must exist. Must be called within a Tokio runtime.
     ///
     /// # Errors
-    /// The user has too many of these (`fs.inotify.max_user_instances`).
+    /// The user has reached `fs.inotify.max_user_instances`.
     pub fn open() -> io::Result<NetnsNameMonitor> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         inotify.add_watch(DIRECTORY, AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_FROM)?;
-        // SAFETY: `Inotify` owns its descriptor, always returns that one, and closes it only when it is dropped. It
-        // moves into the `AsyncFd`, which is private here and gives it to nobody by value or mutably.
+        // SAFETY: `Inotify` owns its descriptor, always returns the same one, and closes it only when it is
+        // dropped. It moves into the private `AsyncFd`, which no caller gets by value or mutably.
         let inotify = unsafe { AsyncFd::register_with_interest(Registered(inotify), Interest::READABLE) };
         Ok(NetnsNameMonitor { inotify: inotify.map_err(io::Error::from)? })
     }
 
-    /// The next names that were taken away; `None` stands for any. Cancel-safe.
+    /// Waits for the next names that were removed; `None` means that any may have been. Cancel-safe.
     ///
     /// # Errors
-    /// The file failed for good.
+    /// The inotify instance failed permanently.
     pub async fn next(&self) -> io::Result<Vec<Option<OsString>>> {
         loop {
             let mut ready = self.inotify.readable().await?;
@@ -53,7 +53,7 @@ impl NetnsNameMonitor {
                 events => Ok(events?),
             });
             match events {
-                // An event without a name says that some were lost, or that the directory itself went.
+                // An event without a name: events were lost, or the directory itself was removed.
                 Ok(Ok(events)) if !events.is_empty() => {
                     return Ok(events.into_iter().map(|event| event.name).collect());
                 }

@@ -1,4 +1,4 @@
-//! A packet socket that sends frames as they are (packet(7)), many with one system call.
+//! A packet socket that sends whole frames (packet(7)), many with one system call.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -6,40 +6,41 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
 
-/// Frames sent with one call.
+/// Frames in one system call, at most.
 pub const BATCH: usize = 64;
 
-/// Bytes of frames that may be on their way.
+/// Size of the socket's send buffer, in bytes.
 const SEND_BUFFER: usize = 32 << 20;
 
-/// Sends frames on one device, past its queueing discipline (`PACKET_QDISC_BYPASS`).
+/// Sends frames on one device, bypassing its queueing discipline (`PACKET_QDISC_BYPASS`).
 #[derive(Debug)]
 pub struct PacketSocket {
     fd: OwnedFd,
 }
 
 impl PacketSocket {
-    /// On the device with this index in the calling thread's namespace.
+    /// Opens a socket on the device with this index in the calling thread's namespace.
     ///
     /// # Errors
-    /// There is no such device, or no `CAP_NET_RAW`.
+    /// There is no such device, or the thread does not have `CAP_NET_RAW`.
     pub fn open(ifindex: u32) -> io::Result<PacketSocket> {
-        // Protocol 0: it receives nothing.
+        // Protocol 0: the socket receives nothing.
         let fd = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
         bind(&fd, ifindex)?;
         bypass_queueing(&fd)?;
-        // Only the machine's own root may have more than net.core.wmem_max; the others get that.
+        // Only CAP_NET_ADMIN in the initial user namespace may exceed net.core.wmem_max; other users get
+        // that much.
         setsockopt(&fd, sockopt::SndBufForce, &SEND_BUFFER)
             .or_else(|_| setsockopt(&fd, sockopt::SndBuf, &SEND_BUFFER))?;
         Ok(PacketSocket { fd })
     }
 
-    /// Sends `frame` (without FCS) `count` times, at most [`BATCH`]. How many the device took.
+    /// Sends `frame` (without FCS) `count` times, at most [`BATCH`]. Returns how many the device accepted.
     ///
     /// # Errors
-    /// The device took none: it is down (`ENETDOWN`), or has no room (`ENOBUFS`).
+    /// The device accepted none: it is down (`ENETDOWN`), or its queue is full (`ENOBUFS`).
     pub fn send(&self, frame: &[u8], count: usize) -> io::Result<usize> {
-        // The kernel only reads through it.
+        // The kernel only reads through this pointer.
         let mut part = libc::iovec { iov_base: frame.as_ptr().cast_mut().cast(), iov_len: frame.len() };
         // SAFETY: a msghdr of zeros is valid: no address, no parts, no control messages.
         let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
@@ -47,8 +48,8 @@ impl PacketSocket {
         header.msg_iovlen = 1;
         let mut batch = [libc::mmsghdr { msg_hdr: header, msg_len: 0 }; BATCH];
         let count = libc::c_uint::try_from(count.min(BATCH)).unwrap_or(libc::c_uint::MAX);
-        // SAFETY: `batch` has at least `count` elements, and each points to `part`, which points to `frame`; all of them
-        // live on until the call returns, and none is changed but the lengths in `batch`.
+        // SAFETY: `batch` has at least `count` elements. Each points to `part`, which points to `frame`; all
+        // of them live until the call returns. The kernel writes only the lengths in `batch`.
         let sent = unsafe { libc::sendmmsg(self.fd.as_raw_fd(), batch.as_mut_ptr(), count, 0) };
         Ok(usize::try_from(Errno::result(sent)?).unwrap_or(0))
     }
@@ -60,7 +61,8 @@ fn bind(fd: &OwnedFd, ifindex: u32) -> io::Result<()> {
     address.sll_family = libc::AF_PACKET.unsigned_abs().try_into().unwrap_or(0);
     address.sll_ifindex = ifindex.cast_signed();
     let length = size::<libc::sockaddr_ll>();
-    // SAFETY: the kernel reads `length` bytes through the pointer: `address`, which is whole and outlives the call.
+    // SAFETY: the kernel reads `length` bytes through the pointer: `address`, which is whole and outlives
+    // the call.
     let bound = unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), length) };
     Ok(Errno::result(bound).map(drop)?)
 }

@@ -2,12 +2,12 @@
 
 use std::{fs, io};
 
-/// The bit in the flags of a task that ends: `PF_EXITING` of the kernel's `include/linux/sched.h`.
+/// The flag of a task that is exiting: `PF_EXITING` of the kernel's `include/linux/sched.h`.
 const EXITING: u64 = 4;
 /// SIGKILL in a set of signals.
 const KILLED: u64 = 1 << (libc::SIGKILL - 1);
 
-/// This process has one thread only, so that a copy of it is whole (fork(2)).
+/// Whether this process has only one thread, so that it can fork(2) safely.
 ///
 /// # Errors
 /// `/proc` is not mounted.
@@ -15,14 +15,14 @@ pub fn has_one_thread() -> io::Result<bool> {
     Ok(fs::read_dir("/proc/self/task")?.count() == 1)
 }
 
-/// The process has ended, or was killed and will when the kernel lets it. What it holds, locks above all, it lets go
-/// of in a moment.
+/// Whether the process has ended, or was killed and will end soon. The kernel then releases its locks and
+/// files.
 pub fn is_ending(pid: u32) -> bool {
-    pid != 0 && fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| tells_of_end(&stat))
+    pid != 0 && fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| has_exit_state(&stat))
 }
 
-/// Reads `/proc/PID/stat`. The name, in parentheses, may have blanks and parentheses in it.
-fn tells_of_end(stat: &str) -> bool {
+/// Parses `/proc/PID/stat`. The name, in parentheses, may contain blanks and parentheses.
+fn has_exit_state(stat: &str) -> bool {
     let Some((_, after_name)) = stat.rsplit_once(')') else { return false };
     let fields: Vec<&str> = after_name.split_whitespace().collect();
     // In proc(5) the field after the name is the third.
@@ -43,25 +43,25 @@ mod tests {
     #[test]
     fn tells_ended_processes_from_live_ones() {
         assert!(!is_ending(std::process::id()));
-        assert!(!is_ending(0), "nobody is known");
+        assert!(!is_ending(0), "no process");
         let mut child = Command::new("true").spawn().unwrap();
         let pid = Pid::from_raw(child.id().cast_signed());
         waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
         assert!(is_ending(child.id()), "a zombie");
         child.wait().unwrap();
-        assert!(is_ending(child.id()), "nothing is left of it");
+        assert!(is_ending(child.id()), "it was reaped");
     }
 
     #[test]
     fn killed_process_counts_as_ending() {
         let stat = |state: &str, flags: u64, pending: u64| {
             let before = "0 ".repeat(5) + &flags.to_string() + &" 0".repeat(21);
-            tells_of_end(&format!("7 (a) b) {state} {before} {pending} 0 0\n"))
+            has_exit_state(&format!("7 (a) b) {state} {before} {pending} 0 0\n"))
         };
         assert!(!stat("S", 0x40_0000, 0));
-        assert!(stat("D", 0x40_0004, 0), "it closes its files");
-        assert!(stat("D", 0x40_0000, 256), "it has not heard yet");
-        assert!(!stat("S", 0x40_0000, 1 << 14), "SIGTERM may be heard or not");
-        assert!(!tells_of_end(""));
+        assert!(stat("D", 0x40_0004, 0), "it is exiting");
+        assert!(stat("D", 0x40_0000, 256), "SIGKILL is pending");
+        assert!(!stat("S", 0x40_0000, 1 << 14), "SIGTERM may be ignored");
+        assert!(!has_exit_state(""));
     }
 }

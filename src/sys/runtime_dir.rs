@@ -1,4 +1,4 @@
-//! The directory where running switches are found: their sockets and ledgers.
+//! The runtime directory: the sockets and ledgers of this user's switches.
 
 use std::ffi::OsString;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -10,33 +10,33 @@ use nix::unistd::{Uid, geteuid};
 /// Root's directory.
 pub const ROOT_RUNTIME_DIR: &str = "/run/uswitch";
 
-/// There is no directory to be trusted.
+/// Why there is no usable directory.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeDirError {
-    /// It could not be made.
-    #[error("cannot make the directory {path}: {source}")]
+    /// It cannot be created.
+    #[error("cannot create the directory {path}: {source}")]
     Make {
-        /** Where. */
+        /** The path. */
         path: PathBuf,
-        /** Why. */
+        /** The error. */
         source: io::Error,
     },
-    /// Somebody else could put a socket there.
+    /// Another user could put a socket there.
     #[error("{path} {fault}: remove it, or set XDG_RUNTIME_DIR to a directory of your own")]
     Untrusted {
-        /** Where. */
+        /** The path. */
         path: PathBuf,
-        /** What is wrong with it. */
+        /** The problem. */
         fault: &'static str,
     },
 }
 
-/// The directory for the sockets and ledgers of this user's switches: `/run/uswitch` for root,
-/// `$XDG_RUNTIME_DIR/uswitch` for others, `/tmp/uswitch-UID` where there is no such variable. Made if
-/// missing, and nobody else's. To be called before [`super::sandbox::enter`], in which everybody is root.
+/// Returns the runtime directory, and creates it if it is missing: `/run/uswitch` for root,
+/// `$XDG_RUNTIME_DIR/uswitch` for others, `/tmp/uswitch-UID` without that variable. Call this before
+/// [`super::sandbox::enter`], after which every user is root.
 ///
 /// # Errors
-/// It cannot be made, or it is a link, another user's, or open to others.
+/// It cannot be created, is a symbolic link, belongs to another user, or is writable by others.
 pub fn directory() -> Result<PathBuf, RuntimeDirError> {
     let (user, path) = (geteuid(), path());
     match fs::DirBuilder::new().mode(0o700).create(&path) {
@@ -49,7 +49,7 @@ pub fn directory() -> Result<PathBuf, RuntimeDirError> {
     Ok(path)
 }
 
-/// Where [`directory`] is or would be.
+/// The path of [`directory`], whether it exists or not.
 pub fn path() -> PathBuf {
     choose(geteuid(), env::var_os("XDG_RUNTIME_DIR"))
 }
@@ -64,7 +64,7 @@ fn choose(user: Uid, xdg: Option<OsString>) -> PathBuf {
     }
 }
 
-/// In `/tmp` anybody may have been there first.
+/// In `/tmp`, another user may have created the path first.
 fn check(path: &Path, user: Uid) -> Result<(), RuntimeDirError> {
     let untrusted = |fault| RuntimeDirError::Untrusted { path: path.to_owned(), fault };
     let found = fs::symlink_metadata(path)

@@ -1,10 +1,10 @@
-//! A switch without root: in a user, network and mount namespace of its own (user_namespaces(7)), in which it is
-//! root, and which goes with the last process in it.
+//! The sandbox of a switch without root: a user, network and mount namespace of its own
+//! (user_namespaces(7)), in which the user is root. The kernel removes it with the last process in it.
 //!
-//! There `/run` is our own, so that named namespaces can be made, and all that was in the real one is bound
-//! into it: name service, the user's sockets, the directory in which the switch is found from outside.
+//! The sandbox has a private `/run`, so that named namespaces can be created in it. The entries of the real
+//! `/run` are bind-mounted into it: name service, the user's sockets, the runtime directory of the switch.
 //!
-//! Everything here changes the whole process, so it must have one thread only.
+//! The functions here change the whole process, so it must have one thread.
 
 use std::ffi::OsString;
 use std::fs::{self, DirEntry, File};
@@ -28,32 +28,32 @@ use super::process::has_one_thread;
 
 const RUN: &str = "/run";
 
-/// What is in the real `/run` and of no use in a sandbox: its namespaces and switches are others.
+/// Entries of the real `/run` that the sandbox does not show: it has namespaces and switches of its own.
 const HIDDEN: [&str; 2] = ["netns", "uswitch"];
 
-/// Why there is no sandbox.
+/// Why a sandbox cannot be created or entered.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    /// User namespaces are not for us.
+    /// This process may not create user namespaces.
     #[error("without root a switch needs a user namespace, and {0}: use sudo")]
     Forbidden(String),
-    /// One of the steps failed.
-    #[error("cannot {what} in a user namespace of our own: {source}; use sudo")]
+    /// A step failed.
+    #[error("cannot {what} in a user namespace: {source}; use sudo")]
     Step {
-        /** Which. */
+        /** The step. */
         what: &'static str,
-        /** Why. */
+        /** The kernel's error. */
         source: io::Error,
     },
-    /// The loopback device.
+    /// The loopback device cannot be set up.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
-    /// The switch to join.
+    /// The switch's sandbox cannot be entered.
     #[error("cannot enter the sandbox of process {pid}: {source}; it belongs to another user, or has ended")]
     Join {
-        /** Of the switch. */
+        /** The process of the switch. */
         pid: u32,
-        /** Why. */
+        /** The kernel's error. */
         source: io::Error,
     },
 }
@@ -62,10 +62,10 @@ pub(super) fn step<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> 
     move |error| SandboxError::Step { what, source: error.into() }
 }
 
-/// Puts this process into a sandbox of its own.
+/// Moves this process into a new sandbox.
 ///
 /// # Errors
-/// User namespaces are forbidden here, with the setting that forbids them.
+/// User namespaces are forbidden; the error names the setting.
 pub fn enter() -> Result<(), SandboxError> {
     let (user, group) = (geteuid(), getegid());
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
@@ -74,50 +74,49 @@ pub fn enter() -> Result<(), SandboxError> {
     set_up_run_and_lo()
 }
 
-/// Becomes root in a user namespace that is new, and was made by this user.
+/// Maps this user and group to root in the new user namespace that this process is in.
 pub(super) fn map_root(user: Uid, group: Gid) -> Result<(), SandboxError> {
     become_root(user, group).map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
-        // With AppArmor's restriction the namespace is made, without any rights in it.
+        // With AppArmor's restriction the namespace is created, but without capabilities in it.
         Some(errno @ (Errno::EPERM | Errno::EACCES)) => forbidden(errno),
         _ => step("become root")(error),
     })
 }
 
-/// Gives new network and mount namespaces what is in them at the beginning: `/run` and `lo`.
+/// Sets up new network and mount namespaces: mounts a private `/run` and enables `lo`.
 pub(super) fn set_up_run_and_lo() -> Result<(), SandboxError> {
-    own_run().map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
+    mount_private_run().map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
         Some(errno @ (Errno::EPERM | Errno::EACCES)) => forbidden(errno),
         _ => step("mount /run")(error),
     })?;
     let loopback = RouteNetlinkMessage::SetLink(LinkUnspec::new_with_name("lo").up().build());
-    Ok(Netlink::open()?.apply(&[NetlinkRequest::change("turn on lo", loopback)])?)
+    Ok(Netlink::open()?.apply(&[NetlinkRequest::change("enable lo", loopback)])?)
 }
 
-/// Our user is root in the namespace, and nobody else is there (user_namespaces(7), "Defining user and group ID mappings").
+/// Maps this user and group, and no others (user_namespaces(7), "Defining user and group ID mappings").
 fn become_root(user: Uid, group: Gid) -> io::Result<()> {
     fs::write("/proc/self/setgroups", "deny")?;
     fs::write("/proc/self/uid_map", format!("0 {user} 1"))?;
     fs::write("/proc/self/gid_map", format!("0 {group} 1"))
 }
 
-/// Puts an empty directory over `/run` and shows in it what is in the real one, but for the named namespaces and root's
-/// switches.
-fn own_run() -> io::Result<()> {
-    // Still the real one after the mount.
+/// Mounts a tmpfs on `/run` and bind-mounts the entries of the real `/run` in it, except [`HIDDEN`].
+fn mount_private_run() -> io::Result<()> {
+    // This descriptor refers to the real directory after the mount, too.
     let real = File::open(RUN)?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(Some("uswitch"), RUN, Some("tmpfs"), flags, Some("mode=0755"))?;
     for entry in fs::read_dir(format!("/proc/self/fd/{}", real.as_raw_fd()))? {
         let entry = entry?;
         if !HIDDEN.contains(&entry.file_name().to_string_lossy().as_ref()) {
-            // One that has gone meanwhile, or that we may not see, is not missed.
-            let _ = show(&entry);
+            // Entries that were removed meanwhile, or that this user may not access, are skipped.
+            let _ = bind_entry(&entry);
         }
     }
     Ok(())
 }
 
-fn show(entry: &DirEntry) -> io::Result<()> {
+fn bind_entry(entry: &DirEntry) -> io::Result<()> {
     let target = Path::new(RUN).join(entry.file_name());
     let kind = entry.file_type()?;
     if kind.is_symlink() {
@@ -128,100 +127,100 @@ fn show(entry: &DirEntry) -> io::Result<()> {
     } else {
         File::create_new(&target)?;
     }
-    // The kernel lets nobody show part of a tree that others mounted: with all that is mounted in it, or not at all.
+    // MS_REC: in a user namespace the kernel refuses to bind a tree without its submounts.
     Ok(bind(&entry.path(), &target, MsFlags::MS_BIND | MsFlags::MS_REC)?)
 }
 
-/// A kernel setting that keeps users from namespaces of their own.
+/// A kernel setting that forbids user namespaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Restriction {
-    /// As sysctl(8) has it.
+    /// Its name for sysctl(8).
     pub sysctl: &'static str,
-    /// Forbids.
+    /// The value that forbids user namespaces.
     pub value: &'static str,
-    /// Allows, whatever else there is.
+    /// A value that allows them.
     pub allowing: &'static str,
-    /// What it means.
+    /// What the forbidding value means.
     pub meaning: &'static str,
 }
 
-/// All there are; the second is Debian's, the third AppArmor's (Ubuntu).
+/// All such settings. The second is Debian's, the third AppArmor's (Ubuntu).
 pub const RESTRICTIONS: [Restriction; 3] = [
     Restriction {
         sysctl: "user.max_user_namespaces",
         value: "0",
         allowing: "15000",
-        meaning: "there are none here",
+        meaning: "this system allows none",
     },
     Restriction {
         sysctl: "kernel.unprivileged_userns_clone",
         value: "0",
         allowing: "1",
-        meaning: "only root may make one here",
+        meaning: "only root may create one",
     },
     Restriction {
         sysctl: "kernel.apparmor_restrict_unprivileged_userns",
         value: "1",
         allowing: "0",
-        meaning: "AppArmor forbids it here",
+        meaning: "AppArmor forbids it",
     },
 ];
 
-/// The setting that keeps users from namespaces of their own, if one does.
+/// The setting that forbids user namespaces on this system, if there is one.
 pub fn restriction() -> Option<Restriction> {
     let path = |sysctl: &str| Path::new("/proc/sys").join(sysctl.replace('.', "/"));
     let value = |sysctl: &str| fs::read_to_string(path(sysctl)).unwrap_or_default();
     RESTRICTIONS.into_iter().find(|restriction| value(restriction.sysctl).trim() == restriction.value)
 }
 
-/// Whether [`enter`] would do, tried in a process that ends with it. To be called before this process has a second
-/// thread. What stands against it, in a sentence.
+/// Tests in a child process whether [`enter`] succeeds. Returns the reason if it does not. Call this while
+/// the process has one thread.
 ///
 /// # Errors
-/// There is no room for a process, or there are threads already.
+/// fork(2) failed, or the process has several threads.
 pub fn probe() -> io::Result<Result<(), String>> {
     if !has_one_thread()? {
-        return Err(io::Error::other("a process with several threads cannot try a sandbox out"));
+        return Err(io::Error::other("a process with several threads cannot test a sandbox"));
     }
     let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
-    // SAFETY: this thread is the only one, so no lock is held by one that the child does not have.
+    // SAFETY: this is the only thread, so no thread that is missing in the child holds a lock.
     match unsafe { fork() }? {
         ForkResult::Child => {
-            let said = enter().err().map(|error| error.to_string()).unwrap_or_default();
-            // Who does not hear it takes the exit code for it.
-            let written = File::from(write).write_all(said.as_bytes());
-            let code = i32::from(!said.is_empty() || written.is_err());
-            // SAFETY: ends this process, which is a copy with nothing of its own to clean up.
+            let reason = enter().err().map(|error| error.to_string()).unwrap_or_default();
+            // The exit code reports the failure even if the pipe does not.
+            let written = File::from(write).write_all(reason.as_bytes());
+            let code = i32::from(!reason.is_empty() || written.is_err());
+            // SAFETY: ends this child process, which owns nothing that needs cleanup.
             unsafe { libc::_exit(code) }
         }
         ForkResult::Parent { child } => {
             drop(write);
-            let mut said = String::new();
-            File::from(read).read_to_string(&mut said)?;
+            let mut reason = String::new();
+            File::from(read).read_to_string(&mut reason)?;
             match waitpid(child, None)? {
                 WaitStatus::Exited(_, 0) => Ok(Ok(())),
-                _ => Ok(Err(said)),
+                _ => Ok(Err(reason)),
             }
         }
     }
 }
 
-/// Why there are no user namespaces for us, in the words of the setting that says so.
+/// Explains why this process cannot create a user namespace, with the name of the setting if one forbids it.
 pub(super) fn forbidden(error: Errno) -> SandboxError {
     let reason = if let Some(Restriction { sysctl, value, meaning, .. }) = restriction() {
         format!("{meaning} (sysctl {sysctl} is {value})")
     } else if error == Errno::ENOSPC {
-        "there are too many here (sysctl user.max_user_namespaces)".to_owned()
+        "there are too many (sysctl user.max_user_namespaces)".to_owned()
     } else if error == Errno::EINVAL {
-        "a process with several threads cannot get one".to_owned()
+        "a process with several threads cannot create one".to_owned()
     } else {
-        format!("the kernel, or the container around us, forbids it ({})", error.desc())
+        format!("the kernel, or the container that this runs in, forbids it ({})", error.desc())
     };
     SandboxError::Forbidden(reason)
 }
 
-/// Puts this process into the sandbox of a running switch, from its user's shell; the working directory
-/// stays where it is, if it is there.
+/// Moves this process into the sandbox of a running switch of the same user. The working directory stays the
+/// same if it exists there.
 ///
 /// # Errors
 /// The process has ended, or belongs to another user.
@@ -234,13 +233,13 @@ pub fn join(pid: u32) -> Result<(), SandboxError> {
     chdir(directory.as_os_str()).or_else(|_| chdir("/")).map_err(failed)
 }
 
-/// A file that stays that process, whoever gets its number next.
+/// Opens a pidfd, which refers to the same process even if its PID is reused.
 fn open_process(pid: u32) -> nix::Result<OwnedFd> {
-    // SAFETY: pidfd_open takes two plain numbers and touches no memory of ours.
+    // SAFETY: pidfd_open takes two numbers and accesses no memory of this process.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     let fd = Errno::result(fd)?;
     let fd = i32::try_from(fd).map_err(|_| Errno::EOVERFLOW)?;
-    // SAFETY: the kernel has just opened `fd` for us, and nothing else knows of it.
+    // SAFETY: the kernel opened `fd` for this call, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

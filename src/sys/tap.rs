@@ -1,7 +1,7 @@
 //! TAP devices (Linux `Documentation/networking/tuntap.rst`, `drivers/net/tun.c`).
 //!
-//! A device is made in the network namespace in which `/dev/net/tun` was *opened*, and the open file keeps
-//! that namespace alive, wherever the device is moved to: see [`super::netns`] for what follows from that.
+//! A device is created in the network namespace in which `/dev/net/tun` was *opened*. The open file keeps
+//! that namespace alive, even if the device is moved to another: see [`super::netns`] for the consequences.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -17,48 +17,51 @@ const CLONE_DEVICE: &str = "/dev/net/tun";
 /// Bytes of the virtio-net header before each frame: `struct virtio_net_hdr_v1`.
 pub const VNET_HEADER: u8 = 12;
 
-/// One queue of a TAP device: reading gives a frame, writing takes one.
+/// One queue of a TAP device: read(2) returns one frame, write(2) sends one.
 #[derive(Debug)]
 pub struct Queue {
-    /// Non-blocking, close-on-exec.
+    /// The open file: non-blocking, close-on-exec.
     pub fd: OwnedFd,
-    /// Frames have a [`crate::wire::VnetHeader`] before them.
+    /// Each frame is preceded by a [`crate::wire::VnetHeader`].
     pub vnet: bool,
 }
 
-/// How long a device lives.
+/// How long a device exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lifetime {
-    /// Until its last queue is closed, which waits some 20 ms for the kernel to forget it.
+    /// Until its last queue is closed. That close takes some 20 ms (RCU grace periods).
     Queues,
-    /// Until its namespace goes (`TUNSETPERSIST`): the kernel takes away many namespaces at once, and closing is quick.
+    /// Until its namespace is removed (`TUNSETPERSIST`). Closing is quick, and the kernel removes many
+    /// namespaces at once.
     Netns,
 }
 
-/// What to open.
+/// The device to create.
 #[derive(Debug, Clone, Copy)]
 pub struct TapConfig<'a> {
     /// The new device's name.
     pub name: &'a str,
     /// How many queues it has: 1 to 256.
     pub queues: usize,
-    /// Frames carry a virtio-net header, and the kernel may leave checksums and segmentation to do.
+    /// Whether frames carry a virtio-net header, and the kernel may leave checksums and segmentation to the
+    /// reader.
     pub offload: bool,
-    /// How long it lives.
+    /// How long it exists.
     pub lifetime: Lifetime,
 }
 
-/// A device that was made; it is down.
+/// A new device, which is down.
 #[derive(Debug)]
 pub struct Tap {
     /// All its queues.
     pub queues: Vec<Queue>,
-    /// UDP super-frames may cross too (kernel 6.2). Always true without offload: nothing is missing.
+    /// Whether UDP segmentation offload is on too (Linux 6.2). Always true without offload.
     pub uso: bool,
 }
 
-/// A second hold on a device with [`Lifetime::Netns`]. Dropped, it leaves the device to its namespace, or, where
-/// somebody has moved the device to another that nobody takes away for us, to its queues.
+/// A second open file of a device with [`Lifetime::Netns`]. When it is dropped and the device is no longer
+/// in the namespace that it was created in, it turns persistence off, so that the device is removed with its
+/// queues.
 #[derive(Debug)]
 pub struct PersistGuard {
     fd: OwnedFd,
@@ -66,10 +69,10 @@ pub struct PersistGuard {
 }
 
 impl Queue {
-    /// Holds the device, whose namespace is `home`.
+    /// Creates the guard of a device that was created in `home`.
     ///
     /// # Errors
-    /// The process has all the files that it may open.
+    /// The process has reached its limit of open files.
     pub fn persist_guard(&self, home: NetnsIdentity) -> io::Result<PersistGuard> {
         Ok(PersistGuard { fd: self.fd.try_clone()?, home })
     }
@@ -85,23 +88,27 @@ impl Drop for PersistGuard {
     }
 }
 
-/// Where the device of a queue is. None: it was deleted, that namespace is not ours to see, or a kernel before 5.7.
+/// The namespace that a queue's device is in. `None`: the device was deleted, the process may not access the
+/// namespace, or the kernel is older than 5.7.
 fn netns_of(fd: BorrowedFd) -> Option<NetnsIdentity> {
     // SAFETY: `fd` is an open TAP queue, and this ioctl has no argument.
     let opened = unsafe { ioctl::tungetdevnetns(fd.as_raw_fd()) }.ok()?;
-    // SAFETY: the kernel has made this descriptor for this call (`open_related_ns` in `fs/nsfs.c`): nobody else has it.
+    // SAFETY: the kernel opened this descriptor for this call (`open_related_ns` in `fs/nsfs.c`); nothing
+    // else owns it.
     let netns = File::from(unsafe { OwnedFd::from_raw_fd(opened) });
     netns.metadata().ok().map(|found| NetnsIdentity::of(&found))
 }
 
-/// Why there is no device.
+/// Why a device cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum TapError {
     /// See [`is_device_name`].
-    #[error("'{0}' is not a device name: it takes 1 to 15 bytes without '/', ':', '%' or blanks")]
+    #[error("'{0}' is not a device name: use 1 to 15 bytes without '/', ':', '%' or blanks")]
     Name(String),
-    /// The driver is not there.
-    #[error("there is no /dev/net/tun: load the driver with `modprobe tun`, or give it to this container")]
+    /// The driver is not available.
+    #[error(
+        "there is no /dev/net/tun: load the driver with `modprobe tun`, or give the device to this container"
+    )]
     NoDriver,
     /// The file may not be opened.
     #[error("no permission to open /dev/net/tun: it needs mode 0666, or use sudo")]
@@ -109,33 +116,33 @@ pub enum TapError {
     /// The file cannot be opened.
     #[error("cannot open /dev/net/tun: {0}")]
     Open(io::Error),
-    /// TUNSETIFF: there is such a device.
-    #[error("there is a device '{0}' already: choose another name or remove it")]
+    /// TUNSETIFF: the name is in use.
+    #[error("the device '{0}' exists already: choose another name, or remove it")]
     Exists(String),
     /// TUNSETIFF: `CAP_NET_ADMIN` is missing.
-    #[error("no permission to make the TAP device '{0}': use sudo")]
+    #[error("no permission to create the TAP device '{0}': use sudo")]
     NotAdministrator(String),
     /// TUNSETIFF.
-    #[error("cannot make the TAP device '{name}': {source}")]
+    #[error("cannot create the TAP device '{name}': {source}")]
     Make {
         /** Its name. */
         name: String,
-        /** Why. */
+        /** The kernel's error. */
         source: io::Error,
     },
     /// TUNSETVNETHDRSZ.
     #[error("the TAP driver refused a virtio-net header of 12 bytes: {0}; try --no-offload")]
     HeaderSize(io::Error),
     /// TUNSETPERSIST.
-    #[error("the TAP driver refused to keep a device: {0}")]
+    #[error("the TAP driver refused to make a device persistent: {0}")]
     Persist(io::Error),
     /// TUNSETOFFLOAD.
     #[error("the TAP driver refused checksum and TCP offload: {0}; try --no-offload")]
     Offload(io::Error),
 }
 
-/// The name is one that the kernel takes for a device (`dev_valid_name` in `net/core/dev.c`); '%' is left out too, since
-/// the kernel would put a number in its place.
+/// Whether the kernel accepts the name for a device (`dev_valid_name` in `net/core/dev.c`). '%' is refused
+/// too: the kernel would replace `%d` by a number.
 pub fn is_device_name(name: &str) -> bool {
     (1..libc::IFNAMSIZ).contains(&name.len())
         && name != "."
@@ -143,17 +150,17 @@ pub fn is_device_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_graphic() && !b"/:%".contains(&byte))
 }
 
-/// Makes the device in the calling thread's namespace and opens all its queues.
+/// Creates the device in the calling thread's namespace and opens all its queues.
 ///
 /// # Errors
-/// See [`TapError`]; then nothing is left.
+/// See [`TapError`]; then no device is left.
 pub fn open(request: &TapConfig) -> Result<Tap, TapError> {
     if !is_device_name(request.name) {
         return Err(TapError::Name(request.name.to_owned()));
     }
     let mut queues = Vec::with_capacity(request.queues);
     for number in 0..request.queues {
-        // Only the first makes the device: it must not join one that somebody else made.
+        // The first queue creates the device. It must not attach to a device of another program.
         let exclusive = if number == 0 { libc::IFF_TUN_EXCL } else { 0 };
         let fd = open_clone_device()?;
         attach(&fd, request, exclusive)?;
@@ -174,7 +181,7 @@ pub fn open(request: &TapConfig) -> Result<Tap, TapError> {
     Ok(Tap { queues, uso })
 }
 
-/// The driver is there and may be used.
+/// Checks that the driver is available and may be used.
 ///
 /// # Errors
 /// [`TapError::NoDriver`], [`TapError::NoPermission`] or [`TapError::Open`].
@@ -182,13 +189,13 @@ pub fn check_driver() -> Result<(), TapError> {
     open_clone_device().map(drop)
 }
 
-/// Whether a queue can be read with `RWF_NOWAIT` (`FMODE_NOWAIT` in `tun_chr_open`, Linux 6.4). Where there is no
-/// `/dev/net/tun` there is nothing to be said against it.
+/// Whether a queue can be read with `RWF_NOWAIT` (`FMODE_NOWAIT` in `tun_chr_open`, Linux 6.4). True without
+/// `/dev/net/tun`, because the missing driver is reported elsewhere.
 pub(super) fn reads_without_waiting() -> bool {
     let Ok(file) = open_clone_device() else { return true };
     let mut byte = 0u8;
     let part = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
-    // SAFETY: one part, of one byte that is ours for as long as the call. It names no device, so nothing is read.
+    // SAFETY: one part of one byte, which outlives the call. The file has no device yet, so nothing is read.
     let read = unsafe { libc::preadv2(file.as_raw_fd(), &raw const part, 1, -1, libc::RWF_NOWAIT) };
     read >= 0 || Errno::last() != Errno::EOPNOTSUPP
 }
@@ -201,7 +208,7 @@ fn open_clone_device() -> Result<File, TapError> {
         .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
         .open(CLONE_DEVICE);
     file.map_err(|error| match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
-        // ENODEV, ENXIO: the node is there and the module is not.
+        // ENODEV, ENXIO: the device node exists, but the module is not loaded.
         Errno::ENOENT | Errno::ENODEV | Errno::ENXIO => TapError::NoDriver,
         Errno::EACCES | Errno::EPERM => TapError::NoPermission,
         _ => TapError::Open(error),
@@ -217,8 +224,8 @@ fn attach(fd: &File, request: &TapConfig, exclusive: libc::c_int) -> Result<(), 
         flags |= libc::IFF_MULTI_QUEUE;
     }
     let mut ifreq = interface_request(request.name, flags);
-    // SAFETY: `fd` is an open file; the kernel copies `sizeof(struct ifreq)` bytes in and, on success, out: `ifreq`
-    // is a whole, initialized one, ours alone, and outlives the call. Any bytes are valid in it.
+    // SAFETY: `fd` is an open file. The kernel reads and, on success, writes `sizeof(struct ifreq)` bytes:
+    // `ifreq` is initialized, exclusively borrowed, and outlives the call. Any bytes are valid in it.
     let made = unsafe { ioctl::tunsetiff(fd.as_raw_fd(), &raw mut ifreq) };
     let name = || request.name.to_owned();
     made.map(drop).map_err(|error| match error {
@@ -228,7 +235,7 @@ fn attach(fd: &File, request: &TapConfig, exclusive: libc::c_int) -> Result<(), 
     })
 }
 
-/// A `struct ifreq` with a name, which fits, and flags.
+/// A `struct ifreq` with this name, whose length was checked, and these flags.
 #[allow(clippy::cast_possible_truncation, reason = "ifr_flags has 16 bits, and so have the flags")]
 fn interface_request(name: &str, flags: libc::c_int) -> libc::ifreq {
     let mut ifr_name = [0; libc::IFNAMSIZ];
@@ -240,27 +247,29 @@ fn interface_request(name: &str, flags: libc::c_int) -> libc::ifreq {
 
 fn set_header_size(fd: BorrowedFd) -> Result<(), TapError> {
     let size = libc::c_int::from(VNET_HEADER);
-    // SAFETY: `fd` is an open TAP queue; the kernel reads one int through the pointer, which outlives the call.
+    // SAFETY: `fd` is an open TAP queue; the kernel reads one int through the pointer, which outlives the
+    // call.
     let set = unsafe { ioctl::tunsetvnethdrsz(fd.as_raw_fd(), &raw const size) };
     set.map(drop).map_err(|error| TapError::HeaderSize(error.into()))
 }
 
 fn set_persist(fd: BorrowedFd, persist: libc::c_int) -> nix::Result<()> {
-    // SAFETY: `fd` is an open TAP queue, and the argument of this ioctl is a plain number.
+    // SAFETY: `fd` is an open TAP queue, and this ioctl's argument is a number.
     unsafe { ioctl::tunsetpersist(fd.as_raw_fd(), persist) }.map(drop)
 }
 
-/// Lets the kernel hand over and take super-frames and unfinished checksums. Whether UDP ones too.
+/// Turns on checksum and TCP segmentation offload, and UDP segmentation offload if the kernel has it.
+/// Returns whether it has.
 fn set_offload(fd: BorrowedFd) -> Result<bool, TapError> {
     const TCP: libc::c_uint = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
     const UDP: libc::c_uint = libc::TUN_F_USO4 | libc::TUN_F_USO6;
     let set = |features: libc::c_uint| {
-        // SAFETY: `fd` is an open TAP queue, and the argument of this ioctl is a plain number.
+        // SAFETY: `fd` is an open TAP queue, and this ioctl's argument is a number.
         unsafe { ioctl::tunsetoffload(fd.as_raw_fd(), features.cast_signed()) }
     };
     match set(TCP | UDP) {
         Ok(_) => Ok(true),
-        // A kernel before 6.2 refuses the whole set for the bits that it does not know.
+        // A kernel before 6.2 refuses the whole set because of the unknown bits.
         Err(Errno::EINVAL) => set(TCP).map(|_| false).map_err(|error| TapError::Offload(error.into())),
         Err(error) => Err(TapError::Offload(error.into())),
     }
@@ -284,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn device_names() {
+    fn checks_device_names() {
         for name in ["eth0", "a", "abcdefghijklmno", "v.1-x_y"] {
             assert!(is_device_name(name), "{name}");
         }

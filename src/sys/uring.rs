@@ -1,21 +1,21 @@
-//! io_uring for TAP queues, made safe.
+//! A safe interface to io_uring for TAP queues.
 //!
-//! A [`Ring`] owns its buffers. At any time a buffer is
+//! A [`Ring`] owns its buffers. At any time a buffer is in one of four states:
 //!
 //! - free;
-//! - being filled: [`Ring::read`] took it, and the kernel says when a frame is in it or none was there;
-//! - ours, as a [`Lease`]: a read has filled it, nobody else touches it;
-//! - on its way out: [`Ring::send`] took the lease and queued writes of it; when the last one has
-//!   completed it is free again.
+//! - being read into: [`Ring::read`] queued a read, which has not completed;
+//! - leased: a read has filled it, and the holder of the [`Lease`] has exclusive access;
+//! - being written: [`Ring::send`] consumed the lease and queued writes. The buffer is free after the last
+//!   one completes.
 //!
-//! A lease cannot be copied and `send` consumes it, so no code outside this file can look at a buffer
-//! that the kernel may write, or change one that the kernel may read. Files are named by their slot in
-//! the ring's table, buffers by their lease: an address never crosses this border.
+//! A lease cannot be copied and `send` consumes it, so no code outside this file can read a buffer that the
+//! kernel may write, or change one that the kernel may read. Callers name files by their slot in the ring's
+//! table and buffers by their lease; no address crosses this interface.
 //!
-//! Reads and writes never wait (`RWF_NOWAIT`, which a TAP honours since Linux 6.4): each has completed when
-//! [`Ring::enter`] returns. So a busy port is read as a network driver polls its device, without the wake-ups that a read
-//! which waits costs the *sender* of every frame; [`Ring::arm_poll`] is for a port that has run dry. Why that is faster
-//! than a multishot read: `docs/experiments.md`.
+//! Reads and writes do not block (`RWF_NOWAIT`, which a TAP supports since Linux 6.4): each has completed
+//! when [`Ring::enter`] returns. A busy port is polled as a network driver polls its device (NAPI), so the
+//! *sender* of a frame does not pay for a wake-up. [`Ring::arm_poll`] is for a port whose queue is empty.
+//! `docs/experiments.md` compares this with multishot reads.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -33,7 +33,7 @@ const READABLE: u32 = libc::POLLIN as u32;
 const SUBMISSIONS: u32 = 1024;
 const COMPLETIONS: u32 = 4096;
 
-/// Why io_uring cannot serve here.
+/// Why io_uring cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Unsupported {
     /// The kernel or a seccomp filter forbids it.
@@ -41,12 +41,12 @@ pub enum Unsupported {
         "io_uring is forbidden here ({0}): see sysctl kernel.io_uring_disabled, or the container's seccomp filter"
     )]
     Forbidden(io::Error),
-    /// Something that [`Ring`] needs is not there.
+    /// The kernel does not support an operation that [`Ring`] needs.
     #[error("this kernel's io_uring has no {0}")]
     Lacks(&'static str),
 }
 
-/// Whether this kernel has what [`Ring`] needs.
+/// Checks that this kernel supports what [`Ring`] needs.
 pub fn probe() -> Result<(), Unsupported> {
     let ring = build(1).map_err(Unsupported::Forbidden)?;
     let mut probe = Probe::new();
@@ -58,12 +58,12 @@ pub fn probe() -> Result<(), Unsupported> {
     if reads_without_waiting() {
         Ok(())
     } else {
-        Err(Unsupported::Lacks("TAP reads that never wait (Linux 6.4)"))
+        Err(Unsupported::Lacks("non-blocking TAP reads (Linux 6.4)"))
     }
 }
 
-/// A ring whose deferred work runs when its one thread enters the kernel (Linux 6.1), or, on older kernels, when it suits
-/// them.
+/// Creates a ring whose task work is deferred until its one thread enters the kernel
+/// (`IORING_SETUP_DEFER_TASKRUN`, Linux 6.1). Older kernels run it at any time.
 fn build(entries: u32) -> io::Result<IoUring> {
     let mut builder = IoUring::builder();
     builder.setup_cqsize(COMPLETIONS).setup_clamp();
@@ -75,78 +75,78 @@ fn build(entries: u32) -> io::Result<IoUring> {
     }
 }
 
-/// A buffer that is ours: filled by a read, not yet sent or given back.
+/// Exclusive access to a buffer that a read has filled, until it is sent or recycled.
 #[derive(Debug)]
 pub struct Lease {
     ring: u32,
     id: u16,
 }
 
-/// Where in a buffer a write begins and how long it is, and to which slot it goes.
+/// One write: the part of the buffer, and the file's slot.
 #[derive(Debug, Clone, Copy)]
 pub struct SlotWrite {
-    /// Slot of the file table.
+    /// The slot in the file table.
     pub slot: u16,
-    /// First byte, counted from the start of the buffer.
+    /// Offset of the first byte in the buffer.
     pub start: usize,
-    /// How many bytes.
+    /// Length in bytes.
     pub length: usize,
 }
 
-/// Something that the kernel has finished.
+/// A completed operation.
 #[derive(Debug)]
 pub enum Completion {
-    /// A read filled a buffer: this many bytes from [`HEADROOM`] on.
+    /// A read has filled a buffer from [`HEADROOM`] on.
     Frame {
-        /// Slot that it was read from.
+        /// The slot that was read.
         slot: u16,
         /// The buffer.
         lease: Lease,
         /// Bytes read.
         length: usize,
     },
-    /// A read brought no frame.
+    /// A read returned no frame.
     NoFrame {
-        /// Slot.
+        /// The slot.
         slot: u16,
-        /// Why: `EAGAIN` if there was none.
+        /// The error: `EAGAIN` if the queue was empty.
         error: i32,
     },
-    /// [`Ring::arm_poll`] has ended: there is something to read, or it was cancelled.
+    /// The poll of [`Ring::arm_poll`] has ended: the file is readable, or the poll was cancelled.
     Ready {
-        /// Slot.
+        /// The slot.
         slot: u16,
     },
-    /// A write of one buffer to one slot.
+    /// A write of a buffer to a slot has completed.
     Written {
-        /// Slot.
+        /// The slot.
         slot: u16,
         /// Bytes written, or the negative error.
         result: i32,
     },
-    /// The wake-up descriptor is readable.
+    /// The eventfd of [`Ring::arm_wake`] is readable.
     Woken,
 }
 
-/// How to enter the kernel.
+/// Whether [`Ring::enter`] may sleep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Enter {
-    /// Submit, and sleep until something completes.
+    /// Submit, and sleep until an operation completes.
     Wait,
-    /// Submit, and take what is there.
+    /// Submit, and return at once.
     Poll,
 }
 
-/// One worker's io_uring, file table and buffers. Must be made and used on one thread.
+/// A worker's io_uring, file table and buffers. Must be created and used on the same thread.
 pub struct Ring {
-    // Dropped in this order: the kernel lets go of the memory before it is unmapped.
+    // Field order is drop order: the ring is closed before its memory is unmapped.
     ring: IoUring,
     arena: Arena,
-    /// The buffer used last is used next: the cache still has it.
+    /// A stack: the buffer that was used last is still in the cache, so it is used next.
     free: Vec<u16>,
-    /// Writes of each buffer that have not completed.
+    /// For each buffer, the number of writes that have not completed.
     writes: Box<[u16]>,
-    /// The kernel has the buffers mapped and pinned; saves looking them up at each read and write.
+    /// Whether the buffers are registered, which saves the kernel a page lookup at each read and write.
     registered: bool,
     id: u32,
     enters: u64,
@@ -163,7 +163,7 @@ impl std::fmt::Debug for Ring {
 }
 
 mod token {
-    //! What comes back with a completion: kind, slot, buffer.
+    //! The `user_data` of an operation: its kind, slot and buffer.
 
     const READ: u64 = 0;
     const WRITE: u64 = 1 << 32;
@@ -209,16 +209,16 @@ mod token {
 }
 
 impl Ring {
-    /// A ring with this many buffers and a table of `slots` files.
+    /// Creates a ring with this many buffers and a table of `slots` files.
     pub fn new(buffers: u16, slots: u16) -> io::Result<Ring> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let ring = build(SUBMISSIONS)?;
-        // Empty slots; a table that is sparse from the start takes Linux 5.19.
+        // -1: an empty slot. IORING_RSRC_REGISTER_SPARSE would need Linux 5.19.
         ring.submitter().register_files(&vec![-1; slots.into()])?;
         let arena = Arena::new(buffers)?;
         let all = libc::iovec { iov_base: arena.start(0).as_ptr().cast(), iov_len: arena.size() };
-        // SAFETY: the memory is mapped until after the ring is gone (field order). Refused where more memory would be
-        // locked than the user may (RLIMIT_MEMLOCK).
+        // SAFETY: the memory stays mapped until the ring is closed (field order). The kernel refuses if
+        // RLIMIT_MEMLOCK is too small; then reads and writes use unregistered buffers.
         let registered = unsafe { ring.submitter().register_buffers(&[all]) }.is_ok();
         let free = (0..buffers).rev().collect();
         let writes = vec![0; buffers.into()].into();
@@ -226,14 +226,14 @@ impl Ring {
         Ok(Ring { ring, arena, free, writes, registered, id, enters: 0 })
     }
 
-    /// Puts a file in a slot, or empties it. The table holds its own reference to the file.
+    /// Registers a file in a slot, or clears the slot. The table has its own reference to the file.
     pub fn set_file(&mut self, slot: u16, file: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let fd = file.map_or(-1, |file| file.as_raw_fd());
         self.ring.submitter().register_files_update(slot.into(), &[fd]).map(drop)
     }
 
-    /// Queues a read of one frame from a slot; [`Completion::Frame`] or [`Completion::NoFrame`] follows at the next
-    /// [`Ring::enter`]. Not queued if no buffer is free.
+    /// Queues a read of one frame from a slot. The next [`Ring::enter`] completes it with
+    /// [`Completion::Frame`] or [`Completion::NoFrame`]. Does nothing if no buffer is free.
     #[allow(clippy::cast_possible_truncation, reason = "BUFFER_SIZE fits in 32 bits")]
     pub fn read(&mut self, slot: u16) -> io::Result<()> {
         let Some(id) = self.free.pop() else { return Ok(()) };
@@ -245,47 +245,47 @@ impl Ring {
         } else {
             opcode::Read::new(file, address, length).rw_flags(libc::RWF_NOWAIT).build()
         };
-        // SAFETY: the buffer is not free any more, nor lent; it is lent or free again when the read has completed.
+        // SAFETY: the buffer is neither free nor leased until the read has completed.
         unsafe { self.push(&read.user_data(token::read(slot, id))) }
     }
 
-    /// [`Completion::Ready`] follows once when the file in a slot has something to read.
+    /// Queues a poll that completes once with [`Completion::Ready`] when the file in a slot is readable.
     ///
-    /// The poll names the file, not its slot. A request that names a slot pins the table: before Linux 6.13 a file that
-    /// is taken out of it stays open while any older such request goes on, and that is for as long as another port is
-    /// idle (`io_queue_rsrc_removal` in `io_uring/rsrc.c`).
+    /// The poll refers to the file, not to its slot. A request that refers to a slot pins the table: before
+    /// Linux 6.13 a file that is removed from the table stays open until all older such requests have
+    /// completed, which is as long as another port is idle (`io_queue_rsrc_removal` in `io_uring/rsrc.c`).
     pub fn arm_poll(&mut self, slot: u16, file: BorrowedFd<'_>) -> io::Result<()> {
         let poll = opcode::PollAdd::new(Fd(file.as_raw_fd()), READABLE).build();
-        // SAFETY: a poll names no memory.
+        // SAFETY: a poll refers to no memory.
         unsafe { self.push(&poll.user_data(token::poll(slot))) }
     }
 
-    /// Asks for the end of a slot's poll; [`Completion::Ready`] follows if it was armed.
+    /// Cancels a slot's poll, which then completes with [`Completion::Ready`].
     pub fn cancel_poll(&mut self, slot: u16) -> io::Result<()> {
         let cancel = opcode::AsyncCancel::new(token::poll(slot)).build();
-        // SAFETY: a cancellation names no memory.
+        // SAFETY: a cancellation refers to no memory.
         unsafe { self.push(&cancel.user_data(token::cancel())) }
     }
 
-    /// [`Completion::Woken`] follows once when `wake` is readable.
+    /// Queues a poll that completes once with [`Completion::Woken`] when `wake` is readable.
     pub fn arm_wake(&mut self, wake: BorrowedFd<'_>) -> io::Result<()> {
         let poll = opcode::PollAdd::new(Fd(wake.as_raw_fd()), READABLE).build();
-        // SAFETY: a poll names no memory.
+        // SAFETY: a poll refers to no memory.
         unsafe { self.push(&poll.user_data(token::wake())) }
     }
 
     /// The buffer's bytes from its start.
     pub fn bytes(&self, lease: &Lease) -> &[u8] {
         let start = self.start(lease);
-        // SAFETY: the buffer is inside the arena and initialised (mapped zero); the lease says that neither
-        // the kernel nor anybody else writes to it, and `send` and `recycle`, which end that, take the lease.
+        // SAFETY: the buffer is inside the arena and initialized (mapped zero). While the lease exists,
+        // neither the kernel nor other code writes to it: `send` and `recycle` consume the lease.
         unsafe { std::slice::from_raw_parts(start.as_ptr(), BUFFER_SIZE) }
     }
 
-    /// The same, to change.
+    /// The buffer's bytes from its start, mutable.
     pub fn bytes_mut(&mut self, lease: &mut Lease) -> &mut [u8] {
         let start = self.start(lease);
-        // SAFETY: as for `bytes`; and the exclusive borrow of the only lease makes this the only reference.
+        // SAFETY: as for `bytes`. The exclusive borrow of the only lease makes this the only reference.
         unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), BUFFER_SIZE) }
     }
 
@@ -294,9 +294,9 @@ impl Ring {
         self.arena.start(lease.id)
     }
 
-    /// Queues writes of one buffer; after the last of them has completed it is free again. A write that the kernel
-    /// takes nothing of now is told to `refused`, and does not complete.
-    #[allow(clippy::needless_pass_by_value, reason = "who sends or gives back a buffer has it no more")]
+    /// Queues writes of one buffer, which is free after the last of them has completed. `refused` is called
+    /// for a write that cannot be queued; it does not complete.
+    #[allow(clippy::needless_pass_by_value, reason = "consuming the lease ends access to the buffer")]
     pub fn send(
         &mut self,
         lease: Lease,
@@ -305,15 +305,15 @@ impl Ring {
     ) {
         let start = self.start(&lease);
         let Lease { id, .. } = lease;
-        // One more than is queued, so that a submission on the way cannot free the buffer under the loop.
+        // One more than is queued, so that a completion during the loop cannot free the buffer.
         self.writes[usize::from(id)] = 1;
         for SlotWrite { slot, start: from, length } in writes {
             assert!(from <= BUFFER_SIZE && length <= BUFFER_SIZE - from, "a write beyond its buffer");
             // SAFETY: `from` is inside the buffer.
             let address = unsafe { start.add(from) };
             let write = self.write(slot, address, length).user_data(token::write(slot, id));
-            // SAFETY: the lease is ours and goes no further; the buffer is neither lent nor free again before
-            // `writes` says that the kernel has completed this write.
+            // SAFETY: the lease was consumed. The buffer is neither leased nor free before this write has
+            // completed, which `writes` counts.
             match unsafe { self.push(&write) } {
                 Ok(()) => self.writes[usize::from(id)] += 1,
                 Err(error) => refused(slot, error),
@@ -332,15 +332,15 @@ impl Ring {
         }
     }
 
-    /// Frees a buffer.
-    #[allow(clippy::needless_pass_by_value, reason = "who sends or gives back a buffer has it no more")]
+    /// Frees a buffer that is not sent.
+    #[allow(clippy::needless_pass_by_value, reason = "consuming the lease ends access to the buffer")]
     pub fn recycle(&mut self, lease: Lease) {
         let Lease { ring, id } = lease;
         assert_eq!(ring, self.id, "a lease of another ring");
         self.free.push(id);
     }
 
-    /// One write of buffer `id` is over (or was never queued).
+    /// Counts one write of buffer `id` as completed, or as not queued.
     fn written(&mut self, id: u16) {
         let left = &mut self.writes[usize::from(id)];
         *left -= 1;
@@ -349,26 +349,26 @@ impl Ring {
         }
     }
 
-    /// Buffers that can be filled.
+    /// The number of free buffers.
     pub fn free_buffers(&self) -> usize {
         self.free.len()
     }
 
-    /// How often the kernel was entered so far.
+    /// The number of `io_uring_enter` calls so far.
     pub fn enters(&self) -> u64 {
         self.enters
     }
 
-    /// One system call: submits what is queued, waits as told.
+    /// Submits what is queued, and waits as `enter` says: one system call.
     pub fn enter(&mut self, enter: Enter) -> io::Result<()> {
         const GETEVENTS: u32 = 1; // IORING_ENTER_GETEVENTS: also runs deferred task work
         self.enters += 1;
         let want = u32::from(enter == Enter::Wait && self.ring.completion().is_empty());
         #[allow(clippy::cast_possible_truncation, reason = "at most SUBMISSIONS")]
         let queued = self.ring.submission().len() as u32;
-        // SAFETY: no argument is passed; every queued entry was vouched for when it was pushed.
+        // SAFETY: no argument is passed. The safety of each queued entry was shown where it was pushed.
         match unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, want, GETEVENTS, None) } {
-            // A signal came, or what has completed must be taken first: the caller does, and enters again.
+            // A signal, or completions must be consumed first: the caller does that, and enters again.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => {
                 Ok(())
             }
@@ -376,7 +376,7 @@ impl Ring {
         }
     }
 
-    /// The next of what has completed, in order.
+    /// The next completion, in order.
     pub fn next_completion(&mut self) -> Option<Completion> {
         loop {
             let entry = self.ring.completion().next()?;
@@ -411,11 +411,11 @@ impl Ring {
     }
 
     /// # Safety
-    /// Memory that the entry names stays valid, and is not touched by us where the kernel writes,
-    /// until the entry has completed.
+    /// Memory that the entry refers to must stay valid until the entry has completed. Memory that the kernel writes must
+    /// not be accessed until then.
     unsafe fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
         loop {
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller guarantees it.
             if unsafe { self.ring.submission().push(entry) }.is_ok() {
                 return Ok(());
             }
@@ -423,7 +423,7 @@ impl Ring {
         }
     }
 
-    /// Submits what is queued, if anything is, without waiting.
+    /// Submits what is queued, without waiting.
     pub fn submit(&mut self) -> io::Result<()> {
         if self.ring.submission().is_empty() {
             return Ok(());
@@ -438,8 +438,8 @@ impl Ring {
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        // No read or write outlives the call of `enter` that submitted it, and polls name no memory. Cancelling them here
-        // only lets the kernel close their files sooner.
+        // Each read and write completes within the `enter` call that submits it, and polls refer to no
+        // memory. Cancelling the polls lets the kernel close their files sooner.
         let _ = self.ring.submitter().register_sync_cancel(None, CancelBuilder::any());
     }
 }

@@ -1,7 +1,7 @@
-//! Tests on real traffic: namespaces, TAP devices, and programs that others wrote. Need root.
+//! Tests with real traffic: namespaces, TAP devices, and common network programs. They need root.
 //!
-//! Every test has a machine of its own ([`harness::Host`]), so they run beside each other. Names and actors of the
-//! tests of behaviour are those of the kernel's own tests of its bridge
+//! Each test has a private machine ([`harness::Host`]), so tests run in parallel. The behaviour tests use
+//! the names and the hosts of the kernel's own tests of its bridge
 //! (`tools/testing/selftests/net/forwarding/bridge_*.sh`):
 //!
 //! ```text
@@ -14,7 +14,7 @@
 //!                       | uswitch0, br0: 172.16.0.1, fd00:172:16::1
 //!                     host ---- 203.0.113.0/24, 2001:db8::/64 ---- internet (nat)
 //! ```
-#![allow(unreachable_pub, reason = "nothing is exported; `pub` marks what the tests may use of the harness")]
+#![allow(unreachable_pub, reason = "nothing is exported; `pub` marks the interface of the harness")]
 
 mod accounting;
 mod api;

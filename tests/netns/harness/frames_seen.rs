@@ -1,4 +1,4 @@
-//! Who sees what: the question that most tests of a switch ask.
+//! Which hosts receive which frames: what most tests of a switch check.
 
 use uswitch::wire::Mac;
 
@@ -6,26 +6,28 @@ use super::frame::{Frame, frame, mac};
 use super::host::TestNetns;
 use super::shell::Shell;
 
-/// What a witness records: frames made by hand, tagged or not, and nothing that a kernel sends by itself.
+/// The capture filter for frames that the tests build, tagged or not. It excludes what kernels send on their
+/// own.
 pub const TEST_FRAMES: &str = "ether proto 0x88b5 or (vlan and ether proto 0x88b5)";
 
-/// The broadcast that follows the frames of [`seen`].
+/// The broadcast that follows the frames of [`frames_seen`].
 pub fn end_marker() -> Frame {
     frame(Mac::BROADCAST, mac(0xfe), "last")
 }
 
-/// Sends `frames` from one station, in order, and tells what each of `witnesses` saw of them.
+/// Sends `frames` from one container, in order, and returns what each of `receivers` received of them.
 ///
-/// "Saw nothing" is no matter of waiting: a broadcast follows the frames, and a witness has seen all of them
-/// that it will ever see when it has seen the broadcast. The sender does not hear its own broadcast; if it
-/// is among the witnesses, another station's, sent after the first was seen everywhere else, ends its list.
+/// A broadcast follows the frames, so the test does not have to wait to know that a frame does not arrive: a
+/// receiver that has received the broadcast has received all that it will. The sender does not receive its
+/// own broadcast. If it is one of the receivers, another container sends a second broadcast, after all
+/// others have received the first.
 pub fn frames_seen<const N: usize>(
     sender: &TestNetns,
     frames: &[Frame],
-    witnesses: [&TestNetns; N],
+    receivers: [&TestNetns; N],
 ) -> [Vec<Frame>; N] {
-    let captures = witnesses.map(|witness| witness.capture("eth0", TEST_FRAMES));
-    let is_sender = witnesses.map(|witness| witness.name() == sender.name());
+    let captures = receivers.map(|receiver| receiver.capture("eth0", TEST_FRAMES));
+    let is_sender = receivers.map(|receiver| receiver.name() == sender.name());
     let last = end_marker();
     sender.send(&[frames, std::slice::from_ref(&last)].concat());
     let mut lists = std::array::from_fn(|_| Vec::new());
@@ -33,9 +35,9 @@ pub fn frames_seen<const N: usize>(
         lists[i] = captures[i].until(&last);
     }
     for i in (0..N).filter(|&i| is_sender[i]) {
-        let other = (0..N).find(|&other| !is_sender[other]).expect("a witness beside the sender");
+        let other = (0..N).find(|&other| !is_sender[other]).expect("a receiver other than the sender");
         let echo = frame(Mac::BROADCAST, mac(0xff), "echo");
-        witnesses[other].send(std::slice::from_ref(&echo));
+        receivers[other].send(std::slice::from_ref(&echo));
         lists[i] = captures[i].until(&echo);
     }
     lists

@@ -1,4 +1,4 @@
-//! A machine made of namespaces.
+//! A private machine: network, mount and PID namespaces.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -10,8 +10,8 @@ use super::frame::Frame;
 use super::process::child_of;
 use super::shell::Shell;
 
-/// What the first process of a host does: makes the machine, says so, and lives until its standard input closes.
-/// Ignoring SIGCHLD makes the kernel reap what a daemon leaves to it.
+/// The script of a host's init process: it sets the machine up, reports that it is ready, and runs until its
+/// standard input closes. With SIGCHLD ignored, the kernel reaps orphaned processes.
 const INIT: &str = r#"
 set -e
 mount -t tmpfs -o mode=755 tmpfs /run
@@ -25,17 +25,19 @@ echo ready
 exec cat
 "#;
 
-/// A machine of its own: network, mount and PID namespaces, `/run` empty but for the program under test.
+/// A private machine: network, mount and PID namespaces, and a `/run` that contains only the program under
+/// test.
 ///
-/// Its first process reads from a pipe that only this process holds: when that closes, by drop or by death, the
-/// first process ends, and the kernel kills everything else in the PID namespace.
+/// Its init process reads from a pipe that only this process holds. When the pipe closes, because this value
+/// is dropped or this process dies, the init process ends, and the kernel kills all other processes in the
+/// PID namespace.
 pub struct Host {
     unshare: Child,
     init: u32,
 }
 
 impl Host {
-    /// A new machine, its loopback up.
+    /// A new machine, with `lo` up.
     pub fn new() -> Host {
         assert!(
             nix::unistd::geteuid().is_root(),
@@ -50,18 +52,18 @@ impl Host {
             .expect("unshare (util-linux) runs");
         let mut line = String::new();
         let stdout = unshare.stdout.take().expect("it is piped");
-        BufReader::new(stdout).read_line(&mut line).expect("the host's first process speaks");
-        assert_eq!(line, "ready\n", "the host's first process failed; see its message above");
+        BufReader::new(stdout).read_line(&mut line).expect("the init process writes a line");
+        assert_eq!(line, "ready\n", "the init process failed; see its message above");
         let init = child_of(unshare.id());
         Host { unshare, init }
     }
 
-    /// A network namespace of this host, by its name for `ip netns`.
+    /// The network namespace of this host with this name for `ip netns`.
     pub fn netns(&self, name: &str) -> TestNetns {
         TestNetns { init: self.init, name: name.to_owned() }
     }
 
-    /// A file of this host, as this process reaches it.
+    /// The path of a file of this host, for this process.
     pub fn path(&self, path: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{path}", self.init))
     }
@@ -83,26 +85,30 @@ impl Drop for Host {
     }
 }
 
-/// A network namespace of a [`Host`]: a container, or a machine beyond.
+/// A network namespace of a [`Host`]: a container, or a remote machine.
 pub struct TestNetns {
     init: u32,
     name: String,
 }
 
 impl TestNetns {
-    /// Its name for `ip netns`, which is its port's name too.
+    /// Its name for `ip netns`, and the name of its port.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Puts frames on its `eth0` as they are, in this order.
+    /// Sends frames on its `eth0`, unchanged and in this order.
     pub fn send(&self, frames: &[Frame]) {
         self.send_on("eth0", frames);
     }
 
     /// The MAC of its `eth0`.
     pub fn mac(&self) -> Mac {
-        self.run("cat /sys/class/net/eth0/address").ok().trim().parse().expect("the kernel knows MACs")
+        self.run("cat /sys/class/net/eth0/address")
+            .ok()
+            .trim()
+            .parse()
+            .expect("the file contains a MAC address")
     }
 }
 

@@ -1,10 +1,10 @@
-//! A machine of its own for every test, the programs that run on it, and the two switches under test.
+//! A private machine for each test, commands that run on it, and the two switches under test.
 //!
-//! [`Host`] is a process in new network, mount and PID namespaces with an empty `/run`: to a switch it is a
-//! whole machine, nothing of the real one can be reached or changed, and all of it dies with the test, also when the
-//! test run itself is killed. A command runs on the host or in one of its containers ([`Shell`]).
-//! A [`TestSwitch`] is a switch with containers; there are two, so that a test of behaviour is also run
-//! against the Linux bridge, which tells whether the test is right.
+//! [`Host`] is a process in new network, mount and PID namespaces with an empty `/run`. To a switch it is a
+//! whole machine. A test cannot reach or change the real machine, and the kernel removes the host when the
+//! test ends, even if the test run is killed. Commands run on the host or in one of its containers
+//! ([`Shell`]). A [`TestSwitch`] is a switch with containers. There are two, so that behaviour tests also
+//! run against the Linux bridge, as a control.
 
 mod frame;
 mod frames_seen;
@@ -28,10 +28,10 @@ pub use shell::{CommandOutput, Shell, sending_cpu};
 pub use snapshot::HostSnapshot;
 pub use test_switch::{GATEWAY_V4, GATEWAY_V6, LinuxBridge, TestSwitch, Uswitch, v4, v6};
 
-/// Longest that a test waits for anything: far beyond what a busy machine needs, so that only a hang meets it.
+/// The longest wait of a test. It is far longer than a busy machine needs, so only a hang reaches it.
 pub const WAIT_LIMIT: Duration = Duration::from_secs(30);
 
-/// Waits until `condition` holds, for what sends no event that could be awaited. Panics with `what` after
+/// Waits until `condition` is true, for conditions that have no event to wait for. Panics with `what` after
 /// [`WAIT_LIMIT`].
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     const PAUSE: Duration = Duration::from_millis(50);
@@ -41,10 +41,10 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
         }
         sleep(PAUSE);
     }
-    panic!("waited in vain until {what}");
+    panic!("timed out waiting until {what}");
 }
 
-/// Makes of each generic test two: one against uswitch, one against the Linux bridge as control.
+/// Defines two tests for each generic test: one with uswitch, one with the Linux bridge as a control.
 macro_rules! on_both {
     ($($(#[$attribute:meta])* $test:ident),+ $(,)?) => {
         mod on_uswitch {

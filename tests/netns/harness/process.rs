@@ -1,4 +1,4 @@
-//! Programs that run while a test goes on.
+//! Programs that run in the background of a test.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -11,22 +11,22 @@ use nix::unistd::Pid;
 
 use super::{WAIT_LIMIT, wait_until};
 
-/// A program that nsenter started: killed when this is dropped.
+/// A program that nsenter started. Dropping this kills it.
 pub(super) struct NsenterChild {
     nsenter: Child,
     pid: u32,
 }
 
 impl NsenterChild {
-    /// Of an nsenter whose program is known to have started.
+    /// Wraps an nsenter whose program has started.
     pub(super) fn new(nsenter: Child) -> NsenterChild {
         let pid = child_of(nsenter.id());
         NsenterChild { nsenter, pid }
     }
 
-    /// How it ended, if it has.
+    /// Its exit status, if it has ended.
     fn ended(&mut self) -> Option<ExitStatus> {
-        self.nsenter.try_wait().expect("it is our child")
+        self.nsenter.try_wait().expect("it is a child of this process")
     }
 
     fn signal(&self, signal: Signal) -> nix::Result<()> {
@@ -38,22 +38,22 @@ impl NsenterChild {
 impl Drop for NsenterChild {
     fn drop(&mut self) {
         if self.ended().is_none() {
-            // An error says that it has ended by itself just now.
+            // An error means that it has just ended by itself.
             let _ = self.signal(Signal::SIGKILL);
             self.nsenter.wait().expect("nsenter ends with its child");
         }
     }
 }
 
-/// A running program: its output line by line, both streams in one.
+/// A running program. Its lines of output are standard output and standard error combined.
 pub struct Process {
     running: NsenterChild,
     lines: Receiver<String>,
-    heard: Vec<String>,
+    received: Vec<String>,
 }
 
 impl Process {
-    /// Runs a program and says so first.
+    /// Writes a line, then runs the program.
     pub(super) const START: &[&str] = &["sh", "-c", r#"echo started; exec "$0" "$@" 2>&1"#];
 
     /// Starts a command that is wrapped in [`Process::START`].
@@ -61,41 +61,41 @@ impl Process {
         let mut nsenter = command.stdout(Stdio::piped()).spawn().expect("nsenter (util-linux) runs");
         let mut stdout = BufReader::new(nsenter.stdout.take().expect("it is piped"));
         let mut line = String::new();
-        stdout.read_line(&mut line).expect("the wrapper speaks");
+        stdout.read_line(&mut line).expect("the wrapper writes a line");
         assert_eq!(line, "started\n", "could not start {command:?}");
         let (sender, lines) = channel();
         thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Process { running: NsenterChild::new(nsenter), lines, heard: Vec::new() }
+        Process { running: NsenterChild::new(nsenter), lines, received: Vec::new() }
     }
 
-    /// The next line that has `text` in it. Panics if the program ends, or falls silent for
-    /// [`WAIT_LIMIT`], without one.
+    /// The next line that contains `text`. Panics if the program ends, or writes nothing for [`WAIT_LIMIT`],
+    /// before such a line.
     pub fn line_with(&mut self, text: &str) -> String {
         while let Ok(line) = self.lines.recv_timeout(WAIT_LIMIT) {
-            self.heard.push(line.clone());
+            self.received.push(line.clone());
             if line.contains(text) {
                 return line;
             }
         }
-        panic!("no line with '{text}' came, but: {:#?}", self.heard);
+        panic!("no line contains '{text}': {:#?}", self.received);
     }
 
-    /// The next line; `None` if it has ended, or falls silent for [`WAIT_LIMIT`].
+    /// The next line; `None` if the program has ended, or writes nothing for [`WAIT_LIMIT`].
     pub fn line(&mut self) -> Option<String> {
         self.lines.recv_timeout(WAIT_LIMIT).ok()
     }
 
-    /// Whether it is there no more.
+    /// Whether it has ended.
     pub fn has_ended(&mut self) -> bool {
         self.running.ended().is_some()
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to it.
     pub fn signal(&self, signal: Signal) {
-        self.running.signal(signal).expect("the process is there");
+        self.running.signal(signal).expect("the process exists");
     }
 
-    /// Waits for its end: how it ended, and all that it said.
+    /// Waits until it ends. Returns its exit status and its whole output.
     pub fn wait(mut self) -> (ExitStatus, String) {
         let mut status = None;
         wait_until("a program ends", || {
@@ -103,21 +103,21 @@ impl Process {
             status.is_some()
         });
         while let Ok(line) = self.lines.recv_timeout(WAIT_LIMIT) {
-            self.heard.push(line);
+            self.received.push(line);
         }
-        (status.expect("it ended"), self.heard.join("\n"))
+        (status.expect("it ended"), self.received.join("\n"))
     }
 
-    /// Waits for its end; all that it said. Panics if it failed.
+    /// Waits until it ends. Returns its whole output; panics if it failed.
     #[track_caller]
     pub fn ok(self) -> String {
-        let (status, said) = self.wait();
-        assert!(status.success(), "{status}: {said}");
-        said
+        let (status, output) = self.wait();
+        assert!(status.success(), "{status}: {output}");
+        output
     }
 }
 
-/// The one child of a process.
+/// The only child of a process.
 pub(super) fn child_of(pid: u32) -> u32 {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
         .expect("the kernel lists children (CONFIG_PROC_CHILDREN)");

@@ -1,10 +1,10 @@
-//! A user without root on a host.
+//! An unprivileged user on a host.
 
 use super::host::Host;
 use super::shell::{CommandOutput, Shell};
 
-/// A machine on which nobody (65534) has what every user has: a runtime directory, and the TUN device as
-/// udev makes it for all.
+/// A machine with what an unprivileged user (nobody, 65534) has on most systems: a runtime directory, and a
+/// TUN device with mode 0666, as udev creates it.
 pub fn host_with_public_tun() -> Host {
     let host = Host::new();
     host.sh("mount -t tmpfs -o mode=755 none /dev/net
@@ -15,11 +15,11 @@ pub fn host_with_public_tun() -> Host {
     host
 }
 
-/// What makes a command that user's.
+/// The prefix that runs a command as that user.
 pub const AS_USER: &str = "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all \
      env HOME=/run/user/65534 XDG_RUNTIME_DIR=/run/user/65534";
 
-/// A command as that user runs it.
+/// The command with [`AS_USER`] before it.
 pub fn user_command(command: &str) -> String {
     format!("{AS_USER} {command}")
 }

@@ -1,4 +1,4 @@
-//! Running commands on a host and in its network namespaces.
+//! Commands that run on a host and in its network namespaces.
 
 use std::fmt::{self, Display, Formatter};
 use std::fs::File;
@@ -14,21 +14,21 @@ use super::frame::Frame;
 use super::process::Process;
 use super::tcpdump::Tcpdump;
 
-/// Kills a command after a minute: only one that hangs meets it.
+/// Kills a command after a minute. Only one that hangs reaches this.
 const WITH_LIMIT: &[&str] = &["timeout", "--kill-after=2", "60"];
 
 fn words(command: &str) -> Vec<&str> {
     command.split_whitespace().collect()
 }
 
-/// Somewhere that commands run: a host, or a network namespace of one.
+/// A place where commands run: a host, or a network namespace of a host.
 pub trait Shell {
-    /// The host's first process, as this process numbers it.
+    /// The PID of the host's init process, in this process's PID namespace.
     fn init(&self) -> u32;
-    /// The network namespace, if it is not the host's own.
+    /// The name of the network namespace; `None` for the host's own.
     fn netns(&self) -> Option<&str>;
 
-    /// Runs a command to its end; words are separated by spaces, no quotes.
+    /// Runs a command to its end. Its words are separated by spaces; there is no quoting.
     fn run(&self, command: &str) -> CommandOutput {
         CommandOutput::of(self.enter(WITH_LIMIT, &words(command)))
     }
@@ -38,34 +38,34 @@ pub trait Shell {
         CommandOutput::of(self.enter(WITH_LIMIT, &["sh", "-euc", script]))
     }
 
-    /// Starts a command; it is killed when the process is dropped.
+    /// Starts a command. Dropping the returned process kills it.
     fn spawn(&self, command: &str) -> Process {
         Process::start(self.enter(Process::START, &words(command)))
     }
 
-    /// Starts a shell script; likewise.
+    /// Starts a shell script. Dropping the returned process kills it.
     fn spawn_sh(&self, script: &str) -> Process {
         Process::start(self.enter(Process::START, &["sh", "-euc", script]))
     }
 
-    /// Starts to capture the frames that come in on `device`, those that match `filter` (pcap-filter(7)).
-    /// When this returns, no frame is missed: the buffer (in KiB) takes 500 of the longest.
+    /// Starts to capture the frames that `device` receives and that match `filter` (pcap-filter(7)). The
+    /// capture is active when this returns. Its buffer (in KiB) holds 500 of the longest frames.
     fn capture(&self, device: &str, filter: &str) -> Tcpdump {
         const BUFFER: &str = "--buffer-size=32768 --snapshot-length=65600";
         let tcpdump = format!("tcpdump -i {device} -Q in -n -U --immediate-mode {BUFFER} -w - {filter}");
         Tcpdump::start(self.enter(&[], &words(&tcpdump)))
     }
 
-    /// Puts frames on `device` as they are, in this order.
+    /// Sends frames on `device`, unchanged and in this order.
     fn send_on(&self, device: &str, frames: &[Frame]) {
         let path = match self.netns() {
             Some(name) => format!("/proc/{}/root/run/netns/{name}", self.init()),
             None => format!("/proc/{}/ns/net", self.init()),
         };
-        let netns = File::open(path).expect("the namespace is there");
-        // A thread of its own, because a thread enters a namespace for good.
+        let netns = File::open(path).expect("the namespace exists");
+        // On another thread, because this one must stay in its namespace.
         let sender = || {
-            sched_setaffinity(Pid::from_raw(0), &sending_cpu_set()).expect("it is one of ours");
+            sched_setaffinity(Pid::from_raw(0), &sending_cpu_set()).expect("this process may use it");
             setns(netns, CloneFlags::CLONE_NEWNET).expect("root may enter it");
             transmit(device, frames);
         };
@@ -87,14 +87,15 @@ pub trait Shell {
     }
 }
 
-/// The CPU from which all frames made by hand are sent: veth has a queue for each, and order only within one.
+/// The CPU from which [`Shell::send_on`] sends. A veth device has a queue for each CPU, and keeps the order
+/// only within a queue.
 pub fn sending_cpu() -> usize {
-    *allowed_cpus().first().expect("we are running somewhere")
+    *allowed_cpus().first().expect("this process may use a CPU")
 }
 
 fn sending_cpu_set() -> CpuSet {
     let mut set = CpuSet::new();
-    set.set(sending_cpu()).expect("it was in a set");
+    set.set(sending_cpu()).expect("its number is valid");
     set
 }
 
@@ -112,15 +113,15 @@ fn transmit(device: &str, frames: &[Frame]) {
     }
 }
 
-/// A command that has ended.
+/// The result of a command that has ended.
 pub struct CommandOutput {
-    /// What ran.
+    /// The command.
     pub command: String,
     /// Its exit code; `None` if a signal ended it.
     pub code: Option<i32>,
-    /// What it printed.
+    /// Its standard output.
     pub stdout: String,
-    /// What it complained.
+    /// Its standard error.
     pub stderr: String,
 }
 
@@ -153,26 +154,27 @@ impl CommandOutput {
         self.code == Some(0)
     }
 
-    /// What it printed; panics if it failed.
+    /// Its standard output; panics if it failed.
     #[track_caller]
     pub fn ok(self) -> String {
         assert!(self.succeeded(), "{self}");
         self.stdout
     }
 
-    /// What it complained; panics if it succeeded, or was killed at its time limit, or panicked itself.
+    /// Its standard error; panics if it succeeded, was killed by a signal or the time limit, or panicked
+    /// itself.
     #[track_caller]
     pub fn fails(self) -> String {
         const TIMED_OUT: i32 = 124;
         const PANICKED: i32 = 101;
         assert!(
             !matches!(self.code, None | Some(0 | TIMED_OUT | PANICKED)),
-            "it should have failed by itself: {self}"
+            "it should have failed with an error: {self}"
         );
         self.stderr
     }
 
-    /// What it printed, as JSON; panics if it failed.
+    /// Its standard output as JSON; panics if it failed.
     #[track_caller]
     pub fn json(self) -> serde_json::Value {
         let text = self.ok();

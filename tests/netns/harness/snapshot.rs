@@ -1,18 +1,19 @@
-//! All that a switch could leave behind on a machine.
+//! Everything that a switch could leave behind on a machine.
 
 use std::collections::BTreeMap;
 
 use super::host::Host;
 use super::shell::Shell;
 
-/// What there is on a host: a text for each kind of thing. Two are equal when nothing was left behind
+/// The state of a host: a text for each kind of object. Two snapshots are equal if nothing was left behind
 /// and nothing is missing.
 #[derive(Debug, PartialEq, Eq)]
 pub struct HostSnapshot(BTreeMap<&'static str, String>);
 
-/// What is looked at, and the script that prints it. Directories may stay (`/run/uswitch`, `/run/netns`, which
-/// iproute2 too makes once and leaves); the kernel adds link-local routes when it likes. What fails complains: not
-/// every shell can tell that a command in the middle of a pipe has failed.
+/// The kinds, and the script that lists each. Two directories may stay: `/run/uswitch`, and `/run/netns`,
+/// which iproute2 does not remove either. Link-local routes are excluded, because the kernel adds them at
+/// any time. A script that writes to standard error has failed: not every shell reports the failure of a
+/// command in the middle of a pipe.
 const KINDS: &[(&str, &str)] = &[
     ("namespaces", "ls /run/netns"),
     ("links", "ip -o link show | sed 's/^[0-9]*: //'"),
@@ -28,22 +29,22 @@ const KINDS: &[(&str, &str)] = &[
 ];
 
 impl HostSnapshot {
-    /// Of this host, now.
+    /// Takes a snapshot of a host.
     pub fn of(host: &Host) -> HostSnapshot {
-        let look = |&(kind, script)| {
+        let list = |&(kind, script)| {
             let done = host.sh(script);
-            assert!(done.succeeded() && done.stderr.is_empty(), "cannot look at the {kind}: {done}");
+            assert!(done.succeeded() && done.stderr.is_empty(), "cannot list the {kind}: {done}");
             (kind, done.stdout)
         };
-        HostSnapshot(KINDS.iter().map(look).collect())
+        HostSnapshot(KINDS.iter().map(list).collect())
     }
 
-    /// What there was of one kind.
+    /// The objects of one kind.
     pub fn of_kind(&self, kind: &str) -> &str {
         &self.0[kind]
     }
 
-    /// Panics with the lines that came and went, if the host is not as it was.
+    /// Panics with the difference if the host is not in the same state now.
     #[track_caller]
     pub fn assert_same(&self, host: &Host) {
         let now = HostSnapshot::of(host);
@@ -72,7 +73,7 @@ mod tests {
         HostSnapshot::of(&host).assert_same(&host);
     }
 
-    /// One thing of each kind is left behind, by other means than the switch's.
+    /// Leaves one object of each kind behind.
     #[test]
     fn snapshot_shows_each_kind_of_leftover() {
         for (kind, script) in [

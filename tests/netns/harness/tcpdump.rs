@@ -1,4 +1,4 @@
-//! Frames as tcpdump sees them.
+//! Capturing frames with tcpdump.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
@@ -21,10 +21,10 @@ impl Tcpdump {
         let mut nsenter =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("nsenter (util-linux) runs");
         let stderr = BufReader::new(nsenter.stderr.take().expect("it is piped"));
-        let mut said = stderr.lines().map_while(Result::ok);
-        let ready = said.by_ref().find(|line| line.contains("listening on"));
+        let mut messages = stderr.lines().map_while(Result::ok);
+        let ready = messages.by_ref().find(|line| line.contains("listening on"));
         assert!(ready.is_some(), "tcpdump did not start: {command:?}");
-        thread::spawn(move || said.for_each(drop));
+        thread::spawn(move || messages.for_each(drop));
         let stdout = nsenter.stdout.take().expect("it is piped");
         let (sender, frames) = channel();
         thread::spawn(move || {
@@ -38,7 +38,7 @@ impl Tcpdump {
         self.frames.recv_timeout(WAIT_LIMIT).ok()
     }
 
-    /// The frames before `last`, which must come.
+    /// The frames that arrive before `last`. Panics if `last` does not arrive.
     #[track_caller]
     pub fn until(&self, last: &Frame) -> Vec<Frame> {
         let mut before = Vec::new();
@@ -46,13 +46,13 @@ impl Tcpdump {
             match self.next() {
                 Some(frame) if frame == *last => return before,
                 Some(frame) => before.push(frame),
-                None => panic!("the last frame did not come, but: {:02x?}", headers(&before)),
+                None => panic!("the last frame did not arrive; received: {:02x?}", headers(&before)),
             }
         }
     }
 }
 
-/// The beginnings of the last few, enough to tell what came instead.
+/// The headers of the latest frames, for a panic message.
 fn headers(frames: &[Frame]) -> Vec<&[u8]> {
     frames.iter().rev().take(10).map(|frame| &frame[..frame.len().min(40)]).collect()
 }
@@ -66,7 +66,7 @@ impl<R: Read> PcapReader<R> {
     /// Skips the file's header, 24 bytes.
     fn new(mut file: R) -> PcapReader<R> {
         let header = file.read_exact(&mut [0; 24]);
-        // An end before the header is an end: the iterator finds it again.
+        // A file that ends early ends the iterator, too.
         drop(header);
         PcapReader { file }
     }

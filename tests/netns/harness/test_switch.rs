@@ -1,4 +1,4 @@
-//! The switches under test: ours, and the Linux bridge as control.
+//! The switches under test: uswitch, and the Linux bridge as a control.
 
 use std::ops::RangeInclusive;
 
@@ -29,32 +29,32 @@ pub fn v6(container: u16) -> String {
 /// An entry of a forwarding database, as `bridge -j fdb show` prints it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct BridgeFdbEntry {
-    /// The station.
+    /// The MAC address.
     pub mac: Mac,
     /// The port.
     pub ifname: String,
-    /// `static`, `permanent`, or nothing for a learned one.
+    /// `static`, `permanent`, or empty for a learned entry.
     #[serde(default)]
     pub state: String,
 }
 
-/// A running switch with three containers, all with the same names and addresses whichever switch it is.
-/// A container's port has the container's name.
+/// A running switch with three containers, which have the same names and addresses with every switch. A port
+/// has the name of its container.
 pub trait TestSwitch {
     /// Its device on the host.
     const DEVICE: &str;
-    /// Last octets of the addresses 01-80-C2-00-00-XX that it never forwards.
+    /// Last octets of the group addresses 01-80-C2-00-00-XX that it does not forward.
     const RESERVED: RangeInclusive<u8>;
 
-    /// A switch on a host of its own.
+    /// Starts it on a new host.
     fn start() -> Self;
-    /// One that forgets a silent station after this many seconds.
+    /// Starts it with this ageing time, in seconds.
     fn with_ageing_time(seconds: u32) -> Self;
-    /// The machine that it runs on.
+    /// The host that it runs on.
     fn host(&self) -> &Host;
-    /// The forwarding database, as text in the shape of `bridge -j fdb show`.
+    /// The forwarding database, in the format of `bridge -j fdb show`.
     fn fdb_json(&self) -> String;
-    /// The ports, as text in the shape of `bridge -j -d link show`.
+    /// The ports, in the format of `bridge -j -d link show`.
     fn link_json(&self) -> String;
 
     /// The containers: h1, h2, h3.
@@ -68,47 +68,47 @@ pub trait TestSwitch {
         serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error} in {json}"))
     }
 
-    /// The port that a station is behind, if it is known.
-    fn port_of(&self, station: Mac) -> Option<String> {
-        self.fdb().into_iter().find(|entry| entry.mac == station).map(|entry| entry.ifname)
+    /// The port of a MAC address, if it is known.
+    fn port_of(&self, mac: Mac) -> Option<String> {
+        self.fdb().into_iter().find(|entry| entry.mac == mac).map(|entry| entry.ifname)
     }
 
-    /// Waits until a station is known behind a container's port.
-    fn wait_until_learned(&self, station: Mac, port: &TestNetns) {
-        let what = format!("{station} is known behind {}", port.name());
-        wait_until(&what, || self.port_of(station).as_deref() == Some(port.name()));
+    /// Waits until a MAC address is learned on a container's port.
+    fn wait_until_learned(&self, mac: Mac, port: &TestNetns) {
+        let what = format!("{mac} is learned on {}", port.name());
+        wait_until(&what, || self.port_of(mac).as_deref() == Some(port.name()));
     }
 }
 
-/// The program that this project makes.
+/// The program under test.
 pub struct Uswitch {
     host: Host,
 }
 
 impl Uswitch {
-    /// Starts it on a new host, detached: it forwards when this returns.
+    /// Starts it on a new host, in the background. It forwards when this returns.
     pub fn with(arguments: &str) -> Uswitch {
         Uswitch::on(Host::new(), arguments)
     }
 
-    /// Starts it on a host that was prepared.
+    /// Starts it on this host.
     pub fn on(host: Host, arguments: &str) -> Uswitch {
         host.run(&format!("uswitch start --detach {arguments}")).ok();
         Uswitch::running(host)
     }
 
-    /// The one that runs on a machine.
+    /// The switch that already runs on a host.
     pub fn running(host: Host) -> Uswitch {
         Uswitch { host }
     }
 
-    /// What one of its subcommands says with `--json`.
+    /// The output of a subcommand with `--json`.
     #[track_caller]
     pub fn json(&self, subcommand: &str) -> Value {
         self.host.run(&format!("uswitch {subcommand} --json")).json()
     }
 
-    /// A port's row of `uswitch port show` or `uswitch stats`.
+    /// A port's entry in `uswitch port show` or `uswitch stats`.
     #[track_caller]
     pub fn row(&self, subcommand: &str, port: &str) -> Value {
         let rows = self.json(subcommand);
@@ -116,14 +116,14 @@ impl Uswitch {
         found.unwrap_or_else(|| panic!("no row of {port} in {rows}")).clone()
     }
 
-    /// A port's counter.
+    /// The value of a port's counter.
     #[track_caller]
     pub fn count(&self, port: &str, counter: &str) -> u64 {
         let row = self.row("stats", port);
         row[counter].as_u64().unwrap_or_else(|| panic!("no count {counter} in {row}"))
     }
 
-    /// How many frames were not delivered at a port for this reason.
+    /// The number of frames that were dropped at a port for this reason.
     #[track_caller]
     pub fn drops(&self, port: &str, reason: &str) -> u64 {
         let row = self.row("stats", port);
@@ -136,7 +136,7 @@ impl Uswitch {
         self.host.run("uswitch stop").ok();
     }
 
-    /// Its process.
+    /// Its PID.
     pub fn pid(&self) -> u32 {
         let pids = self.host.run("pgrep -x uswitch").ok();
         pids.trim().parse().unwrap_or_else(|_| panic!("not one process: {pids}"))
@@ -164,7 +164,7 @@ impl TestSwitch for Uswitch {
     }
 }
 
-/// The kernel's bridge with a veth pair to each container, set up by hand as the classic walk-through does.
+/// The kernel's bridge, with a veth pair for each container.
 pub struct LinuxBridge {
     host: Host,
 }
@@ -189,7 +189,8 @@ done";
 
 impl TestSwitch for LinuxBridge {
     const DEVICE: &str = "br0";
-    /// Without spanning tree it forwards the bridge group address, -00 (`net/bridge/br_input.c`, `br_handle_frame`).
+    /// Without spanning tree it forwards the bridge group address, -00 (`net/bridge/br_input.c`,
+    /// `br_handle_frame`).
     const RESERVED: RangeInclusive<u8> = 0x01..=0x0f;
 
     fn start() -> LinuxBridge {
@@ -197,7 +198,7 @@ impl TestSwitch for LinuxBridge {
         host.sh(BRIDGE).ok();
         LinuxBridge { host }
     }
-    /// The bridge counts in hundredths of a second.
+    /// The unit of the bridge's option is 0.01 s.
     fn with_ageing_time(seconds: u32) -> LinuxBridge {
         let bridge = LinuxBridge::start();
         bridge.host.run(&format!("ip link set br0 type bridge ageing_time {}", seconds * 100)).ok();
