@@ -1,10 +1,10 @@
 //! `uswitch capture`: frames as they cross the ports.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::future;
 use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -161,7 +161,9 @@ impl CapturePrinter {
 
     fn write(&mut self, blocks: &[u8], lines: &str) -> Result<(), CliError> {
         if let CaptureOutput::Path(path) = &self.output {
-            let file = File::create(path).map_err(CliError::io(format!("write {}", path.display())))?;
+            // Frames are private: only the owner reads the file.
+            let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+            let file = file.map_err(CliError::io(format!("write {}", path.display())))?;
             self.output = CaptureOutput::File(path.clone(), file);
         }
         match &mut self.output {

@@ -1,6 +1,9 @@
 //! Runs a switch from start to stop.
 
 use std::convert::Infallible;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -72,7 +75,8 @@ pub(crate) fn exit_reason_path(runtime: &Path, name: &str) -> PathBuf {
 pub(super) fn write_exit_reason(path: &Path, outcome: &ServiceOutcome) {
     if let Some(error @ ServiceError::Worker(_)) = &outcome.error {
         // A switch in the foreground prints the reason as well.
-        if fs::write(path, format!("{error}\n")).is_err() {
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+        if file.and_then(|mut file| writeln!(file, "{error}")).is_err() {
             let _ = fs::remove_file(path);
         }
     }

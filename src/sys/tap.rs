@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use nix::errno::Errno;
+use nix::unistd::{getegid, geteuid};
 
 use super::netns::NetnsIdentity;
 
@@ -133,6 +134,9 @@ pub enum TapError {
     /// TUNSETVNETHDRSZ.
     #[error("the TAP driver refused a virtio-net header of 12 bytes: {0}; try --no-offload")]
     HeaderSize(io::Error),
+    /// TUNSETOWNER or TUNSETGROUP.
+    #[error("the TAP driver refused to set the device's owner: {0}")]
+    Owner(io::Error),
     /// TUNSETPERSIST.
     #[error("the TAP driver refused to make a device persistent: {0}")]
     Persist(io::Error),
@@ -164,6 +168,9 @@ pub fn open(request: &TapConfig) -> Result<Tap, TapError> {
         let exclusive = if number == 0 { libc::IFF_TUN_EXCL } else { 0 };
         let fd = open_clone_device()?;
         attach(&fd, request, exclusive)?;
+        if number == 0 {
+            set_owner(&fd)?;
+        }
         queues.push(Queue { fd: fd.into(), vnet: request.offload });
     }
     let uso = match queues.first() {
@@ -235,6 +242,17 @@ fn attach(fd: &File, request: &TapConfig, exclusive: libc::c_int) -> Result<(), 
     })
 }
 
+/// Makes this process's user and group the device's owner. A device without owner can be opened by every user who may
+/// open `/dev/net/tun` (`tun_not_capable` in `drivers/net/tun.c`). With one, others need `CAP_NET_ADMIN` in its namespace.
+fn set_owner(fd: &File) -> Result<(), TapError> {
+    let (user, group) = (geteuid().as_raw().cast_signed(), getegid().as_raw().cast_signed());
+    // SAFETY: `fd` is an open TAP queue, and the argument of this ioctl is a plain number.
+    let owned = unsafe { ioctl::tunsetowner(fd.as_raw_fd(), user) };
+    // SAFETY: as above.
+    let grouped = owned.and_then(|_| unsafe { ioctl::tunsetgroup(fd.as_raw_fd(), group) });
+    grouped.map(drop).map_err(|error| TapError::Owner(error.into()))
+}
+
 /// A `struct ifreq` with this name, whose length was checked, and these flags.
 #[allow(clippy::cast_possible_truncation, reason = "ifr_flags has 16 bits, and so have the flags")]
 fn interface_request(name: &str, flags: libc::c_int) -> libc::ifreq {
@@ -278,6 +296,8 @@ fn set_offload(fd: BorrowedFd) -> Result<bool, TapError> {
 mod ioctl {
     nix::ioctl_readwrite_bad!(tunsetiff, libc::TUNSETIFF, libc::ifreq);
     nix::ioctl_write_ptr_bad!(tunsetvnethdrsz, libc::TUNSETVNETHDRSZ, libc::c_int);
+    nix::ioctl_write_int_bad!(tunsetowner, libc::TUNSETOWNER);
+    nix::ioctl_write_int_bad!(tunsetgroup, libc::TUNSETGROUP);
     nix::ioctl_write_int_bad!(tunsetpersist, libc::TUNSETPERSIST);
     nix::ioctl_write_int_bad!(tunsetoffload, libc::TUNSETOFFLOAD);
     nix::ioctl_none!(tungetdevnetns, b'T', 227); // TUNGETDEVNETNS, which libc lacks

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::ops::ControlFlow;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -225,7 +226,7 @@ fn create(directory: &Path, stem: &str) -> Result<(PathBuf, File), WatchCaptureE
     let numbered = (2..=MAX_NUMBER).map(|number| format!("{stem}-{number}.pcapng"));
     for name in iter::once(format!("{stem}.pcapng")).chain(numbered) {
         let path = directory.join(name);
-        match OpenOptions::new().write(true).create_new(true).open(&path) {
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
             Ok(file) => return Ok((path, file)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(source) => return Err(WatchCaptureError::Create { path, source }),

@@ -31,6 +31,7 @@ mod lifecycle;
 mod log;
 mod metrics;
 mod nat;
+mod ownership;
 mod ports;
 mod rootless;
 mod scale;

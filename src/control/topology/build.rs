@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use super::ledger::{Entry, EntryId, Ledger};
 use super::link::{self, Link};
 use super::{PortSpec, TopologyError};
-use crate::sys::netlink::{Netlink, NetlinkRequest};
+use crate::sys::netlink::{Netlink, NetlinkError, NetlinkRequest};
 use crate::sys::netns::{self, Netns, NetnsThread, in_netns};
 use crate::sys::tap::{self, Lifetime, Tap};
 
@@ -53,12 +53,37 @@ impl StagingNetns {
         in_netns(|thread| {
             let netns = Netns::open(path)?;
             let tap = self.open(thread, spec)?;
-            self.move_device(&netns, spec, path)?;
+            self.move_device(&netns, spec).map_err(|error| match error.errno() {
+                Some(libc::EEXIST) => {
+                    TopologyError::DeviceExists { ifname: spec.ifname.clone(), netns: path.to_owned() }
+                }
+                _ => error.into(),
+            })?;
             thread.enter(&netns)?;
             let mut netlink = Netlink::open()?;
             let configured = configure(&mut netlink, spec, Vec::new())?;
             Ok(configured.built(tap, Some(netns), None))
         })?
+    }
+
+    /// Creates a device in the host's namespace, which is the calling thread's and that of `netlink`. It is moved
+    /// there, so that no other process sees it without its owner.
+    pub(super) fn in_host_netns(
+        &mut self,
+        netlink: &mut Netlink,
+        spec: &PortSpec,
+    ) -> Result<BuiltDevice, TopologyError> {
+        let host = Netns::current()?;
+        let tap = in_netns(|thread| {
+            let tap = self.open(thread, spec)?;
+            self.move_device(&host, spec).map_err(|error| match error.errno() {
+                Some(libc::EEXIST) => TopologyError::HostDeviceExists(spec.ifname.clone()),
+                _ => error.into(),
+            })?;
+            Ok::<Tap, TopologyError>(tap)
+        })??;
+        let configured = configure(netlink, spec, Vec::new())?;
+        Ok(configured.built(tap, None, None))
     }
 
     /// Opens the device in the staging namespace.
@@ -68,13 +93,8 @@ impl StagingNetns {
     }
 
     /// Moves the device to its namespace.
-    fn move_device(&mut self, netns: &Netns, spec: &PortSpec, path: &Path) -> Result<(), TopologyError> {
-        self.netlink.apply(&[link::move_to_netns(&spec.ifname, netns)]).map_err(|error| match error.errno() {
-            Some(libc::EEXIST) => {
-                TopologyError::DeviceExists { ifname: spec.ifname.clone(), netns: path.to_owned() }
-            }
-            _ => error.into(),
-        })
+    fn move_device(&mut self, netns: &Netns, spec: &PortSpec) -> Result<(), NetlinkError> {
+        self.netlink.apply(&[link::move_to_netns(&spec.ifname, netns)])
     }
 }
 
@@ -90,23 +110,17 @@ pub(super) fn in_new_netns(
         // Recorded before the name exists, by identity: another namespace of this name is never removed.
         let entry = Entry::Netns { name: name.to_owned(), identity: netns.identity()? };
         let id = ledger.record(entry.clone())?;
-        netns.bind_name(name)?;
+        // Opened before the namespace has a name, so that no other process sees the device without its owner.
         let tap = tap::open(&tap_request(spec, Lifetime::Netns))?;
+        netns.bind_name(name)?;
         let mut netlink = Netlink::open()?;
         let configured = configure(&mut netlink, spec, vec![link::loopback_up()])?;
         Ok(configured.built(tap, Some(netns), Some((id, entry))))
     })?
 }
 
-/// Creates the device in the calling thread's namespace, the host's.
-pub(super) fn in_host_netns(netlink: &mut Netlink, spec: &PortSpec) -> Result<BuiltDevice, TopologyError> {
-    let tap = tap::open(&tap_request(spec, Lifetime::Queues))?;
-    let configured = configure(netlink, spec, Vec::new())?;
-    Ok(configured.built(tap, None, None))
-}
-
-fn tap_request(spec: &PortSpec, lifetime: Lifetime) -> tap::TapConfig<'_> {
-    tap::TapConfig { name: &spec.ifname, queues: spec.queues, offload: spec.offload, lifetime }
+fn tap_request(spec: &PortSpec, lifetime: Lifetime) -> tap::Request<'_> {
+    tap::Request { name: &spec.ifname, queues: spec.queues, offload: spec.offload, lifetime }
 }
 
 /// A device after its settings were applied.

@@ -192,7 +192,7 @@ impl Topology {
     /// On an error nothing is left behind.
     pub fn add_host_port(&mut self, config: &Config, gateway: Mac) -> Result<Device, TopologyError> {
         let spec = host_port(config, gateway);
-        let built = build::in_host_netns(&mut self.host, &spec)?;
+        let built = self.staging.in_host_netns(&mut self.host, &spec)?;
         let device = self.register(built, &spec)?;
         if config.nat
             && let Err(error) = self.enable_nat(&config.subnets)
@@ -261,7 +261,7 @@ impl Topology {
 
     fn build_device(&mut self, spec: &PortSpec) -> Result<BuiltDevice, TopologyError> {
         match &spec.netns {
-            PortNetns::Host => build::in_host_netns(&mut self.host, spec),
+            PortNetns::Host => self.staging.in_host_netns(&mut self.host, spec),
             PortNetns::New(name) => build::in_new_netns(name, spec, &mut self.ledger),
             PortNetns::Existing(path) => self.staging.in_existing_netns(path, spec),
         }

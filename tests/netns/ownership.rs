@@ -1,0 +1,100 @@
+//! Every object that a switch creates belongs to its user, and nobody else may open it.
+
+use std::fs;
+
+use crate::harness::{AS_USER, Host, Shell, as_user, by_user, wait_until, with_tun_for_all};
+
+const ATTACH: &str = "python3 /run/attach_queue.py";
+
+/// A host on which every user may open `/dev/net/tun`, and on which [`ATTACH`] works.
+fn host() -> Host {
+    let host = with_tun_for_all();
+    fs::write(host.path("/run/attach_queue.py"), include_str!("harness/attach_queue.py"))
+        .expect("it can be written");
+    host
+}
+
+/// Tries to attach a further queue to a device, as a user without capabilities, where `place` runs commands.
+#[track_caller]
+fn assert_refuses_queue(host: &Host, place: &str, device: &str, queues: &str) {
+    let said = host.run(&format!("{place} {AS_USER} {ATTACH} {device} vnet_hdr {queues}")).fails();
+    assert!(said.contains("Operation not permitted"), "{device}, {queues}: {said}");
+}
+
+/// The owner and the group of a device, as `ip -d link` shows them.
+fn owner(host: &Host, place: &str, device: &str) -> (String, String) {
+    let link = host.run(&format!("{place} ip -j -d link show {device}")).json();
+    let data = &link[0]["linkinfo"]["info_data"];
+    (data["user"].to_string(), data["group"].to_string())
+}
+
+#[test]
+fn other_users_cannot_attach_to_a_device() {
+    for (workers, queues) in [(1, ""), (2, "multi_queue")] {
+        let host = host();
+        host.run(&format!("uswitch start --detach --ports 1 --workers {workers}")).ok();
+        host.sh("ip netns add lab; uswitch port add lab --netns lab").ok();
+        let devices = [("", "uswitch0"), ("ip netns exec container1", "eth0"), ("ip netns exec lab", "eth0")];
+        for (place, device) in devices {
+            assert_refuses_queue(&host, place, device, queues);
+            let of_root = (r#""root""#.to_owned(), r#""root""#.to_owned());
+            assert_eq!(owner(&host, place, device), of_root, "{place} {device}");
+        }
+        // The devices of our own namespaces outlive a killed switch.
+        let pid = host.run("pidof uswitch").ok();
+        host.run(&format!("kill -KILL {}", pid.trim())).ok();
+        wait_until("the host port's device is gone", || !host.run("ip link show uswitch0").succeeded());
+        assert_refuses_queue(&host, "ip netns exec container1", "eth0", queues);
+        host.run("uswitch stop").ok();
+    }
+}
+
+#[test]
+fn devices_belong_to_the_user_without_root() {
+    let host = host();
+    as_user(&host, "uswitch start --detach --ports 1 --workers 2").ok();
+    for port in ["host", "container1"] {
+        let device = if port == "host" { "uswitch0" } else { "eth0" };
+        let link = as_user(&host, &format!("uswitch exec {port} -- ip -j -d link show {device}")).json();
+        let data = &link[0]["linkinfo"]["info_data"];
+        assert_eq!(
+            (&data["user"], &data["group"]),
+            (&"root".into(), &"root".into()),
+            "of the sandbox: {data}"
+        );
+    }
+    as_user(&host, "uswitch stop").ok();
+}
+
+/// Files, directories and sockets below `/run` and the current directory that others may open. Names of namespaces
+/// are left out: entering one needs `CAP_SYS_ADMIN`, and `ip netns` shows the directory to all.
+fn open_to_others(host: &Host) -> String {
+    host.sh("find /run -path /run/netns -prune -o -path /run/user -prune -o ! -type l -perm /077 ! -path /run -print; \
+         find /run/user/65534 -perm /077 -print")
+        .ok()
+}
+
+#[test]
+fn files_and_sockets_are_private() {
+    let host = host();
+    let before = open_to_others(&host);
+    host.run("uswitch start --detach --ports 2 -vv").ok();
+    as_user(&host, "uswitch start --detach --ports 1 --name other -vv").ok();
+    let mut captures = [
+        host.spawn("uswitch capture -c 2 -w /run/frames.pcapng icmp"),
+        host.spawn(&by_user("uswitch capture -c 2 -w /run/user/65534/frames.pcapng --name other icmp")),
+    ];
+    captures.iter_mut().for_each(|capture| _ = capture.line_with("capturing on"));
+    host.run("uswitch exec container1 -- ping -n -c 1 -W 5 172.16.0.1").ok();
+    as_user(&host, "uswitch exec --name other container1 -- ping -n -c 1 -W 5 172.16.0.1").ok();
+    captures.into_iter().for_each(|capture| _ = capture.ok());
+    let made = host.sh("find /run/uswitch /run/*.pcapng /run/user/65534 ! -type d").ok();
+    for kind in ["uswitch0.sock", "uswitch0.ledger", "uswitch0.log", "/run/frames.pcapng", "other.sock"] {
+        assert!(made.contains(kind), "no {kind} in {made}");
+    }
+    assert_eq!(open_to_others(&host), before);
+    let names = host.sh("stat -c '%U %G %a' /run/netns /run/netns/container1").ok();
+    assert_eq!(names, "root root 755\nroot root 444\n");
+    as_user(&host, "uswitch stop other").ok();
+    host.run("uswitch stop").ok();
+}
