@@ -63,6 +63,12 @@ struct PortAdd {
     /// MTU of the device [default: the switch's]
     #[arg(long, value_name = "BYTES")]
     mtu: Option<u64>,
+    /// Delete a port of this name first, and keep its addresses
+    #[arg(long)]
+    replace: bool,
+    /// Allow a second port in a namespace that already has one of this switch
+    #[arg(long)]
+    shared_netns: bool,
     /// JSON as of `uswitch port show --json`, of this port
     #[arg(long)]
     json: bool,
@@ -120,6 +126,8 @@ impl PortAdd {
             ifname: self.ifname,
             offload: self.no_offload.then_some(false),
             mtu: self.mtu,
+            replace: self.replace,
+            shared_netns: self.shared_netns,
         };
         let made: AddedPort = self.target.client()?.post("/v1/ports", &asked)?;
         for notice in &made.notices {

@@ -192,6 +192,11 @@ pub struct NewPort {
     pub offload: Option<bool>,
     /// MTU in bytes [default: the switch's].
     pub mtu: Option<u64>,
+    /// Whether to delete a port of this name first, and ports whose device is gone and that hold one of its addresses.
+    /// Number, addresses and MAC are then those of the port of this name, unless given.
+    pub replace: bool,
+    /// Whether `netns` may have another port of this switch.
+    pub shared_netns: bool,
 }
 
 /// A port that was added.

@@ -2,13 +2,13 @@
 
 use std::fs;
 
-use crate::harness::{AS_USER, Host, Shell, as_user, by_user, wait_until, with_tun_for_all};
+use crate::harness::{AS_USER, Host, Shell, host_with_public_tun, run_as_user, user_command, wait_until};
 
 const ATTACH: &str = "python3 /run/attach_queue.py";
 
 /// A host on which every user may open `/dev/net/tun`, and on which [`ATTACH`] works.
 fn host() -> Host {
-    let host = with_tun_for_all();
+    let host = host_with_public_tun();
     fs::write(host.path("/run/attach_queue.py"), include_str!("harness/attach_queue.py"))
         .expect("it can be written");
     host
@@ -52,10 +52,10 @@ fn other_users_cannot_attach_to_a_device() {
 #[test]
 fn devices_belong_to_the_user_without_root() {
     let host = host();
-    as_user(&host, "uswitch start --detach --ports 1 --workers 2").ok();
+    run_as_user(&host, "uswitch start --detach --ports 1 --workers 2").ok();
     for port in ["host", "container1"] {
         let device = if port == "host" { "uswitch0" } else { "eth0" };
-        let link = as_user(&host, &format!("uswitch exec {port} -- ip -j -d link show {device}")).json();
+        let link = run_as_user(&host, &format!("uswitch exec {port} -- ip -j -d link show {device}")).json();
         let data = &link[0]["linkinfo"]["info_data"];
         assert_eq!(
             (&data["user"], &data["group"]),
@@ -63,7 +63,7 @@ fn devices_belong_to_the_user_without_root() {
             "of the sandbox: {data}"
         );
     }
-    as_user(&host, "uswitch stop").ok();
+    run_as_user(&host, "uswitch stop").ok();
 }
 
 /// Files, directories and sockets below `/run` and the current directory that others may open. Names of namespaces
@@ -79,14 +79,14 @@ fn files_and_sockets_are_private() {
     let host = host();
     let before = open_to_others(&host);
     host.run("uswitch start --detach --ports 2 -vv").ok();
-    as_user(&host, "uswitch start --detach --ports 1 --name other -vv").ok();
+    run_as_user(&host, "uswitch start --detach --ports 1 --name other -vv").ok();
     let mut captures = [
         host.spawn("uswitch capture -c 2 -w /run/frames.pcapng icmp"),
-        host.spawn(&by_user("uswitch capture -c 2 -w /run/user/65534/frames.pcapng --name other icmp")),
+        host.spawn(&user_command("uswitch capture -c 2 -w /run/user/65534/frames.pcapng --name other icmp")),
     ];
     captures.iter_mut().for_each(|capture| _ = capture.line_with("capturing on"));
     host.run("uswitch exec container1 -- ping -n -c 1 -W 5 172.16.0.1").ok();
-    as_user(&host, "uswitch exec --name other container1 -- ping -n -c 1 -W 5 172.16.0.1").ok();
+    run_as_user(&host, "uswitch exec --name other container1 -- ping -n -c 1 -W 5 172.16.0.1").ok();
     captures.into_iter().for_each(|capture| _ = capture.ok());
     let made = host.sh("find /run/uswitch /run/*.pcapng /run/user/65534 ! -type d").ok();
     for kind in ["uswitch0.sock", "uswitch0.ledger", "uswitch0.log", "/run/frames.pcapng", "other.sock"] {
@@ -95,6 +95,6 @@ fn files_and_sockets_are_private() {
     assert_eq!(open_to_others(&host), before);
     let names = host.sh("stat -c '%U %G %a' /run/netns /run/netns/container1").ok();
     assert_eq!(names, "root root 755\nroot root 444\n");
-    as_user(&host, "uswitch stop other").ok();
+    run_as_user(&host, "uswitch stop other").ok();
     host.run("uswitch stop").ok();
 }

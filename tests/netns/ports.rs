@@ -103,6 +103,76 @@ fn netns_name_takes_precedence_over_pid() {
     assert!(said.contains("/proc/self/ns/net") && said.trim().lines().count() == 1, "{said}");
 }
 
+/// The host's namespace has the host port. A second one would give the host another address and default route.
+#[test]
+fn rejects_the_namespace_of_the_host() {
+    let s = Uswitch::with("--ports 1");
+    let host = s.host();
+    let before = host.sh("ip -br address; ip route").ok();
+    host.sh("touch /run/netns/here; mount --bind /proc/self/ns/net /run/netns/here").ok();
+    let process = host.spawn_sh("exec sleep infinity");
+    for netns in ["1", "/proc/1/ns/net", "here", &s.pid().to_string()] {
+        let said = host.run(&format!("uswitch port add lab --netns {netns}")).fails();
+        assert!(
+            said.contains("namespace of the host") && said.trim().lines().count() == 1,
+            "{netns}: {said}"
+        );
+    }
+    drop(process);
+    assert_eq!(host.sh("ip -br address; ip route").ok(), before);
+    assert_eq!(s.json("port show").as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn rejects_second_port_in_a_namespace_unless_asked() {
+    let s = Uswitch::with("--ports 1");
+    let host = s.host();
+    host.run("ip netns add own").ok();
+    host.run("uswitch port add lab --netns own").ok();
+    for (netns, port) in [("own", "lab"), ("/run/netns/own", "lab"), ("container1", "container1")] {
+        let said = host.run(&format!("uswitch port add other --netns {netns} --ifname lan1")).fails();
+        assert!(said.contains(&format!("already has the port {port}")), "{said}");
+    }
+    host.run("uswitch port add other --netns own --ifname lan1 --shared-netns").ok();
+    host.run("uswitch port del lab").ok();
+    host.run("uswitch port del other").ok();
+    host.run("uswitch port add lab --netns own").ok();
+}
+
+/// A container of another tool ends and starts again under its name, in a new namespace.
+#[test]
+fn port_whose_device_is_gone_is_replaced() {
+    let s = Uswitch::with("--ports 1");
+    let host = s.host();
+    host.sh("ip netns add web; uswitch port add web --netns web --ip 172.16.0.50/24 --mac 02:00:5e:00:53:50")
+        .ok();
+    host.run("ip netns del web").ok();
+    wait_until("the port shows that its device is gone", || is_gone(&s, "web"));
+    host.sh("ip netns add web; ip netns add other").ok();
+    let said = host.run("uswitch port add web --netns web").fails();
+    assert!(said.contains("--replace") && said.contains("uswitch port del web"), "{said}");
+    for taken in ["--ip 172.16.0.50/24", "--mac 02:00:5e:00:53:50"] {
+        let said = host.run(&format!("uswitch port add other --netns other {taken}")).fails();
+        assert!(said.contains("belongs to the port web, whose device is gone"), "{said}");
+    }
+    let port = host.run("uswitch port add web --netns web --replace --json").json();
+    assert_eq!(
+        (&port["addresses"][0], &port["address"]),
+        (&"172.16.0.50/24".into(), &"02:00:5e:00:53:50".into())
+    );
+    host.run("ip netns exec container1 ping -n -c 1 -W 5 172.16.0.50").ok();
+    // One that works is replaced too, as `podman run --replace` does.
+    host.run("uswitch port add web --netns other --replace").ok();
+    host.run("ip netns exec web ip link show eth0").fails();
+    host.run("ip netns exec container1 ping -n -c 1 -W 5 172.16.0.50").ok();
+    host.run("ip netns del other").ok();
+    wait_until("the port shows that its device is gone", || is_gone(&s, "web"));
+    host.run("uswitch port add new --netns web --ip 172.16.0.50/24 --replace").ok();
+    assert!(!host.run("uswitch port show").ok().contains("gone"));
+    let said = host.run("uswitch port add host --replace").fails();
+    assert!(said.trim().lines().count() == 1, "{said}");
+}
+
 /// The state of a port, as `bridge link` names it.
 fn state(s: &Uswitch, port: &str) -> Value {
     s.row("port show", port)["state"].clone()
@@ -298,7 +368,7 @@ fn port_without_ipv6_where_it_is_disabled() {
     host.run("ip netns exec container1 ping -n -c 1 -W 5 fd00:172:16::1").ok();
     host.run("uswitch port del lab").ok();
     let said = host.run("uswitch port add lab --netns lab --ip fd00:172:16::9/64").fails();
-    assert!(said.trim().lines().count() == 1 && said.contains("disable_ipv6=0` there first"), "{said}");
+    assert!(said.trim().lines().count() == 1 && said.contains("disable_ipv6=0`"), "{said}");
     let said = host.run("ip -n lab link show").ok();
     assert!(!said.contains("eth0"), "{said}");
     // The command that the error names.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -151,6 +152,11 @@ impl HostNetwork for FakeNetwork {
         let name = shared.ids.iter().find(|(_, id)| **id == device).map(|(name, _)| name.clone());
         shared.log.push(format!("remove {}", name.unwrap()));
         Ok(())
+    }
+
+    fn devices_in(&self, path: &Path) -> Result<Vec<DeviceId>, TopologyError> {
+        let there = format!("{:?}", PortNetns::Existing(path.to_owned()));
+        Ok(self.shared.lock().unwrap().ids.get(&there).copied().into_iter().collect())
     }
 
     async fn next_change(&mut self) -> (DeviceId, LinkChange) {

@@ -1,6 +1,7 @@
 //! The host's network as the control task uses it: the topology, or a fake in tests.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use crate::control::Config;
 use crate::control::topology::{Device, DeviceId, LinkChange, PortSpec, Topology, TopologyError};
@@ -14,6 +15,8 @@ pub(crate) trait HostNetwork {
     fn add_port(&mut self, spec: &PortSpec) -> Result<Device, TopologyError>;
     /// As [`Topology::remove_port`].
     fn remove_port(&mut self, device: DeviceId) -> Result<(), TopologyError>;
+    /// As [`Topology::devices_in`].
+    fn devices_in(&self, path: &Path) -> Result<Vec<DeviceId>, TopologyError>;
     /// As [`Topology::next_change`]. Cancel-safe.
     async fn next_change(&mut self) -> (DeviceId, LinkChange);
     /// As [`Topology::queue_dropped`].
@@ -33,6 +36,9 @@ impl HostNetwork for Topology {
     }
     fn remove_port(&mut self, device: DeviceId) -> Result<(), TopologyError> {
         Topology::remove_port(self, device)
+    }
+    fn devices_in(&self, path: &Path) -> Result<Vec<DeviceId>, TopologyError> {
+        Topology::devices_in(self, path)
     }
     async fn next_change(&mut self) -> (DeviceId, LinkChange) {
         Topology::next_change(self).await

@@ -92,6 +92,18 @@ pub(crate) enum RunError {
     #[error("the host port cannot be deleted: only an internal switch has none")]
     HostPort,
     /// The address, and its owner.
+    #[error(
+        "the port {0} exists, and its device is gone: replace it (--replace), or delete it with `uswitch port del {0}`"
+    )]
+    GonePortExists(String),
+    #[error(
+        "{0} belongs to the port {1}, whose device is gone: replace it (--replace), or delete it with `uswitch port del {1}`"
+    )]
+    AddressOfGonePort(String, String),
+    #[error(
+        "the namespace {0} already has the port {1}: delete that first, or allow a second one there (--shared-netns)"
+    )]
+    NetnsHasPort(String, String),
     #[error("{0} is in use by {1}: choose another")]
     AddressTaken(String, String),
     #[error("{0} is the gateway's, a network, broadcast or special address: choose another")]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
+use super::ports::PortRecord;
 use super::{PortTable, RunError};
 use crate::control::report::NewPort;
 use crate::control::topology::{PortNetns, PortSpec};
@@ -21,6 +22,8 @@ pub(super) struct PortPlan {
     pub(super) number: u16,
     /// The device and addresses to create.
     pub(super) spec: PortSpec,
+    /// Names of the ports that it replaces.
+    pub(super) replaced: Vec<String>,
 }
 
 /// Default name of a port's device.
@@ -44,31 +47,36 @@ impl PortPlan {
             offload: config.offload,
             queues: config.workers,
         };
-        Ok(PortPlan { name, number: n, spec })
+        Ok(PortPlan { name, number: n, spec, replaced: Vec::new() })
     }
 
     /// Checks the request against the existing ports, and fills in defaults.
     pub(super) fn new(config: &Config, ports: &PortTable, request: NewPort) -> Result<PortPlan, RunError> {
         let netns = request.netns.as_deref().map(netns_path).transpose()?;
-        let number = free_number(config, ports);
-        let name = match (request.name, &netns) {
-            (Some(name), _) => name,
+        let name = match (&request.name, &netns) {
+            (Some(name), _) => name.clone(),
             (None, Some(path)) => default_name(path),
-            (None, None) => config.container(number),
+            (None, None) => config.container(free_number(config, &ports.values().collect::<Vec<_>>())),
         };
         config::container_name(&name)?;
-        if ports.values().any(|port| port.name == name) {
-            return Err(RunError::PortExists(name));
-        }
+        let (replaced, others): (Vec<&PortRecord>, Vec<&PortRecord>) =
+            ports.values().partition(|port| request.replace && is_replaced(port, &name, &request));
+        let former = replaced.iter().find(|port| port.name == name);
+        let number = former.map_or_else(|| free_number(config, &others), |former| former.number);
+        check_name_is_free(&name, &others)?;
         let ifname = request.ifname.unwrap_or_else(|| DEFAULT_DEVICE.to_owned());
         config::device_name(&ifname)?;
-        let addresses = addresses(config, ports, &request.ip, number)?;
+        let addresses = match former.filter(|_| request.ip.is_empty()) {
+            Some(former) => former.assigned.addresses.clone(),
+            None => addresses(config, &others, &request.ip, number)?,
+        };
+        let mac = request.mac.or(former.map(|former| former.assigned.mac));
         Ok(PortPlan {
             number,
             spec: PortSpec {
                 netns: netns.map_or_else(|| PortNetns::New(name.clone()), PortNetns::Existing),
                 ifname,
-                mac: Some(mac(config, ports, request.mac, number)?),
+                mac: Some(check_mac(config, &others, mac, number)?),
                 gateways: gateways(config, &addresses),
                 mtu: request.mtu.map_or(Ok(config.mtu), |mtu| config::mtu(mtu, &addresses))?,
                 addresses,
@@ -77,7 +85,33 @@ impl PortPlan {
                 queues: config.workers,
             },
             name,
+            replaced: replaced.iter().map(|port| port.name.clone()).collect(),
         })
+    }
+}
+
+/// Whether a new port called `name` replaces `port`: the port of its name, or one whose device is gone and that still
+/// holds one of its addresses.
+fn is_replaced(port: &PortRecord, name: &str, request: &NewPort) -> bool {
+    let holds = |address: &IpNet| port.assigned.addresses.iter().any(|own| own.addr() == address.addr());
+    let holds_any = request.mac == Some(port.assigned.mac) || request.ip.iter().any(holds);
+    port.name == name || port.is_gone() && holds_any
+}
+
+fn check_name_is_free(name: &str, ports: &[&PortRecord]) -> Result<(), RunError> {
+    match ports.iter().find(|port| port.name == name) {
+        Some(port) if port.is_gone() => Err(RunError::GonePortExists(name.to_owned())),
+        Some(_) => Err(RunError::PortExists(name.to_owned())),
+        None => Ok(()),
+    }
+}
+
+/// The error that `address` belongs to another port.
+fn taken(address: String, holder: &PortRecord) -> RunError {
+    let holder_name = holder.name.clone();
+    match holder.is_gone() {
+        true => RunError::AddressOfGonePort(address, holder_name),
+        false => RunError::AddressTaken(address, holder_name),
     }
 }
 
@@ -111,11 +145,11 @@ fn default_name(path: &Path) -> String {
 }
 
 /// The lowest number whose name and addresses are free.
-fn free_number(config: &Config, ports: &PortTable) -> u16 {
-    let taken: HashSet<u16> = ports.values().map(|port| port.number).collect();
-    let names: HashSet<&str> = ports.values().map(|port| port.name.as_str()).collect();
+fn free_number(config: &Config, ports: &[&PortRecord]) -> u16 {
+    let taken: HashSet<u16> = ports.iter().map(|port| port.number).collect();
+    let names: HashSet<&str> = ports.iter().map(|port| port.name.as_str()).collect();
     let given: HashSet<IpAddr> =
-        ports.values().flat_map(|port| port.device.addresses.iter().map(IpNet::addr)).collect();
+        ports.iter().flat_map(|port| port.assigned.addresses.iter().map(IpNet::addr)).collect();
     let is_free = |n: &u16| {
         let mut addresses =
             config.subnets.iter().filter_map(|subnet| addressing::host_address(*subnet, u64::from(*n)));
@@ -130,7 +164,7 @@ fn free_number(config: &Config, ports: &PortTable) -> u16 {
 
 fn addresses(
     config: &Config,
-    ports: &PortTable,
+    ports: &[&PortRecord],
     request: &[IpNet],
     number: u16,
 ) -> Result<Vec<IpNet>, RunError> {
@@ -148,9 +182,9 @@ fn addresses(
         {
             return Err(RunError::InvalidAddress(ip));
         }
-        let holder = ports.values().find(|port| port.device.addresses.iter().any(|other| other.addr() == ip));
+        let holder = ports.iter().find(|port| port.assigned.addresses.iter().any(|other| other.addr() == ip));
         if let Some(holder) = holder {
-            return Err(RunError::AddressTaken(ip.to_string(), holder.name.clone()));
+            return Err(taken(ip.to_string(), holder));
         }
         if request[..n].iter().any(|other| other.addr() == ip) {
             return Err(RunError::AddressTaken(ip.to_string(), "this port".to_owned()));
@@ -175,7 +209,12 @@ fn gateways(config: &Config, addresses: &[IpNet]) -> Vec<IpAddr> {
     v4.into_iter().chain(v6).collect()
 }
 
-fn mac(config: &Config, ports: &PortTable, request: Option<Mac>, number: u16) -> Result<Mac, RunError> {
+fn check_mac(
+    config: &Config,
+    ports: &[&PortRecord],
+    request: Option<Mac>,
+    number: u16,
+) -> Result<Mac, RunError> {
     let mac = request.unwrap_or_else(|| addressing::mac(&config.name, number));
     if mac.is_group() || mac.is_zero() {
         return Err(RunError::InvalidMac(mac));
@@ -183,8 +222,8 @@ fn mac(config: &Config, ports: &PortTable, request: Option<Mac>, number: u16) ->
     if mac == addressing::mac(&config.name, 0) {
         return Err(RunError::AddressTaken(mac.to_string(), "the gateway".to_owned()));
     }
-    match ports.values().find(|port| port.device.mac == mac) {
-        Some(holder) => Err(RunError::AddressTaken(mac.to_string(), holder.name.clone())),
+    match ports.iter().find(|port| port.assigned.mac == mac) {
+        Some(holder) => Err(taken(mac.to_string(), holder)),
         None => Ok(mac),
     }
 }

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use ipnet::IpNet;
 use tracing::{info, warn};
 
 use super::{AdminState, HOST, HostNetwork, PortPlan, RunError, Running};
 use crate::control::event::EventType;
 use crate::control::report::{AddedPort, NewFdbEntry, NewFdbState, NewPort};
-use crate::control::topology::{Device, DeviceId, LinkChange};
+use crate::control::topology::{Device, DeviceId, LinkChange, PortNetns};
 use crate::switch::fdb::{FdbKey, FdbState};
 use crate::switch::{Port, PortCounts, PortId};
 use crate::sys::netns::Netns;
@@ -28,8 +29,10 @@ pub(crate) struct PortRecord {
     pub(super) name: String,
     /// Its number in [`crate::control::addressing`]; 0 is the host port.
     pub(super) number: u16,
-    /// Its device. The workers have the queues.
+    /// Its device as it is. The workers have the queues.
     pub(super) device: Device,
+    /// What the switch assigned to the device.
+    pub(super) assigned: Assigned,
     /// Inode number of the device's namespace.
     pub(super) netns_ino: Option<u64>,
     pub(super) offload: bool,
@@ -40,11 +43,34 @@ pub(crate) struct PortRecord {
     pub(super) compared: PortCounts,
 }
 
+/// The addresses that the switch assigned to a port. The container may have changed those of the device since.
+#[derive(Debug, Clone)]
+pub(super) struct Assigned {
+    pub(super) mac: Mac,
+    pub(super) addresses: Vec<IpNet>,
+}
+
 impl PortRecord {
     fn new(name: String, number: u16, device: Device, offload: bool) -> PortRecord {
         let netns_ino = device.netns.as_deref().and_then(inode);
         let (counted_before, compared) = Default::default();
-        PortRecord { name, number, device, netns_ino, offload, link: LinkState::Up, counted_before, compared }
+        let assigned = Assigned { mac: device.mac, addresses: device.addresses.clone() };
+        PortRecord {
+            name,
+            number,
+            device,
+            assigned,
+            netns_ino,
+            offload,
+            link: LinkState::Up,
+            counted_before,
+            compared,
+        }
+    }
+
+    /// Its device was deleted.
+    pub(super) fn is_gone(&self) -> bool {
+        self.link == LinkState::Gone
     }
 
     fn is_host(&self) -> bool {
@@ -80,16 +106,33 @@ impl<M: HostNetwork> Running<M> {
 
     /// Adds the requested port.
     pub(super) fn add_port(&mut self, asked: NewPort) -> Result<AddedPort, RunError> {
+        let shared = asked.shared_netns;
         let plan = PortPlan::new(&self.config, &self.ports, asked)?;
+        if let PortNetns::Existing(path) = &plan.spec.netns {
+            let others = self.ports_in(path)?.find(|name| !plan.replaced.contains(name));
+            if let Some(other) = others.filter(|_| !shared) {
+                return Err(RunError::NetnsHasPort(path.display().to_string(), other));
+            }
+        }
+        for name in &plan.replaced {
+            self.remove_port(name)?;
+        }
         let id = self.make_port(plan)?;
         let port = self.port_report(id, &self.ports[&id]);
         Ok(AddedPort { port, notices: self.network.take_notices() })
     }
 
+    /// The names of the ports in an existing namespace.
+    fn ports_in(&self, path: &Path) -> Result<impl Iterator<Item = String>, RunError> {
+        let devices = self.network.devices_in(path)?;
+        let there = self.ports.values().filter(move |port| devices.contains(&port.device.id));
+        Ok(there.map(|port| port.name.clone()))
+    }
+
     /// Creates a planned port.
     pub(super) fn make_port(&mut self, plan: PortPlan) -> Result<PortId, RunError> {
         let device = self.network.add_port(&plan.spec)?;
-        let PortPlan { name, number, spec } = plan;
+        let PortPlan { name, number, spec, .. } = plan;
         let record = PortRecord::new(name, number, device, spec.offload);
         self.attach(record)
     }

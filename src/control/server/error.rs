@@ -70,6 +70,9 @@ fn run_status(error: &RunError) -> StatusCode {
         | RunError::Fdb(_)
         | RunError::TooManyPorts
         | RunError::PortExists(_)
+        | RunError::GonePortExists(_)
+        | RunError::AddressOfGonePort(..)
+        | RunError::NetnsHasPort(..)
         | RunError::HostPort
         | RunError::AddressTaken(..)
         | RunError::SubnetFull(_) => StatusCode::CONFLICT,

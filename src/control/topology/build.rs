@@ -119,8 +119,8 @@ pub(super) fn in_new_netns(
     })?
 }
 
-fn tap_request(spec: &PortSpec, lifetime: Lifetime) -> tap::Request<'_> {
-    tap::Request { name: &spec.ifname, queues: spec.queues, offload: spec.offload, lifetime }
+fn tap_request(spec: &PortSpec, lifetime: Lifetime) -> tap::TapConfig<'_> {
+    tap::TapConfig { name: &spec.ifname, queues: spec.queues, offload: spec.offload, lifetime }
 }
 
 /// A device after its settings were applied.

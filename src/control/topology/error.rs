@@ -79,6 +79,12 @@ pub enum TopologyError {
         /** The namespace. */
         netns: PathBuf,
     },
+    /// The namespace of a new port is the host's.
+    #[error(
+        "{netns} is the network namespace of the host, whose port is 'host': name the namespace of a container",
+        netns = .0.display()
+    )]
+    HostNetns(PathBuf),
     /// All addresses of a port are IPv6 addresses, and IPv6 is disabled in its namespace.
     #[error(
         "IPv6 is disabled in the network namespace of {0}: enable it there with `sysctl -w net.ipv6.conf.all.disable_ipv6=0`, or add an IPv4 address"

@@ -21,7 +21,7 @@ mod undo;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
@@ -115,6 +115,15 @@ pub enum LinkChange {
     Gone,
 }
 
+/// What the topology knows of a device.
+#[derive(Debug)]
+struct DeviceRecord {
+    /// The ledger entry of the namespace that was created for it.
+    created: Option<(EntryId, Entry)>,
+    /// The existing namespace in which it is.
+    netns: Option<NetnsIdentity>,
+}
+
 /// Everything that was created for one switch. Dropping it removes nothing; [`Topology::teardown`] does.
 #[derive(Debug)]
 pub struct Topology {
@@ -125,8 +134,7 @@ pub struct Topology {
     host_identity: NetnsIdentity,
     staging: StagingNetns,
     watcher: LinkWatcher,
-    /// Each device, with the ledger entry of the namespace that was created for it.
-    devices: HashMap<DeviceId, Option<(EntryId, Entry)>>,
+    devices: HashMap<DeviceId, DeviceRecord>,
     /// Keeps the persistent devices in namespaces that we created, until they are gone from there.
     holds: HashMap<DeviceId, PersistGuard>,
     next: u64,
@@ -221,10 +229,23 @@ impl Topology {
     /// # Errors
     /// There is no such device, or its namespace could not be deleted.
     pub fn remove_port(&mut self, device: DeviceId) -> Result<(), TopologyError> {
-        let made = self.devices.get(&device).ok_or(TopologyError::NoSuchDevice)?.clone();
-        let errors = undo::undo(&mut self.ledger, made.into_iter().collect(), &self.host_identity);
+        let created = self.devices.get(&device).ok_or(TopologyError::NoSuchDevice)?.created.clone();
+        let errors = undo::undo(&mut self.ledger, created.into_iter().collect(), &self.host_identity);
         self.unregister(device);
         errors.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// The devices in an existing namespace.
+    ///
+    /// # Errors
+    /// The path is not that of a network namespace, or is that of the host's.
+    pub fn devices_in(&self, path: &Path) -> Result<Vec<DeviceId>, TopologyError> {
+        let wanted = Netns::open(path)?.identity()?;
+        if wanted.is(&self.host_identity) {
+            return Err(TopologyError::HostNetns(path.to_owned()));
+        }
+        let there = |record: &DeviceRecord| record.netns.is_some_and(|netns| netns.is(&wanted));
+        Ok(self.devices.iter().filter(|(_, record)| there(record)).map(|(id, _)| *id).collect())
     }
 
     /// The notices for the user since the last call.
@@ -237,6 +258,10 @@ impl Topology {
         let (device, change) = self.watcher.next().await;
         if change == LinkChange::Gone {
             self.holds.remove(&device);
+            // The kernel reuses the inode number of a namespace that ended.
+            if let Some(record) = self.devices.get_mut(&device) {
+                record.netns = None;
+            }
         }
         (device, change)
     }
@@ -263,7 +288,10 @@ impl Topology {
         match &spec.netns {
             PortNetns::Host => self.staging.in_host_netns(&mut self.host, spec),
             PortNetns::New(name) => build::in_new_netns(name, spec, &mut self.ledger),
-            PortNetns::Existing(path) => self.staging.in_existing_netns(path, spec),
+            PortNetns::Existing(path) => {
+                self.devices_in(path)?;
+                self.staging.in_existing_netns(path, spec)
+            }
         }
     }
 
@@ -271,16 +299,15 @@ impl Topology {
     fn register(&mut self, built: BuiltDevice, spec: &PortSpec) -> Result<Device, TopologyError> {
         let id = DeviceId(self.next);
         self.next += 1;
-        // An existing namespace may be the host's, named by a path.
-        let netns = built.netns.filter(|netns| netns.identity().is_ok_and(|it| !it.is(&self.host_identity)));
-        self.watcher.add(id, &built.link, netns.as_ref())?;
+        let netns = built.netns.as_ref().map(Netns::identity).transpose()?;
+        self.watcher.add(id, &built.link, built.netns.as_ref())?;
         if let Some((_, Entry::Netns { name, identity })) = &built.made {
             self.watcher.watch_netns_name(id, name, *identity);
             let failed = |source| TopologyError::Kernel { what: "duplicate a queue's descriptor", source };
             let hold = built.tap.queues.first().map(|queue| queue.persist_guard(*identity));
             self.holds.extend(hold.transpose().map_err(failed)?.map(|hold| (id, hold)));
         }
-        self.devices.insert(id, built.made);
+        self.devices.insert(id, DeviceRecord { created: built.made, netns });
         built.notices.into_iter().for_each(|notice| self.notify(notice));
         if !built.tap.uso && !self.reported_no_uso {
             self.reported_no_uso = true;
