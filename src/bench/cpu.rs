@@ -1,4 +1,4 @@
-//! CPU time, of the switch and of the whole machine (proc(5)).
+//! CPU time of the switch and of the whole machine (proc(5)).
 
 use std::fs;
 use std::ops::Sub;
@@ -8,12 +8,12 @@ use nix::unistd::{SysconfVar, sysconf};
 
 use super::error::BenchError;
 
-/// CPU time until now, seconds.
+/// CPU time used so far, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Cpu {
-    /// Of the switch's processes or threads.
+    /// Processes or threads of the switch.
     pub(super) switch: f64,
-    /// Of all.
+    /// All processes and interrupts.
     pub(super) machine: f64,
 }
 
@@ -25,7 +25,7 @@ impl Sub for Cpu {
     }
 }
 
-/// Reads `/proc/stat`, and these files that are like `/proc/PID/stat`.
+/// Reads `/proc/stat`, and the given files in the format of `/proc/PID/stat`.
 pub(super) fn read(stats: &[PathBuf]) -> Result<Cpu, BenchError> {
     let read =
         |path: &PathBuf| fs::read_to_string(path).map_err(BenchError::io(format!("read {}", path.display())));
@@ -39,19 +39,20 @@ pub(super) fn read(stats: &[PathBuf]) -> Result<Cpu, BenchError> {
     Ok(Cpu { switch: seconds(switch), machine: seconds(machine) })
 }
 
-/// As a number with a fraction; exact up to 2^53, which no counter of ours reaches.
+/// Converts a counter to a floating-point number. Exact up to 2^53, which no counter here reaches.
 #[allow(clippy::cast_precision_loss, reason = "counters of frames and ticks are far below 2^53")]
 pub(super) fn precise(count: u64) -> f64 {
     count as f64
 }
 
-/// utime and stime, the fields 14 and 15; the name before them, in parentheses, may have blanks.
+/// Sums utime and stime, fields 14 and 15. The name before them is in parentheses and may contain spaces.
 fn ticks_of_task(stat: &str) -> u64 {
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
 }
 
-/// user, nice, system, irq, softirq; not idle, iowait, nor what the hypervisor took (steal).
+/// Sums user, nice, system, irq and softirq. Excludes idle, iowait and the time taken by the hypervisor
+/// (steal).
 fn ticks_of_machine(stat: &str) -> u64 {
     let line = stat.lines().find_map(|line| line.strip_prefix("cpu ")).unwrap_or_default();
     let fields: Vec<u64> = line.split_whitespace().filter_map(|field| field.parse().ok()).collect();

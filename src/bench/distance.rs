@@ -1,5 +1,6 @@
-//! How far apart two CPUs are. A host may move the virtual CPUs of a machine about, from one chiplet to another: then a
-//! cache line takes several times as long from the sender's CPU to that of a switch, and it is another machine.
+//! Measures the distance between two CPUs: the time to transfer a cache line. A hypervisor may move virtual
+//! CPUs between cores that share a cache and cores that do not. The distance then changes several-fold, and
+//! with it the cost of a frame that crosses from the sender's CPU to the switch's.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -7,17 +8,18 @@ use std::time::{Duration, Instant};
 
 use crate::datapath::{allowed_cpus, pin_to_cpu};
 
-/// How often a round hands the cache line over and back.
+/// Transfers in each direction in a round.
 const EXCHANGES: u32 = 1000;
-/// The shortest one counts: a thread that has to wait for its CPU only makes a round longer.
+/// The shortest round counts: a thread that has to wait for its CPU only makes a round longer.
 const ROUNDS: u32 = 5;
-/// How often a thread looks for its turn, some tens of milliseconds: the other CPU may have other work, but not for ever.
+/// Loads of the cache line before a thread gives up, some tens of milliseconds: the other CPU may have
+/// other work.
 const SPIN_LIMIT: u32 = 1 << 26;
-/// Instead of a turn: one side cannot take part.
+/// Value of the cache line if one thread could not take part.
 const ABORTED: u32 = u32::MAX;
 
-/// Nanoseconds that a cache line takes from one of the first two CPUs that this thread may use to the other; none if
-/// there is but one, or no time on one.
+/// Returns the nanoseconds that a cache line needs from one of the first two CPUs of this thread's affinity
+/// mask to the other. `None` if there is only one CPU, or if one has no time.
 pub(super) fn measure() -> Option<f64> {
     let &[here, there, ..] = allowed_cpus().as_slice() else { return None };
     let line = CacheLine::default();
@@ -27,14 +29,15 @@ pub(super) fn measure() -> Option<f64> {
     })
 }
 
-/// A cache line of its own (and the next one, which some CPUs fetch with it), with the number of the turn. Even turns are
-/// one thread's, odd ones the other's.
+/// A cache line of its own (and the next one, which some CPUs prefetch with it) that holds the number of
+/// the turn. Even turns belong to one thread, odd turns to the other.
 #[derive(Default)]
 #[repr(align(128))]
 struct CacheLine(AtomicU32);
 
 impl CacheLine {
-    /// Takes every second turn on this CPU, beginning with turn `first`. How long one takes, in the shortest round.
+    /// Takes every second turn on this CPU, starting with turn `first`. Returns the time of a turn in the
+    /// shortest round.
     fn exchange(&self, cpu: usize, first: u32) -> Option<f64> {
         if pin_to_cpu(cpu).is_err() {
             return self.abort();
@@ -53,7 +56,7 @@ impl CacheLine {
         Some(shortest.as_secs_f64() * 1e9 / f64::from(2 * EXCHANGES))
     }
 
-    /// No pause in between: it would be longer than what is measured.
+    /// Spins without a pause: a pause would be longer than the time to measure.
     fn wait_for_turn(&self, turn: u32) -> Option<()> {
         for _ in 0..SPIN_LIMIT {
             match self.0.load(Ordering::Acquire) {

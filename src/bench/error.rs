@@ -1,4 +1,4 @@
-//! Why there is no measurement.
+//! Errors of a measurement.
 
 use std::io;
 
@@ -9,34 +9,36 @@ use crate::sys::netns::NetnsError;
 use crate::sys::sandbox::SandboxError;
 use crate::sys::tap::TapError;
 
-/// Why there is no measurement.
+/// Why nothing could be measured.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
-    /// The generator of TCP and UDP streams is missing.
-    #[error("iperf3 is not installed: `apt-get install iperf3`, or ask for --tests pps,rtt, which need none")]
+    /// iperf3, which generates TCP and UDP streams, is missing.
+    #[error(
+        "iperf3 is not installed: run `apt-get install iperf3`, or use --tests pps,rtt, which do not need it"
+    )]
     NoIperf,
-    /// None of the switches asked for can be measured; why is said of each.
-    #[error("there is nothing to measure: {0}")]
+    /// No requested switch can be measured. The text has the reason for each.
+    #[error("no switch can be measured: {0}")]
     NoPeers(String),
-    /// Ctrl-C or another signal; nothing is left behind.
-    #[error("interrupted by {0}: nothing is left behind, and nothing was reported")]
+    /// Interrupted by a signal. Nothing is left behind.
+    #[error("interrupted by {0}: everything was removed, and no report was written")]
     Interrupted(Signal),
-    /// No namespaces.
+    /// The user namespace could not be created.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
-    /// No namespaces either, as the one in them says.
+    /// The namespaces could not be created, as reported by the isolated process.
     #[error("{0}")]
     NoNamespaces(String),
-    /// One of the namespaces.
+    /// A network namespace operation failed.
     #[error(transparent)]
     Netns(#[from] NetnsError),
-    /// A device, an address.
+    /// A device or address could not be configured.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
-    /// No TAP devices.
+    /// A TAP device could not be created.
     #[error(transparent)]
     Tap(#[from] TapError),
-    /// A program failed; its last words.
+    /// A program failed. `message` is its last line of output.
     #[error("{program} failed: {message}")]
     Program {
         /** Which. */
@@ -44,18 +46,18 @@ pub enum BenchError {
         /** Its last line. */
         message: String,
     },
-    /// A program's answer makes no sense.
-    #[error("the answer of {program} cannot be read: {fault}")]
+    /// The output of a program or the kernel could not be parsed.
+    #[error("cannot parse the output of {program}: {fault}")]
     InvalidOutput {
         /** Which. */
         program: &'static str,
         /** What is wrong with it. */
         fault: String,
     },
-    /// The switch does not carry frames.
-    #[error("nothing comes through: no answer within {0} s")]
+    /// The switch forwards no frames.
+    #[error("the switch forwards no frames: no reply within {0} s")]
     NoTraffic(u64),
-    /// Anything else.
+    /// Another I/O error.
     #[error("cannot {what}: {source}")]
     Io {
         /** What was tried. */
@@ -66,17 +68,17 @@ pub enum BenchError {
 }
 
 impl BenchError {
-    /// An input or output error, and what was tried.
+    /// Wraps an I/O error with a description of the failed action.
     pub(super) fn io<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> BenchError {
         let what = what.into();
         move |error| BenchError::Io { what, source: error.into() }
     }
 
-    /// A program failed, having said this.
+    /// Creates an error from the output of a failed program.
     pub(super) fn program(program: &str, output: &[u8]) -> BenchError {
         let text = String::from_utf8_lossy(output);
         let last =
-            text.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it said nothing");
+            text.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it printed nothing");
         let program = program.rsplit('/').next().unwrap_or(program);
         let message = last.strip_prefix(&format!("{program}: ")).unwrap_or(last).to_owned();
         BenchError::Program { program: program.to_owned(), message }
@@ -89,8 +91,8 @@ mod tests {
 
     #[test]
     fn shows_last_line_without_program_name() {
-        let said = |text: &str| BenchError::program("/usr/bin/ovs-vsctl", text.as_bytes()).to_string();
-        assert_eq!(said("a\novs-vsctl: no database\n\n"), "ovs-vsctl failed: no database");
-        assert_eq!(said(""), "ovs-vsctl failed: it said nothing");
+        let message_of = |text: &str| BenchError::program("/usr/bin/ovs-vsctl", text.as_bytes()).to_string();
+        assert_eq!(message_of("a\novs-vsctl: no database\n\n"), "ovs-vsctl failed: no database");
+        assert_eq!(message_of(""), "ovs-vsctl failed: it printed nothing");
     }
 }

@@ -1,4 +1,4 @@
-//! What a cell says while it measures: lines of JSON on its pipe.
+//! Events that an isolated process reports while it measures: lines of JSON on a pipe.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -8,30 +8,30 @@ use serde::{Deserialize, Serialize};
 use super::error::BenchError;
 use super::metric::{Metric, RttLoad};
 
-/// Something that happened in a cell.
+/// An event of an isolated process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum BenchEvent {
     /// A measurement begins.
     Step(String),
-    /// More of what the switch is: the engine that it took.
+    /// More about the switch, such as the engine that it uses.
     Detail(String),
-    /// How far apart the CPUs were, nanoseconds, while what follows was measured.
+    /// Distance between the CPUs in nanoseconds, for the values that follow.
     Distance(Option<f64>),
-    /// It has a value.
+    /// A measured value.
     Value(Metric, f64),
-    /// Round-trip times in full: percent, microseconds.
+    /// The distribution of round-trip times: percent, microseconds.
     Times(RttLoad, Vec<(f64, f64)>),
-    /// What a reader must know.
+    /// A note for the reader of the report.
     Note(String),
-    /// Nothing can be measured: there are no namespaces for us.
+    /// The namespaces could not be created, so nothing can be measured.
     NoNamespaces(String),
-    /// The switch cannot be measured at all.
+    /// This switch cannot be measured.
     Failed(String),
-    /// All was measured.
+    /// All tests are done.
     Done,
 }
 
-/// Tells events.
+/// Writes events to the pipe.
 #[derive(Debug)]
 pub(super) struct EventWriter(File);
 
@@ -40,23 +40,24 @@ impl EventWriter {
         EventWriter(pipe)
     }
 
-    /// Says it at once.
+    /// Writes an event immediately.
     ///
     /// # Errors
-    /// Nobody listens any more.
+    /// The parent has closed the pipe.
     pub(super) fn write(&mut self, event: &BenchEvent) -> Result<(), BenchError> {
         let line = serde_json::to_string(event).map_err(io::Error::other);
         let written = line.and_then(|line| self.0.write_all((line + "\n").as_bytes()));
-        written.map_err(BenchError::io("tell what was measured"))
+        written.map_err(BenchError::io("report a measurement"))
     }
 }
 
-/// Puts lines together that come in pieces.
+/// Assembles lines that arrive in pieces.
 #[derive(Debug, Default)]
 pub(super) struct EventParser(Vec<u8>);
 
 impl EventParser {
-    /// The events that are whole now. What is no event is none: only our own code writes there.
+    /// Returns the events that are complete. Lines that do not parse are ignored: only our own code writes
+    /// to this pipe.
     pub(super) fn push(&mut self, piece: &[u8]) -> Vec<BenchEvent> {
         self.0.extend_from_slice(piece);
         let Some(end) = self.0.iter().rposition(|&byte| byte == b'\n') else { return Vec::new() };

@@ -1,4 +1,4 @@
-//! Sends frames of one size, as fast as they go or at a rate, and counts what arrives.
+//! Sends frames of one size, at maximum speed or at a given rate, and counts how many arrive.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -9,40 +9,41 @@ use super::lab::Endpoint;
 use super::rfc2544::Trial;
 use crate::sys::packet::{BATCH, PacketSocket};
 
-/// EtherType for local experiments (IEEE 802-2014 section 9.2.3): the receiver's stack drops the frame once it is counted.
+/// EtherType for local experiments (IEEE 802-2014 section 9.2.3). The receiver counts the frame and drops
+/// it.
 const EXPERIMENT: u16 = 0x88b5;
-/// The frame check sequence: part of a frame's size, and none of our devices has it.
+/// Frame check sequence. RFC 2544 counts it in the frame size, but virtual devices have none.
 const FCS: u32 = 4;
 
-/// What went in and came out.
+/// Frames sent and received.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FrameCounts {
-    /// Frames that the first device took.
+    /// Frames that the sending device accepted.
     offered: u64,
-    /// Frames that the last one counted.
+    /// Frames that the receiving device counted.
     delivered: u64,
-    /// How long they were sent.
+    /// Time during which frames were sent.
     time: Duration,
 }
 
 impl FrameCounts {
-    /// Frames/s sent.
+    /// Sent frames per second.
     pub(super) fn offered_rate(&self) -> f64 {
         precise(self.offered) / self.time.as_secs_f64()
     }
 
-    /// Frames/s that arrived.
+    /// Received frames per second.
     pub(super) fn rate(&self) -> f64 {
         precise(self.delivered) / self.time.as_secs_f64()
     }
 
-    /// As a trial of RFC 2544.
+    /// These counts as a trial of RFC 2544.
     pub(super) fn trial(&self) -> Trial {
         Trial { rate: self.offered_rate(), lost: self.offered.saturating_sub(self.delivered) }
     }
 }
 
-/// Frames of one size from one endpoint to another.
+/// Sends frames of one size from one endpoint to another.
 #[derive(Debug)]
 pub(super) struct Generator<'a> {
     sender: PacketSocket,
@@ -51,25 +52,25 @@ pub(super) struct Generator<'a> {
 }
 
 impl Generator<'_> {
-    /// `size` is that of RFC 2544, with FCS.
+    /// `size` includes the FCS, as in RFC 2544.
     pub(super) fn new<'a>(from: &Endpoint, to: &'a Endpoint, size: u32) -> Result<Generator<'a>, BenchError> {
         let mut frame = [&to.mac.0, &from.mac.0, &EXPERIMENT.to_be_bytes()[..]].concat();
         frame.resize((size - FCS) as usize, 0);
         Ok(Generator { sender: from.sender()?, frame, to })
     }
 
-    /// As fast as they go.
+    /// Sends at maximum speed.
     pub(super) fn flood(&self, time: Duration) -> Result<FrameCounts, BenchError> {
         self.send(time, |_| BATCH)
     }
 
-    /// `rate` frames/s, evenly.
+    /// Sends `rate` frames per second, evenly spaced.
     pub(super) fn send_at_rate(&self, rate: f64, time: Duration) -> Result<FrameCounts, BenchError> {
         let mut due = Pacer { rate, sent: 0 };
         self.send(time, move |elapsed| due.frames_due(elapsed))
     }
 
-    /// Sends what `due` says at each moment, and counts at both ends.
+    /// Sends as many frames as `due` returns at each moment, and counts them at both ends.
     fn send(
         &self,
         time: Duration,
@@ -81,7 +82,7 @@ impl Generator<'_> {
         while elapsed < time {
             let mut left = due(elapsed);
             while left > 0 {
-                // No room just now (ENOBUFS) is no end: what is not sent was not offered.
+                // ENOBUFS is temporary. Frames that were not sent do not count as offered.
                 let sent = self.sender.send(&self.frame, left).unwrap_or(0);
                 offered += sent as u64;
                 left = left.saturating_sub(sent.max(1));
@@ -92,7 +93,7 @@ impl Generator<'_> {
         Ok(FrameCounts { offered, delivered, time: elapsed })
     }
 
-    /// The receiver's count, when no more arrive.
+    /// Waits until no more frames arrive, and returns the receiver's counter.
     fn final_count(&self) -> Result<u64, BenchError> {
         const STEP: Duration = Duration::from_millis(20);
         const STEPS: u32 = 50;
@@ -109,7 +110,7 @@ impl Generator<'_> {
     }
 }
 
-/// How many frames are due.
+/// Computes how many frames are due.
 #[derive(Debug)]
 struct Pacer {
     rate: f64,
@@ -117,7 +118,7 @@ struct Pacer {
 }
 
 impl Pacer {
-    /// Those due at `elapsed`, of which at most a batch is sent at once: who was held up catches up.
+    /// Returns the frames due at `elapsed`, at most one batch. After a delay it catches up.
     fn frames_due(&mut self, elapsed: Duration) -> usize {
         let due = precise(self.sent);
         let behind = (elapsed.as_secs_f64() * self.rate - due).clamp(0.0, precise(BATCH as u64));

@@ -1,4 +1,4 @@
-//! TCP and UDP streams by iperf3, and what it says of them.
+//! TCP and UDP streams with iperf3.
 
 use std::io::{self, BufRead, BufReader};
 use std::net::Ipv4Addr;
@@ -13,25 +13,25 @@ use super::peer::command;
 
 const PROGRAM: &str = "iperf3";
 
-/// A server for one client; ended when dropped.
+/// An iperf3 server for one client. Dropping it kills the server.
 #[derive(Debug)]
 pub(super) struct Server(Child);
 
 impl Server {
-    /// Starts it, by `spawn` in the right namespace, and returns when it listens.
+    /// Starts the server with `spawn`, which selects the namespace, and returns when it listens.
     pub(super) fn start(
         spawn: impl FnOnce(&mut Command) -> Result<Child, BenchError>,
     ) -> Result<Server, BenchError> {
         let mut command = command(PROGRAM);
         command.args(["-s", "-1", "--forceflush"]).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut server = Server(spawn(&mut command)?);
-        let said = server.0.stdout.take().ok_or(io::ErrorKind::BrokenPipe);
-        let mut said = BufReader::new(said.map_err(BenchError::io("hear iperf3"))?).lines();
-        if !said.by_ref().map_while(Result::ok).any(|line| line.contains("listening")) {
-            return Err(BenchError::program(PROGRAM, b"its server does not listen"));
+        let stdout = server.0.stdout.take().ok_or(io::ErrorKind::BrokenPipe);
+        let mut stdout = BufReader::new(stdout.map_err(BenchError::io("read the output of iperf3"))?).lines();
+        if !stdout.by_ref().map_while(Result::ok).any(|line| line.contains("listening")) {
+            return Err(BenchError::program(PROGRAM, b"the server does not listen"));
         }
-        // It says more, and would wait for somebody to read that.
-        let drain = move || said.for_each(drop);
+        // Drains the rest of the output. Otherwise the server would block on a full pipe.
+        let drain = move || stdout.for_each(drop);
         thread::Builder::new().spawn(drain).map_err(BenchError::io("start a thread"))?;
         Ok(server)
     }
@@ -39,29 +39,29 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It has mostly ended by itself.
+        // Usually it has exited already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// A running client.
+/// A running iperf3 client.
 #[derive(Debug)]
 pub(super) struct Client(Child);
 
-/// What result.
+/// Result of a stream.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct StreamResult {
-    /// Payload that arrived a second, both ways together, 10^9 bits.
+    /// Received payload, both directions together, in Gbit/s.
     pub(super) gbits: f64,
-    /// ... and altogether.
+    /// Received payload in gigabits.
     pub(super) gigabits: f64,
-    /// Datagrams lost, percent; none for TCP.
+    /// Lost datagrams in percent. `None` for TCP.
     pub(super) loss: Option<f64>,
 }
 
 impl Client {
-    /// Starts one at a endpoint, with further arguments such as `-P 4`.
+    /// Starts a client at an endpoint, with additional arguments such as `-P 4`.
     pub(super) fn start(
         from: &Endpoint,
         to: Ipv4Addr,
@@ -74,14 +74,14 @@ impl Client {
         from.spawn(&mut command).map(Client)
     }
 
-    /// Waits for its end.
+    /// Waits for the client and reads its result.
     pub(super) fn finish(self) -> Result<StreamResult, BenchError> {
         let output = self.0.wait_with_output().map_err(BenchError::io("wait for iperf3"))?;
         read(&output.stdout)
     }
 }
 
-/// iperf3's JSON, as much of it as we need.
+/// The part of iperf3's JSON output that is needed.
 #[derive(Debug, Deserialize)]
 struct Output {
     error: Option<String>,
@@ -99,7 +99,7 @@ struct End {
 struct Sum {
     bytes: f64,
     bits_per_second: f64,
-    /// Of UDP.
+    /// Only for UDP.
     lost_percent: Option<f64>,
 }
 
@@ -110,7 +110,7 @@ fn read(text: &[u8]) -> Result<StreamResult, BenchError> {
         return Err(BenchError::program(PROGRAM, error.as_bytes()));
     }
     let there =
-        answer.end.sum_received.ok_or_else(|| fault("it has no sum of what was received".to_owned()))?;
+        answer.end.sum_received.ok_or_else(|| fault("the sum of received bytes is missing".to_owned()))?;
     let back = answer.end.sum_received_bidir_reverse;
     let both = |value: fn(&Sum) -> f64| value(&there) + back.as_ref().map_or(0.0, value);
     Ok(StreamResult {
@@ -124,7 +124,7 @@ fn read(text: &[u8]) -> Result<StreamResult, BenchError> {
 mod tests {
     use super::*;
 
-    /// What iperf 3.12 printed, without the streams and intervals.
+    /// Output of iperf 3.12, without streams and intervals.
     const TCP: &str = r#"{ "start": { "version": "iperf 3.12" }, "intervals": [], "end": {
         "sum_sent": { "start": 0, "end": 1.000292, "seconds": 1.000292, "bytes": 3158835200,
             "bits_per_second": 25263304715.023212, "retransmits": 1, "sender": true },
@@ -174,9 +174,9 @@ mod tests {
 
     #[test]
     fn reports_iperf3_errors() {
-        let said = |text: &str| read(text.as_bytes()).unwrap_err().to_string();
-        assert_eq!(said(REFUSED), "iperf3 failed: unable to connect to server: Connection refused");
-        assert!(said("").starts_with("the answer of iperf3 cannot be read: "));
-        assert!(said(r#"{ "end": {} }"#).ends_with("it has no sum of what was received"));
+        let error_of = |text: &str| read(text.as_bytes()).unwrap_err().to_string();
+        assert_eq!(error_of(REFUSED), "iperf3 failed: unable to connect to server: Connection refused");
+        assert!(error_of("").starts_with("cannot parse the output of iperf3: "));
+        assert!(error_of(r#"{ "end": {} }"#).ends_with("the sum of received bytes is missing"));
     }
 }

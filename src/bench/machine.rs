@@ -1,14 +1,14 @@
-//! The machine that was measured on.
+//! Detects the machine that is measured.
 
 use std::fs;
 use std::thread::available_parallelism;
 
 use super::results::MachineInfo;
 
-/// The congestion control that everybody can compare with, where the machine has it.
+/// The congestion control that is measured on every machine that has it, for comparison.
 const COMMON_CONGESTION_CONTROL: &str = "cubic";
 
-/// This machine. What cannot be read is empty: a figure is worth having without it.
+/// Detects this machine. Values that cannot be read are empty, because the results are useful without them.
 pub(super) fn detect() -> MachineInfo {
     MachineInfo {
         kernel: read("/proc/sys/kernel/osrelease"),
@@ -20,7 +20,7 @@ pub(super) fn detect() -> MachineInfo {
     }
 }
 
-/// The congestion controls to measure with: one that is the same everywhere, and the machine's own.
+/// The congestion controls to measure: a common one and the machine's own.
 pub fn congestion_controls() -> Vec<String> {
     let available = read("/proc/sys/net/ipv4/tcp_available_congestion_control");
     choose(&available, &read("/proc/sys/net/ipv4/tcp_congestion_control"))
@@ -36,7 +36,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 
-/// `key : value`.
+/// Value of a line `key : value`.
 fn field(text: &str, key: &str) -> Option<String> {
     let values = text.lines().filter_map(|line| line.split_once(':'));
     values.into_iter().find(|(name, _)| name.trim() == key).map(|(_, value)| value.trim().to_owned())
@@ -52,7 +52,8 @@ fn hypervisor() -> Option<String> {
     hypervisor_from(field(&read("/proc/cpuinfo"), "flags").as_deref(), &maker).map(str::to_owned)
 }
 
-/// By the maker of the machine. An x86 CPU says whether there is one at all; others have no flags.
+/// Identifies the hypervisor by the vendor of the machine. An x86 CPU has a flag that says whether there is
+/// a hypervisor. Other CPUs have no flags.
 fn hypervisor_from(flags: Option<&str>, maker: &str) -> Option<&'static str> {
     const MAKERS: [(&str, &str); 7] = [
         ("QEMU", "kvm"),

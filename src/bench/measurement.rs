@@ -1,4 +1,5 @@
-//! One switch's turn, in a cell: it is made, measured, and every value told as it comes.
+//! One measurement of one switch in an isolated process: creates the switch, runs the tests, and reports
+//! each value.
 
 use std::fs::File;
 use std::net::Ipv4Addr;
@@ -18,7 +19,7 @@ use super::rfc2544;
 use super::rtt;
 use crate::sys::sandbox::SandboxError;
 
-/// Takes the measurement.
+/// Runs all tests of `plan` with `peer`. This is the main function of the isolated process.
 pub(super) fn run_isolated(peer: Peer, plan: &BenchPlan, namespaces: Result<(), SandboxError>, pipe: File) {
     let mut events = EventWriter::new(pipe);
     let last = match namespaces.map(|()| Measurement::set_up(peer, plan, &mut events)) {
@@ -28,7 +29,7 @@ pub(super) fn run_isolated(peer: Peer, plan: &BenchPlan, namespaces: Result<(), 
             Err(error) => BenchEvent::Failed(error.to_string()),
         },
     };
-    // Nobody listens any more: then nobody wants it.
+    // If the parent has closed the pipe, it does not need the result.
     let _ = events.write(&last);
 }
 
@@ -40,7 +41,7 @@ struct Measurement<'a> {
 }
 
 impl Measurement<'_> {
-    /// Makes the switch, and waits until it carries something.
+    /// Creates the switch and waits until it forwards frames.
     fn set_up<'a>(
         peer: Peer,
         plan: &'a BenchPlan,
@@ -57,10 +58,11 @@ impl Measurement<'_> {
         Ok(Measurement { plan, lab, events, rtt_client })
     }
 
-    /// A measurement that fails is noted, and the next one may not.
+    /// Runs all tests. A failed test is reported as a note, and the next one runs.
     fn measure(&mut self) -> Result<(), BenchError> {
         for test in &self.plan.tests {
-            // Both addresses are known when it begins, however long ago the last one was.
+            // Both neighbour entries and FDB entries must exist when a test begins, however long the last
+            // one took.
             self.rtt_client.wait_for_reply()?;
             if let Err(error) = self.run(*test) {
                 self.events.write(&BenchEvent::Note(format!("{}: {error}", super::plan::word(test))))?;
@@ -83,7 +85,7 @@ impl Measurement<'_> {
         }
     }
 
-    /// Once with each congestion control.
+    /// Runs once with each congestion control.
     fn tcp(&mut self, traffic: Traffic, to: Ipv4Addr) -> Result<(), BenchError> {
         let streams: &[&str] = match traffic {
             Traffic::One | Traffic::Host => &[],
@@ -116,7 +118,7 @@ impl Measurement<'_> {
         result.loss.map_or(Ok(()), |loss| self.report_value(Metric::UdpLoss, loss))
     }
 
-    /// A client from the first container, and the CPU time that passed beside it.
+    /// Runs an iperf3 client in the first container, and measures the CPU time meanwhile.
     fn stream(&self, to: Ipv4Addr, words: &[&str]) -> Result<(StreamResult, Cpu), BenchError> {
         let _server = self.start_server(to)?;
         let stats = self.lab.switch.stats();
@@ -126,11 +128,11 @@ impl Measurement<'_> {
         Ok((result, cpu::read(&stats)? - before))
     }
 
-    /// A server at this address.
+    /// Starts a server at this address.
     fn start_server(&self, at: Ipv4Addr) -> Result<Server, BenchError> {
         Server::start(|command| match self.lab.endpoints.iter().find(|endpoint| endpoint.address == at) {
             Some(endpoint) => endpoint.spawn(command),
-            // The cell's own namespace is the host's.
+            // The namespace of this process is the host's.
             None => command.spawn().map_err(BenchError::io("run iperf3")),
         })
     }
@@ -145,7 +147,7 @@ impl Measurement<'_> {
         Ok(())
     }
 
-    /// The rate that was offered.
+    /// Returns the offered rate.
     fn frame_rate(&mut self, size: u32) -> Result<f64, BenchError> {
         self.report_step(Metric::FrameRate(size))?;
         let counts = self.with_cpu_distance(|measurement| {
@@ -175,7 +177,7 @@ impl Measurement<'_> {
         self.report_times(RttLoad::Idle, &times)
     }
 
-    /// Beside one stream, which begins before and ends after.
+    /// Measures during one TCP stream, which begins before and ends after the measurement.
     fn rtt_load(&mut self) -> Result<(), BenchError> {
         const BEFORE: Duration = Duration::from_millis(500);
         self.report_step_name(&RttLoad::Loaded.to_string())?;
@@ -201,12 +203,12 @@ impl Measurement<'_> {
             }
         }
         if times.lost > 0 {
-            self.events.write(&BenchEvent::Note(format!("{load}: {} requests had no answer", times.lost)))?;
+            self.events.write(&BenchEvent::Note(format!("{load}: {} requests had no reply", times.lost)))?;
         }
         self.events.write(&BenchEvent::Times(load, times.distribution()))
     }
 
-    /// Measures, and tells how far apart the CPUs were meanwhile, as far as before and after can say.
+    /// Runs a measurement, and reports the larger of the distances between the CPUs before and after it.
     fn with_cpu_distance<T>(
         &mut self,
         measure: impl FnOnce(&mut Self) -> Result<T, BenchError>,

@@ -1,69 +1,70 @@
-//! What is measured: names, units, and which way is better.
+//! Metrics: names, units, and which direction is better.
 //!
-//! A metric is written as in `results.json` and on the command line: `tcp.cubic`, `pps.64`, `rtt-load.p99`. The order of
-//! the variants is that of the rows of a report.
+//! A metric is written as in `results.json` and on the command line: `tcp.cubic`, `pps.64`, `rtt-load.p99`.
+//! The order of the variants is the order of rows in a report.
 
 use std::fmt::{self, Display};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What is measured.
+/// A metric.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Metric {
-    /// TCP payload that arrived, Gbit/s: `tcp.cubic`.
+    /// Received TCP payload in Gbit/s: `tcp.cubic`.
     Tcp(Tcp),
-    /// UDP payload that arrived, Gbit/s: `udp`.
+    /// Received UDP payload in Gbit/s: `udp`.
     Udp,
-    /// UDP datagrams that did not arrive, percent of those sent: `udp.loss`.
+    /// Lost UDP datagrams in percent of those sent: `udp.loss`.
     UdpLoss,
-    /// Frames of so many bytes that arrived while all that could be were sent, frames/s: `pps.64`. The size is that of
-    /// RFC 2544, with the four bytes of the frame check sequence that no device of ours sees.
+    /// Received frames per second of this size, sent at maximum speed: `pps.64`. As in RFC 2544, the size
+    /// includes the 4 bytes of FCS, which virtual devices do not have.
     FrameRate(u32),
-    /// The highest rate of frames of so many bytes at which all arrive, frames/s (RFC 2544 section 26.1): `rfc2544.64`.
+    /// The highest rate of frames of this size without loss, in frames per second (RFC 2544 section 26.1):
+    /// `rfc2544.64`.
     LossFreeRate(u32),
-    /// A percentile of round-trip times, microseconds: `rtt.p99`, `rtt-load.p99`.
+    /// A percentile of round-trip times in microseconds: `rtt.p99`, `rtt-load.p99`.
     Rtt(RttLoad, Percentile),
-    /// CPU time that the traffic took, CPU seconds a gigabit: `tcp.cubic.cpu.switch`.
+    /// CPU time in seconds per gigabit of payload: `tcp.cubic.cpu.switch`.
     Cpu(Tcp, CpuScope),
 }
 
-/// A way to send TCP.
+/// A TCP test.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tcp {
-    /// Who sends to whom.
+    /// Streams and their direction.
     pub traffic: Traffic,
     /// The congestion control, as the kernel names it: `cubic`, `bbr`.
     pub congestion_control: String,
 }
 
-/// Who sends to whom.
+/// Streams and their direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Traffic {
-    /// One stream, container to container: `tcp`.
+    /// One stream between containers: `tcp`.
     One,
-    /// Four streams at once: `tcp4`.
+    /// Four parallel streams: `tcp4`.
     Four,
-    /// A stream each way at once, both counted: `bidir`.
+    /// One stream in each direction at once, as a sum: `bidir`.
     Both,
-    /// One stream, container to host: `host`.
+    /// One stream from a container to the host: `host`.
     Host,
 }
 
-/// Whose CPU time.
+/// Whose CPU time is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CpuScope {
-    /// The switch's processes and kernel threads: `switch`.
+    /// Processes and threads of the switch: `switch`.
     Switch,
-    /// All that the machine spent, sender, receiver and interrupts too: `machine`.
+    /// The whole machine, including sender, receiver and interrupts: `machine`.
     Machine,
 }
 
-/// What else crosses the switch while round trips are timed.
+/// Other traffic during a round-trip test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum RttLoad {
-    /// Nothing: `rtt`.
+    /// None: `rtt`.
     #[serde(rename = "rtt")]
     Idle,
     /// A TCP stream: `rtt-load`.
@@ -71,7 +72,7 @@ pub enum RttLoad {
     Loaded,
 }
 
-/// A percentile that has a row of its own.
+/// A percentile with a row of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Percentile {
     /// The median.
@@ -82,43 +83,43 @@ pub enum Percentile {
     P99_9,
 }
 
-/// What a value counts.
+/// Unit of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Unit {
-    /// 10^9 bits of payload a second.
+    /// 10^9 bits of payload per second.
     #[serde(rename = "Gbit/s")]
     Gbits,
-    /// Parts in a hundred.
+    /// Percent.
     #[serde(rename = "%")]
     Percent,
-    /// Frames a second.
+    /// Frames per second.
     #[serde(rename = "frames/s")]
     Frames,
-    /// 10^-6 s.
+    /// Microseconds.
     #[serde(rename = "us")]
     Microseconds,
-    /// CPU seconds for 10^9 bits of payload.
+    /// CPU seconds per 10^9 bits of payload.
     #[serde(rename = "CPU s/Gbit")]
     CpuSeconds,
 }
 
-/// Which of two values is the better one.
+/// Which of two values is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Better {
-    /// More is.
+    /// The higher value.
     Higher,
-    /// Less is.
+    /// The lower value.
     Lower,
 }
 
-/// Not the name of a metric.
+/// Unknown name of a metric.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is not a metric: such as tcp.cubic, pps.64 or rtt.p99 is")]
+#[error("'{0}' is not a metric, such as tcp.cubic, pps.64 or rtt.p99")]
 pub struct UnknownMetric(String);
 
 impl Metric {
-    /// What its values count.
+    /// Unit of its values.
     pub fn unit(&self) -> Unit {
         match self {
             Metric::Tcp(_) | Metric::Udp => Unit::Gbits,
@@ -129,13 +130,13 @@ impl Metric {
         }
     }
 
-    /// A value divided by another's says something. A share of a share does not: 0.2% lost is not twice as bad as 0.1%.
-    /// And a switch in the kernel works in the time of others, so that its own CPU time is next to nothing.
+    /// Whether a ratio of two values is meaningful. A ratio of loss rates is not: 0.2% is not twice as bad
+    /// as 0.1%. Nor is one of the switch's own CPU time, which is near zero for a switch in the kernel.
     pub fn has_ratio(&self) -> bool {
         !matches!(self, Metric::UdpLoss | Metric::Cpu(_, CpuScope::Switch))
     }
 
-    /// Which way is better.
+    /// Which direction is better.
     pub fn better(&self) -> Better {
         match self.unit() {
             Unit::Gbits | Unit::Frames => Better::Higher,
@@ -190,7 +191,7 @@ impl From<Metric> for String {
     }
 }
 
-/// `cubic`, `cubic.cpu.switch`, `cubic.cpu.machine`.
+/// Parses `cubic`, `cubic.cpu.switch` and `cubic.cpu.machine`.
 fn tcp(traffic: Traffic, rest: &str) -> Option<Metric> {
     let (congestion_control, cost) = rest.split_once('.').map_or((rest, None), |(cc, cost)| (cc, Some(cost)));
     let named = !congestion_control.is_empty();
@@ -238,10 +239,10 @@ impl Display for RttLoad {
 }
 
 impl Percentile {
-    /// All of them, ascending.
+    /// All percentiles, ascending.
     pub const ALL: [Percentile; 3] = [Percentile::P50, Percentile::P99, Percentile::P99_9];
 
-    /// Percent of the round trips that take no longer.
+    /// Percent of the round trips that take at most this long.
     pub fn percent(self) -> f64 {
         match self {
             Percentile::P50 => 50.0,

@@ -1,8 +1,9 @@
-//! How fast the switch is beside others: what was measured, and what it says.
+//! Compares uswitch with other switches.
 //!
-//! A run is a row of turns, each in a [`crate::sys::isolated`] of its own: a process in new namespaces that makes one switch with
-//! two containers and a host (`lab`), measures, and tells each value through a pipe as it comes. When the turn is over,
-//! or Ctrl-C is pressed, or anything fails, the cell is killed, and the kernel takes away everything that was in it.
+//! A run consists of repetitions, and each measures every peer once ([`PeerRun`]), in a
+//! [`crate::sys::isolated`] process: it has new namespaces, creates one switch with two containers and a
+//! host (`lab`), measures, and writes each value to a pipe. At the end, after Ctrl-C or an error, the
+//! parent kills this process, and the kernel removes everything in its namespaces.
 
 mod cpu;
 mod distance;

@@ -1,4 +1,4 @@
-//! The switches that are compared.
+//! The switches to compare.
 
 use std::env;
 use std::path::PathBuf;
@@ -11,14 +11,14 @@ use super::plan::word;
 use super::results::PeerInfo;
 use crate::sys::tap;
 
-/// A switch, or what stands for one.
+/// A switch, or a substitute for one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Peer {
     /// This program
     Uswitch,
-    /// The kernel's bridge with a veth pair to each container
+    /// Kernel bridge with a veth pair for each container
     LinuxBridge,
-    /// One veth pair from container to container: no switch at all
+    /// One veth pair between the containers, without a switch
     Veth,
     /// Open vSwitch, userspace datapath
     Ovs,
@@ -26,38 +26,38 @@ pub enum Peer {
     OvsTso,
     /// vde_switch with TAP devices
     Vde,
-    /// What one writes first: a thread each way that reads a frame and writes it, over the crate tun-tap
+    /// One thread for each direction that reads and writes one frame at a time (crate tun-tap)
     Naive,
 }
 
-/// A Debian package, and a program of it that we run.
+/// A program, and the Debian package that contains it.
 struct Package {
     program: &'static str,
     package: &'static str,
 }
 
 impl Peer {
-    /// What it is, in one line.
+    /// A description in one line.
     fn what(self) -> &'static str {
         match self {
             Peer::Uswitch => "this program",
-            Peer::LinuxBridge => "the kernel's bridge, a veth pair to each container",
-            Peer::Veth => "one veth pair from container to container, no switch",
+            Peer::LinuxBridge => "kernel bridge, a veth pair for each container",
+            Peer::Veth => "one veth pair between the containers, no switch",
             Peer::Ovs => "Open vSwitch, userspace datapath, TAP devices",
             Peer::OvsTso => "Open vSwitch, userspace datapath, TAP devices, userspace-tso-enable",
             Peer::Vde => "vde_switch, TAP devices",
             Peer::Naive => {
-                "read() and write() of one frame at a time over the crate tun-tap, a thread each way"
+                "read() and write() of one frame at a time, a thread for each direction (crate tun-tap)"
             }
         }
     }
 
-    /// Has a device in the host's namespace.
+    /// Whether it has a device in the host's namespace.
     pub fn has_host(self) -> bool {
         matches!(self, Peer::Uswitch | Peer::LinuxBridge | Peer::Ovs | Peer::OvsTso)
     }
 
-    /// How long it takes to make, about.
+    /// Approximate time to create it.
     pub fn set_up(self) -> Duration {
         match self {
             Peer::Ovs | Peer::OvsTso => Duration::from_secs(2),
@@ -79,19 +79,19 @@ impl Peer {
         }
     }
 
-    /// Why it cannot be measured here; `None`: it can.
+    /// Why it cannot be measured here. `None` if it can.
     pub fn missing(self) -> Option<String> {
         let missing = self.packages().iter().find(|package| program(package.program).is_none());
         match missing {
             Some(Package { program, package }) => {
-                Some(format!("{program} is not installed: `apt-get install {package}`"))
+                Some(format!("{program} is not installed: run `apt-get install {package}`"))
             }
             None if matches!(self, Peer::LinuxBridge | Peer::Veth) => None,
             None => tap::check_driver().err().map(|error| error.to_string()),
         }
     }
 
-    /// As it is reported; `kernel` is what the machine runs.
+    /// Description for the results. `kernel` is the kernel version of the machine.
     pub fn report(self, kernel: &str) -> PeerInfo {
         let version = match self {
             Peer::Uswitch => Some(env!("CARGO_PKG_VERSION").to_owned()),
@@ -104,24 +104,24 @@ impl Peer {
     }
 }
 
-/// Where system programs are, whoever's PATH lacks it.
+/// Directories of system programs, for users whose PATH lacks them.
 const SYSTEM: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
-/// Where a program is.
+/// Finds a program in PATH or a system directory.
 pub(super) fn program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let directories = env::split_paths(&path).chain(SYSTEM.iter().map(PathBuf::from));
     directories.map(|directory| directory.join(name)).find(|path| path.is_file())
 }
 
-/// A command that runs a program, found as [`program`] finds it.
+/// A command for a program found by [`program`].
 pub(super) fn command(name: &str) -> Command {
     let mut command = Command::new(program(name).unwrap_or_else(|| name.into()));
     command.stdin(Stdio::null());
     command
 }
 
-/// The first word with a dot and digits that `program --version` says.
+/// The first word of `program --version` that begins with a digit and contains a dot.
 fn version(program: &str) -> Option<String> {
     let output = command(program).arg("--version").output().ok()?;
     find_version(&String::from_utf8_lossy(&output.stdout))
@@ -138,10 +138,10 @@ mod tests {
 
     #[test]
     fn finds_version_in_program_output() {
-        let found = |text| find_version(text).unwrap_or_default();
-        assert_eq!(found("ovs-vswitchd (Open vSwitch) 3.1.0\n"), "3.1.0");
-        assert_eq!(found("VDE 2.3.2\nCopyright 2003\n"), "2.3.2");
-        assert_eq!(found("no version"), "");
+        let version = |text| find_version(text).unwrap_or_default();
+        assert_eq!(version("ovs-vswitchd (Open vSwitch) 3.1.0\n"), "3.1.0");
+        assert_eq!(version("VDE 2.3.2\nCopyright 2003\n"), "2.3.2");
+        assert_eq!(version("no version"), "");
     }
 
     #[test]

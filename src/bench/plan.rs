@@ -1,4 +1,4 @@
-//! What to measure, of whom, and in which order.
+//! What to measure, with which switches, in which order.
 
 use std::time::Duration;
 
@@ -8,52 +8,52 @@ use super::peer::Peer;
 use super::results::BenchSettings;
 use crate::control::EngineChoice;
 
-/// MTU of every device, bytes: Ethernet's.
+/// MTU of every device, in bytes: Ethernet's default.
 pub(super) const MTU: u32 = 1500;
-/// Frames that may wait in a device: what the kernel gives to Ethernet devices.
+/// Queue length of every device, in frames: the kernel's default for Ethernet devices.
 pub(super) const TXQUEUELEN: u32 = 1000;
 /// Frame sizes with FCS (RFC 2544 section 9.1).
 pub(super) const FRAME_SIZES: [u32; 7] = [64, 128, 256, 512, 1024, 1280, 1518];
-/// Those of which the loss-free rate is searched for.
+/// Frame sizes with a search for the loss-free rate.
 pub(super) const LOSS_FREE_SIZES: [u32; 2] = [64, 1518];
-/// Steps of that search: to less than a hundredth of where it starts.
+/// Trials of that search: its resolution is below 1% of the initial rate.
 pub(super) const TRIALS: u32 = 8;
-/// One step of that search. RFC 2544 section 24 wants 60 s, which would take hours.
+/// Duration of a trial. RFC 2544 section 24 requires 60 s, which would take hours.
 pub(super) const TRIAL: Duration = Duration::from_millis(500);
 
-/// What can be measured.
+/// A test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Test {
-    /// Round-trip time of a UDP request, alone
+    /// Round-trip time of UDP requests on an idle switch
     Rtt,
     /// TCP, one stream
     Tcp,
     /// TCP, four streams
     Tcp4,
-    /// TCP, a stream each way
+    /// TCP, one stream in each direction
     Bidir,
     /// TCP from a container to the host
     Host,
-    /// UDP, as much as goes
+    /// UDP at maximum rate
     Udp,
-    /// Rate of small and large frames, and the highest without loss
+    /// Frames per second of small and large frames, and the highest rate without loss
     Pps,
-    /// Round-trip time beside a TCP stream
+    /// Round-trip time of UDP requests beside a TCP stream
     RttLoad,
 }
 
 impl Test {
-    /// Takes iperf3.
+    /// Whether the test runs iperf3.
     pub fn needs_iperf(self) -> bool {
         !matches!(self, Test::Rtt | Test::Pps)
     }
 
-    /// How long it takes, with TCP under that many congestion controls.
+    /// Approximate time, with this number of congestion controls.
     fn time(self, duration: Duration, controls: u32) -> Duration {
         match self {
             Test::Tcp | Test::Tcp4 | Test::Bidir | Test::Host => (duration + PAUSE) * controls,
             Test::Rtt | Test::Udp => duration + PAUSE,
-            // The load is there before and after.
+            // The stream begins before and ends after the measurement.
             Test::RttLoad => duration + Duration::from_secs(1),
             Test::Pps => {
                 let searches = count(&LOSS_FREE_SIZES) * TRIALS;
@@ -63,7 +63,7 @@ impl Test {
     }
 }
 
-/// Between two measurements, about.
+/// Approximate time between two measurements.
 const PAUSE: Duration = Duration::from_millis(100);
 
 fn count(sizes: &[u32]) -> u32 {
@@ -75,37 +75,37 @@ fn count(sizes: &[u32]) -> u32 {
 pub struct BenchPlan {
     /// The switches, in order.
     pub peers: Vec<Peer>,
-    /// The measurements, in order.
+    /// The tests, in order.
     pub tests: Vec<Test>,
-    /// How often each switch has its turn.
+    /// Number of repetitions.
     pub repeat: u32,
-    /// Length of one measurement.
+    /// Duration of one measurement.
     pub duration: Duration,
-    /// Of uswitch.
+    /// Engine of uswitch.
     pub engine: EngineChoice,
-    /// Of uswitch, microseconds; as it does by itself if none.
+    /// Busy-poll time of uswitch in microseconds. `None`: its default.
     pub busy_poll: Option<u32>,
-    /// Congestion controls that TCP is measured with.
+    /// Congestion controls for TCP.
     pub controls: Vec<String>,
 }
 
-/// A switch's turn: it is made, measured and taken away.
+/// One switch in one repetition: it is created, measured and removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerRun {
-    /// From 1.
+    /// Repetition, from 1.
     pub repetition: u32,
-    /// Whose.
+    /// The switch.
     pub peer: Peer,
 }
 
 impl BenchPlan {
-    /// All peer_runs, interleaved, so that what slows the machine for a while slows all alike.
+    /// All runs, interleaved, so that a temporary slowdown of the machine affects all switches.
     pub fn peer_runs(&self) -> Vec<PeerRun> {
         let round = |repetition| self.peers.iter().map(move |&peer| PeerRun { repetition, peer });
         (1..=self.repeat).flat_map(round).collect()
     }
 
-    /// How long a turn takes, about.
+    /// Approximate time of one run.
     pub fn estimated_time(&self, peer: Peer) -> Duration {
         let controls = u32::try_from(self.controls.len()).unwrap_or(1);
         let tests = self.tests.iter().filter(|test| peer.has_host() || **test != Test::Host);
@@ -113,7 +113,7 @@ impl BenchPlan {
         tests + peer.set_up()
     }
 
-    /// As it is reported.
+    /// Settings for the results.
     pub fn settings(&self) -> BenchSettings {
         BenchSettings {
             peers: self.peers.iter().map(word).collect(),
@@ -128,7 +128,7 @@ impl BenchPlan {
     }
 }
 
-/// As it is typed.
+/// The name of a value on the command line.
 pub fn word(value: &impl ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }

@@ -1,114 +1,113 @@
-//! What a run measured: the machine, the peers, every single sample. It is what `results.json` holds; medians, ratios
-//! and charts are made from it and nothing else.
+//! Results of a run: the machine, the peers and every sample. `results.json` holds exactly this. Medians,
+//! ratios and charts are computed from it alone.
 
 use serde::{Deserialize, Serialize};
 
 use super::metric::{Metric, RttLoad, Unit};
 
-/// The version of the shape of [`Results`]. It changes when an old reader would misread.
+/// Version of the format of [`Results`]. It changes if an old reader would misread new files.
 pub const SCHEMA: u32 = 1;
 
-/// The peer that all others are compared with.
+/// The peer that others are compared with.
 pub const BASELINE: &str = "linux-bridge";
 
-/// The peer that this is about.
+/// The peer that is evaluated.
 pub const SUBJECT: &str = "uswitch";
 
-/// Everything that a run measured.
+/// All results of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Results {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// The version of uswitch.
+    /// Version of uswitch.
     pub uswitch: String,
-    /// When the first measurement began: RFC 3339, UTC.
+    /// Start of the first measurement: RFC 3339, UTC.
     pub started: String,
-    /// Where.
+    /// The machine.
     pub machine: MachineInfo,
-    /// What was asked for.
+    /// The requested settings.
     pub options: BenchSettings,
-    /// The switches in the order they were asked for, those that were skipped too.
+    /// The switches in the requested order, including skipped ones.
     pub peers: Vec<PeerInfo>,
-    /// What a reader must know besides: a congestion control that the kernel lacks, a measurement that failed. Each is a
-    /// sentence.
+    /// Notes for the reader, one sentence each: a missing congestion control, a failed test.
     pub notes: Vec<String>,
-    /// Every single value, in the order of measurement.
+    /// All values, in the order of measurement.
     pub samples: Vec<Sample>,
-    /// Round-trip times in full.
+    /// Distributions of round-trip times.
     pub distributions: Vec<Distribution>,
 }
 
-/// Where it was measured.
+/// The machine that was measured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachineInfo {
-    /// As `uname -r` says.
+    /// Kernel version, as in `uname -r`.
     pub kernel: String,
-    /// As `/proc/cpuinfo` names it.
+    /// Model of the CPU, from `/proc/cpuinfo`.
     pub cpu_model: String,
-    /// Logical CPUs that may be used.
+    /// Usable logical CPUs.
     pub cpus: usize,
-    /// Memory, bytes.
+    /// Memory in bytes.
     pub memory_bytes: u64,
-    /// The congestion control that TCP takes unless told (`net.ipv4.tcp_congestion_control`).
+    /// Default congestion control of TCP (`net.ipv4.tcp_congestion_control`).
     pub congestion_control: String,
-    /// The hypervisor, such as `kvm`; none if none shows.
+    /// Hypervisor, such as `kvm`. `None` if none was detected.
     pub virtualised: Option<String>,
 }
 
-/// What was asked for.
+/// Requested settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BenchSettings {
     /// Names of peers.
     pub peers: Vec<String>,
     /// Names of tests.
     pub tests: Vec<String>,
-    /// Interleaved repetitions: each measures all peers once.
+    /// Repetitions. Each measures all peers once.
     pub repeat: u32,
-    /// Length of one measurement of throughput or rate, seconds.
+    /// Duration of one throughput or rate measurement in seconds.
     pub duration: u32,
-    /// The engine of uswitch: `auto`, `uring` or `poll`.
+    /// Engine of uswitch: `auto`, `uring` or `poll`.
     pub engine: String,
-    /// How long a worker of uswitch looks for frames before it sleeps, microseconds; as it does by itself if none.
+    /// Busy-poll time of uswitch in microseconds. `None`: its default.
     pub busy_poll: Option<u32>,
-    /// MTU of every device, bytes.
+    /// MTU of every device in bytes.
     pub mtu: u32,
-    /// Frames that may wait in a device; the kernel's default if none.
+    /// Queue length of every device in frames. `None`: the kernel's default.
     pub txqueuelen: Option<u32>,
 }
 
-/// A switch to be measured.
+/// A switch in the results.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerInfo {
-    /// Such as [`SUBJECT`] or [`BASELINE`].
+    /// Name, such as [`SUBJECT`] or [`BASELINE`].
     pub name: String,
-    /// What it is, in one line.
+    /// Description in one line.
     pub what: String,
-    /// The version of its program or module, where it has one.
+    /// Version of its program or module, if it has one.
     pub version: Option<String>,
-    /// Why it was not measured; none if it was.
+    /// Why it was not measured. `None` if it was.
     pub skipped: Option<String>,
 }
 
 /// One value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
-    /// Which repetition, from 1.
+    /// Repetition, from 1.
     pub repetition: u32,
-    /// Whose.
+    /// The switch.
     pub peer: String,
-    /// Of what.
+    /// The metric.
     pub metric: Metric,
-    /// [`Metric::unit`], for whoever reads the file.
+    /// [`Metric::unit`], for readers of the file.
     pub unit: Unit,
-    /// Finite, in that unit.
+    /// A finite value in that unit.
     pub value: f64,
-    /// Nanoseconds that a cache line took from one CPU to another, before this was measured or after, whichever was
-    /// longer; none where there is one CPU, or one that had no time for it.
+    /// The larger of the distances between the CPUs before and after the measurement, in nanoseconds.
+    /// `None` if there is one CPU, or if one had no time.
     pub cpu_distance_ns: Option<f64>,
 }
 
 impl Sample {
-    /// None if `value` is no number: a cost a gigabit where none arrived.
+    /// `None` if `value` is not finite, for example a cost per gigabit if nothing was received.
     pub fn new(repetition: u32, peer: &str, metric: Metric, value: f64) -> Option<Sample> {
         let unit = metric.unit();
         let peer = peer.to_owned();
@@ -116,16 +115,16 @@ impl Sample {
     }
 }
 
-/// The round-trip times of one measurement.
+/// Round-trip times of one test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Distribution {
-    /// Which repetition, from 1.
+    /// Repetition, from 1.
     pub repetition: u32,
-    /// Whose.
+    /// The switch.
     pub peer: String,
-    /// Alone, or beside other traffic.
+    /// On an idle switch, or beside other traffic.
     pub metric: RttLoad,
-    /// Percent of the round trips, 0 to 100 and ascending, and the microseconds that so many took at most.
+    /// Percent of the round trips, 0 to 100 and ascending, and the microseconds that these took at most.
     pub percentiles: Vec<(f64, f64)>,
 }
 
@@ -133,12 +132,12 @@ pub struct Distribution {
 pub(super) mod fixture {
     use super::*;
 
-    /// A run that measured nothing yet.
+    /// Results of a run before its first measurement.
     pub(in crate::bench) fn empty<'a>(peers: impl IntoIterator<Item = &'a str>) -> Results {
         let peers: Vec<&str> = peers.into_iter().collect();
         let report = |name: &&str| PeerInfo {
             name: (*name).to_owned(),
-            what: format!("what {name} is"),
+            what: format!("description of {name}"),
             version: None,
             skipped: None,
         };

@@ -1,16 +1,16 @@
-//! The throughput of RFC 2544 section 26.1: the highest rate at which no frame is lost, by bisection.
+//! Throughput as in RFC 2544 section 26.1: the highest rate without loss, rate by bisection.
 
-/// What became of one trial.
+/// Result of one trial.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Trial {
-    /// The rate that was really offered, frames/s: a generator may be too slow for the one that was asked for.
+    /// Offered rate in frames per second. It is below the requested rate if the generator is too slow.
     pub(super) rate: f64,
-    /// Frames that did not arrive.
+    /// Lost frames.
     pub(super) lost: u64,
 }
 
-/// Searches from `maximum` downwards with at maximum `trials` of them. The highest offered rate of a trial without loss; 0 if
-/// there was none.
+/// Searches downwards from `maximum` with at most `trials` trials. Returns the highest offered rate without
+/// loss, or 0.
 pub(super) fn throughput<E>(
     maximum: f64,
     trials: u32,
@@ -21,7 +21,7 @@ pub(super) fn throughput<E>(
         let trial = run_trial(next)?;
         if trial.lost == 0 {
             passed = trial.rate.max(passed);
-            // At the very top, or the generator can do no more: there is nothing higher to be offered.
+            // Nothing higher can be offered: this was the maximum, or the generator cannot send faster.
             if next >= maximum || trial.rate < next * GENERATOR_LIMIT {
                 break;
             }
@@ -33,7 +33,7 @@ pub(super) fn throughput<E>(
     Ok(passed)
 }
 
-/// A trial with a smaller part of the rate that was asked for says what the generator can do.
+/// If the offered rate is below this share of the requested rate, the generator has reached its limit.
 const GENERATOR_LIMIT: f64 = 0.97;
 
 #[cfg(test)]
@@ -42,25 +42,25 @@ mod tests {
 
     use super::*;
 
-    /// A link that loses what is above `capacity`, and a generator that does no more than `generator`. Rates asked for, and
-    /// what was found.
+    /// Simulates a link that loses frames above `capacity` and a generator with a limit. Returns the
+    /// requested rates and the result.
     fn search(capacity: f64, generator: f64, maximum: f64) -> (Vec<f64>, f64) {
-        let mut asked = Vec::new();
-        let found = throughput(maximum, 10, |wanted| {
-            asked.push(wanted);
+        let mut requested = Vec::new();
+        let rate = throughput(maximum, 10, |wanted| {
+            requested.push(wanted);
             let rate = wanted.min(generator);
             Ok::<Trial, Infallible>(Trial { rate, lost: u64::from(rate > capacity) })
         });
-        let Ok(found) = found;
-        (asked, found)
+        let Ok(rate) = rate;
+        (requested, rate)
     }
 
     #[test]
     fn finds_loss_free_rate_by_bisection() {
-        let (asked, found) = search(600.0, f64::INFINITY, 1000.0);
-        assert_eq!(asked[..4], [1000.0, 500.0, 750.0, 625.0]);
-        assert_eq!(asked.len(), 10, "the number of trials is bounded");
-        assert!(found <= 600.0 && found > 595.0, "{found}");
+        let (requested, rate) = search(600.0, f64::INFINITY, 1000.0);
+        assert_eq!(requested[..4], [1000.0, 500.0, 750.0, 625.0]);
+        assert_eq!(requested.len(), 10, "the number of trials is bounded");
+        assert!(rate <= 600.0 && rate > 595.0, "{rate}");
     }
 
     #[test]
@@ -70,8 +70,8 @@ mod tests {
 
     #[test]
     fn reports_only_offered_rate() {
-        let (asked, found) = search(800.0, 700.0, 1000.0);
-        assert_eq!((asked.len(), found), (1, 700.0));
+        let (requested, rate) = search(800.0, 700.0, 1000.0);
+        assert_eq!((requested.len(), rate), (1, 700.0));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Round-trip times of a UDP request and its reply, one after the other, as netperf's UDP_RR has it.
+//! Round-trip times of UDP requests, one at a time, as netperf's UDP_RR.
 
 use std::io::ErrorKind;
 use std::net::UdpSocket;
@@ -9,13 +9,13 @@ use super::cpu::precise;
 use super::error::BenchError;
 use super::lab::Endpoint;
 
-/// The service that sends back what it gets (RFC 862).
+/// The echo service (RFC 862).
 const PORT: u16 = 7;
-/// Bytes of a request, the first eight its number.
+/// Size of a request in bytes. The first eight are its sequence number.
 const REQUEST: usize = 32;
-/// Most round trips that are kept.
+/// Limit of recorded round trips.
 const MAX_SAMPLES: usize = 1 << 20;
-/// When a request is given up.
+/// After this time a request counts as lost.
 const TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Percentiles of a distribution, ascending.
@@ -29,23 +29,23 @@ pub(super) struct RttClient {
     number: u64,
 }
 
-/// What came of requests.
+/// Measured round-trip times.
 #[derive(Debug, Default)]
 pub(super) struct RoundTripTimes {
     /// Nanoseconds, ascending.
     sorted: Vec<u64>,
-    /// Requests without an reply.
+    /// Requests without a reply.
     pub(super) lost: u64,
 }
 
 impl RttClient {
-    /// Starts the service at one endpoint, for as long as the cell lives, and a client at the other.
+    /// Starts the echo service at one endpoint, for the lifetime of the process, and a client at the other.
     pub(super) fn new(from: &Endpoint, to: &Endpoint) -> Result<RttClient, BenchError> {
         let server = to.udp(PORT)?;
         let echo = move || {
             let mut request = [0; REQUEST];
             loop {
-                // Whatever is wrong with one, the next may be right.
+                // An error of one request does not affect the next.
                 if let Ok((length, from)) = server.recv_from(&mut request) {
                     let _ = server.send_to(&request[..length], from);
                 }
@@ -61,7 +61,7 @@ impl RttClient {
         Ok(RttClient { socket, number: 0 })
     }
 
-    /// Waits until requests are answered.
+    /// Waits until a request is answered.
     ///
     /// # Errors
     /// [`BenchError::NoTraffic`].
@@ -76,7 +76,7 @@ impl RttClient {
         Err(BenchError::NoTraffic(LIMIT.as_secs()))
     }
 
-    /// Sends one after the other for that long.
+    /// Sends requests one after the other for this time.
     pub(super) fn measure(&mut self, time: Duration) -> Result<RoundTripTimes, BenchError> {
         let mut times = RoundTripTimes::default();
         let start = Instant::now();
@@ -90,22 +90,22 @@ impl RttClient {
         Ok(times)
     }
 
-    /// How long one took; none if it was lost.
+    /// Sends one request. Returns its round-trip time, or `None` if it was lost.
     fn exchange(&mut self) -> Result<Option<Duration>, BenchError> {
-        let failed = BenchError::io("ask for a round trip");
+        let failed = BenchError::io("send a round-trip request");
         self.number += 1;
         let mut message = [0; REQUEST];
         message[..8].copy_from_slice(&self.number.to_be_bytes());
         let start = Instant::now();
         if let Err(error) = self.socket.send(&message) {
-            // Nobody answers ARP yet, or an ICMP error to an earlier one.
+            // ARP has no reply yet, or this is an ICMP error for an earlier request.
             return if is_temporary(&error) { Ok(None) } else { Err(failed(error)) };
         }
         let mut reply = [0; REQUEST];
         loop {
             match self.socket.recv(&mut reply) {
                 Ok(_) if reply[..8] == message[..8] => return Ok(Some(start.elapsed())),
-                // Of one that was given up.
+                // A late reply to an earlier request.
                 Ok(_) => {}
                 Err(error) if is_temporary(&error) => return Ok(None),
                 Err(error) => return Err(failed(error)),
@@ -123,7 +123,8 @@ fn is_temporary(error: &std::io::Error) -> bool {
 }
 
 impl RoundTripTimes {
-    /// The time that `percent` of the round trips took at most (nearest rank), microseconds; none without any.
+    /// The time in microseconds that `percent` of the round trips took at most (nearest rank). `None`
+    /// without samples.
     pub(super) fn percentile(&self, percent: f64) -> Option<f64> {
         let last = self.sorted.len().checked_sub(1)?;
         let rank = (precise(self.sorted.len() as u64) * percent / 100.0).ceil();
@@ -145,8 +146,8 @@ mod tests {
     #[test]
     fn percentiles_are_measured_times() {
         let times = RoundTripTimes { sorted: (1..=1000).map(|us| us * 1000).collect(), lost: 0 };
-        let found = [0.0, 50.0, 99.0, 99.9, 100.0].map(|percent| times.percentile(percent));
-        assert_eq!(found, [1.0, 500.0, 990.0, 999.0, 1000.0].map(Some));
+        let percentiles = [0.0, 50.0, 99.0, 99.9, 100.0].map(|percent| times.percentile(percent));
+        assert_eq!(percentiles, [1.0, 500.0, 990.0, 999.0, 1000.0].map(Some));
         assert_eq!(times.distribution().len(), PERCENTILES.len());
         assert!(times.distribution().is_sorted_by(|a, b| a.1 <= b.1));
     }

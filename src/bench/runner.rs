@@ -1,4 +1,4 @@
-//! A whole run: one process after the other, what they say, and the signals that end it.
+//! Runs all measurements, each in an isolated process, reads their events, and handles signals.
 
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -18,34 +18,32 @@ use super::plan::{BenchPlan, PeerRun, word};
 use super::results::{Distribution, PeerInfo, Results, SCHEMA, Sample};
 use crate::sys::isolated::IsolatedProcess;
 
-/// Who watches a run.
+/// Receives the progress of a run.
 pub trait ProgressObserver {
-    /// A switch is left out, or a measurement failed.
+    /// A switch is skipped, or a test failed.
     fn note(&mut self, note: &str);
-    /// A turn begins, with about so much time left until the end of all.
+    /// A run of a peer begins. `left` is the approximate time until the end of all runs.
     fn peer_run(&mut self, peer_run: PeerRun, left: Duration);
-    /// Something else is measured.
+    /// Another test begins.
     fn step(&mut self, what: &str);
-    /// Time passes: some ten times a second.
+    /// Called about ten times a second.
     fn tick(&mut self);
 }
 
-const DEBUG_BUILD_NOTE: &str = "this uswitch is a debug build and several times slower than it could be: build it with \
-                           `cargo build --release`";
+const DEBUG_BUILD_NOTE: &str =
+    "this uswitch is a debug build, which is several times slower: use `cargo build --release`";
 
-/// Or the figures of two switches would be compared on what looks like one machine and is two.
-const BUSY_POLL_NOTE: &str = "with --busy-poll, uswitch as root keeps idle CPUs awake while endpoints exchange single frames: beside \
-                     the other switches they sleep";
+/// Readers must know that the switches were measured under different conditions.
+const BUSY_POLL_NOTE: &str = "with --busy-poll, uswitch as root keeps idle CPUs awake during request-response traffic. With the other \
+                              switches they sleep";
 
-/// How often the progress hears that time passes.
+/// Interval of [`ProgressObserver::tick`].
 const TICK: Duration = Duration::from_millis(100);
-/// Besides what a measurement takes, the longest that a process is silent.
+/// An isolated process that is silent for longer than this, plus twice the duration of a measurement,
+/// hangs.
 const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 
-/// Measures. To be called while the process has one thread.
-///
-/// # Errors
-/// Nothing could be measured, or a signal came: then everything that was made has gone.
+/// Runs all measurements. Call it while the process has one thread.
 pub fn run(plan: &BenchPlan, progress: &mut dyn ProgressObserver) -> Result<Results, BenchError> {
     if plan.tests.iter().any(|test| test.needs_iperf()) && program("iperf3").is_none() {
         return Err(BenchError::NoIperf);
@@ -68,9 +66,9 @@ struct Run<'a> {
     plan: &'a BenchPlan,
     signals: BlockedSignals,
     results: Results,
-    /// Those that have no further turn.
+    /// Peers without further runs.
     skipped_peers: Vec<Peer>,
-    /// How far apart the CPUs were for what is heard next.
+    /// Distance between the CPUs for the values that follow.
     distance: Option<f64>,
 }
 
@@ -97,7 +95,7 @@ impl Run<'_> {
         })
     }
 
-    /// What a reader must know from the beginning, and who has no turn at all.
+    /// Reports the initial notes, and skips the peers that cannot be measured.
     fn start(&mut self, progress: &mut dyn ProgressObserver) -> Result<(), BenchError> {
         if self.results.peers.iter().all(|report| report.skipped.is_some()) {
             return Err(self.no_peers_error());
@@ -110,7 +108,7 @@ impl Run<'_> {
         }
         for (peer, report) in self.plan.peers.iter().zip(&self.results.peers) {
             if let Some(why) = &report.skipped {
-                progress.note(&format!("{} is left out: {why}", report.name));
+                progress.note(&format!("{} is skipped: {why}", report.name));
                 self.skipped_peers.push(*peer);
             }
         }
@@ -126,7 +124,7 @@ impl Run<'_> {
         self.skipped_peers.contains(&peer)
     }
 
-    /// One turn: a process from its start to its end.
+    /// Runs one isolated process from start to end.
     fn measure_peer(
         &mut self,
         peer_run: PeerRun,
@@ -142,7 +140,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Hears a process to its end. Why it failed, if it did.
+    /// Reads events until the process is done. Returns why it failed, if it did.
     fn read_events(
         &mut self,
         process: &mut IsolatedProcess,
@@ -160,9 +158,10 @@ impl Run<'_> {
             }
             silence = Duration::ZERO;
             let mut piece = [0; 4096];
-            let read = process.output.read(&mut piece).map_err(BenchError::io("hear a process"))?;
+            let read =
+                process.output.read(&mut piece).map_err(BenchError::io("read from the isolated process"))?;
             if read == 0 {
-                return Ok(Some("it ended before all was measured".to_owned()));
+                return Ok(Some("it ended before all tests were done".to_owned()));
             }
             for event in lines.push(&piece[..read]) {
                 match event {
@@ -173,7 +172,7 @@ impl Run<'_> {
                 }
             }
         }
-        Ok(Some("it hangs, and was ended".to_owned()))
+        Ok(Some("it hung and was killed".to_owned()))
     }
 
     fn handle_event(&mut self, peer_run: PeerRun, progress: &mut dyn ProgressObserver, event: BenchEvent) {
@@ -206,10 +205,13 @@ impl Run<'_> {
         self.results.notes.push(note);
     }
 
-    /// It has no further turn.
+    /// Skips the peer in all further repetitions.
     fn fail(&mut self, peer_run: PeerRun, progress: &mut dyn ProgressObserver, why: String) {
         let (peer, repetition) = (word(&peer_run.peer), peer_run.repetition);
-        self.note(progress, format!("{peer} failed in repetition {repetition} and is left out: {why}"));
+        self.note(
+            progress,
+            format!("{peer} failed in repetition {repetition} and is skipped from now on: {why}"),
+        );
         self.skipped_peers.push(peer_run.peer);
         let measured = self.results.samples.iter().any(|sample| sample.peer == peer);
         if let Some(report) = self.report_of(peer_run.peer).filter(|_| !measured) {
@@ -221,7 +223,7 @@ impl Run<'_> {
         if self.results.samples.is_empty() { Err(self.no_peers_error()) } else { Ok(self.results) }
     }
 
-    /// Nothing was measured, and why.
+    /// The error if nothing was measured, with the reason for each peer.
     fn no_peers_error(&self) -> BenchError {
         let why = |report: &PeerInfo| Some(format!("{}: {}", report.name, report.skipped.as_deref()?));
         let why: Vec<String> = self.results.peers.iter().filter_map(why).collect();
@@ -229,7 +231,7 @@ impl Run<'_> {
     }
 }
 
-/// The signals that end a run, held back until they are asked for; let go when dropped.
+/// Signals that end a run. They are blocked until they are read, and unblocked when this is dropped.
 struct BlockedSignals {
     file: SignalFd,
     before: SigSet,
@@ -241,16 +243,16 @@ impl BlockedSignals {
         let set: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
         let mut before = SigSet::empty();
         pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), Some(&mut before))
-            .map_err(failed("hold signals"))?;
+            .map_err(failed("block signals"))?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        let file = SignalFd::with_flags(&set, flags).map_err(failed("hear signals"))?;
+        let file = SignalFd::with_flags(&set, flags).map_err(failed("create a signalfd"))?;
         Ok(BlockedSignals { file, before })
     }
 
-    /// Waits a moment for what a process says. Whether it has said something, or ended.
+    /// Waits for a short time. Returns whether the process has written something or ended.
     ///
     /// # Errors
-    /// A signal came.
+    /// A signal arrived.
     fn wait_for_output(&self, process: &IsolatedProcess) -> Result<bool, BenchError> {
         let mut files = [
             PollFd::new(self.file.as_fd(), PollFlags::POLLIN),
@@ -259,7 +261,7 @@ impl BlockedSignals {
         let limit = PollTimeout::try_from(TICK).unwrap_or(PollTimeout::ZERO);
         match poll(&mut files, limit) {
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(BenchError::io("wait for a process")(error)),
+            Err(error) => return Err(BenchError::io("wait for the isolated process")(error)),
         }
         let came = files[1].any().unwrap_or(false);
         if let Ok(Some(signal)) = self.file.read_signal() {
@@ -272,7 +274,7 @@ impl BlockedSignals {
 
 impl Drop for BlockedSignals {
     fn drop(&mut self) {
-        // It was so before, so it can be so again.
+        // This restores an earlier mask, which cannot fail.
         let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&self.before), None);
     }
 }

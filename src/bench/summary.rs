@@ -1,5 +1,4 @@
-//! What the samples of a run say: medians, spreads, ratios to the Linux bridge, and where the machine was too noisy to
-//! say anything.
+//! Statistics of a run: medians, spreads, ratios to the Linux bridge, and figures that are too noisy.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,83 +8,84 @@ use super::cpu::precise;
 use super::metric::{Better, Metric, Unit};
 use super::results::{BASELINE, Results, SUBJECT, Sample};
 
-/// A spread beyond this share of the median means that the machine was busy with something else.
+/// Spread, as a share of the median, above which a figure is noisy: the machine was busy with other work.
 pub const NOISE_LIMIT: f64 = 0.15;
 
-/// CPUs that are more than so many times as far apart as they were at best have been moved.
+/// CPUs with a distance above this multiple of the shortest distance were moved by the hypervisor.
 pub const MOVED_FACTOR: f64 = 2.0;
 
-/// What the samples of a run say.
+/// Statistics of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary {
-    /// Whom the ratios are to; none if it was not measured.
+    /// The peer that ratios refer to. `None` if it was not measured.
     pub baseline: Option<&'static str>,
-    /// The peers that have a figure: the subject, the baseline, the others as asked for.
+    /// Peers with samples: the subject, the baseline, then the others in the requested order.
     pub peers: Vec<String>,
-    /// One a metric, in the order of [`Metric`].
+    /// One row for each metric, in the order of [`Metric`].
     pub rows: Vec<SummaryRow>,
-    /// What a reader should know of all this, a sentence each.
+    /// Remarks for the reader, one sentence each.
     pub remarks: Vec<String>,
 }
 
-/// A metric of all peers.
+/// One metric of all peers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SummaryRow {
-    /// What was measured.
+    /// The metric.
     pub metric: Metric,
-    /// Of all values but ratios.
+    /// Unit of all values except ratios.
     pub unit: Unit,
-    /// Which way is better.
+    /// Which direction is better.
     pub better: Better,
-    /// At most one a peer, in the order of [`Summary::peers`].
+    /// At most one cell for each peer, in the order of [`Summary::peers`].
     pub cells: Vec<SummaryCell>,
 }
 
-/// A metric of one peer.
+/// One metric of one peer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SummaryCell {
-    /// Whose.
+    /// The peer.
     pub peer: String,
-    /// How many values there are.
+    /// Number of samples.
     pub samples: usize,
-    /// Of them.
+    /// Median, minimum and maximum.
     #[serde(flatten)]
     pub range: Range,
-    /// [`Range::spread`], where it can be told: two samples or more, and not of [`Unit::Percent`], where it would be a share
-    /// of a share.
+    /// [`Range::spread`], if there are two samples or more. `None` for [`Unit::Percent`], where it would be
+    /// a percentage of a percentage.
     pub spread: Option<f64>,
-    /// The spread is beyond [`NOISE_LIMIT`].
+    /// The spread is above [`NOISE_LIMIT`].
     pub noisy: bool,
-    /// To the baseline.
+    /// Comparison with the baseline.
     pub ratio: Option<Ratio>,
 }
 
-/// Where values lie.
+/// Median, minimum and maximum of some values.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Range {
-    /// The value in the middle, or halfway between the two there.
+    /// The median.
     pub median: f64,
-    /// The least.
+    /// The minimum.
     pub min: f64,
-    /// The greatest.
+    /// The maximum.
     pub max: f64,
 }
 
-/// A peer beside the baseline.
+/// Comparison of a peer with the baseline.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Ratio {
-    /// Of the medians.
+    /// Ratio of the medians.
     pub of_medians: f64,
-    /// Of the values of one repetition, over all repetitions that have both: what changed for both from one repetition to
-    /// the next is not in it.
+    /// Ratios within each repetition that has both values. They exclude changes of the machine between
+    /// repetitions.
     pub paired: Option<Range>,
-    /// Of the medians of what was measured while the CPUs were near; none unless they were [`MOVED_FACTOR`].
+    /// Ratio of the medians of samples from near CPUs. `None` unless the CPUs were moved
+    /// ([`MOVED_FACTOR`]).
     pub near: Option<f64>,
-    /// What it comes to.
+    /// The conclusion.
     pub verdict: Verdict,
 }
 
-/// Who is ahead.
+/// Conclusion of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
@@ -95,14 +95,14 @@ pub enum Verdict {
     Worse,
     /// The repetitions do not agree.
     Alike,
-    /// The peer's figure or the baseline's is noisy.
+    /// The figure of the peer or of the baseline is noisy.
     TooNoisy,
-    /// There is one repetition.
+    /// There is only one repetition.
     OneSample,
 }
 
 impl Summary {
-    /// Of all samples.
+    /// Computes the statistics of all samples.
     pub fn new(results: &Results) -> Summary {
         let distances = CpuDistances::new(results);
         let values = SampleIndex::new(results, |_| true);
@@ -119,14 +119,14 @@ impl Summary {
 }
 
 impl SummaryRow {
-    /// The figure of `peer`.
+    /// The cell of `peer`.
     pub fn cell(&self, peer: &str) -> Option<&SummaryCell> {
         self.cells.iter().find(|cell| cell.peer == peer)
     }
 }
 
 impl Range {
-    /// None of no values.
+    /// `None` without finite values.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Range> {
         let mut values: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
         values.sort_by(f64::total_cmp);
@@ -136,22 +136,23 @@ impl Range {
         Some(Range { median: f64::midpoint(*below, *above), min, max })
     }
 
-    /// What lies between the least and the greatest, as a share of the median; none if that is 0.
+    /// Maximum minus minimum, as a share of the median. `None` if the median is 0.
     pub fn spread(&self) -> Option<f64> {
         (self.median != 0.0).then(|| (self.max - self.min) / self.median.abs())
     }
 }
 
-/// Of CPUs that were moved: how far apart they were, in nanoseconds.
+/// Distances between CPUs that were moved, in nanoseconds.
 struct CpuDistances {
     least: f64,
     greatest: f64,
-    /// The share of the samples that are of CPUs that were not near.
+    /// Share of the samples taken while the CPUs were far apart.
     share_far: f64,
 }
 
 impl CpuDistances {
-    /// None of CPUs that stayed where they were, as those of a machine without a host do: what differs there is the clock.
+    /// `None` if the CPUs were not moved. Without a hypervisor they never are, and differences come from
+    /// the clock rate.
     fn new(results: &Results) -> Option<CpuDistances> {
         results.machine.virtualised.as_ref()?;
         let all: Vec<f64> = results.samples.iter().filter_map(|sample| sample.cpu_distance_ns).collect();
@@ -171,10 +172,10 @@ impl CpuDistances {
         let share = share_far * 100.0;
         [
             format!(
-                "The host moved the CPUs: {least:.0} to {greatest:.0} ns from one to another, beyond {MOVED_FACTOR} times the \
-                 least for {share:.0}% of the samples."
+                "The hypervisor moved the CPUs ({least:.0} to {greatest:.0} ns apart, over {MOVED_FACTOR} times the minimum \
+ for {share:.0}% of the samples)."
             ),
-            "A switch with a thread of its own pays for that; near (report.md, --json) are the ratios of the rest."
+            "This slows down a switch with its own thread. `near` (report.md, --json) is the ratio of the other samples."
                 .to_owned(),
         ]
     }
@@ -184,7 +185,7 @@ fn is_near(ns: f64, least: f64) -> bool {
     ns <= least * MOVED_FACTOR
 }
 
-/// The samples by metric, peer and repetition.
+/// Samples by metric, peer and repetition.
 struct SampleIndex<'a>(BTreeMap<(&'a Metric, &'a str), BTreeMap<u32, f64>>);
 
 impl<'a> SampleIndex<'a> {
@@ -197,16 +198,16 @@ impl<'a> SampleIndex<'a> {
         SampleIndex(values)
     }
 
-    /// Those with values, the most interesting first.
+    /// Peers with samples, the subject and the baseline first.
     fn peers(&self, results: &Results) -> Vec<String> {
         let measured: BTreeSet<&str> = self.0.keys().map(|(_, peer)| *peer).collect();
-        let asked = results.peers.iter().map(|peer| peer.name.as_str());
-        let mut peers: Vec<&str> = asked.filter(|peer| measured.contains(peer)).collect();
+        let requested = results.peers.iter().map(|peer| peer.name.as_str());
+        let mut peers: Vec<&str> = requested.filter(|peer| measured.contains(peer)).collect();
         peers.sort_by_key(|peer| (*peer != SUBJECT, *peer != BASELINE));
         peers.into_iter().map(str::to_owned).collect()
     }
 
-    /// `near`: those of near CPUs alone, if they were moved.
+    /// `near`: only the samples of near CPUs, if the CPUs were moved.
     fn row(&self, metric: &'a Metric, peers: &'a [String], near: Option<&SampleIndex<'a>>) -> SummaryRow {
         let cells = peers.iter().filter_map(|peer| self.cell(metric, peer, near)).collect();
         SummaryRow { metric: metric.clone(), unit: metric.unit(), better: metric.better(), cells }
@@ -267,18 +268,16 @@ fn remarks(rows: &[SummaryRow], baseline: Option<&str>) -> Vec<String> {
     let noisy = cells().filter(|cell| cell.noisy).count();
     if noisy > 0 {
         remarks.push(format!(
-            "The machine was too noisy for {noisy} of {} figures (~): they spread over more than {:.0}% of their median.",
+            "{noisy} of {} figures are too noisy (~): their spread is more than {:.0}% of the median.",
             cells().count(),
             NOISE_LIMIT * 100.0
         ));
     }
     if cells().any(|cell| cell.samples == 1) {
-        remarks.push(
-            "Figures without brackets are of one repetition: nothing says how far to trust them.".into(),
-        );
+        remarks.push("Figures without brackets come from one repetition, so their spread is unknown.".into());
     }
     if baseline.is_none() {
-        remarks.push(format!("There are no ratios: {BASELINE} was not measured."));
+        remarks.push(format!("There are no ratios, because {BASELINE} was not measured."));
     }
     remarks
 }
@@ -292,7 +291,7 @@ mod tests {
         Range::of(values.iter().copied()).map(|range| [range.median, range.min, range.max])
     }
 
-    /// A run of these peers and their values of one metric, a value a repetition.
+    /// A summary of these peers and their values of one metric, one value for each repetition.
     fn summary(metric: &str, peers: &[(&str, &[f64])]) -> Summary {
         let mut results = fixture::empty(peers.iter().map(|(peer, _)| *peer));
         for (peer, values) in peers {
@@ -304,8 +303,8 @@ mod tests {
     }
 
     /// The verdict on `uswitch`.
-    fn judged(metric: &str, ours: &[f64], bridge: &[f64]) -> Verdict {
-        let summary = summary(metric, &[(SUBJECT, ours), (BASELINE, bridge)]);
+    fn verdict_of(metric: &str, subject: &[f64], bridge: &[f64]) -> Verdict {
+        let summary = summary(metric, &[(SUBJECT, subject), (BASELINE, bridge)]);
         summary.rows[0].cell(SUBJECT).unwrap().ratio.as_ref().unwrap().verdict
     }
 
@@ -355,13 +354,13 @@ mod tests {
     #[test]
     fn verdict_needs_every_repetition() {
         let bridge = [100.0, 101.0, 102.0];
-        assert_eq!(judged("udp", &[105.0, 106.0, 107.0], &bridge), Verdict::Better);
-        assert_eq!(judged("udp", &[95.0, 96.0, 97.0], &bridge), Verdict::Worse);
-        assert_eq!(judged("udp", &[95.0, 102.0, 103.0], &bridge), Verdict::Alike);
-        assert_eq!(judged("udp", &[105.0, 106.0, 170.0], &bridge), Verdict::TooNoisy);
-        assert_eq!(judged("udp", &[205.0, 206.0, 207.0], &[100.0, 100.0, 150.0]), Verdict::TooNoisy);
-        assert_eq!(judged("rtt.p50", &[95.0, 96.0, 97.0], &bridge), Verdict::Better);
-        assert_eq!(judged("rtt.p50", &[105.0, 106.0, 107.0], &bridge), Verdict::Worse);
+        assert_eq!(verdict_of("udp", &[105.0, 106.0, 107.0], &bridge), Verdict::Better);
+        assert_eq!(verdict_of("udp", &[95.0, 96.0, 97.0], &bridge), Verdict::Worse);
+        assert_eq!(verdict_of("udp", &[95.0, 102.0, 103.0], &bridge), Verdict::Alike);
+        assert_eq!(verdict_of("udp", &[105.0, 106.0, 170.0], &bridge), Verdict::TooNoisy);
+        assert_eq!(verdict_of("udp", &[205.0, 206.0, 207.0], &[100.0, 100.0, 150.0]), Verdict::TooNoisy);
+        assert_eq!(verdict_of("rtt.p50", &[95.0, 96.0, 97.0], &bridge), Verdict::Better);
+        assert_eq!(verdict_of("rtt.p50", &[105.0, 106.0, 107.0], &bridge), Verdict::Worse);
     }
 
     #[test]
@@ -381,12 +380,12 @@ mod tests {
         assert_eq!(summary.peers, [SUBJECT, BASELINE, "vde", "ovs"]);
     }
 
-    /// Repetitions of ours, of the bridge, and how far apart the CPUs were for both.
+    /// A summary of repetitions: our value, the bridge's value, and the distance between the CPUs for both.
     fn apart(virtualised: bool, repetitions: &[(f64, f64, Option<f64>)]) -> Summary {
         let mut results = fixture::empty([SUBJECT, BASELINE]);
         results.machine.virtualised = virtualised.then(|| "kvm".to_owned());
-        for (repetition, (ours, bridge, ns)) in (1..).zip(repetitions) {
-            for (peer, value) in [(SUBJECT, ours), (BASELINE, bridge)] {
+        for (repetition, (subject, bridge, ns)) in (1..).zip(repetitions) {
+            for (peer, value) in [(SUBJECT, subject), (BASELINE, bridge)] {
                 let sample = Sample::new(repetition, peer, Metric::Udp, *value);
                 results.samples.extend(sample.map(|sample| Sample { cpu_distance_ns: *ns, ..sample }));
             }
@@ -432,6 +431,6 @@ mod tests {
         let summary = summary("udp", &[(SUBJECT, &[1.0, 1.0]), ("vde", &[1.0, 1.0])]);
         assert_eq!(summary.baseline, None);
         assert!(summary.rows[0].cells.iter().all(|cell| cell.ratio.is_none()));
-        assert_eq!(summary.remarks, ["There are no ratios: linux-bridge was not measured."]);
+        assert_eq!(summary.remarks, ["There are no ratios, because linux-bridge was not measured."]);
     }
 }

@@ -128,7 +128,7 @@ fn interrupted(signal: Signal, code: i32) {
     bench.signal(signal);
     let (status, said) = bench.wait();
     assert_eq!(status.code(), Some(code), "{said}");
-    assert!(said.contains("interrupted") && said.contains("nothing is left behind"), "{said}");
+    assert!(said.contains("interrupted") && said.contains("everything was removed"), "{said}");
     assert_eq!(processes(&host), "");
     before.assert_same(&host);
 }
@@ -171,7 +171,7 @@ fn reports_that_no_peer_is_available() {
     let said =
         host.sh("mount -t tmpfs none /usr/bin; PATH=/run/bin uswitch bench --peers vde --tests rtt").fails();
     assert!(
-        said.starts_with("uswitch: there is nothing to measure: vde: vde_switch is not installed"),
+        said.starts_with("uswitch: no switch can be measured: vde: vde_switch is not installed"),
         "{said}"
     );
     assert_eq!(said.lines().count(), 1, "{said}");
@@ -185,7 +185,10 @@ fn skips_peer_that_is_not_installed() {
     let done = host.sh(&format!("mount -t tmpfs none /usr/bin; PATH=/run/bin {hidden}"));
     let said = done.stderr.clone();
     let results = done.json();
-    assert!(said.contains("vde is left out: vde_switch is not installed: `apt-get install vde2`"), "{said}");
+    assert!(
+        said.contains("vde is skipped: vde_switch is not installed: run `apt-get install vde2`"),
+        "{said}"
+    );
     assert!(results["samples"].as_array().is_some_and(|samples| !samples.is_empty()), "{results}");
     assert!(results["peers"][0]["skipped"].is_string(), "{results}");
 }

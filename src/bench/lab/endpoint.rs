@@ -9,27 +9,27 @@ use crate::sys::netns::{Netns, NetnsThread, in_netns};
 use crate::sys::packet::PacketSocket;
 use crate::wire::Mac;
 
-/// A network namespace with a device on the switch.
+/// A network namespace with a device that is connected to the switch.
 #[derive(Debug)]
 pub(in super::super) struct Endpoint {
     netns: Netns,
     device: String,
     ifindex: u32,
-    /// Of its device.
+    /// MAC address of the device.
     pub(in super::super) mac: Mac,
-    /// Of its device.
+    /// IPv4 address of the device.
     pub(in super::super) address: Ipv4Addr,
 }
 
 impl Endpoint {
-    /// A new one, with a device that is in the host's namespace until now.
+    /// Creates a namespace, and moves a device from the host's namespace into it.
     pub(super) fn with(device: &str, address: Ipv4Addr) -> Result<Endpoint, BenchError> {
         let netns = in_netns(NetnsThread::create)??;
         link::move_to(device, &netns)?;
         Endpoint::settle(netns, device, || link::set_up(device, Some(address)), address)
     }
 
-    /// One that the switch has made, address and all.
+    /// Uses a namespace and a device that the switch has created, with its address.
     pub(super) fn existing(netns: Netns, device: &str, address: Ipv4Addr) -> Result<Endpoint, BenchError> {
         Endpoint::settle(netns, device, || link::set_up(device, None), address)
     }
@@ -48,30 +48,30 @@ impl Endpoint {
         Ok(Endpoint { netns, device: device.to_owned(), ifindex, mac, address })
     }
 
-    /// Makes its new TCP connections begin with this congestion control.
+    /// Sets the congestion control of new TCP connections.
     pub(super) fn set_congestion_control(&self, congestion_control: &str) -> Result<(), BenchError> {
         inside(&self.netns, || route::set_congestion_control(congestion_control))
     }
 
-    /// Frames that its device has received_frames.
+    /// Frames that the device has received.
     pub(in super::super) fn received_frames(&self) -> Result<u64, BenchError> {
         inside(&self.netns, || link::received_frames(&self.device))
     }
 
-    /// Sends frames on its device.
+    /// Opens a socket that sends frames on the device.
     pub(in super::super) fn sender(&self) -> Result<PacketSocket, BenchError> {
         inside(&self.netns, || {
             PacketSocket::open(self.ifindex).map_err(BenchError::io("open a packet socket"))
         })
     }
 
-    /// A socket at its address.
+    /// Opens a UDP socket at the address.
     pub(in super::super) fn udp(&self, port: u16) -> Result<UdpSocket, BenchError> {
         let bind = || UdpSocket::bind((self.address, port)).map_err(BenchError::io("open a UDP socket"));
         inside(&self.netns, bind)
     }
 
-    /// Starts a program in it.
+    /// Starts a program in the namespace.
     pub(in super::super) fn spawn(&self, command: &mut Command) -> Result<Child, BenchError> {
         let program = command.get_program().display().to_string();
         inside(&self.netns, || command.spawn().map_err(BenchError::io(format!("run {program}"))))

@@ -1,4 +1,4 @@
-//! The kernel's own: veth, and its bridge.
+//! Switches in the kernel: a veth pair, and a bridge.
 
 use super::super::error::BenchError;
 use super::{HOST, Lab, Switch, create_endpoints, link};
@@ -14,7 +14,7 @@ pub(super) fn veth() -> Result<Lab, BenchError> {
     })
 }
 
-/// A bridge with a veth pair to each container.
+/// A bridge with a veth pair for each container.
 pub(super) fn bridge() -> Result<Lab, BenchError> {
     const BRIDGE: &str = "br0";
     let ports = ["port1", "port2"];

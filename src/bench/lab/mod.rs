@@ -1,14 +1,14 @@
-//! A switch with two containers and a host, made in a cell. Nothing here is ever taken away by hand: the cell ends, and
-//! everything with it.
+//! Creates a switch with two containers and a host in an isolated process. There is no clean-up code: the kernel
+//! removes everything with that process.
 //!
 //! ```text
-//!   container 1           container 2          namespaces without names
-//!   172.16.0.2            172.16.0.3           (uswitch gives its own names, in the cell's /run)
+//!   container 1           container 2          unnamed namespaces
+//!   172.16.0.2            172.16.0.3           (uswitch names them in the process's own /run)
 //!       |                     |
 //!   ----+---------------------+----
 //!   |     the switch under test    |
 //!   --------------+----------------
-//!             172.16.0.1                       the cell's own namespace, if the switch has a host port
+//!             172.16.0.1                       the process's namespace, if the switch has a host port
 //! ```
 
 mod endpoint;
@@ -35,42 +35,42 @@ const SUBNET: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 0, 0), 24);
 const HOST: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 1);
 const CONTAINERS: [Ipv4Addr; 2] = [Ipv4Addr::new(172, 16, 0, 2), Ipv4Addr::new(172, 16, 0, 3)];
 
-/// A switch and what hangs on it.
+/// A switch with its endpoints.
 #[derive(Debug)]
 pub(super) struct Lab {
-    /// The containers: traffic goes from the first to the second.
+    /// The containers. Traffic goes from the first to the second.
     pub(super) endpoints: [Endpoint; 2],
-    /// The host's address, if the switch has a host port.
+    /// Address of the host, if the switch has a host port.
     pub(super) host: Option<Ipv4Addr>,
-    /// Its processes or threads.
+    /// Processes or threads of the switch.
     pub(super) switch: Switch,
-    /// What it says of itself, if that matters: the engine.
+    /// More about the switch, such as its engine.
     pub(super) detail: Option<String>,
 }
 
 impl Lab {
-    /// Makes new TCP connections between containers and host begin with this congestion control, at both ends.
+    /// Sets the congestion control of new TCP connections between containers and host, at both ends.
     ///
     /// # Errors
-    /// The kernel knows no such control.
+    /// The kernel does not know this congestion control.
     pub(super) fn set_congestion_control(&self, congestion_control: &str) -> Result<(), BenchError> {
         self.endpoints.iter().try_for_each(|endpoint| endpoint.set_congestion_control(congestion_control))?;
-        // The host's namespace is the cell's own.
+        // The host's namespace is that of this process.
         self.host.map_or(Ok(()), |_| route::set_congestion_control(congestion_control))
     }
 }
 
-/// What runs a switch; nothing for the kernel's.
+/// Processes and threads that run a switch. None for a switch in the kernel.
 #[derive(Debug, Default)]
 pub(super) struct Switch {
-    /// Its processes.
+    /// Processes.
     children: Vec<Child>,
-    /// Threads of ours.
+    /// Threads of this process.
     threads: Vec<u32>,
 }
 
 impl Switch {
-    /// Files like `/proc/PID/stat` that tell the time which it took.
+    /// Files in the format of `/proc/PID/stat` that contain the CPU time of the switch.
     pub(super) fn stats(&self) -> Vec<PathBuf> {
         let processes = self.children.iter().map(|child| format!("/proc/{}/stat", child.id()));
         let threads = self.threads.iter().map(|tid| format!("/proc/self/task/{tid}/stat"));
@@ -78,7 +78,7 @@ impl Switch {
     }
 }
 
-/// Makes a switch. To be called in a cell, in the namespace that is to be the host's.
+/// Creates a switch. Call it in an isolated process, whose namespace becomes the host's.
 pub(super) fn build(peer: Peer, plan: &BenchPlan) -> Result<Lab, BenchError> {
     link::disable_ipv6()?;
     match peer {
@@ -92,7 +92,7 @@ pub(super) fn build(peer: Peer, plan: &BenchPlan) -> Result<Lab, BenchError> {
     }
 }
 
-/// Moves two devices from the host into new containers, and gives them addresses.
+/// Creates two containers, moves a device from the host into each, and assigns addresses.
 fn create_endpoints(devices: [&str; 2]) -> Result<[Endpoint; 2], BenchError> {
     let [first, second] = devices;
     Ok([Endpoint::with(first, CONTAINERS[0])?, Endpoint::with(second, CONTAINERS[1])?])

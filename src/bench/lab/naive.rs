@@ -1,5 +1,6 @@
-//! What one writes first: a thread each way that reads a frame and writes it, on two TAP devices of the crate tun-tap. No
-//! offload, since the crate knows none, no batches, and no decision either.
+//! The simplest program: one thread for each direction reads and writes one frame at a time, on two TAP
+//! devices of the crate tun-tap. No offload, which the crate does not support, no batches, no forwarding
+//! decision.
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -19,7 +20,7 @@ pub(super) fn build() -> Result<Lab, BenchError> {
     const DEVICES: [&str; 2] = ["tap1", "tap2"];
     let open = |name| {
         let tap = Iface::without_packet_info(name, Mode::Tap).map(Arc::new);
-        tap.map_err(BenchError::io(format!("make the TAP device {name}")))
+        tap.map_err(BenchError::io(format!("create the TAP device {name}")))
     };
     let (first, second) = (open(DEVICES[0])?, open(DEVICES[1])?);
     let threads = vec![start_forwarding(&first, &second)?, start_forwarding(&second, &first)?];
@@ -27,16 +28,17 @@ pub(super) fn build() -> Result<Lab, BenchError> {
     Ok(Lab { endpoints: create_endpoints(DEVICES)?, host: None, switch, detail: None })
 }
 
-/// Starts a thread that carries frames one way, for as long as the cell lives. Its number.
+/// Starts a thread that forwards frames in one direction for the lifetime of the process. Returns its
+/// thread ID.
 fn start_forwarding(from: &Arc<Iface>, to: &Arc<Iface>) -> Result<u32, BenchError> {
     let (from, to) = (Arc::clone(from), Arc::clone(to));
     let (sender, receiver) = channel();
     let forward = move || {
-        // Nobody asks for the number any more: then nobody measures.
+        // If the receiver is gone, no measurement follows.
         let _ = sender.send(gettid().as_raw().cast_unsigned());
         let mut frame = vec![0; MTU as usize + HEADER];
         while let Ok(length) = from.recv(&mut frame) {
-            // A device that is full, or down, drops the frame.
+            // A device that is full or down drops the frame.
             let _ = to.send(&frame[..length]);
         }
     };

@@ -1,4 +1,4 @@
-//! Open vSwitch with its userspace datapath. An internal port of it is a TAP device that ovs-vswitchd holds.
+//! Open vSwitch with its userspace datapath. An internal port is a TAP device that ovs-vswitchd holds.
 
 use std::fs;
 use std::path::Path;
@@ -10,24 +10,24 @@ use super::super::error::BenchError;
 use super::super::peer::command;
 use super::{HOST, Lab, Switch, create_endpoints, link};
 
-/// All its files, in the cell's own `/run`.
+/// Directory of all its files, in the `/run` of the isolated process.
 const DIRECTORY: &str = "/run/ovs";
 const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
-/// The bridge, and its own port, which is the host's.
+/// The bridge, and its internal port, which is the host's device.
 const BRIDGE: &str = "ovsbr0";
 
-/// `tso`: `true` or `false`, as `userspace-tso-enable` takes it.
+/// `tso` is `true` or `false`, the value of `userspace-tso-enable`.
 pub(super) fn build(tso: &str) -> Result<Lab, BenchError> {
     const DEVICES: [&str; 2] = ["tap1", "tap2"];
-    fs::create_dir_all(DIRECTORY).map_err(BenchError::io("make a directory for Open vSwitch"))?;
-    run(ours("ovsdb-tool").args(["create", &format!("{DIRECTORY}/conf.db"), SCHEMA]))?;
+    fs::create_dir_all(DIRECTORY).map_err(BenchError::io("create a directory for Open vSwitch"))?;
+    run(ovs_command("ovsdb-tool").args(["create", &format!("{DIRECTORY}/conf.db"), SCHEMA]))?;
     let remote = format!("--remote=punix:{DIRECTORY}/db.sock");
-    let database = start(ours("ovsdb-server").args([&format!("{DIRECTORY}/conf.db"), &remote]))?;
+    let database = start(ovs_command("ovsdb-server").args([&format!("{DIRECTORY}/conf.db"), &remote]))?;
     wait_for_database();
     vsctl(&["--no-wait", "init"])?;
     vsctl(&["--no-wait", "set", "Open_vSwitch", ".", &format!("other_config:userspace-tso-enable={tso}")])?;
-    let daemon = start(ours("ovs-vswitchd").arg(format!("unix:{DIRECTORY}/db.sock")))?;
-    // Returns when the daemon has done so.
+    let daemon = start(ovs_command("ovs-vswitchd").arg(format!("unix:{DIRECTORY}/db.sock")))?;
+    // Returns when the daemon has created the bridge.
     vsctl(&["add-br", BRIDGE, "--", "set", "bridge", BRIDGE, "datapath_type=netdev"])?;
     for device in DEVICES {
         vsctl(&["add-port", BRIDGE, device, "--", "set", "interface", device, "type=internal"])?;
@@ -38,8 +38,8 @@ pub(super) fn build(tso: &str) -> Result<Lab, BenchError> {
     Ok(Lab { endpoints: create_endpoints(DEVICES)?, host: Some(HOST), switch, detail: None })
 }
 
-/// A program of Open vSwitch that keeps to our directory.
-fn ours(program: &str) -> Command {
+/// A program of Open vSwitch that uses our directory.
+fn ovs_command(program: &str) -> Command {
     let mut command = command(program);
     for variable in ["OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR"] {
         command.env(variable, DIRECTORY);
@@ -55,21 +55,21 @@ fn start(command: &mut Command) -> Result<Child, BenchError> {
     command.spawn().map_err(BenchError::io(format!("run {program}")))
 }
 
-/// The database opens its socket when it serves.
+/// Waits for the socket of the database.
 fn wait_for_database() {
     const STEP: Duration = Duration::from_millis(20);
     const STEPS: u32 = 250;
-    // If there is none after all, the next command says so.
+    // If it never appears, the next command reports an error.
     let steps = (0..STEPS).take_while(|_| !Path::new(DIRECTORY).join("db.sock").exists());
     steps.for_each(|_| sleep(STEP));
 }
 
 fn vsctl(words: &[&str]) -> Result<(), BenchError> {
     let database = format!("--db=unix:{DIRECTORY}/db.sock");
-    run(ours("ovs-vsctl").args([&database, "--timeout=10", "-vsyslog:off"]).args(words))
+    run(ovs_command("ovs-vsctl").args([&database, "--timeout=10", "-vsyslog:off"]).args(words))
 }
 
-/// Runs a program to its end.
+/// Runs a program and waits for it.
 fn run(command: &mut Command) -> Result<(), BenchError> {
     let program = command.get_program().display().to_string();
     let output = command.output().map_err(BenchError::io(format!("run {program}")))?;

@@ -1,4 +1,4 @@
-//! The route from a endpoint to the others, in the calling thread's namespace.
+//! The route from an endpoint to the others, in the namespace of the calling thread.
 
 use std::net::Ipv4Addr;
 
@@ -12,24 +12,27 @@ use super::super::error::BenchError;
 use super::SUBNET;
 use crate::sys::netlink::{Netlink, NetlinkRequest};
 
-/// Makes this end of new TCP connections over it begin with this congestion control (`congctl` of ip-route(8)).
+/// Sets the congestion control that new TCP connections over this route begin with (`congctl` of
+/// ip-route(8)).
 ///
-/// `iperf3 -C` sets it only after it has connected, and a socket that began with BBR stays paced whatever comes then
-/// (`sk_pacing_status`, set by `bbr_init` of Linux `net/ipv4/tcp_bbr.c`). A sysctl would not do: outside the first
-/// namespace it takes only what anybody may use (`tcp_set_default_congestion_control`).
+/// `iperf3 -C` sets it only after connecting, and a socket that began with BBR stays paced
+/// (`sk_pacing_status`, set by `bbr_init` of Linux `net/ipv4/tcp_bbr.c`). A sysctl does not help: outside
+/// the initial namespace it accepts only unrestricted congestion controls
+/// (`tcp_set_default_congestion_control`).
 ///
 /// # Errors
-/// The kernel knows no such control.
+/// The kernel does not know this congestion control.
 pub(super) fn set_congestion_control(congestion_control: &str) -> Result<(), BenchError> {
-    let what = format!("make {congestion_control} the congestion control of the route to {SUBNET}");
+    let what = format!("set the congestion control {congestion_control} on the route to {SUBNET}");
     let mut netlink = Netlink::open()?;
     let every = RouteMessageBuilder::<Ipv4Addr>::new().build();
     let routes = netlink.all("list the routes", RouteNetlinkMessage::GetRoute(every))?;
     let Some(mut route) = routes.into_iter().find_map(to_subnet) else {
-        let fault = format!("there is no route to {SUBNET} in it");
+        let fault = format!("no route to {SUBNET}");
         return Err(BenchError::InvalidOutput { program: "the kernel", fault });
     };
-    // All else stays as the kernel made it. The flags tell of the moment, and the kernel refuses some.
+    // Everything else stays as the kernel created it. Flags describe the current state, and the kernel
+    // rejects some of them in a request.
     route.header.flags = RouteFlags::empty();
     route.attributes.retain(|attribute| !matches!(attribute, RouteAttribute::Metrics(_)));
     let metric = RouteMetric::CcAlgo(congestion_control.to_owned());
@@ -37,7 +40,7 @@ pub(super) fn set_congestion_control(congestion_control: &str) -> Result<(), Ben
     Ok(netlink.apply(&[NetlinkRequest::replace(what, RouteNetlinkMessage::NewRoute(route))])?)
 }
 
-/// The one that a device with an address in the subnet has.
+/// The on-link route of the subnet.
 fn to_subnet(message: RouteNetlinkMessage) -> Option<RouteMessage> {
     let RouteNetlinkMessage::NewRoute(route) = message else { return None };
     let network = RouteAttribute::Destination(RouteAddress::Inet(SUBNET.addr()));

@@ -1,4 +1,4 @@
-//! This program, started as anybody starts it.
+//! This program, started as a user starts it.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -9,18 +9,18 @@ use super::super::plan::{BenchPlan, MTU, TXQUEUELEN};
 use super::{CONTAINERS, Endpoint, HOST, Lab, SUBNET, Switch};
 use crate::sys::netns::{self, Netns};
 
-/// This very program, also when its file has been replaced meanwhile.
+/// The running program, even if its file was replaced.
 const PROGRAM: &str = "/proc/self/exe";
 
 pub(super) fn build(plan: &BenchPlan) -> Result<Lab, BenchError> {
     let mut child = start(plan).spawn().map_err(BenchError::io("run uswitch"))?;
-    let said = child.stdout.take().map(BufReader::new);
-    // It speaks when it forwards.
+    let stdout = child.stdout.take().map(BufReader::new);
+    // The first line is printed when the switch forwards.
     let mut first = String::new();
-    let heard = said.map(|mut said| said.read_line(&mut first).map(|_| said)).transpose();
-    heard.map_err(BenchError::io("hear whether uswitch has started"))?;
+    let read = stdout.map(|mut stdout| stdout.read_line(&mut first).map(|_| stdout)).transpose();
+    read.map_err(BenchError::io("read the output of uswitch"))?;
     if first.is_empty() {
-        let output = child.wait_with_output().map_err(BenchError::io("hear why uswitch did not start"))?;
+        let output = child.wait_with_output().map_err(BenchError::io("read the errors of uswitch"))?;
         return Err(BenchError::program("uswitch", &output.stderr));
     }
     let endpoint = |number: usize| {
@@ -32,7 +32,7 @@ pub(super) fn build(plan: &BenchPlan) -> Result<Lab, BenchError> {
     Ok(Lab { endpoints, host: Some(HOST), switch, detail: detail(&first) })
 }
 
-/// What its first line has in parentheses: the engine, and the workers.
+/// The part of the first line in parentheses: engine and workers.
 fn detail(line: &str) -> Option<String> {
     let (_, rest) = line.split_once('(')?;
     rest.split_once(')').map(|(detail, _)| detail.to_owned())

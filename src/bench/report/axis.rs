@@ -1,17 +1,17 @@
-//! From values to places in a drawing.
+//! Maps values to positions in a drawing.
 
-/// The values from which ticks are taken, times powers of ten.
+/// Ticks are these values times powers of ten.
 const STEPS: [f64; 3] = [1.0, 2.0, 5.0];
 
 /// A linear axis from 0.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Linear {
-    /// Round values, ascending, the first 0, the last not less than any value.
+    /// Round values, ascending, from 0 to at least the largest value.
     pub(super) ticks: Vec<f64>,
 }
 
 impl Linear {
-    /// For values up to `max`, with at most `most` steps.
+    /// An axis for values up to `max`, with at most `most` steps.
     pub(super) fn up_to(max: f64, most: u32) -> Linear {
         let max = if max > 0.0 { max } else { 1.0 };
         let power = 10_f64.powf((max / f64::from(most)).log10().floor());
@@ -21,7 +21,7 @@ impl Linear {
         Linear { ticks: (0..=count).map(|i| step * f64::from(i)).collect() }
     }
 
-    /// The share of the axis that is below `value`.
+    /// Position of `value` as a share of the axis.
     pub(super) fn share(&self, value: f64) -> f64 {
         self.ticks.last().map_or(0.0, |last| value / last)
     }
@@ -30,12 +30,13 @@ impl Linear {
 /// A logarithmic axis.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Logarithmic {
-    /// Of the series 1, 2, 5, 10, ascending: the first not more than any value, the last not less.
+    /// Values of the series 1, 2, 5, 10, ascending, that enclose all values.
     pub(super) ticks: Vec<f64>,
 }
 
 impl Logarithmic {
-    /// For values between `min` and `max`; what is not above 0 counts as the least above it.
+    /// An axis for values between `min` and `max`. Values at or below 0 count as the smallest positive
+    /// value.
     pub(super) fn over(min: f64, max: f64) -> Logarithmic {
         let (min, max) = (min.max(0.01), max.max(0.02));
         let series: Vec<f64> =
@@ -45,15 +46,15 @@ impl Logarithmic {
         Logarithmic { ticks: series[first..=last.max(first + 1)].to_vec() }
     }
 
-    /// The share of the axis that is below `value`, from 0 to 1.
+    /// Position of `value` as a share of the axis, from 0 to 1.
     pub(super) fn share(&self, value: f64) -> f64 {
         let (Some(first), Some(last)) = (self.ticks.first(), self.ticks.last()) else { return 0.0 };
         ((value / first).ln() / (last / first).ln()).clamp(0.0, 1.0)
     }
 }
 
-/// Moves `places` as little as it takes for neighbours to be `gap` apart, between `low` and `high`, if there is room.
-/// They are ascending before and after.
+/// Moves `places` as little as possible so that neighbours are `gap` apart, between `low` and `high` if
+/// there is room. They are ascending before and after.
 pub(super) fn keep_apart(places: &mut [f64], gap: f64, (low, high): (f64, f64)) {
     let mut least = low;
     for place in places.iter_mut() {

@@ -1,4 +1,4 @@
-//! Bars: a panel a metric, in it a bar a peer, all panels to one scale.
+//! Bar charts: one panel for each metric, with one bar for each peer, all panels at the same scale.
 
 use super::axis::Linear;
 use super::format::{factor, number, readable, title};
@@ -10,31 +10,31 @@ use crate::bench::metric::Better;
 use crate::bench::results::BASELINE;
 use crate::bench::summary::{SummaryCell, SummaryRow, Verdict};
 
-/// Between them, pixels.
+/// Distance between panels, in pixels.
 const GAP: f64 = 26.0;
-/// From bar to bar, pixels.
+/// Distance between bars, in pixels.
 const PITCH: f64 = 21.0;
-/// How thick a bar is, pixels.
+/// Thickness of a bar, in pixels.
 const THICK: f64 = 14.0;
-/// For the words right of the longest bar, pixels.
+/// Width of the label behind the longest bar, in pixels.
 const WORDS: f64 = 88.0;
-/// Above the bars of a panel: its title, pixels.
+/// Height of the panel title above the bars, in pixels.
 const ABOVE: f64 = 22.0;
-/// Below them: ticks and the unit, pixels.
+/// Height of ticks and unit below the bars, in pixels.
 const BELOW: f64 = 58.0;
 
-/// How panels are laid out.
+/// Layout of the panels.
 struct Layout<'a> {
     peers: &'a [String],
     axis: Linear,
     unit: &'static str,
     scale: f64,
-    /// The width of the names.
+    /// Width of the peer names.
     names: f64,
     panel: f64,
 }
 
-/// A chart of `rows`, which share a unit; none if there are none.
+/// A chart of `rows`, which share a unit. `None` without rows.
 pub(super) fn draw(heading: &str, rows: &[&SummaryRow], peers: &[String]) -> Option<String> {
     let first = rows.first()?;
     let layout = Layout::new(rows, peers, first);
@@ -55,7 +55,7 @@ pub(super) fn draw(heading: &str, rows: &[&SummaryRow], peers: &[String]) -> Opt
     Some(drawing.finish())
 }
 
-/// Panels beside each other.
+/// Number of panels beside each other.
 fn columns(panels: usize) -> usize {
     match panels {
         4 => 2,
@@ -66,16 +66,16 @@ fn columns(panels: usize) -> usize {
 fn subtitle(rows: &[&SummaryRow], first: &SummaryRow) -> String {
     let (unit, _) = readable(first.unit);
     let better = match first.better {
-        Better::Higher => "more is better",
-        Better::Lower => "less is better",
+        Better::Higher => "higher is better",
+        Better::Lower => "lower is better",
     };
     let cells = || rows.iter().flat_map(|row| &row.cells);
     let mut parts = vec![format!("{unit}, {better}"), "bar: median".to_owned()];
     if cells().any(|cell| cell.samples > 1) {
-        parts.push("whisker: least to greatest".to_owned());
+        parts.push("whisker: min to max".to_owned());
     }
     if cells().any(|cell| cell.ratio.is_some()) {
-        parts.push(format!("dashed line and (factor): {BASELINE}"));
+        parts.push(format!("dashed line and (ratio): {BASELINE}"));
     }
     if cells().any(|cell| cell.noisy) {
         parts.push("hatched, ~: too noisy".to_owned());
@@ -83,7 +83,7 @@ fn subtitle(rows: &[&SummaryRow], first: &SummaryRow) -> String {
     parts.join("  \u{b7}  ")
 }
 
-/// A pattern a peer, for bars that are noise.
+/// Defines a fill pattern for each peer, for noisy figures.
 fn define_hatches(drawing: &mut Drawing, peers: &[String]) {
     for peer in 0..peers.len() {
         let colour = style::peer_style(peers, peer).pen.colour;
@@ -106,7 +106,7 @@ impl<'a> Layout<'a> {
         Layout { peers, axis: Linear::up_to(greatest / scale, 5), unit, scale, names, panel }
     }
 
-    /// Of a panel, with what is above and below its bars.
+    /// Height of a panel.
     fn height(&self) -> f64 {
         ABOVE + self.bars() + BELOW
     }
@@ -115,12 +115,12 @@ impl<'a> Layout<'a> {
         self.peers.len() as f64 * PITCH
     }
 
-    /// From the left side of a panel, in pixels.
+    /// Distance from the left edge of a panel, in pixels.
     fn place(&self, value: f64) -> f64 {
         self.axis.share(value / self.scale) * (self.panel - WORDS)
     }
 
-    /// The middle of a peer's bar.
+    /// Vertical centre of a peer's bar.
     fn middle(peer: usize, top: f64) -> f64 {
         top + ABOVE + (peer as f64 + 0.5) * PITCH
     }
@@ -178,7 +178,7 @@ impl<'a> Layout<'a> {
         drawing.text((x + max + 6.0, middle + 4.0), &self.words(cell), &Style { size: 11.5, ..style });
     }
 
-    /// `26.4 (0.99x)`
+    /// Label of a bar: `26.4 (0.99x)`.
     fn words(&self, cell: &SummaryCell) -> String {
         let mark = if cell.noisy { "~" } else { "" };
         let value = format!("{mark}{}", number(cell.range.median / self.scale));
@@ -194,7 +194,7 @@ fn pale() -> Style {
     Style { colour: TICK.colour, ..LABEL }
 }
 
-/// A round value without needless zeros.
+/// A round value without trailing zeros.
 fn plain(tick: f64) -> String {
     let rounded = format!("{tick:.6}");
     rounded.trim_end_matches('0').trim_end_matches('.').to_owned()

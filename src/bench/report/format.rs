@@ -1,9 +1,9 @@
-//! Figures as a person reads them.
+//! Formats figures for people.
 
 use crate::bench::metric::{CpuScope, Metric, RttLoad, Tcp, Traffic, Unit};
 use crate::bench::summary::{Range, Ratio, SummaryCell, Verdict};
 
-/// What belongs into one table and one chart.
+/// Metrics that share a table and a chart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Family {
     Throughput,
@@ -34,23 +34,22 @@ impl Family {
         }
     }
 
-    /// What is counted.
+    /// Explanation for the report.
     pub(super) fn meaning(self) -> &'static str {
         match self {
-            Family::Throughput => "Payload that arrived. More is better.",
+            Family::Throughput => "Received payload. Higher is better.",
             Family::FrameRate => {
-                "Frames that arrived while the sender sent all it could, and, where a row says \"none lost\", the highest \
-                 rate at which all of them arrived (as RFC 2544 searches for it, in shorter trials). Sizes are with the \
-                 frame check sequence. More is better."
+                "Frames received while the sender sent at maximum speed, and, in rows with \"none lost\", the highest rate \
+                 without loss (searched as in RFC 2544, with shorter trials). Sizes include the frame check sequence. \
+                 Higher is better."
             }
             Family::RoundTrip => {
-                "From sending a datagram until its answer is there, alone and beside a TCP stream (\"under load\"). Less is \
-                 better."
+                "Time from sending a UDP request to its reply, on an idle switch and beside a TCP stream (\"under load\"). \
+                 Lower is better."
             }
             Family::Cpu => {
-                "CPU time for a gigabit of payload: of the switch alone, and of all that the machine did meanwhile. \
-                 Less is better. A switch in the kernel works in the time of senders and receivers, so that only the \
-                 machine's figures can be compared."
+                "CPU time per gigabit of payload, of the switch alone and of the whole machine. Lower is better. A switch in \
+                 the kernel runs in the CPU time of senders and receivers, so compare only the figures of the machine."
             }
         }
     }
@@ -80,7 +79,7 @@ pub(super) fn title(metric: &Metric) -> String {
     }
 }
 
-/// A unit to be read, and how many of the recorded one it is.
+/// The displayed unit, and its size in recorded units.
 pub(super) fn readable(unit: Unit) -> (&'static str, f64) {
     match unit {
         Unit::Gbits => ("Gbit/s", 1.0),
@@ -91,7 +90,7 @@ pub(super) fn readable(unit: Unit) -> (&'static str, f64) {
     }
 }
 
-/// Three digits, or all before the point.
+/// Three significant digits, or all digits before the decimal point.
 pub(super) fn number(value: f64) -> String {
     let decimals = match value.abs() {
         0.0 | 99.95.. => 0,
@@ -103,7 +102,7 @@ pub(super) fn number(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// `26.4 [13.6-31.1]`, marked ~ where it is noise.
+/// `26.4 [13.6-31.1]`, marked with ~ if noisy.
 pub(super) fn value(cell: &SummaryCell, unit: Unit) -> String {
     let scale = readable(unit).1;
     let scaled = |value: f64| number(value / scale);
@@ -115,13 +114,13 @@ pub(super) fn value(cell: &SummaryCell, unit: Unit) -> String {
     }
 }
 
-/// `0.99x`, marked ~ where noise is in it.
+/// `0.99x`, marked with ~ if one of the values is noisy.
 pub(super) fn ratio(ratio: &Ratio) -> String {
     let mark = if ratio.verdict == Verdict::TooNoisy { "~" } else { "" };
     format!("{mark}{}x", factor(ratio.of_medians))
 }
 
-/// Two decimals are enough to compare, and more are needed for a small part.
+/// Two decimals, or three significant digits for small ratios.
 pub(super) fn factor(ratio: f64) -> String {
     match ratio {
         99.5.. => format!("{ratio:.0}"),
@@ -131,7 +130,7 @@ pub(super) fn factor(ratio: f64) -> String {
     }
 }
 
-/// What other programs said of themselves, without what would move a cursor.
+/// Output of other programs on one line, without control characters.
 pub(super) fn one_line(text: &str) -> String {
     let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join(" ")

@@ -1,4 +1,4 @@
-//! `report.md`: what was measured, where, how, and how far to trust it.
+//! `report.md`: what was measured, where, how, and how reliable it is.
 
 use std::iter;
 
@@ -10,30 +10,30 @@ use crate::bench::summary::{Summary, SummaryCell, SummaryRow, Verdict};
 /// The whole file.
 pub(super) fn report(results: &Results, summary: &Summary, charts: &[Chart]) -> String {
     let mut parts = vec![
-        "# uswitch beside other switches".to_owned(),
+        "# uswitch compared with other switches".to_owned(),
         format!("uswitch {}, measured on {}.", results.uswitch, results.started),
     ];
     parts.extend(summary_section(summary));
     parts.extend(bullet_list(summary.remarks.iter().chain(&results.notes)));
     parts.extend(Family::ALL.into_iter().flat_map(|family| section(family, summary, charts)));
-    parts.extend(["## What was measured".to_owned(), peers(results)]);
-    parts.extend(["## Where and how".to_owned(), machine(results), method(results)]);
+    parts.extend(["## Switches".to_owned(), peers(results)]);
+    parts.extend(["## Machine and method".to_owned(), machine(results), method(results)]);
     parts.join("\n\n") + "\n"
 }
 
 /// The subject beside the baseline.
 fn summary_section(summary: &Summary) -> Vec<String> {
     let row = |row: &SummaryRow| {
-        let ours = row.cell(SUBJECT)?;
+        let subject = row.cell(SUBJECT)?;
         let unit = readable(row.unit).0;
-        let theirs = row.cell(BASELINE);
+        let baseline = row.cell(BASELINE);
         Some(vec![
             format!("{}, {unit}", title(&row.metric)),
-            format::value(ours, row.unit),
-            theirs.map_or_else(dash, |cell| format::value(cell, row.unit)),
-            // No proud figure where there is none.
-            if is_noise(ours) { dash() } else { ratio(ours) },
-            verdict_text(ours).to_owned(),
+            format::value(subject, row.unit),
+            baseline.map_or_else(dash, |cell| format::value(cell, row.unit)),
+            // A noisy ratio does not belong in the summary.
+            if is_noise(subject) { dash() } else { ratio(subject) },
+            verdict_text(subject).to_owned(),
         ])
     };
     let rows: Vec<Vec<String>> = summary.rows.iter().filter_map(row).collect();
@@ -41,21 +41,22 @@ fn summary_section(summary: &Summary) -> Vec<String> {
         return Vec::new();
     }
     let heading = ["", SUBJECT, BASELINE, "ratio", "uswitch is"].map(str::to_owned).to_vec();
-    vec!["## In short".to_owned(), table(heading, rows)]
+    vec!["## Summary".to_owned(), table(heading, rows)]
 }
 
 fn verdict_text(cell: &SummaryCell) -> &'static str {
     match cell.ratio.as_ref().map(|ratio| ratio.verdict) {
         Some(Verdict::Better) => "**better**",
         Some(Verdict::Worse) => "worse",
-        Some(Verdict::Alike) => "alike: the repetitions do not agree",
-        Some(Verdict::TooNoisy) => "not to be judged: the machine was too noisy",
-        Some(Verdict::OneSample) => "not to be judged: one repetition",
+        Some(Verdict::Alike) => "no difference: the repetitions do not agree",
+        Some(Verdict::TooNoisy) => "unknown: too noisy",
+        Some(Verdict::OneSample) => "unknown: one repetition",
         None => "-",
     }
 }
 
-/// `0.99 [0.95-1.02], near 1.01`: the range of the repetitions, and the ratio while CPUs that were moved were near.
+/// `0.99 [0.95-1.02], near 1.01`: the ratio, its range over the repetitions, and the ratio of samples from
+/// near CPUs.
 fn ratio(cell: &SummaryCell) -> String {
     let Some(ratio) = &cell.ratio else { return dash() };
     let mark = if is_noise(cell) { "~" } else { "" };
@@ -74,7 +75,7 @@ fn dash() -> String {
     "-".to_owned()
 }
 
-/// A family of metrics: what it means, its chart, all values, all ratios.
+/// A family of metrics: explanation, chart, all values, all ratios.
 fn section(family: Family, summary: &Summary, charts: &[Chart]) -> Vec<String> {
     let rows: Vec<&SummaryRow> =
         summary.rows.iter().filter(|row| Family::of(&row.metric) == family).collect();
@@ -90,13 +91,13 @@ fn section(family: Family, summary: &Summary, charts: &[Chart]) -> Vec<String> {
     let value = |row: &SummaryRow, cell: &SummaryCell| format::value(cell, row.unit);
     parts.push(cells(&rows, summary, "", value));
     if rows.iter().flat_map(|row| &row.cells).any(|cell| cell.ratio.is_some()) {
-        parts.push(format!("Beside {BASELINE}:"));
+        parts.push(format!("Ratio to {BASELINE}:"));
         parts.push(cells(&rows, summary, "ratio", |_, cell| ratio(cell)));
     }
     parts
 }
 
-/// A row a metric, a column a peer.
+/// A table with a row for each metric and a column for each peer.
 fn cells(
     rows: &[&SummaryRow],
     summary: &Summary,
@@ -132,22 +133,22 @@ fn peers(results: &Results) -> String {
 fn machine(results: &Results) -> String {
     let machine = &results.machine;
     let gibibytes = machine.memory_bytes as f64 / f64::from(1 << 30);
-    let virtualised = machine.virtualised.clone().unwrap_or_else(|| "none that shows".to_owned());
-    let asked = &results.options;
-    let txqueuelen = asked.txqueuelen.map_or_else(|| "the kernel's default".to_owned(), |n| n.to_string());
+    let virtualised = machine.virtualised.clone().unwrap_or_else(|| "none detected".to_owned());
+    let options = &results.options;
+    let txqueuelen = options.txqueuelen.map_or_else(|| "the kernel's default".to_owned(), |n| n.to_string());
     let rows = [
         ("hypervisor", virtualised),
         ("CPU", format!("{} x {}", machine.cpus, machine.cpu_model)),
         ("memory", format!("{} GiB", format::number(gibibytes))),
         ("kernel", format!("Linux {}", machine.kernel)),
-        ("congestion control unless said", machine.congestion_control.clone()),
-        ("engine of uswitch", asked.engine.clone()),
-        ("its busy polling", asked.busy_poll.map_or("adaptive".to_owned(), |us| format!("{us} us"))),
-        ("MTU", asked.mtu.to_string()),
+        ("default congestion control", machine.congestion_control.clone()),
+        ("engine of uswitch", options.engine.clone()),
+        ("busy polling of uswitch", options.busy_poll.map_or("adaptive".to_owned(), |us| format!("{us} us"))),
+        ("MTU", options.mtu.to_string()),
         ("txqueuelen", txqueuelen),
-        ("tests", asked.tests.join(", ")),
-        ("repetitions", asked.repeat.to_string()),
-        ("a measurement of throughput or rate", format!("{} s", asked.duration)),
+        ("tests", options.tests.join(", ")),
+        ("repetitions", options.repeat.to_string()),
+        ("duration of a throughput or rate measurement", format!("{} s", options.duration)),
     ];
     table(
         vec![String::new(), String::new()],
@@ -158,13 +159,14 @@ fn machine(results: &Results) -> String {
 fn method(results: &Results) -> String {
     let limit = crate::bench::summary::NOISE_LIMIT * 100.0;
     format!(
-        "The {} repetitions are interleaved: each measures every switch once, so that what slows the machine for a \
-         while slows all. A figure is the median of the repetitions, with the least and the greatest in brackets. A \
-         spread of more than {limit:.0}% of the median (marked ~) means that the machine was busy with something else, \
-         and the figure says little. A ratio is that of the medians; its brackets hold the least and the greatest ratio \
-         within one repetition; near is that of the samples while CPUs that the host moves were near. Better or worse is \
-         said only of what was so in every repetition. Ratios can be compared with those of other machines, absolute \
-         figures cannot.\n\nEvery sample is in [results.json](results.json).",
+        "The {} repetitions are interleaved: each measures every switch once, so that a temporary slowdown of the \
+         machine affects all switches. A figure is the median of the repetitions, with the minimum and maximum in \
+         brackets. A spread of more than {limit:.0}% of the median (marked with ~) means that the machine was busy with \
+         other work, so the figure is unreliable. A ratio is the ratio of the medians, with the minimum and maximum ratio \
+         within one repetition in brackets. \"near\" is the ratio of the samples taken while the CPUs, which the \
+         hypervisor moves, were near each other. \"Better\" and \"worse\" require that every repetition agrees. \
+         Ratios are comparable between machines, absolute figures are not.\n\nEvery sample is in \
+         [results.json](results.json).",
         results.options.repeat
     )
 }
@@ -185,7 +187,7 @@ fn table(heading: Vec<String>, rows: impl IntoIterator<Item = Vec<String>>) -> S
     lines.join("\n")
 }
 
-/// What other programs said of themselves must not end a cell, or be taken for markup.
+/// Output of other programs must not end a table cell or be read as markup.
 fn escape(text: &str) -> String {
     one_line(text).replace('|', "\\|").replace('<', "&lt;")
 }

@@ -1,5 +1,5 @@
-//! What a run says, for people: a table on the terminal, and a directory with the samples, a report and its charts.
-//! Everything is made from [`Results`] alone, so that the same samples always give the same words and drawings.
+//! Reports for people: a table on the terminal, and a directory with samples, report and charts. They are
+//! generated from [`Results`] alone, so the same samples always give the same report.
 
 mod axis;
 mod bar_chart;
@@ -24,12 +24,12 @@ use super::summary::{Summary, SummaryRow};
 use format::Family;
 pub use terminal::terminal;
 
-/// The samples, as JSON.
+/// File with the samples, as JSON.
 pub const RESULTS: &str = "results.json";
-/// The words.
+/// File with the report.
 const REPORT: &str = "report.md";
 
-/// The samples and what they say, for `--json`.
+/// Samples and summary, for `--json`.
 #[derive(Debug, Serialize)]
 pub struct Report<'a> {
     #[serde(flatten)]
@@ -38,27 +38,27 @@ pub struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    /// Of these samples.
+    /// Creates the report of these results.
     pub fn new(results: &'a Results) -> Report<'a> {
         Report { results, summary: Summary::new(results) }
     }
 }
 
-/// Where a report is to go: claimed before anything is measured, written at the end.
+/// Directory of a report, checked before the first measurement and written at the end.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
-    /// We made it, so it goes again if nothing comes into it.
+    /// We created it, so it is removed again if it stays empty.
     made: bool,
 }
 
-/// Why there is no report.
+/// Why no report can be written.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// There is a file of the name of one of ours.
-    #[error("{} exists: choose another directory for --out, or move it away", .0.display())]
+    /// A file with the name of one of ours exists.
+    #[error("{} exists: choose another directory, or move the file", .0.display())]
     Exists(PathBuf),
-    /// The file system's word.
+    /// The file system returned an error.
     #[error("cannot write {}: {source}", path.display())]
     Io {
         /** Which file or directory. */
@@ -69,8 +69,8 @@ pub enum ReportError {
 }
 
 impl Directory {
-    /// Makes sure that `path` is a directory that takes a report and overwrites nothing; makes it if it is missing. Its
-    /// parent must be there.
+    /// Checks that `path` is a writable directory without files that the report would overwrite. Creates it
+    /// if it is missing, but not its parent.
     pub fn claim(path: &Path) -> Result<Directory, ReportError> {
         let made = match fs::create_dir(path) {
             Ok(()) => true,
@@ -88,13 +88,13 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Better now than after minutes of measuring.
+    /// Checks that files can be created now, instead of after minutes of measuring.
     fn probe(&self) -> Result<(), ReportError> {
         let file = self.path.join(RESULTS);
         File::create_new(&file).and_then(|_| fs::remove_file(&file)).map_err(failed(&file))
     }
 
-    /// Writes the samples first, then all that is made from them.
+    /// Writes the samples first, then everything that is generated from them.
     pub fn write(&self, results: &Results) -> Result<(), ReportError> {
         let json = serde_json::to_string_pretty(results).map_err(|e| failed(&self.path)(e.into()))?;
         self.create(RESULTS, &(json + "\n"))?;
@@ -113,7 +113,7 @@ impl Directory {
 impl Drop for Directory {
     fn drop(&mut self) {
         if self.made {
-            // The kernel refuses if there is anything in it.
+            // This fails if the directory is not empty.
             let _ = fs::remove_dir(&self.path);
         }
     }
@@ -124,14 +124,14 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> ReportError {
     move |source| ReportError::Io { path, source }
 }
 
-/// A drawing and where it goes.
+/// A chart and its file name.
 struct Chart {
     family: Family,
     file: &'static str,
     svg: String,
 }
 
-/// All files that there may be.
+/// Names of all files of a report.
 const FILES: [&str; 6] = [
     RESULTS,
     REPORT,
@@ -150,7 +150,7 @@ const fn file(family: Family) -> &'static str {
     }
 }
 
-/// Those for which there are samples.
+/// Charts of the families with samples.
 fn charts(results: &Results, summary: &Summary) -> Vec<Chart> {
     let draw = |family: Family| match family {
         Family::RoundTrip => round_trip_chart::draw(&results.distributions, &summary.peers),

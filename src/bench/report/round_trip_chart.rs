@@ -1,5 +1,5 @@
-//! Round-trip times: a line a peer, from the median far into the tail. The percentiles are spread so that each further
-//! nine has as much room as the one before; the times are logarithmic.
+//! Chart of round-trip times: one line for each peer, from the median to the tail. Each further nine of the
+//! percentile takes the same width. The times are logarithmic.
 
 use std::collections::BTreeMap;
 
@@ -10,49 +10,49 @@ use crate::bench::metric::RttLoad;
 use crate::bench::results::Distribution;
 use crate::bench::summary::Range;
 
-/// The height of the field of lines, pixels.
+/// Height of the plot area, in pixels.
 const FIELD: f64 = 300.0;
-/// Above it: the panel's title, pixels.
+/// Height of the panel title above it, in pixels.
 const ABOVE: f64 = 26.0;
-/// Below it: ticks and the title of the axis, pixels.
+/// Height of ticks and axis title below it, in pixels.
 const BELOW: f64 = 58.0;
-/// Left of the first: ticks and the title of the axis, pixels.
+/// Width of ticks and axis title to its left, in pixels.
 const LEFT: f64 = 56.0;
-/// Between panels, for the ticks of the second, pixels.
+/// Distance between panels, for the ticks of the second, in pixels.
 const GAP: f64 = 58.0;
-/// From name to name, pixels.
+/// Distance between names, in pixels.
 const PITCH: f64 = 16.0;
-/// From the end of the lines to the names, pixels.
+/// Distance from the end of the lines to the names, in pixels.
 const LEADER: f64 = 40.0;
-/// A piece of the line beside its name, pixels.
+/// Length of the line sample beside a name, in pixels.
 const SWATCH: f64 = 18.0;
 
-/// The percentiles that have a tick.
+/// Percentiles with a tick.
 const TICKS: [f64; 6] = [50.0, 90.0, 99.0, 99.9, 99.99, 99.999];
 
-/// What one peer's line goes through: percent and microseconds, ascending.
+/// Points of one peer's line: percent and microseconds, ascending.
 type Line = Vec<(f64, f64)>;
 
-/// One field with its lines.
+/// One plot area with its lines.
 struct Panel {
     title: &'static str,
-    /// A peer's index and its line.
+    /// Index of a peer, and its line.
     lines: Vec<(usize, Line)>,
 }
 
-/// How panels are laid out.
+/// Layout of the panels.
 struct Layout<'a> {
     peers: &'a [String],
     times: Logarithmic,
-    /// Nines at the right end of the axis.
+    /// Number of nines at the right end of the axis.
     nines: f64,
-    /// The width of a field.
+    /// Width of the plot area.
     field: f64,
-    /// The width of a panel.
+    /// Width of a panel.
     panel: f64,
 }
 
-/// A chart of all round-trip times; none if there are none.
+/// A chart of all round-trip times. `None` without any.
 pub(super) fn draw(distributions: &[Distribution], peers: &[String]) -> Option<String> {
     let panels: Vec<Panel> = [(RttLoad::Idle, "Idle"), (RttLoad::Loaded, "Under load")]
         .into_iter()
@@ -60,7 +60,7 @@ pub(super) fn draw(distributions: &[Distribution], peers: &[String]) -> Option<S
         .filter(|panel| !panel.lines.is_empty())
         .collect();
     let layout = Layout::new(&panels, peers)?;
-    let subtitle = "less is better  \u{b7}  median of the repetitions  \u{b7}  from 90 on, each tick is ten times as rare";
+    let subtitle = "lower is better  \u{b7}  median of the repetitions  \u{b7}  from 90% on, each tick is ten times rarer";
     let mut drawing = style::new_chart(HEADER_HEIGHT + ABOVE + FIELD + BELOW, "Round-trip time", subtitle);
     drawing.vertical_text(
         (MARGIN + 8.0, HEADER_HEIGHT + ABOVE + FIELD / 2.0),
@@ -74,12 +74,11 @@ pub(super) fn draw(distributions: &[Distribution], peers: &[String]) -> Option<S
     Some(drawing.finish())
 }
 
-/// The median of the repetitions at each percentile that all of them have. The greatest of all (100) has no place on
-/// the axis.
+/// Median of the repetitions at each percentile that all of them have. 100% has no position on this axis.
 fn lines(distributions: &[Distribution], load: RttLoad, peers: &[String]) -> Vec<(usize, Line)> {
     let of_peer = |peer: &String| {
         let of: Vec<_> = distributions.iter().filter(|of| of.metric == load && of.peer == *peer).collect();
-        // The bits of floats above 0 are in their order.
+        // The bit patterns of positive floats sort like the floats.
         let mut times: BTreeMap<u64, (f64, Vec<f64>)> = BTreeMap::new();
         for (percent, time) in of.iter().flat_map(|of| &of.percentiles) {
             if (0.0..100.0).contains(percent) && *time > 0.0 {
@@ -94,13 +93,13 @@ fn lines(distributions: &[Distribution], load: RttLoad, peers: &[String]) -> Vec
     lines.filter(|(_, line)| !line.is_empty()).collect()
 }
 
-/// 0 at the least, 1 at 90%, 2 at 99%, ...
+/// 0 at the minimum, 1 at 90%, 2 at 99%, ...
 fn nines(percent: f64) -> f64 {
     -(1.0 - percent / 100.0).log10()
 }
 
 impl<'a> Layout<'a> {
-    /// None if no line has a point.
+    /// `None` if no line has a point.
     fn new(panels: &[Panel], peers: &'a [String]) -> Option<Layout<'a>> {
         let points = || panels.iter().flat_map(|panel| &panel.lines).flat_map(|(_, line)| line);
         let times = Range::of(points().map(|(_, time)| *time))?;
@@ -149,7 +148,8 @@ impl<'a> Layout<'a> {
         drawing.text((x + self.field / 2.0, top + FIELD + 36.0), "percentile of the round trips", &title);
     }
 
-    /// Names right of the field, each as near to the end of its line as the others let it.
+    /// Draws names to the right of the plot area, each as close to the end of its line as the others
+    /// permit.
     fn draw_names(&self, drawing: &mut Drawing, (x, top): Point, lines: &[(usize, Line)]) {
         let last = |(peer, line): &(usize, Line)| {
             let (percent, time) = line.last()?;

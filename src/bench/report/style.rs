@@ -1,14 +1,14 @@
-//! What all charts have in common: colours, letters, margins. The colours are of Okabe and Ito's set, which can be told
-//! apart with any kind of colour vision; in line charts dashes tell them apart too.
+//! Common style of all charts: colours, fonts, margins. The colours are Okabe and Ito's palette, which is
+//! distinguishable with any kind of colour vision. Line charts also use dashes.
 
 use super::svg::{Anchor, Drawing, Pen, Point, Style, Weight};
 use crate::bench::results::{BASELINE, SUBJECT};
 
-/// The width of a chart, pixels: what a page of a repository shows without scaling.
+/// Width of a chart in pixels: the width that repository pages show without scaling.
 pub(super) const WIDTH: f64 = 960.0;
-/// Around a chart, pixels.
+/// Margin around a chart, in pixels.
 pub(super) const MARGIN: f64 = 24.0;
-/// From the top of a chart to what is below its title and subtitle, pixels.
+/// Height of title and subtitle, in pixels.
 pub(super) const HEADER_HEIGHT: f64 = 74.0;
 
 const TEXT_COLOUR: &str = "#1f2328";
@@ -27,12 +27,12 @@ pub(super) const PANEL_TITLE: Style = Style { size: 13.0, weight: Weight::Bold, 
 const TITLE: Style = Style { size: 19.0, weight: Weight::Bold, ..LABEL };
 const SUBTITLE: Style = Style { size: 12.5, colour: PALE_COLOUR, ..LABEL };
 
-/// How a peer is drawn.
+/// Style of a peer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PeerStyle {
-    /// Of its line.
+    /// Pen of its line.
     pub(super) pen: Pen,
-    /// Of its bar.
+    /// Colour of its bar.
     pub(super) fill: &'static str,
 }
 
@@ -53,7 +53,7 @@ const fn other(colour: &'static str, dashes: &'static str, fill: &'static str) -
     PeerStyle { pen: Pen { colour, width: 1.8, dashes }, fill }
 }
 
-/// That of a peer, by its place among `peers`. Who comes after the last of the others begins anew.
+/// Style of a peer, by its position in `peers`. The styles repeat if there are more peers.
 pub(super) fn peer_style(peers: &[String], peer: usize) -> PeerStyle {
     let before = peers.iter().take(peer).filter(|peer| *peer != SUBJECT && *peer != BASELINE).count();
     match peers.get(peer).map(String::as_str) {
@@ -63,13 +63,13 @@ pub(super) fn peer_style(peers: &[String], peer: usize) -> PeerStyle {
     }
 }
 
-/// The name of a peer, bold if it is the subject's.
+/// Style of a peer's name: bold for the subject.
 pub(super) fn name_style(peer: &str, anchor: Anchor) -> Style {
     let weight = if peer == SUBJECT { Weight::Bold } else { Weight::Regular };
     Style { anchor, weight, ..LABEL }
 }
 
-/// A chart with its title.
+/// An empty chart with its title.
 pub(super) fn new_chart(height: f64, title: &str, subtitle: &str) -> Drawing {
     let mut drawing = Drawing::new(WIDTH, height, title);
     drawing.text((MARGIN, 34.0), title, &TITLE);
@@ -77,7 +77,7 @@ pub(super) fn new_chart(height: f64, title: &str, subtitle: &str) -> Drawing {
     drawing
 }
 
-/// A line straight down.
+/// Draws a vertical line.
 pub(super) fn vertical_line(drawing: &mut Drawing, (x, top): Point, height: f64, pen: &Pen) {
     drawing.line(&[(x, top), (x, top + height)], pen);
 }

@@ -1,11 +1,11 @@
-//! Drawings as SVG text: rectangles, lines and words, all in pixels from the upper left corner.
+//! SVG drawings of rectangles, lines and text, in pixels from the upper left corner.
 
 use std::fmt::Write;
 
-/// Words are drawn in the first of these that there is.
+/// The first available font is used.
 const FONTS: &str = "system-ui, 'Segoe UI', Roboto, Helvetica, Arial, 'DejaVu Sans', sans-serif";
 
-/// A drawing on white.
+/// A drawing on a white background.
 #[derive(Debug)]
 pub(super) struct Drawing {
     width: f64,
@@ -13,22 +13,22 @@ pub(super) struct Drawing {
     body: String,
 }
 
-/// Words stay legible where they cross a line.
+/// A white outline keeps text legible where it crosses a line.
 const HALO: &str = "text{paint-order:stroke;stroke:#ffffff;stroke-width:3px;stroke-linejoin:round}";
 
-/// Where something is: right and down from the corner.
+/// A position: right of and below the corner.
 pub(super) type Point = (f64, f64);
 
-/// The pen of a line.
+/// Pen of a line.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pen {
     pub(super) colour: &'static str,
     pub(super) width: f64,
-    /// As `stroke-dasharray` has it; solid if empty.
+    /// Value of `stroke-dasharray`. Empty: solid.
     pub(super) dashes: &'static str,
 }
 
-/// Which end of the words is at their point.
+/// Which end of a text is at its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Anchor {
     Start,
@@ -36,7 +36,7 @@ pub(super) enum Anchor {
     End,
 }
 
-/// How words look.
+/// Style of a text.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Style {
     pub(super) size: f64,
@@ -45,7 +45,7 @@ pub(super) struct Style {
     pub(super) weight: Weight,
 }
 
-/// How heavy letters are.
+/// Font weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Weight {
     Regular,
@@ -67,7 +67,7 @@ impl Pen {
 }
 
 impl Drawing {
-    /// An empty one; `title` is for those who do not see it.
+    /// An empty drawing. `title` is for screen readers.
     pub(super) fn new(width: f64, height: f64, title: &str) -> Drawing {
         let body = format!(
             "<title>{}</title>\n<style>{HALO}</style>\n<rect width=\"{width:.0}\" height=\"{height:.0}\" fill=\"#ffffff\"/>\n",
@@ -76,7 +76,7 @@ impl Drawing {
         Drawing { width, height, body }
     }
 
-    /// What is put before the shapes: patterns to fill them with.
+    /// Adds a definition, such as a fill pattern, before the shapes.
     pub(super) fn define(&mut self, definition: &str) {
         self.push(format_args!("<defs>{definition}</defs>"));
     }
@@ -88,7 +88,7 @@ impl Drawing {
         ));
     }
 
-    /// From point to point.
+    /// Draws a line through the points.
     pub(super) fn line(&mut self, points: &[Point], pen: &Pen) {
         let points: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
         self.push(format_args!(
@@ -98,12 +98,12 @@ impl Drawing {
         ));
     }
 
-    /// Words whose base line is at `at`.
+    /// Draws text with its base line at `at`.
     pub(super) fn text(&mut self, at: Point, words: &str, style: &Style) {
         self.words(at, "", words, style);
     }
 
-    /// Words that are read from below, for the title of an vertical_text axis.
+    /// Draws text that reads from bottom to top, for the title of a vertical axis.
     pub(super) fn vertical_text(&mut self, at: Point, words: &str, style: &Style) {
         let turn = format!(" transform=\"rotate(-90 {:.1} {:.1})\"", at.0, at.1);
         self.words(at, &turn, words, style);
@@ -125,7 +125,7 @@ impl Drawing {
     }
 
     fn push(&mut self, shape: std::fmt::Arguments<'_>) {
-        // A string takes all that is written to it.
+        // Writing to a string cannot fail.
         let _ = writeln!(self.body, "{shape}");
     }
 
@@ -139,7 +139,7 @@ impl Drawing {
     }
 }
 
-/// How wide words are, in pixels: somewhat more than in most fonts, as wide as in DejaVu Sans.
+/// Approximate width of a text in pixels, as wide as in DejaVu Sans and wider than in most fonts.
 pub(super) fn width(words: &str, style: &Style) -> f64 {
     let em = |letter: char| match letter {
         'i' | 'j' | 'l' | '.' | ',' | ':' | '\'' | ' ' | '|' => 0.32,
@@ -152,7 +152,7 @@ pub(super) fn width(words: &str, style: &Style) -> f64 {
     words.chars().map(em).sum::<f64>() * style.size * bold
 }
 
-/// As text or the value of an attribute may be; XML has no place for control characters.
+/// Escapes text for XML content and attributes. XML does not allow control characters.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {

@@ -1,4 +1,4 @@
-//! Results on a terminal: a row a metric, a column a peer.
+//! Results on a terminal: a row for each metric, a column for each peer.
 
 use comfy_table::{ContentArrangement, Table, presets};
 
@@ -6,29 +6,29 @@ use super::format::{one_line, ratio, readable, value};
 use crate::bench::results::Results;
 use crate::bench::summary::{Summary, SummaryRow};
 
-/// The widest table, in characters.
+/// Width of the widest table, in characters.
 const WIDTH: usize = 120;
 
-/// Tables of at most 120 columns, and what there is to say of them.
+/// Tables of at most 120 columns, with remarks.
 pub fn terminal(results: &Results) -> String {
     let summary = Summary::new(results);
     let mut text = tables(&summary);
     let skipped = results.peers.iter().filter_map(|peer| Some((&peer.name, peer.skipped.as_ref()?)));
-    let mut said: Vec<String> = skipped.map(|(name, why)| format!("{name} was skipped: {why}")).collect();
-    said.extend(legend(&summary));
-    said.extend(summary.remarks);
-    said.extend(results.notes.iter().cloned());
-    text.push(said.iter().map(|line| one_line(line) + "\n").collect());
+    let mut remarks: Vec<String> = skipped.map(|(name, why)| format!("{name} was skipped: {why}")).collect();
+    remarks.extend(legend(&summary));
+    remarks.extend(summary.remarks);
+    remarks.extend(results.notes.iter().cloned());
+    text.push(remarks.iter().map(|line| one_line(line) + "\n").collect());
     text.retain(|part| !part.is_empty());
     text.join("\n")
 }
 
 fn legend(summary: &Summary) -> Option<String> {
     let baseline = summary.baseline.filter(|_| !summary.rows.is_empty())?;
-    Some(format!("Median [least-greatest], and how many times that of {baseline}."))
+    Some(format!("Median [minimum-maximum], and the ratio to {baseline}."))
 }
 
-/// As many peers a table as fit.
+/// Splits the peers into tables that fit.
 fn tables(summary: &Summary) -> Vec<String> {
     let mut tables = Vec::new();
     let mut peers = summary.peers.as_slice();
@@ -56,7 +56,7 @@ fn table(peers: &[String], rows: &[SummaryRow]) -> String {
         table.add_row(named.into_iter().chain(cells));
     }
     for (i, column) in table.column_iter_mut().enumerate() {
-        // A ratio stands near its value.
+        // A ratio is placed close to its value.
         let is_value = i > 1 && i % 2 == 0;
         column.set_padding((0, if is_value { 1 } else { 2 }));
     }

@@ -1,4 +1,5 @@
-//! Reports of fixed samples, compared with what is in `golden`; `UPDATE_GOLDEN=1 cargo test --lib report` writes it anew.
+//! Compares reports of fixed samples with the files in `golden`. `UPDATE_GOLDEN=1 cargo test --lib report`
+//! updates them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,7 +36,8 @@ const METRICS: [&str; 25] = [
     "tcp.bbr.cpu.machine",
 ];
 
-/// Switches with a stream's Gbit/s, the frame rate of small frames, and the round trip in microseconds.
+/// Peers with the throughput of a stream in Gbit/s, the frame rate of small frames, and the round-trip time
+/// in microseconds.
 const PEERS: [(&str, f64, f64, f64); 7] = [
     (BASELINE, 26.5, 531e3, 8.0),
     (SUBJECT, 24.4, 705e3, 40.0),
@@ -46,14 +48,14 @@ const PEERS: [(&str, f64, f64, f64); 7] = [
     ("naive", 3.1, 619e3, 43.0),
 ];
 
-/// A share that looks random and never changes.
+/// A pseudo-random share that is the same in every run.
 fn pseudo_random(of: (u32, usize, usize), most: f64) -> f64 {
     let (repetition, peer, metric) = of;
     let mixed = (u64::from(repetition) * 7919 + peer as u64 * 104_729 + metric as u64 * 1_299_709) % 1000;
     1.0 + (mixed as f64 / 1000.0 - 0.5) * most
 }
 
-/// What JSON carries without loss.
+/// A value that JSON represents without loss.
 fn rounded(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }
@@ -95,14 +97,14 @@ fn measure(results: &mut Results, repetitions: u32, metrics: &[&str], peers: &[(
     }
 }
 
-/// Two switches, one of them the bridge, a few figures.
+/// Two peers, one of them the bridge, with few metrics.
 fn two_peers() -> Results {
     let mut results = fixture::empty([SUBJECT, BASELINE]);
     measure(&mut results, 3, &["tcp.cubic", "udp", "udp.loss", "pps.64", "rtt.p50", "rtt.p99"], &PEERS[..2]);
     results
 }
 
-/// All that can be.
+/// All metrics and peers.
 fn seven_peers() -> Results {
     let mut results =
         fixture::empty(PEERS.map(|peer| peer.0).into_iter().chain(["another-peer-of-long-name"]));
@@ -130,7 +132,7 @@ fn without_bridge() -> Results {
     results
 }
 
-/// Every switch was skipped.
+/// All peers were skipped.
 fn nothing() -> Results {
     let mut results = fixture::empty([SUBJECT, BASELINE]);
     for peer in &mut results.peers {
@@ -139,7 +141,7 @@ fn nothing() -> Results {
     results
 }
 
-/// All texts of a report by name.
+/// All texts of a report by file name.
 fn texts(results: &Results) -> BTreeMap<&'static str, String> {
     let summary = Summary::new(results);
     let charts = charts(results, &summary);
@@ -161,7 +163,7 @@ fn golden(case: &str, results: &Results) {
             fs::write(&path, &text).unwrap();
         }
         let expected = fs::read_to_string(&path).unwrap_or_default();
-        assert!(text == expected, "{} is not what it was:\n{text}", path.display());
+        assert!(text == expected, "{} differs:\n{text}", path.display());
     }
 }
 
@@ -173,7 +175,7 @@ fn reports_match_golden_files() {
     golden("nothing", &nothing());
 }
 
-/// The corners of a text's box: left, top, right, bottom.
+/// Bounding box of a text: left, top, right, bottom.
 fn bounds(text: &roxmltree::Node) -> [f64; 4] {
     let number = |name: &str| text.attribute(name).unwrap().parse::<f64>().unwrap();
     let (x, y, size) = (number("x"), number("y"), number("font-size"));
@@ -191,7 +193,7 @@ fn bounds(text: &roxmltree::Node) -> [f64; 4] {
     }
 }
 
-/// Is XML; no words overlap others or leave the drawing.
+/// The chart is valid XML, and no texts overlap or leave the drawing.
 #[track_caller]
 fn legible(chart: &str) {
     let document = roxmltree::Document::parse(chart).expect("a chart is XML");
@@ -257,14 +259,11 @@ fn refuses_existing_files() {
         fs::write(folder.path().join(name), "mine").unwrap();
         let error = Directory::claim(folder.path()).unwrap_err().to_string();
         let path = folder.path().join(name);
-        assert_eq!(
-            error,
-            format!("{} exists: choose another directory for --out, or move it away", path.display())
-        );
+        assert_eq!(error, format!("{} exists: choose another directory, or move the file", path.display()));
     }
 }
 
-/// What came while we measured is not overwritten either.
+/// Files created during the measurement are not overwritten either.
 #[test]
 fn refuses_files_created_meanwhile() {
     let folder = tempfile::tempdir().unwrap();
