@@ -479,12 +479,14 @@ fn attaching_keeps_existing_devices_and_routes() {
 fn nat_is_undone_completely() {
     in_private_host(async || {
         other_device("uplink");
+        ip("addr add 203.0.113.1/24 dev uplink");
         let accept_ra = "/proc/sys/net/ipv6/conf/uplink/accept_ra";
         fs::write(accept_ra, "1").unwrap();
-        // The kernel changes these when forwarding is turned on for all devices.
-        fs::write("/proc/sys/net/ipv4/conf/uplink/forwarding", "1").unwrap();
-        fs::write("/proc/sys/net/ipv6/conf/uplink/forwarding", "1").unwrap();
-        fs::write("/proc/sys/net/ipv4/conf/all/accept_redirects", "0").unwrap();
+        let forwards = |family: &str, device: &str| {
+            fs::read_to_string(format!("/proc/sys/net/{family}/conf/{device}/forwarding")).unwrap()
+        };
+        // The kernel changes this when IPv6 forwarding is enabled for all devices.
+        fs::write("/proc/sys/net/ipv6/conf/uplink-peer/forwarding", "1").unwrap();
         run("nft", "add table ip filter").unwrap();
         run("nft", "add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }")
             .unwrap();
@@ -498,14 +500,18 @@ fn nat_is_undone_completely() {
         for rule in [
             "ip saddr 172.16.0.0/24 oifname != \"uswitch0\" masquerade",
             "ip6 saddr fd00:172:16::/64 oifname != \"uswitch0\" masquerade",
+            "iifname \"uswitch0\" ip saddr != 172.16.0.0/24 drop",
+            "iifname \"uswitch0\" ip6 saddr != fd00:172:16::/64 drop",
             "oifname \"uswitch0\" ct state established,related accept",
             "oifname \"uswitch0\" iifname != \"uswitch0\" drop",
         ] {
             assert!(rules.contains(rule), "{rules}");
         }
-        assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap(), "1\n");
-        assert_eq!(fs::read_to_string("/proc/sys/net/ipv6/conf/all/forwarding").unwrap(), "1\n");
-        assert_eq!(fs::read_to_string(accept_ra).unwrap(), "2\n");
+        let v4 = ["all", "default", "uplink", "uplink-peer", "uswitch0"].map(|it| forwards("ipv4", it));
+        assert_eq!(v4, ["0\n", "0\n", "1\n", "0\n", "1\n"], "only where there are addresses");
+        let v6 = ["all", "default", "uplink", "uplink-peer"].map(|it| forwards("ipv6", it));
+        assert_eq!(v6, ["1\n", "0\n", "0\n", "1\n"], "devices keep their values");
+        assert_eq!(fs::read_to_string(accept_ra).unwrap(), "1\n");
         drop(devices);
         assert!(topology.teardown().is_empty());
         assert_eq!(fs::read_to_string(accept_ra).unwrap(), "1\n");
@@ -628,11 +634,12 @@ fn clean_up_from_another_netns_names_the_right_one() {
 fn forwarding_stays_on_while_a_second_switch_needs_it() {
     in_private_host(async || {
         other_device("uplink");
-        let accept_ra = "/proc/sys/net/ipv6/conf/uplink/accept_ra";
-        fs::write(accept_ra, "1").unwrap();
-        fs::write("/proc/sys/net/ipv6/conf/uplink-peer/accept_ra", "2").unwrap();
+        ip("addr add 203.0.113.1/24 dev uplink");
         let before = host_state();
-        let forwarding = || fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap();
+        let forwarding = || {
+            ["ipv4/conf/uplink/forwarding", "ipv6/conf/all/forwarding"]
+                .map(|path| fs::read_to_string(Path::new("/proc/sys/net").join(path)).unwrap())
+        };
         let (one, devices) = build(&Config { nat: true, ..config(1) }).unwrap();
         let second = Config {
             name: "uswitch1".to_owned(),
@@ -645,8 +652,7 @@ fn forwarding_stays_on_while_a_second_switch_needs_it() {
         let host = two.add_host_port(&second, GATEWAY).unwrap();
         drop(devices);
         assert!(one.teardown().is_empty());
-        assert_eq!(forwarding(), "1\n", "the second still needs it");
-        assert_eq!(fs::read_to_string(accept_ra).unwrap(), "2\n", "and so are router advertisements");
+        assert_eq!(forwarding(), ["1\n", "1\n"], "the second still needs it");
         drop(host);
         assert!(two.teardown().is_empty());
         assert_host_unchanged(&before);

@@ -1,6 +1,8 @@
 //! `--nat`: connections from containers to other machines, IPv4 and IPv6.
 
-use crate::harness::{Host, HostSnapshot, LinuxBridge, Shell, TestNetns, TestSwitch, Uswitch, v4, v6};
+use crate::harness::{
+    Host, HostSnapshot, LinuxBridge, Shell, TestNetns, TestSwitch, Uswitch, v4, v6, wait_until,
+};
 
 /// Connects the host to a machine named "internet", which has no routes to the containers.
 const INTERNET: &str = "
@@ -161,8 +163,83 @@ fn stop_restores_forwarding_and_firewall() {
         let before = HostSnapshot::of(&host);
         let s = Uswitch::on(host, "--ports 3 --nat");
         assert!(s.host().run("nft list ruleset").ok().contains("masquerade"));
-        assert_eq!(s.host().run("sysctl -n net.ipv4.ip_forward").ok().trim(), "1");
+        assert_eq!(s.host().run("sysctl -n net.ipv4.conf.wan.forwarding").ok().trim(), "1");
+        assert_eq!(s.host().run("sysctl -n net.ipv6.conf.all.forwarding").ok().trim(), "1");
         s.stop();
         before.assert_same(s.host());
     }
+}
+
+/// Docker, libvirt and others enable forwarding when they start. The switch leaves it on when it stops, also on interfaces
+/// that were made in the meantime.
+#[test]
+fn stop_keeps_forwarding_that_another_program_enabled() {
+    const FORWARDING: &str = "sysctl -n net.ipv4.ip_forward net.ipv6.conf.all.forwarding net.ipv4.conf.wan.forwarding \
+                              net.ipv6.conf.wan.forwarding net.ipv4.conf.other.forwarding net.ipv6.conf.other.forwarding";
+    let (s, _internet) = with_nat();
+    let host = s.host();
+    host.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1").ok();
+    host.run("ip link add other type bridge").ok();
+    s.stop();
+    assert_eq!(host.run(FORWARDING).ok(), "1\n".repeat(6));
+}
+
+/// Control: what nobody else enabled is off again, except on an interface on which somebody enabled it.
+#[test]
+fn stop_disables_forwarding_that_only_the_switch_needed() {
+    let (s, _internet) = with_nat();
+    let host = s.host();
+    host.sh("ip link add other type bridge; sysctl -qw net.ipv6.conf.other.forwarding=1").ok();
+    s.stop();
+    let all = host.run("sysctl -n net.ipv4.conf.wan.forwarding net.ipv6.conf.all.forwarding").ok();
+    assert_eq!(all, "0\n0\n");
+    assert_eq!(host.run("sysctl -n net.ipv6.conf.other.forwarding").ok(), "1\n");
+}
+
+/// A container sends from addresses outside the subnets of the switch. None of these packets is forwarded.
+#[test]
+fn drops_foreign_source_addresses() {
+    let (s, internet) = with_nat();
+    let [h1, ..] = s.containers();
+    for address in ["10.9.9.9/32", "8.8.8.8/32", "2001:db8:99::9/128"] {
+        h1.run(&format!("ip addr add {address} dev eth0 nodad")).ok();
+    }
+    let capture = internet.capture("eth0", "udp port 7777 or icmp[icmptype] == icmp-echo");
+    for (source, target) in
+        [("10.9.9.9", "203.0.113.2"), ("8.8.8.8", "203.0.113.2"), ("[2001:db8:99::9]", "[2001:db8::2]")]
+    {
+        let family = if source.starts_with('[') { "UDP6" } else { "UDP4" };
+        h1.sh(&format!("echo forged | socat -u STDIN {family}:{target}:7777,bind={source}:7777")).ok();
+    }
+    h1.run("ping -n -c 1 -W 5 203.0.113.2").ok();
+    let first = capture.next().expect("tcpdump saw the ping");
+    assert_eq!(first[23], 1, "ICMP, which was sent last: {first:02x?}");
+}
+
+/// Router advertisements give the host its IPv6 default route before, during and after `--nat`, also on an interface that
+/// appears in the meantime.
+#[test]
+fn keeps_ipv6_default_routes_from_router_advertisements() {
+    const ROUTER: &str = "
+ip netns add router
+ip netns exec router sysctl -qw net.ipv6.conf.all.forwarding=1
+ip link add up0 type veth peer name eth0 netns router
+ip -n router link set eth0 up
+ip link set up0 up
+printf 'interface eth%s { IgnoreIfMissing on; AdvSendAdvert on; MinRtrAdvInterval 3; MaxRtrAdvInterval 4; };\n' 0 1 >/run/ra.conf";
+    let host = Host::new();
+    host.sh(ROUTER).ok();
+    let router = host.netns("router");
+    let _radvd =
+        router.spawn("radvd --nodaemon --logmethod stderr --config /run/ra.conf --pidfile /run/ra.pid");
+    let has_route = |host: &Host, device: &str| {
+        host.run(&format!("ip -6 route show default dev {device}")).ok().contains("proto ra")
+    };
+    wait_until("a default route through up0", || has_route(&host, "up0"));
+    let s = Uswitch::on(host, "--ports 1 --nat");
+    assert!(has_route(s.host(), "up0"));
+    s.host().sh("ip link add up1 type veth peer name eth1 netns router; ip -n router link set eth1 up; ip link set up1 up").ok();
+    wait_until("a default route through up1", || has_route(s.host(), "up1"));
+    s.stop();
+    assert!(has_route(s.host(), "up0") && has_route(s.host(), "up1"));
 }

@@ -48,10 +48,19 @@ pub(super) struct Setting {
     pub(super) path: PathBuf,
     pub(super) found: String,
     pub(super) set: String,
-    /// Original values of the settings that the kernel changes together with this one. Only those that the kernel
-    /// does not restore when this one is restored.
+    /// While the change is under way: the original values of the settings that the kernel changes together with it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) side_effects: BTreeMap<PathBuf, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) sentinel: Option<Sentinel>,
+}
+
+/// Another setting, with its value at the time of the change. If it has another value now, another program needs the
+/// changed setting too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Sentinel {
+    pub(super) path: PathBuf,
+    pub(super) value: String,
 }
 
 /// Identifies an entry of a ledger.
@@ -214,6 +223,11 @@ impl Ledger {
         self.next += 1;
         self.write(&Line::Made { id, entry })?;
         Ok(id)
+    }
+
+    /// Replaces an entry.
+    pub(super) fn replace(&mut self, id: EntryId, entry: Entry) -> Result<(), TopologyError> {
+        self.write(&Line::Made { id, entry })
     }
 
     /// The identifier of the next entry. Later entries have this one or a larger one.
@@ -386,6 +400,7 @@ mod tests {
             found: found.to_owned(),
             set: "1".to_owned(),
             side_effects: BTreeMap::new(),
+            sentinel: None,
         }
     }
 

@@ -10,6 +10,7 @@ mod build;
 mod claim;
 mod environment;
 mod error;
+mod forwarding;
 pub(crate) mod inspect;
 mod ledger;
 mod link;

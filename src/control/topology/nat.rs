@@ -6,19 +6,20 @@
 
 use std::borrow::Cow;
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 use nftables::batch::Batch;
-use nftables::expr::{CT, Expression, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix};
+use nftables::expr::{
+    CT, Expression, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix, SetItem,
+};
 use nftables::helper::{apply_ruleset_with_args, get_current_ruleset_with_args};
 use nftables::schema::{Chain, NfListObject, NfObject, Nftables, Rule, Table};
 use nftables::stmt::{Match, Operator, Statement};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 
-use super::TopologyError;
 use super::ledger::{Entry, Ledger};
-use super::sysctl::{self, SysctlChange};
+use super::{TopologyError, forwarding};
 
 /// The standard chain priorities `srcnat` and `filter` of nft(8).
 const SRCNAT_PRIORITY: i32 = 100;
@@ -34,39 +35,13 @@ pub(super) fn enable(ledger: &mut Ledger, switch: &str, subnets: &[IpNet]) -> Re
     let name = table_name(switch);
     ledger.record(Entry::Table { name: name.clone() })?;
     apply(&ruleset(&name, switch, subnets))?;
-    if subnets.iter().any(|subnet| matches!(subnet, IpNet::V4(_))) {
-        enable_forwarding_v4(ledger)?;
+    if subnets.iter().any(|subnet| subnet.addr().is_ipv4()) {
+        forwarding::enable_v4(ledger, switch)?;
     }
-    if subnets.iter().any(|subnet| matches!(subnet, IpNet::V6(_))) {
-        enable_forwarding_v6(ledger)?;
+    if subnets.iter().any(|subnet| subnet.addr().is_ipv6()) {
+        forwarding::enable_v6(ledger)?;
     }
     Ok(())
-}
-
-/// `ip_forward` also sets `forwarding` of each interface, and disables redirects as on any router
-/// (`inet_forward_change` in Linux `net/ipv4/devinet.c`).
-fn enable_forwarding_v4(ledger: &mut Ledger) -> Result<(), TopologyError> {
-    let each = sysctl::per_interface("ipv4", "forwarding").into_iter().map(|path| (path, "0"));
-    let redirects = PathBuf::from("/proc/sys/net/ipv4/conf/all/accept_redirects");
-    let side_effects = each.chain([(redirects, "1")]).collect();
-    sysctl::set(
-        ledger,
-        SysctlChange { path: Path::new("/proc/sys/net/ipv4/ip_forward"), value: "1", side_effects },
-    )
-}
-
-/// When forwarding is enabled, the kernel deletes the default routes that it learned from router advertisements,
-/// unless `accept_ra` is 2 (Linux `networking/ip-sysctl`). So `accept_ra` is set first.
-fn enable_forwarding_v6(ledger: &mut Ledger) -> Result<(), TopologyError> {
-    for path in sysctl::accepting_router_advertisements() {
-        sysctl::set(ledger, SysctlChange { path: &path, value: "2", side_effects: Vec::new() })?;
-    }
-    let side_effects =
-        sysctl::per_interface("ipv6", "forwarding").into_iter().map(|path| (path, "0")).collect();
-    sysctl::set(
-        ledger,
-        SysctlChange { path: Path::new("/proc/sys/net/ipv6/conf/all/forwarding"), value: "1", side_effects },
-    )
 }
 
 /// Removes a switch's table if it exists.
@@ -169,6 +144,10 @@ fn ruleset<'a>(name: &'a str, host_port: &'a str, subnets: &[IpNet]) -> Nftables
         ];
         batch.add(rule(name, "postrouting", outbound.to_vec()));
     }
+    for family in ["ip", "ip6"] {
+        let foreign = [interface(MetaKey::Iifname, Operator::EQ, host_port), foreign_source(family, subnets)];
+        batch.add(rule(name, "forward", [&foreign[..], &[Statement::Drop(None)]].concat()));
+    }
     let to_containers = || interface(MetaKey::Oifname, Operator::EQ, host_port);
     let answers = [to_containers(), is_established(), Statement::Accept(None)];
     batch.add(rule(name, "forward", answers.to_vec()));
@@ -211,17 +190,39 @@ fn rule<'a>(table: &'a str, chain: &'a str, statements: Vec<Statement<'a>>) -> N
 
 /// `ip saddr SUBNET`
 fn source_in(subnet: &IpNet) -> Statement<'static> {
-    let protocol = if matches!(subnet, IpNet::V4(_)) { "ip" } else { "ip6" };
-    let source = PayloadField { protocol: protocol.into(), field: "saddr".into() };
-    let prefix = Prefix {
+    Statement::Match(Match { left: source(family(subnet)), right: prefix(subnet), op: Operator::EQ })
+}
+
+/// `FAMILY saddr != { SUBNETS }`: packets of this family from other addresses; all of them if no subnet is of it.
+fn foreign_source(of: &str, subnets: &[IpNet]) -> Statement<'static> {
+    let ours = subnets.iter().filter(|subnet| family(subnet) == of);
+    let ours: Vec<SetItem> = ours.map(|subnet| SetItem::Element(prefix(subnet))).collect();
+    if ours.is_empty() {
+        let version = if of == "ip" { "ipv4" } else { "ipv6" };
+        return Statement::Match(Match {
+            left: Expression::Named(NamedExpression::Meta(Meta { key: MetaKey::Nfproto })),
+            right: Expression::String(version.into()),
+            op: Operator::EQ,
+        });
+    }
+    let ours = Expression::Named(NamedExpression::Set(ours));
+    Statement::Match(Match { left: source(of), right: ours, op: Operator::NEQ })
+}
+
+fn family(subnet: &IpNet) -> &'static str {
+    if subnet.addr().is_ipv4() { "ip" } else { "ip6" }
+}
+
+fn source(family: &str) -> Expression<'static> {
+    let field = PayloadField { protocol: family.to_owned().into(), field: "saddr".into() };
+    Expression::Named(NamedExpression::Payload(Payload::PayloadField(field)))
+}
+
+fn prefix(subnet: &IpNet) -> Expression<'static> {
+    Expression::Named(NamedExpression::Prefix(Prefix {
         addr: Box::new(Expression::String(subnet.network().to_string().into())),
         len: subnet.prefix_len().into(),
-    };
-    Statement::Match(Match {
-        left: Expression::Named(NamedExpression::Payload(Payload::PayloadField(source))),
-        right: Expression::Named(NamedExpression::Prefix(prefix)),
-        op: Operator::EQ,
-    })
+    }))
 }
 
 /// `oifname "NAME"`: by name, not by index, because the table is made before the device.
@@ -245,44 +246,70 @@ fn is_established() -> Statement<'static> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+
+    fn added_rule(chain: &str, expr: &Value) -> Value {
+        json!({"add": {"rule": {"family": "inet", "table": "uswitch_u0", "chain": chain, "expr": expr}}})
+    }
+
+    /// `DIRECTION OP "u0"`
+    fn host_port(op: &str, direction: &str) -> Value {
+        json!({"match": {"left": {"meta": {"key": direction}}, "op": op, "right": "u0"}})
+    }
+
+    fn saddr(protocol: &str, op: &str, right: &Value) -> Value {
+        let left = json!({"payload": {"protocol": protocol, "field": "saddr"}});
+        json!({"match": {"left": left, "op": op, "right": right}})
+    }
 
     #[test]
     fn rules() {
         let subnets = ["172.16.0.0/24".parse().unwrap(), "fd00:172:16::/64".parse().unwrap()];
         let rules = serde_json::to_value(ruleset("uswitch_u0", "u0", &subnets)).unwrap();
         let table = json!({"table": {"family": "inet", "name": "uswitch_u0"}});
-        let host_port =
-            |op: &str, key: &str| json!({"match": {"left": {"meta": {"key": key}}, "op": op, "right": "u0"}});
         let chain = |name: &str, kind: &str, priority: i32| {
             json!({"add": {"chain": {
                 "family": "inet", "table": "uswitch_u0", "name": name,
                 "type": kind, "hook": name, "prio": priority, "policy": "accept",
             }}})
         };
-        let rule = |chain: &str, expr: serde_json::Value| json!({"add": {"rule": {"family": "inet", "table": "uswitch_u0", "chain": chain, "expr": expr}}});
-        let masquerade = |protocol: &str, network: &str, length: u8| {
-            let source = json!({"match": {
-                "left": {"payload": {"protocol": protocol, "field": "saddr"}},
-                "op": "==",
-                "right": {"prefix": {"addr": network, "len": length}},
-            }});
-            rule("postrouting", json!([source, host_port("!=", "oifname"), {"masquerade": null}]))
+        let v4 = json!({"prefix": {"addr": "172.16.0.0", "len": 24}});
+        let v6 = json!({"prefix": {"addr": "fd00:172:16::", "len": 64}});
+        let masquerade = |protocol: &str, subnet: &Value| {
+            let expr =
+                json!([saddr(protocol, "==", subnet), host_port("!=", "oifname"), {"masquerade": null}]);
+            added_rule("postrouting", &expr)
+        };
+        let foreign = |protocol: &str, subnet: &Value| {
+            let source = saddr(protocol, "!=", &json!({"set": [subnet]}));
+            added_rule("forward", &json!([host_port("==", "iifname"), source, {"drop": null}]))
         };
         let answers = json!({"match": {
             "left": {"ct": {"key": "state"}}, "op": "in", "right": ["established", "related"],
         }});
+        let inbound = json!([host_port("==", "oifname"), host_port("!=", "iifname"), {"drop": null}]);
         let expected = json!([
             {"add": table}, {"delete": table}, {"add": table},
             chain("postrouting", "nat", 100),
             chain("forward", "filter", 0),
-            masquerade("ip", "172.16.0.0", 24),
-            masquerade("ip6", "fd00:172:16::", 64),
-            rule("forward", json!([host_port("==", "oifname"), answers, {"accept": null}])),
-            rule("forward", json!([host_port("==", "oifname"), host_port("!=", "iifname"), {"drop": null}])),
+            masquerade("ip", &v4),
+            masquerade("ip6", &v6),
+            foreign("ip", &v4),
+            foreign("ip6", &v6),
+            added_rule("forward", &json!([host_port("==", "oifname"), answers, {"accept": null}])),
+            added_rule("forward", &inbound),
         ]);
         assert_eq!(rules["nftables"], expected, "{rules:#}");
+    }
+
+    #[test]
+    fn drops_all_packets_of_a_family_without_subnet() {
+        let rules = ruleset("uswitch_u0", "u0", &["172.16.0.0/24".parse().unwrap()]);
+        let rules = serde_json::to_value(rules).unwrap();
+        let ipv6 = json!({"match": {"left": {"meta": {"key": "nfproto"}}, "op": "==", "right": "ipv6"}});
+        let expected = added_rule("forward", &json!([host_port("==", "iifname"), ipv6, {"drop": null}]));
+        assert!(rules["nftables"].as_array().unwrap().contains(&expected), "{rules:#}");
     }
 }
