@@ -14,6 +14,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
+use tokio::time::Instant;
+use tokio::time::error::Elapsed;
 
 use super::report::ErrorReport;
 use super::service::{exit_reason_path, socket_path};
@@ -58,6 +60,9 @@ pub(crate) fn names(runtime: &Path) -> Vec<String> {
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout of requests that change something. Removing thousands of ports takes minutes.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Delay before another attempt to connect.
+const CONNECT_RETRY: Duration = Duration::from_millis(20);
 
 /// Longest line of a stream, in bytes.
 const MAX_LINE: usize = 1 << 20;
@@ -216,15 +221,14 @@ impl ApiClient {
     ) -> Result<T, ClientError> {
         let timeout = if method == Method::GET { READ_TIMEOUT } else { CHANGE_TIMEOUT };
         let request = self.prepare(method, path, body)?;
-        let exchange = async {
+        self.executor.block_on(async {
             let stream = self.connect().await?;
-            match exchange(stream, request).await {
+            match exchange(stream, request, timeout).await {
                 Ok((status, body)) => self.answer(status, &body),
-                Err(error) => Err(self.connection_lost(&error).await),
+                Err(ExchangeError::Http(error)) => Err(self.connection_lost(&error).await),
+                Err(ExchangeError::TimedOut(_)) => Err(self.timed_out(timeout)),
             }
-        };
-        let in_time = async { tokio::time::timeout(timeout, exchange).await };
-        self.executor.block_on(in_time).unwrap_or_else(|_| Err(self.timed_out(timeout)))
+        })
     }
 
     fn prepare(&self, method: Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, ClientError> {
@@ -254,7 +258,17 @@ impl ApiClient {
 
     async fn connect(&self) -> Result<UnixStream, ClientError> {
         let path = socket_path(&self.runtime, &self.name);
-        UnixStream::connect(&path).await.map_err(|source| match source.kind() {
+        let deadline = Instant::now() + READ_TIMEOUT;
+        let connected = loop {
+            match UnixStream::connect(&path).await {
+                // The backlog is full.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
+                    tokio::time::sleep(CONNECT_RETRY).await;
+                }
+                connected => break connected,
+            }
+        };
+        connected.map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => {
                 let running = names(&self.runtime);
                 ClientError::NotRunning { name: self.name.clone(), running, hint: self.hint() }
@@ -292,13 +306,33 @@ impl ApiClient {
     }
 }
 
-async fn exchange(stream: UnixStream, request: Request<Full<Bytes>>) -> hyper::Result<(StatusCode, Bytes)> {
+/// Why there is no whole response.
+#[derive(Debug, thiserror::Error)]
+enum ExchangeError {
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+    #[error(transparent)]
+    TimedOut(#[from] Elapsed),
+}
+
+/// Sends a request and reads its response. `timeout` limits the wait for its start and for each part, so that
+/// a large response may take longer.
+async fn exchange(
+    stream: UnixStream,
+    request: Request<Full<Bytes>>,
+    timeout: Duration,
+) -> Result<(StatusCode, Bytes), ExchangeError> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let answer = async {
-        let answer: Response<_> = sender.send_request(request).await?;
-        Ok((answer.status(), answer.into_body().collect().await?.to_bytes()))
+    let response = async {
+        let response: Response<_> = tokio::time::timeout(timeout, sender.send_request(request)).await??;
+        let (head, mut body) = response.into_parts();
+        let mut bytes = Vec::new();
+        while let Some(frame) = tokio::time::timeout(timeout, body.frame()).await? {
+            bytes.extend_from_slice(frame?.data_ref().map_or(&[], |data| data));
+        }
+        Ok((head.status, bytes.into()))
     };
-    drive(connection, answer).await
+    drive(connection, response).await
 }
 
 /// Polls the connection, which moves the bytes, together with the request on it. A connection that ends

@@ -12,6 +12,7 @@ use tracing::info;
 
 use super::Config;
 use super::log::Log;
+use super::metrics::SharedMetrics;
 use super::report::{PortReport, Status, StopReport};
 use super::running::{Handle, HostNetwork, RunError, Running, StartFailure, StopReason};
 use super::server::{self, ApiSocket, Listener};
@@ -136,8 +137,9 @@ impl Endpoints {
     /// Accepts clients until it is dropped. Metrics clients have connections of their own, so they
     /// cannot block the API.
     async fn open(&self, listener: &Listener, handle: Handle) -> Infallible {
-        let scraped = server::metrics_router(handle.clone());
-        let (router, _) = server::router(handle, self.log.clone());
+        let shared = SharedMetrics::new(handle.clone());
+        let scraped = server::metrics_router(shared.clone());
+        let (router, _) = server::router(handle, shared, self.log.clone());
         let metrics_listener = Listener::new();
         let metrics = async {
             match &self.metrics {

@@ -3,10 +3,13 @@
 //!
 //! Each request takes a snapshot and renders it. Nothing is kept between requests.
 
+mod shared;
 #[cfg(test)]
 pub(super) mod tests;
 
 use std::fmt::Write;
+
+pub(crate) use shared::SharedMetrics;
 
 use super::report::{PortStats, Status};
 use crate::datapath::BUFFERS;

@@ -1,8 +1,11 @@
 //! Tests that Prometheus can parse the text and that docs/METRICS.md matches it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::{escaped, render};
+use super::{SharedMetrics, escaped, render};
+use crate::control::running::Handle;
 use crate::control::running::fake::{config, running};
 
 /// A parsed metric.
@@ -131,4 +134,38 @@ fn escapes_label_values() {
     let (labels, rest) = labels(&text);
     assert_eq!(labels[0].1, value);
     assert_eq!((labels.len(), rest), (2, " 1"));
+}
+
+/// Clients at about the same time share a text, and unread responses hold few texts.
+#[tokio::test(start_paused = true)]
+async fn shares_rendered_text() {
+    let (_fake, mut running) = running(config(|_| {})).await;
+    let (handle, mut commands) = Handle::new();
+    let test = async {
+        let metrics = SharedMetrics::new(handle);
+        let text = async || metrics.text().await.unwrap();
+        let later = || tokio::time::sleep(Duration::from_secs(1));
+        let first = text().await;
+        assert!(Arc::ptr_eq(&first, &text().await));
+        later().await;
+        let mut held = vec![first];
+        for _ in 0..10 {
+            held.push(text().await);
+            later().await;
+        }
+        held.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        assert_eq!(held.len(), 4);
+        held.clear();
+        assert!(
+            !Arc::ptr_eq(&text().await, &{
+                later().await;
+                text().await
+            }),
+            "a new text once there is room"
+        );
+    };
+    tokio::select! {
+        end = running.serve(&mut commands, std::future::pending()) => panic!("{end:?}"),
+        () = test => {}
+    }
 }

@@ -23,7 +23,7 @@ pub(crate) enum Command {
     Ports(Reply<Vec<PortReport>>),
     AddPort(Box<NewPort>, Reply<Result<AddedPort, RunError>>),
     RemovePort(String, Reply<Result<(), RunError>>),
-    Fdb(FdbFilter, Reply<Vec<FdbReport>>),
+    FdbPage(FdbFilter, u32, Reply<FdbPage>),
     AddFdb(NewFdbEntry, Reply<Result<(), RunError>>),
     RemoveFdb(Mac, u16, Reply<Result<(), RunError>>),
     FlushFdb(Option<String>, Reply<Result<usize, RunError>>),
@@ -37,6 +37,16 @@ pub(crate) enum Command {
     FollowFrames(TraceFilter, Reply<Result<Subscription<LiveTraceLine>, RunError>>),
     /// The response is sent after the teardown.
     Stop(Reply<StopReport>),
+}
+
+/// A part of the forwarding database. A large one is read page by page, so that a slow client makes the
+/// switch neither wait nor keep a copy.
+#[derive(Debug)]
+pub(crate) struct FdbPage {
+    /// Matching entries of this page, sorted by port.
+    pub(crate) entries: Vec<FdbReport>,
+    /// Where the next page starts, if there is one.
+    pub(crate) next: Option<u32>,
 }
 
 /// Length of the command queue. A full queue delays the sender.

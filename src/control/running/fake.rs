@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::{HostNetwork, Running};
+use crate::control::report::{FdbFilter, FdbReport};
 use crate::control::topology::{Device, DeviceId, LinkChange, PortNetns, PortSpec, TopologyError};
 use crate::control::{Config, Options};
 use crate::datapath::EngineKind;
@@ -180,6 +181,17 @@ impl HostNetwork for FakeNetwork {
         shared.log.push("teardown".to_owned());
         if shared.teardown_fails { vec![TopologyError::NoSuchDevice] } else { Vec::new() }
     }
+}
+
+/// All matching entries of the forwarding database.
+pub(crate) fn fdb_reports(running: &mut Running<FakeNetwork>, filter: &FdbFilter) -> Vec<FdbReport> {
+    let (mut entries, mut start) = (Vec::new(), Some(0));
+    while let Some(slot) = start {
+        let page = running.fdb_page(filter, slot);
+        entries.extend(page.entries);
+        start = page.next;
+    }
+    entries
 }
 
 /// A configuration with one worker and the poll engine.

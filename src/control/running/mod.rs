@@ -44,7 +44,7 @@ use ipnet::IpNet;
 use tokio::sync::{Notify, mpsc};
 use tracing::error;
 
-pub(crate) use command::{Command, Handle, Reply, Stopping};
+pub(crate) use command::{Command, FdbPage, Handle, Reply, Stopping};
 use event_collector::EventCollector;
 pub(crate) use host_network::HostNetwork;
 use live_trace::LiveTraces;
@@ -342,7 +342,7 @@ impl<M: HostNetwork> Running<M> {
             Command::Ports(reply) => _ = reply.send(self.port_reports()),
             Command::AddPort(request, reply) => _ = reply.send(self.add_port(*request)),
             Command::RemovePort(name, reply) => _ = reply.send(self.remove_port(&name)),
-            Command::Fdb(filter, reply) => _ = reply.send(self.fdb_reports(&filter)),
+            Command::FdbPage(filter, start, reply) => _ = reply.send(self.fdb_page(&filter, start)),
             Command::AddFdb(entry, reply) => _ = reply.send(self.add_fdb_entry(&entry)),
             Command::RemoveFdb(mac, vlan, reply) => _ = reply.send(self.remove_fdb_entry(mac, vlan)),
             Command::FlushFdb(ifname, reply) => _ = reply.send(self.flush_fdb(ifname.as_deref())),

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::fake::{FakeControl, FakeNetwork, config, running};
+use super::fake::{FakeControl, FakeNetwork, config, fdb_reports, running};
 use super::*;
 use crate::control::report::{FdbFilter, NewFdbEntry, NewFdbState, NewPort, PortReport};
 use crate::control::topology::PortNetns;
@@ -37,7 +37,7 @@ fn names(running: &Running<FakeNetwork>) -> Vec<String> {
 
 fn port_of(running: &mut Running<FakeNetwork>, mac: Mac) -> Option<String> {
     let filter = FdbFilter { mac: Some(mac), ..FdbFilter::default() };
-    running.fdb_reports(&filter).pop().map(|entry| entry.ifname)
+    fdb_reports(running, &filter).pop().map(|entry| entry.ifname)
 }
 
 fn new_port(edit: impl FnOnce(&mut NewPort)) -> NewPort {
@@ -66,7 +66,7 @@ async fn start_creates_host_port_and_containers() {
 async fn internal_switch_has_no_host_port() {
     let (fake, mut running) = running(config(|options| options.internal = Some(true))).await;
     assert_eq!(fake.log(), ["make container1", "make container2"]);
-    assert_eq!(running.fdb_reports(&FdbFilter::default()), []);
+    assert_eq!(fdb_reports(&mut running, &FdbFilter::default()), []);
 }
 
 #[tokio::test]
@@ -314,7 +314,7 @@ async fn adds_removes_and_flushes_fdb_entries() {
     running.add_fdb_entry(&entry(HOST_MAC, "container2", NewFdbState::Static)).unwrap();
     let dynamic = Mac([2, 0, 0, 0, 0, 7]);
     running.add_fdb_entry(&entry(dynamic, "container1", NewFdbState::Dynamic)).unwrap();
-    let shown = running.fdb_reports(&FdbFilter::default());
+    let shown = fdb_reports(&mut running, &FdbFilter::default());
     let shown: Vec<_> = shown.iter().map(|entry| (entry.ifname.as_str(), entry.state.as_str())).collect();
     assert_eq!(shown, [("host", "permanent"), ("container1", ""), ("container2", "static")]);
     assert_eq!(running.flush_fdb(Some("container2")).unwrap(), 0);
@@ -338,7 +338,7 @@ async fn filters_fdb_entries() {
     let shown = |running: &mut Running<FakeNetwork>, edit: fn(&mut FdbFilter)| {
         let mut filter = FdbFilter::default();
         edit(&mut filter);
-        running.fdb_reports(&filter).len()
+        fdb_reports(running, &filter).len()
     };
     assert_eq!(shown(&mut running, |filter| filter.ifname = Some("container1".into())), 1);
     assert_eq!(shown(&mut running, |filter| filter.ifname = Some("container2".into())), 0);
@@ -366,10 +366,11 @@ async fn does_not_show_expired_entries() {
     running.add_fdb_entry(&entry).unwrap();
     let aged = async {
         while port_of(&mut running, HOST_MAC).is_some() {
-            tokio::time::sleep(running.until(running.next_ageing)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(30), aged).await.expect("it ages");
+    running.age();
     assert_eq!(running.status().fdb, 1); // the gateway's
 }
 

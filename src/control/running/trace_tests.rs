@@ -2,7 +2,7 @@
 
 use futures_util::FutureExt;
 
-use super::fake::{FakeControl, FakeNetwork, config, running};
+use super::fake::{FakeControl, FakeNetwork, config, fdb_reports, running};
 use super::trace::Decision;
 use super::*;
 use crate::control::report::{FdbFilter, FdbReport, NewFdbEntry, NewFdbState, NewPort, PortStats};
@@ -37,7 +37,7 @@ fn whole(hex: &str) -> TraceRequest {
 
 /// Everything that a trace must not change.
 fn state(running: &mut Running<FakeNetwork>) -> (Vec<FdbReport>, Vec<PortStats>) {
-    (running.fdb_reports(&FdbFilter::default()), running.stats())
+    (fdb_reports(running, &FdbFilter::default()), running.stats())
 }
 
 /// The tree without its first line. Checks that the trace changed nothing.
@@ -157,7 +157,7 @@ async fn explains_learning_in_a_full_fdb() {
     );
     assert_line(&mut running, &request, &line);
     let entries =
-        running.fdb_reports(&FdbFilter { ifname: Some("container2".into()), ..FdbFilter::default() });
+        fdb_reports(&mut running, &FdbFilter { ifname: Some("container2".into()), ..FdbFilter::default() });
     for FdbReport { mac, ifname, .. } in entries {
         running.add_fdb_entry(&NewFdbEntry { mac, ifname, vlan: None, state: NewFdbState::Static }).unwrap();
     }

@@ -7,13 +7,16 @@ use tracing::info;
 
 use super::ports::{LinkState, PortRecord};
 use super::totals;
-use super::{HostNetwork, Running};
+use super::{FdbPage, HostNetwork, Running};
 use crate::control::metrics::{MetricsSnapshot, WorkerStats};
 use crate::control::report::{
     BridgePort, DELETED, FdbFilter, FdbReport, GatewayReport, PortReport, PortStats, Status,
 };
 use crate::switch::fdb::{FdbEntry, FdbState};
 use crate::switch::{Counters, PortCounts, PortId, Tick};
+
+/// Slots of the forwarding database that are read at once.
+pub(super) const FDB_PAGE: u32 = 1024;
 
 impl<M: HostNetwork> Running<M> {
     /// Logs the started switch.
@@ -84,10 +87,9 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    /// The matching entries that have not expired, sorted by port.
-    pub(super) fn fdb_reports(&mut self, filter: &FdbFilter) -> Vec<FdbReport> {
-        self.age();
-        let mut entries = self.switch.fdb.entries();
+    /// One page of the forwarding database, without expired entries. The first page starts at slot 0.
+    pub(super) fn fdb_page(&self, filter: &FdbFilter, start: u32) -> FdbPage {
+        let (mut entries, next) = self.switch.fdb.page(self.datapath.now(), start, FDB_PAGE);
         entries.sort_unstable_by_key(|entry| (entry.port, entry.key));
         let reports = entries.iter().filter_map(|entry| self.fdb_report(entry));
         let passes = |report: &FdbReport| {
@@ -95,7 +97,7 @@ impl<M: HostNetwork> Running<M> {
                 && filter.mac.is_none_or(|mac| mac == report.mac)
                 && filter.vlan.is_none_or(|vlan| vlan == report.vlan.unwrap_or(0))
         };
-        reports.filter(passes).collect()
+        FdbPage { entries: reports.filter(passes).collect(), next }
     }
 
     fn fdb_report(&self, entry: &FdbEntry) -> Option<FdbReport> {

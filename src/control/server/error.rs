@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-use super::listener::TooManyStreams;
+use super::connection::TooManyStreams;
 use crate::control::capture::CaptureError;
 use crate::control::report::ErrorReport;
 use crate::control::running::{RunError, Stopping};
@@ -23,6 +23,8 @@ pub(super) enum ApiError {
     BodyTooLong,
     #[error("the request body did not arrive within {} seconds", super::extract::BODY_TIMEOUT.as_secs())]
     BodyTimeout,
+    #[error("the clients of this switch have too many unread responses: try again")]
+    TooMuchUnsent,
     #[error(transparent)]
     TooManyStreams(#[from] TooManyStreams),
     #[error(transparent)]
@@ -45,6 +47,7 @@ impl ApiError {
             ApiError::BodyTooLong => StatusCode::PAYLOAD_TOO_LARGE,
             ApiError::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             ApiError::TooManyStreams(_)
+            | ApiError::TooMuchUnsent
             | ApiError::Stopping(_)
             | ApiError::Capture(CaptureError::Stopping(_)) => StatusCode::SERVICE_UNAVAILABLE,
             ApiError::Run(error) | ApiError::Capture(CaptureError::Run(error)) => run_status(error),

@@ -1,6 +1,5 @@
 //! Accepts clients: the switch's own user on the Unix socket, and local clients on the metrics address.
-//! The number of connections and the duration of a request are limited. A stream may last as long as
-//! the client likes, so the number of streams has a lower limit.
+//! [`Limits`] bounds what they use.
 
 use std::convert::Infallible;
 use std::fs::DirBuilder;
@@ -8,9 +7,10 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::middleware::from_fn;
 use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -18,19 +18,15 @@ use hyper_util::service::TowerToHyperService;
 use nix::sys::stat::{Mode, fchmod};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Most open connections. Further clients wait in the socket's backlog.
-const MAX_CONNECTIONS: u32 = 64;
+use super::connection::{Limits, Monitored, OpenConnection, follow_phases};
+
 /// Length of the backlog. The kernel refuses further clients.
 const BACKLOG: u32 = 1024;
-/// Most open streams. Further ones are refused.
-pub(super) const MAX_STREAMS: usize = 16;
 /// A client must send its request header within this time.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// A request must be answered, and its response read, within this time. It is enough to stop a switch
-/// with thousands of ports, and to read a full FDB slowly.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
+/// Most bytes of a request header, and of the part of a response that waits in a buffer.
+const MAX_BUFFER: usize = 64 * 1024;
 /// When the switch stops, clients have this long to read their response.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Delay after a failed accept, which mostly means that no file descriptor is free.
@@ -96,30 +92,22 @@ impl Accept for TcpListener {
 
 /// Serves clients within the limits.
 #[derive(Debug, Clone)]
-pub(crate) struct Listener {
-    connections: Arc<Semaphore>,
-    streams: Arc<Semaphore>,
-}
+pub(crate) struct Listener(Arc<Limits>);
 
 impl Listener {
     /// No connection is open yet.
     pub(crate) fn new() -> Listener {
-        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS as usize));
-        Listener { connections, streams: Arc::new(Semaphore::new(MAX_STREAMS)) }
+        Listener(Arc::new(Limits::new()))
     }
 
     /// Accepts clients until it is dropped. Each connection has a task of its own.
     pub(crate) async fn open(&self, socket: &impl Accept, router: Router) -> Infallible {
+        let router = router.layer(from_fn(follow_phases));
         loop {
-            // The semaphore is never closed.
-            let Ok(permit) = Arc::clone(&self.connections).acquire_owned().await else {
-                std::future::pending().await
-            };
             match socket.next().await {
                 Ok(stream) => {
-                    let connection =
-                        Connection { streams: Arc::clone(&self.streams), stream: Arc::default() };
-                    tokio::spawn(serve_connection(stream, router.clone(), connection, permit));
+                    let open = self.0.admit().await;
+                    tokio::spawn(serve_connection(stream, router.clone(), open));
                 }
                 Err(_) => tokio::time::sleep(ACCEPT_RETRY).await,
             }
@@ -128,60 +116,34 @@ impl Listener {
 
     /// Waits until every client has read its response, at most [`DRAIN_TIMEOUT`].
     pub(crate) async fn close(&self) {
-        let _ = tokio::time::timeout(DRAIN_TIMEOUT, self.connections.acquire_many(MAX_CONNECTIONS)).await;
+        let _ = tokio::time::timeout(DRAIN_TIMEOUT, self.0.drained()).await;
     }
 }
 
-/// One connection. A handler can turn it into a stream.
-#[derive(Debug, Clone)]
-pub(super) struct Connection {
-    streams: Arc<Semaphore>,
-    /// The stream's permit, if it is one. Held until the connection closes.
-    stream: Arc<OnceLock<OwnedSemaphorePermit>>,
-}
-
-/// The limit of streams is reached.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error(
-    "the switch serves {MAX_STREAMS} streams (events, captures, live traces) already: end one of them first"
-)]
-pub(super) struct TooManyStreams;
-
-impl Connection {
-    /// Exempts the connection from [`REQUEST_TIMEOUT`].
-    pub(super) fn hold_stream(&self) -> Result<(), TooManyStreams> {
-        let place = Arc::clone(&self.streams).try_acquire_owned().map_err(|_| TooManyStreams)?;
-        // A connection serves one request, so it is not set yet.
-        let _ = self.stream.set(place);
-        Ok(())
-    }
-
-    fn is_stream(&self) -> bool {
-        self.stream.get().is_some()
-    }
-}
-
-/// Serves one client. A broken connection is not an error of the switch.
-async fn serve_connection<S>(stream: S, router: Router, connection: Connection, _seat: OwnedSemaphorePermit)
+/// Serves one client until it has its response or its time is over. A broken connection is not an error of
+/// the switch.
+async fn serve_connection<S>(socket: S, router: Router, open: OpenConnection)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let talk = serve_request(stream, router.layer(Extension(connection.clone())));
-    tokio::pin!(talk);
-    if tokio::time::timeout(REQUEST_TIMEOUT, &mut talk).await.is_err() && connection.is_stream() {
-        let _ = talk.await;
+    let connection = &open.connection;
+    let router = router.layer(Extension(connection.clone()));
+    tokio::select! {
+        _ = serve_request(Monitored { socket, connection: connection.clone() }, router) => {}
+        () = connection.overdue() => {}
     }
 }
 
 /// Reads one request and sends its response.
-async fn serve_request<S>(stream: S, router: Router) -> hyper::Result<()>
+async fn serve_request<S>(socket: S, router: Router) -> hyper::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_BUFFER)
         .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .serve_connection(TokioIo::new(socket), TowerToHyperService::new(router))
         .await
 }

@@ -4,6 +4,7 @@
 //! connection of the [`Listener`] and nothing else. Handlers send commands to the control task
 //! ([`Handle`]) and hold no state.
 
+mod connection;
 mod error;
 mod extract;
 mod listener;
@@ -15,7 +16,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{Next, from_fn};
@@ -27,15 +28,17 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use connection::{Connection, SharedBody};
 use error::ApiError;
-use extract::{Body, Query};
-use listener::Connection;
+use extract::{Body, Path, Query};
 pub(crate) use listener::{ApiSocket, Listener};
+
+use stream::FdbPages;
 
 use super::capture::{Capture, CaptureFilter};
 use super::event::{Event, EventFilter};
 use super::log::{Log, LogReport, NewLog};
-use super::metrics as exposition;
+use super::metrics::{self as exposition, SharedMetrics};
 use super::report::{
     AddedPort, ErrorReport, FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, FlushReport, NewFdbEntry,
     NewPort, PortReport, PortStats, Status, StopReport,
@@ -56,7 +59,11 @@ use super::trace::{LiveTraceLine, Trace, TraceFilter, TraceRequest};
 struct Document;
 
 /// The routes, and the OpenAPI document that describes them.
-pub(crate) fn router(handle: Handle, log: Log) -> (Router, Arc<utoipa::openapi::OpenApi>) {
+pub(crate) fn router(
+    handle: Handle,
+    metrics: SharedMetrics,
+    log: Log,
+) -> (Router, Arc<utoipa::openapi::OpenApi>) {
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(openapi))
         .routes(routes!(status))
@@ -65,7 +72,7 @@ pub(crate) fn router(handle: Handle, log: Log) -> (Router, Arc<utoipa::openapi::
         .routes(routes!(list_fdb, add_fdb, remove_fdb))
         .routes(routes!(flush_fdb))
         .routes(routes!(stats))
-        .routes(routes!(metrics))
+        .routes(routes!(self::metrics))
         .routes(routes!(metrics_for_scrapers))
         .routes(routes!(show_log, change_log))
         .routes(routes!(events))
@@ -79,6 +86,7 @@ pub(crate) fn router(handle: Handle, log: Log) -> (Router, Arc<utoipa::openapi::
         .method_not_allowed_fallback(async || ApiError::NoSuchMethod)
         .layer(Extension(Arc::clone(&document)))
         .layer(Extension(log))
+        .layer(Extension(metrics))
         .layer(from_fn(log_request))
         .with_state(handle);
     (router, document)
@@ -129,7 +137,7 @@ async fn add_port(
 /// Show a port
 #[utoipa::path(get, path = "/v1/ports/{name}", params(("name" = String, Path, description = "The port's name")),
     responses((status = 200, body = PortReport), (status = 404, body = ErrorReport)))]
-async fn show_port(State(switch): State<Handle>, Path(name): Path<String>) -> ApiResult<Json<PortReport>> {
+async fn show_port(State(switch): State<Handle>, Path(name): Path) -> ApiResult<Json<PortReport>> {
     let ports = switch.request(Command::Ports).await?;
     let port = ports.into_iter().find(|port| port.ifname == name);
     Ok(Json(port.ok_or(RunError::NoSuchPort(name))?))
@@ -138,7 +146,7 @@ async fn show_port(State(switch): State<Handle>, Path(name): Path<String>) -> Ap
 /// Delete a port, and its container if the switch created it
 #[utoipa::path(delete, path = "/v1/ports/{name}", params(("name" = String, Path, description = "The port's name")),
     responses((status = 204), (status = 404, body = ErrorReport), (status = 409, body = ErrorReport)))]
-async fn remove_port(State(switch): State<Handle>, Path(name): Path<String>) -> ApiResult<StatusCode> {
+async fn remove_port(State(switch): State<Handle>, Path(name): Path) -> ApiResult<StatusCode> {
     switch.request(|reply| Command::RemovePort(name, reply)).await??;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -146,11 +154,8 @@ async fn remove_port(State(switch): State<Handle>, Path(name): Path<String>) -> 
 /// List entries of the forwarding database
 #[utoipa::path(get, path = "/v1/fdb", params(FdbFilter),
     responses((status = 200, body = [FdbReport]), (status = 400, body = ErrorReport)))]
-async fn list_fdb(
-    State(switch): State<Handle>,
-    Query(filter): Query<FdbFilter>,
-) -> ApiResult<Json<Vec<FdbReport>>> {
-    Ok(Json(switch.request(|reply| Command::Fdb(filter, reply)).await?))
+async fn list_fdb(State(switch): State<Handle>, Query(filter): Query<FdbFilter>) -> ApiResult<Response> {
+    Ok(stream::fdb(FdbPages::start(switch, filter).await?))
 }
 
 /// Add or replace an entry of the forwarding database
@@ -200,23 +205,23 @@ async fn stats(State(switch): State<Handle>) -> ApiResult<Json<Vec<PortStats>>> 
 
 /// Metrics in the Prometheus text format
 #[utoipa::path(get, path = "/v1/metrics", responses((status = 200, body = String, content_type = "text/plain")))]
-async fn metrics(State(switch): State<Handle>) -> ApiResult<Response> {
-    let snapshot = switch.request(Command::Metrics).await?;
-    Ok(([(CONTENT_TYPE, exposition::CONTENT_TYPE)], exposition::render(&snapshot)).into_response())
+async fn metrics(Extension(metrics): Extension<SharedMetrics>) -> ApiResult<Response> {
+    let text = axum::body::Bytes::from_owner(metrics.text().await?);
+    Ok((Extension(SharedBody), [(CONTENT_TYPE, exposition::CONTENT_TYPE)], text).into_response())
 }
 
 /// Metrics, at the path that Prometheus scrapes by default
 #[utoipa::path(get, path = "/metrics", responses((status = 200, body = String, content_type = "text/plain")))]
-async fn metrics_for_scrapers(switch: State<Handle>) -> ApiResult<Response> {
-    metrics(switch).await
+async fn metrics_for_scrapers(shared: Extension<SharedMetrics>) -> ApiResult<Response> {
+    metrics(shared).await
 }
 
 /// The router of the metrics address, which serves metrics only.
-pub(crate) fn metrics_router(handle: Handle) -> Router {
+pub(crate) fn metrics_router(shared: SharedMetrics) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .fallback(async || (StatusCode::NOT_FOUND, "there is only /metrics here\n"))
-        .with_state(handle)
+        .layer(Extension(shared))
 }
 
 /// Show the log level and destination

@@ -9,6 +9,8 @@ use futures_util::stream;
 use serde::Serialize;
 
 use crate::control::capture::Capture;
+use crate::control::report::FdbFilter;
+use crate::control::running::{Command, FdbPage, Handle, Stopping};
 use crate::control::subscription::{Delivery, Subscription};
 
 /// A stream of JSON lines (NDJSON). `missed` makes the line for missed items.
@@ -38,6 +40,66 @@ pub(super) fn bytes<T: Send + 'static>(
         subscription.poll_next(context).map(|delivery| Some(Ok::<_, Infallible>(encode(delivery?))))
     });
     ([(CONTENT_TYPE, content_type)], Body::from_stream(chunks)).into_response()
+}
+
+/// The forwarding database, read page by page as the client takes it.
+pub(super) struct FdbPages {
+    switch: Handle,
+    filter: FdbFilter,
+    page: FdbPage,
+    position: Position,
+}
+
+/// How much of the JSON array is encoded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Position {
+    Start,
+    AfterEntry,
+    End,
+}
+
+impl FdbPages {
+    /// Reads the first page.
+    pub(super) async fn start(switch: Handle, filter: FdbFilter) -> Result<FdbPages, Stopping> {
+        let first = filter.clone();
+        let page = switch.request(|reply| Command::FdbPage(first, 0, reply)).await?;
+        Ok(FdbPages { switch, filter, page, position: Position::Start })
+    }
+
+    /// The next part of the JSON array, which is never empty; `None` at the end. The client sees a response
+    /// that breaks off when the switch stops.
+    async fn next(&mut self) -> Result<Option<Bytes>, Stopping> {
+        if self.position == Position::End {
+            return Ok(None);
+        }
+        while self.page.entries.is_empty()
+            && let Some(start) = self.page.next
+        {
+            let filter = self.filter.clone();
+            self.page = self.switch.request(|reply| Command::FdbPage(filter, start, reply)).await?;
+        }
+        let mut json = Vec::new();
+        for entry in std::mem::take(&mut self.page.entries) {
+            json.push(if self.position == Position::Start { b'[' } else { b',' });
+            self.position = Position::AfterEntry;
+            // Writing to a vector cannot fail, and the keys are strings.
+            let _ = serde_json::to_writer(&mut json, &entry);
+        }
+        if self.page.next.is_none() {
+            json.extend_from_slice(if self.position == Position::Start { b"[]" } else { b"]" });
+            self.position = Position::End;
+        }
+        Ok(Some(json.into()))
+    }
+}
+
+/// A stream of forwarding database entries as one JSON array.
+pub(super) fn fdb(pages: FdbPages) -> Response {
+    let chunks = stream::try_unfold(pages, async |mut pages| {
+        let chunk = pages.next().await?;
+        Ok::<_, Stopping>(chunk.map(|chunk| (chunk, pages)))
+    });
+    ([(CONTENT_TYPE, "application/json")], Body::from_stream(chunks)).into_response()
 }
 
 /// Media type of [`pcapng`].

@@ -3,18 +3,21 @@
 use std::io::{BufRead, BufReader, Write};
 use std::ops::ControlFlow;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Extension, Router};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 
+use super::connection::{Connection, MAX_CONNECTIONS, MAX_STREAMS, MAX_UNSENT_KIB, SEND_TIMEOUT};
 use super::error::ApiError;
-use super::listener::{ApiSocket, Connection, Listener, MAX_STREAMS};
+use super::listener::{ApiSocket, Listener};
 use super::stream::ndjson;
 use crate::control::client::{ApiClient, ClientError, StreamEnd};
 use crate::control::subscription::{SubscriberClosed, SubscriptionSender, subscription};
@@ -171,6 +174,112 @@ fn limits_streams_and_still_serves_requests() {
             std::thread::yield_now();
         }
     });
+}
+
+/// A response of this size needs a reservation, and does not fit the socket's buffers.
+const LARGE: usize = 8 << 20;
+
+/// `/large` is a large response that `live` counts as long as it is in memory.
+fn large_route(live: &Arc<()>) -> Router {
+    struct Counted {
+        _live: Arc<()>,
+        bytes: Vec<u8>,
+    }
+    impl AsRef<[u8]> for Counted {
+        fn as_ref(&self) -> &[u8] {
+            &self.bytes
+        }
+    }
+    let live = Arc::clone(live);
+    let large = async move || Bytes::from_owner(Counted { _live: Arc::clone(&live), bytes: vec![0; LARGE] });
+    Router::new().route("/large", get(large)).route("/short", get(async || "7"))
+}
+
+async fn open(path: &Path, request: &str) -> tokio::net::UnixStream {
+    let mut stream = tokio::net::UnixStream::connect(path).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
+}
+
+const HALF_REQUEST: &str = "GET /short HT";
+const SHORT: &str = "GET /short HTTP/1.1\r\nhost: x\r\n\r\n";
+const LARGE_REQUEST: &str = "GET /large HTTP/1.1\r\nhost: x\r\n\r\n";
+
+/// Runs `test` beside a server with these routes. Time is paused, so that timeouts pass at once.
+async fn beside_server(routes: Router, test: impl AsyncFnOnce(&Path)) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("uswitch0.sock");
+    let socket = ApiSocket::bind(&path).unwrap();
+    tokio::spawn(async move { Listener::new().open(&socket, routes).await });
+    test(&path).await;
+}
+
+async fn response(mut stream: tokio::net::UnixStream) -> String {
+    let mut text = Vec::new();
+    stream.read_to_end(&mut text).await.unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+/// Neither clients that send no request nor those that read no response keep another out.
+#[tokio::test(start_paused = true)]
+async fn closes_longest_waiting_connection_when_full() {
+    beside_server(large_route(&Arc::default()), async |path| {
+        for request in [HALF_REQUEST, LARGE_REQUEST] {
+            let mut idle = Vec::new();
+            for _ in 0..2 * MAX_CONNECTIONS {
+                idle.push(open(path, request).await);
+            }
+            assert!(response(open(path, SHORT).await).await.ends_with("\r\n7"), "{request}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn disconnects_client_that_does_not_read() {
+    let live = Arc::default();
+    beside_server(large_route(&live), async |path| {
+        let stream = open(path, LARGE_REQUEST).await;
+        tokio::time::sleep(SEND_TIMEOUT / 2).await;
+        assert_eq!(Arc::strong_count(&live), 3, "the response is in memory");
+        tokio::time::sleep(SEND_TIMEOUT).await;
+        assert_eq!(Arc::strong_count(&live), 2, "the response is gone");
+        assert!(response(stream).await.len() < LARGE);
+    })
+    .await;
+}
+
+/// A client that reads slowly, but reads, gets its whole response.
+#[tokio::test(start_paused = true)]
+async fn keeps_client_that_reads_slowly() {
+    beside_server(large_route(&Arc::default()), async |path| {
+        let mut stream = open(path, LARGE_REQUEST).await;
+        let (mut part, mut length) = (vec![0; LARGE / 8], 0);
+        loop {
+            tokio::time::sleep(SEND_TIMEOUT / 2).await;
+            match stream.read(&mut part).await.unwrap() {
+                0 => break,
+                read => length += read,
+            }
+        }
+        assert!(length > LARGE);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn bounds_memory_of_unread_responses() {
+    let live = Arc::default();
+    beside_server(large_route(&live), async |path| {
+        let mut unread = Vec::new();
+        for _ in 0..20 {
+            unread.push(open(path, LARGE_REQUEST).await);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            assert!(Arc::strong_count(&live) <= 2 + MAX_UNSENT_KIB as usize * 1024 / LARGE);
+        }
+        assert!(response(open(path, LARGE_REQUEST).await).await.len() > LARGE, "a reader gets its response");
+    })
+    .await;
 }
 
 /// Runs with paused time, so that hours pass at once.

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::ApiSocket;
+use super::connection::MAX_CONNECTIONS;
 use crate::control::client::{self, ApiClient, ClientError};
 use crate::control::log::{Log, LogDestination, LogLevel, LogReport};
 use crate::control::report::{FdbReport, FlushReport, PortReport, PortStats, Status, StopReport};
@@ -20,6 +21,7 @@ use crate::control::service::{
     Endpoints, ServiceError, ServiceOutcome, exit_reason_path, serve, write_exit_reason,
 };
 use crate::control::topology::LinkChange;
+use crate::wire::Mac;
 
 /// A running switch, as a client sees it.
 struct TestServer {
@@ -188,6 +190,13 @@ fn errors_are_json_with_matching_status() {
             ("GET", "/v1/nonesuch", "", 404),
             ("PATCH", "/v1/status", "", 405),
             ("POST", "/v1/ports", "{", 400),
+            ("POST", "/v1/ports", "", 400),
+            ("POST", "/v1/ports", "[]", 400),
+            ("POST", "/v1/ports", "null", 400),
+            ("POST", "/v1/fdb", r#"["02:00:00:00:00:01","container1",null,"static"]"#, 400),
+            ("POST", "/v1/trace", r#"{"ifname":"container1","icmp":[null,"172.16.0.3"]}"#, 400),
+            ("PUT", "/v1/log", r#"["debug"]"#, 400),
+            ("GET", "/v1/ports/%ff", "", 400),
             ("POST", "/v1/ports", r#"{"nmae":"x"}"#, 400),
             ("POST", "/v1/ports", r#"{"ip":["here"]}"#, 400),
             ("POST", "/v1/ports", r#"{"mtu":1}"#, 400),
@@ -231,6 +240,30 @@ fn client_reads_what_server_sends() {
     });
 }
 
+/// More entries than a page has slots, some of them deleted.
+#[test]
+fn fdb_of_several_pages_is_one_array() {
+    with_switch(|switch| {
+        let client = switch.client();
+        let address = |n: u32| {
+            let [a, b, c, d] = n.to_be_bytes();
+            Mac([2, 0, a, b, c, d])
+        };
+        for n in 0..3000 {
+            let entry = json!({"mac": address(n), "ifname": "container1", "state": "dynamic"});
+            client.post::<()>("/v1/fdb", &entry).unwrap();
+        }
+        (0..3000).step_by(3).for_each(|n| client.delete(&format!("/v1/fdb?mac={}", address(n))).unwrap());
+        let entries: Vec<FdbReport> = client.get("/v1/fdb?ifname=container1").unwrap();
+        let mut listed: Vec<Mac> = entries.into_iter().map(|entry| entry.mac).collect();
+        listed.sort_unstable();
+        assert_eq!(listed, (0..3000).filter(|n| n % 3 != 0).map(address).collect::<Vec<_>>());
+        let one: Vec<FdbReport> = client.get(&format!("/v1/fdb?mac={}", address(2999))).unwrap();
+        assert_eq!(one.len(), 1);
+        assert_eq!(client.get::<Vec<FdbReport>>("/v1/fdb?ifname=container2").unwrap(), []);
+    });
+}
+
 #[test]
 fn log_level_can_be_changed() {
     with_switch(|switch| {
@@ -265,7 +298,8 @@ fn idle_clients_do_not_stop_forwarding() {
             stream.write_all(b"GET /v1/status HT").unwrap();
             stream
         };
-        let clients: Vec<UnixStream> = std::iter::repeat_with(connect).take(100).collect();
+        let clients: Vec<UnixStream> =
+            std::iter::repeat_with(connect).take(2 * MAX_CONNECTIONS as usize).collect();
         let (from, to) = (switch.fake.peer("container1"), switch.fake.peer("container2"));
         let mut frame = [0xff; 60];
         frame[6..14].copy_from_slice(&[2, 0, 0, 0, 0, 9, 0x88, 0xb5]);

@@ -9,7 +9,8 @@ mod frame;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 pub(crate) use frame::{FrameDefaults, LONGEST, TraceError, frame};
@@ -38,7 +39,7 @@ pub struct TraceRequest {
     #[schema(value_type = Option<String>)]
     pub arp_for: Option<IpAddr>,
     /// Send an ICMP echo request.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object")]
     pub icmp: Option<EchoRequest>,
     /// The whole frame in hexadecimal digits, from the destination address on, without FCS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,6 +60,16 @@ pub struct EchoRequest {
     /// Destination.
     #[schema(value_type = String)]
     pub dst: IpAddr,
+}
+
+/// Reads an object only. Serde would accept an array with the fields in order too.
+fn object<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned,
+{
+    let fields = Option::<serde_json::Map<String, serde_json::Value>>::deserialize(deserializer)?;
+    fields.map(|fields| serde_json::from_value(fields.into())).transpose().map_err(D::Error::custom)
 }
 
 /// Filter of live frames.

@@ -218,6 +218,18 @@ impl Fdb {
         (0..self.table.used()).filter_map(entry).collect()
     }
 
+    /// A copy of the entries in `count` slots from slot `start` on, without those that have aged by `now`, and
+    /// the first slot of the next page if there is one. An entry keeps its slot, so one that exists during
+    /// a whole dump appears exactly once.
+    pub fn page(&self, now: Tick, start: u32, count: u32) -> (Vec<FdbEntry>, Option<u32>) {
+        let used = self.table.used();
+        let end = used.min(start.saturating_add(count));
+        let entries = (start..end).filter_map(|at| self.table.entry(at));
+        let current = entries.filter(|(_, value)| !value.has_aged(now, self.ageing));
+        let page = current.map(|(key, value)| FdbEntry::unpack(key, value)).collect();
+        (page, (end < used).then_some(end))
+    }
+
     /// Number of entries.
     pub fn len(&self) -> usize {
         self.table.len()
