@@ -1,4 +1,4 @@
-//! The documents say what is so: their commands parse, their links lead somewhere, the tests that they name exist.
+//! Checks the documents: commands parse, links have targets, named tests exist, lines wrap.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// A document, and its name for messages.
+/// A document with its path, for messages.
 struct Document {
     path: PathBuf,
     text: String,
@@ -27,7 +27,7 @@ fn document(name: &str) -> Document {
     Document { text: read(&path), path }
 }
 
-/// README.md, all of docs/ and docs/labs/.
+/// README.md, docs/ and docs/labs/.
 fn documents() -> Vec<Document> {
     let mut documents = vec![document("README.md")];
     for directory in ["docs", "docs/labs"] {
@@ -61,7 +61,8 @@ impl Document {
         blocks
     }
 
-    /// What a person is told to type: the lines of `sh` blocks, and of `console` blocks those after a prompt.
+    /// Commands that the reader types: the lines of `sh` blocks, and the lines of `console` blocks with a
+    /// prompt.
     fn commands(&self) -> Vec<String> {
         let typed = self.blocks("sh").into_iter().flat_map(|block| owned(block.lines()));
         let shown = self.blocks("console").into_iter().flat_map(|block| {
@@ -70,19 +71,19 @@ impl Document {
         typed.chain(shown).collect()
     }
 
-    /// Where the links lead that stay in this repository.
+    /// Targets of links inside this repository.
     fn relative_links(&self) -> Vec<&str> {
         let targets = self.text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
         targets.map(|(target, _)| target).filter(|target| !target.contains("://")).collect()
     }
 
-    /// The headings, as anchors.
+    /// Headings as anchors.
     fn anchors(&self) -> Vec<String> {
         let headings = self.text.lines().filter(|line| line.starts_with('#'));
         headings.map(|line| line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-")).collect()
     }
 
-    /// The pieces of `code` in its text.
+    /// The `code` spans in the text.
     fn code_spans(&self) -> impl Iterator<Item = &str> {
         self.text.lines().flat_map(|line| line.split('`').skip(1).step_by(2))
     }
@@ -92,7 +93,7 @@ fn owned<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
     lines.map(str::to_owned).collect()
 }
 
-/// The words of the `uswitch` command in a line of shell; none if there is no such command.
+/// The words of a `uswitch` command in a shell line. `None` if there is no such command.
 fn words_of_uswitch(line: &str) -> Option<Vec<String>> {
     let mut words = vec![String::new()];
     let mut quote = None;
@@ -146,7 +147,7 @@ fn links_have_targets() {
             let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
             let here = document.path.parent().expect("a document is in a directory");
             let target = if file.is_empty() { document.path.clone() } else { here.join(file) };
-            assert!(target.exists(), "{}: {link} leads nowhere", document.path.display());
+            assert!(target.exists(), "{}: {link} has no target", document.path.display());
             let there = Document {
                 text: if anchor.is_empty() { String::new() } else { read(&target) },
                 path: target,
@@ -165,13 +166,13 @@ fn documents_every_start_option() {
     for flag in start.get_arguments().filter_map(clap::Arg::get_long) {
         let key = format!("\n{flag} = ");
         let known = readme.text.contains(&format!("--{flag}"));
-        assert!(known, "README.md has nothing of --{flag}");
+        assert!(known, "README.md does not mention --{flag}");
         let in_file = config.text.contains(&key) || config.text.contains(&key.replace('\n', "\n# "));
         assert!(in_file || flag == "config", "docs/CONFIG.md has no key {flag}");
     }
 }
 
-/// The first file in docs/CONFIG.md is what there is without a file, and all of them are valid.
+/// The first file in docs/CONFIG.md equals the defaults, and all files there are valid.
 #[test]
 fn example_configuration_files_are_valid() {
     let files = document("docs/CONFIG.md").blocks("toml");
@@ -198,11 +199,15 @@ fn documents_every_event_type() {
     let api = document("docs/API.md").text;
     for kind in EventType::value_variants() {
         let value = kind.to_possible_value().expect("all can be typed");
-        assert!(api.contains(&format!("`{}`", value.get_name())), "nothing of {}", value.get_name());
+        assert!(
+            api.contains(&format!("`{}`", value.get_name())),
+            "docs/API.md does not mention {}",
+            value.get_name()
+        );
     }
 }
 
-/// A promise that names a test names one that there is.
+/// Tests named in docs/SPEC.md exist.
 #[test]
 fn named_tests_exist() {
     let spec = document("docs/SPEC.md");
@@ -211,7 +216,7 @@ fn named_tests_exist() {
         count += 1;
         let path = root().join(format!("{file}.rs"));
         let text = read(&path);
-        // A function, or a line that a macro makes one of.
+        // A function, or a line that a macro expands to one.
         let names = [format!("fn {test}("), format!("fn {test}<"), format!("    {test}: ")];
         assert!(
             names.iter().any(|name| text.contains(name)),
@@ -222,7 +227,7 @@ fn named_tests_exist() {
     assert!(count > 50, "only {count} tests found");
 }
 
-/// docs/dependencies.md has a line for each dependency, and none for what is not one.
+/// docs/dependencies.md has a row for each dependency and no other rows.
 #[test]
 fn documents_every_dependency() {
     let text = document("docs/dependencies.md").text;

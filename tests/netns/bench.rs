@@ -1,4 +1,4 @@
-//! `uswitch bench` on a machine of its own: what it measures, and that nothing is left of it.
+//! `uswitch bench` in a test host: what it measures, and that it cleans up.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,7 +14,7 @@ use crate::harness::{
 const SHORT: &str =
     "uswitch bench --peers uswitch,linux-bridge,naive --tests tcp,pps,rtt --repeat 1 --duration 1";
 
-/// What each of the three must have been measured for.
+/// Metrics that each of the three switches must have.
 const METRICS: [&str; 9] = [
     "tcp.cubic",
     "tcp.cubic.cpu.switch",
@@ -43,16 +43,16 @@ fn check(results: &Value) {
     }
     let counts =
         |metric: &str| metric.starts_with("tcp.") && !metric.contains("cpu") || metric.starts_with("pps.");
-    let nothing = |sample: &&Value| counts(&text(&sample["metric"])) && sample["value"].as_f64() <= Some(0.0);
-    assert_eq!(samples.iter().find(nothing), None, "nothing result");
-    let apart = |sample: &Value| sample["cpu_distance_ns"].as_f64().is_some_and(|ns| ns > 0.0);
+    let is_zero = |sample: &&Value| counts(&text(&sample["metric"])) && sample["value"].as_f64() <= Some(0.0);
+    assert_eq!(samples.iter().find(is_zero), None, "nothing result");
+    let has_distance = |sample: &Value| sample["cpu_distance_ns"].as_f64().is_some_and(|ns| ns > 0.0);
     let several = allowed_cpus().len() > 1;
-    assert!(samples.iter().all(|sample| apart(sample) == several), "{samples:?}");
+    assert!(samples.iter().all(|sample| has_distance(sample) == several), "{samples:?}");
     let peers = results["peers"].as_array().expect("a list");
     assert!(peers.iter().all(|peer| peer["skipped"].is_null()), "{peers:?}");
 }
 
-/// What runs on the host of those that a measurement starts. (The host's first process reaps nobody.)
+/// Processes that a measurement has started on the host. (The host's first process reaps no children.)
 fn processes(host: &Host) -> String {
     host.sh("ps -e -o stat=,comm= | grep -v '^Z' | grep -E 'uswitch|exe|iperf3' || true").ok()
 }
@@ -62,8 +62,8 @@ fn measures_as_root() {
     let host = Host::new();
     let before = HostSnapshot::of(&host);
     let done = host.run(&format!("{SHORT} --json"));
-    let said: Vec<&str> = done.stderr.lines().filter(|line| !line.contains("debug build")).collect();
-    assert_eq!(said, [""; 0], "not a word beside the JSON");
+    let output: Vec<&str> = done.stderr.lines().filter(|line| !line.contains("debug build")).collect();
+    assert_eq!(output, [""; 0], "no output beside the JSON");
     check(&done.json());
     before.assert_same(&host);
     assert_eq!(processes(&host), "");
@@ -78,13 +78,14 @@ fn measures_without_root() {
     assert_eq!(processes(&host), "");
 }
 
-/// Tells in `/mnt/said` how it is called, and by which route its connections go, before it becomes iperf3.
+/// Logs its arguments and the route of its connections to `/mnt/iperf3.log`, and then runs iperf3.
 const IPERF3: &str = r#"#!/bin/sh
-echo "$* | $(ip -4 route show 172.16.0.0/24)" >>/mnt/said
+echo "$* | $(ip -4 route show 172.16.0.0/24)" >>/mnt/iperf3.log
 PATH=${PATH#/mnt:} exec iperf3 "$@"
 "#;
 
-/// At both ends; and the route is otherwise the one that the kernel made.
+/// Checks both ends of each connection. Apart from the congestion control, the route is the one that the
+/// kernel created.
 #[track_caller]
 fn check_routes(host: &Host, run: impl FnOnce(&str) -> String) {
     const BENCH: &str =
@@ -92,20 +93,20 @@ fn check_routes(host: &Host, run: impl FnOnce(&str) -> String) {
     host.sh("mount -t tmpfs -o mode=777 none /mnt").ok();
     fs::write(host.path("/mnt/iperf3"), IPERF3).expect("the host has a /mnt");
     host.sh(&format!("chmod +x /mnt/iperf3; PATH=/mnt:$PATH {}", run(BENCH))).ok();
-    let said = fs::read_to_string(host.path("/mnt/said")).expect("iperf3 was called");
-    let mut of_cubic = 0;
-    let lines: Vec<&str> = said.lines().collect();
+    let output = fs::read_to_string(host.path("/mnt/iperf3.log")).expect("iperf3 was called");
+    let mut cubic_streams = 0;
+    let lines: Vec<&str> = output.lines().collect();
     for ends in lines.chunks(2) {
-        let [server, client] = ends else { panic!("a server or a client is missing: {said}") };
+        let [server, client] = ends else { panic!("a server or a client is missing: {output}") };
         let control = client.split_whitespace().skip_while(|word| *word != "-C").nth(1);
         let control = control.unwrap_or_else(|| panic!("{client} has no control"));
-        of_cubic += usize::from(control == "cubic");
+        cubic_streams += usize::from(control == "cubic");
         for end in [server, client] {
             assert!(end.contains(" proto kernel scope link src 172.16.0."), "{end}");
             assert!(end.trim_end().ends_with(&format!(" congctl {control}")), "not with {control}: {end}");
         }
     }
-    assert_eq!(of_cubic, 4, "two switches, to a container and to the host: {said}");
+    assert_eq!(cubic_streams, 4, "two switches, each to a container and to the host: {output}");
 }
 
 #[test]
@@ -118,32 +119,32 @@ fn sets_congestion_control_before_connecting_without_root() {
     check_routes(&host_with_public_tun(), user_command);
 }
 
-/// In the middle of a stream, with a switch, a server and a client there.
+/// Interrupts a stream while the switch, a server and a client run.
 #[track_caller]
-fn interrupted(signal: Signal, code: i32) {
+fn check_interrupt(signal: Signal, code: i32) {
     let host = Host::new();
     let before = HostSnapshot::of(&host);
     let bench = host.spawn("uswitch bench --peers uswitch --tests tcp --repeat 1 --duration 60");
     wait_until("iperf3 sends", || processes(&host).matches("iperf3").count() == 2);
     bench.signal(signal);
-    let (status, said) = bench.wait();
-    assert_eq!(status.code(), Some(code), "{said}");
-    assert!(said.contains("interrupted") && said.contains("everything was removed"), "{said}");
+    let (status, output) = bench.wait();
+    assert_eq!(status.code(), Some(code), "{output}");
+    assert!(output.contains("interrupted") && output.contains("everything was removed"), "{output}");
     assert_eq!(processes(&host), "");
     before.assert_same(&host);
 }
 
 #[test]
 fn cleans_up_after_sigint() {
-    interrupted(Signal::SIGINT, 130);
+    check_interrupt(Signal::SIGINT, 130);
 }
 
 #[test]
 fn cleans_up_after_sigterm() {
-    interrupted(Signal::SIGTERM, 143);
+    check_interrupt(Signal::SIGTERM, 143);
 }
 
-/// Nobody is left to clear up, and nobody has to.
+/// After SIGKILL no process is left that could clean up.
 #[test]
 fn cleans_up_after_sigkill() {
     let host = Host::new();
@@ -160,50 +161,53 @@ fn cleans_up_after_sigkill() {
 #[test]
 fn reports_missing_iperf3() {
     let host = Host::new();
-    let said = host.sh("mount -t tmpfs none /usr/bin; PATH=/run/bin uswitch bench --tests tcp").fails();
-    assert!(said.contains("iperf3 is not installed") && said.contains("apt-get install iperf3"), "{said}");
-    assert_eq!(said.trim().lines().count(), 1, "{said}");
+    let output = host.sh("mount -t tmpfs none /usr/bin; PATH=/run/bin uswitch bench --tests tcp").fails();
+    assert!(
+        output.contains("iperf3 is not installed") && output.contains("apt-get install iperf3"),
+        "{output}"
+    );
+    assert_eq!(output.trim().lines().count(), 1, "{output}");
 }
 
 #[test]
 fn reports_that_no_peer_is_available() {
     let host = Host::new();
-    let said =
+    let output =
         host.sh("mount -t tmpfs none /usr/bin; PATH=/run/bin uswitch bench --peers vde --tests rtt").fails();
     assert!(
-        said.starts_with("uswitch: no switch can be measured: vde: vde_switch is not installed"),
-        "{said}"
+        output.starts_with("uswitch: no switch can be measured: vde: vde_switch is not installed"),
+        "{output}"
     );
-    assert_eq!(said.lines().count(), 1, "{said}");
+    assert_eq!(output.lines().count(), 1, "{output}");
 }
 
-/// What is not installed is left out, with a line that says how to get it; what is there is measured.
+/// A switch that is not installed is skipped with an explanation. The others are measured.
 #[test]
 fn skips_peer_that_is_not_installed() {
     let host = Host::new();
     let hidden = "uswitch bench --peers vde,veth --tests rtt --repeat 1 --duration 1 --json";
     let done = host.sh(&format!("mount -t tmpfs none /usr/bin; PATH=/run/bin {hidden}"));
-    let said = done.stderr.clone();
+    let output = done.stderr.clone();
     let results = done.json();
     assert!(
-        said.contains("vde is skipped: vde_switch is not installed: run `apt-get install vde2`"),
-        "{said}"
+        output.contains("vde is skipped: vde_switch is not installed: run `apt-get install vde2`"),
+        "{output}"
     );
     assert!(results["samples"].as_array().is_some_and(|samples| !samples.is_empty()), "{results}");
     assert!(results["peers"][0]["skipped"].is_string(), "{results}");
 }
 
-/// Who compares is told of what one switch asks of the machine and the others do not.
+/// The results mention settings that only one of the switches uses.
 #[test]
 fn notes_busy_polling() {
     let host = Host::new();
-    let told = |arguments: &str| {
+    let notes_awake_cpus = |arguments: &str| {
         let bench = format!("uswitch bench --tests rtt --repeat 1 --duration 1 {arguments} --json");
         host.run(&bench).json()["notes"].to_string().contains("keeps idle CPUs awake")
     };
-    assert!(told("--peers uswitch --busy-poll 50"));
-    assert!(!told("--peers uswitch --busy-poll 0"));
-    assert!(!told("--peers veth --busy-poll 50"));
+    assert!(notes_awake_cpus("--peers uswitch --busy-poll 50"));
+    assert!(!notes_awake_cpus("--peers uswitch --busy-poll 0"));
+    assert!(!notes_awake_cpus("--peers veth --busy-poll 50"));
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! The labs in docs/labs, and what README.md shows, done as their reader does them: each command is typed when the one before has shown all that the page says
-//! that it shows.
+//! Runs the labs in docs/labs and the session in README.md as a reader does: it types each command after
+//! the previous one has shown the expected output.
 //!
-//! A `console` block has commands, after `# ` (or `$ ` where root is not needed), and what each shows. An `sh` block is typed as it is, and shows nothing.
-//! [`shown`] says how what is seen is compared with the page.
+//! A `console` block has commands after `# ` (or `$ ` where root is not needed) with their output. An `sh`
+//! block is typed as it is and has no output. [`shown`] describes how output is compared with the page.
 
 mod page;
 mod shown;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::harness::{AS_USER, Host, HostSnapshot, Process, Shell, host_with_public_tun};
 use page::Step;
-use shown::Stations;
+use shown::MacMapping;
 
 const LABS: &str = "docs/labs";
 const BASH: &str = "bash --norc";
@@ -26,7 +26,7 @@ fn read(page: &str) -> String {
     fs::read_to_string(in_project(page)).expect("the page is there")
 }
 
-/// Does a lab, as root of a machine.
+/// Runs a lab as root of a test host.
 fn lab(page: &str) {
     lab_in(page, &Host::new(), BASH);
 }
@@ -34,24 +34,24 @@ fn lab(page: &str) {
 /// `shell` as for [`Terminal::on`].
 fn lab_in(page: &str, host: &Host, shell: &str) {
     let page = format!("{LABS}/{page}");
-    does(&page, &read(&page), host, shell);
+    run_page(&page, &read(&page), host, shell);
 }
 
-/// Does what README.md shows.
-fn readme(host: &Host, shell: &str) {
-    does("README.md", &page::part(&read("README.md"), "## What you will see"), host, shell);
+/// Runs the session of README.md.
+fn run_readme(host: &Host, shell: &str) {
+    run_page("README.md", &page::part(&read("README.md"), "## What you will see"), host, shell);
 }
 
-/// Does a page on a machine, which then is as it was.
-fn does(page: &str, text: &str, host: &Host, shell: &str) {
+/// Runs a page on a host, and checks that it cleans up.
+fn run_page(page: &str, text: &str, host: &Host, shell: &str) {
     let before = (HostSnapshot::of(host), processes(host));
     let mut terminal = Terminal::on(host, shell);
-    let mut stations = Stations::default();
+    let mut macs = MacMapping::default();
     for step in page::steps(text) {
-        terminal.enter(&step);
-        let seen = terminal.seen(&step, &stations);
+        terminal.type_command(&step);
+        let seen = terminal.read_output(&step, &macs);
         assert!(
-            stations.shown(&step.shown, &seen),
+            macs.matches_page(&step.shown, &seen),
             "{page}:{}: `{}` should show\n{}\nbut shows\n{}",
             step.line,
             step.command,
@@ -61,10 +61,10 @@ fn does(page: &str, text: &str, host: &Host, shell: &str) {
     }
     terminal.close();
     before.0.assert_same(host);
-    assert_eq!(processes(host), before.1, "{page} leaves programs behind");
+    assert_eq!(processes(host), before.1, "{page} leaves processes behind");
 }
 
-/// By their names, but for those that only wait to be reaped.
+/// Names of the processes, except zombies.
 fn processes(host: &Host) -> Vec<String> {
     let all = host.run("ps -e -o stat=,comm= --sort=comm").ok();
     all.lines()
@@ -73,7 +73,7 @@ fn processes(host: &Host) -> Vec<String> {
         .collect()
 }
 
-/// A shell that runs what is typed, in a directory of its own.
+/// A shell that runs typed commands, in a directory of its own.
 struct Terminal {
     keyboard: File,
     shell: Process,
@@ -81,28 +81,28 @@ struct Terminal {
 
 impl Terminal {
     const KEYBOARD: &str = "/run/keyboard";
-    /// Shown after each command.
+    /// Printed after each command.
     const PROMPT: &str = "-- next --";
 
     /// The command `shell` starts a bash that reads commands.
     fn on(host: &Host, shell: &str) -> Terminal {
         host.sh(&format!("mkdir -m 777 /run/lab; mkfifo -m 666 {}", Terminal::KEYBOARD)).ok();
         let shell = host.spawn_sh(&format!("cd /run/lab; exec < {}; exec {shell}", Terminal::KEYBOARD));
-        // For both ways, because to open for one waits for who opens for the other.
+        // Opened for reading and writing, because opening a FIFO in one direction waits for the other end.
         let keyboard = File::options().read(true).write(true).open(host.path(Terminal::KEYBOARD));
         Terminal { keyboard: keyboard.expect("it was made"), shell }
     }
 
-    fn enter(&mut self, step: &Step) {
+    fn type_command(&mut self, step: &Step) {
         let typed = format!("{}\necho '{}'\n", step.command, Terminal::PROMPT);
         self.keyboard.write_all(typed.as_bytes()).expect("the shell listens");
     }
 
-    /// What is seen until the next prompt; of a command in the background, until all that it should show has come.
-    fn seen(&mut self, step: &Step, stations: &Stations) -> Vec<String> {
+    /// Output until the next prompt. For a background command: until all expected output has arrived.
+    fn read_output(&mut self, step: &Step, macs: &MacMapping) -> Vec<String> {
         let mut seen = Vec::new();
         let mut prompted = false;
-        while !prompted || step.in_background() && !stations.clone().shown(&step.shown, &seen) {
+        while !prompted || step.in_background() && !macs.clone().matches_page(&step.shown, &seen) {
             match self.shell.line() {
                 Some(line) if line == Terminal::PROMPT => prompted = true,
                 Some(line) => seen.push(line),
@@ -114,18 +114,18 @@ impl Terminal {
 
     fn close(mut self) {
         self.keyboard.write_all(b"exit\n").expect("the shell listens");
-        assert_eq!(self.shell.ok(), "", "something is shown after the last step");
+        assert_eq!(self.shell.ok(), "", "unexpected output after the last step");
     }
 }
 
 #[test]
 fn readme_session_works_as_root() {
-    readme(&Host::new(), BASH);
+    run_readme(&Host::new(), BASH);
 }
 
 #[test]
 fn readme_session_works_without_root() {
-    readme(&host_with_public_tun(), &format!("{AS_USER} {BASH}"));
+    run_readme(&host_with_public_tun(), &format!("{AS_USER} {BASH}"));
 }
 
 #[test]
@@ -158,13 +158,13 @@ fn lab_6_linux_bridge() {
     lab("6-against-the-linux-bridge.md");
 }
 
-/// The one that changes most of its machine.
+/// Lab 3, because it changes the host most.
 #[test]
 fn lab_works_in_private_namespace() {
     let index = page::part(&read(&format!("{LABS}/README.md")), "## A private namespace");
     let [room] = &page::steps(&index)[..] else { panic!("one command makes the room") };
     let host = Host::new();
-    // The room has a /run of its own, so the program is on the path in another place.
+    // The namespace has a /run of its own, so the program is placed in another directory of the path.
     host.sh("mount -t tmpfs tmpfs /mnt; touch /mnt/uswitch; mount --bind /run/bin/uswitch /mnt/uswitch").ok();
     let shell = room.command.replace("sudo", "env PATH=/mnt:$PATH");
     lab_in("3-out-to-the-internet.md", &host, &shell);

@@ -1,18 +1,18 @@
-//! What a page tells its reader to type.
+//! Parses the commands and expected output of a page.
 
-/// A command, and what it shows.
+/// A command and its expected output.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Of the page.
+    /// Line number in the page.
     pub line: usize,
-    /// As it is typed; several lines in an `sh` block.
+    /// The command as typed. Several lines in an `sh` block.
     pub command: String,
-    /// Lines, in the notation of [`super::shown`].
+    /// Expected lines, in the notation of [`super::shown`].
     pub shown: Vec<String>,
 }
 
 impl Step {
-    /// Whether the prompt is back before it has ended.
+    /// Whether the prompt returns before the command has ended.
     pub fn in_background(&self) -> bool {
         self.command.ends_with('&')
     }
@@ -45,7 +45,7 @@ pub fn steps(page: &str) -> Vec<Step> {
     steps
 }
 
-/// A page without what is before a heading and after its part; lines keep their numbers.
+/// The section of a page with this heading. Lines keep their numbers.
 pub fn part(page: &str, heading: &str) -> String {
     let begin = page.find(&format!("\n{heading}\n")).expect("the page has the heading") + 1;
     let (before, rest) = page.split_at(begin);

@@ -1,24 +1,24 @@
-//! Whether what is seen is what a page shows, though times and rates differ from run to run.
+//! Compares output with a page, although times and rates differ between runs.
 //!
-//! - Spaces: any number of them is one.
-//! - A measurement, which is a number with a decimal point or with `ms` behind it, a time of day, or a date, stands for any such.
-//! - `~7` stands for any number.
-//! - A MAC address stands for another one, but always for the same, and no other stands for that.
-//! - `...` stands for any text within a line; on a line of its own, for any lines.
+//! - Spaces: any number of them equals one.
+//! - A measurement (a number with a decimal point or followed by `ms`), a time of day or a date matches any other.
+//! - `~7` matches any number.
+//! - A MAC address matches any other, but always the same one, and no other matches that.
+//! - `...` matches any text within a line. On a line of its own it matches any lines.
 
-/// The MAC addresses of a page, and those seen in their places.
+/// MAC addresses of a page, and the addresses seen in their place.
 #[derive(Debug, Clone, Default)]
-pub struct Stations(Vec<(String, String)>);
+pub struct MacMapping(Vec<(String, String)>);
 
-impl Stations {
-    /// Whether `seen` is what `page` shows. If not, the stations are in no order.
-    pub fn shown(&mut self, page: &[String], seen: &[String]) -> bool {
+impl MacMapping {
+    /// Whether `seen` matches `page`. If not, the addresses are in an undefined state.
+    pub fn matches_page(&mut self, page: &[String], seen: &[String]) -> bool {
         let page: Vec<Line> = page.iter().map(|line| in_notation(&tokens(line))).collect();
         let seen: Vec<Line> = seen.iter().map(|line| tokens(line)).collect();
         matches(&page, &seen, self)
     }
 
-    fn same(&mut self, page: &str, seen: &str) -> bool {
+    fn map(&mut self, page: &str, seen: &str) -> bool {
         match self.0.iter().find(|(known_page, known_seen)| known_page == page || known_seen == seen) {
             Some((known_page, known_seen)) => known_page == page && known_seen == seen,
             None => {
@@ -37,7 +37,7 @@ enum Token {
     AnyNumber,
     Mac(String),
     Measurement,
-    /// A number, or several with what joins them: 7, 172.16.0.1.
+    /// A number, or several joined by punctuation: 7, 172.16.0.1.
     Number(String),
     Space,
     Other(char),
@@ -48,17 +48,17 @@ type Line = Vec<Token>;
 /// A part of a page: a token of a line, or a line.
 trait Part {
     fn is_gap(&self) -> bool;
-    fn matches(&self, seen: &Self, stations: &mut Stations) -> bool;
+    fn matches(&self, seen: &Self, macs: &mut MacMapping) -> bool;
 }
 
 impl Part for Token {
     fn is_gap(&self) -> bool {
         *self == Token::Gap
     }
-    fn matches(&self, seen: &Token, stations: &mut Stations) -> bool {
+    fn matches(&self, seen: &Token, macs: &mut MacMapping) -> bool {
         match (self, seen) {
             (Token::AnyNumber, Token::Number(_) | Token::Measurement) => true,
-            (Token::Mac(page), Token::Mac(seen)) => stations.same(page, seen),
+            (Token::Mac(page), Token::Mac(seen)) => macs.map(page, seen),
             _ => self == seen,
         }
     }
@@ -68,30 +68,30 @@ impl Part for Line {
     fn is_gap(&self) -> bool {
         *self == [Token::Gap]
     }
-    fn matches(&self, seen: &Line, stations: &mut Stations) -> bool {
-        matches(self, seen, stations)
+    fn matches(&self, seen: &Line, macs: &mut MacMapping) -> bool {
+        matches(self, seen, macs)
     }
 }
 
-fn matches<P: Part>(page: &[P], seen: &[P], stations: &mut Stations) -> bool {
+fn matches<P: Part>(page: &[P], seen: &[P], macs: &mut MacMapping) -> bool {
     match (page, seen) {
         ([], _) => seen.is_empty(),
         ([gap, page @ ..], _) if gap.is_gap() => (0..=seen.len()).any(|skipped| {
-            let mut attempt = stations.clone();
+            let mut attempt = macs.clone();
             let matched = matches(page, &seen[skipped..], &mut attempt);
             if matched {
-                *stations = attempt;
+                *macs = attempt;
             }
             matched
         }),
         ([first, page @ ..], [seen_first, seen @ ..]) => {
-            first.matches(seen_first, stations) && matches(page, seen, stations)
+            first.matches(seen_first, macs) && matches(page, seen, macs)
         }
         (_, []) => false,
     }
 }
 
-/// What a line is made of.
+/// The tokens of a line.
 fn tokens(line: &str) -> Line {
     let mut tokens = Vec::new();
     let mut rest = line.trim();
@@ -121,7 +121,7 @@ fn mac(text: &str) -> Option<&str> {
     (octets.count() == 6 && !goes_on).then_some(mac)
 }
 
-/// The number, or what is joined of numbers, that the text begins with; and its length.
+/// The number or joined numbers that the text begins with, and their length.
 fn number(text: &str) -> (Token, usize) {
     let joined = text.find(|c: char| !c.is_ascii_digit() && !".:-".contains(c)).unwrap_or(text.len());
     let number = text[..joined].trim_end_matches(['.', ':', '-']);
@@ -132,7 +132,7 @@ fn number(text: &str) -> (Token, usize) {
     (token, number.len())
 }
 
-/// What the page's own signs stand for.
+/// Replaces the notation of a page by its tokens.
 fn in_notation(line: &[Token]) -> Line {
     const DOT: Token = Token::Other('.');
     let mut rest = line;
@@ -155,11 +155,11 @@ mod tests {
 
     fn shown(page: &str, seen: &str) -> bool {
         let lines = |text: &str| -> Vec<String> { text.lines().map(str::to_owned).collect() };
-        Stations::default().shown(&lines(page), &lines(seen))
+        MacMapping::default().matches_page(&lines(page), &lines(seen))
     }
 
     #[test]
-    fn what_differs_from_run_to_run() {
+    fn matches_differences_between_runs() {
         for (page, seen) in [
             ("time=0.118 ms, time 0ms", "time=12.5 ms, time 2025ms"),
             ("12:00:00.000001 ARP", "23:59:59.999999 ARP"),
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not() {
+    fn rejects_other_differences() {
         for (page, seen) in [
             ("ttl=64", "ttl=63"),
             ("172.16.0.1", "172.16.0.2"),
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn one_station_for_one() {
+    fn maps_mac_addresses_one_to_one() {
         let page = "02:00:5e:00:53:01 > 02:00:5e:00:53:02\n02:00:5e:00:53:02 > 02:00:5e:00:53:01";
         assert!(shown(page, "3a:00:00:00:00:01 > 3a:00:00:00:00:02\n3a:00:00:00:00:02 > 3a:00:00:00:00:01"));
         assert!(!shown(page, "3a:00:00:00:00:01 > 3a:00:00:00:00:02\n3a:00:00:00:00:03 > 3a:00:00:00:00:01"));
