@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::future;
 use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use pcap_parser::pcapng::{EnhancedPacketBlock, OptionCode};
 
-use crate::control::capture::reader::{CaptureReader, option, text};
+use crate::control::capture::reader::{CaptureReader, option, text, write_blocks};
 use crate::control::capture::{CaptureDirection, CaptureFilter, SNAPLEN_MAX};
 use crate::wire::Pretty;
 use crate::wire::filter::Filter;
@@ -111,6 +112,7 @@ enum CaptureOutput {
     /// Made when the first bytes have come, so that a capture that was refused leaves a file as it is.
     Path(PathBuf),
     File(PathBuf, File),
+    Fifo(PathBuf, File),
 }
 
 fn is_fifo(path: &Path) -> bool {
@@ -124,15 +126,23 @@ fn output_of(write: Option<PathBuf>) -> Result<CaptureOutput, CliError> {
             // Waits for a reader: before signals are heard, so that they end it.
             let file = File::options().write(true).open(&path);
             let file = file.map_err(CliError::io(format!("write {}", path.display())))?;
-            Ok(CaptureOutput::File(path, file))
+            Ok(CaptureOutput::Fifo(path, file))
         }
         Some(path) if path != Path::new("-") => Ok(CaptureOutput::Path(path)),
         Some(_) if io::stdout().is_terminal() => Err(CliError::Usage(
             "-w -: standard output is a terminal: send it to a program, as in `uswitch capture -w - | tshark -r -`"
                 .to_owned(),
         )),
-        Some(_) => Ok(CaptureOutput::Output),
+        Some(_) => Ok(standard_output_file().map_or(CaptureOutput::Output, |file| {
+            CaptureOutput::File(PathBuf::from("standard output"), file)
+        })),
     }
+}
+
+/// Standard output, if it is a regular file.
+fn standard_output_file() -> Option<File> {
+    let file = File::from(io::stdout().as_fd().try_clone_to_owned().ok()?);
+    file.metadata().is_ok_and(|metadata| metadata.is_file()).then_some(file)
 }
 
 /// Reads a capture as it comes.
@@ -167,8 +177,12 @@ impl CapturePrinter {
             self.output = CaptureOutput::File(path.clone(), file);
         }
         match &mut self.output {
+            CaptureOutput::Fifo(path, file) => {
+                output::write(file, blocks, &format!("write {}", path.display()))
+            }
             CaptureOutput::File(path, file) => {
-                super::output::write(file, blocks, &format!("write {}", path.display()))
+                let what = format!("write {} (it ends with the last whole packet)", path.display());
+                write_blocks(file, blocks).map_err(CliError::io(what))
             }
             CaptureOutput::Lines => output::print(lines),
             CaptureOutput::Output | CaptureOutput::Path(_) => output::bytes(blocks),

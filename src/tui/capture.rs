@@ -1,7 +1,7 @@
 //! A capture that runs beside the screen, into a file in the current directory.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use jiff::Zoned;
 use tokio::sync::oneshot;
 
 use crate::control::capture::CaptureFilter;
-use crate::control::capture::reader::CaptureReader;
+use crate::control::capture::reader::{CaptureReader, write_blocks};
 use crate::control::client::{ApiClient, ClientError, StreamEnd};
 use crate::control::format::{counted, scaled};
 
@@ -209,11 +209,7 @@ impl CaptureFile {
                 self.file.insert(file)
             }
         };
-        if let Err(error) = file.write_all(&blocks) {
-            // So that it ends with a whole block; if that fails too, readers leave out the last.
-            let _ = file.set_len(lock(&self.progress).bytes);
-            return Err(WatchCaptureError::Write(error));
-        }
+        write_blocks(file, &blocks).map_err(WatchCaptureError::Write)?;
         let mut progress = lock(&self.progress);
         progress.bytes += blocks.len() as u64;
         (progress.frames, progress.lost) = (self.reading.captured(), self.reading.lost());

@@ -1,5 +1,8 @@
 //! Reads a capture: splits it into whole blocks and follows its interfaces.
 
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom, Write};
+
 use pcap_parser::pcapng::{EnhancedPacketBlock, OptionCode, PcapNGOption};
 use pcap_parser::{Block, parse_block_le};
 
@@ -83,17 +86,53 @@ impl CaptureReader {
 
     fn take_whole_blocks(&mut self, chunk: &[u8]) -> Vec<u8> {
         self.partial.extend_from_slice(chunk);
-        let mut whole = 0;
-        while let Some([a, b, c, d]) = self.partial.get(whole + 4..whole + 8) {
-            let length = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
-            if length < 12 || self.partial.len() - whole < length {
-                break;
-            }
-            whole += length;
-        }
-        let rest = self.partial.split_off(whole);
+        let rest = self.partial.split_off(whole_blocks(&self.partial));
         std::mem::replace(&mut self.partial, rest)
     }
+}
+
+/// Length of the whole blocks at the start of `bytes`.
+fn whole_blocks(bytes: &[u8]) -> usize {
+    let mut whole = 0;
+    while let Some([a, b, c, d]) = bytes.get(whole + 4..whole + 8) {
+        let length = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
+        if length < 12 || bytes.len() - whole < length {
+            break;
+        }
+        whole += length;
+    }
+    whole
+}
+
+/// Appends whole blocks to a capture file. If only a part of them can be written, cuts the file back to the
+/// last whole block, so that it stays well-formed.
+pub(crate) fn write_blocks(file: &mut File, blocks: &[u8]) -> io::Result<()> {
+    let mut written = 0;
+    while written < blocks.len() {
+        let error = match file.write(&blocks[written..]) {
+            Ok(0) => io::ErrorKind::WriteZero.into(),
+            Ok(length) => {
+                written += length;
+                continue;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => error,
+        };
+        // If this fails too, programs skip the torn block.
+        let _ = cut_back(file, written - whole_blocks(&blocks[..written]));
+        return Err(error);
+    }
+    Ok(())
+}
+
+/// Removes the last bytes of a regular file.
+fn cut_back(file: &mut File, torn: usize) -> io::Result<()> {
+    let metadata = file.metadata()?;
+    if metadata.is_file() && torn > 0 {
+        file.set_len(metadata.len().saturating_sub(torn as u64))?;
+        file.seek(SeekFrom::End(0))?;
+    }
+    Ok(())
 }
 
 /// The first option with this code.
