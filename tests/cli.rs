@@ -43,8 +43,23 @@ fn help_lists_every_command() {
     let help = uswitch("--help");
     assert_eq!((help.code, help.stderr.as_str()), (0, ""));
     for command in [
-        "start", "doctor", "stop", "status", "ls", "exec", "port", "fdb", "stats", "log", "events",
-        "capture", "trace", "bench",
+        "start",
+        "doctor",
+        "stop",
+        "status",
+        "ls",
+        "exec",
+        "port",
+        "fdb",
+        "stats",
+        "log",
+        "events",
+        "capture",
+        "trace",
+        "bench",
+        "watch",
+        "completions",
+        "man",
     ] {
         assert!(help.stdout.contains(&format!("\n  {command} ")), "no {command} in {}", help.stdout);
         assert_eq!(uswitch(&format!("{command} --help")).code, 0);
@@ -98,24 +113,24 @@ fn no_arguments_print_help() {
 
 #[test]
 fn rejects_unknown_words() {
-    mistake("start --prots 3", "unexpected argument '--prots' found; a similar argument exists: '--ports'");
-    mistake("strat", "unrecognized subcommand 'strat'");
-    mistake("start --engine dpdk", "[possible values: auto, uring, poll]");
-    mistake("start --mtu big", "invalid value 'big' for '--mtu <BYTES>'");
+    mistake("start --prots 3", "'--prots' is not an option here, did you mean '--ports'?");
+    mistake("strat", "'strat' is not a subcommand, did you mean 'start'");
+    mistake("start --engine dpdk", "--engine: 'dpdk' is not one of auto, uring, poll");
+    mistake("start --mtu big", "--mtu: 'big' is not a number");
     mistake("start --ports", "--ports");
     mistake("start --ports 2 --ports 3", "--ports");
-    mistake("exec container1", "<COMMAND>");
+    refused(&uswitch("exec container1"), 125, "missing <COMMAND>...");
     mistake("fdb add 02:00:00:00:00:01", "<PORT>");
 }
 
 #[test]
 fn rejects_values_out_of_range() {
     mistake("start --ports 4096", "--ports: 4096 is out of range: choose 0 to 4095");
-    mistake("start --mtu 65522", "65521 (the most that the kernel gives a TAP device)");
-    mistake("start --mtu 1000", "(the least that IPv6 needs; IPv4 alone takes 68)");
+    mistake("start --mtu 65522", "65521 (the kernel's maximum for a TAP device)");
+    mistake("start --mtu 1000", "(the minimum of IPv6; 68 without IPv6)");
     mistake("start --workers 0", "--workers: 0 is out of range: choose 1 to 64");
-    mistake("start --cpus 1-", "--cpus: '1-' names no CPUs: write some like 1 or 2-5,8, or 'any'");
-    mistake("start --cpus 1023", "--cpus: CPU 1023 is none of those that this process may use: ");
+    mistake("start --cpus 1-", "--cpus: '1-' is not a list of CPUs: write one like 1 or 2-5,8, or 'any'");
+    mistake("start --cpus 1023", "--cpus: CPU 1023 is not available: this process may use ");
     mistake("start --busy-poll 2000000", "--busy-poll: ");
     mistake("start --ageing-time 0", "--ageing-time: ");
     mistake("start --fdb-max 1", "--fdb-max: ");
@@ -123,7 +138,7 @@ fn rejects_values_out_of_range() {
     mistake("start --name a/b", "--name: 'a/b' cannot name a network device");
     mistake("start --name 0123456789abcdef", "--name: ");
     mistake("start --prefix a/b", "--prefix: ");
-    mistake("start --nat --internal", "--nat: there is no way out to masquerade without a host port");
+    mistake("start --nat --internal", "--nat: NAT needs the host port");
     mistake("start --nat=maybe", "--nat");
 }
 
@@ -131,25 +146,28 @@ fn rejects_values_out_of_range() {
 fn rejects_invalid_subnets() {
     mistake(
         "start --ports 3 --subnet 10.0.0.0/30",
-        "room for 1 beside the gateway, and 3 are asked for: use 10.0.0.0/29",
+        "has 1 address besides the gateway's, for 3 containers: use 10.0.0.0/29",
     );
-    mistake("start --subnet 10.0.0.5/24", "write the subnet, 10.0.0.0/24");
+    mistake("start --subnet 10.0.0.5/24", "write its subnet, 10.0.0.0/24");
     mistake("start --subnet here", "'here' is not a subnet");
     mistake("start --subnet 10.0.0.0/8 --subnet 10.1.0.0/16", "overlap");
-    mistake("start --subnet 127.0.0.0/8", "is not for stations");
-    mistake("doctor --subnet 10.0.0.5/24", "write the subnet, 10.0.0.0/24");
+    mistake("start --subnet 127.0.0.0/8", "has addresses that hosts cannot have");
+    mistake("doctor --subnet 10.0.0.5/24", "write its subnet, 10.0.0.0/24");
 }
 
 #[test]
 fn rejects_invalid_bench_arguments() {
     mistake(
         "bench --peers uswitch,hub",
-        "[possible values: uswitch, linux-bridge, veth, ovs, ovs-tso, vde, naive]",
+        "--peers: 'hub' is not one of uswitch, linux-bridge, veth, ovs, ovs-tso, vde, naive",
     );
-    mistake("bench --tests ping", "[possible values: rtt, tcp, tcp4, bidir, host, udp, pps, rtt-load]");
-    mistake("bench --repeat 0", "0 is not in 1..=1000");
-    mistake("bench --duration 61", "61 is not in 1..=60");
-    mistake("bench --busy-poll 1000001", "1000001 is not in");
+    mistake(
+        "bench --tests ping",
+        "--tests: 'ping' is not one of rtt, tcp, tcp4, bidir, host, udp, pps, rtt-load",
+    );
+    mistake("bench --repeat 0", "--repeat: 0 is out of range: choose 1 to 1000");
+    mistake("bench --duration 61", "--duration: 61 is out of range: choose 1 to 60");
+    mistake("bench --busy-poll 1000001", "--busy-poll: 1000001 is out of range");
     let out = uswitch("bench --out /proc/nowhere");
     refused(&out, 1, "cannot write /proc/nowhere");
 }
@@ -158,31 +176,33 @@ fn rejects_invalid_bench_arguments() {
 fn rejects_invalid_names_and_addresses() {
     mistake("status --name a/b", "cannot name a network device");
     mistake("stop a/b", "cannot name a network device");
-    mistake("port add --ip 172.16.0.9", "write an address and its prefix length, like 172.16.0.9/24");
+    mistake(
+        "port add --ip 172.16.0.9",
+        "'172.16.0.9' is not an address with prefix length: write one like 172.16.0.9/24",
+    );
     mistake("port add --mac 2:0:0:0:0:1", "is not a MAC address");
     mistake("port add host", "'host' cannot name a container");
     mistake("port del a/b", "cannot name a container");
     mistake("fdb add here container1", "is not a MAC address");
     mistake("fdb show --vlan 4095", "4095");
-    mistake("exec ../etc true", "cannot name a container");
+    refused(&uswitch("exec ../etc true"), 125, "cannot name a container");
 }
 
 #[test]
 fn rejects_invalid_trace_arguments() {
-    mistake("trace --dst gateway", "--in <PORT>");
-    mistake("trace --in container1", "no frame: give --arp-for, --icmp, --hex or --pcap, or --dst alone");
-    mistake("trace --in container1 --hex 00 --arp-for 10.0.0.1", "cannot be used with");
-    mistake("trace --in container1 --pcap f --icmp 10.0.0.1", "cannot be used with");
-    mistake("trace --in container1 --hex 00 --dst gateway", "cannot be used with");
-    mistake("trace --in container1 --hex 00 --vlan 5", "cannot be used with");
-    mistake("trace --in container1 --arp-for there", "invalid value 'there' for '--arp-for <IP>'");
-    mistake("trace --in container1 --dst gateway --vlan 4095", "4095");
-    mistake("trace --in container1 --pcap f --limit 0", "--limit");
-    mistake("trace --follow --in container1", "cannot be used with");
-    mistake("trace --follow --arp-for 10.0.0.1", "cannot be used with");
-    mistake("trace --in container1 --dst gateway --drops", "cannot be used with");
-    mistake("trace --port container1", "--follow");
-    mistake("trace --in a/b --dst gateway", "cannot name a container");
+    mistake("trace --dst gateway", "missing <PORT>");
+    mistake("trace container1", "no frame to trace: give --icmp, --arp-for, --hex or --pcap, or only --dst");
+    mistake("trace container1 --hex 00 --arp-for 10.0.0.1", "cannot be combined with");
+    mistake("trace container1 --pcap f --icmp 10.0.0.1", "cannot be combined with");
+    mistake("trace container1 --hex 00 --dst gateway", "cannot be combined with");
+    mistake("trace container1 --hex 00 --vlan 5", "cannot be combined with");
+    mistake("trace container1 --arp-for there", "--arp-for: 'there' is not an IP address");
+    mistake("trace container1 --dst gateway --vlan 4095", "4095");
+    mistake("trace container1 --pcap f --limit 0", "--limit");
+    mistake("trace --follow --arp-for 10.0.0.1", "cannot be combined with");
+    mistake("trace container1 --dst gateway --drops", "cannot be combined with");
+    mistake("trace container1 --drops", "missing --follow");
+    mistake("trace a/b --dst gateway", "cannot name a container");
 }
 
 /// A configuration file with `text`, and what the program says of it.
@@ -203,16 +223,13 @@ fn bad_file(text: &str, why: &str) {
 
 #[test]
 fn configuration_error_names_file_line_and_key() {
-    bad_file("ports = 3\nmtu = 'big'\n", "2: mtu: invalid type: string \"big\"");
-    bad_file("ports = 3\nprots = 3\n", "2: prots: unknown field `prots`, expected one of `name`, `ports`");
+    bad_file("ports = 3\nmtu = 'big'\n", "2: mtu: 'big' is not a number");
+    bad_file("ports = 3\nprots = 3\n", "2: 'prots' is not an option, did you mean 'ports'?");
     bad_file("ports = 3\n\nports = 4\n", "3: ports: duplicate key");
     bad_file("ports = = 3\n", "1: ports: ");
     bad_file("# a lab\nports = 5000\n", "2: ports: 5000 is out of range: choose 0 to 4095");
-    bad_file("subnet = ['10.0.0.0/30']\nports = 3\n", "1: subnet: 10.0.0.0/30 has room for 1");
-    bad_file(
-        "engine = 'dpdk'\n",
-        "1: engine: unknown variant `dpdk`, expected one of `auto`, `uring`, `poll`",
-    );
+    bad_file("subnet = ['10.0.0.0/30']\nports = 3\n", "1: subnet: 10.0.0.0/30 has 1 address");
+    bad_file("engine = 'dpdk'\n", "1: engine: 'dpdk' is not one of auto, uring, poll");
     mistake("start --config /nonexistent/lab.toml", "/nonexistent/lab.toml: No such file or directory");
 }
 
@@ -242,22 +259,37 @@ fn reports_switch_that_is_not_running() {
     let say = |words: &str| run(without_switches(directory.path()).args(words.split_whitespace()));
     for words in [
         "status --name lab",
-        "stop lab",
-        "stop --name lab",
         "stats --name lab",
         "fdb show --name lab",
         "fdb add --name lab 02:00:00:00:00:01 web",
         "fdb del --name lab 02:00:00:00:00:01",
         "fdb flush --name lab",
-        "trace --name lab --in container1 --dst gateway",
+        "trace --name lab container1 --dst gateway",
         "trace --name lab --follow",
         "port show --name lab",
         "port add --name lab",
         "port del --name lab web",
-        "exec --name lab container1 -- true",
+        "events --name lab",
+        "events --name lab --follow",
+        "capture --name lab",
+        "log --name lab",
     ] {
-        refused(&say(words), 1, "no switch named lab is running: start it with `uswitch start --name lab`");
+        let advice = "no switch named lab is running: start it with `uswitch start --name lab`";
+        refused(&say(words), 1, advice);
+        if words.starts_with("stats") || words.starts_with("events") || words.starts_with("port") {
+            refused(
+                &say(
+                    &format!("{words} --json").replace("del --name lab web --json", "show --name lab --json")
+                ),
+                1,
+                advice,
+            );
+        }
     }
+    let nothing = "no switch named lab is running, and none left anything behind";
+    refused(&say("stop --name lab"), 1, nothing);
+    refused(&say("stop lab"), 1, nothing);
+    refused(&say("exec --name lab container1 -- true"), 125, "no switch named lab is running");
     refused(&say("status"), 1, "no switch named uswitch0 is running");
     let list = say("ls --json");
     assert_eq!((list.code, list.stdout.as_str()), (0, "[]\n"));
@@ -266,26 +298,60 @@ fn reports_switch_that_is_not_running() {
 #[test]
 fn writes_completions_for_every_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let completions = uswitch(&format!("completions {shell}"));
-        assert_eq!(completions.code, 0, "{shell}");
-        for word in ["ageing-time", "busy-poll", "flush"] {
-            assert!(completions.stdout.contains(word), "no {word} for {shell}");
-        }
+        let script = uswitch(&format!("completions {shell}"));
+        assert_eq!(script.code, 0, "{shell}");
+        assert!(script.stdout.contains("COMPLETE"), "{shell}: {}", script.stdout);
     }
+    mistake("completions tcsh", "'tcsh' is not one of bash, elvish, fish, powershell, zsh");
+}
+
+/// What bash offers at the end of the line.
+fn bash_completes(line: &str) -> Vec<String> {
+    let program = env!("CARGO_BIN_EXE_uswitch");
+    let words: Vec<&str> = line.split(' ').collect();
+    let script = format!(
+        "source <('{program}' completions bash); COMP_WORDS=({}); COMP_CWORD={}; COMP_TYPE=9; \
+         _clap_complete_uswitch uswitch \"${{COMP_WORDS[COMP_CWORD]}}\"; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+        words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" "),
+        words.len() - 1
+    );
+    let run = run(Command::new("bash").args(["-c", &script]));
+    assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{line}");
+    run.stdout.lines().map(|word| word.trim().to_owned()).collect()
+}
+
+#[test]
+fn bash_completes_commands_and_options() {
+    assert_eq!(bash_completes("uswitch capt"), ["capture"]);
+    assert_eq!(bash_completes("uswitch start --ageing"), ["--ageing-time"]);
+    assert_eq!(bash_completes("uswitch start --engine ur"), ["uring"]);
+    assert!(bash_completes("uswitch fdb ").contains(&"flush".to_owned()));
 }
 
 #[test]
 fn writes_manual_page_for_every_command() {
     let directory = tempfile::tempdir().expect("a directory");
-    let run = uswitch(&format!("man {}", directory.path().display()));
-    assert_eq!((run.code, run.stderr.as_str()), (0, ""));
+    let written = uswitch(&format!("man {}", directory.path().display()));
+    assert_eq!((written.code, written.stderr.as_str()), (0, ""));
     for page in ["uswitch", "uswitch-start", "uswitch-exec", "uswitch-port-add", "uswitch-fdb-show"] {
         let page = directory.path().join(format!("{page}.1"));
         assert!(page.exists(), "no {}", page.display());
     }
     let start = fs::read_to_string(directory.path().join("uswitch-start.1")).expect("the page is read");
     assert!(start.contains("ageing"), "{start}");
-    refused(&uswitch("man /nonexistent"), 1, "write manual pages into /nonexistent");
+    let exec = fs::read_to_string(directory.path().join("uswitch-exec.1")).expect("the page is read");
+    for section in [".SH EXIT STATUS", ".SH ENVIRONMENT", ".SH FILES", ".SH EXAMPLES", ".B 125"] {
+        assert!(exec.contains(section), "no {section} in {exec}");
+    }
+    let lint = run(Command::new("sh")
+        .arg("-c")
+        .arg(format!("mandoc -T lint -W all {}/*.1", directory.path().display())));
+    assert_eq!((lint.code, lint.stdout.as_str(), lint.stderr.as_str()), (0, "", ""));
+    refused(
+        &uswitch("man /nonexistent"),
+        1,
+        "cannot write /nonexistent/uswitch.1: No such file or directory",
+    );
 }
 
 /// `uswitch completions bash | head -1`, and a reader that has gone altogether.

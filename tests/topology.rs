@@ -621,7 +621,7 @@ fn clean_up_from_another_netns_names_the_right_one() {
             Topology::clean_up_after("uswitch0", &environment())
         });
         let error = found.unwrap().unwrap_err().to_string();
-        assert!(error.contains("`nsenter --net=/run/netns/home uswitch stop uswitch0`"), "{error}");
+        assert!(error.contains("`nsenter --net=/run/netns/home uswitch stop --name uswitch0`"), "{error}");
         let notice = Topology::clean_up_after("uswitch0", &environment()).unwrap().unwrap();
         assert!(notice.contains("3 namespaces, 1 nftables table"), "{notice}");
         ip("netns del elsewhere");

@@ -1,4 +1,4 @@
-//! `uswitch bench`: the switch beside others.
+//! `uswitch bench`: measures uswitch and other switches.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -14,35 +14,35 @@ use crate::control::EngineChoice;
 use super::error::CliError;
 use super::output;
 
-/// Compare uswitch with other switches, here and now, in namespaces of their own
+/// Measure uswitch and other switches on this machine
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The machine's own network is not touched, and nothing is left behind. Works without root too. \
-                        Frame sizes count the 4-byte FCS, as RFC 2544 does."
+    after_help = "Runs in namespaces of its own: does not change the machine's network, and needs no root. \
+                        Frame sizes include the 4-byte FCS, as in RFC 2544."
 )]
 pub(super) struct BenchCommand {
-    /// Switches to measure, in this order; by default all that there are here
+    /// Switches to measure, in this order [default: all that are installed]
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PEER,...")]
     peers: Vec<Peer>,
-    /// What to measure; by default everything
+    /// Tests to run [default: all]
     #[arg(long, value_enum, value_delimiter = ',', value_name = "TEST,...")]
     tests: Vec<Test>,
-    /// How often each switch has its turn (1 to 1000)
+    /// Repetitions of each switch, 1 to 1000
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: u32,
-    /// Length of each measurement in seconds (1 to 60)
+    /// Duration of each measurement, 1 to 60
     #[arg(long, default_value_t = 3, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=60))]
     duration: u64,
-    /// Engine of uswitch
+    /// I/O engine of uswitch
     #[arg(long, value_enum, default_value_t)]
     engine: EngineChoice,
-    /// How long a worker of uswitch looks for frames before it sleeps (0 to 1000000) [default: as `uswitch start` has it]
+    /// Busy-poll this many microseconds before sleeping, up to 1000000 [default: adaptive]
     #[arg(long, value_name = "MICROSECONDS", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     busy_poll: Option<u32>,
-    /// Directory for every sample, a report and its charts; nothing in it is overwritten
+    /// Write samples, report and charts to this directory, which must not have any yet
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// JSON instead of a table: the machine, the settings, every sample, and what they say
+    /// Print JSON: machine, settings, samples and results
     #[arg(long)]
     json: bool,
 }
@@ -76,7 +76,7 @@ impl BenchCommand {
     }
 }
 
-/// Those that were typed, each once, or all.
+/// The values that were typed, each once, or all.
 fn chosen<T: Copy + PartialEq>(typed: &[T], all: &[T]) -> Vec<T> {
     let mut chosen = Vec::new();
     for value in if typed.is_empty() { all } else { typed } {
@@ -87,11 +87,11 @@ fn chosen<T: Copy + PartialEq>(typed: &[T], all: &[T]) -> Vec<T> {
     chosen
 }
 
-/// A bar on a terminal, with the time left.
+/// A progress bar on a terminal, with the time left.
 struct TerminalProgress {
     bar: ProgressBar,
     whole: Duration,
-    /// From the beginning of the turn on.
+    /// Time left at the start of the turn.
     left: Duration,
     since: Instant,
     turn: String,
@@ -102,7 +102,7 @@ impl TerminalProgress {
     fn new(plan: &BenchPlan) -> TerminalProgress {
         let whole = plan.peer_runs().iter().map(|peer_run| plan.estimated_time(peer_run.peer)).sum();
         let bar = ProgressBar::with_draw_target(Some(millis(whole)), ProgressDrawTarget::stderr());
-        // A template that does not parse would be found by the test below.
+        // A test checks that the template is valid.
         if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
             bar.set_style(style);
         }
@@ -151,7 +151,7 @@ impl Drop for TerminalProgress {
     }
 }
 
-/// A line a turn, where there is no terminal.
+/// A line for each turn, without a terminal.
 struct LineProgress {
     quiet: bool,
     peer_runs: usize,
@@ -177,7 +177,7 @@ impl ProgressObserver for LineProgress {
 }
 
 fn say(line: &str) {
-    // Nowhere to say it if there is no standard error.
+    // Without a standard error nobody can be told.
     let _ = writeln!(io::stderr(), "uswitch: {line}");
 }
 

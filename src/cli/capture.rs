@@ -1,4 +1,4 @@
-//! `uswitch capture`: frames as they cross the ports.
+//! `uswitch capture`: captures frames as they cross the ports.
 
 use std::fs::{File, OpenOptions};
 use std::future;
@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use clap_complete::ArgValueCompleter;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use pcap_parser::pcapng::{EnhancedPacketBlock, OptionCode};
@@ -17,72 +18,72 @@ use crate::control::capture::{CaptureDirection, CaptureFilter, SNAPLEN_MAX};
 use crate::wire::Pretty;
 use crate::wire::filter::Filter;
 
+use super::complete;
 use super::error::CliError;
 use super::output::{self, counted};
-use super::port::port_name;
-use super::target::Target;
+use super::target::{Target, check_ports};
 
 const AFTER: &str = "\
-A frame that is forwarded crosses two ports and is there twice: In, from a container into the switch, and Out.
+A forwarded frame crosses two ports and is captured twice: In, from a container into the switch, and Out.
 
-A filter is made of these, joined by `and` or `or` from left to right, with `not` and parentheses:
+A filter consists of these terms, joined by `and` and `or` from left to right, with `not` and parentheses:
   arp, icmp, icmp6, ip, ip6, tcp, udp, vlan [ID]
   ether [src|dst] MAC, [src|dst] host ADDRESS, [src|dst] net PREFIX, [tcp|udp] [src|dst] port NUMBER
 
 Examples:
-  uswitch capture --port container1 icmp or arp
+  uswitch capture container1 icmp or arp
   uswitch capture -w - | wireshark -k -i -";
 
-/// Capture live frames, with what became of each
+/// Capture live frames, each with its verdict
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = AFTER
-)]
+#[command(after_help = AFTER)]
 pub(super) struct CaptureCommand {
     #[command(flatten)]
     target: Target,
-    /// On this port; may be repeated
-    #[arg(long = "port", value_parser = port_name)]
-    ports: Vec<String>,
-    /// On all ports, those added later too: the default
-    #[arg(long, conflicts_with = "ports")]
+    /// Ports, separated by blanks or commas, and then a filter in the syntax of tcpdump (see below) [default: all]
+    #[arg(value_name = "PORT|FILTER", add = ArgValueCompleter::new(complete::ports))]
+    words: Vec<String>,
+    /// A port, as earlier releases spelled it
+    #[arg(long, value_delimiter = ',', hide = true)]
+    port: Vec<String>,
+    /// All ports, which is the default
+    #[arg(long, hide = true, conflicts_with = "port")]
     all: bool,
-    /// Which way the frame crosses the port
+    /// Direction in which a frame crosses the port
     #[arg(long, value_enum, default_value_t = CaptureDirection::Both)]
     direction: CaptureDirection,
-    /// Write pcapng to this file, `-` for standard output, instead of a line a frame
+    /// Write pcapng to this file, or `-` for standard output [default: print a line for each frame]
     #[arg(short, long, value_name = "FILE")]
     write: Option<PathBuf>,
-    /// Most bytes of a frame to capture
+    /// Capture at most this many bytes of each frame
     #[arg(long, value_name = "BYTES", default_value_t = SNAPLEN_MAX,
         value_parser = clap::value_parser!(u32).range(1..=i64::from(SNAPLEN_MAX)))]
     snaplen: u32,
-    /// Stop after so many
+    /// Stop after this many frames
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// Cut super-frames into segments, and do all checksums
+    /// Cut GSO packets into segments, and complete all checksums
     #[arg(long)]
     segment: bool,
-    /// Only frames that this lets pass, as tcpdump has them; see below
-    filter: Vec<String>,
 }
 
 impl CaptureCommand {
     pub(super) fn run(self) -> Result<(), CliError> {
-        let filter = self.filter.join(" ");
-        let filter = (!filter.is_empty()).then_some(filter);
-        if let Some(expression) = &filter {
-            Filter::parse(expression).map_err(|error| CliError::Usage(error.to_string()))?;
-        }
+        let (mut ports, filter) = ports_and_filter(&self.words)?;
+        ports.extend(self.port);
+        let client = self.target.client()?;
+        check_ports(&client, &ports)?;
         let asked = CaptureFilter {
-            ifname: (!self.ports.is_empty()).then(|| self.ports.join(",")),
+            ifname: (!ports.is_empty()).then(|| ports.join(",")),
             direction: Some(self.direction),
             snaplen: Some(self.snaplen),
             count: self.count,
             segment: Some(self.segment),
             filter,
         };
-        let path = asked.path().map_err(|error| CliError::Usage(format!("cannot ask for this: {error}")))?;
+        let path = asked
+            .path()
+            .map_err(|error| CliError::Usage(format!("this cannot be sent to the switch: {error}")))?;
         let mut reader = CapturePrinter {
             begun: false,
             reading: CaptureReader::default(),
@@ -90,29 +91,49 @@ impl CaptureCommand {
         };
         let is_output = matches!(reader.output, CaptureOutput::Lines | CaptureOutput::Output);
         let unread = async { if is_output { output::unread().await } else { future::pending().await } };
-        self.target.client()?.stream(&path, unread, |chunk| reader.take(chunk))?;
-        // What is not a whole block yet is not written, so that the file is well-formed however it ended.
-        // As tcpdump says it at its end.
+        client.stream(&path, unread, |chunk| reader.take(chunk))?;
+        // An incomplete block is not written, so the file is well-formed however the capture ended.
+        // The summary is like tcpdump's.
         let (captured, lost) = (reader.reading.captured(), reader.reading.lost());
         say(&format!("{} captured, {lost} lost", counted(captured, "packet")));
         Ok(())
     }
 }
 
-/// What is no part of the capture.
+/// Prints a line that is not part of the capture.
 fn say(line: &str) {
-    // Nowhere to complain if there is no standard error.
+    // Without a standard error nobody can be told.
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// Where a capture goes.
+/// Destination of a capture.
 enum CaptureOutput {
     Lines,
     Output,
-    /// Made when the first bytes have come, so that a capture that was refused leaves a file as it is.
+    /// A file that is created when the first bytes arrive: a refused capture leaves an existing file alone.
     Path(PathBuf),
     File(PathBuf, File),
     Fifo(PathBuf, File),
+}
+
+/// Words that begin a filter, and are not ports even if the filter is wrong. `host` is not one: it is a port too.
+const KEYWORDS: [&str; 13] =
+    ["arp", "ether", "icmp", "icmp6", "ip", "ip6", "net", "not", "port", "src", "dst", "tcp", "udp"];
+
+/// Separates the ports from the filter: the filter is the longest tail of the words that is one.
+fn ports_and_filter(words: &[String]) -> Result<(Vec<String>, Option<String>), CliError> {
+    let filter = |from: usize| words[from..].join(" ");
+    let from = (0..words.len()).find(|from| Filter::parse(&filter(*from)).is_ok()).unwrap_or(words.len());
+    let begin = words.iter().position(|word| KEYWORDS.contains(&word.as_str()));
+    if let (true, Some(begin)) = (from == words.len(), begin) {
+        return match Filter::parse(&filter(begin)) {
+            Err(error) => Err(CliError::Usage(error.to_string())),
+            Ok(_) => Ok((words[..begin].to_vec(), Some(filter(begin)))),
+        };
+    }
+    let ports: Vec<String> =
+        words[..from].iter().flat_map(|word| word.split(',')).map(str::to_owned).collect();
+    Ok((ports, (from < words.len()).then(|| filter(from))))
 }
 
 fn is_fifo(path: &Path) -> bool {
@@ -123,14 +144,14 @@ fn output_of(write: Option<PathBuf>) -> Result<CaptureOutput, CliError> {
     match write {
         None => Ok(CaptureOutput::Lines),
         Some(path) if path != Path::new("-") && is_fifo(&path) => {
-            // Waits for a reader: before signals are heard, so that they end it.
+            // Opening waits for a reader. Signals are not handled yet, so they end the wait.
             let file = File::options().write(true).open(&path);
             let file = file.map_err(CliError::io(format!("write {}", path.display())))?;
             Ok(CaptureOutput::Fifo(path, file))
         }
         Some(path) if path != Path::new("-") => Ok(CaptureOutput::Path(path)),
         Some(_) if io::stdout().is_terminal() => Err(CliError::Usage(
-            "-w -: standard output is a terminal: send it to a program, as in `uswitch capture -w - | tshark -r -`"
+            "-w -: standard output is a terminal: pipe it into a program, as in `uswitch capture -w - | tshark -r -`"
                 .to_owned(),
         )),
         Some(_) => Ok(standard_output_file().map_or(CaptureOutput::Output, |file| {
@@ -145,7 +166,7 @@ fn standard_output_file() -> Option<File> {
     file.metadata().is_ok_and(|metadata| metadata.is_file()).then_some(file)
 }
 
-/// Reads a capture as it comes.
+/// Writes a capture as it arrives.
 struct CapturePrinter {
     begun: bool,
     reading: CaptureReader,
@@ -190,7 +211,7 @@ impl CapturePrinter {
     }
 }
 
-/// A packet as `tcpdump -e -i any` shows it, and what became of it.
+/// A packet as `tcpdump -e -i any` shows it, with its verdict.
 fn line(port: &str, packet: &EnhancedPacketBlock<'_>) -> String {
     let nanoseconds = i128::from(packet.ts_high) << 32 | i128::from(packet.ts_low);
     let time = Timestamp::from_nanosecond(nanoseconds).unwrap_or_default().to_zoned(TimeZone::system());
@@ -199,4 +220,35 @@ fn line(port: &str, packet: &EnhancedPacketBlock<'_>) -> String {
     let direction = if flags.is_some_and(|flags| flags & 3 == 1) { "In" } else { "Out" };
     let comment = text(&packet.options, OptionCode::Comment);
     format!("{} {port} {direction:3} {} [{comment}]\n", time.strftime("%T%.6f"), Pretty(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn separates_ports_from_filter() {
+        let parts = |line: &str| {
+            let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            let (ports, filter) = ports_and_filter(&words).map_err(|error| error.to_string())?;
+            Ok::<_, String>((ports.join(" "), filter.unwrap_or_default()))
+        };
+        for (line, ports, filter) in [
+            ("", "", ""),
+            ("container1", "container1", ""),
+            ("container1,container2 host", "container1 container2 host", ""),
+            ("icmp or arp", "", "icmp or arp"),
+            ("container1 icmp or arp", "container1", "icmp or arp"),
+            ("host host 172.16.0.2", "host", "host 172.16.0.2"),
+            ("host 172.16.0.2", "", "host 172.16.0.2"),
+            ("host icmp", "host", "icmp"),
+            ("container1 not ( tcp or udp )", "container1", "not ( tcp or udp )"),
+        ] {
+            assert_eq!(parts(line), Ok((ports.to_owned(), filter.to_owned())), "{line}");
+        }
+        let wrong = parts("container1 ether src nowhere!").unwrap_err();
+        assert!(wrong.contains("ether src nowhere!"), "{wrong}");
+        let wrong = parts("tcp prt 80").unwrap_err();
+        assert!(wrong.contains("'prt' instead of 'and' or 'or'"), "{wrong}");
+    }
 }

@@ -1,4 +1,4 @@
-//! Why a command failed, and how the program says so.
+//! Errors of the commands, how they are printed, and their exit codes.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -9,11 +9,12 @@ use crate::control::ConfigError;
 use crate::control::client::ClientError;
 use crate::control::topology::TopologyError;
 use crate::sys::runtime_dir::RuntimeDirError;
+use crate::sys::terminal::TerminalError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CliError {
-    /// Words that make no sense.
+    /// The arguments are wrong.
     #[error("{0}")]
     Usage(String),
     #[error(transparent)]
@@ -25,66 +26,145 @@ pub(super) enum CliError {
     #[error(transparent)]
     Runtime(#[from] RuntimeDirError),
     #[error(transparent)]
+    Terminal(#[from] TerminalError),
+    #[error(transparent)]
     Bench(#[from] BenchError),
     #[error(transparent)]
     Report(#[from] ReportError),
-    /// Running, but not to be spoken to.
+    /// The process exists but does not serve its API.
     #[error("the switch '{0}' is starting or stopping: try again in a moment")]
     Busy(String),
-    #[error("there is no port named {0}: `uswitch port show` lists them")]
-    NoSuchPort(String),
-    #[error("the device of {0} is gone, or its namespace: `uswitch port del {0}`, and add it again")]
+    #[error("no switch named {name} is running, and none left anything behind{}", running_switches(running))]
+    NothingToStop { name: String, running: Vec<String> },
+    #[error("no port named {name}: {}", list(ports))]
+    NoSuchPort { name: String, ports: Vec<String> },
+    #[error("the device or the namespace of {0} is gone: `uswitch port del {0}`, then add the port again")]
     PortGone(String),
     #[error("cannot {what}: {source}")]
     Io { what: String, source: io::Error },
-    /// Each a line.
+    /// One error a line.
     #[error("{}", .0.join("\n"))]
     Several(Vec<String>),
-    /// Whoever reads our output has seen enough, or does not read and a signal ends us.
-    #[error("the reader of the output has gone")]
+    /// The reader of the output has closed it, or a signal ended a write to a reader that does not read.
+    #[error("the reader of the output has closed it")]
     BrokenPipe,
-    /// `watch` has nothing to draw on.
     #[error(
-        "watch draws on a terminal, and standard output is none: `uswitch stats` and `uswitch events` print"
+        "watch needs a terminal, and standard output is not one: use `uswitch stats` or `uswitch events`"
     )]
     NoTerminal,
-    /// `exec` could not run the program.
-    #[error("{program}: {source}")]
+    /// `exec` could not start the program.
+    #[error("cannot run {program}: {source}")]
     Program { program: String, source: io::Error },
+    /// `exec` failed before it started the program.
+    #[error("{0}")]
+    Exec(Box<CliError>),
+}
+
+/// Exit code of `exec` for its own errors, as of docker(1), timeout(1) and chroot(1): programs rarely use it.
+pub(super) const EXEC_FAILED: u8 = 125;
+/// Exit codes of a shell for a program that cannot be executed, and for one that does not exist.
+const CANNOT_EXECUTE: u8 = 126;
+const NOT_FOUND: u8 = 127;
+/// A shell's exit code for a program that a signal ended, less the number of the signal.
+pub(super) const SIGNALLED: u8 = 128;
+
+/// Longest line that an error prints, in characters: arguments may be of any length.
+const MAX_LINE: usize = 600;
+
+fn running_switches(running: &[String]) -> String {
+    match running {
+        [] => String::new(),
+        running => format!(" (running: {}): choose one with --name", running.join(", ")),
+    }
+}
+
+fn list(ports: &[String]) -> String {
+    /// Ports that a line names.
+    const MAX_NAMED: usize = 8;
+    match ports {
+        [] => "the switch has no ports".to_owned(),
+        ports if ports.len() <= MAX_NAMED => format!("the ports are {}", ports.join(", ")),
+        _ => "`uswitch port show` lists the ports".to_owned(),
+    }
 }
 
 impl CliError {
-    /// An input or output error, and what was tried.
+    /// Wraps an I/O error with what was tried.
     pub(super) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> CliError {
         let what = what.into();
         move |source| CliError::Io { what, source }
     }
 
-    /// Says so on standard error, in lines that start with the program's name.
+    /// Prints the error on standard error, each line prefixed with the program's name.
     pub(super) fn print(&self) {
-        if matches!(self, CliError::BrokenPipe) {
+        if self.is_broken_pipe() {
             return;
         }
         for line in self.to_string().lines() {
-            // Nowhere to complain if there is no standard error.
-            let _ = writeln!(io::stderr(), "uswitch: {line}");
+            // Without a standard error nobody can be told.
+            let _ = writeln!(io::stderr(), "uswitch: {}", printable(line));
         }
     }
 
-    /// 2 for words that make no sense, as everywhere; 126 and 127 as a shell has them.
+    const fn is_broken_pipe(&self) -> bool {
+        matches!(self, CliError::BrokenPipe)
+    }
+
     pub(super) fn exit_code(&self) -> ExitCode {
         match self {
             CliError::BrokenPipe => ExitCode::SUCCESS,
             CliError::Usage(_) | CliError::Config(_) => ExitCode::from(2),
             CliError::Bench(BenchError::Interrupted(signal)) => {
-                // As shells say it.
-                ExitCode::from(128 + u8::try_from(*signal as i32).unwrap_or(0))
+                ExitCode::from(SIGNALLED + u8::try_from(*signal as i32).unwrap_or(0))
             }
             CliError::Program { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                ExitCode::from(127)
+                ExitCode::from(NOT_FOUND)
             }
-            CliError::Program { .. } => ExitCode::from(126),
+            CliError::Program { .. } => ExitCode::from(CANNOT_EXECUTE),
+            CliError::Exec(_) => ExitCode::from(EXEC_FAILED),
             _ => ExitCode::FAILURE,
         }
+    }
+}
+
+/// The line without control characters, which a terminal would obey, and of bounded length.
+fn printable(line: &str) -> String {
+    let mut text = String::with_capacity(line.len().min(MAX_LINE));
+    let length = line.chars().count();
+    let (head, tail) = (MAX_LINE / 2, length.saturating_sub(MAX_LINE / 2));
+    for (at, c) in line.chars().enumerate() {
+        match c {
+            _ if length > MAX_LINE && (head..tail).contains(&at) => {
+                if at == head {
+                    text.push('…');
+                }
+            }
+            c if c.is_control() => text.extend(c.escape_default()),
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_lines_are_short_and_have_no_control_characters() {
+        assert_eq!(printable("a\x1b[31mb\tü"), "a\\u{1b}[31mb\\tü");
+        let long = printable(&"x".repeat(100_000));
+        assert_eq!((long.chars().count(), long.matches('…').count()), (MAX_LINE + 1, 1));
+        assert_eq!(printable(&"y".repeat(MAX_LINE)), "y".repeat(MAX_LINE));
+    }
+
+    #[test]
+    fn unknown_port_error_lists_ports() {
+        let error = |ports: &[&str]| {
+            let ports = ports.iter().map(ToString::to_string).collect();
+            CliError::NoSuchPort { name: "web".to_owned(), ports }.to_string()
+        };
+        assert_eq!(error(&["container1", "host"]), "no port named web: the ports are container1, host");
+        assert_eq!(error(&["p"; 9]), "no port named web: `uswitch port show` lists the ports");
     }
 }

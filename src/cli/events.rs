@@ -1,4 +1,4 @@
-//! `uswitch events`: what happened, and what happens.
+//! `uswitch events`: prints past and new events.
 
 use std::ops::ControlFlow;
 
@@ -9,35 +9,39 @@ use super::error::CliError;
 use super::fdb::query;
 use super::output;
 use super::port::port_name;
-use super::target::Target;
+use super::target::{PortList, Target};
 
-/// Show what happens: stations learned, moved and forgotten, ports, drops
+/// Print events: addresses learned, moved and aged out, ports, links, drops
 #[derive(Debug, clap::Args)]
 pub(super) struct EventsCommand {
     #[command(flatten)]
     target: Target,
-    /// Go on until Ctrl-C, with each event as it happens
+    /// Print new events until Ctrl-C
     #[arg(short, long)]
     follow: bool,
-    /// Show at most this many of those that have happened [default: all that are kept; 10 with --follow]
+    /// Print at most this many past events [default: all that are kept; 10 with --follow]
     #[arg(short = 'n', long, value_name = "N")]
     last: Option<usize>,
-    /// Only those that this port has to do with
-    #[arg(long, value_parser = port_name)]
-    port: Option<String>,
-    /// Only those of these types, separated by commas
+    #[command(flatten)]
+    ports: PortList,
+    /// Print only these types, separated by commas
     #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
     types: Vec<EventType>,
-    /// JSON, an event a line
+    /// Print JSON, one event a line
     #[arg(long)]
     json: bool,
 }
 
-/// Before what happens, as of tail(1).
+/// Past events with --follow, as of tail(1).
 const LAST: usize = 10;
 
 impl EventsCommand {
     pub(super) fn run(self) -> Result<(), CliError> {
+        self.ports
+            .names()
+            .iter()
+            .try_for_each(|name| port_name(name).map(drop))
+            .map_err(|error| CliError::Usage(error.to_string()))?;
         let client = self.target.client()?;
         if !self.follow {
             let events: Vec<Event> = client.get(&self.path())?;
@@ -59,7 +63,9 @@ impl EventsCommand {
         let types: Vec<String> = self.types.iter().map(|kind| kind.name()).collect();
         let types = (!types.is_empty()).then(|| types.join(","));
         let follow = self.follow.then(|| "true".to_owned());
-        let words = [("follow", follow), ("last", last), ("ifname", self.port.clone()), ("type", types)];
+        let ports = self.ports.names();
+        let ports = (!ports.is_empty()).then(|| ports.join(","));
+        let words = [("follow", follow), ("last", last), ("ifname", ports), ("type", types)];
         format!("/v1/events{}", query(words))
     }
 
@@ -68,7 +74,7 @@ impl EventsCommand {
     }
 }
 
-/// Time, type, port, station, and the rest in words.
+/// Time, type, port, MAC address, and details.
 fn line(event: &Event) -> String {
     let time = event.time.to_zoned(jiff::tz::TimeZone::system()).strftime("%F %T%.3f");
     let port = event.ifname.as_deref().unwrap_or("-");
@@ -92,7 +98,7 @@ mod tests {
         }
     }
 
-    /// Without the time, which is local.
+    /// The line without its time, which is local.
     fn rest(event: &Event) -> String {
         line(event).split_once(".123  ").unwrap().1.to_owned()
     }
@@ -129,7 +135,12 @@ mod tests {
         assert_eq!(path(&[]), "/v1/events");
         assert_eq!(path(&["-f"]), "/v1/events?follow=true&last=10");
         assert_eq!(path(&["--follow", "-n", "0"]), "/v1/events?follow=true&last=0");
-        let types = ["--port", "container1", "--type", "moved,port_up"];
-        assert_eq!(path(&types), "/v1/events?ifname=container1&type=moved,port_up");
+        let types = ["container1,container2", "host", "--type", "moved,port_up"];
+        assert_eq!(path(&types), "/v1/events?ifname=container1,container2,host&type=moved,port_up");
+        assert_eq!(
+            path(&["--port", "container1"]),
+            "/v1/events?ifname=container1",
+            "as releases before spelled it"
+        );
     }
 }

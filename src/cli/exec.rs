@@ -1,35 +1,80 @@
-//! `uswitch exec`: a program in a container.
+//! `uswitch exec`: runs a program in the network namespace of a container.
 
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, ExitStatus};
+
+use clap_complete::ArgValueCompleter;
 
 use crate::control::config::HOST;
 use crate::control::report::{PortReport, Status};
 use crate::control::topology::TopologyError;
 use crate::sys;
 use crate::sys::netns::Netns;
+use crate::sys::terminal::{self, TerminalError};
 
-use super::error::CliError;
+use super::complete;
+use super::error::{CliError, SIGNALLED};
 use super::port::port_name;
 use super::target::Target;
 
-/// Run a program in a container, in the place of this one: its exit code is the program's
+/// Run a program in the network namespace of a container
 #[derive(Debug, clap::Args)]
+#[command(after_help = AFTER, after_long_help = AFTER_LONG)]
 pub(super) struct ExecCommand {
     #[command(flatten)]
     target: Target,
-    /// Container, or `host` for what the switch takes for the host
-    #[arg(value_parser = port_name)]
+    /// Container, or `host` for the namespace that the switch uses as the host
+    #[arg(value_name = "PORT", value_parser = port_name, add = ArgValueCompleter::new(complete::ports))]
     container: String,
     /// Program and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<OsString>,
 }
 
+const AFTER: &str = "\
+Exit code: the program's; 128 + N if signal N ended it; 125 if uswitch failed, 126 if the program \
+cannot be executed, 127 if it does not exist.
+
+Example:
+  uswitch exec container1 -- ping -c 3 172.16.0.3";
+
+const AFTER_LONG: &str = "\
+exec is not a sandbox: the program gets another network namespace, but keeps the caller's user, capabilities, \
+files, processes and environment. It inherits standard input, output and error, and no other open file.
+
+On a terminal the program runs in a session of its own, on a pseudoterminal, so that it cannot type into the \
+caller's shell (TIOCSTI). If its output goes into a pipe, it gets no keyboard input.
+
+Exit code: the program's; 128 + N if signal N ended it; 125 if uswitch failed, 126 if the program \
+cannot be executed, 127 if it does not exist.
+
+Examples:
+  uswitch exec container1 -- ping -c 3 172.16.0.3
+  uswitch exec container1 -- bash
+  uswitch exec host -- ip address";
+
 impl ExecCommand {
     pub(super) fn run(self) -> Result<ExitCode, CliError> {
+        self.enter().map_err(|error| CliError::Exec(Box::new(error)))?;
+        let [program, arguments @ ..] = self.command.as_slice() else {
+            let missing = "no program to run: see `uswitch exec --help`".to_owned();
+            return Err(CliError::Exec(Box::new(CliError::Usage(missing))));
+        };
+        let mut command = Command::new(program);
+        command.args(arguments);
+        match terminal::run(command) {
+            Ok(status) => Ok(exit_code(status)),
+            Err(TerminalError::Execute(source)) => {
+                Err(CliError::Program { program: program.display().to_string(), source })
+            }
+            Err(error) => Err(CliError::Exec(Box::new(error.into()))),
+        }
+    }
+
+    /// Moves this process into the namespace.
+    fn enter(&self) -> Result<(), CliError> {
         let client = self.target.client()?;
         let status: Status = client.get("/v1/status")?;
         let port = match self.container.as_str() {
@@ -42,22 +87,25 @@ impl ExecCommand {
             sys::sandbox::join(pid).map_err(TopologyError::from)?;
         }
         match port {
-            Some(port) => enter(port)?,
-            None if status.sandboxed => {}
+            Some(port) => enter(port),
+            None if status.sandboxed => Ok(()),
             None => {
                 let host = PathBuf::from(format!("/proc/{pid}/ns/net"));
-                sys::netns::enter_for_exec(&host).map_err(TopologyError::from)?;
+                Ok(sys::netns::enter_for_exec(&host).map_err(TopologyError::from)?)
             }
         }
-        let [program, arguments @ ..] = self.command.as_slice() else {
-            return Err(CliError::Usage("there is no program to run: see `uswitch exec --help`".to_owned()));
-        };
-        let source = Command::new(program).args(arguments).exec();
-        Err(CliError::Program { program: program.display().to_string(), source })
     }
 }
 
-/// Goes into a port's namespace; not into another that has its name or process id by now.
+fn exit_code(status: ExitStatus) -> ExitCode {
+    let number = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);
+    match (status.code(), status.signal()) {
+        (Some(code), _) => ExitCode::from(number(code)),
+        (None, signal) => ExitCode::from(SIGNALLED.saturating_add(number(signal.unwrap_or(0)))),
+    }
+}
+
+/// Enters a port's namespace. The name or the process id may belong to another namespace by now: that is refused.
 fn enter(port: PortReport) -> Result<(), CliError> {
     let (Some(path), Some(ino), "UP" | "DOWN") = (&port.netns, port.netns_ino, port.operstate.as_str())
     else {

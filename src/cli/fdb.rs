@@ -1,14 +1,18 @@
-//! `uswitch fdb`: which address is behind which port.
+//! `uswitch fdb`: shows and changes the forwarding database.
 
+use clap_complete::ArgValueCompleter;
+
+use crate::control::client::ApiClient;
 use crate::control::report::{FdbReport, FlushReport, NewFdbEntry, NewFdbState};
 use crate::wire::Mac;
 
+use super::complete;
 use super::error::CliError;
 use super::output::{self, counted, table};
 use super::port::port_name;
-use super::target::Target;
+use super::target::{PortList, Target};
 
-/// Show and change the forwarding database
+/// Show or change the forwarding database (FDB)
 #[derive(Debug, clap::Args)]
 pub(super) struct FdbCommand {
     #[command(subcommand)]
@@ -28,58 +32,56 @@ enum FdbAction {
 struct FdbShow {
     #[command(flatten)]
     target: Target,
-    /// Only those behind this port
-    #[arg(long, value_parser = port_name)]
-    port: Option<String>,
-    /// Only those of this station
+    #[command(flatten)]
+    ports: PortList,
+    /// Show only this MAC address
     #[arg(long)]
     mac: Option<Mac>,
-    /// Only those in this VLAN
+    /// Show only this VLAN, 0 to 4094
     #[arg(long, value_parser = clap::value_parser!(u16).range(0..4095))]
     vlan: Option<u16>,
-    /// JSON as of `bridge -j fdb show`
+    /// Print JSON, as `bridge -j fdb show` does
     #[arg(long)]
     json: bool,
 }
 
-/// Put an entry in, or replace it: it neither ages nor moves
+/// Add or replace an entry: by default static, which does not age and does not move
 #[derive(Debug, clap::Args)]
 struct FdbAdd {
     #[command(flatten)]
     target: Target,
-    /// The station
+    /// MAC address
     mac: Mac,
-    /// Behind which port
-    #[arg(value_parser = port_name)]
+    /// Port of the address
+    #[arg(value_parser = port_name, add = ArgValueCompleter::new(complete::ports))]
     port: String,
-    /// In this VLAN
+    /// VLAN, 0 to 4094
     #[arg(long, value_parser = clap::value_parser!(u16).range(0..4095))]
     vlan: Option<u16>,
-    /// As if learned now: it ages and moves
+    /// Make the entry dynamic: it ages and moves as a learned one
     #[arg(long)]
     dynamic: bool,
 }
 
-/// Take an entry out
+/// Delete an entry
 #[derive(Debug, clap::Args)]
 struct FdbDel {
     #[command(flatten)]
     target: Target,
-    /// The station
+    /// MAC address
     mac: Mac,
-    /// In this VLAN
+    /// VLAN, 0 to 4094
     #[arg(long, value_parser = clap::value_parser!(u16).range(0..4095))]
     vlan: Option<u16>,
 }
 
-/// Take all learned entries out, or those of one port
+/// Delete the learned entries
 #[derive(Debug, clap::Args)]
 struct FdbFlush {
     #[command(flatten)]
     target: Target,
-    /// Only those behind this port
-    #[arg(value_parser = port_name)]
-    port: Option<String>,
+    #[command(flatten)]
+    ports: PortList,
 }
 
 impl FdbCommand {
@@ -92,19 +94,38 @@ impl FdbCommand {
                 Ok(del.target.client()?.delete(&format!("/v1/fdb{query}"))?)
             }
             FdbAction::Flush(flush) => {
-                let path = format!("/v1/fdb/flush{}", query([("ifname", flush.port)]));
-                let FlushReport { flushed } = flush.target.client()?.post(&path, &())?;
-                output::print(&format!("{} forgotten.\n", counted(flushed, "address")))
+                let client = flush.target.client()?;
+                let names = flush.ports.checked(&client)?;
+                let flushed = each(names, |port| flush_port(&client, port))?;
+                output::print(&format!("{} deleted.\n", counted(flushed.iter().sum(), "entry")))
             }
         }
     }
 }
 
+fn flush_port(client: &ApiClient, port: Option<String>) -> Result<usize, CliError> {
+    let FlushReport { flushed } = client.post(&format!("/v1/fdb/flush{}", query([("ifname", port)])), &())?;
+    Ok(flushed)
+}
+
+/// Asks once for each port, or once for all.
+fn each<T>(
+    ports: Vec<String>,
+    ask: impl FnMut(Option<String>) -> Result<T, CliError>,
+) -> Result<Vec<T>, CliError> {
+    let ports = if ports.is_empty() { vec![None] } else { ports.into_iter().map(Some).collect() };
+    ports.into_iter().map(ask).collect()
+}
+
 impl FdbShow {
     fn run(self) -> Result<(), CliError> {
         let mac = text(self.mac);
-        let query = query([("ifname", self.port), ("mac", mac), ("vlan", text(self.vlan))]);
-        let entries: Vec<FdbReport> = self.target.client()?.get(&format!("/v1/fdb{query}"))?;
+        let client = self.target.client()?;
+        let entries = each(self.ports.checked(&client)?, |port| {
+            let query = query([("ifname", port), ("mac", mac.clone()), ("vlan", text(self.vlan))]);
+            Ok(client.get::<Vec<FdbReport>>(&format!("/v1/fdb{query}"))?)
+        })?;
+        let entries = entries.concat();
         if self.json {
             return output::json(&entries);
         }
@@ -134,7 +155,7 @@ fn text<T: ToString>(value: Option<T>) -> Option<String> {
     value.map(|value| value.to_string())
 }
 
-/// The words that were typed, as the end of a URL. None has a character that would have to be escaped.
+/// The query of a URL. No value has a character that would have to be escaped.
 pub(super) fn query<const N: usize>(words: [(&str, Option<String>); N]) -> String {
     let typed = words.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?)));
     let typed: Vec<String> = typed.collect();

@@ -1,4 +1,4 @@
-//! `uswitch log`: what a running switch writes down, and where.
+//! `uswitch log`: shows or sets the log level of a running switch.
 
 use crate::control::log::{LogLevel, LogReport, NewLog};
 
@@ -6,14 +6,14 @@ use super::error::CliError;
 use super::output;
 use super::target::Target;
 
-/// Show what a running switch logs and where, or change how much
+/// Show or set the log level of a running switch
 #[derive(Debug, clap::Args)]
 pub(super) struct LogCommand {
     #[command(flatten)]
     target: Target,
-    /// Log this and what is more urgent
+    /// New level: messages of this level and more urgent ones are logged
     level: Option<LogLevel>,
-    /// JSON instead of text
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }

@@ -1,4 +1,4 @@
-//! `uswitch ls`: all switches of this user.
+//! `uswitch ls`: lists the switches of this user.
 
 use crate::control::client::{self, ApiClient, ClientError};
 use crate::control::report::Status;
@@ -10,7 +10,7 @@ use super::output::{self, duration, joined, table};
 /// List the running switches
 #[derive(Debug, clap::Args)]
 pub(super) struct LsCommand {
-    /// JSON instead of a table: the status of each
+    /// Print JSON: a list of what `uswitch status --json` prints
     #[arg(long)]
     json: bool,
 }
@@ -22,7 +22,7 @@ impl LsCommand {
         for name in client::names(&runtime) {
             let client = ApiClient::new(&name, &runtime).map_err(CliError::io("start an event loop"))?;
             match client.get::<Status>("/v1/status") {
-                // It has stopped meanwhile.
+                // It has stopped since its socket was listed.
                 Err(ClientError::NotRunning { .. }) => {}
                 answer => found.push((name, answer)),
             }

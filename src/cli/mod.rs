@@ -1,11 +1,13 @@
-//! What a person types and sees: one file per subcommand.
+//! The command line: one file per subcommand.
 //!
-//! A subcommand is a struct of arguments as typed, and `run`, which says how it went. What fails is one line on
-//! standard error: `uswitch: what: what to do`, exit code 1, or 2 where the words typed make no sense. A pipe
-//! that closes early ends the program quietly.
+//! A subcommand is a struct of its arguments and a `run` method. One rule for what a command is about: ports and MAC
+//! addresses are positional arguments, the switch is `--name`. An error is one line on standard error,
+//! `uswitch: what failed: what to do`, with exit code 1, or 2 for wrong arguments. A reader that closes the output
+//! ends the program quietly.
 
 mod bench;
 mod capture;
+mod complete;
 mod completions;
 mod doctor;
 mod error;
@@ -24,13 +26,15 @@ mod status_line;
 mod stop;
 mod target;
 mod trace;
+mod usage;
 mod watch;
 
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{FromArgMatches, Parser, Subcommand};
+use clap_complete::CompleteEnv;
 
 use error::CliError;
 
@@ -44,8 +48,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Start(start::StartCommand),
-    Doctor(doctor::DoctorCommand),
+    Start(Box<start::StartCommand>),
     Stop(stop::StopCommand),
     Status(status::StatusCommand),
     Ls(ls::LsCommand),
@@ -53,26 +56,40 @@ enum Command {
     Port(port::PortCommand),
     Fdb(fdb::FdbCommand),
     Stats(stats::StatsCommand),
-    Log(log::LogCommand),
-    Events(events::EventsCommand),
-    Capture(capture::CaptureCommand),
-    Trace(trace::TraceCommand),
-    Bench(bench::BenchCommand),
     Watch(watch::WatchCommand),
+    Events(events::EventsCommand),
+    Trace(trace::TraceCommand),
+    Capture(capture::CaptureCommand),
+    Log(log::LogCommand),
+    Doctor(doctor::DoctorCommand),
+    Bench(bench::BenchCommand),
     Completions(completions::CompletionsCommand),
     Man(man::ManCommand),
 }
 
 /// Runs the program with these arguments.
 pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let outcome = match Cli::try_parse_from(args) {
-        Ok(cli) => cli.command.run(),
-        Err(error) => usage(&error),
-    };
+    let args: Vec<OsString> = args.collect();
+    let outcome = complete(&args).and_then(|completed| match completed {
+        true => Ok(ExitCode::SUCCESS),
+        false => parse(&args).map_or_else(|error| usage(&error, &args), |cli| cli.command.run()),
+    });
     outcome.unwrap_or_else(|error| {
         error.print();
         error.exit_code()
     })
+}
+
+/// Answers a shell that asks for completions.
+fn complete(args: &[OsString]) -> Result<bool, CliError> {
+    let directory = std::env::current_dir().ok();
+    let completed = CompleteEnv::with_factory(command).try_complete(args.to_vec(), directory.as_deref());
+    completed.map_err(|error| CliError::Usage(error.to_string()))
+}
+
+fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
+    let mut matches = command().try_get_matches_from(args)?;
+    Cli::from_arg_matches_mut(&mut matches)
 }
 
 impl Command {
@@ -100,38 +117,38 @@ impl Command {
     }
 }
 
-/// Help and version go to standard output; a mistake becomes one line.
-fn usage(error: &clap::Error) -> Result<ExitCode, CliError> {
+/// Prints help and version on standard output; turns a mistake into one line.
+fn usage(error: &clap::Error, args: &[OsString]) -> Result<ExitCode, CliError> {
     use clap::error::ErrorKind;
-    let text = error.render();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            output::print(&text.to_string())?;
+            output::print(&error.render().to_string())?;
             Ok(ExitCode::SUCCESS)
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            // Nowhere to complain if there is no standard error.
-            let _ = write!(std::io::stderr(), "{text}");
+            // Without a standard error nobody can be told.
+            let _ = write!(std::io::stderr(), "{}", error.render());
             Ok(ExitCode::from(2))
         }
-        _ => Err(CliError::Usage(one_line(&text.to_string()))),
+        _ => {
+            let wrong = CliError::Usage(usage::message(error, args));
+            let is_exec = usage::command_path(args).get(1).is_some_and(|command| command == "exec");
+            Err(if is_exec { CliError::Exec(Box::new(wrong)) } else { wrong })
+        }
     }
 }
 
-/// clap's paragraphs as a line: the mistake, its tip, and whose `--help` to read.
-fn one_line(text: &str) -> String {
-    let (mistake, rest) = text.split_once("Usage: ").unwrap_or((text, "uswitch"));
-    let words = mistake.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mistake = words.strip_prefix("error: ").unwrap_or(&words).replace(" tip: ", "; ");
-    let mistake = mistake.split(" For more information").next().unwrap_or_default();
-    let command: Vec<&str> =
-        rest.split_whitespace().take_while(|word| word.chars().all(|c| c.is_ascii_lowercase())).collect();
-    format!("{mistake}: see `{} --help`", command.join(" "))
-}
-
-/// The whole command line, for completions, manual pages and the test of what the documents say.
+/// The whole command line, for parsing, completions, manual pages and the test of the documents.
 pub fn command() -> clap::Command {
-    <Cli as clap::CommandFactory>::command()
+    fn accept_negative_numbers(command: clap::Command) -> clap::Command {
+        // So that -1 is refused as a value out of range, and not as an unknown option.
+        let command = command.mut_args(|arg| match arg.get_action().takes_values() {
+            true => arg.allow_negative_numbers(true),
+            false => arg,
+        });
+        command.mut_subcommands(accept_negative_numbers)
+    }
+    accept_negative_numbers(<Cli as clap::CommandFactory>::command())
 }
 
 #[cfg(test)]
@@ -141,23 +158,5 @@ mod tests {
     #[test]
     fn arguments_are_consistent() {
         command().debug_assert();
-    }
-
-    #[test]
-    fn usage_error_is_one_line_with_advice() {
-        let line = |args: &[&str]| one_line(&Cli::try_parse_from(args).unwrap_err().render().to_string());
-        assert_eq!(
-            line(&["uswitch", "start", "--prots", "3"]),
-            "unexpected argument '--prots' found; a similar argument exists: '--ports': see `uswitch start --help`"
-        );
-        assert_eq!(
-            line(&["uswitch", "start", "--engine", "dpdk"]),
-            "invalid value 'dpdk' for '--engine <ENGINE>' [possible values: auto, uring, poll]: see `uswitch --help`"
-        );
-        assert_eq!(
-            line(&["uswitch", "exec"]),
-            "the following required arguments were not provided: <CONTAINER> <COMMAND>...: see `uswitch exec --help`"
-        );
-        assert!(line(&["uswitch", "frobnicate"]).starts_with("unrecognized subcommand 'frobnicate'"));
     }
 }

@@ -1,4 +1,4 @@
-//! Tables for people, JSON for programs.
+//! Output of the commands: tables and JSON.
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -11,21 +11,21 @@ use super::error::CliError;
 pub(super) use crate::control::format::{counted, duration, scaled};
 use crate::sys::hangup::hangup;
 
-/// Prints as it is.
+/// Prints a text on standard output.
 pub(super) fn print(text: &str) -> Result<(), CliError> {
     bytes(text.as_bytes())
 }
 
-/// Room that a pipe has where it has some (`PIPE_BUF`, poll(2)).
+/// A pipe that is writable has room for this many bytes (`PIPE_BUF`, poll(2)).
 const PIECE: usize = 4096;
 
-/// Writes as they are.
+/// Writes bytes to standard output.
 pub(super) fn bytes(bytes: &[u8]) -> Result<(), CliError> {
     write(&mut io::stdout().lock(), bytes, "write the output")
 }
 
-/// Writes to where somebody may read slowly, or not at all. Room is waited for, as a signal that we hear does not end a
-/// write(2) that waits, and does end that.
+/// Writes to a reader that may be slow, or not read at all. poll(2) waits for room, because a handled signal ends
+/// poll(2) but restarts a blocked write(2).
 pub(super) fn write(out: &mut (impl Write + AsFd), bytes: &[u8], what: &str) -> Result<(), CliError> {
     let mut write = |piece| {
         poll(&mut [PollFd::new(out.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE)?;
@@ -38,24 +38,24 @@ pub(super) fn write(out: &mut (impl Write + AsFd), bytes: &[u8], what: &str) -> 
     })
 }
 
-/// Resolves when nobody reads the output any more.
+/// Resolves when the reader of standard output has closed it.
 pub(super) fn unread() -> impl Future<Output = ()> {
     hangup(io::stdout())
 }
 
-/// Says something beside the output.
+/// Prints a line on standard error.
 pub(super) fn note(text: &str) {
-    // Nowhere to say it if there is no standard error.
+    // Without a standard error nobody can be told.
     let _ = writeln!(io::stderr(), "uswitch: {text}");
 }
 
-/// Prints on one line, as `bridge -j` does.
+/// Prints JSON on one line, as `bridge -j` does.
 pub(super) fn json(value: &impl Serialize) -> Result<(), CliError> {
     let text = serde_json::to_string(value).map_err(|error| CliError::io("make JSON")(error.into()))?;
     print(&(text + "\n"))
 }
 
-/// Columns under a heading, without lines or colours.
+/// Aligned columns under a heading, without lines or colours.
 pub(super) fn table<const N: usize>(
     heading: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
@@ -72,7 +72,7 @@ pub(super) fn table<const N: usize>(
     table.trim_fmt() + "\n"
 }
 
-/// One thing a line, or none.
+/// The items, separated by blanks.
 pub(super) fn joined<T: ToString>(things: &[T]) -> String {
     things.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }

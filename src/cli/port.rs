@@ -1,19 +1,21 @@
-//! `uswitch port`: what is plugged in.
+//! `uswitch port`: shows, adds and deletes ports.
 
 use std::io::{self, Write};
 use std::path::Path;
 
+use clap_complete::ArgValueCompleter;
 use ipnet::IpNet;
 
 use crate::control::config::{self, HOST, InvalidValue};
 use crate::control::report::{AddedPort, NewPort, PortReport};
 use crate::wire::Mac;
 
+use super::complete;
 use super::error::CliError;
 use super::output::{self, joined, table};
-use super::target::Target;
+use super::target::{PortList, Target, check_ports};
 
-/// Show, add and delete ports
+/// Show, add or delete ports
 #[derive(Debug, clap::Args)]
 pub(super) struct PortCommand {
     #[command(subcommand)]
@@ -32,35 +34,37 @@ enum PortAction {
 struct PortShow {
     #[command(flatten)]
     target: Target,
-    /// JSON as of `bridge -j -d link show`
+    #[command(flatten)]
+    ports: PortList,
+    /// Print JSON, as `bridge -j -d link show` does
     #[arg(long)]
     json: bool,
 }
 
-/// Make a new container, or plug in an existing namespace
+/// Add a port: a new container, or an existing network namespace
 #[derive(Debug, clap::Args)]
 struct PortAdd {
     #[command(flatten)]
     target: Target,
-    /// Name of the port, and of the container [default: the next free one, or the namespace's]
-    #[arg(value_name = "NAME", value_parser = container_name)]
+    /// Name of the port and of its container [default: the next free one, or the namespace's]
+    #[arg(value_name = "PORT", value_parser = container_name)]
     port: Option<String>,
-    /// An existing namespace: a name that `ip netns` knows, a path, or a process id
+    /// Attach an existing network namespace: a name of `ip netns`, a path, or a process ID
     #[arg(long, value_name = "NAME|PATH|PID")]
     netns: Option<String>,
-    /// Address with prefix length, may be repeated [default: the next free one of each subnet]
+    /// IP address with prefix length; may be repeated [default: the next free one of each subnet]
     #[arg(long, value_name = "CIDR", value_parser = cidr)]
     ip: Vec<IpNet>,
-    /// MAC of the device [default: from the switch's name and the port's number]
+    /// MAC address of the device [default: derived from the switch's name and the port's number]
     #[arg(long)]
     mac: Option<Mac>,
-    /// Name of the device [default: eth0]
+    /// Name of the device in the container [default: eth0]
     #[arg(long)]
     ifname: Option<String>,
-    /// Frames cross complete: no super-frames, no unfinished checksums
+    /// Disable checksum and segmentation offload (TSO/USO)
     #[arg(long)]
     no_offload: bool,
-    /// MTU of the device [default: the switch's]
+    /// MTU of the device, 68 (1280 with IPv6) to 65521 [default: the switch's]
     #[arg(long, value_name = "BYTES")]
     mtu: Option<u64>,
     /// Delete a port of this name first, and keep its addresses
@@ -69,22 +73,23 @@ struct PortAdd {
     /// Allow a second port in a namespace that already has one of this switch
     #[arg(long)]
     shared_netns: bool,
-    /// JSON as of `uswitch port show --json`, of this port
+    /// Print JSON, as `uswitch port show --json` does
     #[arg(long)]
     json: bool,
 }
 
-/// Delete a port, with its container if the switch made that
+/// Delete ports, and the containers that the switch created for them
 #[derive(Debug, clap::Args)]
 struct PortDel {
     #[command(flatten)]
     target: Target,
-    /// Name of the port
-    #[arg(value_name = "NAME", value_parser = port_name)]
-    port: String,
+    /// Ports, separated by blanks or commas
+    #[arg(value_name = "PORT", required = true, value_delimiter = ',', value_parser = port_name,
+        add = ArgValueCompleter::new(complete::ports))]
+    ports: Vec<String>,
 }
 
-/// A name that a port can have.
+/// Checks that a port can have this name.
 pub(super) fn port_name(name: &str) -> Result<String, InvalidValue> {
     if name == HOST { Ok(name.to_owned()) } else { container_name(name) }
 }
@@ -94,7 +99,8 @@ fn container_name(name: &str) -> Result<String, InvalidValue> {
 }
 
 fn cidr(text: &str) -> Result<IpNet, String> {
-    text.parse().map_err(|_| "write an address and its prefix length, like 172.16.0.9/24".to_owned())
+    text.parse()
+        .map_err(|_| format!("'{text}' is not an address with prefix length: write one like 172.16.0.9/24"))
 }
 
 impl PortCommand {
@@ -103,7 +109,10 @@ impl PortCommand {
             PortAction::Show(show) => show.run(),
             PortAction::Add(add) => add.run(),
             PortAction::Del(del) => {
-                del.target.client()?.delete(&format!("/v1/ports/{}", del.port)).map_err(CliError::from)
+                let client = del.target.client()?;
+                // All or none of them, as far as names go.
+                check_ports(&client, &del.ports)?;
+                del.ports.iter().try_for_each(|port| Ok(client.delete(&format!("/v1/ports/{port}"))?))
             }
         }
     }
@@ -111,7 +120,12 @@ impl PortCommand {
 
 impl PortShow {
     fn run(self) -> Result<(), CliError> {
-        let ports: Vec<PortReport> = self.target.client()?.get("/v1/ports")?;
+        let client = self.target.client()?;
+        let names = self.ports.checked(&client)?;
+        let mut ports: Vec<PortReport> = client.get("/v1/ports")?;
+        if !names.is_empty() {
+            ports.retain(|port| names.contains(&port.ifname));
+        }
         if self.json { output::json(&ports) } else { output::print(&ports_table(&ports)) }
     }
 }
@@ -137,7 +151,7 @@ impl PortAdd {
     }
 }
 
-/// The switch has another working directory than this shell.
+/// Makes a path absolute: the switch has another working directory than this process.
 fn absolute(netns: String) -> Result<String, CliError> {
     if !netns.contains('/') {
         return Ok(netns);

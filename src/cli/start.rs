@@ -1,4 +1,4 @@
-//! `uswitch start`: makes a switch and runs it.
+//! `uswitch start`: creates a switch and runs it.
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
@@ -18,15 +18,15 @@ use super::error::CliError;
 use super::output::{counted, joined, table};
 use super::status_line::StatusLine;
 
-/// Make containers and a switch between them, and run it until Ctrl-C or `uswitch stop`
+/// Create containers and a switch that connects them
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Without root all of it is made in a sandbox of your own: `uswitch exec` gets you in."
+    after_help = "Runs until Ctrl-C or `uswitch stop`. Without root, everything is in a user namespace: `uswitch exec` enters it."
 )]
 pub(super) struct StartCommand {
     #[command(flatten)]
     options: Options,
-    /// TOML file with the same words as keys (ports = 3); flags win
+    /// TOML file with these options as keys (ports = 3); options given here override it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -43,7 +43,7 @@ impl StartCommand {
                 Role::Child(ready) => Some(ready),
             },
         };
-        // Before there is a sandbox, which would have a loopback of its own: whoever started the switch is to reach it.
+        // Before the sandbox, whose loopback is another: the metrics are for the user's.
         let metrics = config.metrics.map(listen).transpose()?;
         let environment = Environment::prepare()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -69,7 +69,7 @@ impl StartCommand {
     }
 }
 
-/// Where a switch logs: to whoever started it, if they stay.
+/// Destination of the log: standard error, or a file for a switch in the background.
 fn destination(detached: bool, path: &Path) -> LogDestination {
     match detached {
         true => LogDestination::File(path.to_owned()),
@@ -82,12 +82,12 @@ fn listen(address: SocketAddr) -> Result<TcpListener, CliError> {
     TcpListener::bind(address).map_err(CliError::io(format!("serve metrics on {address}")))
 }
 
-/// Tells what was made, and lets go of the terminal or keeps it up to date.
+/// Prints what was created; then starts the status line, or reports to the process that waits for a detached switch.
 fn announce(started: StartedSwitch, waiting: Option<ReadyNotifier>) -> io::Result<Option<StatusLine>> {
     for notice in &started.notices {
         let _ = writeln!(io::stderr(), "uswitch: {notice}");
     }
-    // Who does not read this wants the switch all the same.
+    // A closed standard output does not stop the switch.
     let text = summary(&started.status, &started.ports, &program(), waiting.is_some());
     let _ = super::output::print(&text);
     match waiting {
@@ -99,12 +99,12 @@ fn announce(started: StartedSwitch, waiting: Option<ReadyNotifier>) -> io::Resul
 
 fn ended(outcome: &ServiceOutcome) -> Result<ExitCode, CliError> {
     let error = outcome.error.iter().map(ToString::to_string);
-    let left = outcome.left.iter().map(|error| format!("left behind: {error}"));
+    let left = outcome.left.iter().map(|error| format!("not removed: {error}"));
     let lines: Vec<String> = error.chain(left).collect();
     if lines.is_empty() { Ok(ExitCode::SUCCESS) } else { Err(CliError::Several(lines)) }
 }
 
-/// How to call this program from here: by its name where the shell finds that, else by its path.
+/// How the user calls this program: by its name if it is in PATH, otherwise by its path.
 fn program() -> String {
     let directories = env::var_os("PATH").unwrap_or_default();
     if env::split_paths(&directories).any(|directory| directory.join(NAME).is_file()) {
@@ -119,10 +119,10 @@ fn program() -> String {
     }
 }
 
-/// The program's.
+/// Name of the program.
 const NAME: &str = "uswitch";
 
-/// What there is now, and what to type next.
+/// What was created, and commands to try next.
 fn summary(status: &Status, ports: &[PortReport], program: &str, detached: bool) -> String {
     let containers: Vec<&PortReport> = ports.iter().filter(|port| port.ifname != HOST).collect();
     let mut text = format!(
@@ -136,14 +136,13 @@ fn summary(status: &Status, ports: &[PortReport], program: &str, detached: bool)
         text += &format!("Not io_uring: {note}.\n");
     }
     if status.sandboxed {
-        text += "Without root it is in a sandbox of its own, which is also what \"host\" means there.\n";
+        text += "It runs without root, in a user namespace of its own, which is also its \"host\".\n";
     }
     if status.nat {
-        text += "What leaves the host is masqueraded.\n";
+        text += "Packets to other networks are masqueraded (NAT).\n";
     }
     let row = |name: &str, mac: String, addresses: String| [name.to_owned(), mac, addresses];
     let gateway = row("gateway", status.gateway.mac.to_string(), joined(&status.gateway.addresses));
-    // Hundreds of lines help nobody: `uswitch port show` has them.
     let listed = containers.iter().take(MOST_LISTED);
     let rows = listed.map(|port| row(&port.ifname, port.address.to_string(), joined(&port.addresses)));
     text += &format!("\n{}", table(["CONTAINER", "MAC", "ADDRESSES"], rows.chain([gateway])));
@@ -153,7 +152,7 @@ fn summary(status: &Status, ports: &[PortReport], program: &str, detached: bool)
     text + "\n" + &next_steps(status, &containers, program) + if detached { "\n" } else { " (or Ctrl-C)\n" }
 }
 
-/// Containers named at start.
+/// Most containers that the summary lists.
 const MOST_LISTED: usize = 16;
 
 fn next_steps(status: &Status, containers: &[&PortReport], program: &str) -> String {

@@ -1,35 +1,37 @@
-//! `uswitch stats`: where the frames went.
+//! `uswitch stats`: shows the frame counters of the ports.
 
 use crate::control::report::PortStats;
 use crate::switch::{DropReason, Side};
 
 use super::error::CliError;
-use super::output::{self, table};
-use super::target::Target;
+use super::output::{self, counted, table};
+use super::target::{PortList, Target};
 
-/// Show where the frames went: in, out, flooded, answered, and why they were dropped
+/// Show frame counters: received, forwarded, flooded, answered, sent, dropped and why
 #[derive(Debug, clap::Args)]
+#[command(after_help = "With ports, explains each of their counters.")]
 pub(super) struct StatsCommand {
     #[command(flatten)]
     target: Target,
-    /// Explain this port's counters
-    port: Option<String>,
-    /// JSON instead of text
+    #[command(flatten)]
+    ports: PortList,
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 impl StatsCommand {
     pub(super) fn run(self) -> Result<(), CliError> {
-        let mut stats: Vec<PortStats> = self.target.client()?.get("/v1/stats")?;
-        if let Some(name) = &self.port {
-            stats.retain(|port| port.ifname == *name);
+        let client = self.target.client()?;
+        let names = self.ports.checked(&client)?;
+        let mut stats: Vec<PortStats> = client.get("/v1/stats")?;
+        if !names.is_empty() {
+            stats.retain(|port| names.contains(&port.ifname));
         }
-        match (&self.port, stats.first()) {
-            (Some(name), None) => Err(CliError::NoSuchPort(name.clone())),
+        match names.as_slice() {
             _ if self.json => output::json(&stats),
-            (Some(_), Some(port)) => output::print(&explained(port)),
-            (None, _) => output::print(&overview(&stats)),
+            [] => output::print(&overview(&stats)),
+            _ => output::print(&stats.iter().map(explained).collect::<Vec<_>>().join("\n")),
         }
     }
 }
@@ -49,7 +51,7 @@ const HEADING: [&str; 12] = [
     "REASONS",
 ];
 
-/// A row for each port, and their sum; what is on its way, if anything is.
+/// A row for each port, their sum, and the number of frames in flight, if there are any.
 fn overview(stats: &[PortStats]) -> String {
     let ports = stats.iter().map(|port| row(&port.ifname, std::slice::from_ref(port)));
     let mut text = table(HEADING, ports.chain([row("TOTAL", stats)]));
@@ -57,7 +59,8 @@ fn overview(stats: &[PortStats]) -> String {
     let begun = sum(|port| port.forwarded + port.flood_copies + port.answered + port.segments);
     let ended = sum(|port| port.segmented + port.tx_frames + port.dropped(Side::Egress));
     if begun != ended {
-        text += &format!("{} frames were on their way.\n", begun.abs_diff(ended));
+        let in_flight = usize::try_from(begun.abs_diff(ended)).unwrap_or(usize::MAX);
+        text += &format!("{} in flight.\n", counted(in_flight, "frame"));
     }
     text
 }
@@ -66,7 +69,7 @@ fn total(stats: &[PortStats], count: fn(&PortStats) -> u64) -> u64 {
     stats.iter().map(count).fold(0, u64::wrapping_add)
 }
 
-/// The sum of `stats`.
+/// A row with the sums of `stats`.
 fn row(name: &str, stats: &[PortStats]) -> [String; 12] {
     let sum = |count: fn(&PortStats) -> u64| total(stats, count).to_string();
     [
@@ -85,13 +88,13 @@ fn row(name: &str, stats: &[PortStats]) -> [String; 12] {
     ]
 }
 
-/// Of the devices that are there.
+/// Frames that the devices' queues dropped; a device that is gone has no counter.
 fn queue_dropped(stats: &[PortStats]) -> String {
     let known: Vec<u64> = stats.iter().filter_map(|port| port.queue_dropped).collect();
     if known.is_empty() { "-".to_owned() } else { known.iter().sum::<u64>().to_string() }
 }
 
-/// The reasons that there were.
+/// The drop reasons that were counted.
 fn reasons(stats: &[PortStats]) -> String {
     let count =
         |reason: &DropReason| -> u64 { stats.iter().filter_map(|port| port.drops.get(reason.name())).sum() };
@@ -100,27 +103,27 @@ fn reasons(stats: &[PortStats]) -> String {
     if text.is_empty() { "-".to_owned() } else { text.join(", ") }
 }
 
-/// One port's counters in the order of a frame's way, each with what it means.
+/// The counters of one port in the order of the forwarding path, each with its meaning.
 fn explained(port: &PortStats) -> String {
     let mut text = format!("{}\n", port.ifname);
     if let Some(lost) = port.queue_dropped {
-        text += &line("queue dropped", lost, "lost before the switch: sent faster than it reads");
+        text += &line("queue dropped", lost, "in the device: the container sent faster than the switch read");
     }
     text += &line("received", port.rx_frames, &format!("{} bytes", port.rx_bytes));
-    text += &line("  forwarded", port.forwarded, "to the one port where the destination is");
+    text += &line("  forwarded", port.forwarded, "to the port of the destination");
     let copies = format!("to all other ports that are up: {} copies", port.flood_copies);
     text += &line("  flooded", port.flooded, &copies);
     text += &line("  answered", port.answered, "by the switch itself, as the gateway");
     text += &drops(port, Side::Ingress);
     if port.segmented > 0 {
-        let segments = format!("super-frames for it, cut into {} frames: it takes no offload", port.segments);
+        let segments = format!("GSO packets, cut into {} frames: the port has no offload", port.segments);
         text += &line("segmented", port.segmented, &segments);
     }
     text += &line("sent", port.tx_frames, &format!("{} bytes", port.tx_bytes));
     text += &drops(port, Side::Egress);
-    text += &line("addresses", port.fdb_learned, &format!("learned, and {} moved here", port.fdb_moved));
+    text += &line("addresses", port.fdb_learned, &format!("learned, {} moved here", port.fdb_moved));
     if port.fdb_evictions + port.fdb_refused > 0 {
-        let refused = format!("gave way in a full forwarding database, {} found no room", port.fdb_refused);
+        let refused = format!("evicted from the full forwarding database, {} not learned", port.fdb_refused);
         text += &line("  evicted", port.fdb_evictions, &refused);
     }
     text
@@ -128,8 +131,8 @@ fn explained(port: &PortStats) -> String {
 
 fn drops(port: &PortStats, side: Side) -> String {
     let what = match side {
-        Side::Ingress => "of those received",
-        Side::Egress => "of those to be sent",
+        Side::Ingress => "of the received frames",
+        Side::Egress => "of the frames to send",
     };
     let seen = port.reasons(side).filter(|(_, count)| *count > 0);
     let reasons = seen.map(|(reason, count)| line(&format!("    {}", reason.name()), count, reason.text()));
@@ -191,7 +194,7 @@ mod tests {
     #[test]
     fn reports_frames_in_flight() {
         let text = overview(&[port("container1", [12, 2, 0]), port("container2", [0, 0, 9])]);
-        assert_eq!(text.lines().last(), Some("1 frames were on their way."));
+        assert_eq!(text.lines().last(), Some("1 frame in flight."));
     }
 
     #[test]
@@ -201,16 +204,16 @@ mod tests {
             rows(&text),
             [
                 "container1",
-                "queue dropped 5 lost before the switch: sent faster than it reads",
+                "queue dropped 5 in the device: the container sent faster than the switch read",
                 "received 12 1200 bytes",
-                "forwarded 10 to the one port where the destination is",
+                "forwarded 10 to the port of the destination",
                 "flooded 0 to all other ports that are up: 0 copies",
                 "answered 0 by the switch itself, as the gateway",
-                "dropped 2 of those received",
+                "dropped 2 of the received frames",
                 "filtered 2 the destination is behind the port that it came from",
                 "sent 7 700 bytes",
-                "dropped 0 of those to be sent",
-                "addresses 1 learned, and 0 moved here",
+                "dropped 0 of the frames to send",
+                "addresses 1 learned, 0 moved here",
             ]
         );
     }

@@ -1,4 +1,4 @@
-//! `uswitch status`: a running switch in a few lines.
+//! `uswitch status`: shows a running switch in a few lines.
 
 use crate::control::report::Status;
 
@@ -6,12 +6,12 @@ use super::error::CliError;
 use super::output::{self, counted, duration, joined};
 use super::target::Target;
 
-/// Show a running switch
+/// Show the state and the settings of a running switch
 #[derive(Debug, clap::Args)]
 pub(super) struct StatusCommand {
     #[command(flatten)]
     target: Target,
-    /// JSON instead of text
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -34,9 +34,9 @@ fn text(status: &Status) -> String {
     }
     let gateway = format!("{} ({})", joined(&status.gateway.addresses), status.gateway.mac);
     let host = match (status.internal, status.nat, status.sandboxed) {
-        (true, ..) => "no port: the containers reach only each other",
-        (false, true, _) => "reachable, and beyond it by NAT",
-        (false, false, true) => "the switch's own sandbox",
+        (true, ..) => "no host port: the containers reach only each other",
+        (false, true, _) => "reachable, and other networks by NAT",
+        (false, false, true) => "a network namespace of the switch's own (started without root)",
         (false, false, false) => "reachable",
     };
     let lines = [
@@ -50,7 +50,7 @@ fn text(status: &Status) -> String {
         ("mtu", status.mtu.to_string()),
         ("addresses", format!("{} of {}, ageing after {} s", status.fdb, status.fdb_max, status.ageing_time)),
         ("received", format!("{} frames, {} bytes", status.rx_frames, status.rx_bytes)),
-        ("lost", format!("{} messages of workers, {} events", status.lost_notices, status.lost_events)),
+        ("lost", format!("{} worker notices, {} events", status.lost_notices, status.lost_events)),
     ];
     let line = |(what, value): (&str, String)| format!("  {what:<10} {value}\n");
     format!("{}\n", status.name) + &lines.map(line).concat()

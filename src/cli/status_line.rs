@@ -1,4 +1,4 @@
-//! The line that a switch in the foreground keeps up to date on its terminal.
+//! The status line of a switch in the foreground.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -9,12 +9,12 @@ use crate::control::running::{Command, Handle};
 
 use super::output::{counted, scaled};
 
-/// Between two lines.
+/// Time between two updates.
 const PERIOD: Duration = Duration::from_secs(1);
-/// How long the end of the line may take: a terminal that was stopped (Ctrl-S) is left as it is.
+/// Longest wait for the last update: a terminal that is stopped (Ctrl-S) takes no output.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The line on the terminal. Both channels carry nothing: each end says by being dropped that it is done.
+/// A status line on the terminal. No message crosses the channels: dropping an end is the message.
 #[derive(Debug)]
 pub(super) struct StatusLine {
     stop: Sender<()>,
@@ -22,8 +22,8 @@ pub(super) struct StatusLine {
 }
 
 impl StatusLine {
-    /// Keeps the line up to date until the switch stops, on a thread of its own: a terminal that was stopped stops
-    /// nothing else.
+    /// Updates the line until the switch stops, on a thread of its own, so that a stopped terminal blocks nothing
+    /// else.
     pub(super) fn show(handle: Handle) -> io::Result<StatusLine> {
         let (stop, stopped) = mpsc::channel();
         let (end, ended) = mpsc::channel();
@@ -35,7 +35,7 @@ impl StatusLine {
         Ok(StatusLine { stop, ended })
     }
 
-    /// Ends the line, so that what comes next begins a new one.
+    /// Ends the line: later output begins a new one.
     pub(super) fn finish(self) {
         drop(self.stop);
         let _ = self.ended.recv_timeout(END_TIMEOUT);
@@ -48,7 +48,7 @@ fn update(handle: &Handle, stopped: &Receiver<()>) {
         let now = Instant::now();
         if let Some((then, earlier)) = &before {
             let text = line(&status, earlier, now - *then);
-            // A terminal that went away ends the switch by SIGHUP.
+            // If the terminal is gone, SIGHUP ends the switch.
             let _ = write!(io::stdout(), "\r{text}\x1b[K").and_then(|()| io::stdout().flush());
         }
         before = Some((now, status));

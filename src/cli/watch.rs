@@ -1,4 +1,4 @@
-//! `uswitch watch`: a screen that shows a running switch.
+//! `uswitch watch`: a full-screen view of a running switch.
 
 use std::io::{self, IsTerminal};
 
@@ -8,7 +8,7 @@ use super::error::CliError;
 use super::output;
 use super::target::Target;
 
-/// Watch a running switch on the terminal: ports, stations, events, as they change
+/// Show ports, addresses, rates and events of a running switch, full screen
 #[derive(Debug, clap::Args)]
 #[command(after_help = tui::help())]
 pub(super) struct WatchCommand {

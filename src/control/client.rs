@@ -41,7 +41,7 @@ pub(crate) enum ClientError {
 fn advice(name: &str, running: &[String]) -> String {
     match running {
         [] => format!(": start it with `uswitch start --name {name}`"),
-        running => format!(" (running: {})", running.join(", ")),
+        running => format!(" (running: {}): choose one with --name", running.join(", ")),
     }
 }
 

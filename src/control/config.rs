@@ -1,4 +1,4 @@
-//! What a person asked for, checked: a [`Config`] that exists is valid in itself.
+//! The checked configuration of a switch: every [`Config`] is valid.
 
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::addressing;
+use super::format::counted;
 use super::log::LogLevel;
 use super::options::{Options, OptionsFile};
 use crate::datapath::{BusyPoll, Placement, allowed_cpus};
@@ -22,24 +23,24 @@ pub enum EngineChoice {
     /// io_uring where the kernel has what it needs, else poll
     #[default]
     Auto,
-    /// io_uring or nothing
+    /// io_uring, or fail
     Uring,
     /// epoll with read and write
     Poll,
 }
 
-/// A switch to be started. Every value was checked by [`Config::new`].
+/// A switch to start. [`Config::new`] has checked every value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The switch's name, and its host port's device (an interface name: at most 15 bytes).
+    /// Name of the switch and of its host port's device (an interface name: at most 15 bytes).
     pub name: String,
-    /// How many containers to make.
+    /// Number of containers to create.
     pub ports: u16,
     /// Containers are `<prefix>1`, `<prefix>2`, ...
     pub prefix: String,
-    /// The gateway has the first address of each; container N the (N+1)th.
+    /// In each subnet the gateway has the first address, and container N the (N+1)th.
     pub subnets: Vec<IpNet>,
-    /// Masquerade what leaves the host.
+    /// Masquerade packets to other networks.
     pub nat: bool,
     /// No host port.
     pub internal: bool,
@@ -49,25 +50,25 @@ pub struct Config {
     pub workers: usize,
     /// Engine to use.
     pub engine: EngineChoice,
-    /// Super-frames and unfinished checksums may cross.
+    /// Use checksum and segmentation offload.
     pub offload: bool,
-    /// Which CPUs the workers run on.
+    /// CPUs of the workers.
     pub placement: Placement,
-    /// How long a worker looks for the next frame itself before it sleeps.
+    /// How long a worker polls for frames before it sleeps.
     pub busy_poll: BusyPoll,
-    /// How long a learned address lives without a frame from it.
+    /// Lifetime of a learned address without a frame from it.
     pub ageing_time: Duration,
-    /// Most entries in the forwarding database.
+    /// Maximum number of entries in the forwarding database.
     pub fdb_max: usize,
-    /// The devices' transmit queue length; the kernel's default if none.
+    /// Transmit queue length of the devices; none for the kernel's default.
     pub txqueuelen: Option<u32>,
-    /// Where metrics are served beside the API: a loopback address.
+    /// Loopback address of the metrics, which the API serves too.
     pub metrics: Option<SocketAddr>,
-    /// What is logged, to begin with.
+    /// Log level at the start.
     pub log: LogLevel,
 }
 
-/// Why there is no [`Config`].
+/// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -75,7 +76,7 @@ pub enum ConfigError {
     Unreadable {
         /** Which file. */
         path: PathBuf,
-        /** The kernel's word. */
+        /** The kernel's error. */
         source: std::io::Error,
     },
     /// The file is not TOML, has an unknown key, or a value of the wrong type.
@@ -90,7 +91,7 @@ pub enum ConfigError {
         /** What is wrong. */
         message: String,
     },
-    /// A value that cannot be.
+    /// An invalid value.
     #[error("{place}: {why}")]
     Invalid {
         /** The flag, or the file, line and key. */
@@ -105,13 +106,13 @@ pub enum ConfigError {
 pub enum InvalidValue {
     /// Not a name for a device.
     #[error(
-        "'{0}' cannot name a network device: use 1 to 15 letters, digits, '.', '_' or '-', the first a letter or digit"
+        "'{0}' cannot name a network device: use 1 to 15 letters, digits, '.', '_' or '-', and start with a letter or digit"
     )]
     DeviceName(String),
     /// Not a name for a container.
     #[error(
-        "'{0}' cannot name a container: use letters, digits, '.', '_' or '-', the first a letter or digit, \
-         63 in all, and not 'host'"
+        "'{0}' cannot name a container: use 1 to 63 letters, digits, '.', '_' or '-', start with a letter or digit, and \
+         do not use 'host'"
     )]
     ContainerName(String),
     /// Out of range.
@@ -119,30 +120,32 @@ pub enum InvalidValue {
     Range {
         /** As typed. */
         value: u64,
-        /** Least. */
+        /** Lowest. */
         from: u64,
-        /** Most. */
+        /** Highest. */
         to: u64,
-        /** Whose limit it is. */
+        /** Source of the limit. */
         because: &'static str,
     },
     /// Not a subnet.
     #[error("'{0}' is not a subnet: write one like 10.1.0.0/24 or fd00:10:1::/64")]
     SubnetSyntax(String),
-    /// Bits set after the prefix.
-    #[error("{0} is an address in a subnet: write the subnet, {1}")]
+    /// Bits are set after the prefix.
+    #[error("{0} is an address: write its subnet, {1}")]
     HostBits(IpNet, IpNet),
-    /// Stations cannot have addresses there.
-    #[error("{0} is not for stations: choose a private subnet like 10.1.0.0/24 or fd00:10:1::/64")]
+    /// Hosts cannot have addresses in it.
+    #[error(
+        "{0} has addresses that hosts cannot have: choose a private subnet like 10.1.0.0/24 or fd00:10:1::/64"
+    )]
     SpecialSubnet(IpNet),
     /// Two of the subnets have addresses in common.
-    #[error("{0} and {1} overlap: name subnets that have no address in common")]
+    #[error("{0} and {1} overlap: choose subnets that have no address in common")]
     Overlap(IpNet, IpNet),
-    /// More than we take.
-    #[error("{0} subnets: name at most {MOST_SUBNETS}")]
+    /// More than the limit.
+    #[error("{0} subnets are too many: give at most {MOST_SUBNETS}")]
     TooManySubnets(usize),
     /// The subnet has no room for the containers.
-    #[error("{subnet} has room for {fits} beside the gateway, and {ports} are asked for: {advice}")]
+    #[error("{subnet} has {} besides the gateway's, for {ports} containers: {advice}", addresses(*fits))]
     TooSmall {
         /** Which. */
         subnet: IpNet,
@@ -153,21 +156,25 @@ pub enum InvalidValue {
         /** A subnet that does, or fewer ports. */
         advice: String,
     },
-    /// Not an address that only this machine reaches.
-    #[error("'{0}' is no loopback address with a port: write one like 127.0.0.1:9477 or [::1]:9477")]
+    /// Not a loopback address.
+    #[error("'{0}' is not a loopback address with a port: write one like 127.0.0.1:9477 or [::1]:9477")]
     NotLoopback(String),
     /// Not CPUs.
-    #[error("'{0}' names no CPUs: write some like 1 or 2-5,8, or 'any'")]
+    #[error("'{0}' is not a list of CPUs: write one like 1 or 2-5,8, or 'any'")]
     CpuListSyntax(String),
-    /// A CPU that there is not, or not for us.
-    #[error("CPU {0} is none of those that this process may use: {1:?}")]
+    /// A CPU that does not exist, or that this process may not use.
+    #[error("CPU {0} is not available: this process may use {1:?}")]
     CpuNotAllowed(usize, Vec<usize>),
     /// `--nat` with `--internal`.
-    #[error("there is no way out to masquerade without a host port: leave out 'nat' or 'internal'")]
+    #[error("NAT needs the host port, which 'internal' omits: give only one of them")]
     NatWithoutHostPort,
 }
 
-/// Subnets of one switch.
+fn addresses(count: u64) -> String {
+    counted(usize::try_from(count).unwrap_or(usize::MAX), "address")
+}
+
+/// Maximum number of subnets.
 const MOST_SUBNETS: usize = 16;
 /// Longest container name: also a host name (RFC 1123 §2.1, one label).
 const LONGEST_CONTAINER_NAME: usize = 63;
@@ -183,11 +190,11 @@ pub const SMALLEST_MTU_V6: u32 = 1280;
 /// A switch's name, where nobody says otherwise.
 pub const DEFAULT_NAME: &str = "uswitch0";
 
-/// The port that leads to the host; no container has this name.
+/// Name of the host port; no container has it.
 pub const HOST: &str = "host";
 
 impl Config {
-    /// The switch that these words ask for: the flags', then the file's, then the defaults.
+    /// Checks the options: those of the command line, then those of the file, then the defaults.
     pub fn new(flags: Options, file: Option<OptionsFile>) -> Result<Config, ConfigError> {
         let typed = flags.clone();
         let words = flags.or(file.as_ref().map(|file| file.options.clone()).unwrap_or_default());
@@ -214,7 +221,7 @@ impl Config {
 }
 
 impl Options {
-    /// Whether `key` is among the words typed; only those that can be invalid are asked for.
+    /// Whether the option `key` is given; only for options that can be invalid.
     fn sets(&self, key: &str) -> bool {
         match key {
             "name" => self.name.is_some(),
@@ -277,7 +284,7 @@ fn check(options: Options) -> Checked<Config> {
     })
 }
 
-/// Metrics are for this machine's own eyes: what else should see them has better doors (a proxy, ssh).
+/// Metrics are served to this machine only. Others use a proxy or ssh.
 fn metrics(text: String) -> Checked<SocketAddr> {
     match text.parse::<SocketAddr>() {
         Ok(address) if address.ip().is_loopback() && address.port() != 0 => Ok(address),
@@ -285,7 +292,7 @@ fn metrics(text: String) -> Checked<SocketAddr> {
     }
 }
 
-/// Most containers: one port is the host's.
+/// Maximum number of containers: one port is the host's.
 const MOST_PORTS: u64 = Ports::MAX as u64 - 1;
 
 fn number<T: TryFrom<u64>>(
@@ -312,9 +319,9 @@ pub fn mtu(value: u64, subnets: &[IpNet]) -> Result<u32, InvalidValue> {
             from: smallest.into(),
             to: LARGEST_MTU.into(),
             because: match value < u64::from(smallest) {
-                true if smallest == SMALLEST_MTU_V6 => " (the least that IPv6 needs; IPv4 alone takes 68)",
-                true => " (the least that IPv4 needs)",
-                false => " (the most that the kernel gives a TAP device)",
+                true if smallest == SMALLEST_MTU_V6 => " (the minimum of IPv6; 68 without IPv6)",
+                true => " (the minimum of IPv4)",
+                false => " (the kernel's maximum for a TAP device)",
             },
         }),
     }
@@ -342,7 +349,7 @@ fn subnets(typed: &[String], ports: u16) -> Result<Vec<IpNet>, InvalidValue> {
     Ok(subnets)
 }
 
-/// 172.16.0.0/24, or as much wider as the ports need, and fd00:172:16::/64.
+/// 172.16.0.0/24, or wider if the ports need it, and fd00:172:16::/64.
 fn default_subnets(ports: u16) -> Vec<IpNet> {
     let v4 = ipnet::Ipv4Net::new_assert([172, 16, 0, 0].into(), 24);
     let v6 = ipnet::Ipv6Net::new_assert([0xfd00, 0x172, 0x16, 0, 0, 0, 0, 0].into(), 64);
@@ -361,14 +368,14 @@ fn subnet(text: &str, ports: u16) -> Result<IpNet, InvalidValue> {
     let fits = addressing::max_hosts(subnet);
     if fits < u64::from(ports) {
         let wider = addressing::widened(subnet, ports.into()).filter(|wider| !is_special(*wider));
-        let advice = wider.map_or("fewer ports".to_owned(), |wider| format!("use {wider}, or fewer ports"));
+        let advice = wider.map_or("create fewer".to_owned(), |wider| format!("use {wider}, or create fewer"));
         return Err(InvalidValue::TooSmall { subnet, fits, ports, advice });
     }
     Ok(subnet)
 }
 
-/// Holds addresses that no station may have: "this network", loopback, multicast, class E, IPv6 link-local
-/// (every IPv6 device has one of its own; RFC 6890).
+/// Has addresses that no host can have: "this network", loopback, multicast, class E, IPv6 link-local
+/// (each IPv6 device makes its own; RFC 6890).
 pub fn is_special(subnet: IpNet) -> bool {
     let touches = |special: &str| {
         special.parse::<IpNet>().is_ok_and(|special| special.contains(&subnet) || subnet.contains(&special))
@@ -395,7 +402,7 @@ fn placement(text: String) -> Checked<Placement> {
     }
 }
 
-/// A worker that looks for frames itself would keep an only CPU from those who send them.
+/// On a single CPU, a polling worker would take the CPU from the senders.
 fn busy_poll(typed: Option<u64>, cpus: usize) -> Checked<BusyPoll> {
     let for_so_long = |us| BusyPoll::For(Duration::from_micros(us));
     match typed {
@@ -506,8 +513,8 @@ mod tests {
         assert_eq!(refusal(|o| o.ports = Some(4096)), "--ports: 4096 is out of range: choose 0 to 4095");
         assert_eq!(refusal(|o| o.workers = Some(0)), "--workers: 0 is out of range: choose 1 to 64");
         assert!(refusal(|o| o.workers = Some(65)).starts_with("--workers: "));
-        assert!(refusal(|o| o.cpus = Some("x".into())).starts_with("--cpus: 'x' names no CPUs: "));
-        assert!(refusal(|o| o.cpus = Some("1023".into())).starts_with("--cpus: CPU 1023 is none of "));
+        assert!(refusal(|o| o.cpus = Some("x".into())).starts_with("--cpus: 'x' is not a list of CPUs: "));
+        assert!(refusal(|o| o.cpus = Some("1023".into())).starts_with("--cpus: CPU 1023 is not available"));
         assert!(refusal(|o| o.busy_poll = Some(1_000_001)).starts_with("--busy-poll: "));
         assert!(refusal(|o| o.ageing_time = Some(0)).starts_with("--ageing-time: "));
         assert!(refusal(|o| o.fdb_max = Some(15)).starts_with("--fdb-max: "));
@@ -521,7 +528,7 @@ mod tests {
     fn mtu_range_depends_on_ipv6() {
         assert_eq!(
             refusal(|o| o.mtu = Some(65522)),
-            "--mtu: 65522 is out of range: choose 1280 to 65521 (the most that the kernel gives a TAP device)"
+            "--mtu: 65522 is out of range: choose 1280 to 65521 (the kernel's maximum for a TAP device)"
         );
         assert!(refusal(|o| o.mtu = Some(1279)).contains("IPv6"));
         let v4 = |mtu| {
@@ -538,8 +545,8 @@ mod tests {
     fn small_subnet_error_suggests_one_that_fits() {
         assert_eq!(
             subnets_of(&["10.0.0.0/30"], 3).unwrap_err(),
-            "--subnet: 10.0.0.0/30 has room for 1 beside the gateway, and 3 are asked for: \
-             use 10.0.0.0/29, or fewer ports"
+            "--subnet: 10.0.0.0/30 has 1 address besides the gateway's, for 3 containers: \
+             use 10.0.0.0/29, or create fewer"
         );
         assert!(subnets_of(&["10.0.0.0/29"], 3).is_ok());
         assert!(subnets_of(&["10.0.0.0/31"], 1).is_ok() && subnets_of(&["10.0.0.0/32"], 0).is_ok());
@@ -559,12 +566,15 @@ mod tests {
         assert!(subnets_of(&["10.0.0.0"], 1).unwrap_err().contains("is not a subnet"));
         assert_eq!(
             subnets_of(&["10.0.0.5/24"], 1).unwrap_err(),
-            "--subnet: 10.0.0.5/24 is an address in a subnet: write the subnet, 10.0.0.0/24"
+            "--subnet: 10.0.0.5/24 is an address: write its subnet, 10.0.0.0/24"
         );
         for special in
             ["127.0.0.0/8", "224.0.0.0/8", "0.0.0.0/0", "fe80::/64", "ff02::/64", "::/0", "240.0.0.0/24"]
         {
-            assert!(subnets_of(&[special], 1).unwrap_err().contains("is not for stations"), "{special}");
+            assert!(
+                subnets_of(&[special], 1).unwrap_err().contains("has addresses that hosts cannot have"),
+                "{special}"
+            );
         }
         for pair in
             [["10.0.0.0/24", "10.0.0.0/24"], ["10.0.0.0/16", "10.0.5.0/24"], ["fd00::/64", "fd00::/48"]]

@@ -148,7 +148,7 @@ impl Event {
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub struct EventFilter {
-    /// Only events of this port, or of all ports.
+    /// Only those that concern these ports, separated by commas, and those that concern the whole switch.
     pub ifname: Option<String>,
     /// Only these types, separated by commas. `lost` is always included.
     #[serde(rename = "type", deserialize_with = "separated_by_commas")]
@@ -163,8 +163,11 @@ pub struct EventFilter {
 impl EventFilter {
     /// Whether an event matches.
     pub(crate) fn passes(&self, event: &Event) -> bool {
-        let concerns =
-            |port: &String| [&event.ifname, &event.other].into_iter().flatten().any(|it| it == port);
+        let concerns = |ports: &String| {
+            ports
+                .split(',')
+                .any(|port| event.ifname.as_deref() == Some(port) || event.other.as_deref() == Some(port))
+        };
         let lost = event.kind == EventType::Lost;
         let everywhere = event.ifname.is_none();
         (everywhere || self.ifname.as_ref().is_none_or(concerns))

@@ -1,6 +1,6 @@
-//! Counts, times and rates as people read them.
+//! Formats counts, times and rates for people.
 
-/// `count` things: "1 port", "3 ports".
+/// A count with its noun: "1 port", "3 ports".
 pub(crate) fn counted(count: usize, one: &str) -> String {
     let plural = match one.strip_suffix('s') {
         Some(_) => format!("{one}es"),
@@ -9,7 +9,7 @@ pub(crate) fn counted(count: usize, one: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { &plural })
 }
 
-/// Seconds as days, hours, minutes: the two largest that matter.
+/// Seconds as days, hours and minutes: the two largest units.
 pub(crate) fn duration(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {

@@ -1,5 +1,5 @@
-//! What a person typed, as typed: the same words as flags of `uswitch start` and as keys of a
-//! configuration file. [`super::Config`] is what they come to.
+//! The options of a switch as typed: the flags of `uswitch start`, and the keys of a configuration file.
+//! [`super::Config`] is made of them.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -9,76 +9,75 @@ use toml::de::DeTable;
 
 use super::config::{ConfigError, EngineChoice};
 
-/// A word that was not typed is `None` or empty; its default is in the help text and in
-/// [`super::Config::new`].
+/// An option that was not given is `None` or empty. Its default is in the help text and in [`super::Config::new`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Options {
-    /// Name of the switch, and of its device on the host [default: uswitch0]
+    /// Name of the switch and of its device on the host [default: uswitch0]
     #[arg(long)]
     pub name: Option<String>,
-    /// Containers to make [default: 2]
+    /// Number of containers to create, 0 to 4095 [default: 2]
     #[arg(long, value_name = "N")]
     pub ports: Option<u64>,
-    /// Containers are named PREFIX1, PREFIX2, ... [default: container]
+    /// Name the containers PREFIX1, PREFIX2, ... [default: container]
     #[arg(long)]
     pub prefix: Option<String>,
-    /// Subnet, IPv4 or IPv6, may be repeated: the first address is the gateway's, container N has the
-    /// one N further [default: 172.16.0.0/24 (wider for more than 253 ports) and fd00:172:16::/64]
+    /// IPv4 or IPv6 subnet; may be repeated. The gateway gets the first address, container N the Nth after it
+    /// [default: 172.16.0.0/24 (wider for more than 253 ports) and fd00:172:16::/64]
     #[arg(long, value_name = "CIDR")]
     pub subnet: Vec<String>,
-    /// Reach beyond the host: masquerade what leaves it
+    /// Masquerade packets from the containers to other networks (NAT)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true)]
     pub nat: Option<bool>,
-    /// No port to the host: the containers reach only each other
+    /// Create no host port: the containers reach only each other
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true)]
     pub internal: Option<bool>,
-    /// MTU of every device, 68 (1280 with IPv6) to 65521 [default: 1500]
+    /// MTU of the devices in bytes, 68 (1280 with IPv6) to 65521 [default: 1500]
     #[arg(long, value_name = "BYTES")]
     pub mtu: Option<u64>,
-    /// Worker threads, 1 to 64 [default: 1 on up to 3 CPUs, else half as many as CPUs, at most 4]
+    /// Number of worker threads, 1 to 64 [default: 1 on up to 3 CPUs, else half the CPUs, at most 4]
     #[arg(long, value_name = "N")]
     pub workers: Option<u64>,
-    /// How frames are moved [default: auto]
+    /// I/O engine [default: auto]
     #[arg(long)]
     pub engine: Option<EngineChoice>,
-    /// Frames cross complete: no super-frames, no unfinished checksums
+    /// Disable checksum and segmentation offload (TSO/USO)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true)]
     pub no_offload: Option<bool>,
-    /// CPUs that the workers stay on, such as 1 or 2-5,8; 'any': the scheduler may move them
-    /// [default: each stays where it starts]
+    /// Pin the workers to these CPUs, as in 1 or 2-5,8, or 'any' to let the scheduler move them
+    /// [default: each worker stays on the CPU where it starts]
     #[arg(long, value_name = "LIST")]
     pub cpus: Option<String>,
-    /// How long a worker looks for the next frame itself before it sleeps, and as root keeps idle CPUs awake, up to 1000000
-    /// [default: 50 without the latter while stations exchange single frames, as requests and answers are, else 0]
+    /// Busy-poll this many microseconds before sleeping, up to 1000000; as root, also keep idle CPUs out of deep sleep
+    /// [default: adaptive: 50 for request-response traffic, else 0]
     #[arg(long, value_name = "MICROSECONDS")]
     pub busy_poll: Option<u64>,
-    /// How long a learned address lives without a frame from it, 1 to 1000000 [default: 300]
+    /// Remove a learned address after this many seconds without a frame from it, 1 to 1000000 [default: 300]
     #[arg(long, value_name = "SECONDS")]
     pub ageing_time: Option<u64>,
-    /// Most entries in the forwarding database, 16 to 1048576 [default: 8192]
+    /// Maximum number of entries in the forwarding database, 16 to 1048576 [default: 8192]
     #[arg(long, value_name = "N")]
     pub fdb_max: Option<u64>,
-    /// Frames that may wait in a container's device, 1 to 1000000 [default: the kernel's]
+    /// Transmit queue length of the containers' devices in frames, 1 to 1000000 [default: the kernel's]
     #[arg(long, value_name = "N")]
     pub txqueuelen: Option<u64>,
-    /// Serve metrics for Prometheus at http://ADDRESS:PORT/metrics, a loopback address
+    /// Serve Prometheus metrics at http://ADDRESS:PORT/metrics, on a loopback address
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics: Option<String>,
-    /// Log what comes and goes (-v), and what is asked over the API too (-vv)
+    /// Log ports and links (-v), and API requests too (-vv)
     #[arg(long, short, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// Return when the switch forwards, and leave it in the background
+    /// Run in the background: return when the switch forwards
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true)]
     pub detach: Option<bool>,
 }
 
 impl Options {
-    /// These words, and `other`'s where these say nothing.
+    /// These options, and `other`'s where these are not given.
     #[must_use]
     pub fn or(self, other: Options) -> Options {
         Options {
@@ -104,13 +103,13 @@ impl Options {
     }
 }
 
-/// A configuration file that could be read and has only words that we know.
+/// A configuration file that was read and has only known keys.
 #[derive(Debug, Clone)]
 pub struct OptionsFile {
     /// What it says.
     pub options: Options,
     path: PathBuf,
-    /// Its keys, each with its line.
+    /// The keys, each with its line.
     lines: Vec<(String, usize)>,
 }
 
@@ -126,23 +125,25 @@ impl OptionsFile {
         let size = file.take(LONGEST_FILE + 1).read_to_string(&mut text).map_err(refused)?;
         if size as u64 > LONGEST_FILE {
             return Err(refused(std::io::Error::other(
-                "longer than 64 KiB, so no configuration of a switch",
+                "it is longer than 64 KiB, so it is not a configuration file",
             )));
         }
         OptionsFile::parse(path, &text)
     }
 
-    /// Takes `text` for the contents of the file at `path`.
+    /// Parses `text`, the contents of the file at `path`.
     pub fn parse(path: &Path, text: &str) -> Result<OptionsFile, ConfigError> {
         let at_line = |error: &toml::de::Error| {
             let start = error.span().map_or(0, |span| span.start);
             let (number, line) = line_at(text, start);
             let key = line.split_once('=').map_or("", |(key, _)| key.trim());
+            let message = plain(error.message());
+            let names_key = key.is_empty() || message.starts_with(&format!("'{key}'"));
             ConfigError::Syntax {
                 path: path.to_owned(),
                 line: number,
-                key: if key.is_empty() { String::new() } else { format!("{key}: ") },
-                message: error.message().replace('\n', " "),
+                key: if names_key { String::new() } else { format!("{key}: ") },
+                message,
             }
         };
         let options = toml::from_str(text).map_err(|error| at_line(&error))?;
@@ -160,6 +161,48 @@ impl OptionsFile {
         let (_, line) = self.lines.iter().find(|(name, _)| name == key)?;
         Some(format!("{}:{line}: {key}", self.path.display()))
     }
+}
+
+/// A message of the TOML reader in the words of the command line's errors.
+fn plain(message: &str) -> String {
+    let message = message.replace('\n', " ");
+    let listed = |list: &str| -> Vec<String> {
+        list.split(", ").map(|word| word.trim_matches('`').to_owned()).collect()
+    };
+    let quoted = |prefix: &str| Some(message.strip_prefix(prefix)?.split_once("`, expected one of "));
+    if let Some(Some((typed, keys))) = quoted("unknown field `") {
+        let nearest = listed(keys).into_iter().min_by_key(|key| strsim::damerau_levenshtein(typed, key));
+        let nearest = nearest.filter(|key| strsim::jaro(typed, key) > SIMILAR);
+        let advice = nearest.map_or_else(
+            || format!("the options are {}", listed(keys).join(", ")),
+            |key| format!("did you mean '{key}'?"),
+        );
+        return format!("'{typed}' is not an option, {advice}");
+    }
+    if let Some(Some((typed, values))) = quoted("unknown variant `") {
+        return format!("'{typed}' is not one of {}", listed(values).join(", "));
+    }
+    match message.strip_prefix("invalid type: ").and_then(|types| types.split_once(", expected ")) {
+        Some((found, wanted)) => wrong_type(found, wanted),
+        None => message.replace("invalid value: integer `", "`").replace("u64", "a number of 0 or more"),
+    }
+}
+
+/// Words above this similarity are suggested, as clap does.
+const SIMILAR: f64 = 0.7;
+
+/// A value of another type than `wanted`, which is serde's name of it.
+fn wrong_type(found: &str, wanted: &str) -> String {
+    let value = found.split_once(' ').map_or(found, |(_, value)| value);
+    let value = value.trim_matches(['"', '`']);
+    let wanted = match wanted {
+        "u64" | "u8" | "u16" | "u32" => "a number",
+        "a boolean" => "true or false",
+        "a sequence" => "a list, as in ['10.0.0.0/24']",
+        "a string" => "a text in quotes",
+        other => other,
+    };
+    format!("'{value}' is not {wanted}")
 }
 
 /// The number (from 1) and the text of the line that has the byte at `offset`.
@@ -182,8 +225,8 @@ mod tests {
         let command = <Options as clap::Args>::augment_args(clap::Command::new("start"));
         let mut flags: Vec<_> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
         let refusal = parse("no-such-key = 1").unwrap_err();
-        let (_, listed) = refusal.split_once("expected one of ").unwrap();
-        let mut keys: Vec<_> = listed.split(", ").map(|key| key.trim_matches('`')).collect();
+        let (_, listed) = refusal.split_once("the options are ").unwrap();
+        let mut keys: Vec<_> = listed.split(", ").collect();
         flags.sort_unstable();
         keys.sort_unstable();
         assert_eq!(flags, keys);
@@ -210,17 +253,15 @@ mod tests {
 
     #[test]
     fn errors_name_file_line_and_key() {
-        assert_eq!(
-            parse("ports = 3\nmtu = 'big'\n").unwrap_err(),
-            "lab.toml:2: mtu: invalid type: string \"big\", expected u64"
-        );
+        assert_eq!(parse("ports = 3\nmtu = 'big'\n").unwrap_err(), "lab.toml:2: mtu: 'big' is not a number");
         let unknown = parse("# lab\n\nprots = 3\n").unwrap_err();
-        assert!(
-            unknown.starts_with("lab.toml:3: prots: unknown field `prots`, expected one of "),
-            "{unknown}"
-        );
+        assert_eq!(unknown, "lab.toml:3: 'prots' is not an option, did you mean 'ports'?");
+        assert_eq!(parse("nat = 3").unwrap_err(), "lab.toml:1: nat: '3' is not true or false");
+        let list = parse("subnet = '10.0.0.0/24'").unwrap_err();
+        assert_eq!(list, "lab.toml:1: subnet: '10.0.0.0/24' is not a list, as in ['10.0.0.0/24']");
+        assert_eq!(parse("name = 3").unwrap_err(), "lab.toml:1: name: '3' is not a text in quotes");
         let engine = parse("engine = 'dpdk'").unwrap_err();
-        assert!(engine.starts_with("lab.toml:1: engine: unknown variant `dpdk`"), "{engine}");
+        assert!(engine.starts_with("lab.toml:1: engine: 'dpdk' is not one of auto, uring, poll"), "{engine}");
         let syntax = parse("ports = 3\nmtu = = 4\n").unwrap_err();
         assert!(syntax.starts_with("lab.toml:2: mtu: ") && !syntax.contains('\n'), "{syntax}");
         assert!(parse("ports 3").unwrap_err().starts_with("lab.toml:1: "));

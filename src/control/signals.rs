@@ -1,13 +1,13 @@
-//! The signals that end a switch.
+//! The signals that stop a switch.
 
 use std::{fs, io};
 
 use futures_util::FutureExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Hears Ctrl-C, `kill`, and the terminal going away. From [`TerminationSignals::listen`] on none of them ends the process, so
-/// that a second Ctrl-C does not break off the clearing up. One that whoever started us has us ignore stays ignored:
-/// SIGHUP under nohup(1), SIGINT of a script's `&`.
+/// Receives SIGINT, SIGTERM and SIGHUP. After [`TerminationSignals::listen`] none of them ends the process, so a second
+/// Ctrl-C does not interrupt the cleanup. A signal that was ignored when the process started stays ignored: SIGHUP
+/// under nohup(1), SIGINT of a script's `&`.
 #[derive(Debug)]
 pub(crate) struct TerminationSignals {
     interrupt: Option<Signal>,
@@ -16,7 +16,7 @@ pub(crate) struct TerminationSignals {
 }
 
 impl TerminationSignals {
-    /// Starts to hear. Called inside the runtime.
+    /// Installs the handlers. Called inside the runtime.
     pub(crate) fn listen() -> io::Result<TerminationSignals> {
         let ignored = ignored(&fs::read_to_string("/proc/self/status")?);
         let register = |kind: SignalKind| {
@@ -30,7 +30,7 @@ impl TerminationSignals {
         })
     }
 
-    /// Resolves when the next one comes. Cancel-safe.
+    /// Resolves when the next signal arrives. Cancel-safe.
     pub(crate) async fn next(&mut self) {
         tokio::select! {
             () = recv(&mut self.interrupt) => {}
@@ -39,7 +39,7 @@ impl TerminationSignals {
         }
     }
 
-    /// Whether one has come since the last call of this or of [`TerminationSignals::next`].
+    /// Whether a signal has arrived since the last call of this or of [`TerminationSignals::next`].
     pub(crate) fn pending(&mut self) -> bool {
         self.next().now_or_never().is_some()
     }
@@ -51,7 +51,7 @@ fn ignored(status: &str) -> u64 {
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
-/// Resolves when the signal comes: never, if it is ignored.
+/// Resolves when the signal arrives: never, if it is ignored.
 async fn recv(signal: &mut Option<Signal>) {
     match signal {
         Some(signal) => _ = signal.recv().await,

@@ -17,4 +17,5 @@ pub mod process;
 pub mod runtime_dir;
 pub mod sandbox;
 pub mod tap;
+pub mod terminal;
 pub mod uring;

@@ -55,7 +55,7 @@ fn captures_ping_with_ports_directions_and_verdicts() {
 fn captures_gateway_ping_and_its_reply() {
     let s = Uswitch::start();
     let [h1, ..] = s.containers();
-    let capture = capture(&s, "--port container1 -c 4 icmp or ( icmp6 and host fd00:172:16::1 )");
+    let capture = capture(&s, "container1 -c 4 icmp or ( icmp6 and host fd00:172:16::1 )");
     h1.run("ping -n -c 1 -W 5 172.16.0.1").ok();
     h1.run("ping -n -c 1 -W 5 fd00:172:16::1").ok();
     let output = capture.ok();
@@ -73,8 +73,8 @@ fn captures_dropped_frame_with_reason() {
     let [h1, ..] = s.containers();
     let gateway = s.host().run("cat /sys/class/net/uswitch0/address").ok().trim().parse().expect("a MAC");
     let filter = format!("ether src {gateway}");
-    let mut lines = capture(&s, &format!("--port container1 --direction in -c 1 {filter}"));
-    let file = capture(&s, &format!("--port container1 --direction in -c 1 -w {FILE} {filter}"));
+    let mut lines = capture(&s, &format!("container1 --direction in -c 1 {filter}"));
+    let file = capture(&s, &format!("container1 --direction in -c 1 -w {FILE} {filter}"));
     h1.send(&[frame(mac(9), gateway, "from the gateway")]);
     lines.line_with("[drop: spoofed_gateway]");
     file.ok();
@@ -91,8 +91,7 @@ fn captures_super_frames_whole_or_segmented() {
         lengths.iter().map(|length| length.parse().expect("a length")).collect()
     };
     let stream = |arguments: &str| {
-        let capture =
-            capture(&s, &format!("--port container2 --direction out -c 1000 -w {FILE} {arguments}"));
+        let capture = capture(&s, &format!("container2 --direction out -c 1000 -w {FILE} {arguments}"));
         iperf3(&h1, &h2, &format!("{} -t 2", v4(2)));
         capture.ok();
     };
@@ -103,16 +102,14 @@ fn captures_super_frames_whole_or_segmented() {
         comments.iter().all(|c| c == "from container1; super-frame, segments of 1448 bytes"),
         "{comments:?}"
     );
-    let traced =
-        s.host().run(&format!("uswitch trace --in container1 --pcap {FILE} --limit 100 --json")).ok();
+    let traced = s.host().run(&format!("uswitch trace container1 --pcap {FILE} --limit 100 --json")).ok();
     assert!(traced.contains(r#""gso_size":1448"#) && !traced.contains("oversize"), "{traced}");
     // A pcap file has no comments, so segment sizes are unknown.
     s.host().run(&format!("tshark -r {FILE} -F pcap -w /run/frames.pcap")).ok();
-    let done = s.host().run("uswitch trace --in container1 --pcap /run/frames.pcap --limit 100 --json");
+    let done = s.host().run("uswitch trace container1 --pcap /run/frames.pcap --limit 100 --json");
     assert!(done.stdout.contains("oversize") && done.stderr.contains("may be a super-frame"), "{done}");
     stream("--segment tcp");
-    let traced =
-        s.host().run(&format!("uswitch trace --in container1 --pcap {FILE} --limit 100 --json")).ok();
+    let traced = s.host().run(&format!("uswitch trace container1 --pcap {FILE} --limit 100 --json")).ok();
     assert!(!traced.contains("gso_size") && !traced.contains("oversize"), "{traced}");
     assert_eq!(lengths("").iter().max(), Some(&1514));
     assert_eq!(lengths("").len(), 1000);
@@ -126,7 +123,7 @@ fn captures_super_frames_whole_or_segmented() {
 fn streams_into_tshark_with_snaplen() {
     let s = Uswitch::start();
     let [h1, ..] = s.containers();
-    let pipe = "uswitch capture --port container1 --direction in --snaplen 64 -w - icmp6";
+    let pipe = "uswitch capture container1 --direction in --snaplen 64 -w - icmp6";
     let mut tshark =
         s.host().spawn_sh(&format!("{pipe} | tshark -l -n -r - -T fields -e frame.len -e frame.cap_len"));
     tshark.line_with("capturing on container1");
@@ -248,11 +245,11 @@ fn rejects_invalid_captures_on_the_command_line() {
         );
     };
     refused("-w /nowhere/file", 1, "cannot write /nowhere/file");
-    refused("--port nobody", 1, "no port named nobody");
+    refused("nobody", 1, "no port named nobody");
     refused("tcp prt 80", 2, "at 5: 'prt' instead of 'and' or 'or'");
     refused("--snaplen 0", 2, "--snaplen");
     s.host().sh(&format!("echo mine > {FILE}")).ok();
-    refused(&format!("--port nobody -w {FILE}"), 1, "no port named nobody");
+    refused(&format!("nobody -w {FILE}"), 1, "no port named nobody");
     assert_eq!(
         s.host().run(&format!("cat {FILE}")).ok().trim(),
         "mine",

@@ -259,7 +259,10 @@ fn reports_killed_switch() {
     wait_until("its device is gone", || !host.run("ip link show uswitch0").succeeded());
     let doctor = host.run("uswitch doctor --json");
     let switches = finding(&doctor, "switches");
-    assert_eq!((&switches["state"], &switches["fix"]), (&"note".into(), &"uswitch stop uswitch0".into()));
+    assert_eq!(
+        (&switches["state"], &switches["fix"]),
+        (&"note".into(), &"uswitch stop --name uswitch0".into())
+    );
     doctor.ok();
     host.run("uswitch stop").ok();
     assert_eq!(finding(&host.run("uswitch doctor --json"), "switches")["state"], "ok");

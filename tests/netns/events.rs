@@ -49,7 +49,7 @@ fn learned_and_moved() {
     wait_for(&s, "learned", &[("ifname", "container2"), ("mac", &address)]);
     h3.send(&[frame(Mac::BROADCAST, mac(1), "there")]);
     wait_for(&s, "moved", &[("ifname", "container3"), ("mac", &address), ("other", "container2")]);
-    let lines = s.host().run("uswitch events --port container3 --type moved --last 1").ok();
+    let lines = s.host().run("uswitch events container3 --type moved --last 1").ok();
     assert!(lines.ends_with(&format!("moved         container3  {address}  from container2\n")), "{lines}");
     assert_eq!(events(&s, "--port container1 --type moved"), [Value::Null; 0]);
 }

@@ -378,7 +378,7 @@ fn runs_two_switches_side_by_side() {
     host.netns("container1").run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
     let list = host.run("uswitch ls").ok();
     assert!(list.contains("uswitch0") && list.contains("lab"), "{list}");
-    host.run("uswitch stop lab").ok();
+    host.run("uswitch stop --name lab").ok();
     host.netns("container1").run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
     host.run("uswitch stop").ok();
     before.assert_same(&host);

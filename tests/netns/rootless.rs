@@ -17,12 +17,12 @@ fn start_ping_trace_and_stop_without_root() {
     let fdb = run_as_user(&host, "uswitch fdb show --json").json();
     let behind = |port| fdb.as_array().is_some_and(|fdb| fdb.iter().any(|entry| entry["ifname"] == port));
     assert!(behind("container1") && behind("container2"), "{fdb}");
-    let trace = run_as_user(&host, "uswitch trace --in container1 --icmp 172.16.0.3").ok();
+    let trace = run_as_user(&host, "uswitch trace container1 --icmp 172.16.0.3").ok();
     assert!(trace.ends_with("└─ verdict: forwarded to container2\n"), "{trace}");
     run_as_user(&host, "uswitch port add container4").ok();
     run_as_user(&host, "uswitch exec container4 -- ping -n -c 1 -W 5 172.16.0.2").ok();
     run_as_user(&host, "uswitch port del container4").ok();
-    let events = run_as_user(&host, "uswitch events --port container1").ok();
+    let events = run_as_user(&host, "uswitch events container1").ok();
     assert!(events.contains("port_added") && events.contains("learned"), "{events}");
     let mut follower = host.spawn(&user_command("uswitch events --follow"));
     follower.line_with("port_removed");

@@ -8,7 +8,7 @@ use crate::harness::{
 
 /// Traces a frame that enters on `port`.
 fn trace(s: &Uswitch, port: &TestNetns, words: &str) -> CommandOutput {
-    s.host().run(&format!("uswitch trace --in {} {words}", port.name()))
+    s.host().run(&format!("uswitch trace {} {words}", port.name()))
 }
 
 #[track_caller]
@@ -100,7 +100,7 @@ fn traces_frames_of_a_file() {
     assert!(text.contains("ICMP echo request, id "), "{text}");
     let text = trace(&s, &h1, "--pcap /run/ping.pcap --limit 2").ok();
     assert_eq!(text.matches("verdict: ").count(), 2, "{text}");
-    assert!(text.ends_with("/run/ping.pcap has more frames: --limit takes more than 2.\n"), "{text}");
+    assert!(text.ends_with("/run/ping.pcap has more than 2 frames: --limit N traces more.\n"), "{text}");
     let lines = trace(&s, &h1, "--pcap /run/ping.pcap --json").ok();
     assert_eq!(lines.lines().count(), 3, "{lines}");
 }
@@ -109,12 +109,12 @@ fn traces_frames_of_a_file() {
 fn trace_errors_are_one_line() {
     let s = Uswitch::start();
     for (words, why) in [
-        ("--in container9 --dst gateway", "no port named container9"),
-        ("--in container1 --dst nobody", "nobody is neither a port"),
-        ("--in container1 --hex 0g", "'0g' is not a frame"),
-        ("--in host --icmp fd00::1 10.0.0.1", "are of different address families"),
-        ("--in container1 --pcap /nonexistent", "cannot read /nonexistent"),
-        ("--in container1 --pcap /etc/passwd", "/etc/passwd: this is neither a pcap nor a pcapng file"),
+        ("container9 --dst gateway", "no port named container9"),
+        ("container1 --dst nobody", "nobody is neither a port"),
+        ("container1 --hex 0g", "'0g' is not a frame"),
+        ("host --icmp fd00::1 10.0.0.1", "are of different address families"),
+        ("container1 --pcap /nonexistent", "cannot read /nonexistent"),
+        ("container1 --pcap /etc/passwd", "/etc/passwd: this is neither a pcap nor a pcapng file"),
     ] {
         let output = s.host().run(&format!("uswitch trace {words}")).fails();
         assert!(output.contains(why) && output.trim().lines().count() == 1, "{words}: {output}");
@@ -126,7 +126,7 @@ fn trace_errors_are_one_line() {
 fn follows_live_frames_of_a_ping() {
     let s = Uswitch::start();
     let [h1, ..] = s.containers();
-    let mut follow = s.host().spawn("uswitch trace --follow --port container1 --limit 3");
+    let mut follow = s.host().spawn("uswitch trace container1 --follow --limit 3");
     wait_until("it has reached its limit", || {
         h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
         follow.has_ended()

@@ -1,4 +1,4 @@
-//! `uswitch trace`: what would happen to a frame, or happens to live ones, and why.
+//! `uswitch trace`: explains how the switch handles a frame.
 
 mod pcap;
 
@@ -7,77 +7,83 @@ use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
+use clap_complete::ArgValueCompleter;
+
 use crate::control::client::{ApiClient, StreamEnd};
 use crate::control::trace::{EchoRequest, LiveTraceLine, Trace, TraceRequest, TraceVerdict};
 use crate::switch::DropReason;
 use crate::wire::Mac;
 
+use super::complete;
 use super::error::CliError;
 use super::fdb::query;
 use super::output;
 use super::port::port_name;
 use super::target::Target;
 
-/// Say what would happen to a frame, and why: nothing is sent, learned or counted
+/// Explain how the switch would handle a frame, or handles live ones
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 #[group(id = "frame", args = ["arp_for", "icmp", "hex", "pcap"], multiple = false)]
 pub(super) struct TraceCommand {
     #[command(flatten)]
     target: Target,
-    /// Port that the frame comes in on
-    #[arg(long = "in", value_name = "PORT", value_parser = port_name, required_unless_present = "follow")]
-    ingress: Option<String>,
-    /// Its source [default: the port's own MAC]
+    /// Port at which the frame enters the switch; with --follow, show only frames that enter there
+    #[arg(value_name = "PORT", value_parser = port_name, required_unless_present_any = ["follow", "option"],
+        add = ArgValueCompleter::new(complete::ports))]
+    port: Option<String>,
+    /// The same, as earlier releases spelled it
+    #[arg(long = "in", alias = "port", value_name = "PORT", value_parser = port_name, hide = true, conflicts_with = "port")]
+    option: Option<String>,
+    /// Source MAC address [default: the port's]
     #[arg(long, value_name = "MAC", conflicts_with_all = COMPLETE_FRAME)]
     src: Option<Mac>,
-    /// Its destination: a MAC, a port's name, `gateway` or `broadcast` [default: as a sender would choose it]
+    /// Destination: a MAC address, a port, `gateway` or `broadcast` [default: as the container would choose it]
     #[arg(long, value_name = "MAC|PORT", conflicts_with_all = COMPLETE_FRAME)]
     dst: Option<String>,
-    /// With an 802.1Q tag of this VLAN
+    /// Add an 802.1Q tag with this VLAN ID, 1 to 4094
     #[arg(long, value_name = "VID", value_parser = clap::value_parser!(u16).range(1..4095), conflicts_with_all = COMPLETE_FRAME)]
     vlan: Option<u16>,
-    /// It asks who has this address: an ARP request, or for IPv6 a neighbour solicitation
+    /// The frame is an ARP request for this address, or a neighbor solicitation for IPv6
     #[arg(long, value_name = "IP")]
     arp_for: Option<IpAddr>,
-    /// It is an echo request between these addresses, or to this one from the port's own
+    /// The frame is an ICMP echo request [default source: the port's address]
     #[arg(long, num_args = 1..=2, value_names = ["SRC|DST", "DST"])]
     icmp: Option<Vec<IpAddr>>,
-    /// All of it, from the destination address on and without FCS
+    /// The frame in hexadecimal, from the destination MAC address on, without FCS
     #[arg(long, value_name = "BYTES")]
     hex: Option<String>,
-    /// Each frame of this pcap or pcapng file, as if all came in on that port (what it sends: `tcpdump -Q out`)
+    /// Trace each frame of this pcap or pcapng file as if it entered at the port
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
-    /// Show live frames as they come, sampled, and what happened to them
-    #[arg(short, long, conflicts_with_all = ["ingress", "src", "dst", "vlan", "frame"])]
+    /// Show a sample of the live frames until Ctrl-C
+    #[arg(short, long, conflicts_with_all = ["src", "dst", "vlan", "frame"])]
     follow: bool,
-    /// Only live frames that come in on this port
-    #[arg(long, value_parser = port_name, requires = "follow", conflicts_with = "ingress")]
-    port: Option<String>,
-    /// Only live frames that did not reach a port that they were meant for
-    #[arg(long, requires = "follow", conflicts_with = "ingress")]
+    /// With --follow, show only frames that were dropped
+    #[arg(long, requires = "follow", conflicts_with_all = ["src", "dst", "vlan", "frame"])]
     drops: bool,
-    /// Most frames [default: 10 of a file; until Ctrl-C of live ones]
+    /// Stop after this many frames [default: 10 of a file, no limit with --follow]
     #[arg(long, value_name = "N")]
     limit: Option<NonZeroU64>,
-    /// JSON instead of a tree, a line for each frame
+    /// Print JSON, one line for each frame
     #[arg(long)]
     json: bool,
 }
 
-/// What has addresses of its own.
+/// Options that give a whole frame, addresses included.
 const COMPLETE_FRAME: [&str; 2] = ["hex", "pcap"];
 
 const EXAMPLES: &str = "\
+Without --follow nothing is sent, learned or counted.
+
 Examples:
-  uswitch trace --in container1 --icmp 172.16.0.3
-  uswitch trace --in container1 --arp-for 172.16.0.1
-  uswitch trace --in container2 --src 02:00:00:00:00:99 --dst container1
-  uswitch trace --in container1 --pcap capture.pcapng --limit 100
+  uswitch trace container1 --icmp 172.16.0.3
+  uswitch trace container1 --arp-for 172.16.0.1
+  uswitch trace container2 --src 02:00:00:00:00:99 --dst container1
+  uswitch trace container1 --pcap capture.pcapng --limit 100
   uswitch trace --follow --drops";
 
-/// Frames of a file.
+/// Default for the frames of a file.
 const LIMIT: usize = 10;
 
 impl TraceCommand {
@@ -86,8 +92,8 @@ impl TraceCommand {
             return self.follow();
         }
         if self.dst.is_none() && self.arp_for.is_none() && self.icmp.is_none() && !self.has_own_addresses() {
-            let forms = "give --arp-for, --icmp, --hex or --pcap, or --dst alone for one without content";
-            return Err(CliError::Usage(format!("no frame: {forms}: see `uswitch trace --help`")));
+            let forms = "give --icmp, --arp-for, --hex or --pcap, or only --dst for an empty one";
+            return Err(CliError::Usage(format!("no frame to trace: {forms}: see `uswitch trace --help`")));
         }
         let client = self.target.client()?;
         let Some(file) = &self.pcap else { return self.show(&client, &self.asked()).map(drop) };
@@ -108,17 +114,17 @@ impl TraceCommand {
         }
         if frames.next().is_some() && !self.json {
             output::print(&format!(
-                "\n{} has more frames: --limit takes more than {limit}.\n",
+                "\n{} has more than {limit} frames: --limit N traces more.\n",
                 file.display()
             ))?;
         }
         Ok(())
     }
 
-    /// Live frames.
+    /// Shows live frames.
     fn follow(&self) -> Result<(), CliError> {
         let words = [
-            ("ifname", self.port.clone()),
+            ("ifname", self.ingress()),
             ("drops", self.drops.then(|| "true".to_owned())),
             ("limit", self.limit.map(|limit| limit.to_string())),
         ];
@@ -136,8 +142,8 @@ impl TraceCommand {
             Ok::<_, CliError>(ControlFlow::Continue(()))
         })?;
         if end == StreamEnd::SwitchStopped && self.limit.is_none() {
-            output::note(&match &self.port {
-                Some(port) => format!("{port} is gone, or the switch has stopped"),
+            output::note(&match self.ingress() {
+                Some(port) => format!("the port {port} was deleted, or the switch has stopped"),
                 None => "the switch has stopped".to_owned(),
             });
         }
@@ -148,6 +154,10 @@ impl TraceCommand {
         self.hex.is_some() || self.pcap.is_some()
     }
 
+    fn ingress(&self) -> Option<String> {
+        self.port.clone().or_else(|| self.option.clone())
+    }
+
     fn asked(&self) -> TraceRequest {
         let icmp = self.icmp.as_deref().and_then(|ends| match *ends {
             [dst] => Some(EchoRequest { src: None, dst }),
@@ -155,7 +165,7 @@ impl TraceCommand {
             _ => None,
         });
         TraceRequest {
-            ifname: self.ingress.clone().unwrap_or_default(),
+            ifname: self.ingress().unwrap_or_default(),
             src: self.src,
             dst: self.dst.clone(),
             vlan: self.vlan,
@@ -177,9 +187,9 @@ impl TraceCommand {
     }
 }
 
-/// Other programs' files do not tell a super-frame from a frame that is too long.
-const PERHAPS_SUPER_FRAMES: &str = "a frame of this file that is longer than the MTU may be a super-frame, which would \
-    pass: only `uswitch capture` writes down which ones are";
+/// Other programs' files do not tell a GSO packet from a frame that is too long.
+const PERHAPS_SUPER_FRAMES: &str = "a frame of this file that is longer than the MTU may be a super-frame (a GSO \
+    packet), which the switch would forward: only files of `uswitch capture` mark these";
 
 fn is_oversize(verdict: &TraceVerdict) -> bool {
     matches!(verdict, TraceVerdict::Drop { reason, .. } if reason == DropReason::Oversize.name())

@@ -147,7 +147,7 @@ pub(super) fn switches(facts: &Facts) -> Finding {
     }
     if let Some(killed) = facts.switches.iter().find(|found| found.pid.is_none()) {
         let what = format!("{} was killed and may have left namespaces or settings behind", killed.name);
-        return Finding::note(CHECK, what).fix(format!("uswitch stop {}", killed.name));
+        return Finding::note(CHECK, what).fix(format!("uswitch stop --name {}", killed.name));
     }
     let running = facts.switches.iter().map(|found| found.name.as_str()).collect::<Vec<_>>();
     match &running[..] {

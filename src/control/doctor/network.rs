@@ -30,7 +30,7 @@ pub(super) fn names(facts: &Facts) -> Finding {
         let what = format!("a network namespace named {name} already exists");
         let fix = owner(name).map_or_else(
             || format!("sudo ip netns del {name}"),
-            |found| format!("uswitch stop {}", found.name),
+            |found| format!("uswitch stop --name {}", found.name),
         );
         return Finding::blocker(CHECK, Blocks::Root, what).fix(fix);
     }

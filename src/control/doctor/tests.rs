@@ -168,7 +168,7 @@ fn checks_running_and_killed_switches() {
     let other = with(healthy(), switch("lab", Some(7)));
     assert_finding(&other, "switches", (State::Ok, "running: lab", None));
     let killed = with(healthy(), switch("lab", None));
-    assert_finding(&killed, "switches", (State::Note, "lab was killed", Some("uswitch stop lab")));
+    assert_finding(&killed, "switches", (State::Note, "lab was killed", Some("uswitch stop --name lab")));
     assert_start(&killed, true, EVERYWHERE);
 }
 
@@ -180,8 +180,8 @@ fn checks_used_names() {
     assert_start(&somebodys, false, AS_USER);
     for (owner, state, fix) in [
         (switch("uswitch0", None), State::Ok, None),
-        (switch("uswitch0", Some(7)), State::Problem, Some("uswitch stop uswitch0")),
-        (switch("lab", None), State::Problem, Some("uswitch stop lab")),
+        (switch("uswitch0", Some(7)), State::Problem, Some("uswitch stop --name uswitch0")),
+        (switch("lab", None), State::Problem, Some("uswitch stop --name lab")),
     ] {
         assert_finding(&taken(vec![owner]), "names", (state, "", fix));
     }

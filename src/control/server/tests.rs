@@ -346,7 +346,10 @@ fn detects_and_replaces_socket_of_killed_switch() {
     let other =
         ApiClient::new("uswitch0", directory.path()).unwrap().get::<Status>("/v1/status").unwrap_err();
     let other = other.to_string();
-    assert!(other.starts_with("no switch named uswitch0 is running (running: lab)"), "{other}");
+    assert!(
+        other.starts_with("no switch named uswitch0 is running (running: lab): choose one with --name"),
+        "{other}"
+    );
     let executor = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
     let _entered = executor.enter();
     drop(ApiSocket::bind(&path).unwrap());

@@ -27,7 +27,7 @@ pub enum TopologyError {
     },
     /// A killed switch left objects in another network namespace.
     #[error(
-        "the switch '{name}' was killed in another network namespace and left its NAT there: `nsenter --net={path} uswitch stop {name}` removes it",
+        "the switch '{name}' was killed in another network namespace and left its NAT there: `nsenter --net={path} uswitch stop --name {name}` removes it",
         path = .path.display()
     )]
     LeftInOtherNetns {
