@@ -2,9 +2,10 @@
 
 /// A count with its noun: "1 port", "3 ports".
 pub(crate) fn counted(count: usize, one: &str) -> String {
-    let plural = match one.strip_suffix('s') {
-        Some(_) => format!("{one}es"),
-        None => format!("{one}s"),
+    let plural = match (one.strip_suffix('y'), one.ends_with('s')) {
+        (Some(stem), _) => format!("{stem}ies"),
+        (None, true) => format!("{one}es"),
+        (None, false) => format!("{one}s"),
     };
     format!("{count} {}", if count == 1 { one } else { &plural })
 }
@@ -43,6 +44,7 @@ mod tests {
     fn words() {
         assert_eq!([0, 1, 2].map(|n| counted(n, "port")), ["0 ports", "1 port", "2 ports"]);
         assert_eq!(counted(3, "address"), "3 addresses");
+        assert_eq!([1, 2].map(|n| counted(n, "entry")), ["1 entry", "2 entries"]);
         assert_eq!([5, 65, 3700, 90_061].map(duration), ["5 s", "1 min 5 s", "1 h 1 min", "1 d 1 h"]);
     }
 
