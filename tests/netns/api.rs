@@ -64,6 +64,33 @@ fn curl_reads_the_api() {
     get("/v1/no-such-thing").fails();
 }
 
+/// The document as a validator for JSON Schema sees it, with the schema that the OpenAPI Initiative publishes.
+#[test]
+fn openapi_document_is_valid() {
+    let s = Uswitch::start();
+    let validator = "
+import json, sys
+from jsonschema import Draft202012Validator as Validator
+schema, document = (json.load(open(path)) for path in sys.argv[1:])
+errors = [f'{error.json_path}: {error.message[:200]}' for error in Validator(schema).iter_errors(document)]
+for name, part in document['components']['schemas'].items():
+    errors += [f'{name}: {error.message}' for error in Validator(Validator.META_SCHEMA).iter_errors(part)]
+sys.exit('\\n'.join(errors) or None)
+";
+    std::fs::write(s.host().path("/run/validate.py"), validator).expect("the host's /run can be written");
+    let document =
+        format!("curl -sS --unix-socket {SOCKET} http://localhost/openapi.json -o /run/openapi.json");
+    s.host().run(&document).ok();
+    let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/netns/openapi-3.1.schema.json");
+    let validate = |document| format!("/usr/bin/python3 /run/validate.py {schema} {document}");
+    s.host().run(&validate("/run/openapi.json")).ok();
+    s.host()
+        .sh("jq 'del(.paths[].get.responses[\"200\"].description)' /run/openapi.json >/run/invalid.json")
+        .ok();
+    let errors = s.host().run(&validate("/run/invalid.json")).fails();
+    assert!(errors.contains("'description' is a required property"), "{errors}");
+}
+
 /// Only root may use the API of root's switch.
 #[test]
 fn socket_is_private() {

@@ -25,6 +25,7 @@ use axum::routing::get;
 use axum::{Extension, Json, Router};
 use tracing::debug;
 use utoipa::OpenApi;
+use utoipa::openapi::{Content, Ref, RefOr, Response as ResponseDescription, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -80,7 +81,7 @@ pub(crate) fn router(
         .routes(routes!(trace, follow_frames))
         .routes(routes!(stop))
         .split_for_parts();
-    let document = Arc::new(document);
+    let document = Arc::new(describe_responses(document));
     let router = router
         .fallback(async || ApiError::NoSuchRoute)
         .method_not_allowed_fallback(async || ApiError::NoSuchMethod)
@@ -90,6 +91,28 @@ pub(crate) fn router(
         .layer(from_fn(log_request))
         .with_state(handle);
     (router, document)
+}
+
+/// Gives each response the description that OpenAPI requires, and each operation a response for other errors.
+fn describe_responses(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    let error = Content::new(Some(Ref::from_schema_name("ErrorReport")));
+    let error =
+        ResponseBuilder::new().description("Another error").content("application/json", error).build();
+    for path in document.paths.paths.values_mut() {
+        let operations = [&mut path.get, &mut path.put, &mut path.post, &mut path.delete];
+        for operation in operations.into_iter().flatten() {
+            for (status, response) in &mut operation.responses.responses {
+                if let RefOr::T(ResponseDescription { description, .. }) = response
+                    && description.is_empty()
+                {
+                    let reason = status.parse().ok().and_then(|status: StatusCode| status.canonical_reason());
+                    reason.unwrap_or("Response").clone_into(description);
+                }
+            }
+            operation.responses.responses.insert("default".to_owned(), error.clone().into());
+        }
+    }
+    document
 }
 
 /// Logs each request.
