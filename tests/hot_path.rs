@@ -93,7 +93,7 @@ fn frames(datapath: &Datapath) -> u64 {
 
 /// Allocations and received frames of the switch during this many echo requests and replies.
 fn allocations_for(engine: EngineKind, pings: u64) -> (u64, u64) {
-    let gateway = Gateway { mac: Mac([2, 0, 0, 0, 0, 0xfe]), ..Gateway::default() };
+    let gateway = Gateway { mac: Mac([2, 0, 0, 0, 0, 0xfe]).into(), ..Gateway::default() };
     let settings_of_switch = switch::SwitchConfig { ageing: 3000, fdb_max: 64, seed: 1, gateway };
     let switch = Arc::new(Switch::new(settings_of_switch));
     let datapath = Datapath::start(&switch, &settings(engine)).unwrap();

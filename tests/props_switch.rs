@@ -243,7 +243,7 @@ struct Comparison {
 impl Comparison {
     fn new(max: usize) -> Comparison {
         let switches = [7, 1_000_003].map(|seed| {
-            let gateway = Gateway { mac: GATEWAY, ipv4: vec![GATEWAY4.into()], ipv6: Vec::new() };
+            let gateway = Gateway { mac: GATEWAY.into(), ipv4: vec![GATEWAY4.into()], ipv6: Vec::new() };
             Switch::new(SwitchConfig { ageing: AGEING, fdb_max: max, seed, gateway })
         });
         let mut comparison = Comparison { switches, bridge: Bridge { max, ..Bridge::default() } };

@@ -18,7 +18,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use uswitch::control::log::LogLevel;
 use uswitch::control::topology::{
-    Device, Environment, LinkChange, PortNetns, PortSpec, Topology, TopologyError,
+    Device, DeviceId, Environment, LinkChange, PortNetns, PortSpec, Topology, TopologyError,
 };
 use uswitch::control::{Config, EngineChoice};
 use uswitch::datapath::{BusyPoll, Placement};
@@ -157,12 +157,23 @@ fn assert_host_unchanged(before: &[String]) {
     assert_eq!(host_state(), before);
 }
 
-/// The next change of this device. Fails after ten seconds.
-async fn change(topology: &mut Topology, device: &Device) -> LinkChange {
+/// The next change of a device. Fails after ten seconds.
+async fn any_change(topology: &mut Topology) -> (DeviceId, LinkChange) {
     let next = tokio::time::timeout(Duration::from_secs(10), topology.next_change());
-    let (id, change) = next.await.expect("a change of a device");
-    assert_eq!(id, device.id);
-    change
+    next.await.expect("a change of a device")
+}
+
+/// The next change, which is one of this device. Addresses are skipped: the kernel removes some when a device goes down.
+async fn change(topology: &mut Topology, device: &Device) -> LinkChange {
+    loop {
+        match any_change(topology).await {
+            (_, LinkChange::Addresses(_)) => {}
+            (id, change) => {
+                assert_eq!(id, device.id);
+                return change;
+            }
+        }
+    }
 }
 
 /// Waits for something that the kernel does asynchronously.
@@ -385,18 +396,62 @@ fn removed_port_frees_its_netns_when_queues_close() {
     });
 }
 
+/// The change that says that a device is in the namespace of this path now.
+async fn assert_moved(topology: &mut Topology, device: &Device, path: Option<PathBuf>) {
+    match change(topology, device).await {
+        LinkChange::Netns { netns, .. } => assert_eq!(netns, path),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
-fn device_moved_to_another_netns_goes_with_its_port() {
+fn follows_a_device_to_another_netns() {
+    in_private_host(async || {
+        let (mut topology, devices) = build(&config(2)).unwrap();
+        ip("netns add own");
+        let (up, down) =
+            (LinkChange::State { up: true, mtu: 1500 }, LinkChange::State { up: false, mtu: 1500 });
+        let one = &devices[1];
+
+        ip("-n container1 link set eth0 name moved1 netns own");
+        assert_moved(&mut topology, one, Some(netns::path("own"))).await;
+        assert_eq!(change(&mut topology, one).await, LinkChange::Name("moved1".into()));
+        assert_eq!(change(&mut topology, one).await, down);
+        ip("-n own link set moved1 up");
+        assert_eq!(change(&mut topology, one).await, up);
+        assert!(topology.devices_in(&netns::path("own")).unwrap().contains(&one.id));
+
+        ip("-n own link set moved1 netns container2");
+        assert_moved(&mut topology, one, Some(netns::path("container2"))).await;
+        assert_eq!(change(&mut topology, one).await, down);
+        // Its first namespace is no longer its own: that one may end.
+        ip("netns del container1");
+        ip("-n container2 link set moved1 up");
+        assert_eq!(change(&mut topology, one).await, up);
+        assert_eq!(drain(one), Errno::EAGAIN);
+
+        let host = Netns::current().unwrap();
+        host.bind_name("home").unwrap();
+        ip("-n container2 link set moved1 netns home");
+        match change(&mut topology, one).await {
+            LinkChange::Netns { ino, .. } => assert_eq!(ino, host.identity().unwrap().ino),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(change(&mut topology, one).await, down);
+        ip("link del moved1");
+        assert_eq!(change(&mut topology, one).await, LinkChange::Gone);
+        ip("netns del home");
+        drop(devices);
+        assert!(topology.teardown().is_empty());
+    });
+}
+
+#[test]
+fn device_that_was_moved_goes_with_its_port() {
     in_private_host(async || {
         let (mut topology, mut devices) = build(&config(3)).unwrap();
         ip("netns add own");
         let in_own = |device: &str| ip("-n own -br link").contains(device);
-        ip("-n container1 link set eth0 name moved1 netns own");
-        assert_eq!(change(&mut topology, &devices[1]).await, LinkChange::Gone);
-        assert!(in_own("moved1"));
-        devices[1].queues.clear();
-        wait_until("the device is removed when its queues are closed", || !in_own("moved1"));
-
         ip("-n container2 link set eth0 name moved2 netns own");
         ip("-n container3 link set eth0 name moved3 netns own");
         devices[2].queues.clear();
@@ -405,6 +460,31 @@ fn device_moved_to_another_netns_goes_with_its_port() {
         drop(devices);
         assert!(topology.teardown().is_empty());
         wait_until("nor does it at teardown", || !in_own("moved3"));
+    });
+}
+
+#[test]
+fn follows_name_mac_and_addresses_of_a_device() {
+    in_private_host(async || {
+        let (mut topology, devices) = build(&config(1)).unwrap();
+        let one = &devices[1];
+        ip("-n container1 link set eth0 address 02:00:5e:00:53:77");
+        assert_eq!(change(&mut topology, one).await, LinkChange::Mac(Mac([2, 0, 0x5e, 0, 0x53, 0x77])));
+        ip("-n container1 link set eth0 down");
+        assert_eq!(change(&mut topology, one).await, LinkChange::State { up: false, mtu: 1500 });
+        ip("-n container1 link set eth0 name lan0");
+        assert_eq!(change(&mut topology, one).await, LinkChange::Name("lan0".into()));
+        ip("-n container1 address flush dev lan0");
+        ip("-n container1 address add 192.0.2.7/24 dev lan0");
+        let wanted = LinkChange::Addresses(vec!["192.0.2.7/24".parse().unwrap()]);
+        while any_change(&mut topology).await != (one.id, wanted.clone()) {}
+        ip("link set uswitch0 address 02:00:5e:00:53:78");
+        assert_eq!(
+            change(&mut topology, &devices[0]).await,
+            LinkChange::Mac(Mac([2, 0, 0x5e, 0, 0x53, 0x78]))
+        );
+        drop(devices);
+        assert!(topology.teardown().is_empty());
     });
 }
 

@@ -42,6 +42,8 @@ pub enum EventType {
     PortUp,
     /// A port's link went down.
     PortDown,
+    /// A port's device has another MAC address, name, network namespace or IP addresses.
+    PortChanged,
     /// A port's device was deleted by another program.
     PortGone,
     /// A port was deleted.
@@ -54,6 +56,31 @@ impl EventType {
     /// Its name in JSON and on the command line.
     pub(crate) fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+}
+
+/// What of a port's device another program can change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceAspect {
+    /// The MAC address.
+    Mac,
+    /// The name.
+    Name,
+    /// The network namespace.
+    Netns,
+    /// The IP addresses.
+    Addresses,
+}
+
+impl DeviceAspect {
+    fn describe(self) -> &'static str {
+        match self {
+            DeviceAspect::Mac => "MAC",
+            DeviceAspect::Name => "name",
+            DeviceAspect::Netns => "namespace",
+            DeviceAspect::Addresses => "addresses",
+        }
     }
 }
 
@@ -90,6 +117,12 @@ pub struct Event {
     /// State of an added entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<NewFdbState>,
+    /// What of a port's device was changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<DeviceAspect>,
+    /// What it is now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
     /// Number of frames dropped within a second, of entries flushed, or of events lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
@@ -108,6 +141,8 @@ impl Event {
             silent: None,
             reason: None,
             state: None,
+            change: None,
+            value: None,
             count: None,
         }
     }
@@ -126,6 +161,10 @@ impl Event {
             EventType::Flooded => Some("unknown destination".to_owned()),
             EventType::Dropped => {
                 Some(format!("{} in 1 s: {}", count("frame"), self.reason.as_deref().unwrap_or("-")))
+            }
+            EventType::PortChanged => {
+                let value = self.value.as_deref().filter(|value| !value.is_empty()).unwrap_or("none");
+                self.change.map(|aspect| format!("{}: {value}", aspect.describe()))
             }
             EventType::FdbAdded => Some(format!("{} entry", self.state.unwrap_or_default().name())),
             EventType::FdbFlushed => Some(format!("{} deleted", count("address"))),

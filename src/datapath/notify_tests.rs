@@ -33,7 +33,7 @@ struct NotifyFixture {
 
 impl NotifyFixture {
     fn new(fdb_max: usize) -> NotifyFixture {
-        let gateway = Gateway { mac: Mac([2, 0, 0, 0, 0, 0xfe]), ..Gateway::default() };
+        let gateway = Gateway { mac: Mac([2, 0, 0, 0, 0, 0xfe]).into(), ..Gateway::default() };
         let switch = Arc::new(Switch::new(SwitchConfig { ageing: AGEING, fdb_max, seed: 7, gateway }));
         for _ in 0..3 {
             switch.ports.add(Port { up: true, host: false, offload: true, mtu: 1500 }).unwrap();

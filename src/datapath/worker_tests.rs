@@ -27,7 +27,7 @@ pub(super) struct WorkerFixture {
 
 impl WorkerFixture {
     pub(super) fn new(ports: &[Port]) -> WorkerFixture {
-        let gateway = Gateway { mac: GATEWAY, ipv4: vec![[192, 0, 2, 1].into()], ipv6: Vec::new() };
+        let gateway = Gateway { mac: GATEWAY.into(), ipv4: vec![[192, 0, 2, 1].into()], ipv6: Vec::new() };
         let switch = Arc::new(Switch::new(SwitchConfig { ageing: 3000, fdb_max: 64, seed: 7, gateway }));
         for port in ports {
             switch.ports.add(*port).unwrap();

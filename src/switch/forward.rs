@@ -58,7 +58,7 @@ fn admit<'a, O: Observer>(
     if source.is_group() || source.is_zero() {
         return Err(DropReason::BadSource);
     }
-    if !from_host && source == switch.gateway.mac {
+    if !from_host && source == switch.gateway.mac.get() {
         observer.note(Step::Claimed(Claim::SourceMac));
         return Err(DropReason::SpoofedGateway);
     }
@@ -144,7 +144,7 @@ impl Forwarding<'_> {
         observer: &mut O,
     ) -> Verdict {
         let destination = admitted.ethernet.dst();
-        let to_gateway = destination == self.switch.gateway.mac;
+        let to_gateway = destination == self.switch.gateway.mac.get();
         if !admitted.from_host && (to_gateway || destination.is_group()) {
             let answer = self.answer(&admitted.ethernet);
             observer.note(Step::Asked(answer));

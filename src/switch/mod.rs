@@ -16,7 +16,7 @@ pub mod verdict;
 pub use counters::{Counters, LearnCounter, PortCounters, PortCounts};
 pub use fdb::Fdb;
 pub use forward::OffloadFault;
-pub use gateway::{Claim, Gateway, GatewayReply};
+pub use gateway::{Claim, Gateway, GatewayReply, SharedMac};
 pub use observer::{Observer, Step, Steps};
 pub use port::{Port, PortId, Ports};
 pub use time::Tick;

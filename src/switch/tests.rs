@@ -29,7 +29,7 @@ fn switch() -> Switch {
 
 /// Three ports, and a fourth one that is down.
 fn without_host_port() -> Switch {
-    let gateway = Gateway { mac: GATEWAY, ipv4: vec![[192, 0, 2, 1].into()], ipv6: Vec::new() };
+    let gateway = Gateway { mac: GATEWAY.into(), ipv4: vec![[192, 0, 2, 1].into()], ipv6: Vec::new() };
     let switch = Switch::new(SwitchConfig { ageing: 3000, fdb_max: 64, seed: 7, gateway });
     for port in [HOST, P1, P2, P3] {
         assert_eq!(switch.ports.add(PORT), Some(port));

@@ -7,10 +7,13 @@
 //! is not.
 
 use std::io::{self, IoSliceMut};
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 
+use ipnet::IpNet;
 use netlink_packet_core::NetlinkPayload;
 use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
@@ -38,6 +41,24 @@ pub enum LinkNotification {
         nsid: Nsid,
         /** Its index in that namespace. */
         ifindex: u32,
+    },
+    /// An address of a link in a namespace was added.
+    AddressAdded {
+        /** The nsid of its namespace. */
+        nsid: Nsid,
+        /** The index of the link in that namespace. */
+        ifindex: u32,
+        /** The address. */
+        address: IpNet,
+    },
+    /// An address of a link in a namespace was removed.
+    AddressRemoved {
+        /** The nsid of its namespace. */
+        nsid: Nsid,
+        /** The index of the link in that namespace. */
+        ifindex: u32,
+        /** The address. */
+        address: IpNet,
     },
     /// A namespace, with all its links, is being removed.
     NetnsRemoved(i32),
@@ -69,6 +90,8 @@ impl LinkMonitor {
         socket.bind(&SocketAddr::new(0, 0))?;
         socket.add_membership(libc::RTNLGRP_LINK)?;
         socket.add_membership(libc::RTNLGRP_NSID)?;
+        socket.add_membership(libc::RTNLGRP_IPV4_IFADDR)?;
+        socket.add_membership(libc::RTNLGRP_IPV6_IFADDR)?;
         // SAFETY: `Socket` owns its descriptor, always returns the same one, and closes it only when it is
         // dropped. It moves into the private `AsyncFd`, which no caller gets by value or mutably.
         let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
@@ -132,12 +155,36 @@ fn classify(message: &RouteNetlinkMessage, nsid: Nsid) -> Option<LinkNotificatio
         RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link) => {
             Some(LinkNotification::Link { nsid, ifindex: link.header.index })
         }
+        RouteNetlinkMessage::NewAddress(message) => {
+            let (ifindex, address) = address_in(message)?;
+            Some(LinkNotification::AddressAdded { nsid, ifindex, address })
+        }
+        RouteNetlinkMessage::DelAddress(message) => {
+            let (ifindex, address) = address_in(message)?;
+            Some(LinkNotification::AddressRemoved { nsid, ifindex, address })
+        }
         // The nsids that other namespaces have for each other do not matter here.
         RouteNetlinkMessage::DelNsId(gone) if nsid.is_none() => {
             nsid_in(gone).map(LinkNotification::NetnsRemoved)
         }
         _ => None,
     }
+}
+
+/// The index of a link, and its address: `IFA_LOCAL`, or `IFA_ADDRESS` where there is no peer (rtnetlink(7)).
+fn address_in(message: &AddressMessage) -> Option<(u32, IpNet)> {
+    let find = |wanted: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(wanted);
+    let local = find(|attribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
+        _ => None,
+    });
+    let address = local.or_else(|| {
+        find(|attribute| match attribute {
+            AddressAttribute::Address(address) => Some(*address),
+            _ => None,
+        })
+    });
+    Some((message.header.index, IpNet::new(address?, message.header.prefix_len).ok()?))
 }
 
 /// The nsid in a message.

@@ -17,5 +17,6 @@ pub mod process;
 pub mod runtime_dir;
 pub mod sandbox;
 pub mod tap;
+pub mod tap_handle;
 pub mod terminal;
 pub mod uring;

@@ -187,6 +187,12 @@ impl Netns {
     }
 }
 
+impl From<File> for Netns {
+    fn from(file: File) -> Netns {
+        Netns { file }
+    }
+}
+
 impl AsFd for Netns {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()

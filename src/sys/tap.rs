@@ -5,13 +5,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use nix::errno::Errno;
 use nix::unistd::{getegid, geteuid};
-
-use super::netns::NetnsIdentity;
 
 const CLONE_DEVICE: &str = "/dev/net/tun";
 
@@ -58,46 +56,6 @@ pub struct Tap {
     pub queues: Vec<Queue>,
     /// Whether UDP segmentation offload is on too (Linux 6.2). Always true without offload.
     pub uso: bool,
-}
-
-/// A second open file of a device with [`Lifetime::Netns`]. When it is dropped and the device is no longer
-/// in the namespace that it was created in, it turns persistence off, so that the device is removed with its
-/// queues.
-#[derive(Debug)]
-pub struct PersistGuard {
-    fd: OwnedFd,
-    home: NetnsIdentity,
-}
-
-impl Queue {
-    /// Creates the guard of a device that was created in `home`.
-    ///
-    /// # Errors
-    /// The process has reached its limit of open files.
-    pub fn persist_guard(&self, home: NetnsIdentity) -> io::Result<PersistGuard> {
-        Ok(PersistGuard { fd: self.fd.try_clone()?, home })
-    }
-}
-
-impl Drop for PersistGuard {
-    fn drop(&mut self) {
-        let at_home = netns_of(self.fd.as_fd()).is_some_and(|netns| netns.is(&self.home));
-        if !at_home {
-            // Fails when the device was deleted.
-            let _ = set_persist(self.fd.as_fd(), 0);
-        }
-    }
-}
-
-/// The namespace that a queue's device is in. `None`: the device was deleted, the process may not access the
-/// namespace, or the kernel is older than 5.7.
-fn netns_of(fd: BorrowedFd) -> Option<NetnsIdentity> {
-    // SAFETY: `fd` is an open TAP queue, and this ioctl has no argument.
-    let opened = unsafe { ioctl::tungetdevnetns(fd.as_raw_fd()) }.ok()?;
-    // SAFETY: the kernel opened this descriptor for this call (`open_related_ns` in `fs/nsfs.c`); nothing
-    // else owns it.
-    let netns = File::from(unsafe { OwnedFd::from_raw_fd(opened) });
-    netns.metadata().ok().map(|found| NetnsIdentity::of(&found))
 }
 
 /// Why a device cannot be created.
@@ -222,6 +180,14 @@ fn open_clone_device() -> Result<File, TapError> {
     })
 }
 
+/// Attaches a queue to a device of the calling thread's namespace and closes it. `format`: flags of TUNSETIFF.
+pub(super) fn attach_once(name: &str, format: libc::c_int) -> Result<(), TapError> {
+    let mut ifreq = interface_request(name, libc::IFF_TAP | format);
+    let fd = open_clone_device()?;
+    let attached = set_interface(&fd, &mut ifreq);
+    attached.map_err(|error| TapError::Make { name: name.to_owned(), source: error.into() })
+}
+
 fn attach(fd: &File, request: &TapConfig, exclusive: libc::c_int) -> Result<(), TapError> {
     let mut flags = libc::IFF_TAP | libc::IFF_NO_PI | exclusive;
     if request.offload {
@@ -231,15 +197,19 @@ fn attach(fd: &File, request: &TapConfig, exclusive: libc::c_int) -> Result<(), 
         flags |= libc::IFF_MULTI_QUEUE;
     }
     let mut ifreq = interface_request(request.name, flags);
-    // SAFETY: `fd` is an open file. The kernel reads and, on success, writes `sizeof(struct ifreq)` bytes:
-    // `ifreq` is initialized, exclusively borrowed, and outlives the call. Any bytes are valid in it.
-    let made = unsafe { ioctl::tunsetiff(fd.as_raw_fd(), &raw mut ifreq) };
+    let made = set_interface(fd, &mut ifreq);
     let name = || request.name.to_owned();
-    made.map(drop).map_err(|error| match error {
+    made.map_err(|error| match error {
         Errno::EBUSY => TapError::Exists(name()),
         Errno::EPERM => TapError::NotAdministrator(name()),
         _ => TapError::Make { name: name(), source: error.into() },
     })
+}
+
+fn set_interface(fd: &File, ifreq: &mut libc::ifreq) -> nix::Result<()> {
+    // SAFETY: `fd` is an open file. The kernel copies `sizeof(struct ifreq)` bytes in and, on success, out: `ifreq` is
+    // an initialized one, which this call borrows exclusively. Any bytes are valid in it.
+    unsafe { ioctl::tunsetiff(fd.as_raw_fd(), &raw mut *ifreq) }.map(drop)
 }
 
 /// Makes this process's user and group the device's owner. A device without owner can be opened by every user who may
@@ -255,7 +225,7 @@ fn set_owner(fd: &File) -> Result<(), TapError> {
 
 /// A `struct ifreq` with this name, whose length was checked, and these flags.
 #[allow(clippy::cast_possible_truncation, reason = "ifr_flags has 16 bits, and so have the flags")]
-fn interface_request(name: &str, flags: libc::c_int) -> libc::ifreq {
+pub(super) fn interface_request(name: &str, flags: libc::c_int) -> libc::ifreq {
     let mut ifr_name = [0; libc::IFNAMSIZ];
     for (to, from) in ifr_name.iter_mut().zip(name.bytes()) {
         *to = from.cast_signed();
@@ -263,7 +233,7 @@ fn interface_request(name: &str, flags: libc::c_int) -> libc::ifreq {
     libc::ifreq { ifr_name, ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: flags as libc::c_short } }
 }
 
-fn set_header_size(fd: BorrowedFd) -> Result<(), TapError> {
+pub(super) fn set_header_size(fd: BorrowedFd) -> Result<(), TapError> {
     let size = libc::c_int::from(VNET_HEADER);
     // SAFETY: `fd` is an open TAP queue; the kernel reads one int through the pointer, which outlives the
     // call.
@@ -271,14 +241,14 @@ fn set_header_size(fd: BorrowedFd) -> Result<(), TapError> {
     set.map(drop).map_err(|error| TapError::HeaderSize(error.into()))
 }
 
-fn set_persist(fd: BorrowedFd, persist: libc::c_int) -> nix::Result<()> {
+pub(super) fn set_persist(fd: BorrowedFd, persist: libc::c_int) -> nix::Result<()> {
     // SAFETY: `fd` is an open TAP queue, and this ioctl's argument is a number.
     unsafe { ioctl::tunsetpersist(fd.as_raw_fd(), persist) }.map(drop)
 }
 
 /// Turns on checksum and TCP segmentation offload, and UDP segmentation offload if the kernel has it.
 /// Returns whether it has.
-fn set_offload(fd: BorrowedFd) -> Result<bool, TapError> {
+pub(super) fn set_offload(fd: BorrowedFd) -> Result<bool, TapError> {
     const TCP: libc::c_uint = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
     const UDP: libc::c_uint = libc::TUN_F_USO4 | libc::TUN_F_USO6;
     let set = |features: libc::c_uint| {
@@ -300,7 +270,6 @@ mod ioctl {
     nix::ioctl_write_int_bad!(tunsetgroup, libc::TUNSETGROUP);
     nix::ioctl_write_int_bad!(tunsetpersist, libc::TUNSETPERSIST);
     nix::ioctl_write_int_bad!(tunsetoffload, libc::TUNSETOFFLOAD);
-    nix::ioctl_none!(tungetdevnetns, b'T', 227); // TUNGETDEVNETNS, which libc lacks
 }
 
 #[cfg(test)]

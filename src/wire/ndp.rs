@@ -117,13 +117,43 @@ const MESSAGE_LEN: u16 = 32;
 /// Bytes of the packet that contains it.
 pub const ADVERTISEMENT_LEN: usize = IPV6_HEADER + MESSAGE_LEN as usize;
 
+/// Who advertises an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advertiser {
+    /// A host.
+    Host,
+    /// A router. Hosts drop routes through a router that advertises itself as a host (§7.2.5).
+    Router,
+}
+
+impl Advertiser {
+    fn flags(self) -> u8 {
+        match self {
+            Advertiser::Host => OVERRIDE,
+            Advertiser::Router => OVERRIDE | ROUTER,
+        }
+    }
+}
+
 /// A router's advertisement of its own address, in reply to a solicitation from `asker` (§7.2.4). Duplicate
 /// address detection has no source address: the reply to it is unsolicited and goes to all nodes.
 pub fn advertisement(target: Ipv6Addr, mac: Mac, asker: Ipv6Addr) -> [u8; ADVERTISEMENT_LEN] {
-    let (destination, solicited) = if asker.is_unspecified() { (ALL_NODES, 0) } else { (asker, SOLICITED) };
+    let flags = Advertiser::Router.flags();
+    match asker.is_unspecified() {
+        true => packet(target, mac, ALL_NODES, flags),
+        false => packet(target, mac, asker, flags | SOLICITED),
+    }
+}
+
+/// An unsolicited advertisement to all nodes: `target` is at `mac` now (§7.2.6).
+pub fn unsolicited_advertisement(target: Ipv6Addr, mac: Mac, from: Advertiser) -> [u8; ADVERTISEMENT_LEN] {
+    packet(target, mac, ALL_NODES, from.flags())
+}
+
+fn packet(target: Ipv6Addr, mac: Mac, destination: Ipv6Addr, flags: u8) -> [u8; ADVERTISEMENT_LEN] {
     let mut message = [0; MESSAGE_LEN as usize];
     message[field::TYPE] = ADVERTISEMENT;
-    message[field::FLAGS] = ROUTER | solicited | OVERRIDE;
+    message[field::FLAGS] = flags;
     message[field::TARGET].copy_from_slice(&target.octets());
     message[field::OPTIONS..field::LINK_ADDRESS.start].copy_from_slice(&[TARGET_LINK_ADDRESS, 1]);
     message[field::LINK_ADDRESS].copy_from_slice(&mac.0);

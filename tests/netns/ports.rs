@@ -173,6 +173,92 @@ fn port_whose_device_is_gone_is_replaced() {
     assert!(said.trim().lines().count() == 1, "{said}");
 }
 
+/// Waits until a container's neighbour cache has an address at this MAC, without asking for it.
+fn wait_for_neighbour(h: &TestNetns, address: &str, mac: &str) {
+    let what = format!("{} knows {address} at {mac}", h.name());
+    wait_until(&what, || h.run(&format!("ip neigh show {address}")).ok().contains(mac));
+}
+
+/// A container has an address of a container that was deleted, and another MAC.
+#[test]
+fn new_port_announces_its_addresses() {
+    const MAC: &str = "02:00:5e:00:53:99";
+    let s = Uswitch::with("--ports 1");
+    let host = s.host();
+    let h1 = host.netns("container1");
+    for address in ["172.16.0.4", "fd00:172:16::4"] {
+        h1.run(&format!("ip neigh replace {address} lladdr 02:00:5e:00:53:01 dev eth0 nud reachable")).ok();
+        host.run(&format!("ip neigh replace {address} lladdr 02:00:5e:00:53:01 dev uswitch0 nud reachable"))
+            .ok();
+    }
+    host.run(&format!("uswitch port add new --ip 172.16.0.4/24 --ip fd00:172:16::4/64 --mac {MAC}")).ok();
+    for address in ["172.16.0.4", "fd00:172:16::4"] {
+        wait_for_neighbour(&h1, address, MAC);
+        wait_until("the host knows the new MAC", || {
+            host.run(&format!("ip neigh show {address}")).ok().contains(MAC)
+        });
+    }
+}
+
+#[test]
+fn gateway_follows_the_mac_of_the_host_port() {
+    const MAC: &str = "02:00:5e:00:53:77";
+    let s = Uswitch::with("--ports 1");
+    let (host, h1) = (s.host(), s.host().netns("container1"));
+    for address in ["172.16.0.1", "fd00:172:16::1"] {
+        h1.run(&format!("ping -n -c 1 -W 5 {address}")).ok();
+    }
+    host.run(&format!("ip link set uswitch0 address {MAC}")).ok();
+    for address in ["172.16.0.1", "fd00:172:16::1"] {
+        wait_for_neighbour(&h1, address, MAC);
+        h1.run(&format!("ping -n -c 1 -W 5 {address}")).ok();
+    }
+    // To the host's kernel, which answers this on its own.
+    h1.run("ping -n -c 1 -W 5 -s 2000 172.16.0.1").ok();
+    assert_eq!(s.json("status")["gateway"]["mac"], MAC);
+    assert_eq!(s.row("port show", "host")["address"], MAC);
+    let permanent: Vec<_> = s.fdb().into_iter().filter(|entry| entry.state == "permanent").collect();
+    assert_eq!(permanent.len(), 1);
+    assert_eq!((permanent[0].mac.to_string().as_str(), permanent[0].ifname.as_str()), (MAC, "host"));
+    assert!(h1.run("ip -6 route show default").ok().contains("fd00:172:16::1"), "it is still a router");
+}
+
+#[test]
+fn port_show_follows_the_device() {
+    let s = Uswitch::with("--ports 2");
+    let host = s.host();
+    let h1 = host.netns("container1");
+    let shows = |key: &str, value: &str| {
+        wait_until(&format!("port show has {key} {value}"), || {
+            s.row("port show", "container1")[key] == value
+        });
+    };
+    let assigned = h1.mac();
+    h1.run("ip link set eth0 address 02:00:5e:00:53:01").ok();
+    shows("address", "02:00:5e:00:53:01");
+    h1.run("ip link set eth0 name lan0").ok();
+    shows("link", "lan0");
+    h1.run("ip address add 192.0.2.7/24 dev lan0").ok();
+    wait_until("port show has the address", || {
+        s.row("port show", "container1")["addresses"].to_string().contains("192.0.2.7/24")
+    });
+    host.run("ip netns add own").ok();
+    h1.run("ip link set lan0 netns own").ok();
+    shows("netns", "/run/netns/own");
+    shows("operstate", "DOWN");
+    let own = host.netns("own");
+    own.sh(&format!("ip link set lan0 address {assigned} up; ip address add 172.16.0.2/24 dev lan0")).ok();
+    shows("operstate", "UP");
+    host.run("ip netns del container1").ok();
+    host.run("ip netns exec container2 ping -n -c 1 -W 5 172.16.0.2").ok();
+    let events = host.run("uswitch events --type port_changed").ok();
+    for change in ["MAC: 02:00:5e:00:53:01", "name: lan0", "192.0.2.7/24", "namespace: /run/netns/own"] {
+        assert!(events.contains(change), "no '{change}' in {events}");
+    }
+    host.run("uswitch port del container1").ok();
+    own.run("ip link show lan0").fails();
+}
+
 /// The state of a port, as `bridge link` names it.
 fn state(s: &Uswitch, port: &str) -> Value {
     s.row("port show", port)["state"].clone()

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::history::EventHistory;
 use super::ports::LinkState;
 use super::{HostNetwork, Running};
-use crate::control::event::{Event, EventType};
+use crate::control::event::{DeviceAspect, Event, EventType};
 use crate::control::report::NewFdbState;
 use crate::datapath::{
     FdbEvent, FdbNotification, NOTIFICATIONS_PER_PORT, NOTIFICATIONS_PER_WORKER, RateLimiter,
@@ -183,6 +183,15 @@ impl<M: HostNetwork> Running<M> {
     /// Records that an entry has expired.
     pub(super) fn emit_aged(&mut self, entry: &FdbEntry) {
         self.emit(entry.port, |running| running.fdb_event(EventType::Aged, entry.port, entry.key));
+    }
+
+    /// Records that another program changed a port's device.
+    pub(super) fn emit_port_changed(&mut self, port: PortId, aspect: DeviceAspect, value: String) {
+        self.emit(port, |running| Event {
+            change: Some(aspect),
+            value: Some(value),
+            ..running.port_event(EventType::PortChanged, port)
+        });
     }
 
     /// Records an event of a port. Earlier notifications come first.

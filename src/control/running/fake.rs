@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::sync::mpsc;
 
 use super::{HostNetwork, Running};
@@ -34,6 +35,7 @@ struct Shared {
     /// The teardown reports an error.
     teardown_fails: bool,
     notices: Vec<String>,
+    announced: Vec<(DeviceId, Vec<IpNet>)>,
 }
 
 /// A network without devices.
@@ -80,6 +82,15 @@ impl FakeControl {
     /// Queues a notice for the user.
     pub(crate) fn add_notice(&self, notice: &str) {
         self.shared().notices.push(notice.to_owned());
+    }
+
+    /// The addresses that were announced, with the port's name.
+    pub(crate) fn announced(&self) -> Vec<(String, Vec<IpNet>)> {
+        let shared = self.shared();
+        let name =
+            |device: &DeviceId| shared.ids.iter().find(|(_, id)| *id == device).map(|(name, _)| name.clone());
+        let named = |(device, addresses): &(DeviceId, Vec<IpNet>)| (name(device).unwrap(), addresses.clone());
+        shared.announced.iter().map(named).collect()
     }
 
     /// The container's end of a port.
@@ -153,6 +164,11 @@ impl HostNetwork for FakeNetwork {
         let name = shared.ids.iter().find(|(_, id)| **id == device).map(|(name, _)| name.clone());
         shared.log.push(format!("remove {}", name.unwrap()));
         Ok(())
+    }
+
+    fn announce(&mut self, device: DeviceId, addresses: &[IpNet]) {
+        let mut shared = self.shared.lock().unwrap();
+        shared.announced.push((device, addresses.to_vec()));
     }
 
     fn devices_in(&self, path: &Path) -> Result<Vec<DeviceId>, TopologyError> {

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use ipnet::IpNet;
+
 use crate::control::Config;
 use crate::control::topology::{Device, DeviceId, LinkChange, PortSpec, Topology, TopologyError};
 use crate::wire::Mac;
@@ -15,6 +17,8 @@ pub(crate) trait HostNetwork {
     fn add_port(&mut self, spec: &PortSpec) -> Result<Device, TopologyError>;
     /// As [`Topology::remove_port`].
     fn remove_port(&mut self, device: DeviceId) -> Result<(), TopologyError>;
+    /// As [`Topology::announce`].
+    fn announce(&mut self, device: DeviceId, addresses: &[IpNet]);
     /// As [`Topology::devices_in`].
     fn devices_in(&self, path: &Path) -> Result<Vec<DeviceId>, TopologyError>;
     /// As [`Topology::next_change`]. Cancel-safe.
@@ -36,6 +40,9 @@ impl HostNetwork for Topology {
     }
     fn remove_port(&mut self, device: DeviceId) -> Result<(), TopologyError> {
         Topology::remove_port(self, device)
+    }
+    fn announce(&mut self, device: DeviceId, addresses: &[IpNet]) {
+        Topology::announce(self, device, addresses);
     }
     fn devices_in(&self, path: &Path) -> Result<Vec<DeviceId>, TopologyError> {
         Topology::devices_in(self, path)

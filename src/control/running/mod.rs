@@ -383,7 +383,7 @@ enum AdminState {
 }
 
 fn settings(config: &Config) -> SwitchConfig {
-    let mut gateway = Gateway { mac: addressing::mac(&config.name, 0), ..Gateway::default() };
+    let mut gateway = Gateway { mac: addressing::mac(&config.name, 0).into(), ..Gateway::default() };
     for address in config.gateways() {
         match address {
             std::net::IpAddr::V4(address) => gateway.ipv4.push(address),

@@ -6,10 +6,10 @@ use ipnet::IpNet;
 use tracing::{info, warn};
 
 use super::{AdminState, HOST, HostNetwork, PortPlan, RunError, Running};
-use crate::control::event::EventType;
+use crate::control::event::{DeviceAspect, EventType};
 use crate::control::report::{AddedPort, NewFdbEntry, NewFdbState, NewPort};
 use crate::control::topology::{Device, DeviceId, LinkChange, PortNetns};
-use crate::switch::fdb::{FdbKey, FdbState};
+use crate::switch::fdb::{FdbError, FdbKey, FdbState};
 use crate::switch::{Port, PortCounts, PortId};
 use crate::sys::netns::Netns;
 use crate::wire::Mac;
@@ -73,6 +73,34 @@ impl PortRecord {
         self.link == LinkState::Gone
     }
 
+    /// Notes what another program changed, and returns it for an event.
+    fn apply(&mut self, change: &LinkChange) -> Option<(DeviceAspect, String)> {
+        let device = &mut self.device;
+        let (aspect, value) = match change {
+            LinkChange::State { .. } | LinkChange::Gone => return None,
+            LinkChange::Mac(mac) => {
+                device.mac = *mac;
+                (DeviceAspect::Mac, mac.to_string())
+            }
+            LinkChange::Name(name) => {
+                device.ifname.clone_from(name);
+                (DeviceAspect::Name, name.clone())
+            }
+            LinkChange::Netns { netns, ino, ifindex } => {
+                (device.netns, device.ifindex, self.netns_ino) = (netns.clone(), *ifindex, Some(*ino));
+                let path = netns.as_ref().map(|path| path.display().to_string());
+                (DeviceAspect::Netns, path.unwrap_or_else(|| format!("net:[{ino}]")))
+            }
+            LinkChange::Addresses(addresses) => {
+                device.addresses.clone_from(addresses);
+                let addresses: Vec<String> = addresses.iter().map(IpNet::to_string).collect();
+                (DeviceAspect::Addresses, addresses.join(" "))
+            }
+        };
+        info!(port = self.name, ?aspect, value, "the port's device was changed");
+        Some((aspect, value))
+    }
+
     fn is_host(&self) -> bool {
         self.number == 0
     }
@@ -91,17 +119,12 @@ impl PortRecord {
 impl<M: HostNetwork> Running<M> {
     /// Adds the host port and a permanent FDB entry for the gateway's MAC.
     pub(super) fn add_host_port(&mut self) -> Result<(), RunError> {
-        let gateway = self.switch.gateway.mac;
+        let gateway = self.switch.gateway.mac.get();
         let device = self.network.add_host_port(&self.config, gateway)?;
         let offload = self.config.offload;
         let record = PortRecord::new(HOST.to_owned(), 0, device, offload);
         let id = self.attach(record)?;
-        Ok(self.switch.fdb.add(
-            self.datapath.now(),
-            FdbKey { vlan: 0, mac: gateway },
-            id,
-            FdbState::Permanent,
-        )?)
+        Ok(self.pin_gateway(id)?)
     }
 
     /// Adds the requested port.
@@ -118,8 +141,16 @@ impl<M: HostNetwork> Running<M> {
             self.remove_port(name)?;
         }
         let id = self.make_port(plan)?;
+        self.announce(id);
         let port = self.port_report(id, &self.ports[&id]);
         Ok(AddedPort { port, notices: self.network.take_notices() })
+    }
+
+    /// Tells the other hosts where the port's addresses are now.
+    fn announce(&mut self, id: PortId) {
+        if let Some(port) = self.ports.get(&id) {
+            self.network.announce(port.device.id, &port.device.addresses);
+        }
     }
 
     /// The names of the ports in an existing namespace.
@@ -208,40 +239,70 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    /// Applies a change of a port's link. Both the kernel and the workers report that a device is gone; the second
+    /// Applies a change of a port's device. Both the kernel and the workers report that a device is gone; the second
     /// report has no effect.
     pub(super) fn link_changed(&mut self, id: PortId, change: &LinkChange) {
-        if self.ports.get(&id).is_none_or(|port| port.link == LinkState::Gone) {
-            return;
-        }
-        if *change == LinkChange::Gone {
-            // Fails only without workers, which ends the switch.
-            let _ = self.detach(id);
-        }
-        let Some(record) = self.ports.get_mut(&id) else { return };
-        let before = record.link;
+        let Some(record) = self.ports.get_mut(&id).filter(|port| !port.is_gone()) else { return };
         match change {
             LinkChange::State { up, mtu } => {
-                record.link = if *up { LinkState::Up } else { LinkState::Down };
                 record.device.mtu = *mtu;
+                self.set_link_state(id, if *up { LinkState::Up } else { LinkState::Down });
             }
-            LinkChange::Gone => record.link = LinkState::Gone,
+            LinkChange::Gone => {
+                // Fails only without workers, which ends the switch.
+                let _ = self.detach(id);
+                self.set_link_state(id, LinkState::Gone);
+            }
+            _ => {
+                let (of_host, changed) = (record.is_host(), record.apply(change));
+                if let LinkChange::Mac(mac) = change {
+                    if of_host {
+                        self.set_gateway_mac(id, *mac);
+                    }
+                    self.announce(id);
+                }
+                if let Some((aspect, value)) = changed {
+                    self.emit_port_changed(id, aspect, value);
+                }
+            }
         }
+    }
+
+    fn set_link_state(&mut self, id: PortId, link: LinkState) {
+        let Some(record) = self.ports.get_mut(&id) else { return };
+        let before = std::mem::replace(&mut record.link, link);
         let (port, mtu) = (&record.name, record.device.mtu);
-        match record.link {
+        match link {
             LinkState::Up => info!(port, mtu, "port up"),
             LinkState::Down => info!(port, mtu, "port down"),
             LinkState::Gone => warn!(port, "the port's device is gone"),
         }
         self.switch.ports.set(id, record.state_for_switch(AdminState::Enabled));
-        let change = record.link.change(before);
-        if record.link != LinkState::Up {
+        if link != LinkState::Up {
             // Hosts behind a port that is down may reappear behind another. The Linux bridge flushes too.
             self.switch.fdb.flush(Some(id));
         }
-        if let Some(change) = change {
+        if let Some(change) = link.change(before) {
             self.emit_port_event(change, id);
         }
+    }
+
+    /// The gateway has the MAC of the host port's device, or else the host would not receive what is sent to it.
+    fn set_gateway_mac(&mut self, host: PortId, mac: Mac) {
+        let Some(record) = self.ports.get(&host) else { return };
+        self.switch.ports.set(host, record.state_for_switch(AdminState::Disabled));
+        self.switch.gateway.mac.set(mac);
+        self.switch.fdb.remove_port(host);
+        if let Err(error) = self.pin_gateway(host) {
+            warn!(%error, "no FDB entry for the gateway");
+        }
+        self.switch.ports.set(host, record.state_for_switch(AdminState::Enabled));
+    }
+
+    /// Adds the permanent FDB entry of the gateway.
+    fn pin_gateway(&self, host: PortId) -> Result<(), FdbError> {
+        let key = FdbKey { vlan: 0, mac: self.switch.gateway.mac.get() };
+        self.switch.fdb.add(self.datapath.now(), key, host, FdbState::Permanent)
     }
 
     pub(super) fn add_fdb_entry(&mut self, entry: &NewFdbEntry) -> Result<(), RunError> {

@@ -146,6 +146,38 @@ async fn port_goes_down_and_up() {
 }
 
 #[tokio::test]
+async fn follows_changes_of_a_device() {
+    let (fake, mut running) = running(config(|_| {})).await;
+    let device = |running: &Running<_>, name: &str| {
+        running.ports.values().find(|port| port.name == name).unwrap().device.id
+    };
+    let (host, one) = (device(&running, "host"), device(&running, "container1"));
+    let address: ipnet::IpNet = "192.0.2.7/24".parse().unwrap();
+    for change in [
+        LinkChange::Mac(HOST_MAC),
+        LinkChange::Name("lan0".into()),
+        LinkChange::Netns { netns: Some("/run/netns/own".into()), ino: 7, ifindex: 9 },
+        LinkChange::Addresses(vec![address]),
+    ] {
+        running.device_changed(one, &change);
+    }
+    let reports = running.port_reports();
+    let report = port(&reports, "container1");
+    assert_eq!(
+        (report.address, report.link.as_str(), &report.addresses[..]),
+        (HOST_MAC, "lan0", &[address][..])
+    );
+    assert_eq!((report.netns.as_deref(), report.netns_ino), (Some("/run/netns/own"), Some(7)));
+    assert_eq!(report.device_ifindex, 9);
+    let gateway = Mac([2, 0, 0x5e, 0, 0x53, 0x77]);
+    running.device_changed(host, &LinkChange::Mac(gateway));
+    assert_eq!(running.status().gateway.mac, gateway);
+    assert_eq!(port_of(&mut running, gateway).as_deref(), Some("host"));
+    let announced: Vec<String> = fake.announced().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(announced, ["container1", "host"]);
+}
+
+#[tokio::test]
 async fn port_without_device_stays_listed_until_deleted() {
     let (fake, mut running) = running(config(|options| options.ports = Some(3))).await;
     let id = running.ports.values().find(|port| port.name == "container1").unwrap().device.id;

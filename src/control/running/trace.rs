@@ -57,7 +57,7 @@ impl<M: HostNetwork> Running<M> {
     fn mac_of(&self, name: &str) -> Option<Mac> {
         match name {
             "broadcast" => Some(Mac::BROADCAST),
-            "gateway" => Some(self.switch.gateway.mac),
+            "gateway" => Some(self.switch.gateway.mac.get()),
             name => self.ports.values().find(|port| port.name == name).map(|port| port.device.mac),
         }
     }
@@ -67,7 +67,7 @@ impl<M: HostNetwork> Running<M> {
     fn next_hop(&self, address: IpAddr) -> Mac {
         let has_it = |addresses: &[ipnet::IpNet]| addresses.iter().any(|own| own.addr() == address);
         let owner = self.ports.values().find(|port| has_it(&port.device.addresses));
-        owner.map_or(self.switch.gateway.mac, |port| port.device.mac)
+        owner.map_or(self.switch.gateway.mac.get(), |port| port.device.mac)
     }
 
     fn port_name(&self, id: PortId) -> String {
@@ -144,7 +144,7 @@ impl<M: HostNetwork> Running<M> {
     }
 
     fn answer(&self, answer: GatewayReply) -> String {
-        let mac = self.switch.gateway.mac;
+        let mac = self.switch.gateway.mac.get();
         match answer {
             GatewayReply::Arp { address } => format!("ARP reply, {address} is-at {mac}"),
             GatewayReply::Neighbour { address } => format!("neighbor advertisement, {address} is at {mac}"),

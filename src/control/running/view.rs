@@ -41,7 +41,10 @@ impl<M: HostNetwork> Running<M> {
             cpus: self.datapath.cpus().to_vec(),
             sandboxed: self.sandboxed,
             subnets: config.subnets.clone(),
-            gateway: GatewayReport { mac: self.switch.gateway.mac, addresses: config.gateways().collect() },
+            gateway: GatewayReport {
+                mac: self.switch.gateway.mac.get(),
+                addresses: config.gateways().collect(),
+            },
             nat: config.nat,
             internal: config.internal,
             mtu: config.mtu,

@@ -14,6 +14,7 @@ use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 use rtnetlink::{AddressMessageBuilder, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 
 use super::PortSpec;
+use crate::sys::link_monitor::Nsid;
 use crate::sys::netlink::{Netlink, NetlinkError, NetlinkRequest};
 use crate::sys::netns::Netns;
 use crate::wire::Mac;
@@ -28,6 +29,7 @@ pub(super) struct Link {
     pub(super) name: String,
     pub(super) mac: Mac,
     pub(super) mtu: u32,
+    /// Set up, and with a carrier (`IFF_LOWER_UP`).
     pub(super) up: bool,
     /// Frames that the device dropped instead of sending (`tx_dropped`).
     pub(super) tx_dropped: u64,
@@ -40,7 +42,7 @@ impl Link {
             name: String::new(),
             mac: Mac::ZERO,
             mtu: 0,
-            up: message.header.flags.contains(LinkFlags::Up),
+            up: message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
             tx_dropped: 0,
         };
         for attribute in &message.attributes {
@@ -61,6 +63,14 @@ impl Link {
 /// The device of this name in the socket's namespace.
 pub(super) fn find(netlink: &mut Netlink, name: &str) -> Result<Link, NetlinkError> {
     query(netlink, &format!("find the device {name}"), LinkUnspec::new_with_name(name))
+}
+
+/// The request for a device in the namespace with this nsid (`None`: the socket's).
+pub(super) fn in_nsid(which: LinkMessageBuilder<LinkUnspec>, nsid: Nsid) -> LinkMessageBuilder<LinkUnspec> {
+    match nsid {
+        Some(nsid) => which.append_extra_attribute(LinkAttribute::IfNetnsId(nsid)),
+        None => which,
+    }
 }
 
 /// The device that `which` identifies.

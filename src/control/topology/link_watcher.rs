@@ -9,10 +9,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::{OsStr, OsString};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
+use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::LinkAttribute;
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use rtnetlink::LinkUnspec;
 
@@ -22,6 +23,8 @@ use crate::sys::link_monitor::{LinkMonitor, LinkNotification, Nsid, nsid_in};
 use crate::sys::netlink::{Netlink, NetlinkError, NetlinkRequest};
 use crate::sys::netns::{self, Netns, NetnsEntry, NetnsIdentity};
 use crate::sys::netns_name_monitor::NetnsNameMonitor;
+use crate::sys::tap_handle::TapHandle;
+use crate::wire::Mac;
 
 /// Identifies a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,7 +37,23 @@ struct LinkKey {
 #[derive(Debug)]
 struct WatchedLink {
     id: DeviceId,
-    state: LinkChange,
+    handle: TapHandle,
+    /// Its namespace; `None`: the host's.
+    netns: Option<NetnsIdentity>,
+    up: bool,
+    mtu: u32,
+    mac: Mac,
+    name: String,
+    addresses: Vec<IpNet>,
+}
+
+/// A device to watch.
+#[derive(Debug)]
+pub(super) struct WatchedDevice<'a> {
+    pub(super) id: DeviceId,
+    pub(super) link: &'a Link,
+    pub(super) addresses: &'a [IpNet],
+    pub(super) handle: TapHandle,
 }
 
 #[derive(Debug)]
@@ -42,10 +61,28 @@ pub(super) struct LinkWatcher {
     monitor: LinkMonitor,
     /// A socket in the host's namespace, which is the monitor's too.
     host: Netlink,
+    host_identity: NetnsIdentity,
     devices: HashMap<LinkKey, WatchedLink>,
     changes: VecDeque<(DeviceId, LinkChange)>,
     names: NetnsNameMonitor,
     named: HashMap<OsString, WatchedNetns>,
+}
+
+/// Most addresses of a device that are kept.
+const MAX_ADDRESSES: usize = 64;
+
+fn add_address(addresses: &mut Vec<IpNet>, address: IpNet) {
+    if addresses.len() < MAX_ADDRESSES && !addresses.contains(&address) {
+        addresses.push(address);
+    }
+}
+
+fn remove_address(addresses: &mut Vec<IpNet>, address: IpNet) {
+    addresses.retain(|other| *other != address);
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
 /// A namespace that we created.
@@ -64,6 +101,7 @@ impl LinkWatcher {
             names: NetnsNameMonitor::open().map_err(failed("listen for changes of namespaces"))?,
             named: HashMap::new(),
             host: Netlink::open()?,
+            host_identity: Netns::current()?.identity()?,
             devices: HashMap::new(),
             changes: VecDeque::new(),
         })
@@ -72,15 +110,24 @@ impl LinkWatcher {
     /// Watches a device in a namespace (`None`: the host's).
     pub(super) fn add(
         &mut self,
-        id: DeviceId,
-        link: &Link,
+        device: WatchedDevice<'_>,
         netns: Option<&Netns>,
-    ) -> Result<(), NetlinkError> {
+    ) -> Result<(), TopologyError> {
         let nsid = netns.map(|netns| self.nsid(netns)).transpose()?;
+        let WatchedDevice { id, link, addresses, handle } = device;
         let key = LinkKey { nsid, ifindex: link.ifindex };
-        let state = LinkChange::State { up: true, mtu: link.mtu };
+        let watched = WatchedLink {
+            id,
+            handle,
+            netns: netns.map(Netns::identity).transpose()?,
+            up: true,
+            mtu: link.mtu,
+            mac: link.mac,
+            name: link.name.clone(),
+            addresses: addresses.to_vec(),
+        };
         // The kernel reuses nsids and device indexes: the device that had them before is gone.
-        if let Some(before) = self.devices.insert(key, WatchedLink { id, state }) {
+        if let Some(before) = self.devices.insert(key, watched) {
             self.changes.push_back((before.id, LinkChange::Gone));
         }
         // Changes before the device was watched were not reported.
@@ -100,6 +147,23 @@ impl LinkWatcher {
         self.named.retain(|_, named| named.id != id);
         self.devices.retain(|_, watched| watched.id != id);
         self.changes.retain(|(of, _)| *of != id);
+    }
+
+    /// Stops watching all devices.
+    pub(super) fn clear(&mut self) {
+        self.named.clear();
+        self.devices.clear();
+    }
+
+    /// The namespace of a device, its index there, and its MAC. `None`: it is gone, or the kernel is older than 5.7.
+    pub(super) fn location(&self, id: DeviceId) -> Option<(Netns, u32, Mac)> {
+        let (key, watched) = self.devices.iter().find(|(_, watched)| watched.id == id)?;
+        Some((watched.handle.netns()?, key.ifindex, watched.mac))
+    }
+
+    /// The namespace in which a device is; `None`: the host's.
+    pub(super) fn netns(&self, id: DeviceId) -> Option<NetnsIdentity> {
+        self.devices.values().find(|watched| watched.id == id).and_then(|watched| watched.netns)
     }
 
     /// The next change. Cancel-safe: a change leaves the queue only when it is returned.
@@ -128,6 +192,12 @@ impl LinkWatcher {
                 let key = LinkKey { nsid, ifindex };
                 self.devices.contains_key(&key).then_some(key).into_iter().collect()
             }
+            LinkNotification::AddressAdded { nsid, ifindex, address } => {
+                return self.on_address(LinkKey { nsid, ifindex }, address, add_address);
+            }
+            LinkNotification::AddressRemoved { nsid, ifindex, address } => {
+                return self.on_address(LinkKey { nsid, ifindex }, address, remove_address);
+            }
             LinkNotification::NetnsRemoved(nsid) => {
                 self.devices.keys().copied().filter(|at| at.nsid == Some(nsid)).collect()
             }
@@ -155,7 +225,19 @@ impl LinkWatcher {
         if matches!(found, Some(Ok(NetnsEntry::Netns(identity))) if identity == named.identity) {
             return;
         }
-        let id = named.id;
+        let (id, home) = (named.id, named.identity);
+        self.named.remove(name);
+        // A device that was moved elsewhere does not end with this namespace.
+        let elsewhere = self.devices.values().find(|watched| watched.id == id).is_some_and(|watched| {
+            watched
+                .handle
+                .netns()
+                .and_then(|netns| netns.identity().ok())
+                .is_some_and(|netns| !netns.is(&home))
+        });
+        if elsewhere {
+            return;
+        }
         let before = self.devices.len();
         self.remove(id);
         // Already reported if the device was deleted first.
@@ -166,31 +248,84 @@ impl LinkWatcher {
 
     /// Queries a device's state, and reports it if it changed.
     fn refresh(&mut self, key: LinkKey) {
-        let state = match self.query(key) {
-            Ok(link) => LinkChange::State { up: link.up, mtu: link.mtu },
+        match self.query(key) {
+            Ok(link) => self.report(key, &link),
             // ENODEV: no such device. EINVAL: no such namespace.
-            Err(error) if matches!(error.errno(), Some(libc::ENODEV | libc::EINVAL)) => LinkChange::Gone,
+            Err(error) if matches!(error.errno(), Some(libc::ENODEV | libc::EINVAL)) => self.follow(key),
             // The query itself failed (ENOMEM, ENOBUFS): keep the last known state.
-            Err(_) => return,
-        };
-        let Some(watched) = self.devices.get_mut(&key) else { return };
-        if watched.state == state {
-            return;
+            Err(_) => {}
         }
-        self.changes.push_back((watched.id, state.clone()));
-        if state == LinkChange::Gone {
-            self.devices.remove(&key);
-        } else {
-            watched.state = state;
+    }
+
+    /// Reports what is different from the last reported state.
+    fn report(&mut self, key: LinkKey, link: &Link) {
+        let Some(watched) = self.devices.get_mut(&key) else { return };
+        let mut report = |change| self.changes.push_back((watched.id, change));
+        if watched.name != link.name {
+            watched.name.clone_from(&link.name);
+            report(LinkChange::Name(link.name.clone()));
+        }
+        if watched.mac != link.mac {
+            watched.mac = link.mac;
+            report(LinkChange::Mac(link.mac));
+        }
+        if (watched.up, watched.mtu) != (link.up, link.mtu) {
+            (watched.up, watched.mtu) = (link.up, link.mtu);
+            report(LinkChange::State { up: link.up, mtu: link.mtu });
+        }
+    }
+
+    /// Finds a device that is not where it was: it was moved to another namespace, or deleted.
+    fn follow(&mut self, key: LinkKey) {
+        let Some(mut watched) = self.devices.remove(&key) else { return };
+        let Some((moved, link, netns)) = self.locate(&watched.handle) else {
+            self.changes.push_back((watched.id, LinkChange::Gone));
+            return;
+        };
+        watched.handle.update_lifetime();
+        let id = watched.id;
+        if moved != key {
+            watched.netns = moved.nsid.map(|_| netns);
+            let path = watched.netns.and_then(|netns| netns::locate(&netns));
+            let change = LinkChange::Netns { netns: path, ino: netns.ino, ifindex: link.ifindex };
+            self.changes.push_back((id, change));
+            if !std::mem::take(&mut watched.addresses).is_empty() {
+                self.changes.push_back((id, LinkChange::Addresses(Vec::new())));
+            }
+        }
+        self.devices.insert(moved, watched);
+        self.report(moved, &link);
+    }
+
+    /// Where a device is now. `None`: it was deleted, or its namespace is not ours to see.
+    fn locate(&mut self, handle: &TapHandle) -> Option<(LinkKey, Link, NetnsIdentity)> {
+        // It may be renamed or moved again meanwhile.
+        const ATTEMPTS: usize = 3;
+        (0..ATTEMPTS).find_map(|_| {
+            let (netns, name) = (handle.netns()?, handle.name()?);
+            let identity = netns.identity().ok()?;
+            let nsid = if identity.is(&self.host_identity) { None } else { Some(self.nsid(&netns).ok()?) };
+            let which = link::in_nsid(LinkUnspec::new_with_name(&name), nsid);
+            let link = link::query(&mut self.host, "find a device that was moved", which).ok()?;
+            Some((LinkKey { nsid, ifindex: link.ifindex }, link, identity))
+        })
+    }
+
+    /// Notes an address that was added or removed, and reports the addresses.
+    fn on_address(&mut self, key: LinkKey, address: IpNet, edit: impl FnOnce(&mut Vec<IpNet>, IpNet)) {
+        let Some(watched) = self.devices.get_mut(&key).filter(|_| !is_link_local(address.addr())) else {
+            return;
+        };
+        let before = watched.addresses.clone();
+        edit(&mut watched.addresses, address);
+        if watched.addresses != before {
+            self.changes.push_back((watched.id, LinkChange::Addresses(watched.addresses.clone())));
         }
     }
 
     /// Queries a device.
     fn query(&mut self, key: LinkKey) -> Result<Link, NetlinkError> {
-        let mut which = LinkUnspec::new_with_index(key.ifindex);
-        if let Some(nsid) = key.nsid {
-            which = which.append_extra_attribute(LinkAttribute::IfNetnsId(nsid));
-        }
+        let which = link::in_nsid(LinkUnspec::new_with_index(key.ifindex), key.nsid);
         link::query(&mut self.host, "query a device", which)
     }
 

@@ -6,6 +6,7 @@
 //! Devices are not in the ledger: the kernel removes them when their queues are closed, or with the namespace that was
 //! created for them. Creating a port takes a few milliseconds in the kernel, for which the calls block.
 
+mod announce;
 mod build;
 mod claim;
 mod environment;
@@ -29,15 +30,18 @@ use ipnet::IpNet;
 pub use self::environment::Environment;
 pub use self::error::TopologyError;
 
+use self::announce::{Announcer, Origin};
 use self::build::{BuiltDevice, StagingNetns};
 use self::claim::{claim_name, close, open_kernel_interfaces};
 use self::ledger::{Entry, EntryId, Ledger, Owner};
-use self::link_watcher::LinkWatcher;
+use self::link_watcher::{LinkWatcher, WatchedDevice};
 use super::{Config, addressing};
 use crate::sys::netlink::Netlink;
 use crate::sys::netns::{self, Netns, NetnsIdentity};
-use crate::sys::tap::{PersistGuard, Queue};
+use crate::sys::tap::Queue;
+use crate::sys::tap_handle::TapHandle;
 use crate::wire::Mac;
+use crate::wire::ndp::Advertiser;
 
 /// Limit of pending notices. The reply to `port add` takes them.
 const MOST_NOTICES: usize = 64;
@@ -104,13 +108,28 @@ pub struct Device {
 /// A change to a port's device by another program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkChange {
-    /// Up or down (`IFF_UP`), with this MTU.
+    /// Up or down, with this MTU.
     State {
-        /** `IFF_UP`. */
+        /** `IFF_UP` and `IFF_LOWER_UP`. */
         up: bool,
         /** The MTU now. */
         mtu: u32,
     },
+    /// It has another MAC address.
+    Mac(Mac),
+    /// It has another name.
+    Name(String),
+    /// It is in another namespace. The kernel sets it down and removes its addresses.
+    Netns {
+        /** A path of the namespace; `None`: the host's, or one without a path. */
+        netns: Option<PathBuf>,
+        /** Inode number of the namespace. */
+        ino: u64,
+        /** The index of the device there. */
+        ifindex: u32,
+    },
+    /// It has these addresses, without link-local ones.
+    Addresses(Vec<IpNet>),
     /// The device or its namespace was deleted. A namespace that we created counts as deleted when its name is; the
     /// kernel frees it when the device's queues are closed.
     Gone,
@@ -136,8 +155,9 @@ pub struct Topology {
     staging: StagingNetns,
     watcher: LinkWatcher,
     devices: HashMap<DeviceId, DeviceRecord>,
-    /// Keeps the persistent devices in namespaces that we created, until they are gone from there.
-    holds: HashMap<DeviceId, PersistGuard>,
+    announcer: Announcer,
+    /// The host port's device, which announces itself as a router.
+    host_device: Option<DeviceId>,
     next: u64,
     notices: Vec<String>,
     /// The notice that the kernel lacks UDP segmentation offload was given.
@@ -168,7 +188,8 @@ impl Topology {
                 staging,
                 watcher,
                 devices: HashMap::new(),
-                holds: HashMap::new(),
+                announcer: Announcer::default(),
+                host_device: None,
                 next: 0,
                 notices: notice.into_iter().collect(),
                 reported_no_uso: false,
@@ -203,6 +224,7 @@ impl Topology {
         let spec = host_port(config, gateway);
         let built = self.staging.in_host_netns(&mut self.host, &spec)?;
         let device = self.register(built, &spec)?;
+        self.host_device = Some(device.id);
         if config.nat
             && let Err(error) = self.enable_nat(&config.subnets)
         {
@@ -236,6 +258,21 @@ impl Topology {
         errors.into_iter().next().map_or(Ok(()), Err)
     }
 
+    /// Announces the addresses of a device, now and once again, to hosts that knew one of them at another MAC address.
+    pub fn announce(&mut self, device: DeviceId, addresses: &[IpNet]) {
+        self.announcer.schedule(device, addresses.iter().map(IpNet::addr).collect());
+    }
+
+    fn send_announcements(&mut self) {
+        while let Some((device, addresses)) = self.announcer.take_due() {
+            let Some((netns, ifindex, mac)) = self.watcher.location(device) else { continue };
+            let of_host = self.host_device == Some(device);
+            let advertiser = if of_host { Advertiser::Router } else { Advertiser::Host };
+            // The device may be down or gone: then there is nothing to announce.
+            let _ = announce::send(&Origin { netns, ifindex, mac, advertiser }, &addresses);
+        }
+    }
+
     /// The devices in an existing namespace.
     ///
     /// # Errors
@@ -256,12 +293,18 @@ impl Topology {
 
     /// The next change by another program to one of the devices. Cancel-safe.
     pub async fn next_change(&mut self) -> (DeviceId, LinkChange) {
-        let (device, change) = self.watcher.next().await;
-        if change == LinkChange::Gone {
-            self.holds.remove(&device);
-            // The kernel reuses the inode number of a namespace that ended.
-            if let Some(record) = self.devices.get_mut(&device) {
-                record.netns = None;
+        let (device, change) = loop {
+            tokio::select! {
+                change = self.watcher.next() => break change,
+                () = self.announcer.due() => self.send_announcements(),
+            }
+        };
+        if let Some(record) = self.devices.get_mut(&device) {
+            match &change {
+                LinkChange::Netns { .. } => record.netns = self.watcher.netns(device),
+                // The kernel reuses the inode number of a namespace that ended.
+                LinkChange::Gone => record.netns = None,
+                _ => {}
             }
         }
         (device, change)
@@ -276,7 +319,7 @@ impl Topology {
     /// Removes everything and returns all errors. Close the devices' queues first: they keep the devices that are
     /// outside our own namespaces.
     pub fn teardown(mut self) -> Vec<TopologyError> {
-        self.holds.clear();
+        self.watcher.clear();
         let mut errors = self.undo_since(EntryId::FIRST);
         // The next start needs the ledger if anything is left.
         if errors.is_empty() {
@@ -301,12 +344,14 @@ impl Topology {
         let id = DeviceId(self.next);
         self.next += 1;
         let netns = built.netns.as_ref().map(Netns::identity).transpose()?;
-        self.watcher.add(id, &built.link, built.netns.as_ref())?;
+        let created = built.made.is_some().then_some(netns).flatten();
+        let failed = |source| TopologyError::Kernel { what: "duplicate a queue's descriptor", source };
+        let queue = built.tap.queues.first().ok_or(TopologyError::NoSuchDevice)?;
+        let handle = TapHandle::new(queue, created).map_err(failed)?;
+        let watched = WatchedDevice { id, link: &built.link, addresses: &built.addresses, handle };
+        self.watcher.add(watched, built.netns.as_ref())?;
         if let Some((_, Entry::Netns { name, identity })) = &built.made {
             self.watcher.watch_netns_name(id, name, *identity);
-            let failed = |source| TopologyError::Kernel { what: "duplicate a queue's descriptor", source };
-            let hold = built.tap.queues.first().map(|queue| queue.persist_guard(*identity));
-            self.holds.extend(hold.transpose().map_err(failed)?.map(|hold| (id, hold)));
         }
         self.devices.insert(id, DeviceRecord { created: built.made, netns });
         built.notices.into_iter().for_each(|notice| self.notify(notice));
@@ -360,7 +405,7 @@ impl Topology {
 
     fn unregister(&mut self, device: DeviceId) {
         self.watcher.remove(device);
-        self.holds.remove(&device);
+        self.announcer.cancel(device);
         self.devices.remove(&device);
     }
 

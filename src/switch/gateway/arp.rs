@@ -17,7 +17,7 @@ pub(super) fn write(gateway: &Gateway, address: Ipv4Addr, message: &mut [u8]) ->
     let asked = Arp::parse(message)?;
     let reply = Arp {
         operation: Arp::REPLY,
-        sender_mac: gateway.mac,
+        sender_mac: gateway.mac.get(),
         sender_ip: address,
         target_mac: asked.sender_mac,
         target_ip: asked.sender_ip,

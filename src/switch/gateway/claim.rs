@@ -48,7 +48,7 @@ pub(super) fn arp(gateway: &Gateway, message: &[u8]) -> Option<Claim> {
     if gateway.ipv4.contains(&arp.sender_ip) {
         return Some(Claim::ArpAddress(arp.sender_ip));
     }
-    (arp.sender_mac == gateway.mac).then_some(Claim::ArpMac)
+    (arp.sender_mac == gateway.mac.get()).then_some(Claim::ArpMac)
 }
 
 /// What an ICMP redirect in an IPv4 packet claims.

@@ -22,6 +22,7 @@ mod ndp;
 mod tests;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use self::claim::Claim;
 use crate::wire::ip::{is_icmp4, is_plain_transport6};
@@ -30,12 +31,45 @@ use crate::wire::{ETHERNET_HEADER, EtherType, EthernetFrame, Mac};
 /// The gateway's addresses.
 #[derive(Debug, Clone, Default)]
 pub struct Gateway {
-    /// MAC address, also of the host port.
-    pub mac: Mac,
+    /// MAC address, also of the host port. It changes with that of the host port's device.
+    pub mac: SharedMac,
     /// IPv4 addresses.
     pub ipv4: Vec<Ipv4Addr>,
     /// IPv6 addresses.
     pub ipv6: Vec<Ipv6Addr>,
+}
+
+/// A MAC address that control changes while the workers read it.
+#[derive(Debug, Default)]
+pub struct SharedMac(AtomicU64);
+
+impl SharedMac {
+    /// The address. A frame that is processed during a change may see the old one.
+    #[inline]
+    pub fn get(&self) -> Mac {
+        let [_, _, address @ ..] = self.0.load(Ordering::Relaxed).to_be_bytes();
+        Mac(address)
+    }
+
+    /// Changes the address.
+    pub fn set(&self, mac: Mac) {
+        let [a, b, c, d, e, f] = mac.0;
+        self.0.store(u64::from_be_bytes([0, 0, a, b, c, d, e, f]), Ordering::Relaxed);
+    }
+}
+
+impl From<Mac> for SharedMac {
+    fn from(mac: Mac) -> SharedMac {
+        let shared = SharedMac::default();
+        shared.set(mac);
+        shared
+    }
+}
+
+impl Clone for SharedMac {
+    fn clone(&self) -> SharedMac {
+        self.get().into()
+    }
 }
 
 impl Gateway {
@@ -57,10 +91,10 @@ impl Gateway {
     pub(super) fn answer(&self, frame: &EthernetFrame<'_>) -> Option<GatewayReply> {
         match frame.l3() {
             (EtherType::ARP, at) => arp::answer(self, after(frame, at)),
-            (EtherType::IPV4, at) if frame.dst() == self.mac => icmp::answer4(self, after(frame, at)),
+            (EtherType::IPV4, at) if frame.dst() == self.mac.get() => icmp::answer4(self, after(frame, at)),
             (EtherType::IPV6, at) if !is_plain_transport6(after(frame, at)) => {
                 let packet = after(frame, at);
-                let echo = || icmp::answer6(self, packet).filter(|_| frame.dst() == self.mac);
+                let echo = || icmp::answer6(self, packet).filter(|_| frame.dst() == self.mac.get());
                 ndp::answer(self, packet).or_else(echo)
             }
             _ => None,
@@ -127,7 +161,7 @@ impl GatewayReply {
             }
         };
         frame[..6].copy_from_slice(&destination.0);
-        frame[6..12].copy_from_slice(&gateway.mac.0);
+        frame[6..12].copy_from_slice(&gateway.mac.get().0);
         Some(end)
     }
 }

@@ -18,6 +18,6 @@ pub(super) fn answer(gateway: &Gateway, packet: &[u8]) -> Option<GatewayReply> {
 pub(super) fn write(gateway: &Gateway, target: Ipv6Addr, packet: &mut [u8]) -> Option<(Option<Mac>, usize)> {
     let asker = Ipv6::parse(packet)?.source;
     let group = asker.is_unspecified().then_some(ALL_NODES_MAC);
-    *packet.first_chunk_mut()? = advertisement(target, gateway.mac, asker);
+    *packet.first_chunk_mut()? = advertisement(target, gateway.mac.get(), asker);
     Some((group, ADVERTISEMENT_LEN))
 }

@@ -25,7 +25,11 @@ const OTHER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 11);
 const GROUP6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff12, 0x3456);
 
 fn gateway() -> Gateway {
-    Gateway { mac: GATEWAY, ipv4: vec![OTHER4.octets().map(|_| 9).into(), GATEWAY4], ipv6: vec![GATEWAY6] }
+    Gateway {
+        mac: GATEWAY.into(),
+        ipv4: vec![OTHER4.octets().map(|_| 9).into(), GATEWAY4],
+        ipv6: vec![GATEWAY6],
+    }
 }
 
 fn ethernet(to: Mac, ethertype: EtherType, payload: &[u8]) -> Vec<u8> {

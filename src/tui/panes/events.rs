@@ -54,6 +54,7 @@ fn role(kind: EventType) -> StyleRole {
         | EventType::FdbRemoved
         | EventType::FdbFlushed
         | EventType::PortRemoved
+        | EventType::PortChanged
         | EventType::Lost => StyleRole::Warn,
         EventType::Evicted
         | EventType::Refused

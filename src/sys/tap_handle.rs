@@ -1,0 +1,137 @@
+//! Control's descriptor of a TAP device, beside the queues that the workers have.
+//!
+//! It tells where the device is and what it is called, wherever others have moved it, and repairs the settings that every
+//! process with a queue can change for the whole device.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use super::netns::{Netns, NetnsError, NetnsIdentity, in_netns};
+use super::tap::{self, Lifetime, Queue, VNET_HEADER};
+
+/// Flags of a device that every attaching process sets anew (`tun_set_iff` in `drivers/net/tun.c`).
+const FORMAT: libc::c_int = libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE;
+
+/// A descriptor of a device. Dropped, it leaves a device with [`Lifetime::Netns`] to its namespace, or, if others moved
+/// the device to another namespace, to its queues.
+#[derive(Debug)]
+pub struct TapHandle {
+    fd: OwnedFd,
+    /// Of [`FORMAT`].
+    format: libc::c_int,
+    /// The namespace with which the device ends, for [`Lifetime::Netns`].
+    home: Option<NetnsIdentity>,
+}
+
+impl TapHandle {
+    /// For the device of `queue`. `home`: the namespace with which it ends; `None`: [`Lifetime::Queues`].
+    ///
+    /// # Errors
+    /// The process has all the files that it may open, or the device was deleted.
+    pub fn new(queue: &Queue, home: Option<NetnsIdentity>) -> io::Result<TapHandle> {
+        let fd = queue.fd.try_clone()?;
+        let (_, flags) = interface(&fd)?;
+        Ok(TapHandle { fd, format: flags & FORMAT, home })
+    }
+
+    /// The device's name. `None`: it was deleted.
+    pub fn name(&self) -> Option<String> {
+        interface(&self.fd).ok().map(|(name, _)| name)
+    }
+
+    /// The device's namespace. `None`: the device was deleted, the namespace is not ours to see, or the kernel is
+    /// older than 5.7.
+    pub fn netns(&self) -> Option<Netns> {
+        // SAFETY: `fd` is an open TAP queue, and this ioctl has no argument.
+        let opened = unsafe { ioctl::tungetdevnetns(self.fd.as_raw_fd()) }.ok()?;
+        // SAFETY: the kernel created this descriptor for this call (`open_related_ns` in `fs/nsfs.c`): it has no other owner.
+        Some(Netns::from(File::from(unsafe { OwnedFd::from_raw_fd(opened) })))
+    }
+
+    /// The lifetime that the device should have where it is now.
+    fn lifetime(&self) -> Lifetime {
+        let home = self.home.as_ref();
+        let at_home = home.is_some_and(|home| {
+            self.netns().and_then(|netns| netns.identity().ok()).is_some_and(|netns| netns.is(home))
+        });
+        if at_home { Lifetime::Netns } else { Lifetime::Queues }
+    }
+
+    /// Makes the device end with its queues if it is not in its first namespace, whose end would not end it.
+    pub fn update_lifetime(&self) {
+        let persist = libc::c_int::from(self.lifetime() == Lifetime::Netns);
+        // Fails when the device was deleted.
+        let _ = tap::set_persist(self.fd.as_fd(), persist);
+    }
+
+    /// Restores the settings that others changed, and returns what they are.
+    ///
+    /// # Errors
+    /// A setting cannot be restored.
+    pub fn repair(&self) -> io::Result<Vec<&'static str>> {
+        let Ok((_, flags)) = interface(&self.fd) else { return Ok(Vec::new()) };
+        let mut repaired = Vec::new();
+        if flags & FORMAT != self.format {
+            self.restore_format()?;
+            repaired.push("frame format");
+        }
+        if self.format & libc::IFF_VNET_HDR != 0 && header_size(&self.fd)? != libc::c_int::from(VNET_HEADER) {
+            tap::set_header_size(self.fd.as_fd()).map_err(io::Error::other)?;
+            repaired.push("virtio-net header size");
+        }
+        if !repaired.is_empty() && self.format & libc::IFF_VNET_HDR != 0 {
+            tap::set_offload(self.fd.as_fd()).map_err(io::Error::other)?;
+        }
+        let persistent = flags & libc::IFF_PERSIST != 0;
+        if persistent != (self.lifetime() == Lifetime::Netns) {
+            self.update_lifetime();
+            repaired.push("lifetime");
+        }
+        Ok(repaired)
+    }
+
+    /// Attaches a queue for a moment, which sets the format of the whole device.
+    fn restore_format(&self) -> io::Result<()> {
+        let gone = || io::Error::from(io::ErrorKind::NotFound);
+        let (netns, name) = (self.netns().ok_or_else(gone)?, self.name().ok_or_else(gone)?);
+        let attached = in_netns(|thread| {
+            thread.enter(&netns)?;
+            Ok::<_, NetnsError>(tap::attach_once(&name, self.format))
+        });
+        attached.and_then(|attached| attached).map_err(io::Error::other)?.map_err(io::Error::other)
+    }
+}
+
+impl Drop for TapHandle {
+    fn drop(&mut self) {
+        if self.home.is_some() && self.lifetime() == Lifetime::Queues {
+            self.update_lifetime();
+        }
+    }
+}
+
+/// The name and flags of a queue's device.
+fn interface(fd: &OwnedFd) -> io::Result<(String, libc::c_int)> {
+    let mut ifreq = tap::interface_request("", 0);
+    // SAFETY: `fd` is an open TAP queue; the kernel writes `sizeof(struct ifreq)` bytes to `ifreq`, which is whole, ours
+    // alone, and outlives the call. Any bytes are valid in it.
+    unsafe { ioctl::tungetiff(fd.as_raw_fd(), &raw mut ifreq) }?;
+    let name = ifreq.ifr_name.iter().take_while(|byte| **byte != 0).map(|byte| byte.cast_unsigned());
+    // SAFETY: TUNGETIFF sets the flags (`tun_get_iff` in `drivers/net/tun.c`).
+    let flags = unsafe { ifreq.ifr_ifru.ifru_flags };
+    Ok((String::from_utf8_lossy(&name.collect::<Vec<u8>>()).into_owned(), libc::c_int::from(flags)))
+}
+
+fn header_size(fd: &OwnedFd) -> io::Result<libc::c_int> {
+    let mut size = 0;
+    // SAFETY: `fd` is an open TAP queue; the kernel writes one int through the pointer, which outlives the call.
+    unsafe { ioctl::tungetvnethdrsz(fd.as_raw_fd(), &raw mut size) }?;
+    Ok(size)
+}
+
+mod ioctl {
+    nix::ioctl_read_bad!(tungetiff, libc::TUNGETIFF, libc::ifreq);
+    nix::ioctl_read_bad!(tungetvnethdrsz, libc::TUNGETVNETHDRSZ, libc::c_int);
+    nix::ioctl_none!(tungetdevnetns, b'T', 227); // TUNGETDEVNETNS, which libc lacks
+}
