@@ -1,10 +1,10 @@
-//! The program as a person meets it, as far as that needs no root: help, mistakes, exit codes.
+//! The command line without root: help, errors, exit codes, completions, manual pages.
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-/// What a run of the program came to.
+/// Result of a run.
 struct Run {
     code: i32,
     stdout: String,
@@ -24,7 +24,7 @@ fn run(command: &mut Command) -> Run {
     }
 }
 
-/// Asserts that the words are refused with exit code 2 and one line that starts with the program's name and says `why`.
+/// Asserts that the arguments are refused with exit code 2 and one line that contains `why`.
 #[track_caller]
 fn mistake(arguments: &str, why: &str) {
     refused(&uswitch(arguments), 2, why);
@@ -205,7 +205,7 @@ fn rejects_invalid_trace_arguments() {
     mistake("trace a/b --dst gateway", "cannot name a container");
 }
 
-/// A configuration file with `text`, and what the program says of it.
+/// A configuration file with `text`, and the result of `start` with it.
 fn with_file(text: &str, arguments: &str) -> (String, Run) {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("lab.toml");
@@ -239,7 +239,7 @@ fn flags_override_file() {
     refused(&run, 2, "--mtu: 3 is out of range");
 }
 
-/// The program where no switch runs. A user's own directory says so; root's is fixed, so root gets another `/run`.
+/// The program without any running switch: with another runtime directory, which for root is `/run`.
 fn without_switches(directory: &Path) -> Command {
     let program = env!("CARGO_BIN_EXE_uswitch");
     if nix::unistd::geteuid().is_root() {
@@ -305,7 +305,7 @@ fn writes_completions_for_every_shell() {
     mistake("completions tcsh", "'tcsh' is not one of bash, elvish, fish, powershell, zsh");
 }
 
-/// What bash offers at the end of the line.
+/// Bash's completions of the line.
 fn bash_completes(line: &str) -> Vec<String> {
     let program = env!("CARGO_BIN_EXE_uswitch");
     let words: Vec<&str> = line.split(' ').collect();
@@ -354,7 +354,6 @@ fn writes_manual_page_for_every_command() {
     );
 }
 
-/// `uswitch completions bash | head -1`, and a reader that has gone altogether.
 #[test]
 fn closed_pipe_is_not_an_error() {
     let mut uswitch = Command::new(env!("CARGO_BIN_EXE_uswitch"));

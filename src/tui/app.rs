@@ -1,4 +1,4 @@
-//! What is on the screen, and what keys do to it. Plain data: no terminal, no clock, no switch.
+//! The state of the screen, and what the keys change. Plain data: no terminal, no clock, no switch.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -17,25 +17,25 @@ use super::traffic::TrafficRates;
 use crate::control::event::{Event, EventType};
 use crate::wire::Mac;
 
-/// Events that are kept, and kept back while paused.
+/// Most events that are kept, and that are held back while paused.
 const MAX_EVENTS: usize = 1000;
-/// How long what is new is marked, and marked most.
+/// How long a new entry is highlighted, and highlighted brightly.
 const RECENT: Duration = Duration::from_secs(3);
 const NEW: Duration = Duration::from_secs(1);
-/// Longest text to filter by.
+/// Longest filter, in bytes.
 const MAX_FILTER: usize = 40;
 
-/// What the keys ask of somebody else.
+/// Requests of keys that other threads carry out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Quit,
-    /// Forget all learned addresses.
+    /// Flush the forwarding database.
     Flush,
-    /// Begin to capture, or end it.
+    /// Start or stop the capture.
     Capture,
 }
 
-/// The parts of the screen that can be scrolled.
+/// The parts of the screen that scroll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pane {
     Switch,
@@ -47,58 +47,58 @@ pub(super) enum Pane {
 impl Pane {
     pub(super) const ALL: [Pane; 4] = [Pane::Switch, Pane::Ports, Pane::Fdb, Pane::Events];
 
-    /// The pane so many after this one, round and round.
+    /// The pane `steps` after this one, cyclically.
     fn after(self, steps: usize) -> Pane {
         Pane::ALL[(self as usize + steps) % Pane::ALL.len()]
     }
 }
 
-/// What the keys are for.
+/// What the keys do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
     Normal,
-    /// Typing what to filter by.
+    /// Typing the filter.
     Filter,
-    /// Asked whether to flush.
+    /// Confirming the flush.
     ConfirmFlush,
     Help,
 }
 
-/// A station: its address and its VLAN.
+/// Key of a forwarding database entry: MAC address and VLAN.
 pub(super) type FdbKey = (Mac, Option<u16>);
 
-/// What came while the picture stands still.
+/// What arrived while the screen is paused.
 #[derive(Debug, Default)]
 struct Paused {
     snapshot: Option<Snapshot>,
     events: VecDeque<Event>,
 }
 
-/// What is on the screen.
+/// The state of the screen.
 #[derive(Debug)]
 pub(super) struct App {
     pub(super) theme: Theme,
     pub(super) zone: TimeZone,
-    /// Since the screen was begun; stands still while paused.
+    /// Time since the start of the screen; stands still while paused.
     pub(super) now: Duration,
     pub(super) size: Size,
     pub(super) snapshot: Snapshot,
     pub(super) traffic: TrafficRates,
     pub(super) events: VecDeque<Event>,
-    /// Why there are no more events.
+    /// Why the stream of events ended.
     pub(super) events_ended: Option<String>,
     pub(super) mode: Mode,
     pub(super) filter: String,
     pub(super) focus: Pane,
-    /// The pane in focus has the screen for itself.
+    /// The focused pane fills the screen.
     pub(super) zoomed: bool,
     pub(super) port_order: PortOrder,
     pub(super) fdb_order: FdbOrder,
-    /// The capture that runs.
+    /// The running capture.
     pub(super) capture: Option<CaptureProgress>,
-    /// The port that was chosen among the ports.
+    /// The port selected in the ports pane.
     selected: Option<String>,
-    /// What is to be said until the next key.
+    /// A message, shown until the next key.
     pub(super) message: Option<String>,
     scroll: [usize; Pane::ALL.len()],
     fresh: BTreeMap<FdbKey, Duration>,
@@ -133,7 +133,7 @@ impl App {
         }
     }
 
-    /// The time now, since the screen was begun.
+    /// Sets the time since the start of the screen.
     pub(super) fn tick(&mut self, now: Duration) {
         if self.held.is_none() {
             self.now = now;
@@ -169,7 +169,7 @@ impl App {
             keep(&mut held.events, event);
             return;
         }
-        // Those from before the screen was there come first, and have been learned long ago.
+        // Past events come first: their entries are not new.
         let lately = self.now > Duration::from_millis(500);
         if let (EventType::Moved, Some(mac), true) = (event.kind, event.mac, lately) {
             self.fresh.insert((mac, event.vlan), self.now);
@@ -181,23 +181,23 @@ impl App {
         self.events_ended = Some(why);
     }
 
-    /// Shows a sentence until the next key; its second line says where.
+    /// Shows a message until the next key. Its second line is the path of a file.
     pub(super) fn show_message(&mut self, text: String) {
         self.message = Some(text);
     }
 
-    /// The port that was chosen, while it is among those that are shown.
+    /// The selected port, if the filter shows it.
     pub(super) fn selected(&self) -> Option<&str> {
         let selected = self.selected.as_deref()?;
         self.shown_ports().map(|port| port.ifname.as_str()).find(|name| *name == selected)
     }
 
-    /// The port that a capture would be of, or all.
+    /// The port that a capture would be limited to.
     pub(super) fn port_to_capture(&self) -> Option<&str> {
         if self.focus == Pane::Ports { self.selected() } else { None }
     }
 
-    /// What a capture would be of, if it began at this time.
+    /// The request for a capture that starts now.
     pub(super) fn request(&self, now: Timestamp) -> CaptureRequest {
         CaptureRequest {
             switch: self.snapshot.status.name.clone(),
@@ -210,7 +210,7 @@ impl App {
         self.held.is_some()
     }
 
-    /// How to mark a station that is new behind its port.
+    /// How to highlight an entry that is new at its port.
     pub(super) fn freshness(&self, station: FdbKey) -> Option<StyleRole> {
         let age = self.now.saturating_sub(*self.fresh.get(&station)?);
         match age {
@@ -220,7 +220,7 @@ impl App {
         }
     }
 
-    /// The first row of a pane that shows `visible` of them.
+    /// The first visible row of a pane that shows `visible` rows.
     pub(super) fn scrolled(&self, pane: Pane, rows: usize, visible: usize) -> usize {
         let place = self.scroll[pane as usize].min(rows.saturating_sub(visible));
         match self.selected_row() {
@@ -234,7 +234,7 @@ impl App {
         self.port_rows().iter().position(|row| row.port.ifname == selected)
     }
 
-    /// What a key does.
+    /// Handles a key.
     pub(super) fn on_key(&mut self, key: KeyEvent) -> Option<Action> {
         if key.modifiers.contains(KeyModifiers::CONTROL) {
             return (key.code == KeyCode::Char('c')).then_some(Action::Quit);
@@ -242,16 +242,27 @@ impl App {
         match self.mode {
             Mode::Normal => {
                 self.message = None;
-                return self.on_normal_key(key.code);
+                self.on_normal_key(key.code)
             }
-            Mode::Filter => self.on_filter_key(key.code),
-            Mode::Help => self.mode = Mode::Normal,
+            Mode::Filter => {
+                self.on_filter_key(key.code);
+                None
+            }
+            Mode::Help => {
+                self.mode = Mode::Normal;
+                let closes = matches!(key.code, KeyCode::Esc | KeyCode::Enter | KeyCode::Char('?' | 'h'));
+                if closes { None } else { self.on_normal_key(key.code) }
+            }
             Mode::ConfirmFlush => {
                 self.mode = Mode::Normal;
-                return matches!(key.code, KeyCode::Char('y' | 'Y')).then_some(Action::Flush);
+                match key.code {
+                    KeyCode::Char('y' | 'Y') => Some(Action::Flush),
+                    KeyCode::Char('n' | 'N') | KeyCode::Esc => None,
+                    // A key that is no answer does what it always does.
+                    code => self.on_normal_key(code),
+                }
             }
         }
-        None
     }
 
     fn on_normal_key(&mut self, code: KeyCode) -> Option<Action> {
@@ -283,11 +294,13 @@ impl App {
             }
             KeyCode::Backspace => _ = self.filter.pop(),
             KeyCode::Char(c) if self.filter.len() < MAX_FILTER => self.filter.extend(c.to_lowercase()),
-            _ => {}
+            KeyCode::Char(_) => {}
+            // The other keys are not part of a text, and do what they always do.
+            code => _ = self.on_normal_key(code),
         }
     }
 
-    /// Events are scrolled from their end, where the latest are; among ports, the chosen one moves.
+    /// Events scroll from their end, where the latest are. In the ports pane the selection moves.
     fn on_scroll_key(&mut self, code: KeyCode) {
         let (rows, page) = (self.count(self.focus), panes::page(self, self.focus));
         let steps = |rows: usize| isize::try_from(rows).unwrap_or(isize::MAX);
@@ -309,7 +322,7 @@ impl App {
         *place = (*place).min(last).saturating_add_signed(on).min(last);
     }
 
-    /// The port so many rows below the chosen one, or from the top.
+    /// Selects the port `down` rows below the selected one, or from the top.
     fn select_port(&mut self, down: isize) {
         let row = match self.selected_row() {
             Some(row) => row.saturating_add_signed(down),
@@ -345,7 +358,7 @@ impl App {
     }
 }
 
-/// Puts an event behind the others; the oldest gives way.
+/// Appends an event, and removes the oldest beyond the limit.
 fn keep(events: &mut VecDeque<Event>, event: Event) {
     if events.len() == MAX_EVENTS {
         events.pop_front();

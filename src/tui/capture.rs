@@ -1,4 +1,4 @@
-//! A capture that runs beside the screen, into a file in the current directory.
+//! A capture into a file in the current directory, while the screen runs.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -17,61 +17,61 @@ use crate::control::capture::reader::{CaptureReader, write_blocks};
 use crate::control::client::{ApiClient, ClientError, StreamEnd};
 use crate::control::format::{counted, scaled};
 
-/// Bytes of a file after which its capture ends: it has one chunk more, at most.
+/// Size of a file at which its capture ends, in bytes; the last chunk may exceed it.
 const MAX_FILE_SIZE: u64 = 100_000_000;
-/// Files of the same second, at most.
+/// Most files with the same second in their name.
 const MAX_NUMBER: u32 = 100;
 
-/// How large a file becomes: `100 MB at most`.
+/// The limit of a file's size as a text: `100 MB at most`.
 pub(super) fn size_limit() -> String {
     format!("{}B at most", scaled(MAX_FILE_SIZE))
 }
 
-/// Why there is no capture, or no more of it.
+/// Why a capture did not start or ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WatchCaptureError {
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error("cannot capture: {0}")]
     Begin(#[from] io::Error),
-    #[error("cannot ask for this: {0}")]
+    #[error("cannot send the request: {0}")]
     Query(#[from] serde_urlencoded::ser::Error),
-    #[error("cannot make {}: {source}: watch writes where it was started", path.display())]
+    #[error("cannot make {}: {source}: watch writes into the directory where it was started", path.display())]
     Create { path: PathBuf, source: io::Error },
-    #[error("cannot write any more: {0}")]
+    #[error("cannot write the file: {0}")]
     Write(io::Error),
 }
 
-/// What to capture, and when it was asked for.
+/// What to capture, and the time of the request.
 #[derive(Debug, Clone)]
 pub(super) struct CaptureRequest {
     pub(super) switch: String,
-    /// All ports, if none is named.
+    /// One port; none for all ports.
     pub(super) port: Option<String>,
     pub(super) time: Zoned,
 }
 
 impl CaptureRequest {
-    /// What its file is called, but for `.pcapng`.
+    /// Name of the file without `.pcapng`.
     fn stem(&self) -> String {
         let port = self.port.as_deref().unwrap_or("all");
         format!("{}-{port}-{}", self.switch, self.time.strftime("%Y%m%d-%H%M%S"))
     }
 }
 
-/// How far a capture is.
+/// Progress of a capture.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct CaptureProgress {
-    /// Its file, once something has come.
+    /// The file, once it has been created.
     pub(super) path: Option<PathBuf>,
     pub(super) frames: usize,
     pub(super) bytes: u64,
-    /// Frames that the switch left out, because this reader was slow.
+    /// Frames lost because this reader was slow.
     pub(super) lost: u64,
 }
 
 impl CaptureProgress {
-    /// How much there is: `3 frames, 1.20 kB, 0 lost`.
+    /// The amount as a text: `3 frames, 1.20 kB, 0 lost`.
     pub(super) fn amount(&self) -> String {
         format!("{}, {}B, {} lost", counted(self.frames, "frame"), scaled(self.bytes), self.lost)
     }
@@ -82,17 +82,17 @@ impl CaptureProgress {
 pub(super) struct Captures {
     client: Arc<ApiClient>,
     running: Option<CaptureThread>,
-    /// What became of the last one.
+    /// Outcome of the last capture.
     last: Option<String>,
 }
 
 impl Captures {
-    /// Of the switch that `client` asks.
+    /// Captures on the switch of `client`.
     pub(super) fn new(client: Arc<ApiClient>) -> Captures {
         Captures { client, running: None, last: None }
     }
 
-    /// Ends the capture that runs, or begins this one.
+    /// Stops the running capture, or starts one.
     pub(super) fn toggle(&mut self, request: &CaptureRequest) -> Result<(), WatchCaptureError> {
         match &mut self.running {
             Some(thread) => thread.stop = None,
@@ -101,19 +101,19 @@ impl Captures {
         Ok(())
     }
 
-    /// How far the capture is that runs.
+    /// Progress of the running capture.
     pub(super) fn progress(&self) -> Option<CaptureProgress> {
         self.running.as_ref().map(|thread| lock(&thread.progress).clone())
     }
 
-    /// What became of one that has ended since this was last asked.
+    /// Outcome of a capture that has ended since the last call.
     pub(super) fn take_outcome(&mut self) -> Option<String> {
         let ended = self.running.take_if(|thread| thread.has_ended())?.end();
         self.last = ended;
         self.last.clone()
     }
 
-    /// Ends what runs. What became of the last one.
+    /// Stops the running capture, and returns the outcome of the last one.
     pub(super) fn finish(mut self) -> Option<String> {
         match self.running.take() {
             Some(mut thread) => thread.end(),
@@ -122,10 +122,10 @@ impl Captures {
     }
 }
 
-/// A thread that captures. It is ended and waited for on drop, so that no block is cut off.
+/// A thread that captures. Dropping it stops the thread and waits for it, so that no block is truncated.
 #[derive(Debug)]
 struct CaptureThread {
-    /// It ends when this is dropped.
+    /// Dropping this stops the thread.
     stop: Option<oneshot::Sender<()>>,
     progress: Arc<Mutex<CaptureProgress>>,
     thread: Option<JoinHandle<Result<StreamEnd, WatchCaptureError>>>,
@@ -150,10 +150,10 @@ impl CaptureThread {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Ends it, and says what became of it.
+    /// Stops the capture and returns its outcome.
     fn end(&mut self) -> Option<String> {
         self.stop = None;
-        // One that has panicked has ended the process.
+        // A panic has ended the process already.
         let end = self.thread.take()?.join().ok()?;
         Some(outcome_text(&lock(&self.progress), end))
     }
@@ -165,13 +165,13 @@ impl Drop for CaptureThread {
     }
 }
 
-/// What there is, where, and why there is no more of it, if nobody asked for the end.
+/// Amount, file, and the reason of the end if the user did not ask for it.
 fn outcome_text(progress: &CaptureProgress, end: Result<StreamEnd, WatchCaptureError>) -> String {
     let why = match end {
         Ok(StreamEnd::ReaderDone) if progress.bytes >= MAX_FILE_SIZE => Some(size_limit()),
         Ok(StreamEnd::ReaderDone | StreamEnd::Interrupted) => None,
-        // Its port was deleted, or the switch has stopped.
-        Ok(StreamEnd::SwitchStopped) => Some("there is nothing more to capture".to_owned()),
+        // The port was deleted, or the switch has stopped.
+        Ok(StreamEnd::SwitchStopped) => Some("the port or the switch is gone".to_owned()),
         Err(error) => Some(error.to_string()),
     };
     match (&progress.path, why) {
@@ -181,14 +181,14 @@ fn outcome_text(progress: &CaptureProgress, end: Result<StreamEnd, WatchCaptureE
     }
 }
 
-/// What writes the file.
+/// Writes the file.
 #[derive(Debug)]
 struct CaptureFile {
     directory: PathBuf,
     stem: String,
     limit: u64,
     reading: CaptureReader,
-    /// Made when the first bytes have come, so that a capture that was refused leaves none.
+    /// Created when the first bytes arrive, so that a refused capture leaves no file.
     file: Option<File>,
     progress: Arc<Mutex<CaptureProgress>>,
 }
@@ -217,7 +217,7 @@ impl CaptureFile {
     }
 }
 
-/// A file that was not there before.
+/// Creates a file that did not exist.
 fn create(directory: &Path, stem: &str) -> Result<(PathBuf, File), WatchCaptureError> {
     let numbered = (2..=MAX_NUMBER).map(|number| format!("{stem}-{number}.pcapng"));
     for name in iter::once(format!("{stem}.pcapng")).chain(numbered) {
@@ -254,7 +254,7 @@ mod tests {
         [block(0x0a0d_0d0a, &[0x1a2b_3c4d, 1, u32::MAX, u32::MAX]), block(1, &[1, 0])].concat()
     }
 
-    /// One of 60 bytes, in a block of 92.
+    /// A packet of 60 bytes, in a block of 92.
     fn packet() -> Vec<u8> {
         block(6, &[&[0, 0, 0, 60, 60], [0; 15].as_slice()].concat())
     }
@@ -267,7 +267,7 @@ mod tests {
         for _ in 0..20 {
             sent.extend(packet());
         }
-        // In pieces that are no blocks.
+        // The chunks are not blocks.
         let stop = sent.chunks(50).position(|chunk| capture_file.take(chunk).unwrap().is_break());
         assert_eq!(stop, Some(1060 / 50), "of 92 bytes each, behind 48, the eleventh passes the limit");
         let progress = lock(&capture_file.progress).clone();
@@ -298,7 +298,7 @@ mod tests {
         let error = CaptureFile::new(nowhere, "x".to_owned(), MAX_FILE_SIZE).take(&head()).unwrap_err();
         assert_eq!(
             outcome_text(&CaptureProgress::default(), Err(error)),
-            "cannot make /proc/nowhere/x.pcapng: No such file or directory (os error 2): watch writes where it was started"
+            "cannot make /proc/nowhere/x.pcapng: No such file or directory (os error 2): watch writes into the directory where it was started"
         );
         let mut capture_file = CaptureFile::new(PathBuf::new(), String::new(), MAX_FILE_SIZE);
         capture_file.file = Some(OpenOptions::new().write(true).open("/dev/full").unwrap());
@@ -306,7 +306,7 @@ mod tests {
         let error = capture_file.take(&head()).unwrap_err();
         let told = outcome_text(&lock(&capture_file.progress), Err(error));
         assert!(
-            told.starts_with("captured 0 frames, 0 B, 0 lost: cannot write any more: No space"),
+            told.starts_with("captured 0 frames, 0 B, 0 lost: cannot write the file: No space"),
             "{told}"
         );
     }

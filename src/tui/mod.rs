@@ -1,8 +1,8 @@
-//! `uswitch watch`: a screen that stays open on a running switch.
+//! `uswitch watch`: a full-screen view of a running switch.
 //!
-//! It is a client of the API like any other. Threads bring what there is (`source`): a snapshot twice a second, events
-//! as they happen, keys, signals. The loop below puts that into [`app::App`], which is plain data, and draws it by a pure
-//! function of it (`panes`), at most four times a second and less often where the terminal is slow.
+//! It is a client of the API. Threads (`source`) send snapshots twice a second, events, keys and signals. The loop
+//! below puts them into [`app::App`], which is plain data, and draws it with pure functions (`panes`), at most four
+//! times a second and less often on a slow terminal.
 
 mod app;
 mod capture;
@@ -32,17 +32,17 @@ use snapshot::Snapshot;
 use source::WatchMessage;
 use theme::Theme;
 
-/// Between two pictures, and between a key and the picture of what it did.
+/// Least time between two redraws, and between a key and the redraw that shows its effect.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(250);
 const KEY: Duration = Duration::from_millis(40);
-/// How much longer than the last picture took its successor is waited for: no more than a fifth of a slow link is ours.
+/// Pause after a redraw, as a multiple of the time that it took: drawing uses at most a fifth of a slow link.
 const REDRAW_FACTOR: u32 = 4;
-/// Longest wait, however slow the terminal is.
+/// Longest pause, even on a slow terminal.
 const MAX_INTERVAL: Duration = Duration::from_secs(2);
-/// Messages that wait for the loop; then their senders wait, and the switch counts the events that this reader misses.
+/// Messages that may wait for the loop. When the queue is full, the senders wait, and the switch counts lost events.
 const QUEUE_LENGTH: usize = 256;
 
-/// Why there is no screen.
+/// Why the screen failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WatchError {
     #[error(transparent)]
@@ -54,7 +54,7 @@ pub(crate) enum WatchError {
 /// Why the screen ended.
 #[derive(Debug)]
 pub(crate) enum ExitReason {
-    /// By a key or a signal.
+    /// A key or a signal.
     Quit,
     /// The switch has stopped.
     Stopped,
@@ -64,20 +64,20 @@ pub(crate) enum ExitReason {
 #[derive(Debug)]
 pub(crate) struct WatchOutcome {
     pub(crate) why: Result<ExitReason, WatchError>,
-    /// What became of the last capture.
+    /// Outcome of the last capture.
     pub(crate) captured: Option<String>,
 }
 
-/// What to say of the screen before there is one: its keys, and what it writes.
+/// Help text of the subcommand: the keys, and the files that it writes.
 pub(crate) fn help() -> String {
     format!(
-        "Keys:\n{}\nA capture is a pcapng file in the directory where watch was started, of {}.\nNO_COLOR takes the colours away.",
+        "Keys:\n{}\nA capture is a pcapng file in the current directory, {}.\nWith NO_COLOR in the environment, the screen has no colours.",
         panes::keys(),
         capture::size_limit()
     )
 }
 
-/// Shows the switch until somebody leaves or it stops. Whatever the end, the terminal is as it was, and a capture is a whole file.
+/// Shows the switch until the user quits or the switch stops. Always restores the terminal and completes a capture's file.
 pub(crate) fn watch(client: ApiClient) -> Result<WatchOutcome, WatchError> {
     let began = Instant::now();
     let first = Snapshot::read(&client, Duration::ZERO)?;
@@ -97,7 +97,7 @@ pub(crate) fn watch(client: ApiClient) -> Result<WatchOutcome, WatchError> {
     Ok(WatchOutcome { why: end, captured })
 }
 
-/// What is shown, where, and who does what keys ask for.
+/// State and helpers of the main loop.
 struct WatchLoop {
     screen: Screen,
     app: App,
@@ -141,7 +141,7 @@ impl WatchLoop {
         self.screen.draw(&mut self.app)
     }
 
-    /// What comes of a message; the end, if it is one.
+    /// Handles a message; returns the reason if it ends the screen.
     fn take(&mut self, message: WatchMessage) -> Result<Option<ExitReason>, ClientError> {
         match message {
             WatchMessage::Snapshot(snapshot) => self.app.on_snapshot(*snapshot),
@@ -152,7 +152,7 @@ impl WatchLoop {
             WatchMessage::Key(key) => match self.app.on_key(key) {
                 Some(Action::Quit) => return Ok(Some(ExitReason::Quit)),
                 Some(Action::Capture) => self.capture(),
-                // Who takes orders lives as long as this.
+                // The receiver lives as long as the loop.
                 Some(order) => _ = self.requests.send(order),
                 None => {}
             },

@@ -1,16 +1,19 @@
-//! The rows of the panes: joined, filtered, in order.
+//! The rows of the panes: joined, filtered and sorted.
 
 use std::cmp::Reverse;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 
 use super::app::{App, Pane};
 use super::traffic::{Activity, PortRates};
 use crate::control::event::Event;
 use crate::control::report::{FdbReport, PortReport, PortStats};
 
-/// In which order ports are shown: highest first, where it is a number.
+/// Sort order of the ports; numbers sort descending.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum PortOrder {
-    /// As the switch counts them.
+    /// By the port's number in the switch.
     #[default]
     Number,
     Name,
@@ -31,13 +34,13 @@ impl PortOrder {
     }
 }
 
-/// In which order stations are shown.
+/// Sort order of the forwarding database.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum FdbOrder {
     #[default]
     Mac,
     Port,
-    /// Those heard last first.
+    /// Most recent first.
     Age,
 }
 
@@ -51,20 +54,20 @@ impl FdbOrder {
     }
 }
 
-/// A port and what it does.
+/// A port with its rates and drops.
 #[derive(Debug)]
 pub(super) struct PortRow<'a> {
     pub(super) port: &'a PortReport,
     pub(super) rates: PortRates,
     pub(super) activity: Activity,
-    /// Frames not delivered since the start.
+    /// Frames dropped since the start.
     pub(super) dropped: u64,
-    /// Why most of them were not.
+    /// The most frequent drop reason.
     pub(super) reason: Option<&'a str>,
 }
 
 impl App {
-    /// How many rows a pane could show.
+    /// Number of rows of a pane.
     pub(super) fn count(&self, pane: Pane) -> usize {
         match pane {
             Pane::Switch => self.shown_ports().count().div_ceil(2),
@@ -74,7 +77,7 @@ impl App {
         }
     }
 
-    /// The ports that the filter lets pass, in order.
+    /// The ports that match the filter, sorted.
     pub(super) fn port_rows(&self) -> Vec<PortRow<'_>> {
         let mut rows: Vec<PortRow<'_>> = self.shown_ports().map(|port| self.port_row(port)).collect();
         match self.port_order {
@@ -87,7 +90,7 @@ impl App {
         rows
     }
 
-    /// The stations that the filter lets pass, in order.
+    /// The forwarding database entries that match the filter, sorted.
     pub(super) fn fdb_rows(&self) -> Vec<&FdbReport> {
         let mut entries: Vec<&FdbReport> =
             self.snapshot.fdb.iter().filter(|entry| self.shows_entry(entry)).collect();
@@ -101,7 +104,7 @@ impl App {
         entries
     }
 
-    /// The events that the filter lets pass, the latest last.
+    /// The events that match the filter, the latest last.
     pub(super) fn shown_events(&self) -> Vec<&Event> {
         self.events
             .iter()
@@ -136,7 +139,19 @@ impl App {
     }
 
     fn shows_entry(&self, entry: &FdbReport) -> bool {
-        self.passes([entry.mac.to_string(), entry.ifname.clone(), entry.state.clone()])
+        let addresses = self.addresses_of(entry).into_iter().map(|address| address.to_string());
+        self.passes(addresses.chain([entry.mac.to_string(), entry.ifname.clone(), entry.state.clone()]))
+    }
+
+    /// IP addresses of the device that has the entry's MAC address: a port's, or the gateway's.
+    pub(super) fn addresses_of(&self, entry: &FdbReport) -> Vec<IpAddr> {
+        let status = &self.snapshot.status;
+        if entry.mac == status.gateway.mac {
+            return status.gateway.addresses.clone();
+        }
+        let mut ports = self.snapshot.ports.iter();
+        let port = ports.find(|port| port.ifname == entry.ifname && port.address == entry.mac);
+        port.map_or_else(Vec::new, |port| port.addresses.iter().map(IpNet::addr).collect())
     }
 
     fn passes(&self, words: impl IntoIterator<Item = String>) -> bool {

@@ -1,4 +1,4 @@
-//! The terminal, taken and given back.
+//! Sets up the terminal and restores it.
 
 use std::io::{self, Stdout};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,13 +15,13 @@ use ratatui::crossterm::terminal::{
 use super::app::App;
 use super::panes;
 
-/// The exit code of a program that has panicked, as Rust has it.
+/// Exit code of a Rust program after a panic.
 const PANICKED: i32 = 101;
 
-/// Whether the terminal is ours: a process has one.
+/// Whether the terminal is set up: a process has one terminal.
 static IN_USE: AtomicBool = AtomicBool::new(false);
 
-/// The terminal's other screen, in raw mode. It is given back on drop, and when any thread panics.
+/// The terminal's alternate screen, in raw mode. Restored on drop, and when any thread panics.
 #[derive(Debug)]
 pub(super) struct Screen {
     terminal: Terminal<CrosstermBackend<Stdout>>,
@@ -39,7 +39,7 @@ impl Screen {
         enter().map(|terminal| Screen { terminal }).inspect_err(|_| restore())
     }
 
-    /// Draws what differs from the last picture.
+    /// Draws what has changed.
     pub(super) fn draw(&mut self, app: &mut App) -> io::Result<()> {
         app.resize(self.terminal.size()?);
         self.terminal.draw(|frame| panes::draw(frame, app)).map(drop)
@@ -52,21 +52,20 @@ impl Drop for Screen {
     }
 }
 
-/// Once, however often it is asked for: leaving the other screen twice would put the cursor back to where it was before
-/// the first time, over what was said since.
+/// Restores the terminal, once: leaving the alternate screen twice would move the cursor back over later output.
 fn restore() {
     if IN_USE.swap(false, Ordering::SeqCst) {
         restore_input();
-        // Nowhere to complain if there is no terminal any more.
+        // If this fails, the terminal is gone.
         let _ = execute!(io::stdout(), Show, LeaveAlternateScreen);
     }
 }
 
-/// From now on a panic, of whichever thread, is the end of the process: first the terminal is given back, then it is told.
+/// Makes a panic of any thread end the process, after the terminal is restored and the message printed.
 fn exit_on_panic() {
     let tell = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
-        // Nobody draws over what is told.
+        // The lock keeps others from drawing over the message.
         let _output = io::stdout().lock();
         restore();
         tell(panic);
@@ -74,9 +73,9 @@ fn exit_on_panic() {
     }));
 }
 
-/// What can be given back while a terminal takes no more output: how it treats keys.
+/// Restores the input modes only: a terminal that takes no output can do no more.
 pub(super) fn restore_input() {
-    // Then it is no terminal any more.
+    // If this fails, the terminal is gone.
     let _ = disable_raw_mode();
 }
 
@@ -97,11 +96,11 @@ mod tests {
     use super::super::tests::{NARROW, busy};
     use super::*;
 
-    /// Set where this test is the program that panics: to who does.
+    /// Set in the process that panics: names the thread.
     const WHO: &str = "USWITCH_TEST_WHO_PANICS";
     const NAME: &str = "tui::screen::tests::panic_restores_terminal";
 
-    /// What a terminal gets.
+    /// Counts the bytes that a terminal gets.
     #[derive(Default, Clone)]
     struct Written(Rc<Cell<usize>>);
 
@@ -133,7 +132,7 @@ mod tests {
         assert!(first > 2000 && again < 50 && later < 100, "{first}, {again}, {later} bytes");
     }
 
-    /// On a terminal of its own (pty(7)), by this very program.
+    /// Runs this test again on a pseudoterminal (pty(7)).
     #[test]
     fn panic_restores_terminal() {
         match env::var(WHO).as_deref() {
@@ -172,7 +171,7 @@ mod tests {
             .expect("it runs again");
         let screen = thread::spawn(move || {
             let mut written = Vec::new();
-            // Ends with EIO, once nobody holds the other end.
+            // Ends with EIO when the other end is closed.
             let _ = File::from(master).read_to_end(&mut written);
             String::from_utf8_lossy(&written).into_owned()
         });

@@ -1,14 +1,14 @@
-//! What the API said at one time.
+//! The state of the switch at one time.
 
 use std::time::Duration;
 
 use crate::control::client::{ApiClient, ClientError};
 use crate::control::report::{FdbReport, PortReport, PortStats, Status};
 
-/// What the API said at one time.
+/// The state of the switch at one time, as the API reported it.
 #[derive(Debug, Clone)]
 pub(super) struct Snapshot {
-    /// When it was read, since the screen was begun.
+    /// Time since the start of the screen.
     pub(super) taken: Duration,
     pub(super) status: Status,
     pub(super) ports: Vec<PortReport>,

@@ -1,4 +1,4 @@
-//! Threads that bring what the screen shows: snapshots, events, keys, signals.
+//! Threads that send messages to the main loop: snapshots, events, keys, signals.
 
 use std::future;
 use std::io;
@@ -20,25 +20,25 @@ use crate::control::format::counted;
 use crate::control::report::FlushReport;
 use crate::control::signals::TerminationSignals;
 
-/// Between two snapshots.
+/// Time between two snapshots.
 const PERIOD: Duration = Duration::from_millis(500);
-/// How much longer than it took to read a large switch it is left alone.
+/// Pause after a snapshot, as a multiple of the time that it took.
 const IDLE_FACTOR: u32 = 4;
-/// Snapshots in a row that may fail.
+/// Snapshots in a row that may fail before the screen ends.
 const RETRIES: u32 = 3;
-/// Events from before the screen was there.
+/// Past events to show at the start.
 const BACKLOG: usize = 200;
-/// How long a terminal that takes no output keeps a signal from ending us.
+/// Longest delay of the exit after a signal, if the terminal takes no output.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What comes.
+/// A message to the main loop.
 #[derive(Debug)]
 pub(super) enum WatchMessage {
     Snapshot(Box<Snapshot>),
     Event(Event),
-    /// There will be no more events, and why.
+    /// The stream of events ended, and why.
     EventsEnded(String),
-    /// What became of an order.
+    /// Outcome of a request.
     Notice(String),
     Key(KeyEvent),
     Resized,
@@ -48,7 +48,7 @@ pub(super) enum WatchMessage {
     Failed(ClientError),
 }
 
-/// Starts all but the signals. Orders go where this returns.
+/// Starts all threads but the one for signals. Returns the sender for requests.
 pub(super) fn start(
     client: Arc<ApiClient>,
     began: Instant,
@@ -82,7 +82,7 @@ fn poll_snapshots(client: &ApiClient, began: Instant, messages: &SyncSender<Watc
                 Some(WatchMessage::Snapshot(Box::new(snapshot)))
             }
             Err(ClientError::NotRunning { .. }) => Some(WatchMessage::Stopped),
-            // One that is about to stop may break off: the end of the events says so.
+            // A switch that is stopping may close the connection: the end of the events reports it.
             Err(error) => {
                 failed += 1;
                 (failed == RETRIES).then_some(WatchMessage::Failed(error))
@@ -97,7 +97,7 @@ fn poll_snapshots(client: &ApiClient, began: Instant, messages: &SyncSender<Watc
 
 fn follow_events(client: &ApiClient, messages: &SyncSender<WatchMessage>) {
     let end = client.lines(&format!("/v1/events?follow=true&last={BACKLOG}"), future::pending(), |line| {
-        // One of a type that this program does not know is not shown.
+        // An event of an unknown type is not shown.
         let event = serde_json::from_slice(line).ok();
         let nobody_looks = event.is_some_and(|event| messages.send(WatchMessage::Event(event)).is_err());
         let go_on = if nobody_looks { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
@@ -108,17 +108,17 @@ fn follow_events(client: &ApiClient, messages: &SyncSender<WatchMessage>) {
         Ok(StreamEnd::ReaderDone | StreamEnd::Interrupted) => return,
         Err(error) => WatchMessage::EventsEnded(error.to_string()),
     };
-    // Fails when nobody looks any more.
+    // Fails when the screen has ended.
     let _ = messages.send(message);
 }
 
 fn serve_requests(client: &ApiClient, requests: &Receiver<Action>, messages: &SyncSender<WatchMessage>) {
     for order in requests {
         let message = match order {
-            // Done where keys are read.
+            // The main loop handles these.
             Action::Quit | Action::Capture => continue,
             Action::Flush => match client.post("/v1/fdb/flush", &()) {
-                Ok(FlushReport { flushed }) => format!("{} forgotten", counted(flushed, "address")),
+                Ok(FlushReport { flushed }) => format!("{} deleted", counted(flushed, "entry")),
                 Err(error) => error.to_string(),
             },
         };
@@ -134,7 +134,7 @@ fn read_keys(messages: &SyncSender<WatchMessage>) {
             Ok(event::Event::Key(key)) if key.kind != KeyEventKind::Release => WatchMessage::Key(key),
             Ok(event::Event::Resize(..)) => WatchMessage::Resized,
             Ok(_) => continue,
-            // The terminal has gone.
+            // The terminal is gone.
             Err(_) => WatchMessage::Interrupted,
         };
         let last = matches!(message, WatchMessage::Interrupted);
@@ -144,28 +144,27 @@ fn read_keys(messages: &SyncSender<WatchMessage>) {
     }
 }
 
-/// Says when it is dropped, or [`ExitWatchdog::done`], that the terminal was given back.
+/// Tells the signal thread, when dropped or by [`ExitWatchdog::done`], that the terminal is restored.
 #[derive(Debug)]
 pub(super) struct ExitWatchdog {
     alive: Sender<()>,
 }
 
 impl ExitWatchdog {
-    /// The terminal has been given back.
+    /// The terminal is restored.
     pub(super) fn done(self) {
         drop(self.alive);
     }
 }
 
-/// Hears the signals that end a program, from now on. Where a picture that cannot be written holds up the end, it ends
-/// the process without it.
+/// Handles the signals that end a program. If a blocked terminal delays the exit too long, ends the process at once.
 pub(super) fn handle_signals(messages: SyncSender<WatchMessage>) -> io::Result<ExitWatchdog> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut signals = runtime.block_on(async { TerminationSignals::listen() })?;
     let (alive, done) = mpsc::channel::<()>();
     let wait = move || {
         runtime.block_on(signals.next());
-        // The queue is full only while nothing is drawn, and then the wait below ends it.
+        // The queue is full only while the terminal blocks the loop: then the timeout below ends the process.
         let _ = messages.try_send(WatchMessage::Interrupted);
         if done.recv_timeout(EXIT_TIMEOUT) == Err(mpsc::RecvTimeoutError::Timeout) {
             restore_input();

@@ -1,4 +1,4 @@
-//! Pictures of fixed data, and what keys do to it.
+//! Snapshots of the screen with fixed data, and the effects of keys.
 
 use std::time::Duration;
 
@@ -100,7 +100,7 @@ fn status() -> Status {
     }
 }
 
-/// The host and so many containers, at a time in milliseconds; only the gateway is known.
+/// The host and `containers` containers at a time in milliseconds; the FDB has only the gateway.
 fn quiet(containers: u8, millis: u64) -> Snapshot {
     Snapshot {
         taken: Duration::from_millis(millis),
@@ -122,7 +122,7 @@ fn event(kind: EventType, port: u8, station: Option<u8>) -> Event {
     Event { ifname: Some(name(port)), mac: station.map(mac), ..Event::at(time, kind) }
 }
 
-/// Four ports: two containers talk, the third is down, and has sent what was dropped.
+/// Four ports: two containers exchange frames; the third is down, and its frames were dropped.
 pub(super) fn busy(size: Size) -> App {
     let mut app = app(quiet(3, 0), size);
     let mut later = quiet(3, 1000);
@@ -155,7 +155,7 @@ fn type_in(app: &mut App, text: &str) {
     }
 }
 
-/// What is seen, without colours.
+/// The text on the screen, without colours.
 fn picture(app: &App) -> String {
     let mut terminal = Terminal::new(TestBackend::new(app.size.width, app.size.height)).unwrap();
     terminal.draw(|frame| panes::draw(frame, app)).unwrap();
@@ -177,8 +177,8 @@ fn draws_help() {
     let mut app = busy(NARROW);
     type_in(&mut app, "?");
     insta::assert_snapshot!(picture(&app));
-    press(&mut app, KeyCode::Char('q'));
-    assert_eq!(app.mode, Mode::Normal, "any key closes it, and does no more");
+    assert_eq!(press(&mut app, KeyCode::Char('?')), None);
+    assert_eq!(app.mode, Mode::Normal, "closed");
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn averages_rates_over_two_seconds() {
     let mut app = app(quiet(1, 0), NARROW);
     for step in 1..=10 {
         let mut now = quiet(1, step * 500);
-        // A thousand frames of a hundred bytes a second, until the third.
+        // 1000 frames of 100 bytes a second for three seconds.
         (now.stats[1].rx_frames, now.stats[1].rx_bytes) = (500 * step.min(6), 50_000 * step.min(6));
         app.on_snapshot(now);
         let rate = app.traffic.of_port("container1").rx;
@@ -400,10 +400,56 @@ fn flush_asks_for_confirmation() {
     type_in(&mut app, "f");
     assert_eq!(press(&mut app, KeyCode::Char('y')), Some(Action::Flush));
     assert_eq!(app.mode, Mode::Normal);
-    app.show_message("3 addresses forgotten".to_owned());
-    assert!(picture(&app).contains("3 addresses forgotten"));
+    app.show_message("3 entries deleted".to_owned());
+    assert!(picture(&app).contains("3 entries deleted"));
     press(&mut app, KeyCode::Tab);
-    assert!(!picture(&app).contains("forgotten"), "a key, and it is gone");
+    assert!(!picture(&app).contains("deleted"), "a key, and it is gone");
+}
+
+#[test]
+fn prompts_pass_on_keys_that_are_no_answer() {
+    let mut app = busy(NARROW);
+    type_in(&mut app, "f");
+    assert_eq!(press(&mut app, KeyCode::Char('q')), Some(Action::Quit), "from the prompt");
+    type_in(&mut app, "f");
+    press(&mut app, KeyCode::Tab);
+    assert_eq!((app.mode, app.focus), (Mode::Normal, Pane::Fdb), "no flush, and the next pane");
+    type_in(&mut app, "f");
+    assert_eq!(press(&mut app, KeyCode::Esc), None);
+    assert_eq!(app.mode, Mode::Normal);
+    type_in(&mut app, "?p");
+    assert!(app.is_paused() && app.mode == Mode::Normal, "from the help");
+    type_in(&mut app, "?");
+    assert_eq!(press(&mut app, KeyCode::Char('q')), Some(Action::Quit));
+    app.focus = Pane::Ports;
+    type_in(&mut app, "/container");
+    press(&mut app, KeyCode::Down);
+    assert_eq!(app.selected(), Some("container1"), "a port is selected while the filter is typed");
+    assert_eq!((app.mode, app.filter.as_str()), (Mode::Filter, "container"));
+    type_in(&mut app, "q");
+    assert_eq!(app.filter, "containerq", "letters are part of the filter");
+}
+
+#[test]
+fn shows_full_port_names_and_ip_addresses() {
+    let mut app = app(quiet(12, 0), WIDE);
+    let mut now = quiet(12, 500);
+    now.fdb.push(entry(12, Some(3)));
+    now.ports[12].addresses.insert(0, "fd00:172:16::d/64".parse().unwrap());
+    now.status.gateway.addresses = vec!["172.16.0.1".parse().unwrap()];
+    app.on_snapshot(now);
+    app.on_event(event(EventType::Learned, 12, Some(12)));
+    app.focus = Pane::Fdb;
+    let picture = picture(&app);
+    assert!(!picture.contains('…'), "{picture}");
+    let line = |text: &str| picture.lines().find(|line| line.contains(text)).map(str::to_owned);
+    let found = line("container12  172.16.0.13 fd00:172:16::d")
+        .or_else(|| line("container12 172.16.0.13 fd00:172:16::d"));
+    assert!(found.is_some(), "{picture}");
+    assert!(picture.contains("172.16.0.1 "), "the gateway's: {picture}");
+    assert!(line("learned ").is_some_and(|line| line.contains("container12  02:de")), "{picture}");
+    type_in(&mut app, "/172.16.0.13");
+    assert_eq!(app.fdb_rows().len(), 1, "the filter matches IP addresses");
 }
 
 #[test]

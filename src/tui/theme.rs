@@ -1,32 +1,32 @@
-//! Colours, and what stands in for them where there are none.
+//! Colours, and text attributes where colours are disabled.
 
 use ratatui::style::{Color, Modifier, Style};
 
-/// What a piece of the screen means.
+/// The meaning of a piece of the screen, which has a style.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StyleRole {
-    /// The frame around a pane, and the one around the pane that the keys are for.
+    /// Border of a pane, and of the focused pane.
     Border,
     Focus,
     Title,
-    /// Labels, units and what does not change.
+    /// Labels and units.
     Dim,
-    /// Up, forwarding, young.
+    /// Up, forwarding, recent.
     Good,
-    /// Flooded, old, a question.
+    /// Flooded, old, a prompt.
     Warn,
     /// Down, dropped.
     Bad,
-    /// New within the last second, and within the last three.
+    /// New in the last second, and in the last three seconds.
     New,
     Recent,
-    /// The port that was chosen.
+    /// The selected port.
     Selected,
-    /// The body of the switch in the drawing.
+    /// The box of the switch in the drawing.
     Chassis,
 }
 
-/// Whether there are colours.
+/// Colours, or text attributes only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Theme {
     Coloured,
@@ -35,7 +35,7 @@ pub(super) enum Theme {
 }
 
 impl Theme {
-    /// As the environment asks for it: any value of `NO_COLOR` but an empty one.
+    /// Monochrome if `NO_COLOR` is set and not empty.
     pub(super) fn of_environment() -> Theme {
         match std::env::var_os("NO_COLOR") {
             Some(value) if !value.is_empty() => Theme::Monochrome,
@@ -43,7 +43,7 @@ impl Theme {
         }
     }
 
-    /// The middle of the 256 colours, which reads on a dark terminal and on a light one.
+    /// Colours that are readable on dark and light backgrounds.
     pub(super) fn style(self, role: StyleRole) -> Style {
         match self {
             Theme::Coloured => coloured(role),

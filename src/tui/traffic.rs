@@ -1,7 +1,7 @@
-//! Rates and lights, from counters that are read twice a second.
+//! Rates and activity of the ports, from counters that are read twice a second.
 //!
-//! What is between two readings is not seen: a light says that a port moved frames since the last reading, and whether some
-//! of them were flooded; not which frame went where.
+//! Activity means that a port received or sent frames since the last sample, and whether some of them were flooded. It
+//! does not say which frame went to which port.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -9,22 +9,22 @@ use std::time::Duration;
 use super::snapshot::Snapshot;
 use crate::control::report::PortStats;
 
-/// Over how long a rate is taken: long enough that a ping a second does not flicker.
+/// Averaging period of a rate: long enough for a steady rate of one ping a second.
 const WINDOW: Duration = Duration::from_secs(2);
-/// How long a light stays on after the reading that lit it.
+/// How long activity is shown after its sample.
 const FLOOD_SHOWN: Duration = Duration::from_millis(1200);
 const UNICAST_SHOWN: Duration = Duration::from_millis(700);
-/// How many totals the header draws.
+/// Samples of the graph in the header.
 const HISTORY: usize = 24;
 
-/// Frames and bits a second.
+/// Frames and bits per second.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Rate {
     pub(super) frames: u64,
     pub(super) bits: u64,
 }
 
-/// What a port did lately.
+/// Recent activity of a port.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Activity {
     #[default]
@@ -33,12 +33,12 @@ pub(super) enum Activity {
     Flood,
 }
 
-/// What a port's counters say.
+/// Rates of a port.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct PortRates {
     pub(super) rx: Rate,
     pub(super) tx: Rate,
-    /// Frames not delivered, a second.
+    /// Dropped frames per second.
     pub(super) drops: u64,
 }
 
@@ -50,13 +50,13 @@ struct CounterSample {
     ports: BTreeMap<String, PortStats>,
 }
 
-/// The readings of the last two seconds, and what follows from them.
+/// Samples of the last two seconds, and the rates and activity computed from them.
 #[derive(Debug, Default)]
 pub(super) struct TrafficRates {
     samples: VecDeque<CounterSample>,
     flooded: BTreeMap<String, Duration>,
     unicast: BTreeMap<String, Duration>,
-    /// Frames a second of all ports, the latest last.
+    /// Frames per second of all ports, the latest last.
     history: VecDeque<u64>,
 }
 
@@ -101,7 +101,7 @@ impl TrafficRates {
         }
     }
 
-    /// Whether a port has lately moved frames.
+    /// Recent activity of a port.
     pub(super) fn activity_of(&self, port: &str, now: Duration) -> Activity {
         let shown_for = |active: &BTreeMap<String, Duration>, shown_for| {
             active.get(port).is_some_and(|since| now.saturating_sub(*since) < shown_for)
@@ -127,14 +127,14 @@ impl TrafficRates {
         }
     }
 
-    /// What all ports receive.
+    /// Receive rate of all ports.
     pub(super) fn total(&self) -> Rate {
         self.ends()
             .map(|(a, b, passed)| rate((b.rx_frames, b.rx_bytes), (a.rx_frames, a.rx_bytes), passed))
             .unwrap_or_default()
     }
 
-    /// Frames a second of all ports, at each of the last readings.
+    /// Frames per second of all ports, at each of the last samples.
     pub(super) fn history(&self) -> &VecDeque<u64> {
         &self.history
     }
@@ -146,13 +146,13 @@ impl TrafficRates {
     }
 }
 
-/// Of frames and bytes, counted now and before.
+/// Rate from two samples of frames and bytes.
 fn rate(now: (u64, u64), before: (u64, u64), passed: Duration) -> Rate {
     let bits = per_second(now.1, before.1, passed).saturating_mul(8);
     Rate { frames: per_second(now.0, before.0, passed), bits }
 }
 
-/// Rounded up, so that little is not nothing. Counters that went back are those of another port of that name.
+/// Rounded up, so that a low rate is not shown as 0. A counter that decreased belongs to a new port of the same name.
 fn per_second(now: u64, before: u64, passed: Duration) -> u64 {
     let per_second = (u128::from(now.saturating_sub(before)) * 1000).div_ceil(passed.as_millis().max(1));
     u64::try_from(per_second).unwrap_or(u64::MAX)

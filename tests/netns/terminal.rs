@@ -1,4 +1,4 @@
-//! A switch in the foreground: the line that is kept up to date on a terminal, and Ctrl-C.
+//! Programs on a terminal: the status line of a switch, Ctrl-C, `exec`, completion.
 
 use std::fs;
 
@@ -6,16 +6,16 @@ use nix::sys::signal::Signal;
 
 use crate::harness::{Host, HostSnapshot, Process, Shell, wait_until};
 
-/// Runs a command on a terminal of its own (pty(7)); it ends with the command's exit code.
+/// Runs a command on a pseudoterminal (pty(7)), and exits with its exit code.
 const ON_A_TERMINAL: &str =
     "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
-/// What is typed there, and what is seen.
+/// A FIFO for the input of the terminal, and a file with its output.
 const KEYBOARD: &str = "/run/keyboard";
 const SCREEN: &str = "/run/screen";
-/// What the line says of the two containers and the host port.
+/// The beginning of the status line.
 const LINE: &str = "3 of 3 ports up";
 
-/// The terminal's programs hold both ends of the keyboard, so that opening it does not wait.
+/// Opens both ends of the FIFO, so that opening does not block.
 fn on_a_terminal(host: &Host, command: &str) -> Process {
     host.spawn_sh(&format!("exec python3 -c '{ON_A_TERMINAL}' {command} <>{KEYBOARD} >{SCREEN}"))
 }
@@ -33,7 +33,7 @@ fn updates_status_line() {
     wait_until("the line was written twice", || {
         screen(&host).matches(LINE).count() >= 2 || terminal.has_ended()
     });
-    // Over itself: from the left edge, in the same row.
+    // The line overwrites itself, from the left edge of its row.
     let seen = screen(&host);
     let rows: Vec<&str> = seen.lines().filter(|row| row.contains(LINE)).collect();
     assert!(matches!(rows[..], [row] if row.matches(&format!("\r{LINE}")).count() >= 2), "{seen:?}");
@@ -43,7 +43,6 @@ fn updates_status_line() {
     before.assert_same(&host);
 }
 
-/// A program that reads what the switch prints is spared the line.
 #[test]
 fn no_status_line_on_a_pipe() {
     let host = Host::new();
@@ -57,7 +56,6 @@ fn no_status_line_on_a_pipe() {
     assert!(said.contains("uswitch stop") && !said.contains(LINE) && !said.contains('\r'), "{said:?}");
 }
 
-/// A terminal shows no pcapng.
 #[test]
 fn refuses_capture_to_a_terminal() {
     let host = Host::new();

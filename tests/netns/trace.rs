@@ -114,7 +114,7 @@ fn trace_errors_are_one_line() {
         ("container1 --hex 0g", "'0g' is not a frame"),
         ("host --icmp fd00::1 10.0.0.1", "are of different address families"),
         ("container1 --pcap /nonexistent", "cannot read /nonexistent"),
-        ("container1 --pcap /etc/passwd", "/etc/passwd: this is neither a pcap nor a pcapng file"),
+        ("container1 --pcap /etc/passwd", "/etc/passwd: not a pcap or pcapng file"),
     ] {
         let output = s.host().run(&format!("uswitch trace {words}")).fails();
         assert!(output.contains(why) && output.trim().lines().count() == 1, "{words}: {output}");

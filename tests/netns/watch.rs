@@ -1,4 +1,4 @@
-//! `uswitch watch` on a real terminal: tmux(1), which draws it and types.
+//! `uswitch watch` on a real terminal, which tmux(1) draws and types on.
 
 use std::fs;
 
@@ -8,16 +8,16 @@ use crate::harness::{
     AS_USER, Host, Shell, TestSwitch, Uswitch, frame, host_with_public_tun, mac, v4, wait_until,
 };
 
-/// A terminal of its own, in which a shell runs `uswitch watch` and says how it ended.
+/// A terminal in which a shell runs `uswitch watch` and prints its exit code.
 struct Screen<'a> {
     host: &'a Host,
-    /// What makes a command that of the user who looks.
+    /// Prefix that runs a command as the user.
     user: &'a str,
-    /// Where it was started.
+    /// Working directory.
     directory: &'a str,
 }
 
-/// What runs in it.
+/// Script that runs in the terminal.
 const SCRIPT: &str = "/run/look";
 const LOOK: &str = r#"
 uswitch watch
@@ -68,7 +68,7 @@ impl<'a> Screen<'a> {
         wait_until(&format!("'{text}' is gone from the screen"), || !self.seen().contains(text));
     }
 
-    /// The names of the interfaces at which ICMP crossed, as tshark(1) reads them from the file of `what`.
+    /// Interface names of the ICMP packets in the capture of `what`, read by tshark(1).
     fn pings_in(&self, what: &str) -> Vec<String> {
         let file = format!("{}/uswitch0-{what}-*.pcapng", self.directory);
         let read = format!("tshark -n -r $(echo {file}) -Y icmp -T fields -e frame.interface_name");
@@ -77,7 +77,7 @@ impl<'a> Screen<'a> {
         names.lines().map(str::to_owned).collect()
     }
 
-    /// The program has ended well and the terminal is as it was: no other screen, lines and echo.
+    /// Waits until the program has exited with 0, and checks that the terminal is restored.
     #[track_caller]
     fn ends(&self) -> String {
         self.wait_for("ended with 0: icanon echo");
@@ -97,9 +97,9 @@ fn shows_learned_entry_and_flushes() {
     screen.wait_for(&station);
     screen.wait_for("learned");
     screen.keys("'?'");
-    screen.wait_for("any key closes it");
-    screen.keys("x");
-    screen.wait_until_gone("any key closes it");
+    screen.wait_for("Esc closes it");
+    screen.keys("Escape");
+    screen.wait_until_gone("Esc closes it");
     screen.keys("/ host Enter");
     screen.wait_until_gone(&station);
     screen.keys("Escape");
@@ -107,8 +107,8 @@ fn shows_learned_entry_and_flushes() {
     screen.keys("f");
     screen.wait_for("y/n");
     screen.keys("y");
-    screen.wait_for("forgotten");
-    wait_until("the switch has forgotten it", || s.port_of(mac(0x77)).is_none());
+    screen.wait_for("deleted");
+    wait_until("the entry is deleted", || s.port_of(mac(0x77)).is_none());
     screen.keys("q");
     assert!(!screen.ends().contains("ports"), "{}", screen.seen());
 }
@@ -119,7 +119,7 @@ fn shows_rates_and_activity_of_ping() {
     let [h1, ..] = s.containers();
     let screen = Screen::open(s.host(), "");
     let _ping = h1.spawn(&format!("ping -n -i 0.2 -w 60 {}", v4(2)));
-    // Five requests and five answers a second, each of 98 bytes, beside what IPv6 says at first.
+    // Five requests and five replies a second, of 98 bytes each, and IPv6 neighbor discovery at first.
     wait_until("both ports are active", || {
         let seen = screen.seen();
         let lit = |port: &str| seen.lines().any(|line| line.contains(&format!("● {port}")));
@@ -179,7 +179,7 @@ fn capture_ends_when_port_is_deleted() {
     screen.keys("Down Down c");
     screen.wait_for("into uswitch0-container1-20");
     s.host().run("uswitch port del container1").ok();
-    screen.wait_for("nothing more to capture");
+    screen.wait_for("the port or the switch is gone");
     screen.keys("q");
     screen.ends();
 }

@@ -1,5 +1,5 @@
-//! The frames of a pcap or pcapng file (draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng), one after the other: a file of any
-//! length takes a buffer of fixed length.
+//! Reads the frames of a pcap or pcapng file (draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng) through a buffer of
+//! fixed length.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ const LONGEST_BLOCK: usize = 512 * 1024;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PcapFrame {
     pub(super) bytes: Vec<u8>,
-    /// It is a super-frame, with so many payload bytes in each segment: known of one that `uswitch capture` has captured.
+    /// Payload bytes of each segment, if the frame is a super-frame: only files of `uswitch capture` have it.
     pub(super) gso_size: Option<u16>,
 }
 
@@ -27,7 +27,7 @@ pub(super) struct PcapFrame {
 pub(super) struct PcapFrames {
     path: PathBuf,
     reader: Box<dyn PcapReaderIterator + Send>,
-    /// Of each interface that the file has; one in pcap.
+    /// Link type of each interface of the file; pcap has one.
     links: Vec<Linktype>,
     ended: bool,
 }
@@ -35,7 +35,7 @@ pub(super) struct PcapFrames {
 /// A block of the file.
 enum PcapBlock {
     Frame(PcapFrame),
-    /// Of an interface that is not Ethernet.
+    /// A frame of an interface that is not Ethernet.
     Foreign(Option<Linktype>),
     Nothing,
 }
@@ -80,7 +80,7 @@ impl PcapFrames {
 }
 
 impl PcapFrames {
-    /// Reads more of the file. That it has ended is found out next.
+    /// Reads more of the file. The next read finds its end.
     fn read_on(&mut self) -> Result<(), CliError> {
         let before = self.reader.data().len();
         self.reader.refill().map_err(|error| bad(&self.path, error_text(&error)))?;
@@ -136,7 +136,7 @@ fn gso_size(options: &[PcapNGOption<'_>]) -> Option<u16> {
     comments.find_map(|comment| segment_size(comment.as_str().ok()?))
 }
 
-/// The frame in its length. What the capture cut off is zero: a switch does not look there.
+/// The frame in its original length. Zeros replace what the capture cut off: the switch does not read it.
 fn whole(data: &[u8], length: u32) -> Vec<u8> {
     let length = usize::try_from(length).unwrap_or(usize::MAX).min(LONGEST);
     let mut frame = data.to_vec();
@@ -152,9 +152,9 @@ const DAMAGED: &str = "it is damaged";
 
 const fn error_text<I>(error: &PcapError<I>) -> &'static str {
     match error {
-        PcapError::HeaderNotRecognized | PcapError::Eof => "this is neither a pcap nor a pcapng file",
+        PcapError::HeaderNotRecognized | PcapError::Eof => "not a pcap or pcapng file",
         PcapError::UnexpectedEof | PcapError::Incomplete(_) => "the file ends in the middle of a frame",
-        PcapError::BufferTooSmall => "it has a block that is longer than 512 KiB",
+        PcapError::BufferTooSmall => "it has a block longer than 512 KiB",
         PcapError::ReadError => "it cannot be read",
         PcapError::NomError(..) | PcapError::OwnedNomError(..) => DAMAGED,
     }
@@ -167,7 +167,7 @@ mod tests {
     const FRAME: &[u8] = &[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x88, 0xb5];
     const ETHERNET: u32 = 1;
 
-    /// Of each frame its bytes and how long it was.
+    /// A pcap file of frames with their original lengths.
     fn pcap(link: u32, frames: &[(&[u8], u32)]) -> Vec<u8> {
         let mut file = [0xa1b2_c3d4, 0x0004_0002, 0, 0, 65535, link].map(u32::to_le_bytes).concat();
         for (bytes, length) in frames {
@@ -178,7 +178,7 @@ mod tests {
         file
     }
 
-    /// Section header, an interface, and the frame in an enhanced packet block, in the byte order of `word`.
+    /// A section header, an interface and an enhanced packet block, in the byte order of `word`.
     fn pcapng(word: fn(u32) -> [u8; 4], link: u32) -> Vec<u8> {
         let block = |kind: u32, body: Vec<u8>| {
             let length = u32::try_from(body.len() + 12).unwrap();
@@ -197,7 +197,7 @@ mod tests {
         .concat()
     }
 
-    /// The frames of a file; after them, what is wrong with it.
+    /// The frames of a file, and its error.
     fn read(file: &[u8]) -> (Vec<Vec<u8>>, Option<String>) {
         let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
         std::fs::write(&path, file).unwrap();

@@ -1,4 +1,6 @@
-//! The forwarding database: who is where, and how near to being forgotten.
+//! The forwarding database pane: addresses, ports and ages.
+
+use std::net::IpAddr;
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
@@ -6,28 +8,54 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{Row, Table};
 
-use super::{FRAME, TABLE, VisibleRows, block, fit};
+use super::{FRAME, TABLE, VisibleRows, block, fit, name_width};
 use crate::control::report::FdbReport;
 use crate::tui::app::{App, Pane};
 use crate::tui::rows::FdbOrder;
 use crate::tui::theme::StyleRole;
 
-/// Columns of MAC, port, VLAN and age; the bar takes what is left.
+/// Columns of MAC address, least for the port, IP address (IPv4, and IPv6 too on a wide pane), VLAN and age. The age
+/// bar has the rest.
 const MAC: u16 = 17;
-const PORT: u16 = 10;
+const PORT: usize = 10;
+const IP: u16 = 15;
+const IP_WIDE: u16 = 34;
+const WIDE_PANE: u16 = 100;
 const VLAN: u16 = 4;
 const AGE: u16 = 6;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let entries = app.fdb_rows();
     let window = VisibleRows::of(app, Pane::Fdb, entries.len(), area.height.saturating_sub(TABLE));
-    let bar = area.width.saturating_sub(FRAME + MAC + PORT + VLAN + AGE + 4);
-    let widths = [MAC, PORT, VLAN, bar, AGE].map(Constraint::Length);
-    let shown = entries.iter().skip(window.first).take(window.visible);
-    let rows = shown.map(|entry| row(app, entry, bar.into()));
+    let shown: Vec<&FdbReport> = entries.into_iter().skip(window.first).take(window.visible).collect();
+    let columns = Columns::of(&shown, area.width);
+    let widths = columns.widths().map(Constraint::Length);
+    let rows: Vec<Row<'_>> = shown.iter().map(|entry| row(app, entry, columns)).collect();
     let title = format!("fdb {} of {}", app.snapshot.status.fdb, app.snapshot.status.fdb_max);
     let block = block(app, Pane::Fdb, &title, window);
     frame.render_widget(Table::new(rows, widths).header(heading(app)).block(block), area);
+}
+
+/// Widths that depend on the pane and on its entries.
+#[derive(Debug, Clone, Copy)]
+struct Columns {
+    port: u16,
+    ip: u16,
+    bar: u16,
+}
+
+impl Columns {
+    fn of(entries: &[&FdbReport], width: u16) -> Columns {
+        let port = name_width(entries.iter().map(|entry| entry.ifname.as_str()), PORT, width);
+        let port = u16::try_from(port).unwrap_or(u16::MAX);
+        let ip = if width >= WIDE_PANE { IP_WIDE } else { IP };
+        let others = [FRAME, MAC, port, ip, VLAN, AGE].into_iter().fold(5, u16::saturating_add);
+        Columns { port, ip, bar: width.saturating_sub(others) }
+    }
+
+    fn widths(self) -> [u16; 6] {
+        [MAC, self.port, self.ip, VLAN, self.bar, AGE]
+    }
 }
 
 fn heading(app: &App) -> Row<'static> {
@@ -37,6 +65,7 @@ fn heading(app: &App) -> Row<'static> {
     Row::new([
         Text::from(mark(FdbOrder::Mac, "MAC")),
         Text::from(mark(FdbOrder::Port, "PORT")),
+        Text::from("IP ADDRESS"),
         Text::from("VLAN").right_aligned(),
         Text::from(mark(FdbOrder::Age, "AGE")),
         Text::from(format!("{} s", app.snapshot.status.ageing_time)).right_aligned(),
@@ -44,7 +73,8 @@ fn heading(app: &App) -> Row<'static> {
     .style(app.theme.style(StyleRole::Dim))
 }
 
-fn row<'a>(app: &App, entry: &'a FdbReport, width: usize) -> Row<'a> {
+fn row<'a>(app: &App, entry: &'a FdbReport, columns: Columns) -> Row<'a> {
+    let width = usize::from(columns.bar);
     let fresh = app.freshness((entry.mac, entry.vlan));
     let style = fresh.map_or_else(Style::new, |role| app.theme.style(role));
     let vlan = entry.vlan.map_or_else(String::new, |vlan| vlan.to_string());
@@ -55,14 +85,22 @@ fn row<'a>(app: &App, entry: &'a FdbReport, width: usize) -> Row<'a> {
     };
     Row::new([
         Text::styled(entry.mac.to_string(), style),
-        Text::from(fit(&entry.ifname, PORT.into())),
+        Text::from(fit(&entry.ifname, columns.port.into())),
+        Text::from(fit(&addresses(app, entry), columns.ip.into())),
         Text::from(vlan).right_aligned(),
         Text::from(bar),
         Text::styled(age, dim).right_aligned(),
     ])
 }
 
-/// The part of the ageing time that has passed since a frame came.
+/// The IP addresses, IPv4 first.
+fn addresses(app: &App, entry: &FdbReport) -> String {
+    let mut addresses = app.addresses_of(entry);
+    addresses.sort_by_key(IpAddr::is_ipv6);
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+/// The part of the ageing time since the last frame.
 fn bar(app: &App, seconds: u32, width: usize) -> Line<'static> {
     let ageing_time = usize::try_from(app.snapshot.status.ageing_time).unwrap_or(usize::MAX).max(1);
     let age = usize::try_from(seconds).unwrap_or(usize::MAX).min(ageing_time);

@@ -1,4 +1,4 @@
-//! The last rows: the capture that runs, and the keys, a question, or what is to be said.
+//! The last rows: the running capture, and the keys, a prompt or a message.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -8,14 +8,14 @@ use crate::tui::app::{App, Mode};
 use crate::tui::capture::CaptureProgress;
 use crate::tui::theme::StyleRole;
 
-/// What there is for the keys.
+/// Most rows of a message.
 const ROWS: usize = 4;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App) {
     frame.render_widget(Text::from(lines(app, area.width)), area);
 }
 
-/// How many rows it takes.
+/// Number of rows.
 pub(super) fn height(app: &App, width: u16) -> u16 {
     u16::try_from(lines(app, width).len()).unwrap_or(u16::MAX)
 }
@@ -24,11 +24,11 @@ fn lines(app: &App, width: u16) -> Vec<Line<'static>> {
     let (ask, dim) = (app.theme.style(StyleRole::Warn), app.theme.style(StyleRole::Dim));
     let mut lines = app.capture.as_ref().map_or_else(Vec::new, |progress| capture(app, progress, width));
     match (app.mode, &app.message) {
-        (Mode::ConfirmFlush, _) => lines.push(Line::styled(" Forget all learned addresses? y/n", ask)),
+        (Mode::ConfirmFlush, _) => lines.push(Line::styled(" Delete all learned addresses? y/n", ask)),
         (Mode::Filter, _) => lines.push(Line::from(vec![
             Span::styled(" filter: ", ask),
             Span::raw(format!("{}▏", app.filter)),
-            Span::styled("   Enter keeps it, Esc clears it", dim),
+            Span::styled("   Enter applies it, Esc clears it", dim),
         ])),
         (_, Some(message)) => {
             lines.extend(rows(message, width).into_iter().map(|row| Line::styled(row, ask)));
@@ -38,7 +38,7 @@ fn lines(app: &App, width: u16) -> Vec<Line<'static>> {
     lines
 }
 
-/// What is captured, how much it is, and where it goes.
+/// The running capture: file and amount.
 fn capture(app: &App, progress: &CaptureProgress, width: u16) -> Vec<Line<'static>> {
     let file = progress.path.as_ref().and_then(|path| path.file_name()).unwrap_or_default();
     let text = format!("capturing into {}:\n{}", file.display(), progress.amount());
@@ -48,7 +48,7 @@ fn capture(app: &App, progress: &CaptureProgress, width: u16) -> Vec<Line<'stati
     std::iter::once(first).chain(rows.map(|row| Line::raw(format!("  {row}")))).collect()
 }
 
-/// A text of lines in one row if that has room for it, and otherwise in as many as it takes, within reason.
+/// The lines of a text in one row if they fit, otherwise in up to [`ROWS`] rows.
 fn rows(text: &str, width: u16) -> Vec<String> {
     let room = usize::from(width).saturating_sub(1).max(1);
     let together = text.replace('\n', " ");
@@ -63,7 +63,7 @@ fn rows(text: &str, width: u16) -> Vec<String> {
     rows
 }
 
-/// As many as there is room for, those that are needed most first.
+/// As many keys as fit, the most important first.
 fn keys(app: &App, width: u16) -> Line<'static> {
     let capture = match (&app.capture, app.port_to_capture()) {
         (Some(_), _) => "end capture".to_owned(),

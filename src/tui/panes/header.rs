@@ -1,4 +1,4 @@
-//! The first row: which switch, how long, and how much passes.
+//! The first row: the switch, its uptime and its rates.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -8,9 +8,9 @@ use crate::control::format::{counted, duration, scaled};
 use crate::tui::app::App;
 use crate::tui::theme::StyleRole;
 
-/// Heights of the little graph.
+/// Characters of the graph.
 const BARS: [char; 6] = ['▁', '▂', '▃', '▄', '▅', '▆'];
-/// Readings in it.
+/// Samples in the graph.
 const COLUMNS: usize = 24;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App) {
@@ -48,7 +48,7 @@ fn rates(app: &App, width: u16) -> Line<'static> {
     ])
 }
 
-/// The last readings, and how they compare with the highest of them.
+/// A graph of the last samples, relative to the highest.
 fn graph(app: &App) -> String {
     let history = app.traffic.history();
     let highest = history.iter().max().copied().unwrap_or(0).max(1);

@@ -1,4 +1,4 @@
-//! What the keys do and what the signs mean, over everything else.
+//! The help box: keys and symbols.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
@@ -10,28 +10,28 @@ use crate::tui::theme::StyleRole;
 
 const KEYS: [(&str, &str); 9] = [
     ("q Ctrl-C", "quit"),
-    ("Tab ← →", "next pane, the one before"),
-    ("↑ ↓ PgUp PgDn", "scroll the pane, choose a port; Home and End too"),
-    ("Enter", "the pane alone, and back"),
+    ("Tab ← →", "next or previous pane"),
+    ("↑ ↓ PgUp PgDn", "scroll the pane, or select a port (also Home, End)"),
+    ("Enter", "maximize the pane, or restore it"),
     ("s", "sort ports or fdb by the next column"),
-    ("/ Esc", "show only what has a text, show all, choose none"),
-    ("p Space", "pause, go on"),
-    ("c", "capture the chosen port, or all, into a file; end it"),
-    ("f", "flush: forget all learned addresses"),
+    ("/ Esc", "filter by a text; clear filter or selection"),
+    ("p Space", "pause or resume"),
+    ("c", "capture the selected port, or all, to a file; stop"),
+    ("f", "flush: delete all learned addresses"),
 ];
 const SIGNS: [(&str, &str); 6] = [
     ("", ""),
-    ("○ ● ◉ ✕", "port idle, active, in a flood, down"),
-    ("━━────", "time since the last frame, of the ageing time"),
-    ("", "Rates are of the last 2 s. A light says that a port"),
-    ("", "moved frames since the last reading (0.5 s), not"),
-    ("", "which frame went where: uswitch events tells more."),
+    ("○ ● ◉ ✕", "port idle, active, flooding, down"),
+    ("━━────", "time since the last frame / ageing time"),
+    ("", "Rates are averages of the last 2 s. Active means that"),
+    ("", "a port received or sent frames in the last 0.5 s."),
+    ("", "uswitch events and uswitch trace show single frames."),
 ];
-/// Columns of the box, and of its left half.
+/// Columns of the box, and of the keys.
 const WIDTH: u16 = 72;
 const KEY: usize = 15;
 
-/// The keys, for who asks before there is a screen.
+/// The keys, for the help of the subcommand.
 pub(in crate::tui) fn keys() -> String {
     let line = |(key, what)| format!("  {key:<KEY$}{what}\n");
     KEYS.into_iter().map(line).collect()
@@ -49,7 +49,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let block = Block::bordered()
         .border_type(BorderType::Rounded)
         .border_style(app.theme.style(StyleRole::Focus))
-        .title_top(Line::styled(" help: any key closes it ", app.theme.style(StyleRole::Title)));
+        .title_top(Line::styled(" help: Esc closes it ", app.theme.style(StyleRole::Title)));
     frame.render_widget(Clear, place);
     frame.render_widget(Paragraph::new(lines).block(block), place);
 }

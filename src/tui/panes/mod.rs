@@ -1,4 +1,4 @@
-//! Where the panes are, and each drawn by a pure function of the application's data: one file a pane.
+//! Layout of the panes. Each pane is drawn by a pure function of the state, in a file of its own.
 
 mod events;
 mod fdb;
@@ -16,24 +16,24 @@ use ratatui::widgets::{Block, BorderType, Paragraph, Wrap};
 use super::app::{App, Mode, Pane};
 use super::theme::StyleRole;
 
-/// Below this the panes would say nothing.
+/// Smallest terminal on which the panes are useful.
 const SMALLEST: Size = Size::new(60, 16);
-/// From this width on, ports and forwarding database stand side by side.
-const WIDE: u16 = 118;
+/// From this width on, the ports and the forwarding database are side by side.
+const WIDE: u16 = 134;
 /// Columns of the forwarding database beside the ports.
-const FDB: u16 = 53;
-/// Rows of a pane that are not its own: the frame, and that with a heading.
+const FDB: u16 = 70;
+/// Rows of a pane's border, and of its border and heading.
 const FRAME: u16 = 2;
 const TABLE: u16 = 3;
 
 pub(super) use help::keys;
 
-/// Draws all.
+/// Draws the screen.
 pub(super) fn draw(frame: &mut Frame<'_>, app: &App) {
     let area = frame.area();
     if area.width < SMALLEST.width || area.height < SMALLEST.height {
         let text = format!(
-            "{} x {} is too small: {} x {} takes it, q quits.",
+            "{} x {} is too small: needs {} x {}. q quits.",
             area.width, area.height, SMALLEST.width, SMALLEST.height
         );
         frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: true }), area);
@@ -55,13 +55,13 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &App) {
     }
 }
 
-/// The header, the panes, the footer.
+/// Areas of the header, the panes and the footer.
 fn parts(app: &App, area: Rect) -> [Rect; 3] {
     let footer = Constraint::Length(footer::height(app, area.width));
     Layout::vertical([Constraint::Length(1), Constraint::Min(0), footer]).areas(area)
 }
 
-/// How many rows a pane shows at a time.
+/// Number of rows that a pane shows at a time.
 pub(super) fn page(app: &App, pane: Pane) -> usize {
     let [_, body, _] = parts(app, Rect::new(0, 0, app.size.width, app.size.height));
     let found = places(app, body).into_iter().find(|(there, _)| *there == pane);
@@ -69,7 +69,7 @@ pub(super) fn page(app: &App, pane: Pane) -> usize {
     found.map_or(1, |(_, area)| usize::from(area.height.saturating_sub(around).max(1)))
 }
 
-/// The panes that are shown, and where.
+/// The visible panes and their areas.
 fn places(app: &App, body: Rect) -> Vec<(Pane, Rect)> {
     if app.zoomed {
         return vec![(app.focus, body)];
@@ -87,7 +87,7 @@ fn places(app: &App, body: Rect) -> Vec<(Pane, Rect)> {
     vec![(Pane::Switch, top), (Pane::Ports, left), (Pane::Fdb, right), (Pane::Events, bottom)]
 }
 
-/// Gives each its least, and what is left row by row to those that wish for more.
+/// Gives each pane its minimum, and the remaining rows one by one to the panes that need more.
 fn share(height: u16, wanted: &[(u16, u16)]) -> Vec<u16> {
     let mut given: Vec<u16> = wanted.iter().map(|(least, _)| *least).collect();
     let mut left = height.saturating_sub(given.iter().sum());
@@ -115,7 +115,7 @@ fn rows_of(body: Rect, heights: &[u16]) -> Vec<Rect> {
     rows
 }
 
-/// The frame around a pane: its name, and where in its rows it stands if not all are shown.
+/// The border of a pane: its name, and the visible range of its rows if not all fit.
 fn block<'a>(app: &App, pane: Pane, title: &'a str, at: VisibleRows) -> Block<'a> {
     let focused = app.focus == pane;
     let border = app.theme.style(if focused { StyleRole::Focus } else { StyleRole::Border });
@@ -136,7 +136,7 @@ fn block<'a>(app: &App, pane: Pane, title: &'a str, at: VisibleRows) -> Block<'a
     block.title_bottom(Line::styled(text, app.theme.style(StyleRole::Dim)).right_aligned())
 }
 
-/// Which of a pane's rows are shown.
+/// The visible rows of a pane.
 #[derive(Debug, Clone, Copy)]
 struct VisibleRows {
     first: usize,
@@ -145,11 +145,17 @@ struct VisibleRows {
 }
 
 impl VisibleRows {
-    /// Of a pane in `area`, of which `around` rows are not its own.
+    /// Visible rows of a pane that is `height` rows high.
     fn of(app: &App, pane: Pane, rows: usize, height: u16) -> VisibleRows {
         let visible = usize::from(height);
         VisibleRows { first: app.scrolled(pane, rows, visible), visible, rows }
     }
+}
+
+/// Columns for the names of ports: as many as the longest needs, but at most a quarter of the pane.
+fn name_width<'a>(names: impl Iterator<Item = &'a str>, least: usize, pane: u16) -> usize {
+    let longest = names.map(|name| name.chars().count()).max().unwrap_or(0);
+    longest.clamp(least, least.max(usize::from(pane) / 4))
 }
 
 /// A text in at most `width` columns.
@@ -175,5 +181,8 @@ mod tests {
     #[test]
     fn truncates_long_text() {
         assert_eq!([fit("container1", 10), fit("container10", 10)], ["container1", "container…"]);
+        assert_eq!(name_width(["container10", "host"].into_iter(), 10, 80), 11, "names are shown in full");
+        assert_eq!(name_width(["a"; 2].into_iter(), 10, 80), 10);
+        assert_eq!(name_width(["x".repeat(63).as_str()].into_iter(), 10, 80), 20);
     }
 }

@@ -1,4 +1,4 @@
-//! The ports: state, rates, and what was not delivered.
+//! The ports pane: state, rates and drops.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
@@ -6,25 +6,25 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{Row, Table};
 
-use super::{TABLE, VisibleRows, block, fit};
+use super::{TABLE, VisibleRows, block, fit, name_width};
 use crate::control::format::scaled;
 use crate::tui::app::{App, Pane};
 use crate::tui::rows::{PortOrder, PortRow};
 use crate::tui::theme::StyleRole;
 use crate::tui::traffic::{Activity, Rate};
 
-/// Columns of the light, and of the state and of a number.
+/// Columns of the activity symbol, of the state and of a number.
 const LIGHT: u16 = 2;
 const STATE: Constraint = Constraint::Length(4);
 const NUMBER: Constraint = Constraint::Length(6);
-/// Shortest and longest column for the names of ports.
-const NAMES: (u16, u16) = (11, 15);
+/// Least columns for the names of ports.
+const NAME: usize = 11;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let ports = app.port_rows();
     let window = VisibleRows::of(app, Pane::Ports, ports.len(), area.height.saturating_sub(TABLE));
-    let longest = ports.iter().map(|row| row.port.ifname.chars().count()).max().unwrap_or(0);
-    let names = u16::try_from(longest).unwrap_or(u16::MAX).clamp(NAMES.0, NAMES.1);
+    let names = name_width(ports.iter().map(|row| row.port.ifname.as_str()), NAME, area.width);
+    let names = u16::try_from(names).unwrap_or(u16::MAX);
     let rows = ports.iter().skip(window.first).take(window.visible).map(|port| row(app, port, names));
     let first = Constraint::Length(LIGHT + names);
     let widths = [first, STATE, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, Constraint::Fill(1)];
@@ -32,7 +32,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App) {
     frame.render_widget(table, area);
 }
 
-/// What a table's column is called; the one that is sorted by is marked.
+/// Headings of the columns; the sort column is marked.
 fn heading(app: &App) -> Row<'static> {
     let mark = |order, name: &str| {
         if app.port_order == order { format!("{name}▾") } else { name.to_owned() }
@@ -95,7 +95,7 @@ fn numbers(app: &App, rate: Rate) -> [Text<'static>; 2] {
     })
 }
 
-/// With the units below each other, where there is one.
+/// Aligned, with or without a unit prefix.
 fn aligned(rate: u64) -> String {
     let text = scaled(rate);
     if text.ends_with(' ') { text + " " } else { text }

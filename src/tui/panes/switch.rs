@@ -1,4 +1,4 @@
-//! The drawing: the switch in the middle, its ports beside it, and who is behind each.
+//! The drawing: the switch in the middle, its ports beside it, and the addresses behind each port.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -6,22 +6,22 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
-use super::{FRAME, VisibleRows, block, fit};
+use super::{FRAME, VisibleRows, block, fit, name_width};
 use crate::control::report::FdbReport;
 use crate::tui::app::{App, Pane};
 use crate::tui::rows::PortRow;
 use crate::tui::theme::StyleRole;
 use crate::tui::traffic::Activity;
 
-/// Columns of the switch itself, and of an address with its blank.
+/// Columns of the switch, and of an address with its blank.
 const CHASSIS: usize = 12;
 const ADDRESS: usize = 18;
-/// Columns between a port's name and the switch: a blank, the light, the wire.
+/// Columns between a port's name and the switch: a blank, the activity symbol, the wire.
 const WIRE: usize = 4;
-/// Shortest and longest column for the names of ports.
-const NAMES: (usize, usize) = (6, 15);
+/// Least columns for the names of ports.
+const NAME: usize = 6;
 
-/// On which side of the switch.
+/// Side of the switch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum DrawingSide {
     Left,
@@ -32,9 +32,12 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let ports = app.port_rows();
     let pairs: Vec<&[PortRow<'_>]> = ports.chunks(2).collect();
     let window = VisibleRows::of(app, Pane::Switch, pairs.len(), area.height.saturating_sub(FRAME));
-    let longest = ports.iter().map(|row| row.port.ifname.chars().count()).max().unwrap_or(0);
     let half = usize::from(area.width.saturating_sub(FRAME)).saturating_sub(CHASSIS) / 2;
-    let drawing = SwitchDrawing { app, names: longest.clamp(NAMES.0, NAMES.1), half };
+    let drawing = SwitchDrawing {
+        app,
+        names: name_width(ports.iter().map(|row| row.port.ifname.as_str()), NAME, area.width),
+        half,
+    };
     let shown = pairs.iter().skip(window.first).take(window.visible).enumerate();
     let middle = pairs.len().min(window.visible).saturating_sub(1) / 2;
     let lines: Vec<Line<'_>> = shown.map(|(i, pair)| drawing.line(pair, i == middle)).collect();
@@ -47,7 +50,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App) {
     }
 }
 
-/// What all lines have in common.
+/// What the lines share.
 struct SwitchDrawing<'a> {
     app: &'a App,
     names: usize,
@@ -68,7 +71,7 @@ impl SwitchDrawing<'_> {
         Line::from(spans)
     }
 
-    /// From the edge of the screen to the switch; on the right the other way round.
+    /// From the edge of the screen to the switch; on the right side, the reverse.
     fn side(&self, row: &PortRow<'_>, side: DrawingSide) -> Vec<Span<'static>> {
         let theme = self.app.theme;
         let name = fit(&row.port.ifname, self.names);
@@ -100,7 +103,7 @@ impl SwitchDrawing<'_> {
         }
     }
 
-    /// As many as fit, the newest first, from the port outwards.
+    /// As many addresses as fit, the newest next to the port.
     fn addresses(&self, row: &PortRow<'_>, width: usize) -> Vec<Span<'static>> {
         let mut behind: Vec<(Option<StyleRole>, &FdbReport)> = Vec::new();
         for entry in self.app.snapshot.fdb.iter().filter(|entry| entry.ifname == row.port.ifname) {
@@ -122,7 +125,7 @@ impl SwitchDrawing<'_> {
     }
 }
 
-/// The light, the wire, and what they mean: readable without colours.
+/// The activity symbol, the wire and their style: readable without colours.
 fn wire(row: &PortRow<'_>) -> (&'static str, &'static str, StyleRole) {
     match (row.port.operstate.as_str(), row.activity) {
         ("UP", Activity::Idle) => ("○", "──", StyleRole::Dim),
