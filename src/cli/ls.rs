@@ -33,15 +33,19 @@ impl LsCommand {
         }
         let rows = found.iter().map(|(name, answer)| match answer {
             Ok(status) => row(status),
-            Err(error) => [name.clone(), String::new(), String::new(), String::new(), error.to_string()],
+            Err(error) => {
+                let [state, ports, engine, uptime] = Default::default();
+                [name.clone(), state, ports, engine, uptime, error.to_string()]
+            }
         });
-        output::print(&table(["NAME", "PORTS", "ENGINE", "UP FOR", "SUBNETS"], rows))
+        output::print(&table(["NAME", "STATE", "PORTS", "ENGINE", "UP FOR", "SUBNETS"], rows))
     }
 }
 
-fn row(status: &Status) -> [String; 5] {
+fn row(status: &Status) -> [String; 6] {
     [
         status.name.clone(),
+        status.state.to_string(),
         status.ports.to_string(),
         status.engine.clone(),
         duration(status.uptime),

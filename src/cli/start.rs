@@ -169,7 +169,7 @@ fn next_steps(status: &Status, containers: &[&PortReport], program: &str) -> Str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::report::{BridgePort, GatewayReport};
+    use crate::control::report::{BridgePort, GatewayReport, SwitchState};
     use crate::wire::Mac;
 
     fn status() -> Status {
@@ -199,6 +199,8 @@ mod tests {
             rx_frames: 0,
             rx_bytes: 0,
             lost_notices: 0,
+            state: SwitchState::Running,
+            stalled_workers: Vec::new(),
             lost_events: 0,
         }
     }

@@ -1,6 +1,6 @@
 //! `uswitch status`: shows a running switch in a few lines.
 
-use crate::control::report::Status;
+use crate::control::report::{Status, SwitchState};
 
 use super::error::CliError;
 use super::output::{self, counted, duration, joined};
@@ -39,6 +39,13 @@ fn text(status: &Status) -> String {
         (false, false, true) => "a network namespace of the switch's own (started without root)",
         (false, false, false) => "reachable",
     };
+    let state = match status.state {
+        SwitchState::Running => String::new(),
+        SwitchState::Degraded => {
+            let workers: Vec<String> = status.stalled_workers.iter().map(usize::to_string).collect();
+            format!("  {:<10} degraded: worker {} does not respond\n", "state", workers.join(", "))
+        }
+    };
     let lines = [
         ("up for", duration(status.uptime)),
         ("process", status.pid.to_string()),
@@ -53,5 +60,5 @@ fn text(status: &Status) -> String {
         ("lost", format!("{} worker notices, {} events", status.lost_notices, status.lost_events)),
     ];
     let line = |(what, value): (&str, String)| format!("  {what:<10} {value}\n");
-    format!("{}\n", status.name) + &lines.map(line).concat()
+    format!("{}\n{state}", status.name) + &lines.map(line).concat()
 }

@@ -48,6 +48,10 @@ pub enum EventType {
     PortGone,
     /// A port was deleted.
     PortRemoved,
+    /// A worker does not respond: the switch is degraded.
+    WorkerStalled,
+    /// A stalled worker responds again.
+    WorkerRecovered,
     /// Events were suppressed or missed.
     Lost,
 }
@@ -126,6 +130,9 @@ pub struct Event {
     /// Number of frames dropped within a second, of entries flushed, or of events lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
+    /// Number of the worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<usize>,
 }
 
 impl Event {
@@ -144,6 +151,7 @@ impl Event {
             change: None,
             value: None,
             count: None,
+            worker: None,
         }
     }
 
@@ -168,6 +176,9 @@ impl Event {
             }
             EventType::FdbAdded => Some(format!("{} entry", self.state.unwrap_or_default().name())),
             EventType::FdbFlushed => Some(format!("{} deleted", count("address"))),
+            EventType::WorkerStalled | EventType::WorkerRecovered => {
+                Some(format!("worker {}", self.worker.unwrap_or_default()))
+            }
             EventType::Lost if self.ifname.is_none() => {
                 Some(format!("{} missed: the reader is too slow", count("event")))
             }

@@ -15,6 +15,42 @@ use utoipa::{IntoParams, ToSchema};
 use crate::switch::{DropReason, Side};
 use crate::wire::Mac;
 
+/// Whether a switch works.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SwitchState {
+    /// It forwards.
+    #[default]
+    Running,
+    /// A worker does not respond: some flows are not forwarded, and no port can be added.
+    Degraded,
+}
+
+impl SwitchState {
+    /// The state of a switch with these stalled workers.
+    pub(crate) fn of(stalled_workers: &[usize]) -> SwitchState {
+        if stalled_workers.is_empty() { SwitchState::Running } else { SwitchState::Degraded }
+    }
+}
+
+impl std::fmt::Display for SwitchState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            SwitchState::Running => "running",
+            SwitchState::Degraded => "degraded",
+        })
+    }
+}
+
+/// Whether a switch works, for a monitor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Health {
+    /// The state.
+    pub state: SwitchState,
+    /// Numbers of the workers that do not respond.
+    pub stalled_workers: Vec<usize>,
+}
+
 /// A running switch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
@@ -26,6 +62,10 @@ pub struct Status {
     pub pid: u32,
     /// Seconds since the start.
     pub uptime: u64,
+    /// Whether it works.
+    pub state: SwitchState,
+    /// Numbers of the workers that do not respond.
+    pub stalled_workers: Vec<usize>,
     /// Whether the host side is a private network namespace, because the switch was started without
     /// root.
     pub sandboxed: bool,

@@ -16,6 +16,7 @@ use std::time::SystemTime;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::worker::Command;
+use super::worker_handle::reply_deadline;
 use super::{DatapathError, WorkerChannel};
 use crate::switch::{DropReason, Frame, PortId, Ports, Steps, Verdict};
 use crate::wire::VnetHeader;
@@ -247,14 +248,14 @@ impl Mirror {
     ) -> Result<Mirror, DatapathError> {
         let (sender, mut mirror) = Mirror::new(wanted, on_record, slot);
         mirror.workers = workers;
-        let (done, installed) = bounded(mirror.workers.len());
+        let deadline = reply_deadline();
+        let mut installed = Vec::with_capacity(mirror.workers.len());
         for worker in &mirror.workers {
-            worker.send(Command::Mirror { sender: sender.clone(), done: done.clone() })?;
+            let (done, reply) = bounded(1);
+            worker.send(Command::Mirror { sender: sender.clone(), done })?;
+            installed.push((worker, reply));
         }
-        drop(done);
-        if installed.iter().count() < mirror.workers.len() {
-            return Err(DatapathError::WorkerStopped);
-        }
+        installed.into_iter().try_for_each(|(worker, reply)| worker.reply(&reply, deadline))?;
         Ok(mirror)
     }
 

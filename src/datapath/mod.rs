@@ -22,14 +22,16 @@ mod poll;
 mod poll_policy;
 mod uring;
 mod worker;
+mod worker_handle;
+#[cfg(test)]
+mod worker_handle_tests;
 #[cfg(test)]
 mod worker_tests;
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -47,7 +49,9 @@ pub use placement::{ParsePlacementError, Placement, allowed as allowed_cpus, pin
 pub use poll::PollEngine;
 pub use poll_policy::BusyPoll;
 pub use uring::UringEngine;
-use worker::{Command, Mailbox, Worker};
+use worker::{Mailbox, Worker};
+use worker_handle::{PendingDetach, WorkerChannel, WorkerHandle};
+pub use worker_handle::{WORKER_DEADLINE, WorkerChange};
 
 use crate::switch::{Counters, PortCounters, PortId, Switch, Tick};
 use crate::sys;
@@ -122,6 +126,11 @@ pub enum DatapathError {
     /// A worker has stopped: it panicked or its engine failed.
     #[error("a worker of the switch has stopped: stop the switch and start it again")]
     WorkerStopped,
+    /// A worker did not answer in time.
+    #[error(
+        "worker {0} of the switch does not respond: try again later, or stop the switch and start it again"
+    )]
+    WorkerUnresponsive(usize),
     /// All [`MIRRORS`] are in use.
     #[error("{MIRRORS} captures and traces of live frames are running: end one of them first")]
     TooManyMirrors,
@@ -167,26 +176,6 @@ impl NoticeSender {
     }
 }
 
-/// Control's end of the command channel to a worker.
-#[derive(Debug, Clone)]
-struct WorkerChannel {
-    commands: Sender<Command>,
-    wake: Arc<EventFd>,
-}
-
-impl WorkerChannel {
-    fn send(&self, command: Command) -> Result<(), DatapathError> {
-        self.commands.send(command).map_err(|_| DatapathError::WorkerStopped)?;
-        self.wake.write(1).map(drop).map_err(|error| kernel("wake a worker")(error.into()))
-    }
-}
-
-#[derive(Debug)]
-struct WorkerHandle {
-    channel: WorkerChannel,
-    thread: JoinHandle<()>,
-}
-
 fn kernel(what: &'static str) -> impl FnOnce(io::Error) -> DatapathError {
     move |source| DatapathError::Kernel { what, source }
 }
@@ -205,6 +194,8 @@ pub struct Datapath {
     fdb_receiver: NotificationReceiver,
     /// Each mirror holds a reference: the count of mirrors.
     mirrors: Arc<()>,
+    /// Detaches that stalled workers have not answered.
+    pending: Mutex<Vec<PendingDetach>>,
     epoch: Instant,
 }
 
@@ -225,6 +216,7 @@ impl Datapath {
             lost_notices,
             fdb_receiver,
             mirrors: Arc::default(),
+            pending: Mutex::default(),
             epoch: Instant::now(),
         };
         for number in 0..settings.workers {
@@ -262,11 +254,15 @@ impl Datapath {
         };
         let (ready, started) = bounded(1);
         let thread = std::thread::Builder::new().name(format!("worker{number}"));
-        let thread = thread.spawn(move || setup.run(&ready)).map_err(kernel("start a thread"))?;
-        let cpu =
-            started.recv().map_err(|_| DatapathError::WorkerStopped)?.map_err(kernel("set up a worker"))?;
-        self.cpus.extend(cpu);
-        self.workers.push(WorkerHandle { channel: WorkerChannel { commands, wake }, thread });
+        let (running, ended) = bounded(0);
+        let body = move || {
+            setup.run(&ready);
+            drop(running);
+        };
+        let thread = thread.spawn(body).map_err(kernel("start a thread"))?;
+        self.cpus.extend(worker_handle::await_start(number, &started)?);
+        let channel = WorkerChannel::new(number, commands, wake);
+        self.workers.push(WorkerHandle::new(channel, thread, ended));
         self.counters.push(counters);
         Ok(())
     }
@@ -282,42 +278,6 @@ impl Datapath {
     /// The current time on the workers' clock.
     pub fn now(&self) -> Tick {
         Tick::at(self.epoch.elapsed())
-    }
-
-    /// Gives each worker its queue of a port. Returns when all workers read it, or, if one cannot, when none does.
-    pub fn attach(&self, port: PortId, queues: Vec<Queue>) -> Result<(), DatapathError> {
-        let (done, outcomes) = bounded(self.workers.len());
-        let mut attached = self.workers.iter().zip(queues).try_for_each(|(worker, queue)| {
-            worker.channel.send(Command::Attach { port, queue, done: done.clone() })
-        });
-        drop(done);
-        let mut answers = 0;
-        for outcome in &outcomes {
-            answers += 1;
-            attached = attached.and(outcome.map_err(kernel("read a port's queue")));
-        }
-        if answers < self.workers.len() {
-            attached = attached.and(Err(DatapathError::WorkerStopped));
-        }
-        if attached.is_err() {
-            // The first error is the one to report.
-            let _ = self.detach(port);
-        }
-        attached
-    }
-
-    /// Detaches a port from all workers and closes its queues. Returns when no worker uses it any more.
-    /// The caller has set the port down, so that no new frame is sent to it.
-    pub fn detach(&self, port: PortId) -> Result<(), DatapathError> {
-        let (done, queues) = bounded(self.workers.len());
-        let sent = self
-            .workers
-            .iter()
-            .try_for_each(|worker| worker.channel.send(Command::Detach { port, done: done.clone() }));
-        drop(done);
-        // Closed here and together: closing is slow and would delay the other ports of a worker.
-        let queues: Vec<Option<Queue>> = queues.iter().collect();
-        sent.and(if queues.len() < self.workers.len() { Err(DatapathError::WorkerStopped) } else { Ok(()) })
     }
 
     /// Mirrors the `wanted` frames until the mirror is dropped. Returns when all workers do so.
@@ -362,18 +322,6 @@ impl Datapath {
     /// Makes the next frame call [`DatapathSettings::on_notice`], because nobody polls the counters any more.
     pub fn wake_on_next_frame(&self) {
         self.fdb_receiver.wake_on_next_frame();
-    }
-
-    /// Stops and joins the workers, and closes all queues.
-    pub fn stop(self) {
-        for worker in &self.workers {
-            // Fails for a worker that has stopped already.
-            let _ = worker.channel.send(Command::Stop);
-        }
-        for worker in self.workers {
-            // A panic was reported as a notice.
-            let _ = worker.thread.join();
-        }
     }
 }
 
@@ -438,39 +386,4 @@ fn write_copy(queue: Option<&Queue>, frame: &[u8], counters: &PortCounters) {
     let parts = [io::IoSlice::new(header), io::IoSlice::new(frame)];
     let written = queue.map_or(Err(Errno::EBADF), |queue| writev(&queue.fd, &parts));
     engine::account_write(counters, written, header.len());
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::switch::{Gateway, SwitchConfig};
-
-    #[test]
-    fn control_does_not_wait_for_an_ended_worker() {
-        let settings = SwitchConfig { ageing: 1, fdb_max: 16, seed: 0, gateway: Gateway::default() };
-        let workers = DatapathSettings {
-            workers: 2,
-            engine: EngineKind::Poll,
-            busy_poll: BusyPoll::default(),
-            placement: Placement::default(),
-            on_notice: Arc::new(|| ()),
-        };
-        let datapath = Datapath::start(&Arc::new(Switch::new(settings)), &workers).unwrap();
-        datapath.workers[1].channel.send(Command::Stop).unwrap();
-        while !datapath.workers[1].thread.is_finished() {
-            std::thread::yield_now();
-        }
-        assert!(matches!(datapath.detach(PortId(0)), Err(DatapathError::WorkerStopped)));
-        assert!(matches!(datapath.attach(PortId(0), Vec::new()), Err(DatapathError::WorkerStopped)));
-        datapath.stop();
-    }
-
-    #[test]
-    fn unread_commands_are_dropped_with_the_worker() {
-        let (commands, inbox) = unbounded();
-        let (done, queues) = bounded::<Option<Queue>>(1);
-        commands.send(Command::Detach { port: PortId(0), done }).unwrap();
-        drop(inbox);
-        assert!(queues.recv().is_err());
-    }
 }

@@ -14,6 +14,7 @@ use super::engine::{Arrival, Engine, Event, Extent, Load};
 use super::mirror::{FramePath, MIRRORS, MirrorSender, MirrorState};
 use super::notify::{FdbNotifier, FdbObserver};
 use super::poll_policy::{BatchKind, BusyPoll, PollPolicy};
+use super::worker_handle::QueueOffer;
 use crate::switch::{
     Counters, DropReason, GatewayReply, LearnCounter, Observer, PortId, Ports, Steps, Switch, Tick, Verdict,
 };
@@ -25,10 +26,29 @@ use crate::wire::segment::{Segments, wire_length};
 /// A command from control to a worker.
 #[derive(Debug)]
 pub(super) enum Command {
-    Attach { port: PortId, queue: Queue, done: Sender<io::Result<()>> },
-    Detach { port: PortId, done: Sender<Option<Queue>> },
-    Mirror { sender: MirrorSender, done: Sender<()> },
+    Attach {
+        port: PortId,
+        queue: QueueOffer,
+        done: Sender<io::Result<()>>,
+    },
+    Detach {
+        port: PortId,
+        done: Sender<Option<Queue>>,
+    },
+    Mirror {
+        sender: MirrorSender,
+        done: Sender<()>,
+    },
     Unmirror(Arc<MirrorState>),
+    /// Shows that the worker responds.
+    Ping {
+        done: Sender<()>,
+    },
+    /// Blocks the thread.
+    #[cfg(test)]
+    Block {
+        until: Receiver<std::convert::Infallible>,
+    },
     Stop,
 }
 
@@ -151,9 +171,10 @@ impl<E: Engine> Worker<E> {
         while let Ok(command) = self.mailbox.commands.try_recv() {
             match command {
                 Command::Attach { port, queue, done } => {
-                    let outcome = self.engine.attach(port, queue);
-                    // Fails if control no longer waits for it.
-                    let _ = done.send(outcome);
+                    // Control takes the queue back when it no longer waits.
+                    if let Some(queue) = queue.take() {
+                        let _ = done.send(self.engine.attach(port, queue));
+                    }
                 }
                 Command::Detach { port, done } => {
                     self.engine.detach(port)?;
@@ -167,6 +188,9 @@ impl<E: Engine> Worker<E> {
                     let _ = done.send(());
                 }
                 Command::Unmirror(mirror) => self.mirrors.retain(|sender| !sender.is_of(&mirror)),
+                Command::Ping { done } => _ = done.send(()),
+                #[cfg(test)]
+                Command::Block { until } => _ = until.recv(),
                 Command::Stop => return Ok(ControlFlow::Break(())),
             }
         }

@@ -16,7 +16,9 @@ use super::snapshot::Snapshot;
 use super::theme::Theme;
 use super::traffic::Activity;
 use crate::control::event::{Event, EventType};
-use crate::control::report::{BridgePort, FdbReport, GatewayReport, PortReport, PortStats, Status};
+use crate::control::report::{
+    BridgePort, FdbReport, GatewayReport, PortReport, PortStats, Status, SwitchState,
+};
 use crate::switch::DropReason;
 use crate::wire::Mac;
 
@@ -96,6 +98,8 @@ fn status() -> Status {
         rx_frames: 0,
         rx_bytes: 0,
         lost_notices: 0,
+        state: SwitchState::Running,
+        stalled_workers: Vec::new(),
         lost_events: 0,
     }
 }

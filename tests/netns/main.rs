@@ -42,3 +42,4 @@ mod trace;
 mod traffic;
 mod visibility;
 mod watch;
+mod workers;

@@ -39,6 +39,8 @@ pub(crate) struct WorkerStats {
     pub(crate) free_buffers: u64,
     /// Frames received.
     pub(crate) frames: u64,
+    /// Whether it does not respond.
+    pub(crate) stalled: bool,
 }
 
 /// A metric family: a sample for each set of labels.
@@ -158,6 +160,9 @@ const FAMILIES: &[MetricFamily] = &[
     }),
     gauge("uswitch_worker_free_buffers", "Free buffers of the worker", |s, out| {
         worker_samples(s, out, |worker| worker.free_buffers);
+    }),
+    gauge("uswitch_worker_stalled", "Whether the worker does not respond: 1 if so", |s, out| {
+        worker_samples(s, out, |worker| worker.stalled.into());
     }),
     counter("uswitch_lost_notices_total", "Worker notices lost because their queue was full", |s, out| {
         out.add(&[], s.status.lost_notices);

@@ -34,6 +34,7 @@ mod trace;
 #[cfg(test)]
 mod trace_tests;
 mod view;
+mod watchdog;
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -42,7 +43,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ipnet::IpNet;
 use tokio::sync::{Notify, mpsc};
-use tracing::error;
+use tracing::{error, warn};
 
 pub(crate) use command::{Command, FdbPage, Handle, Reply, Stopping};
 use event_collector::EventCollector;
@@ -51,6 +52,7 @@ use live_trace::LiveTraces;
 pub(crate) use mirror::{MirrorReader, MirrorRequest, PortNames};
 use plan::PortPlan;
 use ports::PortRecord;
+use watchdog::Watchdog;
 
 use super::config::{HOST, InvalidValue};
 use super::report::StopReport;
@@ -176,6 +178,7 @@ pub(crate) struct Running<M> {
     aged: u64,
     events: EventCollector,
     live_traces: LiveTraces,
+    watchdog: Watchdog,
     /// Why a worker failed, if one did.
     failure: Option<String>,
 }
@@ -250,6 +253,7 @@ impl<M: HostNetwork> Running<M> {
             aged: 0,
             events: EventCollector::new(),
             live_traces: LiveTraces::new(),
+            watchdog: Watchdog::default(),
             failure: None,
         })
     }
@@ -281,6 +285,7 @@ impl<M: HostNetwork> Running<M> {
             if let Some(why) = self.failure.take() {
                 return StopReason::WorkerFailed(why);
             }
+            self.update_watchdog();
             let ageing = self.until(self.next_ageing);
             tokio::select! {
                 () = &mut signal => return StopReason::Signal,
@@ -293,6 +298,7 @@ impl<M: HostNetwork> Running<M> {
                 (device, change) = self.network.next_change() => self.device_changed(device, &change),
                 () = self.events.due() => self.collect_events(),
                 () = self.live_traces.due() => self.drain_live_traces(),
+                () = self.watchdog.due() => self.check_workers(),
                 () = tokio::time::sleep(ageing) => self.age(),
             }
         }
@@ -327,10 +333,12 @@ impl<M: HostNetwork> Running<M> {
     pub(crate) fn stop(self) -> Vec<TopologyError> {
         for id in self.ports.keys() {
             // Detaching closes a port's queues before it returns. A worker that has ended closed its
-            // own.
+            // own, and those of a stalled worker are closed with the process.
             let _ = self.detach(*id);
         }
-        self.datapath.stop();
+        for worker in self.datapath.stop() {
+            warn!(worker, "the worker did not stop; its thread ends with the process");
+        }
         self.network.teardown()
     }
 
@@ -338,7 +346,10 @@ impl<M: HostNetwork> Running<M> {
     /// that no longer waits for its response is not an error.
     fn carry_out(&mut self, command: Command) -> Option<Reply<StopReport>> {
         match command {
-            Command::Status(reply) => _ = reply.send(self.status()),
+            Command::Status(reply) => {
+                self.check_workers_now();
+                let _ = reply.send(self.status());
+            }
             Command::Ports(reply) => _ = reply.send(self.port_reports()),
             Command::AddPort(request, reply) => _ = reply.send(self.add_port(*request)),
             Command::RemovePort(name, reply) => _ = reply.send(self.remove_port(&name)),
@@ -347,7 +358,10 @@ impl<M: HostNetwork> Running<M> {
             Command::RemoveFdb(mac, vlan, reply) => _ = reply.send(self.remove_fdb_entry(mac, vlan)),
             Command::FlushFdb(ifname, reply) => _ = reply.send(self.flush_fdb(ifname.as_deref())),
             Command::Stats(reply) => _ = reply.send(self.stats()),
-            Command::Metrics(reply) => _ = reply.send(Box::new(self.snapshot())),
+            Command::Metrics(reply) => {
+                self.check_workers_now();
+                let _ = reply.send(Box::new(self.snapshot()));
+            }
             Command::Events(filter, reply) => _ = reply.send(self.events.history.events(&filter)),
             Command::FollowEvents(filter, reply) => _ = reply.send(self.events.history.follow(filter)),
             Command::Mirror(request, reply) => _ = reply.send(self.mirror(*request)),

@@ -9,6 +9,7 @@ use super::{AdminState, HOST, HostNetwork, PortPlan, RunError, Running};
 use crate::control::event::{DeviceAspect, EventType};
 use crate::control::report::{AddedPort, NewFdbEntry, NewFdbState, NewPort};
 use crate::control::topology::{Device, DeviceId, LinkChange, PortNetns};
+use crate::datapath::DatapathError;
 use crate::switch::fdb::{FdbError, FdbKey, FdbState};
 use crate::switch::{Port, PortCounts, PortId};
 use crate::sys::netns::Netns;
@@ -179,7 +180,7 @@ impl<M: HostNetwork> Running<M> {
                 record.compared = record.counted_before;
                 self.names.set(id, &record.name);
                 self.datapath.attach(id, queues).map(|()| id).map_err(|error| {
-                    self.switch.ports.remove(id);
+                    self.release_port(id);
                     RunError::from(error)
                 })
             }
@@ -210,12 +211,16 @@ impl<M: HostNetwork> Running<M> {
             return Err(RunError::HostPort);
         }
         let device = record.device.id;
-        self.detach(id)?;
+        match self.detach(id) {
+            // The worker detaches it when it responds again. Until then it keeps the queue open.
+            Ok(()) | Err(RunError::Datapath(DatapathError::WorkerUnresponsive(_))) => {}
+            Err(error) => return Err(error),
+        }
         // Handle the workers' messages about this port before another port uses its slot.
         self.drain_notices();
         self.emit_port_event(EventType::PortRemoved, id);
         self.switch.fdb.remove_port(id);
-        self.switch.ports.remove(id);
+        self.release_port(id);
         self.ports.remove(&id);
         info!(port = name, "port deleted");
         Ok(self.network.remove_port(device)?)
@@ -249,7 +254,7 @@ impl<M: HostNetwork> Running<M> {
                 self.set_link_state(id, if *up { LinkState::Up } else { LinkState::Down });
             }
             LinkChange::Gone => {
-                // Fails only without workers, which ends the switch.
+                // A stalled worker detaches it when it responds again. A failed worker ends the switch.
                 let _ = self.detach(id);
                 self.set_link_state(id, LinkState::Gone);
             }

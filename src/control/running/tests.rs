@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use super::fake::{FakeControl, FakeNetwork, config, fdb_reports, running};
 use super::*;
-use crate::control::report::{FdbFilter, NewFdbEntry, NewFdbState, NewPort, PortReport};
+use crate::control::event::{Event, EventFilter, EventType};
+use crate::control::report::{FdbFilter, NewFdbEntry, NewFdbState, NewPort, PortReport, SwitchState};
 use crate::control::topology::PortNetns;
 
 const HOST_MAC: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 1]);
@@ -413,4 +414,38 @@ async fn worker_failure_stops_the_switch() {
     let (_handle, mut commands) = Handle::new();
     let end = running.serve(&mut commands, std::future::pending()).await;
     assert!(matches!(end, StopReason::WorkerFailed(why) if why == "its engine failed"));
+}
+
+#[tokio::test]
+async fn stalled_worker_delays_no_command_and_no_stop() {
+    let (fake, mut running) = running(config(|_| {})).await;
+    let blocker = running.datapath.block_worker(0);
+    running.check_workers_now();
+    let status = running.status();
+    assert_eq!((status.state, status.stalled_workers), (SwitchState::Degraded, vec![0]));
+
+    let refused = running.add_port(new_port(|port| port.name = Some("late".into()))).unwrap_err();
+    assert!(refused.to_string().contains("worker 0 of the switch does not respond"), "{refused}");
+    running.remove_port("container1").unwrap();
+    assert_eq!(names(&running), ["host", "container2"]);
+    assert_eq!(fake.log()[3..], ["make late", "remove late", "remove container1"]);
+    assert!(fake.peer("container1").send(b"frame").is_ok(), "the worker keeps its queue");
+
+    drop(blocker);
+    while running.status().state == SwitchState::Degraded {
+        running.check_workers_now();
+    }
+    // The engine closes the queue in the turn after the command.
+    while fake.peer("container1").send(b"frame").is_ok() {
+        running.update_watchdog();
+    }
+    running.add_port(new_port(|port| port.name = Some("late".into()))).unwrap();
+    let kinds = |event: &Event| (event.kind, event.worker);
+    let events = running.events.history.events(&EventFilter::default());
+    let expected = [(EventType::WorkerStalled, Some(0)), (EventType::WorkerRecovered, Some(0))];
+    assert_eq!(events.iter().map(kinds).filter(|(_, worker)| worker.is_some()).collect::<Vec<_>>(), expected);
+
+    let _blocker = running.datapath.block_worker(0);
+    assert!(running.stop().is_empty());
+    assert_eq!(fake.log().last().unwrap(), "teardown");
 }

@@ -10,7 +10,7 @@ use super::totals;
 use super::{FdbPage, HostNetwork, Running};
 use crate::control::metrics::{MetricsSnapshot, WorkerStats};
 use crate::control::report::{
-    BridgePort, DELETED, FdbFilter, FdbReport, GatewayReport, PortReport, PortStats, Status,
+    BridgePort, DELETED, FdbFilter, FdbReport, GatewayReport, PortReport, PortStats, Status, SwitchState,
 };
 use crate::switch::fdb::{FdbEntry, FdbState};
 use crate::switch::{Counters, PortCounts, PortId, Tick};
@@ -30,11 +30,14 @@ impl<M: HostNetwork> Running<M> {
         let config = &self.config;
         let totals = PortId::all().map(|id| self.totals(id));
         let counted = totals.fold(PortCounts::default(), |sum, port| sum.plus(&port));
+        let stalled_workers = self.datapath.stalled_workers();
         Status {
             name: config.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime: self.started.elapsed().as_secs(),
+            state: SwitchState::of(&stalled_workers),
+            stalled_workers,
             engine: self.engine.to_string(),
             engine_note: self.engine_note.clone(),
             workers: config.workers,
@@ -145,7 +148,9 @@ impl<M: HostNetwork> Running<M> {
 
     /// All metrics, read now.
     pub(crate) fn snapshot(&mut self) -> MetricsSnapshot {
-        let worker = |counters: &Arc<Counters>| WorkerStats {
+        let stalled = self.datapath.stalled_workers();
+        let worker = |(number, counters): (usize, &Arc<Counters>)| WorkerStats {
+            stalled: stalled.contains(&number),
             turns: counters.engine.turns.value(),
             system_calls: counters.engine.system_calls.value(),
             free_buffers: counters.engine.free_buffers.value(),
@@ -158,7 +163,7 @@ impl<M: HostNetwork> Running<M> {
             ports: self.stats(),
             up: self.ports.values().map(|port| (port.name.clone(), port.link == LinkState::Up)).collect(),
             fdb_aged: self.aged,
-            workers: self.datapath.counters().iter().map(worker).collect(),
+            workers: self.datapath.counters().iter().enumerate().map(worker).collect(),
         }
     }
 

@@ -79,7 +79,9 @@ fn run_status(error: &RunError) -> StatusCode {
         | RunError::HostPort
         | RunError::AddressTaken(..)
         | RunError::SubnetFull(_) => StatusCode::CONFLICT,
-        RunError::Datapath(DatapathError::TooManyMirrors) => StatusCode::SERVICE_UNAVAILABLE,
+        RunError::Datapath(DatapathError::TooManyMirrors | DatapathError::WorkerUnresponsive(_)) => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         RunError::Datapath(_) | RunError::NoUring(_) | RunError::Interrupted => {
             StatusCode::INTERNAL_SERVER_ERROR
         }

@@ -41,8 +41,8 @@ use super::event::{Event, EventFilter};
 use super::log::{Log, LogReport, NewLog};
 use super::metrics::{self as exposition, SharedMetrics};
 use super::report::{
-    AddedPort, ErrorReport, FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, FlushReport, NewFdbEntry,
-    NewPort, PortReport, PortStats, Status, StopReport,
+    AddedPort, ErrorReport, FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, FlushReport, Health,
+    NewFdbEntry, NewPort, PortReport, PortStats, Status, StopReport, SwitchState,
 };
 use super::running::{Command, Handle, RunError};
 use super::trace::{LiveTraceLine, Trace, TraceFilter, TraceRequest};
@@ -68,6 +68,7 @@ pub(crate) fn router(
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(openapi))
         .routes(routes!(status))
+        .routes(routes!(health))
         .routes(routes!(list_ports, add_port))
         .routes(routes!(show_port, remove_port))
         .routes(routes!(list_fdb, add_fdb, remove_fdb))
@@ -135,6 +136,20 @@ async fn openapi(Extension(document): Extension<Arc<utoipa::openapi::OpenApi>>) 
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status)))]
 async fn status(State(switch): State<Handle>) -> ApiResult<Json<Status>> {
     Ok(Json(switch.request(Command::Status).await?))
+}
+
+/// Show whether the switch works: 503 if a worker does not respond
+#[utoipa::path(get, path = "/v1/health", responses(
+    (status = 200, description = "The switch works", body = Health),
+    (status = 503, description = "The switch is degraded", body = Health),
+))]
+async fn health(State(switch): State<Handle>) -> ApiResult<(StatusCode, Json<Health>)> {
+    let Status { state, stalled_workers, .. } = switch.request(Command::Status).await?;
+    let code = match state {
+        SwitchState::Running => StatusCode::OK,
+        SwitchState::Degraded => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    Ok((code, Json(Health { state, stalled_workers })))
 }
 
 /// List all ports

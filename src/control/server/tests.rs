@@ -108,6 +108,7 @@ fn openapi_lists_every_route_and_each_responds() {
         let routes = [
             ("GET", "/openapi.json"),
             ("GET", "/v1/status"),
+            ("GET", "/v1/health"),
             ("GET", "/v1/ports"),
             ("POST", "/v1/ports"),
             ("GET", "/v1/ports/{name}"),

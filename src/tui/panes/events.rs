@@ -50,7 +50,8 @@ fn role(kind: EventType) -> StyleRole {
         | EventType::Returned
         | EventType::FdbAdded
         | EventType::PortAdded
-        | EventType::PortUp => StyleRole::Good,
+        | EventType::PortUp
+        | EventType::WorkerRecovered => StyleRole::Good,
         EventType::Aged => StyleRole::Dim,
         EventType::Moved
         | EventType::Flooded
@@ -63,6 +64,7 @@ fn role(kind: EventType) -> StyleRole {
         | EventType::Refused
         | EventType::Dropped
         | EventType::PortDown
-        | EventType::PortGone => StyleRole::Bad,
+        | EventType::PortGone
+        | EventType::WorkerStalled => StyleRole::Bad,
     }
 }

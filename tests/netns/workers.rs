@@ -1,0 +1,70 @@
+//! Worker threads: what they may do, and what happens if one does not respond.
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::harness::{FrozenThread, Host, HostSnapshot, Shell, TestSwitch, Uswitch, v4, wait_until};
+
+const ENGINES: [&str; 2] = ["uring", "poll"];
+const CURL: &str = "curl -s -w %{http_code} --unix-socket /run/uswitch/uswitch0.sock http://uswitch";
+
+/// The state is shown everywhere, requests are answered, and the worker is used again after it recovers.
+#[test]
+fn frozen_worker_degrades_the_switch() {
+    for engine in ENGINES {
+        let s = Uswitch::with(&format!("--ports 3 --workers 2 --engine {engine}"));
+        let host = s.host();
+        let health = || host.run(&format!("{CURL}/v1/health")).ok();
+        assert_eq!(health(), r#"{"state":"running","stalled_workers":[]}200"#);
+        let frozen = FrozenThread::freeze(&s, "worker1");
+
+        let refused = host.run("uswitch port add late").fails();
+        assert!(refused.contains("worker 1 of the switch does not respond"), "{refused}");
+        let status = s.json("status");
+        assert_eq!([&status["state"], &status["stalled_workers"]], [&json!("degraded"), &json!([1])]);
+        let text = host.run("uswitch status").ok();
+        assert!(text.contains("degraded: worker 1 does not respond"), "{text}");
+        assert!(host.run("uswitch ls").ok().contains("degraded"));
+        assert_eq!(health(), r#"{"state":"degraded","stalled_workers":[1]}503"#);
+        let metrics = host.run(&format!("{CURL}/metrics")).ok();
+        let stalled: Vec<char> = metrics
+            .lines()
+            .filter(|line| line.starts_with("uswitch_worker_stalled{"))
+            .filter_map(|line| line.chars().last())
+            .collect();
+        assert_eq!(stalled, ['0', '1'], "{metrics}");
+        host.run("uswitch port del container3").ok();
+
+        drop(frozen);
+        wait_until("the worker is used again", || s.json("status")["state"] == "running");
+        let events = host.run("uswitch events --json --type worker_stalled,worker_recovered").ok();
+        assert!(events.contains("worker_stalled") && events.contains("worker_recovered"), "{events}");
+        host.run("uswitch port add late").ok();
+        let [h1, ..] = s.containers();
+        h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+    }
+}
+
+#[test]
+fn stops_with_a_frozen_worker() {
+    for engine in ENGINES {
+        for signal in [None, Some(Signal::SIGTERM)] {
+            let host = Host::new();
+            let before = HostSnapshot::of(&host);
+            let command = format!("uswitch start --ports 2 --nat --workers 2 --engine {engine}");
+            let mut start = host.spawn(&command);
+            start.line_with("Ctrl-C");
+            let s = Uswitch::running(host);
+            let frozen = FrozenThread::freeze(&s, "worker0");
+            match signal {
+                Some(signal) => start.signal(signal),
+                None => s.stop(),
+            }
+            // Until its frozen thread is released, the process is a zombie.
+            let states = || s.host().run("ps -C uswitch -o stat=").stdout;
+            wait_until("the switch ends", || states().lines().all(|state| state.starts_with('Z')));
+            before.assert_same(s.host());
+            drop(frozen);
+        }
+    }
+}
