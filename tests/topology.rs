@@ -61,6 +61,7 @@ fn config(ports: u16) -> Config {
         subnets: vec!["172.16.0.0/24".parse().unwrap(), "fd00:172:16::/64".parse().unwrap()],
         nat: false,
         internal: false,
+        guard: true,
         mtu: 1500,
         workers: 2,
         engine: EngineChoice::Auto,

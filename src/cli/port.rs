@@ -7,7 +7,7 @@ use clap_complete::ArgValueCompleter;
 use ipnet::IpNet;
 
 use crate::control::config::{self, HOST, InvalidValue};
-use crate::control::report::{AddedPort, NewPort, PortReport};
+use crate::control::report::{AddedPort, NewPort, PortReport, PortSettings};
 use crate::wire::Mac;
 
 use super::complete;
@@ -26,6 +26,7 @@ pub(super) struct PortCommand {
 enum PortAction {
     Show(PortShow),
     Add(Box<PortAdd>),
+    Set(PortSet),
     Del(PortDel),
 }
 
@@ -73,6 +74,27 @@ struct PortAdd {
     /// Allow a second port in a namespace that already has one of this switch
     #[arg(long)]
     shared_netns: bool,
+    /// Drop frames whose addresses are not the port's [default: as the switch; off with --netns]
+    #[arg(long, value_name = "on|off", num_args = 0..=1, require_equals = true, default_missing_value = "on",
+          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
+    guard: Option<bool>,
+    /// Print JSON, as `uswitch port show --json` does
+    #[arg(long)]
+    json: bool,
+}
+
+/// Change settings of a port
+#[derive(Debug, clap::Args)]
+struct PortSet {
+    #[command(flatten)]
+    target: Target,
+    /// Name of the port
+    #[arg(value_name = "NAME", value_parser = port_name)]
+    port: String,
+    /// Drop frames whose addresses are not the port's
+    #[arg(long, value_name = "on|off", required = true,
+          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
+    guard: Option<bool>,
     /// Print JSON, as `uswitch port show --json` does
     #[arg(long)]
     json: bool,
@@ -108,6 +130,7 @@ impl PortCommand {
         match self.action {
             PortAction::Show(show) => show.run(),
             PortAction::Add(add) => add.run(),
+            PortAction::Set(set) => set.run(),
             PortAction::Del(del) => {
                 let client = del.target.client()?;
                 // All or none of them, as far as names go.
@@ -130,6 +153,15 @@ impl PortShow {
     }
 }
 
+impl PortSet {
+    fn run(self) -> Result<(), CliError> {
+        let settings = PortSettings { guard: self.guard };
+        let path = format!("/v1/ports/{}", self.port);
+        let port: PortReport = self.target.client()?.patch(&path, &settings)?;
+        if self.json { output::json(&port) } else { output::print(&ports_table(&[port])) }
+    }
+}
+
 impl PortAdd {
     fn run(self) -> Result<(), CliError> {
         let asked = NewPort {
@@ -142,6 +174,7 @@ impl PortAdd {
             mtu: self.mtu,
             replace: self.replace,
             shared_netns: self.shared_netns,
+            guard: self.guard,
         };
         let made: AddedPort = self.target.client()?.post("/v1/ports", &asked)?;
         for notice in &made.notices {
@@ -171,10 +204,11 @@ fn ports_table(ports: &[PortReport]) -> String {
             state(port),
             port.link.clone(),
             port.mtu.to_string(),
+            if port.source_guard { "on" } else { "off" }.to_owned(),
             port.address.to_string(),
             joined(&port.addresses),
             port.netns.clone().unwrap_or_default(),
         ]
     });
-    table(["PORT", "STATE", "DEVICE", "MTU", "MAC", "ADDRESSES", "NAMESPACE"], rows)
+    table(["PORT", "STATE", "DEVICE", "MTU", "GUARD", "MAC", "ADDRESSES", "NAMESPACE"], rows)
 }

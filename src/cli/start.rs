@@ -222,6 +222,7 @@ mod tests {
             netns: None,
             netns_ino: None,
             offload: true,
+            source_guard: true,
         }
     }
 

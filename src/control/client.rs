@@ -123,6 +123,16 @@ impl ApiClient {
         self.request(Method::PUT, path, json.into())
     }
 
+    /// Sends a PATCH request.
+    pub(crate) fn patch<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let json = serde_json::to_vec(body).map_err(|error| self.broken(&error))?;
+        self.request(Method::PATCH, path, json.into())
+    }
+
     /// Sends a DELETE request.
     pub(crate) fn delete(&self, path: &str) -> Result<(), ClientError> {
         self.request(Method::DELETE, path, Bytes::new())

@@ -44,6 +44,8 @@ pub struct Config {
     pub nat: bool,
     /// No host port.
     pub internal: bool,
+    /// Whether frames of containers are dropped if their addresses are not the port's.
+    pub guard: bool,
     /// MTU of every device, 68 (IPv4; 1280 with IPv6 subnets) to 65521 (the kernel's limit for a TAP).
     pub mtu: u32,
     /// Worker threads.
@@ -262,6 +264,7 @@ fn check(options: Options) -> Checked<Config> {
         prefix,
         nat,
         internal,
+        guard: options.guard.unwrap_or(true),
         mtu: options.mtu.map_or(Ok(1500), |mtu| self::mtu(mtu, &subnets)).map_err(|why| ("mtu", why))?,
         workers: number("workers", options.workers, default_workers(cpus()), 1..=64)?,
         engine: options.engine.unwrap_or_default(),

@@ -34,6 +34,11 @@ pub struct Options {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true)]
     pub internal: Option<bool>,
+    /// Drop frames of containers with a source address, ARP or neighbour discovery that is not theirs, and messages of
+    /// DHCP servers and routers [default: on]
+    #[arg(long, value_name = "on|off", num_args = 0..=1, default_missing_value = "on",
+          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
+    pub guard: Option<bool>,
     /// MTU of the devices in bytes, 68 (1280 with IPv6) to 65521 [default: 1500]
     #[arg(long, value_name = "BYTES")]
     pub mtu: Option<u64>,
@@ -87,6 +92,7 @@ impl Options {
             subnet: if self.subnet.is_empty() { other.subnet } else { self.subnet },
             nat: self.nat.or(other.nat),
             internal: self.internal.or(other.internal),
+            guard: self.guard.or(other.guard),
             mtu: self.mtu.or(other.mtu),
             workers: self.workers.or(other.workers),
             engine: self.engine.or(other.engine),

@@ -160,6 +160,10 @@ pub struct PortReport {
     pub netns_ino: Option<u64>,
     /// Whether checksum and segmentation offload are enabled.
     pub offload: bool,
+    /// Whether the guard is on: frames with addresses that are not the port's are dropped. (`guard` is the BPDU guard
+    /// of the Linux bridge.)
+    #[serde(default)]
+    pub source_guard: bool,
 }
 
 /// Port settings of the Linux bridge, with the values that describe this switch. Priority, cost and
@@ -237,6 +241,16 @@ pub struct NewPort {
     pub replace: bool,
     /// Whether `netns` may have another port of this switch.
     pub shared_netns: bool,
+    /// Whether the guard is on [default: as the switch; off with `netns`].
+    pub guard: Option<bool>,
+}
+
+/// Settings of a port to change. Missing ones stay as they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PortSettings {
+    /// Whether the guard is on.
+    pub guard: Option<bool>,
 }
 
 /// A port that was added.
@@ -447,6 +461,7 @@ mod tests {
             netns: Some("/run/netns/container1".into()),
             netns_ino: Some(4_026_532_000),
             offload: true,
+            source_guard: true,
         }
     }
 

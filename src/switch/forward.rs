@@ -1,8 +1,8 @@
-//! The decision: admit, learn, choose. Each step is told to the observer.
+//! The decision: admit, learn, choose. Each step is passed to the observer.
 
 use super::fdb::{Database, FdbKey};
 use super::gateway::Claim;
-use super::{DropReason, Frame, Observer, Port, PortId, Step, Switch, Tick, Verdict};
+use super::{DropReason, Frame, Observer, Port, PortId, Step, Switch, Tick, Verdict, Violation};
 use crate::wire::ip::{transport4, transport6};
 use crate::wire::segment::wire_length;
 use crate::wire::{ETHERNET_HEADER, EtherType, EthernetFrame, VnetHeader};
@@ -10,14 +10,14 @@ use crate::wire::{ETHERNET_HEADER, EtherType, EthernetFrame, VnetHeader};
 /// The VLAN of every frame, until the switch knows VLANs.
 const VLAN: u16 = 0;
 
-/// A frame that may come in.
+/// A frame that is admitted.
 struct Admitted<'a> {
     ethernet: EthernetFrame<'a>,
-    /// It came from the host port, which is the gateway: it may claim what is its own.
+    /// It is from the host port, which is the gateway and may use its addresses.
     from_host: bool,
 }
 
-/// A frame at the switch.
+/// One frame, and all that its verdict depends on.
 pub(super) struct Forwarding<'a> {
     pub(super) switch: &'a Switch,
     pub(super) now: Tick,
@@ -26,7 +26,7 @@ pub(super) struct Forwarding<'a> {
 }
 
 impl Forwarding<'_> {
-    /// The verdict. The one effect of a decision is in `fdb`: the switch's own, or one that only says what it would do.
+    /// The verdict. Its only side effect is in `fdb`: the real database, or a dry run.
     #[inline]
     pub(super) fn decide<D: Database, O: Observer>(&self, mut fdb: D, observer: &mut O) -> Verdict {
         let &Forwarding { switch, now, ingress, frame } = self;
@@ -41,7 +41,7 @@ impl Forwarding<'_> {
     }
 }
 
-/// Whether a frame may come in. Before learning, so that nothing is learned from a frame that may not.
+/// Whether a frame is admitted. This is before learning, so that nothing is learned from other frames.
 #[inline]
 fn admit<'a, O: Observer>(
     switch: &Switch,
@@ -59,8 +59,9 @@ fn admit<'a, O: Observer>(
         return Err(DropReason::BadSource);
     }
     if !from_host && source == switch.gateway.mac.get() {
-        observer.note(Step::Claimed(Claim::SourceMac));
-        return Err(DropReason::SpoofedGateway);
+        let violation = Violation::Gateway(Claim::SourceMac);
+        observer.note(Step::Violation(violation));
+        return Err(violation.reason());
     }
     observer.note(Step::Source(source));
     if ethernet.dst().is_reserved() {
@@ -70,29 +71,41 @@ fn admit<'a, O: Observer>(
         observer.note(Step::OffloadFault(fault));
         return Err(DropReason::BadOffload);
     }
-    if !from_host && let Some(claim) = switch.gateway.claim(&ethernet) {
-        observer.note(Step::Claimed(claim));
-        return Err(DropReason::SpoofedGateway);
+    if !from_host && let Err(violation) = check_identity(switch, ingress, &ethernet) {
+        observer.note(Step::Violation(violation));
+        return Err(violation.reason());
     }
     Ok(Admitted { ethernet, from_host })
 }
 
-/// What is wrong with a virtio-net header.
+/// Whether what a frame from a container says about addresses may be true. The identity of a guarded port excludes the
+/// gateway's addresses, so the gateway's check only finds out then which of the two reasons it is.
+#[inline]
+fn check_identity(switch: &Switch, ingress: PortId, ethernet: &EthernetFrame<'_>) -> Result<(), Violation> {
+    match switch.guards.port(ingress) {
+        None => switch.gateway.check(ethernet),
+        Some(identity) => identity
+            .check(ethernet)
+            .map_err(|violation| switch.gateway.check(ethernet).err().unwrap_or(violation)),
+    }
+}
+
+/// Why a virtio-net header is impossible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OffloadFault {
-    /// The checksum to be done starts or goes outside the payload.
+    /// The partial checksum starts or is stored outside the payload.
     ChecksumOutside,
-    /// The checksum to be done goes where it would change what the frame is, after it was let in.
+    /// The partial checksum would be stored in headers that were checked before.
     ChecksumInHeaders,
-    /// A segmentation type that the switch does not know, or ECN on one that is not TCP.
+    /// An unknown GSO type, or ECN on one that is not TCP.
     UnknownType,
-    /// A super-frame without the size of its segments.
+    /// A super-frame with segment size 0.
     NoSegmentSize,
-    /// A super-frame whose checksum is not left to do, as it must be for each segment (virtio 1.3 §5.1.6.2).
+    /// A super-frame without a partial checksum (virtio 1.3 §5.1.6.2).
     NoChecksum,
 }
 
-/// Whether what the virtio-net header says can be true of the frame.
+/// Whether the virtio-net header is consistent with the frame.
 #[inline]
 fn check_offload(frame: &Frame<'_>, ethernet: &EthernetFrame<'_>) -> Result<(), OffloadFault> {
     if frame.vnet.is_complete() { Ok(()) } else { check_unfinished(frame, ethernet) }
@@ -119,8 +132,8 @@ fn check_unfinished(frame: &Frame<'_>, ethernet: &EthernetFrame<'_>) -> Result<(
     if vnet.gso_size == 0 { Err(OffloadFault::NoSegmentSize) } else { Ok(()) }
 }
 
-/// Whether a checksum at `at` would be written over what the frame is taken for: its tags, ARP, the IP headers, an
-/// ICMP message. No sender leaves their sums to others, and the guard has looked before they would be done.
+/// Whether a checksum at `at` would overwrite headers that are checked before it is completed: tags, ARP, IP headers,
+/// an ICMP message. Linux never offloads their checksums.
 #[inline]
 fn is_in_headers(ethernet: &EthernetFrame<'_>, at: usize) -> bool {
     let (ethertype, l3) = ethernet.innermost();
@@ -135,7 +148,7 @@ fn is_in_headers(ethernet: &EthernetFrame<'_>, at: usize) -> bool {
 }
 
 impl Forwarding<'_> {
-    /// Where an admitted frame goes.
+    /// The verdict on an admitted frame.
     #[inline]
     fn choose<D: Database, O: Observer>(
         &self,
@@ -164,14 +177,14 @@ impl Forwarding<'_> {
         }
     }
 
-    /// What the switch itself answers. Nothing that is unfinished: no question may be ([`is_in_headers`]), so
-    /// super-frames cost no look.
+    /// The gateway's reply. There is none to a frame with a partial checksum, because no request may have one
+    /// ([`is_in_headers`]).
     #[inline]
     fn answer(&self, ethernet: &EthernetFrame<'_>) -> Option<super::GatewayReply> {
         if self.frame.vnet.is_complete() { self.switch.gateway.answer(ethernet) } else { None }
     }
 
-    /// To one port, if it may go there.
+    /// The verdict on unicast to one port.
     #[inline]
     fn deliver(&self, egress: PortId) -> Verdict {
         let length = wire_length(self.frame.bytes, &self.frame.vnet);

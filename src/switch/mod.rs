@@ -6,21 +6,25 @@ pub mod counters;
 pub mod fdb;
 mod forward;
 pub mod gateway;
+pub mod guard;
 pub mod observer;
 pub mod port;
 #[cfg(test)]
 mod tests;
 pub mod time;
 pub mod verdict;
+pub mod violation;
 
 pub use counters::{Counters, LearnCounter, PortCounters, PortCounts};
 pub use fdb::Fdb;
 pub use forward::OffloadFault;
 pub use gateway::{Claim, Gateway, GatewayReply, SharedMac};
+pub use guard::{Guards, Identity};
 pub use observer::{Observer, Step, Steps};
 pub use port::{Port, PortId, Ports};
 pub use time::Tick;
 pub use verdict::{DropReason, Side, Verdict};
+pub use violation::Violation;
 
 use fdb::DryRun;
 use forward::Forwarding;
@@ -56,6 +60,8 @@ pub struct Switch {
     pub ports: Ports,
     /// The forwarding database.
     pub fdb: Fdb,
+    /// The identities of the guarded ports. Set with [`Switch::set_guard`].
+    pub guards: Guards,
     /// The gateway.
     pub gateway: Gateway,
 }
@@ -64,7 +70,14 @@ impl Switch {
     /// A switch without ports.
     pub fn new(settings: SwitchConfig) -> Switch {
         let fdb = Fdb::new(settings.fdb_max, settings.ageing, settings.seed);
-        Switch { ports: Ports::new(), fdb, gateway: settings.gateway }
+        Switch { ports: Ports::new(), fdb, guards: Guards::default(), gateway: settings.gateway }
+    }
+
+    /// Turns the guard of a port on with this identity, or off. The MAC of a guarded port is not learned on another
+    /// port.
+    pub fn set_guard(&self, port: PortId, identity: Option<&Identity>) {
+        self.guards.set(port, identity);
+        self.fdb.reserve(port, identity.map(|identity| identity.mac));
     }
 
     /// Decides what to do with one frame received on `ingress` at time `now`, and learns its source.

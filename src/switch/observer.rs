@@ -2,7 +2,7 @@
 
 use super::fdb::Learned;
 use super::forward::OffloadFault;
-use super::gateway::Claim;
+use super::violation::Violation;
 use super::{GatewayReply, Port, PortId, Verdict};
 use crate::wire::Mac;
 
@@ -15,8 +15,8 @@ pub enum Step {
     Source(Mac),
     /// The virtio-net header is impossible; the frame is dropped.
     OffloadFault(OffloadFault),
-    /// The frame uses an address of the gateway; it is dropped.
-    Claimed(Claim),
+    /// The frame uses an address that is not its port's, or cannot be checked; it is dropped.
+    Violation(Violation),
     /// The frame is admitted.
     Admitted,
     /// The outcome of learning its source address.

@@ -1,7 +1,5 @@
 //! The decision as a whole: every verdict and every drop reason, with the steps that lead to it.
 
-use std::collections::HashSet;
-
 use super::fdb::{FdbEntry, FdbKey, FdbState, Learned};
 use super::*;
 use crate::wire::arp::Arp;
@@ -265,39 +263,97 @@ fn rejects_checksum_offload_inside_checked_headers() {
     }
 }
 
-/// What the datapath finds out when it carries a verdict out.
-const OF_THE_DATAPATH: [DropReason; 4] =
-    [DropReason::NoEgress, DropReason::EgressQueueFull, DropReason::EgressRefused, DropReason::Unsegmentable];
+/// How a drop reason comes about.
+enum Producer {
+    /// By this decision.
+    Decision(fn() -> Verdict),
+    /// When the datapath carries a verdict out: `tests/arch.rs` lists the tests.
+    Datapath,
+}
+
+/// The frame from the guarded port P1 of A, with the address 192.0.2.10.
+fn guarded(bytes: &[u8]) -> Verdict {
+    let switch = switch();
+    let addresses = vec![[192, 0, 2, 10].into()];
+    switch.set_guard(P1, Some(&Identity { mac: A, addresses, earlier_mac: None }));
+    run(&switch, P1, bytes)
+}
+
+/// An IPv6 packet from the link-local address of A to all nodes.
+fn ipv6(next: u8, payload: &[u8]) -> Vec<u8> {
+    let length = payload.len().to_be_bytes();
+    let fixed = [0x60, 0, 0, 0, length[6], length[7], next, 255];
+    let group = [&[0xff, 2][..], &[0; 13], &[1]].concat();
+    let packet = [&fixed[..], &guard::link_local(A).octets(), &group, payload].concat();
+    [&Mac::BROADCAST.0[..], &A.0, &EtherType::IPV6.0.to_be_bytes(), &packet].concat()
+}
+
+/// A UDP datagram over IPv4 from 192.0.2.`host`.
+fn udp(host: u8, ports: [u8; 4]) -> Vec<u8> {
+    let header = [0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, host, 192, 0, 2, 11];
+    [&B.0[..], &A.0, &EtherType::IPV4.0.to_be_bytes(), &header, &ports, &[0, 8, 0, 0]].concat()
+}
+
+/// P2, behind which B is known, is down.
+fn with_p2_down() -> Switch {
+    let switch = switch();
+    run(&switch, P2, &frame(A, B, 60));
+    switch.ports.set(P2, Port { up: false, ..PORT });
+    switch
+}
+
+/// A new reason does not compile until it is here.
+fn producer(reason: DropReason) -> Producer {
+    use Producer::{Datapath, Decision};
+    match reason {
+        DropReason::Runt => Decision(|| run(&switch(), P1, &frame(B, A, 13))),
+        DropReason::BadSource => Decision(|| run(&switch(), P1, &frame(B, Mac([3, 0, 0, 0, 0, 1]), 60))),
+        DropReason::ReservedAddress => {
+            Decision(|| run(&switch(), P1, &frame(Mac([1, 0x80, 0xc2, 0, 0, 0xe]), A, 60)))
+        }
+        DropReason::Filtered => Decision(|| run(&switch(), P1, &frame(A, A, 60))),
+        DropReason::IngressDown => Decision(|| run(&with_p2_down(), P2, &frame(A, B, 60))),
+        DropReason::SpoofedGateway => Decision(|| run(&switch(), P1, &frame(B, GATEWAY, 60))),
+        DropReason::SpoofedMac => Decision(|| guarded(&frame(B, C, 60))),
+        DropReason::SpoofedIp => Decision(|| guarded(&udp(12, [0x13, 0x88, 0, 53]))),
+        DropReason::SpoofedArp => Decision(|| guarded(&arp(B, [192, 0, 2, 12], [192, 0, 2, 11]))),
+        DropReason::SpoofedNd => Decision(|| guarded(&ipv6(58, &[&[136][..], &[0; 23]].concat()))),
+        DropReason::FragmentedNd => {
+            Decision(|| guarded(&ipv6(44, &[&[58, 0, 0, 1, 0, 0, 0, 7, 136][..], &[0; 23]].concat())))
+        }
+        DropReason::RogueDhcp => Decision(|| guarded(&udp(10, [0, 67, 0, 68]))),
+        DropReason::RogueRa => Decision(|| guarded(&ipv6(58, &[&[134][..], &[0; 15]].concat()))),
+        DropReason::TooManyHeaders => {
+            Decision(|| run(&switch(), P1, &ipv6(60, &[60, 0, 1, 4, 0, 0, 0, 0].repeat(17))))
+        }
+        DropReason::NoHostPort => Decision(|| run(&without_host_port(), P1, &frame(GATEWAY, A, 60))),
+        DropReason::BadOffload => Decision(|| {
+            let vnet = VnetHeader { gso_type: 1, ..VnetHeader::default() };
+            run_with(&switch(), P1, &frame(B, A, 60), vnet).0
+        }),
+        DropReason::EgressDown => Decision(|| run(&with_p2_down(), P1, &frame(B, A, 60))),
+        DropReason::Oversize => Decision(|| {
+            let switch = switch();
+            run(&switch, P2, &frame(A, B, 60));
+            run(&switch, P1, &frame(B, A, 1519))
+        }),
+        DropReason::NoEgress
+        | DropReason::EgressQueueFull
+        | DropReason::EgressRefused
+        | DropReason::Unsegmentable => Datapath,
+    }
+}
 
 #[test]
 fn produces_every_drop_reason() {
-    let mut produced: HashSet<DropReason> = OF_THE_DATAPATH.into();
-    let mut drops = |reason, verdict| {
-        assert_eq!(verdict, Verdict::Drop(reason));
-        assert!(produced.insert(reason));
-    };
-    let down = || {
-        let switch = switch();
-        run(&switch, P2, &frame(A, B, 60));
-        switch.ports.set(P2, Port { up: false, ..PORT });
-        switch
-    };
-    drops(DropReason::Runt, run(&switch(), P1, &frame(B, A, 13)));
-    drops(DropReason::BadSource, run(&switch(), P1, &frame(B, Mac([3, 0, 0, 0, 0, 1]), 60)));
-    drops(DropReason::ReservedAddress, run(&switch(), P1, &frame(Mac([1, 0x80, 0xc2, 0, 0, 0xe]), A, 60)));
-    drops(DropReason::Filtered, run(&switch(), P1, &frame(A, A, 60)));
-    drops(DropReason::IngressDown, run(&down(), P2, &frame(A, B, 60)));
-    drops(DropReason::SpoofedGateway, run(&switch(), P1, &frame(B, GATEWAY, 60)));
-    drops(DropReason::NoHostPort, run(&without_host_port(), P1, &frame(GATEWAY, A, 60)));
-    let vnet = VnetHeader { gso_type: 1, ..VnetHeader::default() };
-    drops(DropReason::BadOffload, run_with(&switch(), P1, &frame(B, A, 60), vnet).0);
-    let refused = |reason| Verdict::Refused { egress: P2, reason };
-    assert_eq!(run(&down(), P1, &frame(B, A, 60)), refused(DropReason::EgressDown));
-    let small = switch();
-    run(&small, P2, &frame(A, B, 60));
-    assert_eq!(run(&small, P1, &frame(B, A, 1515)), refused(DropReason::Oversize));
-    produced.extend([DropReason::EgressDown, DropReason::Oversize]);
-    assert_eq!(produced, DropReason::ALL.iter().copied().collect());
+    for &reason in DropReason::ALL {
+        let Producer::Decision(decide) = producer(reason) else { continue };
+        let expected = match reason.side() {
+            Side::Ingress => Verdict::Drop(reason),
+            Side::Egress => Verdict::Refused { egress: P2, reason },
+        };
+        assert_eq!(decide(), expected);
+    }
 }
 
 #[test]
@@ -309,7 +365,7 @@ fn drops_more_variants_of_the_same_reasons() {
     let claim = arp(Mac::BROADCAST, [192, 0, 2, 1], [192, 0, 2, 11]);
     let (verdict, steps) = run_with(&switch(), P1, &claim, VnetHeader::default());
     assert_eq!(verdict, Verdict::Drop(DropReason::SpoofedGateway));
-    assert_eq!(steps[2..], [Step::Claimed(Claim::ArpAddress([192, 0, 2, 1].into()))]);
+    assert_eq!(steps[2..], [Step::Violation(Violation::Gateway(Claim::ArpAddress([192, 0, 2, 1].into())))]);
 }
 
 #[test]

@@ -80,7 +80,19 @@ drop_reasons! {
     IngressDown => "ingress_down", Ingress, "the port is down, or on its way out";
     NoEgress => "no_egress", Ingress, "a flood, and no other port is up";
     SpoofedGateway => "spoofed_gateway", Ingress,
-        "a container used the gateway's MAC, or claimed its address (ARP, neighbour discovery, ICMP redirect)";
+        "a container used the gateway's MAC or IP address as its own";
+    SpoofedMac => "spoofed_mac", Ingress, "guard: the source MAC is not the port's";
+    SpoofedIp => "spoofed_ip", Ingress, "guard: the source IP address is not the port's";
+    SpoofedArp => "spoofed_arp", Ingress, "guard: an ARP message says that another's address is at this port";
+    SpoofedNd => "spoofed_nd", Ingress,
+        "guard: a neighbour discovery message says that another's address is at this port";
+    /// (RFC 6980, RFC 7112)
+    FragmentedNd => "fragmented_nd", Ingress, "a fragmented neighbour discovery message, which cannot be checked";
+    RogueDhcp => "rogue_dhcp", Ingress, "guard: a message of a DHCP server";
+    /// (RFC 6105)
+    RogueRa => "rogue_ra", Ingress, "guard: a router advertisement";
+    TooManyHeaders => "too_many_headers", Ingress,
+        "more than 8 priority tags or 16 IPv6 extension headers, which cannot be checked";
     NoHostPort => "no_host_port", Ingress, "to the host, with `--internal`";
     /// (offsets out of range)
     BadOffload => "bad_offload", Ingress, "the header before the frame contradicts the frame";

@@ -50,6 +50,7 @@ fn port(number: u8) -> PortReport {
         netns: None,
         netns_ino: None,
         offload: true,
+        source_guard: true,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{ETHERNET_HEADER, Mac, VLAN_TAG};
+use super::{ETHERNET_HEADER, MAX_TAGS, Mac, VLAN_TAG};
 
 /// Offsets of the fields in the header.
 mod field {
@@ -150,7 +150,7 @@ impl<'a> EthernetFrame<'a> {
     }
 
     /// The EtherType behind all priority tags (VID 0), and the offset of its payload. A host that is in no
-    /// VLAN removes priority tags, however many (802.1Q-2022 §6.9.1; Linux `__netif_receive_skb_core`), so
+    /// VLAN removes priority tags, however many, of which [`MAX_TAGS`] are skipped here (802.1Q-2022 §6.9.1; Linux `__netif_receive_skb_core`), so
     /// every check must look behind them. A tag with a VLAN identifier, or a truncated one, ends the
     /// search: its TPID is returned.
     #[inline]
@@ -164,19 +164,42 @@ impl<'a> EthernetFrame<'a> {
         self.skip_tags(|_| true)
     }
 
-    /// Skips the tags for which `skips` returns true. Each step is [`VLAN_TAG`] octets, so the length of
-    /// the frame bounds the work.
+    /// The network packet of a frame as any receiver that is in no VLAN may take it: behind priority tags
+    /// as [`EthernetFrame::l3`], and behind a SNAP header (RFC 1042). `None` if there are more than
+    /// [`MAX_TAGS`] priority tags.
+    #[inline]
+    pub fn network(&self) -> Option<(EtherType, &'a [u8])> {
+        let (ethertype, at) = self.l3();
+        let packet = &self.payload[at - ETHERNET_HEADER..];
+        if ethertype.0 < EtherType::FIRST {
+            return Some(split_snap(packet).unwrap_or((ethertype, packet)));
+        }
+        if ethertype.is_vlan() && split_tag(ethertype, packet).is_some_and(|(tag, _, _)| tag.vid() == 0) {
+            return None;
+        }
+        Some((ethertype, packet))
+    }
+
+    /// Skips the tags for which `skips` returns true, but not more than [`MAX_TAGS`].
     #[inline]
     fn skip_tags(&self, skips: impl Fn(VlanTag) -> bool) -> (EtherType, usize) {
         let (mut ethertype, mut rest) = (self.ethertype(), self.payload);
-        while let Some((tag, inner, behind)) = split_tag(ethertype, rest) {
-            if !skips(tag) {
-                break;
+        for _ in 0..MAX_TAGS {
+            match split_tag(ethertype, rest) {
+                Some((tag, inner, behind)) if skips(tag) => (ethertype, rest) = (inner, behind),
+                _ => break,
             }
-            (ethertype, rest) = (inner, behind);
         }
         (ethertype, ETHERNET_HEADER + self.payload.len() - rest.len())
     }
+}
+
+/// The EtherType in an LLC and SNAP header with the OUI of RFC 1042 or 802.1H, and its payload.
+fn split_snap(bytes: &[u8]) -> Option<(EtherType, &[u8])> {
+    let (&[0xaa, 0xaa, 0x03, 0, 0, 0 | 0xf8, a, b], payload) = bytes.split_first_chunk()? else {
+        return None;
+    };
+    Some((EtherType(u16::from_be_bytes([a, b])), payload))
 }
 
 /// The tag that `ethertype` announces at the start of `bytes`, the EtherType after it, and its payload;
@@ -250,8 +273,30 @@ mod tests {
         assert_eq!(l3(&[0x81, 0x00, 0x00, 0x00, 0x08, 0x06]), (EtherType::ARP, 18));
         assert_eq!(l3(&[0x81, 0x00, 0xf0, 0x00, 0x08, 0x06]), (EtherType::ARP, 18), "priority, DEI");
         assert_eq!(l3(&[0x88, 0xa8, 0, 0, 0x81, 0x00, 0xe0, 0, 0x86, 0xdd]), (EtherType::IPV6, 22));
-        let many = [[0x81, 0x00, 0, 0]; 300].concat();
-        assert_eq!(l3(&[&many[..], &[0x08, 0x06]].concat()), (EtherType::ARP, 14 + 1200));
+        let many = [[0x81, 0x00, 0, 0]; MAX_TAGS].concat();
+        assert_eq!(l3(&[&many[..], &[0x08, 0x06]].concat()), (EtherType::ARP, 14 + 32));
+    }
+
+    #[test]
+    fn network_limits_tags_and_skips_snap() {
+        let network = |after_addresses: &[u8]| {
+            let bytes = frame(after_addresses);
+            let found = EthernetFrame::new_checked(&bytes).unwrap().network();
+            found.map(|(ethertype, packet)| (ethertype, packet.to_vec()))
+        };
+        let tags = |count| [[0x81, 0x00, 0, 0].repeat(count), vec![0x08, 0x06, 9]].concat();
+        assert_eq!(network(&tags(MAX_TAGS)), Some((EtherType::ARP, vec![9])));
+        assert_eq!(network(&tags(MAX_TAGS + 1)), None);
+        for oui in [0, 0xf8] {
+            let snap = [0, 9, 0xaa, 0xaa, 3, 0, 0, oui, 0x08, 0x06, 9];
+            assert_eq!(network(&snap), Some((EtherType::ARP, vec![9])));
+            let tagged = [&[0x81, 0x00, 0, 0][..], &snap].concat();
+            assert_eq!(network(&tagged), Some((EtherType::ARP, vec![9])));
+        }
+        let llc = [0, 3, 0x42, 0x42, 3];
+        assert_eq!(network(&llc), Some((EtherType(3), vec![0x42, 0x42, 3])));
+        let vlan = [0x81, 0x00, 0, 5, 0x08, 0x06];
+        assert_eq!(network(&vlan), Some((EtherType::C_TAG, vec![0, 5, 0x08, 0x06])));
     }
 
     #[test]

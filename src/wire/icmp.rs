@@ -1,4 +1,4 @@
-//! ICMP (RFC 792): echo, also of ICMPv6 (RFC 4443 §4), and redirects.
+//! ICMP echo (RFC 792), also of ICMPv6 (RFC 4443 §4).
 
 use super::checksum::update;
 
@@ -37,13 +37,6 @@ impl Echo {
         message[2..4].copy_from_slice(&update(sum, words[0], words[1]).to_be_bytes());
         Some(())
     }
-}
-
-/// An ICMP message is a redirect (RFC 792, "Redirect Message"): "to go there, do not go through me". Of which of its
-/// codes does not matter, nor whether it is whole: what can be no redirect to a receiver is none.
-pub fn is_redirect(message: &[u8]) -> bool {
-    const REDIRECT: u8 = 5;
-    message.first() == Some(&REDIRECT)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use etherparse::{Ipv4HeaderSlice, Ipv6ExtensionsSlice, Ipv6HeaderSlice};
 
 use super::checksum::checksum;
+use super::upper_layer::UpperLayer;
 
 /// A protocol number (IANA "Assigned Internet Protocol Numbers").
 pub mod protocol {
@@ -24,6 +25,21 @@ pub mod protocol {
     pub const ICMPV6: u8 = 58;
     /// Destination options of IPv6 (RFC 8200 §4.6).
     pub const DESTINATION_OPTIONS: u8 = 60;
+}
+
+/// The source address of an IPv4 packet; `None` if its header is truncated. Options, length and checksum do not
+/// matter.
+#[inline]
+pub fn source4(packet: &[u8]) -> Option<Ipv4Addr> {
+    let header: &[u8; IPV4_HEADER] = packet.first_chunk()?;
+    Some(Ipv4Addr::new(header[12], header[13], header[14], header[15]))
+}
+
+/// The source address of an IPv6 packet; `None` if its header is truncated.
+#[inline]
+pub fn source6(packet: &[u8]) -> Option<Ipv6Addr> {
+    let header: &[u8; IPV6_HEADER] = packet.first_chunk()?;
+    header[8..24].first_chunk::<16>().map(|octets| Ipv6Addr::from(*octets))
 }
 
 /// Bytes of an IPv4 header without options.
@@ -54,21 +70,7 @@ impl<'a> Ipv4<'a> {
     /// Parses the packet at the start of `bytes`. Padding may follow.
     pub fn parse(bytes: &'a [u8]) -> Option<Ipv4<'a>> {
         let header = Ipv4HeaderSlice::from_slice(bytes).ok()?;
-        Ipv4::of(&header, bytes.get(..usize::from(header.total_len()))?)
-    }
-
-    /// As [`Ipv4::parse`], but a packet with total length 0 has all of `bytes`: the most that any receiver
-    /// may see. Linux does this for TCP super-frames (`iph_totlen`).
-    pub fn parse_lenient(bytes: &'a [u8]) -> Option<Ipv4<'a>> {
-        let header = Ipv4HeaderSlice::from_slice(bytes).ok()?;
-        match header.total_len() {
-            0 => Ipv4::of(&header, bytes),
-            _ => Ipv4::parse(bytes),
-        }
-    }
-
-    /// The packet with this header, which has all of `bytes`.
-    fn of(header: &Ipv4HeaderSlice<'a>, bytes: &'a [u8]) -> Option<Ipv4<'a>> {
+        let bytes = bytes.get(..usize::from(header.total_len()))?;
         if checksum(header.slice()) != 0 {
             return None;
         }
@@ -112,8 +114,8 @@ pub fn transport6(packet: &[u8]) -> Option<usize> {
     if is_plain_transport6(packet) {
         return Some(IPV6_HEADER);
     }
-    let packet = Ipv6::parse_lenient(packet)?;
-    (packet.protocol != protocol::ICMPV6).then_some(packet.header)
+    let upper = UpperLayer::parse(packet).ok()?;
+    (upper.protocol != protocol::ICMPV6).then_some(upper.offset)
 }
 
 /// A whole IPv6 packet, with its extension headers parsed.
@@ -142,17 +144,6 @@ impl<'a> Ipv6<'a> {
     pub fn parse(bytes: &'a [u8]) -> Option<Ipv6<'a>> {
         let header = Ipv6HeaderSlice::from_slice(bytes).ok()?;
         Ipv6::walk(&header, bytes.get(IPV6_HEADER..)?.get(..usize::from(header.payload_length()))?)
-    }
-
-    /// As [`Ipv6::parse`], but a packet with payload length 0 has all of `bytes`: the most that any
-    /// receiver may see. Linux does this if a hop-by-hop header follows, even without a jumbo payload
-    /// option (RFC 2675; `ip6_rcv_core`), and for any TCP super-frame (BIG TCP; `ipv6_payload_len`).
-    pub fn parse_lenient(bytes: &'a [u8]) -> Option<Ipv6<'a>> {
-        let header = Ipv6HeaderSlice::from_slice(bytes).ok()?;
-        match header.payload_length() {
-            0 => Ipv6::walk(&header, bytes.get(IPV6_HEADER..)?),
-            _ => Ipv6::parse(bytes),
-        }
     }
 
     /// Parses the extension headers at the start of `body`.

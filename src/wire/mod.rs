@@ -13,6 +13,7 @@ pub mod ip;
 pub mod mac;
 pub mod ndp;
 pub mod segment;
+pub mod upper_layer;
 pub mod vnet;
 
 pub use display::Pretty;
@@ -25,3 +26,5 @@ pub use vnet::VnetHeader;
 pub const ETHERNET_HEADER: usize = 14;
 /// Bytes of an 802.1Q tag.
 pub const VLAN_TAG: usize = 4;
+/// Tags of one frame that are looked behind. More of them have no use, and looking behind each costs time.
+pub const MAX_TAGS: usize = 8;

@@ -18,6 +18,9 @@ mod field {
     pub(super) const FLAGS: usize = 4;
     pub(super) const TARGET: Range<usize> = 8..24;
     pub(super) const OPTIONS: usize = 24;
+    pub(super) const ROUTER_SOLICITATION_OPTIONS: usize = 8;
+    pub(super) const ROUTER_ADVERTISEMENT_OPTIONS: usize = 16;
+    pub(super) const REDIRECT_OPTIONS: usize = 40;
     pub(super) const LINK_ADDRESS: Range<usize> = 26..32;
 }
 
@@ -41,9 +44,10 @@ const OVERRIDE: u8 = 0x20;
 /// A neighbour discovery message, with the address that it is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ndp {
-    /// Router solicitation or advertisement (§4.1, §4.2). It may contain the link-layer address of its
-    /// source.
-    Router,
+    /// Router solicitation (§4.1). It may contain the link-layer address of its source.
+    RouterSolicitation,
+    /// Router advertisement (§4.2). It may contain the link-layer address of its source.
+    RouterAdvertisement,
     /// Neighbour solicitation for the target (§4.3). It may contain the link-layer address of its source.
     Solicitation(Ipv6Addr),
     /// Neighbour advertisement of the target (§4.4).
@@ -60,13 +64,42 @@ impl Ndp {
             Some(Ipv6Addr::from(*octets))
         };
         match *message.get(field::TYPE)? {
-            ROUTER_SOLICITATION | ROUTER_ADVERTISEMENT => Some(Ndp::Router),
+            ROUTER_SOLICITATION => Some(Ndp::RouterSolicitation),
+            ROUTER_ADVERTISEMENT => Some(Ndp::RouterAdvertisement),
             SOLICITATION => target().map(Ndp::Solicitation),
             ADVERTISEMENT => target().map(Ndp::Advertisement),
             REDIRECT => target().map(Ndp::Redirect),
             _ => None,
         }
     }
+}
+
+/// Whether an ICMPv6 message has a type of neighbour discovery, whole or not.
+pub fn is_ndp(message: &[u8]) -> bool {
+    message.first().is_some_and(|kind| (ROUTER_SOLICITATION..=REDIRECT).contains(kind))
+}
+
+/// The link-layer addresses in the options of a message. `None` if an option is malformed: a receiver discards the
+/// message (§6.1, §7.1), or ignores the address.
+pub fn link_addresses(message: &[u8]) -> Option<impl Iterator<Item = Mac>> {
+    let options = match Ndp::parse(message)? {
+        Ndp::RouterSolicitation => field::ROUTER_SOLICITATION_OPTIONS,
+        Ndp::RouterAdvertisement => field::ROUTER_ADVERTISEMENT_OPTIONS,
+        Ndp::Solicitation(_) | Ndp::Advertisement(_) => field::OPTIONS,
+        Ndp::Redirect(_) => field::REDIRECT_OPTIONS,
+    };
+    let mut bytes = message.get(options..)?;
+    let mut addresses = [None; 2];
+    while let [kind, units, ..] = *bytes {
+        let (option, rest) = bytes.split_at_checked(usize::from(units) * UNIT).filter(|_| units > 0)?;
+        if matches!(kind, SOURCE_LINK_ADDRESS | TARGET_LINK_ADDRESS) {
+            let octets = option.get(2..).filter(|_| units == 1)?.first_chunk()?;
+            // A third address is refused as malformed: there are two types, and each may occur once.
+            *addresses.iter_mut().find(|free| free.is_none())? = Some(Mac(*octets));
+        }
+        bytes = rest;
+    }
+    bytes.is_empty().then(|| addresses.into_iter().flatten())
 }
 
 /// The target of a packet that is a valid solicitation by all rules of §7.1.1, and not fragmented (RFC 6980).

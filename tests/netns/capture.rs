@@ -208,7 +208,7 @@ fn signal_ends_capture_with_blocked_output() {
 /// arrives.
 #[test]
 fn limits_concurrent_captures() {
-    let s = Uswitch::with("--ports 2 --internal");
+    let s = Uswitch::with("--ports 2 --internal --guard off");
     let many: Vec<Process> = (0..MIRRORS).map(|_| capture(&s, "-c 1 ether 00:00:5e:00:53:09")).collect();
     let output = s.host().run("uswitch capture").fails();
     assert!(output.contains("end one of them first") && output.trim().lines().count() == 1, "{output}");

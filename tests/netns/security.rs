@@ -9,8 +9,8 @@ use etherparse::{
 use uswitch::wire::Mac;
 
 use crate::harness::{
-    Frame, GATEWAY_V4, GATEWAY_V6, LinuxBridge, Shell, TestNetns, TestSwitch, Uswitch, end_marker, ethernet,
-    frame, frames_seen, mac, tagged, v4, v6,
+    Frame, GATEWAY_V4, GATEWAY_V6, LinuxBridge, Shell, TEST_FRAMES, TestNetns, TestSwitch, Uswitch,
+    end_marker, ethernet, frame, frames_seen, mac, tagged, v4, v6, wait_until,
 };
 
 const GATEWAY: [u8; 4] = [172, 16, 0, 1];
@@ -103,6 +103,11 @@ fn seen_of<S: TestSwitch>(s: &S, claims: &[Frame]) -> [Vec<Frame>; 2] {
 /// A neighbour advertisement (RFC 4861 §4.4) by container 1 to all nodes: "the gateway is at `mac`", with
 /// the router and override flags.
 fn advertisement(mac: Mac) -> (Ipv6Header, Vec<u8>) {
+    advertisement_of(mac, GATEWAY_V6.parse().expect("an address"))
+}
+
+/// The same of another target.
+fn advertisement_of(mac: Mac, target: Ipv6Addr) -> (Ipv6Header, Vec<u8>) {
     const ROUTER_AND_OVERRIDE: u8 = 0xa0;
     let ip = Ipv6Header {
         next_header: IpNumber::IPV6_ICMP,
@@ -111,7 +116,6 @@ fn advertisement(mac: Mac) -> (Ipv6Header, Vec<u8>) {
         destination: Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1).octets(),
         ..Default::default()
     };
-    let target: Ipv6Addr = GATEWAY_V6.parse().expect("an address");
     let rest = [&target.octets()[..], &[2, 1], &mac.0].concat();
     let kind = Icmpv6Type::Unknown { type_u8: 136, code_u8: 0, bytes5to8: [ROUTER_AND_OVERRIDE, 0, 0, 0] };
     let header = kind.to_header(ip.source, ip.destination, &rest).expect("a short message");
@@ -244,7 +248,7 @@ fn rejects_gateway_mac_as_source() {
 #[test]
 fn mac_flood_does_not_evict_other_ports() {
     const FDB_MAX: usize = 512;
-    let s = Uswitch::with(&format!("--ports 3 --fdb-max {FDB_MAX}"));
+    let s = Uswitch::with(&format!("--ports 3 --guard off --fdb-max {FDB_MAX}"));
     let [h1, h2, h3] = s.containers();
     h2.run(&format!("ping -n -c 1 -W 5 {}", v4(3))).ok();
     let made_up = (0..20_000u64).map(|n| frame(mac(0xd), Mac::from_u64(0x0200_5e00_0000 + n), "flood"));
@@ -259,4 +263,167 @@ fn mac_flood_does_not_evict_other_ports() {
     assert_eq!(s.port_of(h3.mac()).as_deref(), Some("container3"));
     assert!(s.count("container1", "fdb_evictions") > 1000);
     assert_eq!(s.count("container2", "fdb_evictions"), 0);
+}
+
+/// The reasons that only a guarded port drops for.
+const GUARD_REASONS: [&str; 6] =
+    ["spoofed_mac", "spoofed_ip", "spoofed_arp", "spoofed_nd", "rogue_dhcp", "rogue_ra"];
+
+#[test]
+fn guarded_containers_stay_usable() {
+    let s = Uswitch::with("--ports 3");
+    let [h1, ..] = s.containers();
+    // Links that come up again do duplicate address detection, and send MLD reports and router solicitations.
+    h1.sh(
+        "ip link set eth0 down; sysctl -q net.ipv6.conf.eth0.accept_dad=1 net.ipv6.conf.eth0.accept_ra=1; \
+         ip link set eth0 up",
+    )
+    .ok();
+    h1.run(&format!("ip addr replace {}/64 dev eth0", v6(1))).ok();
+    wait_until("the addresses are usable", || {
+        let shown = h1.run("ip -6 -o addr show dev eth0").ok();
+        shown.contains("fe80::") && !shown.contains("tentative")
+    });
+    for address in [&v4(2)[..], &v6(2), GATEWAY_V4] {
+        h1.run(&format!("ping -n -c 2 -i 0.2 -W 5 {address}")).ok();
+    }
+    h1.run("ping -n -c 2 -i 0.2 -W 5 ff02::1%eth0").ok();
+    h1.run(&format!("arping -D -c 1 -w 3 -I eth0 {}", v4(9))).ok();
+    h1.send(&[dhcp(68, 67, Ipv4Addr::UNSPECIFIED)]);
+    wait_until("the DHCP request was forwarded", || s.count("container1", "flooded") > 0);
+    for reason in GUARD_REASONS {
+        assert_eq!(s.drops("container1", reason), 0, "{reason}");
+    }
+}
+
+/// A UDP datagram from container 1 to all, from this address and between these ports.
+fn dhcp(source_port: u16, destination_port: u16, source: Ipv4Addr) -> Frame {
+    let mut frame = Vec::new();
+    etherparse::PacketBuilder::ethernet2(own_mac().0, Mac::BROADCAST.0)
+        .ipv4(source.octets(), [255; 4], 64)
+        .udp(source_port, destination_port)
+        .write_to_vec(&mut frame, &[2; 240])
+        .expect("a short packet");
+    frame
+}
+
+/// The MAC that the switch assigns to container 1.
+fn own_mac() -> Mac {
+    uswitch::control::addressing::mac("uswitch0", 1)
+}
+
+#[test]
+fn guard_rejects_stolen_mac() {
+    let s = Uswitch::with("--ports 3");
+    let [h1, h2, h3] = s.containers();
+    h3.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+    let stolen = frame(Mac::BROADCAST, h2.mac(), "I am container 2");
+    let none: [Frame; 0] = [];
+    assert_eq!(
+        seen_guarded(&h1, &[stolen.clone(), tagged(&stolen, 0), tagged(&stolen, 5)], [&h2, &h3]),
+        [none.clone(), none]
+    );
+    assert_eq!(s.port_of(h2.mac()).as_deref(), Some("container2"));
+    assert_eq!(s.drops("container1", "spoofed_mac"), 3);
+    // With its whole device: the address goes to the thief's kernel, its frames nowhere.
+    h1.run(&format!("ip link set eth0 address {}", h2.mac())).ok();
+    h1.run(&format!("ping -n -c 1 -W 1 {}", v4(3))).fails();
+    h3.run(&format!("ping -n -c 3 -i 0.2 -W 5 {}", v4(2))).ok();
+    assert_eq!(s.port_of(h2.mac()).as_deref(), Some("container2"));
+}
+
+/// As [`frames_seen`], whose last frame has a made-up source MAC: here it has that of container 1.
+fn seen_guarded<const N: usize>(from: &TestNetns, frames: &[Frame], at: [&TestNetns; N]) -> [Vec<Frame>; N] {
+    let captures = at.map(|h| h.capture("eth0", TEST_FRAMES));
+    from.send(frames);
+    let mut end = end_marker();
+    end[6..12].copy_from_slice(&own_mac().0);
+    from.send(&[end.clone()]);
+    captures.map(|capture| capture.until(&end))
+}
+
+#[test]
+fn guard_rejects_spoofed_ip_addresses() {
+    let s = Uswitch::with("--ports 3");
+    let [h1, h2, h3] = s.containers();
+    let [genuine4, genuine6] = [&v4(2)[..], &v6(2)].map(|address| asked(&h3, address));
+    h1.sh(&format!("ip addr add {}/32 dev eth0; ip addr add {}/128 dev eth0 nodad", v4(2), v6(2))).ok();
+    h1.run(&format!("arping -U -c 3 -w 4 -I eth0 {}", v4(2)));
+    assert!(s.drops("container1", "spoofed_arp") >= 3);
+    h1.run(&format!("ping -n -c 1 -W 1 -I {} {}", v4(2), v4(3))).fails();
+    h1.run(&format!("ping -n -c 1 -W 1 -I {} {}", v6(2), v6(3))).fails();
+    assert!(s.drops("container1", "spoofed_ip") > 0);
+    let claims = [neighbour_claim_by(own_mac(), &v6(2)), neighbour_claim_by(mac(1), &v6(1))];
+    h1.send(&claims);
+    wait_until("the advertisements were dropped", || s.drops("container1", "spoofed_nd") >= 2);
+    assert_eq!([believed(&h3, &v4(2)), believed(&h3, &v6(2))], [genuine4, genuine6]);
+    assert_eq!([genuine4, genuine6], [h2.mac(); 2]);
+}
+
+/// An unsolicited advertisement by container 1: "`target` is at `mac`".
+fn neighbour_claim_by(mac: Mac, target: &str) -> Frame {
+    let (ip, message) = advertisement_of(mac, target.parse().expect("an address"));
+    let mut frame = ipv6_frame(&ip, message.len(), &message);
+    frame[6..12].copy_from_slice(&own_mac().0);
+    frame
+}
+
+#[test]
+fn guard_rejects_routers_and_dhcp_servers() {
+    const ROUTER_ADVERTISEMENT: [u8; 16] = [134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+    let s = Uswitch::with("--ports 3");
+    let [h1, ..] = s.containers();
+    let (ip, _) = advertisement(mac(1));
+    let mut router = ipv6_frame(&ip, 16, &ROUTER_ADVERTISEMENT);
+    router[6..12].copy_from_slice(&own_mac().0);
+    let server = dhcp(67, 68, v4(1).parse().expect("an address"));
+    h1.send(&[router.clone(), tagged(&router, 0), server.clone(), tagged(&server, 0)]);
+    wait_until("all were dropped", || {
+        [s.drops("container1", "rogue_ra"), s.drops("container1", "rogue_dhcp")] == [2, 2]
+    });
+}
+
+/// The same with and without the guard.
+#[test]
+fn rejects_packets_from_gateway_address() {
+    let s = Uswitch::with("--ports 3");
+    let [h1, ..] = s.containers();
+    for (guard, count) in [("on", 1), ("off", 2)] {
+        s.host().run(&format!("uswitch port set container1 --guard {guard}")).ok();
+        h1.send(&[dhcp(53, 5353, GATEWAY.into())]);
+        wait_until("it was dropped", || s.drops("container1", "spoofed_gateway") == count);
+    }
+}
+
+#[test]
+fn port_set_changes_the_guard() {
+    let s = Uswitch::with("--ports 3");
+    let [h1, h2, h3] = s.containers();
+    assert_eq!(s.row("port show", "container1")["source_guard"], true);
+    let frames = [frame(Mac::BROADCAST, mac(9), "a made-up source")];
+    assert_eq!(seen_guarded(&h1, &frames, [&h2, &h3]), [vec![], vec![] as Vec<Frame>]);
+    s.host().run("uswitch port set container1 --guard off").ok();
+    assert_eq!(s.row("port show", "container1")["source_guard"], false);
+    assert_eq!(seen_guarded(&h1, &frames, [&h2, &h3]), [frames.to_vec(), frames.to_vec()]);
+    s.host().run("uswitch port set container1 --guard on").ok();
+    assert_eq!(seen_guarded(&h1, &frames, [&h2, &h3]), [vec![], vec![] as Vec<Frame>]);
+    assert_eq!(s.drops("container1", "spoofed_mac"), 2);
+    let said = s.host().run("uswitch port set host --guard off").fails();
+    assert!(said.contains("the host port has no guard"), "{said}");
+    let said =
+        s.host().run(&format!("uswitch trace --in container1 --arp-for {} --src {}", v4(3), mac(9))).ok();
+    assert!(said.contains("guard"), "{said}");
+}
+
+#[test]
+fn guard_is_off_in_existing_namespaces() {
+    let s = Uswitch::with("--ports 1");
+    s.host().run("ip netns add mine").ok();
+    let said = s.host().sh("uswitch port add mine --netns mine 2>&1 >/dev/null").ok();
+    assert!(said.contains("the guard is off on this port"), "{said}");
+    assert_eq!(s.row("port show", "mine")["source_guard"], false);
+    s.host().run("ip netns add yours").ok();
+    let said = s.host().sh("uswitch port add yours --netns yours --guard=on 2>&1 >/dev/null").ok();
+    assert_eq!(said, "");
+    assert_eq!(s.row("port show", "yours")["source_guard"], true);
 }

@@ -7,7 +7,8 @@ use super::mirror::{MirrorReader, MirrorRequest};
 use crate::control::event::{Event, EventFilter};
 use crate::control::metrics::MetricsSnapshot;
 use crate::control::report::{
-    AddedPort, FdbFilter, FdbReport, NewFdbEntry, NewPort, PortReport, PortStats, Status, StopReport,
+    AddedPort, FdbFilter, FdbReport, NewFdbEntry, NewPort, PortReport, PortSettings, PortStats, Status,
+    StopReport,
 };
 use crate::control::subscription::Subscription;
 use crate::control::trace::{LiveTraceLine, Trace, TraceFilter, TraceRequest};
@@ -22,6 +23,7 @@ pub(crate) enum Command {
     Status(Reply<Status>),
     Ports(Reply<Vec<PortReport>>),
     AddPort(Box<NewPort>, Reply<Result<AddedPort, RunError>>),
+    SetPort(String, PortSettings, Reply<Result<PortReport, RunError>>),
     RemovePort(String, Reply<Result<(), RunError>>),
     FdbPage(FdbFilter, u32, Reply<FdbPage>),
     AddFdb(NewFdbEntry, Reply<Result<(), RunError>>),

@@ -21,6 +21,7 @@ mod event_collector;
 mod event_tests;
 #[cfg(test)]
 pub(crate) mod fake;
+mod guard;
 mod history;
 mod host_network;
 mod live_trace;
@@ -93,6 +94,9 @@ pub(crate) enum RunError {
     PortExists(String),
     #[error("the host port cannot be deleted: only an internal switch has none")]
     HostPort,
+    /// The host port has no guard.
+    #[error("the host port has no guard: it is the host, which may use any address")]
+    HostPortGuard,
     /// The address, and its owner.
     #[error(
         "the port {0} exists, and its device is gone: replace it (--replace), or delete it with `uswitch port del {0}`"
@@ -352,6 +356,7 @@ impl<M: HostNetwork> Running<M> {
             }
             Command::Ports(reply) => _ = reply.send(self.port_reports()),
             Command::AddPort(request, reply) => _ = reply.send(self.add_port(*request)),
+            Command::SetPort(name, settings, reply) => _ = reply.send(self.set_port(&name, &settings)),
             Command::RemovePort(name, reply) => _ = reply.send(self.remove_port(&name)),
             Command::FdbPage(filter, start, reply) => _ = reply.send(self.fdb_page(&filter, start)),
             Command::AddFdb(entry, reply) => _ = reply.send(self.add_fdb_entry(&entry)),

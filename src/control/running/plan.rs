@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 
 use super::ports::PortRecord;
-use super::{PortTable, RunError};
+use super::{PortTable, RunError, guard};
 use crate::control::report::NewPort;
 use crate::control::topology::{PortNetns, PortSpec};
 use crate::control::{Config, addressing, config};
@@ -18,6 +18,8 @@ use crate::wire::Mac;
 #[derive(Debug)]
 pub(super) struct PortPlan {
     pub(super) name: String,
+    /// Whether the guard is on.
+    pub(super) guard: bool,
     /// Its number in the switch's address plan.
     pub(super) number: u16,
     /// The device and addresses to create.
@@ -47,7 +49,7 @@ impl PortPlan {
             offload: config.offload,
             queues: config.workers,
         };
-        Ok(PortPlan { name, number: n, spec, replaced: Vec::new() })
+        Ok(PortPlan { name, guard: config.guard, number: n, spec, replaced: Vec::new() })
     }
 
     /// Checks the request against the existing ports, and fills in defaults.
@@ -72,6 +74,7 @@ impl PortPlan {
         };
         let mac = request.mac.or(former.map(|former| former.assigned.mac));
         Ok(PortPlan {
+            guard: guard::is_on(config, request.guard, netns.is_some()),
             number,
             spec: PortSpec {
                 netns: netns.map_or_else(|| PortNetns::New(name.clone()), PortNetns::Existing),

@@ -5,6 +5,7 @@ use std::path::Path;
 use ipnet::IpNet;
 use tracing::{info, warn};
 
+use super::guard::{self, PortGuard};
 use super::{AdminState, HOST, HostNetwork, PortPlan, RunError, Running};
 use crate::control::event::{DeviceAspect, EventType};
 use crate::control::report::{AddedPort, NewFdbEntry, NewFdbState, NewPort};
@@ -37,6 +38,8 @@ pub(crate) struct PortRecord {
     /// Inode number of the device's namespace.
     pub(super) netns_ino: Option<u64>,
     pub(super) offload: bool,
+    /// Whether its frames must be true for its addresses.
+    pub(super) guard: PortGuard,
     pub(super) link: LinkState,
     /// The slot's counters when this port was added.
     pub(super) counted_before: PortCounts,
@@ -54,6 +57,7 @@ pub(super) struct Assigned {
 impl PortRecord {
     fn new(name: String, number: u16, device: Device, offload: bool) -> PortRecord {
         let netns_ino = device.netns.as_deref().and_then(inode);
+        let guard = PortGuard::new(false, device.mac, &device.addresses);
         let (counted_before, compared) = Default::default();
         let assigned = Assigned { mac: device.mac, addresses: device.addresses.clone() };
         PortRecord {
@@ -63,6 +67,7 @@ impl PortRecord {
             assigned,
             netns_ino,
             offload,
+            guard,
             link: LinkState::Up,
             counted_before,
             compared,
@@ -102,7 +107,7 @@ impl PortRecord {
         Some((aspect, value))
     }
 
-    fn is_host(&self) -> bool {
+    pub(super) fn is_host(&self) -> bool {
         self.number == 0
     }
 
@@ -131,6 +136,7 @@ impl<M: HostNetwork> Running<M> {
     /// Adds the requested port.
     pub(super) fn add_port(&mut self, asked: NewPort) -> Result<AddedPort, RunError> {
         let shared = asked.shared_netns;
+        let guard_notice = guard::notice(&self.config, &asked);
         let plan = PortPlan::new(&self.config, &self.ports, asked)?;
         if let PortNetns::Existing(path) = &plan.spec.netns {
             let others = self.ports_in(path)?.find(|name| !plan.replaced.contains(name));
@@ -144,7 +150,8 @@ impl<M: HostNetwork> Running<M> {
         let id = self.make_port(plan)?;
         self.announce(id);
         let port = self.port_report(id, &self.ports[&id]);
-        Ok(AddedPort { port, notices: self.network.take_notices() })
+        let notices = guard_notice.into_iter().chain(self.network.take_notices()).collect();
+        Ok(AddedPort { port, notices })
     }
 
     /// Tells the other hosts where the port's addresses are now.
@@ -164,8 +171,9 @@ impl<M: HostNetwork> Running<M> {
     /// Creates a planned port.
     pub(super) fn make_port(&mut self, plan: PortPlan) -> Result<PortId, RunError> {
         let device = self.network.add_port(&plan.spec)?;
-        let PortPlan { name, number, spec, .. } = plan;
-        let record = PortRecord::new(name, number, device, spec.offload);
+        let PortPlan { name, number, guard, spec, .. } = plan;
+        let mut record = PortRecord::new(name, number, device, spec.offload);
+        record.guard.enabled = guard;
         self.attach(record)
     }
 
@@ -187,6 +195,7 @@ impl<M: HostNetwork> Running<M> {
         };
         match attached {
             Ok(id) => {
+                self.switch.set_guard(id, record.guard.identity());
                 self.switch.ports.set(id, record.state_for_switch(AdminState::Enabled));
                 let (port, device) = (&record.name, &record.device);
                 info!(port, device = device.ifname, mac = %device.mac, mtu = device.mtu, "port added");
@@ -219,6 +228,7 @@ impl<M: HostNetwork> Running<M> {
         // Handle the workers' messages about this port before another port uses its slot.
         self.drain_notices();
         self.emit_port_event(EventType::PortRemoved, id);
+        self.switch.set_guard(id, None);
         self.switch.fdb.remove_port(id);
         self.release_port(id);
         self.ports.remove(&id);
@@ -264,6 +274,7 @@ impl<M: HostNetwork> Running<M> {
                     if of_host {
                         self.set_gateway_mac(id, *mac);
                     }
+                    self.follow_mac(id);
                     self.announce(id);
                 }
                 if let Some((aspect, value)) = changed {

@@ -8,7 +8,9 @@ use crate::control::trace::{
     TraceVerdict, frame,
 };
 use crate::switch::fdb::{FdbKey, FdbState, Learned};
-use crate::switch::{Claim, DropReason, Frame, GatewayReply, OffloadFault, PortId, Step, Steps, Verdict};
+use crate::switch::{
+    Claim, DropReason, Frame, GatewayReply, OffloadFault, PortId, Step, Steps, Verdict, Violation,
+};
 use crate::wire::segment::{Segments, super_frame_header, wire_length};
 use crate::wire::{EthernetFrame, Mac, Pretty};
 
@@ -123,7 +125,7 @@ impl<M: HostNetwork> Running<M> {
                 TraceStep::Lookup { mac: ethernet?.dst(), ifname: found.map(|port| self.port_name(port)) }
             }
             // A failed check is reported by the verdict.
-            Step::OffloadFault(_) | Step::Claimed(_) | Step::Verdict(_) => return None,
+            Step::OffloadFault(_) | Step::Violation(_) | Step::Verdict(_) => return None,
         })
     }
 
@@ -206,11 +208,34 @@ const fn class(destination: Mac) -> FloodClass {
 /// The text of a drop reason, with the detail from the steps if there is any.
 fn why(reason: DropReason, steps: &Steps) -> String {
     let exactly = steps.iter().find_map(|step| match step {
-        Step::Claimed(claim) => Some(claimed(claim)),
+        Step::Violation(violation) => Some(violated(violation)),
         Step::OffloadFault(fault) => Some(faulty(fault).to_owned()),
         _ => None,
     });
     exactly.unwrap_or_else(|| reason.text().to_owned())
+}
+
+fn violated(violation: Violation) -> String {
+    match violation {
+        Violation::Gateway(claim) => claimed(claim),
+        Violation::SourceMac(mac) => format!("guard: its source MAC {mac} is not the port's"),
+        Violation::SourceAddress(address) => format!("guard: its source address {address} is not the port's"),
+        Violation::ArpSender { mac, address } => {
+            format!("guard: its ARP sender, {address} at {mac}, is not the port")
+        }
+        Violation::NdTarget(address) => {
+            format!("guard: its neighbour discovery target {address} is not the port's")
+        }
+        Violation::NdLinkAddress(mac) => {
+            format!("guard: the MAC {mac} in its neighbour discovery is not the port's")
+        }
+        Violation::NdMalformed => "guard: its neighbour discovery is malformed".to_owned(),
+        Violation::NdRedirect => "guard: it is a redirect, which only routers send".to_owned(),
+        Violation::RouterAdvertisement
+        | Violation::DhcpServer
+        | Violation::FragmentedNd
+        | Violation::TooManyHeaders => violation.reason().text().to_owned(),
+    }
 }
 
 fn claimed(claim: Claim) -> String {
@@ -218,10 +243,7 @@ fn claimed(claim: Claim) -> String {
         Claim::SourceMac => "its source MAC is the gateway's".to_owned(),
         Claim::ArpMac => "its ARP sender MAC is the gateway's".to_owned(),
         Claim::ArpAddress(address) => format!("its ARP sender address is the gateway's {address}"),
-        Claim::RedirectSource(address) => format!("it is an ICMP redirect from the gateway's {address}"),
-        Claim::NeighbourSource(address) => {
-            format!("its neighbour discovery source is the gateway's {address}")
-        }
+        Claim::SourceAddress(address) => format!("its source address is the gateway's {address}"),
         Claim::NeighbourTarget(address) => {
             format!("its neighbour discovery target is the gateway's {address}")
         }

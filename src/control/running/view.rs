@@ -90,6 +90,7 @@ impl<M: HostNetwork> Running<M> {
             netns: device.netns.as_ref().map(|path| path.display().to_string()),
             netns_ino: port.netns_ino,
             offload: port.offload,
+            source_guard: port.guard.enabled,
         }
     }
 

@@ -42,7 +42,7 @@ use super::log::{Log, LogReport, NewLog};
 use super::metrics::{self as exposition, SharedMetrics};
 use super::report::{
     AddedPort, ErrorReport, FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, FlushReport, Health,
-    NewFdbEntry, NewPort, PortReport, PortStats, Status, StopReport, SwitchState,
+    NewFdbEntry, NewPort, PortReport, PortSettings, PortStats, Status, StopReport, SwitchState,
 };
 use super::running::{Command, Handle, RunError};
 use super::trace::{LiveTraceLine, Trace, TraceFilter, TraceRequest};
@@ -70,7 +70,7 @@ pub(crate) fn router(
         .routes(routes!(status))
         .routes(routes!(health))
         .routes(routes!(list_ports, add_port))
-        .routes(routes!(show_port, remove_port))
+        .routes(routes!(show_port, set_port, remove_port))
         .routes(routes!(list_fdb, add_fdb, remove_fdb))
         .routes(routes!(flush_fdb))
         .routes(routes!(stats))
@@ -179,6 +179,22 @@ async fn show_port(State(switch): State<Handle>, Path(name): Path) -> ApiResult<
     let ports = switch.request(Command::Ports).await?;
     let port = ports.into_iter().find(|port| port.ifname == name);
     Ok(Json(port.ok_or(RunError::NoSuchPort(name))?))
+}
+
+/// Change settings of a port
+#[utoipa::path(patch, path = "/v1/ports/{name}", request_body = PortSettings,
+    params(("name" = String, Path, description = "The port's name")), responses(
+        (status = 200, body = PortReport),
+        (status = 400, body = ErrorReport),
+        (status = 404, body = ErrorReport),
+        (status = 409, body = ErrorReport),
+    ))]
+async fn set_port(
+    State(switch): State<Handle>,
+    Path(name): Path,
+    Body(settings): Body<PortSettings>,
+) -> ApiResult<Json<PortReport>> {
+    Ok(Json(switch.request(|reply| Command::SetPort(name, settings, reply)).await??))
 }
 
 /// Delete a port, and its container if the switch created it

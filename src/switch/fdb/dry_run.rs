@@ -43,6 +43,9 @@ impl<'a> DryRun<'a> {
             return Learned::Off;
         }
         let writer = fdb.lock();
+        if writer.is_reserved(key.mac, port) {
+            return Learned::Pinned;
+        }
         match fdb.find_locked(key.pack()) {
             Some(SlotValue { value, .. }) => match value.learn_outcome(port) {
                 Learned::Known if value.is_dynamic() && now > value.seen() => {

@@ -81,7 +81,7 @@ pub enum Learned {
         /** Where it was. */
         from: PortId,
     },
-    /// A static or permanent entry on another port: nothing changed.
+    /// A static, permanent or reserved MAC of another port: nothing changed.
     Pinned,
     /// The table is full of static and permanent entries: nothing changed.
     Refused,

@@ -35,6 +35,7 @@ mod table;
 mod tests;
 mod value;
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use self::dry_run::{Database, DryRun};
@@ -43,6 +44,7 @@ use self::shares::Shares;
 use self::table::{NIL, SlotValue, Table};
 use self::value::Value;
 use super::{PortId, Tick};
+use crate::wire::Mac;
 
 /// Entries checked while the lock is held once.
 const CHUNK: u32 = 256;
@@ -65,6 +67,15 @@ struct Writer {
     /// Head of the list of free slots.
     free: u32,
     shares: Shares,
+    /// MACs that are learned on one port only, and that port.
+    reserved: BTreeMap<Mac, PortId>,
+}
+
+impl Writer {
+    /// Whether `mac` is reserved for another port than `port`.
+    fn is_reserved(&self, mac: Mac, port: PortId) -> bool {
+        self.reserved.get(&mac).is_some_and(|owner| *owner != port)
+    }
 }
 
 /// The entry to evict from a full table.
@@ -83,7 +94,7 @@ impl Fdb {
     /// ticks. With an `ageing` of 0 nothing is learned, so everything is flooded (as in the Linux bridge).
     pub fn new(max: usize, ageing: u32, seed: u64) -> Fdb {
         let max = max.min(Self::MAX);
-        let writer = Writer { free: NIL, shares: Shares::new(max) };
+        let writer = Writer { free: NIL, shares: Shares::new(max), reserved: BTreeMap::new() };
         Fdb { table: Table::new(max, seed), writer: Mutex::new(writer), ageing }
     }
 
@@ -131,6 +142,9 @@ impl Fdb {
     #[cold]
     fn learn_locked(&self, now: Tick, key: FdbKey, port: PortId) -> Learned {
         let mut writer = self.lock();
+        if writer.is_reserved(key.mac, port) {
+            return Learned::Pinned;
+        }
         let Some(SlotValue { at, value }) = self.find_locked(key.pack()) else {
             return self.insert(&mut writer, key, Value::new(port, FdbState::Dynamic, now));
         };
@@ -147,6 +161,28 @@ impl Fdb {
             _ => {}
         }
         learned
+    }
+
+    /// Reserves a MAC, at most one for each port: it is not learned on other ports from now on, and forgotten where it
+    /// was learned. `None` ends the reservation.
+    pub fn reserve(&self, port: PortId, mac: Option<Mac>) {
+        let mut writer = self.lock();
+        writer.reserved.retain(|_, owner| *owner != port);
+        if let Some(mac) = mac {
+            writer.reserved.insert(mac, port);
+            drop(writer);
+            self.sweep_mac(mac, port);
+        }
+    }
+
+    /// Removes the dynamic entry of a MAC if it is on another port.
+    fn sweep_mac(&self, mac: Mac, port: PortId) {
+        let mut writer = self.lock();
+        let Some(found) = self.find_locked(FdbKey { vlan: 0, mac }.pack()) else { return };
+        if found.value.is_dynamic() && found.value.port() != port {
+            let value = self.table.replace(found.at, Value::FREE);
+            self.free_slot(&mut writer, found.at, value);
+        }
     }
 
     /// Adds or replaces an entry. In a full database a learned entry is evicted.

@@ -1,31 +1,25 @@
-//! Lets no container claim what is the gateway's.
+//! Refuses frames in which a container uses an address of the gateway as its own.
 //!
-//! Neighbours believe: any ARP message about its sender (RFC 826: "merge"), whatever the operation, so
-//! also announcements (RFC 5227) and unicast replies to one victim; an advertisement or redirect about
-//! its target; a solicitation or router message about its source (RFC 4861 §6.1, §7.2.3, §7.2.5, §8.3).
-//! Each of these that names one of the gateway's addresses is a claim. To ask for the address is none,
-//! not even by duplicate address detection: that is answered.
+//! Receivers believe any ARP message about its sender (RFC 826: "merge"), whatever the operation, so also
+//! announcements (RFC 5227) and unicast replies; and a neighbour advertisement or redirect about its target. They
+//! also believe the source address of a packet: replies of a resolver, ICMP errors (a forged "packet too big" sets a
+//! path MTU), redirects (RFC 1122 §3.2.2.2). So the gateway's addresses are refused in all these places. To ask for
+//! the gateway's address is allowed, also in duplicate address detection: that is answered.
 //!
-//! An ICMP redirect tells a host to go another way, and is believed if its source is the gateway in use
-//! (RFC 1122 §3.2.2.2; Linux `__ip_do_redirect` asks for no more). So one in the name of one of the gateway's
-//! addresses is a claim, and so is what may be a piece of one. ICMPv6's redirects are neighbour discovery.
-//!
-//! Behind IPv6 extension headers the message is found where a receiver finds it, also if the packet's length
-//! is one that no sender should write. A fragment is taken for the first: receivers ignore fragmented
-//! neighbour discovery (RFC 6980), so nothing that has a use is lost. The inside of a tunnel is not looked
-//! at: it is of another link, on a receiver that set one up.
-//! Router advertisements that do not name a gateway's address are let through; to filter those (RFC 6105) is
-//! a policy of its own.
+//! Neighbour discovery is found behind IPv6 extension headers. Fragmented neighbour discovery is refused as a whole,
+//! because it cannot be checked, and receivers ignore it (RFC 6980). The inside of a tunnel is not checked: it belongs
+//! to another link.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::Gateway;
+use crate::switch::violation::Violation;
 use crate::wire::arp::Arp;
-use crate::wire::icmp::is_redirect;
-use crate::wire::ip::{Ipv4, Ipv6, protocol};
-use crate::wire::ndp::Ndp;
+use crate::wire::ip::{IPV6_HEADER, is_plain_transport6, protocol, source4, source6};
+use crate::wire::ndp::{Ndp, is_ndp};
+use crate::wire::upper_layer::{Fragment, HeaderChainError, UpperLayer};
 
-/// What of the gateway's a container claimed.
+/// The gateway's identity that a frame uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
     /// Its MAC, as the source of a frame.
@@ -33,41 +27,92 @@ pub enum Claim {
     /// Its MAC, as the sender's in ARP.
     ArpMac,
     /// This address, as the sender's in ARP.
-    ArpAddress(Ipv4Addr),
-    /// This address, as the source of an ICMP redirect.
-    RedirectSource(Ipv4Addr),
-    /// This address, as the source of a neighbour discovery message.
-    NeighbourSource(Ipv6Addr),
-    /// This address, as the target of an advertisement or redirect.
+    ArpAddress(std::net::Ipv4Addr),
+    /// This address, as the source of a packet.
+    SourceAddress(IpAddr),
+    /// This address, as the target of a neighbour advertisement or redirect.
     NeighbourTarget(Ipv6Addr),
 }
 
-/// What an ARP message claims.
-pub(super) fn arp(gateway: &Gateway, message: &[u8]) -> Option<Claim> {
-    let arp = Arp::parse(message)?;
+/// Checks an ARP message.
+pub(super) fn arp(gateway: &Gateway, message: &[u8]) -> Result<(), Violation> {
+    let Some(arp) = Arp::parse(message) else { return Ok(()) };
     if gateway.ipv4.contains(&arp.sender_ip) {
-        return Some(Claim::ArpAddress(arp.sender_ip));
+        return Err(Violation::Gateway(Claim::ArpAddress(arp.sender_ip)));
     }
-    (arp.sender_mac == gateway.mac.get()).then_some(Claim::ArpMac)
+    if arp.sender_mac == gateway.mac.get() { Err(Violation::Gateway(Claim::ArpMac)) } else { Ok(()) }
 }
 
-/// What an ICMP redirect in an IPv4 packet claims.
-pub(super) fn redirect(gateway: &Gateway, packet: &[u8]) -> Option<Claim> {
-    let packet = Ipv4::parse_lenient(packet).filter(|packet| gateway.ipv4.contains(&packet.source))?;
-    is_redirect(packet.payload).then_some(Claim::RedirectSource(packet.source))
-}
-
-/// What neighbour discovery in an IPv6 packet claims.
-pub(super) fn ndp(gateway: &Gateway, packet: &[u8]) -> Option<Claim> {
-    let packet = Ipv6::parse_lenient(packet).filter(|packet| packet.protocol == protocol::ICMPV6)?;
-    let message = Ndp::parse(packet.payload)?;
-    if gateway.ipv6.contains(&packet.source) {
-        return Some(Claim::NeighbourSource(packet.source));
-    }
-    match message {
-        Ndp::Advertisement(target) | Ndp::Redirect(target) if gateway.ipv6.contains(&target) => {
-            Some(Claim::NeighbourTarget(target))
+/// Checks an IPv4 packet.
+#[inline]
+pub(super) fn ipv4(gateway: &Gateway, packet: &[u8]) -> Result<(), Violation> {
+    match source4(packet) {
+        Some(source) if gateway.ipv4.contains(&source) => {
+            Err(Violation::Gateway(Claim::SourceAddress(source.into())))
         }
-        _ => None,
+        _ => Ok(()),
     }
+}
+
+/// Checks an IPv6 packet.
+#[inline]
+pub(super) fn ipv6(gateway: &Gateway, packet: &[u8]) -> Result<(), Violation> {
+    if let Some(source) = source6(packet)
+        && gateway.ipv6.contains(&source)
+    {
+        return Err(Violation::Gateway(Claim::SourceAddress(source.into())));
+    }
+    if is_plain_transport6(packet) {
+        return Ok(());
+    }
+    let Some(upper) = upper_layer(packet)? else { return Ok(()) };
+    match upper.is_nd().then(|| Ndp::parse(upper.message)).flatten() {
+        Some(Ndp::Advertisement(target) | Ndp::Redirect(target)) if gateway.ipv6.contains(&target) => {
+            Err(Violation::Gateway(Claim::NeighbourTarget(target)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The upper-layer message of an IPv6 packet.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::switch) struct Message<'a> {
+    pub(in crate::switch) protocol: u8,
+    /// Without padding.
+    pub(in crate::switch) message: &'a [u8],
+}
+
+impl Message<'_> {
+    /// It is neighbour discovery.
+    pub(in crate::switch) fn is_nd(&self) -> bool {
+        self.protocol == protocol::ICMPV6 && is_ndp(self.message)
+    }
+}
+
+/// The message in an IPv6 packet; `None` in a later fragment, and in what no receiver accepts. Refuses what cannot be
+/// checked for neighbour discovery.
+pub(in crate::switch) fn upper_layer(packet: &[u8]) -> Result<Option<Message<'_>>, Violation> {
+    let upper = match UpperLayer::parse(packet) {
+        Ok(upper) => upper,
+        Err(HeaderChainError::TooMany) => return Err(Violation::TooManyHeaders),
+        Err(HeaderChainError::Truncated(Fragment::First)) => return Err(Violation::FragmentedNd),
+        Err(HeaderChainError::Truncated(_)) => return Ok(None),
+    };
+    if upper.fragment == Fragment::Later {
+        return Ok(None);
+    }
+    let bytes = without_padding(packet).get(upper.offset..).unwrap_or_default();
+    let message = Message { protocol: upper.protocol, message: bytes };
+    let is_unknown = upper.protocol == protocol::ICMPV6 && bytes.is_empty();
+    if upper.fragment == Fragment::First && (is_unknown || message.is_nd()) {
+        return Err(Violation::FragmentedNd);
+    }
+    Ok(Some(message))
+}
+
+/// A packet as long as its header says. A payload length of 0 stands for all bytes: Linux accepts that before a
+/// hop-by-hop header, even without a jumbo payload option (RFC 2675; `ip6_rcv_core`).
+fn without_padding(packet: &[u8]) -> &[u8] {
+    let length = packet.get(4..6).map_or(0, |word| usize::from(u16::from_be_bytes([word[0], word[1]])));
+    if length == 0 { packet } else { &packet[..packet.len().min(IPV6_HEADER + length)] }
 }

@@ -25,7 +25,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use self::claim::Claim;
-use crate::wire::ip::{is_icmp4, is_plain_transport6};
+pub(super) use self::claim::upper_layer;
+use super::violation::Violation;
+use crate::wire::ip::is_plain_transport6;
 use crate::wire::{ETHERNET_HEADER, EtherType, EthernetFrame, Mac};
 
 /// The gateway's addresses.
@@ -73,16 +75,14 @@ impl Clone for SharedMac {
 }
 
 impl Gateway {
-    /// The gateway's identity that a frame from a container claims, if any.
+    /// Whether a frame from a container uses an address of the gateway, or cannot be checked for that.
     #[inline]
-    pub(super) fn claim(&self, frame: &EthernetFrame<'_>) -> Option<Claim> {
-        match frame.l3() {
-            (EtherType::ARP, at) => claim::arp(self, after(frame, at)),
-            (EtherType::IPV4, at) if is_icmp4(after(frame, at)) => claim::redirect(self, after(frame, at)),
-            (EtherType::IPV6, at) if !is_plain_transport6(after(frame, at)) => {
-                claim::ndp(self, after(frame, at))
-            }
-            _ => None,
+    pub(super) fn check(&self, frame: &EthernetFrame<'_>) -> Result<(), Violation> {
+        match frame.network().ok_or(Violation::TooManyHeaders)? {
+            (EtherType::IPV4, packet) => claim::ipv4(self, packet),
+            (EtherType::IPV6, packet) => claim::ipv6(self, packet),
+            (EtherType::ARP, message) => claim::arp(self, message),
+            _ => Ok(()),
         }
     }
 

@@ -47,8 +47,16 @@ fn arp(operation: u16, sender: (Mac, Ipv4Addr), target_ip: Ipv4Addr) -> Vec<u8> 
     ethernet(Mac::BROADCAST, EtherType::ARP, &message.emit())
 }
 
+fn violation(frame: &[u8]) -> Option<Violation> {
+    gateway().check(&EthernetFrame::new_checked(frame).unwrap()).err()
+}
+
 fn claim(frame: &[u8]) -> Option<Claim> {
-    gateway().claim(&EthernetFrame::new_checked(frame).unwrap())
+    match violation(frame) {
+        Some(Violation::Gateway(claim)) => Some(claim),
+        None => None,
+        Some(other) => panic!("{other:?}"),
+    }
 }
 
 fn answer(frame: &[u8]) -> Option<GatewayReply> {
@@ -214,7 +222,7 @@ mod ndp_tests {
 
     #[test]
     fn rejects_gateway_address_as_nd_source_or_target() {
-        let (source, target) = (Claim::NeighbourSource(GATEWAY6), Claim::NeighbourTarget(GATEWAY6));
+        let (source, target) = (Claim::SourceAddress(GATEWAY6.into()), Claim::NeighbourTarget(GATEWAY6));
         for kind in [133, 134, 135, 136, 137] {
             assert_eq!(claim(&about((GATEWAY6, OTHER6), kind, OTHER6, &[])), Some(source), "{kind}");
         }
@@ -225,6 +233,8 @@ mod ndp_tests {
         assert_eq!(claim(&about((ASKER6, GROUP6), 135, GATEWAY6, &[])), None, "a question");
         assert_eq!(claim(&about((Ipv6Addr::UNSPECIFIED, GROUP6), 135, GATEWAY6, &[])), None, "a probe");
         assert_eq!(claim(&about((ASKER6, OTHER6), 128, GATEWAY6, &[])), None, "an echo request");
+        assert_eq!(claim(&about((GATEWAY6, OTHER6), 128, OTHER6, &[])), Some(source), "an echo request");
+        assert_eq!(claim(&about((GATEWAY6, OTHER6), 2, OTHER6, &[])), Some(source), "packet too big");
     }
 
     #[test]
@@ -232,17 +242,37 @@ mod ndp_tests {
         let addresses = (ASKER6, OTHER6);
         let message = icmp(addresses, 136, &[&[0; 4], &GATEWAY6.octets()[..]].concat());
         let options = |next: u8| [next, 0, 1, 4, 0, 0, 0, 0];
-        let fragment = |next: u8| [next, 0, 0, 1, 0, 0, 0, 7];
-        for headers in [
-            [options(60), options(44), fragment(58)].concat(),
-            [options(58)].concat(),
-            [options(60), options(60), options(60), options(58)].concat(),
-        ] {
+        for headers in [[options(58)].concat(), [options(60), options(60), options(60), options(58)].concat()]
+        {
             let payload = [&headers[..], &message].concat();
             assert!(claim(&ipv6(addresses, 0, &payload)).is_some());
         }
         let many: Vec<u8> = [0; 500].iter().flat_map(|_| options(60)).chain(options(58)).collect();
-        assert!(claim(&ipv6(addresses, 60, &[&many[..], &message].concat())).is_some());
+        let frame = ipv6(addresses, 60, &[&many[..], &message].concat());
+        assert_eq!(violation(&frame), Some(Violation::TooManyHeaders));
+    }
+
+    #[test]
+    fn rejects_fragmented_nd() {
+        let addresses = (ASKER6, OTHER6);
+        let echo = icmp(addresses, 128, b"\0\x07\0\x01");
+        let message = icmp(addresses, 136, &[&[0; 4], &OTHER6.octets()[..]].concat());
+        let atomic = [58, 0, 0, 0, 0, 0, 0, 7];
+        let first = [58, 0, 0, 1, 0, 0, 0, 7];
+        let later = [58, 0, 0, 9, 0, 0, 0, 7];
+        let fragment =
+            |header: [u8; 8], rest: &[u8]| violation(&ipv6(addresses, 44, &[&header, rest].concat()));
+        assert_eq!(fragment(atomic, &message), Some(Violation::FragmentedNd));
+        assert_eq!(fragment(first, &message), Some(Violation::FragmentedNd));
+        assert_eq!(fragment(first, &[]), Some(Violation::FragmentedNd), "its type is in a later fragment");
+        let options = [60, 0, 0, 1, 0, 0, 0, 7];
+        assert_eq!(
+            fragment(options, &[58, 0, 1]),
+            Some(Violation::FragmentedNd),
+            "its headers are in a later fragment"
+        );
+        assert_eq!(fragment(first, &echo), None);
+        assert_eq!(fragment(later, &message), None, "it comes to nothing without the first");
     }
 
     #[test]
@@ -255,8 +285,6 @@ mod ndp_tests {
             ("routing type 0, none left", 43, &[58, 0, 0, 0, 0, 0, 0, 0]),
             ("routing type 2, none left", 43, &[&[58, 2, 2, 0, 0, 0, 0, 0][..], &OTHER6.octets()].concat()),
             ("segment routing, none left", 43, &[&[58, 2, 4, 0, 0, 0, 0, 0][..], &OTHER6.octets()].concat()),
-            ("an atomic fragment", 44, &[58, 0, 0, 0, 0, 0, 0, 7]),
-            ("the first fragment", 44, &[58, 0, 0, 1, 0, 0, 0, 7]),
             ("authentication, 12 octets", 51, &[58, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1]),
         ] {
             let frame = ipv6(addresses, number, &[header, &message].concat());
@@ -438,22 +466,24 @@ mod icmp_redirect_tests {
         ];
         for (what, change) in cases {
             let frame = redirect(GATEWAY4, change);
-            assert_eq!(claim(&frame), Some(Claim::RedirectSource(GATEWAY4)), "{what}");
+            assert_eq!(claim(&frame), Some(Claim::SourceAddress(GATEWAY4.into())), "{what}");
             let tagged = tagged(&frame, EtherType::C_TAG, 0);
-            assert_eq!(claim(&tagged), Some(Claim::RedirectSource(GATEWAY4)), "{what}, tagged");
+            assert_eq!(claim(&tagged), Some(Claim::SourceAddress(GATEWAY4.into())), "{what}, tagged");
         }
     }
 
     #[test]
-    fn accepts_other_icmp() {
-        assert_eq!(claim(&redirect(OTHER4, |_| {})), None, "no host that uses the gateway accepts it");
+    fn rejects_any_packet_from_the_gateway_address() {
         for kind in [0, 3, 8, 11] {
-            assert_eq!(claim(&redirect(GATEWAY4, |packet| packet[20] = kind)), None, "{kind}");
+            let frame = redirect(GATEWAY4, |packet| packet[20] = kind);
+            assert_eq!(claim(&frame), Some(Claim::SourceAddress(GATEWAY4.into())), "ICMP type {kind}");
         }
         for protocol in [6, 17] {
-            assert_eq!(claim(&redirect(GATEWAY4, |packet| packet[9] = protocol)), None, "{protocol}");
+            let frame = redirect(GATEWAY4, |packet| packet[9] = protocol);
+            assert_eq!(claim(&frame), Some(Claim::SourceAddress(GATEWAY4.into())), "protocol {protocol}");
         }
-        for length in 14..=34 {
+        assert_eq!(claim(&redirect(OTHER4, |_| {})), None);
+        for length in 14..34 {
             assert_eq!(claim(&redirect(GATEWAY4, |_| {})[..length]), None, "cut at {length}");
         }
     }

@@ -147,11 +147,12 @@ impl TestSwitch for Uswitch {
     const DEVICE: &str = "uswitch0";
     const RESERVED: RangeInclusive<u8> = 0x00..=0x0f;
 
+    // The tests that run on both switches send frames from made-up addresses.
     fn start() -> Uswitch {
-        Uswitch::with("--ports 3")
+        Uswitch::with("--ports 3 --guard off")
     }
     fn with_ageing_time(seconds: u32) -> Uswitch {
-        Uswitch::with(&format!("--ports 3 --ageing-time {seconds}"))
+        Uswitch::with(&format!("--ports 3 --guard off --ageing-time {seconds}"))
     }
     fn host(&self) -> &Host {
         &self.host

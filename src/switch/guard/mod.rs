@@ -1,0 +1,161 @@
+//! The guard: what a container says about its addresses must be true for its port.
+//!
+//! A guarded port has an [`Identity`]: the MAC and the IP addresses that the switch assigned, and the IPv6 link-local
+//! address of that MAC. A frame whose source MAC, source address, ARP sender or neighbour discovery says anything
+//! else is refused (`check`), and so are the messages of DHCP servers and routers. This is what switches call IP
+//! source guard, dynamic ARP inspection, ND inspection, DHCP snooping and RA guard (RFC 6105).
+//!
+//! In a VLAN (a tag with a VLAN identifier) only the source MAC is checked: addresses there are not the switch's.
+//!
+//! Workers read an identity without a lock: the MAC is in one word, which is zero where the guard is off. While
+//! control changes an identity, a frame may be compared with old and new fields.
+
+mod check;
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use super::{PortId, Ports};
+use crate::wire::Mac;
+
+/// IPv4 addresses of one identity.
+const MAX_IPV4: usize = 16;
+/// IPv6 addresses of one identity, with two link-local ones.
+const MAX_IPV6: usize = 18;
+
+/// The addresses that a port may use.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The source MAC of its frames.
+    pub mac: Mac,
+    /// Its IP addresses. Of each version the first 16 count.
+    pub addresses: Vec<IpAddr>,
+    /// An earlier MAC, whose link-local address it may still have: the kernel keeps that when a MAC changes.
+    pub earlier_mac: Option<Mac>,
+}
+
+/// The IPv6 link-local address of a MAC (RFC 4291 appendix A).
+pub fn link_local(mac: Mac) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = mac.0;
+    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+}
+
+/// In a port's word: the guard is on. The MAC is below.
+const ON: u64 = 1 << 63;
+
+/// The addresses of one identity.
+#[derive(Debug, Default)]
+struct Addresses {
+    ipv4: [AtomicU32; MAX_IPV4],
+    ipv6: [[AtomicU64; 2]; MAX_IPV6],
+    ipv4_count: AtomicU8,
+    ipv6_count: AtomicU8,
+}
+
+/// The identities of all ports.
+#[derive(Debug)]
+pub struct Guards {
+    /// [`ON`] and the MAC, or zero where the guard is off: all that an unguarded port costs.
+    macs: Box<[AtomicU64]>,
+    /// Made with the first identity of a port number, and used again by the next port with that number.
+    addresses: Box<[OnceLock<Box<Addresses>>]>,
+}
+
+impl Default for Guards {
+    fn default() -> Self {
+        Guards {
+            macs: (0..Ports::MAX).map(|_| AtomicU64::new(0)).collect(),
+            addresses: (0..Ports::MAX).map(|_| OnceLock::new()).collect(),
+        }
+    }
+}
+
+impl Guards {
+    /// Turns the guard of a port on with this identity, or off. Only one thread may call this at a time.
+    pub fn set(&self, port: PortId, identity: Option<&Identity>) {
+        let word = &self.macs[port.index()];
+        let Some(identity) = identity else { return word.store(0, Ordering::Release) };
+        let addresses = self.addresses[port.index()].get_or_init(Box::default);
+        addresses.replace(identity);
+        word.store(ON | identity.mac.as_u64(), Ordering::Release);
+    }
+
+    /// The MAC of a guarded port.
+    pub fn mac(&self, port: PortId) -> Option<Mac> {
+        Some(self.port(port)?.mac)
+    }
+
+    /// The identity that a worker compares with; `None` if the guard is off.
+    #[inline]
+    pub(super) fn port(&self, port: PortId) -> Option<Bound<'_>> {
+        let word = self.macs.get(port.index())?.load(Ordering::Acquire);
+        if word == 0 {
+            return None;
+        }
+        // Always there: `set` makes the addresses before it turns the guard on.
+        let addresses = self.addresses[port.index()].get()?;
+        Some(Bound { mac: Mac::from_u64(word), addresses })
+    }
+}
+
+impl Addresses {
+    #[allow(clippy::cast_possible_truncation, reason = "at most MAX_IPV6")]
+    fn replace(&self, identity: &Identity) {
+        let macs = [Some(identity.mac), identity.earlier_mac];
+        let link_locals = macs.into_iter().flatten().map(link_local);
+        let (mut ipv4, mut ipv6) = (Vec::new(), link_locals.collect::<Vec<Ipv6Addr>>());
+        for address in &identity.addresses {
+            match address {
+                IpAddr::V4(address) => ipv4.push(*address),
+                IpAddr::V6(address) => ipv6.push(*address),
+            }
+        }
+        ipv4.truncate(MAX_IPV4);
+        ipv6.truncate(MAX_IPV6);
+        for (slot, address) in self.ipv4.iter().zip(&ipv4) {
+            slot.store(address.to_bits(), Ordering::Relaxed);
+        }
+        for (slot, address) in self.ipv6.iter().zip(&ipv6) {
+            let (high, low) = halves(*address);
+            slot[0].store(high, Ordering::Relaxed);
+            slot[1].store(low, Ordering::Relaxed);
+        }
+        self.ipv4_count.store(ipv4.len() as u8, Ordering::Release);
+        self.ipv6_count.store(ipv6.len() as u8, Ordering::Release);
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "the two halves")]
+const fn halves(address: Ipv6Addr) -> (u64, u64) {
+    let bits = address.to_bits();
+    ((bits >> 64) as u64, bits as u64)
+}
+
+/// The identity of a guarded port.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bound<'a> {
+    mac: Mac,
+    addresses: &'a Addresses,
+}
+
+impl Bound<'_> {
+    #[inline]
+    fn has4(&self, address: Ipv4Addr) -> bool {
+        let bits = address.to_bits();
+        let count = usize::from(self.addresses.ipv4_count.load(Ordering::Acquire));
+        self.addresses.ipv4.iter().take(count).any(|slot| slot.load(Ordering::Relaxed) == bits)
+    }
+
+    #[inline]
+    fn has6(&self, address: Ipv6Addr) -> bool {
+        let (high, low) = halves(address);
+        let count = usize::from(self.addresses.ipv6_count.load(Ordering::Acquire));
+        let is = |slot: &[AtomicU64; 2]| {
+            slot[0].load(Ordering::Relaxed) == high && slot[1].load(Ordering::Relaxed) == low
+        };
+        self.addresses.ipv6.iter().take(count).any(is)
+    }
+}
