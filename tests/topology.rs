@@ -20,7 +20,7 @@ use uswitch::control::log::LogLevel;
 use uswitch::control::topology::{
     Device, DeviceId, Environment, LinkChange, PortNetns, PortSpec, Topology, TopologyError,
 };
-use uswitch::control::{Config, EngineChoice};
+use uswitch::control::{Choose, Config, EngineChoice};
 use uswitch::datapath::{BusyPoll, Placement};
 use uswitch::sys::netns::{self, Netns};
 use uswitch::wire::Mac;
@@ -55,6 +55,7 @@ fn environment() -> Environment {
 
 fn config(ports: u16) -> Config {
     Config {
+        choose: Choose::default(),
         name: "uswitch0".to_owned(),
         ports,
         prefix: "container".to_owned(),
@@ -219,7 +220,8 @@ fn containers_get_configured_addresses_routes_and_mtu() {
         );
         assert!(ip("-n container2 link show eth0").contains(&devices[2].mac.to_string()));
         let accept_ra = ip("netns exec container2 cat /proc/sys/net/ipv6/conf/eth0/accept_ra");
-        assert_eq!(accept_ra, "0\n");
+        assert_eq!(accept_ra, "1\n", "the kernel's default");
+        assert_eq!(fs::read_to_string("/proc/sys/net/ipv6/conf/uswitch0/accept_ra").unwrap(), "0\n");
 
         let host = ip("address show uswitch0");
         assert!(host.contains("172.16.0.1/24") && host.contains("fd00:172:16::1/64"), "{host}");

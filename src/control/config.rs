@@ -40,6 +40,8 @@ pub struct Config {
     pub prefix: String,
     /// In each subnet the gateway has the first address, and container N the (N+1)th.
     pub subnets: Vec<IpNet>,
+    /// What the switch chooses itself if its default is in use.
+    pub choose: Choose,
     /// Masquerade packets to other networks.
     pub nat: bool,
     /// No host port.
@@ -68,6 +70,23 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// Log level at the start.
     pub log: LogLevel,
+}
+
+/// Values that a switch with a name of its own chooses itself if their defaults are in use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Choose {
+    /// The prefix of the containers' names.
+    pub prefix: bool,
+    /// The subnets.
+    pub subnets: bool,
+}
+
+impl Choose {
+    /// A switch with a name of its own is likely the second one.
+    fn new(name: &str, options: &Options) -> Choose {
+        let second = name != DEFAULT_NAME;
+        Choose { prefix: second && options.prefix.is_none(), subnets: second && options.subnet.is_empty() }
+    }
 }
 
 /// Why a configuration is refused.
@@ -247,9 +266,10 @@ impl Options {
 type Checked<T> = Result<T, (&'static str, InvalidValue)>;
 
 fn check(options: Options) -> Checked<Config> {
-    let name = options.name.unwrap_or_else(|| DEFAULT_NAME.to_owned());
+    let name = options.name.clone().unwrap_or_else(|| DEFAULT_NAME.to_owned());
     device_name(&name).map_err(|why| ("name", why))?;
     let ports = number("ports", options.ports, 2, 0..=MOST_PORTS)?;
+    let choose = Choose::new(&name, &options);
     let prefix = options.prefix.unwrap_or_else(|| "container".to_owned());
     container_name(&format!("{prefix}{MOST_PORTS}"))
         .map_err(|_| ("prefix", InvalidValue::ContainerName(prefix.clone())))?;
@@ -262,6 +282,7 @@ fn check(options: Options) -> Checked<Config> {
         name,
         ports,
         prefix,
+        choose,
         nat,
         internal,
         guard: options.guard.unwrap_or(true),

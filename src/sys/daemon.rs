@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::fcntl::OFlag;
+use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe2, setsid};
 
@@ -45,6 +46,9 @@ pub fn detach() -> io::Result<Role> {
         ForkResult::Child => {
             close_inherited()?;
             setsid()?;
+            // The hang-up of a terminal does not concern it.
+            // SAFETY: ignoring a signal runs no code of ours.
+            unsafe { signal(Signal::SIGHUP, SigHandler::SigIgn) }?;
             Ok(Role::Child(ReadyNotifier { pipe: File::from(write) }))
         }
     }

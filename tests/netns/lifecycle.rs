@@ -383,3 +383,47 @@ fn runs_two_switches_side_by_side() {
     host.run("uswitch stop").ok();
     before.assert_same(&host);
 }
+
+/// A second switch needs nothing but a name: it uses container names and subnets that are free, and says which.
+#[test]
+fn second_switch_chooses_free_names_and_subnets() {
+    let host = Host::new();
+    let before = HostSnapshot::of(&host);
+    host.run("uswitch start --detach --ports 2").ok();
+    let start = host.run("uswitch start --detach --ports 2 --name lab2");
+    let notices = start.stderr.clone();
+    start.ok();
+    for words in ["named lab2-N", "172.16.0.0/24 overlaps", "using 10.1.0.0/24", "using fd00:10:1::/64"] {
+        assert!(notices.contains(words), "'{words}' is missing in: {notices}");
+    }
+    host.netns("lab2-1").run("ping -n -c 1 -W 5 10.1.0.3").ok();
+    host.netns("container1").run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+    host.run("uswitch stop lab2").ok();
+    host.run("uswitch stop").ok();
+    before.assert_same(&host);
+    let again = host.run("uswitch start --detach --ports 2 --name lab2");
+    assert_eq!(again.stderr, "", "the defaults are free");
+    again.ok();
+    host.run("ip netns exec container1 true").ok();
+}
+
+#[test]
+fn reports_all_conflicts_at_once() {
+    let s = Uswitch::start();
+    let arguments = "--name lab2 --ports 3 --prefix container --subnet 172.16.0.0/16 --subnet fd00:172::/32";
+    assert_start_rejected(
+        s.host(),
+        arguments,
+        &["container1", "2 more", "172.16.0.1/24", "fd00:172:16::1/64"],
+    );
+}
+
+/// Programs that rotate logs send SIGHUP to daemons.
+#[test]
+fn detached_switch_ignores_sighup() {
+    let host = Host::new();
+    host.run("uswitch start --detach --ports 2").ok();
+    host.sh("kill -HUP $(pgrep -x uswitch)").ok();
+    host.netns("container1").run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+    host.run("uswitch stop").ok();
+}

@@ -26,6 +26,7 @@ mod doctor;
 mod engines;
 mod events;
 mod harness;
+mod ipv6;
 mod labs;
 mod lifecycle;
 mod log;

@@ -243,3 +243,29 @@ printf 'interface eth%s { IgnoreIfMissing on; AdvSendAdvert on; MinRtrAdvInterva
     s.stop();
     assert!(has_route(s.host(), "up0") && has_route(s.host(), "up1"));
 }
+
+/// iptables-legacy has tables of its own, which nft does not show. Chains on the way to the host count as well.
+#[test]
+fn reports_dropping_chains_of_iptables_legacy_and_to_the_host() {
+    for (rules, words) in [
+        ("iptables-legacy -P FORWARD DROP", ["chain iptables-legacy FORWARD", "-i uswitch0 -j ACCEPT"]),
+        ("ip6tables-legacy -P FORWARD DROP", ["chain ip6tables-legacy FORWARD", "-o uswitch0 -j ACCEPT"]),
+        ("iptables-legacy -P INPUT DROP", ["chain iptables-legacy INPUT", "-I INPUT -i uswitch0"]),
+        ("iptables-nft -P INPUT DROP", ["chain ip filter INPUT", "iifname uswitch0 accept"]),
+    ] {
+        let host = Host::new();
+        host.run(rules).ok();
+        let start = host.run("uswitch start --detach --ports 1 --nat");
+        let notices = start.stderr.clone();
+        start.ok();
+        assert_eq!(notices.lines().count(), 1, "{rules}: {notices}");
+        assert!(words.iter().all(|word| notices.contains(word)), "{rules}: {notices}");
+        host.run("uswitch stop").ok();
+        let doctor = host.run("uswitch doctor --json").json();
+        let firewall =
+            doctor.as_array().unwrap().iter().find(|finding| finding["check"] == "firewall").unwrap();
+        let fix = firewall["fix"].as_str().and_then(|fix| fix.strip_prefix("sudo ")).expect("a command");
+        host.sh(fix).ok();
+        assert_eq!(host.run("uswitch start --detach --ports 1 --nat").stderr, "", "{fix} is enough");
+    }
+}

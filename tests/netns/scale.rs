@@ -19,3 +19,23 @@ fn three_hundred_ports() {
     s.stop();
     before.assert_same(host);
 }
+
+/// The limit of neighbour table entries applies to the whole machine, so the test only changes what the switch reads.
+#[test]
+fn reports_more_ports_than_the_neighbour_tables_serve() {
+    let host = Host::new();
+    host.sh("mount -t tmpfs none /proc/sys/net/ipv4/neigh; cd /proc/sys/net/ipv4/neigh; mkdir default; echo 6 >default/gc_thresh3").ok();
+    let start = host.run("uswitch start --detach --ports 3");
+    assert_eq!(start.stderr, "", "enough for three ports");
+    start.ok();
+    host.run("uswitch stop").ok();
+    let notice = host.run("uswitch start --detach --ports 4").stderr;
+    assert_eq!(notice.lines().count(), 1, "{notice}");
+    for words in ["4 active ports", "limit: 6 entries", "sysctl net.ipv4.neigh.default.gc_thresh3=16"] {
+        assert!(notice.contains(words), "'{words}' is missing in: {notice}");
+    }
+    host.run("uswitch stop").ok();
+    let doctor = host.run("uswitch doctor --json").json();
+    let finding = doctor.as_array().unwrap().iter().find(|it| it["check"] == "neighbour tables").unwrap();
+    assert_eq!(finding["what"], "6 entries on the whole machine are enough for 3 active ports");
+}

@@ -3,6 +3,7 @@
 use super::facts::{Facts, TunState, UsernsState};
 use super::network::{firewall, forwarding, names, nft, rp_filter, subnets};
 use super::{Blocks, Finding, State};
+use crate::control::topology::neighbours;
 use crate::control::topology::preflight::files_needed;
 use crate::datapath::BUFFERS;
 use crate::switch::Ports;
@@ -26,6 +27,7 @@ pub(crate) fn run_checks(facts: &Facts) -> Vec<Finding> {
         rp_filter,
         open_files,
         locked_memory,
+        neighbour_tables,
     ];
     let mut findings: Vec<Finding> = checks.iter().map(|check| check(facts)).collect();
     let root = facts.missing_capabilities.is_empty();
@@ -200,6 +202,18 @@ pub(super) fn locked_memory(facts: &Facts) -> Finding {
             Finding::note(CHECK, what).fix(raise("memlock", WORKER_LOCKED_BYTES))
         }
     }
+}
+
+pub(super) fn neighbour_tables(facts: &Facts) -> Finding {
+    const CHECK: &str = "neighbour tables";
+    let max = Ports::MAX as u64 - 1;
+    let limit = facts.neighbours;
+    if neighbours::needed(max) <= limit {
+        return Finding::ok(CHECK, format!("the limit of {limit} entries is enough for all {max} ports"));
+    }
+    let ports = neighbours::ports(limit);
+    let what = format!("{limit} entries on the whole machine are enough for {ports} active ports");
+    Finding::note(CHECK, what).fix(format!("sudo {}", neighbours::raise(max)))
 }
 
 /// The command that raises a limit of the current shell above the hard limit, which `ulimit` cannot do.

@@ -9,7 +9,9 @@ use ipnet::IpNet;
 use crate::control::Config;
 use crate::control::config::DEFAULT_NAME;
 use crate::control::topology::TopologyError;
+use crate::control::topology::firewall::{self, DroppingChain};
 use crate::control::topology::inspect::{self, KnownSwitch, kernel_error};
+use crate::control::topology::neighbours;
 use crate::control::topology::preflight::UsedNetwork;
 use crate::datapath;
 use crate::sys::sandbox::{self, Restriction};
@@ -50,6 +52,8 @@ pub(crate) struct Facts {
     pub(super) open_files: u64,
     /// Limit of locked memory in bytes; `None`: unlimited.
     pub(super) locked_memory: Option<u64>,
+    /// Limit of entries in the kernel's neighbour tables.
+    pub(super) neighbours: u64,
     pub(super) switches: Vec<KnownSwitch>,
 }
 
@@ -76,8 +80,8 @@ pub(super) enum NftState {
     /// It fails, with the error.
     Broken(String),
     Works {
-        /// A chain that drops forwarded packets.
-        dropping_chain: Option<String>,
+        /// The chains that drop packets of containers.
+        dropping: Vec<DroppingChain>,
     },
 }
 
@@ -122,6 +126,7 @@ impl Facts {
             workers: config.workers as u64,
             open_files: limits::open_files().map_err(kernel_error("read the limit of open files"))?,
             locked_memory: locked_memory()?,
+            neighbours: neighbours::limit(),
             switches: inspect::switches(&runtime_dir::path()),
         })
     }
@@ -149,8 +154,8 @@ fn nft(root: bool) -> NftState {
     if !root {
         return NftState::NotQueried;
     }
-    match inspect::dropping_chain(DEFAULT_NAME) {
-        Ok(dropping_chain) => NftState::Works { dropping_chain },
+    match firewall::dropping_chains(DEFAULT_NAME) {
+        Ok(dropping) => NftState::Works { dropping },
         Err(error) => NftState::Broken(error.to_string()),
     }
 }

@@ -1,10 +1,9 @@
 //! The checks of the host's network. They concern a switch that runs as root; a sandbox has a network of its own.
 
-use ipnet::IpNet;
-
 use super::facts::{Facts, NftState};
 use super::{Blocks, Finding};
 use crate::control::config::DEFAULT_NAME;
+use crate::control::topology::choose::free_subnets;
 use crate::control::topology::inspect::KnownSwitch;
 use crate::control::topology::preflight::{UsedNetwork, overlapping};
 
@@ -54,34 +53,9 @@ pub(super) fn subnets(facts: &Facts) -> Finding {
     if device == DEFAULT_NAME && facts.runs(device) {
         return found.fix("uswitch stop");
     }
-    match free(facts) {
-        Some(free) => found.fix(format!("uswitch start --ports 3 --subnet {}", free.join(" --subnet "))),
-        None => found,
-    }
-}
-
-/// The configured subnets, with those in use replaced by free ones of the same size.
-fn free(facts: &Facts) -> Option<Vec<String>> {
-    let mut chosen: Vec<IpNet> = Vec::new();
-    for own in &facts.subnets {
-        let others = facts.subnets.iter().filter(|other| *other != own).chain(&chosen);
-        let others: Vec<UsedNetwork> =
-            others.map(|net| UsedNetwork { net: *net, device: String::new() }).collect();
-        let fits =
-            |net: &IpNet| overlapping(net, &facts.taken).is_none() && overlapping(net, &others).is_none();
-        let net = std::iter::once(*own).chain((1..=255).filter_map(|n| private(own, n))).find(fits)?;
-        chosen.push(net);
-    }
-    Some(chosen.iter().map(ToString::to_string).collect())
-}
-
-/// A private subnet of the same size as `like` (RFC 1918, RFC 4193).
-fn private(like: &IpNet, n: u8) -> Option<IpNet> {
-    let text = match like {
-        IpNet::V4(_) => format!("10.{n}.0.0/{}", like.prefix_len()),
-        IpNet::V6(_) => format!("fd00:10:{n}::/{}", like.prefix_len()),
-    };
-    text.parse().ok().filter(|net: &IpNet| net.addr() == net.network())
+    let Some(free) = free_subnets(&facts.subnets, &facts.taken) else { return found };
+    let free: Vec<String> = free.iter().map(ToString::to_string).collect();
+    found.fix(format!("uswitch start --ports 3 --subnet {}", free.join(" --subnet ")))
 }
 
 pub(super) fn nft(facts: &Facts) -> Finding {
@@ -106,21 +80,18 @@ pub(super) fn forwarding(facts: &Facts) -> Finding {
 }
 
 pub(super) fn firewall(facts: &Facts) -> Finding {
-    let chain = match &facts.nft {
-        NftState::Works { dropping_chain: Some(chain) } => chain,
-        NftState::Works { dropping_chain: None } => {
-            return Finding::ok("firewall", "no chain drops forwarded packets by default");
-        }
+    let chains = match &facts.nft {
+        NftState::Works { dropping } => dropping,
         NftState::Missing | NftState::NotQueried | NftState::Broken(_) => {
             return Finding::ok("firewall", "not checked: needs root and nft");
         }
     };
-    let rule = |device: &str| format!("insert rule {chain} {device} {DEFAULT_NAME} accept");
-    Finding::note(
-        "firewall",
-        format!("chain {chain} drops forwarded packets by default: --nat does not work"),
-    )
-    .fix(format!("sudo nft '{}; {}'", rule("iifname"), rule("oifname")))
+    if chains.is_empty() {
+        return Finding::ok("firewall", "no chain drops packets of containers by default");
+    }
+    let what: Vec<String> = chains.iter().map(|chain| format!("it {}", chain.describe())).collect();
+    let commands: Vec<String> = chains.iter().flat_map(|chain| chain.fixes(DEFAULT_NAME)).collect();
+    Finding::note("firewall", what.join(", and ")).fix(format!("sudo sh -c '{}'", commands.join("; ")))
 }
 
 /// The kernel uses the larger of `all` and the device's own value (Linux `networking/ip-sysctl`): 1 is strict, 2 loose.

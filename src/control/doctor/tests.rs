@@ -3,6 +3,7 @@
 use super::checks::WORKER_LOCKED_BYTES;
 use super::facts::{Facts, NftState, TunState, UsernsState};
 use super::{Finding, State, run_checks};
+use crate::control::topology::firewall::{DroppingChain, Hook, Tool};
 use crate::control::topology::inspect::KnownSwitch;
 use crate::control::topology::preflight::UsedNetwork;
 use crate::sys::sandbox::RESTRICTIONS;
@@ -18,7 +19,7 @@ fn healthy() -> Facts {
         missing_capabilities: Vec::new(),
         owns_network: true,
         userns: UsernsState::Allowed,
-        nft: NftState::Works { dropping_chain: None },
+        nft: NftState::Works { dropping: Vec::new() },
         forwarding: [Some(1), Some(1)],
         rp_filter: [Some(0), Some(2)],
         subnets: vec!["172.16.0.0/24".parse().unwrap(), "fd00:172:16::/64".parse().unwrap()],
@@ -28,6 +29,7 @@ fn healthy() -> Facts {
         workers: 1,
         open_files: 1 << 20,
         locked_memory: None,
+        neighbours: 1 << 14,
         switches: Vec::new(),
     }
 }
@@ -250,11 +252,18 @@ fn checks_nat_requirements() {
     let broken = with(NftState::Broken("nft failed: it may not".into()));
     assert_finding(&broken, "nft", (State::Note, "--nat does not work: nft failed: it may not", None));
     assert_finding(&broken, "firewall", (State::Ok, "not checked", None));
-    let docker = with(NftState::Works { dropping_chain: Some("ip filter FORWARD".into()) });
-    let fix = "sudo nft 'insert rule ip filter FORWARD iifname uswitch0 accept; \
-                insert rule ip filter FORWARD oifname uswitch0 accept'";
-    assert_finding(&docker, "firewall", (State::Note, "ip filter FORWARD", Some(fix)));
-    for facts in [without, off, broken, docker] {
+    let chain = |tool, hook, name: &str| DroppingChain { tool, hook, name: name.to_owned() };
+    let docker =
+        with(NftState::Works { dropping: vec![chain(Tool::Nft, Hook::Forward, "ip filter FORWARD")] });
+    let fix = "sudo sh -c 'nft insert rule ip filter FORWARD iifname uswitch0 accept; \
+               nft insert rule ip filter FORWARD oifname uswitch0 accept'";
+    let what = "drops forwarded packets by default (chain ip filter FORWARD)";
+    assert_finding(&docker, "firewall", (State::Note, what, Some(fix)));
+    let input = with(NftState::Works { dropping: vec![chain(Tool::IptablesLegacy, Hook::Input, "INPUT")] });
+    let fix = "sudo sh -c 'iptables-legacy -I INPUT -i uswitch0 -j ACCEPT'";
+    let what = "drops packets to the host by default (chain iptables-legacy INPUT)";
+    assert_finding(&input, "firewall", (State::Note, what, Some(fix)));
+    for facts in [without, off, broken, docker, input] {
         assert_start(&facts, true, EVERYWHERE);
     }
     let loosen = Some("sudo sysctl net.ipv4.conf.all.rp_filter=2");
@@ -292,5 +301,17 @@ fn checks_limits() {
             "locked memory",
             (state, what, fix),
         );
+    }
+}
+
+#[test]
+fn checks_neighbour_table_limit() {
+    let fix = "sudo sysctl net.ipv4.neigh.default.gc_thresh3=16384 net.ipv6.neigh.default.gc_thresh3=16384";
+    for (neighbours, state, what, fix) in [
+        (1024, State::Note, "1024 entries on the whole machine are enough for 512 active ports", Some(fix)),
+        (8189, State::Note, "4094", Some(fix)),
+        (8190, State::Ok, "enough for all 4095 ports", None),
+    ] {
+        assert_finding(&Facts { neighbours, ..healthy() }, "neighbour tables", (state, what, fix));
     }
 }

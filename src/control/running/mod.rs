@@ -210,6 +210,7 @@ impl Running<Topology> {
         let nothing_made = |why| StartFailure { why, left: Vec::new() };
         let chosen = engine(config.engine).map_err(nothing_made)?;
         let topology = Topology::claim(&config, environment).map_err(|error| nothing_made(error.into()))?;
+        let config = topology.config().clone();
         let mut running = Running::on(topology, config, chosen)?;
         running.sandboxed = environment.sandboxed;
         match running.add_first_ports(interrupted).await {

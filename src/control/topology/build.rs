@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::ledger::{Entry, EntryId, Ledger};
 use super::link::{self, Link};
-use super::{PortSpec, TopologyError};
+use super::{PortNetns, PortSpec, TopologyError};
 use crate::sys::netlink::{Netlink, NetlinkError, NetlinkRequest};
 use crate::sys::netns::{self, Netns, NetnsThread, in_netns};
 use crate::sys::tap::{self, Lifetime, Tap};
@@ -149,7 +149,9 @@ fn configure(
         notices.push(ipv6_disabled_notice(&spec));
     }
     let found = link::find(netlink, &spec.ifname)?;
-    if let Err(error) = link::disable_autoconf(&spec.ifname) {
+    if spec.netns == PortNetns::Host
+        && let Err(error) = link::disable_autoconf(&spec.ifname)
+    {
         notices.push(format!(
             "{} may get addresses from router advertisements: cannot write to /proc/sys: {error}",
             spec.ifname

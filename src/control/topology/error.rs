@@ -48,6 +48,21 @@ pub enum TopologyError {
         /** The device that has it. */
         device: String,
     },
+    /// Several containers have names of existing namespaces.
+    #[error(
+        "the network namespaces {first} and {more} more with the prefix '{prefix}' exist already: choose another --prefix"
+    )]
+    NetnsExist {
+        /** The first of them. */
+        first: String,
+        /** How many others. */
+        more: usize,
+        /** The prefix of the containers' names. */
+        prefix: String,
+    },
+    /// A start has several conflicts.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Conflicts(Vec<TopologyError>),
     /// Each queue of each port is an open file.
     #[error(
         "the switch needs {needed} open files and the limit is {limit}: raise it with `ulimit -n {needed}`, or use fewer --ports or --workers"

@@ -58,11 +58,6 @@ pub(crate) fn has_nft() -> bool {
     nat::program().is_some()
 }
 
-/// See [`nat::dropping_chain`].
-pub(crate) fn dropping_chain(host_port: &str) -> Result<Option<String>, TopologyError> {
-    nat::dropping_chain(host_port)
-}
-
 /// Wraps an error of a kernel interface that should always work.
 pub(crate) fn kernel_error(what: &'static str) -> impl FnOnce(io::Error) -> TopologyError {
     move |source| TopologyError::Kernel { what, source }

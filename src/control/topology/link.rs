@@ -206,9 +206,8 @@ fn set_link(link: LinkMessageBuilder<LinkUnspec>) -> RouteNetlinkMessage {
     RouteNetlinkMessage::SetLink(link.build())
 }
 
-/// Turns off router advertisements and duplicate address detection on a device in the calling thread's namespace. Its
-/// addresses and routes are those that were assigned, and its link-local address is usable at once.
-/// A kernel without IPv6 has no such settings.
+/// Turns off router advertisements and duplicate address detection on the host port's device. The host's addresses and
+/// routes must not depend on what containers send. A kernel without IPv6 has no such settings.
 pub(super) fn disable_autoconf(name: &str) -> io::Result<()> {
     // The network settings under /proc/sys are those of the namespace of the opening thread.
     let settings = Path::new("/proc/sys/net/ipv6/conf").join(name);

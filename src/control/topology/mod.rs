@@ -8,15 +8,18 @@
 
 mod announce;
 mod build;
+pub(crate) mod choose;
 mod claim;
 mod environment;
 mod error;
+pub(crate) mod firewall;
 mod forwarding;
 pub(crate) mod inspect;
 mod ledger;
 mod link;
 mod link_watcher;
 mod nat;
+pub(crate) mod neighbours;
 pub(crate) mod preflight;
 mod sysctl;
 mod undo;
@@ -33,6 +36,7 @@ pub use self::error::TopologyError;
 use self::announce::{Announcer, Origin};
 use self::build::{BuiltDevice, StagingNetns};
 use self::claim::{claim_name, close, open_kernel_interfaces};
+use self::firewall::{Hook, Tool};
 use self::ledger::{Entry, EntryId, Ledger, Owner};
 use self::link_watcher::{LinkWatcher, WatchedDevice};
 use super::{Config, addressing};
@@ -147,7 +151,7 @@ struct DeviceRecord {
 /// Everything that was created for one switch. Dropping it removes nothing; [`Topology::teardown`] does.
 #[derive(Debug)]
 pub struct Topology {
-    name: String,
+    config: Config,
     sandboxed: bool,
     ledger: Ledger,
     host: Netlink,
@@ -162,6 +166,8 @@ pub struct Topology {
     notices: Vec<String>,
     /// The notice that the kernel lacks UDP segmentation offload was given.
     reported_no_uso: bool,
+    /// The limit of the neighbour tables, until a notice about it was given.
+    neighbour_limit: Option<u64>,
 }
 
 impl Topology {
@@ -173,14 +179,16 @@ impl Topology {
     pub fn claim(config: &Config, environment: &Environment) -> Result<Topology, TopologyError> {
         let host_identity = Netns::current()?.identity()?;
         let (mut ledger, notice) = claim_name(&config.name, &environment.runtime, &host_identity)?;
-        let claimed = open_kernel_interfaces(config).and_then(|parts| {
+        let mut config = config.clone();
+        let claimed = choose::replace_used_defaults(&mut config).and_then(|choices| {
+            let parts = open_kernel_interfaces(&config)?;
             let pid = std::process::id();
             ledger.start(Owner { pid, host: host_identity, sandboxed: environment.sandboxed })?;
-            Ok(parts)
+            Ok((parts, choices))
         });
         match claimed {
-            Ok((host, staging, watcher)) => Ok(Topology {
-                name: config.name.clone(),
+            Ok(((host, staging, watcher), choices)) => Ok(Topology {
+                config,
                 sandboxed: environment.sandboxed,
                 ledger,
                 host,
@@ -191,8 +199,9 @@ impl Topology {
                 announcer: Announcer::default(),
                 host_device: None,
                 next: 0,
-                notices: notice.into_iter().collect(),
+                notices: notice.into_iter().chain(choices).collect(),
                 reported_no_uso: false,
+                neighbour_limit: Some(neighbours::limit()),
             }),
             Err(error) => {
                 // Report why the start failed, not that the ledger file was left.
@@ -203,6 +212,11 @@ impl Topology {
                 })
             }
         }
+    }
+
+    /// The configuration, with the prefix and the subnets that were chosen.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// Removes what a killed switch of this name left behind. Returns a sentence that lists it.
@@ -362,6 +376,7 @@ impl Topology {
                     .to_owned(),
             );
         }
+        self.check_neighbour_tables();
         Ok(Device {
             id,
             ifname: built.link.name,
@@ -376,7 +391,7 @@ impl Topology {
 
     fn enable_nat(&mut self, subnets: &[IpNet]) -> Result<(), TopologyError> {
         let before = self.ledger.next_id();
-        if let Err(error) = nat::enable(&mut self.ledger, &self.name, subnets) {
+        if let Err(error) = nat::enable(&mut self.ledger, &self.config.name, subnets) {
             self.roll_back(before);
             return Err(error);
         }
@@ -386,14 +401,32 @@ impl Topology {
             );
         }
         // If the ruleset cannot be read, there is nothing to report.
-        if let Ok(Some(chain)) = nat::dropping_chain(&self.name) {
-            self.notify(format!(
-                "the firewall drops forwarded packets by default (chain {chain}): accept '{name}' there, with \
-                 Docker by `iptables -I DOCKER-USER -i {name} -j ACCEPT` and the same with -o",
-                name = self.name
-            ));
+        for chain in firewall::dropping_chains(&self.config.name).unwrap_or_default() {
+            let name = &self.config.name;
+            let docker = match (chain.tool, chain.hook) {
+                (Tool::Nft, Hook::Forward) => {
+                    format!(
+                        ", with Docker by `iptables -I DOCKER-USER -i {name} -j ACCEPT` and the same with -o"
+                    )
+                }
+                _ => format!(" with `{}`", chain.fixes(name).join("; ")),
+            };
+            self.notify(format!("the firewall {}: accept '{name}' there{docker}", chain.describe()));
         }
         Ok(())
+    }
+
+    /// Reports once that there are more ports than the neighbour tables can serve.
+    fn check_neighbour_tables(&mut self) {
+        // One device is the host port's.
+        let ports = (self.devices.len() as u64).saturating_sub(1).max(self.config.ports.into());
+        if let Some(limit) = self.neighbour_limit.take_if(|limit| neighbours::needed(ports) > *limit) {
+            self.notify(format!(
+                "{ports} active ports can overflow the kernel's neighbour tables, which then lose packets \
+                 (limit: {limit} entries on the whole machine): raise it with `{}`",
+                neighbours::raise(ports)
+            ));
+        }
     }
 
     /// Keeps each notice once, and at most [`MOST_NOTICES`].

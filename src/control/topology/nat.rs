@@ -5,7 +5,6 @@
 //! namespace.
 
 use std::borrow::Cow;
-use std::env;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -13,13 +12,13 @@ use nftables::batch::Batch;
 use nftables::expr::{
     CT, Expression, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix, SetItem,
 };
-use nftables::helper::{apply_ruleset_with_args, get_current_ruleset_with_args};
-use nftables::schema::{Chain, NfListObject, NfObject, Nftables, Rule, Table};
+use nftables::helper::apply_ruleset_with_args;
+use nftables::schema::{Chain, NfListObject, Nftables, Rule, Table};
 use nftables::stmt::{Match, Operator, Statement};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 
 use super::ledger::{Entry, Ledger};
-use super::{TopologyError, forwarding};
+use super::{TopologyError, firewall, forwarding};
 
 /// The standard chain priorities `srcnat` and `filter` of nft(8).
 const SRCNAT_PRIORITY: i32 = 100;
@@ -53,73 +52,9 @@ pub(super) fn remove_table(name: &str) -> Result<(), TopologyError> {
     apply(&batch.to_nftables())
 }
 
-/// The path of nft if it is installed. The PATH of users other than root often lacks its directory.
+/// The path of nft if it is installed.
 pub(super) fn program() -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let standard = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-    env::split_paths(&path).chain(standard).map(|directory| directory.join("nft")).find(|file| file.is_file())
-}
-
-/// A forward chain of another firewall that drops by default and has no accept rules for `host_port`. An accept in
-/// our table does not override it (nft(8), "verdict statements"). Docker drops by the chain's policy, firewalld by
-/// the last rule.
-///
-/// # Errors
-/// nft is missing or fails.
-pub(super) fn dropping_chain(host_port: &str) -> Result<Option<String>, TopologyError> {
-    let nft = program().ok_or(TopologyError::NoNft)?;
-    let chains = get_current_ruleset_with_args(Some(&nft), ["list", "chains"])?;
-    let mut forward = chains
-        .objects
-        .iter()
-        .filter_map(|object| match object {
-            NfObject::ListObject(NfListObject::Chain(chain)) if chain.hook == Some(NfHook::Forward) => {
-                Some(chain)
-            }
-            _ => None,
-        })
-        .peekable();
-    // Without a forward chain the rules, which may be many, need not be read.
-    if forward.peek().is_none() {
-        return Ok(None);
-    }
-    // nft cannot list every rule that other programs made as JSON. Then only the policies are known.
-    let ruleset = get_current_ruleset_with_args(Some(&nft), ["list", "ruleset"]).ok();
-    let objects = ruleset.iter().flat_map(|ruleset| ruleset.objects.iter());
-    let rules: Vec<&Rule> = objects
-        .filter_map(|object| match object {
-            NfObject::ListObject(NfListObject::Rule(rule)) => Some(rule),
-            _ => None,
-        })
-        .collect();
-    let dropping = forward.find(|chain| drops(&rules, chain) && !accepts(&rules, chain, host_port));
-    Ok(dropping.and_then(|chain| {
-        let family = serde_json::to_value(chain.family).ok()?;
-        Some(format!("{} {} {}", family.as_str()?, chain.table, chain.name))
-    }))
-}
-
-/// The chain drops by default: by its policy or by a rule without a condition.
-fn drops(rules: &[&Rule<'_>], chain: &Chain<'_>) -> bool {
-    use Statement::{Counter, Drop, Log, Reject};
-    let unconditional = |rule: &&Rule| {
-        (rule.family, &rule.table, &rule.chain) == (chain.family, &chain.table, &chain.name)
-            && rule.expr.iter().all(|what| matches!(what, Counter(_) | Log(_) | Drop(_) | Reject(_)))
-            && rule.expr.iter().any(|what| matches!(what, Drop(_) | Reject(_)))
-    };
-    chain.policy == Some(NfChainPolicy::Drop) || rules.iter().any(unconditional)
-}
-
-/// Rules in the chain's table accept packets from `host_port` and packets to it.
-fn accepts(rules: &[&Rule<'_>], chain: &Chain<'_>, host_port: &str) -> bool {
-    [MetaKey::Iifname, MetaKey::Oifname].into_iter().all(|key| {
-        let by_interface = interface(key, Operator::EQ, host_port);
-        rules.iter().any(|rule| {
-            (rule.family, &rule.table) == (chain.family, &chain.table)
-                && rule.expr.contains(&by_interface)
-                && rule.expr.contains(&Statement::Accept(None))
-        })
-    })
+    firewall::installed("nft")
 }
 
 fn apply(rules: &Nftables) -> Result<(), TopologyError> {
@@ -226,7 +161,7 @@ fn prefix(subnet: &IpNet) -> Expression<'static> {
 }
 
 /// `oifname "NAME"`: by name, not by index, because the table is made before the device.
-fn interface(key: MetaKey, op: Operator, name: &str) -> Statement<'_> {
+pub(super) fn interface(key: MetaKey, op: Operator, name: &str) -> Statement<'_> {
     Statement::Match(Match {
         left: Expression::Named(NamedExpression::Meta(Meta { key })),
         right: Expression::String(name.into()),

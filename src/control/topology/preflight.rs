@@ -11,7 +11,7 @@ use netlink_packet_route::link::LinkMessage;
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 
 use super::link::{self, Link};
-use super::{TopologyError, nat};
+use super::{TopologyError, inspect, nat};
 use crate::control::Config;
 use crate::sys::netlink::{Netlink, NetlinkError};
 use crate::sys::netns::{self, NetnsError};
@@ -20,26 +20,32 @@ use crate::sys::{limits, tap};
 /// Open files besides the queues: sockets, rings, eventfds, with a reserve.
 const FIXED_FILES: u64 = 128;
 
-/// Checks that a switch with this configuration can be set up.
+/// Checks that a switch with this configuration can be set up. Reports all conflicts.
 pub(super) fn check(config: &Config, host: &mut Netlink) -> Result<(), TopologyError> {
-    tap::check_driver()?;
-    check_names(config)?;
-    check_files(config)?;
+    let mut conflicts: Vec<TopologyError> = Vec::new();
+    conflicts.extend(tap::check_driver().err().map(TopologyError::from));
+    conflicts.extend(check_names(config).err());
+    conflicts.extend(check_files(config).err());
     if config.nat && nat::program().is_none() {
-        return Err(TopologyError::NoNft);
+        conflicts.push(TopologyError::NoNft);
     }
-    if config.internal { Ok(()) } else { check_host(config, host) }
+    if !config.internal {
+        conflicts.extend(host_conflicts(config, host)?);
+    }
+    match conflicts.len() {
+        0 | 1 => conflicts.pop().map_or(Ok(()), Err),
+        _ => Err(TopologyError::Conflicts(conflicts)),
+    }
 }
 
 fn check_names(config: &Config) -> Result<(), TopologyError> {
-    for number in 1..=config.ports {
-        let name = format!("{}{number}", config.prefix);
-        netns::check_name(&name)?;
-        if netns::path(&name).symlink_metadata().is_ok() {
-            return Err(NetnsError::Exists(name).into());
-        }
+    (1..=config.ports).try_for_each(|number| netns::check_name(&config.container(number)))?;
+    let mut used = inspect::used_names(config).into_iter();
+    match (used.next(), used.len()) {
+        (None, _) => Ok(()),
+        (Some(name), 0) => Err(NetnsError::Exists(name).into()),
+        (Some(first), more) => Err(TopologyError::NetnsExist { first, more, prefix: config.prefix.clone() }),
     }
-    Ok(())
 }
 
 /// Raises the soft limit of open files to the hard limit and checks that it is enough.
@@ -55,19 +61,20 @@ pub(crate) fn files_needed(ports: u64, workers: u64) -> u64 {
     (ports + 1) * workers + ports + FIXED_FILES
 }
 
-/// Checks that the name and the subnets of the host port are unused on the host.
-fn check_host(config: &Config, host: &mut Netlink) -> Result<(), TopologyError> {
+/// The name and the subnets of the host port that the host uses already.
+fn host_conflicts(config: &Config, host: &mut Netlink) -> Result<Vec<TopologyError>, TopologyError> {
     let links = device_names(host)?;
+    let mut conflicts = Vec::new();
     if links.values().any(|name| *name == config.name) {
-        return Err(TopologyError::HostDeviceExists(config.name.clone()));
+        conflicts.push(TopologyError::HostDeviceExists(config.name.clone()));
     }
     let used = used_networks(host, &links)?;
     for subnet in &config.subnets {
         if let Some(UsedNetwork { net, device }) = overlapping(subnet, &used) {
-            return Err(TopologyError::Overlap { subnet: *subnet, with: *net, device: device.clone() });
+            conflicts.push(TopologyError::Overlap { subnet: *subnet, with: *net, device: device.clone() });
         }
     }
-    Ok(())
+    Ok(conflicts)
 }
 
 /// A network in which the host has an address or to which it has a route.
