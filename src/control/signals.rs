@@ -5,7 +5,7 @@ use std::{fs, io};
 use futures_util::FutureExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Receives SIGINT, SIGTERM and SIGHUP. After [`TerminationSignals::listen`] none of them ends the process, so a second
+/// Receives SIGINT, SIGTERM, SIGHUP and SIGQUIT. After [`TerminationSignals::listen`] none of them ends the process, so a second
 /// Ctrl-C does not interrupt the cleanup. A signal that was ignored when the process started stays ignored: SIGHUP
 /// under nohup(1), SIGINT of a script's `&`.
 #[derive(Debug)]
@@ -13,6 +13,7 @@ pub(crate) struct TerminationSignals {
     interrupt: Option<Signal>,
     terminate: Option<Signal>,
     hang_up: Option<Signal>,
+    quit: Option<Signal>,
 }
 
 impl TerminationSignals {
@@ -27,6 +28,7 @@ impl TerminationSignals {
             interrupt: register(SignalKind::interrupt())?,
             terminate: register(SignalKind::terminate())?,
             hang_up: register(SignalKind::hangup())?,
+            quit: register(SignalKind::quit())?,
         })
     }
 
@@ -36,6 +38,7 @@ impl TerminationSignals {
             () = recv(&mut self.interrupt) => {}
             () = recv(&mut self.terminate) => {}
             () = recv(&mut self.hang_up) => {}
+            () = recv(&mut self.quit) => {}
         }
     }
 

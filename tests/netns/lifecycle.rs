@@ -47,6 +47,11 @@ fn sigint_removes_everything() {
     assert_clean_end_on(Signal::SIGINT);
 }
 
+#[test]
+fn sigquit_removes_everything() {
+    assert_clean_end_on(Signal::SIGQUIT);
+}
+
 /// A signal that is ignored at the start, as nohup(1) does with SIGHUP, stays ignored.
 #[test]
 fn keeps_ignoring_sighup_under_nohup() {

@@ -147,11 +147,13 @@ impl<M: HostNetwork> Running<M> {
         for name in &plan.replaced {
             self.remove_port(name)?;
         }
-        let id = self.make_port(plan)?;
+        let made = self.make_port(plan);
+        // Also taken after a failure: they are not about the next port.
+        let notices = self.network.take_notices();
+        let id = made?;
         self.announce(id);
         let port = self.port_report(id, &self.ports[&id]);
-        let notices = guard_notice.into_iter().chain(self.network.take_notices()).collect();
-        Ok(AddedPort { port, notices })
+        Ok(AddedPort { port, notices: guard_notice.into_iter().chain(notices).collect() })
     }
 
     /// Tells the other hosts where the port's addresses are now.

@@ -248,6 +248,15 @@ async fn added_port_carries_its_notices() {
 }
 
 #[tokio::test]
+async fn notices_of_a_failed_port_are_not_shown_with_the_next() {
+    let (fake, mut running) = running(config(|_| {})).await;
+    fake.add_notice("a route stays");
+    fake.fail_device("broken");
+    running.add_port(new_port(|request| request.name = Some("broken".into()))).unwrap_err();
+    assert_eq!(running.add_port(NewPort::default()).unwrap().notices, [""; 0]);
+}
+
+#[tokio::test]
 async fn names_port_after_existing_namespace() {
     let (fake, mut running) = running(config(|_| {})).await;
     for (netns, name, path) in [
