@@ -105,6 +105,38 @@ fn traces_frames_of_a_file() {
     assert_eq!(lines.lines().count(), 3, "{lines}");
 }
 
+/// A capture of the switch has the ingress port of each frame, and frames that left are no input.
+#[test]
+fn replays_a_capture_at_the_ports_that_frames_entered() {
+    let s = Uswitch::start();
+    let [h1, ..] = s.containers();
+    h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+    let mut capture = s.host().spawn("uswitch capture -c 8 -w /run/ping.pcapng icmp");
+    capture.line_with("capturing on");
+    h1.run(&format!("ping -n -c 2 -i 0.1 -W 5 {}", v4(2))).ok();
+    capture.ok();
+    let lines = s.host().run("uswitch trace --pcap /run/ping.pcapng --json").ok();
+    let traces: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("a trace")).collect();
+    let ways: Vec<_> = traces.iter().map(|trace| (&trace["ifname"], &trace["verdict"]["ifname"])).collect();
+    let [there, back] = [("container1", "container2"), ("container2", "container1")]
+        .map(|(from, to)| (Value::from(from), Value::from(to)));
+    assert_eq!(ways, [(&there.0, &there.1), (&back.0, &back.1)].repeat(2));
+    s.host().run("tshark -r /run/ping.pcapng -F pcap -w /run/ping.pcap").ok();
+    let error = s.host().run("uswitch trace --pcap /run/ping.pcap").fails();
+    assert!(error.contains("names its ingress port"), "{error}");
+}
+
+/// The destination is in the subnet, but no container has it.
+#[test]
+fn trace_of_an_unused_address_is_an_arp_request() {
+    let s = Uswitch::start();
+    let [h1, ..] = s.containers();
+    let tree = trace(&s, &h1, "--icmp 172.16.0.200").ok();
+    assert!(tree.contains("ARP, who-has 172.16.0.200 tell 172.16.0.2"), "{tree}");
+    assert!(tree.contains("no port has it, so the sender asks for its MAC address first"), "{tree}");
+    assert!(tree.contains("└─ verdict: flooded to "), "{tree}");
+}
+
 #[test]
 fn trace_errors_are_one_line() {
     let s = Uswitch::start();

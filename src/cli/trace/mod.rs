@@ -5,7 +5,7 @@ mod pcap;
 use std::net::IpAddr;
 use std::num::NonZeroU64;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap_complete::ArgValueCompleter;
 
@@ -29,7 +29,7 @@ pub(super) struct TraceCommand {
     #[command(flatten)]
     target: Target,
     /// Port at which the frame enters the switch; with --follow, show only frames that enter there
-    #[arg(value_name = "PORT", value_parser = port_name, required_unless_present_any = ["follow", "option"],
+    #[arg(value_name = "PORT", value_parser = port_name, required_unless_present_any = ["follow", "option", "pcap"],
         add = ArgValueCompleter::new(complete::ports))]
     port: Option<String>,
     /// The same, as earlier releases spelled it
@@ -53,7 +53,8 @@ pub(super) struct TraceCommand {
     /// The frame in hexadecimal, from the destination MAC address on, without FCS
     #[arg(long, value_name = "BYTES")]
     hex: Option<String>,
-    /// Trace each frame of this pcap or pcapng file as if it entered at the port
+    /// Trace each frame of this pcap or pcapng file as if it entered at the port; without PORT, replay a capture of
+    /// `uswitch capture` with each frame at the port that it entered
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
     /// Show a sample of the live frames until Ctrl-C
@@ -97,17 +98,32 @@ impl TraceCommand {
         }
         let client = self.target.client()?;
         let Some(file) = &self.pcap else { return self.show(&client, &self.asked()).map(drop) };
+        self.trace_file(&client, file)
+    }
+
+    fn trace_file(&self, client: &ApiClient, file: &Path) -> Result<(), CliError> {
         let limit = self.limit.map_or(LIMIT, |limit| usize::try_from(limit.get()).unwrap_or(usize::MAX));
-        let mut frames = pcap::PcapFrames::open(file)?;
-        let mut oversize = false;
-        for (number, frame) in frames.by_ref().take(limit).enumerate() {
-            let pcap::PcapFrame { bytes, gso_size } = frame?;
-            let asked = TraceRequest { hex: Some(hex(&bytes)), gso_size, ..self.asked() };
-            if number > 0 && !self.json {
+        let port = self.ingress();
+        // Without a port, frames that left the switch are not replayed.
+        let mut frames = pcap::PcapFrames::open(file)?
+            .filter(|frame| port.is_some() || frame.as_ref().map_or(true, |frame| frame.ingress.is_some()));
+        let (mut traced, mut oversize) = (0, false);
+        for frame in frames.by_ref().take(limit) {
+            let pcap::PcapFrame { bytes, gso_size, ingress } = frame?;
+            let ifname = port.clone().or(ingress).unwrap_or_default();
+            let asked = TraceRequest { ifname, hex: Some(hex(&bytes)), gso_size, ..self.asked() };
+            if traced > 0 && !self.json {
                 output::print("\n")?;
             }
-            let trace = self.show(&client, &asked)?;
+            traced += 1;
+            let trace = self.show(client, &asked)?;
             oversize |= gso_size.is_none() && is_oversize(&trace.verdict);
+        }
+        if traced == 0 && port.is_none() {
+            let file = file.display();
+            return Err(CliError::Usage(format!(
+                "{file} has no frame that names its ingress port: name one before --pcap"
+            )));
         }
         if oversize {
             output::note(PERHAPS_SUPER_FRAMES);

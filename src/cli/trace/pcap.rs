@@ -9,7 +9,7 @@ use pcap_parser::traits::{PcapNGPacketBlock, PcapReaderIterator};
 use pcap_parser::{Block, Linktype, PcapBlockOwned, PcapError, create_reader};
 
 use super::super::error::CliError;
-use crate::control::capture::segment_size;
+use crate::control::capture::{APPLICATION, segment_size};
 use crate::control::trace::LONGEST;
 
 /// Longest block of a file, in bytes: the longest frame that libpcap writes (its `MAXIMUM_SNAPLEN`), and options.
@@ -21,14 +21,31 @@ pub(super) struct PcapFrame {
     pub(super) bytes: Vec<u8>,
     /// Payload bytes of each segment, if the frame is a super-frame: only files of `uswitch capture` have it.
     pub(super) gso_size: Option<u16>,
+    /// The port that it entered, in a capture of `uswitch capture`. `None` for a frame that left at a port,
+    /// and in other files.
+    pub(super) ingress: Option<String>,
+}
+
+/// An interface of the file.
+struct PcapInterface {
+    link: Linktype,
+    name: Option<String>,
+}
+
+/// What the file has said so far.
+#[derive(Default)]
+struct PcapHeaders {
+    /// Each interface; one in pcap.
+    interfaces: Vec<PcapInterface>,
+    /// `uswitch capture` wrote this section, so its directions are those of the switch.
+    from_uswitch: bool,
 }
 
 /// The frames of one file.
 pub(super) struct PcapFrames {
     path: PathBuf,
     reader: Box<dyn PcapReaderIterator + Send>,
-    /// Link type of each interface of the file; pcap has one.
-    links: Vec<Linktype>,
+    headers: PcapHeaders,
     ended: bool,
 }
 
@@ -46,14 +63,14 @@ impl PcapFrames {
         let what = format!("read {}", path.display());
         let file = File::open(path).map_err(CliError::io(what))?;
         let reader = create_reader(LONGEST_BLOCK, file).map_err(|error| bad(path, error_text(&error)))?;
-        Ok(PcapFrames { path: path.to_owned(), reader, links: Vec::new(), ended: false })
+        Ok(PcapFrames { path: path.to_owned(), reader, headers: PcapHeaders::default(), ended: false })
     }
 
     fn advance(&mut self) -> Result<Option<PcapFrame>, CliError> {
         loop {
             let found = match self.reader.next() {
                 Ok((length, block)) => {
-                    let found = look(&mut self.links, &block);
+                    let found = look(&mut self.headers, &block);
                     self.reader.consume(length);
                     found
                 }
@@ -102,18 +119,23 @@ impl Iterator for PcapFrames {
     }
 }
 
-fn look(links: &mut Vec<Linktype>, block: &PcapBlockOwned<'_>) -> PcapBlock {
+fn look(headers: &mut PcapHeaders, block: &PcapBlockOwned<'_>) -> PcapBlock {
     let (interface, data, length, options) = match block {
         PcapBlockOwned::LegacyHeader(header) => {
-            links.push(header.network);
+            headers.interfaces.push(PcapInterface { link: header.network, name: None });
             return PcapBlock::Nothing;
         }
-        PcapBlockOwned::NG(Block::SectionHeader(_)) => {
-            links.clear();
+        PcapBlockOwned::NG(Block::SectionHeader(section)) => {
+            let application = text(&section.options, OptionCode::ShbUserAppl);
+            *headers = PcapHeaders {
+                interfaces: Vec::new(),
+                from_uswitch: application.is_some_and(|name| name.starts_with(APPLICATION)),
+            };
             return PcapBlock::Nothing;
         }
         PcapBlockOwned::NG(Block::InterfaceDescription(interface)) => {
-            links.push(interface.linktype);
+            let name = text(&interface.options, OptionCode::IfName);
+            headers.interfaces.push(PcapInterface { link: interface.linktype, name });
             return PcapBlock::Nothing;
         }
         PcapBlockOwned::Legacy(record) => (0, record.data, record.origlen, &[][..]),
@@ -123,12 +145,26 @@ fn look(links: &mut Vec<Linktype>, block: &PcapBlockOwned<'_>) -> PcapBlock {
         PcapBlockOwned::NG(Block::SimplePacket(packet)) => (0, packet.packet_data(), packet.origlen, &[][..]),
         PcapBlockOwned::NG(_) => return PcapBlock::Nothing,
     };
-    match usize::try_from(interface).ok().and_then(|interface| links.get(interface)) {
-        Some(&Linktype::ETHERNET) => {
-            PcapBlock::Frame(PcapFrame { bytes: whole(data, length), gso_size: gso_size(options) })
-        }
-        link => PcapBlock::Foreign(link.copied()),
+    match usize::try_from(interface).ok().and_then(|interface| headers.interfaces.get(interface)) {
+        Some(PcapInterface { link: Linktype::ETHERNET, name }) => PcapBlock::Frame(PcapFrame {
+            bytes: whole(data, length),
+            gso_size: gso_size(options),
+            ingress: name.clone().filter(|_| headers.from_uswitch && is_inbound(options)),
+        }),
+        interface => PcapBlock::Foreign(interface.map(|interface| interface.link)),
     }
+}
+
+/// The text of an option.
+fn text(options: &[PcapNGOption<'_>], code: OptionCode) -> Option<String> {
+    let option = options.iter().find(|option| option.code == code)?;
+    option.as_str().ok().map(str::to_owned)
+}
+
+/// Whether `epb_flags` says that the packet is inbound.
+fn is_inbound(options: &[PcapNGOption<'_>]) -> bool {
+    let flags = options.iter().find(|option| option.code == OptionCode(2));
+    flags.and_then(|option| option.as_u32_le().ok()).is_some_and(|flags| flags & 3 == 1)
 }
 
 fn gso_size(options: &[PcapNGOption<'_>]) -> Option<u16> {

@@ -31,6 +31,8 @@ use crate::wire::{Segments, VnetHeader};
 
 /// Largest snapshot length, as of tcpdump. The longest frame is 64 KiB and its headers.
 pub(crate) const SNAPLEN_MAX: u32 = 262_144;
+/// The program's name in the section header.
+pub(crate) const APPLICATION: &str = "uswitch";
 /// Size at which a chunk is sent.
 const CHUNK: usize = 256 * 1024;
 
@@ -166,7 +168,8 @@ impl Capture {
             chunk: Vec::new(),
             over: false,
         };
-        pcapng::section_header(&mut capture.chunk, concat!("uswitch ", env!("CARGO_PKG_VERSION")));
+        let application = format!("{APPLICATION} {}", env!("CARGO_PKG_VERSION"));
+        pcapng::section_header(&mut capture.chunk, &application);
         for port in capture.reader.ports.clone() {
             capture.interface(port, SystemTime::now());
         }

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use super::{HostNetwork, RunError, Running};
 use crate::control::trace::{
-    FloodClass, FrameDefaults, LearnOutcome, Trace, TraceEgress, TraceError, TraceRequest, TraceStep,
-    TraceVerdict, frame,
+    BuiltFrame, FloodClass, FrameDefaults, LearnOutcome, NextHop, Trace, TraceEgress, TraceError,
+    TraceRequest, TraceStep, TraceVerdict, frame,
 };
 use crate::switch::fdb::{FdbKey, FdbState, Learned};
 use crate::switch::{
@@ -35,7 +35,8 @@ impl<M: HostNetwork> Running<M> {
         let device = &self.ports[&ingress].device;
         let addresses = device.addresses.iter().map(ipnet::IpNet::addr).collect();
         let defaults = FrameDefaults { port: &request.ifname, mac: device.mac, addresses };
-        let bytes = frame(request, &defaults, |name| self.mac_of(name), |address| self.next_hop(address))?;
+        let next_hop = |address| self.next_hop(ingress, address);
+        let BuiltFrame { bytes, unresolved } = frame(request, &defaults, |name| self.mac_of(name), next_hop)?;
         let vnet = request.gso_size.map(|size| super_frame_header(&bytes, size).map_err(TraceError::from));
         let frame = Frame { bytes: &bytes, vnet: vnet.transpose()?.unwrap_or_default() };
         let mut steps = Steps::default();
@@ -52,7 +53,8 @@ impl<M: HostNetwork> Running<M> {
             Verdict::Refused { egress, reason } => vec![(egress, Err(reason))],
             Verdict::Answer(_) | Verdict::Drop(_) => Vec::new(),
         };
-        Ok(self.explain(&Decision { frame, ingress, steps, verdict, egress }))
+        let trace = self.explain(&Decision { frame, ingress, steps, verdict, egress });
+        Ok(Trace { unresolved, ..trace })
     }
 
     /// Resolves a destination given by name.
@@ -64,12 +66,27 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    /// The MAC address to which a container sends packets for `address`: that of the host with this
-    /// address, or the gateway's.
-    fn next_hop(&self, address: IpAddr) -> Mac {
+    /// Where the container of `ingress` sends packets for `address`. Off-link addresses are sent to the gateway,
+    /// and the MAC address of an on-link one is known if a port or the gateway has it.
+    fn next_hop(&self, ingress: PortId, address: IpAddr) -> NextHop {
+        let own = &self.ports[&ingress].device.addresses;
+        let mut subnets =
+            own.iter().chain(self.config.subnets.iter().filter(|_| self.ports[&ingress].number == 0));
+        let is_link_local = matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
+        let subnet = subnets.find(|subnet| subnet.contains(&address));
+        if let Some(group) = NextHop::of_group(address) {
+            return group;
+        }
+        let is_gateway = self.config.gateways().any(|gateway| gateway == address);
+        if is_gateway || (subnet.is_none() && !is_link_local) {
+            return NextHop::Resolved(self.switch.gateway.mac.get());
+        }
+        if address.is_ipv4() && subnet.is_some_and(|subnet| subnet.broadcast() == address) {
+            return NextHop::Resolved(Mac::BROADCAST);
+        }
         let has_it = |addresses: &[ipnet::IpNet]| addresses.iter().any(|own| own.addr() == address);
         let owner = self.ports.values().find(|port| has_it(&port.device.addresses));
-        owner.map_or(self.switch.gateway.mac.get(), |port| port.device.mac)
+        owner.map_or(NextHop::Unresolved, |port| NextHop::Resolved(port.device.mac))
     }
 
     fn port_name(&self, id: PortId) -> String {
@@ -107,6 +124,7 @@ impl<M: HostNetwork> Running<M> {
             ifname: self.port_name(*ingress),
             frame: Pretty(frame.bytes).to_string(),
             length: frame.bytes.len(),
+            unresolved: None,
             gso_size: frame.vnet.is_super_frame().then_some(frame.vnet.gso_size),
             steps,
             egress: egress.iter().map(report).collect(),

@@ -362,6 +362,42 @@ fn super_frame() -> (Vec<u8>, VnetHeader) {
     ([bytes(headers), vec![0; 4000]].concat(), vnet)
 }
 
+/// A sender asks for the MAC address of an on-link destination that no port has. It knows that of a group.
+#[tokio::test]
+async fn unresolved_destination_is_asked_for() {
+    let (_bench, mut running) = switch().await;
+    let ping = |dst: &str| {
+        let echo = EchoRequest { src: None, dst: dst.parse().unwrap() };
+        from("container1", |request| request.icmp = Some(echo))
+    };
+    for (dst, frame) in [
+        ("172.16.0.200", "02:de:a5:ad:00:01 > ff:ff:ff:ff:ff:ff, ARP, who-has 172.16.0.200 tell 172.16.0.2"),
+        (
+            "fd00:172:16::c8",
+            "02:de:a5:ad:00:01 > 33:33:ff:00:00:c8, IP6 fd00:172:16::2 > ff02::1:ff00:c8: ICMP6, neighbor solicitation, who has fd00:172:16::c8, length 32",
+        ),
+    ] {
+        let trace = running.trace(&ping(dst)).unwrap();
+        assert_eq!((trace.frame.as_str(), trace.unresolved), (frame, dst.parse().ok()));
+        let line = format!("├─ next hop {dst}: no port has it, so the sender asks for its MAC address first");
+        assert_line(&mut running, &ping(dst), &line);
+        assert!(matches!(trace.verdict, TraceVerdict::Flood { .. }), "{:?}", trace.verdict);
+    }
+    for (dst, mac) in [
+        ("224.0.1.2", "01:00:5e:00:01:02"),
+        ("ff02::2", "33:33:00:00:00:02"),
+        ("172.16.0.255", "ff:ff:ff:ff:ff:ff"),
+        ("172.16.0.1", "02:de:a5:ad:00:00"),
+    ] {
+        let trace = running.trace(&ping(dst)).unwrap();
+        assert!(
+            trace.frame.contains(&format!("> {mac}, IP")) && trace.unresolved.is_none(),
+            "{}",
+            trace.frame
+        );
+    }
+}
+
 #[tokio::test]
 async fn explains_software_segmentation() {
     let (_bench, running) = switch().await;

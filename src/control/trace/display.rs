@@ -51,6 +51,12 @@ impl fmt::Display for Trace {
             write!(f, ", segment size {size}")?;
         }
         f.write_str(")\n")?;
+        if let Some(address) = self.unresolved {
+            writeln!(
+                f,
+                "├─ next hop {address}: no port has it, so the sender asks for its MAC address first"
+            )?;
+        }
         for step in steps {
             writeln!(f, "├─ {}", sentence(step, ifname, mode))?;
         }

@@ -55,17 +55,55 @@ impl FrameDefaults<'_> {
     }
 }
 
-/// Builds the frame. `resolve` looks up a named destination; `next_hop` the MAC address that the sender
-/// would use for an address.
+/// Where a sender sends packets for an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NextHop {
+    /// To this MAC address.
+    Resolved(Mac),
+    /// The address is on-link and no port has it, so the sender asks for its MAC address first.
+    Unresolved,
+}
+
+impl NextHop {
+    /// The next hop for a group, which needs no resolution (RFC 1112 §6.4, RFC 2464 §7).
+    pub(crate) fn of_group(address: IpAddr) -> Option<NextHop> {
+        let mac = match address {
+            IpAddr::V4(address) if address.is_broadcast() => Mac::BROADCAST,
+            IpAddr::V4(address) if address.is_multicast() => {
+                let [_, b, c, d] = address.octets();
+                Mac([0x01, 0x00, 0x5e, b & 0x7f, c, d])
+            }
+            IpAddr::V6(address) if address.is_multicast() => {
+                let [.., a, b, c, d] = address.octets();
+                Mac([0x33, 0x33, a, b, c, d])
+            }
+            _ => return None,
+        };
+        Some(NextHop::Resolved(mac))
+    }
+}
+
+/// The frame that a sender would send.
+#[derive(Debug)]
+pub(crate) struct BuiltFrame {
+    pub(crate) bytes: Vec<u8>,
+    /// The destination that it asks for, instead of the requested packet.
+    pub(crate) unresolved: Option<IpAddr>,
+}
+
+/// Builds the frame. `resolve` looks up a named destination; `next_hop` the one that the sender would use
+/// for an address.
 pub(crate) fn frame(
     request: &TraceRequest,
     defaults: &FrameDefaults<'_>,
     resolve: impl Fn(&str) -> Option<Mac>,
-    next_hop: impl Fn(IpAddr) -> Mac,
-) -> Result<Vec<u8>, TraceError> {
+    next_hop: impl Fn(IpAddr) -> NextHop,
+) -> Result<BuiltFrame, TraceError> {
     if let TraceRequest { hex: Some(hex), arp_for: None, icmp: None, .. } = request {
         return match request {
-            TraceRequest { src: None, dst: None, vlan: None, .. } => bytes_of(hex),
+            TraceRequest { src: None, dst: None, vlan: None, .. } => {
+                Ok(BuiltFrame { bytes: bytes_of(hex)?, unresolved: None })
+            }
             _ => Err(TraceError::WholeFrame),
         };
     }
@@ -75,20 +113,35 @@ pub(crate) fn frame(
         mac.ok_or_else(|| TraceError::UnknownDestination(name.clone()))
     });
     let named = named.transpose()?;
+    let mut unresolved = None;
     let frame = match (request.arp_for, &request.icmp, &request.hex) {
         (None, None, None) => plain(src, named.ok_or(TraceError::NoFrame)?),
-        (Some(IpAddr::V4(target)), None, None) => arp(src, named.unwrap_or(Mac::BROADCAST), target, defaults),
-        (Some(IpAddr::V6(target)), None, None) => solicitation(src, named, target, defaults),
+        (Some(target), None, None) => address_request(src, named, target, defaults),
         (None, Some(echo), None) => {
             let from = echo_source(echo, defaults)?;
-            echo_request(src, named.unwrap_or_else(|| next_hop(echo.dst)), from, echo.dst)?
+            match named.map_or_else(|| next_hop(echo.dst), NextHop::Resolved) {
+                NextHop::Resolved(dst) => echo_request(src, dst, from, echo.dst)?,
+                NextHop::Unresolved => {
+                    unresolved = Some(echo.dst);
+                    address_request(src, None, echo.dst, defaults)
+                }
+            }
         }
         _ => return Err(TraceError::SeveralFrames),
     };
-    match request.vlan {
-        None => Ok(frame),
-        Some(vid @ 1..4095) => Ok(tagged(&frame, vid)),
-        Some(vid) => Err(TraceError::BadVlan(vid)),
+    let bytes = match request.vlan {
+        None => frame,
+        Some(vid @ 1..4095) => tagged(&frame, vid),
+        Some(vid) => return Err(TraceError::BadVlan(vid)),
+    };
+    Ok(BuiltFrame { bytes, unresolved })
+}
+
+/// Asks for the MAC address of `target`.
+fn address_request(src: Mac, dst: Option<Mac>, target: IpAddr, defaults: &FrameDefaults<'_>) -> Vec<u8> {
+    match target {
+        IpAddr::V4(target) => arp(src, dst.unwrap_or(Mac::BROADCAST), target, defaults),
+        IpAddr::V6(target) => solicitation(src, dst, target, defaults),
     }
 }
 

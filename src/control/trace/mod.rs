@@ -13,7 +13,7 @@ use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-pub(crate) use frame::{FrameDefaults, LONGEST, TraceError, frame};
+pub(crate) use frame::{BuiltFrame, FrameDefaults, LONGEST, NextHop, TraceError, frame};
 
 use crate::wire::Mac;
 
@@ -114,6 +114,11 @@ pub struct Trace {
     /// Payload bytes per segment of a super-frame.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gso_size: Option<u16>,
+    /// The requested destination, if the sender would first ask for its MAC address, because it is on-link and
+    /// no port has it. The frame is that ARP request or neighbour solicitation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub unresolved: Option<IpAddr>,
     /// The steps of the decision, in order. A failed check is not a step: the verdict names it.
     pub steps: Vec<TraceStep>,
     /// The egress ports.
