@@ -210,5 +210,14 @@ fn ports_table(ports: &[PortReport]) -> String {
             port.netns.clone().unwrap_or_default(),
         ]
     });
+    let faults = ports.iter().filter_map(|port| {
+        Some(format!(
+            "{}: {}
+",
+            port.ifname,
+            port.fault.as_ref()?
+        ))
+    });
     table(["PORT", "STATE", "DEVICE", "MTU", "GUARD", "MAC", "ADDRESSES", "NAMESPACE"], rows)
+        + &faults.collect::<String>()
 }

@@ -212,6 +212,7 @@ mod tests {
             ifname: format!("container{n}"),
             flags: Vec::new(),
             mtu: 1500,
+            fault: None,
             master: "uswitch0".into(),
             state: "forwarding".into(),
             bridge: BridgePort::default(),

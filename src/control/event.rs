@@ -75,6 +75,10 @@ pub enum DeviceAspect {
     Netns,
     /// The IP addresses.
     Addresses,
+    /// A setting of the TAP driver, which was restored.
+    Restored,
+    /// The number of its queues that belong to other processes.
+    ForeignQueues,
 }
 
 impl DeviceAspect {
@@ -84,6 +88,8 @@ impl DeviceAspect {
             DeviceAspect::Name => "name",
             DeviceAspect::Netns => "namespace",
             DeviceAspect::Addresses => "addresses",
+            DeviceAspect::Restored => "restored",
+            DeviceAspect::ForeignQueues => "queues of other processes",
         }
     }
 }

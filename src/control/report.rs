@@ -134,6 +134,9 @@ pub struct PortReport {
     pub flags: Vec<String>,
     /// MTU of the device, in bytes.
     pub mtu: u32,
+    /// What prevents some frames from passing, if anything does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
     /// Name of the switch.
     pub master: String,
     /// `forwarding`, or `disabled` when the link is down or the device is gone.
@@ -451,6 +454,7 @@ mod tests {
             ifname: "container1".into(),
             flags: ["BROADCAST", "MULTICAST", "UP", "LOWER_UP"].map(str::to_owned).into(),
             mtu: 1500,
+            fault: None,
             master: "uswitch0".into(),
             state: "forwarding".into(),
             bridge: BridgePort::default(),

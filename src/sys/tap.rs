@@ -180,14 +180,6 @@ fn open_clone_device() -> Result<File, TapError> {
     })
 }
 
-/// Attaches a queue to a device of the calling thread's namespace and closes it. `format`: flags of TUNSETIFF.
-pub(super) fn attach_once(name: &str, format: libc::c_int) -> Result<(), TapError> {
-    let mut ifreq = interface_request(name, libc::IFF_TAP | format);
-    let fd = open_clone_device()?;
-    let attached = set_interface(&fd, &mut ifreq);
-    attached.map_err(|error| TapError::Make { name: name.to_owned(), source: error.into() })
-}
-
 fn attach(fd: &File, request: &TapConfig, exclusive: libc::c_int) -> Result<(), TapError> {
     let mut flags = libc::IFF_TAP | libc::IFF_NO_PI | exclusive;
     if request.offload {

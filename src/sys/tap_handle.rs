@@ -7,21 +7,20 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
-use super::netns::{Netns, NetnsError, NetnsIdentity, in_netns};
+use super::netns::{Netns, NetnsIdentity};
 use super::tap::{self, Lifetime, Queue, VNET_HEADER};
-
-/// Flags of a device that every attaching process sets anew (`tun_set_iff` in `drivers/net/tun.c`).
-const FORMAT: libc::c_int = libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE;
 
 /// A descriptor of a device. Dropped, it leaves a device with [`Lifetime::Netns`] to its namespace, or, if others moved
 /// the device to another namespace, to its queues.
 #[derive(Debug)]
 pub struct TapHandle {
     fd: OwnedFd,
-    /// Of [`FORMAT`].
-    format: libc::c_int,
+    /// Frames have a virtio-net header before them.
+    vnet: bool,
     /// The namespace with which the device ends, for [`Lifetime::Netns`].
     home: Option<NetnsIdentity>,
+    /// It has [`Lifetime::Netns`].
+    persistent: bool,
 }
 
 impl TapHandle {
@@ -31,8 +30,7 @@ impl TapHandle {
     /// The process has all the files that it may open, or the device was deleted.
     pub fn new(queue: &Queue, home: Option<NetnsIdentity>) -> io::Result<TapHandle> {
         let fd = queue.fd.try_clone()?;
-        let (_, flags) = interface(&fd)?;
-        Ok(TapHandle { fd, format: flags & FORMAT, home })
+        Ok(TapHandle { fd, vnet: queue.vnet, home, persistent: home.is_some() })
     }
 
     /// The device's name. `None`: it was deleted.
@@ -59,10 +57,14 @@ impl TapHandle {
     }
 
     /// Makes the device end with its queues if it is not in its first namespace, whose end would not end it.
-    pub fn update_lifetime(&self) {
-        let persist = libc::c_int::from(self.lifetime() == Lifetime::Netns);
+    pub fn update_lifetime(&mut self) {
+        self.persistent = self.lifetime() == Lifetime::Netns;
+        self.restore_lifetime();
+    }
+
+    fn restore_lifetime(&self) {
         // Fails when the device was deleted.
-        let _ = tap::set_persist(self.fd.as_fd(), persist);
+        let _ = tap::set_persist(self.fd.as_fd(), libc::c_int::from(self.persistent));
     }
 
     /// Restores the settings that others changed, and returns what they are.
@@ -72,34 +74,17 @@ impl TapHandle {
     pub fn repair(&self) -> io::Result<Vec<&'static str>> {
         let Ok((_, flags)) = interface(&self.fd) else { return Ok(Vec::new()) };
         let mut repaired = Vec::new();
-        if flags & FORMAT != self.format {
-            self.restore_format()?;
-            repaired.push("frame format");
-        }
-        if self.format & libc::IFF_VNET_HDR != 0 && header_size(&self.fd)? != libc::c_int::from(VNET_HEADER) {
+        if self.vnet && header_size(&self.fd)? != libc::c_int::from(VNET_HEADER) {
             tap::set_header_size(self.fd.as_fd()).map_err(io::Error::other)?;
+            // Whoever changed the one may have changed the other, which cannot be read.
+            tap::set_offload(self.fd.as_fd()).map_err(io::Error::other)?;
             repaired.push("virtio-net header size");
         }
-        if !repaired.is_empty() && self.format & libc::IFF_VNET_HDR != 0 {
-            tap::set_offload(self.fd.as_fd()).map_err(io::Error::other)?;
-        }
-        let persistent = flags & libc::IFF_PERSIST != 0;
-        if persistent != (self.lifetime() == Lifetime::Netns) {
-            self.update_lifetime();
-            repaired.push("lifetime");
+        if (flags & libc::IFF_PERSIST != 0) != self.persistent {
+            self.restore_lifetime();
+            repaired.push("persistence");
         }
         Ok(repaired)
-    }
-
-    /// Attaches a queue for a moment, which sets the format of the whole device.
-    fn restore_format(&self) -> io::Result<()> {
-        let gone = || io::Error::from(io::ErrorKind::NotFound);
-        let (netns, name) = (self.netns().ok_or_else(gone)?, self.name().ok_or_else(gone)?);
-        let attached = in_netns(|thread| {
-            thread.enter(&netns)?;
-            Ok::<_, NetnsError>(tap::attach_once(&name, self.format))
-        });
-        attached.and_then(|attached| attached).map_err(io::Error::other)?.map_err(io::Error::other)
     }
 }
 

@@ -40,6 +40,7 @@ fn port(number: u8) -> PortReport {
         ifname: name(number),
         flags: Vec::new(),
         mtu: 1500,
+        fault: None,
         master: "uswitch0".into(),
         state: "forwarding".into(),
         bridge: BridgePort::default(),

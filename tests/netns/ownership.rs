@@ -49,6 +49,52 @@ fn other_users_cannot_attach_to_a_device() {
     }
 }
 
+/// Waits until an event says that this was changed at container1.
+fn wait_for_change(host: &Host, change: &str) {
+    wait_until(&format!("an event says '{change}'"), || {
+        // The settings are checked while there is traffic.
+        host.run("ip netns exec container2 ping -n -c 1 -W 1 172.16.0.2");
+        host.run("uswitch events --port container1 --type port_changed").ok().contains(change)
+    });
+}
+
+/// Root of a container can change its device for all who have a queue of it.
+#[test]
+fn changed_settings_of_a_device_are_restored_or_shown() {
+    let host = host();
+    host.run("uswitch start --detach --ports 2 --workers 2").ok();
+    let in_container = format!("ip netns exec container1 {ATTACH} eth0 multi_queue");
+    let reaches = || host.run("ip netns exec container2 ping -n -c 3 -i 0.2 -W 1 172.16.0.2").succeeded();
+    for (settings, restored) in [
+        ("vnet_hdr header=64", "restored: virtio-net header size"),
+        ("vnet_hdr persist=0", "restored: persistence"),
+    ] {
+        host.run(&format!("{in_container} {settings}")).ok();
+        wait_for_change(&host, restored);
+        wait_until("frames pass again", reaches);
+    }
+    host.run(&format!("{in_container} vnet_hdr carrier=0")).ok();
+    let port = || host.run("uswitch port show").ok();
+    wait_until("the port is down", || port().contains("container1  down"));
+    host.run(&format!("{in_container} vnet_hdr carrier=1")).ok();
+    wait_until("frames pass again", reaches);
+    let mut other = host.spawn(&format!("{in_container} vnet_hdr wait"));
+    other.line_with("attached");
+    let fault = "container1: queues of other processes receive part of its frames: 1";
+    // The queues are counted while there is traffic.
+    wait_until("the port shows the queue", || {
+        reaches();
+        port().contains(fault)
+    });
+    drop(other);
+    wait_until("the port shows no queue any more", || {
+        reaches();
+        !port().contains("queues of other processes")
+    });
+    wait_until("frames pass again", reaches);
+    host.run("uswitch stop").ok();
+}
+
 #[test]
 fn devices_belong_to_the_user_without_root() {
     let host = host();

@@ -89,6 +89,7 @@ impl<M: HostNetwork> Running<M> {
         if self.events.compare_at.is_some_and(|due| due <= now) {
             let moved = self.compare_counters();
             self.datapath.ping_workers();
+            self.network.check_settings();
             let asleep = !moved && self.events.last_comparison;
             self.events.compare_at = (!asleep).then_some(now + COUNTER_INTERVAL);
             self.events.last_comparison = !moved && !asleep;

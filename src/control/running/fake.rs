@@ -166,6 +166,8 @@ impl HostNetwork for FakeNetwork {
         Ok(())
     }
 
+    fn check_settings(&mut self) {}
+
     fn announce(&mut self, device: DeviceId, addresses: &[IpNet]) {
         let mut shared = self.shared.lock().unwrap();
         shared.announced.push((device, addresses.to_vec()));

@@ -17,6 +17,8 @@ pub(crate) trait HostNetwork {
     fn add_port(&mut self, spec: &PortSpec) -> Result<Device, TopologyError>;
     /// As [`Topology::remove_port`].
     fn remove_port(&mut self, device: DeviceId) -> Result<(), TopologyError>;
+    /// As [`Topology::check_settings`].
+    fn check_settings(&mut self);
     /// As [`Topology::announce`].
     fn announce(&mut self, device: DeviceId, addresses: &[IpNet]);
     /// As [`Topology::devices_in`].
@@ -40,6 +42,9 @@ impl HostNetwork for Topology {
     }
     fn remove_port(&mut self, device: DeviceId) -> Result<(), TopologyError> {
         Topology::remove_port(self, device)
+    }
+    fn check_settings(&mut self) {
+        Topology::check_settings(self);
     }
     fn announce(&mut self, device: DeviceId, addresses: &[IpNet]) {
         Topology::announce(self, device, addresses);

@@ -41,6 +41,8 @@ pub(crate) struct PortRecord {
     /// Whether its frames must be true for its addresses.
     pub(super) guard: PortGuard,
     pub(super) link: LinkState,
+    /// What prevents some frames from passing.
+    pub(super) fault: Option<String>,
     /// The slot's counters when this port was added.
     pub(super) counted_before: PortCounts,
     /// The slot's counters when they were last compared for events.
@@ -69,6 +71,7 @@ impl PortRecord {
             offload,
             guard,
             link: LinkState::Up,
+            fault: None,
             counted_before,
             compared,
         }
@@ -96,6 +99,12 @@ impl PortRecord {
                 (device.netns, device.ifindex, self.netns_ino) = (netns.clone(), *ifindex, Some(*ino));
                 let path = netns.as_ref().map(|path| path.display().to_string());
                 (DeviceAspect::Netns, path.unwrap_or_else(|| format!("net:[{ino}]")))
+            }
+            LinkChange::Restored(setting) => (DeviceAspect::Restored, (*setting).to_owned()),
+            LinkChange::ForeignQueues(count) => {
+                let fault = format!("queues of other processes receive part of its frames: {count}");
+                self.fault = (*count > 0).then_some(fault);
+                (DeviceAspect::ForeignQueues, count.to_string())
             }
             LinkChange::Addresses(addresses) => {
                 device.addresses.clone_from(addresses);

@@ -80,6 +80,7 @@ impl<M: HostNetwork> Running<M> {
             ifname: port.name.clone(),
             flags: flags.iter().map(ToString::to_string).collect(),
             mtu: device.mtu,
+            fault: port.fault.clone(),
             master: self.config.name.clone(),
             state: state.to_owned(),
             bridge: BridgePort::default(),

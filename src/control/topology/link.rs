@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use ipnet::IpNet;
+use netlink_packet_core::Nla;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressHeaderFlags, AddressMessage};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{InfoData, InfoTun, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteType};
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 use rtnetlink::{AddressMessageBuilder, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
@@ -33,6 +34,8 @@ pub(super) struct Link {
     pub(super) up: bool,
     /// Frames that the device dropped instead of sending (`tx_dropped`).
     pub(super) tx_dropped: u64,
+    /// Attached queues of a multi-queue TAP (`IFLA_TUN_NUM_QUEUES`).
+    pub(super) queues: Option<u32>,
 }
 
 impl Link {
@@ -44,11 +47,13 @@ impl Link {
             mtu: 0,
             up: message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
             tx_dropped: 0,
+            queues: None,
         };
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => name.clone_into(&mut link.name),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::LinkInfo(info) => link.queues = info.iter().find_map(queues),
                 LinkAttribute::Stats64(stats) => link.tx_dropped = stats.tx_dropped,
                 LinkAttribute::Address(bytes) => {
                     link.mac = bytes.as_slice().try_into().map_or(Mac::ZERO, Mac);
@@ -58,6 +63,20 @@ impl Link {
         }
         link
     }
+}
+
+fn queues(info: &LinkInfo) -> Option<u32> {
+    const IFLA_TUN_NUM_QUEUES: u16 = 8;
+    let LinkInfo::Data(InfoData::Tun(attributes)) = info else { return None };
+    attributes.iter().find_map(|attribute| {
+        let InfoTun::Other(attribute) = attribute else { return None };
+        let mut value = [0; 4];
+        if attribute.kind() != IFLA_TUN_NUM_QUEUES || attribute.value_len() != value.len() {
+            return None;
+        }
+        attribute.emit_value(&mut value);
+        Some(u32::from_ne_bytes(value))
+    })
 }
 
 /// The device of this name in the socket's namespace.

@@ -45,6 +45,10 @@ struct WatchedLink {
     mac: Mac,
     name: String,
     addresses: Vec<IpNet>,
+    /// Its queues that are ours.
+    queues: u32,
+    /// Its queues that are not.
+    foreign: u32,
 }
 
 /// A device to watch.
@@ -54,6 +58,7 @@ pub(super) struct WatchedDevice<'a> {
     pub(super) link: &'a Link,
     pub(super) addresses: &'a [IpNet],
     pub(super) handle: TapHandle,
+    pub(super) queues: u32,
 }
 
 #[derive(Debug)]
@@ -62,6 +67,8 @@ pub(super) struct LinkWatcher {
     /// A socket in the host's namespace, which is the monitor's too.
     host: Netlink,
     host_identity: NetnsIdentity,
+    /// The device whose number of queues was queried last.
+    queried: DeviceId,
     devices: HashMap<LinkKey, WatchedLink>,
     changes: VecDeque<(DeviceId, LinkChange)>,
     names: NetnsNameMonitor,
@@ -102,6 +109,7 @@ impl LinkWatcher {
             named: HashMap::new(),
             host: Netlink::open()?,
             host_identity: Netns::current()?.identity()?,
+            queried: DeviceId(0),
             devices: HashMap::new(),
             changes: VecDeque::new(),
         })
@@ -114,7 +122,7 @@ impl LinkWatcher {
         netns: Option<&Netns>,
     ) -> Result<(), TopologyError> {
         let nsid = netns.map(|netns| self.nsid(netns)).transpose()?;
-        let WatchedDevice { id, link, addresses, handle } = device;
+        let WatchedDevice { id, link, addresses, handle, queues } = device;
         let key = LinkKey { nsid, ifindex: link.ifindex };
         let watched = WatchedLink {
             id,
@@ -125,6 +133,8 @@ impl LinkWatcher {
             mac: link.mac,
             name: link.name.clone(),
             addresses: addresses.to_vec(),
+            queues,
+            foreign: 0,
         };
         // The kernel reuses nsids and device indexes: the device that had them before is gone.
         if let Some(before) = self.devices.insert(key, watched) {
@@ -147,6 +157,24 @@ impl LinkWatcher {
         self.named.retain(|_, named| named.id != id);
         self.devices.retain(|_, watched| watched.id != id);
         self.changes.retain(|(of, _)| *of != id);
+    }
+
+    /// See [`super::Topology::check_settings`]. The number of queues takes a netlink request, so only some devices are
+    /// queried at a time.
+    pub(super) fn check_settings(&mut self) {
+        const QUERIES: usize = 16;
+        for watched in self.devices.values() {
+            // What cannot be restored now is tried again the next time.
+            let restored = watched.handle.repair().unwrap_or_default();
+            self.changes.extend(restored.into_iter().map(|what| (watched.id, LinkChange::Restored(what))));
+        }
+        let mut keys: Vec<(DeviceId, LinkKey)> =
+            self.devices.iter().map(|(key, watched)| (watched.id, *key)).collect();
+        keys.sort_unstable_by_key(|(id, _)| (*id <= self.queried, *id));
+        for (id, key) in keys.into_iter().take(QUERIES) {
+            self.queried = id;
+            self.refresh(key);
+        }
     }
 
     /// Stops watching all devices.
@@ -268,6 +296,11 @@ impl LinkWatcher {
         if watched.mac != link.mac {
             watched.mac = link.mac;
             report(LinkChange::Mac(link.mac));
+        }
+        let foreign = link.queues.map_or(0, |queues| queues.saturating_sub(watched.queues));
+        if watched.foreign != foreign {
+            watched.foreign = foreign;
+            report(LinkChange::ForeignQueues(foreign));
         }
         if (watched.up, watched.mtu) != (link.up, link.mtu) {
             (watched.up, watched.mtu) = (link.up, link.mtu);

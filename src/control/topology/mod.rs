@@ -134,6 +134,10 @@ pub enum LinkChange {
     },
     /// It has these addresses, without link-local ones.
     Addresses(Vec<IpNet>),
+    /// This setting of its TAP driver was changed, and has been restored.
+    Restored(&'static str),
+    /// So many queues of the device belong to other processes, which receive part of its frames.
+    ForeignQueues(u32),
     /// The device or its namespace was deleted. A namespace that we created counts as deleted when its name is; the
     /// kernel frees it when the device's queues are closed.
     Gone,
@@ -272,6 +276,12 @@ impl Topology {
         errors.into_iter().next().map_or(Ok(()), Err)
     }
 
+    /// Checks the settings of devices that others can change without a notification. What was changed is restored, and
+    /// becomes a change of the device.
+    pub fn check_settings(&mut self) {
+        self.watcher.check_settings();
+    }
+
     /// Announces the addresses of a device, now and once again, to hosts that knew one of them at another MAC address.
     pub fn announce(&mut self, device: DeviceId, addresses: &[IpNet]) {
         self.announcer.schedule(device, addresses.iter().map(IpNet::addr).collect());
@@ -362,7 +372,8 @@ impl Topology {
         let failed = |source| TopologyError::Kernel { what: "duplicate a queue's descriptor", source };
         let queue = built.tap.queues.first().ok_or(TopologyError::NoSuchDevice)?;
         let handle = TapHandle::new(queue, created).map_err(failed)?;
-        let watched = WatchedDevice { id, link: &built.link, addresses: &built.addresses, handle };
+        let queues = u32::try_from(built.tap.queues.len()).unwrap_or(u32::MAX);
+        let watched = WatchedDevice { id, link: &built.link, addresses: &built.addresses, handle, queues };
         self.watcher.add(watched, built.netns.as_ref())?;
         if let Some((_, Entry::Netns { name, identity })) = &built.made {
             self.watcher.watch_netns_name(id, name, *identity);

@@ -1,12 +1,13 @@
 """Attaches a queue to a TAP device: attach_queue.py DEVICE [multi_queue] [vnet_hdr] [ACTION...]
 
 The actions change settings of the whole device: header=SIZE, carrier=0|1, persist=0|1. With `wait` the queue stays
-open until standard input ends.
+open until the process is killed.
 """
 
 import fcntl
 import struct
 import sys
+import time
 
 TUNSETIFF, TUNSETPERSIST, TUNSETVNETHDRSZ, TUNSETCARRIER = 0x400454CA, 0x400454CB, 0x400454D8, 0x400454E2
 FLAGS = {"multi_queue": 0x0100, "vnet_hdr": 0x4000}
@@ -28,4 +29,4 @@ for action, _, value in (option.partition("=") for option in options):
     elif action == "persist":
         fcntl.ioctl(tun, TUNSETPERSIST, int(value))
     elif action == "wait":
-        sys.stdin.read()
+        time.sleep(120)
