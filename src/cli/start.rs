@@ -12,6 +12,7 @@ use crate::control::report::{PortReport, Status};
 use crate::control::service::{self, ServiceOutcome, ServiceOutputs, StartedSwitch};
 use crate::control::topology::Environment;
 use crate::control::{Config, Options, OptionsFile};
+use crate::sys::confine;
 use crate::sys::daemon::{self, ReadyNotifier, Role};
 
 use super::error::CliError;
@@ -46,6 +47,7 @@ impl StartCommand {
         // Before the sandbox, whose loopback is another: the metrics are for the user's.
         let metrics = config.metrics.map(listen).transpose()?;
         let environment = Environment::prepare()?;
+        confine::restrict_process().map_err(|error| CliError::io("drop privileges")(error.into()))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(CliError::io("start an event loop"))?;
         let log_path = log::path(&environment.runtime, &config.name);

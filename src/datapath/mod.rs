@@ -373,8 +373,12 @@ impl WorkerSetup {
                 return Ok(());
             }
         };
-        let _ = ready.send(Ok(cpu));
         let mut worker = Worker::new(self.switch, engine, self.counters, self.mailbox);
+        if let Err(error) = sys::confine::restrict_worker() {
+            let _ = ready.send(Err(error.into()));
+            return Ok(());
+        }
+        let _ = ready.send(Ok(cpu));
         worker.run(self.epoch, self.settings.busy_poll, self.cpu_latency)
     }
 }

@@ -4,6 +4,7 @@
 pub mod append;
 pub mod arena;
 pub mod caps;
+pub mod confine;
 pub mod daemon;
 pub mod hangup;
 pub mod isolated;

@@ -22,6 +22,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use io_uring::register::Restriction;
 use io_uring::types::{CancelBuilder, Fd, Fixed};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 
@@ -30,6 +31,20 @@ use super::tap::reads_without_waiting;
 
 #[allow(clippy::cast_sign_loss, reason = "a bit")]
 const READABLE: u32 = libc::POLLIN as u32;
+/// What a [`Ring`] uses of `io_uring_register` after its set-up: `IORING_REGISTER_FILES_UPDATE` and
+/// `IORING_REGISTER_SYNC_CANCEL`.
+pub(super) const REGISTERED_LATER: [u8; 2] = [6, 24];
+/// The operations of a [`Ring`].
+const OPERATIONS: [u8; 6] = [
+    opcode::Read::CODE,
+    opcode::ReadFixed::CODE,
+    opcode::Write::CODE,
+    opcode::WriteFixed::CODE,
+    opcode::PollAdd::CODE,
+    opcode::AsyncCancel::CODE,
+];
+/// `IOSQE_FIXED_FILE`.
+const FIXED_FILE: u8 = 1;
 const SUBMISSIONS: u32 = 1024;
 const COMPLETIONS: u32 = 4096;
 
@@ -63,16 +78,28 @@ pub fn probe() -> Result<(), Unsupported> {
 }
 
 /// Creates a ring whose task work is deferred until its one thread enters the kernel
-/// (`IORING_SETUP_DEFER_TASKRUN`, Linux 6.1). Older kernels run it at any time.
+/// (`IORING_SETUP_DEFER_TASKRUN`, Linux 6.1). Older kernels run it at any time. The ring is disabled until
+/// [`restrict_and_enable`].
 fn build(entries: u32) -> io::Result<IoUring> {
     let mut builder = IoUring::builder();
-    builder.setup_cqsize(COMPLETIONS).setup_clamp();
+    builder.setup_cqsize(COMPLETIONS).setup_clamp().setup_r_disabled();
     let plain = builder.clone();
     builder.setup_single_issuer().setup_defer_taskrun();
     match builder.build(entries) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => plain.build(entries),
         outcome => outcome,
     }
+}
+
+/// Enables the ring for [`OPERATIONS`] only. Without this, a ring could open files and create sockets, past the
+/// worker's seccomp filter.
+fn restrict_and_enable(ring: &IoUring) -> io::Result<()> {
+    let operations = OPERATIONS.into_iter().map(Restriction::sqe_op);
+    let registers = REGISTERED_LATER.into_iter().map(Restriction::register_op);
+    let mut allowed: Vec<Restriction> = operations.chain(registers).collect();
+    allowed.push(Restriction::sqe_flags_allowed(FIXED_FILE));
+    ring.submitter().register_restrictions(&mut allowed)?;
+    ring.submitter().register_enable_rings()
 }
 
 /// Exclusive access to a buffer that a read has filled, until it is sent or recycled.
@@ -220,6 +247,7 @@ impl Ring {
         // SAFETY: the memory stays mapped until the ring is closed (field order). The kernel refuses if
         // RLIMIT_MEMLOCK is too small; then reads and writes use unregistered buffers.
         let registered = unsafe { ring.submitter().register_buffers(&[all]) }.is_ok();
+        restrict_and_enable(&ring)?;
         let free = (0..buffers).rev().collect();
         let writes = vec![0; buffers.into()].into();
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -441,5 +469,30 @@ impl Drop for Ring {
         // Each read and write completes within the `enter` call that submits it, and polls refer to no
         // memory. Cancelling the polls lets the kernel close their files sooner.
         let _ = self.ring.submitter().register_sync_cancel(None, CancelBuilder::any());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The result of an operation on a new ring, or `None` where there is no io_uring.
+    fn result_of(operation: &squeue::Entry) -> Option<i32> {
+        probe().ok()?;
+        let mut ring = Ring::new(1, 1).unwrap();
+        // SAFETY: the operations of these tests refer to static memory only.
+        unsafe { ring.push(operation) }.unwrap();
+        ring.enter(Enter::Wait).unwrap();
+        Some(ring.ring.completion().next().unwrap().result())
+    }
+
+    #[test]
+    fn ring_cannot_open_files_or_create_sockets() {
+        let path = c"/dev/null".as_ptr();
+        let open = opcode::OpenAt::new(Fd(libc::AT_FDCWD), path).build();
+        let socket = opcode::Socket::new(libc::AF_UNIX, libc::SOCK_STREAM, 0).build();
+        for operation in [open, socket] {
+            assert!(result_of(&operation).is_none_or(|result| result == -libc::EACCES));
+        }
     }
 }

@@ -3,7 +3,9 @@
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::harness::{FrozenThread, Host, HostSnapshot, Shell, TestSwitch, Uswitch, v4, wait_until};
+use crate::harness::{
+    FrozenThread, Host, HostSnapshot, Shell, TestSwitch, Uswitch, thread_status, v4, wait_until,
+};
 
 const ENGINES: [&str; 2] = ["uring", "poll"];
 const CURL: &str = "curl -s -w %{http_code} --unix-socket /run/uswitch/uswitch0.sock http://uswitch";
@@ -67,4 +69,33 @@ fn stops_with_a_frozen_worker() {
             drop(frozen);
         }
     }
+}
+
+/// Workers have no capabilities and a seccomp filter. Control keeps some capabilities, without a way to get more.
+#[test]
+fn workers_are_confined_and_control_has_few_capabilities() {
+    const CAP_NET_ADMIN: u64 = 1 << 12;
+    const CAP_SYS_MODULE: u64 = 1 << 16;
+    for engine in ENGINES {
+        let s = Uswitch::with(&format!("--ports 2 --workers 2 --engine {engine}"));
+        for worker in ["worker0", "worker1"] {
+            for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+                assert_eq!(capabilities(&s, worker, set), 0, "{worker} {set}");
+            }
+            assert_eq!(thread_status(&s, worker, "Seccomp"), "2", "a filter");
+        }
+        for set in ["CapPrm", "CapEff", "CapBnd"] {
+            let kept = capabilities(&s, "uswitch", set);
+            assert_eq!(kept & (CAP_NET_ADMIN | CAP_SYS_MODULE), CAP_NET_ADMIN, "{set}: {kept:x}");
+        }
+        for thread in ["uswitch", "log", "worker0"] {
+            assert_eq!(thread_status(&s, thread, "NoNewPrivs"), "1", "{thread}");
+        }
+        let [h1, ..] = s.containers();
+        h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+    }
+}
+
+fn capabilities(s: &Uswitch, thread: &str, set: &str) -> u64 {
+    u64::from_str_radix(&thread_status(s, thread, set), 16).expect("the kernel prints a hexadecimal number")
 }

@@ -28,7 +28,7 @@ pub use rootless::{AS_USER, host_with_public_tun, run_as_user, user_command};
 pub use shell::{CommandOutput, Shell, sending_cpu};
 pub use snapshot::HostSnapshot;
 pub use test_switch::{GATEWAY_V4, GATEWAY_V6, LinuxBridge, TestSwitch, Uswitch, v4, v6};
-pub use threads::FrozenThread;
+pub use threads::{FrozenThread, thread_status};
 
 /// The longest wait of a test. It is far longer than a busy machine needs, so only a hang reaches it.
 pub const WAIT_LIMIT: Duration = Duration::from_secs(30);

@@ -35,6 +35,13 @@ impl Drop for FrozenThread {
     }
 }
 
+/// A field of `/proc/PID/task/TID/status`, of the thread of a switch with this name.
+pub fn thread_status(s: &Uswitch, name: &str, field: &str) -> String {
+    let status = fs::read_to_string(thread_directory(s, name).join("status")).expect("the thread exists");
+    let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    value.unwrap_or_else(|| panic!("no {field} in {status}")).trim().to_owned()
+}
+
 /// `/proc/PID/task/TID` of the thread of a switch with this name, in the `/proc` of this process.
 fn thread_directory(s: &Uswitch, name: &str) -> PathBuf {
     let threads = processes(s).into_iter().flat_map(|process| entries(&process.join("task")));

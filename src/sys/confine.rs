@@ -1,0 +1,236 @@
+//! Least privilege for the switch's process and its workers.
+//!
+//! A switch keeps the capabilities that it needs to add and remove ports ([`restrict_process`]). A worker reads
+//! what containers send, so it needs none: it has no capabilities, and a seccomp filter allows only the system
+//! calls of the engines and of the Rust runtime ([`restrict_worker`]). It cannot open a file, create a socket or
+//! start a program.
+//!
+//! All threads share the process's memory and open files. So this limits what a fault in a worker can do, but it
+//! is no barrier against code that runs in a worker and can write to memory.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use caps::{CapSet, Capability, CapsHashSet};
+use nix::sys::prctl::set_no_new_privs;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
+
+/// What a switch needs after its start, or once while it starts.
+const KEPT: [Capability; 9] = [
+    // Devices, addresses, routes, nftables, sysctls of the network.
+    Capability::CAP_NET_ADMIN,
+    // Network namespaces and their mounts.
+    Capability::CAP_SYS_ADMIN,
+    // Receives link notifications of all network namespaces (NETLINK_LISTEN_ALL_NSID).
+    Capability::CAP_NET_BROADCAST,
+    // Announces addresses of ports, with packet sockets.
+    Capability::CAP_NET_RAW,
+    // Opens the namespace of another user's process: `/proc/PID/ns/net` needs ptrace access.
+    Capability::CAP_SYS_PTRACE,
+    // Opens a named namespace in another user's directory.
+    Capability::CAP_DAC_READ_SEARCH,
+    // Writes sysctls and files in /run that root does not own, as in some containers.
+    Capability::CAP_DAC_OVERRIDE,
+    // Gives a device to its owner.
+    Capability::CAP_CHOWN,
+    // Registers the buffers of io_uring, whatever RLIMIT_MEMLOCK is.
+    Capability::CAP_IPC_LOCK,
+];
+
+/// Why privileges could not be dropped.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfineError {
+    /// capset(2) or prctl(2).
+    #[error("cannot drop capabilities: {0}")]
+    Capabilities(#[from] caps::errors::CapsError),
+    /// prctl(2).
+    #[error("cannot set no_new_privs: {0}")]
+    NoNewPrivileges(#[from] nix::Error),
+    /// seccomp(2).
+    #[error("cannot install a seccomp filter: {0}")]
+    Seccomp(#[from] seccompiler::Error),
+    /// The filter itself.
+    #[error("cannot build a seccomp filter: {0}")]
+    Filter(#[from] seccompiler::BackendError),
+}
+
+impl From<ConfineError> for io::Error {
+    fn from(error: ConfineError) -> io::Error {
+        io::Error::other(error)
+    }
+}
+
+/// Drops all capabilities of this process but those that a switch needs, also for the programs that it starts, and
+/// sets no_new_privs. Call this while the process has one thread: threads started later inherit it.
+///
+/// # Errors
+/// The kernel refused.
+pub fn restrict_process() -> Result<(), ConfineError> {
+    let kept: CapsHashSet = KEPT.into_iter().collect();
+    if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
+        for capability in caps::read(None, CapSet::Bounding)?.difference(&kept) {
+            caps::drop(None, CapSet::Bounding, *capability)?;
+        }
+    }
+    // The effective set first: it may not exceed the permitted set.
+    for set in [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
+        let now = caps::read(None, set)?;
+        caps::set(None, set, &now.intersection(&kept).copied().collect())?;
+    }
+    Ok(set_no_new_privs()?)
+}
+
+/// Drops all capabilities of the calling thread, and limits its system calls to those of a worker.
+///
+/// # Errors
+/// The kernel refused.
+pub fn restrict_worker() -> Result<(), ConfineError> {
+    for set in [CapSet::Ambient, CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
+        caps::clear(None, set)?;
+    }
+    // Sets no_new_privs for this thread, too.
+    Ok(seccompiler::apply_filter(&worker_filter()?)?)
+}
+
+/// The system calls of a worker. Calls on the path of a frame have no conditions: the kernel then decides them by
+/// a bitmap (Linux 5.11).
+fn worker_filter() -> Result<BpfProgram, seccompiler::BackendError> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
+    let argument = |index, operator, value: libc::c_int| {
+        let value = u64::from(value.unsigned_abs());
+        SeccompCondition::new(index, SeccompCmpArgLen::Dword, operator, value)
+    };
+    let not_executable = SeccompCmpOp::MaskedEq(u64::from(libc::PROT_EXEC.unsigned_abs()));
+    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
+        rules.insert(call, vec![SeccompRule::new(vec![argument(2, not_executable.clone(), 0)?])?]);
+    }
+    // The Rust runtime checks in debug builds that a descriptor which it closes is open.
+    let get_flags = argument(1, SeccompCmpOp::Eq, libc::F_GETFD)?;
+    rules.insert(libc::SYS_fcntl, vec![SeccompRule::new(vec![get_flags])?]);
+    let register = |opcode: u8| SeccompRule::new(vec![argument(1, SeccompCmpOp::Eq, opcode.into())?]);
+    let registers = super::uring::REGISTERED_LATER.into_iter().map(register).collect::<Result<_, _>>()?;
+    rules.insert(libc::SYS_io_uring_register, registers);
+    let denied = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    let filter = SeccompFilter::new(rules, denied, SeccompAction::Allow, std::env::consts::ARCH.try_into()?)?;
+    filter.try_into()
+}
+
+const ALLOWED: &[i64] = &[
+    // Frames and wake-ups.
+    libc::SYS_io_uring_enter,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_epoll_wait,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_ctl,
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_readv,
+    libc::SYS_writev,
+    libc::SYS_close,
+    // Time, locks and waiting.
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_nanosleep,
+    libc::SYS_futex,
+    libc::SYS_sched_yield,
+    // The allocator, and random keys of hash tables.
+    libc::SYS_brk,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    libc::SYS_getrandom,
+    // Signals, panics, and the end of the thread.
+    libc::SYS_rt_sigreturn,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigaction,
+    libc::SYS_sigaltstack,
+    libc::SYS_restart_syscall,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_tgkill,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{Read, Write};
+    use std::net::UdpSocket;
+    use std::os::unix::net::UnixStream;
+    use std::process::Command;
+    use std::thread;
+
+    use super::*;
+
+    /// Runs `test` on a thread that is restricted as a worker.
+    fn as_worker<T: Send>(test: impl FnOnce() -> T + Send) -> T {
+        let worker = || {
+            restrict_worker().unwrap();
+            test()
+        };
+        thread::scope(|scope| scope.spawn(worker).join().unwrap())
+    }
+
+    fn is_denied<T>(outcome: io::Result<T>) -> bool {
+        outcome.err().and_then(|error| error.raw_os_error()) == Some(libc::EPERM)
+    }
+
+    #[test]
+    fn worker_cannot_open_files_create_sockets_or_start_programs() {
+        as_worker(|| {
+            assert!(is_denied(File::open("/dev/null")));
+            assert!(is_denied(File::create("/tmp/uswitch-worker")));
+            assert!(is_denied(UdpSocket::bind("127.0.0.1:0")));
+            assert!(is_denied(UnixStream::pair()));
+            assert!(Command::new("true").spawn().is_err());
+            assert!(thread::Builder::new().spawn(|| ()).is_err());
+            assert_eq!(nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET), Err(nix::Error::EPERM));
+        });
+    }
+
+    #[test]
+    fn worker_has_no_capabilities_and_a_filter() {
+        let mut status = File::open("/proc/thread-self/status").unwrap();
+        let mut of_this_thread = String::new();
+        status.read_to_string(&mut of_this_thread).unwrap();
+        let (sender, tid) = std::sync::mpsc::channel();
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let worker = thread::spawn(move || {
+            restrict_worker().unwrap();
+            sender.send(nix::unistd::gettid()).unwrap();
+            let _ = held.recv();
+        });
+        let status =
+            std::fs::read_to_string(format!("/proc/self/task/{}/status", tid.recv().unwrap())).unwrap();
+        let field = |text: &str, name: &str| {
+            let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            value.unwrap().trim().to_owned()
+        };
+        for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+            assert_eq!(u64::from_str_radix(&field(&status, set), 16), Ok(0), "{set}");
+        }
+        assert_eq!((field(&status, "Seccomp"), field(&status, "NoNewPrivs")), ("2".into(), "1".into()));
+        drop(release);
+        worker.join().unwrap();
+        assert_ne!(field(&of_this_thread, "Seccomp"), "2", "only that thread is restricted");
+    }
+
+    #[test]
+    fn worker_can_move_frames_allocate_and_panic() {
+        let (mut near, mut far) = std::io::pipe().unwrap();
+        as_worker(move || {
+            far.write_all(b"frame").unwrap();
+            near.read_exact(&mut [0; 5]).unwrap();
+            let large = vec![1_u8; 64 << 20];
+            assert_eq!(large.iter().map(|byte| u64::from(*byte)).sum::<u64>(), 64 << 20);
+            let hashed: std::collections::HashSet<u32> = (0..1000).collect();
+            assert_eq!(hashed.len(), 1000);
+            thread::sleep(std::time::Duration::from_millis(1));
+            let panicked = std::panic::catch_unwind(|| panic!("a worker's panic"));
+            assert!(panicked.is_err());
+        });
+    }
+}
