@@ -142,6 +142,59 @@ fn rejects_values_out_of_range() {
     mistake("start --nat=maybe", "--nat");
 }
 
+/// Commands whose next argument is hostile, and never valid.
+const BEFORE_HOSTILE: [&str; 29] = [
+    "start --ports",
+    "start --name",
+    "start --subnet",
+    "start --mtu",
+    "start --engine",
+    "start --cpus",
+    "start --metrics",
+    "start --config",
+    "start --fdb-max",
+    "stop --name",
+    "status --name",
+    "port add --mac",
+    "port add --ip",
+    "port add",
+    "port del",
+    "fdb add",
+    "fdb show --mac",
+    "fdb show --vlan",
+    "events --type",
+    "events -n",
+    "capture -c",
+    "trace container1 --icmp",
+    "trace container1 --limit",
+    "log",
+    "bench --peers",
+    "bench --repeat",
+    "completions",
+    "exec",
+    "",
+];
+
+/// Each gets one line of bounded length without control characters, or the usage.
+#[test]
+fn hostile_arguments_get_one_short_line() {
+    let long = "x".repeat(100_000);
+    let hostile = ["", "\n", "a\nb", "\x1b[31m", "ü", "../..", "/", "-", "-1", "\u{202e}", &long];
+    for command in BEFORE_HOSTILE {
+        for word in hostile {
+            let directory = tempfile::tempdir().expect("a directory");
+            let run = run(without_switches(directory.path()).args(command.split_whitespace()).arg(word));
+            let what = format!("{command} {word:.20}");
+            assert!(run.code != 0 && run.stdout.is_empty(), "{what}: {} {}", run.code, run.stdout);
+            let line = run.stderr.trim_end_matches('\n');
+            if !line.contains("Usage: ") {
+                let is_plain = line.chars().count() < 700 && !line.contains(char::is_control);
+                assert!(is_plain && line.starts_with("uswitch: "), "{what}: {line:.900}");
+            }
+        }
+    }
+}
+
 #[test]
 fn rejects_invalid_subnets() {
     mistake(
@@ -244,7 +297,14 @@ fn without_switches(directory: &Path) -> Command {
     let program = env!("CARGO_BIN_EXE_uswitch");
     if nix::unistd::geteuid().is_root() {
         let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", "mount -t tmpfs none /run && exec \"$0\" \"$@\"", program]);
+        command.args([
+            "--mount",
+            "--net",
+            "sh",
+            "-c",
+            "mount -t tmpfs none /run && exec \"$0\" \"$@\"",
+            program,
+        ]);
         command
     } else {
         let mut command = Command::new(program);

@@ -122,17 +122,19 @@ const KEYWORDS: [&str; 13] =
 
 /// Separates the ports from the filter: the filter is the longest tail of the words that is one.
 fn ports_and_filter(words: &[String]) -> Result<(Vec<String>, Option<String>), CliError> {
+    // A filter may be one argument, in quotes.
+    let words: Vec<&str> = words
+        .iter()
+        .flat_map(|word| if word.is_empty() { vec![""] } else { word.split_whitespace().collect() })
+        .collect();
     let filter = |from: usize| words[from..].join(" ");
+    let begin = words.iter().position(|word| KEYWORDS.contains(word)).unwrap_or(words.len());
+    // No port has the name of a keyword, so the filter begins there at the latest.
     let from = (0..words.len()).find(|from| Filter::parse(&filter(*from)).is_ok()).unwrap_or(words.len());
-    let begin = words.iter().position(|word| KEYWORDS.contains(&word.as_str()));
-    if let (true, Some(begin)) = (from == words.len(), begin) {
-        return match Filter::parse(&filter(begin)) {
-            Err(error) => Err(CliError::Usage(error.to_string())),
-            Ok(_) => Ok((words[..begin].to_vec(), Some(filter(begin)))),
-        };
+    if begin < from {
+        Filter::parse(&filter(begin)).map_err(|error| CliError::Usage(error.to_string()))?;
     }
-    let ports: Vec<String> =
-        words[..from].iter().flat_map(|word| word.split(',')).map(str::to_owned).collect();
+    let ports = words[..from].iter().flat_map(|word| word.split(',')).map(str::to_owned).collect();
     Ok((ports, (from < words.len()).then(|| filter(from))))
 }
 
@@ -248,6 +250,9 @@ mod tests {
         }
         let wrong = parts("container1 ether src nowhere!").unwrap_err();
         assert!(wrong.contains("ether src nowhere!"), "{wrong}");
+        assert!(parts(&"not ".repeat(300)).is_err());
+        let quoted = ports_and_filter(&["container1".to_owned(), "tcp port 80".to_owned()]);
+        assert_eq!(quoted.unwrap(), (vec!["container1".to_owned()], Some("tcp port 80".to_owned())));
         let wrong = parts("tcp prt 80").unwrap_err();
         assert!(wrong.contains("'prt' instead of 'and' or 'or'"), "{wrong}");
     }

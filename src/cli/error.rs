@@ -36,7 +36,7 @@ pub(super) enum CliError {
     Busy(String),
     #[error("no switch named {name} is running, and none left anything behind{}", running_switches(running))]
     NothingToStop { name: String, running: Vec<String> },
-    #[error("no port named {name}: {}", list(ports))]
+    #[error("no port named {}: {}", shown(name), list(ports))]
     NoSuchPort { name: String, ports: Vec<String> },
     #[error("the device or the namespace of {0} is gone: `uswitch port del {0}`, then add the port again")]
     PortGone(String),
@@ -53,7 +53,7 @@ pub(super) enum CliError {
     )]
     NoTerminal,
     /// `exec` could not start the program.
-    #[error("cannot run {program}: {source}")]
+    #[error("cannot run {}: {source}", shown(program))]
     Program { program: String, source: io::Error },
     /// `exec` failed before it started the program.
     #[error("{0}")]
@@ -78,6 +78,11 @@ fn running_switches(running: &[String]) -> String {
     }
 }
 
+/// The word, visible even if it is empty.
+fn shown(word: &str) -> &str {
+    if word.is_empty() { "''" } else { word }
+}
+
 fn list(ports: &[String]) -> String {
     /// Ports that a line names.
     const MAX_NAMED: usize = 8;
@@ -100,9 +105,13 @@ impl CliError {
         if self.is_broken_pipe() {
             return;
         }
-        for line in self.to_string().lines() {
+        let lines = match self {
+            CliError::Several(lines) => lines.clone(),
+            error => vec![error.to_string()],
+        };
+        for line in lines {
             // Without a standard error nobody can be told.
-            let _ = writeln!(io::stderr(), "uswitch: {}", printable(line));
+            let _ = writeln!(io::stderr(), "uswitch: {}", printable(&line));
         }
     }
 
@@ -156,6 +165,7 @@ mod tests {
         let long = printable(&"x".repeat(100_000));
         assert_eq!((long.chars().count(), long.matches('…').count()), (MAX_LINE + 1, 1));
         assert_eq!(printable(&"y".repeat(MAX_LINE)), "y".repeat(MAX_LINE));
+        assert_eq!(printable("two\nlines"), "two\\nlines");
     }
 
     #[test]

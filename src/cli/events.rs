@@ -43,6 +43,11 @@ impl EventsCommand {
             .try_for_each(|name| port_name(name).map(drop))
             .map_err(|error| CliError::Usage(error.to_string()))?;
         let client = self.target.client()?;
+        match self.ports.checked(&client) {
+            // A port that was deleted still has events.
+            Err(error @ CliError::NoSuchPort { .. }) => output::note(&error.to_string()),
+            checked => _ = checked?,
+        }
         if !self.follow {
             let events: Vec<Event> = client.get(&self.path())?;
             return events.iter().try_for_each(|event| self.show(event));

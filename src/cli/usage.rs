@@ -127,6 +127,9 @@ fn value_error(typed: &str, why: &str) -> String {
             Some((value, (from, to))) => {
                 let to = to.strip_prefix('=').map_or_else(|| exclusive(to), str::to_owned);
                 match to.as_str() {
+                    to if to.parse::<u64>().is_ok_and(|to| to > NO_LIMIT) => {
+                        format!("{value} is out of range: choose {from} or more")
+                    }
                     "" => format!("{value} is out of range: choose {from} or more"),
                     to => format!("{value} is out of range: choose {from} to {to}"),
                 }
@@ -135,6 +138,9 @@ fn value_error(typed: &str, why: &str) -> String {
         },
     }
 }
+
+/// A range that ends beyond this has no end that matters.
+const NO_LIMIT: u64 = 1 << 62;
 
 /// The last number of a range that ends before `end`.
 fn exclusive(end: &str) -> String {
@@ -199,6 +205,8 @@ mod tests {
         assert_eq!(line("uswitch start --ports"), format!("--ports needs a value{help}"));
         let bench = line("uswitch bench --repeat 0");
         assert!(bench.starts_with("--repeat: 0 is out of range: choose 1 to 1000"), "{bench}");
+        let count = line("uswitch capture -c 0");
+        assert!(count.starts_with("--count: 0 is out of range: choose 1 or more"), "{count}");
         let vlan = line("uswitch fdb show --vlan 4095");
         assert!(vlan.starts_with("--vlan: 4095 is out of range: choose 0 to 4094"), "{vlan}");
         let address = line("uswitch trace container1 --arp-for there");

@@ -20,6 +20,7 @@ use tokio::time::error::Elapsed;
 use super::report::ErrorReport;
 use super::service::{exit_reason_path, socket_path};
 use super::signals::TerminationSignals;
+use crate::sys::process;
 use crate::sys::runtime_dir::ROOT_RUNTIME_DIR;
 
 /// Why a request failed.
@@ -34,6 +35,8 @@ pub(crate) enum ClientError {
     /// The switch's error.
     #[error("{0}")]
     Refused(String),
+    #[error("{name} does not answer: its process {pid} is stopped; `kill -CONT {pid}` continues it")]
+    Suspended { name: String, pid: u32 },
     #[error("{name} does not respond: {why}")]
     Broken { name: String, why: String },
 }
@@ -63,6 +66,9 @@ const CHANGE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Delay before another attempt to connect.
 const CONNECT_RETRY: Duration = Duration::from_millis(20);
+
+/// Time between two checks whether the process of the switch is stopped.
+const SUSPENDED_CHECK: Duration = Duration::from_secs(1);
 
 /// Longest line of a stream, in bytes.
 const MAX_LINE: usize = 1 << 20;
@@ -233,10 +239,23 @@ impl ApiClient {
         let request = self.prepare(method, path, body)?;
         self.executor.block_on(async {
             let stream = self.connect().await?;
-            match exchange(stream, request, timeout).await {
-                Ok((status, body)) => self.answer(status, &body),
-                Err(ExchangeError::Http(error)) => Err(self.connection_lost(&error).await),
-                Err(ExchangeError::TimedOut(_)) => Err(self.timed_out(timeout)),
+            let pid = stream.peer_cred().ok().and_then(|peer| u32::try_from(peer.pid()?).ok());
+            if let Some(pid) = pid
+                && process::is_stopped(pid)
+            {
+                // Nothing is sent, so nothing is done when the process continues.
+                tokio::time::sleep(SUSPENDED_CHECK).await;
+                if process::is_stopped(pid) {
+                    return Err(ClientError::Suspended { name: self.name.clone(), pid });
+                }
+            }
+            tokio::select! {
+                outcome = exchange(stream, request, timeout) => match outcome {
+                    Ok((status, body)) => self.answer(status, &body),
+                    Err(ExchangeError::Http(error)) => Err(self.connection_lost(&error).await),
+                    Err(ExchangeError::TimedOut(_)) => Err(self.timed_out(timeout)),
+                },
+                pid = suspended(pid) => Err(ClientError::Suspended { name: self.name.clone(), pid }),
             }
         })
     }
@@ -314,6 +333,17 @@ impl ApiClient {
     fn broken(&self, why: &dyn ToString) -> ClientError {
         ClientError::Broken { name: self.name.clone(), why: why.to_string() }
     }
+}
+
+/// Resolves with the PID when the process has been stopped (SIGSTOP) at two checks in a row.
+async fn suspended(pid: Option<u32>) -> u32 {
+    let Some(pid) = pid else { return std::future::pending().await };
+    let mut checks = 0;
+    while checks < 2 {
+        tokio::time::sleep(SUSPENDED_CHECK).await;
+        checks = if process::is_stopped(pid) { checks + 1 } else { 0 };
+    }
+    pid
 }
 
 /// Why there is no whole response.

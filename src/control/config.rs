@@ -271,8 +271,9 @@ fn check(options: Options) -> Checked<Config> {
     let ports = number("ports", options.ports, 2, 0..=MOST_PORTS)?;
     let choose = Choose::new(&name, &options);
     let prefix = options.prefix.unwrap_or_else(|| "container".to_owned());
-    container_name(&format!("{prefix}{MOST_PORTS}"))
-        .map_err(|_| ("prefix", InvalidValue::ContainerName(prefix.clone())))?;
+    let longest = if prefix.is_empty() { String::new() } else { format!("{prefix}{MOST_PORTS}") };
+    // Names of digits alone would be process IDs where a namespace is named.
+    container_name(&longest).map_err(|_| ("prefix", InvalidValue::ContainerName(prefix.clone())))?;
     let subnets = subnets(&options.subnet, ports).map_err(|why| ("subnet", why))?;
     let (nat, internal) = (options.nat.unwrap_or(false), options.internal.unwrap_or(false));
     if nat && internal {
@@ -528,6 +529,7 @@ mod tests {
         assert!(config(|o| o.name = Some("0123456789.b_c-".into())).is_ok());
         assert!(refusal(|o| o.prefix = Some("x".repeat(60))).starts_with("--prefix: "));
         assert!(refusal(|o| o.prefix = Some("a/".into())).starts_with("--prefix: "));
+        assert!(refusal(|o| o.prefix = Some(String::new())).starts_with("--prefix: '' cannot name"));
         assert!(refusal(|o| o.prefix = Some("-".into())).starts_with("--prefix: '-' cannot name"));
         assert!(container_name("host").is_err() && container_name("host1").is_ok());
     }

@@ -190,7 +190,11 @@ fn plain(message: &str) -> String {
     }
     match message.strip_prefix("invalid type: ").and_then(|types| types.split_once(", expected ")) {
         Some((found, wanted)) => wrong_type(found, wanted),
-        None => message.replace("invalid value: integer `", "`").replace("u64", "a number of 0 or more"),
+        None => match message.strip_prefix("invalid value: integer `-").and_then(|rest| rest.split_once('`'))
+        {
+            Some((digits, _)) => format!("-{digits} is out of range: it must not be negative"),
+            None => message,
+        },
     }
 }
 
@@ -200,7 +204,10 @@ const SIMILAR: f64 = 0.7;
 /// A value of another type than `wanted`, which is serde's name of it.
 fn wrong_type(found: &str, wanted: &str) -> String {
     let value = found.split_once(' ').map_or(found, |(_, value)| value);
-    let value = value.trim_matches(['"', '`']);
+    let value = value.trim_end_matches(" as i128").trim_matches(['"', '`']);
+    if wanted == "u64" && value.parse::<i128>().is_ok() && found.starts_with("integer") {
+        return format!("{value} is out of range");
+    }
     let wanted = match wanted {
         "u64" | "u8" | "u16" | "u32" => "a number",
         "a boolean" => "true or false",
@@ -265,6 +272,10 @@ mod tests {
         assert_eq!(parse("nat = 3").unwrap_err(), "lab.toml:1: nat: '3' is not true or false");
         let list = parse("subnet = '10.0.0.0/24'").unwrap_err();
         assert_eq!(list, "lab.toml:1: subnet: '10.0.0.0/24' is not a list, as in ['10.0.0.0/24']");
+        let negative = parse("ports = -1").unwrap_err();
+        assert_eq!(negative, "lab.toml:1: ports: -1 is out of range: it must not be negative");
+        let huge = parse("ports = 99999999999999999999").unwrap_err();
+        assert_eq!(huge, "lab.toml:1: ports: 99999999999999999999 is out of range");
         assert_eq!(parse("name = 3").unwrap_err(), "lab.toml:1: name: '3' is not a text in quotes");
         let engine = parse("engine = 'dpdk'").unwrap_err();
         assert!(engine.starts_with("lab.toml:1: engine: 'dpdk' is not one of auto, uring, poll"), "{engine}");

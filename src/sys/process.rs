@@ -21,6 +21,12 @@ pub fn is_ending(pid: u32) -> bool {
     pid != 0 && fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| has_exit_state(&stat))
 }
 
+/// Whether the process is stopped by a signal (SIGSTOP), or by a debugger.
+pub fn is_stopped(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, after_name)| after_name.trim_start().starts_with(['T', 't']))
+}
+
 /// Parses `/proc/PID/stat`. The name, in parentheses, may contain blanks and parentheses.
 fn has_exit_state(stat: &str) -> bool {
     let Some((_, after_name)) = stat.rsplit_once(')') else { return false };

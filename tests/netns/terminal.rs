@@ -154,18 +154,18 @@ fn exec_runs_shell_with_job_control() {
         wait_until(&format!("'{shown}' is shown"), || screen(&host).contains(shown));
     };
     enter("stty -echo; PS1=; echo on $(hostname -I | cut -d. -f1-3)\n", "on 172.16.0");
-    enter("sleep 1000; echo stopped with $?\n", "");
-    wait_until("it sleeps", || host.run("pgrep -f ^sleep.1000$").succeeded());
+    enter("sleep 271828; echo stopped with $?\n", "");
+    wait_until("it sleeps", || host.run("pgrep -f ^sleep.271828$").succeeded());
     const CTRL_Z: &str = "\x1a";
     enter(CTRL_Z, "stopped with 148");
     enter("fg\n", "");
     const CTRL_C: &str = "\x03";
     wait_until("it goes on", || {
-        let state = host.run("ps -o stat= -p $(pgrep -f ^sleep.1000$)");
+        let state = host.run("ps -o stat= -p $(pgrep -f ^sleep.271828$)");
         !state.succeeded() || !state.ok().starts_with('T')
     });
     enter(CTRL_C, "");
-    wait_until("it has ended", || !host.run("pgrep -f ^sleep.1000$").succeeded());
+    wait_until("it has ended", || !host.run("pgrep -f ^sleep.271828$").succeeded());
     enter("echo ended with $?\n", "ended with 130");
     enter("exit 0\n", "exit");
     terminal.ok();
@@ -229,5 +229,27 @@ fn every_subcommand_accepts_ports_as_arguments() {
     }
     host.run("uswitch port del container1,container2").ok();
     assert_eq!(ports("port show", "ifname"), ["host"]);
+    host.run("uswitch stop").ok();
+}
+
+/// A switch that is stopped by a signal answers nothing: each command says so, and none waits for it.
+#[test]
+fn commands_report_a_suspended_switch() {
+    let host = two_containers();
+    let pid = host.run("uswitch status --json").json()["pid"].as_u64().expect("a PID");
+    host.run(&format!("kill -STOP {pid}")).ok();
+    let expected =
+        format!("uswitch0 does not answer: its process {pid} is stopped; `kill -CONT {pid}` continues it");
+    for command in ["stop", "status", "port add", "fdb flush"] {
+        let said = host.run(&format!("uswitch {command}")).fails();
+        assert!(said.contains(&expected) && said.lines().count() == 1, "{command}: {said}");
+    }
+    assert_eq!(host.run("uswitch exec container1 -- true").code, Some(125));
+    host.run(&format!("kill -CONT {pid}")).ok();
+    assert_eq!(
+        host.run("uswitch port show --json").json().as_array().map(Vec::len),
+        Some(3),
+        "nothing was sent"
+    );
     host.run("uswitch stop").ok();
 }
