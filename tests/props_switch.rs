@@ -164,7 +164,7 @@ impl Bridge {
             Some(DropReason::BadSource)
         } else if source == GATEWAY.0 && !host {
             Some(DropReason::SpoofedGateway)
-        } else if destination[..5] == [1, 0x80, 0xc2, 0, 0] && destination[5] < 16 {
+        } else if destination[..5] == [1, 0x80, 0xc2, 0, 0] && (1..16).contains(&destination[5]) {
             Some(DropReason::ReservedAddress)
         } else if claims && !host {
             Some(DropReason::SpoofedGateway)
@@ -191,7 +191,7 @@ impl Bridge {
         let egress = PortId(entry.port);
         match self.ports.get(&entry.port) {
             Some(port) if !port.up => Verdict::Refused { egress, reason: DropReason::EgressDown },
-            Some(port) if bytes.len() > port.mtu as usize + 14 => {
+            Some(port) if bytes.len() > port.mtu as usize + 18 => {
                 Verdict::Refused { egress, reason: DropReason::Oversize }
             }
             Some(_) => Verdict::Forward(egress),
@@ -203,7 +203,7 @@ impl Bridge {
         let mut set = Vec::new();
         for (&id, port) in &self.ports {
             if port.up && id != ingress {
-                let fits = length <= port.mtu as usize + 14;
+                let fits = length <= port.mtu as usize + 18;
                 set.push((PortId(id), if fits { Ok(()) } else { Err(DropReason::Oversize) }));
             }
         }
@@ -386,14 +386,14 @@ fn address() -> impl Strategy<Value = Mac> {
         12 => host(),
         1 => Just(GATEWAY),
         1 => Just(Mac::BROADCAST),
-        1 => prop_oneof![Just(Mac::ZERO), Just(Mac([1, 0, 0x5e, 0, 0, 1])), Just(Mac([1, 0x80, 0xc2, 0, 0, 0xf]))],
+        1 => prop_oneof![Just(Mac::ZERO), Just(Mac([1, 0, 0x5e, 0, 0, 1])), Just(Mac([1, 0x80, 0xc2, 0, 0, 0xf])), Just(Mac([1, 0x80, 0xc2, 0, 0, 0]))],
     ]
 }
 
 fn payload() -> impl Strategy<Value = Payload> {
     let ip = || prop_oneof![Just(GATEWAY4), Just([192, 0, 2, 9]), Just([0; 4])];
     prop_oneof![
-        4 => prop_oneof![Just(60), Just(114), Just(115), Just(1514), Just(1515), Just(13)].prop_map(Payload::Bytes),
+        4 => prop_oneof![Just(60), Just(118), Just(119), Just(1518), Just(1519), Just(13)].prop_map(Payload::Bytes),
         1 => (1..3u8, ip(), ip()).prop_map(|(operation, sender, target)| Payload::Arp(operation, sender, target)),
     ]
 }

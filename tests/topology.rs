@@ -71,6 +71,7 @@ fn config(ports: u16) -> Config {
         busy_poll: BusyPoll::default(),
         ageing_time: Duration::from_secs(300),
         fdb_max: 8192,
+        group_fwd_mask: 0,
         txqueuelen: Some(512),
         metrics: None,
         log: LogLevel::Off,

@@ -64,6 +64,8 @@ pub struct Config {
     pub ageing_time: Duration,
     /// Maximum number of entries in the forwarding database.
     pub fdb_max: usize,
+    /// The reserved group addresses 01:80:C2:00:00:0X to forward: bit X. BPDUs (bit 0) always are.
+    pub group_fwd_mask: u16,
     /// Transmit queue length of the devices; none for the kernel's default.
     pub txqueuelen: Option<u32>,
     /// Loopback address of the metrics, which the API serves too.
@@ -256,6 +258,7 @@ impl Options {
             "busy-poll" => self.busy_poll.is_some(),
             "ageing-time" => self.ageing_time.is_some(),
             "fdb-max" => self.fdb_max.is_some(),
+            "group-fwd-mask" => self.group_fwd_mask.is_some(),
             "metrics" => self.metrics.is_some(),
             "txqueuelen" => self.txqueuelen.is_some(),
             _ => false,
@@ -295,18 +298,23 @@ fn check(options: Options) -> Checked<Config> {
         busy_poll: busy_poll(options.busy_poll, cpus())?,
         ageing_time: Duration::from_secs(number("ageing-time", options.ageing_time, 300, 1..=1_000_000)?),
         fdb_max: number("fdb-max", options.fdb_max, 8192, 16..=1 << 20)?,
+        group_fwd_mask: number("group-fwd-mask", options.group_fwd_mask, 0, 0..=0xffff)?,
         metrics: options.metrics.map(metrics).transpose()?,
-        log: match options.verbose {
-            0 => LogLevel::Off,
-            1 => LogLevel::Info,
-            _ => LogLevel::Debug,
-        },
+        log: log_level(options.verbose),
         txqueuelen: match options.txqueuelen {
             Some(_) => Some(number("txqueuelen", options.txqueuelen, 1, 1..=1_000_000)?),
             None => None,
         },
         subnets,
     })
+}
+
+const fn log_level(verbose: u8) -> LogLevel {
+    match verbose {
+        0 => LogLevel::Off,
+        1 => LogLevel::Info,
+        _ => LogLevel::Debug,
+    }
 }
 
 /// Metrics are served to this machine only. Others use a proxy or ssh.

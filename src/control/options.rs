@@ -66,6 +66,10 @@ pub struct Options {
     /// Maximum number of entries in the forwarding database, 16 to 1048576 [default: 8192]
     #[arg(long, value_name = "N")]
     pub fdb_max: Option<u64>,
+    /// Reserved group addresses 01:80:C2:00:00:0X to forward, as a mask with bit X, like 0x4008 for LLDP and 802.1X
+    /// [default: 0; BPDUs are always forwarded]
+    #[arg(long, value_name = "MASK", value_parser = mask)]
+    pub group_fwd_mask: Option<u64>,
     /// Transmit queue length of the containers' devices in frames, 1 to 1000000 [default: the kernel's]
     #[arg(long, value_name = "N")]
     pub txqueuelen: Option<u64>,
@@ -79,6 +83,15 @@ pub struct Options {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true)]
     pub detach: Option<bool>,
+}
+
+/// A number, also in hexadecimal with 0x, as ip-link(8) accepts it.
+fn mask(text: &str) -> Result<u64, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|_| "write a number like 16392 or 0x4008".to_owned())
 }
 
 impl Options {
@@ -101,6 +114,7 @@ impl Options {
             busy_poll: self.busy_poll.or(other.busy_poll),
             ageing_time: self.ageing_time.or(other.ageing_time),
             fdb_max: self.fdb_max.or(other.fdb_max),
+            group_fwd_mask: self.group_fwd_mask.or(other.group_fwd_mask),
             txqueuelen: self.txqueuelen.or(other.txqueuelen),
             metrics: self.metrics.or(other.metrics),
             verbose: if self.verbose > 0 { self.verbose } else { other.verbose },

@@ -149,7 +149,7 @@ fn flood_without_egress_is_dropped_on_ingress() {
 /// Counted at the port that cannot take it, not at the ingress port too.
 #[test]
 fn refused_flood_is_counted_once() {
-    let mut fixture = WorkerFixture::new(&[OFFLOAD, Port { mtu: 46, ..OFFLOAD }]);
+    let mut fixture = WorkerFixture::new(&[OFFLOAD, Port { mtu: 45, ..OFFLOAD }]);
     assert!(fixture.send(0, VnetHeader::default(), &ethernet([0xff; 6], H1)).is_empty());
     assert_eq!((fixture.drops(1, DropReason::Oversize), fixture.drops(0, DropReason::NoEgress)), (1, 0));
 }

@@ -64,7 +64,7 @@ fn admit<'a, O: Observer>(
         return Err(violation.reason());
     }
     observer.note(Step::Source(source));
-    if ethernet.dst().is_reserved() {
+    if ethernet.dst().is_reserved() && !switch.forwards_reserved(ethernet.dst()) {
         return Err(DropReason::ReservedAddress);
     }
     if let Err(fault) = check_offload(frame, &ethernet) {

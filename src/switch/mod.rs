@@ -29,7 +29,7 @@ pub use violation::Violation;
 use fdb::DryRun;
 use forward::Forwarding;
 
-use crate::wire::VnetHeader;
+use crate::wire::{Mac, VnetHeader};
 
 /// A received frame, without FCS, and its virtio-net header.
 #[derive(Debug, Clone, Copy)]
@@ -64,13 +64,38 @@ pub struct Switch {
     pub guards: Guards,
     /// The gateway.
     pub gateway: Gateway,
+    /// The reserved group addresses 01:80:C2:00:00:0X that are forwarded: bit X.
+    group_fwd_mask: u16,
 }
 
 impl Switch {
+    /// 01:80:C2:00:00:00. A bridge that does not run a spanning tree forwards BPDUs, so that the bridges around it find
+    /// loops through it (`br_handle_frame` in Linux `net/bridge/br_input.c`).
+    const BPDU: u16 = 1;
+
     /// A switch without ports.
     pub fn new(settings: SwitchConfig) -> Switch {
         let fdb = Fdb::new(settings.fdb_max, settings.ageing, settings.seed);
-        Switch { ports: Ports::new(), fdb, guards: Guards::default(), gateway: settings.gateway }
+        Switch {
+            ports: Ports::new(),
+            fdb,
+            guards: Guards::default(),
+            gateway: settings.gateway,
+            group_fwd_mask: Self::BPDU,
+        }
+    }
+
+    /// The same switch, which also forwards these reserved group addresses, as with `group_fwd_mask` of the Linux bridge:
+    /// bit X stands for 01:80:C2:00:00:0X.
+    #[must_use]
+    pub fn with_group_fwd_mask(self, mask: u16) -> Switch {
+        Switch { group_fwd_mask: mask | Self::BPDU, ..self }
+    }
+
+    /// Whether frames to a reserved group address are forwarded.
+    fn forwards_reserved(&self, group: Mac) -> bool {
+        let [.., last] = group.0;
+        self.group_fwd_mask & (1 << (last & 0xf)) != 0
     }
 
     /// Turns the guard of a port on with this identity, or off. The MAC of a guarded port is not learned on another

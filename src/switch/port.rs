@@ -123,16 +123,17 @@ impl Ports {
         self.slots[..end].iter().enumerate().filter_map(present)
     }
 
-    /// The one egress rule, for unicast and flood alike: not back to the ingress, not to a port that is
-    /// down, and not more than the egress MTU. `wire_length` is that of the longest frame on the wire,
-    /// without tags (for a super-frame, of one segment), Ethernet header included.
+    /// The one egress rule, for unicast and flood alike: not back to the ingress port, not to a port that is down,
+    /// and not more than the egress MTU and one tag (`is_skb_forwardable` in Linux `include/linux/netdevice.h`).
+    /// `wire_length` is the length of the longest frame on the wire, Ethernet header included, without the
+    /// outermost tag; for a super-frame, of one segment. So a frame with two tags may have a full-size payload.
     pub fn may_deliver(&self, ingress: PortId, egress: PortId, wire_length: usize) -> Result<(), DropReason> {
         if egress == ingress {
             return Err(DropReason::Filtered);
         }
         match self.port(egress) {
             Some(port) if port.up => {
-                let longest = port.mtu as usize + crate::wire::ETHERNET_HEADER;
+                let longest = port.mtu as usize + crate::wire::ETHERNET_HEADER + crate::wire::VLAN_TAG;
                 if wire_length <= longest { Ok(()) } else { Err(DropReason::Oversize) }
             }
             _ => Err(DropReason::EgressDown),

@@ -117,8 +117,8 @@ fn floods_group_addresses_to_ports_that_are_up_except_ingress() {
     assert_eq!(flood_set(&switch, P1, 60), [(HOST, Ok(())), (P2, Ok(()))]);
     switch.ports.set(P2, Port { mtu: 100, ..PORT });
     let oversize = Err(DropReason::Oversize);
-    assert_eq!(flood_set(&switch, P1, 115), [(HOST, Ok(())), (P2, oversize)]);
-    assert_eq!(flood_set(&switch, P1, 114), [(HOST, Ok(())), (P2, Ok(()))]);
+    assert_eq!(flood_set(&switch, P1, 119), [(HOST, Ok(())), (P2, oversize)]);
+    assert_eq!(flood_set(&switch, P1, 118), [(HOST, Ok(())), (P2, Ok(()))]);
 }
 
 #[test]
@@ -135,11 +135,32 @@ fn checks_mtu_against_segment_length() {
         csum_offset: 16,
         hdr_len: 54,
     };
-    assert_eq!(run_with(&switch, P1, &bytes, vnet(1460)).0, Verdict::Forward(P2));
+    assert_eq!(run_with(&switch, P1, &bytes, vnet(1464)).0, Verdict::Forward(P2));
     let refused = Verdict::Refused { egress: P2, reason: DropReason::Oversize };
-    assert_eq!(run_with(&switch, P1, &bytes, vnet(1461)).0, refused);
-    assert_eq!(run_with(&switch, P1, &bytes[..1515], VnetHeader::default()).0, refused);
-    assert_eq!(run_with(&switch, P1, &bytes[..1514], VnetHeader::default()).0, Verdict::Forward(P2));
+    assert_eq!(run_with(&switch, P1, &bytes, vnet(1465)).0, refused);
+    assert_eq!(run_with(&switch, P1, &bytes[..1519], VnetHeader::default()).0, refused);
+    assert_eq!(run_with(&switch, P1, &bytes[..1518], VnetHeader::default()).0, Verdict::Forward(P2));
+}
+
+/// As a Linux bridge: one tag is not counted (the kernel takes it off), and one more tag fits.
+#[test]
+fn frames_with_two_tags_may_be_full_size() {
+    let switch = switch();
+    run(&switch, P2, &frame(A, B, 60));
+    let verdict = |tags: &[u8], payload: usize| {
+        let mut bytes = [&B.0[..], &A.0, tags, &EtherType::IPV4.0.to_be_bytes()].concat();
+        bytes.resize(bytes.len() + payload, 0);
+        run(&switch, P1, &bytes)
+    };
+    let refused = Verdict::Refused { egress: P2, reason: DropReason::Oversize };
+    let (customer, service, other) = ([0x81, 0, 0, 5], [0x88, 0xa8, 0, 5], [0x91, 0, 0, 5]);
+    for tags in [[service, customer].concat(), [customer, customer].concat(), other.to_vec()] {
+        assert_eq!(verdict(&tags, 1500), Verdict::Forward(P2), "{tags:?}");
+        assert_eq!(verdict(&tags, 1501), refused, "{tags:?}");
+    }
+    assert_eq!(verdict(&customer, 1504), Verdict::Forward(P2));
+    assert_eq!(verdict(&customer, 1505), refused);
+    assert_eq!(verdict(&[customer; 3].concat(), 1500), refused);
 }
 
 #[test]
@@ -184,7 +205,7 @@ fn host_port_may_use_gateway_addresses() {
 fn does_not_learn_from_rejected_frames() {
     let switch = switch();
     run(&switch, P1, &arp(Mac::BROADCAST, [192, 0, 2, 1], [192, 0, 2, 1]));
-    run(&switch, P1, &frame(Mac([1, 0x80, 0xc2, 0, 0, 0]), A, 60));
+    run(&switch, P1, &frame(Mac([1, 0x80, 0xc2, 0, 0, 0xe]), A, 60));
     run(&switch, P1, &frame(B, GATEWAY, 60));
     let own = FdbEntry { key: key(GATEWAY), port: HOST, state: FdbState::Permanent, seen: T0 };
     assert_eq!(switch.fdb.entries(), [own]);
@@ -353,6 +374,20 @@ fn produces_every_drop_reason() {
             Side::Egress => Verdict::Refused { egress: P2, reason },
         };
         assert_eq!(decide(), expected);
+    }
+}
+
+#[test]
+fn forwards_bpdus_and_what_the_group_forward_mask_allows() {
+    let reserved = |last| frame(Mac([1, 0x80, 0xc2, 0, 0, last]), A, 60);
+    assert_eq!(run(&switch(), P1, &reserved(0)), Verdict::Flood);
+    for last in 1..16 {
+        assert_eq!(run(&switch(), P1, &reserved(last)), Verdict::Drop(DropReason::ReservedAddress), "{last}");
+        let masked = switch().with_group_fwd_mask(1 << last);
+        for other in 1..16 {
+            let forwarded = run(&masked, P1, &reserved(other)) == Verdict::Flood;
+            assert_eq!(forwarded, other == last, "bit {last}, address {other}");
+        }
     }
 }
 

@@ -74,7 +74,8 @@ drop_reasons! {
     /// (802.1D-2004 §7.8)
     BadSource => "bad_source", Ingress, "the source is a group address or zero";
     /// (802.1Q-2022 table 8-1)
-    ReservedAddress => "reserved_address", Ingress, "to 01:80:C2:00:00:00 to 0F, which no bridge forwards";
+    ReservedAddress => "reserved_address", Ingress,
+        "to 01:80:C2:00:00:01 to 0F, which a bridge does not forward unless its group forward mask says so";
     /// (802.1D-2004 §7.7)
     Filtered => "filtered", Ingress, "the destination is behind the port that it came from";
     IngressDown => "ingress_down", Ingress, "the port is down, or on its way out";

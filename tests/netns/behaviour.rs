@@ -3,8 +3,8 @@
 use uswitch::wire::Mac;
 
 use crate::harness::{
-    Frame, GROUP, Shell, TEST_FRAMES, TestNetns, TestSwitch, end_marker, frame, frames_seen, mac, on_both,
-    tagged, wait_until,
+    Frame, GROUP, Shell, TEST_FRAMES, TestNetns, TestSwitch, Uswitch, end_marker, frame, frames_seen, mac,
+    on_both, tagged, wait_until,
 };
 
 on_both!(
@@ -119,4 +119,24 @@ fn forwards_frames_unmodified<S: TestSwitch>() {
     let short = frame(B, A, "short");
     let frames = [short.clone(), full.clone(), tagged(&short, 10), tagged(&full, 4094), tagged(&short, 0)];
     assert_eq!(frames_seen(&h1, &frames, [&h2]), [frames.to_vec()]);
+}
+
+/// A bridge with a spanning tree in a container, with two ports on the switch: its BPDUs come back to it, so it
+/// blocks one of them.
+#[test]
+fn bridge_in_a_container_finds_loop() {
+    let s = Uswitch::with("--ports 1");
+    s.host().run("ip netns add second").ok();
+    for port in ["left", "right"] {
+        s.host()
+            .run(&format!("uswitch port add {port} --netns second --shared-netns --ifname {port} --mtu 1500"))
+            .ok();
+    }
+    let second = s.host().netns("second");
+    second.run("ip link add br1 type bridge stp_state 1 forward_delay 200 hello_time 100").ok();
+    second.sh("for port in left right; do ip link set $port master br1; done; ip link set br1 up").ok();
+    wait_until("the bridge blocks one of its ports", || {
+        let ports = second.run("bridge -d link show").ok();
+        ports.contains("state blocking") && ports.contains("state forwarding")
+    });
 }

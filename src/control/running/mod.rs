@@ -227,7 +227,7 @@ impl<M: HostNetwork> Running<M> {
         config: Config,
         (engine, engine_note): (EngineKind, Option<String>),
     ) -> Result<Running<M>, StartFailure> {
-        let switch = Arc::new(Switch::new(settings(&config)));
+        let switch = Arc::new(Switch::new(settings(&config)).with_group_fwd_mask(config.group_fwd_mask));
         let notices = Arc::new(Notify::new());
         let wake = Arc::clone(&notices);
         let workers = datapath::DatapathSettings {

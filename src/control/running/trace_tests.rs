@@ -184,7 +184,7 @@ async fn explains_the_destination() {
         ),
         (
             "01:80:c2:00:00:0e",
-            "└─ verdict: dropped: to 01:80:C2:00:00:00 to 0F, which no bridge forwards (reserved_address, counted on container1)",
+            "└─ verdict: dropped: to 01:80:C2:00:00:01 to 0F, which a bridge does not forward unless its group forward mask says so (reserved_address, counted on container1)",
         ),
     ] {
         assert_line(&mut running, &to(dst), line);
@@ -240,7 +240,7 @@ async fn explains_ingress_drops() {
 async fn explains_egress_drops() {
     let (_bench, mut running) = switch().await;
     learn(&running, "02:de:a5:ad:00:02", "container2");
-    let long = |dst: &str| whole(&format!("{dst} 02dea5ad0001 88b5 {}", "00".repeat(1501)));
+    let long = |dst: &str| whole(&format!("{dst} 02dea5ad0001 88b5 {}", "00".repeat(1505)));
     let refused = "│  └─ container2: refused: longer than the port's MTU (oversize)";
     assert_line(&mut running, &long("02dea5ad0002"), refused);
     let verdict = "└─ verdict: dropped: longer than the port's MTU (oversize, counted on container2)";
@@ -441,7 +441,7 @@ async fn gso_size_marks_a_super_frame() {
     assert!(whole.contains(" (4054 bytes, segment size 1460)\n"), "{whole}");
     assert!(whole.ends_with("└─ verdict: flooded to 3 ports\n"), "{whole}");
     assert!(ask(None).contains("(oversize"), "{}", ask(None));
-    assert!(ask(Some(1461)).contains("(oversize"), "a segment is longer than the MTU");
+    assert!(ask(Some(1465)).contains("(oversize"), "a segment is longer than the MTU");
     let arp = TraceRequest {
         ifname: "container1".into(),
         arp_for: Some("172.16.0.1".parse().unwrap()),

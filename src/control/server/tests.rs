@@ -112,6 +112,7 @@ fn openapi_lists_every_route_and_each_responds() {
             ("GET", "/v1/ports"),
             ("POST", "/v1/ports"),
             ("GET", "/v1/ports/{name}"),
+            ("PATCH", "/v1/ports/{name}"),
             ("DELETE", "/v1/ports/{name}"),
             ("GET", "/v1/fdb"),
             ("POST", "/v1/fdb"),

@@ -145,7 +145,7 @@ impl Uswitch {
 
 impl TestSwitch for Uswitch {
     const DEVICE: &str = "uswitch0";
-    const RESERVED: RangeInclusive<u8> = 0x00..=0x0f;
+    const RESERVED: RangeInclusive<u8> = 0x01..=0x0f;
 
     // The tests that run on both switches send frames from made-up addresses.
     fn start() -> Uswitch {
