@@ -80,5 +80,5 @@ fn port_table_and_counters_have_the_documented_size() {
     let (_, table) = allocated_bytes(Ports::new);
     assert_eq!(table, 8 * Ports::MAX);
     let (_, counters) = allocated_bytes(Counters::default);
-    assert_eq!(counters, 256 * Ports::MAX);
+    assert_eq!(counters, 384 * Ports::MAX);
 }

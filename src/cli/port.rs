@@ -196,7 +196,10 @@ fn absolute(netns: String) -> Result<String, CliError> {
 fn ports_table(ports: &[PortReport]) -> String {
     let state = |port: &PortReport| match port.operstate.as_str() {
         "NOTPRESENT" => "gone".to_owned(),
-        state => state.to_lowercase(),
+        state => {
+            let throttled = port.throttled.iter().map(|why| format!(", throttled ({})", why.name()));
+            state.to_lowercase() + &throttled.collect::<String>()
+        }
     };
     let rows = ports.iter().map(|port| {
         [

@@ -226,6 +226,7 @@ mod tests {
             netns_ino: None,
             offload: true,
             source_guard: true,
+            throttled: Vec::new(),
         }
     }
 

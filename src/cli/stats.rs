@@ -109,6 +109,10 @@ fn explained(port: &PortStats) -> String {
     if let Some(lost) = port.queue_dropped {
         text += &line("queue dropped", lost, "in the device: the container sent faster than the switch read");
     }
+    if port.throttled_us > 0 {
+        let reason = "ms not read: its frames took more than its share of the time";
+        text += &line("throttled", port.throttled_us.div_ceil(1000), reason);
+    }
     text += &line("received", port.rx_frames, &format!("{} bytes", port.rx_bytes));
     text += &line("  forwarded", port.forwarded, "to the port of the destination");
     let copies = format!("to all other ports that are up: {} copies", port.flood_copies);
@@ -120,6 +124,9 @@ fn explained(port: &PortStats) -> String {
         text += &line("segmented", port.segmented, &segments);
     }
     text += &line("sent", port.tx_frames, &format!("{} bytes", port.tx_bytes));
+    if port.background > 0 {
+        text += &line("  in background", port.background, "because the port's receive path is slow");
+    }
     text += &drops(port, Side::Egress);
     text += &line("addresses", port.fdb_learned, &format!("learned, {} moved here", port.fdb_moved));
     if port.fdb_evictions + port.fdb_refused > 0 {
@@ -162,6 +169,8 @@ mod tests {
             answered: 0,
             segmented: 0,
             segments: 0,
+            throttled_us: 0,
+            background: 0,
             fdb_learned: 1,
             fdb_moved: 0,
             fdb_evictions: 0,

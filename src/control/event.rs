@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::{IntoParams, ToSchema};
 
 use super::format::{counted, duration};
-use crate::control::report::NewFdbState;
+use crate::control::report::{NewFdbState, Throttled};
 use crate::wire::Mac;
 
 /// All types of events.
@@ -30,6 +30,8 @@ pub enum EventType {
     Flooded,
     /// Frames were dropped.
     Dropped,
+    /// The switch has begun to throttle a port that takes too much time from the others.
+    Throttled,
     /// A user added an entry to the forwarding database.
     FdbAdded,
     /// A user deleted an entry.
@@ -180,6 +182,10 @@ impl Event {
                 let value = self.value.as_deref().filter(|value| !value.is_empty()).unwrap_or("none");
                 self.change.map(|aspect| format!("{}: {value}", aspect.describe()))
             }
+            EventType::Throttled if self.reason.as_deref() == Some(Throttled::Ingress.name()) => {
+                Some("ingress: its frames take more than its share of the time".to_owned())
+            }
+            EventType::Throttled => Some("egress: its receive path is slow".to_owned()),
             EventType::FdbAdded => Some(format!("{} entry", self.state.unwrap_or_default().name())),
             EventType::FdbFlushed => Some(format!("{} deleted", count("address"))),
             EventType::WorkerStalled | EventType::WorkerRecovered => {

@@ -167,6 +167,29 @@ pub struct PortReport {
     /// of the Linux bridge.)
     #[serde(default)]
     pub source_guard: bool,
+    /// Why the port was throttled in the last second; empty if it was not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub throttled: Vec<Throttled>,
+}
+
+/// Why a port is throttled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Throttled {
+    /// Its frames take more than its share of a worker's time, which other ports need. It is read less often.
+    Ingress,
+    /// Its receive path is slow. Frames for it are written in the background, for a share of the time.
+    Egress,
+}
+
+impl Throttled {
+    /// The name in JSON and in tables.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Throttled::Ingress => "ingress",
+            Throttled::Egress => "egress",
+        }
+    }
 }
 
 /// Port settings of the Linux bridge, with the values that describe this switch. Priority, cost and
@@ -399,6 +422,10 @@ pub struct PortStats {
     pub segmented: u64,
     /// Frames that came out of it.
     pub segments: u64,
+    /// Microseconds in which the port was not read, because its frames took more than its share of a worker's time.
+    pub throttled_us: u64,
+    /// Frames for this port that were written in the background, because its receive path is slow.
+    pub background: u64,
     /// MAC addresses learned on this port.
     pub fdb_learned: u64,
     /// MAC addresses that moved to this port from another.
@@ -466,6 +493,7 @@ mod tests {
             netns_ino: Some(4_026_532_000),
             offload: true,
             source_guard: true,
+            throttled: Vec::new(),
         }
     }
 

@@ -41,8 +41,45 @@ pub trait Engine {
     /// for segmented frames.
     fn send_copy(&mut self, port: PortId, frame: &[u8]) -> io::Result<()>;
 
+    /// Writes the frame at `extent` in the buffer to one port before it returns, after everything queued before it.
+    fn send_now(&mut self, buffer: &Self::Buffer, extent: Extent, egress: PortId) -> io::Result<()>;
+
+    /// Writes everything queued before it returns.
+    fn flush(&mut self) -> io::Result<()>;
+
+    /// How to read a port from now on.
+    fn set_reads(&mut self, port: PortId, reads: Reads);
+
+    /// The queue of a port; `None` if the port is not attached, or has none.
+    fn queue(&self, port: PortId) -> Option<&Queue>;
+
     /// Its use of system calls and buffers.
     fn load(&self) -> Load;
+}
+
+/// How an engine reads a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// At most this many frames per turn.
+    AtMost(usize),
+    /// Not at all.
+    Paused,
+}
+
+impl Default for Reads {
+    fn default() -> Reads {
+        Reads::AtMost(usize::MAX)
+    }
+}
+
+impl Reads {
+    /// Most frames per turn.
+    pub(super) fn limit(self) -> usize {
+        match self {
+            Reads::AtMost(frames) => frames,
+            Reads::Paused => 0,
+        }
+    }
 }
 
 /// An engine's use of system calls and buffers.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::{Engine, Event, PollEngine, UringEngine, Wait};
+use super::{Engine, Event, PollEngine, Reads, UringEngine, Wait};
 use crate::switch::{Counters, PortId};
 use crate::sys::tap::Queue;
 
@@ -168,6 +168,42 @@ impl<E: Engine> EngineFixture<E> {
         }
     }
 
+    fn reads_are_limited_and_paused(mut self) {
+        self.attach_ports(2);
+        self.engine.set_reads(PortId(0), Reads::AtMost(3));
+        for _ in 0..8 {
+            self.hosts[0].send(b"frame").unwrap();
+        }
+        let mut frames = 0;
+        while frames < 6 {
+            let events = self.turn();
+            assert!(events.len() <= 3, "{events:?}");
+            frames += events.len();
+            self.discard_all(events);
+        }
+        self.engine.set_reads(PortId(0), Reads::Paused);
+        self.hosts[1].send(b"of another").unwrap();
+        for _ in 0..4 {
+            let mut events = Vec::new();
+            self.engine.turn(Wait::Poll, &mut events).unwrap();
+            assert!(events.iter().all(|event| !matches!(event, Event::Frame(a) if a.port == PortId(0))));
+            self.discard_all(events);
+        }
+        self.engine.set_reads(PortId(0), Reads::default());
+        while frames < 8 {
+            let events = self.turn();
+            frames += events.len();
+            self.discard_all(events);
+        }
+    }
+
+    fn discard_all(&mut self, events: Vec<Event<E::Buffer>>) {
+        for event in events {
+            let Event::Frame(arrival) = event else { panic!("{event:?}") };
+            self.engine.discard(arrival.buffer);
+        }
+    }
+
     fn detach_releases_the_queue(mut self) {
         self.attach_ports(2);
         self.engine.detach(PortId(0)).unwrap();
@@ -225,6 +261,11 @@ fn busy_poll_reads_many_ports() {
 #[test]
 fn detach_releases_the_queue() {
     on_each_engine(EngineFixture::detach_releases_the_queue, EngineFixture::detach_releases_the_queue);
+}
+
+#[test]
+fn reads_are_limited_and_paused() {
+    on_each_engine(EngineFixture::reads_are_limited_and_paused, EngineFixture::reads_are_limited_and_paused);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 
-use super::engine::{Arrival, Engine, Event, Extent, Load, Wait, account_write};
+use super::engine::{Arrival, Engine, Event, Extent, Load, Reads, Wait, account_write};
 use crate::switch::{Counters, PortId};
 use crate::sys::arena::HEADROOM;
 use crate::sys::tap::Queue;
@@ -103,12 +103,24 @@ impl Engine for MemoryEngine {
     }
 
     fn send(&mut self, buffer: Vec<u8>, extent: Extent, egress: &[PortId]) -> io::Result<()> {
+        egress.iter().try_for_each(|port| self.send_now(&buffer, extent, *port))
+    }
+
+    fn send_now(&mut self, buffer: &Vec<u8>, extent: Extent, egress: PortId) -> io::Result<()> {
         let Extent { start, length } = extent;
         let vnet = VnetHeader::parse(&buffer[start - VnetHeader::LEN..]).unwrap_or_default();
-        for &port in egress {
-            self.deliver(port, vnet, &buffer[start..start + length]);
-        }
+        self.deliver(egress, vnet, &buffer[start..start + length]);
         Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn set_reads(&mut self, _: PortId, _: Reads) {}
+
+    fn queue(&self, _: PortId) -> Option<&Queue> {
+        None
     }
 
     fn discard(&mut self, _: Vec<u8>) {}

@@ -6,6 +6,8 @@
 
 #[cfg(test)]
 mod accounting_tests;
+mod background;
+mod budget;
 mod cpu_latency;
 mod engine;
 #[cfg(test)]
@@ -20,6 +22,8 @@ mod notify_tests;
 mod placement;
 mod poll;
 mod poll_policy;
+mod throttle;
+mod transmit;
 mod uring;
 mod worker;
 mod worker_handle;
@@ -38,9 +42,11 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::uio::writev;
+use nix::unistd::write;
 
+use background::BackgroundWriter;
 use cpu_latency::CpuLatency;
-pub use engine::{Arrival, Engine, Event, Extent, Load, Wait};
+pub use engine::{Arrival, Engine, Event, Extent, Load, Reads, Wait};
 pub use memory::{MemoryEngine, MemoryNet};
 pub use mirror::{Direction, FramePath, MIRRORS, Mirror, MirrorSpec, OnRecord, RECORDS, Record};
 pub use notify::{FdbEvent, FdbNotification, NOTIFICATIONS_PER_PORT, NOTIFICATIONS_PER_WORKER, RateLimiter};
@@ -189,6 +195,8 @@ pub struct Datapath {
     /// Why idle CPUs may sleep although [`BusyPoll::For`] asks that they do not.
     cpu_latency_error: Option<io::Error>,
     counters: Vec<Arc<Counters>>,
+    /// Of the workers' background writers.
+    background_counters: Vec<Arc<Counters>>,
     notices: Receiver<Notice>,
     lost_notices: Arc<AtomicU64>,
     fdb_receiver: NotificationReceiver,
@@ -212,6 +220,7 @@ impl Datapath {
             cpus: Vec::new(),
             cpu_latency_error: None,
             counters: Vec::new(),
+            background_counters: Vec::new(),
             notices,
             lost_notices,
             fdb_receiver,
@@ -240,7 +249,7 @@ impl Datapath {
         // Control waits for each command, which bounds the channel. A bounded channel would keep the commands that an
         // ended worker has not read, and with them the reply channel on which control waits.
         let (commands, inbox) = unbounded();
-        let counters = Arc::new(Counters::default());
+        let (counters, background_counters) = (Arc::<Counters>::default(), Arc::<Counters>::default());
         let setup = WorkerSetup {
             number,
             taken: self.cpus.clone(),
@@ -248,6 +257,7 @@ impl Datapath {
             switch: Arc::clone(switch),
             settings: settings.clone(),
             counters: Arc::clone(&counters),
+            background_counters: Arc::clone(&background_counters),
             wake: Arc::clone(&wake),
             mailbox: Mailbox { commands: inbox, notices },
             epoch: self.epoch,
@@ -264,6 +274,7 @@ impl Datapath {
         let channel = WorkerChannel::new(number, commands, wake);
         self.workers.push(WorkerHandle::new(channel, thread, ended));
         self.counters.push(counters);
+        self.background_counters.push(background_counters);
         Ok(())
     }
 
@@ -297,6 +308,11 @@ impl Datapath {
     /// Why idle CPUs may sleep although [`BusyPoll::For`] asks that they do not. Returned once.
     pub fn take_cpu_latency_error(&mut self) -> Option<io::Error> {
         self.cpu_latency_error.take()
+    }
+
+    /// The counters of a port, in several blocks.
+    pub fn port_counters(&self, port: PortId) -> impl Iterator<Item = &PortCounters> {
+        self.counters.iter().chain(&self.background_counters).map(move |counters| counters.port(port))
     }
 
     /// The counters of each worker.
@@ -337,6 +353,7 @@ struct WorkerSetup {
     switch: Arc<Switch>,
     settings: DatapathSettings,
     counters: Arc<Counters>,
+    background_counters: Arc<Counters>,
     wake: Arc<EventFd>,
     mailbox: Mailbox,
     epoch: Instant,
@@ -363,9 +380,13 @@ impl WorkerSetup {
         ready: &Started,
     ) -> io::Result<()> {
         // First, so that its memory is allocated near that CPU.
+        let all = allowed_cpus();
         let placed = self.settings.placement.pin(self.number, &self.taken);
-        let set_up = placed.and_then(|cpu| Ok((cpu, engine(Arc::clone(&self.counters), self.wake)?)));
-        let (cpu, engine) = match set_up {
+        let set_up = placed.and_then(|cpu| {
+            let background = BackgroundWriter::start(self.background_counters, background_cpus(&all, cpu))?;
+            Ok((cpu, engine(Arc::clone(&self.counters), self.wake)?, background))
+        });
+        let (cpu, engine, background) = match set_up {
             Ok(set_up) => set_up,
             Err(error) => {
                 // `start_worker` waits for this.
@@ -373,7 +394,8 @@ impl WorkerSetup {
                 return Ok(());
             }
         };
-        let mut worker = Worker::new(self.switch, engine, self.counters, self.mailbox);
+        let mut worker =
+            Worker::new(self.switch, engine, self.counters, self.mailbox).with_background(background);
         if let Err(error) = sys::confine::restrict_worker() {
             let _ = ready.send(Err(error.into()));
             return Ok(());
@@ -381,6 +403,20 @@ impl WorkerSetup {
         let _ = ready.send(Ok(cpu));
         worker.run(self.epoch, self.settings.busy_poll, self.cpu_latency)
     }
+}
+
+/// The CPUs for the background writer of a worker on `cpu`: not that one, unless there is no other.
+fn background_cpus(allowed: &[usize], cpu: Option<usize>) -> Vec<usize> {
+    let others: Vec<usize> = allowed.iter().copied().filter(|other| Some(*other) != cpu).collect();
+    if others.is_empty() { allowed.to_vec() } else { others }
+}
+
+/// Writes the frame at `extent` in a buffer to a queue with one system call, and counts it.
+fn write_frame(queue: Option<&Queue>, buffer: &[u8], extent: Extent, counters: &PortCounters) {
+    let header = if queue.is_some_and(|queue| queue.vnet) { VnetHeader::LEN } else { 0 };
+    let bytes = &buffer[extent.start - header..extent.start + extent.length];
+    let written = queue.map_or(Err(Errno::EBADF), |queue| write(&queue.fd, bytes));
+    engine::account_write(counters, written, header);
 }
 
 /// Writes a complete frame to a queue with one system call, and counts it.

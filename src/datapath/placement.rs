@@ -84,6 +84,16 @@ pub fn pin_to(cpu: usize) -> io::Result<usize> {
     Ok(cpu)
 }
 
+/// Lets the calling thread run on these CPUs.
+///
+/// # Errors
+/// This process may use none of them.
+pub(super) fn run_on(cpus: &[usize]) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    cpus.iter().try_for_each(|cpu| set.set(*cpu))?;
+    Ok(sched_setaffinity(SELF, &set)?)
+}
+
 /// The CPU of `allowed` with the fewest workers: `here` if it is one of them, otherwise the first.
 fn least_used(here: usize, allowed: &[usize], taken: &[usize]) -> usize {
     let takers = |cpu: usize| taken.iter().filter(|other| **other == cpu).count();

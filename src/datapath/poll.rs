@@ -2,20 +2,18 @@
 //! It is used where io_uring is missing or forbidden, with the same buffers and offloads.
 
 use std::io;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::EventFd;
-use nix::unistd::{read, write};
+use nix::unistd::read;
 
-use super::engine::{Arrival, Engine, Event, Extent, Load, Wait, account_write, vnet_header};
-use super::{BUFFERS, write_copy};
+use super::engine::{Arrival, Engine, Event, Extent, Load, Reads, Wait, vnet_header};
+use super::{BUFFERS, write_copy, write_frame};
 use crate::switch::{Counters, PortId, Ports};
 use crate::sys::arena::{BUFFER_SIZE, HEADROOM};
 use crate::sys::tap::Queue;
-use crate::wire::VnetHeader;
 
 /// Most ports read in one turn, so that there is a buffer for each. epoll reports the others in the next turn: it
 /// rotates its ready list.
@@ -28,6 +26,7 @@ const WAKE: u64 = u64::MAX;
 pub struct PollEngine {
     epoll: Epoll,
     queues: Vec<Option<Queue>>,
+    reads: Box<[Reads]>,
     memory: Vec<u8>,
     /// Free buffers. The buffer used last is used next, while it is still in the cache.
     free: Vec<u16>,
@@ -57,6 +56,7 @@ impl PollEngine {
         Ok(PollEngine {
             epoll,
             queues: (0..Ports::MAX).map(|_| None).collect(),
+            reads: vec![Reads::default(); Ports::MAX].into(),
             memory: vec![0; usize::from(BUFFERS) * BUFFER_SIZE],
             free: (0..BUFFERS).rev().collect(),
             detached: Vec::new(),
@@ -74,7 +74,7 @@ impl PollEngine {
         events: &mut Vec<Event<PollBuffer>>,
     ) -> io::Result<()> {
         let Some(queue) = &self.queues[port.index()] else { return Ok(()) };
-        for _ in 0..share {
+        for _ in 0..share.min(self.reads[port.index()].limit()) {
             let Some(buffer) = self.free.pop().map(PollBuffer) else { return Ok(()) };
             self.system_calls += 1;
             match read(&queue.fd, &mut self.memory[buffer.range()][HEADROOM..]) {
@@ -107,6 +107,7 @@ impl Engine for PollEngine {
     fn attach(&mut self, port: PortId, queue: Queue) -> io::Result<()> {
         self.epoll.add(&queue.fd, EpollEvent::new(EpollFlags::EPOLLIN, port.0.into()))?;
         self.queues[port.index()] = Some(queue);
+        self.reads[port.index()] = Reads::default();
         Ok(())
     }
 
@@ -153,20 +154,30 @@ impl Engine for PollEngine {
     }
 
     fn send(&mut self, buffer: PollBuffer, extent: Extent, egress: &[PortId]) -> io::Result<()> {
-        let bytes = &self.memory[buffer.range()];
         for &port in egress {
-            let Some(queue) = &self.queues[port.index()] else {
-                account_write(self.counters.port(port), Err(Errno::EBADF), 0);
-                continue;
-            };
-            self.system_calls += 1;
-            let header = if queue.vnet { VnetHeader::LEN } else { 0 };
-            let written =
-                write(queue.fd.as_fd(), &bytes[extent.start - header..extent.start + extent.length]);
-            account_write(self.counters.port(port), written, header);
+            self.send_now(&buffer, extent, port)?;
         }
         self.discard(buffer);
         Ok(())
+    }
+
+    fn send_now(&mut self, buffer: &PollBuffer, extent: Extent, egress: PortId) -> io::Result<()> {
+        self.system_calls += 1;
+        let bytes = &self.memory[buffer.range()];
+        write_frame(self.queues[egress.index()].as_ref(), bytes, extent, self.counters.port(egress));
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn set_reads(&mut self, port: PortId, reads: Reads) {
+        self.reads[port.index()] = reads;
+    }
+
+    fn queue(&self, port: PortId) -> Option<&Queue> {
+        self.queues[port.index()].as_ref()
     }
 
     fn discard(&mut self, buffer: PollBuffer) {

@@ -15,8 +15,8 @@ use nix::errno::Errno;
 use nix::sys::eventfd::EventFd;
 use nix::sys::resource::{Resource, getrlimit};
 
-use super::engine::{Arrival, Engine, Event, Extent, Load, Wait, account_write, vnet_header};
-use super::{BUFFERS, write_copy};
+use super::engine::{Arrival, Engine, Event, Extent, Load, Reads, Wait, account_write, vnet_header};
+use super::{BUFFERS, write_copy, write_frame};
 use crate::switch::{Counters, PortId, Ports};
 use crate::sys::arena::HEADROOM;
 use crate::sys::tap::Queue;
@@ -58,6 +58,10 @@ struct PortQueue {
     polled: bool,
     /// Reads to queue in the next turn.
     window: usize,
+    /// Limit of `window`.
+    reads: Reads,
+    /// Busy, and left out while its reads are paused.
+    parked: bool,
     /// Result of this turn's reads.
     batch: Batch,
     /// Writes that have not completed.
@@ -84,7 +88,8 @@ impl PortQueue {
     fn take_batch(&mut self) -> bool {
         let Batch { frames, bytes, drained, .. } = std::mem::take(&mut self.batch);
         let most = (BATCH_BYTES / (bytes / frames.max(1)).max(1)).clamp(MIN_BATCH, MAX_BATCH);
-        self.window = if drained { frames + 1 } else { self.window * 2 }.min(most);
+        self.window =
+            if drained { frames + 1 } else { self.window.max(1) * 2 }.min(most).min(self.reads.limit());
         !drained
     }
 }
@@ -131,7 +136,12 @@ impl UringEngine {
         while buffers > 0
             && let Some(port) = self.busy.pop_front()
         {
-            let reads = self.ports[port.index()].window.clamp(1, buffers);
+            let entry = &mut self.ports[port.index()];
+            if entry.reads == Reads::Paused {
+                entry.parked = true;
+                continue;
+            }
+            let reads = entry.window.clamp(1, buffers);
             for _ in 0..reads {
                 self.ring.read(port.0)?;
             }
@@ -241,6 +251,7 @@ impl Engine for UringEngine {
         self.detaching.push(port);
         let Some(entry) = self.ports.get_mut(port.index()) else { return Ok(()) };
         entry.detaching = true;
+        entry.parked = false;
         self.busy.retain(|busy| *busy != port);
         self.drained.retain(|drained| *drained != port);
         if entry.polled { self.ring.cancel_poll(port.0) } else { Ok(()) }
@@ -293,6 +304,34 @@ impl Engine for UringEngine {
         self.copies += 1;
         write_copy(self.ports[port.index()].queue.as_ref(), frame, self.counters.port(port));
         Ok(())
+    }
+
+    fn send_now(&mut self, buffer: &Lease, extent: Extent, egress: PortId) -> io::Result<()> {
+        self.ring.submit()?;
+        self.copies += 1;
+        let (queue, counters) = (self.ports[egress.index()].queue.as_ref(), self.counters.port(egress));
+        write_frame(queue, self.ring.bytes(buffer), extent, counters);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.ring.submit()
+    }
+
+    fn set_reads(&mut self, port: PortId, reads: Reads) {
+        let Some(entry) = self.ports.get_mut(port.index()) else { return };
+        entry.reads = reads;
+        if reads == Reads::Paused {
+            return;
+        }
+        entry.window = entry.window.min(reads.limit());
+        if std::mem::take(&mut entry.parked) {
+            self.busy.push_back(port);
+        }
+    }
+
+    fn queue(&self, port: PortId) -> Option<&Queue> {
+        self.ports.get(port.index())?.queue.as_ref()
     }
 
     fn load(&self) -> Load {

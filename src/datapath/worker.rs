@@ -9,19 +9,20 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::Notice;
+use super::background::{BackgroundWriter, Reply};
 use super::cpu_latency::CpuLatency;
-use super::engine::{Arrival, Engine, Event, Extent, Load};
+use super::engine::{Arrival, Engine, Event, Load, Wait};
 use super::mirror::{FramePath, MIRRORS, MirrorSender, MirrorState};
 use super::notify::{FdbNotifier, FdbObserver};
 use super::poll_policy::{BatchKind, BusyPoll, PollPolicy};
+use super::throttle::Throttle;
 use super::worker_handle::QueueOffer;
 use crate::switch::{
-    Counters, DropReason, GatewayReply, LearnCounter, Observer, PortId, Ports, Steps, Switch, Tick, Verdict,
+    Counters, DropReason, LearnCounter, Observer, PortId, Ports, Steps, Switch, Tick, Verdict,
 };
 use crate::sys::arena::BUFFER_SIZE;
 use crate::sys::tap::Queue;
-use crate::wire::VnetHeader;
-use crate::wire::segment::{Segments, wire_length};
+use crate::wire::segment::wire_length;
 
 /// A command from control to a worker.
 #[derive(Debug)]
@@ -62,24 +63,29 @@ pub(super) struct Mailbox {
 /// One worker. Created and run on its own thread.
 #[derive(Debug)]
 pub(super) struct Worker<E: Engine> {
-    switch: Arc<Switch>,
-    engine: E,
-    counters: Arc<Counters>,
+    pub(super) switch: Arc<Switch>,
+    pub(super) engine: E,
+    pub(super) counters: Arc<Counters>,
     mailbox: Mailbox,
     notifier: FdbNotifier,
     /// Detaches that the engine has not completed.
     detaching: Vec<(PortId, Sender<Option<Queue>>)>,
     /// The egress ports of the current frame.
-    egress: Vec<PortId>,
+    pub(super) egress: Vec<PortId>,
     /// The ports of a flood that cannot take the frame.
     refused: Vec<(PortId, DropReason)>,
     /// The ports of `egress` without offload.
-    no_offload_egress: Vec<PortId>,
+    pub(super) no_offload_egress: Vec<PortId>,
     /// Mirrors of live frames; usually none.
-    mirrors: Vec<MirrorSender>,
+    pub(super) mirrors: Vec<MirrorSender>,
+    pub(super) throttle: Throttle,
+    /// Writes to slow ports. `None` in tests without threads.
+    pub(super) background: Option<BackgroundWriter>,
+    /// Some frames are not sent by [`Engine::send`]: their writes are measured, or a port is slow.
+    pub(super) detour: bool,
     /// A super-frame that is being segmented, and one of its segments.
-    super_frame: Box<[u8]>,
-    segment: Box<[u8]>,
+    pub(super) super_frame: Box<[u8]>,
+    pub(super) segment: Box<[u8]>,
 }
 
 impl<E: Engine> Worker<E> {
@@ -100,9 +106,17 @@ impl<E: Engine> Worker<E> {
             refused: Vec::with_capacity(Ports::MAX),
             no_offload_egress: Vec::with_capacity(Ports::MAX),
             mirrors: Vec::with_capacity(MIRRORS),
+            throttle: Throttle::new(Instant::now()),
+            background: None,
+            detour: false,
             super_frame: vec![0; BUFFER_SIZE].into(),
             segment: vec![0; BUFFER_SIZE].into(),
         }
+    }
+
+    /// Has a background writer write to the ports that are slow.
+    pub(super) fn with_background(self, background: BackgroundWriter) -> Worker<E> {
+        Worker { background: Some(background), ..self }
     }
 
     /// Forwards frames until [`Command::Stop`]. Ticks count from `epoch`.
@@ -116,13 +130,14 @@ impl<E: Engine> Worker<E> {
         let mut policy = PollPolicy::new(busy_poll, epoch);
         let mut now = epoch;
         loop {
-            let wait = policy.wait(now);
+            let wait = if self.throttle.is_pausing() { Wait::Poll } else { policy.wait(now) };
             if let Some(cpu_latency) = &mut cpu_latency {
                 cpu_latency.note(wait, policy.pattern());
             }
             self.engine.turn(wait, &mut events)?;
             now = Instant::now();
             policy.note(now, BatchKind::of(&events));
+            self.resume_paused(now);
             if self.handle(Tick::at(now.duration_since(epoch)), &mut events)?.is_break() {
                 return Ok(());
             }
@@ -133,15 +148,19 @@ impl<E: Engine> Worker<E> {
     #[cfg(test)]
     pub(super) fn turn_at(&mut self, now: Tick) -> io::Result<ControlFlow<()>> {
         let mut events = Vec::new();
-        self.engine.turn(super::engine::Wait::Poll, &mut events)?;
+        self.engine.turn(Wait::Poll, &mut events)?;
         self.handle(now, &mut events)
     }
 
     /// Handles the events of one turn.
     fn handle(&mut self, now: Tick, events: &mut Vec<Event<E::Buffer>>) -> io::Result<ControlFlow<()>> {
         let busy = !events.is_empty();
+        let measured = self.throttle.measures(events);
         let mut flow = ControlFlow::Continue(());
         for event in events.drain(..) {
+            if measured && let Event::Frame(arrival) = &event {
+                self.measure(arrival)?;
+            }
             match event {
                 Event::Frame(arrival) if self.mirrors.is_empty() => self.forward(now, arrival)?,
                 Event::Frame(arrival) => self.forward_mirrored(now, arrival)?,
@@ -149,6 +168,9 @@ impl<E: Engine> Worker<E> {
                 Event::Detached { port, queue } => self.detached(port, queue),
                 Event::Woken => flow = self.run_commands()?,
             }
+        }
+        if measured {
+            self.finish_batch()?;
         }
         self.publish_load();
         if busy {
@@ -178,6 +200,7 @@ impl<E: Engine> Worker<E> {
                 }
                 Command::Detach { port, done } => {
                     self.engine.detach(port)?;
+                    self.stop_throttling(port);
                     self.mirrors
                         .extract_if(.., |sender| !sender.remove_port(port))
                         .for_each(MirrorSender::close);
@@ -200,8 +223,7 @@ impl<E: Engine> Worker<E> {
     fn detached(&mut self, port: PortId, queue: Option<Queue>) {
         if let Some(at) = self.detaching.iter().position(|(detaching, _)| *detaching == port) {
             let (_, done) = self.detaching.swap_remove(at);
-            // Control closes the queue.
-            let _ = done.send(queue);
+            self.reply_detached(port, Reply { done, queue });
         }
     }
 
@@ -230,7 +252,7 @@ impl<E: Engine> Worker<E> {
         self.execute(arrival, verdict)
     }
 
-    fn mirror(&self, arrival: &Arrival<E::Buffer>, steps: &Steps, path: FramePath<'_>) {
+    pub(super) fn mirror(&self, arrival: &Arrival<E::Buffer>, steps: &Steps, path: FramePath<'_>) {
         let frame = arrival.frame(self.engine.bytes(&arrival.buffer));
         for sender in &self.mirrors {
             sender.send_if_wanted(&frame, steps, path);
@@ -301,72 +323,5 @@ impl<E: Engine> Worker<E> {
             }
             _ => self.dispatch(arrival),
         }
-    }
-
-    /// Sends the current frame to `self.egress`: the same buffer to all ports that can take it as it is, segmented
-    /// copies to ports without offload.
-    #[inline(always)]
-    fn dispatch(&mut self, mut arrival: Arrival<E::Buffer>) -> io::Result<()> {
-        match arrival.vnet {
-            Some(vnet) if vnet.is_complete() => {}
-            Some(_) => self.send_segmented(&arrival)?,
-            None => self.put_header(&mut arrival.buffer, arrival.extent),
-        }
-        self.engine.send(arrival.buffer, arrival.extent, &self.egress)
-    }
-
-    /// Puts an empty virtio-net header before a complete frame.
-    fn put_header(&mut self, buffer: &mut E::Buffer, extent: Extent) {
-        let header = extent.start - VnetHeader::LEN..extent.start;
-        self.engine.bytes_mut(buffer)[header].copy_from_slice(&VnetHeader::default().emit());
-    }
-
-    /// Removes the ports without offload from `self.egress` and sends them the frame segmented, with its checksums.
-    fn send_segmented(&mut self, arrival: &Arrival<E::Buffer>) -> io::Result<()> {
-        let ports = &self.switch.ports;
-        let offload = |port: &PortId| ports.port(*port).is_some_and(|port| port.offload);
-        self.no_offload_egress.clear();
-        self.no_offload_egress.extend(self.egress.iter().filter(|port| !offload(port)));
-        if self.no_offload_egress.is_empty() {
-            return Ok(());
-        }
-        self.egress.retain(offload);
-        // Copied, because the engine cannot write while its buffer is borrowed.
-        let frame = arrival.frame(self.engine.bytes(&arrival.buffer));
-        let copy = &mut self.super_frame[..frame.bytes.len()];
-        copy.copy_from_slice(frame.bytes);
-        let Ok(mut segments) = Segments::new(copy, &frame.vnet) else {
-            for port in &self.no_offload_egress {
-                self.counters.port(*port).dropped(DropReason::Unsegmentable);
-            }
-            return Ok(());
-        };
-        for port in &self.no_offload_egress {
-            let counters = self.counters.port(*port);
-            counters.segmented.add(1);
-            counters.segments.add(segments.remaining() as u64);
-        }
-        while let Some(length) = segments.next_into(&mut self.segment) {
-            for port in &self.no_offload_egress {
-                self.engine.send_copy(*port, &self.segment[..length])?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Rewrites the frame into the gateway's answer and sends it to the ingress port.
-    fn answer(&mut self, mut arrival: Arrival<E::Buffer>, answer: GatewayReply) -> io::Result<()> {
-        let Extent { start, length } = arrival.extent;
-        let bytes = &mut self.engine.bytes_mut(&mut arrival.buffer)[start..];
-        let length = answer.emit(&self.switch.gateway, bytes, length);
-        arrival.extent = Extent { start, length };
-        self.put_header(&mut arrival.buffer, arrival.extent);
-        let egress = [arrival.port];
-        if !self.mirrors.is_empty() {
-            let verdict = Verdict::Forward(arrival.port);
-            let path = FramePath { ingress: None, verdict, egress: &egress, refused: &[] };
-            self.mirror(&arrival, &Steps::default(), path);
-        }
-        self.engine.send(arrival.buffer, arrival.extent, &egress)
     }
 }

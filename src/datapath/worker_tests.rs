@@ -233,3 +233,17 @@ fn maps_every_write_error_to_a_drop_reason() {
     super::engine::account_write(port, Ok(76), VnetHeader::LEN);
     assert_eq!((port.tx_frames.value(), port.tx_bytes.value()), (1, 64));
 }
+
+/// 64 KiB in segments of 100 bytes would be 600 writes in one turn.
+#[test]
+fn drops_super_frame_with_too_many_segments_at_ports_without_offload() {
+    let mut fixture = WorkerFixture::new(&[OFFLOAD, OFFLOAD, PLAIN]);
+    let (vnet, frame) = super_frame(60_000);
+    let out = fixture.send(0, VnetHeader { gso_size: 100, ..vnet }, &frame);
+    assert_eq!(out.len(), 1, "the port with offload");
+    assert_eq!(fixture.drops(2, DropReason::TooManySegments), 1);
+    let counts = fixture.counters.port(PortId(2)).read();
+    assert_eq!((counts.segmented, counts.tx_frames), (0, 0));
+    let out = fixture.send(0, VnetHeader { gso_size: 250, ..vnet }, &frame);
+    assert_eq!(out.len(), 240 + 1);
+}

@@ -115,6 +115,10 @@ port_counters! {
     fdb_refused,
     /// Notifications about this port that were suppressed by the rate limit or a full queue.
     suppressed,
+    /// Microseconds in which the port was not read, because its frames cost more than its share of a worker's time.
+    throttled_us,
+    /// Frames for this port that were written in the background, because its receive path is slow.
+    background,
 }
 
 impl PortCounts {

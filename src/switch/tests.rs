@@ -361,6 +361,8 @@ fn producer(reason: DropReason) -> Producer {
         DropReason::NoEgress
         | DropReason::EgressQueueFull
         | DropReason::EgressRefused
+        | DropReason::EgressThrottled
+        | DropReason::TooManySegments
         | DropReason::Unsegmentable => Datapath,
     }
 }

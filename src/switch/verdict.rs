@@ -101,6 +101,10 @@ drop_reasons! {
     Oversize => "oversize", Egress, "longer than the port's MTU";
     EgressQueueFull => "egress_queue_full", Egress, "the device's queue was full";
     EgressRefused => "egress_refused", Egress, "the device refused it";
+    EgressThrottled => "egress_throttled", Egress,
+        "the port's receive path is slow, and too many frames wait for it";
+    TooManySegments => "too_many_segments", Egress,
+        "the port takes no offload, and the frame would become too many segments";
     Unsegmentable => "unsegmentable", Egress,
         "the port takes no offload, and the frame cannot be segmented as its header asks";
 }

@@ -108,7 +108,10 @@ fn worker_filter() -> Result<BpfProgram, seccompiler::BackendError> {
     }
     // The Rust runtime checks in debug builds that a descriptor which it closes is open.
     let get_flags = argument(1, SeccompCmpOp::Eq, libc::F_GETFD)?;
-    rules.insert(libc::SYS_fcntl, vec![SeccompRule::new(vec![get_flags])?]);
+    // Writes to a slow port need a second descriptor of its queue.
+    let duplicate = argument(1, SeccompCmpOp::Eq, libc::F_DUPFD_CLOEXEC)?;
+    let fcntl = vec![SeccompRule::new(vec![get_flags])?, SeccompRule::new(vec![duplicate])?];
+    rules.insert(libc::SYS_fcntl, fcntl);
     let register = |opcode: u8| SeccompRule::new(vec![argument(1, SeccompCmpOp::Eq, opcode.into())?]);
     let registers = super::uring::REGISTERED_LATER.into_iter().map(register).collect::<Result<_, _>>()?;
     rules.insert(libc::SYS_io_uring_register, registers);

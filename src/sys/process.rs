@@ -1,4 +1,4 @@
-//! Other processes, as proc(5) shows them.
+//! Other processes, as proc(5) shows them, and the priority of this one's threads.
 
 use std::{fs, io};
 
@@ -25,6 +25,16 @@ pub fn is_ending(pid: u32) -> bool {
 pub fn is_stopped(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, after_name)| after_name.trim_start().starts_with(['T', 't']))
+}
+
+/// Sets the nice value of the calling thread (setpriority(2); on Linux each thread has its own).
+///
+/// # Errors
+/// A lower value than now needs `CAP_SYS_NICE` or a higher `RLIMIT_NICE`.
+pub fn set_thread_nice(nice: i32) -> io::Result<()> {
+    // SAFETY: three plain numbers; 0 is the calling thread.
+    let outcome = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Parses `/proc/PID/stat`. The name, in parentheses, may contain blanks and parentheses.

@@ -52,6 +52,7 @@ fn port(number: u8) -> PortReport {
         netns_ino: None,
         offload: true,
         source_guard: true,
+        throttled: Vec::new(),
     }
 }
 

@@ -39,6 +39,7 @@ mod scale;
 mod security;
 mod segmentation;
 mod terminal;
+mod throttling;
 mod trace;
 mod traffic;
 mod visibility;

@@ -112,6 +112,20 @@ const FAMILIES: &[MetricFamily] = &[
     counter("uswitch_port_segments_total", "Segments made of those frames", |s, out| {
         port_samples(s, out, |port| port.segments);
     }),
+    counter(
+        "uswitch_port_throttled_microseconds_total",
+        "Time in which the port was not read, because its frames took too much of a worker's time",
+        |s, out| {
+            port_samples(s, out, |port| port.throttled_us);
+        },
+    ),
+    counter(
+        "uswitch_port_background_frames_total",
+        "Frames written to the port in the background, because its receive path is slow",
+        |s, out| {
+            port_samples(s, out, |port| port.background);
+        },
+    ),
     gauge("uswitch_port_up", "Whether the port forwards: 1 if so", |s, out| {
         s.up.iter().for_each(|(port, up)| out.add(&[("port", port)], u64::from(*up)));
     }),

@@ -16,12 +16,12 @@ use super::history::EventHistory;
 use super::ports::LinkState;
 use super::{HostNetwork, Running};
 use crate::control::event::{DeviceAspect, Event, EventType};
-use crate::control::report::NewFdbState;
+use crate::control::report::{NewFdbState, Throttled};
 use crate::datapath::{
     FdbEvent, FdbNotification, NOTIFICATIONS_PER_PORT, NOTIFICATIONS_PER_WORKER, RateLimiter,
 };
 use crate::switch::fdb::{FdbEntry, FdbKey, Learned};
-use crate::switch::{PortId, Tick};
+use crate::switch::{PortCounts, PortId, Tick};
 
 /// Least time between two reads of the workers' notifications.
 const NOTIFICATION_INTERVAL: Duration = Duration::from_millis(100);
@@ -145,6 +145,14 @@ impl<M: HostNetwork> Running<M> {
             let gained = totals.since(&port.compared);
             moved |= totals != port.compared;
             port.compared = totals;
+            let throttled = throttled(&gained);
+            let before = std::mem::replace(&mut port.throttled, throttled.clone());
+            for why in throttled.into_iter().filter(|why| !before.contains(why)) {
+                self.emit(id, |running| Event {
+                    reason: Some(why.name().to_owned()),
+                    ..running.port_event(EventType::Throttled, id)
+                });
+            }
             for (reason, count) in gained.reasons() {
                 self.emit(id, |running| Event {
                     reason: Some(reason.name().to_owned()),
@@ -241,6 +249,13 @@ impl<M: HostNetwork> Running<M> {
     fn port_ifname(&self, port: PortId) -> Option<String> {
         self.ports.get(&port).map(|port| port.name.clone())
     }
+}
+
+/// Why a port was throttled while it gained these counts.
+fn throttled(gained: &PortCounts) -> Vec<Throttled> {
+    let ingress = (gained.throttled_us > 0).then_some(Throttled::Ingress);
+    let egress = (gained.background > 0).then_some(Throttled::Egress);
+    ingress.into_iter().chain(egress).collect()
 }
 
 impl LinkState {

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use super::guard::{self, PortGuard};
 use super::{AdminState, HOST, HostNetwork, PortPlan, RunError, Running};
 use crate::control::event::{DeviceAspect, EventType};
-use crate::control::report::{AddedPort, NewFdbEntry, NewFdbState, NewPort};
+use crate::control::report::{AddedPort, NewFdbEntry, NewFdbState, NewPort, Throttled};
 use crate::control::topology::{Device, DeviceId, LinkChange, PortNetns};
 use crate::datapath::DatapathError;
 use crate::switch::fdb::{FdbError, FdbKey, FdbState};
@@ -47,6 +47,8 @@ pub(crate) struct PortRecord {
     pub(super) counted_before: PortCounts,
     /// The slot's counters when they were last compared for events.
     pub(super) compared: PortCounts,
+    /// Why the port was throttled in the second before that.
+    pub(super) throttled: Vec<Throttled>,
 }
 
 /// The addresses that the switch assigned to a port. The container may have changed those of the device since.
@@ -60,7 +62,6 @@ impl PortRecord {
     fn new(name: String, number: u16, device: Device, offload: bool) -> PortRecord {
         let netns_ino = device.netns.as_deref().and_then(inode);
         let guard = PortGuard::new(false, device.mac, &device.addresses);
-        let (counted_before, compared) = Default::default();
         let assigned = Assigned { mac: device.mac, addresses: device.addresses.clone() };
         PortRecord {
             name,
@@ -72,8 +73,9 @@ impl PortRecord {
             guard,
             link: LinkState::Up,
             fault: None,
-            counted_before,
-            compared,
+            counted_before: PortCounts::default(),
+            compared: PortCounts::default(),
+            throttled: Vec::new(),
         }
     }
 

@@ -23,6 +23,8 @@ pub(super) fn port_stats(ifname: &str, counts: &PortCounts, queue_dropped: Optio
         answered: counts.answered,
         segmented: counts.segmented,
         segments: counts.segments,
+        throttled_us: counts.throttled_us,
+        background: counts.background,
         fdb_learned: counts.fdb_learned,
         fdb_moved: counts.fdb_moved,
         fdb_evictions: counts.fdb_evictions,

@@ -92,6 +92,7 @@ impl<M: HostNetwork> Running<M> {
             netns_ino: port.netns_ino,
             offload: port.offload,
             source_guard: port.guard.enabled,
+            throttled: port.throttled.clone(),
         }
     }
 
@@ -171,6 +172,6 @@ impl<M: HostNetwork> Running<M> {
 
     /// Everything that was ever counted in this slot.
     pub(super) fn totals(&self, id: PortId) -> PortCounts {
-        totals::sum(self.datapath.counters().iter().map(|worker| worker.port(id)))
+        totals::sum(self.datapath.port_counters(id))
     }
 }

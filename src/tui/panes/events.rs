@@ -55,6 +55,7 @@ fn role(kind: EventType) -> StyleRole {
         EventType::Aged => StyleRole::Dim,
         EventType::Moved
         | EventType::Flooded
+        | EventType::Throttled
         | EventType::FdbRemoved
         | EventType::FdbFlushed
         | EventType::PortRemoved

@@ -57,6 +57,7 @@ fn heading(app: &App) -> Row<'static> {
 
 fn row<'a>(app: &App, row: &PortRow<'a>, names: u16) -> Row<'a> {
     let (state, style) = match row.port.operstate.as_str() {
+        "UP" if !row.port.throttled.is_empty() => ("slow", StyleRole::Warn),
         "UP" => ("up", StyleRole::Good),
         "DOWN" => ("down", StyleRole::Bad),
         _ => ("gone", StyleRole::Bad),
@@ -84,8 +85,16 @@ fn row<'a>(app: &App, row: &PortRow<'a>, names: u16) -> Row<'a> {
         tx_frames,
         tx_bits,
         dropped,
-        Text::styled(row.reason.unwrap_or("-"), drops),
+        mostly(app, row, drops),
     ])
+}
+
+/// Why the port is throttled, or the reason of most of its drops.
+fn mostly<'a>(app: &App, row: &PortRow<'a>, drops: Style) -> Text<'a> {
+    match row.port.throttled.first() {
+        Some(why) => Text::styled(format!("throttled: {}", why.name()), app.theme.style(StyleRole::Warn)),
+        None => Text::styled(row.reason.unwrap_or("-"), drops),
+    }
 }
 
 fn numbers(app: &App, rate: Rate) -> [Text<'static>; 2] {

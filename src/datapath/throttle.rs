@@ -1,0 +1,300 @@
+//! Measures what the ports cost a worker, and throttles those that cost the others too much. [`super::budget`] has the
+//! rules.
+//!
+//! Time is measured for the batch of one ingress port: two clock reads per batch, and on io_uring one more system call,
+//! which executes the writes of the batch. Turns with few small frames are measured only now and then
+//! ([`SAMPLE_TURNS`]), because they cost little; after excess, every turn is measured for a while.
+//!
+//! The clock includes the time in which the worker was preempted, so the first batch with excess only raises an alert.
+//! The next batch of the port is measured by the thread's CPU time too, and each of its writes separately: that finds
+//! the egress ports that are slow.
+
+use std::time::{Duration, Instant};
+
+use nix::time::{ClockId, clock_gettime};
+
+use super::budget::{Batch, IngressBudget, SLOW_WRITE, WriteCost};
+use super::engine::{Event, Reads};
+use super::poll_policy::BatchKind;
+use crate::switch::{PortId, Ports};
+
+/// Of turns with few small frames, one in this many is measured.
+const SAMPLE_TURNS: u32 = 8;
+/// Every turn is measured for this long after excess.
+const ALERT: Duration = Duration::from_secs(1);
+/// A port needs the worker for this long after a frame.
+const ACTIVE: Duration = Duration::from_millis(2);
+/// Charge for an answer that a slow port asked for and did not get.
+const PENALTY: Duration = SLOW_WRITE;
+/// Ports of which the last activity is known.
+const KNOWN: usize = 8;
+
+/// The throttle of one worker.
+#[derive(Debug)]
+pub(super) struct Throttle {
+    epoch: Instant,
+    ingress: Box<[Ingress]>,
+    egress: Box<[WriteCost]>,
+    alert_until: Duration,
+    /// `alert_until` has not passed.
+    alert: bool,
+    turns: u32,
+    /// The ports that sent frames last, and when.
+    active: [(PortId, Duration); KNOWN],
+    paused: Vec<Pause>,
+    measured: Option<Measured>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Ingress {
+    budget: IngressBudget,
+    /// Its last batch had excess.
+    expensive: bool,
+}
+
+/// A port that is not read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pause {
+    pub(super) port: PortId,
+    since: Duration,
+    until: Duration,
+    /// The port to which it sends, if there is only one: it does not count as one of the others.
+    peer: Option<PortId>,
+}
+
+/// The batch that is being measured.
+#[derive(Debug)]
+struct Measured {
+    port: PortId,
+    batch: Batch,
+    started: Duration,
+    /// CPU time of the thread at the start; only for an expensive port.
+    cpu_started: Option<Duration>,
+    /// Time that the batch did not take, and is charged for.
+    penalty: Duration,
+}
+
+impl Throttle {
+    pub(super) fn new(epoch: Instant) -> Throttle {
+        Throttle {
+            epoch,
+            ingress: vec![Ingress::default(); Ports::MAX].into(),
+            egress: vec![WriteCost::default(); Ports::MAX].into(),
+            alert_until: Duration::ZERO,
+            alert: false,
+            turns: 0,
+            active: [(PortId(0), Duration::ZERO); KNOWN],
+            paused: Vec::with_capacity(Ports::MAX),
+            measured: None,
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    /// Whether to measure this turn.
+    pub(super) fn measures<B>(&mut self, events: &[Event<B>]) -> bool {
+        self.turns = self.turns.wrapping_add(1);
+        match BatchKind::of(events) {
+            BatchKind::Empty => false,
+            BatchKind::Bulk => true,
+            BatchKind::Few => self.turns.is_multiple_of(SAMPLE_TURNS) || self.alert,
+        }
+    }
+
+    /// Adds a frame to the batch of its port; false if that batch has not been started.
+    pub(super) fn add(&mut self, port: PortId, length: usize) -> bool {
+        match &mut self.measured {
+            Some(measured) if measured.port == port => {
+                measured.batch.frames += 1;
+                measured.batch.bytes += length;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Starts the batch of a port with its first frame.
+    pub(super) fn start(&mut self, port: PortId, length: usize) {
+        let started = self.now();
+        self.note_active(port, started);
+        let cpu_started = if self.ingress[port.index()].expensive { cpu_time() } else { None };
+        let batch = Batch { frames: 1, bytes: length, spent: Duration::ZERO };
+        self.measured = Some(Measured { port, batch, started, cpu_started, penalty: Duration::ZERO });
+    }
+
+    /// Whether a batch is being measured.
+    pub(super) fn is_measuring(&self) -> bool {
+        self.measured.is_some()
+    }
+
+    /// Whether the batch is of an expensive port, so that each of its writes is measured.
+    pub(super) fn measures_writes(&self) -> bool {
+        self.measured.as_ref().is_some_and(|measured| self.ingress[measured.port.index()].expensive)
+    }
+
+    /// Notes the time of one write; whether the egress port is slow.
+    pub(super) fn note_write(&mut self, port: PortId, length: usize, spent: Duration) -> bool {
+        self.egress[port.index()].note(length, spent)
+    }
+
+    /// Charges the port of this batch for a frame to itself that was dropped because the port is slow: it asks for
+    /// answers faster than it takes them.
+    pub(super) fn penalise(&mut self, port: PortId) {
+        if let Some(measured) = self.measured.as_mut().filter(|measured| measured.port == port) {
+            measured.penalty += PENALTY;
+        }
+    }
+
+    /// Ends the batch, whose frames went to `peer` if they all went to one port. Returns how to read its port.
+    pub(super) fn finish(&mut self, peer: Option<PortId>) -> Option<(PortId, Reads)> {
+        let Measured { port, mut batch, started, cpu_started, penalty } = self.measured.take()?;
+        let now = self.now();
+        batch.spent = now.saturating_sub(started);
+        if !batch.excess().is_zero()
+            && let Some(cpu_started) = cpu_started
+            && let Some(cpu) = cpu_time()
+        {
+            batch.spent = batch.spent.min(cpu.saturating_sub(cpu_started));
+        }
+        batch.spent += penalty;
+        let expensive = !batch.excess().is_zero();
+        self.ingress[port.index()].expensive = expensive;
+        self.alert &= now < self.alert_until;
+        if expensive {
+            self.alert_until = now + ALERT;
+            self.alert = true;
+            if cpu_started.is_none() && penalty.is_zero() {
+                return None;
+            }
+        }
+        let decision = self.ingress[port.index()].budget.charge(now, &batch);
+        let contended = self.is_contended(now, port, peer);
+        if contended && !decision.pause.is_zero() {
+            self.paused.push(Pause { port, since: now, until: now + decision.pause, peer });
+            return Some((port, Reads::Paused));
+        }
+        let limited = expensive || contended;
+        Some((port, if limited { Reads::AtMost(decision.window) } else { Reads::default() }))
+    }
+
+    /// Whether a port is paused, so that the worker must not sleep.
+    pub(super) fn is_pausing(&self) -> bool {
+        !self.paused.is_empty()
+    }
+
+    /// A port whose pause is over, and how long it was: its time is up, or no other port needs the worker.
+    pub(super) fn resume(&mut self, now: Instant) -> Option<(PortId, Duration)> {
+        let now = now.duration_since(self.epoch);
+        let over = |pause: &Pause| pause.until <= now || !self.is_contended(now, pause.port, pause.peer);
+        let at = self.paused.iter().position(over)?;
+        let pause = self.paused.swap_remove(at);
+        Some((pause.port, now.saturating_sub(pause.since)))
+    }
+
+    /// Forgets a port that is being detached.
+    pub(super) fn forget(&mut self, port: PortId) {
+        self.paused.retain(|pause| pause.port != port);
+        self.ingress[port.index()] = Ingress::default();
+        self.egress[port.index()] = WriteCost::default();
+    }
+
+    fn note_active(&mut self, port: PortId, now: Duration) {
+        let at = self.active.iter().position(|(known, _)| *known == port);
+        let oldest = || (0..KNOWN).min_by_key(|at| self.active[*at].1).unwrap_or(0);
+        self.active[at.unwrap_or_else(oldest)] = (port, now);
+    }
+
+    /// Whether a port other than these needs the worker.
+    fn is_contended(&self, now: Duration, port: PortId, peer: Option<PortId>) -> bool {
+        let other = |known: PortId| known != port && Some(known) != peer;
+        self.active
+            .iter()
+            .any(|&(known, at)| other(known) && !at.is_zero() && now.saturating_sub(at) < ACTIVE)
+    }
+}
+
+/// CPU time of the calling thread.
+pub(super) fn cpu_time() -> Option<Duration> {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).ok().map(Duration::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FLOODER: PortId = PortId(1);
+    const PEER: PortId = PortId(2);
+    const OTHER: PortId = PortId(3);
+
+    /// A throttle that has seen frames of these ports just now.
+    fn throttle(active: &[PortId]) -> Throttle {
+        let mut throttle = Throttle::new(Instant::now());
+        let now = Duration::from_secs(1);
+        active.iter().for_each(|port| throttle.note_active(*port, now));
+        throttle
+    }
+
+    #[test]
+    fn a_port_and_its_peer_do_not_contend() {
+        let contends = |active: &[PortId], peer, after| {
+            let now = Duration::from_secs(1) + Duration::from_millis(after);
+            throttle(active).is_contended(now, FLOODER, peer)
+        };
+        assert!(!contends(&[FLOODER], None, 0));
+        assert!(!contends(&[FLOODER, PEER], Some(PEER), 0));
+        assert!(contends(&[FLOODER, PEER], None, 0));
+        assert!(contends(&[FLOODER, PEER, OTHER], Some(PEER), 0));
+        assert!(!contends(&[FLOODER, PEER, OTHER], Some(PEER), 2), "not active any more");
+    }
+
+    #[test]
+    fn remembers_the_ports_that_were_active_last() {
+        let mut throttle = throttle(&[]);
+        for port in 0..100 {
+            throttle.note_active(PortId(port), Duration::from_millis(port.into()));
+        }
+        let newest: Vec<PortId> = (92..100).map(PortId).collect();
+        assert!(throttle.active.iter().all(|(port, _)| newest.contains(port)), "{:?}", throttle.active);
+    }
+
+    #[test]
+    fn resumes_when_the_time_is_up_or_nobody_contends() {
+        let mut throttle = throttle(&[OTHER]);
+        let at = |ms| throttle_epoch_plus(&throttle, ms);
+        let (early, late, idle) = (at(1001), at(1001), at(1010));
+        let pause = |until| Pause {
+            port: FLOODER,
+            since: Duration::from_secs(1),
+            until: Duration::from_millis(until),
+            peer: None,
+        };
+        throttle.paused.push(pause(2000));
+        assert_eq!(throttle.resume(early), None);
+        assert_eq!(throttle.resume(idle), Some((FLOODER, Duration::from_millis(10))));
+        throttle.paused.push(pause(1001));
+        assert_eq!(throttle.resume(late), Some((FLOODER, Duration::from_millis(1))));
+        assert!(!throttle.is_pausing());
+    }
+
+    fn throttle_epoch_plus(throttle: &Throttle, ms: u64) -> Instant {
+        throttle.epoch + Duration::from_millis(ms)
+    }
+
+    /// The worker may have been preempted in the first one.
+    #[test]
+    fn only_a_second_batch_with_excess_is_charged() {
+        let mut throttle = throttle(&[]);
+        throttle.start(FLOODER, 60);
+        std::thread::sleep(Duration::from_millis(5));
+        assert_eq!(throttle.finish(None), None);
+        assert!(throttle.alert);
+        throttle.start(FLOODER, 60);
+        assert!(throttle.measures_writes());
+        std::thread::sleep(Duration::from_millis(5));
+        // It slept, and used no CPU time.
+        assert_eq!(throttle.finish(None), Some((FLOODER, Reads::default())));
+        assert!(!throttle.is_measuring());
+    }
+}
