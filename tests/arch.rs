@@ -129,7 +129,17 @@ fn unsafe_only_in_sys() {
 
 /// The drop reasons that come about when the datapath carries a verdict out, each with the test that produces it. The
 /// others are produced by `switch::tests::produces_every_drop_reason`, one by one.
-const DROPPED_BY_DATAPATH: [(DropReason, &str, &str); 4] = [
+const DROPPED_BY_DATAPATH: [(DropReason, &str, &str); 6] = [
+    (
+        DropReason::EgressThrottled,
+        "worker_tests.rs",
+        "drops_frames_for_a_slow_port_that_has_too_many_waiting",
+    ),
+    (
+        DropReason::TooManySegments,
+        "worker_tests.rs",
+        "drops_super_frame_with_too_many_segments_at_ports_without_offload",
+    ),
     (DropReason::NoEgress, "worker_tests.rs", "flood_without_egress_is_dropped_on_ingress"),
     (DropReason::EgressQueueFull, "worker_tests.rs", "full_egress_queue_is_counted_at_egress"),
     (DropReason::EgressRefused, "worker_tests.rs", "maps_every_write_error_to_a_drop_reason"),

@@ -1,11 +1,15 @@
 //! The worker on the memory engine: what it writes to which port, and what it counts.
 
+use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 
+use super::background::BackgroundWriter;
 use super::worker::{Command, Mailbox, Worker};
-use super::{MemoryEngine, MemoryNet, NoticeSender, notify};
+use super::{MemoryEngine, MemoryNet, NoticeSender, allowed_cpus, notify};
+use crate::switch::Side;
 use crate::switch::fdb::{FdbKey, FdbState};
 use crate::switch::{Counters, DropReason, Gateway, Port, PortId, Switch, SwitchConfig, Tick};
+use crate::sys::tap::Queue;
 use crate::wire::{Mac, VnetHeader};
 use crossbeam_channel::{Sender, bounded, unbounded};
 use nix::errno::Errno;
@@ -246,4 +250,26 @@ fn drops_super_frame_with_too_many_segments_at_ports_without_offload() {
     assert_eq!((counts.segmented, counts.tx_frames), (0, 0));
     let out = fixture.send(0, VnetHeader { gso_size: 250, ..vnet }, &frame);
     assert_eq!(out.len(), 240 + 1);
+}
+
+/// The port's queue is a socket that nobody reads, so that writes to it wait.
+#[test]
+fn drops_frames_for_a_slow_port_that_has_too_many_waiting() {
+    const FRAMES: u64 = 2000;
+    let mut fixture = WorkerFixture::new(&[OFFLOAD, OFFLOAD]);
+    let counters = Arc::<Counters>::default();
+    let mut background = BackgroundWriter::start(Arc::clone(&counters), allowed_cpus()).unwrap();
+    let (ours, host) = UnixDatagram::pair().unwrap();
+    background.attach(PortId(1), &Queue { fd: ours.into(), vnet: false });
+    fixture.worker.background = Some(background);
+    fixture.worker.detour = true;
+    for _ in 0..FRAMES {
+        fixture.worker.detour = true;
+        assert!(fixture.send(0, VnetHeader::default(), &ethernet([0xff; 6], H1)).is_empty());
+    }
+    let dropped = fixture.drops(1, DropReason::EgressThrottled);
+    assert!(dropped > 0);
+    drop((host, fixture.worker));
+    let counts = counters.port(PortId(1)).read();
+    assert_eq!(counts.tx_frames + counts.dropped(Side::Egress) + dropped, FRAMES);
 }
