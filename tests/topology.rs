@@ -18,7 +18,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use uswitch::control::log::LogLevel;
 use uswitch::control::topology::{
-    Device, DeviceId, Environment, LinkChange, PortNetns, PortSpec, Topology, TopologyError,
+    Device, DeviceId, Environment, LedgerHolder, LinkChange, PortNetns, PortSpec, Topology, TopologyError,
 };
 use uswitch::control::{Choose, Config, EngineChoice};
 use uswitch::datapath::{BusyPoll, Placement};
@@ -319,7 +319,8 @@ fn second_switch_of_same_name_is_refused() {
         let (topology, devices) = build(&config(1)).unwrap();
         let error = Topology::claim(&config(1), &environment()).unwrap_err();
         let pid = std::process::id();
-        assert!(matches!(error, TopologyError::Running { pid: of, .. } if of == pid), "{error}");
+        let holder = LedgerHolder::Process(pid);
+        assert!(matches!(error, TopologyError::Running { holder: by, .. } if by == holder), "{error}");
         drop(devices);
         assert!(topology.teardown().is_empty());
         assert_host_unchanged(&before);
@@ -637,7 +638,8 @@ fn next_start_cleans_up_after_a_killed_switch() {
         let mut child = switch_in_another_process();
         let pid = child.id();
         let error = Topology::claim(&config(3), &environment()).unwrap_err();
-        assert!(matches!(error, TopologyError::Running { pid: of, .. } if of == pid), "{error}");
+        let holder = LedgerHolder::Process(pid);
+        assert!(matches!(error, TopologyError::Running { holder: by, .. } if by == holder), "{error}");
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(ip("netns").lines().count(), 3, "namespaces outlive a kill");

@@ -1,5 +1,6 @@
 //! Other processes, as proc(5) shows them, and the priority of this one's threads.
 
+use std::os::unix::fs::MetadataExt;
 use std::{fs, io};
 
 /// The flag of a task that is exiting: `PF_EXITING` of the kernel's `include/linux/sched.h`.
@@ -13,6 +14,14 @@ const KILLED: u64 = 1 << (libc::SIGKILL - 1);
 /// `/proc` is not mounted.
 pub fn has_one_thread() -> io::Result<bool> {
     Ok(fs::read_dir("/proc/self/task")?.count() == 1)
+}
+
+/// The inode number of this process's PID namespace (pid_namespaces(7)).
+///
+/// # Errors
+/// `/proc` is not mounted.
+pub fn pid_namespace() -> io::Result<u64> {
+    Ok(fs::metadata("/proc/self/ns/pid")?.ino())
 }
 
 /// Whether the process has ended, or was killed and will end soon. The kernel then releases its locks and

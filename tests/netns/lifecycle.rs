@@ -80,6 +80,21 @@ fn stop_reports_a_switch_that_is_starting() {
     starting.line_with("held");
     let said = host.run("uswitch stop").fails();
     assert!(said.contains("starting or stopping") && said.trim().lines().count() == 1, "{said}");
+    let said = host.run("uswitch start").fails();
+    assert!(
+        said.contains("'uswitch0' is already starting or stopping") && !said.contains("process"),
+        "{said}"
+    );
+}
+
+/// A process ID has no meaning in another PID namespace.
+#[test]
+fn start_names_no_process_of_another_pid_namespace() {
+    let s = Uswitch::with("--ports 1");
+    let said = s.host().run("unshare --pid --fork --mount-proc uswitch start").fails();
+    assert!(said.contains("'uswitch0' is already running (in another PID namespace)"), "{said}");
+    let said = s.host().run("uswitch start").fails();
+    assert!(said.contains(&format!("'uswitch0' is already running (process {})", s.pid())), "{said}");
 }
 
 /// `uswitch stop` also stops a switch in the foreground.

@@ -14,7 +14,7 @@ impl Facts {
     }
 
     fn runs(&self, name: &str) -> bool {
-        self.switch(name).is_some_and(|found| found.pid.is_some())
+        self.switch(name).is_some_and(|found| found.holder.is_some())
     }
 }
 
@@ -24,7 +24,7 @@ pub(super) fn names(facts: &Facts) -> Finding {
     let owner =
         |name: &str| facts.switches.iter().find(|found| found.containers.iter().any(|own| own == name));
     let conflicting =
-        |name: &&String| owner(name).is_none_or(|found| found.name != DEFAULT_NAME || found.pid.is_some());
+        |name: &&String| owner(name).is_none_or(|found| found.name != DEFAULT_NAME || found.holder.is_some());
     if let Some(name) = facts.used_names.iter().find(conflicting) {
         let what = format!("a network namespace named {name} already exists");
         let fix = owner(name).map_or_else(

@@ -3,6 +3,7 @@
 use super::checks::WORKER_LOCKED_BYTES;
 use super::facts::{Facts, NftState, TunState, UsernsState};
 use super::{Finding, State, run_checks};
+use crate::control::topology::LedgerHolder;
 use crate::control::topology::firewall::{DroppingChain, Hook, Tool};
 use crate::control::topology::inspect::KnownSwitch;
 use crate::control::topology::preflight::UsedNetwork;
@@ -45,7 +46,11 @@ fn taken(net: &str, device: &str) -> UsedNetwork {
 }
 
 fn switch(name: &str, pid: Option<u32>) -> KnownSwitch {
-    KnownSwitch { name: name.into(), pid, containers: vec!["container1".into()] }
+    KnownSwitch {
+        name: name.into(),
+        holder: pid.map(LedgerHolder::Process),
+        containers: vec!["container1".into()],
+    }
 }
 
 fn finding(facts: &Facts, check: &str) -> Finding {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::build::StagingNetns;
 use super::ledger::{Contents, DirectoryLock, Ledger};
 use super::link_watcher::LinkWatcher;
-use super::{TopologyError, preflight, undo};
+use super::{LedgerHolder, TopologyError, preflight, undo};
 use crate::control::Config;
 use crate::sys::netlink::Netlink;
 use crate::sys::netns::{self, NetnsIdentity};
@@ -42,7 +42,11 @@ fn take_ledger(name: &str, directory: &Path) -> Result<(Ledger, Contents), Topol
     const STEPS: u32 = 400;
     for _ in 0..STEPS {
         match Ledger::claim(directory, name, &DirectoryLock::take(directory)?) {
-            Err(TopologyError::Running { pid, .. }) if process::is_ending(pid) => std::thread::sleep(STEP),
+            Err(TopologyError::Running { holder: LedgerHolder::Process(pid), .. })
+                if process::is_ending(pid) =>
+            {
+                std::thread::sleep(STEP);
+            }
             taken => return taken,
         }
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use nftables::helper::NftablesError;
 
+use super::LedgerHolder;
 use crate::sys::netlink::NetlinkError;
 use crate::sys::netns::NetnsError;
 use crate::sys::runtime_dir::RuntimeDirError;
@@ -17,13 +18,13 @@ use crate::sys::tap::TapError;
 pub enum TopologyError {
     /// Another process holds the ledger of the name.
     #[error(
-        "a switch named '{name}' is already running (process {pid}): `uswitch stop --name {name}`, or choose another --name"
+        "a switch named '{name}' is already {holder}: `uswitch stop --name {name}`, or choose another --name"
     )]
     Running {
         /** Name of the switch. */
         name: String,
-        /** Process ID; 0 if it is not known. */
-        pid: u32,
+        /** The process that holds the ledger. */
+        holder: LedgerHolder,
     },
     /// A killed switch left objects in another network namespace.
     #[error(

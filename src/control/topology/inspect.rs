@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::ledger::{self, Entry};
 use super::preflight::{self, UsedNetwork};
-use super::{TopologyError, nat};
+use super::{LedgerHolder, TopologyError, nat};
 use crate::control::Config;
 use crate::sys::netlink::{Netlink, NetlinkError};
 use crate::sys::netns;
@@ -14,8 +14,8 @@ use crate::sys::netns;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KnownSwitch {
     pub(crate) name: String,
-    /// The process ID if the switch runs; 0 while it starts.
-    pub(crate) pid: Option<u32>,
+    /// The process that holds its ledger if the switch runs.
+    pub(crate) holder: Option<LedgerHolder>,
     /// The named network namespaces of the switch.
     pub(crate) containers: Vec<String>,
 }
@@ -26,7 +26,7 @@ pub(crate) fn switches(runtime: &Path) -> Vec<KnownSwitch> {
     found
         .map(|(name, contents, runs)| KnownSwitch {
             name,
-            pid: runs.then(|| contents.owner.as_ref().map_or(0, |owner| owner.pid)),
+            holder: runs.then(|| contents.holder()),
             containers: contents.entries.into_values().filter_map(container).collect(),
         })
         .collect()

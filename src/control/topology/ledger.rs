@@ -11,6 +11,7 @@
 //! changing a kernel setting that several switches share.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek};
 use std::os::unix::fs::OpenOptionsExt;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::TopologyError;
 use crate::sys::append::append_whole;
 use crate::sys::netns::NetnsIdentity;
+use crate::sys::process;
 
 /// File name extension of a ledger.
 const SUFFIX: &str = "ledger";
@@ -75,10 +77,51 @@ impl EntryId {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Owner {
     pub(super) pid: u32,
+    /// The inode number of its PID namespace; 0 in ledgers that do not have it.
+    #[serde(default)]
+    pub(super) pid_namespace: u64,
     /// The network namespace that the switch uses as its host.
     pub(super) host: NetnsIdentity,
     /// The switch runs in its own user and network namespaces, which end with its last process.
     pub(super) sandboxed: bool,
+}
+
+impl Owner {
+    /// This process as the owner.
+    pub(super) fn this_process(host: NetnsIdentity, sandboxed: bool) -> Owner {
+        let pid_namespace = process::pid_namespace().unwrap_or(0);
+        Owner { pid: std::process::id(), pid_namespace, host, sandboxed }
+    }
+
+    fn holder(&self) -> LedgerHolder {
+        let here = process::pid_namespace().ok();
+        match self.pid_namespace {
+            0 => LedgerHolder::Process(self.pid),
+            there if here == Some(there) => LedgerHolder::Process(self.pid),
+            _ => LedgerHolder::InOtherPidNamespace,
+        }
+    }
+}
+
+/// The process that holds the lock of a ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LedgerHolder {
+    /// A running switch with this process ID.
+    Process(u32),
+    /// A running switch in another PID namespace. Its process ID there means another process here, or none.
+    InOtherPidNamespace,
+    /// It has not written its process ID yet, or has removed it.
+    Unknown,
+}
+
+impl fmt::Display for LedgerHolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LedgerHolder::Process(pid) => write!(f, "running (process {pid})"),
+            LedgerHolder::InOtherPidNamespace => f.write_str("running (in another PID namespace)"),
+            LedgerHolder::Unknown => f.write_str("starting or stopping"),
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -137,6 +180,11 @@ impl Contents {
                 ours.clone_from(left);
             }
         }
+    }
+
+    /// The process that holds the ledger, if it is locked.
+    pub(super) fn holder(&self) -> LedgerHolder {
+        self.owner.as_ref().map_or(LedgerHolder::Unknown, Owner::holder)
     }
 
     /// The kernel settings among the entries.
@@ -199,9 +247,8 @@ impl Ledger {
                 Ok((ledger, contents))
             }
             Err((mut file, Errno::EWOULDBLOCK)) => {
-                let pid =
-                    read(&mut file).ok().and_then(|contents| contents.owner).map_or(0, |owner| owner.pid);
-                Err(TopologyError::Running { name: name.to_owned(), pid })
+                let contents = read(&mut file).unwrap_or_default();
+                Err(TopologyError::Running { name: name.to_owned(), holder: contents.holder() })
             }
             Err((_, error)) => Err(failed(error.into())),
         }
@@ -387,7 +434,7 @@ mod tests {
     const ELSEWHERE: NetnsIdentity = NetnsIdentity { dev: 4, ino: 2, born: (0, 0) };
 
     fn owner(host: NetnsIdentity) -> Owner {
-        Owner { pid: 7, host, sandboxed: false }
+        Owner { pid: 7, pid_namespace: process::pid_namespace().unwrap(), host, sandboxed: false }
     }
 
     fn netns(name: &str) -> Entry {
@@ -489,11 +536,24 @@ mod tests {
     }
 
     #[test]
+    fn unknown_holder_is_not_named_by_a_process_id() {
+        let directory = tempfile::tempdir().unwrap();
+        let claimed = claim(directory.path(), "a").unwrap();
+        let second = claim(directory.path(), "a").unwrap_err().to_string();
+        assert!(second.contains("'a' is already starting or stopping: "), "{second}");
+        drop(claimed);
+        let (mut ledger, _) = claim(directory.path(), "a").unwrap();
+        ledger.start(Owner { pid_namespace: 1, ..owner(HOST) }).unwrap();
+        let second = claim(directory.path(), "a").unwrap_err().to_string();
+        assert!(second.contains("'a' is already running (in another PID namespace): "), "{second}");
+    }
+
+    #[test]
     fn second_claim_fails() {
         let directory = tempfile::tempdir().unwrap();
         let ledger = started(directory.path(), "a", HOST);
         let second = claim(directory.path(), "a").unwrap_err();
-        assert!(matches!(second, TopologyError::Running { pid: 7, .. }), "{second}");
+        assert!(second.to_string().contains("'a' is already running (process 7)"), "{second}");
         ledger.close(&DirectoryLock::take(directory.path()).unwrap()).unwrap();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
         claim(directory.path(), "a").unwrap();

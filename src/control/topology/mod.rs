@@ -32,6 +32,7 @@ use ipnet::IpNet;
 
 pub use self::environment::Environment;
 pub use self::error::TopologyError;
+pub use self::ledger::LedgerHolder;
 
 use self::announce::{Announcer, Origin};
 use self::build::{BuiltDevice, StagingNetns};
@@ -186,8 +187,7 @@ impl Topology {
         let mut config = config.clone();
         let claimed = choose::replace_used_defaults(&mut config).and_then(|choices| {
             let parts = open_kernel_interfaces(&config)?;
-            let pid = std::process::id();
-            ledger.start(Owner { pid, host: host_identity, sandboxed: environment.sandboxed })?;
+            ledger.start(Owner::this_process(host_identity, environment.sandboxed))?;
             Ok((parts, choices))
         });
         match claimed {

@@ -177,7 +177,7 @@ mod tests {
         fn start(directory: &Path, name: &str, sysctl: &Path) -> Switch {
             let (mut ledger, _) =
                 Ledger::claim(directory, name, &DirectoryLock::take(directory).unwrap()).unwrap();
-            ledger.start(Owner { pid: 1, host: HOST, sandboxed: false }).unwrap();
+            ledger.start(Owner { pid: 1, pid_namespace: 0, host: HOST, sandboxed: false }).unwrap();
             let sentinel = sysctl.with_file_name("sentinel");
             let change = SysctlChange { path: sysctl, value: "1", sentinel: Some(&sentinel) };
             set(&mut ledger, &change, &DirectoryLock::take(directory).unwrap()).unwrap();
@@ -249,7 +249,7 @@ mod tests {
         let all = conf(directory.path(), ["0", "0", "0"]);
         let held = DirectoryLock::take(directory.path()).unwrap();
         let (mut ledger, _) = Ledger::claim(directory.path(), "a", &held).unwrap();
-        ledger.start(Owner { pid: 1, host: HOST, sandboxed: false }).unwrap();
+        ledger.start(Owner { pid: 1, pid_namespace: 0, host: HOST, sandboxed: false }).unwrap();
         let id = set_for_all_only(&mut ledger, &all, "1", &held).unwrap();
         let Entry::Sysctl(mut setting) = ledger.contents().unwrap().entries.remove(&id).unwrap() else {
             panic!("a setting");
