@@ -56,6 +56,7 @@ fn environment() -> Environment {
 fn config(ports: u16) -> Config {
     Config {
         choose: Choose::default(),
+        gateways: vec!["172.16.0.1/24".parse().unwrap(), "fd00:172:16::1/64".parse().unwrap()],
         name: "uswitch0".to_owned(),
         ports,
         prefix: "container".to_owned(),

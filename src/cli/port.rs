@@ -53,9 +53,9 @@ struct PortAdd {
     /// Attach an existing network namespace: a name of `ip netns`, a path, or a process ID
     #[arg(long, value_name = "NAME|PATH|PID")]
     netns: Option<String>,
-    /// IP address with prefix length; may be repeated [default: the next free one of each subnet]
-    #[arg(long, value_name = "CIDR", value_parser = cidr)]
-    ip: Vec<IpNet>,
+    /// IP address with prefix length, or `none`; may be repeated [default: the next free one of each subnet]
+    #[arg(long, value_name = "CIDR", value_parser = port_address)]
+    ip: Vec<PortAddress>,
     /// MAC address of the device [default: derived from the switch's name and the port's number]
     #[arg(long)]
     mac: Option<Mac>,
@@ -141,6 +141,29 @@ impl PortCommand {
     }
 }
 
+/// A value of `--ip`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PortAddress {
+    None,
+    Net(IpNet),
+}
+
+/// The addresses to ask for; `None` leaves the choice to the switch.
+fn addresses(values: &[PortAddress]) -> Result<Option<Vec<IpNet>>, CliError> {
+    if values.len() > 1 && values.contains(&PortAddress::None) {
+        return Err(CliError::Usage("--ip: 'none' excludes addresses: give only one of them".to_owned()));
+    }
+    let net = |value: &PortAddress| match value {
+        PortAddress::None => None,
+        PortAddress::Net(net) => Some(*net),
+    };
+    Ok((!values.is_empty()).then(|| values.iter().filter_map(net).collect()))
+}
+
+fn port_address(text: &str) -> Result<PortAddress, String> {
+    if text == "none" { Ok(PortAddress::None) } else { cidr(text).map(PortAddress::Net) }
+}
+
 impl PortShow {
     fn run(self) -> Result<(), CliError> {
         let client = self.target.client()?;
@@ -167,7 +190,7 @@ impl PortAdd {
         let asked = NewPort {
             name: self.port,
             netns: self.netns.map(absolute).transpose()?,
-            ip: self.ip,
+            ip: addresses(&self.ip)?,
             mac: self.mac,
             ifname: self.ifname,
             offload: self.no_offload.then_some(false),

@@ -46,12 +46,11 @@ pub fn widened(subnet: IpNet, hosts: u64) -> Option<IpNet> {
     Some(wide)
 }
 
-/// Whether a host may have `address` in `subnet`: it is inside, and is not the network, broadcast or gateway
-/// address.
+/// Whether a host may have `address` in `subnet`: it is inside, and is not the network or broadcast address.
 pub fn is_host_address(subnet: IpNet, address: IpAddr) -> bool {
     let offset = to_u128(address).wrapping_sub(to_u128(subnet.network()));
     subnet.contains(&address)
-        && offset > gateway_offset(subnet)
+        && offset >= gateway_offset(subnet)
         && offset - gateway_offset(subnet) <= host_count(subnet)
 }
 
@@ -155,11 +154,11 @@ mod tests {
     }
 
     #[test]
-    fn rejects_network_broadcast_and_gateway_addresses() {
+    fn rejects_network_and_broadcast_addresses() {
         let v4 = net("10.0.0.0/29");
         for (address, allowed) in [
             ("10.0.0.0", false),
-            ("10.0.0.1", false),
+            ("10.0.0.1", true),
             ("10.0.0.2", true),
             ("10.0.0.6", true),
             ("10.0.0.7", false),
@@ -173,7 +172,7 @@ mod tests {
         let v6 = net("fd00::/64");
         assert!(
             !is_host_address(v6, "fd00::".parse().unwrap())
-                && !is_host_address(v6, "fd00::1".parse().unwrap())
+                && is_host_address(v6, "fd00::1".parse().unwrap())
         );
         assert!(is_host_address(v6, "fd00::ffff:ffff:ffff:ffff".parse().unwrap()));
         assert!(!is_host_address(v6, "fd00:0:0:1::2".parse().unwrap()));

@@ -40,6 +40,8 @@ pub struct Config {
     pub prefix: String,
     /// In each subnet the gateway has the first address, and container N the (N+1)th.
     pub subnets: Vec<IpNet>,
+    /// The gateway's address in each subnet that has one.
+    pub gateways: Vec<IpNet>,
     /// What the switch chooses itself if its default is in use.
     pub choose: Choose,
     /// Masquerade packets to other networks.
@@ -188,6 +190,18 @@ pub enum InvalidValue {
     /// A CPU that does not exist, or that this process may not use.
     #[error("CPU {0} is not available: this process may use {1:?}")]
     CpuNotAllowed(usize, Vec<usize>),
+    /// Not an address.
+    #[error("'{0}' is not an IP address: use an address of a subnet, without a prefix length")]
+    GatewaySyntax(String),
+    /// Not a host address of a subnet.
+    #[error("{0} is not a host address in any subnet of the switch: choose one that is, or add its --subnet")]
+    GatewayOutside(IpAddr),
+    /// A container has the address.
+    #[error("{0} is the address of container {1}: choose the first address or one after the containers'")]
+    GatewayOfContainer(IpAddr, u16),
+    /// Options that need a gateway.
+    #[error("'no-gateway' excludes 'gateway' and 'nat': give only one of them")]
+    NoGateway,
     /// `--nat` with `--internal`.
     #[error("NAT needs the host port, which 'internal' omits: give only one of them")]
     NatWithoutHostPort,
@@ -229,7 +243,7 @@ impl Config {
 
     /// The gateway's address in each subnet.
     pub fn gateways(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        self.subnets.iter().map(|subnet| addressing::gateway(*subnet))
+        self.gateways.iter().map(IpNet::addr)
     }
 
     /// The name of container `n`, from 1.
@@ -252,6 +266,7 @@ impl Options {
             "prefix" => self.prefix.is_some(),
             "subnet" => !self.subnet.is_empty(),
             "nat" => self.nat.is_some(),
+            "gateway" => !self.gateway.is_empty(),
             "mtu" => self.mtu.is_some(),
             "workers" => self.workers.is_some(),
             "cpus" => self.cpus.is_some(),
@@ -273,23 +288,25 @@ fn check(options: Options) -> Checked<Config> {
     device_name(&name).map_err(|why| ("name", why))?;
     let ports = number("ports", options.ports, 2, 0..=MOST_PORTS)?;
     let choose = Choose::new(&name, &options);
+    let (subnets, gateways) = address_plan(&options, ports)?;
     let prefix = options.prefix.unwrap_or_else(|| "container".to_owned());
     let longest = if prefix.is_empty() { String::new() } else { format!("{prefix}{MOST_PORTS}") };
     // Names of digits alone would be process IDs where a namespace is named.
     container_name(&longest).map_err(|_| ("prefix", InvalidValue::ContainerName(prefix.clone())))?;
-    let subnets = subnets(&options.subnet, ports).map_err(|why| ("subnet", why))?;
     let (nat, internal) = (options.nat.unwrap_or(false), options.internal.unwrap_or(false));
     if nat && internal {
         return Err(("nat", InvalidValue::NatWithoutHostPort));
     }
     Ok(Config {
+        gateways,
         name,
         ports,
         prefix,
         choose,
         nat,
         internal,
-        guard: options.guard.unwrap_or(true),
+        // Without subnets the containers have no assigned addresses to which they could be bound.
+        guard: options.guard.unwrap_or(!subnets.is_empty()),
         mtu: options.mtu.map_or(Ok(1500), |mtu| self::mtu(mtu, &subnets)).map_err(|why| ("mtu", why))?,
         workers: number("workers", options.workers, default_workers(cpus()), 1..=64)?,
         engine: options.engine.unwrap_or_default(),
@@ -364,9 +381,46 @@ fn smallest_mtu(subnets: &[IpNet]) -> u32 {
     if subnets.iter().any(|subnet| matches!(subnet, IpNet::V6(_))) { SMALLEST_MTU_V6 } else { SMALLEST_MTU }
 }
 
-fn subnets(typed: &[String], ports: u16) -> Result<Vec<IpNet>, InvalidValue> {
+/// The subnets and the gateway's address in each.
+fn address_plan(options: &Options, ports: u16) -> Checked<(Vec<IpNet>, Vec<IpNet>)> {
+    let subnets = subnets(options, ports).map_err(|why| ("subnet", why))?;
+    let gateways = gateways(options, &subnets, ports).map_err(|why| ("gateway", why))?;
+    Ok((subnets, gateways))
+}
+
+/// The gateway's address in each subnet: the given one, or the first.
+fn gateways(options: &Options, subnets: &[IpNet], ports: u16) -> Result<Vec<IpNet>, InvalidValue> {
+    let none = options.no_gateway.unwrap_or(false);
+    if none && (!options.gateway.is_empty() || options.nat.unwrap_or(false)) {
+        return Err(InvalidValue::NoGateway);
+    }
+    let parse = |text: &String| text.parse().map_err(|_| InvalidValue::GatewaySyntax(text.clone()));
+    let given = options.gateway.iter().map(parse).collect::<Result<Vec<IpAddr>, _>>()?;
+    if let Some(outside) = given.iter().find(|ip| !subnets.iter().any(|subnet| subnet.contains(*ip))) {
+        return Err(InvalidValue::GatewayOutside(*outside));
+    }
+    // Without a host port nothing is behind a gateway.
+    let served = subnets.iter().filter(|_| !none && !options.internal.unwrap_or(false));
+    served.map(|subnet| gateway_in(*subnet, &given, ports)).collect()
+}
+
+fn gateway_in(subnet: IpNet, given: &[IpAddr], ports: u16) -> Result<IpNet, InvalidValue> {
+    let first = addressing::gateway(subnet);
+    let address = given.iter().find(|ip| subnet.contains(*ip)).copied().unwrap_or(first);
+    let of = |n: u16| addressing::host_address(subnet, n.into()).map(|host| host.addr());
+    if let Some(n) = (1..=ports).find(|n| of(*n) == Some(address)) {
+        return Err(InvalidValue::GatewayOfContainer(address, n));
+    }
+    if !addressing::is_host_address(subnet, address) {
+        return Err(InvalidValue::GatewayOutside(address));
+    }
+    IpNet::new(address, subnet.prefix_len()).map_err(|_| InvalidValue::GatewayOutside(address))
+}
+
+fn subnets(options: &Options, ports: u16) -> Result<Vec<IpNet>, InvalidValue> {
+    let typed = &options.subnet;
     if typed.is_empty() {
-        return Ok(default_subnets(ports));
+        return Ok(if options.no_gateway.unwrap_or(false) { Vec::new() } else { default_subnets(ports) });
     }
     if typed.len() > MOST_SUBNETS {
         return Err(InvalidValue::TooManySubnets(typed.len()));

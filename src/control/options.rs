@@ -39,6 +39,13 @@ pub struct Options {
     #[arg(long, value_name = "on|off", num_args = 0..=1, default_missing_value = "on",
           value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
     pub guard: Option<bool>,
+    /// Omit the gateway: pure layer 2, without subnets unless --subnet is given
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", hide_possible_values = true)]
+    pub no_gateway: Option<bool>,
+    /// Gateway address in its subnet, may be repeated [default: the first address of each subnet]
+    #[arg(long, value_name = "ADDRESS")]
+    pub gateway: Vec<String>,
     /// MTU of the devices in bytes, 68 (1280 with IPv6) to 65521 [default: 1500]
     #[arg(long, value_name = "BYTES")]
     pub mtu: Option<u64>,
@@ -106,6 +113,8 @@ impl Options {
             nat: self.nat.or(other.nat),
             internal: self.internal.or(other.internal),
             guard: self.guard.or(other.guard),
+            no_gateway: self.no_gateway.or(other.no_gateway),
+            gateway: if self.gateway.is_empty() { other.gateway } else { self.gateway },
             mtu: self.mtu.or(other.mtu),
             workers: self.workers.or(other.workers),
             engine: self.engine.or(other.engine),

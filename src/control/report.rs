@@ -250,9 +250,9 @@ pub struct NewPort {
     /// An existing network namespace: a name that `ip netns` knows, an absolute path, or a process ID
     /// [default: a new container].
     pub netns: Option<String>,
-    /// Addresses with prefix lengths [default: the next free one in each subnet].
-    #[schema(value_type = Vec<String>)]
-    pub ip: Vec<IpNet>,
+    /// Addresses with prefix lengths; `[]` for none [default: the next free one in each subnet].
+    #[schema(value_type = Option<Vec<String>>)]
+    pub ip: Option<Vec<IpNet>>,
     /// MAC address of the device [default: derived from the switch's name and the port's number].
     #[schema(value_type = Option<String>)]
     pub mac: Option<Mac>,

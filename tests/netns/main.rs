@@ -28,6 +28,7 @@ mod events;
 mod harness;
 mod ipv6;
 mod labs;
+mod layer2;
 mod lifecycle;
 mod log;
 mod metrics;

@@ -68,9 +68,10 @@ impl PortPlan {
         check_name_is_free(&name, &others)?;
         let ifname = request.ifname.unwrap_or_else(|| DEFAULT_DEVICE.to_owned());
         config::device_name(&ifname)?;
-        let addresses = match former.filter(|_| request.ip.is_empty()) {
-            Some(former) => former.assigned.addresses.clone(),
-            None => addresses(config, &others, &request.ip, number)?,
+        let addresses = match (&request.ip, former) {
+            (Some(requested), _) => check_addresses(config, &others, requested)?,
+            (None, Some(former)) => former.assigned.addresses.clone(),
+            (None, None) => next_addresses(config, number)?,
         };
         let mac = request.mac.or(former.map(|former| former.assigned.mac));
         Ok(PortPlan {
@@ -97,7 +98,7 @@ impl PortPlan {
 /// holds one of its addresses.
 fn is_replaced(port: &PortRecord, name: &str, request: &NewPort) -> bool {
     let holds = |address: &IpNet| port.assigned.addresses.iter().any(|own| own.addr() == address.addr());
-    let holds_any = request.mac == Some(port.assigned.mac) || request.ip.iter().any(holds);
+    let holds_any = request.mac == Some(port.assigned.mac) || request.ip.iter().flatten().any(holds);
     port.name == name || port.is_gone() && holds_any
 }
 
@@ -151,8 +152,11 @@ fn default_name(path: &Path) -> String {
 fn free_number(config: &Config, ports: &[&PortRecord]) -> u16 {
     let taken: HashSet<u16> = ports.iter().map(|port| port.number).collect();
     let names: HashSet<&str> = ports.iter().map(|port| port.name.as_str()).collect();
-    let given: HashSet<IpAddr> =
-        ports.iter().flat_map(|port| port.assigned.addresses.iter().map(IpNet::addr)).collect();
+    let given: HashSet<IpAddr> = ports
+        .iter()
+        .flat_map(|port| port.assigned.addresses.iter().map(IpNet::addr))
+        .chain(config.gateways())
+        .collect();
     let is_free = |n: &u16| {
         let mut addresses =
             config.subnets.iter().filter_map(|subnet| addressing::host_address(*subnet, u64::from(*n)));
@@ -165,15 +169,11 @@ fn free_number(config: &Config, ports: &[&PortRecord]) -> u16 {
     (1..u16::MAX).find(is_free).unwrap_or(u16::MAX)
 }
 
-fn addresses(
+fn check_addresses(
     config: &Config,
     ports: &[&PortRecord],
     request: &[IpNet],
-    number: u16,
 ) -> Result<Vec<IpNet>, RunError> {
-    if request.is_empty() {
-        return next_addresses(config, number);
-    }
     if request.len() > MAX_ADDRESSES {
         return Err(RunError::TooManyAddresses(request.len()));
     }
@@ -182,6 +182,7 @@ fn addresses(
         let own = config.subnets.iter().find(|subnet| subnet.contains(&ip));
         if config::is_special(IpNet::from(ip))
             || own.is_some_and(|own| !addressing::is_host_address(*own, ip))
+            || config.gateways().any(|gateway| gateway == ip)
         {
             return Err(RunError::InvalidAddress(ip));
         }

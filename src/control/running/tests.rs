@@ -224,7 +224,7 @@ async fn adds_port_with_all_options() {
         .add_port(new_port(|request| {
             request.name = Some("web".into());
             request.netns = Some("4711".into());
-            request.ip = vec!["172.16.0.50/24".parse().unwrap()];
+            request.ip = Some(vec!["172.16.0.50/24".parse().unwrap()]);
             request.mac = Some(HOST_MAC);
             request.ifname = Some("lan0".into());
             request.offload = Some(false);
@@ -278,7 +278,7 @@ async fn names_port_after_existing_namespace() {
 #[tokio::test]
 async fn skips_numbers_whose_name_or_address_is_taken() {
     let (_bench, mut running) = running(config(|_| {})).await;
-    running.add_port(new_port(|request| request.ip = vec!["172.16.0.5/24".parse().unwrap()])).unwrap();
+    running.add_port(new_port(|request| request.ip = Some(vec!["172.16.0.5/24".parse().unwrap()]))).unwrap();
     running.add_port(new_port(|request| request.name = Some("container5".into()))).unwrap();
     assert_eq!(names(&running)[3..], ["container3", "container5"]);
     // 3 is taken by name, 4 by address (172.16.0.5), and container5 took 5.
@@ -304,21 +304,21 @@ async fn rejects_invalid_port_names_and_addresses() {
     let ip = |ip: &str| vec![ip.parse().unwrap()];
     refuses([
         (new_port(|_| {}), "10.0.0.0/30 has no free address left"),
-        (new_port(|request| request.ip = ip("10.0.0.1/30")), "10.0.0.1 is the gateway's"),
+        (new_port(|request| request.ip = Some(ip("10.0.0.1/30"))), "10.0.0.1 is the gateway's"),
         (
-            new_port(|request| request.ip = ip("10.0.0.3/30")),
+            new_port(|request| request.ip = Some(ip("10.0.0.3/30"))),
             "10.0.0.3 is the gateway's, a network, broadcast",
         ),
-        (new_port(|request| request.ip = ip("10.0.0.2/30")), "10.0.0.2 is in use by container1"),
+        (new_port(|request| request.ip = Some(ip("10.0.0.2/30"))), "10.0.0.2 is in use by container1"),
         (
-            new_port(|request| request.ip = ip("127.0.0.1/8")),
+            new_port(|request| request.ip = Some(ip("127.0.0.1/8"))),
             "127.0.0.1 is the gateway's, a network, broadcast or special",
         ),
         (
-            new_port(|request| request.ip = [ip("10.9.0.1/24"), ip("10.9.0.1/16")].concat()),
+            new_port(|request| request.ip = Some([ip("10.9.0.1/24"), ip("10.9.0.1/16")].concat())),
             "in use by this port",
         ),
-        (new_port(|request| request.ip = ip("10.9.0.1/24").repeat(17)), "17 addresses"),
+        (new_port(|request| request.ip = Some(ip("10.9.0.1/24").repeat(17))), "17 addresses"),
         (new_port(|request| request.name = Some("container1".into())), "port container1 exists already"),
         (new_port(|request| request.name = Some("host".into())), "'host' cannot name a container"),
         (new_port(|request| request.name = Some("a/b".into())), "'a/b' cannot name a container"),
@@ -334,7 +334,7 @@ async fn rejects_invalid_port_names_and_addresses() {
 async fn rejects_invalid_device_settings() {
     let with_ip = |edit: fn(&mut NewPort)| {
         new_port(|request| {
-            request.ip = vec!["10.9.0.1/24".parse().unwrap()];
+            request.ip = Some(vec!["10.9.0.1/24".parse().unwrap()]);
             edit(request);
         })
     };

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::preflight::{self, UsedNetwork, overlapping};
 use super::{TopologyError, inspect};
-use crate::control::Config;
+use crate::control::{Config, addressing};
 use crate::sys::netlink::Netlink;
 
 /// Replaces the default prefix and the default subnets of `config` if they are in use. Says what it chose.
@@ -27,11 +27,21 @@ pub(super) fn replace_used_defaults(config: &mut Config) -> Result<Vec<String>, 
         for (subnet, free) in config.subnets.iter_mut().zip(free) {
             if let Some(UsedNetwork { net, device }) = overlapping(subnet, &used) {
                 choices.push(format!("{subnet} overlaps {net} on this host (device {device}): using {free}"));
+                replace_gateway(&mut config.gateways, *subnet, free);
                 *subnet = free;
             }
         }
     }
     Ok(choices)
+}
+
+/// The gateway has the first address of a subnet that the switch chose.
+fn replace_gateway(gateways: &mut [IpNet], used: IpNet, free: IpNet) {
+    for gateway in gateways.iter_mut().filter(|gateway| gateway.trunc() == used) {
+        if let Some(first) = addressing::host_address(free, 0) {
+            *gateway = first;
+        }
+    }
 }
 
 /// `subnets`, with those in use replaced by unused private ones of the same size.

@@ -40,7 +40,7 @@ use self::claim::{claim_name, close, open_kernel_interfaces};
 use self::firewall::{Hook, Tool};
 use self::ledger::{Entry, EntryId, Ledger, Owner};
 use self::link_watcher::{LinkWatcher, WatchedDevice};
-use super::{Config, addressing};
+use super::Config;
 use crate::sys::netlink::Netlink;
 use crate::sys::netns::{self, Netns, NetnsIdentity};
 use crate::sys::tap::Queue;
@@ -488,7 +488,7 @@ fn host_port(config: &Config, gateway: Mac) -> PortSpec {
         netns: PortNetns::Host,
         ifname: config.name.clone(),
         mac: Some(gateway),
-        addresses: config.subnets.iter().filter_map(|subnet| addressing::host_address(*subnet, 0)).collect(),
+        addresses: config.gateways.clone(),
         gateways: Vec::new(),
         mtu: config.mtu,
         txqueuelen: config.txqueuelen,
