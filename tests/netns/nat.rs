@@ -199,7 +199,11 @@ fn stop_disables_forwarding_that_only_the_switch_needed() {
 /// A container sends from addresses outside the subnets of the switch. None of these packets is forwarded.
 #[test]
 fn drops_foreign_source_addresses() {
-    let (s, internet) = with_nat();
+    let host = Host::new();
+    host.sh(INTERNET).ok();
+    let internet = host.netns("internet");
+    // The guard would drop them first.
+    let s = Uswitch::on(host, "--ports 3 --nat --guard off");
     let [h1, ..] = s.containers();
     for address in ["10.9.9.9/32", "8.8.8.8/32", "2001:db8:99::9/128"] {
         h1.run(&format!("ip addr add {address} dev eth0 nodad")).ok();
@@ -214,6 +218,29 @@ fn drops_foreign_source_addresses() {
     h1.run("ping -n -c 1 -W 5 203.0.113.2").ok();
     let first = capture.next().expect("tcpdump saw the ping");
     assert_eq!(first[23], 1, "ICMP, which was sent last: {first:02x?}");
+}
+
+/// An uplink that gets its address, goes and comes back while the switch runs.
+#[test]
+fn reaches_ipv4_networks_through_a_later_uplink() {
+    const UPLINK: &str = "
+ip link add wan type veth peer name eth0 netns internet
+ip link set wan up
+ip -n internet link set eth0 up
+ip -n internet addr add 203.0.113.2/24 dev eth0
+ip addr add 203.0.113.1/24 dev wan";
+    let host = Host::new();
+    host.run("ip netns add internet").ok();
+    let s = Uswitch::on(host, "--ports 1 --nat");
+    let [h1, ..] = s.containers();
+    for _ in 0..2 {
+        s.host().sh(UPLINK).ok();
+        let forwards = || s.host().run("sysctl -n net.ipv4.conf.wan.forwarding").ok() == "1\n";
+        wait_until("forwarding on the uplink", forwards);
+        h1.run("ping -n -c 1 -W 5 203.0.113.2").ok();
+        s.host().run("ip link del wan").ok();
+    }
+    assert_eq!(s.host().run("sysctl -n net.ipv4.ip_forward").ok(), "0\n");
 }
 
 /// Router advertisements give the host its IPv6 default route before, during and after `--nat`, also on an interface that

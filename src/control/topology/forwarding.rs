@@ -2,7 +2,7 @@
 //!
 //! IPv4 is forwarded if the interface on which a packet arrives has `forwarding` (`ip_route_input_slow` in Linux
 //! `net/ipv4/route.c`). It is enabled on the host port and on the interfaces with an IPv4 address, where replies
-//! arrive. `ip_forward`, which would enable it on all present and future interfaces, stays as it is. Programs that need
+//! arrive, also on those that get it later. `ip_forward`, which would enable it on all present and future interfaces, stays as it is. Programs that need
 //! it, such as Docker and libvirt, set it, and the kernel ignores it if it is set already: so its value
 //! tells whether others need forwarding too.
 //!
@@ -32,7 +32,10 @@ pub(super) fn enable_v4(ledger: &mut Ledger, host_port: &str) -> Result<(), Topo
         ledger.contents()?.settings().map(|setting| setting.path.clone()).collect();
     for interface in interfaces_with_address()?.iter().filter(|name| *name != "lo" && *name != host_port) {
         let path = of_interface(interface);
-        if !known.contains(&path) {
+        if known.contains(&path) {
+            // An interface that was deleted and created again does not forward.
+            sysctl::write(&path, "1")?;
+        } else {
             let change = SysctlChange { path: &path, value: "1", sentinel: Some(Path::new(ALL_V4)) };
             sysctl::set(ledger, &change, &held)?;
         }

@@ -61,6 +61,15 @@ pub(super) struct WatchedDevice<'a> {
     pub(super) queues: u32,
 }
 
+/// What [`LinkWatcher::next`] returns.
+#[derive(Debug)]
+pub(super) enum Observation {
+    /// A watched device changed.
+    Device(DeviceId, LinkChange),
+    /// An interface of the host that is not a port has a new IPv4 address.
+    HostAddress,
+}
+
 #[derive(Debug)]
 pub(super) struct LinkWatcher {
     monitor: LinkMonitor,
@@ -71,6 +80,8 @@ pub(super) struct LinkWatcher {
     queried: DeviceId,
     devices: HashMap<LinkKey, WatchedLink>,
     changes: VecDeque<(DeviceId, LinkChange)>,
+    /// An interface of the host that is not a port has a new IPv4 address.
+    host_has_new_address: bool,
     names: NetnsNameMonitor,
     named: HashMap<OsString, WatchedNetns>,
 }
@@ -112,6 +123,7 @@ impl LinkWatcher {
             queried: DeviceId(0),
             devices: HashMap::new(),
             changes: VecDeque::new(),
+            host_has_new_address: false,
         })
     }
 
@@ -195,10 +207,13 @@ impl LinkWatcher {
     }
 
     /// The next change. Cancel-safe: a change leaves the queue only when it is returned.
-    pub(super) async fn next(&mut self) -> (DeviceId, LinkChange) {
+    pub(super) async fn next(&mut self) -> Observation {
         loop {
-            if let Some(change) = self.changes.pop_front() {
-                return change;
+            if let Some((device, change)) = self.changes.pop_front() {
+                return Observation::Device(device, change);
+            }
+            if std::mem::take(&mut self.host_has_new_address) {
+                return Observation::HostAddress;
             }
             tokio::select! {
                 news = self.monitor.next() => match news {
@@ -221,6 +236,8 @@ impl LinkWatcher {
                 self.devices.contains_key(&key).then_some(key).into_iter().collect()
             }
             LinkNotification::AddressAdded { nsid, ifindex, address } => {
+                let is_port = self.devices.contains_key(&LinkKey { nsid, ifindex });
+                self.host_has_new_address |= nsid.is_none() && !is_port && address.addr().is_ipv4();
                 return self.on_address(LinkKey { nsid, ifindex }, address, add_address);
             }
             LinkNotification::AddressRemoved { nsid, ifindex, address } => {

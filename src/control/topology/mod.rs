@@ -29,6 +29,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
+use tracing::warn;
 
 pub use self::environment::Environment;
 pub use self::error::TopologyError;
@@ -39,7 +40,7 @@ use self::build::{BuiltDevice, StagingNetns};
 use self::claim::{claim_name, close, open_kernel_interfaces};
 use self::firewall::{Hook, Tool};
 use self::ledger::{Entry, EntryId, Ledger, Owner};
-use self::link_watcher::{LinkWatcher, WatchedDevice};
+use self::link_watcher::{LinkWatcher, Observation, WatchedDevice};
 use super::Config;
 use crate::sys::netlink::Netlink;
 use crate::sys::netns::{self, Netns, NetnsIdentity};
@@ -319,7 +320,10 @@ impl Topology {
     pub async fn next_change(&mut self) -> (DeviceId, LinkChange) {
         let (device, change) = loop {
             tokio::select! {
-                change = self.watcher.next() => break change,
+                observed = self.watcher.next() => match observed {
+                    Observation::Device(device, change) => break (device, change),
+                    Observation::HostAddress => self.forward_on_new_interfaces(),
+                },
                 () = self.announcer.due() => self.send_announcements(),
             }
         };
@@ -425,6 +429,15 @@ impl Topology {
             self.notify(format!("the firewall {}: accept '{name}' there{docker}", chain.describe()));
         }
         Ok(())
+    }
+
+    /// Lets the replies to containers in on an interface that has its address only now.
+    fn forward_on_new_interfaces(&mut self) {
+        if self.config.nat
+            && let Err(error) = nat::forward_on_new_interfaces(&mut self.ledger, &self.config)
+        {
+            warn!("{error}");
+        }
     }
 
     /// Reports once that there are more ports than the neighbour tables can serve.

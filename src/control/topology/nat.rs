@@ -18,7 +18,7 @@ use nftables::stmt::{Match, Operator, Statement};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 
 use super::ledger::{Entry, Ledger};
-use super::{TopologyError, firewall, forwarding};
+use super::{Config, TopologyError, firewall, forwarding};
 
 /// The standard chain priorities `srcnat` and `filter` of nft(8).
 const SRCNAT_PRIORITY: i32 = 100;
@@ -41,6 +41,14 @@ pub(super) fn enable(ledger: &mut Ledger, switch: &str, subnets: &[IpNet]) -> Re
         forwarding::enable_v6(ledger)?;
     }
     Ok(())
+}
+
+/// Enables IPv4 forwarding on interfaces that have an address only now.
+pub(super) fn forward_on_new_interfaces(ledger: &mut Ledger, config: &Config) -> Result<(), TopologyError> {
+    match config.subnets.iter().any(|subnet| subnet.addr().is_ipv4()) {
+        true => forwarding::enable_v4(ledger, &config.name),
+        false => Ok(()),
+    }
 }
 
 /// Removes a switch's table if it exists.
