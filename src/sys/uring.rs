@@ -27,6 +27,7 @@ use io_uring::types::{CancelBuilder, Fd, Fixed};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 
 use super::arena::{Arena, BUFFER_SIZE, HEADROOM};
+use super::limits;
 use super::tap::reads_without_waiting;
 
 #[allow(clippy::cast_sign_loss, reason = "a bit")]
@@ -47,6 +48,9 @@ const OPERATIONS: [u8; 6] = [
 const FIXED_FILE: u8 = 1;
 const SUBMISSIONS: u32 = 1024;
 const COMPLETIONS: u32 = 4096;
+/// Bytes of the queues of a ring, which count as locked memory on some kernels: an entry has 64 bytes and an index of
+/// 4, a completion 16. Each queue has a header.
+pub const QUEUE_BYTES: u64 = SUBMISSIONS as u64 * 68 + COMPLETIONS as u64 * 16 + (8 << 10);
 
 /// Why io_uring cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -56,14 +60,33 @@ pub enum Unsupported {
         "io_uring is forbidden here ({0}): see sysctl kernel.io_uring_disabled, or the container's seccomp filter"
     )]
     Forbidden(io::Error),
+    /// The limit of locked memory (`RLIMIT_MEMLOCK`) is too low for its queues.
+    #[error("io_uring needs more locked memory than the limit of {0} KiB allows: raise it (`ulimit -l`)")]
+    LockedMemory(u64),
+    /// The kernel cannot create a ring.
+    #[error("io_uring cannot be set up: {0}")]
+    Setup(io::Error),
     /// The kernel does not support an operation that [`Ring`] needs.
     #[error("this kernel's io_uring has no {0}")]
     Lacks(&'static str),
 }
 
-/// Checks that this kernel supports what [`Ring`] needs.
+impl Unsupported {
+    /// The reason for an error of io_uring_setup(2).
+    fn from_setup(error: io::Error) -> Unsupported {
+        match (error.raw_os_error(), limits::locked_memory()) {
+            (Some(libc::EPERM | libc::EACCES | libc::ENOSYS), _) => Unsupported::Forbidden(error),
+            (Some(libc::ENOMEM), Ok(limit)) if limit != libc::RLIM_INFINITY => {
+                Unsupported::LockedMemory(limit >> 10)
+            }
+            _ => Unsupported::Setup(error),
+        }
+    }
+}
+
+/// Checks that this kernel supports what [`Ring`] needs, and allows a ring of that size.
 pub fn probe() -> Result<(), Unsupported> {
-    let ring = build(1).map_err(Unsupported::Forbidden)?;
+    let ring = build(SUBMISSIONS).map_err(Unsupported::from_setup)?;
     let mut probe = Probe::new();
     ring.submitter().register_probe(&mut probe).map_err(|_| Unsupported::Lacks("probe (Linux 5.6)"))?;
     let needed = [opcode::Read::CODE, opcode::Write::CODE, opcode::PollAdd::CODE, opcode::AsyncCancel::CODE];
@@ -239,7 +262,8 @@ impl Ring {
     /// Creates a ring with this many buffers and a table of `slots` files.
     pub fn new(buffers: u16, slots: u16) -> io::Result<Ring> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let ring = build(SUBMISSIONS)?;
+        let refused = |error: io::Error| io::Error::new(error.kind(), Unsupported::from_setup(error));
+        let ring = build(SUBMISSIONS).map_err(refused)?;
         // -1: an empty slot. IORING_RSRC_REGISTER_SPARSE would need Linux 5.19.
         ring.submitter().register_files(&vec![-1; slots.into()])?;
         let arena = Arena::new(buffers)?;

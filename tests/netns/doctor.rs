@@ -237,6 +237,23 @@ fn reports_forbidden_io_uring() {
     assert_eq!(finding(&doctor, "engine")["fix"], "sudo sysctl kernel.io_uring_disabled=0");
 }
 
+/// Kernels that count the queues of io_uring as locked memory refuse it. Others only cannot register the buffers.
+#[test]
+fn reports_too_low_limit_of_locked_memory() {
+    let host = Host::new();
+    let few = "prlimit --memlock=0 setpriv --bounding-set -ipc_lock --inh-caps -ipc_lock";
+    let doctor = host.run(&format!("{few} uswitch doctor --json"));
+    assert!(finding(&doctor, "locked memory")["fix"].to_string().contains("--memlock="), "{doctor}");
+    let engine = finding(&doctor, "engine");
+    let what = engine["what"].to_string();
+    if engine["state"] == "note" {
+        assert!(what.contains("the limit of 0 KiB") && what.contains("`ulimit -l`"), "{what}");
+        let said = host.run(&format!("{few} uswitch start --engine uring")).fails();
+        assert!(said.contains("`ulimit -l`") && said.trim().lines().count() == 1, "{said}");
+    }
+    assert!(!what.contains("io_uring_disabled") && !what.contains("seccomp"), "{what}");
+}
+
 #[test]
 fn reports_missing_tun_device() {
     let host = host_with_public_tun();

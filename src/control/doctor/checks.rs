@@ -9,6 +9,7 @@ use crate::datapath::BUFFERS;
 use crate::switch::Ports;
 use crate::sys::arena::BUFFER_SIZE;
 use crate::sys::sandbox::Restriction;
+use crate::sys::uring::QUEUE_BYTES;
 
 /// Runs all checks in order. The last finding says whether a start works.
 pub(crate) fn run_checks(facts: &Facts) -> Vec<Finding> {
@@ -179,8 +180,9 @@ pub(super) fn open_files(facts: &Facts) -> Finding {
     Finding::note(CHECK, format!("the limit of {limit} is enough for {ports} ports")).fix(fix(most))
 }
 
-/// Size of a worker's registered buffers in bytes.
-pub(super) const WORKER_LOCKED_BYTES: u64 = BUFFERS as u64 * BUFFER_SIZE as u64;
+/// Size of a worker's registered buffers and io_uring queues in bytes. Twice the queues, because the kernel frees those of
+/// the probe some time after it.
+pub(super) const WORKER_LOCKED_BYTES: u64 = BUFFERS as u64 * BUFFER_SIZE as u64 + 2 * QUEUE_BYTES;
 
 pub(super) fn locked_memory(facts: &Facts) -> Finding {
     const CHECK: &str = "locked memory";

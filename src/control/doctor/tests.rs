@@ -299,7 +299,7 @@ fn checks_limits() {
     for (limit, state, what, fix) in [
         (2 * WORKER_LOCKED_BYTES, State::Ok, "workers: 2", None),
         (WORKER_LOCKED_BYTES, State::Ok, "workers: 1", None),
-        (64 << 10, State::Note, "64 KiB", Some("sudo prlimit --pid $$ --memlock=6518784")),
+        (64 << 10, State::Note, "64 KiB", Some("sudo prlimit --pid $$ --memlock=6805504")),
     ] {
         assert_finding(
             &Facts { locked_memory: Some(limit), ..healthy() },
