@@ -12,7 +12,7 @@ use fixture::{SEED, frame, host, shuffled, switch};
 use uswitch::switch::{Fdb, Frame, PortId, Switch, Tick, Verdict};
 use uswitch::wire::{Mac, VnetHeader, wire_length};
 
-const STATIONS: [u64; 4] = [10, 1_000, 100_000, 1_000_000];
+const HOSTS: [u64; 4] = [10, 1_000, 100_000, 1_000_000];
 const PORTS: [u16; 4] = [3, 10, 100, 1000];
 const INGRESS: PortId = PortId(1);
 
@@ -33,7 +33,7 @@ fn process(switch: &Switch, now: Tick, bytes: &[u8]) -> Verdict {
 
 /// Known unicast between hosts in random order: one source is learned, one destination looked up.
 fn hosts(criterion: &mut Criterion) {
-    for size in STATIONS {
+    for size in HOSTS {
         let switch = full(size);
         let (mut sources, mut destinations) = (shuffled(size / 2), shuffled(size / 2));
         let mut bytes = frame(host(1).mac, host(0).mac);

@@ -12,7 +12,7 @@
 //!  |
 //! datapath  moves frames: workers, buffer pools, the io_uring and poll engines
 //!  |
-//! switch    forwarding decisions: FDB, ports, flooding, gateway. Pure: no device, clock or thread of its own
+//! switch    forwarding decisions: FDB, ports, flooding, gateway. Pure: no device, clock or thread
 //!  |
 //! wire      bytes <-> types: Ethernet, ARP, IP, ND, virtio-net header, checksums, segmentation
 //!

@@ -26,7 +26,7 @@ fn run(command: &mut Command) -> Run {
 
 /// Asserts that the arguments are refused with exit code 2 and one line that contains `why`.
 #[track_caller]
-fn mistake(arguments: &str, why: &str) {
+fn assert_usage_error(arguments: &str, why: &str) {
     refused(&uswitch(arguments), 2, why);
 }
 
@@ -113,33 +113,36 @@ fn no_arguments_print_help() {
 
 #[test]
 fn rejects_unknown_words() {
-    mistake("start --prots 3", "'--prots' is not an option here, did you mean '--ports'?");
-    mistake("strat", "'strat' is not a subcommand, did you mean 'start'");
-    mistake("start --engine dpdk", "--engine: 'dpdk' is not one of auto, uring, poll");
-    mistake("start --mtu big", "--mtu: 'big' is not a number");
-    mistake("start --ports", "--ports");
-    mistake("start --ports 2 --ports 3", "--ports");
+    assert_usage_error("start --prots 3", "'--prots' is not an option here, did you mean '--ports'?");
+    assert_usage_error("strat", "'strat' is not a subcommand, did you mean 'start'");
+    assert_usage_error("start --engine dpdk", "--engine: 'dpdk' is not one of auto, uring, poll");
+    assert_usage_error("start --mtu big", "--mtu: 'big' is not a number");
+    assert_usage_error("start --ports", "--ports");
+    assert_usage_error("start --ports 2 --ports 3", "--ports");
     refused(&uswitch("exec container1"), 125, "missing <COMMAND>...");
-    mistake("fdb add 02:00:00:00:00:01", "<PORT>");
+    assert_usage_error("fdb add 02:00:00:00:00:01", "<PORT>");
 }
 
 #[test]
 fn rejects_values_out_of_range() {
-    mistake("start --ports 4096", "--ports: 4096 is out of range: choose 0 to 4095");
-    mistake("start --mtu 65522", "65521 (the kernel's maximum for a TAP device)");
-    mistake("start --mtu 1000", "(the minimum of IPv6; 68 without IPv6)");
-    mistake("start --workers 0", "--workers: 0 is out of range: choose 1 to 64");
-    mistake("start --cpus 1-", "--cpus: '1-' is not a list of CPUs: write one like 1 or 2-5,8, or 'any'");
-    mistake("start --cpus 1023", "--cpus: CPU 1023 is not available: this process may use ");
-    mistake("start --busy-poll 2000000", "--busy-poll: ");
-    mistake("start --ageing-time 0", "--ageing-time: ");
-    mistake("start --fdb-max 1", "--fdb-max: ");
-    mistake("start --txqueuelen 0", "--txqueuelen: ");
-    mistake("start --name a/b", "--name: 'a/b' cannot name a network device");
-    mistake("start --name 0123456789abcdef", "--name: ");
-    mistake("start --prefix a/b", "--prefix: ");
-    mistake("start --nat --internal", "--nat: NAT needs the host port");
-    mistake("start --nat=maybe", "--nat");
+    assert_usage_error("start --ports 4096", "--ports: 4096 is out of range: choose 0 to 4095");
+    assert_usage_error("start --mtu 65522", "65521 (the kernel's maximum for a TAP device)");
+    assert_usage_error("start --mtu 1000", "(the minimum of IPv6; 68 without IPv6)");
+    assert_usage_error("start --workers 0", "--workers: 0 is out of range: choose 1 to 64");
+    assert_usage_error(
+        "start --cpus 1-",
+        "--cpus: '1-' is not a list of CPUs: write one like 1 or 2-5,8, or 'any'",
+    );
+    assert_usage_error("start --cpus 1023", "--cpus: CPU 1023 is not available: this process may use ");
+    assert_usage_error("start --busy-poll 2000000", "--busy-poll: ");
+    assert_usage_error("start --ageing-time 0", "--ageing-time: ");
+    assert_usage_error("start --fdb-max 1", "--fdb-max: ");
+    assert_usage_error("start --txqueuelen 0", "--txqueuelen: ");
+    assert_usage_error("start --name a/b", "--name: 'a/b' cannot name a network device");
+    assert_usage_error("start --name 0123456789abcdef", "--name: ");
+    assert_usage_error("start --prefix a/b", "--prefix: ");
+    assert_usage_error("start --nat --internal", "--nat: NAT needs the host port");
+    assert_usage_error("start --nat=maybe", "--nat");
 }
 
 /// Commands whose next argument is hostile, and never valid.
@@ -197,65 +200,68 @@ fn hostile_arguments_get_one_short_line() {
 
 #[test]
 fn rejects_invalid_subnets() {
-    mistake(
+    assert_usage_error(
         "start --ports 3 --subnet 10.0.0.0/30",
         "has 1 address besides the gateway's, for 3 containers: use 10.0.0.0/29",
     );
-    mistake("start --subnet 10.0.0.5/24", "write its subnet, 10.0.0.0/24");
-    mistake("start --subnet here", "'here' is not a subnet");
-    mistake("start --subnet 10.0.0.0/8 --subnet 10.1.0.0/16", "overlap");
-    mistake("start --subnet 127.0.0.0/8", "has addresses that hosts cannot have");
-    mistake("doctor --subnet 10.0.0.5/24", "write its subnet, 10.0.0.0/24");
+    assert_usage_error("start --subnet 10.0.0.5/24", "write its subnet, 10.0.0.0/24");
+    assert_usage_error("start --subnet here", "'here' is not a subnet");
+    assert_usage_error("start --subnet 10.0.0.0/8 --subnet 10.1.0.0/16", "overlap");
+    assert_usage_error("start --subnet 127.0.0.0/8", "has addresses that hosts cannot have");
+    assert_usage_error("doctor --subnet 10.0.0.5/24", "write its subnet, 10.0.0.0/24");
 }
 
 #[test]
 fn rejects_invalid_bench_arguments() {
-    mistake(
+    assert_usage_error(
         "bench --peers uswitch,hub",
         "--peers: 'hub' is not one of uswitch, linux-bridge, veth, ovs, ovs-tso, vde, naive",
     );
-    mistake(
+    assert_usage_error(
         "bench --tests ping",
         "--tests: 'ping' is not one of rtt, tcp, tcp4, bidir, host, udp, pps, rtt-load",
     );
-    mistake("bench --repeat 0", "--repeat: 0 is out of range: choose 1 to 1000");
-    mistake("bench --duration 61", "--duration: 61 is out of range: choose 1 to 60");
-    mistake("bench --busy-poll 1000001", "--busy-poll: 1000001 is out of range");
+    assert_usage_error("bench --repeat 0", "--repeat: 0 is out of range: choose 1 to 1000");
+    assert_usage_error("bench --duration 61", "--duration: 61 is out of range: choose 1 to 60");
+    assert_usage_error("bench --busy-poll 1000001", "--busy-poll: 1000001 is out of range");
     let out = uswitch("bench --out /proc/nowhere");
     refused(&out, 1, "cannot write /proc/nowhere");
 }
 
 #[test]
 fn rejects_invalid_names_and_addresses() {
-    mistake("status --name a/b", "cannot name a network device");
-    mistake("stop a/b", "cannot name a network device");
-    mistake(
+    assert_usage_error("status --name a/b", "cannot name a network device");
+    assert_usage_error("stop a/b", "cannot name a network device");
+    assert_usage_error(
         "port add --ip 172.16.0.9",
         "'172.16.0.9' is not an address with prefix length: write one like 172.16.0.9/24",
     );
-    mistake("port add --mac 2:0:0:0:0:1", "is not a MAC address");
-    mistake("port add host", "'host' cannot name a container");
-    mistake("port del a/b", "cannot name a container");
-    mistake("fdb add here container1", "is not a MAC address");
-    mistake("fdb show --vlan 4095", "4095");
+    assert_usage_error("port add --mac 2:0:0:0:0:1", "is not a MAC address");
+    assert_usage_error("port add host", "'host' cannot name a container");
+    assert_usage_error("port del a/b", "cannot name a container");
+    assert_usage_error("fdb add here container1", "is not a MAC address");
+    assert_usage_error("fdb show --vlan 4095", "4095");
     refused(&uswitch("exec ../etc true"), 125, "cannot name a container");
 }
 
 #[test]
 fn rejects_invalid_trace_arguments() {
-    mistake("trace --dst gateway", "missing <PORT>");
-    mistake("trace container1", "no frame to trace: give --icmp, --arp-for, --hex or --pcap, or only --dst");
-    mistake("trace container1 --hex 00 --arp-for 10.0.0.1", "cannot be combined with");
-    mistake("trace container1 --pcap f --icmp 10.0.0.1", "cannot be combined with");
-    mistake("trace container1 --hex 00 --dst gateway", "cannot be combined with");
-    mistake("trace container1 --hex 00 --vlan 5", "cannot be combined with");
-    mistake("trace container1 --arp-for there", "--arp-for: 'there' is not an IP address");
-    mistake("trace container1 --dst gateway --vlan 4095", "4095");
-    mistake("trace container1 --pcap f --limit 0", "--limit");
-    mistake("trace --follow --arp-for 10.0.0.1", "cannot be combined with");
-    mistake("trace container1 --dst gateway --drops", "cannot be combined with");
-    mistake("trace container1 --drops", "missing --follow");
-    mistake("trace a/b --dst gateway", "cannot name a container");
+    assert_usage_error("trace --dst gateway", "missing <PORT>");
+    assert_usage_error(
+        "trace container1",
+        "no frame to trace: give --icmp, --arp-for, --hex or --pcap, or only --dst",
+    );
+    assert_usage_error("trace container1 --hex 00 --arp-for 10.0.0.1", "cannot be combined with");
+    assert_usage_error("trace container1 --pcap f --icmp 10.0.0.1", "cannot be combined with");
+    assert_usage_error("trace container1 --hex 00 --dst gateway", "cannot be combined with");
+    assert_usage_error("trace container1 --hex 00 --vlan 5", "cannot be combined with");
+    assert_usage_error("trace container1 --arp-for there", "--arp-for: 'there' is not an IP address");
+    assert_usage_error("trace container1 --dst gateway --vlan 4095", "4095");
+    assert_usage_error("trace container1 --pcap f --limit 0", "--limit");
+    assert_usage_error("trace --follow --arp-for 10.0.0.1", "cannot be combined with");
+    assert_usage_error("trace container1 --dst gateway --drops", "cannot be combined with");
+    assert_usage_error("trace container1 --drops", "missing --follow");
+    assert_usage_error("trace a/b --dst gateway", "cannot name a container");
 }
 
 /// A configuration file with `text`, and the result of `start` with it.
@@ -283,7 +289,10 @@ fn configuration_error_names_file_line_and_key() {
     bad_file("# a lab\nports = 5000\n", "2: ports: 5000 is out of range: choose 0 to 4095");
     bad_file("subnet = ['10.0.0.0/30']\nports = 3\n", "1: subnet: 10.0.0.0/30 has 1 address");
     bad_file("engine = 'dpdk'\n", "1: engine: 'dpdk' is not one of auto, uring, poll");
-    mistake("start --config /nonexistent/lab.toml", "/nonexistent/lab.toml: No such file or directory");
+    assert_usage_error(
+        "start --config /nonexistent/lab.toml",
+        "/nonexistent/lab.toml: No such file or directory",
+    );
 }
 
 #[test]
@@ -362,7 +371,7 @@ fn writes_completions_for_every_shell() {
         assert_eq!(script.code, 0, "{shell}");
         assert!(script.stdout.contains("COMPLETE"), "{shell}: {}", script.stdout);
     }
-    mistake("completions tcsh", "'tcsh' is not one of bash, elvish, fish, powershell, zsh");
+    assert_usage_error("completions tcsh", "'tcsh' is not one of bash, elvish, fish, powershell, zsh");
 }
 
 /// Bash's completions of the line.

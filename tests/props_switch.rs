@@ -136,7 +136,11 @@ impl Bridge {
             return Learned::Refused;
         }
         let eviction_port = if self.count(port) == most { port } else { from.expect("an entry was evicted") };
-        assert_eq!(self.count(eviction_port), most, "port {eviction_port} gave way and does not hold most");
+        assert_eq!(
+            self.count(eviction_port),
+            most,
+            "evicted from port {eviction_port}, which does not have most entries"
+        );
         for _ in 0..SECOND_CHANCES {
             let oldest = self.oldest(eviction_port);
             if !self.entries[oldest].refreshed {
@@ -303,7 +307,7 @@ impl Comparison {
             let frame = Frame { bytes, vnet: VnetHeader::default() };
             let dry_run = dry_run(switch, Tick(self.bridge.now), PortId(ingress), &frame);
             let verdict = switch.process(Tick(self.bridge.now), PortId(ingress), &frame, &mut recorder);
-            assert_eq!(dry_run, (verdict, recorder.0), "not what was dry_run");
+            assert_eq!(dry_run, (verdict, recorder.0), "not what the dry run predicted");
             (verdict, recorder.0)
         });
         assert_eq!(outcomes[0], outcomes[1], "the seed decided");

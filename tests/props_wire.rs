@@ -352,12 +352,12 @@ proptest! {
         frame.truncate(if cut < 128 { frame.len() - cut.min(frame.len()) } else { frame.len() });
         let mut header = vnet.emit();
         for (at, value) in header_damage { header[at] = value; }
-        harmless(&frame, &VnetHeader::parse(&header).unwrap())?;
+        check_invariants(&frame, &VnetHeader::parse(&header).unwrap())?;
     }
 
     #[test]
     fn arbitrary_bytes_do_not_panic(frame in vec(any::<u8>(), 0..200), vnet in vnet()) {
-        harmless(&frame, &vnet)?;
+        check_invariants(&frame, &vnet)?;
     }
 
     #[test]
@@ -485,7 +485,7 @@ proptest! {
 }
 
 /// Calls every function that accepts a frame, and checks invariants.
-fn harmless(frame: &[u8], vnet: &VnetHeader) -> Result<(), TestCaseError> {
+fn check_invariants(frame: &[u8], vnet: &VnetHeader) -> Result<(), TestCaseError> {
     prop_assert!(!Pretty(frame).to_string().contains('\n'));
     prop_assert!(wire_length(frame, vnet) <= frame.len());
     prop_assert!(wire_length(frame, &VnetHeader::default()) <= frame.len());

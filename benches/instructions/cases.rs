@@ -184,7 +184,7 @@ fn parse() -> Box<dyn FnMut()> {
     let header = vnet.emit();
     Box::new(move || {
         let vnet = VnetHeader::parse(black_box(&header)).expect("a whole header");
-        let ethernet = EthernetFrame::new_checked(black_box(&frame)).expect("no runt");
+        let ethernet = EthernetFrame::new_checked(black_box(&frame)).expect("not a runt");
         black_box((ethernet.dst(), ethernet.src(), ethernet.innermost(), vnet.is_complete()));
         assert_eq!(transport4(ethernet.payload()), Some(20));
     })

@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn detects_hypervisor() {
         assert_eq!(hypervisor_from(Some("fpu hypervisor"), "QEMU Standard PC"), Some("kvm"));
-        assert_eq!(hypervisor_from(Some("fpu hypervisor"), "Somebody"), Some("unknown"));
+        assert_eq!(hypervisor_from(Some("fpu hypervisor"), "Unknown vendor"), Some("unknown"));
         assert_eq!(hypervisor_from(Some("fpu"), "Amazon EC2 m5.metal"), None);
         assert_eq!(hypervisor_from(None, "VMware, Inc. VMware7,1"), Some("vmware"));
         assert_eq!(hypervisor_from(None, ""), None);

@@ -177,7 +177,7 @@ impl ProgressObserver for LineProgress {
 }
 
 fn say(line: &str) {
-    // Without a standard error nobody can be told.
+    // If standard error is closed, the message is lost.
     let _ = writeln!(io::stderr(), "uswitch: {line}");
 }
 

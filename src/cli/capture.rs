@@ -102,7 +102,7 @@ impl CaptureCommand {
 
 /// Prints a line that is not part of the capture.
 fn say(line: &str) {
-    // Without a standard error nobody can be told.
+    // If standard error is closed, the message is lost.
     let _ = writeln!(io::stderr(), "{line}");
 }
 

@@ -110,7 +110,7 @@ impl CliError {
             error => vec![error.to_string()],
         };
         for line in lines {
-            // Without a standard error nobody can be told.
+            // If standard error is closed, the message is lost.
             let _ = writeln!(io::stderr(), "uswitch: {}", printable(&line));
         }
     }

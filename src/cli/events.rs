@@ -110,17 +110,17 @@ mod tests {
 
     #[test]
     fn prints_event_as_one_line() {
-        let station = |kind| Event { mac: Some(Mac([2, 0, 0, 0, 0, 1])), ..event(kind) };
-        assert_eq!(rest(&station(EventType::Learned)), "learned       container1  02:00:00:00:00:01\n");
-        let moved = Event { other: Some("container2".into()), vlan: Some(7), ..station(EventType::Moved) };
+        let mac_event = |kind| Event { mac: Some(Mac([2, 0, 0, 0, 0, 1])), ..event(kind) };
+        assert_eq!(rest(&mac_event(EventType::Learned)), "learned       container1  02:00:00:00:00:01\n");
+        let moved = Event { other: Some("container2".into()), vlan: Some(7), ..mac_event(EventType::Moved) };
         let expected = "moved         container1  02:00:00:00:00:01  vlan 7  from container2\n";
         assert_eq!(rest(&moved), expected);
-        let returned = Event { silent: Some(130), ..station(EventType::Returned) };
+        let returned = Event { silent: Some(130), ..mac_event(EventType::Returned) };
         assert!(rest(&returned).ends_with("02:00:00:00:00:01  after 2 min 10 s of silence\n"));
         assert_eq!(rest(&event(EventType::PortGone)), "port_gone     container1\n");
         let dropped = Event { count: Some(1), reason: Some("runt".into()), ..event(EventType::Dropped) };
         assert_eq!(rest(&dropped), "dropped       container1  1 frame in 1 s: runt\n");
-        let added = Event { state: Some(NewFdbState::Static), ..station(EventType::FdbAdded) };
+        let added = Event { state: Some(NewFdbState::Static), ..mac_event(EventType::FdbAdded) };
         assert_eq!(rest(&added), "fdb_added     container1  02:00:00:00:00:01  static entry\n");
         let flushed = Event { ifname: None, count: Some(2), ..event(EventType::FdbFlushed) };
         assert_eq!(rest(&flushed), "fdb_flushed   -           2 addresses deleted\n");

@@ -126,7 +126,7 @@ fn usage(error: &clap::Error, args: &[OsString]) -> Result<ExitCode, CliError> {
             Ok(ExitCode::SUCCESS)
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            // Without a standard error nobody can be told.
+            // If standard error is closed, the message is lost.
             let _ = write!(std::io::stderr(), "{}", error.render());
             Ok(ExitCode::from(2))
         }

@@ -45,7 +45,7 @@ pub(super) fn unread() -> impl Future<Output = ()> {
 
 /// Prints a line on standard error.
 pub(super) fn note(text: &str) {
-    // Without a standard error nobody can be told.
+    // If standard error is closed, the message is lost.
     let _ = writeln!(io::stderr(), "uswitch: {text}");
 }
 

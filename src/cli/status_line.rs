@@ -22,7 +22,7 @@ pub(super) struct StatusLine {
 }
 
 impl StatusLine {
-    /// Updates the line until the switch stops, on a thread of its own, so that a stopped terminal blocks nothing
+    /// Updates the line until the switch stops, on a separate thread, so that a stopped terminal blocks nothing
     /// else.
     pub(super) fn show(handle: Handle) -> io::Result<StatusLine> {
         let (stop, stopped) = mpsc::channel();

@@ -76,7 +76,7 @@ pub struct Config {
     pub log: LogLevel,
 }
 
-/// Values that a switch with a name of its own chooses itself if their defaults are in use.
+/// Values that a switch with another name than the default chooses itself if their defaults are in use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Choose {
     /// The prefix of the containers' names.
@@ -86,7 +86,7 @@ pub struct Choose {
 }
 
 impl Choose {
-    /// A switch with a name of its own is likely the second one.
+    /// A switch with another name than the default is likely the second one.
     fn new(name: &str, options: &Options) -> Choose {
         let second = name != DEFAULT_NAME;
         Choose { prefix: second && options.prefix.is_none(), subnets: second && options.subnet.is_empty() }
@@ -172,13 +172,13 @@ pub enum InvalidValue {
     /// The subnet has no room for the containers.
     #[error("{subnet} has {} besides the gateway's, for {ports} containers: {advice}", addresses(*fits))]
     TooSmall {
-        /** Which. */
+        /** The subnet. */
         subnet: IpNet,
-        /** Its room. */
+        /** Containers that fit. */
         fits: u64,
-        /** What is asked for. */
+        /** Requested containers. */
         ports: u16,
-        /** A subnet that does, or fewer ports. */
+        /** A subnet that is large enough, or fewer ports. */
         advice: String,
     },
     /// Not a loopback address.
@@ -224,7 +224,7 @@ pub const SMALLEST_MTU: u32 = 68;
 /// The smallest IPv6 MTU (RFC 8200 §5).
 pub const SMALLEST_MTU_V6: u32 = 1280;
 
-/// A switch's name, where nobody says otherwise.
+/// The default name of a switch.
 pub const DEFAULT_NAME: &str = "uswitch0";
 
 /// Name of the host port; no container has it.
@@ -470,8 +470,8 @@ pub fn is_special(subnet: IpNet) -> bool {
     ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3", "::/127", "fe80::/10", "ff00::/8"].into_iter().any(touches)
 }
 
-/// Measured on two CPUs: two take a tenth from the rate of small frames, and help several TCP streams in some runs only;
-/// more than four find nothing more to do.
+/// Measured on two CPUs: two workers lower the rate of small frames by a tenth, and help several TCP streams
+/// in some runs only. More than four are idle.
 fn default_workers(cpus: usize) -> u64 {
     if cpus <= 3 { 1 } else { (cpus as u64 / 2).min(4) }
 }

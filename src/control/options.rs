@@ -135,7 +135,7 @@ impl Options {
 /// A configuration file that was read and has only known keys.
 #[derive(Debug, Clone)]
 pub struct OptionsFile {
-    /// What it says.
+    /// The options in the file.
     pub options: Options,
     path: PathBuf,
     /// The keys, each with its line.
@@ -185,7 +185,7 @@ impl OptionsFile {
         Ok(OptionsFile { options, path: path.to_owned(), lines })
     }
 
-    /// Where the file says something about `key`, as `FILE:LINE: key`.
+    /// Where the file sets `key`, as `FILE:LINE: key`.
     pub(super) fn place_of(&self, key: &str) -> Option<String> {
         let (_, line) = self.lines.iter().find(|(name, _)| name == key)?;
         Some(format!("{}:{line}: {key}", self.path.display()))

@@ -134,7 +134,7 @@ pub(super) struct Endpoints {
 }
 
 impl Endpoints {
-    /// Accepts clients until it is dropped. Metrics clients have connections of their own, so they
+    /// Accepts clients until it is dropped. Metrics clients have separate connections, so they
     /// cannot block the API.
     async fn open(&self, listener: &Listener, handle: Handle) -> Infallible {
         let shared = SharedMetrics::new(handle.clone());
@@ -168,13 +168,13 @@ pub(super) async fn serve<M: HostNetwork>(
 ) -> ServiceOutcome {
     let (handle, mut commands) = Handle::new();
     running.log_started();
-    let told = ready(StartedSwitch {
+    let reported = ready(StartedSwitch {
         status: running.status(),
         ports: running.port_reports(),
         notices: running.take_notices(),
         handle: handle.clone(),
     });
-    if let Err(error) = told {
+    if let Err(error) = reported {
         return ServiceOutcome { error: Some(ServiceError::Ready(error)), left: running.stop() };
     }
     let listener = Listener::new();
@@ -184,7 +184,7 @@ pub(super) async fn serve<M: HostNetwork>(
     };
     info!(why = end.describe(), "the switch stops");
     drop(endpoints);
-    drop(commands); // tells everybody who still waits for an answer
+    drop(commands); // fails all pending requests
     let left = running.stop();
     let error = match end {
         StopReason::Signal => None,

@@ -1,4 +1,4 @@
-//! The counters balance to the last frame, whatever happens to it.
+//! The counters balance to the last frame, for every outcome.
 
 use proptest::prelude::*;
 
@@ -48,12 +48,12 @@ fn arp(source: [u8; 6]) -> Vec<u8> {
     [&request[..], &source, &[192, 0, 2, 11], &[0; 6], &[192, 0, 2, 1]].concat()
 }
 
-/// A super-frame; `lie` may make its header contradict it.
-fn unfinished(destination: [u8; 6], source: [u8; 6], payload: usize, lie: u8) -> (VnetHeader, Vec<u8>) {
+/// A super-frame. `fault` selects an error in its virtio-net header, or none.
+fn unfinished(destination: [u8; 6], source: [u8; 6], payload: usize, fault: u8) -> (VnetHeader, Vec<u8>) {
     let (mut vnet, mut frame) = super_frame(payload);
     frame[..6].copy_from_slice(&destination);
     frame[6..12].copy_from_slice(&source);
-    match lie {
+    match fault {
         0 => vnet.gso_type = 0x77,
         1 => vnet.gso_type = VnetHeader::GSO_UDP_L4,
         2 => vnet.gso_size = 1,
@@ -68,7 +68,7 @@ fn frame() -> impl Strategy<Value = (VnetHeader, Vec<u8>)> {
     prop_oneof![
         4 => (address(), address()).prop_map(move |(to, from)| complete(ethernet(to, from))),
         2 => (address(), address(), 0..5000_usize, 0..12_u8)
-            .prop_map(|(to, from, payload, lie)| unfinished(to, from, payload, lie)),
+            .prop_map(|(to, from, payload, fault)| unfinished(to, from, payload, fault)),
         1 => address().prop_map(move |from| complete(arp(from))),
         1 => prop::collection::vec(any::<u8>(), 0..64).prop_map(complete),
     ]

@@ -1,9 +1,9 @@
 //! Time budgets: how much of a worker's time a port may cost the other ports. Pure arithmetic, time is an argument.
 //!
-//! A frame is paid for by the port that sends it. Every frame has an allowance, which is more than a unicast frame costs
-//! on a slow machine. The time that a batch takes beyond the allowance of its frames is its *excess*: copies of a flood,
-//! segments for ports without offload, an egress port with a slow receive path. Excess is charged to the budget of the
-//! ingress port, which grows with time ([`EXCESS`]). A port in debt is not read until the debt is paid, so that its
+//! The cost of a frame is charged to its ingress port. Every frame has an allowance, which is more than a unicast
+//! frame costs on a slow machine. The time that a batch takes beyond the allowance of its frames is its *excess*:
+//! copies of a flood, segments for ports without offload, an egress port with a slow receive path. Excess is charged to the budget
+//! of the ingress port, which grows with time ([`EXCESS`]). A port in debt is not read until the debt is paid, so that its
 //! frames wait, and are dropped, in the queue of its own device. This holds only while other ports need the worker.
 //!
 //! A batch of an expensive port is also kept short ([`QUANTUM`]): no other frame waits long for it.
@@ -18,7 +18,7 @@ use std::time::Duration;
 const FRAME_ALLOWANCE: Duration = Duration::from_micros(if cfg!(debug_assertions) { 60 } else { 20 });
 /// Allowance of 1024 bytes.
 const KIB_ALLOWANCE: Duration = Duration::from_micros(2);
-/// Time of a batch, if the worker has others to serve.
+/// Time of a batch while other ports need the worker.
 const QUANTUM: Duration = Duration::from_micros(50);
 /// Fewest reads in a batch of a port without excess: smaller batches cost throughput.
 const MIN_WINDOW: usize = 4;

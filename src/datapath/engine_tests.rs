@@ -154,17 +154,17 @@ impl<E: Engine> EngineFixture<E> {
         self.flush();
         for round in 0..3 {
             self.hosts.iter().for_each(|host| assert_eq!(host.send(&[round]).unwrap(), 1));
-            let (mut events, mut heard) = (Vec::new(), Vec::new());
+            let (mut events, mut ports_read) = (Vec::new(), Vec::new());
             for _ in 0..PORTS * 4 {
                 self.engine.turn(Wait::Poll, &mut events).unwrap();
                 for event in events.drain(..) {
                     let Event::Frame(arrival) = event else { panic!("{event:?}") };
-                    heard.push(arrival.port.0);
+                    ports_read.push(arrival.port.0);
                     self.engine.discard(arrival.buffer);
                 }
             }
-            heard.sort_unstable();
-            assert_eq!(heard, Vec::from_iter(0..PORTS));
+            ports_read.sort_unstable();
+            assert_eq!(ports_read, Vec::from_iter(0..PORTS));
         }
     }
 

@@ -122,7 +122,7 @@ pub enum Notice {
         /// The error of the last read.
         error: i32,
     },
-    /// A worker stopped unasked: its engine failed, or it panicked.
+    /// A worker stopped without a command: its engine failed, or it panicked.
     WorkerStopped(String),
 }
 
@@ -335,7 +335,7 @@ impl Datapath {
         self.fdb_receiver.fdb_notifications()
     }
 
-    /// Makes the next frame call [`DatapathSettings::on_notice`], because nobody polls the counters any more.
+    /// Makes the next frame call [`DatapathSettings::on_notice`], because control does not poll the counters any more.
     pub fn wake_on_next_frame(&self) {
         self.fdb_receiver.wake_on_next_frame();
     }
@@ -360,7 +360,7 @@ struct WorkerSetup {
 }
 
 impl WorkerSetup {
-    /// The thread's body. Sends a notice if the worker ends unasked.
+    /// The thread's body. Sends a notice if the worker ends without a command.
     fn run(self, ready: &Started) {
         let notices = self.mailbox.notices.clone();
         let work = std::panic::AssertUnwindSafe(|| match self.settings.engine {

@@ -6,7 +6,7 @@
 //! comparison and one count per frame, and the notifications of other ports still arrive.
 //!
 //! A worker wakes control when it sends a notification and control has read all earlier ones. It also wakes control
-//! with the first frame after [`super::Datapath::wake_on_next_frame`], because counters cannot wake anybody.
+//! with the first frame after [`super::Datapath::wake_on_next_frame`], because counters alone do not wake it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -153,7 +153,7 @@ fn rate_limiter_limits_all_ports_together() {
     assert_eq!(spend(LATER), usize::from(NOTIFICATIONS_PER_WORKER));
 }
 
-/// Nobody reads for many seconds: the queue fills up, and further notifications are counted.
+/// Control does not read for many seconds: the queue fills up, and further notifications are counted.
 #[test]
 fn full_notification_queue_counts_suppressed() {
     let mut fixture = NotifyFixture::new(100_000);

@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(least_used(5, &[], &[]), 5);
     }
 
-    /// In threads of their own, because pinning changes the calling thread.
+    /// In separate threads, because pinning changes the calling thread.
     #[test]
     fn pins_worker_to_cpu() {
         let pin = |placement: Placement, number, taken: Vec<usize>| {

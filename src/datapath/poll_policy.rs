@@ -90,8 +90,8 @@ impl PollPolicy {
     }
 
     /// Updates the policy after a turn.
-    pub(super) fn note(&mut self, now: Instant, brought: BatchKind) {
-        match brought {
+    pub(super) fn note(&mut self, now: Instant, batch: BatchKind) {
+        match batch {
             BatchKind::Empty => return,
             BatchKind::Bulk => self.latest_bulk = Some(now),
             BatchKind::Few => {}
@@ -119,9 +119,9 @@ mod tests {
         let looks = |policy: &PollPolicy, now| {
             (0..).find(|us| policy.wait(now + Duration::from_micros(*us)) == Wait::Sleep).unwrap()
         };
-        let after = |&(us, brought): &(u64, BatchKind)| {
+        let after = |&(us, batch): &(u64, BatchKind)| {
             now += Duration::from_micros(us);
-            policy.note(now, brought);
+            policy.note(now, batch);
             looks(&policy, now)
         };
         turns.iter().map(after).collect()
@@ -155,8 +155,8 @@ mod tests {
             let arrival = || Event::Frame(Arrival { port: PortId(0), buffer: (), extent, vnet: None });
             (0..count).map(|_| arrival()).collect()
         };
-        let brought = [(0, 0), (7, 1514), (8, 60), (1, 4095), (1, 4096)]
+        let batch = [(0, 0), (7, 1514), (8, 60), (1, 4095), (1, 4096)]
             .map(|(count, length)| BatchKind::of(&frames(count, length)));
-        assert_eq!(brought, [Empty, Few, Bulk, Few, Bulk]);
+        assert_eq!(batch, [Empty, Few, Bulk, Few, Bulk]);
     }
 }

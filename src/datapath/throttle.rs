@@ -1,5 +1,5 @@
-//! Measures what the ports cost a worker, and throttles those that cost the others too much. [`super::budget`] has the
-//! rules.
+//! Measures the time that each port takes from a worker, and throttles ports that take too much.
+//! [`super::budget`] has the rules.
 //!
 //! Time is measured for the batch of one ingress port: two clock reads per batch, and on io_uring one more system call,
 //! which executes the writes of the batch. Turns with few small frames are measured only now and then
@@ -24,7 +24,7 @@ const SAMPLE_TURNS: u32 = 8;
 const ALERT: Duration = Duration::from_secs(1);
 /// A port needs the worker for this long after a frame.
 const ACTIVE: Duration = Duration::from_millis(2);
-/// Charge for an answer that a slow port asked for and did not get.
+/// Charge for a reply that a slow port requested and that was dropped.
 const PENALTY: Duration = SLOW_WRITE;
 /// Ports of which the last activity is known.
 const KNOWN: usize = 8;
@@ -139,8 +139,8 @@ impl Throttle {
         self.egress[port.index()].note(length, spent)
     }
 
-    /// Charges the port of this batch for a frame to itself that was dropped because the port is slow: it asks for
-    /// answers faster than it takes them.
+    /// Charges the port of this batch for a frame to itself that was dropped because the port is slow: it requests
+    /// replies faster than it receives them.
     pub(super) fn penalise(&mut self, port: PortId) {
         if let Some(measured) = self.measured.as_mut().filter(|measured| measured.port == port) {
             measured.penalty += PENALTY;

@@ -1,4 +1,4 @@
-//! The second half of a worker's path of a frame: it executes the verdict.
+//! Executes verdicts: the second half of the frame path in a worker.
 //!
 //! Most frames go to [`Engine::send`] directly. A *detour* is taken while the writes of a batch are measured, and while a
 //! port is slow (see [`super::throttle`] and [`super::background`]).
@@ -128,7 +128,7 @@ impl<E: Engine> Worker<E> {
         Ok(())
     }
 
-    /// Hands the frame over for those of `self.egress` that are slow, and removes them.
+    /// Queues the frame at the background writer for the slow ports of `self.egress`, and removes these.
     fn write_in_background(&mut self, buffer: &E::Buffer, extent: Extent) {
         let Some(background) = self.background.as_mut().filter(|background| background.has_ports()) else {
             return;
@@ -174,7 +174,7 @@ impl<E: Engine> Worker<E> {
         Ok(())
     }
 
-    /// Notes a write that began at this CPU time, and has a slow port written in the background from now on.
+    /// Notes a write that began at this CPU time, and moves a slow port to the background writer.
     fn note_write(&mut self, port: PortId, length: usize, started: Option<Duration>) {
         let (Some(started), Some(now)) = (started, cpu_time()) else { return };
         let spent = now.saturating_sub(started);
@@ -234,7 +234,7 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    /// Tells control that a port is detached: now, or when its last frame has been written in the background.
+    /// Reports to control that a port is detached: now, or when its last frame has been written in the background.
     pub(super) fn reply_detached(&mut self, port: PortId, reply: Reply) {
         match &mut self.background {
             Some(background) => background.detach(port, Some(reply)),

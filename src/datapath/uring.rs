@@ -2,7 +2,7 @@
 //!
 //! Ports are read as a network driver polls its device (NAPI). While a port is *busy*, each turn reads a batch from it,
 //! and the batch doubles if every read returned a frame. When a read finds nothing, the port is *drained*: io_uring
-//! polls it until there is a frame again. So the sender of a frame that is read anyway wakes nobody, and a single frame
+//! polls it until there is a frame again. So the sender of a frame to a busy port wakes no thread, and a single frame
 //! costs two turns. With [`Wait::Poll`] drained ports stay busy if they are few, and are read every turn.
 
 use std::cell::Cell;

@@ -1,5 +1,5 @@
 //! A worker: one thread that receives frames from its engine, asks the switch for a verdict and executes it.
-//! Run to completion: a frame never moves to another thread.
+//! Run to completion: only copies for slow ports go to another thread ([`super::background`]).
 
 use std::io;
 use std::ops::ControlFlow;

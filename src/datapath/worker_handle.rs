@@ -337,10 +337,10 @@ impl Datapath {
             let _ = worker.channel.send(Command::Stop);
         }
         let deadline = reply_deadline();
-        let unstopped = self.workers.into_iter().filter_map(|worker| {
+        let still_running = self.workers.into_iter().filter_map(|worker| {
             let number = worker.channel.number;
             (!worker.join(deadline)).then_some(number)
         });
-        unstopped.collect()
+        still_running.collect()
     }
 }

@@ -252,7 +252,7 @@ fn drops_super_frame_with_too_many_segments_at_ports_without_offload() {
     assert_eq!(out.len(), 240 + 1);
 }
 
-/// The port's queue is a socket that nobody reads, so that writes to it wait.
+/// The port's queue is a socket that is not read, so writes to it wait.
 #[test]
 fn drops_frames_for_a_slow_port_that_has_too_many_waiting() {
     const FRAMES: u64 = 2000;

@@ -1,4 +1,4 @@
-//! The decision: admit, learn, choose. Each step is passed to the observer.
+//! The forwarding decision: admit the frame, learn its source, choose the egress. The observer receives each step.
 
 use super::fdb::{Database, FdbKey};
 use super::gateway::Claim;
@@ -13,11 +13,11 @@ const VLAN: u16 = 0;
 /// A frame that is admitted.
 struct Admitted<'a> {
     ethernet: EthernetFrame<'a>,
-    /// It is from the host port, which is the gateway and may use its addresses.
+    /// Received from the host port, which may use the gateway's addresses.
     from_host: bool,
 }
 
-/// One frame, and all that its verdict depends on.
+/// A frame and everything that its verdict depends on.
 pub(super) struct Forwarding<'a> {
     pub(super) switch: &'a Switch,
     pub(super) now: Tick,
@@ -26,7 +26,7 @@ pub(super) struct Forwarding<'a> {
 }
 
 impl Forwarding<'_> {
-    /// The verdict. Its only side effect is in `fdb`: the real database, or a dry run.
+    /// Decides the verdict. The only side effect is learning in `fdb`: the real database, or a dry run.
     #[inline]
     pub(super) fn decide<D: Database, O: Observer>(&self, mut fdb: D, observer: &mut O) -> Verdict {
         let &Forwarding { switch, now, ingress, frame } = self;
@@ -41,7 +41,7 @@ impl Forwarding<'_> {
     }
 }
 
-/// Whether a frame is admitted. This is before learning, so that nothing is learned from other frames.
+/// Checks whether a frame is admitted. Learning comes later, so nothing is learned from a frame that is dropped here.
 #[inline]
 fn admit<'a, O: Observer>(
     switch: &Switch,
@@ -78,8 +78,8 @@ fn admit<'a, O: Observer>(
     Ok(Admitted { ethernet, from_host })
 }
 
-/// Whether what a frame from a container says about addresses may be true. The identity of a guarded port excludes the
-/// gateway's addresses, so the gateway's check only finds out then which of the two reasons it is.
+/// Checks the addresses that a frame from a container uses. A guarded port's identity excludes the gateway's
+/// addresses, so a violation is checked against the gateway only to choose between the two drop reasons.
 #[inline]
 fn check_identity(switch: &Switch, ingress: PortId, ethernet: &EthernetFrame<'_>) -> Result<(), Violation> {
     match switch.guards.port(ingress) {
@@ -90,7 +90,7 @@ fn check_identity(switch: &Switch, ingress: PortId, ethernet: &EthernetFrame<'_>
     }
 }
 
-/// Why a virtio-net header is impossible.
+/// Why a virtio-net header is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OffloadFault {
     /// The partial checksum starts or is stored outside the payload.
@@ -105,7 +105,7 @@ pub enum OffloadFault {
     NoChecksum,
 }
 
-/// Whether the virtio-net header is consistent with the frame.
+/// Checks that the virtio-net header is consistent with the frame.
 #[inline]
 fn check_offload(frame: &Frame<'_>, ethernet: &EthernetFrame<'_>) -> Result<(), OffloadFault> {
     if frame.vnet.is_complete() { Ok(()) } else { check_unfinished(frame, ethernet) }

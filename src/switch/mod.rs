@@ -1,5 +1,5 @@
 //! The forwarding decisions of a learning bridge (IEEE 802.1D-2004 clause 7), sans-IO. The same frame,
-//! state and time give the same verdict. There is no device, clock or thread here. Every method takes
+//! state and time give the same verdict. It uses no device, clock or thread. Every method takes
 //! `&self`, so that any number of workers share one [`Switch`], and forwarding known unicast takes no lock.
 
 pub mod counters;

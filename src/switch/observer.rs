@@ -6,14 +6,14 @@ use super::violation::Violation;
 use super::{GatewayReply, Port, PortId, Verdict};
 use crate::wire::Mac;
 
-/// One step of a decision. A check that fails is not a step of its own: the verdict contains its reason.
+/// One step of a decision. A failed check is not a separate step: the verdict contains its reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// The frame was received on a port that is up.
     Ingress(Port),
     /// The source is a unicast address, and not the gateway's.
     Source(Mac),
-    /// The virtio-net header is impossible; the frame is dropped.
+    /// The virtio-net header is invalid; the frame is dropped.
     OffloadFault(OffloadFault),
     /// The frame uses an address that is not its port's, or cannot be checked; it is dropped.
     Violation(Violation),

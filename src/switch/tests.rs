@@ -168,8 +168,8 @@ fn answers_arp_for_the_gateway() {
     let switch = switch();
     let answer = GatewayReply::Arp { address: [192, 0, 2, 1].into() };
     for destination in [Mac::BROADCAST, GATEWAY] {
-        let question = arp(destination, [192, 0, 2, 10], [192, 0, 2, 1]);
-        let (verdict, steps) = run_with(&switch, P1, &question, VnetHeader::default());
+        let request = arp(destination, [192, 0, 2, 10], [192, 0, 2, 1]);
+        let (verdict, steps) = run_with(&switch, P1, &request, VnetHeader::default());
         assert_eq!((verdict, steps[4]), (Verdict::Answer(answer), Step::Asked(Some(answer))));
     }
     let other = arp(Mac::BROADCAST, [192, 0, 2, 10], [192, 0, 2, 11]);
@@ -184,8 +184,8 @@ fn answers_arp_for_the_gateway() {
 fn rejects_arp_request_with_unfinished_checksum() {
     let switch = switch();
     let vnet = VnetHeader { flags: VnetHeader::NEEDS_CSUM, csum_start: 14, ..VnetHeader::default() };
-    let question = arp(GATEWAY, [192, 0, 2, 10], [192, 0, 2, 1]);
-    assert_eq!(run_with(&switch, P1, &question, vnet).0, Verdict::Drop(DropReason::BadOffload));
+    let request = arp(GATEWAY, [192, 0, 2, 10], [192, 0, 2, 1]);
+    assert_eq!(run_with(&switch, P1, &request, vnet).0, Verdict::Drop(DropReason::BadOffload));
 }
 
 #[test]
@@ -196,8 +196,12 @@ fn host_port_may_use_gateway_addresses() {
     let mut announcement = arp(Mac::BROADCAST, [192, 0, 2, 1], [192, 0, 2, 1]);
     announcement[6..12].copy_from_slice(&GATEWAY.0);
     assert_eq!(run(&switch, HOST, &announcement), Verdict::Flood);
-    let question = arp(Mac::BROADCAST, [192, 0, 2, 10], [192, 0, 2, 1]);
-    assert_eq!(run(&switch, HOST, &question), Verdict::Flood, "asked of others, not of itself");
+    let request = arp(Mac::BROADCAST, [192, 0, 2, 10], [192, 0, 2, 1]);
+    assert_eq!(
+        run(&switch, HOST, &request),
+        Verdict::Flood,
+        "the host port's own requests go to the containers"
+    );
     assert_eq!(run(&switch, HOST, &frame(GATEWAY, GATEWAY, 60)), Verdict::Drop(DropReason::Filtered));
 }
 

@@ -1,4 +1,4 @@
-//! Why a frame from a container is refused: what it says about addresses is not true, or cannot be checked.
+//! Why a frame from a container is dropped: it uses addresses that are not the container's, or that cannot be checked.
 
 use std::net::IpAddr;
 
@@ -11,7 +11,7 @@ use crate::wire::Mac;
 pub enum Violation {
     /// It uses an address of the gateway.
     Gateway(Claim),
-    /// It has more VLAN tags or IPv6 extension headers than are looked behind.
+    /// It has more VLAN tags or IPv6 extension headers than the switch skips.
     TooManyHeaders,
     /// It is a fragment of neighbour discovery (RFC 6980), or of a packet whose first fragment does not contain all
     /// headers (RFC 7112).

@@ -6,7 +6,7 @@
 //! start a program.
 //!
 //! All threads share the process's memory and open files. So this limits what a fault in a worker can do, but it
-//! is no barrier against code that runs in a worker and can write to memory.
+//! is not a barrier against code that runs in a worker and can write to memory.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,4 +1,4 @@
-//! A process in network, mount and PID namespaces of its own, and without root also in a user namespace. It
+//! A process in new network, mount and PID namespaces, and without root also in a user namespace. It
 //! is the init process of its PID namespace: when it ends, the kernel kills all processes that it started,
 //! and then removes the namespaces and their devices. So nothing has to be cleaned up, and nothing is left
 //! behind.

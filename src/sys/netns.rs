@@ -10,7 +10,7 @@
 //!   alive. When the name is removed ([`super::netns_name_monitor`]), the switch closes the queues; then the
 //!   namespace and the device disappear.
 //! - A namespace of another program can disappear without notice, with its last process. There the switch
-//!   opens the device in the staging namespace, a namespace of its own without a name, and moves it. The
+//!   opens the device in the staging namespace, which has no name, and moves it. The
 //!   device disappears with the container's namespace, and reads of its queues fail with `EBADFD`. A move
 //!   takes some 20 ms with the kernel's RTNL lock held: too long for hundreds of ports.
 //!

@@ -89,11 +89,11 @@ mod tests {
 
     #[test]
     fn each_user_has_a_runtime_directory() {
-        let somebody = Uid::from_raw(1000);
+        let user = Uid::from_raw(1000);
         assert_eq!(choose(Uid::from_raw(0), Some("/tmp".into())), Path::new("/run/uswitch"));
-        assert_eq!(choose(somebody, Some("/tmp".into())), Path::new("/tmp/uswitch"));
+        assert_eq!(choose(user, Some("/tmp".into())), Path::new("/tmp/uswitch"));
         for useless in [None, Some("relative".into()), Some("/nowhere/at/all".into())] {
-            assert_eq!(choose(somebody, useless), Path::new("/tmp/uswitch-1000"));
+            assert_eq!(choose(user, useless), Path::new("/tmp/uswitch-1000"));
         }
     }
 

@@ -1,4 +1,4 @@
-//! The sandbox of a switch without root: a user, network and mount namespace of its own
+//! The sandbox of a switch without root: a new user, network and mount namespace
 //! (user_namespaces(7)), in which the user is root. The kernel removes it with the last process in it.
 //!
 //! The sandbox has a private `/run`, so that named namespaces can be created in it. The entries of the real
@@ -28,7 +28,7 @@ use super::process::has_one_thread;
 
 const RUN: &str = "/run";
 
-/// Entries of the real `/run` that the sandbox does not show: it has namespaces and switches of its own.
+/// Entries of the real `/run` that the sandbox does not show: it has its own namespaces and switches.
 const HIDDEN: [&str; 2] = ["netns", "uswitch"];
 
 /// Why a sandbox cannot be created or entered.

@@ -1,7 +1,7 @@
 //! Control's descriptor of a TAP device, beside the queues that the workers have.
 //!
-//! It tells where the device is and what it is called, wherever others have moved it, and repairs the settings that every
-//! process with a queue can change for the whole device.
+//! It finds the namespace and the name of the device after others have moved or renamed it, and restores the settings
+//! that every process with a queue can change for the whole device.
 
 use std::fs::File;
 use std::io;
@@ -76,7 +76,7 @@ impl TapHandle {
         let mut repaired = Vec::new();
         if self.vnet && header_size(&self.fd)? != libc::c_int::from(VNET_HEADER) {
             tap::set_header_size(self.fd.as_fd()).map_err(io::Error::other)?;
-            // Whoever changed the one may have changed the other, which cannot be read.
+            // The same program may have changed the offload flags, which cannot be read.
             tap::set_offload(self.fd.as_fd()).map_err(io::Error::other)?;
             repaired.push("virtio-net header size");
         }

@@ -1,11 +1,11 @@
-//! Runs a program that must not reach into the terminal of whoever started it.
+//! Runs a program that must not write into the input of the caller's terminal.
 //!
 //! A process can push characters into its controlling terminal (`TIOCSTI`, ioctl_tty(2)), where the shell reads them
-//! as commands after the process has ended. So a program gets a session of its own (setsid(2)), and a
-//! pseudoterminal (pty(7)) in the place of each standard descriptor that is a terminal; this process relays the bytes,
+//! as commands after the process has ended. So a program gets a new session (setsid(2)), and a
+//! pseudoterminal (pty(7)) instead of each standard descriptor that is a terminal; this process relays the bytes,
 //! the size of the window and the signals. `sudo` with `use_pty`, `docker exec -it` and `su --pty` do the same. Handing
-//! over the terminal itself (`TIOCSCTTY`) would take it from the caller's shell. Without a terminal nothing stands
-//! between: the program takes the place of this process.
+//! over the terminal itself (`TIOCSCTTY`) would take it from the caller's shell. Without a terminal, the program
+//! replaces this process (execve(2)).
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
@@ -50,7 +50,7 @@ const FORWARDED: [Signal; 6] =
 const CHUNK: usize = 4096;
 
 /// Runs the program, which inherits the standard descriptors and no others. Where there is a terminal, it runs in a
-/// session of its own and its status is returned; otherwise it replaces this process. The process must have one
+/// new session and its status is returned; otherwise it replaces this process. The process must have one
 /// thread.
 ///
 /// # Errors
@@ -302,7 +302,7 @@ impl Relay {
         Ok([ready(0, readable), ready(1, readable), ready(1, PollFlags::POLLOUT), ready(2, readable)])
     }
 
-    /// Shows some of what the program wrote; says whether there was any.
+    /// Copies some output of the program to the terminal. Returns whether there was any.
     fn show(&mut self) -> io::Result<bool> {
         let Some(terminal) = &mut self.terminal else { return Ok(false) };
         let mut chunk = [0; CHUNK];
@@ -312,7 +312,7 @@ impl Relay {
                 terminal.user.write_all(&chunk[..length])?;
                 return Ok(true);
             }
-            // EIO: nobody has the other end open.
+            // EIO: the other end is closed.
             Err(error) if error.raw_os_error() == Some(libc::EIO) => self.is_closed = true,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
@@ -324,7 +324,7 @@ impl Relay {
     fn read_keys(&mut self) -> io::Result<()> {
         let mut chunk = [0; CHUNK];
         match nix::unistd::read(io::stdin(), &mut chunk) {
-            // The terminal was hung up: SIGHUP says so too.
+            // The terminal was hung up, which SIGHUP reports too.
             Ok(0) | Err(Errno::EIO) => self.raw_mode = None,
             Ok(length) => self.typed.extend_from_slice(&chunk[..length]),
             Err(Errno::EINTR | Errno::EAGAIN) => {}

@@ -154,9 +154,9 @@ impl App {
         };
         let (before, now) = (entries(&self.snapshot), entries(&snapshot));
         self.fresh.retain(|_, since| snapshot.taken.saturating_sub(*since) < RECENT);
-        for (station, port) in now {
-            if before.get(&station) != Some(&port) {
-                self.fresh.entry(station).or_insert(snapshot.taken);
+        for (key, port) in now {
+            if before.get(&key) != Some(&port) {
+                self.fresh.entry(key).or_insert(snapshot.taken);
             }
         }
         self.now = self.now.max(snapshot.taken);
@@ -211,8 +211,8 @@ impl App {
     }
 
     /// How to highlight an entry that is new at its port.
-    pub(super) fn freshness(&self, station: FdbKey) -> Option<StyleRole> {
-        let age = self.now.saturating_sub(*self.fresh.get(&station)?);
+    pub(super) fn freshness(&self, key: FdbKey) -> Option<StyleRole> {
+        let age = self.now.saturating_sub(*self.fresh.get(&key)?);
         match age {
             _ if age < NEW => Some(StyleRole::New),
             _ if age < RECENT => Some(StyleRole::Recent),
@@ -258,7 +258,7 @@ impl App {
                 match key.code {
                     KeyCode::Char('y' | 'Y') => Some(Action::Flush),
                     KeyCode::Char('n' | 'N') | KeyCode::Esc => None,
-                    // A key that is no answer does what it always does.
+                    // Any other key has its normal function.
                     code => self.on_normal_key(code),
                 }
             }

@@ -304,10 +304,10 @@ mod tests {
         capture_file.file = Some(OpenOptions::new().write(true).open("/dev/full").unwrap());
         lock(&capture_file.progress).path = Some("/dev/full".into());
         let error = capture_file.take(&head()).unwrap_err();
-        let told = outcome_text(&lock(&capture_file.progress), Err(error));
+        let outcome = outcome_text(&lock(&capture_file.progress), Err(error));
         assert!(
-            told.starts_with("captured 0 frames, 0 B, 0 lost: cannot write the file: No space"),
-            "{told}"
+            outcome.starts_with("captured 0 frames, 0 B, 0 lost: cannot write the file: No space"),
+            "{outcome}"
         );
     }
 

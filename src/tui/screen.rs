@@ -63,12 +63,12 @@ fn restore() {
 
 /// Makes a panic of any thread end the process, after the terminal is restored and the message printed.
 fn exit_on_panic() {
-    let tell = panic::take_hook();
+    let print_panic = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
         // The lock keeps others from drawing over the message.
         let _output = io::stdout().lock();
         restore();
-        tell(panic);
+        print_panic(panic);
         process::exit(PANICKED);
     }));
 }
@@ -137,9 +137,9 @@ mod tests {
     fn panic_restores_terminal() {
         match env::var(WHO).as_deref() {
             Err(_) => ["who draws", "another"].into_iter().for_each(assert_panic_restores_terminal),
-            Ok("who draws") => draw_until(|| panic!("an honest panic\nof two lines")),
+            Ok("who draws") => draw_until(|| panic!("a test panic\nof two lines")),
             Ok(_) => {
-                let another = || thread::spawn(|| panic!("an honest panic\nof two lines"));
+                let another = || thread::spawn(|| panic!("a test panic\nof two lines"));
                 let mut begun = None;
                 draw_until(|| _ = begun.get_or_insert_with(another));
             }
@@ -180,10 +180,10 @@ mod tests {
         drop(slave);
         let written = screen.join().expect("no panic there");
         assert_eq!(status.code(), Some(PANICKED), "{who}: {written:?}");
-        let (drawn, told) = written.split_once("\x1b[?1049l").expect("it has left the other screen");
+        let (drawn, message) = written.split_once("\x1b[?1049l").expect("it has left the other screen");
         assert!(drawn.contains("\x1b[?1049h") && drawn.contains("uswitch0"), "{who}: {drawn:?}");
         assert!(drawn.rfind("\x1b[?25h") > drawn.rfind("\x1b[?25l"), "{who}: a cursor: {drawn:?}");
-        assert!(told.contains("an honest panic\r\nof two lines\r\n"), "{who}: {told:?}");
-        assert!(!told.contains('\x1b'), "{who}: nothing is drawn over it: {told:?}");
+        assert!(message.contains("a test panic\r\nof two lines\r\n"), "{who}: {message:?}");
+        assert!(!message.contains('\x1b'), "{who}: nothing is drawn over it: {message:?}");
     }
 }

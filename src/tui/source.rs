@@ -99,8 +99,8 @@ fn follow_events(client: &ApiClient, messages: &SyncSender<WatchMessage>) {
     let end = client.lines(&format!("/v1/events?follow=true&last={BACKLOG}"), future::pending(), |line| {
         // An event of an unknown type is not shown.
         let event = serde_json::from_slice(line).ok();
-        let nobody_looks = event.is_some_and(|event| messages.send(WatchMessage::Event(event)).is_err());
-        let go_on = if nobody_looks { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let is_closed = event.is_some_and(|event| messages.send(WatchMessage::Event(event)).is_err());
+        let go_on = if is_closed { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         Ok::<_, ClientError>(go_on)
     });
     let message = match end {
@@ -144,7 +144,7 @@ fn read_keys(messages: &SyncSender<WatchMessage>) {
     }
 }
 
-/// Tells the signal thread, when dropped or by [`ExitWatchdog::done`], that the terminal is restored.
+/// Reports to the signal thread, when dropped or by [`ExitWatchdog::done`], that the terminal is restored.
 #[derive(Debug)]
 pub(super) struct ExitWatchdog {
     alive: Sender<()>,

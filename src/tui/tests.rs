@@ -29,8 +29,8 @@ fn name(port: u8) -> String {
     if port == 0 { "host".to_owned() } else { format!("container{port}") }
 }
 
-fn mac(station: u8) -> Mac {
-    Mac([0x02, 0xde, 0xa5, 0xad, 0x00, station])
+fn mac(host: u8) -> Mac {
+    Mac([0x02, 0xde, 0xa5, 0xad, 0x00, host])
 }
 
 fn port(number: u8) -> PortReport {
@@ -64,11 +64,11 @@ fn stats(number: u8) -> PortStats {
     }
 }
 
-fn entry(station: u8, updated: Option<u32>) -> FdbReport {
+fn entry(host: u8, updated: Option<u32>) -> FdbReport {
     let state = if updated.is_some() { "" } else { "permanent" };
     FdbReport {
-        mac: mac(station),
-        ifname: name(station),
+        mac: mac(host),
+        ifname: name(host),
         vlan: None,
         flags: Vec::new(),
         master: "uswitch0".into(),
@@ -124,9 +124,9 @@ fn app(snapshot: Snapshot, size: Size) -> App {
     app
 }
 
-fn event(kind: EventType, port: u8, station: Option<u8>) -> Event {
+fn event(kind: EventType, port: u8, host: Option<u8>) -> Event {
     let time = "2026-11-21T12:00:00.120Z".parse().unwrap();
-    Event { ifname: Some(name(port)), mac: station.map(mac), ..Event::at(time, kind) }
+    Event { ifname: Some(name(port)), mac: host.map(mac), ..Event::at(time, kind) }
 }
 
 /// Four ports: two containers exchange frames; the third is down, and its frames were dropped.
@@ -414,7 +414,7 @@ fn flush_asks_for_confirmation() {
 }
 
 #[test]
-fn prompts_pass_on_keys_that_are_no_answer() {
+fn prompts_pass_on_other_keys() {
     let mut app = busy(NARROW);
     type_in(&mut app, "f");
     assert_eq!(press(&mut app, KeyCode::Char('q')), Some(Action::Quit), "from the prompt");

@@ -32,9 +32,9 @@ pub struct Arp {
     pub sender_mac: Mac,
     /// The sender's address; unspecified in a probe (RFC 5227 §1.1).
     pub sender_ip: Ipv4Addr,
-    /// Who is meant; ignored in a request.
+    /// The target's MAC; ignored in a request.
     pub target_mac: Mac,
-    /// Which address is asked for.
+    /// The target's address.
     pub target_ip: Ipv4Addr,
 }
 
@@ -46,9 +46,9 @@ impl Arp {
     /// "I, the sender, have the sender address."
     pub const REPLY: u16 = 2;
 
-    /// The message at the start of `bytes`; `None` if it is cut short, or not about six-byte hardware and IPv4
-    /// addresses. The hardware type is not looked at: receivers differ in which they take (Linux: 1 and 6),
-    /// and a guard must not see less than they.
+    /// The message at the start of `bytes`; `None` if it is truncated, or not about six-byte hardware and IPv4
+    /// addresses. The hardware type is not checked: receivers accept different ones (Linux: 1 and 6),
+    /// and a check must not see less than a receiver.
     pub fn parse(bytes: &[u8]) -> Option<Arp> {
         let bytes: &[u8; Self::LEN] = bytes.first_chunk()?;
         if bytes[field::PROTOCOL_TYPE] != IPV4 || bytes[field::LENGTHS] != LENGTHS {
@@ -78,7 +78,7 @@ impl Arp {
     }
 }
 
-/// `N` bytes that are there.
+/// Copies `bytes`, which are `N`.
 fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     let mut array = [0; N];
     array.copy_from_slice(bytes);

@@ -141,8 +141,8 @@ impl<'a> EthernetFrame<'a> {
         self.payload
     }
 
-    /// Length of the frame without its outermost VLAN tag, Ethernet header included: what an MTU is
-    /// held against (802.3-2022 §3.2.7 lets a tagged frame be four octets longer, and so does Linux).
+    /// Length of the frame without its outermost VLAN tag, Ethernet header included: the length that is
+    /// compared with an MTU (802.3-2022 §3.2.7 lets a tagged frame be four octets longer, and so does Linux).
     #[inline]
     pub fn untagged_length(&self) -> usize {
         let length = ETHERNET_HEADER + self.payload.len();
@@ -150,9 +150,9 @@ impl<'a> EthernetFrame<'a> {
     }
 
     /// The EtherType behind all priority tags (VID 0), and the offset of its payload. A host that is in no
-    /// VLAN removes priority tags, however many, of which [`MAX_TAGS`] are skipped here (802.1Q-2022 §6.9.1; Linux `__netif_receive_skb_core`), so
-    /// every check must look behind them. A tag with a VLAN identifier, or a truncated one, ends the
-    /// search: its TPID is returned.
+    /// VLAN removes any number of priority tags (802.1Q-2022 §6.9.1; Linux `__netif_receive_skb_core`), so every
+    /// check must look behind them. At most [`MAX_TAGS`] are skipped here. A tag with a VLAN identifier, or a truncated
+    /// one, ends the search: its TPID is returned.
     #[inline]
     pub fn l3(&self) -> (EtherType, usize) {
         self.skip_tags(|tag| tag.vid() == 0)
@@ -203,7 +203,7 @@ fn split_snap(bytes: &[u8]) -> Option<(EtherType, &[u8])> {
 }
 
 /// The tag that `ethertype` announces at the start of `bytes`, the EtherType after it, and its payload;
-/// `None` if there is no whole tag.
+/// `None` if the tag is missing or truncated.
 #[inline]
 fn split_tag(ethertype: EtherType, bytes: &[u8]) -> Option<(VlanTag, EtherType, &[u8])> {
     if !ethertype.is_vlan() {

@@ -23,10 +23,10 @@ impl Echo {
         message.len() >= ECHO_HEADER && message[..2] == [self.request, 0]
     }
 
-    /// Turns a request into its reply, in place. The checksum is adjusted, not made anew (RFC 1624), so a
-    /// reply is as sound as its request: data that was damaged on the way here is not passed off as
-    /// whole. (ICMPv6's also covers the addresses; exchanging them does not change the sum.) `None`, and
-    /// nothing changed, if it is no request.
+    /// Turns a request into its reply, in place. The checksum is updated incrementally (RFC 1624). So data that
+    /// was damaged before it arrived still has a wrong checksum in the reply. ICMPv6's also covers the addresses, but
+    /// exchanging them does not change the sum. Returns `None`, and changes nothing, if the message is not a
+    /// request.
     pub fn reply(self, message: &mut [u8]) -> Option<()> {
         if !self.is_request(message) {
             return None;

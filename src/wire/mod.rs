@@ -26,5 +26,5 @@ pub use vnet::VnetHeader;
 pub const ETHERNET_HEADER: usize = 14;
 /// Bytes of an 802.1Q tag.
 pub const VLAN_TAG: usize = 4;
-/// Tags of one frame that are looked behind. More of them have no use, and looking behind each costs time.
+/// Most tags of a frame that are skipped to find its payload. More tags have no use, and each costs time.
 pub const MAX_TAGS: usize = 8;

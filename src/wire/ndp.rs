@@ -150,7 +150,7 @@ const MESSAGE_LEN: u16 = 32;
 /// Bytes of the packet that contains it.
 pub const ADVERTISEMENT_LEN: usize = IPV6_HEADER + MESSAGE_LEN as usize;
 
-/// Who advertises an address.
+/// The kind of node that advertises an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Advertiser {
     /// A host.
@@ -168,13 +168,13 @@ impl Advertiser {
     }
 }
 
-/// A router's advertisement of its own address, in reply to a solicitation from `asker` (§7.2.4). Duplicate
+/// A router's advertisement of its own address, in reply to a solicitation from `solicitor` (§7.2.4). Duplicate
 /// address detection has no source address: the reply to it is unsolicited and goes to all nodes.
-pub fn advertisement(target: Ipv6Addr, mac: Mac, asker: Ipv6Addr) -> [u8; ADVERTISEMENT_LEN] {
+pub fn advertisement(target: Ipv6Addr, mac: Mac, solicitor: Ipv6Addr) -> [u8; ADVERTISEMENT_LEN] {
     let flags = Advertiser::Router.flags();
-    match asker.is_unspecified() {
+    match solicitor.is_unspecified() {
         true => packet(target, mac, ALL_NODES, flags),
-        false => packet(target, mac, asker, flags | SOLICITED),
+        false => packet(target, mac, solicitor, flags | SOLICITED),
     }
 }
 

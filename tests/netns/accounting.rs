@@ -46,7 +46,10 @@ fn check_balance(arguments: &str) {
         assert_eq!(counters.map(|counter| row[counter].as_u64()), device.map(Some), "{port}: {row:#}");
     }
     let plain = rows(&after).iter().find(|row| row["ifname"] == "plain").expect("it is a port");
-    assert!(plain["segments"].as_u64() > plain["segmented"].as_u64(), "super-frames were cut: {plain:#}");
+    assert!(
+        plain["segments"].as_u64() > plain["segmented"].as_u64(),
+        "super-frames were segmented: {plain:#}"
+    );
     s.host().run("uswitch port del plain").ok();
     let (deleted, _) = counters_at_rest(&s);
     assert_eq!(rows(&deleted).last().expect("a row")["ifname"], "(deleted)");
@@ -141,7 +144,7 @@ fn all_kinds_of_traffic(s: &Uswitch) {
         h1.run(&format!("ping -n -c 5 -i 0.01 -W 5 {address}")).ok();
     }
     let reserved = Mac([0x01, 0x80, 0xc2, 0, 0, 0x0e]);
-    let fates = [
+    let addresses = [
         (Mac::BROADCAST, mac(1)),
         (mac(1), mac(2)),
         (h2.mac(), mac(1)),
@@ -154,7 +157,7 @@ fn all_kinds_of_traffic(s: &Uswitch) {
         (mac(1), gateway),
         (gateway, mac(5)),
     ];
-    let frames = fates.map(|(destination, source)| frame(destination, source, "of some fate"));
+    let frames = addresses.map(|(destination, source)| frame(destination, source, "one of several outcomes"));
     let shortest = ethernet(mac(1), mac(2), 0x88b5, &[]);
     let mixed: Vec<_> = frames.into_iter().chain([shortest]).cycle().take(600).collect();
     for part in mixed.chunks(200) {

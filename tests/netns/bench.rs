@@ -44,7 +44,7 @@ fn check(results: &Value) {
     let counts =
         |metric: &str| metric.starts_with("tcp.") && !metric.contains("cpu") || metric.starts_with("pps.");
     let is_zero = |sample: &&Value| counts(&text(&sample["metric"])) && sample["value"].as_f64() <= Some(0.0);
-    assert_eq!(samples.iter().find(is_zero), None, "nothing result");
+    assert_eq!(samples.iter().find(is_zero), None, "a sample is zero");
     let has_distance = |sample: &Value| sample["cpu_distance_ns"].as_f64().is_some_and(|ns| ns > 0.0);
     let several = allowed_cpus().len() > 1;
     assert!(samples.iter().all(|sample| has_distance(sample) == several), "{samples:?}");

@@ -28,11 +28,11 @@ fn wait_for(s: &Uswitch, kind: &str, fields: &[(&str, &str)]) {
 
 /// Broadcast frames from `count` MAC addresses.
 fn broadcast_frames(count: u32) -> Vec<Frame> {
-    let station = |n: u32| {
+    let mac = |n: u32| {
         let [a, b, c, d] = n.to_be_bytes();
         Mac([0x02, 0x5e, a, b, c, d])
     };
-    (0..count).map(|n| frame(Mac::BROADCAST, station(n), "one of many")).collect()
+    (0..count).map(|n| frame(Mac::BROADCAST, mac(n), "one of many")).collect()
 }
 
 /// A ping is learned; the same MAC address on another port is a move.

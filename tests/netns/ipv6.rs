@@ -23,7 +23,7 @@ fn assigned_addresses_are_usable_at_once() {
     assert!(assigned.contains("fd00:172:16::2/64") && !assigned.contains("tentative"), "{assigned}");
 }
 
-/// The settings of a namespace that somebody else made stay as they are, and its router serves the other containers.
+/// The settings of a namespace that another program made stay as they are, and its router serves the other containers.
 #[test]
 fn containers_use_router_advertisements_and_the_host_does_not() {
     const ROUTER: &str = "

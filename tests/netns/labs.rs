@@ -162,11 +162,11 @@ fn lab_6_linux_bridge() {
 #[test]
 fn lab_works_in_private_namespace() {
     let index = page::part(&read(&format!("{LABS}/README.md")), "## A private namespace");
-    let [room] = &page::steps(&index)[..] else { panic!("one command makes the room") };
+    let [shell] = &page::steps(&index)[..] else { panic!("one command makes the namespace") };
     let host = Host::new();
-    // The namespace has a /run of its own, so the program is placed in another directory of the path.
+    // The namespace has a /run of its own, so the program is placed in another directory of the PATH.
     host.sh("mount -t tmpfs tmpfs /mnt; touch /mnt/uswitch; mount --bind /run/bin/uswitch /mnt/uswitch").ok();
-    let shell = room.command.replace("sudo", "env PATH=/mnt:$PATH");
+    let shell = shell.command.replace("sudo", "env PATH=/mnt:$PATH");
     lab_in("3-out-to-the-internet.md", &host, &shell);
 }
 

@@ -184,7 +184,7 @@ fn stop_keeps_forwarding_that_another_program_enabled() {
     assert_eq!(host.run(FORWARDING).ok(), "1\n".repeat(6));
 }
 
-/// Control: what nobody else enabled is off again, except on an interface on which somebody enabled it.
+/// Forwarding that no other program enabled is off again, except on the interface where one did.
 #[test]
 fn stop_disables_forwarding_that_only_the_switch_needed() {
     let (s, _internet) = with_nat();

@@ -1,4 +1,4 @@
-//! Every object that a switch creates belongs to its user, and nobody else may open it.
+//! Every object that a switch creates belongs to its user, and no other user may open it.
 
 use std::fs;
 

@@ -51,11 +51,11 @@ fn adds_and_deletes_ports_without_loss() {
 fn deleting_a_port_flushes_its_fdb_entries() {
     let s = Uswitch::start();
     let [.., h3] = s.containers();
-    let station = h3.mac();
+    let mac = h3.mac();
     h3.run(&format!("ping -n -c 1 -W 5 {}", v4(1))).ok();
-    assert_eq!(s.port_of(station).as_deref(), Some("container3"));
+    assert_eq!(s.port_of(mac).as_deref(), Some("container3"));
     s.host().run("uswitch port del container3").ok();
-    assert_eq!(s.port_of(station), None);
+    assert_eq!(s.port_of(mac), None);
     s.host().run("uswitch port del container3").fails();
 }
 
@@ -327,16 +327,16 @@ fn link_down_and_up_under_load() {
     assert!(said.contains("interrupt"), "{said}");
 }
 
-/// Runs `accident`, which destroys container3. The others must not lose frames, and the switch must not spin or leak.
+/// Runs `command`, which destroys container3. The others must not lose frames, and the switch must not spin or leak.
 #[track_caller]
-fn survives_loss_of_port(accident: &str) {
+fn survives_loss_of_port(command: &str) {
     let s = Uswitch::with("--ports 4");
     let [h1, h2, h3] = s.containers();
     let h4 = s.host().netns("container4");
     let before = open_files(&s);
     let ping = start_ping(&h1, &v4(2));
     let load = flood_udp(&h4, &h3, &v4(3));
-    s.host().sh(accident).ok();
+    s.host().sh(command).ok();
     wait_until("the port shows that its device is gone", || is_gone(&s, "container3"));
     drop(load);
     assert_nothing_lost(ping);

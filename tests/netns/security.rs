@@ -23,11 +23,11 @@ fn gateway_of(h: &TestNetns) -> Mac {
 /// The MAC address that `h` has for an address, after a ping.
 fn asked(h: &TestNetns, address: &str) -> Mac {
     h.run(&format!("ping -n -c 1 -W 5 {address}")).ok();
-    believed(h, address)
+    neighbour_mac(h, address)
 }
 
 /// The MAC address that `h` has for an address.
-fn believed(h: &TestNetns, address: &str) -> Mac {
+fn neighbour_mac(h: &TestNetns, address: &str) -> Mac {
     let neighbour = h.run(&format!("ip neigh show {address} dev eth0")).ok();
     let mut words = neighbour.split(' ').skip_while(|&word| word != "lladdr");
     words.nth(1).and_then(|mac| mac.parse().ok()).unwrap_or_else(|| panic!("no MAC in '{neighbour}'"))
@@ -52,28 +52,28 @@ fn arp_claim(operation: ArpOperation, mac: Mac, address: [u8; 4]) -> Frame {
 /// and has afterwards.
 fn after_claims<S: TestSwitch>(s: &S) -> (Mac, Mac) {
     let [h1, h2, _] = s.containers();
-    let genuine = gateway_of(&h2);
-    let impostor = h1.mac();
-    let claims = [ArpOperation::REQUEST, ArpOperation::REPLY].map(|op| arp_claim(op, impostor, GATEWAY));
+    let before = gateway_of(&h2);
+    let attacker = h1.mac();
+    let claims = [ArpOperation::REQUEST, ArpOperation::REPLY].map(|op| arp_claim(op, attacker, GATEWAY));
     let priority_tagged = claims.clone().map(|claim| tagged(&claim, 0));
     frames_seen(&h1, &[claims, priority_tagged].concat(), [&h2]);
-    (genuine, believed(&h2, GATEWAY_V4))
+    (before, neighbour_mac(&h2, GATEWAY_V4))
 }
 
 #[test]
 fn rejects_gateway_address_in_arp() {
     let s = Uswitch::start();
-    let (genuine, believed) = after_claims(&s);
-    assert_eq!(believed, genuine);
+    let (before, neighbour_mac) = after_claims(&s);
+    assert_eq!(neighbour_mac, before);
     assert!(s.drops("container1", "spoofed_gateway") >= 4);
 }
 
-/// Control: a Linux bridge forwards these packets, and the receiver believes them. So they are well-formed.
+/// Control: a Linux bridge forwards these packets, and the receiver accepts them. So they are well-formed.
 #[test]
 fn linux_bridge_forwards_gateway_address_in_arp() {
     let s = LinuxBridge::start();
-    let (genuine, believed) = after_claims(&s);
-    assert_ne!(believed, genuine);
+    let (before, neighbour_mac) = after_claims(&s);
+    assert_ne!(neighbour_mac, before);
 }
 
 /// The same attack with arping.
@@ -81,11 +81,11 @@ fn linux_bridge_forwards_gateway_address_in_arp() {
 fn rejects_gateway_address_announced_by_arping() {
     let s = Uswitch::start();
     let [h1, h2, _] = s.containers();
-    let genuine = gateway_of(&h2);
+    let before = gateway_of(&h2);
     h1.run(&format!("ip addr add {GATEWAY_V4}/32 dev eth0")).ok();
     h1.run(&format!("arping -U -c 3 -w 4 -I eth0 {GATEWAY_V4}"));
     h1.run(&format!("arping -A -c 3 -w 4 -I eth0 {GATEWAY_V4}"));
-    assert_eq!(gateway_of(&h2), genuine);
+    assert_eq!(gateway_of(&h2), before);
     assert!(s.drops("container1", "spoofed_gateway") >= 2);
 }
 
@@ -150,10 +150,10 @@ fn neighbour_claims(macs: [Mac; 4]) -> [Frame; 4] {
 fn rejects_gateway_address_in_neighbour_advertisement() {
     let s = Uswitch::start();
     let [_, h2, _] = s.containers();
-    let genuine = asked(&h2, GATEWAY_V6);
+    let before = asked(&h2, GATEWAY_V6);
     let none: [Frame; 0] = [];
     assert_eq!(seen_of(&s, &neighbour_claims([mac(1); 4])), [none.clone(), none]);
-    assert_eq!(believed(&h2, GATEWAY_V6), genuine);
+    assert_eq!(neighbour_mac(&h2, GATEWAY_V6), before);
     assert_eq!(s.drops("container1", "spoofed_gateway"), 4);
 }
 
@@ -164,7 +164,7 @@ ip link set br0 type bridge mcast_snooping 0
 hook=/proc/sys/net/bridge/bridge-nf-call-ip6tables
 ! test -e $hook || echo 0 > $hook";
 
-/// Control: a Linux bridge forwards each of these, and the receiver believes it. So they are well-formed.
+/// Control: a Linux bridge forwards each of these, and the receiver accepts it. So they are well-formed.
 #[test]
 fn linux_bridge_forwards_gateway_address_in_neighbour_advertisement() {
     let s = LinuxBridge::start();
@@ -174,7 +174,7 @@ fn linux_bridge_forwards_gateway_address_in_neighbour_advertisement() {
     let macs = [0x11, 0x12, 0x13, 0x14].map(mac);
     for (claim, mac) in neighbour_claims(macs).into_iter().zip(macs) {
         assert_eq!(seen_of(&s, std::slice::from_ref(&claim)), [[claim.clone()], [claim]]);
-        assert_eq!(believed(&h2, GATEWAY_V6), mac);
+        assert_eq!(neighbour_mac(&h2, GATEWAY_V6), mac);
     }
 }
 
@@ -221,7 +221,7 @@ fn rejects_icmp_redirect_from_gateway_address() {
     assert_eq!(s.drops("container1", "spoofed_gateway"), 2);
 }
 
-/// Control: a Linux bridge forwards the redirects, and h2 believes them. So they are well-formed.
+/// Control: a Linux bridge forwards the redirects, and h2 accepts them. So they are well-formed.
 #[test]
 fn linux_bridge_forwards_icmp_redirect_from_gateway_address() {
     let s = LinuxBridge::start();
@@ -325,7 +325,7 @@ fn guard_rejects_stolen_mac() {
     );
     assert_eq!(s.port_of(h2.mac()).as_deref(), Some("container2"));
     assert_eq!(s.drops("container1", "spoofed_mac"), 3);
-    // With its whole device: the address goes to the thief's kernel, its frames nowhere.
+    // The same with the device's own address: frames of container1's kernel are dropped too.
     h1.run(&format!("ip link set eth0 address {}", h2.mac())).ok();
     h1.run(&format!("ping -n -c 1 -W 1 {}", v4(3))).fails();
     h3.run(&format!("ping -n -c 3 -i 0.2 -W 5 {}", v4(2))).ok();
@@ -346,7 +346,7 @@ fn seen_guarded<const N: usize>(from: &TestNetns, frames: &[Frame], at: [&TestNe
 fn guard_rejects_spoofed_ip_addresses() {
     let s = Uswitch::with("--ports 3");
     let [h1, h2, h3] = s.containers();
-    let [genuine4, genuine6] = [&v4(2)[..], &v6(2)].map(|address| asked(&h3, address));
+    let [before4, before6] = [&v4(2)[..], &v6(2)].map(|address| asked(&h3, address));
     h1.sh(&format!("ip addr add {}/32 dev eth0; ip addr add {}/128 dev eth0 nodad", v4(2), v6(2))).ok();
     h1.run(&format!("arping -U -c 3 -w 4 -I eth0 {}", v4(2)));
     assert!(s.drops("container1", "spoofed_arp") >= 3);
@@ -356,8 +356,8 @@ fn guard_rejects_spoofed_ip_addresses() {
     let claims = [neighbour_claim_by(own_mac(), &v6(2)), neighbour_claim_by(mac(1), &v6(1))];
     h1.send(&claims);
     wait_until("the advertisements were dropped", || s.drops("container1", "spoofed_nd") >= 2);
-    assert_eq!([believed(&h3, &v4(2)), believed(&h3, &v6(2))], [genuine4, genuine6]);
-    assert_eq!([genuine4, genuine6], [h2.mac(); 2]);
+    assert_eq!([neighbour_mac(&h3, &v4(2)), neighbour_mac(&h3, &v6(2))], [before4, before6]);
+    assert_eq!([before4, before6], [h2.mac(); 2]);
 }
 
 /// An unsolicited advertisement by container 1: "`target` is at `mac`".

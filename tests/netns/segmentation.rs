@@ -115,17 +115,17 @@ fn pseudo_header(parts: &[&[u8]]) -> u16 {
 /// One super-frame of each kind.
 fn super_frames() -> Vec<SuperFrame> {
     let plain = |_: &mut TcpHeader| {};
-    let last_words = |tcp: &mut TcpHeader| (tcp.psh, tcp.fin) = (true, true);
+    let set_psh_and_fin = |tcp: &mut TcpHeader| (tcp.psh, tcp.fin) = (true, true);
     let congested = |tcp: &mut TcpHeader| (tcp.cwr, tcp.psh) = (true, true);
     vec![
         SuperFrame::v4(40_000, 1448, plain),
         SuperFrame::v6(40_000, 1428, plain),
-        SuperFrame::v4(4001, 1000, last_words),
-        SuperFrame::v6(4001, 999, last_words),
+        SuperFrame::v4(4001, 1000, set_psh_and_fin),
+        SuperFrame::v6(4001, 999, set_psh_and_fin),
         SuperFrame::v4(2896, 1448, plain),
         SuperFrame::v4(5000, 1448, congested).with_ecn(),
         SuperFrame::v4(20_000, 1448, plain).tagged(10),
-        SuperFrame::v6(20_000, 1428, last_words).tagged(4094),
+        SuperFrame::v6(20_000, 1428, set_psh_and_fin).tagged(4094),
         SuperFrame::v4(501, 0, plain),
         SuperFrame::v6(500, 0, plain).tagged(10),
     ]

@@ -82,7 +82,7 @@ fn two_containers() -> Host {
 }
 
 #[test]
-fn exec_has_exit_codes_of_its_own() {
+fn exec_has_distinct_exit_codes() {
     let host = two_containers();
     for (arguments, code) in [
         ("container1 -- sh -c 'exit 7'", 7),
@@ -129,7 +129,7 @@ fn exec_cannot_type_into_the_callers_terminal() {
     let pending = "read -t 0 && echo input is pending || echo no input is pending";
     let control = typed(&host, &format!("python3 /run/type.py; {pending}"));
     if !control.contains("\ninput is pending") {
-        // Linux 6.2 has a switch for it (dev.tty.legacy_tiocsti): here nobody can type.
+        // Linux 6.2 has a switch for it (dev.tty.legacy_tiocsti): then no program can type.
         assert!(control.contains("Errno 5") || control.contains("Input/output error"), "{control}");
     }
     let seen = typed(&host, &format!("tty; $c1 tty; $c1 python3 /run/type.py; {pending}"));

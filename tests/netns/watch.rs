@@ -92,18 +92,18 @@ fn shows_learned_entry_and_flushes() {
     let s = Uswitch::start();
     let [h1, ..] = s.containers();
     let screen = Screen::open(s.host(), "");
-    let station = mac(0x77).to_string();
+    let address = mac(0x77).to_string();
     h1.send(&[frame(Mac::BROADCAST, mac(0x77), "I am new")]);
-    screen.wait_for(&station);
+    screen.wait_for(&address);
     screen.wait_for("learned");
     screen.keys("'?'");
     screen.wait_for("Esc closes it");
     screen.keys("Escape");
     screen.wait_until_gone("Esc closes it");
     screen.keys("/ host Enter");
-    screen.wait_until_gone(&station);
+    screen.wait_until_gone(&address);
     screen.keys("Escape");
-    screen.wait_for(&station);
+    screen.wait_for(&address);
     screen.keys("f");
     screen.wait_for("y/n");
     screen.keys("y");
@@ -152,8 +152,11 @@ fn captures_selected_port() {
     assert!(seen.contains("/run/uswitch0-container1-20") && seen.contains(", 0 lost"), "{seen}");
     h1.run(&format!("ping -n -c 1 {}", v4(2))).ok();
     screen.keys("q");
-    let told = screen.ends();
-    assert!(told.contains("uswitch: captured ") && told.contains("/run/uswitch0-container1-20"), "{told}");
+    let output = screen.ends();
+    assert!(
+        output.contains("uswitch: captured ") && output.contains("/run/uswitch0-container1-20"),
+        "{output}"
+    );
     assert_eq!(screen.pings_in("container1").len(), 6, "it had ended before");
 }
 
@@ -191,10 +194,10 @@ fn capture_ends_when_switch_stops() {
     screen.keys("c");
     screen.wait_for("into uswitch0-all-20");
     s.stop();
-    let told = screen.ends();
+    let output = screen.ends();
     assert!(
-        told.contains("uswitch: captured ") && told.contains("uswitch: the switch has stopped"),
-        "{told}"
+        output.contains("uswitch: captured ") && output.contains("uswitch: the switch has stopped"),
+        "{output}"
     );
     s.host().sh("tshark -r $(echo /run/uswitch0-all-*.pcapng)").ok();
 }

@@ -78,13 +78,13 @@ impl Endpoint {
     }
 }
 
-/// Runs `errand` in a namespace.
+/// Runs `task` in a namespace.
 fn inside<T: Send>(
     netns: &Netns,
-    errand: impl FnOnce() -> Result<T, BenchError> + Send,
+    task: impl FnOnce() -> Result<T, BenchError> + Send,
 ) -> Result<T, BenchError> {
     in_netns(|thread| {
         thread.enter(netns)?;
-        errand()
+        task()
     })?
 }

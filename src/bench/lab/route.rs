@@ -44,8 +44,8 @@ pub(super) fn set_congestion_control(congestion_control: &str) -> Result<(), Ben
 fn to_subnet(message: RouteNetlinkMessage) -> Option<RouteMessage> {
     let RouteNetlinkMessage::NewRoute(route) = message else { return None };
     let network = RouteAttribute::Destination(RouteAddress::Inet(SUBNET.addr()));
-    let leads_there = route.header.table == RouteHeader::RT_TABLE_MAIN
+    let is_subnet_route = route.header.table == RouteHeader::RT_TABLE_MAIN
         && route.header.destination_prefix_length == SUBNET.prefix_len()
         && route.attributes.contains(&network);
-    leads_there.then_some(route)
+    is_subnet_route.then_some(route)
 }

@@ -163,9 +163,9 @@ impl<'a> Layout<'a> {
             let name = &self.peers[peer];
             let pen = style::peer_style(self.peers, peer).pen;
             let (at, y) = (x + self.field + LEADER, top + place);
-            let knee = at - SWATCH - 4.0;
-            drawing.line(&[(x + right + 2.0, top + end), (knee, y)], &Pen::solid(pen.colour, 1.0));
-            drawing.line(&[(knee, y), (at - 4.0, y)], &pen);
+            let bend = at - SWATCH - 4.0;
+            drawing.line(&[(x + right + 2.0, top + end), (bend, y)], &Pen::solid(pen.colour, 1.0));
+            drawing.line(&[(bend, y), (at - 4.0, y)], &pen);
             drawing.text((at, y + 4.0), name, &style::name_style(name, Anchor::Start));
         }
     }

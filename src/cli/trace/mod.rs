@@ -203,7 +203,7 @@ impl TraceCommand {
     }
 }
 
-/// Other programs' files do not tell a GSO packet from a frame that is too long.
+/// Captures of other programs do not mark GSO packets, so they look like frames that are too long.
 const PERHAPS_SUPER_FRAMES: &str = "a frame of this file that is longer than the MTU may be a super-frame (a GSO \
     packet), which the switch would forward: only files of `uswitch capture` mark these";
 

@@ -144,9 +144,9 @@ pub(super) fn switches(facts: &Facts) -> Finding {
     const CHECK: &str = "switches";
     let default = facts.switch(crate::control::config::DEFAULT_NAME);
     if let Some(holder) = default.and_then(|found| found.holder) {
-        let whose = if facts.missing_capabilities.is_empty() { Blocks::Root } else { Blocks::Others };
+        let blocks = if facts.missing_capabilities.is_empty() { Blocks::Root } else { Blocks::Others };
         let what = format!("uswitch0 is already {holder}");
-        return Finding::blocker(CHECK, whose, what).fix("uswitch stop");
+        return Finding::blocker(CHECK, blocks, what).fix("uswitch stop");
     }
     if let Some(killed) = facts.switches.iter().find(|found| found.holder.is_none()) {
         let what = format!("{} was killed and may have left namespaces or settings behind", killed.name);

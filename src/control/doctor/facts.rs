@@ -114,7 +114,7 @@ impl Facts {
             tun: tun(),
             missing_capabilities,
             owns_network: netns::is_administered()
-                .map_err(kernel_error("read whose this network namespace is"))?,
+                .map_err(kernel_error("read the owner of this network namespace"))?,
             userns,
             nft: nft(root),
             forwarding: ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"].map(number),

@@ -1,4 +1,4 @@
-//! The checks of the host's network. They concern a switch that runs as root; a sandbox has a network of its own.
+//! The checks of the host's network. They concern a switch that runs as root; a sandbox has a private network.
 
 use super::facts::{Facts, NftState};
 use super::{Blocks, Finding};

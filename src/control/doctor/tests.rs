@@ -182,9 +182,9 @@ fn checks_running_and_killed_switches() {
 #[test]
 fn checks_used_names() {
     let taken = |switches| Facts { used_names: vec!["container1".into()], switches, ..healthy() };
-    let somebodys = taken(Vec::new());
-    assert_finding(&somebodys, "names", (State::Problem, "container1", Some("sudo ip netns del container1")));
-    assert_start(&somebodys, false, AS_USER);
+    let foreign = taken(Vec::new());
+    assert_finding(&foreign, "names", (State::Problem, "container1", Some("sudo ip netns del container1")));
+    assert_start(&foreign, false, AS_USER);
     for (owner, state, fix) in [
         (switch("uswitch0", None), State::Ok, None),
         (switch("uswitch0", Some(7)), State::Problem, Some("uswitch stop --name uswitch0")),
@@ -221,8 +221,8 @@ fn checks_used_subnets() {
     let running = Facts { switches: vec![switch("uswitch0", Some(7))], ..lan(own, healthy()) };
     assert_finding(&running, "subnets", (State::Problem, "uswitch0", Some("uswitch stop")));
     let fix = Some("uswitch start --ports 3 --subnet 10.1.0.0/24 --subnet fd00:172:16::/64");
-    let somebodys = Facts { switches: Vec::new(), ..running };
-    assert_finding(&somebodys, "subnets", (State::Problem, "(device uswitch0)", fix));
+    let foreign = Facts { switches: Vec::new(), ..running };
+    assert_finding(&foreign, "subnets", (State::Problem, "(device uswitch0)", fix));
     let elsewhere = lan(vec![taken("172.16.0.9/24", "lan")], healthy());
     let running = Facts { switches: vec![switch("uswitch0", Some(7))], ..elsewhere };
     assert_finding(&running, "subnets", (State::Problem, "(device lan)", fix));

@@ -41,7 +41,7 @@ fn labels(mut rest: &str) -> (Vec<(String, String)>, &str) {
                 (_, '\\') => match chars.next().expect("a backslash is before something").1 {
                     'n' => text.push('\n'),
                     c @ ('\\' | '"') => text.push(c),
-                    c => panic!("\\{c} is no escape"),
+                    c => panic!("\\{c} is not an escape sequence"),
                 },
                 (_, c) => text.push(c),
             }

@@ -2,8 +2,8 @@
 //!
 //! FDB notifications are read when a worker wakes the control task, at most ten times a second, so that
 //! a worker need not wake it again meanwhile. Drops appear only in counters, which are compared once a
-//! second while there is traffic. When no counter has changed for a second, the workers are told to
-//! wake the control task with the next frame. After one more comparison (for a frame that came
+//! second while there is traffic. When no counter has changed for a second, control asks the workers to
+//! wake it with the next frame. After one more comparison (for a frame that came
 //! meanwhile) no timer runs.
 
 use std::collections::BTreeMap;

@@ -114,23 +114,23 @@ async fn emits_returned_after_silence() {
 #[tokio::test]
 async fn emits_evicted_and_refused_in_a_full_fdb() {
     let (fake, mut running) = running(Config { fdb_max: 2, ..config(|_| {}) }).await;
-    let newcomer = Mac([0x02, 0, 0x5e, 0, 0x53, 2]);
+    let new_mac = Mac([0x02, 0, 0x5e, 0, 0x53, 2]);
     with_control_task(&mut running, async |switch| {
         let mut subscription = follow(&switch, &[EventType::Learned, EventType::Evicted]).await;
         send_frame(&fake, "container1", &frame(Mac::BROADCAST, HOST_MAC));
         assert_eq!(next(&mut subscription).await.kind, EventType::Learned);
-        send_frame(&fake, "container2", &frame(Mac::BROADCAST, newcomer));
+        send_frame(&fake, "container2", &frame(Mac::BROADCAST, new_mac));
         let (evicted, learned) = (next(&mut subscription).await, next(&mut subscription).await);
         assert_eq!(
             (evicted.kind, evicted.mac, ports(&evicted)),
             (EventType::Evicted, Some(HOST_MAC), ("container1", "container2"))
         );
-        assert_eq!((learned.kind, learned.mac), (EventType::Learned, Some(newcomer)));
+        assert_eq!((learned.kind, learned.mac), (EventType::Learned, Some(new_mac)));
     })
     .await;
-    running.remove_fdb_entry(newcomer, 0).unwrap();
+    running.remove_fdb_entry(new_mac, 0).unwrap();
     let entry = crate::control::report::NewFdbEntry {
-        mac: newcomer,
+        mac: new_mac,
         ifname: "container1".into(),
         vlan: None,
         state: crate::control::report::NewFdbState::Static,

@@ -18,7 +18,7 @@ pub(super) fn is_on(config: &Config, requested: Option<bool>, in_existing_netns:
     requested.unwrap_or(config.guard && !in_existing_netns)
 }
 
-/// Tells the user that a new port is not guarded, unless the user decided that.
+/// The notice that a new port is not guarded, unless the user chose that.
 pub(super) fn notice(config: &Config, request: &NewPort) -> Option<String> {
     let is_default = config.guard && request.guard.is_none() && request.netns.is_some();
     is_default.then(|| {
@@ -73,8 +73,8 @@ impl<M: HostNetwork> Running<M> {
         Ok(self.port_report(id, &self.ports[&id]))
     }
 
-    /// Follows a device whose MAC was changed. A guarded port keeps its identity if the new MAC is in use elsewhere: then
-    /// it is another's, and all frames with it are refused.
+    /// Follows a device whose MAC was changed. A guarded port keeps its identity if another host uses the new MAC.
+    /// All frames with the new MAC are then dropped.
     pub(super) fn follow_mac(&mut self, id: PortId) {
         let Some(record) = self.ports.get(&id) else { return };
         let (mac, bound) = (record.device.mac, record.guard.identity.mac);

@@ -311,12 +311,12 @@ impl<M: HostNetwork> Running<M> {
 
     /// Notices for the user about what was done so far. Each is returned once.
     pub(crate) fn take_notices(&mut self) -> Vec<String> {
-        let drowsy = self.datapath.take_cpu_latency_error().map(|error| {
+        let cpu_latency = self.datapath.take_cpu_latency_error().map(|error| {
             format!(
                 "idle CPUs may enter deep sleep states while workers busy-poll, which adds latency: {error}"
             )
         });
-        drowsy.into_iter().chain(self.network.take_notices()).collect()
+        cpu_latency.into_iter().chain(self.network.take_notices()).collect()
     }
 
     /// Handles the workers' notices. FDB notifications are read later, together.

@@ -38,7 +38,7 @@ pub(crate) struct PortRecord {
     /// Inode number of the device's namespace.
     pub(super) netns_ino: Option<u64>,
     pub(super) offload: bool,
-    /// Whether its frames must be true for its addresses.
+    /// Whether the guard checks its frames.
     pub(super) guard: PortGuard,
     pub(super) link: LinkState,
     /// What prevents some frames from passing.
@@ -167,7 +167,7 @@ impl<M: HostNetwork> Running<M> {
         Ok(AddedPort { port, notices: guard_notice.into_iter().chain(notices).collect() })
     }
 
-    /// Tells the other hosts where the port's addresses are now.
+    /// Announces the port's addresses to the other hosts (gratuitous ARP, unsolicited neighbour advertisement).
     fn announce(&mut self, id: PortId) {
         if let Some(port) = self.ports.get(&id) {
             self.network.announce(port.device.id, &port.device.addresses);

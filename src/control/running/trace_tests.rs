@@ -416,9 +416,12 @@ async fn explains_software_segmentation() {
     assert!(cut.contains("│  └─ container3: sent as 3 segments, made by the switch (no offload)\n"), "{cut}");
     let summed = explain(&bytes[..1054], VnetHeader { gso_type: VnetHeader::GSO_NONE, gso_size: 0, ..vnet });
     assert!(summed.contains("container3: sent, checksum completed by the switch (no offload)\n"), "{summed}");
-    let lying = explain(&bytes, VnetHeader { gso_type: VnetHeader::GSO_TCPV6, ..vnet });
+    let inconsistent = explain(&bytes, VnetHeader { gso_type: VnetHeader::GSO_TCPV6, ..vnet });
     let refused = "container3: refused: the port takes no offload, and the frame cannot be segmented as its header asks (unsegmentable)\n";
-    assert!(lying.contains(refused) && lying.ends_with("└─ verdict: flooded to 2 ports\n"), "{lying}");
+    assert!(
+        inconsistent.contains(refused) && inconsistent.ends_with("└─ verdict: flooded to 2 ports\n"),
+        "{inconsistent}"
+    );
 }
 
 /// A frame of a file has no virtio-net header.
@@ -540,12 +543,12 @@ async fn send_runts(fake: &FakeControl, running: &Running<FakeNetwork>, count: u
     for _ in 0..count {
         fake.peer("container1").send(&[0; 8]).unwrap();
     }
-    let all_came = async {
+    let all_read = async {
         while running.status().rx_frames < count {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), all_came).await.expect("the frames are read");
+    tokio::time::timeout(Duration::from_secs(30), all_read).await.expect("the frames are read");
 }
 
 #[tokio::test]

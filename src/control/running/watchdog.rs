@@ -1,7 +1,7 @@
 //! The watchdog: finds workers that do not respond, reports them, and uses them again when they recover.
 //!
-//! Workers are checked while frames move, once a second, and for each status report. An idle switch that
-//! nobody asks runs no timer.
+//! Workers are checked while frames move, once a second, and for each status report. An idle switch without
+//! requests runs no timer.
 
 use std::time::Duration;
 

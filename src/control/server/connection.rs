@@ -169,7 +169,7 @@ struct Shared {
 )]
 pub(super) struct TooManyStreams;
 
-/// A response that shares its bytes with others and so needs no memory of its own.
+/// A response that shares its bytes with others and so needs no extra memory.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SharedBody;
 
@@ -286,7 +286,7 @@ pub(super) async fn follow_phases(
     connection.send(response).await
 }
 
-/// A socket that tells its connection when the client takes bytes.
+/// A socket that notifies its connection when the client reads bytes.
 #[derive(Debug)]
 pub(super) struct Monitored<S> {
     pub(super) socket: S,

@@ -100,7 +100,7 @@ impl Listener {
         Listener(Arc::new(Limits::new()))
     }
 
-    /// Accepts clients until it is dropped. Each connection has a task of its own.
+    /// Accepts clients until it is dropped. Each connection has a separate task.
     pub(crate) async fn open(&self, socket: &impl Accept, router: Router) -> Infallible {
         let router = router.layer(from_fn(follow_phases));
         loop {

@@ -298,7 +298,7 @@ async fn closes_requests_after_timeout_but_keeps_streams() {
     };
     let (mut short, mut long) = (ask("/never").await, ask("/numbers").await);
     let mut text = String::new();
-    assert_eq!(short.read_to_string(&mut text).await.unwrap(), 0, "it was shown out");
+    assert_eq!(short.read_to_string(&mut text).await.unwrap(), 0, "its connection was closed");
     tokio::time::sleep(Duration::from_secs(3600)).await;
     fed.recv().unwrap().send(1).unwrap();
     long.read_to_string(&mut text).await.unwrap();

@@ -283,9 +283,9 @@ fn shows_port_notpresent_when_device_is_deleted() {
         switch.fake.change("container1", LinkChange::Gone);
         let client = switch.client();
         let gone = || client.get::<PortReport>("/v1/ports/container1").unwrap().operstate == "NOTPRESENT";
-        let patience = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(30);
         while !gone() {
-            assert!(Instant::now() < patience, "the port does not show that its device is gone");
+            assert!(Instant::now() < deadline, "the port does not show that its device is gone");
             std::thread::yield_now();
         }
     });

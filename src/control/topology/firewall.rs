@@ -1,7 +1,7 @@
 //! Finds chains of other firewalls that drop the packets of the containers by default. An accept in our table does not
 //! override them (nft(8), "verdict statements"). Docker drops by the chain's policy, firewalld by the last rule.
 //!
-//! nft does not show the rules of iptables-legacy, which are in tables of their own. They are read with its own
+//! nft does not show the rules of iptables-legacy, which are in separate tables. They are read with its own
 //! program, and only if the kernel has such tables: the program would create them.
 
 use std::env;

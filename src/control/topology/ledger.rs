@@ -4,7 +4,7 @@
 //!
 //! The file has one JSON object a line and is appended to. It is rewritten once in a while, so that added and
 //! removed ports do not make it grow without limit. The running process holds an flock(2) on it. The kernel
-//! releases the lock when the process ends, so the lock tells whether the switch runs. Nothing is synced to disk,
+//! releases the lock when the process ends, so the lock shows whether the switch runs. Nothing is synced to disk,
 //! because namespaces, tables and settings do not survive a reboot either.
 //!
 //! The directory is locked for a moment by every operation that involves several ledgers: claiming a name, and
@@ -572,16 +572,16 @@ mod tests {
         let without = started(directory.path(), "without", HOST);
         assert!(!leave(), "no switch on this host set it");
 
-        let mut heir = started(directory.path(), "heir", HOST);
-        let id = heir.record(Entry::Sysctl(forwarding("1"))).unwrap();
+        let mut second = started(directory.path(), "second", HOST);
+        let id = second.record(Entry::Sysctl(forwarding("1"))).unwrap();
         assert!(leave());
-        let found: Vec<_> = heir.contents().unwrap().settings().cloned().collect();
+        let found: Vec<_> = second.contents().unwrap().settings().cloned().collect();
         assert_eq!(found, [forwarding("0")]);
 
-        heir.remove(id);
+        second.remove(id);
         assert!(!leave(), "the switch has restored the setting");
-        heir.record(Entry::Sysctl(forwarding("1"))).unwrap();
-        drop(heir);
+        second.record(Entry::Sysctl(forwarding("1"))).unwrap();
+        drop(second);
         assert!(!leave(), "the switch was killed");
         drop((other, without));
     }

@@ -192,7 +192,7 @@ pub(super) fn all_routes(of_family: IpAddr) -> RouteMessage {
 /// Whether this is a unicast default route in the main table that has a next hop or an output interface.
 fn is_default(route: &RouteMessage) -> bool {
     let header = &route.header;
-    let leads_out = |attribute: &RouteAttribute| {
+    let has_next_hop = |attribute: &RouteAttribute| {
         matches!(
             attribute,
             RouteAttribute::Oif(_) | RouteAttribute::Gateway(_) | RouteAttribute::MultiPath(_)
@@ -201,7 +201,7 @@ fn is_default(route: &RouteMessage) -> bool {
     header.destination_prefix_length == 0
         && header.table == RouteHeader::RT_TABLE_MAIN
         && header.kind == RouteType::Unicast
-        && route.attributes.iter().any(leads_out)
+        && route.attributes.iter().any(has_next_hop)
 }
 
 fn add_address(ifindex: u32, address: &IpNet) -> AddressMessage {

@@ -1,7 +1,8 @@
 //! Reports changes that others make to the devices.
 //!
-//! A notification ([`crate::sys::link_monitor`], [`crate::sys::netns_name_monitor`]) only says which device may have changed.
-//! The device is then queried, so the order of notifications does not matter, lost ones can be made up for, and our own
+//! A notification ([`crate::sys::link_monitor`], [`crate::sys::netns_name_monitor`]) only names the
+//! device that may have changed.
+//! The device is then queried, so the order of notifications does not matter, a lost one does no harm, and our own
 //! changes are not reported. A device is identified by its index and by its namespace's nsid, the number by which
 //! the host's namespace refers to that namespace.
 //!

@@ -166,7 +166,7 @@ pub struct Topology {
     watcher: LinkWatcher,
     devices: HashMap<DeviceId, DeviceRecord>,
     announcer: Announcer,
-    /// The host port's device, which announces itself as a router.
+    /// The host port's device, which is announced as a router.
     host_device: Option<DeviceId>,
     next: u64,
     notices: Vec<String>,

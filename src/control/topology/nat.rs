@@ -1,8 +1,7 @@
-//! NAT: masquerading in an nftables table of the switch's own, and IP forwarding.
+//! NAT: masquerading in a separate nftables table, and IP forwarding ([`super::forwarding`]).
 //!
-//! IP forwarding makes the host a router for everybody. The table therefore drops connections from outside to the
-//! containers. The program `nft` does the changes; it reads and writes JSON and acts on the caller's network
-//! namespace.
+//! With forwarding, hosts outside could also open connections to the containers. The table drops those. The program
+//! `nft` makes the changes. It reads and writes JSON and acts on the caller's network namespace.
 
 use std::borrow::Cow;
 use std::path::PathBuf;

@@ -101,7 +101,7 @@ pub(super) fn device_names(host: &mut Netlink) -> Result<HashMap<u32, String>, N
 }
 
 /// Waits until the host port's device of a killed switch is gone. The kernel closes the files of an io_uring on a
-/// thread of its own, after the process has ended (`io_ring_exit_work` in Linux `io_uring/io_uring.c`). A device
+/// kernel thread, after the process has ended (`io_ring_exit_work` in Linux `io_uring/io_uring.c`). A device
 /// that is still there after two seconds is not ours.
 pub(super) fn wait_until_device_is_gone(name: &str, host: &mut Netlink) -> Result<(), NetlinkError> {
     const STEP: Duration = Duration::from_millis(10);
@@ -146,7 +146,7 @@ fn route_network(message: &RouteNetlinkMessage) -> Option<(IpNet, u32)> {
     let RouteNetlinkMessage::NewRoute(message) = message else { return None };
     let header = &message.header;
     // The other types are local and broadcast routes, which follow from the addresses, and multicast.
-    let leads_somewhere = matches!(
+    let covers_network = matches!(
         header.kind,
         RouteType::Unicast | RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit
     );
@@ -155,7 +155,7 @@ fn route_network(message: &RouteNetlinkMessage) -> Option<(IpNet, u32)> {
         RouteAttribute::Oif(ifindex) => Some(*ifindex),
         _ => None,
     });
-    leads_somewhere.then_some((net, ifindex.unwrap_or(0)))
+    covers_network.then_some((net, ifindex.unwrap_or(0)))
 }
 
 fn destination(message: &RouteMessage) -> Option<IpAddr> {

@@ -45,7 +45,7 @@ pub(super) fn set(
 }
 
 /// A setting of all interfaces, which the kernel writes to each interface and to `default`. The interfaces keep their
-/// own values: whoever writes the setting again changes `default`, and so shows that others need it.
+/// own values. Another program that writes the setting changes `default`, which shows that it is needed.
 pub(super) fn set_for_all_only(
     ledger: &mut Ledger,
     all: &Path,

@@ -71,7 +71,7 @@ pub enum Learned {
     New,
     /// New entry, in the place of the oldest entry of the port with most entries.
     Evicted {
-        /** The port that gave way. */
+        /** The port of the evicted entry. */
         from: PortId,
         /** Its address that is forgotten. */
         gone: FdbKey,

@@ -6,7 +6,7 @@
 //! amount of work.
 //!
 //! - `table`: a hash table with chains of slots. Each slot has a sequence number (seqlock). The hash is keyed
-//!   (`hash`), so nobody can choose addresses that fall into one chain.
+//!   (`hash`), so an attacker cannot choose addresses that fall into one chain.
 //! - `value`: port, kind and last-seen tick in one word, exchanged atomically by a refresh.
 //! - `shares`: each port's learned entries by age, and the ports by their number of entries.
 //!
@@ -331,11 +331,11 @@ impl Fdb {
         learned
     }
 
-    /// Needs the lock: selects the entry to evict for a new entry of `newcomer`: the oldest one of the port
+    /// Needs the lock: selects the entry to evict for a new entry of port `ingress`: the oldest one of the port
     /// with most entries. Skips entries that were refreshed since they became the youngest ("second
     /// chance").
-    fn victim(&self, writer: &Writer, newcomer: PortId) -> Option<Victim> {
-        let port = writer.shares.eviction_port(newcomer)?;
+    fn victim(&self, writer: &Writer, ingress: PortId) -> Option<Victim> {
+        let port = writer.shares.eviction_port(ingress)?;
         let mut passed = 0;
         for at in writer.shares.entries(port).take(SECOND_CHANCES) {
             if !self.table.value(at).is_refreshed() {
@@ -349,8 +349,8 @@ impl Fdb {
     }
 
     /// Needs the lock: evicts an entry. The skipped entries become the youngest ones.
-    fn evict(&self, writer: &mut Writer, newcomer: PortId) -> Option<FdbEntry> {
-        let Victim { port, at, passed } = self.victim(writer, newcomer)?;
+    fn evict(&self, writer: &mut Writer, ingress: PortId) -> Option<FdbEntry> {
+        let Victim { port, at, passed } = self.victim(writer, ingress)?;
         for _ in 0..passed {
             let oldest = writer.shares.oldest(port)?;
             self.table.clear_refreshed(oldest);

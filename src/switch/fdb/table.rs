@@ -7,11 +7,10 @@
 //! belongs to its chain. New entries are linked at the head and do not change their place. So:
 //! - a wrong value is never returned: key and value are from one use of the slot;
 //! - a present entry is never missed: every visited slot was in this chain when its successor was read, and
-//!   new
-//!   entries are in front of it, not behind it.
+//!   new entries are in front of it, not behind it.
 //!
 //! A walk that sees a change returns [`ChainChanged`]; the caller tries again, and finally takes the lock.
-//! All loads are Acquire and all stores Release, so who sees any word of a change also sees the odd number
+//! All loads are Acquire and all stores Release, so a thread that sees any word of a change also sees the odd number
 //! that was stored first. On x86-64 these are plain moves.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};

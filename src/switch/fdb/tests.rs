@@ -250,7 +250,7 @@ fn refuses_entries_when_full_of_static_ones() {
     fdb.add(Tick(0), host(1), P1, FdbState::Static).unwrap();
     fdb.learn(Tick(0), host(2), P1);
     fdb.add(Tick(0), host(3), P2, FdbState::Static).unwrap();
-    assert_eq!(fdb.lookup(Tick(0), host(2)), None, "a learned entry gave way");
+    assert_eq!(fdb.lookup(Tick(0), host(2)), None, "a learned entry was evicted");
     assert_eq!(fdb.add(Tick(0), host(4), P2, FdbState::Static), Err(FdbError::Full));
     assert_eq!(fdb.learn(Tick(0), host(4), P2), Learned::Refused);
     assert_eq!(Fdb::new(0, AGEING, 0).learn(Tick(0), host(4), P2), Learned::Refused);

@@ -6,7 +6,7 @@ use super::{Gateway, GatewayReply};
 use crate::wire::arp::Arp;
 
 /// The reply to an ARP request for an address of the gateway. A probe has an unspecified sender address (RFC
-/// 5227 §2.1.1), and the reply tells the sender that the address is in use.
+/// 5227 §2.1.1), and the reply reports that the address is in use.
 pub(super) fn answer(gateway: &Gateway, message: &[u8]) -> Option<GatewayReply> {
     let asked = Arp::parse(message).filter(|arp| arp.operation == Arp::REQUEST)?;
     gateway.ipv4.contains(&asked.target_ip).then_some(GatewayReply::Arp { address: asked.target_ip })

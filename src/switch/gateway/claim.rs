@@ -1,4 +1,4 @@
-//! Refuses frames in which a container uses an address of the gateway as its own.
+//! Detects frames in which a container uses an address of the gateway as its own.
 //!
 //! Receivers believe any ARP message about its sender (RFC 826: "merge"), whatever the operation, so also
 //! announcements (RFC 5227) and unicast replies; and a neighbour advertisement or redirect about its target. They

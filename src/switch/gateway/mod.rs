@@ -5,8 +5,7 @@
 //!   address of the gateway, or that redirects in the gateway's name, is dropped. So no neighbour cache or
 //!   route on this switch can be changed in the gateway's name.
 //! - `arp`, `ndp` and `icmp` look at frames to the gateway's MAC or to a group address, and return the
-//!   reply as
-//!   a value. [`GatewayReply::emit`] writes it into the buffer of the request.
+//!   reply as a value. [`GatewayReply::emit`] writes it into the buffer of the request.
 //!
 //! The host port has the same addresses. So a frame to the gateway that is not answered here (routed packets,
 //! echo with options, fragments, malformed packets) goes to the host's kernel.

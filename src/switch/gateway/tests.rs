@@ -1,4 +1,4 @@
-//! Questions are built, and answers read, with `pnet_packet`: what we write is judged by another's eyes.
+//! Requests are built and replies are parsed with `pnet_packet`, an independent implementation.
 
 use pnet_packet::Packet;
 use pnet_packet::arp::{ArpHardwareTypes, ArpOperations, ArpPacket};
@@ -13,13 +13,13 @@ use super::*;
 use crate::wire::arp::Arp;
 
 const GATEWAY: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 0x01]);
-const ASKER: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 0x0a]);
+const HOST: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 0x0a]);
 const OTHER: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 0x0b]);
 const GATEWAY4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-const ASKER4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+const HOST4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 const OTHER4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 11);
 const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0x12, 0x3456);
-const ASKER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 10);
+const HOST6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 10);
 const OTHER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 11);
 /// The solicited-node group of [`GATEWAY6`].
 const GROUP6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff12, 0x3456);
@@ -33,7 +33,7 @@ fn gateway() -> Gateway {
 }
 
 fn ethernet(to: Mac, ethertype: EtherType, payload: &[u8]) -> Vec<u8> {
-    [&to.0[..], &ASKER.0, &ethertype.0.to_be_bytes(), payload].concat()
+    [&to.0[..], &HOST.0, &ethertype.0.to_be_bytes(), payload].concat()
 }
 
 /// With a tag after the addresses.
@@ -63,10 +63,10 @@ fn answer(frame: &[u8]) -> Option<GatewayReply> {
     gateway().answer(&EthernetFrame::new_checked(frame).unwrap())
 }
 
-/// The answer's bytes, to a question that must have one.
-fn emitted(question: &[u8]) -> Vec<u8> {
-    let mut frame = [question, &[0xee; GatewayReply::GROWTH]].concat();
-    let length = answer(question).expect("an answer").emit(&gateway(), &mut frame, question.len());
+/// The bytes of the reply to `request`, which must have one.
+fn emitted(request: &[u8]) -> Vec<u8> {
+    let mut frame = [request, &[0xee; GatewayReply::GROWTH]].concat();
+    let length = answer(request).expect("a reply").emit(&gateway(), &mut frame, request.len());
     frame.truncate(length);
     let ethernet = EthernetPacket::new(&frame).unwrap();
     assert_eq!(ethernet.get_source().octets(), GATEWAY.0);
@@ -78,20 +78,20 @@ mod arp_tests {
 
     #[test]
     fn answers_requests_and_probes() {
-        for sender in [ASKER4, Ipv4Addr::UNSPECIFIED] {
+        for sender in [HOST4, Ipv4Addr::UNSPECIFIED] {
             for padding in [0, 18] {
-                let mut question = arp(Arp::REQUEST, (ASKER, sender), GATEWAY4);
-                question.resize(question.len() + padding, 0);
-                let reply = emitted(&question);
-                assert_eq!(reply.len(), question.len());
-                assert_eq!(reply[..6], ASKER.0);
+                let mut request = arp(Arp::REQUEST, (HOST, sender), GATEWAY4);
+                request.resize(request.len() + padding, 0);
+                let reply = emitted(&request);
+                assert_eq!(reply.len(), request.len());
+                assert_eq!(reply[..6], HOST.0);
                 let reply = ArpPacket::new(&reply[14..]).unwrap();
                 assert_eq!(reply.get_operation(), ArpOperations::Reply);
                 assert_eq!(reply.get_hardware_type(), ArpHardwareTypes::Ethernet);
                 assert_eq!((reply.get_hw_addr_len(), reply.get_proto_addr_len()), (6, 4));
                 assert_eq!(reply.get_sender_hw_addr().octets(), GATEWAY.0);
                 assert_eq!(reply.get_sender_proto_addr(), GATEWAY4);
-                assert_eq!(reply.get_target_hw_addr().octets(), ASKER.0);
+                assert_eq!(reply.get_target_hw_addr().octets(), HOST.0);
                 assert_eq!(reply.get_target_proto_addr(), sender);
             }
         }
@@ -99,37 +99,41 @@ mod arp_tests {
 
     #[test]
     fn ignores_requests_for_other_addresses() {
-        assert_eq!(answer(&arp(Arp::REQUEST, (ASKER, ASKER4), OTHER4)), None);
-        assert_eq!(answer(&arp(Arp::REPLY, (ASKER, ASKER4), GATEWAY4)), None);
-        assert_eq!(answer(&arp(Arp::REQUEST, (ASKER, ASKER4), GATEWAY4)[..41]), None);
+        assert_eq!(answer(&arp(Arp::REQUEST, (HOST, HOST4), OTHER4)), None);
+        assert_eq!(answer(&arp(Arp::REPLY, (HOST, HOST4), GATEWAY4)), None);
+        assert_eq!(answer(&arp(Arp::REQUEST, (HOST, HOST4), GATEWAY4)[..41]), None);
     }
 
     #[test]
     fn rejects_gateway_address_as_arp_sender() {
         for operation in [Arp::REQUEST, Arp::REPLY, 3, 9] {
-            let frame = arp(operation, (ASKER, GATEWAY4), GATEWAY4);
+            let frame = arp(operation, (HOST, GATEWAY4), GATEWAY4);
             assert_eq!(claim(&frame), Some(Claim::ArpAddress(GATEWAY4)));
-            let to_one = [&OTHER.0[..], &arp(operation, (ASKER, GATEWAY4), OTHER4)[6..]].concat();
+            let to_one = [&OTHER.0[..], &arp(operation, (HOST, GATEWAY4), OTHER4)[6..]].concat();
             assert_eq!(claim(&to_one), Some(Claim::ArpAddress(GATEWAY4)));
         }
-        assert_eq!(claim(&arp(Arp::REPLY, (GATEWAY, ASKER4), OTHER4)), Some(Claim::ArpMac));
-        assert_eq!(claim(&arp(Arp::REQUEST, (ASKER, ASKER4), GATEWAY4)), None);
-        assert_eq!(claim(&arp(Arp::REQUEST, (ASKER, ASKER4), ASKER4)), None, "his own announcement");
-        assert_eq!(claim(&arp(Arp::REQUEST, (ASKER, Ipv4Addr::UNSPECIFIED), GATEWAY4)), None, "a probe");
+        assert_eq!(claim(&arp(Arp::REPLY, (GATEWAY, HOST4), OTHER4)), Some(Claim::ArpMac));
+        assert_eq!(claim(&arp(Arp::REQUEST, (HOST, HOST4), GATEWAY4)), None);
+        assert_eq!(
+            claim(&arp(Arp::REQUEST, (HOST, HOST4), HOST4)),
+            None,
+            "an announcement of its own address"
+        );
+        assert_eq!(claim(&arp(Arp::REQUEST, (HOST, Ipv4Addr::UNSPECIFIED), GATEWAY4)), None, "a probe");
     }
 
     #[test]
     fn inspects_priority_tagged_frames_but_not_vlans() {
-        let frame = arp(Arp::REPLY, (ASKER, GATEWAY4), OTHER4);
+        let frame = arp(Arp::REPLY, (HOST, GATEWAY4), OTHER4);
         for tpid in [EtherType::C_TAG, EtherType::S_TAG] {
             let once = tagged(&frame, tpid, 0);
             assert_eq!(claim(&once), Some(Claim::ArpAddress(GATEWAY4)));
             assert_eq!(claim(&tagged(&once, EtherType::C_TAG, 0)), Some(Claim::ArpAddress(GATEWAY4)));
             assert_eq!(claim(&tagged(&frame, tpid, 5)), None);
         }
-        let question = tagged(&arp(Arp::REQUEST, (ASKER, ASKER4), GATEWAY4), EtherType::C_TAG, 0);
-        let reply = emitted(&question);
-        assert_eq!(reply[12..18], question[12..18], "the tag stays");
+        let request = tagged(&arp(Arp::REQUEST, (HOST, HOST4), GATEWAY4), EtherType::C_TAG, 0);
+        let reply = emitted(&request);
+        assert_eq!(reply[12..18], request[12..18], "the tag stays");
         assert_eq!(ArpPacket::new(&reply[18..]).unwrap().get_operation(), ArpOperations::Reply);
     }
 }
@@ -137,7 +141,7 @@ mod arp_tests {
 mod ndp_tests {
     use super::*;
 
-    /// An ICMPv6 message of type `kind`, its sum right.
+    /// An ICMPv6 message of type `kind` with a valid checksum.
     fn icmp(addresses: (Ipv6Addr, Ipv6Addr), kind: u8, body: &[u8]) -> Vec<u8> {
         let mut message = [&[kind, 0, 0, 0][..], body].concat();
         let (source, destination) = addresses;
@@ -165,9 +169,9 @@ mod ndp_tests {
     #[test]
     fn answers_neighbour_solicitation() {
         for (to, options) in [(GROUP6, &SOURCE_OPTION[..]), (GROUP6, &[]), (GATEWAY6, &[])] {
-            let frame = emitted(&about((ASKER6, to), 135, GATEWAY6, options));
-            assert_eq!(frame[..6], ASKER.0);
-            advertises(&frame, ASKER6, 0xe0);
+            let frame = emitted(&about((HOST6, to), 135, GATEWAY6, options));
+            assert_eq!(frame[..6], HOST.0);
+            advertises(&frame, HOST6, 0xe0);
         }
     }
 
@@ -198,7 +202,7 @@ mod ndp_tests {
 
     #[test]
     fn ignores_invalid_solicitations() {
-        let good = about((ASKER6, GROUP6), 135, GATEWAY6, &SOURCE_OPTION);
+        let good = about((HOST6, GROUP6), 135, GATEWAY6, &SOURCE_OPTION);
         assert!(answer(&good).is_some());
         for (what, at) in [("hop limit", 21), ("code", 55), ("checksum", 56), ("target", 77), ("option", 80)]
         {
@@ -209,11 +213,11 @@ mod ndp_tests {
         assert_eq!(answer(&good[..good.len() - 1]), None, "cut short");
         let unspecified = Ipv6Addr::UNSPECIFIED;
         for (what, addresses, target, options) in [
-            ("for another", (ASKER6, GROUP6), OTHER6, &[][..]),
-            ("option of length 0", (ASKER6, GROUP6), GATEWAY6, &[1, 0, 0, 0, 0, 0, 0, 0]),
-            ("option cut short", (ASKER6, GROUP6), GATEWAY6, &[1, 2, 0, 0, 0, 0, 0, 0]),
-            ("half an option", (ASKER6, GROUP6), GATEWAY6, &[1]),
-            ("a probe that says where it is", (unspecified, GROUP6), GATEWAY6, &SOURCE_OPTION),
+            ("for another target", (HOST6, GROUP6), OTHER6, &[][..]),
+            ("option of length 0", (HOST6, GROUP6), GATEWAY6, &[1, 0, 0, 0, 0, 0, 0, 0]),
+            ("option cut short", (HOST6, GROUP6), GATEWAY6, &[1, 2, 0, 0, 0, 0, 0, 0]),
+            ("half an option", (HOST6, GROUP6), GATEWAY6, &[1]),
+            ("a probe with a source link-layer address", (unspecified, GROUP6), GATEWAY6, &SOURCE_OPTION),
             ("a probe to another group", (unspecified, "ff02::1".parse().unwrap()), GATEWAY6, &[]),
         ] {
             assert_eq!(answer(&about(addresses, 135, target, options)), None, "{what}");
@@ -227,19 +231,19 @@ mod ndp_tests {
             assert_eq!(claim(&about((GATEWAY6, OTHER6), kind, OTHER6, &[])), Some(source), "{kind}");
         }
         for kind in [136, 137] {
-            assert_eq!(claim(&about((ASKER6, OTHER6), kind, GATEWAY6, &[])), Some(target), "{kind}");
-            assert_eq!(claim(&about((ASKER6, OTHER6), kind, ASKER6, &[])), None, "{kind}");
+            assert_eq!(claim(&about((HOST6, OTHER6), kind, GATEWAY6, &[])), Some(target), "{kind}");
+            assert_eq!(claim(&about((HOST6, OTHER6), kind, HOST6, &[])), None, "{kind}");
         }
-        assert_eq!(claim(&about((ASKER6, GROUP6), 135, GATEWAY6, &[])), None, "a question");
+        assert_eq!(claim(&about((HOST6, GROUP6), 135, GATEWAY6, &[])), None, "a request");
         assert_eq!(claim(&about((Ipv6Addr::UNSPECIFIED, GROUP6), 135, GATEWAY6, &[])), None, "a probe");
-        assert_eq!(claim(&about((ASKER6, OTHER6), 128, GATEWAY6, &[])), None, "an echo request");
+        assert_eq!(claim(&about((HOST6, OTHER6), 128, GATEWAY6, &[])), None, "an echo request");
         assert_eq!(claim(&about((GATEWAY6, OTHER6), 128, OTHER6, &[])), Some(source), "an echo request");
         assert_eq!(claim(&about((GATEWAY6, OTHER6), 2, OTHER6, &[])), Some(source), "packet too big");
     }
 
     #[test]
     fn inspects_nd_behind_extension_header_chains() {
-        let addresses = (ASKER6, OTHER6);
+        let addresses = (HOST6, OTHER6);
         let message = icmp(addresses, 136, &[&[0; 4], &GATEWAY6.octets()[..]].concat());
         let options = |next: u8| [next, 0, 1, 4, 0, 0, 0, 0];
         for headers in [[options(58)].concat(), [options(60), options(60), options(60), options(58)].concat()]
@@ -254,7 +258,7 @@ mod ndp_tests {
 
     #[test]
     fn rejects_fragmented_nd() {
-        let addresses = (ASKER6, OTHER6);
+        let addresses = (HOST6, OTHER6);
         let echo = icmp(addresses, 128, b"\0\x07\0\x01");
         let message = icmp(addresses, 136, &[&[0; 4], &OTHER6.octets()[..]].concat());
         let atomic = [58, 0, 0, 0, 0, 0, 0, 7];
@@ -272,12 +276,12 @@ mod ndp_tests {
             "its headers are in a later fragment"
         );
         assert_eq!(fragment(first, &echo), None);
-        assert_eq!(fragment(later, &message), None, "it comes to nothing without the first");
+        assert_eq!(fragment(later, &message), None, "receivers discard it without the first");
     }
 
     #[test]
     fn inspects_nd_behind_each_extension_header_type() {
-        let addresses = (ASKER6, OTHER6);
+        let addresses = (HOST6, OTHER6);
         let message = icmp(addresses, 136, &[&[0; 4], &GATEWAY6.octets()[..]].concat());
         for (what, number, header) in [
             ("hop-by-hop", 0, &[58, 0, 1, 4, 0, 0, 0, 0][..]),
@@ -297,7 +301,7 @@ mod ndp_tests {
     #[test]
     fn inspects_nd_with_payload_length_zero() {
         const LENGTH: std::ops::Range<usize> = 18..20;
-        let addresses = (ASKER6, OTHER6);
+        let addresses = (HOST6, OTHER6);
         let message = icmp(addresses, 136, &[&[0; 4], &GATEWAY6.octets()[..]].concat());
         let behind_padding = [&[58, 0, 1, 4, 0, 0, 0, 0], &message[..]].concat();
         let twice = [&[60, 0, 1, 4, 0, 0, 0, 0], &behind_padding[..]].concat();
@@ -307,31 +311,31 @@ mod ndp_tests {
             assert_eq!(claim(&frame), Some(Claim::NeighbourTarget(GATEWAY6)), "{number}");
             assert_eq!(claim(&[&frame[..], &[0; 6]].concat()), Some(Claim::NeighbourTarget(GATEWAY6)));
         }
-        let mut question = about((ASKER6, GROUP6), 135, GATEWAY6, &SOURCE_OPTION);
-        question[LENGTH].fill(0);
-        assert_eq!(answer(&question), None, "it has no payload");
+        let mut request = about((HOST6, GROUP6), 135, GATEWAY6, &SOURCE_OPTION);
+        request[LENGTH].fill(0);
+        assert_eq!(answer(&request), None, "it has no payload");
     }
 
     #[test]
     fn ignores_fragmented_solicitation() {
-        let message = icmp((ASKER6, GROUP6), 135, &[&[0; 4], &GATEWAY6.octets()[..]].concat());
+        let message = icmp((HOST6, GROUP6), 135, &[&[0; 4], &GATEWAY6.octets()[..]].concat());
         let payload = [&[58, 0, 0, 1, 0, 0, 0, 7], &message[..]].concat();
-        assert_eq!(answer(&ipv6((ASKER6, GROUP6), 44, &payload)), None);
+        assert_eq!(answer(&ipv6((HOST6, GROUP6), 44, &payload)), None);
     }
 
     #[test]
     fn answers_icmpv6_echo() {
-        let mut question = ipv6((ASKER6, GATEWAY6), 58, &icmp((ASKER6, GATEWAY6), 128, b"\0\x07\0\x01data."));
-        question[..6].copy_from_slice(&GATEWAY.0);
-        question[21] = 1;
-        let reply = emitted(&question);
-        assert_eq!((reply.len(), &reply[..6]), (question.len(), &ASKER.0[..]));
+        let mut request = ipv6((HOST6, GATEWAY6), 58, &icmp((HOST6, GATEWAY6), 128, b"\0\x07\0\x01data."));
+        request[..6].copy_from_slice(&GATEWAY.0);
+        request[21] = 1;
+        let reply = emitted(&request);
+        assert_eq!((reply.len(), &reply[..6]), (request.len(), &HOST.0[..]));
         let packet = Ipv6Packet::new(&reply[14..]).unwrap();
-        assert_eq!((packet.get_source(), packet.get_destination()), (GATEWAY6, ASKER6));
+        assert_eq!((packet.get_source(), packet.get_destination()), (GATEWAY6, HOST6));
         assert_eq!(packet.get_hop_limit(), 64);
         let icmp = Icmpv6Packet::new(packet.payload()).unwrap();
         assert_eq!((icmp.get_icmpv6_type().0, icmp.get_icmpv6_code().0), (129, 0));
-        assert_eq!(icmp.get_checksum(), pnet_packet::icmpv6::checksum(&icmp, &GATEWAY6, &ASKER6));
+        assert_eq!(icmp.get_checksum(), pnet_packet::icmpv6::checksum(&icmp, &GATEWAY6, &HOST6));
         assert_eq!(icmp.payload(), b"\0\x07\0\x01data.");
     }
 
@@ -340,14 +344,10 @@ mod ndp_tests {
         let to_us = |frame: &[u8]| [&GATEWAY.0[..], &frame[6..]].concat();
         let body = b"\0\x07\0\x01";
         let echo = |addresses| to_us(&ipv6(addresses, 58, &icmp(addresses, 128, body)));
-        assert_eq!(answer(&echo((ASKER6, GATEWAY6))), Some(GatewayReply::Echo6));
-        assert_eq!(
-            answer(&ipv6((ASKER6, GATEWAY6), 58, &icmp((ASKER6, GATEWAY6), 128, body))),
-            None,
-            "group"
-        );
+        assert_eq!(answer(&echo((HOST6, GATEWAY6))), Some(GatewayReply::Echo6));
+        assert_eq!(answer(&ipv6((HOST6, GATEWAY6), 58, &icmp((HOST6, GATEWAY6), 128, body))), None, "group");
         for addresses in [
-            (ASKER6, OTHER6),
+            (HOST6, OTHER6),
             (GATEWAY6, GATEWAY6),
             (Ipv6Addr::UNSPECIFIED, GATEWAY6),
             (Ipv6Addr::LOCALHOST, GATEWAY6),
@@ -355,8 +355,8 @@ mod ndp_tests {
         ] {
             assert_eq!(answer(&echo(addresses)), None, "{addresses:?}");
         }
-        let behind = [&[58, 0, 1, 4, 0, 0, 0, 0], &icmp((ASKER6, GATEWAY6), 128, body)[..]].concat();
-        assert_eq!(answer(&to_us(&ipv6((ASKER6, GATEWAY6), 60, &behind))), None, "an extension header");
+        let behind = [&[58, 0, 1, 4, 0, 0, 0, 0], &icmp((HOST6, GATEWAY6), 128, body)[..]].concat();
+        assert_eq!(answer(&to_us(&ipv6((HOST6, GATEWAY6), 60, &behind))), None, "an extension header");
     }
 }
 
@@ -374,7 +374,7 @@ mod icmp_echo_tests {
         packet.set_total_length(31);
         packet.set_ttl(255);
         packet.set_next_level_protocol(pnet_packet::ip::IpNextHeaderProtocols::Icmp);
-        packet.set_source(ASKER4);
+        packet.set_source(HOST4);
         packet.set_destination(GATEWAY4);
         change(&mut packet);
         packet.set_checksum(ipv4::checksum(&packet.to_immutable()));
@@ -385,9 +385,9 @@ mod icmp_echo_tests {
     fn answers_icmp_echo() {
         for ttl in [1, 64, 255] {
             let reply = emitted(&echo(|packet| packet.set_ttl(ttl)));
-            assert_eq!((reply.len(), &reply[..6]), (60, &ASKER.0[..]));
+            assert_eq!((reply.len(), &reply[..6]), (60, &HOST.0[..]));
             let packet = Ipv4Packet::new(&reply[14..]).unwrap();
-            assert_eq!((packet.get_source(), packet.get_destination()), (GATEWAY4, ASKER4));
+            assert_eq!((packet.get_source(), packet.get_destination()), (GATEWAY4, HOST4));
             assert_eq!((packet.get_ttl(), packet.get_checksum()), (64, ipv4::checksum(&packet)));
             let icmp = IcmpPacket::new(packet.payload()).unwrap();
             assert_eq!((icmp.get_icmp_type().0, icmp.get_icmp_code().0), (0, 0));
@@ -404,12 +404,12 @@ mod icmp_echo_tests {
             ("last fragment", |packet| packet.set_fragment_offset(1)),
             ("longer than the frame", |packet| packet.set_total_length(47)),
             ("shorter than its header", |packet| packet.set_total_length(27)),
-            ("to another", |packet| packet.set_destination(OTHER4)),
+            ("to another address", |packet| packet.set_destination(OTHER4)),
             ("from the gateway", |packet| packet.set_source(GATEWAY4)),
-            ("from nowhere", |packet| packet.set_source(Ipv4Addr::UNSPECIFIED)),
-            ("from all", |packet| packet.set_source(Ipv4Addr::BROADCAST)),
+            ("from the unspecified address", |packet| packet.set_source(Ipv4Addr::UNSPECIFIED)),
+            ("from the broadcast address", |packet| packet.set_source(Ipv4Addr::BROADCAST)),
             ("from a group", |packet| packet.set_source(Ipv4Addr::new(224, 0, 0, 1))),
-            ("from itself", |packet| packet.set_source(Ipv4Addr::LOCALHOST)),
+            ("from a loopback address", |packet| packet.set_source(Ipv4Addr::LOCALHOST)),
         ];
         for (what, change) in cases {
             assert_eq!(answer(&echo(change)), None, "{what}");
@@ -422,7 +422,7 @@ mod icmp_echo_tests {
         packet.set_total_length(35);
         packet.set_checksum(ipv4::checksum(&packet.to_immutable()));
         assert_eq!(answer(&options), None, "options");
-        for (what, at) in [("to a group", 5), ("bad header sum", 24), ("no request", 34)] {
+        for (what, at) in [("to a group", 5), ("bad header checksum", 24), ("not a request", 34)] {
             let mut bad = good.clone();
             bad[at] ^= 1;
             assert_eq!(answer(&bad), None, "{what}");
@@ -441,7 +441,7 @@ mod icmp_redirect_tests {
         let fixed = [0x45, 0, 0, 56, 0, 0, 0, 0, 64, 1, 0, 0];
         let about =
             [&[0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, 11, 198, 51, 100, 1][..], &[0; 8]];
-        let message = [&[5, 1, 0, 0][..], &ASKER4.octets(), &about.concat()].concat();
+        let message = [&[5, 1, 0, 0][..], &HOST4.octets(), &about.concat()].concat();
         let mut packet = [&fixed[..], &source.octets(), &OTHER4.octets(), &message].concat();
         change(&mut packet);
         let sum = ipv4::checksum(&Ipv4Packet::new(&packet).unwrap());

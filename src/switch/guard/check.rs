@@ -27,7 +27,7 @@ const IGMP: u8 = 2;
 const MLD_FROM_HOSTS: [u8; 3] = [131, 132, 143];
 
 impl Bound<'_> {
-    /// Whether a frame is true for this port.
+    /// Checks that a frame uses only the addresses of this port.
     pub(in crate::switch) fn check(&self, frame: &EthernetFrame<'_>) -> Result<(), Violation> {
         if frame.src() != self.mac {
             return Err(Violation::SourceMac(frame.src()));
@@ -96,7 +96,7 @@ impl Bound<'_> {
             Ndp::RouterAdvertisement => return Err(Violation::RouterAdvertisement),
             Ndp::Redirect(_) => return Err(Violation::NdRedirect),
             Ndp::RouterSolicitation => None,
-            // Somebody else's address: to ask for it is allowed, to have it is not.
+            // A solicitation may ask for any address. Duplicate address detection (from ::) claims its target.
             Ndp::Solicitation(target) => source.is_unspecified().then_some(target),
             Ndp::Advertisement(target) => Some(target),
         };
@@ -124,7 +124,7 @@ fn udp_ports4(packet: &[u8]) -> Option<(u16, u16)> {
     if fragment & OFFSET != 0 { None } else { udp_ports(packet.get(header..)?) }
 }
 
-/// Whether a host that has no address yet sends this.
+/// Whether a host without an address may send this.
 fn is_without_address4(packet: &[u8], ports: Option<(u16, u16)>) -> bool {
     const PROTOCOL: usize = 9;
     let destination = Ipv4Addr::new(packet[16], packet[17], packet[18], packet[19]);

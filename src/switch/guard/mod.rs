@@ -1,8 +1,8 @@
-//! The guard: what a container says about its addresses must be true for its port.
+//! The guard: a container may only use the addresses of its port.
 //!
 //! A guarded port has an [`Identity`]: the MAC and the IP addresses that the switch assigned, and the IPv6 link-local
-//! address of that MAC. A frame whose source MAC, source address, ARP sender or neighbour discovery says anything
-//! else is refused (`check`), and so are the messages of DHCP servers and routers. This is what switches call IP
+//! address of that MAC. A frame whose source MAC, source address, ARP sender or neighbour discovery has another
+//! address is dropped (`check`), and so are the messages of DHCP servers and routers. This is what switches call IP
 //! source guard, dynamic ARP inspection, ND inspection, DHCP snooping and RA guard (RFC 6105).
 //!
 //! In a VLAN (a tag with a VLAN identifier) only the source MAC is checked: addresses there are not the switch's.
@@ -58,7 +58,7 @@ struct Addresses {
 /// The identities of all ports.
 #[derive(Debug)]
 pub struct Guards {
-    /// [`ON`] and the MAC, or zero where the guard is off: all that an unguarded port costs.
+    /// [`ON`] and the MAC, or zero where the guard is off. An unguarded port costs only this load.
     macs: Box<[AtomicU64]>,
     /// Made with the first identity of a port number, and used again by the next port with that number.
     addresses: Box<[OnceLock<Box<Addresses>>]>,

@@ -182,7 +182,7 @@ fn rejects_other_source_addresses() {
 }
 
 #[test]
-fn a_packet_that_says_less_of_itself_is_checked_all_the_same() {
+fn checks_packets_with_wrong_length_options_or_checksum() {
     let good = udp4(OTHER4, (5000, 53));
     for (what, at, value) in [("total length 0", 17, 0), ("options", 14, 0x47), ("bad checksum", 24, 1)] {
         let mut frame = good.clone();
@@ -215,7 +215,7 @@ fn finds_arp_behind_priority_tags_and_snap() {
 }
 
 #[test]
-fn limits_what_is_looked_behind() {
+fn limits_skipped_tags_and_headers() {
     let tags = |count| with(&arp(Arp::REPLY, (OWN, OTHER4)), &[0x81, 0, 0, 0].repeat(count));
     refuses(DropReason::SpoofedArp, &tags(8));
     assert_eq!(refused(&tags(9)), Some(DropReason::TooManyHeaders));

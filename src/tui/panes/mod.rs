@@ -1,4 +1,4 @@
-//! Layout of the panes. Each pane is drawn by a pure function of the state, in a file of its own.
+//! Layout of the panes. Each pane is drawn by a pure function of the state, in a separate file.
 
 mod events;
 mod fdb;

@@ -219,17 +219,17 @@ mod tests {
         for (expression, at, why) in [
             ("tcp prt 80", 5, "'prt' instead of 'and' or 'or'"),
             ("tcp $ udp", 5, "'$' instead of 'and' or 'or'"),
-            ("hst 192.0.2.1", 1, "'hst' is no primitive"),
+            ("hst 192.0.2.1", 1, "'hst' is not a primitive"),
             ("host localhost", 6, "'localhost' instead of an IP address"),
             ("ether src 1:2", 11, "'1:2' instead of a MAC address"),
             ("net 192.0.2.0/40", 5, "'192.0.2.0/40' instead of a prefix like 192.0.2.0/24"),
             ("net", 4, "the end instead of a prefix like 192.0.2.0/24"),
             ("port 99999", 6, "'99999' instead of a number up to 65535"),
             ("vlan 4095", 6, "'4095' instead of a VLAN up to 4094"),
-            ("tcp and", 8, "the end is no primitive"),
+            ("tcp and", 8, "the end is not a primitive"),
             ("(tcp", 5, "the end instead of ')'"),
             ("tcp)", 4, "')' instead of 'and' or 'or'"),
-            ("", 1, "the end is no primitive"),
+            ("", 1, "the end is not a primitive"),
         ] {
             let error = Filter::parse(expression).unwrap_err();
             assert_eq!((error.at, error.why.as_str()), (at, why), "{expression}");

@@ -154,7 +154,7 @@ impl<'a> Parser<'a> {
     fn ends(&mut self) -> Result<Expression, FilterError> {
         let is_address = self.peek().is_some_and(|token| token.parse::<std::net::IpAddr>().is_ok());
         if !is_address && !matches!(self.peek(), Some("src" | "dst" | "host" | "net" | "port")) {
-            return Err(self.error(format!("{} is no primitive", self.found())));
+            return Err(self.error(format!("{} is not a primitive", self.found())));
         }
         let end = self.end();
         if self.accept(&["net"]) {

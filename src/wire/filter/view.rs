@@ -1,4 +1,4 @@
-//! What filters look at in a frame.
+//! The fields of a frame that filters compare.
 
 use std::net::IpAddr;
 
@@ -6,10 +6,10 @@ use etherparse::{LaxLinkExtSlice, LaxNetSlice, LaxSlicedPacket, TransportSlice};
 
 use crate::wire::{EtherType, EthernetFrame, Mac};
 
-/// The tags that are looked behind.
+/// Most tags that are skipped.
 const TAGS: usize = 3;
 
-/// Of pairs the source is first.
+/// The fields of a frame that primitives compare. In a pair, the source is first.
 #[derive(Debug)]
 pub(super) struct FilterFields {
     pub(super) macs: (Mac, Mac),
@@ -25,7 +25,7 @@ pub(super) struct FilterFields {
 }
 
 impl FilterFields {
-    /// `None` of what is shorter than an Ethernet header.
+    /// `None` if `bytes` are shorter than an Ethernet header.
     pub(super) fn of(bytes: &[u8]) -> Option<FilterFields> {
         let frame = EthernetFrame::new_checked(bytes)?;
         let packet = LaxSlicedPacket::from_ethernet(bytes).ok()?;

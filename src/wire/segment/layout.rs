@@ -28,8 +28,8 @@ impl Transport {
         }
     }
 
-    /// Length of the header at the start of `segment`; `None` if it is cut short or says that it is
-    /// shorter than it can be.
+    /// Length of the header at the start of `segment`; `None` if it is truncated or its length field is below
+    /// the minimum.
     pub(super) fn header_length(self, segment: &[u8]) -> Option<usize> {
         let length = match self {
             Transport::Tcp => usize::from(segment.get(tcp::DATA_OFFSET)? >> 4) * 4,
@@ -43,7 +43,7 @@ impl Transport {
     }
 }
 
-/// What a GSO type says: the transport, and the IP version if it is for one only. `None` of a type that the
+/// The meaning of a GSO type: the transport, and the IP version if it is for one only. `None` of a type that the
 /// switch does not offer to the kernel, among them `VIRTIO_NET_HDR_GSO_UDP` (3), which makes IP fragments.
 pub(super) const fn gso_protocols(gso_type: u8) -> Option<(Transport, Option<Version>)> {
     const TCPV4_ECN: u8 = VnetHeader::GSO_TCPV4 | VnetHeader::GSO_ECN;
@@ -56,7 +56,7 @@ pub(super) const fn gso_protocols(gso_type: u8) -> Option<(Transport, Option<Ver
     }
 }
 
-/// The other way round.
+/// The inverse of [`gso_protocols`].
 pub(super) const fn gso_type(transport: Transport, version: Version) -> u8 {
     match (transport, version) {
         (Transport::Tcp, Version::V4) => VnetHeader::GSO_TCPV4,
@@ -74,7 +74,7 @@ pub(super) struct Layout {
     pub(super) l3: usize,
     /// The transport header.
     pub(super) l4: usize,
-    /// What is cut.
+    /// The payload, which is segmented.
     pub(super) payload: usize,
     /// Where the IP packet ends; padding may follow.
     pub(super) end: usize,
@@ -96,7 +96,7 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Reads the headers of `frame`, which is to be cut, whatever comes before it.
+    /// Reads the headers of `frame`, without its virtio-net header.
     pub(super) fn read(frame: &[u8]) -> Result<Layout, SegmentError> {
         let view = EthernetFrame::new_checked(frame).ok_or(SegmentError::Truncated)?;
         let (ethertype, l3) = view.innermost();
@@ -112,7 +112,7 @@ impl Layout {
     }
 }
 
-/// What an IP packet says of itself; whether it is all there is for the caller to see.
+/// The lengths and protocols in an IP packet's headers. The caller checks that the packet is complete.
 struct Packet {
     version: Version,
     transport: Transport,
@@ -139,7 +139,7 @@ impl Packet {
     }
 
     /// RFC 8200 §3, with the extension headers of §4 that may stand before a transport header. A jumbogram
-    /// (RFC 2675) says length zero, and is refused for it.
+    /// (RFC 2675) has length zero, and is refused.
     fn ipv6(bytes: &[u8]) -> Result<Packet, SegmentError> {
         let fixed: &[u8; ipv6::LEN] = bytes.first_chunk().ok_or(SegmentError::Truncated)?;
         if fixed[ipv6::VERSION] >> 4 != 6 {

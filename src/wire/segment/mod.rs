@@ -42,7 +42,7 @@ pub enum SegmentError {
     /// More than [`MAX_SEGMENTS`].
     #[error("{0} segments are more than one frame may become ({MAX_SEGMENTS})")]
     TooMany(usize),
-    /// A super-frame whose checksum is not left to do (virtio 1.2 §5.1.6.2 forbids it).
+    /// A super-frame without a partial checksum (virtio 1.2 §5.1.6.2 forbids it).
     #[error("a super-frame has to leave its checksum to be done")]
     NoChecksum,
     /// The checksum field of a super-frame is not where its header says.
@@ -56,13 +56,13 @@ pub enum SegmentError {
     /// The checksum field is outside the frame.
     #[error(transparent)]
     ChecksumOutside(#[from] ChecksumOutside),
-    /// The frame ends before its headers do, or an IP length says more than there is, or zero.
+    /// The frame ends before its headers do, or an IP length is zero or exceeds the frame.
     #[error("the frame is shorter than its headers say")]
     Truncated,
     /// A super-frame that is not IP, by its EtherType or by its IP header.
     #[error("a super-frame has to be IPv4 or IPv6, not {0}")]
     NotIp(EtherType),
-    /// A super-frame of an IP protocol that cannot be cut.
+    /// A super-frame of an IP protocol that cannot be segmented.
     #[error("IP protocol {0} cannot be segmented")]
     Protocol(u8),
     /// A super-frame that is not of the protocol that its GSO type names.
@@ -77,7 +77,7 @@ pub enum SegmentError {
 /// (`gso_size`).
 ///
 /// # Errors
-/// The frame cannot be cut.
+/// The frame cannot be segmented.
 pub fn super_frame_header(frame: &[u8], gso_size: u16) -> Result<VnetHeader, SegmentError> {
     let Layout { version, transport, l4, .. } = Layout::read(frame)?;
     let offset = |at: usize| u16::try_from(at).map_err(|_| SegmentError::Truncated);
@@ -91,11 +91,11 @@ pub fn super_frame_header(frame: &[u8], gso_size: u16) -> Result<VnetHeader, Seg
     })
 }
 
-/// The complete frames that a frame becomes, in order: one if it is no super-frame.
+/// The complete frames that a frame becomes, in order: one if it is not a super-frame.
 #[derive(Debug, Clone)]
 pub struct Segments<'a> {
     frame: &'a [u8],
-    /// How to cut; `None` to take it whole.
+    /// How to segment; `None` if the frame stays whole.
     layout: Option<Layout>,
     /// Payload bytes of each segment but the last.
     size: usize,
@@ -107,7 +107,7 @@ pub struct Segments<'a> {
 }
 
 impl<'a> Segments<'a> {
-    /// The segments of `frame`, which came with `vnet` before it. All checks are here.
+    /// The segments of `frame` with the virtio-net header `vnet`. All checks are here.
     pub fn new(frame: &'a [u8], vnet: &VnetHeader) -> Result<Segments<'a>, SegmentError> {
         let checksum = unfinished_checksum(frame, vnet)?;
         let whole = Segments { frame, layout: None, size: 0, checksum, next: 0, count: 1 };
@@ -136,13 +136,13 @@ impl<'a> Segments<'a> {
         }
     }
 
-    /// How many are still to be written.
+    /// The number of segments that are not written yet.
     pub const fn remaining(&self) -> usize {
         self.count - self.next
     }
 
-    /// Writes the next segment at the start of `out` and gives its length. It is complete: nothing to sum,
-    /// nothing to segment. `None` after the last one, or if `out` is shorter than [`Segments::longest`].
+    /// Writes the next segment at the start of `out` and returns its length. Its checksums are complete.
+    /// `None` after the last one, or if `out` is shorter than [`Segments::longest`].
     pub fn next_into(&mut self, out: &mut [u8]) -> Option<usize> {
         if self.remaining() == 0 || out.len() < self.longest() {
             return None;
@@ -170,7 +170,7 @@ impl<'a> Segments<'a> {
     }
 }
 
-/// Where to sum from and where the checksum goes after it, if that is still to do.
+/// The offsets where the checksum starts and where it is stored, if it is partial.
 fn unfinished_checksum(frame: &[u8], vnet: &VnetHeader) -> Result<Option<(usize, usize)>, ChecksumOutside> {
     if vnet.flags & VnetHeader::NEEDS_CSUM == 0 {
         return Ok(None);
