@@ -2,9 +2,9 @@
 //!
 //! IPv4 is forwarded if the interface on which a packet arrives has `forwarding` (`ip_route_input_slow` in Linux
 //! `net/ipv4/route.c`). It is enabled on the host port and on the interfaces with an IPv4 address, where replies
-//! arrive, also on those that get it later. `ip_forward`, which would enable it on all present and future interfaces, stays as it is. Programs that need
-//! it, such as Docker and libvirt, set it, and the kernel ignores it if it is set already: so its value
-//! shows whether other programs need forwarding.
+//! arrive, also on those that get an address later. `ip_forward`, which would enable it on all present and future
+//! interfaces, stays as it is. Programs that need it, such as Docker and libvirt, set it, and the kernel ignores it if
+//! it is set already: so its value shows whether other programs need forwarding.
 //!
 //! IPv6 is forwarded if `all.forwarding` is set (`ip6_forward` in Linux `net/ipv6/ip6_output.c`). The interfaces'
 //! own `forwarding` only decides whether they act as a router, which ignores router advertisements
