@@ -431,7 +431,7 @@ impl Topology {
         Ok(())
     }
 
-    /// Lets the replies to containers in on an interface that has its address only now.
+    /// Lets the replies to containers in on an interface that gets its address later.
     fn forward_on_new_interfaces(&mut self) {
         if self.config.nat
             && let Err(error) = nat::forward_on_new_interfaces(&mut self.ledger, &self.config)

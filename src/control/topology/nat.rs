@@ -42,7 +42,7 @@ pub(super) fn enable(ledger: &mut Ledger, switch: &str, subnets: &[IpNet]) -> Re
     Ok(())
 }
 
-/// Enables IPv4 forwarding on interfaces that have an address only now.
+/// Enables IPv4 forwarding on interfaces that got an address since the start.
 pub(super) fn forward_on_new_interfaces(ledger: &mut Ledger, config: &Config) -> Result<(), TopologyError> {
     match config.subnets.iter().any(|subnet| subnet.addr().is_ipv4()) {
         true => forwarding::enable_v4(ledger, &config.name),
