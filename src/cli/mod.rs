@@ -36,6 +36,8 @@ use std::process::ExitCode;
 use clap::{FromArgMatches, Parser, Subcommand};
 use clap_complete::CompleteEnv;
 
+use crate::sys::limits;
+
 use error::CliError;
 
 /// An Ethernet switch in user space for Linux containers
@@ -94,6 +96,10 @@ fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
 
 impl Command {
     fn run(self) -> Result<ExitCode, CliError> {
+        // The program of exec keeps the caller's disposition.
+        if !matches!(self, Command::Exec(_)) {
+            limits::ignore_file_size_signal().map_err(CliError::io("ignore SIGXFSZ"))?;
+        }
         match self {
             Command::Start(start) => return start.run(),
             Command::Exec(exec) => return exec.run(),

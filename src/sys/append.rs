@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
 
+use super::limits::explain_write_error;
+
 /// Appends `record`. If the file has no room for all of it, cuts off the part that was written and fails, so
 /// that the next record does not continue a torn one. The file is open for appending, or its offset is at
 /// its end.
@@ -16,7 +18,7 @@ pub fn append_whole(file: &mut File, record: &[u8]) -> io::Result<()> {
             Ok(0) => return Err(cut_off(file, record.len() - rest.len(), ErrorKind::WriteZero.into())),
             Ok(written) => rest = &rest[written..],
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(cut_off(file, record.len() - rest.len(), error)),
+            Err(error) => return Err(cut_off(file, record.len() - rest.len(), explain_write_error(error))),
         }
     }
     Ok(())

@@ -162,22 +162,30 @@ fn interrupted_capture_is_well_formed() {
     assert_eq!(fields(&s, "", &["frame.number"]).len(), count);
 }
 
-/// A capture on a full disk ends with one line and an error, and what fitted can be read.
+/// A capture on a full disk, or at the limit of the file size, ends with one line and an error, and what fitted can be
+/// read.
 #[test]
 fn capture_on_a_full_disk_is_well_formed() {
     let s = Uswitch::start();
     let [h1, ..] = s.containers();
     s.host().run("mkdir /run/small").ok();
     s.host().run("mount -t tmpfs -o size=100k tmpfs /run/small").ok();
-    for write in ["-w /run/small/f", "-w - >/run/small/f", "-w - >>/run/small/f"] {
+    // The shell's unit is 512 or 1024 bytes.
+    for (limit, write, reason) in [
+        ("unlimited", "-w /run/small/f", "No space left"),
+        ("unlimited", "-w - >/run/small/f", "No space left"),
+        ("unlimited", "-w - >>/run/small/f", "No space left"),
+        ("70", "-w /run/small/f", "File too large (os error 27): `ulimit -f`"),
+        ("70", "-w - >/run/small/f", "File too large (os error 27): `ulimit -f`"),
+    ] {
         s.host().run("rm -f /run/small/f").ok();
-        let mut capture = s.host().spawn_sh(&format!("exec uswitch capture {write}"));
+        let mut capture = s.host().spawn_sh(&format!("ulimit -f {limit}; exec uswitch capture {write}"));
         capture.line_with("capturing on");
         h1.run(&format!("ping -n -q -f -c 2000 -W 5 {}", v4(2))).ok();
         let (status, output) = capture.wait();
         let error = output.lines().last().unwrap_or_default();
         assert_eq!(status.code(), Some(1), "{output}");
-        assert!(error.starts_with("uswitch: cannot write ") && error.contains("No space left"), "{error}");
+        assert!(error.starts_with("uswitch: cannot write ") && error.contains(reason), "{error}");
         let read = s.host().run("tshark -r /run/small/f");
         assert!(read.succeeded() && !read.stderr.contains("cut short"), "{read}");
         assert!(read.stdout.lines().count() > 100, "{read}");

@@ -336,6 +336,35 @@ fn full_disk_fails_port_add_and_loses_no_ledger_entry() {
     before.assert_same(&host);
 }
 
+/// A write beyond the limit fails like one to a full disk: the kernel's SIGXFSZ does not end the switch.
+#[test]
+fn file_size_limit_fails_start_or_port_add() {
+    const REFUSED: &str = "uswitch0.ledger: File too large (os error 27): `ulimit -f` sets the limit";
+    let host = Host::new();
+    let before = HostSnapshot::of(&host);
+    let said = host.sh("ulimit -f 1; exec uswitch start --detach --ports 30").fails();
+    assert!(said.contains(REFUSED) && said.trim().lines().count() == 1, "{said}");
+    before.assert_same(&host);
+    host.sh("ulimit -f 4; exec uswitch start --detach --ports 2").ok();
+    let refused =
+        (0..50).map(|n| host.run(&format!("uswitch port add more{n}"))).find(|add| !add.succeeded());
+    let said = refused.expect("a full ledger").fails();
+    assert!(said.contains(REFUSED) && said.trim().lines().count() == 1, "{said}");
+    host.run(&format!("ip netns exec container1 ping -n -c 1 -W 5 {}", v4(2))).ok();
+    host.run("uswitch port del container2").ok();
+    host.run("uswitch stop").ok();
+    before.assert_same(&host);
+}
+
+/// The program of `exec` ends at the limit, as without `exec`.
+#[test]
+fn exec_keeps_the_disposition_of_signals() {
+    let s = Uswitch::with("--ports 1");
+    let ignored = "sed -n s/^SigIgn://p /proc/self/status";
+    let expected = s.host().run(ignored).ok();
+    assert_eq!(s.host().run(&format!("uswitch exec container1 -- {ignored}")).ok(), expected);
+}
+
 /// An obstacle to the second container is found before the first one is made.
 #[test]
 fn rejects_obstructed_namespace_path() {

@@ -7,6 +7,7 @@ use pcap_parser::pcapng::{EnhancedPacketBlock, OptionCode, PcapNGOption};
 use pcap_parser::{Block, parse_block_le};
 
 use super::CaptureFilter;
+use crate::sys::limits::explain_write_error;
 
 impl CaptureFilter {
     /// The API path of this capture. Cannot fail for these fields.
@@ -116,7 +117,7 @@ pub(crate) fn write_blocks(file: &mut File, blocks: &[u8]) -> io::Result<()> {
                 continue;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => error,
+            Err(error) => explain_write_error(error),
         };
         // If this fails too, programs skip the torn block.
         let _ = cut_back(file, written - whole_blocks(&blocks[..written]));
