@@ -1,4 +1,4 @@
-//! `--name`: the switch that a command talks to.
+//! `--name`: the switch that a command connects to.
 
 use clap_complete::ArgValueCompleter;
 
@@ -10,7 +10,7 @@ use crate::sys;
 use super::complete;
 use super::error::CliError;
 
-/// The switch that a command talks to.
+/// The switch that a command connects to.
 #[derive(Debug, clap::Args)]
 pub(super) struct Target {
     /// Name of the switch

@@ -102,7 +102,7 @@ fn mask(text: &str) -> Result<u64, String> {
 }
 
 impl Options {
-    /// These options, and `other`'s where these are not given.
+    /// These options. An option that is not given is taken from `other`.
     #[must_use]
     pub fn or(self, other: Options) -> Options {
         Options {

@@ -241,7 +241,7 @@ struct Relay {
     raw_mode: Option<RawMode>,
     /// Typed, and not yet taken by the program's terminal.
     typed: Vec<u8>,
-    /// The program's terminal has no program any more.
+    /// No program has the program's terminal open any more.
     is_closed: bool,
 }
 

@@ -1,10 +1,10 @@
 //! Detects frames in which a container uses an address of the gateway as its own.
 //!
-//! Receivers believe any ARP message about its sender (RFC 826: "merge"), whatever the operation, so also
-//! announcements (RFC 5227) and unicast replies; and a neighbour advertisement or redirect about its target. They
-//! also believe the source address of a packet: replies of a resolver, ICMP errors (a forged "packet too big" sets a
-//! path MTU), redirects (RFC 1122 §3.2.2.2). So the gateway's addresses are refused in all these places. To ask for
-//! the gateway's address is allowed, also in duplicate address detection: that is answered.
+//! Receivers update their neighbour cache with the sender of any ARP message (RFC 826: "merge"), also of
+//! announcements (RFC 5227) and unicast replies, and with the target of a neighbour advertisement or redirect. They
+//! also trust the source address of a packet: replies of a resolver, ICMP errors (a forged "packet too big" sets a
+//! path MTU), redirects (RFC 1122 §3.2.2.2). So frames with the gateway's addresses in these places are dropped.
+//! Requests for the gateway's address are allowed, also in duplicate address detection, and are answered.
 //!
 //! Neighbour discovery is found behind IPv6 extension headers. Fragmented neighbour discovery is refused as a whole,
 //! because it cannot be checked, and receivers ignore it (RFC 6980). The inside of a tunnel is not checked: it belongs
@@ -83,7 +83,7 @@ pub(in crate::switch) struct Message<'a> {
 }
 
 impl Message<'_> {
-    /// It is neighbour discovery.
+    /// The packet is neighbour discovery.
     pub(in crate::switch) fn is_nd(&self) -> bool {
         self.protocol == protocol::ICMPV6 && is_ndp(self.message)
     }
