@@ -1,6 +1,6 @@
 //! Assigns IP and MAC addresses by port number: the gateway is number 0, container N is number N.
 //!
-//! - The gateway has the first host address of each subnet, and number N has the N-th address after it.
+//! - By default the gateway has the first host address of each subnet. Number N has the N-th address after that one.
 //!   In an IPv4 subnet the network and broadcast addresses are not host addresses (RFC 1122 §3.2.1.3). In an
 //!   IPv6 subnet the first address is the subnet-router anycast address (RFC 4291 §2.6.1). A /31 (RFC 3021) or
 //!   /127 (RFC 6164) reserves neither and holds the gateway and one container. A /32 or /128 holds only the

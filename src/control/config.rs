@@ -38,7 +38,7 @@ pub struct Config {
     pub ports: u16,
     /// Containers are `<prefix>1`, `<prefix>2`, ...
     pub prefix: String,
-    /// In each subnet the gateway has the first address, and container N the (N+1)th.
+    /// In each subnet the first address is the gateway's by default, and container N has the (N+1)th.
     pub subnets: Vec<IpNet>,
     /// The gateway's address in each subnet that has one.
     pub gateways: Vec<IpNet>,

@@ -9,7 +9,7 @@ use super::{TopologyError, inspect};
 use crate::control::{Config, addressing};
 use crate::sys::netlink::Netlink;
 
-/// Replaces the default prefix and the default subnets of `config` if they are in use. Says what it chose.
+/// Replaces the default prefix and the default subnets of `config` if they are in use. Returns a notice for each choice.
 pub(super) fn replace_used_defaults(config: &mut Config) -> Result<Vec<String>, TopologyError> {
     let mut choices = Vec::new();
     if config.choose.prefix
