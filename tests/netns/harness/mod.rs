@@ -9,6 +9,7 @@
 mod frame;
 mod frames_seen;
 mod host;
+mod loss_check;
 mod process;
 mod rootless;
 mod shell;
@@ -23,6 +24,7 @@ use std::time::Duration;
 pub use frame::{Frame, GROUP, ethernet, frame, mac, tagged};
 pub use frames_seen::{TEST_FRAMES, end_marker, frames_seen};
 pub use host::{Host, TestNetns};
+pub use loss_check::LossCheck;
 pub use process::Process;
 pub use rootless::{AS_USER, host_with_public_tun, run_as_user, user_command};
 pub use shell::{CommandOutput, Shell, sending_cpu};
