@@ -274,6 +274,7 @@ fn reports_killed_switch() {
     let pid = host.run("uswitch status --json").json()["pid"].clone();
     host.run(&format!("kill -9 {pid}")).ok();
     wait_until("its device is gone", || !host.run("ip link show uswitch0").succeeded());
+    wait_until("its ledger is free", || host.run("flock -n /run/uswitch/uswitch0.ledger true").succeeded());
     let doctor = host.run("uswitch doctor --json");
     let switches = finding(&doctor, "switches");
     assert_eq!(
