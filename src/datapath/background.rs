@@ -1,4 +1,4 @@
-//! Writes to slow ports, in a separate thread for each worker.
+//! Writes to slow ports in a thread of its own.
 //!
 //! A write to a TAP runs the receiver's ingress path: its packet filter, its packet sockets, its protocols. A container
 //! can make that as slow as it likes. The worker copies frames for a slow port into a buffer and goes on; this thread
@@ -102,7 +102,7 @@ struct Shared {
     stop: AtomicBool,
 }
 
-/// Free buffers, shared by both ends.
+/// Free buffers: both ends give and take.
 type Pool = (Sender<Box<[u8]>>, Receiver<Box<[u8]>>);
 
 /// The worker's end.
@@ -119,7 +119,7 @@ pub(super) struct BackgroundWriter {
 }
 
 impl BackgroundWriter {
-    /// Starts the thread, on any of `cpus`. Writes are counted in `counters`, which no other thread writes.
+    /// Starts the thread, on any of `cpus`. Writes are counted in `counters`, which nobody else writes.
     pub(super) fn start(counters: Arc<Counters>, cpus: Vec<usize>) -> io::Result<BackgroundWriter> {
         let (jobs, inbox) = bounded(JOBS);
         let pool: Pool = bounded(MAX_PORTS * usize::from(PER_PORT));
@@ -142,10 +142,11 @@ impl BackgroundWriter {
         };
         let (ready, started) = bounded(1);
         let run = move || {
-            // If the kernel refuses, the thread keeps the worker's CPU or priority.
+            // Where the kernel refuses, it runs where and as the worker does.
             let _ = placement::run_on(&cpus);
-            // A thread allocates when it first waits for a channel. Do that now: the hot path allocates nothing.
-            let _ = writer.jobs.recv_timeout(Duration::from_millis(1));
+            // A thread allocates when it first waits for a channel, after it has tried for a moment without waiting.
+            // Later is too late: the hot path allocates nothing.
+            let _ = writer.jobs.recv_timeout(Duration::from_millis(20));
             let _ = set_thread_nice(NICE);
             let confined = restrict_worker().map_err(io::Error::from);
             let failed = confined.is_err();
@@ -212,7 +213,7 @@ impl BackgroundWriter {
         self.send(Job::Write(Waiting { port, buffer, length, header: header.len() }))
     }
 
-    /// Notes a frame that does not go to slow ports only.
+    /// Notes a frame of a port that has nothing to do with slow ones.
     pub(super) fn note_others(&self) {
         self.shared.others.store(micros(self.shared.epoch.elapsed()), Ordering::Relaxed);
     }
@@ -228,7 +229,7 @@ impl BackgroundWriter {
         over
     }
 
-    /// Accepts no more frames for a port. [`BackgroundWriter::detach`] follows.
+    /// Takes no more frames for a port. [`BackgroundWriter::detach`] follows.
     pub(super) fn close(&mut self, port: PortId) {
         self.leaving[port.index()] |= self.slow[port.index()];
         self.slow[port.index()] = false;
@@ -334,7 +335,7 @@ impl Writer {
                 let (gone, left) = waiting.into_iter().partition(|frame| frame.port == port);
                 self.waiting = left;
                 Vec::from(gone).into_iter().for_each(|frame| self.drop_frame(frame));
-                // Each port added so many, and the frames of the other ports use only the buffers of those.
+                // Each port brought so many, and the frames of the others use no more than theirs.
                 self.pool.1.try_iter().take(PER_PORT.into()).for_each(drop);
                 reply.into_iter().for_each(Reply::send);
             }
@@ -435,7 +436,7 @@ mod tests {
         assert_eq!((counts.tx_frames, counts.tx_bytes, counts.background), (2, 11, 2));
     }
 
-    /// The socket is not read: it accepts some frames and refuses the others.
+    /// Nobody reads: the socket takes some frames, the others are refused.
     #[test]
     fn accounts_for_every_frame_when_it_stops() {
         let Fixture { background, counters, host: _host } = slow_port();
@@ -448,7 +449,7 @@ mod tests {
     #[test]
     fn limits_the_frames_that_wait() {
         let (mut accepted, mut background) = (0, slow_port().background);
-        // The frame count of a port without frames, so that the thread never lowers it.
+        // A port without frames, so that the thread never gives a place back.
         background.shared.waiting[PORT.index()].store(PER_PORT, Ordering::Release);
         accepted += u32::from(background.write(PORT, b"frame", 0));
         assert_eq!(accepted, 0);

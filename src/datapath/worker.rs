@@ -154,7 +154,8 @@ impl<E: Engine> Worker<E> {
 
     /// Handles the events of one turn.
     fn handle(&mut self, now: Tick, events: &mut Vec<Event<E::Buffer>>) -> io::Result<ControlFlow<()>> {
-        let busy = !events.is_empty();
+        // A command alone is not traffic: control, which sends it, would never sleep.
+        let busy = events.iter().any(|event| !matches!(event, Event::Woken));
         let measured = self.throttle.measures(events);
         let mut flow = ControlFlow::Continue(());
         for event in events.drain(..) {
