@@ -45,7 +45,7 @@ fn auto_falls_back_to_poll_where_io_uring_is_forbidden() {
 #[test]
 fn refuses_uring_where_io_uring_is_forbidden() {
     let start = format!("{FORBIDDING} uswitch start --detach --ports 3 --engine uring");
-    assert_command_rejected(&machine(), &start, &["--engine uring", "forbidden", "--engine poll"]);
+    assert_command_rejected(&machine(), &start, &["io_uring", "forbidden", "auto or poll"]);
 }
 
 /// Control case: where nothing forbids it, `auto` selects io_uring and prints no reason.

@@ -65,6 +65,8 @@ fn stops_with_a_frozen_worker() {
             // Until its frozen thread is released, the process is a zombie.
             let states = || s.host().run("ps -C uswitch -o stat=").stdout;
             wait_until("the switch ends", || states().lines().all(|state| state.starts_with('Z')));
+            // The kernel closes the queues of the frozen thread a moment later.
+            wait_until("the host port is gone", || !s.host().run("ip link show uswitch0").succeeded());
             before.assert_same(s.host());
             drop(frozen);
         }

@@ -100,7 +100,7 @@ fn describe_responses(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi
     let error =
         ResponseBuilder::new().description("Another error").content("application/json", error).build();
     for path in document.paths.paths.values_mut() {
-        let operations = [&mut path.get, &mut path.put, &mut path.post, &mut path.delete];
+        let operations = [&mut path.get, &mut path.put, &mut path.post, &mut path.patch, &mut path.delete];
         for operation in operations.into_iter().flatten() {
             for (status, response) in &mut operation.responses.responses {
                 if let RefOr::T(ResponseDescription { description, .. }) = response
