@@ -242,7 +242,9 @@ impl Engine for UringEngine {
             )));
         };
         self.ring.set_file(port.0, Some(queue.fd.as_fd()))?;
-        *slot = PortQueue { queue: Some(queue), ..PortQueue::default() };
+        // Writes to a port that was up before it had a queue have yet to fail.
+        let writes = Cell::new(slot.writes.get());
+        *slot = PortQueue { queue: Some(queue), writes, ..PortQueue::default() };
         self.drained.push(port);
         Ok(())
     }
