@@ -94,7 +94,7 @@ drop_reasons! {
     RogueRa => "rogue_ra", Ingress, "guard: a router advertisement";
     TooManyHeaders => "too_many_headers", Ingress,
         "more than 8 priority tags or 16 IPv6 extension headers, which cannot be checked";
-    NoHostPort => "no_host_port", Ingress, "to the host, with `--internal`";
+    NoHostPort => "no_host_port", Ingress, "to the host, and there is no host port";
     /// (offsets out of range)
     BadOffload => "bad_offload", Ingress, "the header before the frame contradicts the frame";
     EgressDown => "egress_down", Egress, "the port is down";
