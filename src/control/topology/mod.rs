@@ -434,7 +434,7 @@ impl Topology {
     /// Lets the replies to containers in on an interface that gets its address later.
     fn forward_on_new_interfaces(&mut self) {
         if self.config.nat
-            && let Err(error) = nat::forward_on_new_interfaces(&mut self.ledger, &self.config)
+            && let Err(error) = nat::forward_v4(&mut self.ledger, &self.config.name, &self.config.subnets)
         {
             warn!("{error}");
         }

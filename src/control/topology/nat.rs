@@ -17,7 +17,7 @@ use nftables::stmt::{Match, Operator, Statement};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 
 use super::ledger::{Entry, Ledger};
-use super::{Config, TopologyError, firewall, forwarding};
+use super::{TopologyError, firewall, forwarding};
 
 /// The standard chain priorities `srcnat` and `filter` of nft(8).
 const SRCNAT_PRIORITY: i32 = 100;
@@ -33,19 +33,17 @@ pub(super) fn enable(ledger: &mut Ledger, switch: &str, subnets: &[IpNet]) -> Re
     let name = table_name(switch);
     ledger.record(Entry::Table { name: name.clone() })?;
     apply(&ruleset(&name, switch, subnets))?;
-    if subnets.iter().any(|subnet| subnet.addr().is_ipv4()) {
-        forwarding::enable_v4(ledger, switch)?;
-    }
+    forward_v4(ledger, switch, subnets)?;
     if subnets.iter().any(|subnet| subnet.addr().is_ipv6()) {
         forwarding::enable_v6(ledger)?;
     }
     Ok(())
 }
 
-/// Enables IPv4 forwarding on interfaces that got an address since the start.
-pub(super) fn forward_on_new_interfaces(ledger: &mut Ledger, config: &Config) -> Result<(), TopologyError> {
-    match config.subnets.iter().any(|subnet| subnet.addr().is_ipv4()) {
-        true => forwarding::enable_v4(ledger, &config.name),
+/// Enables IPv4 forwarding on the interfaces that have an address by now, if the containers have IPv4 addresses.
+pub(super) fn forward_v4(ledger: &mut Ledger, switch: &str, subnets: &[IpNet]) -> Result<(), TopologyError> {
+    match subnets.iter().any(|subnet| subnet.addr().is_ipv4()) {
+        true => forwarding::enable_v4(ledger, switch),
         false => Ok(()),
     }
 }
