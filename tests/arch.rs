@@ -39,9 +39,13 @@ struct Source {
 }
 
 impl Source {
-    /// The whole file is tests: `tests.rs`, `worker_tests.rs`.
+    /// The whole file is tests: `tests.rs`, `worker_tests.rs`, `tests/keys.rs`.
     fn is_test(&self) -> bool {
-        self.path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with("tests"))
+        let folder = self.path.parent().and_then(Path::file_name);
+        [self.path.file_stem(), folder]
+            .into_iter()
+            .flatten()
+            .any(|name| name.to_string_lossy().ends_with("tests"))
     }
 
     /// Its code and its tests. A test module within a file is the last item in it.
