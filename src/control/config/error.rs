@@ -1,0 +1,127 @@
+//! Why a configuration is refused.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+use super::subnets::MOST_SUBNETS;
+use crate::control::format::counted;
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Unreadable {
+        /** Which file. */
+        path: PathBuf,
+        /** The kernel's error. */
+        source: std::io::Error,
+    },
+    /// The file is not TOML, has an unknown key, or a value of the wrong type.
+    #[error("{}:{line}: {key}{message}", path.display())]
+    Syntax {
+        /** Which file. */
+        path: PathBuf,
+        /** Which line, from 1. */
+        line: usize,
+        /** The key and a colon, or nothing. */
+        key: String,
+        /** What is wrong. */
+        message: String,
+    },
+    /// An invalid value.
+    #[error("{place}: {why}")]
+    Invalid {
+        /** The flag, or the file, line and key. */
+        place: String,
+        /** What is wrong, and what to do. */
+        why: InvalidValue,
+    },
+}
+
+/// What is wrong with a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidValue {
+    /// Not a name for a device.
+    #[error(
+        "'{0}' cannot name a network device: use 1 to 15 letters, digits, '.', '_' or '-', and start with a letter or digit"
+    )]
+    DeviceName(String),
+    /// Not a name for a container.
+    #[error(
+        "'{0}' cannot name a container: use 1 to 63 letters, digits, '.', '_' or '-', start with a letter or digit, and \
+         do not use 'host'"
+    )]
+    ContainerName(String),
+    /// Out of range.
+    #[error("{value} is out of range: choose {from} to {to}{because}")]
+    Range {
+        /** As typed. */
+        value: u64,
+        /** Lowest. */
+        from: u64,
+        /** Highest. */
+        to: u64,
+        /** Source of the limit. */
+        because: &'static str,
+    },
+    /// Not a subnet.
+    #[error("'{0}' is not a subnet: write one like 10.1.0.0/24 or fd00:10:1::/64")]
+    SubnetSyntax(String),
+    /// Bits are set after the prefix.
+    #[error("{0} is an address: write its subnet, {1}")]
+    HostBits(IpNet, IpNet),
+    /// Hosts cannot have addresses in it.
+    #[error(
+        "{0} has addresses that hosts cannot have: choose a private subnet like 10.1.0.0/24 or fd00:10:1::/64"
+    )]
+    SpecialSubnet(IpNet),
+    /// Two of the subnets have addresses in common.
+    #[error("{0} and {1} overlap: choose subnets that have no address in common")]
+    Overlap(IpNet, IpNet),
+    /// More than the limit.
+    #[error("{0} subnets are too many: give at most {MOST_SUBNETS}")]
+    TooManySubnets(usize),
+    /// The subnet has no room for the containers.
+    #[error("{subnet} has {} besides the gateway's, for {ports} containers: {advice}", addresses(*fits))]
+    TooSmall {
+        /** The subnet. */
+        subnet: IpNet,
+        /** Containers that fit. */
+        fits: u64,
+        /** Requested containers. */
+        ports: u16,
+        /** A subnet that is large enough, or fewer ports. */
+        advice: String,
+    },
+    /// Not a loopback address.
+    #[error("'{0}' is not a loopback address with a port: write one like 127.0.0.1:9477 or [::1]:9477")]
+    NotLoopback(String),
+    /// Not CPUs.
+    #[error("'{0}' is not a list of CPUs: write one like 1 or 2-5,8, or 'any'")]
+    CpuListSyntax(String),
+    /// A CPU that does not exist, or that this process may not use.
+    #[error("CPU {0} is not available: this process may use {1:?}")]
+    CpuNotAllowed(usize, Vec<usize>),
+    /// Not an address.
+    #[error("'{0}' is not an IP address: use an address of a subnet, without a prefix length")]
+    GatewaySyntax(String),
+    /// Not a host address of a subnet.
+    #[error("{0} is not a host address in any subnet of the switch: choose one that is, or add its --subnet")]
+    GatewayOutside(IpAddr),
+    /// A container has the address.
+    #[error("{0} is the address of container {1}: choose the first address or one after the containers'")]
+    GatewayOfContainer(IpAddr, u16),
+    /// Options that need a gateway.
+    #[error("'no-gateway' excludes 'gateway' and 'nat': give only one of them")]
+    NoGateway,
+    /// `--nat` with `--internal`.
+    #[error("NAT needs the host port, which 'internal' omits: give only one of them")]
+    NatWithoutHostPort,
+}
+
+fn addresses(count: u64) -> String {
+    counted(usize::try_from(count).unwrap_or(usize::MAX), "address")
+}
