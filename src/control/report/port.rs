@@ -1,0 +1,176 @@
+//! Ports and their settings.
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::wire::Mac;
+
+/// A port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PortReport {
+    /// Port number in the switch, from 1. (The device's index is unique only in its namespace.)
+    pub ifindex: u32,
+    /// Name of the port's device.
+    pub link: String,
+    /// The name.
+    pub ifname: String,
+    /// The device's flags that the switch follows.
+    pub flags: Vec<String>,
+    /// MTU of the device, in bytes.
+    pub mtu: u32,
+    /// What prevents some frames from passing, if anything does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+    /// Name of the switch.
+    pub master: String,
+    /// `forwarding`, or `disabled` when the link is down or the device is gone.
+    pub state: String,
+    /// The port settings that the Linux bridge shows.
+    #[serde(flatten)]
+    pub bridge: BridgePort,
+    /// `UP`, `DOWN`, or `NOTPRESENT` when the device was deleted (RFC 2863 ifOperStatus).
+    pub operstate: String,
+    /// MAC address of the device.
+    #[schema(value_type = String)]
+    pub address: Mac,
+    /// Addresses of the device, with prefix lengths.
+    #[schema(value_type = Vec<String>)]
+    pub addresses: Vec<IpNet>,
+    /// The device's index in its namespace.
+    pub device_ifindex: u32,
+    /// Path of its network namespace; absent for the host's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub netns: Option<String>,
+    /// Inode of the namespace, as in `net:[4026531840]`. It differs from that of another namespace at
+    /// the same path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub netns_ino: Option<u64>,
+    /// Whether checksum and segmentation offload are enabled.
+    pub offload: bool,
+    /// Whether the guard is on: frames with addresses that are not the port's are dropped. (`guard` is the BPDU guard
+    /// of the Linux bridge.)
+    #[serde(default)]
+    pub source_guard: bool,
+    /// Why the port was throttled in the last second; empty if it was not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub throttled: Vec<Throttled>,
+}
+
+/// Why a port is throttled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Throttled {
+    /// Its frames take more than its share of a worker's time, which other ports need. It is read less often.
+    Ingress,
+    /// Its receive path is slow. Frames for it are written in the background, for a share of the time.
+    Egress,
+}
+
+impl Throttled {
+    /// The name in JSON and in tables.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Throttled::Ingress => "ingress",
+            Throttled::Egress => "egress",
+        }
+    }
+}
+
+/// Port settings of the Linux bridge, with the values that describe this switch. Priority, cost and
+/// multicast router are the bridge's defaults for a TAP device. They have no effect without spanning
+/// tree and multicast snooping.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[allow(missing_docs, reason = "the names of bridge(8), which explains them")]
+#[allow(clippy::struct_excessive_bools, reason = "the shape of `bridge -j -d link`")]
+pub struct BridgePort {
+    pub priority: u16,
+    pub cost: u32,
+    pub hairpin: bool,
+    pub guard: bool,
+    pub root_block: bool,
+    pub fastleave: bool,
+    pub learning: bool,
+    pub flood: bool,
+    pub mcast_flood: bool,
+    pub bcast_flood: bool,
+    pub mcast_router: u8,
+    pub mcast_to_unicast: bool,
+    pub neigh_suppress: bool,
+    pub vlan_tunnel: bool,
+    pub isolated: bool,
+    pub locked: bool,
+}
+
+impl Default for BridgePort {
+    fn default() -> Self {
+        BridgePort {
+            priority: 32,
+            cost: 100,
+            hairpin: false,
+            guard: false,
+            root_block: false,
+            fastleave: false,
+            learning: true,
+            flood: true,
+            mcast_flood: true,
+            bcast_flood: true,
+            mcast_router: 1,
+            mcast_to_unicast: false,
+            neigh_suppress: false,
+            vlan_tunnel: false,
+            isolated: false,
+            locked: false,
+        }
+    }
+}
+
+/// A port to add.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct NewPort {
+    /// Name of the port and its container [default: the prefix and the lowest free number, or the name
+    /// of `netns`].
+    pub name: Option<String>,
+    /// An existing network namespace: a name that `ip netns` knows, an absolute path, or a process ID
+    /// [default: a new container].
+    pub netns: Option<String>,
+    /// Addresses with prefix lengths; `[]` for none [default: the next free one in each subnet].
+    #[schema(value_type = Option<Vec<String>>)]
+    pub ip: Option<Vec<IpNet>>,
+    /// MAC address of the device [default: derived from the switch's name and the port's number].
+    #[schema(value_type = Option<String>)]
+    pub mac: Option<Mac>,
+    /// Name of the device [default: eth0].
+    pub ifname: Option<String>,
+    /// Whether to enable checksum and segmentation offload [default: as the switch].
+    pub offload: Option<bool>,
+    /// MTU in bytes [default: the switch's].
+    pub mtu: Option<u64>,
+    /// Whether to delete a port of this name first, and ports whose device is gone and that hold one of its addresses.
+    /// Number, addresses and MAC are then those of the port of this name, unless given.
+    pub replace: bool,
+    /// Whether `netns` may have another port of this switch.
+    pub shared_netns: bool,
+    /// Whether the guard is on [default: as the switch; off with `netns`].
+    pub guard: Option<bool>,
+}
+
+/// Settings of a port to change. Missing ones stay as they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PortSettings {
+    /// Whether the guard is on.
+    pub guard: Option<bool>,
+}
+
+/// A port that was added.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AddedPort {
+    /// The port.
+    #[serde(flatten)]
+    pub port: PortReport,
+    /// Notices for the user, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
+}

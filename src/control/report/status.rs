@@ -1,0 +1,116 @@
+//! The state of a switch.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::wire::Mac;
+
+/// Whether a switch works.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SwitchState {
+    /// It forwards.
+    #[default]
+    Running,
+    /// A worker does not respond: some flows are not forwarded, and no port can be added.
+    Degraded,
+}
+
+impl SwitchState {
+    /// The state of a switch with these stalled workers.
+    pub(crate) fn of(stalled_workers: &[usize]) -> SwitchState {
+        if stalled_workers.is_empty() { SwitchState::Running } else { SwitchState::Degraded }
+    }
+}
+
+impl fmt::Display for SwitchState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            SwitchState::Running => "running",
+            SwitchState::Degraded => "degraded",
+        })
+    }
+}
+
+/// Whether a switch works, for a monitor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Health {
+    /// The state.
+    pub state: SwitchState,
+    /// Numbers of the workers that do not respond.
+    pub stalled_workers: Vec<usize>,
+}
+
+/// A running switch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Status {
+    /// The name.
+    pub name: String,
+    /// The program's version.
+    pub version: String,
+    /// Its process ID, in its own PID namespace.
+    pub pid: u32,
+    /// Seconds since the start.
+    pub uptime: u64,
+    /// Whether it works.
+    pub state: SwitchState,
+    /// Numbers of the workers that do not respond.
+    pub stalled_workers: Vec<usize>,
+    /// Whether the host side is a private network namespace, because the switch was started without
+    /// root.
+    pub sandboxed: bool,
+    /// The I/O engine: `io_uring` or `poll`.
+    pub engine: String,
+    /// Why `--engine auto` did not choose io_uring.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine_note: Option<String>,
+    /// Number of worker threads.
+    pub workers: usize,
+    /// The CPU of each worker; empty if workers are not pinned.
+    pub cpus: Vec<usize>,
+    /// The subnets.
+    #[schema(value_type = Vec<String>)]
+    pub subnets: Vec<IpNet>,
+    /// The gateway.
+    pub gateway: GatewayReport,
+    /// Whether traffic that leaves the host is masqueraded (NAT).
+    pub nat: bool,
+    /// Whether there is no host port.
+    pub internal: bool,
+    /// MTU of new ports, in bytes.
+    pub mtu: u32,
+    /// Number of ports, including the host port.
+    pub ports: usize,
+    /// Number of ports that are up.
+    pub ports_up: usize,
+    /// Number of entries in the forwarding database.
+    pub fdb: usize,
+    /// Limit of entries in the forwarding database.
+    pub fdb_max: usize,
+    /// Ageing time of learned entries, in seconds.
+    pub ageing_time: u64,
+    /// Frames received since the start.
+    pub rx_frames: u64,
+    /// Bytes received since the start.
+    pub rx_bytes: u64,
+    /// Notices of workers that found the queue full, such as a deleted device.
+    pub lost_notices: u64,
+    /// Events that were suppressed by rate limits. Events that a slow reader missed are reported to
+    /// that reader only.
+    pub lost_events: u64,
+}
+
+/// The gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GatewayReport {
+    /// Its MAC address, which the host port has too.
+    #[schema(value_type = String, example = "02:5e:10:00:00:00")]
+    pub mac: Mac,
+    /// Its address in each subnet.
+    #[schema(value_type = Vec<String>)]
+    pub addresses: Vec<IpAddr>,
+}
