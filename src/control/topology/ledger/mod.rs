@@ -10,8 +10,10 @@
 //! The directory is locked for a moment by every operation that involves several ledgers: claiming a name, and
 //! changing a kernel setting that several switches share.
 
-use std::collections::BTreeMap;
-use std::fmt;
+mod contents;
+#[cfg(test)]
+mod tests;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek};
 use std::os::unix::fs::OpenOptionsExt;
@@ -19,182 +21,20 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use serde::{Deserialize, Serialize};
 
+pub use self::contents::LedgerHolder;
+pub(super) use self::contents::{Contents, Entry, EntryId, Owner, Sentinel, Setting};
+
+use self::contents::Line;
 use super::TopologyError;
 use crate::sys::append::append_whole;
 use crate::sys::netns::NetnsIdentity;
-use crate::sys::process;
 
 /// File name extension of a ledger.
 const SUFFIX: &str = "ledger";
+
 /// Number of removed entries after which the file is rewritten.
 const MAX_REMOVED_LINES: usize = 4096;
-
-/// One object that the switch made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Entry {
-    /// A named network namespace. A namespace with the same name and another identity is not ours.
-    Netns { name: String, identity: NetnsIdentity },
-    /// An nftables table of the `inet` family.
-    Table { name: String },
-    /// A kernel setting (sysctl) that the switch changed.
-    Sysctl(Setting),
-}
-
-/// A kernel setting with its original value and the value that the switch wrote.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Setting {
-    /// Path below `/proc/sys`.
-    pub(super) path: PathBuf,
-    pub(super) found: String,
-    pub(super) set: String,
-    /// While the change is under way: the original values of the settings that the kernel changes together with it.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) side_effects: BTreeMap<PathBuf, String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) sentinel: Option<Sentinel>,
-}
-
-/// Another setting, with its value at the time of the change. If it has another value now, another program needs the
-/// changed setting too.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Sentinel {
-    pub(super) path: PathBuf,
-    pub(super) value: String,
-}
-
-/// Identifies an entry of a ledger.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct EntryId(u64);
-
-impl EntryId {
-    pub(super) const FIRST: EntryId = EntryId(0);
-}
-
-/// The process that holds a ledger, and where its objects are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Owner {
-    pub(super) pid: u32,
-    /// The inode number of its PID namespace; 0 in ledgers that do not have it.
-    #[serde(default)]
-    pub(super) pid_namespace: u64,
-    /// The network namespace that the switch uses as its host.
-    pub(super) host: NetnsIdentity,
-    /// The switch runs in its own user and network namespaces, which end with its last process.
-    pub(super) sandboxed: bool,
-}
-
-impl Owner {
-    /// This process as the owner.
-    pub(super) fn this_process(host: NetnsIdentity, sandboxed: bool) -> Owner {
-        let pid_namespace = process::pid_namespace().unwrap_or(0);
-        Owner { pid: std::process::id(), pid_namespace, host, sandboxed }
-    }
-
-    fn holder(&self) -> LedgerHolder {
-        let here = process::pid_namespace().ok();
-        match self.pid_namespace {
-            0 => LedgerHolder::Process(self.pid),
-            there if here == Some(there) => LedgerHolder::Process(self.pid),
-            _ => LedgerHolder::InOtherPidNamespace,
-        }
-    }
-}
-
-/// The process that holds the lock of a ledger.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LedgerHolder {
-    /// A running switch with this process ID.
-    Process(u32),
-    /// A running switch in another PID namespace. Its process ID there means another process here, or none.
-    InOtherPidNamespace,
-    /// It has not written its process ID yet, or has removed it.
-    Unknown,
-}
-
-impl fmt::Display for LedgerHolder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            LedgerHolder::Process(pid) => write!(f, "running (process {pid})"),
-            LedgerHolder::InOtherPidNamespace => f.write_str("running (in another PID namespace)"),
-            LedgerHolder::Unknown => f.write_str("starting or stopping"),
-        }
-    }
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Line {
-    Owner(Owner),
-    Made {
-        id: EntryId,
-        entry: Entry,
-    },
-    Gone(EntryId),
-    /// Another switch that changed this setting has stopped. This switch restores the original value in its place.
-    HandedOver(Setting),
-}
-
-impl Line {
-    /// Parses a line. If the beginning is torn, parses the complete entry that was appended to it.
-    fn read(line: &str) -> Option<Line> {
-        let starts = line.match_indices("{\"").map(|(start, _)| &line[start..]);
-        starts.into_iter().find_map(|entry| serde_json::from_str(entry).ok())
-    }
-}
-
-/// The state of a ledger after all its lines.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Contents {
-    pub(super) owner: Option<Owner>,
-    /// In the order of their creation.
-    pub(super) entries: BTreeMap<EntryId, Entry>,
-}
-
-impl Contents {
-    /// Parses all lines. Skips what is not valid, such as a last line that a crash cut off.
-    fn read(text: &str) -> Contents {
-        let mut contents = Contents::default();
-        for line in text.lines().filter_map(Line::read) {
-            match line {
-                Line::Owner(owner) => contents.owner = Some(owner),
-                Line::Made { id, entry } => {
-                    contents.entries.insert(id, entry);
-                }
-                Line::Gone(id) => {
-                    contents.entries.remove(&id);
-                }
-                Line::HandedOver(setting) => contents.map_root(&setting),
-            }
-        }
-        contents
-    }
-
-    fn map_root(&mut self, left: &Setting) {
-        for entry in self.entries.values_mut() {
-            if let Entry::Sysctl(ours) = entry
-                && ours.path == left.path
-            {
-                ours.clone_from(left);
-            }
-        }
-    }
-
-    /// The process that holds the ledger, if it is locked.
-    pub(super) fn holder(&self) -> LedgerHolder {
-        self.owner.as_ref().map_or(LedgerHolder::Unknown, Owner::holder)
-    }
-
-    /// The kernel settings among the entries.
-    pub(super) fn settings(&self) -> impl Iterator<Item = &Setting> {
-        self.entries.values().filter_map(|entry| match entry {
-            Entry::Sysctl(setting) => Some(setting),
-            _ => None,
-        })
-    }
-}
 
 /// A ledger that this process has locked.
 #[derive(Debug)]
@@ -346,7 +186,7 @@ impl Ledger {
             if path == self.path || path.extension().is_none_or(|suffix| suffix != SUFFIX) {
                 continue;
             }
-            if map_root(&path, setting, host).map_err(io_error("write", &path))? {
+            if hand_over_to(&path, setting, host).map_err(io_error("write", &path))? {
                 return Ok(true);
             }
         }
@@ -383,7 +223,7 @@ fn read_shared(path: &Path) -> Option<(String, Contents, bool)> {
 }
 
 /// Adds `setting` to the ledger at `path` if its switch runs on the same host and changed the same setting.
-fn map_root(path: &Path, setting: &Setting, host: &NetnsIdentity) -> io::Result<bool> {
+fn hand_over_to(path: &Path, setting: &Setting, host: &NetnsIdentity) -> io::Result<bool> {
     let file = OpenOptions::new().read(true).append(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
     let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         // Not locked: the switch was killed.
@@ -422,167 +262,4 @@ fn read(file: &mut File) -> io::Result<Contents> {
 fn io_error(what: &'static str, path: &Path) -> impl Fn(io::Error) -> TopologyError + use<> {
     let path = path.to_owned();
     move |source| TopologyError::Ledger { what, path: path.clone(), source }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use super::*;
-
-    const HOST: NetnsIdentity = NetnsIdentity { dev: 4, ino: 1, born: (0, 0) };
-    const ELSEWHERE: NetnsIdentity = NetnsIdentity { dev: 4, ino: 2, born: (0, 0) };
-
-    fn owner(host: NetnsIdentity) -> Owner {
-        Owner { pid: 7, pid_namespace: process::pid_namespace().unwrap(), host, sandboxed: false }
-    }
-
-    fn netns(name: &str) -> Entry {
-        Entry::Netns { name: name.to_owned(), identity: HOST }
-    }
-
-    fn forwarding(found: &str) -> Setting {
-        Setting {
-            path: "/proc/sys/net/ipv4/ip_forward".into(),
-            found: found.to_owned(),
-            set: "1".to_owned(),
-            side_effects: BTreeMap::new(),
-            sentinel: None,
-        }
-    }
-
-    fn claim(directory: &Path, name: &str) -> Result<(Ledger, Contents), TopologyError> {
-        Ledger::claim(directory, name, &DirectoryLock::take(directory).unwrap())
-    }
-
-    fn started(directory: &Path, name: &str, host: NetnsIdentity) -> Ledger {
-        let (mut ledger, contents) = claim(directory, name).unwrap();
-        assert_eq!(contents, Contents::default());
-        ledger.start(owner(host)).unwrap();
-        ledger
-    }
-
-    #[test]
-    fn entries_of_killed_switch_remain() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut ledger = started(directory.path(), "a", HOST);
-        let first = ledger.record(netns("c1")).unwrap();
-        ledger.record(netns("c2")).unwrap();
-        ledger.record(Entry::Table { name: "t".to_owned() }).unwrap();
-        ledger.remove(first);
-        drop(ledger);
-
-        let (mut ledger, contents) = claim(directory.path(), "a").unwrap();
-        assert_eq!(contents.owner, Some(owner(HOST)));
-        let standing: Vec<_> = contents.entries.values().cloned().collect();
-        assert_eq!(standing, [netns("c2"), Entry::Table { name: "t".to_owned() }]);
-        let next = ledger.record(netns("c3")).unwrap();
-        assert!(!contents.entries.contains_key(&next), "entry numbers are not reused");
-    }
-
-    #[test]
-    fn torn_line_does_not_affect_others() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut ledger = started(directory.path(), "a", HOST);
-        ledger.record(netns("c1")).unwrap();
-        ledger.file.write_all(br#"{"made":{"id":1,"entry":{"netns":{"na"#).unwrap();
-        drop(ledger);
-        let (mut ledger, contents) = claim(directory.path(), "a").unwrap();
-        assert_eq!(contents.entries.len(), 1);
-        // Both follow the torn line without a line break.
-        let appended = ledger.record(netns("c2")).unwrap();
-        let contents = ledger.contents().unwrap();
-        assert_eq!(contents.entries.into_values().collect::<Vec<_>>(), [netns("c1"), netns("c2")]);
-        ledger.remove(appended);
-        assert_eq!(ledger.contents().unwrap().entries.len(), 1);
-    }
-
-    #[test]
-    fn entry_that_cannot_be_written_fails_and_stale_entries_are_removed_later() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut ledger = started(directory.path(), "a", HOST);
-        let first = ledger.record(netns("c1")).unwrap();
-        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let full = Flock::lock(full, FlockArg::LockShared).map_err(|(_, error)| error).unwrap();
-        let file = std::mem::replace(&mut ledger.file, full);
-        let error = ledger.record(netns("c2")).unwrap_err();
-        assert!(error.to_string().contains("No space left on device"), "{error}");
-        ledger.remove(first);
-        ledger.remove(first);
-
-        ledger.file = file;
-        assert_eq!(ledger.contents().unwrap().entries.len(), 1, "not removed yet");
-        let second = ledger.record(netns("c3")).unwrap();
-        ledger.remove(second);
-        assert!(ledger.contents().unwrap().entries.is_empty(), "removed with the next one");
-    }
-
-    #[test]
-    fn compacts_removed_entries_and_keeps_the_lock() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut ledger = started(directory.path(), "a", HOST);
-        ledger.record(netns("stays")).unwrap();
-        for _ in 0..=MAX_REMOVED_LINES {
-            let id = ledger.record(netns("goes")).unwrap();
-            ledger.remove(id);
-        }
-        assert!(fs::metadata(&ledger.path).unwrap().len() < 1000);
-        assert!(matches!(claim(directory.path(), "a"), Err(TopologyError::Running { .. })));
-        ledger.record(netns("after")).unwrap();
-        drop(ledger);
-        let (_ledger, contents) = claim(directory.path(), "a").unwrap();
-        assert_eq!(contents.entries.into_values().collect::<Vec<_>>(), [netns("stays"), netns("after")]);
-        assert_eq!(contents.owner, Some(owner(HOST)));
-    }
-
-    #[test]
-    fn unknown_holder_is_not_named_by_a_process_id() {
-        let directory = tempfile::tempdir().unwrap();
-        let claimed = claim(directory.path(), "a").unwrap();
-        let second = claim(directory.path(), "a").unwrap_err().to_string();
-        assert!(second.contains("'a' is already starting or stopping: "), "{second}");
-        drop(claimed);
-        let (mut ledger, _) = claim(directory.path(), "a").unwrap();
-        ledger.start(Owner { pid_namespace: 1, ..owner(HOST) }).unwrap();
-        let second = claim(directory.path(), "a").unwrap_err().to_string();
-        assert!(second.contains("'a' is already running (in another PID namespace): "), "{second}");
-    }
-
-    #[test]
-    fn second_claim_fails() {
-        let directory = tempfile::tempdir().unwrap();
-        let ledger = started(directory.path(), "a", HOST);
-        let second = claim(directory.path(), "a").unwrap_err();
-        assert!(second.to_string().contains("'a' is already running (process 7)"), "{second}");
-        ledger.close(&DirectoryLock::take(directory.path()).unwrap()).unwrap();
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
-        claim(directory.path(), "a").unwrap();
-    }
-
-    #[test]
-    fn hands_setting_over_to_running_switch_of_same_host() {
-        let directory = tempfile::tempdir().unwrap();
-        let ours = started(directory.path(), "a", HOST);
-        let leave = || {
-            let held = DirectoryLock::take(directory.path()).unwrap();
-            ours.hand_over(&forwarding("0"), &HOST, &held).unwrap()
-        };
-        let mut other = started(directory.path(), "other-host", ELSEWHERE);
-        other.record(Entry::Sysctl(forwarding("1"))).unwrap();
-        let without = started(directory.path(), "without", HOST);
-        assert!(!leave(), "no switch on this host set it");
-
-        let mut second = started(directory.path(), "second", HOST);
-        let id = second.record(Entry::Sysctl(forwarding("1"))).unwrap();
-        assert!(leave());
-        let found: Vec<_> = second.contents().unwrap().settings().cloned().collect();
-        assert_eq!(found, [forwarding("0")]);
-
-        second.remove(id);
-        assert!(!leave(), "the switch has restored the setting");
-        second.record(Entry::Sysctl(forwarding("1"))).unwrap();
-        drop(second);
-        assert!(!leave(), "the switch was killed");
-        drop((other, without));
-    }
 }
