@@ -10,6 +10,7 @@ mod announce;
 mod build;
 pub(crate) mod choose;
 mod claim;
+mod device;
 mod environment;
 mod error;
 pub(crate) mod firewall;
@@ -20,17 +21,18 @@ mod link;
 mod link_watcher;
 mod nat;
 pub(crate) mod neighbours;
+mod notices;
 pub(crate) mod preflight;
 mod sysctl;
 mod undo;
+mod uplink;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ipnet::IpNet;
-use tracing::warn;
 
+pub use self::device::{Device, DeviceId, LinkChange, PortNetns, PortSpec};
 pub use self::environment::Environment;
 pub use self::error::TopologyError;
 pub use self::ledger::LedgerHolder;
@@ -38,112 +40,16 @@ pub use self::ledger::LedgerHolder;
 use self::announce::{Announcer, Origin};
 use self::build::{BuiltDevice, StagingNetns};
 use self::claim::{claim_name, close, open_kernel_interfaces};
-use self::firewall::{Hook, Tool};
+use self::device::host_port;
 use self::ledger::{Entry, EntryId, Ledger, Owner};
 use self::link_watcher::{LinkWatcher, Observation, WatchedDevice};
+use self::notices::Notices;
 use super::Config;
 use crate::sys::netlink::Netlink;
-use crate::sys::netns::{self, Netns, NetnsIdentity};
-use crate::sys::tap::Queue;
+use crate::sys::netns::{Netns, NetnsIdentity};
 use crate::sys::tap_handle::TapHandle;
 use crate::wire::Mac;
 use crate::wire::ndp::Advertiser;
-
-/// Limit of pending notices. The reply to `port add` takes them.
-const MOST_NOTICES: usize = 64;
-
-/// The namespace of a port's device.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PortNetns {
-    /// The host's namespace, in which the switch runs.
-    Host,
-    /// A new namespace of this name, deleted with the port.
-    New(String),
-    /// An existing namespace, by path (`/run/netns/NAME`, `/proc/PID/ns/net`).
-    Existing(PathBuf),
-}
-
-/// The settings of a new port.
-#[derive(Debug, Clone)]
-pub struct PortSpec {
-    /// The namespace of its device.
-    pub netns: PortNetns,
-    /// The device's name.
-    pub ifname: String,
-    /// MAC address; `None`: the kernel chooses one at random.
-    pub mac: Option<Mac>,
-    /// Addresses with prefix lengths. Each family gets a default route through its gateway.
-    pub addresses: Vec<IpNet>,
-    /// The gateway of each family.
-    pub gateways: Vec<IpAddr>,
-    /// MTU of the device.
-    pub mtu: u32,
-    /// Transmit queue length of the device.
-    pub txqueuelen: Option<u32>,
-    /// Enables the virtio-net header and offloads.
-    pub offload: bool,
-    /// Number of queues: one for each worker.
-    pub queues: usize,
-}
-
-/// Identifies a device while the switch runs. An interface index cannot: each namespace has its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct DeviceId(pub u64);
-
-/// A device that was created and set up.
-#[derive(Debug)]
-pub struct Device {
-    /// Its identifier.
-    pub id: DeviceId,
-    /// Its name in its namespace.
-    pub ifname: String,
-    /// Its interface index.
-    pub ifindex: u32,
-    /// MAC address.
-    pub mac: Mac,
-    /// MTU.
-    pub mtu: u32,
-    /// The path of its namespace (`None`: the host's).
-    pub netns: Option<PathBuf>,
-    /// Its addresses.
-    pub addresses: Vec<IpNet>,
-    /// Its queues, in the order of the workers.
-    pub queues: Vec<Queue>,
-}
-
-/// A change to a port's device by another program.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LinkChange {
-    /// Up or down, with this MTU.
-    State {
-        /** `IFF_UP` and `IFF_LOWER_UP`. */
-        up: bool,
-        /** The MTU now. */
-        mtu: u32,
-    },
-    /// It has another MAC address.
-    Mac(Mac),
-    /// It has another name.
-    Name(String),
-    /// It is in another namespace. The kernel sets it down and removes its addresses.
-    Netns {
-        /** A path of the namespace; `None`: the host's, or one without a path. */
-        netns: Option<PathBuf>,
-        /** Inode number of the namespace. */
-        ino: u64,
-        /** The index of the device there. */
-        ifindex: u32,
-    },
-    /// It has these addresses, without link-local ones.
-    Addresses(Vec<IpNet>),
-    /// This setting of its TAP driver was changed, and has been restored.
-    Restored(&'static str),
-    /// So many queues of the device belong to other processes, which receive part of its frames.
-    ForeignQueues(u32),
-    /// The device or its namespace was deleted. A namespace that we created counts as deleted when its name is; the
-    /// kernel frees it when the device's queues are closed.
-    Gone,
-}
 
 /// What the topology knows of a device.
 #[derive(Debug)]
@@ -169,11 +75,7 @@ pub struct Topology {
     /// The host port's device, which is announced as a router.
     host_device: Option<DeviceId>,
     next: u64,
-    notices: Vec<String>,
-    /// The notice that the kernel lacks UDP segmentation offload was given.
-    reported_no_uso: bool,
-    /// The limit of the neighbour tables, until a notice about it was given.
-    neighbour_limit: Option<u64>,
+    notices: Notices,
 }
 
 impl Topology {
@@ -204,9 +106,7 @@ impl Topology {
                 announcer: Announcer::default(),
                 host_device: None,
                 next: 0,
-                notices: notice.into_iter().chain(choices).collect(),
-                reported_no_uso: false,
-                neighbour_limit: Some(neighbours::limit()),
+                notices: Notices::new(notice.into_iter().chain(choices)),
             }),
             Err(error) => {
                 // Report why the start failed, not that the ledger file was left.
@@ -313,7 +213,7 @@ impl Topology {
 
     /// The notices for the user since the last call.
     pub fn take_notices(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.notices)
+        self.notices.take()
     }
 
     /// The next change by another program to one of the devices. Cancel-safe.
@@ -383,15 +283,13 @@ impl Topology {
             self.watcher.watch_netns_name(id, name, *identity);
         }
         self.devices.insert(id, DeviceRecord { created: built.made, netns });
-        built.notices.into_iter().for_each(|notice| self.notify(notice));
-        if !built.tap.uso && !self.reported_no_uso {
-            self.reported_no_uso = true;
-            self.notify(
-                "this kernel has no UDP segmentation offload for TAP devices (6.2 and later have): UDP is sent frame by frame"
-                    .to_owned(),
-            );
+        built.notices.into_iter().for_each(|notice| self.notices.add(notice));
+        if !built.tap.uso {
+            self.notices.report_no_uso();
         }
-        self.check_neighbour_tables();
+        // One device is the host port's.
+        let ports = (self.devices.len() as u64).saturating_sub(1).max(self.config.ports.into());
+        self.notices.check_neighbour_tables(ports);
         Ok(Device {
             id,
             ifname: built.link.name,
@@ -404,62 +302,6 @@ impl Topology {
         })
     }
 
-    fn enable_nat(&mut self, subnets: &[IpNet]) -> Result<(), TopologyError> {
-        let before = self.ledger.next_id();
-        if let Err(error) = nat::enable(&mut self.ledger, &self.config.name, subnets) {
-            self.roll_back(before);
-            return Err(error);
-        }
-        if self.sandboxed {
-            self.notify(
-                "without root, --nat has no effect: the switch's sandbox has no uplink; use sudo".to_owned(),
-            );
-        }
-        // If the ruleset cannot be read, there is nothing to report.
-        for chain in firewall::dropping_chains(&self.config.name).unwrap_or_default() {
-            let name = &self.config.name;
-            let docker = match (chain.tool, chain.hook) {
-                (Tool::Nft, Hook::Forward) => {
-                    format!(
-                        ", with Docker by `iptables -I DOCKER-USER -i {name} -j ACCEPT` and the same with -o"
-                    )
-                }
-                _ => format!(" with `{}`", chain.fixes(name).join("; ")),
-            };
-            self.notify(format!("the firewall {}: accept '{name}' there{docker}", chain.describe()));
-        }
-        Ok(())
-    }
-
-    /// Lets the replies to containers in on an interface that gets its address later.
-    fn forward_on_new_interfaces(&mut self) {
-        if self.config.nat
-            && let Err(error) = nat::forward_v4(&mut self.ledger, &self.config.name, &self.config.subnets)
-        {
-            warn!("{error}");
-        }
-    }
-
-    /// Reports once that there are more ports than the neighbour tables can serve.
-    fn check_neighbour_tables(&mut self) {
-        // One device is the host port's.
-        let ports = (self.devices.len() as u64).saturating_sub(1).max(self.config.ports.into());
-        if let Some(limit) = self.neighbour_limit.take_if(|limit| neighbours::needed(ports) > *limit) {
-            self.notify(format!(
-                "{ports} active ports can overflow the kernel's neighbour tables, which then lose packets \
-                 (limit: {limit} entries on the whole machine): raise it with `{}`",
-                neighbours::raise(ports)
-            ));
-        }
-    }
-
-    /// Keeps each notice once, and at most [`MOST_NOTICES`].
-    fn notify(&mut self, notice: String) {
-        if self.notices.len() < MOST_NOTICES && !self.notices.contains(&notice) {
-            self.notices.push(notice);
-        }
-    }
-
     fn unregister(&mut self, device: DeviceId) {
         self.watcher.remove(device);
         self.announcer.cancel(device);
@@ -470,7 +312,7 @@ impl Topology {
     /// becomes a notice, and is removed by the teardown or by the next start.
     fn roll_back(&mut self, since: EntryId) {
         let errors = self.undo_since(since);
-        errors.iter().for_each(|error| self.notify(error.to_string()));
+        errors.iter().for_each(|error| self.notices.add(error.to_string()));
     }
 
     fn undo_since(&mut self, since: EntryId) -> Vec<TopologyError> {
@@ -481,31 +323,5 @@ impl Topology {
             }
             Err(error) => vec![error],
         }
-    }
-}
-
-impl PortNetns {
-    /// Its path; `None`: the host's.
-    fn path(&self) -> Option<PathBuf> {
-        match self {
-            PortNetns::Host => None,
-            PortNetns::New(name) => Some(netns::path(name)),
-            PortNetns::Existing(path) => Some(path.clone()),
-        }
-    }
-}
-
-/// The settings of the host port, which has the gateway's addresses.
-fn host_port(config: &Config, gateway: Mac) -> PortSpec {
-    PortSpec {
-        netns: PortNetns::Host,
-        ifname: config.name.clone(),
-        mac: Some(gateway),
-        addresses: config.gateways.clone(),
-        gateways: Vec::new(),
-        mtu: config.mtu,
-        txqueuelen: config.txqueuelen,
-        offload: config.offload,
-        queues: config.workers,
     }
 }

@@ -1,0 +1,130 @@
+//! The devices of ports: how to create one, what was created, and how others change it.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+use crate::control::Config;
+use crate::sys::netns;
+use crate::sys::tap::Queue;
+use crate::wire::Mac;
+
+/// The namespace of a port's device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PortNetns {
+    /// The host's namespace, in which the switch runs.
+    Host,
+    /// A new namespace of this name, deleted with the port.
+    New(String),
+    /// An existing namespace, by path (`/run/netns/NAME`, `/proc/PID/ns/net`).
+    Existing(PathBuf),
+}
+
+/// The settings of a new port.
+#[derive(Debug, Clone)]
+pub struct PortSpec {
+    /// The namespace of its device.
+    pub netns: PortNetns,
+    /// The device's name.
+    pub ifname: String,
+    /// MAC address; `None`: the kernel chooses one at random.
+    pub mac: Option<Mac>,
+    /// Addresses with prefix lengths. Each family gets a default route through its gateway.
+    pub addresses: Vec<IpNet>,
+    /// The gateway of each family.
+    pub gateways: Vec<IpAddr>,
+    /// MTU of the device.
+    pub mtu: u32,
+    /// Transmit queue length of the device.
+    pub txqueuelen: Option<u32>,
+    /// Enables the virtio-net header and offloads.
+    pub offload: bool,
+    /// Number of queues: one for each worker.
+    pub queues: usize,
+}
+
+/// Identifies a device while the switch runs. An interface index cannot: each namespace has its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DeviceId(pub u64);
+
+/// A device that was created and set up.
+#[derive(Debug)]
+pub struct Device {
+    /// Its identifier.
+    pub id: DeviceId,
+    /// Its name in its namespace.
+    pub ifname: String,
+    /// Its interface index.
+    pub ifindex: u32,
+    /// MAC address.
+    pub mac: Mac,
+    /// MTU.
+    pub mtu: u32,
+    /// The path of its namespace (`None`: the host's).
+    pub netns: Option<PathBuf>,
+    /// Its addresses.
+    pub addresses: Vec<IpNet>,
+    /// Its queues, in the order of the workers.
+    pub queues: Vec<Queue>,
+}
+
+/// A change to a port's device by another program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkChange {
+    /// Up or down, with this MTU.
+    State {
+        /** `IFF_UP` and `IFF_LOWER_UP`. */
+        up: bool,
+        /** The MTU now. */
+        mtu: u32,
+    },
+    /// It has another MAC address.
+    Mac(Mac),
+    /// It has another name.
+    Name(String),
+    /// It is in another namespace. The kernel sets it down and removes its addresses.
+    Netns {
+        /** A path of the namespace; `None`: the host's, or one without a path. */
+        netns: Option<PathBuf>,
+        /** Inode number of the namespace. */
+        ino: u64,
+        /** The index of the device there. */
+        ifindex: u32,
+    },
+    /// It has these addresses, without link-local ones.
+    Addresses(Vec<IpNet>),
+    /// This setting of its TAP driver was changed, and has been restored.
+    Restored(&'static str),
+    /// So many queues of the device belong to other processes, which receive part of its frames.
+    ForeignQueues(u32),
+    /// The device or its namespace was deleted. A namespace that we created counts as deleted when its name is; the
+    /// kernel frees it when the device's queues are closed.
+    Gone,
+}
+
+impl PortNetns {
+    /// Its path; `None`: the host's.
+    pub(super) fn path(&self) -> Option<PathBuf> {
+        match self {
+            PortNetns::Host => None,
+            PortNetns::New(name) => Some(netns::path(name)),
+            PortNetns::Existing(path) => Some(path.clone()),
+        }
+    }
+}
+
+/// The settings of the host port, which has the gateway's addresses.
+pub(super) fn host_port(config: &Config, gateway: Mac) -> PortSpec {
+    PortSpec {
+        netns: PortNetns::Host,
+        ifname: config.name.clone(),
+        mac: Some(gateway),
+        addresses: config.gateways.clone(),
+        gateways: Vec::new(),
+        mtu: config.mtu,
+        txqueuelen: config.txqueuelen,
+        offload: config.offload,
+        queues: config.workers,
+    }
+}
