@@ -18,7 +18,8 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use uswitch::control::log::LogLevel;
 use uswitch::control::topology::{
-    Device, DeviceId, Environment, LedgerHolder, LinkChange, PortNetns, PortSpec, Topology, TopologyError,
+    Device, DeviceId, Environment, LedgerHolder, LinkChange, NetworkChange, PortNetns, PortSpec, Topology,
+    TopologyError,
 };
 use uswitch::control::{Choose, Config, EngineChoice};
 use uswitch::datapath::{BusyPoll, Placement};
@@ -164,7 +165,10 @@ fn assert_host_unchanged(before: &[String]) {
 /// The next change of a device. Fails after ten seconds.
 async fn any_change(topology: &mut Topology) -> (DeviceId, LinkChange) {
     let next = tokio::time::timeout(Duration::from_secs(10), topology.next_change());
-    next.await.expect("a change of a device")
+    match next.await.expect("a change of a device") {
+        NetworkChange::Device(device, change) => (device, change),
+        NetworkChange::Nat(change) => panic!("{change:?}"),
+    }
 }
 
 /// The next change, which is one of this device. Addresses are skipped: the kernel removes some when a device goes down.

@@ -203,6 +203,7 @@ mod tests {
             lost_notices: 0,
             state: SwitchState::Running,
             stalled_workers: Vec::new(),
+            nat_fault: None,
             lost_events: 0,
         }
     }

@@ -41,10 +41,7 @@ fn text(status: &Status) -> String {
     };
     let state = match status.state {
         SwitchState::Running => String::new(),
-        SwitchState::Degraded => {
-            let workers: Vec<String> = status.stalled_workers.iter().map(usize::to_string).collect();
-            format!("  {:<10} degraded: worker {} does not respond\n", "state", workers.join(", "))
-        }
+        SwitchState::Degraded => format!("  {:<10} degraded: {}\n", "state", faults(status).join("; ")),
     };
     let lines = [
         ("up for", duration(status.uptime)),
@@ -61,4 +58,11 @@ fn text(status: &Status) -> String {
     ];
     let line = |(what, value): (&str, String)| format!("  {what:<10} {value}\n");
     format!("{}\n{state}", status.name) + &lines.map(line).concat()
+}
+
+/// Why the switch is degraded.
+fn faults(status: &Status) -> Vec<String> {
+    let workers: Vec<String> = status.stalled_workers.iter().map(usize::to_string).collect();
+    let stalled = (!workers.is_empty()).then(|| format!("worker {} does not respond", workers.join(", ")));
+    stalled.into_iter().chain(status.nat_fault.clone()).collect()
 }

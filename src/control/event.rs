@@ -54,6 +54,10 @@ pub enum EventType {
     WorkerStalled,
     /// A stalled worker responds again.
     WorkerRecovered,
+    /// Another program changed the nftables table of NAT, and the switch has restored it.
+    NatRestored,
+    /// The nftables table of NAT is not as the switch installed it: the switch is degraded.
+    NatFailed,
     /// Events were suppressed or missed.
     Lost,
 }
@@ -123,7 +127,7 @@ pub struct Event {
     /// Seconds of silence before `returned`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silent: Option<u32>,
-    /// Drop reason.
+    /// Drop reason, or why NAT may not work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// State of an added entry.
@@ -132,7 +136,7 @@ pub struct Event {
     /// What of a port's device was changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<DeviceAspect>,
-    /// What it is now.
+    /// What it is now. With `nat_restored` the program that changed the table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
     /// Number of frames dropped within a second, of entries flushed, or of events lost.
@@ -191,6 +195,11 @@ impl Event {
             EventType::WorkerStalled | EventType::WorkerRecovered => {
                 Some(format!("worker {}", self.worker.unwrap_or_default()))
             }
+            EventType::NatRestored => {
+                let program = self.value.as_deref().unwrap_or("another program");
+                Some(format!("the nftables table was changed by {program} and has been restored"))
+            }
+            EventType::NatFailed => self.reason.clone(),
             EventType::Lost if self.ifname.is_none() => {
                 Some(format!("{} missed: the reader is too slow", count("event")))
             }

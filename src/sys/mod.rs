@@ -13,6 +13,7 @@ pub mod link_monitor;
 pub mod netlink;
 pub mod netns;
 pub mod netns_name_monitor;
+pub mod nftables_monitor;
 pub mod packet;
 pub mod process;
 pub mod runtime_dir;

@@ -87,6 +87,60 @@ fn allows_outbound_and_blocks_inbound() {
     assert_not_reachable_from_internet(&s, &internet);
 }
 
+/// The number of events of this type.
+fn events(s: &Uswitch, kind: &str) -> usize {
+    s.host().run(&format!("uswitch events --type {kind} --json")).ok().lines().count()
+}
+
+/// Another program flushes the ruleset, then deletes a rule. The table is restored each time, new connections are
+/// masqueraded again, and nothing is left after `stop`.
+#[test]
+fn restores_its_table_after_changes_by_others() {
+    let host = Host::new();
+    host.sh(INTERNET).ok();
+    let before = HostSnapshot::of(&host);
+    let internet = host.netns("internet");
+    let s = Uswitch::on(host, "--ports 3 --nat");
+    let installed = s.host().run("nft -s list ruleset").ok();
+    let other = "nft add table inet other; nft delete table inet other";
+    for (n, change) in [
+        "nft flush ruleset",
+        "nft flush chain inet uswitch_uswitch0 forward",
+        "nft insert rule inet uswitch_uswitch0 forward accept",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        s.host().run(change).ok();
+        wait_until("the table is restored", || events(&s, "nat_restored") > n);
+        assert_eq!(s.host().run("nft -s list ruleset").ok(), installed, "after {change}");
+        s.host().sh(other).ok();
+    }
+    assert_reaches_internet(&s, &internet);
+    assert_eq!(events(&s, "nat_restored"), 3, "not for changes of other tables, or by the switch");
+    assert_eq!(s.json("status")["state"], "running");
+    assert_eq!(s.json("events --type nat_restored --last 1")["value"], "nft");
+    s.stop();
+    before.assert_same(s.host());
+}
+
+/// Another program deletes the table whenever it is there. The switch does not fight forever, and says so.
+#[test]
+fn gives_up_when_others_keep_deleting_its_table() {
+    let s = Uswitch::with("--ports 1 --nat");
+    let _other = s
+        .host()
+        .spawn_sh("while :; do nft delete table inet uswitch_uswitch0 2>/dev/null || sleep 0.05; done");
+    wait_until("the switch is degraded", || s.json("status")["state"] == "degraded");
+    assert_eq!([events(&s, "nat_restored"), events(&s, "nat_failed")], [5, 1]);
+    let text = s.host().run("uswitch status").ok();
+    assert!(text.contains("degraded: other programs, such as nft, change the nftables table"), "{text}");
+    let health = "curl -s -w %{http_code} --unix-socket /run/uswitch/uswitch0.sock http://uswitch/v1/health";
+    let health = s.host().run(health).ok();
+    assert!(health.contains("\"nat_fault\":\"other programs") && health.ends_with("503"), "{health}");
+    s.stop();
+}
+
 /// Drops forwarded packets by default, like Docker.
 const STRICT: &str = "
 nft add table inet strict

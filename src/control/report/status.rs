@@ -16,14 +16,15 @@ pub enum SwitchState {
     /// It forwards.
     #[default]
     Running,
-    /// A worker does not respond: some flows are not forwarded, and no port can be added.
+    /// A worker does not respond: some flows are not forwarded, and no port can be added. Or NAT may not work.
     Degraded,
 }
 
 impl SwitchState {
-    /// The state of a switch with these stalled workers.
-    pub(crate) fn of(stalled_workers: &[usize]) -> SwitchState {
-        if stalled_workers.is_empty() { SwitchState::Running } else { SwitchState::Degraded }
+    /// The state of a switch with these stalled workers, and with this fault of NAT.
+    pub(crate) fn of(stalled_workers: &[usize], nat_fault: Option<&String>) -> SwitchState {
+        let works = stalled_workers.is_empty() && nat_fault.is_none();
+        if works { SwitchState::Running } else { SwitchState::Degraded }
     }
 }
 
@@ -43,6 +44,9 @@ pub struct Health {
     pub state: SwitchState,
     /// Numbers of the workers that do not respond.
     pub stalled_workers: Vec<usize>,
+    /// Why NAT may not work, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nat_fault: Option<String>,
 }
 
 /// A running switch.
@@ -60,6 +64,9 @@ pub struct Status {
     pub state: SwitchState,
     /// Numbers of the workers that do not respond.
     pub stalled_workers: Vec<usize>,
+    /// Why NAT may not work, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nat_fault: Option<String>,
     /// Whether the host side is a private network namespace, because the switch was started without
     /// root.
     pub sandboxed: bool,

@@ -11,7 +11,9 @@ use tokio::sync::mpsc;
 
 use super::{HostNetwork, Running};
 use crate::control::report::{FdbFilter, FdbReport};
-use crate::control::topology::{Device, DeviceId, LinkChange, PortNetns, PortSpec, TopologyError};
+use crate::control::topology::{
+    Device, DeviceId, LinkChange, NatChange, NetworkChange, PortNetns, PortSpec, TopologyError,
+};
 use crate::control::{Config, Options};
 use crate::datapath::EngineKind;
 use crate::sys::tap::Queue;
@@ -21,7 +23,7 @@ use crate::wire::Mac;
 #[derive(Debug, Clone)]
 pub(crate) struct FakeControl {
     shared: Arc<Mutex<Shared>>,
-    changes: mpsc::UnboundedSender<(DeviceId, LinkChange)>,
+    changes: mpsc::UnboundedSender<NetworkChange>,
 }
 
 #[derive(Debug, Default)]
@@ -42,7 +44,7 @@ struct Shared {
 #[derive(Debug)]
 pub(crate) struct FakeNetwork {
     shared: Arc<Mutex<Shared>>,
-    changes: mpsc::UnboundedReceiver<(DeviceId, LinkChange)>,
+    changes: mpsc::UnboundedReceiver<NetworkChange>,
     next: u64,
 }
 
@@ -103,7 +105,12 @@ impl FakeControl {
     /// Changes a port's device, as another program would.
     pub(crate) fn change(&self, name: &str, change: LinkChange) {
         let id = self.shared().ids[name];
-        self.changes.send((id, change)).unwrap();
+        self.changes.send(NetworkChange::Device(id, change)).unwrap();
+    }
+
+    /// Changes the nftables table, as another program would.
+    pub(crate) fn change_nat(&self, change: NatChange) {
+        self.changes.send(NetworkChange::Nat(change)).unwrap();
     }
 }
 
@@ -178,7 +185,7 @@ impl HostNetwork for FakeNetwork {
         Ok(self.shared.lock().unwrap().ids.get(&there).copied().into_iter().collect())
     }
 
-    async fn next_change(&mut self) -> (DeviceId, LinkChange) {
+    async fn next_change(&mut self) -> NetworkChange {
         match self.changes.recv().await {
             Some(change) => change,
             None => std::future::pending().await,

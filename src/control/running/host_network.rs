@@ -6,7 +6,7 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use crate::control::Config;
-use crate::control::topology::{Device, DeviceId, LinkChange, PortSpec, Topology, TopologyError};
+use crate::control::topology::{Device, DeviceId, NetworkChange, PortSpec, Topology, TopologyError};
 use crate::wire::Mac;
 
 /// Creates and removes the devices of ports.
@@ -24,7 +24,7 @@ pub(crate) trait HostNetwork {
     /// As [`Topology::devices_in`].
     fn devices_in(&self, path: &Path) -> Result<Vec<DeviceId>, TopologyError>;
     /// As [`Topology::next_change`]. Cancel-safe.
-    async fn next_change(&mut self) -> (DeviceId, LinkChange);
+    async fn next_change(&mut self) -> NetworkChange;
     /// As [`Topology::queue_dropped`].
     fn queue_dropped(&mut self) -> HashMap<DeviceId, u64>;
     /// As [`Topology::take_notices`].
@@ -52,7 +52,7 @@ impl HostNetwork for Topology {
     fn devices_in(&self, path: &Path) -> Result<Vec<DeviceId>, TopologyError> {
         Topology::devices_in(self, path)
     }
-    async fn next_change(&mut self) -> (DeviceId, LinkChange) {
+    async fn next_change(&mut self) -> NetworkChange {
         Topology::next_change(self).await
     }
     fn queue_dropped(&mut self) -> HashMap<DeviceId, u64> {

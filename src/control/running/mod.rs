@@ -26,6 +26,7 @@ mod history;
 mod host_network;
 mod live_trace;
 mod mirror;
+mod nat;
 mod plan;
 mod ports;
 #[cfg(test)]
@@ -57,7 +58,7 @@ use watchdog::Watchdog;
 
 use super::config::{HOST, InvalidValue};
 use super::report::StopReport;
-use super::topology::{Environment, LinkChange, Topology, TopologyError};
+use super::topology::{Environment, LinkChange, NetworkChange, Topology, TopologyError};
 use super::trace::TraceError;
 use super::{Config, EngineChoice, addressing};
 use crate::datapath::{self, Datapath, DatapathError, EngineKind, Notice};
@@ -183,6 +184,8 @@ pub(crate) struct Running<M> {
     events: EventCollector,
     live_traces: LiveTraces,
     watchdog: Watchdog,
+    /// Why NAT may not work, if so.
+    nat_fault: Option<String>,
     /// Why a worker failed, if one did.
     failure: Option<String>,
 }
@@ -259,6 +262,7 @@ impl<M: HostNetwork> Running<M> {
             events: EventCollector::new(),
             live_traces: LiveTraces::new(),
             watchdog: Watchdog::default(),
+            nat_fault: None,
             failure: None,
         })
     }
@@ -300,7 +304,10 @@ impl<M: HostNetwork> Running<M> {
                         return StopReason::Request(owed);
                     }
                 }
-                (device, change) = self.network.next_change() => self.device_changed(device, &change),
+                change = self.network.next_change() => match change {
+                    NetworkChange::Device(device, change) => self.device_changed(device, &change),
+                    NetworkChange::Nat(change) => self.nat_changed(change),
+                },
                 () = self.events.due() => self.collect_events(),
                 () = self.live_traces.due() => self.drain_live_traces(),
                 () = self.watchdog.due() => self.check_workers(),

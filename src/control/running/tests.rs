@@ -6,7 +6,7 @@ use super::fake::{FakeControl, FakeNetwork, config, fdb_reports, running};
 use super::*;
 use crate::control::event::{Event, EventFilter, EventType};
 use crate::control::report::{FdbFilter, NewFdbEntry, NewFdbState, NewPort, PortReport, SwitchState};
-use crate::control::topology::PortNetns;
+use crate::control::topology::{NatChange, PortNetns};
 
 const HOST_MAC: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 1]);
 
@@ -423,6 +423,21 @@ async fn worker_failure_stops_the_switch() {
     let (_handle, mut commands) = Handle::new();
     let end = running.serve(&mut commands, std::future::pending()).await;
     assert!(matches!(end, StopReason::WorkerFailed(why) if why == "its engine failed"));
+}
+
+#[tokio::test]
+async fn changed_nftables_table_degrades_the_switch_until_it_is_restored() {
+    let (fake, mut running) = running(config(|_| {})).await;
+    fake.change_nat(NatChange::Failed { why: "nft is missing".into() });
+    let NetworkChange::Nat(change) = running.network.next_change().await else { panic!("another change") };
+    running.nat_changed(change);
+    let status = running.status();
+    assert_eq!((status.state, status.nat_fault.as_deref()), (SwitchState::Degraded, Some("nft is missing")));
+    running.nat_changed(NatChange::Restored { by: Some("nft".into()) });
+    assert_eq!(running.status().state, SwitchState::Running);
+    let kinds: Vec<EventType> =
+        running.events.history.events(&EventFilter::default()).iter().map(|event| event.kind).collect();
+    assert_eq!(kinds[kinds.len() - 2..], [EventType::NatFailed, EventType::NatRestored]);
 }
 
 #[tokio::test]

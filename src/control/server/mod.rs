@@ -138,18 +138,18 @@ async fn status(State(switch): State<Handle>) -> ApiResult<Json<Status>> {
     Ok(Json(switch.request(Command::Status).await?))
 }
 
-/// Show whether the switch works: 503 if a worker does not respond
+/// Show whether the switch works: 503 if a worker does not respond or NAT may not work
 #[utoipa::path(get, path = "/v1/health", responses(
     (status = 200, description = "The switch works", body = Health),
     (status = 503, description = "The switch is degraded", body = Health),
 ))]
 async fn health(State(switch): State<Handle>) -> ApiResult<(StatusCode, Json<Health>)> {
-    let Status { state, stalled_workers, .. } = switch.request(Command::Status).await?;
+    let Status { state, stalled_workers, nat_fault, .. } = switch.request(Command::Status).await?;
     let code = match state {
         SwitchState::Running => StatusCode::OK,
         SwitchState::Degraded => StatusCode::SERVICE_UNAVAILABLE,
     };
-    Ok((code, Json(Health { state, stalled_workers })))
+    Ok((code, Json(Health { state, stalled_workers, nat_fault })))
 }
 
 /// List all ports

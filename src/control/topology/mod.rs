@@ -20,6 +20,7 @@ mod ledger;
 mod link;
 mod link_watcher;
 mod nat;
+mod nat_watcher;
 pub(crate) mod neighbours;
 mod notices;
 pub(crate) mod preflight;
@@ -36,6 +37,7 @@ pub use self::device::{Device, DeviceId, LinkChange, PortNetns, PortSpec};
 pub use self::environment::Environment;
 pub use self::error::TopologyError;
 pub use self::ledger::LedgerHolder;
+pub use self::nat_watcher::NatChange;
 
 use self::announce::{Announcer, Origin};
 use self::build::{BuiltDevice, StagingNetns};
@@ -43,6 +45,7 @@ use self::claim::{claim_name, close, open_kernel_interfaces};
 use self::device::host_port;
 use self::ledger::{Entry, EntryId, Ledger, Owner};
 use self::link_watcher::{LinkWatcher, Observation, WatchedDevice};
+use self::nat_watcher::NatWatcher;
 use self::notices::Notices;
 use super::Config;
 use crate::sys::netlink::Netlink;
@@ -60,6 +63,15 @@ struct DeviceRecord {
     netns: Option<NetnsIdentity>,
 }
 
+/// A change by another program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NetworkChange {
+    /// Of a port's device.
+    Device(DeviceId, LinkChange),
+    /// Of the nftables table.
+    Nat(NatChange),
+}
+
 /// Everything that was created for one switch. Dropping it removes nothing; [`Topology::teardown`] does.
 #[derive(Debug)]
 pub struct Topology {
@@ -70,6 +82,8 @@ pub struct Topology {
     host_identity: NetnsIdentity,
     staging: StagingNetns,
     watcher: LinkWatcher,
+    /// With NAT.
+    nat: Option<NatWatcher>,
     devices: HashMap<DeviceId, DeviceRecord>,
     announcer: Announcer,
     /// The host port's device, which is announced as a router.
@@ -102,6 +116,7 @@ impl Topology {
                 host_identity,
                 staging,
                 watcher,
+                nat: None,
                 devices: HashMap::new(),
                 announcer: Announcer::default(),
                 host_device: None,
@@ -216,14 +231,19 @@ impl Topology {
         self.notices.take()
     }
 
-    /// The next change by another program to one of the devices. Cancel-safe.
-    pub async fn next_change(&mut self) -> (DeviceId, LinkChange) {
+    /// The next change by another program to one of the devices or to the nftables table. Cancel-safe.
+    pub async fn next_change(&mut self) -> NetworkChange {
+        let nat_changed = async |nat: &mut Option<NatWatcher>| match nat {
+            Some(nat) => nat.next().await,
+            None => std::future::pending().await,
+        };
         let (device, change) = loop {
             tokio::select! {
                 observed = self.watcher.next() => match observed {
                     Observation::Device(device, change) => break (device, change),
                     Observation::HostAddress => self.forward_on_new_interfaces(),
                 },
+                change = nat_changed(&mut self.nat) => return NetworkChange::Nat(change),
                 () = self.announcer.due() => self.send_announcements(),
             }
         };
@@ -235,7 +255,7 @@ impl Topology {
                 _ => {}
             }
         }
-        (device, change)
+        NetworkChange::Device(device, change)
     }
 
     /// For each existing device: the frames that the kernel dropped because the device's queue to the switch was

@@ -11,12 +11,14 @@ use nftables::batch::Batch;
 use nftables::expr::{
     CT, Expression, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix, SetItem,
 };
-use nftables::helper::apply_ruleset_with_args;
+use nftables::helper::{NftablesError, apply_ruleset_with_args, get_current_ruleset_raw};
 use nftables::schema::{Chain, NfListObject, Nftables, Rule, Table};
 use nftables::stmt::{Match, Operator, Statement};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
+use serde_json::Value;
 
 use super::ledger::{Entry, Ledger};
+use super::nat_watcher::NatWatcher;
 use super::{TopologyError, firewall, forwarding};
 
 /// The standard chain priorities `srcnat` and `filter` of nft(8).
@@ -24,20 +26,51 @@ const SRCNAT_PRIORITY: i32 = 100;
 const FILTER_PRIORITY: i32 = 0;
 
 /// Name of a switch's table.
-fn table_name(switch: &str) -> String {
+pub(super) fn table_name(switch: &str) -> String {
     format!("uswitch_{switch}")
 }
 
 /// Masquerades packets of the containers that leave through other interfaces of the host.
-pub(super) fn enable(ledger: &mut Ledger, switch: &str, subnets: &[IpNet]) -> Result<(), TopologyError> {
-    let name = table_name(switch);
-    ledger.record(Entry::Table { name: name.clone() })?;
-    apply(&ruleset(&name, switch, subnets))?;
+pub(super) fn enable(
+    ledger: &mut Ledger,
+    switch: &str,
+    subnets: &[IpNet],
+) -> Result<NatWatcher, TopologyError> {
+    ledger.record(Entry::Table { name: table_name(switch) })?;
+    let watcher = NatWatcher::install(switch, subnets)?;
     forward_v4(ledger, switch, subnets)?;
     if subnets.iter().any(|subnet| subnet.addr().is_ipv6()) {
         forwarding::enable_v6(ledger)?;
     }
-    Ok(())
+    Ok(watcher)
+}
+
+/// Creates a switch's table, or replaces it. Returns what [`list_table`] does.
+pub(super) fn install_table(switch: &str, subnets: &[IpNet]) -> Result<Value, TopologyError> {
+    apply(&ruleset(&table_name(switch), switch, subnets))?;
+    list_table(switch)
+}
+
+/// A switch's table, in a form that is the same for the same rules.
+pub(super) fn list_table(switch: &str) -> Result<Value, TopologyError> {
+    let program = program().ok_or(TopologyError::NoNft)?;
+    let name = table_name(switch);
+    let listed = get_current_ruleset_raw(Some(&program), ["list", "table", "inet", &name])?;
+    let mut table = serde_json::from_str(&listed).map_err(NftablesError::NftInvalidJson)?;
+    remove_handles(&mut table);
+    Ok(table)
+}
+
+/// The kernel gives each object a new number when it is created.
+fn remove_handles(value: &mut Value) {
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(remove_handles),
+        Value::Object(fields) => {
+            fields.remove("handle");
+            fields.values_mut().for_each(remove_handles);
+        }
+        _ => {}
+    }
 }
 
 /// Enables IPv4 forwarding on the interfaces that have an address by now, if the containers have IPv4 addresses.

@@ -60,12 +60,14 @@ fn role(kind: EventType) -> StyleRole {
         | EventType::FdbFlushed
         | EventType::PortRemoved
         | EventType::PortChanged
+        | EventType::NatRestored
         | EventType::Lost => StyleRole::Warn,
         EventType::Evicted
         | EventType::Refused
         | EventType::Dropped
         | EventType::PortDown
         | EventType::PortGone
-        | EventType::WorkerStalled => StyleRole::Bad,
+        | EventType::WorkerStalled
+        | EventType::NatFailed => StyleRole::Bad,
     }
 }

@@ -107,6 +107,7 @@ fn status() -> Status {
         lost_notices: 0,
         state: SwitchState::Running,
         stalled_workers: Vec::new(),
+        nat_fault: None,
         lost_events: 0,
     }
 }
