@@ -51,7 +51,7 @@ fn in_private_host(test: impl AsyncFnOnce()) {
 }
 
 fn environment() -> Environment {
-    Environment { runtime: PathBuf::from(RUNTIME), sandboxed: false }
+    Environment { runtime: PathBuf::from(RUNTIME), state: None, sandboxed: false }
 }
 
 fn config(ports: u16) -> Config {
@@ -63,6 +63,7 @@ fn config(ports: u16) -> Config {
         prefix: "container".to_owned(),
         subnets: vec!["172.16.0.0/24".parse().unwrap(), "fd00:172:16::/64".parse().unwrap()],
         nat: false,
+        mac_prefix: "02:de:a5:ad".parse().unwrap(),
         internal: false,
         guard: true,
         mtu: 1500,

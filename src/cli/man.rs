@@ -41,7 +41,7 @@ fn name(command: &clap::Command) -> String {
 }
 
 /// Date of the last change of the pages.
-const DATE: &str = "2026-11-26";
+const DATE: &str = "2026-11-27";
 /// Longest line of text in the source of a page (mandoc(1), `-T lint`).
 const WIDTH: usize = 80;
 
@@ -80,6 +80,12 @@ const ENVIRONMENT: &str = "\
 Without root, the directory of the switches' sockets and ledgers is
 .IR $XDG_RUNTIME_DIR/uswitch .
 .TP
+.B XDG_STATE_HOME
+Without root, the directory of what is kept after a switch has stopped is
+.IR $XDG_STATE_HOME/uswitch ;
+by default it is
+.IR ~/.local/state/uswitch .
+.TP
 .B NO_COLOR
 If set and not empty,
 .B uswitch watch
@@ -103,6 +109,13 @@ Beside the socket: what has to be removed when the switch stops.
 .TP
 .I NAME.log
 Beside the socket: log of a switch in the background.
+.TP
+.I /var/lib/uswitch/NAME.mac\\-prefix
+As root, the first octets of the MAC addresses of the switch NAME, for its next
+start.
+.TP
+.I $XDG_STATE_HOME/uswitch/NAME.mac\\-prefix
+The same without root.
 .TP
 .I /run/netns/PORT
 Network namespace of a container, as root.

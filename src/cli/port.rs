@@ -56,7 +56,7 @@ struct PortAdd {
     /// IP address with prefix length, or `none`; may be repeated [default: the next free one of each subnet]
     #[arg(long, value_name = "CIDR", value_parser = port_address)]
     ip: Vec<PortAddress>,
-    /// MAC address of the device [default: derived from the switch's name and the port's number]
+    /// MAC address of the device [default: the switch's MAC prefix and the port's number]
     #[arg(long)]
     mac: Option<Mac>,
     /// Name of the device in the container [default: eth0]

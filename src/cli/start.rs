@@ -190,6 +190,7 @@ mod tests {
                 mac: Mac([2, 0, 0, 0, 0, 0]),
                 addresses: vec!["172.16.0.1".parse().unwrap()],
             },
+            mac_prefix: "02:00:00:00".to_owned(),
             nat: false,
             internal: false,
             mtu: 1500,

@@ -52,7 +52,7 @@ fn clean_up(name: &str, error: ClientError) -> Result<(), CliError> {
         sys::caps::can_manage_network().map_err(CliError::io("read this process's capabilities"))?;
     let (socket, exit_reason) = (socket_path(&runtime, name), exit_reason_path(&runtime, name));
     // A sandbox ends with its switch: nothing in it has to be removed.
-    let found = Topology::clean_up_after(name, &Environment { runtime, sandboxed: !may_build });
+    let found = Topology::clean_up_after(name, &Environment { runtime, state: None, sandboxed: !may_build });
     let found = found.map_err(|error| match error {
         // A process holds the ledger, and does not serve the API yet, or any more.
         TopologyError::Running { .. } => CliError::Busy(name.to_owned()),

@@ -5,11 +5,13 @@
 //!   IPv6 subnet the first address is the subnet-router anycast address (RFC 4291 §2.6.1). A /31 (RFC 3021) or
 //!   /127 (RFC 6164) reserves neither and holds the gateway and one container. A /32 or /128 holds only the
 //!   gateway.
-//! - MAC addresses are `02:SS:SS:SS:NN:NN`: locally administered, S a hash of the switch's name, N the number.
-//!   A switch of the same name has the same addresses every time, and the last two bytes identify the
-//!   container in a capture.
+//! - MAC addresses are `PP:PP:PP:PP:NN:NN`: P the prefix of the switch ([`MacPrefix`]), N the number. So they differ
+//!   within a switch, and the last two bytes identify the container in a capture.
 
+use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -54,16 +56,55 @@ pub fn is_host_address(subnet: IpNet, address: IpAddr) -> bool {
         && offset - gateway_offset(subnet) <= host_count(subnet)
 }
 
-/// The MAC address of number `n` of the switch `name`.
-pub fn mac(name: &str, n: u16) -> Mac {
-    let [a, b, c, ..] = fnv1a(name).to_be_bytes();
-    let [high, low] = n.to_be_bytes();
-    Mac([0x02, a, b, c, high, low])
+/// The first four octets of the MAC addresses of a switch: locally administered unicast addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MacPrefix([u8; 4]);
+
+impl MacPrefix {
+    /// A random prefix. The first octet is `X2`, "administratively assigned" (IEEE 802-2014 §8.4.4.3, as amended by
+    /// 802c-2017), so 28 bits are random.
+    pub fn random() -> MacPrefix {
+        // The keys of the hasher are from the kernel's random numbers.
+        let [first, b, c, d, ..] = RandomState::new().build_hasher().finish().to_be_bytes();
+        MacPrefix([first & 0xf0 | 0x02, b, c, d])
+    }
+
+    /// The MAC address of number `n`.
+    pub fn mac(self, n: u16) -> Mac {
+        let MacPrefix([a, b, c, d]) = self;
+        let [high, low] = n.to_be_bytes();
+        Mac([a, b, c, d, high, low])
+    }
 }
 
-/// FNV-1a. Unlike the hashers of `std`, it gives the same value on every machine and in every version.
-fn fnv1a(text: &str) -> u32 {
-    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+impl fmt::Display for MacPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let MacPrefix([a, b, c, d]) = self;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+    }
+}
+
+/// The text is not the prefix of locally administered unicast addresses.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "'{0}' is not a prefix of local MAC addresses: write four octets like 02:de:a5:ad, the first with 2, 6, a or e \
+         as its second digit"
+)]
+pub struct ParseMacPrefixError(String);
+
+impl FromStr for MacPrefix {
+    type Err = ParseMacPrefixError;
+
+    fn from_str(text: &str) -> Result<MacPrefix, ParseMacPrefixError> {
+        const GROUP: u8 = 1;
+        const LOCAL: u8 = 2;
+        match format!("{text}:00:00").parse() {
+            Ok(Mac([first, b, c, d, ..])) if first & (GROUP | LOCAL) == LOCAL => {
+                Ok(MacPrefix([first, b, c, d]))
+            }
+            _ => Err(ParseMacPrefixError(text.to_owned())),
+        }
+    }
 }
 
 /// The offset of the gateway's address from the network address.
@@ -95,6 +136,8 @@ fn address_at(subnet: IpNet, offset: u128) -> IpNet {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     fn net(text: &str) -> IpNet {
@@ -181,12 +224,30 @@ mod tests {
 
     #[test]
     fn mac_is_local_unicast_and_ends_in_the_port_number() {
-        let gateway = mac("uswitch0", 0);
-        assert_eq!(gateway, mac("uswitch0", 0));
+        let prefix = MacPrefix::random();
+        let gateway = prefix.mac(0);
         assert!(!gateway.is_group() && gateway.0[0] & 2 != 0);
-        assert_eq!(mac("uswitch0", 3).0[4..], [0, 3]);
-        assert_eq!(mac("uswitch0", 4095).0[4..], [0x0f, 0xff]);
-        assert_eq!(mac("uswitch0", 3).0[..4], gateway.0[..4]);
-        assert_ne!(mac("uswitch1", 3), mac("uswitch0", 3));
+        assert_eq!(prefix.mac(3).0[4..], [0, 3]);
+        assert_eq!(prefix.mac(4095).0[4..], [0x0f, 0xff]);
+        assert_eq!(prefix.mac(3).0[..4], gateway.0[..4]);
+    }
+
+    #[test]
+    fn random_mac_prefixes_differ_and_are_valid() {
+        let all: HashSet<String> = (0..1000).map(|_| MacPrefix::random().to_string()).collect();
+        // Two of a thousand are equal once in five hundred runs.
+        assert!(all.len() >= 998, "{}", all.len());
+        assert!(all.iter().all(|text| text.parse::<MacPrefix>().is_ok_and(|read| read.to_string() == *text)));
+    }
+
+    #[test]
+    fn rejects_mac_prefixes_of_group_and_universal_addresses() {
+        assert_eq!("52-54-00-AB".parse::<MacPrefix>().unwrap().to_string(), "52:54:00:ab");
+        for text in
+            ["", "02", "02:de:a5", "02:de:a5:ad:00", "02:de:a5:ad:", "00:de:a5:ad", "03:de:a5:ad", "x"]
+        {
+            let error = text.parse::<MacPrefix>().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("'{text}' is not a prefix")), "{error}");
+        }
     }
 }

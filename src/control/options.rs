@@ -46,6 +46,10 @@ pub struct Options {
     /// Gateway address in its subnet, may be repeated [default: the first address of each subnet]
     #[arg(long, value_name = "ADDRESS")]
     pub gateway: Vec<String>,
+    /// First four octets of the MAC addresses, like 02:de:a5:ad; the other two are the port number [default: random,
+    /// and the same at the next start]
+    #[arg(long, value_name = "OCTETS")]
+    pub mac_prefix: Option<String>,
     /// MTU of the devices in bytes, 68 (1280 with IPv6) to 65521 [default: 1500]
     #[arg(long, value_name = "BYTES")]
     pub mtu: Option<u64>,
@@ -115,6 +119,7 @@ impl Options {
             guard: self.guard.or(other.guard),
             no_gateway: self.no_gateway.or(other.no_gateway),
             gateway: if self.gateway.is_empty() { other.gateway } else { self.gateway },
+            mac_prefix: self.mac_prefix.or(other.mac_prefix),
             mtu: self.mtu.or(other.mtu),
             workers: self.workers.or(other.workers),
             engine: self.engine.or(other.engine),

@@ -18,6 +18,7 @@ pub mod packet;
 pub mod process;
 pub mod runtime_dir;
 pub mod sandbox;
+pub mod state_dir;
 pub mod tap;
 pub mod tap_handle;
 pub mod terminal;

@@ -271,7 +271,7 @@ const GUARD_REASONS: [&str; 6] =
 
 #[test]
 fn guarded_containers_stay_usable() {
-    let s = Uswitch::with("--ports 3");
+    let s = guarded();
     let [h1, ..] = s.containers();
     // Links that come up again do duplicate address detection, and send MLD reports and router solicitations.
     h1.sh(
@@ -307,14 +307,19 @@ fn dhcp(source_port: u16, destination_port: u16, source: Ipv4Addr) -> Frame {
     frame
 }
 
-/// The MAC that the switch assigns to container 1.
+/// A switch with the guard, whose MAC addresses the tests know.
+fn guarded() -> Uswitch {
+    Uswitch::with("--ports 3 --mac-prefix 02:00:5e:10")
+}
+
+/// The MAC of container 1 of that switch.
 fn own_mac() -> Mac {
-    uswitch::control::addressing::mac("uswitch0", 1)
+    Mac([0x02, 0x00, 0x5e, 0x10, 0, 1])
 }
 
 #[test]
 fn guard_rejects_stolen_mac() {
-    let s = Uswitch::with("--ports 3");
+    let s = guarded();
     let [h1, h2, h3] = s.containers();
     h3.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
     let stolen = frame(Mac::BROADCAST, h2.mac(), "I am container 2");
@@ -344,7 +349,7 @@ fn seen_guarded<const N: usize>(from: &TestNetns, frames: &[Frame], at: [&TestNe
 
 #[test]
 fn guard_rejects_spoofed_ip_addresses() {
-    let s = Uswitch::with("--ports 3");
+    let s = guarded();
     let [h1, h2, h3] = s.containers();
     let [before4, before6] = [&v4(2)[..], &v6(2)].map(|address| asked(&h3, address));
     h1.sh(&format!("ip addr add {}/32 dev eth0; ip addr add {}/128 dev eth0 nodad", v4(2), v6(2))).ok();
@@ -371,7 +376,7 @@ fn neighbour_claim_by(mac: Mac, target: &str) -> Frame {
 #[test]
 fn guard_rejects_routers_and_dhcp_servers() {
     const ROUTER_ADVERTISEMENT: [u8; 16] = [134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0];
-    let s = Uswitch::with("--ports 3");
+    let s = guarded();
     let [h1, ..] = s.containers();
     let (ip, _) = advertisement(mac(1));
     let mut router = ipv6_frame(&ip, 16, &ROUTER_ADVERTISEMENT);
@@ -386,7 +391,7 @@ fn guard_rejects_routers_and_dhcp_servers() {
 /// The same with and without the guard.
 #[test]
 fn rejects_packets_from_gateway_address() {
-    let s = Uswitch::with("--ports 3");
+    let s = guarded();
     let [h1, ..] = s.containers();
     for (guard, count) in [("on", 1), ("off", 2)] {
         s.host().run(&format!("uswitch port set container1 --guard {guard}")).ok();
@@ -397,7 +402,7 @@ fn rejects_packets_from_gateway_address() {
 
 #[test]
 fn port_set_changes_the_guard() {
-    let s = Uswitch::with("--ports 3");
+    let s = guarded();
     let [h1, h2, h3] = s.containers();
     assert_eq!(s.row("port show", "container1")["source_guard"], true);
     let frames = [frame(Mac::BROADCAST, mac(9), "a made-up source")];

@@ -37,7 +37,8 @@ impl<'a> Screen<'a> {
         fs::write(host.path(SCRIPT), LOOK).expect("the host has a /run");
         let (socket, how) = (screen.socket(), format!("-x 100 -y 30 -c {directory}"));
         host.run(&format!("{user} env {TERMINAL} {TMUX} {socket} new-session -d {how} sh {SCRIPT}")).ok();
-        screen.wait_for("02:");
+        // The end of the gateway's MAC address.
+        screen.wait_for(":00:00");
         screen
     }
 

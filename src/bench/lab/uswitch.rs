@@ -41,6 +41,8 @@ fn detail(line: &str) -> Option<String> {
 fn start(plan: &BenchPlan) -> Command {
     let mut command = Command::new(PROGRAM);
     command.arg0("uswitch").args(["start", "--ports", "2", "--subnet", &SUBNET.to_string()]);
+    // A chosen prefix would be kept in a file.
+    command.args(["--mac-prefix", "02:be:9c:00"]);
     command.args(["--mtu", &MTU.to_string(), "--txqueuelen", &TXQUEUELEN.to_string()]);
     command.args(["--engine", &plan.engine.to_string()]);
     if let Some(time) = plan.busy_poll {

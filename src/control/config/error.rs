@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use super::subnets::MOST_SUBNETS;
+use crate::control::addressing::ParseMacPrefixError;
 use crate::control::format::counted;
 
 /// Why a configuration is refused.
@@ -114,6 +115,9 @@ pub enum InvalidValue {
     /// A container has the address.
     #[error("{0} is the address of container {1}: choose the first address or one after the containers'")]
     GatewayOfContainer(IpAddr, u16),
+    /// Not a prefix of MAC addresses.
+    #[error(transparent)]
+    MacPrefix(#[from] ParseMacPrefixError),
     /// Options that need a gateway.
     #[error("'no-gateway' excludes 'gateway' and 'nat': give only one of them")]
     NoGateway,

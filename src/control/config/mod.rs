@@ -24,6 +24,7 @@ pub use self::subnets::is_special;
 use self::mtu::smallest_mtu;
 use self::subnets::address_plan;
 use self::workers::{busy_poll, cpus, default_workers, placement};
+use super::addressing::MacPrefix;
 use super::log::LogLevel;
 use super::options::{Options, OptionsFile};
 use crate::datapath::{BusyPoll, Placement};
@@ -55,7 +56,9 @@ pub struct Config {
     pub subnets: Vec<IpNet>,
     /// The gateway's address in each subnet that has one.
     pub gateways: Vec<IpNet>,
-    /// What the switch chooses itself if its default is in use.
+    /// The first octets of the MAC addresses.
+    pub mac_prefix: MacPrefix,
+    /// What the switch chooses itself when it starts.
     pub choose: Choose,
     /// Masquerade packets to other networks.
     pub nat: bool,
@@ -89,20 +92,26 @@ pub struct Config {
     pub log: LogLevel,
 }
 
-/// Values that a switch with another name than the default chooses itself if their defaults are in use.
+/// Values that the switch chooses itself when it starts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Choose {
-    /// The prefix of the containers' names.
+    /// The prefix of the containers' names, if the default is in use and the switch is not the default one.
     pub prefix: bool,
-    /// The subnets.
+    /// The subnets, if one of the default ones is in use and the switch is not the default one.
     pub subnets: bool,
+    /// The first octets of the MAC addresses.
+    pub mac_prefix: bool,
 }
 
 impl Choose {
     /// A switch with another name than the default is likely the second one.
     fn new(name: &str, options: &Options) -> Choose {
         let second = name != DEFAULT_NAME;
-        Choose { prefix: second && options.prefix.is_none(), subnets: second && options.subnet.is_empty() }
+        Choose {
+            prefix: second && options.prefix.is_none(),
+            subnets: second && options.subnet.is_empty(),
+            mac_prefix: options.mac_prefix.is_none(),
+        }
     }
 }
 
@@ -143,6 +152,7 @@ impl Options {
             "subnet" => !self.subnet.is_empty(),
             "nat" => self.nat.is_some(),
             "gateway" => !self.gateway.is_empty(),
+            "mac-prefix" => self.mac_prefix.is_some(),
             "mtu" => self.mtu.is_some(),
             "workers" => self.workers.is_some(),
             "cpus" => self.cpus.is_some(),
@@ -156,6 +166,9 @@ impl Options {
         }
     }
 }
+
+/// Stands for the MAC prefix that the switch chooses when it starts.
+const PLACEHOLDER_MAC_PREFIX: &str = "02:00:00:00";
 
 type Checked<T> = Result<T, (&'static str, InvalidValue)>;
 
@@ -175,6 +188,7 @@ fn check(options: Options) -> Checked<Config> {
     }
     Ok(Config {
         gateways,
+        mac_prefix: mac_prefix(options.mac_prefix.as_deref().unwrap_or(PLACEHOLDER_MAC_PREFIX))?,
         name,
         ports,
         prefix,
@@ -208,6 +222,10 @@ const fn log_level(verbose: u8) -> LogLevel {
         1 => LogLevel::Info,
         _ => LogLevel::Debug,
     }
+}
+
+fn mac_prefix(text: &str) -> Checked<MacPrefix> {
+    text.parse().map_err(|error| ("mac-prefix", InvalidValue::MacPrefix(error)))
 }
 
 /// Metrics are served to this machine only. Others use a proxy or ssh.

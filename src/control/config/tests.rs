@@ -151,6 +151,15 @@ fn rejects_metrics_address_off_loopback() {
 }
 
 #[test]
+fn rejects_invalid_mac_prefix() {
+    assert!(config(|_| {}).unwrap().choose.mac_prefix);
+    let given = config(|o| o.mac_prefix = Some("02:DE:a5:ad".into())).unwrap();
+    assert_eq!((given.mac_prefix.to_string().as_str(), given.choose.mac_prefix), ("02:de:a5:ad", false));
+    let refused = refusal(|o| o.mac_prefix = Some("01:de:a5:ad".into()));
+    assert!(refused.starts_with("--mac-prefix: '01:de:a5:ad' is not a prefix"), "{refused}");
+}
+
+#[test]
 fn rejects_nat_with_internal() {
     let both = refusal(|o| (o.nat, o.internal) = (Some(true), Some(true)));
     assert!(both.starts_with("--nat: "), "{both}");

@@ -138,7 +138,7 @@ pub struct NewPort {
     /// Addresses with prefix lengths; `[]` for none [default: the next free one in each subnet].
     #[schema(value_type = Option<Vec<String>>)]
     pub ip: Option<Vec<IpNet>>,
-    /// MAC address of the device [default: derived from the switch's name and the port's number].
+    /// MAC address of the device [default: the switch's MAC prefix and the port's number].
     #[schema(value_type = Option<String>)]
     pub mac: Option<Mac>,
     /// Name of the device [default: eth0].

@@ -84,6 +84,8 @@ pub struct Status {
     pub subnets: Vec<IpNet>,
     /// The gateway.
     pub gateway: GatewayReport,
+    /// The first four octets of the MAC addresses.
+    pub mac_prefix: String,
     /// Whether traffic that leaves the host is masqueraded (NAT).
     pub nat: bool,
     /// Whether there is no host port.

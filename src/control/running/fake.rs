@@ -222,7 +222,12 @@ pub(crate) fn fdb_reports(running: &mut Running<FakeNetwork>, filter: &FdbFilter
 /// A configuration with one worker and the poll engine.
 pub(crate) fn config(edit: impl FnOnce(&mut Options)) -> Config {
     // The guard is off, because the tests send frames from made-up addresses.
-    let mut options = Options { workers: Some(1), guard: Some(false), ..Options::default() };
+    let mut options = Options {
+        workers: Some(1),
+        guard: Some(false),
+        mac_prefix: Some("02:de:a5:ad".to_owned()),
+        ..Options::default()
+    };
     edit(&mut options);
     Config::new(options, None).unwrap()
 }

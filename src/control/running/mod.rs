@@ -60,7 +60,7 @@ use super::config::{HOST, InvalidValue};
 use super::report::StopReport;
 use super::topology::{Environment, LinkChange, NetworkChange, Topology, TopologyError};
 use super::trace::TraceError;
-use super::{Config, EngineChoice, addressing};
+use super::{Config, EngineChoice};
 use crate::datapath::{self, Datapath, DatapathError, EngineKind, Notice};
 use crate::switch::fdb::FdbError;
 use crate::switch::{Gateway, PortId, Ports, Switch, SwitchConfig, Tick};
@@ -410,7 +410,7 @@ enum AdminState {
 }
 
 fn settings(config: &Config) -> SwitchConfig {
-    let mut gateway = Gateway { mac: addressing::mac(&config.name, 0).into(), ..Gateway::default() };
+    let mut gateway = Gateway { mac: config.mac_prefix.mac(0).into(), ..Gateway::default() };
     for address in config.gateways() {
         match address {
             std::net::IpAddr::V4(address) => gateway.ipv4.push(address),

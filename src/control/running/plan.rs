@@ -41,7 +41,7 @@ impl PortPlan {
         let spec = PortSpec {
             netns: PortNetns::New(name.clone()),
             ifname: DEFAULT_DEVICE.to_owned(),
-            mac: Some(addressing::mac(&config.name, n)),
+            mac: Some(config.mac_prefix.mac(n)),
             gateways: gateways(config, &addresses),
             addresses,
             mtu: config.mtu,
@@ -148,10 +148,11 @@ fn default_name(path: &Path) -> String {
     }
 }
 
-/// The lowest number whose name and addresses are free.
+/// The lowest number whose name, MAC and IP addresses are free.
 fn free_number(config: &Config, ports: &[&PortRecord]) -> u16 {
     let taken: HashSet<u16> = ports.iter().map(|port| port.number).collect();
     let names: HashSet<&str> = ports.iter().map(|port| port.name.as_str()).collect();
+    let macs: HashSet<Mac> = ports.iter().map(|port| port.assigned.mac).collect();
     let given: HashSet<IpAddr> = ports
         .iter()
         .flat_map(|port| port.assigned.addresses.iter().map(IpNet::addr))
@@ -162,9 +163,10 @@ fn free_number(config: &Config, ports: &[&PortRecord]) -> u16 {
             config.subnets.iter().filter_map(|subnet| addressing::host_address(*subnet, u64::from(*n)));
         !taken.contains(n)
             && !names.contains(config.container(*n).as_str())
+            && !macs.contains(&config.mac_prefix.mac(*n))
             && addresses.all(|address| !given.contains(&address.addr()))
     };
-    // Each port blocks one number, one name and at most MAX_ADDRESSES addresses. If all numbers are
+    // Each port blocks one number, one name, one MAC and at most MAX_ADDRESSES addresses. If all numbers are
     // blocked, the conflict of the last one is reported.
     (1..u16::MAX).find(is_free).unwrap_or(u16::MAX)
 }
@@ -219,11 +221,11 @@ fn check_mac(
     request: Option<Mac>,
     number: u16,
 ) -> Result<Mac, RunError> {
-    let mac = request.unwrap_or_else(|| addressing::mac(&config.name, number));
+    let mac = request.unwrap_or_else(|| config.mac_prefix.mac(number));
     if mac.is_group() || mac.is_zero() {
         return Err(RunError::InvalidMac(mac));
     }
-    if mac == addressing::mac(&config.name, 0) {
+    if mac == config.mac_prefix.mac(0) {
         return Err(RunError::AddressTaken(mac.to_string(), "the gateway".to_owned()));
     }
     match ports.iter().find(|port| port.assigned.mac == mac) {

@@ -55,7 +55,7 @@ async fn start_creates_host_port_and_containers() {
     assert_eq!(second.netns, PortNetns::New("container2".into()));
     assert_eq!(second.addresses, ["172.16.0.3/24".parse().unwrap(), "fd00:172:16::3/64".parse().unwrap()]);
     assert_eq!(second.gateways, ["172.16.0.1", "fd00:172:16::1"].map(|ip| ip.parse::<IpAddr>().unwrap()));
-    assert_eq!(second.mac, Some(addressing::mac("uswitch0", 2)));
+    assert_eq!(second.mac, "02:de:a5:ad:00:02".parse().ok());
     let reports = running.port_reports();
     assert!(reports.iter().all(|port| port.state == "forwarding"));
     assert_eq!(reports.iter().map(|port| port.ifindex).collect::<Vec<_>>(), [1, 2, 3]);
@@ -283,6 +283,9 @@ async fn skips_numbers_whose_name_or_address_is_taken() {
     assert_eq!(names(&running)[3..], ["container3", "container5"]);
     // 3 is taken by name, 4 by address (172.16.0.5), and container5 took 5.
     assert_eq!(running.add_port(NewPort::default()).unwrap().port.ifname, "container6");
+    running.add_port(new_port(|request| request.mac = "02:de:a5:ad:00:08".parse().ok())).unwrap();
+    let next = running.add_port(NewPort::default()).unwrap().port;
+    assert_eq!((next.ifname.as_str(), next.address.0[5]), ("container9", 9));
 }
 
 /// Checks that each request is refused with its reason, and that no device is made.
@@ -341,8 +344,8 @@ async fn rejects_invalid_device_settings() {
     refuses([
         (with_ip(|request| request.mac = Some(Mac::BROADCAST)), "is a group address or zero"),
         (with_ip(|request| request.mac = Some(Mac::ZERO)), "is a group address or zero"),
-        (with_ip(|request| request.mac = Some(addressing::mac("uswitch0", 0))), "is in use by the gateway"),
-        (with_ip(|request| request.mac = Some(addressing::mac("uswitch0", 1))), "is in use by container1"),
+        (with_ip(|request| request.mac = "02:de:a5:ad:00:00".parse().ok()), "is in use by the gateway"),
+        (with_ip(|request| request.mac = "02:de:a5:ad:00:01".parse().ok()), "is in use by container1"),
         (with_ip(|request| request.mtu = Some(67)), "67 is out of range"),
         (with_ip(|request| request.mtu = Some(65522)), "65522 is out of range"),
     ])

@@ -49,6 +49,7 @@ impl<M: HostNetwork> Running<M> {
                 mac: self.switch.gateway.mac.get(),
                 addresses: config.gateways().collect(),
             },
+            mac_prefix: config.mac_prefix.to_string(),
             nat: config.nat,
             internal: config.internal,
             mtu: config.mtu,

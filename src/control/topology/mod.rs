@@ -19,6 +19,7 @@ pub(crate) mod inspect;
 mod ledger;
 mod link;
 mod link_watcher;
+mod mac_prefix;
 mod nat;
 mod nat_watcher;
 pub(crate) mod neighbours;
@@ -90,6 +91,8 @@ pub struct Topology {
     host_device: Option<DeviceId>,
     next: u64,
     notices: Notices,
+    /// The file of the MAC prefix, locked.
+    _mac_prefix: Option<mac_prefix::KeptMacPrefix>,
 }
 
 impl Topology {
@@ -105,10 +108,11 @@ impl Topology {
         let claimed = choose::replace_used_defaults(&mut config).and_then(|choices| {
             let parts = open_kernel_interfaces(&config)?;
             ledger.start(Owner::this_process(host_identity, environment.sandboxed))?;
-            Ok((parts, choices))
+            let (mac_prefix, not_kept) = mac_prefix::choose(&mut config, environment.state.as_deref());
+            Ok((parts, mac_prefix, choices.into_iter().chain(not_kept)))
         });
         match claimed {
-            Ok(((host, staging, watcher), choices)) => Ok(Topology {
+            Ok(((host, staging, watcher), mac_prefix, choices)) => Ok(Topology {
                 config,
                 sandboxed: environment.sandboxed,
                 ledger,
@@ -122,6 +126,7 @@ impl Topology {
                 host_device: None,
                 next: 0,
                 notices: Notices::new(notice.into_iter().chain(choices)),
+                _mac_prefix: mac_prefix,
             }),
             Err(error) => {
                 // Report why the start failed, not that the ledger file was left.
@@ -134,7 +139,7 @@ impl Topology {
         }
     }
 
-    /// The configuration, with the prefix and the subnets that were chosen.
+    /// The configuration, with the prefixes and the subnets that were chosen.
     pub fn config(&self) -> &Config {
         &self.config
     }

@@ -94,6 +94,7 @@ fn status() -> Status {
         cpus: vec![1],
         subnets: Vec::new(),
         gateway: GatewayReport { mac: mac(0), addresses: Vec::new() },
+        mac_prefix: "02:de:a5:ad".to_owned(),
         nat: false,
         internal: false,
         mtu: 1500,

@@ -15,6 +15,7 @@ use super::shell::Shell;
 const INIT: &str = r#"
 set -e
 mount -t tmpfs -o mode=755 tmpfs /run
+mount -t tmpfs -o mode=755 tmpfs /var/lib
 mount -t sysfs sysfs /sys
 mkdir /run/bin /run/netns
 touch /run/bin/uswitch
@@ -25,8 +26,8 @@ echo ready
 exec cat
 "#;
 
-/// A private machine: network, mount and PID namespaces, and a `/run` that contains only the program under
-/// test.
+/// A private machine: network, mount and PID namespaces, a `/run` that contains only the program under test, and
+/// an empty `/var/lib`.
 ///
 /// Its init process reads from a pipe that only this process holds. When the pipe closes, because this value
 /// is dropped or this process dies, the init process ends, and the kernel kills all other processes in the

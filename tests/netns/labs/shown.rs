@@ -117,7 +117,8 @@ fn tokens(line: &str) -> Line {
 fn mac(text: &str) -> Option<&str> {
     let mac = text.get(..17)?;
     let octets = mac.split(':').filter(|octet| octet.len() == 2 && u8::from_str_radix(octet, 16).is_ok());
-    let goes_on = text[17..].starts_with(|c: char| c.is_ascii_hexdigit() || c == ':');
+    let after = &text[17..];
+    let goes_on = after.strip_prefix(':').unwrap_or(after).starts_with(|c: char| c.is_ascii_hexdigit());
     (octets.count() == 6 && !goes_on).then_some(mac)
 }
 
@@ -169,6 +170,7 @@ mod tests {
             ("4 frames...", "4 frames and more"),
             ("...", ""),
             ("one\n...\nfour", "one\ntwo\nthree\nfour"),
+            ("source 02:00:5e:00:53:01: valid", "source 3a:00:5e:00:53:99: valid"),
             ("dev eth0 lladdr 02:00:5e:00:53:01 ... \n...", "dev eth0 lladdr 3a:00:5e:00:53:99 STALE"),
         ] {
             assert!(shown(page, seen), "{page:?} {seen:?}");
