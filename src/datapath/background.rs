@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Select, Sender, bounded};
 use nix::unistd::write;
 
 use super::budget::{Limit, TimeBudget, is_slow};
@@ -144,9 +144,7 @@ impl BackgroundWriter {
         let run = move || {
             // Where the kernel refuses, it runs where and as the worker does.
             let _ = placement::run_on(&cpus);
-            // A thread allocates when it first waits for a channel, after it has tried for a moment without waiting.
-            // Later is too late: the hot path allocates nothing.
-            let _ = writer.jobs.recv_timeout(Duration::from_millis(20));
+            register_once(&writer.jobs);
             let _ = set_thread_nice(NICE);
             let confined = restrict_worker().map_err(io::Error::from);
             let failed = confined.is_err();
@@ -259,6 +257,18 @@ impl Drop for BackgroundWriter {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// Registers this thread at a channel, as if it waited for it, and returns at once. The first registration of a thread
+/// allocates, and so does the first one at a channel. Later is too late: the hot path allocates nothing. `recv_timeout`
+/// does not register before it has tried for a moment, and not at all if its time is over then.
+fn register_once<T>(channel: &Receiver<T>) {
+    let mut select = Select::new();
+    select.recv(channel);
+    if let Ok(operation) = select.try_select() {
+        // Nothing is sent before this thread is ready, so this is the end of the channel.
+        let _ = operation.recv(channel);
     }
 }
 
