@@ -22,7 +22,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::thread;
+use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -227,12 +227,20 @@ impl NetnsThread {
 /// # Errors
 /// No thread can be started (`RLIMIT_NPROC`, `pids.max`).
 pub fn in_netns<T: Send>(task: impl FnOnce(&mut NetnsThread) -> T + Send) -> Result<T, NetnsError> {
-    let result = std::thread::scope(|scope| {
-        let thread = thread::Builder::new().spawn_scoped(scope, || task(&mut NetnsThread(())))?;
-        Ok(thread.join())
-    });
-    let result = result.map_err(kernel::<io::Error>("start a thread that enters the namespace"))?;
+    let result = thread::scope(|scope| spawn_in_netns(scope, task).map(ScopedJoinHandle::join))?;
     Ok(result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+}
+
+/// Starts `task` on a thread of `scope`, which may change its namespace.
+///
+/// # Errors
+/// As [`in_netns`].
+pub fn spawn_in_netns<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    task: impl FnOnce(&mut NetnsThread) -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>, NetnsError> {
+    let thread = thread::Builder::new().spawn_scoped(scope, || task(&mut NetnsThread(())));
+    thread.map_err(kernel("start a thread that enters the namespace"))
 }
 
 /// The path of the namespace with this name.

@@ -280,6 +280,9 @@ impl<M: HostNetwork> Running<M> {
             let plan = PortPlan::container(&self.config, n)?;
             self.make_port(plan)?;
         }
+        // Sent when the switch serves, so that a start does not wait for them.
+        let ports: Vec<PortId> = self.ports.keys().copied().collect();
+        ports.into_iter().for_each(|id| self.announce(id));
         Ok(())
     }
 

@@ -168,7 +168,7 @@ impl<M: HostNetwork> Running<M> {
     }
 
     /// Announces the port's addresses to the other hosts (gratuitous ARP, unsolicited neighbour advertisement).
-    fn announce(&mut self, id: PortId) {
+    pub(super) fn announce(&mut self, id: PortId) {
         if let Some(port) = self.ports.get(&id) {
             self.network.announce(port.device.id, &port.device.addresses);
         }

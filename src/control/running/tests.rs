@@ -175,7 +175,8 @@ async fn follows_changes_of_a_device() {
     assert_eq!(running.status().gateway.mac, gateway);
     assert_eq!(port_of(&mut running, gateway).as_deref(), Some("host"));
     let announced: Vec<String> = fake.announced().into_iter().map(|(name, _)| name).collect();
-    assert_eq!(announced, ["container1", "host"]);
+    // All at the start, and those whose MAC changed.
+    assert_eq!(announced, ["host", "container1", "container2", "container1", "host"]);
 }
 
 #[tokio::test]

@@ -9,10 +9,11 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::DeviceId;
-use crate::sys::netns::{Netns, NetnsError, in_netns};
+use crate::sys::netns::{Netns, NetnsThread, spawn_in_netns};
 use crate::sys::packet::PacketSocket;
 use crate::wire::arp::Arp;
 use crate::wire::ndp::{self, ALL_NODES_MAC, Advertiser};
@@ -20,12 +21,17 @@ use crate::wire::{EtherType, Mac};
 
 /// Time between the two announcements.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Most devices that are announced at once. Each needs a thread and an open namespace, for as long as the kernel takes to
+/// close a packet socket (`synchronize_net` in `packet_release`): some 20 ms, in which many can be closed.
+const BATCH: usize = 32;
 
 /// Announcements to send. There is at most one entry for each device, so a container that changes its MAC address in a
 /// loop causes no more than one announcement in an [`INTERVAL`].
 #[derive(Debug, Default)]
 pub(super) struct Announcer {
     pending: BTreeMap<DeviceId, Announcement>,
+    /// The batch that is being sent.
+    sending: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -47,6 +53,9 @@ pub(super) struct Origin {
 impl Announcer {
     /// Schedules the announcements of a device's addresses.
     pub(super) fn schedule(&mut self, device: DeviceId, addresses: Vec<IpAddr>) {
+        if addresses.is_empty() {
+            return;
+        }
         let at = self.pending.get(&device).map_or_else(Instant::now, |pending| pending.at);
         self.pending.insert(device, Announcement { addresses, at, repeats: 1 });
     }
@@ -55,47 +64,66 @@ impl Announcer {
         self.pending.remove(&device);
     }
 
-    /// Resolves when an announcement is due: never, while there is none.
-    pub(super) fn due(&self) -> impl Future<Output = ()> + 'static {
-        let next = self.pending.values().map(|pending| pending.at).min();
-        async move {
-            match next {
-                Some(next) => tokio::time::sleep_until(next).await,
-                None => std::future::pending().await,
-            }
+    /// Resolves when announcements are due and the batch before them has been sent: never, while there are none.
+    /// Cancel-safe.
+    pub(super) async fn due(&mut self) {
+        if let Some(sending) = &mut self.sending {
+            // A panic in it has been reported, and concerns only its announcements.
+            let _ = sending.await;
+            self.sending = None;
+        }
+        match self.pending.values().map(|pending| pending.at).min() {
+            Some(next) => tokio::time::sleep_until(next).await,
+            None => std::future::pending().await,
         }
     }
 
-    /// The next announcement that is due. It is scheduled again if it is to be repeated.
-    pub(super) fn take_due(&mut self) -> Option<(DeviceId, Vec<IpAddr>)> {
+    /// The next announcements that are due, at most [`BATCH`]. Those to be repeated are scheduled again.
+    pub(super) fn take_due(&mut self) -> Vec<(DeviceId, Vec<IpAddr>)> {
         let now = Instant::now();
-        let (&device, due) = self.pending.iter_mut().find(|(_, pending)| pending.at <= now)?;
-        let addresses = due.addresses.clone();
-        (due.at, due.repeats) = match due.repeats.checked_sub(1) {
-            Some(repeats) => (now + INTERVAL, repeats),
-            None => {
+        let due = self.pending.iter_mut().filter(|(_, pending)| pending.at <= now).take(BATCH);
+        let due = due.map(|(device, pending)| {
+            let repeat = pending.repeats > 0;
+            (pending.at, pending.repeats) = (now + INTERVAL, pending.repeats.saturating_sub(1));
+            (*device, pending.addresses.clone(), repeat)
+        });
+        let due: Vec<_> = due.collect();
+        let taken = due.into_iter().map(|(device, addresses, repeat)| {
+            if !repeat {
                 self.pending.remove(&device);
-                return Some((device, addresses));
             }
-        };
-        Some((device, addresses))
+            (device, addresses)
+        });
+        taken.collect()
     }
+
+    /// Sends announcements on other threads.
+    pub(super) fn send(&mut self, batch: Vec<(Origin, Vec<IpAddr>)>) {
+        self.sending = Some(tokio::task::spawn_blocking(move || send_all(&batch)));
+    }
+}
+
+/// Sends the announcements of several devices at the same time.
+fn send_all(batch: &[(Origin, Vec<IpAddr>)]) {
+    std::thread::scope(|scope| {
+        for (origin, addresses) in batch {
+            // The device may be down or gone: then there is nothing to announce.
+            let _ = spawn_in_netns(scope, |thread| send(thread, origin, addresses));
+        }
+    });
 }
 
 /// Sends the announcements of `addresses`.
 ///
 /// # Errors
-/// There is no thread for it, the namespace cannot be entered, or the device is gone or down.
-pub(super) fn send(origin: &Origin, addresses: &[IpAddr]) -> io::Result<()> {
-    let sent = in_netns(|thread| {
-        thread.enter(&origin.netns)?;
-        Ok::<_, NetnsError>(PacketSocket::open(origin.ifindex).and_then(|socket| {
-            addresses.iter().try_for_each(|address| {
-                socket.send(&frame(origin.mac, *address, origin.advertiser), 1).map(drop)
-            })
-        }))
-    });
-    sent.and_then(|sent| sent).map_err(io::Error::other)?
+/// The namespace cannot be entered, or the device is gone or down.
+fn send(thread: &mut NetnsThread, origin: &Origin, addresses: &[IpAddr]) -> io::Result<()> {
+    thread.enter(&origin.netns).map_err(io::Error::other)?;
+    let socket = PacketSocket::open(origin.ifindex)?;
+    for address in addresses {
+        socket.send(&frame(origin.mac, *address, origin.advertiser), 1)?;
+    }
+    Ok(())
 }
 
 /// The frame that announces `address` at `mac`.
@@ -150,15 +178,32 @@ mod tests {
         let mut announcer = Announcer::default();
         let addresses = vec!["172.16.0.4".parse().unwrap()];
         announcer.schedule(device, addresses.clone());
-        assert_eq!(announcer.take_due(), Some((device, addresses.clone())));
+        assert_eq!(announcer.take_due(), [(device, addresses.clone())]);
         announcer.schedule(device, addresses.clone());
-        assert_eq!(announcer.take_due(), None);
+        assert_eq!(announcer.take_due(), []);
         let began = Instant::now();
         for _ in 0..2 {
             announcer.due().await;
-            assert_eq!(announcer.take_due(), Some((device, addresses.clone())));
+            assert_eq!(announcer.take_due(), [(device, addresses.clone())]);
         }
         assert!(began.elapsed() >= 2 * INTERVAL);
+        assert!(announcer.pending.is_empty());
+    }
+    /// All ports of a new switch are announced at once.
+    #[tokio::test(start_paused = true)]
+    async fn announces_many_devices_in_batches() {
+        let mut announcer = Announcer::default();
+        let devices = (BATCH + 1) as u64;
+        (0..devices).for_each(|n| announcer.schedule(DeviceId(n), vec!["172.16.0.4".parse().unwrap()]));
+        announcer.schedule(DeviceId(devices), Vec::new());
+        let mut announced = BTreeMap::new();
+        for batch in [BATCH, 1, BATCH, 1] {
+            announcer.due().await;
+            let due = announcer.take_due();
+            assert_eq!(due.len(), batch);
+            due.into_iter().for_each(|(device, _)| *announced.entry(device).or_insert(0) += 1);
+        }
+        assert_eq!(announced, (0..devices).map(|n| (DeviceId(n), 2)).collect());
         assert!(announcer.pending.is_empty());
     }
 }

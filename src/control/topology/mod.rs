@@ -209,13 +209,15 @@ impl Topology {
     }
 
     fn send_announcements(&mut self) {
-        while let Some((device, addresses)) = self.announcer.take_due() {
-            let Some((netns, ifindex, mac)) = self.watcher.location(device) else { continue };
+        let due = self.announcer.take_due();
+        let batch = due.into_iter().filter_map(|(device, addresses)| {
+            let (netns, ifindex, mac) = self.watcher.location(device)?;
             let of_host = self.host_device == Some(device);
             let advertiser = if of_host { Advertiser::Router } else { Advertiser::Host };
-            // The device may be down or gone: then there is nothing to announce.
-            let _ = announce::send(&Origin { netns, ifindex, mac, advertiser }, &addresses);
-        }
+            Some((Origin { netns, ifindex, mac, advertiser }, addresses))
+        });
+        let batch = batch.collect();
+        self.announcer.send(batch);
     }
 
     /// The devices in an existing namespace.
