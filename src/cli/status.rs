@@ -23,6 +23,16 @@ impl StatusCommand {
     }
 }
 
+fn guard(status: &Status) -> String {
+    let new = if status.guard { "on" } else { "off for new containers" };
+    let ports = status.guard_off_ports.join(", ");
+    match (status.guard_off, status.guard_off - status.guard_off_ports.len().min(status.guard_off)) {
+        (0, _) => new.to_owned(),
+        (_, 0) => format!("{new}, off at {ports}"),
+        (_, more) => format!("{new}, off at {ports} and {more} more"),
+    }
+}
+
 fn text(status: &Status) -> String {
     let mut engine = format!("{}, {}", status.engine, counted(status.workers, "worker"));
     if !status.cpus.is_empty() {
@@ -51,6 +61,7 @@ fn text(status: &Status) -> String {
         ("subnets", joined(&status.subnets)),
         ("gateway", gateway),
         ("host", host.to_owned()),
+        ("guard", guard(status)),
         ("mtu", status.mtu.to_string()),
         ("addresses", format!("{} of {}, ageing after {} s", status.fdb, status.fdb_max, status.ageing_time)),
         ("received", format!("{} frames, {} bytes", status.rx_frames, status.rx_bytes)),

@@ -413,6 +413,9 @@ fn port_set_changes_the_guard() {
     s.host().run("uswitch port set container1 --guard on").ok();
     assert_eq!(seen_guarded(&h1, &frames, [&h2, &h3]), [vec![], vec![] as Vec<Frame>]);
     assert_eq!(s.drops("container1", "spoofed_mac"), 2);
+    s.host().run("uswitch port set container2 --guard off").ok();
+    let status = s.host().run("uswitch status").ok();
+    assert!(status.lines().any(|line| line.trim() == "guard      on, off at container2"), "{status}");
     let said = s.host().run("uswitch port set host --guard off").fails();
     assert!(said.contains("the host port has no guard"), "{said}");
     let said =

@@ -90,6 +90,15 @@ pub struct Status {
     pub nat: bool,
     /// Whether there is no host port.
     pub internal: bool,
+    /// Whether the guard is on for new containers.
+    #[serde(default)]
+    pub guard: bool,
+    /// Number of containers whose guard is off.
+    #[serde(default)]
+    pub guard_off: usize,
+    /// The first 8 of them.
+    #[serde(default)]
+    pub guard_off_ports: Vec<String>,
     /// MTU of new ports, in bytes.
     pub mtu: u32,
     /// Number of ports, including the host port.

@@ -18,6 +18,9 @@ use crate::switch::{Counters, PortCounts, PortId, Tick};
 /// Slots of the forwarding database that are read at once.
 pub(super) const FDB_PAGE: u32 = 1024;
 
+/// Most unguarded ports in the status. The list of ports shows all.
+const UNGUARDED_LISTED: usize = 8;
+
 impl<M: HostNetwork> Running<M> {
     /// Logs the started switch.
     pub(crate) fn log_started(&self) {
@@ -31,6 +34,7 @@ impl<M: HostNetwork> Running<M> {
         let totals = PortId::all().map(|id| self.totals(id));
         let counted = totals.fold(PortCounts::default(), |sum, port| sum.plus(&port));
         let stalled_workers = self.datapath.stalled_workers();
+        let (guard_off, guard_off_ports) = self.unguarded();
         Status {
             name: config.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -52,6 +56,9 @@ impl<M: HostNetwork> Running<M> {
             mac_prefix: config.mac_prefix.to_string(),
             nat: config.nat,
             internal: config.internal,
+            guard: config.guard,
+            guard_off,
+            guard_off_ports,
             mtu: config.mtu,
             ports: self.ports.len(),
             ports_up: self.ports.values().filter(|port| port.link == LinkState::Up).count(),
@@ -63,6 +70,13 @@ impl<M: HostNetwork> Running<M> {
             lost_notices: self.datapath.lost_notices(),
             lost_events: self.events.history.lost(),
         }
+    }
+
+    /// How many containers have no guard, and the names of some.
+    fn unguarded(&self) -> (usize, Vec<String>) {
+        let unguarded = self.ports.values().filter(|port| !port.is_host() && !port.guard.enabled);
+        let listed = unguarded.clone().take(UNGUARDED_LISTED).map(|port| port.name.clone());
+        (unguarded.clone().count(), listed.collect())
     }
 
     pub(crate) fn port_reports(&self) -> Vec<PortReport> {
