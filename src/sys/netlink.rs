@@ -6,6 +6,7 @@
 //! datagram.
 
 use std::io;
+use std::ops::ControlFlow;
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
@@ -161,6 +162,36 @@ impl Netlink {
         message: RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
         self.collect(&NetlinkRequest::all(what, message))
+    }
+
+    /// Passes the objects of the kind that `message` names to `visit`, until it breaks with a value. The kernel does not
+    /// list the rest then, but what it has listed stays in the socket, which can therefore not be used again. It lists
+    /// only objects that fit the fields of `message` (`NETLINK_GET_STRICT_CHK`).
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn scan<B>(
+        mut self,
+        what: &str,
+        message: RouteNetlinkMessage,
+        mut visit: impl FnMut(RouteNetlinkMessage) -> ControlFlow<B>,
+    ) -> Result<Option<B>, NetlinkError> {
+        self.socket.set_netlink_get_strict_chk(true)?;
+        self.send(&[NetlinkRequest::all(what, message)])?;
+        loop {
+            for response in self.receive(what)? {
+                match response.payload {
+                    NetlinkPayload::InnerMessage(message) => {
+                        if let ControlFlow::Break(value) = visit(message) {
+                            return Ok(Some(value));
+                        }
+                    }
+                    NetlinkPayload::Error(ack) if ack.code.is_some() => return Err(refusal(what, &ack)),
+                    NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(None),
+                    _ => {}
+                }
+            }
+        }
     }
 
     /// The responses to one request, up to its acknowledgement or the end of the dump.

@@ -160,14 +160,27 @@ fn configure(
     // A kernel without traffic control has no queueing discipline to replace.
     let _ = netlink.apply(&[link::set_noqueue(found.ifindex)]);
     requests.extend(link::configure(found.ifindex, &spec));
+    let mut routes = Vec::new();
     for (gateway, route) in link::default_routes(found.ifindex, &spec) {
-        if link::has_default_route(netlink, gateway)? {
-            notices.push(kept_default_route_notice(&spec, gateway));
-        } else {
-            requests.push(route);
+        match spec.netns {
+            PortNetns::Existing(_) if link::has_default_route(netlink, gateway)? => {
+                notices.push(kept_default_route_notice(&spec, gateway));
+            }
+            PortNetns::Existing(_) => routes.push((gateway, route)),
+            // A new namespace has no routes.
+            PortNetns::New(_) | PortNetns::Host => requests.push(route),
         }
     }
     netlink.apply(&requests)?;
+    for (gateway, route) in routes {
+        match netlink.apply(&[route]) {
+            // A default route that a rule or a more specific route hid.
+            Err(error) if error.errno() == Some(libc::EEXIST) => {
+                notices.push(kept_default_route_notice(&spec, gateway));
+            }
+            added => added?,
+        }
+    }
     Ok(ConfiguredDevice { link: link::find(netlink, &spec.ifname)?, addresses: spec.addresses, notices })
 }
 

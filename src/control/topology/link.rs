@@ -2,16 +2,19 @@
 
 use std::fs;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use ipnet::IpNet;
 use netlink_packet_core::Nla;
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{InfoData, InfoTun, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
-use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteType};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteType,
+};
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{AddressMessageBuilder, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 
 use super::PortSpec;
@@ -171,14 +174,54 @@ pub(super) fn default_routes(ifindex: u32, spec: &PortSpec) -> Vec<(IpAddr, Netl
     spec.gateways.iter().filter(reachable).map(route).collect()
 }
 
-/// Whether the namespace already has a default route of this gateway's address family.
+/// Whether the calling thread's namespace already has a default route of this gateway's address family. A container may
+/// have any number of routes, so they are not listed.
 pub(super) fn has_default_route(netlink: &mut Netlink, gateway: IpAddr) -> Result<bool, NetlinkError> {
-    let what = "list the routes";
-    let routes = netlink.all(what, RouteNetlinkMessage::GetRoute(all_routes(gateway)))?;
-    Ok(routes.iter().any(|route| match route {
-        RouteNetlinkMessage::NewRoute(route) => is_default(route),
-        _ => false,
-    }))
+    match gateway {
+        IpAddr::V4(_) => has_default_route_v4(),
+        IpAddr::V6(_) => has_default_route_v6(netlink),
+    }
+}
+
+/// IPv4 routes are listed by their destination, in ascending order (`fib_table_dump`): a default route is among the first.
+fn has_default_route_v4() -> Result<bool, NetlinkError> {
+    /// A table with more routes to 0.0.0.0/N counts as having a default route.
+    const FIRST_ROUTES: usize = 1024;
+    let mut main = RouteMessage::default();
+    main.header.address_family = AddressFamily::Inet;
+    main.header.table = RouteHeader::RT_TABLE_MAIN;
+    let mut seen = 0;
+    let found = Netlink::open()?.scan("list the routes", RouteNetlinkMessage::GetRoute(main), |message| {
+        let RouteNetlinkMessage::NewRoute(route) = message else { return ControlFlow::Continue(()) };
+        seen += 1;
+        let destination = route.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
+            _ => None,
+        });
+        if is_default(&route) || seen > FIRST_ROUTES {
+            ControlFlow::Break(true)
+        } else if destination.is_some_and(|destination| !destination.is_unspecified()) {
+            ControlFlow::Break(false)
+        } else {
+            ControlFlow::Continue(())
+        }
+    })?;
+    Ok(found.unwrap_or(false))
+}
+
+/// IPv6 lists a default route last (`fib6_walk`). The route to :: is the default route, unless the table has one to ::/N.
+fn has_default_route_v6(netlink: &mut Netlink) -> Result<bool, NetlinkError> {
+    let mut any = RouteMessage::default();
+    any.header.address_family = AddressFamily::Inet6;
+    any.header.destination_prefix_length = 128;
+    any.header.flags = RouteFlags::FibMatch;
+    any.attributes = vec![RouteAttribute::Destination(RouteAddress::Inet6(Ipv6Addr::UNSPECIFIED))];
+    match netlink.one("find the default route", RouteNetlinkMessage::GetRoute(any)) {
+        Ok(RouteNetlinkMessage::NewRoute(route)) => Ok(is_default(&route)),
+        // Refused: there is no route, or one that refuses packets.
+        Ok(_) | Err(NetlinkError::Refused { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// The request for all routes of an address family.
