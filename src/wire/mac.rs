@@ -1,6 +1,7 @@
 //! Ethernet (EUI-48) addresses, IEEE 802-2014 clause 8.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,22 @@ impl Mac {
     pub const BROADCAST: Mac = Mac([0xff; 6]);
     /// 00:00:00:00:00:00, which is not valid as a source.
     pub const ZERO: Mac = Mac([0; 6]);
+
+    /// The address of an IP group, which needs no resolution (RFC 1112 §6.4, RFC 2464 §7); `None` for a unicast address.
+    pub const fn of_group(address: IpAddr) -> Option<Mac> {
+        match address {
+            IpAddr::V4(address) if address.is_broadcast() => Some(Mac::BROADCAST),
+            IpAddr::V4(address) if address.is_multicast() => {
+                let [_, b, c, d] = address.octets();
+                Some(Mac([0x01, 0x00, 0x5e, b & 0x7f, c, d]))
+            }
+            IpAddr::V6(address) if address.is_multicast() => {
+                let [.., a, b, c, d] = address.octets();
+                Some(Mac([0x33, 0x33, a, b, c, d]))
+            }
+            _ => None,
+        }
+    }
 
     /// Individual/Group bit: broadcast and multicast (IEEE 802-2014 §8.2.2).
     pub const fn is_group(self) -> bool {
@@ -94,6 +111,21 @@ impl<'de> Deserialize<'de> for Mac {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn groups_have_addresses_of_their_own() {
+        for (group, mac) in [
+            ("224.0.1.2", "01:00:5e:00:01:02"),
+            ("239.255.1.2", "01:00:5e:7f:01:02"),
+            ("ff02::2", "33:33:00:00:00:02"),
+            ("255.255.255.255", "ff:ff:ff:ff:ff:ff"),
+        ] {
+            assert_eq!(Mac::of_group(group.parse().unwrap()), mac.parse().ok(), "{group}");
+        }
+        for address in ["172.16.0.1", "fd00::1"] {
+            assert_eq!(Mac::of_group(address.parse().unwrap()), None);
+        }
+    }
 
     #[test]
     fn text_round_trip() {

@@ -176,6 +176,73 @@ fn new_port_announces_its_addresses() {
     }
 }
 
+/// tcpdump runs on the host before the switch starts, so it misses nothing.
+#[test]
+fn start_announces_all_addresses() {
+    let host = Host::new();
+    let mut tcpdump = host.spawn_sh("exec tcpdump -l -n -i any -Q in 'arp or (icmp6 and ip6[40] == 136)'");
+    tcpdump.line_with("listening on");
+    let _s = Uswitch::on(host, "--ports 2");
+    let announcements = (1..=2).flat_map(|n| {
+        [
+            format!("ARP, Request who-has {0} tell {0}", v4(n)),
+            format!("ICMP6, neighbor advertisement, tgt is {}", v6(n)),
+        ]
+    });
+    // Each is repeated once.
+    let mut missing: Vec<String> = announcements.flat_map(|text| [text.clone(), text]).collect();
+    while !missing.is_empty() {
+        let line = tcpdump.line().unwrap_or_else(|| panic!("not announced: {missing:?}"));
+        if let Some(at) = missing.iter().position(|text| line.contains(text)) {
+            missing.remove(at);
+        }
+    }
+}
+
+/// The container has so many routes that the kernel lists them in a hundred datagrams of each family.
+#[test]
+fn attaching_does_not_list_the_routes_of_the_container() {
+    const MOST_DATAGRAMS: usize = 40;
+    let s = Uswitch::with("--ports 1");
+    let host = s.host();
+    host.run("ip netns add own").ok();
+    let own = host.netns("own");
+    own.sh("ip link set lo up; for a in $(seq 0 199); do for b in $(seq 0 249); do \
+            echo route add unreachable 10.$a.$b.0/24; echo route add unreachable 2001:db8:$a:$b::/64; \
+            done; done | ip -batch -")
+        .ok();
+    let mut strace = host.spawn_sh(&format!("exec strace -f -e trace=recvfrom -p {}", s.pid()));
+    strace.line_with("attached");
+    host.run("uswitch port add lab --netns own --ip 172.16.0.50/24 --ip fd00:172:16::50/64").ok();
+    strace.signal(Signal::SIGINT);
+    let (_, calls) = strace.wait();
+    let datagrams = calls.lines().filter(|line| line.contains("recvfrom(")).count();
+    assert!((1..MOST_DATAGRAMS).contains(&datagrams), "{datagrams} datagrams");
+    assert!(own.run("ip route show default").ok().contains("via 172.16.0.1"));
+    assert!(own.run("ip -6 route show default").ok().contains("via fd00:172:16::1"));
+    own.run(&format!("ping -n -c 1 -W 5 {}", v4(1))).ok();
+}
+
+/// A default route of the container stays, whatever its metric.
+#[test]
+fn attaching_keeps_default_routes() {
+    let s = Uswitch::with("--ports 1");
+    let host = s.host();
+    host.run("ip netns add own").ok();
+    let own = host.netns("own");
+    own.sh("ip link set lo up; ip link add up0 type veth peer name down0; ip link set down0 up; \
+            ip addr add 10.0.0.2/24 dev up0; ip addr add fd00:10::2/64 dev up0 nodad; ip link set up0 up; \
+            ip route add 0.0.0.0/8 via 10.0.0.3; ip route add default via 10.0.0.1 metric 500; \
+            ip route add default via fd00:10::1 metric 500")
+        .ok();
+    let said = host.sh("uswitch port add lab --netns own 2>&1").ok();
+    for family in ["IPv4", "IPv6"] {
+        assert!(said.contains(&format!("already has an {family} default route, which is kept")), "{said}");
+    }
+    let routes = own.sh("ip route show default; ip -6 route show default").ok();
+    assert!(!routes.contains("172.16") && routes.lines().count() == 2, "{routes}");
+}
+
 #[test]
 fn gateway_follows_the_mac_of_the_host_port() {
     const MAC: &str = "02:00:5e:00:53:77";

@@ -126,6 +126,66 @@ fn replays_a_capture_at_the_ports_that_frames_entered() {
     assert!(error.contains("names its ingress port"), "{error}");
 }
 
+/// The routes, addresses and neighbours are those that the container has now.
+#[test]
+fn trace_follows_routes_and_neighbours_of_the_container() {
+    let s = Uswitch::start();
+    let [h1, ..] = s.containers();
+    let first_line = |words: &str| trace(&s, &h1, words).ok().lines().next().map(str::to_owned);
+    let assert_sends = |words: &str, frame: &str| {
+        let line = first_line(words).expect("a trace has lines");
+        assert!(line.contains(frame), "{words}: {line}");
+    };
+    let (v4, v6) = ("--icmp 10.1.2.3", "--icmp 2001:db8::3");
+    h1.sh("ip route del default; ip -6 route del default").ok();
+    for (words, destination) in [(v4, "10.1.2.3"), (v6, "2001:db8::3")] {
+        let error = trace(&s, &h1, words).fails();
+        assert!(
+            error.contains(&format!("container1 has no route to {destination}: it sends nothing")),
+            "{error}"
+        );
+    }
+    h1.sh("ip addr add 172.16.0.77/24 dev eth0; ip route add 10.1.0.0/16 via 172.16.0.8 src 172.16.0.77; \
+           ip route add 2001:db8::/32 via fd00:172:16::8")
+        .ok();
+    assert_sends(v4, "ARP, who-has 172.16.0.8 tell 172.16.0.77");
+    assert_sends(v6, "neighbor solicitation, who has fd00:172:16::8");
+    h1.sh("for a in 172.16.0.8 fd00:172:16::8; do ip neigh add $a lladdr 02:00:5e:00:53:08 dev eth0; done")
+        .ok();
+    assert_sends(v4, "> 02:00:5e:00:53:08, IP 172.16.0.77 > 10.1.2.3: ICMP echo request");
+    assert_sends(v6, "> 02:00:5e:00:53:08, IP6 fd00:172:16::2 > 2001:db8::3: ICMP6, echo request");
+    let json = trace(&s, &h1, &format!("{v4} --json")).json();
+    let route = serde_json::json!({"next_hop": "172.16.0.8", "mac": "02:00:5e:00:53:08"});
+    assert_eq!(json["route"], route);
+    // A source address of nobody, as of a packet that it makes up.
+    assert_sends("--icmp 192.0.2.1 10.1.2.3", "> 02:00:5e:00:53:08, IP 192.0.2.1 > 10.1.2.3");
+    h1.run("ip route replace 10.1.0.0/16 dev lo").ok();
+    let error = trace(&s, &h1, v4).fails();
+    assert!(error.contains("from its device lo, not from its port"), "{error}");
+    for kind in ["unreachable", "blackhole", "prohibit"] {
+        h1.run(&format!("ip route replace {kind} 10.1.0.0/16")).ok();
+        let error = trace(&s, &h1, v4).fails();
+        assert!(error.contains("container1 has no route to 10.1.2.3"), "{kind}: {error}");
+    }
+    let error = trace(&s, &h1, "--icmp 172.16.0.77").fails();
+    assert!(error.contains("172.16.0.77 is an address of container1 itself"), "{error}");
+    assert_sends("--icmp 255.255.255.255", "> ff:ff:ff:ff:ff:ff, IP 172.16.0.2 > 255.255.255.255");
+    assert_sends("--icmp 172.16.0.255", "> ff:ff:ff:ff:ff:ff, IP 172.16.0.2 > 172.16.0.255");
+    assert_sends("--icmp 224.0.0.9", "> 01:00:5e:00:00:09, IP 172.16.0.2 > 224.0.0.9");
+    assert_sends("--icmp ff02::2", "> 33:33:00:00:00:02, IP6 ");
+}
+
+/// The host is a sender as any other.
+#[test]
+fn trace_follows_routes_of_the_host() {
+    let s = Uswitch::start();
+    let error = s.host().run("uswitch trace host --icmp 10.1.2.3").fails();
+    assert!(error.contains("host has no route to 10.1.2.3"), "{error}");
+    s.host().run("ip route add 10.1.0.0/16 via 172.16.0.8").ok();
+    let tree = s.host().run("uswitch trace host --icmp 10.1.2.3").ok();
+    assert!(tree.contains("ARP, who-has 172.16.0.8 tell 172.16.0.1"), "{tree}");
+}
+
 /// The destination is in the subnet, but no container has it.
 #[test]
 fn trace_of_an_unused_address_is_an_arp_request() {
@@ -133,7 +193,10 @@ fn trace_of_an_unused_address_is_an_arp_request() {
     let [h1, ..] = s.containers();
     let tree = trace(&s, &h1, "--icmp 172.16.0.200").ok();
     assert!(tree.contains("ARP, who-has 172.16.0.200 tell 172.16.0.2"), "{tree}");
-    assert!(tree.contains("no port has it, so the sender asks for its MAC address first"), "{tree}");
+    assert!(
+        tree.contains("├─ route: next hop 172.16.0.200, whose MAC address container1 asks for first"),
+        "{tree}"
+    );
     assert!(tree.contains("└─ verdict: flooded to "), "{tree}");
 }
 

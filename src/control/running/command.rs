@@ -1,6 +1,8 @@
 //! Commands to the control task, from any task or thread.
 
-use tokio::sync::{mpsc, oneshot};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::RunError;
 use super::mirror::{MirrorReader, MirrorRequest};
@@ -11,7 +13,8 @@ use crate::control::report::{
     StopReport,
 };
 use crate::control::subscription::Subscription;
-use crate::control::trace::{LiveTraceLine, Trace, TraceFilter, TraceRequest};
+use crate::control::topology::{RouteLookup, SenderRoute};
+use crate::control::trace::{LiveTraceLine, Trace, TraceError, TraceFilter, TraceRequest};
 use crate::wire::Mac;
 
 /// The sender of a command's response.
@@ -35,7 +38,8 @@ pub(crate) enum Command {
     /// Past events, then new ones.
     FollowEvents(EventFilter, Reply<Subscription<Event>>),
     Mirror(Box<MirrorRequest>, Reply<Result<MirrorReader, RunError>>),
-    Trace(Box<TraceRequest>, Reply<Result<Trace, RunError>>),
+    RouteLookup(Box<TraceRequest>, Reply<Result<Option<RouteLookup>, RunError>>),
+    Trace(Box<TraceRequest>, Option<SenderRoute>, Reply<Result<Trace, RunError>>),
     FollowFrames(TraceFilter, Reply<Result<Subscription<LiveTraceLine>, RunError>>),
     /// The response is sent after the teardown.
     Stop(Reply<StopReport>),
@@ -57,6 +61,27 @@ const WAITING: usize = 64;
 /// Sends commands to the control task.
 #[derive(Debug, Clone)]
 pub(crate) struct Handle(mpsc::Sender<Command>);
+
+/// Longest wait for the kernel to look up a route. A container can keep the locks of its network busy.
+const ROUTE_DEADLINE: Duration = Duration::from_secs(2);
+/// Route lookups at a time, including those that nobody waits for any more.
+static LOOKUPS: Semaphore = Semaphore::const_new(2);
+
+async fn run_lookup(lookup: RouteLookup, port: &str) -> Result<SenderRoute, RunError> {
+    let looked_up = async {
+        let permit = LOOKUPS.acquire().await;
+        let run = move || {
+            let _permit = permit;
+            lookup.run()
+        };
+        tokio::task::spawn_blocking(run).await
+    };
+    match tokio::time::timeout(ROUTE_DEADLINE, looked_up).await {
+        Ok(Ok(route)) => Ok(route?),
+        // It panicked, or the runtime ends.
+        Ok(Err(_)) | Err(_) => Err(TraceError::RouteTimeout(port.to_owned()).into()),
+    }
+}
 
 /// The switch is stopping or has stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -80,6 +105,21 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.0.send(command(reply)).await.map_err(|_| Stopping)?;
         answer.await.map_err(|_| Stopping)
+    }
+
+    /// Traces a frame. The kernel of the sender is asked for the route on another thread, so that the switch does not
+    /// wait for it.
+    pub(crate) async fn trace(&self, request: TraceRequest) -> Result<Result<Trace, RunError>, Stopping> {
+        let asked = Box::new(request.clone());
+        let route = match self.request(|reply| Command::RouteLookup(asked, reply)).await? {
+            Ok(None) => None,
+            Ok(Some(lookup)) => match run_lookup(lookup, &request.ifname).await {
+                Ok(route) => Some(route),
+                Err(error) => return Ok(Err(error)),
+            },
+            Err(error) => return Ok(Err(error)),
+        };
+        self.request(|reply| Command::Trace(Box::new(request), route, reply)).await
     }
 
     /// Sends a command and waits for its response, outside the runtime.

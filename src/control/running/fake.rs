@@ -1,6 +1,7 @@
 //! A fake network for tests: a port's queue is one end of a socket pair, and the test holds the other.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -12,7 +13,8 @@ use tokio::sync::mpsc;
 use super::{HostNetwork, Running};
 use crate::control::report::{FdbFilter, FdbReport};
 use crate::control::topology::{
-    Device, DeviceId, LinkChange, NatChange, NetworkChange, PortNetns, PortSpec, TopologyError,
+    Device, DeviceId, LinkChange, NatChange, NetworkChange, Packet, PortNetns, PortSpec, RouteLookup,
+    SenderRoute, TopologyError,
 };
 use crate::control::{Config, Options};
 use crate::datapath::EngineKind;
@@ -38,6 +40,8 @@ struct Shared {
     teardown_fails: bool,
     notices: Vec<String>,
     announced: Vec<(DeviceId, Vec<IpNet>)>,
+    /// The route of each packet, by destination.
+    routes: HashMap<IpAddr, SenderRoute>,
 }
 
 /// A network without devices.
@@ -84,6 +88,11 @@ impl FakeControl {
     /// Queues a notice for the user.
     pub(crate) fn add_notice(&self, notice: &str) {
         self.shared().notices.push(notice.to_owned());
+    }
+
+    /// Sets the route of packets to an address.
+    pub(crate) fn set_route(&self, destination: IpAddr, route: SenderRoute) {
+        self.shared().routes.insert(destination, route);
     }
 
     /// The addresses that were announced, with the port's name.
@@ -178,6 +187,11 @@ impl HostNetwork for FakeNetwork {
     fn announce(&mut self, device: DeviceId, addresses: &[IpNet]) {
         let mut shared = self.shared.lock().unwrap();
         shared.announced.push((device, addresses.to_vec()));
+    }
+
+    fn route_lookup(&self, _: DeviceId, packet: Packet) -> Option<RouteLookup> {
+        let route = self.shared.lock().unwrap().routes.get(&packet.destination).cloned()?;
+        Some(RouteLookup::new(|| Ok(route)))
     }
 
     fn devices_in(&self, path: &Path) -> Result<Vec<DeviceId>, TopologyError> {

@@ -6,7 +6,9 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use crate::control::Config;
-use crate::control::topology::{Device, DeviceId, NetworkChange, PortSpec, Topology, TopologyError};
+use crate::control::topology::{
+    Device, DeviceId, NetworkChange, Packet, PortSpec, RouteLookup, Topology, TopologyError,
+};
 use crate::wire::Mac;
 
 /// Creates and removes the devices of ports.
@@ -21,6 +23,8 @@ pub(crate) trait HostNetwork {
     fn check_settings(&mut self);
     /// As [`Topology::announce`].
     fn announce(&mut self, device: DeviceId, addresses: &[IpNet]);
+    /// As [`Topology::route_lookup`].
+    fn route_lookup(&self, device: DeviceId, packet: Packet) -> Option<RouteLookup>;
     /// As [`Topology::devices_in`].
     fn devices_in(&self, path: &Path) -> Result<Vec<DeviceId>, TopologyError>;
     /// As [`Topology::next_change`]. Cancel-safe.
@@ -48,6 +52,9 @@ impl HostNetwork for Topology {
     }
     fn announce(&mut self, device: DeviceId, addresses: &[IpNet]) {
         Topology::announce(self, device, addresses);
+    }
+    fn route_lookup(&self, device: DeviceId, packet: Packet) -> Option<RouteLookup> {
+        Topology::route_lookup(self, device, packet)
     }
     fn devices_in(&self, path: &Path) -> Result<Vec<DeviceId>, TopologyError> {
         Topology::devices_in(self, path)

@@ -381,7 +381,8 @@ impl<M: HostNetwork> Running<M> {
             Command::Events(filter, reply) => _ = reply.send(self.events.history.events(&filter)),
             Command::FollowEvents(filter, reply) => _ = reply.send(self.events.history.follow(filter)),
             Command::Mirror(request, reply) => _ = reply.send(self.mirror(*request)),
-            Command::Trace(request, reply) => _ = reply.send(self.trace(&request)),
+            Command::RouteLookup(request, reply) => _ = reply.send(self.route_lookup(&request)),
+            Command::Trace(request, route, reply) => _ = reply.send(self.trace(&request, route)),
             Command::FollowFrames(filter, reply) => _ = reply.send(self.follow_frames(&filter)),
             Command::Stop(reply) => return Some(reply),
         }

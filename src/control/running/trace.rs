@@ -1,11 +1,10 @@
 //! Explains forwarding decisions: their steps, with the names of the ports.
 
-use std::net::IpAddr;
-
 use super::{HostNetwork, RunError, Running};
+use crate::control::topology::{Packet, RouteLookup, SenderRoute};
 use crate::control::trace::{
-    BuiltFrame, FloodClass, FrameDefaults, LearnOutcome, NextHop, Trace, TraceEgress, TraceError,
-    TraceRequest, TraceStep, TraceVerdict, frame,
+    BuiltFrame, FloodClass, FrameDefaults, LearnOutcome, Trace, TraceEgress, TraceError, TraceRequest,
+    TraceStep, TraceVerdict, frame,
 };
 use crate::switch::fdb::{FdbKey, FdbState, Learned};
 use crate::switch::{
@@ -29,14 +28,30 @@ pub(super) struct Decision<'a> {
 type EgressOutcome = Result<Option<usize>, DropReason>;
 
 impl<M: HostNetwork> Running<M> {
-    /// Explains how the switch would handle a frame now. Changes nothing.
-    pub(crate) fn trace(&self, request: &TraceRequest) -> Result<Trace, RunError> {
+    /// The lookup of the route that the traced packet takes, if that decides which frame the sender sends. A device that
+    /// is gone has none.
+    pub(crate) fn route_lookup(&self, request: &TraceRequest) -> Result<Option<RouteLookup>, RunError> {
+        let ingress = self.port_named(&request.ifname)?;
+        let TraceRequest { icmp: Some(echo), dst: None, .. } = request else { return Ok(None) };
+        if let Some(source) = echo.src.filter(|source| source.is_ipv4() != echo.dst.is_ipv4()) {
+            return Err(TraceError::TwoFamilies(source, echo.dst).into());
+        }
+        let packet = Packet { source: echo.src, destination: echo.dst };
+        Ok(self.network.route_lookup(self.ports[&ingress].device.id, packet))
+    }
+
+    /// Explains how the switch would handle a frame now. Changes nothing. `route` is the result of
+    /// [`Running::route_lookup`].
+    pub(crate) fn trace(
+        &self,
+        request: &TraceRequest,
+        route: Option<SenderRoute>,
+    ) -> Result<Trace, RunError> {
         let ingress = self.port_named(&request.ifname)?;
         let device = &self.ports[&ingress].device;
         let addresses = device.addresses.iter().map(ipnet::IpNet::addr).collect();
         let defaults = FrameDefaults { port: &request.ifname, mac: device.mac, addresses };
-        let next_hop = |address| self.next_hop(ingress, address);
-        let BuiltFrame { bytes, unresolved } = frame(request, &defaults, |name| self.mac_of(name), next_hop)?;
+        let BuiltFrame { bytes, route } = frame(request, &defaults, |name| self.mac_of(name), route)?;
         let vnet = request.gso_size.map(|size| super_frame_header(&bytes, size).map_err(TraceError::from));
         let frame = Frame { bytes: &bytes, vnet: vnet.transpose()?.unwrap_or_default() };
         let mut steps = Steps::default();
@@ -54,7 +69,7 @@ impl<M: HostNetwork> Running<M> {
             Verdict::Answer(_) | Verdict::Drop(_) => Vec::new(),
         };
         let trace = self.explain(&Decision { frame, ingress, steps, verdict, egress });
-        Ok(Trace { unresolved, ..trace })
+        Ok(Trace { route, ..trace })
     }
 
     /// Resolves a destination given by name.
@@ -64,29 +79,6 @@ impl<M: HostNetwork> Running<M> {
             "gateway" => Some(self.switch.gateway.mac.get()),
             name => self.ports.values().find(|port| port.name == name).map(|port| port.device.mac),
         }
-    }
-
-    /// Where the container of `ingress` sends packets for `address`. Off-link addresses are sent to the gateway,
-    /// and the MAC address of an on-link one is known if a port or the gateway has it.
-    fn next_hop(&self, ingress: PortId, address: IpAddr) -> NextHop {
-        let own = &self.ports[&ingress].device.addresses;
-        let mut subnets =
-            own.iter().chain(self.config.subnets.iter().filter(|_| self.ports[&ingress].number == 0));
-        let is_link_local = matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
-        let subnet = subnets.find(|subnet| subnet.contains(&address));
-        if let Some(group) = NextHop::of_group(address) {
-            return group;
-        }
-        let is_gateway = self.config.gateways().any(|gateway| gateway == address);
-        if is_gateway || (subnet.is_none() && !is_link_local) {
-            return NextHop::Resolved(self.switch.gateway.mac.get());
-        }
-        if address.is_ipv4() && subnet.is_some_and(|subnet| subnet.broadcast() == address) {
-            return NextHop::Resolved(Mac::BROADCAST);
-        }
-        let has_it = |addresses: &[ipnet::IpNet]| addresses.iter().any(|own| own.addr() == address);
-        let owner = self.ports.values().find(|port| has_it(&port.device.addresses));
-        owner.map_or(NextHop::Unresolved, |port| NextHop::Resolved(port.device.mac))
     }
 
     fn port_name(&self, id: PortId) -> String {
@@ -124,7 +116,7 @@ impl<M: HostNetwork> Running<M> {
             ifname: self.port_name(*ingress),
             frame: Pretty(frame.bytes).to_string(),
             length: frame.bytes.len(),
-            unresolved: None,
+            route: None,
             gso_size: frame.vnet.is_super_frame().then_some(frame.vnet.gso_size),
             steps,
             egress: egress.iter().map(report).collect(),

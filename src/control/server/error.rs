@@ -8,6 +8,7 @@ use super::connection::TooManyStreams;
 use crate::control::capture::CaptureError;
 use crate::control::report::ErrorReport;
 use crate::control::running::{RunError, Stopping};
+use crate::control::trace::TraceError;
 use crate::datapath::DatapathError;
 use crate::switch::fdb::FdbError;
 
@@ -57,6 +58,8 @@ impl ApiError {
 
 fn run_status(error: &RunError) -> StatusCode {
     match error {
+        RunError::Trace(TraceError::RouteTimeout(_)) => StatusCode::SERVICE_UNAVAILABLE,
+        RunError::Trace(error) if error.is_about_sender() => StatusCode::CONFLICT,
         RunError::NoSuchPort(_) | RunError::NoSuchEntry(_) => StatusCode::NOT_FOUND,
         RunError::Invalid(_)
         | RunError::InvalidAddress(_)

@@ -331,9 +331,11 @@ async fn capture(
     (status = 200, body = Trace),
     (status = 400, body = ErrorReport),
     (status = 404, body = ErrorReport),
+    (status = 409, body = ErrorReport),
+    (status = 503, body = ErrorReport),
 ))]
 async fn trace(State(switch): State<Handle>, Body(request): Body<TraceRequest>) -> ApiResult<Json<Trace>> {
-    Ok(Json(switch.request(|reply| Command::Trace(Box::new(request), reply)).await??))
+    Ok(Json(switch.trace(request).await??))
 }
 
 /// Stream the decisions about live frames until `limit` frames, the client disconnects or the switch

@@ -25,6 +25,7 @@ mod nat_watcher;
 pub(crate) mod neighbours;
 mod notices;
 pub(crate) mod preflight;
+mod route;
 mod sysctl;
 mod undo;
 mod uplink;
@@ -39,6 +40,7 @@ pub use self::environment::Environment;
 pub use self::error::TopologyError;
 pub use self::ledger::LedgerHolder;
 pub use self::nat_watcher::NatChange;
+pub use self::route::{Packet, RouteLookup, SenderRoute};
 
 use self::announce::{Announcer, Origin};
 use self::build::{BuiltDevice, StagingNetns};
@@ -218,6 +220,12 @@ impl Topology {
         });
         let batch = batch.collect();
         self.announcer.send(batch);
+    }
+
+    /// The lookup of a packet's route in the namespace of a device; `None` if the device is gone.
+    pub fn route_lookup(&self, device: DeviceId, packet: Packet) -> Option<RouteLookup> {
+        let (netns, ifindex, _) = self.watcher.location(device)?;
+        Some(RouteLookup::new(move || route::look_up(&netns, ifindex, packet)))
     }
 
     /// The devices in an existing namespace.

@@ -4,7 +4,9 @@ use std::fmt;
 
 use jiff::tz::TimeZone;
 
-use super::{FloodClass, LearnOutcome, LiveTraceLine, Trace, TraceEgress, TraceStep, TraceVerdict};
+use super::{
+    FloodClass, LearnOutcome, LiveTraceLine, Trace, TraceEgress, TraceRoute, TraceStep, TraceVerdict,
+};
 use crate::wire::Mac;
 
 /// Most egress ports listed.
@@ -51,11 +53,14 @@ impl fmt::Display for Trace {
             write!(f, ", segment size {size}")?;
         }
         f.write_str(")\n")?;
-        if let Some(address) = self.unresolved {
-            writeln!(
-                f,
-                "├─ next hop {address}: no port has it, so the sender asks for its MAC address first"
-            )?;
+        match &self.route {
+            Some(TraceRoute { next_hop, mac: Some(mac) }) => {
+                writeln!(f, "├─ route: next hop {next_hop} at {mac}")?;
+            }
+            Some(TraceRoute { next_hop, mac: None }) => {
+                writeln!(f, "├─ route: next hop {next_hop}, whose MAC address {ifname} asks for first")?;
+            }
+            None => {}
         }
         for step in steps {
             writeln!(f, "├─ {}", sentence(step, ifname, mode))?;

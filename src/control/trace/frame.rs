@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::{Icmpv6Type, PacketBuilder};
 
-use super::{EchoRequest, TraceRequest};
+use super::{EchoRequest, TraceRequest, TraceRoute};
+use crate::control::topology::SenderRoute;
 use crate::wire::arp::Arp;
 use crate::wire::segment::SegmentError;
 use crate::wire::{ETHERNET_HEADER, EtherType, Mac, VLAN_TAG};
@@ -31,6 +32,18 @@ pub(crate) enum TraceError {
     UnknownDestination(String),
     #[error("{port} has no address of the same family as {dst}: set the source too")]
     NoSource { port: String, dst: IpAddr },
+    #[error("{port} has no route to {dst}: it sends nothing")]
+    NoRoute { port: String, dst: IpAddr },
+    #[error(
+        "{port} sends packets to {dst} from its device {device}, not from its port: nothing reaches the switch"
+    )]
+    OtherDevice { port: String, dst: IpAddr, device: String },
+    #[error("{dst} is an address of {port} itself: it sends nothing")]
+    OwnAddress { port: String, dst: IpAddr },
+    #[error("the device of {0} is gone: it sends nothing")]
+    NoDevice(String),
+    #[error("the kernel does not say how {0} routes the packet: it did not answer in time")]
+    RouteTimeout(String),
     #[error("gso_size needs a super-frame: {0}")]
     NoSuperFrame(#[from] SegmentError),
     #[error("{0} and {1} are of different address families: use two IPv4 or two IPv6 addresses")]
@@ -48,38 +61,28 @@ pub(crate) struct FrameDefaults<'a> {
     pub(crate) addresses: Vec<IpAddr>,
 }
 
+impl TraceError {
+    /// The request is valid, but the sender would not send such a frame now.
+    pub(crate) const fn is_about_sender(&self) -> bool {
+        matches!(
+            self,
+            TraceError::NoRoute { .. }
+                | TraceError::OtherDevice { .. }
+                | TraceError::OwnAddress { .. }
+                | TraceError::NoDevice(_)
+        )
+    }
+}
+
 impl FrameDefaults<'_> {
     /// The first address of the family of `like`.
     fn address_like(&self, like: IpAddr) -> Option<IpAddr> {
         self.addresses.iter().copied().find(|address| address.is_ipv4() == like.is_ipv4())
     }
-}
 
-/// Where a sender sends packets for an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NextHop {
-    /// To this MAC address.
-    Resolved(Mac),
-    /// The address is on-link and no port has it, so the sender asks for its MAC address first.
-    Unresolved,
-}
-
-impl NextHop {
-    /// The next hop for a group, which needs no resolution (RFC 1112 §6.4, RFC 2464 §7).
-    pub(crate) fn of_group(address: IpAddr) -> Option<NextHop> {
-        let mac = match address {
-            IpAddr::V4(address) if address.is_broadcast() => Mac::BROADCAST,
-            IpAddr::V4(address) if address.is_multicast() => {
-                let [_, b, c, d] = address.octets();
-                Mac([0x01, 0x00, 0x5e, b & 0x7f, c, d])
-            }
-            IpAddr::V6(address) if address.is_multicast() => {
-                let [.., a, b, c, d] = address.octets();
-                Mac([0x33, 0x33, a, b, c, d])
-            }
-            _ => return None,
-        };
-        Some(NextHop::Resolved(mac))
+    /// The source address of a packet to `dst`, if there is one.
+    fn source(&self, source: Option<IpAddr>, dst: IpAddr) -> Result<IpAddr, TraceError> {
+        source.ok_or_else(|| TraceError::NoSource { port: self.port.to_owned(), dst })
     }
 }
 
@@ -87,22 +90,21 @@ impl NextHop {
 #[derive(Debug)]
 pub(crate) struct BuiltFrame {
     pub(crate) bytes: Vec<u8>,
-    /// The destination that it asks for, instead of the requested packet.
-    pub(crate) unresolved: Option<IpAddr>,
+    /// The route of the requested packet, if it was needed.
+    pub(crate) route: Option<TraceRoute>,
 }
 
-/// Builds the frame. `resolve` looks up a named destination; `next_hop` the one that the sender would use
-/// for an address.
+/// Builds the frame. `resolve` looks up a named destination; `route` is how the sender routes an echo request.
 pub(crate) fn frame(
     request: &TraceRequest,
     defaults: &FrameDefaults<'_>,
     resolve: impl Fn(&str) -> Option<Mac>,
-    next_hop: impl Fn(IpAddr) -> NextHop,
+    route: Option<SenderRoute>,
 ) -> Result<BuiltFrame, TraceError> {
     if let TraceRequest { hex: Some(hex), arp_for: None, icmp: None, .. } = request {
         return match request {
             TraceRequest { src: None, dst: None, vlan: None, .. } => {
-                Ok(BuiltFrame { bytes: bytes_of(hex)?, unresolved: None })
+                Ok(BuiltFrame { bytes: bytes_of(hex)?, route: None })
             }
             _ => Err(TraceError::WholeFrame),
         };
@@ -113,20 +115,21 @@ pub(crate) fn frame(
         mac.ok_or_else(|| TraceError::UnknownDestination(name.clone()))
     });
     let named = named.transpose()?;
-    let mut unresolved = None;
-    let frame = match (request.arp_for, &request.icmp, &request.hex) {
-        (None, None, None) => plain(src, named.ok_or(TraceError::NoFrame)?),
-        (Some(target), None, None) => address_request(src, named, target, defaults),
-        (None, Some(echo), None) => {
-            let from = echo_source(echo, defaults)?;
-            match named.map_or_else(|| next_hop(echo.dst), NextHop::Resolved) {
-                NextHop::Resolved(dst) => echo_request(src, dst, from, echo.dst)?,
-                NextHop::Unresolved => {
-                    unresolved = Some(echo.dst);
-                    address_request(src, None, echo.dst, defaults)
-                }
-            }
+    let (frame, route) = match (request.arp_for, &request.icmp, &request.hex) {
+        (None, None, None) => (plain(src, named.ok_or(TraceError::NoFrame)?), None),
+        (Some(target), None, None) => {
+            (address_request(src, named, target, defaults.address_like(target)), None)
         }
+        (None, Some(packet), None) => match named {
+            Some(dst) => {
+                let from = packet.src.or_else(|| defaults.address_like(packet.dst));
+                (echo_request(src, dst, defaults.source(from, packet.dst)?, packet.dst)?, None)
+            }
+            None => {
+                let (bytes, route) = routed_echo_request(src, packet, defaults, route)?;
+                (bytes, Some(route))
+            }
+        },
         _ => return Err(TraceError::SeveralFrames),
     };
     let bytes = match request.vlan {
@@ -134,14 +137,42 @@ pub(crate) fn frame(
         Some(vid @ 1..4095) => tagged(&frame, vid),
         Some(vid) => return Err(TraceError::BadVlan(vid)),
     };
-    Ok(BuiltFrame { bytes, unresolved })
+    Ok(BuiltFrame { bytes, route })
 }
 
-/// Asks for the MAC address of `target`.
-fn address_request(src: Mac, dst: Option<Mac>, target: IpAddr, defaults: &FrameDefaults<'_>) -> Vec<u8> {
+/// What the sender sends first for an echo request: the request, or the question for the MAC address of the next hop.
+fn routed_echo_request(
+    src: Mac,
+    packet: &EchoRequest,
+    defaults: &FrameDefaults<'_>,
+    route: Option<SenderRoute>,
+) -> Result<(Vec<u8>, TraceRoute), TraceError> {
+    let (port, dst) = (|| defaults.port.to_owned(), packet.dst);
+    let (source, next_hop, mac) = match route {
+        Some(SenderRoute::Port { source, next_hop, mac }) => (source, next_hop, mac),
+        Some(SenderRoute::OtherDevice(device)) => {
+            return Err(TraceError::OtherDevice { port: port(), dst, device });
+        }
+        Some(SenderRoute::Own) => return Err(TraceError::OwnAddress { port: port(), dst }),
+        Some(SenderRoute::Missing) => return Err(TraceError::NoRoute { port: port(), dst }),
+        None => return Err(TraceError::NoDevice(port())),
+    };
+    let bytes = match mac {
+        Some(mac) => echo_request(src, mac, defaults.source(packet.src.or(source), dst)?, dst)?,
+        None => {
+            // The kernel asks with an address of its own (`arp_solicit`, `ndisc_solicit`).
+            let own = packet.src.filter(|src| defaults.addresses.contains(src)).or(source);
+            address_request(src, None, next_hop, own)
+        }
+    };
+    Ok((bytes, TraceRoute { next_hop, mac }))
+}
+
+/// Asks for the MAC address of `target`. A sender without an address (`own`) probes.
+fn address_request(src: Mac, dst: Option<Mac>, target: IpAddr, own: Option<IpAddr>) -> Vec<u8> {
     match target {
-        IpAddr::V4(target) => arp(src, dst.unwrap_or(Mac::BROADCAST), target, defaults),
-        IpAddr::V6(target) => solicitation(src, dst, target, defaults),
+        IpAddr::V4(target) => arp(src, dst.unwrap_or(Mac::BROADCAST), target, own),
+        IpAddr::V6(target) => solicitation(src, dst, target, own),
     }
 }
 
@@ -178,8 +209,8 @@ fn tagged(frame: &[u8], vid: u16) -> Vec<u8> {
 }
 
 /// An ARP request. From a port without an address it is a probe (RFC 5227 §2.1.1).
-fn arp(src: Mac, dst: Mac, target: Ipv4Addr, defaults: &FrameDefaults<'_>) -> Vec<u8> {
-    let sender_ip = match defaults.address_like(target.into()) {
+fn arp(src: Mac, dst: Mac, target: Ipv4Addr, own: Option<IpAddr>) -> Vec<u8> {
+    let sender_ip = match own {
         Some(IpAddr::V4(own)) => own,
         _ => Ipv4Addr::UNSPECIFIED,
     };
@@ -190,13 +221,13 @@ fn arp(src: Mac, dst: Mac, target: Ipv4Addr, defaults: &FrameDefaults<'_>) -> Ve
 
 /// A neighbour solicitation to the target's solicited-node group (RFC 4861 §4.3). From a port without
 /// an address it is one of duplicate address detection, which has no option (RFC 4862 §5.4.2).
-fn solicitation(src: Mac, dst: Option<Mac>, target: Ipv6Addr, defaults: &FrameDefaults<'_>) -> Vec<u8> {
+fn solicitation(src: Mac, dst: Option<Mac>, target: Ipv6Addr, own: Option<IpAddr>) -> Vec<u8> {
     const SOURCE_LINK_LAYER_ADDRESS: [u8; 2] = [1, 1];
     let [.., a, b, c] = target.octets();
     let group = Ipv6Addr::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c]);
     let dst = dst.unwrap_or(Mac([0x33, 0x33, 0xff, a, b, c]));
     let mut message = target.octets().to_vec();
-    let own = match defaults.address_like(target.into()) {
+    let own = match own {
         Some(IpAddr::V6(own)) => {
             message.extend(SOURCE_LINK_LAYER_ADDRESS);
             message.extend(src.0);
@@ -209,11 +240,6 @@ fn solicitation(src: Mac, dst: Option<Mac>, target: Ipv6Addr, defaults: &FrameDe
     let written = packet.icmpv6(Icmpv6Type::NeighborSolicitation).write_to_vec(&mut frame, &message);
     debug_assert!(written.is_ok(), "a solicitation is short");
     frame
-}
-
-fn echo_source(echo: &EchoRequest, defaults: &FrameDefaults<'_>) -> Result<IpAddr, TraceError> {
-    let own = echo.src.or_else(|| defaults.address_like(echo.dst));
-    own.ok_or_else(|| TraceError::NoSource { port: defaults.port.to_owned(), dst: echo.dst })
 }
 
 /// An echo request like that of `ping`, with 56 bytes of data.

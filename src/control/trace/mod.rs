@@ -13,7 +13,7 @@ use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-pub(crate) use frame::{BuiltFrame, FrameDefaults, LONGEST, NextHop, TraceError, frame};
+pub(crate) use frame::{BuiltFrame, FrameDefaults, LONGEST, TraceError, frame};
 
 use crate::wire::Mac;
 
@@ -27,8 +27,8 @@ pub struct TraceRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub src: Option<Mac>,
-    /// Destination: a MAC address, a port's name, `gateway` or `broadcast` [default: what the sender
-    /// would use].
+    /// Destination: a MAC address, a port's name, `gateway` or `broadcast` [default: as the sender's kernel routes the
+    /// packet].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dst: Option<String>,
     /// VLAN ID of its tag [default: no tag].
@@ -53,7 +53,7 @@ pub struct TraceRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EchoRequest {
-    /// Source [default: the port's first address of that family].
+    /// Source [default: the one that the sender's kernel chooses].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub src: Option<IpAddr>,
@@ -114,17 +114,28 @@ pub struct Trace {
     /// Payload bytes per segment of a super-frame.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gso_size: Option<u16>,
-    /// The requested destination, if the sender would first ask for its MAC address, because it is on-link and
-    /// no port has it. The frame is that ARP request or neighbour solicitation.
+    /// How the sender's kernel routes the requested packet; absent if it was not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    pub unresolved: Option<IpAddr>,
+    pub route: Option<TraceRoute>,
     /// The steps of the decision, in order. A failed check is not a step: the verdict names it.
     pub steps: Vec<TraceStep>,
     /// The egress ports.
     pub egress: Vec<TraceEgress>,
     /// The outcome.
     pub verdict: TraceVerdict,
+}
+
+/// The route of a packet, and the neighbour to which it is sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TraceRoute {
+    /// The next hop: the destination itself if it is on-link, otherwise a router.
+    #[schema(value_type = String)]
+    pub next_hop: IpAddr,
+    /// Its MAC address. Absent if the sender does not know it and asks for it first: the frame is that ARP request or
+    /// neighbour solicitation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub mac: Option<Mac>,
 }
 
 /// A step of the decision.

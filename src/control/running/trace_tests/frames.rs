@@ -34,24 +34,20 @@ async fn rejects_invalid_frames() {
             }),
             "are of different address families",
         ),
-        (
-            from("host", |request| {
-                request.icmp = Some(EchoRequest { src: None, dst: "10.0.0.1".parse().unwrap() });
-            }),
-            "host has no address of the same family as 10.0.0.1",
-        ),
     ] {
-        let error = running.trace(&request).unwrap_err().to_string();
+        let error = trace(&running, &request).unwrap_err().to_string();
         assert!(error.contains(why), "{error}");
     }
 }
 
-/// The destination MAC is that of the host with the address, or the gateway's for other subnets.
+/// The addresses are those that the sender's kernel chooses.
 #[tokio::test]
 async fn builds_frames_as_the_sender_would() {
-    let (_bench, running) = switch().await;
+    let (fake, running) = switch().await;
+    route(&fake, "192.0.2.9", "172.16.0.77", "172.16.0.1", Some("02:de:a5:ad:00:00"));
+    route(&fake, "172.16.0.4", "172.16.0.2", "172.16.0.4", Some("02:00:5e:00:53:04"));
     let line = |edit: &dyn Fn(&mut TraceRequest)| {
-        let trace: Trace = running.trace(&from("container1", edit)).unwrap();
+        let trace: Trace = trace(&running, &from("container1", edit)).unwrap();
         trace.frame
     };
     let echo = |src: Option<&str>, dst: &str| {
@@ -60,11 +56,11 @@ async fn builds_frames_as_the_sender_would() {
     for (made, expected) in [
         (
             line(&|request| request.icmp = echo(None, "192.0.2.9")),
-            "02:de:a5:ad:00:01 > 02:de:a5:ad:00:00, IP 172.16.0.2 > 192.0.2.9: ICMP echo request, id 1, seq 1, length 64",
+            "02:de:a5:ad:00:01 > 02:de:a5:ad:00:00, IP 172.16.0.77 > 192.0.2.9: ICMP echo request, id 1, seq 1, length 64",
         ),
         (
             line(&|request| request.icmp = echo(Some("192.0.2.1"), "172.16.0.4")),
-            "02:de:a5:ad:00:01 > 02:de:a5:ad:00:03, IP 192.0.2.1 > 172.16.0.4: ICMP echo request, id 1, seq 1, length 64",
+            "02:de:a5:ad:00:01 > 02:00:5e:00:53:04, IP 192.0.2.1 > 172.16.0.4: ICMP echo request, id 1, seq 1, length 64",
         ),
         (
             line(&|request| (request.dst, request.vlan) = (Some("broadcast".into()), Some(7))),
@@ -79,40 +75,63 @@ async fn builds_frames_as_the_sender_would() {
     }
 }
 
-/// A sender asks for the MAC address of an on-link destination that no port has. It knows that of a group.
+/// A sender asks for the MAC address of the next hop if its neighbour table does not have it.
 #[tokio::test]
-async fn unresolved_destination_is_asked_for() {
-    let (_bench, mut running) = switch().await;
-    let ping = |dst: &str| {
-        let echo = EchoRequest { src: None, dst: dst.parse().unwrap() };
+async fn unresolved_next_hop_is_asked_for() {
+    let (fake, mut running) = switch().await;
+    let ping = |src: Option<&str>, dst: &str| {
+        let echo = EchoRequest { src: src.map(|src| src.parse().unwrap()), dst: dst.parse().unwrap() };
         from("container1", |request| request.icmp = Some(echo))
     };
-    for (dst, frame) in [
-        ("172.16.0.200", "02:de:a5:ad:00:01 > ff:ff:ff:ff:ff:ff, ARP, who-has 172.16.0.200 tell 172.16.0.2"),
-        (
-            "fd00:172:16::c8",
-            "02:de:a5:ad:00:01 > 33:33:ff:00:00:c8, IP6 fd00:172:16::2 > ff02::1:ff00:c8: ICMP6, neighbor solicitation, who has fd00:172:16::c8, length 32",
-        ),
+    route(&fake, "172.16.0.200", "172.16.0.2", "172.16.0.200", None);
+    route(&fake, "192.0.2.9", "172.16.0.2", "172.16.0.7", None);
+    route(&fake, "fd00:172:16::c8", "fd00:172:16::2", "fd00:172:16::c8", None);
+    let arp = |target: &str| {
+        format!("02:de:a5:ad:00:01 > ff:ff:ff:ff:ff:ff, ARP, who-has {target} tell 172.16.0.2")
+    };
+    let solicitation = "02:de:a5:ad:00:01 > 33:33:ff:00:00:c8, IP6 fd00:172:16::2 > ff02::1:ff00:c8: ICMP6, \
+                        neighbor solicitation, who has fd00:172:16::c8, length 32";
+    for (src, dst, next_hop, frame) in [
+        (None, "172.16.0.200", "172.16.0.200", arp("172.16.0.200")),
+        (None, "192.0.2.9", "172.16.0.7", arp("172.16.0.7")),
+        // It never asks with an address that is not its own.
+        (Some("192.0.2.1"), "192.0.2.9", "172.16.0.7", arp("172.16.0.7")),
+        (None, "fd00:172:16::c8", "fd00:172:16::c8", solicitation.to_owned()),
     ] {
-        let trace = running.trace(&ping(dst)).unwrap();
-        assert_eq!((trace.frame.as_str(), trace.unresolved), (frame, dst.parse().ok()));
-        let line = format!("├─ next hop {dst}: no port has it, so the sender asks for its MAC address first");
-        assert_line(&mut running, &ping(dst), &line);
+        let request = ping(src, dst);
+        let trace = trace(&running, &request).unwrap();
+        let route = TraceRoute { next_hop: next_hop.parse().unwrap(), mac: None };
+        assert_eq!((trace.frame, trace.route), (frame, Some(route)));
+        let line = format!("├─ route: next hop {next_hop}, whose MAC address container1 asks for first");
+        assert_line(&mut running, &request, &line);
         assert!(matches!(trace.verdict, TraceVerdict::Flood { .. }), "{:?}", trace.verdict);
     }
-    for (dst, mac) in [
-        ("224.0.1.2", "01:00:5e:00:01:02"),
-        ("ff02::2", "33:33:00:00:00:02"),
-        ("172.16.0.255", "ff:ff:ff:ff:ff:ff"),
-        ("172.16.0.1", "02:de:a5:ad:00:00"),
+}
+
+#[tokio::test]
+async fn explains_why_the_sender_sends_nothing() {
+    let (fake, running) = switch().await;
+    let dst = "10.1.2.3".parse().unwrap();
+    let request = from("container1", |request| request.icmp = Some(EchoRequest { src: None, dst }));
+    let refusal = || trace(&running, &request).unwrap_err().to_string();
+    assert_eq!(refusal(), "the device of container1 is gone: it sends nothing");
+    for (route, why) in [
+        (SenderRoute::Missing, "container1 has no route to 10.1.2.3: it sends nothing"),
+        (SenderRoute::Own, "10.1.2.3 is an address of container1 itself: it sends nothing"),
+        (
+            SenderRoute::OtherDevice("wg0".into()),
+            "container1 sends packets to 10.1.2.3 from its device wg0, not from its port: nothing reaches the switch",
+        ),
     ] {
-        let trace = running.trace(&ping(dst)).unwrap();
-        assert!(
-            trace.frame.contains(&format!("> {mac}, IP")) && trace.unresolved.is_none(),
-            "{}",
-            trace.frame
-        );
+        fake.set_route(dst, route);
+        assert_eq!(refusal(), why);
     }
+    let no_source = SenderRoute::Port { source: None, next_hop: dst, mac: Some(Mac::ZERO) };
+    fake.set_route(dst, no_source);
+    assert_eq!(refusal(), "container1 has no address of the same family as 10.1.2.3: set the source too");
+    // Who names the destination's MAC address asks nobody.
+    let named = TraceRequest { dst: Some("container2".into()), ..request.clone() };
+    assert!(trace(&running, &named).is_ok());
 }
 
 /// A frame of a file has no virtio-net header.
@@ -129,7 +148,7 @@ async fn gso_size_marks_a_super_frame() {
             gso_size,
             ..TraceRequest::default()
         };
-        running.trace(&request).unwrap().to_string()
+        trace(&running, &request).unwrap().to_string()
     };
     let whole = ask(Some(1460));
     assert!(whole.contains(" (4054 bytes, segment size 1460)\n"), "{whole}");
@@ -142,6 +161,6 @@ async fn gso_size_marks_a_super_frame() {
         gso_size: Some(1460),
         ..TraceRequest::default()
     };
-    let refused = running.trace(&arp).unwrap_err().to_string();
+    let refused = trace(&running, &arp).unwrap_err().to_string();
     assert_eq!(refused, "gso_size needs a super-frame: a super-frame has to be IPv4 or IPv6, not ARP");
 }

@@ -57,7 +57,7 @@ async fn trace_predicts_what_then_happens() {
         arp("0001", "ac100002", "ac100003"),
         arp("0002", "ac100001", "ac100003"),
     ] {
-        let predicted = running.trace(&whole(&hex)).unwrap();
+        let predicted = trace(&running, &whole(&hex)).unwrap();
         fake.peer("container1").send(&bytes(&hex)).unwrap();
         assert_eq!(next_frame(&mut running, &mut subscription).await, predicted, "{hex}");
     }

@@ -4,12 +4,17 @@ mod frames;
 mod live;
 mod steps;
 
+use std::net::IpAddr;
+
 use super::fake::{FakeControl, FakeNetwork, config, fdb_reports, running};
 use super::trace::Decision;
 use super::*;
 use crate::control::report::{FdbFilter, FdbReport, NewFdbEntry, NewFdbState, NewPort, PortStats};
 use crate::control::subscription::{Delivery, Subscription};
-use crate::control::trace::{EchoRequest, LiveTraceLine, Trace, TraceFilter, TraceRequest, TraceVerdict};
+use crate::control::topology::{RouteLookup, SenderRoute};
+use crate::control::trace::{
+    EchoRequest, LiveTraceLine, Trace, TraceFilter, TraceRequest, TraceRoute, TraceVerdict,
+};
 use crate::switch::fdb::FdbKey;
 use crate::switch::{Frame, Port, Steps};
 use crate::wire::VnetHeader;
@@ -42,10 +47,23 @@ fn state(running: &mut Running<FakeNetwork>) -> (Vec<FdbReport>, Vec<PortStats>)
     (fdb_reports(running, &FdbFilter::default()), running.stats())
 }
 
+/// Looks up the route, then traces.
+fn trace(running: &Running<FakeNetwork>, request: &TraceRequest) -> Result<Trace, RunError> {
+    let route = running.route_lookup(request)?.map(RouteLookup::run).transpose()?;
+    running.trace(request, route)
+}
+
+/// Packets to this address leave from the port.
+fn route(fake: &FakeControl, dst: &str, source: &str, next_hop: &str, mac: Option<&str>) {
+    let parse = |text: &str| text.parse::<IpAddr>().unwrap();
+    let (source, next_hop, mac) = (Some(parse(source)), parse(next_hop), mac.map(|mac| mac.parse().unwrap()));
+    fake.set_route(parse(dst), SenderRoute::Port { source, next_hop, mac });
+}
+
 /// The tree without its first line. Checks that the trace changed nothing.
 fn tree(running: &mut Running<FakeNetwork>, request: &TraceRequest) -> String {
     let before = state(running);
-    let text = running.trace(request).unwrap().to_string();
+    let text = trace(running, request).unwrap().to_string();
     assert_eq!(state(running), before, "{request:?} changed something");
     text.split_once('\n').unwrap().1.to_owned()
 }

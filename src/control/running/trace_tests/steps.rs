@@ -4,11 +4,11 @@ use super::*;
 
 #[tokio::test]
 async fn explains_each_step_of_the_decision() {
-    let (_bench, mut running) = switch().await;
+    let (fake, mut running) = switch().await;
     let request = from("container1", |request| request.arp_for = Some("172.16.0.3".parse().unwrap()));
     set(&running, "container3", |port| port.up = false);
     assert_eq!(
-        running.trace(&request).unwrap().to_string(),
+        trace(&running, &request).unwrap().to_string(),
         "container1: 02:de:a5:ad:00:01 > ff:ff:ff:ff:ff:ff, ARP, who-has 172.16.0.3 tell 172.16.0.2 (42 bytes)\n\
          ├─ ingress container1: up\n\
          ├─ source 02:de:a5:ad:00:01: valid, not the gateway's MAC\n\
@@ -23,11 +23,13 @@ async fn explains_each_step_of_the_decision() {
     );
     let echo = EchoRequest { src: None, dst: "fd00:172:16::3".parse().unwrap() };
     let request = from("container1", |request| request.icmp = Some(echo));
+    route(&fake, "fd00:172:16::3", "fd00:172:16::2", "fd00:172:16::3", Some("02:de:a5:ad:00:02"));
     learn(&running, "02:de:a5:ad:00:02", "container2");
     assert_eq!(
-        running.trace(&request).unwrap().to_string(),
+        trace(&running, &request).unwrap().to_string(),
         "container1: 02:de:a5:ad:00:01 > 02:de:a5:ad:00:02, IP6 fd00:172:16::2 > fd00:172:16::3: ICMP6, echo request, \
          id 1, seq 1, length 64 (118 bytes)\n\
+         ├─ route: next hop fd00:172:16::3 at 02:de:a5:ad:00:02\n\
          ├─ ingress container1: up\n\
          ├─ source 02:de:a5:ad:00:01: valid, not the gateway's MAC\n\
          ├─ admitted: destination not reserved, no gateway spoofing\n\
@@ -105,7 +107,7 @@ async fn explains_learning_in_a_full_fdb() {
 
 #[tokio::test]
 async fn explains_the_destination() {
-    let (_bench, mut running) = switch().await;
+    let (fake, mut running) = switch().await;
     for (dst, line) in [
         ("01:00:5e:00:00:01", "├─ flood: multicast"),
         ("container2", "├─ flood: unknown unicast"),
@@ -134,6 +136,8 @@ async fn explains_the_destination() {
     let line = "├─ gateway: replies: neighbor advertisement, fd00:172:16::1 is at 02:de:a5:ad:00:00";
     assert_line(&mut running, &ask("fd00:172:16::1"), line);
     for ip in ["172.16.0.1", "fd00:172:16::1"] {
+        let source = if ip.contains(':') { "fd00:172:16::2" } else { "172.16.0.2" };
+        route(&fake, ip, source, ip, Some("02:de:a5:ad:00:00"));
         let echo = EchoRequest { src: None, dst: ip.parse().unwrap() };
         assert_line(
             &mut running,
@@ -195,7 +199,7 @@ async fn lists_at_most_16_egress_ports() {
     let (_bench, mut running) = running(config(|options| options.ports = Some(20))).await;
     let text = tree(&mut running, &to("broadcast"));
     assert!(text.contains("│  ├─ container16: sent\n│  └─ and 4 more\n"), "{text}");
-    assert_eq!(running.trace(&to("broadcast")).unwrap().egress.len(), 20);
+    assert_eq!(trace(&running, &to("broadcast")).unwrap().egress.len(), 20);
     // A refused port is always listed.
     let id = running.ports.values().find(|port| port.name == "container20").unwrap().device.id;
     running.device_changed(id, &LinkChange::State { up: false, mtu: 1500 });
