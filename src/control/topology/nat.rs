@@ -45,10 +45,9 @@ pub(super) fn enable(
     Ok(watcher)
 }
 
-/// Creates a switch's table, or replaces it. Returns what [`list_table`] does.
-pub(super) fn install_table(switch: &str, subnets: &[IpNet]) -> Result<Value, TopologyError> {
-    apply(&ruleset(&table_name(switch), switch, subnets))?;
-    list_table(switch)
+/// Creates a switch's table, or replaces it.
+pub(super) fn install_table(switch: &str, subnets: &[IpNet]) -> Result<(), TopologyError> {
+    apply(&ruleset(&table_name(switch), switch, subnets))
 }
 
 /// A switch's table, in a form that is the same for the same rules.

@@ -55,8 +55,9 @@ impl NatWatcher {
         // Before the table exists, so that no change is missed.
         let failed = |source| TopologyError::Kernel { what: "listen for changes of nftables", source };
         let monitor = NftablesMonitor::open(&nat::table_name(switch)).map_err(failed)?;
+        nat::install_table(switch, subnets)?;
         Ok(NatWatcher {
-            installed: nat::install_table(switch, subnets)?,
+            installed: nat::list_table(switch)?,
             switch: switch.to_owned(),
             subnets: subnets.to_vec(),
             monitor,
@@ -106,8 +107,7 @@ impl NatWatcher {
             );
         }
         match nat::install_table(&self.switch, &self.subnets) {
-            Ok(table) => {
-                self.installed = table;
+            Ok(()) => {
                 self.failed = false;
                 Some(NatChange::Restored { by })
             }

@@ -13,9 +13,12 @@ impl Topology {
     /// On an error nothing is left behind.
     pub(super) fn enable_nat(&mut self, subnets: &[IpNet]) -> Result<(), TopologyError> {
         let before = self.ledger.next_id();
-        if let Err(error) = nat::enable(&mut self.ledger, &self.config.name, subnets) {
-            self.roll_back(before);
-            return Err(error);
+        match nat::enable(&mut self.ledger, &self.config.name, subnets) {
+            Ok(watcher) => self.nat = Some(watcher),
+            Err(error) => {
+                self.roll_back(before);
+                return Err(error);
+            }
         }
         if self.sandboxed {
             self.notices.add(
