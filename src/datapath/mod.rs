@@ -132,6 +132,9 @@ pub enum DatapathError {
     /// A worker has stopped: it panicked or its engine failed.
     #[error("a worker of the switch has stopped: stop the switch and start it again")]
     WorkerStopped,
+    /// The I/O engine of a worker cannot be set up.
+    #[error("cannot set up a worker: {0}")]
+    Engine(#[source] io::Error),
     /// A worker did not answer in time.
     #[error(
         "worker {0} of the switch does not respond: try again later, or stop the switch and start it again"
@@ -342,7 +345,7 @@ impl Datapath {
 }
 
 /// Reports that a worker has started, and its CPU if it is pinned.
-type Started = Sender<io::Result<Option<usize>>>;
+type Started = Sender<Result<Option<usize>, DatapathError>>;
 
 /// Everything that a worker's thread needs to start.
 struct WorkerSetup {
@@ -384,7 +387,11 @@ impl WorkerSetup {
         let placed = self.settings.placement.pin(self.number, &self.taken);
         let set_up = placed.and_then(|cpu| {
             let background = BackgroundWriter::start(self.background_counters, background_cpus(&all, cpu))?;
-            Ok((cpu, engine(Arc::clone(&self.counters), self.wake)?, background))
+            Ok((cpu, background))
+        });
+        let set_up = set_up.map_err(kernel("set up a worker")).and_then(|(cpu, background)| {
+            let engine = engine(Arc::clone(&self.counters), self.wake).map_err(DatapathError::Engine)?;
+            Ok((cpu, engine, background))
         });
         let (cpu, engine, background) = match set_up {
             Ok(set_up) => set_up,
@@ -397,7 +404,7 @@ impl WorkerSetup {
         let mut worker =
             Worker::new(self.switch, engine, self.counters, self.mailbox).with_background(background);
         if let Err(error) = sys::confine::restrict_worker() {
-            let _ = ready.send(Err(error.into()));
+            let _ = ready.send(Err(kernel("set up a worker")(error.into())));
             return Ok(());
         }
         let _ = ready.send(Ok(cpu));

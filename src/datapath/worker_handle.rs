@@ -179,10 +179,10 @@ pub struct WorkerChange {
 /// Waits for a new worker: its CPU, if it is pinned.
 pub(super) fn await_start(
     number: usize,
-    started: &Receiver<io::Result<Option<usize>>>,
+    started: &Receiver<Result<Option<usize>, DatapathError>>,
 ) -> Result<Option<usize>, DatapathError> {
     match started.recv_timeout(START_DEADLINE) {
-        Ok(cpu) => cpu.map_err(kernel("set up a worker")),
+        Ok(cpu) => cpu,
         Err(RecvTimeoutError::Timeout) => Err(DatapathError::WorkerUnresponsive(number)),
         Err(RecvTimeoutError::Disconnected) => Err(DatapathError::WorkerStopped),
     }

@@ -127,6 +127,24 @@ fn pins_workers_to_cpus() {
     assert!(seen.iter().all(|cpus| cpus == field(&own, "Cpus_allowed_list")), "{seen:?}");
 }
 
+/// The limit of locked memory allows a ring, but not one for each worker.
+#[test]
+fn auto_falls_back_to_poll_where_the_limit_of_locked_memory_is_too_low_for_all_workers() {
+    let host = Host::new();
+    let limited = |engine: &str| {
+        let few = "prlimit --memlock=409600 setpriv --bounding-set -ipc_lock --inh-caps -ipc_lock";
+        host.run(&format!("{few} uswitch start --detach --ports 2 --workers 8 --engine {engine}"))
+    };
+    let refused = limited("uring").fails();
+    assert!(refused.contains("ulimit -l"), "{refused}");
+    limited("auto").ok();
+    let s = Uswitch::running(host);
+    let status = s.json("status");
+    assert_eq!(status["engine"], "poll");
+    assert!(status["engine_note"].to_string().contains("ulimit -l"), "{status}");
+    s.host().netns("container1").run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+}
+
 /// The CPUs on which each worker may run, in the order of the workers.
 fn worker_cpus(s: &Uswitch) -> Vec<String> {
     let workers = statuses(s).into_iter().filter(|status| is_worker(field(status, "Name")));

@@ -61,7 +61,7 @@ use super::report::StopReport;
 use super::topology::{Environment, LinkChange, NetworkChange, Topology, TopologyError};
 use super::trace::TraceError;
 use super::{Config, EngineChoice};
-use crate::datapath::{self, Datapath, DatapathError, EngineKind, Notice};
+use crate::datapath::{self, Datapath, DatapathError, DatapathSettings, EngineKind, Notice};
 use crate::switch::fdb::FdbError;
 use crate::switch::{Gateway, PortId, Ports, Switch, SwitchConfig, Tick};
 use crate::wire::Mac;
@@ -233,15 +233,15 @@ impl<M: HostNetwork> Running<M> {
         let switch = Arc::new(Switch::new(settings(&config)).with_group_fwd_mask(config.group_fwd_mask));
         let notices = Arc::new(Notify::new());
         let wake = Arc::clone(&notices);
-        let workers = datapath::DatapathSettings {
+        let mut workers = DatapathSettings {
             workers: config.workers,
             engine,
             busy_poll: config.busy_poll,
             placement: config.placement.clone(),
             on_notice: Arc::new(move || wake.notify_one()),
         };
-        let datapath = match Datapath::start(&switch, &workers) {
-            Ok(datapath) => datapath,
+        let (datapath, refused) = match start_workers(&switch, &mut workers, config.engine) {
+            Ok(started) => started,
             Err(error) => return Err(StartFailure { why: error.into(), left: network.teardown() }),
         };
         Ok(Running {
@@ -249,8 +249,8 @@ impl<M: HostNetwork> Running<M> {
             sandboxed: false,
             started: Instant::now(),
             started_at: SystemTime::now(),
-            engine,
-            engine_note,
+            engine: workers.engine,
+            engine_note: refused.or(engine_note),
             switch,
             datapath,
             notices,
@@ -403,6 +403,22 @@ impl<M: HostNetwork> Running<M> {
 
     fn until(&self, tick: Tick) -> Duration {
         Duration::from_secs(tick.since(self.datapath.now()).into()) / Tick::PER_SECOND
+    }
+}
+
+/// Starts the workers. With `auto` they use poll if one of them cannot use io_uring: the limit of locked memory may allow
+/// the ring of one worker, but not those of all. Then the reason is returned.
+fn start_workers(
+    switch: &Arc<Switch>,
+    settings: &mut DatapathSettings,
+    choice: EngineChoice,
+) -> Result<(Datapath, Option<String>), DatapathError> {
+    match (choice, Datapath::start(switch, settings)) {
+        (EngineChoice::Auto, Err(DatapathError::Engine(why))) if settings.engine == EngineKind::Uring => {
+            settings.engine = EngineKind::Poll;
+            Ok((Datapath::start(switch, settings)?, Some(why.to_string())))
+        }
+        (_, started) => Ok((started?, None)),
     }
 }
 
