@@ -18,6 +18,7 @@ use super::running::{Handle, HostNetwork, RunError, Running, StartFailure, StopR
 use super::server::{self, ApiSocket, Listener};
 use super::signals::TerminationSignals;
 use super::topology::{Environment, TopologyError};
+use crate::sys::confine::{self, ConfineError};
 
 /// Why a switch did not start, or stopped by itself.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +31,8 @@ pub(crate) enum ServiceError {
     Metrics(#[source] io::Error),
     #[error("cannot listen for signals: {0}")]
     Signals(#[source] io::Error),
+    #[error(transparent)]
+    Privileges(ConfineError),
     #[error("cannot report that the switch is ready, so it stops: {0}")]
     Ready(#[source] io::Error),
     #[error("a worker failed, so the switch stops: {0}")]
@@ -113,6 +116,9 @@ pub(crate) async fn run(
         Ok(running) => running,
         Err(StartFailure { why, left }) => return ServiceOutcome { error: Some(why.into()), left },
     };
+    if let Err(error) = confine::restrict_control() {
+        return ServiceOutcome { error: Some(ServiceError::Privileges(error)), left: running.stop() };
+    }
     // A previous switch of this name may have left one.
     let _ = fs::remove_file(&exit_reason);
     let outcome = match ApiSocket::bind(&path) {

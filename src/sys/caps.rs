@@ -1,6 +1,9 @@
 //! Capabilities of this process (capabilities(7)).
 
+use std::marker::PhantomData;
 use std::{fs, io};
+
+use caps::{CapSet, Capability};
 
 /// The capabilities that a switch on the host's own network needs.
 /// The numbers are those of `include/uapi/linux/capability.h`.
@@ -38,6 +41,37 @@ pub fn can_pin_memory() -> io::Result<bool> {
     Ok(effective_set()? & 1 << IPC_LOCK != 0)
 }
 
+/// Capabilities that are effective in this thread until this is dropped. Between operations a thread of a switch has
+/// them only in its permitted set ([`super::confine::restrict_control`]).
+#[derive(Debug)]
+#[must_use]
+pub struct Raised {
+    lowered_later: Vec<Capability>,
+    /// Capabilities belong to a thread.
+    _of_this_thread: PhantomData<*const ()>,
+}
+
+impl Raised {
+    /// Raises those that the thread may use and does not. Without one of them, the operation reports what is missing.
+    pub fn new(wanted: &[Capability]) -> Raised {
+        let raise = |capability: &Capability| {
+            let effective = caps::has_cap(None, CapSet::Effective, *capability).unwrap_or(true);
+            !effective && caps::raise(None, CapSet::Effective, *capability).is_ok()
+        };
+        let lowered_later = wanted.iter().copied().filter(raise).collect();
+        Raised { lowered_later, _of_this_thread: PhantomData }
+    }
+}
+
+impl Drop for Raised {
+    fn drop(&mut self) {
+        for capability in &self.lowered_later {
+            // A thread may always lower its own capabilities.
+            let _ = caps::drop(None, CapSet::Effective, *capability);
+        }
+    }
+}
+
 fn effective_set() -> io::Result<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
     Ok(effective(&status).unwrap_or(0))
@@ -52,6 +86,23 @@ fn effective(status: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn raised_capability_is_lowered_again() {
+        let capability = Capability::CAP_NET_RAW;
+        let effective = || caps::has_cap(None, CapSet::Effective, capability).unwrap();
+        let permitted = caps::has_cap(None, CapSet::Permitted, capability).unwrap();
+        // On a thread of its own, because it changes the capabilities.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                caps::drop(None, CapSet::Effective, capability).unwrap();
+                let raised = Raised::new(&[capability]);
+                assert_eq!(effective(), permitted);
+                drop(raised);
+                assert!(!effective());
+            });
+        });
+    }
 
     #[test]
     fn reads_effective_set_from_status() {

@@ -1,9 +1,13 @@
 //! Least privilege for the switch's process and its workers.
 //!
-//! A switch keeps the capabilities that it needs to add and remove ports ([`restrict_process`]). A worker reads
+//! A switch starts with the capabilities that it needs for that ([`restrict_process`]), and keeps those that ports need
+//! ([`restrict_control`]). Most of them are effective only during an operation ([`super::caps::Raised`]). A worker reads
 //! what containers send, so it needs none: it has no capabilities, and a seccomp filter allows only the system
-//! calls of the engines and of the Rust runtime ([`restrict_worker`]). It cannot open a file, create a socket or
-//! start a program.
+//! calls of the engines and of the Rust runtime ([`restrict_worker`]). It cannot open a file, create a socket,
+//! start a program or signal another process. Landlock forbids most of this again, where the kernel has it.
+//!
+//! Landlock does not fit control: a thread in a Landlock domain can neither mount, which named namespaces need, nor open
+//! the namespace of a process outside the domain (landlock(7)).
 //!
 //! All threads share the process's memory and open files. So this limits what a fault in a worker can do, but it
 //! is not a barrier against code that runs in a worker and can write to memory.
@@ -12,31 +16,37 @@ use std::collections::BTreeMap;
 use std::io;
 
 use caps::{CapSet, Capability, CapsHashSet};
+use landlock::{Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetStatus, Scope};
 use nix::sys::prctl::set_no_new_privs;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
 
-/// What a switch needs after its start, or once while it starts.
-const KEPT: [Capability; 9] = [
-    // Devices, addresses, routes, nftables, sysctls of the network.
-    Capability::CAP_NET_ADMIN,
-    // Network namespaces and their mounts.
-    Capability::CAP_SYS_ADMIN,
-    // Receives link notifications of all network namespaces (NETLINK_LISTEN_ALL_NSID).
+/// What a switch needs only while it starts.
+const START: [Capability; 2] = [
+    // Receives link notifications of all network namespaces (NETLINK_LISTEN_ALL_NSID). The kernel checks later ones by the
+    // capabilities of the thread that opened the socket.
     Capability::CAP_NET_BROADCAST,
+    // Registers the buffers of io_uring, whatever RLIMIT_MEMLOCK is.
+    Capability::CAP_IPC_LOCK,
+];
+/// What it needs for single operations.
+const RAISED: [Capability; 4] = [
     // Announces addresses of ports, with packet sockets.
     Capability::CAP_NET_RAW,
     // Opens the namespace of another user's process: `/proc/PID/ns/net` needs ptrace access.
     Capability::CAP_SYS_PTRACE,
     // Opens a named namespace in another user's directory.
     Capability::CAP_DAC_READ_SEARCH,
-    // Writes sysctls and files in /run that root does not own, as in some containers.
+    // Makes and removes names in /run that root does not own, as in some containers.
     Capability::CAP_DAC_OVERRIDE,
-    // Gives a device to its owner.
-    Capability::CAP_CHOWN,
-    // Registers the buffers of io_uring, whatever RLIMIT_MEMLOCK is.
-    Capability::CAP_IPC_LOCK,
+];
+/// What it needs for most of what it does.
+const EFFECTIVE: [Capability; 2] = [
+    // Devices, addresses, routes, nftables, sysctls of the network.
+    Capability::CAP_NET_ADMIN,
+    // Network namespaces and their mounts.
+    Capability::CAP_SYS_ADMIN,
 ];
 
 /// Why privileges could not be dropped.
@@ -51,6 +61,9 @@ pub enum ConfineError {
     /// seccomp(2).
     #[error("cannot install a seccomp filter: {0}")]
     Seccomp(#[from] seccompiler::Error),
+    /// landlock_restrict_self(2).
+    #[error("cannot restrict a thread with Landlock: {0}")]
+    Landlock(#[from] landlock::RulesetError),
     /// The filter itself.
     #[error("cannot build a seccomp filter: {0}")]
     Filter(#[from] seccompiler::BackendError),
@@ -62,13 +75,13 @@ impl From<ConfineError> for io::Error {
     }
 }
 
-/// Drops all capabilities of this process but those that a switch needs, also for the programs that it starts, and
-/// sets no_new_privs. Call this while the process has one thread: threads started later inherit it.
+/// Drops all capabilities of this process but those that a switch needs to start, also for the programs that it starts,
+/// and sets no_new_privs. Call this while the process has one thread: threads started later inherit it.
 ///
 /// # Errors
 /// The kernel refused.
 pub fn restrict_process() -> Result<(), ConfineError> {
-    let kept: CapsHashSet = KEPT.into_iter().collect();
+    let kept: CapsHashSet = [&START[..], &RAISED, &EFFECTIVE].concat().into_iter().collect();
     if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
         for capability in caps::read(None, CapSet::Bounding)?.difference(&kept) {
             caps::drop(None, CapSet::Bounding, *capability)?;
@@ -76,10 +89,35 @@ pub fn restrict_process() -> Result<(), ConfineError> {
     }
     // The effective set first: it may not exceed the permitted set.
     for set in [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
-        let now = caps::read(None, set)?;
-        caps::set(None, set, &now.intersection(&kept).copied().collect())?;
+        keep(set, &kept)?;
     }
     Ok(set_no_new_privs()?)
+}
+
+/// Drops the capabilities that the calling thread needs only to start a switch, and lowers those that it needs only for
+/// single operations.
+///
+/// # Errors
+/// The kernel refused.
+pub fn restrict_control() -> Result<(), ConfineError> {
+    keep(CapSet::Effective, &EFFECTIVE.into_iter().collect())?;
+    keep(CapSet::Permitted, &[&RAISED[..], &EFFECTIVE].concat().into_iter().collect())
+}
+
+fn keep(set: CapSet, kept: &CapsHashSet) -> Result<(), ConfineError> {
+    let now = caps::read(None, set)?;
+    Ok(caps::set(None, set, &now.intersection(kept).copied().collect())?)
+}
+
+/// Drops all capabilities of the calling thread.
+///
+/// # Errors
+/// The kernel refused.
+pub fn drop_capabilities() -> Result<(), ConfineError> {
+    for set in [CapSet::Ambient, CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
+        caps::clear(None, set)?;
+    }
+    Ok(())
 }
 
 /// Drops all capabilities of the calling thread, and limits its system calls to those of a worker.
@@ -87,11 +125,21 @@ pub fn restrict_process() -> Result<(), ConfineError> {
 /// # Errors
 /// The kernel refused.
 pub fn restrict_worker() -> Result<(), ConfineError> {
-    for set in [CapSet::Ambient, CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
-        caps::clear(None, set)?;
-    }
+    drop_capabilities()?;
+    restrict_with_landlock()?;
     // Sets no_new_privs for this thread, too.
     Ok(seccompiler::apply_filter(&worker_filter()?)?)
+}
+
+/// Forbids the calling thread to open files, to use TCP ports and abstract sockets, and to signal other processes: as
+/// much of this as the kernel supports. Returns whether it supports any (Linux 5.13).
+fn restrict_with_landlock() -> Result<bool, ConfineError> {
+    const NEWEST: landlock::ABI = landlock::ABI::V6;
+    let ruleset = Ruleset::default()
+        .handle_access(AccessFs::from_all(NEWEST))?
+        .handle_access(AccessNet::from_all(NEWEST))?
+        .scope(Scope::from_all(NEWEST))?;
+    Ok(ruleset.create()?.restrict_self()?.ruleset != RulesetStatus::NotEnforced)
 }
 
 /// The system calls of a worker. Calls on the path of a frame have no conditions: the kernel then decides them by
@@ -112,6 +160,9 @@ fn worker_filter() -> Result<BpfProgram, seccompiler::BackendError> {
     let duplicate = argument(1, SeccompCmpOp::Eq, libc::F_DUPFD_CLOEXEC)?;
     let fcntl = vec![SeccompRule::new(vec![get_flags])?, SeccompRule::new(vec![duplicate])?];
     rules.insert(libc::SYS_fcntl, fcntl);
+    // A thread that aborts signals itself.
+    let own = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
+    rules.insert(libc::SYS_tgkill, vec![SeccompRule::new(vec![argument(0, SeccompCmpOp::Eq, own)?])?]);
     let register = |opcode: u8| SeccompRule::new(vec![argument(1, SeccompCmpOp::Eq, opcode.into())?]);
     let registers = super::uring::REGISTERED_LATER.into_iter().map(register).collect::<Result<_, _>>()?;
     rules.insert(libc::SYS_io_uring_register, registers);
@@ -152,7 +203,6 @@ const ALLOWED: &[i64] = &[
     libc::SYS_restart_syscall,
     libc::SYS_getpid,
     libc::SYS_gettid,
-    libc::SYS_tgkill,
     libc::SYS_exit,
     libc::SYS_exit_group,
 ];
@@ -191,6 +241,47 @@ mod tests {
             assert!(Command::new("true").spawn().is_err());
             assert!(thread::Builder::new().spawn(|| ()).is_err());
             assert_eq!(nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET), Err(nix::Error::EPERM));
+        });
+    }
+
+    #[test]
+    fn worker_cannot_signal_another_process() {
+        as_worker(|| {
+            let signal = |process: u32| {
+                // SAFETY: tgkill(2) takes three numbers. Signal 0 only checks the permission.
+                let sent = unsafe { libc::syscall(libc::SYS_tgkill, process, nix::unistd::gettid(), 0) };
+                nix::errno::Errno::result(sent)
+            };
+            assert_eq!(signal(std::os::unix::process::parent_id()), Err(nix::Error::EPERM));
+            assert_eq!(signal(std::process::id()), Ok(0));
+        });
+    }
+
+    #[test]
+    fn landlock_forbids_files() {
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                set_no_new_privs().unwrap();
+                let restricted = restrict_with_landlock().unwrap();
+                let opened = File::open("/dev/null").map(drop).map_err(|error| error.kind());
+                let expected = if restricted { Err(io::ErrorKind::PermissionDenied) } else { Ok(()) };
+                assert_eq!(opened, expected);
+            });
+        });
+    }
+
+    #[test]
+    fn control_keeps_few_capabilities_effective() {
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let before = caps::read(None, CapSet::Permitted).unwrap();
+                restrict_control().unwrap();
+                let permitted = caps::read(None, CapSet::Permitted).unwrap();
+                let effective = caps::read(None, CapSet::Effective).unwrap();
+                assert!(effective.is_subset(&EFFECTIVE.into_iter().collect()), "{effective:?}");
+                assert!(START.iter().all(|capability| !permitted.contains(capability)), "{permitted:?}");
+                assert!(RAISED.iter().all(|it| permitted.contains(it) == before.contains(it)));
+            });
         });
     }
 

@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::Duration;
 
+use caps::Capability;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -32,8 +33,15 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 use serde::{Deserialize, Serialize};
 
+use super::caps::Raised;
+
 /// The directory of the names (`NETNS_RUN_DIR` of iproute2).
 pub const DIRECTORY: &str = "/run/netns";
+
+/// The namespace of another user's process, and a named one in another user's directory.
+const OPEN: [Capability; 2] = [Capability::CAP_SYS_PTRACE, Capability::CAP_DAC_READ_SEARCH];
+/// A name in a directory that root does not own, as in some containers.
+const NAME: [Capability; 1] = [Capability::CAP_DAC_OVERRIDE];
 
 /// The calling thread's namespace.
 const CURRENT: &str = "/proc/thread-self/ns/net";
@@ -146,6 +154,7 @@ impl Netns {
         let what = || format!("open the namespace {}", path.display());
         // Opened for reading only after its type is known: opening a FIFO would block, and opening a device
         // can have side effects.
+        let _raised = Raised::new(&OPEN);
         let found = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path);
         let found = found.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => NetnsError::Missing(path.to_owned()),
@@ -173,6 +182,7 @@ impl Netns {
     /// [`NetnsError::Exists`], or the mount failed; then the name is removed again.
     pub fn bind_name(&self, name: &str) -> Result<(), NetnsError> {
         let path = path(name);
+        let _raised = Raised::new(&NAME);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o444).open(&path);
         file.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => NetnsError::Exists(name.to_owned()),
@@ -287,6 +297,7 @@ pub fn look_up(name: &str) -> Result<NetnsEntry, NetnsError> {
 /// Finds a path of the namespace: that of its name, or of a process in it. `None`: no name or process refers
 /// to it.
 pub fn locate(identity: &NetnsIdentity) -> Option<PathBuf> {
+    let _raised = Raised::new(&OPEN);
     let files = |directory| fs::read_dir(directory).into_iter().flatten().flatten().map(|file| file.path());
     let of_processes = files("/proc").map(|process| process.join("ns/net"));
     let mut paths = files(DIRECTORY).chain(of_processes);
@@ -299,6 +310,7 @@ pub fn locate(identity: &NetnsIdentity) -> Option<PathBuf> {
 /// The mount or the file cannot be removed. A missing name is not an error.
 pub fn delete(name: &str) -> Result<(), NetnsError> {
     let path = path(name);
+    let _raised = Raised::new(&NAME);
     match umount2(&path, MntFlags::MNT_DETACH) {
         // EINVAL: not a mount; the process that added the name died before the mount.
         Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}

@@ -3,8 +3,11 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use caps::Capability;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
+
+use super::caps::Raised;
 
 /// Frames in one system call, at most.
 pub const BATCH: usize = 64;
@@ -24,6 +27,7 @@ impl PacketSocket {
     /// # Errors
     /// There is no such device, or the thread does not have `CAP_NET_RAW`.
     pub fn open(ifindex: u32) -> io::Result<PacketSocket> {
+        let _raised = Raised::new(&[Capability::CAP_NET_RAW]);
         // Protocol 0: the socket receives nothing.
         let fd = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
         bind(&fd, ifindex)?;

@@ -498,25 +498,40 @@ impl Drop for Ring {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
-    /// The result of an operation on a new ring, or `None` where there is no io_uring.
-    fn result_of(operation: &squeue::Entry) -> Option<i32> {
-        probe().ok()?;
+    /// The result of an operation on a new ring.
+    fn result_of(operation: &squeue::Entry) -> i32 {
         let mut ring = Ring::new(1, 1).unwrap();
         // SAFETY: the operations of these tests refer to static memory only.
         unsafe { ring.push(operation) }.unwrap();
         ring.enter(Enter::Wait).unwrap();
-        Some(ring.ring.completion().next().unwrap().result())
+        ring.ring.completion().next().unwrap().result()
+    }
+
+    /// Whether the machine forbids io_uring, which is then reported. Any other fault fails the tests.
+    fn is_forbidden() -> bool {
+        match probe() {
+            Err(why @ Unsupported::Forbidden(_)) => {
+                writeln!(io::stderr(), "not checked: {why}").unwrap();
+                true
+            }
+            _ => false,
+        }
     }
 
     #[test]
     fn ring_cannot_open_files_or_create_sockets() {
+        if is_forbidden() {
+            return;
+        }
         let path = c"/dev/null".as_ptr();
         let open = opcode::OpenAt::new(Fd(libc::AT_FDCWD), path).build();
         let socket = opcode::Socket::new(libc::AF_UNIX, libc::SOCK_STREAM, 0).build();
         for operation in [open, socket] {
-            assert!(result_of(&operation).is_none_or(|result| result == -libc::EACCES));
+            assert_eq!(result_of(&operation), -libc::EACCES);
         }
     }
 }

@@ -78,6 +78,10 @@ fn stops_with_a_frozen_worker() {
 fn workers_are_confined_and_control_has_few_capabilities() {
     const CAP_NET_ADMIN: u64 = 1 << 12;
     const CAP_SYS_MODULE: u64 = 1 << 16;
+    // With CAP_SYS_ADMIN.
+    const EFFECTIVE: u64 = CAP_NET_ADMIN | 1 << 21;
+    // With CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_NET_RAW and CAP_SYS_PTRACE.
+    const PERMITTED: u64 = EFFECTIVE | 1 << 1 | 1 << 2 | 1 << 13 | 1 << 19;
     for engine in ENGINES {
         let s = Uswitch::with(&format!("--ports 2 --workers 2 --engine {engine}"));
         for worker in ["worker0", "worker1"] {
@@ -86,15 +90,24 @@ fn workers_are_confined_and_control_has_few_capabilities() {
             }
             assert_eq!(thread_status(&s, worker, "Seccomp"), "2", "a filter");
         }
-        for set in ["CapPrm", "CapEff", "CapBnd"] {
-            let kept = capabilities(&s, "uswitch", set);
-            assert_eq!(kept & (CAP_NET_ADMIN | CAP_SYS_MODULE), CAP_NET_ADMIN, "{set}: {kept:x}");
-        }
+        let bounding = capabilities(&s, "uswitch", "CapBnd");
+        assert_eq!(bounding & (CAP_NET_ADMIN | CAP_SYS_MODULE), CAP_NET_ADMIN, "{bounding:x}");
+        assert_eq!(capabilities(&s, "uswitch", "CapPrm"), PERMITTED);
+        assert_eq!(capabilities(&s, "uswitch", "CapEff"), EFFECTIVE);
+        assert_eq!(capabilities(&s, "log", "CapPrm"), 0);
         for thread in ["uswitch", "log", "worker0"] {
             assert_eq!(thread_status(&s, thread, "NoNewPrivs"), "1", "{thread}");
         }
         let [h1, ..] = s.containers();
         h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+        // What needs capabilities that are lowered between operations.
+        let nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups";
+        let mut other =
+            s.host().spawn_sh(&format!("exec {nobody} unshare -rn sh -c 'echo $$; exec sleep 100'"));
+        let pid = other.line().expect("its process ID");
+        s.host().run(&format!("uswitch port add late --netns {pid}")).ok();
+        s.host().run("uswitch port add later").ok();
+        s.host().run("uswitch port del later").ok();
     }
 }
 

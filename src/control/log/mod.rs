@@ -25,6 +25,7 @@ use tracing_subscriber::{Registry, fmt, reload};
 use utoipa::ToSchema;
 
 use crate::sys::append::append_whole;
+use crate::sys::confine;
 
 /// Length of the line queue. Further lines are dropped.
 const QUEUE_LENGTH: usize = 1024;
@@ -224,6 +225,8 @@ impl MakeWriter<'_> for LineSender {
 
 /// The log's thread. A failed write cannot be reported anywhere.
 fn write_all(messages: &Receiver<LogMessage>, mut output: LogOutput) {
+    // It writes the user's own files, which it can do with the capabilities of a start, too.
+    let _ = confine::drop_capabilities();
     for message in messages {
         match message {
             LogMessage::Line(line) => _ = output.write(&line),
