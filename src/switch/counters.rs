@@ -119,6 +119,8 @@ port_counters! {
     throttled_us,
     /// Frames for this port that were written in the background, because its receive path is slow.
     background,
+    /// Times that the port was blocked because of a loop.
+    loops,
 }
 
 impl PortCounts {

@@ -50,7 +50,8 @@ fn admit<'a, O: Observer>(
     observer: &mut O,
 ) -> Result<Admitted<'a>, DropReason> {
     let Some(port @ Port { up: true, host: from_host, .. }) = switch.ports.port(ingress) else {
-        return Err(DropReason::IngressDown);
+        let is_blocked = switch.ports.is_blocked(ingress);
+        return Err(if is_blocked { DropReason::IngressBlocked } else { DropReason::IngressDown });
     };
     observer.note(Step::Ingress(port));
     let ethernet = EthernetFrame::new_checked(frame.bytes).ok_or(DropReason::Runt)?;

@@ -7,6 +7,7 @@ pub mod fdb;
 mod forward;
 pub mod gateway;
 pub mod guard;
+pub mod loop_detection;
 pub mod observer;
 pub mod port;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use violation::Violation;
 
 use fdb::DryRun;
 use forward::Forwarding;
+use loop_detection::{LoopDetector, SharedDetector};
 
 use crate::wire::{Mac, VnetHeader};
 
@@ -66,6 +68,8 @@ pub struct Switch {
     pub gateway: Gateway,
     /// The reserved group addresses 01:80:C2:00:00:0X that are forwarded: bit X.
     group_fwd_mask: u16,
+    /// Finds loops, unless that is off.
+    loops: Option<SharedDetector>,
 }
 
 impl Switch {
@@ -82,6 +86,7 @@ impl Switch {
             guards: Guards::default(),
             gateway: settings.gateway,
             group_fwd_mask: Self::BPDU,
+            loops: None,
         }
     }
 
@@ -90,6 +95,12 @@ impl Switch {
     #[must_use]
     pub fn with_group_fwd_mask(self, mask: u16) -> Switch {
         Switch { group_fwd_mask: mask | Self::BPDU, ..self }
+    }
+
+    /// The same switch, which also finds loops and blocks their ports. `seed` is secret.
+    #[must_use]
+    pub fn with_loop_detection(self, seed: u64) -> Switch {
+        Switch { loops: Some(LoopDetector::new(seed).into()), ..self }
     }
 
     /// Whether frames to a reserved group address are forwarded.
@@ -135,14 +146,14 @@ impl Switch {
     }
 
     /// The egress ports of a flooded frame, each with the drop reason if it cannot accept the frame. Ports
-    /// that are down and the ingress port are not part of the flood.
+    /// that are down or blocked and the ingress port are not part of the flood.
     pub fn flood_set(
         &self,
         ingress: PortId,
         wire_length: usize,
     ) -> impl Iterator<Item = (PortId, Result<(), DropReason>)> + '_ {
         self.flood_decisions(ingress, wire_length)
-            .filter(|(_, outcome)| !matches!(outcome, Err(DropReason::Filtered | DropReason::EgressDown)))
+            .filter(|(_, outcome)| outcome.err().is_none_or(DropReason::is_counted_in_flood))
     }
 
     /// All ports, each with the drop reason if a flooded frame may not be sent there.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use super::DropReason;
 
 /// The index of a port in the port table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PortId(pub u16);
 
 impl PortId {
@@ -27,7 +27,7 @@ impl PortId {
 /// The state of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Port {
-    /// The link is up, and the port is not being removed.
+    /// The link is up, and the port is neither being removed nor blocked.
     pub up: bool,
     /// This is the host port. A switch has at most one.
     pub host: bool,
@@ -41,6 +41,8 @@ const PRESENT: u64 = 1 << 63;
 const UP: u64 = 1 << 62;
 const HOST: u64 = 1 << 61;
 const OFFLOAD: u64 = 1 << 60;
+/// Set and cleared apart from the rest of the word.
+const BLOCKED: u64 = 1 << 59;
 
 impl Port {
     const fn pack(self) -> u64 {
@@ -57,7 +59,7 @@ impl Port {
             return None;
         }
         Some(Port {
-            up: word & UP != 0,
+            up: word & (UP | BLOCKED) == UP,
             host: word & HOST != 0,
             offload: word & OFFLOAD != 0,
             mtu: word as u32,
@@ -98,9 +100,31 @@ impl Ports {
         Some(PortId(free as u16))
     }
 
-    /// Replaces the state of a port.
+    /// Replaces the state of a port. A blocked port stays blocked.
     pub fn set(&self, id: PortId, port: Port) {
-        self.slots[id.index()].store(port.pack(), Ordering::Release);
+        self.update(id, |word| port.pack() | word & BLOCKED);
+    }
+
+    /// Blocks a port: it neither receives nor sends, until [`Ports::unblock`].
+    pub fn block(&self, id: PortId) {
+        self.update(id, |word| if word & PRESENT == 0 { word } else { word | BLOCKED });
+    }
+
+    /// Unblocks a port.
+    pub fn unblock(&self, id: PortId) {
+        self.update(id, |word| word & !BLOCKED);
+    }
+
+    /// The port is up, and blocked.
+    pub fn is_blocked(&self, id: PortId) -> bool {
+        let word = self.slots.get(id.index()).map_or(0, |slot| slot.load(Ordering::Acquire));
+        word & (UP | BLOCKED) == UP | BLOCKED
+    }
+
+    fn update(&self, id: PortId, change: impl Fn(u64) -> u64) {
+        let slot = &self.slots[id.index()];
+        // The closure never refuses.
+        let _ = slot.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| Some(change(word)));
     }
 
     /// Frees the slot. The caller must have detached the port from every worker.
@@ -123,8 +147,8 @@ impl Ports {
         self.slots[..end].iter().enumerate().filter_map(present)
     }
 
-    /// The one egress rule, for unicast and flood alike: not back to the ingress port, not to a port that is down,
-    /// and not more than the egress MTU and one tag (`is_skb_forwardable` in Linux `include/linux/netdevice.h`).
+    /// The one egress rule, for unicast and flood alike: not back to the ingress port, not to a port that is down or
+    /// blocked, and not more than the egress MTU and one tag (`is_skb_forwardable` in Linux `include/linux/netdevice.h`).
     /// `wire_length` is the length of the longest frame on the wire, Ethernet header included, without the
     /// outermost tag; for a super-frame, of one segment. So a frame with two tags may have a full-size payload.
     pub fn may_deliver(&self, ingress: PortId, egress: PortId, wire_length: usize) -> Result<(), DropReason> {
@@ -136,6 +160,7 @@ impl Ports {
                 let longest = port.mtu as usize + crate::wire::ETHERNET_HEADER + crate::wire::VLAN_TAG;
                 if wire_length <= longest { Ok(()) } else { Err(DropReason::Oversize) }
             }
+            _ if self.is_blocked(egress) => Err(DropReason::EgressBlocked),
             _ => Err(DropReason::EgressDown),
         }
     }

@@ -327,7 +327,16 @@ fn with_p2_down() -> Switch {
     switch
 }
 
+/// P2, behind which B is known, is blocked.
+fn with_p2_blocked() -> Switch {
+    let switch = switch();
+    run(&switch, P2, &frame(A, B, 60));
+    switch.ports.block(P2);
+    switch
+}
+
 /// A new reason does not compile until it is here.
+#[allow(clippy::too_many_lines, reason = "a line or two for each reason")]
 fn producer(reason: DropReason) -> Producer {
     use Producer::{Datapath, Decision};
     match reason {
@@ -338,6 +347,7 @@ fn producer(reason: DropReason) -> Producer {
         }
         DropReason::Filtered => Decision(|| run(&switch(), P1, &frame(A, A, 60))),
         DropReason::IngressDown => Decision(|| run(&with_p2_down(), P2, &frame(A, B, 60))),
+        DropReason::IngressBlocked => Decision(|| run(&with_p2_blocked(), P2, &frame(A, B, 60))),
         DropReason::SpoofedGateway => Decision(|| run(&switch(), P1, &frame(B, GATEWAY, 60))),
         DropReason::SpoofedMac => Decision(|| guarded(&frame(B, C, 60))),
         DropReason::SpoofedIp => Decision(|| guarded(&udp(12, [0x13, 0x88, 0, 53]))),
@@ -357,6 +367,7 @@ fn producer(reason: DropReason) -> Producer {
             run_with(&switch(), P1, &frame(B, A, 60), vnet).0
         }),
         DropReason::EgressDown => Decision(|| run(&with_p2_down(), P1, &frame(B, A, 60))),
+        DropReason::EgressBlocked => Decision(|| run(&with_p2_blocked(), P1, &frame(B, A, 60))),
         DropReason::Oversize => Decision(|| {
             let switch = switch();
             run(&switch, P2, &frame(A, B, 60));

@@ -79,6 +79,7 @@ drop_reasons! {
     /// (802.1D-2004 §7.7)
     Filtered => "filtered", Ingress, "the destination is behind the port that it came from";
     IngressDown => "ingress_down", Ingress, "the port is down, or on its way out";
+    IngressBlocked => "ingress_blocked", Ingress, "the port is blocked, because frames of other ports came back there";
     NoEgress => "no_egress", Ingress, "a flood, and no other port is up";
     SpoofedGateway => "spoofed_gateway", Ingress,
         "a container used the gateway's MAC or IP address as its own";
@@ -98,6 +99,8 @@ drop_reasons! {
     /// (offsets out of range)
     BadOffload => "bad_offload", Ingress, "the header before the frame contradicts the frame";
     EgressDown => "egress_down", Egress, "the port is down";
+    EgressBlocked => "egress_blocked", Egress,
+        "the port is blocked, because frames of other ports came back there";
     Oversize => "oversize", Egress, "longer than the port's MTU";
     EgressQueueFull => "egress_queue_full", Egress, "the device's queue was full";
     EgressRefused => "egress_refused", Egress, "the device refused it";
@@ -110,6 +113,11 @@ drop_reasons! {
 }
 
 impl DropReason {
+    /// Whether a port that a flood does not reach for this reason counts the drop. Others are no part of the flood.
+    pub const fn is_counted_in_flood(self) -> bool {
+        !matches!(self, DropReason::Filtered | DropReason::EgressDown | DropReason::EgressBlocked)
+    }
+
     /// The number of reasons.
     pub const COUNT: usize = DropReason::ALL.len();
 }

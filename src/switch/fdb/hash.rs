@@ -1,4 +1,4 @@
-//! The keyed hash of the forwarding database.
+//! The keyed hash of the forwarding database and of other tables of addresses.
 //!
 //! Multiply-shift over 128 bits (Dietzfelbinger 1996). With a secret multiplier and addend, two keys that
 //! were chosen without knowing them collide with a probability of 1/buckets. So a container cannot choose
@@ -7,7 +7,7 @@
 
 /// A hash function from keys to buckets, selected by a seed.
 #[derive(Debug)]
-pub(super) struct Hash {
+pub(in crate::switch) struct Hash {
     multiplier: u128,
     addend: u128,
     shift: u32,
@@ -15,7 +15,7 @@ pub(super) struct Hash {
 
 impl Hash {
     /// A function with `1 << bits` buckets, 1 <= `bits` <= 32.
-    pub(super) fn new(seed: u64, bits: u32) -> Hash {
+    pub(in crate::switch) fn new(seed: u64, bits: u32) -> Hash {
         let mut state = seed;
         let mut draw = || (u128::from(splitmix(&mut state)) << 64) | u128::from(splitmix(&mut state));
         Hash { multiplier: draw(), addend: draw(), shift: u64::BITS - bits }
@@ -24,7 +24,7 @@ impl Hash {
     /// The bucket of `key`.
     #[inline]
     #[allow(clippy::cast_possible_truncation, reason = "64 bits are left, then at most 32")]
-    pub(super) fn bucket(&self, key: u64) -> usize {
+    pub(in crate::switch) fn bucket(&self, key: u64) -> usize {
         let word = (self.multiplier.wrapping_mul(u128::from(key)).wrapping_add(self.addend) >> 64) as u64;
         ((word ^ (word >> 32)).wrapping_mul(GOLDEN) >> self.shift) as usize
     }

@@ -40,6 +40,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use self::dry_run::{Database, DryRun};
 pub use self::entry::{FdbEntry, FdbError, FdbKey, FdbState, Learned};
+pub(super) use self::hash::Hash;
 use self::shares::Shares;
 use self::table::{NIL, SlotValue, Table};
 use self::value::Value;
@@ -173,6 +174,11 @@ impl Fdb {
             drop(writer);
             self.sweep_mac(mac, port);
         }
+    }
+
+    /// The port that a MAC is reserved for.
+    pub fn reserved_for(&self, mac: Mac) -> Option<PortId> {
+        self.lock().reserved.get(&mac).copied()
     }
 
     /// Removes the dynamic entry of a MAC if it is on another port.
