@@ -7,7 +7,7 @@ use clap_complete::ArgValueCompleter;
 use ipnet::IpNet;
 
 use crate::control::config::{self, HOST, InvalidValue};
-use crate::control::report::{AddedPort, NewPort, PortReport, PortSettings};
+use crate::control::report::{AddedPort, NewPort, PortBlock, PortReport, PortSettings};
 use crate::wire::Mac;
 
 use super::complete;
@@ -220,6 +220,9 @@ fn ports_table(ports: &[PortReport]) -> String {
     let state = |port: &PortReport| match port.operstate.as_str() {
         "NOTPRESENT" => "gone".to_owned(),
         state => {
+            if let Some(PortBlock { remaining, .. }) = &port.blocked {
+                return format!("blocked (loop, {remaining} s left)");
+            }
             let throttled = port.throttled.iter().map(|why| format!(", throttled ({})", why.name()));
             state.to_lowercase() + &throttled.collect::<String>()
         }

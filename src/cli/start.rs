@@ -196,6 +196,7 @@ mod tests {
             guard: true,
             guard_off: 0,
             guard_off_ports: Vec::new(),
+            loop_detection: true,
             mtu: 1500,
             ports: 3,
             ports_up: 3,
@@ -232,6 +233,7 @@ mod tests {
             offload: true,
             source_guard: true,
             throttled: Vec::new(),
+            blocked: None,
         }
     }
 

@@ -113,6 +113,9 @@ fn explained(port: &PortStats) -> String {
         let reason = "ms not read: its frames took more than its share of the time";
         text += &line("throttled", port.throttled_us.div_ceil(1000), reason);
     }
+    if port.loops > 0 {
+        text += &line("blocked", port.loops, "times, because frames of other ports came back: a loop");
+    }
     text += &line("received", port.rx_frames, &format!("{} bytes", port.rx_bytes));
     text += &line("  forwarded", port.forwarded, "to the port of the destination");
     let copies = format!("to all other ports that are up: {} copies", port.flood_copies);
@@ -170,6 +173,7 @@ mod tests {
             segmented: 0,
             segments: 0,
             throttled_us: 0,
+            loops: 0,
             background: 0,
             fdb_learned: 1,
             fdb_moved: 0,

@@ -63,6 +63,7 @@ fn text(status: &Status) -> String {
         ("host", host.to_owned()),
         ("guard", guard(status)),
         ("mtu", status.mtu.to_string()),
+        ("loops", if status.loop_detection { "detected" } else { "not detected" }.to_owned()),
         ("addresses", format!("{} of {}, ageing after {} s", status.fdb, status.fdb_max, status.ageing_time)),
         ("received", format!("{} frames, {} bytes", status.rx_frames, status.rx_bytes)),
         ("lost", format!("{} worker notices, {} events", status.lost_notices, status.lost_events)),

@@ -32,6 +32,11 @@ pub enum EventType {
     Dropped,
     /// The switch has begun to throttle a port that takes too much time from the others.
     Throttled,
+    /// Frames of other ports came back on a port: a loop, a host that sends frames back, or a MAC address that is used
+    /// twice. The port was blocked.
+    LoopDetected,
+    /// The time for which a port was blocked is over.
+    PortUnblocked,
     /// A user added an entry to the forwarding database.
     FdbAdded,
     /// A user deleted an entry.
@@ -120,13 +125,16 @@ pub struct Event {
     /// VLAN ID, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vlan: Option<u16>,
-    /// The other port: the previous port of a moved address, or the port of the address that an entry
-    /// was evicted for.
+    /// The other port: the previous port of a moved address, the port of the address that an entry was evicted for, or
+    /// the port of the address that came back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other: Option<String>,
     /// Seconds of silence before `returned`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silent: Option<u32>,
+    /// Seconds for which a port is blocked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u32>,
     /// Drop reason, or why NAT may not work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -158,6 +166,7 @@ impl Event {
             vlan: None,
             other: None,
             silent: None,
+            seconds: None,
             reason: None,
             state: None,
             change: None,
@@ -171,12 +180,11 @@ impl Event {
     pub(crate) fn detail(&self) -> Option<String> {
         let other = self.other.as_deref().unwrap_or("-");
         let count = |one| counted(self.count.and_then(|count| count.try_into().ok()).unwrap_or(0), one);
+        let time = |seconds: Option<u32>| duration(seconds.unwrap_or(0).into());
         match self.kind {
             EventType::Moved => Some(format!("from {other}")),
             EventType::Evicted => Some(format!("for an address on {other}")),
-            EventType::Returned => {
-                Some(format!("after {} of silence", duration(self.silent.unwrap_or(0).into())))
-            }
+            EventType::Returned => Some(format!("after {} of silence", time(self.silent))),
             EventType::Refused => Some("the forwarding database is full".to_owned()),
             EventType::Flooded => Some("unknown destination".to_owned()),
             EventType::Dropped => {
@@ -190,6 +198,9 @@ impl Event {
                 Some("ingress: its frames take more than its share of the time".to_owned())
             }
             EventType::Throttled => Some("egress: its receive path is slow".to_owned()),
+            EventType::LoopDetected => {
+                Some(format!("the address of {other} came in here: blocked for {}", time(self.seconds)))
+            }
             EventType::FdbAdded => Some(format!("{} entry", self.state.unwrap_or_default().name())),
             EventType::FdbFlushed => Some(format!("{} deleted", count("address"))),
             EventType::WorkerStalled | EventType::WorkerRecovered => {

@@ -39,6 +39,10 @@ pub struct Options {
     #[arg(long, value_name = "on|off", num_args = 0..=1, default_missing_value = "on",
           value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
     pub guard: Option<bool>,
+    /// Block a port on which frames of other ports come back, for 1 s and longer each time [default: on]
+    #[arg(long, value_name = "on|off", num_args = 0..=1, default_missing_value = "on",
+          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
+    pub loop_detection: Option<bool>,
     /// Omit the gateway: pure layer 2, without subnets unless --subnet is given
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true)]
@@ -117,6 +121,7 @@ impl Options {
             nat: self.nat.or(other.nat),
             internal: self.internal.or(other.internal),
             guard: self.guard.or(other.guard),
+            loop_detection: self.loop_detection.or(other.loop_detection),
             no_gateway: self.no_gateway.or(other.no_gateway),
             gateway: if self.gateway.is_empty() { other.gateway } else { self.gateway },
             mac_prefix: self.mac_prefix.or(other.mac_prefix),

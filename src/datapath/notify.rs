@@ -15,7 +15,7 @@ use std::time::SystemTime;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::switch::fdb::{FdbKey, Learned};
-use crate::switch::{Counters, Frame, LearnCounter, Observer, PortId, Ports, Step, Tick, Verdict};
+use crate::switch::{Counters, Frame, LearnCounter, Observer, PortId, Ports, Step, Switch, Tick, Verdict};
 use crate::wire::EthernetFrame;
 
 /// Length of the queue to control.
@@ -155,6 +155,11 @@ impl FdbNotifier {
         }
     }
 
+    /// Wakes control because a port was blocked.
+    fn wake_for_loop(&self) {
+        (self.fdb_sender.wake)();
+    }
+
     /// Wakes control because frames have arrived, unless it polls the counters already.
     #[inline]
     pub(super) fn wake_if_asleep(&self) {
@@ -198,9 +203,10 @@ impl FdbNotifier {
     }
 }
 
-/// Observes the decision about one frame, counts FDB changes and sends notifications about them. A frame between known
-/// addresses costs nothing: the notification is built only when there is one to send.
+/// Observes the decision about one frame, counts FDB changes and sends notifications about them, and has signs of a loop
+/// checked. A frame between known addresses costs nothing: the notification is built only when there is one to send.
 pub(super) struct FdbObserver<'a> {
+    pub(super) switch: &'a Switch,
     pub(super) counter: LearnCounter<'a>,
     pub(super) notifier: &'a mut FdbNotifier,
     pub(super) now: Tick,
@@ -211,6 +217,9 @@ impl Observer for FdbObserver<'_> {
     #[inline(always)]
     fn note(&mut self, step: Step) {
         self.counter.note(step);
+        if Switch::hints_at_loop(step) {
+            self.check_loop(step);
+        }
         let event = match step {
             Step::Learned(Learned::Known | Learned::Pinned | Learned::Off) => return,
             Step::Learned(learned) => FdbEvent::Source(learned),
@@ -226,6 +235,20 @@ impl Observer for FdbObserver<'_> {
             frame: self.frame.bytes,
         }
         .notify(event);
+    }
+}
+
+impl FdbObserver<'_> {
+    /// Counts and reports that a port was blocked, if one was.
+    #[cold]
+    #[inline(never)]
+    fn check_loop(&self, step: Step) {
+        let LearnCounter { counters, ingress } = self.counter;
+        let Some(frame) = EthernetFrame::new_checked(self.frame.bytes) else { return };
+        if let Some(blocked) = self.switch.check_loop(self.now, ingress, frame.src(), step) {
+            counters.port(blocked).loops.add(1);
+            self.notifier.wake_for_loop();
+        }
     }
 }
 

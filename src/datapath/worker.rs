@@ -268,7 +268,8 @@ impl<E: Engine> Worker<E> {
         counters.rx_frames.add(1);
         counters.rx_bytes.add(frame.bytes.len() as u64);
         let counter = LearnCounter { counters: &self.counters, ingress };
-        let watch = FdbObserver { counter, notifier: &mut self.notifier, now, frame: &frame };
+        let (switch, notifier) = (&self.switch, &mut self.notifier);
+        let watch = FdbObserver { switch, counter, notifier, now, frame: &frame };
         self.switch.process(now, ingress, &frame, &mut (watch, observer))
     }
 

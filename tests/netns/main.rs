@@ -31,6 +31,7 @@ mod labs;
 mod layer2;
 mod lifecycle;
 mod log;
+mod loops;
 mod mac_prefix;
 mod metrics;
 mod nat;

@@ -27,6 +27,8 @@ pub(crate) struct MetricsSnapshot {
     pub(crate) ports: Vec<PortStats>,
     /// Whether each port is up.
     pub(crate) up: Vec<(String, bool)>,
+    /// Whether each port is blocked.
+    pub(crate) blocked: Vec<(String, bool)>,
     pub(crate) fdb_aged: u64,
     pub(crate) workers: Vec<WorkerStats>,
 }
@@ -126,6 +128,16 @@ const FAMILIES: &[MetricFamily] = &[
             port_samples(s, out, |port| port.background);
         },
     ),
+    counter(
+        "uswitch_port_loops_total",
+        "Times that the port was blocked because frames of other ports came back there",
+        |s, out| {
+            port_samples(s, out, |port| port.loops);
+        },
+    ),
+    gauge("uswitch_port_blocked", "Whether the port is blocked because of a loop: 1 if so", |s, out| {
+        s.blocked.iter().for_each(|(port, blocked)| out.add(&[("port", port)], u64::from(*blocked)));
+    }),
     gauge("uswitch_port_up", "Whether the port forwards: 1 if so", |s, out| {
         s.up.iter().for_each(|(port, up)| out.add(&[("port", port)], u64::from(*up)));
     }),

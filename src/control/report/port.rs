@@ -24,7 +24,8 @@ pub struct PortReport {
     pub fault: Option<String>,
     /// Name of the switch.
     pub master: String,
-    /// `forwarding`, or `disabled` when the link is down or the device is gone.
+    /// `forwarding`; `blocking` while the port is blocked because of a loop; `disabled` when the link is down or the
+    /// device is gone.
     pub state: String,
     /// The port settings that the Linux bridge shows.
     #[serde(flatten)]
@@ -55,6 +56,22 @@ pub struct PortReport {
     /// Why the port was throttled in the last second; empty if it was not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub throttled: Vec<Throttled>,
+    /// Why the port is blocked, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<PortBlock>,
+}
+
+/// Why a port is blocked: frames of another port came back there, through a loop or a host that sends frames back, or
+/// the MAC address is used twice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PortBlock {
+    /// The MAC address that came in here.
+    #[schema(value_type = String)]
+    pub mac: Mac,
+    /// The port that it belongs to.
+    pub other: String,
+    /// Seconds until the port is unblocked.
+    pub remaining: u32,
 }
 
 /// Why a port is throttled.

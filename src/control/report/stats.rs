@@ -41,6 +41,9 @@ pub struct PortStats {
     pub throttled_us: u64,
     /// Frames for this port that were written in the background, because its receive path is slow.
     pub background: u64,
+    /// Times that the port was blocked because of a loop.
+    #[serde(default)]
+    pub loops: u64,
     /// MAC addresses learned on this port.
     pub fdb_learned: u64,
     /// MAC addresses that moved to this port from another.

@@ -99,6 +99,9 @@ pub struct Status {
     /// The first 8 of them.
     #[serde(default)]
     pub guard_off_ports: Vec<String>,
+    /// Whether loop detection is on.
+    #[serde(default)]
+    pub loop_detection: bool,
     /// MTU of new ports, in bytes.
     pub mtu: u32,
     /// Number of ports, including the host port.

@@ -23,6 +23,7 @@ fn port() -> PortReport {
         offload: true,
         source_guard: true,
         throttled: Vec::new(),
+        blocked: None,
     }
 }
 

@@ -25,6 +25,7 @@ mod guard;
 mod history;
 mod host_network;
 mod live_trace;
+mod loops;
 mod mirror;
 mod nat;
 mod plan;
@@ -230,7 +231,11 @@ impl<M: HostNetwork> Running<M> {
         config: Config,
         (engine, engine_note): (EngineKind, Option<String>),
     ) -> Result<Running<M>, StartFailure> {
-        let switch = Arc::new(Switch::new(settings(&config)).with_group_fwd_mask(config.group_fwd_mask));
+        let mut switch = Switch::new(settings(&config)).with_group_fwd_mask(config.group_fwd_mask);
+        if config.loop_detection {
+            switch = switch.with_loop_detection(RandomState::new().hash_one(&config.name));
+        }
+        let switch = Arc::new(switch);
         let notices = Arc::new(Notify::new());
         let wake = Arc::clone(&notices);
         let mut workers = DatapathSettings {
@@ -298,7 +303,9 @@ impl<M: HostNetwork> Running<M> {
                 return StopReason::WorkerFailed(why);
             }
             self.update_watchdog();
+            self.update_loops();
             let ageing = self.until(self.next_ageing);
+            let block_over = self.loops_due();
             tokio::select! {
                 () = &mut signal => return StopReason::Signal,
                 () = self.notices.notified() => self.drain_notices(),
@@ -314,6 +321,8 @@ impl<M: HostNetwork> Running<M> {
                 () = self.events.due() => self.collect_events(),
                 () = self.live_traces.due() => self.drain_live_traces(),
                 () = self.watchdog.due() => self.check_workers(),
+                // The next turn of the loop ends the block.
+                () = block_over => {}
                 () = tokio::time::sleep(ageing) => self.age(),
             }
         }

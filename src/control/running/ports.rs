@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use tracing::{info, warn};
 
 use super::guard::{self, PortGuard};
+use super::loops::LoopRecord;
 use super::{AdminState, HOST, HostNetwork, PortPlan, RunError, Running};
 use crate::control::event::{DeviceAspect, EventType};
 use crate::control::report::{AddedPort, NewFdbEntry, NewFdbState, NewPort, Throttled};
@@ -49,6 +50,8 @@ pub(crate) struct PortRecord {
     pub(super) compared: PortCounts,
     /// Why the port was throttled in the second before that.
     pub(super) throttled: Vec<Throttled>,
+    /// Why it is blocked, if it is.
+    pub(super) loop_record: Option<LoopRecord>,
 }
 
 /// The addresses that the switch assigned to a port. The container may have changed those of the device since.
@@ -76,6 +79,7 @@ impl PortRecord {
             counted_before: PortCounts::default(),
             compared: PortCounts::default(),
             throttled: Vec::new(),
+            loop_record: None,
         }
     }
 
@@ -208,6 +212,7 @@ impl<M: HostNetwork> Running<M> {
         };
         match attached {
             Ok(id) => {
+                self.switch.assign_mac(id, Some(record.assigned.mac));
                 self.switch.set_guard(id, record.guard.identity());
                 self.switch.ports.set(id, record.state_for_switch(AdminState::Enabled));
                 let (port, device) = (&record.name, &record.device);
@@ -241,6 +246,7 @@ impl<M: HostNetwork> Running<M> {
         // Handle the workers' messages about this port before another port uses its slot.
         self.drain_notices();
         self.emit_port_event(EventType::PortRemoved, id);
+        self.switch.assign_mac(id, None);
         self.switch.set_guard(id, None);
         self.switch.fdb.remove_port(id);
         self.release_port(id);

@@ -25,6 +25,7 @@ pub(super) fn port_stats(ifname: &str, counts: &PortCounts, queue_dropped: Optio
         segments: counts.segments,
         throttled_us: counts.throttled_us,
         background: counts.background,
+        loops: counts.loops,
         fdb_learned: counts.fdb_learned,
         fdb_moved: counts.fdb_moved,
         fdb_evictions: counts.fdb_evictions,

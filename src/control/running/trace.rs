@@ -107,6 +107,9 @@ impl<M: HostNetwork> Running<M> {
                 (Verdict::Flood, DropReason::EgressDown) => {
                     "the port is down, so not part of the flood".to_owned()
                 }
+                (Verdict::Flood, DropReason::EgressBlocked) => {
+                    "the port is blocked, so not part of the flood".to_owned()
+                }
                 _ => reason.text().to_owned(),
             }),
             segments: made.ok().flatten(),
@@ -189,9 +192,10 @@ impl<M: HostNetwork> Running<M> {
         };
         let sent = egress.iter().filter(|(_, made)| made.is_ok()).count();
         let refusal = egress.iter().find_map(|(port, made)| match made {
-            // A port that is down is not part of the flood.
-            Err(DropReason::EgressDown) | Ok(_) => None,
-            Err(reason) => Some((*reason, *port)),
+            Err(reason) if reason.is_counted_in_flood() || decision.verdict != Verdict::Flood => {
+                Some((*reason, *port))
+            }
+            _ => None,
         });
         match decision.verdict {
             Verdict::Answer(answer) => TraceVerdict::Answer { answer: self.answer(answer) },

@@ -49,16 +49,14 @@ impl<M: HostNetwork> Running<M> {
             cpus: self.datapath.cpus().to_vec(),
             sandboxed: self.sandboxed,
             subnets: config.subnets.clone(),
-            gateway: GatewayReport {
-                mac: self.switch.gateway.mac.get(),
-                addresses: config.gateways().collect(),
-            },
+            gateway: self.gateway_report(),
             mac_prefix: config.mac_prefix.to_string(),
             nat: config.nat,
             internal: config.internal,
             guard: config.guard,
             guard_off,
             guard_off_ports,
+            loop_detection: config.loop_detection,
             mtu: config.mtu,
             ports: self.ports.len(),
             ports_up: self.ports.values().filter(|port| port.link == LinkState::Up).count(),
@@ -70,6 +68,10 @@ impl<M: HostNetwork> Running<M> {
             lost_notices: self.datapath.lost_notices(),
             lost_events: self.events.history.lost(),
         }
+    }
+
+    fn gateway_report(&self) -> GatewayReport {
+        GatewayReport { mac: self.switch.gateway.mac.get(), addresses: self.config.gateways().collect() }
     }
 
     /// How many containers have no guard, and the names of some.
@@ -85,6 +87,9 @@ impl<M: HostNetwork> Running<M> {
 
     pub(super) fn port_report(&self, id: PortId, port: &PortRecord) -> PortReport {
         let (flags, state, operstate): (&[&str], _, _) = match port.link {
+            LinkState::Up if self.switch.ports.is_blocked(id) => {
+                (&["BROADCAST", "MULTICAST", "UP", "LOWER_UP"], "blocking", "UP")
+            }
             LinkState::Up => (&["BROADCAST", "MULTICAST", "UP", "LOWER_UP"], "forwarding", "UP"),
             LinkState::Down => (&["BROADCAST", "MULTICAST"], "disabled", "DOWN"),
             LinkState::Gone => (&[], "disabled", "NOTPRESENT"),
@@ -109,6 +114,7 @@ impl<M: HostNetwork> Running<M> {
             offload: port.offload,
             source_guard: port.guard.enabled,
             throttled: port.throttled.clone(),
+            blocked: port.loop_record.as_ref().map(|record| record.report(self.datapath.now())),
         }
     }
 
@@ -181,6 +187,11 @@ impl<M: HostNetwork> Running<M> {
             start_time: since_epoch.map_or(0, |time| time.as_secs()),
             ports: self.stats(),
             up: self.ports.values().map(|port| (port.name.clone(), port.link == LinkState::Up)).collect(),
+            blocked: self
+                .ports
+                .iter()
+                .map(|(id, port)| (port.name.clone(), self.switch.ports.is_blocked(*id)))
+                .collect(),
             fdb_aged: self.aged,
             workers: self.datapath.counters().iter().enumerate().map(worker).collect(),
         }

@@ -51,6 +51,7 @@ fn role(kind: EventType) -> StyleRole {
         | EventType::FdbAdded
         | EventType::PortAdded
         | EventType::PortUp
+        | EventType::PortUnblocked
         | EventType::WorkerRecovered => StyleRole::Good,
         EventType::Aged => StyleRole::Dim,
         EventType::Moved
@@ -66,6 +67,7 @@ fn role(kind: EventType) -> StyleRole {
         | EventType::Refused
         | EventType::Dropped
         | EventType::PortDown
+        | EventType::LoopDetected
         | EventType::PortGone
         | EventType::WorkerStalled
         | EventType::NatFailed => StyleRole::Bad,

@@ -57,6 +57,7 @@ fn heading(app: &App) -> Row<'static> {
 
 fn row<'a>(app: &App, row: &PortRow<'a>, names: u16) -> Row<'a> {
     let (state, style) = match row.port.operstate.as_str() {
+        "UP" if row.port.blocked.is_some() => ("loop", StyleRole::Bad),
         "UP" if !row.port.throttled.is_empty() => ("slow", StyleRole::Warn),
         "UP" => ("up", StyleRole::Good),
         "DOWN" => ("down", StyleRole::Bad),
@@ -89,8 +90,11 @@ fn row<'a>(app: &App, row: &PortRow<'a>, names: u16) -> Row<'a> {
     ])
 }
 
-/// Why the port is throttled, or the reason of most of its drops.
+/// Why the port is blocked or throttled, or the reason of most of its drops.
 fn mostly<'a>(app: &App, row: &PortRow<'a>, drops: Style) -> Text<'a> {
+    if let Some(block) = &row.port.blocked {
+        return Text::styled(format!("blocked: {} s left", block.remaining), app.theme.style(StyleRole::Bad));
+    }
     match row.port.throttled.first() {
         Some(why) => Text::styled(format!("throttled: {}", why.name()), app.theme.style(StyleRole::Warn)),
         None => Text::styled(row.reason.unwrap_or("-"), drops),

@@ -57,6 +57,7 @@ fn port(number: u8) -> PortReport {
         offload: true,
         source_guard: true,
         throttled: Vec::new(),
+        blocked: None,
     }
 }
 
@@ -100,6 +101,7 @@ fn status() -> Status {
         guard: true,
         guard_off: 0,
         guard_off_ports: Vec::new(),
+        loop_detection: true,
         mtu: 1500,
         ports: 4,
         ports_up: 4,
