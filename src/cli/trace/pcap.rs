@@ -148,7 +148,7 @@ fn look(headers: &mut PcapHeaders, block: &PcapBlockOwned<'_>) -> PcapBlock {
     match usize::try_from(interface).ok().and_then(|interface| headers.interfaces.get(interface)) {
         Some(PcapInterface { link: Linktype::ETHERNET, name }) => PcapBlock::Frame(PcapFrame {
             bytes: whole(data, length),
-            gso_size: gso_size(options),
+            gso_size: segment_size(options).filter(|_| headers.from_uswitch),
             ingress: name.clone().filter(|_| headers.from_uswitch && is_inbound(options)),
         }),
         interface => PcapBlock::Foreign(interface.map(|interface| interface.link)),
@@ -165,11 +165,6 @@ fn text(options: &[PcapNGOption<'_>], code: OptionCode) -> Option<String> {
 fn is_inbound(options: &[PcapNGOption<'_>]) -> bool {
     let flags = options.iter().find(|option| option.code == OptionCode(2));
     flags.and_then(|option| option.as_u32_le().ok()).is_some_and(|flags| flags & 3 == 1)
-}
-
-fn gso_size(options: &[PcapNGOption<'_>]) -> Option<u16> {
-    let mut comments = options.iter().filter(|option| option.code == OptionCode::Comment);
-    comments.find_map(|comment| segment_size(comment.as_str().ok()?))
 }
 
 /// The frame in its original length. Zeros replace what the capture cut off: the switch does not read it.

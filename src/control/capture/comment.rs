@@ -8,10 +8,6 @@ use crate::switch::{DropReason, GatewayReply, PortId, Verdict};
 
 /// Most ports listed. Further ones are counted.
 const MAX_NAMED_PORTS: usize = 16;
-/// The text around the segment size at the end of a super-frame's comment.
-const GSO_PREFIX: &str = "; super-frame, segments of ";
-const GSO_SUFFIX: &str = " bytes";
-
 /// The comment of a packet that crossed a port in this direction.
 pub(super) fn comment(record: &Record, direction: Direction, names: &PortNames) -> String {
     let path = record.path();
@@ -22,14 +18,9 @@ pub(super) fn comment(record: &Record, direction: Direction, names: &PortNames) 
     };
     if record.vnet.is_super_frame() {
         // Writing to a string cannot fail.
-        let _ = write!(text, "{GSO_PREFIX}{}{GSO_SUFFIX}", record.vnet.gso_size);
+        let _ = write!(text, "; super-frame, segments of {} bytes", record.vnet.gso_size);
     }
     text
-}
-
-/// The segment size in a super-frame's comment, if it is one. pcapng has no field for it.
-pub(crate) fn segment_size(comment: &str) -> Option<u16> {
-    comment.rsplit_once(GSO_PREFIX)?.1.strip_suffix(GSO_SUFFIX)?.parse().ok()
 }
 
 fn verdict(record: &Record, names: &PortNames) -> String {

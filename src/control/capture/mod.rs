@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use utoipa::{IntoParams, ToSchema};
 
-pub(crate) use self::comment::segment_size;
+pub(crate) use self::pcapng::segment_size;
 use self::pcapng::{Flags, Packet, Time};
 use super::running::{Command, Handle, MirrorReader, MirrorRequest, RunError, Stopping};
 use crate::datapath::{self, MirrorSpec, Record};
@@ -58,7 +58,7 @@ pub struct CaptureFilter {
 }
 
 /// The direction in which a frame crosses a port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CaptureDirection {
     /// From the container into the switch
@@ -226,7 +226,8 @@ impl Capture {
             datapath::Direction::In => Flags::Inbound,
             datapath::Direction::Out => Flags::Outbound,
         };
-        let meta = PacketMeta { interface, time: time(record.time), flags };
+        let segment_size = record.vnet.is_super_frame().then_some(record.vnet.gso_size);
+        let meta = PacketMeta { interface, time: time(record.time), flags, segment_size };
         if self.segmentation == Segmentation::Keep || record.vnet.is_complete() {
             return self.write(&meta, &record.bytes, record.length, &comment);
         }
@@ -246,6 +247,7 @@ impl Capture {
         vnet: &VnetHeader,
         comment: &str,
     ) {
+        let meta = &PacketMeta { segment_size: None, ..*meta };
         let count = segments.remaining();
         let mut buffer = vec![0; segments.longest()];
         for number in 1..=count {
@@ -265,10 +267,11 @@ impl Capture {
             return;
         }
         self.left -= 1;
-        let PacketMeta { interface, time, flags } = *meta;
+        let PacketMeta { interface, time, flags, segment_size } = *meta;
         self.interfaces[interface as usize].captured += 1;
         let bytes = &bytes[..bytes.len().min(self.snaplen as usize)];
-        pcapng::packet(&mut self.chunk, &Packet { interface, time, bytes, length, flags, comment });
+        let packet = Packet { interface, time, bytes, length, flags, comment, segment_size };
+        pcapng::packet(&mut self.chunk, &packet);
     }
 
     /// The interface number of a port with the name it had. A new interface is described first.
@@ -317,6 +320,8 @@ struct PacketMeta {
     interface: u32,
     time: Time,
     flags: Flags,
+    /// Payload bytes of each segment of a super-frame that is kept whole.
+    segment_size: Option<u16>,
 }
 
 fn time(time: SystemTime) -> Time {

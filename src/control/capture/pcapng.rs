@@ -1,7 +1,12 @@
 //! The four pcapng block types that a capture uses (draft-ietf-opsawg-pcapng), little-endian.
 
+use pcap_parser::pcapng::{OptionCode, PcapNGOption};
+
 /// Longest option text, in bytes. Longer text is truncated.
 const MAX_OPTION: usize = 4096;
+/// Our packet option with the segment size of a super-frame, in two bytes. pcapng has none for it, and reserves codes with
+/// the highest bit for local use (draft-ietf-opsawg-pcapng, "Option format"). Other programs skip it.
+const SEGMENT_SIZE: u16 = 0x8001;
 /// `LINKTYPE_ETHERNET`.
 const ETHERNET: u16 = 1;
 /// `if_tsresol`: timestamps count 10^-9 seconds.
@@ -30,6 +35,8 @@ pub(super) struct Packet<'a> {
     pub(super) length: usize,
     pub(super) flags: Flags,
     pub(super) comment: &'a str,
+    /// Payload bytes of each segment, if it is a super-frame.
+    pub(super) segment_size: Option<u16>,
 }
 
 /// Section header block.
@@ -66,8 +73,17 @@ pub(super) fn packet(out: &mut Vec<u8>, packet: &Packet<'_>) {
         padded(out, packet.bytes);
         option(out, 2, &(packet.flags as u32).to_le_bytes());
         text(out, 1, packet.comment);
+        if let Some(size) = packet.segment_size {
+            option(out, SEGMENT_SIZE, &size.to_le_bytes());
+        }
         end_of_options(out);
     });
+}
+
+/// The segment size of a super-frame, from the options of a packet that [`packet`] wrote.
+pub(crate) fn segment_size(options: &[PcapNGOption<'_>]) -> Option<u16> {
+    let size = options.iter().find(|option| option.code == OptionCode(SEGMENT_SIZE))?;
+    size.as_bytes().ok()?.try_into().ok().map(u16::from_le_bytes)
 }
 
 /// Interface statistics block.

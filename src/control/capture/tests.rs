@@ -278,7 +278,8 @@ fn pcapng_blocks_round_trip() {
         pcapng::interface(&mut file, &comment, 96);
         let time = Time(0x0123_4567_89ab_cdef);
         let (flags, comment) = (Flags::Outbound, comment.as_str());
-        let packet = Packet { interface: 0, time, bytes: &bytes, length: 1000, flags, comment };
+        let packet =
+            Packet { interface: 0, time, bytes: &bytes, length: 1000, flags, comment, segment_size: None };
         pcapng::packet(&mut file, &packet);
         pcapng::statistics(&mut file, 0, time, (3, 2));
         let mut read = Read::default();
