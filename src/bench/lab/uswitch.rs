@@ -7,7 +7,12 @@ use std::process::{Command, Stdio};
 use super::super::error::BenchError;
 use super::super::plan::{BenchPlan, MTU, TXQUEUELEN};
 use super::{CONTAINERS, Endpoint, HOST, Lab, SUBNET, Switch};
+use crate::control::client::{ApiClient, ClientError};
+use crate::control::config::DEFAULT_NAME;
+use crate::control::format::counted;
+use crate::control::report::Status;
 use crate::sys::netns::{self, Netns};
+use crate::sys::runtime_dir;
 
 /// The running program, even if its file was replaced.
 const PROGRAM: &str = "/proc/self/exe";
@@ -15,7 +20,7 @@ const PROGRAM: &str = "/proc/self/exe";
 pub(super) fn build(plan: &BenchPlan) -> Result<Lab, BenchError> {
     let mut child = start(plan).spawn().map_err(BenchError::io("run uswitch"))?;
     let stdout = child.stdout.take().map(BufReader::new);
-    // The first line is printed when the switch forwards.
+    // It prints a line when it forwards.
     let mut first = String::new();
     let read = stdout.map(|mut stdout| stdout.read_line(&mut first).map(|_| stdout)).transpose();
     read.map_err(BenchError::io("read the output of uswitch"))?;
@@ -23,19 +28,26 @@ pub(super) fn build(plan: &BenchPlan) -> Result<Lab, BenchError> {
         let output = child.wait_with_output().map_err(BenchError::io("read the errors of uswitch"))?;
         return Err(BenchError::program("uswitch", &output.stderr));
     }
+    let switch = Switch { children: vec![child], ..Switch::default() };
+    let status = status()?;
     let endpoint = |number: usize| {
         let netns = Netns::open(&netns::path(&format!("container{}", number + 1)))?;
         Endpoint::existing(netns, "eth0", CONTAINERS[number])
     };
     let endpoints = [endpoint(0)?, endpoint(1)?];
-    let switch = Switch { children: vec![child], ..Switch::default() };
-    Ok(Lab { endpoints, host: Some(HOST), switch, detail: detail(&first) })
+    Ok(Lab { endpoints, host: Some(HOST), switch, detail: Some(detail(&status)) })
 }
 
-/// The part of the first line in parentheses: engine and workers.
-fn detail(line: &str) -> Option<String> {
-    let (_, rest) = line.split_once('(')?;
-    rest.split_once(')').map(|(detail, _)| detail.to_owned())
+/// The state of the switch, from its API.
+fn status() -> Result<Status, BenchError> {
+    let client = ApiClient::new(DEFAULT_NAME, &runtime_dir::path());
+    let status = client.map_err(BenchError::io("start an event loop"))?.get("/v1/status");
+    status.map_err(|error: ClientError| BenchError::program("uswitch", error.to_string().as_bytes()))
+}
+
+/// Engine and workers.
+fn detail(status: &Status) -> String {
+    format!("{}, {}", status.engine, counted(status.workers, "worker"))
 }
 
 fn start(plan: &BenchPlan) -> Command {
@@ -50,16 +62,4 @@ fn start(plan: &BenchPlan) -> Command {
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_engine_from_first_line() {
-        let line = "uswitch0 forwards between 2 containers (io_uring, 1 worker).\n";
-        assert_eq!(detail(line).as_deref(), Some("io_uring, 1 worker"));
-        assert_eq!(detail("something else"), None);
-    }
 }
