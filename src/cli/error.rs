@@ -1,5 +1,6 @@
 //! Errors of the commands, how they are printed, and their exit codes.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -7,6 +8,7 @@ use crate::bench::BenchError;
 use crate::bench::report::ReportError;
 use crate::control::ConfigError;
 use crate::control::client::ClientError;
+use crate::control::report::ErrorCode;
 use crate::control::topology::TopologyError;
 use crate::sys::runtime_dir::RuntimeDirError;
 use crate::sys::terminal::TerminalError;
@@ -107,6 +109,7 @@ impl CliError {
         }
         let lines = match self {
             CliError::Several(lines) => lines.clone(),
+            CliError::Client(ClientError::Refused { error, code }) => vec![with_advice(error, *code)],
             error => vec![error.to_string()],
         };
         for line in lines {
@@ -133,6 +136,17 @@ impl CliError {
             CliError::Exec(_) => ExitCode::from(EXEC_FAILED),
             _ => ExitCode::FAILURE,
         }
+    }
+}
+
+/// The error, and the option or command that helps.
+pub(super) fn with_advice(error: impl fmt::Display, code: Option<ErrorCode>) -> String {
+    match code {
+        Some(ErrorCode::OffloadRefused) => format!("{error}: try --no-offload"),
+        Some(ErrorCode::FilterSyntax) => {
+            format!("{error}: `uswitch capture --help` lists what there is")
+        }
+        None => error.to_string(),
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 use tokio::time::Instant;
 use tokio::time::error::Elapsed;
 
-use super::report::ErrorReport;
+use super::report::{ErrorCode, ErrorReport};
 use super::service::{exit_reason_path, socket_path};
 use super::signals::TerminationSignals;
 use crate::sys::process;
@@ -33,8 +33,8 @@ pub(crate) enum ClientError {
     #[error("{}: {source}: the switch belongs to another user: try sudo", path.display())]
     Forbidden { path: PathBuf, source: io::Error },
     /// The switch's error.
-    #[error("{0}")]
-    Refused(String),
+    #[error("{error}")]
+    Refused { error: String, code: Option<ErrorCode> },
     #[error("{name} does not answer: its process {pid} is stopped; `kill -CONT {pid}` continues it")]
     Suspended { name: String, pid: u32 },
     #[error("{name} does not respond: {why}")]
@@ -280,7 +280,7 @@ impl ApiClient {
 
     fn refusal(&self, status: StatusCode, body: &[u8]) -> ClientError {
         match serde_json::from_slice::<ErrorReport>(body) {
-            Ok(report) => ClientError::Refused(report.error),
+            Ok(ErrorReport { error, code }) => ClientError::Refused { error, code },
             Err(_) => self.broken(&status),
         }
     }

@@ -13,7 +13,7 @@ use tracing::info;
 use super::Config;
 use super::log::Log;
 use super::metrics::SharedMetrics;
-use super::report::{PortReport, Status, StopReport};
+use super::report::{ErrorCode, PortReport, Status, StopReport};
 use super::running::{Handle, HostNetwork, RunError, Running, StartFailure, StopReason};
 use super::server::{self, ApiSocket, Listener};
 use super::signals::TerminationSignals;
@@ -37,6 +37,16 @@ pub(crate) enum ServiceError {
     Ready(#[source] io::Error),
     #[error("a worker failed, so the switch stops: {0}")]
     Worker(String),
+}
+
+impl ServiceError {
+    /// The kind of error, where the command line can give advice about it.
+    pub(crate) fn code(&self) -> Option<ErrorCode> {
+        match self {
+            ServiceError::Start(error) => error.code(),
+            _ => None,
+        }
+    }
 }
 
 /// How a switch stopped.

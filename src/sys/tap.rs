@@ -90,7 +90,7 @@ pub enum TapError {
         source: io::Error,
     },
     /// TUNSETVNETHDRSZ.
-    #[error("the TAP driver refused a virtio-net header of 12 bytes: {0}; try --no-offload")]
+    #[error("the TAP driver refused a virtio-net header of 12 bytes: {0}")]
     HeaderSize(io::Error),
     /// TUNSETOWNER or TUNSETGROUP.
     #[error("the TAP driver refused to set the device's owner: {0}")]
@@ -99,7 +99,7 @@ pub enum TapError {
     #[error("the TAP driver refused to make a device persistent: {0}")]
     Persist(io::Error),
     /// TUNSETOFFLOAD.
-    #[error("the TAP driver refused checksum and TCP offload: {0}; try --no-offload")]
+    #[error("the TAP driver refused checksum and TCP offload: {0}")]
     Offload(io::Error),
 }
 

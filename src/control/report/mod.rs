@@ -34,4 +34,17 @@ pub struct StopReport {
 pub struct ErrorReport {
     /// What failed, and what to do.
     pub error: String,
+    /// The kind of error, where a client can give advice about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<ErrorCode>,
+}
+
+/// A kind of error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// The kernel refused an offload of a device. The device works without offload.
+    OffloadRefused,
+    /// The syntax of a filter is wrong.
+    FilterSyntax,
 }

@@ -58,13 +58,14 @@ use ports::PortRecord;
 use watchdog::Watchdog;
 
 use super::config::{HOST, InvalidValue};
-use super::report::StopReport;
+use super::report::{ErrorCode, StopReport};
 use super::topology::{Environment, LinkChange, NetworkChange, Topology, TopologyError};
 use super::trace::TraceError;
 use super::{Config, EngineChoice};
 use crate::datapath::{self, Datapath, DatapathError, DatapathSettings, EngineKind, Notice};
 use crate::switch::fdb::FdbError;
 use crate::switch::{Gateway, PortId, Ports, Switch, SwitchConfig, Tick};
+use crate::sys::tap::TapError;
 use crate::wire::Mac;
 
 /// Why a command failed.
@@ -129,6 +130,18 @@ pub(crate) enum RunError {
         "'{0}' is not a network namespace: use a name that `ip netns` lists, an absolute path or a process ID"
     )]
     BadNetns(String),
+}
+
+impl RunError {
+    /// The kind of error, where the command line can give advice about it.
+    pub(crate) fn code(&self) -> Option<ErrorCode> {
+        match self {
+            RunError::Topology(TopologyError::Tap(TapError::HeaderSize(_) | TapError::Offload(_))) => {
+                Some(ErrorCode::OffloadRefused)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A failed start, and what its teardown could not remove.

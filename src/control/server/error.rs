@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::connection::TooManyStreams;
 use crate::control::capture::CaptureError;
-use crate::control::report::ErrorReport;
+use crate::control::report::{ErrorCode, ErrorReport};
 use crate::control::running::{RunError, Stopping};
 use crate::control::trace::TraceError;
 use crate::datapath::DatapathError;
@@ -92,8 +92,19 @@ fn run_status(error: &RunError) -> StatusCode {
     }
 }
 
+impl ApiError {
+    fn code(&self) -> Option<ErrorCode> {
+        match self {
+            ApiError::Run(error) => error.code(),
+            ApiError::Capture(CaptureError::Filter(_)) => Some(ErrorCode::FilterSyntax),
+            _ => None,
+        }
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status(), Json(ErrorReport { error: self.to_string() })).into_response()
+        let report = ErrorReport { error: self.to_string(), code: self.code() };
+        (self.status(), Json(report)).into_response()
     }
 }

@@ -41,8 +41,8 @@ use super::event::{Event, EventFilter};
 use super::log::{Log, LogReport, NewLog};
 use super::metrics::{self as exposition, SharedMetrics};
 use super::report::{
-    AddedPort, ErrorReport, FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, FlushReport, Health,
-    NewFdbEntry, NewPort, PortReport, PortSettings, PortStats, Status, StopReport, SwitchState,
+    AddedPort, ErrorCode, ErrorReport, FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, FlushReport,
+    Health, NewFdbEntry, NewPort, PortReport, PortSettings, PortStats, Status, StopReport, SwitchState,
 };
 use super::running::{Command, Handle, RunError};
 use super::trace::{LiveTraceLine, Trace, TraceFilter, TraceRequest};
@@ -55,7 +55,7 @@ use super::trace::{LiveTraceLine, Trace, TraceFilter, TraceRequest};
         description = "A running switch, on its Unix socket: curl --unix-socket /run/uswitch/uswitch0.sock http://uswitch/v1/status. \
                        Ports and forwarding database entries have the fields of `bridge -j -d link show` and `bridge -j fdb show`."
     ),
-    components(schemas(ErrorReport))
+    components(schemas(ErrorReport, ErrorCode))
 )]
 struct Document;
 

@@ -161,7 +161,7 @@ fn limits_streams_and_still_serves_requests() {
         let client = server.client();
         let refused =
             || match client.lines("/numbers", std::future::pending(), |_| Ok(ControlFlow::Break(()))) {
-                Err(ClientError::Refused(why)) => Some(why),
+                Err(ClientError::Refused { error, .. }) => Some(error),
                 other => other.map(|_| None).unwrap(),
             };
         assert_eq!(

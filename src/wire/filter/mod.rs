@@ -29,7 +29,7 @@ const MAX_DEPTH: usize = 32;
 
 /// A syntax error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the filter '{expression}': at {at}: {why}: `uswitch capture --help` lists what there is")]
+#[error("the filter '{expression}': at {at}: {why}")]
 pub struct FilterError {
     expression: String,
     /// The position of the error, in characters from 1.
