@@ -116,6 +116,45 @@ fn sys_is_a_leaf() {
     none_of(&others, "src/sys", "sys names a layer");
 }
 
+/// The command line adds advice about its own flags. `control` has no types of the command line, only the values.
+#[test]
+fn lower_layers_know_no_command_line() {
+    for layer in ["src/wire", "src/switch", "src/datapath", "src/sys", "src/control"] {
+        none_of(&["clap"], layer, "types of the command line are in cli");
+    }
+    for layer in ["src/wire", "src/switch", "src/datapath", "src/sys"] {
+        let mentions = |text: &str| text.contains("`uswitch ") || names_flag(text);
+        for source in sources(layer) {
+            let places: Vec<_> = source.code().filter(|(_, line)| mentions(line)).collect();
+            assert!(places.is_empty(), "{} names a flag or command: {places:?}", source.path.display());
+        }
+    }
+}
+
+/// Whether a line has a word like `--no-offload`.
+fn names_flag(line: &str) -> bool {
+    line.match_indices("--").any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        let after = line[at + 2..].chars().next();
+        before.is_none_or(|c| " '`\"(".contains(c)) && after.is_some_and(|c| c.is_ascii_lowercase())
+    })
+}
+
+/// What a program needs to know of another is in a typed report. Text is for people.
+#[test]
+fn own_text_is_not_parsed() {
+    let bench = sources("src/bench/lab");
+    let bench = bench.iter().find(|source| source.path.ends_with("uswitch.rs")).expect("it starts uswitch");
+    let parses = bench.places(&["split_once", "strip_prefix", "parse(", "find("]);
+    assert!(parses.is_empty(), "the output of `uswitch start` is parsed:\n{}", parses.join("\n"));
+    for layer in ["src/cli", "src/tui", "src/bench"] {
+        let reads: Vec<_> =
+            sources(layer).iter().flat_map(|source| source.places(&["OptionCode::Comment"])).collect();
+        let shown = reads.iter().all(|place| place.contains("src/cli/capture.rs"));
+        assert!(shown, "packet comments are only shown, by `uswitch capture`:\n{}", reads.join("\n"));
+    }
+}
+
 #[test]
 fn decisions_are_pure() {
     none_of(IMPURE, "src/wire", "wire is only bytes and types");

@@ -65,7 +65,7 @@ impl EventsCommand {
 
     fn path(&self) -> String {
         let last = self.last.or(self.follow.then_some(LAST)).map(|last| last.to_string());
-        let types: Vec<String> = self.types.iter().map(|kind| kind.name()).collect();
+        let types: Vec<String> = self.types.iter().map(|kind| kind.name().to_owned()).collect();
         let types = (!types.is_empty()).then(|| types.join(","));
         let follow = self.follow.then(|| "true".to_owned());
         let ports = self.ports.names();

@@ -17,6 +17,7 @@ mod fdb;
 mod log;
 mod ls;
 mod man;
+mod options;
 mod output;
 mod port;
 mod start;
@@ -27,6 +28,7 @@ mod stop;
 mod target;
 mod trace;
 mod usage;
+mod values;
 mod watch;
 
 use std::ffi::OsString;

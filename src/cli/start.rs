@@ -15,7 +15,8 @@ use crate::control::{Config, Options, OptionsFile};
 use crate::sys::confine;
 use crate::sys::daemon::{self, ReadyNotifier, Role};
 
-use super::error::CliError;
+use super::error::{CliError, with_advice};
+use super::options::StartOptions;
 use super::output::{counted, joined, table};
 use super::status_line::StatusLine;
 
@@ -26,7 +27,7 @@ use super::status_line::StatusLine;
 )]
 pub(super) struct StartCommand {
     #[command(flatten)]
-    options: Options,
+    options: StartOptions,
     /// TOML file with these options as keys (ports = 3); options given here override it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -35,8 +36,9 @@ pub(super) struct StartCommand {
 impl StartCommand {
     pub(super) fn run(self) -> Result<ExitCode, CliError> {
         let file = self.config.as_deref().map(OptionsFile::read).transpose()?;
-        let detach = self.options.detach.or(file.as_ref().and_then(|file| file.options.detach));
-        let config = Config::new(self.options, file)?;
+        let options = Options::from(self.options);
+        let detach = options.detach.or(file.as_ref().and_then(|file| file.options.detach));
+        let config = Config::new(options, file)?;
         let waiting = match detach.unwrap_or(false) {
             false => None,
             true => match daemon::detach().map_err(CliError::io("go into the background"))? {
@@ -100,7 +102,7 @@ fn announce(started: StartedSwitch, waiting: Option<ReadyNotifier>) -> io::Resul
 }
 
 fn ended(outcome: &ServiceOutcome) -> Result<ExitCode, CliError> {
-    let error = outcome.error.iter().map(ToString::to_string);
+    let error = outcome.error.iter().map(|error| with_advice(error, error.code()));
     let left = outcome.left.iter().map(|error| format!("not removed: {error}"));
     let lines: Vec<String> = error.chain(left).collect();
     if lines.is_empty() { Ok(ExitCode::SUCCESS) } else { Err(CliError::Several(lines)) }

@@ -1,6 +1,5 @@
 //! Events of a switch.
 
-use clap::ValueEnum;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::{IntoParams, ToSchema};
@@ -9,69 +8,62 @@ use super::format::{counted, duration};
 use crate::control::report::{NewFdbState, Throttled};
 use crate::wire::Mac;
 
-/// All types of events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, ValueEnum)]
-#[serde(rename_all = "snake_case")]
-#[value(rename_all = "snake_case")]
-pub enum EventType {
-    /// A MAC address was learned on a port.
-    Learned,
-    /// A MAC address moved to another port.
-    Moved,
-    /// A MAC address sent a frame after a silence of a third of the ageing time or more.
-    Returned,
-    /// An entry expired after the ageing time.
-    Aged,
-    /// An entry was evicted for a new one, because the forwarding database was full.
-    Evicted,
-    /// A MAC address was not learned: the forwarding database is full and no entry can be evicted.
-    Refused,
-    /// A unicast frame to an unknown MAC address was flooded.
-    Flooded,
-    /// Frames were dropped.
-    Dropped,
-    /// The switch has begun to throttle a port that takes too much time from the others.
-    Throttled,
-    /// Frames of other ports came back on a port: a loop, a host that sends frames back, or a MAC address that is used
-    /// twice. The port was blocked.
-    LoopDetected,
-    /// The time for which a port was blocked is over.
-    PortUnblocked,
-    /// A user added an entry to the forwarding database.
-    FdbAdded,
-    /// A user deleted an entry.
-    FdbRemoved,
-    /// A user deleted all learned entries, or those of one port.
-    FdbFlushed,
-    /// A port was added.
-    PortAdded,
-    /// A port's link came up.
-    PortUp,
-    /// A port's link went down.
-    PortDown,
-    /// A port's device has another MAC address, name, network namespace or IP addresses.
-    PortChanged,
-    /// A port's device was deleted by another program.
-    PortGone,
-    /// A port was deleted.
-    PortRemoved,
-    /// A worker does not respond: the switch is degraded.
-    WorkerStalled,
-    /// A stalled worker responds again.
-    WorkerRecovered,
-    /// Another program changed the nftables table of NAT, and the switch has restored it.
-    NatRestored,
-    /// The nftables table of NAT is not as the switch installed it: the switch is degraded.
-    NatFailed,
-    /// Events were suppressed or missed.
-    Lost,
+/// Defines the types of events: variant, name in JSON and on the command line, description.
+macro_rules! event_types {
+    ($($variant:ident, $name:tt, $text:tt;)*) => {
+        /// All types of events.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+        pub enum EventType {
+            $(#[doc = $text] #[serde(rename = $name)] $variant,)*
+        }
+
+        impl EventType {
+            /// All types, in the order of the documents.
+            pub const ALL: &[EventType] = &[$(EventType::$variant),*];
+
+            /// Its name in JSON and on the command line.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(EventType::$variant => $name,)*
+                }
+            }
+
+            /// What happened.
+            pub const fn text(self) -> &'static str {
+                match self {
+                    $(EventType::$variant => $text,)*
+                }
+            }
+        }
+    };
 }
 
-impl EventType {
-    /// Its name in JSON and on the command line.
-    pub(crate) fn name(self) -> String {
-        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-    }
+event_types! {
+    Learned, "learned", "A MAC address was learned on a port.";
+    Moved, "moved", "A MAC address moved to another port.";
+    Returned, "returned", "A MAC address sent a frame after a silence of a third of the ageing time or more.";
+    Aged, "aged", "An entry expired after the ageing time.";
+    Evicted, "evicted", "An entry was evicted for a new one, because the forwarding database was full.";
+    Refused, "refused", "A MAC address was not learned: the forwarding database is full and no entry can be evicted.";
+    Flooded, "flooded", "A unicast frame to an unknown MAC address was flooded.";
+    Dropped, "dropped", "Frames were dropped.";
+    Throttled, "throttled", "The switch has begun to throttle a port that takes too much time from the others.";
+    LoopDetected, "loop_detected", "Frames of other ports came back on a port: a loop, a host that sends frames back, or a MAC address that is used twice. The port was blocked.";
+    PortUnblocked, "port_unblocked", "The time for which a port was blocked is over.";
+    FdbAdded, "fdb_added", "A user added an entry to the forwarding database.";
+    FdbRemoved, "fdb_removed", "A user deleted an entry.";
+    FdbFlushed, "fdb_flushed", "A user deleted all learned entries, or those of one port.";
+    PortAdded, "port_added", "A port was added.";
+    PortUp, "port_up", "A port's link came up.";
+    PortDown, "port_down", "A port's link went down.";
+    PortChanged, "port_changed", "A port's device has another MAC address, name, network namespace or IP addresses.";
+    PortGone, "port_gone", "A port's device was deleted by another program.";
+    PortRemoved, "port_removed", "A port was deleted.";
+    WorkerStalled, "worker_stalled", "A worker does not respond: the switch is degraded.";
+    WorkerRecovered, "worker_recovered", "A stalled worker responds again.";
+    NatRestored, "nat_restored", "Another program changed the nftables table of NAT, and the switch has restored it.";
+    NatFailed, "nat_failed", "The nftables table of NAT is not as the switch installed it: the switch is degraded.";
+    Lost, "lost", "Events were suppressed or missed.";
 }
 
 /// What of a port's device another program can change.

@@ -110,7 +110,7 @@ impl App {
             .iter()
             .filter(|event| {
                 let words = [event.ifname.clone(), event.mac.map(|mac| mac.to_string()), event.detail()];
-                self.passes(words.into_iter().flatten().chain([event.kind.name()]))
+                self.passes(words.into_iter().flatten().chain([event.kind.name().to_owned()]))
             })
             .collect()
     }

@@ -31,7 +31,7 @@ use crate::datapath::{BusyPoll, Placement};
 use crate::switch::Ports;
 
 /// Which engine to move frames with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EngineChoice {
     /// io_uring where the kernel has what it needs, else poll

@@ -35,20 +35,7 @@ const MAX_FILE_SIZE: u64 = 1 << 20;
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Log level. Each level includes those before it.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    clap::ValueEnum,
-    Serialize,
-    Deserialize,
-    ToSchema,
-)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
     /// Log nothing

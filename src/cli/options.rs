@@ -1,0 +1,153 @@
+//! The options of `uswitch start`, as clap reads them.
+
+use crate::control::{EngineChoice, Options};
+
+/// The flags that describe a switch. A configuration file has them as keys.
+#[derive(Debug, clap::Args)]
+pub(super) struct StartOptions {
+    /// Name of the switch and of its device on the host [default: uswitch0]
+    #[arg(long)]
+    name: Option<String>,
+    /// Number of containers to create, 0 to 4095 [default: 2]
+    #[arg(long, value_name = "N")]
+    ports: Option<u64>,
+    /// Name the containers PREFIX1, PREFIX2, ... [default: container]
+    #[arg(long)]
+    prefix: Option<String>,
+    /// IPv4 or IPv6 subnet; may be repeated. The gateway gets the first address, container N the Nth after it
+    /// [default: 172.16.0.0/24 (wider for more than 253 ports) and fd00:172:16::/64]
+    #[arg(long, value_name = "CIDR")]
+    subnet: Vec<String>,
+    /// Masquerade packets from the containers to other networks (NAT)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", hide_possible_values = true)]
+    nat: Option<bool>,
+    /// Create no host port: the containers reach only each other
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", hide_possible_values = true)]
+    internal: Option<bool>,
+    /// Drop frames of containers with a source address, ARP or neighbour discovery that is not theirs, and messages of
+    /// DHCP servers and routers [default: on]
+    #[arg(long, value_name = "on|off", num_args = 0..=1, default_missing_value = "on",
+          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
+    guard: Option<bool>,
+    /// Block a port on which frames of other ports come back, for 1 s and longer each time [default: on]
+    #[arg(long, value_name = "on|off", num_args = 0..=1, default_missing_value = "on",
+          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
+    loop_detection: Option<bool>,
+    /// Omit the gateway: pure layer 2, without subnets unless --subnet is given
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", hide_possible_values = true)]
+    no_gateway: Option<bool>,
+    /// Gateway address in its subnet, may be repeated [default: the first address of each subnet]
+    #[arg(long, value_name = "ADDRESS")]
+    gateway: Vec<String>,
+    /// First four octets of the MAC addresses, like 02:de:a5:ad; the other two are the port number [default: random,
+    /// and the same at the next start]
+    #[arg(long, value_name = "OCTETS")]
+    mac_prefix: Option<String>,
+    /// MTU of the devices in bytes, 68 (1280 with IPv6) to 65521 [default: 1500]
+    #[arg(long, value_name = "BYTES")]
+    mtu: Option<u64>,
+    /// Number of worker threads, 1 to 64 [default: 1 on up to 3 CPUs, else half the CPUs, at most 4]
+    #[arg(long, value_name = "N")]
+    workers: Option<u64>,
+    /// I/O engine [default: auto]
+    #[arg(long)]
+    engine: Option<EngineChoice>,
+    /// Disable checksum and segmentation offload (TSO/USO)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", hide_possible_values = true)]
+    no_offload: Option<bool>,
+    /// Pin the workers to these CPUs, as in 1 or 2-5,8, or 'any' to let the scheduler move them
+    /// [default: each worker stays on the CPU where it starts]
+    #[arg(long, value_name = "LIST")]
+    cpus: Option<String>,
+    /// Busy-poll this many microseconds before sleeping, up to 1000000; as root, also keep idle CPUs out of deep sleep
+    /// [default: adaptive: 50 for request-response traffic, else 0]
+    #[arg(long, value_name = "MICROSECONDS")]
+    busy_poll: Option<u64>,
+    /// Remove a learned address after this many seconds without a frame from it, 1 to 1000000 [default: 300]
+    #[arg(long, value_name = "SECONDS")]
+    ageing_time: Option<u64>,
+    /// Maximum number of entries in the forwarding database, 16 to 1048576 [default: 8192]
+    #[arg(long, value_name = "N")]
+    fdb_max: Option<u64>,
+    /// Reserved group addresses 01:80:C2:00:00:0X to forward, as a mask with bit X, like 0x4008 for LLDP and 802.1X
+    /// [default: 0; BPDUs are always forwarded]
+    #[arg(long, value_name = "MASK", value_parser = mask)]
+    group_fwd_mask: Option<u64>,
+    /// Transmit queue length of the containers' devices in frames, 1 to 1000000 [default: the kernel's]
+    #[arg(long, value_name = "N")]
+    txqueuelen: Option<u64>,
+    /// Serve Prometheus metrics at http://ADDRESS:PORT/metrics, on a loopback address
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<String>,
+    /// Log ports and links (-v), and API requests too (-vv)
+    #[arg(long, short, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Run in the background: return when the switch forwards
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", hide_possible_values = true)]
+    detach: Option<bool>,
+}
+
+/// A number, also in hexadecimal with 0x, as ip-link(8) accepts it.
+fn mask(text: &str) -> Result<u64, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|_| "write a number like 16392 or 0x4008".to_owned())
+}
+
+impl From<StartOptions> for Options {
+    fn from(typed: StartOptions) -> Options {
+        Options {
+            name: typed.name,
+            ports: typed.ports,
+            prefix: typed.prefix,
+            subnet: typed.subnet,
+            nat: typed.nat,
+            internal: typed.internal,
+            guard: typed.guard,
+            loop_detection: typed.loop_detection,
+            no_gateway: typed.no_gateway,
+            gateway: typed.gateway,
+            mac_prefix: typed.mac_prefix,
+            mtu: typed.mtu,
+            workers: typed.workers,
+            engine: typed.engine,
+            no_offload: typed.no_offload,
+            cpus: typed.cpus,
+            busy_poll: typed.busy_poll,
+            ageing_time: typed.ageing_time,
+            fdb_max: typed.fdb_max,
+            group_fwd_mask: typed.group_fwd_mask,
+            txqueuelen: typed.txqueuelen,
+            metrics: typed.metrics,
+            verbose: typed.verbose,
+            detach: typed.detach,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::control::OptionsFile;
+
+    #[test]
+    fn flags_and_file_keys_are_the_same() {
+        let command = <StartOptions as clap::Args>::augment_args(clap::Command::new("start"));
+        let mut flags: Vec<_> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
+        let refusal = OptionsFile::parse(Path::new("lab.toml"), "no-such-key = 1").unwrap_err().to_string();
+        let (_, listed) = refusal.split_once("the options are ").unwrap();
+        let mut keys: Vec<_> = listed.split(", ").collect();
+        flags.sort_unstable();
+        keys.sort_unstable();
+        assert_eq!(flags, keys);
+    }
+}

@@ -1,0 +1,66 @@
+//! The values that options accept: the command line's view of types that know nothing of it.
+
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
+
+use crate::control::EngineChoice;
+use crate::control::capture::CaptureDirection;
+use crate::control::event::EventType;
+use crate::control::log::LogLevel;
+
+impl ValueEnum for EngineChoice {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[EngineChoice::Auto, EngineChoice::Uring, EngineChoice::Poll]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            EngineChoice::Auto => {
+                PossibleValue::new("auto").help("io_uring where the kernel has what it needs, else poll")
+            }
+            EngineChoice::Uring => PossibleValue::new("uring").help("io_uring, or fail"),
+            EngineChoice::Poll => PossibleValue::new("poll").help("epoll with read and write"),
+        })
+    }
+}
+
+impl ValueEnum for LogLevel {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[LogLevel::Off, LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let help = match self {
+            LogLevel::Off => "Log nothing",
+            LogLevel::Error => "Errors that stop the switch",
+            LogLevel::Warn => "Unexpected changes, such as a deleted device",
+            LogLevel::Info => "Start and stop of the switch, added and deleted ports",
+            LogLevel::Debug => "API requests too",
+        };
+        Some(PossibleValue::new(self.name()).help(help))
+    }
+}
+
+impl ValueEnum for EventType {
+    fn value_variants<'a>() -> &'a [Self] {
+        EventType::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name()).help(self.text().trim_end_matches('.')))
+    }
+}
+
+impl ValueEnum for CaptureDirection {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[CaptureDirection::In, CaptureDirection::Out, CaptureDirection::Both]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            CaptureDirection::In => PossibleValue::new("in").help("From the container into the switch"),
+            CaptureDirection::Out => PossibleValue::new("out").help("From the switch to the container"),
+            CaptureDirection::Both => PossibleValue::new("both").help("Both directions"),
+        })
+    }
+}
