@@ -66,6 +66,7 @@ fn config(ports: u16) -> Config {
         mac_prefix: "02:de:a5:ad".parse().unwrap(),
         internal: false,
         guard: true,
+        loop_detection: true,
         mtu: 1500,
         workers: 2,
         engine: EngineChoice::Auto,

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::control::config::{self, HOST, InvalidValue};
 use crate::control::report::{AddedPort, NewPort, PortBlock, PortReport, PortSettings};
+use crate::sys::ethtool;
 use crate::wire::Mac;
 
 use super::complete;
@@ -239,14 +240,20 @@ fn ports_table(ports: &[PortReport]) -> String {
             port.netns.clone().unwrap_or_default(),
         ]
     });
-    let faults = ports.iter().filter_map(|port| {
-        Some(format!(
-            "{}: {}
-",
-            port.ifname,
-            port.fault.as_ref()?
-        ))
+    let faults = ports.iter().filter_map(|port| Some(format!("{}: {}\n", port.ifname, port.fault.as_ref()?)));
+    let offloads = ports.iter().filter_map(|port| {
+        let disabled = disabled_offloads(port);
+        (!disabled.is_empty())
+            .then(|| format!("{}: the device has {} off\n", port.ifname, disabled.join(", ")))
     });
     table(["PORT", "STATE", "DEVICE", "MTU", "GUARD", "MAC", "ADDRESSES", "NAMESPACE"], rows)
-        + &faults.collect::<String>()
+        + &faults.chain(offloads).collect::<String>()
+}
+
+/// The offloads that a port with offload has, and that its device does not use.
+fn disabled_offloads(port: &PortReport) -> Vec<&'static str> {
+    let used = |name: &&str| port.offloads.iter().any(|used| used == name);
+    // A device that is gone has none.
+    let known = port.offload && port.operstate != "NOTPRESENT";
+    ethtool::names().filter(|name| known && !used(name)).collect()
 }

@@ -233,6 +233,7 @@ mod tests {
             netns: None,
             netns_ino: None,
             offload: true,
+            offloads: Vec::new(),
             source_guard: true,
             throttled: Vec::new(),
             blocked: None,

@@ -56,7 +56,7 @@ event_types! {
     PortAdded, "port_added", "A port was added.";
     PortUp, "port_up", "A port's link came up.";
     PortDown, "port_down", "A port's link went down.";
-    PortChanged, "port_changed", "A port's device has another MAC address, name, network namespace or IP addresses.";
+    PortChanged, "port_changed", "A port's device has another MAC address, name, network namespace, IP addresses or offloads.";
     PortGone, "port_gone", "A port's device was deleted by another program.";
     PortRemoved, "port_removed", "A port was deleted.";
     WorkerStalled, "worker_stalled", "A worker does not respond: the switch is degraded.";
@@ -78,6 +78,8 @@ pub enum DeviceAspect {
     Netns,
     /// The IP addresses.
     Addresses,
+    /// The offloads that it uses for the frames that it sends.
+    Offloads,
     /// A setting of the TAP driver, which was restored.
     Restored,
     /// The number of its queues that belong to other processes.
@@ -91,6 +93,7 @@ impl DeviceAspect {
             DeviceAspect::Name => "name",
             DeviceAspect::Netns => "namespace",
             DeviceAspect::Addresses => "addresses",
+            DeviceAspect::Offloads => "offloads",
             DeviceAspect::Restored => "restored",
             DeviceAspect::ForeignQueues => "queues of other processes",
         }

@@ -6,6 +6,7 @@ pub mod arena;
 pub mod caps;
 pub mod confine;
 pub mod daemon;
+pub mod ethtool;
 pub mod hangup;
 pub mod isolated;
 pub mod limits;

@@ -127,7 +127,7 @@ pub fn open(request: &TapConfig) -> Result<Tap, TapError> {
         let fd = open_clone_device()?;
         attach(&fd, request, exclusive)?;
         if number == 0 {
-            set_owner(&fd)?;
+            set_owner(fd.as_fd(), Owner::this_process())?;
         }
         queues.push(Queue { fd: fd.into(), vnet: request.offload });
     }
@@ -204,14 +204,30 @@ fn set_interface(fd: &File, ifreq: &mut libc::ifreq) -> nix::Result<()> {
     unsafe { ioctl::tunsetiff(fd.as_raw_fd(), &raw mut *ifreq) }.map(drop)
 }
 
-/// Makes this process's user and group the device's owner. A device without owner can be opened by every user who may
-/// open `/dev/net/tun` (`tun_not_capable` in `drivers/net/tun.c`). With one, others need `CAP_NET_ADMIN` in its namespace.
-fn set_owner(fd: &File) -> Result<(), TapError> {
-    let (user, group) = (geteuid().as_raw().cast_signed(), getegid().as_raw().cast_signed());
+/// The user and the group who may attach queues to a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// The user.
+    pub user: u32,
+    /// The group.
+    pub group: u32,
+}
+
+impl Owner {
+    /// This process's user and group, which own each device that [`open`] creates.
+    pub fn this_process() -> Owner {
+        Owner { user: geteuid().as_raw(), group: getegid().as_raw() }
+    }
+}
+
+/// Sets the device's owner. A device without owner can be opened by every user who may open `/dev/net/tun`
+/// (`tun_not_capable` in `drivers/net/tun.c`). With one, others need `CAP_NET_ADMIN` in its namespace.
+pub(super) fn set_owner(fd: BorrowedFd, owner: Owner) -> Result<(), TapError> {
     // SAFETY: `fd` is an open TAP queue, and the argument of this ioctl is a plain number.
-    let owned = unsafe { ioctl::tunsetowner(fd.as_raw_fd(), user) };
+    let owned = unsafe { ioctl::tunsetowner(fd.as_raw_fd(), owner.user.cast_signed()) };
     // SAFETY: as above.
-    let grouped = owned.and_then(|_| unsafe { ioctl::tunsetgroup(fd.as_raw_fd(), group) });
+    let grouped =
+        owned.and_then(|_| unsafe { ioctl::tunsetgroup(fd.as_raw_fd(), owner.group.cast_signed()) });
     grouped.map(drop).map_err(|error| TapError::Owner(error.into()))
 }
 

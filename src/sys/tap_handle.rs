@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use super::netns::{Netns, NetnsIdentity};
-use super::tap::{self, Lifetime, Queue, VNET_HEADER};
+use super::tap::{self, Lifetime, Owner, Queue, TapError, VNET_HEADER};
 
 /// A descriptor of a device. Dropped, it leaves a device with [`Lifetime::Netns`] to its namespace, or, if others moved
 /// the device to another namespace, to its queues.
@@ -67,6 +67,22 @@ impl TapHandle {
         let _ = tap::set_persist(self.fd.as_fd(), libc::c_int::from(self.persistent));
     }
 
+    /// Makes this process's user the owner again.
+    ///
+    /// # Errors
+    /// The device was deleted.
+    pub fn restore_owner(&self) -> Result<(), TapError> {
+        tap::set_owner(self.fd.as_fd(), Owner::this_process())
+    }
+
+    /// Enables the offloads again that a process with a queue may have disabled for the whole device.
+    ///
+    /// # Errors
+    /// The device was deleted.
+    pub fn restore_offloads(&self) -> Result<(), TapError> {
+        if self.vnet { tap::set_offload(self.fd.as_fd()).map(drop) } else { Ok(()) }
+    }
+
     /// Restores the settings that others changed, and returns what they are.
     ///
     /// # Errors
@@ -77,7 +93,7 @@ impl TapHandle {
         if self.vnet && header_size(&self.fd)? != libc::c_int::from(VNET_HEADER) {
             tap::set_header_size(self.fd.as_fd()).map_err(io::Error::other)?;
             // The same program may have changed the offload flags, which cannot be read.
-            tap::set_offload(self.fd.as_fd()).map_err(io::Error::other)?;
+            self.restore_offloads().map_err(io::Error::other)?;
             repaired.push("virtio-net header size");
         }
         if (flags & libc::IFF_PERSIST != 0) != self.persistent {

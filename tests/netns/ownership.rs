@@ -68,17 +68,24 @@ fn changed_settings_of_a_device_are_restored_or_shown() {
     for (settings, restored) in [
         ("vnet_hdr header=64", "restored: virtio-net header size"),
         ("vnet_hdr persist=0", "restored: persistence"),
+        ("vnet_hdr owner=65534", "restored: owner"),
+        ("vnet_hdr group=65534", "restored: owner"),
     ] {
         host.run(&format!("{in_container} {settings}")).ok();
         wait_for_change(&host, restored);
         wait_until("frames pass again", reaches);
+        let owner = || owner(&host, "ip netns exec container1", "eth0");
+        wait_until("root is the owner", || owner().0 == r#""root""# && owner().1 == r#""root""#);
     }
     host.run(&format!("{in_container} vnet_hdr carrier=0")).ok();
     let port = || host.run("uswitch port show").ok();
     wait_until("the port is down", || port().contains("container1  down"));
     host.run(&format!("{in_container} vnet_hdr carrier=1")).ok();
     wait_until("frames pass again", reaches);
-    let mut other = host.spawn(&format!("{in_container} vnet_hdr wait"));
+    let features = || host.run("ip netns exec container1 ethtool -k eth0").ok();
+    let segments = || features().contains("tcp-segmentation-offload: on");
+    assert!(segments());
+    let mut other = host.spawn(&format!("{in_container} vnet_hdr offload=0 wait"));
     other.line_with("attached");
     let fault = "container1: queues of other processes receive part of its frames: 1";
     // The queues are counted while there is traffic.
@@ -92,6 +99,7 @@ fn changed_settings_of_a_device_are_restored_or_shown() {
         !port().contains("queues of other processes")
     });
     wait_until("frames pass again", reaches);
+    wait_until("the offloads are enabled again", segments);
     host.run("uswitch stop").ok();
 }
 

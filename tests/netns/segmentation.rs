@@ -1,11 +1,12 @@
 //! Super-frames to a port without offload are segmented as the kernel would do it.
 
 use etherparse::{IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, TcpHeader};
+use serde_json::json;
 use uswitch::wire::{ETHERNET_HEADER, Mac, VnetHeader};
 
 use crate::harness::{
     Frame, LinuxBridge, Shell, TestSwitch, Uswitch, end_marker, ethernet, frame, frames_seen, mac, on_both,
-    sending_cpu, tagged, v4,
+    sending_cpu, tagged, v4, wait_until,
 };
 use crate::traffic::send_file;
 
@@ -247,4 +248,25 @@ fn segments_udp_for_a_port_without_offload() {
     let lengths: Vec<usize> =
         std::iter::from_fn(|| capture.next().map(|frame| frame.len())).take(40).collect();
     assert_eq!(lengths, [14 + 20 + 8 + 1000; 40]);
+}
+
+/// A container may disable the offloads of its device. The port shows it, without traffic.
+#[test]
+fn port_shows_offloads_that_a_container_disables() {
+    let s = Uswitch::with("--ports 2");
+    let [h1, ..] = s.containers();
+    let offloads = || s.row("port show", "container1")["offloads"].clone();
+    let all = json!(["tx-checksumming", "tcp-segmentation-offload", "generic-segmentation-offload"]);
+    assert_eq!(offloads(), all);
+    h1.run("ethtool -K eth0 tso off").ok();
+    let remaining = json!(["tx-checksumming", "generic-segmentation-offload"]);
+    wait_until("the port shows it", || offloads() == remaining);
+    let table = s.host().run("uswitch port show").ok();
+    assert!(table.contains("container1: the device has tcp-segmentation-offload off"), "{table}");
+    let events = s.host().run("uswitch events --type port_changed").ok();
+    assert!(events.contains("offloads: tx-checksumming, generic-segmentation-offload"), "{events}");
+    h1.run("ethtool -K eth0 tso on").ok();
+    wait_until("the port shows no difference any more", || offloads() == all);
+    let table = s.host().run("uswitch port show").ok();
+    assert!(!table.contains(" off\n"), "{table}");
 }

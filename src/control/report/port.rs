@@ -49,6 +49,10 @@ pub struct PortReport {
     pub netns_ino: Option<u64>,
     /// Whether checksum and segmentation offload are enabled.
     pub offload: bool,
+    /// The offloads that the device uses for the frames that it sends, as `ethtool -k` names them: `tx-checksumming`,
+    /// `tcp-segmentation-offload`, `generic-segmentation-offload`. The container can change them.
+    #[serde(default)]
+    pub offloads: Vec<String>,
     /// Whether the guard is on: frames with addresses that are not the port's are dropped. (`guard` is the BPDU guard
     /// of the Linux bridge.)
     #[serde(default)]

@@ -21,6 +21,7 @@ fn port() -> PortReport {
         netns: Some("/run/netns/container1".into()),
         netns_ino: Some(4_026_532_000),
         offload: true,
+        offloads: vec!["tx-checksumming".into()],
         source_guard: true,
         throttled: Vec::new(),
         blocked: None,

@@ -146,6 +146,7 @@ impl FakeNetwork {
             mtu: spec.mtu,
             netns: None,
             addresses: spec.addresses.clone(),
+            offloads: Vec::new(),
             queues: vec![Queue { fd: ours.into(), vnet: false }],
         })
     }

@@ -106,6 +106,10 @@ impl PortRecord {
                 let path = netns.as_ref().map(|path| path.display().to_string());
                 (DeviceAspect::Netns, path.unwrap_or_else(|| format!("net:[{ino}]")))
             }
+            LinkChange::Offloads(offloads) => {
+                device.offloads.clone_from(offloads);
+                (DeviceAspect::Offloads, offloads.join(", "))
+            }
             LinkChange::Restored(setting) => (DeviceAspect::Restored, (*setting).to_owned()),
             LinkChange::ForeignQueues(count) => {
                 let fault = format!("queues of other processes receive part of its frames: {count}");

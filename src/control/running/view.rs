@@ -112,6 +112,7 @@ impl<M: HostNetwork> Running<M> {
             netns: device.netns.as_ref().map(|path| path.display().to_string()),
             netns_ino: port.netns_ino,
             offload: port.offload,
+            offloads: device.offloads.iter().map(ToString::to_string).collect(),
             source_guard: port.guard.enabled,
             throttled: port.throttled.clone(),
             blocked: port.loop_record.as_ref().map(|record| record.report(self.datapath.now())),

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::ledger::{Entry, EntryId, Ledger};
 use super::link::{self, Link};
 use super::{PortNetns, PortSpec, TopologyError};
+use crate::sys::ethtool;
 use crate::sys::netlink::{Netlink, NetlinkError, NetlinkRequest};
 use crate::sys::netns::{self, Netns, NetnsThread, in_netns};
 use crate::sys::tap::{self, Lifetime, Tap};
@@ -28,6 +29,8 @@ pub(super) struct BuiltDevice {
     pub(super) link: Link,
     /// The addresses that were assigned.
     pub(super) addresses: Vec<IpNet>,
+    /// The offloads that it uses.
+    pub(super) offloads: Vec<&'static str>,
     /// Its namespace; `None`: the host's. Drop it soon, because it keeps the namespace alive.
     pub(super) netns: Option<Netns>,
     /// The namespace's ledger entry, if the namespace was created for the device.
@@ -131,9 +134,12 @@ struct ConfiguredDevice {
 }
 
 impl ConfiguredDevice {
+    /// Call this in the namespace of the device.
     fn built(self, tap: Tap, netns: Option<Netns>, made: Option<(EntryId, Entry)>) -> BuiltDevice {
         let ConfiguredDevice { link, addresses, notices } = self;
-        BuiltDevice { tap, link, addresses, netns, made, notices }
+        // They are only shown.
+        let offloads = ethtool::offloads(&link.name).unwrap_or_default();
+        BuiltDevice { tap, link, addresses, offloads, netns, made, notices }
     }
 }
 

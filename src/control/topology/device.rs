@@ -65,6 +65,8 @@ pub struct Device {
     pub netns: Option<PathBuf>,
     /// Its addresses.
     pub addresses: Vec<IpNet>,
+    /// The offloads that it uses for the frames that it sends ([`crate::sys::ethtool`]).
+    pub offloads: Vec<&'static str>,
     /// Its queues, in the order of the workers.
     pub queues: Vec<Queue>,
 }
@@ -94,6 +96,8 @@ pub enum LinkChange {
     },
     /// It has these addresses, without link-local ones.
     Addresses(Vec<IpNet>),
+    /// It uses these offloads for the frames that it sends.
+    Offloads(Vec<&'static str>),
     /// This setting of its TAP driver was changed, and has been restored.
     Restored(&'static str),
     /// So many queues of the device belong to other processes, which receive part of its frames.

@@ -37,7 +37,16 @@ pub(super) struct Link {
     pub(super) up: bool,
     /// Frames that the device dropped instead of sending (`tx_dropped`).
     pub(super) tx_dropped: u64,
-    /// Attached queues of a multi-queue TAP (`IFLA_TUN_NUM_QUEUES`).
+    /// Its settings if it is a TAP device.
+    pub(super) tap: Option<TapSettings>,
+}
+
+/// Settings of a TAP device (`IFLA_TUN_OWNER`, `IFLA_TUN_GROUP`, `IFLA_TUN_NUM_QUEUES`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct TapSettings {
+    pub(super) user: Option<u32>,
+    pub(super) group: Option<u32>,
+    /// Attached queues of a multi-queue device.
     pub(super) queues: Option<u32>,
 }
 
@@ -50,13 +59,13 @@ impl Link {
             mtu: 0,
             up: message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
             tx_dropped: 0,
-            queues: None,
+            tap: None,
         };
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => name.clone_into(&mut link.name),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
-                LinkAttribute::LinkInfo(info) => link.queues = info.iter().find_map(queues),
+                LinkAttribute::LinkInfo(info) => link.tap = info.iter().find_map(tap_settings),
                 LinkAttribute::Stats64(stats) => link.tx_dropped = stats.tx_dropped,
                 LinkAttribute::Address(bytes) => {
                     link.mac = bytes.as_slice().try_into().map_or(Mac::ZERO, Mac);
@@ -68,17 +77,26 @@ impl Link {
     }
 }
 
-fn queues(info: &LinkInfo) -> Option<u32> {
+fn tap_settings(info: &LinkInfo) -> Option<TapSettings> {
+    const IFLA_TUN_OWNER: u16 = 1;
+    const IFLA_TUN_GROUP: u16 = 2;
     const IFLA_TUN_NUM_QUEUES: u16 = 8;
     let LinkInfo::Data(InfoData::Tun(attributes)) = info else { return None };
-    attributes.iter().find_map(|attribute| {
-        let InfoTun::Other(attribute) = attribute else { return None };
-        let mut value = [0; 4];
-        if attribute.kind() != IFLA_TUN_NUM_QUEUES || attribute.value_len() != value.len() {
-            return None;
-        }
-        attribute.emit_value(&mut value);
-        Some(u32::from_ne_bytes(value))
+    let number = |kind| {
+        attributes.iter().find_map(|attribute| {
+            let InfoTun::Other(attribute) = attribute else { return None };
+            let mut value = [0; 4];
+            if attribute.kind() != kind || attribute.value_len() != value.len() {
+                return None;
+            }
+            attribute.emit_value(&mut value);
+            Some(u32::from_ne_bytes(value))
+        })
+    };
+    Some(TapSettings {
+        user: number(IFLA_TUN_OWNER),
+        group: number(IFLA_TUN_GROUP),
+        queues: number(IFLA_TUN_NUM_QUEUES),
     })
 }
 

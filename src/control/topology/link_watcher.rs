@@ -12,18 +12,23 @@ use std::collections::{HashMap, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use rtnetlink::LinkUnspec;
+use tokio::time::Instant;
 
 use super::link::{self, Link};
+use super::nat_watcher::until;
 use super::{DeviceId, LinkChange, TopologyError};
+use crate::sys::ethtool;
 use crate::sys::link_monitor::{LinkMonitor, LinkNotification, Nsid, nsid_in};
 use crate::sys::netlink::{Netlink, NetlinkError, NetlinkRequest};
 use crate::sys::netns::{self, Netns, NetnsEntry, NetnsIdentity};
 use crate::sys::netns_name_monitor::NetnsNameMonitor;
+use crate::sys::tap::Owner;
 use crate::sys::tap_handle::TapHandle;
 use crate::wire::Mac;
 
@@ -50,6 +55,11 @@ struct WatchedLink {
     queues: u32,
     /// Its queues that are not.
     foreign: u32,
+    offloads: Vec<&'static str>,
+    /// The offloads may be others now.
+    offloads_stale: bool,
+    /// The offloads are not read before.
+    offloads_due: Instant,
 }
 
 /// A device to watch.
@@ -60,6 +70,7 @@ pub(super) struct WatchedDevice<'a> {
     pub(super) addresses: &'a [IpNet],
     pub(super) handle: TapHandle,
     pub(super) queues: u32,
+    pub(super) offloads: &'a [&'static str],
 }
 
 /// What [`LinkWatcher::next`] returns.
@@ -104,6 +115,15 @@ fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
+fn offloads_of(handle: &TapHandle) -> Option<Vec<&'static str>> {
+    let (netns, name) = (handle.netns()?, handle.name()?);
+    let read = netns::in_netns(|thread| {
+        thread.enter(&netns).ok()?;
+        ethtool::offloads(&name).ok()
+    });
+    read.ok()?
+}
+
 /// A namespace that we created.
 #[derive(Debug)]
 struct WatchedNetns {
@@ -135,7 +155,7 @@ impl LinkWatcher {
         netns: Option<&Netns>,
     ) -> Result<(), TopologyError> {
         let nsid = netns.map(|netns| self.nsid(netns)).transpose()?;
-        let WatchedDevice { id, link, addresses, handle, queues } = device;
+        let WatchedDevice { id, link, addresses, handle, queues, offloads } = device;
         let key = LinkKey { nsid, ifindex: link.ifindex };
         let watched = WatchedLink {
             id,
@@ -148,6 +168,9 @@ impl LinkWatcher {
             addresses: addresses.to_vec(),
             queues,
             foreign: 0,
+            offloads: offloads.to_vec(),
+            offloads_stale: false,
+            offloads_due: Instant::now(),
         };
         // The kernel reuses nsids and device indexes: the device that had them before is gone.
         if let Some(before) = self.devices.insert(key, watched) {
@@ -222,6 +245,7 @@ impl LinkWatcher {
                     // Overruns are reported as events. After any other error a retry would spin.
                     Err(_) => std::future::pending().await,
                 },
+                () = until(self.next_offloads()) => self.refresh_stale_offloads(),
                 names = self.names.next() => match names {
                     Ok(names) => names.into_iter().for_each(|name| self.on_name_event(name)),
                     Err(_) => std::future::pending().await,
@@ -234,6 +258,9 @@ impl LinkWatcher {
         let affected: Vec<LinkKey> = match news {
             LinkNotification::Link { nsid, ifindex } => {
                 let key = LinkKey { nsid, ifindex };
+                if let Some(watched) = self.devices.get_mut(&key) {
+                    watched.offloads_stale = true;
+                }
                 self.devices.contains_key(&key).then_some(key).into_iter().collect()
             }
             LinkNotification::AddressAdded { nsid, ifindex, address } => {
@@ -315,14 +342,47 @@ impl LinkWatcher {
             watched.mac = link.mac;
             report(LinkChange::Mac(link.mac));
         }
-        let foreign = link.queues.map_or(0, |queues| queues.saturating_sub(watched.queues));
-        if watched.foreign != foreign {
-            watched.foreign = foreign;
-            report(LinkChange::ForeignQueues(foreign));
+        if let Some(tap) = link.tap {
+            let foreign = tap.queues.map_or(0, |queues| queues.saturating_sub(watched.queues));
+            if watched.foreign != foreign {
+                watched.foreign = foreign;
+                report(LinkChange::ForeignQueues(foreign));
+                // What the other processes did to the offloads outlasts their queues. Fails if the device was deleted.
+                let _ = watched.handle.restore_offloads();
+            }
+            let Owner { user, group } = Owner::this_process();
+            if (tap.user, tap.group) != (Some(user), Some(group)) && watched.handle.restore_owner().is_ok() {
+                report(LinkChange::Restored("owner"));
+            }
         }
         if (watched.up, watched.mtu) != (link.up, link.mtu) {
             (watched.up, watched.mtu) = (link.up, link.mtu);
             report(LinkChange::State { up: link.up, mtu: link.mtu });
+        }
+    }
+
+    /// When offloads are read next.
+    fn next_offloads(&self) -> Option<Instant> {
+        let stale = self.devices.values().filter(|watched| watched.offloads_stale);
+        stale.map(|watched| watched.offloads_due).min()
+    }
+
+    /// Reads the offloads of the devices that may have others, and reports those that have. A container can change them
+    /// all the time, and reading takes a thread in its namespace, so each device has to wait.
+    fn refresh_stale_offloads(&mut self) {
+        const INTERVAL: Duration = Duration::from_secs(1);
+        let now = Instant::now();
+        for watched in self.devices.values_mut() {
+            if !watched.offloads_stale || now < watched.offloads_due {
+                continue;
+            }
+            (watched.offloads_stale, watched.offloads_due) = (false, now + INTERVAL);
+            // A device that was moved or renamed meanwhile causes another notification.
+            let Some(offloads) = offloads_of(&watched.handle) else { continue };
+            if watched.offloads != offloads {
+                watched.offloads.clone_from(&offloads);
+                self.changes.push_back((watched.id, LinkChange::Offloads(offloads)));
+            }
         }
     }
 

@@ -312,7 +312,14 @@ impl Topology {
         let queue = built.tap.queues.first().ok_or(TopologyError::NoSuchDevice)?;
         let handle = TapHandle::new(queue, created).map_err(failed)?;
         let queues = u32::try_from(built.tap.queues.len()).unwrap_or(u32::MAX);
-        let watched = WatchedDevice { id, link: &built.link, addresses: &built.addresses, handle, queues };
+        let watched = WatchedDevice {
+            id,
+            link: &built.link,
+            addresses: &built.addresses,
+            handle,
+            queues,
+            offloads: &built.offloads,
+        };
         self.watcher.add(watched, built.netns.as_ref())?;
         if let Some((_, Entry::Netns { name, identity })) = &built.made {
             self.watcher.watch_netns_name(id, name, *identity);
@@ -333,6 +340,7 @@ impl Topology {
             mtu: built.link.mtu,
             netns: spec.netns.path(),
             addresses: built.addresses,
+            offloads: built.offloads,
             queues: built.tap.queues,
         })
     }

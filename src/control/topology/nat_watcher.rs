@@ -122,7 +122,8 @@ impl NatWatcher {
     }
 }
 
-async fn until(time: Option<Instant>) {
+/// Resolves at this time; never, if there is none.
+pub(super) async fn until(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,

@@ -55,6 +55,7 @@ fn port(number: u8) -> PortReport {
         netns: None,
         netns_ino: None,
         offload: true,
+        offloads: Vec::new(),
         source_guard: true,
         throttled: Vec::new(),
         blocked: None,
