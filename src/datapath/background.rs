@@ -39,12 +39,14 @@ pub(super) const PER_PORT: u16 = 16;
 const JOBS: usize = MAX_PORTS * (PER_PORT as usize + 2);
 /// Time for the writes to one port while others are active.
 const PORT: Limit = Limit { share: 10, burst: Duration::from_millis(20), debt: Duration::from_millis(20) };
-/// The same for a port whose writes take [`LONG_WRITE`].
+/// The same for a port whose writes take [`LONG_WRITE`], and [`VERY_LONG_WRITE`].
 const LONG: Limit = Limit { share: 50, ..PORT };
+const VERY_LONG: Limit = Limit { share: 200, ..PORT };
 /// Time for the writes to all ports.
 const TOTAL: Limit = Limit { share: 5, burst: Duration::from_millis(40), debt: Duration::from_millis(40) };
 /// A long write, during which no other process runs on its CPU.
 const LONG_WRITE: Duration = Duration::from_micros(300);
+const VERY_LONG_WRITE: Duration = Duration::from_millis(1);
 /// Other ports count as active for this long after a frame.
 const ACTIVE: Duration = Duration::from_secs(1);
 /// Writes in a row, none of them slow, after which a port is no longer slow.
@@ -389,7 +391,11 @@ impl Writer {
         let others = Duration::from_micros(self.shared.others.load(Ordering::Relaxed));
         let since_epoch = now.duration_since(self.shared.epoch);
         if since_epoch.saturating_sub(others) < ACTIVE {
-            let limit = if spent >= LONG_WRITE { LONG } else { PORT };
+            let limit = match spent {
+                long if long >= VERY_LONG_WRITE => VERY_LONG,
+                long if long >= LONG_WRITE => LONG,
+                _ => PORT,
+            };
             target.not_before = now + target.budget.charge(since_epoch, spent, limit);
             self.not_before = now + self.budget.charge(since_epoch, spent, TOTAL);
         }

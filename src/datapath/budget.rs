@@ -6,6 +6,10 @@
 //! of the ingress port, which grows with time ([`EXCESS`]). A port in debt is not read until the debt is paid, so that its
 //! frames wait, and are dropped, in the queue of its own device. This holds only while other ports need the worker.
 //!
+//! The allowance holds for a number of frames a second ([`FrameRate`]), which is more than a bulk transfer needs with
+//! super-frames. Frames beyond it have an allowance for their bytes only: so a flood of small frames, each of them
+//! cheap, is limited too.
+//!
 //! A batch of an expensive port is also kept short ([`QUANTUM`]): no other frame waits long for it.
 //!
 //! An egress port is *slow* if each of several writes to it takes longer than [`SLOW_WRITE`]. One long write
@@ -17,7 +21,13 @@ use std::time::Duration;
 /// in return. An unoptimised build takes longer.
 const FRAME_ALLOWANCE: Duration = Duration::from_micros(if cfg!(debug_assertions) { 60 } else { 20 });
 /// Allowance of 1024 bytes.
-const KIB_ALLOWANCE: Duration = Duration::from_micros(2);
+const KIB_ALLOWANCE: Duration = Duration::from_micros(if cfg!(debug_assertions) { 2 } else { 1 });
+/// Time to read a small frame. The clock does not see it: the reads of all ports are one system call.
+const READ: Duration = Duration::from_nanos(500);
+/// Frames a second with the allowance of a frame.
+const FRAME_RATE: u32 = 50_000;
+/// Most frames with that allowance at once.
+const FRAME_BURST: u32 = 512;
 /// Time of a batch while other ports need the worker.
 const QUANTUM: Duration = Duration::from_micros(50);
 /// Fewest reads in a batch of a port without excess: smaller batches cost throughput.
@@ -41,7 +51,18 @@ pub(super) struct Batch {
 impl Batch {
     /// Time beyond the allowance of the frames.
     pub(super) fn excess(&self) -> Duration {
-        self.spent.saturating_sub(FRAME_ALLOWANCE * self.frames + for_bytes(KIB_ALLOWANCE, self.bytes))
+        self.for_frames().saturating_sub(FRAME_ALLOWANCE * self.frames)
+    }
+
+    /// Time of so many of the frames within the allowance, without that of their bytes.
+    fn time_of(&self, beyond: u32) -> Duration {
+        let within = self.for_frames().min(FRAME_ALLOWANCE * self.frames);
+        (READ + within / self.frames.max(1)) * beyond
+    }
+
+    /// The time without the allowance of the bytes.
+    fn for_frames(&self) -> Duration {
+        self.spent.saturating_sub(for_bytes(KIB_ALLOWANCE, self.bytes))
     }
 
     /// Reads in the next batch of this port, so that it takes about [`QUANTUM`].
@@ -63,7 +84,11 @@ pub(super) struct Decision {
     /// Most reads of a batch.
     pub(super) window: usize,
     /// Do not read the port for this long; zero if it is not in debt.
-    pub(super) pause: Duration,
+    pub(super) excess_pause: Duration,
+    /// There were more frames than [`FRAME_RATE`].
+    pub(super) is_flood: bool,
+    /// The same as `excess_pause`, for these frames.
+    pub(super) flood_pause: Duration,
 }
 
 /// A budget of time: it grows by one part in `share` of the time that passes.
@@ -96,17 +121,58 @@ pub(super) struct Limit {
     pub(super) debt: Duration,
 }
 
+/// Counts the frames of a port that have an allowance: a token bucket.
+#[derive(Debug, Clone, Copy, Default)]
+struct FrameRate {
+    /// Tokens that are missing to [`FRAME_BURST`], each as the time that it takes to get it.
+    used: Duration,
+    at: Duration,
+}
+
+impl FrameRate {
+    const TOKEN: Duration = Duration::from_nanos(1_000_000_000 / FRAME_RATE as u64);
+
+    /// Takes a token for each frame of a batch that ended at `now`. Returns the number of frames without one.
+    fn take(&mut self, now: Duration, frames: u32) -> u32 {
+        self.used = self.used.saturating_sub(now.saturating_sub(self.at));
+        self.at = now;
+        let free = (Self::TOKEN * FRAME_BURST).saturating_sub(self.used).as_nanos() / Self::TOKEN.as_nanos();
+        let taken = frames.min(u32::try_from(free).unwrap_or(frames));
+        self.used += Self::TOKEN * taken;
+        frames - taken
+    }
+}
+
 /// Limit of the excess of an ingress port.
 const EXCESS: Limit = Limit { share: 10, burst: Duration::from_millis(2), debt: Duration::from_millis(20) };
+/// The same while its frames take [`LONG_FRAME`]: nothing else runs on that CPU meanwhile, so few frames of other ports
+/// may have to wait for one.
+const LONG_EXCESS: Limit = Limit { share: 100, debt: Duration::from_millis(5), ..EXCESS };
+const LONG_FRAME: Duration = Duration::from_micros(if cfg!(debug_assertions) { 2000 } else { 500 });
+/// Limit of its frames beyond [`FRAME_RATE`]. Pauses are short, because a fast transfer without offload has such frames
+/// too.
+const FLOOD: Limit = Limit { share: 10, burst: Duration::from_millis(2), debt: Duration::from_micros(200) };
 
 /// The budget of one ingress port, for the time of one worker.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct IngressBudget(TimeBudget);
+pub(super) struct IngressBudget {
+    rate: FrameRate,
+    excess: TimeBudget,
+    flood: TimeBudget,
+}
 
 impl IngressBudget {
     /// Charges a batch that ended at `now`.
     pub(super) fn charge(&mut self, now: Duration, batch: &Batch) -> Decision {
-        Decision { window: batch.window(), pause: self.0.charge(now, batch.excess(), EXCESS) }
+        let beyond = self.rate.take(now, batch.frames);
+        let excess = batch.excess();
+        let limit = if excess / batch.frames.max(1) < LONG_FRAME { EXCESS } else { LONG_EXCESS };
+        Decision {
+            window: batch.window(),
+            excess_pause: self.excess.charge(now, excess, limit),
+            is_flood: beyond > 0,
+            flood_pause: self.flood.charge(now, batch.time_of(beyond), FLOOD),
+        }
     }
 }
 
@@ -150,7 +216,8 @@ mod tests {
             assert_eq!(batch.excess(), Duration::ZERO, "{batch:?}");
         }
         assert_eq!(batch(1, 60, 75 + ALLOWED).excess(), us(75));
-        assert_eq!(batch(1, 65536, 228 + ALLOWED).excess(), us(100));
+        let for_bytes = u64::try_from(for_bytes(KIB_ALLOWANCE, 65536).as_micros()).unwrap();
+        assert_eq!(batch(1, 65536, for_bytes + 100 + ALLOWED).excess(), us(100));
     }
 
     #[test]
@@ -161,19 +228,64 @@ mod tests {
             let flood = batch(1, 60, 75 + ALLOWED);
             now += flood.spent;
             excess += flood.excess();
-            now += budget.charge(now, &flood).pause;
+            now += budget.charge(now, &flood).excess_pause;
         }
         let share = excess.as_secs_f64() / now.as_secs_f64();
         assert!((0.09..0.11).contains(&share), "{share}");
     }
 
+    /// Sends batches of 48 frames, this many a second while the port is not paused; the frames a second that are read.
+    fn frames_per_second(length: usize, frame_time: Duration, rate: u32) -> f64 {
+        let mut budget = IngressBudget::default();
+        let (mut now, mut frames) = (Duration::ZERO, 0);
+        while now < Duration::from_secs(10) {
+            let batch = Batch { frames: 48, bytes: 48 * length, spent: 48 * frame_time };
+            now += (Duration::from_secs(1) * 48 / rate).max(batch.spent);
+            let Decision { excess_pause, flood_pause, .. } = budget.charge(now, &batch);
+            assert!(flood_pause <= us(2000), "{flood_pause:?}");
+            now += excess_pause.max(flood_pause);
+            frames += batch.frames;
+        }
+        f64::from(frames) / now.as_secs_f64()
+    }
+
+    #[test]
+    fn limits_small_frames_beyond_the_rate_of_an_allowance() {
+        let slow_enough = frames_per_second(60, us(15), FRAME_RATE);
+        assert!(slow_enough > 0.99 * f64::from(FRAME_RATE), "{slow_enough}");
+        // A tenth of the time, at 1 us and READ for a frame.
+        let flood = frames_per_second(60, us(1), 1_000_000);
+        assert!((100_000.0..130_000.0).contains(&flood), "{flood}");
+        let full_size = frames_per_second(1514, us(1), 500_000);
+        assert!(full_size > 220_000.0, "only {full_size}");
+    }
+
+    #[test]
+    fn few_long_frames_are_read_while_others_are_active() {
+        let mut budget = IngressBudget::default();
+        let (mut now, mut spent) = (Duration::ZERO, Duration::ZERO);
+        while now < Duration::from_secs(100) {
+            let long = batch(1, 60, 3000 + ALLOWED);
+            now += long.spent;
+            spent += long.spent;
+            now += budget.charge(now, &long).excess_pause;
+        }
+        let share = spent.as_secs_f64() / now.as_secs_f64();
+        assert!((0.009..0.012).contains(&share), "{share}");
+    }
+
     #[test]
     fn pauses_after_the_burst_and_for_a_bounded_time() {
         let mut budget = IngressBudget::default();
-        assert_eq!(budget.charge(us(0), &batch(1, 60, 2000 + ALLOWED)).pause, Duration::ZERO);
-        assert_eq!(budget.charge(us(0), &batch(1, 60, 100 + ALLOWED)).pause, us(1000));
-        assert_eq!(budget.charge(us(0), &batch(1, 60, 9_000_000)).pause, EXCESS.debt * EXCESS.share);
-        assert_eq!(budget.charge(us(1_000_000), &batch(1, 60, 100 + ALLOWED)).pause, Duration::ZERO);
+        assert_eq!(budget.charge(us(0), &batch(1, 60, 2000 + ALLOWED)).excess_pause, Duration::ZERO);
+        assert_eq!(budget.charge(us(0), &batch(1, 60, 100 + ALLOWED)).excess_pause, us(1000));
+        let many = batch(1000, 60_000, 90_000 + 1000 * ALLOWED);
+        assert_eq!(budget.charge(us(0), &many).excess_pause, EXCESS.debt * EXCESS.share);
+        assert_eq!(
+            budget.charge(us(0), &batch(1, 60, 9_000_000)).excess_pause,
+            LONG_EXCESS.debt * LONG_EXCESS.share
+        );
+        assert_eq!(budget.charge(us(1_000_000), &batch(1, 60, 100 + ALLOWED)).excess_pause, Duration::ZERO);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use nix::errno::Errno;
 
@@ -96,8 +97,17 @@ pub struct Load {
 pub enum Wait {
     /// Until an event.
     Sleep,
+    /// Until an event, and at most this long.
+    SleepAtMost(Duration),
     /// Do not wait.
     Poll,
+}
+
+impl Wait {
+    /// Whether the thread may sleep.
+    pub(super) fn is_sleep(self) -> bool {
+        self != Wait::Poll
+    }
 }
 
 /// Position of a frame in its buffer, from the destination address on, without the virtio-net header.

@@ -2,6 +2,7 @@
 
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -197,6 +198,33 @@ impl<E: Engine> EngineFixture<E> {
         }
     }
 
+    /// A paused port has frames all the time, and they must not end the wait.
+    fn sleeps_while_a_port_is_paused(mut self) {
+        self.attach_ports(2);
+        self.flush();
+        self.engine.set_reads(PortId(0), Reads::Paused);
+        for _ in 0..8 {
+            self.hosts[0].send(b"frame").unwrap();
+        }
+        let before = self.engine.load().system_calls;
+        let started = Instant::now();
+        let mut events = Vec::new();
+        while started.elapsed() < Duration::from_millis(50) {
+            self.engine.turn(Wait::SleepAtMost(Duration::from_millis(50)), &mut events).unwrap();
+        }
+        assert!(events.is_empty(), "{events:?}");
+        let calls = self.engine.load().system_calls - before;
+        assert!(calls < 10, "{calls} system calls instead of one wait");
+        self.hosts[1].send(b"of another").unwrap();
+        let events = self.turn();
+        assert!(matches!(events[..], [Event::Frame(ref arrival)] if arrival.port == PortId(1)));
+        self.discard_all(events);
+        self.engine.set_reads(PortId(0), Reads::AtMost(1));
+        let events = self.turn();
+        assert!(matches!(events[..], [Event::Frame(ref arrival)] if arrival.port == PortId(0)));
+        self.discard_all(events);
+    }
+
     fn discard_all(&mut self, events: Vec<Event<E::Buffer>>) {
         for event in events {
             let Event::Frame(arrival) = event else { panic!("{event:?}") };
@@ -266,6 +294,14 @@ fn detach_releases_the_queue() {
 #[test]
 fn reads_are_limited_and_paused() {
     on_each_engine(EngineFixture::reads_are_limited_and_paused, EngineFixture::reads_are_limited_and_paused);
+}
+
+#[test]
+fn sleeps_while_a_port_is_paused() {
+    on_each_engine(
+        EngineFixture::sleeps_while_a_port_is_paused,
+        EngineFixture::sleeps_while_a_port_is_paused,
+    );
 }
 
 #[test]

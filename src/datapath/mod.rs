@@ -23,6 +23,7 @@ mod placement;
 mod poll;
 mod poll_policy;
 mod throttle;
+mod time_slice;
 mod transmit;
 mod uring;
 mod worker;

@@ -101,6 +101,15 @@ impl PollEngine {
     }
 }
 
+/// epoll counts in milliseconds; it does not return early.
+fn timeout(wait: Wait) -> EpollTimeout {
+    match wait {
+        Wait::Poll => EpollTimeout::ZERO,
+        Wait::SleepAtMost(time) => time.as_micros().div_ceil(1000).try_into().unwrap_or(EpollTimeout::MAX),
+        Wait::Sleep => EpollTimeout::NONE,
+    }
+}
+
 impl Engine for PollEngine {
     type Buffer = PollBuffer;
 
@@ -123,8 +132,7 @@ impl Engine for PollEngine {
 
     fn turn(&mut self, wait: Wait, events: &mut Vec<Event<PollBuffer>>) -> io::Result<()> {
         events.extend(self.detached.drain(..).map(|(port, queue)| Event::Detached { port, queue }));
-        let sleep = wait == Wait::Sleep && events.is_empty();
-        let timeout = if sleep { EpollTimeout::NONE } else { EpollTimeout::ZERO };
+        let timeout = if events.is_empty() { timeout(wait) } else { EpollTimeout::ZERO };
         self.system_calls += 1;
         let mut ready = [EpollEvent::empty(); MAX_READY];
         let count = match self.epoll.wait(&mut ready, timeout) {
@@ -173,7 +181,15 @@ impl Engine for PollEngine {
     }
 
     fn set_reads(&mut self, port: PortId, reads: Reads) {
-        self.reads[port.index()] = reads;
+        let before = std::mem::replace(&mut self.reads[port.index()], reads);
+        if (before == Reads::Paused) == (reads == Reads::Paused) {
+            return;
+        }
+        let Some(queue) = &self.queues[port.index()] else { return };
+        // A paused queue that has frames must not end every wait.
+        let interest = if reads == Reads::Paused { EpollFlags::empty() } else { EpollFlags::EPOLLIN };
+        // Fails for a queue that is gone.
+        let _ = self.epoll.modify(&queue.fd, &mut EpollEvent::new(interest, port.0.into()));
     }
 
     fn queue(&self, port: PortId) -> Option<&Queue> {

@@ -24,7 +24,10 @@ const SAMPLE_TURNS: u32 = 8;
 const ALERT: Duration = Duration::from_secs(1);
 /// A port needs the worker for this long after a frame.
 const ACTIVE: Duration = Duration::from_millis(2);
-/// Charge for a reply that a slow port requested and that was dropped.
+/// A port may need it again, and must not wait for an expensive frame, for this long.
+const RECENTLY_ACTIVE: Duration = Duration::from_millis(20);
+/// Charge for a frame that was read and could not be sent: a reply for a slow port that requested it, a super-frame of
+/// too many segments.
 const PENALTY: Duration = SLOW_WRITE;
 /// Ports of which the last activity is known.
 const KNOWN: usize = 8;
@@ -38,6 +41,9 @@ pub(super) struct Throttle {
     alert_until: Duration,
     /// `alert_until` has not passed.
     alert: bool,
+    /// Until then some port counts as over its budget.
+    over_budget_until: Duration,
+    over_budget: bool,
     turns: u32,
     /// The ports that sent frames last, and when.
     active: [(PortId, Duration); KNOWN],
@@ -50,6 +56,8 @@ struct Ingress {
     budget: IngressBudget,
     /// Its last batch had excess.
     expensive: bool,
+    /// Its last batch had more frames than have an allowance.
+    flood: bool,
 }
 
 /// A port that is not read.
@@ -58,6 +66,8 @@ pub(super) struct Pause {
     pub(super) port: PortId,
     since: Duration,
     until: Duration,
+    /// Only while another port was active in this time.
+    active: Duration,
     /// The port to which it sends, if there is only one: it does not count as one of the others.
     peer: Option<PortId>,
 }
@@ -68,7 +78,7 @@ struct Measured {
     port: PortId,
     batch: Batch,
     started: Duration,
-    /// CPU time of the thread at the start; only for an expensive port.
+    /// CPU time of the thread at the start; only for a port that may be charged.
     cpu_started: Option<Duration>,
     /// Time that the batch did not take, and is charged for.
     penalty: Duration,
@@ -82,6 +92,8 @@ impl Throttle {
             egress: vec![WriteCost::default(); Ports::MAX].into(),
             alert_until: Duration::ZERO,
             alert: false,
+            over_budget_until: Duration::ZERO,
+            over_budget: false,
             turns: 0,
             active: [(PortId(0), Duration::ZERO); KNOWN],
             paused: Vec::with_capacity(Ports::MAX),
@@ -99,7 +111,7 @@ impl Throttle {
         match BatchKind::of(events) {
             BatchKind::Empty => false,
             BatchKind::Bulk => true,
-            BatchKind::Few => self.turns.is_multiple_of(SAMPLE_TURNS) || self.alert,
+            BatchKind::Few => self.turns.is_multiple_of(SAMPLE_TURNS) || self.alert || self.over_budget,
         }
     }
 
@@ -119,7 +131,8 @@ impl Throttle {
     pub(super) fn start(&mut self, port: PortId, length: usize) {
         let started = self.now();
         self.note_active(port, started);
-        let cpu_started = if self.ingress[port.index()].expensive { cpu_time() } else { None };
+        let Ingress { expensive, flood, .. } = self.ingress[port.index()];
+        let cpu_started = if expensive || flood { cpu_time() } else { None };
         let batch = Batch { frames: 1, bytes: length, spent: Duration::ZERO };
         self.measured = Some(Measured { port, batch, started, cpu_started, penalty: Duration::ZERO });
     }
@@ -139,8 +152,8 @@ impl Throttle {
         self.egress[port.index()].note(length, spent)
     }
 
-    /// Charges the port of this batch for a frame to itself that was dropped because the port is slow: it requests
-    /// replies faster than it receives them.
+    /// Charges the port of this batch for a frame that was read in vain: a reply to itself that was dropped because the
+    /// port is slow, or a super-frame of too many segments.
     pub(super) fn penalise(&mut self, port: PortId) {
         if let Some(measured) = self.measured.as_mut().filter(|measured| measured.port == port) {
             measured.penalty += PENALTY;
@@ -152,8 +165,7 @@ impl Throttle {
         let Measured { port, mut batch, started, cpu_started, penalty } = self.measured.take()?;
         let now = self.now();
         batch.spent = now.saturating_sub(started);
-        if !batch.excess().is_zero()
-            && let Some(cpu_started) = cpu_started
+        if let Some(cpu_started) = cpu_started
             && let Some(cpu) = cpu_time()
         {
             batch.spent = batch.spent.min(cpu.saturating_sub(cpu_started));
@@ -170,24 +182,40 @@ impl Throttle {
             }
         }
         let decision = self.ingress[port.index()].budget.charge(now, &batch);
-        let contended = self.is_contended(now, port, peer);
-        if contended && !decision.pause.is_zero() {
-            self.paused.push(Pause { port, since: now, until: now + decision.pause, peer });
-            return Some((port, Reads::Paused));
+        self.ingress[port.index()].flood = decision.is_flood;
+        let pauses = [(decision.excess_pause, RECENTLY_ACTIVE), (decision.flood_pause, ACTIVE)];
+        if pauses.iter().any(|(pause, _)| !pause.is_zero()) {
+            self.over_budget_until = now + ALERT;
         }
-        let limited = expensive || contended;
+        self.over_budget = now < self.over_budget_until;
+        for (pause, active) in pauses {
+            if !pause.is_zero() && self.is_contended(now, active, port, peer) {
+                self.paused.push(Pause { port, since: now, until: now + pause, active, peer });
+                return Some((port, Reads::Paused));
+            }
+        }
+        let limited = expensive || self.is_contended(now, ACTIVE, port, peer);
         Some((port, if limited { Reads::AtMost(decision.window) } else { Reads::default() }))
     }
 
-    /// Whether a port is paused, so that the worker must not sleep.
-    pub(super) fn is_pausing(&self) -> bool {
-        !self.paused.is_empty()
+    /// Whether a port was in debt in the last second, paused or not.
+    pub(super) fn is_over_budget(&self) -> bool {
+        self.over_budget
+    }
+
+    /// When to call [`Throttle::resume`] at the latest; `None` if no port is paused.
+    pub(super) fn next_resume(&self, now: Instant) -> Option<Duration> {
+        let now = now.duration_since(self.epoch);
+        let until = self.paused.iter().map(|pause| pause.until).min()?;
+        Some(until.saturating_sub(now).min(ACTIVE))
     }
 
     /// A port whose pause is over, and how long it was: its time is up, or no other port needs the worker.
     pub(super) fn resume(&mut self, now: Instant) -> Option<(PortId, Duration)> {
         let now = now.duration_since(self.epoch);
-        let over = |pause: &Pause| pause.until <= now || !self.is_contended(now, pause.port, pause.peer);
+        let over = |pause: &Pause| {
+            pause.until <= now || !self.is_contended(now, pause.active, pause.port, pause.peer)
+        };
         let at = self.paused.iter().position(over)?;
         let pause = self.paused.swap_remove(at);
         Some((pause.port, now.saturating_sub(pause.since)))
@@ -206,12 +234,13 @@ impl Throttle {
         self.active[at.unwrap_or_else(oldest)] = (port, now);
     }
 
-    /// Whether a port other than these needs the worker.
-    fn is_contended(&self, now: Duration, port: PortId, peer: Option<PortId>) -> bool {
-        let other = |known: PortId| known != port && Some(known) != peer;
+    /// Whether a port other than these was active in this time, and is read.
+    fn is_contended(&self, now: Duration, active: Duration, port: PortId, peer: Option<PortId>) -> bool {
+        let paused = |known: PortId| self.paused.iter().any(|pause| pause.port == known);
+        let other = |known: PortId| known != port && Some(known) != peer && !paused(known);
         self.active
             .iter()
-            .any(|&(known, at)| other(known) && !at.is_zero() && now.saturating_sub(at) < ACTIVE)
+            .any(|&(known, at)| other(known) && !at.is_zero() && now.saturating_sub(at) < active)
     }
 }
 
@@ -240,7 +269,7 @@ mod tests {
     fn a_port_and_its_peer_do_not_contend() {
         let contends = |active: &[PortId], peer, after| {
             let now = Duration::from_secs(1) + Duration::from_millis(after);
-            throttle(active).is_contended(now, FLOODER, peer)
+            throttle(active).is_contended(now, ACTIVE, FLOODER, peer)
         };
         assert!(!contends(&[FLOODER], None, 0));
         assert!(!contends(&[FLOODER, PEER], Some(PEER), 0));
@@ -268,6 +297,7 @@ mod tests {
             port: FLOODER,
             since: Duration::from_secs(1),
             until: Duration::from_millis(until),
+            active: ACTIVE,
             peer: None,
         };
         throttle.paused.push(pause(2000));
@@ -275,7 +305,39 @@ mod tests {
         assert_eq!(throttle.resume(idle), Some((FLOODER, Duration::from_millis(10))));
         throttle.paused.push(pause(1001));
         assert_eq!(throttle.resume(late), Some((FLOODER, Duration::from_millis(1))));
-        assert!(!throttle.is_pausing());
+        assert_eq!(throttle.next_resume(Instant::now()), None);
+    }
+
+    #[test]
+    fn a_paused_port_does_not_contend() {
+        let mut throttle = throttle(&[FLOODER, OTHER]);
+        let now = Duration::from_secs(1);
+        assert!(throttle.is_contended(now, ACTIVE, OTHER, None));
+        throttle.paused.push(Pause { port: FLOODER, since: now, until: 2 * now, active: ACTIVE, peer: None });
+        assert!(
+            !throttle.is_contended(now, ACTIVE, OTHER, None),
+            "so two such ports are not paused together"
+        );
+    }
+
+    #[test]
+    fn sleeps_until_the_first_pause_ends() {
+        let mut throttle = throttle(&[OTHER]);
+        let now = throttle.epoch + Duration::from_secs(1);
+        for (port, until) in [(FLOODER, 1_001_500), (PEER, 1_001_000)] {
+            let until = Duration::from_micros(until);
+            throttle.paused.push(Pause {
+                port,
+                since: Duration::from_secs(1),
+                until,
+                active: ACTIVE,
+                peer: None,
+            });
+        }
+        assert_eq!(throttle.next_resume(now), Some(Duration::from_millis(1)));
+        throttle.paused.pop();
+        throttle.paused[0].until = Duration::from_secs(5);
+        assert_eq!(throttle.next_resume(now), Some(ACTIVE), "the others may be idle then");
     }
 
     fn throttle_epoch_plus(throttle: &Throttle, ms: u64) -> Instant {

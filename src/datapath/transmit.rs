@@ -15,8 +15,8 @@ use crate::switch::{DropReason, GatewayReply, PortId, Steps, Verdict};
 use crate::wire::VnetHeader;
 use crate::wire::segment::Segments;
 
-/// Most segments of one super-frame. All are written in one turn; 64 KiB in segments of 256 bytes.
-const MAX_SEGMENTS: usize = 256;
+/// Most segments of one super-frame. All are written in one turn; 64 KiB in segments of 512 bytes.
+const MAX_SEGMENTS: usize = 128;
 
 impl<E: Engine> Worker<E> {
     /// Sends the current frame to `self.egress`: the same buffer to all ports that can take it as it is, segmented
@@ -52,15 +52,18 @@ impl<E: Engine> Worker<E> {
         let frame = arrival.frame(self.engine.bytes(&arrival.buffer));
         let copy = &mut super_frame[..frame.bytes.len()];
         copy.copy_from_slice(frame.bytes);
-        let outcome = self.send_segments(Segments::new(copy, &frame.vnet));
+        let outcome = self.send_segments(arrival.port, Segments::new(copy, &frame.vnet));
         self.super_frame = super_frame;
         outcome
     }
 
-    fn send_segments<S>(&mut self, segments: Result<Segments<'_>, S>) -> io::Result<()> {
+    fn send_segments<S>(&mut self, ingress: PortId, segments: Result<Segments<'_>, S>) -> io::Result<()> {
         let reason = match segments {
             Ok(segments) if segments.remaining() <= MAX_SEGMENTS => return self.send_each(segments),
-            Ok(_) => DropReason::TooManySegments,
+            Ok(_) => {
+                self.throttle.penalise(ingress);
+                DropReason::TooManySegments
+            }
             Err(_) => DropReason::Unsegmentable,
         };
         for port in &self.no_offload_egress {

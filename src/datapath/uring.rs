@@ -120,7 +120,7 @@ impl UringEngine {
         while let Some(port) = self.drained.pop() {
             let entry = &mut self.ports[port.index()];
             match &entry.queue {
-                Some(queue) if wait == Wait::Sleep || self.busy.len() >= BUSY_POLLED => {
+                Some(queue) if wait.is_sleep() || self.busy.len() >= BUSY_POLLED => {
                     entry.polled = true;
                     self.ring.arm_poll(port.0, queue.fd.as_fd())?;
                 }
@@ -263,9 +263,12 @@ impl Engine for UringEngine {
         self.rearm_drained(wait)?;
         self.read_busy()?;
         self.release_detached(events)?;
-        let sleep =
-            wait == Wait::Sleep && events.is_empty() && self.reading.is_empty() && self.busy.is_empty();
-        self.ring.enter(if sleep { Enter::Wait } else { Enter::Poll })?;
+        let idle = events.is_empty() && self.reading.is_empty() && self.busy.is_empty();
+        self.ring.enter(match wait {
+            Wait::Sleep if idle => Enter::Wait,
+            Wait::SleepAtMost(time) if idle => Enter::WaitAtMost(time),
+            _ => Enter::Poll,
+        })?;
         while let Some(completion) = self.ring.next_completion() {
             self.complete(completion, events)?;
         }

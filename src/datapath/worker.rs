@@ -16,6 +16,7 @@ use super::mirror::{FramePath, MIRRORS, MirrorSender, MirrorState};
 use super::notify::{FdbNotifier, FdbObserver};
 use super::poll_policy::{BatchKind, BusyPoll, PollPolicy};
 use super::throttle::Throttle;
+use super::time_slice::TimeSlice;
 use super::worker_handle::QueueOffer;
 use crate::switch::{
     Counters, DropReason, LearnCounter, Observer, PortId, Ports, Steps, Switch, Tick, Verdict,
@@ -83,6 +84,7 @@ pub(super) struct Worker<E: Engine> {
     pub(super) background: Option<BackgroundWriter>,
     /// Some frames are not sent by [`Engine::send`]: their writes are measured, or a port is slow.
     pub(super) detour: bool,
+    time_slice: TimeSlice,
     /// A super-frame that is being segmented, and one of its segments.
     pub(super) super_frame: Box<[u8]>,
     pub(super) segment: Box<[u8]>,
@@ -109,6 +111,7 @@ impl<E: Engine> Worker<E> {
             throttle: Throttle::new(Instant::now()),
             background: None,
             detour: false,
+            time_slice: TimeSlice::of_this_thread(),
             super_frame: vec![0; BUFFER_SIZE].into(),
             segment: vec![0; BUFFER_SIZE].into(),
         }
@@ -130,10 +133,14 @@ impl<E: Engine> Worker<E> {
         let mut policy = PollPolicy::new(busy_poll, epoch);
         let mut now = epoch;
         loop {
-            let wait = if self.throttle.is_pausing() { Wait::Poll } else { policy.wait(now) };
+            let wait = match (policy.wait(now), self.throttle.next_resume(now)) {
+                (Wait::Sleep, Some(time)) => Wait::SleepAtMost(time),
+                (wait, _) => wait,
+            };
             if let Some(cpu_latency) = &mut cpu_latency {
                 cpu_latency.note(wait, policy.pattern());
             }
+            self.time_slice.note(policy.pattern(), self.throttle.is_over_budget());
             self.engine.turn(wait, &mut events)?;
             now = Instant::now();
             policy.note(now, BatchKind::of(&events));

@@ -248,8 +248,8 @@ fn drops_super_frame_with_too_many_segments_at_ports_without_offload() {
     assert_eq!(fixture.drops(2, DropReason::TooManySegments), 1);
     let counts = fixture.counters.port(PortId(2)).read();
     assert_eq!((counts.segmented, counts.tx_frames), (0, 0));
-    let out = fixture.send(0, VnetHeader { gso_size: 250, ..vnet }, &frame);
-    assert_eq!(out.len(), 240 + 1);
+    let out = fixture.send(0, VnetHeader { gso_size: 500, ..vnet }, &frame);
+    assert_eq!(out.len(), 120 + 1);
 }
 
 /// The port's queue is a socket that is not read, so writes to it wait.

@@ -163,6 +163,9 @@ fn worker_filter() -> Result<BpfProgram, seccompiler::BackendError> {
     // A thread that aborts signals itself.
     let own = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
     rules.insert(libc::SYS_tgkill, vec![SeccompRule::new(vec![argument(0, SeccompCmpOp::Eq, own)?])?]);
+    // Of the calling thread. More than a time slice needs privileges.
+    let own_scheduling = vec![argument(0, SeccompCmpOp::Eq, 0)?];
+    rules.insert(libc::SYS_sched_setattr, vec![SeccompRule::new(own_scheduling)?]);
     let register = |opcode: u8| SeccompRule::new(vec![argument(1, SeccompCmpOp::Eq, opcode.into())?]);
     let registers = super::uring::REGISTERED_LATER.into_iter().map(register).collect::<Result<_, _>>()?;
     rules.insert(libc::SYS_io_uring_register, registers);
@@ -282,6 +285,20 @@ mod tests {
                 assert!(START.iter().all(|capability| !permitted.contains(capability)), "{permitted:?}");
                 assert!(RAISED.iter().all(|it| permitted.contains(it) == before.contains(it)));
             });
+        });
+    }
+
+    #[test]
+    fn worker_can_set_its_time_slice_only() {
+        use crate::sys::process::{set_time_slice, thread_nice};
+
+        as_worker(|| set_time_slice(Some(std::time::Duration::from_micros(100)), 0)).unwrap();
+        as_worker(|| {
+            let other = libc::sched_param { sched_priority: 0 };
+            // SAFETY: `other` lives; 1 is another process.
+            let outcome = unsafe { libc::syscall(libc::SYS_sched_setattr, 1, &raw const other, 0) };
+            assert_eq!((outcome, io::Error::last_os_error().raw_os_error()), (-1, Some(libc::EPERM)));
+            assert_eq!(thread_nice(), None, "not allowed");
         });
     }
 

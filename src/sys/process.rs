@@ -1,7 +1,10 @@
 //! Other processes, as proc(5) shows them, and the priority of this one's threads.
 
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 use std::{fs, io};
+
+use nix::errno::Errno;
 
 /// The flag of a task that is exiting: `PF_EXITING` of the kernel's `include/linux/sched.h`.
 const EXITING: u64 = 4;
@@ -46,6 +49,53 @@ pub fn set_thread_nice(nice: i32) -> io::Result<()> {
     if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// The nice value of the calling thread; `None` if its scheduling policy is not `SCHED_OTHER`.
+pub fn thread_nice() -> Option<i32> {
+    // SAFETY: 0 is the calling thread.
+    let policy = unsafe { libc::sched_getscheduler(0) };
+    Errno::clear();
+    // SAFETY: two plain numbers; 0 is the calling thread.
+    let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+    (policy == libc::SCHED_OTHER && Errno::last_raw() == 0).then_some(nice)
+}
+
+/// Sets the time slice of the calling thread, whose scheduling policy is `SCHED_OTHER` with this nice value; `None` for
+/// the kernel's default. A thread with a shorter slice than the running one preempts it when it wakes (Linux 6.12,
+/// `PREEMPT_SHORT` in `kernel/sched/features.h`). Older kernels ignore it.
+///
+/// # Errors
+/// sched_setattr(2) failed.
+pub fn set_time_slice(slice: Option<Duration>, nice: i32) -> io::Result<()> {
+    // The first version of the structure, sched_setattr(2).
+    #[repr(C)]
+    struct SchedAttr {
+        size: u32,
+        policy: u32,
+        flags: u64,
+        nice: i32,
+        priority: u32,
+        runtime: u64,
+        deadline: u64,
+        period: u64,
+    }
+    const SIZE: usize = std::mem::size_of::<SchedAttr>();
+    const _: () = assert!(SIZE == 48);
+    let nanoseconds = slice.map_or(0, |slice| u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX));
+    let attr = SchedAttr {
+        size: 48,
+        policy: libc::SCHED_OTHER.unsigned_abs(),
+        flags: 0,
+        nice,
+        priority: 0,
+        runtime: nanoseconds,
+        deadline: 0,
+        period: 0,
+    };
+    // SAFETY: the kernel reads `size` bytes of `attr`; 0 is the calling thread.
+    let outcome = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Parses `/proc/PID/stat`. The name, in parentheses, may contain blanks and parentheses.
 fn has_exit_state(stat: &str) -> bool {
     let Some((_, after_name)) = stat.rsplit_once(')') else { return false };
@@ -64,6 +114,33 @@ mod tests {
     use nix::unistd::Pid;
 
     use super::*;
+
+    /// The slice as sched_getattr(2) shows it, which is the kernel's default where a thread has none of its own.
+    fn time_slice() -> Duration {
+        let mut attr = [0_u64; 6];
+        // SAFETY: the kernel writes at most 48 bytes to `attr`.
+        let outcome = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, attr.as_mut_ptr(), 48, 0) };
+        assert_eq!(outcome, 0);
+        Duration::from_nanos(attr[3])
+    }
+
+    #[test]
+    fn sets_the_time_slice_of_a_thread_and_keeps_its_nice_value() {
+        let thread = || {
+            let _ = set_thread_nice(3);
+            let nice = thread_nice().unwrap();
+            let default = time_slice();
+            set_time_slice(Some(Duration::from_micros(100)), nice).unwrap();
+            let short = time_slice();
+            assert_eq!(thread_nice(), Some(nice));
+            set_time_slice(None, nice).unwrap();
+            (default, short, time_slice())
+        };
+        let (default, short, again) = std::thread::spawn(thread).join().unwrap();
+        assert_eq!(again, default);
+        // Before Linux 6.12 there are no slices of threads, and the call shows 0.
+        assert!(short == Duration::from_micros(100) || default.is_zero(), "{short:?}");
+    }
 
     #[test]
     fn tells_ended_processes_from_live_ones() {

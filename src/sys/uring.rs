@@ -21,9 +21,10 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use io_uring::register::Restriction;
-use io_uring::types::{CancelBuilder, Fd, Fixed};
+use io_uring::types::{CancelBuilder, Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 
 use super::arena::{Arena, BUFFER_SIZE, HEADROOM};
@@ -183,6 +184,8 @@ pub enum Completion {
 pub enum Enter {
     /// Submit, and sleep until an operation completes.
     Wait,
+    /// The same, and at most this long.
+    WaitAtMost(Duration),
     /// Submit, and return at once.
     Poll,
 }
@@ -415,13 +418,28 @@ impl Ring {
     pub fn enter(&mut self, enter: Enter) -> io::Result<()> {
         const GETEVENTS: u32 = 1; // IORING_ENTER_GETEVENTS: also runs deferred task work
         self.enters += 1;
-        let want = u32::from(enter == Enter::Wait && self.ring.completion().is_empty());
-        #[allow(clippy::cast_possible_truncation, reason = "at most SUBMISSIONS")]
-        let queued = self.ring.submission().len() as u32;
-        // SAFETY: no argument is passed. The safety of each queued entry was shown where it was pushed.
-        match unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, want, GETEVENTS, None) } {
-            // A signal, or completions must be consumed first: the caller does that, and enters again.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => {
+        let is_empty = self.ring.completion().is_empty();
+        let entered = match enter {
+            Enter::WaitAtMost(time) if is_empty => {
+                let time = Timespec::from(time);
+                self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&time))
+            }
+            _ => {
+                let want = u32::from(enter == Enter::Wait && is_empty);
+                #[allow(clippy::cast_possible_truncation, reason = "at most SUBMISSIONS")]
+                let queued = self.ring.submission().len() as u32;
+                // SAFETY: no argument is passed. The safety of each queued entry was shown where it was pushed.
+                unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, want, GETEVENTS, None) }
+            }
+        };
+        match entered {
+            // Time is up; a signal; or completions must be consumed first: the caller does that, and enters again.
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)
+                ) =>
+            {
                 Ok(())
             }
             outcome => outcome.map(drop),
