@@ -15,11 +15,12 @@ use pcap_parser::pcapng::{EnhancedPacketBlock, OptionCode};
 
 use crate::control::capture::reader::{CaptureReader, option, text, write_blocks};
 use crate::control::capture::{CaptureDirection, CaptureFilter, SNAPLEN_MAX};
+use crate::control::report::ErrorCode;
 use crate::wire::Pretty;
 use crate::wire::filter::Filter;
 
 use super::complete;
-use super::error::CliError;
+use super::error::{CliError, with_advice};
 use super::output::{self, counted};
 use super::target::{Target, check_ports};
 
@@ -132,7 +133,8 @@ fn ports_and_filter(words: &[String]) -> Result<(Vec<String>, Option<String>), C
     // No port has the name of a keyword, so the filter begins there at the latest.
     let from = (0..words.len()).find(|from| Filter::parse(&filter(*from)).is_ok()).unwrap_or(words.len());
     if begin < from {
-        Filter::parse(&filter(begin)).map_err(|error| CliError::Usage(error.to_string()))?;
+        let wrong = |error| CliError::Usage(with_advice(error, Some(ErrorCode::FilterSyntax)));
+        Filter::parse(&filter(begin)).map_err(wrong)?;
     }
     let ports = words[..from].iter().flat_map(|word| word.split(',')).map(str::to_owned).collect();
     Ok((ports, (from < words.len()).then(|| filter(from))))
@@ -249,7 +251,10 @@ mod tests {
             assert_eq!(parts(line), Ok((ports.to_owned(), filter.to_owned())), "{line}");
         }
         let wrong = parts("container1 ether src nowhere!").unwrap_err();
-        assert!(wrong.contains("ether src nowhere!"), "{wrong}");
+        assert!(
+            wrong.contains("ether src nowhere!") && wrong.contains("`uswitch capture --help`"),
+            "{wrong}"
+        );
         assert!(parts(&"not ".repeat(300)).is_err());
         let quoted = ports_and_filter(&["container1".to_owned(), "tcp port 80".to_owned()]);
         assert_eq!(quoted.unwrap(), (vec!["container1".to_owned()], Some("tcp port 80".to_owned())));

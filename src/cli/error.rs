@@ -183,6 +183,13 @@ mod tests {
     }
 
     #[test]
+    fn errors_with_a_code_come_with_advice() {
+        assert_eq!(with_advice("refused", Some(ErrorCode::OffloadRefused)), "refused: try --no-offload");
+        assert!(with_advice("x", Some(ErrorCode::FilterSyntax)).contains("`uswitch capture --help`"));
+        assert_eq!(with_advice("x", None), "x");
+    }
+
+    #[test]
     fn unknown_port_error_lists_ports() {
         let error = |ports: &[&str]| {
             let ports = ports.iter().map(ToString::to_string).collect();
