@@ -132,3 +132,21 @@ impl Handle {
         answer.blocking_recv().map_err(|_| Stopping)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The kernel may answer much later.
+    #[tokio::test]
+    async fn route_lookup_ends_at_its_deadline() {
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let lookup = RouteLookup::new(move || {
+            let _ = released.recv();
+            Ok(SenderRoute::Missing)
+        });
+        let error = run_lookup(lookup, "container1").await.unwrap_err();
+        assert!(matches!(error, RunError::Trace(TraceError::RouteTimeout(_))), "{error}");
+        drop(release);
+    }
+}
