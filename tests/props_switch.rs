@@ -116,9 +116,9 @@ impl Bridge {
             if entry.state != FdbState::Dynamic {
                 return Learned::Pinned;
             }
-            let from = PortId(self.entries.remove(at).port);
+            let left = self.entries.remove(at);
             self.entries.push(fresh);
-            return Learned::Moved { from };
+            return Learned::Moved { from: PortId(left.port), after: self.now - left.seen };
         }
         let learned = self.make_room(port, from);
         if learned != Learned::Refused {

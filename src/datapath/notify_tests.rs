@@ -101,7 +101,7 @@ fn notifies_of_changes_but_not_of_known_addresses() {
     fixture.frame(LATER, 0, H1, H2);
     assert_eq!(fixture.received(), []);
     fixture.frame(LATER, 2, H1, H2);
-    assert_eq!(fixture.received(), [(2, H1, source(Learned::Moved { from: PortId(0) }))]);
+    assert_eq!(fixture.received(), [(2, H1, source(Learned::Moved { from: PortId(0), after: 0 }))]);
     fixture.frame(Tick(LATER.0 + AGEING / 3), 2, H1, H2);
     assert_eq!(fixture.received(), [(2, H1, source(Learned::Returned { after: AGEING / 3 }))]);
 }

@@ -103,7 +103,7 @@ fn follows_a_mac_that_moves() {
     let switch = switch();
     run(&switch, P1, &frame(B, A, 60));
     let (_, steps) = run_with(&switch, P3, &frame(B, A, 60), VnetHeader::default());
-    assert_eq!(steps[3], Step::Learned(Learned::Moved { from: P1 }));
+    assert_eq!(steps[3], Step::Learned(Learned::Moved { from: P1, after: 0 }));
     assert_eq!(run(&switch, P2, &frame(A, B, 60)), Verdict::Forward(P3));
 }
 

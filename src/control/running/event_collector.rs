@@ -119,7 +119,7 @@ impl<M: HostNetwork> Running<M> {
         match fdb_event {
             FdbEvent::UnknownDestination => only(here(EventType::Flooded)),
             FdbEvent::Source(Learned::New) => only(here(EventType::Learned)),
-            FdbEvent::Source(Learned::Moved { from }) => {
+            FdbEvent::Source(Learned::Moved { from, .. }) => {
                 only(Event { other: self.port_ifname(from), ..here(EventType::Moved) })
             }
             FdbEvent::Source(Learned::Returned { after }) => {

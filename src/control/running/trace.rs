@@ -150,7 +150,7 @@ impl<M: HostNetwork> Running<M> {
             Learned::Known | Learned::Returned { .. } => (LearnOutcome::Known, None, None),
             Learned::New => (LearnOutcome::New, None, None),
             Learned::Evicted { from, gone } => (LearnOutcome::Evicted, Some(from), Some(gone.mac)),
-            Learned::Moved { from } => (LearnOutcome::Moved, Some(from), None),
+            Learned::Moved { from, .. } => (LearnOutcome::Moved, Some(from), None),
             Learned::Pinned => (LearnOutcome::Pinned, entry.map(|entry| entry.port), None),
             Learned::Refused => (LearnOutcome::Refused, None, None),
             Learned::Off => (LearnOutcome::Off, None, None),

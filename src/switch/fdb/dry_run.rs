@@ -47,7 +47,7 @@ impl<'a> DryRun<'a> {
             return Learned::Pinned;
         }
         match fdb.find_locked(key.pack()) {
-            Some(SlotValue { value, .. }) => match value.learn_outcome(port) {
+            Some(SlotValue { value, .. }) => match value.learn_outcome(now, port) {
                 Learned::Known if value.is_dynamic() && now > value.seen() => {
                     fdb.refreshed(now.since(value.seen()))
                 }

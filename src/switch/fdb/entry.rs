@@ -80,6 +80,8 @@ pub enum Learned {
     Moved {
         /** Where it was. */
         from: PortId,
+        /** How long it was silent there, in ticks. */
+        after: u32,
     },
     /// A static, permanent or reserved MAC of another port: nothing changed.
     Pinned,

@@ -149,12 +149,12 @@ impl Fdb {
         let Some(SlotValue { at, value }) = self.find_locked(key.pack()) else {
             return self.insert(&mut writer, key, Value::new(port, FdbState::Dynamic, now));
         };
-        let learned = value.learn_outcome(port);
+        let learned = value.learn_outcome(now, port);
         match learned {
             Learned::Known if value.is_dynamic() && now > value.seen() => {
                 self.table.replace(at, value.refreshed(now));
             }
-            Learned::Moved { from } => {
+            Learned::Moved { from, .. } => {
                 self.table.replace(at, Value::new(port, FdbState::Dynamic, now));
                 writer.shares.remove_entry(from, at);
                 writer.shares.add_entry(port, at);

@@ -72,7 +72,7 @@ fn learns_refreshes_and_moves() {
     assert_eq!(fdb.learn(Tick(8), host(1), P1), Learned::Known, "a clock behind");
     assert_eq!(fdb.entries()[0].seen, Tick(9));
     assert_eq!(fdb.lookup(Tick(9), host(1)), Some(P1));
-    assert_eq!(fdb.learn(Tick(10), host(1), P2), Learned::Moved { from: P1 });
+    assert_eq!(fdb.learn(Tick(10), host(1), P2), Learned::Moved { from: P1, after: 1 });
     assert_eq!(fdb.lookup(Tick(10), host(1)), Some(P2));
     fdb.check();
 }

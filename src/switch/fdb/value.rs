@@ -63,11 +63,11 @@ impl Value {
     }
 
     /// The outcome of learning this MAC on `port`.
-    pub(super) fn learn_outcome(self, port: PortId) -> Learned {
+    pub(super) fn learn_outcome(self, now: Tick, port: PortId) -> Learned {
         if self.port() == port {
             Learned::Known
         } else if self.is_dynamic() {
-            Learned::Moved { from: self.port() }
+            Learned::Moved { from: self.port(), after: now.since(self.seen()) }
         } else {
             Learned::Pinned
         }

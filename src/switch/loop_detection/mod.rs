@@ -8,7 +8,9 @@
 //!   elsewhere, a migrated virtual machine, a bond that failed over. A *flap* is a move of an address that has moved
 //!   less than a second ago. [`FLAPS`] flaps to one port within [`WINDOW`] are a loop (RFC 7432 §15.1 has 5 moves in
 //!   180 s).
-//! - a *claim*: a frame was accepted whose source is the guarded address of another port.
+//! - a *claim*: a frame was accepted whose source is an address that the switch assigned to another port, and that
+//!   port is guarded or used the address just now. [`CLAIMS`] within [`WINDOW`] are a loop. They may be of different
+//!   addresses: a host that sends a broadcast back now and then takes the address of one host after the other.
 //! - a *refusal*: the guard dropped a frame whose source was used on another port just now. Such frames do no harm, so
 //!   it takes more of them. (Frames with the gateway's MAC are always dropped, and are no evidence: there is no record
 //!   of when the host used it.)
@@ -30,8 +32,9 @@
 //! A loop has two ports, and it is enough to block one of them: the one that was blocked before, if any. After a
 //! detection nothing is counted for [`SETTLING`], because frames that are on their way may still arrive at the other.
 //!
-//! The port is blocked for a second, and twice as long each time, up to [`LONGEST`]. It starts again at a second after
-//! [`QUIET`] without a detection.
+//! The port is blocked for a second, and twice as long each time, up to [`LONGEST`]. Until [`QUIET`] without a detection
+//! has passed, one claim is enough to block it again: the addresses that it took must not wait for more. After that it
+//! starts again at a second.
 //!
 //! All memory is allocated at creation. An address that finds no room in the table is not watched.
 
@@ -75,6 +78,8 @@ pub enum Evidence {
     Moved {
         /** The other port. */
         from: PortId,
+        /** Whether it was used there just now. */
+        in_use: bool,
     },
     /// It was accepted, and its source is the guarded address of another port.
     Claimed {
@@ -160,17 +165,18 @@ impl LoopDetector {
     /// Notes evidence about a frame from `mac` on `port`. Returns the port to block now.
     pub fn note(&mut self, now: Tick, port: PortId, mac: Mac, evidence: Evidence) -> Option<PortId> {
         let (blamed, other) = match evidence {
-            Evidence::Moved { from } => {
+            Evidence::Moved { from, in_use } => {
                 let assigned_to = [port, from].into_iter().find(|port| self.is_assigned(mac, *port));
                 let counts = self.counts(now, port);
-                let flapping = self.flaps.note(Move { now, mac, from, to: port, assigned_to }, counts)?;
-                (self.blamed(now, port, &flapping), flapping.home)
+                let flapping = self.flaps.note(Move { now, mac, from, to: port, assigned_to }, counts);
+                match flapping {
+                    Some(flapping) => (self.blamed(now, port, &flapping), flapping.home),
+                    None if in_use && assigned_to == Some(from) => (self.claim(now, port, mac)?, from),
+                    None => return None,
+                }
             }
             Evidence::Claimed { owner } if !self.is_assigned(mac, owner) => return None,
-            Evidence::Claimed { owner } => {
-                let record = self.foreign(now, port, mac)?;
-                (count(&mut record.claims, CLAIMS).then_some(port)?, owner)
-            }
+            Evidence::Claimed { owner } => (self.claim(now, port, mac)?, owner),
             Evidence::Refused { owner } => {
                 let record = self.foreign(now, port, mac)?;
                 (count(&mut record.refusals, REFUSALS).then_some(port)?, owner)
@@ -186,6 +192,13 @@ impl LoopDetector {
         let times = |port: &PortId| self.ports[port.index()].times_in_a_row(now);
         let free = flapping.suspects().filter(|port| !self.ports[port.index()].blocked);
         free.max_by_key(times).filter(|other| times(other) > times(&port)).unwrap_or(port)
+    }
+
+    /// Counts a claim. Returns the port if they are too many.
+    fn claim(&mut self, now: Tick, port: PortId, mac: Mac) -> Option<PortId> {
+        let record = self.foreign(now, port, mac)?;
+        let limit = if record.times_in_a_row(now) > 0 { 1 } else { CLAIMS };
+        count(&mut record.claims, limit).then_some(port)
     }
 
     /// The record of a port on which a foreign address came in, if that counts.
@@ -287,7 +300,9 @@ impl Switch {
 
     fn evidence(&self, now: Tick, ingress: PortId, source: Mac, step: Step) -> Option<Evidence> {
         match step {
-            Step::Learned(Learned::Moved { from }) => Some(Evidence::Moved { from }),
+            Step::Learned(Learned::Moved { from, after }) => {
+                Some(Evidence::Moved { from, in_use: after <= IN_USE })
+            }
             Step::Learned(Learned::Pinned) => {
                 Some(Evidence::Claimed { owner: self.fdb.reserved_for(source)? })
             }

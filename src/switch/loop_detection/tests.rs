@@ -1,5 +1,7 @@
 //! The detector on a virtual clock, and the switch with it.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::switch::{Frame, Gateway, Identity, Port, SwitchConfig, Verdict};
 use crate::wire::VnetHeader;
@@ -22,7 +24,9 @@ fn detector() -> LoopDetector {
 
 /// Moves an address along these ports. Returns the blocked port, if one is.
 fn moves(detector: &mut LoopDetector, now: Tick, mac: Mac, along: &[PortId]) -> Option<PortId> {
-    along.windows(2).find_map(|pair| detector.note(now, pair[1], mac, Evidence::Moved { from: pair[0] }))
+    along
+        .windows(2)
+        .find_map(|pair| detector.note(now, pair[1], mac, Evidence::Moved { from: pair[0], in_use: false }))
 }
 
 /// A frame of [`HOME`], and its copies that come back on these ports, `times` times.
@@ -144,6 +148,27 @@ fn claims_and_refusals_have_limits() {
     assert_eq!(frames(Evidence::Refused { owner: HOME }, 10), None, "one a second");
     assert_eq!(frames(Evidence::Claimed { owner: HOME }, 30), None, "one in three seconds");
     assert_eq!(frames(Evidence::Claimed { owner: RIGHT }, 0), None, "it was not assigned to that port");
+}
+
+/// A host sends a broadcast back now and then, of one host after the other.
+#[test]
+fn few_claims_of_many_addresses_have_a_limit_too() {
+    let mut detector = detector();
+    let mut now = Tick(50);
+    let mut steal = |detector: &mut LoopDetector, owner: PortId, in_use| {
+        now.0 += Tick::PER_SECOND + 5;
+        detector.expire(now);
+        let mac = detector.ports[owner.index()].assigned;
+        let stolen = detector.note(now, LEFT, mac, Evidence::Moved { from: owner, in_use });
+        assert_eq!(detector.note(now, owner, mac, Evidence::Moved { from: LEFT, in_use: true }), None);
+        stolen
+    };
+    assert!((0..100).all(|_| steal(&mut detector, HOME, false).is_none()), "it was silent");
+    let owners = [HOME, RIGHT, HOME, RIGHT, HOME];
+    let blocked = owners.map(|owner| steal(&mut detector, owner, true));
+    assert_eq!(blocked, [None, None, None, None, Some(LEFT)]);
+    assert_eq!(steal(&mut detector, RIGHT, true), Some(LEFT), "one is enough then");
+    assert_eq!(detector.take_new().iter().map(|block| block.seconds).collect::<Vec<_>>(), [1, 2]);
 }
 
 #[test]
@@ -314,4 +339,48 @@ fn without_loop_detection_nothing_is_blocked() {
         !broadcast(&switch, Tick(50), LEFT, OWN)
     }));
     assert_eq!((switch.take_new_blocks(), switch.next_unblock()), (vec![], None));
+}
+
+/// What the other ports can send, and when.
+#[derive(Debug, Clone, Copy)]
+struct Forgery {
+    port: PortId,
+    source: Mac,
+    /// Ticks after the frame before.
+    pause: u32,
+    /// Whether the port HOME sends a frame of its own after it.
+    answered: bool,
+}
+
+prop_compose! {
+    fn forgery()(port in 2u16..4, last in prop::sample::select(vec![0, 1, 2, 3, 0x77]), pause in 0u32..4, answered: bool)
+        -> Forgery {
+        Forgery { port: PortId(port), source: Mac([2, 0, 0x5e, 0, 0x53, last]), pause, answered }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// A port that sends only with its assigned MAC is never blocked, whatever the others send, with the guard and
+    /// without. Blocked ports are always unblocked in time.
+    #[test]
+    fn an_innocent_port_is_never_blocked(
+        guarded in prop::sample::subsequence(vec![HOME, LEFT, RIGHT], 0..=3),
+        frames in prop::collection::vec(forgery(), 0..300),
+    ) {
+        let switch = switch(&guarded);
+        let mut now = Tick(50);
+        for Forgery { port, source, pause, answered } in frames {
+            now.0 += pause;
+            broadcast(&switch, now, port, source);
+            prop_assert!(!(answered && broadcast(&switch, now, HOME, OWN)));
+            switch.unblock_ports(now);
+            let blocked = [LEFT, RIGHT].into_iter().filter(|port| switch.ports.is_blocked(*port));
+            prop_assert_eq!(switch.next_unblock().is_some(), blocked.count() > 0);
+            prop_assert!(switch.next_unblock().is_none_or(|until| until > now));
+        }
+        prop_assert!(switch.take_new_blocks().iter().all(|block| block.port != HOME));
+        switch.unblock_ports(Tick(now.0 + LONGEST * Tick::PER_SECOND));
+        prop_assert!([LEFT, RIGHT].iter().all(|port| !switch.ports.is_blocked(*port)));
+    }
 }
