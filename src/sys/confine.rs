@@ -16,7 +16,9 @@ use std::collections::BTreeMap;
 use std::io;
 
 use caps::{CapSet, Capability, CapsHashSet};
-use landlock::{Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetStatus, Scope};
+use landlock::{
+    Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus, Scope,
+};
 use nix::sys::prctl::set_no_new_privs;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
@@ -129,6 +131,13 @@ pub fn restrict_worker() -> Result<(), ConfineError> {
     restrict_with_landlock()?;
     // Sets no_new_privs for this thread, too.
     Ok(seccompiler::apply_filter(&worker_filter()?)?)
+}
+
+/// Whether the kernel has Landlock, and it is enabled.
+pub fn has_landlock() -> bool {
+    let oldest = AccessFs::from_all(landlock::ABI::V1);
+    let ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement).handle_access(oldest);
+    ruleset.and_then(Ruleset::create).is_ok()
 }
 
 /// Forbids the calling thread to open files, to use TCP ports and abstract sockets, and to signal other processes: as
@@ -266,6 +275,7 @@ mod tests {
             scope.spawn(|| {
                 set_no_new_privs().unwrap();
                 let restricted = restrict_with_landlock().unwrap();
+                assert_eq!(restricted, has_landlock());
                 let opened = File::open("/dev/null").map(drop).map_err(|error| error.kind());
                 let expected = if restricted { Err(io::ErrorKind::PermissionDenied) } else { Ok(()) };
                 assert_eq!(opened, expected);

@@ -28,6 +28,7 @@ pub(crate) fn run_checks(facts: &Facts) -> Vec<Finding> {
         rp_filter,
         open_files,
         locked_memory,
+        landlock,
         neighbour_tables,
     ];
     let mut findings: Vec<Finding> = checks.iter().map(|check| check(facts)).collect();
@@ -203,6 +204,17 @@ pub(super) fn locked_memory(facts: &Facts) -> Finding {
             );
             Finding::note(CHECK, what).fix(raise("memlock", WORKER_LOCKED_BYTES))
         }
+    }
+}
+
+pub(super) fn landlock(facts: &Facts) -> Finding {
+    const CHECK: &str = "landlock";
+    match facts.landlock {
+        true => Finding::ok(CHECK, "confines the workers, as seccomp does"),
+        false => Finding::note(
+            CHECK,
+            "not in this kernel (Linux 5.13, LSM landlock): only seccomp confines the workers",
+        ),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::control::topology::preflight::UsedNetwork;
 use crate::datapath;
 use crate::sys::sandbox::{self, Restriction};
 use crate::sys::tap::{self, TapError};
-use crate::sys::{caps, limits, netns, runtime_dir};
+use crate::sys::{caps, confine, limits, netns, runtime_dir};
 
 const TUN: &str = "/dev/net/tun";
 
@@ -52,6 +52,8 @@ pub(crate) struct Facts {
     pub(super) open_files: u64,
     /// Limit of locked memory in bytes; `None`: unlimited.
     pub(super) locked_memory: Option<u64>,
+    /// The kernel has Landlock.
+    pub(super) landlock: bool,
     /// Limit of entries in the kernel's neighbour tables.
     pub(super) neighbours: u64,
     pub(super) switches: Vec<KnownSwitch>,
@@ -126,6 +128,7 @@ impl Facts {
             workers: config.workers as u64,
             open_files: limits::open_files().map_err(kernel_error("read the limit of open files"))?,
             locked_memory: locked_memory()?,
+            landlock: confine::has_landlock(),
             neighbours: neighbours::limit(),
             switches: inspect::switches(&runtime_dir::path()),
         })

@@ -30,6 +30,7 @@ fn healthy() -> Facts {
         workers: 1,
         open_files: 1 << 20,
         locked_memory: None,
+        landlock: true,
         neighbours: 1 << 14,
         switches: Vec::new(),
     }
@@ -307,6 +308,13 @@ fn checks_limits() {
             (state, what, fix),
         );
     }
+}
+
+#[test]
+fn landlock_is_optional() {
+    let without = Facts { landlock: false, ..healthy() };
+    assert_finding(&without, "landlock", (State::Note, "seccomp confines the workers", None));
+    assert_start(&without, true, EVERYWHERE);
 }
 
 #[test]
