@@ -54,6 +54,11 @@ pub(super) enum CliError {
         "watch needs a terminal, and standard output is not one: use `uswitch stats` or `uswitch events`"
     )]
     NoTerminal,
+    /// A switch without root and a namespace that is not its user's.
+    #[error(
+        "the network namespace {netns} {why}: a switch without root attaches only containers of its own user"
+    )]
+    ForeignNetns { netns: String, why: String },
     /// `exec` could not start the program.
     #[error("cannot run {}: {source}", shown(program))]
     Program { program: String, source: io::Error },

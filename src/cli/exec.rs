@@ -16,6 +16,7 @@ use crate::sys::terminal::{self, TerminalError};
 
 use super::complete;
 use super::error::{CliError, SIGNALLED};
+use super::handover;
 use super::port::port_name;
 use super::target::Target;
 
@@ -83,8 +84,10 @@ impl ExecCommand {
         };
         let pid = client.pid()?;
         drop(client);
-        if status.sandboxed {
-            sys::sandbox::join(pid).map_err(TopologyError::from)?;
+        match &port {
+            Some(port) if port.polled => handover::enter_user_namespace(port)?,
+            _ if status.sandboxed => sys::sandbox::join(pid).map_err(TopologyError::from)?,
+            _ => {}
         }
         match port {
             Some(port) => enter(port),

@@ -14,6 +14,7 @@ mod error;
 mod events;
 mod exec;
 mod fdb;
+mod handover;
 mod log;
 mod ls;
 mod man;

@@ -13,6 +13,7 @@ use crate::wire::Mac;
 
 use super::complete;
 use super::error::CliError;
+use super::handover::ForeignNetns;
 use super::output::{self, joined, table};
 use super::target::{PortList, Target, check_ports};
 
@@ -200,7 +201,13 @@ impl PortAdd {
             shared_netns: self.shared_netns,
             guard: self.guard,
         };
-        let made: AddedPort = self.target.client()?.post("/v1/ports", &asked)?;
+        let client = self.target.client()?;
+        let foreign =
+            asked.netns.as_deref().map(|netns| ForeignNetns::find(netns, &client)).transpose()?.flatten();
+        let made: AddedPort = match foreign {
+            Some(foreign) => foreign.attach(&client, &asked)?,
+            None => client.post("/v1/ports", &asked)?,
+        };
         for notice in &made.notices {
             let _ = writeln!(io::stderr(), "uswitch: {notice}");
         }
@@ -246,8 +253,14 @@ fn ports_table(ports: &[PortReport]) -> String {
         (!disabled.is_empty())
             .then(|| format!("{}: the device has {} off\n", port.ifname, disabled.join(", ")))
     });
+    let polled = ports.iter().filter(|port| port.polled && port.operstate != "NOTPRESENT").map(|port| {
+        format!(
+            "{}: changes of its link state, MTU and IP addresses are not visible to this switch\n",
+            port.ifname
+        )
+    });
     table(["PORT", "STATE", "DEVICE", "MTU", "GUARD", "MAC", "ADDRESSES", "NAMESPACE"], rows)
-        + &faults.chain(offloads).collect::<String>()
+        + &faults.chain(offloads).chain(polled).collect::<String>()
 }
 
 /// The offloads that a port with offload has, and that its device does not use.

@@ -237,6 +237,7 @@ mod tests {
             source_guard: true,
             throttled: Vec::new(),
             blocked: None,
+            polled: false,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Client of a running switch's API.
 
 use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
@@ -8,6 +9,7 @@ use std::{fs, io};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
@@ -18,6 +20,7 @@ use tokio::time::Instant;
 use tokio::time::error::Elapsed;
 
 use super::report::{ErrorCode, ErrorReport};
+use super::server::HANDOVER_PROTOCOL;
 use super::service::{exit_reason_path, socket_path};
 use super::signals::TerminationSignals;
 use crate::sys::process;
@@ -219,6 +222,36 @@ impl ApiClient {
         })
     }
 
+    /// Changes a connection to the protocol of `POST /v1/handover`. The socket is blocking.
+    pub(crate) fn hand_over(&self) -> Result<OwnedFd, ClientError> {
+        let mut request = self.prepare(Method::POST, "/v1/handover", Bytes::new())?;
+        request.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        request.headers_mut().insert(UPGRADE, HeaderValue::from_static(HANDOVER_PROTOCOL));
+        self.executor.block_on(async {
+            let stream = TokioIo::new(self.connect().await?);
+            let (mut sender, connection) =
+                http1::handshake(stream).await.map_err(|error| self.broken(&error))?;
+            let exchange = async {
+                let answer = tokio::time::timeout(READ_TIMEOUT, sender.send_request(request)).await;
+                let answer = answer.map_err(|_| self.timed_out(READ_TIMEOUT))?;
+                let answer = answer.map_err(|error| self.broken(&error))?;
+                if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                    let status = answer.status();
+                    let body = answer.into_body().collect().await.map_err(|error| self.broken(&error))?;
+                    return Err(self.refusal(status, &body.to_bytes()));
+                }
+                hyper::upgrade::on(answer).await.map_err(|error| self.broken(&error))
+            };
+            let upgraded = drive(connection.with_upgrades(), exchange).await?;
+            let parts = upgraded.downcast::<TokioIo<UnixStream>>();
+            let parts = parts.map_err(|_| self.broken(&"the connection is not a Unix socket"))?;
+            let socket = parts.io.into_inner().into_std().map_err(|error| self.broken(&error))?;
+            socket.set_nonblocking(false).map_err(|error| self.broken(&error))?;
+            socket.set_read_timeout(Some(CHANGE_TIMEOUT)).map_err(|error| self.broken(&error))?;
+            Ok(socket.into())
+        })
+    }
+
     /// The PID of the switch in this process's PID namespace.
     pub(crate) fn pid(&self) -> Result<u32, ClientError> {
         self.executor.block_on(async {
@@ -330,7 +363,7 @@ impl ApiClient {
         self.broken(&format!("no response within {} seconds", timeout.as_secs()))
     }
 
-    fn broken(&self, why: &dyn ToString) -> ClientError {
+    pub(crate) fn broken(&self, why: &dyn ToString) -> ClientError {
         ClientError::Broken { name: self.name.clone(), why: why.to_string() }
     }
 }

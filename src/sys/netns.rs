@@ -168,6 +168,26 @@ impl Netns {
         Ok(Netns { file })
     }
 
+    /// The namespace that an open file refers to.
+    ///
+    /// # Errors
+    /// [`NetnsError::NotNetns`].
+    pub fn from_file(file: OwnedFd) -> Result<Netns, NetnsError> {
+        let kind = fstatfs(&file).map_err(kernel("ask for the kind of a file"))?;
+        if kind.filesystem_type() != NSFS_MAGIC {
+            return Err(NetnsError::NotNetns(PathBuf::from("the file that was passed")));
+        }
+        Ok(Netns { file: file.into() })
+    }
+
+    /// Another descriptor of it.
+    ///
+    /// # Errors
+    /// The process has all the files that it may open.
+    pub fn duplicate(&self) -> io::Result<Netns> {
+        self.file.try_clone().map(Netns::from)
+    }
+
     /// The namespace's identity.
     ///
     /// # Errors
@@ -194,6 +214,12 @@ impl Netns {
             let _ = fs::remove_file(&path);
             kernel(format!("mount the namespace at {}", path.display()))(error)
         })
+    }
+}
+
+impl AsRawFd for Netns {
+    fn as_raw_fd(&self) -> i32 {
+        self.file.as_raw_fd()
     }
 }
 

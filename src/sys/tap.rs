@@ -181,14 +181,7 @@ fn open_clone_device() -> Result<File, TapError> {
 }
 
 fn attach(fd: &File, request: &TapConfig, exclusive: libc::c_int) -> Result<(), TapError> {
-    let mut flags = libc::IFF_TAP | libc::IFF_NO_PI | exclusive;
-    if request.offload {
-        flags |= libc::IFF_VNET_HDR;
-    }
-    if request.queues > 1 {
-        flags |= libc::IFF_MULTI_QUEUE;
-    }
-    let mut ifreq = interface_request(request.name, flags);
+    let mut ifreq = interface_request(request.name, flags(request) | exclusive);
     let made = set_interface(fd, &mut ifreq);
     let name = || request.name.to_owned();
     made.map_err(|error| match error {
@@ -196,6 +189,18 @@ fn attach(fd: &File, request: &TapConfig, exclusive: libc::c_int) -> Result<(), 
         Errno::EPERM => TapError::NotAdministrator(name()),
         _ => TapError::Make { name: name(), source: error.into() },
     })
+}
+
+/// The flags of a queue of the device.
+pub(super) fn flags(request: &TapConfig) -> libc::c_int {
+    let mut flags = libc::IFF_TAP | libc::IFF_NO_PI;
+    if request.offload {
+        flags |= libc::IFF_VNET_HDR;
+    }
+    if request.queues > 1 {
+        flags |= libc::IFF_MULTI_QUEUE;
+    }
+    flags
 }
 
 fn set_interface(fd: &File, ifreq: &mut libc::ifreq) -> nix::Result<()> {

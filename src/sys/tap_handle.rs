@@ -7,8 +7,11 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
 use super::netns::{Netns, NetnsIdentity};
 use super::tap::{self, Lifetime, Owner, Queue, TapError, VNET_HEADER};
+use crate::wire::Mac;
 
 /// A descriptor of a device. Dropped, it leaves a device with [`Lifetime::Netns`] to its namespace, or, if others moved
 /// the device to another namespace, to its queues.
@@ -36,6 +39,18 @@ impl TapHandle {
     /// The device's name. `None`: it was deleted.
     pub fn name(&self) -> Option<String> {
         interface(&self.fd).ok().map(|(name, _)| name)
+    }
+
+    /// The device's MAC address. `None`: it was deleted.
+    pub fn mac(&self) -> Option<Mac> {
+        let mut ifreq = tap::interface_request("", 0);
+        // SAFETY: `fd` is an open TAP queue; the kernel writes `sizeof(struct ifreq)` bytes to `ifreq`, which is whole,
+        // ours alone, and outlives the call. Any bytes are valid in it.
+        unsafe { ioctl::siocgifhwaddr(self.fd.as_raw_fd(), &raw mut ifreq) }.ok()?;
+        // SAFETY: SIOCGIFHWADDR sets the address (`__tun_chr_ioctl` in `drivers/net/tun.c`).
+        let address = unsafe { ifreq.ifr_ifru.ifru_hwaddr }.sa_data;
+        let octets = address.first_chunk::<6>()?;
+        Some(Mac(octets.map(libc::c_char::cast_unsigned)))
     }
 
     /// The device's namespace. `None`: the device was deleted, the namespace is not ours to see, or the kernel is
@@ -112,6 +127,48 @@ impl Drop for TapHandle {
     }
 }
 
+/// Why a descriptor that another process has handed over is not a queue of the expected device.
+#[derive(Debug, thiserror::Error)]
+pub enum AdoptError {
+    /// The wrong number.
+    #[error("{0} queues were handed over instead of {1}")]
+    Count(usize, usize),
+    /// It is not a queue, or the device was deleted.
+    #[error("a file that was handed over is not a queue of a TAP device: {0}")]
+    NotQueue(io::Error),
+    /// Another device, or one with other settings.
+    #[error("a queue that was handed over has the wrong {0}")]
+    Mismatch(&'static str),
+}
+
+/// Checks that `files` are the queues of the device that `expected` describes, and makes them non-blocking.
+///
+/// # Errors
+/// See [`AdoptError`].
+pub fn adopt(files: Vec<OwnedFd>, expected: &tap::TapConfig) -> Result<Vec<Queue>, AdoptError> {
+    if files.len() != expected.queues {
+        return Err(AdoptError::Count(files.len(), expected.queues));
+    }
+    let kinds = libc::IFF_TUN | libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE;
+    let wanted = tap::flags(expected);
+    let adopt = |fd: OwnedFd| {
+        let (name, flags) = interface(&fd).map_err(AdoptError::NotQueue)?;
+        if name != expected.name {
+            return Err(AdoptError::Mismatch("device"));
+        }
+        if flags & kinds != wanted || flags & libc::IFF_PERSIST != 0 {
+            return Err(AdoptError::Mismatch("kind"));
+        }
+        if expected.offload && header_size(&fd).ok() != Some(libc::c_int::from(VNET_HEADER)) {
+            return Err(AdoptError::Mismatch("header size"));
+        }
+        fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
+            .map_err(|error| AdoptError::NotQueue(error.into()))?;
+        Ok(Queue { fd, vnet: expected.offload })
+    };
+    files.into_iter().map(adopt).collect()
+}
+
 /// The name and flags of a queue's device.
 fn interface(fd: &OwnedFd) -> io::Result<(String, libc::c_int)> {
     let mut ifreq = tap::interface_request("", 0);
@@ -134,5 +191,6 @@ fn header_size(fd: &OwnedFd) -> io::Result<libc::c_int> {
 mod ioctl {
     nix::ioctl_read_bad!(tungetiff, libc::TUNGETIFF, libc::ifreq);
     nix::ioctl_read_bad!(tungetvnethdrsz, libc::TUNGETVNETHDRSZ, libc::c_int);
+    nix::ioctl_read_bad!(siocgifhwaddr, libc::SIOCGIFHWADDR, libc::ifreq);
     nix::ioctl_none!(tungetdevnetns, b'T', 227); // TUNGETDEVNETNS, which libc lacks
 }

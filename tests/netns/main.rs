@@ -25,6 +25,7 @@ mod capture;
 mod doctor;
 mod engines;
 mod events;
+mod handover;
 mod harness;
 mod ipv6;
 mod labs;

@@ -63,6 +63,10 @@ pub struct PortReport {
     /// Why the port is blocked, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked: Option<PortBlock>,
+    /// Whether the switch may not enter the device's namespace. It polls the device's name and MAC address, and does
+    /// not see changes of its link state, MTU and IP addresses.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub polled: bool,
 }
 
 /// Why a port is blocked: frames of another port came back there, through a loop or a host that sends frames back, or

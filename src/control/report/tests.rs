@@ -25,6 +25,7 @@ fn port() -> PortReport {
         source_guard: true,
         throttled: Vec::new(),
         blocked: None,
+        polled: false,
     }
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::RunError;
 use super::mirror::{MirrorReader, MirrorRequest};
+use super::{PlannedPort, RunError};
 use crate::control::event::{Event, EventFilter};
 use crate::control::metrics::MetricsSnapshot;
 use crate::control::report::{
@@ -13,8 +13,10 @@ use crate::control::report::{
     StopReport,
 };
 use crate::control::subscription::Subscription;
+use crate::control::topology::handover::HandedOver;
 use crate::control::topology::{RouteLookup, SenderRoute};
 use crate::control::trace::{LiveTraceLine, Trace, TraceError, TraceFilter, TraceRequest};
+use crate::sys::netns::Netns;
 use crate::wire::Mac;
 
 /// The sender of a command's response.
@@ -26,6 +28,9 @@ pub(crate) enum Command {
     Status(Reply<Status>),
     Ports(Reply<Vec<PortReport>>),
     AddPort(Box<NewPort>, Reply<Result<AddedPort, RunError>>),
+    /// Plans a port whose device the client creates, in this namespace.
+    PlanPort(Box<NewPort>, Netns, Reply<Result<PlannedPort, RunError>>),
+    AdoptPort(Box<NewPort>, Box<HandedOver>, Reply<Result<AddedPort, RunError>>),
     SetPort(String, PortSettings, Reply<Result<PortReport, RunError>>),
     RemovePort(String, Reply<Result<(), RunError>>),
     FdbPage(FdbFilter, u32, Reply<FdbPage>),

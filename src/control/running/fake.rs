@@ -12,12 +12,14 @@ use tokio::sync::mpsc;
 
 use super::{HostNetwork, Running};
 use crate::control::report::{FdbFilter, FdbReport};
+use crate::control::topology::handover::HandedOver;
 use crate::control::topology::{
     Device, DeviceId, LinkChange, NatChange, NetworkChange, Packet, PortNetns, PortSpec, RouteLookup,
     SenderRoute, TopologyError,
 };
 use crate::control::{Config, Options};
 use crate::datapath::EngineKind;
+use crate::sys::netns::Netns;
 use crate::sys::tap::Queue;
 use crate::wire::Mac;
 
@@ -148,6 +150,7 @@ impl FakeNetwork {
             addresses: spec.addresses.clone(),
             offloads: Vec::new(),
             queues: vec![Queue { fd: ours.into(), vnet: false }],
+            polled: false,
         })
     }
 }
@@ -198,6 +201,14 @@ impl HostNetwork for FakeNetwork {
     fn devices_in(&self, path: &Path) -> Result<Vec<DeviceId>, TopologyError> {
         let there = format!("{:?}", PortNetns::Existing(path.to_owned()));
         Ok(self.shared.lock().unwrap().ids.get(&there).copied().into_iter().collect())
+    }
+
+    fn devices_sharing(&self, _netns: &Netns) -> Result<Vec<DeviceId>, TopologyError> {
+        Ok(Vec::new())
+    }
+
+    fn adopt_port(&mut self, spec: &PortSpec, _handed: HandedOver) -> Result<Device, TopologyError> {
+        self.add_port(spec)
     }
 
     async fn next_change(&mut self) -> NetworkChange {

@@ -6,9 +6,11 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use crate::control::Config;
+use crate::control::topology::handover::HandedOver;
 use crate::control::topology::{
     Device, DeviceId, NetworkChange, Packet, PortSpec, RouteLookup, Topology, TopologyError,
 };
+use crate::sys::netns::Netns;
 use crate::wire::Mac;
 
 /// Creates and removes the devices of ports.
@@ -27,6 +29,10 @@ pub(crate) trait HostNetwork {
     fn route_lookup(&self, device: DeviceId, packet: Packet) -> Option<RouteLookup>;
     /// As [`Topology::devices_in`].
     fn devices_in(&self, path: &Path) -> Result<Vec<DeviceId>, TopologyError>;
+    /// As [`Topology::devices_sharing`].
+    fn devices_sharing(&self, netns: &Netns) -> Result<Vec<DeviceId>, TopologyError>;
+    /// As [`Topology::adopt_port`].
+    fn adopt_port(&mut self, spec: &PortSpec, handed: HandedOver) -> Result<Device, TopologyError>;
     /// As [`Topology::next_change`]. Cancel-safe.
     async fn next_change(&mut self) -> NetworkChange;
     /// As [`Topology::queue_dropped`].
@@ -58,6 +64,12 @@ impl HostNetwork for Topology {
     }
     fn devices_in(&self, path: &Path) -> Result<Vec<DeviceId>, TopologyError> {
         Topology::devices_in(self, path)
+    }
+    fn devices_sharing(&self, netns: &Netns) -> Result<Vec<DeviceId>, TopologyError> {
+        Topology::devices_sharing(self, netns)
+    }
+    fn adopt_port(&mut self, spec: &PortSpec, handed: HandedOver) -> Result<Device, TopologyError> {
+        Topology::adopt_port(self, spec, handed)
     }
     async fn next_change(&mut self) -> NetworkChange {
         Topology::next_change(self).await

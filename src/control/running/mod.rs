@@ -15,6 +15,7 @@
 //! expire it sleeps a whole ageing time, because later entries expire after that. Expired entries are
 //! collected together, at most once a second.
 
+mod adopt;
 mod command;
 mod event_collector;
 #[cfg(test)]
@@ -48,6 +49,7 @@ use ipnet::IpNet;
 use tokio::sync::{Notify, mpsc};
 use tracing::{error, warn};
 
+pub(crate) use adopt::PlannedPort;
 pub(crate) use command::{Command, FdbPage, Handle, Reply, Stopping};
 use event_collector::EventCollector;
 pub(crate) use host_network::HostNetwork;
@@ -296,7 +298,7 @@ impl<M: HostNetwork> Running<M> {
                 return Err(RunError::Interrupted);
             }
             let plan = PortPlan::container(&self.config, n)?;
-            self.make_port(plan)?;
+            self.make_port(plan, HostNetwork::add_port)?;
         }
         // Sent when the switch serves, so that a start does not wait for them.
         let ports: Vec<PortId> = self.ports.keys().copied().collect();
@@ -388,6 +390,12 @@ impl<M: HostNetwork> Running<M> {
                 let _ = reply.send(self.status());
             }
             Command::Ports(reply) => _ = reply.send(self.port_reports()),
+            Command::PlanPort(request, netns, reply) => {
+                let _ = reply.send(self.plan_port(&request, &netns));
+            }
+            Command::AdoptPort(request, device, reply) => {
+                let _ = reply.send(self.adopt_port(*request, *device));
+            }
             Command::AddPort(request, reply) => _ = reply.send(self.add_port(*request)),
             Command::SetPort(name, settings, reply) => _ = reply.send(self.set_port(&name, &settings)),
             Command::RemovePort(name, reply) => _ = reply.send(self.remove_port(&name)),

@@ -121,7 +121,7 @@ fn taken(address: String, holder: &PortRecord) -> RunError {
 
 /// Resolves a namespace: an absolute path, a name that `ip netns` knows, or a process ID. An existing
 /// name takes precedence over a process ID, as in ip-link(8).
-fn netns_path(netns: &str) -> Result<PathBuf, RunError> {
+pub(super) fn netns_path(netns: &str) -> Result<PathBuf, RunError> {
     let path = Path::new(netns);
     if ["/proc/self", "/proc/thread-self"].iter().any(|own| path.starts_with(own)) {
         return Err(RunError::OwnNetns(netns.to_owned()));

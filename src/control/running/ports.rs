@@ -7,10 +7,10 @@ use tracing::{info, warn};
 
 use super::guard::{self, PortGuard};
 use super::loops::LoopRecord;
-use super::{AdminState, HOST, HostNetwork, PortPlan, RunError, Running};
+use super::{AdminState, HOST, HostNetwork, PortPlan, RunError, Running, plan};
 use crate::control::event::{DeviceAspect, EventType};
 use crate::control::report::{AddedPort, NewFdbEntry, NewFdbState, NewPort, Throttled};
-use crate::control::topology::{Device, DeviceId, LinkChange, PortNetns};
+use crate::control::topology::{Device, DeviceId, LinkChange, PortNetns, PortSpec, TopologyError};
 use crate::datapath::DatapathError;
 use crate::switch::fdb::{FdbError, FdbKey, FdbState};
 use crate::switch::{Port, PortCounts, PortId};
@@ -154,25 +154,34 @@ impl<M: HostNetwork> Running<M> {
 
     /// Adds the requested port.
     pub(super) fn add_port(&mut self, asked: NewPort) -> Result<AddedPort, RunError> {
+        let there = match asked.netns.as_deref().map(plan::netns_path).transpose()? {
+            Some(path) => self.network.devices_in(&path)?,
+            None => Vec::new(),
+        };
+        let (id, notices) = self.add_planned(asked, &there, HostNetwork::add_port)?;
+        self.announce(id);
+        Ok(AddedPort { port: self.port_report(id, &self.ports[&id]), notices })
+    }
+
+    /// Adds the requested port, whose device `make` creates, and returns the notices. `there`: the devices that are in its
+    /// namespace already.
+    pub(super) fn add_planned(
+        &mut self,
+        asked: NewPort,
+        there: &[DeviceId],
+        make: impl FnOnce(&mut M, &PortSpec) -> Result<Device, TopologyError>,
+    ) -> Result<(PortId, Vec<String>), RunError> {
         let shared = asked.shared_netns;
         let guard_notice = guard::notice(&self.config, &asked);
         let plan = PortPlan::new(&self.config, &self.ports, asked)?;
-        if let PortNetns::Existing(path) = &plan.spec.netns {
-            let others = self.ports_in(path)?.find(|name| !plan.replaced.contains(name));
-            if let Some(other) = others.filter(|_| !shared) {
-                return Err(RunError::NetnsHasPort(path.display().to_string(), other));
-            }
-        }
+        self.check_sharing(&plan, shared, there)?;
         for name in &plan.replaced {
             self.remove_port(name)?;
         }
-        let made = self.make_port(plan);
+        let made = self.make_port(plan, make);
         // Also taken after a failure: they are not about the next port.
         let notices = self.network.take_notices();
-        let id = made?;
-        self.announce(id);
-        let port = self.port_report(id, &self.ports[&id]);
-        Ok(AddedPort { port, notices: guard_notice.into_iter().chain(notices).collect() })
+        Ok((made?, guard_notice.into_iter().chain(notices).collect()))
     }
 
     /// Announces the port's addresses to the other hosts (gratuitous ARP, unsolicited neighbour advertisement).
@@ -182,16 +191,30 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    /// The names of the ports in an existing namespace.
-    fn ports_in(&self, path: &Path) -> Result<impl Iterator<Item = String>, RunError> {
-        let devices = self.network.devices_in(path)?;
-        let there = self.ports.values().filter(move |port| devices.contains(&port.device.id));
-        Ok(there.map(|port| port.name.clone()))
+    /// Refuses a second port in an existing namespace, which has the devices `there`, unless it may be shared.
+    pub(super) fn check_sharing(
+        &self,
+        plan: &PortPlan,
+        shared: bool,
+        there: &[DeviceId],
+    ) -> Result<(), RunError> {
+        let mut others = self.ports.values().filter(|port| there.contains(&port.device.id));
+        let other = others.find(|port| !plan.replaced.contains(&port.name));
+        match (&plan.spec.netns, other) {
+            (PortNetns::Existing(path), Some(other)) if !shared => {
+                Err(RunError::NetnsHasPort(path.display().to_string(), other.name.clone()))
+            }
+            _ => Ok(()),
+        }
     }
 
-    /// Creates a planned port.
-    pub(super) fn make_port(&mut self, plan: PortPlan) -> Result<PortId, RunError> {
-        let device = self.network.add_port(&plan.spec)?;
+    /// Adds a planned port, whose device `make` creates.
+    pub(super) fn make_port(
+        &mut self,
+        plan: PortPlan,
+        make: impl FnOnce(&mut M, &PortSpec) -> Result<Device, TopologyError>,
+    ) -> Result<PortId, RunError> {
+        let device = make(&mut self.network, &plan.spec)?;
         let PortPlan { name, number, guard, spec, .. } = plan;
         let mut record = PortRecord::new(name, number, device, spec.offload);
         record.guard.enabled = guard;

@@ -116,6 +116,7 @@ impl<M: HostNetwork> Running<M> {
             source_guard: port.guard.enabled,
             throttled: port.throttled.clone(),
             blocked: port.loop_record.as_ref().map(|record| record.report(self.datapath.now())),
+            polled: device.polled,
         }
     }
 

@@ -102,9 +102,14 @@ impl ApiError {
     }
 }
 
+impl ApiError {
+    pub(super) fn report(&self) -> ErrorReport {
+        ErrorReport { error: self.to_string(), code: self.code() }
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let report = ErrorReport { error: self.to_string(), code: self.code() };
-        (self.status(), Json(report)).into_response()
+        (self.status(), Json(self.report())).into_response()
     }
 }

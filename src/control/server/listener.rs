@@ -145,5 +145,6 @@ where
         .max_buf_size(MAX_BUFFER)
         .keep_alive(false)
         .serve_connection(TokioIo::new(socket), TowerToHyperService::new(router))
+        .with_upgrades()
         .await
 }

@@ -7,6 +7,7 @@
 mod connection;
 mod error;
 mod extract;
+mod handover;
 mod listener;
 mod stream;
 #[cfg(test)]
@@ -32,6 +33,7 @@ use utoipa_axum::routes;
 use connection::{Connection, SharedBody};
 use error::ApiError;
 use extract::{Body, Path, Query};
+pub(crate) use handover::PROTOCOL as HANDOVER_PROTOCOL;
 pub(crate) use listener::{ApiSocket, Listener};
 
 use stream::FdbPages;
@@ -70,6 +72,7 @@ pub(crate) fn router(
         .routes(routes!(status))
         .routes(routes!(health))
         .routes(routes!(list_ports, add_port))
+        .routes(routes!(handover::hand_over))
         .routes(routes!(show_port, set_port, remove_port))
         .routes(routes!(list_fdb, add_fdb, remove_fdb))
         .routes(routes!(flush_fdb))

@@ -104,7 +104,7 @@ impl Announcer {
 }
 
 /// Sends the announcements of several devices at the same time.
-fn send_all(batch: &[(Origin, Vec<IpAddr>)]) {
+pub(super) fn send_all(batch: &[(Origin, Vec<IpAddr>)]) {
     std::thread::scope(|scope| {
         for (origin, addresses) in batch {
             // The device may be down or gone: then there is nothing to announce.

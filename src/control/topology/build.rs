@@ -47,14 +47,14 @@ impl StagingNetns {
         })?
     }
 
-    /// Creates a port's device in an existing namespace.
+    /// Creates a port's device in an existing namespace, which `path` names in errors.
     pub(super) fn in_existing_netns(
         &mut self,
+        netns: Netns,
         path: &Path,
         spec: &PortSpec,
     ) -> Result<BuiltDevice, TopologyError> {
         in_netns(|thread| {
-            let netns = Netns::open(path)?;
             let tap = self.open(thread, spec)?;
             self.move_device(&netns, spec).map_err(|error| match error.errno() {
                 Some(libc::EEXIST) => {
@@ -122,7 +122,7 @@ pub(super) fn in_new_netns(
     })?
 }
 
-fn tap_request(spec: &PortSpec, lifetime: Lifetime) -> tap::TapConfig<'_> {
+pub(super) fn tap_request(spec: &PortSpec, lifetime: Lifetime) -> tap::TapConfig<'_> {
     tap::TapConfig { name: &spec.ifname, queues: spec.queues, offload: spec.offload, lifetime }
 }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use crate::control::Config;
 use crate::sys::netns;
@@ -11,7 +12,7 @@ use crate::sys::tap::Queue;
 use crate::wire::Mac;
 
 /// The namespace of a port's device.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PortNetns {
     /// The host's namespace, in which the switch runs.
     Host,
@@ -22,7 +23,7 @@ pub enum PortNetns {
 }
 
 /// The settings of a new port.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PortSpec {
     /// The namespace of its device.
     pub netns: PortNetns,
@@ -69,6 +70,8 @@ pub struct Device {
     pub offloads: Vec<&'static str>,
     /// Its queues, in the order of the workers.
     pub queues: Vec<Queue>,
+    /// The switch may not enter its namespace: it polls name and MAC address, and sees no other change.
+    pub polled: bool,
 }
 
 /// A change to a port's device by another program.

@@ -12,6 +12,7 @@ use crate::sys::netns::NetnsError;
 use crate::sys::runtime_dir::RuntimeDirError;
 use crate::sys::sandbox::SandboxError;
 use crate::sys::tap::TapError;
+use crate::sys::tap_handle::AdoptError;
 
 /// Each message says what is wrong and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -140,6 +141,9 @@ pub enum TopologyError {
     /// TAP devices.
     #[error(transparent)]
     Tap(#[from] TapError),
+    /// A device that was handed over.
+    #[error(transparent)]
+    Adopt(#[from] AdoptError),
     /// Network namespaces.
     #[error(transparent)]
     Netns(#[from] NetnsError),

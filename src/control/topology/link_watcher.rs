@@ -62,6 +62,35 @@ struct WatchedLink {
     offloads_due: Instant,
 }
 
+/// A device in a namespace that is not ours to see ([`super::handover`]): only its queue tells about it.
+#[derive(Debug)]
+struct PolledDevice {
+    id: DeviceId,
+    handle: TapHandle,
+    name: String,
+    mac: Mac,
+}
+
+impl PolledDevice {
+    /// What has changed since the last call.
+    fn poll(&mut self) -> Vec<LinkChange> {
+        // What cannot be restored now is tried again the next time.
+        let mut changes: Vec<LinkChange> =
+            self.handle.repair().unwrap_or_default().into_iter().map(LinkChange::Restored).collect();
+        // The workers report a device that was deleted.
+        let (Some(name), Some(mac)) = (self.handle.name(), self.handle.mac()) else { return changes };
+        if name != self.name {
+            self.name.clone_from(&name);
+            changes.push(LinkChange::Name(name));
+        }
+        if mac != self.mac {
+            self.mac = mac;
+            changes.push(LinkChange::Mac(mac));
+        }
+        changes
+    }
+}
+
 /// A device to watch.
 #[derive(Debug)]
 pub(super) struct WatchedDevice<'a> {
@@ -91,6 +120,7 @@ pub(super) struct LinkWatcher {
     /// The device whose number of queues was queried last.
     queried: DeviceId,
     devices: HashMap<LinkKey, WatchedLink>,
+    polled: Vec<PolledDevice>,
     changes: VecDeque<(DeviceId, LinkChange)>,
     /// An interface of the host that is not a port has a new IPv4 address.
     host_has_new_address: bool,
@@ -143,6 +173,7 @@ impl LinkWatcher {
             host_identity: Netns::current()?.identity()?,
             queried: DeviceId(0),
             devices: HashMap::new(),
+            polled: Vec::new(),
             changes: VecDeque::new(),
             host_has_new_address: false,
         })
@@ -181,6 +212,11 @@ impl LinkWatcher {
         Ok(())
     }
 
+    /// Polls a device that cannot be watched, in [`LinkWatcher::check_settings`].
+    pub(super) fn poll_device(&mut self, id: DeviceId, handle: TapHandle, name: &str, mac: Mac) {
+        self.polled.push(PolledDevice { id, handle, name: name.to_owned(), mac });
+    }
+
     /// Watches the name of the namespace that was created for a device.
     pub(super) fn watch_netns_name(&mut self, id: DeviceId, name: &str, identity: NetnsIdentity) {
         self.named.insert(name.into(), WatchedNetns { id, identity });
@@ -192,6 +228,7 @@ impl LinkWatcher {
     pub(super) fn remove(&mut self, id: DeviceId) {
         self.named.retain(|_, named| named.id != id);
         self.devices.retain(|_, watched| watched.id != id);
+        self.polled.retain(|polled| polled.id != id);
         self.changes.retain(|(of, _)| *of != id);
     }
 
@@ -199,6 +236,9 @@ impl LinkWatcher {
     /// queried at a time.
     pub(super) fn check_settings(&mut self) {
         const QUERIES: usize = 16;
+        for polled in &mut self.polled {
+            self.changes.extend(polled.poll().into_iter().map(|change| (polled.id, change)));
+        }
         for watched in self.devices.values() {
             // What cannot be restored now is tried again the next time.
             let restored = watched.handle.repair().unwrap_or_default();
@@ -217,6 +257,7 @@ impl LinkWatcher {
     pub(super) fn clear(&mut self) {
         self.named.clear();
         self.devices.clear();
+        self.polled.clear();
     }
 
     /// The namespace of a device, its index there, and its MAC. `None`: it is gone, or the kernel is older than 5.7.

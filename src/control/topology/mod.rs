@@ -15,6 +15,7 @@ mod environment;
 mod error;
 pub(crate) mod firewall;
 mod forwarding;
+pub(crate) mod handover;
 pub(crate) mod inspect;
 mod ledger;
 mod link;
@@ -233,12 +234,26 @@ impl Topology {
     /// # Errors
     /// The path is not that of a network namespace, or is that of the host's.
     pub fn devices_in(&self, path: &Path) -> Result<Vec<DeviceId>, TopologyError> {
-        let wanted = Netns::open(path)?.identity()?;
-        if wanted.is(&self.host_identity) {
-            return Err(TopologyError::HostNetns(path.to_owned()));
-        }
+        let netns = Netns::open(path)?;
+        self.refuse_host(&netns, path)?;
+        self.devices_sharing(&netns)
+    }
+
+    /// The devices in a namespace.
+    ///
+    /// # Errors
+    /// The namespace cannot be identified.
+    pub fn devices_sharing(&self, netns: &Netns) -> Result<Vec<DeviceId>, TopologyError> {
+        let wanted = netns.identity()?;
         let there = |record: &DeviceRecord| record.netns.is_some_and(|netns| netns.is(&wanted));
         Ok(self.devices.iter().filter(|(_, record)| there(record)).map(|(id, _)| *id).collect())
+    }
+
+    fn refuse_host(&self, netns: &Netns, path: &Path) -> Result<(), TopologyError> {
+        match netns.identity()?.is(&self.host_identity) {
+            true => Err(TopologyError::HostNetns(path.to_owned())),
+            false => Ok(()),
+        }
     }
 
     /// The notices for the user since the last call.
@@ -296,16 +311,16 @@ impl Topology {
             PortNetns::Host => self.staging.in_host_netns(&mut self.host, spec),
             PortNetns::New(name) => build::in_new_netns(name, spec, &mut self.ledger),
             PortNetns::Existing(path) => {
-                self.devices_in(path)?;
-                self.staging.in_existing_netns(path, spec)
+                let netns = Netns::open(path)?;
+                self.refuse_host(&netns, path)?;
+                self.staging.in_existing_netns(netns, path, spec)
             }
         }
     }
 
     /// Starts to watch a device, and gives it an identifier.
     fn register(&mut self, built: BuiltDevice, spec: &PortSpec) -> Result<Device, TopologyError> {
-        let id = DeviceId(self.next);
-        self.next += 1;
+        let id = self.next_id();
         let netns = built.netns.as_ref().map(Netns::identity).transpose()?;
         let created = built.made.is_some().then_some(netns).flatten();
         let failed = |source| TopologyError::Kernel { what: "duplicate a queue's descriptor", source };
@@ -342,7 +357,13 @@ impl Topology {
             addresses: built.addresses,
             offloads: built.offloads,
             queues: built.tap.queues,
+            polled: false,
         })
+    }
+
+    fn next_id(&mut self) -> DeviceId {
+        self.next += 1;
+        DeviceId(self.next - 1)
     }
 
     fn unregister(&mut self, device: DeviceId) {

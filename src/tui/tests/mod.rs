@@ -59,6 +59,7 @@ fn port(number: u8) -> PortReport {
         source_guard: true,
         throttled: Vec::new(),
         blocked: None,
+        polled: false,
     }
 }
 
