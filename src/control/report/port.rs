@@ -51,6 +51,7 @@ pub struct PortReport {
     pub offload: bool,
     /// The offloads that the device uses for the frames that it sends, as `ethtool -k` names them: `tx-checksumming`,
     /// `tcp-segmentation-offload`, `generic-segmentation-offload`. The container can change them.
+    /// The device accepts frames with partial checksums and GSO packets in any case.
     #[serde(default)]
     pub offloads: Vec<String>,
     /// Whether the guard is on: frames with addresses that are not the port's are dropped. (`guard` is the BPDU guard
