@@ -71,6 +71,10 @@ impl LoopRecord {
     /// The report of a port that is blocked.
     pub(super) fn report(&self, now: Tick) -> PortBlock {
         let Block { mac, until, .. } = self.block;
-        PortBlock { mac, other: self.other.clone(), remaining: until.since(now).div_ceil(Tick::PER_SECOND) }
+        PortBlock {
+            mac,
+            other: self.other.clone(),
+            remaining: until.since(now).div_ceil(Tick::PER_SECOND).max(1),
+        }
     }
 }

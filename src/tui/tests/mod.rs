@@ -21,7 +21,7 @@ use super::theme::Theme;
 use super::traffic::Activity;
 use crate::control::event::{Event, EventType};
 use crate::control::report::{
-    BridgePort, FdbReport, GatewayReport, PortReport, PortStats, Status, SwitchState,
+    BridgePort, FdbReport, GatewayReport, PortBlock, PortReport, PortStats, Status, SwitchState, Throttled,
 };
 use crate::switch::DropReason;
 use crate::wire::Mac;

@@ -49,6 +49,20 @@ fn draws_many_ports() {
 }
 
 #[test]
+fn shows_why_a_port_is_blocked_or_throttled() {
+    let mut snapshot = quiet(2, 0);
+    snapshot.ports[1].blocked = Some(PortBlock { mac: mac(2), other: name(2), remaining: 4 });
+    snapshot.ports[2].throttled = vec![Throttled::Egress];
+    let picture = picture(&app(snapshot, WIDE));
+    let shows = |port, words: [&str; 2]| {
+        let mut rows = picture.lines().filter(|line| line.contains(&name(port)));
+        assert!(rows.any(|row| words.iter().all(|word| row.contains(word))), "{picture}");
+    };
+    shows(1, ["loop", "blocked: 4 s left"]);
+    shows(2, ["slow", "throttled: egress"]);
+}
+
+#[test]
 fn draws_every_size() {
     for (width, height) in [(1, 1), (20, 5), (59, 40), (60, 16), (60, 200), (118, 16), (300, 20)] {
         for zoomed in [false, true] {
