@@ -61,6 +61,11 @@ fn attaches_and_detaches(start: &str) {
         run_as_user(&host, &format!("uswitch exec container1 -- ping -n -c 1 -W 5 {target}")).ok();
     }
     run_as_user(&host, &format!("uswitch exec web -- ping -n -c 1 -W 5 {}", v4(2))).ok();
+    let said = run_as_user(&host, &format!("uswitch trace web --icmp {}", v4(1))).fails();
+    assert!(said.contains("the routes of web are not visible to this switch"), "{said}");
+    let mac = port(&host, "container1")["address"].as_str().expect("a text").to_owned();
+    let trace = run_as_user(&host, &format!("uswitch trace web --icmp {} --dst {mac}", v4(1))).ok();
+    assert!(trace.ends_with("verdict: forwarded to container1\n"), "{trace}");
     let shown = port(&host, "web");
     assert_eq!((&shown["polled"], &shown["operstate"]), (&true.into(), &"UP".into()));
     assert_eq!(shown["netns"], format!("/proc/{}/ns/net", container.pid));

@@ -1,5 +1,6 @@
 //! Explains forwarding decisions: their steps, with the names of the ports.
 
+use super::ports::{LinkState, PortRecord};
 use super::{HostNetwork, RunError, Running};
 use crate::control::topology::{Packet, RouteLookup, SenderRoute};
 use crate::control::trace::{
@@ -36,8 +37,12 @@ impl<M: HostNetwork> Running<M> {
         if let Some(source) = echo.src.filter(|source| source.is_ipv4() != echo.dst.is_ipv4()) {
             return Err(TraceError::TwoFamilies(source, echo.dst).into());
         }
+        let PortRecord { device, link, .. } = &self.ports[&ingress];
+        if device.polled && *link != LinkState::Gone {
+            return Err(TraceError::RoutesNotVisible(request.ifname.clone()).into());
+        }
         let packet = Packet { source: echo.src, destination: echo.dst };
-        Ok(self.network.route_lookup(self.ports[&ingress].device.id, packet))
+        Ok(self.network.route_lookup(device.id, packet))
     }
 
     /// Explains how the switch would handle a frame now. Changes nothing. `route` is the result of

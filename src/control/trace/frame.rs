@@ -40,6 +40,8 @@ pub(crate) enum TraceError {
     OtherDevice { port: String, dst: IpAddr, device: String },
     #[error("{dst} is an address of {port} itself: it sends nothing")]
     OwnAddress { port: String, dst: IpAddr },
+    #[error("the routes of {0} are not visible to this switch: give the destination MAC address too")]
+    RoutesNotVisible(String),
     #[error("the device of {0} is gone: it sends nothing")]
     NoDevice(String),
     #[error("the kernel does not say how {0} routes the packet: it did not answer in time")]
@@ -69,6 +71,7 @@ impl TraceError {
             TraceError::NoRoute { .. }
                 | TraceError::OtherDevice { .. }
                 | TraceError::OwnAddress { .. }
+                | TraceError::RoutesNotVisible(_)
                 | TraceError::NoDevice(_)
         )
     }
