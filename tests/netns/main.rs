@@ -18,6 +18,7 @@
 
 mod accounting;
 mod api;
+mod attach;
 mod basic;
 mod behaviour;
 mod bench;

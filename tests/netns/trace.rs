@@ -126,16 +126,18 @@ fn replays_a_capture_at_the_ports_that_frames_entered() {
     assert!(error.contains("names its ingress port"), "{error}");
 }
 
+/// Checks the first line of a trace.
+#[track_caller]
+fn assert_sends(s: &Uswitch, h: &TestNetns, words: &str, frame: &str) {
+    let tree = trace(s, h, words).ok();
+    assert!(tree.lines().next().is_some_and(|line| line.contains(frame)), "{words}: {tree}");
+}
+
 /// The routes, addresses and neighbours are those that the container has now.
 #[test]
 fn trace_follows_routes_and_neighbours_of_the_container() {
     let s = Uswitch::start();
     let [h1, ..] = s.containers();
-    let first_line = |words: &str| trace(&s, &h1, words).ok().lines().next().map(str::to_owned);
-    let assert_sends = |words: &str, frame: &str| {
-        let line = first_line(words).expect("a trace has lines");
-        assert!(line.contains(frame), "{words}: {line}");
-    };
     let (v4, v6) = ("--icmp 10.1.2.3", "--icmp 2001:db8::3");
     h1.sh("ip route del default; ip -6 route del default").ok();
     for (words, destination) in [(v4, "10.1.2.3"), (v6, "2001:db8::3")] {
@@ -148,31 +150,44 @@ fn trace_follows_routes_and_neighbours_of_the_container() {
     h1.sh("ip addr add 172.16.0.77/24 dev eth0; ip route add 10.1.0.0/16 via 172.16.0.8 src 172.16.0.77; \
            ip route add 2001:db8::/32 via fd00:172:16::8")
         .ok();
-    assert_sends(v4, "ARP, who-has 172.16.0.8 tell 172.16.0.77");
-    assert_sends(v6, "neighbor solicitation, who has fd00:172:16::8");
+    assert_sends(&s, &h1, v4, "ARP, who-has 172.16.0.8 tell 172.16.0.77");
+    assert_sends(&s, &h1, v6, "neighbor solicitation, who has fd00:172:16::8");
     h1.sh("for a in 172.16.0.8 fd00:172:16::8; do ip neigh add $a lladdr 02:00:5e:00:53:08 dev eth0; done")
         .ok();
-    assert_sends(v4, "> 02:00:5e:00:53:08, IP 172.16.0.77 > 10.1.2.3: ICMP echo request");
-    assert_sends(v6, "> 02:00:5e:00:53:08, IP6 fd00:172:16::2 > 2001:db8::3: ICMP6, echo request");
+    assert_sends(&s, &h1, v4, "> 02:00:5e:00:53:08, IP 172.16.0.77 > 10.1.2.3: ICMP echo request");
+    assert_sends(&s, &h1, v6, "> 02:00:5e:00:53:08, IP6 fd00:172:16::2 > 2001:db8::3: ICMP6, echo request");
     let json = trace(&s, &h1, &format!("{v4} --json")).json();
     let route = serde_json::json!({"next_hop": "172.16.0.8", "mac": "02:00:5e:00:53:08"});
     assert_eq!(json["route"], route);
     // A source address of nobody, as of a packet that it makes up.
-    assert_sends("--icmp 192.0.2.1 10.1.2.3", "> 02:00:5e:00:53:08, IP 192.0.2.1 > 10.1.2.3");
+    assert_sends(&s, &h1, "--icmp 192.0.2.1 10.1.2.3", "> 02:00:5e:00:53:08, IP 192.0.2.1 > 10.1.2.3");
+}
+
+#[test]
+fn trace_says_that_the_container_sends_nothing() {
+    let s = Uswitch::start();
+    let [h1, ..] = s.containers();
+    h1.run("ip addr add 172.16.0.77/24 dev eth0").ok();
     h1.run("ip route replace 10.1.0.0/16 dev lo").ok();
-    let error = trace(&s, &h1, v4).fails();
+    let error = trace(&s, &h1, "--icmp 10.1.2.3").fails();
     assert!(error.contains("from its device lo, not from its port"), "{error}");
     for kind in ["unreachable", "blackhole", "prohibit"] {
         h1.run(&format!("ip route replace {kind} 10.1.0.0/16")).ok();
-        let error = trace(&s, &h1, v4).fails();
+        let error = trace(&s, &h1, "--icmp 10.1.2.3").fails();
         assert!(error.contains("container1 has no route to 10.1.2.3"), "{kind}: {error}");
     }
     let error = trace(&s, &h1, "--icmp 172.16.0.77").fails();
     assert!(error.contains("172.16.0.77 is an address of container1 itself"), "{error}");
-    assert_sends("--icmp 255.255.255.255", "> ff:ff:ff:ff:ff:ff, IP 172.16.0.2 > 255.255.255.255");
-    assert_sends("--icmp 172.16.0.255", "> ff:ff:ff:ff:ff:ff, IP 172.16.0.2 > 172.16.0.255");
-    assert_sends("--icmp 224.0.0.9", "> 01:00:5e:00:00:09, IP 172.16.0.2 > 224.0.0.9");
-    assert_sends("--icmp ff02::2", "> 33:33:00:00:00:02, IP6 ");
+}
+
+#[test]
+fn trace_knows_the_addresses_of_groups() {
+    let s = Uswitch::start();
+    let [h1, ..] = s.containers();
+    assert_sends(&s, &h1, "--icmp 255.255.255.255", "> ff:ff:ff:ff:ff:ff, IP 172.16.0.2 > 255.255.255.255");
+    assert_sends(&s, &h1, "--icmp 172.16.0.255", "> ff:ff:ff:ff:ff:ff, IP 172.16.0.2 > 172.16.0.255");
+    assert_sends(&s, &h1, "--icmp 224.0.0.9", "> 01:00:5e:00:00:09, IP 172.16.0.2 > 224.0.0.9");
+    assert_sends(&s, &h1, "--icmp ff02::2", "> 33:33:00:00:00:02, IP6 ");
 }
 
 /// The host is a sender as any other.
