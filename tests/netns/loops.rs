@@ -71,7 +71,7 @@ fn blocks_one_port_of_a_loop_until_the_cable_is_removed() {
         wait_until("both ports forward", || ports.iter().all(|port| state(&s, port) == "forwarding"));
         h3.run("ip link del br9").ok();
         let hello = frame(Mac::BROADCAST, h1.mac(), "after the loop");
-        assert_eq!(frames_seen_by(&s, &h1, &[hello.clone()], &h2), [hello], "{guard}: one copy");
+        assert_eq!(frames_seen_by(&s, &h1, std::slice::from_ref(&hello), &h2), [hello], "{guard}: one copy");
         wait_until("container3 is reached again", || {
             h1.run(&format!("ping -n -c 1 -W 1 {}", v4(3))).succeeded()
         });
