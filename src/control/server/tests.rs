@@ -118,6 +118,7 @@ fn openapi_lists_every_route_and_each_responds() {
             ("POST", "/v1/fdb"),
             ("DELETE", "/v1/fdb"),
             ("POST", "/v1/fdb/flush"),
+            ("POST", "/v1/handover"),
             ("GET", "/v1/stats"),
             ("GET", "/v1/metrics"),
             ("GET", "/metrics"),
