@@ -255,10 +255,7 @@ impl ApiClient {
     /// The PID of the switch in this process's PID namespace.
     pub(crate) fn pid(&self) -> Result<u32, ClientError> {
         self.executor.block_on(async {
-            let peer = self.connect().await?.peer_cred().map_err(|error| self.broken(&error))?;
-            peer.pid()
-                .and_then(|pid| u32::try_from(pid).ok())
-                .ok_or_else(|| self.broken(&"its process ID is unknown"))
+            peer_pid(&self.connect().await?).ok_or_else(|| self.broken(&"its process ID is unknown"))
         })
     }
 
@@ -272,7 +269,7 @@ impl ApiClient {
         let request = self.prepare(method, path, body)?;
         self.executor.block_on(async {
             let stream = self.connect().await?;
-            let pid = stream.peer_cred().ok().and_then(|peer| u32::try_from(peer.pid()?).ok());
+            let pid = peer_pid(&stream);
             if let Some(pid) = pid
                 && process::is_stopped(pid)
             {
@@ -353,10 +350,16 @@ impl ApiClient {
         }
     }
 
-    /// A broken connection may be that of a killed switch, whose socket accepts connections until the
-    /// kernel has closed it. A second attempt shows that.
+    /// A broken connection may be that of a killed switch. A second attempt shows that.
     async fn connection_lost(&self, error: &hyper::Error) -> ClientError {
-        self.connect().await.err().unwrap_or_else(|| self.broken(error))
+        match self.connect().await {
+            Err(error) => error,
+            // The kernel closes the connections of a killed process before its listener.
+            Ok(stream) if peer_pid(&stream).is_some_and(process::is_ending) => {
+                ClientError::Killed(self.name.clone())
+            }
+            Ok(_) => self.broken(error),
+        }
     }
 
     fn timed_out(&self, timeout: Duration) -> ClientError {
@@ -366,6 +369,11 @@ impl ApiClient {
     pub(crate) fn broken(&self, why: &dyn ToString) -> ClientError {
         ClientError::Broken { name: self.name.clone(), why: why.to_string() }
     }
+}
+
+/// The PID of the switch at the other end; `None` in another PID namespace.
+fn peer_pid(stream: &UnixStream) -> Option<u32> {
+    u32::try_from(stream.peer_cred().ok()?.pid()?).ok()
 }
 
 /// Resolves with the PID when the process has been stopped (SIGSTOP) at two checks in a row.
