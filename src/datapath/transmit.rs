@@ -11,12 +11,10 @@ use super::engine::{Arrival, Engine, Extent, Reads};
 use super::mirror::FramePath;
 use super::throttle::cpu_time;
 use super::worker::Worker;
-use crate::switch::{DropReason, GatewayReply, PortId, Steps, Verdict};
+use crate::switch::segmentation::segments;
+use crate::switch::{DropReason, Frame, GatewayReply, PortId, Steps, Verdict};
 use crate::wire::VnetHeader;
 use crate::wire::segment::Segments;
-
-/// Most segments of one super-frame. All are written in one turn; 64 KiB in segments of 512 bytes.
-const MAX_SEGMENTS: usize = 128;
 
 impl<E: Engine> Worker<E> {
     /// Sends the current frame to `self.egress`: the same buffer to all ports that can take it as it is, segmented
@@ -52,20 +50,23 @@ impl<E: Engine> Worker<E> {
         let frame = arrival.frame(self.engine.bytes(&arrival.buffer));
         let copy = &mut super_frame[..frame.bytes.len()];
         copy.copy_from_slice(frame.bytes);
-        let outcome = self.send_segments(arrival.port, Segments::new(copy, &frame.vnet));
+        let outcome = self.send_segments(arrival.port, segments(&Frame { bytes: copy, vnet: frame.vnet }));
         self.super_frame = super_frame;
         outcome
     }
 
-    fn send_segments<S>(&mut self, ingress: PortId, segments: Result<Segments<'_>, S>) -> io::Result<()> {
+    fn send_segments(
+        &mut self,
+        ingress: PortId,
+        segments: Result<Segments<'_>, DropReason>,
+    ) -> io::Result<()> {
         let reason = match segments {
-            Ok(segments) if segments.remaining() <= MAX_SEGMENTS => return self.send_each(segments),
-            Ok(_) => {
-                self.throttle.penalise(ingress);
-                DropReason::TooManySegments
-            }
-            Err(_) => DropReason::Unsegmentable,
+            Ok(segments) => return self.send_each(segments),
+            Err(reason) => reason,
         };
+        if reason == DropReason::TooManySegments {
+            self.throttle.penalise(ingress);
+        }
         for port in &self.no_offload_egress {
             self.counters.port(*port).dropped(reason);
         }

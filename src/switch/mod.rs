@@ -10,6 +10,7 @@ pub mod guard;
 pub mod loop_detection;
 pub mod observer;
 pub mod port;
+pub mod segmentation;
 #[cfg(test)]
 mod tests;
 pub mod time;
