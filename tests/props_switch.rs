@@ -104,7 +104,10 @@ impl Bridge {
         if let Some(at) = self.position(mac) {
             let entry = &mut self.entries[at];
             if entry.port == port {
-                if entry.state == FdbState::Dynamic && entry.seen < self.now {
+                if entry.state != FdbState::Dynamic {
+                    return Learned::Static;
+                }
+                if entry.seen < self.now {
                     let after = self.now - entry.seen;
                     (entry.seen, entry.refreshed) = (self.now, true);
                     if 3 * after >= AGEING {
@@ -114,7 +117,7 @@ impl Bridge {
                 return Learned::Known;
             }
             if entry.state != FdbState::Dynamic {
-                return Learned::Pinned;
+                return Learned::Pinned { on: PortId(entry.port) };
             }
             let left = self.entries.remove(at);
             self.entries.push(fresh);

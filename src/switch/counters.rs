@@ -191,7 +191,12 @@ impl LearnCounter<'_> {
                 self.counters.port(from).fdb_evictions.add(1);
             }
             Learned::Refused => here.fdb_refused.add(1),
-            Learned::Known | Learned::Returned { .. } | Learned::Pinned | Learned::Off => {}
+            Learned::Known
+            | Learned::Static
+            | Learned::Returned { .. }
+            | Learned::Pinned { .. }
+            | Learned::Reserved { .. }
+            | Learned::Off => {}
         }
     }
 }
@@ -201,7 +206,15 @@ impl Observer for LearnCounter<'_> {
     #[inline(always)]
     fn note(&mut self, step: Step) {
         if let Step::Learned(learned) = step
-            && !matches!(learned, Learned::Known | Learned::Returned { .. } | Learned::Pinned | Learned::Off)
+            && !matches!(
+                learned,
+                Learned::Known
+                    | Learned::Static
+                    | Learned::Returned { .. }
+                    | Learned::Pinned { .. }
+                    | Learned::Reserved { .. }
+                    | Learned::Off
+            )
         {
             self.count(learned);
         }

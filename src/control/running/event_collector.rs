@@ -132,7 +132,13 @@ impl<M: HostNetwork> Running<M> {
                 [Some(evicted), Some(here(EventType::Learned))]
             }
             FdbEvent::Source(Learned::Refused) => only(here(EventType::Refused)),
-            FdbEvent::Source(Learned::Known | Learned::Pinned | Learned::Off) => [None, None],
+            FdbEvent::Source(
+                Learned::Known
+                | Learned::Static
+                | Learned::Pinned { .. }
+                | Learned::Reserved { .. }
+                | Learned::Off,
+            ) => [None, None],
         }
     }
 

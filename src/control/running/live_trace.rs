@@ -122,6 +122,7 @@ impl<M: HostNetwork> Running<M> {
             _ => None,
         };
         let decision = Decision {
+            time: record.time,
             frame: Frame { bytes: &bytes, vnet: record.vnet },
             ingress: path.ingress?,
             steps: record.steps,

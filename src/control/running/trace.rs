@@ -1,5 +1,7 @@
 //! Explains forwarding decisions: their steps, with the names of the ports.
 
+use std::time::SystemTime;
+
 use super::ports::{LinkState, PortRecord};
 use super::{HostNetwork, RunError, Running};
 use crate::control::topology::{Packet, RouteLookup, SenderRoute};
@@ -7,15 +9,17 @@ use crate::control::trace::{
     BuiltFrame, FloodClass, FrameDefaults, LearnOutcome, Trace, TraceEgress, TraceError, TraceRequest,
     TraceStep, TraceVerdict, frame,
 };
-use crate::switch::fdb::{FdbKey, FdbState, Learned};
+use crate::switch::fdb::Learned;
+use crate::switch::segmentation::segments;
 use crate::switch::{
     Claim, DropReason, Frame, GatewayReply, OffloadFault, PortId, Step, Steps, Verdict, Violation,
 };
-use crate::wire::segment::{Segments, super_frame_header, wire_length};
+use crate::wire::segment::{super_frame_header, wire_length};
 use crate::wire::{EthernetFrame, Mac, Pretty};
 
 /// A forwarding decision and its frame.
 pub(super) struct Decision<'a> {
+    pub(super) time: SystemTime,
     pub(super) frame: Frame<'a>,
     pub(super) ingress: PortId,
     pub(super) steps: Steps,
@@ -73,7 +77,8 @@ impl<M: HostNetwork> Running<M> {
             Verdict::Refused { egress, reason } => vec![(egress, Err(reason))],
             Verdict::Answer(_) | Verdict::Drop(_) => Vec::new(),
         };
-        let trace = self.explain(&Decision { frame, ingress, steps, verdict, egress });
+        let trace =
+            self.explain(&Decision { time: SystemTime::now(), frame, ingress, steps, verdict, egress });
         Ok(Trace { route, ..trace })
     }
 
@@ -86,17 +91,19 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    fn port_name(&self, id: PortId) -> String {
-        self.ports.get(&id).map_or_else(|| "a deleted port".to_owned(), |port| port.name.clone())
+    /// The name of a port at the time of a decision: it may have been deleted meanwhile, and its number reused.
+    fn port_name(&self, id: PortId, at: SystemTime) -> String {
+        self.names.of(id, at)
     }
 
     /// Describes a decision.
     pub(super) fn explain(&self, decision: &Decision<'_>) -> Trace {
-        let Decision { frame, ingress, .. } = decision;
+        let Decision { time, frame, ingress, .. } = decision;
+        let name = |port: PortId| self.port_name(port, *time);
         let ethernet = EthernetFrame::new_checked(frame.bytes);
         let destination = ethernet.map(|ethernet| ethernet.dst());
         let mut steps: Vec<TraceStep> =
-            decision.steps.iter().filter_map(|step| self.step(step, ethernet.as_ref())).collect();
+            decision.steps.iter().filter_map(|step| self.step(step, ethernet.as_ref(), &name)).collect();
         if decision.verdict == Verdict::Flood {
             steps.extend(destination.map(|mac| TraceStep::Flood { class: class(mac) }));
         }
@@ -106,7 +113,7 @@ impl<M: HostNetwork> Running<M> {
             .map(|(port, ruling)| (*port, self.egress_outcome(frame, *port, *ruling)))
             .collect();
         let report = |(port, made): &(PortId, EgressOutcome)| TraceEgress {
-            ifname: self.port_name(*port),
+            ifname: name(*port),
             reason: made.err().map(|reason| reason.name().to_owned()),
             why: made.err().map(|reason| match (decision.verdict, reason) {
                 (Verdict::Flood, DropReason::EgressDown) => {
@@ -121,7 +128,7 @@ impl<M: HostNetwork> Running<M> {
         };
         Trace {
             time: None,
-            ifname: self.port_name(*ingress),
+            ifname: name(*ingress),
             frame: Pretty(frame.bytes).to_string(),
             length: frame.bytes.len(),
             route: None,
@@ -132,35 +139,22 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    fn step(&self, step: Step, ethernet: Option<&EthernetFrame<'_>>) -> Option<TraceStep> {
+    fn step(
+        &self,
+        step: Step,
+        ethernet: Option<&EthernetFrame<'_>>,
+        name: &impl Fn(PortId) -> String,
+    ) -> Option<TraceStep> {
         Some(match step {
             Step::Ingress(port) => TraceStep::Ingress { host: port.host },
             Step::Source(mac) => TraceStep::Source { mac },
             Step::Admitted => TraceStep::Admitted,
-            Step::Learned(learned) => self.learned(learned, ethernet?.src()),
+            Step::Learned(learned) => learn_step(learned, name),
             Step::Asked(answer) => TraceStep::Gateway { answer: answer.map(|answer| self.answer(answer)) },
-            Step::LookedUp(found) => {
-                TraceStep::Lookup { mac: ethernet?.dst(), ifname: found.map(|port| self.port_name(port)) }
-            }
+            Step::LookedUp(found) => TraceStep::Lookup { mac: ethernet?.dst(), ifname: found.map(name) },
             // A failed check is reported by the verdict.
             Step::OffloadFault(_) | Step::Violation(_) | Step::Verdict(_) => return None,
         })
-    }
-
-    fn learned(&self, learned: Learned, mac: Mac) -> TraceStep {
-        let entry = self.switch.fdb.entry(FdbKey { vlan: 0, mac });
-        let is_static = entry.is_some_and(|entry| entry.state != FdbState::Dynamic);
-        let (outcome, from, gone) = match learned {
-            Learned::Known if is_static => (LearnOutcome::Static, None, None),
-            Learned::Known | Learned::Returned { .. } => (LearnOutcome::Known, None, None),
-            Learned::New => (LearnOutcome::New, None, None),
-            Learned::Evicted { from, gone } => (LearnOutcome::Evicted, Some(from), Some(gone.mac)),
-            Learned::Moved { from, .. } => (LearnOutcome::Moved, Some(from), None),
-            Learned::Pinned => (LearnOutcome::Pinned, entry.map(|entry| entry.port), None),
-            Learned::Refused => (LearnOutcome::Refused, None, None),
-            Learned::Off => (LearnOutcome::Off, None, None),
-        };
-        TraceStep::Learned { outcome, from: from.map(|port| self.port_name(port)), gone }
     }
 
     fn answer(&self, answer: GatewayReply) -> String {
@@ -173,8 +167,7 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    /// What the egress port gets. Frames with unfinished offloads are finished in software for a port
-    /// without offload (`Worker::send_finished_copies`).
+    /// What the egress port gets.
     fn egress_outcome(
         &self,
         frame: &Frame<'_>,
@@ -185,14 +178,13 @@ impl<M: HostNetwork> Running<M> {
         if frame.vnet.is_complete() || self.switch.ports.port(port).is_some_and(|port| port.offload) {
             return Ok(None);
         }
-        let segments = Segments::new(frame.bytes, &frame.vnet).map_err(|_| DropReason::Unsegmentable)?;
-        Ok(Some(segments.remaining()))
+        Ok(Some(segments(frame)?.remaining()))
     }
 
     fn verdict(&self, decision: &Decision<'_>, egress: &[(PortId, EgressOutcome)]) -> TraceVerdict {
         let drop = |reason: DropReason, on: PortId| TraceVerdict::Drop {
             reason: reason.name().to_owned(),
-            ifname: self.port_name(on),
+            ifname: self.port_name(on, decision.time),
             why: why(reason, &decision.steps),
         };
         let sent = egress.iter().filter(|(_, made)| made.is_ok()).count();
@@ -206,7 +198,9 @@ impl<M: HostNetwork> Running<M> {
             Verdict::Answer(answer) => TraceVerdict::Answer { answer: self.answer(answer) },
             Verdict::Drop(reason) => drop(reason, decision.ingress),
             Verdict::Refused { egress, reason } => drop(reason, egress),
-            Verdict::Forward(port) if sent > 0 => TraceVerdict::Forward { ifname: self.port_name(port) },
+            Verdict::Forward(port) if sent > 0 => {
+                TraceVerdict::Forward { ifname: self.port_name(port, decision.time) }
+            }
             Verdict::Flood if sent > 0 => TraceVerdict::Flood { ports: sent },
             Verdict::Forward(_) | Verdict::Flood => {
                 let (reason, on) = refusal.unwrap_or((DropReason::NoEgress, decision.ingress));
@@ -214,6 +208,21 @@ impl<M: HostNetwork> Running<M> {
             }
         }
     }
+}
+
+fn learn_step(learned: Learned, name: &impl Fn(PortId) -> String) -> TraceStep {
+    let (outcome, from, gone) = match learned {
+        Learned::Known | Learned::Returned { .. } => (LearnOutcome::Known, None, None),
+        Learned::Static => (LearnOutcome::Static, None, None),
+        Learned::New => (LearnOutcome::New, None, None),
+        Learned::Evicted { from, gone } => (LearnOutcome::Evicted, Some(from), Some(gone.mac)),
+        Learned::Moved { from, .. } => (LearnOutcome::Moved, Some(from), None),
+        Learned::Pinned { on } => (LearnOutcome::Pinned, Some(on), None),
+        Learned::Reserved { owner } => (LearnOutcome::Reserved, Some(owner), None),
+        Learned::Refused => (LearnOutcome::Refused, None, None),
+        Learned::Off => (LearnOutcome::Off, None, None),
+    };
+    TraceStep::Learned { outcome, from: from.map(name), gone }
 }
 
 const fn class(destination: Mac) -> FloodClass {

@@ -217,6 +217,8 @@ pub enum LearnOutcome {
     Moved,
     /// A static or permanent entry of another port: not moved.
     Pinned,
+    /// The address of another port that is guarded.
+    Reserved,
     /// The forwarding database is full and no entry can be evicted.
     Refused,
     /// Learning is off: the ageing time is 0.

@@ -1,6 +1,6 @@
 //! How a decision uses the forwarding database, and a dry run of it.
 
-use super::{Fdb, FdbKey, Learned, SlotValue};
+use super::{Fdb, FdbKey, Learned};
 use crate::switch::{PortId, Tick};
 
 /// The operations of a decision on the forwarding database.
@@ -42,23 +42,7 @@ impl<'a> DryRun<'a> {
         if fdb.ageing == 0 {
             return Learned::Off;
         }
-        let writer = fdb.lock();
-        if writer.is_reserved(key.mac, port) {
-            return Learned::Pinned;
-        }
-        match fdb.find_locked(key.pack()) {
-            Some(SlotValue { value, .. }) => match value.learn_outcome(now, port) {
-                Learned::Known if value.is_dynamic() && now > value.seen() => {
-                    fdb.refreshed(now.since(value.seen()))
-                }
-                met => met,
-            },
-            None if fdb.len() < fdb.max() => Learned::New,
-            None => match fdb.victim(&writer, port) {
-                Some(victim) => Learned::Evicted { from: victim.port, gone: fdb.table.key(victim.at) },
-                None => Learned::Refused,
-            },
-        }
+        fdb.plan(&fdb.lock(), now, key, port).learned
     }
 }
 

@@ -62,6 +62,8 @@ impl FdbEntry {
 pub enum Learned {
     /// Known on this port; refreshed if the tick had changed.
     Known,
+    /// A static or permanent MAC of this port: nothing changed.
+    Static,
     /// Known on this port, and refreshed after a silence of at least a third of the ageing time.
     Returned {
         /** How long it was silent, in ticks. */
@@ -83,8 +85,16 @@ pub enum Learned {
         /** How long it was silent there, in ticks. */
         after: u32,
     },
-    /// A static, permanent or reserved MAC of another port: nothing changed.
-    Pinned,
+    /// A static or permanent MAC of another port: nothing changed.
+    Pinned {
+        /** The other port. */
+        on: PortId,
+    },
+    /// A MAC that is reserved for another port ([`super::Fdb::reserve`]): nothing changed.
+    Reserved {
+        /** The other port. */
+        owner: PortId,
+    },
     /// The table is full of static and permanent entries: nothing changed.
     Refused,
     /// The ageing time is 0, so learning is off.

@@ -73,10 +73,34 @@ struct Writer {
 }
 
 impl Writer {
-    /// Whether `mac` is reserved for another port than `port`.
-    fn is_reserved(&self, mac: Mac, port: PortId) -> bool {
-        self.reserved.get(&mac).is_some_and(|owner| *owner != port)
+    /// The port that `mac` is reserved for, if that is not `port`.
+    fn reserved_for_other(&self, mac: Mac, port: PortId) -> Option<PortId> {
+        self.reserved.get(&mac).copied().filter(|owner| *owner != port)
     }
+}
+
+/// The outcome of learning, and what it changes.
+struct Learning {
+    learned: Learned,
+    change: Option<Change>,
+}
+
+/// A change of the table by learning.
+enum Change {
+    /// The entry was seen again.
+    Refresh(SlotValue),
+    /// The entry moves to another port.
+    Move(SlotValue),
+    /// A new entry.
+    Insert(Room),
+}
+
+/// Room for a new entry.
+enum Room {
+    /// A free slot.
+    Free,
+    /// The slot of an entry that is evicted.
+    Of(Victim),
 }
 
 /// The entry to evict from a full table.
@@ -123,7 +147,10 @@ impl Fdb {
             if value.is_free() || value.port() != port {
                 break;
             }
-            if now <= value.seen() || !value.is_dynamic() {
+            if !value.is_dynamic() {
+                return Learned::Static;
+            }
+            if now <= value.seen() {
                 return Learned::Known;
             }
             if self.table.exchange(at, value, value.refreshed(now)) {
@@ -143,25 +170,48 @@ impl Fdb {
     #[cold]
     fn learn_locked(&self, now: Tick, key: FdbKey, port: PortId) -> Learned {
         let mut writer = self.lock();
-        if writer.is_reserved(key.mac, port) {
-            return Learned::Pinned;
-        }
-        let Some(SlotValue { at, value }) = self.find_locked(key.pack()) else {
-            return self.insert(&mut writer, key, Value::new(port, FdbState::Dynamic, now));
-        };
-        let learned = value.learn_outcome(now, port);
-        match learned {
-            Learned::Known if value.is_dynamic() && now > value.seen() => {
+        let Learning { learned, change } = self.plan(&writer, now, key, port);
+        match change {
+            None => {}
+            Some(Change::Refresh(SlotValue { at, value })) => {
                 self.table.replace(at, value.refreshed(now));
             }
-            Learned::Moved { from, .. } => {
+            Some(Change::Move(SlotValue { at, value })) => {
                 self.table.replace(at, Value::new(port, FdbState::Dynamic, now));
-                writer.shares.remove_entry(from, at);
+                writer.shares.remove_entry(value.port(), at);
                 writer.shares.add_entry(port, at);
             }
-            _ => {}
+            Some(Change::Insert(room)) => {
+                self.insert(&mut writer, key, Value::new(port, FdbState::Dynamic, now), room);
+            }
         }
         learned
+    }
+
+    /// Needs the lock: what a frame from `key` on `port` changes.
+    fn plan(&self, writer: &Writer, now: Tick, key: FdbKey, port: PortId) -> Learning {
+        if let Some(owner) = writer.reserved_for_other(key.mac, port) {
+            return Learning { learned: Learned::Reserved { owner }, change: None };
+        }
+        let Some(found) = self.find_locked(key.pack()) else {
+            let (learned, change) = match self.make_room(writer, port) {
+                None => (Learned::Refused, None),
+                Some(room @ Room::Free) => (Learned::New, Some(Change::Insert(room))),
+                Some(room @ Room::Of(Victim { port: from, at, .. })) => {
+                    let gone = self.table.key(at);
+                    (Learned::Evicted { from, gone }, Some(Change::Insert(room)))
+                }
+            };
+            return Learning { learned, change };
+        };
+        match found.value.learn_outcome(now, port) {
+            Learned::Known if now > found.value.seen() => {
+                let learned = self.refreshed(now.since(found.value.seen()));
+                Learning { learned, change: Some(Change::Refresh(found)) }
+            }
+            learned @ Learned::Moved { .. } => Learning { learned, change: Some(Change::Move(found)) },
+            learned => Learning { learned, change: None },
+        }
     }
 
     /// Reserves a MAC, at most one for each port: it is not learned on other ports from now on, and forgotten where it
@@ -174,11 +224,6 @@ impl Fdb {
             drop(writer);
             self.sweep_mac(mac, port);
         }
-    }
-
-    /// The port that a MAC is reserved for.
-    pub fn reserved_for(&self, mac: Mac) -> Option<PortId> {
-        self.lock().reserved.get(&mac).copied()
     }
 
     /// Removes the dynamic entry of a MAC if it is on another port.
@@ -199,10 +244,9 @@ impl Fdb {
         let mut writer = self.lock();
         let value = Value::new(port, state, now);
         let Some(SlotValue { at, value: old }) = self.find_locked(key.pack()) else {
-            return match self.insert(&mut writer, key, value) {
-                Learned::Refused => Err(FdbError::Full),
-                _ => Ok(()),
-            };
+            let room = self.make_room(&writer, port).ok_or(FdbError::Full)?;
+            self.insert(&mut writer, key, value, room);
+            return Ok(());
         };
         if old.is_permanent() && state != FdbState::Permanent {
             return Err(FdbError::Permanent(key.mac));
@@ -313,20 +357,17 @@ impl Fdb {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Needs the lock: adds an entry in a free slot, or in the slot of an evicted entry.
-    fn insert(&self, writer: &mut Writer, key: FdbKey, value: Value) -> Learned {
-        let mut learned = Learned::New;
-        if writer.free == NIL {
-            writer.free = match self.table.fresh() {
-                Some(at) => at,
-                None => match self.evict(writer, value.port()) {
-                    Some(entry) => {
-                        learned = Learned::Evicted { from: entry.port, gone: entry.key };
-                        writer.free
-                    }
-                    None => return Learned::Refused,
-                },
-            };
+    /// Needs the lock: where a new entry of `port` goes; `None` if nothing can be evicted.
+    fn make_room(&self, writer: &Writer, port: PortId) -> Option<Room> {
+        if self.len() < self.max() { Some(Room::Free) } else { self.victim(writer, port).map(Room::Of) }
+    }
+
+    /// Needs the lock: adds an entry.
+    fn insert(&self, writer: &mut Writer, key: FdbKey, value: Value, room: Room) {
+        match room {
+            Room::Of(victim) => self.evict(writer, &victim),
+            Room::Free if writer.free == NIL => writer.free = self.table.fresh().unwrap_or(NIL),
+            Room::Free => {}
         }
         let at = writer.free;
         writer.free = self.table.next_free(at);
@@ -334,7 +375,6 @@ impl Fdb {
         if value.is_dynamic() {
             writer.shares.add_entry(value.port(), at);
         }
-        learned
     }
 
     /// Needs the lock: selects the entry to evict for a new entry of port `ingress`: the oldest one of the port
@@ -355,15 +395,15 @@ impl Fdb {
     }
 
     /// Needs the lock: evicts an entry. The skipped entries become the youngest ones.
-    fn evict(&self, writer: &mut Writer, ingress: PortId) -> Option<FdbEntry> {
-        let Victim { port, at, passed } = self.victim(writer, ingress)?;
+    fn evict(&self, writer: &mut Writer, victim: &Victim) {
+        let &Victim { port, at, passed } = victim;
         for _ in 0..passed {
-            let oldest = writer.shares.oldest(port)?;
+            let Some(oldest) = writer.shares.oldest(port) else { break };
             self.table.clear_refreshed(oldest);
             writer.shares.make_youngest(port, oldest);
         }
         let value = self.table.replace(at, Value::FREE);
-        Some(self.free_slot(writer, at, value))
+        self.free_slot(writer, at, value);
     }
 
     /// Needs the lock: unlinks a slot whose value was just replaced by [`Value::FREE`].

@@ -86,7 +86,7 @@ fn reports_return_after_a_third_of_the_ageing_time() {
     assert_eq!(fdb.learn(back, host(1), P1), Learned::Returned { after: AGEING / 3 });
     assert_eq!(fdb.learn(back, host(1), P1), Learned::Known, "reported once");
     fdb.add(Tick(0), host(2), P1, FdbState::Static).unwrap();
-    assert_eq!(fdb.learn(back, host(2), P1), Learned::Known, "it does not age");
+    assert_eq!(fdb.learn(back, host(2), P1), Learned::Static, "it does not age");
 }
 
 #[test]
@@ -146,8 +146,8 @@ fn keeps_static_entries() {
     for state in [FdbState::Static, FdbState::Permanent] {
         let fdb = fdb(8);
         fdb.add(Tick(0), host(1), P1, state).unwrap();
-        assert_eq!(fdb.learn(Tick(1), host(1), P2), Learned::Pinned);
-        assert_eq!(fdb.learn(Tick(1), host(1), P1), Learned::Known);
+        assert_eq!(fdb.learn(Tick(1), host(1), P2), Learned::Pinned { on: P1 });
+        assert_eq!(fdb.learn(Tick(1), host(1), P1), Learned::Static);
         fdb.age(Tick(u32::MAX), &mut |_| panic!("aged"));
         assert_eq!(fdb.flush(None), 0);
         assert_eq!(fdb.lookup(Tick(u32::MAX), host(1)), Some(P1));
@@ -274,7 +274,7 @@ fn stress(fdb: &Fdb, hosts: u64, rounds: u64) {
                         let n = (round * 31 + worker * 17) % hosts;
                         let port = home(n)[(round / hosts + worker) as usize % 2];
                         let learned = fdb.learn(Tick(round as u32), host(n), port);
-                        assert!(!matches!(learned, Learned::Refused | Learned::Pinned | Learned::Off));
+                        assert!(!matches!(learned, Learned::Refused | Learned::Pinned { .. } | Learned::Off));
                         assert!(fdb.len() <= fdb.max());
                     }
                 })

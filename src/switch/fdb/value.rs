@@ -64,12 +64,11 @@ impl Value {
 
     /// The outcome of learning this MAC on `port`.
     pub(super) fn learn_outcome(self, now: Tick, port: PortId) -> Learned {
-        if self.port() == port {
-            Learned::Known
-        } else if self.is_dynamic() {
-            Learned::Moved { from: self.port(), after: now.since(self.seen()) }
-        } else {
-            Learned::Pinned
+        match (self.port() == port, self.is_dynamic()) {
+            (true, true) => Learned::Known,
+            (true, false) => Learned::Static,
+            (false, true) => Learned::Moved { from: self.port(), after: now.since(self.seen()) },
+            (false, false) => Learned::Pinned { on: self.port() },
         }
     }
 

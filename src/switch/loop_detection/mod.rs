@@ -279,7 +279,8 @@ impl Switch {
     pub fn hints_at_loop(step: Step) -> bool {
         matches!(
             step,
-            Step::Learned(Learned::Moved { .. } | Learned::Pinned) | Step::Violation(Violation::SourceMac(_))
+            Step::Learned(Learned::Moved { .. } | Learned::Reserved { .. })
+                | Step::Violation(Violation::SourceMac(_))
         )
     }
 
@@ -303,9 +304,7 @@ impl Switch {
             Step::Learned(Learned::Moved { from, after }) => {
                 Some(Evidence::Moved { from, in_use: after <= IN_USE })
             }
-            Step::Learned(Learned::Pinned) => {
-                Some(Evidence::Claimed { owner: self.fdb.reserved_for(source)? })
-            }
+            Step::Learned(Learned::Reserved { owner }) => Some(Evidence::Claimed { owner }),
             Step::Violation(_) => {
                 let entry = self.fdb.entry(FdbKey { vlan: 0, mac: source })?;
                 let is_in_use = entry.state == FdbState::Dynamic && now.since(entry.seen) <= IN_USE;

@@ -1,6 +1,10 @@
 //! The steps of a decision and its verdict.
 
+use std::time::SystemTime;
+
 use super::*;
+use crate::switch::fdb::Learned;
+use crate::switch::{Observer, Step, Verdict};
 
 #[tokio::test]
 async fn explains_each_step_of_the_decision() {
@@ -218,7 +222,9 @@ async fn explains_software_segmentation() {
         let (frame, mut steps) = (Frame { bytes, vnet }, Steps::default());
         let verdict = running.switch.trace(running.datapath.now(), ingress, &frame, &mut steps);
         let egress = running.switch.flood_set(ingress, 1514).collect();
-        running.explain(&Decision { frame, ingress, steps, verdict, egress }).to_string()
+        running
+            .explain(&Decision { time: SystemTime::now(), frame, ingress, steps, verdict, egress })
+            .to_string()
     };
     let cut = explain(&bytes, vnet);
     assert!(cut.lines().next().unwrap().ends_with(" (4054 bytes, segment size 1460)"), "{cut}");
@@ -226,10 +232,43 @@ async fn explains_software_segmentation() {
     assert!(cut.contains("│  └─ container3: sent as 3 segments, made by the switch (no offload)\n"), "{cut}");
     let summed = explain(&bytes[..1054], VnetHeader { gso_type: VnetHeader::GSO_NONE, gso_size: 0, ..vnet });
     assert!(summed.contains("container3: sent, checksum completed by the switch (no offload)\n"), "{summed}");
+    let small = explain(&bytes, VnetHeader { gso_size: 8, ..vnet });
+    assert!(
+        small.contains("container3: refused: the port takes no offload, and the frame would become too many"),
+        "{small}"
+    );
     let inconsistent = explain(&bytes, VnetHeader { gso_type: VnetHeader::GSO_TCPV6, ..vnet });
     let refused = "container3: refused: the port takes no offload, and the frame cannot be segmented as its header asks (unsegmentable)\n";
     assert!(
         inconsistent.contains(refused) && inconsistent.ends_with("└─ verdict: flooded to 2 ports\n"),
         "{inconsistent}"
     );
+}
+
+/// The entry may have changed, and the port may have been renamed, since the frame was forwarded.
+#[tokio::test]
+async fn explains_the_state_at_the_time_of_the_decision() {
+    let (_bench, running) = switch().await;
+    let [ingress, other] = ["container1", "container2"].map(|name| running.port_named(name).unwrap());
+    let (bytes, time) = (bytes("ffffffffffff 02dea5ad0001 88b5"), SystemTime::now());
+    let frame = Frame { bytes: &bytes, vnet: VnetHeader::default() };
+    let explain = |learned: Learned| {
+        let mut steps = Steps::default();
+        steps.note(Step::Learned(learned));
+        let egress = vec![(other, Ok(()))];
+        let verdict = Verdict::Forward(other);
+        running.explain(&Decision { time, frame, ingress, steps, verdict, egress }).to_string()
+    };
+    running.names.set(other, "renamed");
+    let pinned = explain(Learned::Pinned { on: other });
+    assert!(
+        pinned.contains("learning: static entry on container2, not moved") && !pinned.contains("renamed"),
+        "{pinned}"
+    );
+    assert!(
+        explain(Learned::Static).contains("learning: static entry on container1, unchanged"),
+        "no such entry now"
+    );
+    let reserved = explain(Learned::Reserved { owner: other });
+    assert!(reserved.contains("learning: address of the guarded port container2, not learned"), "{reserved}");
 }
