@@ -252,7 +252,7 @@ fn drops_super_frame_with_too_many_segments_at_ports_without_offload() {
     assert_eq!(out.len(), 120 + 1);
 }
 
-/// The port's queue is a socket that is not read, so writes to it wait.
+/// The port's queue is a full socket that is not read, so writes to it wait.
 #[test]
 fn drops_frames_for_a_slow_port_that_has_too_many_waiting() {
     const FRAMES: u64 = 2000;
@@ -260,6 +260,10 @@ fn drops_frames_for_a_slow_port_that_has_too_many_waiting() {
     let counters = Arc::<Counters>::default();
     let mut background = BackgroundWriter::start(Arc::clone(&counters), allowed_cpus()).unwrap();
     let (ours, host) = UnixDatagram::pair().unwrap();
+    // Full from the start: after some fast writes the port would no longer be slow.
+    ours.set_nonblocking(true).unwrap();
+    while ours.send(b"full").is_ok() {}
+    ours.set_nonblocking(false).unwrap();
     background.attach(PortId(1), &Queue { fd: ours.into(), vnet: false });
     fixture.worker.background = Some(background);
     fixture.worker.detour = true;
