@@ -173,7 +173,7 @@ fn next_steps(status: &Status, containers: &[&PortReport], program: &str) -> Str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::report::{BridgePort, GatewayReport, SwitchState};
+    use crate::control::report::{GatewayReport, SwitchState};
     use crate::wire::Mac;
 
     fn status() -> Status {
@@ -215,35 +215,9 @@ mod tests {
         }
     }
 
-    fn container(n: u8) -> PortReport {
-        PortReport {
-            ifindex: u32::from(n) + 1,
-            link: "eth0".into(),
-            ifname: format!("container{n}"),
-            flags: Vec::new(),
-            mtu: 1500,
-            fault: None,
-            master: "uswitch0".into(),
-            state: "forwarding".into(),
-            bridge: BridgePort::default(),
-            operstate: "UP".into(),
-            address: Mac([2, 0, 0, 0, 0, n]),
-            addresses: vec![format!("172.16.0.{}/24", n + 1).parse().unwrap()],
-            device_ifindex: 2,
-            netns: None,
-            netns_ino: None,
-            offload: true,
-            offloads: Vec::new(),
-            source_guard: true,
-            throttled: Vec::new(),
-            blocked: None,
-            polled: false,
-        }
-    }
-
     #[test]
     fn start_summary_lists_containers_and_next_commands() {
-        let text = summary(&status(), &[container(1), container(2)], "uswitch", false);
+        let text = summary(&status(), &[PortReport::example(1), PortReport::example(2)], "uswitch", false);
         assert_eq!(
             text,
             "uswitch0 forwards between 2 containers (io_uring, 1 worker).\n\
@@ -264,14 +238,14 @@ mod tests {
     #[test]
     fn next_commands_name_a_switch_that_is_not_the_default() {
         let named = Status { name: "lab".into(), ..status() };
-        let text = summary(&named, &[container(1)], "./uswitch", true);
+        let text = summary(&named, &[PortReport::example(1)], "./uswitch", true);
         assert!(text.contains("  ./uswitch exec --name lab container1 -- ping -c 3 172.16.0.1\n"), "{text}");
         assert!(text.ends_with("  ./uswitch stop --name lab\n"), "{text}");
     }
 
     #[test]
     fn start_summary_truncates_long_lists() {
-        let many: Vec<PortReport> = (1..=100).map(container).collect();
+        let many: Vec<PortReport> = (1..=100).map(PortReport::example).collect();
         let text = summary(&status(), &many, "uswitch", false);
         assert!(text.contains("container16 ") && !text.contains("container17 "), "{text}");
         assert!(text.contains("and 84 more"), "{text}");

@@ -190,6 +190,36 @@ pub struct PortSettings {
     pub guard: Option<bool>,
 }
 
+#[cfg(test)]
+impl PortReport {
+    /// The port of `container<n>`, for tests.
+    pub(crate) fn example(n: u8) -> PortReport {
+        PortReport {
+            ifindex: u32::from(n) + 1,
+            link: "eth0".into(),
+            ifname: format!("container{n}"),
+            flags: Vec::new(),
+            mtu: 1500,
+            fault: None,
+            master: "uswitch0".into(),
+            state: "forwarding".into(),
+            bridge: BridgePort::default(),
+            operstate: "UP".into(),
+            address: Mac([2, 0, 0, 0, 0, n]),
+            addresses: vec![format!("172.16.0.{}/24", n + 1).parse().unwrap()],
+            device_ifindex: 2,
+            netns: None,
+            netns_ino: None,
+            offload: true,
+            offloads: Vec::new(),
+            source_guard: true,
+            throttled: Vec::new(),
+            blocked: None,
+            polled: false,
+        }
+    }
+}
+
 /// A port that was added.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AddedPort {

@@ -5,27 +5,11 @@ use crate::wire::Mac;
 
 fn port() -> PortReport {
     PortReport {
-        ifindex: 2,
-        link: "eth0".into(),
-        ifname: "container1".into(),
         flags: ["BROADCAST", "MULTICAST", "UP", "LOWER_UP"].map(str::to_owned).into(),
-        mtu: 1500,
-        fault: None,
-        master: "uswitch0".into(),
-        state: "forwarding".into(),
-        bridge: BridgePort::default(),
-        operstate: "UP".into(),
-        address: Mac([2, 0, 0, 0, 0, 1]),
-        addresses: vec!["172.16.0.2/24".parse().unwrap()],
-        device_ifindex: 2,
         netns: Some("/run/netns/container1".into()),
         netns_ino: Some(4_026_532_000),
-        offload: true,
         offloads: vec!["tx-checksumming".into()],
-        source_guard: true,
-        throttled: Vec::new(),
-        blocked: None,
-        polled: false,
+        ..PortReport::example(1)
     }
 }
 

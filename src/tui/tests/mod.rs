@@ -21,7 +21,7 @@ use super::theme::Theme;
 use super::traffic::Activity;
 use crate::control::event::{Event, EventType};
 use crate::control::report::{
-    BridgePort, FdbReport, GatewayReport, PortBlock, PortReport, PortStats, Status, SwitchState, Throttled,
+    FdbReport, GatewayReport, PortBlock, PortReport, PortStats, Status, SwitchState, Throttled,
 };
 use crate::switch::DropReason;
 use crate::wire::Mac;
@@ -38,29 +38,7 @@ fn mac(host: u8) -> Mac {
 }
 
 fn port(number: u8) -> PortReport {
-    PortReport {
-        ifindex: u32::from(number) + 1,
-        link: "eth0".into(),
-        ifname: name(number),
-        flags: Vec::new(),
-        mtu: 1500,
-        fault: None,
-        master: "uswitch0".into(),
-        state: "forwarding".into(),
-        bridge: BridgePort::default(),
-        operstate: "UP".into(),
-        address: mac(number),
-        addresses: vec![format!("172.16.0.{}/24", number + 1).parse().unwrap()],
-        device_ifindex: 2,
-        netns: None,
-        netns_ino: None,
-        offload: true,
-        offloads: Vec::new(),
-        source_guard: true,
-        throttled: Vec::new(),
-        blocked: None,
-        polled: false,
-    }
+    PortReport { ifname: name(number), address: mac(number), ..PortReport::example(number) }
 }
 
 fn stats(number: u8) -> PortStats {
