@@ -221,14 +221,7 @@ impl Observer for FdbObserver<'_> {
             self.check_loop(step);
         }
         let event = match step {
-            Step::Learned(
-                Learned::Known
-                | Learned::Static
-                | Learned::Pinned { .. }
-                | Learned::Reserved { .. }
-                | Learned::Off,
-            ) => return,
-            Step::Learned(learned) => FdbEvent::Source(learned),
+            Step::Learned(learned) if learned.is_notable() => FdbEvent::Source(learned),
             Step::Verdict(Verdict::Flood) => FdbEvent::UnknownDestination,
             _ => return,
         };

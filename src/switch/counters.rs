@@ -191,12 +191,8 @@ impl LearnCounter<'_> {
                 self.counters.port(from).fdb_evictions.add(1);
             }
             Learned::Refused => here.fdb_refused.add(1),
-            Learned::Known
-            | Learned::Static
-            | Learned::Returned { .. }
-            | Learned::Pinned { .. }
-            | Learned::Reserved { .. }
-            | Learned::Off => {}
+            // A return is only reported.
+            _ => {}
         }
     }
 }
@@ -206,15 +202,7 @@ impl Observer for LearnCounter<'_> {
     #[inline(always)]
     fn note(&mut self, step: Step) {
         if let Step::Learned(learned) = step
-            && !matches!(
-                learned,
-                Learned::Known
-                    | Learned::Static
-                    | Learned::Returned { .. }
-                    | Learned::Pinned { .. }
-                    | Learned::Reserved { .. }
-                    | Learned::Off
-            )
+            && learned.is_notable()
         {
             self.count(learned);
         }

@@ -101,6 +101,25 @@ pub enum Learned {
     Off,
 }
 
+impl Learned {
+    /// Whether it is counted or reported: not a known address, one that may not be learned here, or learning that is off.
+    #[inline(always)]
+    pub const fn is_notable(self) -> bool {
+        match self {
+            Learned::Known
+            | Learned::Static
+            | Learned::Pinned { .. }
+            | Learned::Reserved { .. }
+            | Learned::Off => false,
+            Learned::Returned { .. }
+            | Learned::New
+            | Learned::Evicted { .. }
+            | Learned::Moved { .. }
+            | Learned::Refused => true,
+        }
+    }
+}
+
 /// An entry cannot be added.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FdbError {

@@ -194,7 +194,7 @@ impl Fdb {
             return Learning { learned: Learned::Reserved { owner }, change: None };
         }
         let Some(found) = self.find_locked(key.pack()) else {
-            let (learned, change) = match self.make_room(writer, port) {
+            let (learned, change) = match self.room_for(writer, port) {
                 None => (Learned::Refused, None),
                 Some(room @ Room::Free) => (Learned::New, Some(Change::Insert(room))),
                 Some(room @ Room::Of(Victim { port: from, at, .. })) => {
@@ -244,7 +244,7 @@ impl Fdb {
         let mut writer = self.lock();
         let value = Value::new(port, state, now);
         let Some(SlotValue { at, value: old }) = self.find_locked(key.pack()) else {
-            let room = self.make_room(&writer, port).ok_or(FdbError::Full)?;
+            let room = self.room_for(&writer, port).ok_or(FdbError::Full)?;
             self.insert(&mut writer, key, value, room);
             return Ok(());
         };
@@ -358,7 +358,7 @@ impl Fdb {
     }
 
     /// Needs the lock: where a new entry of `port` goes; `None` if nothing can be evicted.
-    fn make_room(&self, writer: &Writer, port: PortId) -> Option<Room> {
+    fn room_for(&self, writer: &Writer, port: PortId) -> Option<Room> {
         if self.len() < self.max() { Some(Room::Free) } else { self.victim(writer, port).map(Room::Of) }
     }
 
