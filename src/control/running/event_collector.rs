@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::history::EventHistory;
 use super::ports::LinkState;
 use super::{HostNetwork, Running};
-use crate::control::event::{DeviceAspect, Event, EventType};
+use crate::control::event::{DeviceAspect, Event, EventFilter, EventType};
 use crate::control::report::{NewFdbState, Throttled};
 use crate::datapath::{
     FdbEvent, FdbNotification, NOTIFICATIONS_PER_PORT, NOTIFICATIONS_PER_WORKER, RateLimiter,
@@ -107,6 +107,12 @@ impl<M: HostNetwork> Running<M> {
                 self.events.history.add(event);
             }
         }
+    }
+
+    /// Matching events until now, the oldest first, with those whose notifications are waiting.
+    pub(super) fn recorded_events(&mut self, filter: &EventFilter) -> Vec<Event> {
+        self.drain_fdb_notifications();
+        self.events.history.events(filter)
     }
 
     /// An eviction makes two events.

@@ -247,6 +247,16 @@ async fn emits_learned_before_flushed() {
     assert!(event_log.ends_with(&latest), "{event_log:?}");
 }
 
+/// A list of events does not wait for the interval at which notifications are read.
+#[tokio::test]
+async fn recorded_events_include_waiting_notifications() {
+    let (fake, mut running) = running(config(|_| {})).await;
+    send_frame(&fake, "container1", &frame(Mac::BROADCAST, HOST_MAC));
+    fake.peer("container2").recv(&mut [0; 100]).unwrap();
+    let filter = EventFilter { types: [EventType::Learned].into(), ..EventFilter::default() };
+    assert_eq!(running.recorded_events(&filter).len(), 1);
+}
+
 /// One port's events are limited, and other ports are not affected.
 #[tokio::test]
 async fn bounds_events_per_port_and_counts_lost() {

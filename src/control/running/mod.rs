@@ -408,7 +408,7 @@ impl<M: HostNetwork> Running<M> {
                 self.check_workers_now();
                 let _ = reply.send(Box::new(self.snapshot()));
             }
-            Command::Events(filter, reply) => _ = reply.send(self.events.history.events(&filter)),
+            Command::Events(filter, reply) => _ = reply.send(self.recorded_events(&filter)),
             Command::FollowEvents(filter, reply) => _ = reply.send(self.events.history.follow(filter)),
             Command::Mirror(request, reply) => _ = reply.send(self.mirror(*request)),
             Command::RouteLookup(request, reply) => _ = reply.send(self.route_lookup(&request)),
