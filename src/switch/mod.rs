@@ -18,6 +18,7 @@ mod tests;
 pub mod time;
 pub mod verdict;
 pub mod violation;
+pub mod vlan;
 
 pub use counters::{Counters, LearnCounter, PortCounters, PortCounts};
 pub use fdb::Fdb;
@@ -31,6 +32,7 @@ pub use port_set::PortSet;
 pub use time::Tick;
 pub use verdict::{DropReason, Side, Verdict};
 pub use violation::Violation;
+pub use vlan::{Vid, Vlans};
 
 use fdb::DryRun;
 use forward::Forwarding;

@@ -1,6 +1,7 @@
 //! Sets of ports: the scope of a flood, the members of a VLAN or of a group.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{PortId, Ports};
 
@@ -83,6 +84,70 @@ impl PortSet {
     }
 }
 
+/// A set that one thread changes while any number of threads read it without a lock. A reader sees each change of a
+/// member at once, but not several changes together.
+pub struct SharedPortSet {
+    words: [AtomicU64; WORDS],
+    /// The words with a member: one bit for each.
+    used: AtomicU64,
+}
+
+/// `used` has a bit for each word.
+const _: () = assert!(WORDS <= WORD_BITS);
+
+impl Default for SharedPortSet {
+    fn default() -> SharedPortSet {
+        SharedPortSet { words: [const { AtomicU64::new(0) }; WORDS], used: AtomicU64::new(0) }
+    }
+}
+
+impl fmt::Debug for SharedPortSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter().map(|port| port.0)).finish()
+    }
+}
+
+impl SharedPortSet {
+    /// Adds a port. Only one thread may change a set at a time.
+    pub fn insert(&self, port: PortId) {
+        let at = port.index() / WORD_BITS;
+        let Some(word) = self.words.get(at) else { return };
+        word.fetch_or(1 << (port.index() % WORD_BITS), Ordering::Release);
+        self.used.fetch_or(1 << at, Ordering::Release);
+    }
+
+    /// Removes a port. Only one thread may change a set at a time.
+    pub fn remove(&self, port: PortId) {
+        let at = port.index() / WORD_BITS;
+        let Some(word) = self.words.get(at) else { return };
+        let bit = 1 << (port.index() % WORD_BITS);
+        if word.fetch_and(!bit, Ordering::Release) & !bit == 0 {
+            self.used.fetch_and(!(1 << at), Ordering::Release);
+        }
+    }
+
+    /// Whether a port is a member.
+    #[inline]
+    pub fn contains(&self, port: PortId) -> bool {
+        let word = self.words.get(port.index() / WORD_BITS).map_or(0, |word| word.load(Ordering::Acquire));
+        word & (1 << (port.index() % WORD_BITS)) != 0
+    }
+
+    /// Whether there is no member.
+    pub fn is_empty(&self) -> bool {
+        self.used.load(Ordering::Acquire) == 0
+    }
+
+    /// The members, in the order of their numbers. Costs one step per member, and one per 64 numbers in use.
+    #[allow(clippy::cast_possible_truncation, reason = "port numbers fit")]
+    pub fn iter(&self) -> impl Iterator<Item = PortId> + '_ {
+        bits(self.used.load(Ordering::Acquire)).flat_map(|at| {
+            let word = self.words[usize::from(at)].load(Ordering::Acquire);
+            bits(word).map(move |bit| PortId(at * WORD_BITS as u16 + bit))
+        })
+    }
+}
+
 /// The numbers of the bits that are set.
 fn bits(mut word: u64) -> impl Iterator<Item = u16> {
     std::iter::from_fn(move || {
@@ -104,13 +169,20 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Behaves as the set of the standard library.
+        /// Both behave as the set of the standard library.
         #[test]
         fn behaves_as_a_set(changes in proptest::collection::vec((any::<bool>(), 0..5000_u16), 0..200)) {
             let (mut set, mut model) = (PortSet::default(), BTreeSet::new());
+            let shared = SharedPortSet::default();
             for (insert, port) in changes {
                 let port = PortId(port);
                 let fits = port.index() < Ports::MAX;
+                if insert {
+                    shared.insert(port);
+                } else {
+                    shared.remove(port);
+                }
+                prop_assert_eq!(shared.contains(port), insert && fits);
                 let (changed, expected) = if insert {
                     (set.insert(port), fits && model.insert(port))
                 } else {
@@ -120,6 +192,8 @@ mod tests {
                 prop_assert_eq!(set.contains(port), model.contains(&port));
             }
             prop_assert!(set.iter().eq(model.iter().copied()));
+            prop_assert!(shared.iter().eq(model.iter().copied()));
+            prop_assert_eq!(shared.is_empty(), model.is_empty());
             prop_assert_eq!((set.len(), set.is_empty()), (model.len(), model.is_empty()));
         }
     }

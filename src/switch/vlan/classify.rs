@@ -1,0 +1,86 @@
+//! The VLAN of a received frame, and its tag when it leaves.
+
+use std::sync::atomic::Ordering;
+
+use super::{Vid, Vlans};
+use crate::switch::{Edit, PortId};
+use crate::wire::EthernetFrame;
+
+/// A frame whose VLAN is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Classified {
+    /// Its VLAN.
+    pub vid: Vid,
+    /// How it was received.
+    received: Received,
+    /// The control information of its tag in this VLAN (802.1Q-2022 clause 9.6). Priority and DEI are those of the
+    /// received tag.
+    tci: u16,
+}
+
+/// The tag with which a frame was received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Received {
+    Untagged,
+    /// VID 0.
+    PriorityTagged,
+    Tagged,
+}
+
+/// Why a frame does not belong to a VLAN of its port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VlanFault {
+    /// The port is not a member of the VLAN in the tag.
+    NotMember(u16),
+    /// The frame has no VLAN identifier, and the port no PVID.
+    NoPvid,
+}
+
+impl Vlans {
+    /// The VLAN of a frame received on `port` (`__allowed_ingress` in `net/bridge/br_vlan.c`); `None` if the switch does
+    /// not filter VLANs.
+    ///
+    /// # Errors
+    /// The frame is not admitted.
+    #[inline]
+    pub fn classify(&self, port: PortId, frame: &EthernetFrame<'_>) -> Result<Option<Classified>, VlanFault> {
+        if self.settings.filtering { self.classify_filtered(port, frame).map(Some) } else { Ok(None) }
+    }
+
+    fn classify_filtered(&self, port: PortId, frame: &EthernetFrame<'_>) -> Result<Classified, VlanFault> {
+        let tag = frame.vlan_tag().filter(|tag| tag.tpid == self.settings.protocol.tpid());
+        let (received, tci) = match tag {
+            None => (Received::Untagged, self.pvid(port).ok_or(VlanFault::NoPvid)?.get()),
+            Some(tag) if tag.vid() == 0 => {
+                (Received::PriorityTagged, tag.tci | self.pvid(port).ok_or(VlanFault::NoPvid)?.get())
+            }
+            Some(tag) => (Received::Tagged, tag.tci),
+        };
+        let number = tci & Self::VID_MASK;
+        match Vid::new(number) {
+            Some(vid) if self.is_member(port, vid) => Ok(Classified { vid, received, tci }),
+            _ => Err(VlanFault::NotMember(number)),
+        }
+    }
+
+    /// The VID in a tag's control information.
+    const VID_MASK: u16 = 0x0fff;
+
+    /// The VLAN of untagged frames of a port.
+    #[inline]
+    pub fn pvid(&self, port: PortId) -> Option<Vid> {
+        Vid::new(self.pvids.get(port.index())?.load(Ordering::Acquire))
+    }
+
+    /// How a frame's copy for a member of its VLAN differs from the received frame (`br_handle_vlan`).
+    #[inline]
+    pub fn edit(&self, frame: Classified, egress: PortId) -> Edit {
+        let untagged = self.vlan(frame.vid.get()).is_some_and(|vlan| vlan.untagged.contains(egress));
+        match (frame.received, untagged) {
+            (Received::Untagged, true) | (Received::Tagged, false) => Edit::None,
+            (Received::Untagged, false) => Edit::Push(frame.tci),
+            (Received::PriorityTagged, false) => Edit::Rewrite(frame.tci),
+            (Received::PriorityTagged | Received::Tagged, true) => Edit::Pop,
+        }
+    }
+}
