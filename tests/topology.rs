@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail with the test")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::AsFd;
@@ -79,6 +80,7 @@ fn config(ports: u16) -> Config {
         txqueuelen: Some(512),
         metrics: None,
         log: LogLevel::Off,
+        port_settings: BTreeMap::new(),
     }
 }
 
@@ -340,9 +342,12 @@ fn reports_link_state_and_mtu_changes() {
     in_private_host(async || {
         let (mut topology, devices) = build(&config(2)).unwrap();
         let (host, one) = (&devices[0], &devices[1]);
-        let up = |mtu| LinkChange::State { up: true, mtu };
+        let up = |mtu| LinkChange::State { up: true, carrier: true, mtu };
         ip("-n container1 link set eth0 down");
-        assert_eq!(change(&mut topology, one).await, LinkChange::State { up: false, mtu: 1500 });
+        assert_eq!(
+            change(&mut topology, one).await,
+            LinkChange::State { up: false, carrier: true, mtu: 1500 }
+        );
         ip("-n container1 link set eth0 up");
         assert_eq!(change(&mut topology, one).await, up(1500));
         ip("-n container1 link set eth0 mtu 9000");
@@ -379,7 +384,10 @@ fn deleted_netns_is_freed_when_queues_close() {
         // Another port reuses the nsid and the interface index.
         devices[1] = topology.add_port(&port(1)).unwrap();
         ip("-n container1 link set eth0 down");
-        assert_eq!(change(&mut topology, &devices[1]).await, LinkChange::State { up: false, mtu: 1500 });
+        assert_eq!(
+            change(&mut topology, &devices[1]).await,
+            LinkChange::State { up: false, carrier: true, mtu: 1500 }
+        );
 
         // Another program gives the name to another namespace.
         ip("netns del container2");
@@ -400,7 +408,7 @@ fn removed_port_frees_its_netns_when_queues_close() {
         topology.remove_port(devices[1].id).unwrap();
         wait_until("the namespace is freed", || namespaces() == 1);
         ip("-n container2 link set eth0 down");
-        let down = LinkChange::State { up: false, mtu: 1500 };
+        let down = LinkChange::State { up: false, carrier: true, mtu: 1500 };
         assert_eq!(change(&mut topology, &devices[2]).await, down, "and no change of the removed port");
         drop(devices);
         assert!(topology.teardown().is_empty());
@@ -421,8 +429,10 @@ fn follows_a_device_to_another_netns() {
     in_private_host(async || {
         let (mut topology, devices) = build(&config(2)).unwrap();
         ip("netns add own");
-        let (up, down) =
-            (LinkChange::State { up: true, mtu: 1500 }, LinkChange::State { up: false, mtu: 1500 });
+        let (up, down) = (
+            LinkChange::State { up: true, carrier: true, mtu: 1500 },
+            LinkChange::State { up: false, carrier: true, mtu: 1500 },
+        );
         let one = &devices[1];
 
         ip("-n container1 link set eth0 name moved1 netns own");
@@ -483,7 +493,10 @@ fn follows_name_mac_and_addresses_of_a_device() {
         ip("-n container1 link set eth0 address 02:00:5e:00:53:77");
         assert_eq!(change(&mut topology, one).await, LinkChange::Mac(Mac([2, 0, 0x5e, 0, 0x53, 0x77])));
         ip("-n container1 link set eth0 down");
-        assert_eq!(change(&mut topology, one).await, LinkChange::State { up: false, mtu: 1500 });
+        assert_eq!(
+            change(&mut topology, one).await,
+            LinkChange::State { up: false, carrier: true, mtu: 1500 }
+        );
         ip("-n container1 link set eth0 name lan0");
         assert_eq!(change(&mut topology, one).await, LinkChange::Name("lan0".into()));
         ip("-n container1 address flush dev lan0");

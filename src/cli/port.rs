@@ -7,7 +7,7 @@ use clap_complete::ArgValueCompleter;
 use ipnet::IpNet;
 
 use crate::control::config::{self, HOST, InvalidValue};
-use crate::control::report::{AddedPort, NewPort, PortBlock, PortReport, PortSettings};
+use crate::control::report::{AddedPort, AdminState, NewPort, PortBlock, PortReport, PortSettings};
 use crate::sys::ethtool;
 use crate::wire::Mac;
 
@@ -87,14 +87,21 @@ struct PortAdd {
 
 /// Change settings of a port
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("settings").required(true).multiple(true).args(["up", "down", "guard"]))]
 struct PortSet {
     #[command(flatten)]
     target: Target,
     /// Name of the port
-    #[arg(value_name = "NAME", value_parser = port_name)]
+    #[arg(value_name = "NAME", value_parser = port_name, add = ArgValueCompleter::new(complete::ports))]
     port: String,
+    /// Set the port up again
+    #[arg(long, conflicts_with = "down")]
+    up: bool,
+    /// Set the port down: the device loses its carrier, and keeps its addresses and routes
+    #[arg(long)]
+    down: bool,
     /// Drop frames whose addresses are not the port's
-    #[arg(long, value_name = "on|off", required = true,
+    #[arg(long, value_name = "on|off",
           value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
     guard: Option<bool>,
     /// Print JSON, as `uswitch port show --json` does
@@ -179,8 +186,17 @@ impl PortShow {
 }
 
 impl PortSet {
+    fn settings(&self) -> PortSettings {
+        let admin_state = match (self.up, self.down) {
+            (true, _) => Some(AdminState::Up),
+            (_, true) => Some(AdminState::Down),
+            _ => None,
+        };
+        PortSettings { guard: self.guard, admin_state }
+    }
+
     fn run(self) -> Result<(), CliError> {
-        let settings = PortSettings { guard: self.guard };
+        let settings = self.settings();
         let path = format!("/v1/ports/{}", self.port);
         let port: PortReport = self.target.client()?.patch(&path, &settings)?;
         if self.json { output::json(&port) } else { output::print(&ports_table(&[port])) }
@@ -230,6 +246,9 @@ fn ports_table(ports: &[PortReport]) -> String {
         state => {
             if let Some(PortBlock { remaining, .. }) = &port.blocked {
                 return format!("blocked (loop, {remaining} s left)");
+            }
+            if let Some(reason) = port.down_reason() {
+                return format!("down ({reason})");
             }
             let throttled = port.throttled.iter().map(|why| format!(", throttled ({})", why.name()));
             state.to_lowercase() + &throttled.collect::<String>()

@@ -130,7 +130,7 @@ pub struct Event {
     /// Seconds for which a port is blocked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<u32>,
-    /// Drop reason, or why NAT may not work.
+    /// Drop reason, or why a port is down (`admin_down`, `no_carrier`, `link_down`), or why NAT may not work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// State of an added entry.
@@ -189,10 +189,8 @@ impl Event {
                 let value = self.value.as_deref().filter(|value| !value.is_empty()).unwrap_or("none");
                 self.change.map(|aspect| format!("{}: {value}", aspect.describe()))
             }
-            EventType::Throttled if self.reason.as_deref() == Some(Throttled::Ingress.name()) => {
-                Some("ingress: its frames take more than its share of the time".to_owned())
-            }
-            EventType::Throttled => Some("egress: its receive path is slow".to_owned()),
+            EventType::PortDown => self.reason.as_deref().map(down_detail),
+            EventType::Throttled => self.reason.as_deref().map(throttled_detail),
             EventType::LoopDetected => {
                 Some(format!("the address of {other} came in here: blocked for {}", time(self.seconds)))
             }
@@ -218,6 +216,23 @@ impl Event {
     pub(crate) fn missed(count: u64) -> Event {
         Event { count: Some(count), ..Event::at(Timestamp::now(), EventType::Lost) }
     }
+}
+
+fn down_detail(reason: &str) -> String {
+    match reason {
+        "admin_down" => "set down",
+        "no_carrier" => "its device has no carrier",
+        _ => "its device is down",
+    }
+    .to_owned()
+}
+
+fn throttled_detail(reason: &str) -> String {
+    match reason == Throttled::Ingress.name() {
+        true => "ingress: its frames take more than its share of the time",
+        false => "egress: its receive path is slow",
+    }
+    .to_owned()
 }
 
 /// Filter of events.

@@ -1,6 +1,7 @@
 //! The options of a switch as typed: the flags of `uswitch start`, and the keys of a configuration file.
 //! [`super::Config`] is made of them.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use serde::Deserialize;
 use toml::de::DeTable;
 
 use super::config::{ConfigError, EngineChoice};
+use super::report::PortSettings;
 
 /// An option that was not given is `None` or empty. [`super::Config::new`] has its default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -63,6 +65,8 @@ pub struct Options {
     pub verbose: u8,
     /// Run in the background: return when the switch forwards.
     pub detach: Option<bool>,
+    /// Settings of ports by name, as in `[port.container2]`; only in a file.
+    pub port: BTreeMap<String, PortSettings>,
 }
 
 impl Options {
@@ -94,6 +98,7 @@ impl Options {
             metrics: self.metrics.or(other.metrics),
             verbose: if self.verbose > 0 { self.verbose } else { other.verbose },
             detach: self.detach.or(other.detach),
+            port: if self.port.is_empty() { other.port } else { self.port },
         }
     }
 }
@@ -164,18 +169,22 @@ fn plain(message: &str) -> String {
     let listed = |list: &str| -> Vec<String> {
         list.split(", ").map(|word| word.trim_matches('`').to_owned()).collect()
     };
-    let quoted = |prefix: &str| Some(message.strip_prefix(prefix)?.split_once("`, expected one of "));
-    if let Some(Some((typed, keys))) = quoted("unknown field `") {
-        let nearest = listed(keys).into_iter().min_by_key(|key| strsim::damerau_levenshtein(typed, key));
+    let quoted = |prefix: &str| {
+        let (typed, words) = message.strip_prefix(prefix)?.split_once("`, expected ")?;
+        // Two words are joined by "or".
+        Some((typed, words.trim_start_matches("one of ").replace(" or ", ", ")))
+    };
+    if let Some((typed, keys)) = quoted("unknown field `") {
+        let nearest = listed(&keys).into_iter().min_by_key(|key| strsim::damerau_levenshtein(typed, key));
         let nearest = nearest.filter(|key| strsim::jaro(typed, key) > SIMILAR);
         let advice = nearest.map_or_else(
-            || format!("the options are {}", listed(keys).join(", ")),
+            || format!("the options are {}", listed(&keys).join(", ")),
             |key| format!("did you mean '{key}'?"),
         );
         return format!("'{typed}' is not an option, {advice}");
     }
-    if let Some(Some((typed, values))) = quoted("unknown variant `") {
-        return format!("'{typed}' is not one of {}", listed(values).join(", "));
+    if let Some((typed, values)) = quoted("unknown variant `") {
+        return format!("'{typed}' is not one of {}", listed(&values).join(", "));
     }
     match message.strip_prefix("invalid type: ").and_then(|types| types.split_once(", expected ")) {
         Some((found, wanted)) => wrong_type(found, wanted),

@@ -90,6 +90,17 @@ impl TapHandle {
         tap::set_owner(self.fd.as_fd(), Owner::this_process())
     }
 
+    /// Turns the device's carrier on or off: the end of the cable, as its namespace sees it. Addresses and routes stay.
+    ///
+    /// # Errors
+    /// The device was deleted, or, for a carrier, has no queue (`tun_net_change_carrier` in `drivers/net/tun.c`).
+    pub fn set_carrier(&self, on: bool) -> io::Result<()> {
+        let carrier = libc::c_int::from(on);
+        // SAFETY: `fd` is an open TAP queue; the kernel reads one int through the pointer, which outlives the call.
+        unsafe { ioctl::tunsetcarrier(self.fd.as_raw_fd(), &raw const carrier) }?;
+        Ok(())
+    }
+
     /// Enables the offloads again that a process with a queue may have disabled for the whole device.
     ///
     /// # Errors
@@ -192,5 +203,10 @@ mod ioctl {
     nix::ioctl_read_bad!(tungetiff, libc::TUNGETIFF, libc::ifreq);
     nix::ioctl_read_bad!(tungetvnethdrsz, libc::TUNGETVNETHDRSZ, libc::c_int);
     nix::ioctl_read_bad!(siocgifhwaddr, libc::SIOCGIFHWADDR, libc::ifreq);
+    nix::ioctl_write_ptr_bad!(
+        tunsetcarrier,
+        nix::request_code_write!(b'T', 226, size_of::<libc::c_int>()),
+        libc::c_int
+    );
     nix::ioctl_none!(tungetdevnetns, b'T', 227); // TUNGETDEVNETNS, which libc lacks
 }

@@ -71,6 +71,10 @@ fn attaches_and_detaches(start: &str) {
     assert_eq!(shown["netns"], format!("/proc/{}/ns/net", container.pid));
     let inode = container.run("readlink /proc/self/ns/net");
     assert_eq!(inode.trim(), format!("net:[{}]", shown["netns_ino"]));
+    let set = run_as_user(&host, "uswitch port set web --down").ok();
+    assert!(set.contains("down (set down)") && container.run("ip link show eth0").contains("NO-CARRIER"));
+    run_as_user(&host, "uswitch port set web --up").ok();
+    container.run(&format!("ping -n -c 1 -W 5 {}", v4(1)));
     run_as_user(&host, "uswitch port del web").ok();
     wait_until("the device is removed", || !container.has_device("eth0"));
     run_as_user(&host, &format!("uswitch port add web --netns {} --ifname eth3", container.pid)).ok();

@@ -23,6 +23,7 @@ mod basic;
 mod behaviour;
 mod bench;
 mod capture;
+mod carrier;
 mod doctor;
 mod engines;
 mod events;

@@ -121,6 +121,17 @@ pub enum InvalidValue {
     /// Options that need a gateway.
     #[error("'no-gateway' excludes 'gateway' and 'nat': give only one of them")]
     NoGateway,
+    /// The host port has no guard.
+    #[error("the host port has no guard: it is the host, which may use any address")]
+    HostPortGuard,
+    /// Of a port's settings in a configuration file.
+    #[error("{name}: {why}")]
+    OfPort {
+        /** The port. */
+        name: String,
+        /** What is wrong. */
+        why: Box<InvalidValue>,
+    },
     /// `--nat` with `--internal`.
     #[error("NAT needs the host port, which 'internal' omits: give only one of them")]
     NatWithoutHostPort,

@@ -3,11 +3,13 @@
 mod error;
 mod mtu;
 mod names;
+mod port_settings;
 mod subnets;
 #[cfg(test)]
 mod tests;
 mod workers;
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -19,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use self::error::{ConfigError, InvalidValue};
 pub use self::mtu::{LARGEST_MTU, SMALLEST_MTU, SMALLEST_MTU_V6, mtu};
 pub use self::names::{DEFAULT_NAME, HOST, container_name, device_name};
+pub use self::port_settings::port_settings;
 pub use self::subnets::is_special;
 
 use self::mtu::smallest_mtu;
@@ -27,6 +30,7 @@ use self::workers::{busy_poll, cpus, default_workers, placement};
 use super::addressing::MacPrefix;
 use super::log::LogLevel;
 use super::options::{Options, OptionsFile};
+use super::report::PortSettings;
 use crate::datapath::{BusyPoll, Placement};
 use crate::switch::Ports;
 
@@ -92,6 +96,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// Log level at the start.
     pub log: LogLevel,
+    /// Settings of the ports with these names, from when they are added.
+    pub port_settings: BTreeMap<String, PortSettings>,
 }
 
 /// Values that the switch chooses itself when it starts.
@@ -163,6 +169,7 @@ impl Options {
             "fdb-max" => self.fdb_max.is_some(),
             "group-fwd-mask" => self.group_fwd_mask.is_some(),
             "metrics" => self.metrics.is_some(),
+            "port" => !self.port.is_empty(),
             "txqueuelen" => self.txqueuelen.is_some(),
             _ => false,
         }
@@ -211,12 +218,14 @@ fn check(options: Options) -> Checked<Config> {
         group_fwd_mask: number("group-fwd-mask", options.group_fwd_mask, 0, 0..=0xffff)?,
         metrics: options.metrics.map(metrics).transpose()?,
         log: log_level(options.verbose),
-        txqueuelen: match options.txqueuelen {
-            Some(_) => Some(number("txqueuelen", options.txqueuelen, 1, 1..=1_000_000)?),
-            None => None,
-        },
+        port_settings: port_settings::of_file(options.port)?,
+        txqueuelen: txqueuelen(options.txqueuelen)?,
         subnets,
     })
+}
+
+fn txqueuelen(typed: Option<u64>) -> Checked<Option<u32>> {
+    typed.map(|length| number("txqueuelen", Some(length), 1, 1..=1_000_000)).transpose()
 }
 
 const fn log_level(verbose: u8) -> LogLevel {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::subnets::default_subnets;
 use super::*;
+use crate::control::report::AdminState;
 
 fn config(edit: impl FnOnce(&mut Options)) -> Result<Config, String> {
     let mut options = Options::default();
@@ -33,6 +34,28 @@ fn defaults() {
     assert_eq!(config.container(2), "container2");
     let gateways: Vec<_> = config.gateways().map(|gateway| gateway.to_string()).collect();
     assert_eq!(gateways, ["172.16.0.1", "fd00:172:16::1"]);
+}
+
+#[test]
+fn checks_settings_of_ports() {
+    let of_file = |text: &str| {
+        let file = OptionsFile::parse(Path::new("lab.toml"), text).map_err(|error| error.to_string())?;
+        Config::new(Options::default(), Some(file)).map_err(|error| error.to_string())
+    };
+    let config = of_file("ports = 3\n[port.container2]\nguard = false\nadmin-state = 'down'\n").unwrap();
+    let expected = PortSettings { guard: Some(false), admin_state: Some(AdminState::Down) };
+    assert_eq!(config.port_settings, BTreeMap::from([("container2".to_owned(), expected)]));
+    let error = of_file("ports = 3\n[port.host]\nguard = true\n").unwrap_err();
+    assert!(error.starts_with("lab.toml:2: port: host: the host port has no guard"), "{error}");
+    let error = of_file("[port.'a b']\nguard = true\n").unwrap_err();
+    assert!(error.starts_with("lab.toml:1: port: a b: 'a b' cannot name a container"), "{error}");
+    let error = of_file("[port.container1]\nadmin-stat = 'down'\n").unwrap_err();
+    assert!(
+        error.starts_with("lab.toml:2: 'admin-stat' is not an option, did you mean 'admin-state'?"),
+        "{error}"
+    );
+    let error = of_file("[port.container1]\nadmin-state = 'off'\n").unwrap_err();
+    assert!(error.starts_with("lab.toml:2: admin-state: 'off' is not one of up, down"), "{error}");
 }
 
 #[test]

@@ -18,7 +18,9 @@ use utoipa::ToSchema;
 pub use self::fdb::{
     FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, FlushReport, NewFdbEntry, NewFdbState,
 };
-pub use self::port::{AddedPort, BridgePort, NewPort, PortBlock, PortReport, PortSettings, Throttled};
+pub use self::port::{
+    AddedPort, AdminState, BridgePort, NewPort, PortBlock, PortReport, PortSettings, Throttled,
+};
 pub use self::stats::{DELETED, PortStats};
 pub use self::status::{GatewayReport, Health, Status, SwitchState};
 

@@ -24,14 +24,18 @@ pub struct PortReport {
     pub fault: Option<String>,
     /// Name of the switch.
     pub master: String,
-    /// `forwarding`; `blocking` while the port is blocked because of a loop; `disabled` when the link is down or the
-    /// device is gone.
+    /// `forwarding`; `blocking` while the port is blocked because of a loop; `disabled` when the port or the link is
+    /// down, or the device is gone.
     pub state: String,
     /// The port settings that the Linux bridge shows.
     #[serde(flatten)]
     pub bridge: BridgePort,
     /// `UP`, `DOWN`, or `NOTPRESENT` when the device was deleted (RFC 2863 ifOperStatus).
     pub operstate: String,
+    /// Whether the user has set the port up or down (RFC 2863 ifAdminStatus). A port that is down takes the carrier from
+    /// its device.
+    #[serde(default)]
+    pub admin_state: AdminState,
     /// MAC address of the device.
     #[schema(value_type = String)]
     pub address: Mac,
@@ -70,6 +74,17 @@ pub struct PortReport {
     pub polled: bool,
 }
 
+impl PortReport {
+    /// Why the port is down although its device is up, in a few words.
+    pub(crate) fn down_reason(&self) -> Option<&'static str> {
+        match self.operstate.as_str() {
+            "DOWN" if self.admin_state == AdminState::Down => Some("set down"),
+            "DOWN" if self.flags.iter().any(|flag| flag == "NO-CARRIER") => Some("no carrier"),
+            _ => None,
+        }
+    }
+}
+
 /// Why a port is blocked: frames of another port came back there, through a loop or a host that sends frames back, or
 /// the MAC address is used twice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -81,6 +96,17 @@ pub struct PortBlock {
     pub other: String,
     /// Seconds until the port is unblocked.
     pub remaining: u32,
+}
+
+/// Whether the user has set a port up or down.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AdminState {
+    /// The port forwards if its link is up.
+    #[default]
+    Up,
+    /// The port does not forward, and its device has no carrier.
+    Down,
 }
 
 /// Why a port is throttled.
@@ -188,6 +214,10 @@ pub struct NewPort {
 pub struct PortSettings {
     /// Whether the guard is on.
     pub guard: Option<bool>,
+    /// Whether the port is up. A port that is down forwards nothing, and its device has no carrier: it keeps its addresses
+    /// and routes.
+    #[serde(alias = "admin-state")]
+    pub admin_state: Option<AdminState>,
 }
 
 #[cfg(test)]
@@ -205,6 +235,7 @@ impl PortReport {
             state: "forwarding".into(),
             bridge: BridgePort::default(),
             operstate: "UP".into(),
+            admin_state: AdminState::Up,
             address: Mac([2, 0, 0, 0, 0, n]),
             addresses: vec![format!("172.16.0.{}/24", n + 1).parse().unwrap()],
             device_ifindex: 2,

@@ -13,7 +13,6 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::history::EventHistory;
-use super::ports::LinkState;
 use super::{HostNetwork, Running};
 use crate::control::event::{DeviceAspect, Event, EventFilter, EventType};
 use crate::control::report::{NewFdbState, Throttled};
@@ -222,6 +221,14 @@ impl<M: HostNetwork> Running<M> {
         self.events.history.add(self.port_event(kind, port));
     }
 
+    /// Records that a port has gone down, and why.
+    pub(super) fn emit_port_down(&mut self, port: PortId) {
+        self.emit_admin_event(|running| Event {
+            reason: running.ports.get(&port).map(|record| record.down_reason().to_owned()),
+            ..running.port_event(EventType::PortDown, port)
+        });
+    }
+
     /// Records an entry that the API added. Earlier notifications come first, here and below.
     pub(super) fn emit_fdb_added(&mut self, port: PortId, key: FdbKey, state: NewFdbState) {
         let state = Some(state);
@@ -268,16 +275,4 @@ fn throttled(gained: &PortCounts) -> Vec<Throttled> {
     let ingress = (gained.throttled_us > 0).then_some(Throttled::Ingress);
     let egress = (gained.background > 0).then_some(Throttled::Egress);
     ingress.into_iter().chain(egress).collect()
-}
-
-impl LinkState {
-    /// The event of a change from `before`, if there is one.
-    pub(super) fn change(self, before: LinkState) -> Option<EventType> {
-        match self {
-            _ if self == before => None,
-            LinkState::Up => Some(EventType::PortUp),
-            LinkState::Down => Some(EventType::PortDown),
-            LinkState::Gone => Some(EventType::PortGone),
-        }
-    }
 }

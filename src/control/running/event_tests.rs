@@ -151,9 +151,9 @@ async fn emits_port_events() {
     let id = running.ports.values().find(|port| port.name == "container1").unwrap().device.id;
     let mut link = |change| running.device_changed(id, &change);
     for up in [false, false, true] {
-        link(LinkChange::State { up, mtu: 1500 });
+        link(LinkChange::State { up, carrier: true, mtu: 1500 });
     }
-    link(LinkChange::State { up: true, mtu: 9000 });
+    link(LinkChange::State { up: true, carrier: true, mtu: 9000 });
     link(LinkChange::Gone);
     link(LinkChange::Gone);
     running.remove_port("container1").unwrap();

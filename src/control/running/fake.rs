@@ -36,7 +36,7 @@ struct Shared {
     specs: Vec<PortSpec>,
     peers: HashMap<String, UnixDatagram>,
     ids: HashMap<String, DeviceId>,
-    /// Creating this device fails.
+    /// Creating this device, or changing its carrier, fails.
     failing_device: Option<String>,
     /// The teardown reports an error.
     teardown_fails: bool,
@@ -187,6 +187,16 @@ impl HostNetwork for FakeNetwork {
     }
 
     fn check_settings(&mut self) {}
+
+    fn set_carrier(&mut self, device: DeviceId, on: bool) -> Result<(), TopologyError> {
+        let mut shared = self.shared.lock().unwrap();
+        let name = shared.ids.iter().find(|(_, id)| **id == device).map(|(name, _)| name.clone()).unwrap();
+        if shared.failing_device.as_deref() == Some(&name) {
+            return Err(TopologyError::NoSuchDevice);
+        }
+        shared.log.push(format!("carrier {name} {}", if on { "on" } else { "off" }));
+        Ok(())
+    }
 
     fn announce(&mut self, device: DeviceId, addresses: &[IpNet]) {
         let mut shared = self.shared.lock().unwrap();

@@ -5,17 +5,18 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use tracing::{info, warn};
 
-use super::{HostNetwork, RunError, Running};
+use super::{HostNetwork, Running};
 use crate::control::Config;
-use crate::control::report::{NewPort, PortReport, PortSettings};
+use crate::control::report::NewPort;
 use crate::switch::fdb::FdbKey;
 use crate::switch::{Identity, PortId};
 use crate::wire::Mac;
 
 /// Whether the guard of a new port is on. By default it is, but not in an existing namespace, which may use addresses
 /// that the switch does not know.
-pub(super) fn is_on(config: &Config, requested: Option<bool>, in_existing_netns: bool) -> bool {
-    requested.unwrap_or(config.guard && !in_existing_netns)
+pub(super) fn is_on(config: &Config, name: &str, requested: Option<bool>, in_existing_netns: bool) -> bool {
+    let in_file = config.port_settings.get(name).and_then(|settings| settings.guard);
+    requested.or(in_file).unwrap_or(config.guard && !in_existing_netns)
 }
 
 /// The notice that a new port is not guarded, unless the user chose that.
@@ -52,25 +53,17 @@ impl PortGuard {
 }
 
 impl<M: HostNetwork> Running<M> {
-    /// Changes the settings of a running port.
-    pub(super) fn set_port(&mut self, name: &str, settings: &PortSettings) -> Result<PortReport, RunError> {
-        let id = self.port_named(name)?;
-        let record = self.ports.get_mut(&id).ok_or_else(|| RunError::NoSuchPort(name.to_owned()))?;
-        if record.is_host() {
-            return Err(RunError::HostPortGuard);
+    /// Turns the guard of a container's port on or off.
+    pub(super) fn set_port_guard(&mut self, id: PortId, enabled: bool) {
+        let Some(record) = self.ports.get(&id) else { return };
+        let is_used_elsewhere = self.is_used_elsewhere(record.guard.identity.mac, id);
+        let Some(record) = self.ports.get_mut(&id) else { return };
+        record.guard.enabled = enabled;
+        if is_used_elsewhere {
+            record.guard.identity.mac = record.assigned.mac;
         }
-        if let Some(enabled) = settings.guard {
-            record.guard.enabled = enabled;
-            let mac = record.guard.identity.mac;
-            let is_used_elsewhere = self.is_used_elsewhere(mac, id);
-            let record = self.ports.get_mut(&id).ok_or_else(|| RunError::NoSuchPort(name.to_owned()))?;
-            if is_used_elsewhere {
-                record.guard.identity.mac = record.assigned.mac;
-            }
-            self.switch.set_guard(id, record.guard.identity());
-            info!(port = name, enabled, "guard changed");
-        }
-        Ok(self.port_report(id, &self.ports[&id]))
+        self.switch.set_guard(id, record.guard.identity());
+        info!(port = record.name, enabled, "guard changed");
     }
 
     /// Follows a device whose MAC was changed. A guarded port keeps its identity if another host uses the new MAC.

@@ -23,6 +23,8 @@ pub(crate) trait HostNetwork {
     fn remove_port(&mut self, device: DeviceId) -> Result<(), TopologyError>;
     /// As [`Topology::check_settings`].
     fn check_settings(&mut self);
+    /// As [`Topology::set_carrier`].
+    fn set_carrier(&mut self, device: DeviceId, on: bool) -> Result<(), TopologyError>;
     /// As [`Topology::announce`].
     fn announce(&mut self, device: DeviceId, addresses: &[IpNet]);
     /// As [`Topology::route_lookup`].
@@ -55,6 +57,9 @@ impl HostNetwork for Topology {
     }
     fn check_settings(&mut self) {
         Topology::check_settings(self);
+    }
+    fn set_carrier(&mut self, device: DeviceId, on: bool) -> Result<(), TopologyError> {
+        Topology::set_carrier(self, device, on)
     }
     fn announce(&mut self, device: DeviceId, addresses: &[IpNet]) {
         Topology::announce(self, device, addresses);

@@ -30,6 +30,7 @@ mod loops;
 mod mirror;
 mod nat;
 mod plan;
+mod port_settings;
 mod ports;
 #[cfg(test)]
 mod tests;
@@ -99,9 +100,8 @@ pub(crate) enum RunError {
     PortExists(String),
     #[error("the host port cannot be deleted: only an internal switch has none")]
     HostPort,
-    /// The host port has no guard.
-    #[error("the host port has no guard: it is the host, which may use any address")]
-    HostPortGuard,
+    #[error("the device of port {0} is gone: delete the port, or replace it")]
+    PortGone(String),
     /// The address, and its owner.
     #[error(
         "the port {0} exists, and its device is gone: replace it (--replace), or delete it with `uswitch port del {0}`"
@@ -452,11 +452,12 @@ fn start_workers(
     }
 }
 
-/// Whether the switch may use a port.
+/// Whether the workers may use a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum AdminState {
-    Enabled,
-    Disabled,
+enum PortUse {
+    Allowed,
+    /// Not yet, or not any more.
+    Forbidden,
 }
 
 fn settings(config: &Config) -> SwitchConfig {

@@ -49,7 +49,8 @@ impl PortPlan {
             offload: config.offload,
             queues: config.workers,
         };
-        Ok(PortPlan { name, guard: config.guard, number: n, spec, replaced: Vec::new() })
+        let guard = guard::is_on(config, &name, None, false);
+        Ok(PortPlan { name, guard, number: n, spec, replaced: Vec::new() })
     }
 
     /// Checks the request against the existing ports, and fills in defaults.
@@ -75,7 +76,7 @@ impl PortPlan {
         };
         let mac = request.mac.or(former.map(|former| former.assigned.mac));
         Ok(PortPlan {
-            guard: guard::is_on(config, request.guard, netns.is_some()),
+            guard: guard::is_on(config, &name, request.guard, netns.is_some()),
             number,
             spec: PortSpec {
                 netns: netns.map_or_else(|| PortNetns::New(name.clone()), PortNetns::Existing),

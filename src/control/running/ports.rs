@@ -7,9 +7,9 @@ use tracing::{info, warn};
 
 use super::guard::{self, PortGuard};
 use super::loops::LoopRecord;
-use super::{AdminState, HOST, HostNetwork, PortPlan, RunError, Running, plan};
+use super::{HOST, HostNetwork, PortPlan, PortUse, RunError, Running, plan};
 use crate::control::event::{DeviceAspect, EventType};
-use crate::control::report::{AddedPort, NewFdbEntry, NewFdbState, NewPort, Throttled};
+use crate::control::report::{AddedPort, AdminState, NewFdbEntry, NewFdbState, NewPort, Throttled};
 use crate::control::topology::{Device, DeviceId, LinkChange, PortNetns, PortSpec, TopologyError};
 use crate::datapath::DatapathError;
 use crate::switch::fdb::{FdbError, FdbKey, FdbState};
@@ -21,9 +21,22 @@ use crate::wire::Mac;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LinkState {
     Up,
+    /// Up, without carrier: the cable is cut.
+    NoCarrier,
     Down,
     /// The device was deleted, and the workers have closed its queues.
     Gone,
+}
+
+impl LinkState {
+    /// The state of a device that exists.
+    pub(super) fn of(up: bool, carrier: bool) -> LinkState {
+        match (up, carrier) {
+            (false, _) => LinkState::Down,
+            (true, false) => LinkState::NoCarrier,
+            (true, true) => LinkState::Up,
+        }
+    }
 }
 
 /// Control's record of one port.
@@ -42,6 +55,8 @@ pub(crate) struct PortRecord {
     /// Whether the guard checks its frames.
     pub(super) guard: PortGuard,
     pub(super) link: LinkState,
+    /// Whether the user has set the port up or down.
+    pub(super) admin: AdminState,
     /// What prevents some frames from passing.
     pub(super) fault: Option<String>,
     /// The slot's counters when this port was added.
@@ -75,11 +90,26 @@ impl PortRecord {
             offload,
             guard,
             link: LinkState::Up,
+            admin: AdminState::Up,
             fault: None,
             counted_before: PortCounts::default(),
             compared: PortCounts::default(),
             throttled: Vec::new(),
             loop_record: None,
+        }
+    }
+
+    /// It forwards, unless it is blocked.
+    pub(super) fn is_up(&self) -> bool {
+        self.link == LinkState::Up && self.admin == AdminState::Up
+    }
+
+    /// Why it is down, as an event says it.
+    pub(super) fn down_reason(&self) -> &'static str {
+        match (self.admin, self.link) {
+            (AdminState::Down, _) => "admin_down",
+            (AdminState::Up, LinkState::NoCarrier) => "no_carrier",
+            (AdminState::Up, _) => "link_down",
         }
     }
 
@@ -131,9 +161,9 @@ impl PortRecord {
     }
 
     /// The port's entry in the switch's port table.
-    pub(super) fn state_for_switch(&self, admin: AdminState) -> Port {
+    pub(super) fn state_for_switch(&self, used: PortUse) -> Port {
         Port {
-            up: self.link == LinkState::Up && admin == AdminState::Enabled,
+            up: self.is_up() && used == PortUse::Allowed,
             host: self.is_host(),
             offload: self.offload,
             mtu: self.device.mtu,
@@ -149,7 +179,8 @@ impl<M: HostNetwork> Running<M> {
         let offload = self.config.offload;
         let record = PortRecord::new(HOST.to_owned(), 0, device, offload);
         let id = self.attach(record)?;
-        Ok(self.pin_gateway(id)?)
+        self.pin_gateway(id)?;
+        self.apply_file_settings(id)
     }
 
     /// Adds the requested port.
@@ -218,14 +249,16 @@ impl<M: HostNetwork> Running<M> {
         let PortPlan { name, number, guard, spec, .. } = plan;
         let mut record = PortRecord::new(name, number, device, spec.offload);
         record.guard.enabled = guard;
-        self.attach(record)
+        let id = self.attach(record)?;
+        self.apply_file_settings(id)?;
+        Ok(id)
     }
 
     /// Hands a device's queues to the workers. Removes the device if that fails.
     fn attach(&mut self, mut record: PortRecord) -> Result<PortId, RunError> {
         let device = record.device.id;
         let queues = std::mem::take(&mut record.device.queues);
-        let attached = match self.switch.ports.add(record.state_for_switch(AdminState::Disabled)) {
+        let attached = match self.switch.ports.add(record.state_for_switch(PortUse::Forbidden)) {
             None => Err(RunError::TooManyPorts),
             Some(id) => {
                 record.counted_before = self.totals(id);
@@ -241,7 +274,7 @@ impl<M: HostNetwork> Running<M> {
             Ok(id) => {
                 self.switch.assign_mac(id, Some(record.assigned.mac));
                 self.switch.set_guard(id, record.guard.identity());
-                self.switch.ports.set(id, record.state_for_switch(AdminState::Enabled));
+                self.switch.ports.set(id, record.state_for_switch(PortUse::Allowed));
                 let (port, device) = (&record.name, &record.device);
                 info!(port, device = device.ifname, mac = %device.mac, mtu = device.mtu, "port added");
                 self.ports.insert(id, record);
@@ -285,7 +318,7 @@ impl<M: HostNetwork> Running<M> {
     /// Stops sending frames to the port and has the workers close its queues, unless they already have.
     pub(super) fn detach(&self, id: PortId) -> Result<(), RunError> {
         let record = &self.ports[&id];
-        self.switch.ports.set(id, record.state_for_switch(AdminState::Disabled));
+        self.switch.ports.set(id, record.state_for_switch(PortUse::Forbidden));
         if record.link != LinkState::Gone {
             self.datapath.detach(id)?;
         }
@@ -305,9 +338,12 @@ impl<M: HostNetwork> Running<M> {
     pub(super) fn link_changed(&mut self, id: PortId, change: &LinkChange) {
         let Some(record) = self.ports.get_mut(&id).filter(|port| !port.is_gone()) else { return };
         match change {
-            LinkChange::State { up, mtu } => {
+            LinkChange::State { up, carrier, mtu } => {
                 record.device.mtu = *mtu;
-                self.set_link_state(id, if *up { LinkState::Up } else { LinkState::Down });
+                self.set_link_state(id, LinkState::of(*up, *carrier));
+                if *carrier {
+                    self.keep_carrier_off(id);
+                }
             }
             LinkChange::Gone => {
                 // A stalled worker detaches it when it responds again. A failed worker ends the switch.
@@ -330,35 +366,46 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    fn set_link_state(&mut self, id: PortId, link: LinkState) {
+    pub(super) fn set_link_state(&mut self, id: PortId, link: LinkState) {
+        self.update_port_state(id, |record| record.link = link);
+    }
+
+    /// Changes what the port's state depends on, and lets the switch and the user know.
+    pub(super) fn update_port_state(&mut self, id: PortId, change: impl FnOnce(&mut PortRecord)) {
         let Some(record) = self.ports.get_mut(&id) else { return };
-        let before = std::mem::replace(&mut record.link, link);
-        let (port, mtu) = (&record.name, record.device.mtu);
+        let (was_up, was_gone) = (record.is_up(), record.is_gone());
+        change(record);
+        let is_up = record.is_up();
+        let (port, mtu, link, admin) = (&record.name, record.device.mtu, record.link, record.admin);
         match link {
-            LinkState::Up => info!(port, mtu, "port up"),
-            LinkState::Down => info!(port, mtu, "port down"),
             LinkState::Gone => warn!(port, "the port's device is gone"),
+            _ if is_up => info!(port, mtu, "port up"),
+            _ => info!(port, mtu, ?link, ?admin, "port down"),
         }
-        self.switch.ports.set(id, record.state_for_switch(AdminState::Enabled));
-        if link != LinkState::Up {
+        self.switch.ports.set(id, record.state_for_switch(PortUse::Allowed));
+        if !is_up {
             // Hosts behind a port that is down may reappear behind another. The Linux bridge flushes too.
             self.switch.fdb.flush(Some(id));
         }
-        if let Some(change) = link.change(before) {
-            self.emit_port_event(change, id);
-        }
+        let kind = match (was_up, is_up) {
+            _ if link == LinkState::Gone && !was_gone => EventType::PortGone,
+            (false, true) => EventType::PortUp,
+            (true, false) => return self.emit_port_down(id),
+            _ => return,
+        };
+        self.emit_port_event(kind, id);
     }
 
     /// The gateway has the MAC of the host port's device, or else the host would not receive what is sent to it.
     fn set_gateway_mac(&mut self, host: PortId, mac: Mac) {
         let Some(record) = self.ports.get(&host) else { return };
-        self.switch.ports.set(host, record.state_for_switch(AdminState::Disabled));
+        self.switch.ports.set(host, record.state_for_switch(PortUse::Forbidden));
         self.switch.gateway.mac.set(mac);
         self.switch.fdb.remove_port(host);
         if let Err(error) = self.pin_gateway(host) {
             warn!(%error, "no FDB entry for the gateway");
         }
-        self.switch.ports.set(host, record.state_for_switch(AdminState::Enabled));
+        self.switch.ports.set(host, record.state_for_switch(PortUse::Allowed));
     }
 
     /// Adds the permanent FDB entry of the gateway.

@@ -5,8 +5,11 @@ use std::net::IpAddr;
 use super::fake::{FakeControl, FakeNetwork, config, fdb_reports, running};
 use super::*;
 use crate::control::event::{Event, EventFilter, EventType};
-use crate::control::report::{FdbFilter, NewFdbEntry, NewFdbState, NewPort, PortReport, SwitchState};
+use crate::control::report::{
+    AdminState, FdbFilter, NewFdbEntry, NewFdbState, NewPort, PortReport, PortSettings, SwitchState,
+};
 use crate::control::topology::{NatChange, PortNetns};
+use crate::switch::DropReason;
 
 const HOST_MAC: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 1]);
 
@@ -134,16 +137,47 @@ async fn port_goes_down_and_up() {
     let (fake, mut running) = running(config(|_| {})).await;
     send_across(&fake, "container1", "container2", HOST_MAC);
     let id = running.ports.values().find(|port| port.name == "container1").unwrap().device.id;
-    running.device_changed(id, &LinkChange::State { up: false, mtu: 9000 });
+    running.device_changed(id, &LinkChange::State { up: false, carrier: true, mtu: 9000 });
     let reports = running.port_reports();
     let down = port(&reports, "container1");
     assert_eq!((down.state.as_str(), down.operstate.as_str(), down.mtu), ("disabled", "DOWN", 9000));
     assert_eq!(down.flags, ["BROADCAST", "MULTICAST"]);
     assert_eq!(port_of(&mut running, HOST_MAC), None);
     assert_eq!(running.status().ports_up, 2);
-    running.device_changed(id, &LinkChange::State { up: true, mtu: 1500 });
+    running.device_changed(id, &LinkChange::State { up: true, carrier: true, mtu: 1500 });
     assert_eq!(port(&running.port_reports(), "container1").state, "forwarding");
     send_across(&fake, "container1", "container2", HOST_MAC);
+}
+
+#[tokio::test]
+async fn port_that_is_set_down_drops_frames_and_stays_down() {
+    let (fake, mut running) = running(config(|_| {})).await;
+    let set = |state| PortSettings { admin_state: Some(state), ..PortSettings::default() };
+    let down = running.set_port("container1", &set(AdminState::Down)).unwrap();
+    assert_eq!((down.state.as_str(), down.operstate.as_str()), ("disabled", "DOWN"));
+    assert_eq!(running.status().ports_up, 2);
+    let id = running.port_named("container1").unwrap();
+    let device = running.ports[&id].device.id;
+    // The container turns its carrier on.
+    running.device_changed(device, &LinkChange::State { up: true, carrier: true, mtu: 1500 });
+    fake.peer("container1").send(&broadcast(HOST_MAC)).unwrap();
+    while running.totals(id).drops[DropReason::IngressDown as usize] == 0 {
+        std::thread::yield_now();
+    }
+    running.set_port("container1", &set(AdminState::Up)).unwrap();
+    send_across(&fake, "container1", "container2", HOST_MAC);
+    let carriers = fake.log().into_iter().filter(|line| line.starts_with("carrier")).collect::<Vec<_>>();
+    assert_eq!(carriers, ["carrier container1 off", "carrier container1 off", "carrier container1 on"]);
+}
+
+#[tokio::test]
+async fn port_whose_carrier_is_refused_keeps_its_settings() {
+    let (fake, mut running) = running(config(|_| {})).await;
+    fake.fail_device("container1");
+    let both = PortSettings { admin_state: Some(AdminState::Down), guard: Some(true) };
+    running.set_port("container1", &both).unwrap_err();
+    let report = running.port_reports().remove(1);
+    assert_eq!((report.admin_state, report.source_guard), (AdminState::Up, false));
 }
 
 #[tokio::test]
@@ -187,7 +221,7 @@ async fn port_without_device_stays_listed_until_deleted() {
         running.device_changed(id, &LinkChange::Gone);
         assert_eq!(port(&running.port_reports(), "container1").operstate, "NOTPRESENT");
     }
-    running.device_changed(id, &LinkChange::State { up: true, mtu: 1500 });
+    running.device_changed(id, &LinkChange::State { up: true, carrier: true, mtu: 1500 });
     assert_eq!(port(&running.port_reports(), "container1").state, "disabled");
     send_across(&fake, "container2", "container3", HOST_MAC);
     running.remove_port("container1").unwrap();

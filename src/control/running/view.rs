@@ -59,7 +59,7 @@ impl<M: HostNetwork> Running<M> {
             loop_detection: config.loop_detection,
             mtu: config.mtu,
             ports: self.ports.len(),
-            ports_up: self.ports.values().filter(|port| port.link == LinkState::Up).count(),
+            ports_up: self.ports.values().filter(|port| port.is_up()).count(),
             fdb: self.switch.fdb.len(),
             fdb_max: self.switch.fdb.max(),
             ageing_time: config.ageing_time.as_secs(),
@@ -86,13 +86,17 @@ impl<M: HostNetwork> Running<M> {
     }
 
     pub(super) fn port_report(&self, id: PortId, port: &PortRecord) -> PortReport {
-        let (flags, state, operstate): (&[&str], _, _) = match port.link {
-            LinkState::Up if self.switch.ports.is_blocked(id) => {
-                (&["BROADCAST", "MULTICAST", "UP", "LOWER_UP"], "blocking", "UP")
-            }
-            LinkState::Up => (&["BROADCAST", "MULTICAST", "UP", "LOWER_UP"], "forwarding", "UP"),
-            LinkState::Down => (&["BROADCAST", "MULTICAST"], "disabled", "DOWN"),
-            LinkState::Gone => (&[], "disabled", "NOTPRESENT"),
+        let flags: &[&str] = match port.link {
+            LinkState::Up => &["BROADCAST", "MULTICAST", "UP", "LOWER_UP"],
+            LinkState::NoCarrier => &["NO-CARRIER", "BROADCAST", "MULTICAST", "UP"],
+            LinkState::Down => &["BROADCAST", "MULTICAST"],
+            LinkState::Gone => &[],
+        };
+        let (state, operstate) = match port.link {
+            LinkState::Gone => ("disabled", "NOTPRESENT"),
+            _ if !port.is_up() => ("disabled", "DOWN"),
+            _ if self.switch.ports.is_blocked(id) => ("blocking", "UP"),
+            _ => ("forwarding", "UP"),
         };
         let device = &port.device;
         PortReport {
@@ -106,6 +110,7 @@ impl<M: HostNetwork> Running<M> {
             state: state.to_owned(),
             bridge: BridgePort::default(),
             operstate: operstate.to_owned(),
+            admin_state: port.admin,
             address: device.mac,
             addresses: device.addresses.clone(),
             device_ifindex: device.ifindex,
@@ -188,7 +193,7 @@ impl<M: HostNetwork> Running<M> {
             status: self.status(),
             start_time: since_epoch.map_or(0, |time| time.as_secs()),
             ports: self.stats(),
-            up: self.ports.values().map(|port| (port.name.clone(), port.link == LinkState::Up)).collect(),
+            up: self.ports.values().map(|port| (port.name.clone(), port.is_up())).collect(),
             blocked: self
                 .ports
                 .iter()

@@ -80,7 +80,7 @@ fn run_status(error: &RunError) -> StatusCode {
         | RunError::AddressOfGonePort(..)
         | RunError::NetnsHasPort(..)
         | RunError::HostPort
-        | RunError::HostPortGuard
+        | RunError::PortGone(_)
         | RunError::AddressTaken(..)
         | RunError::SubnetFull(_) => StatusCode::CONFLICT,
         RunError::Datapath(DatapathError::TooManyMirrors | DatapathError::WorkerUnresponsive(_)) => {

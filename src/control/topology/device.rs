@@ -77,10 +77,12 @@ pub struct Device {
 /// A change to a port's device by another program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkChange {
-    /// Up or down, with this MTU.
+    /// Up or down, with or without carrier, with this MTU.
     State {
-        /** `IFF_UP` and `IFF_LOWER_UP`. */
+        /** `IFF_UP`. */
         up: bool,
+        /** Whether it has a carrier. */
+        carrier: bool,
         /** The MTU now. */
         mtu: u32,
     },

@@ -33,8 +33,10 @@ pub(super) struct Link {
     pub(super) name: String,
     pub(super) mac: Mac,
     pub(super) mtu: u32,
-    /// Set up, and with a carrier (`IFF_LOWER_UP`).
+    /// Set up (`IFF_UP`).
     pub(super) up: bool,
+    /// It has a carrier (`IFLA_CARRIER`): its cable is not cut.
+    pub(super) carrier: bool,
     /// Frames that the device dropped instead of sending (`tx_dropped`).
     pub(super) tx_dropped: u64,
     /// Its settings if it is a TAP device.
@@ -57,7 +59,8 @@ impl Link {
             name: String::new(),
             mac: Mac::ZERO,
             mtu: 0,
-            up: message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
+            up: message.header.flags.contains(LinkFlags::Up),
+            carrier: true,
             tx_dropped: 0,
             tap: None,
         };
@@ -65,6 +68,7 @@ impl Link {
             match attribute {
                 LinkAttribute::IfName(name) => name.clone_into(&mut link.name),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::Carrier(carrier) => link.carrier = *carrier != 0,
                 LinkAttribute::LinkInfo(info) => link.tap = info.iter().find_map(tap_settings),
                 LinkAttribute::Stats64(stats) => link.tx_dropped = stats.tx_dropped,
                 LinkAttribute::Address(bytes) => {

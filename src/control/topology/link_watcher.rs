@@ -10,6 +10,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
@@ -47,6 +48,7 @@ struct WatchedLink {
     /// Its namespace; `None`: the host's.
     netns: Option<NetnsIdentity>,
     up: bool,
+    carrier: bool,
     mtu: u32,
     mac: Mac,
     name: String,
@@ -193,6 +195,7 @@ impl LinkWatcher {
             handle,
             netns: netns.map(Netns::identity).transpose()?,
             up: true,
+            carrier: true,
             mtu: link.mtu,
             mac: link.mac,
             name: link.name.clone(),
@@ -251,6 +254,24 @@ impl LinkWatcher {
             self.queried = id;
             self.refresh(key);
         }
+    }
+
+    /// Turns the carrier of a device on or off. The change is not reported: the kernel notifies of it up to a second
+    /// later (`net/core/link_watch.c`).
+    pub(super) fn set_carrier(&mut self, id: DeviceId, on: bool) -> io::Result<()> {
+        if let Some(polled) = self.polled.iter().find(|polled| polled.id == id) {
+            return polled.handle.set_carrier(on);
+        }
+        let watched = self.devices.values_mut().find(|watched| watched.id == id);
+        let watched = watched.ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))?;
+        watched.handle.set_carrier(on)?;
+        watched.carrier = on;
+        for (_, change) in self.changes.iter_mut().filter(|(device, _)| *device == id) {
+            if let LinkChange::State { carrier, .. } = change {
+                *carrier = on;
+            }
+        }
+        Ok(())
     }
 
     /// Stops watching all devices.
@@ -396,9 +417,10 @@ impl LinkWatcher {
                 report(LinkChange::Restored("owner"));
             }
         }
-        if (watched.up, watched.mtu) != (link.up, link.mtu) {
-            (watched.up, watched.mtu) = (link.up, link.mtu);
-            report(LinkChange::State { up: link.up, mtu: link.mtu });
+        let &Link { up, carrier, mtu, .. } = link;
+        if (watched.up, watched.carrier, watched.mtu) != (up, carrier, mtu) {
+            (watched.up, watched.carrier, watched.mtu) = (up, carrier, mtu);
+            report(LinkChange::State { up, carrier, mtu });
         }
     }
 

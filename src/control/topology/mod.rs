@@ -206,6 +206,15 @@ impl Topology {
         self.watcher.check_settings();
     }
 
+    /// Turns the carrier of a device on or off: the cable to the container.
+    ///
+    /// # Errors
+    /// The device was deleted.
+    pub fn set_carrier(&mut self, device: DeviceId, on: bool) -> Result<(), TopologyError> {
+        let what = "change the carrier of a device";
+        self.watcher.set_carrier(device, on).map_err(|source| TopologyError::Kernel { what, source })
+    }
+
     /// Announces the addresses of a device, now and once again, to hosts that knew one of them at another MAC address.
     pub fn announce(&mut self, device: DeviceId, addresses: &[IpNet]) {
         self.announcer.schedule(device, addresses.iter().map(IpNet::addr).collect());

@@ -95,6 +95,9 @@ fn mostly<'a>(app: &App, row: &PortRow<'a>, drops: Style) -> Text<'a> {
     if let Some(block) = &row.port.blocked {
         return Text::styled(format!("blocked: {} s left", block.remaining), app.theme.style(StyleRole::Bad));
     }
+    if let Some(reason) = row.port.down_reason() {
+        return Text::styled(reason, app.theme.style(StyleRole::Bad));
+    }
     match row.port.throttled.first() {
         Some(why) => Text::styled(format!("throttled: {}", why.name()), app.theme.style(StyleRole::Warn)),
         None => Text::styled(row.reason.unwrap_or("-"), drops),

@@ -206,7 +206,7 @@ async fn lists_at_most_16_egress_ports() {
     assert_eq!(trace(&running, &to("broadcast")).unwrap().egress.len(), 20);
     // A refused port is always listed.
     let id = running.ports.values().find(|port| port.name == "container20").unwrap().device.id;
-    running.device_changed(id, &LinkChange::State { up: false, mtu: 1500 });
+    running.device_changed(id, &LinkChange::State { up: false, carrier: true, mtu: 1500 });
     let text = tree(&mut running, &to("broadcast"));
     assert!(text.contains("│  ├─ container20: refused"), "{text}");
     assert!(text.contains("│  ├─ container15: sent\n│  └─ and 4 more\n"), "{text}");

@@ -1,0 +1,72 @@
+//! Changes settings of running ports: all of a request, or none.
+
+use tracing::{info, warn};
+
+use super::ports::{LinkState, PortRecord};
+use super::{HostNetwork, RunError, Running};
+use crate::control::config;
+use crate::control::event::DeviceAspect;
+use crate::control::report::{AdminState, PortReport, PortSettings};
+use crate::switch::PortId;
+
+impl<M: HostNetwork> Running<M> {
+    /// Changes the settings of a running port. After an error nothing is changed.
+    pub(super) fn set_port(&mut self, name: &str, settings: &PortSettings) -> Result<PortReport, RunError> {
+        let id = self.port_named(name)?;
+        config::port_settings(name, settings)?;
+        self.apply_port_settings(id, settings)?;
+        Ok(self.port_report(id, &self.ports[&id]))
+    }
+
+    /// Applies settings that were checked. After an error nothing is changed.
+    pub(super) fn apply_port_settings(
+        &mut self,
+        id: PortId,
+        settings: &PortSettings,
+    ) -> Result<(), RunError> {
+        // The kernel may refuse this one, so it is the first.
+        if let Some(admin) = settings.admin_state {
+            self.set_admin_state(id, admin)?;
+        }
+        if let Some(enabled) = settings.guard {
+            self.set_port_guard(id, enabled);
+        }
+        Ok(())
+    }
+
+    /// Applies the settings that the configuration file has for a new port. The guard has been set already, because a
+    /// request takes precedence.
+    pub(super) fn apply_file_settings(&mut self, id: PortId) -> Result<(), RunError> {
+        let name = &self.ports[&id].name;
+        let Some(settings) = self.config.port_settings.get(name) else { return Ok(()) };
+        let settings = PortSettings { guard: None, ..settings.clone() };
+        self.apply_port_settings(id, &settings)
+    }
+
+    /// Sets a port up or down. The carrier of its device follows.
+    fn set_admin_state(&mut self, id: PortId, admin: AdminState) -> Result<(), RunError> {
+        let record = &self.ports[&id];
+        if record.is_gone() {
+            return Err(RunError::PortGone(record.name.clone()));
+        }
+        let carrier = admin == AdminState::Up;
+        self.network.set_carrier(record.device.id, carrier)?;
+        info!(port = record.name, ?admin, "port set");
+        self.update_port_state(id, |record| {
+            record.admin = admin;
+            // The kernel reports this too, later, unless the device is in a namespace that is not ours to see.
+            record.link = LinkState::of(record.link != LinkState::Down, carrier);
+        });
+        Ok(())
+    }
+
+    /// Turns the carrier of a port that is down off again, after another program turned it on.
+    pub(super) fn keep_carrier_off(&mut self, id: PortId) {
+        let down = |record: &&PortRecord| record.admin == AdminState::Down;
+        let Some(record) = self.ports.get(&id).filter(down) else { return };
+        match self.network.set_carrier(record.device.id, false) {
+            Ok(()) => self.emit_port_changed(id, DeviceAspect::Restored, "carrier".to_owned()),
+            Err(error) => warn!(port = record.name, %error, "the carrier cannot be turned off again"),
+        }
+    }
+}
