@@ -8,6 +8,7 @@ mod forward;
 pub mod gateway;
 pub mod guard;
 pub mod loop_detection;
+pub mod mdb;
 pub mod observer;
 pub mod outcome;
 pub mod port;

@@ -13,6 +13,8 @@ pub mod protocol {
     pub const HOP_BY_HOP: u8 = 0;
     /// ICMP (RFC 792).
     pub const ICMP: u8 = 1;
+    /// IGMP (RFC 3376).
+    pub const IGMP: u8 = 2;
     /// TCP (RFC 9293).
     pub const TCP: u8 = 6;
     /// UDP (RFC 768).
@@ -25,6 +27,8 @@ pub mod protocol {
     pub const ICMPV6: u8 = 58;
     /// Destination options of IPv6 (RFC 8200 §4.6).
     pub const DESTINATION_OPTIONS: u8 = 60;
+    /// PIM (RFC 7761).
+    pub const PIM: u8 = 103;
 }
 
 /// The source address of an IPv4 packet; `None` if its header is truncated. Options, length and checksum do not

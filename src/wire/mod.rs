@@ -9,9 +9,15 @@ pub mod display;
 pub mod ethernet;
 pub mod filter;
 pub mod icmp;
+pub mod igmp;
 pub mod ip;
 pub mod mac;
+pub mod membership;
+#[cfg(test)]
+pub(crate) mod membership_tests;
+pub mod mld;
 pub mod ndp;
+pub mod pim;
 pub mod segment;
 pub mod upper_layer;
 pub mod vnet;
