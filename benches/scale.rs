@@ -9,8 +9,8 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use fixture::{SEED, frame, host, shuffled, switch};
-use uswitch::switch::{Fdb, Frame, PortId, Switch, Tick, Verdict};
-use uswitch::wire::{Mac, VnetHeader, wire_length};
+use uswitch::switch::{Fdb, Frame, Outcome, PortId, Switch, Tick, Verdict};
+use uswitch::wire::{Mac, VnetHeader};
 
 const HOSTS: [u64; 4] = [10, 1_000, 100_000, 1_000_000];
 const PORTS: [u16; 4] = [3, 10, 100, 1000];
@@ -26,15 +26,16 @@ fn full(hosts: u64) -> Switch {
     switch
 }
 
-fn process(switch: &Switch, now: Tick, bytes: &[u8]) -> Verdict {
+fn process(switch: &Switch, now: Tick, bytes: &[u8], outcome: &mut Outcome) -> Verdict {
     let frame = Frame { bytes, vnet: VnetHeader::default() };
-    switch.process(now, INGRESS, &frame, &mut ())
+    switch.process(now, INGRESS, &frame, outcome, &mut ());
+    outcome.verdict()
 }
 
 /// Known unicast between hosts in random order: one source is learned, one destination looked up.
 fn hosts(criterion: &mut Criterion) {
     for size in HOSTS {
-        let switch = full(size);
+        let (switch, mut outcome) = (full(size), Outcome::default());
         let (mut sources, mut destinations) = (shuffled(size / 2), shuffled(size / 2));
         let mut bytes = frame(host(1).mac, host(0).mac);
         let mut next = |bytes: &mut Vec<u8>| {
@@ -45,7 +46,7 @@ fn hosts(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("same tick", size), |bencher| {
             bencher.iter(|| {
                 next(&mut bytes);
-                black_box(process(&switch, Tick(0), &bytes))
+                black_box(process(&switch, Tick(0), &bytes, &mut outcome))
             });
         });
         let mut now = Tick(0);
@@ -53,28 +54,24 @@ fn hosts(criterion: &mut Criterion) {
             bencher.iter(|| {
                 next(&mut bytes);
                 now.0 += 1;
-                black_box(process(&switch, now, &bytes))
+                black_box(process(&switch, now, &bytes, &mut outcome))
             });
         });
         group.finish();
     }
 }
 
-/// A broadcast: the decision, and the list of its egress ports.
+/// A broadcast: the decision with its egress ports.
 fn flood(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("flood");
     for ports in PORTS {
         let switch = switch(ports + 1, 16);
         let bytes = frame(Mac::BROADCAST, host(0).mac);
-        let mut egress = Vec::with_capacity(ports.into());
+        let mut outcome = Outcome::default();
         group.bench_function(BenchmarkId::from_parameter(ports), |bencher| {
             bencher.iter(|| {
-                assert_eq!(process(&switch, Tick(0), &bytes), Verdict::Flood);
-                egress.clear();
-                let length = wire_length(&bytes, &VnetHeader::default());
-                let flooded = switch.flood_set(INGRESS, length).filter(|(_, outcome)| outcome.is_ok());
-                egress.extend(flooded.map(|(port, _)| port));
-                black_box(&egress);
+                assert_eq!(process(&switch, Tick(0), &bytes, &mut outcome), Verdict::Flood);
+                black_box(outcome.egress());
             });
         });
     }

@@ -13,7 +13,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use dashmap::DashMap;
 use fixture::{AGEING, GATEWAY, SEED, frame, host, shuffled, switch};
 use uswitch::switch::fdb::FdbKey;
-use uswitch::switch::{Fdb, Frame, PortId, Switch, Tick};
+use uswitch::switch::{Fdb, Frame, Outcome, PortId, Switch, Tick};
 use uswitch::wire::VnetHeader;
 
 const SIZES: [u64; 4] = [10, 1_000, 100_000, 1_000_000];
@@ -174,13 +174,15 @@ fn beside(work: impl Fn(u64) -> Option<PortId> + Sync, measured: impl FnOnce()) 
 /// One frame through [`Switch::process`].
 fn process(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("process");
+    let mut outcome = Outcome::default();
     let mut bench = |name: &str, switch: &Switch, next: &mut dyn FnMut(&mut Vec<u8>)| {
         let mut bytes = frame(host(999).mac, host(1).mac);
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 next(&mut bytes);
                 let frame = Frame { bytes: &bytes, vnet: VnetHeader::default() };
-                black_box(switch.process(Tick(0), PortId(1), &frame, &mut ()))
+                switch.process(Tick(0), PortId(1), &frame, &mut outcome, &mut ());
+                black_box(outcome.verdict())
             });
         });
     };

@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use uswitch::switch::fdb::{FdbKey, FdbState, Learned};
 use uswitch::switch::{
-    DropReason, Frame, Gateway, GatewayReply, Observer, Port, PortId, Step, Switch, SwitchConfig, Tick,
-    Verdict,
+    DropReason, Frame, Gateway, GatewayReply, Outcome, Port, PortId, Switch, SwitchConfig, Tick, Verdict,
 };
 use uswitch::wire::{Mac, VnetHeader};
 
@@ -190,7 +189,12 @@ impl Bridge {
         let known = self.entries.iter().find(|entry| entry.mac == destination && !self.has_aged(entry));
         let Some(entry) = known.filter(|_| !destination.is_group()) else {
             let to_gateway = destination == GATEWAY;
-            return if to_gateway { Verdict::Drop(DropReason::NoHostPort) } else { Verdict::Flood };
+            let alone = !self.ports.iter().any(|(id, port)| port.up && *id != ingress);
+            return match (to_gateway, alone) {
+                (true, _) => Verdict::Drop(DropReason::NoHostPort),
+                (false, true) => Verdict::Drop(DropReason::NoEgress),
+                (false, false) => Verdict::Flood,
+            };
         };
         if entry.port == ingress {
             return Verdict::Drop(DropReason::Filtered);
@@ -206,39 +210,43 @@ impl Bridge {
         }
     }
 
-    fn flood_set(&self, ingress: u16, length: usize) -> Vec<(PortId, Result<(), DropReason>)> {
-        let mut set = Vec::new();
-        for (&id, port) in &self.ports {
-            if port.up && id != ingress {
-                let fits = length <= port.mtu as usize + 18;
-                set.push((PortId(id), if fits { Ok(()) } else { Err(DropReason::Oversize) }));
+    /// The ports that get the frame, and those that cannot take it.
+    fn egress(
+        &self,
+        verdict: Verdict,
+        ingress: u16,
+        length: usize,
+    ) -> (Vec<PortId>, Vec<(PortId, DropReason)>) {
+        let mut sets = (Vec::new(), Vec::new());
+        match verdict {
+            Verdict::Forward(egress) => sets.0.push(egress),
+            Verdict::Refused { egress, reason } => sets.1.push((egress, reason)),
+            Verdict::Flood => {
+                for (&id, port) in self.ports.iter().filter(|(id, port)| port.up && **id != ingress) {
+                    if length <= port.mtu as usize + 18 {
+                        sets.0.push(PortId(id));
+                    } else {
+                        sets.1.push((PortId(id), DropReason::Oversize));
+                    }
+                }
             }
+            Verdict::Answer(_) | Verdict::Drop(_) => {}
         }
-        set
+        sets
     }
 }
 
 // ---- comparison ----------------------------------------------------------------------------------------
 
-/// Records the learning outcome.
-#[derive(Default)]
-struct LearnRecorder(Option<Learned>);
-
-impl Observer for LearnRecorder {
-    fn note(&mut self, step: Step) {
-        if let Step::Learned(learned) = step {
-            self.0 = Some(learned);
-        }
-    }
-}
-
-/// The prediction of [`Switch::trace`]. Checks that it changed nothing.
-fn dry_run(switch: &Switch, now: Tick, ingress: PortId, frame: &Frame<'_>) -> (Verdict, Option<Learned>) {
-    let mut recorder = LearnRecorder::default();
+/// Checks that [`Switch::trace`] predicts the outcome and changes nothing. Returns the outcome.
+fn process(switch: &Switch, now: Tick, ingress: PortId, frame: &Frame<'_>) -> Outcome {
     let before = switch.fdb.entries();
-    let verdict = switch.trace(now, ingress, frame, &mut recorder);
+    let predicted = switch.trace(now, ingress, frame, &mut ());
     assert_eq!(switch.fdb.entries(), before, "a trace changed something");
-    (verdict, recorder.0)
+    let mut outcome = Outcome::default();
+    switch.process(now, ingress, frame, &mut outcome, &mut ());
+    assert_eq!(predicted, outcome, "not what the dry run predicted");
+    outcome
 }
 
 /// A switch, one with another seed that must behave in the same way, and the reference model.
@@ -305,16 +313,13 @@ impl Comparison {
     }
 
     fn frame(&mut self, ingress: u16, bytes: &[u8]) {
-        let outcomes = self.switches.each_ref().map(|switch| {
-            let mut recorder = LearnRecorder::default();
-            let frame = Frame { bytes, vnet: VnetHeader::default() };
-            let dry_run = dry_run(switch, Tick(self.bridge.now), PortId(ingress), &frame);
-            let verdict = switch.process(Tick(self.bridge.now), PortId(ingress), &frame, &mut recorder);
-            assert_eq!(dry_run, (verdict, recorder.0), "not what the dry run predicted");
-            (verdict, recorder.0)
-        });
-        assert_eq!(outcomes[0], outcomes[1], "the seed decided");
-        let (verdict, learned) = outcomes[0];
+        let frame = Frame { bytes, vnet: VnetHeader::default() };
+        let [outcome, other] = self
+            .switches
+            .each_ref()
+            .map(|switch| process(switch, Tick(self.bridge.now), PortId(ingress), &frame));
+        assert_eq!(outcome, other, "the seed decided");
+        let (verdict, learned) = (outcome.verdict(), outcome.learned());
         if let Some(reason) = self.bridge.refusal(ingress, bytes) {
             assert_eq!((verdict, learned), (Verdict::Drop(reason), None));
             return;
@@ -326,8 +331,8 @@ impl Comparison {
         let source = mac_at(bytes, 6);
         assert_eq!(learned, Some(self.bridge.learn(source, ingress, from)));
         assert_eq!(verdict, self.bridge.choose(ingress, bytes));
-        let flood: Vec<_> = self.switches[0].flood_set(PortId(ingress), bytes.len()).collect();
-        assert_eq!(flood, self.bridge.flood_set(ingress, bytes.len()));
+        let egress = (outcome.egress_ports().collect(), outcome.refused().to_vec());
+        assert_eq!(egress, self.bridge.egress(verdict, ingress, bytes.len()));
     }
 
     fn age(&mut self) {
@@ -488,9 +493,7 @@ proptest! {
         let switch = &comparison.switches[0];
         for (ingress, bytes, vnet) in frames {
             let frame = Frame { bytes: &bytes, vnet };
-            let (dry_run, _) = dry_run(switch, Tick(0), PortId(ingress), &frame);
-            let verdict = switch.process(Tick(0), PortId(ingress), &frame, &mut ());
-            prop_assert_eq!(dry_run, verdict);
+            let verdict = process(switch, Tick(0), PortId(ingress), &frame).verdict();
             let answer = match verdict {
                 Verdict::Answer(answer) => answer,
                 _ => GatewayReply::Echo,

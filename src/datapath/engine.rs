@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use crate::switch::{DropReason, Frame, PortCounters, PortId};
+use crate::switch::{DropReason, Egress, Frame, PortCounters, PortId};
 use crate::sys::tap::Queue;
 use crate::wire::VnetHeader;
 
@@ -33,7 +33,7 @@ pub trait Engine {
 
     /// Writes the frame at `extent` in the buffer to each egress port. The [`VnetHeader::LEN`] bytes before the frame
     /// are its virtio-net header, for ports that have one. A write is counted at its port when it completes.
-    fn send(&mut self, buffer: Self::Buffer, extent: Extent, egress: &[PortId]) -> io::Result<()>;
+    fn send(&mut self, buffer: Self::Buffer, extent: Extent, egress: &[Egress]) -> io::Result<()>;
 
     /// Returns a buffer without sending it.
     fn discard(&mut self, buffer: Self::Buffer);

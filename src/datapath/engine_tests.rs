@@ -70,7 +70,7 @@ impl<E: Engine> EngineFixture<E> {
         self.hosts[0].send(b"to all").unwrap();
         let Some(Event::Frame(arrival)) = self.turn().pop() else { panic!("no frame") };
         assert_eq!(arrival.frame(self.engine.bytes(&arrival.buffer)).bytes, b"to all");
-        self.engine.send(arrival.buffer, arrival.extent, &[PortId(1), PortId(2)]).unwrap();
+        self.engine.send(arrival.buffer, arrival.extent, &[PortId(1).into(), PortId(2).into()]).unwrap();
         self.flush();
         for port in [1, 2] {
             let mut bytes = [0; 16];
@@ -89,7 +89,7 @@ impl<E: Engine> EngineFixture<E> {
             if n % 2 == 0 {
                 self.engine.discard(arrival.buffer);
             } else {
-                self.engine.send(arrival.buffer, arrival.extent, &[PortId(1)]).unwrap();
+                self.engine.send(arrival.buffer, arrival.extent, &[PortId(1).into()]).unwrap();
                 self.flush();
                 self.hosts[1].recv(&mut [0; 16]).unwrap();
             }
@@ -112,7 +112,7 @@ impl<E: Engine> EngineFixture<E> {
         }
         let alive = self.hosts.swap_remove(usize::from(ALIVE));
         self.hosts.clear();
-        let egress: Vec<_> = (0..PORTS).map(PortId).collect();
+        let egress: Vec<_> = (0..PORTS).map(|port| PortId(port).into()).collect();
         for event in arrivals {
             let Event::Frame(arrival) = event else { panic!("{event:?}") };
             self.engine.send(arrival.buffer, arrival.extent, &egress).unwrap();

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use nix::errno::Errno;
 
 use super::engine::{Arrival, Engine, Event, Extent, Load, Reads, Wait, account_write};
-use crate::switch::{Counters, PortId};
+use crate::switch::{Counters, Egress, PortId};
 use crate::sys::arena::HEADROOM;
 use crate::sys::tap::Queue;
 use crate::wire::VnetHeader;
@@ -102,8 +102,8 @@ impl Engine for MemoryEngine {
         buffer
     }
 
-    fn send(&mut self, buffer: Vec<u8>, extent: Extent, egress: &[PortId]) -> io::Result<()> {
-        egress.iter().try_for_each(|port| self.send_now(&buffer, extent, *port))
+    fn send(&mut self, buffer: Vec<u8>, extent: Extent, egress: &[Egress]) -> io::Result<()> {
+        egress.iter().try_for_each(|egress| self.send_now(&buffer, extent, egress.port))
     }
 
     fn send_now(&mut self, buffer: &Vec<u8>, extent: Extent, egress: PortId) -> io::Result<()> {

@@ -1,7 +1,7 @@
 //! Mirrors: copies of live frames for captures and live traces (port mirroring, SPAN).
 //!
 //! Control installs a [`Mirror`]. Each worker gets a [`MirrorSender`] and sends a [`Record`] of every frame that matches
-//! the [`MirrorSpec`], with the steps and the verdict of the decision that was executed. Without a mirror a frame costs
+//! the [`MirrorSpec`], with the steps and the outcome of the decision that was executed. Without a mirror a frame costs
 //! one branch (`Worker::handle`), and another if the gateway answers it.
 //!
 //! A worker never waits for a mirror: a record that finds the channel full is lost and counted at each port that it
@@ -18,7 +18,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::worker::Command;
 use super::worker_handle::reply_deadline;
 use super::{DatapathError, WorkerChannel};
-use crate::switch::{DropReason, Frame, PortId, Ports, Steps, Verdict};
+use crate::switch::{Frame, Outcome, PortId, Ports, Steps};
 use crate::wire::VnetHeader;
 use crate::wire::filter::Filter;
 
@@ -76,39 +76,18 @@ impl MirrorSpec {
     /// The matching ports and directions of a frame: its ingress port, then its egress ports.
     fn crossings<'a>(&'a self, path: FramePath<'a>) -> impl Iterator<Item = (PortId, Direction)> + 'a {
         let ingress = path.ingress.map(|port| (port, Direction::In));
-        let egress = path.egress.iter().map(|port| (*port, Direction::Out));
+        let egress = path.outcome.egress_ports().map(|port| (port, Direction::Out));
         ingress.into_iter().chain(egress).filter(|&(port, direction)| self.crossing(port, direction))
     }
 }
 
-/// The ports that a frame crossed, and why.
+/// How a frame crossed the switch.
 #[derive(Debug, Clone, Copy)]
 pub struct FramePath<'a> {
-    /// The ingress port; `None`: an answer of the gateway.
+    /// The port that received it; `None`: an answer of the gateway.
     pub ingress: Option<PortId>,
-    /// The verdict.
-    pub verdict: Verdict,
-    /// The ports that it was sent to. A write that fails later is only counted.
-    pub egress: &'a [PortId],
-    /// The ports of a flood that could not take it.
-    pub refused: &'a [(PortId, DropReason)],
-}
-
-impl FramePath<'_> {
-    /// Why it was sent to no port; `None` if it was sent or answered.
-    pub fn drop_reason(&self) -> Option<DropReason> {
-        match self.verdict {
-            Verdict::Drop(reason) | Verdict::Refused { reason, .. } => Some(reason),
-            Verdict::Flood if self.egress.is_empty() => {
-                Some(self.refused.first().map_or(DropReason::NoEgress, |(_, reason)| *reason))
-            }
-            Verdict::Flood | Verdict::Forward(_) | Verdict::Answer(_) => None,
-        }
-    }
-
-    fn is_drop(&self) -> bool {
-        self.drop_reason().is_some() || !self.refused.is_empty()
-    }
+    /// What happened to it. A write that fails later is only counted.
+    pub outcome: &'a Outcome,
 }
 
 /// A copy of a frame with the decision about it.
@@ -126,18 +105,10 @@ pub struct Record {
     pub steps: Steps,
     /// The matching ports that it crossed: its ingress port, then its egress ports.
     pub crossings: Box<[(PortId, Direction)]>,
-    ingress: Option<PortId>,
-    verdict: Verdict,
-    egress: Box<[PortId]>,
-    refused: Box<[(PortId, DropReason)]>,
-}
-
-impl Record {
-    /// The ports that the frame crossed, and why.
-    pub fn path(&self) -> FramePath<'_> {
-        let Record { ingress, verdict, ref egress, ref refused, .. } = *self;
-        FramePath { ingress, verdict, egress, refused }
-    }
+    /// The port that received it; `None`: an answer of the gateway.
+    pub ingress: Option<PortId>,
+    /// What happened to it. A write that fails later is only counted.
+    pub outcome: Outcome,
 }
 
 /// State shared by the ends of a mirror. Its address identifies the mirror.
@@ -170,7 +141,7 @@ impl MirrorSender {
     pub(super) fn send_if_wanted(&self, frame: &Frame<'_>, steps: &Steps, path: FramePath<'_>) {
         let MirrorSender { wanted, records, shared } = self;
         let passes = wanted.crossings(path).next().is_some()
-            && (!wanted.drops_only || path.is_drop())
+            && (!wanted.drops_only || path.outcome.is_drop())
             && wanted.filter.as_ref().is_none_or(|filter| filter.matches(frame.bytes));
         if !passes {
             return;
@@ -212,7 +183,6 @@ impl MirrorSender {
 }
 
 fn record(frame: &Frame<'_>, steps: &Steps, path: FramePath<'_>, wanted: &MirrorSpec) -> Record {
-    let FramePath { ingress, verdict, egress, refused } = path;
     Record {
         time: SystemTime::now(),
         vnet: frame.vnet,
@@ -220,10 +190,8 @@ fn record(frame: &Frame<'_>, steps: &Steps, path: FramePath<'_>, wanted: &Mirror
         length: frame.bytes.len(),
         steps: *steps,
         crossings: wanted.crossings(path).collect(),
-        ingress,
-        verdict,
-        egress: egress.into(),
-        refused: refused.into(),
+        ingress: path.ingress,
+        outcome: path.outcome.clone(),
     }
 }
 

@@ -42,6 +42,10 @@ fn the_one(mirror: &Mirror) -> Record {
     record
 }
 
+fn egress(record: &Record) -> Vec<PortId> {
+    record.outcome.egress_ports().collect()
+}
+
 /// The crossings of a record, as port numbers.
 fn crossings(record: &Record) -> Vec<(u16, Direction)> {
     record.crossings.iter().map(|(port, direction)| (port.0, *direction)).collect()
@@ -63,11 +67,10 @@ fn records_path_and_steps_of_a_frame() {
             Step::Admitted,
             Step::Learned(Learned::New),
             Step::LookedUp(Some(PortId(2))),
-            Step::Verdict(Verdict::Forward(PortId(2))),
         ]
     );
-    let path = record.path();
-    assert_eq!((path.ingress, path.egress, path.drop_reason()), (Some(PortId(0)), &[PortId(2)][..], None));
+    assert_eq!((record.ingress, record.outcome.verdict()), (Some(PortId(0)), Verdict::Forward(PortId(2))));
+    assert_eq!((egress(&record), record.outcome.drop_reason()), (vec![PortId(2)], None));
     assert_eq!(crossings(&record), [(0, Direction::In), (2, Direction::Out)]);
 }
 
@@ -79,10 +82,12 @@ fn records_flood_with_reached_and_refused_ports() {
     // The refused ports of an earlier flood do not appear in the next record.
     fixture.send(1, COMPLETE, &ethernet(H1, H2));
     let [flood, unicast] = records(&mirror).try_into().unwrap();
-    let path = flood.path();
-    assert_eq!((path.verdict, path.drop_reason()), (Verdict::Flood, None));
-    assert_eq!((path.egress, path.refused), (&[PortId(1)][..], &[(PortId(2), DropReason::Oversize)][..]));
-    assert_eq!((unicast.path().egress, unicast.path().refused), (&[PortId(0)][..], &[][..]));
+    assert_eq!((flood.outcome.verdict(), flood.outcome.drop_reason()), (Verdict::Flood, None));
+    assert_eq!(
+        (egress(&flood), flood.outcome.refused()),
+        (vec![PortId(1)], &[(PortId(2), DropReason::Oversize)][..])
+    );
+    assert_eq!((egress(&unicast), unicast.outcome.refused()), (vec![PortId(0)], &[][..]));
 }
 
 #[test]
@@ -98,7 +103,7 @@ fn records_drop_with_reason() {
         fixture.switch.ports.set(PortId(port), Port { up: false, ..OFFLOAD });
     }
     fixture.send(0, COMPLETE, &ethernet(BROADCAST, H1));
-    let reasons: Vec<_> = records(&mirror).iter().map(|record| record.path().drop_reason()).collect();
+    let reasons: Vec<_> = records(&mirror).iter().map(|record| record.outcome.drop_reason()).collect();
     let partly_refused = None;
     assert_eq!(
         reasons,
@@ -119,7 +124,7 @@ fn records_request_in_and_gateway_answer_out() {
     let out = fixture.send(0, COMPLETE, &request);
     let [question, answer] = records(&mirror).try_into().unwrap();
     assert_eq!(
-        question.path().verdict,
+        question.outcome.verdict(),
         Verdict::Answer(GatewayReply::Arp { address: [192, 0, 2, 1].into() })
     );
     assert_eq!((&question.bytes[..], &answer.bytes[..]), (&request[..], &out[0].2[..]));

@@ -15,8 +15,8 @@ use std::time::SystemTime;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::switch::fdb::{FdbKey, Learned};
-use crate::switch::{Counters, Frame, LearnCounter, Observer, PortId, Ports, Step, Switch, Tick, Verdict};
-use crate::wire::EthernetFrame;
+use crate::switch::{Counters, Destination, Frame, Outcome, PortId, Ports, Switch, Tick};
+use crate::wire::{EthernetFrame, Mac};
 
 /// Length of the queue to control.
 pub(super) const QUEUE_LENGTH: usize = 4096;
@@ -203,77 +203,46 @@ impl FdbNotifier {
     }
 }
 
-/// Observes the decision about one frame, counts FDB changes and sends notifications about them, and has signs of a loop
-/// checked. A frame between known addresses costs nothing: the notification is built only when there is one to send.
-pub(super) struct FdbObserver<'a> {
+/// Counts and reports what is notable in one frame's outcome ([`Outcome::is_notable`]), and has signs of a loop checked.
+pub(super) struct NotableFrame<'a> {
     pub(super) switch: &'a Switch,
-    pub(super) counter: LearnCounter<'a>,
+    pub(super) counters: &'a Counters,
     pub(super) notifier: &'a mut FdbNotifier,
     pub(super) now: Tick,
     pub(super) frame: &'a Frame<'a>,
+    pub(super) outcome: &'a Outcome,
 }
 
-impl Observer for FdbObserver<'_> {
-    #[inline(always)]
-    fn note(&mut self, step: Step) {
-        self.counter.note(step);
-        if Switch::hints_at_loop(step) {
-            self.check_loop(step);
-        }
-        let event = match step {
-            Step::Learned(learned) if learned.is_notable() => FdbEvent::Source(learned),
-            Step::Verdict(Verdict::Flood) => FdbEvent::UnknownDestination,
-            _ => return,
-        };
-        let LearnCounter { counters, ingress } = self.counter;
-        PendingNotification {
-            notifier: self.notifier,
-            counters,
-            ingress,
-            now: self.now,
-            frame: self.frame.bytes,
-        }
-        .notify(event);
-    }
-}
-
-impl FdbObserver<'_> {
-    /// Counts and reports that a port was blocked, if one was.
+impl NotableFrame<'_> {
     #[cold]
     #[inline(never)]
-    fn check_loop(&self, step: Step) {
-        let LearnCounter { counters, ingress } = self.counter;
+    pub(super) fn report(mut self) {
         let Some(frame) = EthernetFrame::new_checked(self.frame.bytes) else { return };
-        if let Some(blocked) = self.switch.check_loop(self.now, ingress, frame.src(), step) {
-            counters.port(blocked).loops.add(1);
+        self.counters.count_learned(self.outcome);
+        self.check_loop(frame.src());
+        if let Some(learned) = self.outcome.learned()
+            && learned.is_notable()
+        {
+            self.notify(frame.src(), FdbEvent::Source(learned));
+        }
+        if self.outcome.class().destination == Destination::UnknownUnicast {
+            self.notify(frame.dst(), FdbEvent::UnknownDestination);
+        }
+    }
+
+    /// Counts and reports that a port was blocked, if one was.
+    fn check_loop(&self, source: Mac) {
+        if let Some(blocked) = self.switch.check_loop(self.now, source, self.outcome) {
+            self.counters.port(blocked).loops.add(1);
             self.notifier.wake_for_loop();
         }
     }
-}
 
-/// Everything needed to build a notification about one frame.
-struct PendingNotification<'a> {
-    notifier: &'a mut FdbNotifier,
-    counters: &'a Counters,
-    ingress: PortId,
-    now: Tick,
-    frame: &'a [u8],
-}
-
-impl PendingNotification<'_> {
-    #[cold]
-    #[inline(never)]
-    fn notify(self, event: FdbEvent) {
-        let Some(frame) = EthernetFrame::new_checked(self.frame) else { return };
-        let mac = match event {
-            FdbEvent::Source(_) => frame.src(),
-            // A group address is flooded because it is one, not because it is unknown.
-            FdbEvent::UnknownDestination if frame.dst().is_group() => return,
-            FdbEvent::UnknownDestination => frame.dst(),
-        };
-        // All addresses are in VLAN 0: the switch does not know VLANs yet.
-        if !self.notifier.notify(self.now, self.ingress, FdbKey { vlan: 0, mac }, event) {
-            self.counters.port(self.ingress).suppressed.add(1);
+    fn notify(&mut self, mac: Mac, event: FdbEvent) {
+        let ingress = self.outcome.ingress();
+        let vlan = self.outcome.class().vlan;
+        if !self.notifier.notify(self.now, ingress, FdbKey { vlan, mac }, event) {
+            self.counters.port(ingress).suppressed.add(1);
         }
     }
 }

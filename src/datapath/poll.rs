@@ -11,7 +11,7 @@ use nix::unistd::read;
 
 use super::engine::{Arrival, Engine, Event, Extent, Load, Reads, Wait, vnet_header};
 use super::{BUFFERS, write_copy, write_frame};
-use crate::switch::{Counters, PortId, Ports};
+use crate::switch::{Counters, Egress, PortId, Ports};
 use crate::sys::arena::{BUFFER_SIZE, HEADROOM};
 use crate::sys::tap::Queue;
 
@@ -161,8 +161,8 @@ impl Engine for PollEngine {
         &mut self.memory[buffer.range()]
     }
 
-    fn send(&mut self, buffer: PollBuffer, extent: Extent, egress: &[PortId]) -> io::Result<()> {
-        for &port in egress {
+    fn send(&mut self, buffer: PollBuffer, extent: Extent, egress: &[Egress]) -> io::Result<()> {
+        for &Egress { port, .. } in egress {
             self.send_now(&buffer, extent, port)?;
         }
         self.discard(buffer);

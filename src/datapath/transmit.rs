@@ -1,4 +1,4 @@
-//! Executes verdicts: the second half of the frame path in a worker.
+//! Executes outcomes: the second half of the frame path in a worker.
 //!
 //! Most frames go to [`Engine::send`] directly. A *detour* is taken while the writes of a batch are measured, and while a
 //! port is slow (see [`super::throttle`] and [`super::background`]).
@@ -8,23 +8,21 @@ use std::time::{Duration, Instant};
 
 use super::background::{BackgroundWriter, Reply, header_length};
 use super::engine::{Arrival, Engine, Extent, Reads};
-use super::mirror::FramePath;
 use super::throttle::cpu_time;
 use super::worker::Worker;
 use crate::switch::segmentation::segments;
-use crate::switch::{DropReason, Frame, GatewayReply, PortId, Steps, Verdict};
+use crate::switch::{DropReason, Frame, GatewayReply, PortId, Steps};
 use crate::wire::VnetHeader;
 use crate::wire::segment::Segments;
 
 impl<E: Engine> Worker<E> {
-    /// Sends the current frame to `self.egress`: the same buffer to all ports that can take it as it is, segmented
-    /// copies to ports without offload.
+    /// Sends the current frame: the same buffer to all ports that take it as it is, segmented copies to the others.
     #[inline(always)]
     pub(super) fn dispatch(&mut self, mut arrival: Arrival<E::Buffer>) -> io::Result<()> {
-        match arrival.vnet {
-            Some(vnet) if vnet.is_complete() => {}
-            Some(_) => self.send_segmented(&arrival)?,
-            None => self.put_header(&mut arrival.buffer, arrival.extent),
+        if arrival.vnet.is_none() {
+            self.put_header(&mut arrival.buffer, arrival.extent);
+        } else if !self.outcome.segmented().is_empty() {
+            self.send_segmented(&arrival)?;
         }
         self.transmit(arrival.buffer, arrival.extent)
     }
@@ -35,53 +33,33 @@ impl<E: Engine> Worker<E> {
         self.engine.bytes_mut(buffer)[header].copy_from_slice(&VnetHeader::default().emit());
     }
 
-    /// Removes the ports without offload from `self.egress` and sends them the frame segmented, with its checksums.
+    /// Sends the frame to the ports without offload, segmented and with its checksums.
+    #[cold]
+    #[inline(never)]
     fn send_segmented(&mut self, arrival: &Arrival<E::Buffer>) -> io::Result<()> {
-        let ports = &self.switch.ports;
-        let offload = |port: &PortId| ports.port(*port).is_some_and(|port| port.offload);
-        self.no_offload_egress.clear();
-        self.no_offload_egress.extend(self.egress.iter().filter(|port| !offload(port)));
-        if self.no_offload_egress.is_empty() {
-            return Ok(());
-        }
-        self.egress.retain(offload);
         // Copied, because the engine cannot write while its buffer is borrowed.
         let mut super_frame = std::mem::take(&mut self.super_frame);
         let frame = arrival.frame(self.engine.bytes(&arrival.buffer));
         let copy = &mut super_frame[..frame.bytes.len()];
         copy.copy_from_slice(frame.bytes);
-        let outcome = self.send_segments(arrival.port, segments(&Frame { bytes: copy, vnet: frame.vnet }));
-        self.super_frame = super_frame;
-        outcome
-    }
-
-    fn send_segments(
-        &mut self,
-        ingress: PortId,
-        segments: Result<Segments<'_>, DropReason>,
-    ) -> io::Result<()> {
-        let reason = match segments {
-            Ok(segments) => return self.send_each(segments),
-            Err(reason) => reason,
+        // The decision has found that it can be segmented.
+        let sent = match segments(&Frame { bytes: copy, vnet: frame.vnet }) {
+            Ok(segments) => self.send_each(segments),
+            Err(_) => Ok(()),
         };
-        if reason == DropReason::TooManySegments {
-            self.throttle.penalise(ingress);
-        }
-        for port in &self.no_offload_egress {
-            self.counters.port(*port).dropped(reason);
-        }
-        Ok(())
+        self.super_frame = super_frame;
+        sent
     }
 
     fn send_each(&mut self, mut segments: Segments<'_>) -> io::Result<()> {
-        for port in &self.no_offload_egress {
-            let counters = self.counters.port(*port);
+        for egress in self.outcome.segmented() {
+            let counters = self.counters.port(egress.port);
             counters.segmented.add(1);
             counters.segments.add(segments.remaining() as u64);
         }
         while let Some(length) = segments.next_into(&mut self.segment) {
-            for at in 0..self.no_offload_egress.len() {
-                self.send_segment(self.no_offload_egress[at], length)?;
+            for at in 0..self.outcome.segmented().len() {
+                self.send_segment(self.outcome.segmented()[at].port, length)?;
             }
         }
         Ok(())
@@ -94,66 +72,64 @@ impl<E: Engine> Worker<E> {
         let length = answer.emit(&self.switch.gateway, bytes, length);
         arrival.extent = Extent { start, length };
         self.put_header(&mut arrival.buffer, arrival.extent);
-        let egress = [arrival.port];
+        self.outcome.become_answer();
         if !self.mirrors.is_empty() {
-            let verdict = Verdict::Forward(arrival.port);
-            let path = FramePath { ingress: None, verdict, egress: &egress, refused: &[] };
-            self.mirror(&arrival, &Steps::default(), path);
+            self.mirror(&arrival, None, &Steps::default());
         }
-        self.egress.clear();
-        self.egress.extend(egress);
         self.transmit(arrival.buffer, arrival.extent)
     }
 
-    /// Sends a frame to `self.egress`.
+    /// Sends the current frame to the ports that take it as it is.
     #[inline(always)]
     fn transmit(&mut self, buffer: E::Buffer, extent: Extent) -> io::Result<()> {
         if self.detour {
             self.take_detour(buffer, extent)
         } else {
-            self.engine.send(buffer, extent, &self.egress)
+            self.engine.send(buffer, extent, self.outcome.egress())
         }
     }
 
     #[cold]
     #[inline(never)]
     fn take_detour(&mut self, buffer: E::Buffer, extent: Extent) -> io::Result<()> {
-        self.write_in_background(&buffer, extent);
-        if !self.throttle.measures_writes() {
-            return self.engine.send(buffer, extent, &self.egress);
+        self.direct.clear();
+        for at in 0..self.outcome.egress().len() {
+            let egress = self.outcome.egress()[at];
+            if !self.write_in_background(&buffer, extent, egress.port) {
+                self.direct.push(egress);
+            }
         }
-        for at in 0..self.egress.len() {
-            let port = self.egress[at];
+        if !self.direct.is_empty()
+            && let Some(background) = &mut self.background
+        {
+            background.note_others();
+        }
+        if !self.throttle.measures_writes() {
+            return self.engine.send(buffer, extent, &self.direct);
+        }
+        for at in 0..self.direct.len() {
+            let egress = self.direct[at];
             let started = cpu_time();
-            self.engine.send_now(&buffer, extent, port)?;
-            self.note_write(port, extent.length, started);
+            self.engine.send_now(&buffer, extent, egress.port)?;
+            self.note_write(egress.port, extent.length, started);
         }
         self.engine.discard(buffer);
         Ok(())
     }
 
-    /// Queues the frame at the background writer for the slow ports of `self.egress`, and removes these.
-    fn write_in_background(&mut self, buffer: &E::Buffer, extent: Extent) {
-        let Some(background) = self.background.as_mut().filter(|background| background.has_ports()) else {
-            return;
-        };
-        let (engine, counters, throttle) = (&self.engine, &self.counters, &mut self.throttle);
-        let count = self.egress.len();
-        self.egress.retain(|port| {
-            if !background.is_slow(*port) || background.release_recovered(*port) {
-                return true;
-            }
-            let header = engine.queue(*port).map_or(0, header_length);
-            let bytes = &engine.bytes(buffer)[extent.start - header..extent.start + extent.length];
-            if !background.write(*port, bytes, header) {
-                counters.port(*port).dropped(DropReason::EgressThrottled);
-                throttle.penalise(*port);
-            }
-            false
-        });
-        if self.egress.len() == count || !self.egress.is_empty() {
-            background.note_others();
+    /// Queues the frame at the background writer if the port is slow; whether it was.
+    fn write_in_background(&mut self, buffer: &E::Buffer, extent: Extent, port: PortId) -> bool {
+        let Some(background) = &mut self.background else { return false };
+        if !background.is_slow(port) || background.release_recovered(port) {
+            return false;
         }
+        let header = self.engine.queue(port).map_or(0, header_length);
+        let bytes = &self.engine.bytes(buffer)[extent.start - header..extent.start + extent.length];
+        if !background.write(port, bytes, header) {
+            self.counters.port(port).dropped(DropReason::EgressThrottled);
+            self.throttle.penalise(port);
+        }
+        true
     }
 
     /// Sends one segment.
@@ -213,7 +189,7 @@ impl<E: Engine> Worker<E> {
             return Ok(());
         }
         self.engine.flush()?;
-        let peer = if let [peer] = self.egress[..] { Some(peer) } else { None };
+        let peer = if let [peer] = self.outcome.egress() { Some(peer.port) } else { None };
         if let Some((port, reads)) = self.throttle.finish(peer) {
             self.engine.set_reads(port, reads);
         }

@@ -17,7 +17,7 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use super::engine::{Arrival, Engine, Event, Extent, Load, Reads, Wait, account_write, vnet_header};
 use super::{BUFFERS, write_copy, write_frame};
-use crate::switch::{Counters, PortId, Ports};
+use crate::switch::{Counters, Egress, PortId, Ports};
 use crate::sys::arena::HEADROOM;
 use crate::sys::tap::Queue;
 use crate::sys::uring::{Completion, Enter, Lease, Ring, SlotWrite};
@@ -284,9 +284,9 @@ impl Engine for UringEngine {
         self.ring.bytes_mut(buffer)
     }
 
-    fn send(&mut self, buffer: Lease, extent: Extent, egress: &[PortId]) -> io::Result<()> {
+    fn send(&mut self, buffer: Lease, extent: Extent, egress: &[Egress]) -> io::Result<()> {
         let Self { ring, ports, counters, .. } = self;
-        let writes = egress.iter().map(|port| {
+        let writes = egress.iter().map(|Egress { port, .. }| {
             let queue = &ports[port.index()];
             queue.writes.update(|writes| writes + 1);
             let header = queue.header();

@@ -13,17 +13,16 @@ use super::background::{BackgroundWriter, Reply};
 use super::cpu_latency::CpuLatency;
 use super::engine::{Arrival, Engine, Event, Load, Wait};
 use super::mirror::{FramePath, MIRRORS, MirrorSender, MirrorState};
-use super::notify::{FdbNotifier, FdbObserver};
+use super::notify::{FdbNotifier, NotableFrame};
 use super::poll_policy::{BatchKind, BusyPoll, PollPolicy};
 use super::throttle::Throttle;
 use super::time_slice::TimeSlice;
 use super::worker_handle::QueueOffer;
 use crate::switch::{
-    Counters, DropReason, LearnCounter, Observer, PortId, Ports, Steps, Switch, Tick, Verdict,
+    Counters, DropReason, Egress, Observer, Outcome, PortId, Ports, Steps, Switch, Tick, Verdict,
 };
 use crate::sys::arena::BUFFER_SIZE;
 use crate::sys::tap::Queue;
-use crate::wire::segment::wire_length;
 
 /// A command from control to a worker.
 #[derive(Debug)]
@@ -71,12 +70,10 @@ pub(super) struct Worker<E: Engine> {
     notifier: FdbNotifier,
     /// Detaches that the engine has not completed.
     detaching: Vec<(PortId, Sender<Option<Queue>>)>,
-    /// The egress ports of the current frame.
-    pub(super) egress: Vec<PortId>,
-    /// The ports of a flood that cannot take the frame.
-    refused: Vec<(PortId, DropReason)>,
-    /// The ports of `egress` without offload.
-    pub(super) no_offload_egress: Vec<PortId>,
+    /// The decision about the latest frame.
+    pub(super) outcome: Outcome,
+    /// On a detour: the ports to which a frame is written here, not in the background.
+    pub(super) direct: Vec<Egress>,
     /// Mirrors of live frames; usually none.
     pub(super) mirrors: Vec<MirrorSender>,
     pub(super) throttle: Throttle,
@@ -104,9 +101,8 @@ impl<E: Engine> Worker<E> {
             notifier: FdbNotifier::new(mailbox.notices.fdb_sender.clone()),
             mailbox,
             detaching: Vec::new(),
-            egress: Vec::with_capacity(Ports::MAX),
-            refused: Vec::with_capacity(Ports::MAX),
-            no_offload_egress: Vec::with_capacity(Ports::MAX),
+            outcome: Outcome::default(),
+            direct: Vec::with_capacity(Ports::MAX),
             mirrors: Vec::with_capacity(MIRRORS),
             throttle: Throttle::new(Instant::now()),
             background: None,
@@ -235,13 +231,12 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    /// Counts, decides and executes one frame. The parts that it shares with [`Worker::forward_mirrored`] are inlined in
-    /// both, so that a frame without a mirror does not pay for calls.
+    /// Decides and executes one frame. The parts that it shares with [`Worker::forward_mirrored`] are inlined in both, so
+    /// that a frame without a mirror does not pay for calls.
     #[inline]
     fn forward(&mut self, now: Tick, arrival: Arrival<E::Buffer>) -> io::Result<()> {
-        let verdict = self.decide(now, &arrival, ());
-        self.resolve(&arrival, verdict);
-        self.execute(arrival, verdict)
+        self.decide(now, &arrival, &mut ());
+        self.execute(arrival)
     }
 
     /// As [`Worker::forward`], and sends a record to the mirrors.
@@ -249,88 +244,54 @@ impl<E: Engine> Worker<E> {
     #[inline(never)]
     fn forward_mirrored(&mut self, now: Tick, arrival: Arrival<E::Buffer>) -> io::Result<()> {
         let mut steps = Steps::default();
-        let verdict = self.decide(now, &arrival, &mut steps);
-        self.resolve(&arrival, verdict);
-        let refused = if verdict == Verdict::Flood { &self.refused[..] } else { &[] };
-        self.mirror(
-            &arrival,
-            &steps,
-            FramePath { ingress: Some(arrival.port), verdict, egress: &self.egress, refused },
-        );
-        self.execute(arrival, verdict)
+        self.decide(now, &arrival, &mut steps);
+        self.mirror(&arrival, Some(arrival.port), &steps);
+        self.execute(arrival)
     }
 
-    pub(super) fn mirror(&self, arrival: &Arrival<E::Buffer>, steps: &Steps, path: FramePath<'_>) {
+    /// Records the current frame. `received_on` is absent for one that the switch made.
+    pub(super) fn mirror(&self, arrival: &Arrival<E::Buffer>, received_on: Option<PortId>, steps: &Steps) {
         let frame = arrival.frame(self.engine.bytes(&arrival.buffer));
+        let path = FramePath { ingress: received_on, outcome: &self.outcome };
         for sender in &self.mirrors {
             sender.send_if_wanted(&frame, steps, path);
         }
     }
 
+    /// Decides what happens to a frame, and counts it.
     #[inline(always)]
-    fn decide<O: Observer>(&mut self, now: Tick, arrival: &Arrival<E::Buffer>, observer: O) -> Verdict {
-        let ingress = arrival.port;
+    fn decide<O: Observer>(&mut self, now: Tick, arrival: &Arrival<E::Buffer>, observer: &mut O) {
         let frame = arrival.frame(self.engine.bytes(&arrival.buffer));
-        let counters = self.counters.port(ingress);
+        let counters = self.counters.port(arrival.port);
         counters.rx_frames.add(1);
         counters.rx_bytes.add(frame.bytes.len() as u64);
-        let counter = LearnCounter { counters: &self.counters, ingress };
-        let (switch, notifier) = (&self.switch, &mut self.notifier);
-        let watch = FdbObserver { switch, counter, notifier, now, frame: &frame };
-        self.switch.process(now, ingress, &frame, &mut (watch, observer))
-    }
-
-    /// Counts the verdict and collects the egress ports of the current frame.
-    #[inline(always)]
-    fn resolve(&mut self, arrival: &Arrival<E::Buffer>, verdict: Verdict) {
-        self.egress.clear();
-        let counters = self.counters.port(arrival.port);
-        match verdict {
-            Verdict::Forward(egress) => {
-                counters.forwarded.add(1);
-                self.egress.push(egress);
-            }
-            Verdict::Flood => self.resolve_flood(arrival),
-            Verdict::Answer(_) => counters.answered.add(1),
-            Verdict::Drop(reason) => counters.dropped(reason),
-            Verdict::Refused { egress, reason } => {
-                counters.forwarded.add(1);
-                self.counters.port(egress).dropped(reason);
-            }
+        self.switch.process(now, arrival.port, &frame, &mut self.outcome, observer);
+        self.counters.count(&self.outcome);
+        if self.outcome.is_notable() {
+            let (switch, counters, outcome) = (&self.switch, &self.counters, &self.outcome);
+            let notifier = &mut self.notifier;
+            NotableFrame { switch, counters, notifier, now, frame: &frame, outcome }.report();
+            self.penalise_segments();
         }
     }
 
-    fn resolve_flood(&mut self, arrival: &Arrival<E::Buffer>) {
-        let frame = arrival.frame(self.engine.bytes(&arrival.buffer));
-        self.refused.clear();
-        for (egress, outcome) in self.switch.flood_set(arrival.port, wire_length(frame.bytes, &frame.vnet)) {
-            match outcome {
-                Ok(()) => self.egress.push(egress),
-                Err(reason) => {
-                    self.counters.port(egress).dropped(reason);
-                    self.refused.push((egress, reason));
-                }
-            }
-        }
-        let counters = self.counters.port(arrival.port);
-        match self.egress.len() + self.refused.len() {
-            0 => counters.dropped(DropReason::NoEgress),
-            copies => {
-                counters.flooded.add(1);
-                counters.flood_copies.add(copies as u64);
-            }
+    /// Slows a port down that sends super-frames of too many segments: to find that out costs time too.
+    #[cold]
+    fn penalise_segments(&mut self) {
+        if self.outcome.refused().iter().any(|(_, reason)| *reason == DropReason::TooManySegments) {
+            self.throttle.penalise(self.outcome.ingress());
         }
     }
 
     #[inline(always)]
-    fn execute(&mut self, arrival: Arrival<E::Buffer>, verdict: Verdict) -> io::Result<()> {
-        match verdict {
+    fn execute(&mut self, arrival: Arrival<E::Buffer>) -> io::Result<()> {
+        match self.outcome.verdict() {
             Verdict::Answer(answer) => self.answer(arrival, answer),
-            _ if self.egress.is_empty() => {
+            _ if self.outcome.is_sent() => self.dispatch(arrival),
+            _ => {
                 self.engine.discard(arrival.buffer);
                 Ok(())
             }
-            _ => self.dispatch(arrival),
         }
     }
 }

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::fdb::Learned;
 use super::verdict::Side;
-use super::{DropReason, Observer, PortId, Ports, Step};
+use super::{DropReason, Outcome, PortId, Ports, Verdict};
 
 /// A counter with one writer and any number of readers.
 #[derive(Debug, Default)]
@@ -170,45 +170,6 @@ impl PortCounters {
     }
 }
 
-/// Counts the learning outcomes of the frames from one port.
-#[derive(Debug)]
-pub struct LearnCounter<'a> {
-    /// The worker's counters.
-    pub counters: &'a Counters,
-    /// The ingress port.
-    pub ingress: PortId,
-}
-
-impl LearnCounter<'_> {
-    #[inline(never)]
-    fn count(&self, learned: Learned) {
-        let here = self.counters.port(self.ingress);
-        match learned {
-            Learned::New => here.fdb_learned.add(1),
-            Learned::Moved { .. } => here.fdb_moved.add(1),
-            Learned::Evicted { from, .. } => {
-                here.fdb_learned.add(1);
-                self.counters.port(from).fdb_evictions.add(1);
-            }
-            Learned::Refused => here.fdb_refused.add(1),
-            // A return is only reported.
-            _ => {}
-        }
-    }
-}
-
-impl Observer for LearnCounter<'_> {
-    /// Inlined, because otherwise every step is built in memory and passed by pointer.
-    #[inline(always)]
-    fn note(&mut self, step: Step) {
-        if let Step::Learned(learned) = step
-            && learned.is_notable()
-        {
-            self.count(learned);
-        }
-    }
-}
-
 /// Counters of a worker's I/O engine, updated once a turn.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -242,5 +203,48 @@ impl Counters {
     /// The counters of one port.
     pub fn port(&self, id: PortId) -> &PortCounters {
         &self.ports[id.index()]
+    }
+
+    /// Counts how a frame ended: the first of the sums above. Most are forwarded.
+    #[inline(always)]
+    pub fn count(&self, outcome: &Outcome) {
+        match outcome.verdict() {
+            Verdict::Forward(_) => self.port(outcome.ingress()).forwarded.add(1),
+            verdict => self.count_other(verdict, outcome),
+        }
+    }
+
+    #[inline(never)]
+    fn count_other(&self, verdict: Verdict, outcome: &Outcome) {
+        let ingress = self.port(outcome.ingress());
+        match verdict {
+            Verdict::Forward(_) | Verdict::Refused { .. } => ingress.forwarded.add(1),
+            Verdict::Flood => {
+                ingress.flooded.add(1);
+                let copies = outcome.egress_ports().count() + outcome.refused().len();
+                ingress.flood_copies.add(copies as u64);
+            }
+            Verdict::Answer(_) => ingress.answered.add(1),
+            Verdict::Drop(reason) => ingress.dropped(reason),
+        }
+        for (port, reason) in outcome.refused() {
+            self.port(*port).dropped(*reason);
+        }
+    }
+
+    /// Counts what learning did.
+    pub fn count_learned(&self, outcome: &Outcome) {
+        let here = self.port(outcome.ingress());
+        match outcome.learned() {
+            Some(Learned::New) => here.fdb_learned.add(1),
+            Some(Learned::Moved { .. }) => here.fdb_moved.add(1),
+            Some(Learned::Evicted { from, .. }) => {
+                here.fdb_learned.add(1);
+                self.port(from).fdb_evictions.add(1);
+            }
+            Some(Learned::Refused) => here.fdb_refused.add(1),
+            // A return is only reported.
+            _ => {}
+        }
     }
 }

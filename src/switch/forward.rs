@@ -1,11 +1,14 @@
-//! The forwarding decision: admit the frame, learn its source, choose the egress. The observer receives each step.
+//! The forwarding decision: admit the frame, learn its source, choose the egress. It fills in the [`Outcome`]; the
+//! observer receives each step.
 
 use super::fdb::{Database, FdbKey};
 use super::gateway::Claim;
+use super::outcome::{Destination, Fault, FrameClass, Outcome};
+use super::segmentation::segments;
 use super::{DropReason, Frame, Observer, Port, PortId, Step, Switch, Tick, Verdict, Violation};
 use crate::wire::ip::{transport4, transport6};
 use crate::wire::segment::wire_length;
-use crate::wire::{ETHERNET_HEADER, EtherType, EthernetFrame, VnetHeader};
+use crate::wire::{ETHERNET_HEADER, EtherType, EthernetFrame, Mac, VnetHeader};
 
 /// The VLAN of every frame, until the switch knows VLANs.
 const VLAN: u16 = 0;
@@ -17,7 +20,7 @@ struct Admitted<'a> {
     from_host: bool,
 }
 
-/// A frame and everything that its verdict depends on.
+/// A frame and everything that its outcome depends on.
 pub(super) struct Forwarding<'a> {
     pub(super) switch: &'a Switch,
     pub(super) now: Tick,
@@ -26,18 +29,55 @@ pub(super) struct Forwarding<'a> {
 }
 
 impl Forwarding<'_> {
-    /// Decides the verdict. The only side effect is learning in `fdb`: the real database, or a dry run.
+    /// Decides. The only side effect is learning in `fdb`: the real database, or a dry run.
     #[inline]
-    pub(super) fn decide<D: Database, O: Observer>(&self, mut fdb: D, observer: &mut O) -> Verdict {
+    pub(super) fn decide<D: Database, O: Observer>(
+        &self,
+        mut fdb: D,
+        outcome: &mut Outcome,
+        observer: &mut O,
+    ) {
         let &Forwarding { switch, now, ingress, frame } = self;
-        let admitted = match admit(switch, ingress, frame, observer) {
-            Ok(admitted) => admitted,
-            Err(reason) => return Verdict::Drop(reason),
+        outcome.begin(ingress);
+        outcome.verdict = match admit(switch, ingress, frame, observer) {
+            Ok(admitted) => {
+                observer.note(Step::Admitted);
+                let source = FdbKey { vlan: VLAN, mac: admitted.ethernet.src() };
+                let learned = fdb.learn(now, source, ingress);
+                observer.note(Step::Learned(learned));
+                outcome.learned = Some(learned);
+                self.choose(&admitted, &fdb, outcome, observer)
+            }
+            Err(Refusal::Reason(reason)) => Verdict::Drop(reason),
+            Err(Refusal::Fault(fault)) => {
+                outcome.fault = Some(fault);
+                Verdict::Drop(fault.reason())
+            }
         };
-        observer.note(Step::Admitted);
-        let source = FdbKey { vlan: VLAN, mac: admitted.ethernet.src() };
-        observer.note(Step::Learned(fdb.learn(now, source, ingress)));
-        self.choose(&admitted, &fdb, observer)
+    }
+}
+
+/// Why a frame is not admitted.
+enum Refusal {
+    Reason(DropReason),
+    Fault(Fault),
+}
+
+impl From<DropReason> for Refusal {
+    fn from(reason: DropReason) -> Refusal {
+        Refusal::Reason(reason)
+    }
+}
+
+impl From<Violation> for Refusal {
+    fn from(violation: Violation) -> Refusal {
+        Refusal::Fault(Fault::Violation(violation))
+    }
+}
+
+impl From<OffloadFault> for Refusal {
+    fn from(fault: OffloadFault) -> Refusal {
+        Refusal::Fault(Fault::Offload(fault))
     }
 }
 
@@ -48,33 +88,27 @@ fn admit<'a, O: Observer>(
     ingress: PortId,
     frame: &Frame<'a>,
     observer: &mut O,
-) -> Result<Admitted<'a>, DropReason> {
+) -> Result<Admitted<'a>, Refusal> {
     let Some(port @ Port { up: true, host: from_host, .. }) = switch.ports.port(ingress) else {
         let is_blocked = switch.ports.is_blocked(ingress);
-        return Err(if is_blocked { DropReason::IngressBlocked } else { DropReason::IngressDown });
+        return Err(if is_blocked { DropReason::IngressBlocked } else { DropReason::IngressDown }.into());
     };
     observer.note(Step::Ingress(port));
     let ethernet = EthernetFrame::new_checked(frame.bytes).ok_or(DropReason::Runt)?;
     let source = ethernet.src();
     if source.is_group() || source.is_zero() {
-        return Err(DropReason::BadSource);
+        return Err(DropReason::BadSource.into());
     }
     if !from_host && source == switch.gateway.mac.get() {
-        let violation = Violation::Gateway(Claim::SourceMac);
-        observer.note(Step::Violation(violation));
-        return Err(violation.reason());
+        return Err(Violation::Gateway(Claim::SourceMac).into());
     }
     observer.note(Step::Source(source));
     if ethernet.dst().is_reserved() && !switch.forwards_reserved(ethernet.dst()) {
-        return Err(DropReason::ReservedAddress);
+        return Err(DropReason::ReservedAddress.into());
     }
-    if let Err(fault) = check_offload(frame, &ethernet) {
-        observer.note(Step::OffloadFault(fault));
-        return Err(DropReason::BadOffload);
-    }
-    if !from_host && let Err(violation) = check_identity(switch, ingress, &ethernet) {
-        observer.note(Step::Violation(violation));
-        return Err(violation.reason());
+    check_offload(frame, &ethernet)?;
+    if !from_host {
+        check_identity(switch, ingress, &ethernet)?;
     }
     Ok(Admitted { ethernet, from_host })
 }
@@ -149,12 +183,13 @@ fn is_in_headers(ethernet: &EthernetFrame<'_>, at: usize) -> bool {
 }
 
 impl Forwarding<'_> {
-    /// The verdict on an admitted frame.
+    /// Chooses the egress of an admitted frame.
     #[inline]
     fn choose<D: Database, O: Observer>(
         &self,
         admitted: &Admitted<'_>,
         fdb: &D,
+        outcome: &mut Outcome,
         observer: &mut O,
     ) -> Verdict {
         let destination = admitted.ethernet.dst();
@@ -167,14 +202,16 @@ impl Forwarding<'_> {
             }
         }
         if destination.is_group() {
-            return Verdict::Flood;
+            let broadcast = destination == Mac::BROADCAST;
+            let kind = if broadcast { Destination::Broadcast } else { Destination::Multicast };
+            return self.flood(kind, outcome, observer);
         }
         let found = fdb.lookup(self.now, FdbKey { vlan: VLAN, mac: destination });
         observer.note(Step::LookedUp(found));
         match found {
-            Some(egress) => self.deliver(egress),
+            Some(egress) => self.deliver(egress, outcome),
             None if to_gateway => Verdict::Drop(DropReason::NoHostPort),
-            None => Verdict::Flood,
+            None => self.flood(Destination::UnknownUnicast, outcome, observer),
         }
     }
 
@@ -185,14 +222,62 @@ impl Forwarding<'_> {
         if self.frame.vnet.is_complete() { self.switch.gateway.answer(ethernet) } else { None }
     }
 
-    /// The verdict on unicast to one port.
+    /// Sends unicast to one port.
     #[inline]
-    fn deliver(&self, egress: PortId) -> Verdict {
-        let length = wire_length(self.frame.bytes, &self.frame.vnet);
-        match self.switch.ports.may_deliver(self.ingress, egress, length) {
+    fn deliver(&self, egress: PortId, outcome: &mut Outcome) -> Verdict {
+        outcome.class = self.class(Destination::Unicast);
+        match self.send(egress, outcome) {
             Ok(()) => Verdict::Forward(egress),
             Err(DropReason::Filtered) => Verdict::Drop(DropReason::Filtered),
-            Err(reason) => Verdict::Refused { egress, reason },
+            Err(reason) => {
+                outcome.refused.push((egress, reason));
+                Verdict::Refused { egress, reason }
+            }
         }
+    }
+
+    /// Sends the frame to each port that may have it.
+    fn flood<O: Observer>(&self, kind: Destination, outcome: &mut Outcome, observer: &mut O) -> Verdict {
+        outcome.class = self.class(kind);
+        for egress in self.switch.ports.iter() {
+            match self.send(egress, outcome) {
+                Ok(()) => {}
+                Err(reason) if reason.is_counted_in_flood() => outcome.refused.push((egress, reason)),
+                Err(reason) => observer.note(Step::NotFlooded(egress, reason)),
+            }
+        }
+        if outcome.is_sent() || !outcome.refused.is_empty() {
+            Verdict::Flood
+        } else {
+            Verdict::Drop(DropReason::NoEgress)
+        }
+    }
+
+    #[inline]
+    fn class(&self, destination: Destination) -> FrameClass {
+        let &Forwarding { ingress, frame, .. } = self;
+        FrameClass { ingress, vlan: VLAN, destination, wire_length: wire_length(frame.bytes, &frame.vnet) }
+    }
+
+    /// Sends the frame to a port, in the form that the port takes, if it may have it.
+    #[inline]
+    fn send(&self, egress: PortId, outcome: &mut Outcome) -> Result<(), DropReason> {
+        let port = self.switch.ports.may_deliver(&outcome.class, egress)?;
+        if port.offload || self.frame.vnet.is_complete() {
+            outcome.egress.push(egress.into());
+        } else {
+            self.segment(outcome)?;
+            outcome.segmented.push(egress.into());
+        }
+        Ok(())
+    }
+
+    /// Counts the segments, the first time that a port needs them.
+    #[cold]
+    fn segment(&self, outcome: &mut Outcome) -> Result<(), DropReason> {
+        if outcome.segments == 0 {
+            outcome.segments = segments(self.frame)?.remaining();
+        }
+        Ok(())
     }
 }

@@ -1,5 +1,5 @@
 //! The forwarding decisions of a learning bridge (IEEE 802.1D-2004 clause 7), sans-IO. The same frame,
-//! state and time give the same verdict. It uses no device, clock or thread. Every method takes
+//! state and time give the same outcome. It uses no device, clock or thread. Every method takes
 //! `&self`, so that any number of workers share one [`Switch`], and forwarding known unicast takes no lock.
 
 pub mod counters;
@@ -21,13 +21,13 @@ pub mod verdict;
 pub mod violation;
 pub mod vlan;
 
-pub use counters::{Counters, LearnCounter, PortCounters, PortCounts};
+pub use counters::{Counters, PortCounters, PortCounts};
 pub use fdb::Fdb;
 pub use forward::OffloadFault;
 pub use gateway::{Claim, Gateway, GatewayReply, SharedMac};
 pub use guard::{Guards, Identity};
 pub use observer::{Observer, Step, Steps};
-pub use outcome::{Destination, Edit, Egress, FrameClass};
+pub use outcome::{Destination, Edit, Egress, Fault, FrameClass, Outcome};
 pub use port::{Port, PortId, Ports};
 pub use port_set::PortSet;
 pub use time::Tick;
@@ -124,19 +124,19 @@ impl Switch {
         self.fdb.reserve(port, identity.map(|identity| identity.mac));
     }
 
-    /// Decides what to do with one frame received on `ingress` at time `now`, and learns its source.
-    /// `observer` receives each step; with `&mut ()` this compiles to nothing.
+    /// Decides what to do with one frame received on `ingress` at time `now`, and learns its source. `observer` receives
+    /// each step; with `&mut ()` this compiles to nothing.
+    #[allow(clippy::too_many_arguments, reason = "when, where and what came in, and who is told")]
     #[inline]
     pub fn process<O: Observer>(
         &self,
         now: Tick,
         ingress: PortId,
         frame: &Frame<'_>,
+        outcome: &mut Outcome,
         observer: &mut O,
-    ) -> Verdict {
-        let verdict = Forwarding { switch: self, now, ingress, frame }.decide(&self.fdb, observer);
-        observer.note(Step::Verdict(verdict));
-        verdict
+    ) {
+        Forwarding { switch: self, now, ingress, frame }.decide(&self.fdb, outcome, observer);
     }
 
     /// What [`Switch::process`] would do with the frame. Runs the same code, and changes nothing.
@@ -146,30 +146,10 @@ impl Switch {
         ingress: PortId,
         frame: &Frame<'_>,
         observer: &mut O,
-    ) -> Verdict {
-        let verdict =
-            Forwarding { switch: self, now, ingress, frame }.decide(DryRun::new(&self.fdb), observer);
-        observer.note(Step::Verdict(verdict));
-        verdict
-    }
-
-    /// The egress ports of a flooded frame, each with the drop reason if it cannot accept the frame. Ports
-    /// that are down or blocked and the ingress port are not part of the flood.
-    pub fn flood_set(
-        &self,
-        ingress: PortId,
-        wire_length: usize,
-    ) -> impl Iterator<Item = (PortId, Result<(), DropReason>)> + '_ {
-        self.flood_decisions(ingress, wire_length)
-            .filter(|(_, outcome)| outcome.err().is_none_or(DropReason::is_counted_in_flood))
-    }
-
-    /// All ports, each with the drop reason if a flooded frame may not be sent there.
-    pub fn flood_decisions(
-        &self,
-        ingress: PortId,
-        wire_length: usize,
-    ) -> impl Iterator<Item = (PortId, Result<(), DropReason>)> + '_ {
-        self.ports.iter().map(move |egress| (egress, self.ports.may_deliver(ingress, egress, wire_length)))
+    ) -> Outcome {
+        let mut outcome = Outcome::default();
+        let dry_run = DryRun::new(&self.fdb);
+        Forwarding { switch: self, now, ingress, frame }.decide(dry_run, &mut outcome, observer);
+        outcome
     }
 }

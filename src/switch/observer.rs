@@ -1,22 +1,16 @@
-//! Observers of a decision: none or a counter on the hot path, a recorder for `uswitch trace`.
+//! Observers of a decision: none on the hot path, a recorder for `uswitch trace`.
 
 use super::fdb::Learned;
-use super::forward::OffloadFault;
-use super::violation::Violation;
-use super::{GatewayReply, Port, PortId, Verdict};
+use super::{DropReason, GatewayReply, Port, PortId};
 use crate::wire::Mac;
 
-/// One step of a decision. A failed check is not a separate step: the verdict contains its reason.
+/// One step of a decision. A failed check is not a step: the outcome has the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// The frame was received on a port that is up.
     Ingress(Port),
     /// The source is a unicast address, and not the gateway's.
     Source(Mac),
-    /// The virtio-net header is invalid; the frame is dropped.
-    OffloadFault(OffloadFault),
-    /// The frame uses an address that is not its port's, or cannot be checked; it is dropped.
-    Violation(Violation),
     /// The frame is admitted.
     Admitted,
     /// The outcome of learning its source address.
@@ -25,8 +19,8 @@ pub enum Step {
     Asked(Option<GatewayReply>),
     /// The port of the destination, if it is known.
     LookedUp(Option<PortId>),
-    /// The verdict.
-    Verdict(Verdict),
+    /// A port that is no part of the flood, and why. There may be one for each port.
+    NotFlooded(PortId, DropReason),
 }
 
 /// Receives the steps of a decision.
@@ -57,7 +51,7 @@ impl<O: Observer> Observer for &mut O {
     }
 }
 
-/// Records the steps in place, without allocation.
+/// Records the steps in place, without allocation. [`Step::NotFlooded`] is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Steps {
     taken: [Option<Step>; Steps::MAX],
@@ -65,7 +59,7 @@ pub struct Steps {
 
 impl Steps {
     /// The largest number of steps that a decision has.
-    pub const MAX: usize = 12;
+    pub const MAX: usize = 8;
 
     /// The steps, in order.
     pub fn iter(&self) -> impl Iterator<Item = Step> + '_ {
@@ -75,7 +69,9 @@ impl Steps {
 
 impl Observer for Steps {
     fn note(&mut self, step: Step) {
-        if let Some(free) = self.taken.iter_mut().find(|taken| taken.is_none()) {
+        if !matches!(step, Step::NotFlooded(..))
+            && let Some(free) = self.taken.iter_mut().find(|taken| taken.is_none())
+        {
             *free = Some(step);
         }
     }

@@ -1,6 +1,8 @@
-//! The terms of a decision's outcome: the class of the frame, and where it goes.
+//! The outcome of a decision: everything that happens to a frame. Nothing about it is decided again elsewhere: workers,
+//! counters, mirrors, captures and traces read it.
 
-use super::PortId;
+use super::fdb::Learned;
+use super::{DropReason, OffloadFault, PortId, Ports, Verdict, Violation};
 
 /// The kind of a frame's destination. It decides which ports a frame may be flooded to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,6 +41,13 @@ pub struct Egress {
     pub edit: Edit,
 }
 
+/// The frame as it was received.
+impl From<PortId> for Egress {
+    fn from(port: PortId) -> Egress {
+        Egress { port, edit: Edit::None }
+    }
+}
+
 /// A change of the outermost tag.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Edit {
@@ -51,4 +60,153 @@ pub enum Edit {
     Pop,
     /// Replace its control information.
     Rewrite(u16),
+}
+
+/// What exactly is wrong with a frame that is dropped on its ingress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Its virtio-net header is invalid.
+    Offload(OffloadFault),
+    /// It uses an address that is not its port's, or cannot be checked.
+    Violation(Violation),
+}
+
+impl Fault {
+    /// The reason that is counted.
+    pub const fn reason(self) -> DropReason {
+        match self {
+            Fault::Offload(_) => DropReason::BadOffload,
+            Fault::Violation(violation) => violation.reason(),
+        }
+    }
+}
+
+/// Everything that happens to one frame. [`super::Switch::process`] fills it in, again for each frame: it allocates only
+/// when it is created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    pub(super) class: FrameClass,
+    pub(super) learned: Option<Learned>,
+    pub(super) fault: Option<Fault>,
+    pub(super) verdict: Verdict,
+    pub(super) egress: Vec<Egress>,
+    pub(super) segmented: Vec<Egress>,
+    pub(super) segments: usize,
+    pub(super) refused: Vec<(PortId, DropReason)>,
+}
+
+impl Default for Outcome {
+    fn default() -> Outcome {
+        Outcome {
+            class: FrameClass::default(),
+            learned: None,
+            fault: None,
+            verdict: Verdict::Drop(DropReason::IngressDown),
+            egress: Vec::with_capacity(Ports::MAX),
+            segmented: Vec::with_capacity(Ports::MAX),
+            segments: 0,
+            refused: Vec::with_capacity(Ports::MAX),
+        }
+    }
+}
+
+impl Outcome {
+    /// Forgets the frame before.
+    #[inline]
+    pub(super) fn begin(&mut self, ingress: PortId) {
+        self.class = FrameClass { ingress, ..FrameClass::default() };
+        (self.learned, self.fault, self.segments) = (None, None, 0);
+        self.egress.clear();
+        self.segmented.clear();
+        self.refused.clear();
+    }
+
+    /// Becomes the outcome of the gateway's answer, which leaves on the ingress port of the question.
+    pub fn become_answer(&mut self) {
+        let port = self.class.ingress;
+        self.begin(port);
+        self.verdict = Verdict::Forward(port);
+        self.egress.push(port.into());
+    }
+
+    /// The port that received the frame.
+    pub fn ingress(&self) -> PortId {
+        self.class.ingress
+    }
+
+    /// What the egress rules knew about it.
+    pub fn class(&self) -> &FrameClass {
+        &self.class
+    }
+
+    /// What learning its source did; `None` if it was not admitted.
+    pub fn learned(&self) -> Option<Learned> {
+        self.learned
+    }
+
+    /// What exactly is wrong with it, if the drop reason does not say all.
+    pub fn fault(&self) -> Option<Fault> {
+        self.fault
+    }
+
+    /// In short.
+    pub fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+
+    /// The ports that get it as one frame.
+    pub fn egress(&self) -> &[Egress] {
+        &self.egress
+    }
+
+    /// The ports without offload that get it as complete frames.
+    pub fn segmented(&self) -> &[Egress] {
+        &self.segmented
+    }
+
+    /// How many complete frames these get.
+    pub fn segments(&self) -> usize {
+        self.segments
+    }
+
+    /// The ports that should get it and cannot take it. A port that is down is no part of a flood, and not here.
+    pub fn refused(&self) -> &[(PortId, DropReason)] {
+        &self.refused
+    }
+
+    /// All ports that get it.
+    pub fn egress_ports(&self) -> impl Iterator<Item = PortId> + '_ {
+        self.egress.iter().chain(&self.segmented).map(|egress| egress.port)
+    }
+
+    /// Whether a port gets it.
+    pub fn is_sent(&self) -> bool {
+        !self.egress.is_empty() || !self.segmented.is_empty()
+    }
+
+    /// Why no port gets it; `None` if one does, or if it is answered.
+    pub fn drop_reason(&self) -> Option<DropReason> {
+        match (self.verdict, self.refused.first()) {
+            (Verdict::Drop(reason), _) => Some(reason),
+            (_, Some((_, reason))) if !self.is_sent() => Some(*reason),
+            _ => None,
+        }
+    }
+
+    /// Whether at least one port that should get it does not.
+    pub fn is_drop(&self) -> bool {
+        matches!(self.verdict, Verdict::Drop(_)) || !self.refused.is_empty()
+    }
+
+    /// Whether more than its way is to be counted, reported or checked: a new or moved source, an address of another
+    /// port, an unknown destination, a fault, a port that cannot take it.
+    #[inline]
+    pub fn is_notable(&self) -> bool {
+        let source_is =
+            |learned: Learned| learned.is_notable() || matches!(learned, Learned::Reserved { .. });
+        self.fault.is_some()
+            || !self.refused.is_empty()
+            || self.class.destination == Destination::UnknownUnicast
+            || self.learned.is_some_and(source_is)
+    }
 }

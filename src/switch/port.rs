@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use super::DropReason;
+use super::{DropReason, FrameClass};
 
 /// The index of a port in the port table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -147,18 +147,18 @@ impl Ports {
         self.slots[..end].iter().enumerate().filter_map(present)
     }
 
-    /// The one egress rule, for unicast and flood alike: not back to the ingress port, not to a port that is down or
+    /// The one egress rule, for unicast, flood and groups: not back to the ingress port, not to a port that is down or
     /// blocked, and not more than the egress MTU and one tag (`is_skb_forwardable` in Linux `include/linux/netdevice.h`).
-    /// `wire_length` is the length of the longest frame on the wire, Ethernet header included, without the
-    /// outermost tag; for a super-frame, of one segment. So a frame with two tags may have a full-size payload.
-    pub fn may_deliver(&self, ingress: PortId, egress: PortId, wire_length: usize) -> Result<(), DropReason> {
-        if egress == ingress {
+    /// So a frame with two tags may have a full-size payload. Returns the egress port.
+    #[inline]
+    pub fn may_deliver(&self, class: &FrameClass, egress: PortId) -> Result<Port, DropReason> {
+        if egress == class.ingress {
             return Err(DropReason::Filtered);
         }
         match self.port(egress) {
             Some(port) if port.up => {
                 let longest = port.mtu as usize + crate::wire::ETHERNET_HEADER + crate::wire::VLAN_TAG;
-                if wire_length <= longest { Ok(()) } else { Err(DropReason::Oversize) }
+                if class.wire_length <= longest { Ok(port) } else { Err(DropReason::Oversize) }
             }
             _ if self.is_blocked(egress) => Err(DropReason::EgressBlocked),
             _ => Err(DropReason::EgressDown),

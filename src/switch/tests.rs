@@ -72,16 +72,31 @@ fn run(switch: &Switch, ingress: PortId, bytes: &[u8]) -> Verdict {
 
 /// The verdict, and the steps before it.
 fn run_with(switch: &Switch, ingress: PortId, bytes: &[u8], vnet: VnetHeader) -> (Verdict, Vec<Step>) {
-    let mut both = (Vec::new(), Steps::default());
-    let verdict = switch.process(T0, ingress, &Frame { bytes, vnet }, &mut both);
-    let (mut steps, in_place) = both;
-    assert!(in_place.iter().eq(steps.iter().copied()), "no room for {steps:?}");
-    assert_eq!(steps.pop(), Some(Step::Verdict(verdict)));
-    (verdict, steps)
+    let (outcome, steps) = decide(switch, ingress, &Frame { bytes, vnet });
+    (outcome.verdict(), steps)
 }
 
-fn flood_set(switch: &Switch, ingress: PortId, wire_length: usize) -> Vec<(PortId, Result<(), DropReason>)> {
-    switch.flood_set(ingress, wire_length).collect()
+fn decide(switch: &Switch, ingress: PortId, frame: &Frame<'_>) -> (Outcome, Vec<Step>) {
+    let (mut outcome, mut both) = (Outcome::default(), (Vec::new(), Steps::default()));
+    switch.process(T0, ingress, frame, &mut outcome, &mut both);
+    let (mut steps, in_place) = both;
+    steps.retain(|step| !matches!(step, Step::NotFlooded(..)));
+    assert!(in_place.iter().eq(steps.iter().copied()), "no room for {steps:?}");
+    (outcome, steps)
+}
+
+fn fault(switch: &Switch, bytes: &[u8], vnet: VnetHeader) -> Option<Fault> {
+    let (outcome, _) = decide(switch, P1, &Frame { bytes, vnet });
+    let fault = outcome.fault()?;
+    assert_eq!(outcome.verdict(), Verdict::Drop(fault.reason()));
+    Some(fault)
+}
+
+/// The ports that get a broadcast from P1, and those that cannot take it.
+fn flood_set(switch: &Switch, length: usize) -> (Vec<PortId>, Vec<(PortId, DropReason)>) {
+    let bytes = frame(Mac::BROADCAST, A, length);
+    let (outcome, _) = decide(switch, P1, &Frame { bytes: &bytes, vnet: VnetHeader::default() });
+    (outcome.egress_ports().collect(), outcome.refused().to_vec())
 }
 
 #[test]
@@ -114,11 +129,10 @@ fn floods_group_addresses_to_ports_that_are_up_except_ingress() {
         assert_eq!(run(&switch, P1, &frame(group, A, 60)), Verdict::Flood, "{group}");
     }
     switch.ports.set(P3, Port { up: false, ..PORT });
-    assert_eq!(flood_set(&switch, P1, 60), [(HOST, Ok(())), (P2, Ok(()))]);
+    assert_eq!(flood_set(&switch, 60), (vec![HOST, P2], vec![]));
     switch.ports.set(P2, Port { mtu: 100, ..PORT });
-    let oversize = Err(DropReason::Oversize);
-    assert_eq!(flood_set(&switch, P1, 119), [(HOST, Ok(())), (P2, oversize)]);
-    assert_eq!(flood_set(&switch, P1, 118), [(HOST, Ok(())), (P2, Ok(()))]);
+    assert_eq!(flood_set(&switch, 119), (vec![HOST], vec![(P2, DropReason::Oversize)]));
+    assert_eq!(flood_set(&switch, 118), (vec![HOST, P2], vec![]));
 }
 
 #[test]
@@ -217,15 +231,9 @@ fn does_not_learn_from_rejected_frames() {
 
 #[test]
 fn rejects_impossible_virtio_net_headers() {
-    let fault = |length, vnet| {
-        let (verdict, steps) = run_with(&switch(), P1, &frame(B, A, length), vnet);
-        match steps[2] {
-            Step::OffloadFault(fault) => {
-                assert_eq!(verdict, Verdict::Drop(DropReason::BadOffload));
-                Some(fault)
-            }
-            _ => None,
-        }
+    let fault = |length, vnet| match fault(&switch(), &frame(B, A, length), vnet)? {
+        Fault::Offload(fault) => Some(fault),
+        Fault::Violation(violation) => panic!("{violation:?}"),
     };
     let sum = VnetHeader {
         flags: VnetHeader::NEEDS_CSUM,
@@ -253,7 +261,7 @@ fn rejects_impossible_virtio_net_headers() {
 
 #[test]
 fn rejects_checksum_offload_inside_checked_headers() {
-    let fault = |packet: &[u8], tags: &[u8], at: u16| {
+    let overwrites = |packet: &[u8], tags: &[u8], at: u16| {
         let bytes = [&B.0[..], &A.0, tags, packet, &[0; 80]].concat();
         let vnet = VnetHeader {
             flags: VnetHeader::NEEDS_CSUM,
@@ -261,8 +269,7 @@ fn rejects_checksum_offload_inside_checked_headers() {
             csum_offset: at - 14,
             ..VnetHeader::default()
         };
-        let steps = run_with(&switch(), P1, &bytes, vnet).1;
-        steps.contains(&Step::OffloadFault(OffloadFault::ChecksumInHeaders))
+        fault(&switch(), &bytes, vnet) == Some(Fault::Offload(OffloadFault::ChecksumInHeaders))
     };
     let ipv4 = |words: u8, protocol: u8| [0x08, 0, 0x40 | words, 0, 0, 40, 0, 0, 0, 0, 64, protocol];
     let ipv6 = |next: u8| [0x86, 0xdd, 0x60, 0, 0, 0, 0, 40, next, 64];
@@ -275,16 +282,16 @@ fn rejects_checksum_offload_inside_checked_headers() {
         ("UDP behind options", &behind_options, 62),
         ("another EtherType", &[0x88, 0xb5], 14),
     ] {
-        assert!(first == 14 || fault(packet, &[], first - 1), "{what}");
-        assert!(!fault(packet, &[], first), "{what}");
+        assert!(first == 14 || overwrites(packet, &[], first - 1), "{what}");
+        assert!(!overwrites(packet, &[], first), "{what}");
         let tag = [0x81, 0, 0, 5];
-        assert!(fault(packet, &tag, first + 3), "{what}, tagged");
-        assert!(!fault(packet, &tag, first + 4), "{what}, tagged");
+        assert!(overwrites(packet, &tag, first + 3), "{what}, tagged");
+        assert!(!overwrites(packet, &tag, first + 4), "{what}, tagged");
     }
     for (what, packet) in
         [("ARP", &[0x08, 0x06][..]), ("ICMP", &ipv4(5, 1)), ("ICMPv6", &ipv6(58)), ("endless", &ipv6(0))]
     {
-        assert!([14, 28, 54, 70].iter().all(|&at| fault(packet, &[], at)), "{what}");
+        assert!([14, 28, 54, 70].iter().all(|&at| overwrites(packet, &[], at)), "{what}");
     }
 }
 
@@ -335,6 +342,26 @@ fn with_p2_blocked() -> Switch {
     switch
 }
 
+/// A super-frame to P2, which takes no offload; it has no TCP header.
+fn to_port_without_offload(gso_size: u16) -> Verdict {
+    let switch = switch();
+    run(&switch, P2, &frame(A, B, 60));
+    switch.ports.set(P2, Port { offload: false, ..PORT });
+    let mut bytes = frame(B, A, 40_000);
+    let is_tcp = gso_size < 1000;
+    bytes[14..24].copy_from_slice(&[0x45, 0, 0x9c, 0x32, 0, 0, 0, 0, 64, 6 * u8::from(is_tcp)]);
+    bytes[46] = 5 << 4;
+    let vnet = VnetHeader {
+        flags: VnetHeader::NEEDS_CSUM,
+        gso_type: VnetHeader::GSO_TCPV4,
+        gso_size,
+        csum_start: 34,
+        csum_offset: 16,
+        hdr_len: 54,
+    };
+    run_with(&switch, P1, &bytes, vnet).0
+}
+
 /// A new reason does not compile until it is here.
 #[allow(clippy::too_many_lines, reason = "a line or two for each reason")]
 fn producer(reason: DropReason) -> Producer {
@@ -373,12 +400,16 @@ fn producer(reason: DropReason) -> Producer {
             run(&switch, P2, &frame(A, B, 60));
             run(&switch, P1, &frame(B, A, 1519))
         }),
-        DropReason::NoEgress
-        | DropReason::EgressQueueFull
-        | DropReason::EgressRefused
-        | DropReason::EgressThrottled
-        | DropReason::TooManySegments
-        | DropReason::Unsegmentable => Datapath,
+        DropReason::NoEgress => Decision(|| {
+            let switch = without_host_port();
+            for port in [P2, P3] {
+                switch.ports.set(port, Port { up: false, ..PORT });
+            }
+            run(&switch, P1, &frame(Mac::BROADCAST, A, 60))
+        }),
+        DropReason::TooManySegments => Decision(|| to_port_without_offload(8)),
+        DropReason::Unsegmentable => Decision(|| to_port_without_offload(1460)),
+        DropReason::EgressQueueFull | DropReason::EgressRefused | DropReason::EgressThrottled => Datapath,
     }
 }
 
@@ -415,9 +446,9 @@ fn drops_more_variants_of_the_same_reasons() {
     assert_eq!(run(&switch(), P1, &[]), Verdict::Drop(DropReason::Runt));
     assert_eq!(run(&switch(), P1, &frame(B, Mac::ZERO, 60)), Verdict::Drop(DropReason::BadSource));
     let claim = arp(Mac::BROADCAST, [192, 0, 2, 1], [192, 0, 2, 11]);
-    let (verdict, steps) = run_with(&switch(), P1, &claim, VnetHeader::default());
-    assert_eq!(verdict, Verdict::Drop(DropReason::SpoofedGateway));
-    assert_eq!(steps[2..], [Step::Violation(Violation::Gateway(Claim::ArpAddress([192, 0, 2, 1].into())))]);
+    let violation = Violation::Gateway(Claim::ArpAddress([192, 0, 2, 1].into()));
+    assert_eq!(violation.reason(), DropReason::SpoofedGateway);
+    assert_eq!(fault(&switch(), &claim, VnetHeader::default()), Some(Fault::Violation(violation)));
 }
 
 #[test]
@@ -425,7 +456,12 @@ fn floods_to_aged_mac() {
     let switch = switch();
     run(&switch, P1, &frame(B, A, 60));
     let bytes = frame(A, C, 60);
-    let ask = |now| switch.process(now, P2, &Frame { bytes: &bytes, vnet: VnetHeader::default() }, &mut ());
+    let ask = |now| {
+        let mut outcome = Outcome::default();
+        let frame = Frame { bytes: &bytes, vnet: VnetHeader::default() };
+        switch.process(now, P2, &frame, &mut outcome, &mut ());
+        outcome.verdict()
+    };
     assert_eq!(ask(Tick(2999)), Verdict::Forward(P1));
     assert_eq!(ask(Tick(3000)), Verdict::Flood);
 }

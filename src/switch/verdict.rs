@@ -1,13 +1,13 @@
-//! The outcomes of a decision.
+//! Verdicts: what happens to a frame, in short; and the reasons of drops.
 
 use super::{GatewayReply, PortId};
 
-/// The outcome of [`super::Switch::process`]. The datapath carries it out.
+/// What happens to a frame, in short. [`super::Outcome`] has all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Known unicast: to one port.
     Forward(PortId),
-    /// Broadcast, multicast or unknown unicast: to all ports of [`super::Switch::flood_set`].
+    /// Broadcast, multicast or unknown unicast: to each port that may have it. At least one is up.
     Flood,
     /// The gateway replies, on the ingress port.
     Answer(GatewayReply),

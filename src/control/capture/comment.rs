@@ -3,15 +3,14 @@
 use std::fmt::Write;
 
 use crate::control::running::PortNames;
-use crate::datapath::{Direction, FramePath, Record};
-use crate::switch::{DropReason, GatewayReply, PortId, Verdict};
+use crate::datapath::{Direction, Record};
+use crate::switch::{GatewayReply, Outcome, PortId, Verdict};
 
 /// Most ports listed. Further ones are counted.
 const MAX_NAMED_PORTS: usize = 16;
 /// The comment of a packet that crossed a port in this direction.
 pub(super) fn comment(record: &Record, direction: Direction, names: &PortNames) -> String {
-    let path = record.path();
-    let mut text = match (direction, path.ingress) {
+    let mut text = match (direction, record.ingress) {
         (Direction::Out, None) => "sent by the switch".to_owned(),
         (Direction::Out, Some(ingress)) => format!("from {}", names.of(ingress, record.time)),
         (Direction::In, _) => verdict(record, names),
@@ -24,24 +23,21 @@ pub(super) fn comment(record: &Record, direction: Direction, names: &PortNames) 
 }
 
 fn verdict(record: &Record, names: &PortNames) -> String {
-    let path = record.path();
+    let outcome = &record.outcome;
     let name = |port| names.of(port, record.time);
-    match path.verdict {
+    match outcome.verdict() {
         Verdict::Forward(egress) => format!("forward to {}", name(egress)),
         Verdict::Answer(answer) => format!("answered by the switch: {}", answer_kind(answer)),
         Verdict::Drop(reason) => format!("drop: {}", reason.name()),
         Verdict::Refused { egress, reason } => format!("drop: {} at {}", reason.name(), name(egress)),
-        Verdict::Flood if path.egress.is_empty() && path.refused.is_empty() => {
-            format!("drop: {}", DropReason::NoEgress.name())
-        }
-        Verdict::Flood => flood(path, name),
+        Verdict::Flood => flood(outcome, name),
     }
 }
 
-fn flood(path: FramePath<'_>, name: impl Fn(PortId) -> String) -> String {
-    let reached = join_limited(path.egress.iter().map(|port| name(*port)));
+fn flood(outcome: &Outcome, name: impl Fn(PortId) -> String) -> String {
+    let reached = join_limited(outcome.egress_ports().map(&name));
     let refused = join_limited(
-        path.refused.iter().map(|(port, reason)| format!("{} at {}", reason.name(), name(*port))),
+        outcome.refused().iter().map(|(port, reason)| format!("{} at {}", reason.name(), name(*port))),
     );
     match (reached.is_empty(), refused.is_empty()) {
         (false, true) => format!("flood to {reached}"),

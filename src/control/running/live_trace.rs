@@ -15,7 +15,7 @@ use super::{HostNetwork, RunError, Running};
 use crate::control::subscription::{Subscription, SubscriptionSender, subscription};
 use crate::control::trace::{LiveTraceLine, TraceFilter};
 use crate::datapath::{Direction, Mirror, MirrorSpec, RECORDS, Record};
-use crate::switch::{Frame, Verdict};
+use crate::switch::Frame;
 
 /// Interval of reads.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
@@ -111,23 +111,17 @@ impl<M: HostNetwork> Running<M> {
 
     /// Describes a record. `None` for a frame that the switch itself sent.
     fn explain_record(&self, record: &Record) -> Option<LiveTraceLine> {
-        let path = record.path();
+        // A frame that the switch made has no decision.
+        record.ingress?;
         // Only headers were copied, but the decision depends on the length too.
         let mut bytes = record.bytes.to_vec();
         bytes.resize(record.length, 0);
-        let sent = path.egress.iter().map(|port| (*port, Ok(())));
-        let refused = path.refused.iter().map(|(port, reason)| (*port, Err(*reason)));
-        let alone = match path.verdict {
-            Verdict::Refused { egress, reason } => Some((egress, Err(reason))),
-            _ => None,
-        };
         let decision = Decision {
             time: record.time,
             frame: Frame { bytes: &bytes, vnet: record.vnet },
-            ingress: path.ingress?,
             steps: record.steps,
-            verdict: path.verdict,
-            egress: sent.chain(refused).chain(alone).collect(),
+            outcome: &record.outcome,
+            not_flooded: &[],
         };
         let mut trace = self.explain(&decision);
         trace.time = record.time.try_into().ok();

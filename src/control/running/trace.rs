@@ -10,27 +10,40 @@ use crate::control::trace::{
     TraceStep, TraceVerdict, frame,
 };
 use crate::switch::fdb::Learned;
-use crate::switch::segmentation::segments;
 use crate::switch::{
-    Claim, DropReason, Frame, GatewayReply, OffloadFault, PortId, Step, Steps, Verdict, Violation,
+    Claim, Destination, DropReason, Fault, Frame, GatewayReply, Observer, OffloadFault, Outcome, PortId,
+    Step, Steps, Verdict, Violation,
 };
-use crate::wire::segment::{super_frame_header, wire_length};
+use crate::wire::segment::super_frame_header;
 use crate::wire::{EthernetFrame, Mac, Pretty};
 
 /// A forwarding decision and its frame.
 pub(super) struct Decision<'a> {
     pub(super) time: SystemTime,
     pub(super) frame: Frame<'a>,
-    pub(super) ingress: PortId,
     pub(super) steps: Steps,
-    pub(super) verdict: Verdict,
-    /// The egress ports, and those that do not get the frame, with the reason.
-    pub(super) egress: Vec<(PortId, Result<(), DropReason>)>,
+    pub(super) outcome: &'a Outcome,
+    /// In a dry run: the ports that are no part of the flood.
+    pub(super) not_flooded: &'a [(PortId, DropReason)],
 }
 
-/// What an egress port gets: the frame as it is (`None`), or a number of segments, or nothing for a
-/// reason.
-type EgressOutcome = Result<Option<usize>, DropReason>;
+/// Records the steps of a dry run.
+#[derive(Default)]
+struct DryRunSteps {
+    steps: Steps,
+    not_flooded: Vec<(PortId, DropReason)>,
+}
+
+impl Observer for DryRunSteps {
+    fn note(&mut self, step: Step) {
+        self.steps.note(step);
+        if let Step::NotFlooded(port, reason) = step
+            && reason != DropReason::Filtered
+        {
+            self.not_flooded.push((port, reason));
+        }
+    }
+}
 
 impl<M: HostNetwork> Running<M> {
     /// The lookup of the route that the traced packet takes, if that decides which frame the sender sends. A device that
@@ -63,22 +76,11 @@ impl<M: HostNetwork> Running<M> {
         let BuiltFrame { bytes, route } = frame(request, &defaults, |name| self.mac_of(name), route)?;
         let vnet = request.gso_size.map(|size| super_frame_header(&bytes, size).map_err(TraceError::from));
         let frame = Frame { bytes: &bytes, vnet: vnet.transpose()?.unwrap_or_default() };
-        let mut steps = Steps::default();
-        let verdict = self.switch.trace(self.datapath.now(), ingress, &frame, &mut steps);
-        let egress = match verdict {
-            Verdict::Flood => {
-                let length = wire_length(frame.bytes, &frame.vnet);
-                self.switch
-                    .flood_decisions(ingress, length)
-                    .filter(|(egress, _)| *egress != ingress)
-                    .collect()
-            }
-            Verdict::Forward(egress) => vec![(egress, Ok(()))],
-            Verdict::Refused { egress, reason } => vec![(egress, Err(reason))],
-            Verdict::Answer(_) | Verdict::Drop(_) => Vec::new(),
-        };
+        let mut seen = DryRunSteps::default();
+        let outcome = &self.switch.trace(self.datapath.now(), ingress, &frame, &mut seen);
+        let DryRunSteps { steps, not_flooded } = &seen;
         let trace =
-            self.explain(&Decision { time: SystemTime::now(), frame, ingress, steps, verdict, egress });
+            self.explain(&Decision { time: SystemTime::now(), frame, steps: *steps, outcome, not_flooded });
         Ok(Trace { route, ..trace })
     }
 
@@ -98,44 +100,22 @@ impl<M: HostNetwork> Running<M> {
 
     /// Describes a decision.
     pub(super) fn explain(&self, decision: &Decision<'_>) -> Trace {
-        let Decision { time, frame, ingress, .. } = decision;
+        let Decision { time, frame, outcome, .. } = decision;
         let name = |port: PortId| self.port_name(port, *time);
         let ethernet = EthernetFrame::new_checked(frame.bytes);
-        let destination = ethernet.map(|ethernet| ethernet.dst());
         let mut steps: Vec<TraceStep> =
             decision.steps.iter().filter_map(|step| self.step(step, ethernet.as_ref(), &name)).collect();
-        if decision.verdict == Verdict::Flood {
-            steps.extend(destination.map(|mac| TraceStep::Flood { class: class(mac) }));
-        }
-        let egress: Vec<(PortId, EgressOutcome)> = decision
-            .egress
-            .iter()
-            .map(|(port, ruling)| (*port, self.egress_outcome(frame, *port, *ruling)))
-            .collect();
-        let report = |(port, made): &(PortId, EgressOutcome)| TraceEgress {
-            ifname: name(*port),
-            reason: made.err().map(|reason| reason.name().to_owned()),
-            why: made.err().map(|reason| match (decision.verdict, reason) {
-                (Verdict::Flood, DropReason::EgressDown) => {
-                    "the port is down, so not part of the flood".to_owned()
-                }
-                (Verdict::Flood, DropReason::EgressBlocked) => {
-                    "the port is blocked, so not part of the flood".to_owned()
-                }
-                _ => reason.text().to_owned(),
-            }),
-            segments: made.ok().flatten(),
-        };
+        steps.extend(flood_class(outcome).map(|class| TraceStep::Flood { class }));
         Trace {
             time: None,
-            ifname: name(*ingress),
+            ifname: name(outcome.ingress()),
             frame: Pretty(frame.bytes).to_string(),
             length: frame.bytes.len(),
             route: None,
             gso_size: frame.vnet.is_super_frame().then_some(frame.vnet.gso_size),
             steps,
-            egress: egress.iter().map(report).collect(),
-            verdict: self.verdict(decision, &egress),
+            egress: egress(decision, name),
+            verdict: self.verdict(decision),
         }
     }
 
@@ -152,8 +132,8 @@ impl<M: HostNetwork> Running<M> {
             Step::Learned(learned) => learn_step(learned, name),
             Step::Asked(answer) => TraceStep::Gateway { answer: answer.map(|answer| self.answer(answer)) },
             Step::LookedUp(found) => TraceStep::Lookup { mac: ethernet?.dst(), ifname: found.map(name) },
-            // A failed check is reported by the verdict.
-            Step::OffloadFault(_) | Step::Violation(_) | Step::Verdict(_) => return None,
+            // The egress ports have it.
+            Step::NotFlooded(..) => return None,
         })
     }
 
@@ -167,46 +147,57 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    /// What the egress port gets.
-    fn egress_outcome(
-        &self,
-        frame: &Frame<'_>,
-        port: PortId,
-        ruling: Result<(), DropReason>,
-    ) -> EgressOutcome {
-        ruling?;
-        if frame.vnet.is_complete() || self.switch.ports.port(port).is_some_and(|port| port.offload) {
-            return Ok(None);
-        }
-        Ok(Some(segments(frame)?.remaining()))
-    }
-
-    fn verdict(&self, decision: &Decision<'_>, egress: &[(PortId, EgressOutcome)]) -> TraceVerdict {
+    fn verdict(&self, decision: &Decision<'_>) -> TraceVerdict {
+        let outcome = decision.outcome;
         let drop = |reason: DropReason, on: PortId| TraceVerdict::Drop {
             reason: reason.name().to_owned(),
             ifname: self.port_name(on, decision.time),
-            why: why(reason, &decision.steps),
+            why: why(reason, outcome),
         };
-        let sent = egress.iter().filter(|(_, made)| made.is_ok()).count();
-        let refusal = egress.iter().find_map(|(port, made)| match made {
-            Err(reason) if reason.is_counted_in_flood() || decision.verdict != Verdict::Flood => {
-                Some((*reason, *port))
-            }
-            _ => None,
-        });
-        match decision.verdict {
-            Verdict::Answer(answer) => TraceVerdict::Answer { answer: self.answer(answer) },
-            Verdict::Drop(reason) => drop(reason, decision.ingress),
-            Verdict::Refused { egress, reason } => drop(reason, egress),
-            Verdict::Forward(port) if sent > 0 => {
+        match (outcome.verdict(), outcome.refused()) {
+            (Verdict::Answer(answer), _) => TraceVerdict::Answer { answer: self.answer(answer) },
+            (Verdict::Drop(reason), _) => drop(reason, outcome.ingress()),
+            (Verdict::Refused { egress, reason }, _) => drop(reason, egress),
+            (Verdict::Forward(port), _) => {
                 TraceVerdict::Forward { ifname: self.port_name(port, decision.time) }
             }
-            Verdict::Flood if sent > 0 => TraceVerdict::Flood { ports: sent },
-            Verdict::Forward(_) | Verdict::Flood => {
-                let (reason, on) = refusal.unwrap_or((DropReason::NoEgress, decision.ingress));
-                drop(reason, on)
-            }
+            (Verdict::Flood, [(port, reason), ..]) if !outcome.is_sent() => drop(*reason, *port),
+            (Verdict::Flood, _) => TraceVerdict::Flood { ports: outcome.egress_ports().count() },
         }
+    }
+}
+
+/// The ports that get the frame and those that do not, in the order of their numbers.
+fn egress(decision: &Decision<'_>, name: impl Fn(PortId) -> String) -> Vec<TraceEgress> {
+    let outcome = decision.outcome;
+    let sent = |port, segments| (port, TraceEgress { ifname: name(port), reason: None, why: None, segments });
+    let not_sent = |port, reason: DropReason, why: &str| {
+        let (reason, why) = (Some(reason.name().to_owned()), Some(why.to_owned()));
+        (port, TraceEgress { ifname: name(port), reason, why, segments: None })
+    };
+    let whole = outcome.egress().iter().map(|egress| sent(egress.port, None));
+    let segmented = outcome.segmented().iter().map(|egress| sent(egress.port, Some(outcome.segments())));
+    let refused = outcome.refused().iter().map(|(port, reason)| not_sent(*port, *reason, reason.text()));
+    let not_flooded =
+        decision.not_flooded.iter().map(|(port, reason)| not_sent(*port, *reason, &outside_flood(*reason)));
+    let mut all: Vec<_> = whole.chain(segmented).chain(refused).chain(not_flooded).collect();
+    all.sort_by_key(|(port, _)| *port);
+    all.into_iter().map(|(_, egress)| egress).collect()
+}
+
+/// Why a port is no part of a flood.
+fn outside_flood(reason: DropReason) -> String {
+    let text = reason.text().split_once(',').map_or(reason.text(), |(text, _)| text);
+    format!("{text}, so not part of the flood")
+}
+
+/// Why the frame is flooded; `None` if it is not.
+fn flood_class(outcome: &Outcome) -> Option<FloodClass> {
+    match outcome.class().destination {
+        Destination::Unicast => None,
+        Destination::Broadcast => Some(FloodClass::Broadcast),
+        Destination::Multicast => Some(FloodClass::Multicast),
+        Destination::UnknownUnicast => Some(FloodClass::UnknownUnicast),
     }
 }
 
@@ -225,22 +216,13 @@ fn learn_step(learned: Learned, name: &impl Fn(PortId) -> String) -> TraceStep {
     TraceStep::Learned { outcome, from: from.map(name), gone }
 }
 
-const fn class(destination: Mac) -> FloodClass {
-    match destination {
-        Mac::BROADCAST => FloodClass::Broadcast,
-        group if group.is_group() => FloodClass::Multicast,
-        _ => FloodClass::UnknownUnicast,
+/// The text of a drop reason, with the detail if there is any.
+fn why(reason: DropReason, outcome: &Outcome) -> String {
+    match outcome.fault() {
+        Some(Fault::Violation(violation)) => violated(violation),
+        Some(Fault::Offload(fault)) => faulty(fault).to_owned(),
+        None => reason.text().to_owned(),
     }
-}
-
-/// The text of a drop reason, with the detail from the steps if there is any.
-fn why(reason: DropReason, steps: &Steps) -> String {
-    let exactly = steps.iter().find_map(|step| match step {
-        Step::Violation(violation) => Some(violated(violation)),
-        Step::OffloadFault(fault) => Some(faulty(fault).to_owned()),
-        _ => None,
-    });
-    exactly.unwrap_or_else(|| reason.text().to_owned())
 }
 
 fn violated(violation: Violation) -> String {

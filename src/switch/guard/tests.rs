@@ -4,9 +4,7 @@ use etherparse::PacketBuilder;
 
 use super::*;
 use crate::switch::fdb::FdbKey;
-use crate::switch::{
-    DropReason, Frame, Gateway, Observer, Port, Step, Switch, SwitchConfig, Tick, Verdict, Violation,
-};
+use crate::switch::{DropReason, Fault, Frame, Gateway, Outcome, Port, Switch, SwitchConfig, Tick, Verdict};
 use crate::wire::arp::Arp;
 use crate::wire::{EtherType, VnetHeader};
 
@@ -37,24 +35,19 @@ fn switch() -> Switch {
     switch
 }
 
-#[derive(Default)]
-struct Recorder(Option<Violation>);
-
-impl Observer for Recorder {
-    fn note(&mut self, step: Step) {
-        if let Step::Violation(violation) = step {
-            self.0 = Some(violation);
-        }
-    }
+fn process(switch: &Switch, ingress: PortId, bytes: &[u8]) -> Outcome {
+    let mut outcome = Outcome::default();
+    let frame = Frame { bytes, vnet: VnetHeader::default() };
+    switch.process(Tick(0), ingress, &frame, &mut outcome, &mut ());
+    outcome
 }
 
 /// The drop reason on the guarded port, which is that of the violation.
 fn refused(bytes: &[u8]) -> Option<DropReason> {
-    let mut recorder = Recorder::default();
-    let frame = Frame { bytes, vnet: VnetHeader::default() };
-    match switch().process(Tick(0), GUARDED, &frame, &mut recorder) {
+    let outcome = process(&switch(), GUARDED, bytes);
+    match outcome.verdict() {
         Verdict::Drop(reason) => {
-            assert_eq!(recorder.0.map(Violation::reason), Some(reason));
+            assert_eq!(outcome.fault().map(Fault::reason), Some(reason));
             Some(reason)
         }
         _ => None,
@@ -65,8 +58,7 @@ fn refused(bytes: &[u8]) -> Option<DropReason> {
 #[track_caller]
 fn refuses(reason: DropReason, bytes: &[u8]) {
     assert_eq!(refused(bytes), Some(reason));
-    let frame = Frame { bytes, vnet: VnetHeader::default() };
-    let verdict = switch().process(Tick(0), UNGUARDED, &frame, &mut ());
+    let verdict = process(&switch(), UNGUARDED, bytes).verdict();
     assert!(!matches!(verdict, Verdict::Drop(_)), "without the guard: {verdict:?}");
 }
 
@@ -307,7 +299,7 @@ fn compares_all_addresses_up_to_the_limit() {
     switch.set_guard(GUARDED, Some(&identity));
     let verdict = |n: u8| {
         let bytes = udp4(Ipv4Addr::new(198, 51, 100, n), (5000, 53));
-        switch.process(Tick(0), GUARDED, &Frame { bytes: &bytes, vnet: VnetHeader::default() }, &mut ())
+        process(&switch, GUARDED, &bytes).verdict()
     };
     for n in 0..16 {
         assert_eq!(verdict(n), Verdict::Flood, "address {n}");
@@ -321,7 +313,7 @@ fn follows_changes() {
     let verdict = |source, mac: Mac| {
         let mut bytes = udp4(source, (5000, 53));
         bytes[6..12].copy_from_slice(&mac.0);
-        switch.process(Tick(0), GUARDED, &Frame { bytes: &bytes, vnet: VnetHeader::default() }, &mut ())
+        process(&switch, GUARDED, &bytes).verdict()
     };
     switch.set_guard(GUARDED, None);
     assert_eq!(switch.guards.mac(GUARDED), None);
@@ -338,7 +330,7 @@ fn mac_of_a_guarded_port_is_not_learned_elsewhere() {
     let switch = switch();
     let frame = |ingress| {
         let bytes = ethernet(OWN, EtherType(0x88b5), b"I am here");
-        switch.process(Tick(0), ingress, &Frame { bytes: &bytes, vnet: VnetHeader::default() }, &mut ())
+        process(&switch, ingress, &bytes);
     };
     let key = FdbKey { vlan: 0, mac: OWN };
     frame(UNGUARDED);

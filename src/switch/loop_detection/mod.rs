@@ -46,7 +46,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use self::flaps::{FlapCounter, Flapping, Move};
 use super::fdb::{FdbKey, FdbState, Learned};
-use super::{PortId, Ports, Step, Switch, Tick, Violation};
+use super::{Fault, Outcome, PortId, Ports, Switch, Tick, Violation};
 use crate::wire::Mac;
 
 /// Flaps of an address to a port within [`WINDOW`] that are a loop.
@@ -274,41 +274,32 @@ impl Switch {
         Some(self.loops.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether a step of a decision may be a sign of a loop: [`Switch::check_loop`] decides. Almost always false.
-    #[inline(always)]
-    pub fn hints_at_loop(step: Step) -> bool {
-        matches!(
-            step,
-            Step::Learned(Learned::Moved { .. } | Learned::Reserved { .. })
-                | Step::Violation(Violation::SourceMac(_))
-        )
-    }
-
-    /// Notes a step of the decision about a frame from `source` that [hints at a loop](Switch::hints_at_loop). Returns
-    /// the port that was blocked, if one was.
+    /// Notes a frame from `source` whose outcome may be a sign of a loop. Returns the port that was blocked, if one was.
     #[cold]
     #[inline(never)]
-    pub fn check_loop(&self, now: Tick, ingress: PortId, source: Mac, step: Step) -> Option<PortId> {
+    pub fn check_loop(&self, now: Tick, source: Mac, outcome: &Outcome) -> Option<PortId> {
+        let ingress = outcome.ingress();
         let is_host = self.ports.port(ingress).is_none_or(|port| port.host);
         if is_host || !self.detects_loops() {
             return None;
         }
-        let evidence = self.evidence(now, ingress, source, step)?;
+        let evidence = self.evidence(now, source, outcome)?;
         let blamed = self.loops()?.note(now, ingress, source, evidence)?;
         self.ports.block(blamed);
         Some(blamed)
     }
 
-    fn evidence(&self, now: Tick, ingress: PortId, source: Mac, step: Step) -> Option<Evidence> {
-        match step {
-            Step::Learned(Learned::Moved { from, after }) => {
+    fn evidence(&self, now: Tick, source: Mac, outcome: &Outcome) -> Option<Evidence> {
+        match (outcome.learned(), outcome.fault()) {
+            (Some(Learned::Moved { from, after }), _) => {
                 Some(Evidence::Moved { from, in_use: after <= IN_USE })
             }
-            Step::Learned(Learned::Reserved { owner }) => Some(Evidence::Claimed { owner }),
-            Step::Violation(_) => {
+            (Some(Learned::Reserved { owner }), _) => Some(Evidence::Claimed { owner }),
+            (_, Some(Fault::Violation(Violation::SourceMac(_)))) => {
                 let entry = self.fdb.entry(FdbKey { vlan: 0, mac: source })?;
                 let is_in_use = entry.state == FdbState::Dynamic && now.since(entry.seen) <= IN_USE;
-                (is_in_use && entry.port != ingress).then_some(Evidence::Refused { owner: entry.port })
+                let owner = entry.port;
+                (is_in_use && owner != outcome.ingress()).then_some(Evidence::Refused { owner })
             }
             _ => None,
         }

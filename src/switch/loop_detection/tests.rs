@@ -247,14 +247,14 @@ fn broadcast(switch: &Switch, now: Tick, ingress: PortId, source: Mac) -> bool {
     let mut bytes = [Mac::BROADCAST.0, source.0].concat();
     bytes.extend([0x88, 0xb5]);
     bytes.resize(60, 0);
-    let mut steps = crate::switch::Steps::default();
-    let verdict =
-        switch.process(now, ingress, &Frame { bytes: &bytes, vnet: VnetHeader::default() }, &mut steps);
-    for step in steps.iter().filter(|step| Switch::hints_at_loop(*step)) {
-        switch.check_loop(now, ingress, source, step);
+    let mut outcome = Outcome::default();
+    let frame = Frame { bytes: &bytes, vnet: VnetHeader::default() };
+    switch.process(now, ingress, &frame, &mut outcome, &mut ());
+    if outcome.is_notable() {
+        switch.check_loop(now, source, &outcome);
     }
     let is_blocked = switch.ports.is_blocked(ingress);
-    assert!(verdict != Verdict::Flood || switch.ports.port(ingress).unwrap().up || is_blocked);
+    assert!(outcome.verdict() != Verdict::Flood || switch.ports.port(ingress).unwrap().up || is_blocked);
     is_blocked
 }
 
@@ -267,7 +267,11 @@ fn a_blocked_port_neither_receives_nor_sends_until_its_time_is_over() {
         broadcast(&switch, now, LEFT, OWN)
     };
     assert!((0..10).any(|_| sent_back(now)));
-    let reached = || switch.flood_set(HOME, 60).map(|(port, _)| port).collect::<Vec<_>>();
+    let reached = || {
+        let bytes = [&Mac::BROADCAST.0[..], &OWN.0, &[0x88, 0xb5], &[0; 46]].concat();
+        let frame = Frame { bytes: &bytes, vnet: VnetHeader::default() };
+        switch.trace(now, HOME, &frame, &mut ()).egress_ports().collect::<Vec<_>>()
+    };
     assert_eq!(reached(), [HOST, RIGHT]);
     switch.ports.set(LEFT, PORT);
     assert_eq!(reached(), [HOST, RIGHT], "a change of the link does not unblock it");

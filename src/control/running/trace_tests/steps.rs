@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::*;
 use crate::switch::fdb::Learned;
-use crate::switch::{Observer, Step, Verdict};
+use crate::switch::{Observer, Step};
 
 #[tokio::test]
 async fn explains_each_step_of_the_decision() {
@@ -220,11 +220,9 @@ async fn explains_software_segmentation() {
     let ingress = running.port_named("container1").unwrap();
     let explain = |bytes: &[u8], vnet: VnetHeader| {
         let (frame, mut steps) = (Frame { bytes, vnet }, Steps::default());
-        let verdict = running.switch.trace(running.datapath.now(), ingress, &frame, &mut steps);
-        let egress = running.switch.flood_set(ingress, 1514).collect();
-        running
-            .explain(&Decision { time: SystemTime::now(), frame, ingress, steps, verdict, egress })
-            .to_string()
+        let outcome = &running.switch.trace(running.datapath.now(), ingress, &frame, &mut steps);
+        let time = SystemTime::now();
+        running.explain(&Decision { time, frame, steps, outcome, not_flooded: &[] }).to_string()
     };
     let cut = explain(&bytes, vnet);
     assert!(cut.lines().next().unwrap().ends_with(" (4054 bytes, segment size 1460)"), "{cut}");
@@ -255,9 +253,8 @@ async fn explains_the_state_at_the_time_of_the_decision() {
     let explain = |learned: Learned| {
         let mut steps = Steps::default();
         steps.note(Step::Learned(learned));
-        let egress = vec![(other, Ok(()))];
-        let verdict = Verdict::Forward(other);
-        running.explain(&Decision { time, frame, ingress, steps, verdict, egress }).to_string()
+        let outcome = &running.switch.trace(running.datapath.now(), ingress, &frame, &mut ());
+        running.explain(&Decision { time, frame, steps, outcome, not_flooded: &[] }).to_string()
     };
     running.names.set(other, "renamed");
     let pinned = explain(Learned::Pinned { on: other });
