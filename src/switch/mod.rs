@@ -14,6 +14,7 @@ pub mod outcome;
 pub mod port;
 pub mod port_set;
 pub mod segmentation;
+pub mod stp;
 #[cfg(test)]
 mod tests;
 pub mod time;

@@ -9,7 +9,7 @@ use etherparse::{
     LaxLinkExtSlice, LaxNetSlice, LaxSlicedPacket, TcpSlice, TransportSlice,
 };
 
-use super::{ETHERNET_HEADER, EtherType, EthernetFrame, Mac};
+use super::{Bpdu, ETHERNET_HEADER, EtherType, EthernetFrame, Mac};
 
 /// Displays a frame, starting with the destination address, in one line.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +22,9 @@ impl fmt::Display for Pretty<'_> {
             return write!(f, "runt, length {length}");
         };
         write!(f, "{} > {}, ", frame.src(), frame.dst())?;
+        if let Ok(bpdu) = Bpdu::parse(self.0) {
+            return bpdu.fmt(f);
+        }
         let Ok(packet) = LaxSlicedPacket::from_ethernet(self.0) else {
             return write!(f, "length {length}");
         };

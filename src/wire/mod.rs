@@ -4,6 +4,7 @@
 //! accessors cannot fail. A parser returns `None` or a typed error.
 
 pub mod arp;
+pub mod bpdu;
 pub mod checksum;
 pub mod display;
 pub mod ethernet;
@@ -22,6 +23,7 @@ pub mod segment;
 pub mod upper_layer;
 pub mod vnet;
 
+pub use bpdu::Bpdu;
 pub use display::Pretty;
 pub use ethernet::{EtherType, EthernetFrame};
 pub use mac::Mac;
