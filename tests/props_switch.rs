@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use uswitch::switch::fdb::{FdbKey, FdbState, Learned};
 use uswitch::switch::{
-    DropReason, Frame, Gateway, GatewayReply, Outcome, Port, PortId, Switch, SwitchConfig, Tick, Verdict,
+    DropReason, Frame, Gateway, GatewayReply, Outcome, Port, PortFlag, PortFlags, PortId, Switch,
+    SwitchConfig, Tick, Verdict,
 };
 use uswitch::wire::{Mac, VnetHeader};
 
@@ -31,6 +32,7 @@ enum Event {
     Frame { ingress: u16, destination: Mac, source: Mac, payload: Payload },
     Pass(u32),
     SetPort(u16, Port),
+    SetFlag(u16, PortFlag, bool),
     RemovePort(u16),
     AddPort(Port),
     Flush(Option<u16>),
@@ -75,6 +77,7 @@ struct Bridge {
     now: u32,
     max: usize,
     ports: BTreeMap<u16, Port>,
+    flags: BTreeMap<u16, PortFlags>,
     entries: Vec<Entry>,
 }
 
@@ -156,6 +159,24 @@ impl Bridge {
         Learned::Evicted { from: PortId(eviction_port), gone }
     }
 
+    fn has(&self, port: u16, flag: PortFlag) -> bool {
+        self.flags.get(&port).copied().unwrap_or_default().has(flag)
+    }
+
+    /// Learns, as far as the flags of the port permit.
+    fn learn_from(&mut self, mac: Mac, port: u16, from: Option<u16>) -> Learned {
+        if self.has(port, PortFlag::Hub) || !self.has(port, PortFlag::Learning) {
+            return Learned::Off;
+        }
+        self.learn(mac, port, from)
+    }
+
+    /// Whether the port is locked and has no such address.
+    fn locks_out(&self, port: u16, mac: Mac) -> bool {
+        let is_here = |entry: &Entry| entry.mac == mac && entry.port == port && !self.has_aged(entry);
+        self.has(port, PortFlag::Locked) && !self.entries.iter().any(is_here)
+    }
+
     /// Why a frame is not admitted.
     fn refusal(&self, ingress: u16, bytes: &[u8]) -> Option<DropReason> {
         let Some(Port { up: true, host, .. }) = self.ports.get(&ingress) else {
@@ -186,28 +207,64 @@ impl Bridge {
         if asks && for_gateway && !self.ports[&ingress].host {
             return Verdict::Answer(GatewayReply::Arp { address: GATEWAY4.into() });
         }
+        let hub = self.has(ingress, PortFlag::Hub);
         let known = self.entries.iter().find(|entry| entry.mac == destination && !self.has_aged(entry));
-        let Some(entry) = known.filter(|_| !destination.is_group()) else {
-            let to_gateway = destination == GATEWAY;
-            let alone = !self.ports.iter().any(|(id, port)| port.up && *id != ingress);
-            return match (to_gateway, alone) {
-                (true, _) => Verdict::Drop(DropReason::NoHostPort),
-                (false, true) => Verdict::Drop(DropReason::NoEgress),
-                (false, false) => Verdict::Flood,
-            };
-        };
-        if entry.port == ingress {
-            return Verdict::Drop(DropReason::Filtered);
-        }
-        let egress = PortId(entry.port);
-        match self.ports.get(&entry.port) {
-            Some(port) if !port.up => Verdict::Refused { egress, reason: DropReason::EgressDown },
-            Some(port) if bytes.len() > port.mtu as usize + 18 => {
-                Verdict::Refused { egress, reason: DropReason::Oversize }
+        let Some(entry) = known.filter(|_| !destination.is_group() && !hub) else {
+            if destination == GATEWAY && !hub {
+                return Verdict::Drop(DropReason::NoHostPort);
             }
-            Some(_) => Verdict::Forward(egress),
-            None => Verdict::Refused { egress, reason: DropReason::EgressDown },
+            let (sent, refused) = self.flood(ingress, destination, bytes.len());
+            let alone = sent.is_empty() && refused.is_empty();
+            return if alone { Verdict::Drop(DropReason::NoEgress) } else { Verdict::Flood };
+        };
+        match self.refuses(ingress, entry.port, bytes.len()) {
+            Some(DropReason::Filtered) => Verdict::Drop(DropReason::Filtered),
+            Some(reason) => Verdict::Refused { egress: PortId(entry.port), reason },
+            None => Verdict::Forward(PortId(entry.port)),
         }
+    }
+
+    /// Why a port cannot take a frame that it should have.
+    fn refuses(&self, ingress: u16, egress: u16, length: usize) -> Option<DropReason> {
+        let isolated = |port| self.has(port, PortFlag::Isolated);
+        if egress == ingress && !self.has(egress, PortFlag::Hairpin) {
+            return Some(DropReason::Filtered);
+        }
+        match self.ports.get(&egress) {
+            Some(port) if port.up => {
+                let too_long = length > port.mtu as usize + 18;
+                if isolated(ingress) && isolated(egress) {
+                    Some(DropReason::Isolated)
+                } else {
+                    too_long.then_some(DropReason::Oversize)
+                }
+            }
+            _ => Some(DropReason::EgressDown),
+        }
+    }
+
+    /// The ports that get a flooded frame, and those that cannot take it.
+    fn flood(
+        &self,
+        ingress: u16,
+        destination: Mac,
+        length: usize,
+    ) -> (Vec<PortId>, Vec<(PortId, DropReason)>) {
+        let flag = match destination {
+            Mac::BROADCAST => PortFlag::BcastFlood,
+            group if group.is_group() => PortFlag::McastFlood,
+            _ => PortFlag::Flood,
+        };
+        let (mut sent, mut refused) = (Vec::new(), Vec::new());
+        for &port in self.ports.keys() {
+            match self.refuses(ingress, port, length) {
+                Some(DropReason::Filtered | DropReason::EgressDown | DropReason::Isolated) => {}
+                _ if !self.has(port, flag) => refused.push((PortId(port), DropReason::FloodOff)),
+                Some(reason) => refused.push((PortId(port), reason)),
+                None => sent.push(PortId(port)),
+            }
+        }
+        (sent, refused)
     }
 
     /// The ports that get the frame, and those that cannot take it.
@@ -215,24 +272,14 @@ impl Bridge {
         &self,
         verdict: Verdict,
         ingress: u16,
-        length: usize,
+        bytes: &[u8],
     ) -> (Vec<PortId>, Vec<(PortId, DropReason)>) {
-        let mut sets = (Vec::new(), Vec::new());
         match verdict {
-            Verdict::Forward(egress) => sets.0.push(egress),
-            Verdict::Refused { egress, reason } => sets.1.push((egress, reason)),
-            Verdict::Flood => {
-                for (&id, port) in self.ports.iter().filter(|(id, port)| port.up && **id != ingress) {
-                    if length <= port.mtu as usize + 18 {
-                        sets.0.push(PortId(id));
-                    } else {
-                        sets.1.push((PortId(id), DropReason::Oversize));
-                    }
-                }
-            }
-            Verdict::Answer(_) | Verdict::Drop(_) => {}
+            Verdict::Forward(egress) => (vec![egress], Vec::new()),
+            Verdict::Refused { egress, reason } => (Vec::new(), vec![(egress, reason)]),
+            Verdict::Flood => self.flood(ingress, mac_at(bytes, 0), bytes.len()),
+            Verdict::Answer(_) | Verdict::Drop(_) => (Vec::new(), Vec::new()),
         }
-        sets
     }
 }
 
@@ -287,14 +334,10 @@ impl Comparison {
                 self.bridge.ports.insert(id, port);
                 self.switches.iter().for_each(|switch| switch.ports.set(PortId(id), port));
             }
-            Event::RemovePort(id) => {
-                self.bridge.ports.remove(&id);
-                self.bridge.entries.retain(|entry| entry.port != id);
-                for switch in &self.switches {
-                    switch.ports.remove(PortId(id));
-                    switch.fdb.remove_port(PortId(id));
-                }
+            Event::SetFlag(id, flag, on) if self.bridge.ports.contains_key(&id) => {
+                self.set_flag(id, flag, on);
             }
+            Event::RemovePort(id) => self.remove_port(id),
             Event::Flush(port) => self.flush(port),
             Event::AddStatic(mac, port) if self.bridge.ports.contains_key(&port) => {
                 self.add_static(mac, port);
@@ -307,9 +350,25 @@ impl Comparison {
                     assert_eq!(gone.is_ok_and(|gone| gone.is_some()), at.is_some());
                 }
             }
-            Event::AddPort(_) | Event::SetPort(..) | Event::AddStatic(..) => {}
+            Event::AddPort(_) | Event::SetPort(..) | Event::SetFlag(..) | Event::AddStatic(..) => {}
         }
         self.compare();
+    }
+
+    fn set_flag(&mut self, id: u16, flag: PortFlag, on: bool) {
+        let flags = self.bridge.flags.entry(id).or_default();
+        flags.set(flag, on);
+        self.switches.iter().for_each(|switch| switch.ports.set_flags(PortId(id), *flags));
+    }
+
+    fn remove_port(&mut self, id: u16) {
+        self.bridge.ports.remove(&id);
+        self.bridge.flags.remove(&id);
+        self.bridge.entries.retain(|entry| entry.port != id);
+        for switch in &self.switches {
+            switch.ports.remove(PortId(id));
+            switch.fdb.remove_port(PortId(id));
+        }
     }
 
     fn frame(&mut self, ingress: u16, bytes: &[u8]) {
@@ -329,10 +388,14 @@ impl Comparison {
             _ => None,
         };
         let source = mac_at(bytes, 6);
-        assert_eq!(learned, Some(self.bridge.learn(source, ingress, from)));
+        if self.bridge.locks_out(ingress, source) {
+            assert_eq!((verdict, learned), (Verdict::Drop(DropReason::Locked), None));
+            return;
+        }
+        assert_eq!(learned, Some(self.bridge.learn_from(source, ingress, from)));
         assert_eq!(verdict, self.bridge.choose(ingress, bytes));
         let egress = (outcome.egress_ports().collect(), outcome.refused().to_vec());
-        assert_eq!(egress, self.bridge.egress(verdict, ingress, bytes.len()));
+        assert_eq!(egress, self.bridge.egress(verdict, ingress, bytes));
     }
 
     fn age(&mut self) {
@@ -430,6 +493,8 @@ fn event() -> impl Strategy<Value = Event> {
         6 => (1..AGEING / 3).prop_map(Event::Pass),
         2 => Just(Event::Age),
         1 => (id(), port()).prop_map(|(id, port)| Event::SetPort(id, port)),
+        2 => (id(), prop::sample::select(PortFlag::ALL), any::<bool>())
+            .prop_map(|(id, flag, on)| Event::SetFlag(id, flag, on)),
         1 => id().prop_map(Event::RemovePort),
         1 => port().prop_map(Event::AddPort),
         1 => prop::option::of(id()).prop_map(Event::Flush),

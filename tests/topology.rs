@@ -68,6 +68,7 @@ fn config(ports: u16) -> Config {
         internal: false,
         guard: true,
         loop_detection: true,
+        hub: false,
         mtu: 1500,
         workers: 2,
         engine: EngineChoice::Auto,

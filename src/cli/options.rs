@@ -36,6 +36,10 @@ pub(super) struct StartOptions {
     #[arg(long, value_name = "on|off", num_args = 0..=1, default_missing_value = "on",
           value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
     loop_detection: Option<bool>,
+    /// Be a hub: learn nothing, and flood every frame
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", hide_possible_values = true)]
+    hub: Option<bool>,
     /// Omit the gateway: pure layer 2, without subnets unless --subnet is given
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true)]
@@ -113,6 +117,7 @@ impl From<StartOptions> for Options {
             internal: typed.internal,
             guard: typed.guard,
             loop_detection: typed.loop_detection,
+            hub: typed.hub,
             no_gateway: typed.no_gateway,
             gateway: typed.gateway,
             mac_prefix: typed.mac_prefix,

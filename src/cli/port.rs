@@ -87,7 +87,9 @@ struct PortAdd {
 
 /// Change settings of a port
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("settings").required(true).multiple(true).args(["up", "down", "guard"]))]
+#[command(group = clap::ArgGroup::new("settings").required(true).multiple(true).args(
+    ["up", "down", "guard", "learning", "flood", "mcast_flood", "bcast_flood", "isolated", "hairpin", "locked", "hub"],
+))]
 struct PortSet {
     #[command(flatten)]
     target: Target,
@@ -104,9 +106,48 @@ struct PortSet {
     #[arg(long, value_name = "on|off",
           value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
     guard: Option<bool>,
+    #[command(flatten)]
+    flags: Flags,
     /// Print JSON, as `uswitch port show --json` does
     #[arg(long)]
     json: bool,
+}
+
+/// The settings of `bridge link set` that are on or off.
+#[derive(Debug, clap::Args)]
+struct Flags {
+    /// Learn source addresses [default: on]
+    #[arg(long, value_name = "on|off",
+          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
+    learning: Option<bool>,
+    /// Flood unknown unicast to the port [default: on]
+    #[arg(long, value_name = "on|off",
+          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
+    flood: Option<bool>,
+    /// Flood multicast to the port [default: on]
+    #[arg(long, value_name = "on|off",
+          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
+    mcast_flood: Option<bool>,
+    /// Flood broadcast to the port [default: on]
+    #[arg(long, value_name = "on|off",
+          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
+    bcast_flood: Option<bool>,
+    /// Exchange no frames with other isolated ports [default: off]
+    #[arg(long, value_name = "on|off",
+          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
+    isolated: Option<bool>,
+    /// Let frames leave on the port that they came in on [default: off]
+    #[arg(long, value_name = "on|off",
+          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
+    hairpin: Option<bool>,
+    /// Accept only frames from addresses that `uswitch fdb` has on this port [default: off]
+    #[arg(long, value_name = "on|off",
+          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
+    locked: Option<bool>,
+    /// Be a hub for this port: learn nothing from it, and flood its frames [default: off]
+    #[arg(long, value_name = "on|off",
+          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
+    hub: Option<bool>,
 }
 
 /// Delete ports, and the containers that the switch created for them
@@ -192,7 +233,19 @@ impl PortSet {
             (_, true) => Some(AdminState::Down),
             _ => None,
         };
-        PortSettings { guard: self.guard, admin_state }
+        let Flags { learning, flood, mcast_flood, bcast_flood, isolated, hairpin, locked, hub } = self.flags;
+        PortSettings {
+            guard: self.guard,
+            admin_state,
+            learning,
+            flood,
+            mcast_flood,
+            bcast_flood,
+            isolated,
+            hairpin,
+            locked,
+            hub,
+        }
     }
 
     fn run(self) -> Result<(), CliError> {
@@ -241,19 +294,6 @@ fn absolute(netns: String) -> Result<String, CliError> {
 }
 
 fn ports_table(ports: &[PortReport]) -> String {
-    let state = |port: &PortReport| match port.operstate.as_str() {
-        "NOTPRESENT" => "gone".to_owned(),
-        state => {
-            if let Some(PortBlock { remaining, .. }) = &port.blocked {
-                return format!("blocked (loop, {remaining} s left)");
-            }
-            if let Some(reason) = port.down_reason() {
-                return format!("down ({reason})");
-            }
-            let throttled = port.throttled.iter().map(|why| format!(", throttled ({})", why.name()));
-            state.to_lowercase() + &throttled.collect::<String>()
-        }
-    };
     let rows = ports.iter().map(|port| {
         [
             port.ifname.clone(),
@@ -265,6 +305,30 @@ fn ports_table(ports: &[PortReport]) -> String {
             joined(&port.addresses),
             port.netns.clone().unwrap_or_default(),
         ]
+    });
+    table(["PORT", "STATE", "DEVICE", "MTU", "GUARD", "MAC", "ADDRESSES", "NAMESPACE"], rows)
+        + &remarks(ports)
+}
+
+fn state(port: &PortReport) -> String {
+    if port.operstate == "NOTPRESENT" {
+        return "gone".to_owned();
+    }
+    if let Some(PortBlock { remaining, .. }) = &port.blocked {
+        return format!("blocked (loop, {remaining} s left)");
+    }
+    if let Some(reason) = port.down_reason() {
+        return format!("down ({reason})");
+    }
+    let throttled = port.throttled.iter().map(|why| format!(", throttled ({})", why.name()));
+    port.operstate.to_lowercase() + &throttled.collect::<String>()
+}
+
+/// What the table has no column for, a line each.
+fn remarks(ports: &[PortReport]) -> String {
+    let settings = ports.iter().filter_map(|port| {
+        let changed = changed_flags(port);
+        (!changed.is_empty()).then(|| format!("{}: {}\n", port.ifname, changed.join(", ")))
     });
     let faults = ports.iter().filter_map(|port| Some(format!("{}: {}\n", port.ifname, port.fault.as_ref()?)));
     let offloads = ports.iter().filter_map(|port| {
@@ -278,8 +342,13 @@ fn ports_table(ports: &[PortReport]) -> String {
             port.ifname
         )
     });
-    table(["PORT", "STATE", "DEVICE", "MTU", "GUARD", "MAC", "ADDRESSES", "NAMESPACE"], rows)
-        + &faults.chain(offloads).chain(polled).collect::<String>()
+    settings.chain(faults).chain(offloads).chain(polled).collect()
+}
+
+/// The flags that are not at their defaults, as `learning off`.
+fn changed_flags(port: &PortReport) -> Vec<String> {
+    let changed = port.bridge_flags().filter(|(flag, on)| *on != flag.default());
+    changed.map(|(flag, on)| format!("{} {}", flag.name(), if on { "on" } else { "off" })).collect()
 }
 
 /// The offloads that a port with offload has, and that its device does not use.

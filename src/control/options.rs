@@ -32,6 +32,8 @@ pub struct Options {
     pub guard: Option<bool>,
     /// Block a port on which frames of other ports come back, for 1 s and longer each time.
     pub loop_detection: Option<bool>,
+    /// Be a hub: learn nothing, and flood every frame.
+    pub hub: Option<bool>,
     /// Omit the gateway: pure layer 2, without subnets unless --subnet is given.
     pub no_gateway: Option<bool>,
     /// Gateway address in its subnet, may be repeated.
@@ -82,6 +84,7 @@ impl Options {
             internal: self.internal.or(other.internal),
             guard: self.guard.or(other.guard),
             loop_detection: self.loop_detection.or(other.loop_detection),
+            hub: self.hub.or(other.hub),
             no_gateway: self.no_gateway.or(other.no_gateway),
             gateway: if self.gateway.is_empty() { other.gateway } else { self.gateway },
             mac_prefix: self.mac_prefix.or(other.mac_prefix),

@@ -489,15 +489,14 @@ mod tests {
     #[test]
     fn a_port_with_fast_writes_recovers() {
         let Fixture { mut background, host, .. } = slow_port();
-        for _ in 0..=RECOVERY {
-            while !background.write(PORT, b"frame", 0) {
-                std::thread::yield_now();
-            }
-            host.recv(&mut [0; 8]).unwrap();
-        }
+        // On a busy machine a write may be slow, and the port needs more of them.
+        let mut writes = 0_u64;
         while !background.release_recovered(PORT) {
-            std::thread::yield_now();
+            if background.write(PORT, b"frame", 0) {
+                host.recv(&mut [0; 8]).unwrap();
+                writes += 1;
+            }
         }
-        assert!(!background.is_slow(PORT));
+        assert!(writes >= RECOVERY.into() && !background.is_slow(PORT), "{writes} writes");
     }
 }

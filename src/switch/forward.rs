@@ -1,11 +1,13 @@
 //! The forwarding decision: admit the frame, learn its source, choose the egress. It fills in the [`Outcome`]; the
 //! observer receives each step.
 
-use super::fdb::{Database, FdbKey};
+use super::fdb::{Database, FdbKey, Learned};
 use super::gateway::Claim;
 use super::outcome::{Destination, Fault, FrameClass, Outcome};
 use super::segmentation::segments;
-use super::{DropReason, Frame, Observer, Port, PortId, Step, Switch, Tick, Verdict, Violation};
+use super::{
+    DropReason, Frame, Observer, Port, PortFlag, PortFlags, PortId, Step, Switch, Tick, Verdict, Violation,
+};
 use crate::wire::ip::{transport4, transport6};
 use crate::wire::segment::wire_length;
 use crate::wire::{ETHERNET_HEADER, EtherType, EthernetFrame, Mac, VnetHeader};
@@ -18,6 +20,10 @@ struct Admitted<'a> {
     ethernet: EthernetFrame<'a>,
     /// Received from the host port, which may use the gateway's addresses.
     from_host: bool,
+    /// The ingress port forwards; otherwise it only learns.
+    forwards: bool,
+    /// The flags of the ingress port.
+    flags: PortFlags,
 }
 
 /// A frame and everything that its outcome depends on.
@@ -37,16 +43,22 @@ impl Forwarding<'_> {
         outcome: &mut Outcome,
         observer: &mut O,
     ) {
-        let &Forwarding { switch, now, ingress, frame } = self;
-        outcome.begin(ingress);
-        outcome.verdict = match admit(switch, ingress, frame, observer) {
+        outcome.begin(self.ingress);
+        outcome.verdict = match admit(self.switch, self.ingress, self.frame, observer) {
             Ok(admitted) => {
                 observer.note(Step::Admitted);
-                let source = FdbKey { vlan: VLAN, mac: admitted.ethernet.src() };
-                let learned = fdb.learn(now, source, ingress);
-                observer.note(Step::Learned(learned));
-                outcome.learned = Some(learned);
-                self.choose(&admitted, &fdb, outcome, observer)
+                match self.learn(&admitted, &mut fdb) {
+                    Ok(learned) => {
+                        observer.note(Step::Learned(learned));
+                        outcome.learned = Some(learned);
+                        if admitted.forwards {
+                            self.choose(&admitted, &fdb, outcome, observer)
+                        } else {
+                            Verdict::Drop(DropReason::IngressBlocked)
+                        }
+                    }
+                    Err(reason) => Verdict::Drop(reason),
+                }
             }
             Err(Refusal::Reason(reason)) => Verdict::Drop(reason),
             Err(Refusal::Fault(fault)) => {
@@ -54,6 +66,36 @@ impl Forwarding<'_> {
                 Verdict::Drop(fault.reason())
             }
         };
+    }
+}
+
+impl Forwarding<'_> {
+    /// Learns the source, unless the port's flags say otherwise.
+    #[inline]
+    fn learn<D: Database>(&self, admitted: &Admitted<'_>, fdb: &mut D) -> Result<Learned, DropReason> {
+        let source = FdbKey { vlan: VLAN, mac: admitted.ethernet.src() };
+        if admitted.flags.changes(PortFlags::INGRESS) {
+            return self.learn_as_flags_say(admitted.flags, source, fdb);
+        }
+        Ok(fdb.learn(self.now, source, self.ingress))
+    }
+
+    /// A locked port learns nothing: an address is there if it was added, or learned before (`br_handle_frame_finish`
+    /// in Linux `net/bridge/br_input.c`).
+    #[cold]
+    fn learn_as_flags_say<D: Database>(
+        &self,
+        flags: PortFlags,
+        source: FdbKey,
+        fdb: &mut D,
+    ) -> Result<Learned, DropReason> {
+        let locked = flags.has(PortFlag::Locked);
+        let is_here = || fdb.lookup(self.now, source) == Some(self.ingress);
+        if locked && !is_here() {
+            return Err(DropReason::Locked);
+        }
+        let learns = flags.has(PortFlag::Learning) && !flags.has(PortFlag::Hub);
+        if learns { Ok(fdb.learn(self.now, source, self.ingress)) } else { Ok(Learned::Off) }
     }
 }
 
@@ -89,10 +131,14 @@ fn admit<'a, O: Observer>(
     frame: &Frame<'a>,
     observer: &mut O,
 ) -> Result<Admitted<'a>, Refusal> {
-    let Some(port @ Port { up: true, host: from_host, .. }) = switch.ports.port(ingress) else {
+    let Some((port, flags)) = switch.ports.with_flags(ingress) else {
+        return Err(DropReason::IngressDown.into());
+    };
+    let Port { up, host: from_host, .. } = port;
+    if !up && !switch.ports.only_learns(ingress) {
         let is_blocked = switch.ports.is_blocked(ingress);
         return Err(if is_blocked { DropReason::IngressBlocked } else { DropReason::IngressDown }.into());
-    };
+    }
     observer.note(Step::Ingress(port));
     let ethernet = EthernetFrame::new_checked(frame.bytes).ok_or(DropReason::Runt)?;
     let source = ethernet.src();
@@ -110,7 +156,7 @@ fn admit<'a, O: Observer>(
     if !from_host {
         check_identity(switch, ingress, &ethernet)?;
     }
-    Ok(Admitted { ethernet, from_host })
+    Ok(Admitted { ethernet, from_host, forwards: up, flags })
 }
 
 /// Checks the addresses that a frame from a container uses. A guarded port's identity excludes the gateway's
@@ -206,11 +252,12 @@ impl Forwarding<'_> {
             let kind = if broadcast { Destination::Broadcast } else { Destination::Multicast };
             return self.flood(kind, outcome, observer);
         }
-        let found = fdb.lookup(self.now, FdbKey { vlan: VLAN, mac: destination });
+        let hub = admitted.flags.has(PortFlag::Hub);
+        let found = if hub { None } else { fdb.lookup(self.now, FdbKey { vlan: VLAN, mac: destination }) };
         observer.note(Step::LookedUp(found));
         match found {
             Some(egress) => self.deliver(egress, outcome),
-            None if to_gateway => Verdict::Drop(DropReason::NoHostPort),
+            None if to_gateway && !hub => Verdict::Drop(DropReason::NoHostPort),
             None => self.flood(Destination::UnknownUnicast, outcome, observer),
         }
     }

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use super::{DropReason, FrameClass};
+use super::{Destination, DropReason, FrameClass, PortFlag, PortFlags};
 
 /// The index of a port in the port table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,7 +27,7 @@ impl PortId {
 /// The state of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Port {
-    /// The link is up, and the port is neither being removed nor blocked.
+    /// The link is up, and the port forwards: it is neither being removed nor blocked.
     pub up: bool,
     /// This is the host port. A switch has at most one.
     pub host: bool,
@@ -41,8 +41,63 @@ const PRESENT: u64 = 1 << 63;
 const UP: u64 = 1 << 62;
 const HOST: u64 = 1 << 61;
 const OFFLOAD: u64 = 1 << 60;
-/// Set and cleared apart from the rest of the word.
+/// Set and cleared apart from the rest of the word, as the fields below.
 const BLOCKED: u64 = 1 << 59;
+const STATE_SHIFT: u32 = 56;
+const STATE: u64 = 0b111 << STATE_SHIFT;
+const FLAGS_SHIFT: u32 = 32;
+const FLAGS: u64 = 0xffff << FLAGS_SHIFT;
+/// What [`Ports::set`] keeps.
+const KEPT: u64 = BLOCKED | STATE | FLAGS;
+const HAIRPIN: u64 = flag_bits(PortFlag::Hairpin);
+const EGRESS_FLAGS: u64 = (PortFlags::EGRESS.to_bits() as u64) << FLAGS_SHIFT;
+
+/// The bits of one flag that is not at its default.
+const fn flag_bits(flag: PortFlag) -> u64 {
+    let mut flags = PortFlags::from_bits(0);
+    flags.set(flag, !flag.default());
+    (flags.to_bits() as u64) << FLAGS_SHIFT
+}
+
+/// The state of a port in the spanning tree (802.1D-2004 §7.4, `BR_STATE_*` of Linux `include/uapi/linux/if_bridge.h`).
+/// Without a spanning tree all ports are forwarding.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum PortState {
+    /// Learns and forwards.
+    #[default]
+    Forwarding,
+    /// Learns, and does not forward.
+    Learning,
+    /// Neither learns nor forwards, and will.
+    Listening,
+    /// Neither learns nor forwards.
+    Blocking,
+}
+
+impl PortState {
+    /// All states.
+    pub const ALL: [PortState; 4] =
+        [PortState::Forwarding, PortState::Learning, PortState::Listening, PortState::Blocking];
+
+    /// The name in JSON and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            PortState::Forwarding => "forwarding",
+            PortState::Learning => "learning",
+            PortState::Listening => "listening",
+            PortState::Blocking => "blocking",
+        }
+    }
+
+    const fn of(word: u64) -> PortState {
+        match (word & STATE) >> STATE_SHIFT {
+            0 => PortState::Forwarding,
+            1 => PortState::Learning,
+            2 => PortState::Listening,
+            _ => PortState::Blocking,
+        }
+    }
+}
 
 impl Port {
     const fn pack(self) -> u64 {
@@ -59,7 +114,7 @@ impl Port {
             return None;
         }
         Some(Port {
-            up: word & (UP | BLOCKED) == UP,
+            up: word & (UP | BLOCKED | STATE) == UP,
             host: word & HOST != 0,
             offload: word & OFFLOAD != 0,
             mtu: word as u32,
@@ -100,14 +155,34 @@ impl Ports {
         Some(PortId(free as u16))
     }
 
-    /// Replaces the state of a port. A blocked port stays blocked.
+    /// Replaces what [`Port`] has of a port. The rest stays: a blocked port stays blocked.
     pub fn set(&self, id: PortId, port: Port) {
-        self.update(id, |word| port.pack() | word & BLOCKED);
+        self.update(id, |word| port.pack() | word & KEPT);
+    }
+
+    /// Sets the state of a port in the spanning tree.
+    pub fn set_state(&self, id: PortId, state: PortState) {
+        self.update_present(id, |word| word & !STATE | (state as u64) << STATE_SHIFT);
+    }
+
+    /// The state of a port in the spanning tree.
+    pub fn state(&self, id: PortId) -> PortState {
+        PortState::of(self.word(id))
+    }
+
+    /// Sets the flags of a port.
+    pub fn set_flags(&self, id: PortId, flags: PortFlags) {
+        self.update_present(id, |word| word & !FLAGS | u64::from(flags.to_bits()) << FLAGS_SHIFT);
+    }
+
+    /// The flags of a port.
+    pub fn flags(&self, id: PortId) -> PortFlags {
+        flags_of(self.word(id))
     }
 
     /// Blocks a port: it neither receives nor sends, until [`Ports::unblock`].
     pub fn block(&self, id: PortId) {
-        self.update(id, |word| if word & PRESENT == 0 { word } else { word | BLOCKED });
+        self.update_present(id, |word| word | BLOCKED);
     }
 
     /// Unblocks a port.
@@ -115,10 +190,23 @@ impl Ports {
         self.update(id, |word| word & !BLOCKED);
     }
 
-    /// The port is up, and blocked.
+    /// The port is up, and does not forward: a loop was found there, or the spanning tree does not use it.
     pub fn is_blocked(&self, id: PortId) -> bool {
-        let word = self.slots.get(id.index()).map_or(0, |slot| slot.load(Ordering::Acquire));
-        word & (UP | BLOCKED) == UP | BLOCKED
+        is_blocked(self.word(id))
+    }
+
+    /// The port is up and learns, and does not forward yet.
+    pub fn only_learns(&self, id: PortId) -> bool {
+        let word = self.word(id);
+        word & (UP | BLOCKED) == UP && PortState::of(word) == PortState::Learning
+    }
+
+    fn word(&self, id: PortId) -> u64 {
+        self.slots.get(id.index()).map_or(0, |slot| slot.load(Ordering::Acquire))
+    }
+
+    fn update_present(&self, id: PortId, change: impl Fn(u64) -> u64) {
+        self.update(id, |word| if word & PRESENT == 0 { word } else { change(word) });
     }
 
     fn update(&self, id: PortId, change: impl Fn(u64) -> u64) {
@@ -132,9 +220,16 @@ impl Ports {
         self.slots[id.index()].store(0, Ordering::Release);
     }
 
-    /// The state of a port; `None` if it does not exist.
+    /// A port; `None` if it does not exist.
     pub fn port(&self, id: PortId) -> Option<Port> {
-        Port::unpack(self.slots.get(id.index())?.load(Ordering::Acquire))
+        Port::unpack(self.word(id))
+    }
+
+    /// A port with its flags.
+    #[inline]
+    pub(super) fn with_flags(&self, id: PortId) -> Option<(Port, PortFlags)> {
+        let word = self.word(id);
+        Some((Port::unpack(word)?, flags_of(word)))
     }
 
     /// All ports, in the order of their numbers.
@@ -147,21 +242,50 @@ impl Ports {
         self.slots[..end].iter().enumerate().filter_map(present)
     }
 
-    /// The one egress rule, for unicast, flood and groups: not back to the ingress port, not to a port that is down or
-    /// blocked, and not more than the egress MTU and one tag (`is_skb_forwardable` in Linux `include/linux/netdevice.h`).
-    /// So a frame with two tags may have a full-size payload. Returns the egress port.
+    /// The one egress rule, for unicast, flood and groups. Not back to the ingress port, unless that is a hairpin; not to a
+    /// port that is down or blocked; not against the port's flags; not more than the egress MTU and one tag
+    /// (`is_skb_forwardable` in Linux `include/linux/netdevice.h`). So a frame with two tags may have a full-size payload.
+    /// Returns the egress port.
     #[inline]
     pub fn may_deliver(&self, class: &FrameClass, egress: PortId) -> Result<Port, DropReason> {
-        if egress == class.ingress {
+        let word = self.word(egress);
+        if egress == class.ingress && word & HAIRPIN == 0 {
             return Err(DropReason::Filtered);
         }
-        match self.port(egress) {
+        match Port::unpack(word) {
             Some(port) if port.up => {
+                if word & EGRESS_FLAGS != 0 {
+                    self.check_flags(class, flags_of(word))?;
+                }
                 let longest = port.mtu as usize + crate::wire::ETHERNET_HEADER + crate::wire::VLAN_TAG;
                 if class.wire_length <= longest { Ok(port) } else { Err(DropReason::Oversize) }
             }
-            _ if self.is_blocked(egress) => Err(DropReason::EgressBlocked),
+            _ if is_blocked(word) => Err(DropReason::EgressBlocked),
             _ => Err(DropReason::EgressDown),
         }
     }
+
+    #[cold]
+    fn check_flags(&self, class: &FrameClass, egress: PortFlags) -> Result<(), DropReason> {
+        let isolated = PortFlag::Isolated;
+        if egress.has(isolated) && self.flags(class.ingress).has(isolated) {
+            return Err(DropReason::Isolated);
+        }
+        let wanted = match class.destination {
+            Destination::Unicast => true,
+            Destination::UnknownUnicast => egress.has(PortFlag::Flood),
+            Destination::Multicast => egress.has(PortFlag::McastFlood),
+            Destination::Broadcast => egress.has(PortFlag::BcastFlood),
+        };
+        if wanted { Ok(()) } else { Err(DropReason::FloodOff) }
+    }
+}
+
+const fn is_blocked(word: u64) -> bool {
+    word & UP != 0 && word & (BLOCKED | STATE) != 0
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "masked")]
+const fn flags_of(word: u64) -> PortFlags {
+    PortFlags::from_bits(((word & FLAGS) >> FLAGS_SHIFT) as u16)
 }

@@ -299,6 +299,8 @@ fn rejects_checksum_offload_inside_checked_headers() {
 enum Producer {
     /// By this decision.
     Decision(fn() -> Verdict),
+    /// By this flood, at P2.
+    Flood(fn() -> Outcome),
     /// When the datapath carries a verdict out: `tests/arch.rs` lists the tests.
     Datapath,
 }
@@ -324,6 +326,18 @@ fn ipv6(next: u8, payload: &[u8]) -> Vec<u8> {
 fn udp(host: u8, ports: [u8; 4]) -> Vec<u8> {
     let header = [0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, host, 192, 0, 2, 11];
     [&B.0[..], &A.0, &EtherType::IPV4.0.to_be_bytes(), &header, &ports, &[0, 8, 0, 0]].concat()
+}
+
+fn set_flag(switch: &Switch, port: PortId, flag: PortFlag, on: bool) {
+    let mut flags = switch.ports.flags(port);
+    flags.set(flag, on);
+    switch.ports.set_flags(port, flags);
+}
+
+fn with_flag(port: PortId, flag: PortFlag, on: bool) -> Switch {
+    let switch = switch();
+    set_flag(&switch, port, flag, on);
+    switch
 }
 
 /// P2, behind which B is known, is down.
@@ -365,7 +379,7 @@ fn to_port_without_offload(gso_size: u16) -> Verdict {
 /// A new reason does not compile until it is here.
 #[allow(clippy::too_many_lines, reason = "a line or two for each reason")]
 fn producer(reason: DropReason) -> Producer {
-    use Producer::{Datapath, Decision};
+    use Producer::{Datapath, Decision, Flood};
     match reason {
         DropReason::Runt => Decision(|| run(&switch(), P1, &frame(B, A, 13))),
         DropReason::BadSource => Decision(|| run(&switch(), P1, &frame(B, Mac([3, 0, 0, 0, 0, 1]), 60))),
@@ -400,6 +414,18 @@ fn producer(reason: DropReason) -> Producer {
             run(&switch, P2, &frame(A, B, 60));
             run(&switch, P1, &frame(B, A, 1519))
         }),
+        DropReason::Locked => Decision(|| run(&with_flag(P1, PortFlag::Locked, true), P1, &frame(B, A, 60))),
+        DropReason::Isolated => Decision(|| {
+            let switch = with_flag(P1, PortFlag::Isolated, true);
+            run(&switch, P2, &frame(A, B, 60));
+            set_flag(&switch, P2, PortFlag::Isolated, true);
+            run(&switch, P1, &frame(B, A, 60))
+        }),
+        DropReason::FloodOff => Flood(|| {
+            let bytes = frame(C, A, 60);
+            let frame = Frame { bytes: &bytes, vnet: VnetHeader::default() };
+            decide(&with_flag(P2, PortFlag::Flood, false), P1, &frame).0
+        }),
         DropReason::NoEgress => Decision(|| {
             let switch = without_host_port();
             for port in [P2, P3] {
@@ -416,7 +442,14 @@ fn producer(reason: DropReason) -> Producer {
 #[test]
 fn produces_every_drop_reason() {
     for &reason in DropReason::ALL {
-        let Producer::Decision(decide) = producer(reason) else { continue };
+        let decide = match producer(reason) {
+            Producer::Decision(decide) => decide,
+            Producer::Flood(decide) => {
+                assert_eq!(decide().refused(), [(P2, reason)]);
+                continue;
+            }
+            Producer::Datapath => continue,
+        };
         let expected = match reason.side() {
             Side::Ingress => Verdict::Drop(reason),
             Side::Egress => Verdict::Refused { egress: P2, reason },
@@ -464,4 +497,101 @@ fn floods_to_aged_mac() {
     };
     assert_eq!(ask(Tick(2999)), Verdict::Forward(P1));
     assert_eq!(ask(Tick(3000)), Verdict::Flood);
+}
+
+#[test]
+fn a_flood_reaches_only_ports_that_take_its_kind() {
+    let reached = |flag, destination| {
+        let bytes = frame(destination, A, 60);
+        let frame = Frame { bytes: &bytes, vnet: VnetHeader::default() };
+        let (outcome, _) = decide(&with_flag(P2, flag, false), P1, &frame);
+        outcome.egress_ports().any(|port| port == P2)
+    };
+    let multicast = Mac([1, 0, 0x5e, 0, 0, 1]);
+    for (flag, own) in
+        [(PortFlag::Flood, C), (PortFlag::McastFlood, multicast), (PortFlag::BcastFlood, Mac::BROADCAST)]
+    {
+        for destination in [C, multicast, Mac::BROADCAST] {
+            assert_eq!(reached(flag, destination), destination != own, "{flag:?} to {destination}");
+        }
+    }
+    let switch = with_flag(P2, PortFlag::Flood, false);
+    run(&switch, P2, &frame(A, B, 60));
+    assert_eq!(run(&switch, P1, &frame(B, A, 60)), Verdict::Forward(P2), "known unicast is not flooded");
+}
+
+#[test]
+fn isolated_ports_reach_only_others() {
+    let switch = with_flag(P1, PortFlag::Isolated, true);
+    set_flag(&switch, P2, PortFlag::Isolated, true);
+    assert_eq!(flood_set(&switch, 60), (vec![HOST, P3], vec![]));
+    run(&switch, P3, &frame(A, C, 60));
+    assert_eq!(run(&switch, P1, &frame(C, A, 60)), Verdict::Forward(P3));
+    assert_eq!(run(&switch, P3, &frame(A, C, 60)), Verdict::Forward(P1));
+}
+
+#[test]
+fn a_hairpin_port_gets_its_own_frames() {
+    let switch = with_flag(P1, PortFlag::Hairpin, true);
+    assert_eq!(flood_set(&switch, 60), (vec![HOST, P1, P2, P3], vec![]));
+    assert_eq!(run(&switch, P1, &frame(A, B, 60)), Verdict::Forward(P1));
+    assert_eq!(run(&switch, P2, &frame(C, C, 60)), Verdict::Drop(DropReason::Filtered));
+}
+
+#[test]
+fn learns_nothing_from_a_port_without_learning_or_of_a_hub() {
+    for flag in [PortFlag::Learning, PortFlag::Hub] {
+        let switch = with_flag(P1, flag, !flag.default());
+        let (_, steps) = run_with(&switch, P1, &frame(B, A, 60), VnetHeader::default());
+        assert_eq!(steps[3], Step::Learned(Learned::Off), "{flag:?}");
+        assert_eq!(switch.fdb.lookup(T0, key(A)), None, "{flag:?}");
+    }
+}
+
+/// Also if the destination is known, and to the gateway.
+#[test]
+fn floods_all_frames_of_a_hub() {
+    let switch = with_flag(P1, PortFlag::Hub, true);
+    run(&switch, P2, &frame(A, B, 60));
+    for destination in [B, GATEWAY] {
+        assert_eq!(run(&switch, P1, &frame(destination, A, 60)), Verdict::Flood, "{destination}");
+    }
+    assert_eq!(run(&switch, P3, &frame(B, C, 60)), Verdict::Forward(P2), "other ports learn");
+}
+
+/// An address is on a locked port if it was added there, or learned before.
+#[test]
+fn a_locked_port_accepts_only_its_known_addresses() {
+    let switch = switch();
+    run(&switch, P1, &frame(B, A, 60));
+    run(&switch, P2, &frame(A, B, 60));
+    set_flag(&switch, P1, PortFlag::Locked, true);
+    assert_eq!(run(&switch, P1, &frame(B, A, 60)), Verdict::Forward(P2));
+    for source in [B, C] {
+        assert_eq!(run(&switch, P1, &frame(A, source, 60)), Verdict::Drop(DropReason::Locked), "{source}");
+    }
+    assert_eq!(switch.fdb.lookup(T0, key(B)), Some(P2), "not moved");
+}
+
+#[test]
+fn spanning_tree_states_decide_about_learning_and_forwarding() {
+    for state in PortState::ALL {
+        let switch = switch();
+        switch.ports.set_state(P1, state);
+        switch.ports.set(P1, PORT);
+        assert_eq!(switch.ports.state(P1), state, "a change of the link keeps it");
+        let (forwards, learns) = match state {
+            PortState::Forwarding => (true, true),
+            PortState::Learning => (false, true),
+            PortState::Listening | PortState::Blocking => (false, false),
+        };
+        let verdict = run(&switch, P1, &frame(B, A, 60));
+        let expected = if forwards { Verdict::Flood } else { Verdict::Drop(DropReason::IngressBlocked) };
+        assert_eq!(verdict, expected, "{state:?}");
+        assert_eq!(switch.fdb.lookup(T0, key(A)).is_some(), learns, "{state:?}");
+        let bytes = frame(Mac::BROADCAST, C, 60);
+        let broadcast = Frame { bytes: &bytes, vnet: VnetHeader::default() };
+        let reached = decide(&switch, P3, &broadcast).0.egress_ports().any(|port| port == P1);
+        assert_eq!(reached, forwards, "{state:?}");
+    }
 }

@@ -80,6 +80,7 @@ drop_reasons! {
     Filtered => "filtered", Ingress, "the destination is behind the port that it came from";
     IngressDown => "ingress_down", Ingress, "the port is down, or on its way out";
     IngressBlocked => "ingress_blocked", Ingress, "the port is blocked, because frames of other ports came back there";
+    Locked => "locked", Ingress, "the port is locked, and the source is not an address of it";
     NoEgress => "no_egress", Ingress, "a flood, and no other port is up";
     SpoofedGateway => "spoofed_gateway", Ingress,
         "a container used the gateway's MAC or IP address as its own";
@@ -101,6 +102,8 @@ drop_reasons! {
     EgressDown => "egress_down", Egress, "the port is down";
     EgressBlocked => "egress_blocked", Egress,
         "the port is blocked, because frames of other ports came back there";
+    Isolated => "isolated", Egress, "both ports are isolated";
+    FloodOff => "flood_off", Egress, "the port does not take floods of this kind";
     Oversize => "oversize", Egress, "longer than the port's MTU";
     EgressQueueFull => "egress_queue_full", Egress, "the device's queue was full";
     EgressRefused => "egress_refused", Egress, "the device refused it";
@@ -115,7 +118,8 @@ drop_reasons! {
 impl DropReason {
     /// Whether a port that a flood does not reach for this reason counts the drop. Others are no part of the flood.
     pub const fn is_counted_in_flood(self) -> bool {
-        !matches!(self, DropReason::Filtered | DropReason::EgressDown | DropReason::EgressBlocked)
+        use DropReason::{EgressBlocked, EgressDown, Filtered, Isolated};
+        !matches!(self, Filtered | EgressDown | EgressBlocked | Isolated)
     }
 
     /// The number of reasons.

@@ -39,6 +39,7 @@ mod mac_prefix;
 mod metrics;
 mod nat;
 mod ownership;
+mod port_flags;
 mod ports;
 mod rootless;
 mod scale;

@@ -72,6 +72,8 @@ pub struct Config {
     pub guard: bool,
     /// Whether ports on which frames of other ports come back are blocked.
     pub loop_detection: bool,
+    /// Whether the ports of containers are those of a hub.
+    pub hub: bool,
     /// MTU of every device, 68 (IPv4; 1280 with IPv6 subnets) to 65521 (the kernel's limit for a TAP).
     pub mtu: u32,
     /// Worker threads.
@@ -207,6 +209,7 @@ fn check(options: Options) -> Checked<Config> {
         // Without subnets the containers have no assigned addresses to which they could be bound.
         guard: options.guard.unwrap_or(!subnets.is_empty()),
         loop_detection: options.loop_detection.unwrap_or(true),
+        hub: options.hub.unwrap_or(false),
         mtu: options.mtu.map_or(Ok(1500), |mtu| self::mtu(mtu, &subnets)).map_err(|why| ("mtu", why))?,
         workers: number("workers", options.workers, default_workers(cpus()), 1..=64)?,
         engine: options.engine.unwrap_or_default(),

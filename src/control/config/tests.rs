@@ -43,7 +43,8 @@ fn checks_settings_of_ports() {
         Config::new(Options::default(), Some(file)).map_err(|error| error.to_string())
     };
     let config = of_file("ports = 3\n[port.container2]\nguard = false\nadmin-state = 'down'\n").unwrap();
-    let expected = PortSettings { guard: Some(false), admin_state: Some(AdminState::Down) };
+    let expected =
+        PortSettings { guard: Some(false), admin_state: Some(AdminState::Down), ..PortSettings::default() };
     assert_eq!(config.port_settings, BTreeMap::from([("container2".to_owned(), expected)]));
     let error = of_file("ports = 3\n[port.host]\nguard = true\n").unwrap_err();
     assert!(error.starts_with("lab.toml:2: port: host: the host port has no guard"), "{error}");

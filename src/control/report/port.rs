@@ -4,6 +4,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::switch::{PortFlag, PortFlags};
 use crate::wire::Mac;
 
 /// A port.
@@ -25,7 +26,7 @@ pub struct PortReport {
     /// Name of the switch.
     pub master: String,
     /// `forwarding`; `blocking` while the port is blocked because of a loop; `disabled` when the port or the link is
-    /// down, or the device is gone.
+    /// down, or the device is gone. With a spanning tree also `listening` and `learning`.
     pub state: String,
     /// The port settings that the Linux bridge shows.
     #[serde(flatten)]
@@ -72,9 +73,27 @@ pub struct PortReport {
     /// not see changes of its link state, MTU and IP addresses.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub polled: bool,
+    /// Whether the port is that of a hub: nothing is learned from it, and its frames are flooded.
+    #[serde(default)]
+    pub hub: bool,
 }
 
 impl PortReport {
+    /// The flags that the forwarding rules read.
+    pub(crate) fn bridge_flags(&self) -> impl Iterator<Item = (PortFlag, bool)> {
+        let value = |flag| match flag {
+            PortFlag::Learning => self.bridge.learning,
+            PortFlag::Flood => self.bridge.flood,
+            PortFlag::McastFlood => self.bridge.mcast_flood,
+            PortFlag::BcastFlood => self.bridge.bcast_flood,
+            PortFlag::Isolated => self.bridge.isolated,
+            PortFlag::Hairpin => self.bridge.hairpin,
+            PortFlag::Locked => self.bridge.locked,
+            PortFlag::Hub => self.hub,
+        };
+        PortFlag::ALL.iter().map(move |flag| (*flag, value(*flag)))
+    }
+
     /// Why the port is down although its device is up, in a few words.
     pub(crate) fn down_reason(&self) -> Option<&'static str> {
         match self.operstate.as_str() {
@@ -154,6 +173,21 @@ pub struct BridgePort {
     pub locked: bool,
 }
 
+impl From<PortFlags> for BridgePort {
+    fn from(flags: PortFlags) -> BridgePort {
+        BridgePort {
+            learning: flags.has(PortFlag::Learning),
+            flood: flags.has(PortFlag::Flood),
+            mcast_flood: flags.has(PortFlag::McastFlood),
+            bcast_flood: flags.has(PortFlag::BcastFlood),
+            isolated: flags.has(PortFlag::Isolated),
+            hairpin: flags.has(PortFlag::Hairpin),
+            locked: flags.has(PortFlag::Locked),
+            ..BridgePort::default()
+        }
+    }
+}
+
 impl Default for BridgePort {
     fn default() -> Self {
         BridgePort {
@@ -218,6 +252,41 @@ pub struct PortSettings {
     /// and routes.
     #[serde(alias = "admin-state")]
     pub admin_state: Option<AdminState>,
+    /// Whether source addresses are learned.
+    pub learning: Option<bool>,
+    /// Whether unknown unicast is flooded to the port.
+    pub flood: Option<bool>,
+    /// Whether multicast is flooded to the port.
+    #[serde(alias = "mcast-flood")]
+    pub mcast_flood: Option<bool>,
+    /// Whether broadcast is flooded to the port.
+    #[serde(alias = "bcast-flood")]
+    pub bcast_flood: Option<bool>,
+    /// Whether the port exchanges no frames with other isolated ports.
+    pub isolated: Option<bool>,
+    /// Whether frames may leave on the port that they came in on.
+    pub hairpin: Option<bool>,
+    /// Whether only frames from addresses that the forwarding database has on this port are accepted.
+    pub locked: Option<bool>,
+    /// Whether the port is that of a hub: nothing is learned from it, and its frames are flooded.
+    pub hub: Option<bool>,
+}
+
+impl PortSettings {
+    /// The flags to change.
+    pub(crate) fn flags(&self) -> impl Iterator<Item = (PortFlag, bool)> {
+        let value = |flag| match flag {
+            PortFlag::Learning => self.learning,
+            PortFlag::Flood => self.flood,
+            PortFlag::McastFlood => self.mcast_flood,
+            PortFlag::BcastFlood => self.bcast_flood,
+            PortFlag::Isolated => self.isolated,
+            PortFlag::Hairpin => self.hairpin,
+            PortFlag::Locked => self.locked,
+            PortFlag::Hub => self.hub,
+        };
+        PortFlag::ALL.iter().filter_map(move |flag| Some((*flag, value(*flag)?)))
+    }
 }
 
 #[cfg(test)]
@@ -247,6 +316,7 @@ impl PortReport {
             throttled: Vec::new(),
             blocked: None,
             polled: false,
+            hub: false,
         }
     }
 }

@@ -31,6 +31,9 @@ impl<M: HostNetwork> Running<M> {
         if let Some(enabled) = settings.guard {
             self.set_port_guard(id, enabled);
         }
+        let mut flags = self.switch.ports.flags(id);
+        settings.flags().for_each(|(flag, on)| flags.set(flag, on));
+        self.switch.ports.set_flags(id, flags);
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use crate::control::report::{AddedPort, AdminState, NewFdbEntry, NewFdbState, Ne
 use crate::control::topology::{Device, DeviceId, LinkChange, PortNetns, PortSpec, TopologyError};
 use crate::datapath::DatapathError;
 use crate::switch::fdb::{FdbError, FdbKey, FdbState};
-use crate::switch::{Port, PortCounts, PortId};
+use crate::switch::{Port, PortCounts, PortFlag, PortFlags, PortId};
 use crate::sys::netns::Netns;
 use crate::wire::Mac;
 
@@ -250,6 +250,9 @@ impl<M: HostNetwork> Running<M> {
         let mut record = PortRecord::new(name, number, device, spec.offload);
         record.guard.enabled = guard;
         let id = self.attach(record)?;
+        let mut flags = PortFlags::default();
+        flags.set(PortFlag::Hub, self.config.hub);
+        self.switch.ports.set_flags(id, flags);
         self.apply_file_settings(id)?;
         Ok(id)
     }

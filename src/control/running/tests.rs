@@ -174,7 +174,8 @@ async fn port_that_is_set_down_drops_frames_and_stays_down() {
 async fn port_whose_carrier_is_refused_keeps_its_settings() {
     let (fake, mut running) = running(config(|_| {})).await;
     fake.fail_device("container1");
-    let both = PortSettings { admin_state: Some(AdminState::Down), guard: Some(true) };
+    let both =
+        PortSettings { admin_state: Some(AdminState::Down), guard: Some(true), ..PortSettings::default() };
     running.set_port("container1", &both).unwrap_err();
     let report = running.port_reports().remove(1);
     assert_eq!((report.admin_state, report.source_guard), (AdminState::Up, false));

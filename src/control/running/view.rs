@@ -10,10 +10,10 @@ use super::totals;
 use super::{FdbPage, HostNetwork, Running};
 use crate::control::metrics::{MetricsSnapshot, WorkerStats};
 use crate::control::report::{
-    BridgePort, DELETED, FdbFilter, FdbReport, GatewayReport, PortReport, PortStats, Status, SwitchState,
+    DELETED, FdbFilter, FdbReport, GatewayReport, PortReport, PortStats, Status, SwitchState,
 };
 use crate::switch::fdb::{FdbEntry, FdbState};
-use crate::switch::{Counters, PortCounts, PortId, Tick};
+use crate::switch::{Counters, PortCounts, PortFlag, PortId, PortState, Tick};
 
 /// Slots of the forwarding database that are read at once.
 pub(super) const FDB_PAGE: u32 = 1024;
@@ -95,8 +95,7 @@ impl<M: HostNetwork> Running<M> {
         let (state, operstate) = match port.link {
             LinkState::Gone => ("disabled", "NOTPRESENT"),
             _ if !port.is_up() => ("disabled", "DOWN"),
-            _ if self.switch.ports.is_blocked(id) => ("blocking", "UP"),
-            _ => ("forwarding", "UP"),
+            _ => (self.state(id).name(), "UP"),
         };
         let device = &port.device;
         PortReport {
@@ -108,7 +107,7 @@ impl<M: HostNetwork> Running<M> {
             fault: port.fault.clone(),
             master: self.config.name.clone(),
             state: state.to_owned(),
-            bridge: BridgePort::default(),
+            bridge: self.switch.ports.flags(id).into(),
             operstate: operstate.to_owned(),
             admin_state: port.admin,
             address: device.mac,
@@ -122,6 +121,14 @@ impl<M: HostNetwork> Running<M> {
             throttled: port.throttled.clone(),
             blocked: port.loop_record.as_ref().map(|record| record.report(self.datapath.now())),
             polled: device.polled,
+            hub: self.switch.ports.flags(id).has(PortFlag::Hub),
+        }
+    }
+
+    fn state(&self, id: PortId) -> PortState {
+        match self.switch.ports.state(id) {
+            PortState::Forwarding if self.switch.ports.is_blocked(id) => PortState::Blocking,
+            state => state,
         }
     }
 

@@ -122,7 +122,7 @@ fn learned(outcome: LearnOutcome, here: &str, from: &str, gone: Option<Mac>, mod
         (LearnOutcome::Pinned, _) => format!("static entry on {from}, not moved"),
         (LearnOutcome::Reserved, _) => format!("address of the guarded port {from}, not learned"),
         (LearnOutcome::Refused, _) => "refused: the database is full and no entry can be evicted".to_owned(),
-        (LearnOutcome::Off, _) => "off: the ageing time is 0".to_owned(),
+        (LearnOutcome::Off, _) => "off".to_owned(),
     }
 }
 

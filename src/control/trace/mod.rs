@@ -221,7 +221,7 @@ pub enum LearnOutcome {
     Reserved,
     /// The forwarding database is full and no entry can be evicted.
     Refused,
-    /// Learning is off: the ageing time is 0.
+    /// Learning is off: for the port, or because the ageing time is 0.
     Off,
 }
 

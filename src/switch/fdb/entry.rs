@@ -97,7 +97,7 @@ pub enum Learned {
     },
     /// The table is full of static and permanent entries: nothing changed.
     Refused,
-    /// The ageing time is 0, so learning is off.
+    /// Learning is off: the ageing time is 0, or the flags of the port say so.
     Off,
 }
 
