@@ -28,7 +28,7 @@ use crate::switch::{Counters, DropReason, PortId, Ports};
 use crate::sys::arena::BUFFER_SIZE;
 use crate::sys::confine::restrict_worker;
 use crate::sys::process::set_thread_nice;
-use crate::sys::tap::Queue;
+use crate::sys::queue::Queue;
 use crate::wire::VnetHeader;
 
 /// Most slow ports of one worker. Writes to further ones stay in the worker.
@@ -408,16 +408,12 @@ impl Writer {
     }
 }
 
-/// Bytes before a frame that a queue needs.
-pub(super) fn header_length(queue: &Queue) -> usize {
-    if queue.vnet { VnetHeader::LEN } else { 0 }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixDatagram;
 
     use super::*;
+    use crate::sys::queue::Framing;
 
     const PORT: PortId = PortId(3);
 
@@ -432,7 +428,7 @@ mod tests {
         let mut background = BackgroundWriter::start(Arc::clone(&counters), placement::allowed()).unwrap();
         let (ours, host) = UnixDatagram::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
-        background.attach(PORT, &Queue { fd: ours.into(), vnet: true });
+        background.attach(PORT, &Queue { fd: ours.into(), framing: Framing::Vnet });
         Fixture { background, counters, host }
     }
 
@@ -471,7 +467,7 @@ mod tests {
         assert_eq!(accepted, 0);
         for port in 10..10 + 2 * u16::try_from(MAX_PORTS).unwrap() {
             let (ours, _) = UnixDatagram::pair().unwrap();
-            background.attach(PortId(port), &Queue { fd: ours.into(), vnet: false });
+            background.attach(PortId(port), &Queue { fd: ours.into(), framing: Framing::Plain });
         }
         assert_eq!(background.ports, MAX_PORTS);
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use crate::switch::{DropReason, Egress, Frame, PortCounters, PortId};
-use crate::sys::tap::Queue;
+use crate::sys::queue::Queue;
 use crate::wire::VnetHeader;
 
 /// An I/O engine of one worker.
@@ -191,11 +191,20 @@ pub(super) fn account_write(port: &PortCounters, written: nix::Result<usize>, he
     }
 }
 
-/// The drop reason for a write error of a TAP device (Linux `drivers/net/tun.c`, `tun_get_user`).
+/// Counts a frame that could not be read, because its offloads cannot be described.
+pub(super) fn account_lost(port: &PortCounters) {
+    port.rx_frames.add(1);
+    port.dropped(DropReason::BadOffload);
+}
+
+/// The drop reason for a write error of a TAP device (`tun_get_user` in Linux `drivers/net/tun.c`) or of a packet socket
+/// (`packet_snd` in `net/packet/af_packet.c`).
 fn reason_of(error: Errno) -> DropReason {
     match error {
         // Not up; deleted; detached meanwhile.
-        Errno::EIO | Errno::EBADFD | Errno::EBADF | Errno::ECANCELED => DropReason::EgressDown,
+        Errno::EIO | Errno::EBADFD | Errno::EBADF | Errno::ECANCELED | Errno::ENETDOWN | Errno::ENXIO => {
+            DropReason::EgressDown
+        }
         Errno::EAGAIN | Errno::EBUSY | Errno::ENOBUFS | Errno::ENOMEM => DropReason::EgressQueueFull,
         _ => DropReason::EgressRefused,
     }

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use super::engine::{Arrival, Engine, Event, Extent, Load, Reads, Wait, account_write};
 use crate::switch::{Counters, Egress, PortId};
 use crate::sys::arena::HEADROOM;
-use crate::sys::tap::Queue;
+use crate::sys::queue::Queue;
 use crate::wire::VnetHeader;
 
 /// The other end of a [`MemoryEngine`]'s ports: what hosts send and receive.

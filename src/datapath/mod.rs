@@ -62,7 +62,7 @@ pub use worker_handle::{WORKER_DEADLINE, WorkerChange};
 
 use crate::switch::{Counters, PortCounters, PortId, Switch, Tick};
 use crate::sys;
-use crate::sys::tap::Queue;
+use crate::sys::queue::Queue;
 use crate::wire::VnetHeader;
 
 /// Buffers of a worker, 66 KiB each. The buffer used last is used next, so few of them are in use at a time. The
@@ -421,7 +421,7 @@ fn background_cpus(allowed: &[usize], cpu: Option<usize>) -> Vec<usize> {
 
 /// Writes the frame at `extent` in a buffer to a queue with one system call, and counts it.
 fn write_frame(queue: Option<&Queue>, buffer: &[u8], extent: Extent, counters: &PortCounters) {
-    let header = if queue.is_some_and(|queue| queue.vnet) { VnetHeader::LEN } else { 0 };
+    let header = queue.map_or(0, |queue| queue.framing.header());
     let bytes = &buffer[extent.start - header..extent.start + extent.length];
     let written = queue.map_or(Err(Errno::EBADF), |queue| write(&queue.fd, bytes));
     engine::account_write(counters, written, header);
@@ -430,7 +430,7 @@ fn write_frame(queue: Option<&Queue>, buffer: &[u8], extent: Extent, counters: &
 /// Writes a complete frame to a queue with one system call, and counts it.
 fn write_copy(queue: Option<&Queue>, frame: &[u8], counters: &PortCounters) {
     let header = VnetHeader::default().emit();
-    let header = if queue.is_some_and(|queue| queue.vnet) { &header[..] } else { &[] };
+    let header = &header[..queue.map_or(0, |queue| queue.framing.header())];
     let parts = [io::IoSlice::new(header), io::IoSlice::new(frame)];
     let written = queue.map_or(Err(Errno::EBADF), |queue| writev(&queue.fd, &parts));
     engine::account_write(counters, written, header.len());

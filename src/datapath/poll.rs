@@ -2,18 +2,19 @@
 //! It is used where io_uring is missing or forbidden, with the same buffers and offloads.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::EventFd;
-use nix::unistd::read;
 
-use super::engine::{Arrival, Engine, Event, Extent, Load, Reads, Wait, vnet_header};
+use super::engine::{Arrival, Engine, Event, Extent, Load, Reads, Wait, account_lost, vnet_header};
 use super::{BUFFERS, write_copy, write_frame};
 use crate::switch::{Counters, Egress, PortId, Ports};
 use crate::sys::arena::{BUFFER_SIZE, HEADROOM};
-use crate::sys::tap::Queue;
+use crate::sys::packet_message::{self, Received};
+use crate::sys::queue::{Framing, Queue};
 
 /// Most ports read in one turn, so that there is a buffer for each. epoll reports the others in the next turn: it
 /// rotates its ready list.
@@ -77,28 +78,37 @@ impl PollEngine {
         for _ in 0..share.min(self.reads[port.index()].limit()) {
             let Some(buffer) = self.free.pop().map(PollBuffer) else { return Ok(()) };
             self.system_calls += 1;
-            match read(&queue.fd, &mut self.memory[buffer.range()][HEADROOM..]) {
-                Ok(length) if length > 0 => {
-                    let read = Extent { start: HEADROOM, length };
-                    let bytes = &self.memory[buffer.range()][HEADROOM..HEADROOM + length];
-                    let vnet = queue.vnet.then(|| vnet_header(bytes));
+            match read(queue, &mut self.memory[buffer.range()]) {
+                Ok(Received { start, length }) if length > 0 => {
+                    let read = Extent { start, length };
+                    let bytes = &self.memory[buffer.range()][start..start + length];
+                    let vnet = (queue.framing.header() > 0).then(|| vnet_header(bytes));
                     events.push(Event::Frame(Arrival::new(port, buffer, read, vnet)));
                 }
                 outcome => {
                     self.free.push(buffer.0);
-                    return match outcome {
-                        Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => Ok(()),
-                        Err(error) => {
-                            self.epoll.delete(&queue.fd)?;
-                            events.push(Event::Gone { port, error: error as i32 });
-                            Ok(())
-                        }
-                    };
+                    let error = outcome.map_or_else(|error| error as i32, |_| libc::EAGAIN);
+                    if queue.framing.is_lost_frame(error) {
+                        account_lost(self.counters.port(port));
+                    } else if !queue.framing.is_transient(error) {
+                        self.epoll.delete(&queue.fd)?;
+                        events.push(Event::Gone { port, error });
+                    }
+                    return Ok(());
                 }
             }
         }
         Ok(())
     }
+}
+
+/// Reads one frame into a whole buffer, from [`HEADROOM`] on.
+fn read(queue: &Queue, buffer: &mut [u8]) -> nix::Result<Received> {
+    if queue.framing == Framing::Packet {
+        return packet_message::receive(queue.fd.as_fd(), buffer);
+    }
+    let length = nix::unistd::read(&queue.fd, &mut buffer[HEADROOM..])?;
+    Ok(Received { start: HEADROOM, length })
 }
 
 /// epoll counts in milliseconds; it does not return early.

@@ -6,7 +6,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::background::{BackgroundWriter, Reply, header_length};
+use super::background::{BackgroundWriter, Reply};
 use super::engine::{Arrival, Engine, Extent, Reads};
 use super::throttle::cpu_time;
 use super::worker::Worker;
@@ -123,7 +123,7 @@ impl<E: Engine> Worker<E> {
         if !background.is_slow(port) || background.release_recovered(port) {
             return false;
         }
-        let header = self.engine.queue(port).map_or(0, header_length);
+        let header = self.engine.queue(port).map_or(0, |queue| queue.framing.header());
         let bytes = &self.engine.bytes(buffer)[extent.start - header..extent.start + extent.length];
         if !background.write(port, bytes, header) {
             self.counters.port(port).dropped(DropReason::EgressThrottled);
@@ -139,7 +139,7 @@ impl<E: Engine> Worker<E> {
             return self.engine.send_copy(port, segment);
         }
         if let Some(background) = self.background.as_ref().filter(|background| background.is_slow(port)) {
-            let header = self.engine.queue(port).map_or(0, header_length);
+            let header = self.engine.queue(port).map_or(0, |queue| queue.framing.header());
             let bytes = &self.segment[..length];
             if !background.write_complete(port, bytes, header) {
                 self.counters.port(port).dropped(DropReason::EgressThrottled);

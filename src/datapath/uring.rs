@@ -15,13 +15,13 @@ use nix::errno::Errno;
 use nix::sys::eventfd::EventFd;
 use nix::sys::resource::{Resource, getrlimit};
 
-use super::engine::{Arrival, Engine, Event, Extent, Load, Reads, Wait, account_write, vnet_header};
+use super::engine::{
+    Arrival, Engine, Event, Extent, Load, Reads, Wait, account_lost, account_write, vnet_header,
+};
 use super::{BUFFERS, write_copy, write_frame};
 use crate::switch::{Counters, Egress, PortId, Ports};
-use crate::sys::arena::HEADROOM;
-use crate::sys::tap::Queue;
+use crate::sys::queue::{Framing, Queue};
 use crate::sys::uring::{Completion, Enter, Lease, Ring, SlotWrite};
-use crate::wire::VnetHeader;
 
 /// Most reads of one port per turn: half of the buffers, so that the other half can be in writes.
 const MAX_BATCH: usize = BUFFERS as usize / 2;
@@ -81,7 +81,7 @@ struct Batch {
 
 impl PortQueue {
     fn header(&self) -> usize {
-        if self.queue.as_ref().is_some_and(|queue| queue.vnet) { VnetHeader::LEN } else { 0 }
+        self.queue.as_ref().map_or(0, |queue| queue.framing.header())
     }
 
     /// Sizes the next batch by the last one. Returns whether there may be more to read now.
@@ -142,8 +142,10 @@ impl UringEngine {
                 continue;
             }
             let reads = entry.window.clamp(1, buffers);
+            let is_packet = entry.queue.as_ref().is_some_and(|queue| queue.framing == Framing::Packet);
+            let read = if is_packet { Ring::receive } else { Ring::read };
             for _ in 0..reads {
-                self.ring.read(port.0)?;
+                read(&mut self.ring, port.0)?;
             }
             buffers -= reads;
             self.reading.push(port);
@@ -167,12 +169,12 @@ impl UringEngine {
 
     fn complete(&mut self, completion: Completion, events: &mut Vec<Event<Lease>>) -> io::Result<()> {
         match completion {
-            Completion::Frame { slot, lease, length } => {
+            Completion::Frame { slot, lease, start, length } => {
                 let entry = &mut self.ports[usize::from(slot)];
                 entry.batch.frames += 1;
                 entry.batch.bytes += length;
-                let read = Extent { start: HEADROOM, length };
-                let bytes = &self.ring.bytes(&lease)[HEADROOM..HEADROOM + length];
+                let read = Extent { start, length };
+                let bytes = &self.ring.bytes(&lease)[start..start + length];
                 let vnet = (entry.header() > 0).then(|| vnet_header(bytes));
                 events.push(Event::Frame(Arrival::new(PortId(slot), lease, read, vnet)));
             }
@@ -201,14 +203,15 @@ impl UringEngine {
     }
 
     fn no_frame(&mut self, port: PortId, error: i32, events: &mut Vec<Event<Lease>>) {
-        let batch = &mut self.ports[port.index()].batch;
-        match error {
-            libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ENOMEM => batch.drained = true,
-            _ if batch.ended => {}
-            _ => {
-                batch.ended = true;
-                events.push(Event::Gone { port, error });
+        let entry = &mut self.ports[port.index()];
+        let framing = entry.queue.as_ref().map_or(Framing::Plain, |queue| queue.framing);
+        if framing.is_transient(error) {
+            entry.batch.drained = true;
+            if framing.is_lost_frame(error) {
+                account_lost(self.counters.port(port));
             }
+        } else if !std::mem::replace(&mut entry.batch.ended, true) {
+            events.push(Event::Gone { port, error });
         }
     }
 

@@ -22,7 +22,7 @@ use crate::switch::{
     Counters, DropReason, Egress, Observer, Outcome, PortId, Ports, Steps, Switch, Tick, Verdict,
 };
 use crate::sys::arena::BUFFER_SIZE;
-use crate::sys::tap::Queue;
+use crate::sys::queue::Queue;
 
 /// A command from control to a worker.
 #[derive(Debug)]

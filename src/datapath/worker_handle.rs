@@ -17,7 +17,7 @@ use nix::sys::eventfd::EventFd;
 use super::worker::Command;
 use super::{Datapath, DatapathError, kernel};
 use crate::switch::PortId;
-use crate::sys::tap::Queue;
+use crate::sys::queue::Queue;
 
 /// The longest wait for a worker. A turn takes some 100 ms if the receivers of its frames are expensive.
 pub const WORKER_DEADLINE: Duration = Duration::from_secs(2);

@@ -9,6 +9,7 @@ use crossbeam_channel::{bounded, unbounded};
 use super::worker::Command;
 use super::*;
 use crate::switch::{Gateway, SwitchConfig};
+use crate::sys::queue::Framing;
 
 /// A datapath with two workers and no ports.
 fn two_workers() -> Datapath {
@@ -29,7 +30,7 @@ fn two_queues() -> (Vec<Queue>, [UnixDatagram; 2]) {
     for socket in [&a, &b] {
         socket.set_nonblocking(true).unwrap();
     }
-    let queues = [a, b].map(|socket| Queue { fd: socket.into(), vnet: false });
+    let queues = [a, b].map(|socket| Queue { fd: socket.into(), framing: Framing::Plain });
     (queues.into(), [peer_a, peer_b])
 }
 

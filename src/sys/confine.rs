@@ -194,6 +194,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_write,
     libc::SYS_readv,
     libc::SYS_writev,
+    libc::SYS_recvmsg,
     libc::SYS_close,
     // Time, locks and waiting.
     libc::SYS_clock_gettime,

@@ -5,25 +5,18 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use nix::errno::Errno;
 use nix::unistd::{getegid, geteuid};
 
+use super::queue::{Framing, Queue};
+
 const CLONE_DEVICE: &str = "/dev/net/tun";
 
 /// Bytes of the virtio-net header before each frame: `struct virtio_net_hdr_v1`.
 pub const VNET_HEADER: u8 = 12;
-
-/// One queue of a TAP device: read(2) returns one frame, write(2) sends one.
-#[derive(Debug)]
-pub struct Queue {
-    /// The open file: non-blocking, close-on-exec.
-    pub fd: OwnedFd,
-    /// Each frame is preceded by a [`crate::wire::VnetHeader`].
-    pub vnet: bool,
-}
 
 /// How long a device exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,7 +122,7 @@ pub fn open(request: &TapConfig) -> Result<Tap, TapError> {
         if number == 0 {
             set_owner(fd.as_fd(), Owner::this_process())?;
         }
-        queues.push(Queue { fd: fd.into(), vnet: request.offload });
+        queues.push(Queue { fd: fd.into(), framing: framing(request) });
     }
     let uso = match queues.first() {
         Some(queue) if request.offload => {
@@ -189,6 +182,11 @@ fn attach(fd: &File, request: &TapConfig, exclusive: libc::c_int) -> Result<(), 
         Errno::EPERM => TapError::NotAdministrator(name()),
         _ => TapError::Make { name: name(), source: error.into() },
     })
+}
+
+/// What is before each frame of the device.
+pub(super) fn framing(request: &TapConfig) -> Framing {
+    if request.offload { Framing::Vnet } else { Framing::Plain }
 }
 
 /// The flags of a queue of the device.

@@ -10,7 +10,8 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use super::netns::{Netns, NetnsIdentity};
-use super::tap::{self, Lifetime, Owner, Queue, TapError, VNET_HEADER};
+use super::queue::{Framing, Queue};
+use super::tap::{self, Lifetime, Owner, TapError, VNET_HEADER};
 use crate::wire::Mac;
 
 /// A descriptor of a device. Dropped, it leaves a device with [`Lifetime::Netns`] to its namespace, or, if others moved
@@ -33,7 +34,7 @@ impl TapHandle {
     /// The process has all the files that it may open, or the device was deleted.
     pub fn new(queue: &Queue, home: Option<NetnsIdentity>) -> io::Result<TapHandle> {
         let fd = queue.fd.try_clone()?;
-        Ok(TapHandle { fd, vnet: queue.vnet, home, persistent: home.is_some() })
+        Ok(TapHandle { fd, vnet: queue.framing == Framing::Vnet, home, persistent: home.is_some() })
     }
 
     /// The device's name. `None`: it was deleted.
@@ -175,7 +176,7 @@ pub fn adopt(files: Vec<OwnedFd>, expected: &tap::TapConfig) -> Result<Vec<Queue
         }
         fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
             .map_err(|error| AdoptError::NotQueue(error.into()))?;
-        Ok(Queue { fd, vnet: expected.offload })
+        Ok(Queue { fd, framing: tap::framing(expected) })
     };
     files.into_iter().map(adopt).collect()
 }

@@ -1,9 +1,9 @@
-//! A safe interface to io_uring for TAP queues.
+//! A safe interface to io_uring for the queues of ports.
 //!
 //! A [`Ring`] owns its buffers. At any time a buffer is in one of four states:
 //!
 //! - free;
-//! - being read into: [`Ring::read`] queued a read, which has not completed;
+//! - being read into: [`Ring::read`] or [`Ring::receive`] queued a read, which has not completed;
 //! - leased: a read has filled it, and the holder of the [`Lease`] has exclusive access;
 //! - being written: [`Ring::send`] consumed the lease and queued writes. The buffer is free after the last
 //!   one completes.
@@ -17,6 +17,7 @@
 //! *sender* of a frame does not pay for a wake-up. [`Ring::arm_poll`] is for a port whose queue is empty.
 //! `docs/experiments.md` compares this with multishot reads.
 
+use std::cell::UnsafeCell;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
@@ -29,6 +30,7 @@ use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 
 use super::arena::{Arena, BUFFER_SIZE, HEADROOM};
 use super::limits;
+use super::packet_message::{Message, Received};
 use super::tap::reads_without_waiting;
 
 #[allow(clippy::cast_sign_loss, reason = "a bit")]
@@ -37,13 +39,14 @@ const READABLE: u32 = libc::POLLIN as u32;
 /// `IORING_REGISTER_SYNC_CANCEL`.
 pub(super) const REGISTERED_LATER: [u8; 2] = [6, 24];
 /// The operations of a [`Ring`].
-const OPERATIONS: [u8; 6] = [
+const OPERATIONS: [u8; 7] = [
     opcode::Read::CODE,
     opcode::ReadFixed::CODE,
     opcode::Write::CODE,
     opcode::WriteFixed::CODE,
     opcode::PollAdd::CODE,
     opcode::AsyncCancel::CODE,
+    opcode::RecvMsg::CODE,
 ];
 /// `IOSQE_FIXED_FILE`.
 const FIXED_FILE: u8 = 1;
@@ -147,12 +150,14 @@ pub struct SlotWrite {
 /// A completed operation.
 #[derive(Debug)]
 pub enum Completion {
-    /// A read has filled a buffer from [`HEADROOM`] on.
+    /// A read has filled a buffer.
     Frame {
         /// The slot that was read.
         slot: u16,
         /// The buffer.
         lease: Lease,
+        /// Offset of the first byte.
+        start: usize,
         /// Bytes read.
         length: usize,
     },
@@ -199,6 +204,8 @@ pub struct Ring {
     free: Vec<u16>,
     /// For each buffer, the number of writes that have not completed.
     writes: Box<[u16]>,
+    /// For each buffer, the memory of [`Ring::receive`].
+    messages: Box<[UnsafeCell<Message>]>,
     /// Whether the buffers are registered, which saves the kernel a page lookup at each read and write.
     registered: bool,
     id: u32,
@@ -223,9 +230,11 @@ mod token {
     const WAKE: u64 = 2 << 32;
     const CANCEL: u64 = 3 << 32;
     const POLL: u64 = 4 << 32;
+    const RECEIVE: u64 = 5 << 32;
 
     pub(super) enum Token {
         Read { slot: u16, buffer: u16 },
+        Receive { slot: u16, buffer: u16 },
         Write { slot: u16, buffer: u16 },
         Poll(u16),
         Wake,
@@ -234,6 +243,9 @@ mod token {
 
     pub(super) const fn read(slot: u16, buffer: u16) -> u64 {
         READ | (buffer as u64) << 16 | slot as u64
+    }
+    pub(super) const fn receive(slot: u16, buffer: u16) -> u64 {
+        RECEIVE | (buffer as u64) << 16 | slot as u64
     }
     pub(super) const fn write(slot: u16, buffer: u16) -> u64 {
         WRITE | (buffer as u64) << 16 | slot as u64
@@ -255,6 +267,7 @@ mod token {
             READ => Token::Read { slot, buffer },
             WRITE => Token::Write { slot, buffer },
             POLL => Token::Poll(slot),
+            RECEIVE => Token::Receive { slot, buffer },
             WAKE => Token::Wake,
             _ => Token::Cancel,
         }
@@ -277,8 +290,9 @@ impl Ring {
         restrict_and_enable(&ring)?;
         let free = (0..buffers).rev().collect();
         let writes = vec![0; buffers.into()].into();
+        let messages = (0..buffers).map(|_| Message::new()).collect();
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Ok(Ring { ring, arena, free, writes, registered, id, enters: 0 })
+        Ok(Ring { ring, arena, free, writes, messages, registered, id, enters: 0 })
     }
 
     /// Registers a file in a slot, or clears the slot. The table has its own reference to the file.
@@ -302,6 +316,21 @@ impl Ring {
         };
         // SAFETY: the buffer is neither free nor leased until the read has completed.
         unsafe { self.push(&read.user_data(token::read(slot, id))) }
+    }
+
+    /// As [`Ring::read`], for a packet socket: see [`super::packet_message`].
+    pub fn receive(&mut self, slot: u16) -> io::Result<()> {
+        let Some(id) = self.free.pop() else { return Ok(()) };
+        // SAFETY: the headroom is inside the buffer.
+        let address = unsafe { self.arena.start(id).add(HEADROOM) }.as_ptr();
+        let message = self.messages[usize::from(id)].get();
+        // SAFETY: the message of a buffer is used only by the one read into that buffer. The buffer was free.
+        let header = unsafe { Message::prepare(message, address, BUFFER_SIZE - HEADROOM) };
+        let receive =
+            opcode::RecvMsg::new(Fixed(slot.into()), header).flags(libc::MSG_DONTWAIT.cast_unsigned());
+        // SAFETY: the buffer is neither free nor leased until the read has completed, and nothing accesses its message.
+        // Both live as long as the ring.
+        unsafe { self.push(&receive.build().user_data(token::receive(slot, id))) }
     }
 
     /// Queues a poll that completes once with [`Completion::Ready`] when the file in a slot is readable.
@@ -459,6 +488,9 @@ impl Ring {
     fn completion(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
         match token::parse(entry.user_data()) {
             token::Token::Read { slot, buffer } => Some(self.read_completion(slot, buffer, entry.result())),
+            token::Token::Receive { slot, buffer } => {
+                Some(self.receive_completion(slot, buffer, entry.result()))
+            }
             token::Token::Write { slot, buffer } => {
                 self.written(buffer);
                 Some(Completion::Written { slot, result: entry.result() })
@@ -472,10 +504,27 @@ impl Ring {
     fn read_completion(&mut self, slot: u16, id: u16, result: i32) -> Completion {
         let lease = Lease { ring: self.id, id };
         match usize::try_from(result) {
-            Ok(length) if length > 0 => Completion::Frame { slot, lease, length },
+            Ok(length) if length > 0 => Completion::Frame { slot, lease, start: HEADROOM, length },
             _ => {
                 self.recycle(lease);
                 Completion::NoFrame { slot, error: -result }
+            }
+        }
+    }
+
+    fn receive_completion(&mut self, slot: u16, id: u16, result: i32) -> Completion {
+        let mut lease = Lease { ring: self.id, id };
+        let received = usize::try_from(result).map_err(|_| -result).and_then(|length| {
+            let message = self.messages[usize::from(id)].get();
+            // SAFETY: the read has completed, so the kernel is done with the message, and nothing else refers to it.
+            let message = unsafe { &*message };
+            message.finish(self.bytes_mut(&mut lease), length).map_err(|error| error as i32)
+        });
+        match received {
+            Ok(Received { start, length }) => Completion::Frame { slot, lease, start, length },
+            Err(error) => {
+                self.recycle(lease);
+                Completion::NoFrame { slot, error }
             }
         }
     }

@@ -20,7 +20,7 @@ use crate::control::topology::{
 use crate::control::{Config, Options};
 use crate::datapath::EngineKind;
 use crate::sys::netns::Netns;
-use crate::sys::tap::Queue;
+use crate::sys::queue::{Framing, Queue};
 use crate::wire::Mac;
 
 /// The test's side of a [`FakeNetwork`].
@@ -149,7 +149,7 @@ impl FakeNetwork {
             netns: None,
             addresses: spec.addresses.clone(),
             offloads: Vec::new(),
-            queues: vec![Queue { fd: ours.into(), vnet: false }],
+            queues: vec![Queue { fd: ours.into(), framing: Framing::Plain }],
             polled: false,
         })
     }

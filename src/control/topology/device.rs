@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::Config;
 use crate::sys::netns;
-use crate::sys::tap::Queue;
+use crate::sys::queue::Queue;
 use crate::wire::Mac;
 
 /// The namespace of a port's device.
