@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use uswitch::datapath::{self, BusyPoll, Datapath, DatapathSettings, EngineKind, Placement};
 use uswitch::switch::{self, Gateway, Port, PortId, Switch};
 use uswitch::sys::netns::{Netns, NetnsThread, in_netns};
-use uswitch::sys::tap::{self, Lifetime, Queue};
+use uswitch::sys::queue::Queue;
+use uswitch::sys::tap::{self, Lifetime};
 use uswitch::wire::Mac;
 
 /// The system allocator, counting the allocations of all threads except the test's own.

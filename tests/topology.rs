@@ -19,12 +19,13 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use uswitch::control::log::LogLevel;
 use uswitch::control::topology::{
-    Device, DeviceId, Environment, LedgerHolder, LinkChange, NetworkChange, PortNetns, PortSpec, Topology,
-    TopologyError,
+    Attachment, Device, DeviceId, Environment, LedgerHolder, LinkChange, NetworkChange, PortNetns, PortSpec,
+    Topology, TopologyError,
 };
 use uswitch::control::{Choose, Config, EngineChoice};
 use uswitch::datapath::{BusyPoll, Placement};
 use uswitch::sys::netns::{self, Netns};
+use uswitch::sys::queue::Framing;
 use uswitch::wire::Mac;
 
 const GATEWAY: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 1]);
@@ -57,6 +58,7 @@ fn environment() -> Environment {
 
 fn config(ports: u16) -> Config {
     Config {
+        devices: Vec::new(),
         choose: Choose::default(),
         gateways: vec!["172.16.0.1/24".parse().unwrap(), "fd00:172:16::1/64".parse().unwrap()],
         name: "uswitch0".to_owned(),
@@ -107,7 +109,7 @@ fn build(config: &Config) -> Result<(Topology, Vec<Device>), TopologyError> {
     let mut topology = Topology::claim(config, &environment())?;
     let mut devices = vec![topology.add_host_port(config, GATEWAY)?];
     for number in 1..=config.ports {
-        devices.push(topology.add_port(&port(number))?);
+        devices.push(topology.add_port(&Attachment::Tap(port(number)))?);
     }
     Ok((topology, devices))
 }
@@ -237,7 +239,11 @@ fn containers_get_configured_addresses_routes_and_mtu() {
         let host = ip("address show uswitch0");
         assert!(host.contains("172.16.0.1/24") && host.contains("fd00:172:16::1/64"), "{host}");
         assert!(host.contains(&GATEWAY.to_string()) && host.contains("UP"), "{host}");
-        assert!(devices.iter().all(|device| device.queues.len() == 2 && device.queues[1].vnet));
+        assert!(
+            devices
+                .iter()
+                .all(|device| device.queues.len() == 2 && device.queues[1].framing == Framing::Vnet)
+        );
 
         drop(devices);
         assert!(topology.teardown().is_empty());
@@ -252,16 +258,16 @@ fn failed_port_leaves_nothing_behind() {
         let config = Config { nat: true, ..config(3) };
         let mut topology = Topology::claim(&config, &environment()).unwrap();
         let host = topology.add_host_port(&config, GATEWAY).unwrap();
-        let first = topology.add_port(&port(1)).unwrap();
+        let first = topology.add_port(&Attachment::Tap(port(1))).unwrap();
         ip("netns add container2");
-        let error = topology.add_port(&port(2)).unwrap_err();
+        let error = topology.add_port(&Attachment::Tap(port(2))).unwrap_err();
         assert!(error.to_string().contains("network namespace 'container2' exists already"), "{error}");
         // Assigning an address twice fails after the namespace was created.
         let twice = PortSpec { addresses: port(3).addresses.repeat(2), ..port(3) };
-        let error = topology.add_port(&twice).unwrap_err();
+        let error = topology.add_port(&Attachment::Tap(twice)).unwrap_err();
         assert!(error.to_string().contains("assign the address 172.16.0.4/24 to eth0"), "{error}");
         assert!(!netns::path("container3").exists());
-        let again = topology.add_port(&port(3)).unwrap();
+        let again = topology.add_port(&Attachment::Tap(port(3))).unwrap();
 
         drop((host, first, again));
         assert!(topology.teardown().is_empty());
@@ -383,7 +389,7 @@ fn deleted_netns_is_freed_when_queues_close() {
         assert!(topology.remove_port(devices[1].id).is_ok());
 
         // Another port reuses the nsid and the interface index.
-        devices[1] = topology.add_port(&port(1)).unwrap();
+        devices[1] = topology.add_port(&Attachment::Tap(port(1))).unwrap();
         ip("-n container1 link set eth0 down");
         assert_eq!(
             change(&mut topology, &devices[1]).await,
@@ -525,7 +531,7 @@ fn attached_port_is_gone_when_its_netns_ends() {
         let mut said = String::new();
         BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
         let netns = PortNetns::Existing(format!("/proc/{}/ns/net", process.id()).into());
-        let attached = topology.add_port(&PortSpec { netns, ..port(7) }).unwrap();
+        let attached = topology.add_port(&Attachment::Tap(PortSpec { netns, ..port(7) })).unwrap();
         assert_eq!(drain(&attached), Errno::EAGAIN);
         drop(process.stdin.take());
         process.wait().unwrap();
@@ -550,12 +556,18 @@ fn attaching_keeps_existing_devices_and_routes() {
         let path = netns::path("lab");
         let spec = PortSpec { netns: PortNetns::Existing(path.clone()), ifname: "lan".to_owned(), ..port(7) };
         let conflict = PortSpec { ifname: "old".to_owned(), ..spec.clone() };
-        let error = topology.add_port(&conflict).unwrap_err();
+        let error = topology.add_port(&Attachment::Tap(conflict)).unwrap_err();
         assert!(matches!(error, TopologyError::DeviceExists { .. }), "{error}");
         let missing = PortSpec { netns: PortNetns::Existing("/run/netns/nowhere".into()), ..spec.clone() };
-        assert!(topology.add_port(&missing).unwrap_err().to_string().contains("no network namespace"));
+        assert!(
+            topology
+                .add_port(&Attachment::Tap(missing))
+                .unwrap_err()
+                .to_string()
+                .contains("no network namespace")
+        );
 
-        let mut attached = topology.add_port(&spec).unwrap();
+        let mut attached = topology.add_port(&Attachment::Tap(spec.clone())).unwrap();
         let routes = ip("-n lab route");
         assert!(
             routes.contains("default via 192.0.2.1") && !routes.contains("default via 172.16"),

@@ -36,6 +36,15 @@ pub(super) fn ports(typed: &OsStr) -> Vec<CompletionCandidate> {
     }
 }
 
+/// Names of the devices in this network namespace, which is the switch's if it runs as root.
+pub(super) fn devices(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let entries = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+    candidates(
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| name != "lo"),
+        typed,
+    )
+}
+
 /// The value of `--name` among the words.
 fn switch(words: &[OsString]) -> String {
     let words: Vec<&str> = words.iter().filter_map(|word| word.to_str()).collect();

@@ -42,6 +42,8 @@ pub(super) enum CliError {
     NoSuchPort { name: String, ports: Vec<String> },
     #[error("the device or the namespace of {0} is gone: `uswitch port del {0}`, then add the port again")]
     PortGone(String),
+    #[error("{0} is not a container: other hosts are behind its device")]
+    NoContainer(String),
     #[error("cannot {what}: {source}")]
     Io { what: String, source: io::Error },
     /// One error a line.

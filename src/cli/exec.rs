@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode, ExitStatus};
 use clap_complete::ArgValueCompleter;
 
 use crate::control::config::HOST;
-use crate::control::report::{PortReport, Status};
+use crate::control::report::{PortKind, PortReport, Status};
 use crate::control::topology::TopologyError;
 use crate::sys;
 use crate::sys::netns::Netns;
@@ -110,6 +110,9 @@ fn exit_code(status: ExitStatus) -> ExitCode {
 
 /// Enters a port's namespace. The name or the process id may belong to another namespace by now: that is refused.
 fn enter(port: PortReport) -> Result<(), CliError> {
+    if port.kind != PortKind::Tap {
+        return Err(CliError::NoContainer(port.ifname));
+    }
     let (Some(path), Some(ino), "UP" | "DOWN") = (&port.netns, port.netns_ino, port.operstate.as_str())
     else {
         return Err(CliError::PortGone(port.ifname));

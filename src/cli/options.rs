@@ -1,7 +1,11 @@
 //! The options of `uswitch start`, as clap reads them.
 
-use crate::control::{EngineChoice, Options};
 use std::collections::BTreeMap;
+
+use clap_complete::ArgValueCompleter;
+
+use super::complete;
+use crate::control::{EngineChoice, Options};
 
 /// The flags that describe a switch. A configuration file has them as keys.
 #[derive(Debug, clap::Args)]
@@ -15,6 +19,9 @@ pub(super) struct StartOptions {
     /// Name the containers PREFIX1, PREFIX2, ... [default: container]
     #[arg(long)]
     prefix: Option<String>,
+    /// Existing device of this network namespace that becomes a port; may be repeated
+    #[arg(long, value_name = "NAME", add = ArgValueCompleter::new(complete::devices))]
+    device: Vec<String>,
     /// IPv4 or IPv6 subnet; may be repeated. The gateway gets the first address, container N the Nth after it
     /// [default: 172.16.0.0/24 (wider for more than 253 ports) and fd00:172:16::/64]
     #[arg(long, value_name = "CIDR")]
@@ -118,6 +125,7 @@ impl From<StartOptions> for Options {
             guard: typed.guard,
             loop_detection: typed.loop_detection,
             hub: typed.hub,
+            device: typed.device,
             no_gateway: typed.no_gateway,
             gateway: typed.gateway,
             mac_prefix: typed.mac_prefix,

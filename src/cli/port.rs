@@ -7,7 +7,7 @@ use clap_complete::ArgValueCompleter;
 use ipnet::IpNet;
 
 use crate::control::config::{self, HOST, InvalidValue};
-use crate::control::report::{AddedPort, AdminState, NewPort, PortBlock, PortReport, PortSettings};
+use crate::control::report::{AddedPort, AdminState, NewPort, PortBlock, PortKind, PortReport, PortSettings};
 use crate::sys::ethtool;
 use crate::wire::Mac;
 
@@ -44,17 +44,22 @@ struct PortShow {
     json: bool,
 }
 
-/// Add a port: a new container, or an existing network namespace
+/// Add a port: a new container, an existing network namespace, or an existing device
 #[derive(Debug, clap::Args)]
 struct PortAdd {
     #[command(flatten)]
     target: Target,
-    /// Name of the port and of its container [default: the next free one, or the namespace's]
+    /// Name of the port and of its container [default: the next free one, or that of the namespace or device]
     #[arg(value_name = "PORT", value_parser = container_name)]
     port: Option<String>,
     /// Attach an existing network namespace: a name of `ip netns`, a path, or a process ID
     #[arg(long, value_name = "NAME|PATH|PID")]
     netns: Option<String>,
+    /// Attach an existing device of the switch's network namespace: a network card, the end of a veth pair, a macvtap.
+    /// With it, --mac and --ip are those of the host behind it, for --guard
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["netns", "ifname", "mtu", "shared_netns"],
+          add = ArgValueCompleter::new(complete::devices))]
+    device: Option<String>,
     /// IP address with prefix length, or `none`; may be repeated [default: the next free one of each subnet]
     #[arg(long, value_name = "CIDR", value_parser = port_address)]
     ip: Vec<PortAddress>,
@@ -76,7 +81,7 @@ struct PortAdd {
     /// Allow a second port in a namespace that already has one of this switch
     #[arg(long)]
     shared_netns: bool,
-    /// Drop frames whose addresses are not the port's [default: as the switch; off with --netns]
+    /// Drop frames whose addresses are not the port's [default: as the switch; off with --netns and --device]
     #[arg(long, value_name = "on|off", num_args = 0..=1, require_equals = true, default_missing_value = "on",
           value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
     guard: Option<bool>,
@@ -261,6 +266,7 @@ impl PortAdd {
         let asked = NewPort {
             name: self.port,
             netns: self.netns.map(absolute).transpose()?,
+            device: self.device,
             ip: addresses(&self.ip)?,
             mac: self.mac,
             ifname: self.ifname,
@@ -294,11 +300,12 @@ fn absolute(netns: String) -> Result<String, CliError> {
 }
 
 fn ports_table(ports: &[PortReport]) -> String {
+    let has_kinds = ports.iter().any(|port| port.kind != PortKind::Tap);
     let rows = ports.iter().map(|port| {
         [
             port.ifname.clone(),
             state(port),
-            port.link.clone(),
+            device(port, has_kinds),
             port.mtu.to_string(),
             if port.source_guard { "on" } else { "off" }.to_owned(),
             port.address.to_string(),
@@ -351,10 +358,15 @@ fn changed_flags(port: &PortReport) -> Vec<String> {
     changed.map(|(flag, on)| format!("{} {}", flag.name(), if on { "on" } else { "off" })).collect()
 }
 
+/// The port's device, with the port's kind if the switch has several.
+fn device(port: &PortReport, has_kinds: bool) -> String {
+    if has_kinds { format!("{} ({})", port.link, port.kind.name()) } else { port.link.clone() }
+}
+
 /// The offloads that a port with offload has, and that its device does not use.
 fn disabled_offloads(port: &PortReport) -> Vec<&'static str> {
     let used = |name: &&str| port.offloads.iter().any(|used| used == name);
     // A device that is gone has none.
-    let known = port.offload && port.operstate != "NOTPRESENT";
+    let known = port.kind == PortKind::Tap && port.offload && port.operstate != "NOTPRESENT";
     ethtool::names().filter(|name| known && !used(name)).collect()
 }

@@ -21,6 +21,8 @@ pub struct Options {
     pub ports: Option<u64>,
     /// Name the containers PREFIX1, PREFIX2, ...
     pub prefix: Option<String>,
+    /// Existing device of this network namespace that becomes a port; may be repeated.
+    pub device: Vec<String>,
     /// IPv4 or IPv6 subnet; may be repeated. The gateway gets the first address, container N the Nth after it.
     pub subnet: Vec<String>,
     /// Masquerade packets from the containers to other networks (NAT).
@@ -79,6 +81,7 @@ impl Options {
             name: self.name.or(other.name),
             ports: self.ports.or(other.ports),
             prefix: self.prefix.or(other.prefix),
+            device: if self.device.is_empty() { other.device } else { self.device },
             subnet: if self.subnet.is_empty() { other.subnet } else { self.subnet },
             nat: self.nat.or(other.nat),
             internal: self.internal.or(other.internal),

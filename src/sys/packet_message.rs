@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use super::arena::HEADROOM;
 use crate::wire::{VLAN_TAG, VnetHeader};
 
-/// TPID of a tag whose TPID the kernel does not report (Linux before 3.14 had no other).
+/// 802.1Q: the TPID of a tag whose TPID the kernel does not report.
 const C_TAG: u16 = 0x8100;
 /// Bytes of both MAC addresses, which precede the tag.
 const ADDRESSES: usize = 12;
@@ -116,6 +116,7 @@ impl Message {
 fn insert_tag(buffer: &mut [u8], length: usize, tag: [u8; VLAN_TAG]) -> Received {
     const MOVED: usize = VnetHeader::LEN + ADDRESSES;
     const START: usize = HEADROOM - VLAN_TAG;
+    const SHIFT: u16 = 4;
     if length < MOVED {
         // The switch drops it as a runt.
         return Received { start: HEADROOM, length };
@@ -125,8 +126,8 @@ fn insert_tag(buffer: &mut [u8], length: usize, tag: [u8; VLAN_TAG]) -> Received
     if let Some(mut vnet) = VnetHeader::parse(&buffer[START..])
         && !vnet.is_complete()
     {
-        vnet.csum_start = vnet.csum_start.saturating_add(VLAN_TAG as u16);
-        vnet.hdr_len = vnet.hdr_len.saturating_add(VLAN_TAG as u16);
+        vnet.csum_start = vnet.csum_start.saturating_add(SHIFT);
+        vnet.hdr_len = vnet.hdr_len.saturating_add(SHIFT);
         buffer[START..START + VnetHeader::LEN].copy_from_slice(&vnet.emit());
     }
     Received { start: START, length: length + VLAN_TAG }

@@ -27,6 +27,7 @@ mod carrier;
 mod doctor;
 mod engines;
 mod events;
+mod existing_devices;
 mod handover;
 mod harness;
 mod ipv6;

@@ -50,6 +50,9 @@ pub enum InvalidValue {
         "'{0}' cannot name a network device: use 1 to 15 letters, digits, '.', '_' or '-', and start with a letter or digit"
     )]
     DeviceName(String),
+    /// A device is given twice.
+    #[error("'{0}' is given twice: a device can be one port only")]
+    DeviceTwice(String),
     /// Not a name for a container.
     #[error(
         "'{0}' cannot name a container: use 1 to 63 letters, digits, '.', '_' or '-', start with a letter or digit, and \

@@ -56,6 +56,8 @@ pub struct Config {
     pub ports: u16,
     /// Containers are `<prefix>1`, `<prefix>2`, ...
     pub prefix: String,
+    /// Existing devices that become ports, with their own names.
+    pub devices: Vec<String>,
     /// In each subnet the first address is the gateway's by default, and container N has the (N+1)th.
     pub subnets: Vec<IpNet>,
     /// The gateway's address in each subnet that has one.
@@ -159,6 +161,7 @@ impl Options {
             "name" => self.name.is_some(),
             "ports" => self.ports.is_some(),
             "prefix" => self.prefix.is_some(),
+            "device" => !self.device.is_empty(),
             "subnet" => !self.subnet.is_empty(),
             "nat" => self.nat.is_some(),
             "gateway" => !self.gateway.is_empty(),
@@ -188,6 +191,7 @@ fn check(options: Options) -> Checked<Config> {
     device_name(&name).map_err(|why| ("name", why))?;
     let ports = number("ports", options.ports, 2, 0..=MOST_PORTS)?;
     let choose = Choose::new(&name, &options);
+    let devices = devices(&options.device).map_err(|why| ("device", why))?;
     let (subnets, gateways) = address_plan(&options, ports)?;
     let prefix = options.prefix.unwrap_or_else(|| "container".to_owned());
     let longest = if prefix.is_empty() { String::new() } else { format!("{prefix}{MOST_PORTS}") };
@@ -204,6 +208,7 @@ fn check(options: Options) -> Checked<Config> {
         ports,
         prefix,
         choose,
+        devices,
         nat,
         internal,
         // Without subnets the containers have no assigned addresses to which they could be bound.
@@ -225,6 +230,17 @@ fn check(options: Options) -> Checked<Config> {
         txqueuelen: txqueuelen(options.txqueuelen)?,
         subnets,
     })
+}
+
+/// Each device becomes a port of its name.
+fn devices(typed: &[String]) -> Result<Vec<String>, InvalidValue> {
+    for (n, device) in typed.iter().enumerate() {
+        device_name(device).and_then(|()| container_name(device))?;
+        if typed[..n].contains(device) {
+            return Err(InvalidValue::DeviceTwice(device.clone()));
+        }
+    }
+    Ok(typed.to_vec())
 }
 
 fn txqueuelen(typed: Option<u64>) -> Checked<Option<u32>> {

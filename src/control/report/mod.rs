@@ -19,7 +19,7 @@ pub use self::fdb::{
     FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, FlushReport, NewFdbEntry, NewFdbState,
 };
 pub use self::port::{
-    AddedPort, AdminState, BridgePort, NewPort, PortBlock, PortReport, PortSettings, Throttled,
+    AddedPort, AdminState, BridgePort, NewPort, PortBlock, PortKind, PortReport, PortSettings, Throttled,
 };
 pub use self::stats::{DELETED, PortStats};
 pub use self::status::{GatewayReport, Health, Status, SwitchState};

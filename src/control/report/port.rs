@@ -52,6 +52,9 @@ pub struct PortReport {
     /// the same path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub netns_ino: Option<u64>,
+    /// What the port leads to.
+    #[serde(default)]
+    pub kind: PortKind,
     /// Whether checksum and segmentation offload are enabled.
     pub offload: bool,
     /// The offloads that the device uses for the frames that it sends, as `ethtool -k` names them: `tx-checksumming`,
@@ -100,6 +103,27 @@ impl PortReport {
             "DOWN" if self.admin_state == AdminState::Down => Some("set down"),
             "DOWN" if self.flags.iter().any(|flag| flag == "NO-CARRIER") => Some("no carrier"),
             _ => None,
+        }
+    }
+}
+
+/// What a port leads to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PortKind {
+    /// A TAP device that the switch created.
+    #[default]
+    Tap,
+    /// An existing device.
+    Device,
+}
+
+impl PortKind {
+    /// The name in JSON and in tables.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            PortKind::Tap => "tap",
+            PortKind::Device => "device",
         }
     }
 }
@@ -216,11 +240,14 @@ impl Default for BridgePort {
 #[serde(deny_unknown_fields, default)]
 pub struct NewPort {
     /// Name of the port and its container [default: the prefix and the lowest free number, or the name
-    /// of `netns`].
+    /// of `netns` or `device`].
     pub name: Option<String>,
     /// An existing network namespace: a name that `ip netns` knows, an absolute path, or a process ID
     /// [default: a new container].
     pub netns: Option<String>,
+    /// An existing device of the switch's network namespace. It excludes `netns`, `ifname`, `mtu` and `shared_netns`;
+    /// `ip` and `mac` are then those of the host behind it, for the guard [default: none].
+    pub device: Option<String>,
     /// Addresses with prefix lengths; `[]` for none [default: the next free one in each subnet].
     #[schema(value_type = Option<Vec<String>>)]
     pub ip: Option<Vec<IpNet>>,
@@ -238,7 +265,7 @@ pub struct NewPort {
     pub replace: bool,
     /// Whether `netns` may have another port of this switch.
     pub shared_netns: bool,
-    /// Whether the guard is on [default: as the switch; off with `netns`].
+    /// Whether the guard is on [default: as the switch; off with `netns` and `device`].
     pub guard: Option<bool>,
 }
 
@@ -310,6 +337,7 @@ impl PortReport {
             device_ifindex: 2,
             netns: None,
             netns_ino: None,
+            kind: PortKind::Tap,
             offload: true,
             offloads: Vec::new(),
             source_guard: true,

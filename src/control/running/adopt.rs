@@ -4,7 +4,7 @@
 use super::{HostNetwork, PortPlan, RunError, Running};
 use crate::control::report::{AddedPort, NewPort};
 use crate::control::topology::handover::HandedOver;
-use crate::control::topology::{PortNetns, PortSpec, TopologyError};
+use crate::control::topology::{Attachment, PortNetns, PortSpec, TopologyError};
 use crate::sys::netns::Netns;
 
 /// A port that can be added.
@@ -21,10 +21,10 @@ impl<M: HostNetwork> Running<M> {
     pub(super) fn plan_port(&self, asked: &NewPort, netns: &Netns) -> Result<PlannedPort, RunError> {
         let plan = PortPlan::new(&self.config, &self.ports, asked.clone())?;
         self.check_sharing(&plan, asked.shared_netns, &self.network.devices_sharing(netns)?)?;
-        let PortPlan { name, spec, .. } = plan;
-        if !matches!(spec.netns, PortNetns::Existing(_)) {
+        let PortPlan { name, attachment, .. } = plan;
+        let Attachment::Tap(spec @ PortSpec { netns: PortNetns::Existing(_), .. }) = attachment else {
             return Err(RunError::BadNetns(asked.netns.clone().unwrap_or_default()));
-        }
+        };
         let request = NewPort {
             name: Some(name),
             ip: Some(spec.addresses.clone()),
@@ -41,7 +41,11 @@ impl<M: HostNetwork> Running<M> {
     pub(super) fn adopt_port(&mut self, asked: NewPort, handed: HandedOver) -> Result<AddedPort, RunError> {
         let netns_ino = handed.netns.identity().map_err(TopologyError::from)?.ino;
         let there = self.network.devices_sharing(&handed.netns)?;
-        let make = |network: &mut M, spec: &PortSpec| network.adopt_port(spec, handed);
+        let make = |network: &mut M, attachment: &Attachment| match attachment {
+            Attachment::Tap(spec) => network.adopt_port(spec, handed),
+            // A plan with a device has no namespace.
+            Attachment::Device { .. } => Err(TopologyError::NoSuchDevice),
+        };
         let (id, notices) = self.add_planned(asked, &there, make)?;
         if let Some(port) = self.ports.get_mut(&id) {
             port.netns_ino = Some(netns_ino);

@@ -14,8 +14,8 @@ use super::{HostNetwork, Running};
 use crate::control::report::{FdbFilter, FdbReport};
 use crate::control::topology::handover::HandedOver;
 use crate::control::topology::{
-    Device, DeviceId, LinkChange, NatChange, NetworkChange, Packet, PortNetns, PortSpec, RouteLookup,
-    SenderRoute, TopologyError,
+    Attachment, Device, DeviceId, LinkChange, NatChange, NetworkChange, Packet, PortNetns, PortSpec,
+    RouteLookup, SenderRoute, TopologyError,
 };
 use crate::control::{Config, Options};
 use crate::datapath::EngineKind;
@@ -171,12 +171,16 @@ impl HostNetwork for FakeNetwork {
         self.make("host", &spec)
     }
 
-    fn add_port(&mut self, spec: &PortSpec) -> Result<Device, TopologyError> {
+    fn add_port(&mut self, attachment: &Attachment) -> Result<Device, TopologyError> {
+        let spec = match attachment {
+            Attachment::Tap(spec) => spec.clone(),
+            Attachment::Device { ifname, .. } => existing_device(ifname),
+        };
         let name = match &spec.netns {
             PortNetns::New(name) => name.clone(),
             netns => format!("{netns:?}"),
         };
-        self.make(&name, spec)
+        self.make(&name, &spec)
     }
 
     fn remove_port(&mut self, device: DeviceId) -> Result<(), TopologyError> {
@@ -218,7 +222,7 @@ impl HostNetwork for FakeNetwork {
     }
 
     fn adopt_port(&mut self, spec: &PortSpec, _handed: HandedOver) -> Result<Device, TopologyError> {
-        self.add_port(spec)
+        self.add_port(&Attachment::Tap(spec.clone()))
     }
 
     async fn next_change(&mut self) -> NetworkChange {
@@ -241,6 +245,21 @@ impl HostNetwork for FakeNetwork {
         let mut shared = self.shared.lock().unwrap();
         shared.log.push("teardown".to_owned());
         if shared.teardown_fails { vec![TopologyError::NoSuchDevice] } else { Vec::new() }
+    }
+}
+
+/// What the fake network creates for an existing device.
+fn existing_device(ifname: &str) -> PortSpec {
+    PortSpec {
+        netns: PortNetns::New(ifname.to_owned()),
+        ifname: ifname.to_owned(),
+        mac: Some(Mac([0, 0, 0x5e, 0, 0x53, 0x80])),
+        addresses: Vec::new(),
+        gateways: Vec::new(),
+        mtu: 1500,
+        txqueuelen: None,
+        offload: true,
+        queues: 1,
     }
 }
 

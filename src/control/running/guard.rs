@@ -5,18 +5,19 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use tracing::{info, warn};
 
-use super::{HostNetwork, Running};
+use super::ports::Assigned;
+use super::{HostNetwork, RunError, Running};
 use crate::control::Config;
-use crate::control::report::NewPort;
+use crate::control::report::{NewPort, PortKind};
 use crate::switch::fdb::FdbKey;
 use crate::switch::{Identity, PortId};
 use crate::wire::Mac;
 
-/// Whether the guard of a new port is on. By default it is, but not in an existing namespace, which may use addresses
-/// that the switch does not know.
-pub(super) fn is_on(config: &Config, name: &str, requested: Option<bool>, in_existing_netns: bool) -> bool {
+/// Whether the guard of a new port is on. By default it is, but not in an existing namespace or on an existing device,
+/// where hosts may use addresses that the switch does not know.
+pub(super) fn is_on(config: &Config, name: &str, requested: Option<bool>, may_use_others: bool) -> bool {
     let in_file = config.port_settings.get(name).and_then(|settings| settings.guard);
-    requested.or(in_file).unwrap_or(config.guard && !in_existing_netns)
+    requested.or(in_file).unwrap_or(config.guard && !may_use_others)
 }
 
 /// The notice that a new port is not guarded, unless the user chose that.
@@ -34,34 +35,45 @@ pub(super) fn notice(config: &Config, request: &NewPort) -> Option<String> {
 pub(super) struct PortGuard {
     /// Whether it is on.
     pub(super) enabled: bool,
-    /// The addresses that the switch assigned.
-    identity: Identity,
+    /// The addresses that the switch assigned. `None`: it assigned no MAC, so the guard cannot be on.
+    identity: Option<Identity>,
 }
 
 impl PortGuard {
-    /// The guard of a port with this MAC and these addresses.
-    pub(super) fn new(enabled: bool, mac: Mac, addresses: &[IpNet]) -> PortGuard {
-        let addresses: Vec<IpAddr> = addresses.iter().map(IpNet::addr).collect();
-        let identity = Identity { mac, addresses, earlier_mac: None };
+    /// The guard of a port with these addresses.
+    pub(super) fn new(enabled: bool, assigned: &Assigned) -> PortGuard {
+        let addresses: Vec<IpAddr> = assigned.addresses.iter().map(IpNet::addr).collect();
+        let identity = assigned.mac.map(|mac| Identity { mac, addresses, earlier_mac: None });
         PortGuard { enabled, identity }
     }
 
     /// What the switch compares frames with.
     pub(super) fn identity(&self) -> Option<&Identity> {
-        self.enabled.then_some(&self.identity)
+        self.identity.as_ref().filter(|_| self.enabled)
     }
 }
 
 impl<M: HostNetwork> Running<M> {
-    /// Turns the guard of a container's port on or off.
-    pub(super) fn set_port_guard(&mut self, id: PortId, enabled: bool) {
-        let Some(record) = self.ports.get(&id) else { return };
-        let is_used_elsewhere = self.is_used_elsewhere(record.guard.identity.mac, id);
-        let Some(record) = self.ports.get_mut(&id) else { return };
-        record.guard.enabled = enabled;
-        if is_used_elsewhere {
-            record.guard.identity.mac = record.assigned.mac;
+    /// Checks that the guard of a port can be set.
+    pub(super) fn check_port_guard(&self, id: PortId, enabled: bool) -> Result<(), RunError> {
+        let record = &self.ports[&id];
+        match record.guard.identity {
+            None if enabled => Err(RunError::NoGuardAddresses(record.name.clone())),
+            _ => Ok(()),
         }
+    }
+
+    /// Turns the guard of a port on or off.
+    pub(super) fn set_port_guard(&mut self, id: PortId, enabled: bool) {
+        let bound = self.ports[&id].guard.identity.as_ref().map(|identity| identity.mac);
+        let is_used_elsewhere = bound.is_some_and(|mac| self.is_used_elsewhere(mac, id));
+        let Some(record) = self.ports.get_mut(&id) else { return };
+        if let (true, Some(identity), Some(assigned)) =
+            (is_used_elsewhere, &mut record.guard.identity, record.assigned.mac)
+        {
+            identity.mac = assigned;
+        }
+        record.guard.enabled = enabled;
         self.switch.set_guard(id, record.guard.identity());
         info!(port = record.name, enabled, "guard changed");
     }
@@ -69,9 +81,10 @@ impl<M: HostNetwork> Running<M> {
     /// Follows a device whose MAC was changed. A guarded port keeps its identity if another host uses the new MAC.
     /// All frames with the new MAC are then dropped.
     pub(super) fn follow_mac(&mut self, id: PortId) {
-        let Some(record) = self.ports.get(&id) else { return };
-        let (mac, bound) = (record.device.mac, record.guard.identity.mac);
-        if record.is_host() || mac == bound {
+        // Behind an existing device are hosts with their own MACs.
+        let Some(record) = self.ports.get(&id).filter(|record| record.kind == PortKind::Tap) else { return };
+        let (mac, bound) = (record.device.mac, record.guard.identity.as_ref().map(|identity| identity.mac));
+        if record.is_host() || Some(mac) == bound {
             return;
         }
         if record.guard.enabled && self.is_used_elsewhere(mac, id) {
@@ -79,8 +92,10 @@ impl<M: HostNetwork> Running<M> {
             return;
         }
         let Some(record) = self.ports.get_mut(&id) else { return };
-        record.guard.identity.mac = mac;
-        record.guard.identity.earlier_mac = Some(record.assigned.mac);
+        if let Some(identity) = &mut record.guard.identity {
+            identity.mac = mac;
+            identity.earlier_mac = record.assigned.mac;
+        }
         if record.guard.enabled {
             self.switch.set_guard(id, record.guard.identity());
             self.switch.fdb.flush(Some(id));
@@ -96,7 +111,8 @@ impl<M: HostNetwork> Running<M> {
             || mac == self.switch.gateway.mac.get()
             || known.is_some_and(|entry| entry.port != id)
             || others.into_iter().any(|(_, record)| {
-                [record.device.mac, record.assigned.mac, record.guard.identity.mac].contains(&mac)
+                let bound = record.guard.identity.as_ref().map(|identity| identity.mac);
+                [Some(record.device.mac), record.assigned.mac, bound].contains(&Some(mac))
             })
     }
 }

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use crate::control::Config;
 use crate::control::topology::handover::HandedOver;
 use crate::control::topology::{
-    Device, DeviceId, NetworkChange, Packet, PortSpec, RouteLookup, Topology, TopologyError,
+    Attachment, Device, DeviceId, NetworkChange, Packet, PortSpec, RouteLookup, Topology, TopologyError,
 };
 use crate::sys::netns::Netns;
 use crate::wire::Mac;
@@ -18,7 +18,7 @@ pub(crate) trait HostNetwork {
     /// As [`Topology::add_host_port`].
     fn add_host_port(&mut self, config: &Config, gateway: Mac) -> Result<Device, TopologyError>;
     /// As [`Topology::add_port`].
-    fn add_port(&mut self, spec: &PortSpec) -> Result<Device, TopologyError>;
+    fn add_port(&mut self, attachment: &Attachment) -> Result<Device, TopologyError>;
     /// As [`Topology::remove_port`].
     fn remove_port(&mut self, device: DeviceId) -> Result<(), TopologyError>;
     /// As [`Topology::check_settings`].
@@ -49,8 +49,8 @@ impl HostNetwork for Topology {
     fn add_host_port(&mut self, config: &Config, gateway: Mac) -> Result<Device, TopologyError> {
         Topology::add_host_port(self, config, gateway)
     }
-    fn add_port(&mut self, spec: &PortSpec) -> Result<Device, TopologyError> {
-        Topology::add_port(self, spec)
+    fn add_port(&mut self, attachment: &Attachment) -> Result<Device, TopologyError> {
+        Topology::add_port(self, attachment)
     }
     fn remove_port(&mut self, device: DeviceId) -> Result<(), TopologyError> {
         Topology::remove_port(self, device)

@@ -17,6 +17,8 @@
 
 mod adopt;
 mod command;
+#[cfg(test)]
+mod device_tests;
 mod event_collector;
 #[cfg(test)]
 mod event_tests;
@@ -61,7 +63,7 @@ use ports::PortRecord;
 use watchdog::Watchdog;
 
 use super::config::{HOST, InvalidValue};
-use super::report::{ErrorCode, StopReport};
+use super::report::{ErrorCode, NewPort, StopReport};
 use super::topology::{Environment, LinkChange, NetworkChange, Topology, TopologyError};
 use super::trace::TraceError;
 use super::{Config, EngineChoice};
@@ -102,6 +104,14 @@ pub(crate) enum RunError {
     HostPort,
     #[error("the device of port {0} is gone: delete the port, or replace it")]
     PortGone(String),
+    /// A port on an existing device without assigned addresses.
+    #[error(
+        "the guard of {0} needs the addresses of the host behind it: give its MAC and IP addresses when you add the port"
+    )]
+    NoGuardAddresses(String),
+    /// The name of a setting.
+    #[error("'{0}' is a setting of a new device, and this port is on an existing one: give only one of them")]
+    DeviceHas(&'static str),
     /// The address, and its owner.
     #[error(
         "the port {0} exists, and its device is gone: replace it (--replace), or delete it with `uswitch port del {0}`"
@@ -298,6 +308,11 @@ impl<M: HostNetwork> Running<M> {
                 return Err(RunError::Interrupted);
             }
             let plan = PortPlan::container(&self.config, n)?;
+            self.make_port(plan, HostNetwork::add_port)?;
+        }
+        for device in self.config.devices.clone() {
+            let request = NewPort { device: Some(device), ..NewPort::default() };
+            let plan = PortPlan::new(&self.config, &self.ports, request)?;
             self.make_port(plan, HostNetwork::add_port)?;
         }
         // Sent when the switch serves, so that a start does not wait for them.

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
-use super::ports::PortRecord;
-use super::{PortTable, RunError, guard};
+use super::ports::{Assigned, PortRecord};
+use super::{HOST, PortTable, RunError, guard};
 use crate::control::report::NewPort;
-use crate::control::topology::{PortNetns, PortSpec};
+use crate::control::topology::{self, Attachment, PortNetns, PortSpec};
 use crate::control::{Config, addressing, config};
 use crate::sys::netns;
 use crate::wire::Mac;
@@ -20,10 +20,13 @@ pub(super) struct PortPlan {
     pub(super) name: String,
     /// Whether the guard is on.
     pub(super) guard: bool,
-    /// Its number in the switch's address plan.
-    pub(super) number: u16,
-    /// The device and addresses to create.
-    pub(super) spec: PortSpec,
+    /// Its number in the switch's address plan, if it has one.
+    pub(super) number: Option<u16>,
+    /// What it leads to.
+    pub(super) attachment: Attachment,
+    pub(super) offload: bool,
+    /// The addresses that the host behind it should have. `None`: those of its TAP device.
+    pub(super) assigned: Option<Assigned>,
     /// Names of the ports that it replaces.
     pub(super) replaced: Vec<String>,
 }
@@ -50,11 +53,68 @@ impl PortPlan {
             queues: config.workers,
         };
         let guard = guard::is_on(config, &name, None, false);
-        Ok(PortPlan { name, guard, number: n, spec, replaced: Vec::new() })
+        Ok(PortPlan::tap(name, n, spec, guard))
+    }
+
+    /// The host port, which has no guard.
+    pub(super) fn host(config: &Config, gateway: Mac) -> PortPlan {
+        PortPlan::tap(HOST.to_owned(), 0, topology::host_port(config, gateway), false)
+    }
+
+    /// A port with a new TAP device, which replaces no other.
+    fn tap(name: String, number: u16, spec: PortSpec, guard: bool) -> PortPlan {
+        let (offload, attachment) = (spec.offload, Attachment::Tap(spec));
+        PortPlan {
+            name,
+            guard,
+            number: Some(number),
+            attachment,
+            offload,
+            assigned: None,
+            replaced: Vec::new(),
+        }
     }
 
     /// Checks the request against the existing ports, and fills in defaults.
     pub(super) fn new(config: &Config, ports: &PortTable, request: NewPort) -> Result<PortPlan, RunError> {
+        match &request.device {
+            Some(device) => PortPlan::on_device(config, ports, &request, device),
+            None => PortPlan::with_tap(config, ports, request),
+        }
+    }
+
+    /// A port on an existing device, whose hosts have their own addresses. The request can bind the port to the addresses
+    /// of one host.
+    fn on_device(
+        config: &Config,
+        ports: &PortTable,
+        request: &NewPort,
+        device: &str,
+    ) -> Result<PortPlan, RunError> {
+        config::device_name(device)?;
+        refuse_tap_options(request)?;
+        let name = request.name.clone().unwrap_or_else(|| device.to_owned());
+        config::container_name(&name)?;
+        let (replaced, others) = split_replaced(ports, &name, request);
+        check_name_is_free(&name, &others)?;
+        let addresses = check_addresses(config, &others, request.ip.as_deref().unwrap_or_default())?;
+        let mac = request.mac.map(|mac| check_mac(config, &others, mac)).transpose()?;
+        let guard = guard::is_on(config, &name, request.guard, true);
+        if guard && mac.is_none() {
+            return Err(RunError::NoGuardAddresses(name));
+        }
+        Ok(PortPlan {
+            guard,
+            number: None,
+            attachment: Attachment::Device { ifname: device.to_owned(), queues: config.workers },
+            offload: request.offload.unwrap_or(config.offload),
+            assigned: Some(Assigned { mac, addresses }),
+            name,
+            replaced: replaced.iter().map(|port| port.name.clone()).collect(),
+        })
+    }
+
+    fn with_tap(config: &Config, ports: &PortTable, request: NewPort) -> Result<PortPlan, RunError> {
         let netns = request.netns.as_deref().map(netns_path).transpose()?;
         let name = match (&request.name, &netns) {
             (Some(name), _) => name.clone(),
@@ -62,44 +122,65 @@ impl PortPlan {
             (None, None) => config.container(free_number(config, &ports.values().collect::<Vec<_>>())),
         };
         config::container_name(&name)?;
-        let (replaced, others): (Vec<&PortRecord>, Vec<&PortRecord>) =
-            ports.values().partition(|port| request.replace && is_replaced(port, &name, &request));
+        let (replaced, others) = split_replaced(ports, &name, &request);
         let former = replaced.iter().find(|port| port.name == name);
-        let number = former.map_or_else(|| free_number(config, &others), |former| former.number);
+        let number = former.and_then(|former| former.number).unwrap_or_else(|| free_number(config, &others));
         check_name_is_free(&name, &others)?;
         let ifname = request.ifname.unwrap_or_else(|| DEFAULT_DEVICE.to_owned());
         config::device_name(&ifname)?;
         let addresses = match (&request.ip, former) {
             (Some(requested), _) => check_addresses(config, &others, requested)?,
-            (None, Some(former)) => former.assigned.addresses.clone(),
-            (None, None) => next_addresses(config, number)?,
+            (None, Some(former)) if former.number.is_some() => former.assigned.addresses.clone(),
+            (None, _) => next_addresses(config, number)?,
         };
-        let mac = request.mac.or(former.map(|former| former.assigned.mac));
-        Ok(PortPlan {
-            guard: guard::is_on(config, &name, request.guard, netns.is_some()),
-            number,
-            spec: PortSpec {
-                netns: netns.map_or_else(|| PortNetns::New(name.clone()), PortNetns::Existing),
-                ifname,
-                mac: Some(check_mac(config, &others, mac, number)?),
-                gateways: gateways(config, &addresses),
-                mtu: request.mtu.map_or(Ok(config.mtu), |mtu| config::mtu(mtu, &addresses))?,
-                addresses,
-                txqueuelen: config.txqueuelen,
-                offload: request.offload.unwrap_or(config.offload),
-                queues: config.workers,
-            },
-            name,
-            replaced: replaced.iter().map(|port| port.name.clone()).collect(),
-        })
+        let mac = request.mac.or(former.and_then(|former| former.assigned.mac));
+        let guard = guard::is_on(config, &name, request.guard, netns.is_some());
+        let spec = PortSpec {
+            netns: netns.map_or_else(|| PortNetns::New(name.clone()), PortNetns::Existing),
+            ifname,
+            mac: Some(check_mac(config, &others, mac.unwrap_or_else(|| config.mac_prefix.mac(number)))?),
+            gateways: gateways(config, &addresses),
+            mtu: request.mtu.map_or(Ok(config.mtu), |mtu| config::mtu(mtu, &addresses))?,
+            addresses,
+            txqueuelen: config.txqueuelen,
+            offload: request.offload.unwrap_or(config.offload),
+            queues: config.workers,
+        };
+        let replaced = replaced.iter().map(|port| port.name.clone()).collect();
+        Ok(PortPlan { replaced, ..PortPlan::tap(name, number, spec, guard) })
     }
+}
+
+/// Refuses the settings of a TAP device for a port on an existing device.
+fn refuse_tap_options(request: &NewPort) -> Result<(), RunError> {
+    let NewPort { netns, ifname, mtu, shared_netns, .. } = request;
+    let given = [
+        ("netns", netns.is_some()),
+        ("ifname", ifname.is_some()),
+        ("mtu", mtu.is_some()),
+        ("shared_netns", *shared_netns),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        Some((option, _)) => Err(RunError::DeviceHas(option)),
+        None => Ok(()),
+    }
+}
+
+/// The ports that a new port called `name` replaces, and the others.
+fn split_replaced<'a>(
+    ports: &'a PortTable,
+    name: &str,
+    request: &NewPort,
+) -> (Vec<&'a PortRecord>, Vec<&'a PortRecord>) {
+    ports.values().partition(|port| request.replace && is_replaced(port, name, request))
 }
 
 /// Whether a new port called `name` replaces `port`: the port of its name, or one whose device is gone and that still
 /// holds one of its addresses.
 fn is_replaced(port: &PortRecord, name: &str, request: &NewPort) -> bool {
     let holds = |address: &IpNet| port.assigned.addresses.iter().any(|own| own.addr() == address.addr());
-    let holds_any = request.mac == Some(port.assigned.mac) || request.ip.iter().flatten().any(holds);
+    let same_mac = request.mac.is_some() && request.mac == port.assigned.mac;
+    let holds_any = same_mac || request.ip.iter().flatten().any(holds);
     port.name == name || port.is_gone() && holds_any
 }
 
@@ -151,9 +232,9 @@ fn default_name(path: &Path) -> String {
 
 /// The lowest number whose name, MAC and IP addresses are free.
 fn free_number(config: &Config, ports: &[&PortRecord]) -> u16 {
-    let taken: HashSet<u16> = ports.iter().map(|port| port.number).collect();
+    let taken: HashSet<u16> = ports.iter().filter_map(|port| port.number).collect();
     let names: HashSet<&str> = ports.iter().map(|port| port.name.as_str()).collect();
-    let macs: HashSet<Mac> = ports.iter().map(|port| port.assigned.mac).collect();
+    let macs: HashSet<Mac> = ports.iter().filter_map(|port| port.assigned.mac).collect();
     let given: HashSet<IpAddr> = ports
         .iter()
         .flat_map(|port| port.assigned.addresses.iter().map(IpNet::addr))
@@ -216,20 +297,14 @@ fn gateways(config: &Config, addresses: &[IpNet]) -> Vec<IpAddr> {
     v4.into_iter().chain(v6).collect()
 }
 
-fn check_mac(
-    config: &Config,
-    ports: &[&PortRecord],
-    request: Option<Mac>,
-    number: u16,
-) -> Result<Mac, RunError> {
-    let mac = request.unwrap_or_else(|| config.mac_prefix.mac(number));
+fn check_mac(config: &Config, ports: &[&PortRecord], mac: Mac) -> Result<Mac, RunError> {
     if mac.is_group() || mac.is_zero() {
         return Err(RunError::InvalidMac(mac));
     }
     if mac == config.mac_prefix.mac(0) {
         return Err(RunError::AddressTaken(mac.to_string(), "the gateway".to_owned()));
     }
-    match ports.iter().find(|port| port.assigned.mac == mac) {
+    match ports.iter().find(|port| port.assigned.mac == Some(mac)) {
         Some(holder) => Err(taken(mac.to_string(), holder)),
         None => Ok(mac),
     }

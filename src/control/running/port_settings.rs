@@ -6,7 +6,7 @@ use super::ports::{LinkState, PortRecord};
 use super::{HostNetwork, RunError, Running};
 use crate::control::config;
 use crate::control::event::DeviceAspect;
-use crate::control::report::{AdminState, PortReport, PortSettings};
+use crate::control::report::{AdminState, PortKind, PortReport, PortSettings};
 use crate::switch::PortId;
 
 impl<M: HostNetwork> Running<M> {
@@ -24,6 +24,9 @@ impl<M: HostNetwork> Running<M> {
         id: PortId,
         settings: &PortSettings,
     ) -> Result<(), RunError> {
+        if let Some(enabled) = settings.guard {
+            self.check_port_guard(id, enabled)?;
+        }
         // The kernel may refuse this one, so it is the first.
         if let Some(admin) = settings.admin_state {
             self.set_admin_state(id, admin)?;
@@ -46,17 +49,23 @@ impl<M: HostNetwork> Running<M> {
         self.apply_port_settings(id, &settings)
     }
 
-    /// Sets a port up or down. The carrier of its device follows.
+    /// Sets a port up or down. The carrier of its TAP device follows; an existing device keeps its own.
     fn set_admin_state(&mut self, id: PortId, admin: AdminState) -> Result<(), RunError> {
         let record = &self.ports[&id];
         if record.is_gone() {
             return Err(RunError::PortGone(record.name.clone()));
         }
         let carrier = admin == AdminState::Up;
-        self.network.set_carrier(record.device.id, carrier)?;
+        let of_tap = record.kind == PortKind::Tap;
+        if of_tap {
+            self.network.set_carrier(record.device.id, carrier)?;
+        }
         info!(port = record.name, ?admin, "port set");
         self.update_port_state(id, |record| {
             record.admin = admin;
+            if !of_tap {
+                return;
+            }
             // The kernel reports this too, later, unless the device is in a namespace that is not ours to see.
             record.link = LinkState::of(record.link != LinkState::Down, carrier);
         });
@@ -65,7 +74,7 @@ impl<M: HostNetwork> Running<M> {
 
     /// Turns the carrier of a port that is down off again, after another program turned it on.
     pub(super) fn keep_carrier_off(&mut self, id: PortId) {
-        let down = |record: &&PortRecord| record.admin == AdminState::Down;
+        let down = |record: &&PortRecord| record.admin == AdminState::Down && record.kind == PortKind::Tap;
         let Some(record) = self.ports.get(&id).filter(down) else { return };
         match self.network.set_carrier(record.device.id, false) {
             Ok(()) => self.emit_port_changed(id, DeviceAspect::Restored, "carrier".to_owned()),

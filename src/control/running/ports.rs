@@ -7,10 +7,14 @@ use tracing::{info, warn};
 
 use super::guard::{self, PortGuard};
 use super::loops::LoopRecord;
-use super::{HOST, HostNetwork, PortPlan, PortUse, RunError, Running, plan};
+use super::{HostNetwork, PortPlan, PortUse, RunError, Running, plan};
 use crate::control::event::{DeviceAspect, EventType};
-use crate::control::report::{AddedPort, AdminState, NewFdbEntry, NewFdbState, NewPort, Throttled};
-use crate::control::topology::{Device, DeviceId, LinkChange, PortNetns, PortSpec, TopologyError};
+use crate::control::report::{
+    AddedPort, AdminState, NewFdbEntry, NewFdbState, NewPort, PortKind, Throttled,
+};
+use crate::control::topology::{
+    Attachment, Device, DeviceId, LinkChange, PortNetns, PortSpec, TopologyError,
+};
 use crate::datapath::DatapathError;
 use crate::switch::fdb::{FdbError, FdbKey, FdbState};
 use crate::switch::{Port, PortCounts, PortFlag, PortFlags, PortId};
@@ -43,8 +47,9 @@ impl LinkState {
 #[derive(Debug)]
 pub(crate) struct PortRecord {
     pub(super) name: String,
-    /// Its number in [`crate::control::addressing`]; 0 is the host port.
-    pub(super) number: u16,
+    pub(super) kind: PortKind,
+    /// Its number in [`crate::control::addressing`], if it has one; 0 is the host port.
+    pub(super) number: Option<u16>,
     /// Its device as it is. The workers have the queues.
     pub(super) device: Device,
     /// What the switch assigned to the device.
@@ -72,23 +77,30 @@ pub(crate) struct PortRecord {
 /// The addresses that the switch assigned to a port. The container may have changed those of the device since.
 #[derive(Debug, Clone)]
 pub(super) struct Assigned {
-    pub(super) mac: Mac,
+    /// `None`: the hosts behind the port have their own.
+    pub(super) mac: Option<Mac>,
     pub(super) addresses: Vec<IpNet>,
 }
 
 impl PortRecord {
-    fn new(name: String, number: u16, device: Device, offload: bool) -> PortRecord {
+    fn new(plan: PortPlan, device: Device) -> PortRecord {
         let netns_ino = device.netns.as_deref().and_then(inode);
-        let guard = PortGuard::new(false, device.mac, &device.addresses);
-        let assigned = Assigned { mac: device.mac, addresses: device.addresses.clone() };
+        let kind = match &plan.attachment {
+            Attachment::Tap(_) => PortKind::Tap,
+            Attachment::Device { .. } => PortKind::Device,
+        };
+        // Where IPv6 is disabled, a TAP does not have all of the planned addresses.
+        let of_device = || Assigned { mac: Some(device.mac), addresses: device.addresses.clone() };
+        let assigned = plan.assigned.unwrap_or_else(of_device);
         PortRecord {
-            name,
-            number,
+            name: plan.name,
+            kind,
+            number: plan.number,
+            guard: PortGuard::new(plan.guard, &assigned),
             device,
             assigned,
             netns_ino,
-            offload,
-            guard,
+            offload: plan.offload,
             link: LinkState::Up,
             admin: AdminState::Up,
             fault: None,
@@ -157,7 +169,7 @@ impl PortRecord {
     }
 
     pub(super) fn is_host(&self) -> bool {
-        self.number == 0
+        self.number == Some(0)
     }
 
     /// The port's entry in the switch's port table.
@@ -176,9 +188,7 @@ impl<M: HostNetwork> Running<M> {
     pub(super) fn add_host_port(&mut self) -> Result<(), RunError> {
         let gateway = self.switch.gateway.mac.get();
         let device = self.network.add_host_port(&self.config, gateway)?;
-        let offload = self.config.offload;
-        let record = PortRecord::new(HOST.to_owned(), 0, device, offload);
-        let id = self.attach(record)?;
+        let id = self.attach(PortRecord::new(PortPlan::host(&self.config, gateway), device))?;
         self.pin_gateway(id)?;
         self.apply_file_settings(id)
     }
@@ -200,7 +210,7 @@ impl<M: HostNetwork> Running<M> {
         &mut self,
         asked: NewPort,
         there: &[DeviceId],
-        make: impl FnOnce(&mut M, &PortSpec) -> Result<Device, TopologyError>,
+        make: impl FnOnce(&mut M, &Attachment) -> Result<Device, TopologyError>,
     ) -> Result<(PortId, Vec<String>), RunError> {
         let shared = asked.shared_netns;
         let guard_notice = guard::notice(&self.config, &asked);
@@ -231,8 +241,8 @@ impl<M: HostNetwork> Running<M> {
     ) -> Result<(), RunError> {
         let mut others = self.ports.values().filter(|port| there.contains(&port.device.id));
         let other = others.find(|port| !plan.replaced.contains(&port.name));
-        match (&plan.spec.netns, other) {
-            (PortNetns::Existing(path), Some(other)) if !shared => {
+        match (&plan.attachment, other) {
+            (Attachment::Tap(PortSpec { netns: PortNetns::Existing(path), .. }), Some(other)) if !shared => {
                 Err(RunError::NetnsHasPort(path.display().to_string(), other.name.clone()))
             }
             _ => Ok(()),
@@ -243,13 +253,10 @@ impl<M: HostNetwork> Running<M> {
     pub(super) fn make_port(
         &mut self,
         plan: PortPlan,
-        make: impl FnOnce(&mut M, &PortSpec) -> Result<Device, TopologyError>,
+        make: impl FnOnce(&mut M, &Attachment) -> Result<Device, TopologyError>,
     ) -> Result<PortId, RunError> {
-        let device = make(&mut self.network, &plan.spec)?;
-        let PortPlan { name, number, guard, spec, .. } = plan;
-        let mut record = PortRecord::new(name, number, device, spec.offload);
-        record.guard.enabled = guard;
-        let id = self.attach(record)?;
+        let device = make(&mut self.network, &plan.attachment)?;
+        let id = self.attach(PortRecord::new(plan, device))?;
         let mut flags = PortFlags::default();
         flags.set(PortFlag::Hub, self.config.hub);
         self.switch.ports.set_flags(id, flags);
@@ -275,7 +282,7 @@ impl<M: HostNetwork> Running<M> {
         };
         match attached {
             Ok(id) => {
-                self.switch.assign_mac(id, Some(record.assigned.mac));
+                self.switch.assign_mac(id, record.assigned.mac);
                 self.switch.set_guard(id, record.guard.identity());
                 self.switch.ports.set(id, record.state_for_switch(PortUse::Allowed));
                 let (port, device) = (&record.name, &record.device);

@@ -115,6 +115,7 @@ impl<M: HostNetwork> Running<M> {
             device_ifindex: device.ifindex,
             netns: device.netns.as_ref().map(|path| path.display().to_string()),
             netns_ino: port.netns_ino,
+            kind: port.kind,
             offload: port.offload,
             offloads: device.offloads.iter().map(ToString::to_string).collect(),
             source_guard: port.guard.enabled,

@@ -67,6 +67,7 @@ fn run_status(error: &RunError) -> StatusCode {
         | RunError::TooManyAddresses(_)
         | RunError::BadNetns(_)
         | RunError::OwnNetns(_)
+        | RunError::DeviceHas(_)
         | RunError::NoVlans(_)
         | RunError::Trace(_)
         | RunError::Fdb(FdbError::NotUnicast(_)) => StatusCode::BAD_REQUEST,
@@ -81,6 +82,7 @@ fn run_status(error: &RunError) -> StatusCode {
         | RunError::NetnsHasPort(..)
         | RunError::HostPort
         | RunError::PortGone(_)
+        | RunError::NoGuardAddresses(_)
         | RunError::AddressTaken(..)
         | RunError::SubnetFull(_) => StatusCode::CONFLICT,
         RunError::Datapath(DatapathError::TooManyMirrors | DatapathError::WorkerUnresponsive(_)) => {

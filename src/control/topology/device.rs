@@ -22,7 +22,21 @@ pub enum PortNetns {
     Existing(PathBuf),
 }
 
-/// The settings of a new port.
+/// What a new port leads to.
+#[derive(Debug, Clone)]
+pub enum Attachment {
+    /// A TAP device to create.
+    Tap(PortSpec),
+    /// An existing device in the host's namespace.
+    Device {
+        /** Its name. */
+        ifname: String,
+        /** Number of queues: one for each worker. */
+        queues: usize,
+    },
+}
+
+/// The settings of a port's TAP device.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PortSpec {
     /// The namespace of its device.
@@ -49,7 +63,7 @@ pub struct PortSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeviceId(pub u64);
 
-/// A device that was created and set up.
+/// A device that was created and set up, or opened.
 #[derive(Debug)]
 pub struct Device {
     /// Its identifier.
@@ -66,7 +80,7 @@ pub struct Device {
     pub netns: Option<PathBuf>,
     /// Its addresses.
     pub addresses: Vec<IpNet>,
-    /// The offloads that it uses for the frames that it sends ([`crate::sys::ethtool`]).
+    /// The offloads that a TAP uses for the frames that it sends ([`crate::sys::ethtool`]).
     pub offloads: Vec<&'static str>,
     /// Its queues, in the order of the workers.
     pub queues: Vec<Queue>,
@@ -125,7 +139,7 @@ impl PortNetns {
 }
 
 /// The settings of the host port, which has the gateway's addresses.
-pub(super) fn host_port(config: &Config, gateway: Mac) -> PortSpec {
+pub(crate) fn host_port(config: &Config, gateway: Mac) -> PortSpec {
     PortSpec {
         netns: PortNetns::Host,
         ifname: config.name.clone(),

@@ -9,6 +9,7 @@ use nftables::helper::NftablesError;
 use super::LedgerHolder;
 use crate::sys::netlink::NetlinkError;
 use crate::sys::netns::NetnsError;
+use crate::sys::packet_port::PacketPortError;
 use crate::sys::runtime_dir::RuntimeDirError;
 use crate::sys::sandbox::SandboxError;
 use crate::sys::tap::TapError;
@@ -134,6 +135,41 @@ pub enum TopologyError {
         why: Box<TopologyError>,
         /** What was removed. */
         notice: String,
+    },
+    /// There is no device to open.
+    #[error(
+        "there is no device named '{0}' in the network namespace of the switch: `ip link` lists the devices, and \
+         `ip link set {0} netns PID` moves one there"
+    )]
+    NoDevice(String),
+    /// The device to open has no Ethernet frames.
+    #[error(
+        "'{0}' is not an Ethernet device: choose one like a network card, the end of a veth pair or a macvtap"
+    )]
+    NotEthernet(String),
+    /// The device to open belongs to the switch.
+    #[error("'{0}' is the device of the host port: choose another one")]
+    OwnDevice(String),
+    /// The device to open is a port of this switch.
+    #[error("the device '{0}' is already a port of this switch")]
+    IsPort(String),
+    /// The device to open is a port of a bridge or of a bond.
+    #[error(
+        "the device '{device}' belongs to '{controller}': remove it there first (`ip link set {device} nomaster`)"
+    )]
+    HasController {
+        /** Name of the device. */
+        device: String,
+        /** The bridge or bond. */
+        controller: String,
+    },
+    /// Existing devices.
+    #[error("{ifname}: {source}")]
+    PacketPort {
+        /** Name of the device. */
+        ifname: String,
+        /** The cause. */
+        source: PacketPortError,
     },
     /// The topology does not have this device.
     #[error("the topology has no such device")]

@@ -9,7 +9,9 @@ use std::path::Path;
 use ipnet::IpNet;
 use netlink_packet_core::Nla;
 use netlink_packet_route::address::{AddressHeaderFlags, AddressMessage};
-use netlink_packet_route::link::{InfoData, InfoTun, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{
+    InfoData, InfoTun, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteType,
 };
@@ -41,6 +43,10 @@ pub(super) struct Link {
     pub(super) tx_dropped: u64,
     /// Its settings if it is a TAP device.
     pub(super) tap: Option<TapSettings>,
+    /// Its frames are Ethernet frames, and it is not the loopback device.
+    pub(super) is_ethernet: bool,
+    /// Index of the bridge or bond to which it belongs.
+    pub(super) controller: Option<u32>,
 }
 
 /// Settings of a TAP device (`IFLA_TUN_OWNER`, `IFLA_TUN_GROUP`, `IFLA_TUN_NUM_QUEUES`).
@@ -63,10 +69,13 @@ impl Link {
             carrier: true,
             tx_dropped: 0,
             tap: None,
+            is_ethernet: message.header.link_layer_type == LinkLayerType::Ether,
+            controller: None,
         };
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => name.clone_into(&mut link.name),
+                LinkAttribute::Controller(ifindex) => link.controller = Some(*ifindex),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::Carrier(carrier) => link.carrier = *carrier != 0,
                 LinkAttribute::LinkInfo(info) => link.tap = info.iter().find_map(tap_settings),

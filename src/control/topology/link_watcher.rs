@@ -29,6 +29,7 @@ use crate::sys::link_monitor::{LinkMonitor, LinkNotification, Nsid, nsid_in};
 use crate::sys::netlink::{Netlink, NetlinkError, NetlinkRequest};
 use crate::sys::netns::{self, Netns, NetnsEntry, NetnsIdentity};
 use crate::sys::netns_name_monitor::NetnsNameMonitor;
+use crate::sys::packet_port::PacketHandle;
 use crate::sys::tap::Owner;
 use crate::sys::tap_handle::TapHandle;
 use crate::wire::Mac;
@@ -40,11 +41,30 @@ struct LinkKey {
     ifindex: u32,
 }
 
+/// Control's descriptors of a watched device.
+#[derive(Debug)]
+pub(super) enum DeviceHandle {
+    /// A TAP device that we created.
+    Tap(TapHandle),
+    /// An existing device. It has its own settings and addresses, and is not followed to another namespace: the kernel
+    /// unbinds its sockets there.
+    Packet(PacketHandle),
+}
+
+impl DeviceHandle {
+    fn tap(&self) -> Option<&TapHandle> {
+        match self {
+            DeviceHandle::Tap(tap) => Some(tap),
+            DeviceHandle::Packet(_) => None,
+        }
+    }
+}
+
 /// A device and its last reported state.
 #[derive(Debug)]
 struct WatchedLink {
     id: DeviceId,
-    handle: TapHandle,
+    handle: DeviceHandle,
     /// Its namespace; `None`: the host's.
     netns: Option<NetnsIdentity>,
     up: bool,
@@ -99,7 +119,7 @@ pub(super) struct WatchedDevice<'a> {
     pub(super) id: DeviceId,
     pub(super) link: &'a Link,
     pub(super) addresses: &'a [IpNet],
-    pub(super) handle: TapHandle,
+    pub(super) handle: DeviceHandle,
     pub(super) queues: u32,
     pub(super) offloads: &'a [&'static str],
 }
@@ -244,7 +264,7 @@ impl LinkWatcher {
         }
         for watched in self.devices.values() {
             // What cannot be restored now is tried again the next time.
-            let restored = watched.handle.repair().unwrap_or_default();
+            let restored = watched.handle.tap().and_then(|tap| tap.repair().ok()).unwrap_or_default();
             self.changes.extend(restored.into_iter().map(|what| (watched.id, LinkChange::Restored(what))));
         }
         let mut keys: Vec<(DeviceId, LinkKey)> =
@@ -256,7 +276,7 @@ impl LinkWatcher {
         }
     }
 
-    /// Turns the carrier of a device on or off. The change is not reported: the kernel notifies of it up to a second
+    /// Turns the carrier of a TAP device on or off. The change is not reported: the kernel notifies of it up to a second
     /// later (`net/core/link_watch.c`).
     pub(super) fn set_carrier(&mut self, id: DeviceId, on: bool) -> io::Result<()> {
         if let Some(polled) = self.polled.iter().find(|polled| polled.id == id) {
@@ -264,7 +284,8 @@ impl LinkWatcher {
         }
         let watched = self.devices.values_mut().find(|watched| watched.id == id);
         let watched = watched.ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))?;
-        watched.handle.set_carrier(on)?;
+        let tap = watched.handle.tap().ok_or_else(|| io::Error::from_raw_os_error(libc::EOPNOTSUPP))?;
+        tap.set_carrier(on)?;
         watched.carrier = on;
         for (_, change) in self.changes.iter_mut().filter(|(device, _)| *device == id) {
             if let LinkChange::State { carrier, .. } = change {
@@ -284,7 +305,12 @@ impl LinkWatcher {
     /// The namespace of a device, its index there, and its MAC. `None`: it is gone, or the kernel is older than 5.7.
     pub(super) fn location(&self, id: DeviceId) -> Option<(Netns, u32, Mac)> {
         let (key, watched) = self.devices.iter().find(|(_, watched)| watched.id == id)?;
-        Some((watched.handle.netns()?, key.ifindex, watched.mac))
+        Some((watched.handle.tap()?.netns()?, key.ifindex, watched.mac))
+    }
+
+    /// The device with this index in the host's namespace.
+    pub(super) fn device_on_host(&self, ifindex: u32) -> Option<DeviceId> {
+        self.devices.get(&LinkKey { nsid: None, ifindex }).map(|watched| watched.id)
     }
 
     /// The namespace in which a device is; `None`: the host's.
@@ -326,8 +352,8 @@ impl LinkWatcher {
                 self.devices.contains_key(&key).then_some(key).into_iter().collect()
             }
             LinkNotification::AddressAdded { nsid, ifindex, address } => {
-                let is_port = self.devices.contains_key(&LinkKey { nsid, ifindex });
-                self.host_has_new_address |= nsid.is_none() && !is_port && address.addr().is_ipv4();
+                let of_host = nsid.is_none() && self.tap(LinkKey { nsid, ifindex }).is_none();
+                self.host_has_new_address |= of_host && address.addr().is_ipv4();
                 return self.on_address(LinkKey { nsid, ifindex }, address, add_address);
             }
             LinkNotification::AddressRemoved { nsid, ifindex, address } => {
@@ -364,11 +390,8 @@ impl LinkWatcher {
         self.named.remove(name);
         // A device that was moved elsewhere does not end with this namespace.
         let elsewhere = self.devices.values().find(|watched| watched.id == id).is_some_and(|watched| {
-            watched
-                .handle
-                .netns()
-                .and_then(|netns| netns.identity().ok())
-                .is_some_and(|netns| !netns.is(&home))
+            let netns = watched.handle.tap().and_then(TapHandle::netns);
+            netns.and_then(|netns| netns.identity().ok()).is_some_and(|netns| !netns.is(&home))
         });
         if elsewhere {
             return;
@@ -404,16 +427,16 @@ impl LinkWatcher {
             watched.mac = link.mac;
             report(LinkChange::Mac(link.mac));
         }
-        if let Some(tap) = link.tap {
+        if let (Some(tap), Some(handle)) = (link.tap, watched.handle.tap()) {
             let foreign = tap.queues.map_or(0, |queues| queues.saturating_sub(watched.queues));
             if watched.foreign != foreign {
                 watched.foreign = foreign;
                 report(LinkChange::ForeignQueues(foreign));
                 // What the other processes did to the offloads outlasts their queues. Fails if the device was deleted.
-                let _ = watched.handle.restore_offloads();
+                let _ = handle.restore_offloads();
             }
             let Owner { user, group } = Owner::this_process();
-            if (tap.user, tap.group) != (Some(user), Some(group)) && watched.handle.restore_owner().is_ok() {
+            if (tap.user, tap.group) != (Some(user), Some(group)) && handle.restore_owner().is_ok() {
                 report(LinkChange::Restored("owner"));
             }
         }
@@ -441,7 +464,7 @@ impl LinkWatcher {
             }
             (watched.offloads_stale, watched.offloads_due) = (false, now + INTERVAL);
             // A device that was moved or renamed meanwhile causes another notification.
-            let Some(offloads) = offloads_of(&watched.handle) else { continue };
+            let Some(offloads) = watched.handle.tap().and_then(offloads_of) else { continue };
             if watched.offloads != offloads {
                 watched.offloads.clone_from(&offloads);
                 self.changes.push_back((watched.id, LinkChange::Offloads(offloads)));
@@ -452,11 +475,12 @@ impl LinkWatcher {
     /// Finds a device that is not where it was: it was moved to another namespace, or deleted.
     fn follow(&mut self, key: LinkKey) {
         let Some(mut watched) = self.devices.remove(&key) else { return };
-        let Some((moved, link, netns)) = self.locate(&watched.handle) else {
+        let found = watched.handle.tap().and_then(|tap| self.locate(tap));
+        let (Some((moved, link, netns)), DeviceHandle::Tap(tap)) = (found, &mut watched.handle) else {
             self.changes.push_back((watched.id, LinkChange::Gone));
             return;
         };
-        watched.handle.update_lifetime();
+        tap.update_lifetime();
         let id = watched.id;
         if moved != key {
             watched.netns = moved.nsid.map(|_| netns);
@@ -485,11 +509,16 @@ impl LinkWatcher {
         })
     }
 
-    /// Notes an address that was added or removed, and reports the addresses.
+    fn tap(&self, key: LinkKey) -> Option<&TapHandle> {
+        self.devices.get(&key)?.handle.tap()
+    }
+
+    /// Notes an address of a TAP device that was added or removed, and reports the addresses.
     fn on_address(&mut self, key: LinkKey, address: IpNet, edit: impl FnOnce(&mut Vec<IpNet>, IpNet)) {
-        let Some(watched) = self.devices.get_mut(&key).filter(|_| !is_link_local(address.addr())) else {
+        if self.tap(key).is_none() || is_link_local(address.addr()) {
             return;
-        };
+        }
+        let Some(watched) = self.devices.get_mut(&key) else { return };
         let before = watched.addresses.clone();
         edit(&mut watched.addresses, address);
         if watched.addresses != before {
@@ -507,7 +536,13 @@ impl LinkWatcher {
     pub(super) fn queue_dropped(&mut self) -> HashMap<DeviceId, u64> {
         let devices: Vec<(LinkKey, DeviceId)> =
             self.devices.iter().map(|(key, watched)| (*key, watched.id)).collect();
-        let dropped = |(key, id)| Some((id, self.query(key).ok()?.tx_dropped));
+        let dropped = |(key, id)| {
+            let dropped = match &self.devices.get(&key)?.handle {
+                DeviceHandle::Packet(handle) => handle.dropped(),
+                DeviceHandle::Tap(_) => self.query(key).ok()?.tx_dropped,
+            };
+            Some((id, dropped))
+        };
         devices.into_iter().filter_map(dropped).collect()
     }
 

@@ -13,6 +13,7 @@ mod claim;
 mod device;
 mod environment;
 mod error;
+mod existing_device;
 pub(crate) mod firewall;
 mod forwarding;
 pub(crate) mod handover;
@@ -36,7 +37,8 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
-pub use self::device::{Device, DeviceId, LinkChange, PortNetns, PortSpec};
+pub(crate) use self::device::host_port;
+pub use self::device::{Attachment, Device, DeviceId, LinkChange, PortNetns, PortSpec};
 pub use self::environment::Environment;
 pub use self::error::TopologyError;
 pub use self::ledger::LedgerHolder;
@@ -46,9 +48,8 @@ pub use self::route::{Packet, RouteLookup, SenderRoute};
 use self::announce::{Announcer, Origin};
 use self::build::{BuiltDevice, StagingNetns};
 use self::claim::{claim_name, close, open_kernel_interfaces};
-use self::device::host_port;
 use self::ledger::{Entry, EntryId, Ledger, Owner};
-use self::link_watcher::{LinkWatcher, Observation, WatchedDevice};
+use self::link_watcher::{DeviceHandle, LinkWatcher, Observation, WatchedDevice};
 use self::nat_watcher::NatWatcher;
 use self::notices::Notices;
 use super::Config;
@@ -176,11 +177,18 @@ impl Topology {
         Ok(device)
     }
 
-    /// Creates a port.
+    /// Creates or opens the device of a port.
     ///
     /// # Errors
     /// On an error nothing is left behind.
-    pub fn add_port(&mut self, spec: &PortSpec) -> Result<Device, TopologyError> {
+    pub fn add_port(&mut self, attachment: &Attachment) -> Result<Device, TopologyError> {
+        match attachment {
+            Attachment::Tap(spec) => self.create_tap(spec),
+            Attachment::Device { ifname, queues } => self.open_device(ifname, *queues),
+        }
+    }
+
+    fn create_tap(&mut self, spec: &PortSpec) -> Result<Device, TopologyError> {
         let before = self.ledger.next_id();
         let added = self.build_device(spec).and_then(|built| self.register(built, spec));
         if added.is_err() {
@@ -340,7 +348,7 @@ impl Topology {
             id,
             link: &built.link,
             addresses: &built.addresses,
-            handle,
+            handle: DeviceHandle::Tap(handle),
             queues,
             offloads: &built.offloads,
         };
