@@ -1,13 +1,16 @@
 //! `uswitch port`: shows, adds and deletes ports.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::ValueHint;
 use clap_complete::ArgValueCompleter;
 use ipnet::IpNet;
 
 use crate::control::config::{self, HOST, InvalidValue};
-use crate::control::report::{AddedPort, AdminState, NewPort, PortBlock, PortKind, PortReport, PortSettings};
+use crate::control::report::{
+    AddedPort, AdminState, NewPort, NewSocket, PortBlock, PortKind, PortReport, PortSettings, SocketType,
+};
 use crate::sys::ethtool;
 use crate::wire::Mac;
 
@@ -44,12 +47,12 @@ struct PortShow {
     json: bool,
 }
 
-/// Add a port: a new container, an existing network namespace, or an existing device
+/// Add a port: a new container, an existing network namespace, an existing device, or a Unix socket
 #[derive(Debug, clap::Args)]
 struct PortAdd {
     #[command(flatten)]
     target: Target,
-    /// Name of the port and of its container [default: the next free one, or that of the namespace or device]
+    /// Name of the port and of its container [default: the next free one, or that of the namespace, device or socket]
     #[arg(value_name = "PORT", value_parser = container_name)]
     port: Option<String>,
     /// Attach an existing network namespace: a name of `ip netns`, a path, or a process ID
@@ -60,6 +63,16 @@ struct PortAdd {
     #[arg(long, value_name = "NAME", conflicts_with_all = ["netns", "ifname", "mtu", "shared_netns"],
           add = ArgValueCompleter::new(complete::devices))]
     device: Option<String>,
+    /// Attach a Unix socket: another switch, a virtual machine or passt. --mac and --ip are as with --device
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["netns", "device", "ifname", "shared_netns"],
+          value_hint = ValueHint::FilePath)]
+    socket: Option<PathBuf>,
+    /// What the socket carries [default: seqpacket]
+    #[arg(long, value_name = "TYPE", requires = "socket")]
+    socket_type: Option<SocketType>,
+    /// Create the socket and wait for a peer, instead of connecting to it
+    #[arg(long, requires = "socket")]
+    listen: bool,
     /// IP address with prefix length, or `none`; may be repeated [default: the next free one of each subnet]
     #[arg(long, value_name = "CIDR", value_parser = port_address)]
     ip: Vec<PortAddress>,
@@ -81,7 +94,7 @@ struct PortAdd {
     /// Allow a second port in a namespace that already has one of this switch
     #[arg(long)]
     shared_netns: bool,
-    /// Drop frames whose addresses are not the port's [default: as the switch; off with --netns and --device]
+    /// Drop frames whose addresses are not the port's [default: as the switch; off with --netns, --device and --socket]
     #[arg(long, value_name = "on|off", num_args = 0..=1, require_equals = true, default_missing_value = "on",
           value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
     guard: Option<bool>,
@@ -267,6 +280,7 @@ impl PortAdd {
             name: self.port,
             netns: self.netns.map(absolute).transpose()?,
             device: self.device,
+            socket: self.socket.map(|path| socket(&path, self.socket_type, self.listen)).transpose()?,
             ip: addresses(&self.ip)?,
             mac: self.mac,
             ifname: self.ifname,
@@ -288,6 +302,11 @@ impl PortAdd {
         }
         if self.json { output::json(&made.port) } else { output::print(&ports_table(&[made.port])) }
     }
+}
+
+fn socket(path: &Path, kind: Option<SocketType>, listen: bool) -> Result<NewSocket, CliError> {
+    let path = std::path::absolute(path).map_err(CliError::io(format!("find {}", path.display())))?;
+    Ok(NewSocket { path, kind: kind.unwrap_or_default(), listen })
 }
 
 /// Makes a path absolute: the switch has another working directory than this process.

@@ -7,6 +7,7 @@ use crate::control::EngineChoice;
 use crate::control::capture::CaptureDirection;
 use crate::control::event::EventType;
 use crate::control::log::LogLevel;
+use crate::control::report::SocketType;
 
 impl ValueEnum for EngineChoice {
     fn value_variants<'a>() -> &'a [Self] {
@@ -20,6 +21,21 @@ impl ValueEnum for EngineChoice {
             }
             EngineChoice::Uring => PossibleValue::new("uring").help("io_uring, or fail"),
             EngineChoice::Poll => PossibleValue::new("poll").help("epoll with read and write"),
+        })
+    }
+}
+
+impl ValueEnum for SocketType {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[SocketType::Seqpacket, SocketType::Stream]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            SocketType::Seqpacket => PossibleValue::new("seqpacket")
+                .help("A virtio-net header and a frame in each message: another switch"),
+            SocketType::Stream => PossibleValue::new("stream")
+                .help("Frames with their length before them: QEMU (-netdev stream), passt"),
         })
     }
 }

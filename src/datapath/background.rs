@@ -413,7 +413,7 @@ mod tests {
     use std::os::unix::net::UnixDatagram;
 
     use super::*;
-    use crate::sys::queue::Framing;
+    use crate::sys::queue::{Access, Framing};
 
     const PORT: PortId = PortId(3);
 
@@ -428,7 +428,8 @@ mod tests {
         let mut background = BackgroundWriter::start(Arc::clone(&counters), placement::allowed()).unwrap();
         let (ours, host) = UnixDatagram::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
-        background.attach(PORT, &Queue { fd: ours.into(), framing: Framing::Vnet });
+        background
+            .attach(PORT, &Queue { fd: ours.into(), framing: Framing::Vnet, access: Access::ReadWrite });
         Fixture { background, counters, host }
     }
 
@@ -467,7 +468,10 @@ mod tests {
         assert_eq!(accepted, 0);
         for port in 10..10 + 2 * u16::try_from(MAX_PORTS).unwrap() {
             let (ours, _) = UnixDatagram::pair().unwrap();
-            background.attach(PortId(port), &Queue { fd: ours.into(), framing: Framing::Plain });
+            background.attach(
+                PortId(port),
+                &Queue { fd: ours.into(), framing: Framing::Plain, access: Access::ReadWrite },
+            );
         }
         assert_eq!(background.ports, MAX_PORTS);
     }

@@ -191,20 +191,25 @@ pub(super) fn account_write(port: &PortCounters, written: nix::Result<usize>, he
     }
 }
 
+/// Stands for the error of a read of no bytes: the peer has closed a socket. The kernel has no error with this number.
+pub(super) const END_OF_FILE: i32 = 0;
+
 /// Counts a frame that could not be read, because its offloads cannot be described.
 pub(super) fn account_lost(port: &PortCounters) {
     port.rx_frames.add(1);
     port.dropped(DropReason::BadOffload);
 }
 
-/// The drop reason for a write error of a TAP device (`tun_get_user` in Linux `drivers/net/tun.c`) or of a packet socket
-/// (`packet_snd` in `net/packet/af_packet.c`).
+/// The drop reason for a write error of a TAP device (`tun_get_user` in Linux `drivers/net/tun.c`), of a packet socket
+/// (`packet_snd` in `net/packet/af_packet.c`) or of a Unix socket (unix(7)).
 fn reason_of(error: Errno) -> DropReason {
     match error {
         // Not up; deleted; detached meanwhile.
         Errno::EIO | Errno::EBADFD | Errno::EBADF | Errno::ECANCELED | Errno::ENETDOWN | Errno::ENXIO => {
             DropReason::EgressDown
         }
+        // The peer has closed the socket.
+        Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN => DropReason::EgressDown,
         Errno::EAGAIN | Errno::EBUSY | Errno::ENOBUFS | Errno::ENOMEM => DropReason::EgressQueueFull,
         _ => DropReason::EgressRefused,
     }

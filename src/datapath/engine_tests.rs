@@ -8,7 +8,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::{Engine, Event, PollEngine, Reads, UringEngine, Wait};
 use crate::switch::{Counters, PortId};
-use crate::sys::queue::{Framing, Queue};
+use crate::sys::queue::{Access, Framing, Queue};
 
 struct EngineFixture<E: Engine> {
     engine: E,
@@ -42,7 +42,12 @@ impl<E: Engine> EngineFixture<E> {
             let (ours, theirs) = UnixDatagram::pair().unwrap();
             ours.set_nonblocking(true).unwrap();
             theirs.set_nonblocking(true).unwrap();
-            self.engine.attach(PortId(port), Queue { fd: ours.into(), framing: Framing::Plain }).unwrap();
+            self.engine
+                .attach(
+                    PortId(port),
+                    Queue { fd: ours.into(), framing: Framing::Plain, access: Access::ReadWrite },
+                )
+                .unwrap();
             self.hosts.push(theirs);
         }
     }

@@ -9,12 +9,14 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::EventFd;
 
-use super::engine::{Arrival, Engine, Event, Extent, Load, Reads, Wait, account_lost, vnet_header};
+use super::engine::{
+    Arrival, END_OF_FILE, Engine, Event, Extent, Load, Reads, Wait, account_lost, vnet_header,
+};
 use super::{BUFFERS, write_copy, write_frame};
 use crate::switch::{Counters, Egress, PortId, Ports};
 use crate::sys::arena::{BUFFER_SIZE, HEADROOM};
 use crate::sys::packet_message::{self, Received};
-use crate::sys::queue::{Framing, Queue};
+use crate::sys::queue::{Access, Framing, Queue};
 
 /// Most ports read in one turn, so that there is a buffer for each. epoll reports the others in the next turn: it
 /// rotates its ready list.
@@ -87,7 +89,7 @@ impl PollEngine {
                 }
                 outcome => {
                     self.free.push(buffer.0);
-                    let error = outcome.map_or_else(|error| error as i32, |_| libc::EAGAIN);
+                    let error = outcome.map_or_else(|error| error as i32, |_| END_OF_FILE);
                     if queue.framing.is_lost_frame(error) {
                         account_lost(self.counters.port(port));
                     } else if !queue.framing.is_transient(error) {
@@ -124,7 +126,9 @@ impl Engine for PollEngine {
     type Buffer = PollBuffer;
 
     fn attach(&mut self, port: PortId, queue: Queue) -> io::Result<()> {
-        self.epoll.add(&queue.fd, EpollEvent::new(EpollFlags::EPOLLIN, port.0.into()))?;
+        if queue.access == Access::ReadWrite {
+            self.epoll.add(&queue.fd, EpollEvent::new(EpollFlags::EPOLLIN, port.0.into()))?;
+        }
         self.queues[port.index()] = Some(queue);
         self.reads[port.index()] = Reads::default();
         Ok(())
@@ -133,7 +137,7 @@ impl Engine for PollEngine {
     fn detach(&mut self, port: PortId) -> io::Result<()> {
         let queue = self.queues[port.index()].take();
         if let Some(queue) = &queue {
-            // Fails for a queue that is gone: it was removed then.
+            // Fails for a queue that is gone, which was removed then, and for one that is only written.
             let _ = self.epoll.delete(&queue.fd);
         }
         self.detached.push((port, queue));

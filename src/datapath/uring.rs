@@ -20,7 +20,7 @@ use super::engine::{
 };
 use super::{BUFFERS, write_copy, write_frame};
 use crate::switch::{Counters, Egress, PortId, Ports};
-use crate::sys::queue::{Framing, Queue};
+use crate::sys::queue::{Access, Framing, Queue};
 use crate::sys::uring::{Completion, Enter, Lease, Ring, SlotWrite};
 
 /// Most reads of one port per turn: half of the buffers, so that the other half can be in writes.
@@ -247,8 +247,11 @@ impl Engine for UringEngine {
         self.ring.set_file(port.0, Some(queue.fd.as_fd()))?;
         // Writes to a port that was up before it had a queue have yet to fail.
         let writes = Cell::new(slot.writes.get());
+        let is_read = queue.access == Access::ReadWrite;
         *slot = PortQueue { queue: Some(queue), writes, ..PortQueue::default() };
-        self.drained.push(port);
+        if is_read {
+            self.drained.push(port);
+        }
         Ok(())
     }
 

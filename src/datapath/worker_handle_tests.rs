@@ -9,7 +9,7 @@ use crossbeam_channel::{bounded, unbounded};
 use super::worker::Command;
 use super::*;
 use crate::switch::{Gateway, SwitchConfig};
-use crate::sys::queue::Framing;
+use crate::sys::queue::{Access, Framing};
 
 /// A datapath with two workers and no ports.
 fn two_workers() -> Datapath {
@@ -30,7 +30,8 @@ fn two_queues() -> (Vec<Queue>, [UnixDatagram; 2]) {
     for socket in [&a, &b] {
         socket.set_nonblocking(true).unwrap();
     }
-    let queues = [a, b].map(|socket| Queue { fd: socket.into(), framing: Framing::Plain });
+    let queues =
+        [a, b].map(|socket| Queue { fd: socket.into(), framing: Framing::Plain, access: Access::ReadWrite });
     (queues.into(), [peer_a, peer_b])
 }
 

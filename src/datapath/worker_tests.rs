@@ -9,7 +9,7 @@ use super::{MemoryEngine, MemoryNet, NoticeSender, allowed_cpus, notify};
 use crate::switch::Side;
 use crate::switch::fdb::{FdbKey, FdbState};
 use crate::switch::{Counters, DropReason, Gateway, Port, PortId, Switch, SwitchConfig, Tick};
-use crate::sys::queue::{Framing, Queue};
+use crate::sys::queue::{Access, Framing, Queue};
 use crate::wire::{Mac, VnetHeader};
 use crossbeam_channel::{Sender, bounded, unbounded};
 use nix::errno::Errno;
@@ -264,7 +264,8 @@ fn drops_frames_for_a_slow_port_that_has_too_many_waiting() {
     ours.set_nonblocking(true).unwrap();
     while ours.send(b"full").is_ok() {}
     ours.set_nonblocking(false).unwrap();
-    background.attach(PortId(1), &Queue { fd: ours.into(), framing: Framing::Plain });
+    background
+        .attach(PortId(1), &Queue { fd: ours.into(), framing: Framing::Plain, access: Access::ReadWrite });
     fixture.worker.background = Some(background);
     fixture.worker.detour = true;
     for _ in 0..FRAMES {

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
 
 use super::caps::Raised;
-use super::queue::{Framing, Queue};
+use super::queue::{Access, Framing, Queue};
 use crate::wire::VnetHeader;
 
 /// Bytes of GSO packets that may wait in each direction.
@@ -63,7 +63,7 @@ pub fn open(ifindex: u32, count: usize) -> Result<Vec<Queue>, PacketPortError> {
         if count > 1 {
             group = Some(join_group(fd.as_fd(), group)?);
         }
-        queues.push(Queue { fd, framing: Framing::Packet });
+        queues.push(Queue { fd, framing: Framing::Packet, access: Access::ReadWrite });
     }
     Ok(queues)
 }

@@ -11,6 +11,17 @@ pub struct Queue {
     pub fd: OwnedFd,
     /// What is before each frame.
     pub framing: Framing,
+    /// Whether frames are read from it.
+    pub access: Access,
+}
+
+/// How a worker uses a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// It reads and writes frames.
+    ReadWrite,
+    /// It writes frames. Another worker reads the same queue.
+    WriteOnly,
 }
 
 /// How frames are read from and written to a queue.

@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use nix::errno::Errno;
 use nix::unistd::{getegid, geteuid};
 
-use super::queue::{Framing, Queue};
+use super::queue::{Access, Framing, Queue};
 
 const CLONE_DEVICE: &str = "/dev/net/tun";
 
@@ -122,7 +122,7 @@ pub fn open(request: &TapConfig) -> Result<Tap, TapError> {
         if number == 0 {
             set_owner(fd.as_fd(), Owner::this_process())?;
         }
-        queues.push(Queue { fd: fd.into(), framing: framing(request) });
+        queues.push(Queue { fd: fd.into(), framing: framing(request), access: Access::ReadWrite });
     }
     let uso = match queues.first() {
         Some(queue) if request.offload => {

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use super::netns::{Netns, NetnsIdentity};
-use super::queue::{Framing, Queue};
+use super::queue::{Access, Framing, Queue};
 use super::tap::{self, Lifetime, Owner, TapError, VNET_HEADER};
 use crate::wire::Mac;
 
@@ -176,7 +176,7 @@ pub fn adopt(files: Vec<OwnedFd>, expected: &tap::TapConfig) -> Result<Vec<Queue
         }
         fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
             .map_err(|error| AdoptError::NotQueue(error.into()))?;
-        Ok(Queue { fd, framing: tap::framing(expected) })
+        Ok(Queue { fd, framing: tap::framing(expected), access: Access::ReadWrite })
     };
     files.into_iter().map(adopt).collect()
 }

@@ -225,3 +225,20 @@ fn starts_with_devices() {
     let error = host.run("uswitch start --detach --device eth1 --device eth1").fails();
     assert!(error.contains("--device: 'eth1' is given twice"), "{error}");
 }
+
+/// A program has the other end of a TAP device, as a virtual machine or a VPN daemon: here, a wire to a second one.
+#[test]
+fn tap_of_another_program_becomes_a_port() {
+    let s = Uswitch::with("--ports 1");
+    let host = s.host();
+    host.run("ip netns add lan").ok();
+    let tap = |name| format!("TUN,tun-name={name},tun-type=tap,iff-no-pi,iff-up");
+    let _wire = host.spawn(&format!("socat {} {}", tap("tap0"), tap("tap1")));
+    wait_until("the devices exist", || host.run("ip link show tap1").succeeded());
+    host.sh(&format!(
+        "ip link set tap1 netns lan; ip -n lan link set tap1 up; ip -n lan addr add {LAN}/24 dev tap1"
+    ))
+    .ok();
+    host.run("uswitch port add vm --device tap0").ok();
+    host.netns("container1").run(&format!("ping -n -c 1 -W 5 {LAN}")).ok();
+}

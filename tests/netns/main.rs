@@ -46,6 +46,7 @@ mod rootless;
 mod scale;
 mod security;
 mod segmentation;
+mod sockets;
 mod terminal;
 mod throttling;
 mod trace;

@@ -191,7 +191,6 @@ fn check(options: Options) -> Checked<Config> {
     device_name(&name).map_err(|why| ("name", why))?;
     let ports = number("ports", options.ports, 2, 0..=MOST_PORTS)?;
     let choose = Choose::new(&name, &options);
-    let devices = devices(&options.device).map_err(|why| ("device", why))?;
     let (subnets, gateways) = address_plan(&options, ports)?;
     let prefix = options.prefix.unwrap_or_else(|| "container".to_owned());
     let longest = if prefix.is_empty() { String::new() } else { format!("{prefix}{MOST_PORTS}") };
@@ -208,7 +207,7 @@ fn check(options: Options) -> Checked<Config> {
         ports,
         prefix,
         choose,
-        devices,
+        devices: devices(options.device)?,
         nat,
         internal,
         // Without subnets the containers have no assigned addresses to which they could be bound.
@@ -233,14 +232,14 @@ fn check(options: Options) -> Checked<Config> {
 }
 
 /// Each device becomes a port of its name.
-fn devices(typed: &[String]) -> Result<Vec<String>, InvalidValue> {
+fn devices(typed: Vec<String>) -> Checked<Vec<String>> {
     for (n, device) in typed.iter().enumerate() {
-        device_name(device).and_then(|()| container_name(device))?;
+        device_name(device).and_then(|()| container_name(device)).map_err(|why| ("device", why))?;
         if typed[..n].contains(device) {
-            return Err(InvalidValue::DeviceTwice(device.clone()));
+            return Err(("device", InvalidValue::DeviceTwice(device.clone())));
         }
     }
-    Ok(typed.to_vec())
+    Ok(typed)
 }
 
 fn txqueuelen(typed: Option<u64>) -> Checked<Option<u32>> {

@@ -19,7 +19,8 @@ pub use self::fdb::{
     FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, FlushReport, NewFdbEntry, NewFdbState,
 };
 pub use self::port::{
-    AddedPort, AdminState, BridgePort, NewPort, PortBlock, PortKind, PortReport, PortSettings, Throttled,
+    AddedPort, AdminState, BridgePort, NewPort, NewSocket, PortBlock, PortKind, PortReport, PortSettings,
+    SocketType, Throttled,
 };
 pub use self::stats::{DELETED, PortStats};
 pub use self::status::{GatewayReport, Health, Status, SwitchState};

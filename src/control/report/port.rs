@@ -1,5 +1,7 @@
 //! Ports and their settings.
 
+use std::path::PathBuf;
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -12,7 +14,7 @@ use crate::wire::Mac;
 pub struct PortReport {
     /// Port number in the switch, from 1. (The device's index is unique only in its namespace.)
     pub ifindex: u32,
-    /// Name of the port's device.
+    /// Name of the port's device, or the path of its socket.
     pub link: String,
     /// The name.
     pub ifname: String,
@@ -116,6 +118,8 @@ pub enum PortKind {
     Tap,
     /// An existing device.
     Device,
+    /// A Unix socket.
+    Socket,
 }
 
 impl PortKind {
@@ -124,6 +128,7 @@ impl PortKind {
         match self {
             PortKind::Tap => "tap",
             PortKind::Device => "device",
+            PortKind::Socket => "socket",
         }
     }
 }
@@ -240,7 +245,7 @@ impl Default for BridgePort {
 #[serde(deny_unknown_fields, default)]
 pub struct NewPort {
     /// Name of the port and its container [default: the prefix and the lowest free number, or the name
-    /// of `netns` or `device`].
+    /// of `netns`, `device` or `socket`].
     pub name: Option<String>,
     /// An existing network namespace: a name that `ip netns` knows, an absolute path, or a process ID
     /// [default: a new container].
@@ -248,6 +253,9 @@ pub struct NewPort {
     /// An existing device of the switch's network namespace. It excludes `netns`, `ifname`, `mtu` and `shared_netns`;
     /// `ip` and `mac` are then those of the host behind it, for the guard [default: none].
     pub device: Option<String>,
+    /// A Unix socket. It excludes `netns`, `device`, `ifname` and `shared_netns`; `ip` and `mac` are as with `device`
+    /// [default: none].
+    pub socket: Option<NewSocket>,
     /// Addresses with prefix lengths; `[]` for none [default: the next free one in each subnet].
     #[schema(value_type = Option<Vec<String>>)]
     pub ip: Option<Vec<IpNet>>,
@@ -265,8 +273,34 @@ pub struct NewPort {
     pub replace: bool,
     /// Whether `netns` may have another port of this switch.
     pub shared_netns: bool,
-    /// Whether the guard is on [default: as the switch; off with `netns` and `device`].
+    /// Whether the guard is on [default: as the switch; off with `netns`, `device` and `socket`].
     pub guard: Option<bool>,
+}
+
+/// A Unix socket that becomes a port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewSocket {
+    /// Its absolute path.
+    #[schema(value_type = String)]
+    pub path: PathBuf,
+    /// What it carries [default: seqpacket].
+    #[serde(default, rename = "type")]
+    pub kind: SocketType,
+    /// Whether to create it and wait for a peer, instead of connecting to it.
+    #[serde(default)]
+    pub listen: bool,
+}
+
+/// What a socket carries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SocketType {
+    /// Messages of a virtio-net header and a frame: another switch
+    #[default]
+    Seqpacket,
+    /// Frames with their length before them: QEMU (`-netdev stream`), passt
+    Stream,
 }
 
 /// Settings of a port to change. Missing ones stay as they are.

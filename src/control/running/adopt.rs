@@ -43,8 +43,8 @@ impl<M: HostNetwork> Running<M> {
         let there = self.network.devices_sharing(&handed.netns)?;
         let make = |network: &mut M, attachment: &Attachment| match attachment {
             Attachment::Tap(spec) => network.adopt_port(spec, handed),
-            // A plan with a device has no namespace.
-            Attachment::Device { .. } => Err(TopologyError::NoSuchDevice),
+            // Other plans have no namespace.
+            Attachment::Device { .. } | Attachment::Socket(_) => Err(TopologyError::NoSuchDevice),
         };
         let (id, notices) = self.add_planned(asked, &there, make)?;
         if let Some(port) = self.ports.get_mut(&id) {

@@ -1,15 +1,21 @@
-//! Ports on existing devices, on the fake network.
+//! Ports on existing devices and on sockets, on the fake network.
 
 use super::RunError;
 use super::fake::{FakeNetwork, config, running};
 use super::*;
-use crate::control::report::{AdminState, NewPort, PortKind, PortSettings};
+use crate::control::report::{AdminState, NewPort, NewSocket, PortKind, PortSettings, SocketType};
 
 /// A request for a port on `eth1`.
 fn on_device(edit: impl FnOnce(&mut NewPort)) -> NewPort {
     let mut request = NewPort { device: Some("eth1".into()), ..NewPort::default() };
     edit(&mut request);
     request
+}
+
+/// A request for a port on a stream socket.
+fn on_socket(path: &str) -> NewPort {
+    let socket = NewSocket { path: path.into(), kind: SocketType::Stream, listen: true };
+    NewPort { socket: Some(socket), ..NewPort::default() }
 }
 
 fn refused(running: &mut Running<FakeNetwork>, request: NewPort) -> String {
@@ -50,8 +56,28 @@ async fn existing_device_refuses_settings_of_a_new_one() {
 async fn refused_guard_changes_no_other_setting() {
     let (_fake, mut running) = running(config(|_| {})).await;
     running.add_port(on_device(|_| {})).unwrap();
-    let settings = PortSettings { guard: Some(true), admin_state: Some(AdminState::Down) };
+    let (guard, admin_state) = (Some(true), Some(AdminState::Down));
+    let settings = PortSettings { guard, admin_state, ..PortSettings::default() };
     let error = running.set_port("eth1", &settings).unwrap_err();
     assert!(matches!(error, RunError::NoGuardAddresses(_)));
     assert_eq!(running.port_reports().last().map(|port| port.state.clone()), Some("forwarding".into()));
+}
+
+/// It is named after the socket. A stream has no virtio-net headers, so the switch completes each frame.
+#[tokio::test]
+async fn port_on_a_socket_has_no_carrier_without_a_peer() {
+    let (_fake, mut running) = running(config(|_| {})).await;
+    let made = running.add_port(on_socket("/run/vm1.sock")).unwrap().port;
+    assert_eq!((made.ifname.as_str(), made.kind, made.offload), ("vm1", PortKind::Socket, false));
+    assert_eq!((made.operstate.as_str(), made.flags[0].as_str()), ("DOWN", "NO-CARRIER"));
+    let both = NewPort { device: Some("eth1".into()), ..on_socket("/run/vm2.sock") };
+    for (request, word) in [
+        (on_socket("vm2.sock"), "'vm2.sock' is not an absolute path"),
+        (on_socket("/run/.hidden"), "give the port a name"),
+        (on_socket("/run/vm1.sock"), "vm1 exists"),
+        (both, "'device' excludes 'socket'"),
+    ] {
+        let error = refused(&mut running, request);
+        assert!(error.contains(word), "{error}");
+    }
 }

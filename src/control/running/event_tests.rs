@@ -8,6 +8,7 @@ use super::*;
 use crate::control::event::{Event, EventFilter, EventType};
 use crate::control::report::{NewFdbEntry, NewFdbState, NewPort};
 use crate::control::subscription::{Delivery, Subscription};
+use crate::control::topology::LinkChange;
 use crate::datapath::NOTIFICATIONS_PER_PORT;
 
 const HOST_MAC: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 1]);

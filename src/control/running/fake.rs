@@ -20,7 +20,7 @@ use crate::control::topology::{
 use crate::control::{Config, Options};
 use crate::datapath::EngineKind;
 use crate::sys::netns::Netns;
-use crate::sys::queue::{Framing, Queue};
+use crate::sys::queue::{Access, Framing, Queue};
 use crate::wire::Mac;
 
 /// The test's side of a [`FakeNetwork`].
@@ -149,7 +149,7 @@ impl FakeNetwork {
             netns: None,
             addresses: spec.addresses.clone(),
             offloads: Vec::new(),
-            queues: vec![Queue { fd: ours.into(), framing: Framing::Plain }],
+            queues: vec![Queue { fd: ours.into(), framing: Framing::Plain, access: Access::ReadWrite }],
             polled: false,
         })
     }
@@ -175,6 +175,7 @@ impl HostNetwork for FakeNetwork {
         let spec = match attachment {
             Attachment::Tap(spec) => spec.clone(),
             Attachment::Device { ifname, .. } => existing_device(ifname),
+            Attachment::Socket(socket) => existing_device(&socket.path.display().to_string()),
         };
         let name = match &spec.netns {
             PortNetns::New(name) => name.clone(),
@@ -224,6 +225,12 @@ impl HostNetwork for FakeNetwork {
     fn adopt_port(&mut self, spec: &PortSpec, _handed: HandedOver) -> Result<Device, TopologyError> {
         self.add_port(&Attachment::Tap(spec.clone()))
     }
+
+    fn socket_queues(&mut self, _: DeviceId) -> Result<Vec<Queue>, TopologyError> {
+        Err(TopologyError::NoSuchDevice)
+    }
+
+    fn disconnected(&mut self, _: DeviceId) {}
 
     async fn next_change(&mut self) -> NetworkChange {
         match self.changes.recv().await {

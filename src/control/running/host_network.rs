@@ -11,6 +11,7 @@ use crate::control::topology::{
     Attachment, Device, DeviceId, NetworkChange, Packet, PortSpec, RouteLookup, Topology, TopologyError,
 };
 use crate::sys::netns::Netns;
+use crate::sys::queue::Queue;
 use crate::wire::Mac;
 
 /// Creates and removes the devices of ports.
@@ -35,6 +36,10 @@ pub(crate) trait HostNetwork {
     fn devices_sharing(&self, netns: &Netns) -> Result<Vec<DeviceId>, TopologyError>;
     /// As [`Topology::adopt_port`].
     fn adopt_port(&mut self, spec: &PortSpec, handed: HandedOver) -> Result<Device, TopologyError>;
+    /// As [`Topology::socket_queues`].
+    fn socket_queues(&mut self, device: DeviceId) -> Result<Vec<Queue>, TopologyError>;
+    /// As [`Topology::disconnected`].
+    fn disconnected(&mut self, device: DeviceId);
     /// As [`Topology::next_change`]. Cancel-safe.
     async fn next_change(&mut self) -> NetworkChange;
     /// As [`Topology::queue_dropped`].
@@ -75,6 +80,12 @@ impl HostNetwork for Topology {
     }
     fn adopt_port(&mut self, spec: &PortSpec, handed: HandedOver) -> Result<Device, TopologyError> {
         Topology::adopt_port(self, spec, handed)
+    }
+    fn socket_queues(&mut self, device: DeviceId) -> Result<Vec<Queue>, TopologyError> {
+        Topology::socket_queues(self, device)
+    }
+    fn disconnected(&mut self, device: DeviceId) {
+        Topology::disconnected(self, device);
     }
     async fn next_change(&mut self) -> NetworkChange {
         Topology::next_change(self).await

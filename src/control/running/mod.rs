@@ -34,6 +34,7 @@ mod nat;
 mod plan;
 mod port_settings;
 mod ports;
+mod socket_peer;
 #[cfg(test)]
 mod tests;
 mod totals;
@@ -45,6 +46,7 @@ mod watchdog;
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -64,7 +66,7 @@ use watchdog::Watchdog;
 
 use super::config::{HOST, InvalidValue};
 use super::report::{ErrorCode, NewPort, StopReport};
-use super::topology::{Environment, LinkChange, NetworkChange, Topology, TopologyError};
+use super::topology::{Environment, NetworkChange, Topology, TopologyError};
 use super::trace::TraceError;
 use super::{Config, EngineChoice};
 use crate::datapath::{self, Datapath, DatapathError, DatapathSettings, EngineKind, Notice};
@@ -109,9 +111,13 @@ pub(crate) enum RunError {
         "the guard of {0} needs the addresses of the host behind it: give its MAC and IP addresses when you add the port"
     )]
     NoGuardAddresses(String),
-    /// The name of a setting.
-    #[error("'{0}' is a setting of a new device, and this port is on an existing one: give only one of them")]
-    DeviceHas(&'static str),
+    /// The names of two settings.
+    #[error("'{0}' excludes '{1}': give only one of them")]
+    Excludes(&'static str, &'static str),
+    #[error("give the port a name: its socket has none that a port can have")]
+    NoNameOfSocket,
+    #[error("'{}' is not an absolute path", .0.display())]
+    RelativePath(PathBuf),
     /// The address, and its owner.
     #[error(
         "the port {0} exists, and its device is gone: replace it (--replace), or delete it with `uswitch port del {0}`"
@@ -346,6 +352,7 @@ impl<M: HostNetwork> Running<M> {
                 }
                 change = self.network.next_change() => match change {
                     NetworkChange::Device(device, change) => self.device_changed(device, &change),
+                    NetworkChange::Connected(device) => self.connected(device),
                     NetworkChange::Nat(change) => self.nat_changed(change),
                 },
                 () = self.events.due() => self.collect_events(),
@@ -374,7 +381,7 @@ impl<M: HostNetwork> Running<M> {
         let notices: Vec<Notice> = self.datapath.notices().collect();
         for notice in notices {
             match notice {
-                Notice::PortGone { port, .. } => self.link_changed(port, &LinkChange::Gone),
+                Notice::PortGone { port, .. } => self.port_gone(port),
                 Notice::WorkerStopped(why) => {
                     error!(why, "a worker failed");
                     self.failure = Some(why);

@@ -8,9 +8,10 @@ use ipnet::IpNet;
 
 use super::ports::{Assigned, PortRecord};
 use super::{HOST, PortTable, RunError, guard};
-use crate::control::report::NewPort;
-use crate::control::topology::{self, Attachment, PortNetns, PortSpec};
+use crate::control::report::{NewPort, NewSocket, SocketType};
+use crate::control::topology::{self, Attachment, PortNetns, PortSpec, SocketSpec};
 use crate::control::{Config, addressing, config};
+use crate::sys::frame_socket::FrameSocketType;
 use crate::sys::netns;
 use crate::wire::Mac;
 
@@ -77,23 +78,33 @@ impl PortPlan {
 
     /// Checks the request against the existing ports, and fills in defaults.
     pub(super) fn new(config: &Config, ports: &PortTable, request: NewPort) -> Result<PortPlan, RunError> {
-        match &request.device {
-            Some(device) => PortPlan::on_device(config, ports, &request, device),
-            None => PortPlan::with_tap(config, ports, request),
+        match (&request.device, &request.socket) {
+            (Some(device), _) => {
+                config::device_name(device)?;
+                refuse_others(&request, "device")?;
+                let attachment = Attachment::Device { ifname: device.clone(), queues: config.workers };
+                PortPlan::without_tap(config, ports, &request, (device.clone(), attachment))
+            }
+            (None, Some(socket)) => {
+                refuse_others(&request, "socket")?;
+                let spec = socket_spec(config, socket, request.mtu)?;
+                let name = request.name.clone().or_else(|| name_of_socket(&spec.path));
+                let name = name.ok_or(RunError::NoNameOfSocket)?;
+                PortPlan::without_tap(config, ports, &request, (name, Attachment::Socket(spec)))
+            }
+            (None, None) => PortPlan::with_tap(config, ports, request),
         }
     }
 
-    /// A port on an existing device, whose hosts have their own addresses. The request can bind the port to the addresses
-    /// of one host.
-    fn on_device(
+    /// A port on an existing device or on a socket, whose hosts have their own addresses. The request can bind the port to
+    /// the addresses of one host.
+    fn without_tap(
         config: &Config,
         ports: &PortTable,
         request: &NewPort,
-        device: &str,
+        (default_name, attachment): (String, Attachment),
     ) -> Result<PortPlan, RunError> {
-        config::device_name(device)?;
-        refuse_tap_options(request)?;
-        let name = request.name.clone().unwrap_or_else(|| device.to_owned());
+        let name = request.name.clone().unwrap_or(default_name);
         config::container_name(&name)?;
         let (replaced, others) = split_replaced(ports, &name, request);
         check_name_is_free(&name, &others)?;
@@ -106,8 +117,8 @@ impl PortPlan {
         Ok(PortPlan {
             guard,
             number: None,
-            attachment: Attachment::Device { ifname: device.to_owned(), queues: config.workers },
-            offload: request.offload.unwrap_or(config.offload),
+            offload: takes_offload(&attachment) && request.offload.unwrap_or(config.offload),
+            attachment,
             assigned: Some(Assigned { mac, addresses }),
             name,
             replaced: replaced.iter().map(|port| port.name.clone()).collect(),
@@ -151,19 +162,48 @@ impl PortPlan {
     }
 }
 
-/// Refuses the settings of a TAP device for a port on an existing device.
-fn refuse_tap_options(request: &NewPort) -> Result<(), RunError> {
-    let NewPort { netns, ifname, mtu, shared_netns, .. } = request;
+/// Refuses the settings that a port with `chosen` does not have.
+fn refuse_others(request: &NewPort, chosen: &'static str) -> Result<(), RunError> {
+    let NewPort { netns, ifname, mtu, shared_netns, socket, .. } = request;
     let given = [
         ("netns", netns.is_some()),
         ("ifname", ifname.is_some()),
-        ("mtu", mtu.is_some()),
         ("shared_netns", *shared_netns),
+        // An existing device has its own MTU.
+        ("mtu", mtu.is_some() && chosen == "device"),
+        ("socket", socket.is_some() && chosen == "device"),
     ];
     match given.iter().find(|(_, given)| *given) {
-        Some((option, _)) => Err(RunError::DeviceHas(option)),
+        Some((other, _)) => Err(RunError::Excludes(chosen, other)),
         None => Ok(()),
     }
+}
+
+fn socket_spec(config: &Config, socket: &NewSocket, mtu: Option<u64>) -> Result<SocketSpec, RunError> {
+    if !socket.path.is_absolute() {
+        return Err(RunError::RelativePath(socket.path.clone()));
+    }
+    Ok(SocketSpec {
+        path: socket.path.clone(),
+        kind: match socket.kind {
+            SocketType::Seqpacket => FrameSocketType::Seqpacket,
+            SocketType::Stream => FrameSocketType::Stream,
+        },
+        listen: socket.listen,
+        mtu: mtu.map_or(Ok(config.mtu), |mtu| config::mtu(mtu, &[]))?,
+        queues: config.workers,
+    })
+}
+
+/// Default name of a port on a socket: `vm1` for `/run/vm1.sock`.
+fn name_of_socket(path: &Path) -> Option<String> {
+    let stem = path.file_stem()?.to_str()?;
+    config::container_name(stem).is_ok().then(|| stem.to_owned())
+}
+
+/// Whether a port can take GSO packets: there is a virtio-net header before each frame.
+fn takes_offload(attachment: &Attachment) -> bool {
+    !matches!(attachment, Attachment::Socket(SocketSpec { kind: FrameSocketType::Stream, .. }))
 }
 
 /// The ports that a new port called `name` replaces, and the others.

@@ -9,9 +9,7 @@ use super::guard::{self, PortGuard};
 use super::loops::LoopRecord;
 use super::{HostNetwork, PortPlan, PortUse, RunError, Running, plan};
 use crate::control::event::{DeviceAspect, EventType};
-use crate::control::report::{
-    AddedPort, AdminState, NewFdbEntry, NewFdbState, NewPort, PortKind, Throttled,
-};
+use crate::control::report::{AddedPort, AdminState, NewFdbEntry, NewFdbState, NewPort, PortKind, Throttled};
 use crate::control::topology::{
     Attachment, Device, DeviceId, LinkChange, PortNetns, PortSpec, TopologyError,
 };
@@ -88,7 +86,10 @@ impl PortRecord {
         let kind = match &plan.attachment {
             Attachment::Tap(_) => PortKind::Tap,
             Attachment::Device { .. } => PortKind::Device,
+            Attachment::Socket(_) => PortKind::Socket,
         };
+        // A socket has no peer yet.
+        let link = if kind == PortKind::Socket { LinkState::NoCarrier } else { LinkState::Up };
         // Where IPv6 is disabled, a TAP does not have all of the planned addresses.
         let of_device = || Assigned { mac: Some(device.mac), addresses: device.addresses.clone() };
         let assigned = plan.assigned.unwrap_or_else(of_device);
@@ -101,7 +102,7 @@ impl PortRecord {
             assigned,
             netns_ino,
             offload: plan.offload,
-            link: LinkState::Up,
+            link,
             admin: AdminState::Up,
             fault: None,
             counted_before: PortCounts::default(),
@@ -274,7 +275,9 @@ impl<M: HostNetwork> Running<M> {
                 record.counted_before = self.totals(id);
                 record.compared = record.counted_before;
                 self.names.set(id, &record.name);
-                self.datapath.attach(id, queues).map(|()| id).map_err(|error| {
+                // A socket has queues when it has a peer.
+                let attached = if queues.is_empty() { Ok(()) } else { self.datapath.attach(id, queues) };
+                attached.map(|()| id).map_err(|error| {
                     self.release_port(id);
                     RunError::from(error)
                 })

@@ -8,7 +8,7 @@ use crate::control::event::{Event, EventFilter, EventType};
 use crate::control::report::{
     AdminState, FdbFilter, NewFdbEntry, NewFdbState, NewPort, PortReport, PortSettings, SwitchState,
 };
-use crate::control::topology::{NatChange, PortNetns};
+use crate::control::topology::{LinkChange, NatChange, PortNetns};
 use crate::switch::DropReason;
 
 const HOST_MAC: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 1]);

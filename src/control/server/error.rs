@@ -67,7 +67,9 @@ fn run_status(error: &RunError) -> StatusCode {
         | RunError::TooManyAddresses(_)
         | RunError::BadNetns(_)
         | RunError::OwnNetns(_)
-        | RunError::DeviceHas(_)
+        | RunError::Excludes(..)
+        | RunError::NoNameOfSocket
+        | RunError::RelativePath(_)
         | RunError::NoVlans(_)
         | RunError::Trace(_)
         | RunError::Fdb(FdbError::NotUnicast(_)) => StatusCode::BAD_REQUEST,

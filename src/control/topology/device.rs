@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::socket_port::SocketSpec;
 use crate::control::Config;
 use crate::sys::netns;
 use crate::sys::queue::Queue;
@@ -34,6 +35,8 @@ pub enum Attachment {
         /** Number of queues: one for each worker. */
         queues: usize,
     },
+    /// A Unix socket.
+    Socket(SocketSpec),
 }
 
 /// The settings of a port's TAP device.
@@ -68,9 +71,9 @@ pub struct DeviceId(pub u64);
 pub struct Device {
     /// Its identifier.
     pub id: DeviceId,
-    /// Its name in its namespace.
+    /// Its name in its namespace, or the path of the socket.
     pub ifname: String,
-    /// Its interface index.
+    /// Its interface index; 0: it is a socket.
     pub ifindex: u32,
     /// MAC address.
     pub mac: Mac,

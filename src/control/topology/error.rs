@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use nftables::helper::NftablesError;
 
 use super::LedgerHolder;
+use crate::sys::frame_socket::FrameSocketError;
 use crate::sys::netlink::NetlinkError;
 use crate::sys::netns::NetnsError;
 use crate::sys::packet_port::PacketPortError;
@@ -170,6 +171,14 @@ pub enum TopologyError {
         ifname: String,
         /** The cause. */
         source: PacketPortError,
+    },
+    /// The socket of a port.
+    #[error("{path}: {source}", path = .path.display())]
+    Socket {
+        /** Its path. */
+        path: PathBuf,
+        /** The cause. */
+        source: FrameSocketError,
     },
     /// The topology does not have this device.
     #[error("the topology has no such device")]

@@ -28,6 +28,7 @@ pub(crate) mod neighbours;
 mod notices;
 pub(crate) mod preflight;
 mod route;
+mod socket_port;
 mod sysctl;
 mod undo;
 mod uplink;
@@ -44,6 +45,7 @@ pub use self::error::TopologyError;
 pub use self::ledger::LedgerHolder;
 pub use self::nat_watcher::NatChange;
 pub use self::route::{Packet, RouteLookup, SenderRoute};
+pub use self::socket_port::SocketSpec;
 
 use self::announce::{Announcer, Origin};
 use self::build::{BuiltDevice, StagingNetns};
@@ -52,6 +54,7 @@ use self::ledger::{Entry, EntryId, Ledger, Owner};
 use self::link_watcher::{DeviceHandle, LinkWatcher, Observation, WatchedDevice};
 use self::nat_watcher::NatWatcher;
 use self::notices::Notices;
+use self::socket_port::SocketPorts;
 use super::Config;
 use crate::sys::netlink::Netlink;
 use crate::sys::netns::{Netns, NetnsIdentity};
@@ -73,6 +76,8 @@ struct DeviceRecord {
 pub enum NetworkChange {
     /// Of a port's device.
     Device(DeviceId, LinkChange),
+    /// A port on a socket has a peer: see [`Topology::socket_queues`].
+    Connected(DeviceId),
     /// Of the nftables table.
     Nat(NatChange),
 }
@@ -87,6 +92,7 @@ pub struct Topology {
     host_identity: NetnsIdentity,
     staging: StagingNetns,
     watcher: LinkWatcher,
+    sockets: SocketPorts,
     /// With NAT.
     nat: Option<NatWatcher>,
     devices: HashMap<DeviceId, DeviceRecord>,
@@ -124,6 +130,7 @@ impl Topology {
                 host_identity,
                 staging,
                 watcher,
+                sockets: SocketPorts::default(),
                 nat: None,
                 devices: HashMap::new(),
                 announcer: Announcer::default(),
@@ -185,6 +192,7 @@ impl Topology {
         match attachment {
             Attachment::Tap(spec) => self.create_tap(spec),
             Attachment::Device { ifname, queues } => self.open_device(ifname, *queues),
+            Attachment::Socket(spec) => self.open_socket(spec),
         }
     }
 
@@ -197,12 +205,14 @@ impl Topology {
         added
     }
 
-    /// Deletes a port's namespace if we created it. The kernel frees both when the device's queues are closed.
+    /// Deletes a port's namespace or socket if we created it. The kernel frees both when the device's queues are closed.
     ///
     /// # Errors
     /// There is no such device, or its namespace could not be deleted.
     pub fn remove_port(&mut self, device: DeviceId) -> Result<(), TopologyError> {
         let created = self.devices.get(&device).ok_or(TopologyError::NoSuchDevice)?.created.clone();
+        // A socket is removed when nobody listens.
+        self.sockets.remove(device);
         let errors = undo::undo(&mut self.ledger, created.into_iter().collect(), &self.host_identity);
         self.unregister(device);
         errors.into_iter().next().map_or(Ok(()), Err)
@@ -290,6 +300,7 @@ impl Topology {
                     Observation::Device(device, change) => break (device, change),
                     Observation::HostAddress => self.forward_on_new_interfaces(),
                 },
+                device = self.sockets.next() => return NetworkChange::Connected(device),
                 change = nat_changed(&mut self.nat) => return NetworkChange::Nat(change),
                 () = self.announcer.due() => self.send_announcements(),
             }
@@ -315,6 +326,7 @@ impl Topology {
     /// outside our own namespaces.
     pub fn teardown(mut self) -> Vec<TopologyError> {
         self.watcher.clear();
+        self.sockets.clear();
         let mut errors = self.undo_since(EntryId::FIRST);
         // The next start needs the ledger if anything is left.
         if errors.is_empty() {
@@ -385,6 +397,7 @@ impl Topology {
 
     fn unregister(&mut self, device: DeviceId) {
         self.watcher.remove(device);
+        self.sockets.remove(device);
         self.announcer.cancel(device);
         self.devices.remove(&device);
     }

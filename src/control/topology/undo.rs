@@ -1,6 +1,7 @@
 //! Deletes the objects that a ledger lists, in reverse order of creation. A failure does not stop the rest.
 
 use super::ledger::{Contents, DirectoryLock, Entry, EntryId, Ledger};
+use super::socket_port::remove_socket;
 use super::{TopologyError, nat, sysctl};
 use crate::sys::netns::{self, NetnsEntry, NetnsIdentity};
 
@@ -24,7 +25,7 @@ pub(super) fn undo(
 pub(super) fn leftovers(contents: &Contents, host: &NetnsIdentity) -> Vec<(EntryId, Entry)> {
     let Some(owner) = &contents.owner else { return Vec::new() };
     let reachable = |entry: &Entry| match entry {
-        Entry::Netns { .. } => true,
+        Entry::Netns { .. } | Entry::Socket { .. } => true,
         // These belong to the network namespace of the switch's host.
         Entry::Table { .. } | Entry::Sysctl(_) => owner.host.is(host),
     };
@@ -36,18 +37,20 @@ pub(super) fn leftovers(contents: &Contents, host: &NetnsIdentity) -> Vec<(Entry
 /// The host namespace of a killed switch that left objects there, if it is not the current one.
 pub(super) fn other_host<'a>(contents: &'a Contents, host: &NetnsIdentity) -> Option<&'a NetnsIdentity> {
     let owner = contents.owner.as_ref().filter(|owner| !owner.sandboxed && !owner.host.is(host))?;
-    let bound = contents.entries.values().any(|entry| !matches!(entry, Entry::Netns { .. }));
+    let bound =
+        contents.entries.values().any(|entry| matches!(entry, Entry::Table { .. } | Entry::Sysctl(_)));
     bound.then_some(&owner.host)
 }
 
 /// Describes what a killed switch left, in one sentence.
 pub(super) fn describe(switch: &str, leftovers: &[(EntryId, Entry)]) -> Option<String> {
-    let mut kinds = [("namespace", 0), ("nftables table", 0), ("kernel setting", 0)];
+    let mut kinds = [("namespace", 0), ("nftables table", 0), ("kernel setting", 0), ("socket", 0)];
     for (_, entry) in leftovers {
         let kind = match entry {
             Entry::Netns { .. } => 0,
             Entry::Table { .. } => 1,
             Entry::Sysctl(_) => 2,
+            Entry::Socket { .. } => 3,
         };
         kinds[kind].1 += 1;
     }
@@ -69,6 +72,7 @@ fn remove(ledger: &Ledger, entry: &Entry, host: &NetnsIdentity) -> Result<(), To
             NetnsEntry::NotNetns | NetnsEntry::Netns(_) => Ok(netns::delete(name)?),
         },
         Entry::Table { name } => nat::remove_table(name),
+        Entry::Socket { path } => remove_socket(path),
         Entry::Sysctl(setting) => {
             let held = DirectoryLock::take(ledger.directory())?;
             sysctl::restore(ledger, setting, host, &held)

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use super::*;
+use crate::control::topology::LinkChange;
 use crate::switch::fdb::Learned;
 use crate::switch::{Observer, Step};
 

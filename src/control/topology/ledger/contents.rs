@@ -19,6 +19,8 @@ pub(crate) enum Entry {
     Table { name: String },
     /// A kernel setting (sysctl) that the switch changed.
     Sysctl(Setting),
+    /// A Unix socket of a port. A socket at which another program listens is not ours.
+    Socket { path: PathBuf },
 }
 
 /// A kernel setting with its original value and the value that the switch wrote.
