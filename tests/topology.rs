@@ -174,7 +174,7 @@ async fn any_change(topology: &mut Topology) -> (DeviceId, LinkChange) {
     let next = tokio::time::timeout(Duration::from_secs(10), topology.next_change());
     match next.await.expect("a change of a device") {
         NetworkChange::Device(device, change) => (device, change),
-        NetworkChange::Nat(change) => panic!("{change:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
