@@ -543,15 +543,20 @@ fn attached_port_is_gone_when_its_netns_ends() {
     });
 }
 
+/// The namespace `lab` with the device `old`.
+fn namespace_with_device_and_default_route() {
+    ip("netns add lab");
+    ip("-n lab link add old type veth peer name old-peer");
+    ip("-n lab link set old-peer up");
+    ip("-n lab link set old up");
+    ip("-n lab address add 192.0.2.9/24 dev old");
+    ip("-n lab route add default via 192.0.2.1");
+}
+
 #[test]
 fn attaching_keeps_existing_devices_and_routes() {
     in_private_host(async || {
-        ip("netns add lab");
-        ip("-n lab link add old type veth peer name old-peer");
-        ip("-n lab link set old-peer up");
-        ip("-n lab link set old up");
-        ip("-n lab address add 192.0.2.9/24 dev old");
-        ip("-n lab route add default via 192.0.2.1");
+        namespace_with_device_and_default_route();
         let (mut topology, devices) = build(&config(0)).unwrap();
         let path = netns::path("lab");
         let spec = PortSpec { netns: PortNetns::Existing(path.clone()), ifname: "lan".to_owned(), ..port(7) };
