@@ -160,7 +160,7 @@ fn worker_cpus(s: &Uswitch) -> Vec<String> {
 #[test]
 fn idle_switch_runs_no_thread() {
     const WINDOW: Duration = Duration::from_secs(2);
-    const WINDOWS: u32 = 20;
+    const WINDOWS: u32 = 60;
     for engine in ["uring", "poll"] {
         let s = Uswitch::with(&format!("--ports 3 --workers 2 --engine {engine} --ageing-time 10"));
         let [h1, ..] = s.containers();
