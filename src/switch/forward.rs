@@ -67,9 +67,7 @@ impl Forwarding<'_> {
             }
         };
     }
-}
 
-impl Forwarding<'_> {
     /// Learns the source, unless the port's flags say otherwise.
     #[inline]
     fn learn<D: Database>(&self, admitted: &Admitted<'_>, fdb: &mut D) -> Result<Learned, DropReason> {
@@ -80,8 +78,8 @@ impl Forwarding<'_> {
         Ok(fdb.learn(self.now, source, self.ingress))
     }
 
-    /// A locked port learns nothing: an address is there if it was added, or learned before (`br_handle_frame_finish`
-    /// in Linux `net/bridge/br_input.c`).
+    /// A locked port learns no new address: one is there if it was added, or learned before (`br_handle_frame_finish` in
+    /// Linux `net/bridge/br_input.c`).
     #[cold]
     fn learn_as_flags_say<D: Database>(
         &self,
