@@ -234,7 +234,8 @@ fn tap_of_another_program_becomes_a_port() {
     host.run("ip netns add lan").ok();
     let tap = |name| format!("TUN,tun-name={name},tun-type=tap,iff-no-pi,iff-up");
     let _wire = host.spawn(&format!("socat {} {}", tap("tap0"), tap("tap1")));
-    wait_until("the devices exist", || host.run("ip link show tap1").succeeded());
+    // Up, not only there: socat sets it up by its name, and ends if it is no longer in its namespace.
+    wait_until("both devices are up", || host.sh("ip link show tap1 | grep -qw UP").succeeded());
     host.sh(&format!(
         "ip link set tap1 netns lan; ip -n lan link set tap1 up; ip -n lan addr add {LAN}/24 dev tap1"
     ))
