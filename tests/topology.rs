@@ -71,6 +71,8 @@ fn config(ports: u16) -> Config {
         guard: true,
         loop_detection: true,
         hub: false,
+        mcast_snooping: true,
+        mcast_querier: false,
         mtu: 1500,
         workers: 2,
         engine: EngineChoice::Auto,

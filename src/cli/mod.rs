@@ -18,6 +18,7 @@ mod handover;
 mod log;
 mod ls;
 mod man;
+mod mdb;
 mod options;
 mod output;
 mod port;
@@ -60,6 +61,7 @@ enum Command {
     Exec(exec::ExecCommand),
     Port(port::PortCommand),
     Fdb(fdb::FdbCommand),
+    Mdb(mdb::MdbCommand),
     Stats(stats::StatsCommand),
     Watch(watch::WatchCommand),
     Events(events::EventsCommand),
@@ -112,6 +114,7 @@ impl Command {
             Command::Ls(ls) => ls.run(),
             Command::Port(port) => port.run(),
             Command::Fdb(fdb) => fdb.run(),
+            Command::Mdb(mdb) => mdb.run(),
             Command::Stats(stats) => stats.run(),
             Command::Bench(bench) => bench.run(),
             Command::Log(log) => log.run(),

@@ -47,6 +47,15 @@ pub(super) struct StartOptions {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true)]
     hub: Option<bool>,
+    /// Send frames to a multicast group only to ports that have joined it (IGMP and MLD snooping), where there is a querier
+    /// [default: on]
+    #[arg(long, value_name = "on|off", num_args = 0..=1, default_missing_value = "on",
+          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
+    mcast_snooping: Option<bool>,
+    /// Query the hosts for their groups while there is no other multicast querier [default: off]
+    #[arg(long, value_name = "on|off", num_args = 0..=1, default_missing_value = "on",
+          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
+    mcast_querier: Option<bool>,
     /// Omit the gateway: pure layer 2, without subnets unless --subnet is given
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true)]
@@ -126,6 +135,8 @@ impl From<StartOptions> for Options {
             loop_detection: typed.loop_detection,
             hub: typed.hub,
             device: typed.device,
+            mcast_snooping: typed.mcast_snooping,
+            mcast_querier: typed.mcast_querier,
             no_gateway: typed.no_gateway,
             gateway: typed.gateway,
             mac_prefix: typed.mac_prefix,

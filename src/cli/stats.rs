@@ -56,7 +56,8 @@ fn overview(stats: &[PortStats]) -> String {
     let ports = stats.iter().map(|port| row(&port.ifname, std::slice::from_ref(port)));
     let mut text = table(HEADING, ports.chain([row("TOTAL", stats)]));
     let sum = |count: fn(&PortStats) -> u64| total(stats, count);
-    let begun = sum(|port| port.forwarded + port.flood_copies + port.answered + port.segments);
+    let begun =
+        sum(|port| port.forwarded + port.flood_copies + port.answered + port.injected + port.segments);
     let ended = sum(|port| port.segmented + port.tx_frames + port.dropped(Side::Egress));
     if begun != ended {
         let in_flight = usize::try_from(begun.abs_diff(ended)).unwrap_or(usize::MAX);
@@ -127,6 +128,9 @@ fn explained(port: &PortStats) -> String {
         text += &line("segmented", port.segmented, &segments);
     }
     text += &line("sent", port.tx_frames, &format!("{} bytes", port.tx_bytes));
+    if port.injected > 0 {
+        text += &line("  by the switch", port.injected, "queries for multicast groups");
+    }
     if port.background > 0 {
         text += &line("  in background", port.background, "because the port's receive path is slow");
     }
@@ -173,6 +177,7 @@ mod tests {
             segmented: 0,
             segments: 0,
             throttled_us: 0,
+            injected: 0,
             loops: 0,
             background: 0,
             fdb_learned: 1,

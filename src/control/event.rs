@@ -1,5 +1,7 @@
 //! Events of a switch.
 
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::{IntoParams, ToSchema};
@@ -52,6 +54,12 @@ event_types! {
     PortUnblocked, "port_unblocked", "The time for which a port was blocked is over.";
     FdbAdded, "fdb_added", "A user added an entry to the forwarding database.";
     FdbRemoved, "fdb_removed", "A user deleted an entry.";
+    MdbAdded, "mdb_added", "A port has joined a multicast group.";
+    MdbRemoved, "mdb_removed", "A port has left a multicast group.";
+    MdbRouterAdded, "mdb_router_added", "A multicast router was found behind a port.";
+    MdbRouterRemoved, "mdb_router_removed", "A multicast router was forgotten.";
+    MdbQuerier, "mdb_querier", "Another multicast querier was elected, or the last one is silent.";
+    MdbFull, "mdb_full", "The multicast database is full: all groups are flooded.";
     FdbFlushed, "fdb_flushed", "A user deleted all learned entries, or those of one port.";
     PortAdded, "port_added", "A port was added.";
     PortUp, "port_up", "A port's link came up.";
@@ -120,6 +128,14 @@ pub struct Event {
     /// VLAN ID, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vlan: Option<u16>,
+    /// Multicast group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub group: Option<IpAddr>,
+    /// The source in the group, or the address of the querier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub source: Option<IpAddr>,
     /// The other port: the previous port of a moved address, the port of the address that an entry was evicted for, or
     /// the port of the address that came back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -139,7 +155,7 @@ pub struct Event {
     /// What of a port's device was changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<DeviceAspect>,
-    /// What it is now. With `nat_restored` the program that changed the table.
+    /// What it is now. `inet` or `inet6` with multicast routers and queriers. With `nat_restored` the program that changed the table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
     /// Number of frames dropped within a second, of entries flushed, or of events lost.
@@ -159,6 +175,8 @@ impl Event {
             ifname: None,
             mac: None,
             vlan: None,
+            group: None,
+            source: None,
             other: None,
             silent: None,
             seconds: None,
@@ -180,6 +198,9 @@ impl Event {
             EventType::Moved => Some(format!("from {other}")),
             EventType::Evicted => Some(format!("for an address on {other}")),
             EventType::Returned => Some(format!("after {} of silence", time(self.silent))),
+            EventType::MdbAdded | EventType::MdbRemoved | EventType::MdbQuerier => {
+                Some(self.multicast_detail())
+            }
             EventType::Refused => Some("the forwarding database is full".to_owned()),
             EventType::Flooded => Some("unknown destination".to_owned()),
             EventType::Dropped => {
@@ -209,6 +230,15 @@ impl Event {
             }
             EventType::Lost => Some(format!("{} suppressed by the rate limit", count("event"))),
             _ => None,
+        }
+    }
+
+    fn multicast_detail(&self) -> String {
+        match (self.group, self.source) {
+            (Some(group), Some(source)) => format!("{group} from {source}"),
+            (Some(group), None) => group.to_string(),
+            (None, Some(querier)) => format!("{querier} queries"),
+            (None, None) => "the querier is silent".to_owned(),
         }
     }
 

@@ -36,6 +36,11 @@ pub struct Options {
     pub loop_detection: Option<bool>,
     /// Be a hub: learn nothing, and flood every frame.
     pub hub: Option<bool>,
+    /// Send frames to a multicast group only to ports that have joined it (IGMP and MLD snooping), where there is a
+    /// querier.
+    pub mcast_snooping: Option<bool>,
+    /// Query the hosts for their groups while there is no other multicast querier.
+    pub mcast_querier: Option<bool>,
     /// Omit the gateway: pure layer 2, without subnets unless --subnet is given.
     pub no_gateway: Option<bool>,
     /// Gateway address in its subnet, may be repeated.
@@ -88,6 +93,8 @@ impl Options {
             guard: self.guard.or(other.guard),
             loop_detection: self.loop_detection.or(other.loop_detection),
             hub: self.hub.or(other.hub),
+            mcast_snooping: self.mcast_snooping.or(other.mcast_snooping),
+            mcast_querier: self.mcast_querier.or(other.mcast_querier),
             no_gateway: self.no_gateway.or(other.no_gateway),
             gateway: if self.gateway.is_empty() { other.gateway } else { self.gateway },
             mac_prefix: self.mac_prefix.or(other.mac_prefix),

@@ -22,6 +22,9 @@ mod notify_tests;
 mod placement;
 mod poll;
 mod poll_policy;
+mod punt;
+#[cfg(test)]
+mod punt_tests;
 mod throttle;
 mod time_slice;
 mod transmit;
@@ -55,8 +58,10 @@ use notify::{NotificationReceiver, NotificationSender};
 pub use placement::{ParsePlacementError, Placement, allowed as allowed_cpus, pin_to as pin_to_cpu};
 pub use poll::PollEngine;
 pub use poll_policy::BusyPoll;
+pub use punt::{PUNTS_PER_PORT, PUNTS_PER_WORKER, PuntedFrame};
+use punt::{PuntQueue, PuntReceiver};
 pub use uring::UringEngine;
-use worker::{Mailbox, Worker};
+use worker::{Command, Mailbox, Worker};
 use worker_handle::{PendingDetach, WorkerChannel, WorkerHandle};
 pub use worker_handle::{WORKER_DEADLINE, WorkerChange};
 
@@ -169,6 +174,7 @@ struct NoticeSender {
     lost: Arc<AtomicU64>,
     on_notice: Arc<dyn Fn() + Send + Sync>,
     fdb_sender: NotificationSender,
+    punts: PuntQueue,
 }
 
 impl fmt::Debug for NoticeSender {
@@ -204,6 +210,7 @@ pub struct Datapath {
     notices: Receiver<Notice>,
     lost_notices: Arc<AtomicU64>,
     fdb_receiver: NotificationReceiver,
+    punts: PuntReceiver,
     /// Each mirror holds a reference: the count of mirrors.
     mirrors: Arc<()>,
     /// Detaches that stalled workers have not answered.
@@ -218,7 +225,8 @@ impl Datapath {
         let lost_notices = Arc::new(AtomicU64::new(0));
         let (fdb_sender, fdb_receiver) = notify::queue(Arc::clone(&settings.on_notice));
         let (lost, on_notice) = (Arc::clone(&lost_notices), Arc::clone(&settings.on_notice));
-        let sender = NoticeSender { channel, lost, on_notice, fdb_sender };
+        let (punt_queue, punts) = punt::queue();
+        let sender = NoticeSender { channel, lost, on_notice, fdb_sender, punts: punt_queue };
         let mut datapath = Datapath {
             workers: Vec::new(),
             cpus: Vec::new(),
@@ -228,6 +236,7 @@ impl Datapath {
             notices,
             lost_notices,
             fdb_receiver,
+            punts,
             mirrors: Arc::default(),
             pending: Mutex::default(),
             epoch: Instant::now(),
@@ -337,6 +346,26 @@ impl Datapath {
     /// Takes the FDB notifications that are waiting.
     pub fn fdb_notifications(&self) -> impl Iterator<Item = FdbNotification> + '_ {
         self.fdb_receiver.fdb_notifications()
+    }
+
+    /// Takes the copies of frames for control that are waiting.
+    pub fn punted(&self) -> impl Iterator<Item = PuntedFrame> + '_ {
+        self.punts.frames()
+    }
+
+    /// Frames of which control did not get a copy: over the rate limit, or the queue was full.
+    pub fn lost_punts(&self) -> u64 {
+        self.punts.lost()
+    }
+
+    /// Sends a complete, untagged frame to these ports. A port that is not attached counts it as dropped. While all
+    /// workers are stalled nothing is sent.
+    pub fn inject(&self, ports: Vec<PortId>, frame: Vec<u8>) {
+        let responds = self.workers.iter().find(|worker| !worker.channel.is_stalled());
+        if let Some(worker) = responds {
+            // A worker that has ended has reported that.
+            let _ = worker.channel.send(Command::Inject { ports, frame });
+        }
     }
 
     /// Makes the next frame call [`DatapathSettings::on_notice`], because control does not poll the counters any more.

@@ -45,7 +45,13 @@ impl NotifyFixture {
         let (fdb_sender, fdb_receiver) =
             notify::queue(Arc::new(move || _ = count.fetch_add(1, Ordering::Relaxed)));
         let (channel, _) = bounded(1);
-        let notices = NoticeSender { channel, lost: Arc::default(), on_notice: Arc::new(|| ()), fdb_sender };
+        let notices = NoticeSender {
+            channel,
+            lost: Arc::default(),
+            on_notice: Arc::new(|| ()),
+            fdb_sender,
+            punts: super::punt::queue().0,
+        };
         let (_, commands) = bounded(1);
         let mailbox = Mailbox { commands, notices };
         let worker = Worker::new(switch, engine, Arc::clone(&counters), mailbox);

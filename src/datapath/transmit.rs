@@ -132,6 +132,17 @@ impl<E: Engine> Worker<E> {
         true
     }
 
+    /// Sends a complete frame that control has made.
+    pub(super) fn inject(&mut self, ports: &[PortId], frame: &[u8]) -> io::Result<()> {
+        let Some(buffer) = self.segment.get_mut(..frame.len()) else { return Ok(()) };
+        buffer.copy_from_slice(frame);
+        for port in ports {
+            self.counters.port(*port).injected.add(1);
+            self.send_segment(*port, frame.len())?;
+        }
+        Ok(())
+    }
+
     /// Sends one segment.
     fn send_segment(&mut self, port: PortId, length: usize) -> io::Result<()> {
         let segment = &self.segment[..length];

@@ -15,6 +15,7 @@ use super::engine::{Arrival, Engine, Event, Load, Wait};
 use super::mirror::{FramePath, MIRRORS, MirrorSender, MirrorState};
 use super::notify::{FdbNotifier, NotableFrame};
 use super::poll_policy::{BatchKind, BusyPoll, PollPolicy};
+use super::punt::Punter;
 use super::throttle::Throttle;
 use super::time_slice::TimeSlice;
 use super::worker_handle::QueueOffer;
@@ -41,6 +42,11 @@ pub(super) enum Command {
         done: Sender<()>,
     },
     Unmirror(Arc<MirrorState>),
+    /// Sends a complete frame.
+    Inject {
+        ports: Vec<PortId>,
+        frame: Vec<u8>,
+    },
     /// Shows that the worker responds.
     Ping {
         done: Sender<()>,
@@ -68,6 +74,7 @@ pub(super) struct Worker<E: Engine> {
     pub(super) counters: Arc<Counters>,
     mailbox: Mailbox,
     notifier: FdbNotifier,
+    punter: Punter,
     /// Detaches that the engine has not completed.
     detaching: Vec<(PortId, Sender<Option<Queue>>)>,
     /// The decision about the latest frame.
@@ -99,6 +106,7 @@ impl<E: Engine> Worker<E> {
             engine,
             counters,
             notifier: FdbNotifier::new(mailbox.notices.fdb_sender.clone()),
+            punter: Punter::new(mailbox.notices.punts.clone()),
             mailbox,
             detaching: Vec::new(),
             outcome: Outcome::default(),
@@ -215,6 +223,7 @@ impl<E: Engine> Worker<E> {
                     let _ = done.send(());
                 }
                 Command::Unmirror(mirror) => self.mirrors.retain(|sender| !sender.is_of(&mirror)),
+                Command::Inject { ports, frame } => self.inject(&ports, &frame)?,
                 Command::Ping { done } => _ = done.send(()),
                 #[cfg(test)]
                 Command::Block { until } => _ = until.recv(),
@@ -271,6 +280,9 @@ impl<E: Engine> Worker<E> {
             let (switch, counters, outcome) = (&self.switch, &self.counters, &self.outcome);
             let notifier = &mut self.notifier;
             NotableFrame { switch, counters, notifier, now, frame: &frame, outcome }.report();
+            if self.punter.punt(now, &frame, outcome) {
+                (self.mailbox.notices.on_notice)();
+            }
             self.penalise_segments();
         }
     }

@@ -4,6 +4,7 @@ use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 
 use super::background::BackgroundWriter;
+use super::punt::{self, PuntReceiver};
 use super::worker::{Command, Mailbox, Worker};
 use super::{MemoryEngine, MemoryNet, NoticeSender, allowed_cpus, notify};
 use crate::switch::Side;
@@ -27,6 +28,7 @@ pub(super) struct WorkerFixture {
     pub(super) counters: Arc<Counters>,
     pub(super) worker: Worker<MemoryEngine>,
     commands: Sender<Command>,
+    pub(super) punts: PuntReceiver,
 }
 
 impl WorkerFixture {
@@ -41,10 +43,17 @@ impl WorkerFixture {
         let (commands, inbox) = unbounded();
         let (channel, _) = bounded(1);
         let (fdb_sender, _) = notify::queue(Arc::new(|| ()));
-        let notices = NoticeSender { channel, lost: Arc::default(), on_notice: Arc::new(|| ()), fdb_sender };
+        let (punt_queue, punts) = punt::queue();
+        let notices = NoticeSender {
+            channel,
+            lost: Arc::default(),
+            on_notice: Arc::new(|| ()),
+            fdb_sender,
+            punts: punt_queue,
+        };
         let mailbox = Mailbox { commands: inbox, notices };
         let worker = Worker::new(Arc::clone(&switch), engine, Arc::clone(&counters), mailbox);
-        WorkerFixture { switch, net, counters, worker, commands }
+        WorkerFixture { switch, net, counters, worker, commands, punts }
     }
 
     /// Executes a command.

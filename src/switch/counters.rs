@@ -10,7 +10,7 @@
 //! or when the write has completed. On a port without offload, `segments` frames replace the `segmented`
 //! frame. So for all ports together
 //!
-//! `forwarded + flood_copies + answered - segmented + segments = tx_frames + dropped on egress + in flight`,
+//! `forwarded + flood_copies + answered + injected - segmented + segments = tx_frames + dropped on egress + in flight`,
 //!
 //! and nothing is in flight on an idle switch. A super-frame (GSO packet) counts as one frame.
 
@@ -99,6 +99,8 @@ port_counters! {
     flood_copies,
     /// Received frames that the switch answered itself.
     answered,
+    /// Frames that the switch itself made and sent to this port: queries for multicast groups.
+    injected,
     /// Frames for this port that were segmented or whose checksum was completed, because the port has no
     /// offload.
     segmented,
@@ -157,7 +159,7 @@ impl PortCounts {
     /// Frames on their way to an egress port, computed from the sum of all ports. Zero when the switch is
     /// idle.
     pub fn in_flight(&self) -> i64 {
-        let begun = self.forwarded + self.flood_copies + self.answered + self.segments;
+        let begun = self.forwarded + self.flood_copies + self.answered + self.injected + self.segments;
         let ended = self.segmented + self.tx_frames + self.dropped(Side::Egress);
         begun.wrapping_sub(ended).cast_signed()
     }

@@ -3,7 +3,8 @@
 
 use super::fdb::{Database, FdbKey, Learned};
 use super::gateway::Claim;
-use super::outcome::{Destination, Fault, FrameClass, Outcome};
+use super::mdb::{self, Class, Scope, Snapshot};
+use super::outcome::{Destination, Fault, FrameClass, Outcome, Punt};
 use super::segmentation::segments;
 use super::{
     DropReason, Frame, Observer, Port, PortFlag, PortFlags, PortId, Step, Switch, Tick, Verdict, Violation,
@@ -246,9 +247,13 @@ impl Forwarding<'_> {
             }
         }
         if destination.is_group() {
-            let broadcast = destination == Mac::BROADCAST;
-            let kind = if broadcast { Destination::Broadcast } else { Destination::Multicast };
-            return self.flood(kind, outcome, observer);
+            if destination == Mac::BROADCAST {
+                return self.flood(Destination::Broadcast, outcome, observer);
+            }
+            return match &*self.switch.mdb.load() {
+                Some(groups) => self.multicast(groups, &admitted.ethernet, outcome, observer),
+                None => self.flood(Destination::Multicast, outcome, observer),
+            };
         }
         let hub = admitted.flags.has(PortFlag::Hub);
         let found = if hub { None } else { fdb.lookup(self.now, FdbKey { vlan: VLAN, mac: destination }) };
@@ -281,10 +286,46 @@ impl Forwarding<'_> {
         }
     }
 
+    /// Sends a frame to a group to the ports that snooping has found.
+    fn multicast<O: Observer>(
+        &self,
+        groups: &Snapshot,
+        ethernet: &EthernetFrame<'_>,
+        outcome: &mut Outcome,
+        observer: &mut O,
+    ) -> Verdict {
+        let packet = ethernet.network();
+        let class = packet.map_or(Class::Other, |(ethertype, packet)| mdb::classify(ethertype, packet));
+        if let Class::Message { .. } = class {
+            outcome.punt = Some(Punt::Membership);
+        }
+        match groups.scope(VLAN, class) {
+            Scope::Flood => self.flood(Destination::Multicast, outcome, observer),
+            Scope::Ports(ports) => {
+                observer.note(Step::Snooped(class));
+                match self.send_each(ports.iter(), Destination::Group, outcome, observer) {
+                    Verdict::Drop(DropReason::NoEgress) => Verdict::Drop(DropReason::NoMember),
+                    verdict => verdict,
+                }
+            }
+        }
+    }
+
     /// Sends the frame to each port that may have it.
     fn flood<O: Observer>(&self, kind: Destination, outcome: &mut Outcome, observer: &mut O) -> Verdict {
+        self.send_each(self.switch.ports.iter(), kind, outcome, observer)
+    }
+
+    /// Sends the frame to each of these ports that may have it.
+    fn send_each<O: Observer>(
+        &self,
+        ports: impl Iterator<Item = PortId>,
+        kind: Destination,
+        outcome: &mut Outcome,
+        observer: &mut O,
+    ) -> Verdict {
         outcome.class = self.class(kind);
-        for egress in self.switch.ports.iter() {
+        for egress in ports {
             match self.send(egress, outcome) {
                 Ok(()) => {}
                 Err(reason) if reason.is_counted_in_flood() => outcome.refused.push((egress, reason)),

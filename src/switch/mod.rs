@@ -29,7 +29,7 @@ pub use forward::OffloadFault;
 pub use gateway::{Claim, Gateway, GatewayReply, SharedMac};
 pub use guard::{Guards, Identity};
 pub use observer::{Observer, Step, Steps};
-pub use outcome::{Destination, Edit, Egress, Fault, FrameClass, Outcome};
+pub use outcome::{Destination, Edit, Egress, Fault, FrameClass, Outcome, Punt};
 pub use port::{Port, PortId, PortState, Ports};
 pub use port_flags::{PortFlag, PortFlags};
 pub use port_set::PortSet;
@@ -41,6 +41,7 @@ pub use vlan::{Vid, Vlans};
 use fdb::DryRun;
 use forward::Forwarding;
 use loop_detection::{LoopDetector, SharedDetector};
+use mdb::Mdb;
 
 use crate::wire::{Mac, VnetHeader};
 
@@ -77,6 +78,8 @@ pub struct Switch {
     pub guards: Guards,
     /// The gateway.
     pub gateway: Gateway,
+    /// The ports of each multicast group, where snooping is on.
+    pub mdb: Mdb,
     /// The reserved group addresses 01:80:C2:00:00:0X that are forwarded: bit X.
     group_fwd_mask: u16,
     /// Finds loops, unless that is off.
@@ -96,6 +99,7 @@ impl Switch {
             fdb,
             guards: Guards::default(),
             gateway: settings.gateway,
+            mdb: Mdb::default(),
             group_fwd_mask: Self::BPDU,
             loops: None,
         }

@@ -1,6 +1,7 @@
 //! Observers of a decision: none on the hot path, a recorder for `uswitch trace`.
 
 use super::fdb::Learned;
+use super::mdb::Class;
 use super::{DropReason, GatewayReply, Port, PortId};
 use crate::wire::Mac;
 
@@ -19,6 +20,8 @@ pub enum Step {
     Asked(Option<GatewayReply>),
     /// The port of the destination, if it is known.
     LookedUp(Option<PortId>),
+    /// The frame goes to the members of its group and to routers, not to all ports.
+    Snooped(Class),
     /// A port that is no part of the flood, and why. There may be one for each port.
     NotFlooded(PortId, DropReason),
 }

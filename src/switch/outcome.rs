@@ -14,6 +14,8 @@ pub enum Destination {
     UnknownUnicast,
     /// A group address.
     Multicast,
+    /// A group address whose members are known: it is not flooded.
+    Group,
     /// The broadcast address.
     Broadcast,
 }
@@ -81,6 +83,13 @@ impl Fault {
     }
 }
 
+/// Why control gets a copy of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Punt {
+    /// It is a message about multicast groups or routers.
+    Membership,
+}
+
 /// Everything that happens to one frame. [`super::Switch::process`] fills it in, again for each frame: it allocates only
 /// when it is created.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +97,7 @@ pub struct Outcome {
     pub(super) class: FrameClass,
     pub(super) learned: Option<Learned>,
     pub(super) fault: Option<Fault>,
+    pub(super) punt: Option<Punt>,
     pub(super) verdict: Verdict,
     pub(super) egress: Vec<Egress>,
     pub(super) segmented: Vec<Egress>,
@@ -101,6 +111,7 @@ impl Default for Outcome {
             class: FrameClass::default(),
             learned: None,
             fault: None,
+            punt: None,
             verdict: Verdict::Drop(DropReason::IngressDown),
             egress: Vec::with_capacity(Ports::MAX),
             segmented: Vec::with_capacity(Ports::MAX),
@@ -115,7 +126,7 @@ impl Outcome {
     #[inline]
     pub(super) fn begin(&mut self, ingress: PortId) {
         self.class = FrameClass { ingress, ..FrameClass::default() };
-        (self.learned, self.fault, self.segments) = (None, None, 0);
+        (self.learned, self.fault, self.punt, self.segments) = (None, None, None, 0);
         self.egress.clear();
         self.segmented.clear();
         self.refused.clear();
@@ -147,6 +158,11 @@ impl Outcome {
     /// What exactly is wrong with it, if the drop reason does not say all.
     pub fn fault(&self) -> Option<Fault> {
         self.fault
+    }
+
+    /// Why control gets a copy, if it does.
+    pub fn punt(&self) -> Option<Punt> {
+        self.punt
     }
 
     /// In short.
@@ -199,12 +215,13 @@ impl Outcome {
     }
 
     /// Whether more than its way is to be counted, reported or checked: a new or moved source, an address of another
-    /// port, an unknown destination, a fault, a port that cannot take it.
+    /// port, an unknown destination, a fault, a port that cannot take it, a copy for control.
     #[inline]
     pub fn is_notable(&self) -> bool {
         let source_is =
             |learned: Learned| learned.is_notable() || matches!(learned, Learned::Reserved { .. });
         self.fault.is_some()
+            || self.punt.is_some()
             || !self.refused.is_empty()
             || self.class.destination == Destination::UnknownUnicast
             || self.learned.is_some_and(source_is)

@@ -272,7 +272,7 @@ impl Ports {
             return Err(DropReason::Isolated);
         }
         let wanted = match class.destination {
-            Destination::Unicast => true,
+            Destination::Unicast | Destination::Group => true,
             Destination::UnknownUnicast => egress.has(PortFlag::Flood),
             Destination::Multicast => egress.has(PortFlag::McastFlood),
             Destination::Broadcast => egress.has(PortFlag::BcastFlood),

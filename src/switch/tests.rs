@@ -1,8 +1,11 @@
 //! The decision as a whole: every verdict and every drop reason, with the steps that lead to it.
 
+use std::net::Ipv4Addr;
+
 use super::fdb::{FdbEntry, FdbKey, FdbState, Learned};
 use super::*;
 use crate::wire::arp::Arp;
+use crate::wire::membership_tests::{self as hosts, Packet};
 use crate::wire::{EtherType, Mac};
 
 const GATEWAY: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 0x01]);
@@ -299,6 +302,77 @@ fn rejects_checksum_offload_inside_checked_headers() {
     }
 }
 
+const GROUP_1: Ipv4Addr = Ipv4Addr::new(239, 1, 1, 1);
+const GROUP_2: Ipv4Addr = Ipv4Addr::new(239, 1, 1, 2);
+
+fn join_of(group: Ipv4Addr) -> Packet {
+    hosts::join(group.into())
+}
+
+/// The frame of A with a packet, to the group to which that is addressed.
+fn to_group((ethertype, packet): &Packet) -> Vec<u8> {
+    let destination = Ipv4Addr::new(packet[16], packet[17], packet[18], packet[19]);
+    let mac = Mac::of_group(destination.into()).unwrap();
+    [&mac.0[..], &A.0, &ethertype.0.to_be_bytes(), packet].concat()
+}
+
+/// A UDP packet to a group.
+fn to_group_from_a(group: Ipv4Addr) -> Vec<u8> {
+    let (ethertype, mut packet) = join_of(group);
+    packet[9] = 17;
+    to_group(&(ethertype, packet))
+}
+
+/// A switch that is the multicast querier, and has received these messages.
+fn snooping(messages: &[(PortId, Packet)]) -> Switch {
+    let switch = switch();
+    let mut snooping = mdb::Snooping::new(mdb::MdbSettings::default(), GATEWAY);
+    snooping.set_querier(T0, 0, true);
+    for (port, (ethertype, packet)) in messages {
+        snooping.receive(mdb::Arrival { now: T0, port: *port, vlan: 0 }, *ethertype, packet);
+    }
+    snooping.tick(Tick(100));
+    switch.mdb.publish(Some(snooping.snapshot()));
+    switch
+}
+
+/// The outcome of a frame from P1.
+fn outcome(switch: &Switch, bytes: &[u8]) -> (Outcome, Vec<Step>) {
+    decide(switch, P1, &Frame { bytes, vnet: VnetHeader::default() })
+}
+
+#[test]
+fn sends_groups_to_their_members_only() {
+    let switch = snooping(&[(P2, join_of(GROUP_1))]);
+    let (outcome_1, steps) = outcome(&switch, &to_group_from_a(GROUP_1));
+    assert!(outcome_1.egress_ports().eq([P2]));
+    assert_eq!((outcome_1.verdict(), outcome_1.punt()), (Verdict::Flood, None));
+    let class = mdb::Class::Data { group: GROUP_1.into(), source: Ipv4Addr::new(192, 0, 2, 11).into() };
+    assert_eq!(steps.last(), Some(&Step::Snooped(class)));
+    assert_eq!(outcome_1.class().destination, Destination::Group, "mcast_flood does not matter to members");
+    assert_eq!(run(&switch, P1, &to_group_from_a(GROUP_2)), Verdict::Drop(DropReason::NoMember));
+    assert_eq!(run(&switch, P2, &to_group_from_a(GROUP_1)), Verdict::Drop(DropReason::NoMember), "not back");
+    assert_eq!(flood_set(&switch, 60).0, [HOST, P2, P3], "a broadcast is no group");
+    let (all, steps) = outcome(&switch, &to_group_from_a(Ipv4Addr::new(224, 0, 0, 251)));
+    assert!(
+        all.egress_ports().eq([HOST, P2, P3]) && !steps.iter().any(|step| matches!(step, Step::Snooped(_)))
+    );
+    switch.mdb.publish(None);
+    assert!(outcome(&switch, &to_group_from_a(GROUP_2)).0.egress_ports().eq([HOST, P2, P3]), "off");
+}
+
+#[test]
+fn hands_membership_messages_to_control() {
+    let switch = snooping(&[(P3, hosts::pim_hello(false))]);
+    let (report, _) = outcome(&switch, &to_group(&join_of(GROUP_1)));
+    assert!(report.egress_ports().eq([P3]), "to the router only");
+    assert_eq!(report.punt(), Some(Punt::Membership));
+    let (leave, _) = outcome(&switch, &to_group(&hosts::leave(GROUP_1.into())));
+    assert_eq!((leave.egress_ports().count(), leave.punt()), (3, Some(Punt::Membership)));
+    let (dropped, _) = outcome(&switch, &frame(Mac::of_group(GROUP_1.into()).unwrap(), GATEWAY, 60));
+    assert_eq!(dropped.punt(), None, "control sees only admitted frames");
+}
+
 /// How a drop reason comes about.
 enum Producer {
     /// By this decision.
@@ -429,6 +503,7 @@ fn producer(reason: DropReason) -> Producer {
             }
             run(&switch, P1, &frame(Mac::BROADCAST, A, 60))
         }),
+        DropReason::NoMember => Decision(|| run(&snooping(&[]), P1, &to_group(&join_of(GROUP_2)))),
         DropReason::TooManySegments => Decision(|| to_port_without_offload(8)),
         DropReason::Unsegmentable => Decision(|| to_port_without_offload(1460)),
         DropReason::EgressQueueFull | DropReason::EgressRefused | DropReason::EgressThrottled => Datapath,

@@ -82,6 +82,9 @@ drop_reasons! {
     IngressBlocked => "ingress_blocked", Ingress, "the port is blocked, because frames of other ports came back there";
     Locked => "locked", Ingress, "the port is locked, and the source is not an address of it";
     NoEgress => "no_egress", Ingress, "a flood, and no other port is up";
+    /// (RFC 4541)
+    NoMember => "no_member", Ingress,
+        "to a group that no other port has joined, and no multicast router is known";
     SpoofedGateway => "spoofed_gateway", Ingress,
         "a container used the gateway's MAC or IP address as its own";
     SpoofedMac => "spoofed_mac", Ingress, "guard: the source MAC is not the port's";
@@ -120,6 +123,11 @@ impl DropReason {
     pub const fn is_counted_in_flood(self) -> bool {
         use DropReason::{EgressBlocked, EgressDown, Filtered, Isolated};
         !matches!(self, Filtered | EgressDown | EgressBlocked | Isolated)
+    }
+
+    /// It is part of the normal operation of a network: counted, and not an event.
+    pub const fn is_routine(self) -> bool {
+        matches!(self, DropReason::NoMember)
     }
 
     /// The number of reasons.

@@ -17,7 +17,7 @@ use super::{ETHERNET_HEADER, EtherType, Mac};
 /// The packet of a frame, and its EtherType.
 pub(crate) type Packet = (EtherType, Vec<u8>);
 
-const HOST4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const HOST4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 11);
 const HOST6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
 /// A packet with an IGMP message, whose checksum is filled in.

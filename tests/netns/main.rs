@@ -38,6 +38,7 @@ mod log;
 mod loops;
 mod mac_prefix;
 mod metrics;
+mod multicast;
 mod nat;
 mod ownership;
 mod port_flags;

@@ -138,6 +138,9 @@ pub enum InvalidValue {
     /// `--nat` with `--internal`.
     #[error("NAT needs the host port, which 'internal' omits: give only one of them")]
     NatWithoutHostPort,
+    /// `--mcast-querier` with `--mcast-snooping off`.
+    #[error("a querier needs multicast snooping, which 'mcast-snooping' turns off: give only one of them")]
+    QuerierWithoutSnooping,
 }
 
 fn addresses(count: u64) -> String {

@@ -76,6 +76,10 @@ pub struct Config {
     pub loop_detection: bool,
     /// Whether the ports of containers are those of a hub.
     pub hub: bool,
+    /// Send frames to a group only to its members, where there is a querier.
+    pub mcast_snooping: bool,
+    /// Be the multicast querier while there is no other.
+    pub mcast_querier: bool,
     /// MTU of every device, 68 (IPv4; 1280 with IPv6 subnets) to 65521 (the kernel's limit for a TAP).
     pub mtu: u32,
     /// Worker threads.
@@ -164,6 +168,7 @@ impl Options {
             "device" => !self.device.is_empty(),
             "subnet" => !self.subnet.is_empty(),
             "nat" => self.nat.is_some(),
+            "mcast-querier" => self.mcast_querier.is_some(),
             "gateway" => !self.gateway.is_empty(),
             "mac-prefix" => self.mac_prefix.is_some(),
             "mtu" => self.mtu.is_some(),
@@ -192,14 +197,9 @@ fn check(options: Options) -> Checked<Config> {
     let ports = number("ports", options.ports, 2, 0..=MOST_PORTS)?;
     let choose = Choose::new(&name, &options);
     let (subnets, gateways) = address_plan(&options, ports)?;
-    let prefix = options.prefix.unwrap_or_else(|| "container".to_owned());
-    let longest = if prefix.is_empty() { String::new() } else { format!("{prefix}{MOST_PORTS}") };
-    // Names of digits alone would be process IDs where a namespace is named.
-    container_name(&longest).map_err(|_| ("prefix", InvalidValue::ContainerName(prefix.clone())))?;
-    let (nat, internal) = (options.nat.unwrap_or(false), options.internal.unwrap_or(false));
-    if nat && internal {
-        return Err(("nat", InvalidValue::NatWithoutHostPort));
-    }
+    let (nat, internal) = nat(&options)?;
+    let (mcast_snooping, mcast_querier) = multicast(&options)?;
+    let prefix = prefix(options.prefix)?;
     Ok(Config {
         gateways,
         mac_prefix: mac_prefix(options.mac_prefix.as_deref().unwrap_or(PLACEHOLDER_MAC_PREFIX))?,
@@ -214,6 +214,8 @@ fn check(options: Options) -> Checked<Config> {
         guard: options.guard.unwrap_or(!subnets.is_empty()),
         loop_detection: options.loop_detection.unwrap_or(true),
         hub: options.hub.unwrap_or(false),
+        mcast_snooping,
+        mcast_querier,
         mtu: options.mtu.map_or(Ok(1500), |mtu| self::mtu(mtu, &subnets)).map_err(|why| ("mtu", why))?,
         workers: number("workers", options.workers, default_workers(cpus()), 1..=64)?,
         engine: options.engine.unwrap_or_default(),
@@ -240,6 +242,31 @@ fn devices(typed: Vec<String>) -> Checked<Vec<String>> {
         }
     }
     Ok(typed)
+}
+
+fn prefix(typed: Option<String>) -> Checked<String> {
+    let prefix = typed.unwrap_or_else(|| "container".to_owned());
+    let longest = if prefix.is_empty() { String::new() } else { format!("{prefix}{MOST_PORTS}") };
+    // Names of digits alone would be process IDs where a namespace is named.
+    match container_name(&longest) {
+        Ok(()) => Ok(prefix),
+        Err(_) => Err(("prefix", InvalidValue::ContainerName(prefix))),
+    }
+}
+
+fn nat(options: &Options) -> Checked<(bool, bool)> {
+    let (nat, internal) = (options.nat.unwrap_or(false), options.internal.unwrap_or(false));
+    if nat && internal { Err(("nat", InvalidValue::NatWithoutHostPort)) } else { Ok((nat, internal)) }
+}
+
+/// Whether to snoop, and whether to be the querier.
+fn multicast(options: &Options) -> Checked<(bool, bool)> {
+    let (snooping, querier) =
+        (options.mcast_snooping.unwrap_or(true), options.mcast_querier.unwrap_or(false));
+    match (snooping, querier) {
+        (false, true) => Err(("mcast-querier", InvalidValue::QuerierWithoutSnooping)),
+        both => Ok(both),
+    }
 }
 
 fn txqueuelen(typed: Option<u64>) -> Checked<Option<u32>> {

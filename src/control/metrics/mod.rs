@@ -102,6 +102,13 @@ const FAMILIES: &[MetricFamily] = &[
             port_samples(s, out, |port| port.answered);
         },
     ),
+    counter(
+        "uswitch_port_injected_frames_total",
+        "Frames that the switch itself made and sent to the port",
+        |s, out| {
+            port_samples(s, out, |port| port.injected);
+        },
+    ),
     counter("uswitch_port_dropped_frames_total", "Frames not delivered, by reason", drop_samples),
     counter(
         "uswitch_port_queue_dropped_frames_total",

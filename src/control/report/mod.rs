@@ -6,6 +6,7 @@
 //! script for the Linux bridge works here too.
 
 mod fdb;
+mod mdb;
 mod port;
 mod stats;
 mod status;
@@ -17,6 +18,9 @@ use utoipa::ToSchema;
 
 pub use self::fdb::{
     FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, FlushReport, NewFdbEntry, NewFdbState,
+};
+pub use self::mdb::{
+    MdbCounters, MdbEntry, MdbEntryQuery, MdbQuerier, MdbReport, MdbRouter, MdbSource, MdbState, NewMdbEntry,
 };
 pub use self::port::{
     AddedPort, AdminState, BridgePort, NewPort, NewSocket, PortBlock, PortKind, PortReport, PortSettings,

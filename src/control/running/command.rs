@@ -9,8 +9,8 @@ use super::{PlannedPort, RunError};
 use crate::control::event::{Event, EventFilter};
 use crate::control::metrics::MetricsSnapshot;
 use crate::control::report::{
-    AddedPort, FdbFilter, FdbReport, NewFdbEntry, NewPort, PortReport, PortSettings, PortStats, Status,
-    StopReport,
+    AddedPort, FdbFilter, FdbReport, MdbEntryQuery, MdbReport, NewFdbEntry, NewMdbEntry, NewPort, PortReport,
+    PortSettings, PortStats, Status, StopReport,
 };
 use crate::control::subscription::Subscription;
 use crate::control::topology::handover::HandedOver;
@@ -36,6 +36,9 @@ pub(crate) enum Command {
     FdbPage(FdbFilter, u32, Reply<FdbPage>),
     AddFdb(NewFdbEntry, Reply<Result<(), RunError>>),
     RemoveFdb(Mac, u16, Reply<Result<(), RunError>>),
+    Mdb(Reply<Result<MdbReport, RunError>>),
+    AddMdb(NewMdbEntry, Reply<Result<(), RunError>>),
+    RemoveMdb(MdbEntryQuery, Reply<Result<(), RunError>>),
     FlushFdb(Option<String>, Reply<Result<usize, RunError>>),
     Stats(Reply<Vec<PortStats>>),
     Metrics(Reply<Box<MetricsSnapshot>>),

@@ -164,7 +164,7 @@ impl<M: HostNetwork> Running<M> {
                     ..running.port_event(EventType::Throttled, id)
                 });
             }
-            for (reason, count) in gained.reasons() {
+            for (reason, count) in gained.reasons().filter(|(reason, _)| !reason.is_routine()) {
                 self.emit(id, |running| Event {
                     reason: Some(reason.name().to_owned()),
                     count: Some(count),
@@ -178,7 +178,7 @@ impl<M: HostNetwork> Running<M> {
     }
 
     /// Records an event that control found, within the rate limit.
-    fn emit(&mut self, port: PortId, event: impl FnOnce(&Self) -> Event) {
+    pub(super) fn emit(&mut self, port: PortId, event: impl FnOnce(&Self) -> Event) {
         if self.events.budget.allow(self.datapath.now(), port) {
             let event = event(self);
             self.events.history.add(event);
@@ -256,7 +256,7 @@ impl<M: HostNetwork> Running<M> {
         self.events.history.add(event);
     }
 
-    fn port_event(&self, kind: EventType, port: PortId) -> Event {
+    pub(super) fn port_event(&self, kind: EventType, port: PortId) -> Event {
         Event { ifname: self.port_ifname(port), ..Event::at(Timestamp::now(), kind) }
     }
 

@@ -30,6 +30,9 @@ mod host_network;
 mod live_trace;
 mod loops;
 mod mirror;
+mod multicast;
+#[cfg(test)]
+mod multicast_tests;
 mod nat;
 mod plan;
 mod port_settings;
@@ -71,6 +74,7 @@ use super::trace::TraceError;
 use super::{Config, EngineChoice};
 use crate::datapath::{self, Datapath, DatapathError, DatapathSettings, EngineKind, Notice};
 use crate::switch::fdb::FdbError;
+use crate::switch::mdb::{MdbError, Snooping};
 use crate::switch::{Gateway, PortId, Ports, Switch, SwitchConfig, Tick};
 use crate::sys::tap::TapError;
 use crate::wire::Mac;
@@ -98,6 +102,10 @@ pub(crate) enum RunError {
     NoSuchEntry(Mac),
     #[error("VLAN {0} does not exist: this switch has no VLANs yet, so omit the VLAN")]
     NoVlans(u16),
+    #[error(transparent)]
+    Mdb(#[from] MdbError),
+    #[error("multicast snooping is off: start the switch with --mcast-snooping on")]
+    NoSnooping,
     #[error(transparent)]
     Trace(#[from] TraceError),
     #[error("port {0} exists already: choose another name, or delete that port first")]
@@ -215,6 +223,8 @@ pub(crate) struct Running<M> {
     aged: u64,
     events: EventCollector,
     live_traces: LiveTraces,
+    /// The state of IGMP and MLD snooping, unless that is off.
+    snooping: Option<Snooping>,
     watchdog: Watchdog,
     /// Why NAT may not work, if so.
     nat_fault: Option<String>,
@@ -297,6 +307,7 @@ impl<M: HostNetwork> Running<M> {
             aged: 0,
             events: EventCollector::new(),
             live_traces: LiveTraces::new(),
+            snooping: None,
             watchdog: Watchdog::default(),
             nat_fault: None,
             failure: None,
@@ -304,6 +315,7 @@ impl<M: HostNetwork> Running<M> {
     }
 
     async fn add_first_ports(&mut self, mut interrupted: impl FnMut() -> bool) -> Result<(), RunError> {
+        self.start_snooping();
         if !self.config.internal {
             self.add_host_port()?;
         }
@@ -340,8 +352,10 @@ impl<M: HostNetwork> Running<M> {
             }
             self.update_watchdog();
             self.update_loops();
+            self.update_multicast();
             let ageing = self.until(self.next_ageing);
             let block_over = self.loops_due();
+            let multicast_due = self.multicast_due();
             tokio::select! {
                 () = &mut signal => return StopReason::Signal,
                 () = self.notices.notified() => self.drain_notices(),
@@ -358,8 +372,9 @@ impl<M: HostNetwork> Running<M> {
                 () = self.events.due() => self.collect_events(),
                 () = self.live_traces.due() => self.drain_live_traces(),
                 () = self.watchdog.due() => self.check_workers(),
-                // The next turn of the loop ends the block.
+                // The next turn of the loop ends the block, or does what is due.
                 () = block_over => {}
+                () = multicast_due => {}
                 () = tokio::time::sleep(ageing) => self.age(),
             }
         }
@@ -424,6 +439,9 @@ impl<M: HostNetwork> Running<M> {
             Command::FdbPage(filter, start, reply) => _ = reply.send(self.fdb_page(&filter, start)),
             Command::AddFdb(entry, reply) => _ = reply.send(self.add_fdb_entry(&entry)),
             Command::RemoveFdb(mac, vlan, reply) => _ = reply.send(self.remove_fdb_entry(mac, vlan)),
+            Command::Mdb(reply) => _ = reply.send(self.mdb_report()),
+            Command::AddMdb(entry, reply) => _ = reply.send(self.add_mdb_entry(&entry)),
+            Command::RemoveMdb(entry, reply) => _ = reply.send(self.remove_mdb_entry(&entry)),
             Command::FlushFdb(ifname, reply) => _ = reply.send(self.flush_fdb(ifname.as_deref())),
             Command::Stats(reply) => _ = reply.send(self.stats()),
             Command::Metrics(reply) => {

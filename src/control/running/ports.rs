@@ -292,6 +292,7 @@ impl<M: HostNetwork> Running<M> {
                 info!(port, device = device.ifname, mac = %device.mac, mtu = device.mtu, "port added");
                 self.ports.insert(id, record);
                 self.emit_port_event(EventType::PortAdded, id);
+                self.multicast_port_changed(id, self.ports[&id].is_up());
                 Ok(id)
             }
             Err(why) => {
@@ -318,6 +319,7 @@ impl<M: HostNetwork> Running<M> {
         }
         // Handle the workers' messages about this port before another port uses its slot.
         self.drain_notices();
+        self.multicast_port_removed(id);
         self.emit_port_event(EventType::PortRemoved, id);
         self.switch.assign_mac(id, None);
         self.switch.set_guard(id, None);
@@ -399,6 +401,9 @@ impl<M: HostNetwork> Running<M> {
         if !is_up {
             // Hosts behind a port that is down may reappear behind another. The Linux bridge flushes too.
             self.switch.fdb.flush(Some(id));
+        }
+        if was_up != is_up {
+            self.multicast_port_changed(id, is_up);
         }
         let kind = match (was_up, is_up) {
             _ if link == LinkState::Gone && !was_gone => EventType::PortGone,

@@ -21,6 +21,7 @@ pub(super) fn port_stats(ifname: &str, counts: &PortCounts, queue_dropped: Optio
         flooded: counts.flooded,
         flood_copies: counts.flood_copies,
         answered: counts.answered,
+        injected: counts.injected,
         segmented: counts.segmented,
         segments: counts.segments,
         throttled_us: counts.throttled_us,

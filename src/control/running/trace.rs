@@ -10,6 +10,7 @@ use crate::control::trace::{
     TraceStep, TraceVerdict, frame,
 };
 use crate::switch::fdb::Learned;
+use crate::switch::mdb::Class;
 use crate::switch::{
     Claim, Destination, DropReason, Fault, Frame, GatewayReply, Observer, OffloadFault, Outcome, PortId,
     Step, Steps, Verdict, Violation,
@@ -132,6 +133,7 @@ impl<M: HostNetwork> Running<M> {
             Step::Learned(learned) => learn_step(learned, name),
             Step::Asked(answer) => TraceStep::Gateway { answer: answer.map(|answer| self.answer(answer)) },
             Step::LookedUp(found) => TraceStep::Lookup { mac: ethernet?.dst(), ifname: found.map(name) },
+            Step::Snooped(class) => snooped(class)?,
             // The egress ports have it.
             Step::NotFlooded(..) => return None,
         })
@@ -194,10 +196,18 @@ fn outside_flood(reason: DropReason) -> String {
 /// Why the frame is flooded; `None` if it is not.
 fn flood_class(outcome: &Outcome) -> Option<FloodClass> {
     match outcome.class().destination {
-        Destination::Unicast => None,
+        Destination::Unicast | Destination::Group => None,
         Destination::Broadcast => Some(FloodClass::Broadcast),
         Destination::Multicast => Some(FloodClass::Multicast),
         Destination::UnknownUnicast => Some(FloodClass::UnknownUnicast),
+    }
+}
+
+fn snooped(class: Class) -> Option<TraceStep> {
+    match class {
+        Class::Message { group, is_report } => Some(TraceStep::Snooped { group, report: is_report }),
+        Class::Data { group, .. } => Some(TraceStep::Snooped { group, report: false }),
+        Class::Other => None,
     }
 }
 

@@ -11,6 +11,7 @@ use crate::control::running::{RunError, Stopping};
 use crate::control::trace::TraceError;
 use crate::datapath::DatapathError;
 use crate::switch::fdb::FdbError;
+use crate::switch::mdb::MdbError;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApiError {
@@ -60,7 +61,9 @@ fn run_status(error: &RunError) -> StatusCode {
     match error {
         RunError::Trace(TraceError::RouteTimeout(_)) => StatusCode::SERVICE_UNAVAILABLE,
         RunError::Trace(error) if error.is_about_sender() => StatusCode::CONFLICT,
-        RunError::NoSuchPort(_) | RunError::NoSuchEntry(_) => StatusCode::NOT_FOUND,
+        RunError::NoSuchPort(_) | RunError::NoSuchEntry(_) | RunError::Mdb(MdbError::NotFound) => {
+            StatusCode::NOT_FOUND
+        }
         RunError::Invalid(_)
         | RunError::InvalidAddress(_)
         | RunError::InvalidMac(_)
@@ -72,11 +75,16 @@ fn run_status(error: &RunError) -> StatusCode {
         | RunError::RelativePath(_)
         | RunError::NoVlans(_)
         | RunError::Trace(_)
-        | RunError::Fdb(FdbError::NotUnicast(_)) => StatusCode::BAD_REQUEST,
+        | RunError::Fdb(FdbError::NotUnicast(_))
+        | RunError::Mdb(MdbError::NotAGroup(_) | MdbError::AlwaysFlooded(_) | MdbError::BadSource(..)) => {
+            StatusCode::BAD_REQUEST
+        }
         // The request conflicts with the state of the host, such as a missing namespace or a name in
         // use.
         RunError::Topology(_)
         | RunError::Fdb(_)
+        | RunError::Mdb(_)
+        | RunError::NoSnooping
         | RunError::TooManyPorts
         | RunError::PortExists(_)
         | RunError::GonePortExists(_)

@@ -44,7 +44,8 @@ use super::log::{Log, LogReport, NewLog};
 use super::metrics::{self as exposition, SharedMetrics};
 use super::report::{
     AddedPort, ErrorCode, ErrorReport, FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, FlushReport,
-    Health, NewFdbEntry, NewPort, PortReport, PortSettings, PortStats, Status, StopReport, SwitchState,
+    Health, MdbEntryQuery, MdbReport, NewFdbEntry, NewMdbEntry, NewPort, PortReport, PortSettings, PortStats,
+    Status, StopReport, SwitchState,
 };
 use super::running::{Command, Handle, RunError};
 use super::trace::{LiveTraceLine, Trace, TraceFilter, TraceRequest};
@@ -76,6 +77,7 @@ pub(crate) fn router(
         .routes(routes!(show_port, set_port, remove_port))
         .routes(routes!(list_fdb, add_fdb, remove_fdb))
         .routes(routes!(flush_fdb))
+        .routes(routes!(show_mdb, add_mdb, remove_mdb))
         .routes(routes!(stats))
         .routes(routes!(self::metrics))
         .routes(routes!(metrics_for_scrapers))
@@ -252,6 +254,42 @@ async fn flush_fdb(
 ) -> ApiResult<Json<FlushReport>> {
     let flushed = switch.request(|reply| Command::FlushFdb(which.ifname, reply)).await??;
     Ok(Json(FlushReport { flushed }))
+}
+
+/// Show the multicast groups, as `bridge -j -d -s mdb show` does
+#[utoipa::path(get, path = "/v1/mdb", responses(
+    (status = 200, body = [MdbReport]),
+    (status = 409, body = ErrorReport),
+))]
+async fn show_mdb(State(switch): State<Handle>) -> ApiResult<Json<[MdbReport; 1]>> {
+    Ok(Json([switch.request(Command::Mdb).await??]))
+}
+
+/// Add a port to a multicast group
+#[utoipa::path(post, path = "/v1/mdb", request_body = NewMdbEntry, responses(
+    (status = 204),
+    (status = 400, body = ErrorReport),
+    (status = 404, body = ErrorReport),
+    (status = 409, body = ErrorReport),
+))]
+async fn add_mdb(State(switch): State<Handle>, Body(entry): Body<NewMdbEntry>) -> ApiResult<StatusCode> {
+    switch.request(|reply| Command::AddMdb(entry, reply)).await??;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Remove a port from a multicast group
+#[utoipa::path(delete, path = "/v1/mdb", params(MdbEntryQuery), responses(
+    (status = 204),
+    (status = 400, body = ErrorReport),
+    (status = 404, body = ErrorReport),
+    (status = 409, body = ErrorReport),
+))]
+async fn remove_mdb(
+    State(switch): State<Handle>,
+    Query(entry): Query<MdbEntryQuery>,
+) -> ApiResult<StatusCode> {
+    switch.request(|reply| Command::RemoveMdb(entry, reply)).await??;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Show the counters of all ports

@@ -99,6 +99,10 @@ fn sentence(step: &TraceStep, ingress: &str, mode: TraceMode) -> String {
         TraceStep::Gateway { answer: Some(answer) } => format!("gateway: replies: {answer}"),
         TraceStep::Lookup { mac, ifname: Some(ifname) } => format!("destination {mac}: behind {ifname}"),
         TraceStep::Lookup { mac, ifname: None } => format!("destination {mac}: unknown"),
+        TraceStep::Snooped { group, report: false } => {
+            format!("group {group}: to its members and to multicast routers")
+        }
+        TraceStep::Snooped { report: true, .. } => "membership report: to multicast routers only".to_owned(),
         TraceStep::Flood { class: FloodClass::Broadcast } => "flood: broadcast".to_owned(),
         TraceStep::Flood { class: FloodClass::Multicast } => "flood: multicast".to_owned(),
         TraceStep::Flood { class: FloodClass::UnknownUnicast } => "flood: unknown unicast".to_owned(),

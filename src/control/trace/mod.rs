@@ -182,6 +182,15 @@ pub enum TraceStep {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ifname: Option<String>,
     },
+    /// The frame goes to ports that snooping of multicast groups has found.
+    Snooped {
+        /// The group.
+        #[schema(value_type = String)]
+        group: IpAddr,
+        /// It is a membership report, which goes to multicast routers only.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        report: bool,
+    },
     /// The frame is flooded.
     Flood {
         /// The kind of destination.

@@ -138,6 +138,12 @@ impl Snooping {
         members.flat_map(|(key, port, member)| rows(now, key, port, member)).collect()
     }
 
+    /// The queriers: where, the address, the port unless it is this switch, and whether hosts have had the time to
+    /// report.
+    pub fn queriers(&self, now: Tick) -> impl Iterator<Item = (LinkKey, IpAddr, Option<PortId>, bool)> + '_ {
+        self.links.queriers(now)
+    }
+
     /// The ports behind which there are routers.
     pub fn routers(&self, now: Tick) -> Vec<RouterPort> {
         let permanent = self.ports.iter().filter(|(_, settings)| settings.router == RouterMode::Permanent);

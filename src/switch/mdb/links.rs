@@ -121,6 +121,20 @@ impl Links {
         self.links.get(&key)?.querier.other()
     }
 
+    /// The queriers: where, the address, the port unless it is this switch, and whether it is active.
+    pub(super) fn queriers(
+        &self,
+        now: Tick,
+    ) -> impl Iterator<Item = (LinkKey, IpAddr, Option<PortId>, bool)> + '_ {
+        self.links.iter().filter_map(move |(key, link)| {
+            let active = link.querier.exists(now);
+            match link.querier.other() {
+                Some(other) => Some((*key, other.address, Some(other.port), active)),
+                None => Some((*key, link.querier.own()?, None, active)),
+            }
+        })
+    }
+
     /// The links with a querier.
     pub(super) fn active(&self) -> impl Iterator<Item = LinkKey> + '_ {
         self.links.iter().filter(|(_, link)| link.is_active).map(|(key, _)| *key)
@@ -142,9 +156,11 @@ impl Links {
             .flat_map(|(key, link)| link.routers.iter().map(|(port, until)| (*key, *port, *until)))
     }
 
-    pub(super) fn next_deadline(&self, now: Tick) -> Tick {
-        let of_link =
-            |link: &Link| link.routers.values().copied().fold(link.querier.next_deadline(now), Tick::min);
+    pub(super) fn next_deadline(&self) -> Tick {
+        let of_link = |link: &Link| {
+            let active = if link.is_active { FOREVER } else { link.querier.usable_from() };
+            link.routers.values().copied().fold(active.min(link.querier.next_deadline()), Tick::min)
+        };
         self.links.values().map(of_link).min().unwrap_or(FOREVER)
     }
 

@@ -33,7 +33,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub use self::admin::{Entry, EntryState, MdbError, NewEntry, RouterPort};
 pub use self::querier::OtherQuerier;
 pub use self::settings::{MdbSettings, PortSettings, RouterMode};
-pub use self::snapshot::{Scope, Snapshot};
+pub use self::snapshot::{Mdb, Scope, Snapshot};
 pub use self::snooping::{Arrival, MdbCounts, OutgoingQuery, Snooping};
 use super::PortId;
 use crate::wire::ip::{IPV4_HEADER, IPV6_HEADER, protocol};

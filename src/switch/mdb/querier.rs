@@ -104,13 +104,16 @@ impl Querier {
 
     /// Whether there is a querier, and hosts have had the time to report (`br_multicast_querier_exists` in Linux).
     pub(super) fn exists(&self, now: Tick) -> bool {
-        self.usable_from.is_some_and(|from| from <= now)
+        self.usable_from() <= now
     }
 
-    /// When something changes without a frame.
-    pub(super) fn next_deadline(&self, now: Tick) -> Tick {
-        let usable = self.usable_from.filter(|from| *from > now).unwrap_or(FOREVER);
-        let other = self.other.map_or(FOREVER, |other| other.until);
-        usable.min(other).min(self.next_query)
+    /// When there is a querier, and hosts have had the time to report. It may have passed.
+    pub(super) fn usable_from(&self) -> Tick {
+        self.usable_from.unwrap_or(FOREVER)
+    }
+
+    /// When a query is due, or the other querier is forgotten.
+    pub(super) fn next_deadline(&self) -> Tick {
+        self.other.map_or(FOREVER, |other| other.until).min(self.next_query)
     }
 }

@@ -4,10 +4,29 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use arc_swap::{ArcSwapOption, Guard};
+
 use super::membership::Membership;
 use super::table::Group;
 use super::{Class, GroupKey, LinkKey, is_always_flooded};
 use crate::switch::{PortId, PortSet};
+
+/// The snapshot that the workers read, without a lock.
+#[derive(Debug, Default)]
+pub struct Mdb(ArcSwapOption<Snapshot>);
+
+impl Mdb {
+    /// Lets workers read this snapshot from now on; `None`: snooping is off, and all groups are flooded.
+    pub fn publish(&self, snapshot: Option<Arc<Snapshot>>) {
+        self.0.store(snapshot);
+    }
+
+    /// The snapshot.
+    #[inline]
+    pub(in crate::switch) fn load(&self) -> Guard<Option<Arc<Snapshot>>> {
+        self.0.load()
+    }
+}
 
 /// To which ports a frame goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,6 +19,8 @@ use crate::wire::{EtherType, Mac, pim};
 
 /// Events that wait to be taken.
 const MAX_EVENTS: usize = 1024;
+/// Queries that wait to be taken.
+const MAX_QUERIES: usize = 1024;
 
 /// What happened so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub struct MdbCounts {
     pub refused_full: u64,
     /// Members and sources that were refused because of the limit of the port, or of a member.
     pub refused_limit: u64,
+    /// Queries that were not made, because too many waited to be sent.
+    pub lost_queries: u64,
     /// Events that were not kept.
     pub lost_events: u64,
 }
@@ -336,9 +340,9 @@ impl Snooping {
     }
 
     /// When [`Snooping::tick`] has something to do.
-    pub fn next_deadline(&self, now: Tick) -> Option<Tick> {
+    pub fn next_deadline(&self) -> Option<Tick> {
         let flood = self.flood_until.unwrap_or(FOREVER);
-        let next = self.table.next_deadline().min(self.links.next_deadline(now)).min(flood);
+        let next = self.table.next_deadline().min(self.links.next_deadline()).min(flood);
         (next != FOREVER).then_some(next)
     }
 
@@ -364,6 +368,10 @@ impl Snooping {
         group: Option<IpAddr>,
         sources: &[IpAddr],
     ) {
+        if self.queries.len() >= MAX_QUERIES {
+            self.counts.lost_queries += 1;
+            return;
+        }
         let response = match group {
             Some(_) => self.settings.last_member_interval,
             None => self.settings.query_response_interval,

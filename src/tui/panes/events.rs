@@ -52,8 +52,11 @@ fn role(kind: EventType) -> StyleRole {
         | EventType::PortAdded
         | EventType::PortUp
         | EventType::PortUnblocked
+        | EventType::MdbAdded
+        | EventType::MdbRouterAdded
+        | EventType::MdbQuerier
         | EventType::WorkerRecovered => StyleRole::Good,
-        EventType::Aged => StyleRole::Dim,
+        EventType::Aged | EventType::MdbRemoved | EventType::MdbRouterRemoved => StyleRole::Dim,
         EventType::Moved
         | EventType::Flooded
         | EventType::Throttled
@@ -62,6 +65,7 @@ fn role(kind: EventType) -> StyleRole {
         | EventType::PortRemoved
         | EventType::PortChanged
         | EventType::NatRestored
+        | EventType::MdbFull
         | EventType::Lost => StyleRole::Warn,
         EventType::Evicted
         | EventType::Refused

@@ -74,7 +74,7 @@ impl Lab {
     /// Time passes. The switch is called only when it asks to be.
     fn wait(&mut self, ticks: u32) {
         let end = Tick(self.now.0 + ticks);
-        while let Some(next) = self.snooping.next_deadline(self.now).filter(|next| *next <= end) {
+        while let Some(next) = self.snooping.next_deadline().filter(|next| *next <= end) {
             self.now = self.now.max(next);
             self.snooping.tick(self.now);
         }

@@ -93,7 +93,7 @@ fn classifies_frames() {
     }
     let mut data = packet.clone();
     data[9] = 17;
-    assert_eq!(classify(ethertype, &data), Class::Data { group: ip("239.1.1.1"), source: ip("192.0.2.1") });
+    assert_eq!(classify(ethertype, &data), Class::Data { group: ip("239.1.1.1"), source: ip("192.0.2.11") });
     // An IP unicast address in a frame to a group: somebody's cluster. It is flooded as before.
     data[16..20].copy_from_slice(&[192, 0, 2, 9]);
     assert_eq!(classify(ethertype, &data), Class::Other);

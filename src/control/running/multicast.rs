@@ -1,0 +1,254 @@
+//! IGMP and MLD snooping: hands the messages of hosts and routers to [`Snooping`], and publishes what workers must know.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::{HostNetwork, RunError, Running};
+use crate::control::event::{Event, EventType};
+use crate::control::report::{
+    MdbCounters, MdbEntry, MdbEntryQuery, MdbQuerier, MdbReport, MdbRouter, MdbSource, MdbState, NewMdbEntry,
+};
+use crate::datapath::PuntedFrame;
+use crate::switch::mdb::{
+    Arrival, Entry, EntryChange, EntryState, GroupKey, LinkKey, MdbCounts, MdbEvent, MdbSettings, NewEntry,
+    RouterPort, Snooping,
+};
+use crate::switch::{PortId, Punt, Tick};
+use crate::wire::EthernetFrame;
+
+impl<M: HostNetwork> Running<M> {
+    /// Starts to snoop, if that is configured.
+    pub(super) fn start_snooping(&mut self) {
+        if !self.config.mcast_snooping {
+            return;
+        }
+        let mut snooping = Snooping::new(MdbSettings::default(), self.switch.gateway.mac.get());
+        if self.config.mcast_querier {
+            snooping.set_querier(self.datapath.now(), 0, true);
+        }
+        self.snooping = Some(snooping);
+        self.update_multicast();
+    }
+
+    /// Handles the messages that workers have punted, and what is due.
+    pub(super) fn update_multicast(&mut self) {
+        let now = self.datapath.now();
+        let Some(snooping) = &mut self.snooping else { return };
+        for PuntedFrame { at, port, vlan, punt: Punt::Membership, bytes } in self.datapath.punted() {
+            let packet = EthernetFrame::new_checked(&bytes).and_then(|frame| frame.network());
+            if let Some((ethertype, packet)) = packet {
+                snooping.receive(Arrival { now: at, port, vlan }, ethertype, packet);
+            }
+        }
+        if snooping.next_deadline().is_some_and(|next| next <= now) {
+            snooping.tick(now);
+        }
+        self.publish_multicast();
+    }
+
+    /// Carries out what snooping has decided.
+    fn publish_multicast(&mut self) {
+        let Some(snooping) = &mut self.snooping else { return };
+        self.switch.mdb.publish(Some(snooping.snapshot()));
+        let (queries, events) = (snooping.take_queries(), snooping.take_events());
+        for query in queries {
+            let ports = match query.port {
+                Some(port) => vec![port],
+                None => self.ports.iter().filter(|(_, port)| port.is_up()).map(|(id, _)| *id).collect(),
+            };
+            self.datapath.inject(ports, query.frame);
+        }
+        events.into_iter().for_each(|event| self.report_multicast(event));
+    }
+
+    /// Waits until snooping has something to do. Never returns while it has not.
+    pub(super) fn multicast_due(&self) -> impl Future<Output = ()> + 'static {
+        let next = self.snooping.as_ref().and_then(Snooping::next_deadline);
+        let next = next.map(|tick| Instant::now() + self.until(tick));
+        async move {
+            match next {
+                Some(next) => tokio::time::sleep_until(next).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// A port has come up or gone down.
+    pub(super) fn multicast_port_changed(&mut self, port: PortId, is_up: bool) {
+        let Some(snooping) = &mut self.snooping else { return };
+        match is_up {
+            true => snooping.port_up(port),
+            false => snooping.port_down(port),
+        }
+        self.publish_multicast();
+    }
+
+    /// A port is removed. Its last messages are handled before another port has its number.
+    pub(super) fn multicast_port_removed(&mut self, port: PortId) {
+        self.update_multicast();
+        if let Some(snooping) = &mut self.snooping {
+            snooping.port_removed(port);
+        }
+        self.publish_multicast();
+    }
+
+    fn report_multicast(&mut self, event: MdbEvent) {
+        match event {
+            // Each IPv6 address has one: its neighbours are found by it.
+            MdbEvent::Group { key, .. } if is_solicited_node(key.group) => {}
+            MdbEvent::Group { change, key, source, port } => {
+                let kind = match change {
+                    EntryChange::Added => EventType::MdbAdded,
+                    EntryChange::Removed => EventType::MdbRemoved,
+                };
+                let vlan = vid(key.vlan);
+                let (group, source) = (Some(key.group), source);
+                self.emit(port, |running| Event { group, source, vlan, ..running.port_event(kind, port) });
+            }
+            MdbEvent::Router { change, link, port } => {
+                let kind = match change {
+                    EntryChange::Added => EventType::MdbRouterAdded,
+                    EntryChange::Removed => EventType::MdbRouterRemoved,
+                };
+                let (vlan, value) = (vid(link.vlan), Some(family(link.is_ipv6).to_owned()));
+                self.emit(port, |running| Event { vlan, value, ..running.port_event(kind, port) });
+            }
+            MdbEvent::Querier { link, other } => {
+                let (ifname, source) =
+                    (other.and_then(|other| self.name_of(other.port)), other.map(|other| other.address));
+                info!(family = family(link.is_ipv6), ?source, port = ifname, "multicast querier");
+                let value = Some(family(link.is_ipv6).to_owned());
+                let event = Event::at(Timestamp::now(), EventType::MdbQuerier);
+                self.events.history.add(Event { ifname, source, vlan: vid(link.vlan), value, ..event });
+            }
+            MdbEvent::Full => {
+                warn!("the multicast database is full: all groups are flooded");
+                self.events.history.add(Event::at(Timestamp::now(), EventType::MdbFull));
+            }
+        }
+    }
+
+    fn name_of(&self, port: PortId) -> Option<String> {
+        self.ports.get(&port).map(|port| port.name.clone())
+    }
+
+    /// The multicast database.
+    pub(super) fn mdb_report(&mut self) -> Result<MdbReport, RunError> {
+        self.update_multicast();
+        let now = self.datapath.now();
+        let snooping = self.snooping.as_ref().ok_or(RunError::NoSnooping)?;
+        let mdb = snooping.entries(now).iter().filter_map(|entry| self.mdb_entry(entry)).collect();
+        let routers: Vec<MdbRouter> =
+            snooping.routers(now).iter().filter_map(|router| self.mdb_router(router)).collect();
+        let router =
+            if routers.is_empty() { BTreeMap::new() } else { [(self.config.name.clone(), routers)].into() };
+        let querier = |(link, address, port, active): (LinkKey, IpAddr, Option<PortId>, bool)| MdbQuerier {
+            family: family(link.is_ipv6).to_owned(),
+            vid: vid(link.vlan),
+            address,
+            port: port.and_then(|port| self.name_of(port)),
+            active,
+        };
+        let querier = snooping.queriers(now).map(querier).collect();
+        Ok(MdbReport { mdb, router, querier, counters: self.mdb_counters(snooping.counts()) })
+    }
+
+    fn mdb_counters(&self, counts: MdbCounts) -> MdbCounters {
+        MdbCounters {
+            reports: counts.reports,
+            queries: counts.queries,
+            own_queries: counts.own_queries,
+            malformed: counts.malformed,
+            refused_full: counts.refused_full,
+            refused_limit: counts.refused_limit,
+            lost_messages: self.datapath.lost_punts(),
+            lost_queries: counts.lost_queries,
+        }
+    }
+
+    fn mdb_entry(&self, entry: &Entry) -> Option<MdbEntry> {
+        let source = |(address, ticks): &(IpAddr, u32)| MdbSource {
+            address: *address,
+            timer: timer(*ticks).trim_start().to_owned(),
+        };
+        let (state, ticks) = match entry.state {
+            EntryState::Temporary(ticks) => (MdbState::Temp, ticks.unwrap_or(0)),
+            EntryState::Permanent => (MdbState::Permanent, 0),
+        };
+        Some(MdbEntry {
+            dev: self.config.name.clone(),
+            port: self.name_of(entry.port)?,
+            grp: entry.key.group,
+            src: entry.source,
+            state,
+            filter_mode: if entry.is_exclude { "exclude" } else { "include" }.to_owned(),
+            source_list: entry.sources.iter().map(source).collect(),
+            flags: if entry.is_blocked { vec!["blocked".to_owned()] } else { Vec::new() },
+            vid: vid(entry.key.vlan),
+            timer: timer(ticks),
+        })
+    }
+
+    fn mdb_router(&self, router: &RouterPort) -> Option<MdbRouter> {
+        Some(MdbRouter {
+            port: self.name_of(router.port)?,
+            timer: timer(router.learned.map_or(0, |(_, ticks)| ticks)),
+            kind: if router.learned.is_some() { "temp" } else { "permanent" }.to_owned(),
+            family: router.learned.map(|(link, _)| family(link.is_ipv6).to_owned()),
+            vid: router.learned.and_then(|(link, _)| vid(link.vlan)),
+        })
+    }
+
+    pub(super) fn add_mdb_entry(&mut self, new: &NewMdbEntry) -> Result<(), RunError> {
+        let (port, key) = (self.port_named(&new.port)?, group_key(new.grp, new.vid)?);
+        let (now, source) = (self.datapath.now(), new.src);
+        let permanent = new.state == MdbState::Permanent;
+        let snooping = self.snooping.as_mut().ok_or(RunError::NoSnooping)?;
+        snooping.add(now, &NewEntry { key, source, port, permanent })?;
+        self.publish_multicast();
+        Ok(())
+    }
+
+    pub(super) fn remove_mdb_entry(&mut self, gone: &MdbEntryQuery) -> Result<(), RunError> {
+        let (port, key) = (self.port_named(&gone.port)?, group_key(gone.grp, gone.vid)?);
+        let snooping = self.snooping.as_mut().ok_or(RunError::NoSnooping)?;
+        snooping.delete(key, gone.src, port)?;
+        self.publish_multicast();
+        Ok(())
+    }
+}
+
+/// Whether a group is the solicited-node group of an address (RFC 4291 §2.7.1).
+pub(super) fn is_solicited_node(group: IpAddr) -> bool {
+    match group {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(group) => matches!(group.segments(), [0xff02, 0, 0, 0, 0, 1, 0xff00..=0xffff, _]),
+    }
+}
+
+/// VLAN-aware bridging does not exist yet: all frames are in VLAN 0.
+fn group_key(group: IpAddr, vid: Option<u16>) -> Result<GroupKey, RunError> {
+    match vid {
+        None | Some(0) => Ok(GroupKey { vlan: 0, group }),
+        Some(vlan) => Err(RunError::NoVlans(vlan)),
+    }
+}
+
+fn vid(vlan: u16) -> Option<u16> {
+    (vlan != 0).then_some(vlan)
+}
+
+/// The word of `ip -family`.
+fn family(is_ipv6: bool) -> &'static str {
+    if is_ipv6 { "inet6" } else { "inet" }
+}
+
+/// A time as `bridge` prints it.
+fn timer(ticks: u32) -> String {
+    let (seconds, hundredths) = (ticks / Tick::PER_SECOND, ticks % Tick::PER_SECOND * 100 / Tick::PER_SECOND);
+    format!("{seconds:>4}.{hundredths:02}")
+}

@@ -1,0 +1,104 @@
+//! Snooping in the control task, with real workers on the fake network.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::fake::{FakeControl, FakeNetwork, config, running};
+use super::*;
+use crate::control::event::{EventFilter, EventType};
+use crate::control::report::{MdbEntryQuery, MdbReport, MdbState, NewMdbEntry};
+use crate::switch::mdb::MdbError;
+use crate::wire::membership_tests as hosts;
+
+const GROUP: &str = "239.1.1.1";
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// The frame of the host behind container1 with a message.
+fn from_container1(running: &Running<FakeNetwork>, packet: &hosts::Packet) -> Vec<u8> {
+    let reports = running.port_reports();
+    let source = reports.iter().find(|port| port.ifname == "container1").unwrap().address;
+    let (ethertype, packet) = packet;
+    let destination = Mac::of_group(ip(GROUP)).unwrap();
+    [&destination.0[..], &source.0, &ethertype.0.to_be_bytes(), packet].concat()
+}
+
+/// A switch without guard that queries, and the entries of its ports in the group.
+async fn querier() -> (FakeControl, Running<FakeNetwork>) {
+    running(config(|options| (options.mcast_querier, options.guard) = (Some(true), Some(false)))).await
+}
+
+fn members(report: &MdbReport) -> Vec<(String, IpAddr, MdbState)> {
+    report.mdb.iter().map(|entry| (entry.port.clone(), entry.grp, entry.state)).collect()
+}
+
+#[tokio::test]
+async fn queries_new_ports_and_notes_their_reports() {
+    let (fake, mut running) = querier().await;
+    let mut query = [0; 200];
+    let length = fake.peer("container1").recv(&mut query).unwrap();
+    assert_eq!(query[..6], [1, 0, 0x5e, 0, 0, 1]);
+    assert!(length > 46 && query[14] == 0x46);
+    let join = from_container1(&running, &hosts::join(ip(GROUP)));
+    fake.peer("container1").send(&join).unwrap();
+    let mut commands = mpsc::channel(1).1;
+    // Serves until the worker has handed the report over.
+    let expected = [("container1".to_owned(), ip(GROUP), MdbState::Temp)];
+    while members(&running.mdb_report().unwrap()) != expected {
+        let moment = tokio::time::sleep(Duration::from_millis(1));
+        assert!(matches!(running.serve(&mut commands, moment).await, StopReason::Signal));
+    }
+    let report = running.mdb_report().unwrap();
+    assert_eq!(
+        (report.querier.len(), report.querier[0].active, report.querier[0].port.as_deref()),
+        (2, false, None)
+    );
+    let events = running.recorded_events(&EventFilter::default());
+    let added = events.iter().find(|event| event.kind == EventType::MdbAdded).unwrap();
+    assert_eq!((added.ifname.as_deref(), added.group), (Some("container1"), Some(ip(GROUP))));
+    running.remove_port("container1").unwrap();
+    assert_eq!(members(&running.mdb_report().unwrap()), []);
+}
+
+#[tokio::test]
+async fn adds_and_deletes_entries() {
+    let (_fake, mut running) = querier().await;
+    let new = |port: &str, grp: &str, vid| NewMdbEntry {
+        grp: ip(grp),
+        port: port.to_owned(),
+        src: None,
+        vid,
+        state: MdbState::Permanent,
+    };
+    running.add_mdb_entry(&new("container2", GROUP, None)).unwrap();
+    let gone = MdbEntryQuery { grp: ip(GROUP), port: "container2".to_owned(), src: None, vid: None };
+    assert_eq!(
+        members(&running.mdb_report().unwrap()),
+        [("container2".to_owned(), ip(GROUP), MdbState::Permanent)]
+    );
+    let mut refused = |new: &NewMdbEntry| running.add_mdb_entry(new).unwrap_err();
+    assert!(matches!(refused(&new("container2", GROUP, None)), RunError::Mdb(MdbError::Exists)));
+    assert!(matches!(
+        refused(&new("container2", "224.0.0.1", None)),
+        RunError::Mdb(MdbError::AlwaysFlooded(_))
+    ));
+    assert!(matches!(refused(&new("nobody", GROUP, None)), RunError::NoSuchPort(_)));
+    assert!(matches!(refused(&new("container2", GROUP, Some(7))), RunError::NoVlans(7)));
+    running.remove_mdb_entry(&gone).unwrap();
+    assert!(matches!(running.remove_mdb_entry(&gone), Err(RunError::Mdb(MdbError::NotFound))));
+}
+
+#[test]
+fn knows_solicited_node_groups() {
+    let is = |group| super::multicast::is_solicited_node(ip(group));
+    assert!(is("ff02::1:ff00:0") && is("ff02::1:ffff:ffff"));
+    assert!(!is("ff02::1:fe00:0") && !is("ff02::2") && !is("ff15::1:ff00:1") && !is("239.1.1.1"));
+}
+
+#[tokio::test]
+async fn snooping_can_be_off() {
+    let (_fake, mut running) = running(config(|options| options.mcast_snooping = Some(false))).await;
+    assert!(matches!(running.mdb_report(), Err(RunError::NoSnooping)));
+}

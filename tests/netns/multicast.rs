@@ -1,0 +1,198 @@
+//! IGMP and MLD snooping with the kernel's hosts, compared with the Linux bridge.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use etherparse::PacketBuilder;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use uswitch::wire::Mac;
+
+use crate::harness::{
+    Frame, LinuxBridge, Process, Shell, TestNetns, TestSwitch, Uswitch, end_marker, mac, on_both, v4,
+    wait_until,
+};
+
+on_both!(sends_groups_to_members_only, floods_groups_without_a_querier);
+
+/// A switch that snoops.
+trait Snoops: TestSwitch {
+    /// Starts one that is the querier.
+    fn querier() -> Self;
+    /// The entries of the multicast database, in the format of `bridge -j mdb show`.
+    fn mdb(&self) -> Value;
+
+    /// Whether a port has joined a group.
+    fn has_member(&self, port: &TestNetns, group: &str) -> bool {
+        let entries = self.mdb()[0]["mdb"].as_array().cloned().unwrap_or_default();
+        entries.iter().any(|entry| entry["port"] == port.name() && entry["grp"] == group)
+    }
+}
+
+impl Snoops for Uswitch {
+    fn querier() -> Uswitch {
+        Uswitch::with("--ports 3 --guard off --mcast-querier on")
+    }
+    fn mdb(&self) -> Value {
+        self.json("mdb show")
+    }
+}
+
+impl Snoops for LinuxBridge {
+    fn querier() -> LinuxBridge {
+        let bridge = LinuxBridge::start();
+        let querier = "mcast_querier 1 mcast_igmp_version 3 mcast_mld_version 2";
+        bridge.host().run(&format!("ip link set br0 type bridge {querier}")).ok();
+        bridge
+    }
+    fn mdb(&self) -> Value {
+        self.host().run("bridge -j -d mdb show").json()
+    }
+}
+
+/// Joins a group, from all sources or from one, until it is ended.
+fn join(h: &TestNetns, group: &str, source: Option<&str>) -> Process {
+    const PROGRAM: &str = "import socket, sys
+group, source = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None
+if \":\" in group:
+    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, socket.inet_pton(socket.AF_INET6, group)
+                 + socket.if_nametoindex(\"eth0\").to_bytes(4, \"little\"))
+else:
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    interface = socket.inet_aton(sys.argv[3] if source else \"0.0.0.0\")
+    request = socket.inet_aton(group) + interface
+    # IP_ADD_SOURCE_MEMBERSHIP, IP_ADD_MEMBERSHIP
+    s.setsockopt(0, *((39, request + socket.inet_aton(source)) if source else (35, request)))
+print(\"joined\", flush=True)
+sys.stdin.read()";
+    let own = h.name().trim_start_matches("container").parse().map(v4).expect("container N");
+    let arguments = source.map_or(group.to_owned(), |source| format!("{group} {source} {own}"));
+    let mut process = h.spawn_sh(&format!("exec python3 -c '{PROGRAM}' {arguments} < /dev/zero"));
+    process.line_with("joined");
+    process
+}
+
+/// A UDP datagram to a group.
+fn datagram(source: &str, group: &str) -> Frame {
+    let group: IpAddr = group.parse().expect("an address");
+    let destination = Mac::of_group(group).expect("a group");
+    let ethernet = PacketBuilder::ethernet2(mac(0xa).0, destination.0);
+    let packet = match (source.parse().expect("an address"), group) {
+        (IpAddr::V4(source), IpAddr::V4(group)) => {
+            ethernet.ipv4(Ipv4Addr::octets(&source), group.octets(), 4).udp(5000, 5000)
+        }
+        (IpAddr::V6(source), IpAddr::V6(group)) => {
+            ethernet.ipv6(Ipv6Addr::octets(&source), group.octets(), 4).udp(5000, 5000)
+        }
+        _ => unreachable!("both are of one family"),
+    };
+    let mut frame = Vec::new();
+    packet.write_to_vec(&mut frame, b"a datagram of some length").expect("it fits");
+    frame
+}
+
+/// Which of `receivers` see a datagram that container1 sends.
+fn receivers<const N: usize>(s: &impl TestSwitch, frame: &Frame, receivers: [&TestNetns; N]) -> [bool; N] {
+    let [h1, ..] = s.containers();
+    let captures = receivers.map(|h| h.capture("eth0", "udp port 5000 or ether proto 0x88b5"));
+    let last = end_marker();
+    h1.send(&[frame.clone(), last.clone()]);
+    captures.map(|capture| capture.until(&last).contains(frame))
+}
+
+fn sends_groups_to_members_only<S: Snoops>() {
+    let s = S::querier();
+    let [_, h2, h3] = s.containers();
+    let (one, other) = (v4(1), "198.51.100.9");
+    let any_source = join(&h2, "239.1.1.1", None);
+    let _ipv6 = join(&h2, "ff15::1", None);
+    let _one_source = join(&h3, "239.1.1.1", Some(&one));
+    for (h, group) in [(&h2, "239.1.1.1"), (&h2, "ff15::1"), (&h3, "239.1.1.1")] {
+        wait_until("the switch knows the members", || s.has_member(h, group));
+    }
+    // Hosts have 10 s to report. Until then groups are flooded.
+    let nobody = [datagram(&one, "239.9.9.9"), datagram("2001:db8::1", "ff15::9")];
+    wait_until("groups without members are not flooded", || {
+        nobody.iter().all(|frame| receivers(&s, frame, [&h2, &h3]) == [false, false])
+    });
+    let seen = |source: &str, group: &str| receivers(&s, &datagram(source, group), [&h2, &h3]);
+    assert_eq!(seen(&one, "239.1.1.1"), [true, true]);
+    assert_eq!(seen(other, "239.1.1.1"), [true, false], "container3 wants another source");
+    assert_eq!(seen("2001:db8::1", "ff15::1"), [true, false]);
+    assert_eq!(seen(&one, "224.0.0.251"), [true, true], "always flooded");
+    assert_eq!(seen("2001:db8::1", "ff02::1"), [true, true], "always flooded");
+    any_source.signal(Signal::SIGKILL);
+    wait_until("container2 has left", || !s.has_member(&h2, "239.1.1.1"));
+    assert_eq!(seen(&one, "239.1.1.1"), [false, true]);
+}
+
+fn floods_groups_without_a_querier<S: Snoops>() {
+    let s = S::start();
+    let [_, h2, h3] = s.containers();
+    let _member = join(&h2, "239.1.1.1", None);
+    wait_until("the switch knows the member", || s.has_member(&h2, "239.1.1.1"));
+    for group in ["239.1.1.1", "239.9.9.9"] {
+        assert_eq!(receivers(&s, &datagram(&v4(1), group), [&h2, &h3]), [true, true], "{group}");
+    }
+}
+
+/// The other switch is a Linux bridge in a container.
+#[test]
+fn obeys_the_querier_of_another_switch() {
+    let s = Uswitch::with("--ports 3 --guard off");
+    let [_, h2, h3] = s.containers();
+    // In hundredths of a second.
+    h3.sh("ip link add br9 type bridge mcast_querier 1 mcast_query_response_interval 100
+ip link set eth0 master br9
+ip link set br9 up")
+        .ok();
+    let knows = |family: &str| {
+        let mdb = &s.mdb()[0];
+        let queriers = mdb["querier"].as_array().cloned().unwrap_or_default();
+        queriers.iter().any(|querier| {
+            querier["family"] == family && querier["port"] == h3.name() && querier["active"] == true
+        })
+    };
+    wait_until("the querier is elected", || knows("inet"));
+    assert_eq!(s.mdb()[0]["router"]["uswitch0"][0]["port"], h3.name());
+    let _member = join(&h2, "239.1.1.1", None);
+    wait_until("the switch knows the member", || s.has_member(&h2, "239.1.1.1"));
+    let seen = |group: &str| receivers(&s, &datagram(&v4(1), group), [&h2, &h3]);
+    assert_eq!(seen("239.1.1.1"), [true, true]);
+    assert_eq!(seen("239.9.9.9"), [false, true], "to the router only");
+    let events = s.host().run("uswitch events --json --type mdb_querier,mdb_router_added,mdb_added").ok();
+    for kind in ["mdb_querier", "mdb_router_added", "mdb_added"] {
+        assert!(events.contains(kind), "{kind} in {events}");
+    }
+}
+
+#[test]
+fn mdb_command_adds_deletes_and_explains() {
+    let s = Uswitch::with("--ports 2 --guard off --mcast-querier on");
+    let run = |command: &str| s.host().run(&format!("uswitch {command}"));
+    run("mdb add 239.1.1.1 container2 --permanent").ok();
+    run("mdb add ff15::1 container2 --src 2001:db8::1").ok();
+    let entries = s.mdb()[0]["mdb"].as_array().cloned().expect("an array");
+    let has = |group: &str, key: &str, value: &str| {
+        entries.iter().any(|entry| entry["grp"] == group && entry[key] == value)
+    };
+    assert!(has("239.1.1.1", "state", "permanent") && has("ff15::1", "src", "2001:db8::1"), "{entries:?}");
+    for (command, message) in [
+        ("mdb add 239.1.1.1 container2", "the port is a member of that group already"),
+        ("mdb add 224.0.0.5 container2", "224.0.0.5 is always flooded"),
+        ("mdb add 192.0.2.1 container2", "192.0.2.1 is not a multicast group"),
+        ("mdb add 239.1.1.1 nobody", "no port named nobody"),
+        ("mdb add 239.1.1.1 container1 --vlan 7", "VLAN 7 does not exist"),
+        ("mdb add 239.1.1.1 container1 --src ff15::1", "cannot be a source"),
+        ("mdb del 239.1.1.7 container2", "the port is not a member of that group"),
+        ("start --name other --mcast-querier on --mcast-snooping off", "a querier needs multicast snooping"),
+    ] {
+        let error = run(command).fails();
+        assert!(error.contains(message) && error.trim().lines().count() == 1, "{command}: {error}");
+    }
+    run("mdb del 239.1.1.1 container2").ok();
+    assert!(!run("mdb show").ok().contains("239.1.1.1"));
+    s.stop();
+    let s = Uswitch::on(crate::harness::Host::new(), "--ports 1 --mcast-snooping off");
+    assert!(s.host().run("uswitch mdb show").fails().contains("multicast snooping is off"));
+}
