@@ -64,7 +64,17 @@ fn help_lists_every_command() {
         assert!(help.stdout.contains(&format!("\n  {command} ")), "no {command} in {}", help.stdout);
         assert_eq!(uswitch(&format!("{command} --help")).code, 0);
     }
-    for command in ["port show", "port add", "port del", "fdb show", "fdb add", "fdb del", "fdb flush"] {
+    for command in [
+        "port show",
+        "port add",
+        "port del",
+        "fdb show",
+        "fdb get",
+        "fdb add",
+        "fdb replace",
+        "fdb del",
+        "fdb flush",
+    ] {
         assert_eq!(uswitch(&format!("{command} --help")).code, 0, "{command}");
     }
 }
@@ -146,7 +156,7 @@ fn rejects_values_out_of_range() {
 }
 
 /// Commands whose next argument is hostile, and never valid.
-const BEFORE_HOSTILE: [&str; 29] = [
+const BEFORE_HOSTILE: [&str; 32] = [
     "start --ports",
     "start --name",
     "start --subnet",
@@ -163,6 +173,9 @@ const BEFORE_HOSTILE: [&str; 29] = [
     "port add",
     "port del",
     "fdb add",
+    "fdb get",
+    "set --ageing-time",
+    "port set container1 --fdb-max-learned",
     "fdb show --mac",
     "fdb show --vlan",
     "events --type",
@@ -333,6 +346,8 @@ fn reports_switch_that_is_not_running() {
         "fdb add --name lab 02:00:00:00:00:01 web",
         "fdb del --name lab 02:00:00:00:00:01",
         "fdb flush --name lab",
+        "fdb get --name lab 02:00:00:00:00:01",
+        "set --name lab --ageing-time 5",
         "trace --name lab container1 --dst gateway",
         "trace --name lab --follow",
         "port show --name lab",

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use uswitch::switch::fdb::{FdbKey, FdbState, Learned};
+use uswitch::switch::fdb::{FdbKey, FdbKind, FdbState, Learned};
 use uswitch::switch::{
     DropReason, Frame, Gateway, GatewayReply, Outcome, Port, PortFlag, PortFlags, PortId, Switch,
     SwitchConfig, Tick, Verdict,
@@ -29,7 +29,12 @@ enum Payload {
 /// One event of a history.
 #[derive(Debug, Clone)]
 enum Event {
-    Frame { ingress: u16, destination: Mac, source: Mac, payload: Payload },
+    Frame {
+        ingress: u16,
+        destination: Mac,
+        source: Mac,
+        payload: Payload,
+    },
     Pass(u32),
     SetPort(u16, Port),
     SetFlag(u16, PortFlag, bool),
@@ -37,7 +42,10 @@ enum Event {
     AddPort(Port),
     Flush(Option<u16>),
     Age,
-    AddStatic(Mac, u16),
+    /// Static, and sticky or not.
+    AddStatic(Mac, u16, bool),
+    /// The most addresses that a port learns.
+    Limit(u16, Option<u32>),
     Remove(Mac),
 }
 
@@ -68,6 +76,7 @@ struct Entry {
     port: u16,
     seen: u32,
     state: FdbState,
+    sticky: bool,
     refreshed: bool,
 }
 
@@ -79,6 +88,7 @@ struct Bridge {
     ports: BTreeMap<u16, Port>,
     flags: BTreeMap<u16, PortFlags>,
     entries: Vec<Entry>,
+    limits: BTreeMap<u16, u32>,
 }
 
 impl Bridge {
@@ -88,6 +98,10 @@ impl Bridge {
 
     fn count(&self, port: u16) -> usize {
         self.entries.iter().filter(|entry| entry.port == port && entry.state == FdbState::Dynamic).count()
+    }
+
+    fn is_at_limit(&self, port: u16) -> bool {
+        self.limits.get(&port).is_some_and(|limit| self.count(port) >= *limit as usize)
     }
 
     fn has_aged(&self, entry: &Entry) -> bool {
@@ -102,7 +116,8 @@ impl Bridge {
 
     /// Learns. `from` selects the port that lost an entry, if several have the same number.
     fn learn(&mut self, mac: Mac, port: u16, from: Option<u16>) -> Learned {
-        let fresh = Entry { mac, port, seen: self.now, state: FdbState::Dynamic, refreshed: false };
+        let fresh =
+            Entry { mac, port, seen: self.now, state: FdbState::Dynamic, sticky: false, refreshed: false };
         if let Some(at) = self.position(mac) {
             let entry = &mut self.entries[at];
             if entry.port == port {
@@ -118,12 +133,18 @@ impl Bridge {
                 }
                 return Learned::Known;
             }
-            if entry.state != FdbState::Dynamic {
+            if entry.sticky {
                 return Learned::Pinned { on: PortId(entry.port) };
             }
+            if entry.state == FdbState::Dynamic && self.is_at_limit(port) {
+                return Learned::LimitReached;
+            }
             let left = self.entries.remove(at);
-            self.entries.push(fresh);
+            self.entries.push(Entry { state: left.state, ..fresh });
             return Learned::Moved { from: PortId(left.port), after: self.now - left.seen };
+        }
+        if self.is_at_limit(port) {
+            return Learned::LimitReached;
         }
         let learned = self.make_room(port, from);
         if learned != Learned::Refused {
@@ -312,7 +333,7 @@ impl Comparison {
         for n in 0..PORTS {
             comparison.apply(&Event::AddPort(Port { up: true, host: n == 0, offload: true, mtu: 1500 }));
         }
-        comparison.apply(&Event::AddStatic(GATEWAY, 0));
+        comparison.apply(&Event::AddStatic(GATEWAY, 0, true));
         comparison
     }
 
@@ -339,18 +360,16 @@ impl Comparison {
             }
             Event::RemovePort(id) => self.remove_port(id),
             Event::Flush(port) => self.flush(port),
-            Event::AddStatic(mac, port) if self.bridge.ports.contains_key(&port) => {
-                self.add_static(mac, port);
+            Event::AddStatic(mac, port, sticky) if self.bridge.ports.contains_key(&port) => {
+                self.add_static(mac, port, sticky);
             }
-            Event::Remove(mac) => {
-                let at = self.bridge.position(mac);
-                at.map(|at| self.bridge.entries.remove(at));
-                for switch in &self.switches {
-                    let gone = switch.fdb.remove(FdbKey { vlan: 0, mac });
-                    assert_eq!(gone.is_ok_and(|gone| gone.is_some()), at.is_some());
-                }
-            }
-            Event::AddPort(_) | Event::SetPort(..) | Event::SetFlag(..) | Event::AddStatic(..) => {}
+            Event::Limit(id, limit) if self.bridge.ports.contains_key(&id) => self.set_limit(id, limit),
+            Event::Remove(mac) => self.remove(mac),
+            Event::AddPort(_)
+            | Event::SetPort(..)
+            | Event::SetFlag(..)
+            | Event::AddStatic(..)
+            | Event::Limit(..) => {}
         }
         self.compare();
     }
@@ -365,10 +384,28 @@ impl Comparison {
         self.bridge.ports.remove(&id);
         self.bridge.flags.remove(&id);
         self.bridge.entries.retain(|entry| entry.port != id);
+        self.bridge.limits.remove(&id);
         for switch in &self.switches {
             switch.ports.remove(PortId(id));
             switch.fdb.remove_port(PortId(id));
         }
+    }
+
+    fn remove(&mut self, mac: Mac) {
+        let at = self.bridge.position(mac);
+        at.map(|at| self.bridge.entries.remove(at));
+        for switch in &self.switches {
+            let gone = switch.fdb.remove(FdbKey { vlan: 0, mac });
+            assert_eq!(gone.is_some(), at.is_some());
+        }
+    }
+
+    fn set_limit(&mut self, id: u16, limit: Option<u32>) {
+        match limit {
+            Some(limit) => _ = self.bridge.limits.insert(id, limit),
+            None => _ = self.bridge.limits.remove(&id),
+        }
+        self.switches.iter().for_each(|switch| switch.fdb.set_max_learned(PortId(id), limit));
     }
 
     fn frame(&mut self, ingress: u16, bytes: &[u8]) {
@@ -423,26 +460,31 @@ impl Comparison {
     }
 
     /// Static entries do not report which entry they evict; so only if there is room, or the entry exists.
-    fn add_static(&mut self, mac: Mac, port: u16) {
+    fn add_static(&mut self, mac: Mac, port: u16, sticky: bool) {
         match self.bridge.position(mac) {
             Some(at) => drop(self.bridge.entries.remove(at)),
             None if self.bridge.entries.len() < self.bridge.max => {}
             None => return,
         }
         let (seen, state) = (self.bridge.now, FdbState::Static);
-        self.bridge.entries.push(Entry { mac, port, seen, state, refreshed: false });
+        self.bridge.entries.push(Entry { mac, port, seen, state, sticky, refreshed: false });
         for switch in &self.switches {
-            switch.fdb.add(Tick(seen), FdbKey { vlan: 0, mac }, PortId(port), state).expect("there is room");
+            let (key, kind) = (FdbKey { vlan: 0, mac }, FdbKind { state, sticky });
+            switch.fdb.add(Tick(seen), key, PortId(port), kind).expect("there is room");
         }
     }
 
     fn compare(&self) {
         let mut expected: Vec<_> =
-            self.bridge.entries.iter().map(|e| (e.mac, e.port, e.seen, e.state as u8)).collect();
+            self.bridge.entries.iter().map(|e| (e.mac, e.port, e.seen, e.state as u8, e.sticky)).collect();
         expected.sort_unstable();
         for switch in &self.switches {
-            let mut entries: Vec<_> =
-                switch.fdb.entries().iter().map(|e| (e.key.mac, e.port.0, e.seen.0, e.state as u8)).collect();
+            let mut entries: Vec<_> = switch
+                .fdb
+                .entries()
+                .iter()
+                .map(|e| (e.key.mac, e.port.0, e.seen.0, e.kind.state as u8, e.kind.sticky))
+                .collect();
             entries.sort_unstable();
             assert_eq!(entries, expected);
             assert_eq!(switch.fdb.len(), expected.len());
@@ -498,7 +540,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => id().prop_map(Event::RemovePort),
         1 => port().prop_map(Event::AddPort),
         1 => prop::option::of(id()).prop_map(Event::Flush),
-        1 => (host(), id()).prop_map(|(mac, port)| Event::AddStatic(mac, port)),
+        1 => (host(), id(), any::<bool>()).prop_map(|(mac, port, sticky)| Event::AddStatic(mac, port, sticky)),
+        1 => (id(), prop::option::of(0..4u32)).prop_map(|(port, limit)| Event::Limit(port, limit)),
         1 => host().prop_map(Event::Remove),
     ]
 }

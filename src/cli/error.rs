@@ -12,6 +12,7 @@ use crate::control::report::ErrorCode;
 use crate::control::topology::TopologyError;
 use crate::sys::runtime_dir::RuntimeDirError;
 use crate::sys::terminal::TerminalError;
+use crate::wire::Mac;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,8 @@ pub(super) enum CliError {
     NothingToStop { name: String, running: Vec<String> },
     #[error("no port named {}: {}", shown(name), list(ports))]
     NoSuchPort { name: String, ports: Vec<String> },
+    #[error("no entry for {0} in the forwarding database: `uswitch fdb show` lists the entries")]
+    NoFdbEntry(Mac),
     #[error("the device or the namespace of {0} is gone: `uswitch port del {0}`, then add the port again")]
     PortGone(String),
     #[error("{0} is not a container: other hosts are behind its device")]

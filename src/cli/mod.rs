@@ -22,6 +22,7 @@ mod mdb;
 mod options;
 mod output;
 mod port;
+mod set;
 mod start;
 mod stats;
 mod status;
@@ -59,6 +60,7 @@ enum Command {
     Status(status::StatusCommand),
     Ls(ls::LsCommand),
     Exec(exec::ExecCommand),
+    Set(set::SetCommand),
     Port(port::PortCommand),
     Fdb(fdb::FdbCommand),
     Mdb(mdb::MdbCommand),
@@ -112,6 +114,7 @@ impl Command {
             Command::Stop(stop) => stop.run(),
             Command::Status(status) => status.run(),
             Command::Ls(ls) => ls.run(),
+            Command::Set(set) => set.run(),
             Command::Port(port) => port.run(),
             Command::Fdb(fdb) => fdb.run(),
             Command::Mdb(mdb) => mdb.run(),

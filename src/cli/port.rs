@@ -106,7 +106,7 @@ struct PortAdd {
 /// Change settings of a port
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("settings").required(true).multiple(true).args(
-    ["up", "down", "guard", "learning", "flood", "mcast_flood", "bcast_flood", "isolated", "hairpin", "locked", "hub"],
+    ["up", "down", "guard", "fdb_max_learned", "learning", "flood", "mcast_flood", "bcast_flood", "isolated", "hairpin", "locked", "hub"],
 ))]
 struct PortSet {
     #[command(flatten)]
@@ -124,6 +124,9 @@ struct PortSet {
     #[arg(long, value_name = "on|off",
           value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
     guard: Option<bool>,
+    /// Learn at most this many addresses on the port, up to 1048576; 0 ends the limit
+    #[arg(long, value_name = "N")]
+    fdb_max_learned: Option<u64>,
     #[command(flatten)]
     flags: Flags,
     /// Print JSON, as `uswitch port show --json` does
@@ -254,6 +257,7 @@ impl PortSet {
         let Flags { learning, flood, mcast_flood, bcast_flood, isolated, hairpin, locked, hub } = self.flags;
         PortSettings {
             guard: self.guard,
+            fdb_max_learned: self.fdb_max_learned,
             admin_state,
             learning,
             flood,
@@ -362,13 +366,17 @@ fn remarks(ports: &[PortReport]) -> String {
         (!disabled.is_empty())
             .then(|| format!("{}: the device has {} off\n", port.ifname, disabled.join(", ")))
     });
+    let limits = ports.iter().filter(|port| port.fdb_max_learned > 0).map(|port| {
+        let PortReport { ifname, fdb_n_learned, fdb_max_learned, .. } = port;
+        format!("{ifname}: {fdb_n_learned} addresses learned, at most {fdb_max_learned}\n")
+    });
     let polled = ports.iter().filter(|port| port.polled && port.operstate != "NOTPRESENT").map(|port| {
         format!(
             "{}: changes of its link state, MTU and IP addresses are not visible to this switch\n",
             port.ifname
         )
     });
-    settings.chain(faults).chain(offloads).chain(polled).collect()
+    settings.chain(faults).chain(offloads).chain(limits).chain(polled).collect()
 }
 
 /// The flags that are not at their defaults, as `learning off`.

@@ -46,13 +46,13 @@ event_types! {
     Returned, "returned", "A MAC address sent a frame after a silence of a third of the ageing time or more.";
     Aged, "aged", "An entry expired after the ageing time.";
     Evicted, "evicted", "An entry was evicted for a new one, because the forwarding database was full.";
-    Refused, "refused", "A MAC address was not learned: the forwarding database is full and no entry can be evicted.";
+    Refused, "refused", "A MAC address was not learned: the forwarding database is full and no entry can be evicted, or the port has the addresses that it may learn.";
     Flooded, "flooded", "A unicast frame to an unknown MAC address was flooded.";
     Dropped, "dropped", "Frames were dropped.";
     Throttled, "throttled", "The switch has begun to throttle a port that takes too much time from the others.";
     LoopDetected, "loop_detected", "Frames of other ports came back on a port: a loop, a host that sends frames back, or a MAC address that is used twice. The port was blocked.";
     PortUnblocked, "port_unblocked", "The time for which a port was blocked is over.";
-    FdbAdded, "fdb_added", "A user added an entry to the forwarding database.";
+    FdbAdded, "fdb_added", "A user added or replaced an entry of the forwarding database.";
     FdbRemoved, "fdb_removed", "A user deleted an entry.";
     MdbAdded, "mdb_added", "A port has joined a multicast group.";
     MdbRemoved, "mdb_removed", "A port has left a multicast group.";
@@ -60,7 +60,7 @@ event_types! {
     MdbRouterRemoved, "mdb_router_removed", "A multicast router was forgotten.";
     MdbQuerier, "mdb_querier", "Another multicast querier was elected, or the last one is silent.";
     MdbFull, "mdb_full", "The multicast database is full: all groups are flooded.";
-    FdbFlushed, "fdb_flushed", "A user deleted all learned entries, or those of one port.";
+    FdbFlushed, "fdb_flushed", "A user flushed entries of the forwarding database.";
     PortAdded, "port_added", "A port was added.";
     PortUp, "port_up", "A port's link came up.";
     PortDown, "port_down", "A port's link went down.";
@@ -146,7 +146,8 @@ pub struct Event {
     /// Seconds for which a port is blocked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<u32>,
-    /// Drop reason, or why a port is down (`admin_down`, `no_carrier`, `link_down`), or why NAT may not work.
+    /// Drop reason, or why a port is down (`admin_down`, `no_carrier`, `link_down`), or the
+    /// limit for which an address was refused (`fdb_max`, `fdb_max_learned`), or why NAT may not work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// State of an added entry.
@@ -201,7 +202,7 @@ impl Event {
             EventType::MdbAdded | EventType::MdbRemoved | EventType::MdbQuerier => {
                 Some(self.multicast_detail())
             }
-            EventType::Refused => Some("the forwarding database is full".to_owned()),
+            EventType::Refused => self.reason.as_deref().map(refused_detail),
             EventType::Flooded => Some("unknown destination".to_owned()),
             EventType::Dropped => {
                 Some(format!("{} in 1 s: {}", count("frame"), self.reason.as_deref().unwrap_or("-")))
@@ -246,6 +247,14 @@ impl Event {
     pub(crate) fn missed(count: u64) -> Event {
         Event { count: Some(count), ..Event::at(Timestamp::now(), EventType::Lost) }
     }
+}
+
+fn refused_detail(limit: &str) -> String {
+    match limit {
+        "fdb_max_learned" => "the port has the addresses that it may learn",
+        _ => "the forwarding database is full",
+    }
+    .to_owned()
 }
 
 fn down_detail(reason: &str) -> String {

@@ -176,7 +176,10 @@ impl FdbNotifier {
 
     /// Sends a notification unless a limit forbids it; false if it was suppressed.
     fn notify(&mut self, now: Tick, port: PortId, key: FdbKey, event: FdbEvent) -> bool {
-        let repeats = matches!(event, FdbEvent::UnknownDestination | FdbEvent::Source(Learned::Refused));
+        let repeats = matches!(
+            event,
+            FdbEvent::UnknownDestination | FdbEvent::Source(Learned::Refused | Learned::LimitReached)
+        );
         if repeats && self.was_sent_this_second(now, port, key) {
             return true;
         }

@@ -112,8 +112,8 @@ port_counters! {
     fdb_moved,
     /// MAC addresses of this port that were evicted from a full forwarding database.
     fdb_evictions,
-    /// Received frames whose source was not learned because the forwarding database was full of static
-    /// entries.
+    /// Received frames whose source was not learned: the forwarding database was full of static entries, or the port had
+    /// the learned entries that it may have.
     fdb_refused,
     /// Notifications about this port that were suppressed by the rate limit or a full queue.
     suppressed,
@@ -244,7 +244,7 @@ impl Counters {
                 here.fdb_learned.add(1);
                 self.port(from).fdb_evictions.add(1);
             }
-            Some(Learned::Refused) => here.fdb_refused.add(1),
+            Some(Learned::Refused | Learned::LimitReached) => here.fdb_refused.add(1),
             // A return is only reported.
             _ => {}
         }

@@ -232,7 +232,7 @@ fn does_not_learn_from_rejected_frames() {
     run(&switch, P1, &arp(Mac::BROADCAST, [192, 0, 2, 1], [192, 0, 2, 1]));
     run(&switch, P1, &frame(Mac([1, 0x80, 0xc2, 0, 0, 0xe]), A, 60));
     run(&switch, P1, &frame(B, GATEWAY, 60));
-    let own = FdbEntry { key: key(GATEWAY), port: HOST, state: FdbState::Permanent, seen: T0 };
+    let own = FdbEntry { key: key(GATEWAY), port: HOST, kind: FdbState::Permanent.into(), seen: T0 };
     assert_eq!(switch.fdb.entries(), [own]);
 }
 

@@ -222,8 +222,8 @@ fn check(options: Options) -> Checked<Config> {
         offload: !options.no_offload.unwrap_or(false),
         placement: options.cpus.map_or(Ok(Placement::default()), placement)?,
         busy_poll: busy_poll(options.busy_poll, cpus())?,
-        ageing_time: Duration::from_secs(number("ageing-time", options.ageing_time, 300, 1..=1_000_000)?),
-        fdb_max: number("fdb-max", options.fdb_max, 8192, 16..=1 << 20)?,
+        ageing_time: ageing_time(options.ageing_time.unwrap_or(300)).map_err(|why| ("ageing-time", why))?,
+        fdb_max: number("fdb-max", options.fdb_max, 8192, 16..=FDB_MOST)?,
         group_fwd_mask: number("group-fwd-mask", options.group_fwd_mask, 0, 0..=0xffff)?,
         metrics: options.metrics.map(metrics).transpose()?,
         log: log_level(options.verbose),
@@ -293,6 +293,8 @@ fn metrics(text: String) -> Checked<SocketAddr> {
     }
 }
 
+/// Largest forwarding database.
+const FDB_MOST: u64 = 1 << 20;
 /// Maximum number of containers: one port is the host's.
 const MOST_PORTS: u64 = Ports::MAX as u64 - 1;
 
@@ -303,10 +305,26 @@ fn number<T: TryFrom<u64>>(
     range: RangeInclusive<u64>,
 ) -> Checked<T> {
     let value = typed.unwrap_or(default);
-    let refused = InvalidValue::Range { value, from: *range.start(), to: *range.end(), because: "" };
     match T::try_from(value) {
         Ok(number) if range.contains(&value) => Ok(number),
-        _ => Err((key, refused)),
+        _ => Err((key, range_error(value, &range))),
+    }
+}
+
+fn range_error(value: u64, range: &RangeInclusive<u64>) -> InvalidValue {
+    InvalidValue::Range { value, from: *range.start(), to: *range.end(), because: "" }
+}
+
+/// Checks an ageing time in seconds.
+///
+/// # Errors
+/// It is out of range.
+pub fn ageing_time(seconds: u64) -> Result<Duration, InvalidValue> {
+    let range = 1..=1_000_000;
+    if range.contains(&seconds) {
+        Ok(Duration::from_secs(seconds))
+    } else {
+        Err(range_error(seconds, &range))
     }
 }
 

@@ -1,8 +1,9 @@
 //! Settings of ports, of the configuration file and of requests.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
-use super::{Checked, HOST, InvalidValue, container_name};
+use super::{Checked, FDB_MOST, HOST, InvalidValue, container_name, range_error};
 use crate::control::report::PortSettings;
 
 /// Checks the settings of the port with this name.
@@ -13,7 +14,15 @@ pub fn port_settings(name: &str, settings: &PortSettings) -> Result<(), InvalidV
     if settings.guard.is_some() && name == HOST {
         return Err(InvalidValue::HostPortGuard);
     }
-    Ok(())
+    check_range(settings.fdb_max_learned, 0..=FDB_MOST)
+}
+
+/// Checks that a value, if there is one, is in range.
+fn check_range(value: Option<u64>, range: RangeInclusive<u64>) -> Result<(), InvalidValue> {
+    match value {
+        Some(value) if !range.contains(&value) => Err(range_error(value, &range)),
+        _ => Ok(()),
+    }
 }
 
 /// Checks the tables `[port.NAME]` of a configuration file.

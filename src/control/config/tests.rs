@@ -48,6 +48,8 @@ fn checks_settings_of_ports() {
     assert_eq!(config.port_settings, BTreeMap::from([("container2".to_owned(), expected)]));
     let error = of_file("ports = 3\n[port.host]\nguard = true\n").unwrap_err();
     assert!(error.starts_with("lab.toml:2: port: host: the host port has no guard"), "{error}");
+    let error = of_file("[port.container1]\nfdb-max-learned = 1048577\n").unwrap_err();
+    assert!(error.contains("container1: 1048577 is out of range: choose 0 to 1048576"), "{error}");
     let error = of_file("[port.'a b']\nguard = true\n").unwrap_err();
     assert!(error.starts_with("lab.toml:1: port: a b: 'a b' cannot name a container"), "{error}");
     let error = of_file("[port.container1]\nadmin-stat = 'down'\n").unwrap_err();

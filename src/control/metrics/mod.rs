@@ -172,7 +172,7 @@ const FAMILIES: &[MetricFamily] = &[
     ),
     counter(
         "uswitch_fdb_refused_total",
-        "Frames from the port whose source was not learned in a full forwarding database",
+        "Frames from the port whose source was not learned: the forwarding database was full, or the port had fdb_max_learned addresses",
         |s, out| {
             port_samples(s, out, |port| port.fdb_refused);
         },

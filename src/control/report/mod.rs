@@ -27,7 +27,7 @@ pub use self::port::{
     SocketType, Throttled,
 };
 pub use self::stats::{DELETED, PortStats};
-pub use self::status::{GatewayReport, Health, Status, SwitchState};
+pub use self::status::{GatewayReport, Health, Status, SwitchSettings, SwitchState};
 
 /// The switch has stopped.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

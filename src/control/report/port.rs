@@ -68,6 +68,12 @@ pub struct PortReport {
     /// of the Linux bridge.)
     #[serde(default)]
     pub source_guard: bool,
+    /// Most addresses that the port learns; 0: no limit.
+    #[serde(default)]
+    pub fdb_max_learned: u32,
+    /// Addresses that it has learned.
+    #[serde(default)]
+    pub fdb_n_learned: u32,
     /// Why the port was throttled in the last second; empty if it was not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub throttled: Vec<Throttled>,
@@ -313,6 +319,9 @@ pub struct PortSettings {
     /// and routes.
     #[serde(alias = "admin-state")]
     pub admin_state: Option<AdminState>,
+    /// Most addresses that the port learns, up to 1048576; 0 ends the limit. Those that it has learned stay.
+    #[serde(alias = "fdb-max-learned")]
+    pub fdb_max_learned: Option<u64>,
     /// Whether source addresses are learned.
     pub learning: Option<bool>,
     /// Whether unknown unicast is flooded to the port.
@@ -375,6 +384,8 @@ impl PortReport {
             offload: true,
             offloads: Vec::new(),
             source_guard: true,
+            fdb_max_learned: 0,
+            fdb_n_learned: 0,
             throttled: Vec::new(),
             blocked: None,
             polled: false,

@@ -135,3 +135,11 @@ pub struct GatewayReport {
     #[schema(value_type = Vec<String>)]
     pub addresses: Vec<IpAddr>,
 }
+
+/// Settings of the switch to change. Missing ones stay as they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SwitchSettings {
+    /// Ageing time of learned addresses, in seconds: 1 to 1000000.
+    pub ageing_time: Option<u64>,
+}

@@ -9,15 +9,14 @@ use super::{PlannedPort, RunError};
 use crate::control::event::{Event, EventFilter};
 use crate::control::metrics::MetricsSnapshot;
 use crate::control::report::{
-    AddedPort, FdbFilter, FdbReport, MdbEntryQuery, MdbReport, NewFdbEntry, NewMdbEntry, NewPort, PortReport,
-    PortSettings, PortStats, Status, StopReport,
+    AddedPort, FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, MdbEntryQuery, MdbReport, NewFdbEntry,
+    NewMdbEntry, NewPort, PortReport, PortSettings, PortStats, Status, StopReport, SwitchSettings,
 };
 use crate::control::subscription::Subscription;
 use crate::control::topology::handover::HandedOver;
 use crate::control::topology::{RouteLookup, SenderRoute};
 use crate::control::trace::{LiveTraceLine, Trace, TraceError, TraceFilter, TraceRequest};
 use crate::sys::netns::Netns;
-use crate::wire::Mac;
 
 /// The sender of a command's response.
 pub(crate) type Reply<T> = oneshot::Sender<T>;
@@ -35,11 +34,13 @@ pub(crate) enum Command {
     RemovePort(String, Reply<Result<(), RunError>>),
     FdbPage(FdbFilter, u32, Reply<FdbPage>),
     AddFdb(NewFdbEntry, Reply<Result<(), RunError>>),
-    RemoveFdb(Mac, u16, Reply<Result<(), RunError>>),
     Mdb(Reply<Result<MdbReport, RunError>>),
     AddMdb(NewMdbEntry, Reply<Result<(), RunError>>),
     RemoveMdb(MdbEntryQuery, Reply<Result<(), RunError>>),
-    FlushFdb(Option<String>, Reply<Result<usize, RunError>>),
+    ReplaceFdb(NewFdbEntry, Reply<Result<(), RunError>>),
+    RemoveFdb(FdbEntryQuery, Reply<Result<(), RunError>>),
+    FlushFdb(FdbFlushQuery, Reply<Result<usize, RunError>>),
+    SetSwitch(SwitchSettings, Reply<Result<Status, RunError>>),
     Stats(Reply<Vec<PortStats>>),
     Metrics(Reply<Box<MetricsSnapshot>>),
     Events(EventFilter, Reply<Vec<Event>>),

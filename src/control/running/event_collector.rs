@@ -136,7 +136,10 @@ impl<M: HostNetwork> Running<M> {
                     Event { other: self.port_ifname(port), ..event(EventType::Evicted, from, gone) };
                 [Some(evicted), Some(here(EventType::Learned))]
             }
-            FdbEvent::Source(Learned::Refused) => only(here(EventType::Refused)),
+            FdbEvent::Source(learned @ (Learned::Refused | Learned::LimitReached)) => {
+                let limit = if learned == Learned::Refused { "fdb_max" } else { "fdb_max_learned" };
+                only(Event { reason: Some(limit.to_owned()), ..here(EventType::Refused) })
+            }
             FdbEvent::Source(
                 Learned::Known
                 | Learned::Static

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::fake::{FakeControl, FakeNetwork, config, running};
 use super::*;
 use crate::control::event::{Event, EventFilter, EventType};
-use crate::control::report::{NewFdbEntry, NewFdbState, NewPort};
+use crate::control::report::{FdbEntryQuery, FdbFlushQuery, NewFdbEntry, NewFdbState, NewPort};
 use crate::control::subscription::{Delivery, Subscription};
 use crate::control::topology::LinkChange;
 use crate::datapath::NOTIFICATIONS_PER_PORT;
@@ -129,12 +129,13 @@ async fn emits_evicted_and_refused_in_a_full_fdb() {
         assert_eq!((learned.kind, learned.mac), (EventType::Learned, Some(new_mac)));
     })
     .await;
-    running.remove_fdb_entry(new_mac, 0).unwrap();
+    running.remove_fdb_entry(new_mac, 0, None).unwrap();
     let entry = crate::control::report::NewFdbEntry {
         mac: new_mac,
         ifname: "container1".into(),
         vlan: None,
         state: crate::control::report::NewFdbState::Static,
+        sticky: false,
     };
     running.add_fdb_entry(&entry).unwrap();
     with_control_task(&mut running, async |switch| {
@@ -201,6 +202,7 @@ async fn emits_fdb_changes_in_order() {
             ifname: "container2".into(),
             vlan: None,
             state: NewFdbState::Static,
+            sticky: false,
         };
         switch.request(|reply| Command::AddFdb(request, reply)).await.unwrap().unwrap();
         let added = next(&mut subscription).await;
@@ -209,7 +211,8 @@ async fn emits_fdb_changes_in_order() {
             (EventType::FdbAdded, Some(HOST_MAC), ("container2", "-"))
         );
         assert_eq!(added.state, Some(NewFdbState::Static));
-        switch.request(|reply| Command::RemoveFdb(HOST_MAC, 0, reply)).await.unwrap().unwrap();
+        let entry_of = |mac| FdbEntryQuery { mac, vlan: None, ifname: None };
+        switch.request(|reply| Command::RemoveFdb(entry_of(HOST_MAC), reply)).await.unwrap().unwrap();
         let removed = next(&mut subscription).await;
         assert_eq!(
             (removed.kind, removed.mac, ports(&removed)),
@@ -218,19 +221,30 @@ async fn emits_fdb_changes_in_order() {
         send_frame(&fake, "container1", &frame(Mac::BROADCAST, HOST_MAC));
         assert_eq!(next(&mut subscription).await.kind, EventType::Learned);
         for (port, count) in [(Some("container2"), 0), (Some("container1"), 1), (None, 0)] {
-            let name = port.map(str::to_owned);
-            switch.request(|reply| Command::FlushFdb(name, reply)).await.unwrap().unwrap();
+            let query = FdbFlushQuery { ifname: port.map(str::to_owned), ..FdbFlushQuery::default() };
+            switch.request(|reply| Command::FlushFdb(query, reply)).await.unwrap().unwrap();
             let flushed = next(&mut subscription).await;
             assert_eq!(
                 (flushed.kind, flushed.ifname.as_deref(), flushed.count),
                 (EventType::FdbFlushed, port, Some(count))
             );
         }
-        // A refused command makes no event.
-        assert!(switch.request(|reply| Command::RemoveFdb(HOST_MAC, 0, reply)).await.unwrap().is_err());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn refused_fdb_command_makes_no_event() {
+    let (_bench, mut running) = running(config(|_| {})).await;
+    with_control_task(&mut running, async |switch| {
+        let mut subscription = follow(&switch, &[]).await;
+        let entry_of = |mac| FdbEntryQuery { mac, vlan: None, ifname: None };
+        let refused = entry_of(HOST_MAC);
+        assert!(switch.request(|reply| Command::RemoveFdb(refused, reply)).await.unwrap().is_err());
         let gateway = switch.request(Command::Status).await.unwrap().gateway.mac;
-        assert!(switch.request(|reply| Command::RemoveFdb(gateway, 0, reply)).await.unwrap().is_err());
-        switch.request(|reply| Command::FlushFdb(None, reply)).await.unwrap().unwrap();
+        let gateway = entry_of(gateway);
+        assert!(switch.request(|reply| Command::RemoveFdb(gateway, reply)).await.unwrap().is_err());
+        switch.request(|reply| Command::FlushFdb(FdbFlushQuery::default(), reply)).await.unwrap().unwrap();
         assert_eq!(next(&mut subscription).await.kind, EventType::FdbFlushed);
     })
     .await;
@@ -242,7 +256,7 @@ async fn emits_learned_before_flushed() {
     let (fake, mut running) = running(config(|_| {})).await;
     send_frame(&fake, "container1", &frame(Mac::BROADCAST, HOST_MAC));
     fake.peer("container2").recv(&mut [0; 100]).unwrap();
-    running.flush_fdb(None).unwrap();
+    running.flush_fdb(&FdbFlushQuery::default()).unwrap();
     let event_log = event_log(&running);
     let latest = [(EventType::Learned, "container1".to_owned()), (EventType::FdbFlushed, String::new())];
     assert!(event_log.ends_with(&latest), "{event_log:?}");

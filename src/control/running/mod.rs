@@ -24,6 +24,7 @@ mod event_collector;
 mod event_tests;
 #[cfg(test)]
 pub(crate) mod fake;
+mod fdb;
 mod guard;
 mod history;
 mod host_network;
@@ -38,6 +39,7 @@ mod plan;
 mod port_settings;
 mod ports;
 mod socket_peer;
+mod switch_settings;
 #[cfg(test)]
 mod tests;
 mod totals;
@@ -68,7 +70,7 @@ use ports::PortRecord;
 use watchdog::Watchdog;
 
 use super::config::{HOST, InvalidValue};
-use super::report::{ErrorCode, NewPort, StopReport};
+use super::report::{ErrorCode, FdbEntryQuery, NewPort, StopReport};
 use super::topology::{Environment, NetworkChange, Topology, TopologyError};
 use super::trace::TraceError;
 use super::{Config, EngineChoice};
@@ -100,6 +102,13 @@ pub(crate) enum RunError {
     NoSuchPort(String),
     #[error("no entry for {0} in the forwarding database: `uswitch fdb show` lists the entries")]
     NoSuchEntry(Mac),
+    /// The address, and its port.
+    #[error("{0} is behind {1} already: replace the entry with `uswitch fdb replace`, or delete it first")]
+    EntryExists(Mac, String),
+    #[error("{0} is the gateway's own address and stays on the host port")]
+    GatewayEntry(Mac),
+    #[error("a permanent entry is an address of the host: its port is host, and it is not sticky")]
+    PermanentEntry,
     #[error("VLAN {0} does not exist: this switch has no VLANs yet, so omit the VLAN")]
     NoVlans(u16),
     #[error(transparent)]
@@ -438,11 +447,16 @@ impl<M: HostNetwork> Running<M> {
             Command::RemovePort(name, reply) => _ = reply.send(self.remove_port(&name)),
             Command::FdbPage(filter, start, reply) => _ = reply.send(self.fdb_page(&filter, start)),
             Command::AddFdb(entry, reply) => _ = reply.send(self.add_fdb_entry(&entry)),
-            Command::RemoveFdb(mac, vlan, reply) => _ = reply.send(self.remove_fdb_entry(mac, vlan)),
             Command::Mdb(reply) => _ = reply.send(self.mdb_report()),
             Command::AddMdb(entry, reply) => _ = reply.send(self.add_mdb_entry(&entry)),
             Command::RemoveMdb(entry, reply) => _ = reply.send(self.remove_mdb_entry(&entry)),
-            Command::FlushFdb(ifname, reply) => _ = reply.send(self.flush_fdb(ifname.as_deref())),
+            Command::ReplaceFdb(entry, reply) => _ = reply.send(self.replace_fdb_entry(&entry)),
+            Command::RemoveFdb(entry, reply) => {
+                let FdbEntryQuery { mac, vlan, ifname } = entry;
+                let _ = reply.send(self.remove_fdb_entry(mac, vlan.unwrap_or(0), ifname.as_deref()));
+            }
+            Command::FlushFdb(query, reply) => _ = reply.send(self.flush_fdb(&query)),
+            Command::SetSwitch(settings, reply) => _ = reply.send(self.set_switch(&settings)),
             Command::Stats(reply) => _ = reply.send(self.stats()),
             Command::Metrics(reply) => {
                 self.check_workers_now();

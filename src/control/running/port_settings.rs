@@ -31,6 +31,9 @@ impl<M: HostNetwork> Running<M> {
         if let Some(admin) = settings.admin_state {
             self.set_admin_state(id, admin)?;
         }
+        if let Some(max) = settings.fdb_max_learned {
+            self.set_fdb_max_learned(id, u32::try_from(max).unwrap_or(u32::MAX));
+        }
         if let Some(enabled) = settings.guard {
             self.set_port_guard(id, enabled);
         }

@@ -1,4 +1,4 @@
-//! Adds and removes ports, follows their devices, and edits FDB entries.
+//! Adds and removes ports, and follows their devices.
 
 use std::path::Path;
 
@@ -9,12 +9,12 @@ use super::guard::{self, PortGuard};
 use super::loops::LoopRecord;
 use super::{HostNetwork, PortPlan, PortUse, RunError, Running, plan};
 use crate::control::event::{DeviceAspect, EventType};
-use crate::control::report::{AddedPort, AdminState, NewFdbEntry, NewFdbState, NewPort, PortKind, Throttled};
+use crate::control::report::{AddedPort, AdminState, NewPort, PortKind, Throttled};
 use crate::control::topology::{
     Attachment, Device, DeviceId, LinkChange, PortNetns, PortSpec, TopologyError,
 };
 use crate::datapath::DatapathError;
-use crate::switch::fdb::{FdbError, FdbKey, FdbState};
+use crate::switch::fdb::FdbKey;
 use crate::switch::{Port, PortCounts, PortFlag, PortFlags, PortId};
 use crate::sys::netns::Netns;
 use crate::wire::Mac;
@@ -60,6 +60,8 @@ pub(crate) struct PortRecord {
     pub(super) link: LinkState,
     /// Whether the user has set the port up or down.
     pub(super) admin: AdminState,
+    /// Most addresses that it learns; 0: no limit.
+    pub(super) fdb_max_learned: u32,
     /// What prevents some frames from passing.
     pub(super) fault: Option<String>,
     /// The slot's counters when this port was added.
@@ -104,6 +106,7 @@ impl PortRecord {
             offload: plan.offload,
             link,
             admin: AdminState::Up,
+            fdb_max_learned: 0,
             fault: None,
             counted_before: PortCounts::default(),
             compared: PortCounts::default(),
@@ -418,43 +421,13 @@ impl<M: HostNetwork> Running<M> {
     fn set_gateway_mac(&mut self, host: PortId, mac: Mac) {
         let Some(record) = self.ports.get(&host) else { return };
         self.switch.ports.set(host, record.state_for_switch(PortUse::Forbidden));
+        let before = self.switch.gateway.mac.get();
         self.switch.gateway.mac.set(mac);
-        self.switch.fdb.remove_port(host);
+        self.switch.fdb.remove(FdbKey { vlan: 0, mac: before });
         if let Err(error) = self.pin_gateway(host) {
             warn!(%error, "no FDB entry for the gateway");
         }
         self.switch.ports.set(host, record.state_for_switch(PortUse::Allowed));
-    }
-
-    /// Adds the permanent FDB entry of the gateway.
-    fn pin_gateway(&self, host: PortId) -> Result<(), FdbError> {
-        let key = FdbKey { vlan: 0, mac: self.switch.gateway.mac.get() };
-        self.switch.fdb.add(self.datapath.now(), key, host, FdbState::Permanent)
-    }
-
-    pub(super) fn add_fdb_entry(&mut self, entry: &NewFdbEntry) -> Result<(), RunError> {
-        let id = self.port_named(&entry.ifname)?;
-        let key = key(entry.mac, entry.vlan.unwrap_or(0))?;
-        let state = match entry.state {
-            NewFdbState::Static => FdbState::Static,
-            NewFdbState::Dynamic => FdbState::Dynamic,
-        };
-        self.switch.fdb.add(self.datapath.now(), key, id, state)?;
-        self.emit_fdb_added(id, key, entry.state);
-        Ok(())
-    }
-
-    pub(super) fn remove_fdb_entry(&mut self, mac: Mac, vlan: u16) -> Result<(), RunError> {
-        let gone = self.switch.fdb.remove(key(mac, vlan)?)?.ok_or(RunError::NoSuchEntry(mac))?;
-        self.emit_fdb_removed(&gone);
-        Ok(())
-    }
-
-    pub(super) fn flush_fdb(&mut self, ifname: Option<&str>) -> Result<usize, RunError> {
-        let port = ifname.map(|name| self.port_named(name)).transpose()?;
-        let count = self.switch.fdb.flush(port);
-        self.emit_fdb_flushed(port, count);
-        Ok(count)
     }
 
     pub(super) fn port_named(&self, name: &str) -> Result<PortId, RunError> {
@@ -466,9 +439,4 @@ impl<M: HostNetwork> Running<M> {
 /// The inode number of a namespace; `None` if it is gone, which is reported as a change soon.
 fn inode(path: &Path) -> Option<u64> {
     Netns::open(path).and_then(|netns| netns.identity()).ok().map(|identity| identity.ino)
-}
-
-/// VLAN-aware bridging does not exist yet: all frames are in VLAN 0.
-fn key(mac: Mac, vlan: u16) -> Result<FdbKey, RunError> {
-    if vlan == 0 { Ok(FdbKey { vlan, mac }) } else { Err(RunError::NoVlans(vlan)) }
 }

@@ -6,7 +6,8 @@ use super::fake::{FakeControl, FakeNetwork, config, fdb_reports, running};
 use super::*;
 use crate::control::event::{Event, EventFilter, EventType};
 use crate::control::report::{
-    AdminState, FdbFilter, NewFdbEntry, NewFdbState, NewPort, PortReport, PortSettings, SwitchState,
+    AdminState, FdbFilter, FdbFlushQuery, NewFdbEntry, NewFdbState, NewPort, PortReport, PortSettings,
+    SwitchSettings, SwitchState,
 };
 use crate::control::topology::{LinkChange, NatChange, PortNetns};
 use crate::switch::DropReason;
@@ -391,25 +392,96 @@ async fn rejects_invalid_device_settings() {
 #[tokio::test]
 async fn adds_removes_and_flushes_fdb_entries() {
     let (_bench, mut running) = running(config(|_| {})).await;
-    let entry = |mac, ifname: &str, state| NewFdbEntry { mac, ifname: ifname.into(), vlan: None, state };
+    let entry = |mac, ifname: &str, state| NewFdbEntry {
+        mac,
+        ifname: ifname.into(),
+        vlan: None,
+        state,
+        sticky: false,
+    };
+    let of_port = |name: &str| FdbFlushQuery { ifname: Some(name.into()), ..FdbFlushQuery::default() };
     running.add_fdb_entry(&entry(HOST_MAC, "container2", NewFdbState::Static)).unwrap();
+    let again = entry(HOST_MAC, "container1", NewFdbState::Static);
+    assert!(
+        matches!(running.add_fdb_entry(&again), Err(RunError::EntryExists(_, port)) if port == "container2")
+    );
     let dynamic = Mac([2, 0, 0, 0, 0, 7]);
     running.add_fdb_entry(&entry(dynamic, "container1", NewFdbState::Dynamic)).unwrap();
     let shown = fdb_reports(&mut running, &FdbFilter::default());
     let shown: Vec<_> = shown.iter().map(|entry| (entry.ifname.as_str(), entry.state.as_str())).collect();
     assert_eq!(shown, [("host", "permanent"), ("container1", ""), ("container2", "static")]);
-    assert_eq!(running.flush_fdb(Some("container2")).unwrap(), 0);
-    assert_eq!(running.flush_fdb(None).unwrap(), 1);
+    assert_eq!(running.flush_fdb(&of_port("container2")).unwrap(), 0);
+    assert_eq!(running.flush_fdb(&FdbFlushQuery::default()).unwrap(), 1);
     assert_eq!(port_of(&mut running, HOST_MAC).as_deref(), Some("container2"));
-    running.remove_fdb_entry(HOST_MAC, 0).unwrap();
-    assert!(matches!(running.remove_fdb_entry(HOST_MAC, 0), Err(RunError::NoSuchEntry(_))));
+    running.remove_fdb_entry(HOST_MAC, 0, Some("container1")).unwrap_err();
+    running.remove_fdb_entry(HOST_MAC, 0, None).unwrap();
+    assert!(matches!(running.remove_fdb_entry(HOST_MAC, 0, None), Err(RunError::NoSuchEntry(_))));
     let gateway = running.status().gateway.mac;
-    assert!(matches!(running.remove_fdb_entry(gateway, 0), Err(RunError::Fdb(_))));
+    assert!(matches!(running.remove_fdb_entry(gateway, 0, None), Err(RunError::GatewayEntry(_))));
+    let stolen = entry(gateway, "container1", NewFdbState::Static);
+    assert!(matches!(running.replace_fdb_entry(&stolen), Err(RunError::GatewayEntry(_))));
+    let elsewhere = entry(HOST_MAC, "container1", NewFdbState::Permanent);
+    assert!(matches!(running.add_fdb_entry(&elsewhere), Err(RunError::PermanentEntry)));
     let group = entry(Mac::BROADCAST, "container1", NewFdbState::Static);
     assert!(matches!(running.add_fdb_entry(&group), Err(RunError::Fdb(_))));
     let nowhere = entry(HOST_MAC, "container9", NewFdbState::Static);
     assert!(matches!(running.add_fdb_entry(&nowhere), Err(RunError::NoSuchPort(_))));
-    assert!(matches!(running.flush_fdb(Some("container9")), Err(RunError::NoSuchPort(_))));
+    assert!(matches!(running.flush_fdb(&of_port("container9")), Err(RunError::NoSuchPort(_))));
+}
+
+#[tokio::test]
+async fn flushes_entries_by_kind() {
+    use NewFdbState::{Dynamic, Permanent, Static};
+    let (_bench, mut running) = running(config(|_| {})).await;
+    let query = |edit: fn(&mut FdbFlushQuery)| {
+        let mut query = FdbFlushQuery::default();
+        edit(&mut query);
+        query
+    };
+    let mut flushed = |edit: fn(&mut FdbFlushQuery)| {
+        let kinds = [(1, Dynamic, false), (2, Dynamic, true), (3, Static, false), (4, Static, true)];
+        for (n, state, sticky) in kinds {
+            let (mac, ifname) = (Mac([2, 0, 0, 0, 1, n]), "container1".to_owned());
+            running.replace_fdb_entry(&NewFdbEntry { mac, ifname, vlan: None, state, sticky }).unwrap();
+        }
+        let (mac, ifname) = (Mac([2, 0, 0, 0, 1, 5]), "host".to_owned());
+        let own = NewFdbEntry { mac, ifname, vlan: None, state: Permanent, sticky: false };
+        running.replace_fdb_entry(&own).unwrap();
+        let listed = |running: &mut Running<_>| {
+            let entries = fdb_reports(running, &FdbFilter::default()).into_iter();
+            entries.map(|entry| entry.mac.0[5]).filter(|n| (1..=5).contains(n)).collect::<Vec<u8>>()
+        };
+        let before = listed(&mut running);
+        running.flush_fdb(&query(edit)).unwrap();
+        let after = listed(&mut running);
+        assert!(running.status().fdb > 0, "the gateway's entry stays");
+        let mut gone: Vec<u8> = before.into_iter().filter(|n| !after.contains(n)).collect();
+        gone.sort_unstable();
+        gone
+    };
+    assert_eq!(flushed(|_| {}), [1, 2], "the learned ones");
+    assert_eq!(flushed(|query| query.static_ = Some(true)), [3, 4]);
+    assert_eq!(flushed(|query| (query.static_, query.sticky) = (Some(true), Some(false))), [3]);
+    assert_eq!(flushed(|query| query.static_ = Some(false)), [1, 2, 5]);
+    assert_eq!(flushed(|query| query.sticky = Some(true)), [2, 4]);
+    assert_eq!(flushed(|query| query.permanent = Some(true)), [5]);
+    assert_eq!(flushed(|query| query.permanent = Some(false)), [1, 2, 3, 4]);
+    assert_eq!(flushed(|query| query.dynamic = Some(false)), [3, 4, 5]);
+    assert_eq!(flushed(|query| query.vlan = Some(7)), [] as [u8; 0]);
+}
+
+#[tokio::test]
+async fn ageing_time_changes_live() {
+    let (fake, mut running) = running(config(|options| options.ageing_time = Some(100))).await;
+    send_across(&fake, "container1", "container2", HOST_MAC);
+    let set = |seconds| SwitchSettings { ageing_time: Some(seconds) };
+    assert_eq!(running.set_switch(&set(1)).unwrap().ageing_time, 1);
+    assert!(running.until(running.next_ageing) <= Duration::from_secs(1));
+    for out_of_range in [0, 1_000_001] {
+        let error = running.set_switch(&set(out_of_range)).unwrap_err();
+        assert!(matches!(error, RunError::Invalid(_)), "{error}");
+    }
+    assert_eq!(running.status().ageing_time, 1);
 }
 
 #[tokio::test]
@@ -442,8 +514,13 @@ async fn ageing_timer_waits_for_the_next_expiry() {
 #[tokio::test]
 async fn does_not_show_expired_entries() {
     let (_bench, mut running) = running(config(|options| options.ageing_time = Some(1))).await;
-    let entry =
-        NewFdbEntry { mac: HOST_MAC, ifname: "container1".into(), vlan: None, state: NewFdbState::Dynamic };
+    let entry = NewFdbEntry {
+        mac: HOST_MAC,
+        ifname: "container1".into(),
+        vlan: None,
+        state: NewFdbState::Dynamic,
+        sticky: false,
+    };
     running.add_fdb_entry(&entry).unwrap();
     let aged = async {
         while port_of(&mut running, HOST_MAC).is_some() {

@@ -221,6 +221,7 @@ fn learn_step(learned: Learned, name: &impl Fn(PortId) -> String) -> TraceStep {
         Learned::Pinned { on } => (LearnOutcome::Pinned, Some(on), None),
         Learned::Reserved { owner } => (LearnOutcome::Reserved, Some(owner), None),
         Learned::Refused => (LearnOutcome::Refused, None, None),
+        Learned::LimitReached => (LearnOutcome::LimitReached, None, None),
         Learned::Off => (LearnOutcome::Off, None, None),
     };
     TraceStep::Learned { outcome, from: from.map(name), gone }

@@ -119,6 +119,8 @@ impl<M: HostNetwork> Running<M> {
             offload: port.offload,
             offloads: device.offloads.iter().map(ToString::to_string).collect(),
             source_guard: port.guard.enabled,
+            fdb_max_learned: port.fdb_max_learned,
+            fdb_n_learned: self.switch.fdb.learned_on(id),
             throttled: port.throttled.clone(),
             blocked: port.loop_record.as_ref().map(|record| record.report(self.datapath.now())),
             polled: device.polled,
@@ -147,7 +149,7 @@ impl<M: HostNetwork> Running<M> {
     }
 
     fn fdb_report(&self, entry: &FdbEntry) -> Option<FdbReport> {
-        let (state, updated) = match entry.state {
+        let (state, updated) = match entry.kind.state {
             FdbState::Dynamic => ("", Some(self.datapath.now().since(entry.seen) / Tick::PER_SECOND)),
             FdbState::Static => ("static", None),
             FdbState::Permanent => ("permanent", None),
@@ -156,7 +158,7 @@ impl<M: HostNetwork> Running<M> {
             mac: entry.key.mac,
             ifname: self.ports.get(&entry.port)?.name.clone(),
             vlan: (entry.key.vlan != 0).then_some(entry.key.vlan),
-            flags: Vec::new(),
+            flags: entry.kind.sticky.then(|| "sticky".to_owned()).into_iter().collect(),
             master: self.config.name.clone(),
             state: state.to_owned(),
             updated,

@@ -74,6 +74,7 @@ fn run_status(error: &RunError) -> StatusCode {
         | RunError::NoNameOfSocket
         | RunError::RelativePath(_)
         | RunError::NoVlans(_)
+        | RunError::PermanentEntry
         | RunError::Trace(_)
         | RunError::Fdb(FdbError::NotUnicast(_))
         | RunError::Mdb(MdbError::NotAGroup(_) | MdbError::AlwaysFlooded(_) | MdbError::BadSource(..)) => {
@@ -92,6 +93,8 @@ fn run_status(error: &RunError) -> StatusCode {
         | RunError::NetnsHasPort(..)
         | RunError::HostPort
         | RunError::PortGone(_)
+        | RunError::EntryExists(..)
+        | RunError::GatewayEntry(_)
         | RunError::NoGuardAddresses(_)
         | RunError::AddressTaken(..)
         | RunError::SubnetFull(_) => StatusCode::CONFLICT,

@@ -45,7 +45,7 @@ use super::metrics::{self as exposition, SharedMetrics};
 use super::report::{
     AddedPort, ErrorCode, ErrorReport, FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, FlushReport,
     Health, MdbEntryQuery, MdbReport, NewFdbEntry, NewMdbEntry, NewPort, PortReport, PortSettings, PortStats,
-    Status, StopReport, SwitchState,
+    Status, StopReport, SwitchSettings, SwitchState,
 };
 use super::running::{Command, Handle, RunError};
 use super::trace::{LiveTraceLine, Trace, TraceFilter, TraceRequest};
@@ -75,9 +75,10 @@ pub(crate) fn router(
         .routes(routes!(list_ports, add_port))
         .routes(routes!(handover::hand_over))
         .routes(routes!(show_port, set_port, remove_port))
-        .routes(routes!(list_fdb, add_fdb, remove_fdb))
+        .routes(routes!(list_fdb, add_fdb, replace_fdb, remove_fdb))
         .routes(routes!(flush_fdb))
         .routes(routes!(show_mdb, add_mdb, remove_mdb))
+        .routes(routes!(set_switch))
         .routes(routes!(stats))
         .routes(routes!(self::metrics))
         .routes(routes!(metrics_for_scrapers))
@@ -217,7 +218,7 @@ async fn list_fdb(State(switch): State<Handle>, Query(filter): Query<FdbFilter>)
     Ok(stream::fdb(FdbPages::start(switch, filter).await?))
 }
 
-/// Add or replace an entry of the forwarding database
+/// Add an entry of the forwarding database
 #[utoipa::path(post, path = "/v1/fdb", request_body = NewFdbEntry, responses(
     (status = 204),
     (status = 400, body = ErrorReport),
@@ -226,6 +227,18 @@ async fn list_fdb(State(switch): State<Handle>, Query(filter): Query<FdbFilter>)
 ))]
 async fn add_fdb(State(switch): State<Handle>, Body(entry): Body<NewFdbEntry>) -> ApiResult<StatusCode> {
     switch.request(|reply| Command::AddFdb(entry, reply)).await??;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Add or replace an entry of the forwarding database
+#[utoipa::path(put, path = "/v1/fdb", request_body = NewFdbEntry, responses(
+    (status = 204),
+    (status = 400, body = ErrorReport),
+    (status = 404, body = ErrorReport),
+    (status = 409, body = ErrorReport),
+))]
+async fn replace_fdb(State(switch): State<Handle>, Body(entry): Body<NewFdbEntry>) -> ApiResult<StatusCode> {
+    switch.request(|reply| Command::ReplaceFdb(entry, reply)).await??;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -240,19 +253,18 @@ async fn remove_fdb(
     State(switch): State<Handle>,
     Query(name): Query<FdbEntryQuery>,
 ) -> ApiResult<StatusCode> {
-    let vlan = name.vlan.unwrap_or(0);
-    switch.request(|reply| Command::RemoveFdb(name.mac, vlan, reply)).await??;
+    switch.request(|reply| Command::RemoveFdb(name, reply)).await??;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Delete learned entries of the forwarding database
+/// Delete entries of the forwarding database: the learned ones, or those of some kinds
 #[utoipa::path(post, path = "/v1/fdb/flush", params(FdbFlushQuery),
     responses((status = 200, body = FlushReport), (status = 404, body = ErrorReport)))]
 async fn flush_fdb(
     State(switch): State<Handle>,
     Query(which): Query<FdbFlushQuery>,
 ) -> ApiResult<Json<FlushReport>> {
-    let flushed = switch.request(|reply| Command::FlushFdb(which.ifname, reply)).await??;
+    let flushed = switch.request(|reply| Command::FlushFdb(which, reply)).await??;
     Ok(Json(FlushReport { flushed }))
 }
 
@@ -290,6 +302,18 @@ async fn remove_mdb(
 ) -> ApiResult<StatusCode> {
     switch.request(|reply| Command::RemoveMdb(entry, reply)).await??;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Change settings of the switch
+#[utoipa::path(patch, path = "/v1/settings", request_body = SwitchSettings, responses(
+    (status = 200, body = Status),
+    (status = 400, body = ErrorReport),
+))]
+async fn set_switch(
+    State(switch): State<Handle>,
+    Body(settings): Body<SwitchSettings>,
+) -> ApiResult<Json<Status>> {
+    Ok(Json(switch.request(|reply| Command::SetSwitch(settings, reply)).await??))
 }
 
 /// Show the counters of all ports

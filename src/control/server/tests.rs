@@ -101,7 +101,7 @@ fn documented(switch: &TestServer) -> BTreeSet<(String, String)> {
         .collect()
 }
 
-/// Every route.
+/// All routes.
 const ROUTES: &[(&str, &str)] = &[
     ("GET", "/openapi.json"),
     ("GET", "/v1/status"),
@@ -113,8 +113,10 @@ const ROUTES: &[(&str, &str)] = &[
     ("DELETE", "/v1/ports/{name}"),
     ("GET", "/v1/fdb"),
     ("POST", "/v1/fdb"),
+    ("PUT", "/v1/fdb"),
     ("DELETE", "/v1/fdb"),
     ("POST", "/v1/fdb/flush"),
+    ("PATCH", "/v1/settings"),
     ("GET", "/v1/mdb"),
     ("POST", "/v1/mdb"),
     ("DELETE", "/v1/mdb"),
@@ -217,6 +219,9 @@ fn errors_are_json_with_matching_status() {
             ("POST", "/v1/fdb", r#"{"mac":"02:00:00:00:00:01","ifname":"host","vlan":65535}"#, 400),
             ("DELETE", "/v1/fdb?mac=02:00:00:00:00:01&vlan=1", "", 400),
             ("DELETE", "/v1/fdb?mac=02:00:00:00:00:01", "", 404),
+            ("PUT", "/v1/fdb", r#"{"mac":"02:00:00:00:00:01","ifname":"container1","state":"local"}"#, 400),
+            ("PATCH", "/v1/settings", r#"{"ageing_time":0}"#, 400),
+            ("PATCH", "/v1/settings", r#"{"aging_time":1}"#, 400),
             ("POST", "/v1/fdb/flush?ifname=nowhere", "", 404),
             ("PUT", "/v1/log", r#"{"level":"loud"}"#, 400),
             ("POST", "/v1/trace", r#"{"ifname":"nowhere","dst":"gateway"}"#, 404),

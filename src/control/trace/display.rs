@@ -123,9 +123,10 @@ fn learned(outcome: LearnOutcome, here: &str, from: &str, gone: Option<Mac>, mod
         (LearnOutcome::Moved, _) => {
             format!("known on {from}, {} to {here}", mode.of("would move", "moved"))
         }
-        (LearnOutcome::Pinned, _) => format!("static entry on {from}, not moved"),
+        (LearnOutcome::Pinned, _) => format!("sticky or permanent entry on {from}, not moved"),
         (LearnOutcome::Reserved, _) => format!("address of the guarded port {from}, not learned"),
         (LearnOutcome::Refused, _) => "refused: the database is full and no entry can be evicted".to_owned(),
+        (LearnOutcome::LimitReached, _) => format!("refused: {here} has the addresses that it may learn"),
         (LearnOutcome::Off, _) => "off".to_owned(),
     }
 }

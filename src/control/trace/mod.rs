@@ -224,12 +224,14 @@ pub enum LearnOutcome {
     Evicted,
     /// Known on another port: moved.
     Moved,
-    /// A static or permanent entry of another port: not moved.
+    /// A sticky or permanent entry of another port: not moved.
     Pinned,
     /// The address of another port that is guarded.
     Reserved,
     /// The forwarding database is full and no entry can be evicted.
     Refused,
+    /// The port has the addresses that it may learn (`fdb_max_learned`).
+    LimitReached,
     /// Learning is off: for the port, or because the ageing time is 0.
     Off,
 }

@@ -39,7 +39,7 @@ impl<'a> DryRun<'a> {
 
     fn predict(&self, now: Tick, key: FdbKey, port: PortId) -> Learned {
         let fdb = self.fdb;
-        if fdb.ageing == 0 {
+        if fdb.ageing() == 0 {
             return Learned::Off;
         }
         fdb.plan(&fdb.lock(), now, key, port).learned

@@ -31,10 +31,25 @@ impl FdbKey {
 pub enum FdbState {
     /// Learned. It ages and can move.
     Dynamic,
-    /// Added by a user. It does not age or move.
+    /// Added by a user. It does not age, and moves as a learned one.
     Static,
-    /// The gateway's own address. It does not age or move, and cannot be deleted.
+    /// An address of the host: the gateway's, or one that a user added. It does not age or move. Also called local.
     Permanent,
+}
+
+/// What an entry does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FdbKind {
+    /// Whether it ages.
+    pub state: FdbState,
+    /// Whether it stays on its port when a frame from its MAC is received on another (`NTF_STICKY`).
+    pub sticky: bool,
+}
+
+impl From<FdbState> for FdbKind {
+    fn from(state: FdbState) -> FdbKind {
+        FdbKind { state, sticky: false }
+    }
 }
 
 /// A snapshot of one entry.
@@ -45,7 +60,7 @@ pub struct FdbEntry {
     /// The port.
     pub port: PortId,
     /// The kind.
-    pub state: FdbState,
+    pub kind: FdbKind,
     /// When a frame from this MAC was last seen.
     pub seen: Tick,
 }
@@ -53,7 +68,7 @@ pub struct FdbEntry {
 impl FdbEntry {
     pub(super) const fn unpack(key: u64, value: Value) -> FdbEntry {
         let key = FdbKey::unpack(key);
-        FdbEntry { key, port: value.port(), state: value.state(), seen: value.seen() }
+        FdbEntry { key, port: value.port(), kind: value.kind(), seen: value.seen() }
     }
 }
 
@@ -85,7 +100,7 @@ pub enum Learned {
         /** How long it was silent there, in ticks. */
         after: u32,
     },
-    /// A static or permanent MAC of another port: nothing changed.
+    /// A sticky or permanent MAC of another port: nothing changed.
     Pinned {
         /** The other port. */
         on: PortId,
@@ -97,6 +112,8 @@ pub enum Learned {
     },
     /// The table is full of static and permanent entries: nothing changed.
     Refused,
+    /// The port has the learned entries that it may have ([`super::Fdb::set_max_learned`]): nothing changed.
+    LimitReached,
     /// Learning is off: the ageing time is 0, or the flags of the port say so.
     Off,
 }
@@ -115,7 +132,8 @@ impl Learned {
             | Learned::New
             | Learned::Evicted { .. }
             | Learned::Moved { .. }
-            | Learned::Refused => true,
+            | Learned::Refused
+            | Learned::LimitReached => true,
         }
     }
 }
@@ -126,9 +144,6 @@ pub enum FdbError {
     /// All entries are static or permanent.
     #[error("the forwarding database is full of static entries: delete some, or raise its limit")]
     Full,
-    /// The entry is the gateway's.
-    #[error("{0} is the gateway's own address and stays on the host port")]
-    Permanent(Mac),
     /// A group address or zero.
     #[error("{0} cannot be the address of a host: it is a group address or zero")]
     NotUnicast(Mac),

@@ -17,7 +17,8 @@
 //! When the database is full, an entry of the port with most learned entries is evicted. If no port has
 //! more than the ingress port of the new address, the ingress port loses one. So a MAC flood on one port
 //! can evict from another port only what exceeds an equal share. Static and permanent entries count towards
-//! the limit and are never evicted.
+//! the limit and are never evicted. A port can have a lower limit of its own ([`Fdb::set_max_learned`]), at which nothing
+//! more is learned there.
 //!
 //! The evicted entry is the port's oldest, in order of insertion. Exact LRU order would need the lock for
 //! every refresh. Instead, a refresh marks the entry, and an eviction moves up to four marked entries to
@@ -36,10 +37,11 @@ mod tests;
 mod value;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use self::dry_run::{Database, DryRun};
-pub use self::entry::{FdbEntry, FdbError, FdbKey, FdbState, Learned};
+pub use self::entry::{FdbEntry, FdbError, FdbKey, FdbKind, FdbState, Learned};
 pub(super) use self::hash::Hash;
 use self::shares::Shares;
 use self::table::{NIL, SlotValue, Table};
@@ -59,7 +61,8 @@ const SECOND_CHANCES: usize = 4;
 pub struct Fdb {
     table: Table,
     writer: Mutex<Writer>,
-    ageing: u32,
+    /// Ageing time in ticks. It changes alone, so its order with other memory does not matter.
+    ageing: AtomicU32,
 }
 
 /// State that only the holder of the lock can access.
@@ -120,14 +123,34 @@ impl Fdb {
     pub fn new(max: usize, ageing: u32, seed: u64) -> Fdb {
         let max = max.min(Self::MAX);
         let writer = Writer { free: NIL, shares: Shares::new(max), reserved: BTreeMap::new() };
-        Fdb { table: Table::new(max, seed), writer: Mutex::new(writer), ageing }
+        Fdb { table: Table::new(max, seed), writer: Mutex::new(writer), ageing: AtomicU32::new(ageing) }
+    }
+
+    /// The ageing time in ticks.
+    pub fn ageing(&self) -> u32 {
+        self.ageing.load(Ordering::Relaxed)
+    }
+
+    /// Changes the ageing time, also for entries that were learned before.
+    pub fn set_ageing(&self, ticks: u32) {
+        self.ageing.store(ticks, Ordering::Relaxed);
+    }
+
+    /// Limits the entries that are learned on a port. Those that it has stay. `None` ends the limit.
+    pub fn set_max_learned(&self, port: PortId, max: Option<u32>) {
+        self.lock().shares.set_limit(port, max.unwrap_or(u32::MAX));
+    }
+
+    /// Number of entries that were learned on a port and have not been removed.
+    pub fn learned_on(&self, port: PortId) -> u32 {
+        self.lock().shares.count(port)
     }
 
     /// The port of `key`. Ignores entries that have aged, also before [`Fdb::age`] removes them.
     #[inline]
     pub fn lookup(&self, now: Tick, key: FdbKey) -> Option<PortId> {
         let value = self.find(key.pack())?.value;
-        (!value.is_free() && !value.has_aged(now, self.ageing)).then(|| value.port())
+        (!value.is_free() && !value.has_aged(now, self.ageing())).then(|| value.port())
     }
 
     /// The entry of `key`, aged or not.
@@ -139,7 +162,7 @@ impl Fdb {
     /// Learns that a frame from `key` was received on `port`. Locks only when the table changes.
     #[inline]
     pub fn learn(&self, now: Tick, key: FdbKey, port: PortId) -> Learned {
-        if self.ageing == 0 {
+        if self.ageing() == 0 {
             return Learned::Off;
         }
         for _ in 0..TRIES {
@@ -164,7 +187,7 @@ impl Fdb {
     /// return.)
     #[inline]
     fn refreshed(&self, after: u32) -> Learned {
-        if after < self.ageing.div_ceil(3) { Learned::Known } else { Learned::Returned { after } }
+        if after < self.ageing().div_ceil(3) { Learned::Known } else { Learned::Returned { after } }
     }
 
     #[cold]
@@ -177,12 +200,14 @@ impl Fdb {
                 self.table.replace(at, value.refreshed(now));
             }
             Some(Change::Move(SlotValue { at, value })) => {
-                self.table.replace(at, Value::new(port, FdbState::Dynamic, now));
-                writer.shares.remove_entry(value.port(), at);
-                writer.shares.add_entry(port, at);
+                self.table.replace(at, value.moved(port, now));
+                if value.is_dynamic() {
+                    writer.shares.remove_entry(value.port(), at);
+                    writer.shares.add_entry(port, at);
+                }
             }
             Some(Change::Insert(room)) => {
-                self.insert(&mut writer, key, Value::new(port, FdbState::Dynamic, now), room);
+                self.insert(&mut writer, key, Value::learned(port, now), room);
             }
         }
         learned
@@ -195,6 +220,7 @@ impl Fdb {
         }
         let Some(found) = self.find_locked(key.pack()) else {
             let (learned, change) = match self.room_for(writer, port) {
+                _ if writer.shares.is_at_limit(port) => (Learned::LimitReached, None),
                 None => (Learned::Refused, None),
                 Some(room @ Room::Free) => (Learned::New, Some(Change::Insert(room))),
                 Some(room @ Room::Of(Victim { port: from, at, .. })) => {
@@ -208,6 +234,9 @@ impl Fdb {
             Learned::Known if now > found.value.seen() => {
                 let learned = self.refreshed(now.since(found.value.seen()));
                 Learning { learned, change: Some(Change::Refresh(found)) }
+            }
+            Learned::Moved { .. } if found.value.is_dynamic() && writer.shares.is_at_limit(port) => {
+                Learning { learned: Learned::LimitReached, change: None }
             }
             learned @ Learned::Moved { .. } => Learning { learned, change: Some(Change::Move(found)) },
             learned => Learning { learned, change: None },
@@ -237,20 +266,23 @@ impl Fdb {
     }
 
     /// Adds or replaces an entry. In a full database a learned entry is evicted.
-    pub fn add(&self, now: Tick, key: FdbKey, port: PortId, state: FdbState) -> Result<(), FdbError> {
+    pub fn add(
+        &self,
+        now: Tick,
+        key: FdbKey,
+        port: PortId,
+        kind: impl Into<FdbKind>,
+    ) -> Result<(), FdbError> {
         if key.mac.is_group() || key.mac.is_zero() {
             return Err(FdbError::NotUnicast(key.mac));
         }
         let mut writer = self.lock();
-        let value = Value::new(port, state, now);
+        let value = Value::new(port, kind.into(), now);
         let Some(SlotValue { at, value: old }) = self.find_locked(key.pack()) else {
             let room = self.room_for(&writer, port).ok_or(FdbError::Full)?;
             self.insert(&mut writer, key, value, room);
             return Ok(());
         };
-        if old.is_permanent() && state != FdbState::Permanent {
-            return Err(FdbError::Permanent(key.mac));
-        }
         self.table.replace(at, value);
         if old.is_dynamic() {
             writer.shares.remove_entry(old.port(), at);
@@ -262,39 +294,42 @@ impl Fdb {
     }
 
     /// Removes an entry, if it exists.
-    pub fn remove(&self, key: FdbKey) -> Result<Option<FdbEntry>, FdbError> {
+    pub fn remove(&self, key: FdbKey) -> Option<FdbEntry> {
         let mut writer = self.lock();
-        match self.find_locked(key.pack()) {
-            None => Ok(None),
-            Some(found) if found.value.is_permanent() => Err(FdbError::Permanent(key.mac)),
-            Some(found) => {
-                let value = self.table.replace(found.at, Value::FREE);
-                Ok(Some(self.free_slot(&mut writer, found.at, value)))
-            }
-        }
+        let found = self.find_locked(key.pack())?;
+        let value = self.table.replace(found.at, Value::FREE);
+        Some(self.free_slot(&mut writer, found.at, value))
     }
 
-    /// Removes all dynamic entries, or those of one port. Returns how many.
+    /// Removes all learned entries, or those of one port. Returns how many.
     pub fn flush(&self, port: Option<PortId>) -> usize {
-        let of_port = |value: Value| port.is_none_or(|port| port == value.port());
-        self.sweep(|value| value.is_dynamic() && of_port(value), &mut |_| {})
+        self.remove_matching(|entry| {
+            entry.kind.state == FdbState::Dynamic && port.is_none_or(|port| port == entry.port)
+        })
     }
 
-    /// Removes all entries of a port, static ones too. The caller must have stopped learning on that port.
+    /// Removes all entries that match. Returns how many.
+    pub fn remove_matching(&self, matches: impl Fn(&FdbEntry) -> bool) -> usize {
+        self.sweep(|key, value| matches(&FdbEntry::unpack(key, value)), &mut |_| {})
+    }
+
+    /// Removes all entries of a port, static ones too, and its limit. The caller must have stopped learning on that port.
     pub fn remove_port(&self, port: PortId) {
-        self.sweep(|value| value.port() == port, &mut |_| {});
+        self.set_max_learned(port, None);
+        self.remove_matching(|entry| entry.port == port);
     }
 
     /// Removes the entries that have aged by `now`, and calls `aged` for each, without the lock. Returns
     /// when to call it again, if anything can age: when the oldest entry ages, but at least a second later.
     pub fn age(&self, now: Tick, aged: &mut dyn FnMut(FdbEntry)) -> Option<Tick> {
-        self.sweep(|value| value.has_aged(now, self.ageing), aged);
-        if self.ageing == 0 {
+        let ageing = self.ageing();
+        self.sweep(|_, value| value.has_aged(now, ageing), aged);
+        if ageing == 0 {
             return None;
         }
         let values = (0..self.table.used()).map(|at| self.table.value(at));
         let oldest = values.filter(|value| value.is_dynamic()).map(Value::seen).min().unwrap_or(now);
-        let due = oldest.min(now).0.saturating_add(self.ageing);
+        let due = oldest.min(now).0.saturating_add(ageing);
         Some(Tick(due.max(now.0.saturating_add(Tick::PER_SECOND))))
     }
 
@@ -311,7 +346,7 @@ impl Fdb {
         let used = self.table.used();
         let end = used.min(start.saturating_add(count));
         let entries = (start..end).filter_map(|at| self.table.entry(at));
-        let current = entries.filter(|(_, value)| !value.has_aged(now, self.ageing));
+        let current = entries.filter(|(_, value)| !value.has_aged(now, self.ageing()));
         let page = current.map(|(key, value)| FdbEntry::unpack(key, value)).collect();
         (page, (end < used).then_some(end))
     }
@@ -418,14 +453,14 @@ impl Fdb {
 
     /// Removes the entries that match `is_gone`. Returns how many. Searches without the lock, and takes it
     /// per chunk.
-    fn sweep(&self, is_gone: impl Fn(Value) -> bool, removed: &mut dyn FnMut(FdbEntry)) -> usize {
+    fn sweep(&self, is_gone: impl Fn(u64, Value) -> bool, removed: &mut dyn FnMut(FdbEntry)) -> usize {
         let (mut count, mut batch) = (0, Vec::new());
         let used = self.table.used();
         for start in (0..used).step_by(CHUNK as usize) {
             let chunk = start..used.min(start + CHUNK);
             let candidate = |at: u32| {
-                let value = self.table.value(at);
-                (!value.is_free() && is_gone(value)).then_some((at, value))
+                let (key, value) = self.table.entry(at)?;
+                is_gone(key, value).then_some((at, value))
             };
             if !chunk.clone().any(|at| candidate(at).is_some()) {
                 continue;

@@ -16,12 +16,14 @@ struct Links {
     younger: u32,
 }
 
-/// A port's list, and its neighbours in the ring of ports with the same count.
+/// A port's list and its limit, and its neighbours in the ring of ports with the same count.
 #[derive(Debug, Clone, Copy)]
 struct Share {
     oldest: u32,
     youngest: u32,
     count: u32,
+    /// Most entries that the port may learn.
+    limit: u32,
     left: u16,
     right: u16,
 }
@@ -38,7 +40,8 @@ pub(super) struct Shares {
 impl Shares {
     /// No entries yet, with room for `max`.
     pub(super) fn new(max: usize) -> Shares {
-        let nothing = Share { oldest: NIL, youngest: NIL, count: 0, left: NO_PORT, right: NO_PORT };
+        let nothing =
+            Share { oldest: NIL, youngest: NIL, count: 0, limit: u32::MAX, left: NO_PORT, right: NO_PORT };
         Shares {
             links: vec![Links { older: NIL, younger: NIL }; max].into(),
             ports: vec![nothing; Ports::MAX].into(),
@@ -54,6 +57,22 @@ impl Shares {
             most if self.ports[port.index()].count == most => Some(port),
             most => Some(PortId(self.holders[most as usize])),
         }
+    }
+
+    /// Limits the learned entries of a port. Those that it has stay.
+    pub(super) fn set_limit(&mut self, port: PortId, limit: u32) {
+        self.ports[port.index()].limit = limit;
+    }
+
+    /// A port's number of entries.
+    pub(super) fn count(&self, port: PortId) -> u32 {
+        self.ports[port.index()].count
+    }
+
+    /// Whether the port has as many entries as it may learn.
+    pub(super) fn is_at_limit(&self, port: PortId) -> bool {
+        let Share { count, limit, .. } = self.ports[port.index()];
+        count >= limit
     }
 
     /// A port's oldest entry.

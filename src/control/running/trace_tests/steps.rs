@@ -69,7 +69,9 @@ async fn explains_source_learning() {
         "├─ learning: known on container1, would move to container2",
     );
     let (mac, ifname) = (HOST_MAC.parse().unwrap(), "container1".to_owned());
-    running.add_fdb_entry(&NewFdbEntry { mac, ifname, vlan: None, state: NewFdbState::Static }).unwrap();
+    running
+        .replace_fdb_entry(&NewFdbEntry { mac, ifname, vlan: None, state: NewFdbState::Static, sticky: true })
+        .unwrap();
     assert_line(
         &mut running,
         &from_host_mac("container1"),
@@ -78,7 +80,7 @@ async fn explains_source_learning() {
     assert_line(
         &mut running,
         &from_host_mac("container2"),
-        "├─ learning: static entry on container1, not moved",
+        "├─ learning: sticky or permanent entry on container1, not moved",
     );
     assert_line(
         &mut running,
@@ -101,7 +103,15 @@ async fn explains_learning_in_a_full_fdb() {
     let entries =
         fdb_reports(&mut running, &FdbFilter { ifname: Some("container2".into()), ..FdbFilter::default() });
     for FdbReport { mac, ifname, .. } in entries {
-        running.add_fdb_entry(&NewFdbEntry { mac, ifname, vlan: None, state: NewFdbState::Static }).unwrap();
+        running
+            .replace_fdb_entry(&NewFdbEntry {
+                mac,
+                ifname,
+                vlan: None,
+                state: NewFdbState::Static,
+                sticky: false,
+            })
+            .unwrap();
     }
     assert_line(
         &mut running,
@@ -260,7 +270,8 @@ async fn explains_the_state_at_the_time_of_the_decision() {
     running.names.set(other, "renamed");
     let pinned = explain(Learned::Pinned { on: other });
     assert!(
-        pinned.contains("learning: static entry on container2, not moved") && !pinned.contains("renamed"),
+        pinned.contains("learning: sticky or permanent entry on container2, not moved")
+            && !pinned.contains("renamed"),
         "{pinned}"
     );
     assert!(
