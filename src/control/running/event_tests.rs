@@ -4,9 +4,10 @@ use std::future::poll_fn;
 use std::time::Duration;
 
 use super::fake::{FakeControl, FakeNetwork, config, running};
+use super::tests::entry_of;
 use super::*;
 use crate::control::event::{Event, EventFilter, EventType};
-use crate::control::report::{FdbEntryQuery, FdbFlushQuery, NewFdbEntry, NewFdbState, NewPort};
+use crate::control::report::{FdbFlushQuery, NewFdbEntry, NewFdbState, NewPort};
 use crate::control::subscription::{Delivery, Subscription};
 use crate::control::topology::LinkChange;
 use crate::datapath::NOTIFICATIONS_PER_PORT;
@@ -129,7 +130,7 @@ async fn emits_evicted_and_refused_in_a_full_fdb() {
         assert_eq!((learned.kind, learned.mac), (EventType::Learned, Some(new_mac)));
     })
     .await;
-    running.remove_fdb_entry(new_mac, 0, None).unwrap();
+    running.remove_fdb_entry(&entry_of(new_mac)).unwrap();
     let entry = crate::control::report::NewFdbEntry {
         mac: new_mac,
         ifname: "container1".into(),
@@ -211,7 +212,6 @@ async fn emits_fdb_changes_in_order() {
             (EventType::FdbAdded, Some(HOST_MAC), ("container2", "-"))
         );
         assert_eq!(added.state, Some(NewFdbState::Static));
-        let entry_of = |mac| FdbEntryQuery { mac, vlan: None, ifname: None };
         switch.request(|reply| Command::RemoveFdb(entry_of(HOST_MAC), reply)).await.unwrap().unwrap();
         let removed = next(&mut subscription).await;
         assert_eq!(
@@ -238,7 +238,6 @@ async fn refused_fdb_command_makes_no_event() {
     let (_bench, mut running) = running(config(|_| {})).await;
     with_control_task(&mut running, async |switch| {
         let mut subscription = follow(&switch, &[]).await;
-        let entry_of = |mac| FdbEntryQuery { mac, vlan: None, ifname: None };
         let refused = entry_of(HOST_MAC);
         assert!(switch.request(|reply| Command::RemoveFdb(refused, reply)).await.unwrap().is_err());
         let gateway = switch.request(Command::Status).await.unwrap().gateway.mac;

@@ -4,7 +4,7 @@ use tracing::info;
 
 use super::{HostNetwork, RunError, Running};
 use crate::control::config::HOST;
-use crate::control::report::{FdbFlushQuery, NewFdbEntry, NewFdbState};
+use crate::control::report::{FdbEntryQuery, FdbFlushQuery, NewFdbEntry, NewFdbState};
 use crate::switch::PortId;
 use crate::switch::fdb::{FdbEntry, FdbError, FdbKey, FdbKind, FdbState};
 use crate::wire::Mac;
@@ -40,14 +40,10 @@ impl<M: HostNetwork> Running<M> {
     }
 
     /// Removes an entry; with `ifname` only one of that port.
-    pub(super) fn remove_fdb_entry(
-        &mut self,
-        mac: Mac,
-        vlan: u16,
-        ifname: Option<&str>,
-    ) -> Result<(), RunError> {
-        let port = ifname.map(|name| self.port_named(name)).transpose()?;
-        let key = key(mac, vlan)?;
+    pub(super) fn remove_fdb_entry(&mut self, query: &FdbEntryQuery) -> Result<(), RunError> {
+        let mac = query.mac;
+        let port = query.ifname.as_deref().map(|name| self.port_named(name)).transpose()?;
+        let key = key(mac, query.vlan.unwrap_or(0))?;
         self.refuse_gateway(mac)?;
         let is_there = |entry: &FdbEntry| port.is_none_or(|port| entry.port == port);
         self.switch.fdb.entry(key).filter(is_there).ok_or(RunError::NoSuchEntry(mac))?;

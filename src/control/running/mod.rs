@@ -70,7 +70,7 @@ use ports::PortRecord;
 use watchdog::Watchdog;
 
 use super::config::{HOST, InvalidValue};
-use super::report::{ErrorCode, FdbEntryQuery, NewPort, StopReport};
+use super::report::{ErrorCode, NewPort, StopReport};
 use super::topology::{Environment, NetworkChange, Topology, TopologyError};
 use super::trace::TraceError;
 use super::{Config, EngineChoice};
@@ -451,10 +451,7 @@ impl<M: HostNetwork> Running<M> {
             Command::AddMdb(entry, reply) => _ = reply.send(self.add_mdb_entry(&entry)),
             Command::RemoveMdb(entry, reply) => _ = reply.send(self.remove_mdb_entry(&entry)),
             Command::ReplaceFdb(entry, reply) => _ = reply.send(self.replace_fdb_entry(&entry)),
-            Command::RemoveFdb(entry, reply) => {
-                let FdbEntryQuery { mac, vlan, ifname } = entry;
-                let _ = reply.send(self.remove_fdb_entry(mac, vlan.unwrap_or(0), ifname.as_deref()));
-            }
+            Command::RemoveFdb(entry, reply) => _ = reply.send(self.remove_fdb_entry(&entry)),
             Command::FlushFdb(query, reply) => _ = reply.send(self.flush_fdb(&query)),
             Command::SetSwitch(settings, reply) => _ = reply.send(self.set_switch(&settings)),
             Command::Stats(reply) => _ = reply.send(self.stats()),

@@ -6,8 +6,8 @@ use super::fake::{FakeControl, FakeNetwork, config, fdb_reports, running};
 use super::*;
 use crate::control::event::{Event, EventFilter, EventType};
 use crate::control::report::{
-    AdminState, FdbFilter, FdbFlushQuery, NewFdbEntry, NewFdbState, NewPort, PortReport, PortSettings,
-    SwitchSettings, SwitchState,
+    AdminState, FdbEntryQuery, FdbFilter, FdbFlushQuery, NewFdbEntry, NewFdbState, NewPort, PortReport,
+    PortSettings, SwitchSettings, SwitchState,
 };
 use crate::control::topology::{LinkChange, NatChange, PortNetns};
 use crate::switch::DropReason;
@@ -34,6 +34,10 @@ fn send_across(fake: &FakeControl, from: &str, to: &str, source: Mac) {
 
 fn port<'a>(reports: &'a [PortReport], name: &str) -> &'a PortReport {
     reports.iter().find(|port| port.ifname == name).unwrap()
+}
+
+pub(super) fn entry_of(mac: Mac) -> FdbEntryQuery {
+    FdbEntryQuery { mac, vlan: None, ifname: None }
 }
 
 fn names(running: &Running<FakeNetwork>) -> Vec<String> {
@@ -413,11 +417,12 @@ async fn adds_removes_and_flushes_fdb_entries() {
     assert_eq!(running.flush_fdb(&of_port("container2")).unwrap(), 0);
     assert_eq!(running.flush_fdb(&FdbFlushQuery::default()).unwrap(), 1);
     assert_eq!(port_of(&mut running, HOST_MAC).as_deref(), Some("container2"));
-    running.remove_fdb_entry(HOST_MAC, 0, Some("container1")).unwrap_err();
-    running.remove_fdb_entry(HOST_MAC, 0, None).unwrap();
-    assert!(matches!(running.remove_fdb_entry(HOST_MAC, 0, None), Err(RunError::NoSuchEntry(_))));
+    let elsewhere = FdbEntryQuery { ifname: Some("container1".into()), ..entry_of(HOST_MAC) };
+    running.remove_fdb_entry(&elsewhere).unwrap_err();
+    running.remove_fdb_entry(&entry_of(HOST_MAC)).unwrap();
+    assert!(matches!(running.remove_fdb_entry(&entry_of(HOST_MAC)), Err(RunError::NoSuchEntry(_))));
     let gateway = running.status().gateway.mac;
-    assert!(matches!(running.remove_fdb_entry(gateway, 0, None), Err(RunError::GatewayEntry(_))));
+    assert!(matches!(running.remove_fdb_entry(&entry_of(gateway)), Err(RunError::GatewayEntry(_))));
     let stolen = entry(gateway, "container1", NewFdbState::Static);
     assert!(matches!(running.replace_fdb_entry(&stolen), Err(RunError::GatewayEntry(_))));
     let elsewhere = entry(HOST_MAC, "container1", NewFdbState::Permanent);

@@ -61,9 +61,8 @@ fn run_status(error: &RunError) -> StatusCode {
     match error {
         RunError::Trace(TraceError::RouteTimeout(_)) => StatusCode::SERVICE_UNAVAILABLE,
         RunError::Trace(error) if error.is_about_sender() => StatusCode::CONFLICT,
-        RunError::NoSuchPort(_) | RunError::NoSuchEntry(_) | RunError::Mdb(MdbError::NotFound) => {
-            StatusCode::NOT_FOUND
-        }
+        RunError::NoSuchPort(_) | RunError::NoSuchEntry(_) => StatusCode::NOT_FOUND,
+        RunError::Mdb(error) => mdb_status(error),
         RunError::Invalid(_)
         | RunError::InvalidAddress(_)
         | RunError::InvalidMac(_)
@@ -76,15 +75,11 @@ fn run_status(error: &RunError) -> StatusCode {
         | RunError::NoVlans(_)
         | RunError::PermanentEntry
         | RunError::Trace(_)
-        | RunError::Fdb(FdbError::NotUnicast(_))
-        | RunError::Mdb(MdbError::NotAGroup(_) | MdbError::AlwaysFlooded(_) | MdbError::BadSource(..)) => {
-            StatusCode::BAD_REQUEST
-        }
+        | RunError::Fdb(FdbError::NotUnicast(_)) => StatusCode::BAD_REQUEST,
         // The request conflicts with the state of the host, such as a missing namespace or a name in
         // use.
         RunError::Topology(_)
         | RunError::Fdb(_)
-        | RunError::Mdb(_)
         | RunError::NoSnooping
         | RunError::TooManyPorts
         | RunError::PortExists(_)
@@ -104,6 +99,16 @@ fn run_status(error: &RunError) -> StatusCode {
         RunError::Datapath(_) | RunError::NoUring(_) | RunError::Interrupted => {
             StatusCode::INTERNAL_SERVER_ERROR
         }
+    }
+}
+
+fn mdb_status(error: &MdbError) -> StatusCode {
+    match error {
+        MdbError::NotFound => StatusCode::NOT_FOUND,
+        MdbError::NotAGroup(_) | MdbError::AlwaysFlooded(_) | MdbError::BadSource(..) => {
+            StatusCode::BAD_REQUEST
+        }
+        MdbError::Exists | MdbError::Full(_) | MdbError::PortLimit(_) => StatusCode::CONFLICT,
     }
 }
 

@@ -11,7 +11,7 @@
 //! - `shares`: each port's learned entries by age, and the ports by their number of entries.
 //!
 //! All memory is allocated at creation: 34 bytes per entry (24 for the slot, 8 for its links, 2 for the
-//! ring heads), 4 bytes per chain (twice the number of entries, rounded up to a power of two) and 64 KiB
+//! ring heads), 4 bytes per chain (twice the number of entries, rounded up to a power of two) and 80 KiB
 //! for the ports. That is 0.4 MiB for 8192 entries and 41 MiB for a million.
 //!
 //! When the database is full, an entry of the port with most learned entries is evicted. If no port has
