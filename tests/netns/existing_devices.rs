@@ -128,7 +128,7 @@ fn rejects_a_device_that_cannot_be_a_port() {
     let host = s.host();
     host.sh("ip link add br0 type bridge; ip link add member type veth peer name other; ip link set member master br0")
         .ok();
-    let before = host.run("uswitch port show --json").ok();
+    let before = host.run("uswitch port show").ok();
     for (device, words) in [
         ("missing", "no device named 'missing'"),
         // It exists in the namespaces of the containers and of the LAN.
@@ -146,7 +146,7 @@ fn rejects_a_device_that_cannot_be_a_port() {
         let error = host.run(&format!("uswitch port add new --device other {option}")).fails();
         assert!(error.contains("--device cannot be combined with"), "{option}: {error}");
     }
-    assert_eq!(host.run("uswitch port show --json").ok(), before);
+    assert_eq!(host.run("uswitch port show").ok(), before);
     assert_eq!(host.run("ip -d -j link show member").json()[0]["promiscuity"], 1, "only that of the bridge");
 }
 
