@@ -52,6 +52,7 @@ fn help_lists_every_command() {
         "port",
         "fdb",
         "stats",
+        "stp",
         "log",
         "events",
         "capture",
@@ -74,6 +75,7 @@ fn help_lists_every_command() {
         "fdb replace",
         "fdb del",
         "fdb flush",
+        "stp show",
     ] {
         assert_eq!(uswitch(&format!("{command} --help")).code, 0, "{command}");
     }
@@ -335,29 +337,34 @@ fn without_switches(directory: &Path) -> Command {
     }
 }
 
+/// Commands for a switch that must be running.
+const COMMANDS_FOR_LAB: &[&str] = &[
+    "status --name lab",
+    "stats --name lab",
+    "mdb show --name lab",
+    "stp show --name lab",
+    "fdb show --name lab",
+    "fdb add --name lab 02:00:00:00:00:01 web",
+    "fdb del --name lab 02:00:00:00:00:01",
+    "fdb flush --name lab",
+    "fdb get --name lab 02:00:00:00:00:01",
+    "set --name lab --ageing-time 5",
+    "trace --name lab container1 --dst gateway",
+    "trace --name lab --follow",
+    "port show --name lab",
+    "port add --name lab",
+    "port del --name lab web",
+    "events --name lab",
+    "events --name lab --follow",
+    "capture --name lab",
+    "log --name lab",
+];
+
 #[test]
 fn reports_switch_that_is_not_running() {
     let directory = tempfile::tempdir().expect("a directory");
     let say = |words: &str| run(without_switches(directory.path()).args(words.split_whitespace()));
-    for words in [
-        "status --name lab",
-        "stats --name lab",
-        "fdb show --name lab",
-        "fdb add --name lab 02:00:00:00:00:01 web",
-        "fdb del --name lab 02:00:00:00:00:01",
-        "fdb flush --name lab",
-        "fdb get --name lab 02:00:00:00:00:01",
-        "set --name lab --ageing-time 5",
-        "trace --name lab container1 --dst gateway",
-        "trace --name lab --follow",
-        "port show --name lab",
-        "port add --name lab",
-        "port del --name lab web",
-        "events --name lab",
-        "events --name lab --follow",
-        "capture --name lab",
-        "log --name lab",
-    ] {
+    for words in COMMANDS_FOR_LAB {
         let advice = "no switch named lab is running: start it with `uswitch start --name lab`";
         refused(&say(words), 1, advice);
         if words.starts_with("stats") || words.starts_with("events") || words.starts_with("port") {

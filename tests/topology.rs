@@ -73,6 +73,7 @@ fn config(ports: u16) -> Config {
         hub: false,
         mcast_snooping: true,
         mcast_querier: false,
+        stp: None,
         mtu: 1500,
         workers: 2,
         engine: EngineChoice::Auto,

@@ -28,6 +28,7 @@ mod stats;
 mod status;
 mod status_line;
 mod stop;
+mod stp;
 mod target;
 mod trace;
 mod usage;
@@ -64,6 +65,7 @@ enum Command {
     Port(port::PortCommand),
     Fdb(fdb::FdbCommand),
     Mdb(mdb::MdbCommand),
+    Stp(stp::StpCommand),
     Stats(stats::StatsCommand),
     Watch(watch::WatchCommand),
     Events(events::EventsCommand),
@@ -118,6 +120,7 @@ impl Command {
             Command::Port(port) => port.run(),
             Command::Fdb(fdb) => fdb.run(),
             Command::Mdb(mdb) => mdb.run(),
+            Command::Stp(stp) => stp.run(),
             Command::Stats(stats) => stats.run(),
             Command::Bench(bench) => bench.run(),
             Command::Log(log) => log.run(),

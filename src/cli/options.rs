@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap_complete::ArgValueCompleter;
 
 use super::complete;
-use crate::control::{EngineChoice, Options};
+use crate::control::{EngineChoice, Options, StpMode};
 
 /// The flags that describe a switch. A configuration file has them as keys.
 #[derive(Debug, clap::Args)]
@@ -39,7 +39,8 @@ pub(super) struct StartOptions {
     #[arg(long, value_name = "on|off", num_args = 0..=1, default_missing_value = "on",
           value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
     guard: Option<bool>,
-    /// Block a port on which frames of other ports come back, for 1 s and longer each time [default: on]
+    /// Block a port on which frames of other ports come back, for 1 s and longer each time
+    /// [default: on; off with --stp]
     #[arg(long, value_name = "on|off", num_args = 0..=1, default_missing_value = "on",
           value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
     loop_detection: Option<bool>,
@@ -98,6 +99,22 @@ pub(super) struct StartOptions {
     /// [default: 0; BPDUs are always forwarded]
     #[arg(long, value_name = "MASK", value_parser = mask)]
     group_fwd_mask: Option<u64>,
+    /// Run a spanning tree (IEEE 802.1D-2004), which blocks redundant links: RSTP, or only STP [default: off]
+    #[arg(long, value_name = "rstp|stp|off", num_args = 0..=1, default_missing_value = "rstp",
+          hide_possible_values = true)]
+    stp: Option<StpMode>,
+    /// Bridge priority of the spanning tree, 0 to 61440 in steps of 4096: the lowest is the root [default: 32768]
+    #[arg(long, value_name = "N")]
+    priority: Option<u64>,
+    /// Hello time of the spanning tree in seconds, 1 to 10 [default: 2]
+    #[arg(long, value_name = "SECONDS")]
+    hello_time: Option<u64>,
+    /// Max age of the spanning tree in seconds, 6 to 40 [default: 20]
+    #[arg(long, value_name = "SECONDS")]
+    max_age: Option<u64>,
+    /// Forward delay of the spanning tree in seconds, 4 to 30 [default: 15]
+    #[arg(long, value_name = "SECONDS")]
+    forward_delay: Option<u64>,
     /// Transmit queue length of the containers' devices in frames, 1 to 1000000 [default: the kernel's]
     #[arg(long, value_name = "N")]
     txqueuelen: Option<u64>,
@@ -149,6 +166,11 @@ impl From<StartOptions> for Options {
             ageing_time: typed.ageing_time,
             fdb_max: typed.fdb_max,
             group_fwd_mask: typed.group_fwd_mask,
+            stp: typed.stp,
+            priority: typed.priority,
+            hello_time: typed.hello_time,
+            max_age: typed.max_age,
+            forward_delay: typed.forward_delay,
             txqueuelen: typed.txqueuelen,
             metrics: typed.metrics,
             verbose: typed.verbose,

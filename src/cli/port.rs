@@ -9,7 +9,8 @@ use ipnet::IpNet;
 
 use crate::control::config::{self, HOST, InvalidValue};
 use crate::control::report::{
-    AddedPort, AdminState, NewPort, NewSocket, PortBlock, PortKind, PortReport, PortSettings, SocketType,
+    AddedPort, AdminState, EdgeSetting, NewPort, NewSocket, PortBlock, PortKind, PortReport, PortSettings,
+    SocketType,
 };
 use crate::sys::ethtool;
 use crate::wire::Mac;
@@ -105,9 +106,10 @@ struct PortAdd {
 
 /// Change settings of a port
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("settings").required(true).multiple(true).args(
-    ["up", "down", "guard", "fdb_max_learned", "learning", "flood", "mcast_flood", "bcast_flood", "isolated", "hairpin", "locked", "hub"],
-))]
+#[command(group = clap::ArgGroup::new("settings").required(true).multiple(true).args([
+    "up", "down", "guard", "fdb_max_learned", "learning", "flood", "mcast_flood", "bcast_flood", "isolated", "hairpin", "locked", "hub",
+    "cost", "priority", "edge", "bpdu_guard", "root_block",
+]))]
 struct PortSet {
     #[command(flatten)]
     target: Target,
@@ -129,6 +131,23 @@ struct PortSet {
     fdb_max_learned: Option<u64>,
     #[command(flatten)]
     flags: Flags,
+    /// Path cost in the spanning tree, 1 to 200000000 [default: 100]
+    #[arg(long, value_name = "N")]
+    cost: Option<u32>,
+    /// Port priority in the spanning tree, 0 to 60 in steps of 4 [default: 32]
+    #[arg(long, value_name = "N")]
+    priority: Option<u8>,
+    /// Only hosts are behind the port, so that it forwards at once [default: auto]
+    #[arg(long, value_name = "auto|on|off", hide_possible_values = true)]
+    edge: Option<EdgeSetting>,
+    /// Disable the port when a BPDU comes in, until its link was down (BPDU guard)
+    #[arg(long, value_name = "on|off",
+          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
+    bpdu_guard: Option<bool>,
+    /// Never let the port become the root port of the spanning tree (root guard)
+    #[arg(long, value_name = "on|off",
+          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
+    root_block: Option<bool>,
     /// Print JSON, as `uswitch port show --json` does
     #[arg(long)]
     json: bool,
@@ -267,6 +286,11 @@ impl PortSet {
             hairpin,
             locked,
             hub,
+            cost: self.cost,
+            priority: self.priority,
+            edge: self.edge,
+            bpdu_guard: self.bpdu_guard,
+            root_block: self.root_block,
         }
     }
 
@@ -349,6 +373,9 @@ fn state(port: &PortReport) -> String {
     }
     if let Some(reason) = port.down_reason() {
         return format!("down ({reason})");
+    }
+    if port.operstate == "UP" && port.state != "forwarding" {
+        return port.state.clone();
     }
     let throttled = port.throttled.iter().map(|why| format!(", throttled ({})", why.name()));
     port.operstate.to_lowercase() + &throttled.collect::<String>()

@@ -129,7 +129,7 @@ fn explained(port: &PortStats) -> String {
     }
     text += &line("sent", port.tx_frames, &format!("{} bytes", port.tx_bytes));
     if port.injected > 0 {
-        text += &line("  by the switch", port.injected, "queries for multicast groups");
+        text += &line("  by the switch", port.injected, "queries for multicast groups, BPDUs");
     }
     if port.background > 0 {
         text += &line("  in background", port.background, "because the port's receive path is slow");

@@ -3,11 +3,11 @@
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
-use crate::control::EngineChoice;
 use crate::control::capture::CaptureDirection;
 use crate::control::event::EventType;
 use crate::control::log::LogLevel;
-use crate::control::report::SocketType;
+use crate::control::report::{EdgeSetting, SocketType};
+use crate::control::{EngineChoice, StpMode};
 
 impl ValueEnum for EngineChoice {
     fn value_variants<'a>() -> &'a [Self] {
@@ -36,6 +36,36 @@ impl ValueEnum for SocketType {
                 .help("A virtio-net header and a frame in each message: another switch"),
             SocketType::Stream => PossibleValue::new("stream")
                 .help("Frames with their length before them: QEMU (-netdev stream), passt"),
+        })
+    }
+}
+
+impl ValueEnum for StpMode {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[StpMode::Rstp, StpMode::Stp, StpMode::Off]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            StpMode::Rstp => {
+                PossibleValue::new("rstp").help("RSTP, and STP with bridges that speak only that")
+            }
+            StpMode::Stp => PossibleValue::new("stp").help("STP on all ports"),
+            StpMode::Off => PossibleValue::new("off").help("No spanning tree"),
+        })
+    }
+}
+
+impl ValueEnum for EdgeSetting {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[EdgeSetting::Auto, EdgeSetting::On, EdgeSetting::Off]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            EdgeSetting::Auto => PossibleValue::new("auto").help("If no BPDU comes in for three seconds"),
+            EdgeSetting::On => PossibleValue::new("on").help("Until a BPDU comes in"),
+            EdgeSetting::Off => PossibleValue::new("off").help("Never"),
         })
     }
 }

@@ -61,6 +61,11 @@ event_types! {
     MdbQuerier, "mdb_querier", "Another multicast querier was elected, or the last one is silent.";
     MdbFull, "mdb_full", "The multicast database is full: all groups are flooded.";
     FdbFlushed, "fdb_flushed", "A user flushed entries of the forwarding database.";
+    StpState, "stp_state", "The spanning tree changed the state of a port.";
+    StpRoot, "stp_root", "The spanning tree has another root bridge, or another way to it.";
+    TopologyChange, "topology_change", "The topology of the network changed: learned addresses were deleted.";
+    BpduGuard, "bpdu_guard", "A BPDU came in on a port with BPDU guard. The port was disabled until its link was down.";
+    RootBlock, "root_block", "A port with root guard would have become the root port, and is blocked, or is not any more.";
     PortAdded, "port_added", "A port was added.";
     PortUp, "port_up", "A port's link came up.";
     PortDown, "port_down", "A port's link went down.";
@@ -207,14 +212,14 @@ impl Event {
             EventType::Dropped => {
                 Some(format!("{} in 1 s: {}", count("frame"), self.reason.as_deref().unwrap_or("-")))
             }
-            EventType::PortChanged => {
-                let value = self.value.as_deref().filter(|value| !value.is_empty()).unwrap_or("none");
-                self.change.map(|aspect| format!("{}: {value}", aspect.describe()))
-            }
+            EventType::PortChanged => self.change_detail(),
             EventType::PortDown => self.reason.as_deref().map(down_detail),
             EventType::Throttled => self.reason.as_deref().map(throttled_detail),
             EventType::LoopDetected => {
                 Some(format!("the address of {other} came in here: blocked for {}", time(self.seconds)))
+            }
+            EventType::StpState | EventType::StpRoot | EventType::TopologyChange | EventType::RootBlock => {
+                self.value.clone()
             }
             EventType::FdbAdded => Some(format!("{} entry", self.state.unwrap_or_default().name())),
             EventType::FdbFlushed => Some(format!("{} deleted", count("address"))),
@@ -232,6 +237,11 @@ impl Event {
             EventType::Lost => Some(format!("{} suppressed by the rate limit", count("event"))),
             _ => None,
         }
+    }
+
+    fn change_detail(&self) -> Option<String> {
+        let value = self.value.as_deref().filter(|value| !value.is_empty()).unwrap_or("none");
+        self.change.map(|aspect| format!("{}: {value}", aspect.describe()))
     }
 
     fn multicast_detail(&self) -> String {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::de::DeTable;
 
-use super::config::{ConfigError, EngineChoice};
+use super::config::{ConfigError, EngineChoice, StpMode};
 use super::report::PortSettings;
 
 /// An option that was not given is `None` or empty. [`super::Config::new`] has its default.
@@ -66,6 +66,16 @@ pub struct Options {
     pub fdb_max: Option<u64>,
     /// Reserved group addresses 01:80:C2:00:00:0X to forward, as a mask with bit X, like 0x4008 for LLDP and 802.1X.
     pub group_fwd_mask: Option<u64>,
+    /// The spanning tree: RSTP, STP, or off.
+    pub stp: Option<StpMode>,
+    /// Bridge priority of the spanning tree, 0 to 61440 in steps of 4096.
+    pub priority: Option<u64>,
+    /// Hello time of the spanning tree in seconds, 1 to 10.
+    pub hello_time: Option<u64>,
+    /// Max age of the spanning tree in seconds, 6 to 40.
+    pub max_age: Option<u64>,
+    /// Forward delay of the spanning tree in seconds, 4 to 30.
+    pub forward_delay: Option<u64>,
     /// Transmit queue length of the containers' devices in frames, 1 to 1000000.
     pub txqueuelen: Option<u64>,
     /// Serve Prometheus metrics at http://ADDRESS:PORT/metrics, on a loopback address.
@@ -107,6 +117,11 @@ impl Options {
             ageing_time: self.ageing_time.or(other.ageing_time),
             fdb_max: self.fdb_max.or(other.fdb_max),
             group_fwd_mask: self.group_fwd_mask.or(other.group_fwd_mask),
+            stp: self.stp.or(other.stp),
+            priority: self.priority.or(other.priority),
+            hello_time: self.hello_time.or(other.hello_time),
+            max_age: self.max_age.or(other.max_age),
+            forward_delay: self.forward_delay.or(other.forward_delay),
             txqueuelen: self.txqueuelen.or(other.txqueuelen),
             metrics: self.metrics.or(other.metrics),
             verbose: if self.verbose > 0 { self.verbose } else { other.verbose },

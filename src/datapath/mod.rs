@@ -65,7 +65,7 @@ use worker::{Command, Mailbox, Worker};
 use worker_handle::{PendingDetach, WorkerChannel, WorkerHandle};
 pub use worker_handle::{WORKER_DEADLINE, WorkerChange};
 
-use crate::switch::{Counters, PortCounters, PortId, Switch, Tick};
+use crate::switch::{Counters, PortCounters, PortId, Punt, Switch, Tick};
 use crate::sys;
 use crate::sys::queue::Queue;
 use crate::wire::VnetHeader;
@@ -353,9 +353,9 @@ impl Datapath {
         self.punts.frames()
     }
 
-    /// Frames of which control did not get a copy: over the rate limit, or the queue was full.
-    pub fn lost_punts(&self) -> u64 {
-        self.punts.lost()
+    /// Frames of a kind of which control did not get a copy: over the rate limit, or the queue was full.
+    pub fn lost_punts(&self, punt: Punt) -> u64 {
+        self.punts.lost(punt)
     }
 
     /// Sends a complete, untagged frame to these ports. A port that is not attached counts it as dropped. While all

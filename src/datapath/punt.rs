@@ -1,7 +1,8 @@
 //! Copies of frames for control: what the decision [punts](crate::switch::Punt).
 //!
-//! The queue is bounded, and rate limited for each port and each worker, so that a container cannot keep control busy. A
-//! frame that is not copied is forwarded all the same, and counted.
+//! There is one queue for each kind of frame, so that a flood of one kind does not displace the others. It is bounded, and
+//! rate limited for each port and each worker, so that a container cannot keep control busy. A frame that is not copied is
+//! forwarded all the same, and counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,11 +12,11 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::RateLimiter;
 use crate::switch::{Frame, Outcome, PortId, Punt, Tick};
 
-/// Length of the queue to control.
+/// Length of each queue to control.
 const QUEUE_LENGTH: usize = 1024;
-/// Copies per second of frames from one port, by each worker.
+/// Copies per second of frames of one kind from one port, by each worker.
 pub const PUNTS_PER_PORT: u16 = 200;
-/// Copies per second by one worker.
+/// Copies per second of frames of one kind, by each worker.
 pub const PUNTS_PER_WORKER: u16 = 1000;
 /// Longest frame that is copied, in bytes. Protocols of a link use no longer ones.
 const LONGEST: usize = 9216;
@@ -35,36 +36,41 @@ pub struct PuntedFrame {
     pub bytes: Box<[u8]>,
 }
 
-/// The workers' end of the queue.
+/// Frames that were not copied, of each kind.
+type Lost = Arc<[AtomicU64; Punt::COUNT]>;
+
+/// The workers' end of the queues. The index is the [`Punt`], as in the other arrays here.
 #[derive(Debug, Clone)]
 pub(super) struct PuntQueue {
-    frames: Sender<PuntedFrame>,
-    lost: Arc<AtomicU64>,
+    frames: [Sender<PuntedFrame>; Punt::COUNT],
+    lost: Lost,
 }
 
-/// Makes the queue.
+/// Makes the queues.
 pub(super) fn queue() -> (PuntQueue, PuntReceiver) {
-    let (frames, received) = bounded(QUEUE_LENGTH);
-    let lost = Arc::<AtomicU64>::default();
+    let queues = [(); Punt::COUNT].map(|()| bounded(QUEUE_LENGTH));
+    let lost = Lost::default();
+    let frames = queues.each_ref().map(|(sender, _)| sender.clone());
+    let received = queues.map(|(_, receiver)| receiver);
     (PuntQueue { frames, lost: Arc::clone(&lost) }, PuntReceiver { frames: received, lost })
 }
 
-/// Control's end of the queue.
+/// Control's end of the queues.
 #[derive(Debug)]
 pub(super) struct PuntReceiver {
-    frames: Receiver<PuntedFrame>,
-    lost: Arc<AtomicU64>,
+    frames: [Receiver<PuntedFrame>; Punt::COUNT],
+    lost: Lost,
 }
 
 impl PuntReceiver {
     /// Takes the frames that are waiting.
     pub(super) fn frames(&self) -> impl Iterator<Item = PuntedFrame> + '_ {
-        self.frames.try_iter()
+        self.frames.iter().flat_map(Receiver::try_iter)
     }
 
-    /// Frames that were not copied.
-    pub(super) fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+    /// Frames of a kind that were not copied.
+    pub(super) fn lost(&self, punt: Punt) -> u64 {
+        self.lost[punt as usize].load(Ordering::Relaxed)
     }
 }
 
@@ -72,23 +78,24 @@ impl PuntReceiver {
 #[derive(Debug)]
 pub(super) struct Punter {
     queue: PuntQueue,
-    limiter: RateLimiter,
+    limiters: [RateLimiter; Punt::COUNT],
 }
 
 impl Punter {
     pub(super) fn new(queue: PuntQueue) -> Punter {
-        Punter { queue, limiter: RateLimiter::new(PUNTS_PER_PORT, PUNTS_PER_WORKER) }
+        let limiter = || RateLimiter::new(PUNTS_PER_PORT, PUNTS_PER_WORKER);
+        Punter { queue, limiters: [(); Punt::COUNT].map(|()| limiter()) }
     }
 
     /// Copies a frame for control, if its outcome says so. True if control must be woken.
     pub(super) fn punt(&mut self, at: Tick, frame: &Frame<'_>, outcome: &Outcome) -> bool {
         let Some(punt) = outcome.punt() else { return false };
         let (port, vlan) = (outcome.ingress(), outcome.class().vlan);
-        let is_allowed = frame.bytes.len() <= LONGEST && self.limiter.allow(at, port);
+        let is_allowed = frame.bytes.len() <= LONGEST && self.limiters[punt as usize].allow(at, port);
         let copy = || PuntedFrame { at, port, vlan, punt, bytes: frame.bytes.into() };
-        let sent = is_allowed && self.queue.frames.try_send(copy()).is_ok();
+        let sent = is_allowed && self.queue.frames[punt as usize].try_send(copy()).is_ok();
         if !sent {
-            self.queue.lost.fetch_add(1, Ordering::Relaxed);
+            self.queue.lost[punt as usize].fetch_add(1, Ordering::Relaxed);
         }
         sent
     }

@@ -7,13 +7,13 @@ use super::punt::PuntedFrame;
 use super::worker::Command;
 use super::worker_tests::{GATEWAY, H1, OFFLOAD, WorkerFixture, ethernet};
 use crate::switch::mdb::{MdbSettings, Snooping};
-use crate::switch::{Port, PortId, Punt, Tick};
+use crate::switch::{Port, PortId, Punt, Switch, Tick};
 use crate::wire::membership_tests as hosts;
-use crate::wire::{Mac, VnetHeader};
+use crate::wire::{Bpdu, Mac, VnetHeader};
 
-/// A worker of a switch that snoops, and knows no querier.
+/// A worker of a switch that snoops, knows no querier, and has a spanning tree.
 fn snooping(ports: &[Port]) -> WorkerFixture {
-    let fixture = WorkerFixture::new(ports);
+    let fixture = WorkerFixture::with_switch(ports, Switch::with_spanning_tree);
     let snapshot = Snooping::new(MdbSettings::default(), GATEWAY).snapshot();
     fixture.switch.mdb.publish(Some(snapshot));
     fixture
@@ -24,6 +24,12 @@ fn report() -> Vec<u8> {
     let group: IpAddr = [239, 1, 1, 1].into();
     let (ethertype, packet) = hosts::join(group);
     [&Mac::of_group(group).unwrap().0[..], &H1, &ethertype.0.to_be_bytes(), &packet].concat()
+}
+
+/// The number of copies of a kind that wait, and of those that are lost. Takes all that wait.
+fn punted(fixture: &WorkerFixture, kind: Punt) -> (usize, u64) {
+    let count = fixture.punts.frames().filter(|frame| frame.punt == kind).count();
+    (count, fixture.punts.lost(kind))
 }
 
 #[test]
@@ -47,11 +53,34 @@ fn limits_the_copies_and_counts_the_others() {
     for _ in 0..limit + 5 {
         assert_eq!(fixture.send(0, VnetHeader::default(), &report()).len(), 1);
     }
-    assert_eq!((fixture.punts.frames().count(), fixture.punts.lost()), (limit, 5));
+    assert_eq!(punted(&fixture, Punt::Membership), (limit, 5));
     let mut jumbo = report();
     jumbo.resize(10_000, 0);
     fixture.send(1, VnetHeader::default(), &jumbo);
-    assert_eq!((fixture.punts.frames().count(), fixture.punts.lost()), (0, 6));
+    assert_eq!(punted(&fixture, Punt::Membership), (0, 6));
+}
+
+/// Neither the rate limit nor a full queue of one kind has an effect on the other.
+#[test]
+fn a_flood_of_one_kind_does_not_displace_the_other() {
+    let (report, bpdu) = (report(), Bpdu::Tcn.emit(Mac(H1)).to_vec());
+    for (flood, kind, single, other) in
+        [(&report, Punt::Membership, &bpdu, Punt::Bpdu), (&bpdu, Punt::Bpdu, &report, Punt::Membership)]
+    {
+        let mut fixture = snooping(&[OFFLOAD, OFFLOAD]);
+        let seconds = 6;
+        for second in 0..seconds {
+            for _ in 0..PUNTS_PER_PORT {
+                fixture.send_at(Tick(second * Tick::PER_SECOND), 0, VnetHeader::default(), flood);
+            }
+        }
+        let last = Tick((seconds - 1) * Tick::PER_SECOND);
+        fixture.send_at(last, 0, VnetHeader::default(), single);
+        let kinds: Vec<Punt> = fixture.punts.frames().map(|frame| frame.punt).collect();
+        assert_eq!(kinds.iter().filter(|punt| **punt == other).count(), 1);
+        assert!(fixture.punts.lost(kind) > 0, "its queue was full");
+        assert_eq!(fixture.punts.lost(other), 0);
+    }
 }
 
 #[test]

@@ -33,8 +33,14 @@ pub(super) struct WorkerFixture {
 
 impl WorkerFixture {
     pub(super) fn new(ports: &[Port]) -> WorkerFixture {
+        WorkerFixture::with_switch(ports, |switch| switch)
+    }
+
+    /// Of a switch with other settings.
+    pub(super) fn with_switch(ports: &[Port], change: impl FnOnce(Switch) -> Switch) -> WorkerFixture {
         let gateway = Gateway { mac: GATEWAY.into(), ipv4: vec![[192, 0, 2, 1].into()], ipv6: Vec::new() };
-        let switch = Arc::new(Switch::new(SwitchConfig { ageing: 3000, fdb_max: 64, seed: 7, gateway }));
+        let settings = SwitchConfig { ageing: 3000, fdb_max: 64, seed: 7, gateway };
+        let switch = Arc::new(change(Switch::new(settings)));
         for port in ports {
             switch.ports.add(*port).unwrap();
         }
@@ -69,8 +75,18 @@ impl WorkerFixture {
         vnet: VnetHeader,
         frame: &[u8],
     ) -> Vec<(u16, VnetHeader, Vec<u8>)> {
+        self.send_at(Tick(1), port, vnet, frame)
+    }
+
+    pub(super) fn send_at(
+        &mut self,
+        now: Tick,
+        port: u16,
+        vnet: VnetHeader,
+        frame: &[u8],
+    ) -> Vec<(u16, VnetHeader, Vec<u8>)> {
         self.net.send(PortId(port), vnet, frame);
-        assert!(self.worker.turn_at(Tick(1)).unwrap().is_continue());
+        assert!(self.worker.turn_at(now).unwrap().is_continue());
         self.net.received().into_iter().map(|(port, vnet, frame)| (port.0, vnet, frame)).collect()
     }
 

@@ -99,7 +99,7 @@ port_counters! {
     flood_copies,
     /// Received frames that the switch answered itself.
     answered,
-    /// Frames that the switch itself made and sent to this port: queries for multicast groups.
+    /// Frames that the switch itself made and sent to this port: queries for multicast groups, BPDUs.
     injected,
     /// Frames for this port that were segmented or whose checksum was completed, because the port has no
     /// offload.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::wire::ip::{transport4, transport6};
 use crate::wire::segment::wire_length;
-use crate::wire::{ETHERNET_HEADER, EtherType, EthernetFrame, Mac, VnetHeader};
+use crate::wire::{Bpdu, ETHERNET_HEADER, EtherType, EthernetFrame, Mac, VnetHeader};
 
 /// The VLAN of every frame, until the switch knows VLANs.
 const VLAN: u16 = 0;
@@ -61,7 +61,10 @@ impl Forwarding<'_> {
                     Err(reason) => Verdict::Drop(reason),
                 }
             }
-            Err(Refusal::Reason(reason)) => Verdict::Drop(reason),
+            Err(Refusal::Reason(reason)) => {
+                outcome.punt = (reason == DropReason::Bpdu).then_some(Punt::Bpdu);
+                Verdict::Drop(reason)
+            }
             Err(Refusal::Fault(fault)) => {
                 outcome.fault = Some(fault);
                 Verdict::Drop(fault.reason())
@@ -134,9 +137,8 @@ fn admit<'a, O: Observer>(
         return Err(DropReason::IngressDown.into());
     };
     let Port { up, host: from_host, .. } = port;
-    if !up && !switch.ports.only_learns(ingress) {
-        let is_blocked = switch.ports.is_blocked(ingress);
-        return Err(if is_blocked { DropReason::IngressBlocked } else { DropReason::IngressDown }.into());
+    if !up {
+        admit_to_learn(switch, ingress, frame)?;
     }
     observer.note(Step::Ingress(port));
     let ethernet = EthernetFrame::new_checked(frame.bytes).ok_or(DropReason::Runt)?;
@@ -145,17 +147,54 @@ fn admit<'a, O: Observer>(
         return Err(DropReason::BadSource.into());
     }
     if !from_host && source == switch.gateway.mac.get() {
-        return Err(Violation::Gateway(Claim::SourceMac).into());
+        return Err(claim_of_gateway(switch, &ethernet));
     }
     observer.note(Step::Source(source));
-    if ethernet.dst().is_reserved() && !switch.forwards_reserved(ethernet.dst()) {
-        return Err(DropReason::ReservedAddress.into());
+    if ethernet.dst().is_reserved() {
+        admit_reserved(switch, ethernet.dst())?;
     }
     check_offload(frame, &ethernet)?;
     if !from_host {
         check_identity(switch, ingress, &ethernet)?;
     }
     Ok(Admitted { ethernet, from_host, forwards: up, flags })
+}
+
+/// The switch sends BPDUs with the gateway's MAC: one that comes back shows a loop.
+#[cold]
+fn claim_of_gateway(switch: &Switch, ethernet: &EthernetFrame<'_>) -> Refusal {
+    if switch.spanning_tree && ethernet.dst() == Bpdu::GROUP {
+        DropReason::Bpdu.into()
+    } else {
+        Violation::Gateway(Claim::SourceMac).into()
+    }
+}
+
+/// Whether a frame is admitted to a port that does not forward: to learn its source.
+#[cold]
+fn admit_to_learn(switch: &Switch, ingress: PortId, frame: &Frame<'_>) -> Result<(), DropReason> {
+    let is_bpdu = || EthernetFrame::new_checked(frame.bytes).is_some_and(|frame| frame.dst() == Bpdu::GROUP);
+    if !switch.ports.is_blocked(ingress) {
+        Err(DropReason::IngressDown)
+    } else if switch.spanning_tree && is_bpdu() {
+        Err(DropReason::Bpdu)
+    } else if switch.ports.only_learns(ingress) {
+        Ok(())
+    } else {
+        Err(DropReason::IngressBlocked)
+    }
+}
+
+/// Whether a frame to a reserved group address is forwarded.
+#[cold]
+fn admit_reserved(switch: &Switch, group: Mac) -> Result<(), DropReason> {
+    if switch.spanning_tree && group == Bpdu::GROUP {
+        Err(DropReason::Bpdu)
+    } else if switch.forwards_reserved(group) {
+        Ok(())
+    } else {
+        Err(DropReason::ReservedAddress)
+    }
 }
 
 /// Checks the addresses that a frame from a container uses. A guarded port's identity excludes the gateway's

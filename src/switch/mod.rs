@@ -82,6 +82,8 @@ pub struct Switch {
     pub mdb: Mdb,
     /// The reserved group addresses 01:80:C2:00:00:0X that are forwarded: bit X.
     group_fwd_mask: u16,
+    /// Control runs a spanning tree and gets the BPDUs.
+    spanning_tree: bool,
     /// Finds loops, unless that is off.
     loops: Option<SharedDetector>,
 }
@@ -101,6 +103,7 @@ impl Switch {
             gateway: settings.gateway,
             mdb: Mdb::default(),
             group_fwd_mask: Self::BPDU,
+            spanning_tree: false,
             loops: None,
         }
     }
@@ -110,6 +113,12 @@ impl Switch {
     #[must_use]
     pub fn with_group_fwd_mask(self, mask: u16) -> Switch {
         Switch { group_fwd_mask: mask | Self::BPDU, ..self }
+    }
+
+    /// The same switch with a spanning tree: BPDUs go to control, whatever the state of the port.
+    #[must_use]
+    pub fn with_spanning_tree(self) -> Switch {
+        Switch { spanning_tree: true, ..self }
     }
 
     /// The same switch, which also finds loops and blocks their ports. `seed` is secret.

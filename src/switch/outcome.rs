@@ -86,8 +86,15 @@ impl Fault {
 /// Why control gets a copy of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Punt {
+    /// It is a BPDU.
+    Bpdu,
     /// It is a message about multicast groups or routers.
     Membership,
+}
+
+impl Punt {
+    /// The number of variants.
+    pub const COUNT: usize = 2;
 }
 
 /// Everything that happens to one frame. [`super::Switch::process`] fills it in, again for each frame: it allocates only

@@ -6,7 +6,7 @@ use super::fdb::{FdbEntry, FdbKey, FdbState, Learned};
 use super::*;
 use crate::wire::arp::Arp;
 use crate::wire::membership_tests::{self as hosts, Packet};
-use crate::wire::{EtherType, Mac};
+use crate::wire::{Bpdu, EtherType, Mac};
 
 const GATEWAY: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 0x01]);
 const A: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 0x0a]);
@@ -373,6 +373,21 @@ fn hands_membership_messages_to_control() {
     assert_eq!(dropped.punt(), None, "control sees only admitted frames");
 }
 
+#[test]
+fn ports_that_do_not_forward_are_not_snooped() {
+    let switch = snooping(&[(P3, hosts::pim_hello(false))]);
+    for state in PortState::ALL {
+        switch.ports.set_state(P1, state);
+        let (report, _) = outcome(&switch, &to_group(&join_of(GROUP_1)));
+        let is_snooped = state == PortState::Forwarding;
+        assert_eq!(report.punt(), is_snooped.then_some(Punt::Membership), "{state:?}");
+    }
+    switch.ports.set_state(P1, PortState::Forwarding);
+    switch.ports.set_state(P3, PortState::Blocking);
+    let (report, _) = outcome(&switch, &to_group(&join_of(GROUP_1)));
+    assert_eq!(report.verdict(), Verdict::Drop(DropReason::NoMember), "not to the router on a blocked port");
+}
+
 /// How a drop reason comes about.
 enum Producer {
     /// By this decision.
@@ -434,6 +449,10 @@ fn with_p2_blocked() -> Switch {
     switch
 }
 
+fn with_spanning_tree() -> Switch {
+    switch().with_spanning_tree()
+}
+
 /// A super-frame to P2, which takes no offload. In large segments it is not TCP, as its header says.
 fn to_port_without_offload(gso_size: u16) -> Verdict {
     let switch = switch();
@@ -456,6 +475,7 @@ fn producer(reason: DropReason) -> Producer {
         DropReason::ReservedAddress => {
             Decision(|| run(&switch(), P1, &frame(Mac([1, 0x80, 0xc2, 0, 0, 0xe]), A, 60)))
         }
+        DropReason::Bpdu => Decision(|| run(&with_spanning_tree(), P1, &frame(Bpdu::GROUP, A, 60))),
         DropReason::Filtered => Decision(|| run(&switch(), P1, &frame(A, A, 60))),
         DropReason::IngressDown => Decision(|| run(&with_p2_down(), P2, &frame(A, B, 60))),
         DropReason::IngressBlocked => Decision(|| run(&with_p2_blocked(), P2, &frame(A, B, 60))),
@@ -526,6 +546,45 @@ fn produces_every_drop_reason() {
             Side::Egress => Verdict::Refused { egress: P2, reason },
         };
         assert_eq!(decide(), expected);
+    }
+}
+
+/// Also on a port that does not forward, and with the MAC of the switch itself: then it has come back.
+#[test]
+fn spanning_tree_receives_bpdus_in_every_state() {
+    for state in PortState::ALL {
+        for source in [A, GATEWAY] {
+            let switch = with_spanning_tree();
+            switch.ports.set_state(P1, state);
+            let mut outcome = Outcome::default();
+            let bytes = frame(Bpdu::GROUP, source, 60);
+            let frame = Frame { bytes: &bytes, vnet: VnetHeader::default() };
+            switch.process(Tick(0), P1, &frame, &mut outcome, &mut ());
+            assert_eq!(outcome.verdict(), Verdict::Drop(DropReason::Bpdu), "{state:?}");
+            assert_eq!(outcome.punt(), Some(Punt::Bpdu));
+            assert!(switch.fdb.entry(key(A)).is_none(), "nothing is learned from it");
+        }
+    }
+    assert_eq!(
+        run(&with_spanning_tree(), P1, &frame(B, GATEWAY, 60)),
+        Verdict::Drop(DropReason::SpoofedGateway)
+    );
+}
+
+#[test]
+fn only_a_forwarding_port_forwards_and_a_learning_port_learns() {
+    for (state, learns) in
+        [(PortState::Learning, true), (PortState::Listening, false), (PortState::Blocking, false)]
+    {
+        let switch = switch();
+        switch.ports.set_state(P1, state);
+        let blocked = Verdict::Drop(DropReason::IngressBlocked);
+        assert_eq!(run(&switch, P1, &frame(Mac::BROADCAST, A, 60)), blocked);
+        assert_eq!(switch.fdb.entry(key(A)).is_some(), learns, "{state:?}");
+        switch.ports.set(P1, PORT);
+        assert_eq!(switch.ports.state(P1), state, "another setting does not change it");
+        switch.ports.set_state(P1, PortState::Forwarding);
+        assert_eq!(run(&switch, P1, &frame(Mac::BROADCAST, A, 60)), Verdict::Flood);
     }
 }
 

@@ -76,10 +76,12 @@ drop_reasons! {
     /// (802.1Q-2022 table 8-1)
     ReservedAddress => "reserved_address", Ingress,
         "to 01:80:C2:00:00:01 to 0F, which a bridge does not forward unless its group forward mask says so";
+    /// (802.1D-2004 §7.12.3)
+    Bpdu => "bpdu", Ingress, "a message of the spanning tree, which is for the switch itself";
     /// (802.1D-2004 §7.7)
     Filtered => "filtered", Ingress, "the destination is behind the port that it came from";
     IngressDown => "ingress_down", Ingress, "the port is down, or on its way out";
-    IngressBlocked => "ingress_blocked", Ingress, "the port is blocked, because frames of other ports came back there";
+    IngressBlocked => "ingress_blocked", Ingress, "the port is blocked, by the spanning tree or because frames of other ports came back there";
     Locked => "locked", Ingress, "the port is locked, and the source is not an address of it";
     NoEgress => "no_egress", Ingress, "a flood, and no other port is up";
     /// (RFC 4541)
@@ -104,7 +106,7 @@ drop_reasons! {
     BadOffload => "bad_offload", Ingress, "the header before the frame contradicts the frame";
     EgressDown => "egress_down", Egress, "the port is down";
     EgressBlocked => "egress_blocked", Egress,
-        "the port is blocked, because frames of other ports came back there";
+        "the port is blocked, by the spanning tree or because frames of other ports came back there";
     Isolated => "isolated", Egress, "both ports are isolated";
     FloodOff => "flood_off", Egress, "the port does not take floods of this kind";
     Oversize => "oversize", Egress, "longer than the port's MTU";
@@ -127,7 +129,7 @@ impl DropReason {
 
     /// It is part of the normal operation of a network: counted, and not an event.
     pub const fn is_routine(self) -> bool {
-        matches!(self, DropReason::NoMember)
+        matches!(self, DropReason::NoMember | DropReason::Bpdu | DropReason::IngressBlocked)
     }
 
     /// The number of reasons.

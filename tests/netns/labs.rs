@@ -158,6 +158,11 @@ fn lab_6_linux_bridge() {
     lab("6-against-the-linux-bridge.md");
 }
 
+#[test]
+fn lab_7_spanning_tree() {
+    lab("7-a-spanning-tree.md");
+}
+
 /// Lab 3, because it changes the host most.
 #[test]
 fn lab_works_in_private_namespace() {

@@ -49,6 +49,7 @@ mod scale;
 mod security;
 mod segmentation;
 mod sockets;
+mod stp;
 mod terminal;
 mod throttling;
 mod trace;

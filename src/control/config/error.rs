@@ -135,6 +135,18 @@ pub enum InvalidValue {
         /** What is wrong. */
         why: Box<InvalidValue>,
     },
+    /// A parameter of the spanning tree that is out of range.
+    #[error(transparent)]
+    Stp(#[from] crate::switch::stp::ConfigError),
+    /// Not a port priority.
+    #[error(
+        "port priority {0} is not a multiple of {step} from 0 to {max}",
+        step = super::spanning_tree::PORT_PRIORITY.1, max = super::spanning_tree::PORT_PRIORITY.0
+    )]
+    PortPriority(u8),
+    /// A parameter of the spanning tree, which is off.
+    #[error("it has no effect without the spanning tree: turn 'stp' on")]
+    WithoutStp,
     /// `--nat` with `--internal`.
     #[error("NAT needs the host port, which 'internal' omits: give only one of them")]
     NatWithoutHostPort,

@@ -4,6 +4,7 @@ mod error;
 mod mtu;
 mod names;
 mod port_settings;
+pub(crate) mod spanning_tree;
 mod subnets;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ pub use self::error::{ConfigError, InvalidValue};
 pub use self::mtu::{LARGEST_MTU, SMALLEST_MTU, SMALLEST_MTU_V6, mtu};
 pub use self::names::{DEFAULT_NAME, HOST, container_name, device_name};
 pub use self::port_settings::port_settings;
+pub use self::spanning_tree::StpMode;
 pub use self::subnets::is_special;
 
 use self::mtu::smallest_mtu;
@@ -33,6 +35,7 @@ use super::options::{Options, OptionsFile};
 use super::report::PortSettings;
 use crate::datapath::{BusyPoll, Placement};
 use crate::switch::Ports;
+use crate::switch::stp::BridgeConfig;
 
 /// Which engine to move frames with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -98,6 +101,8 @@ pub struct Config {
     pub fdb_max: usize,
     /// The reserved group addresses 01:80:C2:00:00:0X to forward: bit X. BPDUs (bit 0) always are.
     pub group_fwd_mask: u16,
+    /// The spanning tree, if there is one. Its MAC address is known when the switch starts.
+    pub stp: Option<BridgeConfig>,
     /// Transmit queue length of the devices; none for the kernel's default.
     pub txqueuelen: Option<u32>,
     /// Loopback address of the metrics, which the API serves too.
@@ -180,6 +185,11 @@ impl Options {
             "group-fwd-mask" => self.group_fwd_mask.is_some(),
             "metrics" => self.metrics.is_some(),
             "port" => !self.port.is_empty(),
+            "stp" => self.stp.is_some(),
+            "priority" => self.priority.is_some(),
+            "hello-time" => self.hello_time.is_some(),
+            "max-age" => self.max_age.is_some(),
+            "forward-delay" => self.forward_delay.is_some(),
             "txqueuelen" => self.txqueuelen.is_some(),
             _ => false,
         }
@@ -199,6 +209,7 @@ fn check(options: Options) -> Checked<Config> {
     let (subnets, gateways) = address_plan(&options, ports)?;
     let (nat, internal) = nat(&options)?;
     let (mcast_snooping, mcast_querier) = multicast(&options)?;
+    let stp = spanning_tree::bridge(&options)?;
     let prefix = prefix(options.prefix)?;
     Ok(Config {
         gateways,
@@ -212,7 +223,8 @@ fn check(options: Options) -> Checked<Config> {
         internal,
         // Without subnets the containers have no assigned addresses to which they could be bound.
         guard: options.guard.unwrap_or(!subnets.is_empty()),
-        loop_detection: options.loop_detection.unwrap_or(true),
+        loop_detection: options.loop_detection.unwrap_or(stp.is_none()),
+        stp,
         hub: options.hub.unwrap_or(false),
         mcast_snooping,
         mcast_querier,

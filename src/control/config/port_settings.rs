@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use super::{Checked, FDB_MOST, HOST, InvalidValue, container_name, range_error};
+use super::{Checked, FDB_MOST, HOST, InvalidValue, container_name, range_error, spanning_tree};
 use crate::control::report::PortSettings;
+use crate::switch::stp::PortConfig;
 
 /// Checks the settings of the port with this name.
 ///
@@ -14,7 +15,8 @@ pub fn port_settings(name: &str, settings: &PortSettings) -> Result<(), InvalidV
     if settings.guard.is_some() && name == HOST {
         return Err(InvalidValue::HostPortGuard);
     }
-    check_range(settings.fdb_max_learned, 0..=FDB_MOST)
+    check_range(settings.fdb_max_learned, 0..=FDB_MOST)?;
+    spanning_tree::port(settings, PortConfig::default()).map(|_| ())
 }
 
 /// Checks that a value, if there is one, is in range.

@@ -10,6 +10,7 @@ mod mdb;
 mod port;
 mod stats;
 mod status;
+mod stp;
 #[cfg(test)]
 mod tests;
 
@@ -23,11 +24,12 @@ pub use self::mdb::{
     MdbCounters, MdbEntry, MdbEntryQuery, MdbQuerier, MdbReport, MdbRouter, MdbSource, MdbState, NewMdbEntry,
 };
 pub use self::port::{
-    AddedPort, AdminState, BridgePort, NewPort, NewSocket, PortBlock, PortKind, PortReport, PortSettings,
-    SocketType, Throttled,
+    AddedPort, AdminState, BridgePort, EdgeSetting, NewPort, NewSocket, PortBlock, PortKind, PortReport,
+    PortSettings, SocketType, Throttled,
 };
 pub use self::stats::{DELETED, PortStats};
 pub use self::status::{GatewayReport, Health, Status, SwitchSettings, SwitchState};
+pub use self::stp::{StpPort, StpReport};
 
 /// The switch has stopped.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

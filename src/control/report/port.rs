@@ -27,8 +27,8 @@ pub struct PortReport {
     pub fault: Option<String>,
     /// Name of the switch.
     pub master: String,
-    /// `forwarding`; `blocking` while the port is blocked because of a loop; `disabled` when the port or the link is
-    /// down, or the device is gone. With a spanning tree also `listening` and `learning`.
+    /// `forwarding`; `learning`, `listening` or `blocking` as the spanning tree says; `blocking` while the port is blocked
+    /// because of a loop; `disabled` when the port or the link is down, or the device is gone.
     pub state: String,
     /// The port settings that the Linux bridge shows.
     #[serde(flatten)]
@@ -183,9 +183,8 @@ impl Throttled {
     }
 }
 
-/// Port settings of the Linux bridge, with the values that describe this switch. Priority, cost and
-/// multicast router are the bridge's defaults for a TAP device. They have no effect without spanning
-/// tree and multicast snooping.
+/// Port settings of the Linux bridge, with the values that describe this switch. Priority and cost
+/// have no effect without spanning tree. Multicast router is the bridge's default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[allow(missing_docs, reason = "the names of bridge(8), which explains them")]
 #[allow(clippy::struct_excessive_bools, reason = "the shape of `bridge -j -d link`")]
@@ -340,6 +339,18 @@ pub struct PortSettings {
     pub locked: Option<bool>,
     /// Whether the port is that of a hub: nothing is learned from it, and its frames are flooded.
     pub hub: Option<bool>,
+    /// Path cost in the spanning tree, 1 to 200000000.
+    pub cost: Option<u32>,
+    /// Port priority in the spanning tree, 0 to 60 in steps of 4.
+    pub priority: Option<u8>,
+    /// Whether only hosts are behind the port, so that it forwards at once.
+    pub edge: Option<EdgeSetting>,
+    /// BPDU guard: whether a BPDU disables the port until its link was down.
+    #[serde(alias = "bpdu-guard")]
+    pub bpdu_guard: Option<bool>,
+    /// Root guard: whether the port never becomes the root port.
+    #[serde(alias = "root-block")]
+    pub root_block: Option<bool>,
 }
 
 impl PortSettings {
@@ -357,6 +368,19 @@ impl PortSettings {
         };
         PortFlag::ALL.iter().filter_map(move |flag| Some((*flag, value(*flag)?)))
     }
+}
+
+/// Whether only hosts are behind a port.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EdgeSetting {
+    /// If no BPDU comes in for three seconds.
+    #[default]
+    Auto,
+    /// Until a BPDU comes in.
+    On,
+    /// No.
+    Off,
 }
 
 #[cfg(test)]

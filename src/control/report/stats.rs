@@ -33,7 +33,7 @@ pub struct PortStats {
     pub flood_copies: u64,
     /// Received frames that the switch answered as gateway.
     pub answered: u64,
-    /// Frames that the switch itself made and sent to this port: queries for multicast groups.
+    /// Frames that the switch itself made and sent to this port: queries for multicast groups, BPDUs.
     #[serde(default)]
     pub injected: u64,
     /// Frames for this port that the switch segmented or checksummed, because the port has no offload.

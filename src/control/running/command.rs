@@ -10,7 +10,7 @@ use crate::control::event::{Event, EventFilter};
 use crate::control::metrics::MetricsSnapshot;
 use crate::control::report::{
     AddedPort, FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, MdbEntryQuery, MdbReport, NewFdbEntry,
-    NewMdbEntry, NewPort, PortReport, PortSettings, PortStats, Status, StopReport, SwitchSettings,
+    NewMdbEntry, NewPort, PortReport, PortSettings, PortStats, Status, StopReport, StpReport, SwitchSettings,
 };
 use crate::control::subscription::Subscription;
 use crate::control::topology::handover::HandedOver;
@@ -37,6 +37,7 @@ pub(crate) enum Command {
     Mdb(Reply<Result<MdbReport, RunError>>),
     AddMdb(NewMdbEntry, Reply<Result<(), RunError>>),
     RemoveMdb(MdbEntryQuery, Reply<Result<(), RunError>>),
+    Stp(Reply<Result<StpReport, RunError>>),
     ReplaceFdb(NewFdbEntry, Reply<Result<(), RunError>>),
     RemoveFdb(FdbEntryQuery, Reply<Result<(), RunError>>),
     FlushFdb(FdbFlushQuery, Reply<Result<usize, RunError>>),

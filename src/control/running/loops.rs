@@ -64,6 +64,7 @@ impl<M: HostNetwork> Running<M> {
         record.loop_record = None;
         info!(port = record.name, "port unblocked");
         self.emit_port_event(EventType::PortUnblocked, id);
+        self.multicast_port_changed(id, true);
     }
 }
 

@@ -38,7 +38,10 @@ mod nat;
 mod plan;
 mod port_settings;
 mod ports;
+mod punts;
 mod socket_peer;
+mod stp;
+mod switch;
 mod switch_settings;
 #[cfg(test)]
 mod tests;
@@ -50,7 +53,6 @@ mod view;
 mod watchdog;
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -77,7 +79,8 @@ use super::{Config, EngineChoice};
 use crate::datapath::{self, Datapath, DatapathError, DatapathSettings, EngineKind, Notice};
 use crate::switch::fdb::FdbError;
 use crate::switch::mdb::{MdbError, Snooping};
-use crate::switch::{Gateway, PortId, Ports, Switch, SwitchConfig, Tick};
+use crate::switch::stp::SpanningTree;
+use crate::switch::{PortId, Ports, Switch, Tick};
 use crate::sys::tap::TapError;
 use crate::wire::Mac;
 
@@ -111,6 +114,8 @@ pub(crate) enum RunError {
     PermanentEntry,
     #[error("VLAN {0} does not exist: this switch has no VLANs yet, so omit the VLAN")]
     NoVlans(u16),
+    #[error("the spanning tree is off: start the switch with --stp")]
+    NoSpanningTree,
     #[error(transparent)]
     Mdb(#[from] MdbError),
     #[error("multicast snooping is off: start the switch with --mcast-snooping on")]
@@ -234,6 +239,8 @@ pub(crate) struct Running<M> {
     live_traces: LiveTraces,
     /// The state of IGMP and MLD snooping, unless that is off.
     snooping: Option<Snooping>,
+    /// The spanning tree, if there is one.
+    spanning_tree: Option<SpanningTree>,
     watchdog: Watchdog,
     /// Why NAT may not work, if so.
     nat_fault: Option<String>,
@@ -281,10 +288,7 @@ impl<M: HostNetwork> Running<M> {
         config: Config,
         (engine, engine_note): (EngineKind, Option<String>),
     ) -> Result<Running<M>, StartFailure> {
-        let mut switch = Switch::new(settings(&config)).with_group_fwd_mask(config.group_fwd_mask);
-        if config.loop_detection {
-            switch = switch.with_loop_detection(RandomState::new().hash_one(&config.name));
-        }
+        let (switch, spanning_tree) = switch::new(&config);
         let switch = Arc::new(switch);
         let notices = Arc::new(Notify::new());
         let wake = Arc::clone(&notices);
@@ -317,6 +321,7 @@ impl<M: HostNetwork> Running<M> {
             events: EventCollector::new(),
             live_traces: LiveTraces::new(),
             snooping: None,
+            spanning_tree,
             watchdog: Watchdog::default(),
             nat_fault: None,
             failure: None,
@@ -361,10 +366,10 @@ impl<M: HostNetwork> Running<M> {
             }
             self.update_watchdog();
             self.update_loops();
-            self.update_multicast();
+            self.update_protocols();
             let ageing = self.until(self.next_ageing);
             let block_over = self.loops_due();
-            let multicast_due = self.multicast_due();
+            let (multicast_due, stp_due) = (self.multicast_due(), self.stp_due());
             tokio::select! {
                 () = &mut signal => return StopReason::Signal,
                 () = self.notices.notified() => self.drain_notices(),
@@ -384,6 +389,7 @@ impl<M: HostNetwork> Running<M> {
                 // The next turn of the loop ends the block, or does what is due.
                 () = block_over => {}
                 () = multicast_due => {}
+                () = stp_due => {}
                 () = tokio::time::sleep(ageing) => self.age(),
             }
         }
@@ -450,6 +456,7 @@ impl<M: HostNetwork> Running<M> {
             Command::Mdb(reply) => _ = reply.send(self.mdb_report()),
             Command::AddMdb(entry, reply) => _ = reply.send(self.add_mdb_entry(&entry)),
             Command::RemoveMdb(entry, reply) => _ = reply.send(self.remove_mdb_entry(&entry)),
+            Command::Stp(reply) => _ = reply.send(self.stp_report()),
             Command::ReplaceFdb(entry, reply) => _ = reply.send(self.replace_fdb_entry(&entry)),
             Command::RemoveFdb(entry, reply) => _ = reply.send(self.remove_fdb_entry(&entry)),
             Command::FlushFdb(query, reply) => _ = reply.send(self.flush_fdb(&query)),
@@ -509,22 +516,6 @@ enum PortUse {
     Allowed,
     /// Not yet, or not any more.
     Forbidden,
-}
-
-fn settings(config: &Config) -> SwitchConfig {
-    let mut gateway = Gateway { mac: config.mac_prefix.mac(0).into(), ..Gateway::default() };
-    for address in config.gateways() {
-        match address {
-            std::net::IpAddr::V4(address) => gateway.ipv4.push(address),
-            std::net::IpAddr::V6(address) => gateway.ipv6.push(address),
-        }
-    }
-    SwitchConfig {
-        ageing: ticks(config.ageing_time),
-        fdb_max: config.fdb_max,
-        seed: RandomState::new().hash_one(&config.name),
-        gateway,
-    }
 }
 
 fn ticks(duration: Duration) -> u32 {

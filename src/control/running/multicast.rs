@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::ports::PortRecord;
 use super::{HostNetwork, RunError, Running};
 use crate::control::event::{Event, EventType};
 use crate::control::report::{
@@ -34,16 +35,10 @@ impl<M: HostNetwork> Running<M> {
         self.update_multicast();
     }
 
-    /// Handles the messages that workers have punted, and what is due.
+    /// Does what is due.
     pub(super) fn update_multicast(&mut self) {
         let now = self.datapath.now();
         let Some(snooping) = &mut self.snooping else { return };
-        for PuntedFrame { at, port, vlan, punt: Punt::Membership, bytes } in self.datapath.punted() {
-            let packet = EthernetFrame::new_checked(&bytes).and_then(|frame| frame.network());
-            if let Some((ethertype, packet)) = packet {
-                snooping.receive(Arrival { now: at, port, vlan }, ethertype, packet);
-            }
-        }
         if snooping.next_deadline().is_some_and(|next| next <= now) {
             snooping.tick(now);
         }
@@ -58,11 +53,17 @@ impl<M: HostNetwork> Running<M> {
         for query in queries {
             let ports = match query.port {
                 Some(port) => vec![port],
-                None => self.ports.iter().filter(|(_, port)| port.is_up()).map(|(id, _)| *id).collect(),
+                None => self.ports.keys().copied().collect(),
             };
+            // The hosts behind another port are asked when it forwards.
+            let ports = ports.into_iter().filter(|port| self.forwards(*port)).collect();
             self.datapath.inject(ports, query.frame);
         }
         events.into_iter().for_each(|event| self.report_multicast(event));
+    }
+
+    fn forwards(&self, port: PortId) -> bool {
+        self.ports.get(&port).is_some_and(PortRecord::is_up) && !self.switch.ports.is_blocked(port)
     }
 
     /// Waits until snooping has something to do. Never returns while it has not.
@@ -77,7 +78,7 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    /// A port has come up or gone down.
+    /// A port has come up, has gone down, or forwards again.
     pub(super) fn multicast_port_changed(&mut self, port: PortId, is_up: bool) {
         let Some(snooping) = &mut self.snooping else { return };
         match is_up {
@@ -87,9 +88,8 @@ impl<M: HostNetwork> Running<M> {
         self.publish_multicast();
     }
 
-    /// A port is removed. Its last messages are handled before another port has its number.
+    /// A port is removed.
     pub(super) fn multicast_port_removed(&mut self, port: PortId) {
-        self.update_multicast();
         if let Some(snooping) = &mut self.snooping {
             snooping.port_removed(port);
         }
@@ -138,7 +138,7 @@ impl<M: HostNetwork> Running<M> {
 
     /// The multicast database.
     pub(super) fn mdb_report(&mut self) -> Result<MdbReport, RunError> {
-        self.update_multicast();
+        self.update_protocols();
         let now = self.datapath.now();
         let snooping = self.snooping.as_ref().ok_or(RunError::NoSnooping)?;
         let mdb = snooping.entries(now).iter().filter_map(|entry| self.mdb_entry(entry)).collect();
@@ -165,7 +165,7 @@ impl<M: HostNetwork> Running<M> {
             malformed: counts.malformed,
             refused_full: counts.refused_full,
             refused_limit: counts.refused_limit,
-            lost_messages: self.datapath.lost_punts(),
+            lost_messages: self.datapath.lost_punts(Punt::Membership),
             lost_queries: counts.lost_queries,
         }
     }
@@ -219,6 +219,15 @@ impl<M: HostNetwork> Running<M> {
         snooping.delete(key, gone.src, port)?;
         self.publish_multicast();
         Ok(())
+    }
+}
+
+/// Handles a message of a host or a router.
+pub(super) fn receive(snooping: &mut Snooping, message: &PuntedFrame) {
+    let PuntedFrame { at, port, vlan, ref bytes, .. } = *message;
+    let packet = EthernetFrame::new_checked(bytes).and_then(|frame| frame.network());
+    if let Some((ethertype, packet)) = packet {
+        snooping.receive(Arrival { now: at, port, vlan }, ethertype, packet);
     }
 }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::fake::{FakeControl, FakeNetwork, config, running};
 use super::*;
+use crate::control::config::StpMode;
 use crate::control::event::{EventFilter, EventType};
-use crate::control::report::{MdbEntryQuery, MdbReport, MdbState, NewMdbEntry};
+use crate::control::report::{EdgeSetting, MdbEntryQuery, MdbReport, MdbState, NewMdbEntry, PortSettings};
 use crate::switch::mdb::MdbError;
 use crate::wire::membership_tests as hosts;
 
@@ -60,6 +61,31 @@ async fn queries_new_ports_and_notes_their_reports() {
     assert_eq!((added.ifname.as_deref(), added.group), (Some("container1"), Some(ip(GROUP))));
     running.remove_port("container1").unwrap();
     assert_eq!(members(&running.mdb_report().unwrap()), []);
+}
+
+/// The hosts behind a port are asked when the spanning tree lets it forward.
+#[tokio::test]
+async fn queries_ports_that_forward() {
+    let edge = PortSettings { edge: Some(EdgeSetting::On), ..PortSettings::default() };
+    let (fake, running) = running(config(|options| {
+        (options.stp, options.mcast_querier) = (Some(StpMode::Rstp), Some(true));
+        options.port.insert("container2".to_owned(), edge);
+    }))
+    .await;
+    let state =
+        |name: &str| running.port_reports().into_iter().find(|port| port.ifname == name).unwrap().state;
+    assert_eq!((state("container1").as_str(), state("container2").as_str()), ("listening", "forwarding"));
+    assert!(queries(&fake, "container2") > 0);
+    assert_eq!(queries(&fake, "container1"), 0);
+}
+
+/// The number of IGMP queries among the frames that a port got.
+fn queries(fake: &FakeControl, port: &str) -> usize {
+    let (peer, mut frame) = (fake.peer(port), [0; 200]);
+    peer.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let frames =
+        std::iter::from_fn(|| peer.recv(&mut frame).ok().map(|_| frame[..6] == [1, 0, 0x5e, 0, 0, 1]));
+    frames.filter(|is_query| *is_query).count()
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ impl<M: HostNetwork> Running<M> {
         let mut flags = self.switch.ports.flags(id);
         settings.flags().for_each(|(flag, on)| flags.set(flag, on));
         self.switch.ports.set_flags(id, flags);
-        Ok(())
+        self.set_stp_port(id, settings)
     }
 
     /// Applies the settings that the configuration file has for a new port. The guard has been set already, because a

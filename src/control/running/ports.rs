@@ -15,6 +15,7 @@ use crate::control::topology::{
 };
 use crate::datapath::DatapathError;
 use crate::switch::fdb::FdbKey;
+use crate::switch::stp::PortConfig;
 use crate::switch::{Port, PortCounts, PortFlag, PortFlags, PortId};
 use crate::sys::netns::Netns;
 use crate::wire::Mac;
@@ -72,6 +73,8 @@ pub(crate) struct PortRecord {
     pub(super) throttled: Vec<Throttled>,
     /// Why it is blocked, if it is.
     pub(super) loop_record: Option<LoopRecord>,
+    /// Its parameters in the spanning tree.
+    pub(super) stp: PortConfig,
 }
 
 /// The addresses that the switch assigned to a port. The container may have changed those of the device since.
@@ -112,6 +115,7 @@ impl PortRecord {
             compared: PortCounts::default(),
             throttled: Vec::new(),
             loop_record: None,
+            stp: PortConfig::default(),
         }
     }
 
@@ -279,10 +283,14 @@ impl<M: HostNetwork> Running<M> {
                 record.compared = record.counted_before;
                 self.names.set(id, &record.name);
                 // A socket has queues when it has a peer.
-                let attached = if queues.is_empty() { Ok(()) } else { self.datapath.attach(id, queues) };
-                attached.map(|()| id).map_err(|error| {
+                let attached = match self.stp_port_added(id) {
+                    Ok(()) if queues.is_empty() => Ok(()),
+                    Ok(()) => self.datapath.attach(id, queues).map_err(RunError::from),
+                    Err(error) => Err(error),
+                };
+                attached.map(|()| id).inspect_err(|_| {
+                    self.stp_port_removed(id);
                     self.release_port(id);
-                    RunError::from(error)
                 })
             }
         };
@@ -296,6 +304,7 @@ impl<M: HostNetwork> Running<M> {
                 self.ports.insert(id, record);
                 self.emit_port_event(EventType::PortAdded, id);
                 self.multicast_port_changed(id, self.ports[&id].is_up());
+                self.stp_link_changed(id);
                 Ok(id)
             }
             Err(why) => {
@@ -322,7 +331,9 @@ impl<M: HostNetwork> Running<M> {
         }
         // Handle the workers' messages about this port before another port uses its slot.
         self.drain_notices();
+        self.update_protocols();
         self.multicast_port_removed(id);
+        self.stp_port_removed(id);
         self.emit_port_event(EventType::PortRemoved, id);
         self.switch.assign_mac(id, None);
         self.switch.set_guard(id, None);
@@ -408,6 +419,7 @@ impl<M: HostNetwork> Running<M> {
         if was_up != is_up {
             self.multicast_port_changed(id, is_up);
         }
+        self.stp_link_changed(id);
         let kind = match (was_up, is_up) {
             _ if link == LinkState::Gone && !was_gone => EventType::PortGone,
             (false, true) => EventType::PortUp,

@@ -8,12 +8,14 @@ use tracing::info;
 use super::ports::{LinkState, PortRecord};
 use super::totals;
 use super::{FdbPage, HostNetwork, Running};
+use crate::control::config::spanning_tree;
 use crate::control::metrics::{MetricsSnapshot, WorkerStats};
 use crate::control::report::{
-    DELETED, FdbFilter, FdbReport, GatewayReport, PortReport, PortStats, Status, SwitchState,
+    BridgePort, DELETED, FdbFilter, FdbReport, GatewayReport, PortReport, PortStats, Status, SwitchState,
 };
 use crate::switch::fdb::{FdbEntry, FdbState};
-use crate::switch::{Counters, PortCounts, PortFlag, PortId, PortState, Tick};
+use crate::switch::stp::{PortConfig, path_cost};
+use crate::switch::{Counters, PortCounts, PortFlag, PortFlags, PortId, PortState, Tick};
 
 /// Slots of the forwarding database that are read at once.
 pub(super) const FDB_PAGE: u32 = 1024;
@@ -95,7 +97,7 @@ impl<M: HostNetwork> Running<M> {
         let (state, operstate) = match port.link {
             LinkState::Gone => ("disabled", "NOTPRESENT"),
             _ if !port.is_up() => ("disabled", "DOWN"),
-            _ => (self.state(id).name(), "UP"),
+            _ => (self.stp_state_of(id).unwrap_or(self.state(id).name()), "UP"),
         };
         let device = &port.device;
         PortReport {
@@ -107,7 +109,7 @@ impl<M: HostNetwork> Running<M> {
             fault: port.fault.clone(),
             master: self.config.name.clone(),
             state: state.to_owned(),
-            bridge: self.switch.ports.flags(id).into(),
+            bridge: bridge_port(self.switch.ports.flags(id), &port.stp),
             operstate: operstate.to_owned(),
             admin_state: port.admin,
             address: device.mac,
@@ -206,8 +208,8 @@ impl<M: HostNetwork> Running<M> {
             up: self.ports.values().map(|port| (port.name.clone(), port.is_up())).collect(),
             blocked: self
                 .ports
-                .iter()
-                .map(|(id, port)| (port.name.clone(), self.switch.ports.is_blocked(*id)))
+                .values()
+                .map(|port| (port.name.clone(), port.loop_record.is_some()))
                 .collect(),
             fdb_aged: self.aged,
             workers: self.datapath.counters().iter().enumerate().map(worker).collect(),
@@ -217,5 +219,16 @@ impl<M: HostNetwork> Running<M> {
     /// Everything that was ever counted in this slot.
     pub(super) fn totals(&self, id: PortId) -> PortCounts {
         totals::sum(self.datapath.port_counters(id))
+    }
+}
+
+/// The settings that the Linux bridge has too.
+fn bridge_port(flags: PortFlags, stp: &PortConfig) -> BridgePort {
+    BridgePort {
+        priority: spanning_tree::shown_priority(stp.priority),
+        cost: stp.cost.unwrap_or(path_cost(None)),
+        guard: stp.guard,
+        root_block: stp.root_block,
+        ..flags.into()
     }
 }

@@ -82,6 +82,7 @@ fn run_status(error: &RunError) -> StatusCode {
         | RunError::Fdb(_)
         | RunError::NoSnooping
         | RunError::TooManyPorts
+        | RunError::NoSpanningTree
         | RunError::PortExists(_)
         | RunError::GonePortExists(_)
         | RunError::AddressOfGonePort(..)
@@ -93,12 +94,17 @@ fn run_status(error: &RunError) -> StatusCode {
         | RunError::NoGuardAddresses(_)
         | RunError::AddressTaken(..)
         | RunError::SubnetFull(_) => StatusCode::CONFLICT,
-        RunError::Datapath(DatapathError::TooManyMirrors | DatapathError::WorkerUnresponsive(_)) => {
+        RunError::Datapath(error) => datapath_status(error),
+        RunError::NoUring(_) | RunError::Interrupted => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn datapath_status(error: &DatapathError) -> StatusCode {
+    match error {
+        DatapathError::TooManyMirrors | DatapathError::WorkerUnresponsive(_) => {
             StatusCode::SERVICE_UNAVAILABLE
         }
-        RunError::Datapath(_) | RunError::NoUring(_) | RunError::Interrupted => {
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

@@ -45,7 +45,7 @@ use super::metrics::{self as exposition, SharedMetrics};
 use super::report::{
     AddedPort, ErrorCode, ErrorReport, FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, FlushReport,
     Health, MdbEntryQuery, MdbReport, NewFdbEntry, NewMdbEntry, NewPort, PortReport, PortSettings, PortStats,
-    Status, StopReport, SwitchSettings, SwitchState,
+    Status, StopReport, StpReport, SwitchSettings, SwitchState,
 };
 use super::running::{Command, Handle, RunError};
 use super::trace::{LiveTraceLine, Trace, TraceFilter, TraceRequest};
@@ -79,6 +79,7 @@ pub(crate) fn router(
         .routes(routes!(flush_fdb))
         .routes(routes!(show_mdb, add_mdb, remove_mdb))
         .routes(routes!(set_switch))
+        .routes(routes!(stp))
         .routes(routes!(stats))
         .routes(routes!(self::metrics))
         .routes(routes!(metrics_for_scrapers))
@@ -314,6 +315,15 @@ async fn set_switch(
     Body(settings): Body<SwitchSettings>,
 ) -> ApiResult<Json<Status>> {
     Ok(Json(switch.request(|reply| Command::SetSwitch(settings, reply)).await??))
+}
+
+/// Show the spanning tree
+#[utoipa::path(get, path = "/v1/stp", responses(
+    (status = 200, body = [StpReport]),
+    (status = 409, body = ErrorReport),
+))]
+async fn stp(State(switch): State<Handle>) -> ApiResult<Json<[StpReport; 1]>> {
+    Ok(Json([switch.request(Command::Stp).await??]))
 }
 
 /// Show the counters of all ports

@@ -122,6 +122,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("DELETE", "/v1/mdb"),
     ("POST", "/v1/handover"),
     ("GET", "/v1/stats"),
+    ("GET", "/v1/stp"),
     ("GET", "/v1/metrics"),
     ("GET", "/metrics"),
     ("GET", "/v1/log"),

@@ -51,6 +51,7 @@ fn role(kind: EventType) -> StyleRole {
         | EventType::FdbAdded
         | EventType::PortAdded
         | EventType::PortUp
+        | EventType::StpState
         | EventType::PortUnblocked
         | EventType::MdbAdded
         | EventType::MdbRouterAdded
@@ -66,6 +67,9 @@ fn role(kind: EventType) -> StyleRole {
         | EventType::PortChanged
         | EventType::NatRestored
         | EventType::MdbFull
+        | EventType::StpRoot
+        | EventType::TopologyChange
+        | EventType::RootBlock
         | EventType::Lost => StyleRole::Warn,
         EventType::Evicted
         | EventType::Refused
@@ -74,6 +78,7 @@ fn role(kind: EventType) -> StyleRole {
         | EventType::LoopDetected
         | EventType::PortGone
         | EventType::WorkerStalled
+        | EventType::BpduGuard
         | EventType::NatFailed => StyleRole::Bad,
     }
 }

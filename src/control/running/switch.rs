@@ -1,0 +1,40 @@
+//! The switch that a configuration describes.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+
+use super::ticks;
+use crate::control::Config;
+use crate::switch::stp::{BridgeConfig, SpanningTree};
+use crate::switch::{Gateway, Switch, SwitchConfig};
+
+/// The switch without ports, and its spanning tree.
+pub(super) fn new(config: &Config) -> (Switch, Option<SpanningTree>) {
+    let mut switch = Switch::new(settings(config)).with_group_fwd_mask(config.group_fwd_mask);
+    if config.loop_detection {
+        switch = switch.with_loop_detection(RandomState::new().hash_one(&config.name));
+    }
+    let mac = switch.gateway.mac.get();
+    // The parameters were checked.
+    let spanning_tree = config.stp.and_then(|stp| SpanningTree::new(BridgeConfig { mac, ..stp }).ok());
+    if spanning_tree.is_some() {
+        switch = switch.with_spanning_tree();
+    }
+    (switch, spanning_tree)
+}
+
+fn settings(config: &Config) -> SwitchConfig {
+    let mut gateway = Gateway { mac: config.mac_prefix.mac(0).into(), ..Gateway::default() };
+    for address in config.gateways() {
+        match address {
+            IpAddr::V4(address) => gateway.ipv4.push(address),
+            IpAddr::V6(address) => gateway.ipv6.push(address),
+        }
+    }
+    SwitchConfig {
+        ageing: ticks(config.ageing_time),
+        fdb_max: config.fdb_max,
+        seed: RandomState::new().hash_one(&config.name),
+        gateway,
+    }
+}
