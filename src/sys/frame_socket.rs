@@ -25,7 +25,7 @@ use super::queue::{Access, Framing, Queue};
 use super::stream_relay;
 
 /// Bytes of frames that may wait in each direction.
-const SOCKET_BUFFER: usize = 4 << 20;
+pub const SOCKET_BUFFER: usize = 4 << 20;
 
 /// What a socket carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

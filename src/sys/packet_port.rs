@@ -68,6 +68,14 @@ pub fn open(ifindex: u32, count: usize) -> Result<Vec<Queue>, PacketPortError> {
     Ok(queues)
 }
 
+/// Checks that an existing device can be opened as a port, without a device.
+///
+/// # Errors
+/// See [`PacketPortError`].
+pub fn check() -> Result<(), PacketPortError> {
+    open_socket().map(drop)
+}
+
 /// A socket that receives nothing before it is bound: its protocol is 0.
 fn open_socket() -> Result<OwnedFd, PacketPortError> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;

@@ -8,6 +8,7 @@ use crate::control::topology::preflight::files_needed;
 use crate::datapath::BUFFERS;
 use crate::switch::Ports;
 use crate::sys::arena::BUFFER_SIZE;
+use crate::sys::frame_socket::SOCKET_BUFFER;
 use crate::sys::sandbox::Restriction;
 use crate::sys::uring::QUEUE_BYTES;
 
@@ -28,6 +29,8 @@ pub(crate) fn run_checks(facts: &Facts) -> Vec<Finding> {
         rp_filter,
         open_files,
         locked_memory,
+        device_ports,
+        socket_ports,
         landlock,
         neighbour_tables,
     ];
@@ -66,10 +69,12 @@ pub(super) fn kernel(facts: &Facts) -> Finding {
         Some(version) if version < (5, 15) => {
             note("older than 5.15, the oldest version that is fully supported")
         }
-        Some(version) if version < (6, 2) => {
-            note("no UDP segmentation offload (needs 6.2), no io_uring engine (needs 6.4)")
+        Some(version) if version < (6, 2) => note(
+            "no UDP segmentation offload (needs 6.2), no io_uring engine and no ports on existing devices (need 6.4)",
+        ),
+        Some(version) if version < (6, 4) => {
+            note("no io_uring engine and no ports on existing devices (need 6.4)")
         }
-        Some(version) if version < (6, 4) => note("no io_uring engine (needs 6.4)"),
         Some(_) => Finding::ok("kernel", format!("Linux {release}")),
     }
 }
@@ -203,6 +208,30 @@ pub(super) fn locked_memory(facts: &Facts) -> Finding {
                 limit >> 10
             );
             Finding::note(CHECK, what).fix(raise("memlock", WORKER_LOCKED_BYTES))
+        }
+    }
+}
+
+/// What `port add --device` needs.
+pub(super) fn device_ports(facts: &Facts) -> Finding {
+    const CHECK: &str = "device ports";
+    match &facts.no_packet_ports {
+        Some(why) => Finding::note(CHECK, format!("existing devices cannot be ports: {why}")),
+        None if facts.missing_capabilities.is_empty() => Finding::ok(CHECK, "existing devices can be ports"),
+        None => Finding::ok(CHECK, "existing devices of the sandbox can be ports"),
+    }
+}
+
+/// What `port add --socket` needs. Root can exceed the limit.
+pub(super) fn socket_ports(facts: &Facts) -> Finding {
+    const CHECK: &str = "socket ports";
+    let wanted = SOCKET_BUFFER as u64;
+    let limit = if facts.missing_capabilities.is_empty() { None } else { facts.wmem_max };
+    match limit.filter(|limit| *limit < wanted) {
+        None => Finding::ok(CHECK, format!("{} KiB of frames can wait in each direction", wanted >> 10)),
+        Some(limit) => {
+            let what = format!("only {} KiB of frames can wait in each direction", limit >> 10);
+            Finding::note(CHECK, what).fix(format!("sudo sysctl net.core.wmem_max={wanted}"))
         }
     }
 }

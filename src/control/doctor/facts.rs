@@ -14,6 +14,7 @@ use crate::control::topology::inspect::{self, KnownSwitch, kernel_error};
 use crate::control::topology::neighbours;
 use crate::control::topology::preflight::UsedNetwork;
 use crate::datapath;
+use crate::sys::packet_port::{self, PacketPortError};
 use crate::sys::sandbox::{self, Restriction};
 use crate::sys::tap::{self, TapError};
 use crate::sys::{caps, confine, limits, netns, runtime_dir};
@@ -52,6 +53,10 @@ pub(crate) struct Facts {
     pub(super) open_files: u64,
     /// Limit of locked memory in bytes; `None`: unlimited.
     pub(super) locked_memory: Option<u64>,
+    /// Why existing devices cannot be ports, if so. For other users than root this is not known.
+    pub(super) no_packet_ports: Option<String>,
+    /// `net.core.wmem_max`.
+    pub(super) wmem_max: Option<u64>,
     /// The kernel has Landlock.
     pub(super) landlock: bool,
     /// Limit of entries in the kernel's neighbour tables.
@@ -128,6 +133,8 @@ impl Facts {
             workers: config.workers as u64,
             open_files: limits::open_files().map_err(kernel_error("read the limit of open files"))?,
             locked_memory: locked_memory()?,
+            no_packet_ports: no_packet_ports(root),
+            wmem_max: number("net/core/wmem_max"),
             landlock: confine::has_landlock(),
             neighbours: neighbours::limit(),
             switches: inspect::switches(&runtime_dir::path()),
@@ -147,6 +154,14 @@ fn tun() -> TunState {
         Err(TapError::NoDriver) => TunState::Missing,
         Err(TapError::NoPermission) => TunState::NoPermission,
         Err(error) => TunState::Broken(error.to_string()),
+    }
+}
+
+/// A switch without root has `CAP_NET_RAW` in its sandbox, whatever this user may do here.
+fn no_packet_ports(root: bool) -> Option<String> {
+    match packet_port::check() {
+        Err(PacketPortError::NoPermission) if !root => None,
+        outcome => outcome.err().map(|error| error.to_string()),
     }
 }
 

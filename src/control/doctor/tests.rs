@@ -30,6 +30,8 @@ fn healthy() -> Facts {
         workers: 1,
         open_files: 1 << 20,
         locked_memory: None,
+        no_packet_ports: None,
+        wmem_max: Some(4 << 20),
         landlock: true,
         neighbours: 1 << 14,
         switches: Vec::new(),
@@ -103,7 +105,7 @@ fn notes_missing_kernel_features() {
         ("5.10.0-32-amd64", State::Note, "older than 5.15"),
         ("5.15.0", State::Note, "no UDP segmentation offload"),
         ("6.1.0-40", State::Note, "no UDP segmentation offload"),
-        ("6.2.16", State::Note, ": no io_uring engine (needs 6.4)"),
+        ("6.2.16", State::Note, ": no io_uring engine and no ports on existing devices (need 6.4)"),
         ("6.4.0-rc1", State::Ok, "6.4.0-rc1"),
         ("7.3+", State::Ok, "7.3+"),
         ("strange", State::Note, "unknown version"),
@@ -307,6 +309,22 @@ fn checks_limits() {
             "locked memory",
             (state, what, fix),
         );
+    }
+}
+
+#[test]
+fn checks_requirements_of_device_and_socket_ports() {
+    let why = "it needs CAP_NET_RAW";
+    let without = Facts { no_packet_ports: Some(why.into()), ..healthy() };
+    assert_finding(&without, "device ports", (State::Note, why, None));
+    assert_finding(&by_user(), "device ports", (State::Ok, "of the sandbox", None));
+    let small = |facts| Facts { wmem_max: Some(208 << 10), ..facts };
+    let fix = Some("sudo sysctl net.core.wmem_max=4194304");
+    assert_finding(&small(by_user()), "socket ports", (State::Note, "only 208 KiB", fix));
+    // The limit is not one for root.
+    assert_finding(&small(healthy()), "socket ports", (State::Ok, "4096 KiB", None));
+    for facts in [without, small(by_user())] {
+        assert_start(&facts, true, EVERYWHERE);
     }
 }
 
