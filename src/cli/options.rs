@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use clap::ValueHint;
 use clap_complete::ArgValueCompleter;
 
 use super::complete;
@@ -22,6 +23,9 @@ pub(super) struct StartOptions {
     /// Existing device of this network namespace that becomes a port; may be repeated
     #[arg(long, value_name = "NAME", add = ArgValueCompleter::new(complete::devices))]
     device: Vec<String>,
+    /// Unix socket that becomes a port, as with `port add --socket`; may be repeated. Options: listen, type=TYPE, name=PORT
+    #[arg(long, value_name = "PATH[,OPTION]...", value_hint = ValueHint::FilePath)]
+    socket: Vec<String>,
     /// IPv4 or IPv6 subnet; may be repeated. The gateway gets the first address, container N the Nth after it
     /// [default: 172.16.0.0/24 (wider for more than 253 ports) and fd00:172:16::/64]
     #[arg(long, value_name = "CIDR")]
@@ -152,6 +156,7 @@ impl From<StartOptions> for Options {
             loop_detection: typed.loop_detection,
             hub: typed.hub,
             device: typed.device,
+            socket: typed.socket,
             mcast_snooping: typed.mcast_snooping,
             mcast_querier: typed.mcast_querier,
             no_gateway: typed.no_gateway,

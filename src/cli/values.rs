@@ -27,16 +27,15 @@ impl ValueEnum for EngineChoice {
 
 impl ValueEnum for SocketType {
     fn value_variants<'a>() -> &'a [Self] {
-        &[SocketType::Seqpacket, SocketType::Stream]
+        &SocketType::ALL
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(match self {
-            SocketType::Seqpacket => PossibleValue::new("seqpacket")
-                .help("A virtio-net header and a frame in each message: another switch"),
-            SocketType::Stream => PossibleValue::new("stream")
-                .help("Frames with their length before them: QEMU (-netdev stream), passt"),
-        })
+        let help = match self {
+            SocketType::Seqpacket => "A virtio-net header and a frame in each message: another switch",
+            SocketType::Stream => "Frames with their length before them: QEMU (-netdev stream), passt",
+        };
+        Some(PossibleValue::new(self.name()).help(help))
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Options {
     pub prefix: Option<String>,
     /// Existing device of this network namespace that becomes a port; may be repeated.
     pub device: Vec<String>,
+    /// Unix socket that becomes a port: PATH, and then ,listen or ,type=TYPE or ,name=PORT; may be repeated.
+    pub socket: Vec<String>,
     /// IPv4 or IPv6 subnet; may be repeated. The gateway gets the first address, container N the Nth after it.
     pub subnet: Vec<String>,
     /// Masquerade packets from the containers to other networks (NAT).
@@ -97,6 +99,7 @@ impl Options {
             ports: self.ports.or(other.ports),
             prefix: self.prefix.or(other.prefix),
             device: if self.device.is_empty() { other.device } else { self.device },
+            socket: if self.socket.is_empty() { other.socket } else { self.socket },
             subnet: if self.subnet.is_empty() { other.subnet } else { self.subnet },
             nat: self.nat.or(other.nat),
             internal: self.internal.or(other.internal),

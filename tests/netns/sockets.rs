@@ -36,8 +36,12 @@ impl TwoSwitches {
     }
 
     fn start_second(&self) {
+        self.start_second_with("");
+    }
+
+    fn start_second_with(&self, arguments: &str) {
         let start = "uswitch start --detach --name two --prefix other --ports 1 --internal --subnet 172.16.1.0/24 --guard off";
-        self.host().run(start).ok();
+        self.host().run(&format!("{start} {arguments}")).ok();
         self.host().netns("other1").run(&format!("ip addr add {OTHER}/24 dev eth0")).ok();
     }
 
@@ -150,6 +154,29 @@ fn port_follows_its_peer() {
     }
 }
 
+/// From the configuration file and from the command line, with and without options.
+#[test]
+fn starts_with_sockets() {
+    let host = Host::new();
+    let file = "ports = 1\nguard = false\nsocket = [\"/run/between.sock,listen,name=peer\"]\n";
+    host.sh(&format!("printf '{file}' >/run/lab.toml")).ok();
+    let switches = TwoSwitches { first: Uswitch::on(host, "--config /run/lab.toml") };
+    switches.start_second_with(&format!("--socket {SOCKET}"));
+    let [h1, _] = switches.hosts();
+    switches.wait_for("UP");
+    h1.run(&format!("ping -n -c 1 -W 5 {OTHER}")).ok();
+    let host = switches.host();
+    for (arguments, words) in [
+        ("--socket /run/x.sock,talk", "--socket: 'talk' is not an option of a socket"),
+        (&format!("--socket {SOCKET},listen"), "another program listens there"),
+    ] {
+        let start = "uswitch start --detach --name three --prefix three --internal --subnet 172.16.2.0/24";
+        let error = host.run(&format!("{start} {arguments}")).fails();
+        assert!(error.contains(words) && error.trim().lines().count() == 1, "{error}");
+        assert!(!host.path("/run/netns/three1").exists(), "everything is removed");
+    }
+}
+
 #[test]
 fn socket_is_accessible_to_its_owner_only_and_removed_at_the_end() {
     let s = Uswitch::with("--ports 1");
@@ -177,7 +204,7 @@ fn rejects_a_socket_that_cannot_be_a_port() {
     let host = s.host();
     host.run(&format!("uswitch port add peer --socket {SOCKET} --listen")).ok();
     host.sh("echo kept >/run/file").ok();
-    let before = host.run("uswitch port show --json").ok();
+    let before = host.run("uswitch port show").ok();
     for (arguments, words) in [
         (format!("new --socket {SOCKET} --listen"), "another program listens there"),
         ("new --socket /run/file --listen".to_owned(), "a file that is not a socket"),
@@ -190,7 +217,7 @@ fn rejects_a_socket_that_cannot_be_a_port() {
         let error = host.run(&format!("uswitch port add {arguments}")).fails();
         assert!(error.contains(words) && error.trim().lines().count() == 1, "{error}");
     }
-    assert_eq!(host.run("uswitch port show --json").ok(), before);
+    assert_eq!(host.run("uswitch port show").ok(), before);
     assert_eq!(host.run("cat /run/file").ok(), "kept\n");
 }
 

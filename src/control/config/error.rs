@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::subnets::MOST_SUBNETS;
 use crate::control::addressing::ParseMacPrefixError;
 use crate::control::format::counted;
+use crate::control::report::SocketType;
 
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +54,24 @@ pub enum InvalidValue {
     /// A device is given twice.
     #[error("'{0}' is given twice: a device can be one port only")]
     DeviceTwice(String),
+    /// A socket is given twice.
+    #[error("the socket {0} is given twice: it can be one port only")]
+    SocketTwice(String),
+    /// Two ports have the same name.
+    #[error("two ports would have the name '{0}': add ,name=PORT to the socket")]
+    PortTwice(String),
+    /// An option of a socket.
+    #[error("'{0}' is not an option of a socket: write PATH, and then ,listen or ,type=TYPE or ,name=PORT")]
+    SocketOption(String),
+    /// Not a type of socket.
+    #[error("'{0}' is not a type of socket: choose one of {types}", types = socket_types())]
+    SocketType(String),
+    /// The path of a socket has no name for its port.
+    #[error("{0} has no name that a port can have: add ,name=PORT")]
+    SocketName(String),
+    /// A path that depends on the current directory.
+    #[error("'{0}' is not an absolute path")]
+    RelativePath(String),
     /// Not a name for a container.
     #[error(
         "'{0}' cannot name a container: use 1 to 63 letters, digits, '.', '_' or '-', start with a letter or digit, and \
@@ -153,6 +172,10 @@ pub enum InvalidValue {
     /// `--mcast-querier` with `--mcast-snooping off`.
     #[error("a querier needs multicast snooping, which 'mcast-snooping' turns off: give only one of them")]
     QuerierWithoutSnooping,
+}
+
+fn socket_types() -> String {
+    SocketType::ALL.map(SocketType::name).join(", ")
 }
 
 fn addresses(count: u64) -> String {

@@ -4,6 +4,7 @@ mod error;
 mod mtu;
 mod names;
 mod port_settings;
+mod sockets;
 pub(crate) mod spanning_tree;
 mod subnets;
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub use self::error::{ConfigError, InvalidValue};
 pub use self::mtu::{LARGEST_MTU, SMALLEST_MTU, SMALLEST_MTU_V6, mtu};
 pub use self::names::{DEFAULT_NAME, HOST, container_name, device_name};
 pub use self::port_settings::port_settings;
+pub use self::sockets::{NamedSocket, name_of_socket};
 pub use self::spanning_tree::StpMode;
 pub use self::subnets::is_special;
 
@@ -32,7 +34,7 @@ use self::workers::{busy_poll, cpus, default_workers, placement};
 use super::addressing::MacPrefix;
 use super::log::LogLevel;
 use super::options::{Options, OptionsFile};
-use super::report::PortSettings;
+use super::report::{NewPort, PortSettings};
 use crate::datapath::{BusyPoll, Placement};
 use crate::switch::Ports;
 use crate::switch::stp::BridgeConfig;
@@ -61,6 +63,8 @@ pub struct Config {
     pub prefix: String,
     /// Existing devices that become ports, with their own names.
     pub devices: Vec<String>,
+    /// Sockets that become ports.
+    pub sockets: Vec<NamedSocket>,
     /// In each subnet the first address is the gateway's by default, and container N has the (N+1)th.
     pub subnets: Vec<IpNet>,
     /// The gateway's address in each subnet that has one.
@@ -157,6 +161,17 @@ impl Config {
         format!("{}{n}", self.prefix)
     }
 
+    /// The ports on existing devices and on sockets.
+    pub fn attached_ports(&self) -> Vec<NewPort> {
+        let device = |device: &String| NewPort { device: Some(device.clone()), ..NewPort::default() };
+        let socket = |NamedSocket { port, socket }: &NamedSocket| NewPort {
+            name: Some(port.clone()),
+            socket: Some(socket.clone()),
+            ..NewPort::default()
+        };
+        self.devices.iter().map(device).chain(self.sockets.iter().map(socket)).collect()
+    }
+
     /// The smallest MTU that the subnets allow.
     pub fn smallest_mtu(&self) -> u32 {
         smallest_mtu(&self.subnets)
@@ -171,6 +186,7 @@ impl Options {
             "ports" => self.ports.is_some(),
             "prefix" => self.prefix.is_some(),
             "device" => !self.device.is_empty(),
+            "socket" => !self.socket.is_empty(),
             "subnet" => !self.subnet.is_empty(),
             "nat" => self.nat.is_some(),
             "mcast-querier" => self.mcast_querier.is_some(),
@@ -210,14 +226,14 @@ fn check(options: Options) -> Checked<Config> {
     let (nat, internal) = nat(&options)?;
     let (mcast_snooping, mcast_querier) = multicast(&options)?;
     let stp = spanning_tree::bridge(&options)?;
-    let prefix = prefix(options.prefix)?;
     Ok(Config {
         gateways,
         mac_prefix: mac_prefix(options.mac_prefix.as_deref().unwrap_or(PLACEHOLDER_MAC_PREFIX))?,
         name,
         ports,
-        prefix,
+        prefix: prefix(options.prefix)?,
         choose,
+        sockets: sockets::sockets(&options.socket, &options.device)?,
         devices: devices(options.device)?,
         nat,
         internal,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::subnets::default_subnets;
 use super::*;
-use crate::control::report::AdminState;
+use crate::control::report::{AdminState, SocketType};
 
 fn config(edit: impl FnOnce(&mut Options)) -> Result<Config, String> {
     let mut options = Options::default();
@@ -59,6 +59,38 @@ fn checks_settings_of_ports() {
     );
     let error = of_file("[port.container1]\nadmin-state = 'off'\n").unwrap_err();
     assert!(error.starts_with("lab.toml:2: admin-state: 'off' is not one of up, down"), "{error}");
+}
+
+#[test]
+fn sockets_have_options() {
+    let sockets = |typed: &[&str]| config(|o| o.socket = typed.iter().map(ToString::to_string).collect());
+    let parsed = sockets(&["/run/vm1.sock,type=stream,listen", "/run/vm1,name=peer"]).unwrap().sockets;
+    let [vm1, peer] = &parsed[..] else { panic!("{parsed:?}") };
+    assert_eq!((vm1.port.as_str(), vm1.socket.kind, vm1.socket.listen), ("vm1", SocketType::Stream, true));
+    assert_eq!(
+        (peer.port.as_str(), peer.socket.kind, peer.socket.listen),
+        ("peer", SocketType::Seqpacket, false)
+    );
+    assert_eq!(peer.socket.path, Path::new("/run/vm1"));
+    for (typed, words) in [
+        (&["run/vm1.sock"][..], "'run/vm1.sock' is not an absolute path"),
+        (&[""], "'' is not an absolute path"),
+        (&["/run/vm1.sock,connect"], "'connect' is not an option of a socket: write PATH, and then ,listen"),
+        (&["/run/vm1.sock,"], "'' is not an option of a socket"),
+        (&["/run/vm1.sock,type=raw"], "'raw' is not a type of socket: choose one of seqpacket, stream"),
+        (&["/run/vm1.sock,name=a b"], "'a b' cannot name a container"),
+        (&["/run/.hidden"], "/run/.hidden has no name that a port can have"),
+        (&["/run/vm1.sock", "/run/vm1.sock,name=vm2"], "the socket /run/vm1.sock is given twice"),
+        (&["/run/a/vm1.sock", "/run/b/vm1.sock"], "two ports would have the name 'vm1'"),
+    ] {
+        let error = sockets(typed).unwrap_err();
+        assert!(error.starts_with("--socket: ") && error.contains(words), "{error}");
+    }
+    let both = refusal(|o| {
+        o.device = vec!["lan".into()];
+        o.socket = vec!["/run/lan.sock".into()];
+    });
+    assert!(both.contains("two ports would have the name 'lan'"), "{both}");
 }
 
 #[test]

@@ -308,6 +308,19 @@ pub enum SocketType {
     Stream,
 }
 
+impl SocketType {
+    /// All of them.
+    pub(crate) const ALL: [SocketType; 2] = [SocketType::Seqpacket, SocketType::Stream];
+
+    /// The name in JSON and in options.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            SocketType::Seqpacket => "seqpacket",
+            SocketType::Stream => "stream",
+        }
+    }
+}
+
 /// Settings of a port to change. Missing ones stay as they are.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]

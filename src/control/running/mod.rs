@@ -53,7 +53,6 @@ mod view;
 mod watchdog;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -72,7 +71,7 @@ use ports::PortRecord;
 use watchdog::Watchdog;
 
 use super::config::{HOST, InvalidValue};
-use super::report::{ErrorCode, NewPort, StopReport};
+use super::report::{ErrorCode, StopReport};
 use super::topology::{Environment, NetworkChange, Topology, TopologyError};
 use super::trace::TraceError;
 use super::{Config, EngineChoice};
@@ -138,8 +137,6 @@ pub(crate) enum RunError {
     Excludes(&'static str, &'static str),
     #[error("give the port a name: its socket has none that a port can have")]
     NoNameOfSocket,
-    #[error("'{}' is not an absolute path", .0.display())]
-    RelativePath(PathBuf),
     /// The address, and its owner.
     #[error(
         "the port {0} exists, and its device is gone: replace it (--replace), or delete it with `uswitch port del {0}`"
@@ -342,8 +339,7 @@ impl<M: HostNetwork> Running<M> {
             let plan = PortPlan::container(&self.config, n)?;
             self.make_port(plan, HostNetwork::add_port)?;
         }
-        for device in self.config.devices.clone() {
-            let request = NewPort { device: Some(device), ..NewPort::default() };
+        for request in self.config.attached_ports() {
             let plan = PortPlan::new(&self.config, &self.ports, request)?;
             self.make_port(plan, HostNetwork::add_port)?;
         }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 
 use super::ports::{Assigned, PortRecord};
-use super::{HOST, PortTable, RunError, guard};
+use super::{HOST, InvalidValue, PortTable, RunError, guard};
 use crate::control::report::{NewPort, NewSocket, SocketType};
 use crate::control::topology::{self, Attachment, PortNetns, PortSpec, SocketSpec};
 use crate::control::{Config, addressing, config};
@@ -88,7 +88,7 @@ impl PortPlan {
             (None, Some(socket)) => {
                 refuse_others(&request, "socket")?;
                 let spec = socket_spec(config, socket, request.mtu)?;
-                let name = request.name.clone().or_else(|| name_of_socket(&spec.path));
+                let name = request.name.clone().or_else(|| config::name_of_socket(&spec.path));
                 let name = name.ok_or(RunError::NoNameOfSocket)?;
                 PortPlan::without_tap(config, ports, &request, (name, Attachment::Socket(spec)))
             }
@@ -181,7 +181,7 @@ fn refuse_others(request: &NewPort, chosen: &'static str) -> Result<(), RunError
 
 fn socket_spec(config: &Config, socket: &NewSocket, mtu: Option<u64>) -> Result<SocketSpec, RunError> {
     if !socket.path.is_absolute() {
-        return Err(RunError::RelativePath(socket.path.clone()));
+        return Err(InvalidValue::RelativePath(socket.path.display().to_string()).into());
     }
     Ok(SocketSpec {
         path: socket.path.clone(),
@@ -193,12 +193,6 @@ fn socket_spec(config: &Config, socket: &NewSocket, mtu: Option<u64>) -> Result<
         mtu: mtu.map_or(Ok(config.mtu), |mtu| config::mtu(mtu, &[]))?,
         queues: config.workers,
     })
-}
-
-/// Default name of a port on a socket: `vm1` for `/run/vm1.sock`.
-fn name_of_socket(path: &Path) -> Option<String> {
-    let stem = path.file_stem()?.to_str()?;
-    config::container_name(stem).is_ok().then(|| stem.to_owned())
 }
 
 /// Whether a port can take GSO packets: there is a virtio-net header before each frame.

@@ -71,7 +71,6 @@ fn run_status(error: &RunError) -> StatusCode {
         | RunError::OwnNetns(_)
         | RunError::Excludes(..)
         | RunError::NoNameOfSocket
-        | RunError::RelativePath(_)
         | RunError::NoVlans(_)
         | RunError::PermanentEntry
         | RunError::Trace(_)
