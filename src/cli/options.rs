@@ -23,7 +23,8 @@ pub(super) struct StartOptions {
     /// Existing device of this network namespace that becomes a port; may be repeated
     #[arg(long, value_name = "NAME", add = ArgValueCompleter::new(complete::devices))]
     device: Vec<String>,
-    /// Unix socket that becomes a port, as with `port add --socket`; may be repeated. Options: listen, type=TYPE, name=PORT
+    /// Unix socket that becomes a port, as with `port add --socket`; may be repeated. Options: listen, type=TYPE,
+    /// name=PORT, remote=PATH
     #[arg(long, value_name = "PATH[,OPTION]...", value_hint = ValueHint::FilePath)]
     socket: Vec<String>,
     /// IPv4 or IPv6 subnet; may be repeated. The gateway gets the first address, container N the Nth after it

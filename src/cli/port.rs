@@ -74,6 +74,9 @@ struct PortAdd {
     /// Create the socket and wait for a peer, instead of connecting to it
     #[arg(long, requires = "socket")]
     listen: bool,
+    /// With --socket-type dgram: path of the peer's socket
+    #[arg(long, value_name = "PATH", requires = "socket", value_hint = ValueHint::FilePath)]
+    remote: Option<PathBuf>,
     /// IP address with prefix length, or `none`; may be repeated [default: the next free one of each subnet]
     #[arg(long, value_name = "CIDR", value_parser = port_address)]
     ip: Vec<PortAddress>,
@@ -306,9 +309,12 @@ impl PortAdd {
     fn run(self) -> Result<(), CliError> {
         let asked = NewPort {
             name: self.port,
-            netns: self.netns.map(absolute).transpose()?,
+            netns: self.netns.map(netns).transpose()?,
             device: self.device,
-            socket: self.socket.map(|path| socket(&path, self.socket_type, self.listen)).transpose()?,
+            socket: self
+                .socket
+                .map(|path| socket(&path, self.socket_type, self.listen, self.remote.as_deref()))
+                .transpose()?,
             ip: addresses(&self.ip)?,
             mac: self.mac,
             ifname: self.ifname,
@@ -332,18 +338,26 @@ impl PortAdd {
     }
 }
 
-fn socket(path: &Path, kind: Option<SocketType>, listen: bool) -> Result<NewSocket, CliError> {
-    let path = std::path::absolute(path).map_err(CliError::io(format!("find {}", path.display())))?;
-    Ok(NewSocket { path, kind: kind.unwrap_or_default(), listen })
+fn socket(
+    path: &Path,
+    kind: Option<SocketType>,
+    listen: bool,
+    remote: Option<&Path>,
+) -> Result<NewSocket, CliError> {
+    let remote = remote.map(absolute).transpose()?;
+    Ok(NewSocket { path: absolute(path)?, kind: kind.unwrap_or_default(), listen, remote })
+}
+
+fn netns(named: String) -> Result<String, CliError> {
+    if !named.contains('/') {
+        return Ok(named);
+    }
+    Ok(absolute(Path::new(&named))?.display().to_string())
 }
 
 /// Makes a path absolute: the switch has another working directory than this process.
-fn absolute(netns: String) -> Result<String, CliError> {
-    if !netns.contains('/') {
-        return Ok(netns);
-    }
-    let path = std::path::absolute(Path::new(&netns)).map_err(CliError::io(format!("find {netns}")))?;
-    Ok(path.display().to_string())
+fn absolute(path: &Path) -> Result<PathBuf, CliError> {
+    std::path::absolute(path).map_err(CliError::io(format!("find {}", path.display())))
 }
 
 fn ports_table(ports: &[PortReport]) -> String {

@@ -34,6 +34,7 @@ impl ValueEnum for SocketType {
         let help = match self {
             SocketType::Seqpacket => "A virtio-net header and a frame in each message: another switch",
             SocketType::Stream => "Frames with their length before them: QEMU (-netdev stream), passt",
+            SocketType::Dgram => "A frame in each datagram: QEMU (-netdev dgram)",
         };
         Some(PossibleValue::new(self.name()).help(help))
     }

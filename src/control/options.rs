@@ -23,7 +23,7 @@ pub struct Options {
     pub prefix: Option<String>,
     /// Existing device of this network namespace that becomes a port; may be repeated.
     pub device: Vec<String>,
-    /// Unix socket that becomes a port: PATH, and then ,listen or ,type=TYPE or ,name=PORT; may be repeated.
+    /// Unix socket that becomes a port: PATH, and then ,listen or ,type=TYPE or ,name=PORT or ,remote=PATH; may be repeated.
     pub socket: Vec<String>,
     /// IPv4 or IPv6 subnet; may be repeated. The gateway gets the first address, container N the Nth after it.
     pub subnet: Vec<String>,

@@ -1,7 +1,8 @@
 //! Unix sockets that carry Ethernet frames (unix(7)).
 //!
 //! A `SOCK_SEQPACKET` socket carries a virtio-net header and a frame in each message, so GSO packets cross it whole. A
-//! `SOCK_STREAM` socket has the framing of QEMU and passt ([`super::stream_relay`]).
+//! `SOCK_STREAM` socket has the framing of QEMU and passt ([`super::stream_relay`]). Datagrams have no connections:
+//! [`super::datagram_socket`] has them.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -45,19 +46,24 @@ pub enum FrameSocketError {
     /// There is another file.
     #[error("there is a file that is not a socket")]
     NotSocket,
-    /// Another program listens.
-    #[error("another program listens there")]
+    /// Another program has the socket open.
+    #[error("another program has it open")]
     InUse,
     /// Another operation.
     #[error(transparent)]
     Kernel(#[from] io::Error),
 }
 
-fn new_socket(kind: FrameSocketType) -> nix::Result<OwnedFd> {
-    let kind = match kind {
-        FrameSocketType::Seqpacket => SockType::SeqPacket,
-        FrameSocketType::Stream => SockType::Stream,
-    };
+impl From<FrameSocketType> for SockType {
+    fn from(kind: FrameSocketType) -> SockType {
+        match kind {
+            FrameSocketType::Seqpacket => SockType::SeqPacket,
+            FrameSocketType::Stream => SockType::Stream,
+        }
+    }
+}
+
+fn new_socket(kind: SockType) -> nix::Result<OwnedFd> {
     socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)
 }
 
@@ -92,20 +98,26 @@ impl FrameListener {
 }
 
 fn listen(path: &Path, kind: FrameSocketType) -> Result<OwnedFd, FrameSocketError> {
+    let socket = bind_private(path, kind.into())?;
+    listen_at(&socket, Backlog::new(1).unwrap_or(Backlog::MAXCONN)).map_err(io::Error::from)?;
+    Ok(socket)
+}
+
+/// Creates a socket at `path`, with mode 0600. Replaces one that no program has open.
+pub(super) fn bind_private(path: &Path, kind: SockType) -> Result<OwnedFd, FrameSocketError> {
     let address = UnixAddr::new(path).map_err(|_| FrameSocketError::Path)?;
     remove_stale(path)?;
     let socket = new_socket(kind).map_err(io::Error::from)?;
     // The file gets the mode of the socket (`unix_bind_bsd` in Linux `net/unix/af_unix.c`).
     fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR).map_err(io::Error::from)?;
     bind(socket.as_raw_fd(), &address).map_err(io::Error::from)?;
-    listen_at(&socket, Backlog::new(1).unwrap_or(Backlog::MAXCONN)).map_err(io::Error::from)?;
     Ok(socket)
 }
 
-/// Removes a socket at which nobody listens.
+/// Removes a socket that no program has open.
 ///
 /// # Errors
-/// There is another file, or somebody listens.
+/// There is another file, or a program has the socket open.
 pub fn remove_stale(path: &Path) -> Result<(), FrameSocketError> {
     let found = match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -117,7 +129,7 @@ pub fn remove_stale(path: &Path) -> Result<(), FrameSocketError> {
     match connect(path, FrameSocketType::Stream) {
         Err(Errno::ECONNREFUSED) => Ok(std::fs::remove_file(path)?),
         Err(Errno::ENOENT) => Ok(()),
-        // EPROTOTYPE: a listener of another type.
+        // EPROTOTYPE: a socket of another type that is open.
         _ => Err(FrameSocketError::InUse),
     }
 }
@@ -135,7 +147,7 @@ fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 /// Nobody listens there.
 pub fn connect(path: &Path, kind: FrameSocketType) -> nix::Result<OwnedFd> {
     let _raised = Raised::new(&[Capability::CAP_DAC_OVERRIDE]);
-    let socket = new_socket(kind)?;
+    let socket = new_socket(kind.into())?;
     connect_socket(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
     Ok(socket)
 }
@@ -158,6 +170,16 @@ pub fn queues(
             (stream_relay::start(connection)?, Framing::Plain)
         }
     };
+    shared_queues(&fd, framing, count, reader)
+}
+
+/// A queue for each of `count` workers, of which only `reader` reads.
+pub(super) fn shared_queues(
+    fd: &OwnedFd,
+    framing: Framing,
+    count: usize,
+    reader: usize,
+) -> io::Result<Vec<Queue>> {
     enlarge_buffer(fd.as_fd());
     let queue = |number: usize| {
         let access = if number == reader { Access::ReadWrite } else { Access::WriteOnly };
@@ -167,7 +189,7 @@ pub fn queues(
 }
 
 /// Without `CAP_NET_ADMIN` in the initial user namespace, net.core.wmem_max limits it.
-fn enlarge_buffer(socket: BorrowedFd<'_>) {
+pub(super) fn enlarge_buffer(socket: BorrowedFd<'_>) {
     let _ = setsockopt(&socket, sockopt::SndBufForce, &SOCKET_BUFFER)
         .or_else(|_| setsockopt(&socket, sockopt::SndBuf, &SOCKET_BUFFER));
 }

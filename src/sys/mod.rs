@@ -6,6 +6,8 @@ pub mod arena;
 pub mod caps;
 pub mod confine;
 pub mod daemon;
+mod datagram_relay;
+pub mod datagram_socket;
 pub mod ethtool;
 pub mod fd_passing;
 pub mod frame_socket;

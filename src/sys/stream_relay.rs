@@ -4,7 +4,7 @@
 //! A stream is not a queue: a read can return a part of a frame or several, and a write may take a part. So two threads
 //! relay between the stream and one end of a `SOCK_SEQPACKET` pair, whose other end is the queue of a worker: one message
 //! is one frame. The calls block, so a peer that does not read fills the queue, which then refuses frames, and a peer that
-//! sends too fast waits.
+//! sends too fast waits. ([`super::datagram_relay`] relays datagrams.)
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -20,7 +20,7 @@ use super::confine::restrict_worker;
 /// Bytes of the length.
 const LENGTH: usize = 4;
 /// Longest frame.
-const LONGEST: usize = BUFFER_SIZE - HEADROOM;
+pub(super) const LONGEST: usize = BUFFER_SIZE - HEADROOM;
 /// Bytes of a thread's stack. The frame is on the heap.
 const STACK: usize = 128 << 10;
 
@@ -29,13 +29,23 @@ const STACK: usize = 128 << 10;
 /// # Errors
 /// The process has all the files or threads that it may have.
 pub(super) fn start(stream: OwnedFd) -> io::Result<OwnedFd> {
+    let (ours, queue) = queue_pair()?;
+    let relay = Arc::new(Relay { stream, queue: ours });
+    for (name, direction) in [("from-stream", Relay::receive as Direction), ("to-stream", Relay::send)] {
+        let (relay, ended) = (Arc::clone(&relay), Arc::clone(&relay));
+        // If the second one fails, the end of `queue` ends the first.
+        spawn(name, move |buffer| direction(&relay, buffer), move || ended.close())?;
+    }
+    Ok(queue)
+}
+
+type Direction = fn(&Relay, &mut [u8]) -> io::Result<()>;
+
+/// The relay's end of a queue, which blocks, and the worker's, which does not.
+pub(super) fn queue_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let (ours, queue) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
     nix::fcntl::fcntl(&queue, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
-    let relay = Arc::new(Relay { stream, queue: ours });
-    spawn("from-stream", &relay, Relay::receive)?;
-    // If this fails, the end of `queue` ends the other thread.
-    spawn("to-stream", &relay, Relay::send)?;
-    Ok(queue)
+    Ok((ours, queue))
 }
 
 struct Relay {
@@ -43,18 +53,18 @@ struct Relay {
     queue: OwnedFd,
 }
 
-fn spawn(
+/// Runs `relay`, and then `end`, on a thread with the restrictions of a worker. The buffer is longer than the longest frame.
+pub(super) fn spawn(
     name: &str,
-    relay: &Arc<Relay>,
-    direction: fn(&Relay, &mut [u8]) -> io::Result<()>,
+    relay: impl FnOnce(&mut [u8]) -> io::Result<()> + Send + 'static,
+    end: impl FnOnce() + Send + 'static,
 ) -> io::Result<()> {
-    let relay = Arc::clone(relay);
     let run = move || {
         if restrict_worker().is_ok() {
             // Every error is the end of the connection.
-            let _ = direction(&relay, &mut vec![0; LENGTH + LONGEST]);
+            let _ = relay(&mut vec![0; LENGTH + LONGEST]);
         }
-        relay.close();
+        end();
     };
     std::thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(run).map(drop)
 }

@@ -20,6 +20,11 @@ struct TwoSwitches {
 
 const OTHER: &str = "172.16.0.200";
 
+const OTHER_SOCKET: &str = "/run/other.sock";
+const DATAGRAMS: &str = "--socket /run/between.sock --socket-type dgram";
+/// The same for the start of the other switch.
+const OF_OTHER: &str = "--socket /run/other.sock,type=dgram,remote=/run/between.sock,name=peer";
+
 impl TwoSwitches {
     fn start(arguments: &str, of_second: &str) -> TwoSwitches {
         let first = Uswitch::with(&format!("--ports 1 --guard off {arguments}"));
@@ -31,6 +36,15 @@ impl TwoSwitches {
             .ok();
         switches.start_second();
         switches.host().run(&format!("uswitch port add peer --name two --socket {SOCKET} {of_second}")).ok();
+        switches.wait_for("UP");
+        switches
+    }
+
+    /// The same with a datagram socket for each switch.
+    fn with_datagrams(arguments: &str) -> TwoSwitches {
+        let switches = TwoSwitches { first: Uswitch::with(&format!("--ports 1 --guard off {arguments}")) };
+        switches.host().run(&format!("uswitch port add peer {DATAGRAMS} --remote {OTHER_SOCKET}")).ok();
+        switches.start_second_with(OF_OTHER);
         switches.wait_for("UP");
         switches
     }
@@ -101,6 +115,7 @@ fn frames_cross_unchanged() {
                 &format!("--socket-type {kind}"),
             ));
         }
+        keeps_frames(&TwoSwitches::with_datagrams(&format!("--engine {engine}")));
     }
 }
 
@@ -111,9 +126,15 @@ fn several_workers_share_a_socket() {
 
 /// Without a virtio-net header, the switch completes each frame.
 #[test]
-fn stream_carries_complete_frames() {
-    for arguments in ["--engine uring", "--engine poll --workers 2"] {
-        let switches = TwoSwitches::start(arguments, "--socket-type stream");
+fn stream_and_datagrams_carry_complete_frames() {
+    let stream = |arguments: &str| TwoSwitches::start(arguments, "--socket-type stream");
+    for (switches, arguments) in [
+        (stream as fn(&str) -> TwoSwitches, "--engine uring"),
+        (stream, "--engine poll --workers 2"),
+        (TwoSwitches::with_datagrams, "--engine uring"),
+        (TwoSwitches::with_datagrams, "--engine poll --workers 2"),
+    ] {
+        let switches = switches(arguments);
         let [h1, other] = switches.hosts();
         h1.run(&format!("ping -n -c 1 -W 5 {OTHER}")).ok();
         send_file(&h1, &other, OTHER);
@@ -168,7 +189,7 @@ fn starts_with_sockets() {
     let host = switches.host();
     for (arguments, words) in [
         ("--socket /run/x.sock,talk", "--socket: 'talk' is not an option of a socket"),
-        (&format!("--socket {SOCKET},listen"), "another program listens there"),
+        (&format!("--socket {SOCKET},listen"), "another program has it open"),
     ] {
         let start = "uswitch start --detach --name three --prefix three --internal --subnet 172.16.2.0/24";
         let error = host.run(&format!("{start} {arguments}")).fails();
@@ -177,13 +198,32 @@ fn starts_with_sockets() {
     }
 }
 
+/// Nothing reports that the peer of a datagram socket is gone.
+#[test]
+fn port_on_datagrams_follows_its_peer() {
+    let switches = TwoSwitches::with_datagrams("");
+    let [h1, _] = switches.hosts();
+    for end in ["uswitch stop --name two", "pkill -KILL -f [n]ame.two"] {
+        h1.run(&format!("ping -n -c 1 -W 5 {OTHER}")).ok();
+        switches.host().run(end).ok();
+        switches.wait_for("DOWN");
+        switches.start_second_with(OF_OTHER);
+        switches.wait_for("UP");
+    }
+    let h1 = switches.host().netns("container1");
+    h1.run(&format!("ping -n -c 1 -W 5 {OTHER}")).ok();
+}
+
 #[test]
 fn socket_is_accessible_to_its_owner_only_and_removed_at_the_end() {
     let s = Uswitch::with("--ports 1");
     let host = s.host();
     let path = host.path(SOCKET);
-    for end in ["uswitch port del peer", "uswitch stop", "pkill -KILL -x uswitch"] {
-        host.run(&format!("uswitch port add peer --socket {SOCKET} --listen")).ok();
+    let (listener, datagrams) =
+        (format!("--socket {SOCKET} --listen"), format!("{DATAGRAMS} --remote /run/x"));
+    let ends = ["uswitch port del peer", "uswitch stop", "pkill -KILL -x uswitch"];
+    for (end, port) in ends.iter().flat_map(|end| [(*end, &listener), (*end, &datagrams)]) {
+        host.run(&format!("uswitch port add peer {port}")).ok();
         let mode = std::fs::metadata(&path).expect("it exists").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         host.run(end).ok();
@@ -192,7 +232,7 @@ fn socket_is_accessible_to_its_owner_only_and_removed_at_the_end() {
             assert!(said.contains("1 socket"), "{said}");
         }
         assert!(!path.exists(), "{end}");
-        if end == "uswitch stop" {
+        if !end.contains("del") {
             host.run("uswitch start --detach --ports 1").ok();
         }
     }
@@ -206,7 +246,18 @@ fn rejects_a_socket_that_cannot_be_a_port() {
     host.sh("echo kept >/run/file").ok();
     let before = host.run("uswitch port show").ok();
     for (arguments, words) in [
-        (format!("new --socket {SOCKET} --listen"), "another program listens there"),
+        (format!("new --socket {SOCKET} --listen"), "another program has it open"),
+        (format!("new {DATAGRAMS} --remote /run/x"), "another program has it open"),
+        ("new --socket /run/x --socket-type dgram".to_owned(), "needs 'remote'"),
+        (
+            "new --socket /run/x --socket-type dgram --remote /run/y --listen".to_owned(),
+            "'listen' is for sockets",
+        ),
+        ("new --socket /run/x --remote /run/y".to_owned(), "'remote' is for sockets of type dgram only"),
+        (
+            format!("new --socket /run/x --socket-type dgram --remote /run/{}", "x".repeat(110)),
+            "at most 107 bytes",
+        ),
         ("new --socket /run/file --listen".to_owned(), "a file that is not a socket"),
         (format!("new --socket /run/{} --listen", "x".repeat(110)), "at most 107 bytes"),
         ("--socket /run/.x.sock --listen".to_owned(), "give the port a name"),
@@ -259,18 +310,39 @@ fn passt_connects_a_container() {
 }
 
 /// QEMU boots from the network: iPXE, in the ROM of the network card, answers a ping.
-#[test]
-fn qemu_connects_a_virtual_machine() {
+#[track_caller]
+fn connects_a_virtual_machine(port: &str, netdev: &str) {
     const MAC: &str = "52:54:00:12:34:56";
     let s = Uswitch::with("--ports 1 --guard off");
     let host = s.host();
-    host.run("uswitch port add vm1 --socket /run/vm1.sock --socket-type stream --listen").ok();
-    let _qemu = host.spawn(&format!(
-        "qemu-system-x86_64 -accel tcg -m 64 -nographic -no-reboot -monitor none -serial none -boot n \
-         -netdev stream,id=n,server=off,addr.type=unix,addr.path=/run/vm1.sock -device e1000,netdev=n,mac={MAC}"
-    ));
-    let guest = MAC.parse().expect("a MAC address");
-    wait_until("the guest sends frames", || s.port_of(guest).as_deref() == Some("vm1"));
-    // Its link-local address (RFC 4291 appendix A).
-    host.netns("container1").run("ping -n -c 1 -W 10 fe80::5054:ff:fe12:3456%eth0").ok();
+    host.run(&format!("uswitch port add vm1 --socket /run/vm1.sock {port}")).ok();
+    let guest: Mac = MAC.parse().expect("a MAC address");
+    // A second machine takes the place of the first.
+    for _ in 0..2 {
+        let qemu = host.spawn(&format!(
+            "qemu-system-x86_64 -accel tcg -m 64 -nographic -no-reboot -monitor none -serial none -boot n \
+             -netdev {netdev} -device e1000,netdev=n,mac={MAC}"
+        ));
+        wait_until("the guest sends frames", || s.port_of(guest).as_deref() == Some("vm1"));
+        // Its link-local address (RFC 4291 appendix A).
+        host.netns("container1").run("ping -n -c 1 -W 10 fe80::5054:ff:fe12:3456%eth0").ok();
+        drop(qemu);
+        wait_until("the port has no carrier", || s.row("port show", "vm1")["operstate"] == "DOWN");
+    }
+}
+
+#[test]
+fn qemu_connects_a_virtual_machine_with_a_stream() {
+    connects_a_virtual_machine(
+        "--socket-type stream --listen",
+        "stream,id=n,server=off,addr.type=unix,addr.path=/run/vm1.sock",
+    );
+}
+
+#[test]
+fn qemu_connects_a_virtual_machine_with_datagrams() {
+    connects_a_virtual_machine(
+        "--socket-type dgram --remote /run/qemu.sock",
+        "dgram,id=n,local.type=unix,local.path=/run/qemu.sock,remote.type=unix,remote.path=/run/vm1.sock",
+    );
 }

@@ -61,7 +61,9 @@ pub enum InvalidValue {
     #[error("two ports would have the name '{0}': add ,name=PORT to the socket")]
     PortTwice(String),
     /// An option of a socket.
-    #[error("'{0}' is not an option of a socket: write PATH, and then ,listen or ,type=TYPE or ,name=PORT")]
+    #[error(
+        "'{0}' is not an option of a socket: write PATH, and then ,listen or ,type=TYPE or ,name=PORT or ,remote=PATH"
+    )]
     SocketOption(String),
     /// Not a type of socket.
     #[error("'{0}' is not a type of socket: choose one of {types}", types = socket_types())]
@@ -69,6 +71,20 @@ pub enum InvalidValue {
     /// The path of a socket has no name for its port.
     #[error("{0} has no name that a port can have: add ,name=PORT")]
     SocketName(String),
+    /// A datagram socket without a peer.
+    #[error("a socket of type dgram needs 'remote', the path of its peer's socket")]
+    NoRemote,
+    /// `remote` of another type than dgram.
+    #[error("'remote' is for sockets of type dgram only")]
+    RemoteOfConnection,
+    /// `remote` is the socket itself.
+    #[error("'remote' is the path of the socket itself: give that of its peer's socket")]
+    RemoteIsLocal,
+    /// `listen` with type dgram.
+    #[error(
+        "'listen' is for sockets of type seqpacket and stream only: the switch always creates one of type dgram"
+    )]
+    ListenOnDatagrams,
     /// A path that depends on the current directory.
     #[error("'{0}' is not an absolute path")]
     RelativePath(String),

@@ -32,13 +32,13 @@ pub(super) fn sockets(typed: &[String], devices: &[String]) -> Checked<Vec<Named
 /// Parses `PATH[,OPTION]...`, as QEMU's options are written.
 fn parse(text: &str) -> Result<NamedSocket, InvalidValue> {
     let mut words = text.split(',');
-    let path = absolute(words.next().unwrap_or_default())?;
-    let mut socket = NewSocket { path: path.to_owned(), kind: SocketType::default(), listen: false };
-    let mut port = name_of_socket(path);
+    let mut socket = NewSocket::at(words.next().unwrap_or_default().into());
+    let mut port = name_of_socket(&socket.path);
     for word in words {
         match word.split_once('=') {
             None if word == "listen" => socket.listen = true,
             Some(("type", kind)) => socket.kind = socket_type(kind)?,
+            Some(("remote", path)) => socket.remote = Some(path.into()),
             Some(("name", name)) => {
                 container_name(name)?;
                 port = Some(name.to_owned());
@@ -46,13 +46,27 @@ fn parse(text: &str) -> Result<NamedSocket, InvalidValue> {
             _ => return Err(InvalidValue::SocketOption(word.to_owned())),
         }
     }
-    let port = port.ok_or_else(|| InvalidValue::SocketName(path.display().to_string()))?;
+    check_socket(&socket)?;
+    let port = port.ok_or_else(|| InvalidValue::SocketName(socket.path.display().to_string()))?;
     Ok(NamedSocket { port, socket })
 }
 
-fn absolute(path: &str) -> Result<&Path, InvalidValue> {
-    let path = Path::new(path);
-    if path.is_absolute() { Ok(path) } else { Err(InvalidValue::RelativePath(path.display().to_string())) }
+/// Checks that the settings of a socket fit together.
+///
+/// # Errors
+/// They do not, or a path is not absolute.
+pub fn check_socket(socket: &NewSocket) -> Result<(), InvalidValue> {
+    let NewSocket { path, kind, listen, remote } = socket;
+    if let Some(relative) = remote.iter().chain([path]).find(|path| !path.is_absolute()) {
+        return Err(InvalidValue::RelativePath(relative.display().to_string()));
+    }
+    match (kind, remote) {
+        (SocketType::Dgram, None) => Err(InvalidValue::NoRemote),
+        (SocketType::Dgram, Some(_)) if *listen => Err(InvalidValue::ListenOnDatagrams),
+        (SocketType::Dgram, Some(remote)) if remote == path => Err(InvalidValue::RemoteIsLocal),
+        (SocketType::Seqpacket | SocketType::Stream, Some(_)) => Err(InvalidValue::RemoteOfConnection),
+        _ => Ok(()),
+    }
 }
 
 fn socket_type(text: &str) -> Result<SocketType, InvalidValue> {

@@ -295,6 +295,17 @@ pub struct NewSocket {
     /// Whether to create it and wait for a peer, instead of connecting to it.
     #[serde(default)]
     pub listen: bool,
+    /// With type dgram: the absolute path of the peer's socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub remote: Option<PathBuf>,
+}
+
+impl NewSocket {
+    /// The socket at this path, with the default settings.
+    pub(crate) fn at(path: PathBuf) -> NewSocket {
+        NewSocket { path, kind: SocketType::default(), listen: false, remote: None }
+    }
 }
 
 /// What a socket carries.
@@ -306,17 +317,20 @@ pub enum SocketType {
     Seqpacket,
     /// Frames with their length before them: QEMU (`-netdev stream`), passt
     Stream,
+    /// Datagrams of one frame each: QEMU (`-netdev dgram`)
+    Dgram,
 }
 
 impl SocketType {
     /// All of them.
-    pub(crate) const ALL: [SocketType; 2] = [SocketType::Seqpacket, SocketType::Stream];
+    pub(crate) const ALL: [SocketType; 3] = [SocketType::Seqpacket, SocketType::Stream, SocketType::Dgram];
 
     /// The name in JSON and in options.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             SocketType::Seqpacket => "seqpacket",
             SocketType::Stream => "stream",
+            SocketType::Dgram => "dgram",
         }
     }
 }

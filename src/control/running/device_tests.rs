@@ -14,7 +14,7 @@ fn on_device(edit: impl FnOnce(&mut NewPort)) -> NewPort {
 
 /// A request for a port on a stream socket.
 fn on_socket(path: &str) -> NewPort {
-    let socket = NewSocket { path: path.into(), kind: SocketType::Stream, listen: true };
+    let socket = NewSocket { kind: SocketType::Stream, listen: true, ..NewSocket::at(path.into()) };
     NewPort { socket: Some(socket), ..NewPort::default() }
 }
 

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::ports::{Assigned, PortRecord};
 use super::{HOST, InvalidValue, PortTable, RunError, guard};
 use crate::control::report::{NewPort, NewSocket, SocketType};
-use crate::control::topology::{self, Attachment, PortNetns, PortSpec, SocketSpec};
+use crate::control::topology::{self, Attachment, PortNetns, PortSpec, SocketRole, SocketSpec};
 use crate::control::{Config, addressing, config};
 use crate::sys::frame_socket::FrameSocketType;
 use crate::sys::netns;
@@ -180,16 +180,16 @@ fn refuse_others(request: &NewPort, chosen: &'static str) -> Result<(), RunError
 }
 
 fn socket_spec(config: &Config, socket: &NewSocket, mtu: Option<u64>) -> Result<SocketSpec, RunError> {
-    if !socket.path.is_absolute() {
-        return Err(InvalidValue::RelativePath(socket.path.display().to_string()).into());
-    }
+    config::check_socket(socket)?;
+    let connection = if socket.listen { SocketRole::Listen } else { SocketRole::Connect };
     Ok(SocketSpec {
         path: socket.path.clone(),
-        kind: match socket.kind {
-            SocketType::Seqpacket => FrameSocketType::Seqpacket,
-            SocketType::Stream => FrameSocketType::Stream,
+        role: match (socket.kind, &socket.remote) {
+            (SocketType::Seqpacket, _) => connection(FrameSocketType::Seqpacket),
+            (SocketType::Stream, _) => connection(FrameSocketType::Stream),
+            (SocketType::Dgram, Some(remote)) => SocketRole::Datagram(remote.clone()),
+            (SocketType::Dgram, None) => return Err(InvalidValue::NoRemote.into()),
         },
-        listen: socket.listen,
         mtu: mtu.map_or(Ok(config.mtu), |mtu| config::mtu(mtu, &[]))?,
         queues: config.workers,
     })
@@ -197,7 +197,7 @@ fn socket_spec(config: &Config, socket: &NewSocket, mtu: Option<u64>) -> Result<
 
 /// Whether a port can take GSO packets: there is a virtio-net header before each frame.
 fn takes_offload(attachment: &Attachment) -> bool {
-    !matches!(attachment, Attachment::Socket(SocketSpec { kind: FrameSocketType::Stream, .. }))
+    !matches!(attachment, Attachment::Socket(spec) if !spec.role.has_headers())
 }
 
 /// The ports that a new port called `name` replaces, and the others.

@@ -45,7 +45,7 @@ pub use self::error::TopologyError;
 pub use self::ledger::LedgerHolder;
 pub use self::nat_watcher::NatChange;
 pub use self::route::{Packet, RouteLookup, SenderRoute};
-pub use self::socket_port::SocketSpec;
+pub use self::socket_port::{SocketRole, SocketSpec};
 
 use self::announce::{Announcer, Origin};
 use self::build::{BuiltDevice, StagingNetns};

@@ -1,7 +1,7 @@
 //! Ports on Unix sockets: another switch, a virtual machine, passt ([`crate::sys::frame_socket`]).
 //!
 //! A port has at most one peer. Without one, a listening port waits for it, and a connecting port looks for it again every
-//! [`RETRY`].
+//! [`RETRY`]. A datagram socket has no connections: its port looks as often whether its peer is still there.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -15,41 +15,67 @@ use tokio::time::Instant;
 use super::ledger::{Entry, EntryId};
 use super::nat_watcher::until;
 use super::{Device, DeviceId, DeviceRecord, Topology, TopologyError};
+use crate::sys::datagram_socket::DatagramSocket;
 use crate::sys::frame_socket::{self, FrameListener, FrameSocketError, FrameSocketType};
 use crate::sys::queue::Queue;
 use crate::wire::Mac;
 
-/// Time between two attempts to connect.
+/// Time between two attempts to connect, or two looks for the peer of a datagram socket.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// A socket to listen at or to connect to.
+/// A socket of a port.
 #[derive(Debug, Clone)]
 pub struct SocketSpec {
     /// Its path.
     pub path: PathBuf,
-    /// What it carries.
-    pub kind: FrameSocketType,
-    /// Create it and wait for a peer, instead of connecting to it.
-    pub listen: bool,
+    /// What it carries, and who creates it.
+    pub role: SocketRole,
     /// Largest payload of an Ethernet frame, in bytes.
     pub mtu: u32,
     /// Number of queues: one for each worker.
     pub queues: usize,
 }
 
+/// What a socket carries, and who creates it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SocketRole {
+    /// The port creates it and waits for a peer.
+    Listen(FrameSocketType),
+    /// The peer has created it.
+    Connect(FrameSocketType),
+    /// The port creates a datagram socket. The peer has the one at this path.
+    Datagram(PathBuf),
+}
+
+impl SocketRole {
+    /// Whether there is a virtio-net header before each frame, so that GSO packets can cross.
+    pub fn has_headers(&self) -> bool {
+        use SocketRole::{Connect, Listen};
+        matches!(self, Listen(FrameSocketType::Seqpacket) | Connect(FrameSocketType::Seqpacket))
+    }
+}
+
 #[derive(Debug)]
 struct SocketPort {
-    spec: SocketSpec,
-    listener: Option<FrameListener>,
+    endpoint: Endpoint,
+    queues: usize,
     peer: Peer,
+    /// When to look for the peer.
+    due: Instant,
+}
+
+#[derive(Debug)]
+enum Endpoint {
+    Listener(FrameListener, FrameSocketType),
+    Connection(PathBuf, FrameSocketType),
+    Datagram(DatagramSocket),
 }
 
 #[derive(Debug)]
 enum Peer {
-    /// There is none. A connecting port looks for it at this time.
-    Missing(Instant),
+    Missing,
     /// It was announced, and its queues were not fetched yet.
-    New(OwnedFd),
+    New(Option<OwnedFd>),
     Connected,
 }
 
@@ -74,10 +100,10 @@ impl SocketPorts {
     /// Accepts peers. Those of a port that has one are refused.
     fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<DeviceId> {
         for (id, port) in &mut self.ports {
-            let Some(listener) = &port.listener else { continue };
+            let Endpoint::Listener(listener, _) = &port.endpoint else { continue };
             while let Poll::Ready(Ok(connection)) = listener.poll_accept(context) {
-                if matches!(port.peer, Peer::Missing(_)) {
-                    port.peer = Peer::New(connection);
+                if matches!(port.peer, Peer::Missing) {
+                    port.peer = Peer::New(Some(connection));
                     return Poll::Ready(*id);
                 }
             }
@@ -91,7 +117,7 @@ impl SocketPorts {
         self.ports
             .iter_mut()
             .filter(|(_, port)| due(port))
-            .find_map(|(id, port)| port.connect().then_some(*id))
+            .find_map(|(id, port)| port.look_for_peer(now).then_some(*id))
     }
 
     /// The queues of the peer of a port, which [`SocketPorts::next`] has announced.
@@ -100,15 +126,21 @@ impl SocketPorts {
         let Peer::New(connection) = std::mem::replace(&mut port.peer, Peer::Connected) else {
             return Err(TopologyError::NoSuchDevice);
         };
-        let SocketSpec { kind, queues, .. } = port.spec;
-        let reader = usize::try_from(id.0).unwrap_or(0) % queues;
-        let failed = |source| TopologyError::Kernel { what: "use a connection", source };
-        frame_socket::queues(connection, kind, queues, reader).map_err(failed)
+        let count = port.queues;
+        let reader = usize::try_from(id.0).unwrap_or(0) % count;
+        let queues = match (&mut port.endpoint, connection) {
+            (Endpoint::Datagram(socket), _) => socket.queues(count, reader),
+            (Endpoint::Listener(_, kind) | Endpoint::Connection(_, kind), Some(connection)) => {
+                frame_socket::queues(connection, *kind, count, reader)
+            }
+            (_, None) => return Err(TopologyError::NoSuchDevice),
+        };
+        queues.map_err(|source| TopologyError::Kernel { what: "use a connection", source })
     }
 
     fn disconnected(&mut self, id: DeviceId) {
         if let Some(port) = self.ports.get_mut(&id) {
-            port.peer = Peer::Missing(Instant::now() + RETRY);
+            (port.peer, port.due) = (Peer::Missing, Instant::now() + RETRY);
         }
     }
 
@@ -123,19 +155,35 @@ impl SocketPorts {
 
 impl SocketPort {
     fn next_attempt(&self) -> Option<Instant> {
-        match self.peer {
-            Peer::Missing(at) if self.listener.is_none() => Some(at),
+        match (&self.endpoint, &self.peer) {
+            (Endpoint::Connection(..) | Endpoint::Datagram(_), Peer::Missing)
+            | (Endpoint::Datagram(_), Peer::Connected) => Some(self.due),
             _ => None,
         }
     }
 
-    /// Returns whether there is a peer.
-    fn connect(&mut self) -> bool {
-        match frame_socket::connect(&self.spec.path, self.spec.kind) {
-            Ok(connection) => self.peer = Peer::New(connection),
-            Err(_) => self.peer = Peer::Missing(Instant::now() + RETRY),
+    /// Returns whether there is a new peer.
+    fn look_for_peer(&mut self, now: Instant) -> bool {
+        self.due = now + RETRY;
+        let connection = match &mut self.endpoint {
+            Endpoint::Listener(..) => return false,
+            Endpoint::Connection(path, kind) => frame_socket::connect(path, *kind).ok().map(Some),
+            Endpoint::Datagram(socket) => {
+                let connected = socket.connect().is_ok();
+                if matches!(self.peer, Peer::Connected) {
+                    if !connected {
+                        socket.disconnect();
+                    }
+                    return false;
+                }
+                connected.then_some(None)
+            }
+        };
+        match connection {
+            Some(connection) => self.peer = Peer::New(connection),
+            None => return false,
         }
-        matches!(self.peer, Peer::New(_))
+        true
     }
 }
 
@@ -146,22 +194,21 @@ impl Topology {
     /// The socket cannot be created. Nothing is left behind then.
     pub(super) fn open_socket(&mut self, spec: &SocketSpec) -> Result<Device, TopologyError> {
         let before = self.ledger.next_id();
-        let (created, listener) = match spec.listen {
-            true => match self.listen(spec) {
-                Ok((created, listener)) => (Some(created), Some(listener)),
-                Err(error) => {
-                    self.roll_back(before);
-                    return Err(error);
-                }
-            },
-            false => (None, None),
+        let (created, endpoint) = match self.endpoint(spec) {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.roll_back(before);
+                return Err(error);
+            }
         };
         let id = self.next_id();
         let path = spec.path.display().to_string();
-        if !spec.listen && !spec.path.exists() {
-            self.notices.add(format!("nobody listens at {path} yet: the switch tries again every second"));
+        match &spec.role {
+            SocketRole::Connect(_) => self.report_missing_peer(&spec.path),
+            SocketRole::Datagram(remote) => self.report_missing_peer(remote),
+            SocketRole::Listen(_) => {}
         }
-        let port = SocketPort { spec: spec.clone(), listener, peer: Peer::Missing(Instant::now()) };
+        let port = SocketPort { endpoint, queues: spec.queues, peer: Peer::Missing, due: Instant::now() };
         self.sockets.ports.insert(id, port);
         self.devices.insert(id, DeviceRecord { created, netns: None });
         Ok(Device {
@@ -178,15 +225,31 @@ impl Topology {
         })
     }
 
-    /// Listens, and records that in the ledger.
-    fn listen(&mut self, spec: &SocketSpec) -> Result<((EntryId, Entry), FrameListener), TopologyError> {
+    fn report_missing_peer(&mut self, path: &Path) {
+        if !path.exists() {
+            let path = path.display();
+            self.notices
+                .add(format!("there is no socket at {path} yet: the switch tries again every second"));
+        }
+    }
+
+    /// Creates the socket, if the port does that, and records it in the ledger.
+    fn endpoint(&mut self, spec: &SocketSpec) -> Result<(Option<(EntryId, Entry)>, Endpoint), TopologyError> {
+        if let SocketRole::Connect(kind) = spec.role {
+            return Ok((None, Endpoint::Connection(spec.path.clone(), kind)));
+        }
         let failed = |source| TopologyError::Socket { path: spec.path.clone(), source };
         // Before it is recorded, so that the socket of another program is not.
         frame_socket::remove_stale(&spec.path).map_err(failed)?;
         let entry = Entry::Socket { path: spec.path.clone() };
-        let id = self.ledger.record(entry.clone())?;
-        let listener = FrameListener::bind(&spec.path, spec.kind).map_err(failed)?;
-        Ok(((id, entry), listener))
+        let created = Some((self.ledger.record(entry.clone())?, entry));
+        let endpoint = match &spec.role {
+            SocketRole::Datagram(remote) => DatagramSocket::bind(&spec.path, remote).map(Endpoint::Datagram),
+            SocketRole::Listen(kind) | SocketRole::Connect(kind) => {
+                FrameListener::bind(&spec.path, *kind).map(|listener| Endpoint::Listener(listener, *kind))
+            }
+        };
+        Ok((created, endpoint.map_err(failed)?))
     }
 
     /// The queues of a port that has a peer now.
