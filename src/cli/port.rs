@@ -64,8 +64,13 @@ struct PortAdd {
     #[arg(long, value_name = "NAME", conflicts_with_all = ["netns", "ifname", "mtu", "shared_netns"],
           add = ArgValueCompleter::new(complete::devices))]
     device: Option<String>,
+    /// Attach an existing TAP device of the switch's network namespace: open it, or exchange frames with the program that
+    /// has it open. --mac and --ip are as with --device
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["netns", "device", "ifname", "mtu", "shared_netns"],
+          add = ArgValueCompleter::new(complete::devices))]
+    tap: Option<String>,
     /// Attach a Unix socket: another switch, a virtual machine or passt. --mac and --ip are as with --device
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["netns", "device", "ifname", "shared_netns"],
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["netns", "device", "tap", "ifname", "shared_netns"],
           value_hint = ValueHint::FilePath)]
     socket: Option<PathBuf>,
     /// What the socket carries [default: seqpacket]
@@ -98,7 +103,7 @@ struct PortAdd {
     /// Allow a second port in a namespace that already has one of this switch
     #[arg(long)]
     shared_netns: bool,
-    /// Drop frames whose addresses are not the port's [default: as the switch; off with --netns, --device and --socket]
+    /// Drop frames whose addresses are not the port's [default: as the switch; off with --netns, --device, --tap, --socket]
     #[arg(long, value_name = "on|off", num_args = 0..=1, require_equals = true, default_missing_value = "on",
           value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
     guard: Option<bool>,
@@ -311,6 +316,7 @@ impl PortAdd {
             name: self.port,
             netns: self.netns.map(netns).transpose()?,
             device: self.device,
+            tap: self.tap,
             socket: self
                 .socket
                 .map(|path| socket(&path, self.socket_type, self.listen, self.remote.as_deref()))

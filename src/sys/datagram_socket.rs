@@ -14,8 +14,8 @@ use nix::sys::socket::{SockType, UnixAddr, connect};
 
 use super::caps::Raised;
 use super::datagram_relay::{self, DatagramRelay};
-use super::frame_socket::{FrameSocketError, bind_private, enlarge_buffer, shared_queues};
-use super::queue::{Framing, Queue};
+use super::frame_socket::{FrameSocketError, bind_private, enlarge_buffer};
+use super::queue::{Framing, Queue, shared_queues};
 
 /// The socket of a port. Its file is removed when it is dropped, unless another program has replaced it.
 #[derive(Debug)]
@@ -57,6 +57,7 @@ impl DatagramSocket {
     pub fn queues(&mut self, count: usize, reader: usize) -> io::Result<Vec<Queue>> {
         let (relay, queue) = datagram_relay::start(self.socket.try_clone()?)?;
         self.relay = Some(relay);
+        enlarge_buffer(queue.as_fd());
         shared_queues(&queue, Framing::Plain, count, reader)
     }
 

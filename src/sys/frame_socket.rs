@@ -22,7 +22,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::caps::Raised;
-use super::queue::{Access, Framing, Queue};
+use super::queue::{Framing, Queue, shared_queues};
 use super::stream_relay;
 
 /// Bytes of frames that may wait in each direction.
@@ -170,22 +170,8 @@ pub fn queues(
             (stream_relay::start(connection)?, Framing::Plain)
         }
     };
-    shared_queues(&fd, framing, count, reader)
-}
-
-/// A queue for each of `count` workers, of which only `reader` reads.
-pub(super) fn shared_queues(
-    fd: &OwnedFd,
-    framing: Framing,
-    count: usize,
-    reader: usize,
-) -> io::Result<Vec<Queue>> {
     enlarge_buffer(fd.as_fd());
-    let queue = |number: usize| {
-        let access = if number == reader { Access::ReadWrite } else { Access::WriteOnly };
-        Ok(Queue { fd: fd.try_clone()?, framing, access })
-    };
-    (0..count).map(queue).collect()
+    shared_queues(&fd, framing, count, reader)
 }
 
 /// Without `CAP_NET_ADMIN` in the initial user namespace, net.core.wmem_max limits it.

@@ -9,6 +9,7 @@ pub mod daemon;
 mod datagram_relay;
 pub mod datagram_socket;
 pub mod ethtool;
+pub mod existing_tap;
 pub mod fd_passing;
 pub mod frame_socket;
 pub mod hangup;

@@ -1,5 +1,6 @@
 //! Queues of ports: descriptors from which frames are read and to which they are written.
 
+use std::io;
 use std::os::fd::OwnedFd;
 
 use crate::wire::VnetHeader;
@@ -13,6 +14,23 @@ pub struct Queue {
     pub framing: Framing,
     /// Whether frames are read from it.
     pub access: Access,
+}
+
+/// A queue for each of `count` workers on the same descriptor, of which only `reader` reads, so frames stay in order.
+///
+/// # Errors
+/// The process has all the files that it may open.
+pub(super) fn shared_queues(
+    fd: &OwnedFd,
+    framing: Framing,
+    count: usize,
+    reader: usize,
+) -> io::Result<Vec<Queue>> {
+    let queue = |number: usize| {
+        let access = if number == reader { Access::ReadWrite } else { Access::WriteOnly };
+        Ok(Queue { fd: fd.try_clone()?, framing, access })
+    };
+    (0..count).map(queue).collect()
 }
 
 /// How a worker uses a queue.

@@ -5,12 +5,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use nix::errno::Errno;
 use nix::unistd::{getegid, geteuid};
 
+use super::existing_tap::TapDevice;
 use super::queue::{Access, Framing, Queue};
 
 const CLONE_DEVICE: &str = "/dev/net/tun";
@@ -74,6 +75,17 @@ pub enum TapError {
     /// TUNSETIFF: `CAP_NET_ADMIN` is missing.
     #[error("no permission to create the TAP device '{0}': use sudo")]
     NotAdministrator(String),
+    /// TUNSETIFF on an existing device.
+    #[error("no permission to open the TAP device '{0}': only its owner and root may")]
+    NotOwner(String),
+    /// TUNSETIFF on an existing device.
+    #[error("cannot open the TAP device '{name}': {source}")]
+    OpenExisting {
+        /** Its name. */
+        name: String,
+        /** The kernel's error. */
+        source: io::Error,
+    },
     /// TUNSETIFF.
     #[error("cannot create the TAP device '{name}': {source}")]
     Make {
@@ -184,6 +196,15 @@ fn attach(fd: &File, request: &TapConfig, exclusive: libc::c_int) -> Result<(), 
     })
 }
 
+/// Opens a queue of an existing device, with the flags that it has.
+pub(super) fn open_existing(device: &TapDevice) -> Result<nix::Result<OwnedFd>, TapError> {
+    let fd = open_clone_device()?;
+    let vnet = if device.vnet { libc::IFF_VNET_HDR } else { 0 };
+    let multi_queue = if device.multi_queue { libc::IFF_MULTI_QUEUE } else { 0 };
+    let mut ifreq = interface_request(&device.name, libc::IFF_TAP | libc::IFF_NO_PI | vnet | multi_queue);
+    Ok(set_interface(&fd, &mut ifreq).map(|()| fd.into()))
+}
+
 /// What is before each frame of the device.
 pub(super) fn framing(request: &TapConfig) -> Framing {
     if request.offload { Framing::Vnet } else { Framing::Plain }
@@ -245,7 +266,10 @@ pub(super) fn interface_request(name: &str, flags: libc::c_int) -> libc::ifreq {
 }
 
 pub(super) fn set_header_size(fd: BorrowedFd) -> Result<(), TapError> {
-    let size = libc::c_int::from(VNET_HEADER);
+    set_header_size_to(fd, VNET_HEADER.into())
+}
+
+pub(super) fn set_header_size_to(fd: BorrowedFd, size: libc::c_int) -> Result<(), TapError> {
     // SAFETY: `fd` is an open TAP queue; the kernel reads one int through the pointer, which outlives the
     // call.
     let set = unsafe { ioctl::tunsetvnethdrsz(fd.as_raw_fd(), &raw const size) };
@@ -262,16 +286,19 @@ pub(super) fn set_persist(fd: BorrowedFd, persist: libc::c_int) -> nix::Result<(
 pub(super) fn set_offload(fd: BorrowedFd) -> Result<bool, TapError> {
     const TCP: libc::c_uint = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
     const UDP: libc::c_uint = libc::TUN_F_USO4 | libc::TUN_F_USO6;
-    let set = |features: libc::c_uint| {
-        // SAFETY: `fd` is an open TAP queue, and this ioctl's argument is a number.
-        unsafe { ioctl::tunsetoffload(fd.as_raw_fd(), features.cast_signed()) }
-    };
-    match set(TCP | UDP) {
-        Ok(_) => Ok(true),
+    let refused = |error: Errno| TapError::Offload(error.into());
+    match set_offload_flags(fd, TCP | UDP) {
+        Ok(()) => Ok(true),
         // A kernel before 6.2 refuses the whole set because of the unknown bits.
-        Err(Errno::EINVAL) => set(TCP).map(|_| false).map_err(|error| TapError::Offload(error.into())),
-        Err(error) => Err(TapError::Offload(error.into())),
+        Err(Errno::EINVAL) => set_offload_flags(fd, TCP).map(|()| false).map_err(refused),
+        Err(error) => Err(refused(error)),
     }
+}
+
+/// Turns on the offloads with these flags (`TUN_F_CSUM` and so on), and the others off.
+pub(super) fn set_offload_flags(fd: BorrowedFd, flags: libc::c_uint) -> nix::Result<()> {
+    // SAFETY: `fd` is an open TAP queue, and this ioctl's argument is a number.
+    unsafe { ioctl::tunsetoffload(fd.as_raw_fd(), flags.cast_signed()) }.map(drop)
 }
 
 mod ioctl {

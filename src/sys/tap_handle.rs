@@ -193,7 +193,7 @@ fn interface(fd: &OwnedFd) -> io::Result<(String, libc::c_int)> {
     Ok((String::from_utf8_lossy(&name.collect::<Vec<u8>>()).into_owned(), libc::c_int::from(flags)))
 }
 
-fn header_size(fd: &OwnedFd) -> io::Result<libc::c_int> {
+pub(super) fn header_size(fd: &OwnedFd) -> io::Result<libc::c_int> {
     let mut size = 0;
     // SAFETY: `fd` is an open TAP queue; the kernel writes one int through the pointer, which outlives the call.
     unsafe { ioctl::tungetvnethdrsz(fd.as_raw_fd(), &raw mut size) }?;

@@ -28,6 +28,7 @@ mod doctor;
 mod engines;
 mod events;
 mod existing_devices;
+mod existing_taps;
 mod fdb;
 mod handover;
 mod harness;

@@ -250,7 +250,7 @@ impl Default for BridgePort {
 #[serde(deny_unknown_fields, default)]
 pub struct NewPort {
     /// Name of the port and its container [default: the prefix and the lowest free number, or the name
-    /// of `netns`, `device` or `socket`].
+    /// of `netns`, `device`, `tap` or `socket`].
     pub name: Option<String>,
     /// An existing network namespace: a name that `ip netns` knows, an absolute path, or a process ID
     /// [default: a new container].
@@ -258,7 +258,10 @@ pub struct NewPort {
     /// An existing device of the switch's network namespace. It excludes `netns`, `ifname`, `mtu` and `shared_netns`;
     /// `ip` and `mac` are then those of the host behind it, for the guard [default: none].
     pub device: Option<String>,
-    /// A Unix socket. It excludes `netns`, `device`, `ifname` and `shared_netns`; `ip` and `mac` are as with `device`
+    /// An existing TAP device of the switch's network namespace. If no program has it open, the switch opens it. The rest is
+    /// as with `device` [default: none].
+    pub tap: Option<String>,
+    /// A Unix socket. It excludes `netns`, `device`, `tap`, `ifname` and `shared_netns`; `ip` and `mac` are as with `device`
     /// [default: none].
     pub socket: Option<NewSocket>,
     /// Addresses with prefix lengths; `[]` for none [default: the next free one in each subnet].
@@ -278,7 +281,7 @@ pub struct NewPort {
     pub replace: bool,
     /// Whether `netns` may have another port of this switch.
     pub shared_netns: bool,
-    /// Whether the guard is on [default: as the switch; off with `netns`, `device` and `socket`].
+    /// Whether the guard is on [default: as the switch; off with `netns`, `device`, `tap` and `socket`].
     pub guard: Option<bool>,
 }
 

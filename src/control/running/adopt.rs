@@ -44,7 +44,9 @@ impl<M: HostNetwork> Running<M> {
         let make = |network: &mut M, attachment: &Attachment| match attachment {
             Attachment::Tap(spec) => network.adopt_port(spec, handed),
             // Other plans have no namespace.
-            Attachment::Device { .. } | Attachment::Socket(_) => Err(TopologyError::NoSuchDevice),
+            Attachment::Device { .. } | Attachment::ExistingTap(_) | Attachment::Socket(_) => {
+                Err(TopologyError::NoSuchDevice)
+            }
         };
         let (id, notices) = self.add_planned(asked, &there, make)?;
         if let Some(port) = self.ports.get_mut(&id) {

@@ -53,6 +53,23 @@ async fn existing_device_refuses_settings_of_a_new_one() {
 }
 
 #[tokio::test]
+async fn port_on_an_existing_tap_is_named_after_it() {
+    let (_fake, mut running) = running(config(|_| {})).await;
+    let on_tap = || NewPort { tap: Some("tap0".into()), ..NewPort::default() };
+    let made = running.add_port(on_tap()).unwrap().port;
+    assert_eq!((made.ifname.as_str(), made.kind, made.offload), ("tap0", PortKind::Device, false));
+    for (request, words) in [
+        (NewPort { tap: Some("tap0".into()), ..on_device(|_| {}) }, "'device' excludes 'tap'"),
+        (NewPort { tap: Some("tap1".into()), ..on_socket("/run/vm1.sock") }, "'tap' excludes 'socket'"),
+        (NewPort { mtu: Some(1400), ..on_tap() }, "'tap' excludes 'mtu'"),
+        (NewPort { tap: Some("a/b".into()), ..NewPort::default() }, "cannot name a network device"),
+    ] {
+        let error = refused(&mut running, request);
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn refused_guard_changes_no_other_setting() {
     let (_fake, mut running) = running(config(|_| {})).await;
     running.add_port(on_device(|_| {})).unwrap();

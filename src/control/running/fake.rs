@@ -175,6 +175,7 @@ impl HostNetwork for FakeNetwork {
         let spec = match attachment {
             Attachment::Tap(spec) => spec.clone(),
             Attachment::Device { ifname, .. } => existing_device(ifname),
+            Attachment::ExistingTap(tap) => existing_device(&tap.ifname),
             Attachment::Socket(socket) => existing_device(&socket.path.display().to_string()),
         };
         let name = match &spec.netns {

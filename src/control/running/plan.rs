@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::ports::{Assigned, PortRecord};
 use super::{HOST, InvalidValue, PortTable, RunError, guard};
 use crate::control::report::{NewPort, NewSocket, SocketType};
-use crate::control::topology::{self, Attachment, PortNetns, PortSpec, SocketRole, SocketSpec};
+use crate::control::topology::{self, Attachment, PortNetns, PortSpec, SocketRole, SocketSpec, TapPortSpec};
 use crate::control::{Config, addressing, config};
 use crate::sys::frame_socket::FrameSocketType;
 use crate::sys::netns;
@@ -78,21 +78,31 @@ impl PortPlan {
 
     /// Checks the request against the existing ports, and fills in defaults.
     pub(super) fn new(config: &Config, ports: &PortTable, request: NewPort) -> Result<PortPlan, RunError> {
-        match (&request.device, &request.socket) {
-            (Some(device), _) => {
+        match (&request.device, &request.tap, &request.socket) {
+            (Some(device), ..) => {
                 config::device_name(device)?;
                 refuse_others(&request, "device")?;
                 let attachment = Attachment::Device { ifname: device.clone(), queues: config.workers };
                 PortPlan::without_tap(config, ports, &request, (device.clone(), attachment))
             }
-            (None, Some(socket)) => {
+            (None, Some(tap), _) => {
+                config::device_name(tap)?;
+                refuse_others(&request, "tap")?;
+                let spec = TapPortSpec {
+                    ifname: tap.clone(),
+                    offload: request.offload.unwrap_or(config.offload),
+                    queues: config.workers,
+                };
+                PortPlan::without_tap(config, ports, &request, (tap.clone(), Attachment::ExistingTap(spec)))
+            }
+            (None, None, Some(socket)) => {
                 refuse_others(&request, "socket")?;
                 let spec = socket_spec(config, socket, request.mtu)?;
                 let name = request.name.clone().or_else(|| config::name_of_socket(&spec.path));
                 let name = name.ok_or(RunError::NoNameOfSocket)?;
                 PortPlan::without_tap(config, ports, &request, (name, Attachment::Socket(spec)))
             }
-            (None, None) => PortPlan::with_tap(config, ports, request),
+            (None, None, None) => PortPlan::with_tap(config, ports, request),
         }
     }
 
@@ -164,14 +174,15 @@ impl PortPlan {
 
 /// Refuses the settings that a port with `chosen` does not have.
 fn refuse_others(request: &NewPort, chosen: &'static str) -> Result<(), RunError> {
-    let NewPort { netns, ifname, mtu, shared_netns, socket, .. } = request;
+    let NewPort { netns, ifname, mtu, shared_netns, tap, socket, .. } = request;
     let given = [
         ("netns", netns.is_some()),
         ("ifname", ifname.is_some()),
         ("shared_netns", *shared_netns),
         // An existing device has its own MTU.
-        ("mtu", mtu.is_some() && chosen == "device"),
-        ("socket", socket.is_some() && chosen == "device"),
+        ("mtu", mtu.is_some() && chosen != "socket"),
+        ("tap", tap.is_some() && chosen != "tap"),
+        ("socket", socket.is_some() && chosen != "socket"),
     ];
     match given.iter().find(|(_, given)| *given) {
         Some((other, _)) => Err(RunError::Excludes(chosen, other)),

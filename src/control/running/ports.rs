@@ -18,6 +18,7 @@ use crate::switch::fdb::FdbKey;
 use crate::switch::stp::PortConfig;
 use crate::switch::{Port, PortCounts, PortFlag, PortFlags, PortId};
 use crate::sys::netns::Netns;
+use crate::sys::queue::Framing;
 use crate::wire::Mac;
 
 /// The link state of a port's device.
@@ -90,9 +91,13 @@ impl PortRecord {
         let netns_ino = device.netns.as_deref().and_then(inode);
         let kind = match &plan.attachment {
             Attachment::Tap(_) => PortKind::Tap,
-            Attachment::Device { .. } => PortKind::Device,
+            Attachment::Device { .. } | Attachment::ExistingTap(_) => PortKind::Device,
             Attachment::Socket(_) => PortKind::Socket,
         };
+        // An existing TAP device can take GSO packets only if it was created for that.
+        let is_plain = device.queues.iter().any(|queue| queue.framing == Framing::Plain);
+        let of_existing_tap = matches!(plan.attachment, Attachment::ExistingTap(_));
+        let offload = plan.offload && !(of_existing_tap && is_plain);
         // A socket has no peer yet.
         let link = if kind == PortKind::Socket { LinkState::NoCarrier } else { LinkState::Up };
         // Where IPv6 is disabled, a TAP does not have all of the planned addresses.
@@ -106,7 +111,7 @@ impl PortRecord {
             device,
             assigned,
             netns_ino,
-            offload: plan.offload,
+            offload,
             link,
             admin: AdminState::Up,
             fdb_max_learned: 0,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::existing_tap::TapPortSpec;
 use super::socket_port::SocketSpec;
 use crate::control::Config;
 use crate::sys::netns;
@@ -35,6 +36,8 @@ pub enum Attachment {
         /** Number of queues: one for each worker. */
         queues: usize,
     },
+    /// An existing TAP device in the host's namespace.
+    ExistingTap(TapPortSpec),
     /// A Unix socket.
     Socket(SocketSpec),
 }

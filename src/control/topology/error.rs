@@ -148,6 +148,12 @@ pub enum TopologyError {
         "'{0}' is not an Ethernet device: choose one like a network card, the end of a veth pair or a macvtap"
     )]
     NotEthernet(String),
+    /// The device to open is not a TAP device.
+    #[error("'{0}' is not a TAP device: `ip tuntap` lists them, and --device attaches other devices")]
+    NotTap(String),
+    /// A TAP device with another header before each frame.
+    #[error("the TAP device '{0}' has packet information before each frame: create it without 'pi'")]
+    PacketInfo(String),
     /// The device to open belongs to the switch.
     #[error("'{0}' is the device of the host port: choose another one")]
     OwnDevice(String),

@@ -5,10 +5,12 @@
 
 use rtnetlink::LinkUnspec;
 
+use super::ledger::{Entry, EntryId};
 use super::link::{self, Link};
 use super::link_watcher::{DeviceHandle, WatchedDevice};
 use super::{Device, DeviceRecord, Topology, TopologyError};
 use crate::sys::packet_port::{self, PacketHandle};
+use crate::sys::queue::Queue;
 
 impl Topology {
     /// Opens an existing device for a port, with one queue for each worker.
@@ -21,11 +23,27 @@ impl Topology {
         let queues = packet_port::open(link.ifindex, queues).map_err(failed)?;
         let duplicated = |source| TopologyError::Kernel { what: "duplicate a queue's descriptor", source };
         let handle = DeviceHandle::Packet(PacketHandle::new(&queues).map_err(duplicated)?);
+        self.add_existing(link, handle, queues, None)
+    }
+
+    /// Starts to watch an existing device, and gives it an identifier.
+    pub(super) fn add_existing(
+        &mut self,
+        link: Link,
+        handle: DeviceHandle,
+        queues: Vec<Queue>,
+        created: Option<(EntryId, Entry)>,
+    ) -> Result<Device, TopologyError> {
         let id = self.next_id();
-        let watched = WatchedDevice { id, link: &link, addresses: &[], handle, queues: 0, offloads: &[] };
+        let own = match &handle {
+            DeviceHandle::ExistingTap { .. } => u32::try_from(queues.len()).unwrap_or(u32::MAX),
+            _ => 0,
+        };
+        let watched = WatchedDevice { id, link: &link, addresses: &[], handle, queues: own, offloads: &[] };
         self.watcher.add(watched, None)?;
-        self.devices.insert(id, DeviceRecord { created: None, netns: None });
+        self.devices.insert(id, DeviceRecord { created, netns: None });
         if !link.up {
+            let ifname = &link.name;
             self.notices.add(format!("{ifname} is down: set it up with `ip link set {ifname} up`"));
         }
         Ok(Device {
@@ -45,18 +63,11 @@ impl Topology {
     /// Finds the device, and checks that it can be a port.
     fn find_device(&mut self, ifname: &str) -> Result<Link, TopologyError> {
         let name = || ifname.to_owned();
-        let link = link::find(&mut self.host, ifname).map_err(|error| match error.errno() {
-            Some(libc::ENODEV) => TopologyError::NoDevice(name()),
-            _ => error.into(),
-        })?;
+        let link = self.find_link(ifname)?;
         if !link.is_ethernet {
             return Err(TopologyError::NotEthernet(name()));
         }
-        match self.watcher.device_on_host(link.ifindex) {
-            Some(device) if self.host_device == Some(device) => return Err(TopologyError::OwnDevice(name())),
-            Some(_) => return Err(TopologyError::IsPort(name())),
-            None => {}
-        }
+        self.refuse_own(&link)?;
         match link.controller {
             Some(ifindex) => {
                 let which = LinkUnspec::new_with_index(ifindex);
@@ -64,6 +75,24 @@ impl Topology {
                 Err(TopologyError::HasController { device: name(), controller })
             }
             None => Ok(link),
+        }
+    }
+
+    pub(super) fn find_link(&mut self, ifname: &str) -> Result<Link, TopologyError> {
+        link::find(&mut self.host, ifname).map_err(|error| match error.errno() {
+            Some(libc::ENODEV) => TopologyError::NoDevice(ifname.to_owned()),
+            _ => error.into(),
+        })
+    }
+
+    /// Refuses the devices of this switch.
+    pub(super) fn refuse_own(&self, link: &Link) -> Result<(), TopologyError> {
+        match self.watcher.device_on_host(link.ifindex) {
+            Some(device) if self.host_device == Some(device) => {
+                Err(TopologyError::OwnDevice(link.name.clone()))
+            }
+            Some(_) => Err(TopologyError::IsPort(link.name.clone())),
+            None => Ok(()),
         }
     }
 }

@@ -49,13 +49,23 @@ pub(super) struct Link {
     pub(super) controller: Option<u32>,
 }
 
-/// Settings of a TAP device (`IFLA_TUN_OWNER`, `IFLA_TUN_GROUP`, `IFLA_TUN_NUM_QUEUES`).
+/// Settings of a TAP or TUN device (`IFLA_TUN_OWNER` and so on in Linux `include/uapi/linux/if_link.h`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "the flags of the kernel")]
 pub(super) struct TapSettings {
+    /// It is a TAP device: its frames are Ethernet frames.
+    pub(super) is_tap: bool,
+    /// There is a header with flags and protocol before each frame.
+    pub(super) packet_info: bool,
+    pub(super) vnet_header: bool,
+    pub(super) persistent: bool,
+    pub(super) multi_queue: bool,
     pub(super) user: Option<u32>,
     pub(super) group: Option<u32>,
     /// Attached queues of a multi-queue device.
     pub(super) queues: Option<u32>,
+    /// Its queues that a program has disabled.
+    pub(super) disabled_queues: Option<u32>,
 }
 
 impl Link {
@@ -93,23 +103,40 @@ impl Link {
 fn tap_settings(info: &LinkInfo) -> Option<TapSettings> {
     const IFLA_TUN_OWNER: u16 = 1;
     const IFLA_TUN_GROUP: u16 = 2;
+    const IFLA_TUN_TYPE: u16 = 3;
+    const IFLA_TUN_PI: u16 = 4;
+    const IFLA_TUN_VNET_HDR: u16 = 5;
+    const IFLA_TUN_PERSIST: u16 = 6;
+    const IFLA_TUN_MULTI_QUEUE: u16 = 7;
     const IFLA_TUN_NUM_QUEUES: u16 = 8;
+    const IFLA_TUN_NUM_DISABLED_QUEUES: u16 = 9;
+    const TAP: u8 = 2;
     let LinkInfo::Data(InfoData::Tun(attributes)) = info else { return None };
-    let number = |kind| {
-        attributes.iter().find_map(|attribute| {
-            let InfoTun::Other(attribute) = attribute else { return None };
-            let mut value = [0; 4];
-            if attribute.kind() != kind || attribute.value_len() != value.len() {
-                return None;
-            }
-            attribute.emit_value(&mut value);
-            Some(u32::from_ne_bytes(value))
-        })
-    };
+    let number = |kind| value(attributes, kind).map(u32::from_ne_bytes);
+    let byte = |kind| value(attributes, kind).map_or(0, |[byte]| byte);
     Some(TapSettings {
+        is_tap: byte(IFLA_TUN_TYPE) == TAP,
+        packet_info: byte(IFLA_TUN_PI) != 0,
+        vnet_header: byte(IFLA_TUN_VNET_HDR) != 0,
+        persistent: byte(IFLA_TUN_PERSIST) != 0,
+        multi_queue: byte(IFLA_TUN_MULTI_QUEUE) != 0,
         user: number(IFLA_TUN_OWNER),
         group: number(IFLA_TUN_GROUP),
         queues: number(IFLA_TUN_NUM_QUEUES),
+        disabled_queues: number(IFLA_TUN_NUM_DISABLED_QUEUES),
+    })
+}
+
+/// The value of an attribute that has `N` bytes.
+fn value<const N: usize>(attributes: &[InfoTun], kind: u16) -> Option<[u8; N]> {
+    attributes.iter().find_map(|attribute| {
+        let InfoTun::Other(attribute) = attribute else { return None };
+        let mut value = [0; N];
+        if attribute.kind() != kind || attribute.value_len() != N {
+            return None;
+        }
+        attribute.emit_value(&mut value);
+        Some(value)
     })
 }
 

@@ -25,6 +25,7 @@ use super::link::{self, Link};
 use super::nat_watcher::until;
 use super::{DeviceId, LinkChange, TopologyError};
 use crate::sys::ethtool;
+use crate::sys::existing_tap::ExistingTap;
 use crate::sys::link_monitor::{LinkMonitor, LinkNotification, Nsid, nsid_in};
 use crate::sys::netlink::{Netlink, NetlinkError, NetlinkRequest};
 use crate::sys::netns::{self, Netns, NetnsEntry, NetnsIdentity};
@@ -49,13 +50,20 @@ pub(super) enum DeviceHandle {
     /// An existing device. It has its own settings and addresses, and is not followed to another namespace: the kernel
     /// unbinds its sockets there.
     Packet(PacketHandle),
+    /// An existing TAP device whose queues we have. It is like the others.
+    ExistingTap {
+        /// Dropped, it restores the settings of the device.
+        _tap: ExistingTap,
+        /// Frames that it had dropped before.
+        dropped_before: u64,
+    },
 }
 
 impl DeviceHandle {
     fn tap(&self) -> Option<&TapHandle> {
         match self {
             DeviceHandle::Tap(tap) => Some(tap),
-            DeviceHandle::Packet(_) => None,
+            DeviceHandle::Packet(_) | DeviceHandle::ExistingTap { .. } => None,
         }
     }
 }
@@ -73,7 +81,7 @@ struct WatchedLink {
     mac: Mac,
     name: String,
     addresses: Vec<IpNet>,
-    /// Its queues that are ours.
+    /// Its queues that are ours; 0: it is not known who has its queues.
     queues: u32,
     /// Its queues that are not.
     foreign: u32,
@@ -427,14 +435,15 @@ impl LinkWatcher {
             watched.mac = link.mac;
             report(LinkChange::Mac(link.mac));
         }
+        let queues = link.tap.and_then(|tap| tap.queues).unwrap_or(0);
+        let foreign = if watched.queues > 0 { queues.saturating_sub(watched.queues) } else { 0 };
+        if watched.foreign != foreign {
+            watched.foreign = foreign;
+            report(LinkChange::ForeignQueues(foreign));
+            // What the other processes did to the offloads outlasts their queues. Fails if the device was deleted.
+            let _ = watched.handle.tap().map(TapHandle::restore_offloads);
+        }
         if let (Some(tap), Some(handle)) = (link.tap, watched.handle.tap()) {
-            let foreign = tap.queues.map_or(0, |queues| queues.saturating_sub(watched.queues));
-            if watched.foreign != foreign {
-                watched.foreign = foreign;
-                report(LinkChange::ForeignQueues(foreign));
-                // What the other processes did to the offloads outlasts their queues. Fails if the device was deleted.
-                let _ = handle.restore_offloads();
-            }
             let Owner { user, group } = Owner::this_process();
             if (tap.user, tap.group) != (Some(user), Some(group)) && handle.restore_owner().is_ok() {
                 report(LinkChange::Restored("owner"));
@@ -537,10 +546,12 @@ impl LinkWatcher {
         let devices: Vec<(LinkKey, DeviceId)> =
             self.devices.iter().map(|(key, watched)| (*key, watched.id)).collect();
         let dropped = |(key, id)| {
-            let dropped = match &self.devices.get(&key)?.handle {
-                DeviceHandle::Packet(handle) => handle.dropped(),
-                DeviceHandle::Tap(_) => self.query(key).ok()?.tx_dropped,
+            let before = match &self.devices.get(&key)?.handle {
+                DeviceHandle::Packet(handle) => return Some((id, handle.dropped())),
+                DeviceHandle::Tap(_) => 0,
+                DeviceHandle::ExistingTap { dropped_before, .. } => *dropped_before,
             };
+            let dropped = self.query(key).ok()?.tx_dropped.saturating_sub(before);
             Some((id, dropped))
         };
         devices.into_iter().filter_map(dropped).collect()

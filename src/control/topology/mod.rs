@@ -14,6 +14,7 @@ mod device;
 mod environment;
 mod error;
 mod existing_device;
+mod existing_tap;
 pub(crate) mod firewall;
 mod forwarding;
 pub(crate) mod handover;
@@ -42,6 +43,7 @@ pub(crate) use self::device::host_port;
 pub use self::device::{Attachment, Device, DeviceId, LinkChange, PortNetns, PortSpec};
 pub use self::environment::Environment;
 pub use self::error::TopologyError;
+pub use self::existing_tap::TapPortSpec;
 pub use self::ledger::LedgerHolder;
 pub use self::nat_watcher::NatChange;
 pub use self::route::{Packet, RouteLookup, SenderRoute};
@@ -192,6 +194,7 @@ impl Topology {
         match attachment {
             Attachment::Tap(spec) => self.create_tap(spec),
             Attachment::Device { ifname, queues } => self.open_device(ifname, *queues),
+            Attachment::ExistingTap(spec) => self.open_tap(spec),
             Attachment::Socket(spec) => self.open_socket(spec),
         }
     }
@@ -213,6 +216,12 @@ impl Topology {
         let created = self.devices.get(&device).ok_or(TopologyError::NoSuchDevice)?.created.clone();
         // A socket is removed when nobody listens.
         self.sockets.remove(device);
+        if let Some((entry, Entry::Tap { .. })) = created {
+            // The end of its handle restores the settings of the device.
+            self.unregister(device);
+            self.ledger.remove(entry);
+            return Ok(());
+        }
         let errors = undo::undo(&mut self.ledger, created.into_iter().collect(), &self.host_identity);
         self.unregister(device);
         errors.into_iter().next().map_or(Ok(()), Err)

@@ -3,6 +3,7 @@
 use super::ledger::{Contents, DirectoryLock, Entry, EntryId, Ledger};
 use super::socket_port::remove_socket;
 use super::{TopologyError, nat, sysctl};
+use crate::sys::existing_tap;
 use crate::sys::netns::{self, NetnsEntry, NetnsIdentity};
 
 /// Deletes the objects and their entries. Objects that could not be deleted stay in the ledger for the next start.
@@ -27,7 +28,7 @@ pub(super) fn leftovers(contents: &Contents, host: &NetnsIdentity) -> Vec<(Entry
     let reachable = |entry: &Entry| match entry {
         Entry::Netns { .. } | Entry::Socket { .. } => true,
         // These belong to the network namespace of the switch's host.
-        Entry::Table { .. } | Entry::Sysctl(_) => owner.host.is(host),
+        Entry::Table { .. } | Entry::Sysctl(_) | Entry::Tap { .. } => owner.host.is(host),
     };
     // A sandbox's objects end with its processes.
     let standing = contents.entries.iter().filter(|_| !owner.sandboxed);
@@ -44,13 +45,15 @@ pub(super) fn other_host<'a>(contents: &'a Contents, host: &NetnsIdentity) -> Op
 
 /// Describes what a killed switch left, in one sentence.
 pub(super) fn describe(switch: &str, leftovers: &[(EntryId, Entry)]) -> Option<String> {
-    let mut kinds = [("namespace", 0), ("nftables table", 0), ("kernel setting", 0), ("socket", 0)];
+    let names = ["namespace", "nftables table", "kernel setting", "socket", "TAP device"];
+    let mut kinds = names.map(|name| (name, 0));
     for (_, entry) in leftovers {
         let kind = match entry {
             Entry::Netns { .. } => 0,
             Entry::Table { .. } => 1,
             Entry::Sysctl(_) => 2,
             Entry::Socket { .. } => 3,
+            Entry::Tap { .. } => 4,
         };
         kinds[kind].1 += 1;
     }
@@ -73,6 +76,7 @@ fn remove(ledger: &Ledger, entry: &Entry, host: &NetnsIdentity) -> Result<(), To
         },
         Entry::Table { name } => nat::remove_table(name),
         Entry::Socket { path } => remove_socket(path),
+        Entry::Tap { device, settings } => Ok(existing_tap::restore(device, settings)?),
         Entry::Sysctl(setting) => {
             let held = DirectoryLock::take(ledger.directory())?;
             sysctl::restore(ledger, setting, host, &held)

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::sys::existing_tap::{TapDevice, VnetSettings};
 use crate::sys::netns::NetnsIdentity;
 use crate::sys::process;
 
@@ -21,6 +22,8 @@ pub(crate) enum Entry {
     Sysctl(Setting),
     /// A Unix socket of a port. A socket at which another program listens is not ours.
     Socket { path: PathBuf },
+    /// Settings of an existing TAP device that is a port.
+    Tap { device: TapDevice, settings: VnetSettings },
 }
 
 /// A kernel setting with its original value and the value that the switch wrote.
