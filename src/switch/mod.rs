@@ -7,6 +7,7 @@ pub mod fdb;
 mod forward;
 pub mod gateway;
 pub mod guard;
+pub mod ipvlan;
 pub mod loop_detection;
 pub mod mdb;
 pub mod observer;

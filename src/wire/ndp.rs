@@ -102,6 +102,26 @@ pub fn link_addresses(message: &[u8]) -> Option<impl Iterator<Item = Mac>> {
     bytes.is_empty().then(|| addresses.into_iter().flatten())
 }
 
+/// Where a message has the link-layer address of its source, or, if it is an advertisement or a redirect, of its target: an
+/// offset. `None`: it has none, or an option before it is malformed or truncated.
+pub fn link_address(message: &[u8]) -> Option<usize> {
+    let (mut at, wanted) = match Ndp::parse(message)? {
+        Ndp::RouterSolicitation => (field::ROUTER_SOLICITATION_OPTIONS, SOURCE_LINK_ADDRESS),
+        Ndp::RouterAdvertisement => (field::ROUTER_ADVERTISEMENT_OPTIONS, SOURCE_LINK_ADDRESS),
+        Ndp::Solicitation(_) => (field::OPTIONS, SOURCE_LINK_ADDRESS),
+        Ndp::Advertisement(_) => (field::OPTIONS, TARGET_LINK_ADDRESS),
+        Ndp::Redirect(_) => (field::REDIRECT_OPTIONS, TARGET_LINK_ADDRESS),
+    };
+    while let [kind, units, rest @ ..] = message.get(at..)? {
+        match (*kind == wanted, *units) {
+            (_, 0) => return None,
+            (true, 1) => return (rest.len() >= 6).then_some(at + 2),
+            (_, units) => at += usize::from(units) * UNIT,
+        }
+    }
+    None
+}
+
 /// The target of a packet that is a valid solicitation by all rules of §7.1.1, and not fragmented (RFC 6980).
 pub fn solicited(packet: &Ipv6<'_>) -> Option<Ipv6Addr> {
     let message = packet.payload;
