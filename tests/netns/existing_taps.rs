@@ -108,16 +108,13 @@ fn leaves_the_device_as_it_was() {
 /// The program that has it open is behind the port, not the network device: here, a wire to a second TAP device.
 #[test]
 fn device_of_another_program_is_attached_as_an_existing_device() {
-    let s = Uswitch::with("--ports 1");
+    let s = Uswitch::on(machine(""), "--ports 1");
     let host = s.host();
-    host.sh("ip netns add lan; ip tuntap add tap0 mode tap; ip link set tap0 up").ok();
+    host.run("ip link set tap0 nomaster").ok();
     let tap = |name: &str| format!("TUN,tun-name={name},tun-type=tap,iff-no-pi,iff-up");
     let _wire = host.spawn(&format!("socat {} {}", tap("tap0"), tap("wire")));
     wait_until("both devices are up", || host.sh("ip link show wire | grep -qw UP").succeeded());
-    host.sh(&format!(
-        "ip link set wire netns lan; ip -n lan link set wire up; ip -n lan addr add {LAN}/24 dev wire"
-    ))
-    .ok();
+    host.run("ip link set wire master br0").ok();
     let said = host.sh("uswitch port add vm --tap tap0 2>&1").ok();
     assert!(said.contains("another program has the device open"), "{said}");
     host.netns("container1").run(&format!("ping -n -c 1 -W 5 {LAN}")).ok();
