@@ -189,28 +189,24 @@ impl BackgroundWriter {
         }
     }
 
-    /// Queues a frame for a slow port: `bytes` begin with `header` bytes of virtio-net header. False if too many wait.
-    pub(super) fn write(&self, port: PortId, bytes: &[u8], header: usize) -> bool {
-        let (header, frame) = bytes.split_at(header);
-        self.queue(port, [header, frame])
-    }
-
-    /// The same for a complete frame, whose virtio-net header of `header` bytes is empty.
+    /// Queues a complete frame, whose virtio-net header of `header` bytes is empty. False if too many wait.
     pub(super) fn write_complete(&self, port: PortId, frame: &[u8], header: usize) -> bool {
-        self.queue(port, [&[0; VnetHeader::LEN][..header], frame])
+        self.write(port, [&[0; VnetHeader::LEN][..header], frame], header)
     }
 
-    fn queue(&self, port: PortId, [header, frame]: [&[u8]; 2]) -> bool {
+    /// Queues a frame for a slow port, in two pieces that begin with `header` bytes of virtio-net header. False if too
+    /// many wait.
+    pub(super) fn write(&self, port: PortId, [first, second]: [&[u8]; 2], header: usize) -> bool {
         let waiting = &self.shared.waiting[port.index()];
         if waiting.load(Ordering::Acquire) >= PER_PORT {
             return false;
         }
         let Ok(mut buffer) = self.pool.1.try_recv() else { return false };
-        let length = header.len() + frame.len();
-        buffer[..header.len()].copy_from_slice(header);
-        buffer[header.len()..length].copy_from_slice(frame);
+        let length = first.len() + second.len();
+        buffer[..first.len()].copy_from_slice(first);
+        buffer[first.len()..length].copy_from_slice(second);
         waiting.fetch_add(1, Ordering::AcqRel);
-        self.send(Job::Write(Waiting { port, buffer, length, header: header.len() }))
+        self.send(Job::Write(Waiting { port, buffer, length, header }))
     }
 
     /// Notes a frame of a port that has nothing to do with slow ones.
@@ -437,7 +433,7 @@ mod tests {
     fn writes_in_order_with_the_header() {
         let Fixture { background, counters, host } = slow_port();
         assert!(background.is_slow(PORT) && background.has_ports());
-        assert!(background.write(PORT, b"123456789abcfirst", VnetHeader::LEN));
+        assert!(background.write(PORT, [b"123456789abcfi", b"rst"], VnetHeader::LEN));
         assert!(background.write_complete(PORT, b"second", VnetHeader::LEN));
         let mut bytes = [0; 64];
         for expected in [&b"123456789abcfirst"[..], b"\0\0\0\0\0\0\0\0\0\0\0\0second"] {
@@ -453,7 +449,7 @@ mod tests {
     #[test]
     fn accounts_for_every_frame_when_it_stops() {
         let Fixture { background, counters, host: _host } = slow_port();
-        let accepted = (0..1000).filter(|_| background.write(PORT, b"frame", 0)).count();
+        let accepted = (0..1000).filter(|_| background.write(PORT, [b"frame", b""], 0)).count();
         drop(background);
         let counts = counters.port(PORT).read();
         assert_eq!(counts.tx_frames + counts.drops.iter().sum::<u64>(), accepted as u64);
@@ -464,7 +460,7 @@ mod tests {
         let (mut accepted, mut background) = (0, slow_port().background);
         // A port without frames, so that the thread never gives a place back.
         background.shared.waiting[PORT.index()].store(PER_PORT, Ordering::Release);
-        accepted += u32::from(background.write(PORT, b"frame", 0));
+        accepted += u32::from(background.write(PORT, [b"frame", b""], 0));
         assert_eq!(accepted, 0);
         for port in 10..10 + 2 * u16::try_from(MAX_PORTS).unwrap() {
             let (ours, _) = UnixDatagram::pair().unwrap();
@@ -491,8 +487,14 @@ mod tests {
         let Fixture { mut background, host, .. } = slow_port();
         // On a busy machine a write may be slow, and the port needs more of them.
         let mut writes = 0_u64;
+        for _ in 0..=RECOVERY {
+            while !background.write(PORT, [b"frame", b""], 0) {
+                std::thread::yield_now();
+            }
+            host.recv(&mut [0; 8]).unwrap();
+        }
         while !background.release_recovered(PORT) {
-            if background.write(PORT, b"frame", 0) {
+            if background.write(PORT, [b"frame", b""], 0) {
                 host.recv(&mut [0; 8]).unwrap();
                 writes += 1;
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
+use super::forms::Forms;
 use crate::switch::{DropReason, Egress, Frame, PortCounters, PortId};
 use crate::sys::queue::Queue;
 use crate::wire::VnetHeader;
@@ -31,9 +32,9 @@ pub trait Engine {
     /// The bytes of a buffer, mutable.
     fn bytes_mut<'a>(&'a mut self, buffer: &'a mut Self::Buffer) -> &'a mut [u8];
 
-    /// Writes the frame at `extent` in the buffer to each egress port. The [`VnetHeader::LEN`] bytes before the frame
-    /// are its virtio-net header, for ports that have one. A write is counted at its port when it completes.
-    fn send(&mut self, buffer: Self::Buffer, extent: Extent, egress: &[Egress]) -> io::Result<()>;
+    /// Writes the frame in the buffer to each egress port, in the form of its edit, with its virtio-net header for ports
+    /// that have one. A write is counted at its port when it completes.
+    fn send(&mut self, buffer: Self::Buffer, forms: &Forms, egress: &[Egress]) -> io::Result<()>;
 
     /// Returns a buffer without sending it.
     fn discard(&mut self, buffer: Self::Buffer);
@@ -42,8 +43,8 @@ pub trait Engine {
     /// for segmented frames.
     fn send_copy(&mut self, port: PortId, frame: &[u8]) -> io::Result<()>;
 
-    /// Writes the frame at `extent` in the buffer to one port before it returns, after everything queued before it.
-    fn send_now(&mut self, buffer: &Self::Buffer, extent: Extent, egress: PortId) -> io::Result<()>;
+    /// Writes the frame in the buffer to one port before it returns, after everything queued before it.
+    fn send_now(&mut self, buffer: &Self::Buffer, forms: &Forms, egress: Egress) -> io::Result<()>;
 
     /// Writes everything queued before it returns.
     fn flush(&mut self) -> io::Result<()>;

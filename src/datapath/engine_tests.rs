@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::{Engine, Event, PollEngine, Reads, UringEngine, Wait};
-use crate::switch::{Counters, PortId};
+use super::{Engine, Event, Forms, PollEngine, Reads, UringEngine, Wait};
+use crate::switch::{Counters, Edit, Egress, PortId};
 use crate::sys::queue::{Access, Framing, Queue};
+use crate::wire::{EtherType, VnetHeader};
 
 struct EngineFixture<E: Engine> {
     engine: E,
@@ -39,17 +40,17 @@ fn on_each_engine(
 impl<E: Engine> EngineFixture<E> {
     fn attach_ports(&mut self, ports: u16) {
         for port in 0..ports {
-            let (ours, theirs) = UnixDatagram::pair().unwrap();
-            ours.set_nonblocking(true).unwrap();
-            theirs.set_nonblocking(true).unwrap();
-            self.engine
-                .attach(
-                    PortId(port),
-                    Queue { fd: ours.into(), framing: Framing::Plain, access: Access::ReadWrite },
-                )
-                .unwrap();
-            self.hosts.push(theirs);
+            self.attach(port, Framing::Plain);
         }
+    }
+
+    fn attach(&mut self, port: u16, framing: Framing) {
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let queue = Queue { fd: ours.into(), framing, access: Access::ReadWrite };
+        self.engine.attach(PortId(port), queue).unwrap();
+        self.hosts.push(theirs);
     }
 
     /// Runs turns until there is an event.
@@ -75,7 +76,7 @@ impl<E: Engine> EngineFixture<E> {
         self.hosts[0].send(b"to all").unwrap();
         let Some(Event::Frame(arrival)) = self.turn().pop() else { panic!("no frame") };
         assert_eq!(arrival.frame(self.engine.bytes(&arrival.buffer)).bytes, b"to all");
-        self.engine.send(arrival.buffer, arrival.extent, &[PortId(1).into(), PortId(2).into()]).unwrap();
+        self.engine.send(arrival.buffer, &arrival.extent.into(), &[PortId(1).into(), PortId(2).into()]).unwrap();
         self.flush();
         for port in [1, 2] {
             let mut bytes = [0; 16];
@@ -83,6 +84,40 @@ impl<E: Engine> EngineFixture<E> {
             assert_eq!(&bytes[..length], b"to all");
             assert_eq!(self.counters.port(PortId(port)).tx_bytes.value(), 6);
         }
+    }
+
+    /// Untagged, tagged, and each with and without a virtio-net header.
+    fn one_buffer_is_written_in_two_forms(mut self) {
+        self.attach_ports(3);
+        for port in 3..5 {
+            self.attach(port, Framing::Vnet);
+        }
+        let (addresses, rest) = (&b"destinsource"[..], &b"\x08\0payload"[..]);
+        let tagged = [addresses, b"\x81\0\xb0\x0a", rest].concat();
+        let untagged = [addresses, rest].concat();
+        let header = VnetHeader::default().emit();
+        self.hosts[0].send(&tagged).unwrap();
+        let Some(Event::Frame(mut arrival)) = self.turn().pop() else { panic!("no frame") };
+        let egress = [(1, Edit::Pop), (2, Edit::None), (3, Edit::None), (4, Edit::Pop)]
+            .map(|(port, edit)| Egress { port: PortId(port), edit });
+        let bytes = self.engine.bytes_mut(&mut arrival.buffer);
+        bytes[arrival.extent.start - VnetHeader::LEN..arrival.extent.start].fill(0);
+        let forms = Forms::of(bytes, arrival.extent, &egress, EtherType::C_TAG);
+        let free = self.engine.load().free_buffers;
+        self.engine.send_now(&arrival.buffer, &forms, egress[3]).unwrap();
+        self.engine.send(arrival.buffer, &forms, &egress).unwrap();
+        self.flush();
+        let [with_tag, without_tag] = [&tagged, &untagged].map(|frame| [&header[..], frame].concat());
+        for (port, expected) in
+            [(1, &untagged), (2, &tagged), (3, &with_tag), (4, &without_tag), (4, &without_tag)]
+        {
+            let mut bytes = [0; 64];
+            let length = self.hosts[port].recv(&mut bytes).unwrap();
+            assert_eq!(bytes[..length], expected[..], "{port}");
+        }
+        let tx_bytes = [1, 2, 3, 4].map(|port| self.counters.port(PortId(port)).tx_bytes.value() as usize);
+        assert_eq!(tx_bytes, [untagged.len(), tagged.len(), tagged.len(), 2 * untagged.len()]);
+        assert_eq!(self.engine.load().free_buffers, free + 1);
     }
 
     fn buffers_are_reused(mut self) {
@@ -94,7 +129,7 @@ impl<E: Engine> EngineFixture<E> {
             if n % 2 == 0 {
                 self.engine.discard(arrival.buffer);
             } else {
-                self.engine.send(arrival.buffer, arrival.extent, &[PortId(1).into()]).unwrap();
+                self.engine.send(arrival.buffer, &arrival.extent.into(), &[PortId(1).into()]).unwrap();
                 self.flush();
                 self.hosts[1].recv(&mut [0; 16]).unwrap();
             }
@@ -120,7 +155,7 @@ impl<E: Engine> EngineFixture<E> {
         let egress: Vec<_> = (0..PORTS).map(|port| PortId(port).into()).collect();
         for event in arrivals {
             let Event::Frame(arrival) = event else { panic!("{event:?}") };
-            self.engine.send(arrival.buffer, arrival.extent, &egress).unwrap();
+            self.engine.send(arrival.buffer, &arrival.extent.into(), &egress).unwrap();
         }
         // The kernel reports failures in several batches.
         for _ in 0..1000 {
@@ -265,6 +300,14 @@ fn one_buffer_is_written_to_many_ports() {
     on_each_engine(
         EngineFixture::one_buffer_is_written_to_many_ports,
         EngineFixture::one_buffer_is_written_to_many_ports,
+    );
+}
+
+#[test]
+fn one_buffer_is_written_in_two_forms() {
+    on_each_engine(
+        EngineFixture::one_buffer_is_written_in_two_forms,
+        EngineFixture::one_buffer_is_written_in_two_forms,
     );
 }
 

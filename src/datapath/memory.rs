@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use nix::errno::Errno;
 
 use super::engine::{Arrival, Engine, Event, Extent, Load, Reads, Wait, account_write};
+use super::forms::Forms;
 use crate::switch::{Counters, Egress, PortId};
 use crate::sys::arena::HEADROOM;
 use crate::sys::queue::Queue;
@@ -102,14 +103,14 @@ impl Engine for MemoryEngine {
         buffer
     }
 
-    fn send(&mut self, buffer: Vec<u8>, extent: Extent, egress: &[Egress]) -> io::Result<()> {
-        egress.iter().try_for_each(|egress| self.send_now(&buffer, extent, egress.port))
+    fn send(&mut self, buffer: Vec<u8>, forms: &Forms, egress: &[Egress]) -> io::Result<()> {
+        egress.iter().try_for_each(|egress| self.send_now(&buffer, forms, *egress))
     }
 
-    fn send_now(&mut self, buffer: &Vec<u8>, extent: Extent, egress: PortId) -> io::Result<()> {
-        let Extent { start, length } = extent;
-        let vnet = VnetHeader::parse(&buffer[start - VnetHeader::LEN..]).unwrap_or_default();
-        self.deliver(egress, vnet, &buffer[start..start + length]);
+    fn send_now(&mut self, buffer: &Vec<u8>, forms: &Forms, egress: Egress) -> io::Result<()> {
+        let written = forms.slices(buffer, egress.edit, VnetHeader::LEN).concat();
+        let vnet = VnetHeader::parse(&written).unwrap_or_default();
+        self.deliver(egress.port, vnet, &written[VnetHeader::LEN..]);
         Ok(())
     }
 

@@ -12,6 +12,9 @@ mod cpu_latency;
 mod engine;
 #[cfg(test)]
 mod engine_tests;
+mod forms;
+#[cfg(test)]
+mod forms_tests;
 mod memory;
 mod mirror;
 #[cfg(test)]
@@ -51,6 +54,7 @@ use nix::unistd::write;
 use background::BackgroundWriter;
 use cpu_latency::CpuLatency;
 pub use engine::{Arrival, Engine, Event, Extent, Load, Reads, Wait};
+pub use forms::Forms;
 pub use memory::{MemoryEngine, MemoryNet};
 pub use mirror::{Direction, FramePath, MIRRORS, Mirror, MirrorSpec, OnRecord, RECORDS, Record};
 pub use notify::{FdbEvent, FdbNotification, NOTIFICATIONS_PER_PORT, NOTIFICATIONS_PER_WORKER, RateLimiter};
@@ -65,7 +69,7 @@ use worker::{Command, Mailbox, Worker};
 use worker_handle::{PendingDetach, WorkerChannel, WorkerHandle};
 pub use worker_handle::{WORKER_DEADLINE, WorkerChange};
 
-use crate::switch::{Counters, PortCounters, PortId, Punt, Switch, Tick};
+use crate::switch::{Counters, Edit, PortCounters, PortId, Punt, Switch, Tick};
 use crate::sys;
 use crate::sys::queue::Queue;
 use crate::wire::VnetHeader;
@@ -448,11 +452,14 @@ fn background_cpus(allowed: &[usize], cpu: Option<usize>) -> Vec<usize> {
     if others.is_empty() { allowed.to_vec() } else { others }
 }
 
-/// Writes the frame at `extent` in a buffer to a queue with one system call, and counts it.
-fn write_frame(queue: Option<&Queue>, buffer: &[u8], extent: Extent, counters: &PortCounters) {
+/// Writes a form of the frame in a buffer to a queue with one system call, and counts it.
+fn write_frame(queue: Option<&Queue>, buffer: &[u8], forms: &Forms, edit: Edit, counters: &PortCounters) {
     let header = queue.map_or(0, |queue| queue.framing.header());
-    let bytes = &buffer[extent.start - header..extent.start + extent.length];
-    let written = queue.map_or(Err(Errno::EBADF), |queue| write(&queue.fd, bytes));
+    let written = match (queue, forms.slices(buffer, edit, header)) {
+        (None, _) => Err(Errno::EBADF),
+        (Some(queue), [whole, []]) => write(&queue.fd, whole),
+        (Some(queue), pieces) => writev(&queue.fd, &pieces.map(io::IoSlice::new)),
+    };
     engine::account_write(counters, written, header);
 }
 

@@ -12,6 +12,7 @@ use nix::sys::eventfd::EventFd;
 use super::engine::{
     Arrival, END_OF_FILE, Engine, Event, Extent, Load, Reads, Wait, account_lost, vnet_header,
 };
+use super::forms::Forms;
 use super::{BUFFERS, write_copy, write_frame};
 use crate::switch::{Counters, Egress, PortId, Ports};
 use crate::sys::arena::{BUFFER_SIZE, HEADROOM};
@@ -175,18 +176,18 @@ impl Engine for PollEngine {
         &mut self.memory[buffer.range()]
     }
 
-    fn send(&mut self, buffer: PollBuffer, extent: Extent, egress: &[Egress]) -> io::Result<()> {
-        for &Egress { port, .. } in egress {
-            self.send_now(&buffer, extent, port)?;
+    fn send(&mut self, buffer: PollBuffer, forms: &Forms, egress: &[Egress]) -> io::Result<()> {
+        for &egress in egress {
+            self.send_now(&buffer, forms, egress)?;
         }
         self.discard(buffer);
         Ok(())
     }
 
-    fn send_now(&mut self, buffer: &PollBuffer, extent: Extent, egress: PortId) -> io::Result<()> {
+    fn send_now(&mut self, buffer: &PollBuffer, forms: &Forms, egress: Egress) -> io::Result<()> {
         self.system_calls += 1;
-        let bytes = &self.memory[buffer.range()];
-        write_frame(self.queues[egress.index()].as_ref(), bytes, extent, self.counters.port(egress));
+        let (queue, counters) = (self.queues[egress.port.index()].as_ref(), self.counters.port(egress.port));
+        write_frame(queue, &self.memory[buffer.range()], forms, egress.edit, counters);
         Ok(())
     }
 

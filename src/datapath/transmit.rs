@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use super::background::{BackgroundWriter, Reply};
 use super::engine::{Arrival, Engine, Extent, Reads};
+use super::forms::{Forms, edit_frame};
 use super::throttle::cpu_time;
 use super::worker::Worker;
 use crate::switch::segmentation::segments;
-use crate::switch::{DropReason, Frame, GatewayReply, PortId, Steps};
+use crate::switch::{DropReason, Edit, Egress, Frame, GatewayReply, PortId, Steps};
 use crate::wire::VnetHeader;
 use crate::wire::segment::Segments;
 
@@ -37,29 +38,44 @@ impl<E: Engine> Worker<E> {
     #[cold]
     #[inline(never)]
     fn send_segmented(&mut self, arrival: &Arrival<E::Buffer>) -> io::Result<()> {
+        let mut edits = self.outcome.segmented().iter().map(|egress| egress.edit);
+        let first = edits.next().unwrap_or_default();
+        // A frame has two forms at most.
+        let other = edits.find(|edit| *edit != first);
+        self.segment_form(arrival, first)?;
+        other.map_or(Ok(()), |other| self.segment_form(arrival, other))
+    }
+
+    /// Sends the segments of the frame with this edit.
+    fn segment_form(&mut self, arrival: &Arrival<E::Buffer>, edit: Edit) -> io::Result<()> {
         // Copied, because the engine cannot write while its buffer is borrowed.
         let mut super_frame = std::mem::take(&mut self.super_frame);
-        let frame = arrival.frame(self.engine.bytes(&arrival.buffer));
-        let copy = &mut super_frame[..frame.bytes.len()];
-        copy.copy_from_slice(frame.bytes);
+        let end = arrival.extent.start + arrival.extent.length;
+        super_frame[..end].copy_from_slice(&self.engine.bytes(&arrival.buffer)[..end]);
+        let extent = edit_frame(&mut super_frame, arrival.extent, edit, self.switch.vlans.tpid());
+        let bytes = &super_frame[extent.start..extent.start + extent.length];
+        let vnet = VnetHeader::parse(&super_frame[extent.start - VnetHeader::LEN..]).unwrap_or_default();
         // The decision has found that it can be segmented.
-        let sent = match segments(&Frame { bytes: copy, vnet: frame.vnet }) {
-            Ok(segments) => self.send_each(segments),
+        let sent = match segments(&Frame { bytes, vnet }) {
+            Ok(segments) => self.send_each(segments, edit),
             Err(_) => Ok(()),
         };
         self.super_frame = super_frame;
         sent
     }
 
-    fn send_each(&mut self, mut segments: Segments<'_>) -> io::Result<()> {
-        for egress in self.outcome.segmented() {
+    fn send_each(&mut self, mut segments: Segments<'_>, edit: Edit) -> io::Result<()> {
+        for egress in self.outcome.segmented().iter().filter(|egress| egress.edit == edit) {
             let counters = self.counters.port(egress.port);
             counters.segmented.add(1);
             counters.segments.add(segments.remaining() as u64);
         }
         while let Some(length) = segments.next_into(&mut self.segment) {
             for at in 0..self.outcome.segmented().len() {
-                self.send_segment(self.outcome.segmented()[at].port, length)?;
+                let egress = self.outcome.segmented()[at];
+                if egress.edit == edit {
+                    self.send_segment(egress.port, length)?;
+                }
             }
         }
         Ok(())
@@ -81,21 +97,19 @@ impl<E: Engine> Worker<E> {
 
     /// Sends the current frame to the ports that take it as it is.
     #[inline(always)]
-    fn transmit(&mut self, buffer: E::Buffer, extent: Extent) -> io::Result<()> {
-        if self.detour {
-            self.take_detour(buffer, extent)
-        } else {
-            self.engine.send(buffer, extent, self.outcome.egress())
-        }
+    fn transmit(&mut self, mut buffer: E::Buffer, extent: Extent) -> io::Result<()> {
+        let (egress, tpid) = (self.outcome.egress(), self.switch.vlans.tpid());
+        let forms = Forms::of(self.engine.bytes_mut(&mut buffer), extent, egress, tpid);
+        if self.detour { self.take_detour(buffer, &forms) } else { self.engine.send(buffer, &forms, egress) }
     }
 
     #[cold]
     #[inline(never)]
-    fn take_detour(&mut self, buffer: E::Buffer, extent: Extent) -> io::Result<()> {
+    fn take_detour(&mut self, buffer: E::Buffer, forms: &Forms) -> io::Result<()> {
         self.direct.clear();
         for at in 0..self.outcome.egress().len() {
             let egress = self.outcome.egress()[at];
-            if !self.write_in_background(&buffer, extent, egress.port) {
+            if !self.write_in_background(&buffer, forms, egress) {
                 self.direct.push(egress);
             }
         }
@@ -105,27 +119,28 @@ impl<E: Engine> Worker<E> {
             background.note_others();
         }
         if !self.throttle.measures_writes() {
-            return self.engine.send(buffer, extent, &self.direct);
+            return self.engine.send(buffer, forms, &self.direct);
         }
         for at in 0..self.direct.len() {
             let egress = self.direct[at];
             let started = cpu_time();
-            self.engine.send_now(&buffer, extent, egress.port)?;
-            self.note_write(egress.port, extent.length, started);
+            self.engine.send_now(&buffer, forms, egress)?;
+            self.note_write(egress.port, forms.length(), started);
         }
         self.engine.discard(buffer);
         Ok(())
     }
 
     /// Queues the frame at the background writer if the port is slow; whether it was.
-    fn write_in_background(&mut self, buffer: &E::Buffer, extent: Extent, port: PortId) -> bool {
+    fn write_in_background(&mut self, buffer: &E::Buffer, forms: &Forms, egress: Egress) -> bool {
+        let Egress { port, edit } = egress;
         let Some(background) = &mut self.background else { return false };
         if !background.is_slow(port) || background.release_recovered(port) {
             return false;
         }
         let header = self.engine.queue(port).map_or(0, |queue| queue.framing.header());
-        let bytes = &self.engine.bytes(buffer)[extent.start - header..extent.start + extent.length];
-        if !background.write(port, bytes, header) {
+        let pieces = forms.slices(self.engine.bytes(buffer), edit, header);
+        if !background.write(port, pieces, header) {
             self.counters.port(port).dropped(DropReason::EgressThrottled);
             self.throttle.penalise(port);
         }

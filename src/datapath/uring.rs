@@ -18,6 +18,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use super::engine::{
     Arrival, Engine, Event, Extent, Load, Reads, Wait, account_lost, account_write, vnet_header,
 };
+use super::forms::Forms;
 use super::{BUFFERS, write_copy, write_frame};
 use crate::switch::{Counters, Egress, PortId, Ports};
 use crate::sys::queue::{Access, Framing, Queue};
@@ -290,13 +291,12 @@ impl Engine for UringEngine {
         self.ring.bytes_mut(buffer)
     }
 
-    fn send(&mut self, buffer: Lease, extent: Extent, egress: &[Egress]) -> io::Result<()> {
+    fn send(&mut self, buffer: Lease, forms: &Forms, egress: &[Egress]) -> io::Result<()> {
         let Self { ring, ports, counters, .. } = self;
-        let writes = egress.iter().map(|Egress { port, .. }| {
+        let writes = egress.iter().map(|Egress { port, edit }| {
             let queue = &ports[port.index()];
             queue.writes.update(|writes| writes + 1);
-            let header = queue.header();
-            SlotWrite { slot: port.0, start: extent.start - header, length: extent.length + header }
+            SlotWrite { slot: port.0, pieces: forms.pieces(*edit, queue.header()) }
         });
         ring.send(buffer, writes, |slot, error| {
             ports[usize::from(slot)].writes.update(|writes| writes - 1);
@@ -317,11 +317,12 @@ impl Engine for UringEngine {
         Ok(())
     }
 
-    fn send_now(&mut self, buffer: &Lease, extent: Extent, egress: PortId) -> io::Result<()> {
+    fn send_now(&mut self, buffer: &Lease, forms: &Forms, egress: Egress) -> io::Result<()> {
         self.ring.submit()?;
         self.copies += 1;
-        let (queue, counters) = (self.ports[egress.index()].queue.as_ref(), self.counters.port(egress));
-        write_frame(queue, self.ring.bytes(buffer), extent, counters);
+        let (queue, counters) =
+            (self.ports[egress.port.index()].queue.as_ref(), self.counters.port(egress.port));
+        write_frame(queue, self.ring.bytes(buffer), forms, egress.edit, counters);
         Ok(())
     }
 

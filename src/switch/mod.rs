@@ -81,6 +81,8 @@ pub struct Switch {
     pub gateway: Gateway,
     /// The ports of each multicast group, where snooping is on.
     pub mdb: Mdb,
+    /// The VLANs of the ports.
+    pub vlans: Vlans,
     /// The reserved group addresses 01:80:C2:00:00:0X that are forwarded: bit X.
     group_fwd_mask: u16,
     /// Control runs a spanning tree and gets the BPDUs.
@@ -103,6 +105,7 @@ impl Switch {
             guards: Guards::default(),
             gateway: settings.gateway,
             mdb: Mdb::default(),
+            vlans: Vlans::default(),
             group_fwd_mask: Self::BPDU,
             spanning_tree: false,
             loops: None,

@@ -16,11 +16,14 @@ use nix::unistd::{read, write};
 
 use super::arena::{BUFFER_SIZE, HEADROOM};
 use super::confine::restrict_worker;
+use crate::wire::VLAN_TAG;
 
 /// Bytes of the length.
 const LENGTH: usize = 4;
-/// Longest frame.
+/// Longest frame of the peer.
 pub(super) const LONGEST: usize = BUFFER_SIZE - HEADROOM;
+/// Longest frame to the peer: a tag can be inserted into one of another peer.
+const LONGEST_SENT: usize = LONGEST + VLAN_TAG;
 /// Bytes of a thread's stack. The frame is on the heap.
 const STACK: usize = 128 << 10;
 
@@ -62,7 +65,7 @@ pub(super) fn spawn(
     let run = move || {
         if restrict_worker().is_ok() {
             // Every error is the end of the connection.
-            let _ = relay(&mut vec![0; LENGTH + LONGEST]);
+            let _ = relay(&mut vec![0; LENGTH + LONGEST_SENT]);
         }
         end();
     };

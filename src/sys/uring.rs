@@ -17,8 +17,12 @@
 //! *sender* of a frame does not pay for a wake-up. [`Ring::arm_poll`] is for a port whose queue is empty.
 //! `docs/experiments.md` compares this with multishot reads.
 
+mod token;
+mod vectors;
+
 use std::cell::UnsafeCell;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -28,6 +32,7 @@ use io_uring::register::Restriction;
 use io_uring::types::{CancelBuilder, Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 
+use self::vectors::Vectors;
 use super::arena::{Arena, BUFFER_SIZE, HEADROOM};
 use super::limits;
 use super::packet_message::{Message, Received};
@@ -39,11 +44,12 @@ const READABLE: u32 = libc::POLLIN as u32;
 /// `IORING_REGISTER_SYNC_CANCEL`.
 pub(super) const REGISTERED_LATER: [u8; 2] = [6, 24];
 /// The operations of a [`Ring`].
-const OPERATIONS: [u8; 7] = [
+const OPERATIONS: [u8; 8] = [
     opcode::Read::CODE,
     opcode::ReadFixed::CODE,
     opcode::Write::CODE,
     opcode::WriteFixed::CODE,
+    opcode::Writev::CODE,
     opcode::PollAdd::CODE,
     opcode::AsyncCancel::CODE,
     opcode::RecvMsg::CODE,
@@ -93,7 +99,13 @@ pub fn probe() -> Result<(), Unsupported> {
     let ring = build(SUBMISSIONS).map_err(Unsupported::from_setup)?;
     let mut probe = Probe::new();
     ring.submitter().register_probe(&mut probe).map_err(|_| Unsupported::Lacks("probe (Linux 5.6)"))?;
-    let needed = [opcode::Read::CODE, opcode::Write::CODE, opcode::PollAdd::CODE, opcode::AsyncCancel::CODE];
+    let needed = [
+        opcode::Read::CODE,
+        opcode::Write::CODE,
+        opcode::Writev::CODE,
+        opcode::PollAdd::CODE,
+        opcode::AsyncCancel::CODE,
+    ];
     if !needed.iter().all(|operation| probe.is_supported(*operation)) {
         return Err(Unsupported::Lacks("read and write (Linux 5.6)"));
     }
@@ -136,15 +148,13 @@ pub struct Lease {
     id: u16,
 }
 
-/// One write: the part of the buffer, and the file's slot.
-#[derive(Debug, Clone, Copy)]
+/// One write: the parts of the buffer, and the file's slot.
+#[derive(Debug, Clone)]
 pub struct SlotWrite {
     /// The slot in the file table.
     pub slot: u16,
-    /// Offset of the first byte in the buffer.
-    pub start: usize,
-    /// Length in bytes.
-    pub length: usize,
+    /// The bytes of the buffer that are written together. The second piece may be empty.
+    pub pieces: [Range<usize>; 2],
 }
 
 /// A completed operation.
@@ -206,6 +216,8 @@ pub struct Ring {
     writes: Box<[u16]>,
     /// For each buffer, the memory of [`Ring::receive`].
     messages: Box<[UnsafeCell<Message>]>,
+    /// For each buffer, what its writes of two pieces refer to.
+    vectors: Box<[Vectors]>,
     /// Whether the buffers are registered, which saves the kernel a page lookup at each read and write.
     registered: bool,
     id: u32,
@@ -219,58 +231,6 @@ impl std::fmt::Debug for Ring {
             .field("free", &self.free.len())
             .field("registered", &self.registered)
             .finish_non_exhaustive()
-    }
-}
-
-mod token {
-    //! The `user_data` of an operation: its kind, slot and buffer.
-
-    const READ: u64 = 0;
-    const WRITE: u64 = 1 << 32;
-    const WAKE: u64 = 2 << 32;
-    const CANCEL: u64 = 3 << 32;
-    const POLL: u64 = 4 << 32;
-    const RECEIVE: u64 = 5 << 32;
-
-    pub(super) enum Token {
-        Read { slot: u16, buffer: u16 },
-        Receive { slot: u16, buffer: u16 },
-        Write { slot: u16, buffer: u16 },
-        Poll(u16),
-        Wake,
-        Cancel,
-    }
-
-    pub(super) const fn read(slot: u16, buffer: u16) -> u64 {
-        READ | (buffer as u64) << 16 | slot as u64
-    }
-    pub(super) const fn receive(slot: u16, buffer: u16) -> u64 {
-        RECEIVE | (buffer as u64) << 16 | slot as u64
-    }
-    pub(super) const fn write(slot: u16, buffer: u16) -> u64 {
-        WRITE | (buffer as u64) << 16 | slot as u64
-    }
-    pub(super) const fn poll(slot: u16) -> u64 {
-        POLL | slot as u64
-    }
-    pub(super) const fn wake() -> u64 {
-        WAKE
-    }
-    pub(super) const fn cancel() -> u64 {
-        CANCEL
-    }
-
-    #[allow(clippy::cast_possible_truncation, reason = "two 16-bit fields")]
-    pub(super) const fn parse(token: u64) -> Token {
-        let (slot, buffer) = (token as u16, (token >> 16) as u16);
-        match token & !0xffff_ffff {
-            READ => Token::Read { slot, buffer },
-            WRITE => Token::Write { slot, buffer },
-            POLL => Token::Poll(slot),
-            RECEIVE => Token::Receive { slot, buffer },
-            WAKE => Token::Wake,
-            _ => Token::Cancel,
-        }
     }
 }
 
@@ -291,8 +251,9 @@ impl Ring {
         let free = (0..buffers).rev().collect();
         let writes = vec![0; buffers.into()].into();
         let messages = (0..buffers).map(|_| Message::new()).collect();
+        let vectors = vec![Vectors::new(); buffers.into()].into();
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Ok(Ring { ring, arena, free, writes, messages, registered, id, enters: 0 })
+        Ok(Ring { ring, arena, free, writes, messages, vectors, registered, id, enters: 0 })
     }
 
     /// Registers a file in a slot, or clears the slot. The table has its own reference to the file.
@@ -391,19 +352,36 @@ impl Ring {
         let Lease { id, .. } = lease;
         // One more than is queued, so that a completion during the loop cannot free the buffer.
         self.writes[usize::from(id)] = 1;
-        for SlotWrite { slot, start: from, length } in writes {
-            assert!(from <= BUFFER_SIZE && length <= BUFFER_SIZE - from, "a write beyond its buffer");
-            // SAFETY: `from` is inside the buffer.
-            let address = unsafe { start.add(from) };
-            let write = self.write(slot, address, length).user_data(token::write(slot, id));
-            // SAFETY: the lease was consumed. The buffer is neither leased nor free before this write has
-            // completed, which `writes` counts.
-            match unsafe { self.push(&write) } {
+        self.vectors[usize::from(id)].clear();
+        for SlotWrite { slot, pieces } in writes {
+            let inside = |piece: &Range<usize>| piece.start <= piece.end && piece.end <= BUFFER_SIZE;
+            assert!(pieces.iter().all(inside), "a write beyond its buffer");
+            let write = if pieces[1].is_empty() {
+                // SAFETY: the piece is inside the buffer.
+                let address = unsafe { start.add(pieces[0].start) };
+                Some(self.write(slot, address, pieces[0].len()))
+            } else {
+                self.write_pieces(slot, id, &pieces)
+            };
+            let push = |write: squeue::Entry| {
+                let write = write.user_data(token::write(slot, id));
+                // SAFETY: the lease was consumed. The buffer and its vectors are neither used nor changed before this write
+                // has completed, which `writes` counts.
+                unsafe { self.push(&write) }
+            };
+            match write.map_or_else(|| Err(io::Error::from_raw_os_error(libc::E2BIG)), push) {
                 Ok(()) => self.writes[usize::from(id)] += 1,
                 Err(error) => refused(slot, error),
             }
         }
         self.written(id);
+    }
+
+    /// A write of two pieces of a buffer.
+    #[cold]
+    fn write_pieces(&mut self, slot: u16, id: u16, pieces: &[Range<usize>; 2]) -> Option<squeue::Entry> {
+        let vectors = self.vectors[usize::from(id)].place(self.arena.start(id), pieces)?;
+        Some(opcode::Writev::new(Fixed(slot.into()), vectors, 2).rw_flags(libc::RWF_NOWAIT).build())
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "at most BUFFER_SIZE")]

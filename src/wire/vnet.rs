@@ -64,6 +64,16 @@ impl VnetHeader {
         bytes
     }
 
+    /// The header of the same frame when a tag was inserted (`by` bytes) or removed (negative) before its payload.
+    #[must_use]
+    pub const fn moved(self, by: i16) -> VnetHeader {
+        // Zero is no hint.
+        let hdr_len = if self.hdr_len == 0 { 0 } else { self.hdr_len.saturating_add_signed(by) };
+        let has_start = self.flags & Self::NEEDS_CSUM != 0;
+        let csum_start = if has_start { self.csum_start.saturating_add_signed(by) } else { self.csum_start };
+        VnetHeader { hdr_len, csum_start, ..self }
+    }
+
     /// The frame is a super-frame (GSO packet): it must be segmented.
     pub const fn is_super_frame(&self) -> bool {
         self.gso_type != Self::GSO_NONE
@@ -96,6 +106,16 @@ mod tests {
     fn matches_kernel_layout() {
         assert_eq!(VnetHeader::parse(&TCP_BYTES), Some(TCP));
         assert_eq!(TCP.emit(), TCP_BYTES);
+    }
+
+    #[test]
+    fn follows_a_payload_that_moves() {
+        let moved = TCP.moved(4);
+        assert_eq!((moved.hdr_len, moved.csum_start, moved.csum_offset), (70, 38, 16));
+        assert_eq!(moved.moved(-4), TCP);
+        assert_eq!(VnetHeader::default().moved(4), VnetHeader::default());
+        let hint = VnetHeader { hdr_len: 2, ..VnetHeader::default() };
+        assert_eq!(hint.moved(-4).hdr_len, 0);
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Vlans {
     }
 
     fn classify_filtered(&self, port: PortId, frame: &EthernetFrame<'_>) -> Result<Classified, VlanFault> {
-        let tag = frame.vlan_tag().filter(|tag| tag.tpid == self.settings.protocol.tpid());
+        let tag = frame.vlan_tag().filter(|tag| tag.tpid == self.tpid());
         let (received, tci) = match tag {
             None => (Received::Untagged, self.pvid(port).ok_or(VlanFault::NoPvid)?.get()),
             Some(tag) if tag.vid() == 0 => {

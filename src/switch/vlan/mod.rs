@@ -105,6 +105,12 @@ impl Vlans {
         &self.settings
     }
 
+    /// The TPID of the switch's tags.
+    #[inline]
+    pub const fn tpid(&self) -> EtherType {
+        self.settings.protocol.tpid()
+    }
+
     /// A VLAN that has or had members.
     #[inline]
     fn vlan(&self, number: u16) -> Option<&Vlan> {
