@@ -76,7 +76,9 @@ impl<E: Engine> EngineFixture<E> {
         self.hosts[0].send(b"to all").unwrap();
         let Some(Event::Frame(arrival)) = self.turn().pop() else { panic!("no frame") };
         assert_eq!(arrival.frame(self.engine.bytes(&arrival.buffer)).bytes, b"to all");
-        self.engine.send(arrival.buffer, &arrival.extent.into(), &[PortId(1).into(), PortId(2).into()]).unwrap();
+        self.engine
+            .send(arrival.buffer, &arrival.extent.into(), &[PortId(1).into(), PortId(2).into()])
+            .unwrap();
         self.flush();
         for port in [1, 2] {
             let mut bytes = [0; 16];

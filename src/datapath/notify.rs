@@ -243,7 +243,7 @@ impl NotableFrame<'_> {
 
     fn notify(&mut self, mac: Mac, event: FdbEvent) {
         let ingress = self.outcome.ingress();
-        let vlan = self.outcome.class().vlan;
+        let vlan = self.outcome.class().vid();
         if !self.notifier.notify(self.now, ingress, FdbKey { vlan, mac }, event) {
             self.counters.port(ingress).suppressed.add(1);
         }

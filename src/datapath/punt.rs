@@ -28,11 +28,11 @@ pub struct PuntedFrame {
     pub at: Tick,
     /// Where.
     pub port: PortId,
-    /// Its VLAN.
+    /// Its VLAN; 0 without VLANs.
     pub vlan: u16,
     /// Why control gets it.
     pub punt: Punt,
-    /// The frame, starting with the destination address.
+    /// The frame, starting with the destination address, without the tag of its VLAN.
     pub bytes: Box<[u8]>,
 }
 
@@ -90,9 +90,13 @@ impl Punter {
     /// Copies a frame for control, if its outcome says so. True if control must be woken.
     pub(super) fn punt(&mut self, at: Tick, frame: &Frame<'_>, outcome: &Outcome) -> bool {
         let Some(punt) = outcome.punt() else { return false };
-        let (port, vlan) = (outcome.ingress(), outcome.class().vlan);
+        let (port, class) = (outcome.ingress(), outcome.class());
         let is_allowed = frame.bytes.len() <= LONGEST && self.limiters[punt as usize].allow(at, port);
-        let copy = || PuntedFrame { at, port, vlan, punt, bytes: frame.bytes.into() };
+        let bytes = || match class.vlan {
+            Some(vlan) => vlan.untagged_bytes(frame.bytes),
+            None => frame.bytes.into(),
+        };
+        let copy = || PuntedFrame { at, port, vlan: class.vid(), punt, bytes: bytes() };
         let sent = is_allowed && self.queue.frames[punt as usize].try_send(copy()).is_ok();
         if !sent {
             self.queue.lost[punt as usize].fetch_add(1, Ordering::Relaxed);

@@ -88,7 +88,7 @@ impl<E: Engine> Worker<E> {
         let length = answer.emit(&self.switch.gateway, bytes, length);
         arrival.extent = Extent { start, length };
         self.put_header(&mut arrival.buffer, arrival.extent);
-        self.outcome.become_answer();
+        self.outcome.become_answer(&self.switch.vlans);
         if !self.mirrors.is_empty() {
             self.mirror(&arrival, None, &Steps::default());
         }

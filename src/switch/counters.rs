@@ -45,7 +45,7 @@ macro_rules! port_counters {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
         /// One port's counters of one worker. "rx" is received from the container, "tx" is written to it. The
         /// counters that every frame changes come first, in one cache line.
-        #[derive(Debug, Default)]
+        #[derive(Debug)]
         #[repr(C, align(128))]
         pub struct PortCounters {
             $($(#[doc = $doc])+ pub $name: Count,)+
@@ -54,11 +54,27 @@ macro_rules! port_counters {
         }
 
         /// A snapshot of [`PortCounters`], of one worker or summed.
-        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub struct PortCounts {
             $($(#[doc = $doc])+ pub $name: u64,)+
             /// Frames that were not delivered, in the order of [`DropReason::ALL`].
             pub drops: [u64; DropReason::COUNT],
+        }
+
+        // Derived, `Default` would be limited to 32 drop reasons.
+        impl Default for PortCounters {
+            fn default() -> PortCounters {
+                PortCounters {
+                    $($name: Count::default(),)+
+                    drops: std::array::from_fn(|_| Count::default()),
+                }
+            }
+        }
+
+        impl Default for PortCounts {
+            fn default() -> PortCounts {
+                PortCounts { $($name: 0,)+ drops: [0; DropReason::COUNT] }
+            }
         }
 
         impl PortCounters {

@@ -4,17 +4,15 @@
 use super::fdb::{Database, FdbKey, Learned};
 use super::gateway::Claim;
 use super::mdb::{self, Class, Scope, Snapshot};
-use super::outcome::{Destination, Fault, FrameClass, Outcome, Punt};
+use super::outcome::{Destination, Edit, Egress, Fault, FrameClass, Outcome, Punt};
 use super::segmentation::segments;
+use super::vlan::{Classified, VlanFault};
 use super::{
     DropReason, Frame, Observer, Port, PortFlag, PortFlags, PortId, Step, Switch, Tick, Verdict, Violation,
 };
 use crate::wire::ip::{transport4, transport6};
 use crate::wire::segment::wire_length;
 use crate::wire::{Bpdu, ETHERNET_HEADER, EtherType, EthernetFrame, Mac, VnetHeader};
-
-/// The VLAN of every frame, until the switch knows VLANs.
-const VLAN: u16 = 0;
 
 /// A frame that is admitted.
 struct Admitted<'a> {
@@ -25,17 +23,32 @@ struct Admitted<'a> {
     forwards: bool,
     /// The flags of the ingress port.
     flags: PortFlags,
+    /// Its VLAN, if the switch filters VLANs.
+    vlan: Option<Classified>,
 }
 
-/// A frame and everything that its outcome depends on.
-pub(super) struct Forwarding<'a> {
+impl Admitted<'_> {
+    /// The key of an address in the frame's VLAN.
+    fn key(&self, mac: Mac) -> FdbKey {
+        FdbKey { vlan: self.vlan.map_or(0, |class| class.vid.get()), mac }
+    }
+
+    /// The frame as hosts of its VLAN see it: without the tag of that VLAN.
+    fn untagged(&self) -> EthernetFrame<'_> {
+        self.vlan.map_or(self.ethernet, |class| class.untagged(self.ethernet))
+    }
+}
+
+/// A frame and everything that its outcome depends on. `VLANS`: the switch filters VLANs. Without them the decision is
+/// compiled apart, so that it does not pay for them.
+pub(super) struct Forwarding<'a, const VLANS: bool> {
     pub(super) switch: &'a Switch,
     pub(super) now: Tick,
     pub(super) ingress: PortId,
     pub(super) frame: &'a Frame<'a>,
 }
 
-impl Forwarding<'_> {
+impl<const VLANS: bool> Forwarding<'_, VLANS> {
     /// Decides. The only side effect is learning in `fdb`: the real database, or a dry run.
     #[inline]
     pub(super) fn decide<D: Database, O: Observer>(
@@ -45,9 +58,10 @@ impl Forwarding<'_> {
         observer: &mut O,
     ) {
         outcome.begin(self.ingress);
-        outcome.verdict = match admit(self.switch, self.ingress, self.frame, observer) {
+        outcome.verdict = match admit::<VLANS, O>(self.switch, self.ingress, self.frame, observer) {
             Ok(admitted) => {
                 observer.note(Step::Admitted);
+                outcome.class.vlan = admitted.vlan;
                 match self.learn(&admitted, &mut fdb) {
                     Ok(learned) => {
                         observer.note(Step::Learned(learned));
@@ -75,7 +89,7 @@ impl Forwarding<'_> {
     /// Learns the source, unless the port's flags say otherwise.
     #[inline]
     fn learn<D: Database>(&self, admitted: &Admitted<'_>, fdb: &mut D) -> Result<Learned, DropReason> {
-        let source = FdbKey { vlan: VLAN, mac: admitted.ethernet.src() };
+        let source = admitted.key(admitted.ethernet.src());
         if admitted.flags.changes(PortFlags::INGRESS) {
             return self.learn_as_flags_say(admitted.flags, source, fdb);
         }
@@ -119,6 +133,12 @@ impl From<Violation> for Refusal {
     }
 }
 
+impl From<VlanFault> for Refusal {
+    fn from(fault: VlanFault) -> Refusal {
+        Refusal::Fault(Fault::Vlan(fault))
+    }
+}
+
 impl From<OffloadFault> for Refusal {
     fn from(fault: OffloadFault) -> Refusal {
         Refusal::Fault(Fault::Offload(fault))
@@ -127,7 +147,7 @@ impl From<OffloadFault> for Refusal {
 
 /// Checks whether a frame is admitted. Learning comes later, so nothing is learned from a frame that is dropped here.
 #[inline]
-fn admit<'a, O: Observer>(
+fn admit<'a, const VLANS: bool, O: Observer>(
     switch: &Switch,
     ingress: PortId,
     frame: &Frame<'a>,
@@ -153,11 +173,15 @@ fn admit<'a, O: Observer>(
     if ethernet.dst().is_reserved() {
         admit_reserved(switch, ethernet.dst())?;
     }
+    let vlan = if VLANS { switch.vlans.classify(ingress, &ethernet)? } else { None };
+    if let Some(class) = vlan {
+        observer.note(Step::Vlan(class));
+    }
     check_offload(frame, &ethernet)?;
     if !from_host {
-        check_identity(switch, ingress, &ethernet)?;
+        check_identity(switch, ingress, vlan, &ethernet)?;
     }
-    Ok(Admitted { ethernet, from_host, forwards: up, flags })
+    Ok(Admitted { ethernet, from_host, forwards: up, flags, vlan })
 }
 
 /// The switch sends BPDUs with the gateway's MAC: one that comes back shows a loop.
@@ -199,14 +223,29 @@ fn admit_reserved(switch: &Switch, group: Mac) -> Result<(), DropReason> {
 
 /// Checks the addresses that a frame from a container uses. A guarded port's identity excludes the gateway's
 /// addresses, so a violation is checked against the gateway only to choose between the two drop reasons.
-#[inline]
-fn check_identity(switch: &Switch, ingress: PortId, ethernet: &EthernetFrame<'_>) -> Result<(), Violation> {
-    match switch.guards.port(ingress) {
+///
+/// A port's addresses are those in its own VLAN (PVID), and the gateway's those in the VLAN of the host port. In other
+/// VLANs only the source MAC is checked, as behind a tag without VLAN filtering.
+#[inline(always)]
+fn check_identity(
+    switch: &Switch,
+    ingress: PortId,
+    vlan: Option<Classified>,
+    ethernet: &EthernetFrame<'_>,
+) -> Result<(), Violation> {
+    let in_gateway_vlan = || match vlan {
         None => switch.gateway.check(ethernet),
-        Some(identity) => identity
-            .check(ethernet)
-            .map_err(|violation| switch.gateway.check(ethernet).err().unwrap_or(violation)),
-    }
+        Some(class) if switch.is_gateway_vlan(class.vid) => switch.gateway.check(&class.untagged(*ethernet)),
+        Some(_) => Ok(()),
+    };
+    let Some(identity) = switch.guards.port(ingress) else { return in_gateway_vlan() };
+    let checked = match vlan {
+        Some(class) if switch.vlans.pvid(ingress) == Some(class.vid) => {
+            identity.check(&class.untagged(*ethernet))
+        }
+        _ => identity.check(ethernet),
+    };
+    checked.map_err(|violation| in_gateway_vlan().err().unwrap_or(violation))
 }
 
 /// Why a virtio-net header is invalid.
@@ -239,7 +278,8 @@ fn check_unfinished(frame: &Frame<'_>, ethernet: &EthernetFrame<'_>) -> Result<(
     if (vnet.csum_start as usize) < ETHERNET_HEADER || sum + 2 > frame.bytes.len() {
         return Err(OffloadFault::ChecksumOutside);
     }
-    if is_in_headers(ethernet, sum) {
+    // A tag may be removed, and another one inserted.
+    if (vnet.csum_start as usize) < ethernet.innermost().1 || is_in_headers(ethernet, sum) {
         return Err(OffloadFault::ChecksumInHeaders);
     }
     match vnet.gso_type {
@@ -266,7 +306,7 @@ fn is_in_headers(ethernet: &EthernetFrame<'_>, at: usize) -> bool {
     headers.is_none_or(|headers| at < l3 + headers)
 }
 
-impl Forwarding<'_> {
+impl<const VLANS: bool> Forwarding<'_, VLANS> {
     /// Chooses the egress of an admitted frame.
     #[inline]
     fn choose<D: Database, O: Observer>(
@@ -279,7 +319,7 @@ impl Forwarding<'_> {
         let destination = admitted.ethernet.dst();
         let to_gateway = destination == self.switch.gateway.mac.get();
         if !admitted.from_host && (to_gateway || destination.is_group()) {
-            let answer = self.answer(&admitted.ethernet);
+            let answer = self.answer(admitted);
             observer.note(Step::Asked(answer));
             if let Some(answer) = answer {
                 return Verdict::Answer(answer);
@@ -290,12 +330,12 @@ impl Forwarding<'_> {
                 return self.flood(Destination::Broadcast, outcome, observer);
             }
             return match &*self.switch.mdb.load() {
-                Some(groups) => self.multicast(groups, &admitted.ethernet, outcome, observer),
+                Some(groups) => self.multicast(groups, admitted, outcome, observer),
                 None => self.flood(Destination::Multicast, outcome, observer),
             };
         }
         let hub = admitted.flags.has(PortFlag::Hub);
-        let found = if hub { None } else { fdb.lookup(self.now, FdbKey { vlan: VLAN, mac: destination }) };
+        let found = if hub { None } else { fdb.lookup(self.now, admitted.key(destination)) };
         observer.note(Step::LookedUp(found));
         match found {
             Some(egress) => self.deliver(egress, outcome),
@@ -305,16 +345,26 @@ impl Forwarding<'_> {
     }
 
     /// The gateway's reply. There is none to a frame with a partial checksum, because no request may have one
-    /// ([`is_in_headers`]).
+    /// ([`is_in_headers`]), and none in other VLANs than the gateway's.
     #[inline]
-    fn answer(&self, ethernet: &EthernetFrame<'_>) -> Option<super::GatewayReply> {
-        if self.frame.vnet.is_complete() { self.switch.gateway.answer(ethernet) } else { None }
+    fn answer(&self, admitted: &Admitted<'_>) -> Option<super::GatewayReply> {
+        let Admitted { ethernet, vlan, .. } = admitted;
+        if !self.frame.vnet.is_complete() {
+            return None;
+        }
+        match vlan {
+            None => self.switch.gateway.answer(ethernet),
+            Some(class) if self.switch.is_gateway_vlan(class.vid) => {
+                self.switch.gateway.answer(&class.untagged(*ethernet))
+            }
+            Some(_) => None,
+        }
     }
 
     /// Sends unicast to one port.
     #[inline]
     fn deliver(&self, egress: PortId, outcome: &mut Outcome) -> Verdict {
-        outcome.class = self.class(Destination::Unicast);
+        self.classify(Destination::Unicast, outcome);
         match self.send(egress, outcome) {
             Ok(()) => Verdict::Forward(egress),
             Err(DropReason::Filtered) => Verdict::Drop(DropReason::Filtered),
@@ -329,16 +379,16 @@ impl Forwarding<'_> {
     fn multicast<O: Observer>(
         &self,
         groups: &Snapshot,
-        ethernet: &EthernetFrame<'_>,
+        admitted: &Admitted<'_>,
         outcome: &mut Outcome,
         observer: &mut O,
     ) -> Verdict {
-        let packet = ethernet.network();
+        let packet = admitted.untagged().network();
         let class = packet.map_or(Class::Other, |(ethertype, packet)| mdb::classify(ethertype, packet));
         if let Class::Message { .. } = class {
             outcome.punt = Some(Punt::Membership);
         }
-        match groups.scope(VLAN, class) {
+        match groups.scope(outcome.class.vid(), class) {
             Scope::Flood => self.flood(Destination::Multicast, outcome, observer),
             Scope::Ports(ports) => {
                 observer.note(Step::Snooped(class));
@@ -352,7 +402,10 @@ impl Forwarding<'_> {
 
     /// Sends the frame to each port that may have it.
     fn flood<O: Observer>(&self, kind: Destination, outcome: &mut Outcome, observer: &mut O) -> Verdict {
-        self.send_each(self.switch.ports.iter(), kind, outcome, observer)
+        match outcome.class.vlan.filter(|_| VLANS) {
+            None => self.send_each(self.switch.ports.iter(), kind, outcome, observer),
+            Some(class) => self.send_each(self.switch.vlans.members(class.vid), kind, outcome, observer),
+        }
     }
 
     /// Sends the frame to each of these ports that may have it.
@@ -363,7 +416,7 @@ impl Forwarding<'_> {
         outcome: &mut Outcome,
         observer: &mut O,
     ) -> Verdict {
-        outcome.class = self.class(kind);
+        self.classify(kind, outcome);
         for egress in ports {
             match self.send(egress, outcome) {
                 Ok(()) => {}
@@ -378,21 +431,35 @@ impl Forwarding<'_> {
         }
     }
 
+    /// Completes what the egress rules need to know.
     #[inline]
-    fn class(&self, destination: Destination) -> FrameClass {
-        let &Forwarding { ingress, frame, .. } = self;
-        FrameClass { ingress, vlan: VLAN, destination, wire_length: wire_length(frame.bytes, &frame.vnet) }
+    fn classify(&self, destination: Destination, outcome: &mut Outcome) {
+        outcome.class.destination = destination;
+        outcome.class.wire_length = wire_length(self.frame.bytes, &self.frame.vnet);
+    }
+
+    /// The one egress rule: that of the ports, and that of the VLANs. Returns the port, and the edit of its copy.
+    #[inline]
+    fn may_deliver(&self, class: &FrameClass, egress: PortId) -> Result<(Port, Edit), DropReason> {
+        let port = self.switch.ports.may_deliver(class, egress)?;
+        let vlans = &self.switch.vlans;
+        match class.vlan.filter(|_| VLANS) {
+            None => Ok((port, Edit::None)),
+            Some(vlan) if vlans.is_member(egress, vlan.vid) => Ok((port, vlans.edit(vlan, egress))),
+            Some(_) => Err(DropReason::EgressVlan),
+        }
     }
 
     /// Sends the frame to a port, in the form that the port takes, if it may have it.
     #[inline]
     fn send(&self, egress: PortId, outcome: &mut Outcome) -> Result<(), DropReason> {
-        let port = self.switch.ports.may_deliver(&outcome.class, egress)?;
+        let (port, edit) = self.may_deliver(&outcome.class, egress)?;
+        let copy = Egress { port: egress, edit };
         if port.offload || self.frame.vnet.is_complete() {
-            outcome.egress.push(egress.into());
+            outcome.egress.push(copy);
         } else {
             self.segment(outcome)?;
-            outcome.segmented.push(egress.into());
+            outcome.segmented.push(copy);
         }
         Ok(())
     }

@@ -37,7 +37,7 @@ pub use port_set::PortSet;
 pub use time::Tick;
 pub use verdict::{DropReason, Side, Verdict};
 pub use violation::Violation;
-pub use vlan::{Vid, Vlans};
+pub use vlan::{Vid, VlanSettings, Vlans};
 
 use fdb::DryRun;
 use forward::Forwarding;
@@ -131,6 +131,17 @@ impl Switch {
         Switch { loops: Some(LoopDetector::new(seed).into()), ..self }
     }
 
+    /// The same switch with these VLAN settings.
+    #[must_use]
+    pub fn with_vlans(self, settings: VlanSettings) -> Switch {
+        Switch { vlans: Vlans::new(settings), ..self }
+    }
+
+    /// Whether the gateway's addresses are in this VLAN: the one of the host port's untagged frames.
+    fn is_gateway_vlan(&self, vid: Vid) -> bool {
+        self.vlans.gateway_vid() == Some(vid)
+    }
+
     /// Whether frames to a reserved group address are forwarded.
     fn forwards_reserved(&self, group: Mac) -> bool {
         let [.., last] = group.0;
@@ -156,7 +167,23 @@ impl Switch {
         outcome: &mut Outcome,
         observer: &mut O,
     ) {
-        Forwarding { switch: self, now, ingress, frame }.decide(&self.fdb, outcome, observer);
+        if self.vlans.settings().filtering {
+            return self.process_with_vlans(now, ingress, frame, outcome, observer);
+        }
+        Forwarding::<false> { switch: self, now, ingress, frame }.decide(&self.fdb, outcome, observer);
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "those of `process`")]
+    #[inline(never)]
+    fn process_with_vlans<O: Observer>(
+        &self,
+        now: Tick,
+        ingress: PortId,
+        frame: &Frame<'_>,
+        outcome: &mut Outcome,
+        observer: &mut O,
+    ) {
+        Forwarding::<true> { switch: self, now, ingress, frame }.decide(&self.fdb, outcome, observer);
     }
 
     /// What [`Switch::process`] would do with the frame. Runs the same code, and changes nothing.
@@ -169,7 +196,11 @@ impl Switch {
     ) -> Outcome {
         let mut outcome = Outcome::default();
         let dry_run = DryRun::new(&self.fdb);
-        Forwarding { switch: self, now, ingress, frame }.decide(dry_run, &mut outcome, observer);
+        if self.vlans.settings().filtering {
+            Forwarding::<true> { switch: self, now, ingress, frame }.decide(dry_run, &mut outcome, observer);
+        } else {
+            Forwarding::<false> { switch: self, now, ingress, frame }.decide(dry_run, &mut outcome, observer);
+        }
         outcome
     }
 }

@@ -2,6 +2,7 @@
 
 use super::fdb::Learned;
 use super::mdb::Class;
+use super::vlan::Classified;
 use super::{DropReason, GatewayReply, Port, PortId};
 use crate::wire::Mac;
 
@@ -12,6 +13,8 @@ pub enum Step {
     Ingress(Port),
     /// The source is a unicast address, and not the gateway's.
     Source(Mac),
+    /// The VLAN of the frame, if the switch filters VLANs.
+    Vlan(Classified),
     /// The frame is admitted.
     Admitted,
     /// The outcome of learning its source address.

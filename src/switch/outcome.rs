@@ -2,6 +2,7 @@
 //! counters, mirrors, captures and traces read it.
 
 use super::fdb::Learned;
+use super::vlan::{Classified, VlanFault, Vlans};
 use super::{DropReason, OffloadFault, PortId, Ports, Verdict, Violation};
 
 /// The kind of a frame's destination. It decides which ports a frame may be flooded to.
@@ -25,13 +26,20 @@ pub enum Destination {
 pub struct FrameClass {
     /// The port that received it.
     pub ingress: PortId,
-    /// Its VLAN; 0 without VLANs.
-    pub vlan: u16,
+    /// Its VLAN, if the switch filters VLANs.
+    pub vlan: Option<Classified>,
     /// The kind of its destination.
     pub destination: Destination,
     /// Length of the longest frame on the wire, Ethernet header included, without the outermost tag; for a super-frame,
     /// of one segment.
     pub wire_length: usize,
+}
+
+impl FrameClass {
+    /// The number of its VLAN; 0 without VLANs.
+    pub fn vid(&self) -> u16 {
+        self.vlan.map_or(0, |class| class.vid.get())
+    }
 }
 
 /// A port that a frame is sent to.
@@ -71,6 +79,8 @@ pub enum Fault {
     Offload(OffloadFault),
     /// It uses an address that is not its port's, or cannot be checked.
     Violation(Violation),
+    /// It belongs to no VLAN of its port.
+    Vlan(VlanFault),
 }
 
 impl Fault {
@@ -79,6 +89,7 @@ impl Fault {
         match self {
             Fault::Offload(_) => DropReason::BadOffload,
             Fault::Violation(violation) => violation.reason(),
+            Fault::Vlan(fault) => fault.reason(),
         }
     }
 }
@@ -139,12 +150,13 @@ impl Outcome {
         self.refused.clear();
     }
 
-    /// Becomes the outcome of the gateway's answer, which leaves on the ingress port of the question.
-    pub fn become_answer(&mut self) {
-        let port = self.class.ingress;
+    /// Becomes the outcome of the gateway's answer, which leaves on the ingress port of the question, in its VLAN.
+    pub fn become_answer(&mut self, vlans: &Vlans) {
+        let FrameClass { ingress: port, vlan, .. } = self.class;
         self.begin(port);
         self.verdict = Verdict::Forward(port);
-        self.egress.push(port.into());
+        let edit = vlan.map(|class| vlans.edit(class, port)).unwrap_or_default();
+        self.egress.push(Egress { port, edit });
     }
 
     /// The port that received the frame.

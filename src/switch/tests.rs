@@ -1,5 +1,7 @@
 //! The decision as a whole: every verdict and every drop reason, with the steps that lead to it.
 
+mod vlan;
+
 use std::net::Ipv4Addr;
 
 use super::fdb::{FdbEntry, FdbKey, FdbState, Learned};
@@ -7,6 +9,7 @@ use super::*;
 use crate::wire::arp::Arp;
 use crate::wire::membership_tests::{self as hosts, Packet};
 use crate::wire::{Bpdu, EtherType, Mac};
+use vlan::switch_with_vlans;
 
 const GATEWAY: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 0x01]);
 const A: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 0x0a]);
@@ -240,7 +243,7 @@ fn does_not_learn_from_rejected_frames() {
 fn rejects_impossible_virtio_net_headers() {
     let fault = |length, vnet| match fault(&switch(), &frame(B, A, length), vnet)? {
         Fault::Offload(fault) => Some(fault),
-        Fault::Violation(violation) => panic!("{violation:?}"),
+        other => panic!("{other:?}"),
     };
     let sum = VnetHeader {
         flags: VnetHeader::NEEDS_CSUM,
@@ -270,10 +273,11 @@ fn rejects_impossible_virtio_net_headers() {
 fn rejects_checksum_offload_inside_checked_headers() {
     let overwrites = |packet: &[u8], tags: &[u8], at: u16| {
         let bytes = [&B.0[..], &A.0, tags, packet, &[0; 80]].concat();
+        let csum_start = if tags.is_empty() { 14 } else { at.min(18) };
         let vnet = VnetHeader {
             flags: VnetHeader::NEEDS_CSUM,
-            csum_start: 14,
-            csum_offset: at - 14,
+            csum_start,
+            csum_offset: at - csum_start,
             ..VnetHeader::default()
         };
         fault(&switch(), &bytes, vnet) == Some(Fault::Offload(OffloadFault::ChecksumInHeaders))
@@ -493,9 +497,19 @@ fn producer(reason: DropReason) -> Producer {
             Decision(|| run(&switch(), P1, &ipv6(60, &[60, 0, 1, 4, 0, 0, 0, 0].repeat(17))))
         }
         DropReason::NoHostPort => Decision(|| run(&without_host_port(), P1, &frame(GATEWAY, A, 60))),
+        DropReason::VlanNotMember => Decision(|| {
+            run(&switch_with_vlans(), P1, &[&frame(B, A, 12)[..12], &[0x81, 0, 0, 20, 8, 0]].concat())
+        }),
+        DropReason::NoPvid => Decision(|| run(&switch_with_vlans(), P3, &frame(B, A, 60))),
         DropReason::BadOffload => Decision(|| {
             let vnet = VnetHeader { gso_type: 1, ..VnetHeader::default() };
             run_with(&switch(), P1, &frame(B, A, 60), vnet).0
+        }),
+        // A static entry.
+        DropReason::EgressVlan => Decision(|| {
+            let switch = switch_with_vlans();
+            switch.fdb.add(T0, FdbKey { vlan: 10, mac: B }, P2, FdbState::Static).unwrap();
+            run(&switch, P1, &frame(B, A, 60))
         }),
         DropReason::EgressDown => Decision(|| run(&with_p2_down(), P1, &frame(B, A, 60))),
         DropReason::EgressBlocked => Decision(|| run(&with_p2_blocked(), P1, &frame(B, A, 60))),

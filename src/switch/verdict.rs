@@ -101,7 +101,11 @@ drop_reasons! {
     RogueRa => "rogue_ra", Ingress, "guard: a router advertisement";
     TooManyHeaders => "too_many_headers", Ingress,
         "more than 8 priority tags or 16 IPv6 extension headers, which cannot be checked";
-    NoHostPort => "no_host_port", Ingress, "to the host, and there is no host port";
+    NoHostPort => "no_host_port", Ingress, "to the host, and there is no host port, or not in this VLAN";
+    /// (802.1Q-2022 §8.6.2, ingress filtering)
+    VlanNotMember => "vlan_not_member", Ingress, "tagged with a VLAN of which the port is not a member";
+    /// (802.1Q-2022 §6.9.1)
+    NoPvid => "no_pvid", Ingress, "without a VLAN tag, and the port has no PVID";
     /// (offsets out of range)
     BadOffload => "bad_offload", Ingress, "the header before the frame contradicts the frame";
     EgressDown => "egress_down", Egress, "the port is down";
@@ -109,6 +113,8 @@ drop_reasons! {
         "the port is blocked, by the spanning tree or because frames of other ports came back there";
     Isolated => "isolated", Egress, "both ports are isolated";
     FloodOff => "flood_off", Egress, "the port does not take floods of this kind";
+    /// (802.1Q-2022 §8.8.10, egress filtering)
+    EgressVlan => "egress_vlan", Egress, "the port is not a member of the frame's VLAN";
     Oversize => "oversize", Egress, "longer than the port's MTU";
     EgressQueueFull => "egress_queue_full", Egress, "the device's queue was full";
     EgressRefused => "egress_refused", Egress, "the device refused it";
@@ -123,8 +129,8 @@ drop_reasons! {
 impl DropReason {
     /// Whether a port that a flood does not reach for this reason counts the drop. Others are no part of the flood.
     pub const fn is_counted_in_flood(self) -> bool {
-        use DropReason::{EgressBlocked, EgressDown, Filtered, Isolated};
-        !matches!(self, Filtered | EgressDown | EgressBlocked | Isolated)
+        use DropReason::{EgressBlocked, EgressDown, EgressVlan, Filtered, Isolated};
+        !matches!(self, Filtered | EgressDown | EgressBlocked | EgressVlan | Isolated)
     }
 
     /// It is part of the normal operation of a network: counted, and not an event.

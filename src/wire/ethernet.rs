@@ -10,7 +10,6 @@ mod field {
 
     pub(super) const DESTINATION: Range<usize> = 0..6;
     pub(super) const SOURCE: Range<usize> = 6..12;
-    pub(super) const ETHERTYPE: Range<usize> = 12..14;
 }
 
 /// An EtherType: the two octets after the addresses, or after a tag.
@@ -91,6 +90,7 @@ impl VlanTag {
 #[derive(Debug, Clone, Copy)]
 pub struct EthernetFrame<'a> {
     header: &'a [u8; ETHERNET_HEADER],
+    ethertype: EtherType,
     payload: &'a [u8],
 }
 
@@ -99,9 +99,21 @@ impl<'a> EthernetFrame<'a> {
     /// shorter than [`ETHERNET_HEADER`].
     #[inline]
     pub const fn new_checked(bytes: &'a [u8]) -> Option<EthernetFrame<'a>> {
-        match bytes.split_first_chunk() {
-            Some((header, payload)) => Some(EthernetFrame { header, payload }),
+        match bytes.split_first_chunk::<ETHERNET_HEADER>() {
+            Some((header @ [.., a, b], payload)) => {
+                Some(EthernetFrame { header, ethertype: EtherType(u16::from_be_bytes([*a, *b])), payload })
+            }
             None => None,
+        }
+    }
+
+    /// The same frame without its outermost tag. Offsets in it are those of a frame without it.
+    #[inline]
+    #[must_use]
+    pub fn without_tag(self) -> EthernetFrame<'a> {
+        match split_tag(self.ethertype, self.payload) {
+            Some((_, ethertype, payload)) => EthernetFrame { ethertype, payload, ..self },
+            None => self,
         }
     }
 
@@ -123,10 +135,8 @@ impl<'a> EthernetFrame<'a> {
 
     /// The outermost EtherType: the TPID if the frame has a tag.
     #[inline]
-    pub fn ethertype(&self) -> EtherType {
-        let mut octets = [0; 2];
-        octets.copy_from_slice(&self.header[field::ETHERTYPE]);
-        EtherType(u16::from_be_bytes(octets))
+    pub const fn ethertype(&self) -> EtherType {
+        self.ethertype
     }
 
     /// The outermost VLAN tag, if it is not truncated.
@@ -297,6 +307,20 @@ mod tests {
         assert_eq!(network(&llc), Some((EtherType(3), vec![0x42, 0x42, 3])));
         let vlan = [0x81, 0x00, 0, 5, 0x08, 0x06];
         assert_eq!(network(&vlan), Some((EtherType::C_TAG, vec![0, 5, 0x08, 0x06])));
+    }
+
+    #[test]
+    fn looks_behind_the_outermost_tag() {
+        let bytes = frame(&[0x81, 0x00, 0, 5, 0x88, 0xa8, 0, 0, 0x08, 0x06, 9]);
+        let view = EthernetFrame::new_checked(&bytes).unwrap();
+        let inner = view.without_tag();
+        assert_eq!((inner.dst(), inner.src()), (view.dst(), view.src()));
+        assert_eq!((inner.ethertype(), inner.l3()), (EtherType::S_TAG, (EtherType::ARP, 18)));
+        assert_eq!(inner.network(), Some((EtherType::ARP, &[9][..])));
+        assert_eq!(inner.untagged_length(), bytes.len() - 8);
+        let untagged = inner.without_tag();
+        assert_eq!((untagged.ethertype(), untagged.payload()), (EtherType::ARP, &[9][..]));
+        assert_eq!(untagged.without_tag().payload(), [9]);
     }
 
     #[test]

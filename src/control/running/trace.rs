@@ -6,14 +6,15 @@ use super::ports::{LinkState, PortRecord};
 use super::{HostNetwork, RunError, Running};
 use crate::control::topology::{Packet, RouteLookup, SenderRoute};
 use crate::control::trace::{
-    BuiltFrame, FloodClass, FrameDefaults, LearnOutcome, Trace, TraceEgress, TraceError, TraceRequest,
-    TraceStep, TraceVerdict, frame,
+    BuiltFrame, FloodClass, FrameDefaults, LearnOutcome, TagEdit, Trace, TraceEgress, TraceError,
+    TraceRequest, TraceStep, TraceVerdict, frame,
 };
 use crate::switch::fdb::Learned;
 use crate::switch::mdb::Class;
+use crate::switch::vlan::VlanFault;
 use crate::switch::{
-    Claim, Destination, DropReason, Fault, Frame, GatewayReply, Observer, OffloadFault, Outcome, PortId,
-    Step, Steps, Verdict, Violation,
+    Claim, Destination, DropReason, Egress, Fault, Frame, GatewayReply, Observer, OffloadFault, Outcome,
+    PortId, Step, Steps, Verdict, Violation,
 };
 use crate::wire::segment::super_frame_header;
 use crate::wire::{EthernetFrame, Mac, Pretty};
@@ -129,6 +130,7 @@ impl<M: HostNetwork> Running<M> {
         Some(match step {
             Step::Ingress(port) => TraceStep::Ingress { host: port.host },
             Step::Source(mac) => TraceStep::Source { mac },
+            Step::Vlan(class) => TraceStep::Vlan { vlan: class.vid.get() },
             Step::Admitted => TraceStep::Admitted,
             Step::Learned(learned) => learn_step(learned, name),
             Step::Asked(answer) => TraceStep::Gateway { answer: answer.map(|answer| self.answer(answer)) },
@@ -172,13 +174,16 @@ impl<M: HostNetwork> Running<M> {
 /// The ports that get the frame and those that do not, in the order of their numbers.
 fn egress(decision: &Decision<'_>, name: impl Fn(PortId) -> String) -> Vec<TraceEgress> {
     let outcome = decision.outcome;
-    let sent = |port, segments| (port, TraceEgress { ifname: name(port), reason: None, why: None, segments });
+    let sent = |egress: &Egress, segments| {
+        let (ifname, tag) = (name(egress.port), TagEdit::of(egress.edit));
+        (egress.port, TraceEgress { ifname, reason: None, why: None, segments, tag })
+    };
     let not_sent = |port, reason: DropReason, why: &str| {
         let (reason, why) = (Some(reason.name().to_owned()), Some(why.to_owned()));
-        (port, TraceEgress { ifname: name(port), reason, why, segments: None })
+        (port, TraceEgress { ifname: name(port), reason, why, segments: None, tag: None })
     };
-    let whole = outcome.egress().iter().map(|egress| sent(egress.port, None));
-    let segmented = outcome.segmented().iter().map(|egress| sent(egress.port, Some(outcome.segments())));
+    let whole = outcome.egress().iter().map(|egress| sent(egress, None));
+    let segmented = outcome.segmented().iter().map(|egress| sent(egress, Some(outcome.segments())));
     let refused = outcome.refused().iter().map(|(port, reason)| not_sent(*port, *reason, reason.text()));
     let not_flooded =
         decision.not_flooded.iter().map(|(port, reason)| not_sent(*port, *reason, &outside_flood(*reason)));
@@ -231,6 +236,8 @@ fn learn_step(learned: Learned, name: &impl Fn(PortId) -> String) -> TraceStep {
 fn why(reason: DropReason, outcome: &Outcome) -> String {
     match outcome.fault() {
         Some(Fault::Violation(violation)) => violated(violation),
+        Some(Fault::Vlan(VlanFault::NotMember(vid))) => format!("the port is not a member of VLAN {vid}"),
+        Some(Fault::Vlan(VlanFault::NoPvid)) => reason.text().to_owned(),
         Some(Fault::Offload(fault)) => faulty(fault).to_owned(),
         None => reason.text().to_owned(),
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::tz::TimeZone;
 
 use super::{
-    FloodClass, LearnOutcome, LiveTraceLine, Trace, TraceEgress, TraceRoute, TraceStep, TraceVerdict,
+    FloodClass, LearnOutcome, LiveTraceLine, TagEdit, Trace, TraceEgress, TraceRoute, TraceStep, TraceVerdict,
 };
 use crate::wire::Mac;
 
@@ -90,6 +90,7 @@ fn sentence(step: &TraceStep, ingress: &str, mode: TraceMode) -> String {
         TraceStep::Source { mac } => {
             format!("source {mac}: valid, not the gateway's MAC")
         }
+        TraceStep::Vlan { vlan } => format!("VLAN {vlan}: {ingress} is a member"),
         TraceStep::Admitted => "admitted: destination not reserved, no gateway spoofing".to_owned(),
         TraceStep::Learned { outcome, from, gone } => {
             let from = from.as_deref().unwrap_or("another port");
@@ -132,12 +133,18 @@ fn learned(outcome: LearnOutcome, here: &str, from: &str, gone: Option<Mac>, mod
 }
 
 fn outcome(port: &TraceEgress) -> String {
-    let TraceEgress { ifname, reason, why, segments } = port;
+    let TraceEgress { ifname, reason, why, segments, tag } = port;
+    let tag = match tag {
+        None => "",
+        Some(TagEdit::Pushed) => ", with a VLAN tag",
+        Some(TagEdit::Popped) => ", without its VLAN tag",
+        Some(TagEdit::Rewritten) => ", its priority tag as a VLAN tag",
+    };
     match (reason, segments) {
-        (None, None) => format!("{ifname}: sent"),
-        (None, Some(1)) => format!("{ifname}: sent, checksum completed by the switch (no offload)"),
+        (None, None) => format!("{ifname}: sent{tag}"),
+        (None, Some(1)) => format!("{ifname}: sent{tag}, checksum completed by the switch (no offload)"),
         (None, Some(segments)) => {
-            format!("{ifname}: sent as {segments} segments, made by the switch (no offload)")
+            format!("{ifname}: sent{tag} as {segments} segments, made by the switch (no offload)")
         }
         (Some(reason), _) => format!("{ifname}: refused: {} ({reason})", why.as_deref().unwrap_or_default()),
     }

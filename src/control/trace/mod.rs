@@ -15,6 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 
 pub(crate) use frame::{BuiltFrame, FrameDefaults, LONGEST, TraceError, frame};
 
+use crate::switch::Edit;
 use crate::wire::Mac;
 
 /// A frame to trace: one of `arp_for`, `icmp` and `hex`, or `dst` alone.
@@ -153,6 +154,11 @@ pub enum TraceStep {
         #[schema(value_type = String)]
         mac: Mac,
     },
+    /// The VLAN of the frame, on a switch that filters VLANs.
+    Vlan {
+        /// Its number.
+        vlan: u16,
+    },
     /// The destination is not reserved, and the frame does not claim to be from the gateway.
     Admitted,
     /// The source was looked up in the forwarding database.
@@ -251,6 +257,33 @@ pub struct TraceEgress {
     /// Number of segments sent, if the port has no offload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segments: Option<usize>,
+    /// How its VLAN tag differs from that of the received frame, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<TagEdit>,
+}
+
+/// A change of a frame's VLAN tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TagEdit {
+    /// A tag was inserted.
+    Pushed,
+    /// The tag was removed.
+    Popped,
+    /// A priority tag got the VLAN.
+    Rewritten,
+}
+
+impl TagEdit {
+    /// What the datapath does; `None` if it leaves the tag.
+    pub(crate) const fn of(edit: Edit) -> Option<TagEdit> {
+        match edit {
+            Edit::None => None,
+            Edit::Push(_) => Some(TagEdit::Pushed),
+            Edit::Pop => Some(TagEdit::Popped),
+            Edit::Rewrite(_) => Some(TagEdit::Rewritten),
+        }
+    }
 }
 
 /// The outcome.

@@ -46,7 +46,7 @@ pub(super) use self::hash::Hash;
 use self::shares::Shares;
 use self::table::{NIL, SlotValue, Table};
 use self::value::Value;
-use super::{PortId, Tick};
+use super::{PortId, Tick, Vid};
 use crate::wire::Mac;
 
 /// Entries checked while the lock is held once.
@@ -255,13 +255,15 @@ impl Fdb {
         }
     }
 
-    /// Removes the dynamic entry of a MAC if it is on another port.
+    /// Removes the dynamic entries of a MAC that are on another port, in all VLANs.
     fn sweep_mac(&self, mac: Mac, port: PortId) {
         let mut writer = self.lock();
-        let Some(found) = self.find_locked(FdbKey { vlan: 0, mac }.pack()) else { return };
-        if found.value.is_dynamic() && found.value.port() != port {
-            let value = self.table.replace(found.at, Value::FREE);
-            self.free_slot(&mut writer, found.at, value);
+        for vlan in 0..=Vid::MAX {
+            let Some(found) = self.find_locked(FdbKey { vlan, mac }.pack()) else { continue };
+            if found.value.is_dynamic() && found.value.port() != port {
+                let value = self.table.replace(found.at, Value::FREE);
+                self.free_slot(&mut writer, found.at, value);
+            }
         }
     }
 

@@ -133,14 +133,14 @@ impl GatewayReply {
 
     /// Overwrites the request, `length` bytes at the start of `frame`, with the reply, and returns its
     /// length. `frame` has room for [`GatewayReply::GROWTH`] more bytes. The reply is a complete frame to
-    /// the sender of the request, with the same priority tag. Returns 0 if `frame` is not the request.
+    /// the sender of the request, with the same tag. Returns 0 if `frame` is not the request.
     pub fn emit(&self, gateway: &Gateway, frame: &mut [u8], length: usize) -> usize {
         self.write(gateway, frame, length).unwrap_or(0)
     }
 
     fn write(&self, gateway: &Gateway, frame: &mut [u8], length: usize) -> Option<usize> {
         let question = EthernetFrame::new_checked(frame.get(..length)?)?;
-        let (asker, (_, at)) = (question.src(), question.l3());
+        let (asker, (_, at)) = (question.src(), question.innermost());
         let (destination, end) = match *self {
             GatewayReply::Arp { address } => {
                 arp::write(gateway, address, frame.get_mut(at..length)?)?;

@@ -3,8 +3,11 @@
 use std::sync::atomic::Ordering;
 
 use super::{Vid, Vlans};
-use crate::switch::{Edit, PortId};
-use crate::wire::EthernetFrame;
+use crate::switch::{DropReason, Edit, PortId};
+use crate::wire::{EthernetFrame, VLAN_TAG};
+
+/// Bytes of both MAC addresses, which precede the tag.
+const ADDRESSES: usize = 12;
 
 /// A frame whose VLAN is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +19,20 @@ pub struct Classified {
     /// The control information of its tag in this VLAN (802.1Q-2022 clause 9.6). Priority and DEI are those of the
     /// received tag.
     tci: u16,
+}
+
+impl Classified {
+    /// The frame without the tag of its VLAN.
+    pub fn untagged<'a>(&self, frame: EthernetFrame<'a>) -> EthernetFrame<'a> {
+        if self.received == Received::Untagged { frame } else { frame.without_tag() }
+    }
+
+    /// A copy of the received bytes without the tag of its VLAN.
+    pub fn untagged_bytes(&self, frame: &[u8]) -> Box<[u8]> {
+        let tag = if self.received == Received::Untagged { 0 } else { VLAN_TAG };
+        let (addresses, rest) = frame.split_at(ADDRESSES.min(frame.len()));
+        [addresses, rest.get(tag..).unwrap_or_default()].concat().into()
+    }
 }
 
 /// The tag with which a frame was received.
@@ -34,6 +51,16 @@ pub enum VlanFault {
     NotMember(u16),
     /// The frame has no VLAN identifier, and the port no PVID.
     NoPvid,
+}
+
+impl VlanFault {
+    /// The reason that is counted.
+    pub const fn reason(self) -> DropReason {
+        match self {
+            VlanFault::NotMember(_) => DropReason::VlanNotMember,
+            VlanFault::NoPvid => DropReason::NoPvid,
+        }
+    }
 }
 
 impl Vlans {
@@ -70,6 +97,12 @@ impl Vlans {
     #[inline]
     pub fn pvid(&self, port: PortId) -> Option<Vid> {
         Vid::new(self.pvids.get(port.index())?.load(Ordering::Acquire))
+    }
+
+    /// The VLAN of the gateway's addresses: that of the untagged frames of the host port.
+    #[inline]
+    pub fn gateway_vid(&self) -> Option<Vid> {
+        self.pvid(PortId(self.host.load(Ordering::Acquire)))
     }
 
     /// How a frame's copy for a member of its VLAN differs from the received frame (`br_handle_vlan`).

@@ -64,6 +64,11 @@ impl Vlans {
         }
     }
 
+    /// Which port is the host port.
+    pub fn set_host(&self, port: PortId) {
+        self.host.store(port.0, Ordering::Release);
+    }
+
     /// Ends all memberships of a port (`nbp_vlan_flush`).
     pub fn remove_port(&self, port: PortId) {
         Vid::all().for_each(|vid| _ = self.remove(port, vid));

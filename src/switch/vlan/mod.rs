@@ -71,6 +71,8 @@ pub struct Vlans {
     settings: VlanSettings,
     /// The PVID of each port; 0: none.
     pvids: Box<[AtomicU16]>,
+    /// The number of the host port.
+    host: AtomicU16,
     /// By VID. One that never had a member costs 16 bytes.
     vlans: Box<[OnceLock<Box<Vlan>>]>,
 }
@@ -96,6 +98,7 @@ impl Vlans {
         Vlans {
             settings,
             pvids: (0..Ports::MAX).map(|_| AtomicU16::new(0)).collect(),
+            host: AtomicU16::new(u16::MAX),
             vlans: (0..=Vid::MAX).map(|_| OnceLock::new()).collect(),
         }
     }

@@ -1,0 +1,173 @@
+//! Decisions of a switch that filters VLANs.
+
+use super::*;
+use crate::switch::vlan::{Member, VlanFault};
+use crate::wire::EthernetFrame;
+
+const TRUNK: PortId = P3;
+const V10: Vid = vid(10);
+const V20: Vid = vid(20);
+
+const fn vid(number: u16) -> Vid {
+    match Vid::new(number) {
+        Some(vid) => vid,
+        None => Vid::DEFAULT,
+    }
+}
+
+/// The switch of the other tests. The host port and P1 are in VLAN 10, P2 in VLAN 20, each without tags. P3 is a trunk of
+/// both.
+pub(super) fn switch_with_vlans() -> Switch {
+    let switch = switch().with_vlans(VlanSettings { filtering: true, ..VlanSettings::default() });
+    switch.vlans.set_host(HOST);
+    for (port, vid, member) in [
+        (HOST, V10, Member::ACCESS),
+        (P1, V10, Member::ACCESS),
+        (P2, V20, Member::ACCESS),
+        (TRUNK, V10, Member::TAGGED),
+        (TRUNK, V20, Member::TAGGED),
+    ] {
+        switch.vlans.add(port, vid, member);
+    }
+    switch.fdb.add(T0, FdbKey { vlan: 10, mac: GATEWAY }, HOST, FdbState::Permanent).unwrap();
+    switch
+}
+
+/// The frame with a tag.
+fn tagged(frame: &[u8], tci: u16) -> Vec<u8> {
+    [&frame[..12], &[0x81, 0], &tci.to_be_bytes(), &frame[12..]].concat()
+}
+
+fn outcome(switch: &Switch, ingress: PortId, bytes: &[u8]) -> Outcome {
+    decide(switch, ingress, &Frame { bytes, vnet: VnetHeader::default() }).0
+}
+
+/// The copies of a frame.
+fn copies(switch: &Switch, ingress: PortId, bytes: &[u8]) -> Vec<(PortId, Edit)> {
+    outcome(switch, ingress, bytes).egress().iter().map(|egress| (egress.port, egress.edit)).collect()
+}
+
+#[test]
+fn floods_stay_in_their_vlan() {
+    let switch = switch_with_vlans();
+    let broadcast = frame(Mac::BROADCAST, A, 60);
+    assert_eq!(copies(&switch, P1, &broadcast), [(HOST, Edit::None), (TRUNK, Edit::Push(10))]);
+    assert_eq!(copies(&switch, P2, &broadcast), [(TRUNK, Edit::Push(20))]);
+    assert_eq!(copies(&switch, TRUNK, &tagged(&broadcast, 0xe014)), [(P2, Edit::Pop)]);
+    assert_eq!(
+        copies(&switch, P1, &tagged(&broadcast, 0xe000)),
+        [(HOST, Edit::Pop), (TRUNK, Edit::Rewrite(0xe00a))]
+    );
+    switch.vlans.remove(TRUNK, V20);
+    assert_eq!(outcome(&switch, P2, &broadcast).verdict(), Verdict::Drop(DropReason::NoEgress));
+}
+
+#[test]
+fn learns_a_mac_in_each_vlan() {
+    let switch = switch_with_vlans();
+    run(&switch, P1, &frame(B, A, 60));
+    let elsewhere = outcome(&switch, TRUNK, &tagged(&frame(B, A, 60), 20));
+    assert_eq!((elsewhere.learned(), elsewhere.class().vid()), (Some(Learned::New), 20));
+    assert_eq!(copies(&switch, TRUNK, &tagged(&frame(A, B, 60), 10)), [(P1, Edit::Pop)]);
+    assert_eq!(copies(&switch, P2, &frame(A, B, 60)), [(TRUNK, Edit::Push(20))]);
+    let moved = outcome(&switch, TRUNK, &tagged(&frame(B, A, 60), 10));
+    assert_eq!(moved.learned(), Some(Learned::Moved { from: P1, after: 0 }));
+}
+
+#[test]
+fn frames_of_other_vlans_are_dropped_on_ingress() {
+    let switch = switch_with_vlans();
+    for (port, bytes, expected) in [
+        (P1, tagged(&frame(B, A, 60), 20), VlanFault::NotMember(20)),
+        (TRUNK, frame(B, A, 60), VlanFault::NoPvid),
+        (TRUNK, tagged(&frame(B, A, 60), 0), VlanFault::NoPvid),
+    ] {
+        let outcome = outcome(&switch, port, &bytes);
+        assert_eq!((outcome.fault(), outcome.learned()), (Some(Fault::Vlan(expected)), None));
+        assert_eq!(outcome.verdict(), Verdict::Drop(expected.reason()));
+    }
+}
+
+#[test]
+fn gateway_answers_in_the_vlan_of_the_host_port() {
+    let switch = switch_with_vlans();
+    let question = arp(Mac::BROADCAST, [192, 0, 2, 10], [192, 0, 2, 1]);
+    for (port, bytes, edit) in [
+        (P1, question.clone(), Edit::None),
+        (P1, tagged(&question, 0xe000), Edit::Pop),
+        (P1, tagged(&question, 10), Edit::Pop),
+        (TRUNK, tagged(&question, 0xe00a), Edit::None),
+    ] {
+        let mut outcome = outcome(&switch, port, &bytes);
+        let Verdict::Answer(answer) = outcome.verdict() else { panic!("{outcome:?}") };
+        let mut reply = bytes.clone();
+        reply.resize(bytes.len() + GatewayReply::GROWTH, 0);
+        assert_eq!(answer.emit(&switch.gateway, &mut reply, bytes.len()), bytes.len());
+        let behind_tag = EthernetFrame::new_checked(&reply).unwrap().innermost().1;
+        let arp = Arp::parse(&reply[behind_tag..]).unwrap();
+        assert_eq!(
+            (arp.operation, arp.sender_mac, arp.target_ip),
+            (Arp::REPLY, GATEWAY, [192, 0, 2, 10].into())
+        );
+        assert_eq!(reply[12..behind_tag], bytes[12..behind_tag], "the tag stays");
+        outcome.become_answer(&switch.vlans);
+        assert_eq!(outcome.egress(), [Egress { port, edit }]);
+    }
+    assert_eq!(run(&switch, P2, &question), Verdict::Flood, "in another VLAN it is another's address");
+    assert_eq!(run(&switch, TRUNK, &tagged(&question, 20)), Verdict::Flood);
+}
+
+#[test]
+fn gateway_addresses_are_free_in_other_vlans() {
+    let switch = switch_with_vlans();
+    let claim = arp(Mac::BROADCAST, [192, 0, 2, 1], [192, 0, 2, 9]);
+    assert_eq!(run(&switch, P2, &claim), Verdict::Flood);
+    for (port, bytes) in [(P1, claim.clone()), (P1, tagged(&claim, 10)), (TRUNK, tagged(&claim, 10))] {
+        assert_eq!(run(&switch, port, &bytes), Verdict::Drop(DropReason::SpoofedGateway));
+    }
+    assert_eq!(
+        run(&switch, P2, &frame(B, GATEWAY, 60)),
+        Verdict::Drop(DropReason::SpoofedGateway),
+        "its MAC is not"
+    );
+    assert_eq!(run(&switch, P2, &frame(GATEWAY, A, 60)), Verdict::Drop(DropReason::NoHostPort));
+}
+
+#[test]
+fn guard_checks_the_addresses_of_the_ports_own_vlan() {
+    let switch = switch_with_vlans();
+    switch.vlans.add(P1, V20, Member::TAGGED);
+    let addresses = vec![[192, 0, 2, 10].into()];
+    switch.set_guard(P1, Some(&Identity { mac: A, addresses, earlier_mac: None }));
+    let foreign = arp(Mac::BROADCAST, [192, 0, 2, 66], [192, 0, 2, 9]);
+    let spoofed = Verdict::Drop(DropReason::SpoofedArp);
+    for bytes in [foreign.clone(), tagged(&foreign, 0), tagged(&foreign, 10)] {
+        assert_eq!(run(&switch, P1, &bytes), spoofed);
+    }
+    assert_eq!(
+        run(&switch, P1, &tagged(&foreign, 20)),
+        Verdict::Flood,
+        "addresses of another VLAN are not assigned"
+    );
+    assert_eq!(run(&switch, P1, &tagged(&frame(B, C, 60), 20)), Verdict::Drop(DropReason::SpoofedMac));
+}
+
+#[test]
+fn mac_of_a_guarded_port_is_forgotten_in_every_vlan() {
+    let switch = switch_with_vlans();
+    run(&switch, P2, &frame(B, A, 60));
+    switch.set_guard(P1, Some(&Identity { mac: A, addresses: Vec::new(), earlier_mac: None }));
+    assert_eq!(switch.fdb.entry(FdbKey { vlan: 20, mac: A }), None);
+}
+
+#[test]
+fn without_filtering_tags_pass_as_they_are() {
+    let switch = switch();
+    switch.vlans.add(P1, V10, Member::ACCESS);
+    for tci in [0, 10, 20, 4095] {
+        let bytes = tagged(&frame(Mac::BROADCAST, A, 60), tci);
+        let expected = [(HOST, Edit::None), (P2, Edit::None), (P3, Edit::None)];
+        assert_eq!(copies(&switch, P1, &bytes), expected);
+    }
+    assert_eq!(switch.fdb.entries().iter().map(|entry| entry.key.vlan).max(), Some(0));
+}
