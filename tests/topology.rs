@@ -24,6 +24,7 @@ use uswitch::control::topology::{
 };
 use uswitch::control::{Choose, Config, EngineChoice};
 use uswitch::datapath::{BusyPoll, Placement};
+use uswitch::switch::VlanSettings;
 use uswitch::sys::netns::{self, Netns};
 use uswitch::sys::queue::Framing;
 use uswitch::wire::Mac;
@@ -60,6 +61,7 @@ fn config(ports: u16) -> Config {
     Config {
         devices: Vec::new(),
         sockets: Vec::new(),
+        vlans: VlanSettings::default(),
         choose: Choose::default(),
         gateways: vec!["172.16.0.1/24".parse().unwrap(), "fd00:172:16::1/64".parse().unwrap()],
         name: "uswitch0".to_owned(),

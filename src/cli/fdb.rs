@@ -229,7 +229,7 @@ impl FdbShow {
 impl FdbGet {
     fn run(self) -> Result<(), CliError> {
         let FdbAddress { mac, vlan } = self.address;
-        let query = query([("mac", Some(mac.to_string())), ("vlan", Some(vlan.unwrap_or(0).to_string()))]);
+        let query = query([("mac", Some(mac.to_string())), ("vlan", text(vlan))]);
         let entries: Vec<FdbReport> = self.target.client()?.get(&format!("/v1/fdb{query}"))?;
         if entries.is_empty() {
             return Err(CliError::NoFdbEntry(mac));
@@ -242,15 +242,26 @@ fn show(entries: &[FdbReport], as_json: bool) -> Result<(), CliError> {
     if as_json {
         return output::json(&entries);
     }
-    output::print(&table(["MAC", "PORT", "VLAN", "STATE", "SEEN"], entries.iter().map(row)))
+    output::print(&entries_table(entries))
 }
 
-fn row(entry: &FdbReport) -> [String; 5] {
+/// The table has VLANs if the entries have.
+fn entries_table(entries: &[FdbReport]) -> String {
+    let rows = entries.iter().map(row);
+    if entries.iter().all(|entry| entry.vlan.is_none()) {
+        return table(["MAC", "PORT", "STATE", "SEEN"], rows);
+    }
+    let rows = rows.zip(entries).map(|([mac, port, state, seen], entry)| {
+        [mac, port, text(entry.vlan).unwrap_or_default(), state, seen]
+    });
+    table(["MAC", "PORT", "VLAN", "STATE", "SEEN"], rows)
+}
+
+fn row(entry: &FdbReport) -> [String; 4] {
     let state = if entry.state.is_empty() { "learned" } else { &entry.state };
     [
         entry.mac.to_string(),
         entry.ifname.clone(),
-        text(entry.vlan).unwrap_or_default(),
         [state].into_iter().chain(entry.flags.iter().map(String::as_str)).collect::<Vec<_>>().join(" "),
         entry.updated.map(|seconds| format!("{} ago", output::duration(seconds.into()))).unwrap_or_default(),
     ]

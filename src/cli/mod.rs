@@ -33,6 +33,7 @@ mod target;
 mod trace;
 mod usage;
 mod values;
+mod vlan;
 mod watch;
 
 use std::ffi::OsString;
@@ -66,6 +67,7 @@ enum Command {
     Fdb(fdb::FdbCommand),
     Mdb(mdb::MdbCommand),
     Stp(stp::StpCommand),
+    Vlan(vlan::VlanCommand),
     Stats(stats::StatsCommand),
     Watch(watch::WatchCommand),
     Events(events::EventsCommand),
@@ -121,6 +123,7 @@ impl Command {
             Command::Fdb(fdb) => fdb.run(),
             Command::Mdb(mdb) => mdb.run(),
             Command::Stp(stp) => stp.run(),
+            Command::Vlan(vlan) => vlan.run(),
             Command::Stats(stats) => stats.run(),
             Command::Bench(bench) => bench.run(),
             Command::Log(log) => log.run(),

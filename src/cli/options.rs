@@ -7,6 +7,7 @@ use clap_complete::ArgValueCompleter;
 
 use super::complete;
 use crate::control::{EngineChoice, Options, StpMode};
+use crate::switch::vlan::VlanProtocol;
 
 /// The flags that describe a switch. A configuration file has them as keys.
 #[derive(Debug, clap::Args)]
@@ -120,6 +121,16 @@ pub(super) struct StartOptions {
     /// Forward delay of the spanning tree in seconds, 4 to 30 [default: 15]
     #[arg(long, value_name = "SECONDS")]
     forward_delay: Option<u64>,
+    /// Keep VLANs apart: classify frames by their tags, and send them only to ports of their VLAN
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", hide_possible_values = true)]
+    vlan_filtering: Option<bool>,
+    /// Protocol of the VLAN tags [default: 802.1Q]
+    #[arg(long)]
+    vlan_protocol: Option<VlanProtocol>,
+    /// VLAN of a new port, 1 to 4094, or 0 for none [default: 1]
+    #[arg(long, value_name = "VLAN")]
+    vlan_default_pvid: Option<u64>,
     /// Transmit queue length of the containers' devices in frames, 1 to 1000000 [default: the kernel's]
     #[arg(long, value_name = "N")]
     txqueuelen: Option<u64>,
@@ -177,6 +188,9 @@ impl From<StartOptions> for Options {
             hello_time: typed.hello_time,
             max_age: typed.max_age,
             forward_delay: typed.forward_delay,
+            vlan_filtering: typed.vlan_filtering,
+            vlan_protocol: typed.vlan_protocol,
+            vlan_default_pvid: typed.vlan_default_pvid,
             txqueuelen: typed.txqueuelen,
             metrics: typed.metrics,
             verbose: typed.verbose,

@@ -10,8 +10,9 @@ use ipnet::IpNet;
 use crate::control::config::{self, HOST, InvalidValue};
 use crate::control::report::{
     AddedPort, AdminState, EdgeSetting, NewPort, NewSocket, PortBlock, PortKind, PortReport, PortSettings,
-    SocketType,
+    PortVlans, SocketType,
 };
+use crate::switch::vlan::{Vid, VidRange};
 use crate::sys::ethtool;
 use crate::wire::Mac;
 
@@ -107,16 +108,39 @@ struct PortAdd {
     #[arg(long, value_name = "on|off", num_args = 0..=1, require_equals = true, default_missing_value = "on",
           value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
     guard: Option<bool>,
+    #[command(flatten)]
+    vlans: VlanArgs,
     /// Print JSON, as `uswitch port show --json` does
     #[arg(long)]
     json: bool,
+}
+
+/// The VLANs of a port.
+#[derive(Debug, clap::Args)]
+struct VlanArgs {
+    /// Make it an access port of this VLAN, 1 to 4094: untagged
+    #[arg(long, value_name = "VLAN", conflicts_with_all = ["trunk", "native"])]
+    access: Option<Vid>,
+    /// Make it a trunk of these VLANs, as in 10-20,30: tagged
+    #[arg(long, value_name = "VLANS", value_delimiter = ',')]
+    trunk: Vec<VidRange>,
+    /// VLAN of untagged frames on a trunk, 1 to 4094 [default: none]
+    #[arg(long, value_name = "VLAN")]
+    native: Option<Vid>,
+}
+
+impl From<VlanArgs> for Option<PortVlans> {
+    fn from(typed: VlanArgs) -> Option<PortVlans> {
+        let vlans = PortVlans { access: typed.access, trunk: typed.trunk, native: typed.native };
+        (vlans != PortVlans::default()).then_some(vlans)
+    }
 }
 
 /// Change settings of a port
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("settings").required(true).multiple(true).args([
     "up", "down", "guard", "fdb_max_learned", "learning", "flood", "mcast_flood", "bcast_flood", "isolated", "hairpin", "locked", "hub",
-    "cost", "priority", "edge", "bpdu_guard", "root_block",
+    "cost", "priority", "edge", "bpdu_guard", "root_block", "access", "trunk", "native",
 ]))]
 struct PortSet {
     #[command(flatten)]
@@ -156,6 +180,8 @@ struct PortSet {
     #[arg(long, value_name = "on|off",
           value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
     root_block: Option<bool>,
+    #[command(flatten)]
+    vlans: VlanArgs,
     /// Print JSON, as `uswitch port show --json` does
     #[arg(long)]
     json: bool,
@@ -275,7 +301,7 @@ impl PortShow {
 }
 
 impl PortSet {
-    fn settings(&self) -> PortSettings {
+    fn settings(self) -> PortSettings {
         let admin_state = match (self.up, self.down) {
             (true, _) => Some(AdminState::Up),
             (_, true) => Some(AdminState::Down),
@@ -299,14 +325,14 @@ impl PortSet {
             edge: self.edge,
             bpdu_guard: self.bpdu_guard,
             root_block: self.root_block,
+            vlan: self.vlans.into(),
         }
     }
 
     fn run(self) -> Result<(), CliError> {
-        let settings = self.settings();
-        let path = format!("/v1/ports/{}", self.port);
-        let port: PortReport = self.target.client()?.patch(&path, &settings)?;
-        if self.json { output::json(&port) } else { output::print(&ports_table(&[port])) }
+        let (client, path, as_json) = (self.target.client()?, format!("/v1/ports/{}", self.port), self.json);
+        let port: PortReport = client.patch(&path, &self.settings())?;
+        if as_json { output::json(&port) } else { output::print(&ports_table(&[port])) }
     }
 }
 
@@ -329,6 +355,7 @@ impl PortAdd {
             replace: self.replace,
             shared_netns: self.shared_netns,
             guard: self.guard,
+            vlan: self.vlans.into(),
         };
         let client = self.target.client()?;
         let foreign =

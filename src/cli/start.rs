@@ -182,6 +182,7 @@ mod tests {
             version: "0".into(),
             pid: 7,
             uptime: 0,
+            vlan_filtering: false,
             sandboxed: false,
             engine: "io_uring".into(),
             engine_note: None,

@@ -8,6 +8,7 @@ use crate::control::event::EventType;
 use crate::control::log::LogLevel;
 use crate::control::report::{EdgeSetting, SocketType};
 use crate::control::{EngineChoice, StpMode};
+use crate::switch::vlan::VlanProtocol;
 
 impl ValueEnum for EngineChoice {
     fn value_variants<'a>() -> &'a [Self] {
@@ -37,6 +38,21 @@ impl ValueEnum for SocketType {
             SocketType::Dgram => "A frame in each datagram: QEMU (-netdev dgram)",
         };
         Some(PossibleValue::new(self.name()).help(help))
+    }
+}
+
+impl ValueEnum for VlanProtocol {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[VlanProtocol::Dot1q, VlanProtocol::Dot1ad]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            VlanProtocol::Dot1q => {
+                PossibleValue::new("802.1Q").alias("802.1q").help("Customer tags (TPID 0x8100)")
+            }
+            VlanProtocol::Dot1ad => PossibleValue::new("802.1ad").help("Service tags (TPID 0x88a8)"),
+        })
     }
 }
 

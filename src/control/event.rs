@@ -97,6 +97,8 @@ pub enum DeviceAspect {
     Restored,
     /// The number of its queues that belong to other processes.
     ForeignQueues,
+    /// The VLANs of the port.
+    Vlans,
 }
 
 impl DeviceAspect {
@@ -109,6 +111,7 @@ impl DeviceAspect {
             DeviceAspect::Offloads => "offloads",
             DeviceAspect::Restored => "restored",
             DeviceAspect::ForeignQueues => "queues of other processes",
+            DeviceAspect::Vlans => "VLANs",
         }
     }
 }

@@ -10,6 +10,7 @@ use toml::de::DeTable;
 
 use super::config::{ConfigError, EngineChoice, StpMode};
 use super::report::PortSettings;
+use crate::switch::vlan::VlanProtocol;
 
 /// An option that was not given is `None` or empty. [`super::Config::new`] has its default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -78,6 +79,12 @@ pub struct Options {
     pub max_age: Option<u64>,
     /// Forward delay of the spanning tree in seconds, 4 to 30.
     pub forward_delay: Option<u64>,
+    /// Keep VLANs apart: classify frames by their 802.1Q tags, and send them only to ports of their VLAN.
+    pub vlan_filtering: Option<bool>,
+    /// The protocol of the VLAN tags: 802.1Q or 802.1ad.
+    pub vlan_protocol: Option<VlanProtocol>,
+    /// The VLAN of a new port, 1 to 4094, or 0 for none.
+    pub vlan_default_pvid: Option<u64>,
     /// Transmit queue length of the containers' devices in frames, 1 to 1000000.
     pub txqueuelen: Option<u64>,
     /// Serve Prometheus metrics at http://ADDRESS:PORT/metrics, on a loopback address.
@@ -125,6 +132,9 @@ impl Options {
             hello_time: self.hello_time.or(other.hello_time),
             max_age: self.max_age.or(other.max_age),
             forward_delay: self.forward_delay.or(other.forward_delay),
+            vlan_filtering: self.vlan_filtering.or(other.vlan_filtering),
+            vlan_protocol: self.vlan_protocol.or(other.vlan_protocol),
+            vlan_default_pvid: self.vlan_default_pvid.or(other.vlan_default_pvid),
             txqueuelen: self.txqueuelen.or(other.txqueuelen),
             metrics: self.metrics.or(other.metrics),
             verbose: if self.verbose > 0 { self.verbose } else { other.verbose },

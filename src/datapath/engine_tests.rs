@@ -117,8 +117,9 @@ impl<E: Engine> EngineFixture<E> {
             let length = self.hosts[port].recv(&mut bytes).unwrap();
             assert_eq!(bytes[..length], expected[..], "{port}");
         }
-        let tx_bytes = [1, 2, 3, 4].map(|port| self.counters.port(PortId(port)).tx_bytes.value() as usize);
-        assert_eq!(tx_bytes, [untagged.len(), tagged.len(), tagged.len(), 2 * untagged.len()]);
+        let tx_bytes = [1, 2, 3, 4].map(|port| self.counters.port(PortId(port)).tx_bytes.value());
+        let expected = [untagged.len(), tagged.len(), tagged.len(), 2 * untagged.len()];
+        assert_eq!(tx_bytes, expected.map(|length| length as u64));
         assert_eq!(self.engine.load().free_buffers, free + 1);
     }
 

@@ -105,6 +105,21 @@ impl Split {
     }
 }
 
+/// A copy of a frame, or of its first bytes, with an edit.
+pub(super) fn edited_copy(frame: &[u8], edit: Edit, tpid: EtherType) -> Vec<u8> {
+    let tag = |tpid: [u8; 2], tci: u16| [tpid, tci.to_be_bytes()].concat();
+    match (frame.split_at_checked(ADDRESSES), edit) {
+        (Some((addresses, rest)), Edit::Push(tci)) => {
+            [addresses, &tag(tpid.0.to_be_bytes(), tci), rest].concat()
+        }
+        (Some((addresses, [_, _, _, _, rest @ ..])), Edit::Pop) => [addresses, rest].concat(),
+        (Some((addresses, [a, b, _, _, rest @ ..])), Edit::Rewrite(tci)) => {
+            [addresses, &tag([*a, *b], tci), rest].concat()
+        }
+        _ => frame.to_vec(),
+    }
+}
+
 /// Bytes by which an inserted tag moves what follows it.
 #[allow(clippy::cast_possible_wrap, clippy::cast_possible_truncation, reason = "4")]
 const TAG: i16 = VLAN_TAG as i16;
@@ -132,6 +147,15 @@ pub(super) fn edit_frame(bytes: &mut [u8], extent: Extent, edit: Edit, tpid: Eth
             move_offsets(&mut bytes[head + VLAN_TAG..], -TAG);
             Extent { start: start + VLAN_TAG, length: length - VLAN_TAG }
         }
+    }
+}
+
+/// The virtio-net header of a frame with an edit.
+pub(super) fn edited_header(vnet: VnetHeader, edit: Edit) -> VnetHeader {
+    match edit {
+        Edit::None | Edit::Rewrite(_) => vnet,
+        Edit::Push(_) => vnet.moved(TAG),
+        Edit::Pop => vnet.moved(-TAG),
     }
 }
 

@@ -3,24 +3,12 @@
 use proptest::prelude::*;
 
 use super::engine::Extent;
-use super::forms::Forms;
+use super::forms::{Forms, edited_copy, edited_header};
 use crate::switch::{Edit, Egress, PortId};
 use crate::sys::arena::HEADROOM;
 use crate::wire::{EtherType, VnetHeader};
 
 const TCI: u16 = 0xb00a;
-
-/// What an edit makes of a frame and its virtio-net header.
-fn edited(vnet: VnetHeader, frame: &[u8], edit: Edit) -> (VnetHeader, Vec<u8>) {
-    let tag = |tci: u16| [[0x88, 0xa8], tci.to_be_bytes()].concat();
-    let (addresses, rest) = frame.split_at(12);
-    match edit {
-        Edit::None => (vnet, frame.to_vec()),
-        Edit::Push(tci) => (vnet.moved(4), [addresses, &tag(tci), rest].concat()),
-        Edit::Pop => (vnet.moved(-4), [addresses, &rest[4..]].concat()),
-        Edit::Rewrite(tci) => (vnet, [addresses, &rest[..2], &tci.to_be_bytes(), &rest[4..]].concat()),
-    }
-}
 
 /// A buffer with the frame and its header, as a read leaves it, and the place of the frame.
 fn buffer(vnet: VnetHeader, frame: &[u8], with_header: bool) -> (Vec<u8>, Extent) {
@@ -66,12 +54,33 @@ proptest! {
             .collect();
         let sent = Forms::of(&mut bytes, extent, &egress, EtherType::S_TAG);
         for Egress { edit, .. } in egress {
-            let (vnet, frame) = edited(vnet, &frame, edit);
+            let (vnet, frame) = (edited_header(vnet, edit), edited_copy(&frame, edit, EtherType::S_TAG));
             prop_assert_eq!(sent.slices(&bytes, edit, 0).concat(), frame.clone());
             let with_header = sent.slices(&bytes, edit, VnetHeader::LEN).concat();
             prop_assert_eq!(VnetHeader::parse(&with_header), Some(vnet));
             prop_assert_eq!(&with_header[VnetHeader::LEN..], frame);
         }
+    }
+}
+
+#[test]
+fn edits_insert_remove_and_replace_the_tag() {
+    let copy = |frame: &[u8], edit| edited_copy(frame, edit, EtherType::C_TAG);
+    let tagged = b"destinsource\x81\x00\xe0\x00\x08\x00payload";
+    assert_eq!(copy(tagged, Edit::Pop), b"destinsource\x08\x00payload");
+    assert_eq!(copy(tagged, Edit::Rewrite(0xe00a)), b"destinsource\x81\x00\xe0\x0a\x08\x00payload");
+    assert_eq!(copy(b"destinsource\x08\x00", Edit::Push(0xe00a)), b"destinsource\x81\x00\xe0\x0a\x08\x00");
+    for edit in [Edit::Push(TCI), Edit::Pop, Edit::Rewrite(TCI)] {
+        assert_eq!(copy(b"destin", edit), b"destin", "a capture has only these bytes of it");
+    }
+    let vnet =
+        VnetHeader { flags: VnetHeader::NEEDS_CSUM, hdr_len: 66, csum_start: 34, ..VnetHeader::default() };
+    for (edit, moved) in [(Edit::Push(TCI), 4), (Edit::Pop, -4), (Edit::Rewrite(TCI), 0)] {
+        let edited = edited_header(vnet, edit);
+        assert_eq!(
+            (edited.hdr_len, edited.csum_start),
+            (66_u16.wrapping_add_signed(moved), 34_u16.wrapping_add_signed(moved))
+        );
     }
 }
 

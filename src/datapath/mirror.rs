@@ -8,6 +8,7 @@
 //! crossed. A mirror holds at most [`RECORDS`] records, each of [`MirrorSpec::snaplen`] bytes and three lists of ports.
 //! Dropping the mirror removes it from the workers.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,10 +16,11 @@ use std::time::SystemTime;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::forms::{edited_copy, edited_header};
 use super::worker::Command;
 use super::worker_handle::reply_deadline;
 use super::{DatapathError, WorkerChannel};
-use crate::switch::{Frame, Outcome, PortId, Ports, Steps};
+use crate::switch::{Edit, Frame, Outcome, PortId, Ports, Steps};
 use crate::wire::VnetHeader;
 use crate::wire::filter::Filter;
 
@@ -109,6 +111,34 @@ pub struct Record {
     pub ingress: Option<PortId>,
     /// What happened to it. A write that fails later is only counted.
     pub outcome: Outcome,
+}
+
+/// A frame as it crossed a port.
+#[derive(Debug)]
+pub struct CrossedFrame<'a> {
+    /// Its first bytes.
+    pub bytes: Cow<'a, [u8]>,
+    /// Its length in bytes.
+    pub length: usize,
+    /// Its virtio-net header.
+    pub vnet: VnetHeader,
+}
+
+impl Record {
+    /// The frame as it crossed a port: with the VLAN tag that it had there.
+    pub fn as_crossed(&self, port: PortId, direction: Direction) -> CrossedFrame<'_> {
+        let Record { ref bytes, length, vnet, ref outcome, .. } = *self;
+        let edit = if direction == Direction::Out { outcome.edit_for(port) } else { Edit::None };
+        let Some(vlan) = outcome.class().vlan.filter(|_| edit != Edit::None) else {
+            return CrossedFrame { bytes: Cow::Borrowed(bytes), length, vnet };
+        };
+        let copy = edited_copy(bytes, edit, vlan.tpid);
+        CrossedFrame {
+            length: length + copy.len() - bytes.len(),
+            bytes: copy.into(),
+            vnet: edited_header(vnet, edit),
+        }
+    }
 }
 
 /// State shared by the ends of a mirror. Its address identifies the mirror.

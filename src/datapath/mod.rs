@@ -56,7 +56,9 @@ use cpu_latency::CpuLatency;
 pub use engine::{Arrival, Engine, Event, Extent, Load, Reads, Wait};
 pub use forms::Forms;
 pub use memory::{MemoryEngine, MemoryNet};
-pub use mirror::{Direction, FramePath, MIRRORS, Mirror, MirrorSpec, OnRecord, RECORDS, Record};
+pub use mirror::{
+    CrossedFrame, Direction, FramePath, MIRRORS, Mirror, MirrorSpec, OnRecord, RECORDS, Record,
+};
 pub use notify::{FdbEvent, FdbNotification, NOTIFICATIONS_PER_PORT, NOTIFICATIONS_PER_WORKER, RateLimiter};
 use notify::{NotificationReceiver, NotificationSender};
 pub use placement::{ParsePlacementError, Placement, allowed as allowed_cpus, pin_to as pin_to_cpu};

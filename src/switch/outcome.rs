@@ -154,6 +154,7 @@ impl Outcome {
     pub fn become_answer(&mut self, vlans: &Vlans) {
         let FrameClass { ingress: port, vlan, .. } = self.class;
         self.begin(port);
+        self.class.vlan = vlan;
         self.verdict = Verdict::Forward(port);
         let edit = vlan.map(|class| vlans.edit(class, port)).unwrap_or_default();
         self.egress.push(Egress { port, edit });
@@ -207,6 +208,14 @@ impl Outcome {
     /// The ports that should get it and cannot take it. A port that is down is no part of a flood, and not here.
     pub fn refused(&self) -> &[(PortId, DropReason)] {
         &self.refused
+    }
+
+    /// How the copy for a port differs from the received frame.
+    pub fn edit_for(&self, port: PortId) -> Edit {
+        let mut copies = self.egress.iter().chain(&self.segmented);
+        // Without VLANs no copy differs, so no search is needed.
+        let copy = self.class.vlan.and_then(|_| copies.find(|egress| egress.port == port));
+        copy.map(|egress| egress.edit).unwrap_or_default()
     }
 
     /// All ports that get it.

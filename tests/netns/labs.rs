@@ -163,6 +163,11 @@ fn lab_7_spanning_tree() {
     lab("7-a-spanning-tree.md");
 }
 
+#[test]
+fn lab_8_vlans() {
+    lab("8-vlans.md");
+}
+
 /// Lab 3, because it changes the host most.
 #[test]
 fn lab_works_in_private_namespace() {

@@ -56,5 +56,6 @@ mod throttling;
 mod trace;
 mod traffic;
 mod visibility;
+mod vlans;
 mod watch;
 mod workers;

@@ -24,7 +24,7 @@ use utoipa::{IntoParams, ToSchema};
 pub(crate) use self::pcapng::segment_size;
 use self::pcapng::{Flags, Packet, Time};
 use super::running::{Command, Handle, MirrorReader, MirrorRequest, RunError, Stopping};
-use crate::datapath::{self, MirrorSpec, Record};
+use crate::datapath::{self, CrossedFrame, MirrorSpec, Record};
 use crate::switch::PortId;
 use crate::wire::filter::{Filter, FilterError};
 use crate::wire::{Segments, VnetHeader};
@@ -226,16 +226,17 @@ impl Capture {
             datapath::Direction::In => Flags::Inbound,
             datapath::Direction::Out => Flags::Outbound,
         };
-        let segment_size = record.vnet.is_super_frame().then_some(record.vnet.gso_size);
+        let CrossedFrame { bytes, length, vnet } = record.as_crossed(port, direction);
+        let segment_size = vnet.is_super_frame().then_some(vnet.gso_size);
         let meta = PacketMeta { interface, time: time(record.time), flags, segment_size };
-        if self.segmentation == Segmentation::Keep || record.vnet.is_complete() {
-            return self.write(&meta, &record.bytes, record.length, &comment);
+        if self.segmentation == Segmentation::Keep || vnet.is_complete() {
+            return self.write(&meta, &bytes, length, &comment);
         }
-        match Segments::new(&record.bytes, &record.vnet) {
-            Ok(segments) => self.write_segments(&meta, segments, &record.vnet, &comment),
+        match Segments::new(&bytes, &vnet) {
+            Ok(segments) => self.write_segments(&meta, segments, &vnet, &comment),
             Err(why) => {
                 let comment = format!("{comment}; not segmented: {why}");
-                self.write(&meta, &record.bytes, record.length, &comment);
+                self.write(&meta, &bytes, length, &comment);
             }
         }
     }

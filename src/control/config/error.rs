@@ -182,6 +182,15 @@ pub enum InvalidValue {
     /// A parameter of the spanning tree, which is off.
     #[error("it has no effect without the spanning tree: turn 'stp' on")]
     WithoutStp,
+    /// VLANs of a port without VLAN filtering.
+    #[error("VLANs need vlan-filtering: turn it on, or omit the VLANs")]
+    NoVlanFiltering,
+    /// Both kinds of ports at once.
+    #[error("a port is an access port or a trunk: give 'access', or 'trunk' and 'native'")]
+    AccessAndTrunk,
+    /// A port without VLANs.
+    #[error("a port needs a VLAN: give 'access', 'trunk' or 'native'")]
+    EmptyVlans,
     /// `--nat` with `--internal`.
     #[error("NAT needs the host port, which 'internal' omits: give only one of them")]
     NatWithoutHostPort,

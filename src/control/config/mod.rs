@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use self::error::{ConfigError, InvalidValue};
 pub use self::mtu::{LARGEST_MTU, SMALLEST_MTU, SMALLEST_MTU_V6, mtu};
 pub use self::names::{DEFAULT_NAME, HOST, container_name, device_name};
-pub use self::port_settings::port_settings;
+pub use self::port_settings::{port_settings, port_vlans};
 pub use self::sockets::{NamedSocket, check_socket, name_of_socket};
 pub use self::spanning_tree::StpMode;
 pub use self::subnets::is_special;
@@ -36,8 +36,8 @@ use super::log::LogLevel;
 use super::options::{Options, OptionsFile};
 use super::report::{NewPort, PortSettings};
 use crate::datapath::{BusyPoll, Placement};
-use crate::switch::Ports;
 use crate::switch::stp::BridgeConfig;
+use crate::switch::{Ports, Vid, VlanSettings};
 
 /// Which engine to move frames with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -107,6 +107,8 @@ pub struct Config {
     pub group_fwd_mask: u16,
     /// The spanning tree, if there is one. Its MAC address is known when the switch starts.
     pub stp: Option<BridgeConfig>,
+    /// VLANs.
+    pub vlans: VlanSettings,
     /// Transmit queue length of the devices; none for the kernel's default.
     pub txqueuelen: Option<u32>,
     /// Loopback address of the metrics, which the API serves too.
@@ -199,6 +201,7 @@ impl Options {
             "ageing-time" => self.ageing_time.is_some(),
             "fdb-max" => self.fdb_max.is_some(),
             "group-fwd-mask" => self.group_fwd_mask.is_some(),
+            "vlan-default-pvid" => self.vlan_default_pvid.is_some(),
             "metrics" => self.metrics.is_some(),
             "port" => !self.port.is_empty(),
             "stp" => self.stp.is_some(),
@@ -218,14 +221,13 @@ const PLACEHOLDER_MAC_PREFIX: &str = "02:00:00:00";
 type Checked<T> = Result<T, (&'static str, InvalidValue)>;
 
 fn check(options: Options) -> Checked<Config> {
-    let name = options.name.clone().unwrap_or_else(|| DEFAULT_NAME.to_owned());
-    device_name(&name).map_err(|why| ("name", why))?;
+    let name = name(&options)?;
     let ports = number("ports", options.ports, 2, 0..=MOST_PORTS)?;
     let choose = Choose::new(&name, &options);
     let (subnets, gateways) = address_plan(&options, ports)?;
     let (nat, internal) = nat(&options)?;
     let (mcast_snooping, mcast_querier) = multicast(&options)?;
-    let stp = spanning_tree::bridge(&options)?;
+    let (stp, vlans) = (spanning_tree::bridge(&options)?, vlans(&options)?);
     Ok(Config {
         gateways,
         mac_prefix: mac_prefix(options.mac_prefix.as_deref().unwrap_or(PLACEHOLDER_MAC_PREFIX))?,
@@ -253,12 +255,20 @@ fn check(options: Options) -> Checked<Config> {
         ageing_time: ageing_time(options.ageing_time.unwrap_or(300)).map_err(|why| ("ageing-time", why))?,
         fdb_max: number("fdb-max", options.fdb_max, 8192, 16..=FDB_MOST)?,
         group_fwd_mask: number("group-fwd-mask", options.group_fwd_mask, 0, 0..=0xffff)?,
+        vlans,
         metrics: options.metrics.map(metrics).transpose()?,
         log: log_level(options.verbose),
         port_settings: port_settings::of_file(options.port)?,
         txqueuelen: txqueuelen(options.txqueuelen)?,
         subnets,
     })
+}
+
+/// The name of the switch, which is that of the host port's device, too.
+fn name(options: &Options) -> Checked<String> {
+    let name = options.name.as_deref().unwrap_or(DEFAULT_NAME);
+    device_name(name).map_err(|why| ("name", why))?;
+    Ok(name.to_owned())
 }
 
 /// Each device becomes a port of its name.
@@ -295,6 +305,21 @@ fn multicast(options: &Options) -> Checked<(bool, bool)> {
         (false, true) => Err(("mcast-querier", InvalidValue::QuerierWithoutSnooping)),
         both => Ok(both),
     }
+}
+
+fn vlans(options: &Options) -> Checked<VlanSettings> {
+    let filtering = options.vlan_filtering.unwrap_or(false);
+    let default_pvid = number("vlan-default-pvid", options.vlan_default_pvid, 1, 0..=Vid::MAX.into())?;
+    let wanted = options.port.iter().find(|(_, settings)| settings.vlan.is_some());
+    if let Some((name, _)) = wanted.filter(|_| !filtering) {
+        let why = Box::new(InvalidValue::NoVlanFiltering);
+        return Err(("port", InvalidValue::OfPort { name: name.clone(), why }));
+    }
+    Ok(VlanSettings {
+        filtering,
+        protocol: options.vlan_protocol.unwrap_or_default(),
+        default_pvid: Vid::new(default_pvid),
+    })
 }
 
 fn txqueuelen(typed: Option<u64>) -> Checked<Option<u32>> {

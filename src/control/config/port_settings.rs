@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use super::{Checked, FDB_MOST, HOST, InvalidValue, container_name, range_error, spanning_tree};
-use crate::control::report::PortSettings;
+use crate::control::report::{PortSettings, PortVlans};
 use crate::switch::stp::PortConfig;
 
 /// Checks the settings of the port with this name.
@@ -16,6 +16,7 @@ pub fn port_settings(name: &str, settings: &PortSettings) -> Result<(), InvalidV
         return Err(InvalidValue::HostPortGuard);
     }
     check_range(settings.fdb_max_learned, 0..=FDB_MOST)?;
+    settings.vlan.as_ref().map_or(Ok(()), port_vlans)?;
     spanning_tree::port(settings, PortConfig::default()).map(|_| ())
 }
 
@@ -23,6 +24,19 @@ pub fn port_settings(name: &str, settings: &PortSettings) -> Result<(), InvalidV
 fn check_range(value: Option<u64>, range: RangeInclusive<u64>) -> Result<(), InvalidValue> {
     match value {
         Some(value) if !range.contains(&value) => Err(range_error(value, &range)),
+        _ => Ok(()),
+    }
+}
+
+/// Checks the VLANs of a port.
+///
+/// # Errors
+/// They are those of an access port and of a trunk, or there are none.
+pub fn port_vlans(vlans: &PortVlans) -> Result<(), InvalidValue> {
+    let is_trunk = !vlans.trunk.is_empty() || vlans.native.is_some();
+    match (vlans.access.is_some(), is_trunk) {
+        (true, true) => Err(InvalidValue::AccessAndTrunk),
+        (false, false) => Err(InvalidValue::EmptyVlans),
         _ => Ok(()),
     }
 }

@@ -13,6 +13,7 @@ mod status;
 mod stp;
 #[cfg(test)]
 mod tests;
+mod vlan;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -30,6 +31,7 @@ pub use self::port::{
 pub use self::stats::{DELETED, PortStats};
 pub use self::status::{GatewayReport, Health, Status, SwitchSettings, SwitchState};
 pub use self::stp::{StpPort, StpReport};
+pub use self::vlan::{NewVlan, PortVlans, PortVlansReport, VlanQuery, VlanReport};
 
 /// The switch has stopped.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::PortVlans;
 use crate::switch::{PortFlag, PortFlags};
 use crate::wire::Mac;
 
@@ -283,6 +284,8 @@ pub struct NewPort {
     pub shared_netns: bool,
     /// Whether the guard is on [default: as the switch; off with `netns`, `device`, `tap` and `socket`].
     pub guard: Option<bool>,
+    /// Its VLANs, on a switch that filters them [default: the default PVID].
+    pub vlan: Option<PortVlans>,
 }
 
 /// A Unix socket that becomes a port.
@@ -381,6 +384,8 @@ pub struct PortSettings {
     /// Root guard: whether the port never becomes the root port.
     #[serde(alias = "root-block")]
     pub root_block: Option<bool>,
+    /// Its VLANs, instead of those that it has.
+    pub vlan: Option<PortVlans>,
 }
 
 impl PortSettings {

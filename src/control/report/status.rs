@@ -67,6 +67,9 @@ pub struct Status {
     /// Why NAT may not work, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nat_fault: Option<String>,
+    /// Whether the switch filters VLANs (`vlan_filtering`).
+    #[serde(default)]
+    pub vlan_filtering: bool,
     /// Whether the host side is a private network namespace, because the switch was started without
     /// root.
     pub sandboxed: bool,

@@ -10,7 +10,8 @@ use crate::control::event::{Event, EventFilter};
 use crate::control::metrics::MetricsSnapshot;
 use crate::control::report::{
     AddedPort, FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, MdbEntryQuery, MdbReport, NewFdbEntry,
-    NewMdbEntry, NewPort, PortReport, PortSettings, PortStats, Status, StopReport, StpReport, SwitchSettings,
+    NewMdbEntry, NewPort, NewVlan, PortReport, PortSettings, PortStats, PortVlansReport, Status, StopReport,
+    StpReport, SwitchSettings, VlanQuery,
 };
 use crate::control::subscription::Subscription;
 use crate::control::topology::handover::HandedOver;
@@ -41,6 +42,9 @@ pub(crate) enum Command {
     ReplaceFdb(NewFdbEntry, Reply<Result<(), RunError>>),
     RemoveFdb(FdbEntryQuery, Reply<Result<(), RunError>>),
     FlushFdb(FdbFlushQuery, Reply<Result<usize, RunError>>),
+    Vlans(Reply<Vec<PortVlansReport>>),
+    AddVlans(NewVlan, Reply<Result<(), RunError>>),
+    RemoveVlans(VlanQuery, Reply<Result<(), RunError>>),
     SetSwitch(SwitchSettings, Reply<Result<Status, RunError>>),
     Stats(Reply<Vec<PortStats>>),
     Metrics(Reply<Box<MetricsSnapshot>>),

@@ -5,20 +5,15 @@ use tracing::info;
 use super::{HostNetwork, RunError, Running};
 use crate::control::config::HOST;
 use crate::control::report::{FdbEntryQuery, FdbFlushQuery, NewFdbEntry, NewFdbState};
-use crate::switch::PortId;
-use crate::switch::fdb::{FdbEntry, FdbError, FdbKey, FdbKind, FdbState};
+use crate::switch::fdb::{FdbEntry, FdbKey, FdbKind};
+use crate::switch::{PortId, Vid};
 use crate::wire::Mac;
 
 impl<M: HostNetwork> Running<M> {
-    /// Adds the permanent FDB entry of the gateway.
-    pub(super) fn pin_gateway(&self, host: PortId) -> Result<(), FdbError> {
-        let key = FdbKey { vlan: 0, mac: self.switch.gateway.mac.get() };
-        self.switch.fdb.add(self.datapath.now(), key, host, FdbState::Permanent)
-    }
-
     /// Adds an entry that does not exist.
     pub(super) fn add_fdb_entry(&mut self, entry: &NewFdbEntry) -> Result<(), RunError> {
-        let key = key(entry.mac, entry.vlan.unwrap_or(0))?;
+        let id = self.port_named(&entry.ifname)?;
+        let key = FdbKey { vlan: self.fdb_vlan(id, entry.vlan)?, mac: entry.mac };
         match self.switch.fdb.entry(key).and_then(|existing| self.ports.get(&existing.port)) {
             Some(port) => Err(RunError::EntryExists(entry.mac, port.name.clone())),
             None => self.replace_fdb_entry(entry),
@@ -28,7 +23,7 @@ impl<M: HostNetwork> Running<M> {
     /// Adds or replaces an entry.
     pub(super) fn replace_fdb_entry(&mut self, entry: &NewFdbEntry) -> Result<(), RunError> {
         let id = self.port_named(&entry.ifname)?;
-        let key = key(entry.mac, entry.vlan.unwrap_or(0))?;
+        let key = FdbKey { vlan: self.fdb_vlan(id, entry.vlan)?, mac: entry.mac };
         self.refuse_gateway(entry.mac)?;
         if entry.state == NewFdbState::Permanent && (entry.ifname != HOST || entry.sticky) {
             return Err(RunError::PermanentEntry);
@@ -39,17 +34,21 @@ impl<M: HostNetwork> Running<M> {
         Ok(())
     }
 
-    /// Removes an entry; with `ifname` only one of that port.
+    /// Removes an entry, or without a VLAN those in all VLANs; with `ifname` only those of that port.
     pub(super) fn remove_fdb_entry(&mut self, query: &FdbEntryQuery) -> Result<(), RunError> {
-        let mac = query.mac;
+        let (mac, vlan) = (query.mac, query.vlan.unwrap_or(0));
         let port = query.ifname.as_deref().map(|name| self.port_named(name)).transpose()?;
-        let key = key(mac, query.vlan.unwrap_or(0))?;
+        if vlan != 0 && !self.config.vlans.filtering {
+            return Err(RunError::NoVlans(vlan));
+        }
         self.refuse_gateway(mac)?;
         let is_there = |entry: &FdbEntry| port.is_none_or(|port| entry.port == port);
-        self.switch.fdb.entry(key).filter(is_there).ok_or(RunError::NoSuchEntry(mac))?;
-        let gone = self.switch.fdb.remove(key).ok_or(RunError::NoSuchEntry(mac))?;
-        self.emit_fdb_removed(&gone);
-        Ok(())
+        let vlans = if vlan == 0 { 0..=Vid::MAX } else { vlan..=vlan };
+        let keys = vlans.map(|vlan| FdbKey { vlan, mac });
+        let known = keys.filter(|key| self.switch.fdb.entry(*key).is_some_and(|entry| is_there(&entry)));
+        let gone: Vec<FdbEntry> = known.filter_map(|key| self.switch.fdb.remove(key)).collect();
+        gone.iter().for_each(|entry| self.emit_fdb_removed(entry));
+        if gone.is_empty() { Err(RunError::NoSuchEntry(mac)) } else { Ok(()) }
     }
 
     /// Removes the matching entries, except the gateway's. Returns how many.
@@ -78,9 +77,4 @@ impl<M: HostNetwork> Running<M> {
         info!(port = record.name, max, "fdb_max_learned changed");
         self.switch.fdb.set_max_learned(id, (max > 0).then_some(max));
     }
-}
-
-/// VLAN-aware bridging does not exist yet: all frames are in VLAN 0.
-fn key(mac: Mac, vlan: u16) -> Result<FdbKey, RunError> {
-    if vlan == 0 { Ok(FdbKey { vlan, mac }) } else { Err(RunError::NoVlans(vlan)) }
 }

@@ -50,6 +50,7 @@ mod trace;
 #[cfg(test)]
 mod trace_tests;
 mod view;
+mod vlans;
 mod watchdog;
 
 use std::collections::BTreeMap;
@@ -79,6 +80,7 @@ use crate::datapath::{self, Datapath, DatapathError, DatapathSettings, EngineKin
 use crate::switch::fdb::FdbError;
 use crate::switch::mdb::{MdbError, Snooping};
 use crate::switch::stp::SpanningTree;
+use crate::switch::vlan::VidRange;
 use crate::switch::{PortId, Ports, Switch, Tick};
 use crate::sys::tap::TapError;
 use crate::wire::Mac;
@@ -111,10 +113,18 @@ pub(crate) enum RunError {
     GatewayEntry(Mac),
     #[error("a permanent entry is an address of the host: its port is host, and it is not sticky")]
     PermanentEntry,
-    #[error("VLAN {0} does not exist: this switch has no VLANs yet, so omit the VLAN")]
+    #[error("this switch does not filter VLANs: omit VLAN {0}, or start the switch with --vlan-filtering")]
     NoVlans(u16),
     #[error("the spanning tree is off: start the switch with --stp")]
     NoSpanningTree,
+    #[error("this switch does not filter VLANs: start it with --vlan-filtering")]
+    NoVlanFiltering,
+    #[error("a port has one PVID, not VLANs {0}: choose one, or omit the PVID")]
+    SeveralPvids(VidRange),
+    #[error("{0} is not a member of VLAN {1}: add it first with `uswitch vlan add {0} {1}`")]
+    NotVlanMember(String, u16),
+    #[error("{0} has no PVID: choose one of its VLANs (`uswitch vlan show {0}`)")]
+    NoPvid(String),
     #[error(transparent)]
     Mdb(#[from] MdbError),
     #[error("multicast snooping is off: start the switch with --mcast-snooping on")]
@@ -456,6 +466,9 @@ impl<M: HostNetwork> Running<M> {
             Command::ReplaceFdb(entry, reply) => _ = reply.send(self.replace_fdb_entry(&entry)),
             Command::RemoveFdb(entry, reply) => _ = reply.send(self.remove_fdb_entry(&entry)),
             Command::FlushFdb(query, reply) => _ = reply.send(self.flush_fdb(&query)),
+            Command::Vlans(reply) => _ = reply.send(self.vlan_reports()),
+            Command::AddVlans(new, reply) => _ = reply.send(self.add_vlans(&new)),
+            Command::RemoveVlans(gone, reply) => _ = reply.send(self.remove_vlans(&gone)),
             Command::SetSwitch(settings, reply) => _ = reply.send(self.set_switch(&settings)),
             Command::Stats(reply) => _ = reply.send(self.stats()),
             Command::Metrics(reply) => {

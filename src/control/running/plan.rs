@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::ports::{Assigned, PortRecord};
 use super::{HOST, InvalidValue, PortTable, RunError, guard};
-use crate::control::report::{NewPort, NewSocket, SocketType};
+use crate::control::report::{NewPort, NewSocket, PortVlans, SocketType};
 use crate::control::topology::{self, Attachment, PortNetns, PortSpec, SocketRole, SocketSpec, TapPortSpec};
 use crate::control::{Config, addressing, config};
 use crate::sys::frame_socket::FrameSocketType;
@@ -21,6 +21,8 @@ pub(super) struct PortPlan {
     pub(super) name: String,
     /// Whether the guard is on.
     pub(super) guard: bool,
+    /// Its VLANs; `None`: the default.
+    pub(super) vlans: Option<PortVlans>,
     /// Its number in the switch's address plan, if it has one.
     pub(super) number: Option<u16>,
     /// What it leads to.
@@ -54,20 +56,23 @@ impl PortPlan {
             queues: config.workers,
         };
         let guard = guard::is_on(config, &name, None, false);
-        Ok(PortPlan::tap(name, n, spec, guard))
+        let vlans = file_vlans(config, &name);
+        Ok(PortPlan::tap(name, n, spec, (guard, vlans)))
     }
 
     /// The host port, which has no guard.
     pub(super) fn host(config: &Config, gateway: Mac) -> PortPlan {
-        PortPlan::tap(HOST.to_owned(), 0, topology::host_port(config, gateway), false)
+        let spec = topology::host_port(config, gateway);
+        PortPlan::tap(HOST.to_owned(), 0, spec, (false, file_vlans(config, HOST)))
     }
 
     /// A port with a new TAP device, which replaces no other.
-    fn tap(name: String, number: u16, spec: PortSpec, guard: bool) -> PortPlan {
+    fn tap(name: String, number: u16, spec: PortSpec, (guard, vlans): (bool, Option<PortVlans>)) -> PortPlan {
         let (offload, attachment) = (spec.offload, Attachment::Tap(spec));
         PortPlan {
             name,
             guard,
+            vlans,
             number: Some(number),
             attachment,
             offload,
@@ -126,6 +131,7 @@ impl PortPlan {
         }
         Ok(PortPlan {
             guard,
+            vlans: vlans(config, &name, request.vlan.as_ref())?,
             number: None,
             offload: takes_offload(&attachment) && request.offload.unwrap_or(config.offload),
             attachment,
@@ -154,6 +160,7 @@ impl PortPlan {
             (None, Some(former)) if former.number.is_some() => former.assigned.addresses.clone(),
             (None, _) => next_addresses(config, number)?,
         };
+        let vlans = vlans(config, &name, request.vlan.as_ref())?;
         let mac = request.mac.or(former.and_then(|former| former.assigned.mac));
         let guard = guard::is_on(config, &name, request.guard, netns.is_some());
         let spec = PortSpec {
@@ -168,8 +175,20 @@ impl PortPlan {
             queues: config.workers,
         };
         let replaced = replaced.iter().map(|port| port.name.clone()).collect();
-        Ok(PortPlan { replaced, ..PortPlan::tap(name, number, spec, guard) })
+        Ok(PortPlan { replaced, ..PortPlan::tap(name, number, spec, (guard, vlans)) })
     }
+}
+
+/// The VLANs of a new port: those of the request, or of the configuration file.
+fn vlans(config: &Config, name: &str, asked: Option<&PortVlans>) -> Result<Option<PortVlans>, RunError> {
+    let Some(vlans) = asked else { return Ok(file_vlans(config, name)) };
+    config::port_vlans(vlans)?;
+    if config.vlans.filtering { Ok(Some(vlans.clone())) } else { Err(RunError::NoVlanFiltering) }
+}
+
+/// The VLANs that the configuration file has for a port.
+fn file_vlans(config: &Config, name: &str) -> Option<PortVlans> {
+    config.port_settings.get(name)?.vlan.clone()
 }
 
 /// Refuses the settings that a port with `chosen` does not have.

@@ -14,6 +14,9 @@ impl<M: HostNetwork> Running<M> {
     pub(super) fn set_port(&mut self, name: &str, settings: &PortSettings) -> Result<PortReport, RunError> {
         let id = self.port_named(name)?;
         config::port_settings(name, settings)?;
+        if settings.vlan.is_some() {
+            self.check_filtering()?;
+        }
         self.apply_port_settings(id, settings)?;
         Ok(self.port_report(id, &self.ports[&id]))
     }
@@ -40,15 +43,18 @@ impl<M: HostNetwork> Running<M> {
         let mut flags = self.switch.ports.flags(id);
         settings.flags().for_each(|(flag, on)| flags.set(flag, on));
         self.switch.ports.set_flags(id, flags);
+        if let Some(vlans) = &settings.vlan {
+            self.set_vlans(id, vlans);
+        }
         self.set_stp_port(id, settings)
     }
 
-    /// Applies the settings that the configuration file has for a new port. The guard has been set already, because a
-    /// request takes precedence.
+    /// Applies the settings that the configuration file has for a new port. The guard and the VLANs have been set already,
+    /// because a request takes precedence.
     pub(super) fn apply_file_settings(&mut self, id: PortId) -> Result<(), RunError> {
         let name = &self.ports[&id].name;
         let Some(settings) = self.config.port_settings.get(name) else { return Ok(()) };
-        let settings = PortSettings { guard: None, ..settings.clone() };
+        let settings = PortSettings { guard: None, vlan: None, ..settings.clone() };
         self.apply_port_settings(id, &settings)
     }
 

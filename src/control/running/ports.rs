@@ -9,12 +9,11 @@ use super::guard::{self, PortGuard};
 use super::loops::LoopRecord;
 use super::{HostNetwork, PortPlan, PortUse, RunError, Running, plan};
 use crate::control::event::{DeviceAspect, EventType};
-use crate::control::report::{AddedPort, AdminState, NewPort, PortKind, Throttled};
+use crate::control::report::{AddedPort, AdminState, NewPort, PortKind, PortVlans, Throttled};
 use crate::control::topology::{
     Attachment, Device, DeviceId, LinkChange, PortNetns, PortSpec, TopologyError,
 };
 use crate::datapath::DatapathError;
-use crate::switch::fdb::FdbKey;
 use crate::switch::stp::PortConfig;
 use crate::switch::{Port, PortCounts, PortFlag, PortFlags, PortId};
 use crate::sys::netns::Netns;
@@ -201,7 +200,9 @@ impl<M: HostNetwork> Running<M> {
     pub(super) fn add_host_port(&mut self) -> Result<(), RunError> {
         let gateway = self.switch.gateway.mac.get();
         let device = self.network.add_host_port(&self.config, gateway)?;
-        let id = self.attach(PortRecord::new(PortPlan::host(&self.config, gateway), device))?;
+        let plan = PortPlan::host(&self.config, gateway);
+        let vlans = plan.vlans.clone();
+        let id = self.attach(PortRecord::new(plan, device), vlans.as_ref())?;
         self.pin_gateway(id)?;
         self.apply_file_settings(id)
     }
@@ -269,7 +270,8 @@ impl<M: HostNetwork> Running<M> {
         make: impl FnOnce(&mut M, &Attachment) -> Result<Device, TopologyError>,
     ) -> Result<PortId, RunError> {
         let device = make(&mut self.network, &plan.attachment)?;
-        let id = self.attach(PortRecord::new(plan, device))?;
+        let vlans = plan.vlans.clone();
+        let id = self.attach(PortRecord::new(plan, device), vlans.as_ref())?;
         let mut flags = PortFlags::default();
         flags.set(PortFlag::Hub, self.config.hub);
         self.switch.ports.set_flags(id, flags);
@@ -278,7 +280,7 @@ impl<M: HostNetwork> Running<M> {
     }
 
     /// Hands a device's queues to the workers. Removes the device if that fails.
-    fn attach(&mut self, mut record: PortRecord) -> Result<PortId, RunError> {
+    fn attach(&mut self, mut record: PortRecord, vlans: Option<&PortVlans>) -> Result<PortId, RunError> {
         let device = record.device.id;
         let queues = std::mem::take(&mut record.device.queues);
         let attached = match self.switch.ports.add(record.state_for_switch(PortUse::Forbidden)) {
@@ -301,9 +303,7 @@ impl<M: HostNetwork> Running<M> {
         };
         match attached {
             Ok(id) => {
-                self.switch.assign_mac(id, record.assigned.mac);
-                self.switch.set_guard(id, record.guard.identity());
-                self.switch.ports.set(id, record.state_for_switch(PortUse::Allowed));
+                self.admit(id, &record, vlans);
                 let (port, device) = (&record.name, &record.device);
                 info!(port, device = device.ifname, mac = %device.mac, mtu = device.mtu, "port added");
                 self.ports.insert(id, record);
@@ -319,6 +319,17 @@ impl<M: HostNetwork> Running<M> {
                 Err(why)
             }
         }
+    }
+
+    /// Lets a new port forward. Before that it is in its VLANs, and its guard is on.
+    fn admit(&self, id: PortId, record: &PortRecord, vlans: Option<&PortVlans>) {
+        self.switch.assign_mac(id, record.assigned.mac);
+        self.switch.set_guard(id, record.guard.identity());
+        self.init_vlans(id, vlans);
+        if record.is_host() {
+            self.switch.vlans.set_host(id);
+        }
+        self.switch.ports.set(id, record.state_for_switch(PortUse::Allowed));
     }
 
     /// Removes a port.
@@ -342,6 +353,7 @@ impl<M: HostNetwork> Running<M> {
         self.emit_port_event(EventType::PortRemoved, id);
         self.switch.assign_mac(id, None);
         self.switch.set_guard(id, None);
+        self.switch.vlans.remove_port(id);
         self.switch.fdb.remove_port(id);
         self.release_port(id);
         self.ports.remove(&id);
@@ -438,9 +450,8 @@ impl<M: HostNetwork> Running<M> {
     fn set_gateway_mac(&mut self, host: PortId, mac: Mac) {
         let Some(record) = self.ports.get(&host) else { return };
         self.switch.ports.set(host, record.state_for_switch(PortUse::Forbidden));
-        let before = self.switch.gateway.mac.get();
+        self.unpin_gateway(self.switch.gateway.mac.get());
         self.switch.gateway.mac.set(mac);
-        self.switch.fdb.remove(FdbKey { vlan: 0, mac: before });
         if let Err(error) = self.pin_gateway(host) {
             warn!(%error, "no FDB entry for the gateway");
         }

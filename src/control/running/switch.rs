@@ -10,7 +10,8 @@ use crate::switch::{Gateway, Switch, SwitchConfig};
 
 /// The switch without ports, and its spanning tree.
 pub(super) fn new(config: &Config) -> (Switch, Option<SpanningTree>) {
-    let mut switch = Switch::new(settings(config)).with_group_fwd_mask(config.group_fwd_mask);
+    let mut switch =
+        Switch::new(settings(config)).with_group_fwd_mask(config.group_fwd_mask).with_vlans(config.vlans);
     if config.loop_detection {
         switch = switch.with_loop_detection(RandomState::new().hash_one(&config.name));
     }

@@ -237,9 +237,8 @@ fn why(reason: DropReason, outcome: &Outcome) -> String {
     match outcome.fault() {
         Some(Fault::Violation(violation)) => violated(violation),
         Some(Fault::Vlan(VlanFault::NotMember(vid))) => format!("the port is not a member of VLAN {vid}"),
-        Some(Fault::Vlan(VlanFault::NoPvid)) => reason.text().to_owned(),
         Some(Fault::Offload(fault)) => faulty(fault).to_owned(),
-        None => reason.text().to_owned(),
+        Some(Fault::Vlan(VlanFault::NoPvid)) | None => reason.text().to_owned(),
     }
 }
 

@@ -49,6 +49,7 @@ impl<M: HostNetwork> Running<M> {
             engine_note: self.engine_note.clone(),
             workers: config.workers,
             cpus: self.datapath.cpus().to_vec(),
+            vlan_filtering: config.vlans.filtering,
             sandboxed: self.sandboxed,
             subnets: config.subnets.clone(),
             gateway: self.gateway_report(),

@@ -44,8 +44,8 @@ use super::log::{Log, LogReport, NewLog};
 use super::metrics::{self as exposition, SharedMetrics};
 use super::report::{
     AddedPort, ErrorCode, ErrorReport, FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, FlushReport,
-    Health, MdbEntryQuery, MdbReport, NewFdbEntry, NewMdbEntry, NewPort, PortReport, PortSettings, PortStats,
-    Status, StopReport, StpReport, SwitchSettings, SwitchState,
+    Health, MdbEntryQuery, MdbReport, NewFdbEntry, NewMdbEntry, NewPort, NewVlan, PortReport, PortSettings,
+    PortStats, PortVlansReport, Status, StopReport, StpReport, SwitchSettings, SwitchState, VlanQuery,
 };
 use super::running::{Command, Handle, RunError};
 use super::trace::{LiveTraceLine, Trace, TraceFilter, TraceRequest};
@@ -80,6 +80,7 @@ pub(crate) fn router(
         .routes(routes!(show_mdb, add_mdb, remove_mdb))
         .routes(routes!(set_switch))
         .routes(routes!(stp))
+        .routes(routes!(list_vlans, add_vlans, remove_vlans))
         .routes(routes!(stats))
         .routes(routes!(self::metrics))
         .routes(routes!(metrics_for_scrapers))
@@ -324,6 +325,34 @@ async fn set_switch(
 ))]
 async fn stp(State(switch): State<Handle>) -> ApiResult<Json<[StpReport; 1]>> {
     Ok(Json([switch.request(Command::Stp).await??]))
+}
+
+/// List the VLANs of all ports
+#[utoipa::path(get, path = "/v1/vlans", responses((status = 200, body = [PortVlansReport])))]
+async fn list_vlans(State(switch): State<Handle>) -> ApiResult<Json<Vec<PortVlansReport>>> {
+    Ok(Json(switch.request(Command::Vlans).await?))
+}
+
+/// Make a port a member of VLANs, or change how it is one
+#[utoipa::path(post, path = "/v1/vlans", request_body = NewVlan, responses(
+    (status = 204),
+    (status = 400, body = ErrorReport),
+    (status = 404, body = ErrorReport),
+))]
+async fn add_vlans(State(switch): State<Handle>, Body(new): Body<NewVlan>) -> ApiResult<StatusCode> {
+    switch.request(|reply| Command::AddVlans(new, reply)).await??;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// End the membership of a port in VLANs
+#[utoipa::path(delete, path = "/v1/vlans", params(VlanQuery), responses(
+    (status = 204),
+    (status = 400, body = ErrorReport),
+    (status = 404, body = ErrorReport),
+))]
+async fn remove_vlans(State(switch): State<Handle>, Query(gone): Query<VlanQuery>) -> ApiResult<StatusCode> {
+    switch.request(|reply| Command::RemoveVlans(gone, reply)).await??;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Show the counters of all ports

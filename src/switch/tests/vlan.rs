@@ -171,3 +171,13 @@ fn without_filtering_tags_pass_as_they_are() {
     }
     assert_eq!(switch.fdb.entries().iter().map(|entry| entry.key.vlan).max(), Some(0));
 }
+
+/// They are of no VLAN, as in the Linux bridge (`br_handle_frame`): also on a port without a PVID.
+#[test]
+fn bpdus_go_to_control_on_every_port() {
+    let switch = switch_with_vlans().with_spanning_tree();
+    for port in [P1, TRUNK] {
+        let outcome = outcome(&switch, port, &frame(Bpdu::GROUP, A, 60));
+        assert_eq!((outcome.verdict(), outcome.punt()), (Verdict::Drop(DropReason::Bpdu), Some(Punt::Bpdu)));
+    }
+}

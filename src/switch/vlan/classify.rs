@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Vid, Vlans};
 use crate::switch::{DropReason, Edit, PortId};
-use crate::wire::{EthernetFrame, VLAN_TAG};
+use crate::wire::{EtherType, EthernetFrame, VLAN_TAG};
 
 /// Bytes of both MAC addresses, which precede the tag.
 const ADDRESSES: usize = 12;
@@ -14,6 +14,8 @@ const ADDRESSES: usize = 12;
 pub struct Classified {
     /// Its VLAN.
     pub vid: Vid,
+    /// The TPID of tags of the switch.
+    pub tpid: EtherType,
     /// How it was received.
     received: Received,
     /// The control information of its tag in this VLAN (802.1Q-2022 clause 9.6). Priority and DEI are those of the
@@ -85,7 +87,9 @@ impl Vlans {
         };
         let number = tci & Self::VID_MASK;
         match Vid::new(number) {
-            Some(vid) if self.is_member(port, vid) => Ok(Classified { vid, received, tci }),
+            Some(vid) if self.is_member(port, vid) => {
+                Ok(Classified { vid, tpid: self.tpid(), received, tci })
+            }
             _ => Err(VlanFault::NotMember(number)),
         }
     }

@@ -20,6 +20,8 @@ mod vid;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU16;
 
+use serde::{Deserialize, Serialize};
+
 pub use self::classify::{Classified, VlanFault};
 pub use self::members::Member;
 pub use self::vid::{ParseVidError, Vid, VidRange};
@@ -28,12 +30,14 @@ use super::{PortId, Ports};
 use crate::wire::EtherType;
 
 /// The protocol of a switch's VLAN tags.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum VlanProtocol {
     /// Customer tags, TPID 0x8100.
     #[default]
+    #[serde(rename = "802.1Q", alias = "802.1q")]
     Dot1q,
     /// Service tags (provider bridges, "QinQ"), TPID 0x88a8.
+    #[serde(rename = "802.1ad")]
     Dot1ad,
 }
 

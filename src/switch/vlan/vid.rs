@@ -5,6 +5,9 @@ use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// A VLAN identifier, 1 to 4094. (802.1Q-2022 table 9-2: 0 is the priority tag, 4095 is reserved.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Vid(NonZeroU16);
@@ -67,6 +70,20 @@ impl FromStr for Vid {
     }
 }
 
+impl Serialize for Vid {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u16(self.get())
+    }
+}
+
+impl<'de> Deserialize<'de> for Vid {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Vid, D::Error> {
+        let number = u64::deserialize(deserializer)?;
+        let vid = u16::try_from(number).ok().and_then(Vid::new);
+        vid.ok_or_else(|| D::Error::custom(ParseVidError::OutOfRange(number)))
+    }
+}
+
 /// VLANs with consecutive identifiers, at least one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct VidRange {
@@ -108,6 +125,18 @@ impl VidRange {
 impl From<Vid> for VidRange {
     fn from(vid: Vid) -> VidRange {
         VidRange { first: vid, last: vid }
+    }
+}
+
+impl Serialize for VidRange {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for VidRange {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<VidRange, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 

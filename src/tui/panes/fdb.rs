@@ -28,12 +28,13 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let entries = app.fdb_rows();
     let window = VisibleRows::of(app, Pane::Fdb, entries.len(), area.height.saturating_sub(TABLE));
     let shown: Vec<&FdbReport> = entries.into_iter().skip(window.first).take(window.visible).collect();
-    let columns = Columns::of(&shown, area.width);
+    let has_vlans = app.snapshot.status.vlan_filtering;
+    let columns = Columns::of(&shown, area.width, has_vlans);
     let widths = columns.widths().map(Constraint::Length);
     let rows: Vec<Row<'_>> = shown.iter().map(|entry| row(app, entry, columns)).collect();
     let title = format!("fdb {} of {}", app.snapshot.status.fdb, app.snapshot.status.fdb_max);
     let block = block(app, Pane::Fdb, &title, window);
-    frame.render_widget(Table::new(rows, widths).header(heading(app)).block(block), area);
+    frame.render_widget(Table::new(rows, widths).header(heading(app, columns)).block(block), area);
 }
 
 /// Widths that depend on the pane and on its entries.
@@ -41,36 +42,43 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App) {
 struct Columns {
     port: u16,
     ip: u16,
+    /// Without VLANs there is no column.
+    vlan: Option<u16>,
     bar: u16,
 }
 
 impl Columns {
-    fn of(entries: &[&FdbReport], width: u16) -> Columns {
+    fn of(entries: &[&FdbReport], width: u16, has_vlans: bool) -> Columns {
         let port = name_width(entries.iter().map(|entry| entry.ifname.as_str()), PORT, width);
         let port = u16::try_from(port).unwrap_or(u16::MAX);
         let ip = if width >= WIDE_PANE { IP_WIDE } else { IP };
-        let others = [FRAME, MAC, port, ip, VLAN, AGE].into_iter().fold(5, u16::saturating_add);
-        Columns { port, ip, bar: width.saturating_sub(others) }
+        let vlan = has_vlans.then_some(VLAN);
+        // A blank between two columns.
+        let with_vlan = vlan.map_or(0, |width| width + 1);
+        let others = [FRAME, MAC, port, ip, with_vlan, AGE].into_iter().fold(4, u16::saturating_add);
+        Columns { port, ip, vlan, bar: width.saturating_sub(others) }
     }
 
-    fn widths(self) -> [u16; 6] {
-        [MAC, self.port, self.ip, VLAN, self.bar, AGE]
+    fn widths(self) -> impl Iterator<Item = u16> {
+        [Some(MAC), Some(self.port), Some(self.ip), self.vlan, Some(self.bar), Some(AGE)]
+            .into_iter()
+            .flatten()
     }
 }
 
-fn heading(app: &App) -> Row<'static> {
+fn heading(app: &App, columns: Columns) -> Row<'static> {
     let mark = |order, name: &str| {
         if app.fdb_order == order { format!("{name}▾") } else { name.to_owned() }
     };
-    Row::new([
-        Text::from(mark(FdbOrder::Mac, "MAC")),
-        Text::from(mark(FdbOrder::Port, "PORT")),
-        Text::from("IP ADDRESS"),
-        Text::from("VLAN").right_aligned(),
-        Text::from(mark(FdbOrder::Age, "AGE")),
-        Text::from(format!("{} s", app.snapshot.status.ageing_time)).right_aligned(),
-    ])
-    .style(app.theme.style(StyleRole::Dim))
+    let cells = [
+        Some(Text::from(mark(FdbOrder::Mac, "MAC"))),
+        Some(Text::from(mark(FdbOrder::Port, "PORT"))),
+        Some(Text::from("IP ADDRESS")),
+        columns.vlan.map(|_| Text::from("VLAN").right_aligned()),
+        Some(Text::from(mark(FdbOrder::Age, "AGE"))),
+        Some(Text::from(format!("{} s", app.snapshot.status.ageing_time)).right_aligned()),
+    ];
+    Row::new(cells.into_iter().flatten()).style(app.theme.style(StyleRole::Dim))
 }
 
 fn row<'a>(app: &App, entry: &'a FdbReport, columns: Columns) -> Row<'a> {
@@ -83,14 +91,15 @@ fn row<'a>(app: &App, entry: &'a FdbReport, columns: Columns) -> Row<'a> {
         Some(seconds) => (bar(app, seconds, width), format!("{seconds} s")),
         None => (Line::styled(entry.state.as_str(), dim), String::new()),
     };
-    Row::new([
-        Text::styled(entry.mac.to_string(), style),
-        Text::from(fit(&entry.ifname, columns.port.into())),
-        Text::from(fit(&addresses(app, entry), columns.ip.into())),
-        Text::from(vlan).right_aligned(),
-        Text::from(bar),
-        Text::styled(age, dim).right_aligned(),
-    ])
+    let cells = [
+        Some(Text::styled(entry.mac.to_string(), style)),
+        Some(Text::from(fit(&entry.ifname, columns.port.into()))),
+        Some(Text::from(fit(&addresses(app, entry), columns.ip.into()))),
+        columns.vlan.map(|_| Text::from(vlan).right_aligned()),
+        Some(Text::from(bar)),
+        Some(Text::styled(age, dim).right_aligned()),
+    ];
+    Row::new(cells.into_iter().flatten())
 }
 
 /// The IP addresses, IPv4 first.

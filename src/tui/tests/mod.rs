@@ -68,6 +68,7 @@ fn status() -> Status {
         version: "0.1.0".into(),
         pid: 1,
         uptime: 192,
+        vlan_filtering: false,
         sandboxed: false,
         engine: "io_uring".into(),
         engine_note: None,

@@ -1,0 +1,184 @@
+//! VLANs of ports.
+
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::switch::vlan::{Member, Vid, VidRange};
+
+/// The VLANs of a port, as `bridge -c -j vlan show` lists them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PortVlansReport {
+    /// The port.
+    pub ifname: String,
+    /// Its VLANs, in order.
+    pub vlans: Vec<VlanReport>,
+}
+
+/// A VLAN of a port, or several in a row that the port is in in the same way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VlanReport {
+    /// The VLAN, or the first one.
+    pub vlan: u16,
+    /// The last one, if there are several.
+    #[serde(rename = "vlanEnd", default, skip_serializing_if = "Option::is_none")]
+    pub vlan_end: Option<u16>,
+    /// `PVID`: untagged frames that the port receives belong to it. `Egress Untagged`: its frames leave untagged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<String>,
+}
+
+impl VlanReport {
+    /// The VLANs of a port, several in a row as one.
+    pub(crate) fn list(vlans: impl Iterator<Item = (Vid, Member)>) -> Vec<VlanReport> {
+        let mut list: Vec<VlanReport> = Vec::new();
+        for (vid, member) in vlans {
+            let flags = flags(member);
+            match list.last_mut() {
+                Some(last) if last.end() + 1 == vid.get() && last.flags == flags => {
+                    last.vlan_end = Some(vid.get());
+                }
+                _ => list.push(VlanReport { vlan: vid.get(), vlan_end: None, flags }),
+            }
+        }
+        list
+    }
+
+    fn end(&self) -> u16 {
+        self.vlan_end.unwrap_or(self.vlan)
+    }
+
+    /// Whether a VLAN is one of these.
+    pub(crate) fn contains(&self, vid: u16) -> bool {
+        (self.vlan..=self.end()).contains(&vid)
+    }
+
+    /// One or several, as in `10-20`.
+    pub(crate) fn range(&self) -> String {
+        self.vlan_end.map_or_else(|| self.vlan.to_string(), |end| format!("{}-{end}", self.vlan))
+    }
+}
+
+fn flags(member: Member) -> Vec<String> {
+    let flags = [("PVID", member.pvid), ("Egress Untagged", member.untagged)];
+    flags.into_iter().filter(|(_, is_set)| *is_set).map(|(flag, _)| flag.to_owned()).collect()
+}
+
+/// A membership to add or to change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewVlan {
+    /// The port.
+    pub ifname: String,
+    /// The VLAN, or several as in `10-20`.
+    #[serde(deserialize_with = "range")]
+    #[schema(value_type = String)]
+    pub vlan: VidRange,
+    /// Whether untagged frames that the port receives belong to it. The port has no other PVID then.
+    #[serde(default)]
+    pub pvid: bool,
+    /// Whether its frames leave the port untagged.
+    #[serde(default)]
+    pub untagged: bool,
+}
+
+/// A membership to end.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct VlanQuery {
+    /// The port.
+    pub ifname: String,
+    /// The VLAN, or several as in `10-20`.
+    #[param(value_type = String)]
+    pub vlan: VidRange,
+}
+
+/// The VLANs of a port, instead of those that it has: an access port or a trunk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PortVlans {
+    /// Access port: its only VLAN. Frames are untagged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u16>)]
+    pub access: Option<Vid>,
+    /// Trunk: the VLANs whose frames are tagged, each one or several as in `10-20`.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "ranges")]
+    #[schema(value_type = Vec<String>)]
+    pub trunk: Vec<VidRange>,
+    /// Trunk: the VLAN of untagged frames.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u16>)]
+    pub native: Option<Vid>,
+}
+
+impl PortVlans {
+    /// The memberships.
+    pub(crate) fn members(&self) -> impl Iterator<Item = (Vid, Member)> + '_ {
+        let tagged = self.trunk.iter().flat_map(|range| range.iter()).map(|vid| (vid, Member::TAGGED));
+        // The last one counts.
+        tagged.chain([self.access, self.native].into_iter().flatten().map(|vid| (vid, Member::ACCESS)))
+    }
+}
+
+/// A number or a text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RangeText {
+    Number(u16),
+    Text(String),
+}
+
+impl RangeText {
+    fn parse<E: serde::de::Error>(self) -> Result<VidRange, E> {
+        match self {
+            RangeText::Number(number) => number.to_string().parse(),
+            RangeText::Text(text) => text.parse(),
+        }
+        .map_err(E::custom)
+    }
+}
+
+fn range<'de, D: Deserializer<'de>>(deserializer: D) -> Result<VidRange, D::Error> {
+    RangeText::deserialize(deserializer)?.parse()
+}
+
+fn ranges<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<VidRange>, D::Error> {
+    Vec::<RangeText>::deserialize(deserializer)?.into_iter().map(RangeText::parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vid(number: u16) -> Vid {
+        Vid::new(number).unwrap()
+    }
+
+    #[test]
+    fn lists_vlans_in_a_row_as_one_as_bridge_does() {
+        let untagged = Member { untagged: true, ..Member::TAGGED };
+        let vlans =
+            [(1, Member::ACCESS), (2, untagged), (10, Member::TAGGED), (11, Member::TAGGED), (12, untagged)];
+        let list = VlanReport::list(vlans.into_iter().map(|(number, member)| (vid(number), member)));
+        assert_eq!(
+            serde_json::to_string(&PortVlansReport { ifname: "container1".into(), vlans: list }).unwrap(),
+            r#"{"ifname":"container1","vlans":[{"vlan":1,"flags":["PVID","Egress Untagged"]},"#.to_owned()
+                + r#"{"vlan":2,"flags":["Egress Untagged"]},{"vlan":10,"vlanEnd":11},"#
+                + r#"{"vlan":12,"flags":["Egress Untagged"]}]}"#
+        );
+    }
+
+    #[test]
+    fn trunks_are_numbers_or_ranges() {
+        let vlans: PortVlans = serde_json::from_str(r#"{"trunk": [5, "10-11"], "native": 10}"#).unwrap();
+        let members: Vec<_> = vlans.members().collect();
+        let expected =
+            [(5, Member::TAGGED), (10, Member::TAGGED), (11, Member::TAGGED), (10, Member::ACCESS)];
+        assert_eq!(members, expected.map(|(number, member)| (vid(number), member)));
+        for wrong in
+            [r#"{"trunk": [4095]}"#, r#"{"trunk": ["20-10"]}"#, r#"{"access": 0}"#, r#"{"access": "x"}"#]
+        {
+            assert!(serde_json::from_str::<PortVlans>(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The VLANs of ports.
+
+use tracing::info;
+
+use super::{HostNetwork, RunError, Running};
+use crate::control::event::DeviceAspect;
+use crate::control::report::{NewVlan, PortVlans, PortVlansReport, VlanQuery, VlanReport};
+use crate::switch::PortId;
+use crate::switch::fdb::{FdbError, FdbKey, FdbState};
+use crate::switch::vlan::{Member, Vid};
+use crate::wire::Mac;
+
+impl<M: HostNetwork> Running<M> {
+    /// The VLANs of all ports.
+    pub(super) fn vlan_reports(&self) -> Vec<PortVlansReport> {
+        let report = |(id, name): (PortId, &String)| PortVlansReport {
+            ifname: name.clone(),
+            vlans: VlanReport::list(self.switch.vlans.of_port(id)),
+        };
+        self.ports.iter().map(|(id, port)| report((*id, &port.name))).collect()
+    }
+
+    /// Makes a port a member of VLANs, or changes how it is one.
+    pub(super) fn add_vlans(&mut self, new: &NewVlan) -> Result<(), RunError> {
+        let id = self.port_with_vlans(&new.ifname)?;
+        if new.pvid && new.vlan.single().is_none() {
+            return Err(RunError::SeveralPvids(new.vlan));
+        }
+        let member = Member { pvid: new.pvid, untagged: new.untagged };
+        self.change_vlans(id, |vlans| new.vlan.iter().for_each(|vid| vlans.push((vid, Some(member)))));
+        Ok(())
+    }
+
+    /// Ends memberships of a port. As with `bridge vlan del`, it need not be a member.
+    pub(super) fn remove_vlans(&mut self, gone: &VlanQuery) -> Result<(), RunError> {
+        let id = self.port_with_vlans(&gone.ifname)?;
+        self.change_vlans(id, |vlans| gone.vlan.iter().for_each(|vid| vlans.push((vid, None))));
+        Ok(())
+    }
+
+    /// Replaces the VLANs of a port.
+    pub(super) fn set_vlans(&mut self, id: PortId, wanted: &PortVlans) {
+        let kept: Vec<(Vid, Member)> = wanted.members().collect();
+        let had: Vec<Vid> = self.switch.vlans.of_port(id).map(|(vid, _)| vid).collect();
+        self.change_vlans(id, |vlans| {
+            let gone = had.into_iter().filter(|vid| !kept.iter().any(|(kept, _)| kept == vid));
+            vlans.extend(gone.map(|vid| (vid, None)));
+            vlans.extend(kept.iter().map(|(vid, member)| (*vid, Some(*member))));
+        });
+    }
+
+    fn port_with_vlans(&self, name: &str) -> Result<PortId, RunError> {
+        let id = self.port_named(name)?;
+        self.check_filtering()?;
+        Ok(id)
+    }
+
+    /// Refuses to configure VLANs of a switch that does not filter them.
+    pub(super) fn check_filtering(&self) -> Result<(), RunError> {
+        if self.config.vlans.filtering { Ok(()) } else { Err(RunError::NoVlanFiltering) }
+    }
+
+    /// Changes memberships of a port, in order: each as given, or none. Forgets the addresses that were learned in VLANs of
+    /// which the port is no member any more.
+    fn change_vlans(&mut self, id: PortId, list: impl FnOnce(&mut Vec<(Vid, Option<Member>)>)) {
+        let mut changes = Vec::new();
+        list(&mut changes);
+        let vlans = &self.switch.vlans;
+        for (vid, member) in changes {
+            match member {
+                Some(member) => vlans.add(id, vid, member),
+                None => _ = vlans.remove(id, vid),
+            }
+        }
+        self.switch.fdb.remove_matching(|entry| {
+            let vid = Vid::new(entry.key.vlan);
+            entry.port == id
+                && entry.kind.state == FdbState::Dynamic
+                && vid.is_some_and(|vid| !vlans.is_member(id, vid))
+        });
+        self.pin_gateway_if_host(id);
+        let value = summary(&VlanReport::list(self.switch.vlans.of_port(id)));
+        info!(port = self.ports[&id].name, vlans = value, "VLANs changed");
+        self.emit_port_changed(id, DeviceAspect::Vlans, value);
+    }
+
+    /// The VLANs of a new port, before it forwards: those of its request, or the default.
+    pub(super) fn init_vlans(&self, id: PortId, wanted: Option<&PortVlans>) {
+        match wanted {
+            None if !self.config.vlans.filtering => {}
+            None => self.switch.vlans.add_port(id),
+            Some(wanted) => wanted.members().for_each(|(vid, member)| self.switch.vlans.add(id, vid, member)),
+        }
+    }
+
+    /// The VLAN of a forwarding database entry of a port, 0 without VLANs. Without a choice it is the port's own (PVID).
+    pub(super) fn fdb_vlan(&self, id: PortId, asked: Option<u16>) -> Result<u16, RunError> {
+        let (vlans, name) = (&self.switch.vlans, &self.ports[&id].name);
+        match asked.filter(|vid| *vid != 0) {
+            None if !self.config.vlans.filtering => Ok(0),
+            Some(vid) if !self.config.vlans.filtering => Err(RunError::NoVlans(vid)),
+            None => vlans.pvid(id).map(Vid::get).ok_or_else(|| RunError::NoPvid(name.clone())),
+            Some(vid) => match Vid::new(vid) {
+                Some(known) if vlans.is_member(id, known) => Ok(vid),
+                _ => Err(RunError::NotVlanMember(name.clone(), vid)),
+            },
+        }
+    }
+
+    fn pin_gateway_if_host(&self, id: PortId) {
+        if self.ports[&id].is_host() {
+            self.unpin_gateway(self.switch.gateway.mac.get());
+            if let Err(error) = self.pin_gateway(id) {
+                tracing::warn!(%error, "no FDB entry for the gateway");
+            }
+        }
+    }
+
+    /// The VLANs of the host port, where the gateway's MAC is behind it.
+    fn gateway_keys(&self, host: PortId, mac: Mac) -> Vec<FdbKey> {
+        if !self.config.vlans.filtering {
+            return vec![FdbKey { vlan: 0, mac }];
+        }
+        self.switch.vlans.of_port(host).map(|(vid, _)| FdbKey { vlan: vid.get(), mac }).collect()
+    }
+
+    /// Adds the permanent FDB entries of the gateway.
+    pub(super) fn pin_gateway(&self, host: PortId) -> Result<(), FdbError> {
+        let now = self.datapath.now();
+        let keys = self.gateway_keys(host, self.switch.gateway.mac.get());
+        keys.into_iter().try_for_each(|key| self.switch.fdb.add(now, key, host, FdbState::Permanent))
+    }
+
+    /// Removes the permanent FDB entries of the gateway's MAC.
+    pub(super) fn unpin_gateway(&self, mac: Mac) {
+        self.switch.fdb.remove_matching(|entry| entry.key.mac == mac && entry.kind.state == FdbState::Permanent);
+    }
+}
+
+/// In short, as an event says it.
+fn summary(vlans: &[VlanReport]) -> String {
+    let text = |vlan: &VlanReport| [&[vlan.range()][..], &vlan.flags].concat().join(" ");
+    vlans.iter().map(text).collect::<Vec<_>>().join(", ")
+}
