@@ -1,6 +1,9 @@
 //! Random histories of a switch, compared with a learning bridge written for clarity: lists, and loops over
 //! them.
 
+#[path = "props_switch/vlans.rs"]
+mod vlans;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -1,0 +1,185 @@
+//! Random histories of a switch that filters VLANs, compared with lists of memberships and of addresses.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use uswitch::switch::fdb::Learned;
+use uswitch::switch::vlan::{Member, Vid, VlanFault, VlanSettings};
+use uswitch::switch::{
+    DropReason, Edit, Fault, Frame, Gateway, Outcome, Port, PortId, Switch, SwitchConfig, Tick, Verdict,
+};
+use uswitch::wire::{Mac, VnetHeader};
+
+const PORTS: u16 = 4;
+
+/// A tag of a frame: none, or its control information.
+type Tag = Option<u16>;
+
+#[derive(Debug, Clone)]
+enum Event {
+    Add(u16, u16, Member),
+    Remove(u16, u16),
+    Frame { ingress: u16, destination: Mac, source: Mac, tag: Tag },
+}
+
+fn vid(number: u16) -> Vid {
+    Vid::new(number).expect("a VLAN")
+}
+
+fn frame_bytes(destination: Mac, source: Mac, tag: Tag) -> Vec<u8> {
+    let tag = tag.map(|tci| [[0x81, 0], tci.to_be_bytes()].concat()).unwrap_or_default();
+    let mut bytes = [&destination.0[..], &source.0, &tag, &[0x88, 0xb5]].concat();
+    bytes.resize(60, 0);
+    bytes
+}
+
+// ---- the reference model -------------------------------------------------------------------------------
+
+/// The memberships (port, VLAN), and the ports behind which addresses are, by VLAN.
+#[derive(Debug, Default)]
+struct Model {
+    members: BTreeMap<(u16, u16), Member>,
+    addresses: BTreeMap<(u16, Mac), u16>,
+}
+
+impl Model {
+    fn pvid(&self, port: u16) -> Option<u16> {
+        self.members.iter().find(|((of, _), member)| *of == port && member.pvid).map(|((_, vid), _)| *vid)
+    }
+
+    fn add(&mut self, port: u16, vid: u16, member: Member) {
+        if member.pvid {
+            self.members
+                .iter_mut()
+                .filter(|((of, _), _)| *of == port)
+                .for_each(|(_, other)| other.pvid = false);
+        }
+        self.members.insert((port, vid), member);
+    }
+
+    /// The VLAN and the control information of the tag, or why it is dropped.
+    fn classify(&self, port: u16, tag: Tag) -> Result<u16, VlanFault> {
+        let tci = match tag {
+            Some(tci) if tci & 0xfff != 0 => tci,
+            tag => tag.unwrap_or(0) | self.pvid(port).ok_or(VlanFault::NoPvid)?,
+        };
+        let is_member = self.members.contains_key(&(port, tci & 0xfff));
+        if is_member { Ok(tci) } else { Err(VlanFault::NotMember(tci & 0xfff)) }
+    }
+
+    /// How the copy for a member differs.
+    fn edit(&self, egress: u16, tag: Tag, tci: u16) -> Edit {
+        match (tag, self.members[&(egress, tci & 0xfff)].untagged) {
+            (None, true) => Edit::None,
+            (None, false) => Edit::Push(tci),
+            (Some(_), true) => Edit::Pop,
+            (Some(received), false) if received == tci => Edit::None,
+            (Some(_), false) => Edit::Rewrite(tci),
+        }
+    }
+
+    fn learn(&mut self, vlan: u16, source: Mac, ingress: u16) -> Learned {
+        match self.addresses.insert((vlan, source), ingress) {
+            None => Learned::New,
+            Some(port) if port == ingress => Learned::Known,
+            Some(port) => Learned::Moved { from: PortId(port), after: 0 },
+        }
+    }
+
+    /// The copies, and the drop reason if there is none.
+    fn decide(
+        &self,
+        ingress: u16,
+        destination: Mac,
+        tag: Tag,
+        tci: u16,
+    ) -> (Vec<(u16, Edit)>, Option<DropReason>) {
+        let vlan = tci & 0xfff;
+        let copy = |port: u16| (port, self.edit(port, tag, tci));
+        match self.addresses.get(&(vlan, destination)) {
+            Some(port) if *port == ingress => (Vec::new(), Some(DropReason::Filtered)),
+            Some(port) if !self.members.contains_key(&(*port, vlan)) => {
+                (Vec::new(), Some(DropReason::EgressVlan))
+            }
+            Some(port) => (vec![copy(*port)], None),
+            None => {
+                let ports =
+                    (0..PORTS).filter(|port| *port != ingress && self.members.contains_key(&(*port, vlan)));
+                let copies: Vec<_> = ports.map(copy).collect();
+                let reason = copies.is_empty().then_some(DropReason::NoEgress);
+                (copies, reason)
+            }
+        }
+    }
+}
+
+// ---- comparison ----------------------------------------------------------------------------------------
+
+fn switch() -> Switch {
+    let gateway = Gateway { mac: Mac([2, 0, 0, 0, 0, 0xfe]).into(), ipv4: Vec::new(), ipv6: Vec::new() };
+    let switch = Switch::new(SwitchConfig { ageing: 3000, fdb_max: 1000, seed: 7, gateway })
+        .with_vlans(VlanSettings { filtering: true, ..VlanSettings::default() });
+    for _ in 0..PORTS {
+        switch.ports.add(Port { up: true, host: false, offload: true, mtu: 1500 }).expect("a free number");
+    }
+    switch
+}
+
+fn check_frame(switch: &Switch, model: &mut Model, event: &Event) {
+    let &Event::Frame { ingress, destination, source, tag } = event else { return };
+    let bytes = frame_bytes(destination, source, tag);
+    let mut outcome = Outcome::default();
+    let frame = Frame { bytes: &bytes, vnet: VnetHeader::default() };
+    switch.process(Tick(0), PortId(ingress), &frame, &mut outcome, &mut ());
+    let tci = match model.classify(ingress, tag) {
+        Ok(tci) => tci,
+        Err(fault) => {
+            assert_eq!((outcome.fault(), outcome.learned()), (Some(Fault::Vlan(fault)), None));
+            assert_eq!(outcome.verdict(), Verdict::Drop(fault.reason()));
+            return;
+        }
+    };
+    assert_eq!(outcome.class().vid(), tci & 0xfff);
+    assert_eq!(outcome.learned(), Some(model.learn(tci & 0xfff, source, ingress)));
+    let (copies, reason) = model.decide(ingress, destination, tag, tci);
+    let sent: Vec<_> = outcome.egress().iter().map(|egress| (egress.port.0, egress.edit)).collect();
+    assert_eq!((sent, outcome.drop_reason()), (copies, reason));
+}
+
+// ---- random histories ----------------------------------------------------------------------------------
+
+fn event() -> impl Strategy<Value = Event> {
+    let place = || (0..PORTS, prop_oneof![4 => 1..4u16, 1 => Just(4094)]);
+    let member = (any::<bool>(), any::<bool>()).prop_map(|(pvid, untagged)| Member { pvid, untagged });
+    let mac = || (1..6u8).prop_map(|last| Mac([2, 0, 0, 0, 0, last]));
+    let destination = prop_oneof![4 => mac(), 1 => Just(Mac::BROADCAST)];
+    let vlan = prop_oneof![2 => Just(0), 4 => 1..5u16, 1 => Just(4094), 1 => Just(4095)];
+    let tag =
+        prop_oneof![2 => Just(None), 3 => (vlan, 0..16u16).prop_map(|(vlan, high)| Some(high << 12 | vlan))];
+    prop_oneof![
+        2 => (place(), member).prop_map(|((port, vlan), member)| Event::Add(port, vlan, member)),
+        1 => place().prop_map(|(port, vlan)| Event::Remove(port, vlan)),
+        8 => (0..PORTS, destination, mac(), tag)
+            .prop_map(|(ingress, destination, source, tag)| Event::Frame { ingress, destination, source, tag }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn vlans_match_reference_model(events in proptest::collection::vec(event(), 0..80)) {
+        let (switch, mut model) = (switch(), Model::default());
+        for event in events {
+            match event {
+                Event::Add(port, vlan, member) => {
+                    switch.vlans.add(PortId(port), vid(vlan), member);
+                    model.add(port, vlan, member);
+                }
+                Event::Remove(port, vlan) => {
+                    switch.vlans.remove(PortId(port), vid(vlan));
+                    model.members.remove(&(port, vlan));
+                }
+                Event::Frame { .. } => check_frame(&switch, &mut model, &event),
+            }
+        }
+    }
+}
