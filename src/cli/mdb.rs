@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use clap_complete::ArgValueCompleter;
 
-use crate::control::report::{MdbEntry, MdbReport, MdbState, NewMdbEntry};
+use crate::control::report::{MdbEntry, MdbReport, MdbRouter, MdbState, NewMdbEntry};
 
 use super::complete;
 use super::error::CliError;
@@ -117,20 +117,39 @@ impl MdbShow {
 }
 
 fn text(report: &MdbReport) -> String {
-    let mut text = table(["GROUP", "SOURCE", "PORT", "STATE", "MODE", "ENDS IN"], report.mdb.iter().map(row));
+    let mut text = entries_table(&report.mdb);
     for router in report.router.values().flatten() {
         let family = router.family.as_deref().map_or("", family);
-        text += &format!("{family}multicast router behind {} ({})\n", router.port, router.kind);
+        let MdbRouter { port, kind, vid, .. } = router;
+        text += &format!("{family}multicast router behind {port} ({kind}){}\n", in_vlan(*vid));
     }
     for querier in &report.querier {
         let place = querier.port.as_ref().map_or("this switch".to_owned(), |port| format!("behind {port}"));
         let state = if querier.active { "" } else { ", waits for the reports of the hosts" };
-        text += &format!("{}querier {} ({place}){state}\n", family(&querier.family), querier.address);
+        let (family, vlan) = (family(&querier.family), in_vlan(querier.vid));
+        text += &format!("{family}querier {} ({place}){vlan}{state}\n", querier.address);
     }
     if report.querier.is_empty() {
         text += "no querier: all groups are flooded\n";
     }
     text
+}
+
+/// The table has VLANs if the entries have.
+fn entries_table(entries: &[MdbEntry]) -> String {
+    let rows = entries.iter().map(row);
+    if entries.iter().all(|entry| entry.vid.is_none()) {
+        return table(["GROUP", "SOURCE", "PORT", "STATE", "MODE", "ENDS IN"], rows);
+    }
+    let rows = rows.zip(entries).map(|([group, source, port, state, mode, ends], entry)| {
+        let vlan = entry.vid.map(|vid| vid.to_string()).unwrap_or_default();
+        [group, source, port, vlan, state, mode, ends]
+    });
+    table(["GROUP", "SOURCE", "PORT", "VLAN", "STATE", "MODE", "ENDS IN"], rows)
+}
+
+fn in_vlan(vid: Option<u16>) -> String {
+    vid.map(|vid| format!(" in VLAN {vid}")).unwrap_or_default()
 }
 
 fn family(word: &str) -> &'static str {

@@ -9,10 +9,8 @@ use std::ops::Range;
 use super::engine::Extent;
 use crate::switch::{Edit, Egress};
 use crate::sys::arena::HEADROOM;
-use crate::wire::{EtherType, VLAN_TAG, VnetHeader};
+use crate::wire::{ADDRESSES, EtherType, VLAN_TAG, VlanTag, VnetHeader};
 
-/// Destination and source: what is before a tag.
-const ADDRESSES: usize = 12;
 /// What an edit moves or copies: the virtio-net header and the addresses.
 const HEAD: usize = VnetHeader::LEN + ADDRESSES;
 
@@ -137,9 +135,8 @@ pub(super) fn edit_frame(bytes: &mut [u8], extent: Extent, edit: Edit, tpid: Eth
         Edit::Push(tci) => {
             bytes.copy_within(head..head + HEAD, head - VLAN_TAG);
             move_offsets(&mut bytes[head - VLAN_TAG..], TAG);
-            let [[a, b], [c, d]] = [tpid.0.to_be_bytes(), tci.to_be_bytes()];
             let tag = start + ADDRESSES - VLAN_TAG;
-            bytes[tag..tag + VLAN_TAG].copy_from_slice(&[a, b, c, d]);
+            bytes[tag..tag + VLAN_TAG].copy_from_slice(&VlanTag { tpid, tci }.emit());
             Extent { start: start - VLAN_TAG, length: length + VLAN_TAG }
         }
         Edit::Pop => {

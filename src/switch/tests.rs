@@ -331,7 +331,7 @@ fn to_group_from_a(group: Ipv4Addr) -> Vec<u8> {
 fn snooping(messages: &[(PortId, Packet)]) -> Switch {
     let switch = switch();
     let mut snooping = mdb::Snooping::new(mdb::MdbSettings::default(), GATEWAY);
-    snooping.set_querier(T0, 0, true);
+    snooping.set_querier(T0, [0], true);
     for (port, (ethertype, packet)) in messages {
         snooping.receive(mdb::Arrival { now: T0, port: *port, vlan: 0 }, *ethertype, packet);
     }

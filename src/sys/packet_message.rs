@@ -13,12 +13,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use nix::errno::Errno;
 
 use super::arena::HEADROOM;
-use crate::wire::{VLAN_TAG, VnetHeader};
+use crate::wire::{ADDRESSES, EtherType, VLAN_TAG, VlanTag, VnetHeader};
 
-/// 802.1Q: the TPID of a tag whose TPID the kernel does not report.
-const C_TAG: u16 = 0x8100;
-/// Bytes of both MAC addresses, which precede the tag.
-const ADDRESSES: usize = 12;
 /// Bytes of the control message, with its header.
 #[allow(clippy::cast_possible_truncation, reason = "20 bytes")]
 // SAFETY: CMSG_SPACE only computes.
@@ -105,9 +101,8 @@ impl Message {
             return None;
         }
         let reported = data.tp_status & libc::TP_STATUS_VLAN_TPID_VALID != 0;
-        let tpid = if reported { data.tp_vlan_tpid } else { C_TAG };
-        let ([a, b], [c, d]) = (tpid.to_be_bytes(), data.tp_vlan_tci.to_be_bytes());
-        Some([a, b, c, d])
+        let tpid = if reported { EtherType(data.tp_vlan_tpid) } else { EtherType::C_TAG };
+        Some(VlanTag { tpid, tci: data.tp_vlan_tci }.emit())
     }
 }
 

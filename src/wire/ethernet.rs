@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{ETHERNET_HEADER, MAX_TAGS, Mac, VLAN_TAG};
+use super::{ADDRESSES, ETHERNET_HEADER, MAX_TAGS, Mac, VLAN_TAG};
 
 /// Offsets of the fields in the header.
 mod field {
@@ -83,6 +83,18 @@ impl VlanTag {
     #[inline]
     pub const fn is_drop_eligible(self) -> bool {
         self.tci & 0x1000 != 0
+    }
+
+    /// The bytes on the wire.
+    pub const fn emit(self) -> [u8; VLAN_TAG] {
+        let ([a, b], [c, d]) = (self.tpid.0.to_be_bytes(), self.tci.to_be_bytes());
+        [a, b, c, d]
+    }
+
+    /// A copy of a frame, with this tag as its outermost one.
+    pub fn insert_into(self, frame: &[u8]) -> Vec<u8> {
+        let (addresses, rest) = frame.split_at(ADDRESSES.min(frame.len()));
+        [addresses, &self.emit(), rest].concat()
     }
 }
 

@@ -25,13 +25,15 @@ pub mod vnet;
 
 pub use bpdu::Bpdu;
 pub use display::Pretty;
-pub use ethernet::{EtherType, EthernetFrame};
+pub use ethernet::{EtherType, EthernetFrame, VlanTag};
 pub use mac::Mac;
 pub use segment::{SegmentError, Segments, wire_length};
 pub use vnet::VnetHeader;
 
 /// Bytes of an Ethernet header: destination, source, EtherType.
 pub const ETHERNET_HEADER: usize = 14;
+/// Bytes of destination and source, which precede tags and the EtherType.
+pub const ADDRESSES: usize = 12;
 /// Bytes of an 802.1Q tag.
 pub const VLAN_TAG: usize = 4;
 /// Most tags of a frame that are skipped to find its payload. More tags have no use, and each costs time.

@@ -167,6 +167,43 @@ ip link set br9 up")
 }
 
 #[test]
+fn groups_stay_in_their_vlan() {
+    let s = Uswitch::with("--ports 3 --guard off --vlan-filtering --mcast-querier on");
+    let [h1, h2, h3] = s.containers();
+    for (port, vlans) in [
+        ("container1", "--access 10"),
+        ("container2", "--access 10"),
+        ("container3", "--trunk 30 --native 20"),
+    ] {
+        s.host().run(&format!("uswitch port set {port} {vlans}")).ok();
+    }
+    let _members = [&h2, &h3].map(|h| join(h, "239.1.1.1", None));
+    for h in [&h2, &h3] {
+        wait_until("the switch knows the members", || s.has_member(h, "239.1.1.1"));
+    }
+    let entries = s.mdb()[0]["mdb"].as_array().cloned().unwrap_or_default();
+    let vid = |h: &TestNetns| {
+        let found = entries.iter().find(|entry| entry["port"] == h.name() && entry["grp"] == "239.1.1.1");
+        found.map(|entry| entry["vid"].clone())
+    };
+    assert_eq!([vid(&h2), vid(&h3)], [Some(10.into()), Some(20.into())]);
+    let table = s.host().run("uswitch mdb show").ok();
+    assert!(table.starts_with("GROUP") && table.contains("PORT        VLAN  STATE"), "{table}");
+    assert!(table.contains("IPv4 querier 0.0.0.0 (this switch) in VLAN 20"), "{table}");
+    let nobody = datagram(&v4(1), "239.9.9.9");
+    wait_until("groups without members are not flooded", || receivers(&s, &nobody, [&h2]) == [false]);
+    assert_eq!(receivers(&s, &datagram(&v4(1), "239.1.1.1"), [&h2]), [true]);
+    // The trunk gets the queries of its VLANs, with and without their tags.
+    let queries = h3.capture("eth0", "ip proto 2 or (vlan and ip proto 2)");
+    s.host().run("uswitch port set container3 --down").ok();
+    s.host().run("uswitch port set container3 --up").ok();
+    let tags = [queries.next(), queries.next()].map(|query| query.map(|query| query[12..16].to_vec()));
+    assert!(tags.contains(&Some(vec![0x81, 0, 0, 30])), "{tags:?}");
+    h1.run("uswitch vlan del container2 10").ok();
+    wait_until("the member is forgotten", || !s.has_member(&h2, "239.1.1.1"));
+}
+
+#[test]
 fn mdb_command_adds_deletes_and_explains() {
     let s = Uswitch::with("--ports 2 --guard off --mcast-querier on");
     let run = |command: &str| s.host().run(&format!("uswitch {command}"));
@@ -182,7 +219,7 @@ fn mdb_command_adds_deletes_and_explains() {
         ("mdb add 224.0.0.5 container2", "224.0.0.5 is always flooded"),
         ("mdb add 192.0.2.1 container2", "192.0.2.1 is not a multicast group"),
         ("mdb add 239.1.1.1 nobody", "no port named nobody"),
-        ("mdb add 239.1.1.1 container1 --vlan 7", "VLAN 7 does not exist"),
+        ("mdb add 239.1.1.1 container1 --vlan 7", "this switch does not filter VLANs: omit VLAN 7"),
         ("mdb add 239.1.1.1 container1 --src ff15::1", "cannot be a source"),
         ("mdb del 239.1.1.7 container2", "the port is not a member of that group"),
         ("start --name other --mcast-querier on --mcast-snooping off", "a querier needs multicast snooping"),

@@ -13,7 +13,7 @@ impl<M: HostNetwork> Running<M> {
     /// Adds an entry that does not exist.
     pub(super) fn add_fdb_entry(&mut self, entry: &NewFdbEntry) -> Result<(), RunError> {
         let id = self.port_named(&entry.ifname)?;
-        let key = FdbKey { vlan: self.fdb_vlan(id, entry.vlan)?, mac: entry.mac };
+        let key = FdbKey { vlan: self.entry_vlan(id, entry.vlan)?, mac: entry.mac };
         match self.switch.fdb.entry(key).and_then(|existing| self.ports.get(&existing.port)) {
             Some(port) => Err(RunError::EntryExists(entry.mac, port.name.clone())),
             None => self.replace_fdb_entry(entry),
@@ -23,7 +23,7 @@ impl<M: HostNetwork> Running<M> {
     /// Adds or replaces an entry.
     pub(super) fn replace_fdb_entry(&mut self, entry: &NewFdbEntry) -> Result<(), RunError> {
         let id = self.port_named(&entry.ifname)?;
-        let key = FdbKey { vlan: self.fdb_vlan(id, entry.vlan)?, mac: entry.mac };
+        let key = FdbKey { vlan: self.entry_vlan(id, entry.vlan)?, mac: entry.mac };
         self.refuse_gateway(entry.mac)?;
         if entry.state == NewFdbState::Permanent && (entry.ifname != HOST || entry.sticky) {
             return Err(RunError::PermanentEntry);

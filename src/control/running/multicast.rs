@@ -1,6 +1,6 @@
 //! IGMP and MLD snooping: hands the messages of hosts and routers to [`Snooping`], and publishes what workers must know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use jiff::Timestamp;
@@ -18,7 +18,7 @@ use crate::switch::mdb::{
     Arrival, Entry, EntryChange, EntryState, GroupKey, LinkKey, MdbCounts, MdbEvent, MdbSettings, NewEntry,
     RouterPort, Snooping,
 };
-use crate::switch::{PortId, Punt, Tick};
+use crate::switch::{PortId, Punt, Tick, Vid};
 use crate::wire::EthernetFrame;
 
 impl<M: HostNetwork> Running<M> {
@@ -27,12 +27,41 @@ impl<M: HostNetwork> Running<M> {
         if !self.config.mcast_snooping {
             return;
         }
-        let mut snooping = Snooping::new(MdbSettings::default(), self.switch.gateway.mac.get());
-        if self.config.mcast_querier {
-            snooping.set_querier(self.datapath.now(), 0, true);
-        }
-        self.snooping = Some(snooping);
+        self.snooping = Some(Snooping::new(MdbSettings::default(), self.switch.gateway.mac.get()));
+        self.update_queriers();
         self.update_multicast();
+    }
+
+    /// Makes the switch the querier of each VLAN that has members, if it may query.
+    fn update_queriers(&mut self) {
+        let now = self.datapath.now();
+        let Some(snooping) = self.snooping.as_mut().filter(|_| self.config.mcast_querier) else { return };
+        let wanted: BTreeSet<u16> = match self.config.vlans.filtering {
+            true => self.switch.vlans.in_use().map(Vid::get).collect(),
+            false => [0].into(),
+        };
+        let had = snooping.queried_vlans();
+        if wanted != had {
+            snooping.set_querier(now, had.difference(&wanted).copied(), false);
+            snooping.set_querier(now, wanted.difference(&had).copied(), true);
+        }
+    }
+
+    /// The VLANs of a port have changed: forgets what was known there, and asks the hosts of its new VLANs.
+    pub(super) fn multicast_vlans_changed(&mut self, port: PortId, before: &[Vid]) {
+        // In a VLAN that gets its first member, all ports are asked.
+        let asked = self.snooping.as_ref().map(Snooping::queried_vlans).unwrap_or_default();
+        self.update_queriers();
+        let forwards = self.forwards(port);
+        let Some(snooping) = &mut self.snooping else { return };
+        let vlans = &self.switch.vlans;
+        let is_member = |vlan| Vid::new(vlan).is_some_and(|vid| vlans.is_member(port, vid));
+        snooping.forget_port(port, |vlan| !is_member(vlan));
+        if forwards {
+            let was_member = |vlan| before.iter().any(|vid| vid.get() == vlan);
+            snooping.port_up(port, |vlan| asked.contains(&vlan) && is_member(vlan) && !was_member(vlan));
+        }
+        self.publish_multicast();
     }
 
     /// Does what is due.
@@ -57,7 +86,7 @@ impl<M: HostNetwork> Running<M> {
             };
             // The hosts behind another port are asked when it forwards.
             let ports = ports.into_iter().filter(|port| self.forwards(*port)).collect();
-            self.datapath.inject(ports, query.frame);
+            self.inject(query.vlan, ports, query.frame);
         }
         events.into_iter().for_each(|event| self.report_multicast(event));
     }
@@ -80,9 +109,12 @@ impl<M: HostNetwork> Running<M> {
 
     /// A port has come up, has gone down, or forwards again.
     pub(super) fn multicast_port_changed(&mut self, port: PortId, is_up: bool) {
+        self.update_queriers();
         let Some(snooping) = &mut self.snooping else { return };
+        let vlans = &self.switch.vlans;
+        let is_here = |vlan| Vid::new(vlan).is_none_or(|vid| vlans.is_member(port, vid));
         match is_up {
-            true => snooping.port_up(port),
+            true => snooping.port_up(port, is_here),
             false => snooping.port_down(port),
         }
         self.publish_multicast();
@@ -93,6 +125,7 @@ impl<M: HostNetwork> Running<M> {
         if let Some(snooping) = &mut self.snooping {
             snooping.port_removed(port);
         }
+        self.update_queriers();
         self.publish_multicast();
     }
 
@@ -204,7 +237,8 @@ impl<M: HostNetwork> Running<M> {
     }
 
     pub(super) fn add_mdb_entry(&mut self, new: &NewMdbEntry) -> Result<(), RunError> {
-        let (port, key) = (self.port_named(&new.port)?, group_key(new.grp, new.vid)?);
+        let port = self.port_named(&new.port)?;
+        let key = GroupKey { vlan: self.entry_vlan(port, new.vid)?, group: new.grp };
         let (now, source) = (self.datapath.now(), new.src);
         let permanent = new.state == MdbState::Permanent;
         let snooping = self.snooping.as_mut().ok_or(RunError::NoSnooping)?;
@@ -214,7 +248,8 @@ impl<M: HostNetwork> Running<M> {
     }
 
     pub(super) fn remove_mdb_entry(&mut self, gone: &MdbEntryQuery) -> Result<(), RunError> {
-        let (port, key) = (self.port_named(&gone.port)?, group_key(gone.grp, gone.vid)?);
+        let port = self.port_named(&gone.port)?;
+        let key = GroupKey { vlan: self.entry_vlan(port, gone.vid)?, group: gone.grp };
         let snooping = self.snooping.as_mut().ok_or(RunError::NoSnooping)?;
         snooping.delete(key, gone.src, port)?;
         self.publish_multicast();
@@ -236,14 +271,6 @@ pub(super) fn is_solicited_node(group: IpAddr) -> bool {
     match group {
         IpAddr::V4(_) => false,
         IpAddr::V6(group) => matches!(group.segments(), [0xff02, 0, 0, 0, 0, 1, 0xff00..=0xffff, _]),
-    }
-}
-
-/// VLAN-aware bridging does not exist yet: all frames are in VLAN 0.
-fn group_key(group: IpAddr, vid: Option<u16>) -> Result<GroupKey, RunError> {
-    match vid {
-        None | Some(0) => Ok(GroupKey { vlan: 0, group }),
-        Some(vlan) => Err(RunError::NoVlans(vlan)),
     }
 }
 

@@ -7,7 +7,10 @@ use super::fake::{FakeControl, FakeNetwork, config, running};
 use super::*;
 use crate::control::config::StpMode;
 use crate::control::event::{EventFilter, EventType};
-use crate::control::report::{EdgeSetting, MdbEntryQuery, MdbReport, MdbState, NewMdbEntry, PortSettings};
+use crate::control::report::{
+    EdgeSetting, MdbEntryQuery, MdbReport, MdbState, NewMdbEntry, PortSettings, PortVlans, VlanQuery,
+};
+use crate::switch::Vid;
 use crate::switch::mdb::MdbError;
 use crate::wire::membership_tests as hosts;
 
@@ -114,6 +117,59 @@ async fn adds_and_deletes_entries() {
     assert!(matches!(refused(&new("container2", GROUP, Some(7))), RunError::NoVlans(7)));
     running.remove_mdb_entry(&gone).unwrap();
     assert!(matches!(running.remove_mdb_entry(&gone), Err(RunError::Mdb(MdbError::NotFound))));
+}
+
+/// A switch that filters VLANs queries in each one, with the tag that each port gets.
+#[tokio::test]
+async fn queries_in_each_vlan() {
+    let options = config(|options| {
+        (options.mcast_querier, options.guard) = (Some(true), Some(false));
+        options.vlan_filtering = Some(true);
+    });
+    let (fake, mut running) = running(options).await;
+    let peer = fake.peer("container1");
+    let mut bytes = [0; 200];
+    let mut next = || {
+        let length = peer.recv(&mut bytes).unwrap();
+        bytes[12..length].to_vec()
+    };
+    // IGMP and MLD, in VLAN 1.
+    assert_eq!([next(), next()].map(|bytes| bytes[..2].to_vec()), [[0x08, 0x00], [0x86, 0xdd]]);
+    let trunk = PortVlans { trunk: vec!["10-11".parse().unwrap()], native: Vid::new(20), access: None };
+    running.set_port("container1", &PortSettings { vlan: Some(trunk), ..PortSettings::default() }).unwrap();
+    let mut tags: Vec<Vec<u8>> = (0..6).map(|_| next()[..4].to_vec()).collect();
+    tags.sort();
+    let (ten, eleven) = ([0x81, 0, 0, 10], [0x81, 0, 0, 11]);
+    // Those of VLAN 20 have no tag.
+    let expected = [[0x08, 0x00, 0x46, 0xc0], ten, ten, eleven, eleven, [0x86, 0xdd, 0x60, 0x00]];
+    assert_eq!(tags, expected);
+    peer.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    assert!(peer.recv(&mut [0; 200]).is_err(), "each query is sent once");
+    let join = from_container1(&running, &hosts::join(ip(GROUP)));
+    peer.send(&[&join[..12], &[0x81, 0, 0, 11], &join[12..]].concat()).unwrap();
+    let mut commands = mpsc::channel(1).1;
+    while running.mdb_report().unwrap().mdb.is_empty() {
+        let moment = tokio::time::sleep(Duration::from_millis(1));
+        assert!(matches!(running.serve(&mut commands, moment).await, StopReason::Signal));
+    }
+    assert_eq!(running.mdb_report().unwrap().mdb[0].vid, Some(11));
+    let add = |vid| NewMdbEntry {
+        grp: ip(GROUP),
+        port: "container1".to_owned(),
+        src: None,
+        vid,
+        state: MdbState::Permanent,
+    };
+    running.add_mdb_entry(&add(None)).unwrap();
+    let vids = |running: &mut Running<FakeNetwork>| -> Vec<Option<u16>> {
+        running.mdb_report().unwrap().mdb.iter().map(|entry| entry.vid).collect()
+    };
+    assert_eq!(vids(&mut running), [Some(11), Some(20)], "without a choice, the VLAN of untagged frames");
+    assert!(matches!(running.add_mdb_entry(&add(Some(12))), Err(RunError::NotVlanMember(_, 12))));
+    running
+        .remove_vlans(&VlanQuery { ifname: "container1".to_owned(), vlan: "11".parse().unwrap() })
+        .unwrap();
+    assert_eq!(vids(&mut running), [Some(20)]);
 }
 
 #[test]

@@ -348,12 +348,12 @@ impl<M: HostNetwork> Running<M> {
         // Handle the workers' messages about this port before another port uses its slot.
         self.drain_notices();
         self.update_protocols();
+        self.switch.vlans.remove_port(id);
         self.multicast_port_removed(id);
         self.stp_port_removed(id);
         self.emit_port_event(EventType::PortRemoved, id);
         self.switch.assign_mac(id, None);
         self.switch.set_guard(id, None);
-        self.switch.vlans.remove_port(id);
         self.switch.fdb.remove_port(id);
         self.release_port(id);
         self.ports.remove(&id);

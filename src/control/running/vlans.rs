@@ -8,7 +8,7 @@ use crate::control::report::{NewVlan, PortVlans, PortVlansReport, VlanQuery, Vla
 use crate::switch::PortId;
 use crate::switch::fdb::{FdbError, FdbKey, FdbState};
 use crate::switch::vlan::{Member, Vid};
-use crate::wire::Mac;
+use crate::wire::{Mac, VlanTag};
 
 impl<M: HostNetwork> Running<M> {
     /// The VLANs of all ports.
@@ -66,6 +66,7 @@ impl<M: HostNetwork> Running<M> {
         let mut changes = Vec::new();
         list(&mut changes);
         let vlans = &self.switch.vlans;
+        let before: Vec<Vid> = vlans.of_port(id).map(|(vid, _)| vid).collect();
         for (vid, member) in changes {
             match member {
                 Some(member) => vlans.add(id, vid, member),
@@ -79,6 +80,7 @@ impl<M: HostNetwork> Running<M> {
                 && vid.is_some_and(|vid| !vlans.is_member(id, vid))
         });
         self.pin_gateway_if_host(id);
+        self.multicast_vlans_changed(id, &before);
         let value = summary(&VlanReport::list(self.switch.vlans.of_port(id)));
         info!(port = self.ports[&id].name, vlans = value, "VLANs changed");
         self.emit_port_changed(id, DeviceAspect::Vlans, value);
@@ -93,8 +95,8 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    /// The VLAN of a forwarding database entry of a port, 0 without VLANs. Without a choice it is the port's own (PVID).
-    pub(super) fn fdb_vlan(&self, id: PortId, asked: Option<u16>) -> Result<u16, RunError> {
+    /// The VLAN of an entry of a port in a database, 0 without VLANs. Without a choice it is the port's own (PVID).
+    pub(super) fn entry_vlan(&self, id: PortId, asked: Option<u16>) -> Result<u16, RunError> {
         let (vlans, name) = (&self.switch.vlans, &self.ports[&id].name);
         match asked.filter(|vid| *vid != 0) {
             None if !self.config.vlans.filtering => Ok(0),
@@ -104,6 +106,20 @@ impl<M: HostNetwork> Running<M> {
                 Some(known) if vlans.is_member(id, known) => Ok(vid),
                 _ => Err(RunError::NotVlanMember(name.clone(), vid)),
             },
+        }
+    }
+
+    /// Sends an untagged frame of a VLAN, 0 without VLANs, to those of the ports that are members, with or without its tag.
+    pub(super) fn inject(&self, vlan: u16, ports: Vec<PortId>, frame: Vec<u8>) {
+        let Some(vid) = Vid::new(vlan) else { return self.datapath.inject(ports, frame) };
+        let vlans = &self.switch.vlans;
+        let members = ports.into_iter().filter(|port| vlans.is_member(*port, vid));
+        let (untagged, tagged): (Vec<_>, Vec<_>) = members.partition(|port| vlans.is_untagged(*port, vid));
+        if !tagged.is_empty() {
+            self.datapath.inject(tagged, VlanTag { tpid: vlans.tpid(), tci: vlan }.insert_into(&frame));
+        }
+        if !untagged.is_empty() {
+            self.datapath.inject(untagged, frame);
         }
     }
 
@@ -133,7 +149,9 @@ impl<M: HostNetwork> Running<M> {
 
     /// Removes the permanent FDB entries of the gateway's MAC.
     pub(super) fn unpin_gateway(&self, mac: Mac) {
-        self.switch.fdb.remove_matching(|entry| entry.key.mac == mac && entry.kind.state == FdbState::Permanent);
+        self.switch
+            .fdb
+            .remove_matching(|entry| entry.key.mac == mac && entry.kind.state == FdbState::Permanent);
     }
 }
 

@@ -8,7 +8,7 @@ use super::{EchoRequest, TraceRequest, TraceRoute};
 use crate::control::topology::SenderRoute;
 use crate::wire::arp::Arp;
 use crate::wire::segment::SegmentError;
-use crate::wire::{ETHERNET_HEADER, EtherType, Mac, VLAN_TAG};
+use crate::wire::{ETHERNET_HEADER, EtherType, Mac, VLAN_TAG, VlanTag};
 
 /// Longest frame, in bytes: the longest that a TAP device takes, and a tag.
 pub(crate) const LONGEST: usize = ETHERNET_HEADER + VLAN_TAG + 65535;
@@ -137,7 +137,7 @@ pub(crate) fn frame(
     };
     let bytes = match request.vlan {
         None => frame,
-        Some(vid @ 1..4095) => tagged(&frame, vid),
+        Some(vid @ 1..4095) => VlanTag { tpid: EtherType::C_TAG, tci: vid }.insert_into(&frame),
         Some(vid) => return Err(TraceError::BadVlan(vid)),
     };
     Ok(BuiltFrame { bytes, route })
@@ -204,11 +204,6 @@ fn plain(src: Mac, dst: Mac) -> Vec<u8> {
 
 fn ethernet(src: Mac, dst: Mac, ethertype: EtherType, payload: &[u8]) -> Vec<u8> {
     [&dst.0, &src.0, &ethertype.0.to_be_bytes()[..], payload].concat()
-}
-
-fn tagged(frame: &[u8], vid: u16) -> Vec<u8> {
-    let (addresses, rest) = frame.split_at(2 * size_of::<Mac>());
-    [addresses, &EtherType::C_TAG.0.to_be_bytes(), &vid.to_be_bytes(), rest].concat()
 }
 
 /// An ARP request. From a port without an address it is a probe (RFC 5227 §2.1.1).

@@ -61,9 +61,10 @@ impl Links {
         is_new
     }
 
-    /// Forgets the routers behind a port. Returns the links where there was one.
-    pub(super) fn remove_router(&mut self, port: PortId) -> Vec<LinkKey> {
-        let had = self.links.iter_mut().filter_map(|(key, link)| link.routers.remove(&port).map(|_| *key));
+    /// Forgets the routers behind a port in these VLANs. Returns the links where there was one.
+    pub(super) fn remove_router(&mut self, port: PortId, in_vlan: impl Fn(u16) -> bool) -> Vec<LinkKey> {
+        let links = self.links.iter_mut().filter(|(key, _)| in_vlan(key.vlan));
+        let had = links.filter_map(|(key, link)| link.routers.remove(&port).map(|_| *key));
         let had: Vec<LinkKey> = had.collect();
         self.changed.extend(&had);
         had
@@ -133,6 +134,12 @@ impl Links {
                 None => Some((*key, link.querier.own()?, None, active)),
             }
         })
+    }
+
+    /// The VLANs of which this switch is the querier while there is no other.
+    pub(super) fn may_query(&self) -> BTreeSet<u16> {
+        let links = self.links.iter().filter(|(_, link)| link.querier.may_query());
+        links.map(|(key, _)| key.vlan).collect()
     }
 
     /// The links with a querier.

@@ -93,6 +93,11 @@ impl Querier {
         self.own.filter(|_| self.other.is_none())
     }
 
+    /// This switch is the querier while there is no other.
+    pub(super) fn may_query(&self) -> bool {
+        self.own.is_some()
+    }
+
     /// There is no querier, and this switch will not be one.
     pub(super) fn is_idle(&self) -> bool {
         self.own.is_none() && self.other.is_none()

@@ -1,6 +1,6 @@
 //! The state of snooping, owned by control.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use super::snapshot::{GroupPorts, Snapshot};
 use super::table::{Limits, Place, Refused, Table};
 use super::{EntryChange, GroupKey, LinkKey, MdbEvent, is_always_flooded};
 use crate::switch::guard::link_local;
-use crate::switch::{PortId, PortSet, Tick};
+use crate::switch::{PortId, PortSet, Tick, Vid};
 use crate::wire::membership::{self, Addresses, Message, Query, QuerySpec, RecordKind, ReportVersion};
 use crate::wire::{EtherType, Mac, pim};
 
 /// Events that wait to be taken.
 const MAX_EVENTS: usize = 1024;
-/// Queries that wait to be taken.
-const MAX_QUERIES: usize = 1024;
+/// Queries that wait to be taken: in each VLAN the general queries of both IP versions, and others.
+const MAX_QUERIES: usize = 2 * Vid::MAX as usize + 1024;
 
 /// What happened so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -100,15 +100,22 @@ impl Snooping {
         }
     }
 
-    /// Makes this switch the querier of a VLAN while there is no other (`mcast_querier`), or ends that. As in the Linux
+    /// Makes this switch the querier of VLANs while there is no other (`mcast_querier`), or ends that. As in the Linux
     /// bridge, IGMP queries come from 0.0.0.0, which gives way to any other querier (RFC 4541 §2.1.1), and MLD queries from
     /// the link-local address.
-    pub fn set_querier(&mut self, now: Tick, vlan: u16, on: bool) {
-        for own in [IpAddr::from(Ipv4Addr::UNSPECIFIED), link_local(self.mac).into()] {
-            let link = LinkKey { vlan, is_ipv6: own.is_ipv6() };
-            self.links.set_own(link, on.then_some(own), now, &self.settings);
+    pub fn set_querier(&mut self, now: Tick, vlans: impl IntoIterator<Item = u16>, on: bool) {
+        for vlan in vlans {
+            for own in [IpAddr::from(Ipv4Addr::UNSPECIFIED), link_local(self.mac).into()] {
+                let link = LinkKey { vlan, is_ipv6: own.is_ipv6() };
+                self.links.set_own(link, on.then_some(own), now, &self.settings);
+            }
         }
         self.tick(now);
+    }
+
+    /// The VLANs of [`Snooping::set_querier`].
+    pub fn queried_vlans(&self) -> BTreeSet<u16> {
+        self.links.may_query()
     }
 
     /// Changes the settings of a port.
@@ -119,7 +126,7 @@ impl Snooping {
         }
         if before.router != settings.router {
             if settings.router != RouterMode::Learned {
-                self.forget_router(port);
+                self.forget_router(port, |_| true);
             }
             self.touch_all_links();
         }
@@ -131,15 +138,15 @@ impl Snooping {
         self.rebuild_links(links);
     }
 
-    fn forget_router(&mut self, port: PortId) {
-        for link in self.links.remove_router(port) {
+    fn forget_router(&mut self, port: PortId, in_vlan: impl Fn(u16) -> bool) {
+        for link in self.links.remove_router(port, in_vlan) {
             self.event(MdbEvent::Router { change: EntryChange::Removed, link, port });
         }
     }
 
-    /// A port is up: its hosts are asked what they have joined.
-    pub fn port_up(&mut self, port: PortId) {
-        let own: Vec<(LinkKey, IpAddr)> = self.links.own().collect();
+    /// A port is up, or a new member of VLANs: its hosts are asked there what they have joined.
+    pub fn port_up(&mut self, port: PortId, in_vlan: impl Fn(u16) -> bool) {
+        let own: Vec<(LinkKey, IpAddr)> = self.links.own().filter(|(link, _)| in_vlan(link.vlan)).collect();
         for (link, source) in own {
             self.send((link.vlan, Some(port)), source, None, &[]);
         }
@@ -147,7 +154,7 @@ impl Snooping {
 
     /// A port is down: its hosts and routers are forgotten, permanent entries stay.
     pub fn port_down(&mut self, port: PortId) {
-        self.forget_router(port);
+        self.forget_router(port, |_| true);
         for key in self.table.groups_of(port) {
             self.edit((key, port), Membership::retain_permanent);
         }
@@ -155,11 +162,16 @@ impl Snooping {
 
     /// A port is removed: everything about it is forgotten.
     pub fn port_removed(&mut self, port: PortId) {
-        self.forget_router(port);
-        for key in self.table.groups_of(port) {
+        self.forget_port(port, |_| true);
+        self.set_port(port, PortSettings::default());
+    }
+
+    /// Everything that was learned or added about a port in these VLANs is forgotten: it is no member of them any more.
+    pub fn forget_port(&mut self, port: PortId, in_vlan: impl Fn(u16) -> bool) {
+        self.forget_router(port, &in_vlan);
+        for key in self.table.groups_of(port).into_iter().filter(|key| in_vlan(key.vlan)) {
             self.edit((key, port), |member| *member = Membership::default());
         }
-        self.set_port(port, PortSettings::default());
     }
 
     /// Handles the packet of a frame that [`super::classify`] takes for a message.

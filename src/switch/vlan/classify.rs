@@ -4,10 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Vid, Vlans};
 use crate::switch::{DropReason, Edit, PortId};
-use crate::wire::{EtherType, EthernetFrame, VLAN_TAG};
-
-/// Bytes of both MAC addresses, which precede the tag.
-const ADDRESSES: usize = 12;
+use crate::wire::{ADDRESSES, EtherType, EthernetFrame, VLAN_TAG};
 
 /// A frame whose VLAN is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,8 +109,7 @@ impl Vlans {
     /// How a frame's copy for a member of its VLAN differs from the received frame (`br_handle_vlan`).
     #[inline]
     pub fn edit(&self, frame: Classified, egress: PortId) -> Edit {
-        let untagged = self.vlan(frame.vid.get()).is_some_and(|vlan| vlan.untagged.contains(egress));
-        match (frame.received, untagged) {
+        match (frame.received, self.is_untagged(egress, frame.vid)) {
             (Received::Untagged, true) | (Received::Tagged, false) => Edit::None,
             (Received::Untagged, false) => Edit::Push(frame.tci),
             (Received::PriorityTagged, false) => Edit::Rewrite(frame.tci),

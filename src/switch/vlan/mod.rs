@@ -130,6 +130,17 @@ impl Vlans {
         self.vlan(vid.get()).is_some_and(|vlan| vlan.members.contains(port))
     }
 
+    /// Whether frames of a VLAN leave a port without their tag.
+    #[inline]
+    pub fn is_untagged(&self, port: PortId, vid: Vid) -> bool {
+        self.vlan(vid.get()).is_some_and(|vlan| vlan.untagged.contains(port))
+    }
+
+    /// The VLANs that have members.
+    pub fn in_use(&self) -> impl Iterator<Item = Vid> + '_ {
+        Vid::all().filter(|vid| self.vlan(vid.get()).is_some_and(|vlan| !vlan.members.is_empty()))
+    }
+
     /// The members of a VLAN, in the order of their numbers: the scope of a flood.
     pub fn members(&self, vid: Vid) -> impl Iterator<Item = PortId> + '_ {
         self.vlan(vid.get()).into_iter().flat_map(|vlan| vlan.members.iter())

@@ -67,6 +67,17 @@ fn tagged_frames_belong_to_the_vlan_of_their_tag() {
 }
 
 #[test]
+fn copies_lose_only_the_tag_of_their_vlan() {
+    let untagged = |port, tags: &[_]| {
+        classify(&lab(), port, tags).unwrap().unwrap().untagged_bytes(&frame(tags)).into_vec()
+    };
+    assert_eq!(untagged(P1, &[(0x8100, 10), (0x8100, 11)]), frame(&[(0x8100, 11)]));
+    assert_eq!(untagged(P0, &[(0x8100, 0)]), frame(&[]));
+    assert_eq!(untagged(P0, &[]), frame(&[]));
+    assert_eq!(untagged(P0, &[(0x88a8, 11)]), frame(&[(0x88a8, 11)]));
+}
+
+#[test]
 fn priority_tags_select_no_vlan_and_keep_their_priority() {
     let edits = [Edit::Pop, Edit::Rewrite(0xf00a), Edit::Pop];
     assert_eq!(decision(&lab(), P0, &[(0x8100, 0xf000)]), (10, edits));

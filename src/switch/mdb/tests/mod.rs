@@ -39,7 +39,7 @@ impl Lab {
     /// The switch is the querier, and hosts have had the time to report.
     fn querier() -> Lab {
         let mut lab = Lab::new(MdbSettings::default());
-        lab.snooping.set_querier(lab.now, 0, true);
+        lab.snooping.set_querier(lab.now, [0], true);
         lab.wait(10 * SECOND);
         lab.queries();
         lab

@@ -160,7 +160,7 @@ struct Run {
 impl Run {
     fn new(is_ipv6: bool) -> Run {
         let mut lab = Lab::new(SETTINGS);
-        lab.snooping.set_querier(lab.now, 0, true);
+        lab.snooping.set_querier(lab.now, [0], true);
         lab.wait(20);
         Run { is_ipv6, lab, models: BTreeMap::new() }
     }
@@ -245,7 +245,7 @@ proptest! {
         for (port, vlan, is_ipv6, bytes, wait, step) in frames {
             let ethertype = if is_ipv6 { EtherType::IPV6 } else { EtherType::IPV4 };
             lab.receive_in(vlan, port, &(ethertype, bytes));
-            lab.snooping.set_querier(lab.now, vlan, wait % 2 == 0);
+            lab.snooping.set_querier(lab.now, [vlan], wait % 2 == 0);
             if let Step::Report { port, kind, group, sources } = step {
                 let sources = sources.iter().map(|at| address(is_ipv6, false, *at)).collect();
                 lab.receive_in(vlan, port, &hosts::report(&[(kind, address(is_ipv6, true, group), sources)]));

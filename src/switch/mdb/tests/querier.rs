@@ -20,10 +20,10 @@ fn seconds_of_queries(lab: &mut Lab, seconds: u32) -> Vec<u32> {
 #[test]
 fn queries_at_once_and_then_more_rarely() {
     let mut lab = Lab::new(MdbSettings::default());
-    lab.snooping.set_querier(lab.now, 0, true);
+    lab.snooping.set_querier(lab.now, [0], true);
     assert_eq!(lab.queries().len(), 2);
     assert_eq!(seconds_of_queries(&mut lab, 300), [31, 156, 281]);
-    lab.snooping.set_querier(lab.now, 0, false);
+    lab.snooping.set_querier(lab.now, [0], false);
     assert_eq!(seconds_of_queries(&mut lab, 300), [0; 0]);
     assert_eq!(lab.group("239.1.1.1"), None, "there is no querier any more");
     assert_eq!(lab.snooping.next_deadline(), None);
@@ -32,10 +32,10 @@ fn queries_at_once_and_then_more_rarely() {
 #[test]
 fn asks_the_hosts_of_a_port_that_comes_up() {
     let mut lab = Lab::querier();
-    lab.snooping.port_up(PortId(5));
+    lab.snooping.port_up(PortId(5), |_| true);
     assert_eq!(lab.queries(), [(Some(5), None, Vec::new()), (Some(5), None, Vec::new())]);
     let mut lab = Lab::other_querier();
-    lab.snooping.port_up(PortId(5));
+    lab.snooping.port_up(PortId(5), |_| true);
     assert_eq!(lab.queries(), []);
 }
 
@@ -112,4 +112,16 @@ fn ignores_malformed_queries() {
     lab.wait(20 * SECOND);
     assert_eq!(lab.group("239.1.1.1"), None);
     assert_eq!((lab.snooping.counts().malformed, lab.snooping.counts().queries), (1, 0));
+}
+
+#[test]
+fn queries_in_several_vlans() {
+    let mut lab = Lab::new(MdbSettings::default());
+    lab.snooping.set_querier(lab.now, [10, 20, 30], true);
+    lab.snooping.set_querier(lab.now, [20], false);
+    assert_eq!(lab.snooping.queried_vlans().into_iter().collect::<Vec<_>>(), [10, 30]);
+    lab.snooping.take_queries();
+    lab.snooping.port_up(PortId(1), |vlan| vlan == 30);
+    let vlans: Vec<u16> = lab.snooping.take_queries().iter().map(|query| query.vlan).collect();
+    assert_eq!(vlans, [30, 30]);
 }
