@@ -56,6 +56,7 @@ mod throttling;
 mod trace;
 mod traffic;
 mod visibility;
+mod vlan_trunks;
 mod vlans;
 mod watch;
 mod workers;
