@@ -2,7 +2,7 @@
 
 use tracing::info;
 
-use super::{HostNetwork, RunError, Running};
+use super::{HostNetwork, RunError, Running, VlanError};
 use crate::control::config::HOST;
 use crate::control::report::{FdbEntryQuery, FdbFlushQuery, NewFdbEntry, NewFdbState};
 use crate::switch::fdb::{FdbEntry, FdbKey, FdbKind};
@@ -39,7 +39,7 @@ impl<M: HostNetwork> Running<M> {
         let (mac, vlan) = (query.mac, query.vlan.unwrap_or(0));
         let port = query.ifname.as_deref().map(|name| self.port_named(name)).transpose()?;
         if vlan != 0 && !self.config.vlans.filtering {
-            return Err(RunError::NoVlans(vlan));
+            return Err(VlanError::NoVlan(vlan).into());
         }
         self.refuse_gateway(mac)?;
         let is_there = |entry: &FdbEntry| port.is_none_or(|port| entry.port == port);

@@ -69,6 +69,7 @@ use live_trace::LiveTraces;
 pub(crate) use mirror::{MirrorReader, MirrorRequest, PortNames};
 use plan::PortPlan;
 use ports::PortRecord;
+pub(crate) use vlans::VlanError;
 use watchdog::Watchdog;
 
 use super::config::{HOST, InvalidValue};
@@ -80,7 +81,6 @@ use crate::datapath::{self, Datapath, DatapathError, DatapathSettings, EngineKin
 use crate::switch::fdb::FdbError;
 use crate::switch::mdb::{MdbError, Snooping};
 use crate::switch::stp::SpanningTree;
-use crate::switch::vlan::VidRange;
 use crate::switch::{PortId, Ports, Switch, Tick};
 use crate::sys::tap::TapError;
 use crate::wire::Mac;
@@ -113,18 +113,10 @@ pub(crate) enum RunError {
     GatewayEntry(Mac),
     #[error("a permanent entry is an address of the host: its port is host, and it is not sticky")]
     PermanentEntry,
-    #[error("this switch does not filter VLANs: omit VLAN {0}, or start the switch with --vlan-filtering")]
-    NoVlans(u16),
     #[error("the spanning tree is off: start the switch with --stp")]
     NoSpanningTree,
-    #[error("this switch does not filter VLANs: start it with --vlan-filtering")]
-    NoVlanFiltering,
-    #[error("a port has one PVID, not VLANs {0}: choose one, or omit the PVID")]
-    SeveralPvids(VidRange),
-    #[error("{0} is not a member of VLAN {1}: add it first with `uswitch vlan add {0} {1}`")]
-    NotVlanMember(String, u16),
-    #[error("{0} has no PVID: choose one of its VLANs (`uswitch vlan show {0}`)")]
-    NoPvid(String),
+    #[error(transparent)]
+    Vlan(#[from] VlanError),
     #[error(transparent)]
     Mdb(#[from] MdbError),
     #[error("multicast snooping is off: start the switch with --mcast-snooping on")]
@@ -448,12 +440,8 @@ impl<M: HostNetwork> Running<M> {
                 let _ = reply.send(self.status());
             }
             Command::Ports(reply) => _ = reply.send(self.port_reports()),
-            Command::PlanPort(request, netns, reply) => {
-                let _ = reply.send(self.plan_port(&request, &netns));
-            }
-            Command::AdoptPort(request, device, reply) => {
-                let _ = reply.send(self.adopt_port(*request, *device));
-            }
+            Command::PlanPort(request, netns, reply) => _ = reply.send(self.plan_port(&request, &netns)),
+            Command::AdoptPort(request, device, reply) => _ = reply.send(self.adopt_port(*request, *device)),
             Command::AddPort(request, reply) => _ = reply.send(self.add_port(*request)),
             Command::SetPort(name, settings, reply) => _ = reply.send(self.set_port(&name, &settings)),
             Command::RemovePort(name, reply) => _ = reply.send(self.remove_port(&name)),

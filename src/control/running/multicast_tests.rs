@@ -114,19 +114,30 @@ async fn adds_and_deletes_entries() {
         RunError::Mdb(MdbError::AlwaysFlooded(_))
     ));
     assert!(matches!(refused(&new("nobody", GROUP, None)), RunError::NoSuchPort(_)));
-    assert!(matches!(refused(&new("container2", GROUP, Some(7))), RunError::NoVlans(7)));
+    assert!(matches!(refused(&new("container2", GROUP, Some(7))), RunError::Vlan(VlanError::NoVlan(7))));
     running.remove_mdb_entry(&gone).unwrap();
     assert!(matches!(running.remove_mdb_entry(&gone), Err(RunError::Mdb(MdbError::NotFound))));
 }
 
-/// A switch that filters VLANs queries in each one, with the tag that each port gets.
-#[tokio::test]
-async fn queries_in_each_vlan() {
-    let options = config(|options| {
+/// A switch without guard that filters VLANs, and queries.
+async fn querier_with_vlans() -> (FakeControl, Running<FakeNetwork>) {
+    running(config(|options| {
         (options.mcast_querier, options.guard) = (Some(true), Some(false));
         options.vlan_filtering = Some(true);
-    });
-    let (fake, mut running) = running(options).await;
+    }))
+    .await
+}
+
+/// Makes container1 a trunk of VLANs 10 and 11, and of 20 without tags.
+fn make_trunk(running: &mut Running<FakeNetwork>) {
+    let trunk = PortVlans { trunk: vec!["10-11".parse().unwrap()], native: Vid::new(20), access: None };
+    running.set_port("container1", &PortSettings { vlan: Some(trunk), ..PortSettings::default() }).unwrap();
+}
+
+/// The tag that each port gets is that of the VLAN.
+#[tokio::test]
+async fn queries_in_each_vlan() {
+    let (fake, mut running) = querier_with_vlans().await;
     let peer = fake.peer("container1");
     let mut bytes = [0; 200];
     let mut next = || {
@@ -135,8 +146,7 @@ async fn queries_in_each_vlan() {
     };
     // IGMP and MLD, in VLAN 1.
     assert_eq!([next(), next()].map(|bytes| bytes[..2].to_vec()), [[0x08, 0x00], [0x86, 0xdd]]);
-    let trunk = PortVlans { trunk: vec!["10-11".parse().unwrap()], native: Vid::new(20), access: None };
-    running.set_port("container1", &PortSettings { vlan: Some(trunk), ..PortSettings::default() }).unwrap();
+    make_trunk(&mut running);
     let mut tags: Vec<Vec<u8>> = (0..6).map(|_| next()[..4].to_vec()).collect();
     tags.sort();
     let (ten, eleven) = ([0x81, 0, 0, 10], [0x81, 0, 0, 11]);
@@ -145,8 +155,14 @@ async fn queries_in_each_vlan() {
     assert_eq!(tags, expected);
     peer.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     assert!(peer.recv(&mut [0; 200]).is_err(), "each query is sent once");
+}
+
+#[tokio::test]
+async fn entries_are_those_of_a_vlan() {
+    let (fake, mut running) = querier_with_vlans().await;
+    make_trunk(&mut running);
     let join = from_container1(&running, &hosts::join(ip(GROUP)));
-    peer.send(&[&join[..12], &[0x81, 0, 0, 11], &join[12..]].concat()).unwrap();
+    fake.peer("container1").send(&[&join[..12], &[0x81, 0, 0, 11], &join[12..]].concat()).unwrap();
     let mut commands = mpsc::channel(1).1;
     while running.mdb_report().unwrap().mdb.is_empty() {
         let moment = tokio::time::sleep(Duration::from_millis(1));
@@ -165,7 +181,10 @@ async fn queries_in_each_vlan() {
         running.mdb_report().unwrap().mdb.iter().map(|entry| entry.vid).collect()
     };
     assert_eq!(vids(&mut running), [Some(11), Some(20)], "without a choice, the VLAN of untagged frames");
-    assert!(matches!(running.add_mdb_entry(&add(Some(12))), Err(RunError::NotVlanMember(_, 12))));
+    assert!(matches!(
+        running.add_mdb_entry(&add(Some(12))),
+        Err(RunError::Vlan(VlanError::NotMember(_, 12)))
+    ));
     running
         .remove_vlans(&VlanQuery { ifname: "container1".to_owned(), vlan: "11".parse().unwrap() })
         .unwrap();

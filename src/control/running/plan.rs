@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 
 use super::ports::{Assigned, PortRecord};
-use super::{HOST, InvalidValue, PortTable, RunError, guard};
+use super::{HOST, InvalidValue, PortTable, RunError, VlanError, guard};
 use crate::control::report::{NewPort, NewSocket, PortVlans, SocketType};
 use crate::control::topology::{self, Attachment, PortNetns, PortSpec, SocketRole, SocketSpec, TapPortSpec};
 use crate::control::{Config, addressing, config};
@@ -183,7 +183,7 @@ impl PortPlan {
 fn vlans(config: &Config, name: &str, asked: Option<&PortVlans>) -> Result<Option<PortVlans>, RunError> {
     let Some(vlans) = asked else { return Ok(file_vlans(config, name)) };
     config::port_vlans(vlans)?;
-    if config.vlans.filtering { Ok(Some(vlans.clone())) } else { Err(RunError::NoVlanFiltering) }
+    if config.vlans.filtering { Ok(Some(vlans.clone())) } else { Err(VlanError::NoFiltering.into()) }
 }
 
 /// The VLANs that the configuration file has for a port.

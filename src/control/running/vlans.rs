@@ -7,8 +7,23 @@ use crate::control::event::DeviceAspect;
 use crate::control::report::{NewVlan, PortVlans, PortVlansReport, VlanQuery, VlanReport};
 use crate::switch::PortId;
 use crate::switch::fdb::{FdbError, FdbKey, FdbState};
-use crate::switch::vlan::{Member, Vid};
+use crate::switch::vlan::{Member, Vid, VidRange};
 use crate::wire::{Mac, VlanTag};
+
+/// A request names a VLAN that cannot be meant.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum VlanError {
+    #[error("this switch does not filter VLANs: omit VLAN {0}, or start the switch with --vlan-filtering")]
+    NoVlan(u16),
+    #[error("this switch does not filter VLANs: start it with --vlan-filtering")]
+    NoFiltering,
+    #[error("a port has one PVID, not VLANs {0}: choose one, or omit the PVID")]
+    SeveralPvids(VidRange),
+    #[error("{0} is not a member of VLAN {1}: add it first with `uswitch vlan add {0} {1}`")]
+    NotMember(String, u16),
+    #[error("{0} has no PVID: choose one of its VLANs (`uswitch vlan show {0}`)")]
+    NoPvid(String),
+}
 
 impl<M: HostNetwork> Running<M> {
     /// The VLANs of all ports.
@@ -24,7 +39,7 @@ impl<M: HostNetwork> Running<M> {
     pub(super) fn add_vlans(&mut self, new: &NewVlan) -> Result<(), RunError> {
         let id = self.port_with_vlans(&new.ifname)?;
         if new.pvid && new.vlan.single().is_none() {
-            return Err(RunError::SeveralPvids(new.vlan));
+            return Err(VlanError::SeveralPvids(new.vlan).into());
         }
         let member = Member { pvid: new.pvid, untagged: new.untagged };
         self.change_vlans(id, |vlans| new.vlan.iter().for_each(|vid| vlans.push((vid, Some(member)))));
@@ -56,8 +71,8 @@ impl<M: HostNetwork> Running<M> {
     }
 
     /// Refuses to configure VLANs of a switch that does not filter them.
-    pub(super) fn check_filtering(&self) -> Result<(), RunError> {
-        if self.config.vlans.filtering { Ok(()) } else { Err(RunError::NoVlanFiltering) }
+    pub(super) fn check_filtering(&self) -> Result<(), VlanError> {
+        if self.config.vlans.filtering { Ok(()) } else { Err(VlanError::NoFiltering) }
     }
 
     /// Changes memberships of a port, in order: each as given, or none. Forgets the addresses that were learned in VLANs of
@@ -96,15 +111,15 @@ impl<M: HostNetwork> Running<M> {
     }
 
     /// The VLAN of an entry of a port in a database, 0 without VLANs. Without a choice it is the port's own (PVID).
-    pub(super) fn entry_vlan(&self, id: PortId, asked: Option<u16>) -> Result<u16, RunError> {
+    pub(super) fn entry_vlan(&self, id: PortId, asked: Option<u16>) -> Result<u16, VlanError> {
         let (vlans, name) = (&self.switch.vlans, &self.ports[&id].name);
         match asked.filter(|vid| *vid != 0) {
             None if !self.config.vlans.filtering => Ok(0),
-            Some(vid) if !self.config.vlans.filtering => Err(RunError::NoVlans(vid)),
-            None => vlans.pvid(id).map(Vid::get).ok_or_else(|| RunError::NoPvid(name.clone())),
+            Some(vid) if !self.config.vlans.filtering => Err(VlanError::NoVlan(vid)),
+            None => vlans.pvid(id).map(Vid::get).ok_or_else(|| VlanError::NoPvid(name.clone())),
             Some(vid) => match Vid::new(vid) {
                 Some(known) if vlans.is_member(id, known) => Ok(vid),
-                _ => Err(RunError::NotVlanMember(name.clone(), vid)),
+                _ => Err(VlanError::NotMember(name.clone(), vid)),
             },
         }
     }

@@ -71,12 +71,8 @@ fn run_status(error: &RunError) -> StatusCode {
         | RunError::OwnNetns(_)
         | RunError::Excludes(..)
         | RunError::NoNameOfSocket
-        | RunError::NoVlans(_)
         | RunError::PermanentEntry
-        | RunError::NoVlanFiltering
-        | RunError::SeveralPvids(_)
-        | RunError::NotVlanMember(..)
-        | RunError::NoPvid(_)
+        | RunError::Vlan(_)
         | RunError::Trace(_)
         | RunError::Fdb(FdbError::NotUnicast(_)) => StatusCode::BAD_REQUEST,
         // The request conflicts with the state of the host, such as a missing namespace or a name in
