@@ -172,7 +172,11 @@ fn unsafe_only_in_sys() {
 
 /// The drop reasons that come about when the datapath carries a verdict out, each with the test that produces it. The
 /// others are produced by `switch::tests::produces_every_drop_reason`, one by one.
-const DROPPED_BY_DATAPATH: [(DropReason, &str, &str); 3] = [
+const DROPPED_BY_DATAPATH: [(DropReason, &str, &str); 7] = [
+    (DropReason::IngressLoss, "impaired_tests.rs", "loses_frames_on_their_side"),
+    (DropReason::EgressLoss, "impaired_tests.rs", "loses_frames_on_their_side"),
+    (DropReason::IngressDelayFull, "impaired_tests.rs", "drops_frames_beyond_the_queue"),
+    (DropReason::EgressDelayFull, "impaired_tests.rs", "drops_frames_beyond_the_queue"),
     (
         DropReason::EgressThrottled,
         "worker_tests.rs",

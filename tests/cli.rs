@@ -158,7 +158,7 @@ fn rejects_values_out_of_range() {
 }
 
 /// Commands whose next argument is hostile, and never valid.
-const BEFORE_HOSTILE: [&str; 32] = [
+const BEFORE_HOSTILE: [&str; 38] = [
     "start --ports",
     "start --name",
     "start --subnet",
@@ -178,6 +178,12 @@ const BEFORE_HOSTILE: [&str; 32] = [
     "fdb get",
     "set --ageing-time",
     "port set container1 --fdb-max-learned",
+    "port set container1 --storm-broadcast",
+    "port set container1 --ingress-rate",
+    "port set container1 --delay",
+    "port set container1 --loss",
+    "port set container1 --rate",
+    "port set container1 --delay 1ms --direction",
     "fdb show --mac",
     "fdb show --vlan",
     "events --type",

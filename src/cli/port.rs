@@ -8,11 +8,7 @@ use clap_complete::ArgValueCompleter;
 use ipnet::IpNet;
 
 use crate::control::config::{self, HOST, InvalidValue};
-use crate::control::report::{
-    AddedPort, AdminState, EdgeSetting, NewPort, NewSocket, PortBlock, PortKind, PortReport, PortSettings,
-    PortVlans, SocketType,
-};
-use crate::switch::vlan::{Vid, VidRange};
+use crate::control::report::{AddedPort, NewPort, NewSocket, PortBlock, PortKind, PortReport, SocketType};
 use crate::sys::ethtool;
 use crate::wire::Mac;
 
@@ -20,7 +16,9 @@ use super::complete;
 use super::error::CliError;
 use super::handover::ForeignNetns;
 use super::output::{self, joined, table};
+use super::port_set::PortSet;
 use super::target::{PortList, Target, check_ports};
+use super::vlan_args::VlanArgs;
 
 /// Show, add or delete ports
 #[derive(Debug, clap::Args)]
@@ -33,7 +31,7 @@ pub(super) struct PortCommand {
 enum PortAction {
     Show(PortShow),
     Add(Box<PortAdd>),
-    Set(PortSet),
+    Set(Box<PortSet>),
     Del(PortDel),
 }
 
@@ -115,115 +113,6 @@ struct PortAdd {
     json: bool,
 }
 
-/// The VLANs of a port.
-#[derive(Debug, clap::Args)]
-struct VlanArgs {
-    /// Make it an access port of this VLAN, 1 to 4094: untagged
-    #[arg(long, value_name = "VLAN", conflicts_with_all = ["trunk", "native"])]
-    access: Option<Vid>,
-    /// Make it a trunk of these VLANs, as in 10-20,30: tagged
-    #[arg(long, value_name = "VLANS", value_delimiter = ',')]
-    trunk: Vec<VidRange>,
-    /// VLAN of untagged frames on a trunk, 1 to 4094 [default: none]
-    #[arg(long, value_name = "VLAN")]
-    native: Option<Vid>,
-}
-
-impl From<VlanArgs> for Option<PortVlans> {
-    fn from(typed: VlanArgs) -> Option<PortVlans> {
-        let vlans = PortVlans { access: typed.access, trunk: typed.trunk, native: typed.native };
-        (vlans != PortVlans::default()).then_some(vlans)
-    }
-}
-
-/// Change settings of a port
-#[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("settings").required(true).multiple(true).args([
-    "up", "down", "guard", "fdb_max_learned", "learning", "flood", "mcast_flood", "bcast_flood", "isolated", "hairpin", "locked", "hub",
-    "cost", "priority", "edge", "bpdu_guard", "root_block", "access", "trunk", "native",
-]))]
-struct PortSet {
-    #[command(flatten)]
-    target: Target,
-    /// Name of the port
-    #[arg(value_name = "NAME", value_parser = port_name, add = ArgValueCompleter::new(complete::ports))]
-    port: String,
-    /// Set the port up again
-    #[arg(long, conflicts_with = "down")]
-    up: bool,
-    /// Set the port down: the device loses its carrier, and keeps its addresses and routes
-    #[arg(long)]
-    down: bool,
-    /// Drop frames whose addresses are not the port's
-    #[arg(long, value_name = "on|off",
-          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
-    guard: Option<bool>,
-    /// Learn at most this many addresses on the port, up to 1048576; 0 ends the limit
-    #[arg(long, value_name = "N")]
-    fdb_max_learned: Option<u64>,
-    #[command(flatten)]
-    flags: Flags,
-    /// Path cost in the spanning tree, 1 to 200000000 [default: 100]
-    #[arg(long, value_name = "N")]
-    cost: Option<u32>,
-    /// Port priority in the spanning tree, 0 to 60 in steps of 4 [default: 32]
-    #[arg(long, value_name = "N")]
-    priority: Option<u8>,
-    /// Only hosts are behind the port, so that it forwards at once [default: auto]
-    #[arg(long, value_name = "auto|on|off", hide_possible_values = true)]
-    edge: Option<EdgeSetting>,
-    /// Disable the port when a BPDU comes in, until its link was down (BPDU guard)
-    #[arg(long, value_name = "on|off",
-          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
-    bpdu_guard: Option<bool>,
-    /// Never let the port become the root port of the spanning tree (root guard)
-    #[arg(long, value_name = "on|off",
-          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
-    root_block: Option<bool>,
-    #[command(flatten)]
-    vlans: VlanArgs,
-    /// Print JSON, as `uswitch port show --json` does
-    #[arg(long)]
-    json: bool,
-}
-
-/// The settings of `bridge link set` that are on or off.
-#[derive(Debug, clap::Args)]
-struct Flags {
-    /// Learn source addresses [default: on]
-    #[arg(long, value_name = "on|off",
-          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
-    learning: Option<bool>,
-    /// Flood unknown unicast to the port [default: on]
-    #[arg(long, value_name = "on|off",
-          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
-    flood: Option<bool>,
-    /// Flood multicast to the port [default: on]
-    #[arg(long, value_name = "on|off",
-          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
-    mcast_flood: Option<bool>,
-    /// Flood broadcast to the port [default: on]
-    #[arg(long, value_name = "on|off",
-          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
-    bcast_flood: Option<bool>,
-    /// Exchange no frames with other isolated ports [default: off]
-    #[arg(long, value_name = "on|off",
-          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
-    isolated: Option<bool>,
-    /// Let frames leave on the port that they came in on [default: off]
-    #[arg(long, value_name = "on|off",
-          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
-    hairpin: Option<bool>,
-    /// Accept only frames from addresses that `uswitch fdb` has on this port [default: off]
-    #[arg(long, value_name = "on|off",
-          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
-    locked: Option<bool>,
-    /// Be a hub for this port: learn nothing from it, and flood its frames [default: off]
-    #[arg(long, value_name = "on|off",
-          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
-    hub: Option<bool>,
-}
-
 /// Delete ports, and the containers that the switch created for them
 #[derive(Debug, clap::Args)]
 struct PortDel {
@@ -300,42 +189,6 @@ impl PortShow {
     }
 }
 
-impl PortSet {
-    fn settings(self) -> PortSettings {
-        let admin_state = match (self.up, self.down) {
-            (true, _) => Some(AdminState::Up),
-            (_, true) => Some(AdminState::Down),
-            _ => None,
-        };
-        let Flags { learning, flood, mcast_flood, bcast_flood, isolated, hairpin, locked, hub } = self.flags;
-        PortSettings {
-            guard: self.guard,
-            fdb_max_learned: self.fdb_max_learned,
-            admin_state,
-            learning,
-            flood,
-            mcast_flood,
-            bcast_flood,
-            isolated,
-            hairpin,
-            locked,
-            hub,
-            cost: self.cost,
-            priority: self.priority,
-            edge: self.edge,
-            bpdu_guard: self.bpdu_guard,
-            root_block: self.root_block,
-            vlan: self.vlans.into(),
-        }
-    }
-
-    fn run(self) -> Result<(), CliError> {
-        let (client, path, as_json) = (self.target.client()?, format!("/v1/ports/{}", self.port), self.json);
-        let port: PortReport = client.patch(&path, &self.settings())?;
-        if as_json { output::json(&port) } else { output::print(&ports_table(&[port])) }
-    }
-}
-
 impl PortAdd {
     fn run(self) -> Result<(), CliError> {
         let asked = NewPort {
@@ -393,7 +246,7 @@ fn absolute(path: &Path) -> Result<PathBuf, CliError> {
     std::path::absolute(path).map_err(CliError::io(format!("find {}", path.display())))
 }
 
-fn ports_table(ports: &[PortReport]) -> String {
+pub(super) fn ports_table(ports: &[PortReport]) -> String {
     let has_kinds = ports.iter().any(|port| port.kind != PortKind::Tap);
     let rows = ports.iter().map(|port| {
         [
@@ -444,13 +297,20 @@ fn remarks(ports: &[PortReport]) -> String {
         let PortReport { ifname, fdb_n_learned, fdb_max_learned, .. } = port;
         format!("{ifname}: {fdb_n_learned} addresses learned, at most {fdb_max_learned}\n")
     });
+    let rates = ports.iter().flat_map(|port| {
+        port.limits.given().map(|(kind, limit)| format!("{}: {}\n", port.ifname, limit.describe(kind)))
+    });
+    let impairments = ports
+        .iter()
+        .filter_map(|port| Some(format!("{}: impaired: {}\n", port.ifname, port.impairment.describe()?)));
     let polled = ports.iter().filter(|port| port.polled && port.operstate != "NOTPRESENT").map(|port| {
         format!(
             "{}: changes of its link state, MTU and IP addresses are not visible to this switch\n",
             port.ifname
         )
     });
-    settings.chain(faults).chain(offloads).chain(limits).chain(polled).collect()
+    let settings = settings.chain(limits).chain(rates).chain(impairments);
+    settings.chain(faults).chain(offloads).chain(polled).collect()
 }
 
 /// The flags that are not at their defaults, as `learning off`.

@@ -56,8 +56,8 @@ fn overview(stats: &[PortStats]) -> String {
     let ports = stats.iter().map(|port| row(&port.ifname, std::slice::from_ref(port)));
     let mut text = table(HEADING, ports.chain([row("TOTAL", stats)]));
     let sum = |count: fn(&PortStats) -> u64| total(stats, count);
-    let begun =
-        sum(|port| port.forwarded + port.flood_copies + port.answered + port.injected + port.segments);
+    let copies = sum(|port| port.flood_copies + port.segments + port.duplicated);
+    let begun = copies + sum(|port| port.forwarded + port.answered + port.injected);
     let ended = sum(|port| port.segmented + port.tx_frames + port.dropped(Side::Egress));
     if begun != ended {
         let in_flight = usize::try_from(begun.abs_diff(ended)).unwrap_or(usize::MAX);
@@ -127,6 +127,9 @@ fn explained(port: &PortStats) -> String {
         let segments = format!("GSO packets, cut into {} frames: the port has no offload", port.segments);
         text += &line("segmented", port.segmented, &segments);
     }
+    if port.duplicated > 0 {
+        text += &line("duplicated", port.duplicated, "copies added by the impairment of the port");
+    }
     text += &line("sent", port.tx_frames, &format!("{} bytes", port.tx_bytes));
     if port.injected > 0 {
         text += &line("  by the switch", port.injected, "queries for multicast groups, BPDUs");
@@ -176,6 +179,7 @@ mod tests {
             answered: 0,
             segmented: 0,
             segments: 0,
+            duplicated: 0,
             throttled_us: 0,
             injected: 0,
             loops: 0,

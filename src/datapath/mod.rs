@@ -15,6 +15,10 @@ mod engine_tests;
 mod forms;
 #[cfg(test)]
 mod forms_tests;
+mod impaired;
+#[cfg(test)]
+mod impaired_tests;
+mod impairment;
 mod memory;
 mod mirror;
 #[cfg(test)]
@@ -55,6 +59,7 @@ use background::BackgroundWriter;
 use cpu_latency::CpuLatency;
 pub use engine::{Arrival, Engine, Event, Extent, Load, Reads, Wait};
 pub use forms::Forms;
+pub use impairment::{Distribution, Impairment, MAX_BYTES, MAX_FRAMES, Probability};
 pub use memory::{MemoryEngine, MemoryNet};
 pub use mirror::{
     CrossedFrame, Direction, FramePath, MIRRORS, Mirror, MirrorSpec, OnRecord, RECORDS, Record,
@@ -71,7 +76,7 @@ use worker::{Command, Mailbox, Worker};
 use worker_handle::{PendingDetach, WorkerChannel, WorkerHandle};
 pub use worker_handle::{WORKER_DEADLINE, WorkerChange};
 
-use crate::switch::{Counters, Edit, PortCounters, PortId, Punt, Switch, Tick};
+use crate::switch::{Counters, Edit, Now, PortCounters, PortId, Punt, Switch, Tick};
 use crate::sys;
 use crate::sys::queue::Queue;
 use crate::wire::VnetHeader;
@@ -306,8 +311,13 @@ impl Datapath {
     }
 
     /// The current time on the workers' clock.
+    pub fn clock(&self) -> Now {
+        Now::at(self.epoch.elapsed())
+    }
+
+    /// The current tick of the workers' clock.
     pub fn now(&self) -> Tick {
-        Tick::at(self.epoch.elapsed())
+        self.clock().tick
     }
 
     /// Mirrors the `wanted` frames until the mirror is dropped. Returns when all workers do so.

@@ -109,7 +109,9 @@ impl<E: Engine> Worker<E> {
         self.direct.clear();
         for at in 0..self.outcome.egress().len() {
             let egress = self.outcome.egress()[at];
-            if !self.write_in_background(&buffer, forms, egress) {
+            if !self.impair_egress(&buffer, forms, egress)
+                && !self.write_in_background(&buffer, forms, egress)
+            {
                 self.direct.push(egress);
             }
         }
@@ -158,8 +160,16 @@ impl<E: Engine> Worker<E> {
         Ok(())
     }
 
-    /// Sends one segment.
-    fn send_segment(&mut self, port: PortId, length: usize) -> io::Result<()> {
+    /// Sends one segment, perhaps through the queue of an impaired port.
+    pub(super) fn send_segment(&mut self, port: PortId, length: usize) -> io::Result<()> {
+        if self.detour && self.impair_segment(port, length) {
+            return Ok(());
+        }
+        self.write_segment(port, length)
+    }
+
+    /// Writes one segment.
+    pub(super) fn write_segment(&mut self, port: PortId, length: usize) -> io::Result<()> {
         let segment = &self.segment[..length];
         if !self.detour {
             return self.engine.send_copy(port, segment);
@@ -193,9 +203,9 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    fn update_detour(&mut self) {
+    pub(super) fn update_detour(&mut self) {
         let slow = self.background.as_ref().is_some_and(BackgroundWriter::has_ports);
-        self.detour = slow || self.throttle.measures_writes();
+        self.detour = slow || self.throttle.measures_writes() || !self.impaired.is_empty();
     }
 
     /// Adds a frame to the batch of its ingress port, and ends that of the port before it.

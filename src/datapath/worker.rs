@@ -12,6 +12,8 @@ use super::Notice;
 use super::background::{BackgroundWriter, Reply};
 use super::cpu_latency::CpuLatency;
 use super::engine::{Arrival, Engine, Event, Load, Wait};
+use super::impaired::ImpairedPorts;
+use super::impairment::LinkSetup;
 use super::mirror::{FramePath, MIRRORS, MirrorSender, MirrorState};
 use super::notify::{FdbNotifier, NotableFrame};
 use super::poll_policy::{BatchKind, BusyPoll, PollPolicy};
@@ -20,7 +22,8 @@ use super::throttle::Throttle;
 use super::time_slice::TimeSlice;
 use super::worker_handle::QueueOffer;
 use crate::switch::{
-    Counters, DropReason, Egress, Observer, Outcome, PortId, Ports, Steps, Switch, Tick, Verdict,
+    Counters, DropReason, Egress, Frame, Now, Observer, Outcome, PortId, Ports, Side, Steps, Switch, Tick,
+    Verdict,
 };
 use crate::sys::arena::BUFFER_SIZE;
 use crate::sys::queue::Queue;
@@ -46,6 +49,13 @@ pub(super) enum Command {
     Inject {
         ports: Vec<PortId>,
         frame: Vec<u8>,
+    },
+    /// Impairs a port in one direction.
+    Impair {
+        port: PortId,
+        side: Side,
+        setup: LinkSetup,
+        done: Sender<()>,
     },
     /// Shows that the worker responds.
     Ping {
@@ -84,9 +94,13 @@ pub(super) struct Worker<E: Engine> {
     /// Mirrors of live frames; usually none.
     pub(super) mirrors: Vec<MirrorSender>,
     pub(super) throttle: Throttle,
+    /// Ports whose frames are delayed or lost on request; usually none.
+    pub(super) impaired: ImpairedPorts,
+    /// The time of this turn.
+    pub(super) now: Now,
     /// Writes to slow ports. `None` in tests without threads.
     pub(super) background: Option<BackgroundWriter>,
-    /// Some frames are not sent by [`Engine::send`]: their writes are measured, or a port is slow.
+    /// Some frames are not sent by [`Engine::send`]: their writes are measured, or a port is slow or impaired.
     pub(super) detour: bool,
     time_slice: TimeSlice,
     /// A super-frame that is being segmented, and one of its segments.
@@ -113,6 +127,8 @@ impl<E: Engine> Worker<E> {
             direct: Vec::with_capacity(Ports::MAX),
             mirrors: Vec::with_capacity(MIRRORS),
             throttle: Throttle::new(Instant::now()),
+            impaired: ImpairedPorts::default(),
+            now: Tick(0).into(),
             background: None,
             detour: false,
             time_slice: TimeSlice::of_this_thread(),
@@ -137,7 +153,8 @@ impl<E: Engine> Worker<E> {
         let mut policy = PollPolicy::new(busy_poll, epoch);
         let mut now = epoch;
         loop {
-            let wait = match (policy.wait(now), self.throttle.next_resume(now)) {
+            let timers = [self.throttle.next_resume(now), self.impaired_wait()];
+            let wait = match (policy.wait(now), timers.into_iter().flatten().min()) {
                 (Wait::Sleep, Some(time)) => Wait::SleepAtMost(time),
                 (wait, _) => wait,
             };
@@ -149,7 +166,7 @@ impl<E: Engine> Worker<E> {
             now = Instant::now();
             policy.note(now, BatchKind::of(&events));
             self.resume_paused(now);
-            if self.handle(Tick::at(now.duration_since(epoch)), &mut events)?.is_break() {
+            if self.handle(Now::at(now.duration_since(epoch)), &mut events)?.is_break() {
                 return Ok(());
             }
         }
@@ -160,11 +177,12 @@ impl<E: Engine> Worker<E> {
     pub(super) fn turn_at(&mut self, now: Tick) -> io::Result<ControlFlow<()>> {
         let mut events = Vec::new();
         self.engine.turn(Wait::Poll, &mut events)?;
-        self.handle(now, &mut events)
+        self.handle(now.into(), &mut events)
     }
 
     /// Handles the events of one turn.
-    fn handle(&mut self, now: Tick, events: &mut Vec<Event<E::Buffer>>) -> io::Result<ControlFlow<()>> {
+    fn handle(&mut self, now: Now, events: &mut Vec<Event<E::Buffer>>) -> io::Result<ControlFlow<()>> {
+        self.now = now;
         // A command alone is not traffic: control, which sends it, would never sleep.
         let busy = events.iter().any(|event| !matches!(event, Event::Woken));
         let measured = self.throttle.measures(events);
@@ -174,8 +192,13 @@ impl<E: Engine> Worker<E> {
                 self.measure(arrival)?;
             }
             match event {
-                Event::Frame(arrival) if self.mirrors.is_empty() => self.forward(now, arrival)?,
-                Event::Frame(arrival) => self.forward_mirrored(now, arrival)?,
+                Event::Frame(arrival)
+                    if self.detour && self.impaired.is_impaired(arrival.port, Side::Ingress) =>
+                {
+                    self.impair_ingress(arrival);
+                }
+                Event::Frame(arrival) if self.mirrors.is_empty() => self.forward(arrival)?,
+                Event::Frame(arrival) => self.forward_mirrored(arrival)?,
                 Event::Gone { port, error } => self.mailbox.notices.send(Notice::PortGone { port, error }),
                 Event::Detached { port, queue } => self.detached(port, queue),
                 Event::Woken => flow = self.run_commands()?,
@@ -183,6 +206,9 @@ impl<E: Engine> Worker<E> {
         }
         if measured {
             self.finish_batch()?;
+        }
+        if !self.impaired.is_empty() {
+            self.release_impaired()?;
         }
         self.publish_load();
         if busy {
@@ -213,6 +239,7 @@ impl<E: Engine> Worker<E> {
                 Command::Detach { port, done } => {
                     self.engine.detach(port)?;
                     self.stop_throttling(port);
+                    self.drop_waiting(port);
                     self.mirrors
                         .extract_if(.., |sender| !sender.remove_port(port))
                         .for_each(MirrorSender::close);
@@ -224,6 +251,11 @@ impl<E: Engine> Worker<E> {
                 }
                 Command::Unmirror(mirror) => self.mirrors.retain(|sender| !sender.is_of(&mirror)),
                 Command::Inject { ports, frame } => self.inject(&ports, &frame)?,
+                Command::Impair { port, side, setup, done } => {
+                    self.impaired.set(port, side, setup);
+                    self.update_detour();
+                    let _ = done.send(());
+                }
                 Command::Ping { done } => _ = done.send(()),
                 #[cfg(test)]
                 Command::Block { until } => _ = until.recv(),
@@ -243,56 +275,45 @@ impl<E: Engine> Worker<E> {
     /// Decides and executes one frame. The parts that it shares with [`Worker::forward_mirrored`] are inlined in both, so
     /// that a frame without a mirror does not pay for calls.
     #[inline]
-    fn forward(&mut self, now: Tick, arrival: Arrival<E::Buffer>) -> io::Result<()> {
-        self.decide(now, &arrival, &mut ());
+    fn forward(&mut self, arrival: Arrival<E::Buffer>) -> io::Result<()> {
+        self.decide(&arrival, &mut ());
         self.execute(arrival)
     }
 
     /// As [`Worker::forward`], and sends a record to the mirrors.
     #[cold]
     #[inline(never)]
-    fn forward_mirrored(&mut self, now: Tick, arrival: Arrival<E::Buffer>) -> io::Result<()> {
+    fn forward_mirrored(&mut self, arrival: Arrival<E::Buffer>) -> io::Result<()> {
         let mut steps = Steps::default();
-        self.decide(now, &arrival, &mut steps);
+        self.decide(&arrival, &mut steps);
         self.mirror(&arrival, Some(arrival.port), &steps);
         self.execute(arrival)
     }
 
     /// Records the current frame. `received_on` is absent for one that the switch made.
     pub(super) fn mirror(&self, arrival: &Arrival<E::Buffer>, received_on: Option<PortId>, steps: &Steps) {
-        let frame = arrival.frame(self.engine.bytes(&arrival.buffer));
+        self.mirror_frame(&arrival.frame(self.engine.bytes(&arrival.buffer)), received_on, steps);
+    }
+
+    pub(super) fn mirror_frame(&self, frame: &Frame<'_>, received_on: Option<PortId>, steps: &Steps) {
         let path = FramePath { ingress: received_on, outcome: &self.outcome };
         for sender in &self.mirrors {
-            sender.send_if_wanted(&frame, steps, path);
+            sender.send_if_wanted(frame, steps, path);
         }
     }
 
-    /// Decides what happens to a frame, and counts it.
     #[inline(always)]
-    fn decide<O: Observer>(&mut self, now: Tick, arrival: &Arrival<E::Buffer>, observer: &mut O) {
-        let frame = arrival.frame(self.engine.bytes(&arrival.buffer));
-        let counters = self.counters.port(arrival.port);
-        counters.rx_frames.add(1);
-        counters.rx_bytes.add(frame.bytes.len() as u64);
-        self.switch.process(now, arrival.port, &frame, &mut self.outcome, observer);
-        self.counters.count(&self.outcome);
-        if self.outcome.is_notable() {
-            let (switch, counters, outcome) = (&self.switch, &self.counters, &self.outcome);
-            let notifier = &mut self.notifier;
-            NotableFrame { switch, counters, notifier, now, frame: &frame, outcome }.report();
-            if self.punter.punt(now, &frame, outcome) {
-                (self.mailbox.notices.on_notice)();
-            }
-            self.penalise_segments();
-        }
+    fn decide<O: Observer>(&mut self, arrival: &Arrival<E::Buffer>, observer: &mut O) {
+        let (engine, decider) = self.split();
+        decider.decide(arrival.port, &arrival.frame(engine.bytes(&arrival.buffer)), observer);
     }
 
-    /// Slows a port down that sends super-frames of too many segments: to find that out costs time too.
-    #[cold]
-    fn penalise_segments(&mut self) {
-        if self.outcome.refused().iter().any(|(_, reason)| *reason == DropReason::TooManySegments) {
-            self.throttle.penalise(self.outcome.ingress());
-        }
+    /// The engine, whose buffer has the frame, and the rest of what a decision needs.
+    #[inline(always)]
+    pub(super) fn split(&mut self) -> (&E, Decider<'_>) {
+        let Worker { switch, engine, counters, mailbox, notifier, punter, outcome, throttle, now, .. } = self;
+        let notices = &mailbox.notices;
+        (engine, Decider { switch, counters, notices, notifier, punter, outcome, throttle, now: *now })
     }
 
     #[inline(always)]
@@ -305,5 +326,46 @@ impl<E: Engine> Worker<E> {
                 Ok(())
             }
         }
+    }
+}
+
+/// What a decision uses of a worker, apart from the buffer with the frame.
+pub(super) struct Decider<'a> {
+    switch: &'a Switch,
+    counters: &'a Counters,
+    notices: &'a super::NoticeSender,
+    notifier: &'a mut FdbNotifier,
+    punter: &'a mut Punter,
+    outcome: &'a mut Outcome,
+    throttle: &'a mut Throttle,
+    now: Now,
+}
+
+impl Decider<'_> {
+    /// Decides what happens to a frame, and counts it.
+    #[inline(always)]
+    pub(super) fn decide<O: Observer>(self, ingress: PortId, frame: &Frame<'_>, observer: &mut O) {
+        let Decider { switch, counters, notices, notifier, punter, outcome, throttle, now } = self;
+        let of_port = counters.port(ingress);
+        of_port.rx_frames.add(1);
+        of_port.rx_bytes.add(frame.bytes.len() as u64);
+        switch.process(now, ingress, frame, outcome, observer);
+        counters.count(outcome);
+        if outcome.is_notable() {
+            let now = now.tick;
+            NotableFrame { switch, counters, notifier, now, frame, outcome }.report();
+            if punter.punt(now, frame, outcome) {
+                (notices.on_notice)();
+            }
+            penalise_segments(throttle, outcome);
+        }
+    }
+}
+
+/// Slows a port down that sends super-frames of too many segments: to find that out costs time too.
+#[cold]
+fn penalise_segments(throttle: &mut Throttle, outcome: &Outcome) {
+    if outcome.refused().iter().any(|(_, reason)| *reason == DropReason::TooManySegments) {
+        throttle.penalise(outcome.ingress());
     }
 }

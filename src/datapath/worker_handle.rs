@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 use nix::sys::eventfd::EventFd;
 
+use super::impairment::{Impairment, LinkSetup, Schedule};
 use super::worker::Command;
 use super::{Datapath, DatapathError, kernel};
-use crate::switch::PortId;
+use crate::switch::{PortId, Side};
 use crate::sys::queue::Queue;
 
 /// The longest wait for a worker. A turn takes some 100 ms if the receivers of its frames are expensive.
@@ -258,6 +259,25 @@ impl Datapath {
             self.pending_detaches().push(PendingDetach { port, replies });
         }
         detached
+    }
+
+    /// Impairs a port in one direction; without an impairment, ends it. Returns when all workers do so, except for those
+    /// that are stalled: they do so when they respond again. Each worker has random numbers of its own.
+    pub fn impair(&self, port: PortId, side: Side, impairment: Impairment, seed: u64) {
+        let (deadline, schedule) = (reply_deadline(), Schedule::default());
+        let mut waiting = Vec::with_capacity(self.workers.len());
+        for (number, worker) in (0u64..).zip(&self.workers) {
+            let (done, reply) = bounded(1);
+            let setup = LinkSetup { impairment, seed: seed.wrapping_add(number), schedule: schedule.clone() };
+            let command = Command::Impair { port, side, setup, done };
+            // Fails if the worker has ended, which it has reported.
+            if worker.channel.send(command).is_ok() {
+                waiting.push((&worker.channel, reply));
+            }
+        }
+        for (channel, reply) in waiting {
+            let _ = channel.reply(&reply, deadline);
+        }
     }
 
     fn pending_detaches(&self) -> std::sync::MutexGuard<'_, Vec<PendingDetach>> {

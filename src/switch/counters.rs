@@ -10,7 +10,7 @@
 //! or when the write has completed. On a port without offload, `segments` frames replace the `segmented`
 //! frame. So for all ports together
 //!
-//! `forwarded + flood_copies + answered + injected - segmented + segments = tx_frames + dropped on egress + in flight`,
+//! `forwarded + flood_copies + answered + injected + duplicated - segmented + segments = tx_frames + dropped on egress + in flight`,
 //!
 //! and nothing is in flight on an idle switch. A super-frame (GSO packet) counts as one frame.
 
@@ -61,13 +61,11 @@ macro_rules! port_counters {
             pub drops: [u64; DropReason::COUNT],
         }
 
-        // Derived, `Default` would be limited to 32 drop reasons.
+        // Not derived, because that is limited to arrays of 32 elements.
         impl Default for PortCounters {
             fn default() -> PortCounters {
-                PortCounters {
-                    $($name: Count::default(),)+
-                    drops: std::array::from_fn(|_| Count::default()),
-                }
+                let drops = std::array::from_fn(|_| Count::default());
+                PortCounters { $($name: Count::default(),)+ drops }
             }
         }
 
@@ -122,6 +120,8 @@ port_counters! {
     segmented,
     /// Frames that they became.
     segments,
+    /// Copies of frames for this port that its impairment has added.
+    duplicated,
     /// MAC addresses learned on this port for the first time.
     fdb_learned,
     /// MAC addresses that moved here from another port.
@@ -175,7 +175,12 @@ impl PortCounts {
     /// Frames on their way to an egress port, computed from the sum of all ports. Zero when the switch is
     /// idle.
     pub fn in_flight(&self) -> i64 {
-        let begun = self.forwarded + self.flood_copies + self.answered + self.injected + self.segments;
+        let begun = self.forwarded
+            + self.flood_copies
+            + self.answered
+            + self.injected
+            + self.duplicated
+            + self.segments;
         let ended = self.segmented + self.tx_frames + self.dropped(Side::Egress);
         begun.wrapping_sub(ended).cast_signed()
     }

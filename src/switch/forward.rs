@@ -4,11 +4,14 @@
 use super::fdb::{Database, FdbKey, Learned};
 use super::gateway::Claim;
 use super::mdb::{self, Class, Scope, Snapshot};
+use super::meter::MeterTime;
 use super::outcome::{Destination, Edit, Egress, Fault, FrameClass, Outcome, Punt};
+use super::port::{EgressPort, IngressPort};
 use super::segmentation::segments;
 use super::vlan::{Classified, VlanFault};
 use super::{
-    DropReason, Frame, Observer, Port, PortFlag, PortFlags, PortId, Step, Switch, Tick, Verdict, Violation,
+    DropReason, Frame, LimitKind, Observer, Port, PortFlag, PortFlags, PortId, Step, Switch, Verdict,
+    Violation,
 };
 use crate::wire::ip::{transport4, transport6};
 use crate::wire::segment::wire_length;
@@ -43,13 +46,14 @@ impl Admitted<'_> {
 /// compiled apart, so that it does not pay for them.
 pub(super) struct Forwarding<'a, const VLANS: bool> {
     pub(super) switch: &'a Switch,
-    pub(super) now: Tick,
+    /// The time, and whether limits count the frame.
+    pub(super) at: MeterTime,
     pub(super) ingress: PortId,
     pub(super) frame: &'a Frame<'a>,
 }
 
 impl<const VLANS: bool> Forwarding<'_, VLANS> {
-    /// Decides. The only side effect is learning in `fdb`: the real database, or a dry run.
+    /// Decides. The side effects are learning in `fdb`, which is the real database or a dry run, and the tokens of limits.
     #[inline]
     pub(super) fn decide<D: Database, O: Observer>(
         &self,
@@ -58,7 +62,7 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         observer: &mut O,
     ) {
         outcome.begin(self.ingress);
-        outcome.verdict = match admit::<VLANS, O>(self.switch, self.ingress, self.frame, observer) {
+        outcome.verdict = match admit(self, observer) {
             Ok(admitted) => {
                 observer.note(Step::Admitted);
                 outcome.class.vlan = admitted.vlan;
@@ -93,7 +97,7 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         if admitted.flags.changes(PortFlags::INGRESS) {
             return self.learn_as_flags_say(admitted.flags, source, fdb);
         }
-        Ok(fdb.learn(self.now, source, self.ingress))
+        Ok(fdb.learn(self.at.now.tick, source, self.ingress))
     }
 
     /// A locked port learns no new address: one is there if it was added, or learned before (`br_handle_frame_finish` in
@@ -106,12 +110,12 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         fdb: &mut D,
     ) -> Result<Learned, DropReason> {
         let locked = flags.has(PortFlag::Locked);
-        let is_here = || fdb.lookup(self.now, source) == Some(self.ingress);
+        let is_here = || fdb.lookup(self.at.now.tick, source) == Some(self.ingress);
         if locked && !is_here() {
             return Err(DropReason::Locked);
         }
         let learns = flags.has(PortFlag::Learning) && !flags.has(PortFlag::Hub);
-        if learns { Ok(fdb.learn(self.now, source, self.ingress)) } else { Ok(Learned::Off) }
+        if learns { Ok(fdb.learn(self.at.now.tick, source, self.ingress)) } else { Ok(Learned::Off) }
     }
 }
 
@@ -148,12 +152,11 @@ impl From<OffloadFault> for Refusal {
 /// Checks whether a frame is admitted. Learning comes later, so nothing is learned from a frame that is dropped here.
 #[inline]
 fn admit<'a, const VLANS: bool, O: Observer>(
-    switch: &Switch,
-    ingress: PortId,
-    frame: &Frame<'a>,
+    forwarding: &Forwarding<'a, VLANS>,
     observer: &mut O,
 ) -> Result<Admitted<'a>, Refusal> {
-    let Some((port, flags)) = switch.ports.with_flags(ingress) else {
+    let &Forwarding { switch, ingress, frame, .. } = forwarding;
+    let Some(IngressPort { port, flags, limited }) = switch.ports.ingress(ingress) else {
         return Err(DropReason::IngressDown.into());
     };
     let Port { up, host: from_host, .. } = port;
@@ -180,6 +183,9 @@ fn admit<'a, const VLANS: bool, O: Observer>(
     check_offload(frame, &ethernet)?;
     if !from_host {
         check_identity(switch, ingress, vlan, &ethernet)?;
+    }
+    if limited {
+        forwarding.check_rate(ingress, LimitKind::IngressRate)?;
     }
     Ok(Admitted { ethernet, from_host, forwards: up, flags, vlan })
 }
@@ -335,7 +341,7 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
             };
         }
         let hub = admitted.flags.has(PortFlag::Hub);
-        let found = if hub { None } else { fdb.lookup(self.now, admitted.key(destination)) };
+        let found = if hub { None } else { fdb.lookup(self.at.now.tick, admitted.key(destination)) };
         observer.note(Step::LookedUp(found));
         match found {
             Some(egress) => self.deliver(egress, outcome),
@@ -416,6 +422,9 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         outcome: &mut Outcome,
         observer: &mut O,
     ) -> Verdict {
+        if let Err(reason) = self.check_storm(kind) {
+            return Verdict::Drop(reason);
+        }
         self.classify(kind, outcome);
         for egress in ports {
             match self.send(egress, outcome) {
@@ -440,7 +449,7 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
 
     /// The one egress rule: that of the ports, and that of the VLANs. Returns the port, and the edit of its copy.
     #[inline]
-    fn may_deliver(&self, class: &FrameClass, egress: PortId) -> Result<(Port, Edit), DropReason> {
+    fn may_deliver(&self, class: &FrameClass, egress: PortId) -> Result<(EgressPort, Edit), DropReason> {
         let port = self.switch.ports.may_deliver(class, egress)?;
         let vlans = &self.switch.vlans;
         match class.vlan.filter(|_| VLANS) {
@@ -450,18 +459,42 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         }
     }
 
-    /// Sends the frame to a port, in the form that the port takes, if it may have it.
-    #[inline]
+    /// Sends the frame to a port, in the form that the port takes, if it may have it. Inlined in the loop of a flood, so that
+    /// a port of it does not pay for a call.
+    #[inline(always)]
     fn send(&self, egress: PortId, outcome: &mut Outcome) -> Result<(), DropReason> {
         let (port, edit) = self.may_deliver(&outcome.class, egress)?;
+        let whole = port.has_offload() || self.frame.vnet.is_complete();
+        if !whole {
+            self.segment(outcome)?;
+        }
+        if port.is_limited() {
+            self.check_rate(egress, LimitKind::EgressRate)?;
+        }
         let copy = Egress { port: egress, edit };
-        if port.offload || self.frame.vnet.is_complete() {
+        if whole {
             outcome.egress.push(copy);
         } else {
-            self.segment(outcome)?;
             outcome.segmented.push(copy);
         }
         Ok(())
+    }
+
+    /// Checks the storm control of the ingress port.
+    #[inline]
+    fn check_storm(&self, destination: Destination) -> Result<(), DropReason> {
+        let &Forwarding { switch, at, ingress, .. } = self;
+        match LimitKind::of_storm(destination) {
+            Some(kind) if switch.ports.is_limited(ingress) => switch.limits.check(ingress, kind, 1, at),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks a rate limit. A super-frame counts with its whole length.
+    #[cold]
+    fn check_rate(&self, port: PortId, kind: LimitKind) -> Result<(), DropReason> {
+        let bits = self.frame.bytes.len() as u64 * 8;
+        self.switch.limits.check(port, kind, bits, self.at)
     }
 
     /// Counts the segments, the first time that a port needs them.

@@ -8,8 +8,10 @@ mod forward;
 pub mod gateway;
 pub mod guard;
 pub mod ipvlan;
+mod limits;
 pub mod loop_detection;
 pub mod mdb;
+mod meter;
 pub mod observer;
 pub mod outcome;
 pub mod port;
@@ -29,20 +31,24 @@ pub use fdb::Fdb;
 pub use forward::OffloadFault;
 pub use gateway::{Claim, Gateway, GatewayReply, SharedMac};
 pub use guard::{Guards, Identity};
+pub use limits::LimitKind;
+pub use meter::Rate;
 pub use observer::{Observer, Step, Steps};
 pub use outcome::{Destination, Edit, Egress, Fault, FrameClass, Outcome, Punt};
-pub use port::{Port, PortId, PortState, Ports};
+pub use port::{EgressPort, Port, PortId, PortState, Ports};
 pub use port_flags::{PortFlag, PortFlags};
 pub use port_set::PortSet;
-pub use time::Tick;
+pub use time::{Now, Tick};
 pub use verdict::{DropReason, Side, Verdict};
 pub use violation::Violation;
 pub use vlan::{Vid, VlanSettings, Vlans};
 
 use fdb::DryRun;
 use forward::Forwarding;
+use limits::Limits;
 use loop_detection::{LoopDetector, SharedDetector};
 use mdb::Mdb;
+use meter::{MeterTime, Metering};
 
 use crate::wire::{Mac, VnetHeader};
 
@@ -77,6 +83,8 @@ pub struct Switch {
     pub fdb: Fdb,
     /// The identities of the guarded ports. Set with [`Switch::set_guard`].
     pub guards: Guards,
+    /// Storm control and rate limits. Set with [`Switch::set_limit`].
+    limits: Limits,
     /// The gateway.
     pub gateway: Gateway,
     /// The ports of each multicast group, where snooping is on.
@@ -103,6 +111,7 @@ impl Switch {
             ports: Ports::new(),
             fdb,
             guards: Guards::default(),
+            limits: Limits::default(),
             gateway: settings.gateway,
             mdb: Mdb::default(),
             vlans: Vlans::default(),
@@ -155,51 +164,64 @@ impl Switch {
         self.fdb.reserve(port, identity.map(|identity| identity.mac));
     }
 
+    /// Sets or ends a limit of a port.
+    pub fn set_limit(&self, port: PortId, kind: LimitKind, rate: Option<Rate>) {
+        let limited = self.limits.set(port, kind, rate);
+        self.ports.set_limited(port, limited);
+    }
+
+    /// Ends all limits of a port.
+    pub fn clear_limits(&self, port: PortId) {
+        LimitKind::ALL.into_iter().for_each(|kind| self.set_limit(port, kind, None));
+    }
+
     /// Decides what to do with one frame received on `ingress` at time `now`, and learns its source. `observer` receives
     /// each step; with `&mut ()` this compiles to nothing.
     #[allow(clippy::too_many_arguments, reason = "when, where and what came in, and who is told")]
     #[inline]
     pub fn process<O: Observer>(
         &self,
-        now: Tick,
+        now: impl Into<Now>,
         ingress: PortId,
         frame: &Frame<'_>,
         outcome: &mut Outcome,
         observer: &mut O,
     ) {
+        let at = MeterTime { now: now.into(), metering: Metering::Take };
         if self.vlans.settings().filtering {
-            return self.process_with_vlans(now, ingress, frame, outcome, observer);
+            return self.process_with_vlans(at, ingress, frame, outcome, observer);
         }
-        Forwarding::<false> { switch: self, now, ingress, frame }.decide(&self.fdb, outcome, observer);
+        Forwarding::<false> { switch: self, at, ingress, frame }.decide(&self.fdb, outcome, observer);
     }
 
     #[allow(clippy::too_many_arguments, reason = "those of `process`")]
     #[inline(never)]
     fn process_with_vlans<O: Observer>(
         &self,
-        now: Tick,
+        at: MeterTime,
         ingress: PortId,
         frame: &Frame<'_>,
         outcome: &mut Outcome,
         observer: &mut O,
     ) {
-        Forwarding::<true> { switch: self, now, ingress, frame }.decide(&self.fdb, outcome, observer);
+        Forwarding::<true> { switch: self, at, ingress, frame }.decide(&self.fdb, outcome, observer);
     }
 
     /// What [`Switch::process`] would do with the frame. Runs the same code, and changes nothing.
     pub fn trace<O: Observer>(
         &self,
-        now: Tick,
+        now: impl Into<Now>,
         ingress: PortId,
         frame: &Frame<'_>,
         observer: &mut O,
     ) -> Outcome {
         let mut outcome = Outcome::default();
         let dry_run = DryRun::new(&self.fdb);
+        let at = MeterTime { now: now.into(), metering: Metering::Peek };
         if self.vlans.settings().filtering {
-            Forwarding::<true> { switch: self, now, ingress, frame }.decide(dry_run, &mut outcome, observer);
+            Forwarding::<true> { switch: self, at, ingress, frame }.decide(dry_run, &mut outcome, observer);
         } else {
-            Forwarding::<false> { switch: self, now, ingress, frame }.decide(dry_run, &mut outcome, observer);
+            Forwarding::<false> { switch: self, at, ingress, frame }.decide(dry_run, &mut outcome, observer);
         }
         outcome
     }

@@ -45,10 +45,11 @@ const OFFLOAD: u64 = 1 << 60;
 const BLOCKED: u64 = 1 << 59;
 const STATE_SHIFT: u32 = 56;
 const STATE: u64 = 0b111 << STATE_SHIFT;
+const LIMITED: u64 = 1 << 55;
 const FLAGS_SHIFT: u32 = 32;
 const FLAGS: u64 = 0xffff << FLAGS_SHIFT;
 /// What [`Ports::set`] keeps.
-const KEPT: u64 = BLOCKED | STATE | FLAGS;
+const KEPT: u64 = BLOCKED | STATE | LIMITED | FLAGS;
 const HAIRPIN: u64 = flag_bits(PortFlag::Hairpin);
 const EGRESS_FLAGS: u64 = (PortFlags::EGRESS.to_bits() as u64) << FLAGS_SHIFT;
 
@@ -57,6 +58,30 @@ const fn flag_bits(flag: PortFlag) -> u64 {
     let mut flags = PortFlags::from_bits(0);
     flags.set(flag, !flag.default());
     (flags.to_bits() as u64) << FLAGS_SHIFT
+}
+
+/// What a decision needs to know about a frame's ingress port.
+pub(super) struct IngressPort {
+    pub(super) port: Port,
+    pub(super) flags: PortFlags,
+    /// It has storm control or rate limits.
+    pub(super) limited: bool,
+}
+
+/// The word of an egress port that may have the frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EgressPort(u64);
+
+impl EgressPort {
+    /// The device accepts super-frames and partial checksums.
+    pub const fn has_offload(self) -> bool {
+        self.0 & OFFLOAD != 0
+    }
+
+    /// It has storm control or rate limits.
+    pub const fn is_limited(self) -> bool {
+        self.0 & LIMITED != 0
+    }
 }
 
 /// The state of a port in the spanning tree (802.1D-2004 §7.4, `BR_STATE_*` of Linux `include/uapi/linux/if_bridge.h`).
@@ -180,6 +205,17 @@ impl Ports {
         flags_of(self.word(id))
     }
 
+    /// Sets whether a port has storm control or rate limits.
+    pub(super) fn set_limited(&self, id: PortId, limited: bool) {
+        self.update_present(id, |word| word & !LIMITED | if limited { LIMITED } else { 0 });
+    }
+
+    /// Whether a port has storm control or rate limits.
+    #[inline]
+    pub(super) fn is_limited(&self, id: PortId) -> bool {
+        self.word(id) & LIMITED != 0
+    }
+
     /// Blocks a port: it neither receives nor sends, until [`Ports::unblock`].
     pub fn block(&self, id: PortId) {
         self.update_present(id, |word| word | BLOCKED);
@@ -225,11 +261,11 @@ impl Ports {
         Port::unpack(self.word(id))
     }
 
-    /// A port with its flags.
+    /// A port that has received a frame.
     #[inline]
-    pub(super) fn with_flags(&self, id: PortId) -> Option<(Port, PortFlags)> {
+    pub(super) fn ingress(&self, id: PortId) -> Option<IngressPort> {
         let word = self.word(id);
-        Some((Port::unpack(word)?, flags_of(word)))
+        Some(IngressPort { port: Port::unpack(word)?, flags: flags_of(word), limited: word & LIMITED != 0 })
     }
 
     /// All ports, in the order of their numbers.
@@ -245,9 +281,8 @@ impl Ports {
     /// The one egress rule, for unicast, flood and groups. Not back to the ingress port, unless that is a hairpin; not to a
     /// port that is down or blocked; not against the port's flags; not more than the egress MTU and one tag
     /// (`is_skb_forwardable` in Linux `include/linux/netdevice.h`). So a frame with two tags may have a full-size payload.
-    /// Returns the egress port.
     #[inline]
-    pub fn may_deliver(&self, class: &FrameClass, egress: PortId) -> Result<Port, DropReason> {
+    pub fn may_deliver(&self, class: &FrameClass, egress: PortId) -> Result<EgressPort, DropReason> {
         let word = self.word(egress);
         if egress == class.ingress && word & HAIRPIN == 0 {
             return Err(DropReason::Filtered);
@@ -258,7 +293,7 @@ impl Ports {
                     self.check_flags(class, flags_of(word))?;
                 }
                 let longest = port.mtu as usize + crate::wire::ETHERNET_HEADER + crate::wire::VLAN_TAG;
-                if class.wire_length <= longest { Ok(port) } else { Err(DropReason::Oversize) }
+                if class.wire_length <= longest { Ok(EgressPort(word)) } else { Err(DropReason::Oversize) }
             }
             _ if is_blocked(word) => Err(DropReason::EgressBlocked),
             _ => Err(DropReason::EgressDown),

@@ -4,6 +4,10 @@ mod vlan;
 
 use std::net::Ipv4Addr;
 
+mod limits;
+
+use limits::limited;
+
 use super::fdb::{FdbEntry, FdbKey, FdbState, Learned};
 use super::*;
 use crate::wire::arp::Arp;
@@ -530,6 +534,13 @@ fn producer(reason: DropReason) -> Producer {
             let frame = Frame { bytes: &bytes, vnet: VnetHeader::default() };
             decide(&with_flag(P2, PortFlag::Flood, false), P1, &frame).0
         }),
+        DropReason::StormBroadcast => Decision(|| limited(P1, LimitKind::StormBroadcast, Mac::BROADCAST)),
+        DropReason::StormUnknownUnicast => Decision(|| limited(P1, LimitKind::StormUnknownUnicast, C)),
+        DropReason::StormMulticast => {
+            Decision(|| limited(P1, LimitKind::StormMulticast, Mac([1, 0, 0x5e, 0, 0, 1])))
+        }
+        DropReason::IngressRate => Decision(|| limited(P1, LimitKind::IngressRate, B)),
+        DropReason::EgressRate => Decision(|| limited(P2, LimitKind::EgressRate, B)),
         DropReason::NoEgress => Decision(|| {
             let switch = without_host_port();
             for port in [P2, P3] {
@@ -540,7 +551,13 @@ fn producer(reason: DropReason) -> Producer {
         DropReason::NoMember => Decision(|| run(&snooping(&[]), P1, &to_group(&join_of(GROUP_2)))),
         DropReason::TooManySegments => Decision(|| to_port_without_offload(8)),
         DropReason::Unsegmentable => Decision(|| to_port_without_offload(1460)),
-        DropReason::EgressQueueFull | DropReason::EgressRefused | DropReason::EgressThrottled => Datapath,
+        DropReason::EgressQueueFull
+        | DropReason::EgressRefused
+        | DropReason::EgressThrottled
+        | DropReason::IngressLoss
+        | DropReason::IngressDelayFull
+        | DropReason::EgressLoss
+        | DropReason::EgressDelayFull => Datapath,
     }
 }
 

@@ -23,3 +23,27 @@ impl Tick {
         self.0.saturating_sub(earlier.0)
     }
 }
+
+/// The current time: coarse for the forwarding database, and fine for limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Tenths of a second.
+    pub tick: Tick,
+    /// Nanoseconds, of the same clock.
+    pub nanos: u64,
+}
+
+impl Now {
+    /// This time after the switch was created.
+    pub fn at(since_start: Duration) -> Now {
+        Now { tick: Tick::at(since_start), nanos: u64::try_from(since_start.as_nanos()).unwrap_or(u64::MAX) }
+    }
+}
+
+/// The start of a tick.
+impl From<Tick> for Now {
+    fn from(tick: Tick) -> Now {
+        const NANOS_PER_TICK: u64 = 1_000_000_000 / Tick::PER_SECOND as u64;
+        Now { tick, nanos: u64::from(tick.0) * NANOS_PER_TICK }
+    }
+}

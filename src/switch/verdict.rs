@@ -83,6 +83,13 @@ drop_reasons! {
     IngressDown => "ingress_down", Ingress, "the port is down, or on its way out";
     IngressBlocked => "ingress_blocked", Ingress, "the port is blocked, by the spanning tree or because frames of other ports came back there";
     Locked => "locked", Ingress, "the port is locked, and the source is not an address of it";
+    StormBroadcast => "storm_broadcast", Ingress, "more broadcast frames than the port's storm control allows";
+    StormUnknownUnicast => "storm_unknown_unicast", Ingress,
+        "more frames to unknown addresses than the port's storm control allows";
+    StormMulticast => "storm_multicast", Ingress, "more multicast frames than the port's storm control allows";
+    IngressRate => "ingress_rate", Ingress, "more than the port's ingress rate limit allows";
+    IngressLoss => "ingress_loss", Ingress, "lost by the impairment of the port";
+    IngressDelayFull => "ingress_delay_full", Ingress, "too many frames wait for the impairment of the port";
     NoEgress => "no_egress", Ingress, "a flood, and no other port is up";
     /// (RFC 4541)
     NoMember => "no_member", Ingress,
@@ -115,6 +122,9 @@ drop_reasons! {
     FloodOff => "flood_off", Egress, "the port does not take floods of this kind";
     /// (802.1Q-2022 §8.8.10, egress filtering)
     EgressVlan => "egress_vlan", Egress, "the port is not a member of the frame's VLAN";
+    EgressRate => "egress_rate", Egress, "more than the port's egress rate limit allows";
+    EgressLoss => "egress_loss", Egress, "lost by the impairment of the port";
+    EgressDelayFull => "egress_delay_full", Egress, "too many frames wait for the impairment of the port";
     Oversize => "oversize", Egress, "longer than the port's MTU";
     EgressQueueFull => "egress_queue_full", Egress, "the device's queue was full";
     EgressRefused => "egress_refused", Egress, "the device refused it";

@@ -61,6 +61,27 @@ fn check_balance(arguments: &str) {
     assert_balanced(&counters_at_rest(&s).0);
 }
 
+/// Lost, duplicated and delayed frames, and frames beyond a limit, are counted too.
+#[test]
+fn balances_with_impairments_and_limits() {
+    let s = Uswitch::with("--ports 3");
+    s.host().run("uswitch port add plain --no-offload").ok();
+    for (port, settings) in [
+        ("container1", "--delay 1ms --loss 1% --direction both"),
+        ("container2", "--duplicate 10% --delay 1ms --jitter 1ms --direction both"),
+        ("container3", "--egress-rate 20mbit"),
+        ("plain", "--loss 1% --duplicate 1% --ingress-rate 20mbit"),
+    ] {
+        s.host().run(&format!("uswitch port set {port} {settings}")).ok();
+    }
+    all_kinds_of_traffic(&s);
+    let (after, _) = counters_at_rest(&s);
+    assert_balanced(&after);
+    let drops = |port, reason| s.drops(port, reason);
+    assert!(drops("container1", "egress_loss") > 0 && drops("container1", "ingress_loss") > 0);
+    assert!(drops("container3", "egress_rate") > 0 && s.count("container2", "duplicated") > 0);
+}
+
 /// A container sends faster than the switch reads: `queue_dropped` has what its device's queue could not hold.
 #[test]
 fn counts_frames_lost_in_the_device_queue() {
@@ -125,9 +146,9 @@ fn assert_balanced(stats: &Value) {
         let ends = ends.iter().sum::<u64>() + dropped(row, Side::Ingress);
         assert_eq!(row["rx_frames"].as_u64(), Some(ends), "{row:#}");
     }
-    let [begun, ended] =
-        [["forwarded", "flood_copies", "answered", "segments"], ["segmented", "tx_frames", "", ""]]
-            .map(|counters| counters.map(|counter| sum(stats, counter)).iter().sum::<u64>());
+    let begun = ["forwarded", "flood_copies", "answered", "injected", "duplicated", "segments"];
+    let sum_of = |counters: &[&str]| counters.iter().map(|counter| sum(stats, counter)).sum::<u64>();
+    let (begun, ended) = (sum_of(&begun), sum_of(&["segmented", "tx_frames"]));
     let refused: u64 = rows(stats).iter().map(|row| dropped(row, Side::Egress)).sum();
     assert_eq!(begun, ended + refused, "{stats:#}");
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use super::{Checked, FDB_MOST, HOST, InvalidValue, container_name, range_error, spanning_tree};
-use crate::control::report::{PortSettings, PortVlans};
+use crate::control::report::{DirectionImpairment, PortLimit, PortSettings, PortVlans};
+use crate::switch::LimitKind;
 use crate::switch::stp::PortConfig;
 
 /// Checks the settings of the port with this name.
@@ -17,7 +18,28 @@ pub fn port_settings(name: &str, settings: &PortSettings) -> Result<(), InvalidV
     }
     check_range(settings.fdb_max_learned, 0..=FDB_MOST)?;
     settings.vlan.as_ref().map_or(Ok(()), port_vlans)?;
-    spanning_tree::port(settings, PortConfig::default()).map(|_| ())
+    spanning_tree::port(settings, PortConfig::default())?;
+    settings.limits.given().try_for_each(|(kind, limit)| check_limit(kind, limit))?;
+    settings.impairment.given().try_for_each(|(_, impairment)| check_impairment(&impairment))
+}
+
+fn check_impairment(impairment: &DirectionImpairment) -> Result<(), InvalidValue> {
+    const LONGEST: u64 = 60_000_000;
+    check_range(Some(impairment.delay_us), 0..=LONGEST)?;
+    check_range(Some(impairment.jitter_us), 0..=LONGEST)?;
+    check_range(Some(impairment.rate).filter(|rate| *rate > 0), BIT_RATES)
+}
+
+/// Rates in bits per second.
+const BIT_RATES: RangeInclusive<u64> = 1000..=1_000_000_000_000;
+
+fn check_limit(kind: LimitKind, PortLimit { rate, burst }: PortLimit) -> Result<(), InvalidValue> {
+    let (rates, bursts) = match kind {
+        LimitKind::IngressRate | LimitKind::EgressRate => (BIT_RATES, 1500..=1 << 30),
+        _ => (1..=1_000_000_000, 1..=1_000_000_000),
+    };
+    check_range(Some(rate).filter(|rate| *rate > 0), rates)?;
+    check_range(burst, bursts)
 }
 
 /// Checks that a value, if there is one, is in range.

@@ -122,6 +122,13 @@ const FAMILIES: &[MetricFamily] = &[
         port_samples(s, out, |port| port.segments);
     }),
     counter(
+        "uswitch_port_duplicated_frames_total",
+        "Copies of frames for the port that its impairment has added",
+        |s, out| {
+            port_samples(s, out, |port| port.duplicated);
+        },
+    ),
+    counter(
         "uswitch_port_throttled_microseconds_total",
         "Time in which the port was not read, because its frames took too much of a worker's time",
         |s, out| {

@@ -6,6 +6,8 @@
 //! script for the Linux bridge works here too.
 
 mod fdb;
+mod impairment;
+mod limit;
 mod mdb;
 mod port;
 mod stats;
@@ -21,6 +23,8 @@ use utoipa::ToSchema;
 pub use self::fdb::{
     FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, FlushReport, NewFdbEntry, NewFdbState,
 };
+pub use self::impairment::{DelayDistribution, DirectionImpairment, Percent, PortImpairments};
+pub use self::limit::{PortLimit, PortLimits};
 pub use self::mdb::{
     MdbCounters, MdbEntry, MdbEntryQuery, MdbQuerier, MdbReport, MdbRouter, MdbSource, MdbState, NewMdbEntry,
 };

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::PortVlans;
+use super::impairment::PortImpairments;
+use super::limit::PortLimits;
 use crate::switch::{PortFlag, PortFlags};
 use crate::wire::Mac;
 
@@ -75,6 +77,12 @@ pub struct PortReport {
     /// Addresses that it has learned.
     #[serde(default)]
     pub fdb_n_learned: u32,
+    /// Storm control and rate limits.
+    #[serde(default)]
+    pub limits: PortLimits,
+    /// Impairments of its frames.
+    #[serde(default)]
+    pub impairment: PortImpairments,
     /// Why the port was throttled in the last second; empty if it was not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub throttled: Vec<Throttled>,
@@ -386,6 +394,10 @@ pub struct PortSettings {
     pub root_block: Option<bool>,
     /// Its VLANs, instead of those that it has.
     pub vlan: Option<PortVlans>,
+    /// Storm control and rate limits.
+    pub limits: PortLimits,
+    /// Impairments of its frames.
+    pub impairment: PortImpairments,
 }
 
 impl PortSettings {
@@ -445,6 +457,8 @@ impl PortReport {
             source_guard: true,
             fdb_max_learned: 0,
             fdb_n_learned: 0,
+            limits: PortLimits::default(),
+            impairment: PortImpairments::default(),
             throttled: Vec::new(),
             blocked: None,
             polled: false,

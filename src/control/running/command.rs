@@ -31,7 +31,7 @@ pub(crate) enum Command {
     /// Plans a port whose device the client creates, in this namespace.
     PlanPort(Box<NewPort>, Netns, Reply<Result<PlannedPort, RunError>>),
     AdoptPort(Box<NewPort>, Box<HandedOver>, Reply<Result<AddedPort, RunError>>),
-    SetPort(String, PortSettings, Reply<Result<PortReport, RunError>>),
+    SetPort(String, Box<PortSettings>, Reply<Result<PortReport, RunError>>),
     RemovePort(String, Reply<Result<(), RunError>>),
     FdbPage(FdbFilter, u32, Reply<FdbPage>),
     AddFdb(NewFdbEntry, Reply<Result<(), RunError>>),

@@ -1,12 +1,15 @@
 //! Changes settings of running ports: all of a request, or none.
 
+use std::hash::{BuildHasher, RandomState};
+
 use tracing::{info, warn};
 
 use super::ports::{LinkState, PortRecord};
 use super::{HostNetwork, RunError, Running};
 use crate::control::config;
 use crate::control::event::DeviceAspect;
-use crate::control::report::{AdminState, PortKind, PortReport, PortSettings};
+use crate::control::report::{AdminState, PortImpairments, PortKind, PortLimits, PortReport, PortSettings};
+use crate::datapath::Impairment;
 use crate::switch::PortId;
 
 impl<M: HostNetwork> Running<M> {
@@ -34,9 +37,11 @@ impl<M: HostNetwork> Running<M> {
         if let Some(admin) = settings.admin_state {
             self.set_admin_state(id, admin)?;
         }
+        self.set_impairments(id, &settings.impairment);
         if let Some(max) = settings.fdb_max_learned {
             self.set_fdb_max_learned(id, u32::try_from(max).unwrap_or(u32::MAX));
         }
+        self.set_limits(id, &settings.limits);
         if let Some(enabled) = settings.guard {
             self.set_port_guard(id, enabled);
         }
@@ -79,6 +84,36 @@ impl<M: HostNetwork> Running<M> {
             record.link = LinkState::of(record.link != LinkState::Down, carrier);
         });
         Ok(())
+    }
+
+    /// Replaces the impairments that are given.
+    fn set_impairments(&mut self, id: PortId, impairments: &PortImpairments) {
+        let Some(record) = self.ports.get_mut(&id) else { return };
+        for (side, mut impairment) in impairments.given() {
+            let seed = impairment.seed.unwrap_or_else(|| RandomState::new().hash_one(id));
+            impairment.seed = Some(seed);
+            self.datapath.impair(id, side, impairment.enforced(), seed);
+            record.impairment.replace(side, impairment);
+            info!(port = record.name, ?side, impairment = impairment.describe(), "impairment changed");
+        }
+    }
+
+    /// Ends the impairments of a port, whose number another port may get.
+    pub(super) fn clear_impairments(&self, id: PortId) {
+        for (side, _) in self.ports[&id].impairment.given() {
+            self.datapath.impair(id, side, Impairment::default(), 0);
+        }
+    }
+
+    /// Changes the limits that are given.
+    fn set_limits(&mut self, id: PortId, limits: &PortLimits) {
+        let Some(record) = self.ports.get_mut(&id) else { return };
+        for (kind, limit) in limits.given() {
+            let rate = limit.enforced(kind);
+            self.switch.set_limit(id, kind, rate);
+            *record.limits.of(kind) = rate.map(|_| limit);
+            info!(port = record.name, ?kind, ?rate, "limit changed");
+        }
     }
 
     /// Turns the carrier of a port that is down off again, after another program turned it on.

@@ -9,7 +9,9 @@ use super::guard::{self, PortGuard};
 use super::loops::LoopRecord;
 use super::{HostNetwork, PortPlan, PortUse, RunError, Running, plan};
 use crate::control::event::{DeviceAspect, EventType};
-use crate::control::report::{AddedPort, AdminState, NewPort, PortKind, PortVlans, Throttled};
+use crate::control::report::{
+    AddedPort, AdminState, NewPort, PortImpairments, PortKind, PortLimits, PortVlans, Throttled,
+};
 use crate::control::topology::{
     Attachment, Device, DeviceId, LinkChange, PortNetns, PortSpec, TopologyError,
 };
@@ -63,6 +65,10 @@ pub(crate) struct PortRecord {
     pub(super) admin: AdminState,
     /// Most addresses that it learns; 0: no limit.
     pub(super) fdb_max_learned: u32,
+    /// Storm control and rate limits that are set.
+    pub(super) limits: PortLimits,
+    /// Impairments that are set.
+    pub(super) impairment: PortImpairments,
     /// What prevents some frames from passing.
     pub(super) fault: Option<String>,
     /// The slot's counters when this port was added.
@@ -114,6 +120,8 @@ impl PortRecord {
             link,
             admin: AdminState::Up,
             fdb_max_learned: 0,
+            limits: PortLimits::default(),
+            impairment: PortImpairments::default(),
             fault: None,
             counted_before: PortCounts::default(),
             compared: PortCounts::default(),
@@ -355,6 +363,8 @@ impl<M: HostNetwork> Running<M> {
         self.switch.assign_mac(id, None);
         self.switch.set_guard(id, None);
         self.switch.fdb.remove_port(id);
+        self.switch.clear_limits(id);
+        self.clear_impairments(id);
         self.release_port(id);
         self.ports.remove(&id);
         info!(port = name, "port deleted");

@@ -24,6 +24,7 @@ pub(super) fn port_stats(ifname: &str, counts: &PortCounts, queue_dropped: Optio
         injected: counts.injected,
         segmented: counts.segmented,
         segments: counts.segments,
+        duplicated: counts.duplicated,
         throttled_us: counts.throttled_us,
         background: counts.background,
         loops: counts.loops,

@@ -14,7 +14,7 @@ use crate::switch::mdb::Class;
 use crate::switch::vlan::VlanFault;
 use crate::switch::{
     Claim, Destination, DropReason, Egress, Fault, Frame, GatewayReply, Observer, OffloadFault, Outcome,
-    PortId, Step, Steps, Verdict, Violation,
+    PortId, Side, Step, Steps, Verdict, Violation,
 };
 use crate::wire::segment::super_frame_header;
 use crate::wire::{EthernetFrame, Mac, Pretty};
@@ -79,7 +79,7 @@ impl<M: HostNetwork> Running<M> {
         let vnet = request.gso_size.map(|size| super_frame_header(&bytes, size).map_err(TraceError::from));
         let frame = Frame { bytes: &bytes, vnet: vnet.transpose()?.unwrap_or_default() };
         let mut seen = DryRunSteps::default();
-        let outcome = &self.switch.trace(self.datapath.now(), ingress, &frame, &mut seen);
+        let outcome = &self.switch.trace(self.datapath.clock(), ingress, &frame, &mut seen);
         let DryRunSteps { steps, not_flooded } = &seen;
         let trace =
             self.explain(&Decision { time: SystemTime::now(), frame, steps: *steps, outcome, not_flooded });
@@ -105,8 +105,8 @@ impl<M: HostNetwork> Running<M> {
         let Decision { time, frame, outcome, .. } = decision;
         let name = |port: PortId| self.port_name(port, *time);
         let ethernet = EthernetFrame::new_checked(frame.bytes);
-        let mut steps: Vec<TraceStep> =
-            decision.steps.iter().filter_map(|step| self.step(step, ethernet.as_ref(), &name)).collect();
+        let step = |step| self.step(step, outcome.ingress(), ethernet.as_ref(), &name);
+        let mut steps: Vec<TraceStep> = decision.steps.iter().filter_map(step).collect();
         steps.extend(flood_class(outcome).map(|class| TraceStep::Flood { class }));
         Trace {
             time: None,
@@ -116,7 +116,7 @@ impl<M: HostNetwork> Running<M> {
             route: None,
             gso_size: frame.vnet.is_super_frame().then_some(frame.vnet.gso_size),
             steps,
-            egress: egress(decision, name),
+            egress: egress(decision, name, |port| self.impairment(port, Side::Egress)),
             verdict: self.verdict(decision),
         }
     }
@@ -124,11 +124,15 @@ impl<M: HostNetwork> Running<M> {
     fn step(
         &self,
         step: Step,
+        ingress: PortId,
         ethernet: Option<&EthernetFrame<'_>>,
         name: &impl Fn(PortId) -> String,
     ) -> Option<TraceStep> {
         Some(match step {
-            Step::Ingress(port) => TraceStep::Ingress { host: port.host },
+            Step::Ingress(port) => {
+                let impairment = self.impairment(ingress, Side::Ingress);
+                TraceStep::Ingress { host: port.host, impairment }
+            }
             Step::Source(mac) => TraceStep::Source { mac },
             Step::Vlan(class) => TraceStep::Vlan { vlan: class.vid.get() },
             Step::Admitted => TraceStep::Admitted,
@@ -139,6 +143,12 @@ impl<M: HostNetwork> Running<M> {
             // The egress ports have it.
             Step::NotFlooded(..) => return None,
         })
+    }
+
+    /// The impairment of a port, if it has one.
+    fn impairment(&self, port: PortId, of: Side) -> Option<String> {
+        let mut given = self.ports.get(&port)?.impairment.given();
+        given.find(|(side, _)| *side == of).map(|(_, impairment)| impairment.describe())
     }
 
     fn answer(&self, answer: GatewayReply) -> String {
@@ -172,15 +182,21 @@ impl<M: HostNetwork> Running<M> {
 }
 
 /// The ports that get the frame and those that do not, in the order of their numbers.
-fn egress(decision: &Decision<'_>, name: impl Fn(PortId) -> String) -> Vec<TraceEgress> {
+fn egress(
+    decision: &Decision<'_>,
+    name: impl Fn(PortId) -> String,
+    impairment: impl Fn(PortId) -> Option<String>,
+) -> Vec<TraceEgress> {
     let outcome = decision.outcome;
     let sent = |egress: &Egress, segments| {
         let (ifname, tag) = (name(egress.port), TagEdit::of(egress.edit));
-        (egress.port, TraceEgress { ifname, reason: None, why: None, segments, tag })
+        let impairment = impairment(egress.port);
+        (egress.port, TraceEgress { ifname, reason: None, why: None, segments, tag, impairment })
     };
     let not_sent = |port, reason: DropReason, why: &str| {
         let (reason, why) = (Some(reason.name().to_owned()), Some(why.to_owned()));
-        (port, TraceEgress { ifname: name(port), reason, why, segments: None, tag: None })
+        let ifname = name(port);
+        (port, TraceEgress { ifname, reason, why, segments: None, tag: None, impairment: None })
     };
     let whole = outcome.egress().iter().map(|egress| sent(egress, None));
     let segmented = outcome.segmented().iter().map(|egress| sent(egress, Some(outcome.segments())));

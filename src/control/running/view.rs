@@ -89,17 +89,7 @@ impl<M: HostNetwork> Running<M> {
     }
 
     pub(super) fn port_report(&self, id: PortId, port: &PortRecord) -> PortReport {
-        let flags: &[&str] = match port.link {
-            LinkState::Up => &["BROADCAST", "MULTICAST", "UP", "LOWER_UP"],
-            LinkState::NoCarrier => &["NO-CARRIER", "BROADCAST", "MULTICAST", "UP"],
-            LinkState::Down => &["BROADCAST", "MULTICAST"],
-            LinkState::Gone => &[],
-        };
-        let (state, operstate) = match port.link {
-            LinkState::Gone => ("disabled", "NOTPRESENT"),
-            _ if !port.is_up() => ("disabled", "DOWN"),
-            _ => (self.stp_state_of(id).unwrap_or(self.state(id).name()), "UP"),
-        };
+        let (flags, state, operstate) = self.link_report(id, port);
         let device = &port.device;
         PortReport {
             ifindex: u32::from(id.0) + 1,
@@ -123,6 +113,8 @@ impl<M: HostNetwork> Running<M> {
             offloads: device.offloads.iter().map(ToString::to_string).collect(),
             source_guard: port.guard.enabled,
             fdb_max_learned: port.fdb_max_learned,
+            limits: port.limits,
+            impairment: port.impairment,
             fdb_n_learned: self.switch.fdb.learned_on(id),
             throttled: port.throttled.clone(),
             blocked: port.loop_record.as_ref().map(|record| record.report(self.datapath.now())),
@@ -135,6 +127,21 @@ impl<M: HostNetwork> Running<M> {
         match self.switch.ports.state(id) {
             PortState::Forwarding if self.switch.ports.is_blocked(id) => PortState::Blocking,
             state => state,
+        }
+    }
+
+    /// Flags, state and operstate of a port.
+    fn link_report(&self, id: PortId, port: &PortRecord) -> (&[&str], &str, &str) {
+        let flags: &[&str] = match port.link {
+            LinkState::Up => &["BROADCAST", "MULTICAST", "UP", "LOWER_UP"],
+            LinkState::NoCarrier => &["NO-CARRIER", "BROADCAST", "MULTICAST", "UP"],
+            LinkState::Down => &["BROADCAST", "MULTICAST"],
+            LinkState::Gone => &[],
+        };
+        match port.link {
+            LinkState::Gone => (flags, "disabled", "NOTPRESENT"),
+            _ if !port.is_up() => (flags, "disabled", "DOWN"),
+            _ => (flags, self.stp_state_of(id).unwrap_or(self.state(id).name()), "UP"),
         }
     }
 

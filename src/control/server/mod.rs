@@ -202,7 +202,7 @@ async fn set_port(
     Path(name): Path,
     Body(settings): Body<PortSettings>,
 ) -> ApiResult<Json<PortReport>> {
-    Ok(Json(switch.request(|reply| Command::SetPort(name, settings, reply)).await??))
+    Ok(Json(switch.request(|reply| Command::SetPort(name, Box::new(settings), reply)).await??))
 }
 
 /// Delete a port, and its container if the switch created it

@@ -85,8 +85,10 @@ impl fmt::Display for Trace {
 
 fn sentence(step: &TraceStep, ingress: &str, mode: TraceMode) -> String {
     match step {
-        TraceStep::Ingress { host: false } => format!("ingress {ingress}: up"),
-        TraceStep::Ingress { host: true } => format!("ingress {ingress}: up, is the host port"),
+        TraceStep::Ingress { host, impairment } => {
+            let host = if *host { ", is the host port" } else { "" };
+            format!("ingress {ingress}: up{host}{}", impaired(impairment.as_deref()))
+        }
         TraceStep::Source { mac } => {
             format!("source {mac}: valid, not the gateway's MAC")
         }
@@ -132,19 +134,26 @@ fn learned(outcome: LearnOutcome, here: &str, from: &str, gone: Option<Mac>, mod
     }
 }
 
+fn impaired(impairment: Option<&str>) -> String {
+    impairment.map(|impairment| format!(", impaired: {impairment}")).unwrap_or_default()
+}
+
 fn outcome(port: &TraceEgress) -> String {
-    let TraceEgress { ifname, reason, why, segments, tag } = port;
+    let TraceEgress { ifname, reason, why, segments, tag, impairment } = port;
     let tag = match tag {
         None => "",
         Some(TagEdit::Pushed) => ", with a VLAN tag",
         Some(TagEdit::Popped) => ", without its VLAN tag",
         Some(TagEdit::Rewritten) => ", its priority tag as a VLAN tag",
     };
+    let impaired = impaired(impairment.as_deref());
     match (reason, segments) {
-        (None, None) => format!("{ifname}: sent{tag}"),
-        (None, Some(1)) => format!("{ifname}: sent{tag}, checksum completed by the switch (no offload)"),
+        (None, None) => format!("{ifname}: sent{tag}{impaired}"),
+        (None, Some(1)) => {
+            format!("{ifname}: sent{tag}, checksum completed by the switch (no offload){impaired}")
+        }
         (None, Some(segments)) => {
-            format!("{ifname}: sent{tag} as {segments} segments, made by the switch (no offload)")
+            format!("{ifname}: sent{tag} as {segments} segments, made by the switch (no offload){impaired}")
         }
         (Some(reason), _) => format!("{ifname}: refused: {} ({reason})", why.as_deref().unwrap_or_default()),
     }

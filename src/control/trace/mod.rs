@@ -147,6 +147,9 @@ pub enum TraceStep {
     Ingress {
         /// Whether it is the host port, which may use the gateway's addresses.
         host: bool,
+        /// The impairment of frames from it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        impairment: Option<String>,
     },
     /// The source is neither a group address nor the gateway's.
     Source {
@@ -260,6 +263,9 @@ pub struct TraceEgress {
     /// How its VLAN tag differs from that of the received frame, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<TagEdit>,
+    /// The impairment of frames for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub impairment: Option<String>,
 }
 
 /// A change of a frame's VLAN tag.

@@ -90,7 +90,7 @@ fn row<'a>(app: &App, row: &PortRow<'a>, names: u16) -> Row<'a> {
     ])
 }
 
-/// Why the port is blocked or throttled, or the reason of most of its drops.
+/// Why the port is blocked, throttled or impaired, or the reason of most of its drops.
 fn mostly<'a>(app: &App, row: &PortRow<'a>, drops: Style) -> Text<'a> {
     if let Some(block) = &row.port.blocked {
         return Text::styled(format!("blocked: {} s left", block.remaining), app.theme.style(StyleRole::Bad));
@@ -98,10 +98,12 @@ fn mostly<'a>(app: &App, row: &PortRow<'a>, drops: Style) -> Text<'a> {
     if let Some(reason) = row.port.down_reason() {
         return Text::styled(reason, app.theme.style(StyleRole::Bad));
     }
-    match row.port.throttled.first() {
-        Some(why) => Text::styled(format!("throttled: {}", why.name()), app.theme.style(StyleRole::Warn)),
-        None => Text::styled(row.reason.unwrap_or("-"), drops),
-    }
+    let warning = match (row.port.throttled.first(), row.port.impairment.describe()) {
+        (Some(why), _) => format!("throttled: {}", why.name()),
+        (None, Some(impairment)) => format!("impaired: {impairment}"),
+        (None, None) => return Text::styled(row.reason.unwrap_or("-"), drops),
+    };
+    Text::styled(warning, app.theme.style(StyleRole::Warn))
 }
 
 fn numbers(app: &App, rate: Rate) -> [Text<'static>; 2] {
