@@ -29,6 +29,7 @@ impl<'a> LossCheck<'a> {
     /// loses frames of any switch. Answers later than the last one that was received may be outstanding.
     #[track_caller]
     pub fn assert_nothing_lost(mut self) {
+        self.ping.take_lines();
         self.ping.line_with("bytes from");
         self.ping.signal(Signal::SIGINT);
         let said = self.ping.ok();

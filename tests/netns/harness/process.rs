@@ -68,6 +68,11 @@ impl Process {
         Process { running: NsenterChild::new(nsenter), lines, received: Vec::new() }
     }
 
+    /// Takes the lines that it has written until now, so that the next one is newer.
+    pub fn take_lines(&mut self) {
+        self.received.extend(self.lines.try_iter());
+    }
+
     /// The next line that contains `text`. Panics if the program ends, or writes nothing for [`WAIT_LIMIT`],
     /// before such a line.
     pub fn line_with(&mut self, text: &str) -> String {
