@@ -95,9 +95,12 @@ fn counters_balance() {
     h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
     let count = |counter| s.count("container2", counter);
     let (rx, tx) = (count("rx_frames"), count("tx_frames"));
-    h1.run(&format!("ping -n -c 20 -i 0.01 -W 5 {}", v4(2))).ok();
-    assert!(count("rx_frames") >= rx + 20 && count("tx_frames") >= tx + 20);
+    let said = h1.run(&format!("ping -n -c 20 -i 0.01 -W 5 {}", v4(2))).ok();
+    // A busy machine may lose a frame in a queue. A write is counted when it has completed.
+    let answers = said.matches("bytes from").count() as u64;
+    assert!(answers > 0 && count("rx_frames") >= rx + answers);
+    wait_until("the requests are counted", || count("tx_frames") >= tx + answers);
     h3.run(&format!("ping -n -c 1 -W 5 {}", v6(1))).ok();
-    assert!(s.count("container1", "rx_bytes") >= 20 * 98);
+    assert!(s.count("container1", "rx_bytes") >= answers * 98);
     assert!(s.count("container3", "flooded") > 0, "its neighbour solicitation was");
 }
