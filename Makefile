@@ -33,7 +33,7 @@ test: rust programs userns lint unit netns instructions doc deny ## Run all chec
 lint: rust
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	cargo clippy --locked --test netns --test topology --test hot_path -- -D warnings
+	cargo clippy --locked --test netns --test topology --test hot_path --test fastpath -- -D warnings
 
 unit: rust
 	cargo test --locked

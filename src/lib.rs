@@ -27,6 +27,7 @@ pub mod bench;
 pub mod cli;
 pub mod control;
 pub mod datapath;
+pub mod fastpath;
 pub mod switch;
 #[allow(unsafe_code, reason = "the kernel's interfaces are unsafe; this module is where they become safe")]
 pub mod sys;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use uswitch::switch::DropReason;
 
 /// From the lowest layer up. A layer may name only itself and the layers before it. `sys` is beside them.
-const LAYERS: [&str; 7] = ["wire", "switch", "datapath", "control", "bench", "tui", "cli"];
+const LAYERS: [&str; 8] = ["wire", "switch", "fastpath", "datapath", "control", "bench", "tui", "cli"];
 
 /// Names that would give a pure layer a device, a clock or a thread.
 const IMPURE: &[&str] = &[

@@ -68,9 +68,14 @@ fn run(line: &str) -> String {
 fn host(number: u8) -> (Netns, Vec<Queue>) {
     in_netns(|thread: &mut NetnsThread| {
         let netns = thread.create().expect("this test needs root");
-        let tap =
-            tap::open(&tap::TapConfig { name: "eth0", queues: 1, offload: true, lifetime: Lifetime::Queues })
-                .unwrap();
+        let tap = tap::open(&tap::TapConfig {
+            name: "eth0",
+            ifindex: None,
+            queues: 1,
+            offload: true,
+            lifetime: Lifetime::Queues,
+        })
+        .unwrap();
         run(&format!("ip addr add 192.0.2.{number}/24 dev eth0"));
         run("ip link set eth0 up");
         (netns, tap.queues)

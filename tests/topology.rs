@@ -22,7 +22,7 @@ use uswitch::control::topology::{
     Attachment, Device, DeviceId, Environment, LedgerHolder, LinkChange, NetworkChange, PortNetns, PortSpec,
     Topology, TopologyError,
 };
-use uswitch::control::{Choose, Config, EngineChoice};
+use uswitch::control::{Choose, Config, EngineChoice, FastPathChoice};
 use uswitch::datapath::{BusyPoll, Placement};
 use uswitch::switch::VlanSettings;
 use uswitch::sys::netns::{self, Netns};
@@ -80,6 +80,7 @@ fn config(ports: u16) -> Config {
         mtu: 1500,
         workers: 2,
         engine: EngineChoice::Auto,
+        fast_path: FastPathChoice::Off,
         offload: true,
         placement: Placement::default(),
         busy_poll: BusyPoll::default(),

@@ -6,7 +6,7 @@ use clap::ValueHint;
 use clap_complete::ArgValueCompleter;
 
 use super::complete;
-use crate::control::{EngineChoice, Options, StpMode};
+use crate::control::{EngineChoice, FastPathChoice, Options, StpMode};
 use crate::switch::vlan::VlanProtocol;
 
 /// The flags that describe a switch. A configuration file has them as keys.
@@ -83,6 +83,9 @@ pub(super) struct StartOptions {
     /// I/O engine [default: auto]
     #[arg(long)]
     engine: Option<EngineChoice>,
+    /// Let the kernel forward known unicast between containers (fast path) [default: off]
+    #[arg(long)]
+    fast_path: Option<FastPathChoice>,
     /// Disable checksum and segmentation offload (TSO/USO)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true)]
@@ -156,6 +159,7 @@ fn mask(text: &str) -> Result<u64, String> {
 }
 
 impl From<StartOptions> for Options {
+    #[allow(clippy::too_many_lines, reason = "a line for each option")]
     fn from(typed: StartOptions) -> Options {
         Options {
             name: typed.name,
@@ -177,6 +181,7 @@ impl From<StartOptions> for Options {
             mtu: typed.mtu,
             workers: typed.workers,
             engine: typed.engine,
+            fast_path: typed.fast_path,
             no_offload: typed.no_offload,
             cpus: typed.cpus,
             busy_poll: typed.busy_poll,

@@ -186,6 +186,8 @@ mod tests {
             sandboxed: false,
             engine: "io_uring".into(),
             engine_note: None,
+            fast_path: false,
+            fast_path_note: None,
             workers: 1,
             cpus: vec![1],
             subnets: vec!["172.16.0.0/24".parse().unwrap()],

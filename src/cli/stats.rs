@@ -119,6 +119,7 @@ fn explained(port: &PortStats) -> String {
     }
     text += &line("received", port.rx_frames, &format!("{} bytes", port.rx_bytes));
     text += &line("  forwarded", port.forwarded, "to the port of the destination");
+    text += &line_if_any("    of those", port.fast, "by the kernel, in the fast path");
     let copies = format!("to all other ports that are up: {} copies", port.flood_copies);
     text += &line("  flooded", port.flooded, &copies);
     text += &line("  answered", port.answered, "by the switch itself, as the gateway");
@@ -127,16 +128,10 @@ fn explained(port: &PortStats) -> String {
         let segments = format!("GSO packets, cut into {} frames: the port has no offload", port.segments);
         text += &line("segmented", port.segmented, &segments);
     }
-    if port.duplicated > 0 {
-        text += &line("duplicated", port.duplicated, "copies added by the impairment of the port");
-    }
+    text += &line_if_any("duplicated", port.duplicated, "copies added by the impairment of the port");
     text += &line("sent", port.tx_frames, &format!("{} bytes", port.tx_bytes));
-    if port.injected > 0 {
-        text += &line("  by the switch", port.injected, "queries for multicast groups, BPDUs");
-    }
-    if port.background > 0 {
-        text += &line("  in background", port.background, "because the port's receive path is slow");
-    }
+    text += &line_if_any("  by the switch", port.injected, "queries for multicast groups, BPDUs");
+    text += &line_if_any("  in background", port.background, "because the port's receive path is slow");
     text += &drops(port, Side::Egress);
     text += &line("addresses", port.fdb_learned, &format!("learned, {} moved here", port.fdb_moved));
     if port.fdb_evictions + port.fdb_refused > 0 {
@@ -144,6 +139,10 @@ fn explained(port: &PortStats) -> String {
         text += &line("  evicted", port.fdb_evictions, &refused);
     }
     text
+}
+
+fn line_if_any(what: &str, count: u64, meaning: &str) -> String {
+    if count > 0 { line(what, count, meaning) } else { String::new() }
 }
 
 fn drops(port: &PortStats, side: Side) -> String {
@@ -174,6 +173,7 @@ mod tests {
             tx_frames: tx,
             tx_bytes: tx * 100,
             forwarded: rx - filtered,
+            fast: 0,
             flooded: 0,
             flood_copies: 0,
             answered: 0,

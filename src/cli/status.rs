@@ -33,7 +33,8 @@ fn guard(status: &Status) -> String {
     }
 }
 
-fn text(status: &Status) -> String {
+/// What moves the frames.
+fn engine(status: &Status) -> String {
     let mut engine = format!("{}, {}", status.engine, counted(status.workers, "worker"));
     if !status.cpus.is_empty() {
         let cpus: Vec<String> = status.cpus.iter().map(usize::to_string).collect();
@@ -42,6 +43,16 @@ fn text(status: &Status) -> String {
     if let Some(note) = &status.engine_note {
         engine += &format!(" (not io_uring: {note})");
     }
+    if status.fast_path {
+        engine += ", and the kernel's fast path";
+    }
+    if let Some(note) = &status.fast_path_note {
+        engine += &format!(" ({note})");
+    }
+    engine
+}
+
+fn text(status: &Status) -> String {
     let gateway = format!("{} ({})", joined(&status.gateway.addresses), status.gateway.mac);
     let host = match (status.internal, status.nat, status.sandboxed) {
         (true, ..) => "no host port: the containers reach only each other",
@@ -56,7 +67,7 @@ fn text(status: &Status) -> String {
     let lines = [
         ("up for", duration(status.uptime)),
         ("process", status.pid.to_string()),
-        ("engine", engine),
+        ("engine", engine(status)),
         ("ports", format!("{}, {} up", status.ports, status.ports_up)),
         ("subnets", joined(&status.subnets)),
         ("gateway", gateway),

@@ -7,7 +7,7 @@ use crate::control::capture::CaptureDirection;
 use crate::control::event::EventType;
 use crate::control::log::LogLevel;
 use crate::control::report::{EdgeSetting, SocketType};
-use crate::control::{EngineChoice, StpMode};
+use crate::control::{EngineChoice, FastPathChoice, StpMode};
 use crate::switch::vlan::VlanProtocol;
 
 impl ValueEnum for EngineChoice {
@@ -22,6 +22,20 @@ impl ValueEnum for EngineChoice {
             }
             EngineChoice::Uring => PossibleValue::new("uring").help("io_uring, or fail"),
             EngineChoice::Poll => PossibleValue::new("poll").help("epoll with read and write"),
+        })
+    }
+}
+
+impl ValueEnum for FastPathChoice {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[FastPathChoice::Auto, FastPathChoice::On, FastPathChoice::Off]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            FastPathChoice::Auto => PossibleValue::new("auto").help("where the kernel has what it needs"),
+            FastPathChoice::On => PossibleValue::new("on").help("yes, or fail"),
+            FastPathChoice::Off => PossibleValue::new("off").help("the workers forward everything"),
         })
     }
 }

@@ -20,5 +20,5 @@ pub(crate) mod subscription;
 pub mod topology;
 pub mod trace;
 
-pub use config::{Choose, Config, ConfigError, EngineChoice, StpMode};
+pub use config::{Choose, Config, ConfigError, EngineChoice, FastPathChoice, StpMode};
 pub use options::{Options, OptionsFile};

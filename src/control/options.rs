@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::de::DeTable;
 
-use super::config::{ConfigError, EngineChoice, StpMode};
+use super::config::{ConfigError, EngineChoice, FastPathChoice, StpMode};
 use super::report::PortSettings;
 use crate::switch::vlan::VlanProtocol;
 
@@ -56,6 +56,8 @@ pub struct Options {
     pub workers: Option<u64>,
     /// I/O engine.
     pub engine: Option<EngineChoice>,
+    /// Kernel fast path.
+    pub fast_path: Option<FastPathChoice>,
     /// Disable checksum and segmentation offload (TSO/USO).
     pub no_offload: Option<bool>,
     /// Pin the workers to these CPUs, as in 1 or 2-5,8, or 'any' to let the scheduler move them.
@@ -100,6 +102,7 @@ pub struct Options {
 impl Options {
     /// These options. An option that is not given is taken from `other`.
     #[must_use]
+    #[allow(clippy::too_many_lines, reason = "a line for each option")]
     pub fn or(self, other: Options) -> Options {
         Options {
             name: self.name.or(other.name),
@@ -121,6 +124,7 @@ impl Options {
             mtu: self.mtu.or(other.mtu),
             workers: self.workers.or(other.workers),
             engine: self.engine.or(other.engine),
+            fast_path: self.fast_path.or(other.fast_path),
             no_offload: self.no_offload.or(other.no_offload),
             cpus: self.cpus.or(other.cpus),
             busy_poll: self.busy_poll.or(other.busy_poll),

@@ -20,7 +20,7 @@ use super::forms::{edited_copy, edited_header};
 use super::worker::Command;
 use super::worker_handle::reply_deadline;
 use super::{DatapathError, WorkerChannel};
-use crate::switch::{Edit, Frame, Outcome, PortId, Ports, Steps};
+use crate::switch::{Edit, Frame, Outcome, PortId, Ports, Steps, Watch};
 use crate::wire::VnetHeader;
 use crate::wire::filter::Filter;
 
@@ -234,6 +234,8 @@ pub struct Mirror {
     workers: Vec<WorkerChannel>,
     /// One of the [`MIRRORS`] slots.
     _slot: Arc<()>,
+    /// The frames that a fast datapath would forward come to the workers.
+    watch: Option<Watch>,
 }
 
 impl Mirror {
@@ -263,7 +265,13 @@ impl Mirror {
         let lost = (0..Ports::MAX).map(|_| AtomicU64::new(0)).collect();
         let shared = Arc::new(MirrorState { lost, sent: AtomicU64::new(0), on_record });
         let sender = MirrorSender { wanted, records: sender, shared: Arc::clone(&shared) };
-        (sender, Mirror { records, shared, workers: Vec::new(), _slot: slot })
+        (sender, Mirror { records, shared, workers: Vec::new(), _slot: slot, watch: None })
+    }
+
+    /// Keeps fast datapaths from the frames.
+    pub fn watching(mut self, watch: Option<Watch>) -> Mirror {
+        self.watch = watch;
+        self
     }
 
     /// The next record, if there is one. Records of one worker are in order.

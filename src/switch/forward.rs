@@ -344,9 +344,27 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         let found = if hub { None } else { fdb.lookup(self.at.now.tick, admitted.key(destination)) };
         observer.note(Step::LookedUp(found));
         match found {
-            Some(egress) => self.deliver(egress, outcome),
+            Some(egress) => {
+                let verdict = self.deliver(egress, outcome);
+                // The programs of a fast datapath know no VLANs.
+                if !VLANS && fdb.is_shared() {
+                    self.share(admitted, egress, fdb, outcome);
+                }
+                verdict
+            }
             None if to_gateway && !hub => Verdict::Drop(DropReason::NoHostPort),
             None => self.flood(Destination::UnknownUnicast, outcome, observer),
+        }
+    }
+
+    /// A frame from one known station to another: a fast datapath may forward the next ones.
+    #[cold]
+    fn share<D: Database>(&self, admitted: &Admitted<'_>, egress: PortId, fdb: &D, outcome: &Outcome) {
+        let is_known =
+            matches!(outcome.learned, Some(Learned::Known | Learned::Static | Learned::Returned { .. }));
+        if is_known && outcome.is_sent() {
+            let (source, destination) = (admitted.ethernet.src(), admitted.ethernet.dst());
+            fdb.share([(admitted.key(source), self.ingress), (admitted.key(destination), egress)]);
         }
     }
 

@@ -3,6 +3,7 @@
 //! `&self`, so that any number of workers share one [`Switch`], and forwarding known unicast takes no lock.
 
 pub mod counters;
+pub mod fast_datapath;
 pub mod fdb;
 mod forward;
 pub mod gateway;
@@ -26,7 +27,10 @@ pub mod verdict;
 pub mod violation;
 pub mod vlan;
 
+use std::sync::Arc;
+
 pub use counters::{Counters, PortCounters, PortCounts};
+pub use fast_datapath::{FastDatapath, FastState, Watch};
 pub use fdb::Fdb;
 pub use forward::OffloadFault;
 pub use gateway::{Claim, Gateway, GatewayReply, SharedMac};
@@ -160,6 +164,9 @@ impl Switch {
     /// Turns the guard of a port on with this identity, or off. The MAC of a guarded port is not learned on another
     /// port.
     pub fn set_guard(&self, port: PortId, identity: Option<&Identity>) {
+        if let Some(fast) = self.fast_datapath() {
+            fast.set_identity(port, identity);
+        }
         self.guards.set(port, identity);
         self.fdb.reserve(port, identity.map(|identity| identity.mac));
     }
@@ -173,6 +180,17 @@ impl Switch {
     /// Ends all limits of a port.
     pub fn clear_limits(&self, port: PortId) {
         LimitKind::ALL.into_iter().for_each(|kind| self.set_limit(port, kind, None));
+    }
+
+    /// Lets a second datapath forward known unicast, from now on.
+    pub fn add_fast_datapath(&self, fast: &Arc<dyn FastDatapath>) {
+        self.ports.tell(Arc::clone(fast));
+        self.fdb.share_with(Arc::clone(fast));
+    }
+
+    /// The second datapath.
+    pub fn fast_datapath(&self) -> Option<&Arc<dyn FastDatapath>> {
+        self.fdb.shared_with()
     }
 
     /// Decides what to do with one frame received on `ingress` at time `now`, and learns its source. `observer` receives

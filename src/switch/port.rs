@@ -4,8 +4,10 @@
 //! reuses a port number only after every worker has detached the old port.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use super::{Destination, DropReason, FrameClass, PortFlag, PortFlags};
+use super::{Destination, DropReason, FastDatapath, FastState, FrameClass, PortFlag, PortFlags};
+use crate::wire::{ETHERNET_HEADER, VLAN_TAG};
 
 /// The index of a port in the port table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,10 +48,12 @@ const BLOCKED: u64 = 1 << 59;
 const STATE_SHIFT: u32 = 56;
 const STATE: u64 = 0b111 << STATE_SHIFT;
 const LIMITED: u64 = 1 << 55;
+/// The workers delay, lose or change frames of the port.
+const IMPAIRED: u64 = 1 << 54;
 const FLAGS_SHIFT: u32 = 32;
 const FLAGS: u64 = 0xffff << FLAGS_SHIFT;
 /// What [`Ports::set`] keeps.
-const KEPT: u64 = BLOCKED | STATE | LIMITED | FLAGS;
+const KEPT: u64 = BLOCKED | STATE | LIMITED | IMPAIRED | FLAGS;
 const HAIRPIN: u64 = flag_bits(PortFlag::Hairpin);
 const EGRESS_FLAGS: u64 = (PortFlags::EGRESS.to_bits() as u64) << FLAGS_SHIFT;
 
@@ -153,6 +157,8 @@ pub struct Ports {
     slots: Box<[AtomicU64]>,
     /// One past the highest slot that was ever used.
     end: AtomicUsize,
+    /// Is told of each change.
+    fast: OnceLock<Arc<dyn FastDatapath>>,
 }
 
 impl Default for Ports {
@@ -167,7 +173,28 @@ impl Ports {
 
     /// An empty table.
     pub fn new() -> Ports {
-        Ports { slots: (0..Self::MAX).map(|_| AtomicU64::new(0)).collect(), end: AtomicUsize::new(0) }
+        Ports {
+            slots: (0..Self::MAX).map(|_| AtomicU64::new(0)).collect(),
+            end: AtomicUsize::new(0),
+            fast: OnceLock::new(),
+        }
+    }
+
+    /// Tells this datapath of each change from now on.
+    pub(super) fn tell(&self, fast: Arc<dyn FastDatapath>) {
+        let _ = self.fast.set(fast);
+    }
+
+    /// Tells the state of a port. If another thread changes it meanwhile, its state after that.
+    fn tell_state(&self, id: PortId) {
+        let Some(fast) = self.fast.get() else { return };
+        loop {
+            let word = self.word(id);
+            fast.set_state(id, fast_state(word));
+            if self.word(id) == word {
+                return;
+            }
+        }
     }
 
     /// Adds a port in the first free slot. `None` if all [`Ports::MAX`] slots are in use. Only one thread may
@@ -203,6 +230,11 @@ impl Ports {
     /// The flags of a port.
     pub fn flags(&self, id: PortId) -> PortFlags {
         flags_of(self.word(id))
+    }
+
+    /// Sets whether the datapath impairs frames of a port. The decision does not depend on it.
+    pub fn set_impaired(&self, id: PortId, impaired: bool) {
+        self.update_present(id, |word| word & !IMPAIRED | if impaired { IMPAIRED } else { 0 });
     }
 
     /// Sets whether a port has storm control or rate limits.
@@ -249,11 +281,13 @@ impl Ports {
         let slot = &self.slots[id.index()];
         // The closure never refuses.
         let _ = slot.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| Some(change(word)));
+        self.tell_state(id);
     }
 
     /// Frees the slot. The caller must have detached the port from every worker.
     pub fn remove(&self, id: PortId) {
         self.slots[id.index()].store(0, Ordering::Release);
+        self.tell_state(id);
     }
 
     /// A port; `None` if it does not exist.
@@ -292,8 +326,11 @@ impl Ports {
                 if word & EGRESS_FLAGS != 0 {
                     self.check_flags(class, flags_of(word))?;
                 }
-                let longest = port.mtu as usize + crate::wire::ETHERNET_HEADER + crate::wire::VLAN_TAG;
-                if class.wire_length <= longest { Ok(EgressPort(word)) } else { Err(DropReason::Oversize) }
+                if class.wire_length <= longest(port.mtu) {
+                    Ok(EgressPort(word))
+                } else {
+                    Err(DropReason::Oversize)
+                }
             }
             _ if is_blocked(word) => Err(DropReason::EgressBlocked),
             _ => Err(DropReason::EgressDown),
@@ -314,6 +351,17 @@ impl Ports {
         };
         if wanted { Ok(()) } else { Err(DropReason::FloodOff) }
     }
+}
+
+/// The longest frame for a port with this MTU.
+const fn longest(mtu: u32) -> usize {
+    mtu as usize + ETHERNET_HEADER + VLAN_TAG
+}
+
+fn fast_state(word: u64) -> FastState {
+    let Some(Port { up, offload, mtu, .. }) = Port::unpack(word) else { return FastState::default() };
+    let longest = u32::try_from(longest(mtu)).unwrap_or(u32::MAX);
+    FastState { up, slow: !offload || word & (FLAGS | LIMITED | IMPAIRED) != 0, longest }
 }
 
 const fn is_blocked(word: u64) -> bool {

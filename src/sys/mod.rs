@@ -3,6 +3,7 @@
 
 pub mod append;
 pub mod arena;
+pub mod bpf;
 pub mod caps;
 pub mod confine;
 pub mod daemon;

@@ -34,6 +34,8 @@ pub enum Lifetime {
 pub struct TapConfig<'a> {
     /// The new device's name.
     pub name: &'a str,
+    /// Its index in its namespace (`TUNSETIFINDEX`); `None`: the next free one.
+    pub ifindex: Option<u32>,
     /// How many queues it has: 1 to 256.
     pub queues: usize,
     /// Whether frames carry a virtio-net header, and the kernel may leave checksums and segmentation to the
@@ -130,6 +132,10 @@ pub fn open(request: &TapConfig) -> Result<Tap, TapError> {
         // The first queue creates the device. It must not attach to a device of another program.
         let exclusive = if number == 0 { libc::IFF_TUN_EXCL } else { 0 };
         let fd = open_clone_device()?;
+        if let (0, Some(ifindex)) = (number, request.ifindex) {
+            set_ifindex(&fd, ifindex)
+                .map_err(|error| TapError::Make { name: request.name.to_owned(), source: error.into() })?;
+        }
         attach(&fd, request, exclusive)?;
         if number == 0 {
             set_owner(fd.as_fd(), Owner::this_process())?;
@@ -222,6 +228,12 @@ pub(super) fn flags(request: &TapConfig) -> libc::c_int {
     flags
 }
 
+/// The index of the device that the next `TUNSETIFF` creates.
+fn set_ifindex(fd: &File, ifindex: u32) -> nix::Result<()> {
+    // SAFETY: `fd` is an open file, and the kernel reads one `unsigned int` through the pointer, which outlives the call.
+    unsafe { ioctl::tunsetifindex(fd.as_raw_fd(), &raw const ifindex) }.map(drop)
+}
+
 fn set_interface(fd: &File, ifreq: &mut libc::ifreq) -> nix::Result<()> {
     // SAFETY: `fd` is an open file. The kernel copies `sizeof(struct ifreq)` bytes in and, on success, out: `ifreq` is
     // an initialized one, which this call borrows exclusively. Any bytes are valid in it.
@@ -304,6 +316,7 @@ pub(super) fn set_offload_flags(fd: BorrowedFd, flags: libc::c_uint) -> nix::Res
 mod ioctl {
     nix::ioctl_readwrite_bad!(tunsetiff, libc::TUNSETIFF, libc::ifreq);
     nix::ioctl_write_ptr_bad!(tunsetvnethdrsz, libc::TUNSETVNETHDRSZ, libc::c_int);
+    nix::ioctl_write_ptr_bad!(tunsetifindex, libc::TUNSETIFINDEX, libc::c_uint);
     nix::ioctl_write_int_bad!(tunsetowner, libc::TUNSETOWNER);
     nix::ioctl_write_int_bad!(tunsetgroup, libc::TUNSETGROUP);
     nix::ioctl_write_int_bad!(tunsetpersist, libc::TUNSETPERSIST);

@@ -29,6 +29,7 @@ mod engines;
 mod events;
 mod existing_devices;
 mod existing_taps;
+mod fast_path;
 mod fdb;
 mod handover;
 mod harness;

@@ -52,6 +52,19 @@ pub enum EngineChoice {
     Poll,
 }
 
+/// Whether the kernel forwards known unicast between containers itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FastPathChoice {
+    /// The workers forward everything
+    #[default]
+    Off,
+    /// Where the kernel has what it needs
+    Auto,
+    /// Yes, or fail
+    On,
+}
+
 /// A switch to start. [`Config::new`] has checked every value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -93,6 +106,8 @@ pub struct Config {
     pub workers: usize,
     /// Engine to use.
     pub engine: EngineChoice,
+    /// Whether there is a kernel fast path.
+    pub fast_path: FastPathChoice,
     /// Use checksum and segmentation offload.
     pub offload: bool,
     /// CPUs of the workers.
@@ -220,6 +235,7 @@ const PLACEHOLDER_MAC_PREFIX: &str = "02:00:00:00";
 
 type Checked<T> = Result<T, (&'static str, InvalidValue)>;
 
+#[allow(clippy::too_many_lines, reason = "a line for each setting")]
 fn check(options: Options) -> Checked<Config> {
     let name = name(&options)?;
     let ports = number("ports", options.ports, 2, 0..=MOST_PORTS)?;
@@ -249,6 +265,7 @@ fn check(options: Options) -> Checked<Config> {
         mtu: options.mtu.map_or(Ok(1500), |mtu| self::mtu(mtu, &subnets)).map_err(|why| ("mtu", why))?,
         workers: number("workers", options.workers, default_workers(cpus()), 1..=64)?,
         engine: options.engine.unwrap_or_default(),
+        fast_path: options.fast_path.unwrap_or_default(),
         offload: !options.no_offload.unwrap_or(false),
         placement: options.cpus.map_or(Ok(Placement::default()), placement)?,
         busy_poll: busy_poll(options.busy_poll, cpus())?,

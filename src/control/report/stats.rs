@@ -27,6 +27,9 @@ pub struct PortStats {
     pub tx_bytes: u64,
     /// Received frames that went to one egress port.
     pub forwarded: u64,
+    /// Those of them that the kernel fast path forwarded.
+    #[serde(default)]
+    pub fast: u64,
     /// Received frames that were flooded.
     pub flooded: u64,
     /// Copies of flooded frames, one for each egress port.

@@ -78,6 +78,11 @@ pub struct Status {
     /// Why `--engine auto` did not choose io_uring.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine_note: Option<String>,
+    /// Whether the kernel forwards known unicast between containers.
+    pub fast_path: bool,
+    /// Why `--fast-path auto` found none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fast_path_note: Option<String>,
     /// Number of worker threads.
     pub workers: usize,
     /// The CPU of each worker; empty if workers are not pinned.

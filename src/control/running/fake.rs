@@ -151,6 +151,7 @@ impl FakeNetwork {
             offloads: Vec::new(),
             queues: vec![Queue { fd: ours.into(), framing: Framing::Plain, access: Access::ReadWrite }],
             polled: false,
+            fast: None,
         })
     }
 }

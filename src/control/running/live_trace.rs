@@ -71,7 +71,7 @@ impl<M: HostNetwork> Running<M> {
         };
         let (sender, subscription) = subscription(RECORDS);
         if limit > 0 {
-            let mirror = self.datapath.mirror(wanted, Arc::new(|| ()))?;
+            let mirror = self.start_mirror(wanted, Arc::new(|| ()))?;
             self.live_traces.list.push(LiveTrace { mirror, sender, left: limit, missed: 0 });
         }
         Ok(subscription)

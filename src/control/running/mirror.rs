@@ -7,8 +7,8 @@ use std::time::SystemTime;
 use tokio::sync::Notify;
 
 use super::{HostNetwork, RunError, Running};
-use crate::datapath::{Mirror, MirrorSpec};
-use crate::switch::PortId;
+use crate::datapath::{Mirror, MirrorSpec, OnRecord};
+use crate::switch::{PortId, Watch};
 
 /// Names of ports for readers of mirror records. A record may be read after its port was deleted and
 /// its number reused, so the previous name is kept too.
@@ -68,8 +68,14 @@ impl<M: HostNetwork> Running<M> {
         let named = |names: Vec<String>| names.iter().map(|name| self.port_named(name)).collect();
         let ports: Option<Vec<PortId>> = ifnames.map(named).transpose()?;
         let wanted = MirrorSpec { ports: ports.clone(), ..wanted };
-        let mirror = self.datapath.mirror(wanted, Arc::new(move || wake.notify_one()))?;
+        let mirror = self.start_mirror(wanted, Arc::new(move || wake.notify_one()))?;
         let ports = ports.unwrap_or_else(|| self.ports.keys().copied().collect());
         Ok(MirrorReader { mirror, ports, names: self.names.clone() })
+    }
+
+    /// A mirror of all frames, also of those that the fast path would forward.
+    pub(super) fn start_mirror(&self, wanted: MirrorSpec, on_record: OnRecord) -> Result<Mirror, RunError> {
+        let watch = self.switch.fast_datapath().cloned().map(Watch::new);
+        Ok(self.datapath.mirror(wanted, on_record)?.watching(watch))
     }
 }

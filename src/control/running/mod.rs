@@ -24,6 +24,7 @@ mod event_collector;
 mod event_tests;
 #[cfg(test)]
 pub(crate) mod fake;
+mod fast_path;
 mod fdb;
 mod guard;
 mod history;
@@ -78,6 +79,7 @@ use super::topology::{Environment, NetworkChange, Topology, TopologyError};
 use super::trace::TraceError;
 use super::{Config, EngineChoice};
 use crate::datapath::{self, Datapath, DatapathError, DatapathSettings, EngineKind, Notice};
+use crate::fastpath::{FastPath, FastPathError};
 use crate::switch::fdb::FdbError;
 use crate::switch::mdb::{MdbError, Snooping};
 use crate::switch::stp::SpanningTree;
@@ -90,6 +92,8 @@ use crate::wire::Mac;
 pub(crate) enum RunError {
     #[error("io_uring cannot be used: {0}: choose the engine auto or poll")]
     NoUring(String),
+    #[error("no kernel fast path: {0}")]
+    FastPath(#[from] FastPathError),
     #[error(transparent)]
     Topology(#[from] TopologyError),
     #[error(transparent)]
@@ -223,6 +227,9 @@ pub(crate) struct Running<M> {
     started_at: SystemTime,
     engine: EngineKind,
     engine_note: Option<String>,
+    fast_path: Option<Arc<FastPath>>,
+    /// Why there is none, if `auto` found none.
+    fast_path_note: Option<String>,
     switch: Arc<Switch>,
     datapath: Datapath,
     /// Wakes the control task when a worker has sent a notice.
@@ -273,7 +280,11 @@ impl Running<Topology> {
         let config = topology.config().clone();
         let mut running = Running::on(topology, config, chosen)?;
         running.sandboxed = environment.sandboxed;
-        match running.add_first_ports(interrupted).await {
+        let started = match running.start_fast_path() {
+            Ok(()) => running.add_first_ports(interrupted).await,
+            Err(why) => Err(why),
+        };
+        match started {
             Ok(()) => Ok(running),
             Err(why) => Err(StartFailure { why, left: running.stop() }),
         }
@@ -309,6 +320,8 @@ impl<M: HostNetwork> Running<M> {
             started_at: SystemTime::now(),
             engine: workers.engine,
             engine_note: refused.or(engine_note),
+            fast_path: None,
+            fast_path_note: None,
             switch,
             datapath,
             notices,
@@ -475,6 +488,7 @@ impl<M: HostNetwork> Running<M> {
     }
 
     fn age(&mut self) {
+        self.refresh_fast_entries();
         let now = self.datapath.now();
         let later = |ticks: u32| Tick(now.0.saturating_add(ticks));
         let switch = Arc::clone(&self.switch);
@@ -483,7 +497,10 @@ impl<M: HostNetwork> Running<M> {
             self.emit_aged(&entry);
         });
         self.emit_suppressed();
-        self.next_ageing = due.unwrap_or(later(ticks(self.config.ageing_time))).max(later(Tick::PER_SECOND));
+        let ageing = ticks(self.config.ageing_time);
+        // The workers see nothing of a station while the fast path forwards its frames.
+        let refresh = if self.fast_path.is_some() { later(ageing / 2) } else { later(ageing) };
+        self.next_ageing = due.unwrap_or(refresh).min(refresh).max(later(Tick::PER_SECOND));
     }
 
     fn until(&self, tick: Tick) -> Duration {

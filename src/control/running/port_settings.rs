@@ -94,6 +94,7 @@ impl<M: HostNetwork> Running<M> {
             impairment.seed = Some(seed);
             self.datapath.impair(id, side, impairment.enforced(), seed);
             record.impairment.replace(side, impairment);
+            self.switch.ports.set_impaired(id, record.impairment.given().next().is_some());
             info!(port = record.name, ?side, impairment = impairment.describe(), "impairment changed");
         }
     }

@@ -287,30 +287,34 @@ impl<M: HostNetwork> Running<M> {
         Ok(id)
     }
 
+    /// Gives a port a number, and its device's queues to the workers. It does not forward yet.
+    fn occupy_slot(&mut self, record: &mut PortRecord) -> Result<PortId, RunError> {
+        let forbidden = record.state_for_switch(PortUse::Forbidden);
+        let id = self.switch.ports.add(forbidden).ok_or(RunError::TooManyPorts)?;
+        record.counted_before = self.totals(id);
+        record.compared = record.counted_before;
+        self.names.set(id, &record.name);
+        let queues = std::mem::take(&mut record.device.queues);
+        // A socket has queues when it has a peer.
+        let attached = match self.stp_port_added(id) {
+            Ok(()) if queues.is_empty() => Ok(()),
+            Ok(()) => self.datapath.attach(id, queues).map_err(RunError::from),
+            Err(error) => Err(error),
+        };
+        attached.map(|()| id).inspect_err(|_| {
+            self.stp_port_removed(id);
+            self.release_port(id);
+        })
+    }
+
     /// Hands a device's queues to the workers. Removes the device if that fails.
     fn attach(&mut self, mut record: PortRecord, vlans: Option<&PortVlans>) -> Result<PortId, RunError> {
         let device = record.device.id;
-        let queues = std::mem::take(&mut record.device.queues);
-        let attached = match self.switch.ports.add(record.state_for_switch(PortUse::Forbidden)) {
-            None => Err(RunError::TooManyPorts),
-            Some(id) => {
-                record.counted_before = self.totals(id);
-                record.compared = record.counted_before;
-                self.names.set(id, &record.name);
-                // A socket has queues when it has a peer.
-                let attached = match self.stp_port_added(id) {
-                    Ok(()) if queues.is_empty() => Ok(()),
-                    Ok(()) => self.datapath.attach(id, queues).map_err(RunError::from),
-                    Err(error) => Err(error),
-                };
-                attached.map(|()| id).inspect_err(|_| {
-                    self.stp_port_removed(id);
-                    self.release_port(id);
-                })
-            }
-        };
-        match attached {
+        match self.occupy_slot(&mut record) {
             Ok(id) => {
+                if let (Some(fast), Some(devices)) = (&self.fast_path, record.device.fast) {
+                    fast.add_port(id, devices, record.device.mac);
+                }
                 self.admit(id, &record, vlans);
                 let (port, device) = (&record.name, &record.device);
                 info!(port, device = device.ifname, mac = %device.mac, mtu = device.mtu, "port added");
@@ -365,6 +369,9 @@ impl<M: HostNetwork> Running<M> {
         self.switch.fdb.remove_port(id);
         self.switch.clear_limits(id);
         self.clear_impairments(id);
+        if let Some(fast) = &self.fast_path {
+            fast.remove_port(id);
+        }
         self.release_port(id);
         self.ports.remove(&id);
         info!(port = name, "port deleted");
@@ -409,6 +416,9 @@ impl<M: HostNetwork> Running<M> {
             _ => {
                 let (of_host, changed) = (record.is_host(), record.apply(change));
                 if let LinkChange::Mac(mac) = change {
+                    if let Some(fast) = &self.fast_path {
+                        fast.set_mac(id, *mac);
+                    }
                     if of_host {
                         self.set_gateway_mac(id, *mac);
                     }

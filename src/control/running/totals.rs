@@ -18,6 +18,7 @@ pub(super) fn port_stats(ifname: &str, counts: &PortCounts, queue_dropped: Optio
         tx_frames: counts.tx_frames,
         tx_bytes: counts.tx_bytes,
         forwarded: counts.forwarded,
+        fast: 0,
         flooded: counts.flooded,
         flood_copies: counts.flood_copies,
         answered: counts.answered,

@@ -31,6 +31,7 @@ impl<M: HostNetwork> Running<M> {
         info!(name, ports, engine, note, workers = self.config.workers, "switch started");
     }
 
+    #[allow(clippy::too_many_lines, reason = "a line for each field")]
     pub(crate) fn status(&self) -> Status {
         let config = &self.config;
         let totals = PortId::all().map(|id| self.totals(id));
@@ -47,6 +48,8 @@ impl<M: HostNetwork> Running<M> {
             nat_fault: self.nat_fault.clone(),
             engine: self.engine.to_string(),
             engine_note: self.engine_note.clone(),
+            fast_path: self.fast_path.is_some(),
+            fast_path_note: self.fast_path_note.clone(),
             workers: config.workers,
             cpus: self.datapath.cpus().to_vec(),
             vlan_filtering: config.vlans.filtering,
@@ -190,7 +193,9 @@ impl<M: HostNetwork> Running<M> {
             // A slot's counters continue for the next port, because only their worker may write them.
             deleted = deleted.plus(&port.counted_before);
             let counts = counts.since(&port.counted_before);
-            rows.push(totals::port_stats(&port.name, &counts, lost.get(&port.device.id).copied()));
+            let mut row = totals::port_stats(&port.name, &counts, lost.get(&port.device.id).copied());
+            row.fast = self.fast_path.as_ref().map_or(0, |fast| fast.counts_of_current(id).rx_frames);
+            rows.push(row);
         }
         if deleted != PortCounts::default() {
             rows.push(totals::port_stats(DELETED, &deleted, None));
@@ -226,7 +231,7 @@ impl<M: HostNetwork> Running<M> {
 
     /// Everything that was ever counted in this slot.
     pub(super) fn totals(&self, id: PortId) -> PortCounts {
-        totals::sum(self.datapath.port_counters(id))
+        self.add_fast_counts(id, totals::sum(self.datapath.port_counters(id)))
     }
 }
 

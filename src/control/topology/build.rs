@@ -7,6 +7,7 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
+use super::fast_wiring::{FastWiring, Wire};
 use super::ledger::{Entry, EntryId, Ledger};
 use super::link::{self, Link};
 use super::{PortNetns, PortSpec, TopologyError};
@@ -26,6 +27,8 @@ pub(super) struct StagingNetns {
 #[derive(Debug)]
 pub(super) struct BuiltDevice {
     pub(super) tap: Tap,
+    /// For a port of the fast path: the devices between the TAP and the container's.
+    pub(super) wire: Option<Wire>,
     pub(super) link: Link,
     /// The addresses that were assigned.
     pub(super) addresses: Vec<IpNet>,
@@ -53,19 +56,29 @@ impl StagingNetns {
         netns: Netns,
         path: &Path,
         spec: &PortSpec,
+        fast: Option<&mut FastWiring>,
     ) -> Result<BuiltDevice, TopologyError> {
+        let exists = |error: TopologyError| match &error {
+            TopologyError::Netlink(netlink) if netlink.errno() == Some(libc::EEXIST) => {
+                TopologyError::DeviceExists { ifname: spec.ifname.clone(), netns: path.to_owned() }
+            }
+            _ => error,
+        };
         in_netns(|thread| {
-            let tap = self.open(thread, spec)?;
-            self.move_device(&netns, spec).map_err(|error| match error.errno() {
-                Some(libc::EEXIST) => {
-                    TopologyError::DeviceExists { ifname: spec.ifname.clone(), netns: path.to_owned() }
+            let mut made = match fast {
+                Some(fast) => Made::wire(fast, spec, &netns).map_err(exists)?,
+                None => {
+                    let tap = self.open(thread, spec)?;
+                    self.move_device(&netns, spec).map_err(|error| exists(error.into()))?;
+                    Made::tap(tap)
                 }
-                _ => error.into(),
-            })?;
-            thread.enter(&netns)?;
-            let mut netlink = Netlink::open()?;
-            let configured = configure(&mut netlink, spec, Vec::new())?;
-            Ok(configured.built(tap, Some(netns), None))
+            };
+            let mut configure_there = || {
+                thread.enter(&netns)?;
+                configure(&mut Netlink::open()?, spec, Vec::new())
+            };
+            let configured = made.keep_if(configure_there())?;
+            Ok(configured.built(made, Some(netns), None))
         })?
     }
 
@@ -86,7 +99,7 @@ impl StagingNetns {
             Ok::<Tap, TopologyError>(tap)
         })??;
         let configured = configure(netlink, spec, Vec::new())?;
-        Ok(configured.built(tap, None, None))
+        Ok(configured.built(Made::tap(tap), None, None))
     }
 
     /// Opens the device in the staging namespace.
@@ -106,6 +119,7 @@ pub(super) fn in_new_netns(
     name: &str,
     spec: &PortSpec,
     ledger: &mut Ledger,
+    fast: Option<&mut FastWiring>,
 ) -> Result<BuiltDevice, TopologyError> {
     netns::check_name(name)?;
     in_netns(|thread| {
@@ -114,16 +128,46 @@ pub(super) fn in_new_netns(
         let entry = Entry::Netns { name: name.to_owned(), identity: netns.identity()? };
         let id = ledger.record(entry.clone())?;
         // Opened before the namespace has a name, so that no other process sees the device without its owner.
-        let tap = tap::open(&tap_request(spec, Lifetime::Netns))?;
-        netns.bind_name(name)?;
-        let mut netlink = Netlink::open()?;
-        let configured = configure(&mut netlink, spec, vec![link::loopback_up()])?;
-        Ok(configured.built(tap, Some(netns), Some((id, entry))))
+        let mut made = match fast {
+            Some(fast) => Made::wire(fast, spec, &netns)?,
+            None => Made::tap(tap::open(&tap_request(spec, Lifetime::Netns))?),
+        };
+        let configure_here = || {
+            netns.bind_name(name)?;
+            configure(&mut Netlink::open()?, spec, vec![link::loopback_up()])
+        };
+        let configured = made.keep_if(configure_here())?;
+        Ok(configured.built(made, Some(netns), Some((id, entry))))
     })?
 }
 
+/// A new device, which is not configured yet.
+struct Made<'a> {
+    tap: Tap,
+    wire: Option<(&'a mut FastWiring, Wire)>,
+}
+
+impl<'a> Made<'a> {
+    fn tap(tap: Tap) -> Made<'a> {
+        Made { tap, wire: None }
+    }
+
+    fn wire(fast: &'a mut FastWiring, spec: &PortSpec, netns: &Netns) -> Result<Made<'a>, TopologyError> {
+        let (tap, wire) = fast.wire(spec, netns)?;
+        Ok(Made { tap, wire: Some((fast, wire)) })
+    }
+
+    /// Removes the device after an error. A TAP device ends with its queues, or with its namespace.
+    fn keep_if<T>(&mut self, result: Result<T, TopologyError>) -> Result<T, TopologyError> {
+        if let (Err(_), Some((fast, wire))) = (&result, &mut self.wire) {
+            fast.unwire(wire);
+        }
+        result
+    }
+}
+
 pub(super) fn tap_request(spec: &PortSpec, lifetime: Lifetime) -> tap::TapConfig<'_> {
-    tap::TapConfig { name: &spec.ifname, queues: spec.queues, offload: spec.offload, lifetime }
+    tap::TapConfig { name: &spec.ifname, ifindex: None, queues: spec.queues, offload: spec.offload, lifetime }
 }
 
 /// A device after its settings were applied.
@@ -135,11 +179,13 @@ struct ConfiguredDevice {
 
 impl ConfiguredDevice {
     /// Call this in the namespace of the device.
-    fn built(self, tap: Tap, netns: Option<Netns>, made: Option<(EntryId, Entry)>) -> BuiltDevice {
+    fn built(self, device: Made, netns: Option<Netns>, made: Option<(EntryId, Entry)>) -> BuiltDevice {
         let ConfiguredDevice { link, addresses, notices } = self;
+        let Made { tap, wire } = device;
+        let wire = wire.map(|(_, wire)| wire);
         // They are only shown.
         let offloads = ethtool::offloads(&link.name).unwrap_or_default();
-        BuiltDevice { tap, link, addresses, offloads, netns, made, notices }
+        BuiltDevice { tap, wire, link, addresses, offloads, netns, made, notices }
     }
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::existing_tap::TapPortSpec;
 use super::socket_port::SocketSpec;
 use crate::control::Config;
+use crate::fastpath::PortDevices;
 use crate::sys::netns;
 use crate::sys::queue::Queue;
 use crate::wire::Mac;
@@ -92,6 +93,8 @@ pub struct Device {
     pub queues: Vec<Queue>,
     /// The switch may not enter its namespace: it polls name and MAC address, and sees no other change.
     pub polled: bool,
+    /// Its devices in the kernel fast path, if it has a veth pair instead of a TAP device of its own.
+    pub fast: Option<PortDevices>,
 }
 
 /// A change to a port's device by another program.

@@ -57,6 +57,7 @@ impl Topology {
             offloads: Vec::new(),
             queues,
             polled: false,
+            fast: None,
         })
     }
 

@@ -73,7 +73,7 @@ pub(crate) fn build_for_switch(
     }
     let path = spec.netns.path().unwrap_or_default();
     let mut staging = StagingNetns::create()?;
-    let built = staging.in_existing_netns(netns, &path, spec)?;
+    let built = staging.in_existing_netns(netns, &path, spec, None)?;
     let netns = built.netns.ok_or(TopologyError::NoSuchDevice)?;
     let description = DeviceDescription {
         ifindex: built.link.ifindex,
@@ -133,6 +133,7 @@ impl Topology {
                 .collect(),
             queues,
             polled: true,
+            fast: None,
         })
     }
 }

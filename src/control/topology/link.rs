@@ -322,7 +322,7 @@ fn add_address(ifindex: u32, address: &IpNet) -> AddressMessage {
 }
 
 /// A request that changes a link.
-fn set_link(link: LinkMessageBuilder<LinkUnspec>) -> RouteNetlinkMessage {
+pub(super) fn set_link(link: LinkMessageBuilder<LinkUnspec>) -> RouteNetlinkMessage {
     RouteNetlinkMessage::SetLink(link.build())
 }
 

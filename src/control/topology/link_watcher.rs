@@ -13,6 +13,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -31,7 +32,7 @@ use crate::sys::netlink::{Netlink, NetlinkError, NetlinkRequest};
 use crate::sys::netns::{self, Netns, NetnsEntry, NetnsIdentity};
 use crate::sys::netns_name_monitor::NetnsNameMonitor;
 use crate::sys::packet_port::PacketHandle;
-use crate::sys::tap::Owner;
+use crate::sys::tap::{Owner, Tap};
 use crate::sys::tap_handle::TapHandle;
 use crate::wire::Mac;
 
@@ -57,14 +58,28 @@ pub(super) enum DeviceHandle {
         /// Frames that it had dropped before.
         dropped_before: u64,
     },
+    /// The container's end of a veth pair, in the namespace with this path. In another namespace it is gone.
+    Veth(PathBuf),
 }
 
 impl DeviceHandle {
+    /// Of a new TAP device, and the namespace that was created for it.
+    pub(super) fn of_tap(tap: &Tap, created: Option<NetnsIdentity>) -> Result<DeviceHandle, TopologyError> {
+        let failed = |source| TopologyError::Kernel { what: "duplicate a queue's descriptor", source };
+        let queue = tap.queues.first().ok_or(TopologyError::NoSuchDevice)?;
+        Ok(DeviceHandle::Tap(TapHandle::new(queue, created).map_err(failed)?))
+    }
+
     fn tap(&self) -> Option<&TapHandle> {
         match self {
             DeviceHandle::Tap(tap) => Some(tap),
-            DeviceHandle::Packet(_) | DeviceHandle::ExistingTap { .. } => None,
+            DeviceHandle::Packet(_) | DeviceHandle::ExistingTap { .. } | DeviceHandle::Veth(_) => None,
         }
+    }
+
+    /// We created it and chose its settings.
+    fn is_ours(&self) -> bool {
+        matches!(self, DeviceHandle::Tap(_) | DeviceHandle::Veth(_))
     }
 }
 
@@ -90,6 +105,21 @@ struct WatchedLink {
     offloads_stale: bool,
     /// The offloads are not read before.
     offloads_due: Instant,
+}
+
+impl WatchedLink {
+    /// The namespace of a device that we created, if it exists.
+    fn open_netns(&self) -> Option<Netns> {
+        match &self.handle {
+            DeviceHandle::Tap(tap) => tap.netns(),
+            DeviceHandle::Packet(_) | DeviceHandle::ExistingTap { .. } => None,
+            DeviceHandle::Veth(path) => {
+                let netns = Netns::open(path).ok()?;
+                let is_there = netns.identity().ok()?.is(self.netns.as_ref()?);
+                is_there.then_some(netns)
+            }
+        }
+    }
 }
 
 /// A device in a namespace that is not ours to see ([`super::handover`]): only its queue tells about it.
@@ -175,8 +205,9 @@ fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
-fn offloads_of(handle: &TapHandle) -> Option<Vec<&'static str>> {
-    let (netns, name) = (handle.netns()?, handle.name()?);
+fn offloads_of(watched: &WatchedLink) -> Option<Vec<&'static str>> {
+    let netns = watched.open_netns()?;
+    let name = watched.handle.tap().map_or_else(|| Some(watched.name.clone()), TapHandle::name)?;
     let read = netns::in_netns(|thread| {
         thread.enter(&netns).ok()?;
         ethtool::offloads(&name).ok()
@@ -284,7 +315,7 @@ impl LinkWatcher {
         }
     }
 
-    /// Turns the carrier of a TAP device on or off. The change is not reported: the kernel notifies of it up to a second
+    /// Turns the carrier of a device on or off. The change is not reported: the kernel notifies of it up to a second
     /// later (`net/core/link_watch.c`).
     pub(super) fn set_carrier(&mut self, id: DeviceId, on: bool) -> io::Result<()> {
         if let Some(polled) = self.polled.iter().find(|polled| polled.id == id) {
@@ -292,8 +323,14 @@ impl LinkWatcher {
         }
         let watched = self.devices.values_mut().find(|watched| watched.id == id);
         let watched = watched.ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))?;
-        let tap = watched.handle.tap().ok_or_else(|| io::Error::from_raw_os_error(libc::EOPNOTSUPP))?;
-        tap.set_carrier(on)?;
+        match &watched.handle {
+            DeviceHandle::Tap(tap) => tap.set_carrier(on)?,
+            DeviceHandle::Packet(_) | DeviceHandle::ExistingTap { .. } => {
+                return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
+            }
+            // The host end has been set, and the kernel notifies of its carrier.
+            DeviceHandle::Veth(_) => {}
+        }
         watched.carrier = on;
         for (_, change) in self.changes.iter_mut().filter(|(device, _)| *device == id) {
             if let LinkChange::State { carrier, .. } = change {
@@ -313,7 +350,7 @@ impl LinkWatcher {
     /// The namespace of a device, its index there, and its MAC. `None`: it is gone, or the kernel is older than 5.7.
     pub(super) fn location(&self, id: DeviceId) -> Option<(Netns, u32, Mac)> {
         let (key, watched) = self.devices.iter().find(|(_, watched)| watched.id == id)?;
-        Some((watched.handle.tap()?.netns()?, key.ifindex, watched.mac))
+        Some((watched.open_netns()?, key.ifindex, watched.mac))
     }
 
     /// The device with this index in the host's namespace.
@@ -473,7 +510,7 @@ impl LinkWatcher {
             }
             (watched.offloads_stale, watched.offloads_due) = (false, now + INTERVAL);
             // A device that was moved or renamed meanwhile causes another notification.
-            let Some(offloads) = watched.handle.tap().and_then(offloads_of) else { continue };
+            let Some(offloads) = offloads_of(watched) else { continue };
             if watched.offloads != offloads {
                 watched.offloads.clone_from(&offloads);
                 self.changes.push_back((watched.id, LinkChange::Offloads(offloads)));
@@ -522,12 +559,10 @@ impl LinkWatcher {
         self.devices.get(&key)?.handle.tap()
     }
 
-    /// Notes an address of a TAP device that was added or removed, and reports the addresses.
+    /// Notes an address of a device of ours that was added or removed, and reports the addresses.
     fn on_address(&mut self, key: LinkKey, address: IpNet, edit: impl FnOnce(&mut Vec<IpNet>, IpNet)) {
-        if self.tap(key).is_none() || is_link_local(address.addr()) {
-            return;
-        }
-        let Some(watched) = self.devices.get_mut(&key) else { return };
+        let ours = self.devices.get_mut(&key).filter(|watched| watched.handle.is_ours());
+        let Some(watched) = ours.filter(|_| !is_link_local(address.addr())) else { return };
         let before = watched.addresses.clone();
         edit(&mut watched.addresses, address);
         if watched.addresses != before {
@@ -550,6 +585,8 @@ impl LinkWatcher {
                 DeviceHandle::Packet(handle) => return Some((id, handle.dropped())),
                 DeviceHandle::Tap(_) => 0,
                 DeviceHandle::ExistingTap { dropped_before, .. } => *dropped_before,
+                // Counted at the TAP device beside it.
+                DeviceHandle::Veth(_) => return None,
             };
             let dropped = self.query(key).ok()?.tx_dropped.saturating_sub(before);
             Some((id, dropped))

@@ -15,6 +15,7 @@ mod environment;
 mod error;
 mod existing_device;
 mod existing_tap;
+mod fast_wiring;
 pub(crate) mod firewall;
 mod forwarding;
 pub(crate) mod handover;
@@ -36,6 +37,7 @@ mod uplink;
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -52,15 +54,16 @@ pub use self::socket_port::{SocketRole, SocketSpec};
 use self::announce::{Announcer, Origin};
 use self::build::{BuiltDevice, StagingNetns};
 use self::claim::{claim_name, close, open_kernel_interfaces};
+use self::fast_wiring::{FastWiring, Wire};
 use self::ledger::{Entry, EntryId, Ledger, Owner};
 use self::link_watcher::{DeviceHandle, LinkWatcher, Observation, WatchedDevice};
 use self::nat_watcher::NatWatcher;
 use self::notices::Notices;
 use self::socket_port::SocketPorts;
 use super::Config;
+use crate::fastpath::{FastPath, PortDevices};
 use crate::sys::netlink::Netlink;
 use crate::sys::netns::{Netns, NetnsIdentity};
-use crate::sys::tap_handle::TapHandle;
 use crate::wire::Mac;
 use crate::wire::ndp::Advertiser;
 
@@ -95,6 +98,9 @@ pub struct Topology {
     staging: StagingNetns,
     watcher: LinkWatcher,
     sockets: SocketPorts,
+    /// Where the ports of the kernel fast path are wired, with one.
+    fast: Option<FastWiring>,
+    wires: HashMap<DeviceId, Wire>,
     /// With NAT.
     nat: Option<NatWatcher>,
     devices: HashMap<DeviceId, DeviceRecord>,
@@ -133,6 +139,8 @@ impl Topology {
                 staging,
                 watcher,
                 sockets: SocketPorts::default(),
+                fast: None,
+                wires: HashMap::new(),
                 nat: None,
                 devices: HashMap::new(),
                 announcer: Announcer::default(),
@@ -150,6 +158,15 @@ impl Topology {
                 })
             }
         }
+    }
+
+    /// Wires the ports of containers to this fast path from now on.
+    ///
+    /// # Errors
+    /// Its namespace cannot be created.
+    pub fn use_fast_path(&mut self, fast: Arc<FastPath>) -> Result<(), TopologyError> {
+        self.fast = Some(FastWiring::new(fast)?);
+        Ok(())
     }
 
     /// The configuration, with the prefixes and the subnets that were chosen.
@@ -238,6 +255,9 @@ impl Topology {
     /// # Errors
     /// The device was deleted.
     pub fn set_carrier(&mut self, device: DeviceId, on: bool) -> Result<(), TopologyError> {
+        if let (Some(fast), Some(wire)) = (&mut self.fast, self.wires.get(&device)) {
+            fast.set_carrier(wire, on)?;
+        }
         let what = "change the carrier of a device";
         self.watcher.set_carrier(device, on).map_err(|source| TopologyError::Kernel { what, source })
     }
@@ -328,7 +348,12 @@ impl Topology {
     /// For each existing device: the frames that the kernel dropped because the device's queue to the switch was
     /// full (`tx_dropped` in its statistics; `tun_net_xmit` in Linux `drivers/net/tun.c`).
     pub fn queue_dropped(&mut self) -> HashMap<DeviceId, u64> {
-        self.watcher.queue_dropped()
+        let mut dropped = self.watcher.queue_dropped();
+        if let Some(fast) = &mut self.fast {
+            let of_wires = self.wires.iter().filter_map(|(id, wire)| Some((*id, fast.queue_dropped(wire)?)));
+            dropped.extend(of_wires);
+        }
+        dropped
     }
 
     /// Removes everything and returns all errors. Close the devices' queues first: they keep the devices that are
@@ -336,6 +361,10 @@ impl Topology {
     pub fn teardown(mut self) -> Vec<TopologyError> {
         self.watcher.clear();
         self.sockets.clear();
+        // In the namespaces that we created, the devices end with them.
+        let existing = self.devices.iter().filter(|(_, record)| record.created.is_none());
+        let existing: Vec<DeviceId> = existing.map(|(id, _)| *id).collect();
+        existing.into_iter().for_each(|id| self.unwire(id));
         let mut errors = self.undo_since(EntryId::FIRST);
         // The next start needs the ledger if anything is left.
         if errors.is_empty() {
@@ -347,29 +376,44 @@ impl Topology {
     fn build_device(&mut self, spec: &PortSpec) -> Result<BuiltDevice, TopologyError> {
         match &spec.netns {
             PortNetns::Host => self.staging.in_host_netns(&mut self.host, spec),
-            PortNetns::New(name) => build::in_new_netns(name, spec, &mut self.ledger),
+            PortNetns::New(name) => build::in_new_netns(name, spec, &mut self.ledger, self.fast.as_mut()),
             PortNetns::Existing(path) => {
                 let netns = Netns::open(path)?;
                 self.refuse_host(&netns, path)?;
-                self.staging.in_existing_netns(netns, path, spec)
+                self.staging.in_existing_netns(netns, path, spec, self.fast.as_mut())
             }
         }
     }
 
     /// Starts to watch a device, and gives it an identifier.
-    fn register(&mut self, built: BuiltDevice, spec: &PortSpec) -> Result<Device, TopologyError> {
+    fn register(&mut self, mut built: BuiltDevice, spec: &PortSpec) -> Result<Device, TopologyError> {
         let id = self.next_id();
+        let fast = built.wire.as_ref().map(|wire| wire.devices);
+        if let Some(wire) = built.wire.take() {
+            self.wires.insert(id, wire);
+        }
+        self.watch(id, built, spec, fast).inspect_err(|_| self.unwire(id))
+    }
+
+    fn watch(
+        &mut self,
+        id: DeviceId,
+        built: BuiltDevice,
+        spec: &PortSpec,
+        fast: Option<PortDevices>,
+    ) -> Result<Device, TopologyError> {
         let netns = built.netns.as_ref().map(Netns::identity).transpose()?;
         let created = built.made.is_some().then_some(netns).flatten();
-        let failed = |source| TopologyError::Kernel { what: "duplicate a queue's descriptor", source };
-        let queue = built.tap.queues.first().ok_or(TopologyError::NoSuchDevice)?;
-        let handle = TapHandle::new(queue, created).map_err(failed)?;
+        let handle = match (fast, spec.netns.path()) {
+            (Some(_), Some(path)) => DeviceHandle::Veth(path),
+            _ => DeviceHandle::of_tap(&built.tap, created)?,
+        };
         let queues = u32::try_from(built.tap.queues.len()).unwrap_or(u32::MAX);
         let watched = WatchedDevice {
             id,
             link: &built.link,
             addresses: &built.addresses,
-            handle: DeviceHandle::Tap(handle),
+            handle,
             queues,
             offloads: &built.offloads,
         };
@@ -396,7 +440,14 @@ impl Topology {
             offloads: built.offloads,
             queues: built.tap.queues,
             polled: false,
+            fast,
         })
+    }
+
+    fn unwire(&mut self, device: DeviceId) {
+        if let (Some(fast), Some(wire)) = (&mut self.fast, self.wires.remove(&device)) {
+            fast.unwire(&wire);
+        }
     }
 
     fn next_id(&mut self) -> DeviceId {
@@ -405,6 +456,7 @@ impl Topology {
     }
 
     fn unregister(&mut self, device: DeviceId) {
+        self.unwire(device);
         self.watcher.remove(device);
         self.sockets.remove(device);
         self.announcer.cancel(device);

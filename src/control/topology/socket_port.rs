@@ -222,6 +222,7 @@ impl Topology {
             offloads: Vec::new(),
             queues: Vec::new(),
             polled: false,
+            fast: None,
         })
     }
 

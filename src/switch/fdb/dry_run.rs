@@ -9,6 +9,10 @@ pub trait Database {
     fn learn(&mut self, now: Tick, key: FdbKey, port: PortId) -> Learned;
     /// The port of `key`.
     fn lookup(&self, now: Tick, key: FdbKey) -> Option<PortId>;
+    /// Whether entries are shared with a fast datapath.
+    fn is_shared(&self) -> bool;
+    /// Shares the entries of two stations.
+    fn share(&self, stations: [(FdbKey, PortId); 2]);
 }
 
 impl Database for &Fdb {
@@ -20,6 +24,17 @@ impl Database for &Fdb {
     #[inline]
     fn lookup(&self, now: Tick, key: FdbKey) -> Option<PortId> {
         Fdb::lookup(self, now, key)
+    }
+
+    #[inline]
+    fn is_shared(&self) -> bool {
+        self.shared_with().is_some()
+    }
+
+    fn share(&self, stations: [(FdbKey, PortId); 2]) {
+        if let Some(fast) = self.shared_with() {
+            self.share_pair(&**fast, stations);
+        }
     }
 }
 
@@ -65,4 +80,10 @@ impl Database for DryRun<'_> {
             _ => self.fdb.lookup(now, key),
         }
     }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    fn share(&self, _: [(FdbKey, PortId); 2]) {}
 }

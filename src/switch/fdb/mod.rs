@@ -31,6 +31,8 @@ mod dry_run;
 mod entry;
 mod hash;
 mod shares;
+mod sharing;
+mod stations;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -38,15 +40,16 @@ mod value;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub use self::dry_run::{Database, DryRun};
 pub use self::entry::{FdbEntry, FdbError, FdbKey, FdbKind, FdbState, Learned};
 pub(super) use self::hash::Hash;
 use self::shares::Shares;
+pub use self::stations::{BUCKET_WORDS, BucketHash, Stations, TICK_SHIFT, WAYS, station_key};
 use self::table::{NIL, SlotValue, Table};
 use self::value::Value;
-use super::{PortId, Tick, Vid};
+use super::{FastDatapath, PortId, Tick, Vid};
 use crate::wire::Mac;
 
 /// Entries checked while the lock is held once.
@@ -63,6 +66,8 @@ pub struct Fdb {
     writer: Mutex<Writer>,
     /// Ageing time in ticks. It changes alone, so its order with other memory does not matter.
     ageing: AtomicU32,
+    /// Forwards what it knows of the database itself.
+    fast: OnceLock<Arc<dyn FastDatapath>>,
 }
 
 /// State that only the holder of the lock can access.
@@ -123,7 +128,12 @@ impl Fdb {
     pub fn new(max: usize, ageing: u32, seed: u64) -> Fdb {
         let max = max.min(Self::MAX);
         let writer = Writer { free: NIL, shares: Shares::new(max), reserved: BTreeMap::new() };
-        Fdb { table: Table::new(max, seed), writer: Mutex::new(writer), ageing: AtomicU32::new(ageing) }
+        Fdb {
+            table: Table::new(max, seed),
+            writer: Mutex::new(writer),
+            ageing: AtomicU32::new(ageing),
+            fast: OnceLock::new(),
+        }
     }
 
     /// The ageing time in ticks.
@@ -200,6 +210,7 @@ impl Fdb {
                 self.table.replace(at, value.refreshed(now));
             }
             Some(Change::Move(SlotValue { at, value })) => {
+                self.unshare(key);
                 self.table.replace(at, value.moved(port, now));
                 if value.is_dynamic() {
                     writer.shares.remove_entry(value.port(), at);
@@ -259,8 +270,10 @@ impl Fdb {
     fn sweep_mac(&self, mac: Mac, port: PortId) {
         let mut writer = self.lock();
         for vlan in 0..=Vid::MAX {
-            let Some(found) = self.find_locked(FdbKey { vlan, mac }.pack()) else { continue };
+            let key = FdbKey { vlan, mac };
+            let Some(found) = self.find_locked(key.pack()) else { continue };
             if found.value.is_dynamic() && found.value.port() != port {
+                self.unshare(key);
                 let value = self.table.replace(found.at, Value::FREE);
                 self.free_slot(&mut writer, found.at, value);
             }
@@ -285,6 +298,7 @@ impl Fdb {
             self.insert(&mut writer, key, value, room);
             return Ok(());
         };
+        self.unshare(key);
         self.table.replace(at, value);
         if old.is_dynamic() {
             writer.shares.remove_entry(old.port(), at);
@@ -299,6 +313,7 @@ impl Fdb {
     pub fn remove(&self, key: FdbKey) -> Option<FdbEntry> {
         let mut writer = self.lock();
         let found = self.find_locked(key.pack())?;
+        self.unshare(key);
         let value = self.table.replace(found.at, Value::FREE);
         Some(self.free_slot(&mut writer, found.at, value))
     }
@@ -439,6 +454,7 @@ impl Fdb {
             self.table.clear_refreshed(oldest);
             writer.shares.make_youngest(port, oldest);
         }
+        self.unshare(self.table.key(at));
         let value = self.table.replace(at, Value::FREE);
         self.free_slot(writer, at, value);
     }
@@ -469,6 +485,7 @@ impl Fdb {
             }
             let mut writer = self.lock();
             for (at, value) in chunk.filter_map(candidate) {
+                self.unshare(self.table.key(at));
                 // The exchange fails if a frame refreshed the entry meanwhile. Then it stays, as if learned
                 // afterwards.
                 if self.table.exchange(at, value, Value::FREE) {

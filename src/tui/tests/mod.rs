@@ -72,6 +72,8 @@ fn status() -> Status {
         sandboxed: false,
         engine: "io_uring".into(),
         engine_note: None,
+        fast_path: false,
+        fast_path_note: None,
         workers: 1,
         cpus: vec![1],
         subnets: Vec::new(),

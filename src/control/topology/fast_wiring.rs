@@ -1,0 +1,159 @@
+//! The devices of the ports of the kernel fast path ([`crate::fastpath`]): a veth pair, whose host end is in a namespace of
+//! the switch, and a TAP device beside it.
+//!
+//! The namespace has no name: it ends with the switch, also after a kill, and the devices with it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage};
+use rtnetlink::LinkUnspec;
+
+use super::link;
+use super::{PortSpec, TopologyError};
+use crate::fastpath::{FastPath, PortDevices};
+use crate::switch::Ports;
+use crate::sys::bpf::Link;
+use crate::sys::netlink::{Netlink, NetlinkError, NetlinkRequest};
+use crate::sys::netns::{Netns, in_netns};
+use crate::sys::tap::{self, Lifetime, Tap, TapConfig};
+
+/// MTU of the devices that no container sees: as much as a TAP device can have. The programs check that of the container's.
+const MTU: u32 = 65521;
+
+/// Where the devices are.
+#[derive(Debug)]
+pub(super) struct FastWiring {
+    fast: Arc<FastPath>,
+    netns: Netns,
+    netlink: Netlink,
+    /// The numbers of the ports here.
+    used: BTreeSet<u16>,
+}
+
+/// The devices of a port.
+#[derive(Debug)]
+pub(super) struct Wire {
+    number: u16,
+    pub(super) devices: PortDevices,
+    /// The programs are attached as long as these exist.
+    _links: [Link; 2],
+}
+
+impl FastWiring {
+    /// A namespace for this fast path.
+    pub(super) fn new(fast: Arc<FastPath>) -> Result<FastWiring, TopologyError> {
+        in_netns(|thread| {
+            let netns = thread.create()?;
+            // A kernel without IPv6 has no such setting.
+            let _ = fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+            Ok(FastWiring { fast, netns, netlink: Netlink::open()?, used: BTreeSet::new() })
+        })?
+    }
+
+    /// Creates the devices of a port. The one in the container is down.
+    pub(super) fn wire(&mut self, spec: &PortSpec, container: &Netns) -> Result<(Tap, Wire), TopologyError> {
+        let most = u16::try_from(Ports::MAX).unwrap_or(u16::MAX);
+        let number = (0..most).find(|n| !self.used.contains(n)).ok_or(TopologyError::NoSuchDevice)?;
+        let devices = devices(number);
+        let tap = self.open_tap(spec, number, devices)?;
+        let name = host_end(number);
+        let pair = veth(&name, devices.host_end, &spec.ifname, container);
+        let ends = [name, tap_name(number)].map(|name| up(&name));
+        self.netlink.apply(&[vec![pair], ends.into()].concat())?;
+        let attached = in_netns(|thread| {
+            thread.enter(&self.netns)?;
+            Ok::<_, TopologyError>(self.fast.attach(devices))
+        })??;
+        match attached {
+            Ok(links) => {
+                self.used.insert(number);
+                Ok((tap, Wire { number, devices, _links: links }))
+            }
+            Err(source) => {
+                let _ = self.delete(number);
+                Err(TopologyError::Kernel { what: "attach a BPF program to a device", source })
+            }
+        }
+    }
+
+    fn open_tap(&self, spec: &PortSpec, number: u16, devices: PortDevices) -> Result<Tap, TopologyError> {
+        let name = tap_name(number);
+        let request = TapConfig {
+            name: &name,
+            ifindex: Some(devices.tap),
+            queues: spec.queues,
+            offload: spec.offload,
+            lifetime: Lifetime::Queues,
+        };
+        in_netns(|thread| {
+            thread.enter(&self.netns)?;
+            Ok::<_, TopologyError>(tap::open(&request)?)
+        })?
+    }
+
+    /// Deletes the veth pair of a port. The TAP device ends with its queues.
+    pub(super) fn unwire(&mut self, wire: &Wire) {
+        // It is gone if the container was.
+        let _ = self.delete(wire.number);
+        self.used.remove(&wire.number);
+    }
+
+    fn delete(&mut self, number: u16) -> Result<(), NetlinkError> {
+        let link = LinkUnspec::new_with_index(devices(number).host_end).build();
+        self.netlink
+            .apply(&[NetlinkRequest::change("delete a veth pair", RouteNetlinkMessage::DelLink(link))])
+    }
+
+    /// Plugs the cable of a port in, or out: the container's device has a carrier while the host end is up.
+    pub(super) fn set_carrier(&mut self, wire: &Wire, on: bool) -> Result<(), NetlinkError> {
+        let end = LinkUnspec::new_with_index(wire.devices.host_end);
+        let end = if on { end.up() } else { end.down() };
+        self.netlink.apply(&[NetlinkRequest::change("set the end of a veth pair", link::set_link(end))])
+    }
+
+    /// Frames that the TAP device of a port dropped because its queue was full.
+    pub(super) fn queue_dropped(&mut self, wire: &Wire) -> Option<u64> {
+        let which = LinkUnspec::new_with_index(wire.devices.tap);
+        Some(link::query(&mut self.netlink, "query a device", which).ok()?.tx_dropped)
+    }
+}
+
+/// The indexes of a port's devices. 1 is the loopback device.
+fn devices(number: u16) -> PortDevices {
+    let host_end = 2 + 2 * u32::from(number);
+    PortDevices { host_end, tap: host_end + 1 }
+}
+
+fn host_end(number: u16) -> String {
+    format!("veth{number}")
+}
+
+fn tap_name(number: u16) -> String {
+    format!("tap{number}")
+}
+
+/// The request for a veth pair: `name` with this index, and `ifname` in the namespace of the container.
+fn veth(name: &str, ifindex: u32, ifname: &str, container: &Netns) -> NetlinkRequest {
+    let mut peer = LinkMessage::default();
+    peer.attributes =
+        vec![LinkAttribute::IfName(ifname.to_owned()), LinkAttribute::NetNsFd(container.as_fd().as_raw_fd())];
+    let mut pair = LinkMessage::default();
+    pair.header.index = ifindex;
+    pair.attributes = vec![
+        LinkAttribute::IfName(name.to_owned()),
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ]),
+    ];
+    NetlinkRequest::create(format!("create the veth pair of {ifname}"), RouteNetlinkMessage::NewLink(pair))
+}
+
+fn up(name: &str) -> NetlinkRequest {
+    let link = LinkUnspec::new_with_name(name).mtu(MTU).arp(false).up();
+    NetlinkRequest::change(format!("set {name} up"), link::set_link(link))
+}

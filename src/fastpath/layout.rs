@@ -1,0 +1,48 @@
+//! What the programs and user space both know: the places of values in the shared maps.
+
+/// Values of the map of ports. The index is that of a network device.
+pub(super) const DEVICES: u32 = 2 * 4096 + 2;
+/// 64-bit words of one value: two cache lines.
+pub(super) const PORT_WORDS: usize = 16;
+/// IPv4 addresses in the list of a port: its own with the guard, else the gateway's.
+pub(super) const IPV4_SOURCES: usize = 2;
+/// IPv6 addresses in the list of a port: with the guard, the link-local address and two more.
+pub(super) const IPV6_SOURCES: usize = 3;
+
+/// Words of a value of the map of ports, each written at once.
+pub(super) mod word {
+    /// Low half: the TAP device, for frames that user space decides. High half: the host end.
+    pub(in crate::fastpath) const DEVICES: usize = 0;
+    /// Low half: [`super::flag`]s. High half: the longest frame.
+    pub(in crate::fastpath) const STATE: usize = 1;
+    /// The MAC of the port, as in [`crate::switch::fdb::Stations`].
+    pub(in crate::fastpath) const MAC: usize = 2;
+    /// Two addresses, in network byte order.
+    pub(in crate::fastpath) const IPV4: usize = 3;
+    /// Three addresses of two words each, in network byte order.
+    pub(in crate::fastpath) const IPV6: usize = 4;
+}
+
+/// Flags of a port.
+pub(super) mod flag {
+    /// It forwards.
+    pub(in crate::fastpath) const UP: u32 = 1;
+    /// User space decides about each of its frames.
+    pub(in crate::fastpath) const PUNT: u32 = 2;
+    /// It may use its own addresses only.
+    pub(in crate::fastpath) const GUARD: u32 = 4;
+}
+
+/// Words of the counters of a device.
+pub(super) mod counter {
+    /// Frames that came in here and were forwarded.
+    pub(in crate::fastpath) const RX_FRAMES: usize = 0;
+    /// Their bytes.
+    pub(in crate::fastpath) const RX_BYTES: usize = 1;
+    /// Frames that went out here.
+    pub(in crate::fastpath) const TX_FRAMES: usize = 2;
+    /// Their bytes.
+    pub(in crate::fastpath) const TX_BYTES: usize = 3;
+    /// Words in all.
+    pub(in crate::fastpath) const WORDS: usize = 4;
+}

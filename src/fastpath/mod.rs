@@ -1,0 +1,323 @@
+//! The kernel fast path: known unicast between two ports never leaves the kernel. Everything else goes to the workers, which
+//! decide as ever ([`crate::switch::Switch::process`]).
+//!
+//! A port of the fast path has a veth pair and a TAP device. One end of the pair is in the container. The other one, the
+//! host end, is in a namespace of the switch beside the TAP device, whose queues the workers have. The programs on both
+//! ([`program`]) pass frames on between them.
+//!
+//! The programs read a table of ports and one of stations ([`Stations`]), in memory that this process shares with the kernel.
+//! The switch writes there what it decides ([`FastDatapath`]), so a change takes effect with the next frame.
+
+mod assembler;
+mod layout;
+mod program;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use self::layout::{DEVICES, IPV4_SOURCES, IPV6_SOURCES, PORT_WORDS, counter, flag, word};
+use self::program::Maps;
+use crate::switch::fdb::{BUCKET_WORDS, BucketHash, FdbKey, Stations, TICK_SHIFT, station_key};
+use crate::switch::guard::link_local;
+use crate::switch::{FastDatapath, FastState, Identity, PortId, Ports};
+use crate::sys::bpf::{self, CpuArray, Link, LoadError, Program, SharedArray};
+use crate::wire::Mac;
+
+/// Why there is no fast path.
+#[derive(Debug, thiserror::Error)]
+pub enum FastPathError {
+    /// A map cannot be made.
+    #[error("cannot create a BPF map: {0}")]
+    Map(#[from] io::Error),
+    /// A program cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+}
+
+/// The two devices of a port, by their indexes in the namespace of the fast path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortDevices {
+    /// The end of the veth pair that is not in the container.
+    pub host_end: u32,
+    /// The TAP device, whose queues the workers have.
+    pub tap: u32,
+}
+
+/// Frames and bytes that the fast path forwarded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FastCounts {
+    /// Frames that came in on this port.
+    pub rx_frames: u64,
+    /// Their bytes.
+    pub rx_bytes: u64,
+    /// Frames that went out on this port.
+    pub tx_frames: u64,
+    /// Their bytes.
+    pub tx_bytes: u64,
+}
+
+impl FastCounts {
+    fn combined(self, other: FastCounts, combine: fn(u64, u64) -> u64) -> FastCounts {
+        FastCounts {
+            rx_frames: combine(self.rx_frames, other.rx_frames),
+            rx_bytes: combine(self.rx_bytes, other.rx_bytes),
+            tx_frames: combine(self.tx_frames, other.tx_frames),
+            tx_bytes: combine(self.tx_bytes, other.tx_bytes),
+        }
+    }
+
+    /// The sum, modulo 2^64.
+    fn plus(self, other: FastCounts) -> FastCounts {
+        self.combined(other, u64::wrapping_add)
+    }
+
+    /// The difference, modulo 2^64.
+    fn minus(self, other: FastCounts) -> FastCounts {
+        self.combined(other, u64::wrapping_sub)
+    }
+}
+
+/// What the programs need to know of a port.
+#[derive(Debug, Default)]
+struct FastPort {
+    devices: Option<PortDevices>,
+    /// What the kernel had counted for these devices before they were this port's.
+    earlier: FastCounts,
+    /// The counts of earlier ports with this number.
+    deleted: FastCounts,
+    state: FastState,
+    /// The MAC of the device in the container.
+    mac: Mac,
+    identity: Option<Identity>,
+}
+
+/// The programs and their maps. They end with this value and the links.
+#[derive(Debug)]
+pub struct FastPath {
+    words: SharedArray,
+    counters: CpuArray<{ counter::WORDS }>,
+    stations: Stations,
+    from_station: Program,
+    from_switch: Program,
+    /// The host end of each port; 0: it has none.
+    host_ends: Box<[AtomicU64]>,
+    /// Which a container may not use as a source.
+    gateways: Vec<IpAddr>,
+    changes: Mutex<Known>,
+}
+
+/// What was told last.
+#[derive(Debug, Default)]
+struct Known {
+    ports: BTreeMap<PortId, FastPort>,
+    /// How many watch frames.
+    watches: usize,
+}
+
+impl FastPath {
+    /// Loads the programs, with a table of stations for a database of `max_entries`. The numbers of `seed` are secret.
+    /// No container may use the addresses of `gateways`.
+    ///
+    /// # Errors
+    /// The kernel has no BPF, is too old, or does not let this process use it.
+    pub fn new(max_entries: usize, seed: [u64; 2], gateways: Vec<IpAddr>) -> Result<FastPath, FastPathError> {
+        let buckets = max_entries.clamp(2, 1 << 20).next_power_of_two();
+        let hash = BucketHash::new(buckets, seed);
+        let words = SharedArray::new(PORT_WORDS, DEVICES)?;
+        let counters = CpuArray::new(DEVICES)?;
+        let stations = SharedArray::new(BUCKET_WORDS, u32::try_from(buckets).unwrap_or(u32::MAX))?;
+        let maps = Maps { ports: &words, counters: &counters, stations: &stations, hash };
+        let from_station = Program::load(&program::from_station(&maps))?;
+        let from_switch = Program::load(&program::from_switch(&maps))?;
+        Ok(FastPath {
+            words,
+            counters,
+            stations: Stations::new(Box::new(stations), hash),
+            from_station,
+            from_switch,
+            host_ends: (0..Ports::MAX).map(|_| AtomicU64::new(0)).collect(),
+            gateways,
+            changes: Mutex::default(),
+        })
+    }
+
+    /// Attaches the programs to the devices of a port, which are in the current network namespace.
+    ///
+    /// # Errors
+    /// The kernel has no tcx, or a device is gone.
+    pub fn attach(&self, devices: PortDevices) -> io::Result<[Link; 2]> {
+        Ok([self.from_station.attach(devices.host_end)?, self.from_switch.attach(devices.tap)?])
+    }
+
+    /// Runs the program of a host end once with a frame, as the kernel would.
+    ///
+    /// # Errors
+    /// The device does not exist in the current network namespace.
+    pub fn run(&self, devices: PortDevices, frame: &[u8]) -> io::Result<u32> {
+        self.from_station.run(devices.host_end, frame)
+    }
+
+    /// The devices of a port, and the MAC of the one in the container.
+    pub fn add_port(&self, port: PortId, devices: PortDevices, mac: Mac) {
+        let counted = self.counted(devices);
+        self.change(port, |known| {
+            (known.devices, known.mac) = (Some(devices), mac);
+            known.earlier = counted;
+        });
+        self.host_ends[port.index()].store(devices.host_end.into(), Ordering::Release);
+    }
+
+    /// The device in the container has another MAC.
+    pub fn set_mac(&self, port: PortId, mac: Mac) {
+        self.change(port, |known| known.mac = mac);
+    }
+
+    /// Removes a port, whose entries were removed. Its frames are dropped from now on.
+    pub fn remove_port(&self, port: PortId) {
+        self.host_ends[port.index()].store(0, Ordering::Release);
+        let mut known = self.lock();
+        let Some(port) = known.ports.get_mut(&port) else { return };
+        let Some(devices) = port.devices else { return };
+        *port = FastPort { deleted: port.deleted.plus(self.current(port)), ..FastPort::default() };
+        for device in [devices.host_end, devices.tap] {
+            self.write(device, word::STATE, pair(flag::PUNT, 0));
+            self.write(device, word::DEVICES, 0);
+        }
+    }
+
+    /// What the fast path has forwarded from and to all ports that have had this number.
+    pub fn counts(&self, port: PortId) -> FastCounts {
+        let known = self.lock();
+        let Some(port) = known.ports.get(&port) else { return FastCounts::default() };
+        port.deleted.plus(self.current(port))
+    }
+
+    /// What the fast path has forwarded from and to this port.
+    pub fn counts_of_current(&self, port: PortId) -> FastCounts {
+        self.lock().ports.get(&port).map(|port| self.current(port)).unwrap_or_default()
+    }
+
+    fn current(&self, port: &FastPort) -> FastCounts {
+        port.devices.map(|devices| self.counted(devices).minus(port.earlier)).unwrap_or_default()
+    }
+
+    /// Tenths of a second since this tick of the programs ([`crate::switch::Tick`]).
+    pub fn ticks_since(&self, seen: u32) -> u32 {
+        const NANOSECONDS: u64 = 100_000_000;
+        let kernel_ticks = bpf::coarse_tick(TICK_SHIFT).wrapping_sub(seen);
+        u32::try_from((u64::from(kernel_ticks) << TICK_SHIFT) / NANOSECONDS).unwrap_or(u32::MAX)
+    }
+
+    fn counted(&self, devices: PortDevices) -> FastCounts {
+        let words = self.counters.sum(devices.host_end).unwrap_or_default();
+        FastCounts {
+            rx_frames: words[counter::RX_FRAMES],
+            rx_bytes: words[counter::RX_BYTES],
+            tx_frames: words[counter::TX_FRAMES],
+            tx_bytes: words[counter::TX_BYTES],
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, port: PortId, change: impl FnOnce(&mut FastPort)) {
+        let mut known = self.lock();
+        let watched = known.watches > 0;
+        let port = known.ports.entry(port).or_default();
+        change(port);
+        self.tell(port, watched);
+    }
+
+    /// Tells the programs what a port is now. They do not forward from or to it while that is written.
+    fn tell(&self, port: &FastPort, watched: bool) {
+        let Some(PortDevices { host_end, tap }) = port.devices else { return };
+        self.write(host_end, word::STATE, pair(flag::PUNT, 0));
+        self.write(host_end, word::DEVICES, pair(tap, host_end));
+        self.write(tap, word::DEVICES, pair(tap, host_end));
+        self.write(host_end, word::MAC, station_key(FdbKey { vlan: 0, mac: port.mac }));
+        let can_check = match &port.identity {
+            Some(identity) => self.write_list(host_end, &own_addresses(identity)) && identity.mac == port.mac,
+            None => self.write_list(host_end, &self.gateways),
+        };
+        let FastState { up, slow, longest } = port.state;
+        let flags = [
+            (up, flag::UP),
+            (slow || watched || !can_check, flag::PUNT),
+            (port.identity.is_some(), flag::GUARD),
+        ];
+        let flags = flags.into_iter().filter(|(on, _)| *on).map(|(_, flag)| flag).sum();
+        self.write(host_end, word::STATE, pair(flags, longest));
+    }
+
+    /// Writes the list of addresses of a port. Returns whether all have a place.
+    fn write_list(&self, device: u32, addresses: &[IpAddr]) -> bool {
+        let (mut ipv4, mut ipv6) = (Vec::new(), Vec::new());
+        for address in addresses {
+            match address {
+                IpAddr::V4(address) => ipv4.push(*address),
+                IpAddr::V6(address) => ipv6.push(*address),
+            }
+        }
+        let fits = ipv4.len() <= IPV4_SOURCES && ipv6.len() <= IPV6_SOURCES;
+        // The programs take no frame from the unspecified address.
+        ipv4.resize(IPV4_SOURCES, Ipv4Addr::UNSPECIFIED);
+        ipv6.resize(IPV6_SOURCES, Ipv6Addr::UNSPECIFIED);
+        let [first, second] = [ipv4[0], ipv4[1]].map(|address| u32::from_ne_bytes(address.octets()));
+        self.write(device, word::IPV4, pair(first, second));
+        for (n, address) in ipv6.iter().enumerate().take(IPV6_SOURCES) {
+            let bytes = address.octets();
+            let [first, second] = [0, 8].map(|at| u64::from_ne_bytes(std::array::from_fn(|n| bytes[at + n])));
+            self.write(device, word::IPV6 + 2 * n, first);
+            self.write(device, word::IPV6 + 2 * n + 1, second);
+        }
+        fits
+    }
+
+    fn write(&self, device: u32, word: usize, value: u64) {
+        if let Some(place) = self.words.words().get(device as usize * PORT_WORDS + word) {
+            place.store(value, Ordering::Release);
+        }
+    }
+}
+
+/// The addresses that a guarded port may use.
+fn own_addresses(identity: &Identity) -> Vec<IpAddr> {
+    let macs = [Some(identity.mac), identity.earlier_mac];
+    let link_locals = macs.into_iter().flatten().map(|mac| link_local(mac).into());
+    identity.addresses.iter().copied().chain(link_locals).collect()
+}
+
+impl FastDatapath for FastPath {
+    fn stations(&self) -> &Stations {
+        &self.stations
+    }
+
+    fn device(&self, port: PortId) -> Option<u32> {
+        let device = self.host_ends.get(port.index())?.load(Ordering::Acquire);
+        u32::try_from(device).ok().filter(|device| *device != 0)
+    }
+
+    fn set_state(&self, port: PortId, state: FastState) {
+        self.change(port, |known| known.state = state);
+    }
+
+    fn set_identity(&self, port: PortId, identity: Option<&Identity>) {
+        self.change(port, |known| known.identity = identity.cloned());
+    }
+
+    fn watch(&self, watched: bool) {
+        let mut known = self.lock();
+        known.watches = if watched { known.watches + 1 } else { known.watches.saturating_sub(1) };
+        let watched = known.watches > 0;
+        known.ports.values().for_each(|port| self.tell(port, watched));
+    }
+}
+
+fn pair(low: u32, high: u32) -> u64 {
+    u64::from(high) << 32 | u64::from(low)
+}

@@ -1,0 +1,52 @@
+//! What the switch tells a second datapath, which forwards known unicast itself ([`crate::fastpath`]).
+//!
+//! Whatever changes a decision calls this before the change is done, so that no frame takes the old way afterwards.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use super::fdb::Stations;
+use super::{Identity, PortId};
+
+/// A datapath beside the workers.
+pub trait FastDatapath: Debug + Send + Sync {
+    /// The stations whose frames it forwards.
+    fn stations(&self) -> &Stations;
+    /// The device by which it knows a port; `None`: the port is not one of its own.
+    fn device(&self, port: PortId) -> Option<u32>;
+    /// The state of a port.
+    fn set_state(&self, port: PortId, state: FastState);
+    /// The addresses that a guarded port may use; `None`: the guard is off.
+    fn set_identity(&self, port: PortId, identity: Option<&Identity>);
+    /// While frames are watched, the workers decide about all of them.
+    fn watch(&self, watched: bool);
+}
+
+/// The state of a port, as far as a fast datapath needs it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FastState {
+    /// It forwards.
+    pub up: bool,
+    /// It has settings that only the workers know.
+    pub slow: bool,
+    /// The longest frame for it, with the Ethernet header.
+    pub longest: u32,
+}
+
+/// Frames are watched as long as this exists.
+#[derive(Debug)]
+pub struct Watch(Arc<dyn FastDatapath>);
+
+impl Watch {
+    /// Starts to watch.
+    pub fn new(fast: Arc<dyn FastDatapath>) -> Watch {
+        fast.watch(true);
+        Watch(fast)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.watch(false);
+    }
+}

@@ -1,0 +1,191 @@
+//! The stations of the kernel fast path ([`crate::fastpath`]): a copy of those entries of the database whose frames the kernel
+//! forwards itself, in memory that it reads.
+//!
+//! The table has buckets of four entries: a cache line. An entry is a word with the key, which is zero where there is
+//! none, and a word with the device of its port in the low half and the time of its last frame in the high half, which the
+//! kernel writes. What finds its bucket full stays with user space.
+//!
+//! Whoever holds the lock of the database changes the table. The kernel reads without a lock: the key, the device, and then
+//! the key again. A place that became another station's in between has another key, because a key is removed before the
+//! device changes. So no frame goes to a device where its station is not.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::FdbKey;
+
+/// Entries of a bucket.
+pub const WAYS: usize = 4;
+/// Words of a bucket: the keys, then the values.
+pub const BUCKET_WORDS: usize = 2 * WAYS;
+/// The tick of the kernel's times: 2^27 ns, 134 ms.
+pub const TICK_SHIFT: u32 = 27;
+
+/// Memory of a table.
+type Memory = Box<dyn AsRef<[AtomicU64]> + Send + Sync>;
+
+/// How an address chooses its bucket: multiplicative hashing (Knuth, TAOCP 6.4) with secret numbers, so that nobody fills the
+/// bucket of another one on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BucketHash {
+    /// Added to the key without carry.
+    pub mask: u64,
+    /// Odd.
+    pub factor: u64,
+    /// 64 less the bits of a bucket's number.
+    pub shift: u32,
+}
+
+impl BucketHash {
+    /// For a power of two of `buckets`, with a secret `seed`.
+    pub fn new(buckets: usize, seed: [u64; 2]) -> BucketHash {
+        BucketHash { mask: seed[0], factor: seed[1] | 1, shift: 64 - buckets.max(2).trailing_zeros() }
+    }
+
+    fn bucket(self, key: u64) -> usize {
+        #[allow(clippy::cast_possible_truncation, reason = "less than the number of buckets")]
+        let bucket = ((key ^ self.mask).wrapping_mul(self.factor) >> self.shift) as usize;
+        bucket
+    }
+}
+
+/// A key as the kernel reads it from a frame: the first two octets of the MAC, then the last four, in the order of the machine.
+pub fn station_key(key: FdbKey) -> u64 {
+    let [a, b, c, d, e, f] = key.mac.0;
+    u64::from(key.vlan) << 48
+        | u64::from(u16::from_ne_bytes([a, b])) << 32
+        | u64::from(u32::from_ne_bytes([c, d, e, f]))
+}
+
+/// The table.
+pub struct Stations {
+    memory: Memory,
+    hash: BucketHash,
+}
+
+impl fmt::Debug for Stations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stations").field("hash", &self.hash).finish_non_exhaustive()
+    }
+}
+
+impl Stations {
+    /// A table in this memory, which has [`BUCKET_WORDS`] words for each bucket of `hash`, all zero.
+    pub fn new(memory: Box<dyn AsRef<[AtomicU64]> + Send + Sync>, hash: BucketHash) -> Stations {
+        Stations { memory, hash }
+    }
+
+    /// The words of the bucket of a key: keys and values.
+    fn bucket(&self, key: u64) -> (&[AtomicU64], &[AtomicU64]) {
+        let words = (*self.memory).as_ref();
+        let start = self.hash.bucket(key) * BUCKET_WORDS;
+        words.get(start..start + BUCKET_WORDS).unwrap_or_default().split_at_checked(WAYS).unwrap_or_default()
+    }
+
+    /// The value of a key.
+    fn find(&self, key: u64) -> Option<&AtomicU64> {
+        let (keys, values) = self.bucket(key);
+        let way = keys.iter().position(|word| word.load(Ordering::Acquire) == key)?;
+        values.get(way)
+    }
+
+    /// The device of a station.
+    pub fn device(&self, key: FdbKey) -> Option<u32> {
+        Some(device_of(self.find(station_key(key))?.load(Ordering::Acquire)))
+    }
+
+    /// The kernel's tick of the last frame from a station that the kernel forwarded.
+    pub fn last_seen(&self, key: FdbKey) -> Option<u32> {
+        let seen = (self.find(station_key(key))?.load(Ordering::Acquire) >> 32) as u32;
+        (seen != 0).then_some(seen)
+    }
+
+    /// Whether a station that is not there has a place.
+    pub fn has_room(&self, key: FdbKey) -> bool {
+        let (keys, _) = self.bucket(station_key(key));
+        keys.iter().any(|word| word.load(Ordering::Relaxed) == 0)
+    }
+
+    /// Puts a new station behind a device. Returns whether there was room. One thread at a time.
+    pub fn insert(&self, key: FdbKey, device: u32) -> bool {
+        self.remove(key);
+        let key = station_key(key);
+        let (keys, values) = self.bucket(key);
+        let mut places = keys.iter().zip(values);
+        let Some((word, value)) = places.find(|(word, _)| word.load(Ordering::Relaxed) == 0) else {
+            return false;
+        };
+        value.store(device.into(), Ordering::Release);
+        word.store(key, Ordering::Release);
+        true
+    }
+
+    /// Removes a station. One thread at a time.
+    pub fn remove(&self, key: FdbKey) {
+        let key = station_key(key);
+        let (keys, _) = self.bucket(key);
+        if let Some(word) = keys.iter().find(|word| word.load(Ordering::Relaxed) == key) {
+            word.store(0, Ordering::Release);
+        }
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "the low half")]
+const fn device_of(value: u64) -> u32 {
+    value as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Mac;
+
+    struct Heap(Vec<AtomicU64>);
+
+    impl AsRef<[AtomicU64]> for Heap {
+        fn as_ref(&self) -> &[AtomicU64] {
+            &self.0
+        }
+    }
+
+    fn table(buckets: usize) -> Stations {
+        let words = (0..buckets * BUCKET_WORDS).map(|_| AtomicU64::new(0)).collect();
+        Stations::new(Box::new(Heap(words)), BucketHash::new(buckets, [0x1234_5678, 0x9e37_79b9_7f4a_7c15]))
+    }
+
+    fn key(n: u64) -> FdbKey {
+        FdbKey { vlan: 0, mac: Mac::from_u64(0x0200_0000_0000 | n) }
+    }
+
+    #[test]
+    fn inserts_moves_and_removes() {
+        let table = table(64);
+        assert_eq!(table.device(key(1)), None);
+        assert!(table.insert(key(1), 3));
+        assert!(table.insert(FdbKey { vlan: 7, ..key(1) }, 5));
+        assert_eq!((table.device(key(1)), table.last_seen(key(1))), (Some(3), None));
+        assert!(table.insert(key(1), 4));
+        assert_eq!(table.device(key(1)), Some(4));
+        table.remove(key(1));
+        assert_eq!(table.device(key(1)), None);
+        assert_eq!(table.device(FdbKey { vlan: 7, ..key(1) }), Some(5));
+    }
+
+    #[test]
+    fn a_full_bucket_takes_no_more() {
+        let table = table(2);
+        let taken: Vec<u64> = (0..100).filter(|n| table.insert(key(*n), 1)).collect();
+        assert_eq!(taken.len(), 2 * WAYS);
+        assert!((0..100).all(|n| !table.has_room(key(n))));
+        table.remove(key(taken[0]));
+        assert!(table.insert(key(taken[0]), 1));
+    }
+
+    #[test]
+    fn buckets_are_used_evenly() {
+        let hash = BucketHash::new(1024, [7, 0x9e37_79b9_7f4a_7c15]);
+        let mut used = [0; 1024];
+        (0..4096).for_each(|n| used[hash.bucket(station_key(key(n)))] += 1);
+        assert!(used.iter().all(|count| *count < 16), "{used:?}");
+    }
+}

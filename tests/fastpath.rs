@@ -1,0 +1,288 @@
+//! The programs of the fast path, which the kernel runs here with single frames: what they forward, the switch would forward
+//! to the same port. Needs root.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::cell::Cell;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::process::Command;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use uswitch::fastpath::{FastPath, PortDevices};
+use uswitch::switch::fdb::{FdbKey, FdbState};
+use uswitch::switch::guard::link_local;
+use uswitch::switch::{
+    FastDatapath, Frame, Gateway, Identity, Outcome, Port, PortFlag, PortFlags, PortId, Switch, SwitchConfig,
+    Tick, Verdict,
+};
+use uswitch::sys::netns::in_netns;
+use uswitch::wire::{Mac, VnetHeader};
+
+const GATEWAY: Mac = Mac([2, 0, 0x5e, 0, 0x53, 0xfe]);
+const NOW: Tick = Tick(100);
+const PORTS: [PortId; 3] = [PortId(0), PortId(1), PortId(2)];
+
+/// The MAC of a port's device. With 8 added: another station behind it.
+fn mac(n: u8) -> Mac {
+    Mac([2, 0, 0x5e, 0, 0x53, n])
+}
+
+fn key(mac: Mac) -> FdbKey {
+    FdbKey { vlan: 0, mac }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "three ports")]
+fn number(port: PortId) -> u8 {
+    port.0 as u8
+}
+
+fn ipv4(n: u8) -> Ipv4Addr {
+    Ipv4Addr::new(192, 0, 2, n)
+}
+
+fn ipv6(n: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n.into())
+}
+
+fn identity(port: PortId) -> Identity {
+    let n = number(port);
+    Identity { mac: mac(n), addresses: vec![ipv4(n).into(), ipv6(n).into()], earlier_mac: None }
+}
+
+fn devices(port: PortId) -> PortDevices {
+    PortDevices { host_end: 10 + 2 * u32::from(port.0), tap: 11 + 2 * u32::from(port.0) }
+}
+
+/// The settings of a port.
+#[derive(Debug, Clone, Copy)]
+struct Settings {
+    up: bool,
+    guard: bool,
+    mtu: u32,
+    /// It has settings that only the workers know.
+    slow: bool,
+}
+
+fn settings() -> impl Strategy<Value = Settings> {
+    let mtu = prop_oneof![9 => Just(1500), 1 => Just(68_u32)];
+    (prop::bool::weighted(0.9), any::<bool>(), mtu, prop::bool::weighted(0.1))
+        .prop_map(|(up, guard, mtu, slow)| Settings { up, guard, mtu, slow })
+}
+
+/// A frame, by what the programs look at.
+#[derive(Debug, Clone)]
+struct Sent {
+    ingress: PortId,
+    source: Mac,
+    destination: Mac,
+    ethertype: u16,
+    packet: Vec<u8>,
+}
+
+impl Sent {
+    fn bytes(&self) -> Vec<u8> {
+        [&self.destination.0[..], &self.source.0, &self.ethertype.to_be_bytes(), &self.packet].concat()
+    }
+}
+
+/// Mostly of stations that are known.
+fn station() -> impl Strategy<Value = Mac> {
+    prop_oneof![
+        12 => (0..3_u8).prop_map(mac),
+        3 => (8..11_u8).prop_map(mac),
+        1 => (0..20_u8).prop_map(mac),
+        1 => Just(GATEWAY),
+        1 => Just(Mac::BROADCAST),
+        1 => Just(Mac([0x33, 0x33, 0, 0, 0, 1])),
+        1 => Just(Mac([0; 6])),
+    ]
+}
+
+fn protocol() -> impl Strategy<Value = u8> {
+    prop_oneof![4 => Just(6), 4 => Just(17), 2 => Just(1), 2 => Just(58), 1 => Just(0), 1 => Just(44), 1 => any::<u8>()]
+}
+
+/// A header of four bytes: ports, or type and code.
+fn upper() -> impl Strategy<Value = Vec<u8>> {
+    let port = || {
+        prop_oneof![Just(67_u16), Just(68), Just(546), Just(547), Just(0x8000), Just(0x8700), any::<u16>()]
+    };
+    let ports = (port(), port()).prop_map(|(from, to)| [from.to_be_bytes(), to.to_be_bytes()].concat());
+    (ports, prop::collection::vec(any::<u8>(), 0..80)).prop_map(|(ports, rest)| [ports, rest].concat())
+}
+
+fn ipv4_packet() -> impl Strategy<Value = (u16, Vec<u8>)> {
+    let first = prop_oneof![9 => Just(0x45_u8), 1 => any::<u8>()];
+    let fragment = prop_oneof![6 => Just(0x4000_u16), 3 => Just(0), 1 => Just(0x2000), 1 => any::<u16>()];
+    let source = prop_oneof![9 => (0..4_u8).prop_map(ipv4), 1 => Just(Ipv4Addr::UNSPECIFIED), 1 => Just(Ipv4Addr::BROADCAST)];
+    (first, fragment, protocol(), source, upper()).prop_map(|(first, fragment, protocol, source, upper)| {
+        let [high, low] = fragment.to_be_bytes();
+        let header = [first, 0, 0, 60, 0, 0, high, low, 64, protocol, 0, 0];
+        (0x0800, [&header[..], &source.octets(), &ipv4(2).octets(), &upper].concat())
+    })
+}
+
+fn ipv6_packet() -> impl Strategy<Value = (u16, Vec<u8>)> {
+    let own = || (0..4_u8).prop_map(ipv6);
+    let local = (0..4_u8).prop_map(|n| link_local(mac(n)));
+    let source = prop_oneof![6 => own(), 3 => local, 1 => Just(Ipv6Addr::UNSPECIFIED), 1 => Just(Ipv6Addr::from_bits(u128::MAX))];
+    (protocol(), source, upper()).prop_map(|(next, source, upper)| {
+        let header = [0x60, 0, 0, 0, 0, 8, next, 64];
+        (0x86dd, [&header[..], &source.octets(), &ipv6(2).octets(), &upper].concat())
+    })
+}
+
+fn other_packet() -> impl Strategy<Value = (u16, Vec<u8>)> {
+    let ethertype = prop_oneof![
+        Just(0x0806_u16),
+        Just(0x8100),
+        Just(0x88a8),
+        Just(0x88cc),
+        Just(0x0800),
+        Just(0x86dd),
+        any::<u16>()
+    ];
+    (ethertype, prop::collection::vec(any::<u8>(), 40..80))
+}
+
+fn sent() -> impl Strategy<Value = Sent> {
+    let packet = prop_oneof![4 => ipv4_packet(), 4 => ipv6_packet(), 1 => other_packet()];
+    (0..3_u16, prop::bool::weighted(0.6), station(), station(), packet).prop_map(
+        |(ingress, own, source, destination, (ethertype, mut packet))| {
+            let ingress = PortId(ingress);
+            let n = number(ingress);
+            let source = if own { mac(n) } else { source };
+            match ethertype {
+                0x0800 if own => packet[12..16].copy_from_slice(&ipv4(n).octets()),
+                0x86dd if own => packet[8..24].copy_from_slice(&ipv6(n).octets()),
+                _ => {}
+            }
+            Sent { ingress, source, destination, ethertype, packet }
+        },
+    )
+}
+
+/// The devices of all ports. The namespace ends with the thread.
+fn make_devices() {
+    for port in PORTS {
+        let PortDevices { host_end, tap } = devices(port);
+        let line =
+            format!("ip link add h{host_end} index {host_end} up type veth peer name t{tap} index {tap}");
+        let output = Command::new("sh").args(["-euc", &line]).output().unwrap();
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// A switch in which each port's two stations are known, and shared with the fast path.
+fn switch(fast: &Arc<FastPath>, settings: &[Settings; 3]) -> Switch {
+    let gateway = Gateway { mac: GATEWAY.into(), ipv4: vec![ipv4(3)], ipv6: vec![ipv6(3)] };
+    let switch = Switch::new(SwitchConfig { ageing: 3000, fdb_max: 64, seed: 1, gateway });
+    let shared: Arc<dyn FastDatapath> = fast.clone();
+    switch.add_fast_datapath(&shared);
+    for (port, &Settings { up, guard, mtu, slow }) in PORTS.into_iter().zip(settings) {
+        switch.ports.add(Port { up: false, host: false, offload: true, mtu }).unwrap();
+        let n = number(port);
+        fast.add_port(port, devices(port), mac(n));
+        switch.set_guard(port, guard.then(|| identity(port)).as_ref());
+        let mut flags = PortFlags::default();
+        flags.set(PortFlag::McastFlood, !slow);
+        switch.ports.set_flags(port, flags);
+        switch.ports.set(port, Port { up, host: false, offload: true, mtu });
+        for station in [n, n + 8] {
+            switch.fdb.add(NOW, key(mac(station)), port, FdbState::Dynamic).unwrap();
+            assert!(fast.stations().insert(key(mac(station)), devices(port).host_end));
+        }
+    }
+    switch
+}
+
+/// The port to which the program forwarded the frame, if it did.
+fn forwarded_to(fast: &FastPath, sent: &Sent) -> Option<PortId> {
+    const REDIRECTED: u32 = 7;
+    let counts = || PORTS.map(|port| fast.counts(port).tx_frames);
+    let before = counts();
+    assert_eq!(fast.run(devices(sent.ingress), &sent.bytes()).unwrap(), REDIRECTED);
+    PORTS.into_iter().find(|port| counts()[port.index()] > before[port.index()])
+}
+
+fn decided(switch: &Switch, sent: &Sent) -> Verdict {
+    let mut outcome = Outcome::default();
+    let bytes = sent.bytes();
+    let frame = Frame { bytes: &bytes, vnet: VnetHeader::default() };
+    switch.process(NOW, sent.ingress, &frame, &mut outcome, &mut ());
+    outcome.verdict()
+}
+
+/// Whether the fast path should take a frame that the switch forwards: plain TCP, UDP or echo.
+fn is_plain(sent: &Sent) -> bool {
+    let Sent { packet, ethertype, .. } = sent;
+    let is_zero = |part: &[u8]| part.iter().all(|byte| *byte == 0);
+    let (protocol, upper, plain) = match ethertype {
+        0x0800 => {
+            let whole = packet[6] & 0x3f == 0 && packet[7] == 0;
+            (packet[9], packet.get(20..24), packet[0] == 0x45 && whole && !is_zero(&packet[12..16]))
+        }
+        // The kernel leaves the addresses that start with zeros to user space.
+        0x86dd => (packet[6], packet.get(40..44), !is_zero(&packet[8..16])),
+        _ => return false,
+    };
+    let Some(upper) = upper else { return false };
+    let ports = [[upper[0], upper[1]], [upper[2], upper[3]]].map(u16::from_be_bytes);
+    let dhcp = [67, 547].contains(&ports[0]) || [68, 546].contains(&ports[1]);
+    let is_ipv4 = *ethertype == 0x0800;
+    plain
+        && match protocol {
+            6 => true,
+            17 => !dhcp,
+            1 => is_ipv4 && [0, 8].contains(&upper[0]),
+            58 => !is_ipv4 && [128, 129].contains(&upper[0]),
+            _ => false,
+        }
+}
+
+/// The source was behind another port.
+fn moves(sent: &Sent) -> bool {
+    let n = number(sent.ingress);
+    ![mac(n), mac(n + 8)].contains(&sent.source)
+}
+
+#[test]
+fn the_fast_path_forwards_as_the_switch() {
+    in_netns(|thread| {
+        let _netns = thread.create().expect("this test needs root");
+        make_devices();
+        let fast = Arc::new(
+            FastPath::new(
+                64,
+                [0x1234_5678_9abc_def0, 0x9e37_79b9_7f4a_7c15],
+                vec![ipv4(3).into(), ipv6(3).into()],
+            )
+            .unwrap(),
+        );
+        let (forwarded, punted) = (Cell::new(0), Cell::new(0));
+        let mut runner =
+            TestRunner::new(Config { cases: 5000, failure_persistence: None, ..Config::default() });
+        let cases = ([settings(), settings(), settings()], sent());
+        let result = runner.run(&cases, |(settings, sent)| {
+            let switch = switch(&fast, &settings);
+            let (fast_to, verdict) = (forwarded_to(&fast, &sent), decided(&switch, &sent));
+            match (fast_to, verdict) {
+                (Some(port), verdict) => {
+                    prop_assert_eq!(Verdict::Forward(port), verdict);
+                    forwarded.set(forwarded.get() + 1);
+                }
+                (None, Verdict::Forward(to)) if is_plain(&sent) && !moves(&sent) => {
+                    let punts = |port: PortId| settings[port.index()].slow;
+                    prop_assert!(punts(sent.ingress) || punts(to), "slow without a reason");
+                    punted.set(punted.get() + 1);
+                }
+                (None, _) => punted.set(punted.get() + 1),
+            }
+            Ok(())
+        });
+        result.unwrap();
+        assert!(forwarded.get() > 100 && punted.get() > 100, "{forwarded:?} forwarded, {punted:?} not");
+    })
+    .unwrap();
+}

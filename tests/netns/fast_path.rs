@@ -1,0 +1,209 @@
+//! The kernel fast path: what it forwards, and that everything else is as without it.
+
+use uswitch::wire::Mac;
+
+use crate::harness::{
+    Host, HostSnapshot, Shell, TestNetns, TestSwitch, Uswitch, host_with_public_tun, run_as_user, v4, v6,
+    wait_until,
+};
+
+fn switch(arguments: &str) -> Uswitch {
+    Uswitch::with(&format!("--ports 3 --fast-path on {arguments}"))
+}
+
+/// Frames from a port that the kernel forwarded.
+fn fast(s: &Uswitch, port: &str) -> u64 {
+    s.count(port, "fast")
+}
+
+/// Five echo requests and their replies. The first ones may be answered by way of the workers.
+fn ping(h: &TestNetns, address: &str) {
+    h.run(&format!("ping -n -c 5 -i 0.05 -W 5 {address}")).ok();
+}
+
+#[test]
+fn known_stations_are_forwarded_by_the_kernel() {
+    let s = switch("");
+    let [h1, h2, _] = s.containers();
+    assert!(s.json("status")["fast_path"].as_bool() == Some(true));
+    for address in [v4(2), v6(2)] {
+        let before = [fast(&s, "container1"), fast(&s, "container2")];
+        ping(&h1, &address);
+        let after = [fast(&s, "container1"), fast(&s, "container2")];
+        assert!(after[0] >= before[0] + 3 && after[1] >= before[1] + 3, "{before:?} {after:?}");
+    }
+    // The host is not a port of the fast path.
+    let before = fast(&s, "container2");
+    ping(&h2, "172.16.0.1");
+    assert_eq!(fast(&s, "container2"), before);
+}
+
+/// Super-frames and segments, and each frame is counted where it came in and where it went out.
+#[test]
+fn carries_tcp_and_counts_each_frame() {
+    let s = switch("");
+    let [h1, h2, _] = s.containers();
+    let mut server = h2.spawn("iperf3 -s -1 --forceflush");
+    server.line_with("listening");
+    h1.run(&format!("iperf3 -c {} -n 200M", v4(2))).ok();
+    server.wait();
+    wait_until("the counters agree", || {
+        let total = |counter: &str| -> u64 {
+            s.json("stats").as_array().into_iter().flatten().filter_map(|row| row[counter].as_u64()).sum()
+        };
+        let drops: u64 = ["container1", "container2", "container3", "host"]
+            .iter()
+            .map(|port| s.drops(port, "egress_queue_full"))
+            .sum();
+        total("forwarded") + total("flood_copies") + total("answered") + total("injected")
+            == total("tx_frames") + drops
+    });
+    let (bytes, fast, forwarded) =
+        (s.count("container1", "rx_bytes"), fast(&s, "container1"), s.count("container1", "forwarded"));
+    assert!(bytes > 200_000_000 && fast * 10 > forwarded * 9, "{bytes} bytes, {fast} of {forwarded} frames");
+}
+
+#[test]
+fn a_capture_sees_every_frame() {
+    let s = switch("");
+    let [h1, ..] = s.containers();
+    ping(&h1, &v4(2));
+    let before = fast(&s, "container1");
+    let mut capture = s.host().spawn("uswitch capture container1 -c 10 icmp");
+    capture.line_with("capturing");
+    ping(&h1, &v4(2));
+    capture.ok();
+    assert_eq!(fast(&s, "container1"), before);
+    wait_until("the kernel forwards again", || {
+        h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+        fast(&s, "container1") > before
+    });
+}
+
+#[test]
+fn the_guard_checks_fast_frames() {
+    let s = switch("");
+    let [h1, ..] = s.containers();
+    ping(&h1, &v4(2));
+    h1.run("ip addr add 172.16.0.99/24 dev eth0").ok();
+    h1.run(&format!("ping -n -c 2 -i 0.05 -W 1 -I 172.16.0.99 {}", v4(2))).fails();
+    assert!(s.drops("container1", "spoofed_ip") >= 2);
+    // With its own address, at once.
+    h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+}
+
+#[test]
+fn settings_of_a_port_take_effect_at_once() {
+    let s = switch("");
+    let [h1, h2, h3] = s.containers();
+    for (from, to) in [(&h1, 2), (&h2, 3), (&h3, 1)] {
+        ping(from, &v4(to));
+    }
+    let once = |from: &TestNetns, to: u16| from.run(&format!("ping -n -c 1 -W 1 {}", v4(to)));
+    for port in ["container1", "container2"] {
+        s.host().run(&format!("uswitch port set {port} --isolated on")).ok();
+    }
+    once(&h1, 2).fails();
+    once(&h2, 3).ok();
+    for port in ["container1", "container2"] {
+        s.host().run(&format!("uswitch port set {port} --isolated off")).ok();
+    }
+    once(&h1, 2).ok();
+    for (on, off) in [("--loss 100%", "--no-impairment"), ("--egress-rate 1kbit:1500", "--egress-rate off")] {
+        s.host().run(&format!("uswitch port set container2 {on}")).ok();
+        let before = fast(&s, "container1");
+        // A burst of the rate limit may pass.
+        let said = h1.run(&format!("ping -n -c 3 -i 0.05 -s 1400 -W 1 {}", v4(2)));
+        assert!(said.stdout.matches("bytes from").count() < 3, "{on}");
+        assert_eq!(fast(&s, "container1"), before, "{on}");
+        s.host().run(&format!("uswitch port set container2 {off}")).ok();
+        once(&h1, 2).ok();
+    }
+    s.host().run("uswitch port set container2 --down").ok();
+    assert_eq!(s.row("port show", "container2")["admin_state"], "down");
+    once(&h1, 2).fails();
+    wait_until("no carrier", || h2.run("cat /sys/class/net/eth0/carrier").ok().trim() == "0");
+    s.host().run("uswitch port set container2 --up").ok();
+    wait_until("the link is up", || s.row("port show", "container2")["operstate"] == "UP");
+    once(&h1, 2).ok();
+    h2.run("ip link set eth0 down").ok();
+    wait_until("the link is down", || s.row("port show", "container2")["operstate"] == "DOWN");
+    h2.run("ip link set eth0 up").ok();
+    wait_until("the link is up", || s.row("port show", "container2")["operstate"] == "UP");
+    once(&h1, 2).ok();
+}
+
+/// What the database forgets or moves, the kernel does not know any more when the command returns or the frame is decided.
+#[test]
+fn follows_the_forwarding_database() {
+    let s = switch("--no-gateway");
+    let [h1, h2, h3] = s.containers();
+    for (n, h) in [(1, &h1), (2, &h2), (3, &h3)] {
+        h.run(&format!("ip addr add {}/24 dev eth0", v4(n))).ok();
+    }
+    ping(&h1, &v4(2));
+    let known = |s: &Uswitch| fast(s, "container1");
+    let before = known(&s);
+    s.host().run("uswitch fdb flush").ok();
+    h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+    assert_eq!(known(&s), before, "the first frame after a flush is flooded");
+    ping(&h1, &v4(2));
+    // container3 takes the addresses of container2, and says so.
+    let mac: Mac = h2.mac();
+    h2.run("ip link set eth0 down").ok();
+    h3.run(&format!("ip link set eth0 address {mac}")).ok();
+    h3.run(&format!("ip addr add {}/24 dev eth0", v4(2))).ok();
+    h3.run(&format!("ping -n -c 1 -W 5 -I {} {}", v4(2), v4(1))).ok();
+    assert_eq!(s.port_of(mac).as_deref(), Some("container3"));
+    let before = s.count("container3", "tx_frames");
+    ping(&h1, &v4(2));
+    assert!(s.count("container3", "tx_frames") >= before + 5);
+}
+
+#[test]
+fn ports_in_existing_namespaces_come_and_go() {
+    let s = switch("");
+    let host = s.host();
+    host.run("ip netns add web").ok();
+    host.run("uswitch port add --netns web").ok();
+    let (web, h1) = (host.netns("web"), host.netns("container1"));
+    ping(&web, &v4(1));
+    assert!(fast(&s, "web") > 0);
+    let address = s.row("port show", "web")["addresses"][0].as_str().expect("an address").to_owned();
+    let address = address.split('/').next().expect("an address").to_owned();
+    host.run("uswitch port del web").ok();
+    assert!(!web.run("ip link show eth0").succeeded(), "the device is gone");
+    h1.run(&format!("ping -n -c 1 -W 1 {address}")).fails();
+    host.run("uswitch port add --netns web").ok();
+    ping(&web, &v4(1));
+    host.run("ip netns del container1").ok();
+    wait_until("the port is gone", || s.row("port show", "container1")["operstate"] == "NOTPRESENT");
+    s.stop();
+    assert!(!web.run("ip link show eth0").succeeded(), "the device is gone");
+}
+
+#[test]
+fn nothing_is_left_after_a_kill() {
+    let host = Host::new();
+    let before = HostSnapshot::of(&host);
+    let s = Uswitch::on(host, "--ports 3 --fast-path on");
+    let [h1, ..] = s.containers();
+    ping(&h1, &v4(2));
+    s.host().run(&format!("kill -9 {}", s.pid())).ok();
+    s.host().run("uswitch start --detach --ports 3 --fast-path on").ok();
+    ping(&s.host().netns("container1"), &v4(3));
+    s.stop();
+    before.assert_same(s.host());
+}
+
+#[test]
+fn needs_privileges() {
+    let host = host_with_public_tun();
+    let error = run_as_user(&host, "uswitch start --detach --ports 2 --fast-path on").fails();
+    assert!(error.contains("no kernel fast path") && error.trim().lines().count() == 1, "{error}");
+    run_as_user(&host, "uswitch start --detach --ports 2 --fast-path auto").ok();
+    let status = run_as_user(&host, "uswitch status --json").json();
+    assert_eq!(status["fast_path"], false);
+    assert!(status["fast_path_note"].as_str().is_some_and(|note| note.contains("not permitted")), "{status}");
+    run_as_user(&host, "uswitch stop").ok();
+}
