@@ -239,19 +239,31 @@ fn check_identity(
     vlan: Option<Classified>,
     ethernet: &EthernetFrame<'_>,
 ) -> Result<(), Violation> {
-    let in_gateway_vlan = || match vlan {
+    if let Some(class) = vlan {
+        return check_identity_in_vlan(switch, ingress, class, ethernet);
+    }
+    match switch.guards.port(ingress) {
         None => switch.gateway.check(ethernet),
-        Some(class) if switch.is_gateway_vlan(class.vid) => switch.gateway.check(&class.untagged(*ethernet)),
-        Some(_) => Ok(()),
-    };
-    let Some(identity) = switch.guards.port(ingress) else { return in_gateway_vlan() };
-    let checked = match vlan {
-        Some(class) if switch.vlans.pvid(ingress) == Some(class.vid) => {
-            identity.check(&class.untagged(*ethernet))
-        }
-        _ => identity.check(ethernet),
-    };
-    checked.map_err(|violation| in_gateway_vlan().err().unwrap_or(violation))
+        Some(identity) => identity
+            .check(ethernet)
+            .map_err(|violation| switch.gateway.check(ethernet).err().unwrap_or(violation)),
+    }
+}
+
+#[inline(never)]
+fn check_identity_in_vlan(
+    switch: &Switch,
+    ingress: PortId,
+    class: Classified,
+    ethernet: &EthernetFrame<'_>,
+) -> Result<(), Violation> {
+    let untagged = class.untagged(*ethernet);
+    let as_gateway =
+        || if switch.is_gateway_vlan(class.vid) { switch.gateway.check(&untagged) } else { Ok(()) };
+    let Some(identity) = switch.guards.port(ingress) else { return as_gateway() };
+    let is_own = switch.vlans.pvid(ingress) == Some(class.vid);
+    let checked = identity.check(if is_own { &untagged } else { ethernet });
+    checked.map_err(|violation| as_gateway().err().unwrap_or(violation))
 }
 
 /// Why a virtio-net header is invalid.
