@@ -3,7 +3,7 @@
 //!
 //! A port of the fast path has a veth pair and a TAP device. One end of the pair is in the container. The other one, the
 //! host end, is in a namespace of the switch beside the TAP device, whose queues the workers have. The programs on both
-//! ([`program`]) pass frames on between them.
+//! (`program.rs`) pass frames on between them.
 //!
 //! The programs read a table of ports and one of stations ([`Stations`]), in memory that this process shares with the kernel.
 //! The switch writes there what it decides ([`FastDatapath`]), so a change takes effect with the next frame.

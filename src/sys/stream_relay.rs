@@ -4,7 +4,7 @@
 //! A stream is not a queue: a read can return a part of a frame or several, and a write may take a part. So two threads
 //! relay between the stream and one end of a `SOCK_SEQPACKET` pair, whose other end is the queue of a worker: one message
 //! is one frame. The calls block, so a peer that does not read fills the queue, which then refuses frames, and a peer that
-//! sends too fast waits. ([`super::datagram_relay`] relays datagrams.)
+//! sends too fast waits. (`datagram_relay.rs` relays datagrams.)
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
