@@ -36,6 +36,8 @@ mod multicast;
 #[cfg(test)]
 mod multicast_tests;
 mod nat;
+#[cfg(test)]
+mod new_port_tests;
 mod plan;
 mod port_settings;
 mod ports;

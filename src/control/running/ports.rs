@@ -10,7 +10,7 @@ use super::loops::LoopRecord;
 use super::{HostNetwork, PortPlan, PortUse, RunError, Running, plan};
 use crate::control::event::{DeviceAspect, EventType};
 use crate::control::report::{
-    AddedPort, AdminState, NewPort, PortImpairments, PortKind, PortLimits, PortVlans, Throttled,
+    AddedPort, AdminState, NewPort, PortImpairments, PortKind, PortLimits, PortSettings, PortVlans, Throttled,
 };
 use crate::control::topology::{
     Attachment, Device, DeviceId, LinkChange, PortNetns, PortSpec, TopologyError,
@@ -280,9 +280,6 @@ impl<M: HostNetwork> Running<M> {
         let device = make(&mut self.network, &plan.attachment)?;
         let vlans = plan.vlans.clone();
         let id = self.attach(PortRecord::new(plan, device), vlans.as_ref())?;
-        let mut flags = PortFlags::default();
-        flags.set(PortFlag::Hub, self.config.hub);
-        self.switch.ports.set_flags(id, flags);
         self.apply_file_settings(id)?;
         Ok(id)
     }
@@ -333,11 +330,21 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    /// Lets a new port forward. Before that it is in its VLANs, and its guard is on.
+    /// The flags of a new port.
+    fn first_flags(&self, name: &str) -> PortFlags {
+        let mut flags = PortFlags::default();
+        flags.set(PortFlag::Hub, self.config.hub);
+        let of_file = self.config.port_settings.get(name);
+        of_file.into_iter().flat_map(PortSettings::flags).for_each(|(flag, on)| flags.set(flag, on));
+        flags
+    }
+
+    /// Lets a new port forward. Before that it is in its VLANs, it has its flags, and its guard is on.
     fn admit(&self, id: PortId, record: &PortRecord, vlans: Option<&PortVlans>) {
         self.switch.assign_mac(id, record.assigned.mac);
         self.switch.set_guard(id, record.guard.identity());
         self.init_vlans(id, vlans);
+        self.switch.ports.set_flags(id, self.first_flags(&record.name));
         if record.is_host() {
             self.switch.vlans.set_host(id);
         }
