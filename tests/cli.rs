@@ -236,7 +236,7 @@ fn rejects_invalid_subnets() {
 fn rejects_invalid_bench_arguments() {
     assert_usage_error(
         "bench --peers uswitch,hub",
-        "--peers: 'hub' is not one of uswitch, linux-bridge, veth, ovs, ovs-tso, vde, naive",
+        "--peers: 'hub' is not one of uswitch, uswitch-fast, linux-bridge, veth, ovs, ovs-tso, vde, naive",
     );
     assert_usage_error(
         "bench --tests ping",

@@ -225,7 +225,8 @@ fn is_plain(sent: &Sent) -> bool {
         }
         // The kernel leaves the addresses that start with zeros to user space.
         0x86dd => (packet[6], packet.get(40..44), !is_zero(&packet[8..16])),
-        _ => return false,
+        0x0806 | 0x8100 | 0x88a8 | ..0x0600 => return false,
+        _ => return true,
     };
     let Some(upper) = upper else { return false };
     let ports = [[upper[0], upper[1]], [upper[2], upper[3]]].map(u16::from_be_bytes);

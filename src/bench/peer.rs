@@ -9,6 +9,7 @@ use clap::ValueEnum;
 
 use super::plan::word;
 use super::results::PeerInfo;
+use crate::fastpath::FastPath;
 use crate::sys::tap;
 
 /// A switch, or a substitute for one.
@@ -16,6 +17,8 @@ use crate::sys::tap;
 pub enum Peer {
     /// This program
     Uswitch,
+    /// ... with the kernel fast path
+    UswitchFast,
     /// Kernel bridge with a veth pair for each container
     LinuxBridge,
     /// One veth pair between the containers, without a switch
@@ -41,6 +44,7 @@ impl Peer {
     fn what(self) -> &'static str {
         match self {
             Peer::Uswitch => "this program",
+            Peer::UswitchFast => "this program, --fast-path on",
             Peer::LinuxBridge => "kernel bridge, a veth pair for each container",
             Peer::Veth => "one veth pair between the containers, no switch",
             Peer::Ovs => "Open vSwitch, userspace datapath, TAP devices",
@@ -54,7 +58,7 @@ impl Peer {
 
     /// Whether it has a device in the host's namespace.
     pub fn has_host(self) -> bool {
-        matches!(self, Peer::Uswitch | Peer::LinuxBridge | Peer::Ovs | Peer::OvsTso)
+        matches!(self, Peer::Uswitch | Peer::UswitchFast | Peer::LinuxBridge | Peer::Ovs | Peer::OvsTso)
     }
 
     /// Approximate time to create it.
@@ -87,6 +91,9 @@ impl Peer {
                 Some(format!("{program} is not installed: run `apt-get install {package}`"))
             }
             None if matches!(self, Peer::LinuxBridge | Peer::Veth) => None,
+            None if self == Peer::UswitchFast => FastPath::new(2, [0, 1], Vec::new())
+                .err()
+                .map(|error| format!("no kernel fast path: {error}")),
             None => tap::check_driver().err().map(|error| error.to_string()),
         }
     }
@@ -94,7 +101,7 @@ impl Peer {
     /// Description for the results. `kernel` is the kernel version of the machine.
     pub fn report(self, kernel: &str) -> PeerInfo {
         let version = match self {
-            Peer::Uswitch => Some(env!("CARGO_PKG_VERSION").to_owned()),
+            Peer::Uswitch | Peer::UswitchFast => Some(env!("CARGO_PKG_VERSION").to_owned()),
             Peer::LinuxBridge | Peer::Veth => Some(kernel.to_owned()),
             Peer::Ovs | Peer::OvsTso => version("ovs-vswitchd"),
             Peer::Vde => version("vde_switch"),

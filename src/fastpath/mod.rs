@@ -144,11 +144,13 @@ impl FastPath {
         })
     }
 
-    /// Attaches the programs to the devices of a port, which are in the current network namespace.
+    /// Attaches the programs to the devices of a port, which are in the current network namespace. Until the port is added,
+    /// its frames wait in the queues of the TAP device.
     ///
     /// # Errors
     /// The kernel has no tcx, or a device is gone.
     pub fn attach(&self, devices: PortDevices) -> io::Result<[Link; 2]> {
+        self.tell_devices(devices);
         Ok([self.from_station.attach(devices.host_end)?, self.from_switch.attach(devices.tap)?])
     }
 
@@ -235,10 +237,9 @@ impl FastPath {
 
     /// Tells the programs what a port is now. They do not forward from or to it while that is written.
     fn tell(&self, port: &FastPort, watched: bool) {
-        let Some(PortDevices { host_end, tap }) = port.devices else { return };
-        self.write(host_end, word::STATE, pair(flag::PUNT, 0));
-        self.write(host_end, word::DEVICES, pair(tap, host_end));
-        self.write(tap, word::DEVICES, pair(tap, host_end));
+        let Some(devices) = port.devices else { return };
+        let host_end = devices.host_end;
+        self.tell_devices(devices);
         self.write(host_end, word::MAC, station_key(FdbKey { vlan: 0, mac: port.mac }));
         let can_check = match &port.identity {
             Some(identity) => self.write_list(host_end, &own_addresses(identity)) && identity.mac == port.mac,
@@ -252,6 +253,13 @@ impl FastPath {
         ];
         let flags = flags.into_iter().filter(|(on, _)| *on).map(|(_, flag)| flag).sum();
         self.write(host_end, word::STATE, pair(flags, longest));
+    }
+
+    /// Tells the programs how the devices of a port belong together. The workers decide about its frames.
+    fn tell_devices(&self, PortDevices { host_end, tap }: PortDevices) {
+        self.write(host_end, word::STATE, pair(flag::PUNT, 0));
+        self.write(host_end, word::DEVICES, pair(tap, host_end));
+        self.write(tap, word::DEVICES, pair(tap, host_end));
     }
 
     /// Writes the list of addresses of a port. Returns whether all have a place.

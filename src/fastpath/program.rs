@@ -159,10 +159,18 @@ impl FromStation<'_> {
         a.jump_if(AnyOf, R1, 1, self.punt);
         a.load(Word, R1, CONTEXT, context::LENGTH);
         a.store(Double, Stack, stack::LENGTH, R1);
-        let [ipv6, tcp_or_udp, plain] = std::array::from_fn(|_| a.label());
+        let [ipv4, ipv6, tcp_or_udp, plain] = std::array::from_fn(|_| a.label());
         a.load(Half, R1, FRAME, ETHERTYPE);
+        a.jump_if(Eq, R1, net16(EtherType::IPV4.0), ipv4);
         a.jump_if(Eq, R1, net16(EtherType::IPV6.0), ipv6);
-        a.jump_if(Ne, R1, net16(EtherType::IPV4.0), self.punt);
+        for inspected in [EtherType::ARP, EtherType::C_TAG, EtherType::S_TAG] {
+            a.jump_if(Eq, R1, net16(inspected.0), self.punt);
+        }
+        // Less than 0x0600 is a length, and IP may follow (SNAP). Other protocols have no addresses to check.
+        a.load(Byte, R1, FRAME, ETHERTYPE);
+        a.jump_if(Gt, R1, 5, plain);
+        a.jump(self.punt);
+        a.place(ipv4);
         self.ipv4(a, tcp_or_udp, plain);
         a.place(ipv6);
         self.ipv6(a, tcp_or_udp, plain);

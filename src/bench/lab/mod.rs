@@ -82,7 +82,8 @@ impl Switch {
 pub(super) fn build(peer: Peer, plan: &BenchPlan) -> Result<Lab, BenchError> {
     link::disable_ipv6()?;
     match peer {
-        Peer::Uswitch => uswitch::build(plan),
+        Peer::Uswitch => uswitch::build(plan, false),
+        Peer::UswitchFast => uswitch::build(plan, true),
         Peer::LinuxBridge => kernel::bridge(),
         Peer::Veth => kernel::veth(),
         Peer::Ovs => ovs::build("false"),

@@ -17,8 +17,12 @@ use crate::sys::runtime_dir;
 /// The running program, even if its file was replaced.
 const PROGRAM: &str = "/proc/self/exe";
 
-pub(super) fn build(plan: &BenchPlan) -> Result<Lab, BenchError> {
-    let mut child = start(plan).spawn().map_err(BenchError::io("run uswitch"))?;
+pub(super) fn build(plan: &BenchPlan, fast_path: bool) -> Result<Lab, BenchError> {
+    let mut command = start(plan);
+    if fast_path {
+        command.args(["--fast-path", "on"]);
+    }
+    let mut child = command.spawn().map_err(BenchError::io("run uswitch"))?;
     let stdout = child.stdout.take().map(BufReader::new);
     // It prints a line when it forwards.
     let mut first = String::new();
@@ -47,7 +51,8 @@ fn status() -> Result<Status, BenchError> {
 
 /// Engine and workers.
 fn detail(status: &Status) -> String {
-    format!("{}, {}", status.engine, counted(status.workers, "worker"))
+    let fast_path = if status.fast_path { ", fast path" } else { "" };
+    format!("{}, {}{fast_path}", status.engine, counted(status.workers, "worker"))
 }
 
 fn start(plan: &BenchPlan) -> Command {
