@@ -21,10 +21,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use self::layout::{DEVICES, IPV4_SOURCES, IPV6_SOURCES, PORT_WORDS, counter, flag, word};
 use self::program::Maps;
 use crate::switch::fdb::{BUCKET_WORDS, BucketHash, FdbKey, Stations, TICK_SHIFT, station_key};
-use crate::switch::guard::link_local;
 use crate::switch::{FastDatapath, FastState, Identity, PortId, Ports};
 use crate::sys::bpf::{self, CpuArray, Link, LoadError, Program, SharedArray};
 use crate::wire::Mac;
+use crate::wire::ip::by_version;
 
 /// Why there is no fast path.
 #[derive(Debug, thiserror::Error)]
@@ -242,7 +242,9 @@ impl FastPath {
         self.tell_devices(devices);
         self.write(host_end, word::MAC, station_key(FdbKey { vlan: 0, mac: port.mac }));
         let can_check = match &port.identity {
-            Some(identity) => self.write_list(host_end, &own_addresses(identity)) && identity.mac == port.mac,
+            Some(identity) => {
+                self.write_list(host_end, &identity.sources().collect::<Vec<_>>()) && identity.mac == port.mac
+            }
             None => self.write_list(host_end, &self.gateways),
         };
         let FastState { up, slow, longest } = port.state;
@@ -264,13 +266,7 @@ impl FastPath {
 
     /// Writes the list of addresses of a port. Returns whether all have a place.
     fn write_list(&self, device: u32, addresses: &[IpAddr]) -> bool {
-        let (mut ipv4, mut ipv6) = (Vec::new(), Vec::new());
-        for address in addresses {
-            match address {
-                IpAddr::V4(address) => ipv4.push(*address),
-                IpAddr::V6(address) => ipv6.push(*address),
-            }
-        }
+        let (mut ipv4, mut ipv6) = by_version(addresses.iter().copied());
         let fits = ipv4.len() <= IPV4_SOURCES && ipv6.len() <= IPV6_SOURCES;
         // The programs take no frame from the unspecified address.
         ipv4.resize(IPV4_SOURCES, Ipv4Addr::UNSPECIFIED);
@@ -291,13 +287,6 @@ impl FastPath {
             place.store(value, Ordering::Release);
         }
     }
-}
-
-/// The addresses that a guarded port may use.
-fn own_addresses(identity: &Identity) -> Vec<IpAddr> {
-    let macs = [Some(identity.mac), identity.earlier_mac];
-    let link_locals = macs.into_iter().flatten().map(|mac| link_local(mac).into());
-    identity.addresses.iter().copied().chain(link_locals).collect()
 }
 
 impl FastDatapath for FastPath {

@@ -91,12 +91,8 @@ fn net16(value: u16) -> i32 {
 pub(super) fn from_station(maps: &Maps<'_>) -> Vec<Insn> {
     let mut a = Assembler::default();
     let program = FromStation { maps, punt: a.label() };
-    let drop = a.label();
     a.op(Move, CONTEXT, R1);
-    a.load(Word, R1, CONTEXT, context::IFINDEX);
-    a.store(Word, Stack, stack::IN, R1);
-    look_up(&mut a, maps.ports, stack::IN);
-    a.jump_if(Eq, R0, 0, drop);
+    let drop = ingress_port(&mut a, maps);
     a.op(Move, FROM, R0);
     program.headers(&mut a);
     program.stations(&mut a);
@@ -104,27 +100,39 @@ pub(super) fn from_station(maps: &Maps<'_>) -> Vec<Insn> {
     a.place(program.punt);
     // The low half of the first word.
     a.load(Word, R1, FROM, offset(word::DEVICES));
-    a.op(Move, R2, 0);
-    a.call(Helper::Redirect);
-    a.exit();
-    a.place(drop);
-    a.op(Move, R0, DROP);
-    a.exit();
-    a.finish()
+    redirect(&mut a, Helper::Redirect);
+    finish(a, drop)
 }
 
 /// The program at the TAP of a port: what user space sends goes to the host end, and from there into the container.
 pub(super) fn from_switch(maps: &Maps<'_>) -> Vec<Insn> {
     let mut a = Assembler::default();
-    let drop = a.label();
+    let drop = ingress_port(&mut a, maps);
+    a.load(Word, R1, R0, offset(word::DEVICES) + 4);
+    redirect(&mut a, Helper::Redirect);
+    finish(a, drop)
+}
+
+/// `R0` = the value of the device that received the frame. Without one the frame goes to the returned label. `R1` is the
+/// context of the program.
+fn ingress_port(a: &mut Assembler, maps: &Maps<'_>) -> Label {
+    let none = a.label();
     a.load(Word, R1, R1, context::IFINDEX);
     a.store(Word, Stack, stack::IN, R1);
-    look_up(&mut a, maps.ports, stack::IN);
-    a.jump_if(Eq, R0, 0, drop);
-    a.load(Word, R1, R0, offset(word::DEVICES) + 4);
+    look_up(a, maps.ports, stack::IN);
+    a.jump_if(Eq, R0, 0, none);
+    none
+}
+
+/// Ends the program: the frame goes to the device in `R1`.
+fn redirect(a: &mut Assembler, how: Helper) {
     a.op(Move, R2, 0);
-    a.call(Helper::Redirect);
+    a.call(how);
     a.exit();
+}
+
+/// The program, which drops the frame at this label.
+fn finish(mut a: Assembler, drop: Label) -> Vec<Insn> {
     a.place(drop);
     a.op(Move, R0, DROP);
     a.exit();
@@ -392,13 +400,9 @@ impl FromStation<'_> {
         a.op(Move, R3, R1);
         a.load(Word, R1, Stack, stack::OUT);
         a.jump_if(Ne, R3, R2, other);
-        a.op(Move, R2, 0);
-        a.call(Helper::RedirectPeer);
-        a.exit();
+        redirect(a, Helper::RedirectPeer);
         a.place(other);
-        a.op(Move, R2, 0);
-        a.call(Helper::Redirect);
-        a.exit();
+        redirect(a, Helper::Redirect);
     }
 
     /// Adds the frame to the counter `frames` of a device, and its length to the next one.

@@ -1,11 +1,23 @@
 //! IPv4 (RFC 791) and IPv6 (RFC 8200) packets, as far as the switch must understand them.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::{Ipv4HeaderSlice, Ipv6ExtensionsSlice, Ipv6HeaderSlice};
 
 use super::checksum::checksum;
 use super::upper_layer::UpperLayer;
+
+/// The IPv4 and the IPv6 addresses, in their order.
+pub fn by_version(addresses: impl IntoIterator<Item = IpAddr>) -> (Vec<Ipv4Addr>, Vec<Ipv6Addr>) {
+    let (mut ipv4, mut ipv6) = (Vec::new(), Vec::new());
+    for address in addresses {
+        match address {
+            IpAddr::V4(address) => ipv4.push(address),
+            IpAddr::V6(address) => ipv6.push(address),
+        }
+    }
+    (ipv4, ipv6)
+}
 
 /// A protocol number (IANA "Assigned Internet Protocol Numbers").
 pub mod protocol {

@@ -1,12 +1,12 @@
 //! The switch that a configuration describes.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
 
 use super::ticks;
 use crate::control::Config;
 use crate::switch::stp::{BridgeConfig, SpanningTree};
 use crate::switch::{Gateway, Switch, SwitchConfig};
+use crate::wire::ip::by_version;
 
 /// The switch without ports, and its spanning tree.
 pub(super) fn new(config: &Config) -> (Switch, Option<SpanningTree>) {
@@ -25,13 +25,8 @@ pub(super) fn new(config: &Config) -> (Switch, Option<SpanningTree>) {
 }
 
 fn settings(config: &Config) -> SwitchConfig {
-    let mut gateway = Gateway { mac: config.mac_prefix.mac(0).into(), ..Gateway::default() };
-    for address in config.gateways() {
-        match address {
-            IpAddr::V4(address) => gateway.ipv4.push(address),
-            IpAddr::V6(address) => gateway.ipv6.push(address),
-        }
-    }
+    let (ipv4, ipv6) = by_version(config.gateways());
+    let gateway = Gateway { mac: config.mac_prefix.mac(0).into(), ipv4, ipv6 };
     SwitchConfig {
         ageing: ticks(config.ageing_time),
         fdb_max: config.fdb_max,

@@ -273,9 +273,7 @@ impl Fdb {
             let key = FdbKey { vlan, mac };
             let Some(found) = self.find_locked(key.pack()) else { continue };
             if found.value.is_dynamic() && found.value.port() != port {
-                self.unshare(key);
-                let value = self.table.replace(found.at, Value::FREE);
-                self.free_slot(&mut writer, found.at, value);
+                self.take_out(&mut writer, found.at);
             }
         }
     }
@@ -313,9 +311,7 @@ impl Fdb {
     pub fn remove(&self, key: FdbKey) -> Option<FdbEntry> {
         let mut writer = self.lock();
         let found = self.find_locked(key.pack())?;
-        self.unshare(key);
-        let value = self.table.replace(found.at, Value::FREE);
-        Some(self.free_slot(&mut writer, found.at, value))
+        Some(self.take_out(&mut writer, found.at))
     }
 
     /// Removes all learned entries, or those of one port. Returns how many.
@@ -454,9 +450,14 @@ impl Fdb {
             self.table.clear_refreshed(oldest);
             writer.shares.make_youngest(port, oldest);
         }
+        self.take_out(writer, at);
+    }
+
+    /// Needs the lock: removes the entry of a slot.
+    fn take_out(&self, writer: &mut Writer, at: u32) -> FdbEntry {
         self.unshare(self.table.key(at));
         let value = self.table.replace(at, Value::FREE);
-        self.free_slot(writer, at, value);
+        self.free_slot(writer, at, value)
     }
 
     /// Needs the lock: unlinks a slot whose value was just replaced by [`Value::FREE`].

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use super::{PortId, Ports};
 use crate::wire::Mac;
+use crate::wire::ip::by_version;
 
 /// IPv4 addresses of one identity.
 const MAX_IPV4: usize = 16;
@@ -35,6 +36,15 @@ pub struct Identity {
     pub addresses: Vec<IpAddr>,
     /// An earlier MAC, whose link-local address it may still have: the kernel keeps that when a MAC changes.
     pub earlier_mac: Option<Mac>,
+}
+
+impl Identity {
+    /// The addresses that it may use as a source: the link-local ones first.
+    pub fn sources(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let macs = [Some(self.mac), self.earlier_mac];
+        let link_locals = macs.into_iter().flatten().map(|mac| link_local(mac).into());
+        link_locals.chain(self.addresses.iter().copied())
+    }
 }
 
 /// The IPv6 link-local address of a MAC (RFC 4291 appendix A).
@@ -104,15 +114,7 @@ impl Guards {
 impl Addresses {
     #[allow(clippy::cast_possible_truncation, reason = "at most MAX_IPV6")]
     fn replace(&self, identity: &Identity) {
-        let macs = [Some(identity.mac), identity.earlier_mac];
-        let link_locals = macs.into_iter().flatten().map(link_local);
-        let (mut ipv4, mut ipv6) = (Vec::new(), link_locals.collect::<Vec<Ipv6Addr>>());
-        for address in &identity.addresses {
-            match address {
-                IpAddr::V4(address) => ipv4.push(*address),
-                IpAddr::V6(address) => ipv6.push(*address),
-            }
-        }
+        let (mut ipv4, mut ipv6) = by_version(identity.sources());
         ipv4.truncate(MAX_IPV4);
         ipv6.truncate(MAX_IPV6);
         for (slot, address) in self.ipv4.iter().zip(&ipv4) {
