@@ -231,16 +231,16 @@ impl Counters {
     /// Counts how a frame ended: the first of the sums above. Most are forwarded.
     #[inline(always)]
     pub fn count(&self, outcome: &Outcome) {
-        match outcome.verdict() {
+        match outcome.verdict {
             Verdict::Forward(_) => self.port(outcome.ingress()).forwarded.add(1),
-            verdict => self.count_other(verdict, outcome),
+            _ => self.count_other(outcome),
         }
     }
 
     #[inline(never)]
-    fn count_other(&self, verdict: Verdict, outcome: &Outcome) {
+    fn count_other(&self, outcome: &Outcome) {
         let ingress = self.port(outcome.ingress());
-        match verdict {
+        match outcome.verdict {
             Verdict::Forward(_) | Verdict::Refused { .. } => ingress.forwarded.add(1),
             Verdict::Flood => {
                 ingress.flooded.add(1);

@@ -31,11 +31,6 @@ struct Admitted<'a> {
 }
 
 impl Admitted<'_> {
-    /// The key of an address in the frame's VLAN.
-    fn key(&self, mac: Mac) -> FdbKey {
-        FdbKey { vlan: self.vlan.map_or(0, |class| class.vid.get()), mac }
-    }
-
     /// The frame as hosts of its VLAN see it: without the tag of that VLAN.
     fn untagged(&self) -> EthernetFrame<'_> {
         self.vlan.map_or(self.ethernet, |class| class.untagged(self.ethernet))
@@ -53,6 +48,13 @@ pub(super) struct Forwarding<'a, const VLANS: bool> {
 }
 
 impl<const VLANS: bool> Forwarding<'_, VLANS> {
+    /// The key of an address in the VLAN of a frame.
+    #[inline]
+    fn key(admitted: &Admitted<'_>, mac: Mac) -> FdbKey {
+        let vlan = admitted.vlan.filter(|_| VLANS);
+        FdbKey { vlan: vlan.map_or(0, |class| class.vid.get()), mac }
+    }
+
     /// Decides. The side effects are learning in `fdb`, which is the real database or a dry run, and the tokens of limits.
     #[inline]
     pub(super) fn decide<D: Database, O: Observer>(
@@ -65,7 +67,9 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         outcome.verdict = match admit(self, observer) {
             Ok(admitted) => {
                 observer.note(Step::Admitted);
-                outcome.class.vlan = admitted.vlan;
+                if VLANS {
+                    outcome.class.vlan = admitted.vlan;
+                }
                 match self.learn(&admitted, &mut fdb) {
                     Ok(learned) => {
                         observer.note(Step::Learned(learned));
@@ -93,7 +97,7 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
     /// Learns the source, unless the port's flags say otherwise.
     #[inline]
     fn learn<D: Database>(&self, admitted: &Admitted<'_>, fdb: &mut D) -> Result<Learned, DropReason> {
-        let source = admitted.key(admitted.ethernet.src());
+        let source = Self::key(admitted, admitted.ethernet.src());
         if admitted.flags.changes(PortFlags::INGRESS) {
             return self.learn_as_flags_say(admitted.flags, source, fdb);
         }
@@ -353,7 +357,7 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
             };
         }
         let hub = admitted.flags.has(PortFlag::Hub);
-        let found = if hub { None } else { fdb.lookup(self.at.now.tick, admitted.key(destination)) };
+        let found = if hub { None } else { fdb.lookup(self.at.now.tick, Self::key(admitted, destination)) };
         observer.note(Step::LookedUp(found));
         match found {
             Some(egress) => {
@@ -375,8 +379,9 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         let is_known =
             matches!(outcome.learned, Some(Learned::Known | Learned::Static | Learned::Returned { .. }));
         if is_known && outcome.is_sent() {
-            let (source, destination) = (admitted.ethernet.src(), admitted.ethernet.dst());
-            fdb.share([(admitted.key(source), self.ingress), (admitted.key(destination), egress)]);
+            let [source, destination] =
+                [admitted.ethernet.src(), admitted.ethernet.dst()].map(|mac| Self::key(admitted, mac));
+            fdb.share([(source, self.ingress), (destination, egress)]);
         }
     }
 

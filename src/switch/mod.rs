@@ -205,10 +205,11 @@ impl Switch {
         outcome: &mut Outcome,
         observer: &mut O,
     ) {
-        let at = MeterTime { now: now.into(), metering: Metering::Take };
+        let now = now.into();
         if self.vlans.settings().filtering {
-            return self.process_with_vlans(at, ingress, frame, outcome, observer);
+            return self.process_with_vlans(now, ingress, frame, outcome, observer);
         }
+        let at = MeterTime { now, metering: Metering::Take };
         Forwarding::<false> { switch: self, at, ingress, frame }.decide(&self.fdb, outcome, observer);
     }
 
@@ -216,12 +217,13 @@ impl Switch {
     #[inline(never)]
     fn process_with_vlans<O: Observer>(
         &self,
-        at: MeterTime,
+        now: Now,
         ingress: PortId,
         frame: &Frame<'_>,
         outcome: &mut Outcome,
         observer: &mut O,
     ) {
+        let at = MeterTime { now, metering: Metering::Take };
         Forwarding::<true> { switch: self, at, ingress, frame }.decide(&self.fdb, outcome, observer);
     }
 

@@ -191,6 +191,13 @@ impl<'a> EthernetFrame<'a> {
     /// [`MAX_TAGS`] priority tags.
     #[inline]
     pub fn network(&self) -> Option<(EtherType, &'a [u8])> {
+        if !self.ethertype.is_vlan() && self.ethertype.0 >= EtherType::FIRST {
+            return Some((self.ethertype, self.payload));
+        }
+        self.network_behind_tags()
+    }
+
+    fn network_behind_tags(&self) -> Option<(EtherType, &'a [u8])> {
         let (ethertype, at) = self.l3();
         let packet = &self.payload[at - ETHERNET_HEADER..];
         if ethertype.0 < EtherType::FIRST {

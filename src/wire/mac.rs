@@ -39,12 +39,23 @@ impl Mac {
 
     /// All zeros.
     pub const fn is_zero(self) -> bool {
-        self.as_u64() == 0
+        self.in_memory() == 0
     }
 
     /// 01-80-C2-00-00-00 to -0F: reserved for protocols between neighbours (IEEE 802.1Q-2022 table 8-1).
     pub const fn is_reserved(self) -> bool {
-        self.as_u64() & !0xf == 0x0180_c200_0000
+        self.is_within(Mac([0x01, 0x80, 0xc2, 0, 0, 0]), Mac([0xff, 0xff, 0xff, 0xff, 0xff, 0xf0]))
+    }
+
+    /// Whether the octets are those of `block` where `mask` has ones. Compared in the order of memory, which saves turning
+    /// them around.
+    const fn is_within(self, block: Mac, mask: Mac) -> bool {
+        self.in_memory() & mask.in_memory() == block.in_memory()
+    }
+
+    const fn in_memory(self) -> u64 {
+        let [a, b, c, d, e, f] = self.0;
+        u64::from_ne_bytes([a, b, c, d, e, f, 0, 0])
     }
 
     /// The address as a number, first octet most significant; the upper 16 bits are zero.

@@ -16,12 +16,12 @@ pub trait Database {
 }
 
 impl Database for &Fdb {
-    #[inline]
+    #[inline(always)]
     fn learn(&mut self, now: Tick, key: FdbKey, port: PortId) -> Learned {
         Fdb::learn(self, now, key, port)
     }
 
-    #[inline]
+    #[inline(always)]
     fn lookup(&self, now: Tick, key: FdbKey) -> Option<PortId> {
         Fdb::lookup(self, now, key)
     }

@@ -157,7 +157,7 @@ impl Fdb {
     }
 
     /// The port of `key`. Ignores entries that have aged, also before [`Fdb::age`] removes them.
-    #[inline]
+    #[inline(always)]
     pub fn lookup(&self, now: Tick, key: FdbKey) -> Option<PortId> {
         let value = self.find(key.pack())?.value;
         (!value.is_free() && !value.has_aged(now, self.ageing())).then(|| value.port())
@@ -170,8 +170,21 @@ impl Fdb {
     }
 
     /// Learns that a frame from `key` was received on `port`. Locks only when the table changes.
-    #[inline]
+    #[inline(always)]
     pub fn learn(&self, now: Tick, key: FdbKey, port: PortId) -> Learned {
+        match self.table.walk(key.pack()) {
+            Ok(Some(found))
+                if found.value.is_learned_on(port) && now <= found.value.seen() && self.ageing() != 0 =>
+            {
+                Learned::Known
+            }
+            _ => self.learn_change(now, key, port),
+        }
+    }
+
+    /// Learns what is not known yet, or was not seen in this tick.
+    #[inline(never)]
+    fn learn_change(&self, now: Tick, key: FdbKey, port: PortId) -> Learned {
         if self.ageing() == 0 {
             return Learned::Off;
         }
@@ -381,16 +394,17 @@ impl Fdb {
 
     #[inline]
     fn find(&self, key: u64) -> Option<SlotValue> {
-        for _ in 0..TRIES {
+        self.table.walk(key).unwrap_or_else(|_| self.find_again(key))
+    }
+
+    /// The chain changed during the first walk.
+    #[cold]
+    fn find_again(&self, key: u64) -> Option<SlotValue> {
+        for _ in 1..TRIES {
             if let Ok(found) = self.table.walk(key) {
                 return found;
             }
         }
-        self.find_with_lock(key)
-    }
-
-    #[cold]
-    fn find_with_lock(&self, key: u64) -> Option<SlotValue> {
         let _writer = self.lock();
         self.find_locked(key)
     }

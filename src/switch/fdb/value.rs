@@ -62,6 +62,11 @@ impl Value {
         self.0 & STATE == DYNAMIC
     }
 
+    /// Learned on this port.
+    pub(super) const fn is_learned_on(self, port: PortId) -> bool {
+        self.0 & (PORT_MASK << PORT | STATE) == (port.0 as u64) << PORT | DYNAMIC
+    }
+
     /// It stays on its port.
     const fn is_pinned(self) -> bool {
         self.0 & STATE == PERMANENT || self.0 & STICKY != 0

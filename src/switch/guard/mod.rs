@@ -99,7 +99,7 @@ impl Guards {
     }
 
     /// The identity that a worker compares with; `None` if the guard is off.
-    #[inline]
+    #[inline(always)]
     pub(super) fn port(&self, port: PortId) -> Option<Bound<'_>> {
         let word = self.macs.get(port.index())?.load(Ordering::Acquire);
         if word == 0 {
