@@ -38,6 +38,8 @@ struct Shared {
     ids: HashMap<String, DeviceId>,
     /// Creating this device, or changing its carrier, fails.
     failing_device: Option<String>,
+    /// The carrier of a device cannot be changed.
+    carrier_fails: bool,
     /// The teardown reports an error.
     teardown_fails: bool,
     notices: Vec<String>,
@@ -80,6 +82,11 @@ impl FakeControl {
     /// Makes the creation of this device fail.
     pub(crate) fn fail_device(&self, name: &str) {
         self.shared().failing_device = Some(name.to_owned());
+    }
+
+    /// Makes changes of carriers fail.
+    pub(crate) fn fail_carrier(&self) {
+        self.shared().carrier_fails = true;
     }
 
     /// Makes the teardown report an error.
@@ -198,7 +205,7 @@ impl HostNetwork for FakeNetwork {
     fn set_carrier(&mut self, device: DeviceId, on: bool) -> Result<(), TopologyError> {
         let mut shared = self.shared.lock().unwrap();
         let name = shared.ids.iter().find(|(_, id)| **id == device).map(|(name, _)| name.clone()).unwrap();
-        if shared.failing_device.as_deref() == Some(&name) {
+        if shared.carrier_fails || shared.failing_device.as_deref() == Some(&name) {
             return Err(TopologyError::NoSuchDevice);
         }
         shared.log.push(format!("carrier {name} {}", if on { "on" } else { "off" }));

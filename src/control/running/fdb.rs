@@ -5,8 +5,8 @@ use tracing::info;
 use super::{HostNetwork, RunError, Running, VlanError};
 use crate::control::config::HOST;
 use crate::control::report::{FdbEntryQuery, FdbFlushQuery, NewFdbEntry, NewFdbState};
+use crate::switch::PortId;
 use crate::switch::fdb::{FdbEntry, FdbKey, FdbKind};
-use crate::switch::{PortId, Vid};
 use crate::wire::Mac;
 
 impl<M: HostNetwork> Running<M> {
@@ -42,11 +42,12 @@ impl<M: HostNetwork> Running<M> {
             return Err(VlanError::NoVlan(vlan).into());
         }
         self.refuse_gateway(mac)?;
-        let is_there = |entry: &FdbEntry| port.is_none_or(|port| entry.port == port);
-        let vlans = if vlan == 0 { 0..=Vid::MAX } else { vlan..=vlan };
-        let keys = vlans.map(|vlan| FdbKey { vlan, mac });
-        let known = keys.filter(|key| self.switch.fdb.entry(*key).is_some_and(|entry| is_there(&entry)));
-        let gone: Vec<FdbEntry> = known.filter_map(|key| self.switch.fdb.remove(key)).collect();
+        let asked = |entry: &FdbEntry| {
+            (vlan == 0 || entry.key.vlan == vlan) && port.is_none_or(|port| entry.port == port)
+        };
+        let fdb = &self.switch.fdb;
+        let gone = fdb.entries_of(mac).filter(asked).filter_map(|entry| fdb.remove(entry.key));
+        let gone: Vec<FdbEntry> = gone.collect();
         gone.iter().for_each(|entry| self.emit_fdb_removed(entry));
         if gone.is_empty() { Err(RunError::NoSuchEntry(mac)) } else { Ok(()) }
     }

@@ -9,8 +9,7 @@ use super::ports::Assigned;
 use super::{HostNetwork, RunError, Running};
 use crate::control::Config;
 use crate::control::report::{NewPort, PortKind};
-use crate::switch::fdb::FdbKey;
-use crate::switch::{Identity, PortId, Vid};
+use crate::switch::{Identity, PortId};
 use crate::wire::Mac;
 
 /// Whether the guard of a new port is on. By default it is, but not in an existing namespace or on an existing device,
@@ -104,12 +103,11 @@ impl<M: HostNetwork> Running<M> {
 
     /// Whether a MAC is the gateway's, or that of another port or of a host behind one.
     fn is_used_elsewhere(&self, mac: Mac, id: PortId) -> bool {
-        let mut known = (0..=Vid::MAX).filter_map(|vlan| self.switch.fdb.entry(FdbKey { vlan, mac }));
         let others = self.ports.iter().filter(|(other, _)| **other != id);
         mac.is_group()
             || mac.is_zero()
             || mac == self.switch.gateway.mac.get()
-            || known.any(|entry| entry.port != id)
+            || self.switch.fdb.entries_of(mac).any(|entry| entry.port != id)
             || others.into_iter().any(|(_, record)| {
                 let bound = record.guard.identity.as_ref().map(|identity| identity.mac);
                 [Some(record.device.mac), record.assigned.mac, bound].contains(&Some(mac))

@@ -10,7 +10,7 @@ use super::loops::LoopRecord;
 use super::{HostNetwork, PortPlan, PortUse, RunError, Running, plan};
 use crate::control::event::{DeviceAspect, EventType};
 use crate::control::report::{
-    AddedPort, AdminState, NewPort, PortImpairments, PortKind, PortLimits, PortSettings, PortVlans, Throttled,
+    AddedPort, AdminState, NewPort, PortImpairments, PortKind, PortLimits, PortVlans, Throttled,
 };
 use crate::control::topology::{
     Attachment, Device, DeviceId, LinkChange, PortNetns, PortSpec, TopologyError,
@@ -209,10 +209,8 @@ impl<M: HostNetwork> Running<M> {
         let gateway = self.switch.gateway.mac.get();
         let device = self.network.add_host_port(&self.config, gateway)?;
         let plan = PortPlan::host(&self.config, gateway);
-        let vlans = plan.vlans.clone();
-        let id = self.attach(PortRecord::new(plan, device), vlans.as_ref())?;
-        self.pin_gateway(id)?;
-        self.apply_file_settings(id)
+        let id = self.attach(plan, device)?;
+        Ok(self.pin_gateway(id)?)
     }
 
     /// Adds the requested port.
@@ -278,10 +276,7 @@ impl<M: HostNetwork> Running<M> {
         make: impl FnOnce(&mut M, &Attachment) -> Result<Device, TopologyError>,
     ) -> Result<PortId, RunError> {
         let device = make(&mut self.network, &plan.attachment)?;
-        let vlans = plan.vlans.clone();
-        let id = self.attach(PortRecord::new(plan, device), vlans.as_ref())?;
-        self.apply_file_settings(id)?;
-        Ok(id)
+        self.attach(plan, device)
     }
 
     /// Gives a port a number, and its device's queues to the workers. It does not forward yet.
@@ -304,51 +299,54 @@ impl<M: HostNetwork> Running<M> {
         })
     }
 
-    /// Hands a device's queues to the workers. Removes the device if that fails.
-    fn attach(&mut self, mut record: PortRecord, vlans: Option<&PortVlans>) -> Result<PortId, RunError> {
-        let device = record.device.id;
-        match self.occupy_slot(&mut record) {
-            Ok(id) => {
-                if let (Some(fast), Some(devices)) = (&self.fast_path, record.device.fast) {
-                    fast.add_port(id, devices, record.device.mac);
-                }
-                self.admit(id, &record, vlans);
-                let (port, device) = (&record.name, &record.device);
-                info!(port, device = device.ifname, mac = %device.mac, mtu = device.mtu, "port added");
-                self.ports.insert(id, record);
-                self.emit_port_event(EventType::PortAdded, id);
-                self.multicast_port_changed(id, self.ports[&id].is_up());
-                self.stp_link_changed(id);
-                Ok(id)
-            }
-            Err(why) => {
-                warn!(port = record.name, %why, "port not added");
-                // Report the first error; what could not be removed is in the ledger, and is removed at stop.
-                let _ = self.network.remove_port(device);
-                Err(why)
-            }
+    /// Makes a device a port, which forwards when it has all its settings. Removes the device if that fails.
+    fn attach(&mut self, plan: PortPlan, device: Device) -> Result<PortId, RunError> {
+        let vlans = plan.vlans.clone();
+        let mut record = PortRecord::new(plan, device);
+        let (name, device) = (record.name.clone(), record.device.id);
+        let id = self.occupy_slot(&mut record).inspect_err(|why| {
+            warn!(port = name, %why, "port not added");
+            // Report the first error; what could not be removed is in the ledger, and is removed at stop.
+            let _ = self.network.remove_port(device);
+        })?;
+        self.ports.insert(id, record);
+        if let Err(why) = self.prepare(id, vlans.as_ref()) {
+            warn!(port = name, %why, "port not added");
+            // A start without the host port fails, and removes all.
+            let _ = self.remove_port(&name);
+            return Err(why);
         }
+        self.admit(id);
+        Ok(id)
     }
 
-    /// The flags of a new port.
-    fn first_flags(&self, name: &str) -> PortFlags {
-        let mut flags = PortFlags::default();
-        flags.set(PortFlag::Hub, self.config.hub);
-        let of_file = self.config.port_settings.get(name);
-        of_file.into_iter().flat_map(PortSettings::flags).for_each(|(flag, on)| flags.set(flag, on));
-        flags
-    }
-
-    /// Lets a new port forward. Before that it is in its VLANs, it has its flags, and its guard is on.
-    fn admit(&self, id: PortId, record: &PortRecord, vlans: Option<&PortVlans>) {
+    /// Gives a new port its guard, VLANs, flags and settings.
+    fn prepare(&mut self, id: PortId, vlans: Option<&PortVlans>) -> Result<(), RunError> {
+        let record = &self.ports[&id];
+        if let (Some(fast), Some(devices)) = (&self.fast_path, record.device.fast) {
+            fast.add_port(id, devices, record.device.mac);
+        }
         self.switch.assign_mac(id, record.assigned.mac);
         self.switch.set_guard(id, record.guard.identity());
         self.init_vlans(id, vlans);
-        self.switch.ports.set_flags(id, self.first_flags(&record.name));
         if record.is_host() {
             self.switch.vlans.set_host(id);
         }
+        let mut flags = PortFlags::default();
+        flags.set(PortFlag::Hub, self.config.hub);
+        self.switch.ports.set_flags(id, flags);
+        let (port, device) = (&record.name, &record.device);
+        info!(port, device = device.ifname, mac = %device.mac, mtu = device.mtu, "port added");
+        self.emit_port_event(EventType::PortAdded, id);
+        self.apply_file_settings(id)
+    }
+
+    /// Lets a new port forward.
+    fn admit(&mut self, id: PortId) {
+        let record = &self.ports[&id];
         self.switch.ports.set(id, record.state_for_switch(PortUse::Allowed));
+        self.multicast_port_changed(id, self.ports[&id].is_up());
+        self.stp_link_changed(id);
     }
 
     /// Removes a port.

@@ -169,6 +169,11 @@ impl Fdb {
         (!value.is_free()).then(|| FdbEntry::unpack(key.pack(), value))
     }
 
+    /// The entries of a MAC in all VLANs, and without a VLAN, aged or not.
+    pub fn entries_of(&self, mac: Mac) -> impl Iterator<Item = FdbEntry> + '_ {
+        (0..=Vid::MAX).filter_map(move |vlan| self.entry(FdbKey { vlan, mac }))
+    }
+
     /// Learns that a frame from `key` was received on `port`. Locks only when the table changes.
     #[inline(always)]
     pub fn learn(&self, now: Tick, key: FdbKey, port: PortId) -> Learned {
@@ -281,10 +286,9 @@ impl Fdb {
 
     /// Removes the dynamic entries of a MAC that are on another port, in all VLANs.
     fn sweep_mac(&self, mac: Mac, port: PortId) {
-        let mut writer = self.lock();
-        for vlan in 0..=Vid::MAX {
-            let key = FdbKey { vlan, mac };
-            let Some(found) = self.find_locked(key.pack()) else { continue };
+        for entry in self.entries_of(mac) {
+            let mut writer = self.lock();
+            let Some(found) = self.find_locked(entry.key.pack()) else { continue };
             if found.value.is_dynamic() && found.value.port() != port {
                 self.take_out(&mut writer, found.at);
             }
