@@ -4,7 +4,7 @@
 pub(super) const DEVICES: u32 = 2 * 4096 + 2;
 /// 64-bit words of one value: two cache lines.
 pub(super) const PORT_WORDS: usize = 16;
-/// IPv4 addresses in the list of a port: its own with the guard, else the gateway's.
+/// IPv4 addresses in the list of a port: its own with the guard, else the gateway's; the host port has none.
 pub(super) const IPV4_SOURCES: usize = 2;
 /// IPv6 addresses in the list of a port: with the guard, the link-local address and two more.
 pub(super) const IPV6_SOURCES: usize = 3;
@@ -31,6 +31,8 @@ pub(super) mod flag {
     pub(in crate::fastpath) const PUNT: u32 = 2;
     /// It may use its own addresses only.
     pub(in crate::fastpath) const GUARD: u32 = 4;
+    /// It is the host port.
+    pub(in crate::fastpath) const HOST: u32 = 8;
 }
 
 /// Words of the counters of a device.

@@ -245,11 +245,13 @@ impl FastPath {
             Some(identity) => {
                 self.write_list(host_end, &identity.sources().collect::<Vec<_>>()) && identity.mac == port.mac
             }
+            None if port.state.host => self.write_list(host_end, &[]),
             None => self.write_list(host_end, &self.gateways),
         };
-        let FastState { up, slow, longest } = port.state;
+        let FastState { up, host, slow, longest } = port.state;
         let flags = [
             (up, flag::UP),
+            (host, flag::HOST),
             (slow || watched || !can_check, flag::PUNT),
             (port.identity.is_some(), flag::GUARD),
         ];

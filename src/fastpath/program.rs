@@ -58,6 +58,8 @@ mod stack {
     pub(super) const SOURCE_STATION: i16 = -32;
     /// Length of the longest frame on the wire.
     pub(super) const LENGTH: i16 = -40;
+    /// Whether the frame is an echo request or reply.
+    pub(super) const ECHO: i16 = -44;
 }
 
 // Registers that keep their meaning.
@@ -167,7 +169,9 @@ impl FromStation<'_> {
         a.jump_if(AnyOf, R1, 1, self.punt);
         a.load(Word, R1, CONTEXT, context::LENGTH);
         a.store(Double, Stack, stack::LENGTH, R1);
-        let [ipv4, ipv6, tcp_or_udp, plain] = std::array::from_fn(|_| a.label());
+        a.op(Move, R1, 0);
+        a.store(Word, Stack, stack::ECHO, R1);
+        let [ipv4, ipv6, echo, tcp_or_udp, plain] = std::array::from_fn(|_| a.label());
         a.load(Half, R1, FRAME, ETHERTYPE);
         a.jump_if(Eq, R1, net16(EtherType::IPV4.0), ipv4);
         a.jump_if(Eq, R1, net16(EtherType::IPV6.0), ipv6);
@@ -179,9 +183,13 @@ impl FromStation<'_> {
         a.jump_if(Gt, R1, 5, plain);
         a.jump(self.punt);
         a.place(ipv4);
-        self.ipv4(a, tcp_or_udp, plain);
+        self.ipv4(a, tcp_or_udp, echo);
         a.place(ipv6);
-        self.ipv6(a, tcp_or_udp, plain);
+        self.ipv6(a, tcp_or_udp, echo);
+        a.place(echo);
+        a.op(Move, R1, 1);
+        a.store(Word, Stack, stack::ECHO, R1);
+        a.jump(plain);
         a.place(tcp_or_udp);
         self.transport(a, plain);
         a.place(plain);
@@ -202,7 +210,7 @@ impl FromStation<'_> {
     }
 
     /// Without options and not fragmented. `R5` has the flags of the port.
-    fn ipv4(&self, a: &mut Assembler, tcp_or_udp: Label, plain: Label) {
+    fn ipv4(&self, a: &mut Assembler, tcp_or_udp: Label, echo: Label) {
         const VERSION_AND_LENGTH: i16 = L3;
         const FRAGMENT: i16 = L3 + 6;
         const PROTOCOL: i16 = L3 + 9;
@@ -227,7 +235,7 @@ impl FromStation<'_> {
         a.op(Move, R5, i32::from(IPV4_L4));
         a.jump_if(Ne, R3, 1, tcp_or_udp);
         a.load(Byte, R1, FRAME, IPV4_L4);
-        ECHO.into_iter().for_each(|kind| a.jump_if(Eq, R1, kind, plain));
+        ECHO.into_iter().for_each(|kind| a.jump_if(Eq, R1, kind, echo));
         a.jump(self.punt);
     }
 
@@ -244,7 +252,7 @@ impl FromStation<'_> {
     }
 
     /// Without extension headers.
-    fn ipv6(&self, a: &mut Assembler, tcp_or_udp: Label, plain: Label) {
+    fn ipv6(&self, a: &mut Assembler, tcp_or_udp: Label, echo: Label) {
         const NEXT_HEADER: i16 = L3 + 6;
         const SOURCE: i16 = L3 + 8;
         const ICMPV6: i32 = 58;
@@ -268,7 +276,7 @@ impl FromStation<'_> {
         a.op(Move, R5, i32::from(IPV6_L4));
         a.jump_if(Ne, R3, ICMPV6, tcp_or_udp);
         a.load(Byte, R1, FRAME, IPV6_L4);
-        ECHO.into_iter().for_each(|kind| a.jump_if(Eq, R1, kind, plain));
+        ECHO.into_iter().for_each(|kind| a.jump_if(Eq, R1, kind, echo));
         a.jump(self.punt);
     }
 
@@ -340,6 +348,13 @@ impl FromStation<'_> {
         a.jump_if(Eq, R0, 0, self.punt);
         a.load(Word, R2, R0, offset(word::STATE));
         self.is_fast(a, R2);
+        let taken = a.label();
+        a.op(And, R2, flag::HOST.cast_signed());
+        a.jump_if(Eq, R2, 0, taken);
+        // The gateway answers those to its addresses.
+        a.load(Word, R1, Stack, stack::ECHO);
+        a.jump_if(Ne, R1, 0, self.punt);
+        a.place(taken);
         a.load(Word, R1, R0, offset(word::STATE) + 4);
         a.load(Double, R2, Stack, stack::LENGTH);
         a.jump_if(Gt, R2, R1, self.punt);

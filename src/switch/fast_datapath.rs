@@ -27,6 +27,8 @@ pub trait FastDatapath: Debug + Send + Sync {
 pub struct FastState {
     /// It forwards.
     pub up: bool,
+    /// It is the host port: its frames are not checked, and the gateway answers some of the frames for it.
+    pub host: bool,
     /// It has settings that only the workers know.
     pub slow: bool,
     /// The longest frame for it, with the Ethernet header.

@@ -359,9 +359,9 @@ const fn longest(mtu: u32) -> usize {
 }
 
 fn fast_state(word: u64) -> FastState {
-    let Some(Port { up, offload, mtu, .. }) = Port::unpack(word) else { return FastState::default() };
+    let Some(Port { up, host, offload, mtu }) = Port::unpack(word) else { return FastState::default() };
     let longest = u32::try_from(longest(mtu)).unwrap_or(u32::MAX);
-    FastState { up, slow: !offload || word & (FLAGS | LIMITED | IMPAIRED) != 0, longest }
+    FastState { up, host, slow: !offload || word & (FLAGS | LIMITED | IMPAIRED) != 0, longest }
 }
 
 const fn is_blocked(word: u64) -> bool {

@@ -32,10 +32,32 @@ fn known_stations_are_forwarded_by_the_kernel() {
         let after = [fast(&s, "container1"), fast(&s, "container2")];
         assert!(after[0] >= before[0] + 3 && after[1] >= before[1] + 3, "{before:?} {after:?}");
     }
-    // The host is not a port of the fast path.
-    let before = fast(&s, "container2");
+    // The gateway answers.
+    let before = [fast(&s, "container2"), s.count("container2", "answered")];
     ping(&h2, "172.16.0.1");
-    assert_eq!(fast(&s, "container2"), before);
+    assert_eq!(fast(&s, "container2"), before[0]);
+    assert!(s.count("container2", "answered") >= before[1] + 5);
+}
+
+#[test]
+fn the_host_is_a_station_of_the_kernel() {
+    let s = switch("");
+    let [h1, ..] = s.containers();
+    let mut server = s.host().spawn("iperf3 -s -1 --forceflush");
+    server.line_with("listening");
+    h1.run("iperf3 -c 172.16.0.1 -n 100M").ok();
+    server.wait();
+    for port in ["container1", "host"] {
+        let (fast, forwarded) = (fast(&s, port), s.count(port, "forwarded"));
+        assert!(fast > 100 && fast * 10 > forwarded * 9, "{port}: {fast} of {forwarded} frames");
+    }
+    // Its MAC changes, as that of a container can: containers learn it from the announcement.
+    s.host().run("ip link set uswitch0 address 02:00:5e:00:53:77").ok();
+    wait_until("the gateway has another MAC", || {
+        h1.run("ping -n -c 1 -W 1 172.16.0.1").succeeded()
+            && h1.run("ip neigh show 172.16.0.1").ok().contains("02:00:5e:00:53:77")
+    });
+    s.host().run(&format!("ping -n -c 2 -i 0.05 -W 5 {}", v4(1))).ok();
 }
 
 /// Super-frames and segments, and each frame is counted where it came in and where it went out.

@@ -82,24 +82,31 @@ impl StagingNetns {
         })?
     }
 
-    /// Creates a device in the host's namespace, which is the calling thread's and that of `netlink`. It is moved
-    /// there, so that no other process sees it without its owner.
+    /// Creates a device in the host's namespace, which is the calling thread's and that of `netlink`. A TAP device is
+    /// moved there, so that no other process sees it without its owner.
     pub(super) fn in_host_netns(
         &mut self,
         netlink: &mut Netlink,
         spec: &PortSpec,
+        fast: Option<&mut FastWiring>,
     ) -> Result<BuiltDevice, TopologyError> {
+        let exists = |error: TopologyError| match &error {
+            TopologyError::Netlink(netlink) if netlink.errno() == Some(libc::EEXIST) => {
+                TopologyError::HostDeviceExists(spec.ifname.clone())
+            }
+            _ => error,
+        };
         let host = Netns::current()?;
-        let tap = in_netns(|thread| {
-            let tap = self.open(thread, spec)?;
-            self.move_device(&host, spec).map_err(|error| match error.errno() {
-                Some(libc::EEXIST) => TopologyError::HostDeviceExists(spec.ifname.clone()),
-                _ => error.into(),
-            })?;
-            Ok::<Tap, TopologyError>(tap)
-        })??;
-        let configured = configure(netlink, spec, Vec::new())?;
-        Ok(configured.built(Made::tap(tap), None, None))
+        let mut made = match fast {
+            Some(fast) => Made::wire(fast, spec, &host).map_err(exists)?,
+            None => in_netns(|thread| {
+                let tap = self.open(thread, spec)?;
+                self.move_device(&host, spec).map_err(|error| exists(error.into()))?;
+                Ok::<_, TopologyError>(Made::tap(tap))
+            })??,
+        };
+        let configured = made.keep_if(configure(netlink, spec, Vec::new()))?;
+        Ok(configured.built(made, None, None))
     }
 
     /// Opens the device in the staging namespace.

@@ -58,8 +58,8 @@ pub(super) enum DeviceHandle {
         /// Frames that it had dropped before.
         dropped_before: u64,
     },
-    /// The container's end of a veth pair, in the namespace with this path. In another namespace it is gone.
-    Veth(PathBuf),
+    /// The end of a veth pair in the namespace with this path (`None`: the host's). In another namespace it is gone.
+    Veth(Option<PathBuf>),
 }
 
 impl DeviceHandle {
@@ -113,7 +113,8 @@ impl WatchedLink {
         match &self.handle {
             DeviceHandle::Tap(tap) => tap.netns(),
             DeviceHandle::Packet(_) | DeviceHandle::ExistingTap { .. } => None,
-            DeviceHandle::Veth(path) => {
+            DeviceHandle::Veth(None) => Netns::current().ok(),
+            DeviceHandle::Veth(Some(path)) => {
                 let netns = Netns::open(path).ok()?;
                 let is_there = netns.identity().ok()?.is(self.netns.as_ref()?);
                 is_there.then_some(netns)
@@ -397,7 +398,9 @@ impl LinkWatcher {
                 self.devices.contains_key(&key).then_some(key).into_iter().collect()
             }
             LinkNotification::AddressAdded { nsid, ifindex, address } => {
-                let of_host = nsid.is_none() && self.tap(LinkKey { nsid, ifindex }).is_none();
+                let is_ours = |watched: &WatchedLink| watched.handle.is_ours();
+                let of_host =
+                    nsid.is_none() && !self.devices.get(&LinkKey { nsid, ifindex }).is_some_and(is_ours);
                 self.host_has_new_address |= of_host && address.addr().is_ipv4();
                 return self.on_address(LinkKey { nsid, ifindex }, address, add_address);
             }
@@ -553,10 +556,6 @@ impl LinkWatcher {
             let link = link::query(&mut self.host, "find a device that was moved", which).ok()?;
             Some((LinkKey { nsid, ifindex: link.ifindex }, link, identity))
         })
-    }
-
-    fn tap(&self, key: LinkKey) -> Option<&TapHandle> {
-        self.devices.get(&key)?.handle.tap()
     }
 
     /// Notes an address of a device of ours that was added or removed, and reports the addresses.

@@ -191,7 +191,7 @@ impl Topology {
     /// On an error nothing is left behind.
     pub fn add_host_port(&mut self, config: &Config, gateway: Mac) -> Result<Device, TopologyError> {
         let spec = host_port(config, gateway);
-        let built = self.staging.in_host_netns(&mut self.host, &spec)?;
+        let built = self.staging.in_host_netns(&mut self.host, &spec, self.fast.as_mut())?;
         let device = self.register(built, &spec)?;
         self.host_device = Some(device.id);
         if config.nat
@@ -375,7 +375,7 @@ impl Topology {
 
     fn build_device(&mut self, spec: &PortSpec) -> Result<BuiltDevice, TopologyError> {
         match &spec.netns {
-            PortNetns::Host => self.staging.in_host_netns(&mut self.host, spec),
+            PortNetns::Host => self.staging.in_host_netns(&mut self.host, spec, self.fast.as_mut()),
             PortNetns::New(name) => build::in_new_netns(name, spec, &mut self.ledger, self.fast.as_mut()),
             PortNetns::Existing(path) => {
                 let netns = Netns::open(path)?;
@@ -404,9 +404,9 @@ impl Topology {
     ) -> Result<Device, TopologyError> {
         let netns = built.netns.as_ref().map(Netns::identity).transpose()?;
         let created = built.made.is_some().then_some(netns).flatten();
-        let handle = match (fast, spec.netns.path()) {
-            (Some(_), Some(path)) => DeviceHandle::Veth(path),
-            _ => DeviceHandle::of_tap(&built.tap, created)?,
+        let handle = match fast {
+            Some(_) => DeviceHandle::Veth(spec.netns.path()),
+            None => DeviceHandle::of_tap(&built.tap, created)?,
         };
         let queues = u32::try_from(built.tap.queues.len()).unwrap_or(u32::MAX);
         let watched = WatchedDevice {
