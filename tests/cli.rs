@@ -236,11 +236,12 @@ fn rejects_invalid_subnets() {
 fn rejects_invalid_bench_arguments() {
     assert_usage_error(
         "bench --peers uswitch,hub",
-        "--peers: 'hub' is not one of uswitch, uswitch-fast, linux-bridge, veth, ovs, ovs-tso, vde, naive",
+        "--peers: 'hub' is not one of uswitch, uswitch-fast, uswitch-tap, linux-bridge, veth, ovs, ovs-tso, vde, \
+         naive",
     );
     assert_usage_error(
-        "bench --tests ping",
-        "--tests: 'ping' is not one of rtt, tcp, tcp4, bidir, host, udp, pps, rtt-load",
+        "bench --tests icmp",
+        "--tests: 'icmp' is not one of rtt, rtt-tcp, ping, tcp, tcp4, bidir, host, udp, pps, rtt-load",
     );
     assert_usage_error("bench --repeat 0", "--repeat: 0 is out of range: choose 1 to 1000");
     assert_usage_error("bench --duration 61", "--duration: 61 is out of range: choose 1 to 60");

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use serde::{Deserialize, Serialize};
 
 use super::error::BenchError;
-use super::metric::{Metric, RttLoad};
+use super::metric::{Metric, RoundTrip};
 
 /// An event of an isolated process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,7 +20,7 @@ pub(super) enum BenchEvent {
     /// A measured value.
     Value(Metric, f64),
     /// The distribution of round-trip times: percent, microseconds.
-    Times(RttLoad, Vec<(f64, f64)>),
+    Times(RoundTrip, Vec<(f64, f64)>),
     /// A note for the reader of the report.
     Note(String),
     /// The namespaces could not be created, so nothing can be measured.
@@ -76,7 +76,7 @@ mod tests {
             BenchEvent::Step("tcp".to_owned()),
             BenchEvent::Distance(Some(27.5)),
             BenchEvent::Value(Metric::FrameRate(64), 1e6),
-            BenchEvent::Times(RttLoad::Idle, vec![(50.0, 42.5)]),
+            BenchEvent::Times(RoundTrip::Udp, vec![(50.0, 42.5)]),
             BenchEvent::Done,
         ];
         let lines: Vec<String> = events.iter().map(|event| serde_json::to_string(event).unwrap()).collect();

@@ -12,7 +12,7 @@ use super::event::{BenchEvent, EventWriter};
 use super::generator::Generator;
 use super::iperf::{self, Server, StreamResult};
 use super::lab::{self, Lab};
-use super::metric::{CpuScope, Metric, Percentile, RttLoad, Tcp, Traffic};
+use super::metric::{CpuScope, Metric, Percentile, RoundTrip, Tcp, Traffic};
 use super::peer::Peer;
 use super::plan::{BenchPlan, FRAME_SIZES, LOSS_FREE_SIZES, TRIAL, TRIALS, Test};
 use super::rfc2544;
@@ -53,7 +53,7 @@ impl Measurement<'_> {
             events.write(&BenchEvent::Detail(detail.clone()))?;
         }
         let [first, second] = &lab.endpoints;
-        let mut rtt_client = rtt::RttClient::new(first, second)?;
+        let mut rtt_client = rtt::RttClient::udp(first, second)?;
         rtt_client.wait_for_reply()?;
         Ok(Measurement { plan, lab, events, rtt_client })
     }
@@ -74,7 +74,9 @@ impl Measurement<'_> {
     fn run(&mut self, test: Test) -> Result<(), BenchError> {
         let container = self.lab.endpoints[1].address;
         match test {
-            Test::Rtt => self.rtt(),
+            Test::Rtt => self.rtt(RoundTrip::Udp),
+            Test::RttTcp => self.rtt(RoundTrip::Tcp),
+            Test::Ping => self.rtt(RoundTrip::Ping),
             Test::RttLoad => self.rtt_load(),
             Test::Tcp => self.tcp(Traffic::One, container),
             Test::Tcp4 => self.tcp(Traffic::Four, container),
@@ -170,17 +172,30 @@ impl Measurement<'_> {
         self.report_value(Metric::LossFreeRate(size), rate)
     }
 
-    fn rtt(&mut self) -> Result<(), BenchError> {
-        self.report_step_name(&RttLoad::Idle.to_string())?;
-        let times =
-            self.with_cpu_distance(|measurement| measurement.rtt_client.measure(measurement.plan.duration))?;
-        self.report_times(RttLoad::Idle, &times)
+    fn rtt(&mut self, trip: RoundTrip) -> Result<(), BenchError> {
+        self.report_step_name(&trip.to_string())?;
+        let duration = self.plan.duration;
+        let [from, to] = &self.lab.endpoints;
+        let times = match trip {
+            RoundTrip::Udp | RoundTrip::UdpUnderLoad => {
+                self.with_cpu_distance(|measurement| measurement.rtt_client.measure(duration))?
+            }
+            RoundTrip::Tcp => {
+                let mut client = rtt::RttClient::tcp(from, to)?;
+                self.with_cpu_distance(|_| client.measure(duration))?
+            }
+            RoundTrip::Ping => {
+                let mut client = rtt::RttClient::ping(from, to)?;
+                self.with_cpu_distance(|_| client.measure(duration))?
+            }
+        };
+        self.report_times(trip, &times)
     }
 
     /// Measures during one TCP stream, which begins before and ends after the measurement.
     fn rtt_load(&mut self) -> Result<(), BenchError> {
         const BEFORE: Duration = Duration::from_millis(500);
-        self.report_step_name(&RttLoad::Loaded.to_string())?;
+        self.report_step_name(&RoundTrip::UdpUnderLoad.to_string())?;
         let control = self.plan.controls.first().map_or("cubic", String::as_str);
         self.lab.set_congestion_control(control)?;
         let times = self.with_cpu_distance(|measurement| {
@@ -193,19 +208,19 @@ impl Measurement<'_> {
             stream.finish()?;
             Ok(times)
         })?;
-        self.report_times(RttLoad::Loaded, &times)
+        self.report_times(RoundTrip::UdpUnderLoad, &times)
     }
 
-    fn report_times(&mut self, load: RttLoad, times: &rtt::RoundTripTimes) -> Result<(), BenchError> {
+    fn report_times(&mut self, trip: RoundTrip, times: &rtt::RoundTripTimes) -> Result<(), BenchError> {
         for percentile in Percentile::ALL {
             if let Some(us) = times.percentile(percentile.percent()) {
-                self.report_value(Metric::Rtt(load, percentile), us)?;
+                self.report_value(Metric::Rtt(trip, percentile), us)?;
             }
         }
         if times.lost > 0 {
-            self.events.write(&BenchEvent::Note(format!("{load}: {} requests had no reply", times.lost)))?;
+            self.events.write(&BenchEvent::Note(format!("{trip}: {} requests had no reply", times.lost)))?;
         }
-        self.events.write(&BenchEvent::Times(load, times.distribution()))
+        self.events.write(&BenchEvent::Times(trip, times.distribution()))
     }
 
     /// Runs a measurement, and reports the larger of the distances between the CPUs before and after it.

@@ -25,7 +25,7 @@ pub enum Metric {
     /// `rfc2544.64`.
     LossFreeRate(u32),
     /// A percentile of round-trip times in microseconds: `rtt.p99`, `rtt-load.p99`.
-    Rtt(RttLoad, Percentile),
+    Rtt(RoundTrip, Percentile),
     /// CPU time in seconds per gigabit of payload: `tcp.cubic.cpu.switch`.
     Cpu(Tcp, CpuScope),
 }
@@ -61,15 +61,31 @@ pub enum CpuScope {
     Machine,
 }
 
-/// Other traffic during a round-trip test.
+/// What makes a round trip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum RttLoad {
-    /// None: `rtt`.
+pub enum RoundTrip {
+    /// A UDP request and its reply: `rtt`.
     #[serde(rename = "rtt")]
-    Idle,
-    /// A TCP stream: `rtt-load`.
+    Udp,
+    /// The same in a TCP connection: `rtt-tcp`.
+    #[serde(rename = "rtt-tcp")]
+    Tcp,
+    /// An ICMP echo request, which the kernel answers: `ping`.
+    #[serde(rename = "ping")]
+    Ping,
+    /// A UDP request and its reply, beside a TCP stream: `rtt-load`.
     #[serde(rename = "rtt-load")]
-    Loaded,
+    UdpUnderLoad,
+}
+
+impl RoundTrip {
+    /// All of them.
+    pub const ALL: [RoundTrip; 4] =
+        [RoundTrip::Udp, RoundTrip::Tcp, RoundTrip::Ping, RoundTrip::UdpUnderLoad];
+
+    fn named(name: &str) -> Option<RoundTrip> {
+        RoundTrip::ALL.into_iter().find(|of| of.to_string() == name)
+    }
 }
 
 /// A percentile with a row of its own.
@@ -169,9 +185,10 @@ impl FromStr for Metric {
             Some(("udp", what)) => (what == "loss").then_some(Metric::UdpLoss),
             Some(("pps", size)) => size.parse().ok().map(Metric::FrameRate),
             Some(("rfc2544", size)) => size.parse().ok().map(Metric::LossFreeRate),
-            Some(("rtt", rest)) => Percentile::named(rest).map(|of| Metric::Rtt(RttLoad::Idle, of)),
-            Some(("rtt-load", rest)) => Percentile::named(rest).map(|of| Metric::Rtt(RttLoad::Loaded, of)),
-            Some((traffic, rest)) => Traffic::named(traffic).and_then(|traffic| tcp(traffic, rest)),
+            Some((first, rest)) => match RoundTrip::named(first) {
+                Some(trip) => Percentile::named(rest).map(|of| Metric::Rtt(trip, of)),
+                None => Traffic::named(first).and_then(|traffic| tcp(traffic, rest)),
+            },
         };
         metric.ok_or_else(|| UnknownMetric(name.to_owned()))
     }
@@ -229,11 +246,13 @@ impl Traffic {
     }
 }
 
-impl Display for RttLoad {
+impl Display for RoundTrip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            RttLoad::Idle => "rtt",
-            RttLoad::Loaded => "rtt-load",
+            RoundTrip::Udp => "rtt",
+            RoundTrip::Tcp => "rtt-tcp",
+            RoundTrip::Ping => "ping",
+            RoundTrip::UdpUnderLoad => "rtt-load",
         })
     }
 }

@@ -17,8 +17,10 @@ use crate::sys::tap;
 pub enum Peer {
     /// This program
     Uswitch,
-    /// ... with the kernel fast path
+    /// ... with the kernel fast path, or not at all
     UswitchFast,
+    /// ... without the kernel fast path
+    UswitchTap,
     /// Kernel bridge with a veth pair for each container
     LinuxBridge,
     /// One veth pair between the containers, without a switch
@@ -45,6 +47,7 @@ impl Peer {
         match self {
             Peer::Uswitch => "this program",
             Peer::UswitchFast => "this program, --fast-path on",
+            Peer::UswitchTap => "this program, --fast-path off",
             Peer::LinuxBridge => "kernel bridge, a veth pair for each container",
             Peer::Veth => "one veth pair between the containers, no switch",
             Peer::Ovs => "Open vSwitch, userspace datapath, TAP devices",
@@ -58,7 +61,7 @@ impl Peer {
 
     /// Whether it has a device in the host's namespace.
     pub fn has_host(self) -> bool {
-        matches!(self, Peer::Uswitch | Peer::UswitchFast | Peer::LinuxBridge | Peer::Ovs | Peer::OvsTso)
+        !matches!(self, Peer::Veth | Peer::Vde | Peer::Naive)
     }
 
     /// Approximate time to create it.
@@ -101,7 +104,9 @@ impl Peer {
     /// Description for the results. `kernel` is the kernel version of the machine.
     pub fn report(self, kernel: &str) -> PeerInfo {
         let version = match self {
-            Peer::Uswitch | Peer::UswitchFast => Some(env!("CARGO_PKG_VERSION").to_owned()),
+            Peer::Uswitch | Peer::UswitchFast | Peer::UswitchTap => {
+                Some(env!("CARGO_PKG_VERSION").to_owned())
+            }
             Peer::LinuxBridge | Peer::Veth => Some(kernel.to_owned()),
             Peer::Ovs | Peer::OvsTso => version("ovs-vswitchd"),
             Peer::Vde => version("vde_switch"),

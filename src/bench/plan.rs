@@ -26,6 +26,10 @@ pub(super) const TRIAL: Duration = Duration::from_millis(500);
 pub enum Test {
     /// Round-trip time of UDP requests on an idle switch
     Rtt,
+    /// Round-trip time of requests in a TCP connection
+    RttTcp,
+    /// Round-trip time of pings
+    Ping,
     /// TCP, one stream
     Tcp,
     /// TCP, four streams
@@ -45,14 +49,14 @@ pub enum Test {
 impl Test {
     /// Whether the test runs iperf3.
     pub fn needs_iperf(self) -> bool {
-        !matches!(self, Test::Rtt | Test::Pps)
+        !matches!(self, Test::Rtt | Test::RttTcp | Test::Ping | Test::Pps)
     }
 
     /// Approximate time, with this number of congestion controls.
     fn time(self, duration: Duration, controls: u32) -> Duration {
         match self {
             Test::Tcp | Test::Tcp4 | Test::Bidir | Test::Host => (duration + PAUSE) * controls,
-            Test::Rtt | Test::Udp => duration + PAUSE,
+            Test::Rtt | Test::RttTcp | Test::Ping | Test::Udp => duration + PAUSE,
             // The stream begins before and ends after the measurement.
             Test::RttLoad => duration + Duration::from_secs(1),
             Test::Pps => {

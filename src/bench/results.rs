@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::metric::{Metric, RttLoad, Unit};
+use super::metric::{Metric, RoundTrip, Unit};
 
 /// Version of the format of [`Results`]. It changes if an old reader would misread new files.
 pub const SCHEMA: u32 = 1;
@@ -123,7 +123,7 @@ pub struct Distribution {
     /// The switch.
     pub peer: String,
     /// On an idle switch, or beside other traffic.
-    pub metric: RttLoad,
+    pub metric: RoundTrip,
     /// Percent of the round trips, 0 to 100 and ascending, and the microseconds that these took at most.
     pub percentiles: Vec<(f64, f64)>,
 }

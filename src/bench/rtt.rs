@@ -1,18 +1,23 @@
-//! Round-trip times of UDP requests, one at a time, as netperf's UDP_RR.
+//! Round-trip times of requests, one at a time: UDP and TCP, as netperf's UDP_RR and TCP_RR, and pings.
 
-use std::io::ErrorKind;
-use std::net::UdpSocket;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{TcpStream, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::cpu::precise;
 use super::error::BenchError;
 use super::lab::Endpoint;
+use crate::wire::checksum::checksum;
 
 /// The echo service (RFC 862).
 const PORT: u16 = 7;
 /// Size of a request in bytes. The first eight are its sequence number.
 const REQUEST: usize = 32;
+/// Length of an IPv4 header without options.
+const IPV4_HEADER: usize = 20;
+/// Length of the header of an echo message.
+const ECHO_HEADER: usize = 8;
 /// Limit of recorded round trips.
 const MAX_SAMPLES: usize = 1 << 20;
 /// After this time a request counts as lost.
@@ -25,8 +30,15 @@ const PERCENTILES: [f64; 13] =
 /// Sends requests.
 #[derive(Debug)]
 pub(super) struct RttClient {
-    socket: UdpSocket,
+    socket: Socket,
     number: u64,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Udp(UdpSocket),
+    Tcp(TcpStream),
+    Icmp(UdpSocket),
 }
 
 /// Measured round-trip times.
@@ -40,9 +52,9 @@ pub(super) struct RoundTripTimes {
 
 impl RttClient {
     /// Starts the echo service at one endpoint, for the lifetime of the process, and a client at the other.
-    pub(super) fn new(from: &Endpoint, to: &Endpoint) -> Result<RttClient, BenchError> {
+    pub(super) fn udp(from: &Endpoint, to: &Endpoint) -> Result<RttClient, BenchError> {
         let server = to.udp(PORT)?;
-        let echo = move || {
+        serve(move || {
             let mut request = [0; REQUEST];
             loop {
                 // An error of one request does not affect the next.
@@ -50,15 +62,34 @@ impl RttClient {
                     let _ = server.send_to(&request[..length], from);
                 }
             }
-        };
-        thread::Builder::new()
-            .name("echo".to_owned())
-            .spawn(echo)
-            .map_err(BenchError::io("start a thread"))?;
+        })?;
         let socket = from.udp(0)?;
         let ready = socket.connect((to.address, PORT)).and_then(|()| socket.set_read_timeout(Some(TIMEOUT)));
         ready.map_err(BenchError::io("prepare a UDP socket"))?;
-        Ok(RttClient { socket, number: 0 })
+        Ok(RttClient { socket: Socket::Udp(socket), number: 0 })
+    }
+
+    /// The same with one TCP connection, for which the service ends with it.
+    pub(super) fn tcp(from: &Endpoint, to: &Endpoint) -> Result<RttClient, BenchError> {
+        let listener = to.tcp_listener(PORT)?;
+        serve(move || {
+            let Ok((mut stream, _)) = listener.accept() else { return };
+            let _ = stream.set_nodelay(true);
+            let mut request = [0; REQUEST];
+            while stream.read_exact(&mut request).and_then(|()| stream.write_all(&request)).is_ok() {}
+        })?;
+        let stream = from.tcp(to.address, PORT)?;
+        let ready = stream.set_nodelay(true).and_then(|()| stream.set_read_timeout(Some(TIMEOUT)));
+        ready.map_err(BenchError::io("prepare a TCP socket"))?;
+        Ok(RttClient { socket: Socket::Tcp(stream), number: 0 })
+    }
+
+    /// A client whose requests are ICMP echo messages.
+    pub(super) fn ping(from: &Endpoint, to: &Endpoint) -> Result<RttClient, BenchError> {
+        let socket = from.icmp()?;
+        let ready = socket.connect((to.address, 0)).and_then(|()| socket.set_read_timeout(Some(TIMEOUT)));
+        ready.map_err(BenchError::io("prepare an ICMP socket"))?;
+        Ok(RttClient { socket: Socket::Icmp(socket), number: 0 })
     }
 
     /// Waits until a request is answered.
@@ -101,10 +132,9 @@ impl RttClient {
             // ARP has no reply yet, or this is an ICMP error for an earlier request.
             return if is_temporary(&error) { Ok(None) } else { Err(failed(error)) };
         }
-        let mut reply = [0; REQUEST];
         loop {
-            match self.socket.recv(&mut reply) {
-                Ok(_) if reply[..8] == message[..8] => return Ok(Some(start.elapsed())),
+            match self.socket.receive() {
+                Ok(reply) if reply == message => return Ok(Some(start.elapsed())),
                 // A late reply to an earlier request.
                 Ok(_) => {}
                 Err(error) if is_temporary(&error) => return Ok(None),
@@ -112,6 +142,47 @@ impl RttClient {
             }
         }
     }
+}
+
+/// Runs the echo service on a thread of its own.
+fn serve(echo: impl FnOnce() + Send + 'static) -> Result<(), BenchError> {
+    let thread = thread::Builder::new().name("echo".to_owned()).spawn(echo);
+    thread.map(drop).map_err(BenchError::io("start a thread"))
+}
+
+impl Socket {
+    fn send(&mut self, message: &[u8; REQUEST]) -> io::Result<()> {
+        match self {
+            Socket::Udp(socket) => socket.send(message).map(drop),
+            Socket::Tcp(stream) => stream.write_all(message),
+            Socket::Icmp(socket) => socket.send(&echo_request(message)).map(drop),
+        }
+    }
+
+    fn receive(&mut self) -> io::Result<[u8; REQUEST]> {
+        let mut reply = [0; REQUEST];
+        match self {
+            Socket::Udp(socket) => socket.recv(&mut reply).map(drop)?,
+            Socket::Tcp(stream) => stream.read_exact(&mut reply)?,
+            Socket::Icmp(socket) => {
+                let mut packet = [0; IPV4_HEADER + ECHO_HEADER + REQUEST];
+                socket.recv(&mut packet)?;
+                reply.copy_from_slice(&packet[IPV4_HEADER + ECHO_HEADER..]);
+            }
+        }
+        Ok(reply)
+    }
+}
+
+/// An echo request (RFC 792) with this payload.
+fn echo_request(payload: &[u8; REQUEST]) -> [u8; ECHO_HEADER + REQUEST] {
+    const ECHO_REQUEST: u8 = 8;
+    let mut request = [0; ECHO_HEADER + REQUEST];
+    request[0] = ECHO_REQUEST;
+    request[ECHO_HEADER..].copy_from_slice(payload);
+    let sum = checksum(&request).to_be_bytes();
+    request[2..4].copy_from_slice(&sum);
+    request
 }
 
 fn is_temporary(error: &std::io::Error) -> bool {

@@ -14,6 +14,7 @@ pub mod existing_tap;
 pub mod fd_passing;
 pub mod frame_socket;
 pub mod hangup;
+pub mod icmp;
 pub mod isolated;
 pub mod limits;
 pub mod link_monitor;

@@ -11,11 +11,10 @@ use crate::harness::{
     Host, HostSnapshot, Shell, host_with_public_tun, run_as_user, user_command, wait_until,
 };
 
-const SHORT: &str =
-    "uswitch bench --peers uswitch,linux-bridge,naive --tests tcp,pps,rtt --repeat 1 --duration 1";
+const SHORT: &str = "uswitch bench --peers uswitch,linux-bridge,naive --tests tcp,pps,rtt,rtt-tcp,ping --repeat 1 --duration 1";
 
 /// Metrics that each of the three switches must have.
-const METRICS: [&str; 9] = [
+const METRICS: [&str; 11] = [
     "tcp.cubic",
     "tcp.cubic.cpu.switch",
     "tcp.cubic.cpu.machine",
@@ -25,6 +24,8 @@ const METRICS: [&str; 9] = [
     "rtt.p50",
     "rtt.p99",
     "rtt.p99.9",
+    "rtt-tcp.p50",
+    "ping.p50",
 ];
 
 #[track_caller]

@@ -1,10 +1,11 @@
 //! A container at one end of the switch.
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command};
 
 use super::super::error::BenchError;
 use super::{link, route};
+use crate::sys::icmp;
 use crate::sys::netns::{Netns, NetnsThread, in_netns};
 use crate::sys::packet::PacketSocket;
 use crate::wire::Mac;
@@ -69,6 +70,22 @@ impl Endpoint {
     pub(in super::super) fn udp(&self, port: u16) -> Result<UdpSocket, BenchError> {
         let bind = || UdpSocket::bind((self.address, port)).map_err(BenchError::io("open a UDP socket"));
         inside(&self.netns, bind)
+    }
+
+    /// Opens a TCP socket at the address.
+    pub(in super::super) fn tcp_listener(&self, port: u16) -> Result<TcpListener, BenchError> {
+        let bind = || TcpListener::bind((self.address, port)).map_err(BenchError::io("open a TCP socket"));
+        inside(&self.netns, bind)
+    }
+
+    /// Connects to a TCP socket.
+    pub(in super::super) fn tcp(&self, to: Ipv4Addr, port: u16) -> Result<TcpStream, BenchError> {
+        inside(&self.netns, || TcpStream::connect((to, port)).map_err(BenchError::io("connect by TCP")))
+    }
+
+    /// Opens a socket that receives IPv4 packets with ICMP messages, and sends the messages.
+    pub(in super::super) fn icmp(&self) -> Result<UdpSocket, BenchError> {
+        inside(&self.netns, || icmp::open().map_err(BenchError::io("open an ICMP socket")))
     }
 
     /// Starts a program in the namespace.

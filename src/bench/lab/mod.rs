@@ -82,8 +82,9 @@ impl Switch {
 pub(super) fn build(peer: Peer, plan: &BenchPlan) -> Result<Lab, BenchError> {
     link::disable_ipv6()?;
     match peer {
-        Peer::Uswitch => uswitch::build(plan, false),
-        Peer::UswitchFast => uswitch::build(plan, true),
+        Peer::Uswitch => uswitch::build(plan, &[]),
+        Peer::UswitchFast => uswitch::build(plan, &["--fast-path", "on"]),
+        Peer::UswitchTap => uswitch::build(plan, &["--fast-path", "off"]),
         Peer::LinuxBridge => kernel::bridge(),
         Peer::Veth => kernel::veth(),
         Peer::Ovs => ovs::build("false"),

@@ -17,12 +17,9 @@ use crate::sys::runtime_dir;
 /// The running program, even if its file was replaced.
 const PROGRAM: &str = "/proc/self/exe";
 
-pub(super) fn build(plan: &BenchPlan, fast_path: bool) -> Result<Lab, BenchError> {
-    let mut command = start(plan);
-    if fast_path {
-        command.args(["--fast-path", "on"]);
-    }
-    let mut child = command.spawn().map_err(BenchError::io("run uswitch"))?;
+/// `options`: more options of `uswitch start`.
+pub(super) fn build(plan: &BenchPlan, options: &[&str]) -> Result<Lab, BenchError> {
+    let mut child = start(plan).args(options).spawn().map_err(BenchError::io("run uswitch"))?;
     let stdout = child.stdout.take().map(BufReader::new);
     // It prints a line when it forwards.
     let mut first = String::new();

@@ -1,6 +1,6 @@
 //! Formats figures for people.
 
-use crate::bench::metric::{CpuScope, Metric, RttLoad, Tcp, Traffic, Unit};
+use crate::bench::metric::{CpuScope, Metric, RoundTrip, Tcp, Traffic, Unit};
 use crate::bench::summary::{Range, Ratio, SummaryCell, Verdict};
 
 /// Metrics that share a table and a chart.
@@ -72,8 +72,10 @@ pub(super) fn title(metric: &Metric) -> String {
         Metric::UdpLoss => "UDP, lost".to_owned(),
         Metric::FrameRate(size) => format!("{size}-byte frames"),
         Metric::LossFreeRate(size) => format!("{size}-byte frames, none lost"),
-        Metric::Rtt(RttLoad::Idle, of) => format!("round trip, p{}", of.percent()),
-        Metric::Rtt(RttLoad::Loaded, of) => format!("round trip under load, p{}", of.percent()),
+        Metric::Rtt(RoundTrip::Udp, of) => format!("round trip, p{}", of.percent()),
+        Metric::Rtt(RoundTrip::Tcp, of) => format!("round trip in TCP, p{}", of.percent()),
+        Metric::Rtt(RoundTrip::Ping, of) => format!("ping, p{}", of.percent()),
+        Metric::Rtt(RoundTrip::UdpUnderLoad, of) => format!("round trip under load, p{}", of.percent()),
         Metric::Cpu(of, CpuScope::Switch) => format!("switch CPU, {}", tcp(of)),
         Metric::Cpu(of, CpuScope::Machine) => format!("machine CPU, {}", tcp(of)),
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::axis::{Logarithmic, keep_apart};
 use super::style::{self, AXIS, GRID, HEADER_HEIGHT, MARGIN, PANEL_TITLE, TICK, WIDTH};
 use super::svg::{self, Anchor, Drawing, Pen, Point, Style};
-use crate::bench::metric::RttLoad;
+use crate::bench::metric::RoundTrip;
 use crate::bench::results::Distribution;
 use crate::bench::summary::Range;
 
@@ -54,7 +54,9 @@ struct Layout<'a> {
 
 /// A chart of all round-trip times. `None` without any.
 pub(super) fn draw(distributions: &[Distribution], peers: &[String]) -> Option<String> {
-    let panels: Vec<Panel> = [(RttLoad::Idle, "Idle"), (RttLoad::Loaded, "Under load")]
+    let shown =
+        [(RoundTrip::Udp, "Idle"), (RoundTrip::Ping, "Ping"), (RoundTrip::UdpUnderLoad, "Under load")];
+    let panels: Vec<Panel> = shown
         .into_iter()
         .map(|(load, title)| Panel { title, lines: lines(distributions, load, peers) })
         .filter(|panel| !panel.lines.is_empty())
@@ -75,7 +77,7 @@ pub(super) fn draw(distributions: &[Distribution], peers: &[String]) -> Option<S
 }
 
 /// Median of the repetitions at each percentile that all of them have. 100% has no position on this axis.
-fn lines(distributions: &[Distribution], load: RttLoad, peers: &[String]) -> Vec<(usize, Line)> {
+fn lines(distributions: &[Distribution], load: RoundTrip, peers: &[String]) -> Vec<(usize, Line)> {
     let of_peer = |peer: &String| {
         let of: Vec<_> = distributions.iter().filter(|of| of.metric == load && of.peer == *peer).collect();
         // The bit patterns of positive floats sort like the floats.

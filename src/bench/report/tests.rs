@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::*;
-use crate::bench::metric::{Metric, RttLoad};
+use crate::bench::metric::{Metric, RoundTrip};
 use crate::bench::results::{BASELINE, Distribution, Results, SUBJECT, Sample, fixture};
 
 const METRICS: [&str; 25] = [
@@ -67,8 +67,9 @@ fn typical(metric: &Metric, (_, gbits, frames, rtt): (&str, f64, f64, f64)) -> f
         Metric::UdpLoss => 40.0 / gbits,
         Metric::FrameRate(size) => frames * (1.0 - f64::from(*size) / 8000.0),
         Metric::LossFreeRate(_) => frames * 0.7,
-        Metric::Rtt(RttLoad::Idle, of) => rtt * (of.percent() / 40.0),
-        Metric::Rtt(RttLoad::Loaded, of) => 60.0 + rtt * (of.percent() / 4.0),
+        Metric::Rtt(RoundTrip::Udp | RoundTrip::Tcp, of) => rtt * (of.percent() / 40.0),
+        Metric::Rtt(RoundTrip::Ping, of) => rtt * (of.percent() / 80.0),
+        Metric::Rtt(RoundTrip::UdpUnderLoad, of) => 60.0 + rtt * (of.percent() / 4.0),
         Metric::Cpu(..) => 0.9 / gbits,
     }
 }
@@ -82,7 +83,7 @@ fn measure(results: &mut Results, repetitions: u32, metrics: &[&str], peers: &[(
                 let value = rounded(typical(&metric, *peer) * pseudo_random((repetition, p, m), noise));
                 results.samples.extend(Sample::new(repetition, peer.0, metric, value));
             }
-            for (load, factor) in [(RttLoad::Idle, 1.0), (RttLoad::Loaded, 4.0)] {
+            for (load, factor) in [(RoundTrip::Udp, 1.0), (RoundTrip::UdpUnderLoad, 4.0)] {
                 let time = |percent: f64| {
                     factor * peer.3 * (1.0 + (1.0 / (1.0 - percent / 100.0)).ln().powi(2) / 4.0)
                 };
