@@ -17,6 +17,7 @@
 //! A thread is in one namespace, so code that enters another one runs on a [`NetnsThread`], which ends with
 //! it.
 
+use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -323,11 +324,21 @@ pub fn look_up(name: &str) -> Result<NetnsEntry, NetnsError> {
 /// Finds a path of the namespace: that of its name, or of a process in it. `None`: no name or process refers
 /// to it.
 pub fn locate(identity: &NetnsIdentity) -> Option<PathBuf> {
-    let _raised = Raised::new(&OPEN);
+    Some(paths().find(|(_, found)| found.is(identity))?.0)
+}
+
+/// The namespaces that have a name or a process, each with one path.
+pub fn paths() -> impl Iterator<Item = (PathBuf, NetnsIdentity)> {
     let files = |directory| fs::read_dir(directory).into_iter().flatten().flatten().map(|file| file.path());
     let of_processes = files("/proc").map(|process| process.join("ns/net"));
-    let mut paths = files(DIRECTORY).chain(of_processes);
-    paths.find(|path| fs::metadata(path).is_ok_and(|found| NetnsIdentity::of(&found).is(identity)))
+    let mut seen = HashSet::new();
+    files(DIRECTORY).chain(of_processes).filter_map(move |path| {
+        let found = {
+            let _raised = Raised::new(&OPEN);
+            NetnsIdentity::of(&fs::metadata(&path).ok()?)
+        };
+        seen.insert((found.dev, found.ino)).then_some((path, found))
+    })
 }
 
 /// Removes a name. The namespace disappears when nothing else refers to it.

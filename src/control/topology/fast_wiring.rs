@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage};
-use rtnetlink::LinkUnspec;
+use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
 use super::link;
 use super::{PortSpec, TopologyError};
@@ -54,6 +54,11 @@ impl FastWiring {
         })?
     }
 
+    /// Where they are.
+    pub(super) fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
     /// Creates the devices of a port. The one in the container is down.
     pub(super) fn wire(&mut self, spec: &PortSpec, container: &Netns) -> Result<(Tap, Wire), TopologyError> {
         let most = u16::try_from(Ports::MAX).unwrap_or(u16::MAX);
@@ -62,7 +67,13 @@ impl FastWiring {
         let tap = self.open_tap(spec, number, devices)?;
         let name = host_end(number);
         let pair = veth(&name, devices.host_end, &spec.ifname, container);
-        let ends = [name, tap_name(number)].map(|name| up(&name));
+        let tap_up = match spec.txqueuelen {
+            Some(length) => LinkUnspec::new_with_index(devices.tap).txqueuelen(length),
+            None => LinkUnspec::new_with_index(devices.tap),
+        };
+        // A kernel without traffic control has no queueing discipline to replace.
+        let _ = self.netlink.apply(&[link::set_noqueue(devices.tap)]);
+        let ends = [up(LinkUnspec::new_with_index(devices.host_end)), up(tap_up)];
         self.netlink.apply(&[vec![pair], ends.into()].concat())?;
         let attached = in_netns(|thread| {
             thread.enter(&self.netns)?;
@@ -153,7 +164,6 @@ fn veth(name: &str, ifindex: u32, ifname: &str, container: &Netns) -> NetlinkReq
     NetlinkRequest::create(format!("create the veth pair of {ifname}"), RouteNetlinkMessage::NewLink(pair))
 }
 
-fn up(name: &str) -> NetlinkRequest {
-    let link = LinkUnspec::new_with_name(name).mtu(MTU).arp(false).up();
-    NetlinkRequest::change(format!("set {name} up"), link::set_link(link))
+fn up(device: LinkMessageBuilder<LinkUnspec>) -> NetlinkRequest {
+    NetlinkRequest::change("set a device of a port up", link::set_link(device.mtu(MTU).arp(false).up()))
 }

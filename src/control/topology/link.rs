@@ -47,6 +47,10 @@ pub(super) struct Link {
     pub(super) is_ethernet: bool,
     /// Index of the bridge or bond to which it belongs.
     pub(super) controller: Option<u32>,
+    /// Of a veth pair: the index of the other end.
+    pub(super) peer: Option<u32>,
+    /// The nsid of the other end's namespace, if that is another one.
+    pub(super) peer_nsid: Option<i32>,
 }
 
 /// Settings of a TAP or TUN device (`IFLA_TUN_OWNER` and so on in Linux `include/uapi/linux/if_link.h`).
@@ -81,10 +85,14 @@ impl Link {
             tap: None,
             is_ethernet: message.header.link_layer_type == LinkLayerType::Ether,
             controller: None,
+            peer: None,
+            peer_nsid: None,
         };
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => name.clone_into(&mut link.name),
+                LinkAttribute::Link(ifindex) => link.peer = Some(*ifindex),
+                LinkAttribute::LinkNetNsId(nsid) => link.peer_nsid = Some(*nsid),
                 LinkAttribute::Controller(ifindex) => link.controller = Some(*ifindex),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::Carrier(carrier) => link.carrier = *carrier != 0,

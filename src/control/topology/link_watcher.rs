@@ -9,16 +9,13 @@
 //! A namespace that we created counts as gone when its name is: our queues keep it alive until they are closed.
 
 use std::collections::{HashMap, VecDeque};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use rtnetlink::LinkUnspec;
 use tokio::time::Instant;
 
@@ -27,9 +24,9 @@ use super::nat_watcher::until;
 use super::{DeviceId, LinkChange, TopologyError};
 use crate::sys::ethtool;
 use crate::sys::existing_tap::ExistingTap;
-use crate::sys::link_monitor::{LinkMonitor, LinkNotification, Nsid, nsid_in};
-use crate::sys::netlink::{Netlink, NetlinkError, NetlinkRequest};
-use crate::sys::netns::{self, Netns, NetnsEntry, NetnsIdentity};
+use crate::sys::link_monitor::{LinkMonitor, LinkNotification, Nsid};
+use crate::sys::netlink::{Netlink, NetlinkError};
+use crate::sys::netns::{self, Netns, NetnsIdentity};
 use crate::sys::netns_name_monitor::NetnsNameMonitor;
 use crate::sys::packet_port::PacketHandle;
 use crate::sys::tap::{Owner, Tap};
@@ -38,9 +35,9 @@ use crate::wire::Mac;
 
 /// Identifies a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct LinkKey {
-    nsid: Nsid,
-    ifindex: u32,
+pub(super) struct LinkKey {
+    pub(super) nsid: Nsid,
+    pub(super) ifindex: u32,
 }
 
 /// Control's descriptors of a watched device.
@@ -58,8 +55,13 @@ pub(super) enum DeviceHandle {
         /// Frames that it had dropped before.
         dropped_before: u64,
     },
-    /// The end of a veth pair in the namespace with this path (`None`: the host's). In another namespace it is gone.
-    Veth(Option<PathBuf>),
+    /// The end of a veth pair, in the namespace with this path.
+    Veth {
+        /// `None`: the host's, or that of no process.
+        path: Option<PathBuf>,
+        /// The other end, which is ours.
+        other: LinkKey,
+    },
 }
 
 impl DeviceHandle {
@@ -73,29 +75,29 @@ impl DeviceHandle {
     fn tap(&self) -> Option<&TapHandle> {
         match self {
             DeviceHandle::Tap(tap) => Some(tap),
-            DeviceHandle::Packet(_) | DeviceHandle::ExistingTap { .. } | DeviceHandle::Veth(_) => None,
+            DeviceHandle::Packet(_) | DeviceHandle::ExistingTap { .. } | DeviceHandle::Veth { .. } => None,
         }
     }
 
     /// We created it and chose its settings.
     fn is_ours(&self) -> bool {
-        matches!(self, DeviceHandle::Tap(_) | DeviceHandle::Veth(_))
+        matches!(self, DeviceHandle::Tap(_) | DeviceHandle::Veth { .. })
     }
 }
 
 /// A device and its last reported state.
 #[derive(Debug)]
-struct WatchedLink {
-    id: DeviceId,
-    handle: DeviceHandle,
+pub(super) struct WatchedLink {
+    pub(super) id: DeviceId,
+    pub(super) handle: DeviceHandle,
     /// Its namespace; `None`: the host's.
-    netns: Option<NetnsIdentity>,
+    pub(super) netns: Option<NetnsIdentity>,
     up: bool,
     carrier: bool,
     mtu: u32,
     mac: Mac,
     name: String,
-    addresses: Vec<IpNet>,
+    pub(super) addresses: Vec<IpNet>,
     /// Its queues that are ours; 0: it is not known who has its queues.
     queues: u32,
     /// Its queues that are not.
@@ -113,11 +115,10 @@ impl WatchedLink {
         match &self.handle {
             DeviceHandle::Tap(tap) => tap.netns(),
             DeviceHandle::Packet(_) | DeviceHandle::ExistingTap { .. } => None,
-            DeviceHandle::Veth(None) => Netns::current().ok(),
-            DeviceHandle::Veth(Some(path)) => {
-                let netns = Netns::open(path).ok()?;
-                let is_there = netns.identity().ok()?.is(self.netns.as_ref()?);
-                is_there.then_some(netns)
+            DeviceHandle::Veth { path, .. } => {
+                let Some(there) = &self.netns else { return Netns::current().ok() };
+                let netns = Netns::open(path.as_ref()?).ok()?;
+                netns.identity().ok()?.is(there).then_some(netns)
             }
         }
     }
@@ -176,17 +177,17 @@ pub(super) enum Observation {
 pub(super) struct LinkWatcher {
     monitor: LinkMonitor,
     /// A socket in the host's namespace, which is the monitor's too.
-    host: Netlink,
-    host_identity: NetnsIdentity,
+    pub(super) host: Netlink,
+    pub(super) host_identity: NetnsIdentity,
     /// The device whose number of queues was queried last.
     queried: DeviceId,
-    devices: HashMap<LinkKey, WatchedLink>,
+    pub(super) devices: HashMap<LinkKey, WatchedLink>,
     polled: Vec<PolledDevice>,
-    changes: VecDeque<(DeviceId, LinkChange)>,
+    pub(super) changes: VecDeque<(DeviceId, LinkChange)>,
     /// An interface of the host that is not a port has a new IPv4 address.
     host_has_new_address: bool,
     names: NetnsNameMonitor,
-    named: HashMap<OsString, WatchedNetns>,
+    pub(super) named: HashMap<OsString, WatchedNetns>,
 }
 
 /// Most addresses of a device that are kept.
@@ -218,9 +219,9 @@ fn offloads_of(watched: &WatchedLink) -> Option<Vec<&'static str>> {
 
 /// A namespace that we created.
 #[derive(Debug)]
-struct WatchedNetns {
-    id: DeviceId,
-    identity: NetnsIdentity,
+pub(super) struct WatchedNetns {
+    pub(super) id: DeviceId,
+    pub(super) identity: NetnsIdentity,
 }
 
 impl LinkWatcher {
@@ -330,7 +331,7 @@ impl LinkWatcher {
                 return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
             }
             // The host end has been set, and the kernel notifies of its carrier.
-            DeviceHandle::Veth(_) => {}
+            DeviceHandle::Veth { .. } => {}
         }
         watched.carrier = on;
         for (_, change) in self.changes.iter_mut().filter(|(device, _)| *device == id) {
@@ -427,31 +428,6 @@ impl LinkWatcher {
         }
     }
 
-    /// Checks whether a namespace still has its name, and reports its device gone if not.
-    fn check_netns_name(&mut self, name: &OsStr) {
-        let Some(named) = self.named.get(name) else { return };
-        let found = name.to_str().map(netns::look_up);
-        if matches!(found, Some(Ok(NetnsEntry::Netns(identity))) if identity == named.identity) {
-            return;
-        }
-        let (id, home) = (named.id, named.identity);
-        self.named.remove(name);
-        // A device that was moved elsewhere does not end with this namespace.
-        let elsewhere = self.devices.values().find(|watched| watched.id == id).is_some_and(|watched| {
-            let netns = watched.handle.tap().and_then(TapHandle::netns);
-            netns.and_then(|netns| netns.identity().ok()).is_some_and(|netns| !netns.is(&home))
-        });
-        if elsewhere {
-            return;
-        }
-        let before = self.devices.len();
-        self.remove(id);
-        // Already reported if the device was deleted first.
-        if self.devices.len() < before {
-            self.changes.push_back((id, LinkChange::Gone));
-        }
-    }
-
     /// Queries a device's state, and reports it if it changed.
     fn refresh(&mut self, key: LinkKey) {
         match self.query(key) {
@@ -464,7 +440,7 @@ impl LinkWatcher {
     }
 
     /// Reports what is different from the last reported state.
-    fn report(&mut self, key: LinkKey, link: &Link) {
+    pub(super) fn report(&mut self, key: LinkKey, link: &Link) {
         let Some(watched) = self.devices.get_mut(&key) else { return };
         let mut report = |change| self.changes.push_back((watched.id, change));
         if watched.name != link.name {
@@ -521,43 +497,6 @@ impl LinkWatcher {
         }
     }
 
-    /// Finds a device that is not where it was: it was moved to another namespace, or deleted.
-    fn follow(&mut self, key: LinkKey) {
-        let Some(mut watched) = self.devices.remove(&key) else { return };
-        let found = watched.handle.tap().and_then(|tap| self.locate(tap));
-        let (Some((moved, link, netns)), DeviceHandle::Tap(tap)) = (found, &mut watched.handle) else {
-            self.changes.push_back((watched.id, LinkChange::Gone));
-            return;
-        };
-        tap.update_lifetime();
-        let id = watched.id;
-        if moved != key {
-            watched.netns = moved.nsid.map(|_| netns);
-            let path = watched.netns.and_then(|netns| netns::locate(&netns));
-            let change = LinkChange::Netns { netns: path, ino: netns.ino, ifindex: link.ifindex };
-            self.changes.push_back((id, change));
-            if !std::mem::take(&mut watched.addresses).is_empty() {
-                self.changes.push_back((id, LinkChange::Addresses(Vec::new())));
-            }
-        }
-        self.devices.insert(moved, watched);
-        self.report(moved, &link);
-    }
-
-    /// Where a device is now. `None`: it was deleted, or its namespace is not ours to see.
-    fn locate(&mut self, handle: &TapHandle) -> Option<(LinkKey, Link, NetnsIdentity)> {
-        // It may be renamed or moved again meanwhile.
-        const ATTEMPTS: usize = 3;
-        (0..ATTEMPTS).find_map(|_| {
-            let (netns, name) = (handle.netns()?, handle.name()?);
-            let identity = netns.identity().ok()?;
-            let nsid = if identity.is(&self.host_identity) { None } else { Some(self.nsid(&netns).ok()?) };
-            let which = link::in_nsid(LinkUnspec::new_with_name(&name), nsid);
-            let link = link::query(&mut self.host, "find a device that was moved", which).ok()?;
-            Some((LinkKey { nsid, ifindex: link.ifindex }, link, identity))
-        })
-    }
-
     /// Notes an address of a device of ours that was added or removed, and reports the addresses.
     fn on_address(&mut self, key: LinkKey, address: IpNet, edit: impl FnOnce(&mut Vec<IpNet>, IpNet)) {
         let ours = self.devices.get_mut(&key).filter(|watched| watched.handle.is_ours());
@@ -570,7 +509,7 @@ impl LinkWatcher {
     }
 
     /// Queries a device.
-    fn query(&mut self, key: LinkKey) -> Result<Link, NetlinkError> {
+    pub(super) fn query(&mut self, key: LinkKey) -> Result<Link, NetlinkError> {
         let which = link::in_nsid(LinkUnspec::new_with_index(key.ifindex), key.nsid);
         link::query(&mut self.host, "query a device", which)
     }
@@ -585,32 +524,11 @@ impl LinkWatcher {
                 DeviceHandle::Tap(_) => 0,
                 DeviceHandle::ExistingTap { dropped_before, .. } => *dropped_before,
                 // Counted at the TAP device beside it.
-                DeviceHandle::Veth(_) => return None,
+                DeviceHandle::Veth { .. } => return None,
             };
             let dropped = self.query(key).ok()?.tx_dropped.saturating_sub(before);
             Some((id, dropped))
         };
         devices.into_iter().filter_map(dropped).collect()
-    }
-
-    /// The nsid of a namespace here; assigns one if there is none.
-    fn nsid(&mut self, netns: &Netns) -> Result<i32, NetlinkError> {
-        let fd = NsidAttribute::Fd(netns.as_fd().as_raw_fd().cast_unsigned());
-        let mut any = NsidMessage::default();
-        any.attributes = vec![fd.clone(), NsidAttribute::Id(-1)];
-        let what = "assign an nsid to a network namespace";
-        match self.host.apply(&[NetlinkRequest::change(what, RouteNetlinkMessage::NewNsId(any))]) {
-            Err(error) if error.errno() != Some(libc::EEXIST) => return Err(error),
-            _ => {}
-        }
-        let mut which = NsidMessage::default();
-        which.attributes = vec![fd];
-        let numbered = match self.host.one(what, RouteNetlinkMessage::GetNsId(which))? {
-            RouteNetlinkMessage::NewNsId(message) => nsid_in(&message),
-            _ => None,
-        };
-        let missing =
-            || NetlinkError::Malformed { what: what.to_owned(), fault: "it has no nsid".to_owned() };
-        numbered.ok_or_else(missing)
     }
 }

@@ -17,6 +17,7 @@ mod existing_device;
 mod existing_tap;
 mod fast_wiring;
 pub(crate) mod firewall;
+mod follow;
 mod forwarding;
 pub(crate) mod handover;
 pub(crate) mod inspect;
@@ -56,7 +57,7 @@ use self::build::{BuiltDevice, StagingNetns};
 use self::claim::{claim_name, close, open_kernel_interfaces};
 use self::fast_wiring::{FastWiring, Wire};
 use self::ledger::{Entry, EntryId, Ledger, Owner};
-use self::link_watcher::{DeviceHandle, LinkWatcher, Observation, WatchedDevice};
+use self::link_watcher::{DeviceHandle, LinkKey, LinkWatcher, Observation, WatchedDevice};
 use self::nat_watcher::NatWatcher;
 use self::notices::Notices;
 use self::socket_port::SocketPorts;
@@ -160,11 +161,12 @@ impl Topology {
         }
     }
 
-    /// Wires the ports of containers to this fast path from now on.
+    /// Wires new ports to this fast path from now on.
     ///
     /// # Errors
-    /// Its namespace cannot be created.
+    /// Its namespace cannot be created, or the ports need more open files than there may be.
     pub fn use_fast_path(&mut self, fast: Arc<FastPath>) -> Result<(), TopologyError> {
+        preflight::check_files_of_fast_path(&self.config)?;
         self.fast = Some(FastWiring::new(fast)?);
         Ok(())
     }
@@ -404,8 +406,8 @@ impl Topology {
     ) -> Result<Device, TopologyError> {
         let netns = built.netns.as_ref().map(Netns::identity).transpose()?;
         let created = built.made.is_some().then_some(netns).flatten();
-        let handle = match fast {
-            Some(_) => DeviceHandle::Veth(spec.netns.path()),
+        let handle = match self.other_end(fast)? {
+            Some(other) => DeviceHandle::Veth { path: spec.netns.path(), other },
             None => DeviceHandle::of_tap(&built.tap, created)?,
         };
         let queues = u32::try_from(built.tap.queues.len()).unwrap_or(u32::MAX);
@@ -442,6 +444,13 @@ impl Topology {
             polled: false,
             fast,
         })
+    }
+
+    /// The end of a port's veth pair that is ours.
+    fn other_end(&mut self, fast: Option<PortDevices>) -> Result<Option<LinkKey>, TopologyError> {
+        let (Some(devices), Some(wiring)) = (fast, &self.fast) else { return Ok(None) };
+        let nsid = self.watcher.nsid(wiring.netns())?;
+        Ok(Some(LinkKey { nsid: Some(nsid), ifindex: devices.host_end }))
     }
 
     fn unwire(&mut self, device: DeviceId) {
