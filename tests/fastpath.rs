@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use uswitch::fastpath::{FastPath, PortDevices};
+use uswitch::fastpath::{FastPath, PortDevices, WhySlow};
 use uswitch::switch::fdb::{FdbKey, FdbState};
 use uswitch::switch::guard::link_local;
 use uswitch::switch::{
@@ -208,6 +208,16 @@ fn forwarded_to(fast: &FastPath, sent: &Sent) -> Option<PortId> {
     PORTS.into_iter().find(|port| counts()[port.index()] > before[port.index()])
 }
 
+/// Why the workers decide about the frame, if the switch forwards it.
+fn explain(switch: &Switch, fast: &FastPath, sent: &Sent) -> Option<WhySlow> {
+    let bytes = sent.bytes();
+    let frame = Frame { bytes: &bytes, vnet: VnetHeader::default() };
+    match switch.trace(NOW, sent.ingress, &frame, &mut ()).verdict() {
+        Verdict::Forward(to) => fast.why_frame_is_slow(sent.ingress, to, &bytes),
+        _ => None,
+    }
+}
+
 fn decided(switch: &Switch, sent: &Sent) -> Verdict {
     let mut outcome = Outcome::default();
     let bytes = sent.bytes();
@@ -278,16 +288,23 @@ fn the_fast_path_forwards_as_the_switch() {
         let cases = ([settings(), settings(), settings(), settings()], sent());
         let result = runner.run(&cases, |(settings, sent)| {
             let switch = switch(&fast, &settings);
+            let explained = explain(&switch, &fast, &sent);
             let (fast_to, verdict) = (forwarded_to(&fast, &sent), decided(&switch, &sent));
             match (fast_to, verdict) {
                 (Some(port), verdict) => {
                     prop_assert_eq!(Verdict::Forward(port), verdict);
+                    prop_assert_eq!(explained, None);
                     forwarded.set(forwarded.get() + 1);
                 }
                 (None, Verdict::Forward(to)) if is_plain(&sent) && !moves(&sent) => {
                     let punts = |port: PortId| settings[port.index()].slow;
                     let of_gateway = to == HOST && is_echo(&sent);
                     prop_assert!(punts(sent.ingress) || punts(to) || of_gateway, "slow without a reason");
+                    prop_assert!(explained.is_some());
+                    punted.set(punted.get() + 1);
+                }
+                (None, Verdict::Forward(_)) => {
+                    prop_assert!(explained.is_some());
                     punted.set(punted.get() + 1);
                 }
                 (None, _) => punted.set(punted.get() + 1),

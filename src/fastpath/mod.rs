@@ -9,8 +9,10 @@
 //! The switch writes there what it decides ([`FastDatapath`]), so a change takes effect with the next frame.
 
 mod assembler;
+mod explain;
 mod layout;
 mod program;
+mod suitable;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,8 +20,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub use self::explain::{Slow, WhySlow};
 use self::layout::{DEVICES, IPV4_SOURCES, IPV6_SOURCES, PORT_WORDS, counter, flag, word};
 use self::program::Maps;
+pub use self::suitable::Unsuitable;
 use crate::switch::fdb::{BUCKET_WORDS, BucketHash, FdbKey, Stations, TICK_SHIFT, station_key};
 use crate::switch::{FastDatapath, FastState, Identity, PortId, Ports};
 use crate::sys::bpf::{self, CpuArray, Link, LoadError, Program, SharedArray};
@@ -241,18 +245,16 @@ impl FastPath {
         let host_end = devices.host_end;
         self.tell_devices(devices);
         self.write(host_end, word::MAC, station_key(FdbKey { vlan: 0, mac: port.mac }));
-        let can_check = match &port.identity {
-            Some(identity) => {
-                self.write_list(host_end, &identity.sources().collect::<Vec<_>>()) && identity.mac == port.mac
-            }
+        match &port.identity {
+            Some(identity) => self.write_list(host_end, &identity.sources().collect::<Vec<_>>()),
             None if port.state.host => self.write_list(host_end, &[]),
             None => self.write_list(host_end, &self.gateways),
-        };
-        let FastState { up, host, slow, longest } = port.state;
+        }
+        let FastState { up, host, longest, .. } = port.state;
         let flags = [
             (up, flag::UP),
             (host, flag::HOST),
-            (slow || watched || !can_check, flag::PUNT),
+            (self.why_slow(port, watched).is_some(), flag::PUNT),
             (port.identity.is_some(), flag::GUARD),
         ];
         let flags = flags.into_iter().filter(|(on, _)| *on).map(|(_, flag)| flag).sum();
@@ -266,10 +268,9 @@ impl FastPath {
         self.write(tap, word::DEVICES, pair(tap, host_end));
     }
 
-    /// Writes the list of addresses of a port. Returns whether all have a place.
-    fn write_list(&self, device: u32, addresses: &[IpAddr]) -> bool {
+    /// Writes the list of addresses of a port, as far as they have a place.
+    fn write_list(&self, device: u32, addresses: &[IpAddr]) {
         let (mut ipv4, mut ipv6) = by_version(addresses.iter().copied());
-        let fits = ipv4.len() <= IPV4_SOURCES && ipv6.len() <= IPV6_SOURCES;
         // The programs take no frame from the unspecified address.
         ipv4.resize(IPV4_SOURCES, Ipv4Addr::UNSPECIFIED);
         ipv6.resize(IPV6_SOURCES, Ipv6Addr::UNSPECIFIED);
@@ -281,7 +282,6 @@ impl FastPath {
             self.write(device, word::IPV6 + 2 * n, first);
             self.write(device, word::IPV6 + 2 * n + 1, second);
         }
-        fits
     }
 
     fn write(&self, device: u32, word: usize, value: u64) {

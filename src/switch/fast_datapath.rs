@@ -29,10 +29,35 @@ pub struct FastState {
     pub up: bool,
     /// It is the host port: its frames are not checked, and the gateway answers some of the frames for it.
     pub host: bool,
-    /// It has settings that only the workers know.
-    pub slow: bool,
+    /// Why only the workers can decide about its frames.
+    pub slow: Option<SlowPort>,
     /// The longest frame for it, with the Ethernet header.
     pub longest: u32,
+}
+
+/// A setting of a port that only the workers know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SlowPort {
+    /// It takes no super-frames.
+    NoOffload,
+    /// A flag is not at its default.
+    Flags,
+    /// It has storm control or rate limits.
+    Limits,
+    /// Its frames are impaired.
+    Impairment,
+}
+
+impl SlowPort {
+    /// A description for users.
+    pub const fn text(self) -> &'static str {
+        match self {
+            SlowPort::NoOffload => "it takes no offload",
+            SlowPort::Flags => "one of its flags is not at its default",
+            SlowPort::Limits => "it has storm control or a rate limit",
+            SlowPort::Impairment => "its frames are impaired",
+        }
+    }
 }
 
 /// Frames are watched as long as this exists.

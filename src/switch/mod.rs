@@ -30,7 +30,7 @@ pub mod vlan;
 use std::sync::Arc;
 
 pub use counters::{Counters, PortCounters, PortCounts};
-pub use fast_datapath::{FastDatapath, FastState, Watch};
+pub use fast_datapath::{FastDatapath, FastState, SlowPort, Watch};
 pub use fdb::Fdb;
 pub use forward::OffloadFault;
 pub use gateway::{Claim, Gateway, GatewayReply, SharedMac};

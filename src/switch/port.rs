@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::{Destination, DropReason, FastDatapath, FastState, FrameClass, PortFlag, PortFlags};
+use super::{Destination, DropReason, FastDatapath, FastState, FrameClass, PortFlag, PortFlags, SlowPort};
 use crate::wire::{ETHERNET_HEADER, VLAN_TAG};
 
 /// The index of a port in the port table.
@@ -361,7 +361,14 @@ const fn longest(mtu: u32) -> usize {
 fn fast_state(word: u64) -> FastState {
     let Some(Port { up, host, offload, mtu }) = Port::unpack(word) else { return FastState::default() };
     let longest = u32::try_from(longest(mtu)).unwrap_or(u32::MAX);
-    FastState { up, host, slow: !offload || word & (FLAGS | LIMITED | IMPAIRED) != 0, longest }
+    let reasons = [
+        (!offload, SlowPort::NoOffload),
+        (word & FLAGS != 0, SlowPort::Flags),
+        (word & LIMITED != 0, SlowPort::Limits),
+        (word & IMPAIRED != 0, SlowPort::Impairment),
+    ];
+    let slow = reasons.into_iter().find_map(|(is_so, why)| is_so.then_some(why));
+    FastState { up, host, slow, longest }
 }
 
 const fn is_blocked(word: u64) -> bool {

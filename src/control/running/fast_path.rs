@@ -8,14 +8,21 @@ use tracing::info;
 use super::{HostNetwork, RunError, Running};
 use crate::control::config::FastPathChoice;
 use crate::control::topology::Topology;
-use crate::fastpath::FastPath;
-use crate::switch::{FastDatapath, PortCounts, PortId};
+use crate::control::trace::TraceDatapath;
+use crate::datapath::BusyPoll;
+use crate::fastpath::{FastPath, WhySlow};
+use crate::switch::{FastDatapath, Outcome, PortCounts, PortId, Verdict};
 
 impl Running<Topology> {
     /// Loads the fast path, so that the ports that are added from now on use it.
     pub(super) fn start_fast_path(&mut self) -> Result<(), RunError> {
-        if self.config.fast_path == FastPathChoice::Off {
-            return Ok(());
+        match (self.config.fast_path, self.of_no_use()) {
+            (FastPathChoice::Off, _) => return Ok(()),
+            (FastPathChoice::Auto, Some(why)) => {
+                self.fast_path_note = Some(format!("no kernel fast path: {why}"));
+                return Ok(());
+            }
+            _ => {}
         }
         let random = RandomState::new();
         let seed = [0, 1].map(|n| random.hash_one(n));
@@ -40,6 +47,19 @@ impl Running<Topology> {
             Err(why) => Err(why),
         }
     }
+
+    /// Why the workers would decide about each frame, so that a fast path only costs.
+    fn of_no_use(&self) -> Option<&'static str> {
+        let config = &self.config;
+        [
+            (config.vlans.filtering, "the switch filters VLANs"),
+            (config.hub, "the switch is a hub"),
+            (!config.offload, "the ports have no offload"),
+            (matches!(config.busy_poll, BusyPoll::For(time) if !time.is_zero()), "the workers busy-poll"),
+        ]
+        .into_iter()
+        .find_map(|(is_so, why)| is_so.then_some(why))
+    }
 }
 
 impl<M: HostNetwork> Running<M> {
@@ -48,6 +68,23 @@ impl<M: HostNetwork> Running<M> {
         if let Some(fast) = &self.fast_path {
             self.switch.fdb.refresh_shared(self.datapath.now(), |seen| fast.ticks_since(seen));
         }
+    }
+
+    /// Which datapath would take a frame; `None` if there are only the workers.
+    pub(super) fn datapath_of(&self, outcome: &Outcome, frame: &[u8]) -> Option<TraceDatapath> {
+        let fast = self.fast_path.as_ref()?;
+        let Verdict::Forward(to) = outcome.verdict() else {
+            let why = "the kernel forwards only known unicast".to_owned();
+            return Some(TraceDatapath::Worker { why });
+        };
+        let why = match fast.why_frame_is_slow(outcome.ingress(), to, frame) {
+            None => return Some(TraceDatapath::Kernel),
+            Some(WhySlow::Port(port, why)) => format!("of {}: {}", self.ports[&port].name, why.text()),
+            Some(WhySlow::Frame(why)) => why.text().to_owned(),
+            Some(WhySlow::EchoToHost) => "the gateway may answer it".to_owned(),
+            Some(WhySlow::Station(mac)) => format!("the kernel does not know {mac} yet"),
+        };
+        Some(TraceDatapath::Worker { why })
     }
 
     /// Adds what the fast path has forwarded to what the workers have counted.

@@ -20,7 +20,7 @@ struct States {
 impl States {
     /// For each time that a port forwarded: whether it had settings.
     fn while_up(&self) -> Vec<bool> {
-        self.seen.lock().unwrap().iter().filter(|state| state.up).map(|state| state.slow).collect()
+        self.seen.lock().unwrap().iter().filter(|state| state.up).map(|state| state.slow.is_some()).collect()
     }
 }
 

@@ -83,7 +83,7 @@ impl<M: HostNetwork> Running<M> {
         let DryRunSteps { steps, not_flooded } = &seen;
         let trace =
             self.explain(&Decision { time: SystemTime::now(), frame, steps: *steps, outcome, not_flooded });
-        Ok(Trace { route, ..trace })
+        Ok(Trace { route, datapath: self.datapath_of(outcome, &bytes), ..trace })
     }
 
     /// Resolves a destination given by name.
@@ -117,6 +117,7 @@ impl<M: HostNetwork> Running<M> {
             gso_size: frame.vnet.is_super_frame().then_some(frame.vnet.gso_size),
             steps,
             egress: egress(decision, name, |port| self.impairment(port, Side::Egress)),
+            datapath: None,
             verdict: self.verdict(decision),
         }
     }

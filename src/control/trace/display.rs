@@ -5,7 +5,8 @@ use std::fmt;
 use jiff::tz::TimeZone;
 
 use super::{
-    FloodClass, LearnOutcome, LiveTraceLine, TagEdit, Trace, TraceEgress, TraceRoute, TraceStep, TraceVerdict,
+    FloodClass, LearnOutcome, LiveTraceLine, TagEdit, Trace, TraceDatapath, TraceEgress, TraceRoute,
+    TraceStep, TraceVerdict,
 };
 use crate::wire::Mac;
 
@@ -43,7 +44,7 @@ impl fmt::Display for LiveTraceLine {
 /// Prints several lines, each with its newline.
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Trace { time, ifname, frame, length, steps, egress, verdict, .. } = self;
+        let Trace { time, ifname, frame, length, steps, egress, datapath, verdict, .. } = self;
         if let Some(time) = time {
             write!(f, "{} ", time.to_zoned(TimeZone::system()).strftime("%T%.6f"))?;
         }
@@ -53,14 +54,8 @@ impl fmt::Display for Trace {
             write!(f, ", segment size {size}")?;
         }
         f.write_str(")\n")?;
-        match &self.route {
-            Some(TraceRoute { next_hop, mac: Some(mac) }) => {
-                writeln!(f, "├─ route: next hop {next_hop} at {mac}")?;
-            }
-            Some(TraceRoute { next_hop, mac: None }) => {
-                writeln!(f, "├─ route: next hop {next_hop}, whose MAC address {ifname} asks for first")?;
-            }
-            None => {}
+        if let Some(route) = &self.route {
+            writeln!(f, "├─ route: {}", next_hop(route, ifname))?;
         }
         for step in steps {
             writeln!(f, "├─ {}", sentence(step, ifname, mode))?;
@@ -79,7 +74,17 @@ impl fmt::Display for Trace {
         if unlisted > 0 {
             writeln!(f, "│  └─ and {unlisted} more")?;
         }
+        if let Some(datapath) = datapath {
+            writeln!(f, "├─ datapath: {}", half(datapath))?;
+        }
         writeln!(f, "└─ verdict: {}", conclusion(verdict))
+    }
+}
+
+fn next_hop(TraceRoute { next_hop, mac }: &TraceRoute, sender: &str) -> String {
+    match mac {
+        Some(mac) => format!("next hop {next_hop} at {mac}"),
+        None => format!("next hop {next_hop}, whose MAC address {sender} asks for first"),
     }
 }
 
@@ -156,6 +161,13 @@ fn outcome(port: &TraceEgress) -> String {
             format!("{ifname}: sent{tag} as {segments} segments, made by the switch (no offload){impaired}")
         }
         (Some(reason), _) => format!("{ifname}: refused: {} ({reason})", why.as_deref().unwrap_or_default()),
+    }
+}
+
+fn half(datapath: &TraceDatapath) -> String {
+    match datapath {
+        TraceDatapath::Kernel => "the kernel's fast path".to_owned(),
+        TraceDatapath::Worker { why } => format!("a worker, because {why}"),
     }
 }
 

@@ -122,8 +122,24 @@ pub struct Trace {
     pub steps: Vec<TraceStep>,
     /// The egress ports.
     pub egress: Vec<TraceEgress>,
+    /// Which datapath takes the frame; absent if the switch has only one, and for a frame that was traced live.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datapath: Option<TraceDatapath>,
     /// The outcome.
     pub verdict: TraceVerdict,
+}
+
+/// The datapath that takes a frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "datapath", rename_all = "snake_case")]
+pub enum TraceDatapath {
+    /// The kernel forwards it: the fast path.
+    Kernel,
+    /// A worker decides.
+    Worker {
+        /// Why not the kernel.
+        why: String,
+    },
 }
 
 /// The route of a packet, and the neighbour to which it is sent.

@@ -1,0 +1,100 @@
+//! Why the workers decide about a frame, and not the programs.
+
+use std::net::IpAddr;
+
+use super::layout::{IPV4_SOURCES, IPV6_SOURCES};
+use super::suitable::{self, Suitable, Unsuitable};
+use super::{FastPath, FastPort};
+use crate::switch::fdb::FdbKey;
+use crate::switch::{FastDatapath, PortId, SlowPort};
+use crate::wire::ip::by_version;
+use crate::wire::{EthernetFrame, Mac};
+
+/// Why the workers decide about all frames from and to a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Slow {
+    /// Its device is a TAP device, another's, or a socket.
+    NotWired,
+    /// A setting.
+    Setting(SlowPort),
+    /// Frames are captured, mirrored or traced.
+    Watched,
+    /// It has more addresses than the programs compare, or its device not the MAC that the guard knows.
+    Identity,
+}
+
+impl Slow {
+    /// A description for users.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Slow::NotWired => "its device is not an end of the switch's own veth pair",
+            Slow::Setting(setting) => setting.text(),
+            Slow::Watched => "frames are captured, mirrored or traced",
+            Slow::Identity => "the guard knows more addresses of it than the kernel compares, or another MAC",
+        }
+    }
+}
+
+/// Why the workers decide about a frame between two ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WhySlow {
+    /// Because of one of its ports.
+    Port(PortId, Slow),
+    /// Because of what it is.
+    Frame(Unsuitable),
+    /// It is an echo message to the host, which the gateway may answer.
+    EchoToHost,
+    /// The workers have not told the programs of this station: it has not exchanged frames with a known one yet.
+    Station(Mac),
+}
+
+impl FastPath {
+    /// Why the workers decide about a port's frames; `None`: about those that the programs cannot decide about.
+    pub fn why_port_is_slow(&self, port: PortId) -> Option<Slow> {
+        let known = self.lock();
+        match known.ports.get(&port).filter(|port| port.devices.is_some()) {
+            Some(port) => self.why_slow(port, known.watches > 0),
+            None => Some(Slow::NotWired),
+        }
+    }
+
+    pub(super) fn why_slow(&self, port: &FastPort, watched: bool) -> Option<Slow> {
+        let checked = match &port.identity {
+            Some(identity) => fits(identity.sources()) && identity.mac == port.mac,
+            None => port.state.host || fits(self.gateways.iter().copied()),
+        };
+        match port.state.slow {
+            Some(setting) => Some(Slow::Setting(setting)),
+            None if watched => Some(Slow::Watched),
+            None => (!checked).then_some(Slow::Identity),
+        }
+    }
+
+    /// Why the workers decide about a frame that the switch forwards from one port to another. `None`: a program forwards it.
+    pub fn why_frame_is_slow(&self, from: PortId, to: PortId, frame: &[u8]) -> Option<WhySlow> {
+        if let Some((port, why)) =
+            [from, to].into_iter().find_map(|port| Some((port, self.why_port_is_slow(port)?)))
+        {
+            return Some(WhySlow::Port(port, why));
+        }
+        match suitable::check(frame) {
+            Err(why) => return Some(WhySlow::Frame(why)),
+            Ok(Suitable::Echo) if self.is_host(to) => return Some(WhySlow::EchoToHost),
+            Ok(_) => {}
+        }
+        let ethernet = EthernetFrame::new_checked(frame)?;
+        let unknown = |(mac, port)| self.stations.device(FdbKey { vlan: 0, mac }) != self.device(port);
+        let mut stations = [(ethernet.src(), from), (ethernet.dst(), to)].into_iter();
+        stations.find(|station| unknown(*station)).map(|(mac, _)| WhySlow::Station(mac))
+    }
+
+    fn is_host(&self, port: PortId) -> bool {
+        self.lock().ports.get(&port).is_some_and(|port| port.state.host)
+    }
+}
+
+/// Whether the list of a port has a place for all of these.
+fn fits(addresses: impl Iterator<Item = IpAddr>) -> bool {
+    let (ipv4, ipv6) = by_version(addresses);
+    ipv4.len() <= IPV4_SOURCES && ipv6.len() <= IPV6_SOURCES
+}
