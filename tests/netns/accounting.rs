@@ -85,7 +85,7 @@ fn balances_with_impairments_and_limits() {
 /// A container sends faster than the switch reads: `queue_dropped` has what its device's queue could not hold.
 #[test]
 fn counts_frames_lost_in_the_device_queue() {
-    let s = Uswitch::with("--ports 3 --txqueuelen 2");
+    let s = Uswitch::with("--ports 3 --txqueuelen 2 --fast-path off");
     let [h1, ..] = s.containers();
     h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
     let burst = format!(

@@ -69,9 +69,10 @@ fn host_port_can_be_set_down() {
     s.host().netns("container1").run("ping -n -c 1 -W 5 -s 2000 172.16.0.1").ok();
 }
 
+/// The container can turn the carrier of a TAP device off, and not that of a veth pair.
 #[test]
 fn carrier_changes_of_others_are_shown() {
-    let s = Uswitch::with("--ports 2");
+    let s = Uswitch::with("--ports 2 --fast-path off");
     let (host, h1) = (s.host(), s.host().netns("container1"));
     let operstate = |value: &str| {
         wait_until(&format!("the port is {value}"), || {
@@ -91,7 +92,7 @@ fn carrier_changes_of_others_are_shown() {
 /// Else a container could undo what the user has set.
 #[test]
 fn container_cannot_turn_the_carrier_of_a_port_that_is_down_on() {
-    let s = Uswitch::with("--ports 2");
+    let s = Uswitch::with("--ports 2 --fast-path off");
     let (host, h1) = (s.host(), s.host().netns("container1"));
     host.run("uswitch port set container1 --down").ok();
     h1.run("ip link set eth0 carrier on").ok();

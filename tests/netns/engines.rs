@@ -111,7 +111,7 @@ fn pins_workers_to_cpus() {
     };
     let (seen, reported, printed) = cpus_with(&format!("--workers 2 --cpus {last}"));
     assert_eq!((seen, reported), (vec![last.to_string(); 2], json!([last, last])));
-    assert!(printed.contains(&format!("2 workers on CPU {last}, {last}\n")), "{printed}");
+    assert!(printed.contains(&format!("2 workers on CPU {last}, {last}")), "{printed}");
     let (mut seen, reported, _) = cpus_with("--workers 2");
     assert_eq!(
         reported.as_array().map(|reported| reported.iter().map(Value::to_string).collect()),

@@ -86,6 +86,45 @@ fn carries_tcp_and_counts_each_frame() {
 }
 
 #[test]
+fn trace_tells_the_datapath() {
+    let s = switch("");
+    let [h1, ..] = s.containers();
+    let datapath = |arguments: &str| {
+        s.host().run(&format!("uswitch trace {arguments} --json")).json()["datapath"].clone()
+    };
+    assert_eq!(datapath("container1 --dst broadcast")["datapath"], "worker");
+    ping(&h1, &v4(2));
+    let echo = format!("container1 --icmp {}", v4(2));
+    assert_eq!(datapath(&echo)["datapath"], "kernel");
+    assert!(datapath("container1 --icmp 172.16.0.1")["why"].as_str().is_some_and(|why| !why.is_empty()));
+    s.host().run("uswitch port set container2 --isolated on").ok();
+    assert_eq!(datapath(&echo)["why"], "of container2: one of its flags is not at its default");
+    assert!(
+        Uswitch::with("--ports 1 --fast-path off")
+            .host()
+            .run("uswitch trace container1 --dst broadcast --json")
+            .json()["datapath"]
+            .is_null()
+    );
+}
+
+#[test]
+fn auto_uses_it_where_it_helps() {
+    for (arguments, expected) in [
+        ("", None),
+        ("--vlan-filtering", Some("the switch filters VLANs")),
+        ("--hub", Some("the switch is a hub")),
+        ("--no-offload", Some("the ports have no offload")),
+        ("--busy-poll 100", Some("the workers busy-poll")),
+    ] {
+        let status = Uswitch::with(&format!("--ports 1 {arguments}")).json("status");
+        assert_eq!(status["fast_path"], expected.is_none(), "{arguments}");
+        let note = status["fast_path_note"].as_str().map(|note| note.replace("no kernel fast path: ", ""));
+        assert_eq!(note.as_deref(), expected, "{arguments}");
+    }
+}
+
+#[test]
 fn a_capture_sees_every_frame() {
     let s = switch("");
     let [h1, ..] = s.containers();

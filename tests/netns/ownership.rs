@@ -32,7 +32,7 @@ fn owner(host: &Host, place: &str, device: &str) -> (String, String) {
 fn other_users_cannot_attach_to_a_device() {
     for (workers, queues) in [(1, ""), (2, "multi_queue")] {
         let host = host();
-        host.run(&format!("uswitch start --detach --ports 1 --workers {workers}")).ok();
+        host.run(&format!("uswitch start --detach --ports 1 --fast-path off --workers {workers}")).ok();
         host.sh("ip netns add lab; uswitch port add lab --netns lab").ok();
         let devices = [("", "uswitch0"), ("ip netns exec container1", "eth0"), ("ip netns exec lab", "eth0")];
         for (place, device) in devices {
@@ -62,7 +62,7 @@ fn wait_for_change(host: &Host, change: &str) {
 #[test]
 fn changed_settings_of_a_device_are_restored_or_shown() {
     let host = host();
-    host.run("uswitch start --detach --ports 2 --workers 2").ok();
+    host.run("uswitch start --detach --ports 2 --workers 2 --fast-path off").ok();
     let in_container = format!("ip netns exec container1 {ATTACH} eth0 multi_queue");
     let reaches = || host.run("ip netns exec container2 ping -n -c 3 -i 0.2 -W 1 172.16.0.2").succeeded();
     for (settings, restored) in [

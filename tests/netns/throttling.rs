@@ -64,7 +64,7 @@ fn drops_of_the_pair(s: &Uswitch) -> BTreeMap<String, u64> {
 #[test]
 fn writes_to_a_slow_receiver_in_the_background() {
     for engine in engines() {
-        let s = Uswitch::with(&format!("--ports 4 --engine {engine} --workers 1"));
+        let s = Uswitch::with(&format!("--ports 4 --engine {engine} --workers 1 --fast-path off"));
         let [h1, h2, h3] = s.containers();
         make_reception_expensive(&s, &h1);
         let before = drops_of_the_pair(&s);
@@ -93,7 +93,7 @@ fn writes_to_a_slow_receiver_in_the_background() {
 /// Deleting a slow port waits for the writes in progress, and its number can be used again.
 #[test]
 fn deletes_a_slow_port() {
-    let s = Uswitch::with("--ports 3 --workers 2");
+    let s = Uswitch::with("--ports 3 --workers 2 --fast-path off");
     let [h1, h2, _] = s.containers();
     make_reception_expensive(&s, &h1);
     let flood = h1.spawn("ping -n -f -q -w 60 172.16.0.1");
@@ -111,7 +111,9 @@ fn deletes_a_slow_port() {
 fn reads_a_flooding_port_less_often() {
     const PORTS: u16 = 60;
     for engine in engines() {
-        let s = Uswitch::with(&format!("--ports {PORTS} --guard off --engine {engine} --workers 1"));
+        let s = Uswitch::with(&format!(
+            "--ports {PORTS} --guard off --engine {engine} --workers 1 --fast-path off"
+        ));
         let [h1, h2, h3] = s.containers();
         let flood = h1.spawn_sh(
             "exec python3 -c 'import socket; s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind((\"eth0\", 0))\n\

@@ -52,14 +52,14 @@ pub enum EngineChoice {
     Poll,
 }
 
-/// Whether the kernel forwards known unicast between containers itself.
+/// Whether the kernel forwards known unicast itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FastPathChoice {
     /// The workers forward everything
-    #[default]
     Off,
-    /// Where the kernel has what it needs
+    /// Where the kernel has what it needs, and it saves something
+    #[default]
     Auto,
     /// Yes, or fail
     On,

@@ -27,9 +27,9 @@ impl Topology {
     pub(super) fn open_tap(&mut self, spec: &TapPortSpec) -> Result<Device, TopologyError> {
         let TapPortSpec { ifname, queues, .. } = spec;
         let link = self.find_link(ifname)?;
+        self.refuse_own(&link)?;
         let settings = link.tap.filter(|settings| settings.is_tap);
         let settings = settings.ok_or_else(|| TopologyError::NotTap(ifname.clone()))?;
-        self.refuse_own(&link)?;
         let opened = match is_open(&settings) {
             true => None,
             false if settings.packet_info => return Err(TopologyError::PacketInfo(ifname.clone())),
