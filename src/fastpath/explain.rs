@@ -58,14 +58,14 @@ impl FastPath {
         }
     }
 
-    pub(super) fn why_slow(&self, port: &FastPort, watched: bool) -> Option<Slow> {
+    pub(super) fn why_slow(&self, port: &FastPort, all_watched: bool) -> Option<Slow> {
         let checked = match &port.identity {
             Some(identity) => fits(identity.sources()) && identity.mac == port.mac,
             None => port.state.host || fits(self.gateways.iter().copied()),
         };
         match port.state.slow {
             Some(setting) => Some(Slow::Setting(setting)),
-            None if watched => Some(Slow::Watched),
+            None if all_watched || port.watches > 0 => Some(Slow::Watched),
             None => (!checked).then_some(Slow::Identity),
         }
     }

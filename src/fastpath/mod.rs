@@ -96,6 +96,8 @@ struct FastPort {
     /// The MAC of the device in the container.
     mac: Mac,
     identity: Option<Identity>,
+    /// How many watch its frames.
+    watches: usize,
 }
 
 /// The programs and their maps. They end with this value and the links.
@@ -117,7 +119,7 @@ pub struct FastPath {
 #[derive(Debug, Default)]
 struct Known {
     ports: BTreeMap<PortId, FastPort>,
-    /// How many watch frames.
+    /// How many watch the frames of all ports.
     watches: usize,
 }
 
@@ -187,7 +189,8 @@ impl FastPath {
         let mut known = self.lock();
         let Some(port) = known.ports.get_mut(&port) else { return };
         let Some(devices) = port.devices else { return };
-        *port = FastPort { deleted: port.deleted.plus(self.current(port)), ..FastPort::default() };
+        let (deleted, watches) = (port.deleted.plus(self.current(port)), port.watches);
+        *port = FastPort { deleted, watches, ..FastPort::default() };
         for device in [devices.host_end, devices.tap] {
             self.write(device, word::STATE, pair(flag::PUNT, 0));
             self.write(device, word::DEVICES, 0);
@@ -233,14 +236,14 @@ impl FastPath {
 
     fn change(&self, port: PortId, change: impl FnOnce(&mut FastPort)) {
         let mut known = self.lock();
-        let watched = known.watches > 0;
+        let all_watched = known.watches > 0;
         let port = known.ports.entry(port).or_default();
         change(port);
-        self.tell(port, watched);
+        self.tell(port, all_watched);
     }
 
     /// Tells the programs what a port is now. They do not forward from or to it while that is written.
-    fn tell(&self, port: &FastPort, watched: bool) {
+    fn tell(&self, port: &FastPort, all_watched: bool) {
         let Some(devices) = port.devices else { return };
         let host_end = devices.host_end;
         self.tell_devices(devices);
@@ -254,7 +257,7 @@ impl FastPath {
         let flags = [
             (up, flag::UP),
             (host, flag::HOST),
-            (self.why_slow(port, watched).is_some(), flag::PUNT),
+            (self.why_slow(port, all_watched).is_some(), flag::PUNT),
             (port.identity.is_some(), flag::GUARD),
         ];
         let flags = flags.into_iter().filter(|(on, _)| *on).map(|(_, flag)| flag).sum();
@@ -309,11 +312,19 @@ impl FastDatapath for FastPath {
         self.change(port, |known| known.identity = identity.cloned());
     }
 
-    fn watch(&self, watched: bool) {
+    fn watch(&self, ports: Option<&[PortId]>, watched: bool) {
+        let count = |watches: &mut usize| {
+            *watches = if watched { *watches + 1 } else { watches.saturating_sub(1) };
+        };
         let mut known = self.lock();
-        known.watches = if watched { known.watches + 1 } else { known.watches.saturating_sub(1) };
-        let watched = known.watches > 0;
-        known.ports.values().for_each(|port| self.tell(port, watched));
+        match ports {
+            None => count(&mut known.watches),
+            Some(ports) => {
+                ports.iter().for_each(|port| count(&mut known.ports.entry(*port).or_default().watches))
+            }
+        }
+        let all = known.watches > 0;
+        known.ports.values().for_each(|port| self.tell(port, all));
     }
 }
 

@@ -18,8 +18,8 @@ pub trait FastDatapath: Debug + Send + Sync {
     fn set_state(&self, port: PortId, state: FastState);
     /// The addresses that a guarded port may use; `None`: the guard is off.
     fn set_identity(&self, port: PortId, identity: Option<&Identity>);
-    /// While frames are watched, the workers decide about all of them.
-    fn watch(&self, watched: bool);
+    /// While the frames of these ports are watched (`None`: of all), the workers decide about all of them.
+    fn watch(&self, ports: Option<&[PortId]>, watched: bool);
 }
 
 /// The state of a port, as far as a fast datapath needs it.
@@ -62,18 +62,21 @@ impl SlowPort {
 
 /// Frames are watched as long as this exists.
 #[derive(Debug)]
-pub struct Watch(Arc<dyn FastDatapath>);
+pub struct Watch {
+    fast: Arc<dyn FastDatapath>,
+    ports: Option<Vec<PortId>>,
+}
 
 impl Watch {
-    /// Starts to watch.
-    pub fn new(fast: Arc<dyn FastDatapath>) -> Watch {
-        fast.watch(true);
-        Watch(fast)
+    /// Starts to watch the frames of these ports (`None`: of all).
+    pub fn new(fast: Arc<dyn FastDatapath>, ports: Option<Vec<PortId>>) -> Watch {
+        fast.watch(ports.as_deref(), true);
+        Watch { fast, ports }
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.0.watch(false);
+        self.fast.watch(self.ports.as_deref(), false);
     }
 }

@@ -75,7 +75,8 @@ impl<M: HostNetwork> Running<M> {
 
     /// A mirror of all frames, also of those that the fast path would forward.
     pub(super) fn start_mirror(&self, wanted: MirrorSpec, on_record: OnRecord) -> Result<Mirror, RunError> {
-        let watch = self.switch.fast_datapath().cloned().map(Watch::new);
+        let watch = |fast: &Arc<_>| Watch::new(Arc::clone(fast), wanted.ports.clone());
+        let watch = self.switch.fast_datapath().map(watch);
         Ok(self.datapath.mirror(wanted, on_record)?.watching(watch))
     }
 }

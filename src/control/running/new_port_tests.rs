@@ -35,7 +35,7 @@ impl FastDatapath for States {
         self.seen.lock().unwrap().push(state);
     }
     fn set_identity(&self, _: PortId, _: Option<&Identity>) {}
-    fn watch(&self, _: bool) {}
+    fn watch(&self, _: Option<&[PortId]>, _: bool) {}
 }
 
 /// A switch with one port, and this configuration file.
