@@ -26,7 +26,7 @@ use self::program::Maps;
 pub use self::suitable::Unsuitable;
 use crate::switch::fdb::{BUCKET_WORDS, BucketHash, FdbKey, Stations, TICK_SHIFT, station_key};
 use crate::switch::{FastDatapath, FastState, Identity, PortId, Ports};
-use crate::sys::bpf::{self, CpuArray, Link, LoadError, Program, SharedArray};
+use crate::sys::bpf::{self, CpuArray, LoadError, Program, SharedArray};
 use crate::wire::Mac;
 use crate::wire::ip::by_version;
 
@@ -100,7 +100,7 @@ struct FastPort {
     watches: usize,
 }
 
-/// The programs and their maps. They end with this value and the links.
+/// The programs and their maps. They end with this value and the devices.
 #[derive(Debug)]
 pub struct FastPath {
     words: SharedArray,
@@ -150,14 +150,16 @@ impl FastPath {
         })
     }
 
-    /// Attaches the programs to the devices of a port, which are in the current network namespace. Until the port is added,
-    /// its frames wait in the queues of the TAP device.
-    ///
-    /// # Errors
-    /// The kernel has no tcx, or a device is gone.
-    pub fn attach(&self, devices: PortDevices) -> io::Result<[Link; 2]> {
+    /// The programs for the ingress of the devices of a port, whose indexes are in one network namespace. Until the port is
+    /// added, its frames wait in the queues of the TAP device.
+    pub fn programs(&self, devices: PortDevices) -> [(u32, &Program); 2] {
         self.tell_devices(devices);
-        Ok([self.from_station.attach(devices.host_end)?, self.from_switch.attach(devices.tap)?])
+        [(devices.host_end, &self.from_station), (devices.tap, &self.from_switch)]
+    }
+
+    /// The program at the host end of a port.
+    pub fn from_station(&self) -> &Program {
+        &self.from_station
     }
 
     /// Runs the program of a host end once with a frame, as the kernel would.

@@ -2,7 +2,7 @@
 //! as a descriptor of them, or as what they are attached to.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
@@ -14,7 +14,6 @@ const MAP_CREATE: libc::c_int = 0;
 const MAP_LOOKUP_ELEM: libc::c_int = 1;
 const PROG_LOAD: libc::c_int = 5;
 const PROG_TEST_RUN: libc::c_int = 10;
-const LINK_CREATE: libc::c_int = 28;
 // `enum bpf_map_type`
 const ARRAY: u32 = 2;
 const PERCPU_ARRAY: u32 = 6;
@@ -22,8 +21,6 @@ const PERCPU_ARRAY: u32 = 6;
 const MMAPABLE: u32 = 1 << 10;
 /// `BPF_PROG_TYPE_SCHED_CLS`
 const SCHED_CLS: u32 = 3;
-/// `BPF_TCX_INGRESS` of `enum bpf_attach_type` (Linux 6.6)
-const TCX_INGRESS: u32 = 46;
 /// Bytes of the verifier's log.
 const LOG_SIZE: u32 = 64 << 10;
 
@@ -211,6 +208,12 @@ fn possible_cpus() -> io::Result<usize> {
 #[derive(Debug)]
 pub struct Program(OwnedFd);
 
+impl AsFd for Program {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl Program {
     /// Loads a program. The kernel verifies that it ends and that it reads and writes only what it may.
     ///
@@ -235,16 +238,6 @@ impl Program {
                 })
             }
         }
-    }
-
-    /// Attaches the program to the ingress of a device of the current network namespace (tcx, Linux 6.6).
-    ///
-    /// # Errors
-    /// There is no such device, or the kernel has no tcx.
-    pub fn attach(&self, ifindex: u32) -> io::Result<Link> {
-        let mut attr = Attr::new().descriptor(0, &self.0).u32(4, ifindex).u32(8, TCX_INGRESS);
-        // SAFETY: the command has no pointers.
-        unsafe { bpf_open(LINK_CREATE, &mut attr) }.map(Link)
     }
 
     /// Runs the program once with a frame, as if it came in on the device with this index of the current network namespace.
@@ -281,10 +274,6 @@ fn load(code: &[Insn], log: Option<&mut Vec<u8>>) -> io::Result<Program> {
     // SAFETY: the kernel reads the instructions and the licence, and writes at most `LOG_SIZE` bytes, with the terminator.
     unsafe { bpf_open(PROG_LOAD, &mut attr) }.map(Program)
 }
-
-/// The attachment of a program to a device. It ends when it is dropped, or with the device.
-#[derive(Debug)]
-pub struct Link(#[expect(dead_code, reason = "kept open")] OwnedFd);
 
 /// The low half of `bpf_ktime_get_coarse_ns() >> shift`, as a program sees it now.
 #[allow(clippy::cast_possible_truncation, reason = "the low half")]

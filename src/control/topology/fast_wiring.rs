@@ -12,11 +12,10 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
-use super::link;
 use super::{PortSpec, TopologyError};
+use super::{classifier, link};
 use crate::fastpath::{FastPath, PortDevices};
 use crate::switch::Ports;
-use crate::sys::bpf::Link;
 use crate::sys::netlink::{Netlink, NetlinkError, NetlinkRequest};
 use crate::sys::netns::{Netns, in_netns};
 use crate::sys::tap::{self, Lifetime, Tap, TapConfig};
@@ -39,18 +38,19 @@ pub(super) struct FastWiring {
 pub(super) struct Wire {
     number: u16,
     pub(super) devices: PortDevices,
-    /// The programs are attached as long as these exist.
-    _links: [Link; 2],
 }
 
 impl FastWiring {
-    /// A namespace for this fast path.
+    /// A namespace for this fast path, in which programs can be attached.
     pub(super) fn new(fast: Arc<FastPath>) -> Result<FastWiring, TopologyError> {
         in_netns(|thread| {
             let netns = thread.create()?;
             // A kernel without IPv6 has no such setting.
             let _ = fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
-            Ok(FastWiring { fast, netns, netlink: Netlink::open()?, used: BTreeSet::new() })
+            let mut netlink = Netlink::open()?;
+            // The loopback device is down, so a program there sees no frame.
+            netlink.apply(&classifier::attach(link::LOOPBACK, fast.from_station()))?;
+            Ok(FastWiring { fast, netns, netlink, used: BTreeSet::new() })
         })?
     }
 
@@ -63,42 +63,38 @@ impl FastWiring {
     pub(super) fn wire(&mut self, spec: &PortSpec, container: &Netns) -> Result<(Tap, Wire), TopologyError> {
         let most = u16::try_from(Ports::MAX).unwrap_or(u16::MAX);
         let number = (0..most).find(|n| !self.used.contains(n)).ok_or(TopologyError::NoSuchDevice)?;
-        let devices = devices(number);
-        let tap = self.open_tap(spec, number, devices)?;
-        let name = host_end(number);
-        let pair = veth(&name, devices.host_end, &spec.ifname, container);
-        let tap_up = match spec.txqueuelen {
-            Some(length) => LinkUnspec::new_with_index(devices.tap).txqueuelen(length),
-            None => LinkUnspec::new_with_index(devices.tap),
-        };
-        // A kernel without traffic control has no queueing discipline to replace.
-        let _ = self.netlink.apply(&[link::set_noqueue(devices.tap)]);
-        let ends = [up(LinkUnspec::new_with_index(devices.host_end)), up(tap_up)];
-        self.netlink.apply(&[vec![pair], ends.into()].concat())?;
-        let attached = in_netns(|thread| {
-            thread.enter(&self.netns)?;
-            Ok::<_, TopologyError>(self.fast.attach(devices))
-        })??;
-        match attached {
-            Ok(links) => {
-                self.used.insert(number);
-                Ok((tap, Wire { number, devices, _links: links }))
-            }
-            Err(source) => {
-                let _ = self.delete(number);
-                Err(TopologyError::Kernel { what: "attach a BPF program to a device", source })
-            }
-        }
+        let tap = self.open_tap(spec, number)?;
+        self.connect(spec, number, container).inspect_err(|_| self.delete(number))?;
+        self.used.insert(number);
+        Ok((tap, Wire { number, devices: devices(number) }))
     }
 
-    fn open_tap(&self, spec: &PortSpec, number: u16, devices: PortDevices) -> Result<Tap, TopologyError> {
+    /// Creates the veth pair beside the TAP device of a port, and attaches the programs.
+    fn connect(&mut self, spec: &PortSpec, number: u16, container: &Netns) -> Result<(), NetlinkError> {
+        let devices = devices(number);
+        let mut tap = LinkUnspec::new_with_index(devices.tap);
+        if let Some(length) = spec.txqueuelen {
+            tap = tap.txqueuelen(length);
+        }
+        // A kernel without traffic control has no queueing discipline to replace.
+        let _ = self.netlink.apply(&[link::set_noqueue(devices.tap)]);
+        let mut requests = vec![veth(&host_end(number), devices.host_end, &spec.ifname, container)];
+        for (device, program) in self.fast.programs(devices) {
+            requests.extend(classifier::attach(device, program));
+        }
+        requests.extend([up(LinkUnspec::new_with_index(devices.host_end)), up(tap)]);
+        self.netlink.apply(&requests)
+    }
+
+    /// The TAP device of a port. It ends with the namespace, as all of them at once: one by one they take 20 ms each.
+    fn open_tap(&self, spec: &PortSpec, number: u16) -> Result<Tap, TopologyError> {
         let name = tap_name(number);
         let request = TapConfig {
             name: &name,
-            ifindex: Some(devices.tap),
+            ifindex: Some(devices(number).tap),
             queues: spec.queues,
             offload: spec.offload,
-            lifetime: Lifetime::Queues,
+            lifetime: Lifetime::Netns,
         };
         in_netns(|thread| {
             thread.enter(&self.netns)?;
@@ -106,17 +102,20 @@ impl FastWiring {
         })?
     }
 
-    /// Deletes the veth pair of a port. The TAP device ends with its queues.
+    /// Deletes the devices of a port.
     pub(super) fn unwire(&mut self, wire: &Wire) {
-        // It is gone if the container was.
-        let _ = self.delete(wire.number);
+        self.delete(wire.number);
         self.used.remove(&wire.number);
     }
 
-    fn delete(&mut self, number: u16) -> Result<(), NetlinkError> {
-        let link = LinkUnspec::new_with_index(devices(number).host_end).build();
-        self.netlink
-            .apply(&[NetlinkRequest::change("delete a veth pair", RouteNetlinkMessage::DelLink(link))])
+    fn delete(&mut self, number: u16) {
+        let delete = |ifindex| {
+            let link = LinkUnspec::new_with_index(ifindex).build();
+            NetlinkRequest::change("delete a device", RouteNetlinkMessage::DelLink(link))
+        };
+        let PortDevices { host_end, tap } = devices(number);
+        // The pair is gone if the container was.
+        let _ = self.netlink.apply(&[host_end, tap].map(delete));
     }
 
     /// Plugs the cable of a port in, or out: the container's device has a carrier while the host end is up.

@@ -26,7 +26,7 @@ use crate::sys::netns::Netns;
 use crate::wire::Mac;
 
 /// The index of `lo`: it is the first device of every namespace.
-const LOOPBACK: u32 = 1;
+pub(super) const LOOPBACK: u32 = 1;
 
 /// A device as the kernel reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,6 +10,7 @@ mod announce;
 mod build;
 pub(crate) mod choose;
 mod claim;
+mod classifier;
 mod device;
 mod environment;
 mod error;
@@ -164,9 +165,8 @@ impl Topology {
     /// Wires new ports to this fast path from now on.
     ///
     /// # Errors
-    /// Its namespace cannot be created, or the ports need more open files than there may be.
+    /// Its namespace cannot be created, or the kernel attaches no programs.
     pub fn use_fast_path(&mut self, fast: Arc<FastPath>) -> Result<(), TopologyError> {
-        preflight::check_files_of_fast_path(&self.config)?;
         self.fast = Some(FastWiring::new(fast)?);
         Ok(())
     }

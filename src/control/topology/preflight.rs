@@ -50,18 +50,9 @@ fn check_names(config: &Config) -> Result<(), TopologyError> {
 
 /// Raises the soft limit of open files to the hard limit and checks that it is enough.
 fn check_files(config: &Config) -> Result<(), TopologyError> {
-    can_open(files_needed(config.ports.into(), config.workers as u64))
-}
-
-/// Checks that the fast path of a switch has enough open files: two links of programs for each port, beside the queues.
-pub(super) fn check_files_of_fast_path(config: &Config) -> Result<(), TopologyError> {
-    let (ports, workers) = (u64::from(config.ports), config.workers as u64);
-    can_open((ports + 1) * (workers + 2) + FIXED_FILES)
-}
-
-fn can_open(needed: u64) -> Result<(), TopologyError> {
     let failed = |source| TopologyError::Kernel { what: "raise the limit of open files", source };
     let limit = limits::raise_open_files().map_err(failed)?;
+    let needed = files_needed(config.ports.into(), config.workers as u64);
     if needed > limit { Err(TopologyError::OpenFiles { needed, limit }) } else { Ok(()) }
 }
 
