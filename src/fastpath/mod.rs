@@ -322,7 +322,9 @@ impl FastDatapath for FastPath {
         match ports {
             None => count(&mut known.watches),
             Some(ports) => {
-                ports.iter().for_each(|port| count(&mut known.ports.entry(*port).or_default().watches))
+                for port in ports {
+                    count(&mut known.ports.entry(*port).or_default().watches);
+                }
             }
         }
         let all = known.watches > 0;
