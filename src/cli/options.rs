@@ -6,11 +6,13 @@ use clap::ValueHint;
 use clap_complete::ArgValueCompleter;
 
 use super::complete;
+use super::values::{OnOff, on_without_value};
 use crate::control::{EngineChoice, FastPathChoice, Options, StpMode};
 use crate::switch::vlan::VlanProtocol;
 
 /// The flags that describe a switch. A configuration file has them as keys.
 #[derive(Debug, clap::Args)]
+#[command(mut_args = on_without_value)]
 pub(super) struct StartOptions {
     /// Name of the switch and of its device on the host [default: uswitch0]
     #[arg(long)]
@@ -33,39 +35,31 @@ pub(super) struct StartOptions {
     #[arg(long, value_name = "CIDR")]
     subnet: Vec<String>,
     /// Masquerade packets from the containers to other networks (NAT)
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", hide_possible_values = true)]
+    #[arg(long, value_parser = OnOff)]
     nat: Option<bool>,
     /// Create no host port: the containers reach only each other
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", hide_possible_values = true)]
+    #[arg(long, value_parser = OnOff)]
     internal: Option<bool>,
     /// Drop frames of containers with a source address, ARP or neighbour discovery that is not theirs, and messages of
     /// DHCP servers and routers [default: on]
-    #[arg(long, value_name = "on|off", num_args = 0..=1, default_missing_value = "on",
-          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
+    #[arg(long, value_parser = OnOff)]
     guard: Option<bool>,
     /// Block a port on which frames of other ports come back, for 1 s and longer each time
     /// [default: on; off with --stp]
-    #[arg(long, value_name = "on|off", num_args = 0..=1, default_missing_value = "on",
-          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
+    #[arg(long, value_parser = OnOff)]
     loop_detection: Option<bool>,
     /// Be a hub: learn nothing, and flood every frame
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", hide_possible_values = true)]
+    #[arg(long, value_parser = OnOff)]
     hub: Option<bool>,
     /// Send frames to a multicast group only to ports that have joined it (IGMP and MLD snooping), where there is a querier
     /// [default: on]
-    #[arg(long, value_name = "on|off", num_args = 0..=1, default_missing_value = "on",
-          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
+    #[arg(long, value_parser = OnOff)]
     mcast_snooping: Option<bool>,
     /// Query the hosts for their groups while there is no other multicast querier [default: off]
-    #[arg(long, value_name = "on|off", num_args = 0..=1, default_missing_value = "on",
-          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
+    #[arg(long, value_parser = OnOff)]
     mcast_querier: Option<bool>,
     /// Omit the gateway: pure layer 2, without subnets unless --subnet is given
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", hide_possible_values = true)]
+    #[arg(long, value_parser = OnOff)]
     no_gateway: Option<bool>,
     /// Gateway address in its subnet, may be repeated [default: the first address of each subnet]
     #[arg(long, value_name = "ADDRESS")]
@@ -87,8 +81,7 @@ pub(super) struct StartOptions {
     #[arg(long)]
     fast_path: Option<FastPathChoice>,
     /// Disable checksum and segmentation offload (TSO/USO)
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", hide_possible_values = true)]
+    #[arg(long, value_parser = OnOff)]
     no_offload: Option<bool>,
     /// Pin the workers to these CPUs, as in 1 or 2-5,8, or 'any' to let the scheduler move them
     /// [default: each worker stays on the CPU where it starts]
@@ -125,8 +118,7 @@ pub(super) struct StartOptions {
     #[arg(long, value_name = "SECONDS")]
     forward_delay: Option<u64>,
     /// Keep VLANs apart: classify frames by their tags, and send them only to ports of their VLAN
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", hide_possible_values = true)]
+    #[arg(long, value_parser = OnOff)]
     vlan_filtering: Option<bool>,
     /// Protocol of the VLAN tags [default: 802.1Q]
     #[arg(long)]
@@ -144,8 +136,7 @@ pub(super) struct StartOptions {
     #[arg(long, short, action = clap::ArgAction::Count)]
     verbose: u8,
     /// Run in the background: return when the switch forwards
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", hide_possible_values = true)]
+    #[arg(long, value_parser = OnOff)]
     detach: Option<bool>,
 }
 

@@ -18,6 +18,7 @@ use super::handover::ForeignNetns;
 use super::output::{self, joined, table};
 use super::port_set::PortSet;
 use super::target::{PortList, Target, check_ports};
+use super::values::{OnOff, describe_on_off, on_off};
 use super::vlan_args::VlanArgs;
 
 /// Show, add or delete ports
@@ -49,6 +50,7 @@ struct PortShow {
 
 /// Add a port: a new container, an existing network namespace, an existing device, or a Unix socket
 #[derive(Debug, clap::Args)]
+#[command(mut_args = describe_on_off)]
 struct PortAdd {
     #[command(flatten)]
     target: Target,
@@ -103,8 +105,7 @@ struct PortAdd {
     #[arg(long)]
     shared_netns: bool,
     /// Drop frames whose addresses are not the port's [default: as the switch; off with --netns, --device, --tap, --socket]
-    #[arg(long, value_name = "on|off", num_args = 0..=1, require_equals = true, default_missing_value = "on",
-          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
+    #[arg(long, value_parser = OnOff, num_args = 0..=1, require_equals = true, default_missing_value = "on")]
     guard: Option<bool>,
     #[command(flatten)]
     vlans: VlanArgs,
@@ -254,7 +255,7 @@ pub(super) fn ports_table(ports: &[PortReport]) -> String {
             state(port),
             device(port, has_kinds),
             port.mtu.to_string(),
-            if port.source_guard { "on" } else { "off" }.to_owned(),
+            on_off(port.source_guard).to_owned(),
             port.address.to_string(),
             joined(&port.addresses),
             port.netns.clone().unwrap_or_default(),
@@ -315,8 +316,8 @@ fn remarks(ports: &[PortReport]) -> String {
 
 /// The flags that are not at their defaults, as `learning off`.
 fn changed_flags(port: &PortReport) -> Vec<String> {
-    let changed = port.bridge_flags().filter(|(flag, on)| *on != flag.default());
-    changed.map(|(flag, on)| format!("{} {}", flag.name(), if on { "on" } else { "off" })).collect()
+    let changed = port.bridge.flags().filter(|(flag, on)| *on != flag.default());
+    changed.map(|(flag, on)| format!("{} {}", flag.name(), on_off(on))).collect()
 }
 
 /// The port's device, with the port's kind if the switch has several.

@@ -3,6 +3,7 @@
 use clap_complete::ArgValueCompleter;
 
 use crate::control::report::{AdminState, EdgeSetting, PortReport, PortSettings};
+use crate::switch::{PortFlag, with_port_flags};
 
 use super::complete;
 use super::error::CliError;
@@ -11,22 +12,15 @@ use super::limit::LimitArgs;
 use super::output;
 use super::port::{port_name, ports_table};
 use super::target::Target;
+use super::values::{OnOff, describe_on_off, on_off};
 use super::vlan_args::VlanArgs;
 
-/// The options of which one is needed.
-const SETTINGS: [&str; 33] = [
+/// The options of which one is needed, without the flags.
+const SETTINGS: [&str; 25] = [
     "up",
     "down",
     "guard",
     "fdb_max_learned",
-    "learning",
-    "flood",
-    "mcast_flood",
-    "bcast_flood",
-    "isolated",
-    "hairpin",
-    "locked",
-    "hub",
     "cost",
     "priority",
     "edge",
@@ -52,7 +46,11 @@ const SETTINGS: [&str; 33] = [
 
 /// Change settings of a port
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("settings").required(true).multiple(true).args(SETTINGS))]
+#[command(
+    group = clap::ArgGroup::new("settings").required(true).multiple(true)
+        .args(SETTINGS).args(PortFlag::ALL.iter().map(|flag| flag.name())),
+    mut_args = describe_on_off
+)]
 pub(super) struct PortSet {
     #[command(flatten)]
     target: Target,
@@ -66,8 +64,7 @@ pub(super) struct PortSet {
     #[arg(long)]
     down: bool,
     /// Drop frames whose addresses are not the port's
-    #[arg(long, value_name = "on|off",
-          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
+    #[arg(long, value_parser = OnOff)]
     guard: Option<bool>,
     /// Learn at most this many addresses on the port, up to 1048576; 0 ends the limit
     #[arg(long, value_name = "N")]
@@ -84,12 +81,10 @@ pub(super) struct PortSet {
     #[arg(long, value_name = "auto|on|off", hide_possible_values = true)]
     edge: Option<EdgeSetting>,
     /// Disable the port when a BPDU comes in, until its link was down (BPDU guard)
-    #[arg(long, value_name = "on|off",
-          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
+    #[arg(long, value_parser = OnOff)]
     bpdu_guard: Option<bool>,
     /// Never let the port become the root port of the spanning tree (root guard)
-    #[arg(long, value_name = "on|off",
-          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
+    #[arg(long, value_parser = OnOff)]
     root_block: Option<bool>,
     #[command(flatten)]
     vlans: VlanArgs,
@@ -102,42 +97,23 @@ pub(super) struct PortSet {
     json: bool,
 }
 
-/// The settings of `bridge link set` that are on or off.
-#[derive(Debug, clap::Args)]
-struct Flags {
-    /// Learn source addresses [default: on]
-    #[arg(long, value_name = "on|off",
-          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
-    learning: Option<bool>,
-    /// Flood unknown unicast to the port [default: on]
-    #[arg(long, value_name = "on|off",
-          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
-    flood: Option<bool>,
-    /// Flood multicast to the port [default: on]
-    #[arg(long, value_name = "on|off",
-          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
-    mcast_flood: Option<bool>,
-    /// Flood broadcast to the port [default: on]
-    #[arg(long, value_name = "on|off",
-          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
-    bcast_flood: Option<bool>,
-    /// Exchange no frames with other isolated ports [default: off]
-    #[arg(long, value_name = "on|off",
-          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
-    isolated: Option<bool>,
-    /// Let frames leave on the port that they came in on [default: off]
-    #[arg(long, value_name = "on|off",
-          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
-    hairpin: Option<bool>,
-    /// Accept only frames from addresses that `uswitch fdb` has on this port [default: off]
-    #[arg(long, value_name = "on|off",
-          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
-    locked: Option<bool>,
-    /// Be a hub for this port: learn nothing from it, and flood its frames [default: off]
-    #[arg(long, value_name = "on|off",
-          value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
-    hub: Option<bool>,
+macro_rules! flag_options {
+    ($($flag:ident, $name:ident, $default:literal, $text:literal;)+) => {
+        /// The settings of `bridge link set` that are on or off.
+        #[derive(Debug, clap::Args)]
+        struct Flags {
+            $(#[arg(long, value_parser = OnOff, help = format!("{} [default: {}]", $text, on_off($default)))]
+            $name: Option<bool>,)+
+        }
+
+        impl Flags {
+            fn put_into(self, settings: &mut PortSettings) {
+                $(settings.$name = self.$name;)+
+            }
+        }
+    };
 }
+with_port_flags!(flag_options);
 
 impl PortSet {
     fn settings(self) -> PortSettings {
@@ -146,19 +122,10 @@ impl PortSet {
             (_, true) => Some(AdminState::Down),
             _ => None,
         };
-        let Flags { learning, flood, mcast_flood, bcast_flood, isolated, hairpin, locked, hub } = self.flags;
-        PortSettings {
+        let mut settings = PortSettings {
             guard: self.guard,
             fdb_max_learned: self.fdb_max_learned,
             admin_state,
-            learning,
-            flood,
-            mcast_flood,
-            bcast_flood,
-            isolated,
-            hairpin,
-            locked,
-            hub,
             cost: self.cost,
             priority: self.priority,
             edge: self.edge,
@@ -167,7 +134,10 @@ impl PortSet {
             vlan: self.vlans.into(),
             limits: (&self.limits).into(),
             impairment: (&self.impairment).into(),
-        }
+            ..PortSettings::default()
+        };
+        self.flags.put_into(&mut settings);
+        settings
     }
 
     pub(super) fn run(self) -> Result<(), CliError> {

@@ -49,10 +49,12 @@ fn mistake(error: &clap::Error) -> Option<String> {
         }
         ErrorKind::InvalidValue => {
             let typed = text(ContextKind::InvalidValue)?;
-            if typed.is_empty() && context(error, ContextKind::ValidValue).is_empty() {
-                return Some(format!("{} needs a value", argument()?));
-            }
             let valid = context(error, ContextKind::ValidValue);
+            if typed.is_empty() {
+                let choices =
+                    if valid.is_empty() { String::new() } else { format!(": {}", valid.join(" or ")) };
+                return Some(format!("{} needs a value{choices}", argument()?));
+            }
             let nearest = did_you_mean(&typed, context(error, ContextKind::SuggestedValue));
             format!("{}: '{typed}' is not one of {}{nearest}", argument()?, valid.join(", "))
         }
@@ -188,6 +190,29 @@ mod tests {
         assert!(line("uswitch satts").starts_with("'satts' is not a subcommand, did you mean 'stats'"));
         assert!(line("uswitch fdb shwo").contains("did you mean 'show'"), "{}", line("uswitch fdb shwo"));
         assert!(line("uswitch start --engine urin").contains("did you mean 'uring'?"));
+    }
+
+    #[test]
+    fn settings_are_on_or_off() {
+        let expected = "expected on or off, not \"yes\"";
+        let help = "see `uswitch start --help`";
+        assert_eq!(line("uswitch start --guard yes"), format!("--guard: {expected}: {help}"));
+        assert_eq!(line("uswitch start --nat=yes"), format!("--nat: {expected}: {help}"));
+        let flag = line("uswitch port set host --mcast-flood yes");
+        assert!(flag.starts_with(&format!("--mcast-flood: {expected}: ")), "{flag}");
+        assert_eq!(
+            line("uswitch port set host --hub"),
+            "--hub needs a value: on or off: see `uswitch port set --help`"
+        );
+        for words in [
+            "start --nat --guard --hub=off",
+            "start --nat=false",
+            "port add a --guard",
+            "port set a --hub on",
+        ] {
+            let args: Vec<OsString> = format!("uswitch {words}").split(' ').map(OsString::from).collect();
+            assert!(super::super::parse(&args).is_ok(), "{words}");
+        }
     }
 
     #[test]

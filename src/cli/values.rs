@@ -1,7 +1,9 @@
 //! The values that options accept: the command line's view of types that know nothing of it.
 
-use clap::ValueEnum;
-use clap::builder::PossibleValue;
+use std::ffi::OsStr;
+
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use clap::{Arg, Command, ValueEnum};
 
 use crate::control::capture::CaptureDirection;
 use crate::control::event::EventType;
@@ -9,6 +11,49 @@ use crate::control::log::LogLevel;
 use crate::control::report::{EdgeSetting, SocketType};
 use crate::control::{EngineChoice, FastPathChoice, StpMode};
 use crate::switch::vlan::VlanProtocol;
+
+/// Parses `on` or `off`, as `bridge link set` does, and the words of a configuration file: `true` or `false`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OnOff;
+
+impl TypedValueParser for OnOff {
+    type Value = bool;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<bool, clap::Error> {
+        let parse = |word: String| match word.as_str() {
+            "on" | "true" => Ok(true),
+            "off" | "false" => Ok(false),
+            _ => Err(format!("expected on or off, not \"{word}\"")),
+        };
+        StringValueParser::new().try_map(parse).parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue>>> {
+        Some(Box::new([true, false].map(|on| PossibleValue::new(on_off(on))).into_iter()))
+    }
+}
+
+/// The word for a setting that is on or off.
+pub(super) const fn on_off(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
+}
+
+/// Describes an option with the values of [`OnOff`]. Other options stay as they are.
+pub(super) fn describe_on_off(arg: Arg) -> Arg {
+    if is_on_off(&arg) { arg.value_name("on|off").hide_possible_values(true) } else { arg }
+}
+
+/// As [`describe_on_off`]; without a value the option means on.
+pub(super) fn on_without_value(arg: Arg) -> Arg {
+    let optional = is_on_off(&arg);
+    let arg = describe_on_off(arg);
+    if optional { arg.num_args(0..=1).default_missing_value("on") } else { arg }
+}
+
+fn is_on_off(arg: &Arg) -> bool {
+    let values = arg.get_value_parser().possible_values().into_iter().flatten();
+    values.map(|value| value.get_name().to_owned()).eq([true, false].map(on_off))
+}
 
 impl ValueEnum for EngineChoice {
     fn value_variants<'a>() -> &'a [Self] {

@@ -40,6 +40,7 @@ pub use meter::Rate;
 pub use observer::{Observer, Step, Steps};
 pub use outcome::{Destination, Edit, Egress, Fault, FrameClass, Outcome, Punt};
 pub use port::{EgressPort, Port, PortId, PortState, Ports};
+pub(crate) use port_flags::with_port_flags;
 pub use port_flags::{PortFlag, PortFlags};
 pub use port_set::PortSet;
 pub use time::{Now, Tick};

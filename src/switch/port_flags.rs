@@ -1,10 +1,28 @@
 //! The settings of a port that the forwarding rules read, with the names that they have in the Linux bridge.
 
+/// The one list of flags: calls a macro with the variant, the name in JSON and tables, the default, and what the switch does
+/// when the flag is on. The settings, the report and the options of a port follow from it.
+macro_rules! with_port_flags {
+    ($call:ident) => {
+        $call! {
+            Learning, learning, true, "Learn source addresses";
+            Flood, flood, true, "Flood unknown unicast to the port";
+            McastFlood, mcast_flood, true, "Flood multicast to the port";
+            BcastFlood, bcast_flood, true, "Flood broadcast to the port";
+            Isolated, isolated, false, "Exchange no frames with other isolated ports";
+            Hairpin, hairpin, false, "Let frames leave on the port that they came in on";
+            Locked, locked, false, "Accept only frames from addresses that the forwarding database has on this port";
+            Hub, hub, false, "Be a hub for this port: learn nothing from it, and flood its frames";
+        }
+    };
+}
+pub(crate) use with_port_flags;
+
 macro_rules! port_flags {
-    ($($(#[doc = $doc:literal])+ $flag:ident => $name:literal, $default:literal;)+) => {
+    ($($flag:ident, $name:ident, $default:literal, $text:literal;)+) => {
         /// A setting of a port that is on or off (`bridge link set` in bridge(8)).
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum PortFlag { $($(#[doc = $doc])+ $flag,)+ }
+        pub enum PortFlag { $(#[doc = $text] $flag,)+ }
 
         impl PortFlag {
             /// All flags.
@@ -12,7 +30,7 @@ macro_rules! port_flags {
 
             /// The name in JSON and tables.
             pub const fn name(self) -> &'static str {
-                match self { $(PortFlag::$flag => $name,)+ }
+                match self { $(PortFlag::$flag => stringify!($name),)+ }
             }
 
             /// Whether it is on by default.
@@ -22,26 +40,7 @@ macro_rules! port_flags {
         }
     };
 }
-
-port_flags! {
-    /// Source addresses of the port are learned.
-    Learning => "learning", true;
-    /// Unknown unicast is flooded to the port.
-    Flood => "flood", true;
-    /// Multicast is flooded to the port.
-    McastFlood => "mcast_flood", true;
-    /// Broadcast is flooded to the port.
-    BcastFlood => "bcast_flood", true;
-    /// The port exchanges no frames with other isolated ports.
-    Isolated => "isolated", false;
-    /// Frames may leave on the port that they came in on.
-    Hairpin => "hairpin", false;
-    /// Only frames from addresses that the forwarding database has on this port are accepted.
-    Locked => "locked", false;
-    /// The port is that of a hub: nothing is learned from it, and its frames are flooded. (The Linux bridge has no such
-    /// setting.)
-    Hub => "hub", false;
-}
+with_port_flags!(port_flags);
 
 impl PortFlag {
     const fn bit(self) -> u16 {

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::PortVlans;
 use super::impairment::PortImpairments;
 use super::limit::PortLimits;
-use crate::switch::{PortFlag, PortFlags};
+use crate::switch::{PortFlag, PortFlags, with_port_flags};
 use crate::wire::Mac;
 
 /// A port.
@@ -93,27 +93,9 @@ pub struct PortReport {
     /// not see changes of its link state, MTU and IP addresses.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub polled: bool,
-    /// Whether the port is that of a hub: nothing is learned from it, and its frames are flooded.
-    #[serde(default)]
-    pub hub: bool,
 }
 
 impl PortReport {
-    /// The flags that the forwarding rules read.
-    pub(crate) fn bridge_flags(&self) -> impl Iterator<Item = (PortFlag, bool)> {
-        let value = |flag| match flag {
-            PortFlag::Learning => self.bridge.learning,
-            PortFlag::Flood => self.bridge.flood,
-            PortFlag::McastFlood => self.bridge.mcast_flood,
-            PortFlag::BcastFlood => self.bridge.bcast_flood,
-            PortFlag::Isolated => self.bridge.isolated,
-            PortFlag::Hairpin => self.bridge.hairpin,
-            PortFlag::Locked => self.bridge.locked,
-            PortFlag::Hub => self.hub,
-        };
-        PortFlag::ALL.iter().map(move |flag| (*flag, value(*flag)))
-    }
-
     /// Why the port is down although its device is up, in a few words.
     pub(crate) fn down_reason(&self) -> Option<&'static str> {
         match self.operstate.as_str() {
@@ -214,43 +196,49 @@ pub struct BridgePort {
     pub vlan_tunnel: bool,
     pub isolated: bool,
     pub locked: bool,
+    /// Whether the port is that of a hub: nothing is learned from it, and its frames are flooded. (The Linux bridge has
+    /// no such setting.)
+    #[serde(default)]
+    pub hub: bool,
+}
+
+impl BridgePort {
+    /// The flags that the forwarding rules read.
+    pub(crate) fn flags(&self) -> impl Iterator<Item = (PortFlag, bool)> {
+        macro_rules! values {
+            ($($flag:ident, $name:ident, $default:literal, $text:literal;)+) => {
+                [$((PortFlag::$flag, self.$name),)+]
+            };
+        }
+        with_port_flags!(values).into_iter()
+    }
 }
 
 impl From<PortFlags> for BridgePort {
     fn from(flags: PortFlags) -> BridgePort {
-        BridgePort {
-            learning: flags.has(PortFlag::Learning),
-            flood: flags.has(PortFlag::Flood),
-            mcast_flood: flags.has(PortFlag::McastFlood),
-            bcast_flood: flags.has(PortFlag::BcastFlood),
-            isolated: flags.has(PortFlag::Isolated),
-            hairpin: flags.has(PortFlag::Hairpin),
-            locked: flags.has(PortFlag::Locked),
-            ..BridgePort::default()
+        macro_rules! bridge_port {
+            ($($flag:ident, $name:ident, $default:literal, $text:literal;)+) => {
+                BridgePort {
+                    $($name: flags.has(PortFlag::$flag),)+
+                    priority: 32,
+                    cost: 100,
+                    guard: false,
+                    root_block: false,
+                    fastleave: false,
+                    mcast_router: 1,
+                    mcast_to_unicast: false,
+                    neigh_suppress: false,
+                    vlan_tunnel: false,
+                }
+            };
         }
+        with_port_flags!(bridge_port)
     }
 }
 
 impl Default for BridgePort {
     fn default() -> Self {
-        BridgePort {
-            priority: 32,
-            cost: 100,
-            hairpin: false,
-            guard: false,
-            root_block: false,
-            fastleave: false,
-            learning: true,
-            flood: true,
-            mcast_flood: true,
-            bcast_flood: true,
-            mcast_router: 1,
-            mcast_to_unicast: false,
-            neigh_suppress: false,
-            vlan_tunnel: false,
-            isolated: false,
-            locked: false,
-        }
+        PortFlags::default().into()
     }
 }
 
@@ -403,17 +391,12 @@ pub struct PortSettings {
 impl PortSettings {
     /// The flags to change.
     pub(crate) fn flags(&self) -> impl Iterator<Item = (PortFlag, bool)> {
-        let value = |flag| match flag {
-            PortFlag::Learning => self.learning,
-            PortFlag::Flood => self.flood,
-            PortFlag::McastFlood => self.mcast_flood,
-            PortFlag::BcastFlood => self.bcast_flood,
-            PortFlag::Isolated => self.isolated,
-            PortFlag::Hairpin => self.hairpin,
-            PortFlag::Locked => self.locked,
-            PortFlag::Hub => self.hub,
-        };
-        PortFlag::ALL.iter().filter_map(move |flag| Some((*flag, value(*flag)?)))
+        macro_rules! given {
+            ($($flag:ident, $name:ident, $default:literal, $text:literal;)+) => {
+                [$((PortFlag::$flag, self.$name),)+]
+            };
+        }
+        with_port_flags!(given).into_iter().filter_map(|(flag, on)| Some((flag, on?)))
     }
 }
 
@@ -462,7 +445,6 @@ impl PortReport {
             throttled: Vec::new(),
             blocked: None,
             polled: false,
-            hub: false,
         }
     }
 }

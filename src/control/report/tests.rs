@@ -17,7 +17,7 @@ fn port() -> PortReport {
 #[test]
 fn port_has_the_shape_of_bridge_link() {
     let json = serde_json::to_string(&port()).unwrap();
-    let (theirs, ours) = json.split_once(",\"operstate\"").unwrap();
+    let (theirs, ours) = json.split_once(",\"hub\"").unwrap();
     assert_eq!(
         theirs,
         r#"{"ifindex":2,"link":"eth0","ifname":"container1","flags":["BROADCAST","MULTICAST","UP","LOWER_UP"],"#

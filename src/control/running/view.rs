@@ -15,7 +15,7 @@ use crate::control::report::{
 };
 use crate::switch::fdb::{FdbEntry, FdbState};
 use crate::switch::stp::{PortConfig, path_cost};
-use crate::switch::{Counters, PortCounts, PortFlag, PortFlags, PortId, PortState, Tick};
+use crate::switch::{Counters, PortCounts, PortFlags, PortId, PortState, Tick};
 
 /// Slots of the forwarding database that are read at once.
 pub(super) const FDB_PAGE: u32 = 1024;
@@ -122,7 +122,6 @@ impl<M: HostNetwork> Running<M> {
             throttled: port.throttled.clone(),
             blocked: port.loop_record.as_ref().map(|record| record.report(self.datapath.now())),
             polled: device.polled,
-            hub: self.switch.ports.flags(id).has(PortFlag::Hub),
         }
     }
 
