@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use clap_complete::ArgValueCompleter;
 
-use crate::control::report::{MdbEntry, MdbReport, MdbRouter, MdbState, NewMdbEntry};
+use crate::control::report::{MdbEntry, MdbPort, MdbReport, MdbRouter, MdbState, NewMdbEntry};
 
 use super::complete;
 use super::error::CliError;
@@ -106,6 +106,7 @@ impl MdbShow {
         let is_wanted = |port: &String| names.is_empty() || names.contains(port);
         for report in &mut reports {
             report.mdb.retain(|entry| is_wanted(&entry.port));
+            report.port.retain(|port| is_wanted(&port.port));
             report.router.values_mut().for_each(|routers| routers.retain(|router| is_wanted(&router.port)));
             report.router.retain(|_, routers| !routers.is_empty());
         }
@@ -132,7 +133,18 @@ fn text(report: &MdbReport) -> String {
     if report.querier.is_empty() {
         text += "no querier: all groups are flooded\n";
     }
-    text
+    text + &report.port.iter().map(port_settings).collect::<String>()
+}
+
+/// What is special about a port. A permanent router is listed with the routers.
+fn port_settings(port: &MdbPort) -> String {
+    let groups = match (port.mcast_n_groups, port.mcast_max_groups) {
+        (joined, 0) => format!("{joined} groups, without a limit"),
+        (joined, most) => format!("{joined} of at most {most} groups"),
+    };
+    let fast_leave = if port.fastleave { ", fast leave" } else { "" };
+    let router = if port.mcast_router == 0 { ", never a multicast router" } else { "" };
+    format!("{}: {groups}{fast_leave}{router}\n", port.port)
 }
 
 /// The table has VLANs if the entries have.

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use crate::control::config::{self, HOST, InvalidValue};
 use crate::control::report::{AddedPort, NewPort, NewSocket, PortBlock, PortKind, PortReport, SocketType};
+use crate::switch::mdb;
 use crate::sys::ethtool;
 use crate::wire::Mac;
 
@@ -285,7 +286,7 @@ fn state(port: &PortReport) -> String {
 /// What the table has no column for, a line each.
 fn remarks(ports: &[PortReport]) -> String {
     let settings = ports.iter().filter_map(|port| {
-        let changed = changed_flags(port);
+        let changed = changed_settings(port);
         (!changed.is_empty()).then(|| format!("{}: {}\n", port.ifname, changed.join(", ")))
     });
     let faults = ports.iter().filter_map(|port| Some(format!("{}: {}\n", port.ifname, port.fault.as_ref()?)));
@@ -314,10 +315,18 @@ fn remarks(ports: &[PortReport]) -> String {
     settings.chain(faults).chain(offloads).chain(polled).collect()
 }
 
-/// The flags that are not at their defaults, as `learning off`.
-fn changed_flags(port: &PortReport) -> Vec<String> {
+/// The flags and multicast settings that are not at their defaults, as `learning off`.
+fn changed_settings(port: &PortReport) -> Vec<String> {
     let changed = port.bridge.flags().filter(|(flag, on)| *on != flag.default());
-    changed.map(|(flag, on)| format!("{} {}", flag.name(), on_off(on))).collect()
+    let flags = changed.map(|(flag, on)| format!("{} {}", flag.name(), on_off(on)));
+    let PortReport { bridge, mcast_max_groups, .. } = port;
+    let mdb::PortSettings { router, fast_leave, max_groups } = mdb::PortSettings::default();
+    let multicast = [
+        (bridge.mcast_router != router as u8).then(|| format!("mcast_router {}", bridge.mcast_router)),
+        (bridge.fastleave != fast_leave).then(|| format!("fastleave {}", on_off(bridge.fastleave))),
+        (*mcast_max_groups != max_groups).then(|| format!("mcast_max_groups {mcast_max_groups}")),
+    ];
+    flags.chain(multicast.into_iter().flatten()).collect()
 }
 
 /// The port's device, with the port's kind if the switch has several.

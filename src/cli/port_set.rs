@@ -16,11 +16,14 @@ use super::values::{OnOff, describe_on_off, on_off};
 use super::vlan_args::VlanArgs;
 
 /// The options of which one is needed, without the flags.
-const SETTINGS: [&str; 25] = [
+const SETTINGS: [&str; 28] = [
     "up",
     "down",
     "guard",
     "fdb_max_learned",
+    "mcast_router",
+    "mcast_fast_leave",
+    "mcast_max_groups",
     "cost",
     "priority",
     "edge",
@@ -71,6 +74,16 @@ pub(super) struct PortSet {
     fdb_max_learned: Option<u64>,
     #[command(flatten)]
     flags: Flags,
+    /// Whether there is a multicast router behind the port: 0 never, 1 learned from its messages, 2 always [default: 1]
+    #[arg(long, value_name = "0|1|2")]
+    mcast_router: Option<u8>,
+    /// End the membership of a multicast group with the first leave, without a query: for a port with one host
+    /// [default: off]
+    #[arg(long, value_parser = OnOff)]
+    mcast_fast_leave: Option<bool>,
+    /// Join at most this many multicast groups on the port, up to 4096; 0 ends the limit [default: 1024]
+    #[arg(long, value_name = "N")]
+    mcast_max_groups: Option<u64>,
     /// Path cost in the spanning tree, 1 to 200000000 [default: 100]
     #[arg(long, value_name = "N")]
     cost: Option<u32>,
@@ -126,6 +139,9 @@ impl PortSet {
             guard: self.guard,
             fdb_max_learned: self.fdb_max_learned,
             admin_state,
+            mcast_router: self.mcast_router,
+            mcast_fast_leave: self.mcast_fast_leave,
+            mcast_max_groups: self.mcast_max_groups,
             cost: self.cost,
             priority: self.priority,
             edge: self.edge,

@@ -12,7 +12,7 @@ use crate::harness::{
     wait_until,
 };
 
-on_both!(sends_groups_to_members_only, floods_groups_without_a_querier);
+on_both!(sends_groups_to_members_only, floods_groups_without_a_querier, router_ports_get_all_groups);
 
 /// A switch that snoops.
 trait Snoops: TestSwitch {
@@ -20,6 +20,9 @@ trait Snoops: TestSwitch {
     fn querier() -> Self;
     /// The entries of the multicast database, in the format of `bridge -j mdb show`.
     fn mdb(&self) -> Value;
+
+    /// Changes a setting of a port, with its name in bridge(8).
+    fn set(&self, port: &TestNetns, setting: &str, value: &str);
 
     /// Whether a port has joined a group.
     fn has_member(&self, port: &TestNetns, group: &str) -> bool {
@@ -35,6 +38,10 @@ impl Snoops for Uswitch {
     fn mdb(&self) -> Value {
         self.json("mdb show")
     }
+    fn set(&self, port: &TestNetns, setting: &str, value: &str) {
+        let option = setting.replace('_', "-").replace("fastleave", "mcast-fast-leave");
+        self.host().run(&format!("uswitch port set {} --{option} {value}", port.name())).ok();
+    }
 }
 
 impl Snoops for LinuxBridge {
@@ -46,6 +53,9 @@ impl Snoops for LinuxBridge {
     }
     fn mdb(&self) -> Value {
         self.host().run("bridge -j -d mdb show").json()
+    }
+    fn set(&self, port: &TestNetns, setting: &str, value: &str) {
+        self.host().run(&format!("bridge link set dev {} {setting} {value}", port.name())).ok();
     }
 }
 
@@ -134,6 +144,104 @@ fn floods_groups_without_a_querier<S: Snoops>() {
     for group in ["239.1.1.1", "239.9.9.9"] {
         assert_eq!(receivers(&s, &datagram(&v4(1), group), [&h2, &h3]), [true, true], "{group}");
     }
+}
+
+fn router_ports_get_all_groups<S: Snoops>() {
+    let s = S::querier();
+    let [h1, h2, h3] = s.containers();
+    let nobody = datagram(&v4(1), "239.9.9.9");
+    wait_until("groups without members are not flooded", || {
+        receivers(&s, &nobody, [&h2, &h3]) == [false, false]
+    });
+    s.set(&h3, "mcast_router", "2");
+    assert_eq!(receivers(&s, &nobody, [&h2, &h3]), [false, true]);
+    let link: Value = serde_json::from_str(&s.link_json()).expect("JSON");
+    let ports = link.as_array().expect("an array");
+    let h3_port = ports.iter().find(|port| port["ifname"] == h3.name()).expect("its port");
+    assert_eq!(h3_port["mcast_router"], 2);
+    assert_eq!(s.mdb()[0]["router"][S::DEVICE][0]["port"], h3.name());
+    s.set(&h3, "mcast_router", "0");
+    // A PIM hello, which makes a router port of any other.
+    let hello = Frame::from([&[1, 0, 0x5e, 0, 0, 13][..], &mac(0xc).0, &[8, 0], &pim_hello()].concat());
+    for h in [&h3, &h2] {
+        h.send(std::slice::from_ref(&hello));
+    }
+    wait_until("container2 is a router", || receivers(&s, &nobody, [&h2, &h3]) == [true, false]);
+    drop(h1);
+}
+
+/// A PIM hello without options (RFC 7761 §4.9.2) from 172.16.0.77 to 224.0.0.13.
+fn pim_hello() -> Vec<u8> {
+    const PIM: u8 = 103;
+    let mut ip =
+        etherparse::Ipv4Header::new(4, 1, PIM.into(), [172, 16, 0, 77], [224, 0, 0, 13]).expect("short");
+    ip.header_checksum = ip.calc_header_checksum();
+    // The version and type, and the checksum over them.
+    [&ip.to_bytes()[..], &[0x20, 0, 0xdf, 0xff]].concat()
+}
+
+#[test]
+fn ports_have_multicast_settings() {
+    let s = Uswitch::querier();
+    let [_, h2, h3] = s.containers();
+    let host = s.host();
+    let shown = host.run("uswitch port set container2 --mcast-max-groups 1 --mcast-fast-leave on").ok();
+    assert!(shown.ends_with("container2: fastleave on, mcast_max_groups 1\n"), "{shown}");
+    let port = s.row("port show", "container2");
+    assert_eq!((&port["fastleave"], &port["mcast_max_groups"]), (&true.into(), &1.into()));
+    // The group of its link-local address, which the container has joined, has no place if it was not known before.
+    let entries = |port: &str| {
+        let mdb = s.mdb()[0]["mdb"].as_array().cloned().unwrap_or_default();
+        mdb.iter().filter(|entry| entry["port"] == port).count()
+    };
+    let _second = ["239.1.1.1", "239.1.1.2"].map(|group| [&h2, &h3].map(|h| join(h, group, None)));
+    wait_until("container3 has both groups", || {
+        s.has_member(&h3, "239.1.1.1") && s.has_member(&h3, "239.1.1.2")
+    });
+    wait_until("groups were refused", || s.mdb()[0]["counters"]["refused_limit"].as_u64() > Some(0));
+    assert!(!s.has_member(&h2, "239.1.1.2"), "{}", s.mdb());
+    assert_eq!(s.row("port show", "container2")["mcast_n_groups"], entries("container2"));
+    let table = host.run("uswitch mdb show container2").ok();
+    assert!(table.contains("of at most 1 groups, fast leave\n"), "{table}");
+    for (setting, message) in [
+        ("--mcast-router 3", "3 is out of range: choose 0 to 2"),
+        ("--mcast-max-groups 4097", "4097 is out of range: choose 0 to 4096"),
+        ("--mcast-fast-leave 1", "--mcast-fast-leave: expected on or off, not \"1\""),
+    ] {
+        let error = host.run(&format!("uswitch port set container2 {setting}")).fails();
+        assert!(error.contains(message), "{error}");
+    }
+}
+
+/// A group-specific query asks whether another host behind the port is a member.
+#[test]
+fn fast_leave_asks_nobody() {
+    let s = Uswitch::querier();
+    let [h1, h2, _] = s.containers();
+    s.set(&h2, "fastleave", "on");
+    for (h, is_asked) in [(&h1, true), (&h2, false)] {
+        let member = join(h, "239.1.1.1", None);
+        wait_until("the switch knows the member", || s.has_member(h, "239.1.1.1"));
+        let queries = h.capture("eth0", "dst 239.1.1.1 and ip proto 2 or ether proto 0x88b5");
+        member.signal(Signal::SIGKILL);
+        wait_until("it has left", || !s.has_member(h, "239.1.1.1"));
+        let last = end_marker();
+        s.containers()[2].send(std::slice::from_ref(&last));
+        assert_eq!(!queries.until(&last).is_empty(), is_asked, "{}", h.name());
+    }
+}
+
+#[test]
+fn configuration_file_has_multicast_settings() {
+    let host = crate::harness::Host::new();
+    let file = "[port.container2]\nmcast-router = 2\nmcast-fast-leave = true\nmcast-max-groups = 0\n";
+    std::fs::write(host.path("/run/lab.toml"), file).unwrap();
+    let s = Uswitch::on(host, "--ports 2 --config /run/lab.toml");
+    let shown = s.host().run("uswitch port show").ok();
+    assert!(shown.contains("container2: mcast_router 2, fastleave on, mcast_max_groups 0\n"), "{shown}");
+    let groups = s.host().run("uswitch mdb show").ok();
+    assert!(groups.contains("multicast router behind container2 (permanent)"), "{groups}");
+    assert!(groups.contains("groups, without a limit, fast leave"), "{groups}");
 }
 
 /// The other switch is a Linux bridge in a container.

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use self::error::{ConfigError, InvalidValue};
 pub use self::mtu::{LARGEST_MTU, SMALLEST_MTU, SMALLEST_MTU_V6, mtu};
 pub use self::names::{DEFAULT_NAME, HOST, container_name, device_name};
+pub(crate) use self::port_settings::mcast_settings;
 pub use self::port_settings::{port_settings, port_vlans};
 pub use self::sockets::{NamedSocket, check_socket, name_of_socket};
 pub use self::spanning_tree::StpMode;

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use super::{Checked, FDB_MOST, HOST, InvalidValue, container_name, range_error, spanning_tree};
 use crate::control::report::{DirectionImpairment, PortLimit, PortSettings, PortVlans};
 use crate::switch::LimitKind;
+use crate::switch::mdb::{self, MdbSettings, RouterMode};
 use crate::switch::stp::PortConfig;
 
 /// Checks the settings of the port with this name.
@@ -18,6 +19,8 @@ pub fn port_settings(name: &str, settings: &PortSettings) -> Result<(), InvalidV
     }
     check_range(settings.fdb_max_learned, 0..=FDB_MOST)?;
     settings.vlan.as_ref().map_or(Ok(()), port_vlans)?;
+    check_range(settings.mcast_router.map(u64::from), 0..=RouterMode::Permanent as u64)?;
+    check_range(settings.mcast_max_groups, 0..=MdbSettings::default().hash_max as u64)?;
     spanning_tree::port(settings, PortConfig::default())?;
     settings.limits.given().try_for_each(|(kind, limit)| check_limit(kind, limit))?;
     settings.impairment.given().try_for_each(|(_, impairment)| check_impairment(&impairment))
@@ -47,6 +50,17 @@ fn check_range(value: Option<u64>, range: RangeInclusive<u64>) -> Result<(), Inv
     match value {
         Some(value) if !range.contains(&value) => Err(range_error(value, &range)),
         _ => Ok(()),
+    }
+}
+
+/// How a port takes part in multicast snooping after a change of its settings, which [`port_settings`] has checked.
+pub(crate) fn mcast_settings(settings: &PortSettings, before: mdb::PortSettings) -> mdb::PortSettings {
+    mdb::PortSettings {
+        router: settings.mcast_router.and_then(RouterMode::from_number).unwrap_or(before.router),
+        fast_leave: settings.mcast_fast_leave.unwrap_or(before.fast_leave),
+        max_groups: settings
+            .mcast_max_groups
+            .map_or(before.max_groups, |most| u32::try_from(most).unwrap_or(u32::MAX)),
     }
 }
 

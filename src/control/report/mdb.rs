@@ -15,6 +15,9 @@ pub struct MdbReport {
     pub router: BTreeMap<String, Vec<MdbRouter>>,
     /// Where there is a querier. Elsewhere all groups are flooded.
     pub querier: Vec<MdbQuerier>,
+    /// The ports with settings that are not the defaults.
+    #[serde(default)]
+    pub port: Vec<MdbPort>,
     /// What was counted since the start.
     pub counters: MdbCounters,
 }
@@ -136,6 +139,21 @@ pub struct MdbQuerier {
     pub port: Option<String>,
     /// Whether groups go to their members only: hosts have had the time to report.
     pub active: bool,
+}
+
+/// How a port takes part, with the names of `bridge -d link show`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MdbPort {
+    /// The port.
+    pub port: String,
+    /// Whether there is a multicast router behind it: 0 never, 1 learned from its messages, 2 always.
+    pub mcast_router: u8,
+    /// Whether a leave ends the membership at once.
+    pub fastleave: bool,
+    /// Most groups that it joins, an entry for each group and for each source; 0: no limit.
+    pub mcast_max_groups: u32,
+    /// Groups that it has joined.
+    pub mcast_n_groups: u32,
 }
 
 /// An entry to add.

@@ -26,7 +26,8 @@ pub use self::fdb::{
 pub use self::impairment::{DelayDistribution, DirectionImpairment, Percent, PortImpairments};
 pub use self::limit::{PortLimit, PortLimits};
 pub use self::mdb::{
-    MdbCounters, MdbEntry, MdbEntryQuery, MdbQuerier, MdbReport, MdbRouter, MdbSource, MdbState, NewMdbEntry,
+    MdbCounters, MdbEntry, MdbEntryQuery, MdbPort, MdbQuerier, MdbReport, MdbRouter, MdbSource, MdbState,
+    NewMdbEntry,
 };
 pub use self::port::{
     AddedPort, AdminState, BridgePort, EdgeSetting, NewPort, NewSocket, PortBlock, PortKind, PortReport,

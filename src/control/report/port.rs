@@ -77,6 +77,12 @@ pub struct PortReport {
     /// Addresses that it has learned.
     #[serde(default)]
     pub fdb_n_learned: u32,
+    /// Most multicast groups that the port joins, an entry for each group and for each source; 0: no limit.
+    #[serde(default)]
+    pub mcast_max_groups: u32,
+    /// Groups that it has joined.
+    #[serde(default)]
+    pub mcast_n_groups: u32,
     /// Storm control and rate limits.
     #[serde(default)]
     pub limits: PortLimits,
@@ -175,7 +181,7 @@ impl Throttled {
 }
 
 /// Port settings of the Linux bridge, with the values that describe this switch. Priority and cost
-/// have no effect without spanning tree. Multicast router is the bridge's default.
+/// have no effect without spanning tree, `mcast_router` and `fastleave` without multicast snooping.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[allow(missing_docs, reason = "the names of bridge(8), which explains them")]
 #[allow(clippy::struct_excessive_bools, reason = "the shape of `bridge -j -d link`")]
@@ -368,6 +374,16 @@ pub struct PortSettings {
     pub locked: Option<bool>,
     /// Whether the port is that of a hub: nothing is learned from it, and its frames are flooded.
     pub hub: Option<bool>,
+    /// Whether there is a multicast router behind the port: 0 never, 1 learned from its messages, 2 always.
+    #[serde(alias = "mcast-router")]
+    pub mcast_router: Option<u8>,
+    /// Whether a leave ends the membership at once, for a port with one host.
+    #[serde(alias = "mcast-fast-leave")]
+    pub mcast_fast_leave: Option<bool>,
+    /// Most multicast groups that the port joins, an entry for each group and for each source, up to 4096; 0 ends the limit.
+    /// Those that it has joined stay.
+    #[serde(alias = "mcast-max-groups")]
+    pub mcast_max_groups: Option<u64>,
     /// Path cost in the spanning tree, 1 to 200000000.
     pub cost: Option<u32>,
     /// Port priority in the spanning tree, 0 to 60 in steps of 4.
@@ -414,6 +430,9 @@ pub enum EdgeSetting {
 }
 
 #[cfg(test)]
+use crate::switch::mdb;
+
+#[cfg(test)]
 impl PortReport {
     /// The port of `container<n>`, for tests.
     pub(crate) fn example(n: u8) -> PortReport {
@@ -440,6 +459,8 @@ impl PortReport {
             source_guard: true,
             fdb_max_learned: 0,
             fdb_n_learned: 0,
+            mcast_max_groups: mdb::PortSettings::default().max_groups,
+            mcast_n_groups: 0,
             limits: PortLimits::default(),
             impairment: PortImpairments::default(),
             throttled: Vec::new(),

@@ -9,14 +9,16 @@ use tracing::{info, warn};
 
 use super::ports::PortRecord;
 use super::{HostNetwork, RunError, Running};
+use crate::control::config;
 use crate::control::event::{Event, EventType};
 use crate::control::report::{
-    MdbCounters, MdbEntry, MdbEntryQuery, MdbQuerier, MdbReport, MdbRouter, MdbSource, MdbState, NewMdbEntry,
+    MdbCounters, MdbEntry, MdbEntryQuery, MdbPort, MdbQuerier, MdbReport, MdbRouter, MdbSource, MdbState,
+    NewMdbEntry, PortSettings,
 };
 use crate::datapath::PuntedFrame;
 use crate::switch::mdb::{
-    Arrival, Entry, EntryChange, EntryState, GroupKey, LinkKey, MdbCounts, MdbEvent, MdbSettings, NewEntry,
-    RouterPort, Snooping,
+    self, Arrival, Entry, EntryChange, EntryState, GroupKey, LinkKey, MdbCounts, MdbEvent, MdbSettings,
+    NewEntry, RouterPort, Snooping,
 };
 use crate::switch::{PortId, Punt, Tick, Vid};
 use crate::wire::EthernetFrame;
@@ -120,6 +122,16 @@ impl<M: HostNetwork> Running<M> {
         self.publish_multicast();
     }
 
+    /// Changes the settings of a port that are given.
+    pub(super) fn set_multicast_port(&mut self, port: PortId, settings: &PortSettings) {
+        let Some(record) = self.ports.get_mut(&port) else { return };
+        record.mcast = config::mcast_settings(settings, record.mcast);
+        if let Some(snooping) = &mut self.snooping {
+            snooping.set_port(port, record.mcast);
+            self.publish_multicast();
+        }
+    }
+
     /// A port is removed.
     pub(super) fn multicast_port_removed(&mut self, port: PortId) {
         if let Some(snooping) = &mut self.snooping {
@@ -187,7 +199,16 @@ impl<M: HostNetwork> Running<M> {
             active,
         };
         let querier = snooping.queriers(now).map(querier).collect();
-        Ok(MdbReport { mdb, router, querier, counters: self.mdb_counters(snooping.counts()) })
+        let is_changed = |record: &PortRecord| record.mcast != mdb::PortSettings::default();
+        let changed = self.ports.iter().filter(|(_, record)| is_changed(record));
+        let port = changed.map(|(id, record)| mdb_port(record, self.joined_groups(*id))).collect();
+        Ok(MdbReport { mdb, router, querier, port, counters: self.mdb_counters(snooping.counts()) })
+    }
+
+    /// How many groups a port has joined, as its limit counts them.
+    pub(super) fn joined_groups(&self, port: PortId) -> u32 {
+        let entries = self.snooping.as_ref().map_or(0, |snooping| snooping.entries_of(port));
+        u32::try_from(entries).unwrap_or(u32::MAX)
     }
 
     fn mdb_counters(&self, counts: MdbCounts) -> MdbCounters {
@@ -271,6 +292,17 @@ pub(super) fn is_solicited_node(group: IpAddr) -> bool {
     match group {
         IpAddr::V4(_) => false,
         IpAddr::V6(group) => matches!(group.segments(), [0xff02, 0, 0, 0, 0, 1, 0xff00..=0xffff, _]),
+    }
+}
+
+fn mdb_port(record: &PortRecord, groups: u32) -> MdbPort {
+    let mdb::PortSettings { router, fast_leave, max_groups } = record.mcast;
+    MdbPort {
+        port: record.name.clone(),
+        mcast_router: router as u8,
+        fastleave: fast_leave,
+        mcast_max_groups: max_groups,
+        mcast_n_groups: groups,
     }
 }
 

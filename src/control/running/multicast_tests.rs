@@ -191,6 +191,23 @@ async fn entries_are_those_of_a_vlan() {
     assert_eq!(vids(&mut running), [Some(20)]);
 }
 
+#[tokio::test]
+async fn settings_of_a_port_end_with_it() {
+    let (_fake, mut running) = querier().await;
+    let settings =
+        PortSettings { mcast_router: Some(2), mcast_max_groups: Some(1), ..PortSettings::default() };
+    running.set_port("container1", &settings).unwrap();
+    let report = running.mdb_report().unwrap();
+    assert_eq!(report.router["uswitch0"][0].port, "container1");
+    assert_eq!((report.port.len(), report.port[0].mcast_max_groups), (1, 1));
+    let bad = PortSettings { mcast_router: Some(0), mcast_max_groups: Some(4097), ..PortSettings::default() };
+    assert!(running.set_port("container1", &bad).is_err());
+    assert_eq!(running.mdb_report().unwrap(), report, "nothing has changed");
+    running.remove_port("container1").unwrap();
+    let report = running.mdb_report().unwrap();
+    assert_eq!((report.router.len(), report.port.len()), (0, 0));
+}
+
 #[test]
 fn knows_solicited_node_groups() {
     let is = |group| super::multicast::is_solicited_node(ip(group));

@@ -51,6 +51,7 @@ impl<M: HostNetwork> Running<M> {
         if let Some(vlans) = &settings.vlan {
             self.set_vlans(id, vlans);
         }
+        self.set_multicast_port(id, settings);
         self.set_stp_port(id, settings)
     }
 

@@ -16,6 +16,7 @@ use crate::control::topology::{
     Attachment, Device, DeviceId, LinkChange, PortNetns, PortSpec, TopologyError,
 };
 use crate::datapath::DatapathError;
+use crate::switch::mdb;
 use crate::switch::stp::PortConfig;
 use crate::switch::{Port, PortCounts, PortFlag, PortFlags, PortId};
 use crate::sys::netns::Netns;
@@ -81,6 +82,8 @@ pub(crate) struct PortRecord {
     pub(super) loop_record: Option<LoopRecord>,
     /// Its parameters in the spanning tree.
     pub(super) stp: PortConfig,
+    /// How it takes part in multicast snooping.
+    pub(super) mcast: mdb::PortSettings,
 }
 
 /// The addresses that the switch assigned to a port. The container may have changed those of the device since.
@@ -128,6 +131,7 @@ impl PortRecord {
             throttled: Vec::new(),
             loop_record: None,
             stp: PortConfig::default(),
+            mcast: mdb::PortSettings::default(),
         }
     }
 

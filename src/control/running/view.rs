@@ -14,7 +14,7 @@ use crate::control::report::{
     BridgePort, DELETED, FdbFilter, FdbReport, GatewayReport, PortReport, PortStats, Status, SwitchState,
 };
 use crate::switch::fdb::{FdbEntry, FdbState};
-use crate::switch::stp::{PortConfig, path_cost};
+use crate::switch::stp::path_cost;
 use crate::switch::{Counters, PortCounts, PortFlags, PortId, PortState, Tick};
 
 /// Slots of the forwarding database that are read at once.
@@ -103,7 +103,7 @@ impl<M: HostNetwork> Running<M> {
             fault: port.fault.clone(),
             master: self.config.name.clone(),
             state: state.to_owned(),
-            bridge: bridge_port(self.switch.ports.flags(id), &port.stp),
+            bridge: bridge_port(self.switch.ports.flags(id), port),
             operstate: operstate.to_owned(),
             admin_state: port.admin,
             address: device.mac,
@@ -119,6 +119,8 @@ impl<M: HostNetwork> Running<M> {
             limits: port.limits,
             impairment: port.impairment,
             fdb_n_learned: self.switch.fdb.learned_on(id),
+            mcast_max_groups: port.mcast.max_groups,
+            mcast_n_groups: self.joined_groups(id),
             throttled: port.throttled.clone(),
             blocked: port.loop_record.as_ref().map(|record| record.report(self.datapath.now())),
             polled: device.polled,
@@ -235,12 +237,14 @@ impl<M: HostNetwork> Running<M> {
 }
 
 /// The settings that the Linux bridge has too.
-fn bridge_port(flags: PortFlags, stp: &PortConfig) -> BridgePort {
+fn bridge_port(flags: PortFlags, &PortRecord { stp, mcast, .. }: &PortRecord) -> BridgePort {
     BridgePort {
         priority: spanning_tree::shown_priority(stp.priority),
         cost: stp.cost.unwrap_or(path_cost(None)),
         guard: stp.guard,
         root_block: stp.root_block,
+        fastleave: mcast.fast_leave,
+        mcast_router: mcast.router as u8,
         ..flags.into()
     }
 }

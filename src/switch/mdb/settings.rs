@@ -50,16 +50,28 @@ impl MdbSettings {
     }
 }
 
-/// Whether there is a multicast router behind a port: `mcast_router` of `bridge link`.
+/// Whether there is a multicast router behind a port: `mcast_router` of `bridge link`, with its numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum RouterMode {
-    /// 0: never.
-    Disabled,
-    /// 1: learned from queries, and from hellos and advertisements of routers.
+    /// Never.
+    Disabled = 0,
+    /// Learned from queries, and from hellos and advertisements of routers.
     #[default]
-    Learned,
-    /// 2: always.
-    Permanent,
+    Learned = 1,
+    /// Always.
+    Permanent = 2,
+}
+
+impl RouterMode {
+    /// The mode with this number, if there is one.
+    pub const fn from_number(number: u8) -> Option<RouterMode> {
+        match number {
+            0 => Some(RouterMode::Disabled),
+            1 => Some(RouterMode::Learned),
+            2 => Some(RouterMode::Permanent),
+            _ => None,
+        }
+    }
 }
 
 /// How a port takes part.
@@ -69,8 +81,8 @@ pub struct PortSettings {
     pub router: RouterMode,
     /// `mcast_fast_leave`: a leave ends the membership at once, for a port with one host.
     pub fast_leave: bool,
-    /// `mcast_max_groups`: the most entries of the port, (\*,G) and (S,G) together.
-    pub max_groups: usize,
+    /// `mcast_max_groups`: the most entries of the port, (\*,G) and (S,G) together; 0: no limit. Those that it has stay.
+    pub max_groups: u32,
 }
 
 impl Default for PortSettings {

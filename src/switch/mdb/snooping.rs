@@ -132,6 +132,16 @@ impl Snooping {
         }
     }
 
+    /// The settings of a port.
+    pub fn port_settings(&self, port: PortId) -> PortSettings {
+        self.ports.get(&port).copied().unwrap_or_default()
+    }
+
+    /// How many entries a port has, (\*,G) and (S,G) together.
+    pub fn entries_of(&self, port: PortId) -> usize {
+        self.table.entries_of(port)
+    }
+
     /// Permanent router ports are those of all links.
     fn touch_all_links(&mut self) {
         let links: Vec<LinkKey> = self.links.active().collect();
@@ -207,7 +217,7 @@ impl Snooping {
     }
 
     fn router(&mut self, Arrival { now, port, .. }: Arrival, link: LinkKey) {
-        let mode = self.ports.get(&port).map_or(RouterMode::Learned, |settings| settings.router);
+        let mode = self.port_settings(port).router;
         if mode == RouterMode::Learned && self.links.mark_router(link, port, now, &self.settings) {
             self.event(MdbEvent::Router { change: EntryChange::Added, link, port });
         }
@@ -287,7 +297,7 @@ impl Snooping {
     /// A host has left: asks the others behind its port, if this switch is the querier. Another querier asks itself.
     fn ask(&mut self, now: Tick, place: Place, asked: &Asked) {
         let link = place.0.link();
-        let is_fast = self.ports.get(&place.1).is_some_and(|settings| settings.fast_leave);
+        let is_fast = self.port_settings(place.1).fast_leave;
         let (is_own, is_other) = (self.links.own_of(link).is_some(), self.links.other_of(link).is_some());
         let settings = self.settings;
         let end = after(now, settings.last_member_time());
@@ -314,7 +324,10 @@ impl Snooping {
     }
 
     pub(super) fn limits(&self, port: PortId) -> Limits {
-        let port = self.ports.get(&port).copied().unwrap_or_default().max_groups;
+        let port = match self.port_settings(port).max_groups {
+            0 => usize::MAX,
+            groups => groups as usize,
+        };
         Limits { hash_max: self.settings.hash_max, port }
     }
 

@@ -101,11 +101,16 @@ impl Table {
         self.entries
     }
 
+    /// The entries of a port.
+    pub(super) fn entries_of(&self, port: PortId) -> usize {
+        self.rows_of.get(&port).copied().unwrap_or(0)
+    }
+
     /// How many entries may still be added.
     fn room(&self, port: PortId, limits: Limits) -> Result<usize, Refused> {
         let entries = limits.hash_max.saturating_sub(self.entries);
         let rows = limits.hash_max.saturating_mul(ROWS_PER_GROUP).saturating_sub(self.rows);
-        let of_port = limits.port.saturating_sub(self.rows_of.get(&port).copied().unwrap_or(0));
+        let of_port = limits.port.saturating_sub(self.entries_of(port));
         match (entries.min(rows), of_port) {
             (0, _) => Err(Refused::Full),
             (_, 0) => Err(Refused::PortLimit),
