@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use uswitch::switch::fdb::{FdbKey, FdbKind, FdbState, Learned};
 use uswitch::switch::{
-    DropReason, Frame, Gateway, GatewayReply, Outcome, Port, PortFlag, PortFlags, PortId, Switch,
-    SwitchConfig, Tick, Verdict,
+    DropReason, Frame, Gateway, Outcome, Port, PortFlag, PortFlags, PortId, Switch, SwitchConfig,
+    SwitchReply, Tick, Verdict,
 };
 use uswitch::wire::{Mac, VnetHeader};
 
@@ -224,12 +224,18 @@ impl Bridge {
         }
     }
 
+    /// Whether ports with neigh_suppress need not see an ARP message: a probe or an announcement.
+    fn is_neigh_suppressed(&self, ingress: u16, bytes: &[u8]) -> bool {
+        let is_announcement = || bytes[28] == 0 || bytes[28..32] == bytes[38..42];
+        bytes[12..14] == [8, 6] && !self.has(ingress, PortFlag::NeighSuppress) && is_announcement()
+    }
+
     fn choose(&self, ingress: u16, bytes: &[u8]) -> Verdict {
         let destination = mac_at(bytes, 0);
         let asks = bytes[12..14] == [8, 6] && bytes[20..22] == [0, 1] && bytes[38..42] == GATEWAY4;
         let for_gateway = destination == GATEWAY || destination.is_group();
         if asks && for_gateway && !self.ports[&ingress].host {
-            return Verdict::Answer(GatewayReply::Arp { address: GATEWAY4.into() });
+            return Verdict::Answer(SwitchReply::Arp { address: GATEWAY4.into() });
         }
         let hub = self.has(ingress, PortFlag::Hub);
         let known = self.entries.iter().find(|entry| entry.mac == destination && !self.has_aged(entry));
@@ -237,7 +243,7 @@ impl Bridge {
             if destination == GATEWAY && !hub {
                 return Verdict::Drop(DropReason::NoHostPort);
             }
-            let (sent, refused) = self.flood(ingress, destination, bytes.len());
+            let (sent, refused) = self.flood(ingress, bytes);
             let alone = sent.is_empty() && refused.is_empty();
             return if alone { Verdict::Drop(DropReason::NoEgress) } else { Verdict::Flood };
         };
@@ -268,22 +274,22 @@ impl Bridge {
     }
 
     /// The ports that get a flooded frame, and those that cannot take it.
-    fn flood(
-        &self,
-        ingress: u16,
-        destination: Mac,
-        length: usize,
-    ) -> (Vec<PortId>, Vec<(PortId, DropReason)>) {
+    fn flood(&self, ingress: u16, bytes: &[u8]) -> (Vec<PortId>, Vec<(PortId, DropReason)>) {
+        let destination = mac_at(bytes, 0);
         let flag = match destination {
             Mac::BROADCAST => PortFlag::BcastFlood,
             group if group.is_group() => PortFlag::McastFlood,
             _ => PortFlag::Flood,
         };
+        let is_suppressed = destination.is_group() && self.is_neigh_suppressed(ingress, bytes);
         let (mut sent, mut refused) = (Vec::new(), Vec::new());
         for &port in self.ports.keys() {
-            match self.refuses(ingress, port, length) {
+            match self.refuses(ingress, port, bytes.len()) {
                 Some(DropReason::Filtered | DropReason::EgressDown | DropReason::Isolated) => {}
                 _ if !self.has(port, flag) => refused.push((PortId(port), DropReason::FloodOff)),
+                _ if is_suppressed && self.has(port, PortFlag::NeighSuppress) => {
+                    refused.push((PortId(port), DropReason::NeighSuppress));
+                }
                 Some(reason) => refused.push((PortId(port), reason)),
                 None => sent.push(PortId(port)),
             }
@@ -301,7 +307,7 @@ impl Bridge {
         match verdict {
             Verdict::Forward(egress) => (vec![egress], Vec::new()),
             Verdict::Refused { egress, reason } => (Vec::new(), vec![(egress, reason)]),
-            Verdict::Flood => self.flood(ingress, mac_at(bytes, 0), bytes.len()),
+            Verdict::Flood => self.flood(ingress, bytes),
             Verdict::Answer(_) | Verdict::Drop(_) => (Vec::new(), Vec::new()),
         }
     }
@@ -607,9 +613,9 @@ proptest! {
             let verdict = process(switch, Tick(0), PortId(ingress), &frame).verdict();
             let answer = match verdict {
                 Verdict::Answer(answer) => answer,
-                _ => GatewayReply::Echo,
+                _ => SwitchReply::Echo,
             };
-            let mut buffer = [&bytes[..], &[0; GatewayReply::GROWTH]].concat();
+            let mut buffer = [&bytes[..], &[0; SwitchReply::GROWTH]].concat();
             let length = answer.emit(&switch.gateway, &mut buffer, bytes.len());
             prop_assert!(length <= buffer.len());
             prop_assert!(length > 0 || !matches!(verdict, Verdict::Answer(_)), "an answer of no bytes");

@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use uswitch::switch::{Counters, DropReason, Frame, GatewayReply, Outcome, PortId, Switch, Tick, Verdict};
+use uswitch::switch::{Counters, DropReason, Frame, Outcome, PortId, Switch, SwitchReply, Tick, Verdict};
 use uswitch::wire::arp::Arp;
 use uswitch::wire::checksum::checksum;
 use uswitch::wire::ip::transport4;
@@ -166,7 +166,7 @@ fn arp(sender: [u8; 4]) -> Vec<u8> {
 fn arp_request() -> Box<dyn FnMut()> {
     let mut fixture = Fixture::new(64, 2);
     let question = arp([192, 0, 2, 11]);
-    let mut reply = vec![0; question.len() + GatewayReply::GROWTH];
+    let mut reply = vec![0; question.len() + SwitchReply::GROWTH];
     fixture.bytes.clone_from(&question);
     Box::new(move || {
         let Verdict::Answer(answer) = fixture.process(1) else { panic!("the gateway answers") };

@@ -89,7 +89,7 @@ impl Engine for MemoryEngine {
             buffer.extend(&frame);
             let read = Extent { start: HEADROOM, length: buffer.len() - HEADROOM };
             // Room for an answer that is longer than its request.
-            buffer.resize(buffer.len() + crate::switch::GatewayReply::GROWTH, 0);
+            buffer.resize(buffer.len() + crate::switch::SwitchReply::GROWTH, 0);
             events.push(Event::Frame(Arrival::new(port, buffer, read, Some(vnet))));
         }
         Ok(())

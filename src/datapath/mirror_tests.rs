@@ -9,7 +9,7 @@ use super::worker_tests::{
     GATEWAY, H1, H2, OFFLOAD, WorkerFixture, ethernet, super_frame, who_has_the_gateway,
 };
 use crate::switch::fdb::Learned;
-use crate::switch::{DropReason, GatewayReply, Port, PortId, Step, Verdict};
+use crate::switch::{DropReason, Port, PortId, Step, SwitchReply, Verdict};
 use crate::wire::{Mac, VnetHeader};
 use crossbeam_channel::bounded;
 
@@ -125,7 +125,7 @@ fn records_request_in_and_gateway_answer_out() {
     let [question, answer] = records(&mirror).try_into().unwrap();
     assert_eq!(
         question.outcome.verdict(),
-        Verdict::Answer(GatewayReply::Arp { address: [192, 0, 2, 1].into() })
+        Verdict::Answer(SwitchReply::Arp { address: [192, 0, 2, 1].into() })
     );
     assert_eq!((&question.bytes[..], &answer.bytes[..]), (&request[..], &out[0].2[..]));
     assert_eq!(crossings(&question), [(0, Direction::In)]);

@@ -12,7 +12,7 @@ use super::forms::{Forms, edit_frame};
 use super::throttle::cpu_time;
 use super::worker::Worker;
 use crate::switch::segmentation::segments;
-use crate::switch::{DropReason, Edit, Egress, Frame, GatewayReply, PortId, Steps};
+use crate::switch::{DropReason, Edit, Egress, Frame, PortId, Steps, SwitchReply};
 use crate::wire::VnetHeader;
 use crate::wire::segment::Segments;
 
@@ -82,7 +82,7 @@ impl<E: Engine> Worker<E> {
     }
 
     /// Rewrites the frame into the gateway's answer and sends it to the ingress port.
-    pub(super) fn answer(&mut self, mut arrival: Arrival<E::Buffer>, answer: GatewayReply) -> io::Result<()> {
+    pub(super) fn answer(&mut self, mut arrival: Arrival<E::Buffer>, answer: SwitchReply) -> io::Result<()> {
         let Extent { start, length } = arrival.extent;
         let bytes = &mut self.engine.bytes_mut(&mut arrival.buffer)[start..];
         let length = answer.emit(&self.switch.gateway, bytes, length);

@@ -3,7 +3,6 @@
 
 use super::fdb::{Database, FdbKey, Learned};
 use super::gateway::Claim;
-use super::mdb::{self, Class, Scope, Snapshot};
 use super::meter::MeterTime;
 use super::outcome::{Destination, Edit, Egress, Fault, FrameClass, Outcome, Punt};
 use super::port::{EgressPort, IngressPort};
@@ -18,21 +17,21 @@ use crate::wire::segment::wire_length;
 use crate::wire::{Bpdu, ETHERNET_HEADER, EtherType, EthernetFrame, Mac, VnetHeader};
 
 /// A frame that is admitted.
-struct Admitted<'a> {
-    ethernet: EthernetFrame<'a>,
+pub(super) struct Admitted<'a> {
+    pub(super) ethernet: EthernetFrame<'a>,
     /// Received from the host port, which may use the gateway's addresses.
     from_host: bool,
     /// The ingress port forwards; otherwise it only learns.
     forwards: bool,
     /// The flags of the ingress port.
-    flags: PortFlags,
+    pub(super) flags: PortFlags,
     /// Its VLAN, if the switch filters VLANs.
-    vlan: Option<Classified>,
+    pub(super) vlan: Option<Classified>,
 }
 
 impl Admitted<'_> {
     /// The frame as hosts of its VLAN see it: without the tag of that VLAN.
-    fn untagged(&self) -> EthernetFrame<'_> {
+    pub(super) fn untagged(&self) -> EthernetFrame<'_> {
         self.vlan.map_or(self.ethernet, |class| class.untagged(self.ethernet))
     }
 }
@@ -50,7 +49,7 @@ pub(super) struct Forwarding<'a, const VLANS: bool> {
 impl<const VLANS: bool> Forwarding<'_, VLANS> {
     /// The key of an address in the VLAN of a frame.
     #[inline]
-    fn key(admitted: &Admitted<'_>, mac: Mac) -> FdbKey {
+    pub(super) fn key(admitted: &Admitted<'_>, mac: Mac) -> FdbKey {
         let vlan = admitted.vlan.filter(|_| VLANS);
         FdbKey { vlan: vlan.map_or(0, |class| class.vid.get()), mac }
     }
@@ -348,13 +347,7 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
             }
         }
         if destination.is_group() {
-            if destination == Mac::BROADCAST {
-                return self.flood(Destination::Broadcast, outcome, observer);
-            }
-            return match &*self.switch.mdb.load() {
-                Some(groups) => self.multicast(groups, admitted, outcome, observer),
-                None => self.flood(Destination::Multicast, outcome, observer),
-            };
+            return self.choose_for_group(admitted, fdb, outcome, observer);
         }
         let hub = admitted.flags.has(PortFlag::Hub);
         let found = if hub { None } else { fdb.lookup(self.at.now.tick, Self::key(admitted, destination)) };
@@ -388,7 +381,7 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
     /// The gateway's reply. There is none to a frame with a partial checksum, because no request may have one
     /// ([`is_in_headers`]), and none in other VLANs than the gateway's.
     #[inline]
-    fn answer(&self, admitted: &Admitted<'_>) -> Option<super::GatewayReply> {
+    fn answer(&self, admitted: &Admitted<'_>) -> Option<super::SwitchReply> {
         let Admitted { ethernet, vlan, .. } = admitted;
         if !self.frame.vnet.is_complete() {
             return None;
@@ -416,33 +409,13 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         }
     }
 
-    /// Sends a frame to a group to the ports that snooping has found.
-    fn multicast<O: Observer>(
+    /// Sends the frame to each port that may have it.
+    pub(super) fn flood<O: Observer>(
         &self,
-        groups: &Snapshot,
-        admitted: &Admitted<'_>,
+        kind: Destination,
         outcome: &mut Outcome,
         observer: &mut O,
     ) -> Verdict {
-        let packet = admitted.untagged().network();
-        let class = packet.map_or(Class::Other, |(ethertype, packet)| mdb::classify(ethertype, packet));
-        if let Class::Message { .. } = class {
-            outcome.punt = Some(Punt::Membership);
-        }
-        match groups.scope(outcome.class.vid(), class) {
-            Scope::Flood => self.flood(Destination::Multicast, outcome, observer),
-            Scope::Ports(ports) => {
-                observer.note(Step::Snooped(class));
-                match self.send_each(ports.iter(), Destination::Group, outcome, observer) {
-                    Verdict::Drop(DropReason::NoEgress) => Verdict::Drop(DropReason::NoMember),
-                    verdict => verdict,
-                }
-            }
-        }
-    }
-
-    /// Sends the frame to each port that may have it.
-    fn flood<O: Observer>(&self, kind: Destination, outcome: &mut Outcome, observer: &mut O) -> Verdict {
         match outcome.class.vlan.filter(|_| VLANS) {
             None => self.send_each(self.switch.ports.iter(), kind, outcome, observer),
             Some(class) => self.send_each(self.switch.vlans.members(class.vid), kind, outcome, observer),
@@ -450,7 +423,7 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
     }
 
     /// Sends the frame to each of these ports that may have it.
-    fn send_each<O: Observer>(
+    pub(super) fn send_each<O: Observer>(
         &self,
         ports: impl Iterator<Item = PortId>,
         kind: Destination,

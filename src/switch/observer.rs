@@ -3,7 +3,7 @@
 use super::fdb::Learned;
 use super::mdb::Class;
 use super::vlan::Classified;
-use super::{DropReason, GatewayReply, Port, PortId};
+use super::{DropReason, Port, PortId, SwitchReply};
 use crate::wire::Mac;
 
 /// One step of a decision. A failed check is not a step: the outcome has the reason.
@@ -20,9 +20,12 @@ pub enum Step {
     /// The outcome of learning its source address.
     Learned(Learned),
     /// The frame is addressed to the gateway or to a group: the gateway's reply, if there is one.
-    Asked(Option<GatewayReply>),
+    Asked(Option<SwitchReply>),
     /// The port of the destination, if it is known.
     LookedUp(Option<PortId>),
+    /// Ports suppress messages about neighbours, and the frame is one that they do not need: the switch's reply for the
+    /// neighbour, if it replies.
+    NeighSuppressed(Option<SwitchReply>),
     /// The frame goes to the members of its group and to routers, not to all ports.
     Snooped(Class),
     /// A port that is no part of the flood, and why. There may be one for each port.

@@ -33,6 +33,8 @@ pub struct FrameClass {
     /// Length of the longest frame on the wire, Ethernet header included, without the outermost tag; for a super-frame,
     /// of one segment.
     pub wire_length: usize,
+    /// A message about neighbours that is not flooded to ports with [`super::PortFlag::NeighSuppress`].
+    pub is_neigh_suppressed: bool,
 }
 
 impl FrameClass {

@@ -3,7 +3,7 @@
 //! A port's state is one atomic word, so a worker reads it with one load and never locks. The datapath
 //! reuses a port number only after every worker has detached the old port.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::{Destination, DropReason, FastDatapath, FastState, FrameClass, PortFlag, PortFlags, SlowPort};
@@ -55,6 +55,7 @@ const FLAGS: u64 = 0xffff << FLAGS_SHIFT;
 /// What [`Ports::set`] keeps.
 const KEPT: u64 = BLOCKED | STATE | LIMITED | IMPAIRED | FLAGS;
 const HAIRPIN: u64 = flag_bits(PortFlag::Hairpin);
+const NEIGH_SUPPRESS: u64 = flag_bits(PortFlag::NeighSuppress);
 const EGRESS_FLAGS: u64 = (PortFlags::EGRESS.to_bits() as u64) << FLAGS_SHIFT;
 
 /// The bits of one flag that is not at its default.
@@ -157,6 +158,9 @@ pub struct Ports {
     slots: Box<[AtomicU64]>,
     /// One past the highest slot that was ever used.
     end: AtomicUsize,
+    /// A port has [`PortFlag::NeighSuppress`] (`br_recalculate_neigh_suppress_enabled` in Linux
+    /// `net/bridge/br_arp_nd_proxy.c`).
+    suppresses: AtomicBool,
     /// Is told of each change.
     fast: OnceLock<Arc<dyn FastDatapath>>,
 }
@@ -176,6 +180,7 @@ impl Ports {
         Ports {
             slots: (0..Self::MAX).map(|_| AtomicU64::new(0)).collect(),
             end: AtomicUsize::new(0),
+            suppresses: AtomicBool::new(false),
             fast: OnceLock::new(),
         }
     }
@@ -225,6 +230,19 @@ impl Ports {
     /// Sets the flags of a port.
     pub fn set_flags(&self, id: PortId, flags: PortFlags) {
         self.update_present(id, |word| word & !FLAGS | u64::from(flags.to_bits()) << FLAGS_SHIFT);
+        self.note_suppression();
+    }
+
+    /// Notes whether a port suppresses messages about neighbours.
+    fn note_suppression(&self) {
+        let any = self.iter().any(|port| self.word(port) & NEIGH_SUPPRESS != 0);
+        self.suppresses.store(any, Ordering::Release);
+    }
+
+    /// Whether a port suppresses messages about neighbours.
+    #[inline]
+    pub(super) fn suppress_neighbours(&self) -> bool {
+        self.suppresses.load(Ordering::Acquire)
     }
 
     /// The flags of a port.
@@ -287,6 +305,7 @@ impl Ports {
     /// Frees the slot. The caller must have detached the port from every worker.
     pub fn remove(&self, id: PortId) {
         self.slots[id.index()].store(0, Ordering::Release);
+        self.note_suppression();
         self.tell_state(id);
     }
 
@@ -349,7 +368,15 @@ impl Ports {
             Destination::Multicast => egress.has(PortFlag::McastFlood),
             Destination::Broadcast => egress.has(PortFlag::BcastFlood),
         };
-        if wanted { Ok(()) } else { Err(DropReason::FloodOff) }
+        let is_suppressed = || class.is_neigh_suppressed && egress.has(PortFlag::NeighSuppress);
+        match class.destination {
+            _ if !wanted => Err(DropReason::FloodOff),
+            // As in `br_flood`: members of a group get it.
+            Destination::Multicast | Destination::Broadcast if is_suppressed() => {
+                Err(DropReason::NeighSuppress)
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -363,7 +390,8 @@ fn fast_state(word: u64) -> FastState {
     let longest = u32::try_from(longest(mtu)).unwrap_or(u32::MAX);
     let reasons = [
         (!offload, SlowPort::NoOffload),
-        (word & FLAGS != 0, SlowPort::Flags),
+        // The workers forward all messages about neighbours.
+        (word & FLAGS & !NEIGH_SUPPRESS != 0, SlowPort::Flags),
         (word & LIMITED != 0, SlowPort::Limits),
         (word & IMPAIRED != 0, SlowPort::Impairment),
     ];

@@ -12,6 +12,8 @@ macro_rules! with_port_flags {
             Isolated, isolated, false, "Exchange no frames with other isolated ports";
             Hairpin, hairpin, false, "Let frames leave on the port that they came in on";
             Locked, locked, false, "Accept only frames from addresses that the forwarding database has on this port";
+            NeighSuppress, neigh_suppress, false,
+                "Answer ARP requests and neighbour solicitations for known hosts behind the port instead of flooding them to it";
             Hub, hub, false, "Be a hub for this port: learn nothing from it, and flood its frames";
         }
     };
@@ -64,7 +66,8 @@ impl PortFlags {
         PortFlag::Flood.bit()
             | PortFlag::McastFlood.bit()
             | PortFlag::BcastFlood.bit()
-            | PortFlag::Isolated.bit(),
+            | PortFlag::Isolated.bit()
+            | PortFlag::NeighSuppress.bit(),
     );
 
     /// Whether a flag is on.

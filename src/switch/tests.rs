@@ -5,6 +5,7 @@ mod vlan;
 use std::net::Ipv4Addr;
 
 mod limits;
+mod neigh_suppress;
 
 use limits::limited;
 
@@ -194,7 +195,7 @@ fn frames_with_two_tags_may_be_full_size() {
 #[test]
 fn answers_arp_for_the_gateway() {
     let switch = switch();
-    let answer = GatewayReply::Arp { address: [192, 0, 2, 1].into() };
+    let answer = SwitchReply::Arp { address: [192, 0, 2, 1].into() };
     for destination in [Mac::BROADCAST, GATEWAY] {
         let request = arp(destination, [192, 0, 2, 10], [192, 0, 2, 1]);
         let (verdict, steps) = run_with(&switch, P1, &request, VnetHeader::default());
@@ -528,6 +529,11 @@ fn producer(reason: DropReason) -> Producer {
             run(&switch, P2, &frame(A, B, 60));
             set_flag(&switch, P2, PortFlag::Isolated, true);
             run(&switch, P1, &frame(B, A, 60))
+        }),
+        DropReason::NeighSuppress => Flood(|| {
+            let bytes = arp(Mac::BROADCAST, [192, 0, 2, 10], [192, 0, 2, 10]);
+            let frame = Frame { bytes: &bytes, vnet: VnetHeader::default() };
+            decide(&with_flag(P2, PortFlag::NeighSuppress, true), P1, &frame).0
         }),
         DropReason::FloodOff => Flood(|| {
             let bytes = frame(C, A, 60);

@@ -1,6 +1,6 @@
 //! Verdicts: what happens to a frame, in short; and the reasons of drops.
 
-use super::{GatewayReply, PortId};
+use super::{PortId, SwitchReply};
 
 /// What happens to a frame, in short. [`super::Outcome`] has all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,8 +9,8 @@ pub enum Verdict {
     Forward(PortId),
     /// Broadcast, multicast or unknown unicast: to each port that may have it. At least one is up.
     Flood,
-    /// The gateway replies, on the ingress port.
-    Answer(GatewayReply),
+    /// The switch replies, on the ingress port.
+    Answer(SwitchReply),
     /// Dropped; counted on the ingress port.
     Drop(DropReason),
     /// Dropped because the egress port cannot accept it; counted on the egress port.
@@ -119,6 +119,8 @@ drop_reasons! {
     EgressBlocked => "egress_blocked", Egress,
         "the port is blocked, by the spanning tree or because frames of other ports came back there";
     Isolated => "isolated", Egress, "both ports are isolated";
+    NeighSuppress => "neigh_suppress", Egress,
+        "a message of ARP or neighbour discovery that the port does not need (neigh_suppress)";
     FloodOff => "flood_off", Egress, "the port does not take floods of this kind";
     /// (802.1Q-2022 §8.8.10, egress filtering)
     EgressVlan => "egress_vlan", Egress, "the port is not a member of the frame's VLAN";

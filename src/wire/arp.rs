@@ -45,6 +45,10 @@ impl Arp {
     pub const REQUEST: u16 = 1;
     /// "I, the sender, have the sender address."
     pub const REPLY: u16 = 2;
+    /// The request of RARP (RFC 903).
+    pub const REVERSE_REQUEST: u16 = 3;
+    /// The reply of RARP.
+    pub const REVERSE_REPLY: u16 = 4;
 
     /// The message at the start of `bytes`; `None` if it is truncated, or not about six-byte hardware and IPv4
     /// addresses. The hardware type is not checked: receivers accept different ones (Linux: 1 and 6),

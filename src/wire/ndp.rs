@@ -74,6 +74,11 @@ impl Ndp {
     }
 }
 
+/// Whether an advertisement answers a solicitation (§4.4).
+pub fn is_solicited(advertisement: &[u8]) -> bool {
+    advertisement.get(field::FLAGS).is_some_and(|flags| flags & SOLICITED != 0)
+}
+
 /// Whether an ICMPv6 message has a type of neighbour discovery, whole or not.
 pub fn is_ndp(message: &[u8]) -> bool {
     message.first().is_some_and(|kind| (ROUTER_SOLICITATION..=REDIRECT).contains(kind))
@@ -188,10 +193,15 @@ impl Advertiser {
     }
 }
 
-/// A router's advertisement of its own address, in reply to a solicitation from `solicitor` (§7.2.4). Duplicate
+/// A node's advertisement of its own address, in reply to a solicitation from `solicitor` (§7.2.4). Duplicate
 /// address detection has no source address: the reply to it is unsolicited and goes to all nodes.
-pub fn advertisement(target: Ipv6Addr, mac: Mac, solicitor: Ipv6Addr) -> [u8; ADVERTISEMENT_LEN] {
-    let flags = Advertiser::Router.flags();
+pub fn advertisement(
+    target: Ipv6Addr,
+    mac: Mac,
+    solicitor: Ipv6Addr,
+    from: Advertiser,
+) -> [u8; ADVERTISEMENT_LEN] {
+    let flags = from.flags();
     match solicitor.is_unspecified() {
         true => packet(target, mac, ALL_NODES, flags),
         false => packet(target, mac, solicitor, flags | SOLICITED),

@@ -45,6 +45,7 @@ mod mac_prefix;
 mod metrics;
 mod multicast;
 mod nat;
+mod neigh_suppress;
 mod ownership;
 mod port_flags;
 mod ports;

@@ -1,10 +1,11 @@
 //! Packet comments: how the switch handled the frame.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 
 use crate::control::running::PortNames;
 use crate::datapath::{Direction, Record};
-use crate::switch::{GatewayReply, Outcome, PortId, Verdict};
+use crate::switch::{Outcome, PortId, SwitchReply, Verdict};
 
 /// Most ports listed. Further ones are counted.
 const MAX_NAMED_PORTS: usize = 16;
@@ -54,10 +55,14 @@ fn join_limited(mut items: impl Iterator<Item = String>) -> String {
     }
 }
 
-fn answer_kind(answer: GatewayReply) -> String {
+fn answer_kind(answer: SwitchReply) -> String {
     match answer {
-        GatewayReply::Arp { address } => format!("ARP for {address}"),
-        GatewayReply::Neighbour { address } => format!("neighbour discovery for {address}"),
-        GatewayReply::Echo | GatewayReply::Echo6 => "echo".to_owned(),
+        SwitchReply::Arp { address } | SwitchReply::Proxy { address: IpAddr::V4(address), .. } => {
+            format!("ARP for {address}")
+        }
+        SwitchReply::Neighbour { address } | SwitchReply::Proxy { address: IpAddr::V6(address), .. } => {
+            format!("neighbour discovery for {address}")
+        }
+        SwitchReply::Echo | SwitchReply::Echo6 => "echo".to_owned(),
     }
 }

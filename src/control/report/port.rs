@@ -233,7 +233,6 @@ impl From<PortFlags> for BridgePort {
                     fastleave: false,
                     mcast_router: 1,
                     mcast_to_unicast: false,
-                    neigh_suppress: false,
                     vlan_tunnel: false,
                 }
             };
@@ -372,6 +371,10 @@ pub struct PortSettings {
     pub hairpin: Option<bool>,
     /// Whether only frames from addresses that the forwarding database has on this port are accepted.
     pub locked: Option<bool>,
+    /// Whether ARP requests and neighbour solicitations for known hosts behind the port are answered by the switch instead
+    /// of being flooded to it.
+    #[serde(alias = "neigh-suppress")]
+    pub neigh_suppress: Option<bool>,
     /// Whether the port is that of a hub: nothing is learned from it, and its frames are flooded.
     pub hub: Option<bool>,
     /// Whether there is a multicast router behind the port: 0 never, 1 learned from its messages, 2 always.

@@ -1,5 +1,6 @@
 //! Explains forwarding decisions: their steps, with the names of the ports.
 
+use std::net::IpAddr;
 use std::time::SystemTime;
 
 use super::ports::{LinkState, PortRecord};
@@ -13,8 +14,8 @@ use crate::switch::fdb::Learned;
 use crate::switch::mdb::Class;
 use crate::switch::vlan::VlanFault;
 use crate::switch::{
-    Claim, Destination, DropReason, Egress, Fault, Frame, GatewayReply, Observer, OffloadFault, Outcome,
-    PortId, Side, Step, Steps, Verdict, Violation,
+    Claim, Destination, DropReason, Egress, Fault, Frame, Observer, OffloadFault, Outcome, PortId, Side,
+    Step, Steps, SwitchReply, Verdict, Violation,
 };
 use crate::wire::segment::super_frame_header;
 use crate::wire::{EthernetFrame, Mac, Pretty};
@@ -140,6 +141,9 @@ impl<M: HostNetwork> Running<M> {
             Step::Learned(learned) => learn_step(learned, name),
             Step::Asked(answer) => TraceStep::Gateway { answer: answer.map(|answer| self.answer(answer)) },
             Step::LookedUp(found) => TraceStep::Lookup { mac: ethernet?.dst(), ifname: found.map(name) },
+            Step::NeighSuppressed(answer) => {
+                TraceStep::NeighSuppressed { answer: answer.map(|answer| self.answer(answer)) }
+            }
             Step::Snooped(class) => snooped(class)?,
             // The egress ports have it.
             Step::NotFlooded(..) => return None,
@@ -152,13 +156,17 @@ impl<M: HostNetwork> Running<M> {
         given.find(|(side, _)| *side == of).map(|(_, impairment)| impairment.describe())
     }
 
-    fn answer(&self, answer: GatewayReply) -> String {
-        let mac = self.switch.gateway.mac.get();
+    fn answer(&self, answer: SwitchReply) -> String {
+        let mac = answer.source(&self.switch.gateway);
         match answer {
-            GatewayReply::Arp { address } => format!("ARP reply, {address} is-at {mac}"),
-            GatewayReply::Neighbour { address } => format!("neighbor advertisement, {address} is at {mac}"),
-            GatewayReply::Echo => "ICMP echo reply".to_owned(),
-            GatewayReply::Echo6 => "ICMP6 echo reply".to_owned(),
+            SwitchReply::Arp { address } | SwitchReply::Proxy { address: IpAddr::V4(address), .. } => {
+                format!("ARP reply, {address} is-at {mac}")
+            }
+            SwitchReply::Neighbour { address } | SwitchReply::Proxy { address: IpAddr::V6(address), .. } => {
+                format!("neighbor advertisement, {address} is at {mac}")
+            }
+            SwitchReply::Echo => "ICMP echo reply".to_owned(),
+            SwitchReply::Echo6 => "ICMP6 echo reply".to_owned(),
         }
     }
 

@@ -107,6 +107,12 @@ fn sentence(step: &TraceStep, ingress: &str, mode: TraceMode) -> String {
         TraceStep::Gateway { answer: Some(answer) } => format!("gateway: replies: {answer}"),
         TraceStep::Lookup { mac, ifname: Some(ifname) } => format!("destination {mac}: behind {ifname}"),
         TraceStep::Lookup { mac, ifname: None } => format!("destination {mac}: unknown"),
+        TraceStep::NeighSuppressed { answer: None } => {
+            "neighbour suppression: not flooded to ports with neigh_suppress".to_owned()
+        }
+        TraceStep::NeighSuppressed { answer: Some(answer) } => {
+            format!("neighbour suppression: replies: {answer}")
+        }
         TraceStep::Snooped { group, report: false } => {
             format!("group {group}: to its members and to multicast routers")
         }

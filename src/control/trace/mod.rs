@@ -207,6 +207,12 @@ pub enum TraceStep {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ifname: Option<String>,
     },
+    /// A message of ARP or neighbour discovery that ports with `neigh_suppress` do not need.
+    NeighSuppressed {
+        /// The reply of the switch for the neighbour, if it replies.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        answer: Option<String>,
+    },
     /// The frame goes to ports that snooping of multicast groups has found.
     Snooped {
         /// The group.
@@ -322,7 +328,7 @@ pub enum TraceVerdict {
         /// Number of ports.
         ports: usize,
     },
-    /// Answered by the switch, as gateway.
+    /// Answered by the switch, as gateway or for a neighbour.
     Answer {
         /// The reply.
         answer: String,

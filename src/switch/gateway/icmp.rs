@@ -6,7 +6,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::{Gateway, GatewayReply};
+use super::{Gateway, SwitchReply};
 use crate::wire::checksum::update;
 use crate::wire::icmp::{ECHO, ECHO6};
 use crate::wire::ip::{DEFAULT_HOPS, IPV4_HEADER, IPV6_HEADER, Ipv4, Ipv6, is_icmp4, protocol};
@@ -27,7 +27,7 @@ mod field {
 
 /// The reply to an IPv4 echo request.
 #[inline]
-pub(super) fn answer4(gateway: &Gateway, packet: &[u8]) -> Option<GatewayReply> {
+pub(super) fn answer4(gateway: &Gateway, packet: &[u8]) -> Option<SwitchReply> {
     if !is_icmp4(packet) {
         return None;
     }
@@ -35,19 +35,19 @@ pub(super) fn answer4(gateway: &Gateway, packet: &[u8]) -> Option<GatewayReply> 
     let plain = packet.header == IPV4_HEADER && !packet.fragment && is_unicast4(packet.source);
     let from_other = !gateway.ipv4.contains(&packet.source);
     let to_us = gateway.ipv4.contains(&packet.destination);
-    (plain && from_other && to_us && ECHO.is_request(packet.payload)).then_some(GatewayReply::Echo)
+    (plain && from_other && to_us && ECHO.is_request(packet.payload)).then_some(SwitchReply::Echo)
 }
 
 /// The reply to an IPv6 echo request.
 #[inline]
-pub(super) fn answer6(gateway: &Gateway, packet: &[u8]) -> Option<GatewayReply> {
+pub(super) fn answer6(gateway: &Gateway, packet: &[u8]) -> Option<SwitchReply> {
     if packet.get(field::IPV6_NEXT_HEADER) != Some(&protocol::ICMPV6) {
         return None;
     }
     let packet = Ipv6::parse(packet)?;
     let from_other = is_unicast6(packet.source) && !gateway.ipv6.contains(&packet.source);
     let to_us = gateway.ipv6.contains(&packet.destination);
-    (from_other && to_us && ECHO6.is_request(packet.payload)).then_some(GatewayReply::Echo6)
+    (from_other && to_us && ECHO6.is_request(packet.payload)).then_some(SwitchReply::Echo6)
 }
 
 /// Overwrites an IPv4 request with its reply.

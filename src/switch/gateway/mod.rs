@@ -5,7 +5,7 @@
 //!   address of the gateway, or that redirects in the gateway's name, is dropped. So no neighbour cache or
 //!   route on this switch can be changed in the gateway's name.
 //! - `arp`, `ndp` and `icmp` look at frames to the gateway's MAC or to a group address, and return the
-//!   reply as a value. [`GatewayReply::emit`] writes it into the buffer of the request.
+//!   reply as a value. [`SwitchReply::emit`] writes it into the buffer of the request.
 //!
 //! The host port has the same addresses. So a frame to the gateway that is not answered here (routed packets,
 //! echo with options, fragments, malformed packets) goes to the host's kernel.
@@ -20,13 +20,14 @@ mod ndp;
 #[cfg(test)]
 mod tests;
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use self::claim::Claim;
 pub(super) use self::claim::upper_layer;
 use super::violation::Violation;
 use crate::wire::ip::is_plain_transport6;
+use crate::wire::ndp::Advertiser;
 use crate::wire::{ETHERNET_HEADER, EtherType, EthernetFrame, Mac};
 
 /// The gateway's addresses.
@@ -87,7 +88,7 @@ impl Gateway {
 
     /// The reply to a complete frame from a container, if any.
     #[inline]
-    pub(super) fn answer(&self, frame: &EthernetFrame<'_>) -> Option<GatewayReply> {
+    pub(super) fn answer(&self, frame: &EthernetFrame<'_>) -> Option<SwitchReply> {
         match frame.l3() {
             (EtherType::ARP, at) => arp::answer(self, after(frame, at)),
             (EtherType::IPV4, at) if frame.dst() == self.mac.get() => icmp::answer4(self, after(frame, at)),
@@ -107,9 +108,9 @@ fn after<'a>(frame: &EthernetFrame<'a>, at: usize) -> &'a [u8] {
     frame.payload().get(at - ETHERNET_HEADER..).unwrap_or_default()
 }
 
-/// A reply of the gateway, as a value.
+/// A reply of the switch, as a value: of the gateway, or for a neighbour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GatewayReply {
+pub enum SwitchReply {
     /// An ARP reply (RFC 826): `address` is at the gateway's MAC.
     Arp {
         /** Which address was asked for. */
@@ -124,15 +125,22 @@ pub enum GatewayReply {
     Echo,
     /// An ICMPv6 echo reply (RFC 4443 §4.2).
     Echo6,
+    /// An ARP reply or a neighbour advertisement for a host behind another port (`switch/neigh_suppress.rs`).
+    Proxy {
+        /** Which address was asked for. */
+        address: IpAddr,
+        /** The host's MAC address. */
+        mac: Mac,
+    },
 }
 
-impl GatewayReply {
+impl SwitchReply {
     /// How much longer than the request a reply can be, in bytes: an advertisement has an option that a
     /// solicitation may lack.
     pub const GROWTH: usize = 64;
 
     /// Overwrites the request, `length` bytes at the start of `frame`, with the reply, and returns its
-    /// length. `frame` has room for [`GatewayReply::GROWTH`] more bytes. The reply is a complete frame to
+    /// length. `frame` has room for [`SwitchReply::GROWTH`] more bytes. The reply is a complete frame to
     /// the sender of the request, with the same tag. Returns 0 if `frame` is not the request.
     pub fn emit(&self, gateway: &Gateway, frame: &mut [u8], length: usize) -> usize {
         self.write(gateway, frame, length).unwrap_or(0)
@@ -141,26 +149,42 @@ impl GatewayReply {
     fn write(&self, gateway: &Gateway, frame: &mut [u8], length: usize) -> Option<usize> {
         let question = EthernetFrame::new_checked(frame.get(..length)?)?;
         let (asker, (_, at)) = (question.src(), question.innermost());
+        let mac = self.source(gateway);
         let (destination, end) = match *self {
-            GatewayReply::Arp { address } => {
-                arp::write(gateway, address, frame.get_mut(at..length)?)?;
+            SwitchReply::Arp { address } | SwitchReply::Proxy { address: IpAddr::V4(address), .. } => {
+                arp::write(mac, address, frame.get_mut(at..length)?)?;
                 (asker, length)
             }
-            GatewayReply::Neighbour { address } => {
-                let (group, written) = ndp::write(gateway, address, frame.get_mut(at..)?)?;
+            SwitchReply::Neighbour { address } | SwitchReply::Proxy { address: IpAddr::V6(address), .. } => {
+                let (group, written) = ndp::write(mac, self.advertiser(), address, frame.get_mut(at..)?)?;
                 (group.unwrap_or(asker), at + written)
             }
-            GatewayReply::Echo => {
+            SwitchReply::Echo => {
                 icmp::write4(frame.get_mut(at..length)?)?;
                 (asker, length)
             }
-            GatewayReply::Echo6 => {
+            SwitchReply::Echo6 => {
                 icmp::write6(frame.get_mut(at..length)?)?;
                 (asker, length)
             }
         };
         frame[..6].copy_from_slice(&destination.0);
-        frame[6..12].copy_from_slice(&gateway.mac.get().0);
+        frame[6..12].copy_from_slice(&mac.0);
         Some(end)
+    }
+
+    /// The source MAC address of the reply.
+    pub fn source(&self, gateway: &Gateway) -> Mac {
+        match *self {
+            SwitchReply::Proxy { mac, .. } => mac,
+            _ => gateway.mac.get(),
+        }
+    }
+
+    fn advertiser(&self) -> Advertiser {
+        match self {
+            SwitchReply::Proxy { .. } => Advertiser::Host,
+            _ => Advertiser::Router,
+        }
     }
 }

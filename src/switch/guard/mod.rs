@@ -98,6 +98,16 @@ impl Guards {
         Some(self.port(port)?.mac)
     }
 
+    /// The MAC of a guarded port, if it has this address.
+    pub(super) fn mac_at(&self, port: PortId, address: IpAddr) -> Option<Mac> {
+        let bound = self.port(port)?;
+        let has = match address {
+            IpAddr::V4(address) => bound.has4(address),
+            IpAddr::V6(address) => bound.has6(address),
+        };
+        has.then_some(bound.mac)
+    }
+
     /// The identity that a worker compares with; `None` if the guard is off.
     #[inline(always)]
     pub(super) fn port(&self, port: PortId) -> Option<Bound<'_>> {

@@ -101,7 +101,7 @@ fn gateway_answers_in_the_vlan_of_the_host_port() {
         let mut outcome = outcome(&switch, port, &bytes);
         let Verdict::Answer(answer) = outcome.verdict() else { panic!("{outcome:?}") };
         let mut reply = bytes.clone();
-        reply.resize(bytes.len() + GatewayReply::GROWTH, 0);
+        reply.resize(bytes.len() + SwitchReply::GROWTH, 0);
         assert_eq!(answer.emit(&switch.gateway, &mut reply, bytes.len()), bytes.len());
         let behind_tag = EthernetFrame::new_checked(&reply).unwrap().innermost().1;
         let arp = Arp::parse(&reply[behind_tag..]).unwrap();

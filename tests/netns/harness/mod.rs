@@ -29,6 +29,7 @@ pub use process::Process;
 pub use rootless::{AS_USER, host_with_public_tun, run_as_user, user_command};
 pub use shell::{CommandOutput, Shell, sending_cpu};
 pub use snapshot::HostSnapshot;
+pub use tcpdump::Tcpdump;
 pub use test_switch::{GATEWAY_V4, GATEWAY_V6, LinuxBridge, TestSwitch, Uswitch, v4, v6};
 pub use threads::{FrozenThread, thread_status};
 

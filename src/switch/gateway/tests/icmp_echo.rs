@@ -54,7 +54,7 @@ fn leaves_unusual_icmp_echo_to_the_host() {
         assert_eq!(answer(&echo(change)), None, "{what}");
     }
     let good = echo(|_| {});
-    assert_eq!(answer(&good), Some(GatewayReply::Echo));
+    assert_eq!(answer(&good), Some(SwitchReply::Echo));
     let mut options = [&good[..34], &[1; 4], &good[34..]].concat();
     let mut packet = MutableIpv4Packet::new(&mut options[14..]).unwrap();
     packet.set_header_length(6);

@@ -64,13 +64,13 @@ fn claim(frame: &[u8]) -> Option<Claim> {
     }
 }
 
-fn answer(frame: &[u8]) -> Option<GatewayReply> {
+fn answer(frame: &[u8]) -> Option<SwitchReply> {
     gateway().answer(&EthernetFrame::new_checked(frame).unwrap())
 }
 
 /// The bytes of the reply to `request`, which must have one.
 fn emitted(request: &[u8]) -> Vec<u8> {
-    let mut frame = [request, &[0xee; GatewayReply::GROWTH]].concat();
+    let mut frame = [request, &[0xee; SwitchReply::GROWTH]].concat();
     let length = answer(request).expect("a reply").emit(&gateway(), &mut frame, request.len());
     frame.truncate(length);
     let ethernet = EthernetPacket::new(&frame).unwrap();
@@ -81,10 +81,10 @@ fn emitted(request: &[u8]) -> Vec<u8> {
 #[test]
 fn emits_nothing_for_a_frame_that_is_not_the_request() {
     let answers = [
-        GatewayReply::Arp { address: GATEWAY4 },
-        GatewayReply::Neighbour { address: GATEWAY6 },
-        GatewayReply::Echo,
-        GatewayReply::Echo6,
+        SwitchReply::Arp { address: GATEWAY4 },
+        SwitchReply::Neighbour { address: GATEWAY6 },
+        SwitchReply::Echo,
+        SwitchReply::Echo6,
     ];
     for answer in answers {
         for length in 0..80 {

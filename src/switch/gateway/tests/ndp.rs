@@ -202,7 +202,7 @@ fn leaves_unusual_icmpv6_echo_to_the_host() {
     let to_us = |frame: &[u8]| [&GATEWAY.0[..], &frame[6..]].concat();
     let body = b"\0\x07\0\x01";
     let echo = |addresses| to_us(&ipv6(addresses, 58, &icmp(addresses, 128, body)));
-    assert_eq!(answer(&echo((HOST6, GATEWAY6))), Some(GatewayReply::Echo6));
+    assert_eq!(answer(&echo((HOST6, GATEWAY6))), Some(SwitchReply::Echo6));
     assert_eq!(answer(&ipv6((HOST6, GATEWAY6), 58, &icmp((HOST6, GATEWAY6), 128, body))), None, "group");
     for addresses in [
         (HOST6, OTHER6),

@@ -1,0 +1,57 @@
+//! The egress of a frame to a group: all ports, or those that snooping has found.
+
+use super::fdb::Database;
+use super::forward::{Admitted, Forwarding};
+use super::mdb::{self, Class, Scope, Snapshot};
+use super::outcome::{Destination, Outcome, Punt};
+use super::{DropReason, Observer, Step, Verdict};
+use crate::wire::Mac;
+
+impl<const VLANS: bool> Forwarding<'_, VLANS> {
+    /// Chooses the egress of a frame to a group address, which the gateway does not answer.
+    pub(super) fn choose_for_group<D: Database, O: Observer>(
+        &self,
+        admitted: &Admitted<'_>,
+        fdb: &D,
+        outcome: &mut Outcome,
+        observer: &mut O,
+    ) -> Verdict {
+        if self.switch.ports.suppress_neighbours()
+            && let Some(reply) = self.suppress_neighbour(admitted, fdb, outcome, observer)
+        {
+            return Verdict::Answer(reply);
+        }
+        if admitted.ethernet.dst() == Mac::BROADCAST {
+            return self.flood(Destination::Broadcast, outcome, observer);
+        }
+        match &*self.switch.mdb.load() {
+            Some(groups) => self.multicast(groups, admitted, outcome, observer),
+            None => self.flood(Destination::Multicast, outcome, observer),
+        }
+    }
+
+    /// Sends a frame to a group to the ports that snooping has found.
+    fn multicast<O: Observer>(
+        &self,
+        groups: &Snapshot,
+        admitted: &Admitted<'_>,
+        outcome: &mut Outcome,
+        observer: &mut O,
+    ) -> Verdict {
+        let packet = admitted.untagged().network();
+        let class = packet.map_or(Class::Other, |(ethertype, packet)| mdb::classify(ethertype, packet));
+        if let Class::Message { .. } = class {
+            outcome.punt = Some(Punt::Membership);
+        }
+        match groups.scope(outcome.class.vid(), class) {
+            Scope::Flood => self.flood(Destination::Multicast, outcome, observer),
+            Scope::Ports(ports) => {
+                observer.note(Step::Snooped(class));
+                match self.send_each(ports.iter(), Destination::Group, outcome, observer) {
+                    Verdict::Drop(DropReason::NoEgress) => Verdict::Drop(DropReason::NoMember),
+                    verdict => verdict,
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Suppression of ARP and neighbour discovery for ports with `neigh_suppress`, by the rules of the Linux bridge
+//! (`net/bridge/br_arp_nd_proxy.c`).
+//!
+//! - A request for a known neighbour behind such a port is answered by the switch.
+//! - What nobody needs to answer is not flooded to such ports: a request for a neighbour that is known behind another port,
+//!   an ARP probe or announcement (RFC 5227), duplicate address detection, an unsolicited advertisement.
+//! - A request for an unknown address is flooded, and so is everything from a port with `neigh_suppress`.
+//!
+//! The neighbours that the switch knows are the IP addresses of guarded ports ([`super::guard`]) whose MAC is in the
+//! forwarding database. The bridge floods a request that it has answered to the ports without the flag. Here it ends with
+//! the answer. Unicast requests are not answered: they reach the neighbour itself.
+
+use std::net::IpAddr;
+
+use super::fdb::Database;
+use super::forward::{Admitted, Forwarding};
+use super::outcome::Outcome;
+use super::{Observer, PortFlag, Step, SwitchReply};
+use crate::wire::arp::Arp;
+use crate::wire::ip::{Ipv6, protocol};
+use crate::wire::ndp::{Ndp, is_solicited, solicited};
+use crate::wire::{EtherType, EthernetFrame, Mac};
+
+/// A message about neighbours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Message {
+    /// Who has this address?
+    Request {
+        /** The address. */
+        target: IpAddr,
+        /** A receiver answers it: it is valid by the rules of its protocol. */
+        is_valid: bool,
+    },
+    /// The sender has an address, or looks for another host with it. Nobody else needs to answer.
+    Announcement,
+}
+
+impl Message {
+    fn of(frame: &EthernetFrame<'_>) -> Option<Message> {
+        match frame.network()? {
+            (EtherType::ARP, message) => Message::of_arp(&Arp::parse(message)?),
+            (EtherType::IPV6, packet) => Message::of_nd(packet),
+            _ => None,
+        }
+    }
+
+    fn of_arp(arp: &Arp) -> Option<Message> {
+        let (sender, target) = (arp.sender_ip, arp.target_ip);
+        if target.is_loopback() || target.is_multicast() {
+            return None;
+        }
+        // 0.0.0.0/8 is "this network" (RFC 1122 §3.2.1.3).
+        let is_announcement = sender.octets()[0] == 0 || sender == target;
+        match arp.operation {
+            Arp::REVERSE_REQUEST | Arp::REVERSE_REPLY => None,
+            _ if is_announcement => Some(Message::Announcement),
+            Arp::REQUEST => Some(Message::Request { target: target.into(), is_valid: true }),
+            _ => None,
+        }
+    }
+
+    fn of_nd(packet: &[u8]) -> Option<Message> {
+        let packet = Ipv6::parse(packet).filter(|packet| packet.protocol == protocol::ICMPV6)?;
+        match Ndp::parse(packet.payload)? {
+            Ndp::Advertisement(_) if !is_solicited(packet.payload) => Some(Message::Announcement),
+            Ndp::Solicitation(_) if packet.source.is_unspecified() || packet.source == packet.destination => {
+                Some(Message::Announcement)
+            }
+            Ndp::Solicitation(target) => {
+                Some(Message::Request { target: target.into(), is_valid: solicited(&packet).is_some() })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl<const VLANS: bool> Forwarding<'_, VLANS> {
+    /// Decides whether ports with `neigh_suppress` need a frame to a group, and returns the reply if the switch has it.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn suppress_neighbour<D: Database, O: Observer>(
+        &self,
+        admitted: &Admitted<'_>,
+        fdb: &D,
+        outcome: &mut Outcome,
+        observer: &mut O,
+    ) -> Option<SwitchReply> {
+        if admitted.flags.has(PortFlag::NeighSuppress) {
+            return None;
+        }
+        let reply = match Message::of(&admitted.untagged())? {
+            Message::Announcement => None,
+            Message::Request { target, is_valid } => {
+                let mac = self.neighbour(target, admitted)?;
+                let port = fdb.lookup(self.at.now.tick, Self::key(admitted, mac))?;
+                let replies = is_valid
+                    && self.frame.vnet.is_complete()
+                    && self.switch.ports.flags(port).has(PortFlag::NeighSuppress);
+                replies.then_some(SwitchReply::Proxy { address: target, mac })
+            }
+        };
+        outcome.class.is_neigh_suppressed = true;
+        observer.note(Step::NeighSuppressed(reply));
+        reply
+    }
+
+    /// The MAC address of the guarded port that has an address in the frame's VLAN.
+    fn neighbour(&self, address: IpAddr, admitted: &Admitted<'_>) -> Option<Mac> {
+        let vid = admitted.vlan.map(|class| class.vid);
+        let is_in_vlan = |port| !VLANS || vid.is_none() || self.switch.vlans.pvid(port) == vid;
+        let mut ports = self.switch.ports.iter().filter(|port| is_in_vlan(*port));
+        ports.find_map(|port| self.switch.guards.mac_at(port, address))
+    }
+}
