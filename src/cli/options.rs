@@ -6,7 +6,7 @@ use clap::ValueHint;
 use clap_complete::ArgValueCompleter;
 
 use super::complete;
-use super::values::{OnOff, on_without_value};
+use super::values::{OnOff, mask, on_without_value};
 use crate::control::{EngineChoice, FastPathChoice, Options, StpMode};
 use crate::switch::vlan::VlanProtocol;
 
@@ -138,15 +138,6 @@ pub(super) struct StartOptions {
     /// Run in the background: return when the switch forwards
     #[arg(long, value_parser = OnOff)]
     detach: Option<bool>,
-}
-
-/// A number, also in hexadecimal with 0x, as ip-link(8) accepts it.
-fn mask(text: &str) -> Result<u64, String> {
-    let parsed = match text.strip_prefix("0x") {
-        Some(digits) => u64::from_str_radix(digits, 16),
-        None => text.parse(),
-    };
-    parsed.map_err(|_| "write a number like 16392 or 0x4008".to_owned())
 }
 
 impl From<StartOptions> for Options {

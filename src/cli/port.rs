@@ -315,18 +315,19 @@ fn remarks(ports: &[PortReport]) -> String {
     settings.chain(faults).chain(offloads).chain(polled).collect()
 }
 
-/// The flags and multicast settings that are not at their defaults, as `learning off`.
+/// The settings of the Linux bridge that are not at their defaults, as `learning off`.
 fn changed_settings(port: &PortReport) -> Vec<String> {
     let changed = port.bridge.flags().filter(|(flag, on)| *on != flag.default());
     let flags = changed.map(|(flag, on)| format!("{} {}", flag.name(), on_off(on)));
-    let PortReport { bridge, mcast_max_groups, .. } = port;
+    let PortReport { bridge, group_fwd_mask, mcast_max_groups, .. } = port;
     let mdb::PortSettings { router, fast_leave, max_groups } = mdb::PortSettings::default();
-    let multicast = [
+    let others = [
+        (*group_fwd_mask != 0).then(|| format!("group_fwd_mask {group_fwd_mask:#x}")),
         (bridge.mcast_router != router as u8).then(|| format!("mcast_router {}", bridge.mcast_router)),
         (bridge.fastleave != fast_leave).then(|| format!("fastleave {}", on_off(bridge.fastleave))),
         (*mcast_max_groups != max_groups).then(|| format!("mcast_max_groups {mcast_max_groups}")),
     ];
-    flags.chain(multicast.into_iter().flatten()).collect()
+    flags.chain(others.into_iter().flatten()).collect()
 }
 
 /// The port's device, with the port's kind if the switch has several.

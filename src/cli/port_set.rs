@@ -12,15 +12,16 @@ use super::limit::LimitArgs;
 use super::output;
 use super::port::{port_name, ports_table};
 use super::target::Target;
-use super::values::{OnOff, describe_on_off, on_off};
+use super::values::{OnOff, describe_on_off, mask, on_off};
 use super::vlan_args::VlanArgs;
 
 /// The options of which one is needed, without the flags.
-const SETTINGS: [&str; 28] = [
+const SETTINGS: [&str; 29] = [
     "up",
     "down",
     "guard",
     "fdb_max_learned",
+    "group_fwd_mask",
     "mcast_router",
     "mcast_fast_leave",
     "mcast_max_groups",
@@ -74,6 +75,10 @@ pub(super) struct PortSet {
     fdb_max_learned: Option<u64>,
     #[command(flatten)]
     flags: Flags,
+    /// Reserved group addresses 01:80:C2:00:00:0X to forward from the port, as a mask with bit X, besides those of
+    /// `start --group-fwd-mask`. Bit 0: forward its BPDUs past the spanning tree [default: 0]
+    #[arg(long, value_name = "MASK", value_parser = mask)]
+    group_fwd_mask: Option<u64>,
     /// Whether there is a multicast router behind the port: 0 never, 1 learned from its messages, 2 always [default: 1]
     #[arg(long, value_name = "0|1|2")]
     mcast_router: Option<u8>,
@@ -139,6 +144,7 @@ impl PortSet {
             guard: self.guard,
             fdb_max_learned: self.fdb_max_learned,
             admin_state,
+            group_fwd_mask: self.group_fwd_mask,
             mcast_router: self.mcast_router,
             mcast_fast_leave: self.mcast_fast_leave,
             mcast_max_groups: self.mcast_max_groups,

@@ -55,6 +55,15 @@ fn is_on_off(arg: &Arg) -> bool {
     values.map(|value| value.get_name().to_owned()).eq([true, false].map(on_off))
 }
 
+/// A number, also in hexadecimal with 0x, as ip-link(8) accepts it.
+pub(super) fn mask(text: &str) -> Result<u64, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|_| "write a number like 16392 or 0x4008".to_owned())
+}
+
 impl ValueEnum for EngineChoice {
     fn value_variants<'a>() -> &'a [Self] {
         &[EngineChoice::Auto, EngineChoice::Uring, EngineChoice::Poll]

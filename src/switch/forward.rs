@@ -14,7 +14,7 @@ use super::{
 };
 use crate::wire::ip::{transport4, transport6};
 use crate::wire::segment::wire_length;
-use crate::wire::{Bpdu, ETHERNET_HEADER, EtherType, EthernetFrame, Mac, VnetHeader};
+use crate::wire::{ETHERNET_HEADER, EtherType, EthernetFrame, Mac, VnetHeader};
 
 /// A frame that is admitted.
 pub(super) struct Admitted<'a> {
@@ -173,11 +173,11 @@ fn admit<'a, const VLANS: bool, O: Observer>(
         return Err(DropReason::BadSource.into());
     }
     if !from_host && source == switch.gateway.mac.get() {
-        return Err(claim_of_gateway(switch, &ethernet));
+        return Err(claim_of_gateway(switch, ingress, &ethernet));
     }
     observer.note(Step::Source(source));
     if ethernet.dst().is_reserved() {
-        admit_reserved(switch, ethernet.dst())?;
+        admit_reserved(switch, ingress, ethernet.dst())?;
     }
     let vlan = if VLANS { switch.vlans.classify(ingress, &ethernet)? } else { None };
     if let Some(class) = vlan {
@@ -195,8 +195,8 @@ fn admit<'a, const VLANS: bool, O: Observer>(
 
 /// The switch sends BPDUs with the gateway's MAC: one that comes back shows a loop.
 #[cold]
-fn claim_of_gateway(switch: &Switch, ethernet: &EthernetFrame<'_>) -> Refusal {
-    if switch.spanning_tree && ethernet.dst() == Bpdu::GROUP {
+fn claim_of_gateway(switch: &Switch, ingress: PortId, ethernet: &EthernetFrame<'_>) -> Refusal {
+    if switch.is_own_bpdu(ingress, ethernet.dst()) {
         DropReason::Bpdu.into()
     } else {
         Violation::Gateway(Claim::SourceMac).into()
@@ -206,10 +206,11 @@ fn claim_of_gateway(switch: &Switch, ethernet: &EthernetFrame<'_>) -> Refusal {
 /// Whether a frame is admitted to a port that does not forward: to learn its source.
 #[cold]
 fn admit_to_learn(switch: &Switch, ingress: PortId, frame: &Frame<'_>) -> Result<(), DropReason> {
-    let is_bpdu = || EthernetFrame::new_checked(frame.bytes).is_some_and(|frame| frame.dst() == Bpdu::GROUP);
+    let ethernet = EthernetFrame::new_checked(frame.bytes);
+    let is_own_bpdu = || ethernet.is_some_and(|frame| switch.is_own_bpdu(ingress, frame.dst()));
     if !switch.ports.is_blocked(ingress) {
         Err(DropReason::IngressDown)
-    } else if switch.spanning_tree && is_bpdu() {
+    } else if is_own_bpdu() {
         Err(DropReason::Bpdu)
     } else if switch.ports.only_learns(ingress) {
         Ok(())
@@ -220,10 +221,10 @@ fn admit_to_learn(switch: &Switch, ingress: PortId, frame: &Frame<'_>) -> Result
 
 /// Whether a frame to a reserved group address is forwarded.
 #[cold]
-fn admit_reserved(switch: &Switch, group: Mac) -> Result<(), DropReason> {
-    if switch.spanning_tree && group == Bpdu::GROUP {
+fn admit_reserved(switch: &Switch, ingress: PortId, group: Mac) -> Result<(), DropReason> {
+    if switch.is_own_bpdu(ingress, group) {
         Err(DropReason::Bpdu)
-    } else if switch.forwards_reserved(group) {
+    } else if switch.forwards_reserved(ingress, group) {
         Ok(())
     } else {
         Err(DropReason::ReservedAddress)

@@ -57,7 +57,7 @@ use loop_detection::{LoopDetector, SharedDetector};
 use mdb::Mdb;
 use meter::{MeterTime, Metering};
 
-use crate::wire::{Mac, VnetHeader};
+use crate::wire::{Bpdu, Mac, VnetHeader};
 
 /// A received frame, without FCS, and its virtio-net header.
 #[derive(Debug, Clone, Copy)]
@@ -158,10 +158,15 @@ impl Switch {
         self.vlans.gateway_vid() == Some(vid)
     }
 
-    /// Whether frames to a reserved group address are forwarded.
-    fn forwards_reserved(&self, group: Mac) -> bool {
+    /// Whether frames from a port to a reserved group address are forwarded.
+    fn forwards_reserved(&self, ingress: PortId, group: Mac) -> bool {
         let [.., last] = group.0;
-        self.group_fwd_mask & (1 << (last & 0xf)) != 0
+        (self.group_fwd_mask | self.ports.group_fwd_mask(ingress)) & (1 << (last & 0xf)) != 0
+    }
+
+    /// Whether a frame is a BPDU for the spanning tree of this switch: there is one, and the port does not forward BPDUs.
+    fn is_own_bpdu(&self, ingress: PortId, group: Mac) -> bool {
+        self.spanning_tree && group == Bpdu::GROUP && self.ports.group_fwd_mask(ingress) & Self::BPDU == 0
     }
 
     /// Turns the guard of a port on with this identity, or off. The MAC of a guarded port is not learned on another

@@ -3,7 +3,7 @@
 //! A port's state is one atomic word, so a worker reads it with one load and never locks. The datapath
 //! reuses a port number only after every worker has detached the old port.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::{Destination, DropReason, FastDatapath, FastState, FrameClass, PortFlag, PortFlags, SlowPort};
@@ -156,6 +156,8 @@ impl Port {
 #[derive(Debug)]
 pub struct Ports {
     slots: Box<[AtomicU64]>,
+    /// The reserved group addresses that each port may send to others: see [`Ports::set_group_fwd_mask`].
+    group_fwd_masks: Box<[AtomicU16]>,
     /// One past the highest slot that was ever used.
     end: AtomicUsize,
     /// A port has [`PortFlag::NeighSuppress`] (`br_recalculate_neigh_suppress_enabled` in Linux
@@ -179,6 +181,7 @@ impl Ports {
     pub fn new() -> Ports {
         Ports {
             slots: (0..Self::MAX).map(|_| AtomicU64::new(0)).collect(),
+            group_fwd_masks: (0..Self::MAX).map(|_| AtomicU16::new(0)).collect(),
             end: AtomicUsize::new(0),
             suppresses: AtomicBool::new(false),
             fast: OnceLock::new(),
@@ -250,6 +253,18 @@ impl Ports {
         flags_of(self.word(id))
     }
 
+    /// Sets which frames of a port to the reserved group addresses 01:80:C2:00:00:0X are forwarded, bit X, besides those
+    /// that the switch forwards (`group_fwd_mask` of a port of the Linux bridge). Bit 0 also keeps its BPDUs from the
+    /// spanning tree.
+    pub fn set_group_fwd_mask(&self, id: PortId, mask: u16) {
+        self.group_fwd_masks[id.index()].store(mask, Ordering::Relaxed);
+    }
+
+    /// The mask of [`Ports::set_group_fwd_mask`].
+    pub fn group_fwd_mask(&self, id: PortId) -> u16 {
+        self.group_fwd_masks.get(id.index()).map_or(0, |mask| mask.load(Ordering::Relaxed))
+    }
+
     /// Sets whether the datapath impairs frames of a port. The decision does not depend on it.
     pub fn set_impaired(&self, id: PortId, impaired: bool) {
         self.update_present(id, |word| word & !IMPAIRED | if impaired { IMPAIRED } else { 0 });
@@ -305,6 +320,7 @@ impl Ports {
     /// Frees the slot. The caller must have detached the port from every worker.
     pub fn remove(&self, id: PortId) {
         self.slots[id.index()].store(0, Ordering::Release);
+        self.set_group_fwd_mask(id, 0);
         self.note_suppression();
         self.tell_state(id);
     }

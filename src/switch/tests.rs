@@ -639,6 +639,33 @@ fn forwards_bpdus_and_what_the_group_forward_mask_allows() {
     }
 }
 
+/// As `br_handle_frame` in Linux `net/bridge/br_input.c`, and pause frames too.
+#[test]
+fn group_forward_mask_of_a_port_adds_to_that_of_the_switch() {
+    let reserved = |last| frame(Mac([1, 0x80, 0xc2, 0, 0, last]), A, 60);
+    let switch = switch().with_group_fwd_mask(1 << 0xe);
+    switch.ports.set_group_fwd_mask(P1, 0b110);
+    for last in 0..16 {
+        let forwards = |port| run(&switch, port, &reserved(last)) == Verdict::Flood;
+        assert_eq!(forwards(P1), [0, 1, 2, 0xe].contains(&last), "{last}");
+        assert_eq!(forwards(P2), [0, 0xe].contains(&last), "{last} from another port");
+    }
+    switch.ports.remove(P1);
+    assert_eq!(switch.ports.group_fwd_mask(P1), 0);
+}
+
+#[test]
+fn a_port_may_forward_bpdus_past_the_spanning_tree() {
+    let switch = with_spanning_tree();
+    switch.ports.set_group_fwd_mask(P1, 1);
+    let from_gateway = frame(Bpdu::GROUP, GATEWAY, 60);
+    assert_eq!(run(&switch, P1, &frame(Bpdu::GROUP, A, 60)), Verdict::Flood);
+    assert_eq!(run(&switch, P1, &from_gateway), Verdict::Drop(DropReason::SpoofedGateway));
+    assert_eq!(run(&switch, P2, &frame(Bpdu::GROUP, A, 60)), Verdict::Drop(DropReason::Bpdu));
+    switch.ports.set_state(P1, PortState::Blocking);
+    assert_eq!(run(&switch, P1, &frame(Bpdu::GROUP, A, 60)), Verdict::Drop(DropReason::IngressBlocked));
+}
+
 #[test]
 fn drops_more_variants_of_the_same_reasons() {
     assert_eq!(run(&switch(), PortId(9), &frame(B, A, 60)), Verdict::Drop(DropReason::IngressDown));

@@ -7,7 +7,7 @@ use crate::harness::{
     on_both,
 };
 
-on_both!(flood_flags, isolated, hairpin, learning, locked);
+on_both!(flood_flags, isolated, hairpin, learning, locked, group_fwd_mask);
 
 const A: Mac = mac(0xa);
 const B: Mac = mac(0xb);
@@ -18,6 +18,8 @@ const NOTHING: [Frame; 0] = [];
 trait Settable: TestSwitch {
     /// Turns a setting of a port on or off, with its name in bridge(8).
     fn set(&self, port: &TestNetns, flag: &str, on: bool);
+    /// Sets the reserved group addresses that a port forwards.
+    fn set_group_fwd_mask(&self, port: &TestNetns, mask: &str);
 }
 
 impl Settable for Uswitch {
@@ -25,12 +27,19 @@ impl Settable for Uswitch {
         let (option, value) = (flag.replace('_', "-"), if on { "on" } else { "off" });
         self.host().run(&format!("uswitch port set {} --{option} {value}", port.name())).ok();
     }
+    fn set_group_fwd_mask(&self, port: &TestNetns, mask: &str) {
+        self.host().run(&format!("uswitch port set {} --group-fwd-mask {mask}", port.name())).ok();
+    }
 }
 
 impl Settable for LinuxBridge {
     fn set(&self, port: &TestNetns, flag: &str, on: bool) {
         let value = if on { "on" } else { "off" };
         self.host().run(&format!("bridge link set dev {} {flag} {value}", port.name())).ok();
+    }
+    fn set_group_fwd_mask(&self, port: &TestNetns, mask: &str) {
+        let setting = format!("type bridge_slave group_fwd_mask {mask}");
+        self.host().run(&format!("ip link set {} {setting}", port.name())).ok();
     }
 }
 
@@ -125,6 +134,18 @@ fn locked<S: Settable>() {
     drop(h3);
 }
 
+fn group_fwd_mask<S: Settable>() {
+    let s = S::start();
+    let [h1, h2, h3] = s.containers();
+    let frames: Vec<Frame> =
+        (2..16).map(|last| frame(Mac([1, 0x80, 0xc2, 0, 0, last]), A, "to a reserved address")).collect();
+    // LACP and LLDP.
+    s.set_group_fwd_mask(&h1, "0x4004");
+    let [lacp, lldp] = [&frames[0], &frames[12]].map(Frame::clone);
+    assert_eq!(crate::harness::frames_seen(&h1, &frames, [&h3]), [[lacp, lldp]]);
+    assert_eq!(crate::harness::frames_seen(&h2, &frames, [&h3]), [NOTHING], "from another port");
+}
+
 #[test]
 fn hub_floods_every_frame_and_learns_nothing() {
     let s = Uswitch::with("--ports 3 --hub --guard off");
@@ -154,6 +175,11 @@ fn changed_settings_are_shown_and_explained() {
     host.run("uswitch port set container1 --isolated on").ok();
     let trace = host.run("uswitch trace container1 --dst broadcast").ok();
     assert!(trace.contains("both ports are isolated, so not part of the flood"), "{trace}");
+    let shown = host.run("uswitch port set container1 --group-fwd-mask 0xffff --isolated off").ok();
+    assert!(shown.ends_with("container1: group_fwd_mask 0xffff\n"), "{shown}");
+    assert_eq!(s.row("port show", "container1")["group_fwd_mask"], 0xffff);
+    let refused = host.run("uswitch port set container2 --group-fwd-mask 0x10000").fails();
+    assert!(refused.contains("65536 is out of range: choose 0 to 65535"), "{refused}");
     let refused = host.run("uswitch port set container2 --isolated perhaps").fails();
     assert!(refused.contains("--isolated"), "{refused}");
     let nothing = host.run("uswitch port set container2").fails();
@@ -163,9 +189,12 @@ fn changed_settings_are_shown_and_explained() {
 #[test]
 fn configuration_file_has_flags_of_ports() {
     let host = crate::harness::Host::new();
-    let file = "hub = true\n[port.container2]\nhub = false\nmcast-flood = false\nlocked = true\n";
+    let file = "hub = true\n[port.container2]\nhub = false\nmcast-flood = false\nlocked = true\ngroup-fwd-mask = 0x4000\n";
     std::fs::write(host.path("/run/lab.toml"), file).unwrap();
     let s = Uswitch::on(host, "--ports 2 --config /run/lab.toml");
     let shown = s.host().run("uswitch port show").ok();
-    assert!(shown.contains("container1: hub on\ncontainer2: mcast_flood off, locked on\n"), "{shown}");
+    assert!(
+        shown.contains("container1: hub on\ncontainer2: mcast_flood off, locked on, group_fwd_mask 0x4000\n"),
+        "{shown}"
+    );
 }

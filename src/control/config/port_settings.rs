@@ -19,6 +19,7 @@ pub fn port_settings(name: &str, settings: &PortSettings) -> Result<(), InvalidV
     }
     check_range(settings.fdb_max_learned, 0..=FDB_MOST)?;
     settings.vlan.as_ref().map_or(Ok(()), port_vlans)?;
+    check_range(settings.group_fwd_mask, 0..=u64::from(u16::MAX))?;
     check_range(settings.mcast_router.map(u64::from), 0..=RouterMode::Permanent as u64)?;
     check_range(settings.mcast_max_groups, 0..=MdbSettings::default().hash_max as u64)?;
     spanning_tree::port(settings, PortConfig::default())?;

@@ -77,6 +77,10 @@ pub struct PortReport {
     /// Addresses that it has learned.
     #[serde(default)]
     pub fdb_n_learned: u32,
+    /// Reserved group addresses 01:80:C2:00:00:0X that frames of the port may have as destination, bit X, besides those
+    /// that the switch forwards.
+    #[serde(default)]
+    pub group_fwd_mask: u16,
     /// Most multicast groups that the port joins, an entry for each group and for each source; 0: no limit.
     #[serde(default)]
     pub mcast_max_groups: u32,
@@ -377,6 +381,10 @@ pub struct PortSettings {
     pub neigh_suppress: Option<bool>,
     /// Whether the port is that of a hub: nothing is learned from it, and its frames are flooded.
     pub hub: Option<bool>,
+    /// Reserved group addresses 01:80:C2:00:00:0X that frames of the port may have as destination, bit X, up to 65535,
+    /// besides those that the switch forwards. Bit 0: BPDUs are forwarded and not seen by a spanning tree.
+    #[serde(alias = "group-fwd-mask")]
+    pub group_fwd_mask: Option<u64>,
     /// Whether there is a multicast router behind the port: 0 never, 1 learned from its messages, 2 always.
     #[serde(alias = "mcast-router")]
     pub mcast_router: Option<u8>,
@@ -462,6 +470,7 @@ impl PortReport {
             source_guard: true,
             fdb_max_learned: 0,
             fdb_n_learned: 0,
+            group_fwd_mask: 0,
             mcast_max_groups: mdb::PortSettings::default().max_groups,
             mcast_n_groups: 0,
             limits: PortLimits::default(),

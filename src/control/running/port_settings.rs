@@ -48,6 +48,9 @@ impl<M: HostNetwork> Running<M> {
         let mut flags = self.switch.ports.flags(id);
         settings.flags().for_each(|(flag, on)| flags.set(flag, on));
         self.switch.ports.set_flags(id, flags);
+        if let Some(mask) = settings.group_fwd_mask.and_then(|mask| u16::try_from(mask).ok()) {
+            self.switch.ports.set_group_fwd_mask(id, mask);
+        }
         if let Some(vlans) = &settings.vlan {
             self.set_vlans(id, vlans);
         }

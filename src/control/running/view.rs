@@ -119,6 +119,7 @@ impl<M: HostNetwork> Running<M> {
             limits: port.limits,
             impairment: port.impairment,
             fdb_n_learned: self.switch.fdb.learned_on(id),
+            group_fwd_mask: self.switch.ports.group_fwd_mask(id),
             mcast_max_groups: port.mcast.max_groups,
             mcast_n_groups: self.joined_groups(id),
             throttled: port.throttled.clone(),
