@@ -10,7 +10,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
 PROGRAMS := iperf3:iperf3 ping:iputils-ping arping:iputils-arping tcpdump:tcpdump nft:nftables ip:iproute2 \
     passt:passt qemu-system-x86_64:qemu-system-x86 \
     jq:jq socat:socat tshark:tshark curl:curl python3:python3 ethtool:ethtool ps:procps nsenter:util-linux \
-    valgrind:valgrind tmux:tmux strace:strace radvd:radvd iptables-legacy:iptables mandoc:mandoc \
+    valgrind:valgrind tmux:tmux strace:strace radvd:radvd pimd:pimd iptables-legacy:iptables mandoc:mandoc \
     /usr/bin/jsonschema:python3-jsonschema
 # More programs for `make kernels`.
 EMULATION := qemu-system-x86_64:qemu-system-x86 busybox:busybox cpio:cpio modprobe:kmod strip:binutils

@@ -274,6 +274,48 @@ ip link set br9 up")
     }
 }
 
+/// Runs a PIM-SM router in a container, which queries for groups every other second, until it is ended.
+fn pim_router(s: &Uswitch, h: &TestNetns) -> Process {
+    let config = format!("/run/pimd-{}.conf", h.name());
+    std::fs::write(s.host().path(&config), "igmp-query-interval 2\nphyint eth0 enable\n").unwrap();
+    h.spawn_sh(&format!("exec pimd --foreground --disable-vifs --config={config}"))
+}
+
+/// The address and the port of the IPv4 querier.
+fn querier(s: &Uswitch) -> [String; 2] {
+    let queriers = s.mdb()[0]["querier"].as_array().cloned().unwrap_or_default();
+    let querier = queriers.into_iter().find(|querier| querier["family"] == "inet").expect("a querier");
+    ["address", "port"].map(|key| querier[key].as_str().unwrap_or_default().to_owned())
+}
+
+/// pimd in two containers. It queries from its own address, so it wins against the switch, which queries from 0.0.0.0; the
+/// lower address wins between the two.
+#[test]
+fn obeys_pim_routers() {
+    let s = Uswitch::querier();
+    let [_, h2, h3] = s.containers();
+    let nobody = datagram(&v4(1), "239.9.9.9");
+    wait_until("groups without members are not flooded", || {
+        receivers(&s, &nobody, [&h2, &h3]) == [false, false]
+    });
+    assert_eq!(querier(&s), ["0.0.0.0", ""]);
+    let is_router = |h: &TestNetns| s.mdb()[0]["router"].to_string().contains(h.name());
+    let _higher = pim_router(&s, &h3);
+    wait_until("container3 is a router", || is_router(&h3));
+    assert_eq!(receivers(&s, &nobody, [&h2, &h3]), [false, true]);
+    wait_until("the kernel of the router has the group", || {
+        receivers(&s, &nobody, [&h3]);
+        h3.run("ip mroute show").ok().contains(&format!("({},239.9.9.9)", v4(1)))
+    });
+    wait_until("container3 is the querier", || querier(&s) == [&v4(3), h3.name()]);
+    let _member = join(&h2, "239.1.1.1", None);
+    wait_until("the switch knows the member", || s.has_member(&h2, "239.1.1.1"));
+    assert_eq!(receivers(&s, &datagram(&v4(1), "239.1.1.1"), [&h2, &h3]), [true, true]);
+    let _lower = pim_router(&s, &h2);
+    wait_until("container2 is the querier", || querier(&s) == [&v4(2), h2.name()]);
+    assert!(is_router(&h2) && is_router(&h3));
+}
+
 #[test]
 fn groups_stay_in_their_vlan() {
     let s = Uswitch::with("--ports 3 --guard off --vlan-filtering --mcast-querier on");
