@@ -168,6 +168,11 @@ fn lab_8_vlans() {
     lab("8-vlans.md");
 }
 
+#[test]
+fn lab_9_multicast() {
+    lab("9-multicast.md");
+}
+
 /// Lab 3, because it changes the host most.
 #[test]
 fn lab_works_in_private_namespace() {

@@ -277,7 +277,8 @@ ip link set br9 up")
 /// Runs a PIM-SM router in a container, which queries for groups every other second, until it is ended.
 fn pim_router(s: &Uswitch, h: &TestNetns) -> Process {
     let config = format!("/run/pimd-{}.conf", h.name());
-    std::fs::write(s.host().path(&config), "igmp-query-interval 2\nphyint eth0 enable\n").unwrap();
+    let settings = "igmp-query-interval 2\nphyint eth0 enable\n";
+    std::fs::write(s.host().path(&config), settings).expect("it can be written");
     h.spawn_sh(&format!("exec pimd --foreground --disable-vifs --config={config}"))
 }
 
