@@ -100,14 +100,11 @@ impl MdbCommand {
 
 impl MdbShow {
     fn run(self) -> Result<(), CliError> {
-        let client = self.target.client()?;
-        let names = self.ports.checked(&client)?;
-        let mut reports: Vec<MdbReport> = client.get("/v1/mdb")?;
-        let is_wanted = |port: &String| names.is_empty() || names.contains(port);
+        let (mut reports, shown) = self.ports.list::<MdbReport>(&self.target, "/v1/mdb")?;
         for report in &mut reports {
-            report.mdb.retain(|entry| is_wanted(&entry.port));
-            report.port.retain(|port| is_wanted(&port.port));
-            report.router.values_mut().for_each(|routers| routers.retain(|router| is_wanted(&router.port)));
+            report.mdb.retain(|entry| shown.has(&entry.port));
+            report.port.retain(|port| shown.has(&port.port));
+            report.router.values_mut().for_each(|routers| routers.retain(|router| shown.has(&router.port)));
             report.router.retain(|_, routers| !routers.is_empty());
         }
         if self.json {

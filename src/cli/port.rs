@@ -181,12 +181,8 @@ fn port_address(text: &str) -> Result<PortAddress, String> {
 
 impl PortShow {
     fn run(self) -> Result<(), CliError> {
-        let client = self.target.client()?;
-        let names = self.ports.checked(&client)?;
-        let mut ports: Vec<PortReport> = client.get("/v1/ports")?;
-        if !names.is_empty() {
-            ports.retain(|port| names.contains(&port.ifname));
-        }
+        let (mut ports, shown) = self.ports.list::<PortReport>(&self.target, "/v1/ports")?;
+        ports.retain(|port| shown.has(&port.ifname));
         if self.json { output::json(&ports) } else { output::print(&ports_table(&ports)) }
     }
 }

@@ -22,16 +22,14 @@ pub(super) struct StatsCommand {
 
 impl StatsCommand {
     pub(super) fn run(self) -> Result<(), CliError> {
-        let client = self.target.client()?;
-        let names = self.ports.checked(&client)?;
-        let mut stats: Vec<PortStats> = client.get("/v1/stats")?;
-        if !names.is_empty() {
-            stats.retain(|port| names.contains(&port.ifname));
-        }
-        match names.as_slice() {
-            _ if self.json => output::json(&stats),
-            [] => output::print(&overview(&stats)),
-            _ => output::print(&stats.iter().map(explained).collect::<Vec<_>>().join("\n")),
+        let (mut stats, shown) = self.ports.list::<PortStats>(&self.target, "/v1/stats")?;
+        stats.retain(|port| shown.has(&port.ifname));
+        if self.json {
+            output::json(&stats)
+        } else if shown.is_all() {
+            output::print(&overview(&stats))
+        } else {
+            output::print(&stats.iter().map(explained).collect::<Vec<_>>().join("\n"))
         }
     }
 }

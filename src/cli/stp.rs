@@ -40,12 +40,8 @@ impl StpCommand {
 
 impl StpShow {
     fn run(self) -> Result<(), CliError> {
-        let client = self.target.client()?;
-        let names = self.ports.checked(&client)?;
-        let mut reports: Vec<StpReport> = client.get("/v1/stp")?;
-        for report in &mut reports {
-            report.ports.retain(|port| names.is_empty() || names.contains(&port.ifname));
-        }
+        let (mut reports, shown) = self.ports.list::<StpReport>(&self.target, "/v1/stp")?;
+        reports.iter_mut().for_each(|report| report.ports.retain(|port| shown.has(&port.ifname)));
         if self.json {
             return output::json(&reports);
         }

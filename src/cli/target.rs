@@ -1,6 +1,7 @@
 //! `--name`: the switch that a command connects to.
 
 use clap_complete::ArgValueCompleter;
+use serde::de::DeserializeOwned;
 
 use crate::control::client::ApiClient;
 use crate::control::config::{self, DEFAULT_NAME, InvalidValue};
@@ -29,7 +30,34 @@ pub(super) struct PortList {
     option: Vec<String>,
 }
 
+/// The ports that a command shows: those that were named, or all.
+#[derive(Debug)]
+pub(super) struct ShownPorts(Vec<String>);
+
+impl ShownPorts {
+    /// None was named.
+    pub(super) fn is_all(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether this port is one of them.
+    pub(super) fn has(&self, port: &str) -> bool {
+        self.is_all() || self.0.iter().any(|name| name == port)
+    }
+}
+
 impl PortList {
+    /// Reads a list of the switch, of which the command shows only some ports.
+    pub(super) fn list<T: DeserializeOwned>(
+        &self,
+        target: &Target,
+        path: &str,
+    ) -> Result<(Vec<T>, ShownPorts), CliError> {
+        let client = target.client()?;
+        let shown = ShownPorts(self.checked(&client)?);
+        Ok((client.get(path)?, shown))
+    }
+
     /// The names that were typed, each once.
     pub(super) fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();

@@ -93,12 +93,8 @@ impl VlanCommand {
 
 impl VlanShow {
     fn run(self) -> Result<(), CliError> {
-        let client = self.target.client()?;
-        let names = self.ports.checked(&client)?;
-        let mut ports: Vec<PortVlansReport> = client.get("/v1/vlans")?;
-        if !names.is_empty() {
-            ports.retain(|port| names.contains(&port.ifname));
-        }
+        let (mut ports, shown) = self.ports.list::<PortVlansReport>(&self.target, "/v1/vlans")?;
+        ports.retain(|port| shown.has(&port.ifname));
         if let Some(vid) = self.vid {
             ports.iter_mut().for_each(|port| port.vlans.retain(|vlan| vlan.contains(vid)));
             ports.retain(|port| !port.vlans.is_empty());

@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::switch::mdb::MdbCounts;
+
 /// The multicast database.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MdbReport {
@@ -25,22 +27,11 @@ pub struct MdbReport {
 /// Counters of multicast snooping.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MdbCounters {
-    /// Reports and leaves that were received.
-    pub reports: u64,
-    /// Queries that were received.
-    pub queries: u64,
-    /// Queries that the switch made.
-    pub own_queries: u64,
-    /// Messages that were ignored because they are malformed.
-    pub malformed: u64,
-    /// Members and sources that were refused because the database is full.
-    pub refused_full: u64,
-    /// Members and sources that were refused because of the limit of a port, or of a member.
-    pub refused_limit: u64,
+    /// Those of the messages of hosts and routers.
+    #[serde(flatten)]
+    pub counts: MdbCounts,
     /// Messages that were not evaluated, because they arrived too fast.
     pub lost_messages: u64,
-    /// Queries that were not made, because too many waited.
-    pub lost_queries: u64,
 }
 
 /// A port that has joined a group.

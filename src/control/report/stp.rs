@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::switch::stp::BpduCounts;
+
 /// The spanning tree of a switch, in the words of `ip -d -j link show type bridge`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StpReport {
@@ -71,16 +73,7 @@ pub struct StpPort {
     pub root_block: bool,
     /// Whether root guard blocks the port.
     pub root_blocked: bool,
-    /// Received configuration and RST BPDUs.
-    pub rx_bpdu: u64,
-    /// Received topology change notifications.
-    pub rx_tcn: u64,
-    /// Sent configuration and RST BPDUs.
-    pub tx_bpdu: u64,
-    /// Sent topology change notifications.
-    pub tx_tcn: u64,
-    /// How often the port began to forward.
-    pub transition_fwd: u64,
-    /// How often it stopped learning or forwarding.
-    pub transition_blk: u64,
+    /// What it has received and sent.
+    #[serde(flatten)]
+    pub counts: BpduCounts,
 }

@@ -17,8 +17,8 @@ use crate::control::report::{
 };
 use crate::datapath::PuntedFrame;
 use crate::switch::mdb::{
-    self, Arrival, Entry, EntryChange, EntryState, GroupKey, LinkKey, MdbCounts, MdbEvent, MdbSettings,
-    NewEntry, RouterPort, Snooping,
+    self, Arrival, Entry, EntryChange, EntryState, GroupKey, LinkKey, MdbEvent, MdbSettings, NewEntry,
+    RouterPort, Snooping,
 };
 use crate::switch::{PortId, Punt, Tick, Vid};
 use crate::wire::EthernetFrame;
@@ -202,26 +202,17 @@ impl<M: HostNetwork> Running<M> {
         let is_changed = |record: &PortRecord| record.mcast != mdb::PortSettings::default();
         let changed = self.ports.iter().filter(|(_, record)| is_changed(record));
         let port = changed.map(|(id, record)| mdb_port(record, self.joined_groups(*id))).collect();
-        Ok(MdbReport { mdb, router, querier, port, counters: self.mdb_counters(snooping.counts()) })
+        let counters = MdbCounters {
+            counts: snooping.counts(),
+            lost_messages: self.datapath.lost_punts(Punt::Membership),
+        };
+        Ok(MdbReport { mdb, router, querier, port, counters })
     }
 
     /// How many groups a port has joined, as its limit counts them.
     pub(super) fn joined_groups(&self, port: PortId) -> u32 {
         let entries = self.snooping.as_ref().map_or(0, |snooping| snooping.entries_of(port));
         u32::try_from(entries).unwrap_or(u32::MAX)
-    }
-
-    fn mdb_counters(&self, counts: MdbCounts) -> MdbCounters {
-        MdbCounters {
-            reports: counts.reports,
-            queries: counts.queries,
-            own_queries: counts.own_queries,
-            malformed: counts.malformed,
-            refused_full: counts.refused_full,
-            refused_limit: counts.refused_limit,
-            lost_messages: self.datapath.lost_punts(Punt::Membership),
-            lost_queries: counts.lost_queries,
-        }
     }
 
     fn mdb_entry(&self, entry: &Entry) -> Option<MdbEntry> {

@@ -196,12 +196,7 @@ fn stp_port(ifname: String, port: &PortStatus) -> StpPort {
         guard_tripped: port.guard_tripped,
         root_block: port.config.root_block,
         root_blocked: port.root_blocked,
-        rx_bpdu: port.counts.rx_bpdu,
-        rx_tcn: port.counts.rx_tcn,
-        tx_bpdu: port.counts.tx_bpdu,
-        tx_tcn: port.counts.tx_tcn,
-        transition_fwd: port.counts.transition_fwd,
-        transition_blk: port.counts.transition_blk,
+        counts: port.counts,
     }
 }
 

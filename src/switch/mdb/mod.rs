@@ -18,6 +18,7 @@
 //! it is off here until nothing was refused for a membership interval.
 
 mod admin;
+mod counts;
 mod links;
 mod membership;
 mod querier;
@@ -31,10 +32,11 @@ mod tests;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub use self::admin::{Entry, EntryState, MdbError, NewEntry, RouterPort};
+pub use self::counts::MdbCounts;
 pub use self::querier::OtherQuerier;
 pub use self::settings::{MdbSettings, PortSettings, RouterMode};
 pub use self::snapshot::{Mdb, Scope, Snapshot};
-pub use self::snooping::{Arrival, MdbCounts, OutgoingQuery, Snooping};
+pub use self::snooping::{Arrival, OutgoingQuery, Snooping};
 use super::PortId;
 use crate::wire::ip::{IPV4_HEADER, IPV6_HEADER, protocol};
 use crate::wire::ndp::ALL_NODES;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::counts::MdbCounts;
 use super::links::Links;
 use super::membership::{Asked, Change, FOREVER, Membership, after};
 use super::querier::OtherQuerier;
@@ -21,27 +22,6 @@ use crate::wire::{EtherType, Mac, pim};
 const MAX_EVENTS: usize = 1024;
 /// Queries that wait to be taken: in each VLAN the general queries of both IP versions, and others.
 const MAX_QUERIES: usize = 2 * Vid::MAX as usize + 1024;
-
-/// What happened so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct MdbCounts {
-    /// Reports and leaves that were received.
-    pub reports: u64,
-    /// Queries that were received.
-    pub queries: u64,
-    /// Queries that this switch made.
-    pub own_queries: u64,
-    /// Messages that were ignored because they are malformed.
-    pub malformed: u64,
-    /// Members and sources that were refused because the table is full.
-    pub refused_full: u64,
-    /// Members and sources that were refused because of the limit of the port, or of a member.
-    pub refused_limit: u64,
-    /// Queries that were not made, because too many waited to be sent.
-    pub lost_queries: u64,
-    /// Events that were not kept.
-    pub lost_events: u64,
-}
 
 /// A query to send. The frame is untagged.
 #[derive(Debug, Clone, PartialEq, Eq)]
