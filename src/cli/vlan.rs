@@ -2,7 +2,9 @@
 
 use clap_complete::ArgValueCompleter;
 
-use crate::control::report::{NewVlan, PortVlansReport, VlanReport};
+use serde::Serialize;
+
+use crate::control::report::{NewVlan, PortVlansReport, VlanReport, VlanStats};
 use crate::switch::vlan::VidRange;
 
 use super::complete;
@@ -36,7 +38,10 @@ struct VlanShow {
     /// Show only ports of this VLAN, 1 to 4094
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..4095))]
     vid: Option<u16>,
-    /// Print JSON, as `bridge -c -j vlan show` does
+    /// Show the counters of each VLAN, of all its ports together, from the start of the switch
+    #[arg(long, short)]
+    statistics: bool,
+    /// Print JSON, as `bridge -c -j vlan show` does, or with --statistics as `bridge -s -j vlan show`
     #[arg(long)]
     json: bool,
 }
@@ -93,13 +98,49 @@ impl VlanCommand {
 
 impl VlanShow {
     fn run(self) -> Result<(), CliError> {
-        let (mut ports, shown) = self.ports.list::<PortVlansReport>(&self.target, "/v1/vlans")?;
+        let (all, shown) = self.ports.list::<PortVlansReport>(&self.target, "/v1/vlans")?;
+        let mut ports = all.clone();
         ports.retain(|port| shown.has(&port.ifname));
         if let Some(vid) = self.vid {
             ports.iter_mut().for_each(|port| port.vlans.retain(|vlan| vlan.contains(vid)));
             ports.retain(|port| !port.vlans.is_empty());
         }
-        if self.json { output::json(&ports) } else { output::print(&vlans_table(&ports)) }
+        match (self.statistics, self.json) {
+            (false, true) => output::json(&ports),
+            (false, false) => output::print(&vlans_table(&ports)),
+            (true, json) => {
+                let stats: Vec<VlanStats> = self.target.client()?.get("/v1/vlans/stats")?;
+                let of_ports: Vec<_> = ports.iter().map(|port| PortVlanStats::new(port, &stats)).collect();
+                if json { output::json(&of_ports) } else { output::print(&stats_table(&stats, &ports, &all)) }
+            }
+        }
+    }
+}
+
+/// The VLANs of a port, as `bridge -s -j vlan show` lists them: each has the counters of the VLAN, which are those of all
+/// its ports unless the bridge counts per port (`vlan_stats_per_port`).
+#[derive(Debug, Serialize)]
+struct PortVlanStats<'a> {
+    ifname: &'a str,
+    vlans: Vec<MemberStats<'a>>,
+}
+
+/// A VLAN of a port.
+#[derive(Debug, Serialize)]
+struct MemberStats<'a> {
+    #[serde(flatten)]
+    stats: VlanStats,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    flags: &'a [String],
+}
+
+impl PortVlanStats<'_> {
+    fn new<'a>(port: &'a PortVlansReport, stats: &[VlanStats]) -> PortVlanStats<'a> {
+        let of_vlan = |report: &'a VlanReport| {
+            let stats = stats.iter().filter(move |stats| report.contains(stats.vid.get()));
+            stats.map(|stats| MemberStats { stats: *stats, flags: &report.flags })
+        };
+        PortVlanStats { ifname: &port.ifname, vlans: port.vlans.iter().flat_map(of_vlan).collect() }
     }
 }
 
@@ -120,9 +161,29 @@ fn vlans_table(ports: &[PortVlansReport]) -> String {
     table(["PORT", "VLAN", "PVID", "UNTAGGED"], rows)
 }
 
+/// One line for each VLAN of the shown ports, with the number of its members.
+fn stats_table(stats: &[VlanStats], shown: &[PortVlansReport], all: &[PortVlansReport]) -> String {
+    let members = |ports: &[PortVlansReport], vid| {
+        ports.iter().filter(|port| port.vlans.iter().any(|vlan| vlan.contains(vid))).count()
+    };
+    let rows = stats.iter().filter_map(|vlan| {
+        let ports = members(all, vlan.vid.get());
+        let row = || {
+            let VlanStats { vid, rx_bytes, rx_packets, tx_bytes, tx_packets } = *vlan;
+            [vid.get().into(), ports as u64, rx_packets, rx_bytes, tx_packets, tx_bytes]
+                .map(|n| n.to_string())
+        };
+        (members(shown, vlan.vid.get()) > 0).then(row)
+    });
+    table(["VLAN", "PORTS", "RX FRAMES", "RX BYTES", "TX FRAMES", "TX BYTES"], rows)
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::switch::vlan::{Vid, VlanCounts};
 
     #[test]
     fn table_has_a_line_for_each_vlan() {
@@ -144,6 +205,27 @@ mod tests {
              container1  1      yes   yes\n            \
              10-20\n\
              container2  none\n"
+        );
+    }
+
+    #[test]
+    fn statistics_have_a_line_for_each_vlan_and_the_json_of_bridge() {
+        let vlans = vec![VlanReport { vlan: 10, vlan_end: Some(11), flags: vec!["PVID".into()] }];
+        let ports = [PortVlansReport { ifname: "container1".into(), vlans }];
+        let stats = [9, 10, 11].map(|number| {
+            let counts = VlanCounts { rx_bytes: 60, rx_packets: 1, tx_bytes: 120, tx_packets: 2 };
+            VlanStats::new(Vid::new(number).unwrap(), counts)
+        });
+        assert_eq!(
+            stats_table(&stats, &ports, &ports),
+            "VLAN  PORTS  RX FRAMES  RX BYTES  TX FRAMES  TX BYTES\n\
+             10    1      1          60        2          120\n\
+             11    1      1          60        2          120\n"
+        );
+        let vlan = |vid: u16| json!({"vid": vid, "flags": ["PVID"], "rx_bytes": 60, "rx_packets": 1, "tx_bytes": 120, "tx_packets": 2});
+        assert_eq!(
+            serde_json::to_value(PortVlanStats::new(&ports[0], &stats)).unwrap(),
+            json!({"ifname": "container1", "vlans": [vlan(10), vlan(11)]})
         );
     }
 }

@@ -189,6 +189,7 @@ impl<E: Engine> Worker<E> {
             self.segment[..bytes.len()].copy_from_slice(bytes);
             let length = answer.emit(&self.switch.gateway, &mut self.segment, bytes.len());
             self.outcome.become_answer(&self.switch.vlans);
+            self.counters.count_reply_in_vlan(&self.outcome, length);
             let answered = self.segment[..length].to_vec();
             let frame = Frame { bytes: &answered, vnet: VnetHeader::default() };
             self.mirror_frame(&frame, None, &Steps::default());

@@ -273,7 +273,8 @@ impl Datapath {
         // Control waits for each command, which bounds the channel. A bounded channel would keep the commands that an
         // ended worker has not read, and with them the reply channel on which control waits.
         let (commands, inbox) = unbounded();
-        let (counters, background_counters) = (Arc::<Counters>::default(), Arc::<Counters>::default());
+        let counters = Arc::new(Counters::new(switch.vlans.settings()));
+        let background_counters = Arc::<Counters>::default();
         let setup = WorkerSetup {
             number,
             taken: self.cpus.clone(),

@@ -89,6 +89,7 @@ impl<E: Engine> Worker<E> {
         arrival.extent = Extent { start, length };
         self.put_header(&mut arrival.buffer, arrival.extent);
         self.outcome.become_answer(&self.switch.vlans);
+        self.counters.count_reply_in_vlan(&self.outcome, length);
         if !self.mirrors.is_empty() {
             self.mirror(&arrival, None, &Steps::default());
         }

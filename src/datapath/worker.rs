@@ -351,6 +351,9 @@ impl Decider<'_> {
         of_port.rx_bytes.add(frame.bytes.len() as u64);
         switch.process(now, ingress, frame, outcome, observer);
         counters.count(outcome);
+        if let Some(class) = outcome.class().vlan {
+            counters.count_in_vlan(class, outcome, frame.bytes.len());
+        }
         if outcome.is_notable() {
             let now = now.tick;
             NotableFrame { switch, counters, notifier, now, frame, outcome }.report();

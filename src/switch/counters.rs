@@ -18,7 +18,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::fdb::Learned;
 use super::verdict::Side;
-use super::{DropReason, Outcome, PortId, Ports, Verdict};
+use super::vlan::{Classified, VlanCounters};
+use super::{DropReason, Outcome, PortId, Ports, Verdict, Vid, VlanSettings};
 
 /// A counter with one writer and any number of readers.
 #[derive(Debug, Default)]
@@ -205,12 +206,14 @@ pub struct EngineCounters {
     pub free_buffers: Count,
 }
 
-/// One worker's counters: one block per port.
+/// One worker's counters: one block per port, and one per VLAN if the switch filters VLANs.
 #[derive(Debug)]
 pub struct Counters {
     /// Counters of its I/O engine.
     pub engine: EngineCounters,
     ports: Box<[PortCounters]>,
+    /// By VLAN identifier; empty if the switch does not filter VLANs.
+    vlans: Box<[VlanCounters]>,
 }
 
 impl Default for Counters {
@@ -218,11 +221,23 @@ impl Default for Counters {
         Counters {
             engine: EngineCounters::default(),
             ports: (0..Ports::MAX).map(|_| PortCounters::default()).collect(),
+            vlans: Box::default(),
         }
     }
 }
 
 impl Counters {
+    /// The counters of a worker of a switch with these VLAN settings.
+    pub fn new(settings: &VlanSettings) -> Counters {
+        let vlans = if settings.filtering { VlanCounters::all() } else { Box::default() };
+        Counters { vlans, ..Counters::default() }
+    }
+
+    /// The counters of a VLAN, if the switch filters VLANs.
+    pub fn vlan(&self, vid: Vid) -> Option<&VlanCounters> {
+        self.vlans.get(usize::from(vid.get()))
+    }
+
     /// The counters of one port.
     pub fn port(&self, id: PortId) -> &PortCounters {
         &self.ports[id.index()]
@@ -252,6 +267,23 @@ impl Counters {
         }
         for (port, reason) in outcome.refused() {
             self.port(*port).dropped(*reason);
+        }
+    }
+
+    /// Counts a received frame of `length` bytes in its VLAN.
+    #[inline(never)]
+    pub fn count_in_vlan(&self, class: Classified, outcome: &Outcome, length: usize) {
+        if let Some(vlan) = self.vlan(class.vid) {
+            vlan.count(class, length, outcome.egress_ports().count());
+        }
+    }
+
+    /// Counts the gateway's reply of `length` bytes to the frame of this outcome in its VLAN.
+    pub fn count_reply_in_vlan(&self, outcome: &Outcome, length: usize) {
+        if let Some(class) = outcome.class().vlan
+            && let Some(vlan) = self.vlan(class.vid)
+        {
+            vlan.count_reply(class, length);
         }
     }
 

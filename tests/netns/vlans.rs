@@ -178,6 +178,33 @@ fn vlan_show_has_the_format_of_bridge() {
     assert!(events.contains("VLANs: 7 PVID Egress Untagged, 10, 20, 30, 4094"), "{events}");
 }
 
+/// The counters of a VLAN: in the JSON of `bridge -s -j vlan show`, as a table, and as metrics.
+#[test]
+fn counts_frames_of_each_vlan() {
+    let (s, [h1, _, h3]) = lab("");
+    let counts = |port: usize, vid: u16| {
+        let report = s.json("vlan show --statistics");
+        let vlans = report[port]["vlans"].as_array().expect("its VLANs").clone();
+        let of = vlans.iter().find(|vlan| vlan["vid"] == vid).expect("it is a member").clone();
+        ["rx_packets", "rx_bytes", "tx_packets", "tx_bytes"].map(|key| of[key].as_u64().expect("a number"))
+    };
+    let (before, frames) = (counts(3, 20), 100);
+    let broadcast = frame(Mac::BROADCAST, A, "counted");
+    let sent: Vec<Frame> = (0..frames).map(|_| tagged(&broadcast, 20)).collect();
+    h3.send(&sent);
+    wait_until("all are counted", || counts(3, 20)[0] >= before[0] + frames);
+    let (now, bytes) = (counts(3, 20), broadcast.len() as u64 * frames);
+    assert!(now[1] >= before[1] + bytes && now[2] >= before[2] + frames && now[3] >= before[3] + bytes);
+    let table = s.host().run("uswitch vlan show container3 -s").ok();
+    assert!(table.starts_with("VLAN  PORTS  RX FRAMES"), "{table}");
+    let answered = counts(0, 1);
+    s.host().run("uswitch port set container1 --access 1").ok();
+    h1.run(&format!("ping -n -c 1 -W 5 {GATEWAY_V4}")).ok();
+    // A request for the address and an echo request, and the replies to them.
+    let now = counts(0, 1);
+    assert!(now[0] >= answered[0] + 2 && now[2] >= answered[2] + 2, "{answered:?} {now:?}");
+}
+
 #[test]
 fn bad_values_change_nothing() {
     let (s, _) = lab("");

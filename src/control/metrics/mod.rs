@@ -11,7 +11,7 @@ use std::fmt::Write;
 
 pub(crate) use shared::SharedMetrics;
 
-use super::report::{PortStats, Status};
+use super::report::{PortStats, Status, VlanStats};
 use crate::datapath::BUFFERS;
 use crate::switch::Side;
 
@@ -25,6 +25,8 @@ pub(crate) struct MetricsSnapshot {
     /// Start time in seconds since 1970-01-01 UTC.
     pub(crate) start_time: u64,
     pub(crate) ports: Vec<PortStats>,
+    /// The VLANs that have members, at most 4094.
+    pub(crate) vlans: Vec<VlanStats>,
     /// Whether each port is up.
     pub(crate) up: Vec<(String, bool)>,
     /// Whether each port is blocked.
@@ -155,6 +157,16 @@ const FAMILIES: &[MetricFamily] = &[
     gauge("uswitch_port_up", "Whether the port forwards: 1 if so", |s, out| {
         s.up.iter().for_each(|(port, up)| out.add(&[("port", port)], u64::from(*up)));
     }),
+    counter(
+        "uswitch_vlan_frames_total",
+        "Frames received in the VLAN and sent there, of VLANs with any",
+        |s, out| {
+            vlan_samples(s, out, |vlan| [vlan.rx_packets, vlan.tx_packets]);
+        },
+    ),
+    counter("uswitch_vlan_bytes_total", "Bytes of those frames, without FCS and the tag", |s, out| {
+        vlan_samples(s, out, |vlan| [vlan.rx_bytes, vlan.tx_bytes]);
+    }),
     gauge("uswitch_fdb_entries", "Entries in the forwarding database", |s, out| {
         out.add(&[], s.status.fdb as u64);
     }),
@@ -254,6 +266,16 @@ fn rx_tx_samples(snapshot: &MetricsSnapshot, out: &mut SampleWriter<'_>, counts:
     for port in &snapshot.ports {
         for (direction, count) in ["rx", "tx"].into_iter().zip(counts(port)) {
             out.add(&[("port", &port.ifname), ("direction", direction)], count);
+        }
+    }
+}
+
+/// Samples for received and for sent frames. A VLAN without frames has none, so that a trunk of all VLANs does not make
+/// thousands of series.
+fn vlan_samples(snapshot: &MetricsSnapshot, out: &mut SampleWriter<'_>, counts: fn(&VlanStats) -> [u64; 2]) {
+    for vlan in snapshot.vlans.iter().filter(|vlan| vlan.rx_packets + vlan.tx_packets > 0) {
+        for (direction, count) in ["rx", "tx"].into_iter().zip(counts(vlan)) {
+            out.add(&[("vlan", &vlan.vid.to_string()), ("direction", direction)], count);
         }
     }
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{SharedMetrics, escaped, render};
+use crate::control::report::VlanStats;
 use crate::control::running::Handle;
 use crate::control::running::fake::{config, running};
+use crate::switch::vlan::{Vid, VlanCounts};
 
 /// A parsed metric.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -107,7 +109,10 @@ fn documented() -> BTreeSet<[String; 4]> {
 #[tokio::test]
 async fn metrics_match_the_documentation() {
     let (_bench, mut running) = running(config(|_| {})).await;
-    let metrics = parse_metrics(&render(&running.snapshot()));
+    let mut snapshot = running.snapshot();
+    let counts = VlanCounts { rx_packets: 1, ..VlanCounts::default() };
+    snapshot.vlans = vec![VlanStats::new(Vid::DEFAULT, counts)];
+    let metrics = parse_metrics(&render(&snapshot));
     let row = |(name, metric): (&String, &ParsedMetric)| {
         let labels = metric.labels().into_iter().collect::<Vec<_>>().join(", ");
         let help = metric.help.trim_end_matches('.').to_owned();

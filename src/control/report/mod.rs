@@ -36,7 +36,7 @@ pub use self::port::{
 pub use self::stats::{DELETED, PortStats};
 pub use self::status::{GatewayReport, Health, Status, SwitchSettings, SwitchState};
 pub use self::stp::{StpPort, StpReport};
-pub use self::vlan::{NewVlan, PortVlans, PortVlansReport, VlanQuery, VlanReport};
+pub use self::vlan::{NewVlan, PortVlans, PortVlansReport, VlanQuery, VlanReport, VlanStats};
 
 /// The switch has stopped.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::switch::vlan::{Member, Vid, VidRange};
+use crate::switch::vlan::{Member, Vid, VidRange, VlanCounts};
 
 /// The VLANs of a port, as `bridge -c -j vlan show` lists them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -61,6 +61,31 @@ impl VlanReport {
 fn flags(member: Member) -> Vec<String> {
     let flags = [("PVID", member.pvid), ("Egress Untagged", member.untagged)];
     flags.into_iter().filter(|(_, is_set)| *is_set).map(|(flag, _)| flag.to_owned()).collect()
+}
+
+/// The counters of a VLAN, of all its ports together, with the names of `bridge -j -s vlan show`. They count from the
+/// start of the switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VlanStats {
+    /// The VLAN.
+    #[schema(value_type = u16)]
+    pub vid: Vid,
+    /// Bytes of the received frames, without the tag of the VLAN and FCS.
+    pub rx_bytes: u64,
+    /// Frames that ports of the VLAN admitted to it.
+    pub rx_packets: u64,
+    /// Bytes of the sent frames.
+    pub tx_bytes: u64,
+    /// Frames sent to ports of the VLAN: one for each port that got a copy.
+    pub tx_packets: u64,
+}
+
+impl VlanStats {
+    /// The counters of this VLAN.
+    pub(crate) fn new(vid: Vid, counts: VlanCounts) -> VlanStats {
+        let VlanCounts { rx_bytes, rx_packets, tx_bytes, tx_packets } = counts;
+        VlanStats { vid, rx_bytes, rx_packets, tx_bytes, tx_packets }
+    }
 }
 
 /// A membership to add or to change.

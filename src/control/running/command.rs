@@ -11,7 +11,7 @@ use crate::control::metrics::MetricsSnapshot;
 use crate::control::report::{
     AddedPort, FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, MdbEntryQuery, MdbReport, NewFdbEntry,
     NewMdbEntry, NewPort, NewVlan, PortReport, PortSettings, PortStats, PortVlansReport, Status, StopReport,
-    StpReport, SwitchSettings, VlanQuery,
+    StpReport, SwitchSettings, VlanQuery, VlanStats,
 };
 use crate::control::subscription::Subscription;
 use crate::control::topology::handover::HandedOver;
@@ -43,6 +43,7 @@ pub(crate) enum Command {
     RemoveFdb(FdbEntryQuery, Reply<Result<(), RunError>>),
     FlushFdb(FdbFlushQuery, Reply<Result<usize, RunError>>),
     Vlans(Reply<Vec<PortVlansReport>>),
+    VlanStats(Reply<Vec<VlanStats>>),
     AddVlans(NewVlan, Reply<Result<(), RunError>>),
     RemoveVlans(VlanQuery, Reply<Result<(), RunError>>),
     SetSwitch(SwitchSettings, Reply<Result<Status, RunError>>),

@@ -470,6 +470,7 @@ impl<M: HostNetwork> Running<M> {
             Command::RemoveFdb(entry, reply) => _ = reply.send(self.remove_fdb_entry(&entry)),
             Command::FlushFdb(query, reply) => _ = reply.send(self.flush_fdb(&query)),
             Command::Vlans(reply) => _ = reply.send(self.vlan_reports()),
+            Command::VlanStats(reply) => _ = reply.send(self.vlan_stats()),
             Command::AddVlans(new, reply) => _ = reply.send(self.add_vlans(&new)),
             Command::RemoveVlans(gone, reply) => _ = reply.send(self.remove_vlans(&gone)),
             Command::SetSwitch(settings, reply) => _ = reply.send(self.set_switch(&settings)),

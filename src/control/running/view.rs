@@ -220,6 +220,7 @@ impl<M: HostNetwork> Running<M> {
             status: self.status(),
             start_time: since_epoch.map_or(0, |time| time.as_secs()),
             ports: self.stats(),
+            vlans: self.vlan_stats(),
             up: self.ports.values().map(|port| (port.name.clone(), port.is_up())).collect(),
             blocked: self
                 .ports

@@ -4,10 +4,10 @@ use tracing::info;
 
 use super::{HostNetwork, RunError, Running};
 use crate::control::event::DeviceAspect;
-use crate::control::report::{NewVlan, PortVlans, PortVlansReport, VlanQuery, VlanReport};
+use crate::control::report::{NewVlan, PortVlans, PortVlansReport, VlanQuery, VlanReport, VlanStats};
 use crate::switch::PortId;
 use crate::switch::fdb::{FdbError, FdbKey, FdbState};
-use crate::switch::vlan::{Member, Vid, VidRange};
+use crate::switch::vlan::{Member, Vid, VidRange, VlanCounters, VlanCounts};
 use crate::wire::{Mac, VlanTag};
 
 /// A request names a VLAN that cannot be meant.
@@ -33,6 +33,18 @@ impl<M: HostNetwork> Running<M> {
             vlans: VlanReport::list(self.switch.vlans.of_port(id)),
         };
         self.ports.iter().map(|(id, port)| report((*id, &port.name))).collect()
+    }
+
+    /// The counters of the VLANs that have members.
+    pub(super) fn vlan_stats(&self) -> Vec<VlanStats> {
+        let counted = |vid| {
+            let workers = self.datapath.counters().iter().filter_map(|worker| worker.vlan(vid));
+            let sum = workers.map(VlanCounters::read).fold(VlanCounts::default(), VlanCounts::plus);
+            VlanStats::new(vid, sum)
+        };
+        // Without filtering no VLAN is counted, and the host port may be in the default one.
+        let filtering = self.config.vlans.filtering;
+        self.switch.vlans.in_use().filter(|_| filtering).map(counted).collect()
     }
 
     /// Makes a port a member of VLANs, or changes how it is one.

@@ -46,6 +46,7 @@ use super::report::{
     AddedPort, ErrorCode, ErrorReport, FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, FlushReport,
     Health, MdbEntryQuery, MdbReport, NewFdbEntry, NewMdbEntry, NewPort, NewVlan, PortReport, PortSettings,
     PortStats, PortVlansReport, Status, StopReport, StpReport, SwitchSettings, SwitchState, VlanQuery,
+    VlanStats,
 };
 use super::running::{Command, Handle, RunError};
 use super::trace::{LiveTraceLine, Trace, TraceFilter, TraceRequest};
@@ -81,6 +82,7 @@ pub(crate) fn router(
         .routes(routes!(set_switch))
         .routes(routes!(stp))
         .routes(routes!(list_vlans, add_vlans, remove_vlans))
+        .routes(routes!(vlan_stats))
         .routes(routes!(stats))
         .routes(routes!(self::metrics))
         .routes(routes!(metrics_for_scrapers))
@@ -353,6 +355,12 @@ async fn add_vlans(State(switch): State<Handle>, Body(new): Body<NewVlan>) -> Ap
 async fn remove_vlans(State(switch): State<Handle>, Query(gone): Query<VlanQuery>) -> ApiResult<StatusCode> {
     switch.request(|reply| Command::RemoveVlans(gone, reply)).await??;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Show the counters of the VLANs that have members
+#[utoipa::path(get, path = "/v1/vlans/stats", responses((status = 200, body = [VlanStats])))]
+async fn vlan_stats(State(switch): State<Handle>) -> ApiResult<Json<Vec<VlanStats>>> {
+    Ok(Json(switch.request(Command::VlanStats).await?))
 }
 
 /// Show the counters of all ports

@@ -123,6 +123,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("GET", "/v1/vlans"),
     ("POST", "/v1/vlans"),
     ("DELETE", "/v1/vlans"),
+    ("GET", "/v1/vlans/stats"),
     ("POST", "/v1/handover"),
     ("GET", "/v1/stats"),
     ("GET", "/v1/stp"),

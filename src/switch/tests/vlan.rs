@@ -1,7 +1,7 @@
 //! Decisions of a switch that filters VLANs.
 
 use super::*;
-use crate::switch::vlan::{Member, VlanFault};
+use crate::switch::vlan::{Member, VlanCounts, VlanFault};
 use crate::wire::EthernetFrame;
 
 const TRUNK: PortId = P3;
@@ -170,6 +170,25 @@ fn without_filtering_tags_pass_as_they_are() {
         assert_eq!(copies(&switch, P1, &bytes), expected);
     }
     assert_eq!(switch.fdb.entries().iter().map(|entry| entry.key.vlan).max(), Some(0));
+}
+
+/// Received once, sent once for each copy, and without the tag's four bytes.
+#[test]
+fn counts_frames_of_a_vlan() {
+    let switch = switch_with_vlans();
+    let counters = Counters::new(switch.vlans.settings());
+    let broadcast = frame(Mac::BROADCAST, A, 60);
+    let frames = [(P1, broadcast.clone()), (TRUNK, tagged(&broadcast, 10)), (TRUNK, tagged(&broadcast, 30))];
+    for (port, bytes) in frames {
+        let outcome = outcome(&switch, port, &bytes);
+        if let Some(class) = outcome.class().vlan {
+            counters.count_in_vlan(class, &outcome, bytes.len());
+        }
+    }
+    let counts = |vid| counters.vlan(vid).unwrap().read();
+    let expected = VlanCounts { rx_bytes: 120, rx_packets: 2, tx_bytes: 240, tx_packets: 4 };
+    assert_eq!((counts(V10), counts(V20)), (expected, VlanCounts::default()));
+    assert!(Counters::default().vlan(V10).is_none(), "no memory without filtering");
 }
 
 /// They are of no VLAN, as in the Linux bridge (`br_handle_frame`): also on a port without a PVID.

@@ -26,11 +26,20 @@ impl Classified {
         if self.received == Received::Untagged { frame } else { frame.without_tag() }
     }
 
+    /// The length in bytes of the received frame without the tag of its VLAN.
+    pub(super) fn untagged_length(&self, frame: usize) -> u64 {
+        frame.saturating_sub(self.tag_length()) as u64
+    }
+
+    /// The length of that tag in the received frame.
+    fn tag_length(&self) -> usize {
+        if self.received == Received::Untagged { 0 } else { VLAN_TAG }
+    }
+
     /// A copy of the received bytes without the tag of its VLAN.
     pub fn untagged_bytes(&self, frame: &[u8]) -> Box<[u8]> {
-        let tag = if self.received == Received::Untagged { 0 } else { VLAN_TAG };
         let (addresses, rest) = frame.split_at(ADDRESSES.min(frame.len()));
-        [addresses, rest.get(tag..).unwrap_or_default()].concat().into()
+        [addresses, rest.get(self.tag_length()..).unwrap_or_default()].concat().into()
     }
 }
 

@@ -12,6 +12,7 @@
 //! there need 72 KiB.
 
 mod classify;
+mod counters;
 mod members;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use std::sync::atomic::AtomicU16;
 use serde::{Deserialize, Serialize};
 
 pub use self::classify::{Classified, VlanFault};
+pub use self::counters::{VlanCounters, VlanCounts};
 pub use self::members::Member;
 pub use self::vid::{ParseVidError, Vid, VidRange};
 use super::port_set::SharedPortSet;
