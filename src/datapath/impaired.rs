@@ -187,7 +187,7 @@ impl<E: Engine> Worker<E> {
         self.mirror_frame(&frame, Some(port), &steps);
         if let Verdict::Answer(answer) = self.outcome.verdict() {
             self.segment[..bytes.len()].copy_from_slice(bytes);
-            let length = answer.emit(&self.switch.gateway, &mut self.segment, bytes.len());
+            let length = answer.emit(self.switch.gateway_of(&self.outcome), &mut self.segment, bytes.len());
             self.outcome.become_answer(&self.switch.vlans);
             self.counters.count_reply_in_vlan(&self.outcome, length);
             let answered = self.segment[..length].to_vec();

@@ -85,7 +85,7 @@ impl<E: Engine> Worker<E> {
     pub(super) fn answer(&mut self, mut arrival: Arrival<E::Buffer>, answer: SwitchReply) -> io::Result<()> {
         let Extent { start, length } = arrival.extent;
         let bytes = &mut self.engine.bytes_mut(&mut arrival.buffer)[start..];
-        let length = answer.emit(&self.switch.gateway, bytes, length);
+        let length = answer.emit(self.switch.gateway_of(&self.outcome), bytes, length);
         arrival.extent = Extent { start, length };
         self.put_header(&mut arrival.buffer, arrival.extent);
         self.outcome.become_answer(&self.switch.vlans);

@@ -234,8 +234,8 @@ fn admit_reserved(switch: &Switch, ingress: PortId, group: Mac) -> Result<(), Dr
 /// Checks the addresses that a frame from a container uses. A guarded port's identity excludes the gateway's
 /// addresses, so a violation is checked against the gateway only to choose between the two drop reasons.
 ///
-/// A port's addresses are those in its own VLAN (PVID), and the gateway's those in the VLAN of the host port. In other
-/// VLANs only the source MAC is checked, as behind a tag without VLAN filtering.
+/// A port's addresses are those in its own VLAN (PVID), and a gateway's those in the VLAN of its host port. In other VLANs
+/// only the source MAC is checked, as behind a tag without VLAN filtering.
 #[inline(always)]
 fn check_identity(
     switch: &Switch,
@@ -262,8 +262,11 @@ fn check_identity_in_vlan(
     ethernet: &EthernetFrame<'_>,
 ) -> Result<(), Violation> {
     let untagged = class.untagged(*ethernet);
-    let as_gateway =
-        || if switch.is_gateway_vlan(class.vid) { switch.gateway.check(&untagged) } else { Ok(()) };
+    let as_gateway = || match switch.gateway_in(class.vid) {
+        Some(gateway) if ethernet.src() == gateway.mac.get() => Err(Violation::Gateway(Claim::SourceMac)),
+        Some(gateway) => gateway.check(&untagged),
+        None => Ok(()),
+    };
     let Some(identity) = switch.guards.port(ingress) else { return as_gateway() };
     let is_own = switch.vlans.pvid(ingress) == Some(class.vid);
     let checked = identity.check(if is_own { &untagged } else { ethernet });
@@ -339,7 +342,7 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         observer: &mut O,
     ) -> Verdict {
         let destination = admitted.ethernet.dst();
-        let to_gateway = destination == self.switch.gateway.mac.get();
+        let to_gateway = destination == self.gateway_mac(admitted);
         if !admitted.from_host && (to_gateway || destination.is_group()) {
             let answer = self.answer(admitted);
             observer.note(Step::Asked(answer));
@@ -380,7 +383,7 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
     }
 
     /// The gateway's reply. There is none to a frame with a partial checksum, because no request may have one
-    /// ([`is_in_headers`]), and none in other VLANs than the gateway's.
+    /// ([`is_in_headers`]), and none in a VLAN without a gateway.
     #[inline]
     fn answer(&self, admitted: &Admitted<'_>) -> Option<super::SwitchReply> {
         let Admitted { ethernet, vlan, .. } = admitted;
@@ -389,11 +392,15 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         }
         match vlan {
             None => self.switch.gateway.answer(ethernet),
-            Some(class) if self.switch.is_gateway_vlan(class.vid) => {
-                self.switch.gateway.answer(&class.untagged(*ethernet))
-            }
-            Some(_) => None,
+            Some(class) => self.switch.gateway_in(class.vid)?.answer(&class.untagged(*ethernet)),
         }
+    }
+
+    /// The MAC address of the gateway in the frame's VLAN. In a VLAN without one nobody else has the switch's gateway's.
+    #[inline]
+    fn gateway_mac(&self, admitted: &Admitted<'_>) -> Mac {
+        let in_vlan = admitted.vlan.filter(|_| VLANS).and_then(|class| self.switch.gateway_in(class.vid));
+        in_vlan.unwrap_or(&self.switch.gateway).mac.get()
     }
 
     /// Sends unicast to one port.

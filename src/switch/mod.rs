@@ -153,9 +153,22 @@ impl Switch {
         Switch { vlans: Vlans::new(settings), ..self }
     }
 
-    /// Whether the gateway's addresses are in this VLAN: the one of the host port's untagged frames.
-    fn is_gateway_vlan(&self, vid: Vid) -> bool {
-        self.vlans.gateway_vid() == Some(vid)
+    /// The gateway in a VLAN: its own, or the switch's gateway in the VLAN of the host port's untagged frames.
+    fn gateway_in(&self, vid: Vid) -> Option<&Gateway> {
+        let of_host_port = || (self.vlans.host_vid() == Some(vid)).then_some(&self.gateway);
+        self.vlans.gateway(vid).or_else(of_host_port)
+    }
+
+    /// The gateway that answers a frame.
+    pub fn gateway_of(&self, outcome: &Outcome) -> &Gateway {
+        let in_vlan = outcome.class().vlan.and_then(|class| self.gateway_in(class.vid));
+        in_vlan.unwrap_or(&self.gateway)
+    }
+
+    /// Whether a gateway has this MAC address.
+    pub fn is_gateway_mac(&self, mac: Mac) -> bool {
+        let of_vlans = Vid::all().filter_map(|vid| self.vlans.gateway(vid));
+        of_vlans.chain([&self.gateway]).any(|gateway| gateway.mac.get() == mac)
     }
 
     /// Whether frames from a port to a reserved group address are forwarded.

@@ -31,7 +31,7 @@ impl PortId {
 pub struct Port {
     /// The link is up, and the port forwards: it is neither being removed nor blocked.
     pub up: bool,
-    /// This is the host port. A switch has at most one.
+    /// It leads to the host: the host port, or that of a VLAN's gateway.
     pub host: bool,
     /// The device accepts super-frames and partial checksums.
     pub offload: bool,

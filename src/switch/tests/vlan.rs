@@ -133,6 +133,59 @@ fn gateway_addresses_are_free_in_other_vlans() {
     assert_eq!(run(&switch, P2, &frame(GATEWAY, A, 60)), Verdict::Drop(DropReason::NoHostPort));
 }
 
+/// VLAN 20 has a gateway of its own, with a MAC that its device has got since, on the host port P4.
+fn switch_with_vlan_gateway() -> (Switch, Mac) {
+    let switch = switch_with_vlans();
+    let own_mac = Mac([2, 0, 0, 0, 0x20, 1]);
+    let gateway = Gateway { mac: own_mac.into(), ipv4: vec![[192, 0, 2, 129].into()], ipv6: Vec::new() };
+    switch.vlans.set_gateway(V20, gateway);
+    let p4 = switch.ports.add(Port { host: true, ..PORT }).unwrap();
+    switch.vlans.add(p4, V20, Member::ACCESS);
+    switch.fdb.add(T0, FdbKey { vlan: 20, mac: own_mac }, p4, FdbState::Permanent).unwrap();
+    (switch, own_mac)
+}
+
+#[test]
+fn gateway_of_a_vlan_answers_there_only() {
+    let (switch, own_mac) = switch_with_vlan_gateway();
+    let asks = |address| arp(Mac::BROADCAST, [192, 0, 2, 140], address);
+    let (own, of_host_port) = (asks([192, 0, 2, 129]), asks([192, 0, 2, 1]));
+    for (port, bytes, sender_mac) in
+        [(P2, own.clone(), own_mac), (TRUNK, tagged(&own, 20), own_mac), (P1, of_host_port.clone(), GATEWAY)]
+    {
+        let outcome = outcome(&switch, port, &bytes);
+        let Verdict::Answer(answer) = outcome.verdict() else { panic!("{outcome:?}") };
+        let mut reply = [&bytes[..], &[0; GatewayReply::GROWTH]].concat();
+        answer.emit(switch.gateway_of(&outcome), &mut reply, bytes.len());
+        let behind_tag = EthernetFrame::new_checked(&reply).unwrap().innermost().1;
+        assert_eq!(Arp::parse(&reply[behind_tag..]).unwrap().sender_mac, sender_mac);
+    }
+    for (port, bytes) in [(P1, own.clone()), (P2, of_host_port), (TRUNK, tagged(&own, 10))] {
+        assert_eq!(run(&switch, port, &bytes), Verdict::Flood, "in another VLAN it is another's address");
+    }
+    assert_eq!(run(&switch, P2, &frame(own_mac, A, 60)), Verdict::Forward(PortId(4)));
+    assert_eq!(run(&switch, P1, &frame(own_mac, B, 60)), Verdict::Flood);
+}
+
+#[test]
+fn identity_of_a_vlans_gateway_is_protected_there() {
+    let (switch, own_mac) = switch_with_vlan_gateway();
+    let claim = arp(Mac::BROADCAST, [192, 0, 2, 129], [192, 0, 2, 9]);
+    let spoofed = Verdict::Drop(DropReason::SpoofedGateway);
+    for (port, bytes) in [
+        (P2, claim.clone()),
+        (TRUNK, tagged(&claim, 20)),
+        (P2, frame(B, own_mac, 60)),
+        (P2, frame(B, GATEWAY, 60)),
+    ] {
+        assert_eq!(run(&switch, port, &bytes), spoofed);
+    }
+    assert_eq!(run(&switch, P1, &claim), Verdict::Flood, "the address is free in VLAN 10");
+    let addresses = vec![[192, 0, 2, 140].into()];
+    switch.set_guard(P2, Some(&Identity { mac: A, addresses, earlier_mac: None }));
+    assert_eq!(run(&switch, P2, &claim), spoofed);
+}
+
 #[test]
 fn guard_checks_the_addresses_of_the_ports_own_vlan() {
     let switch = switch_with_vlans();

@@ -109,9 +109,9 @@ impl Vlans {
         Vid::new(self.pvids.get(port.index())?.load(Ordering::Acquire))
     }
 
-    /// The VLAN of the gateway's addresses: that of the untagged frames of the host port.
+    /// The VLAN of the untagged frames of the host port, where the addresses of the switch's gateway are.
     #[inline]
-    pub fn gateway_vid(&self) -> Option<Vid> {
+    pub fn host_vid(&self) -> Option<Vid> {
         self.pvid(PortId(self.host.load(Ordering::Acquire)))
     }
 

@@ -28,7 +28,7 @@ pub use self::counters::{VlanCounters, VlanCounts};
 pub use self::members::Member;
 pub use self::vid::{ParseVidError, Vid, VidRange};
 use super::port_set::SharedPortSet;
-use super::{PortId, Ports};
+use super::{Gateway, PortId, Ports};
 use crate::wire::EtherType;
 
 /// The protocol of a switch's VLAN tags.
@@ -90,6 +90,8 @@ pub struct Vlan {
     pub(super) members: SharedPortSet,
     /// Those on which its frames leave without a tag.
     untagged: SharedPortSet,
+    /// The gateway that has its addresses in this VLAN.
+    gateway: OnceLock<Box<Gateway>>,
 }
 
 impl Default for Vlans {
@@ -124,6 +126,18 @@ impl Vlans {
     #[inline]
     fn vlan(&self, number: u16) -> Option<&Vlan> {
         self.vlans.get(usize::from(number))?.get().map(|vlan| &**vlan)
+    }
+
+    /// Gives a VLAN a gateway of its own, before the switch forwards. It has one at most.
+    pub fn set_gateway(&self, vid: Vid, gateway: Gateway) {
+        let vlan = self.vlans[usize::from(vid.get())].get_or_init(Box::default);
+        vlan.gateway.get_or_init(|| Box::new(gateway));
+    }
+
+    /// The gateway that a VLAN has of its own.
+    #[inline]
+    pub fn gateway(&self, vid: Vid) -> Option<&Gateway> {
+        self.vlan(vid.get())?.gateway.get().map(|gateway| &**gateway)
     }
 
     /// Whether a port is a member of a VLAN.
