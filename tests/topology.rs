@@ -62,6 +62,7 @@ fn config(ports: u16) -> Config {
         devices: Vec::new(),
         sockets: Vec::new(),
         vlans: VlanSettings::default(),
+        vlan_gateways: Vec::new(),
         choose: Choose::default(),
         gateways: vec!["172.16.0.1/24".parse().unwrap(), "fd00:172:16::1/64".parse().unwrap()],
         name: "uswitch0".to_owned(),

@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode, ExitStatus};
 
 use clap_complete::ArgValueCompleter;
 
-use crate::control::config::HOST;
+use crate::control::config::is_host_port;
 use crate::control::report::{PortKind, PortReport, Status};
 use crate::control::topology::TopologyError;
 use crate::sys;
@@ -79,7 +79,7 @@ impl ExecCommand {
         let client = self.target.client()?;
         let status: Status = client.get("/v1/status")?;
         let port = match self.container.as_str() {
-            HOST => None,
+            name if is_host_port(name) => None,
             name => Some(client.get::<PortReport>(&format!("/v1/ports/{name}"))?),
         };
         let pid = client.pid()?;

@@ -126,6 +126,10 @@ pub(super) struct StartOptions {
     /// VLAN of a new port, 1 to 4094, or 0 for none [default: 1]
     #[arg(long, value_name = "VLAN")]
     vlan_default_pvid: Option<u64>,
+    /// Addresses of the gateway in a VLAN, as in 10=172.16.10.1/24; may be repeated. The host routes between these
+    /// VLANs
+    #[arg(long, value_name = "VLAN=CIDR[,CIDR]...")]
+    vlan_gateway: Vec<String>,
     /// Transmit queue length of the containers' devices in frames, 1 to 1000000 [default: the kernel's]
     #[arg(long, value_name = "N")]
     txqueuelen: Option<u64>,
@@ -178,6 +182,7 @@ impl From<StartOptions> for Options {
             vlan_filtering: typed.vlan_filtering,
             vlan_protocol: typed.vlan_protocol,
             vlan_default_pvid: typed.vlan_default_pvid,
+            vlan_gateway: typed.vlan_gateway,
             txqueuelen: typed.txqueuelen,
             metrics: typed.metrics,
             verbose: typed.verbose,

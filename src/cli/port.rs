@@ -7,7 +7,7 @@ use clap::ValueHint;
 use clap_complete::ArgValueCompleter;
 use ipnet::IpNet;
 
-use crate::control::config::{self, HOST, InvalidValue};
+use crate::control::config::{self, InvalidValue};
 use crate::control::report::{AddedPort, NewPort, NewSocket, PortBlock, PortKind, PortReport, SocketType};
 use crate::switch::mdb;
 use crate::sys::ethtool;
@@ -128,7 +128,7 @@ struct PortDel {
 
 /// Checks that a port can have this name.
 pub(super) fn port_name(name: &str) -> Result<String, InvalidValue> {
-    if name == HOST { Ok(name.to_owned()) } else { container_name(name) }
+    if config::is_host_port(name) { Ok(name.to_owned()) } else { container_name(name) }
 }
 
 fn container_name(name: &str) -> Result<String, InvalidValue> {

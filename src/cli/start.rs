@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::control::config::{DEFAULT_NAME, HOST};
+use crate::control::config::{DEFAULT_NAME, is_host_port};
 use crate::control::log::{self, Log, LogDestination};
 use crate::control::report::{PortReport, Status};
 use crate::control::service::{self, ServiceOutcome, ServiceOutputs, StartedSwitch};
@@ -128,7 +128,7 @@ const NAME: &str = "uswitch";
 
 /// What was created, and commands to try next.
 fn summary(status: &Status, ports: &[PortReport], program: &str, detached: bool) -> String {
-    let containers: Vec<&PortReport> = ports.iter().filter(|port| port.ifname != HOST).collect();
+    let containers: Vec<&PortReport> = ports.iter().filter(|port| !is_host_port(&port.ifname)).collect();
     let mut text = format!(
         "{} forwards between {} ({}, {}).\n",
         status.name,
@@ -147,9 +147,12 @@ fn summary(status: &Status, ports: &[PortReport], program: &str, detached: bool)
     }
     let row = |name: &str, mac: String, addresses: String| [name.to_owned(), mac, addresses];
     let gateway = row("gateway", status.gateway.mac.to_string(), joined(&status.gateway.addresses));
+    let of_vlans = status.vlan_gateways.iter().map(|gateway| {
+        row(&format!("VLAN {}", gateway.vlan), gateway.mac.to_string(), joined(&gateway.addresses))
+    });
     let listed = containers.iter().take(MOST_LISTED);
     let rows = listed.map(|port| row(&port.ifname, port.address.to_string(), joined(&port.addresses)));
-    text += &format!("\n{}", table(["CONTAINER", "MAC", "ADDRESSES"], rows.chain([gateway])));
+    text += &format!("\n{}", table(["CONTAINER", "MAC", "ADDRESSES"], rows.chain([gateway]).chain(of_vlans)));
     if containers.len() > MOST_LISTED {
         text += &format!("and {} more: {program} port show\n", containers.len() - MOST_LISTED);
     }
@@ -195,6 +198,7 @@ mod tests {
                 mac: Mac([2, 0, 0, 0, 0, 0]),
                 addresses: vec!["172.16.0.1".parse().unwrap()],
             },
+            vlan_gateways: Vec::new(),
             mac_prefix: "02:00:00:00".to_owned(),
             nat: false,
             internal: false,

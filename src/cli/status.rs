@@ -1,6 +1,6 @@
 //! `uswitch status`: shows a running switch in a few lines.
 
-use crate::control::report::{Status, SwitchState};
+use crate::control::report::{Status, SwitchState, VlanGatewayReport};
 
 use super::error::CliError;
 use super::output::{self, counted, duration, joined};
@@ -80,7 +80,15 @@ fn text(status: &Status) -> String {
         ("lost", format!("{} worker notices, {} events", status.lost_notices, status.lost_events)),
     ];
     let line = |(what, value): (&str, String)| format!("  {what:<10} {value}\n");
-    format!("{}\n{state}", status.name) + &lines.map(line).concat()
+    format!("{}\n{state}", status.name) + &lines.map(line).concat() + &vlan_gateways(status)
+}
+
+/// A line for each VLAN with a gateway of its own.
+fn vlan_gateways(status: &Status) -> String {
+    let line = |VlanGatewayReport { vlan, ifname, mac, addresses }: &VlanGatewayReport| {
+        format!("  {:<10} gateway {} ({mac}) on {ifname}\n", format!("VLAN {vlan}"), joined(addresses))
+    };
+    status.vlan_gateways.iter().map(line).collect()
 }
 
 /// Why the switch is degraded.

@@ -165,10 +165,10 @@ impl Switch {
         in_vlan.unwrap_or(&self.gateway)
     }
 
-    /// Whether a gateway has this MAC address.
-    pub fn is_gateway_mac(&self, mac: Mac) -> bool {
+    /// The MAC addresses of the gateways.
+    pub fn gateway_macs(&self) -> impl Iterator<Item = Mac> + '_ {
         let of_vlans = Vid::all().filter_map(|vid| self.vlans.gateway(vid));
-        of_vlans.chain([&self.gateway]).any(|gateway| gateway.mac.get() == mac)
+        of_vlans.chain([&self.gateway]).map(|gateway| gateway.mac.get())
     }
 
     /// Whether frames from a port to a reserved group address are forwarded.

@@ -60,6 +60,7 @@ mod throttling;
 mod trace;
 mod traffic;
 mod visibility;
+mod vlan_routing;
 mod vlan_trunks;
 mod vlans;
 mod watch;

@@ -5,7 +5,7 @@ use crate::harness::{
 };
 
 /// Connects the host to a machine named "internet", which has no routes to the containers.
-const INTERNET: &str = "
+pub const INTERNET: &str = "
 ip netns add internet
 ip link add wan type veth peer name eth0 netns internet
 ip addr add 203.0.113.1/24 dev wan

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use super::subnets::MOST_SUBNETS;
+use super::vlan_gateways::MOST_VLAN_GATEWAYS;
 use crate::control::addressing::ParseMacPrefixError;
 use crate::control::format::counted;
 use crate::control::report::SocketType;
+use crate::switch::vlan::{ParseVidError, Vid};
 
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +93,7 @@ pub enum InvalidValue {
     /// Not a name for a container.
     #[error(
         "'{0}' cannot name a container: use 1 to 63 letters, digits, '.', '_' or '-', start with a letter or digit, and \
-         do not use 'host'"
+         do not use 'host' or 'host.VLAN'"
     )]
     ContainerName(String),
     /// Out of range.
@@ -182,6 +184,35 @@ pub enum InvalidValue {
     /// A parameter of the spanning tree, which is off.
     #[error("it has no effect without the spanning tree: turn 'stp' on")]
     WithoutStp,
+    /// Not a VLAN with addresses.
+    #[error(
+        "'{0}' is not a VLAN with its gateway: write one like 10=172.16.10.1/24 or 10=172.16.10.1/24,2001:db8:10::1/64"
+    )]
+    VlanGatewaySyntax(String),
+    /// Not a VLAN.
+    #[error(transparent)]
+    Vlan(#[from] ParseVidError),
+    /// The network or broadcast address of a subnet. A host address of it.
+    #[error("{0} is not the address of a host: use one like {1}")]
+    NotHostAddress(IpNet, IpAddr),
+    /// Two gateways of one VLAN.
+    #[error("VLAN {0} is given twice: list its addresses, separated by commas")]
+    VlanGatewayTwice(Vid),
+    /// More than the limit.
+    #[error("{0} gateways of VLANs are too many: give at most {MOST_VLAN_GATEWAYS}")]
+    TooManyVlanGateways(usize),
+    /// The host port is a member of the VLAN.
+    #[error(
+        "the host port is in VLAN {0}: give that gateway with 'subnet' and 'gateway', or put the host port into another \
+         VLAN ([port.host])"
+    )]
+    VlanOfHostPort(Vid),
+    /// Options that a gateway of a VLAN excludes.
+    #[error("'internal' and 'no-gateway' exclude 'vlan-gateway': give only one of them")]
+    NoVlanGateway,
+    /// VLANs of the host port of a VLAN's gateway.
+    #[error("the host port of a VLAN's gateway stays in its VLAN")]
+    FixedVlan,
     /// VLANs of a port without VLAN filtering.
     #[error("VLANs need vlan-filtering: turn it on, or omit the VLANs")]
     NoVlanFiltering,

@@ -9,6 +9,7 @@ pub(crate) mod spanning_tree;
 mod subnets;
 #[cfg(test)]
 mod tests;
+mod vlan_gateways;
 mod workers;
 
 use std::collections::BTreeMap;
@@ -22,15 +23,19 @@ use serde::{Deserialize, Serialize};
 
 pub use self::error::{ConfigError, InvalidValue};
 pub use self::mtu::{LARGEST_MTU, SMALLEST_MTU, SMALLEST_MTU_V6, mtu};
-pub use self::names::{DEFAULT_NAME, HOST, container_name, device_name};
+pub use self::names::{
+    DEFAULT_NAME, HOST, container_name, device_name, is_host_port, vlan_host_port, vlan_of_host_port,
+};
 pub(crate) use self::port_settings::mcast_settings;
 pub use self::port_settings::{port_settings, port_vlans};
 pub use self::sockets::{NamedSocket, check_socket, name_of_socket};
 pub use self::spanning_tree::StpMode;
 pub use self::subnets::is_special;
+pub use self::vlan_gateways::VlanGateway;
 
 use self::mtu::smallest_mtu;
 use self::subnets::address_plan;
+use self::vlan_gateways::vlan_gateways;
 use self::workers::{busy_poll, cpus, default_workers, placement};
 use super::addressing::MacPrefix;
 use super::log::LogLevel;
@@ -125,6 +130,8 @@ pub struct Config {
     pub stp: Option<BridgeConfig>,
     /// VLANs.
     pub vlans: VlanSettings,
+    /// The VLANs with a gateway of their own.
+    pub vlan_gateways: Vec<VlanGateway>,
     /// Transmit queue length of the devices; none for the kernel's default.
     pub txqueuelen: Option<u32>,
     /// Loopback address of the metrics, which the API serves too.
@@ -174,6 +181,23 @@ impl Config {
         self.gateways.iter().map(IpNet::addr)
     }
 
+    /// The gateway of a VLAN that has one of its own.
+    pub fn vlan_gateway(&self, vid: Vid) -> Option<&VlanGateway> {
+        self.vlan_gateways.iter().find(|gateway| gateway.vid == vid)
+    }
+
+    /// The addresses of all gateways.
+    pub fn all_gateways(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let of_vlans = self.vlan_gateways.iter().flat_map(|gateway| &gateway.addresses);
+        self.gateways.iter().chain(of_vlans).map(IpNet::addr)
+    }
+
+    /// The subnets of the switch, and those of its VLANs.
+    pub fn all_subnets(&self) -> impl Iterator<Item = IpNet> + '_ {
+        let of_vlans = self.vlan_gateways.iter().flat_map(VlanGateway::subnets);
+        self.subnets.iter().copied().chain(of_vlans)
+    }
+
     /// The name of container `n`, from 1.
     pub fn container(&self, n: u16) -> String {
         format!("{}{n}", self.prefix)
@@ -192,7 +216,7 @@ impl Config {
 
     /// The smallest MTU that the subnets allow.
     pub fn smallest_mtu(&self) -> u32 {
-        smallest_mtu(&self.subnets)
+        smallest_mtu(&self.all_subnets().collect::<Vec<_>>())
     }
 }
 
@@ -218,6 +242,7 @@ impl Options {
             "fdb-max" => self.fdb_max.is_some(),
             "group-fwd-mask" => self.group_fwd_mask.is_some(),
             "vlan-default-pvid" => self.vlan_default_pvid.is_some(),
+            "vlan-gateway" => !self.vlan_gateway.is_empty(),
             "metrics" => self.metrics.is_some(),
             "port" => !self.port.is_empty(),
             "stp" => self.stp.is_some(),
@@ -245,6 +270,9 @@ fn check(options: Options) -> Checked<Config> {
     let (nat, internal) = nat(&options)?;
     let (mcast_snooping, mcast_querier) = multicast(&options)?;
     let (stp, vlans) = (spanning_tree::bridge(&options)?, vlans(&options)?);
+    let vlan_gateways = vlan_gateways(&options, &name, &vlans, &subnets)?;
+    let all_subnets: Vec<IpNet> =
+        subnets.iter().copied().chain(vlan_gateways.iter().flat_map(VlanGateway::subnets)).collect();
     Ok(Config {
         gateways,
         mac_prefix: mac_prefix(options.mac_prefix.as_deref().unwrap_or(PLACEHOLDER_MAC_PREFIX))?,
@@ -263,7 +291,7 @@ fn check(options: Options) -> Checked<Config> {
         hub: options.hub.unwrap_or(false),
         mcast_snooping,
         mcast_querier,
-        mtu: options.mtu.map_or(Ok(1500), |mtu| self::mtu(mtu, &subnets)).map_err(|why| ("mtu", why))?,
+        mtu: options.mtu.map_or(Ok(1500), |mtu| self::mtu(mtu, &all_subnets)).map_err(|why| ("mtu", why))?,
         workers: number("workers", options.workers, default_workers(cpus()), 1..=64)?,
         engine: options.engine.unwrap_or_default(),
         fast_path: options.fast_path.unwrap_or_default(),
@@ -274,6 +302,7 @@ fn check(options: Options) -> Checked<Config> {
         fdb_max: number("fdb-max", options.fdb_max, 8192, 16..=FDB_MOST)?,
         group_fwd_mask: number("group-fwd-mask", options.group_fwd_mask, 0, 0..=0xffff)?,
         vlans,
+        vlan_gateways,
         metrics: options.metrics.map(metrics).transpose()?,
         log: log_level(options.verbose),
         port_settings: port_settings::of_file(options.port)?,

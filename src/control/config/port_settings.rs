@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use super::{Checked, FDB_MOST, HOST, InvalidValue, container_name, range_error, spanning_tree};
+use super::{
+    Checked, FDB_MOST, InvalidValue, container_name, is_host_port, range_error, spanning_tree,
+    vlan_of_host_port,
+};
 use crate::control::report::{DirectionImpairment, PortLimit, PortSettings, PortVlans};
 use crate::switch::LimitKind;
 use crate::switch::mdb::{self, MdbSettings, RouterMode};
@@ -14,8 +17,11 @@ use crate::switch::stp::PortConfig;
 /// # Errors
 /// A setting is out of range, or the host port cannot have it.
 pub fn port_settings(name: &str, settings: &PortSettings) -> Result<(), InvalidValue> {
-    if settings.guard.is_some() && name == HOST {
+    if settings.guard.is_some() && is_host_port(name) {
         return Err(InvalidValue::HostPortGuard);
+    }
+    if settings.vlan.is_some() && vlan_of_host_port(name).is_some() {
+        return Err(InvalidValue::FixedVlan);
     }
     check_range(settings.fdb_max_learned, 0..=FDB_MOST)?;
     settings.vlan.as_ref().map_or(Ok(()), port_vlans)?;
@@ -81,7 +87,7 @@ pub fn port_vlans(vlans: &PortVlans) -> Result<(), InvalidValue> {
 /// Checks the tables `[port.NAME]` of a configuration file.
 pub(super) fn of_file(ports: BTreeMap<String, PortSettings>) -> Checked<BTreeMap<String, PortSettings>> {
     for (name, settings) in &ports {
-        let known = if name == HOST { Ok(()) } else { container_name(name) };
+        let known = if is_host_port(name) { Ok(()) } else { container_name(name) };
         known
             .and_then(|()| port_settings(name, settings))
             .map_err(|why| ("port", InvalidValue::OfPort { name: name.clone(), why: Box::new(why) }))?;

@@ -34,7 +34,7 @@ pub use self::port::{
     PortSettings, SocketType, Throttled,
 };
 pub use self::stats::{DELETED, PortStats};
-pub use self::status::{GatewayReport, Health, Status, SwitchSettings, SwitchState};
+pub use self::status::{GatewayReport, Health, Status, SwitchSettings, SwitchState, VlanGatewayReport};
 pub use self::stp::{StpPort, StpReport};
 pub use self::vlan::{NewVlan, PortVlans, PortVlansReport, VlanQuery, VlanReport, VlanStats};
 

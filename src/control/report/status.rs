@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::switch::Vid;
 use crate::wire::Mac;
 
 /// Whether a switch works.
@@ -92,6 +93,9 @@ pub struct Status {
     pub subnets: Vec<IpNet>,
     /// The gateway.
     pub gateway: GatewayReport,
+    /// The gateways of VLANs that have one of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vlan_gateways: Vec<VlanGatewayReport>,
     /// The first four octets of the MAC addresses.
     pub mac_prefix: String,
     /// Whether traffic that leaves the host is masqueraded (NAT).
@@ -142,6 +146,22 @@ pub struct GatewayReport {
     /// Its address in each subnet.
     #[schema(value_type = Vec<String>)]
     pub addresses: Vec<IpAddr>,
+}
+
+/// The gateway of a VLAN.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VlanGatewayReport {
+    /// The VLAN.
+    #[schema(value_type = u16)]
+    pub vlan: Vid,
+    /// Its host port.
+    pub ifname: String,
+    /// Its MAC address.
+    #[schema(value_type = String, example = "02:5e:10:00:00:00")]
+    pub mac: Mac,
+    /// Its addresses, each with the prefix length of its subnet.
+    #[schema(value_type = Vec<String>)]
+    pub addresses: Vec<IpNet>,
 }
 
 /// Settings of the switch to change. Missing ones stay as they are.

@@ -179,6 +179,10 @@ impl HostNetwork for FakeNetwork {
         self.make("host", &spec)
     }
 
+    fn add_vlan_host_port(&mut self, spec: &PortSpec) -> Result<Device, TopologyError> {
+        self.make(&spec.ifname, spec)
+    }
+
     fn add_port(&mut self, attachment: &Attachment) -> Result<Device, TopologyError> {
         let spec = match attachment {
             Attachment::Tap(spec) => spec.clone(),

@@ -3,7 +3,7 @@
 use tracing::info;
 
 use super::{HostNetwork, RunError, Running, VlanError};
-use crate::control::config::HOST;
+use crate::control::config::is_host_port;
 use crate::control::report::{FdbEntryQuery, FdbFlushQuery, NewFdbEntry, NewFdbState};
 use crate::switch::PortId;
 use crate::switch::fdb::{FdbEntry, FdbKey, FdbKind};
@@ -25,7 +25,7 @@ impl<M: HostNetwork> Running<M> {
         let id = self.port_named(&entry.ifname)?;
         let key = FdbKey { vlan: self.entry_vlan(id, entry.vlan)?, mac: entry.mac };
         self.refuse_gateway(entry.mac)?;
-        if entry.state == NewFdbState::Permanent && (entry.ifname != HOST || entry.sticky) {
+        if entry.state == NewFdbState::Permanent && (!is_host_port(&entry.ifname) || entry.sticky) {
             return Err(RunError::PermanentEntry);
         }
         let kind = FdbKind { state: entry.state.into(), sticky: entry.sticky };
@@ -55,9 +55,9 @@ impl<M: HostNetwork> Running<M> {
     /// Removes the matching entries, except the gateway's. Returns how many.
     pub(super) fn flush_fdb(&mut self, query: &FdbFlushQuery) -> Result<usize, RunError> {
         let port = query.ifname.as_deref().map(|name| self.port_named(name)).transpose()?;
-        let gateway = self.switch.gateway.mac.get();
+        let gateways: Vec<Mac> = self.switch.gateway_macs().collect();
         let count = self.switch.fdb.remove_matching(|entry| {
-            entry.key.mac != gateway
+            !gateways.contains(&entry.key.mac)
                 && port.is_none_or(|port| port == entry.port)
                 && query.vlan.is_none_or(|vlan| vlan == entry.key.vlan)
                 && query.matches_kind(entry.kind)
@@ -68,7 +68,8 @@ impl<M: HostNetwork> Running<M> {
 
     /// The gateway's entry is the switch's own.
     fn refuse_gateway(&self, mac: Mac) -> Result<(), RunError> {
-        if mac == self.switch.gateway.mac.get() { Err(RunError::GatewayEntry(mac)) } else { Ok(()) }
+        let is_gateway = self.switch.gateway_macs().any(|gateway| gateway == mac);
+        if is_gateway { Err(RunError::GatewayEntry(mac)) } else { Ok(()) }
     }
 
     /// Limits the addresses that a port learns; 0 ends the limit.

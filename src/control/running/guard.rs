@@ -106,7 +106,7 @@ impl<M: HostNetwork> Running<M> {
         let others = self.ports.iter().filter(|(other, _)| **other != id);
         mac.is_group()
             || mac.is_zero()
-            || mac == self.switch.gateway.mac.get()
+            || self.switch.gateway_macs().any(|gateway| gateway == mac)
             || self.switch.fdb.entries_of(mac).any(|entry| entry.port != id)
             || others.into_iter().any(|(_, record)| {
                 let bound = record.guard.identity.as_ref().map(|identity| identity.mac);

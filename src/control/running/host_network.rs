@@ -18,6 +18,8 @@ use crate::wire::Mac;
 pub(crate) trait HostNetwork {
     /// As [`Topology::add_host_port`].
     fn add_host_port(&mut self, config: &Config, gateway: Mac) -> Result<Device, TopologyError>;
+    /// As [`Topology::add_vlan_host_port`].
+    fn add_vlan_host_port(&mut self, spec: &PortSpec) -> Result<Device, TopologyError>;
     /// As [`Topology::add_port`].
     fn add_port(&mut self, attachment: &Attachment) -> Result<Device, TopologyError>;
     /// As [`Topology::remove_port`].
@@ -53,6 +55,9 @@ pub(crate) trait HostNetwork {
 impl HostNetwork for Topology {
     fn add_host_port(&mut self, config: &Config, gateway: Mac) -> Result<Device, TopologyError> {
         Topology::add_host_port(self, config, gateway)
+    }
+    fn add_vlan_host_port(&mut self, spec: &PortSpec) -> Result<Device, TopologyError> {
+        Topology::add_vlan_host_port(self, spec)
     }
     fn add_port(&mut self, attachment: &Attachment) -> Result<Device, TopologyError> {
         Topology::add_port(self, attachment)

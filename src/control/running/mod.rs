@@ -29,6 +29,7 @@ mod fdb;
 mod guard;
 mod history;
 mod host_network;
+mod host_ports;
 mod live_trace;
 mod loops;
 mod mirror;
@@ -345,7 +346,7 @@ impl<M: HostNetwork> Running<M> {
     async fn add_first_ports(&mut self, mut interrupted: impl FnMut() -> bool) -> Result<(), RunError> {
         self.start_snooping();
         if !self.config.internal {
-            self.add_host_port()?;
+            self.add_host_ports()?;
         }
         for n in 1..=self.config.ports {
             // Lets the signal handler run.
@@ -353,7 +354,7 @@ impl<M: HostNetwork> Running<M> {
             if interrupted() {
                 return Err(RunError::Interrupted);
             }
-            let plan = PortPlan::container(&self.config, n)?;
+            let plan = PortPlan::container(&self.config, &self.ports, n)?;
             self.make_port(plan, HostNetwork::add_port)?;
         }
         for request in self.config.attached_ports() {

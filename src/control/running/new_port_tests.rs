@@ -3,12 +3,15 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
+use ipnet::IpNet;
+
 use super::Running;
 use super::fake::{FakeControl, FakeNetwork, config, running};
 use crate::control::Options;
-use crate::control::report::NewPort;
+use crate::control::report::{NewPort, PortSettings, PortVlans};
+use crate::control::topology::PortNetns;
 use crate::switch::fdb::{BucketHash, Stations};
-use crate::switch::{FastDatapath, FastState, Identity, PortId};
+use crate::switch::{FastDatapath, FastState, Identity, PortId, Vid};
 
 /// Notes the states of ports, as they are told to a fast datapath.
 #[derive(Debug)]
@@ -84,3 +87,57 @@ async fn a_new_port_whose_settings_fail_is_not_added() {
     assert!(running.port_named("container2").is_err(), "the port is there");
     assert!(fake.log().iter().any(|line| line.contains("remove container2")), "{:?}", fake.log());
 }
+
+/// VLAN 10 has room for two containers, and container1 is in it.
+fn with_vlan_gateway(options: &mut Options) {
+    options.ports = Some(3);
+    options.vlan_filtering = Some(true);
+    options.vlan_gateway = vec!["10=192.0.2.2/29,2001:db8:10::1/64".to_owned()];
+    options
+        .port
+        .insert("container1".to_owned(), PortSettings { vlan: in_vlan(10), ..PortSettings::default() });
+}
+
+fn in_vlan(vid: u16) -> Option<PortVlans> {
+    Some(PortVlans { access: Vid::new(vid), ..PortVlans::default() })
+}
+
+/// The addresses and the default routes of a container.
+fn plan_of(fake: &FakeControl, name: &str) -> (Vec<String>, Vec<String>) {
+    let specs = fake.specs();
+    let spec = specs.iter().rfind(|spec| spec.netns == PortNetns::New(name.to_owned())).unwrap();
+    let texts = |nets: &[IpNet]| nets.iter().map(ToString::to_string).collect();
+    (texts(&spec.addresses), spec.gateways.iter().map(ToString::to_string).collect())
+}
+
+#[tokio::test]
+async fn a_port_has_an_address_in_its_vlan_and_the_gateway_there() {
+    let (fake, mut running) = running(config(with_vlan_gateway)).await;
+    let plan = |addresses: [&str; 2], gateways: [&str; 2]| {
+        (addresses.map(str::to_owned).to_vec(), gateways.map(str::to_owned).to_vec())
+    };
+    let of_vlan = |v4: &str, v6: &str| plan([v4, v6], ["192.0.2.2", "2001:db8:10::1"]);
+    // Its number is 1, and that address is the gateway's.
+    assert_eq!(plan_of(&fake, "container1"), of_vlan("192.0.2.3/29", "2001:db8:10::2/64"));
+    assert_eq!(
+        plan_of(&fake, "container2"),
+        plan(["172.16.0.3/24", "fd00:172:16::3/64"], ["172.16.0.1", "fd00:172:16::1"])
+    );
+    let mut add = |name: &str, vid| {
+        let vlan = in_vlan(vid);
+        running.add_port(NewPort { name: Some(name.to_owned()), vlan, ..NewPort::default() })
+    };
+    add("four", 10).unwrap();
+    assert_eq!(plan_of(&fake, "four"), of_vlan("192.0.2.5/29", "2001:db8:10::5/64"));
+    // VLAN 30 has no gateway of its own.
+    add("five", 30).unwrap();
+    assert_eq!(plan_of(&fake, "five").0[0], "172.16.0.6/24");
+    // The subnet of VLAN 10 has no sixth address.
+    add("six", 10).unwrap();
+    assert_eq!(plan_of(&fake, "six").0, ["192.0.2.4/29", "2001:db8:10::7/64"]);
+    add("seven", 10).unwrap();
+    assert_eq!(add("eight", 10).unwrap_err().to_string(), SUBNET_IS_FULL);
+}
+
+const SUBNET_IS_FULL: &str =
+    "192.0.2.0/29 has no free address left: choose an address yourself, or delete a port first";

@@ -8,9 +8,11 @@ use ipnet::IpNet;
 
 use super::ports::{Assigned, PortRecord};
 use super::{HOST, InvalidValue, PortTable, RunError, VlanError, guard};
+use crate::control::config::VlanGateway;
 use crate::control::report::{NewPort, NewSocket, PortVlans, SocketType};
 use crate::control::topology::{self, Attachment, PortNetns, PortSpec, SocketRole, SocketSpec, TapPortSpec};
 use crate::control::{Config, addressing, config};
+use crate::switch::Vid;
 use crate::sys::frame_socket::FrameSocketType;
 use crate::sys::netns;
 use crate::wire::Mac;
@@ -40,10 +42,12 @@ const DEFAULT_DEVICE: &str = "eth0";
 const MAX_ADDRESSES: usize = 16;
 
 impl PortPlan {
-    /// Container `n` of a starting switch. [`Config::new`] checked that its address exists.
-    pub(super) fn container(config: &Config, n: u16) -> Result<PortPlan, RunError> {
+    /// Container `n` of a starting switch.
+    pub(super) fn container(config: &Config, ports: &PortTable, n: u16) -> Result<PortPlan, RunError> {
         let name = config.container(n);
-        let addresses = next_addresses(config, n)?;
+        let vlans = file_vlans(config, &name);
+        let others: Vec<&PortRecord> = ports.values().collect();
+        let addresses = next_addresses(config, &others, n, own_vlan(config, vlans.as_ref()))?;
         let spec = PortSpec {
             netns: PortNetns::New(name.clone()),
             ifname: DEFAULT_DEVICE.to_owned(),
@@ -56,7 +60,6 @@ impl PortPlan {
             queues: config.workers,
         };
         let guard = guard::is_on(config, &name, None, false);
-        let vlans = file_vlans(config, &name);
         Ok(PortPlan::tap(name, n, spec, (guard, vlans)))
     }
 
@@ -64,6 +67,13 @@ impl PortPlan {
     pub(super) fn host(config: &Config, gateway: Mac) -> PortPlan {
         let spec = topology::host_port(config, gateway);
         PortPlan::tap(HOST.to_owned(), 0, spec, (false, file_vlans(config, HOST)))
+    }
+
+    /// The host port of a VLAN's gateway, which has no guard either.
+    pub(super) fn vlan_host(config: &Config, vlan: &VlanGateway, gateway: Mac) -> (PortPlan, PortSpec) {
+        let spec = topology::vlan_host_port(config, vlan, gateway);
+        let vlans = PortVlans { access: Some(vlan.vid), ..PortVlans::default() };
+        (PortPlan::tap(vlan.port_name(), 0, spec.clone(), (false, Some(vlans))), spec)
     }
 
     /// A port with a new TAP device, which replaces no other.
@@ -155,12 +165,15 @@ impl PortPlan {
         check_name_is_free(&name, &others)?;
         let ifname = request.ifname.unwrap_or_else(|| DEFAULT_DEVICE.to_owned());
         config::device_name(&ifname)?;
+        let vlans = vlans(config, &name, request.vlan.as_ref())?;
+        let vlan = own_vlan(config, vlans.as_ref());
         let addresses = match (&request.ip, former) {
             (Some(requested), _) => check_addresses(config, &others, requested)?,
-            (None, Some(former)) if former.number.is_some() => former.assigned.addresses.clone(),
-            (None, _) => next_addresses(config, number)?,
+            (None, Some(former)) if former.number.is_some() && fits(config, vlan, &former.assigned) => {
+                former.assigned.addresses.clone()
+            }
+            (None, _) => next_addresses(config, &others, number, vlan)?,
         };
-        let vlans = vlans(config, &name, request.vlan.as_ref())?;
         let mac = request.mac.or(former.and_then(|former| former.assigned.mac));
         let guard = guard::is_on(config, &name, request.guard, netns.is_some());
         let spec = PortSpec {
@@ -302,7 +315,7 @@ fn free_number(config: &Config, ports: &[&PortRecord]) -> u16 {
     let given: HashSet<IpAddr> = ports
         .iter()
         .flat_map(|port| port.assigned.addresses.iter().map(IpNet::addr))
-        .chain(config.gateways())
+        .chain(config.all_gateways())
         .collect();
     let is_free = |n: &u16| {
         let mut addresses =
@@ -327,10 +340,10 @@ fn check_addresses(
     }
     for (n, address) in request.iter().enumerate() {
         let ip = address.addr();
-        let own = config.subnets.iter().find(|subnet| subnet.contains(&ip));
+        let own = config.all_subnets().find(|subnet| subnet.contains(&ip));
         if config::is_special(IpNet::from(ip))
-            || own.is_some_and(|own| !addressing::is_host_address(*own, ip))
-            || config.gateways().any(|gateway| gateway == ip)
+            || own.is_some_and(|own| !addressing::is_host_address(own, ip))
+            || config.all_gateways().any(|gateway| gateway == ip)
         {
             return Err(RunError::InvalidAddress(ip));
         }
@@ -345,19 +358,48 @@ fn check_addresses(
     Ok(request.to_vec())
 }
 
-/// The addresses of port `number`, one in each subnet.
-fn next_addresses(config: &Config, number: u16) -> Result<Vec<IpNet>, RunError> {
+/// The VLAN of a port's untagged frames, in which it has its addresses.
+fn own_vlan(config: &Config, vlans: Option<&PortVlans>) -> Option<Vid> {
+    vlans.map_or(config.vlans.default_pvid, |vlans| vlans.access.or(vlans.native))
+}
+
+/// Whether these addresses are of the VLAN's subnets, if it has a gateway of its own.
+fn fits(config: &Config, vlan: Option<Vid>, assigned: &Assigned) -> bool {
+    let Some(gateway) = vlan.and_then(|vid| config.vlan_gateway(vid)) else { return true };
+    let is_inside = |address: &IpNet| gateway.subnets().any(|subnet| subnet.contains(&address.addr()));
+    assigned.addresses.iter().all(is_inside)
+}
+
+/// The addresses of port `number`, one in each subnet: the Nth of the switch's subnets, and a free one, if possible the
+/// Nth, of the subnets of a VLAN with a gateway of its own.
+fn next_addresses(
+    config: &Config,
+    ports: &[&PortRecord],
+    number: u16,
+    vlan: Option<Vid>,
+) -> Result<Vec<IpNet>, RunError> {
+    if let Some(gateway) = vlan.and_then(|vid| config.vlan_gateway(vid)) {
+        let assigned = ports.iter().flat_map(|port| port.assigned.addresses.iter().map(IpNet::addr));
+        let taken: HashSet<IpAddr> = assigned.chain(config.all_gateways()).collect();
+        return gateway.subnets().map(|subnet| free_address(subnet, number, &taken)).collect();
+    }
     let next = |subnet: &IpNet| {
         addressing::host_address(*subnet, number.into()).ok_or(RunError::SubnetFull(*subnet))
     };
     config.subnets.iter().map(next).collect()
 }
 
+fn free_address(subnet: IpNet, number: u16, taken: &HashSet<IpAddr>) -> Result<IpNet, RunError> {
+    let numbers = std::iter::once(number.into()).chain(1..=addressing::max_hosts(subnet));
+    let mut addresses = numbers.filter_map(|n| addressing::host_address(subnet, n));
+    addresses.find(|address| !taken.contains(&address.addr())).ok_or(RunError::SubnetFull(subnet))
+}
+
 /// The gateway of each address family that `addresses` reach without a router.
 fn gateways(config: &Config, addresses: &[IpNet]) -> Vec<IpAddr> {
     let reachable = |gateway: &IpAddr| addresses.iter().any(|address| address.contains(gateway));
-    let v4 = config.gateways().filter(IpAddr::is_ipv4).find(reachable);
-    let v6 = config.gateways().filter(IpAddr::is_ipv6).find(reachable);
+    let v4 = config.all_gateways().filter(IpAddr::is_ipv4).find(reachable);
+    let v6 = config.all_gateways().filter(IpAddr::is_ipv6).find(reachable);
     v4.into_iter().chain(v6).collect()
 }
 

@@ -17,8 +17,9 @@ impl<M: HostNetwork> Running<M> {
     pub(super) fn set_port(&mut self, name: &str, settings: &PortSettings) -> Result<PortReport, RunError> {
         let id = self.port_named(name)?;
         config::port_settings(name, settings)?;
-        if settings.vlan.is_some() {
+        if let Some(vlans) = &settings.vlan {
             self.check_filtering()?;
+            self.check_host_port_joins(id, vlans.members().map(|(vid, _)| vid))?;
         }
         self.apply_port_settings(id, settings)?;
         Ok(self.port_report(id, &self.ports[&id]))

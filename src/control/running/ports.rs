@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::guard::{self, PortGuard};
 use super::loops::LoopRecord;
-use super::{HostNetwork, PortPlan, PortUse, RunError, Running, plan};
+use super::{HOST, HostNetwork, PortPlan, PortUse, RunError, Running, plan};
 use crate::control::event::{DeviceAspect, EventType};
 use crate::control::report::{
     AddedPort, AdminState, NewPort, PortImpairments, PortKind, PortLimits, PortVlans, Throttled,
@@ -50,7 +50,7 @@ impl LinkState {
 pub(crate) struct PortRecord {
     pub(super) name: String,
     pub(super) kind: PortKind,
-    /// Its number in [`crate::control::addressing`], if it has one; 0 is the host port.
+    /// Its number in [`crate::control::addressing`], if it has one; 0 is a host port.
     pub(super) number: Option<u16>,
     /// Its device as it is. The workers have the queues.
     pub(super) device: Device,
@@ -208,15 +208,6 @@ impl PortRecord {
 }
 
 impl<M: HostNetwork> Running<M> {
-    /// Adds the host port and a permanent FDB entry for the gateway's MAC.
-    pub(super) fn add_host_port(&mut self) -> Result<(), RunError> {
-        let gateway = self.switch.gateway.mac.get();
-        let device = self.network.add_host_port(&self.config, gateway)?;
-        let plan = PortPlan::host(&self.config, gateway);
-        let id = self.attach(plan, device)?;
-        Ok(self.pin_gateway(id)?)
-    }
-
     /// Adds the requested port.
     pub(super) fn add_port(&mut self, asked: NewPort) -> Result<AddedPort, RunError> {
         let there = match asked.netns.as_deref().map(plan::netns_path).transpose()? {
@@ -304,7 +295,7 @@ impl<M: HostNetwork> Running<M> {
     }
 
     /// Makes a device a port, which forwards when it has all its settings. Removes the device if that fails.
-    fn attach(&mut self, plan: PortPlan, device: Device) -> Result<PortId, RunError> {
+    pub(super) fn attach(&mut self, plan: PortPlan, device: Device) -> Result<PortId, RunError> {
         let vlans = plan.vlans.clone();
         let mut record = PortRecord::new(plan, device);
         let (name, device) = (record.name.clone(), record.device.id);
@@ -333,7 +324,7 @@ impl<M: HostNetwork> Running<M> {
         self.switch.assign_mac(id, record.assigned.mac);
         self.switch.set_guard(id, record.guard.identity());
         self.init_vlans(id, vlans);
-        if record.is_host() {
+        if record.name == HOST {
             self.switch.vlans.set_host(id);
         }
         let mut flags = PortFlags::default();
@@ -473,18 +464,6 @@ impl<M: HostNetwork> Running<M> {
             _ => return,
         };
         self.emit_port_event(kind, id);
-    }
-
-    /// The gateway has the MAC of the host port's device, or else the host would not receive what is sent to it.
-    fn set_gateway_mac(&mut self, host: PortId, mac: Mac) {
-        let Some(record) = self.ports.get(&host) else { return };
-        self.switch.ports.set(host, record.state_for_switch(PortUse::Forbidden));
-        self.unpin_gateway(self.switch.gateway.mac.get());
-        self.switch.gateway.mac.set(mac);
-        if let Err(error) = self.pin_gateway(host) {
-            warn!(%error, "no FDB entry for the gateway");
-        }
-        self.switch.ports.set(host, record.state_for_switch(PortUse::Allowed));
     }
 
     pub(super) fn port_named(&self, name: &str) -> Result<PortId, RunError> {

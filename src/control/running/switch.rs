@@ -2,8 +2,11 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use ipnet::IpNet;
+
 use super::ticks;
 use crate::control::Config;
+use crate::control::config::VlanGateway;
 use crate::switch::stp::{BridgeConfig, SpanningTree};
 use crate::switch::{Gateway, Switch, SwitchConfig};
 use crate::wire::ip::by_version;
@@ -16,6 +19,10 @@ pub(super) fn new(config: &Config) -> (Switch, Option<SpanningTree>) {
         switch = switch.with_loop_detection(RandomState::new().hash_one(&config.name));
     }
     let mac = switch.gateway.mac.get();
+    for VlanGateway { vid, addresses } in &config.vlan_gateways {
+        let (ipv4, ipv6) = by_version(addresses.iter().map(IpNet::addr));
+        switch.vlans.set_gateway(*vid, Gateway { mac: mac.into(), ipv4, ipv6 });
+    }
     // The parameters were checked.
     let spanning_tree = config.stp.and_then(|stp| SpanningTree::new(BridgeConfig { mac, ..stp }).ok());
     if spanning_tree.is_some() {

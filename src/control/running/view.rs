@@ -8,14 +8,16 @@ use tracing::info;
 use super::ports::{LinkState, PortRecord};
 use super::totals;
 use super::{FdbPage, HostNetwork, Running};
-use crate::control::config::spanning_tree;
+use crate::control::config::{VlanGateway, spanning_tree};
 use crate::control::metrics::{MetricsSnapshot, WorkerStats};
 use crate::control::report::{
     BridgePort, DELETED, FdbFilter, FdbReport, GatewayReport, PortReport, PortStats, Status, SwitchState,
+    VlanGatewayReport,
 };
 use crate::switch::fdb::{FdbEntry, FdbState};
 use crate::switch::stp::path_cost;
 use crate::switch::{Counters, PortCounts, PortFlags, PortId, PortState, Tick};
+use crate::wire::Mac;
 
 /// Slots of the forwarding database that are read at once.
 pub(super) const FDB_PAGE: u32 = 1024;
@@ -56,6 +58,7 @@ impl<M: HostNetwork> Running<M> {
             sandboxed: self.sandboxed,
             subnets: config.subnets.clone(),
             gateway: self.gateway_report(),
+            vlan_gateways: self.vlan_gateway_reports(),
             mac_prefix: config.mac_prefix.to_string(),
             nat: config.nat,
             internal: config.internal,
@@ -78,6 +81,16 @@ impl<M: HostNetwork> Running<M> {
 
     fn gateway_report(&self) -> GatewayReport {
         GatewayReport { mac: self.switch.gateway.mac.get(), addresses: self.config.gateways().collect() }
+    }
+
+    fn vlan_gateway_reports(&self) -> Vec<VlanGatewayReport> {
+        let report = |gateway: &VlanGateway| VlanGatewayReport {
+            vlan: gateway.vid,
+            ifname: gateway.port_name(),
+            mac: self.switch.vlans.gateway(gateway.vid).map_or(Mac::ZERO, |gateway| gateway.mac.get()),
+            addresses: gateway.addresses.clone(),
+        };
+        self.config.vlan_gateways.iter().map(report).collect()
     }
 
     /// How many containers have no guard, and the names of some.

@@ -3,12 +3,13 @@
 use tracing::info;
 
 use super::{HostNetwork, RunError, Running};
+use crate::control::config::vlan_of_host_port;
 use crate::control::event::DeviceAspect;
 use crate::control::report::{NewVlan, PortVlans, PortVlansReport, VlanQuery, VlanReport, VlanStats};
 use crate::switch::PortId;
-use crate::switch::fdb::{FdbError, FdbKey, FdbState};
+use crate::switch::fdb::FdbState;
 use crate::switch::vlan::{Member, Vid, VidRange, VlanCounters, VlanCounts};
-use crate::wire::{Mac, VlanTag};
+use crate::wire::VlanTag;
 
 /// A request names a VLAN that cannot be meant.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +24,10 @@ pub(crate) enum VlanError {
     NotMember(String, u16),
     #[error("{0} has no PVID: choose one of its VLANs (`uswitch vlan show {0}`)")]
     NoPvid(String),
+    #[error("VLAN {0} has a host port of its own, host.{0}: the port host cannot be a member")]
+    HasHostPort(Vid),
+    #[error("{0} is the host port of its VLAN, and stays there")]
+    FixedVlan(String),
 }
 
 impl<M: HostNetwork> Running<M> {
@@ -42,9 +47,7 @@ impl<M: HostNetwork> Running<M> {
             let sum = workers.map(VlanCounters::read).fold(VlanCounts::default(), VlanCounts::plus);
             VlanStats::new(vid, sum)
         };
-        // Without filtering no VLAN is counted, and the host port may be in the default one.
-        let filtering = self.config.vlans.filtering;
-        self.switch.vlans.in_use().filter(|_| filtering).map(counted).collect()
+        self.switch.vlans.in_use().map(counted).collect()
     }
 
     /// Makes a port a member of VLANs, or changes how it is one.
@@ -53,6 +56,7 @@ impl<M: HostNetwork> Running<M> {
         if new.pvid && new.vlan.single().is_none() {
             return Err(VlanError::SeveralPvids(new.vlan).into());
         }
+        self.check_host_port_joins(id, new.vlan.iter())?;
         let member = Member { pvid: new.pvid, untagged: new.untagged };
         self.change_vlans(id, |vlans| new.vlan.iter().for_each(|vid| vlans.push((vid, Some(member)))));
         Ok(())
@@ -79,7 +83,21 @@ impl<M: HostNetwork> Running<M> {
     fn port_with_vlans(&self, name: &str) -> Result<PortId, RunError> {
         let id = self.port_named(name)?;
         self.check_filtering()?;
-        Ok(id)
+        match vlan_of_host_port(name) {
+            Some(_) => Err(VlanError::FixedVlan(name.to_owned()).into()),
+            None => Ok(id),
+        }
+    }
+
+    /// Refuses to make the host port a member of a VLAN that has a host port of its own: its gateway is behind that.
+    pub(super) fn check_host_port_joins(
+        &self,
+        id: PortId,
+        mut vids: impl Iterator<Item = Vid>,
+    ) -> Result<(), VlanError> {
+        let is_host = self.ports[&id].is_host();
+        let taken = vids.find(|vid| is_host && self.config.vlan_gateway(*vid).is_some());
+        taken.map_or(Ok(()), |vid| Err(VlanError::HasHostPort(vid)))
     }
 
     /// Refuses to configure VLANs of a switch that does not filter them.
@@ -148,37 +166,6 @@ impl<M: HostNetwork> Running<M> {
         if !untagged.is_empty() {
             self.datapath.inject(untagged, frame);
         }
-    }
-
-    fn pin_gateway_if_host(&self, id: PortId) {
-        if self.ports[&id].is_host() {
-            self.unpin_gateway(self.switch.gateway.mac.get());
-            if let Err(error) = self.pin_gateway(id) {
-                tracing::warn!(%error, "no FDB entry for the gateway");
-            }
-        }
-    }
-
-    /// The VLANs of the host port, where the gateway's MAC is behind it.
-    fn gateway_keys(&self, host: PortId, mac: Mac) -> Vec<FdbKey> {
-        if !self.config.vlans.filtering {
-            return vec![FdbKey { vlan: 0, mac }];
-        }
-        self.switch.vlans.of_port(host).map(|(vid, _)| FdbKey { vlan: vid.get(), mac }).collect()
-    }
-
-    /// Adds the permanent FDB entries of the gateway.
-    pub(super) fn pin_gateway(&self, host: PortId) -> Result<(), FdbError> {
-        let now = self.datapath.now();
-        let keys = self.gateway_keys(host, self.switch.gateway.mac.get());
-        keys.into_iter().try_for_each(|key| self.switch.fdb.add(now, key, host, FdbState::Permanent))
-    }
-
-    /// Removes the permanent FDB entries of the gateway's MAC.
-    pub(super) fn unpin_gateway(&self, mac: Mac) {
-        self.switch
-            .fdb
-            .remove_matching(|entry| entry.key.mac == mac && entry.kind.state == FdbState::Permanent);
     }
 }
 

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use super::preflight::{self, UsedNetwork, overlapping};
 use super::{TopologyError, inspect};
+use crate::control::config::VlanGateway;
 use crate::control::{Config, addressing};
 use crate::sys::netlink::Netlink;
 
@@ -21,7 +22,8 @@ pub(super) fn replace_used_defaults(config: &mut Config) -> Result<Vec<String>, 
     if config.choose.subnets && !config.internal {
         let mut host = Netlink::open()?;
         let links = preflight::device_names(&mut host)?;
-        let used = preflight::used_networks(&mut host, &links)?;
+        let mut used = preflight::used_networks(&mut host, &links)?;
+        used.extend(config.vlan_gateways.iter().flat_map(of_vlan));
         // Without free subnets the check that follows reports the conflict.
         let free = free_subnets(&config.subnets, &used).unwrap_or_default();
         for (subnet, free) in config.subnets.iter_mut().zip(free) {
@@ -33,6 +35,11 @@ pub(super) fn replace_used_defaults(config: &mut Config) -> Result<Vec<String>, 
         }
     }
     Ok(choices)
+}
+
+/// The networks of a VLAN, which the chosen subnets must not overlap.
+fn of_vlan(gateway: &VlanGateway) -> impl Iterator<Item = UsedNetwork> + '_ {
+    gateway.subnets().map(|net| UsedNetwork { net, device: gateway.port_name() })
 }
 
 /// The gateway has the first address of a subnet that the switch chose.

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use super::existing_tap::TapPortSpec;
 use super::socket_port::SocketSpec;
-use crate::control::Config;
 use crate::fastpath::PortDevices;
 use crate::sys::netns;
 use crate::sys::queue::Queue;
@@ -144,20 +143,5 @@ impl PortNetns {
             PortNetns::New(name) => Some(netns::path(name)),
             PortNetns::Existing(path) => Some(path.clone()),
         }
-    }
-}
-
-/// The settings of the host port, which has the gateway's addresses.
-pub(crate) fn host_port(config: &Config, gateway: Mac) -> PortSpec {
-    PortSpec {
-        netns: PortNetns::Host,
-        ifname: config.name.clone(),
-        mac: Some(gateway),
-        addresses: config.gateways.clone(),
-        gateways: Vec::new(),
-        mtu: config.mtu,
-        txqueuelen: config.txqueuelen,
-        offload: config.offload,
-        queues: config.workers,
     }
 }

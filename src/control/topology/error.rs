@@ -79,7 +79,7 @@ pub enum TopologyError {
     },
     /// The program nft is missing.
     #[error(
-        "--nat needs the program nft, which is not installed: `apt install nftables`, or start without --nat"
+        "--nat and --vlan-gateway need the program nft, which is not installed: `apt install nftables`, or start without them"
     )]
     NoNft,
     /// nft returned an error.

@@ -89,7 +89,7 @@ impl Topology {
     /// Refuses the devices of this switch.
     pub(super) fn refuse_own(&self, link: &Link) -> Result<(), TopologyError> {
         match self.watcher.device_on_host(link.ifindex) {
-            Some(device) if self.host_device == Some(device) => {
+            Some(device) if self.host_devices.contains(&device) => {
                 Err(TopologyError::OwnDevice(link.name.clone()))
             }
             Some(_) => Err(TopologyError::IsPort(link.name.clone())),

@@ -1,8 +1,8 @@
-//! IP forwarding for NAT, without making the host a router for other networks.
+//! IP forwarding for NAT and between VLANs, without making the host a router for other networks.
 //!
 //! IPv4 is forwarded if the interface on which a packet arrives has `forwarding` (`ip_route_input_slow` in Linux
 //! `net/ipv4/route.c`). It is enabled on the host port and on the interfaces with an IPv4 address, where replies
-//! arrive, also on those that get an address later. `ip_forward`, which would enable it on all present and future
+//! arrive, also on those that get an address later; without NAT only on the devices of the host ports. `ip_forward`, which would enable it on all present and future
 //! interfaces, stays as it is. Programs that need it, such as Docker and libvirt, set it, and the kernel ignores it if
 //! it is set already: so its value shows whether other programs need forwarding.
 //!
@@ -24,13 +24,18 @@ use super::sysctl::{self, SysctlChange};
 const ALL_V4: &str = "/proc/sys/net/ipv4/ip_forward";
 const ALL_V6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
 
-/// Enables IPv4 forwarding on the host port and on the interfaces with an address that do not forward yet.
-pub(super) fn enable_v4(ledger: &mut Ledger, host_port: &str) -> Result<(), TopologyError> {
+/// Enables IPv4 forwarding of what arrives on the device of a host port, with which the setting ends.
+pub(super) fn enable_v4_from(host_port: &str) -> Result<(), TopologyError> {
+    sysctl::write(&of_interface(host_port), "1")
+}
+
+/// Enables IPv4 forwarding on the interfaces with an address that do not forward yet, except on those of host ports.
+pub(super) fn enable_v4(ledger: &mut Ledger, host_ports: &[&str]) -> Result<(), TopologyError> {
     let held = DirectoryLock::take(ledger.directory())?;
-    sysctl::write(&of_interface(host_port), "1")?;
     let known: BTreeSet<PathBuf> =
         ledger.contents()?.settings().map(|setting| setting.path.clone()).collect();
-    for interface in interfaces_with_address()?.iter().filter(|name| *name != "lo" && *name != host_port) {
+    let is_other = |name: &&String| *name != "lo" && !host_ports.contains(&name.as_str());
+    for interface in interfaces_with_address()?.iter().filter(is_other) {
         let path = of_interface(interface);
         if known.contains(&path) {
             // An interface that was deleted and created again does not forward.

@@ -21,6 +21,7 @@ pub(crate) mod firewall;
 mod follow;
 mod forwarding;
 pub(crate) mod handover;
+mod host_port;
 pub(crate) mod inspect;
 mod ledger;
 mod link;
@@ -32,22 +33,23 @@ pub(crate) mod neighbours;
 mod notices;
 pub(crate) mod preflight;
 mod route;
+mod routing;
 mod socket_port;
 mod sysctl;
 mod undo;
 mod uplink;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-pub(crate) use self::device::host_port;
 pub use self::device::{Attachment, Device, DeviceId, LinkChange, PortNetns, PortSpec};
 pub use self::environment::Environment;
 pub use self::error::TopologyError;
 pub use self::existing_tap::TapPortSpec;
+pub(crate) use self::host_port::{host_port, vlan_host_port};
 pub use self::ledger::LedgerHolder;
 pub use self::nat_watcher::NatChange;
 pub use self::route::{Packet, RouteLookup, SenderRoute};
@@ -61,12 +63,12 @@ use self::ledger::{Entry, EntryId, Ledger, Owner};
 use self::link_watcher::{DeviceHandle, LinkKey, LinkWatcher, Observation, WatchedDevice};
 use self::nat_watcher::NatWatcher;
 use self::notices::Notices;
+use self::routing::Routing;
 use self::socket_port::SocketPorts;
 use super::Config;
 use crate::fastpath::{FastPath, PortDevices};
 use crate::sys::netlink::Netlink;
 use crate::sys::netns::{Netns, NetnsIdentity};
-use crate::wire::Mac;
 use crate::wire::ndp::Advertiser;
 
 /// What the topology knows of a device.
@@ -103,12 +105,14 @@ pub struct Topology {
     /// Where the ports of the kernel fast path are wired, with one.
     fast: Option<FastWiring>,
     wires: HashMap<DeviceId, Wire>,
-    /// With NAT.
+    /// What the host routes, once it does.
+    routing: Option<Routing>,
+    /// With routing.
     nat: Option<NatWatcher>,
     devices: HashMap<DeviceId, DeviceRecord>,
     announcer: Announcer,
-    /// The host port's device, which is announced as a router.
-    host_device: Option<DeviceId>,
+    /// The devices of the host ports, which are announced as a router.
+    host_devices: HashSet<DeviceId>,
     next: u64,
     notices: Notices,
     /// The file of the MAC prefix, locked.
@@ -143,10 +147,11 @@ impl Topology {
                 sockets: SocketPorts::default(),
                 fast: None,
                 wires: HashMap::new(),
+                routing: None,
                 nat: None,
                 devices: HashMap::new(),
                 announcer: Announcer::default(),
-                host_device: None,
+                host_devices: HashSet::new(),
                 next: 0,
                 notices: Notices::new(notice.into_iter().chain(choices)),
                 _mac_prefix: mac_prefix,
@@ -185,24 +190,6 @@ impl Topology {
         let (ledger, notice) = claim_name(name, &environment.runtime, &host)?;
         close(ledger)?;
         Ok(notice)
-    }
-
-    /// Creates the host port: a TAP in this namespace with the gateway's MAC and addresses, and NAT if configured.
-    ///
-    /// # Errors
-    /// On an error nothing is left behind.
-    pub fn add_host_port(&mut self, config: &Config, gateway: Mac) -> Result<Device, TopologyError> {
-        let spec = host_port(config, gateway);
-        let built = self.staging.in_host_netns(&mut self.host, &spec, self.fast.as_mut())?;
-        let device = self.register(built, &spec)?;
-        self.host_device = Some(device.id);
-        if config.nat
-            && let Err(error) = self.enable_nat(&config.subnets)
-        {
-            self.unregister(device.id);
-            return Err(error);
-        }
-        Ok(device)
     }
 
     /// Creates or opens the device of a port.
@@ -273,7 +260,7 @@ impl Topology {
         let due = self.announcer.take_due();
         let batch = due.into_iter().filter_map(|(device, addresses)| {
             let (netns, ifindex, mac) = self.watcher.location(device)?;
-            let of_host = self.host_device == Some(device);
+            let of_host = self.host_devices.contains(&device);
             let advertiser = if of_host { Advertiser::Router } else { Advertiser::Host };
             Some((Origin { netns, ifindex, mac, advertiser }, addresses))
         });
@@ -428,9 +415,8 @@ impl Topology {
         if !built.tap.uso {
             self.notices.report_no_uso();
         }
-        // One device is the host port's.
-        let ports = (self.devices.len() as u64).saturating_sub(1).max(self.config.ports.into());
-        self.notices.check_neighbour_tables(ports);
+        let containers = (self.devices.len() - self.host_devices.len()) as u64;
+        self.notices.check_neighbour_tables(containers.max(self.config.ports.into()));
         Ok(Device {
             id,
             ifname: built.link.name,
@@ -470,6 +456,7 @@ impl Topology {
         self.sockets.remove(device);
         self.announcer.cancel(device);
         self.devices.remove(&device);
+        self.host_devices.remove(&device);
     }
 
     /// Undoes the entries since `since` after a failure, which is the error that is returned. What cannot be removed now

@@ -1,6 +1,7 @@
-//! NAT: masquerading in a separate nftables table, and IP forwarding ([`super::forwarding`]).
+//! Routing: a separate nftables table, with masquerading for NAT, and IP forwarding ([`super::forwarding`]).
 //!
-//! With forwarding, hosts outside could also open connections to the containers. The table drops those. The program
+//! With forwarding, hosts outside could also open connections to the containers. The table drops those, and without NAT
+//! also packets to other networks. The program
 //! `nft` makes the changes. It reads and writes JSON and acts on the caller's network namespace.
 
 use std::borrow::Cow;
@@ -19,6 +20,7 @@ use serde_json::Value;
 
 use super::ledger::{Entry, Ledger};
 use super::nat_watcher::NatWatcher;
+use super::routing::Routing;
 use super::{TopologyError, firewall, forwarding};
 
 /// The standard chain priorities `srcnat` and `filter` of nft(8).
@@ -30,24 +32,26 @@ pub(super) fn table_name(switch: &str) -> String {
     format!("uswitch_{switch}")
 }
 
-/// Masquerades packets of the containers that leave through other interfaces of the host.
-pub(super) fn enable(
-    ledger: &mut Ledger,
-    switch: &str,
-    subnets: &[IpNet],
-) -> Result<NatWatcher, TopologyError> {
-    ledger.record(Entry::Table { name: table_name(switch) })?;
-    let watcher = NatWatcher::install(switch, subnets)?;
-    forward_v4(ledger, switch, subnets)?;
-    if subnets.iter().any(|subnet| subnet.addr().is_ipv6()) {
+/// Lets the host route between the devices of its ports, of which that of the host port exists, and with NAT masquerades
+/// packets that leave through its other interfaces.
+pub(super) fn enable(ledger: &mut Ledger, routing: &Routing) -> Result<NatWatcher, TopologyError> {
+    ledger.record(Entry::Table { name: table_name(&routing.switch) })?;
+    let watcher = NatWatcher::install(routing.clone())?;
+    if routing.routes_ipv4() {
+        forwarding::enable_v4_from(&routing.switch)?;
+    }
+    if routing.nat {
+        forward_v4(ledger, routing)?;
+    }
+    if routing.routes_ipv6() {
         forwarding::enable_v6(ledger)?;
     }
     Ok(watcher)
 }
 
 /// Creates a switch's table, or replaces it.
-pub(super) fn install_table(switch: &str, subnets: &[IpNet]) -> Result<(), TopologyError> {
-    apply(&ruleset(&table_name(switch), switch, subnets))
+pub(super) fn install_table(routing: &Routing) -> Result<(), TopologyError> {
+    apply(&ruleset(&table_name(&routing.switch), routing))
 }
 
 /// A switch's table, in a form that is the same for the same rules.
@@ -73,11 +77,8 @@ fn remove_handles(value: &mut Value) {
 }
 
 /// Enables IPv4 forwarding on the interfaces that have an address by now, if the containers have IPv4 addresses.
-pub(super) fn forward_v4(ledger: &mut Ledger, switch: &str, subnets: &[IpNet]) -> Result<(), TopologyError> {
-    match subnets.iter().any(|subnet| subnet.addr().is_ipv4()) {
-        true => forwarding::enable_v4(ledger, switch),
-        false => Ok(()),
-    }
+pub(super) fn forward_v4(ledger: &mut Ledger, routing: &Routing) -> Result<(), TopologyError> {
+    if routing.routes_ipv4() { forwarding::enable_v4(ledger, &routing.ifnames()) } else { Ok(()) }
 }
 
 /// Removes a switch's table if it exists.
@@ -100,33 +101,59 @@ fn apply(rules: &Nftables) -> Result<(), TopologyError> {
     Ok(apply_ruleset_with_args(rules, Some(&program), no_arguments)?)
 }
 
-fn ruleset<'a>(name: &'a str, host_port: &'a str, subnets: &[IpNet]) -> Nftables<'a> {
+fn ruleset<'a>(name: &'a str, routing: &'a Routing) -> Nftables<'a> {
     let mut batch = Batch::new();
     // A table of this name is left over from a killed switch.
     batch.add(table(name));
     batch.delete(table(name));
     batch.add(table(name));
-    batch.add(chain(name, "postrouting", (NfChainType::NAT, NfHook::Postrouting, SRCNAT_PRIORITY)));
+    if routing.nat {
+        batch.add(chain(name, "postrouting", (NfChainType::NAT, NfHook::Postrouting, SRCNAT_PRIORITY)));
+    }
     batch.add(chain(name, "forward", (NfChainType::Filter, NfHook::Forward, FILTER_PRIORITY)));
-    for subnet in subnets {
+    for subnet in routing.subnets().filter(|_| routing.nat) {
         let outbound = [
             source_in(subnet),
-            interface(MetaKey::Oifname, Operator::NEQ, host_port),
+            host_ports(MetaKey::Oifname, Operator::NEQ, routing),
             Statement::Masquerade(None),
         ];
         batch.add(rule(name, "postrouting", outbound.to_vec()));
     }
-    for family in ["ip", "ip6"] {
-        let foreign = [interface(MetaKey::Iifname, Operator::EQ, host_port), foreign_source(family, subnets)];
-        batch.add(rule(name, "forward", [&foreign[..], &[Statement::Drop(None)]].concat()));
-    }
-    let to_containers = || interface(MetaKey::Oifname, Operator::EQ, host_port);
-    let answers = [to_containers(), is_established(), Statement::Accept(None)];
-    batch.add(rule(name, "forward", answers.to_vec()));
-    let new_from_outside =
-        [to_containers(), interface(MetaKey::Iifname, Operator::NEQ, host_port), Statement::Drop(None)];
-    batch.add(rule(name, "forward", new_from_outside.to_vec()));
+    forward_rules(routing).into_iter().for_each(|statements| batch.add(rule(name, "forward", statements)));
     batch.to_nftables()
+}
+
+/// Packets from a host port have an address of its networks. Packets from elsewhere to a host port are replies. Without
+/// NAT no packet passes between a host port and elsewhere.
+fn forward_rules(routing: &Routing) -> Vec<Vec<Statement<'_>>> {
+    let from_containers = |op| host_ports(MetaKey::Iifname, op, routing);
+    let to_containers = |op| host_ports(MetaKey::Oifname, op, routing);
+    let drop = || Statement::Drop(None);
+    let mut rules = Vec::new();
+    for device in &routing.devices {
+        for family in ["ip", "ip6"] {
+            let from_device = interface(MetaKey::Iifname, Operator::EQ, &device.ifname);
+            rules.push(vec![from_device, foreign_source(family, &device.subnets), drop()]);
+        }
+    }
+    if routing.nat {
+        rules.push(vec![to_containers(Operator::EQ), is_established(), Statement::Accept(None)]);
+    } else {
+        rules.push(vec![from_containers(Operator::EQ), to_containers(Operator::NEQ), drop()]);
+    }
+    rules.push(vec![to_containers(Operator::EQ), from_containers(Operator::NEQ), drop()]);
+    rules
+}
+
+/// `oifname { "NAME", "NAME.10" }`: the devices of the host ports.
+fn host_ports(key: MetaKey, op: Operator, routing: &Routing) -> Statement<'_> {
+    let names = routing.ifnames();
+    if let [name] = names[..] {
+        return interface(key, op, name);
+    }
+    let names = names.into_iter().map(|name| SetItem::Element(Expression::String(name.into()))).collect();
+    let names = Expression::Named(NamedExpression::Set(names));
+    Statement::Match(Match { left: Expression::Named(NamedExpression::Meta(Meta { key })), right: names, op })
 }
 
 fn table(name: &str) -> NfListObject<'_> {
@@ -220,6 +247,7 @@ fn is_established() -> Statement<'static> {
 mod tests {
     use serde_json::{Value, json};
 
+    use super::super::routing::RoutedDevice;
     use super::*;
 
     fn added_rule(chain: &str, expr: &Value) -> Value {
@@ -236,10 +264,51 @@ mod tests {
         json!({"match": {"left": left, "op": op, "right": right}})
     }
 
+    /// NAT for a switch with these subnets, and a VLAN with each of the others.
+    fn routing(subnets: &[IpNet], of_vlans: &[IpNet]) -> Routing {
+        let device = |ifname: String, subnets: &[IpNet]| RoutedDevice { ifname, subnets: subnets.to_vec() };
+        let of_vlans = of_vlans.iter().zip(10..).map(|(subnet, vid)| device(format!("u0.{vid}"), &[*subnet]));
+        let devices = std::iter::once(device("u0".to_owned(), subnets)).chain(of_vlans).collect();
+        Routing { switch: "u0".to_owned(), devices, nat: true }
+    }
+
+    #[test]
+    fn one_network_needs_nat_to_be_routed() {
+        let (v4, v6) = ("172.16.0.0/24".parse().unwrap(), "fd00:172:16::/64".parse().unwrap());
+        let with_nat = routing(&[v4, v6], &["172.16.10.0/24".parse().unwrap()]);
+        assert!(with_nat.routes_ipv4() && with_nat.routes_ipv6());
+        let without = Routing { nat: false, ..with_nat };
+        assert!(without.routes_ipv4() && !without.routes_ipv6());
+    }
+
+    /// Packets pass between the VLANs, and no others.
+    #[test]
+    fn rules_without_nat() {
+        let subnet = |text: &str| text.parse::<IpNet>().unwrap();
+        let routing =
+            Routing { nat: false, ..routing(&[subnet("172.16.0.0/24")], &[subnet("172.16.10.0/24")]) };
+        let rules = serde_json::to_value(ruleset("uswitch_u0", &routing)).unwrap();
+        let devices = |op: &str, direction: &str| {
+            let names = json!({"set": ["u0", "u0.10"]});
+            json!({"match": {"left": {"meta": {"key": direction}}, "op": op, "right": names}})
+        };
+        let rules = rules["nftables"].as_array().unwrap();
+        let drops = |conditions: [Value; 2]| {
+            let [one, two] = conditions;
+            rules.contains(&added_rule("forward", &json!([one, two, {"drop": null}])))
+        };
+        assert!(drops([devices("==", "iifname"), devices("!=", "oifname")]), "{rules:#?}");
+        assert!(drops([devices("==", "oifname"), devices("!=", "iifname")]), "{rules:#?}");
+        let v4 = json!({"prefix": {"addr": "172.16.10.0", "len": 24}});
+        let of_vlan = json!({"match": {"left": {"meta": {"key": "iifname"}}, "op": "==", "right": "u0.10"}});
+        assert!(drops([of_vlan, saddr("ip", "!=", &json!({"set": [v4]}))]), "{rules:#?}");
+        assert!(!rules.iter().any(|rule| rule.to_string().contains("masquerade")), "{rules:#?}");
+    }
+
     #[test]
     fn rules() {
         let subnets = ["172.16.0.0/24".parse().unwrap(), "fd00:172:16::/64".parse().unwrap()];
-        let rules = serde_json::to_value(ruleset("uswitch_u0", "u0", &subnets)).unwrap();
+        let rules = serde_json::to_value(ruleset("uswitch_u0", &routing(&subnets, &[]))).unwrap();
         let table = json!({"table": {"family": "inet", "name": "uswitch_u0"}});
         let chain = |name: &str, kind: &str, priority: i32| {
             json!({"add": {"chain": {
@@ -278,8 +347,8 @@ mod tests {
 
     #[test]
     fn drops_all_packets_of_a_family_without_subnet() {
-        let rules = ruleset("uswitch_u0", "u0", &["172.16.0.0/24".parse().unwrap()]);
-        let rules = serde_json::to_value(rules).unwrap();
+        let routing = routing(&["172.16.0.0/24".parse().unwrap()], &[]);
+        let rules = serde_json::to_value(ruleset("uswitch_u0", &routing)).unwrap();
         let ipv6 = json!({"match": {"left": {"meta": {"key": "nfproto"}}, "op": "==", "right": "ipv6"}});
         let expected = added_rule("forward", &json!([host_port("==", "iifname"), ipv6, {"drop": null}]));
         assert!(rules["nftables"].as_array().unwrap().contains(&expected), "{rules:#}");

@@ -1,4 +1,4 @@
-//! Restores the nftables table of `--nat` when another program changes or deletes it: `nft flush ruleset`, a reload of a
+//! Restores the nftables table of the routing when another program changes or deletes it: `nft flush ruleset`, a reload of a
 //! firewall.
 //!
 //! A notification ([`crate::sys::nftables_monitor`]) only says that the table may have changed. The table is then compared
@@ -8,10 +8,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::routing::Routing;
 use super::{TopologyError, nat};
 use crate::sys::nftables_monitor::NftablesMonitor;
 
@@ -37,8 +37,7 @@ pub enum NatChange {
 /// Watches the table of a switch.
 #[derive(Debug)]
 pub(super) struct NatWatcher {
-    switch: String,
-    subnets: Vec<IpNet>,
+    routing: Routing,
     monitor: NftablesMonitor,
     /// The table as nft lists it.
     installed: Value,
@@ -51,15 +50,14 @@ pub(super) struct NatWatcher {
 
 impl NatWatcher {
     /// Installs the table of a switch and watches it. Call this within a Tokio runtime.
-    pub(super) fn install(switch: &str, subnets: &[IpNet]) -> Result<NatWatcher, TopologyError> {
+    pub(super) fn install(routing: Routing) -> Result<NatWatcher, TopologyError> {
         // Before the table exists, so that no change is missed.
         let failed = |source| TopologyError::Kernel { what: "listen for changes of nftables", source };
-        let monitor = NftablesMonitor::open(&nat::table_name(switch)).map_err(failed)?;
-        nat::install_table(switch, subnets)?;
+        let monitor = NftablesMonitor::open(&nat::table_name(&routing.switch)).map_err(failed)?;
+        nat::install_table(&routing)?;
         Ok(NatWatcher {
-            installed: nat::list_table(switch)?,
-            switch: switch.to_owned(),
-            subnets: subnets.to_vec(),
+            installed: nat::list_table(&routing.switch)?,
+            routing,
             monitor,
             limit: RestoreLimit::default(),
             retry_at: None,
@@ -92,12 +90,12 @@ impl NatWatcher {
         }
         self.retry_at = None;
         // A table that cannot be listed does not exist, or has rules that are not ours.
-        if nat::list_table(&self.switch).is_ok_and(|table| table == self.installed) {
+        if nat::list_table(&self.routing.switch).is_ok_and(|table| table == self.installed) {
             return std::mem::take(&mut self.failed).then_some(NatChange::Restored { by: None });
         }
         if let Err(retry_at) = self.limit.take(now) {
             let program = by.map(|name| format!(", such as {name},")).unwrap_or_default();
-            let table = nat::table_name(&self.switch);
+            let table = nat::table_name(&self.routing.switch);
             return self.fail(
                 retry_at,
                 format!(
@@ -106,7 +104,7 @@ impl NatWatcher {
                 ),
             );
         }
-        match nat::install_table(&self.switch, &self.subnets) {
+        match nat::install_table(&self.routing) {
             Ok(()) => {
                 self.failed = false;
                 Some(NatChange::Restored { by })

@@ -11,8 +11,10 @@ use netlink_packet_route::link::LinkMessage;
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 
 use super::link::{self, Link};
+use super::routing::Routing;
 use super::{TopologyError, inspect, nat};
 use crate::control::Config;
+use crate::switch::Vid;
 use crate::sys::netlink::{Netlink, NetlinkError};
 use crate::sys::netns::{self, NetnsError};
 use crate::sys::{limits, tap};
@@ -26,7 +28,7 @@ pub(super) fn check(config: &Config, host: &mut Netlink) -> Result<(), TopologyE
     conflicts.extend(tap::check_driver().err().map(TopologyError::from));
     conflicts.extend(check_names(config).err());
     conflicts.extend(check_files(config).err());
-    if config.nat && nat::program().is_none() {
+    if Routing::of(config).is_some() && nat::program().is_none() {
         conflicts.push(TopologyError::NoNft);
     }
     if !config.internal {
@@ -52,8 +54,13 @@ fn check_names(config: &Config) -> Result<(), TopologyError> {
 fn check_files(config: &Config) -> Result<(), TopologyError> {
     let failed = |source| TopologyError::Kernel { what: "raise the limit of open files", source };
     let limit = limits::raise_open_files().map_err(failed)?;
-    let needed = files_needed(config.ports.into(), config.workers as u64);
+    let needed = files_needed(ports(config), config.workers as u64);
     if needed > limit { Err(TopologyError::OpenFiles { needed, limit }) } else { Ok(()) }
+}
+
+/// The first ports, without the host port.
+fn ports(config: &Config) -> u64 {
+    u64::from(config.ports) + config.vlan_gateways.len() as u64
 }
 
 /// Number of open files of a switch: the queues of each port, one more for each container's device, and the fixed ones.
@@ -61,17 +68,19 @@ pub(crate) fn files_needed(ports: u64, workers: u64) -> u64 {
     (ports + 1) * workers + ports + FIXED_FILES
 }
 
-/// The name and the subnets of the host port that the host uses already.
+/// The names and the subnets of the host ports that the host uses already.
 fn host_conflicts(config: &Config, host: &mut Netlink) -> Result<Vec<TopologyError>, TopologyError> {
     let links = device_names(host)?;
     let mut conflicts = Vec::new();
-    if links.values().any(|name| *name == config.name) {
-        conflicts.push(TopologyError::HostDeviceExists(config.name.clone()));
-    }
+    let of_vlans = config.vlan_gateways.iter().map(|gateway| gateway.ifname(&config.name));
+    let names = std::iter::once(config.name.clone()).chain(of_vlans);
+    conflicts.extend(
+        names.filter(|name| links.values().any(|used| used == name)).map(TopologyError::HostDeviceExists),
+    );
     let used = used_networks(host, &links)?;
-    for subnet in &config.subnets {
-        if let Some(UsedNetwork { net, device }) = overlapping(subnet, &used) {
-            conflicts.push(TopologyError::Overlap { subnet: *subnet, with: *net, device: device.clone() });
+    for subnet in config.all_subnets() {
+        if let Some(UsedNetwork { net, device }) = overlapping(&subnet, &used) {
+            conflicts.push(TopologyError::Overlap { subnet, with: *net, device: device.clone() });
         }
     }
     Ok(conflicts)
@@ -100,19 +109,25 @@ pub(super) fn device_names(host: &mut Netlink) -> Result<HashMap<u32, String>, N
     Ok(named.map(|link| (link.ifindex, link.name)).collect())
 }
 
-/// Waits until the host port's device of a killed switch is gone. The kernel closes the files of an io_uring on a
+/// Waits until the devices of a killed switch's host ports are gone. The kernel closes the files of an io_uring on a
 /// kernel thread, after the process has ended (`io_ring_exit_work` in Linux `io_uring/io_uring.c`). A device
 /// that is still there after two seconds is not ours.
 pub(super) fn wait_until_device_is_gone(name: &str, host: &mut Netlink) -> Result<(), NetlinkError> {
     const STEP: Duration = Duration::from_millis(10);
     const STEPS: u32 = 200;
     for _ in 0..STEPS {
-        if !device_names(host)?.values().any(|link| link == name) {
+        if !device_names(host)?.values().any(|link| link == name || is_of_vlan(link, name)) {
             break;
         }
         std::thread::sleep(STEP);
     }
     Ok(())
+}
+
+/// Whether a device has the name of one for a VLAN of this switch.
+fn is_of_vlan(link: &str, switch: &str) -> bool {
+    let vlan = link.strip_prefix(switch).and_then(|rest| rest.strip_prefix('.'));
+    vlan.is_some_and(|vlan| vlan.parse::<Vid>().is_ok())
 }
 
 /// All networks in which the host has addresses or to which it has routes. `links` has the names of its devices.

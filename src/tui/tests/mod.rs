@@ -78,6 +78,7 @@ fn status() -> Status {
         cpus: vec![1],
         subnets: Vec::new(),
         gateway: GatewayReport { mac: mac(0), addresses: Vec::new() },
+        vlan_gateways: Vec::new(),
         mac_prefix: "02:de:a5:ad".to_owned(),
         nat: false,
         internal: false,
