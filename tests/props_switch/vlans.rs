@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use uswitch::switch::fdb::Learned;
-use uswitch::switch::vlan::{Member, Vid, VlanFault, VlanSettings};
+use uswitch::switch::vlan::{Member, Vid, VlanCounters, VlanCounts, VlanFault, VlanSettings};
 use uswitch::switch::{
-    DropReason, Edit, Fault, Frame, Gateway, Outcome, Port, PortId, Switch, SwitchConfig, Tick, Verdict,
+    Counters, DropReason, Edit, Fault, Frame, Gateway, Outcome, Port, PortId, Switch, SwitchConfig, Tick,
+    Verdict,
 };
 use uswitch::wire::{Mac, VnetHeader};
 
@@ -35,11 +36,12 @@ fn frame_bytes(destination: Mac, source: Mac, tag: Tag) -> Vec<u8> {
 
 // ---- the reference model -------------------------------------------------------------------------------
 
-/// The memberships (port, VLAN), and the ports behind which addresses are, by VLAN.
+/// The memberships (port, VLAN), the ports behind which addresses are, by VLAN, and the counters of each VLAN.
 #[derive(Debug, Default)]
 struct Model {
     members: BTreeMap<(u16, u16), Member>,
     addresses: BTreeMap<(u16, Mac), u16>,
+    counts: BTreeMap<u16, VlanCounts>,
 }
 
 impl Model {
@@ -86,6 +88,15 @@ impl Model {
         }
     }
 
+    /// Counts a frame of this length without tag, and its copies.
+    fn count(&mut self, vlan: u16, length: usize, copies: usize) {
+        let (bytes, copies, counts) = (length as u64, copies as u64, self.counts.entry(vlan).or_default());
+        counts.rx_packets += 1;
+        counts.rx_bytes += bytes;
+        counts.tx_packets += copies;
+        counts.tx_bytes += bytes * copies;
+    }
+
     /// The copies, and the drop reason if there is none.
     fn decide(
         &self,
@@ -125,7 +136,7 @@ fn switch() -> Switch {
     switch
 }
 
-fn check_frame(switch: &Switch, model: &mut Model, event: &Event) {
+fn check_frame(switch: &Switch, counters: &Counters, model: &mut Model, event: &Event) {
     let &Event::Frame { ingress, destination, source, tag } = event else { return };
     let bytes = frame_bytes(destination, source, tag);
     let mut outcome = Outcome::default();
@@ -140,10 +151,14 @@ fn check_frame(switch: &Switch, model: &mut Model, event: &Event) {
         }
     };
     assert_eq!(outcome.class().vid(), tci & 0xfff);
+    counters.count_in_vlan(outcome.class().vlan.expect("its VLAN"), &outcome, bytes.len());
     assert_eq!(outcome.learned(), Some(model.learn(tci & 0xfff, source, ingress)));
     let (copies, reason) = model.decide(ingress, destination, tag, tci);
     let sent: Vec<_> = outcome.egress().iter().map(|egress| (egress.port.0, egress.edit)).collect();
+    model.count(tci & 0xfff, bytes.len() - tag.map_or(0, |_| 4), copies.len());
     assert_eq!((sent, outcome.drop_reason()), (copies, reason));
+    let counts = counters.vlan(vid(tci & 0xfff)).map(VlanCounters::read);
+    assert_eq!(counts.as_ref(), model.counts.get(&(tci & 0xfff)));
 }
 
 // ---- random histories ----------------------------------------------------------------------------------
@@ -168,6 +183,7 @@ proptest! {
     #[test]
     fn vlans_match_reference_model(events in proptest::collection::vec(event(), 0..80)) {
         let (switch, mut model) = (switch(), Model::default());
+        let counters = Counters::new(switch.vlans.settings());
         for event in events {
             match event {
                 Event::Add(port, vlan, member) => {
@@ -178,7 +194,7 @@ proptest! {
                     switch.vlans.remove(PortId(port), vid(vlan));
                     model.members.remove(&(port, vlan));
                 }
-                Event::Frame { .. } => check_frame(&switch, &mut model, &event),
+                Event::Frame { .. } => check_frame(&switch, &counters, &mut model, &event),
             }
         }
     }
