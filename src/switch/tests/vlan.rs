@@ -155,7 +155,7 @@ fn gateway_of_a_vlan_answers_there_only() {
     {
         let outcome = outcome(&switch, port, &bytes);
         let Verdict::Answer(answer) = outcome.verdict() else { panic!("{outcome:?}") };
-        let mut reply = [&bytes[..], &[0; GatewayReply::GROWTH]].concat();
+        let mut reply = [&bytes[..], &[0; SwitchReply::GROWTH]].concat();
         answer.emit(switch.gateway_of(&outcome), &mut reply, bytes.len());
         let behind_tag = EthernetFrame::new_checked(&reply).unwrap().innermost().1;
         assert_eq!(Arp::parse(&reply[behind_tag..]).unwrap().sender_mac, sender_mac);
