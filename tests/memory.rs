@@ -81,5 +81,5 @@ fn port_table_and_counters_have_the_documented_size() {
     // A word, and the group forward mask.
     assert_eq!(table, (8 + 2) * Ports::MAX);
     let (_, counters) = allocated_bytes(Counters::default);
-    assert_eq!(counters, 512 * Ports::MAX);
+    assert_eq!(counters, 640 * Ports::MAX);
 }

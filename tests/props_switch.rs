@@ -1,6 +1,8 @@
 //! Random histories of a switch, compared with a learning bridge written for clarity: lists, and loops over
 //! them.
 
+#[path = "props_switch/mirrors.rs"]
+mod mirrors;
 #[path = "props_switch/vlans.rs"]
 mod vlans;
 
@@ -13,6 +15,8 @@ use uswitch::switch::{
     SwitchReply, Tick, Verdict,
 };
 use uswitch::wire::{Mac, VnetHeader};
+
+use mirrors::{Mirror, Mirrors, mirror};
 
 const AGEING: u32 = 20;
 /// Refreshed entries that an eviction skips.
@@ -50,6 +54,8 @@ enum Event {
     /// The most addresses that a port learns.
     Limit(u16, Option<u32>),
     Remove(Mac),
+    Mirror(Mirror),
+    Unmirror(u16),
 }
 
 fn frame_bytes(destination: Mac, source: Mac, payload: Payload) -> Vec<u8> {
@@ -92,6 +98,7 @@ struct Bridge {
     flags: BTreeMap<u16, PortFlags>,
     entries: Vec<Entry>,
     limits: BTreeMap<u16, u32>,
+    mirrors: Mirrors,
 }
 
 impl Bridge {
@@ -206,6 +213,9 @@ impl Bridge {
         let Some(Port { up: true, host, .. }) = self.ports.get(&ingress) else {
             return Some(DropReason::IngressDown);
         };
+        if self.mirrors.is_destination(ingress) {
+            return Some(DropReason::IngressMirror);
+        }
         if bytes.len() < 14 {
             return Some(DropReason::Runt);
         }
@@ -261,6 +271,7 @@ impl Bridge {
             return Some(DropReason::Filtered);
         }
         match self.ports.get(&egress) {
+            Some(port) if port.up && self.mirrors.is_destination(egress) => Some(DropReason::EgressMirror),
             Some(port) if port.up => {
                 let too_long = length > port.mtu as usize + 18;
                 if isolated(ingress) && isolated(egress) {
@@ -285,7 +296,12 @@ impl Bridge {
         let (mut sent, mut refused) = (Vec::new(), Vec::new());
         for &port in self.ports.keys() {
             match self.refuses(ingress, port, bytes.len()) {
-                Some(DropReason::Filtered | DropReason::EgressDown | DropReason::Isolated) => {}
+                Some(
+                    DropReason::Filtered
+                    | DropReason::EgressDown
+                    | DropReason::EgressMirror
+                    | DropReason::Isolated,
+                ) => {}
                 _ if !self.has(port, flag) => refused.push((PortId(port), DropReason::FloodOff)),
                 _ if is_suppressed && self.has(port, PortFlag::NeighSuppress) => {
                     refused.push((PortId(port), DropReason::NeighSuppress));
@@ -358,6 +374,7 @@ impl Comparison {
                 self.bridge.ports.insert(free, port);
                 for switch in &self.switches {
                     assert_eq!(switch.ports.add(port), Some(PortId(free)));
+                    switch.mirror_new_port(PortId(free));
                 }
             }
             Event::SetPort(id, port) if self.bridge.ports.contains_key(&id) => {
@@ -374,6 +391,8 @@ impl Comparison {
             }
             Event::Limit(id, limit) if self.bridge.ports.contains_key(&id) => self.set_limit(id, limit),
             Event::Remove(mac) => self.remove(mac),
+            Event::Mirror(ref mirror) => self.add_mirror(mirror),
+            Event::Unmirror(to) => self.remove_mirror(to),
             Event::AddPort(_)
             | Event::SetPort(..)
             | Event::SetFlag(..)
@@ -394,9 +413,32 @@ impl Comparison {
         self.bridge.flags.remove(&id);
         self.bridge.entries.retain(|entry| entry.port != id);
         self.bridge.limits.remove(&id);
+        self.bridge.mirrors.remove_port(id);
         for switch in &self.switches {
+            switch.unmirror_port(PortId(id));
             switch.ports.remove(PortId(id));
             switch.fdb.remove_port(PortId(id));
+        }
+    }
+
+    fn add_mirror(&mut self, mirror: &Mirror) {
+        if !mirror.ports().all(|port| self.bridge.ports.contains_key(&port)) {
+            return;
+        }
+        let added = self.bridge.mirrors.add(mirror);
+        for switch in &self.switches {
+            assert_eq!(switch.add_mirror(mirror.for_switch()).is_ok(), added);
+        }
+        if added {
+            let stays = |entry: &Entry| entry.state != FdbState::Dynamic || entry.port != mirror.to;
+            self.bridge.entries.retain(stays);
+        }
+    }
+
+    fn remove_mirror(&mut self, to: u16) {
+        let removed = self.bridge.mirrors.remove(to);
+        for switch in &self.switches {
+            assert_eq!(switch.remove_mirror(PortId(to)), removed);
         }
     }
 
@@ -424,6 +466,7 @@ impl Comparison {
             .each_ref()
             .map(|switch| process(switch, Tick(self.bridge.now), PortId(ingress), &frame));
         assert_eq!(outcome, other, "the seed decided");
+        self.compare_copies(ingress, bytes, &outcome);
         let (verdict, learned) = (outcome.verdict(), outcome.learned());
         if let Some(reason) = self.bridge.refusal(ingress, bytes) {
             assert_eq!((verdict, learned), (Verdict::Drop(reason), None));
@@ -442,6 +485,17 @@ impl Comparison {
         assert_eq!(verdict, self.bridge.choose(ingress, bytes));
         let egress = (outcome.egress_ports().collect(), outcome.refused().to_vec());
         assert_eq!(egress, self.bridge.egress(verdict, ingress, bytes));
+    }
+
+    fn compare_copies(&self, ingress: u16, bytes: &[u8], outcome: &Outcome) {
+        let ports = &self.bridge.ports;
+        let is_up = |port: &u16| ports.get(port).is_some_and(|port| port.up);
+        let received = [ingress].into_iter().find(is_up).filter(|_| bytes.len() >= 14);
+        let egress: Vec<PortId> = outcome.egress_ports().collect();
+        let expected = self.bridge.mirrors.copies(|port| ports.get(&port), received, &egress, bytes.len());
+        let mut copies: Vec<_> = outcome.copies().iter().map(|copy| (copy.egress.port, copy.form)).collect();
+        copies.sort_by_key(|(port, _)| *port);
+        assert_eq!(copies, expected);
     }
 
     fn age(&mut self) {
@@ -552,6 +606,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (host(), id(), any::<bool>()).prop_map(|(mac, port, sticky)| Event::AddStatic(mac, port, sticky)),
         1 => (id(), prop::option::of(0..4u32)).prop_map(|(port, limit)| Event::Limit(port, limit)),
         1 => host().prop_map(Event::Remove),
+        1 => mirror().prop_map(Event::Mirror),
+        1 => (0..PORTS + 1).prop_map(Event::Unmirror),
     ]
 }
 

@@ -92,6 +92,7 @@ fn config(ports: u16) -> Config {
         metrics: None,
         log: LogLevel::Off,
         port_settings: BTreeMap::new(),
+        mirrors: Vec::new(),
     }
 }
 

@@ -21,6 +21,7 @@ mod log;
 mod ls;
 mod man;
 mod mdb;
+mod mirror;
 mod options;
 mod output;
 mod port;
@@ -70,6 +71,7 @@ enum Command {
     Port(port::PortCommand),
     Fdb(fdb::FdbCommand),
     Mdb(mdb::MdbCommand),
+    Mirror(mirror::MirrorCommand),
     Stp(stp::StpCommand),
     Vlan(vlan::VlanCommand),
     Stats(stats::StatsCommand),
@@ -126,6 +128,7 @@ impl Command {
             Command::Port(port) => port.run(),
             Command::Fdb(fdb) => fdb.run(),
             Command::Mdb(mdb) => mdb.run(),
+            Command::Mirror(mirror) => mirror.run(),
             Command::Stp(stp) => stp.run(),
             Command::Vlan(vlan) => vlan.run(),
             Command::Stats(stats) => stats.run(),

@@ -188,6 +188,7 @@ impl From<StartOptions> for Options {
             verbose: typed.verbose,
             detach: typed.detach,
             port: BTreeMap::new(),
+            mirror: Vec::new(),
         }
     }
 }
@@ -205,8 +206,9 @@ mod tests {
         let mut flags: Vec<_> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
         let refusal = OptionsFile::parse(Path::new("lab.toml"), "no-such-key = 1").unwrap_err().to_string();
         let (_, listed) = refusal.split_once("the options are ").unwrap();
-        // Only a file has settings of ports.
-        let mut keys: Vec<_> = listed.split(", ").filter(|key| *key != "port").collect();
+        // Only a file has settings of ports, and mirrors.
+        let of_file = |key: &&str| ["port", "mirror"].contains(key);
+        let mut keys: Vec<_> = listed.split(", ").filter(|key| !of_file(key)).collect();
         flags.sort_unstable();
         keys.sort_unstable();
         assert_eq!(flags, keys);

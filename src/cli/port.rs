@@ -301,13 +301,15 @@ fn remarks(ports: &[PortReport]) -> String {
     let impairments = ports
         .iter()
         .filter_map(|port| Some(format!("{}: impaired: {}\n", port.ifname, port.impairment.describe()?)));
+    let mirrors =
+        ports.iter().filter_map(|port| Some(format!("{}: {}\n", port.ifname, port.mirroring.describe()?)));
     let polled = ports.iter().filter(|port| port.polled && port.operstate != "NOTPRESENT").map(|port| {
         format!(
             "{}: changes of its link state, MTU and IP addresses are not visible to this switch\n",
             port.ifname
         )
     });
-    let settings = settings.chain(limits).chain(rates).chain(impairments);
+    let settings = settings.chain(limits).chain(rates).chain(impairments).chain(mirrors);
     settings.chain(faults).chain(offloads).chain(polled).collect()
 }
 

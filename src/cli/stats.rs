@@ -54,7 +54,7 @@ fn overview(stats: &[PortStats]) -> String {
     let ports = stats.iter().map(|port| row(&port.ifname, std::slice::from_ref(port)));
     let mut text = table(HEADING, ports.chain([row("TOTAL", stats)]));
     let sum = |count: fn(&PortStats) -> u64| total(stats, count);
-    let copies = sum(|port| port.flood_copies + port.segments + port.duplicated);
+    let copies = sum(|port| port.flood_copies + port.segments + port.duplicated + port.mirrored);
     let begun = copies + sum(|port| port.forwarded + port.answered + port.injected);
     let ended = sum(|port| port.segmented + port.tx_frames + port.dropped(Side::Egress));
     if begun != ended {
@@ -127,6 +127,7 @@ fn explained(port: &PortStats) -> String {
         text += &line("segmented", port.segmented, &segments);
     }
     text += &line_if_any("duplicated", port.duplicated, "copies added by the impairment of the port");
+    text += &line_if_any("mirrored", port.mirrored, "copies for it, the destination of a mirror");
     text += &line("sent", port.tx_frames, &format!("{} bytes", port.tx_bytes));
     text += &line_if_any("  by the switch", port.injected, "queries for multicast groups, BPDUs");
     text += &line_if_any("  in background", port.background, "because the port's receive path is slow");
@@ -178,6 +179,7 @@ mod tests {
             segmented: 0,
             segments: 0,
             duplicated: 0,
+            mirrored: 0,
             throttled_us: 0,
             injected: 0,
             loops: 0,

@@ -10,6 +10,7 @@ use crate::control::event::EventType;
 use crate::control::log::LogLevel;
 use crate::control::report::{EdgeSetting, SocketType};
 use crate::control::{EngineChoice, FastPathChoice, StpMode};
+use crate::switch::MirrorDirection;
 use crate::switch::vlan::VlanProtocol;
 
 /// Parses `on` or `off`, as `bridge link set` does, and the words of a configuration file: `true` or `false`.
@@ -104,6 +105,21 @@ impl ValueEnum for SocketType {
             SocketType::Seqpacket => "A virtio-net header and a frame in each message: another switch",
             SocketType::Stream => "Frames with their length before them: QEMU (-netdev stream), passt",
             SocketType::Dgram => "A frame in each datagram: QEMU (-netdev dgram)",
+        };
+        Some(PossibleValue::new(self.name()).help(help))
+    }
+}
+
+impl ValueEnum for MirrorDirection {
+    fn value_variants<'a>() -> &'a [Self] {
+        &MirrorDirection::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let help = match self {
+            MirrorDirection::Rx => "Frames that the switch receives from the ports",
+            MirrorDirection::Tx => "Frames that the switch sends to the ports",
+            MirrorDirection::Both => "Both",
         };
         Some(PossibleValue::new(self.name()).help(help))
     }

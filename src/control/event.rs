@@ -99,6 +99,8 @@ pub enum DeviceAspect {
     ForeignQueues,
     /// The VLANs of the port.
     Vlans,
+    /// The mirror whose destination the port is.
+    Mirror,
 }
 
 impl DeviceAspect {
@@ -112,6 +114,7 @@ impl DeviceAspect {
             DeviceAspect::Restored => "restored",
             DeviceAspect::ForeignQueues => "queues of other processes",
             DeviceAspect::Vlans => "VLANs",
+            DeviceAspect::Mirror => "mirror",
         }
     }
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use toml::de::DeTable;
 
 use super::config::{ConfigError, EngineChoice, FastPathChoice, StpMode};
-use super::report::PortSettings;
+use super::report::{NewMirror, PortSettings};
 use crate::switch::vlan::VlanProtocol;
 
 /// An option that was not given is `None` or empty. [`super::Config::new`] has its default.
@@ -99,6 +99,8 @@ pub struct Options {
     pub detach: Option<bool>,
     /// Settings of ports by name, as in `[port.container2]`; only in a file.
     pub port: BTreeMap<String, PortSettings>,
+    /// Port mirrors, each in a table `[[mirror]]`; only in a file.
+    pub mirror: Vec<NewMirror>,
 }
 
 impl Options {
@@ -147,6 +149,7 @@ impl Options {
             verbose: if self.verbose > 0 { self.verbose } else { other.verbose },
             detach: self.detach.or(other.detach),
             port: if self.port.is_empty() { other.port } else { self.port },
+            mirror: if self.mirror.is_empty() { other.mirror } else { self.mirror },
         }
     }
 }

@@ -3,18 +3,25 @@
 use proptest::prelude::*;
 
 use super::worker_tests::{GATEWAY, H1, H2, OFFLOAD, WorkerFixture, ethernet, super_frame};
-use crate::switch::{DropReason, Port, PortCounts, PortId, Side, Tick};
+use crate::switch::{DropReason, MirrorDirection, Port, PortCounts, PortId, PortMirror, Side, Tick};
 use crate::wire::VnetHeader;
 
 /// One step of a test run.
 #[derive(Debug, Clone)]
 enum Event {
     /// A frame arrives and waits for the worker.
-    Frame { ingress: usize, vnet: VnetHeader, bytes: Vec<u8> },
+    Frame {
+        ingress: usize,
+        vnet: VnetHeader,
+        bytes: Vec<u8>,
+    },
     /// The worker runs one turn.
     Turn,
     /// A port changes its state.
     Set(usize, Port),
+    /// Ports are mirrored to another one, or not any more.
+    Mirror(Box<PortMirror>),
+    Unmirror(PortId),
     /// The egress queues together hold this many frames.
     Limit(usize),
 }
@@ -74,12 +81,24 @@ fn frame() -> impl Strategy<Value = (VnetHeader, Vec<u8>)> {
     ]
 }
 
+fn mirror() -> impl Strategy<Value = PortMirror> {
+    let from = prop::option::of(prop::collection::vec(0..8_u16, 1..4));
+    let direction =
+        prop_oneof![Just(MirrorDirection::Rx), Just(MirrorDirection::Tx), Just(MirrorDirection::Both)];
+    (0..8_u16, from, direction, prop::option::of(14..2000_u16)).prop_map(|(to, from, direction, snaplen)| {
+        let from = from.map(|from| from.into_iter().map(PortId).collect());
+        PortMirror { to: PortId(to), from, direction, vlans: Vec::new(), snaplen }
+    })
+}
+
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         8 => (0..8_usize, frame()).prop_map(|(ingress, (vnet, bytes))| Event::Frame { ingress, vnet, bytes }),
         4 => Just(Event::Turn),
         1 => (0..8_usize, port()).prop_map(|(at, port)| Event::Set(at, port)),
         1 => (0..20_usize).prop_map(Event::Limit),
+        2 => mirror().prop_map(|mirror| Event::Mirror(Box::new(mirror))),
+        1 => (0..8_u16).prop_map(|port| Event::Unmirror(PortId(port))),
     ]
 }
 
@@ -106,6 +125,9 @@ fn run_events(fixture: &mut WorkerFixture, ports: usize, events: Vec<Event>) -> 
             Event::Set(at, port) => {
                 fixture.switch.ports.set(PortId(u16::try_from(at % ports).unwrap()), port);
             }
+            // Some conflict with others, or name ports that do not exist.
+            Event::Mirror(mirror) => _ = fixture.switch.add_mirror(*mirror),
+            Event::Unmirror(port) => _ = fixture.switch.remove_mirror(port),
             Event::Limit(frames) => fixture.net.limit(frames),
         }
     }

@@ -103,18 +103,43 @@ impl Split {
     }
 }
 
+/// A frame, or its first bytes, with an edit: the parts of a copy.
+struct EditedParts<'a> {
+    addresses: &'a [u8],
+    tag: Option<[u8; VLAN_TAG]>,
+    rest: &'a [u8],
+}
+
+impl<'a> EditedParts<'a> {
+    fn new(frame: &'a [u8], edit: Edit, tpid: EtherType) -> EditedParts<'a> {
+        let tag = |tpid: EtherType, tci| Some(VlanTag { tpid, tci }.emit());
+        let (addresses, tag, rest) = match (frame.split_at_checked(ADDRESSES), edit) {
+            (Some((addresses, rest)), Edit::Push(tci)) => (addresses, tag(tpid, tci), rest),
+            (Some((addresses, [_, _, _, _, rest @ ..])), Edit::Pop) => (addresses, None, rest),
+            (Some((addresses, [a, b, _, _, rest @ ..])), Edit::Rewrite(tci)) => {
+                (addresses, tag(EtherType(u16::from_be_bytes([*a, *b])), tci), rest)
+            }
+            _ => (frame, None, &[][..]),
+        };
+        EditedParts { addresses, tag, rest }
+    }
+
+    fn slices(&self) -> [&[u8]; 3] {
+        [self.addresses, self.tag.as_ref().map_or(&[], <[u8; VLAN_TAG]>::as_slice), self.rest]
+    }
+}
+
 /// A copy of a frame, or of its first bytes, with an edit.
 pub(super) fn edited_copy(frame: &[u8], edit: Edit, tpid: EtherType) -> Vec<u8> {
-    let tag = |tpid: [u8; 2], tci: u16| [tpid, tci.to_be_bytes()].concat();
-    match (frame.split_at_checked(ADDRESSES), edit) {
-        (Some((addresses, rest)), Edit::Push(tci)) => {
-            [addresses, &tag(tpid.0.to_be_bytes(), tci), rest].concat()
-        }
-        (Some((addresses, [_, _, _, _, rest @ ..])), Edit::Pop) => [addresses, rest].concat(),
-        (Some((addresses, [a, b, _, _, rest @ ..])), Edit::Rewrite(tci)) => {
-            [addresses, &tag([*a, *b], tci), rest].concat()
-        }
-        _ => frame.to_vec(),
+    EditedParts::new(frame, edit, tpid).slices().concat()
+}
+
+/// Writes a frame with an edit `into` a buffer, as far as there is room.
+pub(super) fn write_edited(frame: &[u8], edit: Edit, tpid: EtherType, mut into: &mut [u8]) {
+    for part in EditedParts::new(frame, edit, tpid).slices() {
+        let (copied, left) = into.split_at_mut(part.len().min(into.len()));
+        copied.copy_from_slice(&part[..copied.len()]);
+        into = left;
     }
 }
 

@@ -171,7 +171,7 @@ impl<E: Engine> Worker<E> {
     /// frame that is on the wire.
     fn send_copy(&mut self, port: PortId, frame: &[u8]) -> io::Result<()> {
         let ports = &self.switch.ports;
-        if !ports.port(port).is_some_and(|port| port.up) && !ports.is_blocked(port) {
+        if !ports.is_link_up(port) {
             self.counters.port(port).dropped(DropReason::EgressDown);
             return Ok(());
         }
@@ -185,21 +185,23 @@ impl<E: Engine> Worker<E> {
         let mut steps = Steps::default();
         self.split().1.decide(port, &frame, &mut steps);
         self.mirror_frame(&frame, Some(port), &steps);
+        self.send_copies_of(bytes)?;
         if let Verdict::Answer(answer) = self.outcome.verdict() {
             self.segment[..bytes.len()].copy_from_slice(bytes);
             let length = answer.emit(self.switch.gateway_of(&self.outcome), &mut self.segment, bytes.len());
-            self.outcome.become_answer(&self.switch.vlans);
-            self.counters.count_reply_in_vlan(&self.outcome, length);
             let answered = self.segment[..length].to_vec();
             let frame = Frame { bytes: &answered, vnet: VnetHeader::default() };
+            self.switch.send_answer(self.now, &frame, &mut self.outcome);
+            self.counters.count_reply_in_vlan(&self.outcome, length);
             self.mirror_frame(&frame, None, &Steps::default());
-            return self.send_copies(&answered);
+            self.send_copies_of(&answered)?;
+            return self.send_edited(&answered);
         }
-        self.send_copies(bytes)
+        self.send_edited(bytes)
     }
 
-    /// Sends copies of a complete frame to its egress.
-    fn send_copies(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Sends a complete frame to its egress.
+    fn send_edited(&mut self, bytes: &[u8]) -> io::Result<()> {
         for at in 0..self.outcome.egress().len() {
             let Egress { port, edit } = self.outcome.egress()[at];
             let copy = edited_copy(bytes, edit, self.switch.vlans.tpid());

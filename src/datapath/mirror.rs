@@ -20,9 +20,9 @@ use super::forms::{edited_copy, edited_header};
 use super::worker::Command;
 use super::worker_handle::reply_deadline;
 use super::{DatapathError, WorkerChannel};
-use crate::switch::{Edit, Frame, Outcome, PortId, Ports, Steps, Watch};
-use crate::wire::VnetHeader;
+use crate::switch::{CopyForm, Edit, Frame, MirrorCopy, Outcome, PortId, Ports, Steps, Watch};
 use crate::wire::filter::Filter;
+use crate::wire::{EtherType, VnetHeader};
 
 /// Most mirrors at a time.
 pub const MIRRORS: usize = 8;
@@ -75,10 +75,13 @@ impl MirrorSpec {
             && self.ports.as_ref().is_none_or(|ports| ports.contains(&port))
     }
 
-    /// The matching ports and directions of a frame: its ingress port, then its egress ports.
+    /// The matching ports and directions of a frame: its ingress port, its egress ports, then the destinations of port
+    /// mirrors.
     fn crossings<'a>(&'a self, path: FramePath<'a>) -> impl Iterator<Item = (PortId, Direction)> + 'a {
         let ingress = path.ingress.map(|port| (port, Direction::In));
-        let egress = path.outcome.egress_ports().map(|port| (port, Direction::Out));
+        let mirrored = path.outcome.copies().iter().filter(|copy| copy.form.is_ok());
+        let egress = path.outcome.egress_ports().chain(mirrored.map(|copy| copy.egress.port));
+        let egress = egress.map(|port| (port, Direction::Out));
         ingress.into_iter().chain(egress).filter(|&(port, direction)| self.crossing(port, direction))
     }
 }
@@ -129,6 +132,12 @@ impl Record {
     pub fn as_crossed(&self, port: PortId, direction: Direction) -> CrossedFrame<'_> {
         let Record { ref bytes, length, vnet, ref outcome, .. } = *self;
         let edit = if direction == Direction::Out { outcome.edit_for(port) } else { Edit::None };
+        if let Some(MirrorCopy { form: Ok(CopyForm::Bytes { length }), .. }) = outcome.copy_for(port) {
+            let mut copy =
+                edited_copy(bytes, edit, outcome.class().vlan.map_or(EtherType::C_TAG, |vlan| vlan.tpid));
+            copy.truncate(*length);
+            return CrossedFrame { bytes: copy.into(), length: *length, vnet: VnetHeader::default() };
+        }
         let Some(vlan) = outcome.class().vlan.filter(|_| edit != Edit::None) else {
             return CrossedFrame { bytes: Cow::Borrowed(bytes), length, vnet };
         };

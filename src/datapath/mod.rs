@@ -29,6 +29,9 @@ mod notify_tests;
 mod placement;
 mod poll;
 mod poll_policy;
+mod port_mirror;
+#[cfg(test)]
+mod port_mirror_tests;
 mod punt;
 #[cfg(test)]
 mod punt_tests;
@@ -76,7 +79,7 @@ use worker::{Command, Mailbox, Worker};
 use worker_handle::{PendingDetach, WorkerChannel, WorkerHandle};
 pub use worker_handle::{WORKER_DEADLINE, WorkerChange};
 
-use crate::switch::{Counters, Edit, Now, PortCounters, PortId, Punt, Switch, Tick};
+use crate::switch::{Counters, Edit, InjectedFrame, Now, PortCounters, PortId, Punt, Switch, Tick};
 use crate::sys;
 use crate::sys::queue::Queue;
 use crate::wire::VnetHeader;
@@ -375,13 +378,13 @@ impl Datapath {
         self.punts.lost(punt)
     }
 
-    /// Sends a complete, untagged frame to these ports. A port that is not attached counts it as dropped. While all
+    /// Sends a frame to its ports. A port that is not attached counts it as dropped. While all
     /// workers are stalled nothing is sent.
-    pub fn inject(&self, ports: Vec<PortId>, frame: Vec<u8>) {
+    pub fn inject(&self, frame: InjectedFrame) {
         let responds = self.workers.iter().find(|worker| !worker.channel.is_stalled());
         if let Some(worker) = responds {
             // A worker that has ended has reported that.
-            let _ = worker.channel.send(Command::Inject { ports, frame });
+            let _ = worker.channel.send(Command::Inject(frame));
         }
     }
 

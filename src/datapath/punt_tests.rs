@@ -7,7 +7,7 @@ use super::punt::PuntedFrame;
 use super::worker::Command;
 use super::worker_tests::{GATEWAY, H1, OFFLOAD, WorkerFixture, ethernet};
 use crate::switch::mdb::{MdbSettings, Snooping};
-use crate::switch::{Port, PortId, Punt, Switch, Tick};
+use crate::switch::{InjectedFrame, Port, PortId, Punt, Switch, Tick};
 use crate::wire::membership_tests as hosts;
 use crate::wire::{Bpdu, Mac, VnetHeader};
 
@@ -87,8 +87,9 @@ fn a_flood_of_one_kind_does_not_displace_the_other() {
 fn sends_frames_of_control_and_counts_them() {
     let mut fixture = snooping(&[OFFLOAD, OFFLOAD, OFFLOAD]);
     let frame = ethernet([0xff; 6], H1);
-    fixture.run_command(Command::Inject { ports: vec![PortId(0), PortId(2)], frame: frame.clone() });
-    fixture.run_command(Command::Inject { ports: vec![PortId(0)], frame: vec![0; 1 << 20] });
+    let inject = |ports, bytes| Command::Inject(InjectedFrame { ports, vid: None, bytes });
+    fixture.run_command(inject(vec![PortId(0), PortId(2)], frame.clone()));
+    fixture.run_command(inject(vec![PortId(0)], vec![0; 1 << 20]));
     let sent: Vec<_> = fixture.net.received().into_iter().map(|(port, _, frame)| (port.0, frame)).collect();
     assert_eq!(sent, [(0, frame.clone()), (2, frame)], "and none that no buffer can hold");
     let counts = fixture.counters.port(PortId(0)).read();

@@ -12,7 +12,7 @@ use super::forms::{Forms, edit_frame};
 use super::throttle::cpu_time;
 use super::worker::Worker;
 use crate::switch::segmentation::segments;
-use crate::switch::{DropReason, Edit, Egress, Frame, PortId, Steps, SwitchReply};
+use crate::switch::{DropReason, Edit, Egress, Frame, InjectedFrame, PortId, Steps, SwitchReply};
 use crate::wire::VnetHeader;
 use crate::wire::segment::Segments;
 
@@ -25,7 +25,7 @@ impl<E: Engine> Worker<E> {
         } else if !self.outcome.segmented().is_empty() {
             self.send_segmented(&arrival)?;
         }
-        self.transmit(arrival.buffer, arrival.extent)
+        self.transmit(arrival)
     }
 
     /// Puts an empty virtio-net header before a complete frame.
@@ -38,16 +38,17 @@ impl<E: Engine> Worker<E> {
     #[cold]
     #[inline(never)]
     fn send_segmented(&mut self, arrival: &Arrival<E::Buffer>) -> io::Result<()> {
-        let mut edits = self.outcome.segmented().iter().map(|egress| egress.edit);
-        let first = edits.next().unwrap_or_default();
+        self.direct.clear();
+        self.direct.extend(self.outcome.segmented());
+        let first = self.direct[0].edit;
         // A frame has two forms at most.
-        let other = edits.find(|edit| *edit != first);
+        let other = self.direct.iter().map(|egress| egress.edit).find(|edit| *edit != first);
         self.segment_form(arrival, first)?;
         other.map_or(Ok(()), |other| self.segment_form(arrival, other))
     }
 
-    /// Sends the segments of the frame with this edit.
-    fn segment_form(&mut self, arrival: &Arrival<E::Buffer>, edit: Edit) -> io::Result<()> {
+    /// Sends the segments of the frame with this edit to those of the ports in `direct` that get it.
+    pub(super) fn segment_form(&mut self, arrival: &Arrival<E::Buffer>, edit: Edit) -> io::Result<()> {
         // Copied, because the engine cannot write while its buffer is borrowed.
         let mut super_frame = std::mem::take(&mut self.super_frame);
         let end = arrival.extent.start + arrival.extent.length;
@@ -65,14 +66,14 @@ impl<E: Engine> Worker<E> {
     }
 
     fn send_each(&mut self, mut segments: Segments<'_>, edit: Edit) -> io::Result<()> {
-        for egress in self.outcome.segmented().iter().filter(|egress| egress.edit == edit) {
+        for egress in self.direct.iter().filter(|egress| egress.edit == edit) {
             let counters = self.counters.port(egress.port);
             counters.segmented.add(1);
             counters.segments.add(segments.remaining() as u64);
         }
         while let Some(length) = segments.next_into(&mut self.segment) {
-            for at in 0..self.outcome.segmented().len() {
-                let egress = self.outcome.segmented()[at];
+            for at in 0..self.direct.len() {
+                let egress = self.direct[at];
                 if egress.edit == edit {
                     self.send_segment(egress.port, length)?;
                 }
@@ -83,39 +84,53 @@ impl<E: Engine> Worker<E> {
 
     /// Rewrites the frame into the gateway's answer and sends it to the ingress port.
     pub(super) fn answer(&mut self, mut arrival: Arrival<E::Buffer>, answer: SwitchReply) -> io::Result<()> {
+        if self.outcome.is_mirrored() {
+            self.copy_question(&arrival)?;
+        }
         let Extent { start, length } = arrival.extent;
         let bytes = &mut self.engine.bytes_mut(&mut arrival.buffer)[start..];
         let length = answer.emit(self.switch.gateway_of(&self.outcome), bytes, length);
         arrival.extent = Extent { start, length };
+        let frame = Frame { bytes: &bytes[..length], vnet: VnetHeader::default() };
+        self.switch.send_answer(self.now, &frame, &mut self.outcome);
         self.put_header(&mut arrival.buffer, arrival.extent);
-        self.outcome.become_answer(&self.switch.vlans);
         self.counters.count_reply_in_vlan(&self.outcome, length);
         if !self.mirrors.is_empty() {
             self.mirror(&arrival, None, &Steps::default());
         }
-        self.transmit(arrival.buffer, arrival.extent)
+        arrival.vnet = None;
+        self.transmit(arrival)
     }
 
     /// Sends the current frame to the ports that take it as it is.
     #[inline(always)]
-    fn transmit(&mut self, mut buffer: E::Buffer, extent: Extent) -> io::Result<()> {
+    fn transmit(&mut self, arrival: Arrival<E::Buffer>) -> io::Result<()> {
+        if self.detour || self.outcome.is_mirrored() {
+            return self.take_detour(arrival);
+        }
+        let Arrival { mut buffer, extent, .. } = arrival;
         let (egress, tpid) = (self.outcome.egress(), self.switch.vlans.tpid());
         let forms = Forms::of(self.engine.bytes_mut(&mut buffer), extent, egress, tpid);
-        if self.detour { self.take_detour(buffer, &forms) } else { self.engine.send(buffer, &forms, egress) }
+        self.engine.send(buffer, &forms, egress)
     }
 
     #[cold]
     #[inline(never)]
-    fn take_detour(&mut self, buffer: E::Buffer, forms: &Forms) -> io::Result<()> {
-        self.direct.clear();
-        for at in 0..self.outcome.egress().len() {
-            let egress = self.outcome.egress()[at];
-            if !self.impair_egress(&buffer, forms, egress)
-                && !self.write_in_background(&buffer, forms, egress)
-            {
-                self.direct.push(egress);
-            }
+    fn take_detour(&mut self, arrival: Arrival<E::Buffer>) -> io::Result<()> {
+        if self.outcome.is_mirrored() {
+            self.send_copies(&arrival)?;
         }
+        let Arrival { mut buffer, extent, .. } = arrival;
+        let mut targets = std::mem::take(&mut self.direct);
+        targets.clear();
+        targets.extend(self.outcome.egress());
+        targets.extend(self.outcome.whole_copies());
+        let tpid = self.switch.vlans.tpid();
+        let forms = &Forms::of(self.engine.bytes_mut(&mut buffer), extent, &targets, tpid);
+        targets.retain(|egress| {
+            !self.impair_egress(&buffer, forms, *egress) && !self.write_in_background(&buffer, forms, *egress)
+        });
+        self.direct = targets;
         if !self.direct.is_empty()
             && let Some(background) = &mut self.background
         {
@@ -151,14 +166,16 @@ impl<E: Engine> Worker<E> {
     }
 
     /// Sends a complete frame that control has made.
-    pub(super) fn inject(&mut self, ports: &[PortId], frame: &[u8]) -> io::Result<()> {
-        let Some(buffer) = self.segment.get_mut(..frame.len()) else { return Ok(()) };
-        buffer.copy_from_slice(frame);
+    pub(super) fn inject(&mut self, injected: &InjectedFrame) -> io::Result<()> {
+        let InjectedFrame { ports, bytes, .. } = injected;
+        let Some(buffer) = self.segment.get_mut(..bytes.len()) else { return Ok(()) };
+        buffer.copy_from_slice(bytes);
         for port in ports {
             self.counters.port(*port).injected.add(1);
-            self.send_segment(*port, frame.len())?;
+            self.send_segment(*port, bytes.len())?;
         }
-        Ok(())
+        self.switch.mirror_injected(self.now, injected, &mut self.outcome);
+        self.send_copies_of(bytes)
     }
 
     /// Sends one segment, perhaps through the queue of an impaired port.

@@ -22,8 +22,8 @@ use super::throttle::Throttle;
 use super::time_slice::TimeSlice;
 use super::worker_handle::QueueOffer;
 use crate::switch::{
-    Counters, DropReason, Egress, Frame, Now, Observer, Outcome, PortId, Ports, Side, Steps, Switch, Tick,
-    Verdict,
+    Counters, DropReason, Egress, Frame, InjectedFrame, Now, Observer, Outcome, PortId, Ports, Side, Steps,
+    Switch, Tick, Verdict,
 };
 use crate::sys::arena::BUFFER_SIZE;
 use crate::sys::queue::Queue;
@@ -45,11 +45,8 @@ pub(super) enum Command {
         done: Sender<()>,
     },
     Unmirror(Arc<MirrorState>),
-    /// Sends a complete frame.
-    Inject {
-        ports: Vec<PortId>,
-        frame: Vec<u8>,
-    },
+    /// Sends a frame.
+    Inject(InjectedFrame),
     /// Impairs a port in one direction.
     Impair {
         port: PortId,
@@ -89,7 +86,8 @@ pub(super) struct Worker<E: Engine> {
     detaching: Vec<(PortId, Sender<Option<Queue>>)>,
     /// The decision about the latest frame.
     pub(super) outcome: Outcome,
-    /// On a detour: the ports to which a frame is written here, not in the background.
+    /// On a detour: the ports to which a frame is written here, not in the background. Also those whose segments are being
+    /// sent.
     pub(super) direct: Vec<Egress>,
     /// Mirrors of live frames; usually none.
     pub(super) mirrors: Vec<MirrorSender>,
@@ -250,7 +248,7 @@ impl<E: Engine> Worker<E> {
                     let _ = done.send(());
                 }
                 Command::Unmirror(mirror) => self.mirrors.retain(|sender| !sender.is_of(&mirror)),
-                Command::Inject { ports, frame } => self.inject(&ports, &frame)?,
+                Command::Inject(injected) => self.inject(&injected)?,
                 Command::Impair { port, side, setup, done } => {
                     self.impaired.set(port, side, setup);
                     self.update_detour();
@@ -320,7 +318,7 @@ impl<E: Engine> Worker<E> {
     fn execute(&mut self, arrival: Arrival<E::Buffer>) -> io::Result<()> {
         match self.outcome.verdict() {
             Verdict::Answer(answer) => self.answer(arrival, answer),
-            _ if self.outcome.is_sent() => self.dispatch(arrival),
+            _ if self.outcome.is_sent() || self.outcome.is_mirrored() => self.dispatch(arrival),
             _ => {
                 self.engine.discard(arrival.buffer);
                 Ok(())

@@ -6,11 +6,11 @@
 //!
 //! `rx_frames = forwarded + flooded + answered + dropped on ingress`.
 //!
-//! Forwarded frames, flood copies and answers end as delivered or as dropped on their egress port, at once
+//! Forwarded frames, flood copies, answers and copies for mirrors end as delivered or as dropped on their egress port, at once
 //! or when the write has completed. On a port without offload, `segments` frames replace the `segmented`
 //! frame. So for all ports together
 //!
-//! `forwarded + flood_copies + answered + injected + duplicated - segmented + segments = tx_frames + dropped on egress + in flight`,
+//! `forwarded + flood_copies + answered + injected + duplicated + mirrored - segmented + segments = tx_frames + dropped on egress + in flight`,
 //!
 //! and nothing is in flight on an idle switch. A super-frame (GSO packet) counts as one frame.
 
@@ -123,6 +123,8 @@ port_counters! {
     segments,
     /// Copies of frames for this port that its impairment has added.
     duplicated,
+    /// Copies of frames for this port, the destination of a mirror.
+    mirrored,
     /// MAC addresses learned on this port for the first time.
     fdb_learned,
     /// MAC addresses that moved here from another port.
@@ -181,6 +183,7 @@ impl PortCounts {
             + self.answered
             + self.injected
             + self.duplicated
+            + self.mirrored
             + self.segments;
         let ended = self.segmented + self.tx_frames + self.dropped(Side::Egress);
         begun.wrapping_sub(ended).cast_signed()
@@ -284,6 +287,15 @@ impl Counters {
             && let Some(vlan) = self.vlan(class.vid)
         {
             vlan.count_reply(class, length);
+        }
+    }
+
+    /// Counts the copies for mirrors: those that are sent when they are written.
+    pub fn count_copies(&self, outcome: &Outcome) {
+        for copy in outcome.copies() {
+            let destination = self.port(copy.egress.port);
+            destination.mirrored.add(1);
+            copy.form.err().into_iter().for_each(|reason| destination.dropped(reason));
         }
     }
 

@@ -46,6 +46,8 @@ pub enum SlowPort {
     Limits,
     /// Its frames are impaired.
     Impairment,
+    /// Its frames are mirrored.
+    Mirror,
 }
 
 impl SlowPort {
@@ -56,6 +58,7 @@ impl SlowPort {
             SlowPort::Flags => "one of its flags is not at its default",
             SlowPort::Limits => "it has storm control or a rate limit",
             SlowPort::Impairment => "its frames are impaired",
+            SlowPort::Mirror => "its frames are mirrored",
         }
     }
 }

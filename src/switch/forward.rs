@@ -63,7 +63,11 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         observer: &mut O,
     ) {
         outcome.begin(self.ingress);
-        outcome.verdict = match admit(self, observer) {
+        let ingress = self.switch.ports.ingress(self.ingress);
+        if ingress.as_ref().is_some_and(|ingress| ingress.mirrored) {
+            self.switch.mirror_received(self.at, self.ingress, self.frame, outcome);
+        }
+        outcome.verdict = match admit(self, ingress, observer) {
             Ok(admitted) => {
                 observer.note(Step::Admitted);
                 if VLANS {
@@ -156,10 +160,11 @@ impl From<OffloadFault> for Refusal {
 #[inline]
 fn admit<'a, const VLANS: bool, O: Observer>(
     forwarding: &Forwarding<'a, VLANS>,
+    port: Option<IngressPort>,
     observer: &mut O,
 ) -> Result<Admitted<'a>, Refusal> {
     let &Forwarding { switch, ingress, frame, .. } = forwarding;
-    let Some(IngressPort { port, flags, limited }) = switch.ports.ingress(ingress) else {
+    let Some(IngressPort { port, flags, limited, .. }) = port else {
         return Err(DropReason::IngressDown.into());
     };
     let Port { up, host: from_host, .. } = port;
@@ -208,7 +213,9 @@ fn claim_of_gateway(switch: &Switch, ingress: PortId, ethernet: &EthernetFrame<'
 fn admit_to_learn(switch: &Switch, ingress: PortId, frame: &Frame<'_>) -> Result<(), DropReason> {
     let ethernet = EthernetFrame::new_checked(frame.bytes);
     let is_own_bpdu = || ethernet.is_some_and(|frame| switch.is_own_bpdu(ingress, frame.dst()));
-    if !switch.ports.is_blocked(ingress) {
+    if switch.ports.is_mirror_destination(ingress) {
+        Err(DropReason::IngressMirror)
+    } else if !switch.ports.is_blocked(ingress) {
         Err(DropReason::IngressDown)
     } else if is_own_bpdu() {
         Err(DropReason::Bpdu)
@@ -290,7 +297,7 @@ pub enum OffloadFault {
 
 /// Checks that the virtio-net header is consistent with the frame.
 #[inline]
-fn check_offload(frame: &Frame<'_>, ethernet: &EthernetFrame<'_>) -> Result<(), OffloadFault> {
+pub(super) fn check_offload(frame: &Frame<'_>, ethernet: &EthernetFrame<'_>) -> Result<(), OffloadFault> {
     if frame.vnet.is_complete() { Ok(()) } else { check_unfinished(frame, ethernet) }
 }
 
@@ -484,14 +491,31 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         if !whole {
             self.segment(outcome)?;
         }
-        if port.is_limited() {
-            self.check_rate(egress, LimitKind::EgressRate)?;
-        }
         let copy = Egress { port: egress, edit };
+        if port.is_limited_or_mirrored() {
+            self.limit_and_mirror(port, copy, outcome)?;
+        }
         if whole {
             outcome.egress.push(copy);
         } else {
             outcome.segmented.push(copy);
+        }
+        Ok(())
+    }
+
+    /// What few egress ports need.
+    #[cold]
+    fn limit_and_mirror(
+        &self,
+        port: EgressPort,
+        egress: Egress,
+        outcome: &mut Outcome,
+    ) -> Result<(), DropReason> {
+        if port.is_limited() {
+            self.check_rate(egress.port, LimitKind::EgressRate)?;
+        }
+        if port.is_mirrored() {
+            self.switch.mirror_sent(self.at, egress, self.frame, outcome);
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ mod limits;
 pub mod loop_detection;
 pub mod mdb;
 mod meter;
+pub mod mirror;
 mod neigh_suppress;
 pub mod observer;
 pub mod outcome;
@@ -39,6 +40,7 @@ pub use gateway::{Claim, Gateway, SharedMac, SwitchReply};
 pub use guard::{Guards, Identity};
 pub use limits::LimitKind;
 pub use meter::Rate;
+pub use mirror::{CopyForm, MirrorConflict, MirrorCopy, MirrorDirection, PortMirror, PortMirrors};
 pub use observer::{Observer, Step, Steps};
 pub use outcome::{Destination, Edit, Egress, Fault, FrameClass, Outcome, Punt};
 pub use port::{EgressPort, Port, PortId, PortState, Ports};
@@ -68,6 +70,17 @@ pub struct Frame<'a> {
     pub vnet: VnetHeader,
 }
 
+/// A complete frame that the switch itself has made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InjectedFrame {
+    /// The ports to which it is sent.
+    pub ports: Vec<PortId>,
+    /// Its VLAN, if the switch filters VLANs and it has one.
+    pub vid: Option<Vid>,
+    /// The frame, with the tag that it has on these ports.
+    pub bytes: Vec<u8>,
+}
+
 /// The configuration of a switch.
 #[derive(Debug, Clone)]
 pub struct SwitchConfig {
@@ -92,6 +105,8 @@ pub struct Switch {
     pub guards: Guards,
     /// Storm control and rate limits. Set with [`Switch::set_limit`].
     limits: Limits,
+    /// The mirrors. Changed with [`Switch::add_mirror`].
+    pub mirrors: PortMirrors,
     /// The gateway.
     pub gateway: Gateway,
     /// The ports of each multicast group, where snooping is on.
@@ -119,6 +134,7 @@ impl Switch {
             fdb,
             guards: Guards::default(),
             limits: Limits::default(),
+            mirrors: PortMirrors::default(),
             gateway: settings.gateway,
             mdb: Mdb::default(),
             vlans: Vlans::default(),

@@ -2,8 +2,10 @@
 //! counters, mirrors, captures and traces read it.
 
 use super::fdb::Learned;
+use super::mirror::{CopyForm, MirrorCopy};
 use super::vlan::{Classified, VlanFault, Vlans};
-use super::{DropReason, OffloadFault, PortId, Ports, Verdict, Violation};
+use super::{DropReason, OffloadFault, PortId, PortMirrors, Ports, Verdict, Violation};
+use crate::wire::VLAN_TAG;
 
 /// The kind of a frame's destination. It decides which ports a frame may be flooded to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,6 +76,17 @@ pub enum Edit {
     Rewrite(u16),
 }
 
+impl Edit {
+    /// The length of a frame with this edit. One whose tag is removed has that tag.
+    pub const fn length_of(self, frame: usize) -> usize {
+        match self {
+            Edit::None | Edit::Rewrite(_) => frame,
+            Edit::Push(_) => frame + VLAN_TAG,
+            Edit::Pop => frame - VLAN_TAG,
+        }
+    }
+}
+
 /// What exactly is wrong with a frame that is dropped on its ingress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -123,6 +136,7 @@ pub struct Outcome {
     pub(super) segmented: Vec<Egress>,
     pub(super) segments: usize,
     pub(super) refused: Vec<(PortId, DropReason)>,
+    pub(super) copies: Vec<MirrorCopy>,
 }
 
 impl Default for Outcome {
@@ -137,6 +151,7 @@ impl Default for Outcome {
             segmented: Vec::with_capacity(Ports::MAX),
             segments: 0,
             refused: Vec::with_capacity(Ports::MAX),
+            copies: Vec::with_capacity(PortMirrors::MAX),
         }
     }
 }
@@ -150,10 +165,11 @@ impl Outcome {
         self.egress.clear();
         self.segmented.clear();
         self.refused.clear();
+        self.copies.clear();
     }
 
     /// Becomes the outcome of the gateway's answer, which leaves on the ingress port of the question, in its VLAN.
-    pub fn become_answer(&mut self, vlans: &Vlans) {
+    pub(super) fn become_answer(&mut self, vlans: &Vlans) {
         let FrameClass { ingress: port, vlan, .. } = self.class;
         self.begin(port);
         self.class.vlan = vlan;
@@ -212,9 +228,31 @@ impl Outcome {
         &self.refused
     }
 
-    /// How the copy for a port differs from the received frame.
+    /// Whether mirrors copy it.
+    #[inline]
+    pub fn is_mirrored(&self) -> bool {
+        !self.copies.is_empty()
+    }
+
+    /// The copies for mirrors.
+    pub fn copies(&self) -> &[MirrorCopy] {
+        &self.copies
+    }
+
+    /// The copies for mirrors that are sent as the frame itself is.
+    pub fn whole_copies(&self) -> impl Iterator<Item = Egress> + '_ {
+        self.copies.iter().filter(|copy| copy.form == Ok(CopyForm::Whole)).map(|copy| copy.egress)
+    }
+
+    /// The copy for the destination of a mirror, if it gets one.
+    pub fn copy_for(&self, port: PortId) -> Option<&MirrorCopy> {
+        self.copies.iter().find(|copy| copy.egress.port == port && copy.form.is_ok())
+    }
+
+    /// How the frame for a port differs from the received frame.
     pub fn edit_for(&self, port: PortId) -> Edit {
-        let mut copies = self.egress.iter().chain(&self.segmented);
+        let mirrored = self.copies.iter().map(|copy| &copy.egress);
+        let mut copies = self.egress.iter().chain(&self.segmented).chain(mirrored);
         // Without VLANs no copy differs, so no search is needed.
         let copy = self.class.vlan.and_then(|_| copies.find(|egress| egress.port == port));
         copy.map(|egress| egress.edit).unwrap_or_default()

@@ -50,10 +50,15 @@ const STATE: u64 = 0b111 << STATE_SHIFT;
 const LIMITED: u64 = 1 << 55;
 /// The workers delay, lose or change frames of the port.
 const IMPAIRED: u64 = 1 << 54;
+/// Mirrors copy frames that the port receives, and frames that it sends.
+const MIRRORED_RX: u64 = 1 << 53;
+const MIRRORED_TX: u64 = 1 << 52;
+/// The destination of a mirror.
+const MIRROR: u64 = 1 << 51;
 const FLAGS_SHIFT: u32 = 32;
 const FLAGS: u64 = 0xffff << FLAGS_SHIFT;
 /// What [`Ports::set`] keeps.
-const KEPT: u64 = BLOCKED | STATE | LIMITED | IMPAIRED | FLAGS;
+const KEPT: u64 = BLOCKED | STATE | LIMITED | IMPAIRED | MIRRORED_RX | MIRRORED_TX | MIRROR | FLAGS;
 const HAIRPIN: u64 = flag_bits(PortFlag::Hairpin);
 const NEIGH_SUPPRESS: u64 = flag_bits(PortFlag::NeighSuppress);
 const EGRESS_FLAGS: u64 = (PortFlags::EGRESS.to_bits() as u64) << FLAGS_SHIFT;
@@ -66,11 +71,25 @@ const fn flag_bits(flag: PortFlag) -> u64 {
 }
 
 /// What a decision needs to know about a frame's ingress port.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct IngressPort {
     pub(super) port: Port,
     pub(super) flags: PortFlags,
     /// It has storm control or rate limits.
     pub(super) limited: bool,
+    /// Mirrors copy the frames that it receives.
+    pub(super) mirrored: bool,
+}
+
+/// What mirrors have to do with a port.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct MirrorRole {
+    /// They copy frames that it receives.
+    pub(super) rx: bool,
+    /// They copy frames that are sent to it.
+    pub(super) tx: bool,
+    /// It is the destination of one.
+    pub(super) destination: bool,
 }
 
 /// The word of an egress port that may have the frame.
@@ -86,6 +105,22 @@ impl EgressPort {
     /// It has storm control or rate limits.
     pub const fn is_limited(self) -> bool {
         self.0 & LIMITED != 0
+    }
+
+    /// Mirrors copy the frames that are sent to it.
+    pub const fn is_mirrored(self) -> bool {
+        self.0 & MIRRORED_TX != 0
+    }
+
+    /// Either of both: one test for the frames of most ports.
+    pub(super) const fn is_limited_or_mirrored(self) -> bool {
+        self.0 & (LIMITED | MIRRORED_TX) != 0
+    }
+
+    /// Whether a frame of this length fits in its MTU.
+    #[allow(clippy::cast_possible_truncation, reason = "the low half is the MTU")]
+    pub(super) const fn fits(self, wire_length: usize) -> bool {
+        wire_length <= longest(self.0 as u32)
     }
 }
 
@@ -144,7 +179,7 @@ impl Port {
             return None;
         }
         Some(Port {
-            up: word & (UP | BLOCKED | STATE) == UP,
+            up: word & (UP | BLOCKED | STATE | MIRROR) == UP,
             host: word & HOST != 0,
             offload: word & OFFLOAD != 0,
             mtu: word as u32,
@@ -281,6 +316,36 @@ impl Ports {
         self.word(id) & LIMITED != 0
     }
 
+    /// Sets what mirrors have to do with a port.
+    pub(super) fn set_mirror_role(&self, id: PortId, role: MirrorRole) {
+        let bits = [(role.rx, MIRRORED_RX), (role.tx, MIRRORED_TX), (role.destination, MIRROR)];
+        let set = bits.into_iter().filter(|(set, _)| *set).fold(0, |word, (_, bit)| word | bit);
+        let all = MIRRORED_RX | MIRRORED_TX | MIRROR;
+        if self.word(id) & all != set {
+            self.update_present(id, |word| word & !all | set);
+        }
+    }
+
+    /// Whether a port is up, and the destination of a mirror: it sends only copies, and its own frames are dropped.
+    pub fn is_mirror_destination(&self, id: PortId) -> bool {
+        self.word(id) & (UP | MIRROR) == UP | MIRROR
+    }
+
+    /// Whether mirrors copy frames that are sent to a port.
+    pub(super) fn is_mirrored_tx(&self, id: PortId) -> bool {
+        self.word(id) & MIRRORED_TX != 0
+    }
+
+    /// The destination of a mirror, whatever the spanning tree says; `None` if it is down.
+    pub(super) fn mirror_destination(&self, id: PortId) -> Option<EgressPort> {
+        self.is_mirror_destination(id).then(|| EgressPort(self.word(id)))
+    }
+
+    /// Whether the link of a port is up, also if the port does not forward.
+    pub fn is_link_up(&self, id: PortId) -> bool {
+        self.word(id) & UP != 0
+    }
+
     /// Blocks a port: it neither receives nor sends, until [`Ports::unblock`].
     pub fn block(&self, id: PortId) {
         self.update_present(id, |word| word | BLOCKED);
@@ -334,7 +399,12 @@ impl Ports {
     #[inline]
     pub(super) fn ingress(&self, id: PortId) -> Option<IngressPort> {
         let word = self.word(id);
-        Some(IngressPort { port: Port::unpack(word)?, flags: flags_of(word), limited: word & LIMITED != 0 })
+        Some(IngressPort {
+            port: Port::unpack(word)?,
+            flags: flags_of(word),
+            limited: word & LIMITED != 0,
+            mirrored: word & (UP | MIRROR | MIRRORED_RX) == UP | MIRRORED_RX,
+        })
     }
 
     /// All ports, in the order of their numbers.
@@ -367,6 +437,7 @@ impl Ports {
                     Err(DropReason::Oversize)
                 }
             }
+            _ if word & (UP | MIRROR) == UP | MIRROR => Err(DropReason::EgressMirror),
             _ if is_blocked(word) => Err(DropReason::EgressBlocked),
             _ => Err(DropReason::EgressDown),
         }
@@ -410,6 +481,7 @@ fn fast_state(word: u64) -> FastState {
         (word & FLAGS & !NEIGH_SUPPRESS != 0, SlowPort::Flags),
         (word & LIMITED != 0, SlowPort::Limits),
         (word & IMPAIRED != 0, SlowPort::Impairment),
+        (word & (MIRRORED_RX | MIRRORED_TX) != 0, SlowPort::Mirror),
     ];
     let slow = reasons.into_iter().find_map(|(is_so, why)| is_so.then_some(why));
     FastState { up, host, slow, longest }

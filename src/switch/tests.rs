@@ -5,9 +5,11 @@ mod vlan;
 use std::net::Ipv4Addr;
 
 mod limits;
+mod mirror;
 mod neigh_suppress;
 
 use limits::limited;
+use mirror::mirror;
 
 use super::fdb::{FdbEntry, FdbKey, FdbState, Learned};
 use super::*;
@@ -514,6 +516,18 @@ fn producer(reason: DropReason) -> Producer {
         DropReason::EgressVlan => Decision(|| {
             let switch = switch_with_vlans();
             switch.fdb.add(T0, FdbKey { vlan: 10, mac: B }, P2, FdbState::Static).unwrap();
+            run(&switch, P1, &frame(B, A, 60))
+        }),
+        DropReason::IngressMirror => Decision(|| {
+            let switch = switch();
+            switch.add_mirror(mirror(P1, P2)).unwrap();
+            run(&switch, P2, &frame(A, B, 60))
+        }),
+        // A static entry: the learned ones are forgotten.
+        DropReason::EgressMirror => Decision(|| {
+            let switch = switch();
+            switch.fdb.add(T0, key(B), P2, FdbState::Static).unwrap();
+            switch.add_mirror(mirror(P3, P2)).unwrap();
             run(&switch, P1, &frame(B, A, 60))
         }),
         DropReason::EgressDown => Decision(|| run(&with_p2_down(), P1, &frame(B, A, 60))),

@@ -82,6 +82,7 @@ drop_reasons! {
     Filtered => "filtered", Ingress, "the destination is behind the port that it came from";
     IngressDown => "ingress_down", Ingress, "the port is down, or on its way out";
     IngressBlocked => "ingress_blocked", Ingress, "the port is blocked, by the spanning tree or because frames of other ports came back there";
+    IngressMirror => "ingress_mirror", Ingress, "the port is the destination of a mirror, whose own frames are not forwarded";
     Locked => "locked", Ingress, "the port is locked, and the source is not an address of it";
     StormBroadcast => "storm_broadcast", Ingress, "more broadcast frames than the port's storm control allows";
     StormUnknownUnicast => "storm_unknown_unicast", Ingress,
@@ -118,6 +119,7 @@ drop_reasons! {
     EgressDown => "egress_down", Egress, "the port is down";
     EgressBlocked => "egress_blocked", Egress,
         "the port is blocked, by the spanning tree or because frames of other ports came back there";
+    EgressMirror => "egress_mirror", Egress, "the port is the destination of a mirror, which gets only copies of frames";
     Isolated => "isolated", Egress, "both ports are isolated";
     NeighSuppress => "neigh_suppress", Egress,
         "a message of ARP or neighbour discovery that the port does not need (neigh_suppress)";
@@ -141,13 +143,16 @@ drop_reasons! {
 impl DropReason {
     /// Whether a port that a flood does not reach for this reason counts the drop. Others are no part of the flood.
     pub const fn is_counted_in_flood(self) -> bool {
-        use DropReason::{EgressBlocked, EgressDown, EgressVlan, Filtered, Isolated};
-        !matches!(self, Filtered | EgressDown | EgressBlocked | EgressVlan | Isolated)
+        use DropReason::{EgressBlocked, EgressDown, EgressMirror, EgressVlan, Filtered, Isolated};
+        !matches!(self, Filtered | EgressDown | EgressBlocked | EgressMirror | EgressVlan | Isolated)
     }
 
     /// It is part of the normal operation of a network: counted, and not an event.
     pub const fn is_routine(self) -> bool {
-        matches!(self, DropReason::NoMember | DropReason::Bpdu | DropReason::IngressBlocked)
+        matches!(
+            self,
+            DropReason::NoMember | DropReason::Bpdu | DropReason::IngressBlocked | DropReason::IngressMirror
+        )
     }
 
     /// The number of reasons.

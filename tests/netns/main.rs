@@ -43,6 +43,7 @@ mod log;
 mod loops;
 mod mac_prefix;
 mod metrics;
+mod mirror;
 mod multicast;
 mod nat;
 mod neigh_suppress;

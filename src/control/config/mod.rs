@@ -1,6 +1,7 @@
 //! The checked configuration of a switch: every [`Config`] is valid.
 
 mod error;
+mod mirrors;
 mod mtu;
 mod names;
 mod port_settings;
@@ -22,6 +23,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use self::error::{ConfigError, InvalidValue};
+pub use self::mirrors::mirror;
 pub use self::mtu::{LARGEST_MTU, SMALLEST_MTU, SMALLEST_MTU_V6, mtu};
 pub use self::names::{
     DEFAULT_NAME, HOST, container_name, device_name, is_host_port, vlan_host_port, vlan_of_host_port,
@@ -40,7 +42,7 @@ use self::workers::{busy_poll, cpus, default_workers, placement};
 use super::addressing::MacPrefix;
 use super::log::LogLevel;
 use super::options::{Options, OptionsFile};
-use super::report::{NewPort, PortSettings};
+use super::report::{NewMirror, NewPort, PortSettings};
 use crate::datapath::{BusyPoll, Placement};
 use crate::switch::stp::BridgeConfig;
 use crate::switch::{Ports, Vid, VlanSettings};
@@ -140,6 +142,8 @@ pub struct Config {
     pub log: LogLevel,
     /// Settings of the ports with these names, from when they are added.
     pub port_settings: BTreeMap<String, PortSettings>,
+    /// The port mirrors, once the ports exist.
+    pub mirrors: Vec<NewMirror>,
 }
 
 /// Values that the switch chooses itself when it starts.
@@ -245,6 +249,7 @@ impl Options {
             "vlan-gateway" => !self.vlan_gateway.is_empty(),
             "metrics" => self.metrics.is_some(),
             "port" => !self.port.is_empty(),
+            "mirror" => !self.mirror.is_empty(),
             "stp" => self.stp.is_some(),
             "priority" => self.priority.is_some(),
             "hello-time" => self.hello_time.is_some(),
@@ -301,13 +306,14 @@ fn check(options: Options) -> Checked<Config> {
         ageing_time: ageing_time(options.ageing_time.unwrap_or(300)).map_err(|why| ("ageing-time", why))?,
         fdb_max: number("fdb-max", options.fdb_max, 8192, 16..=FDB_MOST)?,
         group_fwd_mask: number("group-fwd-mask", options.group_fwd_mask, 0, 0..=0xffff)?,
-        vlans,
         vlan_gateways,
         metrics: options.metrics.map(metrics).transpose()?,
         log: log_level(options.verbose),
         port_settings: port_settings::of_file(options.port)?,
+        mirrors: mirrors::of_file(options.mirror, &vlans)?,
         txqueuelen: txqueuelen(options.txqueuelen)?,
         subnets,
+        vlans,
     })
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::subnets::default_subnets;
 use super::*;
 use crate::control::report::{AdminState, SocketType};
+use crate::switch::MirrorDirection;
 
 fn config(edit: impl FnOnce(&mut Options)) -> Result<Config, String> {
     let mut options = Options::default();
@@ -59,6 +60,35 @@ fn checks_settings_of_ports() {
     );
     let error = of_file("[port.container1]\nadmin-state = 'off'\n").unwrap_err();
     assert!(error.starts_with("lab.toml:2: admin-state: 'off' is not one of up, down"), "{error}");
+}
+
+#[test]
+fn checks_mirrors() {
+    let of_file = |text: &str| {
+        let file = OptionsFile::parse(Path::new("lab.toml"), text).map_err(|error| error.to_string())?;
+        Config::new(Options::default(), Some(file)).map_err(|error| error.to_string())
+    };
+    let mirror = |rest: &str| of_file(&format!("ports = 3\n[[mirror]]\nto = 'container3'\n{rest}\n"));
+    let config = mirror("from = ['container1', 'host']\ndirection = 'tx'\nsnaplen = 14").unwrap();
+    let expected = NewMirror {
+        to: "container3".to_owned(),
+        from: vec!["container1".to_owned(), "host".to_owned()],
+        direction: MirrorDirection::Tx,
+        vlan: Vec::new(),
+        snaplen: Some(14),
+    };
+    assert_eq!(config.mirrors, [expected]);
+    for (rest, words) in [
+        ("snaplen = 13", "lab.toml:2: mirror: to container3: 13 is out of range: choose 14 to 65535"),
+        ("snaplen = 65536", "65536 is out of range"),
+        ("vlan = ['10-20', 30]", "VLANs need vlan-filtering"),
+        ("from = ['a b']", "'a b' cannot name a container"),
+        ("direction = 'up'", "'up' is not one of rx, tx, both"),
+        ("form = ['container1']", "did you mean 'from'?"),
+    ] {
+        let error = mirror(rest).unwrap_err();
+        assert!(error.contains(words), "{error}");
+    }
 }
 
 #[test]

@@ -131,6 +131,13 @@ const FAMILIES: &[MetricFamily] = &[
         },
     ),
     counter(
+        "uswitch_port_mirrored_frames_total",
+        "Copies of frames for the port, the destination of a mirror",
+        |s, out| {
+            port_samples(s, out, |port| port.mirrored);
+        },
+    ),
+    counter(
         "uswitch_port_throttled_microseconds_total",
         "Time in which the port was not read, because its frames took too much of a worker's time",
         |s, out| {

@@ -9,6 +9,7 @@ mod fdb;
 mod impairment;
 mod limit;
 mod mdb;
+mod mirror;
 mod port;
 mod stats;
 mod status;
@@ -29,6 +30,7 @@ pub use self::mdb::{
     MdbCounters, MdbEntry, MdbEntryQuery, MdbPort, MdbQuerier, MdbReport, MdbRouter, MdbSource, MdbState,
     NewMdbEntry,
 };
+pub use self::mirror::{MirrorQuery, MirrorReport, NewMirror, PortMirroring};
 pub use self::port::{
     AddedPort, AdminState, BridgePort, EdgeSetting, NewPort, NewSocket, PortBlock, PortKind, PortReport,
     PortSettings, SocketType, Throttled,

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use super::PortVlans;
 use super::impairment::PortImpairments;
 use super::limit::PortLimits;
+use super::mirror::PortMirroring;
 use crate::switch::{PortFlag, PortFlags, with_port_flags};
 use crate::wire::Mac;
 
@@ -93,6 +94,9 @@ pub struct PortReport {
     /// Impairments of its frames.
     #[serde(default)]
     pub impairment: PortImpairments,
+    /// What mirrors have to do with it.
+    #[serde(default, skip_serializing_if = "PortMirroring::is_none")]
+    pub mirroring: PortMirroring,
     /// Why the port was throttled in the last second; empty if it was not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub throttled: Vec<Throttled>,
@@ -475,6 +479,7 @@ impl PortReport {
             mcast_n_groups: 0,
             limits: PortLimits::default(),
             impairment: PortImpairments::default(),
+            mirroring: PortMirroring::default(),
             throttled: Vec::new(),
             blocked: None,
             polled: false,

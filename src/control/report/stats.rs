@@ -46,6 +46,9 @@ pub struct PortStats {
     /// Copies of frames for this port that its impairment has added.
     #[serde(default)]
     pub duplicated: u64,
+    /// Copies of frames for this port, the destination of a mirror.
+    #[serde(default)]
+    pub mirrored: u64,
     /// Microseconds in which the port was not read, because its frames took more than its share of a worker's time.
     pub throttled_us: u64,
     /// Frames for this port that were written in the background, because its receive path is slow.

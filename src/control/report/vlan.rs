@@ -167,7 +167,7 @@ fn range<'de, D: Deserializer<'de>>(deserializer: D) -> Result<VidRange, D::Erro
     RangeText::deserialize(deserializer)?.parse()
 }
 
-fn ranges<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<VidRange>, D::Error> {
+pub(super) fn ranges<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<VidRange>, D::Error> {
     Vec::<RangeText>::deserialize(deserializer)?.into_iter().map(RangeText::parse).collect()
 }
 

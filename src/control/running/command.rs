@@ -9,9 +9,9 @@ use super::{PlannedPort, RunError};
 use crate::control::event::{Event, EventFilter};
 use crate::control::metrics::MetricsSnapshot;
 use crate::control::report::{
-    AddedPort, FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, MdbEntryQuery, MdbReport, NewFdbEntry,
-    NewMdbEntry, NewPort, NewVlan, PortReport, PortSettings, PortStats, PortVlansReport, Status, StopReport,
-    StpReport, SwitchSettings, VlanQuery, VlanStats,
+    AddedPort, FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, MdbEntryQuery, MdbReport, MirrorQuery,
+    MirrorReport, NewFdbEntry, NewMdbEntry, NewMirror, NewPort, NewVlan, PortReport, PortSettings, PortStats,
+    PortVlansReport, Status, StopReport, StpReport, SwitchSettings, VlanQuery, VlanStats,
 };
 use crate::control::subscription::Subscription;
 use crate::control::topology::handover::HandedOver;
@@ -42,6 +42,7 @@ pub(crate) enum Command {
     ReplaceFdb(NewFdbEntry, Reply<Result<(), RunError>>),
     RemoveFdb(FdbEntryQuery, Reply<Result<(), RunError>>),
     FlushFdb(FdbFlushQuery, Reply<Result<usize, RunError>>),
+    PortMirror(MirrorCommand),
     Vlans(Reply<Vec<PortVlansReport>>),
     VlanStats(Reply<Vec<VlanStats>>),
     AddVlans(NewVlan, Reply<Result<(), RunError>>),
@@ -58,6 +59,14 @@ pub(crate) enum Command {
     FollowFrames(TraceFilter, Reply<Result<Subscription<LiveTraceLine>, RunError>>),
     /// The response is sent after the teardown.
     Stop(Reply<StopReport>),
+}
+
+/// A command about port mirrors.
+#[derive(Debug)]
+pub(crate) enum MirrorCommand {
+    List(Reply<Vec<MirrorReport>>),
+    Add(NewMirror, Reply<Result<(), RunError>>),
+    Remove(MirrorQuery, Reply<Result<(), RunError>>),
 }
 
 /// A part of the forwarding database. A large one is read page by page, so that a slow client makes the

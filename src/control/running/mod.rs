@@ -40,6 +40,7 @@ mod nat;
 #[cfg(test)]
 mod new_port_tests;
 mod plan;
+mod port_mirrors;
 mod port_settings;
 mod ports;
 mod punts;
@@ -66,12 +67,13 @@ use tokio::sync::{Notify, mpsc};
 use tracing::{error, warn};
 
 pub(crate) use adopt::PlannedPort;
-pub(crate) use command::{Command, FdbPage, Handle, Reply, Stopping};
+pub(crate) use command::{Command, FdbPage, Handle, MirrorCommand, Reply, Stopping};
 use event_collector::EventCollector;
 pub(crate) use host_network::HostNetwork;
 use live_trace::LiveTraces;
 pub(crate) use mirror::{MirrorReader, MirrorRequest, PortNames};
 use plan::PortPlan;
+pub(crate) use port_mirrors::MirrorError;
 use ports::PortRecord;
 pub(crate) use vlans::VlanError;
 use watchdog::Watchdog;
@@ -124,6 +126,8 @@ pub(crate) enum RunError {
     NoSpanningTree,
     #[error(transparent)]
     Vlan(#[from] VlanError),
+    #[error(transparent)]
+    Mirror(#[from] MirrorError),
     #[error(transparent)]
     Mdb(#[from] MdbError),
     #[error("multicast snooping is off: start the switch with --mcast-snooping on")]
@@ -361,6 +365,7 @@ impl<M: HostNetwork> Running<M> {
             let plan = PortPlan::new(&self.config, &self.ports, request)?;
             self.make_port(plan, HostNetwork::add_port)?;
         }
+        self.add_mirrors_of_file()?;
         // Sent when the switch serves, so that a start does not wait for them.
         let ports: Vec<PortId> = self.ports.keys().copied().collect();
         ports.into_iter().for_each(|id| self.announce(id));
@@ -470,6 +475,7 @@ impl<M: HostNetwork> Running<M> {
             Command::ReplaceFdb(entry, reply) => _ = reply.send(self.replace_fdb_entry(&entry)),
             Command::RemoveFdb(entry, reply) => _ = reply.send(self.remove_fdb_entry(&entry)),
             Command::FlushFdb(query, reply) => _ = reply.send(self.flush_fdb(&query)),
+            Command::PortMirror(command) => self.carry_out_mirror(command),
             Command::Vlans(reply) => _ = reply.send(self.vlan_reports()),
             Command::VlanStats(reply) => _ = reply.send(self.vlan_stats()),
             Command::AddVlans(new, reply) => _ = reply.send(self.add_vlans(&new)),

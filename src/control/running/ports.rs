@@ -74,6 +74,8 @@ pub(crate) struct PortRecord {
     pub(super) fault: Option<String>,
     /// The slot's counters when this port was added.
     pub(super) counted_before: PortCounts,
+    /// As the destination of a mirror: the slot's counters when that was added.
+    pub(super) mirrored_before: PortCounts,
     /// The slot's counters when they were last compared for events.
     pub(super) compared: PortCounts,
     /// Why the port was throttled in the second before that.
@@ -127,6 +129,7 @@ impl PortRecord {
             impairment: PortImpairments::default(),
             fault: None,
             counted_before: PortCounts::default(),
+            mirrored_before: PortCounts::default(),
             compared: PortCounts::default(),
             throttled: Vec::new(),
             loop_record: None,
@@ -330,6 +333,7 @@ impl<M: HostNetwork> Running<M> {
         let mut flags = PortFlags::default();
         flags.set(PortFlag::Hub, self.config.hub);
         self.switch.ports.set_flags(id, flags);
+        self.switch.mirror_new_port(id);
         let (port, device) = (&record.name, &record.device);
         info!(port, device = device.ifname, mac = %device.mac, mtu = device.mtu, "port added");
         self.emit_port_event(EventType::PortAdded, id);
@@ -360,6 +364,7 @@ impl<M: HostNetwork> Running<M> {
         // Handle the workers' messages about this port before another port uses its slot.
         self.drain_notices();
         self.update_protocols();
+        self.unmirror_port(id);
         self.switch.vlans.remove_port(id);
         self.multicast_port_removed(id);
         self.stp_port_removed(id);

@@ -92,7 +92,7 @@ impl<M: HostNetwork> Running<M> {
                     }
                 }
                 Action::Flush { port } => _ = self.switch.fdb.flush(Some(port)),
-                Action::Send { port, bpdu } => self.datapath.inject(vec![port], bpdu.emit(mac).to_vec()),
+                Action::Send { port, bpdu } => self.inject(0, vec![port], bpdu.emit(mac).to_vec()),
                 Action::Report(event) => self.report_stp_event(event),
             }
         }

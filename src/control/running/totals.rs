@@ -26,6 +26,7 @@ pub(super) fn port_stats(ifname: &str, counts: &PortCounts, queue_dropped: Optio
         segmented: counts.segmented,
         segments: counts.segments,
         duplicated: counts.duplicated,
+        mirrored: counts.mirrored,
         throttled_us: counts.throttled_us,
         background: counts.background,
         loops: counts.loops,

@@ -14,8 +14,8 @@ use crate::switch::fdb::Learned;
 use crate::switch::mdb::Class;
 use crate::switch::vlan::VlanFault;
 use crate::switch::{
-    Claim, Destination, DropReason, Egress, Fault, Frame, Observer, OffloadFault, Outcome, PortId, Side,
-    Step, Steps, SwitchReply, Verdict, Violation,
+    Claim, CopyForm, Destination, DropReason, Egress, Fault, Frame, MirrorCopy, Observer, OffloadFault,
+    Outcome, PortId, Side, Step, Steps, SwitchReply, Verdict, Violation,
 };
 use crate::wire::segment::super_frame_header;
 use crate::wire::{EthernetFrame, Mac, Pretty};
@@ -200,19 +200,35 @@ fn egress(
     let sent = |egress: &Egress, segments| {
         let (ifname, tag) = (name(egress.port), TagEdit::of(egress.edit));
         let impairment = impairment(egress.port);
-        (egress.port, TraceEgress { ifname, reason: None, why: None, segments, tag, impairment })
+        let sent = TraceEgress { ifname, segments, tag, impairment, ..TraceEgress::default() };
+        (egress.port, sent)
     };
     let not_sent = |port, reason: DropReason, why: &str| {
         let (reason, why) = (Some(reason.name().to_owned()), Some(why.to_owned()));
         let ifname = name(port);
-        (port, TraceEgress { ifname, reason, why, segments: None, tag: None, impairment: None })
+        (port, TraceEgress { ifname, reason, why, ..TraceEgress::default() })
     };
     let whole = outcome.egress().iter().map(|egress| sent(egress, None));
     let segmented = outcome.segmented().iter().map(|egress| sent(egress, Some(outcome.segments())));
     let refused = outcome.refused().iter().map(|(port, reason)| not_sent(*port, *reason, reason.text()));
     let not_flooded =
         decision.not_flooded.iter().map(|(port, reason)| not_sent(*port, *reason, &outside_flood(*reason)));
-    let mut all: Vec<_> = whole.chain(segmented).chain(refused).chain(not_flooded).collect();
+    let length = decision.frame.bytes.len();
+    let copies = outcome.copies().iter().map(|MirrorCopy { egress, form }| {
+        let (port, copy) = match form {
+            Ok(CopyForm::Segmented) => sent(egress, Some(outcome.segments())),
+            Ok(_) => sent(egress, None),
+            Err(reason) => not_sent(egress.port, *reason, reason.text()),
+        };
+        let truncated = match form {
+            Ok(CopyForm::Bytes { length: copied }) if *copied < egress.edit.length_of(length) => {
+                Some(*copied)
+            }
+            _ => None,
+        };
+        (port, TraceEgress { mirrored: true, truncated, ..copy })
+    });
+    let mut all: Vec<_> = whole.chain(segmented).chain(refused).chain(not_flooded).chain(copies).collect();
     all.sort_by_key(|(port, _)| *port);
     all.into_iter().map(|(_, egress)| egress).collect()
 }

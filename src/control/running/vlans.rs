@@ -6,9 +6,9 @@ use super::{HostNetwork, RunError, Running};
 use crate::control::config::vlan_of_host_port;
 use crate::control::event::DeviceAspect;
 use crate::control::report::{NewVlan, PortVlans, PortVlansReport, VlanQuery, VlanReport, VlanStats};
-use crate::switch::PortId;
 use crate::switch::fdb::FdbState;
 use crate::switch::vlan::{Member, Vid, VidRange, VlanCounters, VlanCounts};
+use crate::switch::{InjectedFrame, PortId};
 use crate::wire::VlanTag;
 
 /// A request names a VLAN that cannot be meant.
@@ -155,16 +155,19 @@ impl<M: HostNetwork> Running<M> {
     }
 
     /// Sends an untagged frame of a VLAN, 0 without VLANs, to those of the ports that are members, with or without its tag.
-    pub(super) fn inject(&self, vlan: u16, ports: Vec<PortId>, frame: Vec<u8>) {
-        let Some(vid) = Vid::new(vlan) else { return self.datapath.inject(ports, frame) };
+    pub(super) fn inject(&self, vlan: u16, mut ports: Vec<PortId>, frame: Vec<u8>) {
+        // The destination of a mirror gets only copies.
+        ports.retain(|port| !self.switch.ports.is_mirror_destination(*port));
+        let inject = |ports, vid, bytes| self.datapath.inject(InjectedFrame { ports, vid, bytes });
+        let Some(vid) = Vid::new(vlan) else { return inject(ports, None, frame) };
         let vlans = &self.switch.vlans;
         let members = ports.into_iter().filter(|port| vlans.is_member(*port, vid));
         let (untagged, tagged): (Vec<_>, Vec<_>) = members.partition(|port| vlans.is_untagged(*port, vid));
         if !tagged.is_empty() {
-            self.datapath.inject(tagged, VlanTag { tpid: vlans.tpid(), tci: vlan }.insert_into(&frame));
+            inject(tagged, Some(vid), VlanTag { tpid: vlans.tpid(), tci: vlan }.insert_into(&frame));
         }
         if !untagged.is_empty() {
-            self.datapath.inject(untagged, frame);
+            inject(untagged, Some(vid), frame);
         }
     }
 }

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use super::connection::TooManyStreams;
 use crate::control::capture::CaptureError;
 use crate::control::report::{ErrorCode, ErrorReport};
-use crate::control::running::{RunError, Stopping};
+use crate::control::running::{MirrorError, RunError, Stopping};
 use crate::control::trace::TraceError;
 use crate::datapath::DatapathError;
 use crate::switch::fdb::FdbError;
@@ -62,6 +62,7 @@ fn run_status(error: &RunError) -> StatusCode {
         RunError::Trace(TraceError::RouteTimeout(_)) => StatusCode::SERVICE_UNAVAILABLE,
         RunError::Trace(error) if error.is_about_sender() => StatusCode::CONFLICT,
         RunError::NoSuchPort(_) | RunError::NoSuchEntry(_) => StatusCode::NOT_FOUND,
+        RunError::Mirror(error) => mirror_status(error),
         RunError::Mdb(error) => mdb_status(error),
         RunError::Invalid(_)
         | RunError::InvalidAddress(_)
@@ -106,6 +107,14 @@ fn datapath_status(error: &DatapathError) -> StatusCode {
             StatusCode::SERVICE_UNAVAILABLE
         }
         _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn mirror_status(error: &MirrorError) -> StatusCode {
+    match error {
+        MirrorError::NotFound(_) => StatusCode::NOT_FOUND,
+        MirrorError::ToItself(_) => StatusCode::BAD_REQUEST,
+        _ => StatusCode::CONFLICT,
     }
 }
 

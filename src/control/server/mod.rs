@@ -44,11 +44,11 @@ use super::log::{Log, LogReport, NewLog};
 use super::metrics::{self as exposition, SharedMetrics};
 use super::report::{
     AddedPort, ErrorCode, ErrorReport, FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, FlushReport,
-    Health, MdbEntryQuery, MdbReport, NewFdbEntry, NewMdbEntry, NewPort, NewVlan, PortReport, PortSettings,
-    PortStats, PortVlansReport, Status, StopReport, StpReport, SwitchSettings, SwitchState, VlanQuery,
-    VlanStats,
+    Health, MdbEntryQuery, MdbReport, MirrorQuery, MirrorReport, NewFdbEntry, NewMdbEntry, NewMirror,
+    NewPort, NewVlan, PortReport, PortSettings, PortStats, PortVlansReport, Status, StopReport, StpReport,
+    SwitchSettings, SwitchState, VlanQuery, VlanStats,
 };
-use super::running::{Command, Handle, RunError};
+use super::running::{Command, Handle, MirrorCommand, RunError};
 use super::trace::{LiveTraceLine, Trace, TraceFilter, TraceRequest};
 
 /// The parts of the OpenAPI document that are not generated from routes.
@@ -81,6 +81,7 @@ pub(crate) fn router(
         .routes(routes!(show_mdb, add_mdb, remove_mdb))
         .routes(routes!(set_switch))
         .routes(routes!(stp))
+        .routes(routes!(list_mirrors, add_mirror, remove_mirror))
         .routes(routes!(list_vlans, add_vlans, remove_vlans))
         .routes(routes!(vlan_stats))
         .routes(routes!(stats))
@@ -327,6 +328,37 @@ async fn set_switch(
 ))]
 async fn stp(State(switch): State<Handle>) -> ApiResult<Json<[StpReport; 1]>> {
     Ok(Json([switch.request(Command::Stp).await??]))
+}
+
+/// List the port mirrors
+#[utoipa::path(get, path = "/v1/mirrors", responses((status = 200, body = [MirrorReport])))]
+async fn list_mirrors(State(switch): State<Handle>) -> ApiResult<Json<Vec<MirrorReport>>> {
+    Ok(Json(switch.request(|reply| Command::PortMirror(MirrorCommand::List(reply))).await?))
+}
+
+/// Mirror the frames of ports to a port
+#[utoipa::path(post, path = "/v1/mirrors", request_body = NewMirror, responses(
+    (status = 204),
+    (status = 400, body = ErrorReport),
+    (status = 404, body = ErrorReport),
+    (status = 409, body = ErrorReport),
+))]
+async fn add_mirror(State(switch): State<Handle>, Body(new): Body<NewMirror>) -> ApiResult<StatusCode> {
+    switch.request(|reply| Command::PortMirror(MirrorCommand::Add(new, reply))).await??;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Delete the mirror to a port
+#[utoipa::path(delete, path = "/v1/mirrors", params(MirrorQuery), responses(
+    (status = 204),
+    (status = 404, body = ErrorReport),
+))]
+async fn remove_mirror(
+    State(switch): State<Handle>,
+    Query(gone): Query<MirrorQuery>,
+) -> ApiResult<StatusCode> {
+    switch.request(|reply| Command::PortMirror(MirrorCommand::Remove(gone, reply))).await??;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// List the VLANs of all ports

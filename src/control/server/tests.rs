@@ -120,6 +120,9 @@ const ROUTES: &[(&str, &str)] = &[
     ("GET", "/v1/mdb"),
     ("POST", "/v1/mdb"),
     ("DELETE", "/v1/mdb"),
+    ("GET", "/v1/mirrors"),
+    ("POST", "/v1/mirrors"),
+    ("DELETE", "/v1/mirrors"),
     ("GET", "/v1/vlans"),
     ("POST", "/v1/vlans"),
     ("DELETE", "/v1/vlans"),
@@ -195,6 +198,30 @@ fn adds_shows_and_removes_ports() {
         assert_eq!(switch.request("DELETE", "/v1/ports/web", "").0, 404);
         assert_eq!(switch.request("DELETE", "/v1/ports/host", "").0, 409);
         assert_eq!(switch.request("GET", "/v1/ports/%2e%2e", "").0, 404);
+    });
+}
+
+#[test]
+fn refuses_mirrors_with_matching_status() {
+    with_switch(|switch| {
+        assert_eq!(switch.request("POST", "/v1/mirrors", r#"{"to":"container2"}"#).0, 204);
+        for (method, path, body, expected) in [
+            ("POST", "/v1/mirrors", r#"{"from":["container1"]}"#, 400),
+            ("POST", "/v1/mirrors", r#"{"from":["container1"],"to":"container3","direction":"up"}"#, 400),
+            ("POST", "/v1/mirrors", r#"{"from":["container1"],"to":"container3","snaplen":13}"#, 400),
+            ("POST", "/v1/mirrors", r#"{"from":["container1"],"to":"container3","vlan":[10]}"#, 400),
+            ("POST", "/v1/mirrors", r#"{"from":["container1"],"to":"container1"}"#, 400),
+            ("POST", "/v1/mirrors", r#"{"from":["nowhere"],"to":"container1"}"#, 404),
+            ("POST", "/v1/mirrors", r#"{"to":"host"}"#, 409),
+            ("DELETE", "/v1/mirrors?to=container1", "", 404),
+            ("POST", "/v1/mirrors", r#"{"to":"container2"}"#, 409),
+        ] {
+            let (status, answer) = switch.request(method, path, body);
+            assert_eq!(status, expected, "{method} {path} {answer}");
+            assert!(answer["error"].as_str().is_some_and(|error| !error.contains('\n')), "{answer}");
+        }
+        assert_eq!(switch.request("GET", "/v1/mirrors", "").1.as_array().map(Vec::len), Some(1));
+        assert_eq!(switch.request("DELETE", "/v1/mirrors?to=container2", "").0, 204);
     });
 }
 

@@ -149,8 +149,13 @@ fn impaired(impairment: Option<&str>) -> String {
     impairment.map(|impairment| format!(", impaired: {impairment}")).unwrap_or_default()
 }
 
+fn cut(truncated: Option<usize>) -> String {
+    truncated.map(|length| format!(", truncated to {length} bytes")).unwrap_or_default()
+}
+
 fn outcome(port: &TraceEgress) -> String {
-    let TraceEgress { ifname, reason, why, segments, tag, impairment } = port;
+    let TraceEgress { ifname, reason, why, segments, tag, impairment, mirrored, truncated } = port;
+    let (sent, refused) = if *mirrored { ("mirrored", "not mirrored") } else { ("sent", "refused") };
     let tag = match tag {
         None => "",
         Some(TagEdit::Pushed) => ", with a VLAN tag",
@@ -159,14 +164,16 @@ fn outcome(port: &TraceEgress) -> String {
     };
     let impaired = impaired(impairment.as_deref());
     match (reason, segments) {
-        (None, None) => format!("{ifname}: sent{tag}{impaired}"),
+        (None, None) => format!("{ifname}: {sent}{tag}{}{impaired}", cut(*truncated)),
         (None, Some(1)) => {
-            format!("{ifname}: sent{tag}, checksum completed by the switch (no offload){impaired}")
+            format!("{ifname}: {sent}{tag}, checksum completed by the switch (no offload){impaired}")
         }
         (None, Some(segments)) => {
-            format!("{ifname}: sent{tag} as {segments} segments, made by the switch (no offload){impaired}")
+            format!("{ifname}: {sent}{tag} as {segments} segments, made by the switch (no offload){impaired}")
         }
-        (Some(reason), _) => format!("{ifname}: refused: {} ({reason})", why.as_deref().unwrap_or_default()),
+        (Some(reason), _) => {
+            format!("{ifname}: {refused}: {} ({reason})", why.as_deref().unwrap_or_default())
+        }
     }
 }
 

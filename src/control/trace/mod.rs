@@ -268,7 +268,7 @@ pub enum LearnOutcome {
 }
 
 /// An egress port.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TraceEgress {
     /// The port.
     pub ifname: String,
@@ -288,6 +288,12 @@ pub struct TraceEgress {
     /// The impairment of frames for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub impairment: Option<String>,
+    /// Whether it is the destination of a mirror, and gets a copy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mirrored: bool,
+    /// Bytes of the copy, if that is truncated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub truncated: Option<usize>,
 }
 
 /// A change of a frame's VLAN tag.

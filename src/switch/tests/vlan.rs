@@ -4,7 +4,7 @@ use super::*;
 use crate::switch::vlan::{Member, VlanCounts, VlanFault};
 use crate::wire::EthernetFrame;
 
-const TRUNK: PortId = P3;
+pub(super) const TRUNK: PortId = P3;
 const V10: Vid = vid(10);
 const V20: Vid = vid(20);
 
@@ -34,7 +34,7 @@ pub(super) fn switch_with_vlans() -> Switch {
 }
 
 /// The frame with a tag.
-fn tagged(frame: &[u8], tci: u16) -> Vec<u8> {
+pub(super) fn tagged(frame: &[u8], tci: u16) -> Vec<u8> {
     [&frame[..12], &[0x81, 0], &tci.to_be_bytes(), &frame[12..]].concat()
 }
 
@@ -110,7 +110,7 @@ fn gateway_answers_in_the_vlan_of_the_host_port() {
             (Arp::REPLY, GATEWAY, [192, 0, 2, 10].into())
         );
         assert_eq!(reply[12..behind_tag], bytes[12..behind_tag], "the tag stays");
-        outcome.become_answer(&switch.vlans);
+        switch.send_answer(T0.into(), &Frame { bytes: &reply, vnet: VnetHeader::default() }, &mut outcome);
         assert_eq!(outcome.egress(), [Egress { port, edit }]);
     }
     assert_eq!(run(&switch, P2, &question), Verdict::Flood, "in another VLAN it is another's address");

@@ -115,6 +115,11 @@ impl VidRange {
         (self.first == self.last).then_some(self.first)
     }
 
+    /// Whether an identifier is one of these.
+    pub fn contains(self, vid: Vid) -> bool {
+        (self.first..=self.last).contains(&vid)
+    }
+
     /// Its identifiers, in order.
     pub fn iter(self) -> impl Iterator<Item = Vid> {
         let range: RangeInclusive<u16> = self.first.get()..=self.last.get();

@@ -90,7 +90,7 @@ fn row<'a>(app: &App, row: &PortRow<'a>, names: u16) -> Row<'a> {
     ])
 }
 
-/// Why the port is blocked, throttled or impaired, or the reason of most of its drops.
+/// Why the port is blocked, throttled or impaired, what is mirrored, or the reason of most of its drops.
 fn mostly<'a>(app: &App, row: &PortRow<'a>, drops: Style) -> Text<'a> {
     if let Some(block) = &row.port.blocked {
         return Text::styled(format!("blocked: {} s left", block.remaining), app.theme.style(StyleRole::Bad));
@@ -101,6 +101,7 @@ fn mostly<'a>(app: &App, row: &PortRow<'a>, drops: Style) -> Text<'a> {
     let warning = match (row.port.throttled.first(), row.port.impairment.describe()) {
         (Some(why), _) => format!("throttled: {}", why.name()),
         (None, Some(impairment)) => format!("impaired: {impairment}"),
+        (None, None) if !row.port.mirroring.is_none() => row.port.mirroring.describe().unwrap_or_default(),
         (None, None) => return Text::styled(row.reason.unwrap_or("-"), drops),
     };
     Text::styled(warning, app.theme.style(StyleRole::Warn))

@@ -49,10 +49,11 @@ fn draws_many_ports() {
 }
 
 #[test]
-fn shows_why_a_port_is_blocked_or_throttled() {
-    let mut snapshot = quiet(2, 0);
+fn shows_why_a_port_is_blocked_throttled_or_reserved() {
+    let mut snapshot = quiet(3, 0);
     snapshot.ports[1].blocked = Some(PortBlock { mac: mac(2), other: name(2), remaining: 4 });
     snapshot.ports[2].throttled = vec![Throttled::Egress];
+    snapshot.ports[3].mirroring.destination = true;
     let picture = picture(&app(snapshot, WIDE));
     let shows = |port, words: [&str; 2]| {
         let mut rows = picture.lines().filter(|line| line.contains(&name(port)));
@@ -60,6 +61,7 @@ fn shows_why_a_port_is_blocked_or_throttled() {
     };
     shows(1, ["loop", "blocked: 4 s left"]);
     shows(2, ["slow", "throttled: egress"]);
+    shows(3, ["up", "destination of a mirror"]);
 }
 
 #[test]
