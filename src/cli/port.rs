@@ -8,7 +8,11 @@ use clap_complete::ArgValueCompleter;
 use ipnet::IpNet;
 
 use crate::control::config::{self, InvalidValue};
-use crate::control::report::{AddedPort, NewPort, NewSocket, PortBlock, PortKind, PortReport, SocketType};
+use crate::control::format::counted;
+use crate::control::report::{
+    AddedPort, NewPort, NewSocket, PortBlock, PortKind, PortReport, SocketType, UplinkHost, UplinkMode,
+    UplinkReport,
+};
 use crate::switch::mdb;
 use crate::sys::ethtool;
 use crate::wire::Mac;
@@ -84,6 +88,9 @@ struct PortAdd {
     /// With --socket-type dgram: path of the peer's socket
     #[arg(long, value_name = "PATH", requires = "socket", value_hint = ValueHint::FilePath)]
     remote: Option<PathBuf>,
+    /// MAC addresses that the network behind the device sees: with ipvlan one for all hosts of the switch [default: bridge]
+    #[arg(long, value_name = "MODE", requires = "device")]
+    uplink_mode: Option<UplinkMode>,
     /// IP address with prefix length, or `none`; may be repeated [default: the next free one of each subnet]
     #[arg(long, value_name = "CIDR", value_parser = port_address)]
     ip: Vec<PortAddress>,
@@ -207,6 +214,7 @@ impl PortAdd {
             shared_netns: self.shared_netns,
             guard: self.guard,
             vlan: self.vlans.into(),
+            uplink_mode: self.uplink_mode,
         };
         let client = self.target.client()?;
         let foreign =
@@ -303,14 +311,25 @@ fn remarks(ports: &[PortReport]) -> String {
         .filter_map(|port| Some(format!("{}: impaired: {}\n", port.ifname, port.impairment.describe()?)));
     let mirrors =
         ports.iter().filter_map(|port| Some(format!("{}: {}\n", port.ifname, port.mirroring.describe()?)));
+    let uplinks = ports.iter().filter_map(|port| Some(uplink(&port.ifname, port.uplink.as_ref()?)));
     let polled = ports.iter().filter(|port| port.polled && port.operstate != "NOTPRESENT").map(|port| {
         format!(
             "{}: changes of its link state, MTU and IP addresses are not visible to this switch\n",
             port.ifname
         )
     });
-    let settings = settings.chain(limits).chain(rates).chain(impairments).chain(mirrors);
+    let settings = settings.chain(limits).chain(rates).chain(impairments).chain(mirrors).chain(uplinks);
     settings.chain(faults).chain(offloads).chain(polled).collect()
+}
+
+/// The hosts that the network behind an uplink knows.
+fn uplink(name: &str, report: &UplinkReport) -> String {
+    let hosts = report.hosts.iter().map(|host| {
+        let UplinkHost { address, mac, ifname } = host;
+        format!("{name}:   {address} is {mac} on {ifname}\n")
+    });
+    let count = counted(report.n_hosts, "address");
+    format!("{name}: uplink in mode ipvlan, {count} of hosts\n{}", hosts.collect::<String>())
 }
 
 /// The settings of the Linux bridge that are not at their defaults, as `learning off`.

@@ -2,7 +2,7 @@
 
 use clap_complete::ArgValueCompleter;
 
-use crate::control::report::{AdminState, EdgeSetting, PortReport, PortSettings};
+use crate::control::report::{AdminState, EdgeSetting, PortReport, PortSettings, UplinkMode};
 use crate::switch::{PortFlag, with_port_flags};
 
 use super::complete;
@@ -16,7 +16,7 @@ use super::values::{OnOff, describe_on_off, mask, on_off};
 use super::vlan_args::VlanArgs;
 
 /// The options of which one is needed, without the flags.
-const SETTINGS: [&str; 29] = [
+const SETTINGS: [&str; 30] = [
     "up",
     "down",
     "guard",
@@ -33,6 +33,7 @@ const SETTINGS: [&str; 29] = [
     "access",
     "trunk",
     "native",
+    "uplink_mode",
     "storm_broadcast",
     "storm_unknown_unicast",
     "storm_multicast",
@@ -110,6 +111,9 @@ pub(super) struct PortSet {
     limits: LimitArgs,
     #[command(flatten)]
     impairment: ImpairArgs,
+    /// MAC addresses that the network behind an existing device sees: with ipvlan one for all hosts of the switch
+    #[arg(long, value_name = "MODE")]
+    uplink_mode: Option<UplinkMode>,
     /// Print JSON, as `uswitch port show --json` does
     #[arg(long)]
     json: bool,
@@ -154,6 +158,7 @@ impl PortSet {
             bpdu_guard: self.bpdu_guard,
             root_block: self.root_block,
             vlan: self.vlans.into(),
+            uplink_mode: self.uplink_mode,
             limits: (&self.limits).into(),
             impairment: (&self.impairment).into(),
             ..PortSettings::default()

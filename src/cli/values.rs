@@ -8,7 +8,7 @@ use clap::{Arg, Command, ValueEnum};
 use crate::control::capture::CaptureDirection;
 use crate::control::event::EventType;
 use crate::control::log::LogLevel;
-use crate::control::report::{EdgeSetting, SocketType};
+use crate::control::report::{EdgeSetting, SocketType, UplinkMode};
 use crate::control::{EngineChoice, FastPathChoice, StpMode};
 use crate::switch::MirrorDirection;
 use crate::switch::vlan::VlanProtocol;
@@ -107,6 +107,19 @@ impl ValueEnum for SocketType {
             SocketType::Dgram => "A frame in each datagram: QEMU (-netdev dgram)",
         };
         Some(PossibleValue::new(self.name()).help(help))
+    }
+}
+
+impl ValueEnum for UplinkMode {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[UplinkMode::Bridge, UplinkMode::Ipvlan]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            UplinkMode::Bridge => PossibleValue::new("bridge").help("Their own"),
+            UplinkMode::Ipvlan => PossibleValue::new("ipvlan").help("That of the device"),
+        })
     }
 }
 

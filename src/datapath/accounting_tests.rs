@@ -4,7 +4,10 @@ use proptest::prelude::*;
 
 use super::worker_tests::{GATEWAY, H1, H2, OFFLOAD, WorkerFixture, ethernet, super_frame};
 use crate::switch::{DropReason, MirrorDirection, Port, PortCounts, PortId, PortMirror, Side, Tick};
-use crate::wire::VnetHeader;
+use crate::wire::{Mac, VnetHeader};
+
+/// The MAC address of all uplinks, to which some frames are.
+const UPLINK: Mac = Mac([2, 0, 0, 0, 0, 3]);
 
 /// One step of a test run.
 #[derive(Debug, Clone)]
@@ -22,6 +25,8 @@ enum Event {
     /// Ports are mirrored to another one, or not any more.
     Mirror(Box<PortMirror>),
     Unmirror(PortId),
+    /// A port becomes an uplink with one MAC address, or a usual one.
+    Uplink(PortId, bool),
     /// The egress queues together hold this many frames.
     Limit(usize),
 }
@@ -99,6 +104,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..20_usize).prop_map(Event::Limit),
         2 => mirror().prop_map(|mirror| Event::Mirror(Box::new(mirror))),
         1 => (0..8_u16).prop_map(|port| Event::Unmirror(PortId(port))),
+        1 => (0..8_u16, any::<bool>()).prop_map(|(port, on)| Event::Uplink(PortId(port), on)),
     ]
 }
 
@@ -127,6 +133,8 @@ fn run_events(fixture: &mut WorkerFixture, ports: usize, events: Vec<Event>) -> 
             }
             // Some conflict with others, or name ports that do not exist.
             Event::Mirror(mirror) => _ = fixture.switch.add_mirror(*mirror),
+            Event::Uplink(port, true) => _ = fixture.switch.add_uplink(port, UPLINK, Vec::new()),
+            Event::Uplink(port, false) => fixture.switch.remove_uplink(port),
             Event::Unmirror(port) => _ = fixture.switch.remove_mirror(port),
             Event::Limit(frames) => fixture.net.limit(frames),
         }

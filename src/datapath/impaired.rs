@@ -197,7 +197,15 @@ impl<E: Engine> Worker<E> {
             self.send_copies_of(&answered)?;
             return self.send_edited(&answered);
         }
-        self.send_edited(bytes)
+        self.send_to_uplinks(bytes)?;
+        match self.outcome.entered().copied() {
+            None => self.send_edited(bytes),
+            Some(head) => {
+                let mut entered = bytes.to_vec();
+                head.put(&mut entered);
+                self.send_edited(&entered)
+            }
+        }
     }
 
     /// Sends a complete frame to its egress.

@@ -128,9 +128,22 @@ pub struct CrossedFrame<'a> {
 }
 
 impl Record {
+    /// The bytes with the addresses that they had on a port.
+    fn with_head(&self, port: PortId, direction: Direction) -> Cow<'_, [u8]> {
+        let mut bytes = Cow::Borrowed(&*self.bytes);
+        let uplink = self.outcome.uplinks().iter().find(|copy| copy.egress.port == port);
+        let head = uplink.map(|copy| &copy.head).or(self.outcome.entered());
+        if let Some(head) = head.filter(|_| direction == Direction::Out) {
+            head.put(bytes.to_mut());
+        }
+        bytes
+    }
+
     /// The frame as it crossed a port: with the VLAN tag that it had there.
     pub fn as_crossed(&self, port: PortId, direction: Direction) -> CrossedFrame<'_> {
-        let Record { ref bytes, length, vnet, ref outcome, .. } = *self;
+        let Record { length, vnet, ref outcome, .. } = *self;
+        let bytes = self.with_head(port, direction);
+        let bytes = &bytes;
         let edit = if direction == Direction::Out { outcome.edit_for(port) } else { Edit::None };
         if let Some(MirrorCopy { form: Ok(CopyForm::Bytes { length }), .. }) = outcome.copy_for(port) {
             let mut copy =
@@ -139,7 +152,7 @@ impl Record {
             return CrossedFrame { bytes: copy.into(), length: *length, vnet: VnetHeader::default() };
         }
         let Some(vlan) = outcome.class().vlan.filter(|_| edit != Edit::None) else {
-            return CrossedFrame { bytes: Cow::Borrowed(bytes), length, vnet };
+            return CrossedFrame { bytes: bytes.clone(), length, vnet };
         };
         let copy = edited_copy(bytes, edit, vlan.tpid);
         CrossedFrame {

@@ -38,6 +38,9 @@ mod punt_tests;
 mod throttle;
 mod time_slice;
 mod transmit;
+mod uplink;
+#[cfg(test)]
+mod uplink_tests;
 mod uring;
 mod worker;
 mod worker_handle;

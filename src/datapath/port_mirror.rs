@@ -18,7 +18,7 @@ impl<E: Engine> Worker<E> {
                 Ok(CopyForm::Segmented) => {
                     self.direct.clear();
                     self.direct.push(egress);
-                    self.segment_form(arrival, egress.edit)?;
+                    self.segment_form(arrival, egress.edit, None)?;
                 }
                 Ok(CopyForm::Bytes { length }) => {
                     let frame = arrival.frame(self.engine.bytes(&arrival.buffer)).bytes;

@@ -11,6 +11,7 @@ use super::engine::{Arrival, Engine, Extent, Reads};
 use super::forms::{Forms, edit_frame};
 use super::throttle::cpu_time;
 use super::worker::Worker;
+use crate::switch::ipvlan::Head;
 use crate::switch::segmentation::segments;
 use crate::switch::{DropReason, Edit, Egress, Frame, InjectedFrame, PortId, Steps, SwitchReply};
 use crate::wire::VnetHeader;
@@ -20,6 +21,9 @@ impl<E: Engine> Worker<E> {
     /// Sends the current frame: the same buffer to all ports that take it as it is, segmented copies to the others.
     #[inline(always)]
     pub(super) fn dispatch(&mut self, mut arrival: Arrival<E::Buffer>) -> io::Result<()> {
+        if self.outcome.is_rewritten() {
+            self.rewrite(&mut arrival)?;
+        }
         if arrival.vnet.is_none() {
             self.put_header(&mut arrival.buffer, arrival.extent);
         } else if !self.outcome.segmented().is_empty() {
@@ -43,23 +47,34 @@ impl<E: Engine> Worker<E> {
         let first = self.direct[0].edit;
         // A frame has two forms at most.
         let other = self.direct.iter().map(|egress| egress.edit).find(|edit| *edit != first);
-        self.segment_form(arrival, first)?;
-        other.map_or(Ok(()), |other| self.segment_form(arrival, other))
+        self.segment_form(arrival, first, None)?;
+        other.map_or(Ok(()), |other| self.segment_form(arrival, other, None))
     }
 
-    /// Sends the segments of the frame with this edit to those of the ports in `direct` that get it.
-    pub(super) fn segment_form(&mut self, arrival: &Arrival<E::Buffer>, edit: Edit) -> io::Result<()> {
+    /// Sends the segments of the frame with this edit, and perhaps with another head, to those of the ports in `direct` that
+    /// get it.
+    pub(super) fn segment_form(
+        &mut self,
+        arrival: &Arrival<E::Buffer>,
+        edit: Edit,
+        head: Option<&Head>,
+    ) -> io::Result<()> {
         // Copied, because the engine cannot write while its buffer is borrowed.
         let mut super_frame = std::mem::take(&mut self.super_frame);
         let end = arrival.extent.start + arrival.extent.length;
         super_frame[..end].copy_from_slice(&self.engine.bytes(&arrival.buffer)[..end]);
+        head.into_iter().for_each(|head| head.put(&mut super_frame[arrival.extent.start..end]));
         let extent = edit_frame(&mut super_frame, arrival.extent, edit, self.switch.vlans.tpid());
         let bytes = &super_frame[extent.start..extent.start + extent.length];
         let vnet = VnetHeader::parse(&super_frame[extent.start - VnetHeader::LEN..]).unwrap_or_default();
-        // The decision has found that it can be segmented.
         let sent = match segments(&Frame { bytes, vnet }) {
             Ok(segments) => self.send_each(segments, edit),
-            Err(_) => Ok(()),
+            // The decision has found that it can be segmented, except for an uplink that takes it whole.
+            Err(reason) => {
+                let refused = self.direct.iter().filter(|egress| egress.edit == edit);
+                refused.for_each(|egress| self.counters.port(egress.port).dropped(reason));
+                Ok(())
+            }
         };
         self.super_frame = super_frame;
         sent

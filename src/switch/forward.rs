@@ -3,7 +3,9 @@
 
 use super::fdb::{Database, FdbKey, Learned};
 use super::gateway::Claim;
-use super::meter::MeterTime;
+use super::ipvlan::uplinks::Entered;
+use super::ipvlan::{Head, UplinkCopy};
+use super::meter::{MeterTime, Metering};
 use super::outcome::{Destination, Edit, Egress, Fault, FrameClass, Outcome, Punt};
 use super::port::{EgressPort, IngressPort};
 use super::segmentation::segments;
@@ -27,6 +29,10 @@ pub(super) struct Admitted<'a> {
     pub(super) flags: PortFlags,
     /// Its VLAN, if the switch filters VLANs.
     pub(super) vlan: Option<Classified>,
+    /// It has entered by an uplink with one MAC address for all hosts.
+    by_uplink: bool,
+    /// Its destination.
+    destination: Mac,
 }
 
 impl Admitted<'_> {
@@ -68,19 +74,23 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
             self.switch.mirror_received(self.at, self.ingress, self.frame, outcome);
         }
         outcome.verdict = match admit(self, ingress, observer) {
-            Ok(admitted) => {
+            Ok(mut admitted) => {
                 observer.note(Step::Admitted);
                 if VLANS {
                     outcome.class.vlan = admitted.vlan;
                 }
-                match self.learn(&admitted, &mut fdb) {
-                    Ok(learned) => {
+                let entered = if admitted.by_uplink { self.enter(&mut admitted, outcome) } else { Ok(None) };
+                match entered.and_then(|host| Ok((host, self.learn(&admitted, &mut fdb)?))) {
+                    Ok((host, learned)) => {
                         observer.note(Step::Learned(learned));
                         outcome.learned = Some(learned);
-                        if admitted.forwards {
-                            self.choose(&admitted, &fdb, outcome, observer)
-                        } else {
-                            Verdict::Drop(DropReason::IngressBlocked)
+                        match host {
+                            _ if !admitted.forwards => Verdict::Drop(DropReason::IngressBlocked),
+                            None => self.choose(&admitted, &fdb, outcome, observer),
+                            Some(port) => {
+                                observer.note(Step::LookedUp(Some(port)));
+                                self.deliver(port, outcome)
+                            }
                         }
                     }
                     Err(reason) => Verdict::Drop(reason),
@@ -164,7 +174,7 @@ fn admit<'a, const VLANS: bool, O: Observer>(
     observer: &mut O,
 ) -> Result<Admitted<'a>, Refusal> {
     let &Forwarding { switch, ingress, frame, .. } = forwarding;
-    let Some(IngressPort { port, flags, limited, .. }) = port else {
+    let Some(IngressPort { port, flags, limited, uplink, .. }) = port else {
         return Err(DropReason::IngressDown.into());
     };
     let Port { up, host: from_host, .. } = port;
@@ -195,7 +205,8 @@ fn admit<'a, const VLANS: bool, O: Observer>(
     if limited {
         forwarding.check_rate(ingress, LimitKind::IngressRate)?;
     }
-    Ok(Admitted { ethernet, from_host, forwards: up, flags, vlan })
+    let destination = ethernet.dst();
+    Ok(Admitted { ethernet, from_host, forwards: up, flags, vlan, by_uplink: uplink, destination })
 }
 
 /// The switch sends BPDUs with the gateway's MAC: one that comes back shows a loop.
@@ -348,7 +359,7 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         outcome: &mut Outcome,
         observer: &mut O,
     ) -> Verdict {
-        let destination = admitted.ethernet.dst();
+        let destination = admitted.destination;
         let to_gateway = destination == self.gateway_mac(admitted);
         if !admitted.from_host && (to_gateway || destination.is_group()) {
             let answer = self.answer(admitted);
@@ -390,11 +401,12 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
     }
 
     /// The gateway's reply. There is none to a frame with a partial checksum, because no request may have one
-    /// ([`is_in_headers`]), and none in a VLAN without a gateway.
+    /// ([`is_in_headers`]), none in a VLAN without a gateway, and none to the network behind an uplink, which would have
+    /// the gateway's MAC address.
     #[inline]
     fn answer(&self, admitted: &Admitted<'_>) -> Option<super::SwitchReply> {
         let Admitted { ethernet, vlan, .. } = admitted;
-        if !self.frame.vnet.is_complete() {
+        if !self.frame.vnet.is_complete() || admitted.by_uplink {
             return None;
         }
         match vlan {
@@ -492,8 +504,8 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
             self.segment(outcome)?;
         }
         let copy = Egress { port: egress, edit };
-        if port.is_limited_or_mirrored() {
-            self.limit_and_mirror(port, copy, outcome)?;
+        if port.is_special() {
+            return self.send_specially(port, copy, whole, outcome);
         }
         if whole {
             outcome.egress.push(copy);
@@ -503,21 +515,64 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         Ok(())
     }
 
-    /// What few egress ports need.
+    /// Sends the frame to a port with a rate limit, to one that is mirrored, or to an uplink.
     #[cold]
-    fn limit_and_mirror(
+    fn send_specially(
         &self,
         port: EgressPort,
         egress: Egress,
+        whole: bool,
         outcome: &mut Outcome,
     ) -> Result<(), DropReason> {
+        let head = if port.is_uplink() { Some(self.leave(egress.port, outcome)?) } else { None };
         if port.is_limited() {
             self.check_rate(egress.port, LimitKind::EgressRate)?;
         }
         if port.is_mirrored() {
             self.switch.mirror_sent(self.at, egress, self.frame, outcome);
         }
+        match head {
+            Some(head) => {
+                outcome.uplinks.push(UplinkCopy { egress, whole, head });
+                outcome.rewritten = true;
+            }
+            None if whole => outcome.egress.push(egress),
+            None => outcome.segmented.push(egress),
+        }
         Ok(())
+    }
+
+    /// The head of the frame when it leaves by an uplink, which learns where its sender is.
+    fn leave(&self, port: PortId, outcome: &Outcome) -> Result<Head, DropReason> {
+        let uplink = self.switch.uplinks.get(port).ok_or(DropReason::EgressDown)?;
+        let head = outcome.entered.unwrap_or_else(|| Head::of(self.frame.bytes));
+        let head = uplink.leave(self.frame, head)?;
+        if self.at.metering == Metering::Take
+            && let Some(ethernet) = EthernetFrame::new_checked(self.frame.bytes)
+        {
+            uplink.learn(self.at.now.tick, &ethernet, self.ingress);
+        }
+        Ok(head)
+    }
+
+    /// Finds out for whom a frame is that has entered by an uplink. Returns the port of the host, if it is for one.
+    #[cold]
+    fn enter(
+        &self,
+        admitted: &mut Admitted<'_>,
+        outcome: &mut Outcome,
+    ) -> Result<Option<PortId>, DropReason> {
+        let Some(uplink) = self.switch.uplinks.get(self.ingress) else { return Ok(None) };
+        let (port, head) = match uplink.enter(&admitted.ethernet, self.frame.bytes)? {
+            Entered::AsUsual => return Ok(None),
+            Entered::ToGroup(group, head) => {
+                admitted.destination = group;
+                (None, head)
+            }
+            Entered::ToHost(port, head) => (Some(port), head),
+        };
+        (outcome.entered, outcome.rewritten) = (Some(head), true);
+        Ok(port)
     }
 
     /// Checks the storm control of the ingress port.

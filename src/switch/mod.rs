@@ -30,6 +30,7 @@ pub mod verdict;
 pub mod violation;
 pub mod vlan;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use counters::{Counters, PortCounters, PortCounts};
@@ -54,6 +55,7 @@ pub use vlan::{Vid, VlanSettings, Vlans};
 
 use fdb::DryRun;
 use forward::Forwarding;
+use ipvlan::Uplinks;
 use limits::Limits;
 use loop_detection::{LoopDetector, SharedDetector};
 use mdb::Mdb;
@@ -107,6 +109,8 @@ pub struct Switch {
     limits: Limits,
     /// The mirrors. Changed with [`Switch::add_mirror`].
     pub mirrors: PortMirrors,
+    /// The uplinks with one MAC address for all hosts. Added with [`Switch::add_uplink`].
+    pub uplinks: Uplinks,
     /// The gateway.
     pub gateway: Gateway,
     /// The ports of each multicast group, where snooping is on.
@@ -135,6 +139,7 @@ impl Switch {
             guards: Guards::default(),
             limits: Limits::default(),
             mirrors: PortMirrors::default(),
+            uplinks: Uplinks::default(),
             gateway: settings.gateway,
             mdb: Mdb::default(),
             vlans: Vlans::default(),
@@ -206,6 +211,22 @@ impl Switch {
         }
         self.guards.set(port, identity);
         self.fdb.reserve(port, identity.map(|identity| identity.mac));
+    }
+
+    /// Makes a port an uplink, whose device has these addresses, unless it is one. False if there are [`Uplinks::MAX`].
+    pub fn add_uplink(&self, port: PortId, mac: Mac, addresses: Vec<IpAddr>) -> bool {
+        if self.uplinks.get(port).is_some() {
+            return true;
+        }
+        let added = self.uplinks.add(port, mac, addresses);
+        self.ports.set_uplink(port, added);
+        added
+    }
+
+    /// Makes a port a usual one.
+    pub fn remove_uplink(&self, port: PortId) {
+        self.ports.set_uplink(port, false);
+        self.uplinks.remove(port);
     }
 
     /// Sets or ends a limit of a port.

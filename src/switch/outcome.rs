@@ -2,6 +2,7 @@
 //! counters, mirrors, captures and traces read it.
 
 use super::fdb::Learned;
+use super::ipvlan::{Head, UplinkCopy, Uplinks};
 use super::mirror::{CopyForm, MirrorCopy};
 use super::vlan::{Classified, VlanFault, Vlans};
 use super::{DropReason, OffloadFault, PortId, PortMirrors, Ports, Verdict, Violation};
@@ -137,6 +138,10 @@ pub struct Outcome {
     pub(super) segments: usize,
     pub(super) refused: Vec<(PortId, DropReason)>,
     pub(super) copies: Vec<MirrorCopy>,
+    pub(super) entered: Option<Head>,
+    pub(super) uplinks: Vec<UplinkCopy>,
+    /// One of these two is there.
+    pub(super) rewritten: bool,
 }
 
 impl Default for Outcome {
@@ -152,6 +157,9 @@ impl Default for Outcome {
             segments: 0,
             refused: Vec::with_capacity(Ports::MAX),
             copies: Vec::with_capacity(PortMirrors::MAX),
+            entered: None,
+            uplinks: Vec::with_capacity(Uplinks::MAX),
+            rewritten: false,
         }
     }
 }
@@ -166,6 +174,16 @@ impl Outcome {
         self.segmented.clear();
         self.refused.clear();
         self.copies.clear();
+        if self.rewritten {
+            self.end_rewriting();
+        }
+    }
+
+    /// Forgets the heads, once they are in the frames.
+    #[cold]
+    fn end_rewriting(&mut self) {
+        (self.entered, self.rewritten) = (None, false);
+        self.uplinks.clear();
     }
 
     /// Becomes the outcome of the gateway's answer, which leaves on the ingress port of the question, in its VLAN.
@@ -228,6 +246,35 @@ impl Outcome {
         &self.refused
     }
 
+    /// Whether its addresses change on an uplink: [`Outcome::entered`], [`Outcome::uplinks`].
+    #[inline]
+    pub fn is_rewritten(&self) -> bool {
+        self.rewritten
+    }
+
+    /// Its head, if that changed when it entered by an uplink.
+    pub fn entered(&self) -> Option<&Head> {
+        self.entered.as_ref()
+    }
+
+    /// The uplinks by which it leaves.
+    pub fn uplinks(&self) -> &[UplinkCopy] {
+        &self.uplinks
+    }
+
+    /// The uplink, if it leaves nowhere else. The frame then leaves like others, with the head in its place.
+    pub fn take_only_uplink(&mut self) -> Option<UplinkCopy> {
+        let alone = self.egress.is_empty() && self.segmented.is_empty() && self.copies.is_empty();
+        let [copy] = self.uplinks[..] else { return None };
+        if !alone {
+            return None;
+        }
+        self.uplinks.clear();
+        let list = if copy.whole { &mut self.egress } else { &mut self.segmented };
+        list.push(copy.egress);
+        Some(copy)
+    }
+
     /// Whether mirrors copy it.
     #[inline]
     pub fn is_mirrored(&self) -> bool {
@@ -252,7 +299,8 @@ impl Outcome {
     /// How the frame for a port differs from the received frame.
     pub fn edit_for(&self, port: PortId) -> Edit {
         let mirrored = self.copies.iter().map(|copy| &copy.egress);
-        let mut copies = self.egress.iter().chain(&self.segmented).chain(mirrored);
+        let uplinks = self.uplinks.iter().map(|copy| &copy.egress);
+        let mut copies = self.egress.iter().chain(&self.segmented).chain(mirrored).chain(uplinks);
         // Without VLANs no copy differs, so no search is needed.
         let copy = self.class.vlan.and_then(|_| copies.find(|egress| egress.port == port));
         copy.map(|egress| egress.edit).unwrap_or_default()
@@ -260,12 +308,13 @@ impl Outcome {
 
     /// All ports that get it.
     pub fn egress_ports(&self) -> impl Iterator<Item = PortId> + '_ {
-        self.egress.iter().chain(&self.segmented).map(|egress| egress.port)
+        let uplinks = self.uplinks.iter().map(|copy| copy.egress.port);
+        self.egress.iter().chain(&self.segmented).map(|egress| egress.port).chain(uplinks)
     }
 
     /// Whether a port gets it.
     pub fn is_sent(&self) -> bool {
-        !self.egress.is_empty() || !self.segmented.is_empty()
+        !self.egress.is_empty() || !self.segmented.is_empty() || !self.uplinks.is_empty()
     }
 
     /// Why no port gets it; `None` if one does, or if it is answered.

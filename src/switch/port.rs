@@ -55,10 +55,12 @@ const MIRRORED_RX: u64 = 1 << 53;
 const MIRRORED_TX: u64 = 1 << 52;
 /// The destination of a mirror.
 const MIRROR: u64 = 1 << 51;
+/// An uplink with one MAC address for all hosts.
+const UPLINK: u64 = 1 << 50;
 const FLAGS_SHIFT: u32 = 32;
 const FLAGS: u64 = 0xffff << FLAGS_SHIFT;
 /// What [`Ports::set`] keeps.
-const KEPT: u64 = BLOCKED | STATE | LIMITED | IMPAIRED | MIRRORED_RX | MIRRORED_TX | MIRROR | FLAGS;
+const KEPT: u64 = BLOCKED | STATE | LIMITED | IMPAIRED | MIRRORED_RX | MIRRORED_TX | MIRROR | UPLINK | FLAGS;
 const HAIRPIN: u64 = flag_bits(PortFlag::Hairpin);
 const NEIGH_SUPPRESS: u64 = flag_bits(PortFlag::NeighSuppress);
 const EGRESS_FLAGS: u64 = (PortFlags::EGRESS.to_bits() as u64) << FLAGS_SHIFT;
@@ -79,6 +81,8 @@ pub(super) struct IngressPort {
     pub(super) limited: bool,
     /// Mirrors copy the frames that it receives.
     pub(super) mirrored: bool,
+    /// It is an uplink with one MAC address for all hosts.
+    pub(super) uplink: bool,
 }
 
 /// What mirrors have to do with a port.
@@ -112,9 +116,14 @@ impl EgressPort {
         self.0 & MIRRORED_TX != 0
     }
 
-    /// Either of both: one test for the frames of most ports.
-    pub(super) const fn is_limited_or_mirrored(self) -> bool {
-        self.0 & (LIMITED | MIRRORED_TX) != 0
+    /// It is an uplink with one MAC address for all hosts.
+    pub const fn is_uplink(self) -> bool {
+        self.0 & UPLINK != 0
+    }
+
+    /// It is one of these: one test for the frames of most ports.
+    pub(super) const fn is_special(self) -> bool {
+        self.0 & (LIMITED | MIRRORED_TX | UPLINK) != 0
     }
 
     /// Whether a frame of this length fits in its MTU.
@@ -316,6 +325,16 @@ impl Ports {
         self.word(id) & LIMITED != 0
     }
 
+    /// Sets whether a port is an uplink with one MAC address for all hosts.
+    pub(super) fn set_uplink(&self, id: PortId, uplink: bool) {
+        self.update_present(id, |word| word & !UPLINK | if uplink { UPLINK } else { 0 });
+    }
+
+    /// Whether a port is an uplink with one MAC address for all hosts.
+    pub fn is_uplink(&self, id: PortId) -> bool {
+        self.word(id) & UPLINK != 0
+    }
+
     /// Sets what mirrors have to do with a port.
     pub(super) fn set_mirror_role(&self, id: PortId, role: MirrorRole) {
         let bits = [(role.rx, MIRRORED_RX), (role.tx, MIRRORED_TX), (role.destination, MIRROR)];
@@ -404,6 +423,7 @@ impl Ports {
             flags: flags_of(word),
             limited: word & LIMITED != 0,
             mirrored: word & (UP | MIRROR | MIRRORED_RX) == UP | MIRRORED_RX,
+            uplink: word & UPLINK != 0,
         })
     }
 

@@ -7,9 +7,11 @@ use std::net::Ipv4Addr;
 mod limits;
 mod mirror;
 mod neigh_suppress;
+mod uplink;
 
 use limits::limited;
 use mirror::mirror;
+use uplink::{UPLINK, from_network, long_advertisement, with_uplink};
 
 use super::fdb::{FdbEntry, FdbKey, FdbState, Learned};
 use super::*;
@@ -523,6 +525,9 @@ fn producer(reason: DropReason) -> Producer {
             switch.add_mirror(mirror(P1, P2)).unwrap();
             run(&switch, P2, &frame(A, B, 60))
         }),
+        DropReason::UplinkReflected => Decision(|| run(&with_uplink(), P2, &frame(A, UPLINK, 60))),
+        DropReason::UplinkOther => Decision(|| run(&with_uplink(), P2, &from_network([192, 0, 2, 99]))),
+        DropReason::UplinkTooLong => Decision(|| run(&with_uplink(), P1, &long_advertisement())),
         // A static entry: the learned ones are forgotten.
         DropReason::EgressMirror => Decision(|| {
             let switch = switch();

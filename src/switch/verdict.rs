@@ -114,6 +114,10 @@ drop_reasons! {
     VlanNotMember => "vlan_not_member", Ingress, "tagged with a VLAN of which the port is not a member";
     /// (802.1Q-2022 §6.9.1)
     NoPvid => "no_pvid", Ingress, "without a VLAN tag, and the port has no PVID";
+    UplinkReflected => "uplink_reflected", Ingress,
+        "sent by the switch or its host, and sent back by the network behind the uplink";
+    UplinkOther => "uplink_other", Ingress,
+        "unicast from the network behind the uplink that is for no host of the switch";
     /// (offsets out of range)
     BadOffload => "bad_offload", Ingress, "the header before the frame contradicts the frame";
     EgressDown => "egress_down", Egress, "the port is down";
@@ -129,6 +133,8 @@ drop_reasons! {
     EgressRate => "egress_rate", Egress, "more than the port's egress rate limit allows";
     EgressLoss => "egress_loss", Egress, "lost by the impairment of the port";
     EgressDelayFull => "egress_delay_full", Egress, "too many frames wait for the impairment of the port";
+    UplinkTooLong => "uplink_too_long", Egress,
+        "a message of neighbour discovery that is too long to get the MAC address of the uplink";
     Oversize => "oversize", Egress, "longer than the port's MTU";
     EgressQueueFull => "egress_queue_full", Egress, "the device's queue was full";
     EgressRefused => "egress_refused", Egress, "the device refused it";
@@ -151,7 +157,12 @@ impl DropReason {
     pub const fn is_routine(self) -> bool {
         matches!(
             self,
-            DropReason::NoMember | DropReason::Bpdu | DropReason::IngressBlocked | DropReason::IngressMirror
+            DropReason::NoMember
+                | DropReason::Bpdu
+                | DropReason::IngressBlocked
+                | DropReason::IngressMirror
+                | DropReason::UplinkReflected
+                | DropReason::UplinkOther
         )
     }
 

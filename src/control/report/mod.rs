@@ -16,6 +16,7 @@ mod status;
 mod stp;
 #[cfg(test)]
 mod tests;
+mod uplink;
 mod vlan;
 
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,7 @@ pub use self::port::{
 pub use self::stats::{DELETED, PortStats};
 pub use self::status::{GatewayReport, Health, Status, SwitchSettings, SwitchState, VlanGatewayReport};
 pub use self::stp::{StpPort, StpReport};
+pub use self::uplink::{UplinkHost, UplinkMode, UplinkReport};
 pub use self::vlan::{NewVlan, PortVlans, PortVlansReport, VlanQuery, VlanReport, VlanStats};
 
 /// The switch has stopped.

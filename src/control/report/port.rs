@@ -10,6 +10,7 @@ use super::PortVlans;
 use super::impairment::PortImpairments;
 use super::limit::PortLimits;
 use super::mirror::PortMirroring;
+use super::uplink::{UplinkMode, UplinkReport};
 use crate::switch::{PortFlag, PortFlags, with_port_flags};
 use crate::wire::Mac;
 
@@ -94,6 +95,9 @@ pub struct PortReport {
     /// Impairments of its frames.
     #[serde(default)]
     pub impairment: PortImpairments,
+    /// What it is as an uplink with one MAC address for all hosts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<UplinkReport>,
     /// What mirrors have to do with it.
     #[serde(default, skip_serializing_if = "PortMirroring::is_none")]
     pub mirroring: PortMirroring,
@@ -295,6 +299,8 @@ pub struct NewPort {
     pub guard: Option<bool>,
     /// Its VLANs, on a switch that filters them [default: the default PVID].
     pub vlan: Option<PortVlans>,
+    /// With `device`: with which MAC addresses the hosts of the switch appear behind it [default: bridge].
+    pub uplink_mode: Option<UplinkMode>,
 }
 
 /// A Unix socket that becomes a port.
@@ -413,6 +419,9 @@ pub struct PortSettings {
     pub root_block: Option<bool>,
     /// Its VLANs, instead of those that it has.
     pub vlan: Option<PortVlans>,
+    /// Of an existing device: with which MAC addresses the hosts of the switch appear behind it.
+    #[serde(alias = "uplink-mode")]
+    pub uplink_mode: Option<UplinkMode>,
     /// Storm control and rate limits.
     pub limits: PortLimits,
     /// Impairments of its frames.
@@ -479,6 +488,7 @@ impl PortReport {
             mcast_n_groups: 0,
             limits: PortLimits::default(),
             impairment: PortImpairments::default(),
+            uplink: None,
             mirroring: PortMirroring::default(),
             throttled: Vec::new(),
             blocked: None,

@@ -54,6 +54,7 @@ mod totals;
 mod trace;
 #[cfg(test)]
 mod trace_tests;
+mod uplink;
 mod view;
 mod vlans;
 mod watchdog;
@@ -75,6 +76,7 @@ pub(crate) use mirror::{MirrorReader, MirrorRequest, PortNames};
 use plan::PortPlan;
 pub(crate) use port_mirrors::MirrorError;
 use ports::PortRecord;
+pub(crate) use uplink::UplinkError;
 pub(crate) use vlans::VlanError;
 use watchdog::Watchdog;
 
@@ -126,6 +128,8 @@ pub(crate) enum RunError {
     NoSpanningTree,
     #[error(transparent)]
     Vlan(#[from] VlanError),
+    #[error(transparent)]
+    Uplink(#[from] UplinkError),
     #[error(transparent)]
     Mirror(#[from] MirrorError),
     #[error(transparent)]
@@ -508,6 +512,7 @@ impl<M: HostNetwork> Running<M> {
         });
         self.emit_suppressed();
         let ageing = ticks(self.config.ageing_time);
+        self.switch.uplinks.age(now, ageing);
         // The workers see nothing of a station while the fast path forwards its frames.
         let refresh = if self.fast_path.is_some() { later(ageing / 2) } else { later(ageing) };
         self.next_ageing = due.unwrap_or(refresh).min(refresh).max(later(Tick::PER_SECOND));

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 
 use super::ports::{Assigned, PortRecord};
-use super::{HOST, InvalidValue, PortTable, RunError, VlanError, guard};
+use super::{HOST, InvalidValue, PortTable, RunError, UplinkError, VlanError, guard};
 use crate::control::config::VlanGateway;
-use crate::control::report::{NewPort, NewSocket, PortVlans, SocketType};
+use crate::control::report::{NewPort, NewSocket, PortVlans, SocketType, UplinkMode};
 use crate::control::topology::{self, Attachment, PortNetns, PortSpec, SocketRole, SocketSpec, TapPortSpec};
 use crate::control::{Config, addressing, config};
 use crate::switch::Vid;
@@ -30,6 +30,8 @@ pub(super) struct PortPlan {
     /// What it leads to.
     pub(super) attachment: Attachment,
     pub(super) offload: bool,
+    /// With which MAC addresses hosts appear behind it.
+    pub(super) uplink_mode: UplinkMode,
     /// The addresses that the host behind it should have. `None`: those of its TAP device.
     pub(super) assigned: Option<Assigned>,
     /// Names of the ports that it replaces.
@@ -86,6 +88,7 @@ impl PortPlan {
             number: Some(number),
             attachment,
             offload,
+            uplink_mode: UplinkMode::Bridge,
             assigned: None,
             replaced: Vec::new(),
         }
@@ -117,6 +120,9 @@ impl PortPlan {
                 let name = name.ok_or(RunError::NoNameOfSocket)?;
                 PortPlan::without_tap(config, ports, &request, (name, Attachment::Socket(spec)))
             }
+            (None, None, None) if request.uplink_mode == Some(UplinkMode::Ipvlan) => {
+                Err(UplinkError::NoDevice(request.name.unwrap_or_else(|| "a container".to_owned())).into())
+            }
             (None, None, None) => PortPlan::with_tap(config, ports, request),
         }
     }
@@ -144,6 +150,7 @@ impl PortPlan {
             vlans: vlans(config, &name, request.vlan.as_ref())?,
             number: None,
             offload: takes_offload(&attachment) && request.offload.unwrap_or(config.offload),
+            uplink_mode: request.uplink_mode.or(file_uplink_mode(config, &name)).unwrap_or_default(),
             attachment,
             assigned: Some(Assigned { mac, addresses }),
             name,
@@ -197,6 +204,11 @@ fn vlans(config: &Config, name: &str, asked: Option<&PortVlans>) -> Result<Optio
     let Some(vlans) = asked else { return Ok(file_vlans(config, name)) };
     config::port_vlans(vlans)?;
     if config.vlans.filtering { Ok(Some(vlans.clone())) } else { Err(VlanError::NoFiltering.into()) }
+}
+
+/// The mode of an uplink that the configuration file has for a port.
+fn file_uplink_mode(config: &Config, name: &str) -> Option<UplinkMode> {
+    config.port_settings.get(name)?.uplink_mode
 }
 
 /// The VLANs that the configuration file has for a port.

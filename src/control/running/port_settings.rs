@@ -34,6 +34,9 @@ impl<M: HostNetwork> Running<M> {
         if let Some(enabled) = settings.guard {
             self.check_port_guard(id, enabled)?;
         }
+        if let Some(mode) = settings.uplink_mode {
+            self.check_uplink_mode(id, mode)?;
+        }
         // The kernel may refuse this one, so it is the first.
         if let Some(admin) = settings.admin_state {
             self.set_admin_state(id, admin)?;
@@ -45,6 +48,9 @@ impl<M: HostNetwork> Running<M> {
         self.set_limits(id, &settings.limits);
         if let Some(enabled) = settings.guard {
             self.set_port_guard(id, enabled);
+        }
+        if let Some(mode) = settings.uplink_mode {
+            self.set_uplink_mode(id, mode);
         }
         let mut flags = self.switch.ports.flags(id);
         settings.flags().for_each(|(flag, on)| flags.set(flag, on));
@@ -59,12 +65,12 @@ impl<M: HostNetwork> Running<M> {
         self.set_stp_port(id, settings)
     }
 
-    /// Applies the settings that the configuration file has for a new port. The guard and the VLANs have been set already,
-    /// because a request takes precedence.
+    /// Applies the settings that the configuration file has for a new port. The guard, the VLANs and the mode of an uplink
+    /// have been set already, because a request takes precedence.
     pub(super) fn apply_file_settings(&mut self, id: PortId) -> Result<(), RunError> {
         let name = &self.ports[&id].name;
         let Some(settings) = self.config.port_settings.get(name) else { return Ok(()) };
-        let settings = PortSettings { guard: None, vlan: None, ..settings.clone() };
+        let settings = PortSettings { guard: None, vlan: None, uplink_mode: None, ..settings.clone() };
         self.apply_port_settings(id, &settings)
     }
 

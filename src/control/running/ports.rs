@@ -10,7 +10,7 @@ use super::loops::LoopRecord;
 use super::{HOST, HostNetwork, PortPlan, PortUse, RunError, Running, plan};
 use crate::control::event::{DeviceAspect, EventType};
 use crate::control::report::{
-    AddedPort, AdminState, NewPort, PortImpairments, PortKind, PortLimits, PortVlans, Throttled,
+    AddedPort, AdminState, NewPort, PortImpairments, PortKind, PortLimits, PortVlans, Throttled, UplinkMode,
 };
 use crate::control::topology::{
     Attachment, Device, DeviceId, LinkChange, PortNetns, PortSpec, TopologyError,
@@ -59,6 +59,8 @@ pub(crate) struct PortRecord {
     /// Inode number of the device's namespace.
     pub(super) netns_ino: Option<u64>,
     pub(super) offload: bool,
+    /// It is on an existing device.
+    pub(super) can_be_uplink: bool,
     /// Whether the guard checks its frames.
     pub(super) guard: PortGuard,
     pub(super) link: LinkState,
@@ -106,6 +108,7 @@ impl PortRecord {
         };
         // An existing TAP device can take GSO packets only if it was created for that.
         let is_plain = device.queues.iter().any(|queue| queue.framing == Framing::Plain);
+        let can_be_uplink = matches!(plan.attachment, Attachment::Device { .. });
         let of_existing_tap = matches!(plan.attachment, Attachment::ExistingTap(_));
         let offload = plan.offload && !(of_existing_tap && is_plain);
         // A socket has no peer yet.
@@ -117,6 +120,7 @@ impl PortRecord {
             name: plan.name,
             kind,
             number: plan.number,
+            can_be_uplink,
             guard: PortGuard::new(plan.guard, &assigned),
             device,
             assigned,
@@ -299,7 +303,7 @@ impl<M: HostNetwork> Running<M> {
 
     /// Makes a device a port, which forwards when it has all its settings. Removes the device if that fails.
     pub(super) fn attach(&mut self, plan: PortPlan, device: Device) -> Result<PortId, RunError> {
-        let vlans = plan.vlans.clone();
+        let (vlans, uplink_mode) = (plan.vlans.clone(), plan.uplink_mode);
         let mut record = PortRecord::new(plan, device);
         let (name, device) = (record.name.clone(), record.device.id);
         let id = self.occupy_slot(&mut record).inspect_err(|why| {
@@ -308,7 +312,8 @@ impl<M: HostNetwork> Running<M> {
             let _ = self.network.remove_port(device);
         })?;
         self.ports.insert(id, record);
-        if let Err(why) = self.prepare(id, vlans.as_ref()) {
+        let prepared = self.prepare_uplink(id, uplink_mode).and_then(|()| self.prepare(id, vlans.as_ref()));
+        if let Err(why) = prepared {
             warn!(port = name, %why, "port not added");
             // A start without the host port fails, and removes all.
             let _ = self.remove_port(&name);
@@ -316,6 +321,15 @@ impl<M: HostNetwork> Running<M> {
         }
         self.admit(id);
         Ok(id)
+    }
+
+    /// Gives a new port the mode of an uplink.
+    fn prepare_uplink(&self, id: PortId, mode: UplinkMode) -> Result<(), RunError> {
+        self.check_uplink_mode(id, mode)?;
+        if mode == UplinkMode::Ipvlan {
+            self.set_uplink_mode(id, mode);
+        }
+        Ok(())
     }
 
     /// Gives a new port its guard, VLANs, flags and settings.
@@ -365,6 +379,7 @@ impl<M: HostNetwork> Running<M> {
         self.drain_notices();
         self.update_protocols();
         self.unmirror_port(id);
+        self.switch.uplinks.remove_port(id);
         self.switch.vlans.remove_port(id);
         self.multicast_port_removed(id);
         self.stp_port_removed(id);
@@ -420,6 +435,7 @@ impl<M: HostNetwork> Running<M> {
             }
             _ => {
                 let (of_host, changed) = (record.is_host(), record.apply(change));
+                self.uplink_changed(id, change);
                 if let LinkChange::Mac(mac) = change {
                     if let Some(fast) = &self.fast_path {
                         fast.set_mac(id, *mac);

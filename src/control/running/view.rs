@@ -135,6 +135,7 @@ impl<M: HostNetwork> Running<M> {
             group_fwd_mask: self.switch.ports.group_fwd_mask(id),
             mcast_max_groups: port.mcast.max_groups,
             mcast_n_groups: self.joined_groups(id),
+            uplink: self.uplink_report(id),
             mirroring: self.port_mirroring(id),
             throttled: port.throttled.clone(),
             blocked: port.loop_record.as_ref().map(|record| record.report(self.datapath.now())),

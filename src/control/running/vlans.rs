@@ -156,8 +156,9 @@ impl<M: HostNetwork> Running<M> {
 
     /// Sends an untagged frame of a VLAN, 0 without VLANs, to those of the ports that are members, with or without its tag.
     pub(super) fn inject(&self, vlan: u16, mut ports: Vec<PortId>, frame: Vec<u8>) {
-        // The destination of a mirror gets only copies.
-        ports.retain(|port| !self.switch.ports.is_mirror_destination(*port));
+        // The destination of a mirror gets only copies, and what the switch sends has its own MAC address.
+        let table = &self.switch.ports;
+        ports.retain(|port| !table.is_mirror_destination(*port) && !table.is_uplink(*port));
         let inject = |ports, vid, bytes| self.datapath.inject(InjectedFrame { ports, vid, bytes });
         let Some(vid) = Vid::new(vlan) else { return inject(ports, None, frame) };
         let vlans = &self.switch.vlans;

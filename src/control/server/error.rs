@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use super::connection::TooManyStreams;
 use crate::control::capture::CaptureError;
 use crate::control::report::{ErrorCode, ErrorReport};
-use crate::control::running::{MirrorError, RunError, Stopping};
+use crate::control::running::{MirrorError, RunError, Stopping, UplinkError};
 use crate::control::trace::TraceError;
 use crate::datapath::DatapathError;
 use crate::switch::fdb::FdbError;
@@ -63,6 +63,7 @@ fn run_status(error: &RunError) -> StatusCode {
         RunError::Trace(error) if error.is_about_sender() => StatusCode::CONFLICT,
         RunError::NoSuchPort(_) | RunError::NoSuchEntry(_) => StatusCode::NOT_FOUND,
         RunError::Mirror(error) => mirror_status(error),
+        RunError::Uplink(error) => uplink_status(error),
         RunError::Mdb(error) => mdb_status(error),
         RunError::Invalid(_)
         | RunError::InvalidAddress(_)
@@ -107,6 +108,13 @@ fn datapath_status(error: &DatapathError) -> StatusCode {
             StatusCode::SERVICE_UNAVAILABLE
         }
         _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn uplink_status(error: &UplinkError) -> StatusCode {
+    match error {
+        UplinkError::NoDevice(_) => StatusCode::BAD_REQUEST,
+        UplinkError::TooMany => StatusCode::CONFLICT,
     }
 }
 

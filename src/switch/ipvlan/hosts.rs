@@ -130,6 +130,19 @@ impl Hosts {
         }
     }
 
+    /// The addresses in order, each with the port and the MAC address of its host.
+    pub fn iter(&self) -> impl Iterator<Item = (IpAddr, PortId, Mac)> + '_ {
+        self.hosts.iter().map(|(address, host)| (*address, host.port, host.mac))
+    }
+
+    /// The device of the uplink has these addresses now. They stay with the host.
+    pub fn set_uplink(&mut self, addresses: Vec<IpAddr>) {
+        for address in &addresses {
+            self.remove(*address);
+        }
+        self.of_uplink = addresses;
+    }
+
     /// Number of addresses.
     pub fn len(&self) -> usize {
         self.hosts.len()

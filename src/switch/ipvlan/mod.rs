@@ -24,10 +24,12 @@ pub mod hosts;
 pub mod ingress;
 #[cfg(test)]
 mod tests;
+pub mod uplinks;
 
 pub use egress::{Rewritten, Unrewritable};
 pub use hosts::{HostCounters, Hosts, Learned};
 pub use ingress::Inbound;
+pub use uplinks::{Head, Uplink, UplinkCopy, Uplinks};
 
 /// Bytes of a frame that hold everything that is rewritten, except in long router advertisements and redirects. So a port
 /// that gets the same frame needs a copy of them only.
