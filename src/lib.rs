@@ -20,7 +20,7 @@
 //! ```
 //!
 //! The frame path, by name: `datapath::Worker::run` -> `datapath::Engine::turn` ->
-//! [`switch::Switch::process`] -> `forward::admit` -> [`switch::Fdb::learn`] -> `forward::choose` ->
+//! [`switch::Switch::process`] -> `admission::admit` -> [`switch::Fdb::learn`] -> `forward::choose` ->
 //! `Worker::dispatch`. A frame for the switch itself leaves at `choose` into [`switch::gateway`].
 
 pub mod bench;

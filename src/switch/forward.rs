@@ -1,46 +1,17 @@
 //! The forwarding decision: admit the frame, learn its source, choose the egress. It fills in the [`Outcome`]; the
 //! observer receives each step.
 
+use super::admission::{Admitted, Refusal, admit};
 use super::fdb::{Database, FdbKey, Learned};
-use super::gateway::Claim;
 use super::ipvlan::uplinks::Entered;
 use super::ipvlan::{Head, UplinkCopy};
 use super::meter::{MeterTime, Metering};
-use super::outcome::{Destination, Edit, Egress, Fault, FrameClass, Outcome, Punt};
-use super::port::{EgressPort, IngressPort};
+use super::outcome::{Destination, Edit, Egress, FrameClass, Outcome, Punt};
+use super::port::EgressPort;
 use super::segmentation::segments;
-use super::vlan::{Classified, VlanFault};
-use super::{
-    DropReason, Frame, LimitKind, Observer, Port, PortFlag, PortFlags, PortId, Step, Switch, Verdict,
-    Violation,
-};
-use crate::wire::ip::{transport4, transport6};
+use super::{DropReason, Frame, LimitKind, Observer, PortFlag, PortFlags, PortId, Step, Switch, Verdict};
 use crate::wire::segment::wire_length;
-use crate::wire::{ETHERNET_HEADER, EtherType, EthernetFrame, Mac, VnetHeader};
-
-/// A frame that is admitted.
-pub(super) struct Admitted<'a> {
-    pub(super) ethernet: EthernetFrame<'a>,
-    /// Received from the host port, which may use the gateway's addresses.
-    from_host: bool,
-    /// The ingress port forwards; otherwise it only learns.
-    forwards: bool,
-    /// The flags of the ingress port.
-    pub(super) flags: PortFlags,
-    /// Its VLAN, if the switch filters VLANs.
-    pub(super) vlan: Option<Classified>,
-    /// It has entered by an uplink with one MAC address for all hosts.
-    by_uplink: bool,
-    /// Its destination.
-    destination: Mac,
-}
-
-impl Admitted<'_> {
-    /// The frame as hosts of its VLAN see it: without the tag of that VLAN.
-    pub(super) fn untagged(&self) -> EthernetFrame<'_> {
-        self.vlan.map_or(self.ethernet, |class| class.untagged(self.ethernet))
-    }
-}
+use crate::wire::{EthernetFrame, Mac};
 
 /// A frame and everything that its outcome depends on. `VLANS`: the switch filters VLANs. Without them the decision is
 /// compiled apart, so that it does not pay for them.
@@ -136,219 +107,6 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
     }
 }
 
-/// Why a frame is not admitted.
-enum Refusal {
-    Reason(DropReason),
-    Fault(Fault),
-}
-
-impl From<DropReason> for Refusal {
-    fn from(reason: DropReason) -> Refusal {
-        Refusal::Reason(reason)
-    }
-}
-
-impl From<Violation> for Refusal {
-    fn from(violation: Violation) -> Refusal {
-        Refusal::Fault(Fault::Violation(violation))
-    }
-}
-
-impl From<VlanFault> for Refusal {
-    fn from(fault: VlanFault) -> Refusal {
-        Refusal::Fault(Fault::Vlan(fault))
-    }
-}
-
-impl From<OffloadFault> for Refusal {
-    fn from(fault: OffloadFault) -> Refusal {
-        Refusal::Fault(Fault::Offload(fault))
-    }
-}
-
-/// Checks whether a frame is admitted. Learning comes later, so nothing is learned from a frame that is dropped here.
-#[inline]
-fn admit<'a, const VLANS: bool, O: Observer>(
-    forwarding: &Forwarding<'a, VLANS>,
-    port: Option<IngressPort>,
-    observer: &mut O,
-) -> Result<Admitted<'a>, Refusal> {
-    let &Forwarding { switch, ingress, frame, .. } = forwarding;
-    let Some(IngressPort { port, flags, limited, uplink, .. }) = port else {
-        return Err(DropReason::IngressDown.into());
-    };
-    let Port { up, host: from_host, .. } = port;
-    if !up {
-        admit_to_learn(switch, ingress, frame)?;
-    }
-    observer.note(Step::Ingress(port));
-    let ethernet = EthernetFrame::new_checked(frame.bytes).ok_or(DropReason::Runt)?;
-    let source = ethernet.src();
-    if source.is_group() || source.is_zero() {
-        return Err(DropReason::BadSource.into());
-    }
-    if !from_host && source == switch.gateway.mac.get() {
-        return Err(claim_of_gateway(switch, ingress, &ethernet));
-    }
-    observer.note(Step::Source(source));
-    if ethernet.dst().is_reserved() {
-        admit_reserved(switch, ingress, ethernet.dst())?;
-    }
-    let vlan = if VLANS { switch.vlans.classify(ingress, &ethernet)? } else { None };
-    if let Some(class) = vlan {
-        observer.note(Step::Vlan(class));
-    }
-    check_offload(frame, &ethernet)?;
-    if !from_host {
-        check_identity(switch, ingress, vlan, &ethernet)?;
-    }
-    if limited {
-        forwarding.check_rate(ingress, LimitKind::IngressRate)?;
-    }
-    let destination = ethernet.dst();
-    Ok(Admitted { ethernet, from_host, forwards: up, flags, vlan, by_uplink: uplink, destination })
-}
-
-/// The switch sends BPDUs with the gateway's MAC: one that comes back shows a loop.
-#[cold]
-fn claim_of_gateway(switch: &Switch, ingress: PortId, ethernet: &EthernetFrame<'_>) -> Refusal {
-    if switch.is_own_bpdu(ingress, ethernet.dst()) {
-        DropReason::Bpdu.into()
-    } else {
-        Violation::Gateway(Claim::SourceMac).into()
-    }
-}
-
-/// Whether a frame is admitted to a port that does not forward: to learn its source.
-#[cold]
-fn admit_to_learn(switch: &Switch, ingress: PortId, frame: &Frame<'_>) -> Result<(), DropReason> {
-    let ethernet = EthernetFrame::new_checked(frame.bytes);
-    let is_own_bpdu = || ethernet.is_some_and(|frame| switch.is_own_bpdu(ingress, frame.dst()));
-    if switch.ports.is_mirror_destination(ingress) {
-        Err(DropReason::IngressMirror)
-    } else if !switch.ports.is_blocked(ingress) {
-        Err(DropReason::IngressDown)
-    } else if is_own_bpdu() {
-        Err(DropReason::Bpdu)
-    } else if switch.ports.only_learns(ingress) {
-        Ok(())
-    } else {
-        Err(DropReason::IngressBlocked)
-    }
-}
-
-/// Whether a frame to a reserved group address is forwarded.
-#[cold]
-fn admit_reserved(switch: &Switch, ingress: PortId, group: Mac) -> Result<(), DropReason> {
-    if switch.is_own_bpdu(ingress, group) {
-        Err(DropReason::Bpdu)
-    } else if switch.forwards_reserved(ingress, group) {
-        Ok(())
-    } else {
-        Err(DropReason::ReservedAddress)
-    }
-}
-
-/// Checks the addresses that a frame from a container uses. A guarded port's identity excludes the gateway's
-/// addresses, so a violation is checked against the gateway only to choose between the two drop reasons.
-///
-/// A port's addresses are those in its own VLAN (PVID), and a gateway's those in the VLAN of its host port. In other VLANs
-/// only the source MAC is checked, as behind a tag without VLAN filtering.
-#[inline(always)]
-fn check_identity(
-    switch: &Switch,
-    ingress: PortId,
-    vlan: Option<Classified>,
-    ethernet: &EthernetFrame<'_>,
-) -> Result<(), Violation> {
-    if let Some(class) = vlan {
-        return check_identity_in_vlan(switch, ingress, class, ethernet);
-    }
-    match switch.guards.port(ingress) {
-        None => switch.gateway.check(ethernet),
-        Some(identity) => identity
-            .check(ethernet)
-            .map_err(|violation| switch.gateway.check(ethernet).err().unwrap_or(violation)),
-    }
-}
-
-#[inline(never)]
-fn check_identity_in_vlan(
-    switch: &Switch,
-    ingress: PortId,
-    class: Classified,
-    ethernet: &EthernetFrame<'_>,
-) -> Result<(), Violation> {
-    let untagged = class.untagged(*ethernet);
-    let as_gateway = || match switch.gateway_in(class.vid) {
-        Some(gateway) if ethernet.src() == gateway.mac.get() => Err(Violation::Gateway(Claim::SourceMac)),
-        Some(gateway) => gateway.check(&untagged),
-        None => Ok(()),
-    };
-    let Some(identity) = switch.guards.port(ingress) else { return as_gateway() };
-    let is_own = switch.vlans.pvid(ingress) == Some(class.vid);
-    let checked = identity.check(if is_own { &untagged } else { ethernet });
-    checked.map_err(|violation| as_gateway().err().unwrap_or(violation))
-}
-
-/// Why a virtio-net header is invalid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OffloadFault {
-    /// The partial checksum starts or is stored outside the payload.
-    ChecksumOutside,
-    /// The partial checksum would be stored in headers that were checked before.
-    ChecksumInHeaders,
-    /// An unknown GSO type, or ECN on one that is not TCP.
-    UnknownType,
-    /// A super-frame with segment size 0.
-    NoSegmentSize,
-    /// A super-frame without a partial checksum (virtio 1.3 §5.1.6.2).
-    NoChecksum,
-}
-
-/// Checks that the virtio-net header is consistent with the frame.
-#[inline]
-pub(super) fn check_offload(frame: &Frame<'_>, ethernet: &EthernetFrame<'_>) -> Result<(), OffloadFault> {
-    if frame.vnet.is_complete() { Ok(()) } else { check_unfinished(frame, ethernet) }
-}
-
-fn check_unfinished(frame: &Frame<'_>, ethernet: &EthernetFrame<'_>) -> Result<(), OffloadFault> {
-    let vnet = &frame.vnet;
-    if vnet.flags & VnetHeader::NEEDS_CSUM == 0 {
-        return Err(OffloadFault::NoChecksum);
-    }
-    let sum = vnet.csum_start as usize + vnet.csum_offset as usize;
-    if (vnet.csum_start as usize) < ETHERNET_HEADER || sum + 2 > frame.bytes.len() {
-        return Err(OffloadFault::ChecksumOutside);
-    }
-    // A tag may be removed, and another one inserted.
-    if (vnet.csum_start as usize) < ethernet.innermost().1 || is_in_headers(ethernet, sum) {
-        return Err(OffloadFault::ChecksumInHeaders);
-    }
-    match vnet.gso_type {
-        VnetHeader::GSO_NONE => return Ok(()),
-        VnetHeader::GSO_UDP_L4 => {}
-        other if matches!(other & !VnetHeader::GSO_ECN, VnetHeader::GSO_TCPV4 | VnetHeader::GSO_TCPV6) => {}
-        _ => return Err(OffloadFault::UnknownType),
-    }
-    if vnet.gso_size == 0 { Err(OffloadFault::NoSegmentSize) } else { Ok(()) }
-}
-
-/// Whether a checksum at `at` would overwrite headers that are checked before it is completed: tags, ARP, IP headers,
-/// an ICMP message. Linux never offloads their checksums.
-#[inline]
-fn is_in_headers(ethernet: &EthernetFrame<'_>, at: usize) -> bool {
-    let (ethertype, l3) = ethernet.innermost();
-    let packet = ethernet.payload().get(l3 - ETHERNET_HEADER..).unwrap_or_default();
-    let headers = match ethertype {
-        EtherType::ARP => None,
-        EtherType::IPV4 => transport4(packet),
-        EtherType::IPV6 => transport6(packet),
-        _ => Some(0),
-    };
-    headers.is_none_or(|headers| at < l3 + headers)
-}
-
 impl<const VLANS: bool> Forwarding<'_, VLANS> {
     /// Chooses the egress of an admitted frame.
     #[inline]
@@ -401,7 +159,7 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
     }
 
     /// The gateway's reply. There is none to a frame with a partial checksum, because no request may have one
-    /// ([`is_in_headers`]), none in a VLAN without a gateway, and none to the network behind an uplink, which would have
+    /// ([`super::offload`]), none in a VLAN without a gateway, and none to the network behind an uplink, which would have
     /// the gateway's MAC address.
     #[inline]
     fn answer(&self, admitted: &Admitted<'_>) -> Option<super::SwitchReply> {
@@ -587,7 +345,7 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
 
     /// Checks a rate limit. A super-frame counts with its whole length.
     #[cold]
-    fn check_rate(&self, port: PortId, kind: LimitKind) -> Result<(), DropReason> {
+    pub(super) fn check_rate(&self, port: PortId, kind: LimitKind) -> Result<(), DropReason> {
         let bits = self.frame.bytes.len() as u64 * 8;
         self.switch.limits.check(port, kind, bits, self.at)
     }

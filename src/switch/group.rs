@@ -1,7 +1,8 @@
 //! The egress of a frame to a group: all ports, or those that snooping has found.
 
+use super::admission::Admitted;
 use super::fdb::Database;
-use super::forward::{Admitted, Forwarding};
+use super::forward::Forwarding;
 use super::mdb::{self, Class, Scope, Snapshot};
 use super::outcome::{Destination, Outcome, Punt};
 use super::{DropReason, Observer, Step, Verdict};

@@ -16,8 +16,8 @@ use std::ops::RangeInclusive;
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
-use super::forward::check_offload;
 use super::meter::{MeterTime, Metering};
+use super::offload::check_offload;
 use super::outcome::{Edit, Egress, Outcome};
 use super::port::MirrorRole;
 use super::segmentation::segments;

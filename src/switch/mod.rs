@@ -2,6 +2,7 @@
 //! state and time give the same outcome. It uses no device, clock or thread. Every method takes
 //! `&self`, so that any number of workers share one [`Switch`], and forwarding known unicast takes no lock.
 
+mod admission;
 pub mod counters;
 pub mod fast_datapath;
 pub mod fdb;
@@ -17,6 +18,7 @@ mod meter;
 pub mod mirror;
 mod neigh_suppress;
 pub mod observer;
+mod offload;
 pub mod outcome;
 pub mod port;
 pub mod port_flags;
@@ -36,13 +38,13 @@ use std::sync::Arc;
 pub use counters::{Counters, PortCounters, PortCounts};
 pub use fast_datapath::{FastDatapath, FastState, SlowPort, Watch};
 pub use fdb::Fdb;
-pub use forward::OffloadFault;
 pub use gateway::{Claim, Gateway, SharedMac, SwitchReply};
 pub use guard::{Guards, Identity};
 pub use limits::LimitKind;
 pub use meter::Rate;
 pub use mirror::{CopyForm, MirrorConflict, MirrorCopy, MirrorDirection, PortMirror, PortMirrors};
 pub use observer::{Observer, Step, Steps};
+pub use offload::OffloadFault;
 pub use outcome::{Destination, Edit, Egress, Fault, FrameClass, Outcome, Punt};
 pub use port::{EgressPort, Port, PortId, PortState, Ports};
 pub(crate) use port_flags::with_port_flags;

@@ -12,8 +12,9 @@
 
 use std::net::IpAddr;
 
+use super::admission::Admitted;
 use super::fdb::Database;
-use super::forward::{Admitted, Forwarding};
+use super::forward::Forwarding;
 use super::outcome::Outcome;
 use super::{Observer, PortFlag, Step, SwitchReply};
 use crate::wire::arp::Arp;
