@@ -312,6 +312,10 @@ fn remarks(ports: &[PortReport]) -> String {
     let mirrors =
         ports.iter().filter_map(|port| Some(format!("{}: {}\n", port.ifname, port.mirroring.describe()?)));
     let uplinks = ports.iter().filter_map(|port| Some(uplink(&port.ifname, port.uplink.as_ref()?)));
+    // Other devices never are.
+    let slow = ports.iter().filter(|port| port.kind == PortKind::Tap);
+    let slow = slow
+        .filter_map(|port| Some(format!("{}: not in the fast path: {}\n", port.ifname, port.slow.as_ref()?)));
     let polled = ports.iter().filter(|port| port.polled && port.operstate != "NOTPRESENT").map(|port| {
         format!(
             "{}: changes of its link state, MTU and IP addresses are not visible to this switch\n",
@@ -319,7 +323,7 @@ fn remarks(ports: &[PortReport]) -> String {
         )
     });
     let settings = settings.chain(limits).chain(rates).chain(impairments).chain(mirrors).chain(uplinks);
-    settings.chain(faults).chain(offloads).chain(polled).collect()
+    settings.chain(slow).chain(faults).chain(offloads).chain(polled).collect()
 }
 
 /// The hosts that the network behind an uplink knows.

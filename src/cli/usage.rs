@@ -63,11 +63,19 @@ fn mistake(error: &clap::Error) -> Option<String> {
             format!("{}: {}", argument()?, value_error(&text(ContextKind::InvalidValue)?, &why))
         }
         ErrorKind::MissingRequiredArgument => {
-            format!("missing {}", context(error, ContextKind::InvalidArg).join(" "))
+            let missing = context(error, ContextKind::InvalidArg);
+            let missing: Vec<&str> = missing.iter().map(|argument| short(argument)).collect();
+            format!("missing {}", missing.join(" "))
         }
         ErrorKind::ArgumentConflict => conflict(&argument()?, &context(error, ContextKind::PriorArg)),
         _ => return None,
     })
+}
+
+/// A missing argument. Of a long list of options, of which one is missing, the help has the names.
+fn short(argument: &str) -> &str {
+    const FEW: usize = 4;
+    if argument.matches('|').count() < FEW { argument } else { "an option that says what to change" }
 }
 
 fn conflict(this: &str, others: &[String]) -> String {
@@ -178,6 +186,8 @@ mod tests {
             "--engine: 'dpdk' is not one of auto, uring, poll: see `uswitch start --help`"
         );
         assert_eq!(line("uswitch exec"), "missing <PORT> <COMMAND>...: see `uswitch exec --help`");
+        let unchanged = "missing an option that says what to change: see `uswitch port set --help`";
+        assert_eq!(line("uswitch port set container1"), unchanged);
         assert_eq!(
             line("uswitch trace container1 --hex 00 --vlan 5"),
             "--hex cannot be combined with --vlan: see `uswitch trace --help`"

@@ -98,7 +98,12 @@ fn trace_tells_the_datapath() {
     assert_eq!(datapath(&echo)["datapath"], "kernel");
     assert!(datapath("container1 --icmp 172.16.0.1")["why"].as_str().is_some_and(|why| !why.is_empty()));
     s.host().run("uswitch port set container2 --isolated on").ok();
-    assert_eq!(datapath(&echo)["why"], "of container2: one of its flags is not at its default");
+    let why = "one of its flags is not at its default";
+    assert_eq!(datapath(&echo)["why"], format!("of container2: {why}"));
+    assert_eq!(s.row("port show", "container2")["slow"], why);
+    let shown = s.host().run("uswitch port show").ok();
+    assert!(shown.contains(&format!("container2: not in the fast path: {why}\n")), "{shown}");
+    assert_eq!(shown.matches("not in the fast path").count(), 1, "{shown}");
     assert!(
         Uswitch::with("--ports 1 --fast-path off")
             .host()

@@ -224,7 +224,7 @@ fn refuses_impairments_in_one_line() {
     fails("--loss 101%", "'101%' is not a percentage");
     fails("--down --rate 10bit", "10 is out of range: choose 1000 to 1000000000000");
     fails("--reorder 5%", "--delay");
-    fails("--direction both", "--delay");
+    fails("--direction both", "missing an option that says what to change");
     fails("--delay 1ms --no-impairment", "--no-impairment");
     assert_eq!(s.row("port show", "container1")["admin_state"], "up");
 }

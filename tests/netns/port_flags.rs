@@ -167,7 +167,7 @@ fn changed_settings_are_shown_and_explained() {
     let s = Uswitch::with("--ports 2");
     let host = s.host();
     let shown = host.run("uswitch port set container2 --isolated on --bcast-flood off").ok();
-    assert!(shown.ends_with("container2: bcast_flood off, isolated on\n"), "{shown}");
+    assert!(shown.contains("container2: bcast_flood off, isolated on\n"), "{shown}");
     let port = s.row("port show", "container2");
     assert_eq!((&port["isolated"], &port["bcast_flood"]), (&true.into(), &false.into()));
     let trace = host.run("uswitch trace container1 --dst broadcast").ok();
@@ -183,7 +183,7 @@ fn changed_settings_are_shown_and_explained() {
     let refused = host.run("uswitch port set container2 --isolated perhaps").fails();
     assert!(refused.contains("--isolated"), "{refused}");
     let nothing = host.run("uswitch port set container2").fails();
-    assert!(nothing.contains("--isolated"), "{nothing}");
+    assert!(nothing.contains("missing an option that says what to change"), "{nothing}");
 }
 
 #[test]

@@ -101,6 +101,10 @@ pub struct PortReport {
     /// What mirrors have to do with it.
     #[serde(default, skip_serializing_if = "PortMirroring::is_none")]
     pub mirroring: PortMirroring,
+    /// Why the workers decide about all frames of the port. Absent if the kernel forwards some of them, or if the switch
+    /// has no fast path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow: Option<String>,
     /// Why the port was throttled in the last second; empty if it was not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub throttled: Vec<Throttled>,
@@ -128,7 +132,7 @@ impl PortReport {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PortKind {
-    /// A TAP device that the switch created.
+    /// A device that the switch created: a TAP device, or the end of a veth pair.
     #[default]
     Tap,
     /// An existing device.
@@ -490,6 +494,7 @@ impl PortReport {
             impairment: PortImpairments::default(),
             uplink: None,
             mirroring: PortMirroring::default(),
+            slow: None,
             throttled: Vec::new(),
             blocked: None,
             polled: false,

@@ -70,6 +70,12 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
+    /// Why the workers decide about all frames of a port, if there is a fast path.
+    pub(super) fn why_slow(&self, port: PortId) -> Option<String> {
+        let why = self.fast_path.as_ref()?.why_port_is_slow(port)?;
+        Some(why.text().to_owned())
+    }
+
     /// Which datapath would take a frame; `None` if there are only the workers.
     pub(super) fn datapath_of(&self, outcome: &Outcome, frame: &[u8]) -> Option<TraceDatapath> {
         let fast = self.fast_path.as_ref()?;

@@ -137,6 +137,7 @@ impl<M: HostNetwork> Running<M> {
             mcast_n_groups: self.joined_groups(id),
             uplink: self.uplink_report(id),
             mirroring: self.port_mirroring(id),
+            slow: self.why_slow(id),
             throttled: port.throttled.clone(),
             blocked: port.loop_record.as_ref().map(|record| record.report(self.datapath.now())),
             polled: device.polled,
