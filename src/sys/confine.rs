@@ -305,7 +305,8 @@ mod tests {
     fn worker_can_set_its_time_slice_only() {
         use crate::sys::process::{set_time_slice, thread_nice};
 
-        as_worker(|| set_time_slice(Some(std::time::Duration::from_micros(100)), 0)).unwrap();
+        let nice = thread_nice().unwrap();
+        as_worker(move || set_time_slice(Some(std::time::Duration::from_micros(100)), nice)).unwrap();
         as_worker(|| {
             let other = libc::sched_param { sched_priority: 0 };
             // SAFETY: `other` lives; 1 is another process.

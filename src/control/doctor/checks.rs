@@ -32,6 +32,7 @@ pub(crate) fn run_checks(facts: &Facts) -> Vec<Finding> {
         device_ports,
         socket_ports,
         landlock,
+        fast_path,
         neighbour_tables,
     ];
     let mut findings: Vec<Finding> = checks.iter().map(|check| check(facts)).collect();
@@ -232,6 +233,18 @@ pub(super) fn socket_ports(facts: &Facts) -> Finding {
         Some(limit) => {
             let what = format!("only {} KiB of frames can wait in each direction", limit >> 10);
             Finding::note(CHECK, what).fix(format!("sudo sysctl net.core.wmem_max={wanted}"))
+        }
+    }
+}
+
+pub(super) fn fast_path(facts: &Facts) -> Finding {
+    const CHECK: &str = "fast path";
+    match &facts.no_fast_path {
+        None => Finding::ok(CHECK, "the kernel forwards known unicast itself"),
+        Some(why) => {
+            // The verifier's log follows.
+            let why = why.lines().next().unwrap_or_default();
+            Finding::note(CHECK, format!("not here, so all frames cross user space: {why}"))
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::control::topology::inspect::{self, KnownSwitch, kernel_error};
 use crate::control::topology::neighbours;
 use crate::control::topology::preflight::UsedNetwork;
 use crate::datapath;
+use crate::fastpath::FastPath;
 use crate::sys::packet_port::{self, PacketPortError};
 use crate::sys::sandbox::{self, Restriction};
 use crate::sys::tap::{self, TapError};
@@ -59,6 +60,8 @@ pub(crate) struct Facts {
     pub(super) wmem_max: Option<u64>,
     /// The kernel has Landlock.
     pub(super) landlock: bool,
+    /// Why there is no kernel fast path, if there is none.
+    pub(super) no_fast_path: Option<String>,
     /// Limit of entries in the kernel's neighbour tables.
     pub(super) neighbours: u64,
     pub(super) switches: Vec<KnownSwitch>,
@@ -136,6 +139,7 @@ impl Facts {
             no_packet_ports: no_packet_ports(root),
             wmem_max: number("net/core/wmem_max"),
             landlock: confine::has_landlock(),
+            no_fast_path: FastPath::new(2, [0, 1], Vec::new()).err().map(|error| error.to_string()),
             neighbours: neighbours::limit(),
             switches: inspect::switches(&runtime_dir::path()),
         })

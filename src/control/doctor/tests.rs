@@ -33,6 +33,7 @@ fn healthy() -> Facts {
         no_packet_ports: None,
         wmem_max: Some(4 << 20),
         landlock: true,
+        no_fast_path: None,
         neighbours: 1 << 14,
         switches: Vec::new(),
     }
@@ -326,6 +327,14 @@ fn checks_requirements_of_device_and_socket_ports() {
     for facts in [without, small(by_user())] {
         assert_start(&facts, true, EVERYWHERE);
     }
+}
+
+#[test]
+fn fast_path_is_optional() {
+    let why = "cannot create a BPF map: Operation not permitted (os error 1)\nlog";
+    let without = Facts { no_fast_path: Some(why.to_owned()), ..healthy() };
+    let said = "not here, so all frames cross user space: cannot create a BPF map: Operation not permitted (os error 1)";
+    assert_finding(&without, "fast path", (State::Note, said, None));
 }
 
 #[test]
