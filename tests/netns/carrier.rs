@@ -126,7 +126,7 @@ fn refuses_settings_without_changing_any() {
         let said = host.run(&format!("uswitch port set {arguments}")).fails();
         assert!(said.trim().lines().count() == 1 && said.contains(message), "{said}");
     };
-    fails("container1", "--down");
+    fails("container1", "missing an option that says what to change");
     fails("container1 --up --down", "--down");
     fails("container9 --down", "container9");
     fails("host --down --guard on", "the host port has no guard");

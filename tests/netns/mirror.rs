@@ -221,7 +221,10 @@ fn dead_analyser_does_not_disturb_the_others() {
     assert_balanced(&s);
     let dropped = |port: &str| s.drops(port, "egress_down");
     assert!(dropped("container3") > 0 && dropped("container1") == 0 && dropped("container2") == 0);
-    assert_eq!(s.json("mirror show")[0]["dropped"], dropped("container3"));
+    // Containers send something now and then.
+    let before = dropped("container3");
+    let shown = s.json("mirror show")[0]["dropped"].as_u64().expect("a count");
+    assert!((before..=dropped("container3")).contains(&shown));
 }
 
 #[test]
