@@ -22,7 +22,7 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         {
             return Verdict::Answer(reply);
         }
-        if admitted.ethernet.dst() == Mac::BROADCAST {
+        if admitted.destination == Mac::BROADCAST {
             return self.flood(Destination::Broadcast, outcome, observer);
         }
         match &*self.switch.mdb.load() {

@@ -77,6 +77,10 @@ fn frames_enter_for_the_host_with_the_address() {
     let outcome = outcome_of(&switch, P2, &from_network([224, 0, 0, 1]));
     assert_eq!((outcome.verdict(), outcome.egress().len()), (Verdict::Flood, 3));
     assert_eq!(outcome.entered().unwrap().bytes()[..6], [1, 0, 0x5e, 0, 0, 1]);
+    assert_eq!(outcome.class().destination, Destination::Multicast);
+    let outcome = outcome_of(&switch, P2, &from_network([255; 4]));
+    assert_eq!(outcome.class().destination, Destination::Broadcast, "by its IP address");
+    assert_eq!(outcome.entered().unwrap().bytes()[..6], Mac::BROADCAST.0);
 }
 
 #[test]
