@@ -1,7 +1,8 @@
 //! Commands that run on a host and in its network namespaces.
 
 use std::fmt::{self, Display, Formatter};
-use std::fs::File;
+use std::fs::{self, File};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -70,6 +71,13 @@ pub trait Shell {
             transmit(device, frames);
         };
         thread::scope(|scope| scope.spawn(sender).join()).expect("the frames were sent");
+    }
+
+    /// The open files of a process of this host, except those that it closes meanwhile.
+    fn open_files(&self, pid: u32) -> Vec<PathBuf> {
+        let directory = format!("/proc/{}/root/proc/{pid}/fd", self.init());
+        let files = fs::read_dir(directory).expect("the process runs");
+        files.filter_map(|file| fs::read_link(file.ok()?.path()).ok()).collect()
     }
 
     /// The command that runs `words` here, started by `wrapper` in the host's namespaces.
