@@ -1,15 +1,15 @@
 //! `--detach`: the command returns when the switch forwards, or with the error if it fails to start.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe2, setsid};
 
-use super::process::has_one_thread;
+use super::process::{has_one_thread, open_descriptors};
 
 /// Which of the two processes this is after [`detach`].
 #[derive(Debug)]
@@ -58,9 +58,7 @@ pub fn detach() -> io::Result<Role> {
 /// pipe, or for a lock on such a file, would wait for the switch. Inherited descriptors are those without
 /// `FD_CLOEXEC`: this program opens all of its files with that flag.
 fn close_inherited() -> io::Result<()> {
-    let numbers = fs::read_dir("/proc/self/fd")?.flatten();
-    let numbers: Vec<RawFd> = numbers.filter_map(|file| file.file_name().to_str()?.parse().ok()).collect();
-    for number in numbers.into_iter().filter(|number| *number > libc::STDERR_FILENO) {
+    for number in open_descriptors()? {
         // SAFETY: F_GETFD accepts any number and touches no memory.
         let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
         if flags == 0 {

@@ -1,5 +1,6 @@
 //! Other processes, as proc(5) shows them, and the priority of this one's threads.
 
+use std::os::fd::RawFd;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 use std::{fs, io};
@@ -17,6 +18,16 @@ const KILLED: u64 = 1 << (libc::SIGKILL - 1);
 /// `/proc` is not mounted.
 pub fn has_one_thread() -> io::Result<bool> {
     Ok(fs::read_dir("/proc/self/task")?.count() == 1)
+}
+
+/// The open descriptors of this process, without the standard three.
+///
+/// # Errors
+/// `/proc` is not mounted.
+pub fn open_descriptors() -> io::Result<Vec<RawFd>> {
+    let names = fs::read_dir("/proc/self/fd")?.flatten().map(|file| file.file_name());
+    let numbers = names.filter_map(|name| name.to_str()?.parse().ok());
+    Ok(numbers.filter(|number| *number > libc::STDERR_FILENO).collect())
 }
 
 /// The inode number of this process's PID namespace (pid_namespaces(7)).

@@ -23,6 +23,8 @@ use nix::sys::stat::{SFlag, fstat};
 use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::{Pid, getpgrp, getppid, setsid, tcgetpgrp};
 
+use super::process::open_descriptors;
+
 /// Why a program did not run to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum TerminalError {
@@ -75,13 +77,13 @@ pub fn run(mut command: Command) -> Result<ExitStatus, TerminalError> {
     relay(child, terminal, &signals).map_err(setup("pass on what the program reads and writes"))
 }
 
-/// Marks every descriptor beyond the standard three to be closed by `execve` (close_range(2), Linux 5.11).
+/// Marks every descriptor beyond the standard three to be closed by `execve`. (close_range(2) does so from Linux 5.11 on.)
 fn keep_descriptors_from_children() -> io::Result<()> {
-    const FIRST: libc::c_uint = 3;
-    // SAFETY: sets a flag of descriptors; none is closed, so every owner of one still has it.
-    let done =
-        unsafe { libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    for number in open_descriptors()? {
+        // SAFETY: sets a flag of a descriptor; none is closed, so every owner of one still has it.
+        unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+    Ok(())
 }
 
 /// The standard descriptor that stands for the terminal: one that can be written, if there is any.
