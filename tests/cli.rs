@@ -241,7 +241,7 @@ fn rejects_invalid_bench_arguments() {
     );
     assert_usage_error(
         "bench --tests icmp",
-        "--tests: 'icmp' is not one of rtt, rtt-tcp, ping, tcp, tcp4, bidir, host, udp, pps, rtt-load",
+        "--tests: 'icmp' is not one of rtt, rtt-tcp, ping, tcp, tcp4, bidir, host, udp, pps, broadcast, rtt-load",
     );
     assert_usage_error("bench --repeat 0", "--repeat: 0 is out of range: choose 1 to 1000");
     assert_usage_error("bench --duration 61", "--duration: 61 is out of range: choose 1 to 60");

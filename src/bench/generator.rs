@@ -8,6 +8,7 @@ use super::error::BenchError;
 use super::lab::Endpoint;
 use super::rfc2544::Trial;
 use crate::sys::packet::{BATCH, PacketSocket};
+use crate::wire::Mac;
 
 /// EtherType for local experiments (IEEE 802-2014 section 9.2.3). The receiver counts the frame and drops
 /// it.
@@ -54,13 +55,31 @@ pub(super) struct Generator<'a> {
 impl Generator<'_> {
     /// `size` includes the FCS, as in RFC 2544.
     pub(super) fn new<'a>(from: &Endpoint, to: &'a Endpoint, size: u32) -> Result<Generator<'a>, BenchError> {
-        let mut frame = [&to.mac.0, &from.mac.0, &EXPERIMENT.to_be_bytes()[..]].concat();
+        Generator::to_address(to.mac, from, to, size)
+    }
+
+    /// Sends broadcasts, and counts those that arrive at `to`.
+    pub(super) fn of_broadcasts<'a>(
+        from: &Endpoint,
+        to: &'a Endpoint,
+        size: u32,
+    ) -> Result<Generator<'a>, BenchError> {
+        Generator::to_address(Mac::BROADCAST, from, to, size)
+    }
+
+    fn to_address<'a>(
+        destination: Mac,
+        from: &Endpoint,
+        to: &'a Endpoint,
+        size: u32,
+    ) -> Result<Generator<'a>, BenchError> {
+        let mut frame = [&destination.0, &from.mac.0, &EXPERIMENT.to_be_bytes()[..]].concat();
         frame.resize((size - FCS) as usize, 0);
         Ok(Generator { sender: from.sender()?, frame, to })
     }
 
     /// Sends at maximum speed.
-    pub(super) fn flood(&self, time: Duration) -> Result<FrameCounts, BenchError> {
+    pub(super) fn send_all(&self, time: Duration) -> Result<FrameCounts, BenchError> {
         self.send(time, |_| BATCH)
     }
 

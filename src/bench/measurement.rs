@@ -14,7 +14,7 @@ use super::iperf::{self, Server, StreamResult};
 use super::lab::{self, Lab};
 use super::metric::{CpuScope, Metric, Percentile, RoundTrip, Tcp, Traffic};
 use super::peer::Peer;
-use super::plan::{BenchPlan, FRAME_SIZES, LOSS_FREE_SIZES, TRIAL, TRIALS, Test};
+use super::plan::{BROADCAST_SIZE, BenchPlan, FRAME_SIZES, LOSS_FREE_SIZES, TRIAL, TRIALS, Test};
 use super::rfc2544;
 use super::rtt;
 use crate::sys::sandbox::SandboxError;
@@ -84,6 +84,7 @@ impl Measurement<'_> {
             Test::Host => self.host(),
             Test::Udp => self.udp(),
             Test::Pps => self.frame_rates(),
+            Test::Broadcast => self.broadcasts(),
         }
     }
 
@@ -154,10 +155,20 @@ impl Measurement<'_> {
         self.report_step(Metric::FrameRate(size))?;
         let counts = self.with_cpu_distance(|measurement| {
             let [from, to] = &measurement.lab.endpoints;
-            Generator::new(from, to, size)?.flood(measurement.plan.duration)
+            Generator::new(from, to, size)?.send_all(measurement.plan.duration)
         })?;
         self.report_value(Metric::FrameRate(size), counts.rate())?;
         Ok(counts.offered_rate())
+    }
+
+    fn broadcasts(&mut self) -> Result<(), BenchError> {
+        let metric = Metric::BroadcastRate(BROADCAST_SIZE);
+        self.report_step(metric.clone())?;
+        let counts = self.with_cpu_distance(|measurement| {
+            let [from, to] = &measurement.lab.endpoints;
+            Generator::of_broadcasts(from, to, BROADCAST_SIZE)?.send_all(measurement.plan.duration)
+        })?;
+        self.report_value(metric, counts.rate())
     }
 
     fn loss_free_rate(&mut self, size: u32, most: f64) -> Result<(), BenchError> {

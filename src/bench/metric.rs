@@ -21,6 +21,8 @@ pub enum Metric {
     /// Received frames per second of this size, sent at maximum speed: `pps.64`. As in RFC 2544, the size
     /// includes the 4 bytes of FCS, which virtual devices do not have.
     FrameRate(u32),
+    /// Received broadcasts per second of this size, sent at maximum speed: `broadcast.64`.
+    BroadcastRate(u32),
     /// The highest rate of frames of this size without loss, in frames per second (RFC 2544 section 26.1):
     /// `rfc2544.64`.
     LossFreeRate(u32),
@@ -140,7 +142,7 @@ impl Metric {
         match self {
             Metric::Tcp(_) | Metric::Udp => Unit::Gbits,
             Metric::UdpLoss => Unit::Percent,
-            Metric::FrameRate(_) | Metric::LossFreeRate(_) => Unit::Frames,
+            Metric::FrameRate(_) | Metric::BroadcastRate(_) | Metric::LossFreeRate(_) => Unit::Frames,
             Metric::Rtt(..) => Unit::Microseconds,
             Metric::Cpu(..) => Unit::CpuSeconds,
         }
@@ -168,6 +170,7 @@ impl Display for Metric {
             Metric::Udp => f.write_str("udp"),
             Metric::UdpLoss => f.write_str("udp.loss"),
             Metric::FrameRate(size) => write!(f, "pps.{size}"),
+            Metric::BroadcastRate(size) => write!(f, "broadcast.{size}"),
             Metric::LossFreeRate(size) => write!(f, "rfc2544.{size}"),
             Metric::Rtt(load, percentile) => write!(f, "{load}.p{}", percentile.percent()),
             Metric::Cpu(tcp, CpuScope::Switch) => write!(f, "{tcp}.cpu.switch"),
@@ -184,6 +187,7 @@ impl FromStr for Metric {
             None => (name == "udp").then_some(Metric::Udp),
             Some(("udp", what)) => (what == "loss").then_some(Metric::UdpLoss),
             Some(("pps", size)) => size.parse().ok().map(Metric::FrameRate),
+            Some(("broadcast", size)) => size.parse().ok().map(Metric::BroadcastRate),
             Some(("rfc2544", size)) => size.parse().ok().map(Metric::LossFreeRate),
             Some((first, rest)) => match RoundTrip::named(first) {
                 Some(trip) => Percentile::named(rest).map(|of| Metric::Rtt(trip, of)),
@@ -292,7 +296,7 @@ mod tests {
     use super::*;
 
     /// In the order of a report.
-    const NAMES: [&str; 17] = [
+    const NAMES: [&str; 18] = [
         "tcp.bbr",
         "tcp.cubic",
         "tcp4.cubic",
@@ -302,6 +306,7 @@ mod tests {
         "udp.loss",
         "pps.64",
         "pps.1518",
+        "broadcast.64",
         "rfc2544.64",
         "rtt.p50",
         "rtt.p99",

@@ -14,6 +14,8 @@ pub(super) const MTU: u32 = 1500;
 pub(super) const TXQUEUELEN: u32 = 1000;
 /// Frame sizes with FCS (RFC 2544 section 9.1).
 pub(super) const FRAME_SIZES: [u32; 7] = [64, 128, 256, 512, 1024, 1280, 1518];
+/// The frame size of broadcasts.
+pub(super) const BROADCAST_SIZE: u32 = 64;
 /// Frame sizes with a search for the loss-free rate.
 pub(super) const LOSS_FREE_SIZES: [u32; 2] = [64, 1518];
 /// Trials of that search: its resolution is below 1% of the initial rate.
@@ -42,6 +44,8 @@ pub enum Test {
     Udp,
     /// Frames per second of small and large frames, and the highest rate without loss
     Pps,
+    /// Broadcasts per second
+    Broadcast,
     /// Round-trip time of UDP requests beside a TCP stream
     RttLoad,
 }
@@ -49,14 +53,14 @@ pub enum Test {
 impl Test {
     /// Whether the test runs iperf3.
     pub fn needs_iperf(self) -> bool {
-        !matches!(self, Test::Rtt | Test::RttTcp | Test::Ping | Test::Pps)
+        !matches!(self, Test::Rtt | Test::RttTcp | Test::Ping | Test::Pps | Test::Broadcast)
     }
 
     /// Approximate time, with this number of congestion controls.
     fn time(self, duration: Duration, controls: u32) -> Duration {
         match self {
             Test::Tcp | Test::Tcp4 | Test::Bidir | Test::Host => (duration + PAUSE) * controls,
-            Test::Rtt | Test::RttTcp | Test::Ping | Test::Udp => duration + PAUSE,
+            Test::Rtt | Test::RttTcp | Test::Ping | Test::Udp | Test::Broadcast => duration + PAUSE,
             // The stream begins before and ends after the measurement.
             Test::RttLoad => duration + Duration::from_secs(1),
             Test::Pps => {

@@ -11,15 +11,16 @@ use crate::harness::{
     Host, HostSnapshot, Shell, host_with_public_tun, run_as_user, user_command, wait_until,
 };
 
-const SHORT: &str = "uswitch bench --peers uswitch,linux-bridge,naive --tests tcp,pps,rtt,rtt-tcp,ping --repeat 1 --duration 1";
+const SHORT: &str = "uswitch bench --peers uswitch,linux-bridge,naive --tests tcp,pps,broadcast,rtt,rtt-tcp,ping --repeat 1 --duration 1";
 
 /// Metrics that each of the three switches must have.
-const METRICS: [&str; 11] = [
+const METRICS: [&str; 12] = [
     "tcp.cubic",
     "tcp.cubic.cpu.switch",
     "tcp.cubic.cpu.machine",
     "pps.64",
     "pps.1518",
+    "broadcast.64",
     "rfc2544.64",
     "rtt.p50",
     "rtt.p99",

@@ -19,7 +19,7 @@ impl Family {
     pub(super) fn of(metric: &Metric) -> Family {
         match metric {
             Metric::Tcp(_) | Metric::Udp | Metric::UdpLoss => Family::Throughput,
-            Metric::FrameRate(_) | Metric::LossFreeRate(_) => Family::FrameRate,
+            Metric::FrameRate(_) | Metric::BroadcastRate(_) | Metric::LossFreeRate(_) => Family::FrameRate,
             Metric::Rtt(..) => Family::RoundTrip,
             Metric::Cpu(..) => Family::Cpu,
         }
@@ -71,6 +71,7 @@ pub(super) fn title(metric: &Metric) -> String {
         Metric::Udp => "UDP".to_owned(),
         Metric::UdpLoss => "UDP, lost".to_owned(),
         Metric::FrameRate(size) => format!("{size}-byte frames"),
+        Metric::BroadcastRate(size) => format!("{size}-byte broadcasts"),
         Metric::LossFreeRate(size) => format!("{size}-byte frames, none lost"),
         Metric::Rtt(RoundTrip::Udp, of) => format!("round trip, p{}", of.percent()),
         Metric::Rtt(RoundTrip::Tcp, of) => format!("round trip in TCP, p{}", of.percent()),

@@ -65,7 +65,7 @@ fn typical(metric: &Metric, (_, gbits, frames, rtt): (&str, f64, f64, f64)) -> f
         Metric::Tcp(_) => gbits,
         Metric::Udp => gbits / 5.0,
         Metric::UdpLoss => 40.0 / gbits,
-        Metric::FrameRate(size) => frames * (1.0 - f64::from(*size) / 8000.0),
+        Metric::FrameRate(size) | Metric::BroadcastRate(size) => frames * (1.0 - f64::from(*size) / 8000.0),
         Metric::LossFreeRate(_) => frames * 0.7,
         Metric::Rtt(RoundTrip::Udp | RoundTrip::Tcp, of) => rtt * (of.percent() / 40.0),
         Metric::Rtt(RoundTrip::Ping, of) => rtt * (of.percent() / 80.0),
