@@ -77,7 +77,7 @@ pub(super) struct StartOptions {
     /// I/O engine [default: auto]
     #[arg(long)]
     engine: Option<EngineChoice>,
-    /// Let the kernel forward known unicast itself (fast path) [default: auto]
+    /// Let the kernel forward known unicast and floods itself (fast path) [default: auto]
     #[arg(long)]
     fast_path: Option<FastPathChoice>,
     /// Disable checksum and segmentation offload (TSO/USO)

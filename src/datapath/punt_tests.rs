@@ -15,7 +15,7 @@ use crate::wire::{Bpdu, Mac, VnetHeader};
 fn snooping(ports: &[Port]) -> WorkerFixture {
     let fixture = WorkerFixture::with_switch(ports, Switch::with_spanning_tree);
     let snapshot = Snooping::new(MdbSettings::default(), GATEWAY).snapshot();
-    fixture.switch.mdb.publish(Some(snapshot));
+    fixture.switch.set_groups(Some(snapshot));
     fixture
 }
 

@@ -96,6 +96,8 @@ pub(super) struct Label(usize);
 pub(super) enum Helper {
     /// `bpf_map_lookup_elem(map, key)`: a pointer to the value, or null.
     MapLookup = 1,
+    /// `bpf_clone_redirect(frame, ifindex, flags)`: send a copy of the frame on that device.
+    CloneRedirect = 13,
     /// `bpf_redirect(ifindex, flags)`: send the frame on that device.
     Redirect = 23,
     /// `bpf_redirect_peer(ifindex, flags)`: receive the frame on the other end of that veth device.
@@ -171,7 +173,7 @@ impl Assembler {
         self.push(CALL, Reg::R0, 0, 0, helper as i32);
     }
 
-    /// Jumps forward if `reg condition with`.
+    /// Jumps if `reg condition with`.
     pub(super) fn jump_if(&mut self, condition: If, reg: Reg, with: impl Into<Operand>, to: Label) {
         self.jumps.push((self.code.len(), to));
         match with.into() {
@@ -180,7 +182,7 @@ impl Assembler {
         }
     }
 
-    /// Jumps forward.
+    /// Jumps.
     pub(super) fn jump(&mut self, to: Label) {
         self.jumps.push((self.code.len(), to));
         self.push(JUMP, Reg::R0, 0, 0, 0);
@@ -190,6 +192,13 @@ impl Assembler {
     pub(super) fn label(&mut self) -> Label {
         self.made += 1;
         Label(self.made)
+    }
+
+    /// A label that is placed here.
+    pub(super) fn here(&mut self) -> Label {
+        let label = self.label();
+        self.place(label);
+        label
     }
 
     /// Places a label here.
@@ -207,7 +216,8 @@ impl Assembler {
         let end = self.code.len();
         for (at, to) in self.jumps {
             let target = self.labels.get(&to).copied().unwrap_or(end);
-            self.code[at].off = i16::try_from(target - at - 1).unwrap_or(i16::MAX);
+            let distance = target.cast_signed() - at.cast_signed() - 1;
+            self.code[at].off = i16::try_from(distance).unwrap_or(i16::MAX);
         }
         self.code
     }

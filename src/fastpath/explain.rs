@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use super::layout::{IPV4_SOURCES, IPV6_SOURCES};
 use super::suitable::{self, Suitable, Unsuitable};
 use super::{FastPath, FastPort};
-use crate::switch::fdb::FdbKey;
-use crate::switch::{FastDatapath, PortId, SlowPort};
+use crate::switch::fdb::{FLOOD, FdbKey};
+use crate::switch::{FastDatapath, FastState, PortId, SlowPort};
 use crate::wire::ip::by_version;
 use crate::wire::{EthernetFrame, Mac};
 
@@ -35,14 +35,44 @@ impl Slow {
     }
 }
 
+/// Why the workers send floods to a port, and therefore to all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NoFlood {
+    /// They decide about all its frames.
+    Slow(Slow),
+    /// Not each flood goes to it, or its own do too.
+    Flags,
+    /// The programs know the first [`FLOOD_PORTS`] only.
+    TooMany,
+}
+
+impl NoFlood {
+    /// A description for users.
+    pub const fn text(self) -> &'static str {
+        match self {
+            NoFlood::Slow(why) => why.text(),
+            NoFlood::Flags => "it does not get each flood, or is a hairpin",
+            NoFlood::TooMany => "the kernel floods to 64 ports at most",
+        }
+    }
+}
+
 /// Why the workers decide about a frame between two ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WhySlow {
     /// Because of one of its ports.
     Port(PortId, Slow),
+    /// It is a flood, and this port keeps it from the programs.
+    Member(PortId, NoFlood),
+    /// It is a flood from or to an isolated port.
+    Isolated,
+    /// It is a flood that is too long for some port, perhaps that where it came in.
+    Length,
+    /// It leaves on the port that it came in on.
+    Hairpin,
     /// Because of what it is.
     Frame(Unsuitable),
-    /// It is an echo message to the host, which the gateway may answer.
+    /// It is an echo message to the host or to all, which the gateway may answer.
     EchoToHost,
     /// The workers have not told the programs of this station: it has not exchanged frames with a known one yet.
     Station(Mac),
@@ -77,19 +107,48 @@ impl FastPath {
         {
             return Some(WhySlow::Port(port, why));
         }
+        if from == to {
+            return Some(WhySlow::Hairpin);
+        }
+        let device = self.device(to);
+        self.why_slow_between_fast(from, (device, self.state(to).host), frame)
+    }
+
+    /// Why the workers decide about a frame that the switch floods. `None`: a program floods it. `wire_length`:
+    /// [`crate::switch::FrameClass::wire_length`].
+    pub fn why_flood_is_slow(&self, from: PortId, frame: &[u8], wire_length: usize) -> Option<WhySlow> {
+        if let Some(why) = self.why_port_is_slow(from) {
+            return Some(WhySlow::Port(from, why));
+        }
+        let members = self.members(&self.lock());
+        match members {
+            Err((port, why)) => Some(WhySlow::Member(port, why)),
+            Ok(members) if members.isolated && self.state(from).isolated => Some(WhySlow::Isolated),
+            Ok(members) if wire_length > members.longest as usize => Some(WhySlow::Length),
+            Ok(_) => self.why_slow_between_fast(from, (Some(FLOOD), true), frame),
+        }
+    }
+
+    /// `to`: the device, and whether the gateway may answer echo messages.
+    fn why_slow_between_fast(
+        &self,
+        from: PortId,
+        (to, answers): (Option<u32>, bool),
+        frame: &[u8],
+    ) -> Option<WhySlow> {
         match suitable::check(frame) {
             Err(why) => return Some(WhySlow::Frame(why)),
-            Ok(Suitable::Echo) if self.is_host(to) => return Some(WhySlow::EchoToHost),
+            Ok(Suitable::Echo) if answers => return Some(WhySlow::EchoToHost),
             Ok(_) => {}
         }
         let ethernet = EthernetFrame::new_checked(frame)?;
-        let unknown = |(mac, port)| self.stations.device(FdbKey { vlan: 0, mac }) != self.device(port);
-        let mut stations = [(ethernet.src(), from), (ethernet.dst(), to)].into_iter();
+        let unknown = |(mac, device)| self.stations.device(FdbKey { vlan: 0, mac }) != device;
+        let mut stations = [(ethernet.src(), self.device(from)), (ethernet.dst(), to)].into_iter();
         stations.find(|station| unknown(*station)).map(|(mac, _)| WhySlow::Station(mac))
     }
 
-    fn is_host(&self, port: PortId) -> bool {
-        self.lock().ports.get(&port).is_some_and(|port| port.state.host)
+    fn state(&self, port: PortId) -> FastState {
+        self.lock().ports.get(&port).map(|port| port.state).unwrap_or_default()
     }
 }
 

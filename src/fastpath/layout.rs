@@ -2,6 +2,10 @@
 
 /// Values of the map of ports. The index is that of a network device.
 pub(super) const DEVICES: u32 = 2 * 4096 + 2;
+/// The index of the first host end. Each port has two devices: see [`super::PortDevices::numbered`].
+pub(super) const FIRST_HOST_END: u32 = 2;
+/// The ports to which the programs flood: the first ones, with a bit each.
+pub(super) const FLOOD_PORTS: u32 = u64::BITS;
 /// 64-bit words of one value: two cache lines.
 pub(super) const PORT_WORDS: usize = 16;
 /// IPv4 addresses in the list of a port: its own with the guard, else the gateway's; the host port has none.
@@ -13,6 +17,8 @@ pub(super) const IPV6_SOURCES: usize = 3;
 pub(super) mod word {
     /// Low half: the TAP device, for frames that user space decides. High half: the host end.
     pub(in crate::fastpath) const DEVICES: usize = 0;
+    /// Of [`crate::switch::fdb::FLOOD`]: a bit for each port that gets floods. It then counts as the egress of a flood.
+    pub(in crate::fastpath) const MEMBERS: usize = 0;
     /// Low half: [`super::flag`]s. High half: the longest frame.
     pub(in crate::fastpath) const STATE: usize = 1;
     /// The MAC of the port, as in [`crate::switch::fdb::Stations`].
@@ -33,6 +39,8 @@ pub(super) mod flag {
     pub(in crate::fastpath) const GUARD: u32 = 4;
     /// It is the host port.
     pub(in crate::fastpath) const HOST: u32 = 8;
+    /// It exchanges no frames with others of these.
+    pub(in crate::fastpath) const ISOLATED: u32 = 16;
 }
 
 /// Words of the counters of a device.
@@ -45,6 +53,10 @@ pub(super) mod counter {
     pub(in crate::fastpath) const TX_FRAMES: usize = 2;
     /// Their bytes.
     pub(in crate::fastpath) const TX_BYTES: usize = 3;
+    /// Those of the first that were flooded.
+    pub(in crate::fastpath) const FLOODED: usize = 4;
+    /// Their copies.
+    pub(in crate::fastpath) const FLOOD_COPIES: usize = 5;
     /// Words in all.
-    pub(in crate::fastpath) const WORDS: usize = 4;
+    pub(in crate::fastpath) const WORDS: usize = 6;
 }

@@ -1,5 +1,6 @@
-//! The kernel fast path: known unicast between two ports never leaves the kernel. Everything else goes to the workers, which
-//! decide as ever ([`crate::switch::Switch::process`]).
+//! The kernel fast path: known unicast between two ports never leaves the kernel, nor do frames for all ports, once the workers
+//! have flooded one to the same address. Everything else goes to the workers, which decide as ever
+//! ([`crate::switch::Switch::process`]).
 //!
 //! A port of the fast path has a veth pair and a TAP device. One end of the pair is in the container. The other one, the
 //! host end, is in a namespace of the switch beside the TAP device, whose queues the workers have. The programs on both
@@ -20,11 +21,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub use self::explain::{Slow, WhySlow};
-use self::layout::{DEVICES, IPV4_SOURCES, IPV6_SOURCES, PORT_WORDS, counter, flag, word};
+pub use self::explain::{NoFlood, Slow, WhySlow};
+use self::layout::{DEVICES, FIRST_HOST_END, IPV4_SOURCES, IPV6_SOURCES, PORT_WORDS, counter, flag, word};
 use self::program::Maps;
 pub use self::suitable::Unsuitable;
-use crate::switch::fdb::{BUCKET_WORDS, BucketHash, FdbKey, Stations, TICK_SHIFT, station_key};
+use crate::switch::fdb::{BUCKET_WORDS, BucketHash, FLOOD, FdbKey, Stations, TICK_SHIFT, station_key};
 use crate::switch::{FastDatapath, FastState, Identity, PortId, Ports};
 use crate::sys::bpf::{self, CpuArray, LoadError, Program, SharedArray};
 use crate::wire::Mac;
@@ -50,6 +51,14 @@ pub struct PortDevices {
     pub tap: u32,
 }
 
+impl PortDevices {
+    /// The indexes of the devices with this number. 1 is the loopback device.
+    pub fn numbered(number: u16) -> PortDevices {
+        let host_end = FIRST_HOST_END + 2 * u32::from(number);
+        PortDevices { host_end, tap: host_end + 1 }
+    }
+}
+
 /// Frames and bytes that the fast path forwarded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FastCounts {
@@ -61,6 +70,10 @@ pub struct FastCounts {
     pub tx_frames: u64,
     /// Their bytes.
     pub tx_bytes: u64,
+    /// Those of `rx_frames` that were flooded.
+    pub flooded: u64,
+    /// Their copies.
+    pub flood_copies: u64,
 }
 
 impl FastCounts {
@@ -70,6 +83,8 @@ impl FastCounts {
             rx_bytes: combine(self.rx_bytes, other.rx_bytes),
             tx_frames: combine(self.tx_frames, other.tx_frames),
             tx_bytes: combine(self.tx_bytes, other.tx_bytes),
+            flooded: combine(self.flooded, other.flooded),
+            flood_copies: combine(self.flood_copies, other.flood_copies),
         }
     }
 
@@ -121,6 +136,17 @@ struct Known {
     ports: BTreeMap<PortId, FastPort>,
     /// How many watch the frames of all ports.
     watches: usize,
+}
+
+/// The ports to which the programs flood.
+#[derive(Debug, Clone, Copy)]
+struct Members {
+    /// A bit for each: see [`word::MEMBERS`].
+    devices: u64,
+    /// The longest frame that each of them takes.
+    longest: u32,
+    /// One of them is isolated.
+    isolated: bool,
 }
 
 impl FastPath {
@@ -197,6 +223,7 @@ impl FastPath {
             self.write(device, word::STATE, pair(flag::PUNT, 0));
             self.write(device, word::DEVICES, 0);
         }
+        self.tell_members(&known);
     }
 
     /// What the fast path has forwarded from and to all ports that have had this number.
@@ -229,6 +256,8 @@ impl FastPath {
             rx_bytes: words[counter::RX_BYTES],
             tx_frames: words[counter::TX_FRAMES],
             tx_bytes: words[counter::TX_BYTES],
+            flooded: words[counter::FLOODED],
+            flood_copies: words[counter::FLOOD_COPIES],
         }
     }
 
@@ -242,6 +271,38 @@ impl FastPath {
         let port = known.ports.entry(port).or_default();
         change(port);
         self.tell(port, all_watched);
+        self.tell_members(&known);
+    }
+
+    /// Tells the programs to which ports they flood: all that are up, if they can send to each of these; else none. They do
+    /// not flood while that is written.
+    fn tell_members(&self, known: &Known) {
+        self.write(FLOOD, word::STATE, pair(flag::PUNT, 0));
+        let Ok(members) = self.members(known) else { return };
+        self.write(FLOOD, word::MEMBERS, members.devices);
+        // The gateway answers an echo message to all.
+        let isolated = if members.isolated { flag::ISOLATED } else { 0 };
+        self.write(FLOOD, word::STATE, pair(flag::UP | flag::HOST | isolated, members.longest));
+    }
+
+    /// The ports that get each flood.
+    fn members(&self, known: &Known) -> Result<Members, (PortId, NoFlood)> {
+        let mut members = Members { devices: 0, longest: u32::MAX, isolated: false };
+        for (&id, port) in known.ports.iter().filter(|(_, port)| port.state.up) {
+            let no = |why| (id, why);
+            let devices = port.devices.ok_or(no(NoFlood::Slow(Slow::NotWired)))?;
+            if let Some(why) = self.why_slow(port, known.watches > 0) {
+                return Err(no(NoFlood::Slow(why)));
+            }
+            if !port.state.flooded {
+                return Err(no(NoFlood::Flags));
+            }
+            let number = (devices.host_end - FIRST_HOST_END) / 2;
+            members.devices |= 1_u64.checked_shl(number).ok_or(no(NoFlood::TooMany))?;
+            members.longest = members.longest.min(port.state.longest);
+            members.isolated |= port.state.isolated;
+        }
+        Ok(members)
     }
 
     /// Tells the programs what a port is now. They do not forward from or to it while that is written.
@@ -255,10 +316,11 @@ impl FastPath {
             None if port.state.host => self.write_list(host_end, &[]),
             None => self.write_list(host_end, &self.gateways),
         }
-        let FastState { up, host, longest, .. } = port.state;
+        let FastState { up, host, isolated, longest, .. } = port.state;
         let flags = [
             (up, flag::UP),
             (host, flag::HOST),
+            (isolated, flag::ISOLATED),
             (self.why_slow(port, all_watched).is_some(), flag::PUNT),
             (port.identity.is_some(), flag::GUARD),
         ];
@@ -329,6 +391,7 @@ impl FastDatapath for FastPath {
         }
         let all = known.watches > 0;
         known.ports.values().for_each(|port| self.tell(port, all));
+        self.tell_members(&known);
     }
 }
 

@@ -2,12 +2,15 @@
 //!
 //! ```text
 //! eth0 of a container <-> host end --from_station--> eth0 of another container    (known unicast)
-//!                                         \--------> TAP --> worker                (everything else)
+//!                                         |--------> eth0 of each other container (what is flooded)
+//!                                         \--------> TAP --> worker               (everything else)
 //! worker --> TAP --from_switch--> host end --> eth0 of the container
 //! ```
 //!
-//! `from_station` forwards a frame only if [`crate::switch::Switch::process`] would forward it to the same port. What it
-//! cannot tell in a few instructions, user space decides.
+//! `from_station` forwards a frame only if [`crate::switch::Switch::process`] would forward it to the same port, or flood it to
+//! the same ports. What it cannot tell in a few instructions, user space decides.
+
+mod flood;
 
 use super::assembler::If::{AnyOf, Eq, Gt, Ne};
 use super::assembler::Op::{Add, And, Move, Mul, Or, Shl, Shr, Xor};
@@ -15,7 +18,7 @@ use super::assembler::Reg::{R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, Stack};
 use super::assembler::Size::{Byte, Double, Half, Word};
 use super::assembler::{Assembler, Helper, Label, Reg};
 use super::layout::{IPV4_SOURCES, IPV6_SOURCES, counter, flag, word};
-use crate::switch::fdb::{BUCKET_WORDS, BucketHash, TICK_SHIFT, WAYS};
+use crate::switch::fdb::{BUCKET_WORDS, BucketHash, FLOOD, TICK_SHIFT, WAYS};
 use crate::sys::bpf::{Insn, Map};
 use crate::wire::{ETHERNET_HEADER, EtherType};
 
@@ -60,6 +63,8 @@ mod stack {
     pub(super) const LENGTH: i16 = -40;
     /// Whether the frame is an echo request or reply.
     pub(super) const ECHO: i16 = -44;
+    /// The copies of a flood.
+    pub(super) const COPIES: i16 = -56;
 }
 
 // Registers that keep their meaning.
@@ -156,7 +161,7 @@ struct FromStation<'a> {
 }
 
 impl FromStation<'_> {
-    /// Only plain untagged unicast goes on, whose source the port may use.
+    /// Only plain untagged frames go on, whose source the port may use.
     fn headers(&self, a: &mut Assembler) {
         a.load(Word, R5, FROM, offset(word::STATE));
         self.is_fast(a, R5);
@@ -165,8 +170,6 @@ impl FromStation<'_> {
         a.load(Word, FRAME, CONTEXT, context::DATA);
         a.load(Word, END, CONTEXT, context::DATA_END);
         self.needs(a, L3);
-        a.load(Byte, R1, FRAME, DESTINATION);
-        a.jump_if(AnyOf, R1, 1, self.punt);
         a.load(Word, R1, CONTEXT, context::LENGTH);
         a.store(Double, Stack, stack::LENGTH, R1);
         a.op(Move, R1, 0);
@@ -323,7 +326,8 @@ impl FromStation<'_> {
         a.store(Double, Stack, stack::LENGTH, R1);
     }
 
-    /// The source is behind the ingress, and the destination behind another port, which is up and takes the frame.
+    /// The source is behind the ingress, and the destination behind another port, which is up and takes the frame. For a
+    /// flood [`FLOOD`] is that port.
     fn stations(&self, a: &mut Assembler) {
         key_at(a, DESTINATION);
         a.store(Double, Stack, stack::DESTINATION, KEY);
@@ -348,6 +352,10 @@ impl FromStation<'_> {
         a.jump_if(Eq, R0, 0, self.punt);
         a.load(Word, R2, R0, offset(word::STATE));
         self.is_fast(a, R2);
+        a.load(Word, R1, FROM, offset(word::STATE));
+        a.op(And, R1, R2);
+        a.op(And, R1, flag::ISOLATED.cast_signed());
+        a.jump_if(Ne, R1, 0, self.punt);
         let taken = a.label();
         a.op(And, R2, flag::HOST.cast_signed());
         a.jump_if(Eq, R2, 0, taken);
@@ -394,18 +402,12 @@ impl FromStation<'_> {
         a.place(found);
     }
 
-    /// Marks the source as seen, counts the frame and sends it.
+    /// Sends the frame, marks its source as seen, and counts it.
     fn forward(&self, a: &mut Assembler) {
-        a.call(Helper::CoarseTime);
-        a.op(Shr, R0, TICK_SHIFT.cast_signed());
-        a.op(Shl, R0, 32);
-        a.op(Shr, R0, 32);
-        let fresh = a.label();
-        a.load(Double, R3, Stack, stack::SOURCE_STATION);
-        a.load(Word, R1, R3, 4);
-        a.jump_if(Eq, R1, R0, fresh);
-        a.store(Word, R3, 4, R0);
-        a.place(fresh);
+        let flood = a.label();
+        a.load(Word, R1, Stack, stack::OUT);
+        a.jump_if(Eq, R1, FLOOD.cast_signed(), flood);
+        refresh(a);
         self.count(a, stack::IN, counter::RX_FRAMES);
         self.count(a, stack::OUT, counter::TX_FRAMES);
         // `bpf_redirect_peer` makes each frame one for that host. Frames for others behind the port must stay theirs.
@@ -418,6 +420,8 @@ impl FromStation<'_> {
         redirect(a, Helper::RedirectPeer);
         a.place(other);
         redirect(a, Helper::Redirect);
+        a.place(flood);
+        self.flood(a);
     }
 
     /// Adds the frame to the counter `frames` of a device, and its length to the next one.
@@ -434,6 +438,20 @@ impl FromStation<'_> {
         a.store(Double, R0, offset(frames + 1), R1);
         a.place(none);
     }
+}
+
+/// Marks the source as seen.
+fn refresh(a: &mut Assembler) {
+    a.call(Helper::CoarseTime);
+    a.op(Shr, R0, TICK_SHIFT.cast_signed());
+    a.op(Shl, R0, 32);
+    a.op(Shr, R0, 32);
+    let fresh = a.label();
+    a.load(Double, R3, Stack, stack::SOURCE_STATION);
+    a.load(Word, R1, R3, 4);
+    a.jump_if(Eq, R1, R0, fresh);
+    a.store(Word, R3, 4, R0);
+    a.place(fresh);
 }
 
 /// [`KEY`] = the address at this offset of the frame.

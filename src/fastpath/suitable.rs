@@ -14,8 +14,8 @@ pub(super) enum Suitable {
 /// Why the programs leave a frame to the workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Unsuitable {
-    /// To a group.
-    Group,
+    /// To a reserved group: which of these are forwarded depends on the port.
+    Reserved,
     /// Has a VLAN or priority tag.
     Tagged,
     /// Neighbours are told about addresses, which are checked: ARP, ICMP other than echo.
@@ -36,7 +36,7 @@ impl Unsuitable {
     /// A description for users.
     pub const fn text(self) -> &'static str {
         match self {
-            Unsuitable::Group => "it is to a group",
+            Unsuitable::Reserved => "it is to a reserved group",
             Unsuitable::Tagged => "it has a VLAN tag",
             Unsuitable::Resolution => "it is ARP, neighbour discovery or another control message",
             Unsuitable::Headers => "it is a fragment, or has options or extension headers",
@@ -54,8 +54,8 @@ const PORTS: usize = 4;
 /// Checks a frame.
 pub(super) fn check(frame: &[u8]) -> Result<Suitable, Unsuitable> {
     let ethernet = EthernetFrame::new_checked(frame).ok_or(Unsuitable::Short)?;
-    if ethernet.dst().is_group() {
-        return Err(Unsuitable::Group);
+    if ethernet.dst().is_reserved() {
+        return Err(Unsuitable::Reserved);
     }
     match ethernet.ethertype() {
         EtherType::IPV4 => ipv4(ethernet.payload()),

@@ -1,4 +1,4 @@
-//! What the switch tells a second datapath, which forwards known unicast itself ([`crate::fastpath`]).
+//! What the switch tells a second datapath, which forwards known unicast and floods itself ([`crate::fastpath`]).
 //!
 //! Whatever changes a decision calls this before the change is done, so that no frame takes the old way afterwards.
 
@@ -29,6 +29,10 @@ pub struct FastState {
     pub up: bool,
     /// It is the host port: its frames are not checked, and the gateway answers some of the frames for it.
     pub host: bool,
+    /// It exchanges no frames with other isolated ports.
+    pub isolated: bool,
+    /// Each flood goes to it, except its own.
+    pub flooded: bool,
     /// Why only the workers can decide about its frames.
     pub slow: Option<SlowPort>,
     /// The longest frame for it, with the Ethernet header.
@@ -40,8 +44,8 @@ pub struct FastState {
 pub enum SlowPort {
     /// It takes no super-frames.
     NoOffload,
-    /// A flag is not at its default.
-    Flags,
+    /// It does not learn.
+    NoLearning,
     /// It has storm control or rate limits.
     Limits,
     /// Its frames are impaired.
@@ -55,7 +59,7 @@ impl SlowPort {
     pub const fn text(self) -> &'static str {
         match self {
             SlowPort::NoOffload => "it takes no offload",
-            SlowPort::Flags => "one of its flags is not at its default",
+            SlowPort::NoLearning => "it learns no addresses",
             SlowPort::Limits => "it has storm control or a rate limit",
             SlowPort::Impairment => "its frames are impaired",
             SlowPort::Mirror => "its frames are mirrored",

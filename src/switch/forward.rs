@@ -57,7 +57,7 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
                         outcome.learned = Some(learned);
                         match host {
                             _ if !admitted.forwards => Verdict::Drop(DropReason::IngressBlocked),
-                            None => self.choose(&admitted, &fdb, outcome, observer),
+                            None => self.choose_and_share(&admitted, &fdb, outcome, observer),
                             Some(port) => {
                                 observer.note(Step::LookedUp(Some(port)));
                                 self.deliver(port, outcome)
@@ -108,6 +108,23 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
 }
 
 impl<const VLANS: bool> Forwarding<'_, VLANS> {
+    /// Chooses the egress of an admitted frame, and tells a fast datapath.
+    #[inline]
+    fn choose_and_share<D: Database, O: Observer>(
+        &self,
+        admitted: &Admitted<'_>,
+        fdb: &D,
+        outcome: &mut Outcome,
+        observer: &mut O,
+    ) -> Verdict {
+        let verdict = self.choose(admitted, fdb, outcome, observer);
+        // The programs of a fast datapath know no VLANs.
+        if !VLANS && fdb.is_shared() {
+            self.share(admitted, verdict, fdb, outcome);
+        }
+        verdict
+    }
+
     /// Chooses the egress of an admitted frame.
     #[inline]
     fn choose<D: Database, O: Observer>(
@@ -133,28 +150,32 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         let found = if hub { None } else { fdb.lookup(self.at.now.tick, Self::key(admitted, destination)) };
         observer.note(Step::LookedUp(found));
         match found {
-            Some(egress) => {
-                let verdict = self.deliver(egress, outcome);
-                // The programs of a fast datapath know no VLANs.
-                if !VLANS && fdb.is_shared() {
-                    self.share(admitted, egress, fdb, outcome);
-                }
-                verdict
-            }
+            Some(egress) => self.deliver(egress, outcome),
             None if to_gateway && !hub => Verdict::Drop(DropReason::NoHostPort),
             None => self.flood(Destination::UnknownUnicast, outcome, observer),
         }
     }
 
-    /// A frame from one known station to another: a fast datapath may forward the next ones.
+    /// A frame from a known station to another one, or to all: a fast datapath may forward the next ones.
     #[cold]
-    fn share<D: Database>(&self, admitted: &Admitted<'_>, egress: PortId, fdb: &D, outcome: &Outcome) {
+    fn share<D: Database>(&self, admitted: &Admitted<'_>, verdict: Verdict, fdb: &D, outcome: &Outcome) {
         let is_known =
             matches!(outcome.learned, Some(Learned::Known | Learned::Static | Learned::Returned { .. }));
-        if is_known && outcome.is_sent() {
-            let [source, destination] =
-                [admitted.ethernet.src(), admitted.ethernet.dst()].map(|mac| Self::key(admitted, mac));
-            fdb.share([(source, self.ingress), (destination, egress)]);
+        if !is_known || !outcome.is_sent() {
+            return;
+        }
+        let [source, destination] =
+            [admitted.ethernet.src(), admitted.ethernet.dst()].map(|mac| Self::key(admitted, mac));
+        match (verdict, outcome.class.destination) {
+            (Verdict::Forward(egress), _) => fdb.share([(source, self.ingress), (destination, egress)]),
+            // Which ports may send to a reserved group, depends on the port.
+            (Verdict::Flood, Destination::Group) => {}
+            (Verdict::Flood, _) if destination.mac.is_reserved() => {}
+            (Verdict::Flood, kind) => {
+                let is_flooded = || kind != Destination::Multicast || self.switch.mdb.floods_all();
+                fdb.share_flood((source, self.ingress), destination, &is_flooded);
+            }
+            _ => {}
         }
     }
 

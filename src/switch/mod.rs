@@ -115,8 +115,8 @@ pub struct Switch {
     pub uplinks: Uplinks,
     /// The gateway.
     pub gateway: Gateway,
-    /// The ports of each multicast group, where snooping is on.
-    pub mdb: Mdb,
+    /// The ports of each multicast group, where snooping is on. Set with [`Switch::set_groups`].
+    mdb: Mdb,
     /// The VLANs of the ports.
     pub vlans: Vlans,
     /// The reserved group addresses 01:80:C2:00:00:0X that are forwarded: bit X.
@@ -242,7 +242,15 @@ impl Switch {
         LimitKind::ALL.into_iter().for_each(|kind| self.set_limit(port, kind, None));
     }
 
-    /// Lets a second datapath forward known unicast, from now on.
+    /// Lets workers read what snooping knows from now on; `None`: it is off, and all groups are flooded.
+    pub fn set_groups(&self, groups: Option<Arc<mdb::Snapshot>>) {
+        self.mdb.publish(groups);
+        if !self.mdb.floods_all() {
+            self.fdb.unshare_groups();
+        }
+    }
+
+    /// Lets a second datapath forward known unicast and floods, from now on.
     pub fn add_fast_datapath(&self, fast: &Arc<dyn FastDatapath>) {
         self.ports.tell(Arc::clone(fast));
         self.fdb.share_with(Arc::clone(fast));

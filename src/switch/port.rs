@@ -495,16 +495,17 @@ const fn longest(mtu: u32) -> usize {
 fn fast_state(word: u64) -> FastState {
     let Some(Port { up, host, offload, mtu }) = Port::unpack(word) else { return FastState::default() };
     let longest = u32::try_from(longest(mtu)).unwrap_or(u32::MAX);
+    let flags = flags_of(word);
     let reasons = [
         (!offload, SlowPort::NoOffload),
-        // The workers forward all messages about neighbours.
-        (word & FLAGS & !NEIGH_SUPPRESS != 0, SlowPort::Flags),
+        (!flags.has(PortFlag::Learning) || flags.has(PortFlag::Hub), SlowPort::NoLearning),
         (word & LIMITED != 0, SlowPort::Limits),
         (word & IMPAIRED != 0, SlowPort::Impairment),
         (word & (MIRRORED_RX | MIRRORED_TX) != 0, SlowPort::Mirror),
     ];
     let slow = reasons.into_iter().find_map(|(is_so, why)| is_so.then_some(why));
-    FastState { up, host, slow, longest }
+    let (isolated, flooded) = (flags.has(PortFlag::Isolated), !flags.changes(PortFlags::FLOODS));
+    FastState { up, host, isolated, flooded, slow, longest }
 }
 
 const fn is_blocked(word: u64) -> bool {

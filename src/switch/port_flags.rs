@@ -70,6 +70,15 @@ impl PortFlags {
             | PortFlag::NeighSuppress.bit(),
     );
 
+    /// The flags that make a flood other than one copy for each other port. (The workers decide about all messages about
+    /// neighbours, so `neigh_suppress` is none of them.)
+    pub(super) const FLOODS: PortFlags = PortFlags(
+        PortFlag::Flood.bit()
+            | PortFlag::McastFlood.bit()
+            | PortFlag::BcastFlood.bit()
+            | PortFlag::Hairpin.bit(),
+    );
+
     /// Whether a flag is on.
     pub const fn has(self, flag: PortFlag) -> bool {
         (self.0 & flag.bit() != 0) != flag.default()

@@ -345,7 +345,7 @@ fn snooping(messages: &[(PortId, Packet)]) -> Switch {
         snooping.receive(mdb::Arrival { now: T0, port: *port, vlan: 0 }, *ethertype, packet);
     }
     snooping.tick(Tick(100));
-    switch.mdb.publish(Some(snooping.snapshot()));
+    switch.set_groups(Some(snooping.snapshot()));
     switch
 }
 
@@ -370,7 +370,7 @@ fn sends_groups_to_their_members_only() {
     assert!(
         all.egress_ports().eq([HOST, P2, P3]) && !steps.iter().any(|step| matches!(step, Step::Snooped(_)))
     );
-    switch.mdb.publish(None);
+    switch.set_groups(None);
     assert!(outcome(&switch, &to_group_from_a(GROUP_2)).0.egress_ports().eq([HOST, P2, P3]), "off");
 }
 

@@ -3,8 +3,8 @@
 use uswitch::wire::Mac;
 
 use crate::harness::{
-    Host, HostSnapshot, Shell, TestNetns, TestSwitch, Uswitch, host_with_public_tun, run_as_user, v4, v6,
-    wait_until,
+    Frame, Host, HostSnapshot, Shell, TestNetns, TestSwitch, Uswitch, frame, host_with_public_tun,
+    run_as_user, v4, v6, wait_until,
 };
 
 fn switch(arguments: &str) -> Uswitch {
@@ -85,6 +85,53 @@ fn carries_tcp_and_counts_each_frame() {
     assert!(bytes > 200_000_000 && fast * 10 > forwarded * 9, "{bytes} bytes, {fast} of {forwarded} frames");
 }
 
+/// Sends broadcasts from a container.
+fn broadcast(from: &TestNetns, count: usize) {
+    from.send_on("eth0", &vec![broadcast_of(from); count]);
+}
+
+fn broadcast_of(from: &TestNetns) -> Frame {
+    frame(Mac::BROADCAST, from.mac(), "to all")
+}
+
+/// The workers flood the first broadcast of a known station, and the kernel the next ones. Each is counted.
+#[test]
+fn floods_in_the_kernel() {
+    let s = switch("");
+    let [h1, h2, h3] = s.containers();
+    ping(&h1, &v4(2));
+    // Flooded frames, their copies, and what the kernel forwarded. The container may also send multicasts.
+    let counts = || {
+        let row = s.row("stats", "container1");
+        ["flooded", "flood_copies", "fast"].map(|counter| row[counter].as_u64().expect("a counter"))
+    };
+    let sent = |count: usize| {
+        let before = counts();
+        broadcast(&h1, count);
+        let after = counts();
+        std::array::from_fn::<_, 3, _>(|n| after[n] - before[n])
+    };
+    let captures = [&h2, &h3].map(|h| h.capture("eth0", "ether broadcast and ether proto 0x88b5"));
+    let [flooded, copies, fast] = sent(50);
+    assert!(fast >= 40 && copies == 3 * flooded, "{flooded} became {copies}, {fast} fast");
+    for capture in &captures {
+        assert!((0..50).all(|_| capture.next() == Some(broadcast_of(&h1))));
+    }
+    broadcast(&h2, 1);
+    assert_eq!(captures[1].until(&broadcast_of(&h2)), Vec::<Frame>::new(), "nothing came twice");
+    let flood = "uswitch trace container1 --dst broadcast --json";
+    assert_eq!(s.host().run(flood).json()["datapath"]["datapath"], "kernel");
+    // A port that gets none changes the flood of all.
+    s.host().run("uswitch port set container3 --bcast-flood off").ok();
+    assert_eq!(sent(5)[2], 0);
+    let why = s.host().run(flood).json()["datapath"]["why"].clone();
+    assert_eq!(why, "of container3: it does not get each flood, or is a hairpin");
+    s.host().run("uswitch port set container3 --bcast-flood on").ok();
+    s.host().run("uswitch port del container3").ok();
+    let [flooded, copies, fast] = sent(5);
+    assert!(fast >= 5 && copies == 2 * flooded, "{flooded} became {copies}, {fast} fast");
+}
+
 #[test]
 fn trace_tells_the_datapath() {
     let s = switch("");
@@ -92,13 +139,16 @@ fn trace_tells_the_datapath() {
     let datapath = |arguments: &str| {
         s.host().run(&format!("uswitch trace {arguments} --json")).json()["datapath"].clone()
     };
-    assert_eq!(datapath("container1 --dst broadcast")["datapath"], "worker");
+    assert_eq!(datapath("container1 --arp-for 172.16.0.9")["datapath"], "worker");
     ping(&h1, &v4(2));
     let echo = format!("container1 --icmp {}", v4(2));
     assert_eq!(datapath(&echo)["datapath"], "kernel");
     assert!(datapath("container1 --icmp 172.16.0.1")["why"].as_str().is_some_and(|why| !why.is_empty()));
     s.host().run("uswitch port set container2 --isolated on").ok();
-    let why = "one of its flags is not at its default";
+    // What the kernel knows, it also decides: that isolated ports exchange no frames.
+    assert_eq!(datapath(&echo)["datapath"], "kernel");
+    s.host().run("uswitch port set container2 --learning off").ok();
+    let why = "it learns no addresses";
     assert_eq!(datapath(&echo)["why"], format!("of container2: {why}"));
     assert_eq!(s.row("port show", "container2")["slow"], why);
     let shown = s.host().run("uswitch port show").ok();

@@ -27,7 +27,7 @@ pub struct PortStats {
     pub tx_bytes: u64,
     /// Received frames that went to one egress port.
     pub forwarded: u64,
-    /// Those of them that the kernel fast path forwarded.
+    /// Those of them, and of the flooded ones, that the kernel fast path sent.
     #[serde(default)]
     pub fast: u64,
     /// Received frames that were flooded.

@@ -11,7 +11,7 @@ use crate::control::topology::Topology;
 use crate::control::trace::TraceDatapath;
 use crate::datapath::BusyPoll;
 use crate::fastpath::{FastPath, WhySlow};
-use crate::switch::{FastDatapath, Outcome, PortCounts, PortId, Verdict};
+use crate::switch::{Destination, FastDatapath, Outcome, PortCounts, PortId, Verdict};
 
 impl Running<Topology> {
     /// Loads the fast path, so that the ports that are added from now on use it.
@@ -79,13 +79,22 @@ impl<M: HostNetwork> Running<M> {
     /// Which datapath would take a frame; `None` if there are only the workers.
     pub(super) fn datapath_of(&self, outcome: &Outcome, frame: &[u8]) -> Option<TraceDatapath> {
         let fast = self.fast_path.as_ref()?;
-        let Verdict::Forward(to) = outcome.verdict() else {
-            let why = "the kernel forwards only known unicast".to_owned();
-            return Some(TraceDatapath::Worker { why });
+        let worker = |why: &str| Some(TraceDatapath::Worker { why: why.to_owned() });
+        let ingress = outcome.ingress();
+        let slow = match (outcome.verdict(), outcome.class().destination) {
+            (Verdict::Forward(to), _) => fast.why_frame_is_slow(ingress, to, frame),
+            (Verdict::Flood, Destination::Group) => return worker("it is to a group with members"),
+            (Verdict::Flood, _) => fast.why_flood_is_slow(ingress, frame, outcome.class().wire_length),
+            _ => return worker("the kernel only forwards and floods"),
         };
-        let why = match fast.why_frame_is_slow(outcome.ingress(), to, frame) {
+        let of = |port: PortId, why: &str| format!("of {}: {why}", self.ports[&port].name);
+        let why = match slow {
             None => return Some(TraceDatapath::Kernel),
-            Some(WhySlow::Port(port, why)) => format!("of {}: {}", self.ports[&port].name, why.text()),
+            Some(WhySlow::Port(port, why)) => of(port, why.text()),
+            Some(WhySlow::Member(port, why)) => of(port, why.text()),
+            Some(WhySlow::Isolated) => "it is flooded, and some ports are isolated".to_owned(),
+            Some(WhySlow::Length) => "it is flooded, and too long for some port".to_owned(),
+            Some(WhySlow::Hairpin) => "it leaves on the port that it came in on".to_owned(),
             Some(WhySlow::Frame(why)) => why.text().to_owned(),
             Some(WhySlow::EchoToHost) => "the gateway may answer it".to_owned(),
             Some(WhySlow::Station(mac)) => format!("the kernel does not know {mac} yet"),
@@ -99,7 +108,9 @@ impl<M: HostNetwork> Running<M> {
         let fast = fast.counts(id);
         counts.rx_frames += fast.rx_frames;
         counts.rx_bytes += fast.rx_bytes;
-        counts.forwarded += fast.rx_frames;
+        counts.forwarded += fast.rx_frames - fast.flooded;
+        counts.flooded += fast.flooded;
+        counts.flood_copies += fast.flood_copies;
         counts.tx_frames += fast.tx_frames;
         counts.tx_bytes += fast.tx_bytes;
         counts

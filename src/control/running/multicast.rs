@@ -79,7 +79,7 @@ impl<M: HostNetwork> Running<M> {
     /// Carries out what snooping has decided.
     fn publish_multicast(&mut self) {
         let Some(snooping) = &mut self.snooping else { return };
-        self.switch.mdb.publish(Some(snooping.snapshot()));
+        self.switch.set_groups(Some(snooping.snapshot()));
         let (queries, events) = (snooping.take_queries(), snooping.take_events());
         for query in queries {
             let ports = match query.port {

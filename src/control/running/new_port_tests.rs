@@ -23,7 +23,13 @@ struct States {
 impl States {
     /// For each time that a port forwarded: whether it had settings.
     fn while_up(&self) -> Vec<bool> {
-        self.seen.lock().unwrap().iter().filter(|state| state.up).map(|state| state.slow.is_some()).collect()
+        self.seen
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|state| state.up)
+            .map(|state| state.slow.is_some() || state.isolated)
+            .collect()
     }
 }
 

@@ -66,12 +66,12 @@ impl FastWiring {
         let tap = self.open_tap(spec, number)?;
         self.connect(spec, number, container).inspect_err(|_| self.delete(number))?;
         self.used.insert(number);
-        Ok((tap, Wire { number, devices: devices(number) }))
+        Ok((tap, Wire { number, devices: PortDevices::numbered(number) }))
     }
 
     /// Creates the veth pair beside the TAP device of a port, and attaches the programs.
     fn connect(&mut self, spec: &PortSpec, number: u16, container: &Netns) -> Result<(), NetlinkError> {
-        let devices = devices(number);
+        let devices = PortDevices::numbered(number);
         let mut tap = LinkUnspec::new_with_index(devices.tap);
         if let Some(length) = spec.txqueuelen {
             tap = tap.txqueuelen(length);
@@ -91,7 +91,7 @@ impl FastWiring {
         let name = tap_name(number);
         let request = TapConfig {
             name: &name,
-            ifindex: Some(devices(number).tap),
+            ifindex: Some(PortDevices::numbered(number).tap),
             queues: spec.queues,
             offload: spec.offload,
             lifetime: Lifetime::Netns,
@@ -113,7 +113,7 @@ impl FastWiring {
             let link = LinkUnspec::new_with_index(ifindex).build();
             NetlinkRequest::change("delete a device", RouteNetlinkMessage::DelLink(link))
         };
-        let PortDevices { host_end, tap } = devices(number);
+        let PortDevices { host_end, tap } = PortDevices::numbered(number);
         // The pair is gone if the container was.
         let _ = self.netlink.apply(&[host_end, tap].map(delete));
     }
@@ -130,12 +130,6 @@ impl FastWiring {
         let which = LinkUnspec::new_with_index(wire.devices.tap);
         Some(link::query(&mut self.netlink, "query a device", which).ok()?.tx_dropped)
     }
-}
-
-/// The indexes of a port's devices. 1 is the loopback device.
-fn devices(number: u16) -> PortDevices {
-    let host_end = 2 + 2 * u32::from(number);
-    PortDevices { host_end, tap: host_end + 1 }
 }
 
 fn host_end(number: u16) -> String {

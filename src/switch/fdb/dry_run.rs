@@ -13,6 +13,8 @@ pub trait Database {
     fn is_shared(&self) -> bool;
     /// Shares the entries of two stations.
     fn share(&self, stations: [(FdbKey, PortId); 2]);
+    /// Shares the entry of a station, and an address whose frames are flooded: see [`Fdb::share_flood`].
+    fn share_flood(&self, source: (FdbKey, PortId), destination: FdbKey, is_flooded: &dyn Fn() -> bool);
 }
 
 impl Database for &Fdb {
@@ -34,6 +36,12 @@ impl Database for &Fdb {
     fn share(&self, stations: [(FdbKey, PortId); 2]) {
         if let Some(fast) = self.shared_with() {
             self.share_pair(&**fast, stations);
+        }
+    }
+
+    fn share_flood(&self, source: (FdbKey, PortId), destination: FdbKey, is_flooded: &dyn Fn() -> bool) {
+        if let Some(fast) = self.shared_with() {
+            Fdb::share_flood(self, &**fast, source, destination, is_flooded);
         }
     }
 }
@@ -86,4 +94,6 @@ impl Database for DryRun<'_> {
     }
 
     fn share(&self, _: [(FdbKey, PortId); 2]) {}
+
+    fn share_flood(&self, _: (FdbKey, PortId), _: FdbKey, _: &dyn Fn() -> bool) {}
 }

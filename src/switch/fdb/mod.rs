@@ -46,7 +46,8 @@ pub use self::dry_run::{Database, DryRun};
 pub use self::entry::{FdbEntry, FdbError, FdbKey, FdbKind, FdbState, Learned};
 pub(super) use self::hash::Hash;
 use self::shares::Shares;
-pub use self::stations::{BUCKET_WORDS, BucketHash, Stations, TICK_SHIFT, WAYS, station_key};
+use self::sharing::Flooded;
+pub use self::stations::{BUCKET_WORDS, BucketHash, FLOOD, Stations, TICK_SHIFT, WAYS, station_key};
 use self::table::{NIL, SlotValue, Table};
 use self::value::Value;
 use super::{FastDatapath, PortId, Tick, Vid};
@@ -78,6 +79,7 @@ struct Writer {
     shares: Shares,
     /// MACs that are learned on one port only, and that port.
     reserved: BTreeMap<Mac, PortId>,
+    flooded: Flooded,
 }
 
 impl Writer {
@@ -127,7 +129,12 @@ impl Fdb {
     /// ticks. With an `ageing` of 0 nothing is learned, so everything is flooded (as in the Linux bridge).
     pub fn new(max: usize, ageing: u32, seed: u64) -> Fdb {
         let max = max.min(Self::MAX);
-        let writer = Writer { free: NIL, shares: Shares::new(max), reserved: BTreeMap::new() };
+        let writer = Writer {
+            free: NIL,
+            shares: Shares::new(max),
+            reserved: BTreeMap::new(),
+            flooded: Flooded::default(),
+        };
         Fdb {
             table: Table::new(max, seed),
             writer: Mutex::new(writer),
@@ -435,6 +442,7 @@ impl Fdb {
             Room::Free if writer.free == NIL => writer.free = self.table.fresh().unwrap_or(NIL),
             Room::Free => {}
         }
+        self.unshare(key);
         let at = writer.free;
         writer.free = self.table.next_free(at);
         self.table.publish(at, key.pack(), value);

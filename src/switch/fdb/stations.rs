@@ -18,6 +18,8 @@ use super::FdbKey;
 pub const WAYS: usize = 4;
 /// Words of a bucket: the keys, then the values.
 pub const BUCKET_WORDS: usize = 2 * WAYS;
+/// The device of an address whose frames go to all ports: the index of the loopback device, which is no port's.
+pub const FLOOD: u32 = 1;
 /// The tick of the kernel's times: 2^27 ns, 134 ms.
 pub const TICK_SHIFT: u32 = 27;
 
@@ -118,6 +120,13 @@ impl Stations {
         value.store(device.into(), Ordering::Release);
         word.store(key, Ordering::Release);
         true
+    }
+
+    /// Removes an address whose frames are flooded, if they still are. One thread at a time.
+    pub(super) fn end_flood(&self, key: FdbKey) {
+        if self.device(key) == Some(FLOOD) {
+            self.remove(key);
+        }
     }
 
     /// Removes a station. One thread at a time.

@@ -17,7 +17,7 @@ pub struct Mdb(ArcSwapOption<Snapshot>);
 
 impl Mdb {
     /// Lets workers read this snapshot from now on; `None`: snooping is off, and all groups are flooded.
-    pub fn publish(&self, snapshot: Option<Arc<Snapshot>>) {
+    pub(in crate::switch) fn publish(&self, snapshot: Option<Arc<Snapshot>>) {
         self.0.store(snapshot);
     }
 
@@ -25,6 +25,11 @@ impl Mdb {
     #[inline]
     pub(in crate::switch) fn load(&self) -> Guard<Option<Arc<Snapshot>>> {
         self.0.load()
+    }
+
+    /// Whether all groups are flooded.
+    pub(in crate::switch) fn floods_all(&self) -> bool {
+        self.load().as_ref().is_none_or(|snapshot| snapshot.routers.is_empty())
     }
 }
 

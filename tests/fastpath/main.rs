@@ -2,6 +2,8 @@
 //! to the same port. Needs root.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod history;
+
 use std::cell::Cell;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::Command;
@@ -10,7 +12,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use uswitch::fastpath::{FastPath, PortDevices, WhySlow};
-use uswitch::switch::fdb::{FdbKey, FdbState};
+use uswitch::switch::fdb::{FLOOD, FdbKey, FdbState};
 use uswitch::switch::guard::link_local;
 use uswitch::switch::{
     FastDatapath, Frame, Gateway, Identity, Outcome, Port, PortFlag, PortFlags, PortId, Switch, SwitchConfig,
@@ -24,8 +26,11 @@ const PORTS: [PortId; 4] = [PortId(0), PortId(1), PortId(2), HOST];
 /// The host port, whose device has the gateway's MAC and addresses.
 const HOST: PortId = PortId(3);
 
+/// Addresses whose frames the switch has flooded.
+const FLOODED: [Mac; 3] = [Mac::BROADCAST, Mac([0x33, 0x33, 0, 0, 0, 1]), mac(16)];
+
 /// The MAC of a port's device. With 8 added: another station behind it.
-fn mac(n: u8) -> Mac {
+const fn mac(n: u8) -> Mac {
     Mac([2, 0, 0x5e, 0, 0x53, n])
 }
 
@@ -52,7 +57,7 @@ fn identity(port: PortId) -> Identity {
 }
 
 fn devices(port: PortId) -> PortDevices {
-    PortDevices { host_end: 10 + 2 * u32::from(port.0), tap: 11 + 2 * u32::from(port.0) }
+    PortDevices::numbered(port.0)
 }
 
 /// The settings of a port.
@@ -61,14 +66,37 @@ struct Settings {
     up: bool,
     guard: bool,
     mtu: u32,
-    /// It has settings that only the workers know.
-    slow: bool,
+    /// The flag that is not at its default.
+    flag: Option<PortFlag>,
+}
+
+impl Settings {
+    /// Only the workers know the flag.
+    fn is_slow(&self) -> bool {
+        matches!(self.flag, Some(PortFlag::Hub | PortFlag::Learning))
+    }
+
+    /// Only the workers flood.
+    fn keeps_floods(&self) -> bool {
+        use PortFlag::{BcastFlood, Flood, Hairpin, McastFlood};
+        self.up && (self.is_slow() || matches!(self.flag, Some(Flood | McastFlood | BcastFlood | Hairpin)))
+    }
 }
 
 fn settings() -> impl Strategy<Value = Settings> {
     let mtu = prop_oneof![9 => Just(1500), 1 => Just(68_u32)];
-    (prop::bool::weighted(0.9), any::<bool>(), mtu, prop::bool::weighted(0.1))
-        .prop_map(|(up, guard, mtu, slow)| Settings { up, guard, mtu, slow })
+    let any_flag = prop::sample::select(PortFlag::ALL);
+    let flag = prop_oneof![
+        8 => Just(None),
+        2 => prop::sample::select(vec![PortFlag::Isolated, PortFlag::Locked]).prop_map(Some),
+        1 => any_flag.prop_map(Some),
+    ];
+    (prop::bool::weighted(0.9), any::<bool>(), mtu, flag).prop_map(|(up, guard, mtu, flag)| Settings {
+        up,
+        guard,
+        mtu,
+        flag,
+    })
 }
 
 /// A frame, by what the programs look at.
@@ -93,8 +121,7 @@ fn station() -> impl Strategy<Value = Mac> {
         12 => (0..4_u8).prop_map(mac),
         3 => (8..12_u8).prop_map(mac),
         1 => (0..20_u8).prop_map(mac),
-        1 => Just(Mac::BROADCAST),
-        1 => Just(Mac([0x33, 0x33, 0, 0, 0, 1])),
+        4 => prop::sample::select(FLOODED.to_vec()),
         1 => Just(Mac([0; 6])),
     ]
 }
@@ -180,14 +207,14 @@ fn switch(fast: &Arc<FastPath>, settings: &[Settings; 4]) -> Switch {
     let switch = Switch::new(SwitchConfig { ageing: 3000, fdb_max: 64, seed: 1, gateway });
     let shared: Arc<dyn FastDatapath> = fast.clone();
     switch.add_fast_datapath(&shared);
-    for (port, &Settings { up, guard, mtu, slow }) in PORTS.into_iter().zip(settings) {
+    for (port, &Settings { up, guard, mtu, flag }) in PORTS.into_iter().zip(settings) {
         let host = port == HOST;
         switch.ports.add(Port { up: false, host, offload: true, mtu }).unwrap();
         let n = number(port);
         fast.add_port(port, devices(port), mac(n));
         switch.set_guard(port, (guard && !host).then(|| identity(port)).as_ref());
         let mut flags = PortFlags::default();
-        flags.set(PortFlag::McastFlood, !slow);
+        flag.into_iter().for_each(|flag| flags.set(flag, !flag.default()));
         switch.ports.set_flags(port, flags);
         switch.ports.set(port, Port { up, host, offload: true, mtu });
         for station in [n, n + 8] {
@@ -196,34 +223,38 @@ fn switch(fast: &Arc<FastPath>, settings: &[Settings; 4]) -> Switch {
             assert!(fast.stations().insert(key(mac(station)), devices(port).host_end));
         }
     }
+    assert!(FLOODED.into_iter().all(|mac| fast.stations().insert(key(mac), FLOOD)));
     switch
 }
 
-/// The port to which the program forwarded the frame, if it did.
-fn forwarded_to(fast: &FastPath, sent: &Sent) -> Option<PortId> {
+/// The ports to which the program sent the frame.
+fn sent_to(fast: &FastPath, sent: &Sent) -> Vec<PortId> {
     const REDIRECTED: u32 = 7;
     let counts = || PORTS.map(|port| fast.counts(port).tx_frames);
     let before = counts();
     assert_eq!(fast.run(devices(sent.ingress), &sent.bytes()).unwrap(), REDIRECTED);
-    PORTS.into_iter().find(|port| counts()[port.index()] > before[port.index()])
+    let after = counts();
+    PORTS.into_iter().filter(|port| after[port.index()] == before[port.index()] + 1).collect()
 }
 
-/// Why the workers decide about the frame, if the switch forwards it.
+/// Why the workers decide about the frame, if the switch forwards or floods it.
 fn explain(switch: &Switch, fast: &FastPath, sent: &Sent) -> Option<WhySlow> {
     let bytes = sent.bytes();
     let frame = Frame { bytes: &bytes, vnet: VnetHeader::default() };
-    match switch.trace(NOW, sent.ingress, &frame, &mut ()).verdict() {
+    let outcome = switch.trace(NOW, sent.ingress, &frame, &mut ());
+    match outcome.verdict() {
         Verdict::Forward(to) => fast.why_frame_is_slow(sent.ingress, to, &bytes),
+        Verdict::Flood => fast.why_flood_is_slow(sent.ingress, &bytes, outcome.class().wire_length),
         _ => None,
     }
 }
 
-fn decided(switch: &Switch, sent: &Sent) -> Verdict {
+fn decided(switch: &Switch, sent: &Sent) -> Outcome {
     let mut outcome = Outcome::default();
     let bytes = sent.bytes();
     let frame = Frame { bytes: &bytes, vnet: VnetHeader::default() };
     switch.process(NOW, sent.ingress, &frame, &mut outcome, &mut ());
-    outcome.verdict()
+    outcome
 }
 
 /// The workers decide about an echo message for the host, which the gateway may answer.
@@ -269,10 +300,46 @@ fn moves(sent: &Sent) -> bool {
     ![mac(n), mac(n + 8)].contains(&sent.source)
 }
 
-/// Whether the workers may decide about a plain frame that the switch forwards to this port.
-fn may_be_slow(sent: &Sent, to: PortId, settings: &[Settings; 4]) -> bool {
-    let of_gateway = to == HOST && is_echo(sent);
-    of_gateway || [sent.ingress, to].iter().any(|port| settings[port.index()].slow)
+/// Whether the workers may decide about a plain frame that the switch sends to these ports.
+fn may_be_slow(sent: &Sent, outcome: &Outcome, settings: &[Settings; 4]) -> bool {
+    let of = |port: PortId| &settings[port.index()];
+    let from = of(sent.ingress);
+    match outcome.verdict() {
+        Verdict::Forward(to) => {
+            from.is_slow() || of(to).is_slow() || to == HOST && is_echo(sent) || to == sent.ingress
+        }
+        _ => {
+            let is_isolated = |port: &Settings| port.up && port.flag == Some(PortFlag::Isolated);
+            let isolated = is_isolated(from) && settings.iter().any(is_isolated);
+            let kept = settings.iter().any(Settings::keeps_floods);
+            let known = FLOODED.contains(&sent.destination);
+            let long = from.mtu < 1500 || !outcome.refused().is_empty();
+            kept || isolated || !known || is_echo(sent) || long
+        }
+    }
+}
+
+/// What the program and the switch do with a frame. Returns the verdict if the program forwarded or flooded it.
+fn compare(
+    fast: &Arc<FastPath>,
+    settings: &[Settings; 4],
+    sent: &Sent,
+) -> Result<Option<Verdict>, TestCaseError> {
+    let switch = switch(fast, settings);
+    let explained = explain(&switch, fast, sent);
+    let (fast_to, outcome) = (sent_to(fast, sent), decided(&switch, sent));
+    if fast_to.is_empty() {
+        if outcome.is_sent() {
+            let slow = !is_plain(sent) || moves(sent) || may_be_slow(sent, &outcome, settings);
+            prop_assert!(slow, "slow without a reason");
+            prop_assert!(explained.is_some());
+        }
+        return Ok(None);
+    }
+    prop_assert!(outcome.egress_ports().eq(fast_to.iter().copied()), "{:?} and {:?}", fast_to, outcome);
+    prop_assert!(outcome.refused().is_empty());
+    prop_assert_eq!(explained, None);
+    Ok(Some(outcome.verdict()))
 }
 
 #[test]
@@ -288,32 +355,22 @@ fn the_fast_path_forwards_as_the_switch() {
             )
             .unwrap(),
         );
-        let (forwarded, punted) = (Cell::new(0), Cell::new(0));
+        let [forwarded, flooded, punted] = std::array::from_fn(|_| Cell::new(0));
         let mut runner =
             TestRunner::new(Config { cases: 5000, failure_persistence: None, ..Config::default() });
         let cases = ([settings(), settings(), settings(), settings()], sent());
         let result = runner.run(&cases, |(settings, sent)| {
-            let switch = switch(&fast, &settings);
-            let explained = explain(&switch, &fast, &sent);
-            let (fast_to, verdict) = (forwarded_to(&fast, &sent), decided(&switch, &sent));
-            match (fast_to, verdict) {
-                (Some(port), verdict) => {
-                    prop_assert_eq!(Verdict::Forward(port), verdict);
-                    prop_assert_eq!(explained, None);
-                    forwarded.set(forwarded.get() + 1);
-                }
-                (None, Verdict::Forward(to)) => {
-                    let slow = !is_plain(&sent) || moves(&sent) || may_be_slow(&sent, to, &settings);
-                    prop_assert!(slow, "slow without a reason");
-                    prop_assert!(explained.is_some());
-                    punted.set(punted.get() + 1);
-                }
-                (None, _) => punted.set(punted.get() + 1),
-            }
+            let count = match compare(&fast, &settings, &sent)? {
+                None => &punted,
+                Some(Verdict::Flood) => &flooded,
+                Some(_) => &forwarded,
+            };
+            count.set(count.get() + 1);
             Ok(())
         });
         result.unwrap();
-        assert!(forwarded.get() > 100 && punted.get() > 100, "{forwarded:?} forwarded, {punted:?} not");
+        let counts = [&forwarded, &flooded, &punted].map(Cell::get);
+        assert!(counts.iter().all(|count| *count > 100), "forwarded, flooded, neither: {counts:?}");
     })
     .unwrap();
 }
