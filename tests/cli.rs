@@ -100,6 +100,7 @@ fn start_help_lists_flags() {
         "--ageing-time",
         "--fdb-max",
         "--txqueuelen",
+        "--gso-max-size",
         "--detach",
         "--config",
     ] {
@@ -150,6 +151,8 @@ fn rejects_values_out_of_range() {
     assert_usage_error("start --ageing-time 0", "--ageing-time: ");
     assert_usage_error("start --fdb-max 1", "--fdb-max: ");
     assert_usage_error("start --txqueuelen 0", "--txqueuelen: ");
+    assert_usage_error("start --gso-max-size 65535", "--gso-max-size: ");
+    assert_usage_error("start --gso-max-size 65536 --fast-path off", "--gso-max-size: only the devices");
     assert_usage_error("start --name a/b", "--name: 'a/b' cannot name a network device");
     assert_usage_error("start --name 0123456789abcdef", "--name: ");
     assert_usage_error("start --prefix a/b", "--prefix: ");
@@ -236,7 +239,7 @@ fn rejects_invalid_subnets() {
 fn rejects_invalid_bench_arguments() {
     assert_usage_error(
         "bench --peers uswitch,hub",
-        "--peers: 'hub' is not one of uswitch, uswitch-fast, uswitch-tap, linux-bridge, veth, ovs, ovs-tso, vde, \
+        "--peers: 'hub' is not one of uswitch, uswitch-fast, uswitch-big, uswitch-tap, linux-bridge, veth, ovs, ovs-tso, vde, \
          naive",
     );
     assert_usage_error(

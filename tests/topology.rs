@@ -89,6 +89,7 @@ fn config(ports: u16) -> Config {
         fdb_max: 8192,
         group_fwd_mask: 0,
         txqueuelen: Some(512),
+        gso_max_size: None,
         metrics: None,
         log: LogLevel::Off,
         port_settings: BTreeMap::new(),

@@ -19,6 +19,8 @@ pub enum Peer {
     Uswitch,
     /// ... with the kernel fast path, or not at all
     UswitchFast,
+    /// ... with the kernel fast path and super-frames of 256 KiB (BIG TCP)
+    UswitchBig,
     /// ... without the kernel fast path
     UswitchTap,
     /// Kernel bridge with a veth pair for each container
@@ -47,6 +49,7 @@ impl Peer {
         match self {
             Peer::Uswitch => "this program",
             Peer::UswitchFast => "this program, --fast-path on",
+            Peer::UswitchBig => "this program, --fast-path on --gso-max-size 262144",
             Peer::UswitchTap => "this program, --fast-path off",
             Peer::LinuxBridge => "kernel bridge, a veth pair for each container",
             Peer::Veth => "one veth pair between the containers, no switch",
@@ -94,9 +97,11 @@ impl Peer {
                 Some(format!("{program} is not installed: run `apt-get install {package}`"))
             }
             None if matches!(self, Peer::LinuxBridge | Peer::Veth) => None,
-            None if self == Peer::UswitchFast => FastPath::new(2, [0, 1], Vec::new())
-                .err()
-                .map(|error| format!("no kernel fast path: {error}")),
+            None if matches!(self, Peer::UswitchFast | Peer::UswitchBig) => {
+                FastPath::new(2, [0, 1], Vec::new())
+                    .err()
+                    .map(|error| format!("no kernel fast path: {error}"))
+            }
             None => tap::check_driver().err().map(|error| error.to_string()),
         }
     }
@@ -104,7 +109,7 @@ impl Peer {
     /// Description for the results. `kernel` is the kernel version of the machine.
     pub fn report(self, kernel: &str) -> PeerInfo {
         let version = match self {
-            Peer::Uswitch | Peer::UswitchFast | Peer::UswitchTap => {
+            Peer::Uswitch | Peer::UswitchFast | Peer::UswitchBig | Peer::UswitchTap => {
                 Some(env!("CARGO_PKG_VERSION").to_owned())
             }
             Peer::LinuxBridge | Peer::Veth => Some(kernel.to_owned()),

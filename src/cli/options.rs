@@ -133,6 +133,10 @@ pub(super) struct StartOptions {
     /// Transmit queue length of the containers' devices in frames, 1 to 1000000 [default: the kernel's]
     #[arg(long, value_name = "N")]
     txqueuelen: Option<u64>,
+    /// Longest IPv4 super-frame (GSO packet) of a device of the fast path in bytes, 65536 to 524280: BIG TCP from 65537
+    /// on [default: 65536]
+    #[arg(long, value_name = "BYTES")]
+    gso_max_size: Option<u64>,
     /// Serve Prometheus metrics at http://ADDRESS:PORT/metrics, on a loopback address
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics: Option<String>,
@@ -184,6 +188,7 @@ impl From<StartOptions> for Options {
             vlan_default_pvid: typed.vlan_default_pvid,
             vlan_gateway: typed.vlan_gateway,
             txqueuelen: typed.txqueuelen,
+            gso_max_size: typed.gso_max_size,
             metrics: typed.metrics,
             verbose: typed.verbose,
             detach: typed.detach,

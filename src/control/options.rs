@@ -91,6 +91,8 @@ pub struct Options {
     pub vlan_gateway: Vec<String>,
     /// Transmit queue length of the containers' devices in frames, 1 to 1000000.
     pub txqueuelen: Option<u64>,
+    /// The longest IPv4 super-frame of a container or the host in bytes, 65536 to 524280 (BIG TCP).
+    pub gso_max_size: Option<u64>,
     /// Serve Prometheus metrics at http://ADDRESS:PORT/metrics, on a loopback address.
     pub metrics: Option<String>,
     /// Log ports and links (-v), and API requests too (-vv).
@@ -145,6 +147,7 @@ impl Options {
             vlan_default_pvid: self.vlan_default_pvid.or(other.vlan_default_pvid),
             vlan_gateway: if self.vlan_gateway.is_empty() { other.vlan_gateway } else { self.vlan_gateway },
             txqueuelen: self.txqueuelen.or(other.txqueuelen),
+            gso_max_size: self.gso_max_size.or(other.gso_max_size),
             metrics: self.metrics.or(other.metrics),
             verbose: if self.verbose > 0 { self.verbose } else { other.verbose },
             detach: self.detach.or(other.detach),

@@ -85,6 +85,28 @@ fn carries_tcp_and_counts_each_frame() {
     assert!(bytes > 200_000_000 && fast * 10 > forwarded * 9, "{bytes} bytes, {fast} of {forwarded} frames");
 }
 
+/// With BIG TCP, a super-frame is longer than an IPv4 packet can say.
+#[test]
+fn carries_longer_super_frames() {
+    const LONGEST: usize = 65_535 + 14;
+    let s = switch("--gso-max-size 262144");
+    let [h1, h2, _] = s.containers();
+    let capture = h2.capture("eth0", &format!("tcp and greater {}", LONGEST + 1));
+    for _ in 0..3 {
+        let mut server = h2.spawn("iperf3 -s -1 --forceflush");
+        server.line_with("listening");
+        h1.run(&format!("iperf3 -C cubic -c {} -n 200M", v4(2))).ok();
+        server.wait();
+    }
+    assert!(capture.next().is_some(), "none was longer");
+    // The workers take 64 KiB at most, so the kernel cuts what is for them.
+    s.host().run("uswitch port set container2 --egress-rate 100gbit").ok();
+    let mut server = h2.spawn("iperf3 -s -1 --forceflush");
+    server.line_with("listening");
+    h1.run(&format!("iperf3 -c {} -n 20M", v4(2))).ok();
+    server.wait();
+}
+
 /// Sends broadcasts from a container.
 fn broadcast(from: &TestNetns, count: usize) {
     from.send_on("eth0", &vec![broadcast_of(from); count]);

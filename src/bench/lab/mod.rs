@@ -84,6 +84,7 @@ pub(super) fn build(peer: Peer, plan: &BenchPlan) -> Result<Lab, BenchError> {
     match peer {
         Peer::Uswitch => uswitch::build(plan, &[]),
         Peer::UswitchFast => uswitch::build(plan, &["--fast-path", "on"]),
+        Peer::UswitchBig => uswitch::build(plan, &["--fast-path", "on", "--gso-max-size", "262144"]),
         Peer::UswitchTap => uswitch::build(plan, &["--fast-path", "off"]),
         Peer::LinuxBridge => kernel::bridge(),
         Peer::Veth => kernel::veth(),

@@ -213,6 +213,9 @@ pub enum InvalidValue {
     /// VLANs of the host port of a VLAN's gateway.
     #[error("the host port of a VLAN's gateway stays in its VLAN")]
     FixedVlan,
+    /// A setting of the devices of the fast path.
+    #[error("only the devices of the fast path have it: omit it, or 'fast-path'")]
+    NoFastPath,
     /// VLANs of a port without VLAN filtering.
     #[error("VLANs need vlan-filtering: turn it on, or omit the VLANs")]
     NoVlanFiltering,

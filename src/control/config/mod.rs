@@ -136,6 +136,8 @@ pub struct Config {
     pub vlan_gateways: Vec<VlanGateway>,
     /// Transmit queue length of the devices; none for the kernel's default.
     pub txqueuelen: Option<u32>,
+    /// The longest IPv4 super-frame of the devices of the fast path; none for the kernel's default.
+    pub gso_max_size: Option<u32>,
     /// Loopback address of the metrics, which the API serves too.
     pub metrics: Option<SocketAddr>,
     /// Log level at the start.
@@ -256,6 +258,7 @@ impl Options {
             "max-age" => self.max_age.is_some(),
             "forward-delay" => self.forward_delay.is_some(),
             "txqueuelen" => self.txqueuelen.is_some(),
+            "gso-max-size" => self.gso_max_size.is_some(),
             _ => false,
         }
     }
@@ -312,6 +315,7 @@ fn check(options: Options) -> Checked<Config> {
         port_settings: port_settings::of_file(options.port)?,
         mirrors: mirrors::of_file(options.mirror, &vlans)?,
         txqueuelen: txqueuelen(options.txqueuelen)?,
+        gso_max_size: gso_max_size(options.gso_max_size, options.fast_path)?,
         subnets,
         vlans,
     })
@@ -377,6 +381,14 @@ fn vlans(options: &Options) -> Checked<VlanSettings> {
 
 fn txqueuelen(typed: Option<u64>) -> Checked<Option<u32>> {
     typed.map(|length| number("txqueuelen", Some(length), 1, 1..=1_000_000)).transpose()
+}
+
+/// More than 65536 bytes is BIG TCP (Linux `GSO_LEGACY_MAX_SIZE` and `GSO_MAX_SIZE`, `include/linux/netdevice.h`).
+fn gso_max_size(typed: Option<u64>, fast_path: Option<FastPathChoice>) -> Checked<Option<u32>> {
+    match typed {
+        Some(_) if fast_path == Some(FastPathChoice::Off) => Err(("gso-max-size", InvalidValue::NoFastPath)),
+        size => size.map(|size| number("gso-max-size", Some(size), 65_536, 65_536..=524_280)).transpose(),
+    }
 }
 
 const fn log_level(verbose: u8) -> LogLevel {

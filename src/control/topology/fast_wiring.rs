@@ -29,6 +29,8 @@ pub(super) struct FastWiring {
     fast: Arc<FastPath>,
     netns: Netns,
     netlink: Netlink,
+    /// The longest IPv4 super-frame of the devices, if not the kernel's default.
+    gso_max_size: Option<u32>,
     /// The numbers of the ports here.
     used: BTreeSet<u16>,
 }
@@ -42,7 +44,7 @@ pub(super) struct Wire {
 
 impl FastWiring {
     /// A namespace for this fast path, in which programs can be attached.
-    pub(super) fn new(fast: Arc<FastPath>) -> Result<FastWiring, TopologyError> {
+    pub(super) fn new(fast: Arc<FastPath>, gso_max_size: Option<u32>) -> Result<FastWiring, TopologyError> {
         in_netns(|thread| {
             let netns = thread.create()?;
             // A kernel without IPv6 has no such setting.
@@ -50,7 +52,7 @@ impl FastWiring {
             let mut netlink = Netlink::open()?;
             // The loopback device is down, so a program there sees no frame.
             netlink.apply(&classifier::attach(link::LOOPBACK, fast.from_station()))?;
-            Ok(FastWiring { fast, netns, netlink, used: BTreeSet::new() })
+            Ok(FastWiring { fast, netns, netlink, gso_max_size, used: BTreeSet::new() })
         })?
     }
 
@@ -78,12 +80,39 @@ impl FastWiring {
         }
         // A kernel without traffic control has no queueing discipline to replace.
         let _ = self.netlink.apply(&[link::set_noqueue(devices.tap)]);
-        let mut requests = vec![veth(&host_end(number), devices.host_end, &spec.ifname, container)];
+        let mut requests = vec![self.veth(number, &spec.ifname, container)];
         for (device, program) in self.fast.programs(devices) {
             requests.extend(classifier::attach(device, program));
         }
         requests.extend([up(LinkUnspec::new_with_index(devices.host_end)), up(tap)]);
         self.netlink.apply(&requests)
+    }
+
+    /// The request for a veth pair: the host end with this number, and `ifname` in the namespace of the container.
+    fn veth(&self, number: u16, ifname: &str, container: &Netns) -> NetlinkRequest {
+        // The default for both ends is 65536 bytes. Only IPv4 gets more: IPv6 needs an extension header for that, and the
+        // workers decide about such frames.
+        let longest = self.gso_max_size.map(LinkAttribute::GsoIpv4MaxSize);
+        let mut peer = LinkMessage::default();
+        peer.attributes = vec![
+            LinkAttribute::IfName(ifname.to_owned()),
+            LinkAttribute::NetNsFd(container.as_fd().as_raw_fd()),
+        ];
+        peer.attributes.extend(longest.clone());
+        let mut pair = LinkMessage::default();
+        pair.header.index = PortDevices::numbered(number).host_end;
+        pair.attributes = vec![
+            LinkAttribute::IfName(host_end(number)),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Veth),
+                LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+            ]),
+        ];
+        pair.attributes.extend(longest);
+        NetlinkRequest::create(
+            format!("create the veth pair of {ifname}"),
+            RouteNetlinkMessage::NewLink(pair),
+        )
     }
 
     /// The TAP device of a port. It ends with the namespace, as all of them at once: one by one they take 20 ms each.
@@ -138,23 +167,6 @@ fn host_end(number: u16) -> String {
 
 fn tap_name(number: u16) -> String {
     format!("tap{number}")
-}
-
-/// The request for a veth pair: `name` with this index, and `ifname` in the namespace of the container.
-fn veth(name: &str, ifindex: u32, ifname: &str, container: &Netns) -> NetlinkRequest {
-    let mut peer = LinkMessage::default();
-    peer.attributes =
-        vec![LinkAttribute::IfName(ifname.to_owned()), LinkAttribute::NetNsFd(container.as_fd().as_raw_fd())];
-    let mut pair = LinkMessage::default();
-    pair.header.index = ifindex;
-    pair.attributes = vec![
-        LinkAttribute::IfName(name.to_owned()),
-        LinkAttribute::LinkInfo(vec![
-            LinkInfo::Kind(InfoKind::Veth),
-            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
-        ]),
-    ];
-    NetlinkRequest::create(format!("create the veth pair of {ifname}"), RouteNetlinkMessage::NewLink(pair))
 }
 
 fn up(device: LinkMessageBuilder<LinkUnspec>) -> NetlinkRequest {

@@ -172,7 +172,7 @@ impl Topology {
     /// # Errors
     /// Its namespace cannot be created, or the kernel attaches no programs.
     pub fn use_fast_path(&mut self, fast: Arc<FastPath>) -> Result<(), TopologyError> {
-        self.fast = Some(FastWiring::new(fast)?);
+        self.fast = Some(FastWiring::new(fast, self.config.gso_max_size)?);
         Ok(())
     }
 
