@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::cpu::{self, Cpu};
 use super::distance;
+use super::echo::EchoProcess;
 use super::error::BenchError;
 use super::event::{BenchEvent, EventWriter};
 use super::generator::Generator;
@@ -37,6 +38,7 @@ struct Measurement<'a> {
     plan: &'a BenchPlan,
     lab: Lab,
     events: &'a mut EventWriter,
+    echo: EchoProcess,
     rtt_client: rtt::RttClient,
 }
 
@@ -48,14 +50,15 @@ impl Measurement<'_> {
         events: &'a mut EventWriter,
     ) -> Result<Measurement<'a>, BenchError> {
         events.write(&BenchEvent::Step("set-up".to_owned()))?;
+        let echo = EchoProcess::start()?;
         let lab = lab::build(peer, plan)?;
         if let Some(detail) = &lab.detail {
             events.write(&BenchEvent::Detail(detail.clone()))?;
         }
         let [first, second] = &lab.endpoints;
-        let mut rtt_client = rtt::RttClient::udp(first, second)?;
+        let mut rtt_client = rtt::RttClient::udp(first, second, &echo)?;
         rtt_client.wait_for_reply()?;
-        Ok(Measurement { plan, lab, events, rtt_client })
+        Ok(Measurement { plan, lab, events, echo, rtt_client })
     }
 
     /// Runs all tests. A failed test is reported as a note, and the next one runs.
@@ -192,7 +195,7 @@ impl Measurement<'_> {
                 self.with_cpu_distance(|measurement| measurement.rtt_client.measure(duration))?
             }
             RoundTrip::Tcp => {
-                let mut client = rtt::RttClient::tcp(from, to)?;
+                let mut client = rtt::RttClient::tcp(from, to, &self.echo)?;
                 self.with_cpu_distance(|_| client.measure(duration))?
             }
             RoundTrip::Ping => {

@@ -7,6 +7,7 @@
 
 mod cpu;
 mod distance;
+mod echo;
 mod error;
 mod event;
 mod generator;

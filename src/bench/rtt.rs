@@ -2,18 +2,14 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, UdpSocket};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::cpu::precise;
+use super::echo::{EchoProcess, PORT, REQUEST};
 use super::error::BenchError;
 use super::lab::Endpoint;
 use crate::wire::checksum::checksum;
 
-/// The echo service (RFC 862).
-const PORT: u16 = 7;
-/// Size of a request in bytes. The first eight are its sequence number.
-const REQUEST: usize = 32;
 /// Length of an IPv4 header without options.
 const IPV4_HEADER: usize = 20;
 /// Length of the header of an echo message.
@@ -51,33 +47,18 @@ pub(super) struct RoundTripTimes {
 }
 
 impl RttClient {
-    /// Starts the echo service at one endpoint, for the lifetime of the process, and a client at the other.
-    pub(super) fn udp(from: &Endpoint, to: &Endpoint) -> Result<RttClient, BenchError> {
-        let server = to.udp(PORT)?;
-        serve(move || {
-            let mut request = [0; REQUEST];
-            loop {
-                // An error of one request does not affect the next.
-                if let Ok((length, from)) = server.recv_from(&mut request) {
-                    let _ = server.send_to(&request[..length], from);
-                }
-            }
-        })?;
+    /// A client at one endpoint, whose requests the echo service answers at the other.
+    pub(super) fn udp(from: &Endpoint, to: &Endpoint, echo: &EchoProcess) -> Result<RttClient, BenchError> {
+        echo.udp(&to.udp(PORT)?)?;
         let socket = from.udp(0)?;
         let ready = socket.connect((to.address, PORT)).and_then(|()| socket.set_read_timeout(Some(TIMEOUT)));
         ready.map_err(BenchError::io("prepare a UDP socket"))?;
         Ok(RttClient { socket: Socket::Udp(socket), number: 0 })
     }
 
-    /// The same with one TCP connection, for which the service ends with it.
-    pub(super) fn tcp(from: &Endpoint, to: &Endpoint) -> Result<RttClient, BenchError> {
-        let listener = to.tcp_listener(PORT)?;
-        serve(move || {
-            let Ok((mut stream, _)) = listener.accept() else { return };
-            let _ = stream.set_nodelay(true);
-            let mut request = [0; REQUEST];
-            while stream.read_exact(&mut request).and_then(|()| stream.write_all(&request)).is_ok() {}
-        })?;
+    /// The same with one TCP connection.
+    pub(super) fn tcp(from: &Endpoint, to: &Endpoint, echo: &EchoProcess) -> Result<RttClient, BenchError> {
+        echo.tcp(&to.tcp_listener(PORT)?)?;
         let stream = from.tcp(to.address, PORT)?;
         let ready = stream.set_nodelay(true).and_then(|()| stream.set_read_timeout(Some(TIMEOUT)));
         ready.map_err(BenchError::io("prepare a TCP socket"))?;
@@ -142,12 +123,6 @@ impl RttClient {
             }
         }
     }
-}
-
-/// Runs the echo service on a thread of its own.
-fn serve(echo: impl FnOnce() + Send + 'static) -> Result<(), BenchError> {
-    let thread = thread::Builder::new().name("echo".to_owned()).spawn(echo);
-    thread.map(drop).map_err(BenchError::io("start a thread"))
 }
 
 impl Socket {

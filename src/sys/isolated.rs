@@ -6,7 +6,7 @@
 //! The process has a private `/run` and `/proc`. Its network namespace has `lo` and is the "host" of what it
 //! builds.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
@@ -18,8 +18,9 @@ use nix::sched::CloneFlags;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
-use nix::unistd::{Gid, Pid, Uid, getegid, geteuid, pipe2, setsid};
+use nix::unistd::{ForkResult, Gid, Pid, Uid, fork, getegid, geteuid, pipe2, setsid};
 
+use super::process::has_one_thread;
 use super::sandbox::{self, SandboxError};
 
 /// A running isolated process, with a pipe from it. Dropping this kills the process and all that it started.
@@ -47,8 +48,7 @@ impl IsolatedProcess {
     /// The process has several threads, or may not create namespaces.
     pub fn start(task: impl FnOnce(Result<(), SandboxError>, File)) -> Result<IsolatedProcess, SandboxError> {
         let failed = sandbox::step("start a process");
-        let threads = fs::read_dir("/proc/self/task").map(Iterator::count);
-        if !matches!(threads, Ok(1)) {
+        if !has_one_thread().unwrap_or(false) {
             return Err(failed(io::Error::other("this process has several threads")));
         }
         let can_build = super::caps::can_manage_network().unwrap_or(false);
@@ -63,6 +63,26 @@ impl IsolatedProcess {
                 }));
                 process::exit(i32::from(done.is_err()));
             }
+        }
+    }
+}
+
+/// Starts another process that runs `task` and ends. If an isolated process starts it, it ends with that one at the latest.
+/// Call this while the process has one thread.
+///
+/// # Errors
+/// fork(2) failed, or the process has several threads.
+pub fn fork_child(task: impl FnOnce()) -> io::Result<()> {
+    if !has_one_thread()? {
+        return Err(io::Error::other("this process has several threads"));
+    }
+    // SAFETY: this is the only thread, so no thread that is missing in the child holds a lock. The child may do what any
+    // process may do.
+    match unsafe { fork() }? {
+        ForkResult::Parent { .. } => Ok(()),
+        ForkResult::Child => {
+            let done = catch_unwind(AssertUnwindSafe(task));
+            process::exit(i32::from(done.is_err()));
         }
     }
 }
