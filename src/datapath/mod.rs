@@ -35,6 +35,7 @@ mod port_mirror_tests;
 mod punt;
 #[cfg(test)]
 mod punt_tests;
+mod shares;
 mod throttle;
 mod time_slice;
 mod transmit;

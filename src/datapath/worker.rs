@@ -18,6 +18,7 @@ use super::mirror::{FramePath, MIRRORS, MirrorSender, MirrorState};
 use super::notify::{FdbNotifier, NotableFrame};
 use super::poll_policy::{BatchKind, BusyPoll, PollPolicy};
 use super::punt::Punter;
+use super::shares::Shares;
 use super::throttle::Throttle;
 use super::time_slice::TimeSlice;
 use super::worker_handle::QueueOffer;
@@ -82,6 +83,7 @@ pub(super) struct Worker<E: Engine> {
     mailbox: Mailbox,
     notifier: FdbNotifier,
     punter: Punter,
+    shares: Shares,
     /// Detaches that the engine has not completed.
     detaching: Vec<(PortId, Sender<Option<Queue>>)>,
     /// The decision about the latest frame.
@@ -120,6 +122,7 @@ impl<E: Engine> Worker<E> {
             notifier: FdbNotifier::new(mailbox.notices.fdb_sender.clone()),
             punter: Punter::new(mailbox.notices.punts.clone()),
             mailbox,
+            shares: Shares::new(),
             detaching: Vec::new(),
             outcome: Outcome::default(),
             direct: Vec::with_capacity(Ports::MAX),
@@ -153,6 +156,7 @@ impl<E: Engine> Worker<E> {
         loop {
             let timers = [self.throttle.next_resume(now), self.impaired_wait()];
             let wait = match (policy.wait(now), timers.into_iter().flatten().min()) {
+                _ if self.shares.wait() => Wait::Poll,
                 (Wait::Sleep, Some(time)) => Wait::SleepAtMost(time),
                 (wait, _) => wait,
             };
@@ -183,6 +187,9 @@ impl<E: Engine> Worker<E> {
         self.now = now;
         // A command alone is not traffic: control, which sends it, would never sleep.
         let busy = events.iter().any(|event| !matches!(event, Event::Woken));
+        if self.shares.wait() {
+            self.share(events.iter().any(|event| matches!(event, Event::Frame(_))));
+        }
         let measured = self.throttle.measures(events);
         let mut flow = ControlFlow::Continue(());
         for event in events.drain(..) {
@@ -213,6 +220,14 @@ impl<E: Engine> Worker<E> {
             self.notifier.wake_if_asleep();
         }
         Ok(flow)
+    }
+
+    /// Lets the fast datapath forward what it may, when no frame waits here.
+    #[cold]
+    fn share(&mut self, found_frames: bool) {
+        for share in self.shares.take_due(self.now, found_frames) {
+            self.switch.share(&share);
+        }
     }
 
     /// Publishes the engine's load. Called once per turn, not per frame.
@@ -309,9 +324,24 @@ impl<E: Engine> Worker<E> {
     /// The engine, whose buffer has the frame, and the rest of what a decision needs.
     #[inline(always)]
     pub(super) fn split(&mut self) -> (&E, Decider<'_>) {
-        let Worker { switch, engine, counters, mailbox, notifier, punter, outcome, throttle, now, .. } = self;
+        let Worker {
+            switch,
+            engine,
+            counters,
+            mailbox,
+            notifier,
+            punter,
+            shares,
+            outcome,
+            throttle,
+            now,
+            ..
+        } = self;
         let notices = &mailbox.notices;
-        (engine, Decider { switch, counters, notices, notifier, punter, outcome, throttle, now: *now })
+        (
+            engine,
+            Decider { switch, counters, notices, notifier, punter, shares, outcome, throttle, now: *now },
+        )
     }
 
     #[inline(always)]
@@ -334,6 +364,7 @@ pub(super) struct Decider<'a> {
     notices: &'a super::NoticeSender,
     notifier: &'a mut FdbNotifier,
     punter: &'a mut Punter,
+    shares: &'a mut Shares,
     outcome: &'a mut Outcome,
     throttle: &'a mut Throttle,
     now: Now,
@@ -343,12 +374,15 @@ impl Decider<'_> {
     /// Decides what happens to a frame, and counts it.
     #[inline(always)]
     pub(super) fn decide<O: Observer>(self, ingress: PortId, frame: &Frame<'_>, observer: &mut O) {
-        let Decider { switch, counters, notices, notifier, punter, outcome, throttle, now } = self;
+        let Decider { switch, counters, notices, notifier, punter, shares, outcome, throttle, now } = self;
         let of_port = counters.port(ingress);
         of_port.rx_frames.add(1);
         of_port.rx_bytes.add(frame.bytes.len() as u64);
         switch.process(now, ingress, frame, outcome, observer);
         counters.count(outcome);
+        if let Some(share) = outcome.share() {
+            shares.add(now, share);
+        }
         if let Some(class) = outcome.class().vlan {
             counters.count_in_vlan(class, outcome, frame.bytes.len());
         }

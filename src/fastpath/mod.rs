@@ -17,6 +17,7 @@ mod suitable;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::iter;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -149,6 +150,13 @@ struct Members {
     isolated: bool,
 }
 
+/// A device about whose frames the workers have decided until now, and the state with which the programs may.
+#[derive(Debug, Clone, Copy)]
+struct Promotion {
+    device: u32,
+    state: u64,
+}
+
 impl FastPath {
     /// Loads the programs, with a table of stations for a database of `max_entries`. The numbers of `seed` are secret.
     /// No container may use the addresses of `gateways`.
@@ -223,7 +231,7 @@ impl FastPath {
             self.write(device, word::STATE, pair(flag::PUNT, 0));
             self.write(device, word::DEVICES, 0);
         }
-        self.tell_members(&known);
+        self.promote(&self.tell_members(&known).into_iter().collect::<Vec<_>>());
     }
 
     /// What the fast path has forwarded from and to all ports that have had this number.
@@ -270,19 +278,47 @@ impl FastPath {
         let all_watched = known.watches > 0;
         let port = known.ports.entry(port).or_default();
         change(port);
-        self.tell(port, all_watched);
-        self.tell_members(&known);
+        let promotions = self.tell(port, all_watched).into_iter().chain(self.tell_members(&known));
+        self.promote(&promotions.collect::<Vec<_>>());
+    }
+
+    /// Lets the programs forward for devices about whose frames the workers have decided until now. The workers share their
+    /// stations again, so that nothing overtakes what waits for them.
+    fn promote(&self, promotions: &[Promotion]) {
+        if promotions.is_empty() {
+            return;
+        }
+        self.stations.remove_all(|device| promotions.iter().any(|of| of.device == device));
+        promotions.iter().for_each(|&Promotion { device, state }| self.write(device, word::STATE, state));
+    }
+
+    /// Writes the state of a device, unless that is a promotion.
+    fn set_state_word(&self, device: u32, before: u64, state: u64) -> Option<Promotion> {
+        const SLOW: u64 = (flag::UP | flag::PUNT) as u64;
+        if before & SLOW == SLOW && state & u64::from(flag::PUNT) == 0 {
+            return Some(Promotion { device, state });
+        }
+        self.write(device, word::STATE, state);
+        None
     }
 
     /// Tells the programs to which ports they flood: all that are up, if they can send to each of these; else none. They do
-    /// not flood while that is written.
-    fn tell_members(&self, known: &Known) {
-        self.write(FLOOD, word::STATE, pair(flag::PUNT, 0));
-        let Ok(members) = self.members(known) else { return };
-        self.write(FLOOD, word::MEMBERS, members.devices);
+    /// not flood while more than the ports changes.
+    fn tell_members(&self, known: &Known) -> Option<Promotion> {
+        const SLOW: u32 = flag::UP | flag::PUNT;
+        let before = self.read(FLOOD, word::STATE);
+        let Ok(members) = self.members(known) else {
+            self.write(FLOOD, word::STATE, pair(SLOW, 0));
+            return None;
+        };
         // The gateway answers an echo message to all.
         let isolated = if members.isolated { flag::ISOLATED } else { 0 };
-        self.write(FLOOD, word::STATE, pair(flag::UP | flag::HOST | isolated, members.longest));
+        let state = pair(flag::UP | flag::HOST | isolated, members.longest);
+        if state != before {
+            self.write(FLOOD, word::STATE, pair(SLOW, 0));
+        }
+        self.write(FLOOD, word::MEMBERS, members.devices);
+        self.set_state_word(FLOOD, before, state)
     }
 
     /// The ports that get each flood.
@@ -305,17 +341,10 @@ impl FastPath {
         Ok(members)
     }
 
-    /// Tells the programs what a port is now. They do not forward from or to it while that is written.
-    fn tell(&self, port: &FastPort, all_watched: bool) {
-        let Some(devices) = port.devices else { return };
+    /// Tells the programs what a port is now. They do not forward from or to it while more than its state changes.
+    fn tell(&self, port: &FastPort, all_watched: bool) -> Option<Promotion> {
+        let devices = port.devices?;
         let host_end = devices.host_end;
-        self.tell_devices(devices);
-        self.write(host_end, word::MAC, station_key(FdbKey { vlan: 0, mac: port.mac }));
-        match &port.identity {
-            Some(identity) => self.write_list(host_end, &identity.sources().collect::<Vec<_>>()),
-            None if port.state.host => self.write_list(host_end, &[]),
-            None => self.write_list(host_end, &self.gateways),
-        }
         let FastState { up, host, isolated, longest, .. } = port.state;
         let flags = [
             (up, flag::UP),
@@ -325,7 +354,21 @@ impl FastPath {
             (port.identity.is_some(), flag::GUARD),
         ];
         let flags = flags.into_iter().filter(|(on, _)| *on).map(|(_, flag)| flag).sum();
-        self.write(host_end, word::STATE, pair(flags, longest));
+        let mac = station_key(FdbKey { vlan: 0, mac: port.mac });
+        let addresses = match &port.identity {
+            Some(identity) => address_words(identity.sources()),
+            None if port.state.host => address_words([].into_iter()),
+            None => address_words(self.gateways.iter().copied()),
+        };
+        let words =
+            [(word::DEVICES, pair(devices.tap, host_end)), (word::MAC, mac)].into_iter().chain(addresses);
+        let changed = words.filter(|(word, value)| self.read(host_end, *word) != *value).collect::<Vec<_>>();
+        let state = self.read(host_end, word::STATE);
+        if !changed.is_empty() {
+            self.tell_devices(devices);
+            changed.into_iter().for_each(|(word, value)| self.write(host_end, word, value));
+        }
+        self.set_state_word(host_end, state, pair(flags, longest))
     }
 
     /// Tells the programs how the devices of a port belong together. The workers decide about its frames.
@@ -335,20 +378,9 @@ impl FastPath {
         self.write(tap, word::DEVICES, pair(tap, host_end));
     }
 
-    /// Writes the list of addresses of a port, as far as they have a place.
-    fn write_list(&self, device: u32, addresses: &[IpAddr]) {
-        let (mut ipv4, mut ipv6) = by_version(addresses.iter().copied());
-        // The programs take no frame from the unspecified address.
-        ipv4.resize(IPV4_SOURCES, Ipv4Addr::UNSPECIFIED);
-        ipv6.resize(IPV6_SOURCES, Ipv6Addr::UNSPECIFIED);
-        let [first, second] = [ipv4[0], ipv4[1]].map(|address| u32::from_ne_bytes(address.octets()));
-        self.write(device, word::IPV4, pair(first, second));
-        for (n, address) in ipv6.iter().enumerate().take(IPV6_SOURCES) {
-            let bytes = address.octets();
-            let [first, second] = [0, 8].map(|at| u64::from_ne_bytes(std::array::from_fn(|n| bytes[at + n])));
-            self.write(device, word::IPV6 + 2 * n, first);
-            self.write(device, word::IPV6 + 2 * n + 1, second);
-        }
+    fn read(&self, device: u32, word: usize) -> u64 {
+        let place = self.words.words().get(device as usize * PORT_WORDS + word);
+        place.map(|place| place.load(Ordering::Acquire)).unwrap_or_default()
     }
 
     fn write(&self, device: u32, word: usize, value: u64) {
@@ -390,9 +422,25 @@ impl FastDatapath for FastPath {
             }
         }
         let all = known.watches > 0;
-        known.ports.values().for_each(|port| self.tell(port, all));
-        self.tell_members(&known);
+        let promotions: Vec<_> = known.ports.values().filter_map(|port| self.tell(port, all)).collect();
+        self.promote(&promotions);
+        self.promote(&self.tell_members(&known).into_iter().collect::<Vec<_>>());
     }
+}
+
+/// The words of a list of addresses, as far as they have a place.
+fn address_words(addresses: impl Iterator<Item = IpAddr>) -> Vec<(usize, u64)> {
+    let (mut ipv4, mut ipv6) = by_version(addresses);
+    // The programs take no frame from the unspecified address.
+    ipv4.resize(IPV4_SOURCES, Ipv4Addr::UNSPECIFIED);
+    ipv6.resize(IPV6_SOURCES, Ipv6Addr::UNSPECIFIED);
+    let [first, second] = [ipv4[0], ipv4[1]].map(|address| u32::from_ne_bytes(address.octets()));
+    let halves = ipv6.iter().take(IPV6_SOURCES).flat_map(|address| {
+        let bytes = address.octets();
+        [0, 8].map(|at| u64::from_ne_bytes(std::array::from_fn(|n| bytes[at + n])))
+    });
+    let ipv6 = halves.enumerate().map(|(n, half)| (word::IPV6 + n, half));
+    iter::once((word::IPV4, pair(first, second))).chain(ipv6).collect()
 }
 
 fn pair(low: u32, high: u32) -> u64 {

@@ -2,7 +2,7 @@
 //! observer receives each step.
 
 use super::admission::{Admitted, Refusal, admit};
-use super::fdb::{Database, FdbKey, Learned};
+use super::fdb::{Database, FdbKey, Learned, Share, ShareTo};
 use super::ipvlan::uplinks::Entered;
 use super::ipvlan::{Head, UplinkCopy};
 use super::meter::{MeterTime, Metering};
@@ -108,7 +108,7 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
 }
 
 impl<const VLANS: bool> Forwarding<'_, VLANS> {
-    /// Chooses the egress of an admitted frame, and tells a fast datapath.
+    /// Chooses the egress of an admitted frame, and whether a fast datapath may forward the next ones.
     #[inline]
     fn choose_and_share<D: Database, O: Observer>(
         &self,
@@ -120,7 +120,7 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         let verdict = self.choose(admitted, fdb, outcome, observer);
         // The programs of a fast datapath know no VLANs.
         if !VLANS && fdb.is_shared() {
-            self.share(admitted, verdict, fdb, outcome);
+            outcome.share = self.share(admitted, verdict, outcome);
         }
         verdict
     }
@@ -158,25 +158,21 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
 
     /// A frame from a known station to another one, or to all: a fast datapath may forward the next ones.
     #[cold]
-    fn share<D: Database>(&self, admitted: &Admitted<'_>, verdict: Verdict, fdb: &D, outcome: &Outcome) {
+    fn share(&self, admitted: &Admitted<'_>, verdict: Verdict, outcome: &Outcome) -> Option<Share> {
         let is_known =
             matches!(outcome.learned, Some(Learned::Known | Learned::Static | Learned::Returned { .. }));
-        if !is_known || !outcome.is_sent() {
-            return;
-        }
         let [source, destination] =
             [admitted.ethernet.src(), admitted.ethernet.dst()].map(|mac| Self::key(admitted, mac));
-        match (verdict, outcome.class.destination) {
-            (Verdict::Forward(egress), _) => fdb.share([(source, self.ingress), (destination, egress)]),
-            // Which ports may send to a reserved group, depends on the port.
-            (Verdict::Flood, Destination::Group) => {}
-            (Verdict::Flood, _) if destination.mac.is_reserved() => {}
-            (Verdict::Flood, kind) => {
-                let is_flooded = || kind != Destination::Multicast || self.switch.mdb.floods_all();
-                fdb.share_flood((source, self.ingress), destination, &is_flooded);
-            }
-            _ => {}
-        }
+        let to = match (verdict, outcome.class.destination) {
+            _ if !is_known || !outcome.is_sent() => return None,
+            (Verdict::Forward(egress), _) => ShareTo::Station(egress),
+            (Verdict::Flood, Destination::Group) => return None,
+            // Who may send to a reserved group depends on the port.
+            (Verdict::Flood, _) if !destination.mac.is_reserved() => ShareTo::All,
+            _ => return None,
+        };
+        let share = Share { source: (source, self.ingress), destination: (destination, to) };
+        self.switch.fdb.would_share(&share, || self.switch.mdb.floods_all()).then_some(share)
     }
 
     /// The gateway's reply. There is none to a frame with a partial checksum, because no request may have one

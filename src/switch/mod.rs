@@ -256,6 +256,12 @@ impl Switch {
         self.fdb.share_with(Arc::clone(fast));
     }
 
+    /// Lets the second datapath forward such frames, if what was known of them still holds. It overtakes those that a worker
+    /// has not sent yet.
+    pub fn share(&self, share: &fdb::Share) {
+        self.fdb.share(share, || self.mdb.floods_all());
+    }
+
     /// The second datapath.
     pub fn fast_datapath(&self) -> Option<&Arc<dyn FastDatapath>> {
         self.fdb.shared_with()

@@ -1,7 +1,7 @@
 //! The outcome of a decision: everything that happens to a frame. Nothing about it is decided again elsewhere: workers,
 //! counters, mirrors, captures and traces read it.
 
-use super::fdb::Learned;
+use super::fdb::{Learned, Share};
 use super::ipvlan::{Head, UplinkCopy, Uplinks};
 use super::mirror::{CopyForm, MirrorCopy};
 use super::vlan::{Classified, VlanFault, Vlans};
@@ -132,6 +132,7 @@ pub struct Outcome {
     pub(super) learned: Option<Learned>,
     pub(super) fault: Option<Fault>,
     pub(super) punt: Option<Punt>,
+    pub(super) share: Option<Share>,
     pub(super) verdict: Verdict,
     pub(super) egress: Vec<Egress>,
     pub(super) segmented: Vec<Egress>,
@@ -151,6 +152,7 @@ impl Default for Outcome {
             learned: None,
             fault: None,
             punt: None,
+            share: None,
             verdict: Verdict::Drop(DropReason::IngressDown),
             egress: Vec::with_capacity(Ports::MAX),
             segmented: Vec::with_capacity(Ports::MAX),
@@ -170,6 +172,7 @@ impl Outcome {
     pub(super) fn begin(&mut self, ingress: PortId) {
         self.class = FrameClass { ingress, ..FrameClass::default() };
         (self.learned, self.fault, self.punt, self.segments) = (None, None, None, 0);
+        self.share = None;
         self.egress.clear();
         self.segmented.clear();
         self.refused.clear();
@@ -219,6 +222,12 @@ impl Outcome {
     /// Why control gets a copy, if it does.
     pub fn punt(&self) -> Option<Punt> {
         self.punt
+    }
+
+    /// What a fast datapath may forward from now on. See [`super::Switch::share`].
+    #[inline]
+    pub fn share(&self) -> Option<Share> {
+        self.share
     }
 
     /// In short.

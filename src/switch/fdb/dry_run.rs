@@ -11,10 +11,6 @@ pub trait Database {
     fn lookup(&self, now: Tick, key: FdbKey) -> Option<PortId>;
     /// Whether entries are shared with a fast datapath.
     fn is_shared(&self) -> bool;
-    /// Shares the entries of two stations.
-    fn share(&self, stations: [(FdbKey, PortId); 2]);
-    /// Shares the entry of a station, and an address whose frames are flooded: see [`Fdb::share_flood`].
-    fn share_flood(&self, source: (FdbKey, PortId), destination: FdbKey, is_flooded: &dyn Fn() -> bool);
 }
 
 impl Database for &Fdb {
@@ -31,18 +27,6 @@ impl Database for &Fdb {
     #[inline]
     fn is_shared(&self) -> bool {
         self.shared_with().is_some()
-    }
-
-    fn share(&self, stations: [(FdbKey, PortId); 2]) {
-        if let Some(fast) = self.shared_with() {
-            self.share_pair(&**fast, stations);
-        }
-    }
-
-    fn share_flood(&self, source: (FdbKey, PortId), destination: FdbKey, is_flooded: &dyn Fn() -> bool) {
-        if let Some(fast) = self.shared_with() {
-            Fdb::share_flood(self, &**fast, source, destination, is_flooded);
-        }
     }
 }
 
@@ -92,8 +76,4 @@ impl Database for DryRun<'_> {
     fn is_shared(&self) -> bool {
         false
     }
-
-    fn share(&self, _: [(FdbKey, PortId); 2]) {}
-
-    fn share_flood(&self, _: (FdbKey, PortId), _: FdbKey, _: &dyn Fn() -> bool) {}
 }

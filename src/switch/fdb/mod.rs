@@ -47,6 +47,8 @@ pub use self::entry::{FdbEntry, FdbError, FdbKey, FdbKind, FdbState, Learned};
 pub(super) use self::hash::Hash;
 use self::shares::Shares;
 use self::sharing::Flooded;
+pub use self::sharing::Share;
+pub(super) use self::sharing::ShareTo;
 pub use self::stations::{BUCKET_WORDS, BucketHash, FLOOD, Stations, TICK_SHIFT, WAYS, station_key};
 use self::table::{NIL, SlotValue, Table};
 use self::value::Value;

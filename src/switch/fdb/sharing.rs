@@ -11,6 +11,30 @@ use super::{FLOOD, Fdb, FdbKey, Stations};
 use crate::switch::{FastDatapath, PortId, Tick};
 use crate::wire::Mac;
 
+/// Frames that a fast datapath may forward: from a known station to another one, or to all ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    pub(in crate::switch) source: (FdbKey, PortId),
+    pub(in crate::switch) destination: (FdbKey, ShareTo),
+}
+
+impl Share {
+    /// Whether frames for all ports still are. `floods_groups`: those to a group go to all ports.
+    fn is_flooded(&self, floods_groups: impl Fn() -> bool) -> bool {
+        let (destination, _) = self.destination;
+        !destination.mac.is_group() || destination.mac == Mac::BROADCAST || floods_groups()
+    }
+}
+
+/// Where they go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::switch) enum ShareTo {
+    /// To this port.
+    Station(PortId),
+    /// To all ports.
+    All,
+}
+
 /// The addresses whose frames a fast datapath floods, except the broadcast address. Whoever sends to many addresses takes
 /// the places of the oldest ones only.
 #[derive(Debug)]
@@ -63,53 +87,53 @@ impl Fdb {
         self.fast.get()
     }
 
-    /// Two known stations exchange frames: the fast datapath may forward them.
-    pub(super) fn share_pair(&self, fast: &dyn FastDatapath, stations: [(FdbKey, PortId); 2]) {
-        if stations.iter().all(|(_, port)| fast.device(*port).is_some()) {
-            stations.into_iter().for_each(|(key, port)| self.share_station(fast, key, port));
-        }
+    /// Whether the fast datapath could forward such frames, and does not yet.
+    pub(in crate::switch) fn would_share(&self, share: &Share, floods_groups: impl Fn() -> bool) -> bool {
+        let Some(fast) = self.fast.get() else { return false };
+        let is_missing = |(key, device)| {
+            let known = fast.stations().device(key);
+            known != Some(device) && (known.is_some() || fast.stations().has_room(key))
+        };
+        let Share { source: (source, ingress), destination: (destination, to) } = *share;
+        let to = match to {
+            ShareTo::Station(port) => fast.device(port),
+            ShareTo::All => share.is_flooded(floods_groups).then_some(FLOOD),
+        };
+        let (Some(from), Some(to)) = (fast.device(ingress), to) else { return false };
+        [(source, from), (destination, to)].into_iter().any(is_missing)
     }
 
-    fn share_station(&self, fast: &dyn FastDatapath, key: FdbKey, port: PortId) {
-        let Some(device) = fast.device(port) else { return };
-        let shared = fast.stations().device(key);
-        if shared == Some(device) || shared.is_none() && !fast.stations().has_room(key) {
+    /// Lets the fast datapath forward such frames from now on, if what was known of them still holds.
+    pub(in crate::switch) fn share(&self, share: &Share, floods_groups: impl Fn() -> bool) {
+        if !self.would_share(share, &floods_groups) {
             return;
         }
-        let _writer = self.lock();
-        let is_there = |value: &super::SlotValue| !value.value.is_free() && value.value.port() == port;
-        if let Some(device) = fast.device(port)
-            && self.find_locked(key.pack()).is_some_and(|found| is_there(&found))
-        {
-            fast.stations().insert(key, device);
-        }
-    }
-
-    /// A known station sends to an address that is flooded: the fast datapath may flood its frames. `is_flooded` says whether
-    /// it still is, as far as the database does not know.
-    pub(super) fn share_flood(
-        &self,
-        fast: &dyn FastDatapath,
-        (source, port): (FdbKey, PortId),
-        destination: FdbKey,
-        is_flooded: &dyn Fn() -> bool,
-    ) {
-        let stations = fast.stations();
-        if fast.device(port).is_none() {
-            return;
-        }
-        self.share_station(fast, source, port);
-        if stations.device(destination) == Some(FLOOD) || !stations.has_room(destination) || !is_flooded() {
-            return;
-        }
-        let mut writer = self.lock();
-        if self.find_locked(destination.pack()).is_none() && is_flooded() {
-            writer.flooded.add(stations, destination);
+        let (Some(fast), mut writer) = (self.fast.get(), self.lock()) else { return };
+        let share_station = |key: FdbKey, port| {
+            let found = self.find_locked(key.pack()).filter(|found| !found.value.is_free());
+            if let Some(device) = fast.device(port)
+                && found.is_some_and(|found| found.value.port() == port)
+                && fast.stations().device(key) != Some(device)
+            {
+                fast.stations().insert(key, device);
+            }
+        };
+        let Share { source: (source, ingress), destination: (destination, to) } = *share;
+        share_station(source, ingress);
+        match to {
+            ShareTo::Station(port) => share_station(destination, port),
+            ShareTo::All => {
+                let is_known = self.find_locked(destination.pack()).is_some();
+                let is_shared = fast.stations().device(destination) == Some(FLOOD);
+                if !is_known && !is_shared && share.is_flooded(floods_groups) {
+                    writer.flooded.add(fast.stations(), destination);
+                }
+            }
         }
     }
 
     /// Groups have members from now on, so the fast datapath does not flood their frames. The caller has changed what
-    /// `is_flooded` of [`Fdb::share_flood`] says.
+    /// `floods_groups` of [`Fdb::share`] says.
     pub(in crate::switch) fn unshare_groups(&self) {
         if let Some(fast) = self.fast.get() {
             self.lock().flooded.remove(fast.stations(), |key| key.mac.is_group());

@@ -129,6 +129,17 @@ impl Stations {
         }
     }
 
+    /// Removes all stations behind these devices. Another thread may change the table meanwhile: what it puts into a place that
+    /// is being removed is removed too.
+    pub fn remove_all(&self, of: impl Fn(u32) -> bool) {
+        for bucket in (*self.memory).as_ref().chunks_exact(BUCKET_WORDS) {
+            let (keys, values) = bucket.split_at(WAYS);
+            let used = keys.iter().zip(values).filter(|(key, _)| key.load(Ordering::Relaxed) != 0);
+            let theirs = used.filter(|(_, value)| of(device_of(value.load(Ordering::Acquire))));
+            theirs.for_each(|(key, _)| key.store(0, Ordering::Release));
+        }
+    }
+
     /// Removes a station. One thread at a time.
     pub fn remove(&self, key: FdbKey) {
         let key = station_key(key);
@@ -175,6 +186,13 @@ mod tests {
         assert_eq!((table.device(key(1)), table.last_seen(key(1))), (Some(3), None));
         assert!(table.insert(key(1), 4));
         assert_eq!(table.device(key(1)), Some(4));
+        assert!(table.insert(key(2), 4));
+        table.remove_all(|device| device == 5);
+        assert_eq!([key(1), key(2)].map(|key| table.device(key)), [Some(4); 2]);
+        assert!(table.insert(FdbKey { vlan: 7, ..key(1) }, 5));
+        table.remove_all(|device| device == 4);
+        assert_eq!([key(1), key(2)].map(|key| table.device(key)), [None; 2]);
+        assert!(table.insert(key(1), 4));
         table.remove(key(1));
         assert_eq!(table.device(key(1)), None);
         assert_eq!(table.device(FdbKey { vlan: 7, ..key(1) }), Some(5));
