@@ -42,7 +42,7 @@ pub enum NoFlood {
     Slow(Slow),
     /// Not each flood goes to it, or its own do too.
     Flags,
-    /// The programs know the first [`FLOOD_PORTS`] only.
+    /// The programs flood to the first 64 ports only.
     TooMany,
 }
 

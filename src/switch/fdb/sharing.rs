@@ -37,14 +37,8 @@ pub(in crate::switch) enum ShareTo {
 
 /// The addresses whose frames a fast datapath floods, except the broadcast address. Whoever sends to many addresses takes
 /// the places of the oldest ones only.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Flooded(VecDeque<FdbKey>);
-
-impl Default for Flooded {
-    fn default() -> Flooded {
-        Flooded(VecDeque::with_capacity(Flooded::MAX))
-    }
-}
 
 impl Flooded {
     /// The most of them.
@@ -78,6 +72,7 @@ impl Flooded {
 impl Fdb {
     /// Shares entries with this datapath from now on.
     pub(in crate::switch) fn share_with(&self, fast: Arc<dyn FastDatapath>) {
+        self.lock().flooded.0.reserve(Flooded::MAX);
         let _ = self.fast.set(fast);
     }
 
