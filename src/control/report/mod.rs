@@ -10,6 +10,7 @@ mod impairment;
 mod limit;
 mod mdb;
 mod mirror;
+mod new_port;
 mod port;
 mod stats;
 mod status;
@@ -32,9 +33,9 @@ pub use self::mdb::{
     NewMdbEntry,
 };
 pub use self::mirror::{MirrorQuery, MirrorReport, NewMirror, PortMirroring};
+pub use self::new_port::{AddedPort, NewPort, NewSocket, SocketType};
 pub use self::port::{
-    AddedPort, AdminState, BridgePort, EdgeSetting, NewPort, NewSocket, PortBlock, PortKind, PortReport,
-    PortSettings, SocketType, Throttled,
+    AdminState, BridgePort, EdgeSetting, PortBlock, PortKind, PortReport, PortSettings, Throttled,
 };
 pub use self::stats::{DELETED, PortStats};
 pub use self::status::{GatewayReport, Health, Status, SwitchSettings, SwitchState, VlanGatewayReport};
