@@ -111,6 +111,7 @@ fn port(number: u16) -> PortSpec {
         txqueuelen: Some(512),
         offload: true,
         queues: 2,
+        unmanaged: false,
     }
 }
 

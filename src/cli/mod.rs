@@ -6,6 +6,7 @@
 //! ends the program quietly.
 
 mod bench;
+mod caller_netns;
 mod capture;
 mod complete;
 mod completions;

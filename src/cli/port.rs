@@ -17,6 +17,7 @@ use crate::switch::mdb;
 use crate::sys::ethtool;
 use crate::wire::Mac;
 
+use super::caller_netns::caller_netns;
 use super::complete;
 use super::error::CliError;
 use super::handover::ForeignNetns;
@@ -65,6 +66,11 @@ struct PortAdd {
     /// Attach an existing network namespace: a name of `ip netns`, a path, or a process ID
     #[arg(long, value_name = "NAME|PATH|PID")]
     netns: Option<String>,
+    /// Create the device for another program, such as a container engine, which moves and configures it: down, without
+    /// addresses and routes, in the namespace --netns [default: that of this command]. --ip is then what that program
+    /// assigns, for --guard
+    #[arg(long, conflicts_with_all = ["device", "tap", "socket", "shared_netns"])]
+    unmanaged: bool,
     /// Attach an existing device of the switch's network namespace: a network card, the end of a veth pair, a macvtap.
     /// With it, --mac and --ip are those of the host behind it, for --guard
     #[arg(long, value_name = "NAME", conflicts_with_all = ["netns", "ifname", "mtu", "shared_netns"],
@@ -97,7 +103,7 @@ struct PortAdd {
     /// MAC address of the device [default: the switch's MAC prefix and the port's number]
     #[arg(long)]
     mac: Option<Mac>,
-    /// Name of the device in the container [default: eth0]
+    /// Name of the device in the container [default: eth0; of an unmanaged one `us` and the digits of its MAC address]
     #[arg(long)]
     ifname: Option<String>,
     /// Disable checksum and segmentation offload (TSO/USO)
@@ -112,7 +118,7 @@ struct PortAdd {
     /// Allow a second port in a namespace that already has one of this switch
     #[arg(long)]
     shared_netns: bool,
-    /// Drop frames whose addresses are not the port's [default: as the switch; off with --netns, --device, --tap, --socket]
+    /// Drop frames whose addresses are not the port's [default: as the switch; off with --netns, --unmanaged, --device, --tap, --socket]
     #[arg(long, value_parser = OnOff, num_args = 0..=1, require_equals = true, default_missing_value = "on")]
     guard: Option<bool>,
     #[command(flatten)]
@@ -196,9 +202,15 @@ impl PortShow {
 
 impl PortAdd {
     fn run(self) -> Result<(), CliError> {
+        let client = self.target.client()?;
+        let netns = match self.netns {
+            None if self.unmanaged => caller_netns(&client)?,
+            named => named.map(netns).transpose()?,
+        };
         let asked = NewPort {
             name: self.port,
-            netns: self.netns.map(netns).transpose()?,
+            netns,
+            unmanaged: self.unmanaged,
             device: self.device,
             tap: self.tap,
             socket: self
@@ -216,7 +228,6 @@ impl PortAdd {
             vlan: self.vlans.into(),
             uplink_mode: self.uplink_mode,
         };
-        let client = self.target.client()?;
         let foreign =
             asked.netns.as_deref().map(|netns| ForeignNetns::find(netns, &client)).transpose()?.flatten();
         let made: AddedPort = match foreign {
@@ -313,6 +324,10 @@ fn remarks(ports: &[PortReport]) -> String {
         ports.iter().filter_map(|port| Some(format!("{}: {}\n", port.ifname, port.mirroring.describe()?)));
     let uplinks = ports.iter().filter_map(|port| Some(uplink(&port.ifname, port.uplink.as_ref()?)));
     // Other devices never are.
+    let unmanaged = ports
+        .iter()
+        .filter(|port| port.unmanaged)
+        .map(|port| format!("{}: another program configures the device\n", port.ifname));
     let slow = ports.iter().filter(|port| port.kind == PortKind::Tap);
     let slow = slow
         .filter_map(|port| Some(format!("{}: not in the fast path: {}\n", port.ifname, port.slow.as_ref()?)));
@@ -323,7 +338,7 @@ fn remarks(ports: &[PortReport]) -> String {
         )
     });
     let settings = settings.chain(limits).chain(rates).chain(impairments).chain(mirrors).chain(uplinks);
-    settings.chain(slow).chain(faults).chain(offloads).chain(polled).collect()
+    settings.chain(unmanaged).chain(slow).chain(faults).chain(offloads).chain(polled).collect()
 }
 
 /// The hosts that the network behind an uplink knows.

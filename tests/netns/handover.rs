@@ -84,6 +84,27 @@ fn attaches_and_detaches(start: &str) {
     before.assert_same(&host);
 }
 
+/// Its engine, in the same namespaces, configures the device.
+#[test]
+fn creates_unmanaged_device_for_an_engine_of_the_same_user() {
+    let host = host_with_public_tun();
+    let container = UserContainer::start(&host);
+    run_as_user(&host, "uswitch start --detach --ports 1").ok();
+    let pid = &container.pid;
+    run_as_user(&host, &format!("uswitch port add web --unmanaged --netns {pid} --ifname lan0")).ok();
+    assert!(container.run("ip -br link show lan0").contains(" DOWN "));
+    container.run("ip link set lan0 name eth0");
+    container.run("ip address add 172.16.0.50/24 dev eth0");
+    container.run("ip link set eth0 up");
+    container.run(&format!("ping -n -c 1 -W 5 {}", v4(1)));
+    wait_until("the port follows the name", || port(&host, "web")["link"] == "eth0");
+    // The default namespace, that of the user's shell, is the machine's.
+    let said = run_as_user(&host, "uswitch port add lab --unmanaged").fails();
+    assert!(said.contains("belongs to the machine") && said.trim().lines().count() == 1, "{said}");
+    run_as_user(&host, "uswitch port del web").ok();
+    wait_until("the device is removed", || !container.has_device("eth0"));
+}
+
 #[test]
 fn attaches_container_of_the_same_user() {
     attaches_and_detaches("");

@@ -60,6 +60,7 @@ mod terminal;
 mod throttling;
 mod trace;
 mod traffic;
+mod unmanaged_ports;
 mod uplinks;
 mod visibility;
 mod vlan_routing;

@@ -20,22 +20,27 @@ pub struct NewPort {
     /// An existing network namespace: a name that `ip netns` knows, an absolute path, or a process ID
     /// [default: a new container].
     pub netns: Option<String>,
-    /// An existing device of the switch's network namespace. It excludes `netns`, `ifname`, `mtu` and `shared_netns`;
+    /// An existing device of the switch's network namespace. It excludes `netns`, `unmanaged`, `ifname`, `mtu` and
+    /// `shared_netns`;
     /// `ip` and `mac` are then those of the host behind it, for the guard [default: none].
     pub device: Option<String>,
     /// An existing TAP device of the switch's network namespace. If no program has it open, the switch opens it. The rest is
     /// as with `device` [default: none].
     pub tap: Option<String>,
-    /// A Unix socket. It excludes `netns`, `device`, `tap`, `ifname` and `shared_netns`; `ip` and `mac` are as with `device`
+    /// A Unix socket. It excludes `netns`, `unmanaged`, `device`, `tap`, `ifname` and `shared_netns`; `ip` and `mac` are as with `device`
     /// [default: none].
     pub socket: Option<NewSocket>,
+    /// Whether another program, such as a container engine, moves and configures the device. It is created in `netns`
+    /// [default: the switch's network namespace] and stays down, without addresses and routes. The port follows it to other
+    /// namespaces. `ip` is then what that program assigns, for the guard [default: none].
+    pub unmanaged: bool,
     /// Addresses with prefix lengths; `[]` for none [default: the next free one in each subnet].
     #[schema(value_type = Option<Vec<String>>)]
     pub ip: Option<Vec<IpNet>>,
     /// MAC address of the device [default: the switch's MAC prefix and the port's number].
     #[schema(value_type = Option<String>)]
     pub mac: Option<Mac>,
-    /// Name of the device [default: eth0].
+    /// Name of the device [default: eth0; of an unmanaged one `us` and the digits of its MAC address].
     pub ifname: Option<String>,
     /// Whether to enable checksum and segmentation offload [default: as the switch].
     pub offload: Option<bool>,
@@ -46,7 +51,7 @@ pub struct NewPort {
     pub replace: bool,
     /// Whether `netns` may have another port of this switch.
     pub shared_netns: bool,
-    /// Whether the guard is on [default: as the switch; off with `netns`, `device`, `tap` and `socket`].
+    /// Whether the guard is on [default: as the switch; off with `netns`, `unmanaged`, `device`, `tap` and `socket`].
     pub guard: Option<bool>,
     /// Its VLANs, on a switch that filters them [default: the default PVID].
     pub vlan: Option<PortVlans>,

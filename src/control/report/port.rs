@@ -60,6 +60,9 @@ pub struct PortReport {
     /// What the port leads to.
     #[serde(default)]
     pub kind: PortKind,
+    /// Whether another program moves and configures the device.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unmanaged: bool,
     /// Whether checksum and segmentation offload are enabled.
     pub offload: bool,
     /// The offloads that the device uses for the frames that it sends, as `ethtool -k` names them: `tx-checksumming`,
@@ -383,6 +386,7 @@ impl PortReport {
             netns: None,
             netns_ino: None,
             kind: PortKind::Tap,
+            unmanaged: false,
             offload: true,
             offloads: Vec::new(),
             source_guard: true,

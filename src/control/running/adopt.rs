@@ -21,13 +21,13 @@ impl<M: HostNetwork> Running<M> {
     pub(super) fn plan_port(&self, asked: &NewPort, netns: &Netns) -> Result<PlannedPort, RunError> {
         let plan = PortPlan::new(&self.config, &self.ports, asked.clone())?;
         self.check_sharing(&plan, asked.shared_netns, &self.network.devices_sharing(netns)?)?;
-        let PortPlan { name, attachment, .. } = plan;
+        let PortPlan { name, attachment, assigned, .. } = plan;
         let Attachment::Tap(spec @ PortSpec { netns: PortNetns::Existing(_), .. }) = attachment else {
             return Err(RunError::BadNetns(asked.netns.clone().unwrap_or_default()));
         };
         let request = NewPort {
             name: Some(name),
-            ip: Some(spec.addresses.clone()),
+            ip: Some(assigned.map_or_else(|| spec.addresses.clone(), |assigned| assigned.addresses)),
             mac: spec.mac,
             ifname: Some(spec.ifname.clone()),
             offload: Some(spec.offload),

@@ -175,6 +175,7 @@ impl HostNetwork for FakeNetwork {
             txqueuelen: None,
             offload: config.offload,
             queues: 1,
+            unmanaged: false,
         };
         self.make("host", &spec)
     }
@@ -280,6 +281,7 @@ fn existing_device(ifname: &str) -> PortSpec {
         txqueuelen: None,
         offload: true,
         queues: 1,
+        unmanaged: false,
     }
 }
 

@@ -30,6 +30,7 @@ mod guard;
 mod history;
 mod host_network;
 mod host_ports;
+mod link_state;
 mod live_trace;
 mod loops;
 mod mirror;

@@ -60,6 +60,7 @@ impl PortPlan {
             txqueuelen: config.txqueuelen,
             offload: config.offload,
             queues: config.workers,
+            unmanaged: false,
         };
         let guard = guard::is_on(config, &name, None, false);
         Ok(PortPlan::tap(name, n, spec, (guard, vlans)))
@@ -80,16 +81,17 @@ impl PortPlan {
 
     /// A port with a new TAP device, which replaces no other.
     fn tap(name: String, number: u16, spec: PortSpec, (guard, vlans): (bool, Option<PortVlans>)) -> PortPlan {
-        let (offload, attachment) = (spec.offload, Attachment::Tap(spec));
+        let offload = spec.offload;
+        let (spec, assigned) = if spec.unmanaged { without_addresses(spec) } else { (spec, None) };
         PortPlan {
             name,
             guard,
             vlans,
             number: Some(number),
-            attachment,
+            attachment: Attachment::Tap(spec),
             offload,
             uplink_mode: UplinkMode::Bridge,
-            assigned: None,
+            assigned,
             replaced: Vec::new(),
         }
     }
@@ -123,7 +125,7 @@ impl PortPlan {
             (None, None, None) if request.uplink_mode == Some(UplinkMode::Ipvlan) => {
                 Err(UplinkError::NoDevice(request.name.unwrap_or_else(|| "a container".to_owned())).into())
             }
-            (None, None, None) => PortPlan::with_tap(config, ports, request),
+            (None, None, None) => PortPlan::with_tap(config, ports, &request),
         }
     }
 
@@ -158,20 +160,15 @@ impl PortPlan {
         })
     }
 
-    fn with_tap(config: &Config, ports: &PortTable, request: NewPort) -> Result<PortPlan, RunError> {
+    fn with_tap(config: &Config, ports: &PortTable, request: &NewPort) -> Result<PortPlan, RunError> {
         let netns = request.netns.as_deref().map(netns_path).transpose()?;
-        let name = match (&request.name, &netns) {
-            (Some(name), _) => name.clone(),
-            (None, Some(path)) => default_name(path),
-            (None, None) => config.container(free_number(config, &ports.values().collect::<Vec<_>>())),
-        };
+        let name = tap_name(config, ports, request, netns.as_deref());
         config::container_name(&name)?;
-        let (replaced, others) = split_replaced(ports, &name, &request);
+        let (replaced, others) = split_replaced(ports, &name, request);
         let former = replaced.iter().find(|port| port.name == name);
         let number = former.and_then(|former| former.number).unwrap_or_else(|| free_number(config, &others));
         check_name_is_free(&name, &others)?;
-        let ifname = request.ifname.unwrap_or_else(|| DEFAULT_DEVICE.to_owned());
-        config::device_name(&ifname)?;
+        request.ifname.as_deref().map_or(Ok(()), config::device_name)?;
         let vlans = vlans(config, &name, request.vlan.as_ref())?;
         let vlan = own_vlan(config, vlans.as_ref());
         let addresses = match (&request.ip, former) {
@@ -179,24 +176,57 @@ impl PortPlan {
             (None, Some(former)) if former.number.is_some() && fits(config, vlan, &former.assigned) => {
                 former.assigned.addresses.clone()
             }
+            (None, _) if request.unmanaged => Vec::new(),
             (None, _) => next_addresses(config, &others, number, vlan)?,
         };
         let mac = request.mac.or(former.and_then(|former| former.assigned.mac));
-        let guard = guard::is_on(config, &name, request.guard, netns.is_some());
+        let mac = check_mac(config, &others, mac.unwrap_or_else(|| config.mac_prefix.mac(number)))?;
+        let guard = guard::is_on(config, &name, request.guard, netns.is_some() || request.unmanaged);
         let spec = PortSpec {
-            netns: netns.map_or_else(|| PortNetns::New(name.clone()), PortNetns::Existing),
-            ifname,
-            mac: Some(check_mac(config, &others, mac.unwrap_or_else(|| config.mac_prefix.mac(number)))?),
+            netns: match netns {
+                Some(path) => PortNetns::Existing(path),
+                None if request.unmanaged => PortNetns::Host,
+                None => PortNetns::New(name.clone()),
+            },
+            ifname: device_name(request, mac),
+            mac: Some(mac),
             gateways: gateways(config, &addresses),
             mtu: request.mtu.map_or(Ok(config.mtu), |mtu| config::mtu(mtu, &addresses))?,
             addresses,
             txqueuelen: config.txqueuelen,
             offload: request.offload.unwrap_or(config.offload),
             queues: config.workers,
+            unmanaged: request.unmanaged,
         };
         let replaced = replaced.iter().map(|port| port.name.clone()).collect();
         Ok(PortPlan { replaced, ..PortPlan::tap(name, number, spec, (guard, vlans)) })
     }
+}
+
+/// The name of a port with a new device.
+fn tap_name(config: &Config, ports: &PortTable, request: &NewPort, netns: Option<&Path>) -> String {
+    match (&request.name, netns) {
+        (Some(name), _) => name.clone(),
+        // The namespace of an engine is not that of a container.
+        (None, Some(path)) if !request.unmanaged => default_name(path),
+        (None, _) => config.container(free_number(config, &ports.values().collect::<Vec<_>>())),
+    }
+}
+
+/// The name of the port's device. Another program moves an unmanaged one from a namespace that may have any devices, so by
+/// default it is named after its MAC address.
+fn device_name(request: &NewPort, mac: Mac) -> String {
+    match &request.ifname {
+        Some(ifname) => ifname.clone(),
+        None if request.unmanaged => format!("us{}", mac.to_string().replace(':', "")),
+        None => DEFAULT_DEVICE.to_owned(),
+    }
+}
+
+/// The device without its addresses, and those that another program should assign to it.
+fn without_addresses(spec: PortSpec) -> (PortSpec, Option<Assigned>) {
+    let assigned = Assigned { mac: spec.mac, addresses: spec.addresses };
+    (PortSpec { addresses: Vec::new(), gateways: Vec::new(), ..spec }, Some(assigned))
 }
 
 /// The VLANs of a new port: those of the request, or of the configuration file.
@@ -218,11 +248,12 @@ fn file_vlans(config: &Config, name: &str) -> Option<PortVlans> {
 
 /// Refuses the settings that a port with `chosen` does not have.
 fn refuse_others(request: &NewPort, chosen: &'static str) -> Result<(), RunError> {
-    let NewPort { netns, ifname, mtu, shared_netns, tap, socket, .. } = request;
+    let NewPort { netns, ifname, mtu, shared_netns, unmanaged, tap, socket, .. } = request;
     let given = [
         ("netns", netns.is_some()),
         ("ifname", ifname.is_some()),
         ("shared_netns", *shared_netns),
+        ("unmanaged", *unmanaged),
         // An existing device has its own MTU.
         ("mtu", mtu.is_some() && chosen != "socket"),
         ("tap", tap.is_some() && chosen != "tap"),

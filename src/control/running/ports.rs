@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use tracing::{info, warn};
 
 use super::guard::{self, PortGuard};
+use super::link_state::LinkState;
 use super::loops::LoopRecord;
 use super::{HOST, HostNetwork, PortPlan, PortUse, RunError, Running, plan};
 use crate::control::event::{DeviceAspect, EventType};
@@ -23,28 +24,6 @@ use crate::sys::netns::Netns;
 use crate::sys::queue::Framing;
 use crate::wire::Mac;
 
-/// The link state of a port's device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LinkState {
-    Up,
-    /// Up, without carrier: the cable is cut.
-    NoCarrier,
-    Down,
-    /// The device was deleted, and the workers have closed its queues.
-    Gone,
-}
-
-impl LinkState {
-    /// The state of a device that exists.
-    pub(super) fn of(up: bool, carrier: bool) -> LinkState {
-        match (up, carrier) {
-            (false, _) => LinkState::Down,
-            (true, false) => LinkState::NoCarrier,
-            (true, true) => LinkState::Up,
-        }
-    }
-}
-
 /// Control's record of one port.
 #[derive(Debug)]
 pub(crate) struct PortRecord {
@@ -59,6 +38,8 @@ pub(crate) struct PortRecord {
     /// Inode number of the device's namespace.
     pub(super) netns_ino: Option<u64>,
     pub(super) offload: bool,
+    /// Another program moves and configures the device.
+    pub(super) unmanaged: bool,
     /// It is on an existing device.
     pub(super) can_be_uplink: bool,
     /// Whether the guard checks its frames.
@@ -111,14 +92,14 @@ impl PortRecord {
         let can_be_uplink = matches!(plan.attachment, Attachment::Device { .. });
         let of_existing_tap = matches!(plan.attachment, Attachment::ExistingTap(_));
         let offload = plan.offload && !(of_existing_tap && is_plain);
-        // A socket has no peer yet.
-        let link = if kind == PortKind::Socket { LinkState::NoCarrier } else { LinkState::Up };
+        let link = LinkState::of_new(&plan.attachment, &device);
         // Where IPv6 is disabled, a TAP does not have all of the planned addresses.
         let of_device = || Assigned { mac: Some(device.mac), addresses: device.addresses.clone() };
         let assigned = plan.assigned.unwrap_or_else(of_device);
         PortRecord {
             name: plan.name,
             kind,
+            unmanaged: matches!(&plan.attachment, Attachment::Tap(spec) if spec.unmanaged),
             number: plan.number,
             can_be_uplink,
             guard: PortGuard::new(plan.guard, &assigned),
@@ -218,8 +199,8 @@ impl<M: HostNetwork> Running<M> {
     /// Adds the requested port.
     pub(super) fn add_port(&mut self, asked: NewPort) -> Result<AddedPort, RunError> {
         let there = match asked.netns.as_deref().map(plan::netns_path).transpose()? {
-            Some(path) => self.network.devices_in(&path)?,
-            None => Vec::new(),
+            Some(path) if !asked.unmanaged => self.network.devices_in(&path)?,
+            _ => Vec::new(),
         };
         let (id, notices) = self.add_planned(asked, &there, HostNetwork::add_port)?;
         self.announce(id);
@@ -264,9 +245,10 @@ impl<M: HostNetwork> Running<M> {
         let mut others = self.ports.values().filter(|port| there.contains(&port.device.id));
         let other = others.find(|port| !plan.replaced.contains(&port.name));
         match (&plan.attachment, other) {
-            (Attachment::Tap(PortSpec { netns: PortNetns::Existing(path), .. }), Some(other)) if !shared => {
-                Err(RunError::NetnsHasPort(path.display().to_string(), other.name.clone()))
-            }
+            (
+                Attachment::Tap(PortSpec { netns: PortNetns::Existing(path), unmanaged: false, .. }),
+                Some(other),
+            ) if !shared => Err(RunError::NetnsHasPort(path.display().to_string(), other.name.clone())),
             _ => Ok(()),
         }
     }

@@ -5,7 +5,8 @@ use std::time::SystemTime;
 
 use tracing::info;
 
-use super::ports::{LinkState, PortRecord};
+use super::link_state::LinkState;
+use super::ports::PortRecord;
 use super::totals;
 use super::{FdbPage, HostNetwork, Running};
 use crate::control::config::{VlanGateway, spanning_tree};
@@ -125,6 +126,7 @@ impl<M: HostNetwork> Running<M> {
             netns: device.netns.as_ref().map(|path| path.display().to_string()),
             netns_ino: port.netns_ino,
             kind: port.kind,
+            unmanaged: port.unmanaged,
             offload: port.offload,
             offloads: device.offloads.iter().map(ToString::to_string).collect(),
             source_guard: port.guard.enabled,

@@ -92,7 +92,11 @@ impl StagingNetns {
     ) -> Result<BuiltDevice, TopologyError> {
         let exists = |error: TopologyError| match &error {
             TopologyError::Netlink(netlink) if netlink.errno() == Some(libc::EEXIST) => {
-                TopologyError::HostDeviceExists(spec.ifname.clone())
+                let exists = match spec.unmanaged {
+                    true => TopologyError::HostIfnameExists,
+                    false => TopologyError::HostDeviceExists,
+                };
+                exists(spec.ifname.clone())
             }
             _ => error,
         };
@@ -209,6 +213,7 @@ fn configure(
     }
     let found = link::find(netlink, &spec.ifname)?;
     if spec.netns == PortNetns::Host
+        && !spec.unmanaged
         && let Err(error) = link::disable_autoconf(&spec.ifname)
     {
         notices.push(format!(

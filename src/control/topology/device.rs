@@ -63,6 +63,8 @@ pub struct PortSpec {
     pub offload: bool,
     /// Number of queues: one for each worker.
     pub queues: usize,
+    /// Leave the device down, in whatever namespace it is, for another program that moves and configures it.
+    pub unmanaged: bool,
 }
 
 /// Identifies a device while the switch runs. An interface index cannot: each namespace has its own.

@@ -90,6 +90,9 @@ pub enum TopologyError {
         "a device named '{0}' already exists on this host: choose another --name, or delete it with `ip link del {0}`"
     )]
     HostDeviceExists(String),
+    /// The host has a device with the name that another program's device should have.
+    #[error("a device named '{0}' already exists on this host: choose another --ifname")]
+    HostIfnameExists(String),
     /// The target namespace has a device with this name.
     #[error("a device named '{ifname}' already exists in {netns}: choose another --ifname", netns = .netns.display())]
     DeviceExists {

@@ -22,6 +22,7 @@ pub(crate) fn host_port(config: &Config, gateway: Mac) -> PortSpec {
         txqueuelen: config.txqueuelen,
         offload: config.offload,
         queues: config.workers,
+        unmanaged: false,
     }
 }
 

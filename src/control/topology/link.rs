@@ -207,8 +207,9 @@ pub(super) fn configure(ifindex: u32, spec: &PortSpec) -> Vec<NetlinkRequest> {
         settings = settings.txqueuelen(length);
     }
     let mac = spec.mac.map_or(String::new(), |mac| format!(" and MAC {mac}"));
-    let what = format!("set {name} up with MTU {}{mac}", spec.mtu);
-    let mut requests = vec![NetlinkRequest::change(what, set_link(settings.up()))];
+    let (settings, up) = if spec.unmanaged { (settings, "") } else { (settings.up(), "up with ") };
+    let what = format!("set {name} {up}MTU {}{mac}", spec.mtu);
+    let mut requests = vec![NetlinkRequest::change(what, set_link(settings))];
     for address in &spec.addresses {
         let what = format!("assign the address {address} to {name}");
         requests.push(NetlinkRequest::create(
@@ -370,6 +371,7 @@ mod tests {
             txqueuelen: None,
             offload: true,
             queues: 1,
+            unmanaged: false,
         }
     }
 

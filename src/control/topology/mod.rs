@@ -368,6 +368,10 @@ impl Topology {
             PortNetns::New(name) => build::in_new_netns(name, spec, &mut self.ledger, self.fast.as_mut()),
             PortNetns::Existing(path) => {
                 let netns = Netns::open(path)?;
+                if spec.unmanaged && netns.identity()?.is(&self.host_identity) {
+                    let on_host = PortSpec { netns: PortNetns::Host, ..spec.clone() };
+                    return self.staging.in_host_netns(&mut self.host, &on_host, self.fast.as_mut());
+                }
                 self.refuse_host(&netns, path)?;
                 self.staging.in_existing_netns(netns, path, spec, self.fast.as_mut())
             }
@@ -392,9 +396,10 @@ impl Topology {
         fast: Option<PortDevices>,
     ) -> Result<Device, TopologyError> {
         let netns = built.netns.as_ref().map(Netns::identity).transpose()?;
+        let path = netns.and(spec.netns.path());
         let created = built.made.is_some().then_some(netns).flatten();
         let handle = match self.other_end(fast)? {
-            Some(other) => DeviceHandle::Veth { path: spec.netns.path(), other },
+            Some(other) => DeviceHandle::Veth { path: path.clone(), other },
             None => DeviceHandle::of_tap(&built.tap, created)?,
         };
         let queues = u32::try_from(built.tap.queues.len()).unwrap_or(u32::MAX);
@@ -423,7 +428,7 @@ impl Topology {
             ifindex: built.link.ifindex,
             mac: built.link.mac,
             mtu: built.link.mtu,
-            netns: spec.netns.path(),
+            netns: path,
             addresses: built.addresses,
             offloads: built.offloads,
             queues: built.tap.queues,
