@@ -59,6 +59,7 @@ fn environment() -> Environment {
 
 fn config(ports: u16) -> Config {
     Config {
+        labels: std::collections::BTreeMap::new(),
         devices: Vec::new(),
         sockets: Vec::new(),
         vlans: VlanSettings::default(),

@@ -17,6 +17,7 @@ mod exec;
 mod fdb;
 mod handover;
 mod impair;
+mod labels;
 mod limit;
 mod log;
 mod ls;

@@ -23,6 +23,9 @@ pub(super) struct StartOptions {
     /// Name the containers PREFIX1, PREFIX2, ... [default: container]
     #[arg(long)]
     prefix: Option<String>,
+    /// Label of the switch; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    label: Vec<String>,
     /// Existing device of this network namespace that becomes a port; may be repeated
     #[arg(long, value_name = "NAME", add = ArgValueCompleter::new(complete::devices))]
     device: Vec<String>,
@@ -161,6 +164,7 @@ impl From<StartOptions> for Options {
             guard: typed.guard,
             loop_detection: typed.loop_detection,
             hub: typed.hub,
+            label: typed.label,
             device: typed.device,
             socket: typed.socket,
             mcast_snooping: typed.mcast_snooping,

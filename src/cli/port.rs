@@ -21,6 +21,7 @@ use super::caller_netns::caller_netns;
 use super::complete;
 use super::error::CliError;
 use super::handover::ForeignNetns;
+use super::labels::listed;
 use super::output::{self, joined, table};
 use super::port_set::PortSet;
 use super::target::{PortList, Target, check_ports};
@@ -49,6 +50,9 @@ struct PortShow {
     target: Target,
     #[command(flatten)]
     ports: PortList,
+    /// Only ports with this label
+    #[arg(long, value_name = "KEY[=VALUE]")]
+    label: Option<String>,
     /// Print JSON, as `bridge -j -d link show` does
     #[arg(long)]
     json: bool,
@@ -106,13 +110,16 @@ struct PortAdd {
     /// Name of the device in the container [default: eth0; of an unmanaged one `us` and the digits of its MAC address]
     #[arg(long)]
     ifname: Option<String>,
+    /// Label of the port; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = config::label)]
+    label: Vec<(String, String)>,
     /// Disable checksum and segmentation offload (TSO/USO)
     #[arg(long)]
     no_offload: bool,
     /// MTU of the device, 68 (1280 with IPv6) to 65521 [default: the switch's]
     #[arg(long, value_name = "BYTES")]
     mtu: Option<u64>,
-    /// Delete a port of this name first, and keep its addresses
+    /// Delete a port of this name first, and keep its addresses and labels
     #[arg(long)]
     replace: bool,
     /// Allow a second port in a namespace that already has one of this switch
@@ -195,7 +202,10 @@ fn port_address(text: &str) -> Result<PortAddress, String> {
 impl PortShow {
     fn run(self) -> Result<(), CliError> {
         let (mut ports, shown) = self.ports.list::<PortReport>(&self.target, "/v1/ports")?;
-        ports.retain(|port| shown.has(&port.ifname));
+        let is_selected = |port: &PortReport| {
+            self.label.as_ref().is_none_or(|label| config::has_label(&port.labels, label))
+        };
+        ports.retain(|port| shown.has(&port.ifname) && is_selected(port));
         if self.json { output::json(&ports) } else { output::print(&ports_table(&ports)) }
     }
 }
@@ -220,6 +230,7 @@ impl PortAdd {
             ip: addresses(&self.ip)?,
             mac: self.mac,
             ifname: self.ifname,
+            labels: self.label.into_iter().collect(),
             offload: self.no_offload.then_some(false),
             mtu: self.mtu,
             replace: self.replace,
@@ -323,14 +334,6 @@ fn remarks(ports: &[PortReport]) -> String {
     let mirrors =
         ports.iter().filter_map(|port| Some(format!("{}: {}\n", port.ifname, port.mirroring.describe()?)));
     let uplinks = ports.iter().filter_map(|port| Some(uplink(&port.ifname, port.uplink.as_ref()?)));
-    // Other devices never are.
-    let unmanaged = ports
-        .iter()
-        .filter(|port| port.unmanaged)
-        .map(|port| format!("{}: another program configures the device\n", port.ifname));
-    let slow = ports.iter().filter(|port| port.kind == PortKind::Tap);
-    let slow = slow
-        .filter_map(|port| Some(format!("{}: not in the fast path: {}\n", port.ifname, port.slow.as_ref()?)));
     let polled = ports.iter().filter(|port| port.polled && port.operstate != "NOTPRESENT").map(|port| {
         format!(
             "{}: changes of its link state, MTU and IP addresses are not visible to this switch\n",
@@ -338,7 +341,30 @@ fn remarks(ports: &[PortReport]) -> String {
         )
     });
     let settings = settings.chain(limits).chain(rates).chain(impairments).chain(mirrors).chain(uplinks);
-    settings.chain(unmanaged).chain(slow).chain(faults).chain(offloads).chain(polled).collect()
+    settings
+        .chain(labels(ports))
+        .chain(unmanaged(ports))
+        .chain(slow(ports))
+        .chain(faults)
+        .chain(offloads)
+        .chain(polled)
+        .collect()
+}
+
+/// Why ports are not in the fast path. Other devices never are.
+fn slow(ports: &[PortReport]) -> impl Iterator<Item = String> {
+    let own = ports.iter().filter(|port| port.kind == PortKind::Tap);
+    own.filter_map(|port| Some(format!("{}: not in the fast path: {}\n", port.ifname, port.slow.as_ref()?)))
+}
+
+fn labels(ports: &[PortReport]) -> impl Iterator<Item = String> {
+    let labelled = ports.iter().filter(|port| !port.labels.is_empty());
+    labelled.map(|port| format!("{}: labels {}\n", port.ifname, listed(&port.labels)))
+}
+
+fn unmanaged(ports: &[PortReport]) -> impl Iterator<Item = String> {
+    let unmanaged = ports.iter().filter(|port| port.unmanaged);
+    unmanaged.map(|port| format!("{}: another program configures the device\n", port.ifname))
 }
 
 /// The hosts that the network behind an uplink knows.

@@ -8,6 +8,7 @@ use crate::switch::{PortFlag, with_port_flags};
 use super::complete;
 use super::error::CliError;
 use super::impair::ImpairArgs;
+use super::labels::LabelArgs;
 use super::limit::LimitArgs;
 use super::output;
 use super::port::{port_name, ports_table};
@@ -16,7 +17,7 @@ use super::values::{OnOff, describe_on_off, mask, on_off};
 use super::vlan_args::VlanArgs;
 
 /// The options of which one is needed, without the flags.
-const SETTINGS: [&str; 30] = [
+const SETTINGS: [&str; 32] = [
     "up",
     "down",
     "guard",
@@ -47,6 +48,8 @@ const SETTINGS: [&str; 30] = [
     "corrupt",
     "rate",
     "no_impairment",
+    "label",
+    "no_label",
 ];
 
 /// Change settings of a port
@@ -111,6 +114,8 @@ pub(super) struct PortSet {
     limits: LimitArgs,
     #[command(flatten)]
     impairment: ImpairArgs,
+    #[command(flatten)]
+    labels: LabelArgs,
     /// MAC addresses that the network behind an existing device sees: with ipvlan one for all hosts of the switch
     #[arg(long, value_name = "MODE")]
     uplink_mode: Option<UplinkMode>,
@@ -159,6 +164,7 @@ impl PortSet {
             root_block: self.root_block,
             vlan: self.vlans.into(),
             uplink_mode: self.uplink_mode,
+            labels: self.labels.into(),
             limits: (&self.limits).into(),
             impairment: (&self.impairment).into(),
             ..PortSettings::default()

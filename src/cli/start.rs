@@ -176,9 +176,11 @@ fn next_steps(status: &Status, containers: &[&PortReport], program: &str) -> Str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::config::Labels;
     use crate::control::report::{GatewayReport, SwitchState};
     use crate::wire::Mac;
 
+    #[allow(clippy::too_many_lines, reason = "a line for each field")]
     fn status() -> Status {
         Status {
             name: "uswitch0".into(),
@@ -199,6 +201,7 @@ mod tests {
                 addresses: vec!["172.16.0.1".parse().unwrap()],
             },
             vlan_gateways: Vec::new(),
+            labels: Labels::new(),
             mac_prefix: "02:00:00:00".to_owned(),
             nat: false,
             internal: false,

@@ -3,6 +3,7 @@
 use crate::control::report::{Status, SwitchState, VlanGatewayReport};
 
 use super::error::CliError;
+use super::labels::listed;
 use super::output::{self, counted, duration, joined};
 use super::target::Target;
 
@@ -64,6 +65,10 @@ fn text(status: &Status) -> String {
         SwitchState::Running => String::new(),
         SwitchState::Degraded => format!("  {:<10} degraded: {}\n", "state", faults(status).join("; ")),
     };
+    let labels = match listed(&status.labels) {
+        none if none.is_empty() => none,
+        labels => format!("  {:<10} {labels}\n", "labels"),
+    };
     let lines = [
         ("up for", duration(status.uptime)),
         ("process", status.pid.to_string()),
@@ -80,7 +85,7 @@ fn text(status: &Status) -> String {
         ("lost", format!("{} worker notices, {} events", status.lost_notices, status.lost_events)),
     ];
     let line = |(what, value): (&str, String)| format!("  {what:<10} {value}\n");
-    format!("{}\n{state}", status.name) + &lines.map(line).concat() + &vlan_gateways(status)
+    format!("{}\n{state}{labels}", status.name) + &lines.map(line).concat() + &vlan_gateways(status)
 }
 
 /// A line for each VLAN with a gateway of its own.

@@ -22,6 +22,8 @@ pub struct Options {
     pub ports: Option<u64>,
     /// Name the containers PREFIX1, PREFIX2, ...
     pub prefix: Option<String>,
+    /// Label of the switch, KEY=VALUE; may be repeated.
+    pub label: Vec<String>,
     /// Existing device of this network namespace that becomes a port; may be repeated.
     pub device: Vec<String>,
     /// Unix socket that becomes a port: PATH, and then ,listen or ,type=TYPE or ,name=PORT or ,remote=PATH; may be repeated.
@@ -114,6 +116,7 @@ impl Options {
             name: self.name.or(other.name),
             ports: self.ports.or(other.ports),
             prefix: self.prefix.or(other.prefix),
+            label: if self.label.is_empty() { other.label } else { self.label },
             device: if self.device.is_empty() { other.device } else { self.device },
             socket: if self.socket.is_empty() { other.socket } else { self.socket },
             subnet: if self.subnet.is_empty() { other.subnet } else { self.subnet },

@@ -35,6 +35,7 @@ mod handover;
 mod harness;
 mod impairment;
 mod ipv6;
+mod labels;
 mod labs;
 mod layer2;
 mod lifecycle;

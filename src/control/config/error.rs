@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
+use super::labels::{LONGEST_KEY, LONGEST_VALUE, MOST_LABELS};
 use super::subnets::MOST_SUBNETS;
 use super::vlan_gateways::MOST_VLAN_GATEWAYS;
 use crate::control::addressing::ParseMacPrefixError;
@@ -158,6 +159,15 @@ pub enum InvalidValue {
     /// Not a prefix of MAC addresses.
     #[error(transparent)]
     MacPrefix(#[from] ParseMacPrefixError),
+    /// Not a label.
+    #[error(
+        "'{0}' is not a label: write KEY=VALUE, a key of up to {LONGEST_KEY} characters without blanks, and a value of up to \
+         {LONGEST_VALUE}"
+    )]
+    LabelSyntax(String),
+    /// More than the limit.
+    #[error("{0} labels are too many: give at most {MOST_LABELS}")]
+    TooManyLabels(usize),
     /// Options that need a gateway.
     #[error("'no-gateway' excludes 'gateway' and 'nat': give only one of them")]
     NoGateway,

@@ -1,6 +1,7 @@
 //! The checked configuration of a switch: every [`Config`] is valid.
 
 mod error;
+mod labels;
 mod mirrors;
 mod mtu;
 mod names;
@@ -23,6 +24,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use self::error::{ConfigError, InvalidValue};
+pub use self::labels::{LabelChanges, Labels, changed_labels, check_labels, has_label, label};
 pub use self::mirrors::mirror;
 pub use self::mtu::{LARGEST_MTU, SMALLEST_MTU, SMALLEST_MTU_V6, mtu};
 pub use self::names::{
@@ -82,6 +84,8 @@ pub struct Config {
     pub ports: u16,
     /// Containers are `<prefix>1`, `<prefix>2`, ...
     pub prefix: String,
+    /// Labels of the switch.
+    pub labels: Labels,
     /// Existing devices that become ports, with their own names.
     pub devices: Vec<String>,
     /// Sockets that become ports.
@@ -233,6 +237,7 @@ impl Options {
             "name" => self.name.is_some(),
             "ports" => self.ports.is_some(),
             "prefix" => self.prefix.is_some(),
+            "label" => !self.label.is_empty(),
             "device" => !self.device.is_empty(),
             "socket" => !self.socket.is_empty(),
             "subnet" => !self.subnet.is_empty(),
@@ -288,6 +293,7 @@ fn check(options: Options) -> Checked<Config> {
         ports,
         prefix: prefix(options.prefix)?,
         choose,
+        labels: labels(&options.label)?,
         sockets: sockets::sockets(&options.socket, &options.device)?,
         devices: devices(options.device)?,
         nat,
@@ -377,6 +383,11 @@ fn vlans(options: &Options) -> Checked<VlanSettings> {
         protocol: options.vlan_protocol.unwrap_or_default(),
         default_pvid: Vid::new(default_pvid),
     })
+}
+
+fn labels(typed: &[String]) -> Checked<Labels> {
+    let labels = typed.iter().map(|text| label(text)).collect::<Result<Labels, _>>();
+    labels.and_then(|labels| check_labels(&labels).map(|()| labels)).map_err(|why| ("label", why))
 }
 
 fn txqueuelen(typed: Option<u64>) -> Checked<Option<u32>> {

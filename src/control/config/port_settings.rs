@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use super::{
-    Checked, FDB_MOST, InvalidValue, container_name, is_host_port, range_error, spanning_tree,
-    vlan_of_host_port,
+    Checked, FDB_MOST, InvalidValue, Labels, changed_labels, container_name, is_host_port, range_error,
+    spanning_tree, vlan_of_host_port,
 };
 use crate::control::report::{DirectionImpairment, PortLimit, PortSettings, PortVlans};
 use crate::switch::LimitKind;
@@ -23,6 +23,7 @@ pub fn port_settings(name: &str, settings: &PortSettings) -> Result<(), InvalidV
     if settings.vlan.is_some() && vlan_of_host_port(name).is_some() {
         return Err(InvalidValue::FixedVlan);
     }
+    changed_labels(&Labels::new(), &settings.labels)?;
     check_range(settings.fdb_max_learned, 0..=FDB_MOST)?;
     settings.vlan.as_ref().map_or(Ok(()), port_vlans)?;
     check_range(settings.group_fwd_mask, 0..=u64::from(u16::MAX))?;

@@ -35,7 +35,7 @@ pub use self::mdb::{
 pub use self::mirror::{MirrorQuery, MirrorReport, NewMirror, PortMirroring};
 pub use self::new_port::{AddedPort, NewPort, NewSocket, SocketType};
 pub use self::port::{
-    AdminState, BridgePort, EdgeSetting, PortBlock, PortKind, PortReport, PortSettings, Throttled,
+    AdminState, BridgePort, EdgeSetting, PortBlock, PortFilter, PortKind, PortReport, PortSettings, Throttled,
 };
 pub use self::stats::{DELETED, PortStats};
 pub use self::status::{GatewayReport, Health, Status, SwitchSettings, SwitchState, VlanGatewayReport};

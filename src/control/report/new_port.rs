@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::uplink::UplinkMode;
 use super::{PortReport, PortVlans};
+use crate::control::config::Labels;
 use crate::wire::Mac;
 
 /// A port to add.
@@ -42,12 +43,14 @@ pub struct NewPort {
     pub mac: Option<Mac>,
     /// Name of the device [default: eth0; of an unmanaged one `us` and the digits of its MAC address].
     pub ifname: Option<String>,
+    /// Labels, by their key: up to 32 [default: none].
+    pub labels: Labels,
     /// Whether to enable checksum and segmentation offload [default: as the switch].
     pub offload: Option<bool>,
     /// MTU in bytes [default: the switch's].
     pub mtu: Option<u64>,
     /// Whether to delete a port of this name first, and ports whose device is gone and that hold one of its addresses.
-    /// Number, addresses and MAC are then those of the port of this name, unless given.
+    /// Number, addresses, MAC and labels are then those of the port of this name, unless given.
     pub replace: bool,
     /// Whether `netns` may have another port of this switch.
     pub shared_netns: bool,

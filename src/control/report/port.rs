@@ -2,13 +2,14 @@
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::PortVlans;
 use super::impairment::PortImpairments;
 use super::limit::PortLimits;
 use super::mirror::PortMirroring;
 use super::uplink::{UplinkMode, UplinkReport};
+use crate::control::config::{LabelChanges, Labels};
 use crate::switch::{PortFlag, PortFlags, with_port_flags};
 use crate::wire::Mac;
 
@@ -74,6 +75,9 @@ pub struct PortReport {
     /// of the Linux bridge.)
     #[serde(default)]
     pub source_guard: bool,
+    /// Labels, by their key.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
     /// Most addresses that the port learns; 0: no limit.
     #[serde(default)]
     pub fdb_max_learned: u32,
@@ -127,6 +131,15 @@ impl PortReport {
             _ => None,
         }
     }
+}
+
+/// Which ports to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub struct PortFilter {
+    /// Those with this label, `KEY` or `KEY=VALUE`.
+    pub label: Option<String>,
 }
 
 /// What a port leads to.
@@ -274,6 +287,9 @@ pub struct PortSettings {
     /// and routes.
     #[serde(alias = "admin-state")]
     pub admin_state: Option<AdminState>,
+    /// Labels to add or to replace, by their key; `null` removes one.
+    #[schema(value_type = BTreeMap<String, Option<String>>)]
+    pub labels: LabelChanges,
     /// Most addresses that the port learns, up to 1048576; 0 ends the limit. Those that it has learned stay.
     #[serde(alias = "fdb-max-learned")]
     pub fdb_max_learned: Option<u64>,
@@ -390,6 +406,7 @@ impl PortReport {
             offload: true,
             offloads: Vec::new(),
             source_guard: true,
+            labels: Labels::new(),
             fdb_max_learned: 0,
             fdb_n_learned: 0,
             group_fwd_mask: 0,

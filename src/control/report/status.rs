@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::control::config::{LabelChanges, Labels};
 use crate::switch::Vid;
 use crate::wire::Mac;
 
@@ -98,6 +99,9 @@ pub struct Status {
     pub vlan_gateways: Vec<VlanGatewayReport>,
     /// The first four octets of the MAC addresses.
     pub mac_prefix: String,
+    /// Labels, by their key.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
     /// Whether traffic that leaves the host is masqueraded (NAT).
     pub nat: bool,
     /// Whether there is no host port.
@@ -170,4 +174,7 @@ pub struct VlanGatewayReport {
 pub struct SwitchSettings {
     /// Ageing time of learned addresses, in seconds: 1 to 1000000.
     pub ageing_time: Option<u64>,
+    /// Labels to add or to replace, by their key; `null` removes one.
+    #[schema(value_type = BTreeMap<String, Option<String>>)]
+    pub labels: LabelChanges,
 }

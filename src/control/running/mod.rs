@@ -30,6 +30,8 @@ mod guard;
 mod history;
 mod host_network;
 mod host_ports;
+#[cfg(test)]
+mod label_tests;
 mod link_state;
 mod live_trace;
 mod loops;

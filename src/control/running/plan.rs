@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::ports::{Assigned, PortRecord};
 use super::{HOST, InvalidValue, PortTable, RunError, UplinkError, VlanError, guard};
-use crate::control::config::VlanGateway;
+use crate::control::config::{Labels, VlanGateway};
 use crate::control::report::{NewPort, NewSocket, PortVlans, SocketType, UplinkMode};
 use crate::control::topology::{self, Attachment, PortNetns, PortSpec, SocketRole, SocketSpec, TapPortSpec};
 use crate::control::{Config, addressing, config};
@@ -21,6 +21,7 @@ use crate::wire::Mac;
 #[derive(Debug)]
 pub(super) struct PortPlan {
     pub(super) name: String,
+    pub(super) labels: Labels,
     /// Whether the guard is on.
     pub(super) guard: bool,
     /// Its VLANs; `None`: the default.
@@ -85,6 +86,7 @@ impl PortPlan {
         let (spec, assigned) = if spec.unmanaged { without_addresses(spec) } else { (spec, None) };
         PortPlan {
             name,
+            labels: Labels::new(),
             guard,
             vlans,
             number: Some(number),
@@ -97,7 +99,19 @@ impl PortPlan {
     }
 
     /// Checks the request against the existing ports, and fills in defaults.
-    pub(super) fn new(config: &Config, ports: &PortTable, request: NewPort) -> Result<PortPlan, RunError> {
+    pub(super) fn new(
+        config: &Config,
+        ports: &PortTable,
+        mut request: NewPort,
+    ) -> Result<PortPlan, RunError> {
+        let labels = std::mem::take(&mut request.labels);
+        config::check_labels(&labels)?;
+        let plan = PortPlan::without_labels(config, ports, request)?;
+        let former = ports.values().find(|port| port.name == plan.name && labels.is_empty());
+        Ok(PortPlan { labels: former.map_or(labels, |former| former.labels.clone()), ..plan })
+    }
+
+    fn without_labels(config: &Config, ports: &PortTable, request: NewPort) -> Result<PortPlan, RunError> {
         match (&request.device, &request.tap, &request.socket) {
             (Some(device), ..) => {
                 config::device_name(device)?;
@@ -148,6 +162,7 @@ impl PortPlan {
             return Err(RunError::NoGuardAddresses(name));
         }
         Ok(PortPlan {
+            labels: Labels::new(),
             guard,
             vlans: vlans(config, &name, request.vlan.as_ref())?,
             number: None,

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 use super::link_state::LinkState;
 use super::ports::PortRecord;
 use super::{HostNetwork, RunError, Running};
-use crate::control::config;
+use crate::control::config::{self, Labels};
 use crate::control::event::DeviceAspect;
 use crate::control::report::{AdminState, PortImpairments, PortKind, PortLimits, PortReport, PortSettings};
 use crate::datapath::Impairment;
@@ -22,7 +22,11 @@ impl<M: HostNetwork> Running<M> {
             self.check_filtering()?;
             self.check_host_port_joins(id, vlans.members().map(|(vid, _)| vid))?;
         }
+        let labels = config::changed_labels(&self.ports[&id].labels, &settings.labels)?;
         self.apply_port_settings(id, settings)?;
+        if let Some(record) = self.ports.get_mut(&id) {
+            record.labels = labels;
+        }
         Ok(self.port_report(id, &self.ports[&id]))
     }
 
@@ -67,10 +71,12 @@ impl<M: HostNetwork> Running<M> {
     }
 
     /// Applies the settings that the configuration file has for a new port. The guard, the VLANs and the mode of an uplink
-    /// have been set already, because a request takes precedence.
+    /// have been set already, because a request takes precedence, also for labels.
     pub(super) fn apply_file_settings(&mut self, id: PortId) -> Result<(), RunError> {
-        let name = &self.ports[&id].name;
-        let Some(settings) = self.config.port_settings.get(name) else { return Ok(()) };
+        let Some(record) = self.ports.get_mut(&id) else { return Ok(()) };
+        let Some(settings) = self.config.port_settings.get(&record.name) else { return Ok(()) };
+        let of_file = config::changed_labels(&Labels::new(), &settings.labels)?;
+        record.labels = of_file.into_iter().chain(std::mem::take(&mut record.labels)).collect();
         let settings = PortSettings { guard: None, vlan: None, uplink_mode: None, ..settings.clone() };
         self.apply_port_settings(id, &settings)
     }

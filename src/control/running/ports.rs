@@ -9,6 +9,7 @@ use super::guard::{self, PortGuard};
 use super::link_state::LinkState;
 use super::loops::LoopRecord;
 use super::{HOST, HostNetwork, PortPlan, PortUse, RunError, Running, plan};
+use crate::control::config::Labels;
 use crate::control::event::{DeviceAspect, EventType};
 use crate::control::report::{
     AddedPort, AdminState, NewPort, PortImpairments, PortKind, PortLimits, PortVlans, Throttled, UplinkMode,
@@ -42,6 +43,7 @@ pub(crate) struct PortRecord {
     pub(super) unmanaged: bool,
     /// It is on an existing device.
     pub(super) can_be_uplink: bool,
+    pub(super) labels: Labels,
     /// Whether the guard checks its frames.
     pub(super) guard: PortGuard,
     pub(super) link: LinkState,
@@ -98,6 +100,7 @@ impl PortRecord {
         let assigned = plan.assigned.unwrap_or_else(of_device);
         PortRecord {
             name: plan.name,
+            labels: plan.labels,
             kind,
             unmanaged: matches!(&plan.attachment, Attachment::Tap(spec) if spec.unmanaged),
             number: plan.number,

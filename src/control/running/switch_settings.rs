@@ -12,6 +12,7 @@ impl<M: HostNetwork> Running<M> {
     /// Changes settings of the switch. After an error nothing is changed.
     pub(super) fn set_switch(&mut self, settings: &SwitchSettings) -> Result<Status, RunError> {
         let ageing_time = settings.ageing_time.map(config::ageing_time).transpose()?;
+        self.config.labels = config::changed_labels(&self.config.labels, &settings.labels)?;
         if let Some(ageing_time) = ageing_time {
             self.set_ageing_time(ageing_time);
         }

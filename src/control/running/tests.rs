@@ -479,7 +479,7 @@ async fn flushes_entries_by_kind() {
 async fn ageing_time_changes_live() {
     let (fake, mut running) = running(config(|options| options.ageing_time = Some(100))).await;
     send_across(&fake, "container1", "container2", HOST_MAC);
-    let set = |seconds| SwitchSettings { ageing_time: Some(seconds) };
+    let set = |seconds| SwitchSettings { ageing_time: Some(seconds), ..SwitchSettings::default() };
     assert_eq!(running.set_switch(&set(1)).unwrap().ageing_time, 1);
     assert!(running.until(running.next_ageing) <= Duration::from_secs(1));
     for out_of_range in [0, 1_000_001] {

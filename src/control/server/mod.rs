@@ -9,6 +9,7 @@ mod error;
 mod extract;
 mod handover;
 mod listener;
+mod ports;
 mod stream;
 #[cfg(test)]
 mod stream_tests;
@@ -32,7 +33,7 @@ use utoipa_axum::routes;
 
 use connection::{Connection, SharedBody};
 use error::ApiError;
-use extract::{Body, Path, Query};
+use extract::{Body, Query};
 pub(crate) use handover::PROTOCOL as HANDOVER_PROTOCOL;
 pub(crate) use listener::{ApiSocket, Listener};
 
@@ -43,12 +44,12 @@ use super::event::{Event, EventFilter};
 use super::log::{Log, LogReport, NewLog};
 use super::metrics::{self as exposition, SharedMetrics};
 use super::report::{
-    AddedPort, ErrorCode, ErrorReport, FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, FlushReport,
-    Health, MdbEntryQuery, MdbReport, MirrorQuery, MirrorReport, NewFdbEntry, NewMdbEntry, NewMirror,
-    NewPort, NewVlan, PortReport, PortSettings, PortStats, PortVlansReport, Status, StopReport, StpReport,
-    SwitchSettings, SwitchState, VlanQuery, VlanStats,
+    ErrorCode, ErrorReport, FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, FlushReport, Health,
+    MdbEntryQuery, MdbReport, MirrorQuery, MirrorReport, NewFdbEntry, NewMdbEntry, NewMirror, NewVlan,
+    PortStats, PortVlansReport, Status, StopReport, StpReport, SwitchSettings, SwitchState, VlanQuery,
+    VlanStats,
 };
-use super::running::{Command, Handle, MirrorCommand, RunError};
+use super::running::{Command, Handle, MirrorCommand};
 use super::trace::{LiveTraceLine, Trace, TraceFilter, TraceRequest};
 
 /// The parts of the OpenAPI document that are not generated from routes.
@@ -73,9 +74,9 @@ pub(crate) fn router(
         .routes(routes!(openapi))
         .routes(routes!(status))
         .routes(routes!(health))
-        .routes(routes!(list_ports, add_port))
+        .routes(routes!(ports::list_ports, ports::add_port))
         .routes(routes!(handover::hand_over))
-        .routes(routes!(show_port, set_port, remove_port))
+        .routes(routes!(ports::show_port, ports::set_port, ports::remove_port))
         .routes(routes!(list_fdb, add_fdb, replace_fdb, remove_fdb))
         .routes(routes!(flush_fdb))
         .routes(routes!(show_mdb, add_mdb, remove_mdb))
@@ -161,59 +162,6 @@ async fn health(State(switch): State<Handle>) -> ApiResult<(StatusCode, Json<Hea
         SwitchState::Degraded => StatusCode::SERVICE_UNAVAILABLE,
     };
     Ok((code, Json(Health { state, stalled_workers, nat_fault })))
-}
-
-/// List all ports
-#[utoipa::path(get, path = "/v1/ports", responses((status = 200, body = [PortReport])))]
-async fn list_ports(State(switch): State<Handle>) -> ApiResult<Json<Vec<PortReport>>> {
-    Ok(Json(switch.request(Command::Ports).await?))
-}
-
-/// Add a port
-#[utoipa::path(post, path = "/v1/ports", request_body = NewPort, responses(
-    (status = 201, body = AddedPort),
-    (status = 400, body = ErrorReport),
-    (status = 409, body = ErrorReport),
-))]
-async fn add_port(
-    State(switch): State<Handle>,
-    Body(request): Body<NewPort>,
-) -> ApiResult<(StatusCode, Json<AddedPort>)> {
-    let made = switch.request(|reply| Command::AddPort(Box::new(request), reply)).await??;
-    Ok((StatusCode::CREATED, Json(made)))
-}
-
-/// Show a port
-#[utoipa::path(get, path = "/v1/ports/{name}", params(("name" = String, Path, description = "The port's name")),
-    responses((status = 200, body = PortReport), (status = 404, body = ErrorReport)))]
-async fn show_port(State(switch): State<Handle>, Path(name): Path) -> ApiResult<Json<PortReport>> {
-    let ports = switch.request(Command::Ports).await?;
-    let port = ports.into_iter().find(|port| port.ifname == name);
-    Ok(Json(port.ok_or(RunError::NoSuchPort(name))?))
-}
-
-/// Change settings of a port
-#[utoipa::path(patch, path = "/v1/ports/{name}", request_body = PortSettings,
-    params(("name" = String, Path, description = "The port's name")), responses(
-        (status = 200, body = PortReport),
-        (status = 400, body = ErrorReport),
-        (status = 404, body = ErrorReport),
-        (status = 409, body = ErrorReport),
-    ))]
-async fn set_port(
-    State(switch): State<Handle>,
-    Path(name): Path,
-    Body(settings): Body<PortSettings>,
-) -> ApiResult<Json<PortReport>> {
-    Ok(Json(switch.request(|reply| Command::SetPort(name, Box::new(settings), reply)).await??))
-}
-
-/// Delete a port, and its container if the switch created it
-#[utoipa::path(delete, path = "/v1/ports/{name}", params(("name" = String, Path, description = "The port's name")),
-    responses((status = 204), (status = 404, body = ErrorReport), (status = 409, body = ErrorReport)))]
-async fn remove_port(State(switch): State<Handle>, Path(name): Path) -> ApiResult<StatusCode> {
-    switch.request(|reply| Command::RemovePort(name, reply)).await??;
-    Ok(StatusCode::NO_CONTENT)
 }
 
 /// List entries of the forwarding database

@@ -19,6 +19,7 @@ use super::rows::{FdbOrder, PortOrder};
 use super::snapshot::Snapshot;
 use super::theme::Theme;
 use super::traffic::Activity;
+use crate::control::config::Labels;
 use crate::control::event::{Event, EventType};
 use crate::control::report::{
     FdbReport, GatewayReport, PortBlock, PortReport, PortStats, Status, SwitchState, Throttled,
@@ -79,6 +80,7 @@ fn status() -> Status {
         subnets: Vec::new(),
         gateway: GatewayReport { mac: mac(0), addresses: Vec::new() },
         vlan_gateways: Vec::new(),
+        labels: Labels::new(),
         mac_prefix: "02:de:a5:ad".to_owned(),
         nat: false,
         internal: false,
