@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use uswitch::switch::DropReason;
 
 /// From the lowest layer up. A layer may name only itself and the layers before it. `sys` is beside them.
-const LAYERS: [&str; 8] = ["wire", "switch", "fastpath", "datapath", "control", "bench", "tui", "cli"];
+const LAYERS: [&str; 9] =
+    ["wire", "switch", "fastpath", "datapath", "control", "engines", "bench", "tui", "cli"];
 
 /// Names that would give a pure layer a device, a clock or a thread.
 const IMPURE: &[&str] = &[
@@ -111,15 +112,22 @@ fn lower_layers_do_not_name_upper_ones() {
 /// It may use the types of `wire`, which are bytes and their names.
 #[test]
 fn sys_is_a_leaf() {
-    let others =
-        ["crate::switch", "crate::datapath", "crate::control", "crate::bench", "crate::tui", "crate::cli"];
+    let others = [
+        "crate::switch",
+        "crate::datapath",
+        "crate::control",
+        "crate::engines",
+        "crate::bench",
+        "crate::tui",
+        "crate::cli",
+    ];
     none_of(&others, "src/sys", "sys names a layer");
 }
 
 /// The command line adds advice about its own flags. `control` has no types of the command line, only the values.
 #[test]
 fn lower_layers_know_no_command_line() {
-    for layer in ["src/wire", "src/switch", "src/datapath", "src/sys", "src/control"] {
+    for layer in ["src/wire", "src/switch", "src/datapath", "src/sys", "src/control", "src/engines"] {
         none_of(&["clap"], layer, "types of the command line are in cli");
     }
     for layer in ["src/wire", "src/switch", "src/datapath", "src/sys"] {

@@ -59,6 +59,7 @@ fn help_lists_every_command() {
         "trace",
         "bench",
         "watch",
+        "cni",
         "completions",
         "man",
     ] {

@@ -41,7 +41,7 @@ fn name(command: &clap::Command) -> String {
 }
 
 /// Date of the last change of the pages.
-const DATE: &str = "2026-11-27";
+const DATE: &str = "2026-11-28";
 /// Longest line of text in the source of a page (mandoc(1), `-T lint`).
 const WIDTH: usize = 80;
 

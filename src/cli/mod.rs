@@ -8,6 +8,7 @@
 mod bench;
 mod caller_netns;
 mod capture;
+mod cni;
 mod complete;
 mod completions;
 mod doctor;
@@ -84,13 +85,14 @@ enum Command {
     Log(log::LogCommand),
     Doctor(doctor::DoctorCommand),
     Bench(bench::BenchCommand),
+    Cni(cni::CniCommand),
     Completions(completions::CompletionsCommand),
     Man(man::ManCommand),
 }
 
 /// Runs the program with these arguments.
 pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let args: Vec<OsString> = args.collect();
+    let args = cni::with_plugin_name(args.collect());
     let outcome = complete(&args).and_then(|completed| match completed {
         true => Ok(ExitCode::SUCCESS),
         false => parse(&args).map_or_else(|error| usage(&error, &args), |cli| cli.command.run()),
@@ -122,6 +124,7 @@ impl Command {
         match self {
             Command::Start(start) => return start.run(),
             Command::Exec(exec) => return exec.run(),
+            Command::Cni(cni) => return cni.run(),
             Command::Doctor(doctor) => return doctor.run(),
             Command::Stop(stop) => stop.run(),
             Command::Status(status) => status.run(),

@@ -1,4 +1,4 @@
-//! Runs the labs in docs/labs and the session in README.md as a reader does: it types each command after
+//! Runs the labs in docs/labs and the sessions in README.md and docs/cni.md as a reader does: it types each command after
 //! the previous one has shown the expected output.
 //!
 //! A `console` block has commands after `# ` (or `$ ` where root is not needed) with their output. An `sh`
@@ -45,6 +45,13 @@ fn run_readme(host: &Host, shell: &str) {
 /// Runs a page on a host, and checks that it cleans up.
 fn run_page(page: &str, text: &str, host: &Host, shell: &str) {
     let before = (HostSnapshot::of(host), processes(host));
+    type_page(page, text, host, shell);
+    before.0.assert_same(host);
+    assert_eq!(processes(host), before.1, "{page} leaves processes behind");
+}
+
+/// Types the commands of a page on a host.
+fn type_page(page: &str, text: &str, host: &Host, shell: &str) {
     let mut terminal = Terminal::on(host, shell);
     let mut macs = MacMapping::default();
     for step in page::steps(text) {
@@ -60,8 +67,6 @@ fn run_page(page: &str, text: &str, host: &Host, shell: &str) {
         );
     }
     terminal.close();
-    before.0.assert_same(host);
-    assert_eq!(processes(host), before.1, "{page} leaves processes behind");
 }
 
 /// Names of the processes, except zombies.
@@ -171,6 +176,32 @@ fn lab_8_vlans() {
 #[test]
 fn lab_9_multicast() {
     lab("9-multicast.md");
+}
+
+/// What a test host does not have: directories of its own for networks and plugins, and a cgroup file system.
+const PODMAN: &str = "
+mkdir -p /etc/cni/net.d
+mount -t tmpfs tmpfs /etc/cni/net.d
+mount -t tmpfs tmpfs /opt
+mount -t tmpfs tmpfs /sys/fs/cgroup
+echo '[containers]
+cgroups = \"disabled\"
+[engine]
+cgroup_manager = \"cgroupfs\"
+events_logger = \"file\"
+[network]
+network_backend = \"cni\"' > /run/containers.conf";
+
+#[test]
+fn session_with_podman_works() {
+    let host = Host::new();
+    host.sh(PODMAN).ok();
+    let before = host.sh("ip -br link; ls /run/netns").ok();
+    let text = page::part(&read("docs/cni.md"), "## A session with podman");
+    let shell = "env CONTAINERS_CONF=/run/containers.conf HOME=/run bash --norc";
+    // Podman keeps files of its own.
+    type_page("docs/cni.md", &text, &host, shell);
+    assert_eq!(host.sh("ip -br link; ls /run/netns").ok(), before);
 }
 
 /// Lab 3, because it changes the host most.

@@ -24,6 +24,7 @@ mod behaviour;
 mod bench;
 mod capture;
 mod carrier;
+mod cni;
 mod doctor;
 mod engines;
 mod events;

@@ -210,14 +210,14 @@ pub(super) fn configure(ifindex: u32, spec: &PortSpec) -> Vec<NetlinkRequest> {
     let (settings, up) = if spec.unmanaged { (settings, "") } else { (settings.up(), "up with ") };
     let what = format!("set {name} {up}MTU {}{mac}", spec.mtu);
     let mut requests = vec![NetlinkRequest::change(what, set_link(settings))];
-    for address in &spec.addresses {
-        let what = format!("assign the address {address} to {name}");
-        requests.push(NetlinkRequest::create(
-            what,
-            RouteNetlinkMessage::NewAddress(add_address(ifindex, address)),
-        ));
-    }
+    requests.extend(spec.addresses.iter().map(|address| assign_address(ifindex, name, address)));
     requests
+}
+
+/// Assigns an address to the device `name`.
+pub(super) fn assign_address(ifindex: u32, name: &str, address: &IpNet) -> NetlinkRequest {
+    let what = format!("assign the address {address} to {name}");
+    NetlinkRequest::create(what, RouteNetlinkMessage::NewAddress(add_address(ifindex, address)))
 }
 
 /// The default routes of a port: one for each address family of which it has an address and a gateway.

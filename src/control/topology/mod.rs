@@ -11,6 +11,7 @@ mod build;
 pub(crate) mod choose;
 mod claim;
 mod classifier;
+pub(crate) mod container_device;
 mod device;
 mod environment;
 mod error;

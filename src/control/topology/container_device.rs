@@ -1,0 +1,98 @@
+//! Configures the device of an unmanaged port, for a container engine that leaves that to us (a CNI plugin).
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+
+use ipnet::IpNet;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::route::{RouteMessage, RouteScope};
+use rtnetlink::{LinkUnspec, RouteMessageBuilder};
+
+use super::TopologyError;
+use super::link;
+use crate::sys::netlink::{Netlink, NetlinkRequest};
+use crate::sys::netns::{Netns, in_netns};
+
+/// A route of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ContainerRoute {
+    /// Its destination.
+    pub(crate) destination: IpNet,
+    /// `None`: the destination is on the link.
+    pub(crate) gateway: Option<IpAddr>,
+    /// Its metric; `None`: the kernel's default.
+    pub(crate) priority: Option<u32>,
+}
+
+/// Sets a device in the namespace at `path` up, with these addresses and routes. A route that is there already is kept.
+///
+/// # Errors
+/// There is no such namespace or device, or the kernel refuses an address or a route.
+pub(crate) fn configure(
+    path: &Path,
+    ifname: &str,
+    addresses: &[IpNet],
+    routes: &[ContainerRoute],
+) -> Result<(), TopologyError> {
+    let netns = Netns::open(path)?;
+    in_netns(|thread| {
+        thread.enter(&netns)?;
+        if addresses.iter().any(|address| address.addr().is_ipv6()) {
+            enable_ipv6(ifname)?;
+        }
+        let mut netlink = Netlink::open()?;
+        let link = link::find(&mut netlink, ifname)?;
+        let up = link::set_link(LinkUnspec::new_with_index(link.ifindex).up());
+        netlink.apply(&[NetlinkRequest::change(format!("set {ifname} up"), up)])?;
+        for address in addresses {
+            netlink.apply(&[link::assign_address(link.ifindex, ifname, address)])?;
+        }
+        routes.iter().try_for_each(|route| add_route(&mut netlink, link.ifindex, route))
+    })?
+}
+
+/// Engines disable IPv6 in the namespaces of containers that have no IPv6 address yet.
+fn enable_ipv6(ifname: &str) -> Result<(), TopologyError> {
+    let path = Path::new("/proc/sys/net/ipv6/conf").join(ifname).join("disable_ipv6");
+    match fs::write(&path, "0") {
+        // This kernel has no IPv6.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(TopologyError::NoIpv6(ifname.to_owned()))
+        }
+        written => written.map_err(|source| TopologyError::Sysctl { what: "write", path, source }),
+    }
+}
+
+fn add_route(netlink: &mut Netlink, ifindex: u32, route: &ContainerRoute) -> Result<(), TopologyError> {
+    let what = format!("add a route to {}", route.destination);
+    let message = RouteNetlinkMessage::NewRoute(message(ifindex, route));
+    match netlink.apply(&[NetlinkRequest::create(what, message)]) {
+        Err(error) if error.errno() == Some(libc::EEXIST) => Ok(()),
+        added => Ok(added?),
+    }
+}
+
+fn message(ifindex: u32, route: &ContainerRoute) -> RouteMessage {
+    let ContainerRoute { destination, gateway, priority } = *route;
+    macro_rules! build {
+        ($family:ty, $net:expr, $gateway:pat => $address:expr) => {{
+            let mut builder = RouteMessageBuilder::<$family>::new()
+                .destination_prefix($net.addr(), $net.prefix_len())
+                .output_interface(ifindex);
+            if let Some(priority) = priority {
+                builder = builder.priority(priority);
+            }
+            match gateway {
+                Some($gateway) => builder.gateway($address),
+                _ => builder.scope(RouteScope::Link),
+            }
+            .build()
+        }};
+    }
+    match destination {
+        IpNet::V4(net) => build!(Ipv4Addr, net, IpAddr::V4(gateway) => gateway),
+        IpNet::V6(net) => build!(Ipv6Addr, net, IpAddr::V6(gateway) => gateway),
+    }
+}

@@ -1,0 +1,177 @@
+//! The configuration of a network, as the runtime passes it to the plugin (section "Deriving execution configuration").
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::error::CniError;
+use super::result::{CniResult, SpecVersion};
+use crate::control::config::DEFAULT_NAME;
+use crate::control::report::{PortLimit, PortLimits};
+use crate::switch::Vid;
+use crate::wire::Mac;
+
+/// A network.
+#[derive(Debug)]
+pub(super) struct NetworkConfig {
+    pub(super) version: SpecVersion,
+    pub(super) fields: Fields,
+}
+
+/// The fields that this plugin knows.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Fields {
+    #[serde(default)]
+    pub(super) name: String,
+    /// The switch [default: uswitch0].
+    #[serde(default = "default_switch")]
+    pub(super) switch: String,
+    /// MTU of the devices [default: the switch's].
+    pub(super) mtu: Option<u64>,
+    /// Whether containers use only their own addresses [default: false].
+    pub(super) guard: Option<bool>,
+    /// The VLAN of the containers, on a switch that filters VLANs.
+    pub(super) vlan: Option<Vid>,
+    #[serde(default)]
+    pub(super) ipam: Ipam,
+    #[serde(default)]
+    pub(super) dns: Value,
+    #[serde(default)]
+    pub(super) args: ConventionalArgs,
+    #[serde(default)]
+    pub(super) runtime_config: RuntimeConfig,
+    pub(super) prev_result: Option<CniResult>,
+    /// Of GC: what exists.
+    #[serde(rename = "cni.dev/valid-attachments")]
+    pub(super) valid_attachments: Option<Vec<ValidAttachment>>,
+    #[serde(flatten)]
+    others: BTreeMap<String, Value>,
+}
+
+/// Which IPAM plugin allocates addresses. Its own fields are not ours.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Ipam {
+    #[serde(default, rename = "type")]
+    pub(super) plugin: String,
+}
+
+/// `args` of the CNI conventions.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct ConventionalArgs {
+    #[serde(default)]
+    cni: CniArgs,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct CniArgs {
+    mac: Option<Mac>,
+    #[serde(default)]
+    ips: Vec<String>,
+}
+
+/// What the runtime asks for this container, by the capabilities that the network lists.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct RuntimeConfig {
+    mac: Option<Mac>,
+    #[serde(default)]
+    ips: Vec<String>,
+    bandwidth: Option<Bandwidth>,
+    /// For the IPAM plugin.
+    #[serde(default, rename = "ipRanges")]
+    _ip_ranges: Value,
+    #[serde(flatten)]
+    others: BTreeMap<String, Value>,
+}
+
+/// Rates in bits per second, bursts in bits; 0: no limit. Ingress is what the container receives.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Bandwidth {
+    ingress_rate: u64,
+    ingress_burst: u64,
+    egress_rate: u64,
+    egress_burst: u64,
+}
+
+/// An attachment that exists, for GC.
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+pub(super) struct ValidAttachment {
+    #[serde(rename = "containerID")]
+    pub(super) container: String,
+    pub(super) ifname: String,
+}
+
+fn default_switch() -> String {
+    DEFAULT_NAME.to_owned()
+}
+
+/// Fields of the specification that need nothing of a plugin.
+const IGNORED: [&str; 6] =
+    ["cniVersion", "type", "capabilities", "disableCheck", "disableGC", "loadOnlyInlinedPlugins"];
+
+/// The version in the configuration, if it has one.
+pub(super) fn version_of(input: &[u8]) -> Option<String> {
+    let value: Value = serde_json::from_slice(input).ok()?;
+    Some(value.get("cniVersion")?.as_str()?.to_owned())
+}
+
+impl NetworkConfig {
+    /// Parses standard input. A field that has no effect is refused, unless it is of the specification.
+    pub(super) fn parse(input: &[u8]) -> Result<NetworkConfig, CniError> {
+        let value: Value =
+            serde_json::from_slice(input).map_err(|error| CniError::Decode(error.to_string()))?;
+        if !value.is_object() {
+            return Err(CniError::Decode("it is not an object".to_owned()));
+        }
+        let version = value.get("cniVersion").and_then(Value::as_str).unwrap_or("0.1.0");
+        let version = version.parse().map_err(|()| CniError::Version(version.to_owned()))?;
+        let fields: Fields =
+            serde_json::from_value(value).map_err(|error| CniError::Config(error.to_string()))?;
+        if fields.name.is_empty() {
+            return Err(CniError::Config("it has no name".to_owned()));
+        }
+        let is_known = |key: &str| IGNORED.contains(&key) || key.contains('/');
+        refuse(fields.others.iter().find(|(key, _)| !is_known(key)), "", "")?;
+        let advice = ": remove the capability, or for portMappings add the plugin portmap to the network";
+        refuse(fields.runtime_config.others.iter().next(), "runtimeConfig.", advice)?;
+        Ok(NetworkConfig { version, fields })
+    }
+
+    /// The MAC address that the runtime asks for, as the standard plugins choose it.
+    pub(super) fn mac(&self, of_args: Option<Mac>) -> Option<Mac> {
+        self.fields.runtime_config.mac.or(self.fields.args.cni.mac).or(of_args)
+    }
+
+    /// The addresses that the runtime asks for.
+    pub(super) fn ips(&self, of_args: Option<&String>) -> Vec<String> {
+        let given = [&self.fields.runtime_config.ips, &self.fields.args.cni.ips];
+        let given = given.into_iter().find(|ips| !ips.is_empty()).cloned();
+        given.unwrap_or_else(|| of_args.into_iter().cloned().collect())
+    }
+
+    /// The rate limits that the runtime asks for.
+    pub(super) fn limits(&self) -> PortLimits {
+        let Some(bandwidth) = &self.fields.runtime_config.bandwidth else { return PortLimits::default() };
+        let limit = |rate, burst: u64| {
+            let burst = (burst > 0).then_some(burst / 8);
+            (rate > 0).then_some(PortLimit { rate, burst })
+        };
+        PortLimits {
+            // The container's egress enters the switch.
+            ingress_rate: limit(bandwidth.egress_rate, bandwidth.egress_burst),
+            egress_rate: limit(bandwidth.ingress_rate, bandwidth.ingress_burst),
+            ..PortLimits::default()
+        }
+    }
+}
+
+fn refuse(unknown: Option<(&String, &Value)>, place: &str, advice: &'static str) -> Result<(), CniError> {
+    match unknown {
+        Some((key, value)) => {
+            Err(CniError::UnsupportedField(format!("{place}{key}"), value.to_string(), advice))
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,85 @@
+//! The CNI plugin: attaches containers of podman, containerd and Kubernetes to a running switch.
+//!
+//! A container runtime runs a plugin for each operation. The operation and the container are environment variables, the
+//! configuration of the network is JSON on standard input, and the result or the error is JSON on standard output (the
+//! Container Network Interface Specification, versions 0.4.0, 1.0.0 and 1.1.0).
+//!
+//! The plugin has no state. A port has the container's ID, the name of the device and that of the network as labels, by
+//! which the other operations find it. IPAM plugins allocate addresses ([`ipam`]). The switch creates the device in the
+//! container's namespace, and the plugin configures it there.
+
+mod attachment;
+mod config;
+mod environment;
+mod error;
+mod ipam;
+mod operations;
+mod result;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use config::NetworkConfig;
+use environment::{Command, Environment};
+use error::CniError;
+use result::SpecVersion;
+
+use crate::sys::runtime_dir::RuntimeDirError;
+
+/// What the plugin writes to standard output, and whether the operation succeeded.
+#[derive(Debug, PartialEq)]
+pub(crate) struct CniOutcome {
+    /// JSON; `None`: nothing.
+    pub(crate) output: Option<Value>,
+    /// Whether the exit code is 0.
+    pub(crate) succeeded: bool,
+}
+
+/// Carries out the operation that these environment variables and this standard input describe. `runtime` is the directory
+/// of the switches' sockets.
+pub(crate) fn run(
+    variables: &HashMap<String, String>,
+    input: &[u8],
+    runtime: &Result<PathBuf, RuntimeDirError>,
+) -> CniOutcome {
+    match carry_out(variables, input, runtime) {
+        Ok(output) => CniOutcome { output, succeeded: true },
+        Err(error) => {
+            let version = config::version_of(input).unwrap_or_else(|| SpecVersion::LATEST.to_string());
+            CniOutcome { output: Some(error.report(&version)), succeeded: false }
+        }
+    }
+}
+
+fn carry_out(
+    variables: &HashMap<String, String>,
+    input: &[u8],
+    runtime: &Result<PathBuf, RuntimeDirError>,
+) -> Result<Option<Value>, CniError> {
+    let command = Command::of(variables)?;
+    if command == Command::Version {
+        return Ok(Some(versions(input)));
+    }
+    let config = NetworkConfig::parse(input)?;
+    let environment = Environment::parse(command, variables)?;
+    let runtime = runtime.as_ref().map_err(|error| CniError::Io(error.to_string()))?;
+    operations::run(&operations::Request { environment, config, input, variables, runtime })
+}
+
+/// The answer to VERSION, in the version that the runtime uses.
+fn versions(input: &[u8]) -> Value {
+    json!({
+        "cniVersion": config::version_of(input).unwrap_or_else(|| SpecVersion::LATEST.to_string()),
+        "supportedVersions": SpecVersion::ALL.map(|version| version.to_string()),
+    })
+}
+
+/// A value as JSON.
+fn to_json(value: impl Serialize) -> Result<Value, CniError> {
+    serde_json::to_value(value).map_err(|error| CniError::Io(format!("cannot write JSON: {error}")))
+}
