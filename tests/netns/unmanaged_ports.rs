@@ -85,6 +85,31 @@ fn deleted_device_is_gone_and_replaced() {
     }
 }
 
+/// Another host still has the addresses at the MAC address of a container that ended.
+#[test]
+fn addresses_of_the_engine_are_announced() {
+    for arguments in BOTH {
+        let s = Uswitch::with(arguments);
+        let (host, h1) = (s.host(), s.host().netns("container1"));
+        let addresses = ["172.16.0.50", "fd00:172:16::50"];
+        for address in addresses {
+            h1.run(&format!("ip neigh replace {address} lladdr 02:00:5e:00:53:01 dev eth0 nud reachable"))
+                .ok();
+        }
+        let device = add(&s, "--mac 02:00:5e:00:53:99");
+        let container = new_netns(&s, "web");
+        host.run(&format!("ip link set {device} netns web")).ok();
+        container.run(&format!("ip address add 172.16.0.50/24 dev {device}")).ok();
+        container.run(&format!("ip link set {device} up")).ok();
+        container.run(&format!("ip address add fd00:172:16::50/64 dev {device} nodad")).ok();
+        for address in addresses {
+            wait_until("container1 knows the new MAC address", || {
+                h1.run(&format!("ip neigh show {address}")).ok().contains("02:00:5e:00:53:99")
+            });
+        }
+    }
+}
+
 /// The namespace is that of the command, or that of an engine that runs in another one.
 #[test]
 fn device_is_created_in_the_namespace_of_the_engine() {

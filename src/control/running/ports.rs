@@ -238,6 +238,13 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
+    /// Announces the addresses that another program has assigned. Not every engine does.
+    fn announce_for_engine(&mut self, id: PortId) {
+        if self.ports.get(&id).is_some_and(|port| port.unmanaged) {
+            self.announce(id);
+        }
+    }
+
     /// Refuses a second port in an existing namespace, which has the devices `there`, unless it may be shared.
     pub(super) fn check_sharing(
         &self,
@@ -431,6 +438,9 @@ impl<M: HostNetwork> Running<M> {
                     self.follow_mac(id);
                     self.announce(id);
                 }
+                if matches!(change, LinkChange::Addresses(_)) {
+                    self.announce_for_engine(id);
+                }
                 if let Some((aspect, value)) = changed {
                     self.emit_port_changed(id, aspect, value);
                 }
@@ -465,7 +475,10 @@ impl<M: HostNetwork> Running<M> {
         self.stp_link_changed(id);
         let kind = match (was_up, is_up) {
             _ if link == LinkState::Gone && !was_gone => EventType::PortGone,
-            (false, true) => EventType::PortUp,
+            (false, true) => {
+                self.announce_for_engine(id);
+                EventType::PortUp
+            }
             (true, false) => return self.emit_port_down(id),
             _ => return,
         };
