@@ -25,6 +25,9 @@ fn configure(s: &Uswitch, device: &str, container: &TestNetns, address: &str) {
         port["operstate"] == "UP" && port["link"] == "eth0" && port["addresses"][0] == address
     });
     container.run(&format!("ping -n -c 1 -W 5 {}", v4(1))).ok();
+    wait_until("the device has no queueing discipline", || {
+        container.run("tc qdisc show dev eth0").ok().starts_with("qdisc noqueue")
+    });
 }
 
 fn new_netns(s: &Uswitch, name: &str) -> TestNetns {
@@ -48,6 +51,16 @@ fn engine_moves_and_configures_the_device() {
         assert!(link.contains(" DOWN "), "{link}");
         let container = new_netns(&s, "web");
         configure(&s, &device, &container, "172.16.0.50/24");
+        host.run("uswitch port set web --down").ok();
+        wait_until("the device has no carrier", || {
+            container.run("ip link show eth0").ok().contains("NO-CARRIER")
+        });
+        assert!(
+            container.run("ip address show eth0").ok().contains("172.16.0.50/24"),
+            "it keeps its address"
+        );
+        host.run("uswitch port set web --up").ok();
+        container.run(&format!("ping -n -c 1 -W 5 {}", v4(1))).ok();
         // As Docker does when the container ends, and when it is started again.
         container.run("ip link set eth0 down").ok();
         container.run(&format!("ip link set eth0 name {device}")).ok();

@@ -16,8 +16,8 @@ use super::link::{self, Link};
 use super::link_watcher::{DeviceHandle, LinkKey, LinkWatcher};
 use super::{DeviceId, LinkChange};
 use crate::sys::link_monitor::nsid_in;
-use crate::sys::netlink::{NetlinkError, NetlinkRequest};
-use crate::sys::netns::{self, Netns, NetnsEntry, NetnsIdentity};
+use crate::sys::netlink::{Netlink, NetlinkError, NetlinkRequest};
+use crate::sys::netns::{self, Netns, NetnsEntry, NetnsIdentity, in_netns};
 use crate::sys::tap_handle::TapHandle;
 
 /// Where a device is.
@@ -38,7 +38,10 @@ impl LinkWatcher {
             return;
         };
         match &mut watched.handle {
-            DeviceHandle::Tap(tap) => tap.update_lifetime(),
+            DeviceHandle::Tap(tap) => {
+                tap.update_lifetime();
+                remove_qdisc(tap, link.ifindex);
+            }
             DeviceHandle::Veth { path: known, .. } => known.clone_from(&path),
             _ => {}
         }
@@ -148,6 +151,17 @@ impl LinkWatcher {
             _ => None,
         }
     }
+}
+
+/// A device loses its queueing discipline when it is moved (`dev_shutdown` in `__dev_change_net_namespace`, Linux
+/// `net/core/dev.c`), and gets the default one when it is set up.
+fn remove_qdisc(tap: &TapHandle, ifindex: u32) {
+    let Some(netns) = tap.netns() else { return };
+    // It works with another one, too.
+    let _ = in_netns(|thread| {
+        thread.enter(&netns).ok()?;
+        Netlink::open().ok()?.apply(&[link::set_noqueue(ifindex)]).ok()
+    });
 }
 
 fn nsid_of(netns: &Netns) -> NsidAttribute {
