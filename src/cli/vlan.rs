@@ -4,7 +4,7 @@ use clap_complete::ArgValueCompleter;
 
 use serde::Serialize;
 
-use crate::control::report::{NewVlan, PortVlansReport, VlanReport, VlanStats};
+use crate::control::report::{NewVlan, NewVlanState, PortVlansReport, VlanReport, VlanState, VlanStats};
 use crate::switch::vlan::VidRange;
 
 use super::complete;
@@ -25,6 +25,7 @@ pub(super) struct VlanCommand {
 enum VlanAction {
     Show(VlanShow),
     Add(VlanAdd),
+    Set(VlanSet),
     Del(VlanDel),
 }
 
@@ -72,6 +73,18 @@ struct VlanAdd {
     untagged: bool,
 }
 
+/// Set the state of a port in VLANs of which it is a member
+#[derive(Debug, clap::Args)]
+struct VlanSet {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    membership: Membership,
+    /// State of the port in these VLANs, at ingress and egress
+    #[arg(long)]
+    state: VlanState,
+}
+
 /// End the membership of a port in VLANs
 #[derive(Debug, clap::Args)]
 struct VlanDel {
@@ -87,6 +100,9 @@ impl VlanCommand {
             VlanAction::Show(show) => show.run(),
             VlanAction::Add(VlanAdd { target, membership: Membership { port, vlan }, pvid, untagged }) => {
                 Ok(target.client()?.post("/v1/vlans", &NewVlan { ifname: port, vlan, pvid, untagged })?)
+            }
+            VlanAction::Set(VlanSet { target, membership: Membership { port, vlan }, state }) => {
+                Ok(target.client()?.patch("/v1/vlans", &NewVlanState { ifname: port, vlan, state })?)
             }
             VlanAction::Del(VlanDel { target, membership: Membership { port, vlan } }) => {
                 let query = query([("ifname", Some(port)), ("vlan", Some(vlan.to_string()))]);
@@ -148,17 +164,24 @@ impl PortVlanStats<'_> {
 fn vlans_table(ports: &[PortVlansReport]) -> String {
     let line = |name: &str, vlan: &VlanReport| {
         let flag = |flag: &str| if vlan.flags.iter().any(|set| set == flag) { "yes" } else { "" }.to_owned();
-        [name.to_owned(), vlan.range(), flag("PVID"), flag("Egress Untagged")]
+        let state = Some(vlan.state).filter(|state| *state != VlanState::Forwarding);
+        let state = state.map_or_else(String::new, |state| state.name().to_owned());
+        [name.to_owned(), vlan.range(), flag("PVID"), flag("Egress Untagged"), state]
     };
-    let rows = ports.iter().flat_map(|port| {
-        let names = [port.ifname.as_str()].into_iter().chain(std::iter::repeat(""));
-        let none = port
-            .vlans
-            .is_empty()
-            .then(|| [port.ifname.clone(), "none".to_owned(), String::new(), String::new()]);
-        none.into_iter().chain(names.zip(&port.vlans).map(|(name, vlan)| line(name, vlan)))
-    });
-    table(["PORT", "VLAN", "PVID", "UNTAGGED"], rows)
+    let rows: Vec<_> = ports
+        .iter()
+        .flat_map(|port| {
+            let names = [port.ifname.as_str()].into_iter().chain(std::iter::repeat(""));
+            let none = port.vlans.is_empty().then(|| [&port.ifname, "none", "", "", ""].map(str::to_owned));
+            none.into_iter().chain(names.zip(&port.vlans).map(|(name, vlan)| line(name, vlan)))
+        })
+        .collect();
+    // Most switches have no such state.
+    if rows.iter().all(|[.., state]| state.is_empty()) {
+        let rows = rows.into_iter().map(|[port, vlan, pvid, untagged, _]| [port, vlan, pvid, untagged]);
+        return table(["PORT", "VLAN", "PVID", "UNTAGGED"], rows);
+    }
+    table(["PORT", "VLAN", "PVID", "UNTAGGED", "STATE"], rows.into_iter())
 }
 
 /// One line for each VLAN of the shown ports, with the number of its members.
@@ -191,8 +214,9 @@ mod tests {
             vlan,
             vlan_end,
             flags: flags.iter().map(ToString::to_string).collect(),
+            state: VlanState::Forwarding,
         };
-        let ports = [
+        let mut ports = [
             PortVlansReport {
                 ifname: "container1".into(),
                 vlans: vec![vlan(1, None, &["PVID", "Egress Untagged"]), vlan(10, Some(20), &[])],
@@ -206,11 +230,24 @@ mod tests {
              10-20\n\
              container2  none\n"
         );
+        ports[0].vlans[1].state = VlanState::Blocking;
+        assert_eq!(
+            vlans_table(&ports),
+            "PORT        VLAN   PVID  UNTAGGED  STATE\n\
+             container1  1      yes   yes\n            \
+             10-20                  blocking\n\
+             container2  none\n"
+        );
     }
 
     #[test]
     fn statistics_have_a_line_for_each_vlan_and_the_json_of_bridge() {
-        let vlans = vec![VlanReport { vlan: 10, vlan_end: Some(11), flags: vec!["PVID".into()] }];
+        let vlans = vec![VlanReport {
+            vlan: 10,
+            vlan_end: Some(11),
+            flags: vec!["PVID".into()],
+            state: VlanState::Forwarding,
+        }];
         let ports = [PortVlansReport { ifname: "container1".into(), vlans }];
         let stats = [9, 10, 11].map(|number| {
             let counts = VlanCounts { rx_bytes: 60, rx_packets: 1, tx_bytes: 120, tx_packets: 2 };

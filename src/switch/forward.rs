@@ -55,10 +55,10 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
                     Ok((host, learned)) => {
                         observer.note(Step::Learned(learned));
                         outcome.learned = Some(learned);
-                        match host {
-                            _ if !admitted.forwards => Verdict::Drop(DropReason::IngressBlocked),
-                            None => self.choose_and_share(&admitted, &fdb, outcome, observer),
-                            Some(port) => {
+                        match (admitted.only_learned, host) {
+                            (Some(reason), _) => Verdict::Drop(reason),
+                            (None, None) => self.choose_and_share(&admitted, &fdb, outcome, observer),
+                            (None, Some(port)) => {
                                 observer.note(Step::LookedUp(Some(port)));
                                 self.deliver(port, outcome)
                             }
@@ -264,8 +264,10 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         let vlans = &self.switch.vlans;
         match class.vlan.filter(|_| VLANS) {
             None => Ok((port, Edit::None)),
-            Some(vlan) if vlans.is_member(egress, vlan.vid) => Ok((port, vlans.edit(vlan, egress))),
-            Some(_) => Err(DropReason::EgressVlan),
+            Some(vlan) => {
+                vlans.check_egress(egress, vlan.vid)?;
+                Ok((port, vlans.edit(vlan, egress)))
+            }
         }
     }
 

@@ -23,6 +23,7 @@ pub mod outcome;
 pub mod port;
 pub mod port_flags;
 pub mod port_set;
+mod port_state;
 pub mod segmentation;
 pub mod stp;
 #[cfg(test)]
@@ -46,10 +47,11 @@ pub use mirror::{CopyForm, MirrorConflict, MirrorCopy, MirrorDirection, PortMirr
 pub use observer::{Observer, Step, Steps};
 pub use offload::OffloadFault;
 pub use outcome::{Destination, Edit, Egress, Fault, FrameClass, Outcome, Punt};
-pub use port::{EgressPort, Port, PortId, PortState, Ports};
+pub use port::{EgressPort, Port, PortId, Ports};
 pub(crate) use port_flags::with_port_flags;
 pub use port_flags::{PortFlag, PortFlags};
 pub use port_set::PortSet;
+pub use port_state::PortState;
 pub use time::{Now, Tick};
 pub use verdict::{DropReason, Side, Verdict};
 pub use violation::Violation;

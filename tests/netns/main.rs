@@ -63,6 +63,7 @@ mod traffic;
 mod uplinks;
 mod visibility;
 mod vlan_routing;
+mod vlan_states;
 mod vlan_trunks;
 mod vlans;
 mod watch;

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use uswitch::switch::fdb::Learned;
 use uswitch::switch::vlan::{Member, Vid, VlanCounters, VlanCounts, VlanFault, VlanSettings};
 use uswitch::switch::{
-    Counters, DropReason, Edit, Fault, Frame, Gateway, Outcome, Port, PortId, Switch, SwitchConfig, Tick,
-    Verdict,
+    Counters, DropReason, Edit, Fault, Frame, Gateway, Outcome, Port, PortId, PortState, Switch,
+    SwitchConfig, Tick, Verdict,
 };
 use uswitch::wire::{Mac, VnetHeader};
 
@@ -20,6 +20,7 @@ type Tag = Option<u16>;
 enum Event {
     Add(u16, u16, Member),
     Remove(u16, u16),
+    SetState(u16, u16, PortState),
     Frame { ingress: u16, destination: Mac, source: Mac, tag: Tag },
 }
 
@@ -36,10 +37,12 @@ fn frame_bytes(destination: Mac, source: Mac, tag: Tag) -> Vec<u8> {
 
 // ---- the reference model -------------------------------------------------------------------------------
 
-/// The memberships (port, VLAN), the ports behind which addresses are, by VLAN, and the counters of each VLAN.
+/// The memberships (port, VLAN), the states of those that are not forwarding, the ports behind which addresses are, by VLAN,
+/// and the counters of each VLAN.
 #[derive(Debug, Default)]
 struct Model {
     members: BTreeMap<(u16, u16), Member>,
+    states: BTreeMap<(u16, u16), PortState>,
     addresses: BTreeMap<(u16, Mac), u16>,
     counts: BTreeMap<u16, VlanCounts>,
 }
@@ -97,6 +100,14 @@ impl Model {
         counts.tx_bytes += bytes * copies;
     }
 
+    fn state(&self, port: u16, vlan: u16) -> PortState {
+        self.states.get(&(port, vlan)).copied().unwrap_or_default()
+    }
+
+    fn forwards(&self, port: u16, vlan: u16) -> bool {
+        self.members.contains_key(&(port, vlan)) && self.state(port, vlan) == PortState::Forwarding
+    }
+
     /// The copies, and the drop reason if there is none.
     fn decide(
         &self,
@@ -107,15 +118,18 @@ impl Model {
     ) -> (Vec<(u16, Edit)>, Option<DropReason>) {
         let vlan = tci & 0xfff;
         let copy = |port: u16| (port, self.edit(port, tag, tci));
+        if !self.forwards(ingress, vlan) {
+            return (Vec::new(), Some(DropReason::IngressVlanState));
+        }
         match self.addresses.get(&(vlan, destination)) {
             Some(port) if *port == ingress => (Vec::new(), Some(DropReason::Filtered)),
             Some(port) if !self.members.contains_key(&(*port, vlan)) => {
                 (Vec::new(), Some(DropReason::EgressVlan))
             }
+            Some(port) if !self.forwards(*port, vlan) => (Vec::new(), Some(DropReason::EgressVlanState)),
             Some(port) => (vec![copy(*port)], None),
             None => {
-                let ports =
-                    (0..PORTS).filter(|port| *port != ingress && self.members.contains_key(&(*port, vlan)));
+                let ports = (0..PORTS).filter(|port| *port != ingress && self.forwards(*port, vlan));
                 let copies: Vec<_> = ports.map(copy).collect();
                 let reason = copies.is_empty().then_some(DropReason::NoEgress);
                 (copies, reason)
@@ -150,6 +164,14 @@ fn check_frame(switch: &Switch, counters: &Counters, model: &mut Model, event: &
             return;
         }
     };
+    if matches!(
+        model.state(ingress, tci & 0xfff),
+        PortState::Disabled | PortState::Listening | PortState::Blocking
+    ) {
+        let verdict = Verdict::Drop(DropReason::IngressVlanState);
+        assert_eq!((outcome.verdict(), outcome.learned()), (verdict, None));
+        return;
+    }
     assert_eq!(outcome.class().vid(), tci & 0xfff);
     counters.count_in_vlan(outcome.class().vlan.expect("its VLAN"), &outcome, bytes.len());
     assert_eq!(outcome.learned(), Some(model.learn(tci & 0xfff, source, ingress)));
@@ -174,6 +196,8 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         2 => (place(), member).prop_map(|((port, vlan), member)| Event::Add(port, vlan, member)),
         1 => place().prop_map(|(port, vlan)| Event::Remove(port, vlan)),
+        1 => (place(), proptest::sample::select(&PortState::ALL))
+            .prop_map(|((port, vlan), state)| Event::SetState(port, vlan, state)),
         8 => (0..PORTS, destination, mac(), tag)
             .prop_map(|(ingress, destination, source, tag)| Event::Frame { ingress, destination, source, tag }),
     ]
@@ -193,6 +217,13 @@ proptest! {
                 Event::Remove(port, vlan) => {
                     switch.vlans.remove(PortId(port), vid(vlan));
                     model.members.remove(&(port, vlan));
+                    model.states.remove(&(port, vlan));
+                }
+                // Control refuses a state of a port that is not a member.
+                Event::SetState(port, vlan, _) if !model.members.contains_key(&(port, vlan)) => {}
+                Event::SetState(port, vlan, state) => {
+                    switch.vlans.set_state(PortId(port), vid(vlan), state);
+                    model.states.insert((port, vlan), state);
                 }
                 Event::Frame { .. } => check_frame(&switch, &counters, &mut model, &event),
             }

@@ -367,10 +367,14 @@ fn multicast(options: &Options) -> Checked<(bool, bool)> {
 fn vlans(options: &Options) -> Checked<VlanSettings> {
     let filtering = options.vlan_filtering.unwrap_or(false);
     let default_pvid = number("vlan-default-pvid", options.vlan_default_pvid, 1, 0..=Vid::MAX.into())?;
-    let wanted = options.port.iter().find(|(_, settings)| settings.vlan.is_some());
-    if let Some((name, _)) = wanted.filter(|_| !filtering) {
-        let why = Box::new(InvalidValue::NoVlanFiltering);
-        return Err(("port", InvalidValue::OfPort { name: name.clone(), why }));
+    let stp = options.stp.is_some_and(|mode| mode != StpMode::Off);
+    for (name, settings) in &options.port {
+        let why = match &settings.vlan {
+            Some(_) if !filtering => InvalidValue::NoVlanFiltering,
+            Some(vlans) if stp && !vlans.state.is_empty() => InvalidValue::StateWithStp,
+            _ => continue,
+        };
+        return Err(("port", InvalidValue::OfPort { name: name.clone(), why: Box::new(why) }));
     }
     Ok(VlanSettings {
         filtering,

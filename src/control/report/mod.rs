@@ -40,7 +40,9 @@ pub use self::stats::{DELETED, PortStats};
 pub use self::status::{GatewayReport, Health, Status, SwitchSettings, SwitchState, VlanGatewayReport};
 pub use self::stp::{StpPort, StpReport};
 pub use self::uplink::{UplinkHost, UplinkMode, UplinkReport};
-pub use self::vlan::{NewVlan, PortVlans, PortVlansReport, VlanQuery, VlanReport, VlanStats};
+pub use self::vlan::{
+    NewVlan, NewVlanState, PortVlans, PortVlansReport, VlanQuery, VlanReport, VlanState, VlanStats,
+};
 
 /// The switch has stopped.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -10,8 +10,9 @@ use crate::control::event::{Event, EventFilter};
 use crate::control::metrics::MetricsSnapshot;
 use crate::control::report::{
     AddedPort, FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, MdbEntryQuery, MdbReport, MirrorQuery,
-    MirrorReport, NewFdbEntry, NewMdbEntry, NewMirror, NewPort, NewVlan, PortReport, PortSettings, PortStats,
-    PortVlansReport, Status, StopReport, StpReport, SwitchSettings, VlanQuery, VlanStats,
+    MirrorReport, NewFdbEntry, NewMdbEntry, NewMirror, NewPort, NewVlan, NewVlanState, PortReport,
+    PortSettings, PortStats, PortVlansReport, Status, StopReport, StpReport, SwitchSettings, VlanQuery,
+    VlanStats,
 };
 use crate::control::subscription::Subscription;
 use crate::control::topology::handover::HandedOver;
@@ -46,6 +47,7 @@ pub(crate) enum Command {
     Vlans(Reply<Vec<PortVlansReport>>),
     VlanStats(Reply<Vec<VlanStats>>),
     AddVlans(NewVlan, Reply<Result<(), RunError>>),
+    SetVlanState(NewVlanState, Reply<Result<(), RunError>>),
     RemoveVlans(VlanQuery, Reply<Result<(), RunError>>),
     SetSwitch(SwitchSettings, Reply<Result<Status, RunError>>),
     Stats(Reply<Vec<PortStats>>),

@@ -483,6 +483,7 @@ impl<M: HostNetwork> Running<M> {
             Command::Vlans(reply) => _ = reply.send(self.vlan_reports()),
             Command::VlanStats(reply) => _ = reply.send(self.vlan_stats()),
             Command::AddVlans(new, reply) => _ = reply.send(self.add_vlans(&new)),
+            Command::SetVlanState(new, reply) => _ = reply.send(self.set_vlan_state(&new)),
             Command::RemoveVlans(gone, reply) => _ = reply.send(self.remove_vlans(&gone)),
             Command::SetSwitch(settings, reply) => _ = reply.send(self.set_switch(&settings)),
             Command::Stats(reply) => _ = reply.send(self.stats()),

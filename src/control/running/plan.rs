@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 
 use super::ports::{Assigned, PortRecord};
-use super::{HOST, InvalidValue, PortTable, RunError, UplinkError, VlanError, guard};
+use super::{HOST, InvalidValue, PortTable, RunError, UplinkError, guard, vlans};
 use crate::control::config::VlanGateway;
 use crate::control::report::{NewPort, NewSocket, PortVlans, SocketType, UplinkMode};
 use crate::control::topology::{self, Attachment, PortNetns, PortSpec, SocketRole, SocketSpec, TapPortSpec};
@@ -147,7 +147,7 @@ impl PortPlan {
         }
         Ok(PortPlan {
             guard,
-            vlans: vlans(config, &name, request.vlan.as_ref())?,
+            vlans: vlans_of(config, &name, request.vlan.as_ref())?,
             number: None,
             offload: takes_offload(&attachment) && request.offload.unwrap_or(config.offload),
             uplink_mode: request.uplink_mode.or(file_uplink_mode(config, &name)).unwrap_or_default(),
@@ -172,7 +172,7 @@ impl PortPlan {
         check_name_is_free(&name, &others)?;
         let ifname = request.ifname.unwrap_or_else(|| DEFAULT_DEVICE.to_owned());
         config::device_name(&ifname)?;
-        let vlans = vlans(config, &name, request.vlan.as_ref())?;
+        let vlans = vlans_of(config, &name, request.vlan.as_ref())?;
         let vlan = own_vlan(config, vlans.as_ref());
         let addresses = match (&request.ip, former) {
             (Some(requested), _) => check_addresses(config, &others, requested)?,
@@ -200,10 +200,10 @@ impl PortPlan {
 }
 
 /// The VLANs of a new port: those of the request, or of the configuration file.
-fn vlans(config: &Config, name: &str, asked: Option<&PortVlans>) -> Result<Option<PortVlans>, RunError> {
+fn vlans_of(config: &Config, name: &str, asked: Option<&PortVlans>) -> Result<Option<PortVlans>, RunError> {
     let Some(vlans) = asked else { return Ok(file_vlans(config, name)) };
-    config::port_vlans(vlans)?;
-    if config.vlans.filtering { Ok(Some(vlans.clone())) } else { Err(VlanError::NoFiltering.into()) }
+    vlans::check(config, vlans)?;
+    Ok(Some(vlans.clone()))
 }
 
 /// The mode of an uplink that the configuration file has for a port.

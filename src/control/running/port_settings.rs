@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use tracing::{info, warn};
 
 use super::ports::{LinkState, PortRecord};
-use super::{HostNetwork, RunError, Running};
+use super::{HostNetwork, RunError, Running, vlans};
 use crate::control::config;
 use crate::control::event::DeviceAspect;
 use crate::control::report::{AdminState, PortImpairments, PortKind, PortLimits, PortReport, PortSettings};
@@ -18,7 +18,7 @@ impl<M: HostNetwork> Running<M> {
         let id = self.port_named(name)?;
         config::port_settings(name, settings)?;
         if let Some(vlans) = &settings.vlan {
-            self.check_filtering()?;
+            vlans::check(&self.config, vlans)?;
             self.check_host_port_joins(id, vlans.members().map(|(vid, _)| vid))?;
         }
         self.apply_port_settings(id, settings)?;

@@ -125,6 +125,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("DELETE", "/v1/mirrors"),
     ("GET", "/v1/vlans"),
     ("POST", "/v1/vlans"),
+    ("PATCH", "/v1/vlans"),
     ("DELETE", "/v1/vlans"),
     ("GET", "/v1/vlans/stats"),
     ("POST", "/v1/handover"),

@@ -225,6 +225,44 @@ fn without_filtering_tags_pass_as_they_are() {
     assert_eq!(switch.fdb.entries().iter().map(|entry| entry.key.vlan).max(), Some(0));
 }
 
+/// As in the Linux bridge (`br_vlan_state_allowed`), and in that VLAN only.
+#[test]
+fn state_in_a_vlan_decides_about_learning_and_forwarding() {
+    for state in PortState::ALL {
+        let switch = switch_with_vlans();
+        switch.vlans.set_state(TRUNK, V10, state);
+        let (forwards, learns) = match state {
+            PortState::Forwarding => (true, true),
+            PortState::Learning => (false, true),
+            PortState::Listening | PortState::Blocking | PortState::Disabled => (false, false),
+        };
+        let broadcast = frame(Mac::BROADCAST, A, 60);
+        let received = outcome(&switch, TRUNK, &tagged(&broadcast, 10));
+        let expected = if forwards { Verdict::Flood } else { Verdict::Drop(DropReason::IngressVlanState) };
+        assert_eq!(received.verdict(), expected, "{state:?}");
+        assert_eq!(switch.fdb.lookup(T0, FdbKey { vlan: 10, mac: A }).is_some(), learns, "{state:?}");
+        let reached = outcome(&switch, P1, &broadcast).egress_ports().any(|port| port == TRUNK);
+        assert_eq!(reached, forwards, "{state:?}");
+        assert_eq!(outcome(&switch, TRUNK, &tagged(&broadcast, 20)).verdict(), Verdict::Flood, "{state:?}");
+        // It ends with the membership.
+        switch.vlans.remove(TRUNK, V10);
+        switch.vlans.add(TRUNK, V10, Member::TAGGED);
+        assert_eq!(switch.vlans.state(TRUNK, V10), PortState::Forwarding);
+    }
+}
+
+/// A question of a port that does not forward gets no answer, and a BPDU goes to control whatever the state.
+#[test]
+fn state_in_a_vlan_is_also_for_what_the_switch_answers() {
+    let switch = switch_with_vlans().with_spanning_tree();
+    let question = arp(Mac::BROADCAST, [192, 0, 2, 10], [192, 0, 2, 1]);
+    assert!(matches!(outcome(&switch, P1, &question).verdict(), Verdict::Answer(_)));
+    switch.vlans.set_state(P1, V10, PortState::Learning);
+    assert_eq!(outcome(&switch, P1, &question).verdict(), Verdict::Drop(DropReason::IngressVlanState));
+    switch.vlans.set_state(P1, V10, PortState::Blocking);
+    assert_eq!(outcome(&switch, P1, &frame(Bpdu::GROUP, A, 60)).punt(), Some(Punt::Bpdu));
+}
+
 /// Received once, sent once for each copy, and without the tag's four bytes.
 #[test]
 fn counts_frames_of_a_vlan() {

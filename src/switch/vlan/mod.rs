@@ -9,11 +9,12 @@
 //!
 //! Control changes the VLANs of a port while the workers read them, without a lock: each VLAN has two sets of ports. They
 //! are made when the VLAN gets its first member, and kept: at most 4 MiB for all 4094 VLANs. The tables that are always
-//! there need 72 KiB.
+//! there need 72 KiB. A port can have another state in a VLAN than in the others ([`Vlans::set_state`]).
 
 mod classify;
 mod counters;
 mod members;
+mod state;
 #[cfg(test)]
 mod tests;
 mod vid;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 pub use self::classify::{Classified, VlanFault};
 pub use self::counters::{VlanCounters, VlanCounts};
 pub use self::members::Member;
+use self::state::PortStates;
 pub use self::vid::{ParseVidError, Vid, VidRange};
 use super::port_set::SharedPortSet;
 use super::{Gateway, PortId, Ports};
@@ -90,6 +92,8 @@ pub struct Vlan {
     pub(super) members: SharedPortSet,
     /// Those on which its frames leave without a tag.
     untagged: SharedPortSet,
+    /// The states of its ports, once one of them is not forwarding.
+    states: OnceLock<Box<PortStates>>,
     /// The gateway that has its addresses in this VLAN.
     gateway: OnceLock<Box<Gateway>>,
 }
