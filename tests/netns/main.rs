@@ -64,6 +64,7 @@ mod uplinks;
 mod visibility;
 mod vlan_routing;
 mod vlan_states;
+mod vlan_stats;
 mod vlan_trunks;
 mod vlans;
 mod watch;

@@ -38,13 +38,14 @@ fn frame_bytes(destination: Mac, source: Mac, tag: Tag) -> Vec<u8> {
 // ---- the reference model -------------------------------------------------------------------------------
 
 /// The memberships (port, VLAN), the states of those that are not forwarding, the ports behind which addresses are, by VLAN,
-/// and the counters of each VLAN.
+/// the counters of each VLAN, and those of each port in it.
 #[derive(Debug, Default)]
 struct Model {
     members: BTreeMap<(u16, u16), Member>,
     states: BTreeMap<(u16, u16), PortState>,
     addresses: BTreeMap<(u16, Mac), u16>,
     counts: BTreeMap<u16, VlanCounts>,
+    port_counts: BTreeMap<(u16, u16), VlanCounts>,
 }
 
 impl Model {
@@ -92,12 +93,22 @@ impl Model {
     }
 
     /// Counts a frame of this length without tag, and its copies.
-    fn count(&mut self, vlan: u16, length: usize, copies: usize) {
-        let (bytes, copies, counts) = (length as u64, copies as u64, self.counts.entry(vlan).or_default());
-        counts.rx_packets += 1;
-        counts.rx_bytes += bytes;
-        counts.tx_packets += copies;
-        counts.tx_bytes += bytes * copies;
+    fn count(&mut self, ingress: u16, vlan: u16, length: usize, copies: &[(u16, Edit)]) {
+        let bytes = length as u64;
+        for counts in
+            [self.counts.entry(vlan).or_default(), self.port_counts.entry((ingress, vlan)).or_default()]
+        {
+            counts.rx_packets += 1;
+            counts.rx_bytes += bytes;
+        }
+        for (egress, _) in copies {
+            for counts in
+                [self.counts.entry(vlan).or_default(), self.port_counts.entry((*egress, vlan)).or_default()]
+            {
+                counts.tx_packets += 1;
+                counts.tx_bytes += bytes;
+            }
+        }
     }
 
     fn state(&self, port: u16, vlan: u16) -> PortState {
@@ -177,10 +188,15 @@ fn check_frame(switch: &Switch, counters: &Counters, model: &mut Model, event: &
     assert_eq!(outcome.learned(), Some(model.learn(tci & 0xfff, source, ingress)));
     let (copies, reason) = model.decide(ingress, destination, tag, tci);
     let sent: Vec<_> = outcome.egress().iter().map(|egress| (egress.port.0, egress.edit)).collect();
-    model.count(tci & 0xfff, bytes.len() - tag.map_or(0, |_| 4), copies.len());
+    model.count(ingress, tci & 0xfff, bytes.len() - tag.map_or(0, |_| 4), &copies);
     assert_eq!((sent, outcome.drop_reason()), (copies, reason));
     let counts = counters.vlan(vid(tci & 0xfff)).map(VlanCounters::read);
     assert_eq!(counts.as_ref(), model.counts.get(&(tci & 0xfff)));
+    for port in 0..PORTS {
+        let counts = counters.vlan_of_port(PortId(port), vid(tci & 0xfff)).map(VlanCounters::read);
+        let expected = model.port_counts.get(&(port, tci & 0xfff)).copied();
+        assert_eq!(counts.unwrap_or_default(), expected.unwrap_or_default());
+    }
 }
 
 // ---- random histories ----------------------------------------------------------------------------------
@@ -207,11 +223,12 @@ proptest! {
     #[test]
     fn vlans_match_reference_model(events in proptest::collection::vec(event(), 0..80)) {
         let (switch, mut model) = (switch(), Model::default());
-        let counters = Counters::new(switch.vlans.settings());
+        let counters = Counters::new(&VlanSettings { stats_per_port: true, ..*switch.vlans.settings() });
         for event in events {
             match event {
                 Event::Add(port, vlan, member) => {
                     switch.vlans.add(PortId(port), vid(vlan), member);
+                    assert!(counters.count_in(PortId(port), vid(vlan)));
                     model.add(port, vlan, member);
                 }
                 Event::Remove(port, vlan) => {

@@ -11,7 +11,7 @@ use std::fmt::Write;
 
 pub(crate) use shared::SharedMetrics;
 
-use super::report::{PortStats, Status, VlanStats};
+use super::report::{PortStats, PortVlanStats, Status, VlanStats};
 use crate::datapath::BUFFERS;
 use crate::switch::Side;
 
@@ -27,6 +27,8 @@ pub(crate) struct MetricsSnapshot {
     pub(crate) ports: Vec<PortStats>,
     /// The VLANs that have members, at most 4094.
     pub(crate) vlans: Vec<VlanStats>,
+    /// The VLANs of each port, if the switch counts them.
+    pub(crate) port_vlans: Vec<PortVlanStats>,
     /// Whether each port is up.
     pub(crate) up: Vec<(String, bool)>,
     /// Whether each port is blocked.
@@ -174,6 +176,16 @@ const FAMILIES: &[MetricFamily] = &[
     counter("uswitch_vlan_bytes_total", "Bytes of those frames, without FCS and the tag", |s, out| {
         vlan_samples(s, out, |vlan| [vlan.rx_bytes, vlan.tx_bytes]);
     }),
+    counter(
+        "uswitch_port_vlan_frames_total",
+        "Frames received from the port in the VLAN and sent to it, of VLANs with any, with vlan-stats-per-port",
+        |s, out| {
+            port_vlan_samples(s, out, |vlan| [vlan.rx_packets, vlan.tx_packets]);
+        },
+    ),
+    counter("uswitch_port_vlan_bytes_total", "Bytes of those frames, without FCS and the tag", |s, out| {
+        port_vlan_samples(s, out, |vlan| [vlan.rx_bytes, vlan.tx_bytes]);
+    }),
     gauge("uswitch_fdb_entries", "Entries in the forwarding database", |s, out| {
         out.add(&[], s.status.fdb as u64);
     }),
@@ -280,9 +292,26 @@ fn rx_tx_samples(snapshot: &MetricsSnapshot, out: &mut SampleWriter<'_>, counts:
 /// Samples for received and for sent frames. A VLAN without frames has none, so that a trunk of all VLANs does not make
 /// thousands of series.
 fn vlan_samples(snapshot: &MetricsSnapshot, out: &mut SampleWriter<'_>, counts: fn(&VlanStats) -> [u64; 2]) {
-    for vlan in snapshot.vlans.iter().filter(|vlan| vlan.rx_packets + vlan.tx_packets > 0) {
+    for vlan in snapshot.vlans.iter().filter(|vlan| vlan.has_frames()) {
         for (direction, count) in ["rx", "tx"].into_iter().zip(counts(vlan)) {
             out.add(&[("vlan", &vlan.vid.to_string()), ("direction", direction)], count);
+        }
+    }
+}
+
+/// The same for each port, if the switch counts them.
+fn port_vlan_samples(
+    snapshot: &MetricsSnapshot,
+    out: &mut SampleWriter<'_>,
+    counts: fn(&VlanStats) -> [u64; 2],
+) {
+    for PortVlanStats { ifname, vlans } in &snapshot.port_vlans {
+        for vlan in vlans.iter().filter(|vlan| vlan.has_frames()) {
+            for (direction, count) in ["rx", "tx"].into_iter().zip(counts(vlan)) {
+                let labels =
+                    [("port", &**ifname), ("vlan", &*vlan.vid.to_string()), ("direction", direction)];
+                out.add(&labels, count);
+            }
         }
     }
 }

@@ -41,7 +41,8 @@ pub use self::status::{GatewayReport, Health, Status, SwitchSettings, SwitchStat
 pub use self::stp::{StpPort, StpReport};
 pub use self::uplink::{UplinkHost, UplinkMode, UplinkReport};
 pub use self::vlan::{
-    NewVlan, NewVlanState, PortVlans, PortVlansReport, VlanQuery, VlanReport, VlanState, VlanStats,
+    NewVlan, NewVlanState, PortVlanStats, PortVlans, PortVlansReport, VlanQuery, VlanReport, VlanState,
+    VlanStats,
 };
 
 /// The switch has stopped.

@@ -4,7 +4,8 @@ use std::hash::{BuildHasher, RandomState};
 
 use tracing::{info, warn};
 
-use super::ports::{LinkState, PortRecord};
+use super::link_state::LinkState;
+use super::ports::PortRecord;
 use super::{HostNetwork, RunError, Running, vlans};
 use crate::control::config;
 use crate::control::event::DeviceAspect;

@@ -1,11 +1,13 @@
 //! Adds and removes ports, and follows their devices.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use ipnet::IpNet;
 use tracing::{info, warn};
 
 use super::guard::{self, PortGuard};
+use super::link_state::LinkState;
 use super::loops::LoopRecord;
 use super::{HOST, HostNetwork, PortPlan, PortUse, RunError, Running, plan};
 use crate::control::event::{DeviceAspect, EventType};
@@ -18,32 +20,11 @@ use crate::control::topology::{
 use crate::datapath::DatapathError;
 use crate::switch::mdb;
 use crate::switch::stp::PortConfig;
+use crate::switch::vlan::{Vid, VlanCounts};
 use crate::switch::{Port, PortCounts, PortFlag, PortFlags, PortId};
 use crate::sys::netns::Netns;
 use crate::sys::queue::Framing;
 use crate::wire::Mac;
-
-/// The link state of a port's device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LinkState {
-    Up,
-    /// Up, without carrier: the cable is cut.
-    NoCarrier,
-    Down,
-    /// The device was deleted, and the workers have closed its queues.
-    Gone,
-}
-
-impl LinkState {
-    /// The state of a device that exists.
-    pub(super) fn of(up: bool, carrier: bool) -> LinkState {
-        match (up, carrier) {
-            (false, _) => LinkState::Down,
-            (true, false) => LinkState::NoCarrier,
-            (true, true) => LinkState::Up,
-        }
-    }
-}
 
 /// Control's record of one port.
 #[derive(Debug)]
@@ -80,6 +61,8 @@ pub(crate) struct PortRecord {
     pub(super) mirrored_before: PortCounts,
     /// The slot's counters when they were last compared for events.
     pub(super) compared: PortCounts,
+    /// The slot's counters in each VLAN when this port became a member, if the switch counts them.
+    pub(super) vlans_before: BTreeMap<Vid, VlanCounts>,
     /// Why the port was throttled in the second before that.
     pub(super) throttled: Vec<Throttled>,
     /// Why it is blocked, if it is.
@@ -135,6 +118,7 @@ impl PortRecord {
             counted_before: PortCounts::default(),
             mirrored_before: PortCounts::default(),
             compared: PortCounts::default(),
+            vlans_before: BTreeMap::new(),
             throttled: Vec::new(),
             loop_record: None,
             stp: PortConfig::default(),
@@ -334,13 +318,13 @@ impl<M: HostNetwork> Running<M> {
 
     /// Gives a new port its guard, VLANs, flags and settings.
     fn prepare(&mut self, id: PortId, vlans: Option<&PortVlans>) -> Result<(), RunError> {
+        self.init_vlans(id, vlans);
         let record = &self.ports[&id];
         if let (Some(fast), Some(devices)) = (&self.fast_path, record.device.fast) {
             fast.add_port(id, devices, record.device.mac);
         }
         self.switch.assign_mac(id, record.assigned.mac);
         self.switch.set_guard(id, record.guard.identity());
-        self.init_vlans(id, vlans);
         if record.name == HOST {
             self.switch.vlans.set_host(id);
         }

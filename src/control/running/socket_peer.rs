@@ -3,7 +3,7 @@
 
 use tracing::{info, warn};
 
-use super::ports::LinkState;
+use super::link_state::LinkState;
 use super::{HostNetwork, RunError, Running};
 use crate::control::report::PortKind;
 use crate::control::topology::{DeviceId, LinkChange};

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-use super::ports::{LinkState, PortRecord};
+use super::link_state::LinkState;
+use super::ports::PortRecord;
 use super::{HostNetwork, RunError, Running};
 use crate::control::topology::{Packet, RouteLookup, SenderRoute};
 use crate::control::trace::{

@@ -5,7 +5,8 @@ use std::time::SystemTime;
 
 use tracing::info;
 
-use super::ports::{LinkState, PortRecord};
+use super::link_state::LinkState;
+use super::ports::PortRecord;
 use super::totals;
 use super::{FdbPage, HostNetwork, Running};
 use crate::control::config::{VlanGateway, spanning_tree};
@@ -55,6 +56,7 @@ impl<M: HostNetwork> Running<M> {
             workers: config.workers,
             cpus: self.datapath.cpus().to_vec(),
             vlan_filtering: config.vlans.filtering,
+            vlan_stats_per_port: config.vlans.stats_per_port,
             sandboxed: self.sandboxed,
             subnets: config.subnets.clone(),
             gateway: self.gateway_report(),
@@ -237,6 +239,7 @@ impl<M: HostNetwork> Running<M> {
             start_time: since_epoch.map_or(0, |time| time.as_secs()),
             ports: self.stats(),
             vlans: self.vlan_stats(),
+            port_vlans: self.port_vlan_stats(),
             up: self.ports.values().map(|port| (port.name.clone(), port.is_up())).collect(),
             blocked: self
                 .ports

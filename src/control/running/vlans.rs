@@ -2,16 +2,17 @@
 
 use tracing::info;
 
+use super::command::VlanCommand;
 use super::{HostNetwork, RunError, Running};
 use crate::control::Config;
 use crate::control::config;
 use crate::control::config::vlan_of_host_port;
 use crate::control::event::DeviceAspect;
 use crate::control::report::{
-    NewVlan, NewVlanState, PortVlans, PortVlansReport, VlanQuery, VlanReport, VlanState, VlanStats,
+    NewVlan, NewVlanState, PortVlans, PortVlansReport, VlanQuery, VlanReport, VlanState,
 };
 use crate::switch::fdb::FdbState;
-use crate::switch::vlan::{Member, Vid, VidRange, VlanCounters, VlanCounts};
+use crate::switch::vlan::{Member, Vid, VidRange};
 use crate::switch::{InjectedFrame, PortId, PortState, Vlans};
 use crate::wire::VlanTag;
 
@@ -47,8 +48,20 @@ pub(super) fn check(config: &Config, vlans: &PortVlans) -> Result<(), RunError> 
 }
 
 impl<M: HostNetwork> Running<M> {
+    /// Carries out a command about VLANs.
+    pub(super) fn carry_out_vlan(&mut self, command: VlanCommand) {
+        match command {
+            VlanCommand::List(reply) => _ = reply.send(self.vlan_reports()),
+            VlanCommand::Stats(reply) => _ = reply.send(self.vlan_stats()),
+            VlanCommand::PortStats(reply) => _ = reply.send(self.port_vlan_stats()),
+            VlanCommand::Add(new, reply) => _ = reply.send(self.add_vlans(&new)),
+            VlanCommand::SetState(new, reply) => _ = reply.send(self.set_vlan_state(&new)),
+            VlanCommand::Remove(gone, reply) => _ = reply.send(self.remove_vlans(&gone)),
+        }
+    }
+
     /// The VLANs of all ports.
-    pub(super) fn vlan_reports(&self) -> Vec<PortVlansReport> {
+    fn vlan_reports(&self) -> Vec<PortVlansReport> {
         let report = |(id, name): (PortId, &String)| PortVlansReport {
             ifname: name.clone(),
             vlans: self.vlans_of(id),
@@ -61,18 +74,8 @@ impl<M: HostNetwork> Running<M> {
         VlanReport::list(vlans.of_port(id).map(|(vid, member)| (vid, member, vlans.state(id, vid).into())))
     }
 
-    /// The counters of the VLANs that have members.
-    pub(super) fn vlan_stats(&self) -> Vec<VlanStats> {
-        let counted = |vid| {
-            let workers = self.datapath.counters().iter().filter_map(|worker| worker.vlan(vid));
-            let sum = workers.map(VlanCounters::read).fold(VlanCounts::default(), VlanCounts::plus);
-            VlanStats::new(vid, sum)
-        };
-        self.switch.vlans.in_use().map(counted).collect()
-    }
-
     /// Makes a port a member of VLANs, or changes how it is one.
-    pub(super) fn add_vlans(&mut self, new: &NewVlan) -> Result<(), RunError> {
+    fn add_vlans(&mut self, new: &NewVlan) -> Result<(), RunError> {
         let id = self.port_with_vlans(&new.ifname)?;
         if new.pvid && new.vlan.single().is_none() {
             return Err(VlanError::SeveralPvids(new.vlan).into());
@@ -84,7 +87,7 @@ impl<M: HostNetwork> Running<M> {
     }
 
     /// Sets the state of a port in VLANs: in all of them, or in none.
-    pub(super) fn set_vlan_state(&mut self, new: &NewVlanState) -> Result<(), RunError> {
+    fn set_vlan_state(&mut self, new: &NewVlanState) -> Result<(), RunError> {
         let id = self.port_named(&new.ifname)?;
         self.check_filtering()?;
         if self.spanning_tree.is_some() {
@@ -163,6 +166,7 @@ impl<M: HostNetwork> Running<M> {
                 && entry.kind.state == FdbState::Dynamic
                 && vid.is_some_and(|vid| !vlans.is_member(id, vid))
         });
+        self.count_in_vlans(id);
         self.pin_gateway_if_host(id);
         self.multicast_vlans_changed(id, &before);
         self.report_vlans(id);
@@ -176,7 +180,7 @@ impl<M: HostNetwork> Running<M> {
     }
 
     /// The VLANs of a new port, before it forwards: those of its request, or the default.
-    pub(super) fn init_vlans(&self, id: PortId, wanted: Option<&PortVlans>) {
+    pub(super) fn init_vlans(&mut self, id: PortId, wanted: Option<&PortVlans>) {
         match wanted {
             None if !self.config.vlans.filtering => {}
             None => self.switch.vlans.add_port(id),
@@ -185,6 +189,7 @@ impl<M: HostNetwork> Running<M> {
                 set_states(&self.switch.vlans, id, wanted);
             }
         }
+        self.count_in_vlans(id);
     }
 
     /// The VLAN of an entry of a port in a database, 0 without VLANs. Without a choice it is the port's own (PVID).

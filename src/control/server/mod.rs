@@ -84,6 +84,7 @@ pub(crate) fn router(
         .routes(routes!(list_mirrors, add_mirror, remove_mirror))
         .routes(routes!(vlans::list_vlans, vlans::add_vlans, vlans::set_vlan_state, vlans::remove_vlans))
         .routes(routes!(vlans::vlan_stats))
+        .routes(routes!(vlans::port_vlan_stats))
         .routes(routes!(stats))
         .routes(routes!(self::metrics))
         .routes(routes!(metrics_for_scrapers))

@@ -124,6 +124,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("POST", "/v1/mirrors"),
     ("DELETE", "/v1/mirrors"),
     ("GET", "/v1/vlans"),
+    ("GET", "/v1/vlans/stats/ports"),
     ("POST", "/v1/vlans"),
     ("PATCH", "/v1/vlans"),
     ("DELETE", "/v1/vlans"),

@@ -282,6 +282,56 @@ fn counts_frames_of_a_vlan() {
     assert!(Counters::default().vlan(V10).is_none(), "no memory without filtering");
 }
 
+/// Received on the port that got them, and a copy sent by each other, whatever its tag.
+#[test]
+fn counts_frames_of_a_port_in_a_vlan() {
+    let switch = switch_with_vlans();
+    let counters = Counters::new(&VlanSettings { stats_per_port: true, ..*switch.vlans.settings() });
+    for (port, vid) in [(HOST, V10), (P1, V10), (TRUNK, V10), (TRUNK, V20)] {
+        assert!(counters.count_in(port, vid));
+    }
+    let broadcast = frame(Mac::BROADCAST, A, 60);
+    let count = |port, bytes: &[u8]| {
+        let outcome = outcome(&switch, port, bytes);
+        if let Some(class) = outcome.class().vlan {
+            counters.count_in_vlan(class, &outcome, bytes.len());
+            if let Verdict::Answer(_) = outcome.verdict() {
+                counters.count_reply_in_vlan(&outcome, bytes.len());
+            }
+        }
+    };
+    count(P1, &broadcast);
+    count(TRUNK, &tagged(&broadcast, 10));
+    count(TRUNK, &tagged(&broadcast, 30));
+    count(TRUNK, &tagged(&arp(Mac::BROADCAST, [192, 0, 2, 10], [192, 0, 2, 1]), 10));
+    let counts = |port, vid| {
+        let VlanCounts { rx_packets, rx_bytes, tx_packets, tx_bytes } =
+            counters.vlan_of_port(port, vid).unwrap().read();
+        [rx_packets, rx_bytes, tx_packets, tx_bytes]
+    };
+    let request = 42;
+    assert_eq!(counts(P1, V10), [1, 60, 1, 60]);
+    assert_eq!(counts(HOST, V10), [0, 0, 2, 120]);
+    assert_eq!(counts(TRUNK, V10), [2, 60 + request, 2, 60 + request]);
+    assert_eq!(counts(TRUNK, V20), [0; 4]);
+    assert!(counters.vlan_of_port(P2, V20).is_none(), "nobody asked for it");
+    let usual = Counters::new(switch.vlans.settings());
+    assert!(!usual.count_in(P1, V10) && usual.vlan_of_port(P1, V10).is_none(), "off by default");
+}
+
+#[test]
+fn counters_of_ports_and_vlans_are_limited() {
+    use crate::switch::vlan::PortVlanCounters;
+    let counters = PortVlanCounters::default();
+    let blocks = PortId::all().flat_map(|port| (0..64).map(move |n| (port, n * 64)));
+    let mut blocks = blocks.filter_map(|(port, number)| Some((port, Vid::new(number)?)));
+    let fits =
+        blocks.by_ref().take(PortVlanCounters::MAX_BLOCKS).all(|(port, vid)| counters.count_in(port, vid));
+    let (port, beyond) = blocks.next().unwrap();
+    assert!(fits && !counters.count_in(port, beyond) && counters.get(port, beyond).is_none());
+    assert!(counters.count_in(P1, vid(65)), "in a block that is there");
+}
+
 /// They are of no VLAN, as in the Linux bridge (`br_handle_frame`): also on a port without a PVID.
 #[test]
 fn bpdus_go_to_control_on_every_port() {

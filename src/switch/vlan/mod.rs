@@ -14,6 +14,7 @@
 mod classify;
 mod counters;
 mod members;
+mod port_counters;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 pub use self::classify::{Classified, VlanFault};
 pub use self::counters::{VlanCounters, VlanCounts};
 pub use self::members::Member;
+pub use self::port_counters::PortVlanCounters;
 use self::state::PortStates;
 pub use self::vid::{ParseVidError, Vid, VidRange};
 use super::port_set::SharedPortSet;
@@ -64,12 +66,19 @@ pub struct VlanSettings {
     pub protocol: VlanProtocol,
     /// `vlan_default_pvid`: the VLAN of a new port, which is its PVID and untagged; `None`: it has no VLAN.
     pub default_pvid: Option<Vid>,
+    /// `vlan_stats_per_port`: count the frames of each port in each VLAN.
+    pub stats_per_port: bool,
 }
 
 impl Default for VlanSettings {
     /// Those of a new Linux bridge.
     fn default() -> VlanSettings {
-        VlanSettings { filtering: false, protocol: VlanProtocol::Dot1q, default_pvid: Some(Vid::DEFAULT) }
+        VlanSettings {
+            filtering: false,
+            protocol: VlanProtocol::Dot1q,
+            default_pvid: Some(Vid::DEFAULT),
+            stats_per_port: false,
+        }
     }
 }
 
