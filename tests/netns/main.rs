@@ -51,6 +51,7 @@ mod ownership;
 mod port_flags;
 mod ports;
 mod rootless;
+mod rootless_taps;
 mod scale;
 mod security;
 mod segmentation;
