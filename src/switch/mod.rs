@@ -219,7 +219,7 @@ impl Switch {
 
     /// Makes a port an uplink, whose device has these addresses, unless it is one. False if there are [`Uplinks::MAX`].
     pub fn add_uplink(&self, port: PortId, mac: Mac, addresses: Vec<IpAddr>) -> bool {
-        if self.uplinks.get(port).is_some() {
+        if self.uplinks.contains(port) {
             return true;
         }
         let added = self.uplinks.add(port, mac, addresses);

@@ -29,7 +29,7 @@ pub use self::impairment::{DelayDistribution, DirectionImpairment, Percent, Port
 pub use self::limit::{PortLimit, PortLimits};
 pub use self::mdb::{
     MdbCounters, MdbEntry, MdbEntryQuery, MdbPort, MdbQuerier, MdbReport, MdbRouter, MdbSource, MdbState,
-    NewMdbEntry,
+    MembershipCounters, NewMdbEntry,
 };
 pub use self::mirror::{MirrorQuery, MirrorReport, NewMirror, PortMirroring};
 pub use self::port::{
@@ -38,7 +38,7 @@ pub use self::port::{
 };
 pub use self::stats::{DELETED, PortStats};
 pub use self::status::{GatewayReport, Health, Status, SwitchSettings, SwitchState, VlanGatewayReport};
-pub use self::stp::{StpPort, StpReport};
+pub use self::stp::{BpduCounters, StpPort, StpReport};
 pub use self::uplink::{UplinkHost, UplinkMode, UplinkReport};
 pub use self::vlan::{
     NewVlan, NewVlanState, PortVlanStats, PortVlans, PortVlansReport, VlanQuery, VlanReport, VlanState,

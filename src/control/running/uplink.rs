@@ -7,7 +7,7 @@ use super::{HostNetwork, RunError, Running};
 use crate::control::report::{UplinkHost, UplinkMode, UplinkReport};
 use crate::control::topology::LinkChange;
 use crate::switch::PortId;
-use crate::switch::ipvlan::Uplinks;
+use crate::switch::ipvlan::{Uplink, Uplinks};
 
 /// Most addresses of hosts in a report.
 const LISTED: usize = 64;
@@ -32,7 +32,7 @@ impl<M: HostNetwork> Running<M> {
             UplinkMode::Ipvlan if !record.can_be_uplink => {
                 Err(UplinkError::NoDevice(record.name.clone()).into())
             }
-            UplinkMode::Ipvlan if uplinks.get(id).is_none() && uplinks.len() >= Uplinks::MAX => {
+            UplinkMode::Ipvlan if !uplinks.contains(id) && uplinks.len() >= Uplinks::MAX => {
                 Err(UplinkError::TooMany.into())
             }
             UplinkMode::Bridge | UplinkMode::Ipvlan => Ok(()),
@@ -65,8 +65,8 @@ impl<M: HostNetwork> Running<M> {
 
     /// What a port is as an uplink.
     pub(super) fn uplink_report(&self, id: PortId) -> Option<UplinkReport> {
-        let uplink = self.switch.uplinks.get(id)?;
-        let (hosts, counters) = (uplink.hosts(), uplink.counters());
+        let of = |uplink: &Uplink| (uplink.hosts(), uplink.counters());
+        let (hosts, counters) = self.switch.uplinks.with(id, of)?;
         let host = |&(address, port, mac): &_| {
             let ifname = self.ports.get(&port)?.name.clone();
             Some(UplinkHost { address, mac, ifname })
