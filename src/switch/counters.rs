@@ -110,7 +110,7 @@ port_counters! {
     forwarded,
     /// Received frames that were flooded.
     flooded,
-    /// Copies that flooded frames became: one for each egress port.
+    /// Copies that flooded frames, and requests that were answered for a neighbour, became: one for each egress port.
     flood_copies,
     /// Received frames that the switch answered itself.
     answered,
@@ -188,6 +188,11 @@ impl PortCounts {
         let ended = self.segmented + self.tx_frames + self.dropped(Side::Egress);
         begun.wrapping_sub(ended).cast_signed()
     }
+}
+
+/// The copies that a flooded frame becomes, those that are not delivered among them.
+fn copies_of(outcome: &Outcome) -> u64 {
+    (outcome.egress_ports().count() + outcome.refused().len()) as u64
 }
 
 impl PortCounters {
@@ -277,10 +282,12 @@ impl Counters {
             Verdict::Forward(_) | Verdict::Refused { .. } => ingress.forwarded.add(1),
             Verdict::Flood => {
                 ingress.flooded.add(1);
-                let copies = outcome.egress_ports().count() + outcome.refused().len();
-                ingress.flood_copies.add(copies as u64);
+                ingress.flood_copies.add(copies_of(outcome));
             }
-            Verdict::Answer(_) => ingress.answered.add(1),
+            Verdict::Answer(_) => {
+                ingress.answered.add(1);
+                ingress.flood_copies.add(copies_of(outcome));
+            }
             Verdict::Drop(reason) => ingress.dropped(reason),
         }
         for (port, reason) in outcome.refused() {

@@ -1,14 +1,13 @@
 //! Suppression of ARP and neighbour discovery for ports with `neigh_suppress`, by the rules of the Linux bridge
 //! (`net/bridge/br_arp_nd_proxy.c`).
 //!
-//! - A request for a known neighbour behind such a port is answered by the switch.
+//! - A request for a known neighbour behind such a port is answered by the switch, and flooded to the ports without the flag.
 //! - What nobody needs to answer is not flooded to such ports: a request for a neighbour that is known behind another port,
 //!   an ARP probe or announcement (RFC 5227), duplicate address detection, an unsolicited advertisement.
 //! - A request for an unknown address is flooded, and so is everything from a port with `neigh_suppress`.
 //!
 //! The neighbours that the switch knows are the IP addresses of guarded ports ([`super::guard`]) whose MAC is in the
-//! forwarding database. The bridge floods a request that it has answered to the ports without the flag. Here it ends with
-//! the answer. Unicast requests are not answered: they reach the neighbour itself.
+//! forwarding database. Unicast requests are not answered: they reach the neighbour itself.
 
 use std::net::IpAddr;
 

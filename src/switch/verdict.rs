@@ -9,7 +9,7 @@ pub enum Verdict {
     Forward(PortId),
     /// Broadcast, multicast or unknown unicast: to each port that may have it. At least one is up.
     Flood,
-    /// The switch replies, on the ingress port.
+    /// The switch replies, on the ingress port. A request to which it replies for a neighbour is also flooded.
     Answer(SwitchReply),
     /// Dropped; counted on the ingress port.
     Drop(DropReason),

@@ -4,7 +4,12 @@ use serde_json::Value;
 
 use crate::harness::{LinuxBridge, Shell, Tcpdump, TestNetns, TestSwitch, Uswitch, on_both, v4, v6};
 
-on_both!(answers_for_known_neighbours, floods_requests_for_unknown_ones, keeps_probes_from_the_port);
+on_both!(
+    answers_for_known_neighbours,
+    answered_requests_reach_the_other_ports,
+    floods_requests_for_unknown_ones,
+    keeps_probes_from_the_port
+);
 
 /// A switch with `neigh_suppress` on the port of container2, whose addresses it knows.
 trait Suppresses: TestSwitch {
@@ -78,6 +83,20 @@ fn answers_for_known_neighbours<S: Suppresses>() {
         let neighbour: Value = h1.run(&format!("ip -j neigh show {address} dev eth0")).json();
         assert_eq!(neighbour[0]["lladdr"], device_mac(&h2), "{neighbour}");
     }
+}
+
+/// container3 gets the request, container2 does not, and there is one reply.
+fn answered_requests_reach_the_other_ports<S: Suppresses>() {
+    let s = S::suppressing();
+    let [h1, h2, h3] = containers(&s);
+    // Containers announce their own addresses.
+    let request = format!("arp and ether broadcast and dst host {}", v4(2));
+    let [at_h2, at_h3] = [(&h2, V4), (&h3, &*request)].map(|(h, filter)| messages(&h1, h, filter));
+    let said = h1.run(&format!("arping -b -c 1 -w 2 -I eth0 {}", v4(2))).ok();
+    assert!(said.contains("Received 1 response"), "{said}");
+    assert_eq!(at_h3.next().map(|frame| kind(&frame)), Some("ARP"));
+    h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+    assert_eq!(at_h2.next().map(|frame| kind(&frame)), Some("ping"));
 }
 
 fn floods_requests_for_unknown_ones<S: Suppresses>() {

@@ -91,6 +91,33 @@ fn answers_for_known_neighbours() {
     assert_eq!((packet.payload[4], &packet.payload[24..]), (0x60, &[&[2, 1][..], &B.0].concat()[..]));
 }
 
+/// As `br_flood` does after `br_do_proxy_suppress_arp`.
+#[test]
+fn floods_answered_requests_to_ports_without_suppression() {
+    let switch = suppressing();
+    for request in [arp(Mac::BROADCAST, A4, B4), solicitation(B6)] {
+        let (verdict, egress, refused) = sent(&switch, &request);
+        assert!(matches!(verdict, Verdict::Answer(_)));
+        assert_eq!(
+            (egress, refused),
+            (vec![HOST], [P2, P3].map(|port| (port, DropReason::NeighSuppress)).to_vec())
+        );
+        set_flag(&switch, HOST, PortFlag::NeighSuppress, true);
+        let (verdict, egress, _) = sent(&switch, &request);
+        assert!(matches!(verdict, Verdict::Answer(_)) && egress.is_empty());
+        set_flag(&switch, HOST, PortFlag::NeighSuppress, false);
+    }
+    let counters = Counters::default();
+    let (outcome, _) =
+        decide(&switch, P1, &Frame { bytes: &arp(Mac::BROADCAST, A4, B4), vnet: VnetHeader::default() });
+    counters.count(&outcome);
+    let counts = counters.port(P1).read();
+    assert_eq!(
+        (counts.answered, counts.flooded, counts.flood_copies, outcome.drop_reason()),
+        (1, 0, 3, None)
+    );
+}
+
 #[test]
 fn floods_requests_that_it_cannot_answer() {
     let switch = suppressing();
