@@ -109,6 +109,8 @@ pub struct Switch {
     pub fdb: Fdb,
     /// The identities of the guarded ports. Set with [`Switch::set_guard`].
     pub guards: Guards,
+    /// The addresses of the ports without a guard, as far as they are known. They are not checked.
+    pub neighbours: Guards,
     /// Storm control and rate limits. Set with [`Switch::set_limit`].
     limits: Limits,
     /// The mirrors. Changed with [`Switch::add_mirror`].
@@ -141,6 +143,7 @@ impl Switch {
             ports: Ports::new(),
             fdb,
             guards: Guards::default(),
+            neighbours: Guards::default(),
             limits: Limits::default(),
             mirrors: PortMirrors::default(),
             uplinks: Uplinks::default(),

@@ -6,8 +6,8 @@
 //!   an ARP probe or announcement (RFC 5227), duplicate address detection, an unsolicited advertisement.
 //! - A request for an unknown address is flooded, and so is everything from a port with `neigh_suppress`.
 //!
-//! The neighbours that the switch knows are the IP addresses of guarded ports ([`super::guard`]) whose MAC is in the
-//! forwarding database. Unicast requests are not answered: they reach the neighbour itself.
+//! The neighbours that the switch knows are the IP addresses of guarded ports ([`super::guard`]), and those that other ports
+//! have as far as control knows, if their MAC is in the forwarding database. Unicast requests are not answered: they reach the neighbour itself.
 
 use std::net::IpAddr;
 
@@ -104,11 +104,12 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         reply
     }
 
-    /// The MAC address of the guarded port that has an address in the frame's VLAN.
+    /// The MAC address of the port that has an address in the frame's VLAN.
     fn neighbour(&self, address: IpAddr, admitted: &Admitted<'_>) -> Option<Mac> {
         let vid = admitted.vlan.map(|class| class.vid);
         let is_in_vlan = |port| !VLANS || vid.is_none() || self.switch.vlans.pvid(port) == vid;
         let mut ports = self.switch.ports.iter().filter(|port| is_in_vlan(*port));
-        ports.find_map(|port| self.switch.guards.mac_at(port, address))
+        let (guards, neighbours) = (&self.switch.guards, &self.switch.neighbours);
+        ports.find_map(|port| guards.mac_at(port, address).or_else(|| neighbours.mac_at(port, address)))
     }
 }

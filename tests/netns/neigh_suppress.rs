@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use crate::harness::{LinuxBridge, Shell, Tcpdump, TestNetns, TestSwitch, Uswitch, on_both, v4, v6};
+use crate::harness::{
+    LinuxBridge, Shell, Tcpdump, TestNetns, TestSwitch, Uswitch, on_both, v4, v6, wait_until,
+};
 
 on_both!(
     answers_for_known_neighbours,
@@ -118,6 +120,21 @@ fn keeps_probes_from_the_port<S: Suppresses>() {
     }
     h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
     assert_eq!(at_h2.next().map(|frame| kind(&frame)), Some("ping"));
+}
+
+/// The switch knows the addresses that the device has now.
+#[test]
+fn knows_addresses_of_a_container_without_a_guard() {
+    let s = Uswitch::with("--ports 3 --guard off");
+    s.host().run("uswitch port set container2 --neigh-suppress on").ok();
+    let [h1, h2, _] = containers(&s);
+    let trace = |address: &str| s.host().run(&format!("uswitch trace container1 --arp-for {address}")).ok();
+    assert!(trace(&v4(2)).contains("answered by the switch"));
+    h2.run("ip addr add 172.16.0.99/24 dev eth0").ok();
+    wait_until("the new address is known", || trace("172.16.0.99").contains("answered by the switch"));
+    h1.run("ping -n -c 1 -W 5 172.16.0.99").ok();
+    h2.run("ip addr del 172.16.0.99/24 dev eth0").ok();
+    wait_until("it is forgotten", || trace("172.16.0.99").contains("flooded to"));
 }
 
 #[test]

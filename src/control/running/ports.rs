@@ -325,6 +325,7 @@ impl<M: HostNetwork> Running<M> {
         }
         self.switch.assign_mac(id, record.assigned.mac);
         self.switch.set_guard(id, record.guard.identity());
+        self.update_neighbour(id);
         if record.name == HOST {
             self.switch.vlans.set_host(id);
         }
@@ -370,6 +371,7 @@ impl<M: HostNetwork> Running<M> {
         self.emit_port_event(EventType::PortRemoved, id);
         self.switch.assign_mac(id, None);
         self.switch.set_guard(id, None);
+        self.switch.neighbours.set(id, None);
         self.switch.fdb.remove_port(id);
         self.switch.clear_limits(id);
         self.clear_impairments(id);
@@ -430,6 +432,7 @@ impl<M: HostNetwork> Running<M> {
                     self.follow_mac(id);
                     self.announce(id);
                 }
+                self.update_neighbour(id);
                 if let Some((aspect, value)) = changed {
                     self.emit_port_changed(id, aspect, value);
                 }

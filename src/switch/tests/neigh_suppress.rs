@@ -130,7 +130,7 @@ fn floods_requests_that_it_cannot_answer() {
     assert!(!is_suppressed(&switch, &arp(Mac::BROADCAST, A4, B4)), "its port is not known");
     switch.fdb.learn(T0, key(B), P2);
     switch.set_guard(P2, None);
-    assert!(!is_suppressed(&switch, &arp(Mac::BROADCAST, A4, B4)), "it may have other addresses");
+    assert!(!is_suppressed(&switch, &arp(Mac::BROADCAST, A4, B4)), "nobody knows its addresses");
 }
 
 #[test]
@@ -179,6 +179,20 @@ fn ends_with_the_last_such_port() {
     assert!(switch.ports.suppress_neighbours());
     switch.ports.remove(P3);
     assert!(!switch.ports.suppress_neighbours());
+}
+
+/// As the bridge knows them from its neighbour table. They are not checked.
+#[test]
+fn knows_addresses_of_ports_without_a_guard() {
+    let switch = suppressing();
+    switch.set_guard(P2, None);
+    let identity = Identity { mac: B, addresses: vec![Ipv4Addr::from(B4).into()], earlier_mac: None };
+    switch.neighbours.set(P2, Some(&identity));
+    let proxy = SwitchReply::Proxy { address: Ipv4Addr::from(B4).into(), mac: B };
+    assert_eq!(run(&switch, P1, &arp(Mac::BROADCAST, A4, B4)), Verdict::Answer(proxy));
+    assert_eq!(run(&switch, P2, &arp(Mac::BROADCAST, NOBODY4, A4)), Verdict::Flood);
+    switch.neighbours.set(P2, None);
+    assert_eq!(run(&switch, P1, &arp(Mac::BROADCAST, A4, B4)), Verdict::Flood);
 }
 
 /// The addresses of a port are those in its own VLAN.
