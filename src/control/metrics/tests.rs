@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{SharedMetrics, escaped, render};
-use crate::control::report::{PortVlanStats, VlanStats};
+use crate::control::report::{PortVlanStats, UplinkReport, VlanStats};
 use crate::control::running::Handle;
 use crate::control::running::fake::{config, running};
 use crate::switch::vlan::{Vid, VlanCounts};
@@ -113,6 +113,8 @@ async fn metrics_match_the_documentation() {
     let counts = VlanCounts { rx_packets: 1, ..VlanCounts::default() };
     snapshot.vlans = vec![VlanStats::new(Vid::DEFAULT, counts)];
     snapshot.port_vlans = vec![PortVlanStats { ifname: "container1".into(), vlans: snapshot.vlans.clone() }];
+    let uplink = UplinkReport { learned: 1, ..UplinkReport::default() };
+    snapshot.uplinks = vec![("wlan0".into(), uplink)];
     let metrics = parse_metrics(&render(&snapshot));
     let row = |(name, metric): (&String, &ParsedMetric)| {
         let labels = metric.labels().into_iter().collect::<Vec<_>>().join(", ");

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 use tracing::info;
 
-use super::{HostNetwork, RunError, Running};
+use super::{HostNetwork, PortRecord, RunError, Running};
 use crate::control::report::{UplinkHost, UplinkMode, UplinkReport};
 use crate::control::topology::LinkChange;
 use crate::switch::PortId;
@@ -61,6 +61,12 @@ impl<M: HostNetwork> Running<M> {
             }
             _ => {}
         }
+    }
+
+    /// The uplinks, by the names of their ports.
+    pub(super) fn uplink_reports(&self) -> Vec<(String, UplinkReport)> {
+        let report = |(id, port): (&PortId, &PortRecord)| Some((port.name.clone(), self.uplink_report(*id)?));
+        self.ports.iter().filter_map(report).collect()
     }
 
     /// What a port is as an uplink.

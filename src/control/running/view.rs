@@ -240,6 +240,7 @@ impl<M: HostNetwork> Running<M> {
             ports: self.stats(),
             vlans: self.vlan_stats(),
             port_vlans: self.port_vlan_stats(),
+            uplinks: self.uplink_reports(),
             up: self.ports.values().map(|port| (port.name.clone(), port.is_up())).collect(),
             blocked: self
                 .ports
