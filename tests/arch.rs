@@ -139,6 +139,14 @@ fn lower_layers_know_no_command_line() {
     }
 }
 
+/// The types that the API describes are in `control::report`.
+#[test]
+fn lower_layers_know_no_api() {
+    for layer in ["src/wire", "src/switch", "src/datapath", "src/sys", "src/fastpath"] {
+        none_of(&["utoipa", "ToSchema"], layer, "the schemas of the API are in control");
+    }
+}
+
 /// Whether a line has a word like `--no-offload`.
 fn names_flag(line: &str) -> bool {
     line.match_indices("--").any(|(at, _)| {

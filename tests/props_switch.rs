@@ -3,6 +3,8 @@
 
 #[path = "props_switch/mirrors.rs"]
 mod mirrors;
+#[path = "props_switch/uplinks.rs"]
+mod uplinks;
 #[path = "props_switch/vlans.rs"]
 mod vlans;
 

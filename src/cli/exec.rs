@@ -85,7 +85,7 @@ impl ExecCommand {
         let pid = client.pid()?;
         drop(client);
         match &port {
-            Some(port) if port.polled => handover::enter_user_namespace(port)?,
+            Some(port) if port.polled && port.netns.is_some() => handover::enter_user_namespace(port)?,
             _ if status.sandboxed => sys::sandbox::join(pid).map_err(TopologyError::from)?,
             _ => {}
         }

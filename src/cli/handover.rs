@@ -1,5 +1,5 @@
-//! `uswitch port add --netns` where the switch may not enter the namespace: this process, run by the user, creates the
-//! device there and hands it over.
+//! `uswitch port add --netns` and `--tap` where the switch may not enter the namespace: this process, run by the user,
+//! creates or opens the device there and hands it over.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 
 use crate::control::client::{ApiClient, ClientError};
 use crate::control::report::{AddedPort, ErrorReport, NewPort, PortReport};
-use crate::control::topology::PortSpec;
-use crate::control::topology::handover::build_for_switch;
+use crate::control::topology::handover::{DeviceToHandOver, HandedDevice, build_for_switch};
+use crate::control::topology::{TopologyError, open_for_switch};
 use crate::sys::caps;
 use crate::sys::fd_passing::{self, ReceivedLine};
 use crate::sys::netns::{self, Netns, NetnsError};
@@ -58,16 +58,39 @@ impl ForeignNetns {
         Ok(Some(ForeignNetns { netns, owner }))
     }
 
+    /// The namespace of this process, unless it is the switch's.
+    pub(super) fn of_this_process(client: &ApiClient) -> Result<Option<ForeignNetns>, CliError> {
+        let Ok(of_switch) = client.pid().map_err(CliError::from).and_then(user_namespace) else {
+            return Ok(None);
+        };
+        let owner = UserNs::current().map_err(failed)?;
+        if owner.is(&of_switch).map_err(failed)? {
+            return Ok(None);
+        }
+        let netns = Netns::current().map_err(TopologyError::from)?;
+        Ok(Some(ForeignNetns { netns, owner }))
+    }
+
     /// Adds the port. This process then stays in the user namespace of the container.
     pub(super) fn attach(self, client: &ApiClient, asked: &NewPort) -> Result<AddedPort, CliError> {
         let connection = Connection { socket: client.hand_over()?, client };
         connection.send(asked, &[self.netns.as_fd()])?;
-        let spec: PortSpec = connection.receive()?;
-        let built = build_for_switch(self.netns, &self.owner, &spec)?;
-        connection.send(&built.description, &built.files())?;
-        let added = connection.receive()?;
-        built.announce();
-        Ok(added)
+        match connection.receive()? {
+            DeviceToHandOver::Tap(spec) => {
+                let built = build_for_switch(self.netns, &self.owner, &spec)?;
+                connection.send(&HandedDevice::Tap(built.description.clone()), &built.files())?;
+                let added = connection.receive()?;
+                built.announce();
+                Ok(added)
+            }
+            DeviceToHandOver::ExistingTap(spec) => {
+                let opened = open_for_switch(&spec)?;
+                connection.send(&HandedDevice::ExistingTap(opened.description.clone()), &opened.files())?;
+                let added = connection.receive()?;
+                opened.leave();
+                Ok(added)
+            }
+        }
     }
 }
 

@@ -129,6 +129,9 @@ pub(super) struct StartOptions {
     /// VLAN of a new port, 1 to 4094, or 0 for none [default: 1]
     #[arg(long, value_name = "VLAN")]
     vlan_default_pvid: Option<u64>,
+    /// Count the frames of each port in each VLAN, for `vlan show --statistics`
+    #[arg(long, value_parser = OnOff)]
+    vlan_stats_per_port: Option<bool>,
     /// Addresses of the gateway in a VLAN, as in 10=172.16.10.1/24; may be repeated. The host routes between these
     /// VLANs
     #[arg(long, value_name = "VLAN=CIDR[,CIDR]...")]
@@ -190,6 +193,7 @@ impl From<StartOptions> for Options {
             vlan_filtering: typed.vlan_filtering,
             vlan_protocol: typed.vlan_protocol,
             vlan_default_pvid: typed.vlan_default_pvid,
+            vlan_stats_per_port: typed.vlan_stats_per_port,
             vlan_gateway: typed.vlan_gateway,
             txqueuelen: typed.txqueuelen,
             gso_max_size: typed.gso_max_size,

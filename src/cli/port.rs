@@ -239,8 +239,11 @@ impl PortAdd {
             vlan: self.vlans.into(),
             uplink_mode: self.uplink_mode,
         };
-        let foreign =
-            asked.netns.as_deref().map(|netns| ForeignNetns::find(netns, &client)).transpose()?.flatten();
+        let foreign = match (&asked.netns, &asked.tap) {
+            (Some(netns), _) => ForeignNetns::find(netns, &client)?,
+            (None, Some(_)) => ForeignNetns::of_this_process(&client)?,
+            (None, None) => None,
+        };
         let made: AddedPort = match foreign {
             Some(foreign) => foreign.attach(&client, &asked)?,
             None => client.post("/v1/ports", &asked)?,

@@ -182,12 +182,15 @@ mod tests {
 
     #[allow(clippy::too_many_lines, reason = "a line for each field")]
     fn status() -> Status {
+        let addresses = vec!["172.16.0.1".parse().unwrap()];
+        let gateway = GatewayReport { mac: Mac([2, 0, 0, 0, 0, 0]), addresses };
         Status {
             name: "uswitch0".into(),
             version: "0".into(),
             pid: 7,
             uptime: 0,
             vlan_filtering: false,
+            vlan_stats_per_port: false,
             sandboxed: false,
             engine: "io_uring".into(),
             engine_note: None,
@@ -196,10 +199,7 @@ mod tests {
             workers: 1,
             cpus: vec![1],
             subnets: vec!["172.16.0.0/24".parse().unwrap()],
-            gateway: GatewayReport {
-                mac: Mac([2, 0, 0, 0, 0, 0]),
-                addresses: vec!["172.16.0.1".parse().unwrap()],
-            },
+            gateway,
             vlan_gateways: Vec::new(),
             labels: Labels::new(),
             mac_prefix: "02:00:00:00".to_owned(),

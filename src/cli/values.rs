@@ -8,7 +8,7 @@ use clap::{Arg, Command, ValueEnum};
 use crate::control::capture::CaptureDirection;
 use crate::control::event::EventType;
 use crate::control::log::LogLevel;
-use crate::control::report::{EdgeSetting, SocketType, UplinkMode};
+use crate::control::report::{EdgeSetting, SocketType, UplinkMode, VlanState};
 use crate::control::{EngineChoice, FastPathChoice, StpMode};
 use crate::switch::MirrorDirection;
 use crate::switch::vlan::VlanProtocol;
@@ -120,6 +120,21 @@ impl ValueEnum for UplinkMode {
             UplinkMode::Bridge => PossibleValue::new("bridge").help("Their own"),
             UplinkMode::Ipvlan => PossibleValue::new("ipvlan").help("That of the device"),
         })
+    }
+}
+
+impl ValueEnum for VlanState {
+    fn value_variants<'a>() -> &'a [Self] {
+        &VlanState::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let help = match self {
+            VlanState::Forwarding => "Learn and forward",
+            VlanState::Learning => "Learn, and do not forward",
+            VlanState::Disabled | VlanState::Listening | VlanState::Blocking => "Neither learn nor forward",
+        };
+        Some(PossibleValue::new(self.name()).help(help))
     }
 }
 

@@ -4,7 +4,9 @@ use clap_complete::ArgValueCompleter;
 
 use serde::Serialize;
 
-use crate::control::report::{NewVlan, PortVlansReport, VlanReport, VlanStats};
+use crate::control::report::{
+    NewVlan, NewVlanState, PortVlanStats, PortVlansReport, VlanReport, VlanState, VlanStats,
+};
 use crate::switch::vlan::VidRange;
 
 use super::complete;
@@ -25,6 +27,7 @@ pub(super) struct VlanCommand {
 enum VlanAction {
     Show(VlanShow),
     Add(VlanAdd),
+    Set(VlanSet),
     Del(VlanDel),
 }
 
@@ -38,7 +41,8 @@ struct VlanShow {
     /// Show only ports of this VLAN, 1 to 4094
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..4095))]
     vid: Option<u16>,
-    /// Show the counters of each VLAN, of all its ports together, from the start of the switch
+    /// Show the counters of each VLAN, of all its ports together, from the start of the switch. With `start
+    /// --vlan-stats-per-port` those of each port, from when it became a member
     #[arg(long, short)]
     statistics: bool,
     /// Print JSON, as `bridge -c -j vlan show` does, or with --statistics as `bridge -s -j vlan show`
@@ -72,6 +76,18 @@ struct VlanAdd {
     untagged: bool,
 }
 
+/// Set the state of a port in VLANs of which it is a member
+#[derive(Debug, clap::Args)]
+struct VlanSet {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    membership: Membership,
+    /// State of the port in these VLANs, at ingress and egress
+    #[arg(long)]
+    state: VlanState,
+}
+
 /// End the membership of a port in VLANs
 #[derive(Debug, clap::Args)]
 struct VlanDel {
@@ -87,6 +103,9 @@ impl VlanCommand {
             VlanAction::Show(show) => show.run(),
             VlanAction::Add(VlanAdd { target, membership: Membership { port, vlan }, pvid, untagged }) => {
                 Ok(target.client()?.post("/v1/vlans", &NewVlan { ifname: port, vlan, pvid, untagged })?)
+            }
+            VlanAction::Set(VlanSet { target, membership: Membership { port, vlan }, state }) => {
+                Ok(target.client()?.patch("/v1/vlans", &NewVlanState { ifname: port, vlan, state })?)
             }
             VlanAction::Del(VlanDel { target, membership: Membership { port, vlan } }) => {
                 let query = query([("ifname", Some(port)), ("vlan", Some(vlan.to_string()))]);
@@ -109,9 +128,22 @@ impl VlanShow {
             (false, true) => output::json(&ports),
             (false, false) => output::print(&vlans_table(&ports)),
             (true, json) => {
-                let stats: Vec<VlanStats> = self.target.client()?.get("/v1/vlans/stats")?;
-                let of_ports: Vec<_> = ports.iter().map(|port| PortVlanStats::new(port, &stats)).collect();
-                if json { output::json(&of_ports) } else { output::print(&stats_table(&stats, &ports, &all)) }
+                let client = self.target.client()?;
+                let stats: Vec<VlanStats> = client.get("/v1/vlans/stats")?;
+                // None, unless the switch counts them.
+                let of_ports: Vec<PortVlanStats> = client.get("/v1/vlans/stats/ports")?;
+                let stats_of = |name: &str| match of_ports.iter().find(|port| port.ifname == name) {
+                    Some(port) => &port.vlans,
+                    None => &stats,
+                };
+                if json {
+                    let port = |port| MemberStats::of_port(port, stats_of(&port.ifname));
+                    output::json(&ports.iter().map(port).collect::<Vec<_>>())
+                } else if of_ports.is_empty() {
+                    output::print(&stats_table(&stats, &ports, &all))
+                } else {
+                    output::print(&port_stats_table(&of_ports, &ports))
+                }
             }
         }
     }
@@ -120,7 +152,7 @@ impl VlanShow {
 /// The VLANs of a port, as `bridge -s -j vlan show` lists them: each has the counters of the VLAN, which are those of all
 /// its ports unless the bridge counts per port (`vlan_stats_per_port`).
 #[derive(Debug, Serialize)]
-struct PortVlanStats<'a> {
+struct PortMemberStats<'a> {
     ifname: &'a str,
     vlans: Vec<MemberStats<'a>>,
 }
@@ -134,13 +166,13 @@ struct MemberStats<'a> {
     flags: &'a [String],
 }
 
-impl PortVlanStats<'_> {
-    fn new<'a>(port: &'a PortVlansReport, stats: &[VlanStats]) -> PortVlanStats<'a> {
+impl MemberStats<'_> {
+    fn of_port<'a>(port: &'a PortVlansReport, stats: &[VlanStats]) -> PortMemberStats<'a> {
         let of_vlan = |report: &'a VlanReport| {
             let stats = stats.iter().filter(move |stats| report.contains(stats.vid.get()));
             stats.map(|stats| MemberStats { stats: *stats, flags: &report.flags })
         };
-        PortVlanStats { ifname: &port.ifname, vlans: port.vlans.iter().flat_map(of_vlan).collect() }
+        PortMemberStats { ifname: &port.ifname, vlans: port.vlans.iter().flat_map(of_vlan).collect() }
     }
 }
 
@@ -148,17 +180,24 @@ impl PortVlanStats<'_> {
 fn vlans_table(ports: &[PortVlansReport]) -> String {
     let line = |name: &str, vlan: &VlanReport| {
         let flag = |flag: &str| if vlan.flags.iter().any(|set| set == flag) { "yes" } else { "" }.to_owned();
-        [name.to_owned(), vlan.range(), flag("PVID"), flag("Egress Untagged")]
+        let state = Some(vlan.state).filter(|state| *state != VlanState::Forwarding);
+        let state = state.map_or_else(String::new, |state| state.name().to_owned());
+        [name.to_owned(), vlan.range(), flag("PVID"), flag("Egress Untagged"), state]
     };
-    let rows = ports.iter().flat_map(|port| {
-        let names = [port.ifname.as_str()].into_iter().chain(std::iter::repeat(""));
-        let none = port
-            .vlans
-            .is_empty()
-            .then(|| [port.ifname.clone(), "none".to_owned(), String::new(), String::new()]);
-        none.into_iter().chain(names.zip(&port.vlans).map(|(name, vlan)| line(name, vlan)))
-    });
-    table(["PORT", "VLAN", "PVID", "UNTAGGED"], rows)
+    let rows: Vec<_> = ports
+        .iter()
+        .flat_map(|port| {
+            let names = [port.ifname.as_str()].into_iter().chain(std::iter::repeat(""));
+            let none = port.vlans.is_empty().then(|| [&port.ifname, "none", "", "", ""].map(str::to_owned));
+            none.into_iter().chain(names.zip(&port.vlans).map(|(name, vlan)| line(name, vlan)))
+        })
+        .collect();
+    // Most switches have no such state.
+    if rows.iter().all(|[.., state]| state.is_empty()) {
+        let rows = rows.into_iter().map(|[port, vlan, pvid, untagged, _]| [port, vlan, pvid, untagged]);
+        return table(["PORT", "VLAN", "PVID", "UNTAGGED"], rows);
+    }
+    table(["PORT", "VLAN", "PVID", "UNTAGGED", "STATE"], rows)
 }
 
 /// One line for each VLAN of the shown ports, with the number of its members.
@@ -178,6 +217,21 @@ fn stats_table(stats: &[VlanStats], shown: &[PortVlansReport], all: &[PortVlansR
     table(["VLAN", "PORTS", "RX FRAMES", "RX BYTES", "TX FRAMES", "TX BYTES"], rows)
 }
 
+/// One line for each VLAN of each shown port.
+fn port_stats_table(stats: &[PortVlanStats], shown: &[PortVlansReport]) -> String {
+    let rows = shown.iter().flat_map(|port| {
+        let of_port = stats.iter().filter(|stats| stats.ifname == port.ifname).flat_map(|port| &port.vlans);
+        let of_port = of_port.filter(|stats| port.vlans.iter().any(|vlan| vlan.contains(stats.vid.get())));
+        of_port.map(|stats| {
+            let VlanStats { vid, rx_bytes, rx_packets, tx_bytes, tx_packets } = *stats;
+            let counts = [rx_packets, rx_bytes, tx_packets, tx_bytes].map(|n| n.to_string());
+            let [rx_packets, rx_bytes, tx_packets, tx_bytes] = counts;
+            [port.ifname.clone(), vid.to_string(), rx_packets, rx_bytes, tx_packets, tx_bytes]
+        })
+    });
+    table(["PORT", "VLAN", "RX FRAMES", "RX BYTES", "TX FRAMES", "TX BYTES"], rows)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -191,8 +245,9 @@ mod tests {
             vlan,
             vlan_end,
             flags: flags.iter().map(ToString::to_string).collect(),
+            state: VlanState::Forwarding,
         };
-        let ports = [
+        let mut ports = [
             PortVlansReport {
                 ifname: "container1".into(),
                 vlans: vec![vlan(1, None, &["PVID", "Egress Untagged"]), vlan(10, Some(20), &[])],
@@ -206,11 +261,24 @@ mod tests {
              10-20\n\
              container2  none\n"
         );
+        ports[0].vlans[1].state = VlanState::Blocking;
+        assert_eq!(
+            vlans_table(&ports),
+            "PORT        VLAN   PVID  UNTAGGED  STATE\n\
+             container1  1      yes   yes\n            \
+             10-20                  blocking\n\
+             container2  none\n"
+        );
     }
 
     #[test]
     fn statistics_have_a_line_for_each_vlan_and_the_json_of_bridge() {
-        let vlans = vec![VlanReport { vlan: 10, vlan_end: Some(11), flags: vec!["PVID".into()] }];
+        let vlans = vec![VlanReport {
+            vlan: 10,
+            vlan_end: Some(11),
+            flags: vec!["PVID".into()],
+            state: VlanState::Forwarding,
+        }];
         let ports = [PortVlansReport { ifname: "container1".into(), vlans }];
         let stats = [9, 10, 11].map(|number| {
             let counts = VlanCounts { rx_bytes: 60, rx_packets: 1, tx_bytes: 120, tx_packets: 2 };
@@ -224,8 +292,15 @@ mod tests {
         );
         let vlan = |vid: u16| json!({"vid": vid, "flags": ["PVID"], "rx_bytes": 60, "rx_packets": 1, "tx_bytes": 120, "tx_packets": 2});
         assert_eq!(
-            serde_json::to_value(PortVlanStats::new(&ports[0], &stats)).unwrap(),
+            serde_json::to_value(MemberStats::of_port(&ports[0], &stats)).unwrap(),
             json!({"ifname": "container1", "vlans": [vlan(10), vlan(11)]})
+        );
+        let of_ports = [PortVlanStats { ifname: "container1".into(), vlans: stats.to_vec() }];
+        assert_eq!(
+            port_stats_table(&of_ports, &ports),
+            "PORT        VLAN  RX FRAMES  RX BYTES  TX FRAMES  TX BYTES\n\
+             container1  10    1          60        2          120\n\
+             container1  11    1          60        2          120\n"
         );
     }
 }

@@ -1,5 +1,7 @@
 //! The options for the VLANs of a port.
 
+use std::collections::BTreeMap;
+
 use crate::control::report::PortVlans;
 use crate::switch::vlan::{Vid, VidRange};
 
@@ -19,7 +21,8 @@ pub(super) struct VlanArgs {
 
 impl From<VlanArgs> for Option<PortVlans> {
     fn from(typed: VlanArgs) -> Option<PortVlans> {
-        let vlans = PortVlans { access: typed.access, trunk: typed.trunk, native: typed.native };
+        let VlanArgs { access, trunk, native } = typed;
+        let vlans = PortVlans { access, trunk, native, state: BTreeMap::new() };
         (vlans != PortVlans::default()).then_some(vlans)
     }
 }

@@ -60,6 +60,9 @@ event_types! {
     MdbRouterRemoved, "mdb_router_removed", "A multicast router was forgotten.";
     MdbQuerier, "mdb_querier", "Another multicast querier was elected, or the last one is silent.";
     MdbFull, "mdb_full", "The multicast database is full: all groups are flooded.";
+    UplinkLearned, "uplink_learned", "An uplink in mode ipvlan has learned the IP address of a host.";
+    UplinkMoved, "uplink_moved", "Another host has an IP address that an uplink in mode ipvlan knows.";
+    UplinkForgotten, "uplink_forgotten", "An uplink in mode ipvlan has forgotten the IP address of a host.";
     FdbFlushed, "fdb_flushed", "A user flushed entries of the forwarding database.";
     StpState, "stp_state", "The spanning tree changed the state of a port.";
     StpRoot, "stp_root", "The spanning tree has another root bridge, or another way to it.";
@@ -227,15 +230,15 @@ impl Event {
             EventType::StpState | EventType::StpRoot | EventType::TopologyChange | EventType::RootBlock => {
                 self.value.clone()
             }
+            EventType::UplinkLearned | EventType::UplinkMoved | EventType::UplinkForgotten => {
+                self.uplink_detail()
+            }
             EventType::FdbAdded => Some(format!("{} entry", self.state.unwrap_or_default().name())),
             EventType::FdbFlushed => Some(format!("{} deleted", count("address"))),
             EventType::WorkerStalled | EventType::WorkerRecovered => {
                 Some(format!("worker {}", self.worker.unwrap_or_default()))
             }
-            EventType::NatRestored => {
-                let program = self.value.as_deref().unwrap_or("another program");
-                Some(format!("the nftables table was changed by {program} and has been restored"))
-            }
+            EventType::NatRestored => Some(self.restored_detail()),
             EventType::NatFailed => self.reason.clone(),
             EventType::Lost if self.ifname.is_none() => {
                 Some(format!("{} missed: the reader is too slow", count("event")))
@@ -243,6 +246,17 @@ impl Event {
             EventType::Lost => Some(format!("{} suppressed by the rate limit", count("event"))),
             _ => None,
         }
+    }
+
+    fn restored_detail(&self) -> String {
+        let program = self.value.as_deref().unwrap_or("another program");
+        format!("the nftables table was changed by {program} and has been restored")
+    }
+
+    fn uplink_detail(&self) -> Option<String> {
+        let address = self.value.as_deref()?;
+        let is_behind = self.other.as_deref().filter(|_| self.kind != EventType::UplinkForgotten);
+        Some(is_behind.map_or_else(|| address.to_owned(), |port| format!("{address} is behind {port}")))
     }
 
     fn change_detail(&self) -> Option<String> {

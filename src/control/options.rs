@@ -89,6 +89,8 @@ pub struct Options {
     pub vlan_protocol: Option<VlanProtocol>,
     /// The VLAN of a new port, 1 to 4094, or 0 for none.
     pub vlan_default_pvid: Option<u64>,
+    /// Count the frames of each port in each VLAN, and not only of each VLAN.
+    pub vlan_stats_per_port: Option<bool>,
     /// Addresses of the gateway in a VLAN, as in 10=172.16.10.1/24; may be repeated. The host routes between these VLANs.
     pub vlan_gateway: Vec<String>,
     /// Transmit queue length of the containers' devices in frames, 1 to 1000000.
@@ -148,6 +150,7 @@ impl Options {
             vlan_filtering: self.vlan_filtering.or(other.vlan_filtering),
             vlan_protocol: self.vlan_protocol.or(other.vlan_protocol),
             vlan_default_pvid: self.vlan_default_pvid.or(other.vlan_default_pvid),
+            vlan_stats_per_port: self.vlan_stats_per_port.or(other.vlan_stats_per_port),
             vlan_gateway: if self.vlan_gateway.is_empty() { other.vlan_gateway } else { self.vlan_gateway },
             txqueuelen: self.txqueuelen.or(other.txqueuelen),
             gso_max_size: self.gso_max_size.or(other.gso_max_size),

@@ -187,6 +187,8 @@ impl<E: Engine> Worker<E> {
         self.mirror_frame(&frame, Some(port), &steps);
         self.send_copies_of(bytes)?;
         if let Verdict::Answer(answer) = self.outcome.verdict() {
+            self.send_to_uplinks(bytes)?;
+            self.send_edited(bytes)?;
             self.segment[..bytes.len()].copy_from_slice(bytes);
             let length = answer.emit(self.switch.gateway_of(&self.outcome), &mut self.segment, bytes.len());
             let answered = self.segment[..length].to_vec();
@@ -209,7 +211,7 @@ impl<E: Engine> Worker<E> {
     }
 
     /// Sends a complete frame to its egress.
-    fn send_edited(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn send_edited(&mut self, bytes: &[u8]) -> io::Result<()> {
         for at in 0..self.outcome.egress().len() {
             let Egress { port, edit } = self.outcome.egress()[at];
             let copy = edited_copy(bytes, edit, self.switch.vlans.tpid());

@@ -102,6 +102,9 @@ impl<E: Engine> Worker<E> {
         if self.outcome.is_mirrored() {
             self.copy_question(&arrival)?;
         }
+        if self.outcome.is_sent() {
+            self.flood_question(&arrival)?;
+        }
         let Extent { start, length } = arrival.extent;
         let bytes = &mut self.engine.bytes_mut(&mut arrival.buffer)[start..];
         let length = answer.emit(self.switch.gateway_of(&self.outcome), bytes, length);
@@ -115,6 +118,15 @@ impl<E: Engine> Worker<E> {
         }
         arrival.vnet = None;
         self.transmit(arrival)
+    }
+
+    /// Sends copies of a request that the switch answers for a neighbour, before its buffer has the answer.
+    #[cold]
+    #[inline(never)]
+    fn flood_question(&mut self, arrival: &Arrival<E::Buffer>) -> io::Result<()> {
+        let question = arrival.frame(self.engine.bytes(&arrival.buffer)).bytes.to_vec();
+        self.send_to_uplinks(&question)?;
+        self.send_edited(&question)
     }
 
     /// Sends the current frame to the ports that take it as it is.

@@ -14,8 +14,8 @@ pub(super) struct Admitted<'a> {
     pub(super) ethernet: EthernetFrame<'a>,
     /// Received from the host port, which may use the gateway's addresses.
     pub(super) from_host: bool,
-    /// The ingress port forwards; otherwise it only learns.
-    pub(super) forwards: bool,
+    /// Why it is dropped once its source is learned, because the ingress port only learns.
+    pub(super) only_learned: Option<DropReason>,
     /// The flags of the ingress port.
     pub(super) flags: PortFlags,
     /// Its VLAN, if the switch filters VLANs.
@@ -95,6 +95,11 @@ pub(super) fn admit<'a, const VLANS: bool, O: Observer>(
     if let Some(class) = vlan {
         observer.note(Step::Vlan(class));
     }
+    let only_learned = match vlan {
+        _ if !up => Some(DropReason::IngressBlocked),
+        Some(class) => switch.vlans.check_ingress_state(ingress, class.vid)?,
+        None => None,
+    };
     check_offload(frame, &ethernet)?;
     if !from_host {
         check_identity(switch, ingress, vlan, &ethernet)?;
@@ -103,7 +108,7 @@ pub(super) fn admit<'a, const VLANS: bool, O: Observer>(
         forwarding.check_rate(ingress, LimitKind::IngressRate)?;
     }
     let destination = ethernet.dst();
-    Ok(Admitted { ethernet, from_host, forwards: up, flags, vlan, by_uplink: uplink, destination })
+    Ok(Admitted { ethernet, from_host, only_learned, flags, vlan, by_uplink: uplink, destination })
 }
 
 /// The switch sends BPDUs with the gateway's MAC: one that comes back shows a loop.

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::fdb::Learned;
 use super::verdict::Side;
-use super::vlan::{Classified, VlanCounters};
+use super::vlan::{Classified, PortVlanCounters, VlanCounters};
 use super::{DropReason, Outcome, PortId, Ports, Verdict, Vid, VlanSettings};
 
 /// A counter with one writer and any number of readers.
@@ -110,7 +110,7 @@ port_counters! {
     forwarded,
     /// Received frames that were flooded.
     flooded,
-    /// Copies that flooded frames became: one for each egress port.
+    /// Copies that flooded frames, and requests that were answered for a neighbour, became: one for each egress port.
     flood_copies,
     /// Received frames that the switch answered itself.
     answered,
@@ -190,6 +190,11 @@ impl PortCounts {
     }
 }
 
+/// The copies that a flooded frame becomes, those that are not delivered among them.
+fn copies_of(outcome: &Outcome) -> u64 {
+    (outcome.egress_ports().count() + outcome.refused().len()) as u64
+}
+
 impl PortCounters {
     /// Counts one drop.
     pub fn dropped(&self, reason: DropReason) {
@@ -209,7 +214,8 @@ pub struct EngineCounters {
     pub free_buffers: Count,
 }
 
-/// One worker's counters: one block per port, and one per VLAN if the switch filters VLANs.
+/// One worker's counters: one block per port, one per VLAN if the switch filters VLANs, and those of each port and VLAN if
+/// it counts them.
 #[derive(Debug)]
 pub struct Counters {
     /// Counters of its I/O engine.
@@ -217,6 +223,7 @@ pub struct Counters {
     ports: Box<[PortCounters]>,
     /// By VLAN identifier; empty if the switch does not filter VLANs.
     vlans: Box<[VlanCounters]>,
+    port_vlans: Option<PortVlanCounters>,
 }
 
 impl Default for Counters {
@@ -225,6 +232,7 @@ impl Default for Counters {
             engine: EngineCounters::default(),
             ports: (0..Ports::MAX).map(|_| PortCounters::default()).collect(),
             vlans: Box::default(),
+            port_vlans: None,
         }
     }
 }
@@ -233,12 +241,24 @@ impl Counters {
     /// The counters of a worker of a switch with these VLAN settings.
     pub fn new(settings: &VlanSettings) -> Counters {
         let vlans = if settings.filtering { VlanCounters::all() } else { Box::default() };
-        Counters { vlans, ..Counters::default() }
+        let per_port = settings.filtering && settings.stats_per_port;
+        Counters { vlans, port_vlans: per_port.then(PortVlanCounters::default), ..Counters::default() }
     }
 
     /// The counters of a VLAN, if the switch filters VLANs.
     pub fn vlan(&self, vid: Vid) -> Option<&VlanCounters> {
         self.vlans.get(usize::from(vid.get()))
+    }
+
+    /// Counts the frames of a port in a VLAN from now on. Only one thread may call it at a time. False if they are not
+    /// counted: the switch does not count them, or has [`PortVlanCounters::MAX_BLOCKS`].
+    pub fn count_in(&self, port: PortId, vid: Vid) -> bool {
+        self.port_vlans.as_ref().is_some_and(|ports| ports.count_in(port, vid))
+    }
+
+    /// The counters of a port in a VLAN, if it is counted.
+    pub fn vlan_of_port(&self, port: PortId, vid: Vid) -> Option<&VlanCounters> {
+        self.port_vlans.as_ref()?.get(port, vid)
     }
 
     /// The counters of one port.
@@ -262,10 +282,12 @@ impl Counters {
             Verdict::Forward(_) | Verdict::Refused { .. } => ingress.forwarded.add(1),
             Verdict::Flood => {
                 ingress.flooded.add(1);
-                let copies = outcome.egress_ports().count() + outcome.refused().len();
-                ingress.flood_copies.add(copies as u64);
+                ingress.flood_copies.add(copies_of(outcome));
             }
-            Verdict::Answer(_) => ingress.answered.add(1),
+            Verdict::Answer(_) => {
+                ingress.answered.add(1);
+                ingress.flood_copies.add(copies_of(outcome));
+            }
             Verdict::Drop(reason) => ingress.dropped(reason),
         }
         for (port, reason) in outcome.refused() {
@@ -279,6 +301,9 @@ impl Counters {
         if let Some(vlan) = self.vlan(class.vid) {
             vlan.count(class, length, outcome.egress_ports().count());
         }
+        if let Some(ports) = &self.port_vlans {
+            ports.count(class, outcome, length);
+        }
     }
 
     /// Counts the gateway's reply of `length` bytes to the frame of this outcome in its VLAN.
@@ -286,7 +311,10 @@ impl Counters {
         if let Some(class) = outcome.class().vlan
             && let Some(vlan) = self.vlan(class.vid)
         {
-            vlan.count_reply(class, length);
+            vlan.count_sent(class, length);
+            if let Some(ports) = &self.port_vlans {
+                ports.count_reply(class, outcome, length);
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 use super::admission::{Admitted, Refusal, admit};
 use super::fdb::{Database, FdbKey, Learned, Share, ShareTo};
 use super::ipvlan::uplinks::Entered;
-use super::ipvlan::{Head, UplinkCopy};
+use super::ipvlan::{Head, Uplink, UplinkCopy};
 use super::meter::{MeterTime, Metering};
 use super::outcome::{Destination, Edit, Egress, FrameClass, Outcome, Punt};
 use super::port::EgressPort;
@@ -55,10 +55,10 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
                     Ok((host, learned)) => {
                         observer.note(Step::Learned(learned));
                         outcome.learned = Some(learned);
-                        match host {
-                            _ if !admitted.forwards => Verdict::Drop(DropReason::IngressBlocked),
-                            None => self.choose_and_share(&admitted, &fdb, outcome, observer),
-                            Some(port) => {
+                        match (admitted.only_learned, host) {
+                            (Some(reason), _) => Verdict::Drop(reason),
+                            (None, None) => self.choose_and_share(&admitted, &fdb, outcome, observer),
+                            (None, Some(port)) => {
                                 observer.note(Step::LookedUp(Some(port)));
                                 self.deliver(port, outcome)
                             }
@@ -264,8 +264,10 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         let vlans = &self.switch.vlans;
         match class.vlan.filter(|_| VLANS) {
             None => Ok((port, Edit::None)),
-            Some(vlan) if vlans.is_member(egress, vlan.vid) => Ok((port, vlans.edit(vlan, egress))),
-            Some(_) => Err(DropReason::EgressVlan),
+            Some(vlan) => {
+                vlans.check_egress(egress, vlan.vid)?;
+                Ok((port, vlans.edit(vlan, egress)))
+            }
         }
     }
 
@@ -319,15 +321,17 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
 
     /// The head of the frame when it leaves by an uplink, which learns where its sender is.
     fn leave(&self, port: PortId, outcome: &Outcome) -> Result<Head, DropReason> {
-        let uplink = self.switch.uplinks.get(port).ok_or(DropReason::EgressDown)?;
-        let head = outcome.entered.unwrap_or_else(|| Head::of(self.frame.bytes));
-        let head = uplink.leave(self.frame, head)?;
-        if self.at.metering == Metering::Take
-            && let Some(ethernet) = EthernetFrame::new_checked(self.frame.bytes)
-        {
-            uplink.learn(self.at.now.tick, &ethernet, self.ingress);
-        }
-        Ok(head)
+        let leave = |uplink: &Uplink| {
+            let head = outcome.entered.unwrap_or_else(|| Head::of(self.frame.bytes));
+            let head = uplink.leave(self.frame, head)?;
+            if self.at.metering == Metering::Take
+                && let Some(ethernet) = EthernetFrame::new_checked(self.frame.bytes)
+            {
+                uplink.learn(self.at.now.tick, &ethernet, self.ingress);
+            }
+            Ok(head)
+        };
+        self.switch.uplinks.with(port, leave).unwrap_or(Err(DropReason::EgressDown))
     }
 
     /// Finds out for whom a frame is that has entered by an uplink. Returns the port of the host, if it is for one.
@@ -337,8 +341,9 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         admitted: &mut Admitted<'_>,
         outcome: &mut Outcome,
     ) -> Result<Option<PortId>, DropReason> {
-        let Some(uplink) = self.switch.uplinks.get(self.ingress) else { return Ok(None) };
-        let (port, head) = match uplink.enter(&admitted.ethernet, self.frame.bytes)? {
+        let enter = |uplink: &Uplink| uplink.enter(&admitted.ethernet, self.frame.bytes);
+        let entered = self.switch.uplinks.with(self.ingress, enter).unwrap_or(Ok(Entered::AsUsual))?;
+        let (port, head) = match entered {
             Entered::AsUsual => return Ok(None),
             Entered::ToGroup(group, head) => {
                 admitted.destination = group;

@@ -17,11 +17,40 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         outcome: &mut Outcome,
         observer: &mut O,
     ) -> Verdict {
-        if self.switch.ports.suppress_neighbours()
-            && let Some(reply) = self.suppress_neighbour(admitted, fdb, outcome, observer)
-        {
-            return Verdict::Answer(reply);
+        if self.switch.ports.suppress_neighbours() {
+            return self.choose_suppressed(admitted, fdb, outcome, observer);
         }
+        self.choose_scope(admitted, outcome, observer)
+    }
+
+    /// The same while ports suppress messages about neighbours.
+    #[cold]
+    #[inline(never)]
+    fn choose_suppressed<D: Database, O: Observer>(
+        &self,
+        admitted: &Admitted<'_>,
+        fdb: &D,
+        outcome: &mut Outcome,
+        observer: &mut O,
+    ) -> Verdict {
+        let reply = self.suppress_neighbour(admitted, fdb, outcome, observer);
+        let verdict = self.choose_scope(admitted, outcome, observer);
+        match (reply, verdict) {
+            (Some(reply), Verdict::Drop(DropReason::NoEgress | DropReason::NoMember) | Verdict::Flood) => {
+                Verdict::Answer(reply)
+            }
+            // Storm control has dropped the request.
+            _ => verdict,
+        }
+    }
+
+    #[inline]
+    fn choose_scope<O: Observer>(
+        &self,
+        admitted: &Admitted<'_>,
+        outcome: &mut Outcome,
+        observer: &mut O,
+    ) -> Verdict {
         if admitted.destination == Mac::BROADCAST {
             return self.flood(Destination::Broadcast, outcome, observer);
         }

@@ -23,6 +23,7 @@ pub mod outcome;
 pub mod port;
 pub mod port_flags;
 pub mod port_set;
+mod port_state;
 pub mod segmentation;
 pub mod stp;
 #[cfg(test)]
@@ -46,10 +47,11 @@ pub use mirror::{CopyForm, MirrorConflict, MirrorCopy, MirrorDirection, PortMirr
 pub use observer::{Observer, Step, Steps};
 pub use offload::OffloadFault;
 pub use outcome::{Destination, Edit, Egress, Fault, FrameClass, Outcome, Punt};
-pub use port::{EgressPort, Port, PortId, PortState, Ports};
+pub use port::{EgressPort, Port, PortId, Ports};
 pub(crate) use port_flags::with_port_flags;
 pub use port_flags::{PortFlag, PortFlags};
 pub use port_set::PortSet;
+pub use port_state::PortState;
 pub use time::{Now, Tick};
 pub use verdict::{DropReason, Side, Verdict};
 pub use violation::Violation;
@@ -107,6 +109,8 @@ pub struct Switch {
     pub fdb: Fdb,
     /// The identities of the guarded ports. Set with [`Switch::set_guard`].
     pub guards: Guards,
+    /// The addresses of the ports without a guard, as far as they are known. They are not checked.
+    pub neighbours: Guards,
     /// Storm control and rate limits. Set with [`Switch::set_limit`].
     limits: Limits,
     /// The mirrors. Changed with [`Switch::add_mirror`].
@@ -139,6 +143,7 @@ impl Switch {
             ports: Ports::new(),
             fdb,
             guards: Guards::default(),
+            neighbours: Guards::default(),
             limits: Limits::default(),
             mirrors: PortMirrors::default(),
             uplinks: Uplinks::default(),
@@ -217,7 +222,7 @@ impl Switch {
 
     /// Makes a port an uplink, whose device has these addresses, unless it is one. False if there are [`Uplinks::MAX`].
     pub fn add_uplink(&self, port: PortId, mac: Mac, addresses: Vec<IpAddr>) -> bool {
-        if self.uplinks.get(port).is_some() {
+        if self.uplinks.contains(port) {
             return true;
         }
         let added = self.uplinks.add(port, mac, addresses);

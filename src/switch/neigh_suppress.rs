@@ -1,14 +1,13 @@
 //! Suppression of ARP and neighbour discovery for ports with `neigh_suppress`, by the rules of the Linux bridge
 //! (`net/bridge/br_arp_nd_proxy.c`).
 //!
-//! - A request for a known neighbour behind such a port is answered by the switch.
+//! - A request for a known neighbour behind such a port is answered by the switch, and flooded to the ports without the flag.
 //! - What nobody needs to answer is not flooded to such ports: a request for a neighbour that is known behind another port,
 //!   an ARP probe or announcement (RFC 5227), duplicate address detection, an unsolicited advertisement.
 //! - A request for an unknown address is flooded, and so is everything from a port with `neigh_suppress`.
 //!
-//! The neighbours that the switch knows are the IP addresses of guarded ports ([`super::guard`]) whose MAC is in the
-//! forwarding database. The bridge floods a request that it has answered to the ports without the flag. Here it ends with
-//! the answer. Unicast requests are not answered: they reach the neighbour itself.
+//! The neighbours that the switch knows are the IP addresses of guarded ports ([`super::guard`]), and those that other ports
+//! have as far as control knows, if their MAC is in the forwarding database. Unicast requests are not answered: they reach the neighbour itself.
 
 use std::net::IpAddr;
 
@@ -105,11 +104,12 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         reply
     }
 
-    /// The MAC address of the guarded port that has an address in the frame's VLAN.
+    /// The MAC address of the port that has an address in the frame's VLAN.
     fn neighbour(&self, address: IpAddr, admitted: &Admitted<'_>) -> Option<Mac> {
         let vid = admitted.vlan.map(|class| class.vid);
         let is_in_vlan = |port| !VLANS || vid.is_none() || self.switch.vlans.pvid(port) == vid;
         let mut ports = self.switch.ports.iter().filter(|port| is_in_vlan(*port));
-        ports.find_map(|port| self.switch.guards.mac_at(port, address))
+        let (guards, neighbours) = (&self.switch.guards, &self.switch.neighbours);
+        ports.find_map(|port| guards.mac_at(port, address).or_else(|| neighbours.mac_at(port, address)))
     }
 }

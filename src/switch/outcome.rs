@@ -330,6 +330,7 @@ impl Outcome {
     pub fn drop_reason(&self) -> Option<DropReason> {
         match (self.verdict, self.refused.first()) {
             (Verdict::Drop(reason), _) => Some(reason),
+            (Verdict::Answer(_), _) => None,
             (_, Some((_, reason))) if !self.is_sent() => Some(*reason),
             _ => None,
         }

@@ -6,7 +6,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::{Destination, DropReason, FastDatapath, FastState, FrameClass, PortFlag, PortFlags, SlowPort};
+use super::{
+    Destination, DropReason, FastDatapath, FastState, FrameClass, PortFlag, PortFlags, PortState, SlowPort,
+};
 use crate::wire::{ETHERNET_HEADER, VLAN_TAG};
 
 /// The index of a port in the port table.
@@ -133,46 +135,6 @@ impl EgressPort {
     }
 }
 
-/// The state of a port in the spanning tree (802.1D-2004 §7.4, `BR_STATE_*` of Linux `include/uapi/linux/if_bridge.h`).
-/// Without a spanning tree all ports are forwarding.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub enum PortState {
-    /// Learns and forwards.
-    #[default]
-    Forwarding,
-    /// Learns, and does not forward.
-    Learning,
-    /// Neither learns nor forwards, and will.
-    Listening,
-    /// Neither learns nor forwards.
-    Blocking,
-}
-
-impl PortState {
-    /// All states.
-    pub const ALL: [PortState; 4] =
-        [PortState::Forwarding, PortState::Learning, PortState::Listening, PortState::Blocking];
-
-    /// The name in JSON and tables.
-    pub const fn name(self) -> &'static str {
-        match self {
-            PortState::Forwarding => "forwarding",
-            PortState::Learning => "learning",
-            PortState::Listening => "listening",
-            PortState::Blocking => "blocking",
-        }
-    }
-
-    const fn of(word: u64) -> PortState {
-        match (word & STATE) >> STATE_SHIFT {
-            0 => PortState::Forwarding,
-            1 => PortState::Learning,
-            2 => PortState::Listening,
-            _ => PortState::Blocking,
-        }
-    }
-}
-
 impl Port {
     const fn pack(self) -> u64 {
         PRESENT
@@ -271,7 +233,7 @@ impl Ports {
 
     /// The state of a port in the spanning tree.
     pub fn state(&self, id: PortId) -> PortState {
-        PortState::of(self.word(id))
+        state_of(self.word(id))
     }
 
     /// Sets the flags of a port.
@@ -383,7 +345,7 @@ impl Ports {
     /// The port is up and learns, and does not forward yet.
     pub fn only_learns(&self, id: PortId) -> bool {
         let word = self.word(id);
-        word & (UP | BLOCKED) == UP && PortState::of(word) == PortState::Learning
+        word & (UP | BLOCKED) == UP && state_of(word) == PortState::Learning
     }
 
     fn word(&self, id: PortId) -> u64 {
@@ -510,6 +472,11 @@ fn fast_state(word: u64) -> FastState {
 
 const fn is_blocked(word: u64) -> bool {
     word & UP != 0 && word & (BLOCKED | STATE) != 0
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "masked")]
+const fn state_of(word: u64) -> PortState {
+    PortState::of(((word & STATE) >> STATE_SHIFT) as u8)
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "masked")]

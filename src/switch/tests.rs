@@ -514,6 +514,18 @@ fn producer(reason: DropReason) -> Producer {
             let vnet = VnetHeader { gso_type: 1, ..VnetHeader::default() };
             run_with(&switch(), P1, &frame(B, A, 60), vnet).0
         }),
+        DropReason::IngressVlanState => Decision(|| {
+            let switch = switch_with_vlans();
+            switch.vlans.set_state(P1, Vid::new(10).unwrap(), PortState::Blocking);
+            run(&switch, P1, &frame(B, A, 60))
+        }),
+        DropReason::EgressVlanState => Decision(|| {
+            let switch = switch_with_vlans();
+            switch.vlans.add(P2, Vid::new(10).unwrap(), super::vlan::Member::TAGGED);
+            switch.vlans.set_state(P2, Vid::new(10).unwrap(), PortState::Learning);
+            switch.fdb.add(T0, FdbKey { vlan: 10, mac: B }, P2, FdbState::Static).unwrap();
+            run(&switch, P1, &frame(B, A, 60))
+        }),
         // A static entry.
         DropReason::EgressVlan => Decision(|| {
             let switch = switch_with_vlans();
@@ -796,7 +808,7 @@ fn spanning_tree_states_decide_about_learning_and_forwarding() {
         let (forwards, learns) = match state {
             PortState::Forwarding => (true, true),
             PortState::Learning => (false, true),
-            PortState::Listening | PortState::Blocking => (false, false),
+            PortState::Listening | PortState::Blocking | PortState::Disabled => (false, false),
         };
         let verdict = run(&switch, P1, &frame(B, A, 60));
         let expected = if forwards { Verdict::Flood } else { Verdict::Drop(DropReason::IngressBlocked) };

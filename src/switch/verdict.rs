@@ -9,7 +9,7 @@ pub enum Verdict {
     Forward(PortId),
     /// Broadcast, multicast or unknown unicast: to each port that may have it. At least one is up.
     Flood,
-    /// The switch replies, on the ingress port.
+    /// The switch replies, on the ingress port. A request to which it replies for a neighbour is also flooded.
     Answer(SwitchReply),
     /// Dropped; counted on the ingress port.
     Drop(DropReason),
@@ -114,6 +114,7 @@ drop_reasons! {
     VlanNotMember => "vlan_not_member", Ingress, "tagged with a VLAN of which the port is not a member";
     /// (802.1Q-2022 §6.9.1)
     NoPvid => "no_pvid", Ingress, "without a VLAN tag, and the port has no PVID";
+    IngressVlanState => "ingress_vlan_state", Ingress, "the port does not forward in the frame's VLAN";
     UplinkReflected => "uplink_reflected", Ingress,
         "sent by the switch or its host, and sent back by the network behind the uplink";
     UplinkOther => "uplink_other", Ingress,
@@ -130,6 +131,7 @@ drop_reasons! {
     FloodOff => "flood_off", Egress, "the port does not take floods of this kind";
     /// (802.1Q-2022 §8.8.10, egress filtering)
     EgressVlan => "egress_vlan", Egress, "the port is not a member of the frame's VLAN";
+    EgressVlanState => "egress_vlan_state", Egress, "the port does not forward in the frame's VLAN";
     EgressRate => "egress_rate", Egress, "more than the port's egress rate limit allows";
     EgressLoss => "egress_loss", Egress, "lost by the impairment of the port";
     EgressDelayFull => "egress_delay_full", Egress, "too many frames wait for the impairment of the port";
@@ -149,8 +151,13 @@ drop_reasons! {
 impl DropReason {
     /// Whether a port that a flood does not reach for this reason counts the drop. Others are no part of the flood.
     pub const fn is_counted_in_flood(self) -> bool {
-        use DropReason::{EgressBlocked, EgressDown, EgressMirror, EgressVlan, Filtered, Isolated};
-        !matches!(self, Filtered | EgressDown | EgressBlocked | EgressMirror | EgressVlan | Isolated)
+        use DropReason::{
+            EgressBlocked, EgressDown, EgressMirror, EgressVlan, EgressVlanState, Filtered, Isolated,
+        };
+        !matches!(
+            self,
+            Filtered | EgressDown | EgressBlocked | EgressMirror | EgressVlan | EgressVlanState | Isolated
+        )
     }
 
     /// It is part of the normal operation of a network: counted, and not an event.
@@ -160,6 +167,7 @@ impl DropReason {
             DropReason::NoMember
                 | DropReason::Bpdu
                 | DropReason::IngressBlocked
+                | DropReason::IngressVlanState
                 | DropReason::IngressMirror
                 | DropReason::UplinkReflected
                 | DropReason::UplinkOther

@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use super::queue::{Access, Framing, Queue, shared_queues};
 use super::tap::{self, TapError};
+use super::tap_handle::AdoptError;
 use super::{ethtool, tap_handle};
+use crate::wire::Mac;
 
 /// A device, with the flags that it was created with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +109,62 @@ impl ExistingTap {
             .chain(more)
             .map(|fd| Ok(Queue { fd: fd?, framing, access: Access::ReadWrite }))
             .collect()
+    }
+}
+
+/// A device that another process has opened, and how to restore it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenedTap {
+    device: TapDevice,
+    before: Option<VnetSettings>,
+}
+
+impl ExistingTap {
+    /// What another process needs to [adopt](ExistingTap::adopt) the device, apart from its queues.
+    pub fn opened(&self) -> OpenedTap {
+        OpenedTap { device: self.device.clone(), before: self.changed }
+    }
+
+    /// Leaves it to another process to restore the device.
+    pub fn leave(mut self) {
+        self.changed = None;
+    }
+
+    /// Adopts a device that another process has opened, with its queues for `count` workers, as [`ExistingTap::queues`]
+    /// returns them.
+    ///
+    /// # Errors
+    /// The files are not queues of this device.
+    pub fn adopt(
+        OpenedTap { device, before }: OpenedTap,
+        files: Vec<OwnedFd>,
+        (count, reader): (usize, usize),
+    ) -> Result<(ExistingTap, Vec<Queue>), AdoptError> {
+        let expected = if device.multi_queue { count } else { 1 };
+        if files.len() != expected {
+            return Err(AdoptError::Count(files.len(), expected));
+        }
+        let flags = tap::existing_flags(&device) | libc::IFF_PERSIST;
+        files.iter().try_for_each(|fd| tap_handle::check_queue(fd, &device.name, flags))?;
+        let first = files.first().ok_or(AdoptError::Count(0, expected))?;
+        let queue = first.try_clone().map_err(AdoptError::NotQueue)?;
+        let framing = if device.vnet { Framing::Vnet } else { Framing::Plain };
+        let queues = if device.multi_queue {
+            files.into_iter().map(|fd| Queue { fd, framing, access: Access::ReadWrite }).collect()
+        } else {
+            shared_queues(&queue, framing, count, reader).map_err(AdoptError::NotQueue)?
+        };
+        Ok((ExistingTap { device, queue, changed: before }, queues))
+    }
+
+    /// The device's name now. `None`: it was deleted.
+    pub fn name(&self) -> Option<String> {
+        tap_handle::interface(&self.queue).ok().map(|(name, _)| name)
+    }
+
+    /// The device's MAC address. `None`: it was deleted.
+    pub fn mac(&self) -> Option<Mac> {
+        tap_handle::mac(&self.queue)
     }
 }
 

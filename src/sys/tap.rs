@@ -205,10 +205,15 @@ fn attach(fd: &File, request: &TapConfig, exclusive: libc::c_int) -> Result<(), 
 /// Opens a queue of an existing device, with the flags that it has.
 pub(super) fn open_existing(device: &TapDevice) -> Result<nix::Result<OwnedFd>, TapError> {
     let fd = open_clone_device()?;
+    let mut ifreq = interface_request(&device.name, existing_flags(device));
+    Ok(set_interface(&fd, &mut ifreq).map(|()| fd.into()))
+}
+
+/// The flags of a queue of an existing device.
+pub(super) fn existing_flags(device: &TapDevice) -> libc::c_int {
     let vnet = if device.vnet { libc::IFF_VNET_HDR } else { 0 };
     let multi_queue = if device.multi_queue { libc::IFF_MULTI_QUEUE } else { 0 };
-    let mut ifreq = interface_request(&device.name, libc::IFF_TAP | libc::IFF_NO_PI | vnet | multi_queue);
-    Ok(set_interface(&fd, &mut ifreq).map(|()| fd.into()))
+    libc::IFF_TAP | libc::IFF_NO_PI | vnet | multi_queue
 }
 
 /// What is before each frame of the device.

@@ -44,14 +44,7 @@ impl TapHandle {
 
     /// The device's MAC address. `None`: it was deleted.
     pub fn mac(&self) -> Option<Mac> {
-        let mut ifreq = tap::interface_request("", 0);
-        // SAFETY: `fd` is an open TAP queue; the kernel writes `sizeof(struct ifreq)` bytes to `ifreq`, which is whole,
-        // ours alone, and outlives the call. Any bytes are valid in it.
-        unsafe { ioctl::siocgifhwaddr(self.fd.as_raw_fd(), &raw mut ifreq) }.ok()?;
-        // SAFETY: SIOCGIFHWADDR sets the address (`__tun_chr_ioctl` in `drivers/net/tun.c`).
-        let address = unsafe { ifreq.ifr_ifru.ifru_hwaddr }.sa_data;
-        let octets = address.first_chunk::<6>()?;
-        Some(Mac(octets.map(libc::c_char::cast_unsigned)))
+        mac(&self.fd)
     }
 
     /// The device's namespace. `None`: the device was deleted, the namespace is not ours to see, or the kernel is
@@ -161,28 +154,49 @@ pub fn adopt(files: Vec<OwnedFd>, expected: &tap::TapConfig) -> Result<Vec<Queue
     if files.len() != expected.queues {
         return Err(AdoptError::Count(files.len(), expected.queues));
     }
-    let kinds = libc::IFF_TUN | libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE;
-    let wanted = tap::flags(expected);
     let adopt = |fd: OwnedFd| {
-        let (name, flags) = interface(&fd).map_err(AdoptError::NotQueue)?;
-        if name != expected.name {
-            return Err(AdoptError::Mismatch("device"));
-        }
-        if flags & kinds != wanted || flags & libc::IFF_PERSIST != 0 {
-            return Err(AdoptError::Mismatch("kind"));
-        }
+        check_queue(&fd, expected.name, tap::flags(expected))?;
         if expected.offload && header_size(&fd).ok() != Some(libc::c_int::from(VNET_HEADER)) {
             return Err(AdoptError::Mismatch("header size"));
         }
-        fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
-            .map_err(|error| AdoptError::NotQueue(error.into()))?;
         Ok(Queue { fd, framing: tap::framing(expected), access: Access::ReadWrite })
     };
     files.into_iter().map(adopt).collect()
 }
 
+/// Checks that a file is a queue of the device with this name and these flags, and makes it non-blocking.
+pub(super) fn check_queue(fd: &OwnedFd, device: &str, wanted: libc::c_int) -> Result<(), AdoptError> {
+    let kinds = libc::IFF_TUN
+        | libc::IFF_TAP
+        | libc::IFF_NO_PI
+        | libc::IFF_VNET_HDR
+        | libc::IFF_MULTI_QUEUE
+        | libc::IFF_PERSIST;
+    let (name, flags) = interface(fd).map_err(AdoptError::NotQueue)?;
+    if name != device {
+        return Err(AdoptError::Mismatch("device"));
+    }
+    if flags & kinds != wanted {
+        return Err(AdoptError::Mismatch("kind"));
+    }
+    fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|error| AdoptError::NotQueue(error.into()))?;
+    Ok(())
+}
+
+/// The MAC address of a queue's device. `None`: it was deleted.
+pub(super) fn mac(fd: &OwnedFd) -> Option<Mac> {
+    let mut ifreq = tap::interface_request("", 0);
+    // SAFETY: `fd` is an open TAP queue; the kernel writes `sizeof(struct ifreq)` bytes to `ifreq`, which is whole, ours
+    // alone, and outlives the call. Any bytes are valid in it.
+    unsafe { ioctl::siocgifhwaddr(fd.as_raw_fd(), &raw mut ifreq) }.ok()?;
+    // SAFETY: SIOCGIFHWADDR sets the address (`__tun_chr_ioctl` in `drivers/net/tun.c`).
+    let address = unsafe { ifreq.ifr_ifru.ifru_hwaddr }.sa_data;
+    let octets = address.first_chunk::<6>()?;
+    Some(Mac(octets.map(libc::c_char::cast_unsigned)))
+}
+
 /// The name and flags of a queue's device.
-fn interface(fd: &OwnedFd) -> io::Result<(String, libc::c_int)> {
+pub(super) fn interface(fd: &OwnedFd) -> io::Result<(String, libc::c_int)> {
     let mut ifreq = tap::interface_request("", 0);
     // SAFETY: `fd` is an open TAP queue; the kernel writes `sizeof(struct ifreq)` bytes to `ifreq`, which is whole, ours
     // alone, and outlives the call. Any bytes are valid in it.

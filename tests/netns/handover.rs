@@ -216,8 +216,8 @@ assert b' 101 ' in s.recv(4096)
 netns = os.open('/proc/self/ns/net', os.O_RDONLY)
 asked = {'name': 'web', 'netns': f'/proc/{os.getpid()}/ns/net'}
 socket.send_fds(s, [json.dumps(asked).encode() + b'\n'], [netns])
-spec = json.loads(s.recv(65536))['Ok']
-device = {'ifindex': 2, 'mac': spec['mac'], 'mtu': 1500, 'addresses': spec['addresses'], 'offloads': [], 'uso': True, 'notices': []}
+spec = json.loads(s.recv(65536))['Ok']['Tap']
+device = {'Tap': {'ifindex': 2, 'mac': spec['mac'], 'mtu': 1500, 'addresses': spec['addresses'], 'offloads': [], 'uso': True, 'notices': []}}
 socket.send_fds(s, [json.dumps(device).encode() + b'\n'], take())
 answer = json.loads(s.recv(65536))
 print(answer['Err']['error'] if 'Err' in answer else 'added ' + answer['Ok']['ifname'])

@@ -2,9 +2,16 @@
 
 use serde_json::Value;
 
-use crate::harness::{LinuxBridge, Shell, Tcpdump, TestNetns, TestSwitch, Uswitch, on_both, v4, v6};
+use crate::harness::{
+    LinuxBridge, Shell, Tcpdump, TestNetns, TestSwitch, Uswitch, on_both, v4, v6, wait_until,
+};
 
-on_both!(answers_for_known_neighbours, floods_requests_for_unknown_ones, keeps_probes_from_the_port);
+on_both!(
+    answers_for_known_neighbours,
+    answered_requests_reach_the_other_ports,
+    floods_requests_for_unknown_ones,
+    keeps_probes_from_the_port
+);
 
 /// A switch with `neigh_suppress` on the port of container2, whose addresses it knows.
 trait Suppresses: TestSwitch {
@@ -80,6 +87,20 @@ fn answers_for_known_neighbours<S: Suppresses>() {
     }
 }
 
+/// container3 gets the request, container2 does not, and there is one reply.
+fn answered_requests_reach_the_other_ports<S: Suppresses>() {
+    let s = S::suppressing();
+    let [h1, h2, h3] = containers(&s);
+    // Containers announce their own addresses.
+    let request = format!("arp and ether broadcast and dst host {}", v4(2));
+    let [at_h2, at_h3] = [(&h2, V4), (&h3, &*request)].map(|(h, filter)| messages(&h1, h, filter));
+    let said = h1.run(&format!("arping -b -c 1 -w 2 -I eth0 {}", v4(2))).ok();
+    assert!(said.contains("Received 1 response"), "{said}");
+    assert_eq!(at_h3.next().map(|frame| kind(&frame)), Some("ARP"));
+    h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+    assert_eq!(at_h2.next().map(|frame| kind(&frame)), Some("ping"));
+}
+
 fn floods_requests_for_unknown_ones<S: Suppresses>() {
     let s = S::suppressing();
     let [h1, h2, _] = containers(&s);
@@ -99,6 +120,21 @@ fn keeps_probes_from_the_port<S: Suppresses>() {
     }
     h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
     assert_eq!(at_h2.next().map(|frame| kind(&frame)), Some("ping"));
+}
+
+/// The switch knows the addresses that the device has now.
+#[test]
+fn knows_addresses_of_a_container_without_a_guard() {
+    let s = Uswitch::with("--ports 3 --guard off");
+    s.host().run("uswitch port set container2 --neigh-suppress on").ok();
+    let [h1, h2, _] = containers(&s);
+    let trace = |address: &str| s.host().run(&format!("uswitch trace container1 --arp-for {address}")).ok();
+    assert!(trace(&v4(2)).contains("answered by the switch"));
+    h2.run("ip addr add 172.16.0.99/24 dev eth0").ok();
+    wait_until("the new address is known", || trace("172.16.0.99").contains("answered by the switch"));
+    h1.run("ping -n -c 1 -W 5 172.16.0.99").ok();
+    h2.run("ip addr del 172.16.0.99/24 dev eth0").ok();
+    wait_until("it is forgotten", || trace("172.16.0.99").contains("flooded to"));
 }
 
 #[test]

@@ -98,6 +98,35 @@ fn containers_reach_the_lan_without_offload() {
     send_file(&lan(&s), &h1, &v4(1));
 }
 
+#[test]
+fn trace_metrics_and_events_explain_the_uplink() {
+    let s = switch("--ports 1 --metrics 127.0.0.1:9477");
+    let h1 = s.host().netns("container1");
+    ping(&h1, LAN);
+    let mac = s.row("port show", "container1")["address"].as_str().unwrap_or_default().to_owned();
+    let trace = s.host().run(&format!("uswitch trace container1 --icmp {LAN}")).ok();
+    assert!(trace.contains(&format!("eth1: sent, from {UPLINK}, the uplink's")), "{trace}");
+    let echo = format!("--src 02:00:00:00:00:09 --dst {UPLINK} --icmp {LAN} {}", v4(1));
+    let trace = s.host().run(&format!("uswitch trace eth1 {echo}")).ok();
+    for line in [
+        format!("uplink eth1: for {mac}, by its IP address"),
+        format!("destination {mac}: behind container1"),
+        "verdict: forwarded to container1".to_owned(),
+    ] {
+        assert!(trace.contains(&line), "{trace}");
+    }
+    let metrics = s.host().run("curl -sS http://127.0.0.1:9477/metrics").ok();
+    let series = "uswitch_uplink_hosts{port=\"eth1\"} ";
+    let hosts = metrics.lines().find_map(|line| line.strip_prefix(series)?.parse::<u64>().ok());
+    assert!(hosts >= Some(1), "{metrics}");
+    let events = |kind: &str| s.host().run(&format!("uswitch events eth1 --type {kind}")).ok();
+    let learned = format!("{} is behind container1", v4(1));
+    wait_until("it is reported", || events("uplink_learned").contains(&learned));
+    s.host().run("uswitch port del container1").ok();
+    ping(&s.host().netns("lan"), "172.16.0.1");
+    wait_until("it is forgotten", || events("uplink_forgotten").contains(&v4(1)));
+}
+
 /// With their own MAC addresses they are not heard.
 #[test]
 fn mode_can_be_changed() {

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use uswitch::switch::fdb::Learned;
 use uswitch::switch::vlan::{Member, Vid, VlanCounters, VlanCounts, VlanFault, VlanSettings};
 use uswitch::switch::{
-    Counters, DropReason, Edit, Fault, Frame, Gateway, Outcome, Port, PortId, Switch, SwitchConfig, Tick,
-    Verdict,
+    Counters, DropReason, Edit, Fault, Frame, Gateway, Outcome, Port, PortId, PortState, Switch,
+    SwitchConfig, Tick, Verdict,
 };
 use uswitch::wire::{Mac, VnetHeader};
 
@@ -20,6 +20,7 @@ type Tag = Option<u16>;
 enum Event {
     Add(u16, u16, Member),
     Remove(u16, u16),
+    SetState(u16, u16, PortState),
     Frame { ingress: u16, destination: Mac, source: Mac, tag: Tag },
 }
 
@@ -36,12 +37,15 @@ fn frame_bytes(destination: Mac, source: Mac, tag: Tag) -> Vec<u8> {
 
 // ---- the reference model -------------------------------------------------------------------------------
 
-/// The memberships (port, VLAN), the ports behind which addresses are, by VLAN, and the counters of each VLAN.
+/// The memberships (port, VLAN), the states of those that are not forwarding, the ports behind which addresses are, by VLAN,
+/// the counters of each VLAN, and those of each port in it.
 #[derive(Debug, Default)]
 struct Model {
     members: BTreeMap<(u16, u16), Member>,
+    states: BTreeMap<(u16, u16), PortState>,
     addresses: BTreeMap<(u16, Mac), u16>,
     counts: BTreeMap<u16, VlanCounts>,
+    port_counts: BTreeMap<(u16, u16), VlanCounts>,
 }
 
 impl Model {
@@ -89,12 +93,30 @@ impl Model {
     }
 
     /// Counts a frame of this length without tag, and its copies.
-    fn count(&mut self, vlan: u16, length: usize, copies: usize) {
-        let (bytes, copies, counts) = (length as u64, copies as u64, self.counts.entry(vlan).or_default());
-        counts.rx_packets += 1;
-        counts.rx_bytes += bytes;
-        counts.tx_packets += copies;
-        counts.tx_bytes += bytes * copies;
+    fn count(&mut self, ingress: u16, vlan: u16, length: usize, copies: &[(u16, Edit)]) {
+        let bytes = length as u64;
+        for counts in
+            [self.counts.entry(vlan).or_default(), self.port_counts.entry((ingress, vlan)).or_default()]
+        {
+            counts.rx_packets += 1;
+            counts.rx_bytes += bytes;
+        }
+        for (egress, _) in copies {
+            for counts in
+                [self.counts.entry(vlan).or_default(), self.port_counts.entry((*egress, vlan)).or_default()]
+            {
+                counts.tx_packets += 1;
+                counts.tx_bytes += bytes;
+            }
+        }
+    }
+
+    fn state(&self, port: u16, vlan: u16) -> PortState {
+        self.states.get(&(port, vlan)).copied().unwrap_or_default()
+    }
+
+    fn forwards(&self, port: u16, vlan: u16) -> bool {
+        self.members.contains_key(&(port, vlan)) && self.state(port, vlan) == PortState::Forwarding
     }
 
     /// The copies, and the drop reason if there is none.
@@ -107,15 +129,18 @@ impl Model {
     ) -> (Vec<(u16, Edit)>, Option<DropReason>) {
         let vlan = tci & 0xfff;
         let copy = |port: u16| (port, self.edit(port, tag, tci));
+        if !self.forwards(ingress, vlan) {
+            return (Vec::new(), Some(DropReason::IngressVlanState));
+        }
         match self.addresses.get(&(vlan, destination)) {
             Some(port) if *port == ingress => (Vec::new(), Some(DropReason::Filtered)),
             Some(port) if !self.members.contains_key(&(*port, vlan)) => {
                 (Vec::new(), Some(DropReason::EgressVlan))
             }
+            Some(port) if !self.forwards(*port, vlan) => (Vec::new(), Some(DropReason::EgressVlanState)),
             Some(port) => (vec![copy(*port)], None),
             None => {
-                let ports =
-                    (0..PORTS).filter(|port| *port != ingress && self.members.contains_key(&(*port, vlan)));
+                let ports = (0..PORTS).filter(|port| *port != ingress && self.forwards(*port, vlan));
                 let copies: Vec<_> = ports.map(copy).collect();
                 let reason = copies.is_empty().then_some(DropReason::NoEgress);
                 (copies, reason)
@@ -150,15 +175,28 @@ fn check_frame(switch: &Switch, counters: &Counters, model: &mut Model, event: &
             return;
         }
     };
+    if matches!(
+        model.state(ingress, tci & 0xfff),
+        PortState::Disabled | PortState::Listening | PortState::Blocking
+    ) {
+        let verdict = Verdict::Drop(DropReason::IngressVlanState);
+        assert_eq!((outcome.verdict(), outcome.learned()), (verdict, None));
+        return;
+    }
     assert_eq!(outcome.class().vid(), tci & 0xfff);
     counters.count_in_vlan(outcome.class().vlan.expect("its VLAN"), &outcome, bytes.len());
     assert_eq!(outcome.learned(), Some(model.learn(tci & 0xfff, source, ingress)));
     let (copies, reason) = model.decide(ingress, destination, tag, tci);
     let sent: Vec<_> = outcome.egress().iter().map(|egress| (egress.port.0, egress.edit)).collect();
-    model.count(tci & 0xfff, bytes.len() - tag.map_or(0, |_| 4), copies.len());
+    model.count(ingress, tci & 0xfff, bytes.len() - tag.map_or(0, |_| 4), &copies);
     assert_eq!((sent, outcome.drop_reason()), (copies, reason));
     let counts = counters.vlan(vid(tci & 0xfff)).map(VlanCounters::read);
     assert_eq!(counts.as_ref(), model.counts.get(&(tci & 0xfff)));
+    for port in 0..PORTS {
+        let counts = counters.vlan_of_port(PortId(port), vid(tci & 0xfff)).map(VlanCounters::read);
+        let expected = model.port_counts.get(&(port, tci & 0xfff)).copied();
+        assert_eq!(counts.unwrap_or_default(), expected.unwrap_or_default());
+    }
 }
 
 // ---- random histories ----------------------------------------------------------------------------------
@@ -174,6 +212,8 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         2 => (place(), member).prop_map(|((port, vlan), member)| Event::Add(port, vlan, member)),
         1 => place().prop_map(|(port, vlan)| Event::Remove(port, vlan)),
+        1 => (place(), proptest::sample::select(&PortState::ALL))
+            .prop_map(|((port, vlan), state)| Event::SetState(port, vlan, state)),
         8 => (0..PORTS, destination, mac(), tag)
             .prop_map(|(ingress, destination, source, tag)| Event::Frame { ingress, destination, source, tag }),
     ]
@@ -183,16 +223,24 @@ proptest! {
     #[test]
     fn vlans_match_reference_model(events in proptest::collection::vec(event(), 0..80)) {
         let (switch, mut model) = (switch(), Model::default());
-        let counters = Counters::new(switch.vlans.settings());
+        let counters = Counters::new(&VlanSettings { stats_per_port: true, ..*switch.vlans.settings() });
         for event in events {
             match event {
                 Event::Add(port, vlan, member) => {
                     switch.vlans.add(PortId(port), vid(vlan), member);
+                    assert!(counters.count_in(PortId(port), vid(vlan)));
                     model.add(port, vlan, member);
                 }
                 Event::Remove(port, vlan) => {
                     switch.vlans.remove(PortId(port), vid(vlan));
                     model.members.remove(&(port, vlan));
+                    model.states.remove(&(port, vlan));
+                }
+                // Control refuses a state of a port that is not a member.
+                Event::SetState(port, vlan, _) if !model.members.contains_key(&(port, vlan)) => {}
+                Event::SetState(port, vlan, state) => {
+                    switch.vlans.set_state(PortId(port), vid(vlan), state);
+                    model.states.insert((port, vlan), state);
                 }
                 Event::Frame { .. } => check_frame(&switch, &counters, &mut model, &event),
             }

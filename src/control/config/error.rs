@@ -235,6 +235,12 @@ pub enum InvalidValue {
     /// A port without VLANs.
     #[error("a port needs a VLAN: give 'access', 'trunk' or 'native'")]
     EmptyVlans,
+    /// A state in a VLAN of which the port is not a member.
+    #[error("the port is not a member of VLAN {0}: omit its state there")]
+    StateOfOtherVlan(Vid),
+    /// States of a port in VLANs with a spanning tree.
+    #[error("the spanning tree sets the states of ports: omit 'state', or turn 'stp' off")]
+    StateWithStp,
     /// `--nat` with `--internal`.
     #[error("NAT needs the host port, which 'internal' omits: give only one of them")]
     NatWithoutHostPort,

@@ -253,6 +253,7 @@ impl Options {
             "fdb-max" => self.fdb_max.is_some(),
             "group-fwd-mask" => self.group_fwd_mask.is_some(),
             "vlan-default-pvid" => self.vlan_default_pvid.is_some(),
+            "vlan-stats-per-port" => self.vlan_stats_per_port.is_some(),
             "vlan-gateway" => !self.vlan_gateway.is_empty(),
             "metrics" => self.metrics.is_some(),
             "port" => !self.port.is_empty(),
@@ -373,15 +374,24 @@ fn multicast(options: &Options) -> Checked<(bool, bool)> {
 fn vlans(options: &Options) -> Checked<VlanSettings> {
     let filtering = options.vlan_filtering.unwrap_or(false);
     let default_pvid = number("vlan-default-pvid", options.vlan_default_pvid, 1, 0..=Vid::MAX.into())?;
-    let wanted = options.port.iter().find(|(_, settings)| settings.vlan.is_some());
-    if let Some((name, _)) = wanted.filter(|_| !filtering) {
-        let why = Box::new(InvalidValue::NoVlanFiltering);
-        return Err(("port", InvalidValue::OfPort { name: name.clone(), why }));
+    let stats_per_port = options.vlan_stats_per_port.unwrap_or(false);
+    if stats_per_port && !filtering {
+        return Err(("vlan-stats-per-port", InvalidValue::NoVlanFiltering));
+    }
+    let stp = options.stp.is_some_and(|mode| mode != StpMode::Off);
+    for (name, settings) in &options.port {
+        let why = match &settings.vlan {
+            Some(_) if !filtering => InvalidValue::NoVlanFiltering,
+            Some(vlans) if stp && !vlans.state.is_empty() => InvalidValue::StateWithStp,
+            _ => continue,
+        };
+        return Err(("port", InvalidValue::OfPort { name: name.clone(), why: Box::new(why) }));
     }
     Ok(VlanSettings {
         filtering,
         protocol: options.vlan_protocol.unwrap_or_default(),
         default_pvid: Vid::new(default_pvid),
+        stats_per_port,
     })
 }
 

@@ -1,6 +1,6 @@
 //! Settings of ports, of the configuration file and of requests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use super::{
@@ -11,6 +11,7 @@ use crate::control::report::{DirectionImpairment, PortLimit, PortSettings, PortV
 use crate::switch::LimitKind;
 use crate::switch::mdb::{self, MdbSettings, RouterMode};
 use crate::switch::stp::PortConfig;
+use crate::switch::vlan::Vid;
 
 /// Checks the settings of the port with this name.
 ///
@@ -75,14 +76,17 @@ pub(crate) fn mcast_settings(settings: &PortSettings, before: mdb::PortSettings)
 /// Checks the VLANs of a port.
 ///
 /// # Errors
-/// They are those of an access port and of a trunk, or there are none.
+/// They are those of an access port and of a trunk, or there are none, or a state is that of another VLAN.
 pub fn port_vlans(vlans: &PortVlans) -> Result<(), InvalidValue> {
     let is_trunk = !vlans.trunk.is_empty() || vlans.native.is_some();
     match (vlans.access.is_some(), is_trunk) {
-        (true, true) => Err(InvalidValue::AccessAndTrunk),
-        (false, false) => Err(InvalidValue::EmptyVlans),
-        _ => Ok(()),
+        (true, true) => return Err(InvalidValue::AccessAndTrunk),
+        (false, false) => return Err(InvalidValue::EmptyVlans),
+        _ => {}
     }
+    let members: BTreeSet<Vid> = vlans.members().map(|(vid, _)| vid).collect();
+    let foreign = vlans.state.keys().flat_map(|range| range.iter()).find(|vid| !members.contains(vid));
+    foreign.map_or(Ok(()), |vid| Err(InvalidValue::StateOfOtherVlan(vid)))
 }
 
 /// Checks the tables `[port.NAME]` of a configuration file.

@@ -218,6 +218,11 @@ pub(super) fn device_ports(facts: &Facts) -> Finding {
     const CHECK: &str = "device ports";
     match &facts.no_packet_ports {
         Some(why) => Finding::note(CHECK, format!("existing devices cannot be ports: {why}")),
+        None if facts.missing_capabilities.is_empty() && !facts.wireless.is_empty() => {
+            let devices = facts.wireless.join(", ");
+            let what = format!("existing devices can be ports, and {devices} with --uplink-mode ipvlan");
+            Finding::ok(CHECK, format!("{what}: a Wi-Fi network accepts one MAC address"))
+        }
         None if facts.missing_capabilities.is_empty() => Finding::ok(CHECK, "existing devices can be ports"),
         None => Finding::ok(CHECK, "existing devices of the sandbox can be ports"),
     }

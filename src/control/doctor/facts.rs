@@ -56,6 +56,8 @@ pub(crate) struct Facts {
     pub(super) locked_memory: Option<u64>,
     /// Why existing devices cannot be ports, if so. For other users than root this is not known.
     pub(super) no_packet_ports: Option<String>,
+    /// The devices of Wi-Fi networks.
+    pub(super) wireless: Vec<String>,
     /// `net.core.wmem_max`.
     pub(super) wmem_max: Option<u64>,
     /// The kernel has Landlock.
@@ -137,6 +139,7 @@ impl Facts {
             open_files: limits::open_files().map_err(kernel_error("read the limit of open files"))?,
             locked_memory: locked_memory()?,
             no_packet_ports: no_packet_ports(root),
+            wireless: wireless(),
             wmem_max: number("net/core/wmem_max"),
             landlock: confine::has_landlock(),
             no_fast_path: FastPath::new(2, [0, 1], Vec::new()).err().map(|error| error.to_string()),
@@ -159,6 +162,13 @@ fn tun() -> TunState {
         Err(TapError::NoPermission) => TunState::NoPermission,
         Err(error) => TunState::Broken(error.to_string()),
     }
+}
+
+/// The kernel has this link for the devices of cfg80211 (`net/wireless/core.c`).
+fn wireless() -> Vec<String> {
+    let devices = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+    let wireless = devices.filter(|device| device.path().join("phy80211").exists());
+    wireless.map(|device| device.file_name().to_string_lossy().into_owned()).collect()
 }
 
 /// A switch without root has `CAP_NET_RAW` in its sandbox, whatever this user may do here.

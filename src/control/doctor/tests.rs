@@ -31,6 +31,7 @@ fn healthy() -> Facts {
         open_files: 1 << 20,
         locked_memory: None,
         no_packet_ports: None,
+        wireless: Vec::new(),
         wmem_max: Some(4 << 20),
         landlock: true,
         no_fast_path: None,
@@ -319,6 +320,8 @@ fn checks_requirements_of_device_and_socket_ports() {
     let without = Facts { no_packet_ports: Some(why.into()), ..healthy() };
     assert_finding(&without, "device ports", (State::Note, why, None));
     assert_finding(&by_user(), "device ports", (State::Ok, "of the sandbox", None));
+    let with_wifi = Facts { wireless: vec!["wlan0".into()], ..healthy() };
+    assert_finding(&with_wifi, "device ports", (State::Ok, "wlan0 with --uplink-mode ipvlan", None));
     let small = |facts| Facts { wmem_max: Some(208 << 10), ..facts };
     let fix = Some("sudo sysctl net.core.wmem_max=4194304");
     assert_finding(&small(by_user()), "socket ports", (State::Note, "only 208 KiB", fix));

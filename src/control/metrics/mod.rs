@@ -11,7 +11,7 @@ use std::fmt::Write;
 
 pub(crate) use shared::SharedMetrics;
 
-use super::report::{PortStats, Status, VlanStats};
+use super::report::{PortStats, PortVlanStats, Status, UplinkReport, VlanStats};
 use crate::datapath::BUFFERS;
 use crate::switch::Side;
 
@@ -27,6 +27,10 @@ pub(crate) struct MetricsSnapshot {
     pub(crate) ports: Vec<PortStats>,
     /// The VLANs that have members, at most 4094.
     pub(crate) vlans: Vec<VlanStats>,
+    /// The VLANs of each port, if the switch counts them.
+    pub(crate) port_vlans: Vec<PortVlanStats>,
+    /// The uplinks in mode `ipvlan`.
+    pub(crate) uplinks: Vec<(String, UplinkReport)>,
     /// Whether each port is up.
     pub(crate) up: Vec<(String, bool)>,
     /// Whether each port is blocked.
@@ -174,6 +178,34 @@ const FAMILIES: &[MetricFamily] = &[
     counter("uswitch_vlan_bytes_total", "Bytes of those frames, without FCS and the tag", |s, out| {
         vlan_samples(s, out, |vlan| [vlan.rx_bytes, vlan.tx_bytes]);
     }),
+    counter(
+        "uswitch_port_vlan_frames_total",
+        "Frames received from the port in the VLAN and sent to it, of VLANs with any, with vlan-stats-per-port",
+        |s, out| {
+            port_vlan_samples(s, out, |vlan| [vlan.rx_packets, vlan.tx_packets]);
+        },
+    ),
+    counter("uswitch_port_vlan_bytes_total", "Bytes of those frames, without FCS and the tag", |s, out| {
+        port_vlan_samples(s, out, |vlan| [vlan.rx_bytes, vlan.tx_bytes]);
+    }),
+    gauge("uswitch_uplink_hosts", "IP addresses of hosts that the uplink in mode ipvlan knows", |s, out| {
+        uplink_samples(s, out, |uplink| uplink.n_hosts as u64);
+    }),
+    counter("uswitch_uplink_learned_total", "IP addresses of hosts that the uplink learned", |s, out| {
+        uplink_samples(s, out, |uplink| uplink.learned);
+    }),
+    counter("uswitch_uplink_moved_total", "Those that another host had before", |s, out| {
+        uplink_samples(s, out, |uplink| uplink.moved);
+    }),
+    counter("uswitch_uplink_refused_total", "Frames with an IP address that no host can have", |s, out| {
+        uplink_samples(s, out, |uplink| uplink.refused);
+    }),
+    counter("uswitch_uplink_evicted_total", "IP addresses removed because there were too many", |s, out| {
+        uplink_samples(s, out, |uplink| uplink.evicted);
+    }),
+    counter("uswitch_uplink_aged_total", "IP addresses that expired after the ageing time", |s, out| {
+        uplink_samples(s, out, |uplink| uplink.aged);
+    }),
     gauge("uswitch_fdb_entries", "Entries in the forwarding database", |s, out| {
         out.add(&[], s.status.fdb as u64);
     }),
@@ -280,11 +312,32 @@ fn rx_tx_samples(snapshot: &MetricsSnapshot, out: &mut SampleWriter<'_>, counts:
 /// Samples for received and for sent frames. A VLAN without frames has none, so that a trunk of all VLANs does not make
 /// thousands of series.
 fn vlan_samples(snapshot: &MetricsSnapshot, out: &mut SampleWriter<'_>, counts: fn(&VlanStats) -> [u64; 2]) {
-    for vlan in snapshot.vlans.iter().filter(|vlan| vlan.rx_packets + vlan.tx_packets > 0) {
+    for vlan in snapshot.vlans.iter().filter(|vlan| vlan.has_frames()) {
         for (direction, count) in ["rx", "tx"].into_iter().zip(counts(vlan)) {
             out.add(&[("vlan", &vlan.vid.to_string()), ("direction", direction)], count);
         }
     }
+}
+
+/// The same for each port, if the switch counts them.
+fn port_vlan_samples(
+    snapshot: &MetricsSnapshot,
+    out: &mut SampleWriter<'_>,
+    counts: fn(&VlanStats) -> [u64; 2],
+) {
+    for PortVlanStats { ifname, vlans } in &snapshot.port_vlans {
+        for vlan in vlans.iter().filter(|vlan| vlan.has_frames()) {
+            for (direction, count) in ["rx", "tx"].into_iter().zip(counts(vlan)) {
+                let labels =
+                    [("port", &**ifname), ("vlan", &*vlan.vid.to_string()), ("direction", direction)];
+                out.add(&labels, count);
+            }
+        }
+    }
+}
+
+fn uplink_samples(snapshot: &MetricsSnapshot, out: &mut SampleWriter<'_>, count: fn(&UplinkReport) -> u64) {
+    snapshot.uplinks.iter().for_each(|(port, uplink)| out.add(&[("port", port)], count(uplink)));
 }
 
 fn drop_samples(snapshot: &MetricsSnapshot, out: &mut SampleWriter<'_>) {

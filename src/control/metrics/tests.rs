@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{SharedMetrics, escaped, render};
-use crate::control::report::VlanStats;
+use crate::control::report::{PortVlanStats, UplinkReport, VlanStats};
 use crate::control::running::Handle;
 use crate::control::running::fake::{config, running};
 use crate::switch::vlan::{Vid, VlanCounts};
@@ -112,6 +112,9 @@ async fn metrics_match_the_documentation() {
     let mut snapshot = running.snapshot();
     let counts = VlanCounts { rx_packets: 1, ..VlanCounts::default() };
     snapshot.vlans = vec![VlanStats::new(Vid::DEFAULT, counts)];
+    snapshot.port_vlans = vec![PortVlanStats { ifname: "container1".into(), vlans: snapshot.vlans.clone() }];
+    let uplink = UplinkReport { learned: 1, ..UplinkReport::default() };
+    snapshot.uplinks = vec![("wlan0".into(), uplink)];
     let metrics = parse_metrics(&render(&snapshot));
     let row = |(name, metric): (&String, &ParsedMetric)| {
         let labels = metric.labels().into_iter().collect::<Vec<_>>().join(", ");

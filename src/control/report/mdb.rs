@@ -24,12 +24,58 @@ pub struct MdbReport {
     pub counters: MdbCounters,
 }
 
+/// Counters of the messages of hosts and routers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MembershipCounters {
+    /// Reports and leaves that were received.
+    pub reports: u64,
+    /// Queries that were received.
+    pub queries: u64,
+    /// Queries that this switch made.
+    pub own_queries: u64,
+    /// Messages that were ignored because they are malformed.
+    pub malformed: u64,
+    /// Members and sources that were refused because the table is full.
+    pub refused_full: u64,
+    /// Members and sources that were refused because of the limit of the port, or of a member.
+    pub refused_limit: u64,
+    /// Queries that were not made, because too many waited to be sent.
+    pub lost_queries: u64,
+    /// Events that were not kept.
+    pub lost_events: u64,
+}
+
+impl From<MdbCounts> for MembershipCounters {
+    fn from(counts: MdbCounts) -> MembershipCounters {
+        let MdbCounts {
+            reports,
+            queries,
+            own_queries,
+            malformed,
+            refused_full,
+            refused_limit,
+            lost_queries,
+            lost_events,
+        } = counts;
+        MembershipCounters {
+            reports,
+            queries,
+            own_queries,
+            malformed,
+            refused_full,
+            refused_limit,
+            lost_queries,
+            lost_events,
+        }
+    }
+}
+
 /// Counters of multicast snooping.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MdbCounters {
     /// Those of the messages of hosts and routers.
     #[serde(flatten)]
-    pub counts: MdbCounts,
+    pub counts: MembershipCounters,
     /// Messages that were not evaluated, because they arrived too fast.
     pub lost_messages: u64,
 }

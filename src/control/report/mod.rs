@@ -30,7 +30,7 @@ pub use self::impairment::{DelayDistribution, DirectionImpairment, Percent, Port
 pub use self::limit::{PortLimit, PortLimits};
 pub use self::mdb::{
     MdbCounters, MdbEntry, MdbEntryQuery, MdbPort, MdbQuerier, MdbReport, MdbRouter, MdbSource, MdbState,
-    NewMdbEntry,
+    MembershipCounters, NewMdbEntry,
 };
 pub use self::mirror::{MirrorQuery, MirrorReport, NewMirror, PortMirroring};
 pub use self::new_port::{AddedPort, NewPort, NewSocket, SocketType};
@@ -39,9 +39,12 @@ pub use self::port::{
 };
 pub use self::stats::{DELETED, PortStats};
 pub use self::status::{GatewayReport, Health, Status, SwitchSettings, SwitchState, VlanGatewayReport};
-pub use self::stp::{StpPort, StpReport};
+pub use self::stp::{BpduCounters, StpPort, StpReport};
 pub use self::uplink::{UplinkHost, UplinkMode, UplinkReport};
-pub use self::vlan::{NewVlan, PortVlans, PortVlansReport, VlanQuery, VlanReport, VlanStats};
+pub use self::vlan::{
+    NewVlan, NewVlanState, PortVlanStats, PortVlans, PortVlansReport, VlanQuery, VlanReport, VlanState,
+    VlanStats,
+};
 
 /// The switch has stopped.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -72,6 +72,9 @@ pub struct Status {
     /// Whether the switch filters VLANs (`vlan_filtering`).
     #[serde(default)]
     pub vlan_filtering: bool,
+    /// Whether it counts the frames of each port in each VLAN (`vlan_stats_per_port`).
+    #[serde(default)]
+    pub vlan_stats_per_port: bool,
     /// Whether the host side is a private network namespace, because the switch was started without
     /// root.
     pub sandboxed: bool,

@@ -37,6 +37,30 @@ pub struct StpReport {
     pub ports: Vec<StpPort>,
 }
 
+/// What a port has received and sent, with the names of the Linux bridge (`struct bridge_stp_xstats`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BpduCounters {
+    /// Received configuration and RST BPDUs.
+    pub rx_bpdu: u64,
+    /// Received topology change notifications.
+    pub rx_tcn: u64,
+    /// Sent configuration and RST BPDUs.
+    pub tx_bpdu: u64,
+    /// Sent topology change notifications.
+    pub tx_tcn: u64,
+    /// How often the port began to forward.
+    pub transition_fwd: u64,
+    /// How often the port stopped learning or forwarding.
+    pub transition_blk: u64,
+}
+
+impl From<BpduCounts> for BpduCounters {
+    fn from(counts: BpduCounts) -> BpduCounters {
+        let BpduCounts { rx_bpdu, rx_tcn, tx_bpdu, tx_tcn, transition_fwd, transition_blk } = counts;
+        BpduCounters { rx_bpdu, rx_tcn, tx_bpdu, tx_tcn, transition_fwd, transition_blk }
+    }
+}
+
 /// A port in the spanning tree, in the words of `bridge -d -j link show`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[allow(clippy::struct_excessive_bools, reason = "they are independent")]
@@ -75,5 +99,5 @@ pub struct StpPort {
     pub root_blocked: bool,
     /// What it has received and sent.
     #[serde(flatten)]
-    pub counts: BpduCounts,
+    pub counts: BpduCounters,
 }

@@ -19,7 +19,7 @@ pub enum UplinkMode {
 }
 
 /// An uplink in mode `ipvlan`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UplinkReport {
     /// Number of IP addresses of hosts that it knows, at most 4096.
     pub n_hosts: usize,

@@ -10,8 +10,9 @@ use crate::control::event::{Event, EventFilter};
 use crate::control::metrics::MetricsSnapshot;
 use crate::control::report::{
     AddedPort, FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, MdbEntryQuery, MdbReport, MirrorQuery,
-    MirrorReport, NewFdbEntry, NewMdbEntry, NewMirror, NewPort, NewVlan, PortReport, PortSettings, PortStats,
-    PortVlansReport, Status, StopReport, StpReport, SwitchSettings, VlanQuery, VlanStats,
+    MirrorReport, NewFdbEntry, NewMdbEntry, NewMirror, NewPort, NewVlan, NewVlanState, PortReport,
+    PortSettings, PortStats, PortVlanStats, PortVlansReport, Status, StopReport, StpReport, SwitchSettings,
+    VlanQuery, VlanStats,
 };
 use crate::control::subscription::Subscription;
 use crate::control::topology::handover::HandedOver;
@@ -43,10 +44,7 @@ pub(crate) enum Command {
     RemoveFdb(FdbEntryQuery, Reply<Result<(), RunError>>),
     FlushFdb(FdbFlushQuery, Reply<Result<usize, RunError>>),
     PortMirror(MirrorCommand),
-    Vlans(Reply<Vec<PortVlansReport>>),
-    VlanStats(Reply<Vec<VlanStats>>),
-    AddVlans(NewVlan, Reply<Result<(), RunError>>),
-    RemoveVlans(VlanQuery, Reply<Result<(), RunError>>),
+    Vlan(VlanCommand),
     SetSwitch(SwitchSettings, Reply<Result<Status, RunError>>),
     Stats(Reply<Vec<PortStats>>),
     Metrics(Reply<Box<MetricsSnapshot>>),
@@ -67,6 +65,17 @@ pub(crate) enum MirrorCommand {
     List(Reply<Vec<MirrorReport>>),
     Add(NewMirror, Reply<Result<(), RunError>>),
     Remove(MirrorQuery, Reply<Result<(), RunError>>),
+}
+
+/// A command about the VLANs of ports.
+#[derive(Debug)]
+pub(crate) enum VlanCommand {
+    List(Reply<Vec<PortVlansReport>>),
+    Stats(Reply<Vec<VlanStats>>),
+    PortStats(Reply<Vec<PortVlanStats>>),
+    Add(NewVlan, Reply<Result<(), RunError>>),
+    SetState(NewVlanState, Reply<Result<(), RunError>>),
+    Remove(VlanQuery, Reply<Result<(), RunError>>),
 }
 
 /// A part of the forwarding database. A large one is read page by page, so that a slow client makes the

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::history::EventHistory;
+use super::uplink::UplinkHosts;
 use super::{HostNetwork, Running};
 use crate::control::event::{DeviceAspect, Event, EventFilter, EventType};
 use crate::control::report::{NewFdbState, Throttled};
@@ -40,6 +41,8 @@ pub(super) struct EventCollector {
     last_drain: Instant,
     /// When to compare the counters, if a comparison is due.
     pub(super) compare_at: Option<Instant>,
+    /// The hosts that each uplink had in the last comparison.
+    pub(super) uplink_hosts: BTreeMap<PortId, UplinkHosts>,
     /// No counter changed in the last comparison, so the next one is the last.
     last_comparison: bool,
 }
@@ -54,6 +57,7 @@ impl EventCollector {
             drain_at: None,
             last_drain: Instant::now(),
             compare_at: None,
+            uplink_hosts: BTreeMap::new(),
             last_comparison: false,
         }
     }
@@ -87,6 +91,7 @@ impl<M: HostNetwork> Running<M> {
         }
         if self.events.compare_at.is_some_and(|due| due <= now) {
             let moved = self.compare_counters();
+            self.compare_uplinks();
             self.datapath.ping_workers();
             self.network.check_settings();
             let asleep = !moved && self.events.last_comparison;
@@ -268,7 +273,7 @@ impl<M: HostNetwork> Running<M> {
         Event { mac: Some(key.mac), vlan, ..self.port_event(kind, port) }
     }
 
-    fn port_ifname(&self, port: PortId) -> Option<String> {
+    pub(super) fn port_ifname(&self, port: PortId) -> Option<String> {
         self.ports.get(&port).map(|port| port.name.clone())
     }
 }

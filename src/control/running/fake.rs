@@ -236,8 +236,8 @@ impl HostNetwork for FakeNetwork {
         Ok(Vec::new())
     }
 
-    fn adopt_port(&mut self, spec: &PortSpec, _handed: HandedOver) -> Result<Device, TopologyError> {
-        self.add_port(&Attachment::Tap(spec.clone()))
+    fn adopt_port(&mut self, attachment: &Attachment, _handed: HandedOver) -> Result<Device, TopologyError> {
+        self.add_port(attachment)
     }
 
     fn socket_queues(&mut self, _: DeviceId) -> Result<Vec<Queue>, TopologyError> {

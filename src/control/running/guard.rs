@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use tracing::{info, warn};
 
-use super::ports::Assigned;
+use super::ports::{Assigned, PortRecord};
 use super::{HostNetwork, RunError, Running};
 use crate::control::Config;
 use crate::control::report::{NewPort, PortKind};
@@ -76,6 +76,21 @@ impl<M: HostNetwork> Running<M> {
         record.guard.enabled = enabled;
         self.switch.set_guard(id, record.guard.identity());
         info!(port = record.name, enabled, "guard changed");
+        self.update_neighbour(id);
+    }
+
+    /// Tells the switch which addresses a port without a guard has: those of its device, or, behind an existing device or a
+    /// socket, those that the request for the port has.
+    pub(super) fn update_neighbour(&self, id: PortId) {
+        let PortRecord { kind, device, assigned, guard, .. } = &self.ports[&id];
+        let (mac, addresses) = match kind {
+            PortKind::Tap => (Some(device.mac), &device.addresses),
+            PortKind::Device | PortKind::Socket => (assigned.mac, &assigned.addresses),
+        };
+        let addresses = addresses.iter().map(IpNet::addr).collect();
+        let known = mac.filter(|_| !guard.enabled);
+        let identity = known.map(|mac| Identity { mac, addresses, earlier_mac: None });
+        self.switch.neighbours.set(id, identity.as_ref());
     }
 
     /// Follows a device whose MAC was changed. A guarded port keeps its identity if another host uses the new MAC.

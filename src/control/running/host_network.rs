@@ -37,7 +37,7 @@ pub(crate) trait HostNetwork {
     /// As [`Topology::devices_sharing`].
     fn devices_sharing(&self, netns: &Netns) -> Result<Vec<DeviceId>, TopologyError>;
     /// As [`Topology::adopt_port`].
-    fn adopt_port(&mut self, spec: &PortSpec, handed: HandedOver) -> Result<Device, TopologyError>;
+    fn adopt_port(&mut self, attachment: &Attachment, handed: HandedOver) -> Result<Device, TopologyError>;
     /// As [`Topology::socket_queues`].
     fn socket_queues(&mut self, device: DeviceId) -> Result<Vec<Queue>, TopologyError>;
     /// As [`Topology::disconnected`].
@@ -83,8 +83,8 @@ impl HostNetwork for Topology {
     fn devices_sharing(&self, netns: &Netns) -> Result<Vec<DeviceId>, TopologyError> {
         Topology::devices_sharing(self, netns)
     }
-    fn adopt_port(&mut self, spec: &PortSpec, handed: HandedOver) -> Result<Device, TopologyError> {
-        Topology::adopt_port(self, spec, handed)
+    fn adopt_port(&mut self, attachment: &Attachment, handed: HandedOver) -> Result<Device, TopologyError> {
+        Topology::adopt_port(self, attachment, handed)
     }
     fn socket_queues(&mut self, device: DeviceId) -> Result<Vec<Queue>, TopologyError> {
         Topology::socket_queues(self, device)

@@ -37,24 +37,26 @@ impl<M: HostNetwork> Running<M> {
     }
 
     /// A gateway has the MAC of its host port's device, or else the host would not receive what is sent to it.
-    pub(super) fn set_gateway_mac(&mut self, host: PortId, mac: Mac) {
+    pub(super) fn set_gateway_mac(&self, host: PortId, mac: Mac) {
         let Some(record) = self.ports.get(&host) else { return };
         self.switch.ports.set(host, record.state_for_switch(PortUse::Forbidden));
-        self.unpin_gateway(host);
-        self.gateway_behind(host).mac.set(mac);
-        if let Err(error) = self.pin_gateway(host) {
-            warn!(%error, "no FDB entry for the gateway");
-        }
+        self.pin_gateway_again(host, |gateway| gateway.mac.set(mac));
         self.switch.ports.set(host, record.state_for_switch(PortUse::Allowed));
     }
 
     /// Follows a change of the VLANs of a port, if it is a host port.
     pub(super) fn pin_gateway_if_host(&self, id: PortId) {
         if self.ports[&id].is_host() {
-            self.unpin_gateway(id);
-            if let Err(error) = self.pin_gateway(id) {
-                warn!(%error, "no FDB entry for the gateway");
-            }
+            self.pin_gateway_again(id, |_| {});
+        }
+    }
+
+    /// Changes the gateway behind a host port, and its FDB entries.
+    fn pin_gateway_again(&self, host: PortId, change: impl FnOnce(&Gateway)) {
+        self.unpin_gateway(host);
+        change(self.gateway_behind(host));
+        if let Err(error) = self.pin_gateway(host) {
+            warn!(%error, "no FDB entry for the gateway");
         }
     }
 

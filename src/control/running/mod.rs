@@ -59,6 +59,7 @@ mod trace;
 mod trace_tests;
 mod uplink;
 mod view;
+mod vlan_stats;
 mod vlans;
 mod watchdog;
 
@@ -71,7 +72,7 @@ use tokio::sync::{Notify, mpsc};
 use tracing::{error, warn};
 
 pub(crate) use adopt::PlannedPort;
-pub(crate) use command::{Command, FdbPage, Handle, MirrorCommand, Reply, Stopping};
+pub(crate) use command::{Command, FdbPage, Handle, MirrorCommand, Reply, Stopping, VlanCommand};
 use event_collector::EventCollector;
 pub(crate) use host_network::HostNetwork;
 use live_trace::LiveTraces;
@@ -483,10 +484,7 @@ impl<M: HostNetwork> Running<M> {
             Command::RemoveFdb(entry, reply) => _ = reply.send(self.remove_fdb_entry(&entry)),
             Command::FlushFdb(query, reply) => _ = reply.send(self.flush_fdb(&query)),
             Command::PortMirror(command) => self.carry_out_mirror(command),
-            Command::Vlans(reply) => _ = reply.send(self.vlan_reports()),
-            Command::VlanStats(reply) => _ = reply.send(self.vlan_stats()),
-            Command::AddVlans(new, reply) => _ = reply.send(self.add_vlans(&new)),
-            Command::RemoveVlans(gone, reply) => _ = reply.send(self.remove_vlans(&gone)),
+            Command::Vlan(command) => self.carry_out_vlan(command),
             Command::SetSwitch(settings, reply) => _ = reply.send(self.set_switch(&settings)),
             Command::Stats(reply) => _ = reply.send(self.stats()),
             Command::Metrics(reply) => {

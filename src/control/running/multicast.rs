@@ -203,7 +203,7 @@ impl<M: HostNetwork> Running<M> {
         let changed = self.ports.iter().filter(|(_, record)| is_changed(record));
         let port = changed.map(|(id, record)| mdb_port(record, self.joined_groups(*id))).collect();
         let counters = MdbCounters {
-            counts: snooping.counts(),
+            counts: snooping.counts().into(),
             lost_messages: self.datapath.lost_punts(Punt::Membership),
         };
         Ok(MdbReport { mdb, router, querier, port, counters })

@@ -130,7 +130,8 @@ async fn querier_with_vlans() -> (FakeControl, Running<FakeNetwork>) {
 
 /// Makes container1 a trunk of VLANs 10 and 11, and of 20 without tags.
 fn make_trunk(running: &mut Running<FakeNetwork>) {
-    let trunk = PortVlans { trunk: vec!["10-11".parse().unwrap()], native: Vid::new(20), access: None };
+    let trunk =
+        PortVlans { trunk: vec!["10-11".parse().unwrap()], native: Vid::new(20), ..PortVlans::default() };
     running.set_port("container1", &PortSettings { vlan: Some(trunk), ..PortSettings::default() }).unwrap();
 }
 

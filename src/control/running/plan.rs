@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 
 use super::ports::{Assigned, PortRecord};
-use super::{HOST, InvalidValue, PortTable, RunError, UplinkError, VlanError, guard};
+use super::{HOST, InvalidValue, PortTable, RunError, UplinkError, guard, vlans};
 use crate::control::config::{Labels, VlanGateway};
 use crate::control::report::{NewPort, NewSocket, PortVlans, SocketType, UplinkMode};
 use crate::control::topology::{self, Attachment, PortNetns, PortSpec, SocketRole, SocketSpec, TapPortSpec};
@@ -164,7 +164,7 @@ impl PortPlan {
         Ok(PortPlan {
             labels: Labels::new(),
             guard,
-            vlans: vlans(config, &name, request.vlan.as_ref())?,
+            vlans: vlans_of(config, &name, request.vlan.as_ref())?,
             number: None,
             offload: takes_offload(&attachment) && request.offload.unwrap_or(config.offload),
             uplink_mode: request.uplink_mode.or(file_uplink_mode(config, &name)).unwrap_or_default(),
@@ -184,7 +184,7 @@ impl PortPlan {
         let number = former.and_then(|former| former.number).unwrap_or_else(|| free_number(config, &others));
         check_name_is_free(&name, &others)?;
         request.ifname.as_deref().map_or(Ok(()), config::device_name)?;
-        let vlans = vlans(config, &name, request.vlan.as_ref())?;
+        let vlans = vlans_of(config, &name, request.vlan.as_ref())?;
         let vlan = own_vlan(config, vlans.as_ref());
         let addresses = match (&request.ip, former) {
             (Some(requested), _) => check_addresses(config, &others, requested)?,
@@ -245,10 +245,10 @@ fn without_addresses(spec: PortSpec) -> (PortSpec, Option<Assigned>) {
 }
 
 /// The VLANs of a new port: those of the request, or of the configuration file.
-fn vlans(config: &Config, name: &str, asked: Option<&PortVlans>) -> Result<Option<PortVlans>, RunError> {
+fn vlans_of(config: &Config, name: &str, asked: Option<&PortVlans>) -> Result<Option<PortVlans>, RunError> {
     let Some(vlans) = asked else { return Ok(file_vlans(config, name)) };
-    config::port_vlans(vlans)?;
-    if config.vlans.filtering { Ok(Some(vlans.clone())) } else { Err(VlanError::NoFiltering.into()) }
+    vlans::check(config, vlans)?;
+    Ok(Some(vlans.clone()))
 }
 
 /// The mode of an uplink that the configuration file has for a port.

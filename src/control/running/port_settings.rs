@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 use super::link_state::LinkState;
 use super::ports::PortRecord;
-use super::{HostNetwork, RunError, Running};
+use super::{HostNetwork, RunError, Running, vlans};
 use crate::control::config::{self, Labels};
 use crate::control::event::DeviceAspect;
 use crate::control::report::{AdminState, PortImpairments, PortKind, PortLimits, PortReport, PortSettings};
@@ -19,7 +19,7 @@ impl<M: HostNetwork> Running<M> {
         let id = self.port_named(name)?;
         config::port_settings(name, settings)?;
         if let Some(vlans) = &settings.vlan {
-            self.check_filtering()?;
+            vlans::check(&self.config, vlans)?;
             self.check_host_port_joins(id, vlans.members().map(|(vid, _)| vid))?;
         }
         let labels = config::changed_labels(&self.ports[&id].labels, &settings.labels)?;

@@ -1,5 +1,6 @@
 //! Adds and removes ports, and follows their devices.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use ipnet::IpNet;
@@ -20,6 +21,7 @@ use crate::control::topology::{
 use crate::datapath::DatapathError;
 use crate::switch::mdb;
 use crate::switch::stp::PortConfig;
+use crate::switch::vlan::{Vid, VlanCounts};
 use crate::switch::{Port, PortCounts, PortFlag, PortFlags, PortId};
 use crate::sys::netns::Netns;
 use crate::sys::queue::Framing;
@@ -63,6 +65,8 @@ pub(crate) struct PortRecord {
     pub(super) mirrored_before: PortCounts,
     /// The slot's counters when they were last compared for events.
     pub(super) compared: PortCounts,
+    /// The slot's counters in each VLAN when this port became a member, if the switch counts them.
+    pub(super) vlans_before: BTreeMap<Vid, VlanCounts>,
     /// Why the port was throttled in the second before that.
     pub(super) throttled: Vec<Throttled>,
     /// Why it is blocked, if it is.
@@ -119,6 +123,7 @@ impl PortRecord {
             counted_before: PortCounts::default(),
             mirrored_before: PortCounts::default(),
             compared: PortCounts::default(),
+            vlans_before: BTreeMap::new(),
             throttled: Vec::new(),
             loop_record: None,
             stp: PortConfig::default(),
@@ -326,13 +331,14 @@ impl<M: HostNetwork> Running<M> {
 
     /// Gives a new port its guard, VLANs, flags and settings.
     fn prepare(&mut self, id: PortId, vlans: Option<&PortVlans>) -> Result<(), RunError> {
+        self.init_vlans(id, vlans);
         let record = &self.ports[&id];
         if let (Some(fast), Some(devices)) = (&self.fast_path, record.device.fast) {
             fast.add_port(id, devices, record.device.mac);
         }
         self.switch.assign_mac(id, record.assigned.mac);
         self.switch.set_guard(id, record.guard.identity());
-        self.init_vlans(id, vlans);
+        self.update_neighbour(id);
         if record.name == HOST {
             self.switch.vlans.set_host(id);
         }
@@ -378,6 +384,7 @@ impl<M: HostNetwork> Running<M> {
         self.emit_port_event(EventType::PortRemoved, id);
         self.switch.assign_mac(id, None);
         self.switch.set_guard(id, None);
+        self.switch.neighbours.set(id, None);
         self.switch.fdb.remove_port(id);
         self.switch.clear_limits(id);
         self.clear_impairments(id);
@@ -441,6 +448,7 @@ impl<M: HostNetwork> Running<M> {
                 if matches!(change, LinkChange::Addresses(_)) {
                     self.announce_for_engine(id);
                 }
+                self.update_neighbour(id);
                 if let Some((aspect, value)) = changed {
                     self.emit_port_changed(id, aspect, value);
                 }

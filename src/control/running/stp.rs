@@ -196,7 +196,7 @@ fn stp_port(ifname: String, port: &PortStatus) -> StpPort {
         guard_tripped: port.guard_tripped,
         root_block: port.config.root_block,
         root_blocked: port.root_blocked,
-        counts: port.counts,
+        counts: port.counts.into(),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::control::trace::{
     TraceRequest, TraceStep, TraceVerdict, frame,
 };
 use crate::switch::fdb::Learned;
+use crate::switch::ipvlan::Head;
 use crate::switch::mdb::Class;
 use crate::switch::vlan::VlanFault;
 use crate::switch::{
@@ -106,9 +107,14 @@ impl<M: HostNetwork> Running<M> {
     pub(super) fn explain(&self, decision: &Decision<'_>) -> Trace {
         let Decision { time, frame, outcome, .. } = decision;
         let name = |port: PortId| self.port_name(port, *time);
-        let ethernet = EthernetFrame::new_checked(frame.bytes);
+        let bytes = outcome.entered().map_or(frame.bytes, Head::bytes);
+        let ethernet = EthernetFrame::new_checked(bytes);
         let step = |step| self.step(step, outcome.ingress(), ethernet.as_ref(), &name);
         let mut steps: Vec<TraceStep> = decision.steps.iter().filter_map(step).collect();
+        if let Some(uplink) = uplink_step(outcome) {
+            let admitted = steps.iter().position(|step| *step == TraceStep::Admitted);
+            steps.insert(admitted.map_or(0, |at| at + 1), uplink);
+        }
         steps.extend(flood_class(outcome).map(|class| TraceStep::Flood { class }));
         Trace {
             time: None,
@@ -211,6 +217,10 @@ fn egress(
     };
     let whole = outcome.egress().iter().map(|egress| sent(egress, None));
     let segmented = outcome.segmented().iter().map(|egress| sent(egress, Some(outcome.segments())));
+    let uplinks = outcome.uplinks().iter().map(|copy| {
+        let (port, sent) = sent(&copy.egress, (!copy.whole).then_some(outcome.segments()));
+        (port, TraceEgress { uplink_mac: source(&copy.head), ..sent })
+    });
     let refused = outcome.refused().iter().map(|(port, reason)| not_sent(*port, *reason, reason.text()));
     let not_flooded =
         decision.not_flooded.iter().map(|(port, reason)| not_sent(*port, *reason, &outside_flood(*reason)));
@@ -229,9 +239,21 @@ fn egress(
         };
         (port, TraceEgress { mirrored: true, truncated, ..copy })
     });
-    let mut all: Vec<_> = whole.chain(segmented).chain(refused).chain(not_flooded).chain(copies).collect();
+    let sent = whole.chain(segmented).chain(uplinks);
+    let mut all: Vec<_> = sent.chain(refused).chain(not_flooded).chain(copies).collect();
     all.sort_by_key(|(port, _)| *port);
     all.into_iter().map(|(_, egress)| egress).collect()
+}
+
+/// The source address of a frame with this head.
+fn source(head: &Head) -> Option<Mac> {
+    Some(EthernetFrame::new_checked(head.bytes())?.src())
+}
+
+/// For whom a frame has entered by an uplink, if it is not as usual.
+fn uplink_step(outcome: &Outcome) -> Option<TraceStep> {
+    let entered = EthernetFrame::new_checked(outcome.entered()?.bytes())?;
+    Some(TraceStep::Uplink { mac: entered.dst() })
 }
 
 /// Why a port is no part of a flood.

@@ -1,16 +1,24 @@
 //! Uplinks with one MAC address for all hosts of the switch.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 use tracing::info;
 
-use super::{HostNetwork, RunError, Running};
+use super::{HostNetwork, PortRecord, RunError, Running};
+use crate::control::event::{Event, EventType};
 use crate::control::report::{UplinkHost, UplinkMode, UplinkReport};
 use crate::control::topology::LinkChange;
 use crate::switch::PortId;
-use crate::switch::ipvlan::Uplinks;
+use crate::switch::ipvlan::{Uplink, Uplinks};
+use crate::wire::Mac;
 
 /// Most addresses of hosts in a report.
 const LISTED: usize = 64;
+
+/// The hosts of an uplink by their addresses, each with its port and MAC address.
+pub(super) type UplinkHosts = BTreeMap<IpAddr, (PortId, Mac)>;
 
 /// A port that cannot be an uplink with one MAC address.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +40,7 @@ impl<M: HostNetwork> Running<M> {
             UplinkMode::Ipvlan if !record.can_be_uplink => {
                 Err(UplinkError::NoDevice(record.name.clone()).into())
             }
-            UplinkMode::Ipvlan if uplinks.get(id).is_none() && uplinks.len() >= Uplinks::MAX => {
+            UplinkMode::Ipvlan if !uplinks.contains(id) && uplinks.len() >= Uplinks::MAX => {
                 Err(UplinkError::TooMany.into())
             }
             UplinkMode::Bridge | UplinkMode::Ipvlan => Ok(()),
@@ -63,10 +71,55 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
+    /// Reports which hosts the uplinks have learned and forgotten since the last call.
+    pub(super) fn compare_uplinks(&mut self) {
+        let mut before = std::mem::take(&mut self.events.uplink_hosts);
+        let uplinks: Vec<PortId> =
+            self.ports.keys().copied().filter(|id| self.switch.uplinks.contains(*id)).collect();
+        for id in uplinks {
+            let hosts = self.switch.uplinks.with(id, Uplink::hosts).unwrap_or_default();
+            let hosts: UplinkHosts =
+                hosts.into_iter().map(|(address, port, mac)| (address, (port, mac))).collect();
+            let before = before.remove(&id).unwrap_or_default();
+            for (address, host) in hosts.iter().filter(|(address, host)| before.get(address) != Some(host)) {
+                let kind = match before.get(address) {
+                    None => EventType::UplinkLearned,
+                    Some(_) => EventType::UplinkMoved,
+                };
+                self.emit_uplink_host(id, kind, *address, *host);
+            }
+            for (address, host) in before.iter().filter(|(address, _)| !hosts.contains_key(*address)) {
+                self.emit_uplink_host(id, EventType::UplinkForgotten, *address, *host);
+            }
+            self.events.uplink_hosts.insert(id, hosts);
+        }
+    }
+
+    fn emit_uplink_host(
+        &mut self,
+        uplink: PortId,
+        kind: EventType,
+        address: IpAddr,
+        (port, mac): (PortId, Mac),
+    ) {
+        self.emit(uplink, |running| Event {
+            mac: Some(mac),
+            other: running.port_ifname(port),
+            value: Some(address.to_string()),
+            ..running.port_event(kind, uplink)
+        });
+    }
+
+    /// The uplinks, by the names of their ports.
+    pub(super) fn uplink_reports(&self) -> Vec<(String, UplinkReport)> {
+        let report = |(id, port): (&PortId, &PortRecord)| Some((port.name.clone(), self.uplink_report(*id)?));
+        self.ports.iter().filter_map(report).collect()
+    }
+
     /// What a port is as an uplink.
     pub(super) fn uplink_report(&self, id: PortId) -> Option<UplinkReport> {
-        let uplink = self.switch.uplinks.get(id)?;
-        let (hosts, counters) = (uplink.hosts(), uplink.counters());
+        let of = |uplink: &Uplink| (uplink.hosts(), uplink.counters());
+        let (hosts, counters) = self.switch.uplinks.with(id, of)?;
         let host = |&(address, port, mac): &_| {
             let ifname = self.ports.get(&port)?.name.clone();
             Some(UplinkHost { address, mac, ifname })

@@ -56,6 +56,7 @@ impl<M: HostNetwork> Running<M> {
             workers: config.workers,
             cpus: self.datapath.cpus().to_vec(),
             vlan_filtering: config.vlans.filtering,
+            vlan_stats_per_port: config.vlans.stats_per_port,
             sandboxed: self.sandboxed,
             subnets: config.subnets.clone(),
             gateway: self.gateway_report(),
@@ -241,6 +242,8 @@ impl<M: HostNetwork> Running<M> {
             start_time: since_epoch.map_or(0, |time| time.as_secs()),
             ports: self.stats(),
             vlans: self.vlan_stats(),
+            port_vlans: self.port_vlan_stats(),
+            uplinks: self.uplink_reports(),
             up: self.ports.values().map(|port| (port.name.clone(), port.is_up())).collect(),
             blocked: self
                 .ports

@@ -2,13 +2,18 @@
 
 use tracing::info;
 
+use super::command::VlanCommand;
 use super::{HostNetwork, RunError, Running};
+use crate::control::Config;
+use crate::control::config;
 use crate::control::config::vlan_of_host_port;
 use crate::control::event::DeviceAspect;
-use crate::control::report::{NewVlan, PortVlans, PortVlansReport, VlanQuery, VlanReport, VlanStats};
+use crate::control::report::{
+    NewVlan, NewVlanState, PortVlans, PortVlansReport, VlanQuery, VlanReport, VlanState,
+};
 use crate::switch::fdb::FdbState;
-use crate::switch::vlan::{Member, Vid, VidRange, VlanCounters, VlanCounts};
-use crate::switch::{InjectedFrame, PortId};
+use crate::switch::vlan::{Member, Vid, VidRange};
+use crate::switch::{InjectedFrame, PortId, PortState, Vlans};
 use crate::wire::VlanTag;
 
 /// A request names a VLAN that cannot be meant.
@@ -28,30 +33,49 @@ pub(crate) enum VlanError {
     HasHostPort(Vid),
     #[error("{0} is the host port of its VLAN, and stays there")]
     FixedVlan(String),
+    /// As the Linux bridge says it (`br_vlan_modify_state`).
+    #[error("the spanning tree sets the states of ports: omit the state, or start the switch without --stp")]
+    SpanningTree,
+}
+
+/// Checks the VLANs that a request has for a port.
+pub(super) fn check(config: &Config, vlans: &PortVlans) -> Result<(), RunError> {
+    config::port_vlans(vlans)?;
+    if !config.vlans.filtering {
+        return Err(VlanError::NoFiltering.into());
+    }
+    if !vlans.state.is_empty() && config.stp.is_some() { Err(VlanError::SpanningTree.into()) } else { Ok(()) }
 }
 
 impl<M: HostNetwork> Running<M> {
+    /// Carries out a command about VLANs.
+    pub(super) fn carry_out_vlan(&mut self, command: VlanCommand) {
+        match command {
+            VlanCommand::List(reply) => _ = reply.send(self.vlan_reports()),
+            VlanCommand::Stats(reply) => _ = reply.send(self.vlan_stats()),
+            VlanCommand::PortStats(reply) => _ = reply.send(self.port_vlan_stats()),
+            VlanCommand::Add(new, reply) => _ = reply.send(self.add_vlans(&new)),
+            VlanCommand::SetState(new, reply) => _ = reply.send(self.set_vlan_state(&new)),
+            VlanCommand::Remove(gone, reply) => _ = reply.send(self.remove_vlans(&gone)),
+        }
+    }
+
     /// The VLANs of all ports.
-    pub(super) fn vlan_reports(&self) -> Vec<PortVlansReport> {
+    fn vlan_reports(&self) -> Vec<PortVlansReport> {
         let report = |(id, name): (PortId, &String)| PortVlansReport {
             ifname: name.clone(),
-            vlans: VlanReport::list(self.switch.vlans.of_port(id)),
+            vlans: self.vlans_of(id),
         };
         self.ports.iter().map(|(id, port)| report((*id, &port.name))).collect()
     }
 
-    /// The counters of the VLANs that have members.
-    pub(super) fn vlan_stats(&self) -> Vec<VlanStats> {
-        let counted = |vid| {
-            let workers = self.datapath.counters().iter().filter_map(|worker| worker.vlan(vid));
-            let sum = workers.map(VlanCounters::read).fold(VlanCounts::default(), VlanCounts::plus);
-            VlanStats::new(vid, sum)
-        };
-        self.switch.vlans.in_use().map(counted).collect()
+    fn vlans_of(&self, id: PortId) -> Vec<VlanReport> {
+        let vlans = &self.switch.vlans;
+        VlanReport::list(vlans.of_port(id).map(|(vid, member)| (vid, member, vlans.state(id, vid).into())))
     }
 
     /// Makes a port a member of VLANs, or changes how it is one.
-    pub(super) fn add_vlans(&mut self, new: &NewVlan) -> Result<(), RunError> {
+    fn add_vlans(&mut self, new: &NewVlan) -> Result<(), RunError> {
         let id = self.port_with_vlans(&new.ifname)?;
         if new.pvid && new.vlan.single().is_none() {
             return Err(VlanError::SeveralPvids(new.vlan).into());
@@ -59,6 +83,22 @@ impl<M: HostNetwork> Running<M> {
         self.check_host_port_joins(id, new.vlan.iter())?;
         let member = Member { pvid: new.pvid, untagged: new.untagged };
         self.change_vlans(id, |vlans| new.vlan.iter().for_each(|vid| vlans.push((vid, Some(member)))));
+        Ok(())
+    }
+
+    /// Sets the state of a port in VLANs: in all of them, or in none.
+    fn set_vlan_state(&mut self, new: &NewVlanState) -> Result<(), RunError> {
+        let id = self.port_named(&new.ifname)?;
+        self.check_filtering()?;
+        if self.spanning_tree.is_some() {
+            return Err(VlanError::SpanningTree.into());
+        }
+        let vlans = &self.switch.vlans;
+        if let Some(vid) = new.vlan.iter().find(|vid| !vlans.is_member(id, *vid)) {
+            return Err(VlanError::NotMember(new.ifname.clone(), vid.get()).into());
+        }
+        new.vlan.iter().for_each(|vid| vlans.set_state(id, vid, new.state.of_switch()));
+        self.report_vlans(id);
         Ok(())
     }
 
@@ -71,6 +111,8 @@ impl<M: HostNetwork> Running<M> {
 
     /// Replaces the VLANs of a port.
     pub(super) fn set_vlans(&mut self, id: PortId, wanted: &PortVlans) {
+        // First, so that it forwards no frame in a new VLAN in which it must not.
+        set_states(&self.switch.vlans, id, wanted);
         let kept: Vec<(Vid, Member)> = wanted.members().collect();
         let had: Vec<Vid> = self.switch.vlans.of_port(id).map(|(vid, _)| vid).collect();
         self.change_vlans(id, |vlans| {
@@ -124,20 +166,30 @@ impl<M: HostNetwork> Running<M> {
                 && entry.kind.state == FdbState::Dynamic
                 && vid.is_some_and(|vid| !vlans.is_member(id, vid))
         });
+        self.count_in_vlans(id);
         self.pin_gateway_if_host(id);
         self.multicast_vlans_changed(id, &before);
-        let value = summary(&VlanReport::list(self.switch.vlans.of_port(id)));
+        self.report_vlans(id);
+    }
+
+    /// Reports the VLANs of a port after a change.
+    fn report_vlans(&mut self, id: PortId) {
+        let value = summary(&self.vlans_of(id));
         info!(port = self.ports[&id].name, vlans = value, "VLANs changed");
         self.emit_port_changed(id, DeviceAspect::Vlans, value);
     }
 
     /// The VLANs of a new port, before it forwards: those of its request, or the default.
-    pub(super) fn init_vlans(&self, id: PortId, wanted: Option<&PortVlans>) {
+    pub(super) fn init_vlans(&mut self, id: PortId, wanted: Option<&PortVlans>) {
         match wanted {
             None if !self.config.vlans.filtering => {}
             None => self.switch.vlans.add_port(id),
-            Some(wanted) => wanted.members().for_each(|(vid, member)| self.switch.vlans.add(id, vid, member)),
+            Some(wanted) => {
+                wanted.members().for_each(|(vid, member)| self.switch.vlans.add(id, vid, member));
+                set_states(&self.switch.vlans, id, wanted);
+            }
         }
+        self.count_in_vlans(id);
     }
 
     /// The VLAN of an entry of a port in a database, 0 without VLANs. Without a choice it is the port's own (PVID).
@@ -154,7 +206,7 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    /// Sends an untagged frame of a VLAN, 0 without VLANs, to those of the ports that are members, with or without its tag.
+    /// Sends an untagged frame of a VLAN, 0 without VLANs, to those of the ports that are members and forward in it, with or without its tag.
     pub(super) fn inject(&self, vlan: u16, mut ports: Vec<PortId>, frame: Vec<u8>) {
         // The destination of a mirror gets only copies, and what the switch sends has its own MAC address.
         let table = &self.switch.ports;
@@ -162,7 +214,8 @@ impl<M: HostNetwork> Running<M> {
         let inject = |ports, vid, bytes| self.datapath.inject(InjectedFrame { ports, vid, bytes });
         let Some(vid) = Vid::new(vlan) else { return inject(ports, None, frame) };
         let vlans = &self.switch.vlans;
-        let members = ports.into_iter().filter(|port| vlans.is_member(*port, vid));
+        let forwards = |port| vlans.is_member(port, vid) && vlans.state(port, vid) == PortState::Forwarding;
+        let members = ports.into_iter().filter(|port| forwards(*port));
         let (untagged, tagged): (Vec<_>, Vec<_>) = members.partition(|port| vlans.is_untagged(*port, vid));
         if !tagged.is_empty() {
             inject(tagged, Some(vid), VlanTag { tpid: vlans.tpid(), tci: vlan }.insert_into(&frame));
@@ -173,8 +226,19 @@ impl<M: HostNetwork> Running<M> {
     }
 }
 
+/// Sets the given states of a port in VLANs of which it is or will be a member.
+fn set_states(vlans: &Vlans, id: PortId, wanted: &PortVlans) {
+    for (range, state) in &wanted.state {
+        range.iter().for_each(|vid| vlans.set_state(id, vid, state.of_switch()));
+    }
+}
+
 /// In short, as an event says it.
 fn summary(vlans: &[VlanReport]) -> String {
-    let text = |vlan: &VlanReport| [&[vlan.range()][..], &vlan.flags].concat().join(" ");
+    let state = |vlan: &VlanReport| Some(vlan.state).filter(|state| *state != VlanState::Forwarding);
+    let text = |vlan: &VlanReport| {
+        let state = state(vlan).map(|state| state.name().to_owned());
+        [&[vlan.range()][..], &vlan.flags, state.as_slice()].concat().join(" ")
+    };
     vlans.iter().map(text).collect::<Vec<_>>().join(", ")
 }

@@ -1,8 +1,8 @@
-//! `POST /v1/handover`: adds a port whose device the client creates and hands over, because the switch may not enter the
-//! namespace ([`crate::control::topology::handover`]).
+//! `POST /v1/handover`: adds a port whose device the client creates or opens and hands over, because the switch may not
+//! enter the namespace ([`crate::control::topology::handover`]).
 //!
 //! After the response 101 the connection carries one line of JSON in turn: the client's [`NewPort`] with its namespace as
-//! an open file, the device to create or an error, the device with its queues as open files, the added port or an error.
+//! an open file, the device to create or open or an error, the device with its queues as open files, the added port or an error.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -71,13 +71,13 @@ async fn serve(upgraded: Upgraded, switch: &Handle) -> io::Result<()> {
     let (Some(Ok(netns)), []) = (netns, &files[..]) else { return Err(io::ErrorKind::InvalidInput.into()) };
     let for_plan = netns.duplicate()?;
     let planned = command(switch, |reply| Command::PlanPort(Box::new(asked), for_plan, reply)).await;
-    let PlannedPort { request, spec } = match planned {
+    let PlannedPort { request, device } = match planned {
         Ok(planned) => planned,
         Err(error) => return send(&mut socket, &Err::<(), _>(error)).await,
     };
-    send(&mut socket, &Ok::<_, ()>(spec)).await?;
-    let (description, queues) = receive(&socket).await?;
-    let device = Box::new(HandedOver { description, netns, queues });
+    send(&mut socket, &Ok::<_, ()>(device)).await?;
+    let (device, queues) = receive(&socket).await?;
+    let device = Box::new(HandedOver { device, netns, queues });
     let added = command(switch, |reply| Command::AdoptPort(Box::new(request), device, reply)).await;
     send(&mut socket, &added).await
 }

@@ -15,6 +15,7 @@ mod stream;
 mod stream_tests;
 #[cfg(test)]
 mod tests;
+mod vlans;
 
 use std::sync::Arc;
 
@@ -45,9 +46,8 @@ use super::log::{Log, LogReport, NewLog};
 use super::metrics::{self as exposition, SharedMetrics};
 use super::report::{
     ErrorCode, ErrorReport, FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, FlushReport, Health,
-    MdbEntryQuery, MdbReport, MirrorQuery, MirrorReport, NewFdbEntry, NewMdbEntry, NewMirror, NewVlan,
-    PortStats, PortVlansReport, Status, StopReport, StpReport, SwitchSettings, SwitchState, VlanQuery,
-    VlanStats,
+    MdbEntryQuery, MdbReport, MirrorQuery, MirrorReport, NewFdbEntry, NewMdbEntry, NewMirror, PortStats,
+    Status, StopReport, StpReport, SwitchSettings, SwitchState,
 };
 use super::running::{Command, Handle, MirrorCommand};
 use super::trace::{LiveTraceLine, Trace, TraceFilter, TraceRequest};
@@ -83,8 +83,9 @@ pub(crate) fn router(
         .routes(routes!(set_switch))
         .routes(routes!(stp))
         .routes(routes!(list_mirrors, add_mirror, remove_mirror))
-        .routes(routes!(list_vlans, add_vlans, remove_vlans))
-        .routes(routes!(vlan_stats))
+        .routes(routes!(vlans::list_vlans, vlans::add_vlans, vlans::set_vlan_state, vlans::remove_vlans))
+        .routes(routes!(vlans::vlan_stats))
+        .routes(routes!(vlans::port_vlan_stats))
         .routes(routes!(stats))
         .routes(routes!(self::metrics))
         .routes(routes!(metrics_for_scrapers))
@@ -307,40 +308,6 @@ async fn remove_mirror(
 ) -> ApiResult<StatusCode> {
     switch.request(|reply| Command::PortMirror(MirrorCommand::Remove(gone, reply))).await??;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// List the VLANs of all ports
-#[utoipa::path(get, path = "/v1/vlans", responses((status = 200, body = [PortVlansReport])))]
-async fn list_vlans(State(switch): State<Handle>) -> ApiResult<Json<Vec<PortVlansReport>>> {
-    Ok(Json(switch.request(Command::Vlans).await?))
-}
-
-/// Make a port a member of VLANs, or change how it is one
-#[utoipa::path(post, path = "/v1/vlans", request_body = NewVlan, responses(
-    (status = 204),
-    (status = 400, body = ErrorReport),
-    (status = 404, body = ErrorReport),
-))]
-async fn add_vlans(State(switch): State<Handle>, Body(new): Body<NewVlan>) -> ApiResult<StatusCode> {
-    switch.request(|reply| Command::AddVlans(new, reply)).await??;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-/// End the membership of a port in VLANs
-#[utoipa::path(delete, path = "/v1/vlans", params(VlanQuery), responses(
-    (status = 204),
-    (status = 400, body = ErrorReport),
-    (status = 404, body = ErrorReport),
-))]
-async fn remove_vlans(State(switch): State<Handle>, Query(gone): Query<VlanQuery>) -> ApiResult<StatusCode> {
-    switch.request(|reply| Command::RemoveVlans(gone, reply)).await??;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-/// Show the counters of the VLANs that have members
-#[utoipa::path(get, path = "/v1/vlans/stats", responses((status = 200, body = [VlanStats])))]
-async fn vlan_stats(State(switch): State<Handle>) -> ApiResult<Json<Vec<VlanStats>>> {
-    Ok(Json(switch.request(Command::VlanStats).await?))
 }
 
 /// Show the counters of all ports

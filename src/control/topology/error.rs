@@ -146,6 +146,14 @@ pub enum TopologyError {
          `ip link set {0} netns PID` moves one there"
     )]
     NoDevice(String),
+    /// There is no device to open in the namespace of the user.
+    #[error("there is no device named '{0}' here: `ip tuntap` lists the TAP devices")]
+    NoTap(String),
+    /// Another program has the device open, and the switch has no capabilities in its namespace.
+    #[error(
+        "another program has the TAP device '{0}' open: without root a switch can use only one that no program has open"
+    )]
+    TapInUse(String),
     /// The device to open has no Ethernet frames.
     #[error(
         "'{0}' is not an Ethernet device: choose one like a network card, the end of a veth pair or a macvtap"

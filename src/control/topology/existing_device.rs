@@ -42,10 +42,7 @@ impl Topology {
         let watched = WatchedDevice { id, link: &link, addresses: &[], handle, queues: own, offloads: &[] };
         self.watcher.add(watched, None)?;
         self.devices.insert(id, DeviceRecord { created, netns: None });
-        if !link.up {
-            let ifname = &link.name;
-            self.notices.add(format!("{ifname} is down: set it up with `ip link set {ifname} up`"));
-        }
+        self.notices.report_if_down(&link.name, link.up);
         Ok(Device {
             id,
             ifname: link.name,

@@ -2,14 +2,22 @@
 //! device is behind the port: the host, a bridge, a container. If a program has it open, the program is behind the port
 //! ([`super::existing_device`]).
 
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use serde::{Deserialize, Serialize};
+
 use super::ledger::Entry;
-use super::link::{Link, TapSettings};
+use super::link::{self, Link, TapSettings};
 use super::link_watcher::DeviceHandle;
-use super::{Device, Topology, TopologyError};
-use crate::sys::existing_tap::{ExistingTap, TapDevice};
+use super::polled_device::{PolledDevice, PolledHandle};
+use super::{Device, DeviceRecord, Topology, TopologyError};
+use crate::sys::existing_tap::{ExistingTap, OpenedTap, TapDevice};
+use crate::sys::netlink::Netlink;
+use crate::sys::queue::Queue;
+use crate::wire::Mac;
 
 /// An existing TAP device, and how to open it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TapPortSpec {
     /// Its name.
     pub ifname: String,
@@ -28,19 +36,7 @@ impl Topology {
         let TapPortSpec { ifname, queues, .. } = spec;
         let link = self.find_link(ifname)?;
         self.refuse_own(&link)?;
-        let settings = link.tap.filter(|settings| settings.is_tap);
-        let settings = settings.ok_or_else(|| TopologyError::NotTap(ifname.clone()))?;
-        let opened = match is_open(&settings) {
-            true => None,
-            false if settings.packet_info => return Err(TopologyError::PacketInfo(ifname.clone())),
-            false => ExistingTap::open(TapDevice {
-                name: ifname.clone(),
-                ifindex: link.ifindex,
-                multi_queue: settings.multi_queue,
-                vnet: settings.vnet_header,
-            })?,
-        };
-        let Some(tap) = opened else {
+        let Some(tap) = open(&link)? else {
             let device = self.open_device(ifname, *queues)?;
             let notice = "another program has the device open, and is behind the port, as with --device";
             self.notices.add(format!("{ifname}: {notice}"));
@@ -71,6 +67,105 @@ impl Topology {
         let queues = tap.queues(spec.queues, reader)?;
         let handle = DeviceHandle::ExistingTap { _tap: tap, dropped_before: link.tx_dropped };
         self.add_existing(link, handle, queues, created)
+    }
+}
+
+/// Opens a TAP device; `None`: another program has it open.
+fn open(link: &Link) -> Result<Option<ExistingTap>, TopologyError> {
+    let name = || link.name.clone();
+    let settings = link.tap.filter(|settings| settings.is_tap);
+    let settings = settings.ok_or_else(|| TopologyError::NotTap(name()))?;
+    match is_open(&settings) {
+        true => Ok(None),
+        false if settings.packet_info => Err(TopologyError::PacketInfo(name())),
+        false => Ok(ExistingTap::open(TapDevice {
+            name: name(),
+            ifindex: link.ifindex,
+            multi_queue: settings.multi_queue,
+            vnet: settings.vnet_header,
+        })?),
+    }
+}
+
+/// A device as the process that opened it describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OpenedTapDescription {
+    opened: OpenedTap,
+    ifindex: u32,
+    mac: Mac,
+    mtu: u32,
+    up: bool,
+}
+
+/// A device that this process has opened for a switch without root. Dropped, it restores the settings of the device.
+#[derive(Debug)]
+pub(crate) struct OpenedForSwitch {
+    pub(crate) description: OpenedTapDescription,
+    tap: ExistingTap,
+    queues: Vec<Queue>,
+}
+
+impl OpenedForSwitch {
+    /// The files to hand over: the queues.
+    pub(crate) fn files(&self) -> Vec<BorrowedFd<'_>> {
+        let count = if self.tap.device().multi_queue { self.queues.len() } else { 1 };
+        self.queues.iter().take(count).map(|queue| queue.fd.as_fd()).collect()
+    }
+
+    /// The switch has the device, and restores its settings.
+    pub(crate) fn leave(self) {
+        self.tap.leave();
+    }
+}
+
+/// Opens a device of this process's namespace, in which a switch without root has no capabilities, for that switch. The
+/// kernel needs none of a user who owns the device (`tun_not_capable` in Linux `drivers/net/tun.c`).
+pub(crate) fn open_for_switch(spec: &TapPortSpec) -> Result<OpenedForSwitch, TopologyError> {
+    let failed = |source| TopologyError::Kernel { what: "read the settings of a TAP device", source };
+    let name = || spec.ifname.clone();
+    let link = link::find(&mut Netlink::open()?, &spec.ifname).map_err(|error| match error.errno() {
+        Some(libc::ENODEV) => TopologyError::NoTap(name()),
+        _ => error.into(),
+    })?;
+    let mut tap = open(&link)?.ok_or_else(|| TopologyError::TapInUse(name()))?;
+    if let Some(settings) = tap.settings().map_err(failed)? {
+        tap.enable_offloads(settings, spec.offload)?;
+    }
+    let queues = tap.queues(spec.queues, 0)?;
+    let Link { ifindex, mac, mtu, up, .. } = link;
+    let description = OpenedTapDescription { opened: tap.opened(), ifindex, mac, mtu, up };
+    Ok(OpenedForSwitch { description, tap, queues })
+}
+
+impl Topology {
+    /// Adopts a TAP device that a process of this user has opened in its own namespace.
+    pub(super) fn adopt_tap(
+        &mut self,
+        spec: &TapPortSpec,
+        description: OpenedTapDescription,
+        files: Vec<OwnedFd>,
+    ) -> Result<Device, TopologyError> {
+        let OpenedTapDescription { opened, ifindex, mac, mtu, up } = description;
+        let reader = usize::try_from(self.next).unwrap_or(0) % spec.queues;
+        let (tap, queues) = ExistingTap::adopt(opened, files, (spec.queues, reader))?;
+        let id = self.next_id();
+        let (handle, name) = (PolledHandle::ExistingTap(tap), spec.ifname.clone());
+        self.watcher.poll_device(PolledDevice { id, handle, name, mac });
+        self.devices.insert(id, DeviceRecord { created: None, netns: None });
+        self.notices.report_if_down(&spec.ifname, up);
+        Ok(Device {
+            id,
+            ifname: spec.ifname.clone(),
+            ifindex,
+            mac,
+            mtu,
+            netns: None,
+            addresses: Vec::new(),
+            offloads: Vec::new(),
+            queues,
+            polled: true,
+            fast: None,
+        })
     }
 }
 

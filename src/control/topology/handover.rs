@@ -3,7 +3,8 @@
 //! A switch without root has capabilities in its own user namespace only, not in that of another container of the same
 //! user. The user has: the owner of a user namespace has all capabilities in it (user_namespaces(7)). So the command
 //! line, run by the user, enters the container's user namespace, creates the device as the switch would, and hands its
-//! queues over ([`crate::control::server`] has the protocol). Nothing else of the namespace is accessible to the switch:
+//! queues over ([`crate::control::server`] has the protocol). It does the same with an existing TAP device of its own
+//! namespace, which a user who owns the device can open ([`super::existing_tap`]). Nothing else of the namespace is accessible to the switch:
 //! it cannot receive or query changes of the device there. What a queue tells is polled: the name and the MAC address.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,7 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use super::announce::{self, Origin};
 use super::build::{StagingNetns, tap_request};
-use super::{Device, DeviceRecord, PortSpec, Topology, TopologyError};
+use super::existing_tap::{OpenedTapDescription, TapPortSpec};
+use super::polled_device::{PolledDevice, PolledHandle};
+use super::{Attachment, Device, DeviceRecord, PortSpec, Topology, TopologyError};
 use crate::sys::ethtool;
 use crate::sys::netns::Netns;
 use crate::sys::tap::{Lifetime, Tap};
@@ -87,25 +90,60 @@ pub(crate) fn build_for_switch(
     Ok(BuiltForSwitch { description, netns, tap: built.tap })
 }
 
+/// What the process that hands a device over has to do.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum DeviceToHandOver {
+    /// Create it.
+    Tap(PortSpec),
+    /// Open it: it exists.
+    ExistingTap(TapPortSpec),
+}
+
+/// What that process says about the device.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum HandedDevice {
+    /// It has created it.
+    Tap(DeviceDescription),
+    /// It has opened it.
+    ExistingTap(OpenedTapDescription),
+}
+
 /// A device that another process has handed over. Its queues were not checked.
 #[derive(Debug)]
 pub(crate) struct HandedOver {
-    pub(crate) description: DeviceDescription,
+    pub(crate) device: HandedDevice,
     pub(crate) netns: Netns,
     pub(crate) queues: Vec<OwnedFd>,
 }
 
 impl Topology {
-    /// Adopts the device of a port that another process of this user has created.
+    /// Adopts the device of a port that another process of this user has created or opened.
     ///
     /// # Errors
-    /// It is not the device that `spec` describes, or its namespace is the host's.
+    /// It is not the device that the port needs, or a new one is in the host's namespace.
     pub(crate) fn adopt_port(
         &mut self,
-        spec: &PortSpec,
+        attachment: &Attachment,
         handed: HandedOver,
     ) -> Result<Device, TopologyError> {
-        let HandedOver { description, netns, queues } = handed;
+        let HandedOver { device, netns, queues } = handed;
+        match (attachment, device) {
+            (Attachment::Tap(spec), HandedDevice::Tap(description)) => {
+                self.adopt_new_tap(spec, description, (netns, queues))
+            }
+            (Attachment::ExistingTap(spec), HandedDevice::ExistingTap(description)) => {
+                self.adopt_tap(spec, description, queues)
+            }
+            _ => Err(TopologyError::NoSuchDevice),
+        }
+    }
+
+    fn adopt_new_tap(
+        &mut self,
+        spec: &PortSpec,
+        description: DeviceDescription,
+        (netns, queues): (Netns, Vec<OwnedFd>),
+    ) -> Result<Device, TopologyError> {
         self.refuse_host(&netns, &spec.netns.path().unwrap_or_default())?;
         let netns = netns.identity()?;
         let queues = tap_handle::adopt(queues, &tap_request(spec, Lifetime::Queues))?;
@@ -114,7 +152,8 @@ impl Topology {
             TapHandle::new(queues.first().ok_or(TopologyError::NoSuchDevice)?, None).map_err(failed)?;
         let mac = handle.mac().ok_or(TopologyError::NoSuchDevice)?;
         let id = self.next_id();
-        self.watcher.poll_device(id, handle, &spec.ifname, mac);
+        let (handle, name) = (PolledHandle::Tap(handle), spec.ifname.clone());
+        self.watcher.poll_device(PolledDevice { id, handle, name, mac });
         self.devices.insert(id, DeviceRecord { created: None, netns: Some(netns) });
         description.notices.into_iter().for_each(|notice| self.notices.add(notice));
         if !description.uso {

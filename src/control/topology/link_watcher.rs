@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::link::{self, Link};
 use super::nat_watcher::until;
+use super::polled_device::PolledDevice;
 use super::{DeviceId, LinkChange, TopologyError};
 use crate::sys::ethtool;
 use crate::sys::existing_tap::ExistingTap;
@@ -121,35 +122,6 @@ impl WatchedLink {
                 netns.identity().ok()?.is(there).then_some(netns)
             }
         }
-    }
-}
-
-/// A device in a namespace that is not ours to see ([`super::handover`]): only its queue tells about it.
-#[derive(Debug)]
-struct PolledDevice {
-    id: DeviceId,
-    handle: TapHandle,
-    name: String,
-    mac: Mac,
-}
-
-impl PolledDevice {
-    /// What has changed since the last call.
-    fn poll(&mut self) -> Vec<LinkChange> {
-        // What cannot be restored now is tried again the next time.
-        let mut changes: Vec<LinkChange> =
-            self.handle.repair().unwrap_or_default().into_iter().map(LinkChange::Restored).collect();
-        // The workers report a device that was deleted.
-        let (Some(name), Some(mac)) = (self.handle.name(), self.handle.mac()) else { return changes };
-        if name != self.name {
-            self.name.clone_from(&name);
-            changes.push(LinkChange::Name(name));
-        }
-        if mac != self.mac {
-            self.mac = mac;
-            changes.push(LinkChange::Mac(mac));
-        }
-        changes
     }
 }
 
@@ -277,8 +249,8 @@ impl LinkWatcher {
     }
 
     /// Polls a device that cannot be watched, in [`LinkWatcher::check_settings`].
-    pub(super) fn poll_device(&mut self, id: DeviceId, handle: TapHandle, name: &str, mac: Mac) {
-        self.polled.push(PolledDevice { id, handle, name: name.to_owned(), mac });
+    pub(super) fn poll_device(&mut self, device: PolledDevice) {
+        self.polled.push(device);
     }
 
     /// Watches the name of the namespace that was created for a device.
@@ -321,7 +293,7 @@ impl LinkWatcher {
     /// later (`net/core/link_watch.c`).
     pub(super) fn set_carrier(&mut self, id: DeviceId, on: bool) -> io::Result<()> {
         if let Some(polled) = self.polled.iter().find(|polled| polled.id == id) {
-            return polled.handle.set_carrier(on);
+            return polled.set_carrier(on);
         }
         let watched = self.devices.values_mut().find(|watched| watched.id == id);
         let watched = watched.ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))?;

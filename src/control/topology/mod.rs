@@ -32,6 +32,7 @@ mod nat;
 mod nat_watcher;
 pub(crate) mod neighbours;
 mod notices;
+mod polled_device;
 pub(crate) mod preflight;
 mod route;
 mod routing;
@@ -50,6 +51,7 @@ pub use self::device::{Attachment, Device, DeviceId, LinkChange, PortNetns, Port
 pub use self::environment::Environment;
 pub use self::error::TopologyError;
 pub use self::existing_tap::TapPortSpec;
+pub(crate) use self::existing_tap::open_for_switch;
 pub(crate) use self::host_port::{host_port, vlan_host_port};
 pub use self::ledger::LedgerHolder;
 pub use self::nat_watcher::NatChange;

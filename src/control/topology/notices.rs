@@ -36,6 +36,13 @@ impl Notices {
         std::mem::take(&mut self.pending)
     }
 
+    /// Reports that an existing device is down.
+    pub(super) fn report_if_down(&mut self, ifname: &str, up: bool) {
+        if !up {
+            self.add(format!("{ifname} is down: set it up with `ip link set {ifname} up`"));
+        }
+    }
+
     /// Reports once that the kernel cannot segment UDP.
     pub(super) fn report_no_uso(&mut self) {
         if !self.reported_no_uso {

@@ -99,6 +99,7 @@ fn sentence(step: &TraceStep, ingress: &str, mode: TraceMode) -> String {
         }
         TraceStep::Vlan { vlan } => format!("VLAN {vlan}: {ingress} is a member"),
         TraceStep::Admitted => "admitted: destination not reserved, no gateway spoofing".to_owned(),
+        TraceStep::Uplink { mac } => format!("uplink {ingress}: for {mac}, by its IP address"),
         TraceStep::Learned { outcome, from, gone } => {
             let from = from.as_deref().unwrap_or("another port");
             format!("learning: {}", learned(*outcome, ingress, from, *gone, mode))
@@ -154,7 +155,8 @@ fn cut(truncated: Option<usize>) -> String {
 }
 
 fn outcome(port: &TraceEgress) -> String {
-    let TraceEgress { ifname, reason, why, segments, tag, impairment, mirrored, truncated } = port;
+    let TraceEgress { ifname, reason, why, segments, tag, impairment, uplink_mac, mirrored, truncated } =
+        port;
     let (sent, refused) = if *mirrored { ("mirrored", "not mirrored") } else { ("sent", "refused") };
     let tag = match tag {
         None => "",
@@ -163,13 +165,16 @@ fn outcome(port: &TraceEgress) -> String {
         Some(TagEdit::Rewritten) => ", its priority tag as a VLAN tag",
     };
     let impaired = impaired(impairment.as_deref());
+    let uplink = uplink_mac.map(|mac| format!(", from {mac}, the uplink's")).unwrap_or_default();
     match (reason, segments) {
-        (None, None) => format!("{ifname}: {sent}{tag}{}{impaired}", cut(*truncated)),
+        (None, None) => format!("{ifname}: {sent}{tag}{uplink}{}{impaired}", cut(*truncated)),
         (None, Some(1)) => {
-            format!("{ifname}: {sent}{tag}, checksum completed by the switch (no offload){impaired}")
+            format!("{ifname}: {sent}{tag}{uplink}, checksum completed by the switch (no offload){impaired}")
         }
         (None, Some(segments)) => {
-            format!("{ifname}: {sent}{tag} as {segments} segments, made by the switch (no offload){impaired}")
+            format!(
+                "{ifname}: {sent}{tag}{uplink} as {segments} segments, made by the switch (no offload){impaired}"
+            )
         }
         (Some(reason), _) => {
             format!("{ifname}: {refused}: {} ({reason})", why.as_deref().unwrap_or_default())

@@ -180,6 +180,12 @@ pub enum TraceStep {
     },
     /// The destination is not reserved, and the frame does not claim to be from the gateway.
     Admitted,
+    /// The frame has entered by an uplink in mode `ipvlan`, for a host of the switch or a group.
+    Uplink {
+        /// The MAC address that replaces the uplink's as its destination.
+        #[schema(value_type = String)]
+        mac: Mac,
+    },
     /// The source was looked up in the forwarding database.
     Learned {
         /// The outcome.
@@ -288,6 +294,10 @@ pub struct TraceEgress {
     /// The impairment of frames for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub impairment: Option<String>,
+    /// The MAC address that replaces the sender's, because the port is an uplink in mode `ipvlan`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub uplink_mac: Option<Mac>,
     /// Whether it is the destination of a mirror, and gets a copy.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub mirrored: bool,

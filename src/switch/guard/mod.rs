@@ -98,7 +98,7 @@ impl Guards {
         Some(self.port(port)?.mac)
     }
 
-    /// The MAC of a guarded port, if it has this address.
+    /// The MAC of a port, if it has this address.
     pub(super) fn mac_at(&self, port: PortId, address: IpAddr) -> Option<Mac> {
         let bound = self.port(port)?;
         let has = match address {

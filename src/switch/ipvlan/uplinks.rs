@@ -164,9 +164,14 @@ impl Uplinks {
     /// Most addresses of hosts of each uplink.
     pub const HOSTS: usize = 4096;
 
-    /// The uplink on a port.
-    pub fn get(&self, port: PortId) -> Option<Arc<Uplink>> {
-        self.0.load().iter().find(|uplink| uplink.port == port).cloned()
+    /// Whether a port is one.
+    pub fn contains(&self, port: PortId) -> bool {
+        self.with(port, |_| ()).is_some()
+    }
+
+    /// What `of` returns for the uplink on a port, if it is one. Counts no reference, which all workers would write to.
+    pub fn with<T>(&self, port: PortId, of: impl FnOnce(&Uplink) -> T) -> Option<T> {
+        self.0.load().iter().find(|uplink| uplink.port == port).map(|uplink| of(uplink))
     }
 
     /// Makes a port an uplink with the addresses of its device; false if there are [`Uplinks::MAX`]. Only one thread may
@@ -183,16 +188,12 @@ impl Uplinks {
 
     /// The device of an uplink has another MAC address. Others are no uplinks.
     pub fn set_mac(&self, port: PortId, mac: Mac) {
-        if let Some(uplink) = self.get(port) {
-            uplink.mac.set(mac);
-        }
+        self.with(port, |uplink| uplink.mac.set(mac));
     }
 
     /// The device of an uplink has other addresses.
     pub fn set_addresses(&self, port: PortId, addresses: Vec<IpAddr>) {
-        if let Some(uplink) = self.get(port) {
-            uplink.write(|hosts| hosts.set_uplink(addresses));
-        }
+        self.with(port, |uplink| uplink.write(|hosts| hosts.set_uplink(addresses)));
     }
 
     /// Removes the addresses that were not used for `ageing` ticks.

@@ -1,10 +1,7 @@
 //! What snooping counts.
 
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-
 /// What happened so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MdbCounts {
     /// Reports and leaves that were received.
     pub reports: u64,

@@ -1,8 +1,5 @@
 //! The variables of a port (17.17, 17.19). They have the names of the standard.
 
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-
 use super::config::{Edge, MIGRATE_TIME, PortConfig, path_cost};
 use crate::switch::PortId;
 use crate::wire::Bpdu;
@@ -71,7 +68,7 @@ pub(super) enum Migration {
 }
 
 /// What a port has received and sent. The names are those of the Linux bridge (`struct bridge_stp_xstats`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BpduCounts {
     /// Received configuration and RST BPDUs.
     pub rx_bpdu: u64,

@@ -91,6 +91,33 @@ fn answers_for_known_neighbours() {
     assert_eq!((packet.payload[4], &packet.payload[24..]), (0x60, &[&[2, 1][..], &B.0].concat()[..]));
 }
 
+/// As `br_flood` does after `br_do_proxy_suppress_arp`.
+#[test]
+fn floods_answered_requests_to_ports_without_suppression() {
+    let switch = suppressing();
+    for request in [arp(Mac::BROADCAST, A4, B4), solicitation(B6)] {
+        let (verdict, egress, refused) = sent(&switch, &request);
+        assert!(matches!(verdict, Verdict::Answer(_)));
+        assert_eq!(
+            (egress, refused),
+            (vec![HOST], [P2, P3].map(|port| (port, DropReason::NeighSuppress)).to_vec())
+        );
+        set_flag(&switch, HOST, PortFlag::NeighSuppress, true);
+        let (verdict, egress, _) = sent(&switch, &request);
+        assert!(matches!(verdict, Verdict::Answer(_)) && egress.is_empty());
+        set_flag(&switch, HOST, PortFlag::NeighSuppress, false);
+    }
+    let counters = Counters::default();
+    let (outcome, _) =
+        decide(&switch, P1, &Frame { bytes: &arp(Mac::BROADCAST, A4, B4), vnet: VnetHeader::default() });
+    counters.count(&outcome);
+    let counts = counters.port(P1).read();
+    assert_eq!(
+        (counts.answered, counts.flooded, counts.flood_copies, outcome.drop_reason()),
+        (1, 0, 3, None)
+    );
+}
+
 #[test]
 fn floods_requests_that_it_cannot_answer() {
     let switch = suppressing();
@@ -103,7 +130,7 @@ fn floods_requests_that_it_cannot_answer() {
     assert!(!is_suppressed(&switch, &arp(Mac::BROADCAST, A4, B4)), "its port is not known");
     switch.fdb.learn(T0, key(B), P2);
     switch.set_guard(P2, None);
-    assert!(!is_suppressed(&switch, &arp(Mac::BROADCAST, A4, B4)), "it may have other addresses");
+    assert!(!is_suppressed(&switch, &arp(Mac::BROADCAST, A4, B4)), "nobody knows its addresses");
 }
 
 #[test]
@@ -152,6 +179,20 @@ fn ends_with_the_last_such_port() {
     assert!(switch.ports.suppress_neighbours());
     switch.ports.remove(P3);
     assert!(!switch.ports.suppress_neighbours());
+}
+
+/// As the bridge knows them from its neighbour table. They are not checked.
+#[test]
+fn knows_addresses_of_ports_without_a_guard() {
+    let switch = suppressing();
+    switch.set_guard(P2, None);
+    let identity = Identity { mac: B, addresses: vec![Ipv4Addr::from(B4).into()], earlier_mac: None };
+    switch.neighbours.set(P2, Some(&identity));
+    let proxy = SwitchReply::Proxy { address: Ipv4Addr::from(B4).into(), mac: B };
+    assert_eq!(run(&switch, P1, &arp(Mac::BROADCAST, A4, B4)), Verdict::Answer(proxy));
+    assert_eq!(run(&switch, P2, &arp(Mac::BROADCAST, NOBODY4, A4)), Verdict::Flood);
+    switch.neighbours.set(P2, None);
+    assert_eq!(run(&switch, P1, &arp(Mac::BROADCAST, A4, B4)), Verdict::Flood);
 }
 
 /// The addresses of a port are those in its own VLAN.

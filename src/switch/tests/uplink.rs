@@ -1,7 +1,7 @@
 //! Uplinks with one MAC address for all hosts, in the decision.
 
 use super::*;
-use crate::switch::ipvlan::Head;
+use crate::switch::ipvlan::{Head, Uplink};
 
 /// The MAC address of the uplink P2.
 pub(super) const UPLINK: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 0x02]);
@@ -51,7 +51,7 @@ fn frames_leave_with_the_mac_of_the_uplink() {
     assert_eq!(outcome.verdict(), Verdict::Forward(P2));
     assert_eq!((outcome.egress(), heads(&outcome)), (&[][..], vec![&ipv4(B, UPLINK, [A4, B4])[..]]));
     assert_eq!(outcome.egress_ports().collect::<Vec<_>>(), [P2]);
-    let hosts = switch.uplinks.get(P2).unwrap().hosts();
+    let hosts = switch.uplinks.with(P2, Uplink::hosts).unwrap();
     assert_eq!(hosts, [(A4.into(), P1, A)]);
     // Other ports get the frame as it is.
     let outcome = outcome_of(&switch, P1, &arp(Mac::BROADCAST, A4, B4));
@@ -96,13 +96,13 @@ fn a_trace_learns_no_address() {
     let switch = with_uplink();
     let bytes = ipv4(B, A, [A4, B4]);
     switch.trace(T0, P1, &Frame { bytes: &bytes, vnet: VnetHeader::default() }, &mut ());
-    assert!(switch.uplinks.get(P2).unwrap().hosts().is_empty());
+    assert!(switch.uplinks.with(P2, Uplink::hosts).unwrap().is_empty());
 }
 
 #[test]
 fn addresses_go_with_their_port_and_age() {
     let switch = with_uplink();
-    let hosts = || switch.uplinks.get(P2).map_or(0, |uplink| uplink.hosts().len());
+    let hosts = || switch.uplinks.with(P2, |uplink| uplink.hosts().len()).unwrap_or(0);
     run(&switch, P1, &ipv4(B, A, [A4, B4]));
     switch.uplinks.remove_port(P1);
     assert_eq!(hosts(), 0);

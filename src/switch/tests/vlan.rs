@@ -225,6 +225,44 @@ fn without_filtering_tags_pass_as_they_are() {
     assert_eq!(switch.fdb.entries().iter().map(|entry| entry.key.vlan).max(), Some(0));
 }
 
+/// As in the Linux bridge (`br_vlan_state_allowed`), and in that VLAN only.
+#[test]
+fn state_in_a_vlan_decides_about_learning_and_forwarding() {
+    for state in PortState::ALL {
+        let switch = switch_with_vlans();
+        switch.vlans.set_state(TRUNK, V10, state);
+        let (forwards, learns) = match state {
+            PortState::Forwarding => (true, true),
+            PortState::Learning => (false, true),
+            PortState::Listening | PortState::Blocking | PortState::Disabled => (false, false),
+        };
+        let broadcast = frame(Mac::BROADCAST, A, 60);
+        let received = outcome(&switch, TRUNK, &tagged(&broadcast, 10));
+        let expected = if forwards { Verdict::Flood } else { Verdict::Drop(DropReason::IngressVlanState) };
+        assert_eq!(received.verdict(), expected, "{state:?}");
+        assert_eq!(switch.fdb.lookup(T0, FdbKey { vlan: 10, mac: A }).is_some(), learns, "{state:?}");
+        let reached = outcome(&switch, P1, &broadcast).egress_ports().any(|port| port == TRUNK);
+        assert_eq!(reached, forwards, "{state:?}");
+        assert_eq!(outcome(&switch, TRUNK, &tagged(&broadcast, 20)).verdict(), Verdict::Flood, "{state:?}");
+        // It ends with the membership.
+        switch.vlans.remove(TRUNK, V10);
+        switch.vlans.add(TRUNK, V10, Member::TAGGED);
+        assert_eq!(switch.vlans.state(TRUNK, V10), PortState::Forwarding);
+    }
+}
+
+/// A question of a port that does not forward gets no answer, and a BPDU goes to control whatever the state.
+#[test]
+fn state_in_a_vlan_is_also_for_what_the_switch_answers() {
+    let switch = switch_with_vlans().with_spanning_tree();
+    let question = arp(Mac::BROADCAST, [192, 0, 2, 10], [192, 0, 2, 1]);
+    assert!(matches!(outcome(&switch, P1, &question).verdict(), Verdict::Answer(_)));
+    switch.vlans.set_state(P1, V10, PortState::Learning);
+    assert_eq!(outcome(&switch, P1, &question).verdict(), Verdict::Drop(DropReason::IngressVlanState));
+    switch.vlans.set_state(P1, V10, PortState::Blocking);
+    assert_eq!(outcome(&switch, P1, &frame(Bpdu::GROUP, A, 60)).punt(), Some(Punt::Bpdu));
+}
+
 /// Received once, sent once for each copy, and without the tag's four bytes.
 #[test]
 fn counts_frames_of_a_vlan() {
@@ -242,6 +280,56 @@ fn counts_frames_of_a_vlan() {
     let expected = VlanCounts { rx_bytes: 120, rx_packets: 2, tx_bytes: 240, tx_packets: 4 };
     assert_eq!((counts(V10), counts(V20)), (expected, VlanCounts::default()));
     assert!(Counters::default().vlan(V10).is_none(), "no memory without filtering");
+}
+
+/// Received on the port that got them, and a copy sent by each other, whatever its tag.
+#[test]
+fn counts_frames_of_a_port_in_a_vlan() {
+    let switch = switch_with_vlans();
+    let counters = Counters::new(&VlanSettings { stats_per_port: true, ..*switch.vlans.settings() });
+    for (port, vid) in [(HOST, V10), (P1, V10), (TRUNK, V10), (TRUNK, V20)] {
+        assert!(counters.count_in(port, vid));
+    }
+    let broadcast = frame(Mac::BROADCAST, A, 60);
+    let count = |port, bytes: &[u8]| {
+        let outcome = outcome(&switch, port, bytes);
+        if let Some(class) = outcome.class().vlan {
+            counters.count_in_vlan(class, &outcome, bytes.len());
+            if let Verdict::Answer(_) = outcome.verdict() {
+                counters.count_reply_in_vlan(&outcome, bytes.len());
+            }
+        }
+    };
+    count(P1, &broadcast);
+    count(TRUNK, &tagged(&broadcast, 10));
+    count(TRUNK, &tagged(&broadcast, 30));
+    count(TRUNK, &tagged(&arp(Mac::BROADCAST, [192, 0, 2, 10], [192, 0, 2, 1]), 10));
+    let counts = |port, vid| {
+        let VlanCounts { rx_packets, rx_bytes, tx_packets, tx_bytes } =
+            counters.vlan_of_port(port, vid).unwrap().read();
+        [rx_packets, rx_bytes, tx_packets, tx_bytes]
+    };
+    let request = 42;
+    assert_eq!(counts(P1, V10), [1, 60, 1, 60]);
+    assert_eq!(counts(HOST, V10), [0, 0, 2, 120]);
+    assert_eq!(counts(TRUNK, V10), [2, 60 + request, 2, 60 + request]);
+    assert_eq!(counts(TRUNK, V20), [0; 4]);
+    assert!(counters.vlan_of_port(P2, V20).is_none(), "nobody asked for it");
+    let usual = Counters::new(switch.vlans.settings());
+    assert!(!usual.count_in(P1, V10) && usual.vlan_of_port(P1, V10).is_none(), "off by default");
+}
+
+#[test]
+fn counters_of_ports_and_vlans_are_limited() {
+    use crate::switch::vlan::PortVlanCounters;
+    let counters = PortVlanCounters::default();
+    let blocks = PortId::all().flat_map(|port| (0..64).map(move |n| (port, n * 64)));
+    let mut blocks = blocks.filter_map(|(port, number)| Some((port, Vid::new(number)?)));
+    let fits =
+        blocks.by_ref().take(PortVlanCounters::MAX_BLOCKS).all(|(port, vid)| counters.count_in(port, vid));
+    let (port, beyond) = blocks.next().unwrap();
+    assert!(fits && !counters.count_in(port, beyond) && counters.get(port, beyond).is_none());
+    assert!(counters.count_in(P1, vid(65)), "in a block that is there");
 }
 
 /// They are of no VLAN, as in the Linux bridge (`br_handle_frame`): also on a port without a PVID.

@@ -1,5 +1,5 @@
 //! Counters per VLAN, as the Linux bridge counts with `vlan_stats_enabled` (`struct br_vlan_stats` in
-//! `net/bridge/br_private.h`): of all ports together.
+//! `net/bridge/br_private.h`): of all ports together, or of one ([`super::PortVlanCounters`]).
 //!
 //! Bytes are those of a frame without the tag of its VLAN, so a copy that leaves with another tag than the received frame
 //! counts the same.
@@ -44,8 +44,8 @@ impl VlanCounters {
         self.tx_bytes.add(bytes * copies as u64);
     }
 
-    /// Counts a reply to a frame of the VLAN.
-    pub(in crate::switch) fn count_reply(&self, class: Classified, frame: usize) {
+    /// Counts one more sent frame: a copy of the frame, or a reply to it.
+    pub(in crate::switch) fn count_sent(&self, class: Classified, frame: usize) {
         self.tx_packets.add(1);
         self.tx_bytes.add(class.untagged_length(frame));
     }
@@ -70,6 +70,17 @@ impl VlanCounts {
             rx_packets: self.rx_packets.wrapping_add(other.rx_packets),
             tx_bytes: self.tx_bytes.wrapping_add(other.tx_bytes),
             tx_packets: self.tx_packets.wrapping_add(other.tx_packets),
+        }
+    }
+
+    /// The difference to an `earlier` snapshot.
+    #[must_use]
+    pub fn since(self, earlier: VlanCounts) -> VlanCounts {
+        VlanCounts {
+            rx_bytes: self.rx_bytes.wrapping_sub(earlier.rx_bytes),
+            rx_packets: self.rx_packets.wrapping_sub(earlier.rx_packets),
+            tx_bytes: self.tx_bytes.wrapping_sub(earlier.tx_bytes),
+            tx_packets: self.tx_packets.wrapping_sub(earlier.tx_packets),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::{Vid, Vlans};
-use crate::switch::PortId;
+use crate::switch::{PortId, PortState};
 
 /// How a port is a member of a VLAN, with the words of `bridge vlan`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -54,6 +54,7 @@ impl Vlans {
         }
         vlan.members.remove(port);
         vlan.untagged.remove(port);
+        self.set_state(port, vid, PortState::Forwarding);
         true
     }
 

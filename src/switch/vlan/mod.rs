@@ -9,11 +9,13 @@
 //!
 //! Control changes the VLANs of a port while the workers read them, without a lock: each VLAN has two sets of ports. They
 //! are made when the VLAN gets its first member, and kept: at most 4 MiB for all 4094 VLANs. The tables that are always
-//! there need 72 KiB.
+//! there need 72 KiB. A port can have another state in a VLAN than in the others ([`Vlans::set_state`]).
 
 mod classify;
 mod counters;
 mod members;
+mod port_counters;
+mod state;
 #[cfg(test)]
 mod tests;
 mod vid;
@@ -26,6 +28,8 @@ use serde::{Deserialize, Serialize};
 pub use self::classify::{Classified, VlanFault};
 pub use self::counters::{VlanCounters, VlanCounts};
 pub use self::members::Member;
+pub use self::port_counters::PortVlanCounters;
+use self::state::PortStates;
 pub use self::vid::{ParseVidError, Vid, VidRange};
 use super::port_set::SharedPortSet;
 use super::{Gateway, PortId, Ports};
@@ -62,12 +66,19 @@ pub struct VlanSettings {
     pub protocol: VlanProtocol,
     /// `vlan_default_pvid`: the VLAN of a new port, which is its PVID and untagged; `None`: it has no VLAN.
     pub default_pvid: Option<Vid>,
+    /// `vlan_stats_per_port`: count the frames of each port in each VLAN.
+    pub stats_per_port: bool,
 }
 
 impl Default for VlanSettings {
     /// Those of a new Linux bridge.
     fn default() -> VlanSettings {
-        VlanSettings { filtering: false, protocol: VlanProtocol::Dot1q, default_pvid: Some(Vid::DEFAULT) }
+        VlanSettings {
+            filtering: false,
+            protocol: VlanProtocol::Dot1q,
+            default_pvid: Some(Vid::DEFAULT),
+            stats_per_port: false,
+        }
     }
 }
 
@@ -90,6 +101,8 @@ pub struct Vlan {
     pub(super) members: SharedPortSet,
     /// Those on which its frames leave without a tag.
     untagged: SharedPortSet,
+    /// The states of its ports, once one of them is not forwarding.
+    states: OnceLock<Box<PortStates>>,
     /// The gateway that has its addresses in this VLAN.
     gateway: OnceLock<Box<Gateway>>,
 }

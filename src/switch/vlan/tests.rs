@@ -88,7 +88,12 @@ fn priority_tags_select_no_vlan_and_keep_their_priority() {
 fn tags_of_another_protocol_are_payload() {
     let expected = (10, [Edit::None, Edit::Push(10), Edit::None]);
     assert_eq!(decision(&lab(), P0, &[(0x88a8, 11)]), expected);
-    let settings = VlanSettings { filtering: true, protocol: VlanProtocol::Dot1ad, default_pvid: None };
+    let settings = VlanSettings {
+        filtering: true,
+        protocol: VlanProtocol::Dot1ad,
+        default_pvid: None,
+        stats_per_port: false,
+    };
     let provider = Vlans::new(settings);
     provider.add(P0, vid(10), Member::ACCESS);
     provider.add(P1, vid(10), Member::TAGGED);

@@ -85,7 +85,7 @@ impl<'de> Deserialize<'de> for Vid {
 }
 
 /// VLANs with consecutive identifiers, at least one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VidRange {
     first: Vid,
     last: Vid,

@@ -44,6 +44,7 @@ fn line(app: &App, event: &Event, width: usize) -> Line<'static> {
     ])
 }
 
+#[allow(clippy::too_many_lines, reason = "a line for each type")]
 fn role(kind: EventType) -> StyleRole {
     match kind {
         EventType::Learned
@@ -55,10 +56,15 @@ fn role(kind: EventType) -> StyleRole {
         | EventType::PortUnblocked
         | EventType::MdbAdded
         | EventType::MdbRouterAdded
+        | EventType::UplinkLearned
         | EventType::MdbQuerier
         | EventType::WorkerRecovered => StyleRole::Good,
-        EventType::Aged | EventType::MdbRemoved | EventType::MdbRouterRemoved => StyleRole::Dim,
+        EventType::Aged
+        | EventType::MdbRemoved
+        | EventType::MdbRouterRemoved
+        | EventType::UplinkForgotten => StyleRole::Dim,
         EventType::Moved
+        | EventType::UplinkMoved
         | EventType::Flooded
         | EventType::Throttled
         | EventType::FdbRemoved

@@ -70,6 +70,7 @@ fn status() -> Status {
         pid: 1,
         uptime: 192,
         vlan_filtering: false,
+        vlan_stats_per_port: false,
         sandboxed: false,
         engine: "io_uring".into(),
         engine_note: None,

@@ -238,6 +238,40 @@ proptest! {
         prop_assert_eq!(run.lab.snooping.table.entries(), 0);
     }
 
+    /// A port joins a group if it has fewer than its limit, and leaves it at once with fast leave.
+    #[test]
+    fn limits_the_groups_of_a_port(is_ipv6: bool, steps in vec((1..3_u16, 0..4_usize, any::<bool>()), 1..40)) {
+        const MOST: [usize; 2] = [2, 3];
+        let mut run = Run::new(is_ipv6);
+        for (port, most) in (1..).zip(MOST) {
+            let max_groups = u32::try_from(most).unwrap();
+            let settings = PortSettings { max_groups, fast_leave: true, ..PortSettings::default() };
+            run.lab.snooping.set_port(PortId(port), settings);
+        }
+        let (mut joined, mut refused) = ([(); 2].map(|()| BTreeSet::new()), 0);
+        for (port, group, joins) in steps {
+            let (to, of_port) = (address(is_ipv6, true, group), &mut joined[usize::from(port) - 1]);
+            if !joins {
+                run.lab.receive(port, &hosts::leave(to));
+                of_port.remove(&group);
+            } else {
+                run.lab.receive(port, &hosts::join(to));
+                if of_port.contains(&group) || of_port.len() < MOST[usize::from(port) - 1] {
+                    of_port.insert(group);
+                } else {
+                    refused += 1;
+                }
+            }
+            for group in 0..4 {
+                let has = |port: &u16| joined[usize::from(*port) - 1].contains(&group);
+                let expected: Vec<u16> = (1..3).filter(has).collect();
+                let (to, from) = (address(is_ipv6, true, group), address(is_ipv6, false, 0));
+                prop_assert_eq!(run.lab.data(to, from), Some(expected), "group {}", group);
+            }
+            prop_assert_eq!(run.lab.snooping.counts().refused_limit, refused);
+        }
+    }
+
     /// Neither valid messages in any order nor other bytes make it panic or exceed its bounds.
     #[test]
     fn stays_within_its_bounds(frames in vec((0..5_u16, 0..3_u16, any::<bool>(), vec(any::<u8>(), 0..80), 0..300_u32, step()), 1..40)) {
