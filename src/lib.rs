@@ -7,7 +7,7 @@
 //!  |
 //! bench     measures the switch and others side by side, and reports
 //! tui       the screen of `uswitch watch`: draws the data that the API returns
-//! engines   translates what container engines ask into requests of the API
+//! runtimes  translates what container runtimes ask into requests of the API
 //!  |
 //! control   configuration, topology, the API on a Unix socket. Not on the frame path
 //!  |
@@ -28,8 +28,8 @@ pub mod bench;
 pub mod cli;
 pub mod control;
 pub mod datapath;
-mod engines;
 pub mod fastpath;
+mod runtimes;
 pub mod switch;
 #[allow(unsafe_code, reason = "the kernel's interfaces are unsafe; this module is where they become safe")]
 pub mod sys;

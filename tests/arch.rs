@@ -7,7 +7,7 @@ use uswitch::switch::DropReason;
 
 /// From the lowest layer up. A layer may name only itself and the layers before it. `sys` is beside them.
 const LAYERS: [&str; 9] =
-    ["wire", "switch", "fastpath", "datapath", "control", "engines", "bench", "tui", "cli"];
+    ["wire", "switch", "fastpath", "datapath", "control", "runtimes", "bench", "tui", "cli"];
 
 /// Names that would give a pure layer a device, a clock or a thread.
 const IMPURE: &[&str] = &[
@@ -116,7 +116,7 @@ fn sys_is_a_leaf() {
         "crate::switch",
         "crate::datapath",
         "crate::control",
-        "crate::engines",
+        "crate::runtimes",
         "crate::bench",
         "crate::tui",
         "crate::cli",
@@ -127,7 +127,7 @@ fn sys_is_a_leaf() {
 /// The command line adds advice about its own flags. `control` has no types of the command line, only the values.
 #[test]
 fn lower_layers_know_no_command_line() {
-    for layer in ["src/wire", "src/switch", "src/datapath", "src/sys", "src/control", "src/engines"] {
+    for layer in ["src/wire", "src/switch", "src/datapath", "src/sys", "src/control", "src/runtimes"] {
         none_of(&["clap"], layer, "types of the command line are in cli");
     }
     for layer in ["src/wire", "src/switch", "src/datapath", "src/sys"] {

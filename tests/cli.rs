@@ -153,7 +153,10 @@ fn rejects_values_out_of_range() {
     assert_usage_error("start --fdb-max 1", "--fdb-max: ");
     assert_usage_error("start --txqueuelen 0", "--txqueuelen: ");
     assert_usage_error("start --gso-max-size 65535", "--gso-max-size: ");
-    assert_usage_error("start --gso-max-size 65536 --fast-path off", "--gso-max-size: only the devices");
+    assert_usage_error(
+        "start --gso-max-size 65536 --fast-path off",
+        "--gso-max-size: it needs the fast path",
+    );
     assert_usage_error("start --name a/b", "--name: 'a/b' cannot name a network device");
     assert_usage_error("start --name 0123456789abcdef", "--name: ");
     assert_usage_error("start --prefix a/b", "--prefix: ");

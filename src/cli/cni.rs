@@ -6,12 +6,12 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::engines::cni;
+use crate::runtimes::cni;
 use crate::sys;
 
 use super::error::CliError;
 
-/// Run as a CNI plugin for podman, containerd or Kubernetes: a link named uswitch-cni to this program
+/// Run as a CNI plugin, for podman, containerd or Kubernetes. Runtimes start it through a link named uswitch-cni
 #[derive(Debug, clap::Args)]
 pub(super) struct CniCommand {}
 

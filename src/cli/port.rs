@@ -70,7 +70,7 @@ struct PortAdd {
     /// Attach an existing network namespace: a name of `ip netns`, a path, or a process ID
     #[arg(long, value_name = "NAME|PATH|PID")]
     netns: Option<String>,
-    /// Create the device for another program, such as a container engine, which moves and configures it: down, without
+    /// Create the device for another program, such as a container runtime, which moves and configures it: down, without
     /// addresses and routes, in the namespace --netns [default: that of this command]. --ip is then what that program
     /// assigns, for --guard
     #[arg(long, conflicts_with_all = ["device", "tap", "socket", "shared_netns"])]

@@ -1,20 +1,19 @@
-//! Frames that a fast datapath may forward, until their worker has sent what waits before them: the fast datapath must not
-//! overtake it.
+//! Flows that a fast datapath may forward once the worker has sent the earlier frames, to keep their order.
 
 use crate::switch::Now;
 use crate::switch::fdb::Share;
 
-/// What waits. What has no place comes again with the next frame.
+/// At most [`Shares::MAX`]. One that does not fit is offered again by its next frame.
 #[derive(Debug)]
 pub(super) struct Shares {
     waiting: Vec<Share>,
-    /// When the first one came.
+    /// When the oldest one was added, in nanoseconds.
     since: u64,
 }
 
 impl Shares {
     const MAX: usize = 64;
-    /// Nanoseconds. A worker that always has frames shares after this time, though frames are overtaken then.
+    /// Nanoseconds after which they are shared under constant load, although frames may then be reordered.
     const LIMIT: u64 = 100_000_000;
 
     pub(super) fn new() -> Shares {
@@ -32,7 +31,7 @@ impl Shares {
         }
     }
 
-    /// Whether some wait. The worker must not sleep then.
+    /// Whether some wait, so that the worker must not sleep.
     #[inline]
     pub(super) fn wait(&self) -> bool {
         !self.waiting.is_empty()

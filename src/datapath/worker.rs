@@ -153,6 +153,7 @@ impl<E: Engine> Worker<E> {
         let mut events = Vec::with_capacity(usize::from(super::BUFFERS) * 2);
         let mut policy = PollPolicy::new(busy_poll, epoch);
         let mut now = epoch;
+        self.switch.prepare_thread();
         loop {
             let timers = [self.throttle.next_resume(now), self.impaired_wait()];
             let wait = match (policy.wait(now), timers.into_iter().flatten().min()) {

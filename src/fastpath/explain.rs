@@ -51,7 +51,7 @@ impl NoFlood {
     pub const fn text(self) -> &'static str {
         match self {
             NoFlood::Slow(why) => why.text(),
-            NoFlood::Flags => "it does not get each flood, or is a hairpin",
+            NoFlood::Flags => "flood, mcast_flood or bcast_flood is off, or hairpin is on",
             NoFlood::TooMany => "the kernel floods to 64 ports at most",
         }
     }
@@ -136,15 +136,15 @@ impl FastPath {
         (to, answers): (Option<u32>, bool),
         frame: &[u8],
     ) -> Option<WhySlow> {
-        match suitable::check(frame) {
+        let suitable = match suitable::check(frame) {
             Err(why) => return Some(WhySlow::Frame(why)),
-            Ok(Suitable::Echo) if answers => return Some(WhySlow::EchoToHost),
-            Ok(_) => {}
-        }
+            Ok(suitable) => suitable,
+        };
         let ethernet = EthernetFrame::new_checked(frame)?;
         let unknown = |(mac, device)| self.stations.device(FdbKey { vlan: 0, mac }) != device;
         let mut stations = [(ethernet.src(), self.device(from)), (ethernet.dst(), to)].into_iter();
-        stations.find(|station| unknown(*station)).map(|(mac, _)| WhySlow::Station(mac))
+        let station = stations.find(|station| unknown(*station)).map(|(mac, _)| WhySlow::Station(mac));
+        station.or((answers && suitable == Suitable::Echo).then_some(WhySlow::EchoToHost))
     }
 
     fn state(&self, port: PortId) -> FastState {

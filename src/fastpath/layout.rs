@@ -17,7 +17,7 @@ pub(super) const IPV6_SOURCES: usize = 3;
 pub(super) mod word {
     /// Low half: the TAP device, for frames that user space decides. High half: the host end.
     pub(in crate::fastpath) const DEVICES: usize = 0;
-    /// Of [`crate::switch::fdb::FLOOD`]: a bit for each port that gets floods. It then counts as the egress of a flood.
+    /// Of [`crate::switch::fdb::FLOOD`]: a bit for each port that gets floods. [`crate::switch::fdb::FLOOD`] then stands for the egress port.
     pub(in crate::fastpath) const MEMBERS: usize = 0;
     /// Low half: [`super::flag`]s. High half: the longest frame.
     pub(in crate::fastpath) const STATE: usize = 1;
@@ -53,9 +53,9 @@ pub(super) mod counter {
     pub(in crate::fastpath) const TX_FRAMES: usize = 2;
     /// Their bytes.
     pub(in crate::fastpath) const TX_BYTES: usize = 3;
-    /// Those of the first that were flooded.
+    /// Flooded frames among [`RX_FRAMES`].
     pub(in crate::fastpath) const FLOODED: usize = 4;
-    /// Their copies.
+    /// Copies of flooded frames.
     pub(in crate::fastpath) const FLOOD_COPIES: usize = 5;
     /// Words in all.
     pub(in crate::fastpath) const WORDS: usize = 6;

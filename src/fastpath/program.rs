@@ -372,6 +372,8 @@ impl FromStation<'_> {
 
     /// `R0` = the value of the station [`KEY`], and `R1` = its device. Punts without one.
     fn find(&self, a: &mut Assembler) {
+        // The key of an empty place.
+        a.jump_if(Eq, KEY, 0, self.punt);
         let BucketHash { mask, factor, shift } = self.maps.hash;
         a.constant(R1, mask);
         a.op(Xor, R1, KEY);

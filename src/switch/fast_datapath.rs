@@ -58,8 +58,8 @@ impl SlowPort {
     /// A description for users.
     pub const fn text(self) -> &'static str {
         match self {
-            SlowPort::NoOffload => "it takes no offload",
-            SlowPort::NoLearning => "it learns no addresses",
+            SlowPort::NoOffload => "its offloads are disabled",
+            SlowPort::NoLearning => "learning is off",
             SlowPort::Limits => "it has storm control or a rate limit",
             SlowPort::Impairment => "its frames are impaired",
             SlowPort::Mirror => "its frames are mirrored",

@@ -164,7 +164,7 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         let [source, destination] =
             [admitted.ethernet.src(), admitted.ethernet.dst()].map(|mac| Self::key(admitted, mac));
         let to = match (verdict, outcome.class.destination) {
-            _ if !is_known || !outcome.is_sent() => return None,
+            _ if !is_known || !outcome.is_sent() || destination.mac.is_zero() => return None,
             (Verdict::Forward(egress), _) => ShareTo::Station(egress),
             (Verdict::Flood, Destination::Group) => return None,
             // Who may send to a reserved group depends on the port.

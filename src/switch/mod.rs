@@ -247,6 +247,12 @@ impl Switch {
         LimitKind::ALL.into_iter().for_each(|kind| self.set_limit(port, kind, None));
     }
 
+    /// Allocates what a thread needs to read the tables, so that no frame has to: arc-swap does that when a thread first
+    /// reads.
+    pub fn prepare_thread(&self) {
+        drop(self.mdb.load());
+    }
+
     /// Lets workers read what snooping knows from now on; `None`: it is off, and all groups are flooded.
     pub fn set_groups(&self, groups: Option<Arc<mdb::Snapshot>>) {
         self.mdb.publish(groups);

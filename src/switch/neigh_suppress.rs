@@ -6,8 +6,9 @@
 //!   an ARP probe or announcement (RFC 5227), duplicate address detection, an unsolicited advertisement.
 //! - A request for an unknown address is flooded, and so is everything from a port with `neigh_suppress`.
 //!
-//! The neighbours that the switch knows are the IP addresses of guarded ports ([`super::guard`]), and those that other ports
-//! have as far as control knows, if their MAC is in the forwarding database. Unicast requests are not answered: they reach the neighbour itself.
+//! The known neighbours are the IP addresses of guarded ports ([`super::guard`]) and those of
+//! [`super::Switch::neighbours`], if their MAC is in the forwarding database. Unicast requests are not answered: they reach
+//! the neighbour itself.
 
 use std::net::IpAddr;
 
@@ -108,8 +109,10 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
     fn neighbour(&self, address: IpAddr, admitted: &Admitted<'_>) -> Option<Mac> {
         let vid = admitted.vlan.map(|class| class.vid);
         let is_in_vlan = |port| !VLANS || vid.is_none() || self.switch.vlans.pvid(port) == vid;
-        let mut ports = self.switch.ports.iter().filter(|port| is_in_vlan(*port));
-        let (guards, neighbours) = (&self.switch.guards, &self.switch.neighbours);
-        ports.find_map(|port| guards.mac_at(port, address).or_else(|| neighbours.mac_at(port, address)))
+        // A port without a guard may have any address, also one of a guarded port.
+        [&self.switch.guards, &self.switch.neighbours].into_iter().find_map(|known| {
+            let mut ports = self.switch.ports.iter().filter(|port| is_in_vlan(*port));
+            ports.find_map(|port| known.mac_at(port, address))
+        })
     }
 }

@@ -1,7 +1,6 @@
 //! The states of ports (802.1D-2004 §7.4, `BR_STATE_*` of Linux `include/uapi/linux/if_bridge.h`).
 
-/// The state of a port. All ports are forwarding, unless the spanning tree says otherwise, and in all VLANs, unless the user
-/// says otherwise.
+/// The state of a port. The default is forwarding. The spanning tree sets that of a port, the user that of a port in a VLAN.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum PortState {
     /// Learns and forwards.
@@ -13,7 +12,7 @@ pub enum PortState {
     Listening,
     /// Neither learns nor forwards.
     Blocking,
-    /// Neither learns nor forwards, because the user says so. Only in a VLAN: a port itself is set down.
+    /// Disabled by the user in a VLAN: neither learns nor forwards. (A whole port is set down.)
     Disabled,
 }
 

@@ -41,7 +41,7 @@ const GROUP: Mac = Mac([1, 0, 0x5e, 0, 0, 0xfb]);
 fn event() -> impl Strategy<Value = Event> {
     let port = || prop::sample::select(PORTS.to_vec());
     let station = || (0..4_u8).prop_map(mac);
-    let group = || prop::sample::select(vec![Mac::BROADCAST, GROUP]);
+    let group = || prop::sample::select(vec![Mac::BROADCAST, GROUP, Mac::ZERO]);
     let frame = (port(), station(), prop_oneof![2 => station(), 1 => group()]);
     prop_oneof![
         20 => frame.prop_map(|(ingress, source, destination)| Event::Frame { ingress, source, destination }),
@@ -52,6 +52,7 @@ fn event() -> impl Strategy<Value = Event> {
             destination: if from == to { group } else { mac(to) },
         }),
         2 => prop::option::of(port()).prop_map(Event::Flush),
+        1 => port().prop_map(|ingress| Event::Frame { ingress, source: Mac::ZERO, destination: mac(0) }),
         1 => (station(), port()).prop_map(|(mac, port)| Event::Add(mac, port)),
         2 => station().prop_map(Event::Remove),
         3 => (port(), prop::bool::weighted(0.9)).prop_map(|(port, up)| Event::Up(port, up)),

@@ -148,7 +148,7 @@ fn floods_in_the_kernel() {
     s.host().run("uswitch port set container3 --bcast-flood off").ok();
     assert_eq!(sent(5)[2], 0);
     let why = s.host().run(flood).json()["datapath"]["why"].clone();
-    assert_eq!(why, "of container3: it does not get each flood, or is a hairpin");
+    assert_eq!(why, "of container3: flood, mcast_flood or bcast_flood is off, or hairpin is on");
     s.host().run("uswitch port set container3 --bcast-flood on").ok();
     s.host().run("uswitch port del container3").ok();
     wait_until("the kernel floods again", || sent(1)[2] == 1);
@@ -172,7 +172,7 @@ fn trace_tells_the_datapath() {
     // What the kernel knows, it also decides: that isolated ports exchange no frames.
     assert_eq!(datapath(&echo)["datapath"], "kernel");
     s.host().run("uswitch port set container2 --learning off").ok();
-    let why = "it learns no addresses";
+    let why = "learning is off";
     assert_eq!(datapath(&echo)["why"], format!("of container2: {why}"));
     assert_eq!(s.row("port show", "container2")["slow"], why);
     let shown = s.host().run("uswitch port show").ok();

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Host, Shell, TestSwitch, Uswitch};
 
-/// An identifier as container engines make them.
+/// An identifier as container runtimes make them.
 const CONTAINER: &str = "66e85261f5f9b6da65b1a6f3edcdbb3d0be19ee10a1843ea434dc58094fb1c32";
 
 fn names(ports: &Value) -> Vec<&str> {

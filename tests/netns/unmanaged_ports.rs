@@ -1,4 +1,4 @@
-//! Ports whose devices another program moves and configures, as container engines do.
+//! Ports whose devices another program moves and configures, as container runtimes do.
 
 use serde_json::Value;
 

@@ -161,8 +161,8 @@ pub enum InvalidValue {
     MacPrefix(#[from] ParseMacPrefixError),
     /// Not a label.
     #[error(
-        "'{0}' is not a label: write KEY=VALUE, a key of up to {LONGEST_KEY} characters without blanks, and a value of up to \
-         {LONGEST_VALUE}"
+        "'{0}' is not a label: write KEY=VALUE, with a key of at most {LONGEST_KEY} bytes without blanks, and a value of at \
+         most {LONGEST_VALUE} bytes"
     )]
     LabelSyntax(String),
     /// More than the limit.
@@ -224,7 +224,7 @@ pub enum InvalidValue {
     #[error("the host port of a VLAN's gateway stays in its VLAN")]
     FixedVlan,
     /// A setting of the devices of the fast path.
-    #[error("only the devices of the fast path have it: omit it, or 'fast-path'")]
+    #[error("it needs the fast path: omit it, or do not set 'fast-path' to off")]
     NoFastPath,
     /// VLANs of a port without VLAN filtering.
     #[error("VLANs need vlan-filtering: turn it on, or omit the VLANs")]

@@ -62,7 +62,7 @@ pub enum EngineChoice {
     Poll,
 }
 
-/// Whether the kernel forwards known unicast itself.
+/// Whether the kernel forwards known unicast and floods itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FastPathChoice {

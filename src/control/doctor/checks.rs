@@ -245,7 +245,7 @@ pub(super) fn socket_ports(facts: &Facts) -> Finding {
 pub(super) fn fast_path(facts: &Facts) -> Finding {
     const CHECK: &str = "fast path";
     match &facts.no_fast_path {
-        None => Finding::ok(CHECK, "the kernel forwards known unicast itself"),
+        None => Finding::ok(CHECK, "the kernel forwards known unicast and floods itself"),
         Some(why) => {
             // The verifier's log follows.
             let why = why.lines().next().unwrap_or_default();

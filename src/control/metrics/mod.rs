@@ -98,9 +98,13 @@ const FAMILIES: &[MetricFamily] = &[
     counter("uswitch_port_flooded_frames_total", "Frames from the port that were flooded", |s, out| {
         port_samples(s, out, |port| port.flooded);
     }),
-    counter("uswitch_port_flood_copies_total", "Copies of flooded frames from the port", |s, out| {
-        port_samples(s, out, |port| port.flood_copies);
-    }),
+    counter(
+        "uswitch_port_flood_copies_total",
+        "Copies of flooded frames, and of requests answered for a neighbour, from the port",
+        |s, out| {
+            port_samples(s, out, |port| port.flood_copies);
+        },
+    ),
     counter(
         "uswitch_port_answered_frames_total",
         "Frames from the port that the switch answered",

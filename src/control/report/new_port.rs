@@ -31,7 +31,7 @@ pub struct NewPort {
     /// A Unix socket. It excludes `netns`, `unmanaged`, `device`, `tap`, `ifname` and `shared_netns`; `ip` and `mac` are as with `device`
     /// [default: none].
     pub socket: Option<NewSocket>,
-    /// Whether another program, such as a container engine, moves and configures the device. It is created in `netns`
+    /// Whether another program, such as a container runtime, moves and configures the device. It is created in `netns`
     /// [default: the switch's network namespace] and stays down, without addresses and routes. The port follows it to other
     /// namespaces. `ip` is then what that program assigns, for the guard [default: none].
     pub unmanaged: bool,

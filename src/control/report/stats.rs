@@ -27,14 +27,14 @@ pub struct PortStats {
     pub tx_bytes: u64,
     /// Received frames that went to one egress port.
     pub forwarded: u64,
-    /// Those of them, and of the flooded ones, that the kernel fast path sent.
+    /// Received frames that the kernel fast path forwarded or flooded.
     #[serde(default)]
     pub fast: u64,
     /// Received frames that were flooded.
     pub flooded: u64,
-    /// Copies of flooded frames, one for each egress port.
+    /// Copies of flooded frames, and of requests answered for a neighbour (`neigh_suppress`): one for each egress port.
     pub flood_copies: u64,
-    /// Received frames that the switch answered as gateway.
+    /// Received frames that the switch answered itself: as the gateway, or for a neighbour.
     pub answered: u64,
     /// Frames that the switch itself made and sent to this port: queries for multicast groups, BPDUs.
     #[serde(default)]

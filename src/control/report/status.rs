@@ -83,7 +83,7 @@ pub struct Status {
     /// Why `--engine auto` did not choose io_uring.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine_note: Option<String>,
-    /// Whether the kernel forwards known unicast between containers.
+    /// Whether the kernel forwards known unicast and floods between containers.
     pub fast_path: bool,
     /// Why `--fast-path auto` found none.
     #[serde(skip_serializing_if = "Option::is_none")]

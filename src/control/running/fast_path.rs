@@ -83,18 +83,22 @@ impl<M: HostNetwork> Running<M> {
         let ingress = outcome.ingress();
         let slow = match (outcome.verdict(), outcome.class().destination) {
             (Verdict::Forward(to), _) => fast.why_frame_is_slow(ingress, to, frame),
-            (Verdict::Flood, Destination::Group) => return worker("it is to a group with members"),
+            (Verdict::Flood, Destination::Group) => {
+                return worker("the kernel floods only what goes to all ports");
+            }
             (Verdict::Flood, _) => fast.why_flood_is_slow(ingress, frame, outcome.class().wire_length),
-            _ => return worker("the kernel only forwards and floods"),
+            _ => return worker("it is neither forwarded nor flooded"),
         };
         let of = |port: PortId, why: &str| format!("of {}: {why}", self.ports[&port].name);
         let why = match slow {
             None => return Some(TraceDatapath::Kernel),
             Some(WhySlow::Port(port, why)) => of(port, why.text()),
             Some(WhySlow::Member(port, why)) => of(port, why.text()),
-            Some(WhySlow::Isolated) => "it is flooded, and some ports are isolated".to_owned(),
-            Some(WhySlow::Length) => "it is flooded, and too long for some port".to_owned(),
-            Some(WhySlow::Hairpin) => "it leaves on the port that it came in on".to_owned(),
+            Some(WhySlow::Isolated) => {
+                "it is flooded from an isolated port, and another port is isolated".to_owned()
+            }
+            Some(WhySlow::Length) => "it is flooded, and longer than the MTU of a port".to_owned(),
+            Some(WhySlow::Hairpin) => "it leaves on its ingress port (hairpin)".to_owned(),
             Some(WhySlow::Frame(why)) => why.text().to_owned(),
             Some(WhySlow::EchoToHost) => "the gateway may answer it".to_owned(),
             Some(WhySlow::Station(mac)) => format!("the kernel does not know {mac} yet"),
@@ -108,7 +112,8 @@ impl<M: HostNetwork> Running<M> {
         let fast = fast.counts(id);
         counts.rx_frames += fast.rx_frames;
         counts.rx_bytes += fast.rx_bytes;
-        counts.forwarded += fast.rx_frames - fast.flooded;
+        // A flood that the kernel is counting may be in one of the two only.
+        counts.forwarded += fast.rx_frames.saturating_sub(fast.flooded);
         counts.flooded += fast.flooded;
         counts.flood_copies += fast.flood_copies;
         counts.tx_frames += fast.tx_frames;

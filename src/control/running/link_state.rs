@@ -19,7 +19,7 @@ impl LinkState {
         match attachment {
             // It has no peer yet.
             Attachment::Socket(_) => LinkState::NoCarrier,
-            // In a namespace that is not ours to see, the switch would not learn that it is up.
+            // The link state of a polled device is not visible, so it counts as up.
             Attachment::Tap(spec) if spec.unmanaged && !device.polled => LinkState::Down,
             _ => LinkState::Up,
         }

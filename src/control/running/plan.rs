@@ -222,7 +222,7 @@ impl PortPlan {
 fn tap_name(config: &Config, ports: &PortTable, request: &NewPort, netns: Option<&Path>) -> String {
     match (&request.name, netns) {
         (Some(name), _) => name.clone(),
-        // The namespace of an engine is not that of a container.
+        // The namespace of a runtime is not that of a container.
         (None, Some(path)) if !request.unmanaged => default_name(path),
         (None, _) => config.container(free_number(config, &ports.values().collect::<Vec<_>>())),
     }

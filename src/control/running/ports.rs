@@ -243,8 +243,8 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    /// Announces the addresses that another program has assigned. Not every engine does.
-    fn announce_for_engine(&mut self, id: PortId) {
+    /// Announces the addresses that another program has assigned. Not every program does.
+    fn announce_if_unmanaged(&mut self, id: PortId) {
         if self.ports.get(&id).is_some_and(|port| port.unmanaged) {
             self.announce(id);
         }
@@ -446,7 +446,7 @@ impl<M: HostNetwork> Running<M> {
                     self.announce(id);
                 }
                 if matches!(change, LinkChange::Addresses(_)) {
-                    self.announce_for_engine(id);
+                    self.announce_if_unmanaged(id);
                 }
                 self.update_neighbour(id);
                 if let Some((aspect, value)) = changed {
@@ -484,7 +484,7 @@ impl<M: HostNetwork> Running<M> {
         let kind = match (was_up, is_up) {
             _ if link == LinkState::Gone && !was_gone => EventType::PortGone,
             (false, true) => {
-                self.announce_for_engine(id);
+                self.announce_if_unmanaged(id);
                 EventType::PortUp
             }
             (true, false) => return self.emit_port_down(id),

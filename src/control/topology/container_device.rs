@@ -1,4 +1,4 @@
-//! Configures the device of an unmanaged port, for a container engine that leaves that to us (a CNI plugin).
+//! Configures the device of an unmanaged port, for a container runtime that leaves that to us (a CNI plugin).
 
 use std::fs;
 use std::io;

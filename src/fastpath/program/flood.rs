@@ -1,7 +1,7 @@
 //! The end of `from_station` for frames that are flooded.
 
 use super::{CONTEXT, FRAME, FromStation, look_up, offset, redirect, refresh, stack};
-use crate::fastpath::assembler::If::{AnyOf, Eq, Ne};
+use crate::fastpath::assembler::If::{AnyOf, Eq, Gt, Ne};
 use crate::fastpath::assembler::Op::{Add, And, Move, Shl, Shr, Xor};
 use crate::fastpath::assembler::Reg::{R0, R1, R2, R3, R7, R8, R9, Stack};
 use crate::fastpath::assembler::Size::{Double, Word};
@@ -55,6 +55,7 @@ impl FromStation<'_> {
         a.load(Word, R1, Stack, stack::IN);
         a.op(Add, R1, -FIRST_HOST_END.cast_signed());
         a.op(Shr, R1, 1);
+        a.jump_if(Gt, R1, FLOOD_PORTS.cast_signed() - 1, self.punt);
         a.op(Move, R2, 1);
         a.op(Shl, R2, R1);
         a.op(Xor, R2, -1);

@@ -19,7 +19,7 @@ pub struct Share {
 }
 
 impl Share {
-    /// Whether frames for all ports still are. `floods_groups`: those to a group go to all ports.
+    /// Whether frames to this destination are still flooded. `floods_groups`: those to groups are.
     fn is_flooded(&self, floods_groups: impl Fn() -> bool) -> bool {
         let (destination, _) = self.destination;
         !destination.mac.is_group() || destination.mac == Mac::BROADCAST || floods_groups()
@@ -35,13 +35,12 @@ pub(in crate::switch) enum ShareTo {
     All,
 }
 
-/// The addresses whose frames a fast datapath floods, except the broadcast address. Whoever sends to many addresses takes
-/// the places of the oldest ones only.
+/// The addresses whose frames a fast datapath floods, except the broadcast address: at most [`Flooded::MAX`]. A new one
+/// replaces the oldest.
 #[derive(Debug, Default)]
 pub(super) struct Flooded(VecDeque<FdbKey>);
 
 impl Flooded {
-    /// The most of them.
     const MAX: usize = 64;
 
     /// Shares one more.

@@ -112,6 +112,7 @@ impl Stations {
     pub fn insert(&self, key: FdbKey, device: u32) -> bool {
         self.remove(key);
         let key = station_key(key);
+        debug_assert_ne!(key, 0, "the key of an empty place");
         let (keys, values) = self.bucket(key);
         let mut places = keys.iter().zip(values);
         let Some((word, value)) = places.find(|(word, _)| word.load(Ordering::Relaxed) == 0) else {

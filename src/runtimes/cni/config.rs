@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::environment::Command;
 use super::error::CniError;
 use super::result::{CniResult, SpecVersion};
 use crate::control::config::DEFAULT_NAME;
@@ -34,17 +35,17 @@ pub(super) struct Fields {
     pub(super) guard: Option<bool>,
     /// The VLAN of the containers, on a switch that filters VLANs.
     pub(super) vlan: Option<Vid>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub(super) ipam: Ipam,
     #[serde(default)]
     pub(super) dns: Value,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub(super) args: ConventionalArgs,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub(super) runtime_config: RuntimeConfig,
-    pub(super) prev_result: Option<CniResult>,
+    prev_result: Option<Value>,
     /// Of GC: what exists.
-    #[serde(rename = "cni.dev/valid-attachments")]
+    #[serde(default, rename = "cni.dev/valid-attachments", deserialize_with = "null_is_empty")]
     pub(super) valid_attachments: Option<Vec<ValidAttachment>>,
     #[serde(flatten)]
     others: BTreeMap<String, Value>,
@@ -111,6 +112,27 @@ fn default_switch() -> String {
 const IGNORED: [&str; 6] =
     ["cniVersion", "type", "capabilities", "disableCheck", "disableGC", "loadOnlyInlinedPlugins"];
 
+/// Fields that DEL and GC need. No other one may keep them from removing something.
+const NEEDED_TO_REMOVE: [&str; 4] = ["name", "switch", "ipam", "cni.dev/valid-attachments"];
+
+/// In Go, what is not there can be null.
+fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// As [`null_is_default`], for a list that has to be there.
+fn null_is_empty<'de, D, T>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    null_is_default(deserializer).map(Some)
+}
+
 /// The version in the configuration, if it has one.
 pub(super) fn version_of(input: &[u8]) -> Option<String> {
     let value: Value = serde_json::from_slice(input).ok()?;
@@ -118,15 +140,21 @@ pub(super) fn version_of(input: &[u8]) -> Option<String> {
 }
 
 impl NetworkConfig {
-    /// Parses standard input. A field that has no effect is refused, unless it is of the specification.
-    pub(super) fn parse(input: &[u8]) -> Result<NetworkConfig, CniError> {
-        let value: Value =
+    /// Parses standard input. A field that has no effect is refused, unless it is of the specification, or the operation only
+    /// removes.
+    pub(super) fn parse(command: Command, input: &[u8]) -> Result<NetworkConfig, CniError> {
+        let mut value: Value =
             serde_json::from_slice(input).map_err(|error| CniError::Decode(error.to_string()))?;
         if !value.is_object() {
             return Err(CniError::Decode("it is not an object".to_owned()));
         }
         let version = value.get("cniVersion").and_then(Value::as_str).unwrap_or("0.1.0");
         let version = version.parse().map_err(|()| CniError::Version(version.to_owned()))?;
+        if command.only_removes()
+            && let Value::Object(fields) = &mut value
+        {
+            fields.retain(|key, _| NEEDED_TO_REMOVE.contains(&key.as_str()));
+        }
         let fields: Fields =
             serde_json::from_value(value).map_err(|error| CniError::Config(error.to_string()))?;
         if fields.name.is_empty() {
@@ -137,6 +165,12 @@ impl NetworkConfig {
         let advice = ": remove the capability, or for portMappings add the plugin portmap to the network";
         refuse(fields.runtime_config.others.iter().next(), "runtimeConfig.", advice)?;
         Ok(NetworkConfig { version, fields })
+    }
+
+    /// The result of ADD, for CHECK.
+    pub(super) fn prev_result(&self) -> Result<Option<CniResult>, CniError> {
+        let parsed = self.fields.prev_result.clone().map(serde_json::from_value).transpose();
+        parsed.map_err(|error| CniError::Config(format!("prevResult: {error}")))
     }
 
     /// The MAC address that the runtime asks for, as the standard plugins choose it.

@@ -16,6 +16,9 @@ use super::{ipam, to_json};
 use crate::control::report::PortReport;
 use crate::control::topology::container_device;
 
+/// The state of a port whose device was deleted.
+const GONE: &str = "NOTPRESENT";
+
 /// An operation with all that it needs.
 pub(super) struct Request<'a> {
     pub(super) environment: Environment,
@@ -48,13 +51,17 @@ pub(super) fn run(request: &Request<'_>) -> Result<Option<Value>, CniError> {
 
 /// After an error nothing is left: neither a port nor an allocated address.
 fn add(request: &Request<'_>, ports: &SwitchPorts) -> Result<CniResult, CniError> {
-    let Environment { container, ifname, .. } = &request.environment;
-    if let Some(port) = own_ports(request, ports)?.first() {
-        let port = &port.ifname;
-        return Err(CniError::Attached(format!("{ifname} of {container}"), port.clone()));
+    let Environment { container, ifname, netns, .. } = &request.environment;
+    if netns.as_deref().is_some_and(is_own_netns) {
+        return Err(CniError::OwnNetns);
     }
-    let allocated = allocate(request)?;
-    attach(request, ports, allocated).inspect_err(|_| {
+    if let Some(port) = own_ports(request, ports)?.first() {
+        if port.operstate != GONE {
+            return Err(CniError::Attached(format!("{ifname} of {container}"), port.ifname.clone()));
+        }
+        ports.remove(port)?;
+    }
+    allocate(request).and_then(|allocated| attach(request, ports, allocated)).inspect_err(|_| {
         // The error of the attachment is reported.
         let _ = ipam::delegate(request, "DEL");
     })
@@ -100,14 +107,20 @@ fn attach(request: &Request<'_>, ports: &SwitchPorts, allocated: CniResult) -> R
     Ok(CniResult { dns, ..allocated.with_interface(interface, config.version) })
 }
 
-/// Idempotent: what is gone already is no error.
+/// Whether this is the namespace in which the plugin runs: that of the host, and no container's.
+fn is_own_netns(path: &Path) -> bool {
+    let identity = |path: &Path| path.metadata().map(|of| (of.dev(), of.ino())).ok();
+    identity(path).is_some_and(|of| identity(Path::new("/proc/self/ns/net")) == Some(of))
+}
+
+/// Idempotent: what is gone already is no error. The addresses are free when no port has them any more.
 fn del(request: &Request<'_>, ports: &SwitchPorts) -> Result<(), CniError> {
-    let mut errors: Vec<CniError> =
-        ipam::delegate(request, "DEL").err().map(CniError::from).into_iter().collect();
+    let mut errors = Vec::new();
     match own_ports(request, ports) {
         Ok(found) => errors.extend(found.iter().filter_map(|port| ports.remove(port).err())),
         Err(error) => errors.push(error),
     }
+    errors.extend(ipam::delegate(request, "DEL").err().map(CniError::from));
     CniError::all(errors)
 }
 
@@ -122,7 +135,7 @@ fn own_ports(request: &Request<'_>, ports: &SwitchPorts) -> Result<Vec<PortRepor
 /// Compares the container's device with the result of ADD.
 fn check(request: &Request<'_>, ports: &SwitchPorts) -> Result<(), CniError> {
     let Environment { container, ifname, netns, .. } = &request.environment;
-    let before = request.config.fields.prev_result.as_ref();
+    let before = request.config.prev_result()?;
     let before = before.ok_or_else(|| CniError::Config("CHECK needs a prevResult".to_owned()))?;
     let found = own_ports(request, ports)?;
     let port = found.first().ok_or_else(|| {

@@ -65,7 +65,7 @@ fn carry_out(
     if command == Command::Version {
         return Ok(Some(versions(input)));
     }
-    let config = NetworkConfig::parse(input)?;
+    let config = NetworkConfig::parse(command, input)?;
     let environment = Environment::parse(command, variables)?;
     let runtime = runtime.as_ref().map_err(|error| CniError::Io(error.to_string()))?;
     operations::run(&operations::Request { environment, config, input, variables, runtime })

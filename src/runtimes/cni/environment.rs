@@ -36,6 +36,11 @@ impl Command {
         }
     }
 
+    /// Whether it needs to know only what to remove, so that nothing else may keep it from that.
+    pub(super) fn only_removes(self) -> bool {
+        matches!(self, Command::Del | Command::Gc)
+    }
+
     /// Whether it is about one container.
     fn has_container(self) -> bool {
         matches!(self, Command::Add | Command::Del | Command::Check)
@@ -89,7 +94,10 @@ impl Environment {
             container,
             ifname: needed("CNI_IFNAME", command.has_container())?,
             netns: (!netns.is_empty()).then(|| PathBuf::from(netns)),
-            args: Args::parse(variable(variables, "CNI_ARGS"))?,
+            args: match Args::parse(variable(variables, "CNI_ARGS")) {
+                Err(_) if command.only_removes() => Args::default(),
+                args => args?,
+            },
             path: path.split(':').filter(|directory| !directory.is_empty()).map(PathBuf::from).collect(),
         })
     }

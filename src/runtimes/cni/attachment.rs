@@ -86,8 +86,15 @@ impl SwitchPorts {
     pub(super) fn remove(&self, port: &PortReport) -> Result<(), CniError> {
         match self.client.delete(&format!("/v1/ports/{}", port.ifname)) {
             Err(ClientError::NotRunning { .. } | ClientError::Killed(_)) => Ok(()),
+            // Another DEL was quicker.
+            Err(_) if self.is_gone(port) => Ok(()),
             removed => Ok(removed?),
         }
+    }
+
+    fn is_gone(&self, port: &PortReport) -> bool {
+        let ports = self.client.get::<Vec<PortReport>>("/v1/ports");
+        ports.is_ok_and(|ports| ports.iter().all(|other| other.ifname != port.ifname))
     }
 }
 
@@ -122,7 +129,7 @@ fn has(port: &PortReport, key: &str, value: &str) -> bool {
     port.labels.get(key).is_some_and(|found| found == value)
 }
 
-/// The name of a container's port: its ID, shortened as engines do, and the name of its device.
+/// The name of a container's port: its ID, shortened as runtimes do, and the name of its device.
 fn port_name(container: &str, ifname: &str) -> String {
     const SHORT_ID: usize = 12;
     const LONG_ID: usize = 64;

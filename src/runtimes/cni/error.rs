@@ -30,6 +30,8 @@ pub(super) enum CniError {
     Switch(#[from] ClientError),
     #[error(transparent)]
     Device(#[from] TopologyError),
+    #[error("CNI_NETNS is the network namespace of this plugin: give that of a container")]
+    OwnNetns,
     /// The device and the container, and their port.
     #[error("{0} is attached already: the port is {1}")]
     Attached(String, String),
@@ -59,6 +61,7 @@ impl CniError {
             CniError::Io(_) => 5,
             CniError::Decode(_) => 6,
             CniError::Config(_) => 7,
+            CniError::OwnNetns => 8,
             CniError::NotAvailable(_) => 50,
             CniError::Ipam(error) => error.code(),
             CniError::Several(errors) => errors.first().map_or(OWN, CniError::code),

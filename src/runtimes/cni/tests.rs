@@ -22,7 +22,7 @@ fn variables(command: &str) -> HashMap<String, String> {
 fn parse(network: &Value) -> NetworkConfig {
     let mut network = network.clone();
     network["name"] = "lab".into();
-    NetworkConfig::parse(network.to_string().as_bytes()).unwrap()
+    NetworkConfig::parse(Command::Add, network.to_string().as_bytes()).unwrap()
 }
 
 #[test]
@@ -71,6 +71,31 @@ fn arguments_of_the_container_are_checked() {
         let error = with(name, value).unwrap_err();
         assert!(error.contains(words), "{error}");
     }
+}
+
+/// DEL and GC succeed with a configuration that ADD refuses, and without the switch.
+#[test]
+fn nothing_keeps_a_container_from_being_removed() {
+    let network = json!({
+        "cniVersion": "1.1.0", "name": "lab", "unknown": 1, "mtu": "x", "ipam": null, "args": null,
+        "prevResult": { "ips": [{}] }, "cni.dev/valid-attachments": null,
+    });
+    let code = |command: &str| {
+        let mut variables = variables(command);
+        variables.insert("CNI_ARGS".to_owned(), "MAC=".to_owned());
+        let outcome = run(&variables, network.to_string().as_bytes(), &Ok(NO_SWITCH.into()));
+        outcome.output.and_then(|output| output["code"].as_u64())
+    };
+    assert_eq!(["DEL", "GC", "ADD"].map(code), [None, None, Some(7)]);
+}
+
+#[test]
+fn refuses_the_namespace_of_the_host() {
+    let mut variables = variables("ADD");
+    variables.insert("CNI_NETNS".to_owned(), "/proc/self/ns/net".to_owned());
+    let network = json!({ "cniVersion": "1.0.0", "name": "lab" }).to_string();
+    let outcome = run(&variables, network.as_bytes(), &Ok(NO_SWITCH.into()));
+    assert_eq!(outcome.output.unwrap()["code"], 8);
 }
 
 /// The container's ingress is the switch's egress, and bits of a burst are bytes.
