@@ -50,15 +50,15 @@ impl<E: Engine> Worker<E> {
         Ok(())
     }
 
-    /// Sends the copies of a question, whose buffer becomes the answer.
-    pub(super) fn copy_question(&mut self, arrival: &Arrival<E::Buffer>) -> io::Result<()> {
+    /// Sends the copies of a request, whose buffer becomes the answer.
+    pub(super) fn copy_request(&mut self, arrival: &Arrival<E::Buffer>) -> io::Result<()> {
         // Copied, because the engine cannot write while its buffer is borrowed.
-        let mut question = std::mem::take(&mut self.super_frame);
+        let mut request = std::mem::take(&mut self.super_frame);
         let bytes = arrival.frame(self.engine.bytes(&arrival.buffer)).bytes;
         let length = bytes.len();
-        question[..length].copy_from_slice(bytes);
-        let sent = self.send_copies_of(&question[..length]);
-        self.super_frame = question;
+        request[..length].copy_from_slice(bytes);
+        let sent = self.send_copies_of(&request[..length]);
+        self.super_frame = request;
         sent
     }
 }

@@ -100,10 +100,10 @@ impl<E: Engine> Worker<E> {
     /// Rewrites the frame into the gateway's answer and sends it to the ingress port.
     pub(super) fn answer(&mut self, mut arrival: Arrival<E::Buffer>, answer: SwitchReply) -> io::Result<()> {
         if self.outcome.is_mirrored() {
-            self.copy_question(&arrival)?;
+            self.copy_request(&arrival)?;
         }
         if self.outcome.is_sent() {
-            self.flood_question(&arrival)?;
+            self.flood_request(&arrival)?;
         }
         let Extent { start, length } = arrival.extent;
         let bytes = &mut self.engine.bytes_mut(&mut arrival.buffer)[start..];
@@ -123,10 +123,10 @@ impl<E: Engine> Worker<E> {
     /// Sends copies of a request that the switch answers for a neighbour, before its buffer has the answer.
     #[cold]
     #[inline(never)]
-    fn flood_question(&mut self, arrival: &Arrival<E::Buffer>) -> io::Result<()> {
-        let question = arrival.frame(self.engine.bytes(&arrival.buffer)).bytes.to_vec();
-        self.send_to_uplinks(&question)?;
-        self.send_edited(&question)
+    fn flood_request(&mut self, arrival: &Arrival<E::Buffer>) -> io::Result<()> {
+        let request = arrival.frame(self.engine.bytes(&arrival.buffer)).bytes.to_vec();
+        self.send_to_uplinks(&request)?;
+        self.send_edited(&request)
     }
 
     /// Sends the current frame to the ports that take it as it is.

@@ -63,7 +63,7 @@ pub enum WhySlow {
     /// Because of one of its ports.
     Port(PortId, Slow),
     /// It is a flood, and this port keeps it from the programs.
-    Member(PortId, NoFlood),
+    FloodPort(PortId, NoFlood),
     /// It is a flood from or to an isolated port.
     Isolated,
     /// It is a flood that is too long for some port, perhaps that where it came in.
@@ -120,11 +120,11 @@ impl FastPath {
         if let Some(why) = self.why_port_is_slow(from) {
             return Some(WhySlow::Port(from, why));
         }
-        let members = self.members(&self.lock());
-        match members {
-            Err((port, why)) => Some(WhySlow::Member(port, why)),
-            Ok(members) if members.isolated && self.state(from).isolated => Some(WhySlow::Isolated),
-            Ok(members) if wire_length > members.longest as usize => Some(WhySlow::Length),
+        let ports = self.flood_ports(&self.lock());
+        match ports {
+            Err((port, why)) => Some(WhySlow::FloodPort(port, why)),
+            Ok(ports) if ports.isolated && self.state(from).isolated => Some(WhySlow::Isolated),
+            Ok(ports) if wire_length > ports.longest as usize => Some(WhySlow::Length),
             Ok(_) => self.why_slow_between_fast(from, (Some(FLOOD), true), frame),
         }
     }

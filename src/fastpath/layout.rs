@@ -18,7 +18,7 @@ pub(super) mod word {
     /// Low half: the TAP device, for frames that user space decides. High half: the host end.
     pub(in crate::fastpath) const DEVICES: usize = 0;
     /// Of [`crate::switch::fdb::FLOOD`]: a bit for each port that gets floods. [`crate::switch::fdb::FLOOD`] then stands for the egress port.
-    pub(in crate::fastpath) const MEMBERS: usize = 0;
+    pub(in crate::fastpath) const FLOOD_PORTS: usize = 0;
     /// Low half: [`super::flag`]s. High half: the longest frame.
     pub(in crate::fastpath) const STATE: usize = 1;
     /// The MAC of the port, as in [`crate::switch::fdb::Stations`].

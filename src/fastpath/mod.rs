@@ -131,7 +131,7 @@ pub struct FastPath {
     changes: Mutex<Known>,
 }
 
-/// What was told last.
+/// What the maps were last written for.
 #[derive(Debug, Default)]
 struct Known {
     ports: BTreeMap<PortId, FastPort>,
@@ -141,8 +141,8 @@ struct Known {
 
 /// The ports to which the programs flood.
 #[derive(Debug, Clone, Copy)]
-struct Members {
-    /// A bit for each: see [`word::MEMBERS`].
+struct FloodPorts {
+    /// A bit for each: see [`word::FLOOD_PORTS`].
     devices: u64,
     /// The longest frame that each of them takes.
     longest: u32,
@@ -150,7 +150,7 @@ struct Members {
     isolated: bool,
 }
 
-/// A device about whose frames the workers have decided until now, and the state with which the programs may.
+/// A device that changes from the workers to the programs, and its new state word.
 #[derive(Debug, Clone, Copy)]
 struct Promotion {
     device: u32,
@@ -187,7 +187,7 @@ impl FastPath {
     /// The programs for the ingress of the devices of a port, whose indexes are in one network namespace. Until the port is
     /// added, its frames wait in the queues of the TAP device.
     pub fn programs(&self, devices: PortDevices) -> [(u32, &Program); 2] {
-        self.tell_devices(devices);
+        self.write_devices(devices);
         [(devices.host_end, &self.from_station), (devices.tap, &self.from_switch)]
     }
 
@@ -231,7 +231,7 @@ impl FastPath {
             self.write(device, word::STATE, pair(flag::PUNT, 0));
             self.write(device, word::DEVICES, 0);
         }
-        self.promote(&self.tell_members(&known).into_iter().collect::<Vec<_>>());
+        self.promote(&self.write_flood_ports(&known).into_iter().collect::<Vec<_>>());
     }
 
     /// What the fast path has forwarded from and to all ports that have had this number.
@@ -278,12 +278,11 @@ impl FastPath {
         let all_watched = known.watches > 0;
         let port = known.ports.entry(port).or_default();
         change(port);
-        let promotions = self.tell(port, all_watched).into_iter().chain(self.tell_members(&known));
+        let promotions = self.write_port(port, all_watched).into_iter().chain(self.write_flood_ports(&known));
         self.promote(&promotions.collect::<Vec<_>>());
     }
 
-    /// Lets the programs forward for devices about whose frames the workers have decided until now. The workers share their
-    /// stations again, so that nothing overtakes what waits for them.
+    /// Lets the programs forward for these devices. Their stations are removed first: the workers share them again in order.
     fn promote(&self, promotions: &[Promotion]) {
         if promotions.is_empty() {
             return;
@@ -302,28 +301,28 @@ impl FastPath {
         None
     }
 
-    /// Tells the programs to which ports they flood: all that are up, if they can send to each of these; else none. They do
-    /// not flood while more than the ports changes.
-    fn tell_members(&self, known: &Known) -> Option<Promotion> {
+    /// Writes the ports to which the programs flood: all that are up, or none if one of them cannot take floods. They do not
+    /// flood while the state is written.
+    fn write_flood_ports(&self, known: &Known) -> Option<Promotion> {
         const SLOW: u32 = flag::UP | flag::PUNT;
         let before = self.read(FLOOD, word::STATE);
-        let Ok(members) = self.members(known) else {
+        let Ok(ports) = self.flood_ports(known) else {
             self.write(FLOOD, word::STATE, pair(SLOW, 0));
             return None;
         };
         // The gateway answers an echo message to all.
-        let isolated = if members.isolated { flag::ISOLATED } else { 0 };
-        let state = pair(flag::UP | flag::HOST | isolated, members.longest);
+        let isolated = if ports.isolated { flag::ISOLATED } else { 0 };
+        let state = pair(flag::UP | flag::HOST | isolated, ports.longest);
         if state != before {
             self.write(FLOOD, word::STATE, pair(SLOW, 0));
         }
-        self.write(FLOOD, word::MEMBERS, members.devices);
+        self.write(FLOOD, word::FLOOD_PORTS, ports.devices);
         self.set_state_word(FLOOD, before, state)
     }
 
     /// The ports that get each flood.
-    fn members(&self, known: &Known) -> Result<Members, (PortId, NoFlood)> {
-        let mut members = Members { devices: 0, longest: u32::MAX, isolated: false };
+    fn flood_ports(&self, known: &Known) -> Result<FloodPorts, (PortId, NoFlood)> {
+        let mut ports = FloodPorts { devices: 0, longest: u32::MAX, isolated: false };
         for (&id, port) in known.ports.iter().filter(|(_, port)| port.state.up) {
             let no = |why| (id, why);
             let devices = port.devices.ok_or(no(NoFlood::Slow(Slow::NotWired)))?;
@@ -334,15 +333,15 @@ impl FastPath {
                 return Err(no(NoFlood::Flags));
             }
             let number = (devices.host_end - FIRST_HOST_END) / 2;
-            members.devices |= 1_u64.checked_shl(number).ok_or(no(NoFlood::TooMany))?;
-            members.longest = members.longest.min(port.state.longest);
-            members.isolated |= port.state.isolated;
+            ports.devices |= 1_u64.checked_shl(number).ok_or(no(NoFlood::TooMany))?;
+            ports.longest = ports.longest.min(port.state.longest);
+            ports.isolated |= port.state.isolated;
         }
-        Ok(members)
+        Ok(ports)
     }
 
-    /// Tells the programs what a port is now. They do not forward from or to it while more than its state changes.
-    fn tell(&self, port: &FastPort, all_watched: bool) -> Option<Promotion> {
+    /// Writes the entry of a port. The programs do not forward for it while other words than its state change.
+    fn write_port(&self, port: &FastPort, all_watched: bool) -> Option<Promotion> {
         let devices = port.devices?;
         let host_end = devices.host_end;
         let FastState { up, host, isolated, longest, .. } = port.state;
@@ -365,14 +364,14 @@ impl FastPath {
         let changed = words.filter(|(word, value)| self.read(host_end, *word) != *value).collect::<Vec<_>>();
         let state = self.read(host_end, word::STATE);
         if !changed.is_empty() {
-            self.tell_devices(devices);
+            self.write_devices(devices);
             changed.into_iter().for_each(|(word, value)| self.write(host_end, word, value));
         }
         self.set_state_word(host_end, state, pair(flags, longest))
     }
 
-    /// Tells the programs how the devices of a port belong together. The workers decide about its frames.
-    fn tell_devices(&self, PortDevices { host_end, tap }: PortDevices) {
+    /// Writes how the devices of a port belong together. The workers decide about its frames.
+    fn write_devices(&self, PortDevices { host_end, tap }: PortDevices) {
         self.write(host_end, word::STATE, pair(flag::PUNT, 0));
         self.write(host_end, word::DEVICES, pair(tap, host_end));
         self.write(tap, word::DEVICES, pair(tap, host_end));
@@ -422,9 +421,9 @@ impl FastDatapath for FastPath {
             }
         }
         let all = known.watches > 0;
-        let promotions: Vec<_> = known.ports.values().filter_map(|port| self.tell(port, all)).collect();
+        let promotions: Vec<_> = known.ports.values().filter_map(|port| self.write_port(port, all)).collect();
         self.promote(&promotions);
-        self.promote(&self.tell_members(&known).into_iter().collect::<Vec<_>>());
+        self.promote(&self.write_flood_ports(&known).into_iter().collect::<Vec<_>>());
     }
 }
 

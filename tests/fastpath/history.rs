@@ -179,7 +179,7 @@ fn both_datapaths_together_are_one_switch() {
         });
         result.unwrap();
         let counts = [&forwarded, &flooded, &by_workers].map(Cell::get);
-        assert!(counts.iter().all(|count| *count > 500), "forwarded, flooded, by workers: {counts:?}");
+        assert!(counts.iter().all(|count| *count > 200), "forwarded, flooded, by workers: {counts:?}");
     })
     .unwrap();
 }

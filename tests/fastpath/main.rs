@@ -121,7 +121,7 @@ fn station() -> impl Strategy<Value = Mac> {
         12 => (0..4_u8).prop_map(mac),
         3 => (8..12_u8).prop_map(mac),
         1 => (0..20_u8).prop_map(mac),
-        4 => prop::sample::select(FLOODED.to_vec()),
+        8 => prop::sample::select(FLOODED.to_vec()),
         1 => Just(Mac([0; 6])),
     ]
 }
@@ -370,7 +370,7 @@ fn the_fast_path_forwards_as_the_switch() {
         });
         result.unwrap();
         let counts = [&forwarded, &flooded, &punted].map(Cell::get);
-        assert!(counts.iter().all(|count| *count > 100), "forwarded, flooded, neither: {counts:?}");
+        assert!(counts.iter().all(|count| *count > 50), "forwarded, flooded, neither: {counts:?}");
     })
     .unwrap();
 }

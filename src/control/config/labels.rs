@@ -1,4 +1,4 @@
-//! Labels: what users and other programs note about a switch or a port, as KEY=VALUE. They change nothing.
+//! Labels KEY=VALUE of a switch or a port, for users and other programs. The switch ignores them.
 
 use std::collections::BTreeMap;
 
@@ -59,7 +59,7 @@ pub fn has_label(labels: &Labels, wanted: &str) -> bool {
     }
 }
 
-/// Neither splits a line of output. A key has no `=`.
+/// Control characters would split a line of output.
 fn check(key: &str, value: &str) -> Result<(), InvalidValue> {
     let is_key = (1..=LONGEST_KEY).contains(&key.len())
         && !key.contains(|c: char| c == '=' || c.is_whitespace() || c.is_control());

@@ -174,7 +174,7 @@ const FAMILIES: &[MetricFamily] = &[
     }),
     counter(
         "uswitch_vlan_frames_total",
-        "Frames received in the VLAN and sent there, of VLANs with any",
+        "Frames received in the VLAN and sent there. Only VLANs with frames",
         |s, out| {
             vlan_samples(s, out, |vlan| [vlan.rx_packets, vlan.tx_packets]);
         },
@@ -184,7 +184,7 @@ const FAMILIES: &[MetricFamily] = &[
     }),
     counter(
         "uswitch_port_vlan_frames_total",
-        "Frames received from the port in the VLAN and sent to it, of VLANs with any, with vlan-stats-per-port",
+        "Frames received from the port in the VLAN and sent to it, with --vlan-stats-per-port. Only VLANs with frames",
         |s, out| {
             port_vlan_samples(s, out, |vlan| [vlan.rx_packets, vlan.tx_packets]);
         },
@@ -198,7 +198,7 @@ const FAMILIES: &[MetricFamily] = &[
     counter("uswitch_uplink_learned_total", "IP addresses of hosts that the uplink learned", |s, out| {
         uplink_samples(s, out, |uplink| uplink.learned);
     }),
-    counter("uswitch_uplink_moved_total", "Those that another host had before", |s, out| {
+    counter("uswitch_uplink_moved_total", "IP addresses that moved from one host to another", |s, out| {
         uplink_samples(s, out, |uplink| uplink.moved);
     }),
     counter("uswitch_uplink_refused_total", "Frames with an IP address that no host can have", |s, out| {

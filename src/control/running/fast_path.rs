@@ -93,7 +93,7 @@ impl<M: HostNetwork> Running<M> {
         let why = match slow {
             None => return Some(TraceDatapath::Kernel),
             Some(WhySlow::Port(port, why)) => of(port, why.text()),
-            Some(WhySlow::Member(port, why)) => of(port, why.text()),
+            Some(WhySlow::FloodPort(port, why)) => of(port, why.text()),
             Some(WhySlow::Isolated) => {
                 "it is flooded from an isolated port, and another port is isolated".to_owned()
             }

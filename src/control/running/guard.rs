@@ -79,7 +79,7 @@ impl<M: HostNetwork> Running<M> {
         self.update_neighbour(id);
     }
 
-    /// Tells the switch which addresses a port without a guard has: those of its device, or, behind an existing device or a
+    /// Updates the addresses of a port without a guard: those of its device, or, behind an existing device or a
     /// socket, those that the request for the port has.
     pub(super) fn update_neighbour(&self, id: PortId) {
         let PortRecord { kind, device, assigned, guard, .. } = &self.ports[&id];

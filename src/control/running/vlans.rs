@@ -206,7 +206,7 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    /// Sends an untagged frame of a VLAN, 0 without VLANs, to those of the ports that are members and forward in it, with or without its tag.
+    /// Sends an untagged frame to the ports that forward in the VLAN (0: without VLANs), tagged where needed.
     pub(super) fn inject(&self, vlan: u16, mut ports: Vec<PortId>, frame: Vec<u8>) {
         // The destination of a mirror gets only copies, and what the switch sends has its own MAC address.
         let table = &self.switch.ports;

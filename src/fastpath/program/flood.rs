@@ -8,28 +8,28 @@ use crate::fastpath::assembler::Size::{Double, Word};
 use crate::fastpath::assembler::{Assembler, Helper, Reg};
 use crate::fastpath::layout::{FIRST_HOST_END, FLOOD_PORTS, counter, word};
 
-/// The members that do not have the frame yet. Bit 0 is that of [`DEVICE`].
-const MEMBERS: Reg = R9;
+/// The ports that do not have the frame yet. Bit 0 is that of [`DEVICE`].
+const PORTS: Reg = R9;
 /// The device that gets the next copy; 0: none yet.
 const PENDING: Reg = R8;
 const DEVICE: Reg = R7;
 
 impl FromStation<'_> {
-    /// Sends a copy to each member but the ingress. The last one gets the frame itself.
+    /// Sends a copy to each port but the ingress. The last one gets the frame itself.
     pub(super) fn flood(&self, a: &mut Assembler) {
         const END: i32 = (FIRST_HOST_END + 2 * FLOOD_PORTS).cast_signed();
-        self.other_members(a);
+        self.other_flood_ports(a);
         refresh(a);
         self.count(a, stack::IN, counter::RX_FRAMES);
         a.op(Move, PENDING, 0);
         a.store(Double, Stack, stack::COPIES, PENDING);
         a.op(Move, DEVICE, FIRST_HOST_END.cast_signed());
-        let [next, member, first, end] = std::array::from_fn(|_| a.label());
+        let [next, wanted, first, end] = std::array::from_fn(|_| a.label());
         let top = a.here();
-        a.jump_if(Eq, MEMBERS, 0, end);
-        a.jump_if(AnyOf, MEMBERS, 1, member);
+        a.jump_if(Eq, PORTS, 0, end);
+        a.jump_if(AnyOf, PORTS, 1, wanted);
         a.jump(next);
-        a.place(member);
+        a.place(wanted);
         a.jump_if(Eq, PENDING, 0, first);
         clone_redirect(a, PENDING);
         a.place(first);
@@ -40,7 +40,7 @@ impl FromStation<'_> {
         a.op(Add, R1, 1);
         a.store(Double, Stack, stack::COPIES, R1);
         a.place(next);
-        a.op(Shr, MEMBERS, 1);
+        a.op(Shr, PORTS, 1);
         a.op(Add, DEVICE, 2);
         a.jump_if(Ne, DEVICE, END, top);
         a.place(end);
@@ -49,9 +49,9 @@ impl FromStation<'_> {
         redirect(a, Helper::Redirect);
     }
 
-    /// Reads the members, and leaves out the ingress. Punts if there are no others.
-    fn other_members(&self, a: &mut Assembler) {
-        a.load(Double, MEMBERS, FRAME, offset(word::MEMBERS));
+    /// Reads the ports that get floods, and leaves out the ingress. Punts if there are no others.
+    fn other_flood_ports(&self, a: &mut Assembler) {
+        a.load(Double, PORTS, FRAME, offset(word::FLOOD_PORTS));
         a.load(Word, R1, Stack, stack::IN);
         a.op(Add, R1, -FIRST_HOST_END.cast_signed());
         a.op(Shr, R1, 1);
@@ -59,8 +59,8 @@ impl FromStation<'_> {
         a.op(Move, R2, 1);
         a.op(Shl, R2, R1);
         a.op(Xor, R2, -1);
-        a.op(And, MEMBERS, R2);
-        a.jump_if(Eq, MEMBERS, 0, self.punt);
+        a.op(And, PORTS, R2);
+        a.jump_if(Eq, PORTS, 0, self.punt);
     }
 
     /// Counts a flood on the ingress.

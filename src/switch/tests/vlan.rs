@@ -251,7 +251,7 @@ fn state_in_a_vlan_decides_about_learning_and_forwarding() {
     }
 }
 
-/// A question of a port that does not forward gets no answer, and a BPDU goes to control whatever the state.
+/// A request from a port that does not forward is not answered, and a BPDU goes to control whatever the state.
 #[test]
 fn state_in_a_vlan_is_also_for_what_the_switch_answers() {
     let switch = switch_with_vlans().with_spanning_tree();
