@@ -15,7 +15,7 @@ use std::time::SystemTime;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::switch::fdb::{FdbKey, Learned};
-use crate::switch::{Counters, Destination, Frame, Outcome, PortId, Ports, Switch, Tick};
+use crate::switch::{Counters, Destination, Fault, Frame, Outcome, PortId, Ports, Switch, Tick};
 use crate::wire::{EthernetFrame, Mac};
 
 /// Length of the queue to control.
@@ -223,6 +223,10 @@ impl NotableFrame<'_> {
         let Some(frame) = EthernetFrame::new_checked(self.frame.bytes) else { return };
         self.counters.count_learned(self.outcome);
         self.check_loop(frame.src());
+        if self.has_source_of_other_port() {
+            let vlan = self.outcome.class().vid();
+            self.switch.unshare_flood(FdbKey { vlan, mac: frame.dst() });
+        }
         if let Some(learned) = self.outcome.learned()
             && learned.is_notable()
         {
@@ -231,6 +235,12 @@ impl NotableFrame<'_> {
         if self.outcome.class().destination == Destination::UnknownUnicast {
             self.notify(frame.dst(), FdbEvent::UnknownDestination);
         }
+    }
+
+    /// Whether the source is known on another port, or not allowed on this one.
+    fn has_source_of_other_port(&self) -> bool {
+        let moved = matches!(self.outcome.learned(), Some(Learned::Moved { .. } | Learned::Reserved { .. }));
+        moved || matches!(self.outcome.fault(), Some(Fault::Violation(_)))
     }
 
     /// Counts and reports that a port was blocked, if one was.

@@ -273,6 +273,12 @@ impl Switch {
         self.fdb.share(share, || self.mdb.floods_all());
     }
 
+    /// A frame has come with the source of another port, to this address: perhaps a loop. The workers have to see both
+    /// copies of a frame to find one, so they flood the next one.
+    pub fn unshare_flood(&self, destination: fdb::FdbKey) {
+        self.fdb.unshare_flood(destination);
+    }
+
     /// The second datapath.
     pub fn fast_datapath(&self) -> Option<&Arc<dyn FastDatapath>> {
         self.fdb.shared_with()

@@ -126,6 +126,16 @@ impl Fdb {
         }
     }
 
+    /// Takes an address back whose frames are flooded, so that a worker decides about the next one.
+    pub(in crate::switch) fn unshare_flood(&self, key: FdbKey) {
+        if let Some(fast) = self.fast.get()
+            && fast.stations().device(key) == Some(FLOOD)
+        {
+            let _writer = self.lock();
+            fast.stations().end_flood(key);
+        }
+    }
+
     /// Groups have members from now on, so the fast datapath does not flood their frames. The caller has changed what
     /// `floods_groups` of [`Fdb::share`] says.
     pub(in crate::switch) fn unshare_groups(&self) {
