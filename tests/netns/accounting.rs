@@ -87,7 +87,8 @@ fn balances_with_impairments_and_limits() {
 fn counts_frames_lost_in_the_device_queue() {
     let s = Uswitch::with("--ports 3 --txqueuelen 2 --fast-path off");
     let [h1, ..] = s.containers();
-    h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
+    // The short queue may lose some of these, too.
+    h1.run(&format!("ping -n -c 10 -i 0.1 -W 5 {}", v4(2))).ok();
     let burst = format!(
         "python3 -c 'import socket; s = socket.socket(type=socket.SOCK_DGRAM); \
          [s.sendto(b\"x\", (\"{}\", 9)) for _ in range(2000)]'",
