@@ -421,9 +421,9 @@ impl FastDatapath for FastPath {
             }
         }
         let all = known.watches > 0;
-        let promotions: Vec<_> = known.ports.values().filter_map(|port| self.write_port(port, all)).collect();
-        self.promote(&promotions);
-        self.promote(&self.write_flood_ports(&known).into_iter().collect::<Vec<_>>());
+        let promotions = known.ports.values().filter_map(|port| self.write_port(port, all));
+        let promotions = promotions.chain(self.write_flood_ports(&known));
+        self.promote(&promotions.collect::<Vec<_>>());
     }
 }
 
