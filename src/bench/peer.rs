@@ -1,5 +1,6 @@
 //! The switches to compare.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -98,7 +99,7 @@ impl Peer {
             }
             None if matches!(self, Peer::LinuxBridge | Peer::Veth) => None,
             None if matches!(self, Peer::UswitchFast | Peer::UswitchBig) => {
-                FastPath::new(2, [0, 1], Vec::new())
+                FastPath::new(2, [0, 1], BTreeMap::new())
                     .err()
                     .map(|error| format!("no kernel fast path: {error}"))
             }

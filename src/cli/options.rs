@@ -139,7 +139,7 @@ pub(super) struct StartOptions {
     /// Transmit queue length of the containers' devices in frames, 1 to 1000000 [default: the kernel's]
     #[arg(long, value_name = "N")]
     txqueuelen: Option<u64>,
-    /// Longest IPv4 super-frame (GSO packet) of the fast-path devices in bytes, 65536 to 524280. More than 65536 is BIG TCP
+    /// Longest super-frame (GSO packet) of the fast-path devices in bytes, 65536 to 524280. More than 65536 is BIG TCP
     /// [default: 65536]
     #[arg(long, value_name = "BYTES")]
     gso_max_size: Option<u64>,

@@ -95,7 +95,7 @@ pub struct Options {
     pub vlan_gateway: Vec<String>,
     /// Transmit queue length of the containers' devices in frames, 1 to 1000000.
     pub txqueuelen: Option<u64>,
-    /// The longest IPv4 super-frame of a container or the host in bytes, 65536 to 524280 (BIG TCP).
+    /// The longest super-frame of a container or the host in bytes, 65536 to 524280 (BIG TCP).
     pub gso_max_size: Option<u64>,
     /// Serve Prometheus metrics at http://ADDRESS:PORT/metrics, on a loopback address.
     pub metrics: Option<String>,

@@ -51,7 +51,7 @@ mod tests {
 
     use crate::datapath::worker_tests::{H1, H2, OFFLOAD, WorkerFixture, ethernet};
     use crate::switch::fdb::{BUCKET_WORDS, BucketHash, FLOOD, FdbKey, Stations};
-    use crate::switch::{FastDatapath, FastState, Identity, PortId, Tick};
+    use crate::switch::{FastDatapath, FastState, Identity, Membership, PortId, Tick, Vid};
     use crate::wire::{Mac, VnetHeader};
 
     /// Knows all ports, port N as device 10 + N.
@@ -66,6 +66,7 @@ mod tests {
             Some(10 + u32::from(port.0))
         }
         fn set_state(&self, _: PortId, _: FastState) {}
+        fn set_vlan(&self, _: PortId, _: Vid, _: Membership) {}
         fn set_identity(&self, _: PortId, _: Option<&Identity>) {}
         fn watch(&self, _: Option<&[PortId]>, _: bool) {}
     }

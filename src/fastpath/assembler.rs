@@ -126,6 +126,8 @@ pub(super) struct Assembler {
     labels: HashMap<Label, usize>,
     jumps: Vec<(usize, Label)>,
     made: usize,
+    /// Where a part begins, and its name.
+    parts: Vec<(usize, &'static str)>,
 }
 
 impl Assembler {
@@ -204,6 +206,17 @@ impl Assembler {
     /// Places a label here.
     pub(super) fn place(&mut self, label: Label) {
         self.labels.insert(label, self.code.len());
+    }
+
+    /// Begins a part of the program, for its listing.
+    pub(super) fn part(&mut self, name: &'static str) {
+        self.parts.push((self.code.len(), name));
+    }
+
+    /// The parts so far.
+    #[cfg(test)]
+    pub(super) fn parts(&self) -> &[(usize, &'static str)] {
+        &self.parts
     }
 
     /// Returns R0.

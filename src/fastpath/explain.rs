@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::layout::{IPV4_SOURCES, IPV6_SOURCES};
 use super::suitable::{self, Suitable, Unsuitable};
 use super::{FastPath, FastPort};
-use crate::switch::fdb::{FLOOD, FdbKey};
+use crate::switch::fdb::{FdbKey, flood_device};
 use crate::switch::{FastDatapath, FastState, PortId, SlowPort};
 use crate::wire::ip::by_version;
 use crate::wire::{EthernetFrame, Mac};
@@ -19,6 +19,8 @@ pub enum Slow {
     Setting(SlowPort),
     /// Frames are captured, mirrored or traced.
     Watched,
+    /// No VLAN of its frames is without tags, or it does not forward in that VLAN.
+    Vlans,
     /// It has more addresses than the programs compare, or its device not the MAC that the guard knows.
     Identity,
 }
@@ -29,6 +31,7 @@ impl Slow {
         match self {
             Slow::NotWired => "its device is not an end of the switch's own veth pair",
             Slow::Setting(setting) => setting.text(),
+            Slow::Vlans => "it has no VLAN without tags (PVID and untagged) in which it forwards",
             Slow::Watched => "frames are captured, mirrored or traced",
             Slow::Identity => "the guard knows more addresses of it than the kernel compares, or another MAC",
         }
@@ -42,6 +45,8 @@ pub enum NoFlood {
     Slow(Slow),
     /// Not each flood goes to it, or its own do too.
     Flags,
+    /// It is in the VLAN, but not with untagged frames only.
+    Tagged,
     /// The programs flood to the first 64 ports only.
     TooMany,
 }
@@ -52,6 +57,7 @@ impl NoFlood {
         match self {
             NoFlood::Slow(why) => why.text(),
             NoFlood::Flags => "flood, mcast_flood or bcast_flood is off, or hairpin is on",
+            NoFlood::Tagged => "it has this VLAN with tags, or does not forward in it",
             NoFlood::TooMany => "the kernel floods to 64 ports at most",
         }
     }
@@ -68,10 +74,14 @@ pub enum WhySlow {
     Isolated,
     /// It is a flood that is too long for some port, perhaps that where it came in.
     Length,
+    /// The port where it leaves sends or receives the frames of its VLAN with tags.
+    Vlan(PortId),
     /// It leaves on the port that it came in on.
     Hairpin,
     /// Because of what it is.
     Frame(Unsuitable),
+    /// It is from an address of a gateway, perhaps that of another VLAN.
+    FromGateway,
     /// It is an echo message to the host or to all, which the gateway may answer.
     EchoToHost,
     /// The workers have not told the programs of this station: it has not exchanged frames with a known one yet.
@@ -91,10 +101,11 @@ impl FastPath {
     pub(super) fn why_slow(&self, port: &FastPort, all_watched: bool) -> Option<Slow> {
         let checked = match &port.identity {
             Some(identity) => fits(identity.sources()) && identity.mac == port.mac,
-            None => port.state.host || fits(self.gateways.iter().copied()),
+            None => port.state.host || fits(self.gateways_in(port.vlan)),
         };
         match port.state.slow {
             Some(setting) => Some(Slow::Setting(setting)),
+            None if port.vlan == 0 && !port.other_vlans.is_empty() => Some(Slow::Vlans),
             None if all_watched || port.watches > 0 => Some(Slow::Watched),
             None => (!checked).then_some(Slow::Identity),
         }
@@ -110,6 +121,9 @@ impl FastPath {
         if from == to {
             return Some(WhySlow::Hairpin);
         }
+        if self.vlan(from) != self.vlan(to) {
+            return Some(WhySlow::Vlan(to));
+        }
         let device = self.device(to);
         self.why_slow_between_fast(from, (device, self.state(to).host), frame)
     }
@@ -120,12 +134,13 @@ impl FastPath {
         if let Some(why) = self.why_port_is_slow(from) {
             return Some(WhySlow::Port(from, why));
         }
-        let ports = self.flood_ports(&self.lock());
+        let vlan = self.vlan(from);
+        let ports = self.flood_ports(&self.lock(), vlan);
         match ports {
             Err((port, why)) => Some(WhySlow::FloodPort(port, why)),
             Ok(ports) if ports.isolated && self.state(from).isolated => Some(WhySlow::Isolated),
             Ok(ports) if wire_length > ports.longest as usize => Some(WhySlow::Length),
-            Ok(_) => self.why_slow_between_fast(from, (Some(FLOOD), true), frame),
+            Ok(_) => self.why_slow_between_fast(from, (Some(flood_device(vlan)), true), frame),
         }
     }
 
@@ -141,10 +156,29 @@ impl FastPath {
             Ok(suitable) => suitable,
         };
         let ethernet = EthernetFrame::new_checked(frame)?;
-        let unknown = |(mac, device)| self.stations.device(FdbKey { vlan: 0, mac }) != device;
+        let vlan = self.vlan(from);
+        if self.is_from_gateway(from, &ethernet) {
+            return Some(WhySlow::FromGateway);
+        }
+        let unknown = |(mac, device)| self.stations.device(FdbKey { vlan, mac }) != device;
         let mut stations = [(ethernet.src(), self.device(from)), (ethernet.dst(), to)].into_iter();
         let station = stations.find(|station| unknown(*station)).map(|(mac, _)| WhySlow::Station(mac));
         station.or((answers && suitable == Suitable::Echo).then_some(WhySlow::EchoToHost))
+    }
+
+    /// Whether the programs take a frame for one with a gateway's address.
+    fn is_from_gateway(&self, from: PortId, frame: &EthernetFrame<'_>) -> bool {
+        let known = self.lock();
+        let Some(port) = known.ports.get(&from) else { return false };
+        let is_free = port.identity.is_none() && !port.state.host;
+        is_free
+            && suitable::source(frame)
+                .is_some_and(|source| self.gateways_in(port.vlan).any(|gateway| gateway == source))
+    }
+
+    /// The VLAN of a port's untagged frames.
+    fn vlan(&self, port: PortId) -> u16 {
+        self.lock().ports.get(&port).map(|port| port.vlan).unwrap_or_default()
     }
 
     fn state(&self, port: PortId) -> FastState {

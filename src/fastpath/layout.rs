@@ -1,7 +1,9 @@
 //! What the programs and user space both know: the places of values in the shared maps.
 
-/// Values of the map of ports. The index is that of a network device.
-pub(super) const DEVICES: u32 = 2 * 4096 + 2;
+use crate::switch::fdb::{FLOOD, FLOOD_DEVICES};
+
+/// Values of the map of ports. The index is that of a network device, or a [`crate::switch::fdb::flood_device`].
+pub(super) const DEVICES: u32 = FLOOD + FLOOD_DEVICES;
 /// The index of the first host end. Each port has two devices: see [`super::PortDevices::numbered`].
 pub(super) const FIRST_HOST_END: u32 = 2;
 /// The ports to which the programs flood: the first ones, with a bit each.
@@ -17,16 +19,18 @@ pub(super) const IPV6_SOURCES: usize = 3;
 pub(super) mod word {
     /// Low half: the TAP device, for frames that user space decides. High half: the host end.
     pub(in crate::fastpath) const DEVICES: usize = 0;
-    /// Of [`crate::switch::fdb::FLOOD`]: a bit for each port that gets floods. [`crate::switch::fdb::FLOOD`] then stands for the egress port.
+    /// Of a [`crate::switch::fdb::flood_device`], which stands for the egress port: a bit for each port that gets floods.
     pub(in crate::fastpath) const FLOOD_PORTS: usize = 0;
     /// Low half: [`super::flag`]s. High half: the longest frame.
     pub(in crate::fastpath) const STATE: usize = 1;
-    /// The MAC of the port, as in [`crate::switch::fdb::Stations`].
+    /// The MAC of the port in its VLAN, as in [`crate::switch::fdb::Stations`].
     pub(in crate::fastpath) const MAC: usize = 2;
     /// Two addresses, in network byte order.
     pub(in crate::fastpath) const IPV4: usize = 3;
     /// Three addresses of two words each, in network byte order.
     pub(in crate::fastpath) const IPV6: usize = 4;
+    /// The VLAN of untagged frames in the highest 16 bits, as in a key of [`crate::switch::fdb::Stations`]; 0: none.
+    pub(in crate::fastpath) const VLAN: usize = 10;
 }
 
 /// Flags of a port.

@@ -10,24 +10,29 @@
 //! The switch writes there what it decides ([`FastDatapath`]), so a change takes effect with the next frame.
 
 mod assembler;
+mod counts;
 mod explain;
 mod layout;
 mod program;
 mod suitable;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::iter;
+use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub use self::counts::FastCounts;
 pub use self::explain::{NoFlood, Slow, WhySlow};
 use self::layout::{DEVICES, FIRST_HOST_END, IPV4_SOURCES, IPV6_SOURCES, PORT_WORDS, counter, flag, word};
 use self::program::Maps;
 pub use self::suitable::Unsuitable;
-use crate::switch::fdb::{BUCKET_WORDS, BucketHash, FLOOD, FdbKey, Stations, TICK_SHIFT, station_key};
-use crate::switch::{FastDatapath, FastState, Identity, PortId, Ports};
+use crate::switch::fdb::{
+    BUCKET_WORDS, BucketHash, FLOOD, FdbKey, Stations, TICK_SHIFT, flood_device, station_key,
+};
+use crate::switch::{FastDatapath, FastState, Identity, Membership, PortId, Ports, Vid};
 use crate::sys::bpf::{self, CpuArray, LoadError, Program, SharedArray};
 use crate::wire::Mac;
 use crate::wire::ip::by_version;
@@ -60,46 +65,6 @@ impl PortDevices {
     }
 }
 
-/// Frames and bytes that the fast path forwarded.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct FastCounts {
-    /// Frames that came in on this port.
-    pub rx_frames: u64,
-    /// Their bytes.
-    pub rx_bytes: u64,
-    /// Frames that went out on this port.
-    pub tx_frames: u64,
-    /// Their bytes.
-    pub tx_bytes: u64,
-    /// Those of `rx_frames` that were flooded.
-    pub flooded: u64,
-    /// Their copies.
-    pub flood_copies: u64,
-}
-
-impl FastCounts {
-    fn combined(self, other: FastCounts, combine: fn(u64, u64) -> u64) -> FastCounts {
-        FastCounts {
-            rx_frames: combine(self.rx_frames, other.rx_frames),
-            rx_bytes: combine(self.rx_bytes, other.rx_bytes),
-            tx_frames: combine(self.tx_frames, other.tx_frames),
-            tx_bytes: combine(self.tx_bytes, other.tx_bytes),
-            flooded: combine(self.flooded, other.flooded),
-            flood_copies: combine(self.flood_copies, other.flood_copies),
-        }
-    }
-
-    /// The sum, modulo 2^64.
-    fn plus(self, other: FastCounts) -> FastCounts {
-        self.combined(other, u64::wrapping_add)
-    }
-
-    /// The difference, modulo 2^64.
-    fn minus(self, other: FastCounts) -> FastCounts {
-        self.combined(other, u64::wrapping_sub)
-    }
-}
-
 /// What the programs need to know of a port.
 #[derive(Debug, Default)]
 struct FastPort {
@@ -112,6 +77,14 @@ struct FastPort {
     /// The MAC of the device in the container.
     mac: Mac,
     identity: Option<Identity>,
+    /// The VLAN of the untagged frames that it receives and sends; 0: none, as without VLANs.
+    vlan: u16,
+    /// The VLANs in which it is otherwise.
+    other_vlans: BTreeSet<u16>,
+    /// What ports with this number had counted in each VLAN, before this one joined its VLAN.
+    counted_in: BTreeMap<u16, FastCounts>,
+    /// What this port had counted when it joined its VLAN.
+    before_vlan: FastCounts,
     /// How many watch its frames.
     watches: usize,
 }
@@ -126,8 +99,8 @@ pub struct FastPath {
     from_switch: Program,
     /// The host end of each port; 0: it has none.
     host_ends: Box<[AtomicU64]>,
-    /// Which a container may not use as a source.
-    gateways: Vec<IpAddr>,
+    /// Which a container may not use as a source: in each VLAN those of VLAN 0 and its own.
+    gateways: BTreeMap<u16, Vec<IpAddr>>,
     changes: Mutex<Known>,
 }
 
@@ -137,6 +110,13 @@ struct Known {
     ports: BTreeMap<PortId, FastPort>,
     /// How many watch the frames of all ports.
     watches: usize,
+}
+
+impl Known {
+    /// The VLANs in which the programs forward.
+    fn vlans(&self) -> BTreeSet<u16> {
+        self.ports.values().map(|port| port.vlan).collect()
+    }
 }
 
 /// The ports to which the programs flood.
@@ -159,19 +139,23 @@ struct Promotion {
 
 impl FastPath {
     /// Loads the programs, with a table of stations for a database of `max_entries`. The numbers of `seed` are secret.
-    /// No container may use the addresses of `gateways`.
+    /// No container may use the addresses of `gateways`: in each VLAN those of VLAN 0 and its own.
     ///
     /// # Errors
     /// The kernel has no BPF, is too old, or does not let this process use it.
-    pub fn new(max_entries: usize, seed: [u64; 2], gateways: Vec<IpAddr>) -> Result<FastPath, FastPathError> {
+    pub fn new(
+        max_entries: usize,
+        seed: [u64; 2],
+        gateways: BTreeMap<u16, Vec<IpAddr>>,
+    ) -> Result<FastPath, FastPathError> {
         let buckets = max_entries.clamp(2, 1 << 20).next_power_of_two();
         let hash = BucketHash::new(buckets, seed);
         let words = SharedArray::new(PORT_WORDS, DEVICES)?;
-        let counters = CpuArray::new(DEVICES)?;
+        let counters = CpuArray::new(FLOOD)?;
         let stations = SharedArray::new(BUCKET_WORDS, u32::try_from(buckets).unwrap_or(u32::MAX))?;
         let maps = Maps { ports: &words, counters: &counters, stations: &stations, hash };
-        let from_station = Program::load(&program::from_station(&maps))?;
-        let from_switch = Program::load(&program::from_switch(&maps))?;
+        let from_station = Program::load(&program::from_station(&maps).finish())?;
+        let from_switch = Program::load(&program::from_switch(&maps).finish())?;
         Ok(FastPath {
             words,
             counters,
@@ -225,29 +209,15 @@ impl FastPath {
         let mut known = self.lock();
         let Some(port) = known.ports.get_mut(&port) else { return };
         let Some(devices) = port.devices else { return };
-        let (deleted, watches) = (port.deleted.plus(self.current(port)), port.watches);
-        *port = FastPort { deleted, watches, ..FastPort::default() };
+        let (deleted, watches, vlan) = (port.deleted.plus(self.current(port)), port.watches, port.vlan);
+        self.leave_vlan(port);
+        let counted_in = mem::take(&mut port.counted_in);
+        *port = FastPort { deleted, watches, counted_in, ..FastPort::default() };
         for device in [devices.host_end, devices.tap] {
             self.write(device, word::STATE, pair(flag::PUNT, 0));
             self.write(device, word::DEVICES, 0);
         }
-        self.promote(&self.write_flood_ports(&known).into_iter().collect::<Vec<_>>());
-    }
-
-    /// What the fast path has forwarded from and to all ports that have had this number.
-    pub fn counts(&self, port: PortId) -> FastCounts {
-        let known = self.lock();
-        let Some(port) = known.ports.get(&port) else { return FastCounts::default() };
-        port.deleted.plus(self.current(port))
-    }
-
-    /// What the fast path has forwarded from and to this port.
-    pub fn counts_of_current(&self, port: PortId) -> FastCounts {
-        self.lock().ports.get(&port).map(|port| self.current(port)).unwrap_or_default()
-    }
-
-    fn current(&self, port: &FastPort) -> FastCounts {
-        port.devices.map(|devices| self.counted(devices).minus(port.earlier)).unwrap_or_default()
+        self.promote(&self.write_flood_ports(&known, vlan).into_iter().collect::<Vec<_>>());
     }
 
     /// Tenths of a second since this tick of the programs ([`crate::switch::Tick`]).
@@ -255,18 +225,6 @@ impl FastPath {
         const NANOSECONDS: u64 = 100_000_000;
         let kernel_ticks = bpf::coarse_tick(TICK_SHIFT).wrapping_sub(seen);
         u32::try_from((u64::from(kernel_ticks) << TICK_SHIFT) / NANOSECONDS).unwrap_or(u32::MAX)
-    }
-
-    fn counted(&self, devices: PortDevices) -> FastCounts {
-        let words = self.counters.sum(devices.host_end).unwrap_or_default();
-        FastCounts {
-            rx_frames: words[counter::RX_FRAMES],
-            rx_bytes: words[counter::RX_BYTES],
-            tx_frames: words[counter::TX_FRAMES],
-            tx_bytes: words[counter::TX_BYTES],
-            flooded: words[counter::FLOODED],
-            flood_copies: words[counter::FLOOD_COPIES],
-        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -278,7 +236,11 @@ impl FastPath {
         let all_watched = known.watches > 0;
         let port = known.ports.entry(port).or_default();
         change(port);
-        let promotions = self.write_port(port, all_watched).into_iter().chain(self.write_flood_ports(&known));
+        let promotion = self.write_port(port, all_watched);
+        let port_vlans: Vec<u16> = iter::once(port.vlan).chain(port.other_vlans.iter().copied()).collect();
+        let in_use = known.vlans();
+        let vlans = port_vlans.into_iter().filter(|vlan| in_use.contains(vlan));
+        let promotions = vlans.filter_map(|vlan| self.write_flood_ports(&known, vlan)).chain(promotion);
         self.promote(&promotions.collect::<Vec<_>>());
     }
 
@@ -301,30 +263,38 @@ impl FastPath {
         None
     }
 
-    /// Writes the ports to which the programs flood: all that are up, or none if one of them cannot take floods. They do not
-    /// flood while the state is written.
-    fn write_flood_ports(&self, known: &Known) -> Option<Promotion> {
+    /// Writes the ports to which the programs flood in a VLAN: all that are up, or none if one of them cannot take floods. They
+    /// do not flood while the state is written.
+    fn write_flood_ports(&self, known: &Known, vlan: u16) -> Option<Promotion> {
         const SLOW: u32 = flag::UP | flag::PUNT;
-        let before = self.read(FLOOD, word::STATE);
-        let Ok(ports) = self.flood_ports(known) else {
-            self.write(FLOOD, word::STATE, pair(SLOW, 0));
+        let flood = flood_device(vlan);
+        let before = self.read(flood, word::STATE);
+        let Some(ports) = self.flood_ports(known, vlan).ok().filter(|ports| ports.devices != 0) else {
+            self.write(flood, word::STATE, pair(SLOW, 0));
             return None;
         };
         // The gateway answers an echo message to all.
         let isolated = if ports.isolated { flag::ISOLATED } else { 0 };
         let state = pair(flag::UP | flag::HOST | isolated, ports.longest);
         if state != before {
-            self.write(FLOOD, word::STATE, pair(SLOW, 0));
+            self.write(flood, word::STATE, pair(SLOW, 0));
         }
-        self.write(FLOOD, word::FLOOD_PORTS, ports.devices);
-        self.set_state_word(FLOOD, before, state)
+        self.write(flood, word::VLAN, vlan_word(vlan));
+        self.write(flood, word::FLOOD_PORTS, ports.devices);
+        self.set_state_word(flood, before, state)
     }
 
-    /// The ports that get each flood.
-    fn flood_ports(&self, known: &Known) -> Result<FloodPorts, (PortId, NoFlood)> {
+    /// The ports that get each flood in a VLAN.
+    fn flood_ports(&self, known: &Known, vlan: u16) -> Result<FloodPorts, (PortId, NoFlood)> {
         let mut ports = FloodPorts { devices: 0, longest: u32::MAX, isolated: false };
         for (&id, port) in known.ports.iter().filter(|(_, port)| port.state.up) {
             let no = |why| (id, why);
+            if port.vlan != vlan {
+                if port.other_vlans.contains(&vlan) {
+                    return Err(no(NoFlood::Tagged));
+                }
+                continue;
+            }
             let devices = port.devices.ok_or(no(NoFlood::Slow(Slow::NotWired)))?;
             if let Some(why) = self.why_slow(port, known.watches > 0) {
                 return Err(no(NoFlood::Slow(why)));
@@ -353,14 +323,18 @@ impl FastPath {
             (port.identity.is_some(), flag::GUARD),
         ];
         let flags = flags.into_iter().filter(|(on, _)| *on).map(|(_, flag)| flag).sum();
-        let mac = station_key(FdbKey { vlan: 0, mac: port.mac });
+        let mac = station_key(FdbKey { vlan: port.vlan, mac: port.mac });
         let addresses = match &port.identity {
             Some(identity) => address_words(identity.sources()),
             None if port.state.host => address_words([].into_iter()),
-            None => address_words(self.gateways.iter().copied()),
+            None => address_words(self.gateways_in(port.vlan)),
         };
-        let words =
-            [(word::DEVICES, pair(devices.tap, host_end)), (word::MAC, mac)].into_iter().chain(addresses);
+        let words = [
+            (word::DEVICES, pair(devices.tap, host_end)),
+            (word::MAC, mac),
+            (word::VLAN, vlan_word(port.vlan)),
+        ];
+        let words = words.into_iter().chain(addresses);
         let changed = words.filter(|(word, value)| self.read(host_end, *word) != *value).collect::<Vec<_>>();
         let state = self.read(host_end, word::STATE);
         if !changed.is_empty() {
@@ -368,6 +342,12 @@ impl FastPath {
             changed.into_iter().for_each(|(word, value)| self.write(host_end, word, value));
         }
         self.set_state_word(host_end, state, pair(flags, longest))
+    }
+
+    /// The addresses that a container may not use in its VLAN.
+    fn gateways_in(&self, vlan: u16) -> impl Iterator<Item = IpAddr> + '_ {
+        let own = Some(vlan).filter(|vlan| *vlan != 0);
+        [Some(0), own].into_iter().flatten().filter_map(|vlan| self.gateways.get(&vlan)).flatten().copied()
     }
 
     /// Writes how the devices of a port belong together. The workers decide about its frames.
@@ -403,6 +383,25 @@ impl FastDatapath for FastPath {
         self.change(port, |known| known.state = state);
     }
 
+    fn set_vlan(&self, port: PortId, vid: Vid, membership: Membership) {
+        let (vid, mut known) = (vid.get(), self.lock());
+        let all_watched = known.watches > 0;
+        let port = known.ports.entry(port).or_default();
+        port.other_vlans.remove(&vid);
+        let vlans = BTreeSet::from([port.vlan, vid]);
+        if port.vlan == vid || membership == Membership::Untagged {
+            self.leave_vlan(port);
+        }
+        match membership {
+            Membership::None => {}
+            Membership::Untagged => port.vlan = vid,
+            Membership::Other => _ = port.other_vlans.insert(vid),
+        }
+        let promotion = self.write_port(port, all_watched);
+        let promotions = vlans.into_iter().filter_map(|vlan| self.write_flood_ports(&known, vlan));
+        self.promote(&promotions.chain(promotion).collect::<Vec<_>>());
+    }
+
     fn set_identity(&self, port: PortId, identity: Option<&Identity>) {
         self.change(port, |known| known.identity = identity.cloned());
     }
@@ -422,7 +421,8 @@ impl FastDatapath for FastPath {
         }
         let all = known.watches > 0;
         let promotions = known.ports.values().filter_map(|port| self.write_port(port, all));
-        let promotions = promotions.chain(self.write_flood_ports(&known));
+        let floods = known.vlans().into_iter().filter_map(|vlan| self.write_flood_ports(&known, vlan));
+        let promotions = promotions.chain(floods);
         self.promote(&promotions.collect::<Vec<_>>());
     }
 }
@@ -440,6 +440,10 @@ fn address_words(addresses: impl Iterator<Item = IpAddr>) -> Vec<(usize, u64)> {
     });
     let ipv6 = halves.enumerate().map(|(n, half)| (word::IPV6 + n, half));
     iter::once((word::IPV4, pair(first, second))).chain(ipv6).collect()
+}
+
+fn vlan_word(vlan: u16) -> u64 {
+    u64::from(vlan) << 48
 }
 
 fn pair(low: u32, high: u32) -> u64 {

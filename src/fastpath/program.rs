@@ -9,8 +9,12 @@
 //!
 //! `from_station` forwards a frame only if [`crate::switch::Switch::process`] would forward it to the same port, or flood it to
 //! the same ports. What it cannot tell in a few instructions, user space decides.
+//!
+//! `program/listing` has the instructions of both, with the names of the functions here that write them.
 
 mod flood;
+#[cfg(test)]
+mod listing;
 
 use super::assembler::If::{AnyOf, Eq, Gt, Ne};
 use super::assembler::Op::{Add, And, Move, Mul, Or, Shl, Shr, Xor};
@@ -19,7 +23,7 @@ use super::assembler::Size::{Byte, Double, Half, Word};
 use super::assembler::{Assembler, Helper, Label, Reg};
 use super::layout::{IPV4_SOURCES, IPV6_SOURCES, counter, flag, word};
 use crate::switch::fdb::{BUCKET_WORDS, BucketHash, FLOOD, TICK_SHIFT, WAYS};
-use crate::sys::bpf::{Insn, Map};
+use crate::sys::bpf::Map;
 use crate::wire::{ETHERNET_HEADER, EtherType};
 
 /// The maps of the programs.
@@ -83,6 +87,8 @@ const DESTINATION: i16 = 0;
 const L3: i16 = 14;
 const IPV4_L4: i16 = L3 + 20;
 const IPV6_L4: i16 = L3 + 40;
+/// Of the byte whose high half is the length of a TCP header in words.
+const TCP_DATA_OFFSET: i16 = 12;
 
 #[allow(clippy::cast_possible_truncation, reason = "of a value of at most 128 bytes")]
 const fn offset(word: usize) -> i16 {
@@ -95,15 +101,17 @@ fn net16(value: u16) -> i32 {
 }
 
 /// The program at the host end of a port.
-pub(super) fn from_station(maps: &Maps<'_>) -> Vec<Insn> {
+pub(super) fn from_station(maps: &Maps<'_>) -> Assembler {
     let mut a = Assembler::default();
     let program = FromStation { maps, punt: a.label() };
+    a.part("from_station");
     a.op(Move, CONTEXT, R1);
     let drop = ingress_port(&mut a, maps);
     a.op(Move, FROM, R0);
     program.headers(&mut a);
     program.stations(&mut a);
     program.forward(&mut a);
+    a.part("punt");
     a.place(program.punt);
     // The low half of the first word.
     a.load(Word, R1, FROM, offset(word::DEVICES));
@@ -112,8 +120,9 @@ pub(super) fn from_station(maps: &Maps<'_>) -> Vec<Insn> {
 }
 
 /// The program at the TAP of a port: what user space sends goes to the host end, and from there into the container.
-pub(super) fn from_switch(maps: &Maps<'_>) -> Vec<Insn> {
+pub(super) fn from_switch(maps: &Maps<'_>) -> Assembler {
     let mut a = Assembler::default();
+    a.part("from_switch");
     let drop = ingress_port(&mut a, maps);
     a.load(Word, R1, R0, offset(word::DEVICES) + 4);
     redirect(&mut a, Helper::Redirect);
@@ -139,11 +148,12 @@ fn redirect(a: &mut Assembler, how: Helper) {
 }
 
 /// The program, which drops the frame at this label.
-fn finish(mut a: Assembler, drop: Label) -> Vec<Insn> {
+fn finish(mut a: Assembler, drop: Label) -> Assembler {
+    a.part("drop");
     a.place(drop);
     a.op(Move, R0, DROP);
     a.exit();
-    a.finish()
+    a
 }
 
 /// `R0` = the value of the map whose index is on the stack, or null.
@@ -163,6 +173,7 @@ struct FromStation<'a> {
 impl FromStation<'_> {
     /// Only plain untagged frames go on, whose source the port may use.
     fn headers(&self, a: &mut Assembler) {
+        a.part("headers");
         a.load(Word, R5, FROM, offset(word::STATE));
         self.is_fast(a, R5);
         a.load(Word, R1, CONTEXT, context::VLAN_PRESENT);
@@ -188,7 +199,7 @@ impl FromStation<'_> {
         a.place(ipv4);
         self.ipv4(a, tcp_or_udp, echo);
         a.place(ipv6);
-        self.ipv6(a, tcp_or_udp, echo);
+        self.ipv6(a, [tcp_or_udp, echo, plain]);
         a.place(echo);
         a.op(Move, R1, 1);
         a.store(Word, Stack, stack::ECHO, R1);
@@ -214,6 +225,7 @@ impl FromStation<'_> {
 
     /// Without options and not fragmented. `R5` has the flags of the port.
     fn ipv4(&self, a: &mut Assembler, tcp_or_udp: Label, echo: Label) {
+        a.part("ipv4");
         const VERSION_AND_LENGTH: i16 = L3;
         const FRAGMENT: i16 = L3 + 6;
         const PROTOCOL: i16 = L3 + 9;
@@ -254,8 +266,9 @@ impl FromStation<'_> {
         a.place(allowed);
     }
 
-    /// Without extension headers.
-    fn ipv6(&self, a: &mut Assembler, tcp_or_udp: Label, echo: Label) {
+    /// Without extension headers, unless it is a jumbogram.
+    fn ipv6(&self, a: &mut Assembler, [tcp_or_udp, echo, plain]: [Label; 3]) {
+        a.part("ipv6");
         const NEXT_HEADER: i16 = L3 + 6;
         const SOURCE: i16 = L3 + 8;
         const ICMPV6: i32 = 58;
@@ -275,7 +288,11 @@ impl FromStation<'_> {
             a.place(other);
         }
         self.source_is(a, listed);
+        let other = a.label();
         a.load(Byte, R3, FRAME, NEXT_HEADER);
+        a.jump_if(Ne, R3, 0, other);
+        self.jumbogram(a, plain);
+        a.place(other);
         a.op(Move, R5, i32::from(IPV6_L4));
         a.jump_if(Ne, R3, ICMPV6, tcp_or_udp);
         a.load(Byte, R1, FRAME, IPV6_L4);
@@ -283,13 +300,34 @@ impl FromStation<'_> {
         a.jump(self.punt);
     }
 
+    /// A TCP super-frame of more than 64 KiB, which has the option of a jumbogram (RFC 2675) until it is segmented (BIG TCP,
+    /// `ip6_output.c` in Linux `net/ipv6`).
+    fn jumbogram(&self, a: &mut Assembler, plain: Label) {
+        const HOP_BY_HOP: i16 = IPV6_L4;
+        const TCP_HEADER: i16 = HOP_BY_HOP + 8;
+        /// TCP is next, and the header has no more than 8 bytes.
+        const NEXT_AND_LENGTH: u16 = 0x0600;
+        const OPTION: u16 = 0xc204;
+        a.part("jumbogram");
+        self.needs(a, TCP_HEADER + 20);
+        for (at, value) in [(HOP_BY_HOP, NEXT_AND_LENGTH), (HOP_BY_HOP + 2, OPTION)] {
+            a.load(Half, R1, FRAME, at);
+            a.jump_if(Ne, R1, net16(value), self.punt);
+        }
+        a.load(Word, R1, CONTEXT, context::GSO_SIZE);
+        a.jump_if(Eq, R1, 0, self.punt);
+        a.op(Add, R1, i32::from(IPV6_L4));
+        a.load(Byte, R3, FRAME, TCP_HEADER + TCP_DATA_OFFSET);
+        self.store_segment_length(a, plain);
+    }
+
     /// `R3` is the protocol, `R5` where its header is. Sets the length of the longest segment of a super-frame.
     fn transport(&self, a: &mut Assembler, plain: Label) {
+        a.part("transport");
         const TCP: i32 = 6;
         const UDP: i32 = 17;
         const UDP_HEADER: i32 = 8;
         const TCP_HEADER: i32 = 20;
-        const DATA_OFFSET: i16 = 12;
         /// From a server, and to a client, of DHCP and DHCPv6.
         const SERVERS: [u16; 2] = [67, 547];
         const CLIENTS: [u16; 2] = [68, 546];
@@ -318,17 +356,24 @@ impl FromStation<'_> {
         a.op(Move, R3, R2);
         a.op(Add, R3, TCP_HEADER);
         a.jump_if(Gt, R3, END, self.punt);
-        a.load(Byte, R3, R2, DATA_OFFSET);
+        a.load(Byte, R3, R2, TCP_DATA_OFFSET);
+        a.op(Add, R1, R5);
+        self.store_segment_length(a, plain);
+    }
+
+    /// `R1` is the payload of a segment and its headers before that of TCP, `R3` the byte with the length of that one.
+    fn store_segment_length(&self, a: &mut Assembler, plain: Label) {
         a.op(Shr, R3, 4);
         a.op(Shl, R3, 2);
         a.op(Add, R1, R3);
-        a.op(Add, R1, R5);
         a.store(Double, Stack, stack::LENGTH, R1);
+        a.jump(plain);
     }
 
-    /// The source is behind the ingress, and the destination behind another port, which is up and takes the frame. For a
-    /// flood [`FLOOD`] is that port.
+    /// The source is behind the ingress, and the destination behind another port, which takes the frame. For a
+    /// flood that port is a [`crate::switch::fdb::flood_device`].
     fn stations(&self, a: &mut Assembler) {
+        a.part("stations");
         key_at(a, DESTINATION);
         a.store(Double, Stack, stack::DESTINATION, KEY);
         key_at(a, SOURCE);
@@ -340,16 +385,27 @@ impl FromStation<'_> {
         a.jump_if(Ne, R1, KEY, self.punt);
         a.place(allowed);
         self.find(a);
+        a.part("the source is behind the ingress");
         a.store(Double, Stack, stack::SOURCE_STATION, R0);
         a.load(Word, R2, Stack, stack::IN);
         a.jump_if(Ne, R1, R2, self.punt);
         a.load(Double, KEY, Stack, stack::DESTINATION);
         self.find(a);
+        a.part("the destination is behind another port");
         a.load(Word, R2, Stack, stack::IN);
         a.jump_if(Eq, R1, R2, self.punt);
         a.store(Word, Stack, stack::OUT, R1);
+        self.egress(a);
+    }
+
+    /// The egress takes the frame. It is kept where the frame was, whose bytes are not needed any more.
+    fn egress(&self, a: &mut Assembler) {
+        a.part("egress");
         look_up(a, self.maps.ports, stack::OUT);
         a.jump_if(Eq, R0, 0, self.punt);
+        a.load(Double, R1, FROM, offset(word::VLAN));
+        a.load(Double, R2, R0, offset(word::VLAN));
+        a.jump_if(Ne, R1, R2, self.punt);
         a.load(Word, R2, R0, offset(word::STATE));
         self.is_fast(a, R2);
         a.load(Word, R1, FROM, offset(word::STATE));
@@ -366,12 +422,12 @@ impl FromStation<'_> {
         a.load(Word, R1, R0, offset(word::STATE) + 4);
         a.load(Double, R2, Stack, stack::LENGTH);
         a.jump_if(Gt, R2, R1, self.punt);
-        // The egress is kept where the frame was: its bytes are not needed any more.
         a.op(Move, FRAME, R0);
     }
 
     /// `R0` = the value of the station [`KEY`], and `R1` = its device. Punts without one.
     fn find(&self, a: &mut Assembler) {
+        a.part("find");
         // The key of an empty place.
         a.jump_if(Eq, KEY, 0, self.punt);
         let BucketHash { mask, factor, shift } = self.maps.hash;
@@ -406,12 +462,14 @@ impl FromStation<'_> {
 
     /// Sends the frame, marks its source as seen, and counts it.
     fn forward(&self, a: &mut Assembler) {
+        a.part("forward");
         let flood = a.label();
         a.load(Word, R1, Stack, stack::OUT);
-        a.jump_if(Eq, R1, FLOOD.cast_signed(), flood);
+        a.jump_if(Gt, R1, FLOOD.cast_signed() - 1, flood);
         refresh(a);
         self.count(a, stack::IN, counter::RX_FRAMES);
         self.count(a, stack::OUT, counter::TX_FRAMES);
+        a.part("redirect");
         // `bpf_redirect_peer` makes each frame one for that host. Frames for others behind the port must stay theirs.
         let other = a.label();
         a.load(Double, R1, FRAME, offset(word::MAC));
@@ -428,6 +486,7 @@ impl FromStation<'_> {
 
     /// Adds the frame to the counter `frames` of a device, and its length to the next one.
     fn count(&self, a: &mut Assembler, device: i16, frames: usize) {
+        a.part("count");
         let none = a.label();
         look_up(a, self.maps.counters, device);
         a.jump_if(Eq, R0, 0, none);
@@ -444,6 +503,7 @@ impl FromStation<'_> {
 
 /// Marks the source as seen.
 fn refresh(a: &mut Assembler) {
+    a.part("refresh");
     a.call(Helper::CoarseTime);
     a.op(Shr, R0, TICK_SHIFT.cast_signed());
     a.op(Shl, R0, 32);
@@ -456,11 +516,13 @@ fn refresh(a: &mut Assembler) {
     a.place(fresh);
 }
 
-/// [`KEY`] = the address at this offset of the frame.
+/// [`KEY`] = the address at this offset of the frame, in the VLAN of the ingress port.
 fn key_at(a: &mut Assembler, at: i16) {
     a.load(Half, KEY, FRAME, at);
     a.op(Shl, KEY, 32);
     a.load(Word, R1, FRAME, at + 2);
+    a.op(Or, KEY, R1);
+    a.load(Double, R1, FROM, offset(word::VLAN));
     a.op(Or, KEY, R1);
 }
 

@@ -1,5 +1,7 @@
 //! Which frames the programs forward, whatever their ports are: what `program.rs` checks, in Rust, for explanations.
 
+use std::net::IpAddr;
+
 use crate::wire::{EtherType, EthernetFrame};
 
 /// What the egress needs to know about a frame that the programs forward.
@@ -64,6 +66,16 @@ pub(super) fn check(frame: &[u8]) -> Result<Suitable, Unsuitable> {
         tag if tag.is_vlan() => Err(Unsuitable::Tagged),
         EtherType(other) if other < EtherType::FIRST => Err(Unsuitable::Protocol),
         _ => Ok(Suitable::Plain),
+    }
+}
+
+/// The source address of an IP packet.
+pub(super) fn source(ethernet: &EthernetFrame<'_>) -> Option<IpAddr> {
+    let packet = ethernet.payload();
+    match ethernet.ethertype() {
+        EtherType::IPV4 => Some(IpAddr::from(<[u8; 4]>::try_from(packet.get(12..16)?).ok()?)),
+        EtherType::IPV6 => Some(IpAddr::from(<[u8; 16]>::try_from(packet.get(8..24)?).ok()?)),
+        _ => None,
     }
 }
 

@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use super::fdb::Stations;
-use super::{Identity, PortId};
+use super::{Identity, PortId, Vid};
 
 /// A datapath beside the workers.
 pub trait FastDatapath: Debug + Send + Sync {
@@ -16,10 +16,23 @@ pub trait FastDatapath: Debug + Send + Sync {
     fn device(&self, port: PortId) -> Option<u32>;
     /// The state of a port.
     fn set_state(&self, port: PortId, state: FastState);
+    /// How a port is in a VLAN, if the switch filters VLANs. Without any, only frames without a VLAN are forwarded.
+    fn set_vlan(&self, port: PortId, vid: Vid, membership: Membership);
     /// The addresses that a guarded port may use; `None`: the guard is off.
     fn set_identity(&self, port: PortId, identity: Option<&Identity>);
     /// While the frames of these ports are watched (`None`: of all), the workers decide about all of them.
     fn watch(&self, ports: Option<&[PortId]>, watched: bool);
+}
+
+/// How a port is in a VLAN, as far as a fast datapath needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Membership {
+    /// Not at all.
+    None,
+    /// It is the VLAN of the untagged frames that the port receives (PVID), and its frames leave without a tag.
+    Untagged,
+    /// In another way: with tags, or in a state in which it does not forward.
+    Other,
 }
 
 /// The state of a port, as far as a fast datapath needs it.

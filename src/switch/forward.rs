@@ -118,8 +118,7 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         observer: &mut O,
     ) -> Verdict {
         let verdict = self.choose(admitted, fdb, outcome, observer);
-        // The programs of a fast datapath know no VLANs.
-        if !VLANS && fdb.is_shared() {
+        if fdb.is_shared() {
             outcome.share = self.share(admitted, verdict, outcome);
         }
         verdict
@@ -156,7 +155,7 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         }
     }
 
-    /// A frame from a known station to another one, or to all: a fast datapath may forward the next ones.
+    /// A frame from a known station to another one, or to all, without tags: a fast datapath may forward the next ones.
     #[cold]
     fn share(&self, admitted: &Admitted<'_>, verdict: Verdict, outcome: &Outcome) -> Option<Share> {
         let is_known =
@@ -165,6 +164,7 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
             [admitted.ethernet.src(), admitted.ethernet.dst()].map(|mac| Self::key(admitted, mac));
         let to = match (verdict, outcome.class.destination) {
             _ if !is_known || !outcome.is_sent() || destination.mac.is_zero() => return None,
+            _ if admitted.vlan.is_some_and(|class| !class.is_untagged()) => return None,
             (Verdict::Forward(egress), _) => ShareTo::Station(egress),
             (Verdict::Flood, Destination::Group) => return None,
             // Who may send to a reserved group depends on the port.

@@ -37,7 +37,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use counters::{Counters, PortCounters, PortCounts};
-pub use fast_datapath::{FastDatapath, FastState, SlowPort, Watch};
+pub use fast_datapath::{FastDatapath, FastState, Membership, SlowPort, Watch};
 pub use fdb::Fdb;
 pub use gateway::{Claim, Gateway, SharedMac, SwitchReply};
 pub use guard::{Guards, Identity};
@@ -264,6 +264,7 @@ impl Switch {
     /// Lets a second datapath forward known unicast and floods, from now on.
     pub fn add_fast_datapath(&self, fast: &Arc<dyn FastDatapath>) {
         self.ports.tell(Arc::clone(fast));
+        self.vlans.tell(Arc::clone(fast));
         self.fdb.share_with(Arc::clone(fast));
     }
 

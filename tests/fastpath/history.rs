@@ -1,6 +1,7 @@
 //! Random histories of a switch with a fast path, beside those of one without.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -9,11 +10,17 @@ use proptest::test_runner::{Config, TestRunner};
 use uswitch::fastpath::FastPath;
 use uswitch::switch::fdb::{FdbEntry, FdbState};
 use uswitch::switch::mdb::{MdbSettings, Snooping};
-use uswitch::switch::{FastDatapath, Gateway, Port, PortFlag, PortId, Switch, SwitchConfig, Tick, Verdict};
+use uswitch::switch::vlan::Member;
+use uswitch::switch::{
+    FastDatapath, Gateway, Port, PortFlag, PortId, PortState, Switch, SwitchConfig, Tick, Verdict, Vid,
+    VlanSettings,
+};
 use uswitch::sys::netns::in_netns;
 use uswitch::wire::Mac;
 
-use super::{HOST, NOW, PORTS, Sent, decided, devices, ipv4, key, mac, make_devices, number, sent_to};
+use super::{
+    HOST, NOW, PORTS, Sent, VLANS, decided, devices, ipv4, key, mac, make_devices, number, sent_to, vlans,
+};
 
 /// What happens to a switch.
 #[derive(Debug, Clone)]
@@ -30,6 +37,8 @@ enum Event {
     Up(PortId, bool),
     /// A user sets a flag.
     Flag(PortId, PortFlag, bool),
+    /// A port becomes a member of a VLAN, its membership changes, or it ends.
+    Vlan(PortId, Vid, Option<(Member, PortState)>),
     /// There is a querier, so that groups go to members only, or none.
     Querier(bool),
 }
@@ -58,6 +67,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => (port(), prop::bool::weighted(0.9)).prop_map(|(port, up)| Event::Up(port, up)),
         2 => (port(), prop::sample::select(PortFlag::ALL), prop::bool::weighted(0.2))
             .prop_map(|(port, flag, on)| Event::Flag(port, flag, on)),
+        3 => (port(), 0..2_usize, vlans()).prop_map(|(port, at, vlans)| Event::Vlan(port, VLANS[at], vlans[at])),
         2 => any::<bool>().prop_map(Event::Querier),
     ]
 }
@@ -68,8 +78,15 @@ impl Event {
         match *self {
             Event::Frame { .. } => {}
             Event::Flush(port) => _ = switch.fdb.flush(port),
-            Event::Add(mac, port) => switch.fdb.add(NOW, key(mac), port, FdbState::Static).unwrap(),
-            Event::Remove(mac) => _ = switch.fdb.remove(key(mac)),
+            Event::Add(mac, port) => {
+                switch.fdb.add(NOW, key(first_vlan(switch), mac), port, FdbState::Static).unwrap();
+            }
+            Event::Remove(mac) => _ = switch.fdb.remove(key(first_vlan(switch), mac)),
+            Event::Vlan(port, vid, None) => _ = switch.vlans.remove(port, vid),
+            Event::Vlan(port, vid, Some((member, state))) => {
+                switch.vlans.add(port, vid, member);
+                switch.vlans.set_state(port, vid, state);
+            }
             Event::Up(port, up) => switch.ports.set(port, port_settings(port, up)),
             Event::Flag(port, flag, on) => {
                 let mut flags = switch.ports.flags(port);
@@ -86,6 +103,11 @@ impl Event {
     }
 }
 
+/// The VLAN of most frames.
+fn first_vlan(switch: &Switch) -> u16 {
+    if switch.vlans.settings().filtering { VLANS[0].get() } else { 0 }
+}
+
 fn port_settings(port: PortId, up: bool) -> Port {
     Port { up, host: port == HOST, offload: true, mtu: 1500 }
 }
@@ -99,9 +121,10 @@ fn segment(ingress: PortId, source: Mac, destination: Mac) -> Sent {
 }
 
 /// A switch whose gateway is not among the stations, with empty tables.
-fn empty_switch() -> Switch {
+fn empty_switch(filtering: bool) -> Switch {
     let gateway = Gateway { mac: mac(30).into(), ipv4: Vec::new(), ipv6: Vec::new() };
-    let switch = Switch::new(SwitchConfig { ageing: 3000, fdb_max: 64, seed: 1, gateway });
+    let switch = Switch::new(SwitchConfig { ageing: 3000, fdb_max: 64, seed: 1, gateway })
+        .with_vlans(VlanSettings { filtering, ..VlanSettings::default() });
     PORTS.into_iter().for_each(|port| _ = switch.ports.add(port_settings(port, true)).unwrap());
     switch
 }
@@ -115,14 +138,15 @@ struct Twins {
 }
 
 impl Twins {
-    fn new() -> Twins {
+    fn new(filtering: bool) -> Twins {
         let seed = [0x1234_5678_9abc_def0, 0x9e37_79b9_7f4a_7c15];
-        let fast = Arc::new(FastPath::new(64, seed, Vec::new()).unwrap());
-        let (alone, shared) = (empty_switch(), empty_switch());
+        let fast = Arc::new(FastPath::new(64, seed, BTreeMap::new()).unwrap());
+        let (alone, shared) = (empty_switch(filtering), empty_switch(filtering));
         shared.add_fast_datapath(&(fast.clone() as Arc<dyn FastDatapath>));
         for port in PORTS {
             fast.add_port(port, devices(port), mac(number(port)));
             shared.ports.set(port, port_settings(port, true));
+            [&alone, &shared].into_iter().for_each(|switch| switch.vlans.add_port(port));
         }
         Twins { alone, shared, fast }
     }
@@ -158,16 +182,18 @@ fn both_datapaths_together_are_one_switch() {
     in_netns(|thread| {
         let _netns = thread.create().expect("this test needs root");
         make_devices();
-        let [forwarded, flooded, by_workers] = std::array::from_fn(|_| Cell::new(0));
+        let [forwarded, flooded, in_vlan, by_workers] = std::array::from_fn(|_| Cell::new(0));
         let mut runner =
             TestRunner::new(Config { cases: 150, failure_persistence: None, ..Config::default() });
-        let result = runner.run(&prop::collection::vec(event(), 1..200), |events| {
-            let twins = Twins::new();
+        let cases = (any::<bool>(), prop::collection::vec(event(), 1..200));
+        let result = runner.run(&cases, |(filtering, events)| {
+            let twins = Twins::new(filtering);
             for event in events {
                 [&twins.alone, &twins.shared].into_iter().for_each(|switch| event.apply(switch));
                 let Event::Frame { ingress, source, destination } = event else { continue };
                 let count = match twins.send(&segment(ingress, source, destination))? {
                     None => &by_workers,
+                    Some(_) if filtering => &in_vlan,
                     Some(Verdict::Flood) => &flooded,
                     Some(_) => &forwarded,
                 };
@@ -178,8 +204,9 @@ fn both_datapaths_together_are_one_switch() {
             Ok(())
         });
         result.unwrap();
-        let counts = [&forwarded, &flooded, &by_workers].map(Cell::get);
-        assert!(counts.iter().all(|count| *count > 200), "forwarded, flooded, by workers: {counts:?}");
+        let counts = [&forwarded, &flooded, &in_vlan, &by_workers].map(Cell::get);
+        let names = "forwarded, flooded, in a VLAN, by workers";
+        assert!(counts.iter().all(|count| *count > 200), "{names}: {counts:?}");
     })
     .unwrap();
 }

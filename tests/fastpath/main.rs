@@ -5,6 +5,7 @@
 mod history;
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::Command;
 use std::sync::Arc;
@@ -12,11 +13,12 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use uswitch::fastpath::{FastPath, PortDevices, WhySlow};
-use uswitch::switch::fdb::{FLOOD, FdbKey, FdbState};
+use uswitch::switch::fdb::{FdbKey, FdbState, flood_device};
 use uswitch::switch::guard::link_local;
+use uswitch::switch::vlan::Member;
 use uswitch::switch::{
-    FastDatapath, Frame, Gateway, Identity, Outcome, Port, PortFlag, PortFlags, PortId, Switch, SwitchConfig,
-    Tick, Verdict,
+    FastDatapath, Frame, Gateway, Identity, Outcome, Port, PortFlag, PortFlags, PortId, PortState, Switch,
+    SwitchConfig, Tick, Verdict, Vid, VlanSettings,
 };
 use uswitch::sys::netns::in_netns;
 use uswitch::wire::{Mac, VnetHeader};
@@ -34,9 +36,12 @@ const fn mac(n: u8) -> Mac {
     Mac([2, 0, 0x5e, 0, 0x53, n])
 }
 
-fn key(mac: Mac) -> FdbKey {
-    FdbKey { vlan: 0, mac }
+fn key(vlan: u16, mac: Mac) -> FdbKey {
+    FdbKey { vlan, mac }
 }
+
+/// The VLANs of a switch that filters VLANs.
+const VLANS: [Vid; 2] = [Vid::DEFAULT, Vid::new(4094).unwrap()];
 
 #[allow(clippy::cast_possible_truncation, reason = "four ports")]
 fn number(port: PortId) -> u8 {
@@ -68,12 +73,19 @@ struct Settings {
     mtu: u32,
     /// The flag that is not at its default.
     flag: Option<PortFlag>,
+    /// How it is in each of [`VLANS`], if the switch filters VLANs.
+    vlans: [Option<(Member, PortState)>; 2],
 }
 
 impl Settings {
     /// Only the workers know the flag.
     fn is_slow(&self) -> bool {
         matches!(self.flag, Some(PortFlag::Hub | PortFlag::Learning))
+    }
+
+    /// The VLAN of the untagged frames that it receives and sends.
+    fn untagged_vlan(&self) -> Option<usize> {
+        self.vlans.iter().position(|vlan| *vlan == Some((Member::ACCESS, PortState::Forwarding)))
     }
 
     /// Only the workers flood.
@@ -91,12 +103,30 @@ fn settings() -> impl Strategy<Value = Settings> {
         2 => prop::sample::select(vec![PortFlag::Isolated, PortFlag::Locked]).prop_map(Some),
         1 => any_flag.prop_map(Some),
     ];
-    (prop::bool::weighted(0.9), any::<bool>(), mtu, flag).prop_map(|(up, guard, mtu, flag)| Settings {
-        up,
-        guard,
-        mtu,
-        flag,
-    })
+    (prop::bool::weighted(0.9), any::<bool>(), mtu, flag, vlans())
+        .prop_map(|(up, guard, mtu, flag, vlans)| Settings { up, guard, mtu, flag, vlans })
+}
+
+/// A port in one or two VLANs. Most are access ports.
+fn vlans() -> impl Strategy<Value = [Option<(Member, PortState)>; 2]> {
+    let access = Some((Member::ACCESS, PortState::Forwarding));
+    let state = prop_oneof![4 => Just(PortState::Forwarding), 1 => Just(PortState::Learning), 1 => Just(PortState::Blocking)];
+    let member = || {
+        prop_oneof![
+            Just(None),
+            Just(Some(Member::TAGGED)),
+            any::<bool>().prop_map(|untagged| Some(Member { pvid: false, untagged }))
+        ]
+    };
+    let trunk = (member(), member(), prop::option::of((0..2_usize, any::<bool>())), state);
+    let trunk = trunk.prop_map(|(first, second, own, state)| {
+        let mut vlans = [first, second].map(|member| member.map(|member| (member, state)));
+        if let Some((at, untagged)) = own {
+            vlans[at] = Some((Member { pvid: true, untagged }, state));
+        }
+        vlans
+    });
+    prop_oneof![8 => Just([access, None]), 4 => Just([None, access]), 2 => trunk]
 }
 
 /// A frame, by what the programs look at.
@@ -201,13 +231,30 @@ fn make_devices() {
     }
 }
 
+fn add_vlans(switch: &Switch, port: PortId, vlans: [Option<(Member, PortState)>; 2]) {
+    for (vid, (member, state)) in VLANS.into_iter().zip(vlans).filter_map(|(vid, vlan)| Some((vid, vlan?))) {
+        switch.vlans.add(port, vid, member);
+        switch.vlans.set_state(port, vid, state);
+    }
+}
+
 /// A switch in which each port's two stations are known, and shared with the fast path.
-fn switch(fast: &Arc<FastPath>, settings: &[Settings; 4]) -> Switch {
+fn switch(fast: &Arc<FastPath>, filtering: bool, settings: &[Settings; 4]) -> Switch {
     let gateway = Gateway { mac: mac(number(HOST)).into(), ipv4: vec![ipv4(3)], ipv6: vec![ipv6(3)] };
-    let switch = Switch::new(SwitchConfig { ageing: 3000, fdb_max: 64, seed: 1, gateway });
+    let switch = Switch::new(SwitchConfig { ageing: 3000, fdb_max: 64, seed: 1, gateway })
+        .with_vlans(VlanSettings { filtering, ..VlanSettings::default() });
+    PORTS.into_iter().for_each(|port| fast.remove_port(port));
+    fast.stations().remove_all(|_| true);
     let shared: Arc<dyn FastDatapath> = fast.clone();
     switch.add_fast_datapath(&shared);
-    for (port, &Settings { up, guard, mtu, flag }) in PORTS.into_iter().zip(settings) {
+    switch.vlans.set_host(HOST);
+    let vlans = || {
+        Some(0)
+            .filter(|_| !filtering)
+            .into_iter()
+            .chain(VLANS.map(Vid::get).into_iter().filter(|_| filtering))
+    };
+    for (port, &Settings { up, guard, mtu, flag, vlans: member_of }) in PORTS.into_iter().zip(settings) {
         let host = port == HOST;
         switch.ports.add(Port { up: false, host, offload: true, mtu }).unwrap();
         let n = number(port);
@@ -217,13 +264,20 @@ fn switch(fast: &Arc<FastPath>, settings: &[Settings; 4]) -> Switch {
         flag.into_iter().for_each(|flag| flags.set(flag, !flag.default()));
         switch.ports.set_flags(port, flags);
         switch.ports.set(port, Port { up, host, offload: true, mtu });
+        if filtering {
+            add_vlans(&switch, port, member_of);
+        }
         for station in [n, n + 8] {
             let state = if station == number(HOST) { FdbState::Permanent } else { FdbState::Dynamic };
-            switch.fdb.add(NOW, key(mac(station)), port, state).unwrap();
-            assert!(fast.stations().insert(key(mac(station)), devices(port).host_end));
+            for key in vlans().map(|vlan| key(vlan, mac(station))) {
+                switch.fdb.add(NOW, key, port, state).unwrap();
+                assert!(fast.stations().insert(key, devices(port).host_end));
+            }
         }
     }
-    assert!(FLOODED.into_iter().all(|mac| fast.stations().insert(key(mac), FLOOD)));
+    for vlan in vlans() {
+        assert!(FLOODED.into_iter().all(|mac| fast.stations().insert(key(vlan, mac), flood_device(vlan))));
+    }
     switch
 }
 
@@ -300,18 +354,42 @@ fn moves(sent: &Sent) -> bool {
     ![mac(n), mac(n + 8)].contains(&sent.source)
 }
 
+/// From an address of the gateway, which may be that of another VLAN.
+fn is_from_gateway(sent: &Sent) -> bool {
+    let from = |range, ip: &[u8]| sent.packet.get::<std::ops::Range<usize>>(range) == Some(ip);
+    from(12..16, &ipv4(3).octets()) || from(8..24, &ipv6(3).octets())
+}
+
 /// Whether the workers may decide about a plain frame that the switch sends to these ports.
 fn may_be_slow(sent: &Sent, outcome: &Outcome, settings: &[Settings; 4]) -> bool {
     let of = |port: PortId| &settings[port.index()];
     let from = of(sent.ingress);
+    let in_vlan = |port: &Settings| match (outcome.class().vlan, port.untagged_vlan()) {
+        (Some(class), Some(own)) => class.vid == VLANS[own],
+        (class, _) => class.is_none(),
+    };
+    let is_member = |port: &Settings| match outcome.class().vlan {
+        Some(class) => {
+            VLANS.into_iter().zip(port.vlans).any(|(vid, member)| vid == class.vid && member.is_some())
+        }
+        None => true,
+    };
+    if !in_vlan(from) || outcome.class().vlan.is_some() && is_from_gateway(sent) {
+        return true;
+    }
     match outcome.verdict() {
         Verdict::Forward(to) => {
-            from.is_slow() || of(to).is_slow() || to == HOST && is_echo(sent) || to == sent.ingress
+            from.is_slow()
+                || of(to).is_slow()
+                || !in_vlan(of(to))
+                || to == HOST && is_echo(sent)
+                || to == sent.ingress
         }
         _ => {
+            let settings = settings.iter().filter(|port| is_member(port)).collect::<Vec<_>>();
             let is_isolated = |port: &Settings| port.up && port.flag == Some(PortFlag::Isolated);
-            let isolated = is_isolated(from) && settings.iter().any(is_isolated);
-            let kept = settings.iter().any(Settings::keeps_floods);
+            let isolated = is_isolated(from) && settings.iter().any(|port| is_isolated(port));
+            let kept = settings.iter().any(|port| port.keeps_floods() || port.up && !in_vlan(port));
             let known = FLOODED.contains(&sent.destination);
             let long = from.mtu < 1500 || !outcome.refused().is_empty();
             kept || isolated || !known || is_echo(sent) || long
@@ -322,10 +400,10 @@ fn may_be_slow(sent: &Sent, outcome: &Outcome, settings: &[Settings; 4]) -> bool
 /// What the program and the switch do with a frame. Returns the verdict if the program forwarded or flooded it.
 fn compare(
     fast: &Arc<FastPath>,
-    settings: &[Settings; 4],
+    (filtering, settings): (bool, &[Settings; 4]),
     sent: &Sent,
 ) -> Result<Option<Verdict>, TestCaseError> {
-    let switch = switch(fast, settings);
+    let switch = switch(fast, filtering, settings);
     let explained = explain(&switch, fast, sent);
     let (fast_to, outcome) = (sent_to(fast, sent), decided(&switch, sent));
     if fast_to.is_empty() {
@@ -351,17 +429,18 @@ fn the_fast_path_forwards_as_the_switch() {
             FastPath::new(
                 64,
                 [0x1234_5678_9abc_def0, 0x9e37_79b9_7f4a_7c15],
-                vec![ipv4(3).into(), ipv6(3).into()],
+                BTreeMap::from([(0, vec![ipv4(3).into(), ipv6(3).into()])]),
             )
             .unwrap(),
         );
-        let [forwarded, flooded, punted] = std::array::from_fn(|_| Cell::new(0));
+        let [forwarded, flooded, in_vlan, punted] = std::array::from_fn(|_| Cell::new(0));
         let mut runner =
             TestRunner::new(Config { cases: 5000, failure_persistence: None, ..Config::default() });
-        let cases = ([settings(), settings(), settings(), settings()], sent());
-        let result = runner.run(&cases, |(settings, sent)| {
-            let count = match compare(&fast, &settings, &sent)? {
+        let cases = (any::<bool>(), [settings(), settings(), settings(), settings()], sent());
+        let result = runner.run(&cases, |(filtering, settings, sent)| {
+            let count = match compare(&fast, (filtering, &settings), &sent)? {
                 None => &punted,
+                Some(_) if filtering => &in_vlan,
                 Some(Verdict::Flood) => &flooded,
                 Some(_) => &forwarded,
             };
@@ -369,8 +448,8 @@ fn the_fast_path_forwards_as_the_switch() {
             Ok(())
         });
         result.unwrap();
-        let counts = [&forwarded, &flooded, &punted].map(Cell::get);
-        assert!(counts.iter().all(|count| *count > 50), "forwarded, flooded, neither: {counts:?}");
+        let counts = [&forwarded, &flooded, &in_vlan, &punted].map(Cell::get);
+        assert!(counts.iter().all(|count| *count > 50), "forwarded, flooded, in a VLAN, neither: {counts:?}");
     })
     .unwrap();
 }

@@ -91,14 +91,15 @@ fn carries_longer_super_frames() {
     const LONGEST: usize = 65_535 + 14;
     let s = switch("--gso-max-size 262144");
     let [h1, h2, _] = s.containers();
-    let capture = h2.capture("eth0", &format!("tcp and greater {}", LONGEST + 1));
-    for _ in 0..3 {
+    let capture = h2.capture("eth0", &format!("ip and greater {}", LONGEST + 1));
+    let ipv6 = h2.capture("eth0", &format!("ip6 and greater {}", LONGEST + 1));
+    for address in [v4(2), v6(2)].iter().cycle().take(6) {
         let mut server = h2.spawn("iperf3 -s -1 --forceflush");
         server.line_with("listening");
-        h1.run(&format!("iperf3 -C cubic -c {} -n 200M", v4(2))).ok();
+        h1.run(&format!("iperf3 -C cubic -c {address} -n 200M")).ok();
         server.wait();
     }
-    assert!(capture.next().is_some(), "none was longer");
+    assert!(capture.next().is_some() && ipv6.next().is_some(), "none was longer");
     // The workers take 64 KiB at most, so the kernel cuts what is for them.
     s.host().run("uswitch port set container2 --egress-rate 100gbit").ok();
     let mut server = h2.spawn("iperf3 -s -1 --forceflush");
@@ -156,6 +157,72 @@ fn floods_in_the_kernel() {
     assert!(fast >= 5 && copies == 2 * flooded, "{flooded} became {copies}, {fast} fast");
 }
 
+/// container1 and container2 are in VLAN 10, the others in VLAN 20.
+fn vlans() -> Uswitch {
+    let s = Uswitch::with("--ports 4 --fast-path on --vlan-filtering --vlan-stats-per-port");
+    for (port, vlan) in [("container1", 10), ("container2", 10), ("container3", 20), ("container4", 20)] {
+        s.host().run(&format!("uswitch port set {port} --access {vlan}")).ok();
+    }
+    s
+}
+
+fn reaches(from: &TestNetns, to: u16) -> bool {
+    from.run(&format!("ping -n -c 1 -W 1 {}", v4(to))).succeeded()
+}
+
+#[test]
+fn keeps_vlans_apart_in_the_kernel() {
+    let s = vlans();
+    let [h1, h3, h4] = ["container1", "container3", "container4"].map(|name| s.host().netns(name));
+    // Received frames of container1 in VLAN 10, and those that the kernel forwarded.
+    let counts = || {
+        let report = s.json("vlan show container1 --statistics");
+        let of = report[0]["vlans"].as_array().and_then(|vlans| vlans.iter().find(|vlan| vlan["vid"] == 10));
+        let in_vlan = of.and_then(|vlan| vlan["rx_packets"].as_u64()).expect("a counter");
+        [in_vlan, fast(&s, "container1")]
+    };
+    ping(&h1, &v4(2));
+    wait_until("the kernel floods", || {
+        let before = counts();
+        broadcast(&h1, 1);
+        counts()[1] > before[1]
+    });
+    let (seen, before) = (h4.capture("eth0", "ether broadcast and ether proto 0x88b5"), counts());
+    ping(&h1, &v4(2));
+    broadcast(&h1, 50);
+    broadcast(&h3, 1);
+    assert_eq!(seen.until(&broadcast_of(&h3)), Vec::<Frame>::new(), "frames of VLAN 10");
+    let [in_vlan, fast_frames] = counts();
+    assert!(fast_frames >= before[1] + 55 && in_vlan >= before[0] + 55, "{in_vlan} {fast_frames} {before:?}");
+    assert!(!reaches(&h1, 3));
+}
+
+#[test]
+fn changes_of_vlans_take_effect_at_once() {
+    let s = vlans();
+    let [h1, h3] = ["container1", "container3"].map(|name| s.host().netns(name));
+    // Until all stations are known.
+    ping(&h1, &v4(2));
+    ping(&h3, &v4(4));
+    s.host().run("uswitch port set container2 --access 20").ok();
+    assert!(!reaches(&h1, 2));
+    let before = fast(&s, "container3");
+    ping(&h3, &v4(2));
+    assert!(fast(&s, "container3") >= before + 3);
+    // The workers know tags, and states in a VLAN.
+    s.host().run("uswitch vlan add container2 20 --pvid").ok();
+    assert!(!reaches(&h3, 2), "container2 knows no tags");
+    let why = "it has no VLAN without tags (PVID and untagged) in which it forwards";
+    assert_eq!(s.row("port show", "container2")["slow"], why);
+    let flood = s.host().run("uswitch trace container3 --dst broadcast --json").json();
+    let tagged = "it has this VLAN with tags, or does not forward in it";
+    assert_eq!(flood["datapath"]["why"], format!("of container2: {tagged}"));
+    s.host().run("uswitch vlan set container4 20 --state blocking").ok();
+    assert!(!reaches(&h3, 4));
+    s.host().run("uswitch vlan set container4 20 --state forwarding").ok();
+    assert!(reaches(&h3, 4));
+}
+
 #[test]
 fn trace_tells_the_datapath() {
     let s = switch("");
@@ -191,7 +258,7 @@ fn trace_tells_the_datapath() {
 fn auto_uses_it_where_it_helps() {
     for (arguments, expected) in [
         ("", None),
-        ("--vlan-filtering", Some("the switch filters VLANs")),
+        ("--vlan-filtering", None),
         ("--hub", Some("the switch is a hub")),
         ("--no-offload", Some("the ports have no offload")),
         ("--busy-poll 100", Some("the workers busy-poll")),

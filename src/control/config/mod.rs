@@ -140,7 +140,7 @@ pub struct Config {
     pub vlan_gateways: Vec<VlanGateway>,
     /// Transmit queue length of the devices; none for the kernel's default.
     pub txqueuelen: Option<u32>,
-    /// The longest IPv4 super-frame of the devices of the fast path; none for the kernel's default.
+    /// The longest super-frame of the devices of the fast path; none for the kernel's default.
     pub gso_max_size: Option<u32>,
     /// Loopback address of the metrics, which the API serves too.
     pub metrics: Option<SocketAddr>,
@@ -194,6 +194,13 @@ impl Config {
     /// The gateway of a VLAN that has one of its own.
     pub fn vlan_gateway(&self, vid: Vid) -> Option<&VlanGateway> {
         self.vlan_gateways.iter().find(|gateway| gateway.vid == vid)
+    }
+
+    /// The addresses of the gateways by the VLAN (0: those of the switch, whose VLAN is that of its host port).
+    pub fn gateways_by_vlan(&self) -> BTreeMap<u16, Vec<IpAddr>> {
+        let of = |addresses: &[IpNet]| addresses.iter().map(IpNet::addr).collect();
+        let of_vlans = self.vlan_gateways.iter().map(|own| (own.vid.get(), of(&own.addresses)));
+        of_vlans.chain([(0, of(&self.gateways))]).collect()
     }
 
     /// The addresses of all gateways.

@@ -1,5 +1,6 @@
 //! Collects the facts about this machine that the checks need.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -142,7 +143,7 @@ impl Facts {
             wireless: wireless(),
             wmem_max: number("net/core/wmem_max"),
             landlock: confine::has_landlock(),
-            no_fast_path: FastPath::new(2, [0, 1], Vec::new()).err().map(|error| error.to_string()),
+            no_fast_path: FastPath::new(2, [0, 1], BTreeMap::new()).err().map(|error| error.to_string()),
             neighbours: neighbours::limit(),
             switches: inspect::switches(&runtime_dir::path()),
         })

@@ -10,8 +10,9 @@ use crate::control::config::FastPathChoice;
 use crate::control::topology::Topology;
 use crate::control::trace::TraceDatapath;
 use crate::datapath::BusyPoll;
-use crate::fastpath::{FastPath, WhySlow};
-use crate::switch::{Destination, FastDatapath, Outcome, PortCounts, PortId, Verdict};
+use crate::fastpath::{FastPath, NoFlood, WhySlow};
+use crate::switch::vlan::VlanCounts;
+use crate::switch::{Destination, FastDatapath, Outcome, PortCounts, PortId, Verdict, Vid};
 
 impl Running<Topology> {
     /// Loads the fast path, so that the ports that are added from now on use it.
@@ -26,7 +27,7 @@ impl Running<Topology> {
         }
         let random = RandomState::new();
         let seed = [0, 1].map(|n| random.hash_one(n));
-        let gateways = self.config.gateways().collect();
+        let gateways = self.config.gateways_by_vlan();
         let made = FastPath::new(self.config.fdb_max, seed, gateways).map(Arc::new);
         let used = made.map_err(RunError::from).and_then(|fast| {
             self.network.use_fast_path(Arc::clone(&fast))?;
@@ -52,7 +53,6 @@ impl Running<Topology> {
     fn of_no_use(&self) -> Option<&'static str> {
         let config = &self.config;
         [
-            (config.vlans.filtering, "the switch filters VLANs"),
             (config.hub, "the switch is a hub"),
             (!config.offload, "the ports have no offload"),
             (matches!(config.busy_poll, BusyPoll::For(time) if !time.is_zero()), "the workers busy-poll"),
@@ -94,16 +94,33 @@ impl<M: HostNetwork> Running<M> {
             None => return Some(TraceDatapath::Kernel),
             Some(WhySlow::Port(port, why)) => of(port, why.text()),
             Some(WhySlow::FloodPort(port, why)) => of(port, why.text()),
+            Some(WhySlow::Vlan(port)) => of(port, NoFlood::Tagged.text()),
             Some(WhySlow::Isolated) => {
                 "it is flooded from an isolated port, and another port is isolated".to_owned()
             }
             Some(WhySlow::Length) => "it is flooded, and longer than the MTU of a port".to_owned(),
             Some(WhySlow::Hairpin) => "it leaves on its ingress port (hairpin)".to_owned(),
             Some(WhySlow::Frame(why)) => why.text().to_owned(),
+            Some(WhySlow::FromGateway) => "it is from an address of a gateway".to_owned(),
             Some(WhySlow::EchoToHost) => "the gateway may answer it".to_owned(),
             Some(WhySlow::Station(mac)) => format!("the kernel does not know {mac} yet"),
         };
         Some(TraceDatapath::Worker { why })
+    }
+
+    /// What the fast path has forwarded in a VLAN, from and to a port (`None`: all ports).
+    pub(super) fn fast_counts_in_vlan(&self, port: Option<PortId>, vid: Vid) -> VlanCounts {
+        let Some(fast) = &self.fast_path else { return VlanCounts::default() };
+        let counts = match port {
+            None => fast.vlan_counts(vid),
+            Some(port) => fast.counts_in_vlan(port, vid),
+        };
+        VlanCounts {
+            rx_bytes: counts.rx_bytes,
+            rx_packets: counts.rx_frames,
+            tx_bytes: counts.tx_bytes,
+            tx_packets: counts.tx_frames,
+        }
     }
 
     /// Adds what the fast path has forwarded to what the workers have counted.

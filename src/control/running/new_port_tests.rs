@@ -11,7 +11,7 @@ use crate::control::Options;
 use crate::control::report::{NewPort, PortSettings, PortVlans};
 use crate::control::topology::PortNetns;
 use crate::switch::fdb::{BucketHash, Stations};
-use crate::switch::{FastDatapath, FastState, Identity, PortId, Vid};
+use crate::switch::{FastDatapath, FastState, Identity, Membership, PortId, Vid};
 
 /// Notes the states of ports, as they are told to a fast datapath.
 #[derive(Debug)]
@@ -43,6 +43,7 @@ impl FastDatapath for States {
     fn set_state(&self, _: PortId, state: FastState) {
         self.seen.lock().unwrap().push(state);
     }
+    fn set_vlan(&self, _: PortId, _: Vid, _: Membership) {}
     fn set_identity(&self, _: PortId, _: Option<&Identity>) {}
     fn watch(&self, _: Option<&[PortId]>, _: bool) {}
 }

@@ -12,7 +12,7 @@ impl<M: HostNetwork> Running<M> {
     pub(super) fn vlan_stats(&self) -> Vec<VlanStats> {
         let counted = |vid| {
             let workers = self.datapath.counters().iter().filter_map(|worker| worker.vlan(vid));
-            VlanStats::new(vid, sum(workers))
+            VlanStats::new(vid, sum(workers).plus(self.fast_counts_in_vlan(None, vid)))
         };
         self.switch.vlans.in_use().map(counted).collect()
     }
@@ -61,7 +61,8 @@ impl<M: HostNetwork> Running<M> {
 
     /// Everything that was ever counted for this slot in a VLAN.
     fn counted_in_vlan(&self, id: PortId, vid: Vid) -> VlanCounts {
-        sum(self.datapath.counters().iter().filter_map(|worker| worker.vlan_of_port(id, vid)))
+        let workers = self.datapath.counters().iter().filter_map(|worker| worker.vlan_of_port(id, vid));
+        sum(workers).plus(self.fast_counts_in_vlan(Some(id), vid))
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) struct FastWiring {
     fast: Arc<FastPath>,
     netns: Netns,
     netlink: Netlink,
-    /// The longest IPv4 super-frame of the devices, if not the kernel's default.
+    /// The longest super-frame of the devices, if not the kernel's default.
     gso_max_size: Option<u32>,
     /// The numbers of the ports here.
     used: BTreeSet<u16>,
@@ -90,9 +90,12 @@ impl FastWiring {
 
     /// The request for a veth pair: the host end with this number, and `ifname` in the namespace of the container.
     fn veth(&self, number: u16, ifname: &str, container: &Netns) -> NetlinkRequest {
-        // The default for both ends is 65536 bytes. Only IPv4 gets more: IPv6 needs an extension header for that, and the
-        // workers decide about such frames.
-        let longest = self.gso_max_size.map(LinkAttribute::GsoIpv4MaxSize);
+        // The default for both ends is 65536 bytes. The first one is that of IPv6, and a limit of the other.
+        let longest: Vec<LinkAttribute> = self
+            .gso_max_size
+            .into_iter()
+            .flat_map(|size| [LinkAttribute::GsoMaxSize(size), LinkAttribute::GsoIpv4MaxSize(size)])
+            .collect();
         let mut peer = LinkMessage::default();
         peer.attributes = vec![
             LinkAttribute::IfName(ifname.to_owned()),

@@ -18,6 +18,7 @@ impl FromStation<'_> {
     /// Sends a copy to each port but the ingress. The last one gets the frame itself.
     pub(super) fn flood(&self, a: &mut Assembler) {
         const END: i32 = (FIRST_HOST_END + 2 * FLOOD_PORTS).cast_signed();
+        a.part("flood");
         self.other_flood_ports(a);
         refresh(a);
         self.count(a, stack::IN, counter::RX_FRAMES);
@@ -25,6 +26,7 @@ impl FromStation<'_> {
         a.store(Double, Stack, stack::COPIES, PENDING);
         a.op(Move, DEVICE, FIRST_HOST_END.cast_signed());
         let [next, wanted, first, end] = std::array::from_fn(|_| a.label());
+        a.part("flood: a copy for each port");
         let top = a.here();
         a.jump_if(Eq, PORTS, 0, end);
         a.jump_if(AnyOf, PORTS, 1, wanted);
@@ -65,6 +67,7 @@ impl FromStation<'_> {
 
     /// Counts a flood on the ingress.
     fn count_flood(&self, a: &mut Assembler) {
+        a.part("count_flood");
         let none = a.label();
         look_up(a, self.maps.counters, stack::IN);
         a.jump_if(Eq, R0, 0, none);

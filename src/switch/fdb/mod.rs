@@ -49,7 +49,9 @@ use self::shares::Shares;
 use self::sharing::Flooded;
 pub use self::sharing::Share;
 pub(super) use self::sharing::ShareTo;
-pub use self::stations::{BUCKET_WORDS, BucketHash, FLOOD, Stations, TICK_SHIFT, WAYS, station_key};
+pub use self::stations::{
+    BUCKET_WORDS, BucketHash, FLOOD, FLOOD_DEVICES, Stations, TICK_SHIFT, WAYS, flood_device, station_key,
+};
 use self::table::{NIL, SlotValue, Table};
 use self::value::Value;
 use super::{FastDatapath, PortId, Tick, Vid};

@@ -1,13 +1,12 @@
 //! Shares entries with a fast datapath ([`crate::switch::FastDatapath`]). An entry that changes is taken back first, and is
 //! shared again when the next frame of its station has come to the workers.
-
 //!
 //! Addresses whose frames are flooded can be shared too: groups, and stations that are not known.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{FLOOD, Fdb, FdbKey, Stations};
+use super::{Fdb, FdbKey, Stations, flood_device};
 use crate::switch::{FastDatapath, PortId, Tick};
 use crate::wire::Mac;
 
@@ -53,7 +52,7 @@ impl Flooded {
             }
             self.0.push_back(key);
         }
-        stations.insert(key, FLOOD);
+        stations.insert(key, flood_device(key.vlan));
     }
 
     /// Takes back those that match.
@@ -91,7 +90,7 @@ impl Fdb {
         let Share { source: (source, ingress), destination: (destination, to) } = *share;
         let to = match to {
             ShareTo::Station(port) => fast.device(port),
-            ShareTo::All => share.is_flooded(floods_groups).then_some(FLOOD),
+            ShareTo::All => share.is_flooded(floods_groups).then(|| flood_device(destination.vlan)),
         };
         let (Some(from), Some(to)) = (fast.device(ingress), to) else { return false };
         [(source, from), (destination, to)].into_iter().any(is_missing)
@@ -118,8 +117,7 @@ impl Fdb {
             ShareTo::Station(port) => share_station(destination, port),
             ShareTo::All => {
                 let is_known = self.find_locked(destination.pack()).is_some();
-                let is_shared = fast.stations().device(destination) == Some(FLOOD);
-                if !is_known && !is_shared && share.is_flooded(floods_groups) {
+                if !is_known && !fast.stations().is_flooded(destination) && share.is_flooded(floods_groups) {
                     writer.flooded.add(fast.stations(), destination);
                 }
             }
@@ -129,7 +127,7 @@ impl Fdb {
     /// Takes an address back whose frames are flooded, so that a worker decides about the next one.
     pub(in crate::switch) fn unshare_flood(&self, key: FdbKey) {
         if let Some(fast) = self.fast.get()
-            && fast.stations().device(key) == Some(FLOOD)
+            && fast.stations().is_flooded(key)
         {
             let _writer = self.lock();
             fast.stations().end_flood(key);
@@ -186,7 +184,7 @@ mod tests {
         let mut flooded = Flooded::default();
         let unknown = |n| key(Mac::from_u64(0x0200_0000_0000 | n));
         let group = key(Mac([1, 0, 0x5e, 0, 0, 1]));
-        let is_flooded = |key| stations.device(key) == Some(FLOOD);
+        let is_flooded = |key| stations.is_flooded(key);
         flooded.add(&stations, key(Mac::BROADCAST));
         (0..1000).for_each(|n| flooded.add(&stations, unknown(n)));
         let max = Flooded::MAX as u64;

@@ -13,13 +13,15 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::FdbKey;
+use crate::switch::{Ports, Vid};
 
 /// Entries of a bucket.
 pub const WAYS: usize = 4;
 /// Words of a bucket: the keys, then the values.
 pub const BUCKET_WORDS: usize = 2 * WAYS;
-/// The device of an address whose frames go to all ports: the index of the loopback device, which is no port's.
-pub const FLOOD: u32 = 1;
+/// The first of the numbers that stand for the ports of a flood. The devices of ports have smaller ones.
+#[allow(clippy::cast_possible_truncation, reason = "a small number")]
+pub const FLOOD: u32 = 2 * (Ports::MAX as u32 + 1);
 /// The tick of the kernel's times: 2^27 ns, 134 ms.
 pub const TICK_SHIFT: u32 = 27;
 
@@ -58,6 +60,14 @@ pub fn station_key(key: FdbKey) -> u64 {
         | u64::from(u16::from_ne_bytes([a, b])) << 32
         | u64::from(u32::from_ne_bytes([c, d, e, f]))
 }
+
+/// What stands for the ports of a flood in a VLAN (0: without VLANs), in the place of a device.
+pub const fn flood_device(vlan: u16) -> u32 {
+    FLOOD + vlan as u32
+}
+
+/// The VLANs that have a [`flood_device`], 0 among them.
+pub const FLOOD_DEVICES: u32 = Vid::MAX as u32 + 1;
 
 /// The table.
 pub struct Stations {
@@ -123,9 +133,14 @@ impl Stations {
         true
     }
 
+    /// Whether the kernel floods frames to this address.
+    pub fn is_flooded(&self, key: FdbKey) -> bool {
+        self.device(key) == Some(flood_device(key.vlan))
+    }
+
     /// Removes an address whose frames are flooded, if they still are. One thread at a time.
     pub(super) fn end_flood(&self, key: FdbKey) {
-        if self.device(key) == Some(FLOOD) {
+        if self.is_flooded(key) {
             self.remove(key);
         }
     }

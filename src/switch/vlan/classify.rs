@@ -23,7 +23,12 @@ pub struct Classified {
 impl Classified {
     /// The frame without the tag of its VLAN.
     pub fn untagged<'a>(&self, frame: EthernetFrame<'a>) -> EthernetFrame<'a> {
-        if self.received == Received::Untagged { frame } else { frame.without_tag() }
+        if self.is_untagged() { frame } else { frame.without_tag() }
+    }
+
+    /// Whether it was received without a tag of the switch.
+    pub fn is_untagged(&self) -> bool {
+        self.received == Received::Untagged
     }
 
     /// The length in bytes of the received frame without the tag of its VLAN.
@@ -33,7 +38,7 @@ impl Classified {
 
     /// The length of that tag in the received frame.
     fn tag_length(&self) -> usize {
-        if self.received == Received::Untagged { 0 } else { VLAN_TAG }
+        if self.is_untagged() { 0 } else { VLAN_TAG }
     }
 
     /// A copy of the received bytes without the tag of its VLAN.

@@ -1,9 +1,10 @@
 //! Changes of the VLANs of a port. Only one thread may make them at a time.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Vid, Vlans};
-use crate::switch::{PortId, PortState};
+use crate::switch::{FastDatapath, Membership, PortId, PortState};
 
 /// How a port is a member of a VLAN, with the words of `bridge vlan`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,6 +26,10 @@ impl Vlans {
     /// Makes a port a member of a VLAN, or changes how it is one (`nbp_vlan_add`). As the PVID it replaces another one;
     /// that VLAN's membership stays.
     pub fn add(&self, port: PortId, vid: Vid, member: Member) {
+        self.change(port, vid, || self.set_member(port, vid, member));
+    }
+
+    fn set_member(&self, port: PortId, vid: Vid, member: Member) {
         let vlan = self.vlans[usize::from(vid.get())].get_or_init(Box::default);
         // In this order, so that no frame leaves an untagged port with a tag, and none is classified into a VLAN of
         // which its port is no member.
@@ -48,14 +53,43 @@ impl Vlans {
         let Some(vlan) = self.vlan(vid.get()).filter(|vlan| vlan.members.contains(port)) else {
             return false;
         };
-        let pvid = &self.pvids[port.index()];
-        if pvid.load(Ordering::Relaxed) == vid.get() {
-            pvid.store(0, Ordering::Release);
-        }
-        vlan.members.remove(port);
-        vlan.untagged.remove(port);
+        self.change(port, vid, || {
+            let pvid = &self.pvids[port.index()];
+            if pvid.load(Ordering::Relaxed) == vid.get() {
+                pvid.store(0, Ordering::Release);
+            }
+            vlan.members.remove(port);
+            vlan.untagged.remove(port);
+        });
         self.set_state(port, vid, PortState::Forwarding);
         true
+    }
+
+    /// Tells this datapath of each change from now on.
+    pub(in crate::switch) fn tell(&self, fast: Arc<dyn FastDatapath>) {
+        if self.settings.filtering {
+            let _ = self.fast.set(fast);
+        }
+    }
+
+    /// Makes a change of a port in a VLAN. Meanwhile a fast datapath leaves frames of that VLAN to the workers, and those of
+    /// the port's own, which may be another one afterwards.
+    pub(super) fn change(&self, port: PortId, vid: Vid, change: impl FnOnce()) {
+        let Some(fast) = self.fast.get() else { return change() };
+        let own = self.pvid(port).filter(|own| *own != vid);
+        let vids = || [Some(vid), own].into_iter().flatten();
+        vids().for_each(|vid| fast.set_vlan(port, vid, Membership::Other));
+        change();
+        vids().for_each(|vid| fast.set_vlan(port, vid, self.membership(port, vid)));
+    }
+
+    fn membership(&self, port: PortId, vid: Vid) -> Membership {
+        let is_own = self.pvid(port) == Some(vid) && self.is_untagged(port, vid);
+        match self.state(port, vid) {
+            _ if !self.is_member(port, vid) => Membership::None,
+            PortState::Forwarding if is_own => Membership::Untagged,
+            _ => Membership::Other,
+        }
     }
 
     /// A new port is in the default VLAN (`nbp_vlan_init`).

@@ -20,8 +20,8 @@ mod state;
 mod tests;
 mod vid;
 
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicU16;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +32,7 @@ pub use self::port_counters::PortVlanCounters;
 use self::state::PortStates;
 pub use self::vid::{ParseVidError, Vid, VidRange};
 use super::port_set::SharedPortSet;
-use super::{Gateway, PortId, Ports};
+use super::{FastDatapath, Gateway, PortId, Ports};
 use crate::wire::EtherType;
 
 /// The protocol of a switch's VLAN tags.
@@ -92,6 +92,8 @@ pub struct Vlans {
     host: AtomicU16,
     /// By VID. One that never had a member costs 16 bytes.
     vlans: Box<[OnceLock<Box<Vlan>>]>,
+    /// A second datapath, which is told of changes.
+    fast: OnceLock<Arc<dyn FastDatapath>>,
 }
 
 /// The ports of a VLAN.
@@ -121,6 +123,7 @@ impl Vlans {
             pvids: (0..Ports::MAX).map(|_| AtomicU16::new(0)).collect(),
             host: AtomicU16::new(u16::MAX),
             vlans: (0..=Vid::MAX).map(|_| OnceLock::new()).collect(),
+            fast: OnceLock::new(),
         }
     }
 

@@ -33,7 +33,7 @@ impl Vlans {
         if self.state(port, vid) != state {
             let vlan = self.vlans[usize::from(vid.get())].get_or_init(Box::default);
             let states = vlan.states.get_or_init(Box::default);
-            states.0[port.index()].store(state as u8, Ordering::Release);
+            self.change(port, vid, || states.0[port.index()].store(state as u8, Ordering::Release));
         }
     }
 
