@@ -16,9 +16,9 @@ const DEVICE: &str = "/dev/cpu_dma_latency";
 /// No request (`PM_QOS_DEFAULT_VALUE`).
 const NO_LIMIT: i32 = -1;
 
-/// The request of one worker.
+/// The request of a worker, or of the fast path.
 #[derive(Debug)]
-pub(super) struct CpuLatency {
+pub struct CpuLatency {
     request: File,
     awake: bool,
 }
@@ -28,7 +28,7 @@ impl CpuLatency {
     ///
     /// # Errors
     /// Only root may open the file.
-    pub(super) fn open() -> io::Result<CpuLatency> {
+    pub fn open() -> io::Result<CpuLatency> {
         let request = OpenOptions::new().write(true).open(DEVICE);
         let request = request
             .map_err(|error| io::Error::new(error.kind(), format!("cannot open {DEVICE}: {error}")))?;
@@ -45,6 +45,11 @@ impl CpuLatency {
                 TrafficPattern::Idle => self.awake,
                 TrafficPattern::Bulk => false,
             };
+        self.keep_awake(awake);
+    }
+
+    /// Keeps the CPUs awake, or not any more.
+    pub fn keep_awake(&mut self, awake: bool) {
         if self.awake != awake {
             self.awake = awake;
             let microseconds = if awake { 0 } else { NO_LIMIT };

@@ -63,7 +63,7 @@ use nix::sys::uio::writev;
 use nix::unistd::write;
 
 use background::BackgroundWriter;
-use cpu_latency::CpuLatency;
+pub use cpu_latency::CpuLatency;
 pub use engine::{Arrival, Engine, Event, Extent, Load, Reads, Wait};
 pub use forms::Forms;
 pub use impairment::{Distribution, Impairment, MAX_BYTES, MAX_FRAMES, Probability};

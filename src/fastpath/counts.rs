@@ -54,6 +54,13 @@ impl FastPath {
         port.deleted.plus(self.current(port))
     }
 
+    /// What the fast path has forwarded from and to all ports.
+    pub fn total_counts(&self) -> FastCounts {
+        let known = self.lock();
+        let counts = known.ports.values().map(|port| port.deleted.plus(self.current(port)));
+        counts.fold(FastCounts::default(), FastCounts::plus)
+    }
+
     /// What the fast path has forwarded from and to this port.
     pub fn counts_of_current(&self, port: PortId) -> FastCounts {
         self.lock().ports.get(&port).map(|port| self.current(port)).unwrap_or_default()

@@ -261,7 +261,7 @@ fn auto_uses_it_where_it_helps() {
         ("--vlan-filtering", None),
         ("--hub", Some("the switch is a hub")),
         ("--no-offload", Some("the ports have no offload")),
-        ("--busy-poll 100", Some("the workers busy-poll")),
+        ("--busy-poll 100", None),
     ] {
         let status = Uswitch::with(&format!("--ports 1 {arguments}")).json("status");
         assert_eq!(status["fast_path"], expected.is_none(), "{arguments}");

@@ -9,7 +9,6 @@ use super::{HostNetwork, RunError, Running};
 use crate::control::config::FastPathChoice;
 use crate::control::topology::Topology;
 use crate::control::trace::TraceDatapath;
-use crate::datapath::BusyPoll;
 use crate::fastpath::{FastPath, NoFlood, WhySlow};
 use crate::switch::vlan::VlanCounts;
 use crate::switch::{Destination, FastDatapath, Outcome, PortCounts, PortId, Verdict, Vid};
@@ -37,6 +36,7 @@ impl Running<Topology> {
             Ok(fast) => {
                 let shared: Arc<dyn FastDatapath> = fast.clone();
                 self.switch.add_fast_datapath(&shared);
+                self.start_awake_cpus(&fast);
                 self.fast_path = Some(fast);
                 Ok(())
             }
@@ -52,13 +52,9 @@ impl Running<Topology> {
     /// Why the workers would decide about each frame, so that a fast path only costs.
     fn of_no_use(&self) -> Option<&'static str> {
         let config = &self.config;
-        [
-            (config.hub, "the switch is a hub"),
-            (!config.offload, "the ports have no offload"),
-            (matches!(config.busy_poll, BusyPoll::For(time) if !time.is_zero()), "the workers busy-poll"),
-        ]
-        .into_iter()
-        .find_map(|(is_so, why)| is_so.then_some(why))
+        [(config.hub, "the switch is a hub"), (!config.offload, "the ports have no offload")]
+            .into_iter()
+            .find_map(|(is_so, why)| is_so.then_some(why))
     }
 }
 

@@ -16,6 +16,7 @@
 //! collected together, at most once a second.
 
 mod adopt;
+mod awake_cpus;
 mod command;
 #[cfg(test)]
 mod device_tests;
@@ -72,6 +73,7 @@ use tokio::sync::{Notify, mpsc};
 use tracing::{error, warn};
 
 pub(crate) use adopt::PlannedPort;
+use awake_cpus::AwakeCpus;
 pub(crate) use command::{Command, FdbPage, Handle, MirrorCommand, Reply, Stopping, VlanCommand};
 use event_collector::EventCollector;
 pub(crate) use host_network::HostNetwork;
@@ -243,6 +245,7 @@ pub(crate) struct Running<M> {
     engine: EngineKind,
     engine_note: Option<String>,
     fast_path: Option<Arc<FastPath>>,
+    awake_cpus: Option<AwakeCpus>,
     /// Why there is none, if `auto` found none.
     fast_path_note: Option<String>,
     switch: Arc<Switch>,
@@ -336,6 +339,7 @@ impl<M: HostNetwork> Running<M> {
             engine: workers.engine,
             engine_note: refused.or(engine_note),
             fast_path: None,
+            awake_cpus: None,
             fast_path_note: None,
             switch,
             datapath,
@@ -395,7 +399,7 @@ impl<M: HostNetwork> Running<M> {
             self.update_loops();
             self.update_protocols();
             let ageing = self.until(self.next_ageing);
-            let block_over = self.loops_due();
+            let (block_over, awake_cpus_due) = (self.loops_due(), self.awake_cpus_due());
             let (multicast_due, stp_due) = (self.multicast_due(), self.stp_due());
             tokio::select! {
                 () = &mut signal => return StopReason::Signal,
@@ -412,6 +416,7 @@ impl<M: HostNetwork> Running<M> {
                 },
                 () = self.events.due() => self.collect_events(),
                 () = self.live_traces.due() => self.drain_live_traces(),
+                () = awake_cpus_due => self.update_awake_cpus(),
                 () = self.watchdog.due() => self.check_workers(),
                 // The next turn of the loop ends the block, or does what is due.
                 () = block_over => {}
