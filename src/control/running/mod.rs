@@ -319,14 +319,7 @@ impl<M: HostNetwork> Running<M> {
         let (switch, spanning_tree) = switch::new(&config);
         let switch = Arc::new(switch);
         let notices = Arc::new(Notify::new());
-        let wake = Arc::clone(&notices);
-        let mut workers = DatapathSettings {
-            workers: config.workers,
-            engine,
-            busy_poll: config.busy_poll,
-            placement: config.placement.clone(),
-            on_notice: Arc::new(move || wake.notify_one()),
-        };
+        let mut workers = worker_settings(&config, engine, Arc::clone(&notices));
         let (datapath, refused) = match start_workers(&switch, &mut workers, config.engine) {
             Ok(started) => started,
             Err(error) => return Err(StartFailure { why: error.into(), left: network.teardown() }),
@@ -526,6 +519,16 @@ impl<M: HostNetwork> Running<M> {
 
     fn until(&self, tick: Tick) -> Duration {
         Duration::from_secs(tick.since(self.datapath.now()).into()) / Tick::PER_SECOND
+    }
+}
+
+fn worker_settings(config: &Config, engine: EngineKind, wake: Arc<Notify>) -> DatapathSettings {
+    DatapathSettings {
+        workers: config.workers,
+        engine,
+        busy_poll: config.busy_poll,
+        placement: config.placement.clone(),
+        on_notice: Arc::new(move || wake.notify_one()),
     }
 }
 
