@@ -8,7 +8,7 @@
 //! - `table`: a hash table with chains of slots. Each slot has a sequence number (seqlock). The hash is keyed
 //!   (`hash`), so an attacker cannot choose addresses that fall into one chain.
 //! - `value`: port, kind and last-seen tick in one word, exchanged atomically by a refresh.
-//! - `shares`: each port's learned entries by age, and the ports by their number of entries.
+//! - `learned_of_ports`: each port's learned entries by age, and the ports by their number of entries.
 //!
 //! All memory is allocated at creation: 34 bytes per entry (24 for the slot, 8 for its links, 2 for the
 //! ring heads), 4 bytes per chain (twice the number of entries, rounded up to a power of two) and 80 KiB
@@ -30,7 +30,7 @@
 mod dry_run;
 mod entry;
 mod hash;
-mod shares;
+mod learned_of_ports;
 mod sharing;
 mod stations;
 mod table;
@@ -45,7 +45,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 pub use self::dry_run::{Database, DryRun};
 pub use self::entry::{FdbEntry, FdbError, FdbKey, FdbKind, FdbState, Learned};
 pub(super) use self::hash::Hash;
-use self::shares::Shares;
+use self::learned_of_ports::LearnedOfPorts;
 use self::sharing::Flooded;
 pub use self::sharing::Share;
 pub(super) use self::sharing::ShareTo;
@@ -80,7 +80,7 @@ pub struct Fdb {
 struct Writer {
     /// Head of the list of free slots.
     free: u32,
-    shares: Shares,
+    learned: LearnedOfPorts,
     /// MACs that are learned on one port only, and that port.
     reserved: BTreeMap<Mac, PortId>,
     flooded: Flooded,
@@ -135,7 +135,7 @@ impl Fdb {
         let max = max.min(Self::MAX);
         let writer = Writer {
             free: NIL,
-            shares: Shares::new(max),
+            learned: LearnedOfPorts::new(max),
             reserved: BTreeMap::new(),
             flooded: Flooded::default(),
         };
@@ -159,12 +159,12 @@ impl Fdb {
 
     /// Limits the entries that are learned on a port. Those that it has stay. `None` ends the limit.
     pub fn set_max_learned(&self, port: PortId, max: Option<u32>) {
-        self.lock().shares.set_limit(port, max.unwrap_or(u32::MAX));
+        self.lock().learned.set_limit(port, max.unwrap_or(u32::MAX));
     }
 
     /// Number of entries that were learned on a port and have not been removed.
     pub fn learned_on(&self, port: PortId) -> u32 {
-        self.lock().shares.count(port)
+        self.lock().learned.count(port)
     }
 
     /// The port of `key`. Ignores entries that have aged, also before [`Fdb::age`] removes them.
@@ -242,8 +242,8 @@ impl Fdb {
                 self.unshare(key);
                 self.table.replace(at, value.moved(port, now));
                 if value.is_dynamic() {
-                    writer.shares.remove_entry(value.port(), at);
-                    writer.shares.add_entry(port, at);
+                    writer.learned.remove_entry(value.port(), at);
+                    writer.learned.add_entry(port, at);
                 }
             }
             Some(Change::Insert(room)) => {
@@ -260,7 +260,7 @@ impl Fdb {
         }
         let Some(found) = self.find_locked(key.pack()) else {
             let (learned, change) = match self.room_for(writer, port) {
-                _ if writer.shares.is_at_limit(port) => (Learned::LimitReached, None),
+                _ if writer.learned.is_at_limit(port) => (Learned::LimitReached, None),
                 None => (Learned::Refused, None),
                 Some(room @ Room::Free) => (Learned::New, Some(Change::Insert(room))),
                 Some(room @ Room::Of(Victim { port: from, at, .. })) => {
@@ -275,7 +275,7 @@ impl Fdb {
                 let learned = self.refreshed(now.since(found.value.seen()));
                 Learning { learned, change: Some(Change::Refresh(found)) }
             }
-            Learned::Moved { .. } if found.value.is_dynamic() && writer.shares.is_at_limit(port) => {
+            Learned::Moved { .. } if found.value.is_dynamic() && writer.learned.is_at_limit(port) => {
                 Learning { learned: Learned::LimitReached, change: None }
             }
             learned @ Learned::Moved { .. } => Learning { learned, change: Some(Change::Move(found)) },
@@ -327,10 +327,10 @@ impl Fdb {
         self.unshare(key);
         self.table.replace(at, value);
         if old.is_dynamic() {
-            writer.shares.remove_entry(old.port(), at);
+            writer.learned.remove_entry(old.port(), at);
         }
         if value.is_dynamic() {
-            writer.shares.add_entry(port, at);
+            writer.learned.add_entry(port, at);
         }
         Ok(())
     }
@@ -451,7 +451,7 @@ impl Fdb {
         writer.free = self.table.next_free(at);
         self.table.publish(at, key.pack(), value);
         if value.is_dynamic() {
-            writer.shares.add_entry(value.port(), at);
+            writer.learned.add_entry(value.port(), at);
         }
     }
 
@@ -459,16 +459,16 @@ impl Fdb {
     /// with most entries. Skips entries that were refreshed since they became the youngest ("second
     /// chance").
     fn victim(&self, writer: &Writer, ingress: PortId) -> Option<Victim> {
-        let port = writer.shares.eviction_port(ingress)?;
+        let port = writer.learned.eviction_port(ingress)?;
         let mut passed = 0;
-        for at in writer.shares.entries(port).take(SECOND_CHANCES) {
+        for at in writer.learned.entries(port).take(SECOND_CHANCES) {
             if !self.table.value(at).is_refreshed() {
                 return Some(Victim { port, at, passed });
             }
             passed += 1;
         }
         // The next entry; if all of them were skipped, the first one.
-        let at = writer.shares.entries(port).nth(passed).or_else(|| writer.shares.oldest(port))?;
+        let at = writer.learned.entries(port).nth(passed).or_else(|| writer.learned.oldest(port))?;
         Some(Victim { port, at, passed })
     }
 
@@ -476,9 +476,9 @@ impl Fdb {
     fn evict(&self, writer: &mut Writer, victim: &Victim) {
         let &Victim { port, at, passed } = victim;
         for _ in 0..passed {
-            let Some(oldest) = writer.shares.oldest(port) else { break };
+            let Some(oldest) = writer.learned.oldest(port) else { break };
             self.table.clear_refreshed(oldest);
-            writer.shares.make_youngest(port, oldest);
+            writer.learned.make_youngest(port, oldest);
         }
         self.take_out(writer, at);
     }
@@ -495,7 +495,7 @@ impl Fdb {
         let key = self.table.withdraw(at, writer.free);
         writer.free = at;
         if value.is_dynamic() {
-            writer.shares.remove_entry(value.port(), at);
+            writer.learned.remove_entry(value.port(), at);
         }
         FdbEntry::unpack(key, value)
     }

@@ -39,7 +39,7 @@ impl Fdb {
             free = self.table.next_free(free);
         }
         let listed: Vec<(PortId, u32)> = (0..crate::switch::Ports::MAX as u16)
-            .flat_map(|port| writer.shares.check(PortId(port)).into_iter().map(move |at| (PortId(port), at)))
+            .flat_map(|port| writer.learned.check(PortId(port)).into_iter().map(move |at| (PortId(port), at)))
             .collect();
         for &(port, at) in &listed {
             let (_, value) = self.table.entry(at).expect("a listed slot holds an entry");

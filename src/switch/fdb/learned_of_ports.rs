@@ -18,7 +18,7 @@ struct Links {
 
 /// A port's list and its limit, and its neighbours in the ring of ports with the same count.
 #[derive(Debug, Clone, Copy)]
-struct Share {
+struct OfPort {
     oldest: u32,
     youngest: u32,
     count: u32,
@@ -28,21 +28,21 @@ struct Share {
     right: u16,
 }
 
-/// The shares of all ports. Part of the state that the FDB's lock protects.
+/// The learned entries of all ports. Part of the state that the FDB's lock protects.
 #[derive(Debug)]
-pub(super) struct Shares {
+pub(super) struct LearnedOfPorts {
     links: Box<[Links]>,
-    ports: Box<[Share]>,
+    ports: Box<[OfPort]>,
     holders: Box<[u16]>,
     most: u32,
 }
 
-impl Shares {
+impl LearnedOfPorts {
     /// No entries yet, with room for `max`.
-    pub(super) fn new(max: usize) -> Shares {
+    pub(super) fn new(max: usize) -> LearnedOfPorts {
         let nothing =
-            Share { oldest: NIL, youngest: NIL, count: 0, limit: u32::MAX, left: NO_PORT, right: NO_PORT };
-        Shares {
+            OfPort { oldest: NIL, youngest: NIL, count: 0, limit: u32::MAX, left: NO_PORT, right: NO_PORT };
+        LearnedOfPorts {
             links: vec![Links { older: NIL, younger: NIL }; max].into(),
             ports: vec![nothing; Ports::MAX].into(),
             holders: vec![NO_PORT; max + 1].into(),
@@ -71,7 +71,7 @@ impl Shares {
 
     /// Whether the port has as many entries as it may learn.
     pub(super) fn is_at_limit(&self, port: PortId) -> bool {
-        let Share { count, limit, .. } = self.ports[port.index()];
+        let OfPort { count, limit, .. } = self.ports[port.index()];
         count >= limit
     }
 
@@ -106,24 +106,24 @@ impl Shares {
     }
 
     fn append(&mut self, port: PortId, at: u32) {
-        let share = &mut self.ports[port.index()];
-        self.links[at as usize] = Links { older: share.youngest, younger: NIL };
-        match share.youngest {
-            NIL => share.oldest = at,
+        let of_port = &mut self.ports[port.index()];
+        self.links[at as usize] = Links { older: of_port.youngest, younger: NIL };
+        match of_port.youngest {
+            NIL => of_port.oldest = at,
             youngest => self.links[youngest as usize].younger = at,
         }
-        share.youngest = at;
+        of_port.youngest = at;
     }
 
     fn detach(&mut self, port: PortId, at: u32) {
         let Links { older, younger } = self.links[at as usize];
-        let share = &mut self.ports[port.index()];
+        let of_port = &mut self.ports[port.index()];
         match older {
-            NIL => share.oldest = younger,
+            NIL => of_port.oldest = younger,
             older => self.links[older as usize].younger = younger,
         }
         match younger {
-            NIL => share.youngest = older,
+            NIL => of_port.youngest = older,
             younger => self.links[younger as usize].older = older,
         }
     }
@@ -150,13 +150,13 @@ impl Shares {
         };
         self.ports[left as usize].right = port.0;
         self.ports[right as usize].left = port.0;
-        let share = &mut self.ports[port.index()];
-        (share.left, share.right) = (left, right);
+        let of_port = &mut self.ports[port.index()];
+        (of_port.left, of_port.right) = (left, right);
         self.holders[count as usize] = port.0;
     }
 
     fn leave(&mut self, port: PortId, count: u32) {
-        let Share { left, right, .. } = self.ports[port.index()];
+        let OfPort { left, right, .. } = self.ports[port.index()];
         self.ports[left as usize].right = right;
         self.ports[right as usize].left = left;
         if self.holders[count as usize] == port.0 {
@@ -167,22 +167,22 @@ impl Shares {
     /// A port's entries, oldest first. Panics if lists, counts and rings are inconsistent.
     #[cfg(test)]
     pub(super) fn check(&self, port: PortId) -> Vec<u32> {
-        let share = &self.ports[port.index()];
-        let (mut held, mut at, mut older) = (Vec::new(), share.oldest, NIL);
+        let of_port = &self.ports[port.index()];
+        let (mut held, mut at, mut older) = (Vec::new(), of_port.oldest, NIL);
         while at != NIL {
             assert_eq!(self.links[at as usize].older, older);
             held.push(at);
             (older, at) = (at, self.links[at as usize].younger);
         }
-        assert_eq!(share.youngest, older);
-        assert_eq!(share.count as usize, held.len());
-        if share.count > 0 {
-            assert_eq!(self.ports[share.left as usize].right, port.0);
-            assert_eq!(self.ports[share.right as usize].left, port.0);
-            assert_eq!(self.ports[share.left as usize].count, share.count);
-            assert_ne!(self.holders[share.count as usize], NO_PORT);
+        assert_eq!(of_port.youngest, older);
+        assert_eq!(of_port.count as usize, held.len());
+        if of_port.count > 0 {
+            assert_eq!(self.ports[of_port.left as usize].right, port.0);
+            assert_eq!(self.ports[of_port.right as usize].left, port.0);
+            assert_eq!(self.ports[of_port.left as usize].count, of_port.count);
+            assert_ne!(self.holders[of_port.count as usize], NO_PORT);
         }
-        let most = self.ports.iter().map(|share| share.count).max();
+        let most = self.ports.iter().map(|of_port| of_port.count).max();
         assert_eq!(Some(self.most), most);
         held
     }
