@@ -1,6 +1,7 @@
 //! `uswitch exec`: runs a program in the network namespace of a container.
 
 use std::ffi::OsString;
+use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
@@ -12,11 +13,13 @@ use crate::control::report::{PortKind, PortReport, Status};
 use crate::control::topology::TopologyError;
 use crate::sys;
 use crate::sys::netns::Netns;
+use crate::sys::netns_exec::enter_for_exec;
 use crate::sys::terminal::{self, TerminalError};
 
 use super::complete;
 use super::error::{CliError, SIGNALLED};
 use super::handover;
+use super::hosts;
 use super::port::port_name;
 use super::target::Target;
 
@@ -39,11 +42,14 @@ Exit code: the program's; 128 + N if signal N ended it; 125 if uswitch failed, 1
 cannot be executed, 127 if it does not exist.
 
 Example:
-  uswitch exec container1 -- ping -c 3 172.16.0.3";
+  uswitch exec container1 -- ping -c 3 container2";
 
 const AFTER_LONG: &str = "\
 exec is not a sandbox: the program gets another network namespace, but keeps the caller's user, capabilities, \
 files, processes and environment. It inherits standard input, output and error, and no other open file.
+
+/etc/hosts has the names of the ports, as they are now, and /sys the devices of the container. A file in \
+/etc/netns/NAME replaces the one of that name in /etc, as with `ip netns exec`.
 
 On a terminal the program runs in a session of its own, on a pseudoterminal, so that it cannot type into the \
 caller's shell (TIOCSTI). If its output goes into a pipe, it gets no keyboard input.
@@ -52,7 +58,7 @@ Exit code: the program's; 128 + N if signal N ended it; 125 if uswitch failed, 1
 cannot be executed, 127 if it does not exist.
 
 Examples:
-  uswitch exec container1 -- ping -c 3 172.16.0.3
+  uswitch exec container1 -- ping -c 3 container2
   uswitch exec container1 -- bash
   uswitch exec host -- ip address";
 
@@ -78,9 +84,11 @@ impl ExecCommand {
     fn enter(&self) -> Result<(), CliError> {
         let client = self.target.client()?;
         let status: Status = client.get("/v1/status")?;
+        let ports: Vec<PortReport> = client.get("/v1/ports")?;
+        let hosts = hosts::file(&fs::read_to_string("/etc/hosts").unwrap_or_default(), &ports);
         let port = match self.container.as_str() {
             name if is_host_port(name) => None,
-            name => Some(client.get::<PortReport>(&format!("/v1/ports/{name}"))?),
+            name => Some(find(name, ports)?),
         };
         let pid = client.pid()?;
         drop(client);
@@ -90,13 +98,21 @@ impl ExecCommand {
             _ => {}
         }
         match port {
-            Some(port) => enter(port),
+            Some(port) => enter(port, &hosts),
             None if status.sandboxed => Ok(()),
             None => {
                 let host = PathBuf::from(format!("/proc/{pid}/ns/net"));
-                Ok(sys::netns::enter_for_exec(&host).map_err(TopologyError::from)?)
+                Ok(enter_for_exec(&host, &hosts).map_err(TopologyError::from)?)
             }
         }
+    }
+}
+
+fn find(name: &str, mut ports: Vec<PortReport>) -> Result<PortReport, CliError> {
+    let names = || ports.iter().map(|port| port.ifname.clone());
+    match names().position(|port| port == name) {
+        Some(found) => Ok(ports.swap_remove(found)),
+        None => Err(CliError::NoSuchPort { name: name.to_owned(), ports: names().collect() }),
     }
 }
 
@@ -109,7 +125,7 @@ fn exit_code(status: ExitStatus) -> ExitCode {
 }
 
 /// Enters a port's namespace. The name or the process id may belong to another namespace by now: that is refused.
-fn enter(port: PortReport) -> Result<(), CliError> {
+fn enter(port: PortReport, hosts: &str) -> Result<(), CliError> {
     if port.kind != PortKind::Tap {
         return Err(CliError::NoContainer(port.ifname));
     }
@@ -117,7 +133,7 @@ fn enter(port: PortReport) -> Result<(), CliError> {
     else {
         return Err(CliError::PortGone(port.ifname));
     };
-    sys::netns::enter_for_exec(Path::new(path)).map_err(TopologyError::from)?;
+    enter_for_exec(Path::new(path), hosts).map_err(TopologyError::from)?;
     let here = Netns::current().and_then(|netns| netns.identity()).map_err(TopologyError::from)?;
     if here.ino == ino { Ok(()) } else { Err(CliError::PortGone(port.ifname)) }
 }

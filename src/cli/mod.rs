@@ -17,6 +17,7 @@ mod events;
 mod exec;
 mod fdb;
 mod handover;
+mod hosts;
 mod impair;
 mod labels;
 mod limit;

@@ -20,6 +20,7 @@ pub mod limits;
 pub mod link_monitor;
 pub mod netlink;
 pub mod netns;
+pub mod netns_exec;
 pub mod netns_name_monitor;
 pub mod nftables_monitor;
 pub mod packet;

@@ -81,7 +81,7 @@ pub enum NetnsError {
     },
 }
 
-fn kernel<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> NetnsError {
+pub(super) fn kernel<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> NetnsError {
     move |error| NetnsError::Kernel { what: what.into(), source: error.into() }
 }
 
@@ -409,41 +409,6 @@ fn share(path: &Path) -> nix::Result<()> {
 /// Bind-mounts `source` at `target`.
 pub(super) fn bind(source: &Path, target: &Path, flags: MsFlags) -> nix::Result<()> {
     mount(Some(source), target, None::<&str>, flags, None::<&str>)
-}
-
-/// Moves the process into the namespace at `path` before it executes another program, with the namespace's
-/// `/sys` and the files of `/etc/netns/NAME` (ip-netns(8)). The process must have one thread.
-///
-/// # Errors
-/// The namespace or a mount namespace could not be entered.
-pub fn enter_for_exec(path: &Path) -> Result<(), NetnsError> {
-    let netns = Netns::open(path)?;
-    setns(&netns, CloneFlags::CLONE_NEWNET).map_err(kernel(format!("enter {}", path.display())))?;
-    unshare(CloneFlags::CLONE_NEWNS).map_err(kernel("make a mount namespace"))?;
-    let slave = MsFlags::MS_SLAVE | MsFlags::MS_REC;
-    mount(None::<&str>, "/", None::<&str>, slave, None::<&str>).map_err(kernel("make mounts private"))?;
-    mount_sysfs();
-    if let Some(name) = path.strip_prefix(DIRECTORY).ok().filter(|name| name.components().count() == 1) {
-        bind_etc_files(&Path::new("/etc/netns").join(name));
-    }
-    Ok(())
-}
-
-/// `/sys/class/net` shows the devices of the namespace in which sysfs was mounted. Most programs do not need
-/// it, and inside a container that hides parts of sysfs the kernel refuses the mount, so a failure is
-/// ignored.
-fn mount_sysfs() {
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    let _ = mount(Some("sysfs"), "/sys", Some("sysfs"), flags, None::<&str>);
-}
-
-/// Bind-mounts each file of `directory` over the file of that name in `/etc`, if there is one, as `ip netns
-/// exec` does.
-fn bind_etc_files(directory: &Path) {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let target = Path::new("/etc").join(entry.file_name());
-        let _ = bind(&entry.path(), &target, MsFlags::MS_BIND);
-    }
 }
 
 #[cfg(test)]

@@ -47,6 +47,7 @@ mod mac_prefix;
 mod metrics;
 mod mirror;
 mod multicast;
+mod names;
 mod nat;
 mod neigh_suppress;
 mod ownership;
