@@ -70,6 +70,7 @@ fn config(ports: u16) -> Config {
         ports,
         prefix: "container".to_owned(),
         subnets: vec!["172.16.0.0/24".parse().unwrap(), "fd00:172:16::/64".parse().unwrap()],
+        publish: Vec::new(),
         nat: false,
         mac_prefix: "02:de:a5:ad".parse().unwrap(),
         internal: false,

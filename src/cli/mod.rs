@@ -30,6 +30,7 @@ mod options;
 mod output;
 mod port;
 mod port_set;
+mod publish;
 mod set;
 mod start;
 mod stats;

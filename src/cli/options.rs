@@ -40,6 +40,10 @@ pub(super) struct StartOptions {
     /// Masquerade packets from the containers to other networks (NAT)
     #[arg(long, value_parser = OnOff)]
     nat: Option<bool>,
+    /// Publish ports of a container at ports of the host, as in 8080:container1:80, 127.0.0.1:8080:container1:80 or
+    /// 5000-5009:container1:5000-5009/udp; may be repeated
+    #[arg(long, value_name = "[ADDRESS:]PORT:CONTAINER:PORT[/PROTOCOL]")]
+    publish: Vec<String>,
     /// Create no host port: the containers reach only each other
     #[arg(long, value_parser = OnOff)]
     internal: Option<bool>,
@@ -163,6 +167,7 @@ impl From<StartOptions> for Options {
             prefix: typed.prefix,
             subnet: typed.subnet,
             nat: typed.nat,
+            publish: typed.publish,
             internal: typed.internal,
             guard: typed.guard,
             loop_detection: typed.loop_detection,

@@ -24,6 +24,7 @@ use super::handover::ForeignNetns;
 use super::labels::listed;
 use super::output::{self, joined, table};
 use super::port_set::PortSet;
+use super::publish::{PortPublish, PortUnpublish};
 use super::target::{PortList, Target, check_ports};
 use super::values::{OnOff, describe_on_off, on_off};
 use super::vlan_args::VlanArgs;
@@ -40,6 +41,8 @@ enum PortAction {
     Show(PortShow),
     Add(Box<PortAdd>),
     Set(Box<PortSet>),
+    Publish(PortPublish),
+    Unpublish(PortUnpublish),
     Del(PortDel),
 }
 
@@ -166,6 +169,8 @@ impl PortCommand {
             PortAction::Show(show) => show.run(),
             PortAction::Add(add) => add.run(),
             PortAction::Set(set) => set.run(),
+            PortAction::Publish(publish) => publish.run(),
+            PortAction::Unpublish(unpublish) => unpublish.run(),
             PortAction::Del(del) => {
                 let client = del.target.client()?;
                 // All or none of them, as far as names go.
@@ -346,6 +351,7 @@ fn remarks(ports: &[PortReport]) -> String {
     let settings = settings.chain(limits).chain(rates).chain(impairments).chain(mirrors).chain(uplinks);
     settings
         .chain(labels(ports))
+        .chain(published(ports))
         .chain(unmanaged(ports))
         .chain(slow(ports))
         .chain(faults)
@@ -363,6 +369,11 @@ fn slow(ports: &[PortReport]) -> impl Iterator<Item = String> {
 fn labels(ports: &[PortReport]) -> impl Iterator<Item = String> {
     let labelled = ports.iter().filter(|port| !port.labels.is_empty());
     labelled.map(|port| format!("{}: labels {}\n", port.ifname, listed(&port.labels)))
+}
+
+fn published(ports: &[PortReport]) -> impl Iterator<Item = String> {
+    let publishing = ports.iter().filter(|port| !port.published.is_empty());
+    publishing.map(|port| format!("{}: published {}\n", port.ifname, joined(&port.published)))
 }
 
 fn unmanaged(ports: &[PortReport]) -> impl Iterator<Item = String> {

@@ -104,6 +104,8 @@ pub enum DeviceAspect {
     Vlans,
     /// The mirror whose destination the port is.
     Mirror,
+    /// The ports of the host that lead to it.
+    Published,
 }
 
 impl DeviceAspect {
@@ -118,6 +120,7 @@ impl DeviceAspect {
             DeviceAspect::ForeignQueues => "queues of other processes",
             DeviceAspect::Vlans => "VLANs",
             DeviceAspect::Mirror => "mirror",
+            DeviceAspect::Published => "published",
         }
     }
 }

@@ -32,6 +32,8 @@ pub struct Options {
     pub subnet: Vec<String>,
     /// Masquerade packets from the containers to other networks (NAT).
     pub nat: Option<bool>,
+    /// Publish ports of a container at ports of the host, as in 8080:container1:80; may be repeated.
+    pub publish: Vec<String>,
     /// Create no host port: the containers reach only each other.
     pub internal: Option<bool>,
     /// Drop frames of containers with a source address, ARP or neighbour discovery that is not theirs, and messages
@@ -123,6 +125,7 @@ impl Options {
             socket: if self.socket.is_empty() { other.socket } else { self.socket },
             subnet: if self.subnet.is_empty() { other.subnet } else { self.subnet },
             nat: self.nat.or(other.nat),
+            publish: if self.publish.is_empty() { other.publish } else { self.publish },
             internal: self.internal.or(other.internal),
             guard: self.guard.or(other.guard),
             loop_detection: self.loop_detection.or(other.loop_detection),

@@ -33,7 +33,7 @@ const START: [Capability; 2] = [
     Capability::CAP_IPC_LOCK,
 ];
 /// What it needs for single operations.
-const RAISED: [Capability; 4] = [
+const RAISED: [Capability; 5] = [
     // Announces addresses of ports, with packet sockets.
     Capability::CAP_NET_RAW,
     // Opens the namespace of another user's process: `/proc/PID/ns/net` needs ptrace access.
@@ -42,6 +42,8 @@ const RAISED: [Capability; 4] = [
     Capability::CAP_DAC_READ_SEARCH,
     // Makes and removes names in /run that root does not own, as in some containers.
     Capability::CAP_DAC_OVERRIDE,
+    // Reserves published ports below 1024.
+    Capability::CAP_NET_BIND_SERVICE,
 ];
 /// What it needs for most of what it does.
 const EFFECTIVE: [Capability; 2] = [

@@ -28,6 +28,7 @@ pub mod packet_message;
 pub mod packet_port;
 pub mod process;
 pub mod queue;
+pub mod reserved_port;
 pub mod runtime_dir;
 pub mod sandbox;
 pub mod state_dir;

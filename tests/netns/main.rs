@@ -53,6 +53,7 @@ mod neigh_suppress;
 mod ownership;
 mod port_flags;
 mod ports;
+mod publish;
 mod rootless;
 mod rootless_taps;
 mod scale;

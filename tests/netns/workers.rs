@@ -80,8 +80,8 @@ fn workers_are_confined_and_control_has_few_capabilities() {
     const CAP_SYS_MODULE: u64 = 1 << 16;
     // With CAP_SYS_ADMIN.
     const EFFECTIVE: u64 = CAP_NET_ADMIN | 1 << 21;
-    // With CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_NET_RAW and CAP_SYS_PTRACE.
-    const PERMITTED: u64 = EFFECTIVE | 1 << 1 | 1 << 2 | 1 << 13 | 1 << 19;
+    // With CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_NET_BIND_SERVICE, CAP_NET_RAW and CAP_SYS_PTRACE.
+    const PERMITTED: u64 = EFFECTIVE | 1 << 1 | 1 << 2 | 1 << 10 | 1 << 13 | 1 << 19;
     for engine in ENGINES {
         let s = Uswitch::with(&format!("--ports 2 --workers 2 --engine {engine}"));
         for worker in ["worker0", "worker1"] {

@@ -244,6 +244,36 @@ pub enum InvalidValue {
     /// `--nat` with `--internal`.
     #[error("NAT needs the host port, which 'internal' omits: give only one of them")]
     NatWithoutHostPort,
+    /// Not TCP or UDP ports.
+    #[error("'{0}' is neither a port number nor a range of them: write one like 80 or 8080-8090")]
+    PortNumbers(String),
+    /// Not a published port.
+    #[error(
+        "'{0}' is not a published port: write one like 8080:80, 8080-8090:80-90/udp, 127.0.0.1:8080:80 or [2001:db8::1]:8080:80"
+    )]
+    PublishedPortSyntax(String),
+    /// Not a published port with the name of its container.
+    #[error(
+        "'{0}' is not a published port with its container: write one like 8080:container1:80, 8080-8090:container1:80-90/udp, \
+         127.0.0.1:8080:container1:80 or [2001:db8::1]:8080:container1:80"
+    )]
+    PublishSyntax(String),
+    /// Numbers of ports that differ.
+    #[error("{0} ports of the host cannot lead to {1} of the container: give as many of both")]
+    PublishedRanges(usize, usize),
+    /// A published port at `::1`.
+    #[error(
+        "::1 cannot be published, because the kernel routes no packets from ::1 to a container: use 127.0.0.1"
+    )]
+    PublishedLoopback6,
+    /// A published port at a multicast address.
+    #[error("{0} is a group: use an address of the host")]
+    PublishedGroup(IpAddr),
+    /// `--publish` without a gateway.
+    #[error(
+        "published ports need the gateway, which 'internal' and 'no-gateway' omit: give only one of them"
+    )]
+    PublishWithoutGateway,
     /// `--mcast-querier` with `--mcast-snooping off`.
     #[error("a querier needs multicast snooping, which 'mcast-snooping' turns off: give only one of them")]
     QuerierWithoutSnooping,

@@ -6,6 +6,7 @@ mod mirrors;
 mod mtu;
 mod names;
 mod port_settings;
+mod published;
 mod sockets;
 pub(crate) mod spanning_tree;
 mod subnets;
@@ -32,6 +33,7 @@ pub use self::names::{
 };
 pub(crate) use self::port_settings::mcast_settings;
 pub use self::port_settings::{port_settings, port_vlans};
+pub use self::published::{NamedPublishedPort, published_port};
 pub use self::sockets::{NamedSocket, check_socket, name_of_socket};
 pub use self::spanning_tree::StpMode;
 pub use self::subnets::is_special;
@@ -100,6 +102,8 @@ pub struct Config {
     pub choose: Choose,
     /// Masquerade packets to other networks.
     pub nat: bool,
+    /// The ports that are published when the switch starts.
+    pub publish: Vec<NamedPublishedPort>,
     /// No host port.
     pub internal: bool,
     /// Whether frames of containers are dropped if their addresses are not the port's.
@@ -249,6 +253,7 @@ impl Options {
             "socket" => !self.socket.is_empty(),
             "subnet" => !self.subnet.is_empty(),
             "nat" => self.nat.is_some(),
+            "publish" => !self.publish.is_empty(),
             "mcast-querier" => self.mcast_querier.is_some(),
             "gateway" => !self.gateway.is_empty(),
             "mac-prefix" => self.mac_prefix.is_some(),
@@ -289,6 +294,7 @@ fn check(options: Options) -> Checked<Config> {
     let choose = Choose::new(&name, &options);
     let (subnets, gateways) = address_plan(&options, ports)?;
     let (nat, internal) = nat(&options)?;
+    let publish = published::publish(&options)?;
     let (mcast_snooping, mcast_querier) = multicast(&options)?;
     let (stp, vlans) = (spanning_tree::bridge(&options)?, vlans(&options)?);
     let vlan_gateways = vlan_gateways(&options, &name, &vlans, &subnets)?;
@@ -305,6 +311,7 @@ fn check(options: Options) -> Checked<Config> {
         sockets: sockets::sockets(&options.socket, &options.device)?,
         devices: devices(options.device)?,
         nat,
+        publish,
         internal,
         // Without subnets the containers have no assigned addresses to which they could be bound.
         guard: options.guard.unwrap_or(!subnets.is_empty()),

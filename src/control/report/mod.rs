@@ -12,6 +12,7 @@ mod mdb;
 mod mirror;
 mod new_port;
 mod port;
+mod published;
 mod stats;
 mod status;
 mod stp;
@@ -37,6 +38,7 @@ pub use self::new_port::{AddedPort, NewPort, NewSocket, SocketType};
 pub use self::port::{
     AdminState, BridgePort, EdgeSetting, PortBlock, PortFilter, PortKind, PortReport, PortSettings, Throttled,
 };
+pub use self::published::{PortNumbers, PublishedPort, TransportProtocol};
 pub use self::stats::{DELETED, PortStats};
 pub use self::status::{GatewayReport, Health, Status, SwitchSettings, SwitchState, VlanGatewayReport};
 pub use self::stp::{BpduCounters, StpPort, StpReport};

@@ -8,6 +8,7 @@ use super::PortVlans;
 use super::impairment::PortImpairments;
 use super::limit::PortLimits;
 use super::mirror::PortMirroring;
+use super::published::PublishedPort;
 use super::uplink::{UplinkMode, UplinkReport};
 use crate::control::config::{LabelChanges, Labels};
 use crate::switch::{PortFlag, PortFlags, with_port_flags};
@@ -78,6 +79,9 @@ pub struct PortReport {
     /// Labels, by their key.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
+    /// Ports of the host whose packets go to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<PublishedPort>,
     /// Most addresses that the port learns; 0: no limit.
     #[serde(default)]
     pub fdb_max_learned: u32,
@@ -407,6 +411,7 @@ impl PortReport {
             offloads: Vec::new(),
             source_guard: true,
             labels: Labels::new(),
+            published: Vec::new(),
             fdb_max_learned: 0,
             fdb_n_learned: 0,
             group_fwd_mask: 0,

@@ -11,8 +11,8 @@ use crate::control::metrics::MetricsSnapshot;
 use crate::control::report::{
     AddedPort, FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, MdbEntryQuery, MdbReport, MirrorQuery,
     MirrorReport, NewFdbEntry, NewMdbEntry, NewMirror, NewPort, NewVlan, NewVlanState, PortReport,
-    PortSettings, PortStats, PortVlanStats, PortVlansReport, Status, StopReport, StpReport, SwitchSettings,
-    VlanQuery, VlanStats,
+    PortSettings, PortStats, PortVlanStats, PortVlansReport, PublishedPort, Status, StopReport, StpReport,
+    SwitchSettings, VlanQuery, VlanStats,
 };
 use crate::control::subscription::Subscription;
 use crate::control::topology::handover::HandedOver;
@@ -45,6 +45,7 @@ pub(crate) enum Command {
     FlushFdb(FdbFlushQuery, Reply<Result<usize, RunError>>),
     PortMirror(MirrorCommand),
     Vlan(VlanCommand),
+    Publish(PublishCommand),
     SetSwitch(SwitchSettings, Reply<Result<Status, RunError>>),
     Stats(Reply<Vec<PortStats>>),
     Metrics(Reply<Box<MetricsSnapshot>>),
@@ -76,6 +77,13 @@ pub(crate) enum VlanCommand {
     Add(NewVlan, Reply<Result<(), RunError>>),
     SetState(NewVlanState, Reply<Result<(), RunError>>),
     Remove(VlanQuery, Reply<Result<(), RunError>>),
+}
+
+/// A command about the published ports of a container, which the text names.
+#[derive(Debug)]
+pub(crate) enum PublishCommand {
+    Add(String, PublishedPort, Reply<Result<AddedPort, RunError>>),
+    Remove(String, PublishedPort, Reply<Result<(), RunError>>),
 }
 
 /// A part of the forwarding database. A large one is read page by page, so that a slow client makes the

@@ -15,7 +15,7 @@ use crate::control::report::{FdbFilter, FdbReport};
 use crate::control::topology::handover::HandedOver;
 use crate::control::topology::{
     Attachment, Device, DeviceId, LinkChange, NatChange, NetworkChange, Packet, PortNetns, PortSpec,
-    RouteLookup, SenderRoute, TopologyError,
+    Published, RouteLookup, SenderRoute, TopologyError,
 };
 use crate::control::{Config, Options};
 use crate::datapath::EngineKind;
@@ -44,6 +44,9 @@ struct Shared {
     teardown_fails: bool,
     notices: Vec<String>,
     announced: Vec<(DeviceId, Vec<IpNet>)>,
+    published: Vec<Published>,
+    /// Publishing fails.
+    publish_fails: bool,
     /// The route of each packet, by destination.
     routes: HashMap<IpAddr, SenderRoute>,
 }
@@ -87,6 +90,20 @@ impl FakeControl {
     /// Makes changes of carriers fail.
     pub(crate) fn fail_carrier(&self) {
         self.shared().carrier_fails = true;
+    }
+
+    /// Makes publishing fail, or succeed again.
+    pub(crate) fn fail_publish(&self, fails: bool) {
+        self.shared().publish_fails = fails;
+    }
+
+    /// What is published, as `PORT > TARGET TARGET`.
+    pub(crate) fn published(&self) -> Vec<String> {
+        let text = |Published { port, targets }: &Published| {
+            let targets: Vec<String> = targets.iter().map(ToString::to_string).collect();
+            format!("{port} > {}", targets.join(" "))
+        };
+        self.shared().published.iter().map(text).collect()
     }
 
     /// Makes the teardown report an error.
@@ -245,6 +262,15 @@ impl HostNetwork for FakeNetwork {
     }
 
     fn disconnected(&mut self, _: DeviceId) {}
+
+    fn publish(&mut self, published: Vec<Published>) -> Result<(), TopologyError> {
+        let mut shared = self.shared.lock().unwrap();
+        if shared.publish_fails {
+            return Err(TopologyError::NoNft);
+        }
+        shared.published = published;
+        Ok(())
+    }
 
     async fn next_change(&mut self) -> NetworkChange {
         match self.changes.recv().await {

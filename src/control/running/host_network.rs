@@ -8,7 +8,8 @@ use ipnet::IpNet;
 use crate::control::Config;
 use crate::control::topology::handover::HandedOver;
 use crate::control::topology::{
-    Attachment, Device, DeviceId, NetworkChange, Packet, PortSpec, RouteLookup, Topology, TopologyError,
+    Attachment, Device, DeviceId, NetworkChange, Packet, PortSpec, Published, RouteLookup, Topology,
+    TopologyError,
 };
 use crate::sys::netns::Netns;
 use crate::sys::queue::Queue;
@@ -42,6 +43,8 @@ pub(crate) trait HostNetwork {
     fn socket_queues(&mut self, device: DeviceId) -> Result<Vec<Queue>, TopologyError>;
     /// As [`Topology::disconnected`].
     fn disconnected(&mut self, device: DeviceId);
+    /// As [`Topology::publish`].
+    fn publish(&mut self, published: Vec<Published>) -> Result<(), TopologyError>;
     /// As [`Topology::next_change`]. Cancel-safe.
     async fn next_change(&mut self) -> NetworkChange;
     /// As [`Topology::queue_dropped`].
@@ -91,6 +94,9 @@ impl HostNetwork for Topology {
     }
     fn disconnected(&mut self, device: DeviceId) {
         Topology::disconnected(self, device);
+    }
+    fn publish(&mut self, published: Vec<Published>) -> Result<(), TopologyError> {
+        Topology::publish(self, published)
     }
     async fn next_change(&mut self) -> NetworkChange {
         Topology::next_change(self).await

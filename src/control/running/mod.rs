@@ -47,6 +47,9 @@ mod plan;
 mod port_mirrors;
 mod port_settings;
 mod ports;
+mod published;
+#[cfg(test)]
+mod published_tests;
 mod punts;
 mod socket_peer;
 mod stp;
@@ -74,7 +77,9 @@ use tracing::{error, warn};
 
 pub(crate) use adopt::PlannedPort;
 use awake_cpus::AwakeCpus;
-pub(crate) use command::{Command, FdbPage, Handle, MirrorCommand, Reply, Stopping, VlanCommand};
+pub(crate) use command::{
+    Command, FdbPage, Handle, MirrorCommand, PublishCommand, Reply, Stopping, VlanCommand,
+};
 use event_collector::EventCollector;
 pub(crate) use host_network::HostNetwork;
 use live_trace::LiveTraces;
@@ -82,6 +87,8 @@ pub(crate) use mirror::{MirrorReader, MirrorRequest, PortNames};
 use plan::PortPlan;
 pub(crate) use port_mirrors::MirrorError;
 use ports::PortRecord;
+pub(crate) use published::PublishError;
+use published::PublishedPorts;
 pub(crate) use uplink::UplinkError;
 pub(crate) use vlans::VlanError;
 use watchdog::Watchdog;
@@ -138,6 +145,8 @@ pub(crate) enum RunError {
     Uplink(#[from] UplinkError),
     #[error(transparent)]
     Mirror(#[from] MirrorError),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
     #[error(transparent)]
     Mdb(#[from] MdbError),
     #[error("multicast snooping is off: start the switch with --mcast-snooping on")]
@@ -266,6 +275,7 @@ pub(crate) struct Running<M> {
     /// The spanning tree, if there is one.
     spanning_tree: Option<SpanningTree>,
     watchdog: Watchdog,
+    published: PublishedPorts,
     /// Why NAT may not work, if so.
     nat_fault: Option<String>,
     /// Why a worker failed, if one did.
@@ -347,6 +357,7 @@ impl<M: HostNetwork> Running<M> {
             snooping: None,
             spanning_tree,
             watchdog: Watchdog::default(),
+            published: PublishedPorts::default(),
             nat_fault: None,
             failure: None,
         })
@@ -371,6 +382,7 @@ impl<M: HostNetwork> Running<M> {
             self.make_port(plan, HostNetwork::add_port)?;
         }
         self.add_mirrors_of_file()?;
+        self.publish_first_ports()?;
         // Sent when the switch serves, so that a start does not wait for them.
         let ports: Vec<PortId> = self.ports.keys().copied().collect();
         ports.into_iter().for_each(|id| self.announce(id));
@@ -411,6 +423,7 @@ impl<M: HostNetwork> Running<M> {
                 () = self.live_traces.due() => self.drain_live_traces(),
                 () = awake_cpus_due => self.update_awake_cpus(),
                 () = self.watchdog.due() => self.check_workers(),
+                () = self.published.due() => self.follow_addresses(),
                 // The next turn of the loop ends the block, or does what is due.
                 () = block_over => {}
                 () = multicast_due => {}
@@ -483,6 +496,7 @@ impl<M: HostNetwork> Running<M> {
             Command::FlushFdb(query, reply) => _ = reply.send(self.flush_fdb(&query)),
             Command::PortMirror(command) => self.carry_out_mirror(command),
             Command::Vlan(command) => self.carry_out_vlan(command),
+            Command::Publish(command) => self.carry_out_publish(command),
             Command::SetSwitch(settings, reply) => _ = reply.send(self.set_switch(&settings)),
             Command::Stats(reply) => _ = reply.send(self.stats()),
             Command::Metrics(reply) => {

@@ -13,7 +13,8 @@ use super::{HOST, HostNetwork, PortPlan, PortUse, RunError, Running, plan};
 use crate::control::config::Labels;
 use crate::control::event::{DeviceAspect, EventType};
 use crate::control::report::{
-    AddedPort, AdminState, NewPort, PortImpairments, PortKind, PortLimits, PortVlans, Throttled, UplinkMode,
+    AddedPort, AdminState, NewPort, PortImpairments, PortKind, PortLimits, PortVlans, PublishedPort,
+    Throttled, UplinkMode,
 };
 use crate::control::topology::{
     Attachment, Device, DeviceId, LinkChange, PortNetns, PortSpec, TopologyError,
@@ -46,6 +47,8 @@ pub(crate) struct PortRecord {
     /// It is on an existing device.
     pub(super) can_be_uplink: bool,
     pub(super) labels: Labels,
+    /// Ports of the host that lead to it.
+    pub(super) published: Vec<PublishedPort>,
     /// Whether the guard checks its frames.
     pub(super) guard: PortGuard,
     pub(super) link: LinkState,
@@ -86,6 +89,7 @@ pub(super) struct Assigned {
 }
 
 impl PortRecord {
+    #[allow(clippy::too_many_lines, reason = "a line for each field")]
     fn new(plan: PortPlan, device: Device) -> PortRecord {
         let netns_ino = device.netns.as_deref().and_then(inode);
         let kind = match &plan.attachment {
@@ -105,6 +109,7 @@ impl PortRecord {
         PortRecord {
             name: plan.name,
             labels: plan.labels,
+            published: Vec::new(),
             kind,
             unmanaged: matches!(&plan.attachment, Attachment::Tap(spec) if spec.unmanaged),
             number: plan.number,
@@ -368,6 +373,7 @@ impl<M: HostNetwork> Running<M> {
             return Err(RunError::HostPort);
         }
         let device = record.device.id;
+        let withdrawn = self.unpublish_port(id);
         match self.detach(id) {
             // The worker detaches it when it responds again. Until then it keeps the queue open.
             Ok(()) | Err(RunError::Datapath(DatapathError::WorkerUnresponsive(_))) => {}
@@ -394,7 +400,8 @@ impl<M: HostNetwork> Running<M> {
         self.release_port(id);
         self.ports.remove(&id);
         info!(port = name, "port deleted");
-        Ok(self.network.remove_port(device)?)
+        self.network.remove_port(device)?;
+        Ok(withdrawn?)
     }
 
     /// Stops sending frames to the port and has the workers close its queues, unless they already have.
@@ -447,6 +454,7 @@ impl<M: HostNetwork> Running<M> {
                 }
                 if matches!(change, LinkChange::Addresses(_)) {
                     self.announce_if_unmanaged(id);
+                    self.addresses_changed(id);
                 }
                 self.update_neighbour(id);
                 if let Some((aspect, value)) = changed {

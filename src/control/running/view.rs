@@ -133,6 +133,7 @@ impl<M: HostNetwork> Running<M> {
             offloads: device.offloads.iter().map(ToString::to_string).collect(),
             source_guard: port.guard.enabled,
             labels: port.labels.clone(),
+            published: port.published.clone(),
             fdb_max_learned: port.fdb_max_learned,
             limits: port.limits,
             impairment: port.impairment,

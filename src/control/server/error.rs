@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use super::connection::TooManyStreams;
 use crate::control::capture::CaptureError;
 use crate::control::report::{ErrorCode, ErrorReport};
-use crate::control::running::{MirrorError, RunError, Stopping, UplinkError};
+use crate::control::running::{MirrorError, PublishError, RunError, Stopping, UplinkError};
 use crate::control::trace::TraceError;
 use crate::datapath::DatapathError;
 use crate::switch::fdb::FdbError;
@@ -59,10 +59,10 @@ impl ApiError {
 
 fn run_status(error: &RunError) -> StatusCode {
     match error {
-        RunError::Trace(TraceError::RouteTimeout(_)) => StatusCode::SERVICE_UNAVAILABLE,
-        RunError::Trace(error) if error.is_about_sender() => StatusCode::CONFLICT,
+        RunError::Trace(error) => trace_status(error),
         RunError::NoSuchPort(_) | RunError::NoSuchEntry(_) => StatusCode::NOT_FOUND,
         RunError::Mirror(error) => mirror_status(error),
+        RunError::Publish(error) => publish_status(error),
         RunError::Uplink(error) => uplink_status(error),
         RunError::Mdb(error) => mdb_status(error),
         RunError::Invalid(_)
@@ -75,7 +75,6 @@ fn run_status(error: &RunError) -> StatusCode {
         | RunError::NoNameOfSocket
         | RunError::PermanentEntry
         | RunError::Vlan(_)
-        | RunError::Trace(_)
         | RunError::Fdb(FdbError::NotUnicast(_)) => StatusCode::BAD_REQUEST,
         // The request conflicts with the state of the host, such as a missing namespace or a name in
         // use.
@@ -99,6 +98,21 @@ fn run_status(error: &RunError) -> StatusCode {
         RunError::NoUring(_) | RunError::FastPath(_) | RunError::Interrupted => {
             StatusCode::INTERNAL_SERVER_ERROR
         }
+    }
+}
+
+fn trace_status(error: &TraceError) -> StatusCode {
+    match error {
+        TraceError::RouteTimeout(_) => StatusCode::SERVICE_UNAVAILABLE,
+        error if error.is_about_sender() => StatusCode::CONFLICT,
+        _ => StatusCode::BAD_REQUEST,
+    }
+}
+
+fn publish_status(error: &PublishError) -> StatusCode {
+    match error {
+        PublishError::NotPublished(..) => StatusCode::NOT_FOUND,
+        _ => StatusCode::CONFLICT,
     }
 }
 

@@ -10,6 +10,7 @@ mod extract;
 mod handover;
 mod listener;
 mod ports;
+mod published;
 mod stream;
 #[cfg(test)]
 mod stream_tests;
@@ -77,6 +78,7 @@ pub(crate) fn router(
         .routes(routes!(ports::list_ports, ports::add_port))
         .routes(routes!(handover::hand_over))
         .routes(routes!(ports::show_port, ports::set_port, ports::remove_port))
+        .routes(routes!(published::publish, published::unpublish))
         .routes(routes!(list_fdb, add_fdb, replace_fdb, remove_fdb))
         .routes(routes!(flush_fdb))
         .routes(routes!(show_mdb, add_mdb, remove_mdb))

@@ -111,6 +111,8 @@ const ROUTES: &[(&str, &str)] = &[
     ("GET", "/v1/ports/{name}"),
     ("PATCH", "/v1/ports/{name}"),
     ("DELETE", "/v1/ports/{name}"),
+    ("POST", "/v1/ports/{name}/published"),
+    ("DELETE", "/v1/ports/{name}/published"),
     ("GET", "/v1/fdb"),
     ("POST", "/v1/fdb"),
     ("PUT", "/v1/fdb"),

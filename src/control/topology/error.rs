@@ -1,6 +1,7 @@
 //! Errors of building and removing a topology.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -77,9 +78,22 @@ pub enum TopologyError {
         /** The hard limit. */
         limit: u64,
     },
+    /// A port of the host that cannot be published.
+    #[error(
+        "port {number}/{protocol} of the host is in use by another program or switch (`ss -lntup` lists them): choose another"
+    )]
+    HostPortInUse {
+        /** The port. */
+        number: u16,
+        /** `tcp` or `udp`. */
+        protocol: &'static str,
+    },
+    /// A port to publish at an address of another host.
+    #[error("the host does not have the address {0}: choose one that `ip address` lists")]
+    ForeignAddress(IpAddr),
     /// The program nft is missing.
     #[error(
-        "--nat and --vlan-gateway need the program nft, which is not installed: `apt install nftables`, or start without them"
+        "--nat, --vlan-gateway and published ports need the program nft, which is not installed: `apt install nftables`, or start without them"
     )]
     NoNft,
     /// nft returned an error.

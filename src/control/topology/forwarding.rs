@@ -29,6 +29,13 @@ pub(super) fn enable_v4_from(host_port: &str) -> Result<(), TopologyError> {
     sysctl::write(&of_interface(host_port), "1")
 }
 
+/// Lets the device of a host port send packets from 127.0.0.0/8 and receive packets to it, or not. The setting ends with
+/// the device.
+pub(super) fn route_loopback(host_port: &str, on: bool) -> Result<(), TopologyError> {
+    let path = Path::new("/proc/sys/net/ipv4/conf").join(host_port).join("route_localnet");
+    sysctl::write(&path, if on { "1" } else { "0" })
+}
+
 /// Enables IPv4 forwarding on the interfaces with an address that do not forward yet, except on those of host ports.
 pub(super) fn enable_v4(ledger: &mut Ledger, host_ports: &[&str]) -> Result<(), TopologyError> {
     let held = DirectoryLock::take(ledger.directory())?;

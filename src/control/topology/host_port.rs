@@ -43,7 +43,8 @@ impl Topology {
             if !config.vlan_gateways.is_empty() {
                 answer_arp_for_its_own_addresses(ifname)?;
             }
-            Routing::of(config).map_or(Ok(()), |routing| topology.enable_routing(routing))
+            let routing = Routing::of(config);
+            if routing.is_needed() { topology.enable_routing(routing) } else { Ok(()) }
         })
     }
 

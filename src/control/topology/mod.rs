@@ -13,6 +13,7 @@ mod claim;
 mod classifier;
 pub(crate) mod container_device;
 mod device;
+mod dnat;
 mod environment;
 mod error;
 mod existing_device;
@@ -34,6 +35,7 @@ pub(crate) mod neighbours;
 mod notices;
 mod polled_device;
 pub(crate) mod preflight;
+mod publish;
 mod route;
 mod routing;
 mod socket_port;
@@ -55,6 +57,7 @@ pub(crate) use self::existing_tap::open_for_switch;
 pub(crate) use self::host_port::{host_port, vlan_host_port};
 pub use self::ledger::LedgerHolder;
 pub use self::nat_watcher::NatChange;
+pub use self::publish::Published;
 pub use self::route::{Packet, RouteLookup, SenderRoute};
 pub use self::socket_port::{SocketRole, SocketSpec};
 
@@ -66,6 +69,7 @@ use self::ledger::{Entry, EntryId, Ledger, Owner};
 use self::link_watcher::{DeviceHandle, LinkKey, LinkWatcher, Observation, WatchedDevice};
 use self::nat_watcher::NatWatcher;
 use self::notices::Notices;
+use self::publish::ReservedPorts;
 use self::routing::Routing;
 use self::socket_port::SocketPorts;
 use super::Config;
@@ -112,6 +116,7 @@ pub struct Topology {
     routing: Option<Routing>,
     /// With routing.
     nat: Option<NatWatcher>,
+    reserved: ReservedPorts,
     devices: HashMap<DeviceId, DeviceRecord>,
     announcer: Announcer,
     /// The devices of the host ports, which are announced as a router.
@@ -152,6 +157,7 @@ impl Topology {
                 wires: HashMap::new(),
                 routing: None,
                 nat: None,
+                reserved: ReservedPorts::default(),
                 devices: HashMap::new(),
                 announcer: Announcer::default(),
                 host_devices: HashSet::new(),

@@ -1,8 +1,8 @@
 //! Routing: a separate nftables table, with masquerading for NAT, and IP forwarding ([`super::forwarding`]).
 //!
-//! With forwarding, hosts outside could also open connections to the containers. The table drops those, and without NAT
-//! also packets to other networks. The program
-//! `nft` makes the changes. It reads and writes JSON and acts on the caller's network namespace.
+//! With forwarding, hosts outside could also open connections to the containers. The table drops those, except to
+//! published ports ([`super::dnat`]), and without NAT also packets to other networks. The program `nft` makes the changes.
+//! It reads and writes JSON and acts on the caller's network namespace.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ use serde_json::Value;
 use super::ledger::{Entry, Ledger};
 use super::nat_watcher::NatWatcher;
 use super::routing::Routing;
-use super::{TopologyError, firewall, forwarding};
+use super::{TopologyError, dnat, firewall, forwarding};
 
 /// The standard chain priorities `srcnat` and `filter` of nft(8).
 const SRCNAT_PRIORITY: i32 = 100;
@@ -37,16 +37,31 @@ pub(super) fn table_name(switch: &str) -> String {
 pub(super) fn enable(ledger: &mut Ledger, routing: &Routing) -> Result<NatWatcher, TopologyError> {
     ledger.record(Entry::Table { name: table_name(&routing.switch) })?;
     let watcher = NatWatcher::install(routing.clone())?;
-    if routing.routes_ipv4() {
+    forward(ledger, routing, None)?;
+    Ok(watcher)
+}
+
+/// Lets the host forward what `routing` needs and `before`, which is in force, did not.
+pub(super) fn forward(
+    ledger: &mut Ledger,
+    routing: &Routing,
+    before: Option<&Routing>,
+) -> Result<(), TopologyError> {
+    let is_new = |needs: fn(&Routing) -> bool| needs(routing) && !before.is_some_and(needs);
+    if is_new(Routing::routes_ipv4) {
         forwarding::enable_v4_from(&routing.switch)?;
     }
-    if routing.nat {
+    if is_new(Routing::connects_ipv4) {
         forward_v4(ledger, routing)?;
     }
-    if routing.routes_ipv6() {
+    if is_new(Routing::routes_ipv6) {
         forwarding::enable_v6(ledger)?;
     }
-    Ok(watcher)
+    let loopback = routing.routes_loopback();
+    if loopback != before.is_some_and(Routing::routes_loopback) {
+        routing.ifnames().into_iter().try_for_each(|ifname| forwarding::route_loopback(ifname, loopback))?;
+    }
+    Ok(())
 }
 
 /// Creates a switch's table, or replaces it.
@@ -76,9 +91,9 @@ fn remove_handles(value: &mut Value) {
     }
 }
 
-/// Enables IPv4 forwarding on the interfaces that have an address by now, if the containers have IPv4 addresses.
+/// Enables IPv4 forwarding on the interfaces that have an address by now.
 pub(super) fn forward_v4(ledger: &mut Ledger, routing: &Routing) -> Result<(), TopologyError> {
-    if routing.routes_ipv4() { forwarding::enable_v4(ledger, &routing.ifnames()) } else { Ok(()) }
+    forwarding::enable_v4(ledger, &routing.ifnames())
 }
 
 /// Removes a switch's table if it exists.
@@ -107,7 +122,8 @@ fn ruleset<'a>(name: &'a str, routing: &'a Routing) -> Nftables<'a> {
     batch.add(table(name));
     batch.delete(table(name));
     batch.add(table(name));
-    if routing.nat {
+    let publishes = !routing.published.is_empty();
+    if routing.nat || publishes {
         batch.add(chain(name, "postrouting", (NfChainType::NAT, NfHook::Postrouting, SRCNAT_PRIORITY)));
     }
     batch.add(chain(name, "forward", (NfChainType::Filter, NfHook::Forward, FILTER_PRIORITY)));
@@ -119,12 +135,15 @@ fn ruleset<'a>(name: &'a str, routing: &'a Routing) -> Nftables<'a> {
         ];
         batch.add(rule(name, "postrouting", outbound.to_vec()));
     }
+    if publishes {
+        dnat::add_rules(&mut batch, name, routing);
+    }
     forward_rules(routing).into_iter().for_each(|statements| batch.add(rule(name, "forward", statements)));
     batch.to_nftables()
 }
 
-/// Packets from a host port have an address of its networks. Packets from elsewhere to a host port are replies. Without
-/// NAT no packet passes between a host port and elsewhere.
+/// Packets from a host port have an address of its networks. Packets from elsewhere to a host port are replies, or for a
+/// published port. Without NAT no other packet passes between a host port and elsewhere.
 fn forward_rules(routing: &Routing) -> Vec<Vec<Statement<'_>>> {
     let from_containers = |op| host_ports(MetaKey::Iifname, op, routing);
     let to_containers = |op| host_ports(MetaKey::Oifname, op, routing);
@@ -136,6 +155,9 @@ fn forward_rules(routing: &Routing) -> Vec<Vec<Statement<'_>>> {
             rules.push(vec![from_device, foreign_source(family, &device.subnets), drop()]);
         }
     }
+    if !routing.published.is_empty() {
+        rules.extend(dnat::forward_rules(routing));
+    }
     if routing.nat {
         rules.push(vec![to_containers(Operator::EQ), is_established(), Statement::Accept(None)]);
     } else {
@@ -146,7 +168,7 @@ fn forward_rules(routing: &Routing) -> Vec<Vec<Statement<'_>>> {
 }
 
 /// `oifname { "NAME", "NAME.10" }`: the devices of the host ports.
-fn host_ports(key: MetaKey, op: Operator, routing: &Routing) -> Statement<'_> {
+pub(super) fn host_ports(key: MetaKey, op: Operator, routing: &Routing) -> Statement<'_> {
     let names = routing.ifnames();
     if let [name] = names[..] {
         return interface(key, op, name);
@@ -160,7 +182,7 @@ fn table(name: &str) -> NfListObject<'_> {
     NfListObject::Table(Table { family: NfFamily::INet, name: name.into(), handle: None })
 }
 
-fn chain<'a>(
+pub(super) fn chain<'a>(
     table: &'a str,
     name: &'a str,
     (kind, hook, priority): (NfChainType, NfHook, i32),
@@ -177,7 +199,7 @@ fn chain<'a>(
     })
 }
 
-fn rule<'a>(table: &'a str, chain: &'a str, statements: Vec<Statement<'a>>) -> NfListObject<'a> {
+pub(super) fn rule<'a>(table: &'a str, chain: &'a str, statements: Vec<Statement<'a>>) -> NfListObject<'a> {
     NfListObject::Rule(Rule {
         family: NfFamily::INet,
         table: table.into(),
@@ -213,11 +235,16 @@ fn family(subnet: &IpNet) -> &'static str {
 }
 
 fn source(family: &str) -> Expression<'static> {
-    let field = PayloadField { protocol: family.to_owned().into(), field: "saddr".into() };
+    field(family, "saddr")
+}
+
+/// `PROTOCOL FIELD`, of a header.
+pub(super) fn field(protocol: &str, name: &str) -> Expression<'static> {
+    let field = PayloadField { protocol: protocol.to_owned().into(), field: name.to_owned().into() };
     Expression::Named(NamedExpression::Payload(Payload::PayloadField(field)))
 }
 
-fn prefix(subnet: &IpNet) -> Expression<'static> {
+pub(super) fn prefix(subnet: &IpNet) -> Expression<'static> {
     Expression::Named(NamedExpression::Prefix(Prefix {
         addr: Box::new(Expression::String(subnet.network().to_string().into())),
         len: subnet.prefix_len().into(),
@@ -269,7 +296,7 @@ mod tests {
         let device = |ifname: String, subnets: &[IpNet]| RoutedDevice { ifname, subnets: subnets.to_vec() };
         let of_vlans = of_vlans.iter().zip(10..).map(|(subnet, vid)| device(format!("u0.{vid}"), &[*subnet]));
         let devices = std::iter::once(device("u0".to_owned(), subnets)).chain(of_vlans).collect();
-        Routing { switch: "u0".to_owned(), devices, nat: true }
+        Routing { switch: "u0".to_owned(), devices, nat: true, published: Vec::new() }
     }
 
     #[test]

@@ -65,6 +65,14 @@ impl NatWatcher {
         })
     }
 
+    /// Replaces the table. After an error it is as before.
+    pub(super) fn replace(&mut self, routing: Routing) -> Result<(), TopologyError> {
+        nat::install_table(&routing)?;
+        self.installed = nat::list_table(&routing.switch)?;
+        self.routing = routing;
+        Ok(())
+    }
+
     /// The next change by another program. Cancel-safe.
     pub(super) async fn next(&mut self) -> NatChange {
         loop {
@@ -100,7 +108,7 @@ impl NatWatcher {
                 retry_at,
                 format!(
                     "other programs{program} change the nftables table {table} again and again, which is restored \
-                     at most {RESTORES} times in a minute: NAT may not work"
+                     at most {RESTORES} times in a minute: NAT and published ports may not work"
                 ),
             );
         }

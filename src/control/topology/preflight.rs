@@ -28,7 +28,8 @@ pub(super) fn check(config: &Config, host: &mut Netlink) -> Result<(), TopologyE
     conflicts.extend(tap::check_driver().err().map(TopologyError::from));
     conflicts.extend(check_names(config).err());
     conflicts.extend(check_files(config).err());
-    if Routing::of(config).is_some() && nat::program().is_none() {
+    let needs_nft = Routing::of(config).is_needed() || !config.publish.is_empty();
+    if needs_nft && nat::program().is_none() {
         conflicts.push(TopologyError::NoNft);
     }
     if !config.internal {

@@ -1,4 +1,4 @@
-//! Connects the containers to other networks: NAT, the host's interfaces, and the firewalls in between.
+//! Connects the containers to other networks: NAT, published ports, the host's interfaces, and the firewalls in between.
 
 use tracing::warn;
 
@@ -30,6 +30,25 @@ impl Topology {
         Ok(())
     }
 
+    /// Changes what the host routes.
+    ///
+    /// # Errors
+    /// On an error everything is as before.
+    pub(super) fn change_routing(&mut self, routing: &Routing) -> Result<(), TopologyError> {
+        let (Some(watcher), Some(before)) = (&mut self.nat, &self.routing) else { return Ok(()) };
+        let first = self.ledger.next_id();
+        // The table first: it drops what would be forwarded without permission.
+        watcher.replace(routing.clone())?;
+        if let Err(error) = nat::forward(&mut self.ledger, routing, Some(before)) {
+            // Report why the change failed. What another program does to the table is restored.
+            let _ = watcher.replace(before.clone());
+            self.roll_back(first);
+            return Err(error);
+        }
+        self.routing = Some(routing.clone());
+        Ok(())
+    }
+
     fn report_dropping_chains(&mut self, ifname: &str) {
         // If the ruleset cannot be read, there is nothing to report.
         for chain in firewall::dropping_chains(ifname).unwrap_or_default() {
@@ -48,7 +67,7 @@ impl Topology {
     /// Lets the replies to containers in on an interface that gets its address later.
     pub(super) fn forward_on_new_interfaces(&mut self) {
         if let Some(routing) = &self.routing
-            && routing.nat
+            && routing.connects_ipv4()
             && let Err(error) = nat::forward_v4(&mut self.ledger, routing)
         {
             warn!("{error}");
