@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::harness::{
     AS_USER, Host, HostSnapshot, Process, Shell, TestNetns, TestSwitch, Uswitch, host_with_public_tun,
-    run_as_user, wait_until,
+    run_as_user, user_command, wait_until,
 };
 use crate::nat::INTERNET;
 
@@ -355,5 +355,25 @@ fn without_root_ports_of_the_sandbox_are_published() {
     wait_until("the port is published", || {
         run_as_user(&host, "uswitch exec host -- socat -u TCP:127.0.0.1:8080 STDOUT").succeeded()
     });
+    run_as_user(&host, "uswitch stop").ok();
+}
+
+/// With pasta attached to the sandbox from outside, other machines reach the port, and the container sees their address.
+#[test]
+fn without_root_ports_are_reachable_through_pasta() {
+    let host = host_with_public_tun();
+    host.sh(INTERNET).ok();
+    host.run("ip route add default via 203.0.113.2").ok();
+    run_as_user(&host, "uswitch start --detach --ports 1 --publish 8080:container1:80").ok();
+    let pid = run_as_user(&host, "uswitch status --json").json()["pid"].clone();
+    let pasta = format!("pasta --config-net --no-map-gw --foreground --quiet -t 8080:8080 -u none {pid}");
+    let _pasta = host.spawn(&user_command(&pasta));
+    let server = "uswitch exec container1 -- python3 -u -m http.server --directory /var/lib/nobody 80";
+    let mut server = host.spawn(&user_command(server));
+    let internet = host.netns("internet");
+    wait_until("the port is reachable", || {
+        internet.run("curl -sSf -m 5 -o /dev/null http://203.0.113.1:8080/").succeeded()
+    });
+    server.line_with("203.0.113.2 - - ");
     run_as_user(&host, "uswitch stop").ok();
 }

@@ -78,7 +78,7 @@ impl Topology {
             if self.sandboxed {
                 self.notices.add(
                     "without root, published ports are those of the switch's sandbox, which `uswitch exec host` enters: \
-                     for others, attach pasta or slirp4netns to it, or use sudo"
+                     for others, attach pasta to it, or use sudo"
                         .to_owned(),
                 );
             }
