@@ -57,6 +57,7 @@ fn environment() -> Environment {
     Environment { runtime: PathBuf::from(RUNTIME), state: None, sandboxed: false }
 }
 
+#[allow(clippy::too_many_lines, reason = "a line for each setting")]
 fn config(ports: u16) -> Config {
     Config {
         labels: std::collections::BTreeMap::new(),
@@ -70,6 +71,8 @@ fn config(ports: u16) -> Config {
         ports,
         prefix: "container".to_owned(),
         subnets: vec!["172.16.0.0/24".parse().unwrap(), "fd00:172:16::/64".parse().unwrap()],
+        dns: false,
+        domain: "uswitch0".to_owned(),
         publish: Vec::new(),
         nat: false,
         mac_prefix: "02:de:a5:ad".parse().unwrap(),

@@ -1,7 +1,6 @@
 //! `uswitch exec`: runs a program in the network namespace of a container.
 
 use std::ffi::OsString;
-use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
@@ -19,7 +18,7 @@ use crate::sys::terminal::{self, TerminalError};
 use super::complete;
 use super::error::{CliError, SIGNALLED};
 use super::handover;
-use super::hosts;
+use super::name_files;
 use super::port::port_name;
 use super::target::Target;
 
@@ -48,7 +47,8 @@ const AFTER_LONG: &str = "\
 exec is not a sandbox: the program gets another network namespace, but keeps the caller's user, capabilities, \
 files, processes and environment. It inherits standard input, output and error, and no other open file.
 
-/etc/hosts has the names of the ports, as they are now, and /sys the devices of the container. A file in \
+/etc/hosts has the names of the ports, as they are now, /etc/resolv.conf the DNS server of the switch, if there \
+is one, and /sys the devices of the container. A file in \
 /etc/netns/NAME replaces the one of that name in /etc, as with `ip netns exec`.
 
 On a terminal the program runs in a session of its own, on a pseudoterminal, so that it cannot type into the \
@@ -85,7 +85,7 @@ impl ExecCommand {
         let client = self.target.client()?;
         let status: Status = client.get("/v1/status")?;
         let ports: Vec<PortReport> = client.get("/v1/ports")?;
-        let hosts = hosts::file(&fs::read_to_string("/etc/hosts").unwrap_or_default(), &ports);
+        let files = name_files::files(&status, &ports);
         let port = match self.container.as_str() {
             name if is_host_port(name) => None,
             name => Some(find(name, ports)?),
@@ -98,11 +98,11 @@ impl ExecCommand {
             _ => {}
         }
         match port {
-            Some(port) => enter(port, &hosts),
+            Some(port) => enter(port, &files),
             None if status.sandboxed => Ok(()),
             None => {
                 let host = PathBuf::from(format!("/proc/{pid}/ns/net"));
-                Ok(enter_for_exec(&host, &hosts).map_err(TopologyError::from)?)
+                Ok(enter_for_exec(&host, &files).map_err(TopologyError::from)?)
             }
         }
     }
@@ -125,7 +125,7 @@ fn exit_code(status: ExitStatus) -> ExitCode {
 }
 
 /// Enters a port's namespace. The name or the process id may belong to another namespace by now: that is refused.
-fn enter(port: PortReport, hosts: &str) -> Result<(), CliError> {
+fn enter(port: PortReport, files: &[(&str, String)]) -> Result<(), CliError> {
     if port.kind != PortKind::Tap {
         return Err(CliError::NoContainer(port.ifname));
     }
@@ -133,7 +133,7 @@ fn enter(port: PortReport, hosts: &str) -> Result<(), CliError> {
     else {
         return Err(CliError::PortGone(port.ifname));
     };
-    enter_for_exec(Path::new(path), hosts).map_err(TopologyError::from)?;
+    enter_for_exec(Path::new(path), files).map_err(TopologyError::from)?;
     let here = Netns::current().and_then(|netns| netns.identity()).map_err(TopologyError::from)?;
     if here.ino == ino { Ok(()) } else { Err(CliError::PortGone(port.ifname)) }
 }

@@ -40,6 +40,12 @@ pub(super) struct StartOptions {
     /// Masquerade packets from the containers to other networks (NAT)
     #[arg(long, value_parser = OnOff)]
     nat: Option<bool>,
+    /// Serve DNS at the gateway's addresses: names of the containers, and the host's servers for others [default: off]
+    #[arg(long, value_parser = OnOff)]
+    dns: Option<bool>,
+    /// Domain of the containers' names, with --dns [default: the name of the switch]
+    #[arg(long, value_name = "DOMAIN")]
+    domain: Option<String>,
     /// Publish ports of a container at ports of the host, as in 8080:container1:80, 127.0.0.1:8080:container1:80 or
     /// 5000-5009:container1:5000-5009/udp; may be repeated
     #[arg(long, value_name = "[ADDRESS:]PORT:CONTAINER:PORT[/PROTOCOL]")]
@@ -167,6 +173,8 @@ impl From<StartOptions> for Options {
             prefix: typed.prefix,
             subnet: typed.subnet,
             nat: typed.nat,
+            dns: typed.dns,
+            domain: typed.domain,
             publish: typed.publish,
             internal: typed.internal,
             guard: typed.guard,

@@ -1,6 +1,6 @@
 //! `uswitch status`: shows a running switch in a few lines.
 
-use crate::control::report::{Status, SwitchState, VlanGatewayReport};
+use crate::control::report::{DnsReport, Status, SwitchState, VlanGatewayReport};
 
 use super::error::CliError;
 use super::labels::listed;
@@ -84,8 +84,20 @@ fn text(status: &Status) -> String {
         ("received", format!("{} frames, {} bytes", status.rx_frames, status.rx_bytes)),
         ("lost", format!("{} worker notices, {} events", status.lost_notices, status.lost_events)),
     ];
+    let dns = status.dns.iter().map(|dns| format!("  {:<10} {}\n", "dns", dns_server(dns)));
     let line = |(what, value): (&str, String)| format!("  {what:<10} {value}\n");
-    format!("{}\n{state}{labels}", status.name) + &lines.map(line).concat() + &vlan_gateways(status)
+    format!("{}\n{state}{labels}", status.name)
+        + &lines.map(line).concat()
+        + &dns.collect::<String>()
+        + &vlan_gateways(status)
+}
+
+fn dns_server(dns: &DnsReport) -> String {
+    let DnsReport { domain, addresses, answered, forwarded, failed, refused } = dns;
+    format!(
+        "{domain} at {}: {answered} answered, {forwarded} forwarded, {failed} failed, {refused} refused",
+        joined(addresses)
+    )
 }
 
 /// A line for each VLAN with a gateway of its own.

@@ -15,6 +15,7 @@ pub mod report;
 pub(crate) mod running;
 mod server;
 pub(crate) mod service;
+mod services;
 pub(crate) mod signals;
 pub(crate) mod subscription;
 pub mod topology;

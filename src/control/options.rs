@@ -32,6 +32,10 @@ pub struct Options {
     pub subnet: Vec<String>,
     /// Masquerade packets from the containers to other networks (NAT).
     pub nat: Option<bool>,
+    /// Serve DNS at the gateway: names of the containers, and the host's servers for others.
+    pub dns: Option<bool>,
+    /// Domain of the containers' names.
+    pub domain: Option<String>,
     /// Publish ports of a container at ports of the host, as in 8080:container1:80; may be repeated.
     pub publish: Vec<String>,
     /// Create no host port: the containers reach only each other.
@@ -125,6 +129,8 @@ impl Options {
             socket: if self.socket.is_empty() { other.socket } else { self.socket },
             subnet: if self.subnet.is_empty() { other.subnet } else { self.subnet },
             nat: self.nat.or(other.nat),
+            dns: self.dns.or(other.dns),
+            domain: self.domain.or(other.domain),
             publish: if self.publish.is_empty() { other.publish } else { self.publish },
             internal: self.internal.or(other.internal),
             guard: self.guard.or(other.guard),

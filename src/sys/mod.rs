@@ -31,6 +31,7 @@ pub mod queue;
 pub mod reserved_port;
 pub mod runtime_dir;
 pub mod sandbox;
+pub mod service_socket;
 pub mod state_dir;
 pub mod stream_relay;
 pub mod tap;

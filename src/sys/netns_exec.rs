@@ -8,18 +8,18 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use super::netns::{DIRECTORY, Netns, NetnsError, bind, kernel};
 
-/// Moves the process into the namespace at `path`, with the namespace's `/sys`, with `hosts` as `/etc/hosts`, and with the
-/// files of `/etc/netns/NAME` (ip-netns(8)). The process must have one thread.
+/// Moves the process into the namespace at `path`, with the namespace's `/sys`, with these files in `/etc`, each a name and
+/// its text, and with the files of `/etc/netns/NAME` (ip-netns(8)). The process must have one thread.
 ///
 /// # Errors
 /// The namespace or a mount namespace could not be entered.
-pub fn enter_for_exec(path: &Path, hosts: &str) -> Result<(), NetnsError> {
+pub fn enter_for_exec(path: &Path, files: &[(&str, String)]) -> Result<(), NetnsError> {
     let netns = Netns::open(path)?;
     setns(&netns, CloneFlags::CLONE_NEWNET).map_err(kernel(format!("enter {}", path.display())))?;
     unshare(CloneFlags::CLONE_NEWNS).map_err(kernel("make a mount namespace"))?;
     let slave = MsFlags::MS_SLAVE | MsFlags::MS_REC;
     mount(None::<&str>, "/", None::<&str>, slave, None::<&str>).map_err(kernel("make mounts private"))?;
-    mount_hosts(hosts);
+    mount_etc_files(files);
     mount_sysfs();
     if let Some(name) = path.strip_prefix(DIRECTORY).ok().filter(|name| name.components().count() == 1) {
         bind_etc_files(&Path::new("/etc/netns").join(name));
@@ -27,17 +27,19 @@ pub fn enter_for_exec(path: &Path, hosts: &str) -> Result<(), NetnsError> {
     Ok(())
 }
 
-/// Mounts a file with this text at `/etc/hosts`. The file is in a tmpfs of its own, so that nothing is left of it. Most
-/// programs do not need it, so a failure is ignored.
-fn mount_hosts(text: &str) {
+/// Mounts files over those of these names in `/etc`. They are in a tmpfs of their own, so that nothing is left of them. Most
+/// programs do not need them, so a failure is ignored.
+fn mount_etc_files(files: &[(&str, String)]) {
     const SCRATCH: &str = "/sys";
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     if mount(Some("uswitch"), SCRATCH, Some("tmpfs"), flags, Some("mode=0755")).is_err() {
         return;
     }
-    let file = Path::new(SCRATCH).join("hosts");
-    if fs::write(&file, text).is_ok() {
-        let _ = bind(&file, Path::new("/etc/hosts"), MsFlags::MS_BIND);
+    for (name, text) in files {
+        let file = Path::new(SCRATCH).join(name);
+        if fs::write(&file, text).is_ok() {
+            let _ = bind(&file, &Path::new("/etc").join(name), MsFlags::MS_BIND);
+        }
     }
     let _ = umount2(SCRATCH, MntFlags::MNT_DETACH);
 }

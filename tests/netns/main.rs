@@ -25,6 +25,7 @@ mod bench;
 mod capture;
 mod carrier;
 mod cni;
+mod dns;
 mod doctor;
 mod engines;
 mod events;

@@ -244,6 +244,12 @@ pub enum InvalidValue {
     /// `--nat` with `--internal`.
     #[error("NAT needs the host port, which 'internal' omits: give only one of them")]
     NatWithoutHostPort,
+    /// `--dns` without a gateway.
+    #[error("DNS is served at the gateway, which 'internal' and 'no-gateway' omit: give only one of them")]
+    DnsWithoutGateway,
+    /// Not a domain.
+    #[error("'{0}' is not a domain: use letters, digits, '-', '_' and '.', at most 63 between two dots")]
+    Domain(String),
     /// Not TCP or UDP ports.
     #[error("'{0}' is neither a port number nor a range of them: write one like 80 or 8080-8090")]
     PortNumbers(String),

@@ -1,5 +1,6 @@
 //! The checked configuration of a switch: every [`Config`] is valid.
 
+mod dns;
 mod error;
 mod labels;
 mod mirrors;
@@ -102,6 +103,10 @@ pub struct Config {
     pub choose: Choose,
     /// Masquerade packets to other networks.
     pub nat: bool,
+    /// Whether DNS is served at the gateway.
+    pub dns: bool,
+    /// The domain of the containers' names.
+    pub domain: String,
     /// The ports that are published when the switch starts.
     pub publish: Vec<NamedPublishedPort>,
     /// No host port.
@@ -253,6 +258,8 @@ impl Options {
             "socket" => !self.socket.is_empty(),
             "subnet" => !self.subnet.is_empty(),
             "nat" => self.nat.is_some(),
+            "dns" => self.dns.is_some(),
+            "domain" => self.domain.is_some(),
             "publish" => !self.publish.is_empty(),
             "mcast-querier" => self.mcast_querier.is_some(),
             "gateway" => !self.gateway.is_empty(),
@@ -295,6 +302,7 @@ fn check(options: Options) -> Checked<Config> {
     let (subnets, gateways) = address_plan(&options, ports)?;
     let (nat, internal) = nat(&options)?;
     let publish = published::publish(&options)?;
+    let (dns, domain) = (dns::is_on(&options)?, dns::domain(&options, &name)?);
     let (mcast_snooping, mcast_querier) = multicast(&options)?;
     let (stp, vlans) = (spanning_tree::bridge(&options)?, vlans(&options)?);
     let vlan_gateways = vlan_gateways(&options, &name, &vlans, &subnets)?;
@@ -311,6 +319,8 @@ fn check(options: Options) -> Checked<Config> {
         sockets: sockets::sockets(&options.socket, &options.device)?,
         devices: devices(options.device)?,
         nat,
+        dns,
+        domain,
         publish,
         internal,
         // Without subnets the containers have no assigned addresses to which they could be bound.

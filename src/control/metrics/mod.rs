@@ -79,6 +79,20 @@ const FAMILIES: &[MetricFamily] = &[
     gauge("uswitch_build_info", "Version of the program; always 1", |s, out| {
         out.add(&[("version", &s.status.version)], 1);
     }),
+    counter(
+        "uswitch_dns_queries_total",
+        "Queries to the DNS server, by result. Only with --dns",
+        |s, out| {
+            let Some(dns) = &s.status.dns else { return };
+            let results = [
+                ("answered", dns.answered),
+                ("forwarded", dns.forwarded),
+                ("failed", dns.failed),
+                ("refused", dns.refused),
+            ];
+            results.into_iter().for_each(|(result, count)| out.add(&[("result", result)], count));
+        },
+    ),
     gauge("uswitch_start_time_seconds", "Start time of the switch, in seconds since 1970", |s, out| {
         out.add(&[], s.start_time);
     }),

@@ -109,6 +109,9 @@ pub struct Status {
     pub nat: bool,
     /// Whether there is no host port.
     pub internal: bool,
+    /// The DNS server, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<DnsReport>,
     /// Whether the guard is on for new containers.
     #[serde(default)]
     pub guard: bool,
@@ -142,6 +145,24 @@ pub struct Status {
     /// Events that were suppressed by rate limits. Events that a slow reader missed are reported to
     /// that reader only.
     pub lost_events: u64,
+}
+
+/// The DNS server. The counters are numbers of queries since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DnsReport {
+    /// The domain of the containers' names.
+    pub domain: String,
+    /// Its addresses.
+    #[schema(value_type = Vec<String>)]
+    pub addresses: Vec<IpAddr>,
+    /// Answered by the server itself.
+    pub answered: u64,
+    /// Answered by a server of the host.
+    pub forwarded: u64,
+    /// That no server of the host has answered.
+    pub failed: u64,
+    /// Refused, because too many were waiting.
+    pub refused: u64,
 }
 
 /// The gateway.

@@ -20,6 +20,7 @@ mod awake_cpus;
 mod command;
 #[cfg(test)]
 mod device_tests;
+mod dns;
 mod event_collector;
 #[cfg(test)]
 mod event_tests;
@@ -43,6 +44,7 @@ mod multicast_tests;
 mod nat;
 #[cfg(test)]
 mod new_port_tests;
+mod own_addresses;
 mod plan;
 mod port_mirrors;
 mod port_settings;
@@ -80,6 +82,7 @@ use awake_cpus::AwakeCpus;
 pub(crate) use command::{
     Command, FdbPage, Handle, MirrorCommand, PublishCommand, Reply, Stopping, VlanCommand,
 };
+pub(crate) use dns::DnsError;
 use event_collector::EventCollector;
 pub(crate) use host_network::HostNetwork;
 use live_trace::LiveTraces;
@@ -95,6 +98,7 @@ use watchdog::Watchdog;
 
 use super::config::{HOST, InvalidValue};
 use super::report::{ErrorCode, StopReport};
+use super::services::dns::DnsServer;
 use super::topology::{Environment, NetworkChange, Topology, TopologyError};
 use super::trace::TraceError;
 use super::{Config, EngineChoice};
@@ -147,6 +151,8 @@ pub(crate) enum RunError {
     Mirror(#[from] MirrorError),
     #[error(transparent)]
     Publish(#[from] PublishError),
+    #[error(transparent)]
+    Dns(#[from] DnsError),
     #[error(transparent)]
     Mdb(#[from] MdbError),
     #[error("multicast snooping is off: start the switch with --mcast-snooping on")]
@@ -276,6 +282,8 @@ pub(crate) struct Running<M> {
     spanning_tree: Option<SpanningTree>,
     watchdog: Watchdog,
     published: PublishedPorts,
+    /// The DNS server, if there is one.
+    dns: Option<DnsServer>,
     /// Why NAT may not work, if so.
     nat_fault: Option<String>,
     /// Why a worker failed, if one did.
@@ -312,7 +320,7 @@ impl Running<Topology> {
             Ok(()) => running.add_first_ports(interrupted).await,
             Err(why) => Err(why),
         };
-        match started {
+        match started.and_then(|()| running.start_dns()) {
             Ok(()) => Ok(running),
             Err(why) => Err(StartFailure { why, left: running.stop() }),
         }
@@ -358,6 +366,7 @@ impl<M: HostNetwork> Running<M> {
             spanning_tree,
             watchdog: Watchdog::default(),
             published: PublishedPorts::default(),
+            dns: None,
             nat_fault: None,
             failure: None,
         })

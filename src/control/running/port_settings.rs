@@ -27,6 +27,9 @@ impl<M: HostNetwork> Running<M> {
         if let Some(record) = self.ports.get_mut(&id) {
             record.labels = labels;
         }
+        // The guard may have changed.
+        self.addresses_changed();
+        self.update_dns();
         Ok(self.port_report(id, &self.ports[&id]))
     }
 

@@ -354,7 +354,10 @@ impl<M: HostNetwork> Running<M> {
         let (port, device) = (&record.name, &record.device);
         info!(port, device = device.ifname, mac = %device.mac, mtu = device.mtu, "port added");
         self.emit_port_event(EventType::PortAdded, id);
-        self.apply_file_settings(id)
+        self.apply_file_settings(id)?;
+        self.addresses_changed();
+        self.update_dns();
+        Ok(())
     }
 
     /// Lets a new port forward.
@@ -399,6 +402,7 @@ impl<M: HostNetwork> Running<M> {
         }
         self.release_port(id);
         self.ports.remove(&id);
+        self.update_dns();
         info!(port = name, "port deleted");
         self.network.remove_port(device)?;
         Ok(withdrawn?)
@@ -454,7 +458,7 @@ impl<M: HostNetwork> Running<M> {
                 }
                 if matches!(change, LinkChange::Addresses(_)) {
                     self.announce_if_unmanaged(id);
-                    self.addresses_changed(id);
+                    self.addresses_changed();
                 }
                 self.update_neighbour(id);
                 if let Some((aspect, value)) = changed {

@@ -5,14 +5,11 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use tokio::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::command::PublishCommand;
-use super::ports::PortRecord;
 use super::{HostNetwork, RunError, Running};
-use crate::control::addressing;
 use crate::control::config;
 use crate::control::event::DeviceAspect;
 use crate::control::report::{AddedPort, PublishedPort};
@@ -21,7 +18,7 @@ use crate::switch::PortId;
 
 /// Most ports of the host that a switch publishes. Each is an open file.
 const MOST_PUBLISHED: usize = 1024;
-/// Least time between two changes of the rules that containers cause by changing their addresses.
+/// Least time between two changes of rules and names that containers cause by changing their addresses.
 const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A port that cannot be published, or is not.
@@ -55,7 +52,7 @@ pub(crate) enum PublishError {
 pub(super) struct PublishedPorts {
     /// The rules in force.
     current: Vec<Published>,
-    /// When the rules follow addresses that have changed, if some have.
+    /// When rules and names follow addresses that have changed, if some have.
     follow_at: Option<Instant>,
     last_followed: Option<Instant>,
 }
@@ -200,38 +197,18 @@ impl<M: HostNetwork> Running<M> {
         record.published.iter().map(published).collect()
     }
 
-    /// The addresses of a container in the subnets of the switch that no other host has: those that its device has, or if
-    /// it has none, or the switch does not see them, those that were assigned.
-    fn own_addresses(&self, id: PortId) -> Vec<IpAddr> {
-        let record = &self.ports[&id];
-        let has = |record: &PortRecord, address: IpAddr| {
-            record.assigned.addresses.iter().any(|assigned| assigned.addr() == address)
-        };
-        let is_free = |address: IpAddr| {
-            !record.guard.enabled
-                && !self.config.all_gateways().any(|gateway| gateway == address)
-                && !self.ports.iter().any(|(other, record)| *other != id && has(record, address))
-        };
-        let is_own = |address: &IpAddr| {
-            let mut subnets = self.config.all_subnets();
-            subnets.any(|subnet| addressing::is_host_address(subnet, *address))
-                && (has(record, *address) || is_free(*address))
-        };
-        let own = |addresses: &[IpNet]| addresses.iter().map(IpNet::addr).filter(is_own).collect();
-        let visible: Vec<IpAddr> = own(&record.device.addresses);
-        if visible.is_empty() { own(&record.assigned.addresses) } else { visible }
-    }
-
-    /// Notes that the addresses of a port have changed. The rules follow soon, but not more often than once in a while.
-    pub(super) fn addresses_changed(&mut self, id: PortId) {
-        if self.ports.get(&id).is_some_and(|record| !record.published.is_empty()) {
+    /// Notes that the addresses of a port have changed, or whose they are. Rules and names follow soon, but not more often
+    /// than once in a while.
+    pub(super) fn addresses_changed(&mut self) {
+        if !self.published.current.is_empty() || self.dns.is_some() {
             let earliest = self.published.last_followed.map(|last| last + FOLLOW_INTERVAL);
             self.published.follow_at.get_or_insert_with(|| earliest.unwrap_or_else(Instant::now));
         }
     }
 
-    /// Lets the rules follow changed addresses.
+    /// Lets rules and names follow changed addresses.
     pub(super) fn follow_addresses(&mut self) {
+        self.update_dns();
         self.published.follow_at = None;
         self.published.last_followed = Some(Instant::now());
         if let Err(error) = self.apply_published() {

@@ -105,7 +105,7 @@ async fn follows_addresses_that_are_the_containers_own() {
         let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
         let id = running.port_named("container1").unwrap();
         running.link_changed(id, &LinkChange::Addresses(addresses));
-        assert!(running.published.is_due());
+        assert!(running.published.is_due(), "soon");
         running.follow_addresses();
         fake.published().remove(0)
     };

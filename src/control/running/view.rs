@@ -65,6 +65,7 @@ impl<M: HostNetwork> Running<M> {
             mac_prefix: config.mac_prefix.to_string(),
             nat: config.nat,
             internal: config.internal,
+            dns: self.dns_report(),
             guard: config.guard,
             guard_off,
             guard_off_ports,

@@ -95,7 +95,7 @@ fn run_status(error: &RunError) -> StatusCode {
         | RunError::AddressTaken(..)
         | RunError::SubnetFull(_) => StatusCode::CONFLICT,
         RunError::Datapath(error) => datapath_status(error),
-        RunError::NoUring(_) | RunError::FastPath(_) | RunError::Interrupted => {
+        RunError::NoUring(_) | RunError::FastPath(_) | RunError::Dns(_) | RunError::Interrupted => {
             StatusCode::INTERNAL_SERVER_ERROR
         }
     }

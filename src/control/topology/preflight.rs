@@ -14,6 +14,7 @@ use super::link::{self, Link};
 use super::routing::Routing;
 use super::{TopologyError, inspect, nat};
 use crate::control::Config;
+use crate::control::services::dns::DnsServer;
 use crate::switch::Vid;
 use crate::sys::netlink::{Netlink, NetlinkError};
 use crate::sys::netns::{self, NetnsError};
@@ -55,8 +56,14 @@ fn check_names(config: &Config) -> Result<(), TopologyError> {
 fn check_files(config: &Config) -> Result<(), TopologyError> {
     let failed = |source| TopologyError::Kernel { what: "raise the limit of open files", source };
     let limit = limits::raise_open_files().map_err(failed)?;
-    let needed = files_needed(ports(config), config.workers as u64);
+    let needed = files_needed(ports(config), config.workers as u64) + service_files(config);
     if needed > limit { Err(TopologyError::OpenFiles { needed, limit }) } else { Ok(()) }
+}
+
+/// Number of open files of published ports and of the DNS server.
+fn service_files(config: &Config) -> u64 {
+    let published: usize = config.publish.iter().map(|port| port.published.host_ports.count()).sum();
+    published as u64 + if config.dns { DnsServer::MOST_FILES } else { 0 }
 }
 
 /// The first ports, without the host port.

@@ -85,6 +85,7 @@ fn status() -> Status {
         mac_prefix: "02:de:a5:ad".to_owned(),
         nat: false,
         internal: false,
+        dns: None,
         guard: true,
         guard_off: 0,
         guard_off_ports: Vec::new(),

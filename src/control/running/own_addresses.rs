@@ -1,0 +1,36 @@
+//! Which addresses belong to a container, as far as published ports and names are concerned.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::ports::PortRecord;
+use super::{HostNetwork, Running};
+use crate::control::addressing;
+use crate::control::report::PortKind;
+use crate::switch::PortId;
+
+impl<M: HostNetwork> Running<M> {
+    /// The addresses of a container in the subnets of the switch that no other host has: those that its device has, or if
+    /// it has none, or the switch does not see them, those that were assigned.
+    pub(super) fn own_addresses(&self, id: PortId) -> Vec<IpAddr> {
+        let record = &self.ports[&id];
+        let has = |record: &PortRecord, address: IpAddr| {
+            record.assigned.addresses.iter().any(|assigned| assigned.addr() == address)
+        };
+        let is_free = |address: IpAddr| {
+            !record.guard.enabled
+                && !self.config.all_gateways().any(|gateway| gateway == address)
+                && !self.ports.iter().any(|(other, record)| *other != id && has(record, address))
+        };
+        let is_own = |address: &IpAddr| {
+            let mut subnets = self.config.all_subnets();
+            subnets.any(|subnet| addressing::is_host_address(subnet, *address))
+                && (has(record, *address) || is_free(*address))
+        };
+        let own = |addresses: &[IpNet]| addresses.iter().map(IpNet::addr).filter(is_own).collect();
+        let of_device: &[IpNet] = if record.kind == PortKind::Tap { &record.device.addresses } else { &[] };
+        let visible: Vec<IpAddr> = own(of_device);
+        if visible.is_empty() { own(&record.assigned.addresses) } else { visible }
+    }
+}

@@ -1,0 +1,335 @@
+//! The DNS server of a switch: names of its containers, at the addresses of the gateway. Queries for other names go to the
+//! servers of the host.
+//!
+//! It runs on a thread of its own, without capabilities, so that neither frames nor control wait for it. Its sockets are
+//! bound to the devices of the host ports: it serves containers, and no other network. What a client can fill is bounded.
+
+mod upstream;
+mod zone;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use hickory_proto::op::ResponseCode;
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use tracing::warn;
+
+pub(crate) use zone::Zone;
+
+use crate::sys::{confine, service_socket};
+use zone::Action;
+
+/// The port of DNS (RFC 1035 §4.2).
+const DNS_PORT: u16 = 53;
+/// Queries that wait for a server of the host, and those of one client.
+const MOST_FORWARDED: usize = 256;
+const MOST_FORWARDED_OF_CLIENT: usize = 32;
+/// TCP connections, and those of one client.
+const MOST_CONNECTIONS: usize = 64;
+const MOST_CONNECTIONS_OF_CLIENT: usize = 8;
+/// Longest query. Most are shorter than 100 bytes.
+const LONGEST_QUERY: usize = 4096;
+/// How long to wait after an error of a socket, such as no free file descriptor, which may last.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long a TCP connection may be idle.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// What the server has done.
+#[derive(Debug, Default)]
+struct Counters {
+    answered: AtomicU64,
+    forwarded: AtomicU64,
+    failed: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// Counts of queries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct DnsCounts {
+    /// Answered by the server itself.
+    pub(crate) answered: u64,
+    /// Answered by a server of the host.
+    pub(crate) forwarded: u64,
+    /// That no server of the host has answered.
+    pub(crate) failed: u64,
+    /// Refused, because too many were waiting.
+    pub(crate) refused: u64,
+}
+
+/// The sockets of an address.
+#[derive(Debug)]
+pub(crate) struct DnsSockets {
+    address: IpAddr,
+    udp: std::net::UdpSocket,
+    tcp: std::net::TcpListener,
+}
+
+impl DnsSockets {
+    /// Binds an address of a device.
+    ///
+    /// # Errors
+    /// Another program has the port.
+    pub(crate) fn bind(ifname: &str, address: IpAddr) -> io::Result<DnsSockets> {
+        let at = SocketAddr::new(address, DNS_PORT);
+        let (udp, tcp) = (service_socket::udp(ifname, at)?, service_socket::tcp(ifname, at)?);
+        Ok(DnsSockets { address, udp: udp.into(), tcp: tcp.into() })
+    }
+}
+
+/// A running server, which ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct DnsServer {
+    shared: Arc<Shared>,
+    stop: Arc<Notify>,
+}
+
+impl DnsServer {
+    /// Most files that it has open besides its sockets: queries to servers of the host and connections.
+    pub(crate) const MOST_FILES: u64 = (MOST_FORWARDED + 2 * MOST_CONNECTIONS) as u64;
+
+    /// Serves at these sockets.
+    ///
+    /// # Errors
+    /// A thread or its event loop cannot be started.
+    pub(crate) fn start(sockets: Vec<DnsSockets>, zone: Zone) -> io::Result<DnsServer> {
+        let own = sockets.iter().map(|socket| socket.address).collect();
+        let shared = Arc::new(Shared {
+            zone: ArcSwap::from_pointee(zone),
+            counters: Counters::default(),
+            own,
+            resolv_conf: PathBuf::from("/etc/resolv.conf"),
+            forwarded: Shares::new(MOST_FORWARDED, MOST_FORWARDED_OF_CLIENT),
+            connections: Shares::new(MOST_CONNECTIONS, MOST_CONNECTIONS_OF_CLIENT),
+        });
+        let stop = Arc::new(Notify::new());
+        let (serving, stopped) = (Arc::clone(&shared), Arc::clone(&stop));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        thread::Builder::new().name("dns".to_owned()).spawn(move || {
+            if let Err(error) = confine::drop_capabilities() {
+                return warn!(%error, "no DNS server");
+            }
+            runtime.block_on(async {
+                tokio::select! {
+                    () = stopped.notified() => {}
+                    served = serve(serving, sockets) => {
+                        if let Err(error) = served {
+                            warn!(%error, "the DNS server has ended");
+                        }
+                    }
+                }
+            });
+        })?;
+        Ok(DnsServer { shared, stop })
+    }
+
+    /// Replaces the names.
+    pub(crate) fn set_zone(&self, zone: Zone) {
+        self.shared.zone.store(Arc::new(zone));
+    }
+
+    /// What it has done.
+    pub(crate) fn counts(&self) -> DnsCounts {
+        let Counters { answered, forwarded, failed, refused } = &self.shared.counters;
+        let [answered, forwarded, failed, refused] =
+            [answered, forwarded, failed, refused].map(|counter| counter.load(Ordering::Relaxed));
+        DnsCounts { answered, forwarded, failed, refused }
+    }
+}
+
+impl Drop for DnsServer {
+    fn drop(&mut self) {
+        self.stop.notify_one();
+    }
+}
+
+/// What the tasks of a server share.
+#[derive(Debug)]
+struct Shared {
+    zone: ArcSwap<Zone>,
+    counters: Counters,
+    /// The addresses of the server.
+    own: Vec<IpAddr>,
+    resolv_conf: PathBuf,
+    forwarded: Shares,
+    connections: Shares,
+}
+
+impl Shared {
+    /// The reply to a message that is not for the servers of the host.
+    fn reply(self: &Arc<Shared>, message: &[u8], client: IpAddr, udp: bool) -> Reply {
+        match self.zone.load().action(message, udp) {
+            Action::Reply(reply) => {
+                count(&self.counters.answered);
+                Reply::Now(reply)
+            }
+            Action::Ignore => Reply::None,
+            Action::Forward => match self.forwarded.take(client) {
+                Some(share) => Reply::Later(share),
+                None => {
+                    count(&self.counters.refused);
+                    zone::failure(message, ResponseCode::Refused).map_or(Reply::None, Reply::Now)
+                }
+            },
+        }
+    }
+
+    /// The reply of a server of the host.
+    async fn forward(&self, message: &[u8], udp: bool) -> Option<Vec<u8>> {
+        let servers = upstream::servers(&self.resolv_conf, &self.own);
+        let reply = upstream::ask(&servers, message, udp).await;
+        count(if reply.is_some() { &self.counters.forwarded } else { &self.counters.failed });
+        reply.or_else(|| zone::failure(message, ResponseCode::ServFail))
+    }
+}
+
+/// How a message is answered.
+enum Reply {
+    Now(Vec<u8>),
+    /// By a server of the host.
+    Later(Share),
+    None,
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+async fn serve(shared: Arc<Shared>, sockets: Vec<DnsSockets>) -> io::Result<()> {
+    let mut tasks = tokio::task::JoinSet::new();
+    for DnsSockets { udp, tcp, .. } in sockets {
+        let (udp, tcp) = (UdpSocket::from_std(udp)?, TcpListener::from_std(tcp)?);
+        tasks.spawn(serve_udp(Arc::clone(&shared), Arc::new(udp)));
+        tasks.spawn(serve_tcp(Arc::clone(&shared), tcp));
+    }
+    while tasks.join_next().await.is_some() {}
+    Ok(())
+}
+
+async fn serve_udp(shared: Arc<Shared>, socket: Arc<UdpSocket>) {
+    let mut buffer = vec![0; LONGEST_QUERY];
+    loop {
+        let Ok((length, client)) = socket.recv_from(&mut buffer).await else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        let message = &buffer[..length];
+        match shared.reply(message, client.ip(), true) {
+            Reply::Now(reply) => _ = socket.send_to(&reply, client).await,
+            Reply::Later(share) => {
+                let (shared, socket, message) = (Arc::clone(&shared), Arc::clone(&socket), message.to_vec());
+                tokio::spawn(async move {
+                    if let Some(reply) = shared.forward(&message, true).await {
+                        let _ = socket.send_to(&reply, client).await;
+                    }
+                    drop(share);
+                });
+            }
+            Reply::None => {}
+        }
+    }
+}
+
+async fn serve_tcp(shared: Arc<Shared>, listener: TcpListener) {
+    loop {
+        let Ok((stream, client)) = listener.accept().await else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        match shared.connections.take(client.ip()) {
+            Some(share) => {
+                let shared = Arc::clone(&shared);
+                tokio::spawn(async move {
+                    let _ = serve_connection(&shared, stream, client.ip()).await;
+                    drop(share);
+                });
+            }
+            None => count(&shared.counters.refused),
+        }
+    }
+}
+
+/// One query after the other, until the client has no more.
+async fn serve_connection(shared: &Arc<Shared>, mut stream: TcpStream, client: IpAddr) -> io::Result<()> {
+    loop {
+        let message = timeout(IDLE, upstream::read_message(&mut stream, LONGEST_QUERY)).await??;
+        let reply = match shared.reply(&message, client, false) {
+            Reply::Now(reply) => Some(reply),
+            Reply::Later(_share) => shared.forward(&message, false).await,
+            Reply::None => None,
+        };
+        let Some(reply) = reply else { return Ok(()) };
+        timeout(IDLE, upstream::write_message(&mut stream, &reply)).await??;
+    }
+}
+
+/// A number of things that clients may have at a time.
+#[derive(Debug)]
+struct Shares {
+    most: usize,
+    most_of_one: usize,
+    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+/// One of them, until it is dropped.
+#[derive(Debug)]
+struct Share {
+    client: IpAddr,
+    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+impl Shares {
+    fn new(most: usize, most_of_one: usize) -> Shares {
+        Shares { most, most_of_one, taken: Arc::default() }
+    }
+
+    /// Takes one for a client, unless it or all together have the most.
+    fn take(&self, client: IpAddr) -> Option<Share> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = taken.values().sum();
+        let of_client = taken.get(&client).copied().unwrap_or(0);
+        if all >= self.most || of_client >= self.most_of_one {
+            return None;
+        }
+        taken.insert(client, of_client + 1);
+        Some(Share { client, taken: Arc::clone(&self.taken) })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = taken.get(&self.client).map_or(0, |count| count - 1);
+        match left {
+            0 => taken.remove(&self.client),
+            left => taken.insert(self.client, left),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_limited_for_each_client_and_for_all() {
+        let shares = Shares::new(3, 2);
+        let [a, b] = [1, 2].map(|n| IpAddr::from([192, 0, 2, n]));
+        let first = shares.take(a).unwrap();
+        let _second = shares.take(a).unwrap();
+        assert!(shares.take(a).is_none(), "the most of one client");
+        let _third = shares.take(b).unwrap();
+        assert!(shares.take(b).is_none(), "the most of all");
+        drop(first);
+        assert!(shares.take(a).is_some());
+        assert_eq!(shares.taken.lock().unwrap().len(), 2);
+    }
+}

@@ -1,0 +1,3 @@
+//! Services for the hosts of a switch, beside its forwarding.
+
+pub(crate) mod dns;
