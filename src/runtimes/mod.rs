@@ -1,3 +1,15 @@
 //! Translators between container runtimes and the API of the switches.
 
+mod attachment;
 pub(crate) mod cni;
+
+use serde::{Deserialize, Deserializer};
+
+/// In Go, what is not there can be null.
+fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}

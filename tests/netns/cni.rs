@@ -4,8 +4,15 @@ use serde_json::{Value, json};
 
 use crate::harness::{CommandOutput, Host, Shell, TestSwitch, Uswitch, wait_until};
 
-/// Directory of the standard plugins (Debian: containernetworking-plugins).
-const PLUGINS: &str = "/usr/lib/cni";
+/// Directories of plugins: of this test, and of the standard ones (Debian: containernetworking-plugins).
+const PLUGINS: &str = "/run/cni:/usr/lib/cni";
+
+/// An IPAM plugin of version 1.1.0: host-local, which has version 1.0.0, and a route with the fields of 1.1.0.
+const IPAM: &str = r#"#!/bin/sh
+case $CNI_COMMAND in STATUS | GC) exit ;; esac
+route='{ dst: "10.9.0.0/16", mtu: 1300, advmss: 1200, table: 100, priority: 7 }'
+jq '.cniVersion = "1.0.0"' | /usr/lib/cni/host-local | jq ".cniVersion = \"1.1.0\" | .routes = [$route]"
+"#;
 
 /// A switch, whose gateway has the address that host-local gives to a gateway, and a runtime.
 struct Runtime {
@@ -80,6 +87,14 @@ impl Runtime {
         (error["code"].as_u64().expect("a number"), text)
     }
 
+    /// Adds a plugin.
+    fn install(&self, name: &str, script: &str) {
+        let path = format!("/run/cni/{name}");
+        self.host().run("mkdir -p /run/cni").ok();
+        std::fs::write(self.host().path(&path), script).expect("root can write");
+        self.host().run(&format!("chmod +x {path}")).ok();
+    }
+
     /// The ports of containers, and the addresses that host-local has allocated.
     fn left(&self) -> (usize, String) {
         let ports = self.host().run("uswitch port show --name lab0 --label cni.network=lab --json").json();
@@ -149,6 +164,7 @@ fn mac_addresses_and_limits_of_the_runtime_are_honoured() {
     r.network["guard"] = true.into();
     r.network["runtimeConfig"] = json!({
         "mac": "02:00:00:00:00:78", "ips": ["10.4.0.78"],
+        "aliases": ["web", "db"],
         "bandwidth": { "ingressRate": 8_000_000, "ingressBurst": 2_147_483_647_u64, "egressRate": 4_000_000 },
     });
     let args = "IgnoreUnknown=1;MAC=02:00:00:00:00:79";
@@ -158,6 +174,7 @@ fn mac_addresses_and_limits_of_the_runtime_are_honoured() {
     let ports = r.host().run("uswitch port show --name lab0 --label cni.container=c2 --json").json();
     let port = &ports[0];
     assert_eq!((&port["mtu"], &port["source_guard"]), (&1400.into(), &true.into()));
+    assert_eq!(port["labels"]["cni.aliases"], "web,db");
     // What the container receives leaves the switch.
     let limits = json!({ "egress_rate": { "rate": 8_000_000, "burst": 268_435_455 }, "ingress_rate": { "rate": 4_000_000 } });
     assert_eq!(port["limits"], limits);
@@ -179,6 +196,11 @@ fn network_without_ipam_is_collected_and_has_a_status() {
         (&1500.into(), &"10.4.0.7/24".into())
     );
     assert_eq!(r.add(Container::new("c2"))["ips"], json!([]));
+    r.call("DEL", Container::new("c2"), &r.network).ok();
+    // A plugin that allocates none is no error either.
+    r.install("none", "#!/bin/sh\necho '{ \"cniVersion\": \"1.1.0\", \"ips\": null }'");
+    let allocated = r.call("ADD", Container::new("c2"), &r.with("ipam", json!({ "type": "none" })));
+    assert_eq!(allocated.json()["ips"], json!([]));
     let other = r.with("name", json!("other"));
     r.call("ADD", Container::new("c3"), &other).ok();
     let valid = json!([{ "containerID": "c1", "ifname": "eth0" }]);
@@ -198,6 +220,7 @@ fn errors_have_the_codes_of_the_specification_and_leave_nothing() {
     let r = Runtime::start("1.0.0", "");
     let c1 = Container::new("c1");
     let args = |args| Container { args, ..c1 };
+    let nowhere = Container { netns: "nowhere", ..c1 };
     let config = |capability: &str| r.with("runtimeConfig", json!({ capability: ["x"] }));
     let cases = [
         ("ADD", c1, r.with("switch", json!("lab9")), 100, "no switch named lab9 is running (running: lab0)"),
@@ -219,11 +242,14 @@ fn errors_have_the_codes_of_the_specification_and_leave_nothing() {
             c1,
             r.with("ipam", json!({ "type": "nothing" })),
             7,
-            "no IPAM plugin 'nothing' in CNI_PATH (/usr/lib/cni)",
+            "no IPAM plugin 'nothing' in CNI_PATH (/run/cni:/usr/lib/cni)",
         ),
         ("ADD", args("IP=10.9.0.1"), r.network.clone(), 999, "host-local: "),
-        ("ADD", Container { netns: "nowhere", ..c1 }, r.network.clone(), 100, "/run/netns/nowhere"),
+        // The IPAM plugin gets the version of the network.
+        ("ADD", c1, r.with("cniVersion", json!("1.1.0")), 1, "host-local: incompatible CNI versions"),
+        ("ADD", nowhere, r.network.clone(), 4, "CNI_NETNS: there is no network namespace /run/netns/nowhere"),
         ("CHECK", c1, r.network.clone(), 7, "CHECK needs a prevResult"),
+        ("CHECK", c1, r.with("prevResult", json!({})), 3, "the switch lab0 has no port for eth0 of c1"),
         ("GC", c1, r.network.clone(), 1, "GC needs CNI version 1.1.0"),
     ];
     for (command, of, network, code, words) in cases {
@@ -265,6 +291,64 @@ fn conflicts_are_refused_and_leave_what_there_was() {
     let twice = r.refused("ADD", c1, &r.network);
     assert_eq!(twice, (100, "eth0 of c1 is attached already: the port is c1-eth0".to_owned()));
     assert_eq!(r.left(), left);
+}
+
+/// A runtime should not do this, but the container that is attached keeps its addresses.
+#[test]
+fn second_add_at_the_same_time_leaves_the_first_one_alone() {
+    let r = Runtime::start("1.0.0", "");
+    let network = &r.network;
+    let codes = r.host().sh(&format!(
+        "export CNI_COMMAND=ADD CNI_CONTAINERID=c1 CNI_NETNS=/run/netns/c1 CNI_IFNAME=eth0 CNI_PATH={PLUGINS}
+         printf %s '{network}' > /run/network
+         for n in 1 2 3 4 5 6; do (uswitch-cni < /run/network > /run/result$n; echo $?) & done; wait"
+    ));
+    let codes = codes.stdout;
+    assert_eq!(codes.matches('0').count(), 1, "{codes}");
+    assert_eq!(r.left(), (1, "10.4.0.2\nfd00:4::2\n".to_owned()));
+    let errors = r.host().sh("jq -r '.msg // empty' /run/result* | sort -u").ok();
+    assert_eq!(errors, "eth0 of c1 is attached already: the port is c1-eth0\n");
+    r.host().netns("c1").run("ping -n -c 1 -W 5 10.4.0.1").ok();
+}
+
+#[test]
+fn long_container_ids_have_ports_of_their_own() {
+    let r = Runtime::start("1.0.0", "");
+    let ids = ["a", "b"].map(|last| "x".repeat(60) + last);
+    let [first, second] =
+        [(&ids[0], "c1"), (&ids[1], "c2")].map(|(id, netns)| Container { id, netns, args: "" });
+    r.add(first);
+    r.add(second);
+    r.call("DEL", first, &r.network).ok();
+    assert_eq!(r.left(), (1, "10.4.0.3\nfd00:4::3\n".to_owned()));
+    r.host().netns("c2").run("ping -n -c 1 -W 5 10.4.0.1").ok();
+    r.call("DEL", second, &r.network).ok();
+    assert_eq!(r.left(), nothing());
+}
+
+#[test]
+fn follows_another_plugin_in_a_list_of_version_1_1() {
+    let mut r = Runtime::start("1.1.0", "");
+    r.install("host-local-1.1", IPAM);
+    r.network["ipam"]["type"] = "host-local-1.1".into();
+    // What another plugin has added to the container.
+    let before = json!({
+        "cniVersion": "1.1.0",
+        "interfaces": [{ "name": "net1", "mac": "02:00:00:00:00:01", "sandbox": "/run/netns/c1" }],
+        "ips": [{ "address": "10.8.0.2/24", "interface": 0 }],
+    });
+    let result = r.call("ADD", Container::new("c1"), &r.with("prevResult", before.clone())).json();
+    assert_eq!((&result["interfaces"][0], &result["ips"][0]), (&before["interfaces"][0], &before["ips"][0]));
+    assert_eq!(
+        (&result["interfaces"][1]["name"], &result["ips"][1]["interface"]),
+        (&"eth0".into(), &1.into())
+    );
+    let route = r.host().netns("c1").run("ip route show table 100").ok();
+    assert_eq!(route.trim(), "10.9.0.0/16 via 10.4.0.1 dev eth0 proto static metric 7 mtu 1300 advmss 1200");
+    r.call("CHECK", Container::new("c1"), &r.with("prevResult", result)).ok();
+    r.call("STATUS", Container::new(""), &r.network).ok();
+    r.call("DEL", Container::new("c1"), &r.network).ok();
+    assert_eq!(r.left(), nothing());
 }
 
 /// As an orchestrator does after a restart of the machine.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::route::{RouteMessage, RouteScope};
+use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteMetric, RouteScope};
 use rtnetlink::{LinkUnspec, RouteMessageBuilder};
 
 use super::TopologyError;
@@ -22,8 +22,31 @@ pub(crate) struct ContainerRoute {
     pub(crate) destination: IpNet,
     /// `None`: the destination is on the link.
     pub(crate) gateway: Option<IpAddr>,
-    /// Its metric; `None`: the kernel's default.
+    /// Its metric; `None`: the kernel's default, as with the following ones.
     pub(crate) priority: Option<u32>,
+    /// Path MTU, in bytes.
+    pub(crate) mtu: Option<u32>,
+    /// The TCP MSS to advertise, in bytes.
+    pub(crate) advmss: Option<u32>,
+    /// Routing table.
+    pub(crate) table: Option<u32>,
+    /// `rtm_scope` of rtnetlink(7).
+    pub(crate) scope: Option<u8>,
+}
+
+impl ContainerRoute {
+    /// A route on the link.
+    pub(crate) fn to(destination: IpNet) -> ContainerRoute {
+        ContainerRoute {
+            destination,
+            gateway: None,
+            priority: None,
+            mtu: None,
+            advmss: None,
+            table: None,
+            scope: None,
+        }
+    }
 }
 
 /// Sets a device in the namespace at `path` up, with these addresses and routes. A route that is there already is kept.
@@ -75,24 +98,35 @@ fn add_route(netlink: &mut Netlink, ifindex: u32, route: &ContainerRoute) -> Res
 }
 
 fn message(ifindex: u32, route: &ContainerRoute) -> RouteMessage {
-    let ContainerRoute { destination, gateway, priority } = *route;
     macro_rules! build {
         ($family:ty, $net:expr, $gateway:pat => $address:expr) => {{
             let mut builder = RouteMessageBuilder::<$family>::new()
                 .destination_prefix($net.addr(), $net.prefix_len())
                 .output_interface(ifindex);
-            if let Some(priority) = priority {
+            if let Some(priority) = route.priority {
                 builder = builder.priority(priority);
             }
-            match gateway {
+            if let Some(table) = route.table {
+                builder = builder.table_id(table);
+            }
+            match route.gateway {
                 Some($gateway) => builder.gateway($address),
                 _ => builder.scope(RouteScope::Link),
             }
             .build()
         }};
     }
-    match destination {
+    let mut message = match route.destination {
         IpNet::V4(net) => build!(Ipv4Addr, net, IpAddr::V4(gateway) => gateway),
         IpNet::V6(net) => build!(Ipv6Addr, net, IpAddr::V6(gateway) => gateway),
+    };
+    if let Some(scope) = route.scope {
+        message.header.scope = scope.into();
     }
+    let metrics = [route.mtu.map(RouteMetric::Mtu), route.advmss.map(RouteMetric::Advmss)];
+    let metrics: Vec<RouteMetric> = metrics.into_iter().flatten().collect();
+    if !metrics.is_empty() {
+        message.attributes.push(RouteAttribute::Metrics(metrics));
+    }
+    message
 }

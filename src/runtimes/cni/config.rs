@@ -10,6 +10,7 @@ use super::error::CniError;
 use super::result::{CniResult, SpecVersion};
 use crate::control::config::DEFAULT_NAME;
 use crate::control::report::{PortLimit, PortLimits};
+use crate::runtimes::null_is_default;
 use crate::switch::Vid;
 use crate::wire::Mac;
 
@@ -79,11 +80,29 @@ pub(super) struct RuntimeConfig {
     #[serde(default)]
     ips: Vec<String>,
     bandwidth: Option<Bandwidth>,
+    #[serde(default, deserialize_with = "null_is_default")]
+    aliases: Aliases,
     /// For the IPAM plugin.
     #[serde(default, rename = "ipRanges")]
     _ip_ranges: Value,
     #[serde(flatten)]
     others: BTreeMap<String, Value>,
+}
+
+/// Further names of a container in this network.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Aliases {
+    /// As the CNI conventions say.
+    Names(Vec<String>),
+    /// As podman sends them: by network.
+    ByNetwork(BTreeMap<String, Vec<String>>),
+}
+
+impl Default for Aliases {
+    fn default() -> Aliases {
+        Aliases::Names(Vec::new())
+    }
 }
 
 /// Rates in bits per second, bursts in bits; 0: no limit. Ingress is what the container receives.
@@ -114,15 +133,6 @@ const IGNORED: [&str; 6] =
 
 /// Fields that DEL and GC need. No other one may keep them from removing something.
 const NEEDED_TO_REMOVE: [&str; 4] = ["name", "switch", "ipam", "cni.dev/valid-attachments"];
-
-/// In Go, what is not there can be null.
-fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Default + Deserialize<'de>,
-{
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
-}
 
 /// As [`null_is_default`], for a list that has to be there.
 fn null_is_empty<'de, D, T>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
@@ -183,6 +193,14 @@ impl NetworkConfig {
         let given = [&self.fields.runtime_config.ips, &self.fields.args.cni.ips];
         let given = given.into_iter().find(|ips| !ips.is_empty()).cloned();
         given.unwrap_or_else(|| of_args.into_iter().cloned().collect())
+    }
+
+    /// Further names of the container.
+    pub(super) fn aliases(&self) -> Vec<String> {
+        match &self.fields.runtime_config.aliases {
+            Aliases::Names(names) => names.clone(),
+            Aliases::ByNetwork(names) => names.get(&self.fields.name).cloned().unwrap_or_default(),
+        }
     }
 
     /// The rate limits that the runtime asks for.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::ipam::IpamError;
 use crate::control::client::ClientError;
-use crate::control::topology::TopologyError;
+use crate::runtimes::attachment::AttachError;
 
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -28,16 +28,11 @@ pub(super) enum CniError {
     Ipam(#[from] IpamError),
     #[error(transparent)]
     Switch(#[from] ClientError),
-    #[error(transparent)]
-    Device(#[from] TopologyError),
-    #[error("CNI_NETNS is the network namespace of this plugin: give that of a container")]
-    OwnNetns,
-    /// The device and the container, and their port.
-    #[error("{0} is attached already: the port is {1}")]
-    Attached(String, String),
-    /// The port, its state, and how long that lasted.
-    #[error("the port {0} is {1} after {2} s: `uswitch status` shows whether the switch works")]
-    NotUp(String, String, u64),
+    #[error("{}{_0}", netns_variable(_0))]
+    Attach(#[from] AttachError),
+    /// CHECK: the switch, the device and the container.
+    #[error("the switch {0} has no port for {1} of {2}")]
+    UnknownContainer(String, String, String),
     /// What CHECK found.
     #[error("{0}")]
     Check(String),
@@ -49,6 +44,14 @@ pub(super) enum CniError {
     Several(Vec<CniError>),
 }
 
+/// The variable that an error is about.
+fn netns_variable(error: &AttachError) -> &'static str {
+    match error {
+        AttachError::NoNetns(_) | AttachError::OwnNetns(_) => "CNI_NETNS: ",
+        _ => "",
+    }
+}
+
 /// Of a plugin's own errors. Those below 100 are of the specification.
 const OWN: u32 = 100;
 
@@ -57,19 +60,16 @@ impl CniError {
         match self {
             CniError::Version(_) | CniError::OperationVersion(..) => 1,
             CniError::UnsupportedField(..) => 2,
-            CniError::Environment(_) => 4,
-            CniError::Io(_) => 5,
+            CniError::UnknownContainer(..) => 3,
+            CniError::Environment(_) | CniError::Attach(AttachError::NoNetns(_)) => 4,
+            CniError::Io(_) | CniError::Attach(AttachError::Io(..)) => 5,
             CniError::Decode(_) => 6,
             CniError::Config(_) => 7,
-            CniError::OwnNetns => 8,
+            CniError::Attach(AttachError::OwnNetns(_)) => 8,
             CniError::NotAvailable(_) => 50,
             CniError::Ipam(error) => error.code(),
             CniError::Several(errors) => errors.first().map_or(OWN, CniError::code),
-            CniError::Switch(_)
-            | CniError::Device(_)
-            | CniError::Attached(..)
-            | CniError::NotUp(..)
-            | CniError::Check(_) => OWN,
+            CniError::Switch(_) | CniError::Attach(_) | CniError::Check(_) => OWN,
         }
     }
 

@@ -89,6 +89,8 @@ fn run(request: &Request<'_>, command: &str) -> Result<Vec<u8>, IpamError> {
         let _ = stdin.write_all(request.input);
     }
     let output = child.wait_with_output().map_err(failed)?;
+    // Its log. If standard error is closed, it is lost.
+    let _ = io::stderr().write_all(&output.stderr);
     if output.status.success() {
         return Ok(output.stdout);
     }

@@ -4,11 +4,9 @@
 //! configuration of the network is JSON on standard input, and the result or the error is JSON on standard output (the
 //! Container Network Interface Specification, versions 0.4.0, 1.0.0 and 1.1.0).
 //!
-//! The plugin has no state. A port has the container's ID, the name of the device and that of the network as labels, by
-//! which the other operations find it. IPAM plugins allocate addresses ([`ipam`]). The switch creates the device in the
-//! container's namespace, and the plugin configures it there.
+//! The plugin has no state: the other operations find a port by its labels ([`super::attachment`]). IPAM plugins allocate
+//! addresses ([`ipam`]). The switch creates the device in the container's namespace, and the plugin configures it there.
 
-mod attachment;
 mod config;
 mod environment;
 mod error;

@@ -5,19 +5,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use ipnet::IpNet;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::attachment::{SwitchPorts, is_of};
 use super::config::{NetworkConfig, ValidAttachment};
 use super::environment::{Command, Environment};
 use super::error::CniError;
 use super::result::{CniResult, Interface, IpConfig, SpecVersion};
 use super::{ipam, to_json};
 use crate::control::report::PortReport;
-use crate::control::topology::container_device;
-
-/// The state of a port whose device was deleted.
-const GONE: &str = "NOTPRESENT";
+use crate::runtimes::attachment::{Attachment, ContainerLock, DeviceSettings, SwitchPorts};
 
 /// An operation with all that it needs.
 pub(super) struct Request<'a> {
@@ -28,6 +25,17 @@ pub(super) struct Request<'a> {
     pub(super) variables: &'a HashMap<String, String>,
     /// The directory of the switches' sockets.
     pub(super) runtime: &'a Path,
+}
+
+/// The first part of the labels' keys.
+const PLUGIN: &str = "cni";
+
+impl Request<'_> {
+    /// The device that the operation is about.
+    fn attachment(&self) -> Attachment<'_> {
+        let Environment { container, ifname, .. } = &self.environment;
+        Attachment { plugin: PLUGIN, network: &self.config.fields.name, container, ifname }
+    }
 }
 
 /// Carries out an operation. The result is what ADD prints.
@@ -51,19 +59,19 @@ pub(super) fn run(request: &Request<'_>) -> Result<Option<Value>, CniError> {
 
 /// After an error nothing is left: neither a port nor an allocated address.
 fn add(request: &Request<'_>, ports: &SwitchPorts) -> Result<CniResult, CniError> {
-    let Environment { container, ifname, netns, .. } = &request.environment;
-    if netns.as_deref().is_some_and(is_own_netns) {
-        return Err(CniError::OwnNetns);
-    }
-    if let Some(port) = own_ports(request, ports)?.first() {
-        if port.operstate != GONE {
-            return Err(CniError::Attached(format!("{ifname} of {container}"), port.ifname.clone()));
-        }
-        ports.remove(port)?;
-    }
-    allocate(request).and_then(|allocated| attach(request, ports, allocated)).inspect_err(|_| {
+    let netns = request.environment.netns.as_deref().unwrap_or(Path::new(""));
+    // A second ADD waits here, and does not free the addresses of the first one when it fails.
+    let _lock = ContainerLock::take(netns)?;
+    ports.make_room(&request.attachment())?;
+    let before = request.config.prev_result()?;
+    let result = allocate(request).and_then(|allocated| attach(request, ports, netns, allocated));
+    let result = result.inspect_err(|_| {
         // The error of the attachment is reported.
         let _ = ipam::delegate(request, "DEL");
+    })?;
+    Ok(match before {
+        Some(before) => result.after(before),
+        None => result,
     })
 }
 
@@ -82,23 +90,31 @@ fn allocate(request: &Request<'_>) -> Result<CniResult, CniError> {
     Ok(CniResult { ips: ips.collect::<Result<_, CniError>>()?, ..CniResult::default() })
 }
 
-fn attach(request: &Request<'_>, ports: &SwitchPorts, allocated: CniResult) -> Result<CniResult, CniError> {
+fn attach(
+    request: &Request<'_>,
+    ports: &SwitchPorts,
+    netns: &Path,
+    allocated: CniResult,
+) -> Result<CniResult, CniError> {
     let (environment, config) = (&request.environment, &request.config);
-    let netns = environment.netns.as_deref().unwrap_or(Path::new(""));
-    let addresses = allocated.addresses();
-    let routes = allocated.container_routes()?;
-    let port = ports.add(request, &addresses)?;
-    let configured = container_device::configure(netns, &environment.ifname, &addresses, &routes);
-    let attached = configured.map_err(CniError::from).and_then(|()| ports.wait_until_up(&port, &addresses));
-    if let Err(error) = attached {
-        let _ = ports.remove(&port);
-        return Err(error);
-    }
+    let settings = DeviceSettings {
+        port_name: port_name(&environment.container, &environment.ifname),
+        addresses: allocated.addresses(),
+        routes: allocated.container_routes()?,
+        mac: config.mac(environment.args.mac),
+        mtu: config.fields.mtu,
+        guard: config.fields.guard.unwrap_or(false),
+        vlan: config.fields.vlan,
+        limits: config.limits(),
+        aliases: config.aliases(),
+    };
+    let port = ports.attach(&request.attachment(), netns, &settings)?;
     let interface = Interface {
         name: environment.ifname.clone(),
         mac: port.address.to_string(),
         mtu: Some(port.mtu),
         sandbox: netns.display().to_string(),
+        ..Interface::default()
     };
     let dns = match &config.fields.dns {
         Value::Null => allocated.dns.clone(),
@@ -107,29 +123,28 @@ fn attach(request: &Request<'_>, ports: &SwitchPorts, allocated: CniResult) -> R
     Ok(CniResult { dns, ..allocated.with_interface(interface, config.version) })
 }
 
-/// Whether this is the namespace in which the plugin runs: that of the host, and no container's.
-fn is_own_netns(path: &Path) -> bool {
-    let identity = |path: &Path| path.metadata().map(|of| (of.dev(), of.ino())).ok();
-    identity(path).is_some_and(|of| identity(Path::new("/proc/self/ns/net")) == Some(of))
+/// The name of a container's port: its ID, shortened as runtimes do, and the name of its device.
+fn port_name(container: &str, ifname: &str) -> String {
+    const SHORT_ID: usize = 12;
+    const LONG_ID: usize = 64;
+    /// With a hyphen and a device's name it is a port's name.
+    const MOST: usize = 47;
+    let is_hash = container.len() == LONG_ID && container.chars().all(|c| c.is_ascii_hexdigit());
+    let id = container.get(..if is_hash { SHORT_ID } else { MOST }).unwrap_or(container);
+    format!("{id}-{ifname}")
 }
 
 /// Idempotent: what is gone already is no error. The addresses are free when no port has them any more.
 fn del(request: &Request<'_>, ports: &SwitchPorts) -> Result<(), CniError> {
+    // The namespace may be gone.
+    let _lock = request.environment.netns.as_deref().map(ContainerLock::take);
     let mut errors = Vec::new();
-    match own_ports(request, ports) {
-        Ok(found) => errors.extend(found.iter().filter_map(|port| ports.remove(port).err())),
-        Err(error) => errors.push(error),
+    match ports.find(&request.attachment()) {
+        Ok(found) => errors.extend(found.and_then(|port| ports.remove(&port).err()).map(CniError::from)),
+        Err(error) => errors.push(error.into()),
     }
     errors.extend(ipam::delegate(request, "DEL").err().map(CniError::from));
     CniError::all(errors)
-}
-
-/// The ports of the container's device: one, or none.
-fn own_ports(request: &Request<'_>, ports: &SwitchPorts) -> Result<Vec<PortReport>, CniError> {
-    let Environment { container, ifname, .. } = &request.environment;
-    let mut found = ports.of_network(&request.config.fields.name)?;
-    found.retain(|port| is_of(port, container, ifname));
-    Ok(found)
 }
 
 /// Compares the container's device with the result of ADD.
@@ -137,12 +152,10 @@ fn check(request: &Request<'_>, ports: &SwitchPorts) -> Result<(), CniError> {
     let Environment { container, ifname, netns, .. } = &request.environment;
     let before = request.config.prev_result()?;
     let before = before.ok_or_else(|| CniError::Config("CHECK needs a prevResult".to_owned()))?;
-    let found = own_ports(request, ports)?;
-    let port = found.first().ok_or_else(|| {
-        CniError::Check(format!(
-            "the switch {} has no port for {ifname} of {container}",
-            request.config.fields.switch
-        ))
+    let found = ports.find(&request.attachment())?;
+    let port = found.ok_or_else(|| {
+        let switch = request.config.fields.switch.clone();
+        CniError::UnknownContainer(switch, ifname.clone(), container.clone())
     })?;
     let wrong = |what: String| Err(CniError::Check(format!("{ifname} of {container}: {what}")));
     if port.operstate != "UP" {
@@ -170,16 +183,32 @@ fn gc(request: &Request<'_>, ports: &SwitchPorts) -> Result<(), CniError> {
     let valid = fields.valid_attachments.as_ref();
     let valid = valid.ok_or_else(|| CniError::Config("GC needs cni.dev/valid-attachments".to_owned()))?;
     let exists = |port: &PortReport| {
-        valid.iter().any(|ValidAttachment { container, ifname }| is_of(port, container, ifname))
+        valid.iter().any(|ValidAttachment { container, ifname }| {
+            Attachment { plugin: PLUGIN, network: &fields.name, container, ifname }.has(port)
+        })
     };
-    let stale = ports.of_network(&fields.name)?.into_iter().filter(|port| !exists(port));
-    let mut errors: Vec<CniError> = stale.filter_map(|port| ports.remove(&port).err()).collect();
+    let stale = ports.of_network(PLUGIN, &fields.name)?.into_iter().filter(|port| !exists(port));
+    let errors = stale.filter_map(|port| ports.remove(&port).err());
+    let mut errors: Vec<CniError> = errors.map(CniError::from).collect();
     errors.extend(ipam::delegate(request, "GC").err().map(CniError::from));
     CniError::all(errors)
 }
 
 /// Whether ADD would work.
 fn status(request: &Request<'_>, ports: &SwitchPorts) -> Result<(), CniError> {
-    ports.check_running().map_err(|error| CniError::NotAvailable(error.to_string()))?;
+    let health = ports.client().get::<IgnoredAny>("/v1/health");
+    health.map_err(|error| CniError::NotAvailable(error.to_string()))?;
     Ok(ipam::delegate(request, "STATUS")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn port_is_named_after_container_and_device() {
+        assert_eq!(port_name(&"0123456789abcdef".repeat(4), "eth0"), "0123456789ab-eth0");
+        assert_eq!(port_name("default-k1", "eth0"), "default-k1-eth0");
+        assert_eq!(port_name(&"x".repeat(300), "a23456789012345").len(), 63);
+    }
 }

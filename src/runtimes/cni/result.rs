@@ -1,5 +1,6 @@
 //! Results: what a container has (section "Result Types").
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -10,6 +11,7 @@ use serde_json::Value;
 
 use super::error::CniError;
 use crate::control::topology::container_device::ContainerRoute;
+use crate::runtimes::null_is_default;
 use crate::wire::Mac;
 
 /// A supported version of the specification.
@@ -48,10 +50,11 @@ impl FromStr for SpecVersion {
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct CniResult {
     pub(super) cni_version: String,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub(super) interfaces: Vec<Interface>,
+    #[serde(deserialize_with = "null_is_default")]
     pub(super) ips: Vec<IpConfig>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub(super) routes: Vec<Route>,
     #[serde(skip_serializing_if = "Value::is_null")]
     pub(super) dns: Value,
@@ -65,7 +68,12 @@ pub(super) struct Interface {
     /// Since version 1.1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) mtu: Option<u32>,
+    /// Empty: it is not in a container.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) sandbox: String,
+    /// Fields of an interface of another plugin.
+    #[serde(flatten)]
+    pub(super) others: BTreeMap<String, Value>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -86,9 +94,20 @@ pub(super) struct Route {
     pub(super) dst: IpNet,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) gw: Option<IpAddr>,
-    /// Since version 1.1.
+    /// Since version 1.1, as the following ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) priority: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) mtu: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) advmss: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) table: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) scope: Option<u8>,
+    /// Fields that this plugin does not know.
+    #[serde(flatten)]
+    pub(super) others: BTreeMap<String, Value>,
 }
 
 impl CniResult {
@@ -100,14 +119,24 @@ impl CniResult {
     /// The routes. One without a gateway goes through that of the first address of its family.
     pub(super) fn container_routes(&self) -> Result<Vec<ContainerRoute>, CniError> {
         let route = |route: &Route| {
+            let wrong = |what: String| CniError::Config(format!("the route to {} has {what}", route.dst));
+            if let Some((key, value)) = route.others.iter().next() {
+                return Err(wrong(format!("the unknown field '{key}': {value}")));
+            }
             let is_reachable = |gateway: &IpAddr| gateway.is_ipv4() == route.dst.addr().is_ipv4();
             if let Some(gateway) = route.gw.filter(|gateway| !is_reachable(gateway)) {
-                let what = format!("the route to {} has the gateway {gateway}", route.dst);
-                return Err(CniError::Config(format!("{what}, of another address family")));
+                return Err(wrong(format!("the gateway {gateway}, of another address family")));
             }
             let default = || self.ips.iter().filter_map(|ip| ip.gateway).find(is_reachable);
-            let gateway = route.gw.or_else(default);
-            Ok(ContainerRoute { destination: route.dst, gateway, priority: route.priority })
+            Ok(ContainerRoute {
+                gateway: route.gw.or_else(default),
+                priority: route.priority,
+                mtu: route.mtu,
+                advmss: route.advmss,
+                table: route.table,
+                scope: route.scope,
+                ..ContainerRoute::to(route.dst)
+            })
         };
         self.routes.iter().map(route).collect()
     }
@@ -129,13 +158,30 @@ impl CniResult {
         }
     }
 
+    /// What the container has after the plugins before this one in the list and after this one.
+    pub(super) fn after(self, before: CniResult) -> CniResult {
+        fn both<T>(mut before: Vec<T>, own: Vec<T>) -> Vec<T> {
+            before.extend(own);
+            before
+        }
+        let offset = before.interfaces.len();
+        let ip = |ip: IpConfig| IpConfig { interface: ip.interface.map(|index| index + offset), ..ip };
+        CniResult {
+            cni_version: self.cni_version,
+            interfaces: both(before.interfaces, self.interfaces),
+            ips: both(before.ips, self.ips.into_iter().map(ip).collect()),
+            routes: both(before.routes, self.routes),
+            dns: if self.dns.is_null() { before.dns } else { self.dns },
+        }
+    }
+
     /// The MAC address and the addresses of the container's interface.
     pub(super) fn of_interface(&self, name: &str) -> Option<(Option<Mac>, Vec<IpNet>)> {
         let is_it =
             |interface: &&(usize, &Interface)| interface.1.name == name && !interface.1.sandbox.is_empty();
         let interfaces: Vec<(usize, &Interface)> = self.interfaces.iter().enumerate().collect();
         let (index, interface) = interfaces.iter().find(is_it)?;
-        let ips = self.ips.iter().filter(|ip| ip.interface.is_none_or(|of| of == *index));
+        let ips = self.ips.iter().filter(|ip| ip.interface == Some(*index));
         Some((interface.mac.parse().ok(), ips.map(|ip| ip.address).collect()))
     }
 }

@@ -90,12 +90,16 @@ fn nothing_keeps_a_container_from_being_removed() {
 }
 
 #[test]
-fn refuses_the_namespace_of_the_host() {
-    let mut variables = variables("ADD");
-    variables.insert("CNI_NETNS".to_owned(), "/proc/self/ns/net".to_owned());
+fn refuses_the_namespace_of_the_host_and_one_that_does_not_exist() {
     let network = json!({ "cniVersion": "1.0.0", "name": "lab" }).to_string();
-    let outcome = run(&variables, network.as_bytes(), &Ok(NO_SWITCH.into()));
-    assert_eq!(outcome.output.unwrap()["code"], 8);
+    for (netns, code) in [("/proc/self/ns/net", 8), ("/nonexistent", 4)] {
+        let mut variables = variables("ADD");
+        variables.insert("CNI_NETNS".to_owned(), netns.to_owned());
+        let outcome = run(&variables, network.as_bytes(), &Ok(NO_SWITCH.into()));
+        let error = outcome.output.unwrap();
+        assert_eq!(error["code"], code);
+        assert!(error["msg"].as_str().unwrap().starts_with("CNI_NETNS: "), "{error}");
+    }
 }
 
 /// The container's ingress is the switch's egress, and bits of a burst are bytes.
@@ -144,9 +148,9 @@ fn routes_have_the_gateway_of_their_family_unless_they_have_their_own() {
         { "dst": "10.5.0.0/16", "gw": "10.4.0.9" },
     ]);
     let route = |destination: &str, gateway: &str, priority| ContainerRoute {
-        destination: destination.parse().unwrap(),
         gateway: gateway.parse().ok(),
         priority,
+        ..ContainerRoute::to(destination.parse().unwrap())
     };
     let expected = vec![
         route("0.0.0.0/0", "10.4.0.1", None),
@@ -160,7 +164,13 @@ fn routes_have_the_gateway_of_their_family_unless_they_have_their_own() {
 
 #[test]
 fn result_is_in_the_version_of_the_network() {
-    let interface = Interface { name: "eth0".into(), mac: "m".into(), mtu: Some(1500), sandbox: "/n".into() };
+    let interface = Interface {
+        name: "eth0".into(),
+        mac: "m".into(),
+        mtu: Some(1500),
+        sandbox: "/n".into(),
+        others: [].into(),
+    };
     let in_version = |version| {
         let result = allocated(&json!([])).with_interface(interface.clone(), version);
         serde_json::to_value(result).unwrap()
@@ -171,4 +181,61 @@ fn result_is_in_the_version_of_the_network() {
     let new = in_version(SpecVersion::V1_1);
     assert_eq!((&new["ips"][0]["version"], &new["interfaces"][0]["mtu"]), (&Value::Null, &json!(1500)));
     assert_eq!(in_version(SpecVersion::V1_0)["interfaces"][0]["mtu"], Value::Null);
+}
+
+/// Of version 1.1.
+#[test]
+fn routes_have_their_metrics_table_and_scope_and_no_unknown_field() {
+    let routes = json!([{ "dst": "10.5.0.0/16", "mtu": 1400, "advmss": 1360, "table": 100, "scope": 253 }]);
+    let expected = ContainerRoute {
+        gateway: "10.4.0.1".parse().ok(),
+        mtu: Some(1400),
+        advmss: Some(1360),
+        table: Some(100),
+        scope: Some(253),
+        ..ContainerRoute::to("10.5.0.0/16".parse().unwrap())
+    };
+    assert_eq!(allocated(&routes).container_routes().unwrap(), [expected]);
+    let unknown = allocated(&json!([{ "dst": "10.5.0.0/16", "weight": 7 }]));
+    let error = unknown.container_routes().unwrap_err().to_string();
+    assert!(error.contains("the route to 10.5.0.0/16 has the unknown field 'weight': 7"), "{error}");
+}
+
+/// As in Go, where a list that is not there can be null.
+#[test]
+fn result_of_an_ipam_plugin_may_have_no_addresses() {
+    for text in [r#"{"cniVersion":"1.0.0"}"#, r#"{"ips":null,"routes":null,"dns":{}}"#] {
+        let result: CniResult = serde_json::from_str(text).unwrap();
+        assert_eq!((result.addresses(), result.container_routes().unwrap()), (vec![], vec![]), "{text}");
+    }
+}
+
+#[test]
+fn result_is_added_to_that_of_the_plugins_before() {
+    let before = json!({
+        "cniVersion": "1.1.0", "dns": { "domain": "lab" },
+        "interfaces": [{ "name": "br0", "mac": "a" }, { "name": "net1", "mac": "b", "sandbox": "/n", "pciID": "1" }],
+        "ips": [{ "address": "10.9.0.2/24", "interface": 1 }, { "address": "10.9.0.3/24" }],
+        "routes": [{ "dst": "10.9.0.0/16", "weight": 7 }],
+    });
+    let interface = Interface { name: "eth0".into(), sandbox: "/n".into(), ..Interface::default() };
+    let own = allocated(&json!([{ "dst": "0.0.0.0/0" }])).with_interface(interface, SpecVersion::V1_1);
+    let both = own.after(serde_json::from_value(before.clone()).unwrap());
+    let addresses = ["10.4.0.2/24", "fd00:4::2/64"].map(|address| address.parse().unwrap());
+    assert_eq!(both.of_interface("eth0").unwrap().1, addresses);
+    assert_eq!(both.of_interface("net1").unwrap().1, ["10.9.0.2/24".parse().unwrap()]);
+    let both = serde_json::to_value(both).unwrap();
+    assert_eq!((&both["dns"], &both["routes"][0]), (&before["dns"], &before["routes"][0]));
+    assert_eq!(both["interfaces"].as_array().unwrap()[..2], before["interfaces"].as_array().unwrap()[..]);
+    assert_eq!((&both["ips"][1], &both["ips"][2]["interface"]), (&before["ips"][1], &json!(2)));
+}
+
+/// As the CNI conventions say, and as podman sends them.
+#[test]
+fn aliases_of_the_network_are_accepted() {
+    for aliases in [json!(["web", "w"]), json!({ "lab": ["web", "w"], "other": ["x"] })] {
+        let network = json!({ "cniVersion": "1.0.0", "runtimeConfig": { "aliases": aliases } });
+        assert_eq!(parse(&network).aliases(), ["web", "w"]);
+    }
+    assert!(parse(&json!({ "cniVersion": "1.0.0" })).aliases().is_empty());
 }
