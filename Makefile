@@ -11,7 +11,8 @@ PROGRAMS := iperf3:iperf3 ping:iputils-ping arping:iputils-arping tcpdump:tcpdum
     passt:passt qemu-system-x86_64:qemu-system-x86 \
     jq:jq socat:socat tshark:tshark curl:curl dig:bind9-dnsutils dnsmasq:dnsmasq-base python3:python3 ethtool:ethtool ps:procps nsenter:util-linux \
     valgrind:valgrind tmux:tmux strace:strace radvd:radvd pimd:pimd iptables-legacy:iptables mandoc:mandoc \
-    /usr/bin/jsonschema:python3-jsonschema /usr/lib/cni/host-local:containernetworking-plugins podman:podman
+    /usr/bin/jsonschema:python3-jsonschema /usr/lib/cni/host-local:containernetworking-plugins podman:podman \
+    /usr/bin/mn:mininet
 # More programs for `make kernels`.
 EMULATION := qemu-system-x86_64:qemu-system-x86 busybox:busybox cpio:cpio modprobe:kmod strip:binutils
 CARGO_DENY := 0.20.2

@@ -46,6 +46,7 @@ mod log;
 mod loops;
 mod mac_prefix;
 mod metrics;
+mod mininet;
 mod mirror;
 mod multicast;
 mod names;
