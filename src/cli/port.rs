@@ -122,7 +122,7 @@ struct PortAdd {
     /// MTU of the device, 68 (1280 with IPv6) to 65521 [default: the switch's]
     #[arg(long, value_name = "BYTES")]
     mtu: Option<u64>,
-    /// Delete a port of this name first, and keep its addresses and labels
+    /// Replace a port of this name: keep its settings if its device is gone, or else only its addresses and labels
     #[arg(long)]
     replace: bool,
     /// Allow a second port in a namespace that already has one of this switch

@@ -167,27 +167,33 @@ impl SwitchPorts {
         Ok(ports.into_iter().find(|port| attachment.has(port)))
     }
 
-    /// Checks that there is no such attachment yet. A port whose device is gone is removed.
-    pub(super) fn make_room(&self, attachment: &Attachment<'_>) -> Result<(), AttachError> {
+    /// Checks that there is no such attachment yet, apart from a port whose device is gone, which is returned.
+    pub(super) fn former(&self, attachment: &Attachment<'_>) -> Result<Option<PortReport>, AttachError> {
         match self.find(attachment)? {
             Some(port) if port.operstate != GONE => {
                 let Attachment { container, ifname, .. } = attachment;
                 Err(AttachError::Attached(format!("{ifname} of {container}"), port.ifname))
             }
-            Some(port) => Ok(self.remove(&port)?),
-            None => Ok(()),
+            former => Ok(former),
         }
     }
 
-    /// Adds the port of a container's device and configures the device. After an error there is neither.
+    /// Adds the port of a container's device, or gives the former one the new device, and configures the device. After an
+    /// error there is neither.
     pub(super) fn attach(
         &self,
         attachment: &Attachment<'_>,
         netns: &Path,
+        former: Option<PortReport>,
         settings: &DeviceSettings,
     ) -> Result<PortReport, AttachError> {
-        let port_name = self.free_name(attachment, &settings.port_name)?;
-        let new = new_port(attachment, netns, settings, port_name);
+        let replace = former.is_some();
+        let port_name = match former {
+            Some(former) => former.ifname,
+            None => self.free_name(attachment, &settings.port_name)?,
+        };
+        let new = new_port(attachment, netns, settings);
+        let new = NewPort { name: Some(port_name), replace, ..new };
         let AddedPort { port, .. } = self.client.post("/v1/ports", &new)?;
         self.configure(&port, attachment, netns, settings).inspect_err(|_| {
             // The first error is reported.
@@ -255,18 +261,12 @@ fn path_of(port: &PortReport) -> String {
     format!("/v1/ports/{}", port.ifname)
 }
 
-fn new_port(
-    attachment: &Attachment<'_>,
-    netns: &Path,
-    settings: &DeviceSettings,
-    port_name: String,
-) -> NewPort {
+fn new_port(attachment: &Attachment<'_>, netns: &Path, settings: &DeviceSettings) -> NewPort {
     let mut labels = attachment.labels();
     if !settings.aliases.is_empty() {
         labels.insert(format!("{}.aliases", attachment.plugin), settings.aliases.join(","));
     }
     NewPort {
-        name: Some(port_name),
         netns: Some(netns.display().to_string()),
         unmanaged: true,
         ifname: Some(attachment.ifname.to_owned()),

@@ -311,6 +311,24 @@ fn second_add_at_the_same_time_leaves_the_first_one_alone() {
     r.host().netns("c1").run("ping -n -c 1 -W 5 10.4.0.1").ok();
 }
 
+/// The runtime was killed with the container, and starts the container again.
+#[test]
+fn restarted_container_gets_its_port_again() {
+    let r = Runtime::start("1.0.0", "");
+    r.add(Container::new("c1"));
+    let port = |s: &Uswitch| s.host().run("uswitch port show c1-eth0 --name lab0 --json").json()[0].clone();
+    r.host().run("uswitch port set c1-eth0 --name lab0 --isolated on").ok();
+    let before = port(&r.s);
+    // So that the addresses of the container are free, as after a restart of the machine.
+    r.host().sh("ip netns del c1; rm -r /var/lib/cni").ok();
+    wait_until("the device is gone", || port(&r.s)["operstate"] == "NOTPRESENT");
+    r.host().run("ip netns add c1").ok();
+    r.add(Container::new("c1"));
+    let after = port(&r.s);
+    assert_eq!((&after["address"], &after["isolated"]), (&before["address"], &true.into()));
+    r.host().netns("c1").run("ping -n -c 1 -W 5 10.4.0.1").ok();
+}
+
 #[test]
 fn long_container_ids_have_ports_of_their_own() {
     let r = Runtime::start("1.0.0", "");

@@ -80,10 +80,13 @@ fn deleted_device_is_gone_and_replaced() {
     for arguments in BOTH {
         let s = Uswitch::with(arguments);
         let device = add(&s, "--ip 172.16.0.50/24 --guard");
+        s.host().run("uswitch port set web --fdb-max-learned 7").ok();
         s.host().run(&format!("ip link del {device}")).ok();
         wait_until("the device is gone", || s.row("port show", "web")["operstate"] == "NOTPRESENT");
-        // Its MAC address, and so the device's name, and its addresses stay.
-        assert_eq!(add(&s, "--replace --guard"), device);
+        // Its MAC address, and so the device's name, its addresses and its settings stay.
+        assert_eq!(add(&s, "--replace"), device);
+        let port = s.row("port show", "web");
+        assert_eq!((&port["fdb_max_learned"], &port["source_guard"]), (&7.into(), &true.into()), "{port}");
         let container = new_netns(&s, "web");
         configure(&s, &device, &container, "172.16.0.50/24");
         container.run("ip address add 172.16.0.77/24 dev eth0").ok();

@@ -48,8 +48,9 @@ pub struct NewPort {
     pub offload: Option<bool>,
     /// MTU in bytes [default: the switch's].
     pub mtu: Option<u64>,
-    /// Whether to delete a port of this name first, and ports whose device is gone and that hold one of its addresses.
-    /// Number, addresses, MAC and labels are then those of the port of this name, unless given.
+    /// Whether to replace a port of this name, and ports whose device is gone and that hold one of its addresses. Number,
+    /// addresses, MAC and labels are then those of the port of this name, unless given, and if its device is gone, the
+    /// settings and the counters, too.
     pub replace: bool,
     /// Whether `netns` may have another port of this switch.
     pub shared_netns: bool,

@@ -218,7 +218,8 @@ impl HostNetwork for FakeNetwork {
     fn remove_port(&mut self, device: DeviceId) -> Result<(), TopologyError> {
         let mut shared = self.shared.lock().unwrap();
         let name = shared.ids.iter().find(|(_, id)| **id == device).map(|(name, _)| name.clone());
-        shared.log.push(format!("remove {}", name.unwrap()));
+        let name = name.unwrap_or_else(|| "a replaced device".to_owned());
+        shared.log.push(format!("remove {name}"));
         Ok(())
     }
 

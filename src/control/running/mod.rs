@@ -53,6 +53,9 @@ mod published;
 #[cfg(test)]
 mod published_tests;
 mod punts;
+mod replace_device;
+#[cfg(test)]
+mod replace_device_tests;
 mod socket_peer;
 mod stp;
 mod switch;

@@ -90,7 +90,7 @@ pub(super) struct Assigned {
 
 impl PortRecord {
     #[allow(clippy::too_many_lines, reason = "a line for each field")]
-    fn new(plan: PortPlan, device: Device) -> PortRecord {
+    pub(super) fn new(plan: PortPlan, device: Device) -> PortRecord {
         let netns_ino = device.netns.as_deref().and_then(inode);
         let kind = match &plan.attachment {
             Attachment::Tap(_) => PortKind::Tap,
@@ -230,15 +230,32 @@ impl<M: HostNetwork> Running<M> {
     ) -> Result<(PortId, Vec<String>), RunError> {
         let shared = asked.shared_netns;
         let guard_notice = guard::notice(&self.config, &asked);
+        let given = (asked.guard, asked.vlan.clone());
         let plan = PortPlan::new(&self.config, &self.ports, asked)?;
         self.check_sharing(&plan, shared, there)?;
-        for name in &plan.replaced {
-            self.remove_port(name)?;
-        }
-        let made = self.make_port(plan, make);
+        let made = match self.port_without_device(&plan) {
+            Some(id) => self.replace_device(id, plan, given, make),
+            None => {
+                self.remove_replaced(&plan.replaced)?;
+                self.make_port(plan, make)
+            }
+        };
         // Also taken after a failure: they are not about the next port.
         let notices = self.network.take_notices();
         Ok((made?, guard_notice.into_iter().chain(notices).collect()))
+    }
+
+    /// Lets the switch and the fast path know the device of a port and its addresses.
+    pub(super) fn tell_switch(&mut self, id: PortId) {
+        let record = &self.ports[&id];
+        if let (Some(fast), Some(devices)) = (&self.fast_path, record.device.fast) {
+            fast.add_port(id, devices, record.device.mac);
+        }
+        self.switch.assign_mac(id, record.assigned.mac);
+        self.switch.set_guard(id, record.guard.identity());
+        self.update_neighbour(id);
+        let (port, device) = (&record.name, &record.device);
+        info!(port, device = device.ifname, mac = %device.mac, mtu = device.mtu, "port has a device");
     }
 
     /// Announces the port's addresses to the other hosts (gratuitous ARP, unsolicited neighbour advertisement).
@@ -337,22 +354,14 @@ impl<M: HostNetwork> Running<M> {
     /// Gives a new port its guard, VLANs, flags and settings.
     fn prepare(&mut self, id: PortId, vlans: Option<&PortVlans>) -> Result<(), RunError> {
         self.init_vlans(id, vlans);
-        let record = &self.ports[&id];
-        if let (Some(fast), Some(devices)) = (&self.fast_path, record.device.fast) {
-            fast.add_port(id, devices, record.device.mac);
-        }
-        self.switch.assign_mac(id, record.assigned.mac);
-        self.switch.set_guard(id, record.guard.identity());
-        self.update_neighbour(id);
-        if record.name == HOST {
+        self.tell_switch(id);
+        if self.ports[&id].name == HOST {
             self.switch.vlans.set_host(id);
         }
         let mut flags = PortFlags::default();
         flags.set(PortFlag::Hub, self.config.hub);
         self.switch.ports.set_flags(id, flags);
         self.switch.mirror_new_port(id);
-        let (port, device) = (&record.name, &record.device);
-        info!(port, device = device.ifname, mac = %device.mac, mtu = device.mtu, "port added");
         self.emit_port_event(EventType::PortAdded, id);
         self.apply_file_settings(id)?;
         self.addresses_changed();

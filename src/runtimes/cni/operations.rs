@@ -62,9 +62,9 @@ fn add(request: &Request<'_>, ports: &SwitchPorts) -> Result<CniResult, CniError
     let netns = request.environment.netns.as_deref().unwrap_or(Path::new(""));
     // A second ADD waits here, and does not free the addresses of the first one when it fails.
     let _lock = ContainerLock::take(netns)?;
-    ports.make_room(&request.attachment())?;
+    let former = ports.former(&request.attachment())?;
     let before = request.config.prev_result()?;
-    let result = allocate(request).and_then(|allocated| attach(request, ports, netns, allocated));
+    let result = allocate(request).and_then(|allocated| attach(request, ports, former, allocated));
     let result = result.inspect_err(|_| {
         // The error of the attachment is reported.
         let _ = ipam::delegate(request, "DEL");
@@ -93,10 +93,11 @@ fn allocate(request: &Request<'_>) -> Result<CniResult, CniError> {
 fn attach(
     request: &Request<'_>,
     ports: &SwitchPorts,
-    netns: &Path,
+    former: Option<PortReport>,
     allocated: CniResult,
 ) -> Result<CniResult, CniError> {
     let (environment, config) = (&request.environment, &request.config);
+    let netns = environment.netns.as_deref().unwrap_or(Path::new(""));
     let settings = DeviceSettings {
         port_name: port_name(&environment.container, &environment.ifname),
         addresses: allocated.addresses(),
@@ -108,7 +109,7 @@ fn attach(
         limits: config.limits(),
         aliases: config.aliases(),
     };
-    let port = ports.attach(&request.attachment(), netns, &settings)?;
+    let port = ports.attach(&request.attachment(), netns, former, &settings)?;
     let interface = Interface {
         name: environment.ifname.clone(),
         mac: port.address.to_string(),
