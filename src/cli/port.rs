@@ -83,9 +83,9 @@ struct PortAdd {
     #[arg(long, value_name = "NAME", conflicts_with_all = ["netns", "ifname", "mtu", "shared_netns"],
           add = ArgValueCompleter::new(complete::devices))]
     device: Option<String>,
-    /// Attach an existing TAP device of the switch's network namespace: open it, or exchange frames with the program that
-    /// has it open. --mac and --ip are as with --device
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["netns", "device", "ifname", "mtu", "shared_netns"],
+    /// Attach an existing TAP device of the switch's network namespace, or of --netns: open it, or, in the former, exchange
+    /// frames with the program that has it open. --mac and --ip are as with --device
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["device", "ifname", "mtu", "shared_netns"],
           add = ArgValueCompleter::new(complete::devices))]
     tap: Option<String>,
     /// Attach a Unix socket: another switch, a virtual machine or passt. --mac and --ip are as with --device

@@ -285,6 +285,11 @@ pub fn path(name: &str) -> PathBuf {
     Path::new(DIRECTORY).join(name)
 }
 
+/// The name of the namespace at `path`, if that is the path of a named one.
+pub fn name_of(path: &Path) -> Option<&str> {
+    path.strip_prefix(DIRECTORY).ok()?.to_str().filter(|name| !name.contains('/'))
+}
+
 /// Checks that this is a valid name of a namespace.
 ///
 /// # Errors

@@ -136,7 +136,9 @@ fn rejects_a_device_that_is_not_a_free_tap() {
         ("tap1", "has packet information before each frame"),
         ("not/a/name", "cannot name a network device"),
         ("tap2 --device eth1", "cannot be combined with"),
-        ("tap2 --netns lan", "cannot be combined with"),
+        ("tap9 --netns lan", "no device named 'tap9' in that namespace"),
+        ("eth0 --netns lan", "'eth0' is not a TAP device"),
+        ("tap0 --netns nowhere", "there is no network namespace /run/netns/nowhere"),
         ("tap2 --mtu 1400", "cannot be combined with"),
     ] {
         let error = host.run(&format!("uswitch port add new --tap {device}")).fails();
@@ -161,4 +163,58 @@ fn port_follows_its_tap_device() {
     host.run("ip link del tap0").ok();
     state("NOTPRESENT");
     host.run("uswitch port del lab").ok();
+}
+
+/// A container whose device the switch did not create: it outlives the switch.
+fn add_tap_container(host: &Host, name: &str, address: &str) {
+    host.sh(&format!(
+        "ip netns add {name}; ip -n {name} tuntap add eth0 mode tap vnet_hdr
+         ip -n {name} address add {address} dev eth0; ip -n {name} link set eth0 up"
+    ))
+    .ok();
+}
+
+#[test]
+fn device_in_a_container_outlives_the_switch() {
+    for arguments in ["--ports 0", "--ports 0 --engine poll --workers 2"] {
+        let host = Host::new();
+        add_tap_container(&host, "web", "172.16.0.50/24");
+        add_tap_container(&host, "db", "172.16.0.51/24");
+        let start = || {
+            host.run(&format!("uswitch start --detach {arguments}")).ok();
+            for name in ["web", "db"] {
+                let add = format!("uswitch port add --tap eth0 --netns {name}");
+                // The kernel closes the queues of a killed switch some time later.
+                wait_until("the device is free", || host.run(&add).succeeded());
+            }
+        };
+        start();
+        let [web, db] = ["web", "db"].map(|name| host.netns(name));
+        let _server = web.spawn("socat TCP-LISTEN:80,fork EXEC:cat");
+        wait_until("the server listens", || web.run("ss -ltn").ok().contains(":80"));
+        let mut client =
+            db.spawn_sh("mkfifo /run/typed; exec 4<>/run/typed; exec socat - TCP:172.16.0.50:80 <&4");
+        let mut echo = |text: &str| {
+            host.sh(&format!("echo {text} > /run/typed")).ok();
+            client.line_with(text);
+        };
+        wait_until("the client runs", || host.sh("test -p /run/typed").succeeded());
+        echo("one");
+        host.run("pkill -KILL -x uswitch").ok();
+        wait_until("the device has lost its queue", || {
+            web.run("ip link show eth0").ok().contains("NO-CARRIER")
+        });
+        let address = web.run("ip -br address show eth0").ok();
+        assert!(address.contains("172.16.0.50/24"), "{address}");
+        start();
+        echo("two");
+        // The end of a named namespace is that of the port.
+        host.run("ip netns del db").ok();
+        let s = Uswitch::running(host);
+        wait_until("the device is gone", || s.row("port show", "db")["operstate"] == "NOTPRESENT");
+        s.host().run("uswitch port del db").ok();
+        s.stop();
+        let address = s.host().netns("web").run("ip -br address show eth0").ok();
+        assert!(address.contains("172.16.0.50/24"), "{address}");
+    }
 }

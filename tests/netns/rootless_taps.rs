@@ -75,7 +75,7 @@ fn refuses_other_devices_in_one_line() {
     refused("roots", "no permission to open the TAP device 'roots': only its owner and root may");
     refused("tun0", "'tun0' is not a TAP device");
     refused("tap1", "has packet information before each frame");
-    refused("missing", "there is no device named 'missing' here");
+    refused("missing", "there is no device named 'missing' in that namespace");
     assert_eq!(run_as_user(&host, "uswitch port show").ok(), before);
     let tap = "TUN,tun-name=tap0,tun-type=tap,iff-no-pi,iff-up";
     let _other = host.spawn(&format!("socat -u {tap} OPEN:/dev/null"));

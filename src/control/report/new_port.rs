@@ -24,8 +24,8 @@ pub struct NewPort {
     /// An existing device of the switch's network namespace. It excludes `netns`, `unmanaged`, `ifname`, `mtu` and
     /// `shared_netns`; `ip` and `mac` are then those of the host behind it, for the guard [default: none].
     pub device: Option<String>,
-    /// An existing TAP device of the switch's network namespace. If no program has it open, the switch opens it. The rest is
-    /// as with `device` [default: none].
+    /// An existing TAP device of `netns` [default: the switch's network namespace]. If no program has it open, the switch
+    /// opens it. The rest is as with `device` [default: none].
     pub tap: Option<String>,
     /// A Unix socket. It excludes `netns`, `unmanaged`, `device`, `tap`, `ifname` and `shared_netns`; `ip` and `mac` are as
     /// with `device` [default: none].

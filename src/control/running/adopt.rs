@@ -4,7 +4,7 @@
 use super::{HostNetwork, PortPlan, RunError, Running};
 use crate::control::report::{AddedPort, NewPort};
 use crate::control::topology::handover::{DeviceToHandOver, HandedOver};
-use crate::control::topology::{Attachment, PortNetns, PortSpec, TopologyError};
+use crate::control::topology::{Attachment, PortNetns, PortSpec, TapPortSpec, TopologyError};
 use crate::sys::netns::Netns;
 
 /// A port that can be added.
@@ -24,6 +24,10 @@ impl<M: HostNetwork> Running<M> {
         let PortPlan { name, attachment, assigned, .. } = plan;
         let spec = match attachment {
             Attachment::Tap(spec @ PortSpec { netns: PortNetns::Existing(_), .. }) => spec,
+            // The command line opens a device of its own namespace.
+            Attachment::ExistingTap(TapPortSpec { netns: Some(_), .. }) => {
+                return Err(TopologyError::ForeignTap.into());
+            }
             Attachment::ExistingTap(spec) => {
                 let request = NewPort { name: Some(name), ..asked.clone() };
                 return Ok(PlannedPort { request, device: DeviceToHandOver::ExistingTap(spec) });

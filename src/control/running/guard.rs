@@ -21,8 +21,8 @@ pub(super) fn is_on(config: &Config, name: &str, requested: Option<bool>, may_us
 
 /// The notice that a new port is not guarded, unless the user chose that.
 pub(super) fn notice(config: &Config, request: &NewPort) -> Option<String> {
-    let is_default =
-        config.guard && request.guard.is_none() && (request.netns.is_some() || request.unmanaged);
+    let is_new_device = request.netns.is_some() && request.tap.is_none() || request.unmanaged;
+    let is_default = config.guard && request.guard.is_none() && is_new_device;
     is_default.then(|| {
         "the guard is off on this port, because its namespace may use other addresses: \
          turn it on with `uswitch port set NAME --guard on`"

@@ -122,12 +122,15 @@ impl PortPlan {
             (None, Some(tap), _) => {
                 config::device_name(tap)?;
                 refuse_others(&request, "tap")?;
+                let netns = request.netns.as_deref().map(netns_path).transpose()?;
+                let name = netns.as_deref().map_or_else(|| tap.clone(), default_name);
                 let spec = TapPortSpec {
                     ifname: tap.clone(),
+                    netns,
                     offload: request.offload.unwrap_or(config.offload),
                     queues: config.workers,
                 };
-                PortPlan::without_tap(config, ports, &request, (tap.clone(), Attachment::ExistingTap(spec)))
+                PortPlan::without_tap(config, ports, &request, (name, Attachment::ExistingTap(spec)))
             }
             (None, None, Some(socket)) => {
                 refuse_others(&request, "socket")?;
@@ -265,7 +268,7 @@ fn file_vlans(config: &Config, name: &str) -> Option<PortVlans> {
 fn refuse_others(request: &NewPort, chosen: &'static str) -> Result<(), RunError> {
     let NewPort { netns, ifname, mtu, shared_netns, unmanaged, tap, socket, .. } = request;
     let given = [
-        ("netns", netns.is_some()),
+        ("netns", netns.is_some() && chosen != "tap"),
         ("ifname", ifname.is_some()),
         ("shared_netns", *shared_netns),
         ("unmanaged", *unmanaged),

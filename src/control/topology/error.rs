@@ -160,12 +160,17 @@ pub enum TopologyError {
          `ip link set {0} netns PID` moves one there"
     )]
     NoDevice(String),
-    /// There is no device to open in the namespace of the user.
-    #[error("there is no device named '{0}' here: `ip tuntap` lists the TAP devices")]
-    NoTap(String),
-    /// Another program has the device open, and the switch has no capabilities in its namespace.
+    /// The device to open is in a namespace in which the switch has no capabilities.
     #[error(
-        "another program has the TAP device '{0}' open: without root a switch can use only one that no program has open"
+        "without root, --tap opens a device of the namespace in which the command is typed: type it there, without --netns"
+    )]
+    ForeignTap,
+    /// There is no device to open in a namespace that is not the switch's.
+    #[error("there is no device named '{0}' in that namespace: `ip tuntap` there lists the TAP devices")]
+    NoTap(String),
+    /// Another program has the device open, which is in a namespace that is not the switch's.
+    #[error(
+        "another program has the TAP device '{0}' open: without root, or in another namespace, a switch can use only one that no program has open"
     )]
     TapInUse(String),
     /// The device to open has no Ethernet frames.

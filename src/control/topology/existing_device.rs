@@ -3,14 +3,29 @@
 //! The switch opens the device and changes none of its settings, so nothing has to be undone
 //! ([`crate::sys::packet_port`]). The ledger does not know such a port.
 
+use std::path::Path;
+
 use rtnetlink::LinkUnspec;
 
 use super::ledger::{Entry, EntryId};
 use super::link::{self, Link};
 use super::link_watcher::{DeviceHandle, WatchedDevice};
 use super::{Device, DeviceRecord, Topology, TopologyError};
+use crate::sys::netns::Netns;
 use crate::sys::packet_port::{self, PacketHandle};
 use crate::sys::queue::Queue;
+
+/// An existing device that was opened for a port.
+#[derive(Debug)]
+pub(super) struct OpenedDevice<'a> {
+    pub(super) link: Link,
+    pub(super) handle: DeviceHandle,
+    pub(super) queues: Vec<Queue>,
+    /// The ledger entry of its settings, if they were changed.
+    pub(super) created: Option<(EntryId, Entry)>,
+    /// Its namespace, with the path; `None`: the host's.
+    pub(super) netns: Option<(&'a Netns, &'a Path)>,
+}
 
 impl Topology {
     /// Opens an existing device for a port, with one queue for each worker.
@@ -23,25 +38,21 @@ impl Topology {
         let queues = packet_port::open(link.ifindex, queues).map_err(failed)?;
         let duplicated = |source| TopologyError::Kernel { what: "duplicate a queue's descriptor", source };
         let handle = DeviceHandle::Packet(PacketHandle::new(&queues).map_err(duplicated)?);
-        self.add_existing(link, handle, queues, None)
+        self.add_existing(OpenedDevice { link, handle, queues, created: None, netns: None })
     }
 
     /// Starts to watch an existing device, and gives it an identifier.
-    pub(super) fn add_existing(
-        &mut self,
-        link: Link,
-        handle: DeviceHandle,
-        queues: Vec<Queue>,
-        created: Option<(EntryId, Entry)>,
-    ) -> Result<Device, TopologyError> {
+    pub(super) fn add_existing(&mut self, opened: OpenedDevice<'_>) -> Result<Device, TopologyError> {
+        let OpenedDevice { link, handle, queues, created, netns } = opened;
         let id = self.next_id();
         let own = match &handle {
             DeviceHandle::ExistingTap { .. } => u32::try_from(queues.len()).unwrap_or(u32::MAX),
             _ => 0,
         };
         let watched = WatchedDevice { id, link: &link, addresses: &[], handle, queues: own, offloads: &[] };
-        self.watcher.add(watched, None)?;
-        self.devices.insert(id, DeviceRecord { created, netns: None });
+        self.watcher.add(watched, netns.map(|(netns, _)| netns))?;
+        let identity = netns.map(|(netns, _)| netns.identity()).transpose()?;
+        self.devices.insert(id, DeviceRecord { created, netns: identity });
         self.notices.report_if_down(&link.name, link.up);
         Ok(Device {
             id,
@@ -49,7 +60,7 @@ impl Topology {
             ifindex: link.ifindex,
             mac: link.mac,
             mtu: link.mtu,
-            netns: None,
+            netns: netns.map(|(_, path)| path.to_owned()),
             addresses: Vec::new(),
             offloads: Vec::new(),
             queues,

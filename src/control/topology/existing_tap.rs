@@ -2,10 +2,13 @@
 //! device is behind the port: the host, a bridge, a container. If a program has it open, the program is behind the port
 //! ([`super::existing_device`]).
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::existing_device::OpenedDevice;
 use super::ledger::Entry;
 use super::link::{self, Link, TapSettings};
 use super::link_watcher::DeviceHandle;
@@ -13,6 +16,7 @@ use super::polled_device::{PolledDevice, PolledHandle};
 use super::{Device, DeviceRecord, Topology, TopologyError};
 use crate::sys::existing_tap::{ExistingTap, OpenedTap, TapDevice};
 use crate::sys::netlink::Netlink;
+use crate::sys::netns::{self, Netns, in_netns};
 use crate::sys::queue::Queue;
 use crate::wire::Mac;
 
@@ -21,6 +25,8 @@ use crate::wire::Mac;
 pub struct TapPortSpec {
     /// Its name.
     pub ifname: String,
+    /// The path of its namespace; `None`: the host's.
+    pub netns: Option<PathBuf>,
     /// Whether to use its offloads, if it was created for that.
     pub offload: bool,
     /// Number of queues: one for each worker.
@@ -33,6 +39,11 @@ impl Topology {
     /// # Errors
     /// It cannot be a port. Nothing is changed then.
     pub(super) fn open_tap(&mut self, spec: &TapPortSpec) -> Result<Device, TopologyError> {
+        if let Some(path) = &spec.netns {
+            let netns = Netns::open(path)?;
+            self.refuse_host(&netns, path)?;
+            return self.open_tap_in(&netns, path, spec);
+        }
         let TapPortSpec { ifname, queues, .. } = spec;
         let link = self.find_link(ifname)?;
         self.refuse_own(&link)?;
@@ -56,18 +67,69 @@ impl Topology {
         link: Link,
         mut tap: ExistingTap,
     ) -> Result<Device, TopologyError> {
-        let failed = |source| TopologyError::Kernel { what: "read the settings of a TAP device", source };
         let mut created = None;
-        if let Some(settings) = tap.settings().map_err(failed)? {
+        if let Some(settings) = tap.settings().map_err(unreadable)? {
             let entry = Entry::Tap { device: tap.device().clone(), settings };
             created = Some((self.ledger.record(entry.clone())?, entry));
             tap.enable_offloads(settings, spec.offload)?;
         }
-        let reader = usize::try_from(self.next).unwrap_or(0) % spec.queues;
+        let reader = self.reader(spec);
         let queues = tap.queues(spec.queues, reader)?;
         let handle = DeviceHandle::ExistingTap { _tap: tap, dropped_before: link.tx_dropped };
-        self.add_existing(link, handle, queues, created)
+        self.add_existing(OpenedDevice { link, handle, queues, created, netns: None })
     }
+
+    /// Which worker reads a device with a single queue.
+    fn reader(&self, spec: &TapPortSpec) -> usize {
+        usize::try_from(self.next).unwrap_or(0) % spec.queues
+    }
+
+    /// Opens a device of a container. It is not in the ledger: what finds it after a kill is the next port on it.
+    fn open_tap_in(
+        &mut self,
+        netns: &Netns,
+        path: &Path,
+        spec: &TapPortSpec,
+    ) -> Result<Device, TopologyError> {
+        let reader = self.reader(spec);
+        let (link, tap, queues) = in_netns(|thread| {
+            thread.enter(netns)?;
+            open_here(spec, reader)
+        })??;
+        let handle = DeviceHandle::ExistingTap { _tap: tap, dropped_before: link.tx_dropped };
+        let identity = netns.identity()?;
+        let device = self.add_existing(OpenedDevice {
+            link,
+            handle,
+            queues,
+            created: None,
+            netns: Some((netns, path)),
+        })?;
+        // The queues keep the namespace alive, so its end is that of its name.
+        if let Some(name) = netns::name_of(path) {
+            self.watcher.watch_netns_name(device.id, name, identity);
+        }
+        Ok(device)
+    }
+}
+
+fn unreadable(source: io::Error) -> TopologyError {
+    TopologyError::Kernel { what: "read the settings of a TAP device", source }
+}
+
+/// Opens a device of the calling thread's namespace that no other program has open.
+fn open_here(spec: &TapPortSpec, reader: usize) -> Result<(Link, ExistingTap, Vec<Queue>), TopologyError> {
+    let name = || spec.ifname.clone();
+    let link = link::find(&mut Netlink::open()?, &spec.ifname).map_err(|error| match error.errno() {
+        Some(libc::ENODEV) => TopologyError::NoTap(name()),
+        _ => error.into(),
+    })?;
+    let mut tap = open(&link)?.ok_or_else(|| TopologyError::TapInUse(name()))?;
+    if let Some(settings) = tap.settings().map_err(unreadable)? {
+        tap.enable_offloads(settings, spec.offload)?;
+    }
+    let queues = tap.queues(spec.queues, reader)?;
+    Ok((link, tap, queues))
 }
 
 /// Opens a TAP device; `None`: another program has it open.
@@ -121,17 +183,7 @@ impl OpenedForSwitch {
 /// Opens a device of this process's namespace, in which a switch without root has no capabilities, for that switch. The
 /// kernel needs none of a user who owns the device (`tun_not_capable` in Linux `drivers/net/tun.c`).
 pub(crate) fn open_for_switch(spec: &TapPortSpec) -> Result<OpenedForSwitch, TopologyError> {
-    let failed = |source| TopologyError::Kernel { what: "read the settings of a TAP device", source };
-    let name = || spec.ifname.clone();
-    let link = link::find(&mut Netlink::open()?, &spec.ifname).map_err(|error| match error.errno() {
-        Some(libc::ENODEV) => TopologyError::NoTap(name()),
-        _ => error.into(),
-    })?;
-    let mut tap = open(&link)?.ok_or_else(|| TopologyError::TapInUse(name()))?;
-    if let Some(settings) = tap.settings().map_err(failed)? {
-        tap.enable_offloads(settings, spec.offload)?;
-    }
-    let queues = tap.queues(spec.queues, 0)?;
+    let (link, tap, queues) = open_here(spec, 0)?;
     let Link { ifindex, mac, mtu, up, .. } = link;
     let description = OpenedTapDescription { opened: tap.opened(), ifindex, mac, mtu, up };
     Ok(OpenedForSwitch { description, tap, queues })
