@@ -12,16 +12,17 @@ PROGRAMS := iperf3:iperf3 ping:iputils-ping arping:iputils-arping tcpdump:tcpdum
     jq:jq socat:socat tshark:tshark curl:curl dig:bind9-dnsutils dnsmasq:dnsmasq-base python3:python3 ethtool:ethtool ps:procps nsenter:util-linux \
     valgrind:valgrind tmux:tmux strace:strace radvd:radvd pimd:pimd iptables-legacy:iptables mandoc:mandoc \
     /usr/bin/jsonschema:python3-jsonschema /usr/lib/cni/host-local:containernetworking-plugins podman:podman \
-    /usr/bin/mn:mininet
+    crun:crun slirp4netns:slirp4netns newuidmap:uidmap /usr/bin/mn:mininet
 # More programs for `make kernels`.
 EMULATION := qemu-system-x86_64:qemu-system-x86 busybox:busybox cpio:cpio modprobe:kmod strip:binutils
 CARGO_DENY := 0.20.2
+NETAVARK := 2.1.0
 
 # 1 if AppArmor allows only root to create user namespaces, the default of Ubuntu since 24.04.
 USERNS_RESTRICTED := kernel.apparmor_restrict_unprivileged_userns
 userns_restricted = [ "$$(sysctl -n $(USERNS_RESTRICTED) 2>/dev/null)" = 1 ]
 
-.PHONY: start test rust programs userns lint unit netns instructions baseline doc deny kernels
+.PHONY: start test rust programs netavark userns lint unit netns instructions baseline doc deny kernels
 
 start: rust ## Build, and start a switch with three containers
 	@[ -z '$(SUDO)' ] || ! $(userns_restricted) || { \
@@ -39,7 +40,7 @@ lint: rust
 unit: rust
 	cargo test --locked
 
-netns: rust programs userns
+netns: rust programs netavark userns
 	cargo netns --locked
 
 # Compares instruction counts with benches/instructions.toml. `make baseline` accepts the current counts.
@@ -78,6 +79,11 @@ userns:
 
 programs:
 	@$(call install,$(PROGRAMS))
+
+# Distributions that have podman 4 have no netavark with plugins.
+netavark: rust
+	@$(call install,protoc:protobuf-compiler)
+	netavark --version >/dev/null 2>&1 || cargo install --locked --bin netavark netavark@$(NETAVARK)
 
 # Installs the packages of missing commands.
 define install

@@ -26,8 +26,10 @@ mod man;
 mod mdb;
 mod mirror;
 mod name_files;
+mod netavark;
 mod options;
 mod output;
+mod plugin;
 mod port;
 mod port_set;
 mod publish;
@@ -88,13 +90,14 @@ enum Command {
     Doctor(doctor::DoctorCommand),
     Bench(bench::BenchCommand),
     Cni(cni::CniCommand),
+    Netavark(netavark::NetavarkCommand),
     Completions(completions::CompletionsCommand),
     Man(man::ManCommand),
 }
 
 /// Runs the program with these arguments.
 pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let args = cni::with_plugin_name(args.collect());
+    let args = plugin::with_subcommand(args.collect());
     let outcome = complete(&args).and_then(|completed| match completed {
         true => Ok(ExitCode::SUCCESS),
         false => parse(&args).map_or_else(|error| usage(&error, &args), |cli| cli.command.run()),
@@ -127,6 +130,7 @@ impl Command {
             Command::Start(start) => return start.run(),
             Command::Exec(exec) => return exec.run(),
             Command::Cni(cni) => return cni.run(),
+            Command::Netavark(netavark) => return netavark.run(),
             Command::Doctor(doctor) => return doctor.run(),
             Command::Stop(stop) => stop.run(),
             Command::Status(status) => status.run(),

@@ -2,6 +2,7 @@
 
 mod attachment;
 pub(crate) mod cni;
+pub(crate) mod netavark;
 
 use serde::{Deserialize, Deserializer};
 

@@ -1,5 +1,5 @@
-//! Runs the labs in docs/labs and the sessions in README.md and docs/cni.md as a reader does: it types each command after
-//! the previous one has shown the expected output.
+//! Runs the labs in docs/labs and the sessions in README.md, docs/cni.md and docs/podman.md as a reader does: it types each
+//! command after the previous one has shown the expected output.
 //!
 //! A `console` block has commands after `# ` (or `$ ` where root is not needed) with their output. An `sh`
 //! block is typed as it is and has no output. [`shown`] describes how output is compared with the page.
@@ -178,30 +178,96 @@ fn lab_9_multicast() {
     lab("9-multicast.md");
 }
 
-/// What a test host does not have: directories of its own for networks and plugins, and a cgroup file system.
-const PODMAN: &str = "
-mkdir -p /etc/cni/net.d
-mount -t tmpfs tmpfs /etc/cni/net.d
-mount -t tmpfs tmpfs /opt
-mount -t tmpfs tmpfs /sys/fs/cgroup
-echo '[containers]
-cgroups = \"disabled\"
-[engine]
-cgroup_manager = \"cgroupfs\"
-events_logger = \"file\"
-[network]
-network_backend = \"cni\"' > /run/containers.conf";
+/// What podman needs and a test host does not have: a cgroup file system and a configuration.
+fn prepare_podman(host: &Host, network_backend: &str) {
+    host.sh(&format!(
+        "mount -t tmpfs tmpfs /sys/fs/cgroup
+         echo '[containers]
+         cgroups = \"disabled\"
+         [engine]
+         cgroup_manager = \"cgroupfs\"
+         events_logger = \"file\"
+         helper_binaries_dir = [\"/run/helpers\"]
+         [network]
+         network_backend = \"{network_backend}\"' > /run/containers.conf"
+    ))
+    .ok();
+}
+
+const WITH_PODMAN: &str = "env CONTAINERS_CONF=/run/containers.conf";
+
+/// Types a session with podman, which keeps files of its own.
+fn type_podman_session(page: &str, heading: &str, host: &Host) {
+    let before = host.sh("ip -br link; ls /run/netns").ok();
+    let text = page::part(&read(page), heading);
+    type_page(page, &text, host, &format!("{WITH_PODMAN} HOME=/run {BASH}"));
+    assert_eq!(host.sh("ip -br link; ls /run/netns").ok(), before);
+}
 
 #[test]
-fn session_with_podman_works() {
+fn session_with_cni_works() {
     let host = Host::new();
-    host.sh(PODMAN).ok();
-    let before = host.sh("ip -br link; ls /run/netns").ok();
-    let text = page::part(&read("docs/cni.md"), "## A session with podman");
-    let shell = "env CONTAINERS_CONF=/run/containers.conf HOME=/run bash --norc";
-    // Podman keeps files of its own.
-    type_page("docs/cni.md", &text, &host, shell);
-    assert_eq!(host.sh("ip -br link; ls /run/netns").ok(), before);
+    prepare_podman(&host, "cni");
+    host.sh("mkdir -p /etc/cni/net.d; mount -t tmpfs tmpfs /etc/cni/net.d; mount -t tmpfs tmpfs /opt").ok();
+    type_podman_session("docs/cni.md", "## A session with podman", &host);
+}
+
+/// Podman 4.3 of Debian 12 has no plugins. This netavark knows where they are, and this `podman network create` does
+/// what that of podman 6 does.
+const WITH_PLUGINS: &str = r#"
+mkdir -p /usr/local/libexec /etc/containers/networks /run/helpers
+mount -t tmpfs tmpfs /usr/local/libexec
+mount -t tmpfs tmpfs /etc/containers/networks
+cat > /run/helpers/netavark <<'END'
+#!/bin/sh
+exec netavark --plugin-directory /usr/local/libexec/netavark "$@"
+END
+cat > /run/bin/podman <<'END'
+#!/bin/sh
+[ "$1 $2 $3" = "network create --driver" ] || exec /usr/bin/podman "$@"
+id=$(cat /proc/sys/kernel/random/uuid /proc/sys/kernel/random/uuid | tr -d '\n-')
+jq -n --arg driver "$4" --arg option "$6" --arg name "$7" --arg id "$id" '{
+  network: { name: $name, id: $id, driver: $driver, dns_enabled: true, internal: false, ipv6_enabled: false,
+    ipam_options: { driver: "host-local" }, options: ($option | split("=") | { (.[0]): .[1] }) },
+  used: { interfaces: [], names: {}, subnets: [] },
+  options: { subnet_pools: [], default_interface_name: null, check_used_subnets: true } }' |
+    /run/helpers/netavark create > "/etc/containers/networks/$7.json" && echo "$7"
+END
+chmod +x /run/helpers/netavark /run/bin/podman"#;
+
+#[test]
+fn session_with_netavark_works() {
+    let host = Host::new();
+    prepare_podman(&host, "netavark");
+    host.sh(WITH_PLUGINS).ok();
+    type_podman_session("docs/podman.md", "## A session", &host);
+}
+
+/// What a user has on most systems, and a web server on the internet.
+const USER_AND_INTERNET: &str = "
+echo nobody:100000:65536 > /run/subid
+for file in /etc/subuid /etc/subgid; do touch $file; mount --bind /run/subid $file; done
+mount --make-shared /
+ip netns add internet
+ip link add wan type veth peer name eth0 netns internet
+ip address add 203.0.113.2/24 dev wan
+ip link set wan up
+ip route add default via 203.0.113.1
+ip -n internet address add 203.0.113.1/24 dev eth0
+ip -n internet link set eth0 up
+mkdir /run/www
+echo hello > /run/www/index.html";
+
+#[test]
+fn session_with_podman_works_without_root() {
+    let host = host_with_public_tun();
+    prepare_podman(&host, "cni");
+    host.sh(USER_AND_INTERNET).ok();
+    let server = "python3 -u -m http.server --directory /run/www 80";
+    let mut server = host.netns("internet").spawn(server);
+    server.line_with("Serving HTTP");
+    let text = page::part(&read("docs/podman.md"), "## Without root");
+    type_page("docs/podman.md", &text, &host, &format!("{AS_USER} {WITH_PODMAN} {BASH}"));
 }
 
 /// Lab 3, because it changes the host most.

@@ -52,6 +52,7 @@ mod multicast;
 mod names;
 mod nat;
 mod neigh_suppress;
+mod netavark;
 mod ownership;
 mod port_flags;
 mod ports;
