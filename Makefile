@@ -83,7 +83,7 @@ programs:
 # Distributions that have podman 4 have no netavark with plugins.
 netavark: rust
 	@$(call install,protoc:protobuf-compiler)
-	netavark --version >/dev/null 2>&1 || cargo install --locked --bin netavark netavark@$(NETAVARK)
+	netavark --version >/dev/null 2>&1 || cargo install --locked --debug --bin netavark netavark@$(NETAVARK)
 
 # Installs the packages of missing commands.
 define install

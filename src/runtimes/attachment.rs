@@ -14,7 +14,9 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::control::client::{ApiClient, ClientError};
 use crate::control::config::Labels;
-use crate::control::report::{AddedPort, NewPort, PortLimits, PortReport, PortSettings, PortVlans};
+use crate::control::report::{
+    AddedPort, NewPort, PortLimits, PortReport, PortSettings, PortVlans, PublishedPort,
+};
 use crate::control::topology::TopologyError;
 use crate::control::topology::container_device::{self, ContainerRoute};
 use crate::switch::Vid;
@@ -76,6 +78,8 @@ pub(super) struct DeviceSettings {
     pub(super) limits: PortLimits,
     /// Names of the container besides its own.
     pub(super) aliases: Vec<String>,
+    /// Ports of the host that lead to it.
+    pub(super) published: Vec<PublishedPort>,
 }
 
 impl Attachment<'_> {
@@ -221,7 +225,10 @@ impl SwitchPorts {
         }
         let DeviceSettings { addresses, routes, .. } = settings;
         container_device::configure(netns, attachment.ifname, addresses, routes)?;
-        self.wait_until_up(port, addresses)
+        self.wait_until_up(port, addresses)?;
+        let path = format!("{}/published", path_of(port));
+        let publish = |published| self.client.post::<AddedPort>(&path, published).map(drop);
+        Ok(settings.published.iter().try_for_each(publish)?)
     }
 
     /// Waits until the switch has seen that the device is up and has these addresses: a container may send at once.

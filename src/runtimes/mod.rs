@@ -3,6 +3,7 @@
 mod attachment;
 pub(crate) mod cni;
 pub(crate) mod netavark;
+mod port_mapping;
 
 use serde::{Deserialize, Deserializer};
 

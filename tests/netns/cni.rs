@@ -165,6 +165,7 @@ fn mac_addresses_and_limits_of_the_runtime_are_honoured() {
     r.network["runtimeConfig"] = json!({
         "mac": "02:00:00:00:00:78", "ips": ["10.4.0.78"],
         "aliases": ["web", "db"],
+        "portMappings": [{ "hostPort": 8080, "containerPort": 80, "protocol": "tcp" }],
         "bandwidth": { "ingressRate": 8_000_000, "ingressBurst": 2_147_483_647_u64, "egressRate": 4_000_000 },
     });
     let args = "IgnoreUnknown=1;MAC=02:00:00:00:00:79";
@@ -175,6 +176,8 @@ fn mac_addresses_and_limits_of_the_runtime_are_honoured() {
     let port = &ports[0];
     assert_eq!((&port["mtu"], &port["source_guard"]), (&1400.into(), &true.into()));
     assert_eq!(port["labels"]["cni.aliases"], "web,db");
+    let published = json!([{ "host_ports": "8080", "container_ports": "80", "protocol": "tcp" }]);
+    assert_eq!(port["published"], published);
     // What the container receives leaves the switch.
     let limits = json!({ "egress_rate": { "rate": 8_000_000, "burst": 268_435_455 }, "ingress_rate": { "rate": 4_000_000 } });
     assert_eq!(port["limits"], limits);
@@ -226,7 +229,7 @@ fn errors_have_the_codes_of_the_specification_and_leave_nothing() {
         ("ADD", c1, r.with("switch", json!("lab9")), 100, "no switch named lab9 is running (running: lab0)"),
         ("ADD", c1, r.with("cniVersion", json!("0.2.0")), 1, "CNI version '0.2.0' is not supported"),
         ("ADD", c1, r.with("swich", json!("lab0")), 2, "'swich': \"lab0\" is not supported"),
-        ("ADD", c1, config("portMappings"), 2, "'runtimeConfig.portMappings': [\"x\"] is not supported"),
+        ("ADD", c1, config("deviceID"), 2, "'runtimeConfig.deviceID': [\"x\"] is not supported"),
         ("ADD", Container { id: "", ..c1 }, r.network.clone(), 4, "CNI_CONTAINERID is not set"),
         ("ADD", Container { netns: "", ..c1 }, r.network.clone(), 4, "CNI_NETNS is not set"),
         ("PLAY", c1, r.network.clone(), 4, "CNI_COMMAND: 'PLAY' is not one of"),

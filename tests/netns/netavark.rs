@@ -134,18 +134,39 @@ fn options_of_the_network_are_honoured() {
 }
 
 #[test]
+fn ports_are_published() {
+    let podman = Podman::start("");
+    let mut container = podman.container("c1", 50);
+    let mapping =
+        json!({ "container_port": 80, "host_ip": "", "host_port": 8081, "protocol": "tcp", "range": 1 });
+    container["port_mappings"] = json!([mapping]);
+    podman.run("setup", &container).ok();
+    let _server = podman.host().netns("c1").spawn("socat TCP-LISTEN:80,fork EXEC:id");
+    let answer = || podman.host().run("socat -T 5 - TCP:127.0.0.1:8081").stdout;
+    wait_until("the server answers", || answer().starts_with("uid="));
+    let mut taken = podman.container("c2", 51);
+    taken["port_mappings"] = json!([mapping]);
+    let error = error_of(&podman.run("setup", &taken));
+    assert!(error.contains("port 8081/tcp of the host is published for c1-eth0 already"), "{error}");
+    assert_eq!(podman.ports().len(), 1, "nothing is left");
+    podman.run("teardown", &container).ok();
+    podman.run("setup", &taken).ok();
+    assert_eq!(podman.ports()[0]["published"][0]["host_ports"], "8081");
+}
+
+#[test]
 fn errors_have_one_line_and_leave_what_there_was() {
     let podman = Podman::start("");
     podman.run("setup", &podman.container("c1", 50)).ok();
     let mut published = podman.container("c2", 51);
     published["port_mappings"] =
-        json!([{ "container_port": 80, "host_ip": "", "host_port": 8081, "protocol": "tcp", "range": 1 }]);
+        json!([{ "container_port": 80, "host_ip": "", "host_port": 8081, "protocol": "sctp", "range": 1 }]);
     let mut elsewhere = podman.container("c2", 51);
     elsewhere["network_info"]["lab"]["options"]["switch"] = "lab9".into();
     for (container, words) in [
         (podman.container("c1", 50), "is attached already: the port is c1-eth0"),
         (podman.container("c2", 50), "10.6.0.50 is in use by c1-eth0"),
-        (published, "the published port 8081:80/tcp is not supported"),
+        (published, "a published port: "),
         (elsewhere, "no switch named lab9 is running (running: lab0)"),
     ] {
         let error = error_of(&podman.run("setup", &container));

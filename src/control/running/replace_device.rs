@@ -75,6 +75,8 @@ impl<M: HostNetwork> Running<M> {
         }
         self.tell_switch(id);
         self.emit_port_event(EventType::PortAdded, id);
+        self.addresses_changed();
+        self.update_dns();
         self.set_link_state(id, link);
         self.keep_carrier_off(id);
         Ok(id)

@@ -9,8 +9,9 @@ use super::environment::Command;
 use super::error::CniError;
 use super::result::{CniResult, SpecVersion};
 use crate::control::config::DEFAULT_NAME;
-use crate::control::report::{PortLimit, PortLimits};
+use crate::control::report::{PortLimit, PortLimits, PublishedPort};
 use crate::runtimes::null_is_default;
+use crate::runtimes::port_mapping::{self, PortMapping};
 use crate::switch::Vid;
 use crate::wire::Mac;
 
@@ -82,6 +83,8 @@ pub(super) struct RuntimeConfig {
     bandwidth: Option<Bandwidth>,
     #[serde(default, deserialize_with = "null_is_default")]
     aliases: Aliases,
+    #[serde(default, rename = "portMappings", deserialize_with = "null_is_default")]
+    port_mappings: Vec<PortMapping>,
     /// For the IPAM plugin.
     #[serde(default, rename = "ipRanges")]
     _ip_ranges: Value,
@@ -172,7 +175,7 @@ impl NetworkConfig {
         }
         let is_known = |key: &str| IGNORED.contains(&key) || key.contains('/');
         refuse(fields.others.iter().find(|(key, _)| !is_known(key)), "", "")?;
-        let advice = ": remove the capability, or for portMappings add the plugin portmap to the network";
+        let advice = ": remove the capability";
         refuse(fields.runtime_config.others.iter().next(), "runtimeConfig.", advice)?;
         Ok(NetworkConfig { version, fields })
     }
@@ -201,6 +204,12 @@ impl NetworkConfig {
             Aliases::Names(names) => names.clone(),
             Aliases::ByNetwork(names) => names.get(&self.fields.name).cloned().unwrap_or_default(),
         }
+    }
+
+    /// The ports that the runtime publishes.
+    pub(super) fn published(&self) -> Result<Vec<PublishedPort>, CniError> {
+        let published = port_mapping::published(&self.fields.runtime_config.port_mappings);
+        published.map_err(|error| CniError::Config(format!("portMappings: {error}")))
     }
 
     /// The rate limits that the runtime asks for.

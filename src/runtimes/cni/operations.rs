@@ -108,6 +108,7 @@ fn attach(
         vlan: config.fields.vlan,
         limits: config.limits(),
         aliases: config.aliases(),
+        published: config.published()?,
     };
     let port = ports.attach(&request.attachment(), netns, former, &settings)?;
     let interface = Interface {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde_json::{Value, json};
 
 use crate::control::client::ClientError;
+use crate::control::config::InvalidValue;
 use crate::runtimes::attachment::AttachError;
 
 /// Why a command failed.
@@ -35,9 +36,8 @@ pub(super) enum NetavarkError {
     NoSubnets(ClientError),
     #[error("the switch {0} has no subnets: give --subnet, or --ipam-driver none")]
     SwitchWithoutSubnets(String),
-    /// Host port, container port, protocol.
-    #[error("the published port {0}:{1}/{2} is not supported: containers are reached at their own addresses")]
-    PortMapping(u16, u16, String),
+    #[error("a published port: {0}")]
+    PortMapping(#[from] InvalidValue),
     #[error("the address {0} is in no subnet of the network {1}")]
     NoSubnetOf(IpAddr, String),
     #[error("'{0}' is not a MAC address")]

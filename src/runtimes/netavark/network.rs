@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::error::NetavarkError;
 use crate::control::config::DEFAULT_NAME;
+use crate::control::report::PublishedPort;
 use crate::control::topology::container_device::ContainerRoute;
 use crate::runtimes::null_is_default;
+use crate::runtimes::port_mapping::{self, PortMapping};
 use crate::switch::Vid;
 use crate::wire::Mac;
 
@@ -68,17 +70,10 @@ pub(super) struct Container {
     #[serde(rename = "container_name")]
     pub(super) name: String,
     #[serde(default, deserialize_with = "null_is_default")]
-    pub(super) port_mappings: Vec<PortMapping>,
+    port_mappings: Vec<PortMapping>,
     pub(super) network: Network,
     #[serde(rename = "network_options")]
     pub(super) device: ContainerDevice,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct PortMapping {
-    pub(super) host_port: u16,
-    pub(super) container_port: u16,
-    pub(super) protocol: String,
 }
 
 /// What podman asks for the container's device.
@@ -203,11 +198,13 @@ impl Container {
         mac.transpose().map_err(|_| NetavarkError::Mac(text.clone()))
     }
 
+    /// The ports that podman publishes.
+    pub(super) fn published(&self) -> Result<Vec<PublishedPort>, NetavarkError> {
+        Ok(port_mapping::published(&self.port_mappings)?)
+    }
+
     /// Checks that it asks for nothing that this plugin does not have.
     pub(super) fn check(&self) -> Result<(), NetavarkError> {
-        if let Some(PortMapping { host_port, container_port, protocol }) = self.port_mappings.first() {
-            return Err(NetavarkError::PortMapping(*host_port, *container_port, protocol.clone()));
-        }
         match self.device.options.iter().next() {
             Some((key, value)) => Err(NetavarkError::ContainerOption(key.clone(), value.clone())),
             None => Ok(()),

@@ -59,6 +59,7 @@ pub(super) fn setup(container: &Container, netns: &Path, runtime: &Path) -> Resu
         guard: options.guard,
         vlan: options.vlan,
         aliases: container.device.aliases.clone(),
+        published: container.published()?,
         ..DeviceSettings::default()
     };
     let ports = SwitchPorts::new(&options.switch, runtime)?;
