@@ -48,6 +48,16 @@ pub fn widened(subnet: IpNet, hosts: u64) -> Option<IpNet> {
     Some(wide)
 }
 
+/// The first address of `subnet` that a host may have.
+pub fn first_host(subnet: IpNet) -> IpAddr {
+    gateway(subnet)
+}
+
+/// The last address of `subnet` that a host may have.
+pub fn last_host(subnet: IpNet) -> IpAddr {
+    address_at(subnet, gateway_offset(subnet) + host_count(subnet)).addr()
+}
+
 /// Whether a host may have `address` in `subnet`: it is inside, and is not the network or broadcast address.
 pub fn is_host_address(subnet: IpNet, address: IpAddr) -> bool {
     let offset = to_u128(address).wrapping_sub(to_u128(subnet.network()));

@@ -1,6 +1,7 @@
 //! The control plane: configuration, topology, the running switch and its API. No frame passes through
 //! it.
 
+pub mod address_pool;
 pub mod addressing;
 pub mod capture;
 pub(crate) mod client;
