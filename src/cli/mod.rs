@@ -6,7 +6,6 @@
 //! ends the program quietly.
 
 mod bench;
-mod caller_netns;
 mod capture;
 mod cni;
 mod complete;

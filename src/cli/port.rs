@@ -17,7 +17,6 @@ use crate::switch::mdb;
 use crate::sys::ethtool;
 use crate::wire::Mac;
 
-use super::caller_netns::caller_netns;
 use super::complete;
 use super::error::CliError;
 use super::handover::ForeignNetns;
@@ -219,7 +218,7 @@ impl PortAdd {
     fn run(self) -> Result<(), CliError> {
         let client = self.target.client()?;
         let netns = match self.netns {
-            None if self.unmanaged => caller_netns(&client)?,
+            None if self.unmanaged => client.caller_netns()?,
             named => named.map(netns).transpose()?,
         };
         let asked = NewPort {

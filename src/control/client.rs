@@ -42,6 +42,8 @@ pub(crate) enum ClientError {
     Suspended { name: String, pid: u32 },
     #[error("{name} does not respond: {why}")]
     Broken { name: String, why: String },
+    #[error("{0} runs in another container: choose a network namespace that it sees with --netns")]
+    OtherContainer(String),
 }
 
 fn advice(name: &str, running: &[String]) -> String {
@@ -257,6 +259,22 @@ impl ApiClient {
         self.executor.block_on(async {
             peer_pid(&self.connect().await?).ok_or_else(|| self.broken(&"its process ID is unknown"))
         })
+    }
+
+    /// A path of this process's network namespace for the switch; `None`: it is the switch's own.
+    pub(crate) fn caller_netns(&self) -> Result<Option<String>, ClientError> {
+        let switch = self.pid()?;
+        let differs = |kind: &str| {
+            let of = |process: String| fs::read_link(format!("/proc/{process}/ns/{kind}"));
+            let both = of("self".to_owned()).and_then(|own| Ok(own != of(switch.to_string())?));
+            both.map_err(|error| self.broken(&format!("its network namespace is unknown: {error}")))
+        };
+        match (differs("net")?, differs("pid")?) {
+            (false, _) => Ok(None),
+            (true, false) => Ok(Some(format!("/proc/{}/ns/net", std::process::id()))),
+            // There it would be the path of another process.
+            (true, true) => Err(ClientError::OtherContainer(self.name.clone())),
+        }
     }
 
     fn request<T: DeserializeOwned>(

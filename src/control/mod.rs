@@ -12,6 +12,7 @@ pub(crate) mod format;
 pub mod log;
 pub(crate) mod metrics;
 pub mod options;
+pub(crate) mod private_socket;
 pub mod report;
 pub(crate) mod running;
 mod server;

@@ -2,10 +2,7 @@
 //! [`Limits`] bounds what they use.
 
 use std::convert::Infallible;
-use std::fs::DirBuilder;
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,14 +12,12 @@ use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use nix::sys::stat::{Mode, fchmod};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::connection::{Limits, Monitored, OpenConnection, follow_phases};
+use crate::control::private_socket;
 
-/// Length of the backlog. The kernel refuses further clients.
-const BACKLOG: u32 = 1024;
 /// A client must send its request header within this time.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most bytes of a request header, and of the part of a response that waits in a buffer.
@@ -40,21 +35,9 @@ pub(crate) struct ApiSocket {
 }
 
 impl ApiSocket {
-    /// Listens at `path` with mode 0600 from the start. Replaces the file that a killed switch left:
-    /// the caller holds the lock on the name.
+    /// Listens at `path`. Replaces the file that a killed switch left: the caller holds the lock on the name.
     pub(crate) fn bind(path: &Path) -> io::Result<ApiSocket> {
-        if let Some(directory) = path.parent() {
-            DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        }
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let socket = UnixSocket::new_stream()?;
-        // The file gets the mode of the socket (`unix_bind_bsd` in the kernel's `net/unix/af_unix.c`).
-        fchmod(socket.as_fd(), Mode::S_IRUSR | Mode::S_IWUSR)?;
-        socket.bind(path)?;
-        Ok(ApiSocket { listener: socket.listen(BACKLOG)?, path: path.to_owned() })
+        Ok(ApiSocket { listener: private_socket::bind(path)?, path: path.to_owned() })
     }
 }
 
