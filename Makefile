@@ -12,7 +12,8 @@ PROGRAMS := iperf3:iperf3 ping:iputils-ping arping:iputils-arping tcpdump:tcpdum
     jq:jq socat:socat tshark:tshark curl:curl dig:bind9-dnsutils dnsmasq:dnsmasq-base python3:python3 ethtool:ethtool ps:procps nsenter:util-linux \
     valgrind:valgrind tmux:tmux strace:strace radvd:radvd pimd:pimd iptables-legacy:iptables mandoc:mandoc \
     /usr/bin/jsonschema:python3-jsonschema /usr/lib/cni/host-local:containernetworking-plugins podman:podman \
-    crun:crun slirp4netns:slirp4netns newuidmap:uidmap /usr/bin/mn:mininet
+    crun:crun slirp4netns:slirp4netns newuidmap:uidmap /usr/bin/mn:mininet \
+    dockerd:docker.io docker:docker.io
 # More programs for `make kernels`.
 EMULATION := qemu-system-x86_64:qemu-system-x86 busybox:busybox cpio:cpio modprobe:kmod strip:binutils
 CARGO_DENY := 0.20.2
@@ -85,12 +86,15 @@ netavark: rust
 	@$(call install,protoc:protobuf-compiler)
 	netavark --version >/dev/null 2>&1 || cargo install --locked --debug --bin netavark netavark@$(NETAVARK)
 
-# Installs the packages of missing commands.
+# Installs the packages of missing commands, without starting their services (invoke-rc.d(8)).
+POLICY := /usr/sbin/policy-rc.d
 define install
 missing=; for program in $(1); do \
     command -v "$${program%%:*}" >/dev/null || missing="$$missing $${program#*:}"; \
 done; \
 [ -z "$$missing" ] || { \
     command -v apt-get >/dev/null || { echo "Please install:$$missing" >&2; exit 1; }; \
+    [ -e $(POLICY) ] || { trap '$(SUDO) rm $(POLICY)' EXIT; \
+        printf '#!/bin/sh\nexit 101\n' | $(SUDO) install -m 755 /dev/stdin $(POLICY); }; \
     $(SUDO) apt-get update -qq && $(SUDO) apt-get install -qq --no-install-recommends $$missing; }
 endef

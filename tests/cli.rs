@@ -42,7 +42,7 @@ fn refused(run: &Run, code: i32, why: &str) {
 fn help_lists_every_command() {
     let help = uswitch("--help");
     assert_eq!((help.code, help.stderr.as_str()), (0, ""));
-    let commands = "start doctor stop status ls exec port fdb stats stp log events capture trace bench watch cni netavark completions man";
+    let commands = "start doctor stop status ls exec port fdb stats stp log events capture trace bench watch cni docker-plugin netavark completions man";
     for command in commands.split(' ') {
         assert!(help.stdout.contains(&format!("\n  {command} ")), "no {command} in {}", help.stdout);
         assert_eq!(uswitch(&format!("{command} --help")).code, 0);

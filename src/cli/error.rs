@@ -10,6 +10,7 @@ use crate::control::ConfigError;
 use crate::control::client::ClientError;
 use crate::control::report::ErrorCode;
 use crate::control::topology::TopologyError;
+use crate::runtimes::docker::DockerError;
 use crate::sys::runtime_dir::RuntimeDirError;
 use crate::sys::terminal::TerminalError;
 use crate::wire::Mac;
@@ -26,6 +27,8 @@ pub(super) enum CliError {
     Client(#[from] ClientError),
     #[error(transparent)]
     Topology(#[from] TopologyError),
+    #[error(transparent)]
+    Docker(#[from] DockerError),
     #[error(transparent)]
     Runtime(#[from] RuntimeDirError),
     #[error(transparent)]

@@ -10,6 +10,7 @@ mod capture;
 mod cni;
 mod complete;
 mod completions;
+mod docker_plugin;
 mod doctor;
 mod error;
 mod events;
@@ -90,6 +91,7 @@ enum Command {
     Bench(bench::BenchCommand),
     Cni(cni::CniCommand),
     Netavark(netavark::NetavarkCommand),
+    DockerPlugin(docker_plugin::DockerPluginCommand),
     Completions(completions::CompletionsCommand),
     Man(man::ManCommand),
 }
@@ -143,6 +145,7 @@ impl Command {
             Command::Vlan(vlan) => vlan.run(),
             Command::Stats(stats) => stats.run(),
             Command::Bench(bench) => bench.run(),
+            Command::DockerPlugin(plugin) => plugin.run(),
             Command::Log(log) => log.run(),
             Command::Events(events) => events.run(),
             Command::Capture(capture) => capture.run(),

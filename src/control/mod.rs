@@ -25,3 +25,5 @@ pub mod trace;
 
 pub use config::{Choose, Config, ConfigError, EngineChoice, FastPathChoice, StpMode};
 pub use options::{Options, OptionsFile};
+#[cfg(test)]
+pub(crate) use server::test_server;

@@ -2,6 +2,7 @@
 
 mod attachment;
 pub(crate) mod cni;
+pub(crate) mod docker;
 pub(crate) mod netavark;
 mod port_mapping;
 

@@ -32,6 +32,7 @@ pub mod reserved_port;
 pub mod runtime_dir;
 pub mod sandbox;
 pub mod service_socket;
+pub mod socket_activation;
 pub mod state_dir;
 pub mod stream_relay;
 pub mod tap;

@@ -1,5 +1,5 @@
-//! Runs the labs in docs/labs and the sessions in README.md, docs/cni.md and docs/podman.md as a reader does: it types each
-//! command after the previous one has shown the expected output.
+//! Runs the labs in docs/labs and the sessions in README.md, docs/cni.md, docs/podman.md and docs/docker.md as a reader
+//! does: it types each command after the previous one has shown the expected output.
 //!
 //! A `console` block has commands after `# ` (or `$ ` where root is not needed) with their output. An `sh`
 //! block is typed as it is and has no output. [`shown`] describes how output is compared with the page.
@@ -11,6 +11,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::docker::Docker;
 use crate::harness::{AS_USER, Host, HostSnapshot, Process, Shell, host_with_public_tun};
 use page::Step;
 use shown::MacMapping;
@@ -268,6 +269,16 @@ fn session_with_podman_works_without_root() {
     server.line_with("Serving HTTP");
     let text = page::part(&read("docs/podman.md"), "## Without root");
     type_page("docs/podman.md", &text, &host, &format!("{AS_USER} {WITH_PODMAN} {BASH}"));
+}
+
+#[test]
+fn session_with_docker_works() {
+    let docker = Docker::without_plugin("");
+    let before = docker.host.sh("ip -br link; find /var/lib/uswitch -name '*.json' || true").ok();
+    let text = page::part(&read("docs/docker.md"), "## A session");
+    // dockerd keeps files of its own.
+    type_page("docs/docker.md", &text, &docker.host, BASH);
+    assert_eq!(docker.host.sh("ip -br link; find /var/lib/uswitch -name '*.json' || true").ok(), before);
 }
 
 /// Lab 3, because it changes the host most.

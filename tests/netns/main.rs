@@ -26,6 +26,7 @@ mod capture;
 mod carrier;
 mod cni;
 mod dns;
+mod docker;
 mod doctor;
 mod engines;
 mod events;

@@ -210,6 +210,8 @@ impl HostNetwork for FakeNetwork {
         };
         let name = match &spec.netns {
             PortNetns::New(name) => name.clone(),
+            // The namespace has many devices.
+            PortNetns::Host => spec.ifname.clone(),
             netns => format!("{netns:?}"),
         };
         self.make(&name, &spec)

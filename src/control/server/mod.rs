@@ -15,6 +15,8 @@ mod stream;
 #[cfg(test)]
 mod stream_tests;
 #[cfg(test)]
+pub(crate) mod test_server;
+#[cfg(test)]
 mod tests;
 mod vlans;
 

@@ -7,19 +7,16 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 
 use super::ApiSocket;
 use super::connection::MAX_CONNECTIONS;
+use super::test_server;
 use crate::control::client::{self, ApiClient, ClientError};
-use crate::control::log::{Log, LogDestination, LogLevel, LogReport};
+use crate::control::log::{LogLevel, LogReport};
 use crate::control::report::{FdbReport, FlushReport, PortReport, PortStats, Status, StopReport};
-use crate::control::running::fake::{FakeControl, config, running};
-use crate::control::service::{
-    Endpoints, ServiceError, ServiceOutcome, exit_reason_path, serve, write_exit_reason,
-};
+use crate::control::running::fake::{FakeControl, config};
+use crate::control::service::{ServiceError, ServiceOutcome, exit_reason_path, write_exit_reason};
 use crate::control::topology::LinkChange;
 use crate::wire::Mac;
 
@@ -67,26 +64,7 @@ impl TestServer {
 /// Runs a switch with two containers and `test` on a second thread. Stops the switch when `test`
 /// returns.
 fn with_switch(test: impl FnOnce(&TestServer) + Send + 'static) -> ServiceOutcome {
-    let directory = tempfile::tempdir().unwrap();
-    let runtime = directory.path().join("uswitch");
-    let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    executor.block_on(async {
-        let (fake, running) = running(config(|_| {})).await;
-        let socket = ApiSocket::bind(&runtime.join("uswitch0.sock")).unwrap();
-        let log = Log::start(LogLevel::Off, LogDestination::Stderr).unwrap();
-        let (finished, finish) = oneshot::channel::<()>();
-        let outside = TestServer { fake, runtime };
-        let tester = std::thread::spawn(move || {
-            test(&outside);
-            drop(finished);
-        });
-        let outcome =
-            serve(running, Endpoints { socket, metrics: None, log }, finish.map(drop), |_| Ok(())).await;
-        if let Err(panic) = tester.join() {
-            std::panic::resume_unwind(panic);
-        }
-        outcome
-    })
+    test_server::with_switch(config(|_| {}), |fake, runtime| test(&TestServer { fake, runtime }))
 }
 
 /// Each (method, path) of the OpenAPI document.
