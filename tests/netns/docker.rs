@@ -1,6 +1,6 @@
 //! The Docker plugin, with the real dockerd (Debian: docker.io).
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::{CommandOutput, Host, HostSnapshot, Process, Shell, TestNetns, wait_until};
 use crate::nat::INTERNET;
@@ -16,10 +16,10 @@ while IFS=: read -r _ controllers _; do
 done < /proc/self/cgroup
 [ -n "$(ls /sys/fs/cgroup)" ] || mount -t cgroup2 cgroup2 /sys/fs/cgroup"#;
 
-/// An image of two programs of this machine.
+/// An image of programs of this machine.
 const IMAGE: &str = "
 mkdir /run/rootfs
-for program in /bin/sleep /bin/ping /bin/ip; do
+for program in /bin/sleep /bin/ping /bin/ip /usr/bin/socat; do
     cp --parents --dereference $program $(ldd $program | grep -o '/[^ )]*') /run/rootfs
 done
 tar -C /run/rootfs -c . | docker import - box";
@@ -315,6 +315,42 @@ fn plugin_chooses_addresses() {
 }
 
 #[test]
+fn published_ports_lead_to_containers() {
+    let docker = Docker::start();
+    let internet = docker.internet();
+    let before = docker.left();
+    docker.docker("network create -d uswitch -o com.docker.network.bridge.name=lan lan");
+    let serve = "box socat -d -d TCP-LISTEN:80,fork,reuseaddr PIPE";
+    let echo = |place: &dyn Shell, server: &str| {
+        place.sh(&format!("echo hi | socat -t 5 - TCP:{server},connect-timeout=5"))
+    };
+    docker.docker(&format!("run --detach --name c1 --network lan -p 8080:80 {serve}"));
+    wait_until("c1 listens", || docker.host.run("docker logs c1").stderr.contains("listening on"));
+    for (place, server) in [
+        (&internet as &dyn Shell, "203.0.113.1:8080"),
+        (&docker.host, "127.0.0.1:8080"),
+        (&docker.host, "203.0.113.1:8080"),
+    ] {
+        assert_eq!(echo(place, server).ok(), "hi\n", "{server}");
+    }
+    let seen = docker.host.run("docker logs c1").stderr;
+    assert!(seen.contains("from AF=2 203.0.113.2:"), "c1 sees the client: {seen}");
+    let taken = docker.refused(&format!("run --rm --network lan -p 8080:80 {serve}"));
+    assert!(taken.contains("port 8080/tcp of the host is published for"), "{taken}");
+    docker.docker(&format!("run --detach --name c2 --network lan -p 8080-8082:80 -p 80 {serve}"));
+    let port = |host: &str| json!({ "host_ports": host, "container_ports": "80", "protocol": "tcp" });
+    let published: Vec<Value> = docker.ports("lan").iter().map(|port| port["published"].clone()).collect();
+    for expected in [json!([port("8080")]), json!([port("49153"), port("8081")])] {
+        assert!(published.contains(&expected), "{published:?}");
+    }
+    docker.docker("rm --force c1");
+    echo(&docker.host, "127.0.0.1:8080").fails();
+    docker.docker("rm --force c2");
+    docker.docker("network rm lan");
+    assert_eq!(docker.left(), before);
+}
+
+#[test]
 #[allow(clippy::too_many_lines, reason = "a line for each error")]
 fn errors_are_one_line_and_leave_nothing() {
     let docker = Docker::start();
@@ -350,8 +386,8 @@ fn errors_are_one_line_and_leave_nothing() {
         ),
         ("run --network lab --ip 10.6.0.2 box true".to_owned(), "10.6.0.2 is in use by container1"),
         (
-            "run --network lab --ip 10.6.0.9 -p 8080:80 box true".to_owned(),
-            "-p 8080:80: published ports are not supported",
+            "run --network lab --ip 10.6.0.9 -p 8080:80/sctp box true".to_owned(),
+            "-p 80: the protocol 132 is not supported",
         ),
     ] {
         let error = docker.refused(&command);
@@ -427,7 +463,7 @@ fn socket_of_another_plugin_is_refused_and_a_dead_one_replaced() {
     second.line_with("ready");
     let answer =
         host.sh("curl -s --unix-socket /run/docker/plugins/uswitch.sock -X POST http://x/Plugin.Activate");
-    assert_eq!(answer.json()["Implements"], serde_json::json!(["NetworkDriver", "IpamDriver"]));
+    assert_eq!(answer.json()["Implements"], json!(["NetworkDriver", "IpamDriver"]));
     second.signal(nix::sys::signal::Signal::SIGTERM);
     second.ok();
     host.run("rm -r /run/state /run/docker").ok();

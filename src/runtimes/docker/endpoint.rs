@@ -7,7 +7,6 @@ use super::network::{Network, Networks};
 use super::options::EndpointOptions;
 use super::protocol::{
     ChosenInterface, CreateEndpoint, CreatedEndpoint, EndpointRequest, InterfaceName, Joined,
-    ProgramExternalConnectivity,
 };
 use super::switch::{ENDPOINT, NETWORK, delete_port, ports_with};
 use crate::control::client::ApiClient;
@@ -45,32 +44,29 @@ impl Networks<'_> {
         ports.iter().try_for_each(|port| delete_port(&client, port))
     }
 
+    /// The port of an endpoint, with a client of its switch.
+    pub(super) fn port(
+        &self,
+        network: &Network,
+        endpoint: &str,
+    ) -> Result<(ApiClient, PortReport), DockerError> {
+        let client = self.switches.client(&network.switch)?;
+        let port = ports_with(&client, ENDPOINT, endpoint)?.into_iter().next();
+        let no_port = || DockerError::NoSuchEndpoint(network.switch.clone(), endpoint.to_owned());
+        Ok((client, port.ok_or_else(no_port)?))
+    }
+
     /// Names the device that dockerd moves into the container, and its routes.
     pub(super) fn join(&self, request: &EndpointRequest) -> Result<Joined, DockerError> {
         let network = self.find(&request.network)?;
-        let client = self.switches.client(&network.switch)?;
-        let ports = ports_with(&client, ENDPOINT, &request.endpoint)?;
-        let no_port = || DockerError::NoSuchEndpoint(network.switch.clone(), request.endpoint.clone());
-        let port = ports.first().ok_or_else(no_port)?;
+        let port = self.port(&network, &request.endpoint)?.1;
         let gateway = |is_v4| network.gateways.iter().find(|gateway| gateway.is_ipv4() == is_v4).copied();
         Ok(Joined {
-            interface_name: InterfaceName {
-                src_name: port.link.clone(),
-                dst_prefix: network.iface_prefix.clone(),
-            },
+            interface_name: InterfaceName { src_name: port.link, dst_prefix: network.iface_prefix.clone() },
             gateway: gateway(true),
             gateway_v6: gateway(false),
             disable_gateway_service: network.gateways.is_empty(),
         })
-    }
-
-    /// Refuses published ports. Otherwise there is nothing to do: a container reaches other networks through the switch.
-    pub(super) fn publish(&self, request: &ProgramExternalConnectivity) -> Result<(), DockerError> {
-        self.find(&request.of.network)?;
-        match request.options.published.first() {
-            Some(port) => Err(DockerError::Publish { host: port.host_port, container: port.port }),
-            None => Ok(()),
-        }
     }
 }
 

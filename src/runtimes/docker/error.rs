@@ -30,10 +30,8 @@ pub(crate) enum DockerError {
     NoSuchNetwork(String),
     #[error("the switch {0} has no port for the endpoint {1}: start the container again")]
     NoSuchEndpoint(String, String),
-    #[error(
-        "-p {host}:{container}: published ports are not supported: omit it, and connect to the address of the container"
-    )]
-    Publish { host: u16, container: u16 },
+    #[error("-p {port}: the protocol {protocol} is not supported: publish TCP and UDP ports")]
+    Protocol { port: u16, protocol: u8 },
     #[error(transparent)]
     Switch(#[from] ClientError),
     /// A network's own switch would have this name.

@@ -16,6 +16,7 @@ mod ipam;
 mod network;
 mod options;
 mod protocol;
+mod publish;
 mod server;
 mod store;
 mod switch;
@@ -79,8 +80,9 @@ impl DockerPlugin {
             "Join" => networks.join(&parse(body)?).and_then(to_json),
             "ProgramExternalConnectivity" => networks.publish(&parse(body)?).map(nothing),
             "EndpointOperInfo" => parse::<EndpointRequest>(body).map(|_| json!({ "Value": {} })),
+            "RevokeExternalConnectivity" => networks.unpublish(&parse(body)?).map(nothing),
             // After Leave, dockerd moves the device back. DeleteEndpoint deletes it.
-            "Leave" | "RevokeExternalConnectivity" | "DiscoverNew" | "DiscoverDelete" => Ok(nothing(())),
+            "Leave" | "DiscoverNew" | "DiscoverDelete" => Ok(nothing(())),
             _ => Err(DockerError::NoSuchMethod(method.to_owned())),
         }
     }

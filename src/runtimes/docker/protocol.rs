@@ -154,18 +154,26 @@ pub(super) struct ProgramExternalConnectivity {
 pub(super) struct ConnectivityOptions {
     /// `-p`.
     #[serde(default, rename = "com.docker.network.portmap", deserialize_with = "null_is_default")]
-    pub(super) published: Vec<PublishedPort>,
+    pub(super) bindings: Vec<PortBinding>,
 }
 
-/// `-p`.
+/// A value of `-p` (`PortBinding` of `moby/libnetwork/types/types.go`).
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct PublishedPort {
+pub(super) struct PortBinding {
+    /// The number of the transport protocol.
+    pub(super) proto: u8,
     /// That of the container.
     pub(super) port: u16,
-    /// 0: dockerd leaves the choice to the driver.
+    /// An address of the host.
+    #[serde(default, rename = "HostIP", deserialize_with = "empty_is_none")]
+    pub(super) host_address: Option<IpAddr>,
+    /// The first port of the host that may be used; 0: any.
     #[serde(default)]
     pub(super) host_port: u16,
+    /// The last one.
+    #[serde(default)]
+    pub(super) host_port_end: u16,
 }
 
 /// In Go, a text that is not there can be empty.
