@@ -255,7 +255,7 @@ impl<M: HostNetwork> Running<M> {
         self.switch.set_guard(id, record.guard.identity());
         self.update_neighbour(id);
         let (port, device) = (&record.name, &record.device);
-        info!(port, device = device.ifname, mac = %device.mac, mtu = device.mtu, "port has a device");
+        info!(port, device = device.ifname, mac = %device.mac, mtu = device.mtu, "port added");
     }
 
     /// Announces the port's addresses to the other hosts (gratuitous ARP, unsolicited neighbour advertisement).
