@@ -205,14 +205,28 @@ impl FastPath {
 
     /// Removes a port, whose entries were removed. Its frames are dropped from now on.
     pub fn remove_port(&self, port: PortId) {
+        self.remove_device(port, |port| {
+            let (deleted, watches) = (port.deleted, port.watches);
+            let counted_in = mem::take(&mut port.counted_in);
+            *port = FastPort { deleted, watches, counted_in, ..FastPort::default() };
+        });
+    }
+
+    /// Removes the devices of a port, which gets others.
+    pub fn remove_devices(&self, port: PortId) {
+        self.remove_device(port, |_| {});
+    }
+
+    fn remove_device(&self, port: PortId, then: impl FnOnce(&mut FastPort)) {
         self.host_ends[port.index()].store(0, Ordering::Release);
         let mut known = self.lock();
         let Some(port) = known.ports.get_mut(&port) else { return };
         let Some(devices) = port.devices else { return };
-        let (deleted, watches, vlan) = (port.deleted.plus(self.current(port)), port.watches, port.vlan);
+        port.deleted = port.deleted.plus(self.current(port));
+        let vlan = port.vlan;
         self.leave_vlan(port);
-        let counted_in = mem::take(&mut port.counted_in);
-        *port = FastPort { deleted, watches, counted_in, ..FastPort::default() };
+        (port.devices, port.vlan, port.before_vlan) = (None, vlan, FastCounts::default());
+        then(port);
         for device in [devices.host_end, devices.tap] {
             self.write(device, word::STATE, pair(flag::PUNT, 0));
             self.write(device, word::DEVICES, 0);

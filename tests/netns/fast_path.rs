@@ -223,6 +223,28 @@ fn changes_of_vlans_take_effect_at_once() {
     assert!(reaches(&h3, 4));
 }
 
+/// A port that gets another device is in the same VLAN, also for the kernel.
+#[test]
+fn replaced_device_gets_the_floods_of_its_vlan() {
+    let s = Uswitch::with("--ports 2 --fast-path on --vlan-filtering");
+    s.host().sh("ip netns add again; uswitch port add again --netns again").ok();
+    let [h1, again] = ["container1", "again"].map(|name| s.host().netns(name));
+    let floods = || {
+        let before = fast(&s, "container1");
+        broadcast(&h1, 1);
+        fast(&s, "container1") > before
+    };
+    ping(&h1, &v4(2));
+    wait_until("the kernel floods", floods);
+    again.run("ip link del eth0").ok();
+    wait_until("the device is gone", || s.row("port show", "again")["operstate"] == "NOTPRESENT");
+    s.host().run("uswitch port add again --netns again --replace").ok();
+    wait_until("the kernel floods again", floods);
+    let capture = again.capture("eth0", "ether broadcast and ether proto 0x88b5");
+    broadcast(&h1, 5);
+    assert!((0..5).all(|_| capture.next() == Some(broadcast_of(&h1))));
+}
+
 #[test]
 fn trace_tells_the_datapath() {
     let s = switch("");

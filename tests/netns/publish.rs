@@ -152,6 +152,48 @@ fn loopback_of_the_host_is_not_reachable_from_elsewhere() {
     assert_eq!(seen_from(s.host(), "TCP", "127.0.0.1:8080"), "172.16.0.1");
 }
 
+/// Prints the senders of packets to port 7000 of the host.
+const LISTEN: &str = "
+from socket import *
+s = socket(AF_INET, SOCK_DGRAM)
+s.bind(('0.0.0.0', 7000))
+print('listening')
+while True: print(*s.recvfrom(99))";
+
+/// Sends to 127.0.0.1 of the host, and from an address that looks like one of its own, again and again.
+const SEND_BY_LOOPBACK: &str = "
+from socket import *
+to, own = socket(AF_INET, SOCK_DGRAM), socket(AF_INET, SOCK_DGRAM)
+own.bind(('127.0.0.2', 0))
+print('sending')
+while True:
+    to.sendto(b'to', ('127.0.0.1', 7000))
+    own.sendto(b'from', ('172.16.0.1', 7000))";
+
+#[test]
+fn loopback_of_the_host_stays_closed_while_ports_are_published_and_withdrawn() {
+    let (s, _internet) = on_the_internet("--guard off --publish 9000:container2:80");
+    let [_, h2, _] = s.containers();
+    s.host()
+        .sh(&format!(
+            "cat > /run/listen.py <<END{LISTEN}\nEND\ncat > /run/send.py <<END{SEND_BY_LOOPBACK}\nEND"
+        ))
+        .ok();
+    let mut service = s.host().spawn("python3 -u /run/listen.py");
+    service.line_with("listening");
+    h2.sh(&TO_LOOPBACK_OF_GATEWAY.replace("GATEWAY", "172.16.0.1")).ok();
+    h2.run("ip addr add 127.0.0.2/32 dev eth0").ok();
+    let mut sender = h2.spawn("python3 -u /run/send.py");
+    sender.line_with("sending");
+    for _ in 0..10 {
+        s.host().run("uswitch port publish container1 127.0.0.1:8080:80").ok();
+        s.host().run("uswitch port unpublish container1 127.0.0.1:8080:80").ok();
+    }
+    s.host().sh("echo own | socat -u STDIN UDP:127.0.0.1:7000").ok();
+    let first = service.line();
+    assert!(first.as_ref().is_some_and(|line| line.contains("own")), "{first:?}");
+}
+
 /// A range, one address of the host, the loopback address only.
 #[test]
 fn publishes_ranges_and_addresses() {

@@ -71,7 +71,7 @@ impl<M: HostNetwork> Running<M> {
             self.set_vlans(id, vlans);
         }
         if let Some(fast) = &self.fast_path {
-            fast.remove_port(id);
+            fast.remove_devices(id);
         }
         self.tell_switch(id);
         self.emit_port_event(EventType::PortAdded, id);

@@ -4,7 +4,7 @@
 //! outside or from the host itself. The container sees the client's own address, but for two kinds of clients:
 //!
 //! - 127.0.0.1, to which a container cannot reply. The host port routes from and to it (`route_localnet` in Linux
-//!   `Documentation/networking/ip-sysctl.rst`), and the loopback chain drops what containers send to it.
+//!   `Documentation/networking/ip-sysctl.rst`), and the loopback chain drops what containers send from and to it.
 //! - A host in the subnet of the container, which would get the reply directly and not through the host.
 //!
 //! Both are masqueraded. From ::1 the kernel routes nothing.
@@ -33,6 +33,17 @@ const DSTNAT_PRIORITY: i32 = -100;
 const PUBLISHED: &str = "published";
 const LOOPBACK: &str = "loopback";
 
+/// Drops what containers send from and to 127.0.0.0/8. The chain is always there, so that none of it gets through while
+/// `route_localnet` changes.
+pub(super) fn add_loopback_rules<'a>(batch: &mut Batch<'a>, table: &'a str, routing: &'a Routing) {
+    batch.add(chain(table, LOOPBACK, (NfChainType::Filter, NfHook::Prerouting, RAW_PRIORITY)));
+    for end in ["saddr", "daddr"] {
+        let from_containers = host_ports(MetaKey::Iifname, Operator::EQ, routing);
+        let loopback = equal(field("ip", end), prefix(&loopback4()));
+        batch.add(rule(table, LOOPBACK, vec![from_containers, loopback, Statement::Drop(None)]));
+    }
+}
+
 /// Adds the chains, and the rules of all but the forward chain.
 pub(super) fn add_rules<'a>(batch: &mut Batch<'a>, table: &'a str, routing: &'a Routing) {
     batch.add(NfListObject::Chain(Chain {
@@ -43,15 +54,12 @@ pub(super) fn add_rules<'a>(batch: &mut Batch<'a>, table: &'a str, routing: &'a 
     }));
     batch.add(chain(table, "prerouting", (NfChainType::NAT, NfHook::Prerouting, DSTNAT_PRIORITY)));
     batch.add(chain(table, "output", (NfChainType::NAT, NfHook::Output, DSTNAT_PRIORITY)));
-    batch.add(chain(table, LOOPBACK, (NfChainType::Filter, NfHook::Prerouting, RAW_PRIORITY)));
     let mut add = |chain, statements| batch.add(rule(table, chain, statements));
     // Packets of the host itself to 127.0.0.1 do not pass here.
     add("prerouting", vec![to_loopback4(), Statement::Return(None)]);
     add("prerouting", vec![to_this_host(), translate()]);
     add("output", vec![equal(field("ip6", "daddr"), text("::1")), Statement::Return(None)]);
     add("output", vec![to_this_host(), translate()]);
-    let from_containers = host_ports(MetaKey::Iifname, Operator::EQ, routing);
-    add(LOOPBACK, vec![from_containers, to_loopback4(), Statement::Drop(None)]);
     for published in &routing.published {
         published.targets.iter().for_each(|target| add(PUBLISHED, translation(&published.port, *target)));
     }

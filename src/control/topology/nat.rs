@@ -57,11 +57,16 @@ pub(super) fn forward(
     if is_new(Routing::routes_ipv6) {
         forwarding::enable_v6(ledger)?;
     }
-    let loopback = routing.routes_loopback();
-    if loopback != before.is_some_and(Routing::routes_loopback) {
-        routing.ifnames().into_iter().try_for_each(|ifname| forwarding::route_loopback(ifname, loopback))?;
+    if routing.routes_loopback() != before.is_some_and(Routing::routes_loopback) {
+        route_loopback(routing, routing.routes_loopback())?;
     }
     Ok(())
+}
+
+/// Lets the devices of the host ports route from and to 127.0.0.0/8, or not. After an error none of them does.
+pub(super) fn route_loopback(routing: &Routing, on: bool) -> Result<(), TopologyError> {
+    let set = |on| routing.ifnames().into_iter().map(move |ifname| forwarding::route_loopback(ifname, on));
+    set(on).collect::<Result<(), _>>().inspect_err(|_| set(false).for_each(drop))
 }
 
 /// Creates a switch's table, or replaces it.
@@ -135,6 +140,7 @@ fn ruleset<'a>(name: &'a str, routing: &'a Routing) -> Nftables<'a> {
         ];
         batch.add(rule(name, "postrouting", outbound.to_vec()));
     }
+    dnat::add_loopback_rules(&mut batch, name, routing);
     if publishes {
         dnat::add_rules(&mut batch, name, routing);
     }

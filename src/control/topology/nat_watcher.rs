@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::Instant;
+use tracing::warn;
 
 use super::routing::Routing;
 use super::{TopologyError, nat};
@@ -99,8 +100,11 @@ impl NatWatcher {
         self.retry_at = None;
         // A table that cannot be listed does not exist, or has rules that are not ours.
         if nat::list_table(&self.routing.switch).is_ok_and(|table| table == self.installed) {
+            self.route_loopback(true);
             return std::mem::take(&mut self.failed).then_some(NatChange::Restored { by: None });
         }
+        // Until the table is there again, nothing else keeps containers from 127.0.0.1 of the host.
+        self.route_loopback(false);
         if let Err(retry_at) = self.limit.take(now) {
             let program = by.map(|name| format!(", such as {name},")).unwrap_or_default();
             let table = nat::table_name(&self.routing.switch);
@@ -114,10 +118,20 @@ impl NatWatcher {
         }
         match nat::install_table(&self.routing) {
             Ok(()) => {
+                self.route_loopback(true);
                 self.failed = false;
                 Some(NatChange::Restored { by })
             }
             Err(error) => self.fail(now + PERIOD, format!("the nftables table cannot be restored: {error}")),
+        }
+    }
+
+    /// Routes from and to 127.0.0.1, if a port is published there, or not.
+    fn route_loopback(&self, on: bool) {
+        if self.routing.routes_loopback()
+            && let Err(error) = nat::route_loopback(&self.routing, on)
+        {
+            warn!("{error}");
         }
     }
 
