@@ -97,7 +97,7 @@ drop_reasons! {
         "to a group that no other port has joined, and no multicast router is known";
     SpoofedGateway => "spoofed_gateway", Ingress,
         "a container used the gateway's MAC or IP address as its own";
-    SpoofedMac => "spoofed_mac", Ingress, "guard: the source MAC is not the port's";
+    SpoofedMac => "spoofed_mac", Ingress, "guard: the source MAC, or that of a DHCP client, is not the port's";
     SpoofedIp => "spoofed_ip", Ingress, "guard: the source IP address is not the port's";
     SpoofedArp => "spoofed_arp", Ingress, "guard: an ARP message says that another's address is at this port";
     SpoofedNd => "spoofed_nd", Ingress,

@@ -37,6 +37,8 @@ pub enum Violation {
     NdRedirect,
     /// Guard: it is a router advertisement (RFC 6105).
     RouterAdvertisement,
+    /// Guard: as a DHCP client it has a MAC that is not the port's.
+    DhcpClient(Mac),
     /// Guard: it is from a DHCP server, of IPv4 or IPv6.
     DhcpServer,
 }
@@ -48,7 +50,7 @@ impl Violation {
             Violation::Gateway(_) => DropReason::SpoofedGateway,
             Violation::TooManyHeaders => DropReason::TooManyHeaders,
             Violation::FragmentedNd => DropReason::FragmentedNd,
-            Violation::SourceMac(_) => DropReason::SpoofedMac,
+            Violation::SourceMac(_) | Violation::DhcpClient(_) => DropReason::SpoofedMac,
             Violation::SourceAddress(_) => DropReason::SpoofedIp,
             Violation::ArpSender { .. } => DropReason::SpoofedArp,
             Violation::NdTarget(_)

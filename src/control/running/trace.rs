@@ -310,6 +310,7 @@ fn violated(violation: Violation) -> String {
     match violation {
         Violation::Gateway(claim) => claimed(claim),
         Violation::SourceMac(mac) => format!("guard: its source MAC {mac} is not the port's"),
+        Violation::DhcpClient(mac) => format!("guard: the MAC {mac} of the DHCP client is not the port's"),
         Violation::SourceAddress(address) => format!("guard: its source address {address} is not the port's"),
         Violation::ArpSender { mac, address } => {
             format!("guard: its ARP sender, {address} at {mac}, is not the port")

@@ -15,7 +15,7 @@ use crate::switch::violation::Violation;
 use crate::wire::arp::Arp;
 use crate::wire::ip::{IPV4_HEADER, IPV6_HEADER, protocol, source4, source6};
 use crate::wire::ndp::{Ndp, link_addresses};
-use crate::wire::{EtherType, EthernetFrame};
+use crate::wire::{EtherType, EthernetFrame, Mac};
 
 /// UDP ports (RFC 2131, RFC 8415).
 const DHCP_SERVER: u16 = 67;
@@ -60,6 +60,10 @@ impl Bound<'_> {
         }
         match ports {
             Some((DHCP_SERVER, _) | (_, DHCP_CLIENT)) => Err(Violation::DhcpServer),
+            Some((_, DHCP_SERVER)) => match chaddr(packet) {
+                Some(mac) if mac != self.mac => Err(Violation::DhcpClient(mac)),
+                _ => Ok(()),
+            },
             _ => Ok(()),
         }
     }
@@ -116,12 +120,23 @@ fn udp_ports(datagram: &[u8]) -> Option<(u16, u16)> {
     Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
 }
 
+/// The MAC of a DHCP client (`chaddr`, RFC 2131 §2). Servers ignore a message that is too short for it.
+fn chaddr(packet: &[u8]) -> Option<Mac> {
+    const UDP_HEADER: usize = 8;
+    const CHADDR: usize = 28;
+    let message = packet.get(header_length4(packet) + UDP_HEADER..)?;
+    Some(Mac(*message.get(CHADDR..)?.first_chunk()?))
+}
+
 /// Source and destination port of an IPv4 packet with UDP; `None` in later fragments.
 fn udp_ports4(packet: &[u8]) -> Option<(u16, u16)> {
     const OFFSET: u16 = 0x1fff;
     let fragment = u16::from_be_bytes([packet[6], packet[7]]);
-    let header = IPV4_HEADER.max(usize::from(packet[0] & 0xf) * 4);
-    if fragment & OFFSET != 0 { None } else { udp_ports(packet.get(header..)?) }
+    if fragment & OFFSET != 0 { None } else { udp_ports(packet.get(header_length4(packet)..)?) }
+}
+
+fn header_length4(packet: &[u8]) -> usize {
+    IPV4_HEADER.max(usize::from(packet[0] & 0xf) * 4)
 }
 
 /// Whether a host without an address may send this.

@@ -291,6 +291,22 @@ fn rejects_routers_and_dhcp_servers() {
     accepts(&udp6(OWN6, (546, 547)));
 }
 
+/// So a container cannot end or take the lease of another.
+#[test]
+fn rejects_dhcp_client_with_another_mac() {
+    let request = |mac: Mac, length| {
+        let mut frame = udp4(Ipv4Addr::UNSPECIFIED, (68, 67));
+        frame.resize(42 + 28, 0);
+        frame.extend(mac.0);
+        frame.truncate(length);
+        frame
+    };
+    let whole = 42 + 28 + 6;
+    accepts(&request(OWN, whole));
+    refuses(DropReason::SpoofedMac, &request(OTHER, whole));
+    accepts(&request(OTHER, whole - 1));
+}
+
 #[test]
 fn compares_all_addresses_up_to_the_limit() {
     let switch = switch();
