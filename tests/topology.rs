@@ -71,6 +71,7 @@ fn config(ports: u16) -> Config {
         ports,
         prefix: "container".to_owned(),
         subnets: vec!["172.16.0.0/24".parse().unwrap(), "fd00:172:16::/64".parse().unwrap()],
+        dhcp_lease: None,
         dns: false,
         domain: "uswitch0".to_owned(),
         publish: Vec::new(),

@@ -40,6 +40,12 @@ pub(super) struct StartOptions {
     /// Masquerade packets from the containers to other networks (NAT)
     #[arg(long, value_parser = OnOff)]
     nat: Option<bool>,
+    /// Serve DHCP at the gateway: each container gets the address of its port, or a free one [default: off]
+    #[arg(long, value_parser = OnOff)]
+    dhcp: Option<bool>,
+    /// How long a DHCP client has its address, in seconds, 10 to 31536000, with --dhcp [default: 3600]
+    #[arg(long, value_name = "SECONDS")]
+    dhcp_lease: Option<u64>,
     /// Serve DNS at the gateway's addresses: names of the containers, and the host's servers for others [default: off]
     #[arg(long, value_parser = OnOff)]
     dns: Option<bool>,
@@ -173,6 +179,8 @@ impl From<StartOptions> for Options {
             prefix: typed.prefix,
             subnet: typed.subnet,
             nat: typed.nat,
+            dhcp: typed.dhcp,
+            dhcp_lease: typed.dhcp_lease,
             dns: typed.dns,
             domain: typed.domain,
             publish: typed.publish,

@@ -205,6 +205,7 @@ mod tests {
             mac_prefix: "02:00:00:00".to_owned(),
             nat: false,
             internal: false,
+            dhcp: None,
             dns: None,
             guard: true,
             guard_off: 0,

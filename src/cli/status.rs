@@ -1,6 +1,6 @@
 //! `uswitch status`: shows a running switch in a few lines.
 
-use crate::control::report::{DnsReport, Status, SwitchState, VlanGatewayReport};
+use crate::control::report::{DhcpReport, DnsReport, Status, SwitchState, VlanGatewayReport};
 
 use super::error::CliError;
 use super::labels::listed;
@@ -85,11 +85,20 @@ fn text(status: &Status) -> String {
         ("lost", format!("{} worker notices, {} events", status.lost_notices, status.lost_events)),
     ];
     let dns = status.dns.iter().map(|dns| format!("  {:<10} {}\n", "dns", dns_server(dns)));
+    let dhcp = status.dhcp.iter().map(|dhcp| format!("  {:<10} {}\n", "dhcp", dhcp_server(dhcp)));
     let line = |(what, value): (&str, String)| format!("  {what:<10} {value}\n");
     format!("{}\n{state}{labels}", status.name)
         + &lines.map(line).concat()
-        + &dns.collect::<String>()
+        + &dhcp.chain(dns).collect::<String>()
         + &vlan_gateways(status)
+}
+
+fn dhcp_server(dhcp: &DhcpReport) -> String {
+    let DhcpReport { lease_time, leases, offered, acknowledged, refused, exhausted, ignored } = dhcp;
+    format!(
+        "{leases} leases of {lease_time} s: {offered} offered, {acknowledged} acknowledged, {refused} refused, \
+         {exhausted} without a free address, {ignored} ignored"
+    )
 }
 
 fn dns_server(dns: &DnsReport) -> String {

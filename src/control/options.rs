@@ -32,6 +32,10 @@ pub struct Options {
     pub subnet: Vec<String>,
     /// Masquerade packets from the containers to other networks (NAT).
     pub nat: Option<bool>,
+    /// Serve DHCP at the gateway.
+    pub dhcp: Option<bool>,
+    /// How long a DHCP client has its address, in seconds, 10 to 31536000.
+    pub dhcp_lease: Option<u64>,
     /// Serve DNS at the gateway: names of the containers, and the host's servers for others.
     pub dns: Option<bool>,
     /// Domain of the containers' names.
@@ -129,6 +133,8 @@ impl Options {
             socket: if self.socket.is_empty() { other.socket } else { self.socket },
             subnet: if self.subnet.is_empty() { other.subnet } else { self.subnet },
             nat: self.nat.or(other.nat),
+            dhcp: self.dhcp.or(other.dhcp),
+            dhcp_lease: self.dhcp_lease.or(other.dhcp_lease),
             dns: self.dns.or(other.dns),
             domain: self.domain.or(other.domain),
             publish: if self.publish.is_empty() { other.publish } else { self.publish },

@@ -25,6 +25,7 @@ mod bench;
 mod capture;
 mod carrier;
 mod cni;
+mod dhcp;
 mod dns;
 mod docker;
 mod doctor;

@@ -83,7 +83,7 @@ fn workers_are_confined_and_control_has_few_capabilities() {
     // With CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_NET_BIND_SERVICE, CAP_NET_RAW and CAP_SYS_PTRACE.
     const PERMITTED: u64 = EFFECTIVE | 1 << 1 | 1 << 2 | 1 << 10 | 1 << 13 | 1 << 19;
     for engine in ENGINES {
-        let s = Uswitch::with(&format!("--ports 2 --workers 2 --dns --engine {engine}"));
+        let s = Uswitch::with(&format!("--ports 2 --workers 2 --dns --dhcp --engine {engine}"));
         for worker in ["worker0", "worker1"] {
             for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
                 assert_eq!(capabilities(&s, worker, set), 0, "{worker} {set}");
@@ -96,6 +96,7 @@ fn workers_are_confined_and_control_has_few_capabilities() {
         assert_eq!(capabilities(&s, "uswitch", "CapEff"), EFFECTIVE);
         assert_eq!(capabilities(&s, "log", "CapPrm"), 0);
         assert_eq!(capabilities(&s, "dns", "CapPrm"), 0);
+        assert_eq!(capabilities(&s, "dhcp", "CapPrm"), 0);
         for thread in ["uswitch", "log", "worker0"] {
             assert_eq!(thread_status(&s, thread, "NoNewPrivs"), "1", "{thread}");
         }

@@ -244,6 +244,9 @@ pub enum InvalidValue {
     /// `--nat` with `--internal`.
     #[error("NAT needs the host port, which 'internal' omits: give only one of them")]
     NatWithoutHostPort,
+    /// `--dhcp` without a gateway.
+    #[error("DHCP is served at the gateway, which 'internal' and 'no-gateway' omit: give only one of them")]
+    DhcpWithoutGateway,
     /// `--dns` without a gateway.
     #[error("DNS is served at the gateway, which 'internal' and 'no-gateway' omit: give only one of them")]
     DnsWithoutGateway,

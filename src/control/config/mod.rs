@@ -1,5 +1,6 @@
 //! The checked configuration of a switch: every [`Config`] is valid.
 
+mod dhcp;
 mod dns;
 mod error;
 mod labels;
@@ -103,6 +104,8 @@ pub struct Config {
     pub choose: Choose,
     /// Masquerade packets to other networks.
     pub nat: bool,
+    /// How long a DHCP client has its address, in seconds; `None`: DHCP is not served.
+    pub dhcp_lease: Option<u32>,
     /// Whether DNS is served at the gateway.
     pub dns: bool,
     /// The domain of the containers' names.
@@ -258,6 +261,8 @@ impl Options {
             "socket" => !self.socket.is_empty(),
             "subnet" => !self.subnet.is_empty(),
             "nat" => self.nat.is_some(),
+            "dhcp" => self.dhcp.is_some(),
+            "dhcp-lease" => self.dhcp_lease.is_some(),
             "dns" => self.dns.is_some(),
             "domain" => self.domain.is_some(),
             "publish" => !self.publish.is_empty(),
@@ -302,6 +307,7 @@ fn check(options: Options) -> Checked<Config> {
     let (subnets, gateways) = address_plan(&options, ports)?;
     let (nat, internal) = nat(&options)?;
     let publish = published::publish(&options)?;
+    let dhcp_lease = dhcp::lease_time(&options)?;
     let (dns, domain) = (dns::is_on(&options)?, dns::domain(&options, &name)?);
     let (mcast_snooping, mcast_querier) = multicast(&options)?;
     let (stp, vlans) = (spanning_tree::bridge(&options)?, vlans(&options)?);
@@ -319,6 +325,7 @@ fn check(options: Options) -> Checked<Config> {
         sockets: sockets::sockets(&options.socket, &options.device)?,
         devices: devices(options.device)?,
         nat,
+        dhcp_lease,
         dns,
         domain,
         publish,

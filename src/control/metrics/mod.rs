@@ -79,6 +79,26 @@ const FAMILIES: &[MetricFamily] = &[
     gauge("uswitch_build_info", "Version of the program; always 1", |s, out| {
         out.add(&[("version", &s.status.version)], 1);
     }),
+    gauge("uswitch_dhcp_leases", "Addresses that DHCP clients have now. Only with --dhcp", |s, out| {
+        if let Some(dhcp) = &s.status.dhcp {
+            out.add(&[], dhcp.leases as u64);
+        }
+    }),
+    counter(
+        "uswitch_dhcp_messages_total",
+        "Messages of DHCP clients, by result. Only with --dhcp",
+        |s, out| {
+            let Some(dhcp) = &s.status.dhcp else { return };
+            let results = [
+                ("offered", dhcp.offered),
+                ("acknowledged", dhcp.acknowledged),
+                ("refused", dhcp.refused),
+                ("exhausted", dhcp.exhausted),
+                ("ignored", dhcp.ignored),
+            ];
+            results.into_iter().for_each(|(result, count)| out.add(&[("result", result)], count));
+        },
+    ),
     counter(
         "uswitch_dns_queries_total",
         "Queries to the DNS server, by result. Only with --dns",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{SharedMetrics, escaped, render};
-use crate::control::report::{DnsReport, PortVlanStats, UplinkReport, VlanStats};
+use crate::control::report::{DhcpReport, DnsReport, PortVlanStats, UplinkReport, VlanStats};
 use crate::control::running::Handle;
 use crate::control::running::fake::{config, running};
 use crate::switch::vlan::{Vid, VlanCounts};
@@ -115,6 +115,7 @@ async fn metrics_match_the_documentation() {
     snapshot.port_vlans = vec![PortVlanStats { ifname: "container1".into(), vlans: snapshot.vlans.clone() }];
     let uplink = UplinkReport { learned: 1, ..UplinkReport::default() };
     snapshot.uplinks = vec![("wlan0".into(), uplink)];
+    snapshot.status.dhcp = Some(DhcpReport::default());
     snapshot.status.dns = Some(DnsReport::default());
     let metrics = parse_metrics(&render(&snapshot));
     let row = |(name, metric): (&String, &ParsedMetric)| {

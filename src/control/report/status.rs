@@ -109,6 +109,9 @@ pub struct Status {
     pub nat: bool,
     /// Whether there is no host port.
     pub internal: bool,
+    /// The DHCP server, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dhcp: Option<DhcpReport>,
     /// The DNS server, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<DnsReport>,
@@ -145,6 +148,25 @@ pub struct Status {
     /// Events that were suppressed by rate limits. Events that a slow reader missed are reported to
     /// that reader only.
     pub lost_events: u64,
+}
+
+/// The DHCP server. The counters are numbers of messages since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DhcpReport {
+    /// How long a client has its address, in seconds.
+    pub lease_time: u64,
+    /// Addresses that clients have now.
+    pub leases: usize,
+    /// Addresses offered.
+    pub offered: u64,
+    /// Requests granted.
+    pub acknowledged: u64,
+    /// Requests for an address that the client must not use.
+    pub refused: u64,
+    /// Requests not answered because no address was free.
+    pub exhausted: u64,
+    /// Messages not answered for other reasons: malformed, from no known port, or to another server.
+    pub ignored: u64,
 }
 
 /// The DNS server. The counters are numbers of queries since the start.

@@ -47,6 +47,13 @@ impl PortGuard {
         PortGuard { enabled, identity }
     }
 
+    /// Binds the port to these addresses.
+    pub(super) fn set_addresses(&mut self, addresses: &[IpNet]) {
+        if let Some(identity) = &mut self.identity {
+            identity.addresses = addresses.iter().map(IpNet::addr).collect();
+        }
+    }
+
     /// What the switch compares frames with.
     pub(super) fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref().filter(|_| self.enabled)

@@ -20,6 +20,7 @@ mod awake_cpus;
 mod command;
 #[cfg(test)]
 mod device_tests;
+mod dhcp;
 mod dns;
 mod event_collector;
 #[cfg(test)]
@@ -85,6 +86,8 @@ use awake_cpus::AwakeCpus;
 pub(crate) use command::{
     Command, FdbPage, Handle, MirrorCommand, PublishCommand, Reply, Stopping, VlanCommand,
 };
+use dhcp::Dhcp;
+pub(crate) use dhcp::DhcpError;
 pub(crate) use dns::DnsError;
 use event_collector::EventCollector;
 pub(crate) use host_network::HostNetwork;
@@ -154,6 +157,8 @@ pub(crate) enum RunError {
     Mirror(#[from] MirrorError),
     #[error(transparent)]
     Publish(#[from] PublishError),
+    #[error(transparent)]
+    Dhcp(#[from] DhcpError),
     #[error(transparent)]
     Dns(#[from] DnsError),
     #[error(transparent)]
@@ -285,6 +290,8 @@ pub(crate) struct Running<M> {
     spanning_tree: Option<SpanningTree>,
     watchdog: Watchdog,
     published: PublishedPorts,
+    /// The DHCP server, if there is one.
+    dhcp: Option<Dhcp>,
     /// The DNS server, if there is one.
     dns: Option<DnsServer>,
     /// Why NAT may not work, if so.
@@ -323,7 +330,10 @@ impl Running<Topology> {
             Ok(()) => running.add_first_ports(interrupted).await,
             Err(why) => Err(why),
         };
-        match started.and_then(|()| running.start_dns()) {
+        let served = started
+            .and_then(|()| running.start_dns())
+            .and_then(|()| running.start_dhcp(environment.state.as_deref()));
+        match served {
             Ok(()) => Ok(running),
             Err(why) => Err(StartFailure { why, left: running.stop() }),
         }
@@ -369,6 +379,7 @@ impl<M: HostNetwork> Running<M> {
             spanning_tree,
             watchdog: Watchdog::default(),
             published: PublishedPorts::default(),
+            dhcp: None,
             dns: None,
             nat_fault: None,
             failure: None,
@@ -435,6 +446,7 @@ impl<M: HostNetwork> Running<M> {
                 () = self.live_traces.due() => self.drain_live_traces(),
                 () = awake_cpus_due => self.update_awake_cpus(),
                 () = self.watchdog.due() => self.check_workers(),
+                work = Dhcp::next_work(&mut self.dhcp) => self.serve_dhcp(work),
                 () = self.published.due() => self.follow_addresses(),
                 // The next turn of the loop ends the block, or does what is due.
                 () = block_over => {}

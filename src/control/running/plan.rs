@@ -191,8 +191,8 @@ impl PortPlan {
         let vlan = own_vlan(config, vlans.as_ref());
         let addresses = match (&request.ip, former) {
             (Some(requested), _) => check_addresses(config, &others, requested)?,
-            (None, Some(former)) if former.number.is_some() && fits(config, vlan, &former.assigned) => {
-                former.assigned.addresses.clone()
+            (None, Some(former)) if former.number.is_some() && fits(config, vlan, former) => {
+                former.configured_addresses().copied().collect()
             }
             (None, _) if request.unmanaged => Vec::new(),
             (None, _) => next_addresses(config, &others, number, vlan)?,
@@ -424,11 +424,11 @@ fn own_vlan(config: &Config, vlans: Option<&PortVlans>) -> Option<Vid> {
     vlans.map_or(config.vlans.default_pvid, |vlans| vlans.access.or(vlans.native))
 }
 
-/// Whether these addresses are of the VLAN's subnets, if it has a gateway of its own.
-fn fits(config: &Config, vlan: Option<Vid>, assigned: &Assigned) -> bool {
+/// Whether the addresses of a port are of the VLAN's subnets, if it has a gateway of its own.
+fn fits(config: &Config, vlan: Option<Vid>, former: &PortRecord) -> bool {
     let Some(gateway) = vlan.and_then(|vid| config.vlan_gateway(vid)) else { return true };
     let is_inside = |address: &IpNet| gateway.subnets().any(|subnet| subnet.contains(&address.addr()));
-    assigned.addresses.iter().all(is_inside)
+    former.configured_addresses().all(is_inside)
 }
 
 /// The addresses of port `number`, one in each subnet: the Nth of the switch's subnets, and a free one, if possible the

@@ -39,6 +39,8 @@ pub(crate) struct PortRecord {
     pub(super) device: Device,
     /// What the switch assigned to the device.
     pub(super) assigned: Assigned,
+    /// Those of the assigned addresses that the DHCP server gave to clients.
+    pub(super) leased: Vec<IpNet>,
     /// Inode number of the device's namespace.
     pub(super) netns_ino: Option<u64>,
     pub(super) offload: bool,
@@ -117,6 +119,7 @@ impl PortRecord {
             guard: PortGuard::new(plan.guard, &assigned),
             device,
             assigned,
+            leased: Vec::new(),
             netns_ino,
             offload,
             link,
@@ -191,6 +194,11 @@ impl PortRecord {
         };
         info!(port = self.name, ?aspect, value, "the port's device was changed");
         Some((aspect, value))
+    }
+
+    /// The assigned addresses that are not leases of DHCP.
+    pub(super) fn configured_addresses(&self) -> impl Iterator<Item = &IpNet> {
+        self.assigned.addresses.iter().filter(|address| !self.leased.contains(address))
     }
 
     pub(super) fn is_host(&self) -> bool {
@@ -364,6 +372,7 @@ impl<M: HostNetwork> Running<M> {
         self.switch.mirror_new_port(id);
         self.emit_port_event(EventType::PortAdded, id);
         self.apply_file_settings(id)?;
+        self.restore_leases(id);
         self.addresses_changed();
         self.update_dns();
         Ok(())

@@ -14,6 +14,7 @@ impl PortRecord {
             number: self.number,
             device: self.device,
             assigned: self.assigned,
+            leased: self.leased,
             netns_ino: self.netns_ino,
             offload: self.offload,
             unmanaged: self.unmanaged,
@@ -74,6 +75,7 @@ impl<M: HostNetwork> Running<M> {
             fast.remove_devices(id);
         }
         self.tell_switch(id);
+        self.restore_leases(id);
         self.emit_port_event(EventType::PortAdded, id);
         self.addresses_changed();
         self.update_dns();

@@ -65,6 +65,7 @@ impl<M: HostNetwork> Running<M> {
             mac_prefix: config.mac_prefix.to_string(),
             nat: config.nat,
             internal: config.internal,
+            dhcp: self.dhcp_report(),
             dns: self.dns_report(),
             guard: config.guard,
             guard_off,

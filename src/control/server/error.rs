@@ -57,6 +57,7 @@ impl ApiError {
     }
 }
 
+#[allow(clippy::too_many_lines, reason = "a line for each error")]
 fn run_status(error: &RunError) -> StatusCode {
     match error {
         RunError::Trace(error) => trace_status(error),
@@ -95,9 +96,11 @@ fn run_status(error: &RunError) -> StatusCode {
         | RunError::AddressTaken(..)
         | RunError::SubnetFull(_) => StatusCode::CONFLICT,
         RunError::Datapath(error) => datapath_status(error),
-        RunError::NoUring(_) | RunError::FastPath(_) | RunError::Dns(_) | RunError::Interrupted => {
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
+        RunError::NoUring(_)
+        | RunError::FastPath(_)
+        | RunError::Dhcp(_)
+        | RunError::Dns(_)
+        | RunError::Interrupted => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

@@ -1,3 +1,4 @@
 //! Services for the hosts of a switch, beside its forwarding.
 
+pub(crate) mod dhcp;
 pub(crate) mod dns;

@@ -63,6 +63,7 @@ fn entry(host: u8, updated: Option<u32>) -> FdbReport {
     }
 }
 
+#[allow(clippy::too_many_lines, reason = "a line for each field")]
 fn status() -> Status {
     Status {
         name: "uswitch0".into(),
@@ -85,6 +86,7 @@ fn status() -> Status {
         mac_prefix: "02:de:a5:ad".to_owned(),
         nat: false,
         internal: false,
+        dhcp: None,
         dns: None,
         guard: true,
         guard_off: 0,

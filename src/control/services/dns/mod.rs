@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use tracing::warn;
 
+pub(super) use upstream::servers;
 pub(crate) use zone::Zone;
 
 use crate::sys::{confine, service_socket};

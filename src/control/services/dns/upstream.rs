@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const LONGEST_REPLY: usize = 65535;
 
 /// The servers that a file names, except those that are this server itself.
-pub(super) fn servers(file: &Path, own: &[IpAddr]) -> Vec<IpAddr> {
+pub(in crate::control::services) fn servers(file: &Path, own: &[IpAddr]) -> Vec<IpAddr> {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     let named = text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();

@@ -1,0 +1,97 @@
+//! Keeps the leases in a file of the state directory, so that clients have the same addresses after a restart.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::leases::{KeptLease, Leases};
+use crate::sys::limits::explain_write_error;
+use crate::sys::state_dir;
+
+/// File name extension of the leases.
+const SUFFIX: &str = "leases";
+/// Longest file that is read.
+const LONGEST: u64 = 4 << 20;
+
+/// The file of the leases of a switch.
+#[derive(Debug, Clone)]
+pub(crate) struct LeaseFile(PathBuf);
+
+impl LeaseFile {
+    /// The file of the switch `name` in the state directory.
+    pub(crate) fn new(state: &Path, name: &str) -> LeaseFile {
+        LeaseFile(state.join(format!("{name}.{SUFFIX}")))
+    }
+
+    /// The leases in the file; none if it does not exist.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not valid.
+    pub(crate) fn load(&self) -> io::Result<Leases> {
+        let file = match options().read(true).open(&self.0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Leases::default()),
+            opened => opened?,
+        };
+        let mut text = String::new();
+        file.take(LONGEST).read_to_string(&mut text)?;
+        let kept: Vec<KeptLease> = serde_json::from_str(&text)?;
+        Ok(Leases::from_kept(kept))
+    }
+
+    /// Replaces the file.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn save(&self, leases: &Leases) -> io::Result<()> {
+        if let Some(directory) = self.0.parent() {
+            state_dir::create(directory)?;
+        }
+        let new = self.0.with_extension(format!("{SUFFIX}.new"));
+        let text = serde_json::to_vec(&leases.kept())?;
+        let mut file = options().write(true).create(true).truncate(true).open(&new)?;
+        let written = file.write_all(&text).and_then(|()| fs::rename(&new, &self.0));
+        written.map_err(|error| {
+            let _ = fs::remove_file(&new);
+            explain_write_error(error)
+        })
+    }
+}
+
+/// The file is in a directory of this user. Nevertheless, never follow a link or wait for a pipe.
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::services::dhcp::leases::Client;
+    use crate::wire::Mac;
+
+    #[test]
+    fn leases_are_the_same_after_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("state");
+        let file = LeaseFile::new(&state, "uswitch0");
+        assert_eq!(file.load().unwrap(), Leases::default());
+        let mut leases = Leases::default();
+        let client = Client { port: "web".to_owned(), mac: Some(Mac([2, 0, 0, 0, 0, 1])) };
+        leases.bind(client, [172, 16, 0, 2].into(), 1_800_000_000);
+        file.save(&leases).unwrap();
+        assert_eq!(file.load().unwrap(), leases);
+        assert_eq!(fs::read_dir(&state).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn invalid_file_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = LeaseFile::new(directory.path(), "uswitch0");
+        for text in ["", "{", "[{}]", r#"[{"port":"a","mac":"x","address":"1.2.3.4","expires":1}]"#] {
+            fs::write(&file.0, text).unwrap();
+            assert!(file.load().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The DHCP server of a switch (RFC 2131), at its gateways.
+//!
+//! A thread of its own, without capabilities, reads and writes the messages. Control decides which address a client gets,
+//! because it knows those of all ports ([`DhcpQuery`]). The sockets are bound to the devices of the host ports: it serves
+//! containers, and no other network. Each socket has one query open at a time, and what does not fit into its buffer is
+//! dropped by the kernel, so clients cannot fill anything.
+
+mod lease_file;
+mod leases;
+mod message;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use dhcproto::v4::SERVER_PORT;
+use ipnet::Ipv4Net;
+use tokio::net::UdpSocket;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tracing::warn;
+
+pub(crate) use lease_file::LeaseFile;
+pub(crate) use leases::{Client, LeaseError, Leases};
+pub(crate) use message::{Answer, Request, RequestKind};
+
+use super::dns;
+use crate::sys::{confine, service_socket};
+use message::Terms;
+
+/// Longest message that is read: the MTU of most networks.
+const LONGEST_MESSAGE: usize = 1500;
+/// How long to wait after an error of a socket, which may last.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A message of a client. Control answers it.
+#[derive(Debug)]
+pub(crate) struct DhcpQuery {
+    pub(crate) request: Request,
+    /// The address from which it came.
+    pub(crate) source: IpAddr,
+    /// The gateway that received it.
+    pub(crate) gateway: Ipv4Net,
+    pub(crate) reply: oneshot::Sender<Answer>,
+}
+
+/// What the server tells all clients.
+#[derive(Debug, Clone)]
+pub(crate) struct DhcpSettings {
+    /// How long a client has its address, in seconds.
+    pub(crate) lease_time: u32,
+    /// Whether the gateway is the DNS server, for this domain. Otherwise the clients use those of the host.
+    pub(crate) domain: Option<String>,
+}
+
+/// Counts of messages.
+#[derive(Debug, Default)]
+struct Counters {
+    offered: AtomicU64,
+    acknowledged: AtomicU64,
+    refused: AtomicU64,
+    ignored: AtomicU64,
+}
+
+/// Counts of messages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct DhcpCounts {
+    /// Addresses offered.
+    pub(crate) offered: u64,
+    /// Requests granted.
+    pub(crate) acknowledged: u64,
+    /// Requests refused (DHCPNAK).
+    pub(crate) refused: u64,
+    /// Messages that had no answer: malformed, of no known client, or while no address was free.
+    pub(crate) ignored: u64,
+}
+
+/// The socket of a gateway.
+#[derive(Debug)]
+pub(crate) struct DhcpSocket {
+    gateway: Ipv4Net,
+    socket: std::net::UdpSocket,
+}
+
+impl DhcpSocket {
+    /// Binds the port of DHCP on the device of a gateway. Clients without an address send to the broadcast address, so the
+    /// socket has no address of its own.
+    ///
+    /// # Errors
+    /// Another program has the port.
+    pub(crate) fn bind(ifname: &str, gateway: Ipv4Net) -> io::Result<DhcpSocket> {
+        let at = SocketAddr::from((Ipv4Addr::UNSPECIFIED, SERVER_PORT));
+        let socket = std::net::UdpSocket::from(service_socket::udp(ifname, at)?);
+        socket.set_broadcast(true)?;
+        Ok(DhcpSocket { gateway, socket })
+    }
+}
+
+/// A running server, which ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct DhcpServer {
+    counters: Arc<Counters>,
+    stop: Arc<Notify>,
+    queries: mpsc::Receiver<DhcpQuery>,
+}
+
+impl DhcpServer {
+    /// Serves at these sockets.
+    ///
+    /// # Errors
+    /// A thread or its event loop cannot be started.
+    pub(crate) fn start(sockets: Vec<DhcpSocket>, settings: DhcpSettings) -> io::Result<DhcpServer> {
+        let (sender, queries) = mpsc::channel(sockets.len().max(1));
+        let counters = Arc::new(Counters::default());
+        let stop = Arc::new(Notify::new());
+        let service = Service { settings, queries: sender, counters: Arc::clone(&counters) };
+        let stopped = Arc::clone(&stop);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        thread::Builder::new().name("dhcp".to_owned()).spawn(move || {
+            if let Err(error) = confine::drop_capabilities() {
+                return warn!(%error, "no DHCP server");
+            }
+            runtime.block_on(async {
+                tokio::select! {
+                    () = stopped.notified() => {}
+                    served = serve(Arc::new(service), sockets) => {
+                        if let Err(error) = served {
+                            warn!(%error, "the DHCP server has ended");
+                        }
+                    }
+                }
+            });
+        })?;
+        Ok(DhcpServer { counters, stop, queries })
+    }
+
+    /// The next query; never, if the server has ended. Cancel-safe.
+    pub(crate) async fn next_query(&mut self) -> DhcpQuery {
+        match self.queries.recv().await {
+            Some(query) => query,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// What it has done.
+    pub(crate) fn counts(&self) -> DhcpCounts {
+        let Counters { offered, acknowledged, refused, ignored } = &*self.counters;
+        let [offered, acknowledged, refused, ignored] =
+            [offered, acknowledged, refused, ignored].map(|counter| counter.load(Ordering::Relaxed));
+        DhcpCounts { offered, acknowledged, refused, ignored }
+    }
+}
+
+impl Drop for DhcpServer {
+    fn drop(&mut self) {
+        self.stop.notify_one();
+    }
+}
+
+/// What the tasks of a server share.
+#[derive(Debug)]
+struct Service {
+    settings: DhcpSettings,
+    queries: mpsc::Sender<DhcpQuery>,
+    counters: Arc<Counters>,
+}
+
+async fn serve(service: Arc<Service>, sockets: Vec<DhcpSocket>) -> io::Result<()> {
+    let mut tasks = tokio::task::JoinSet::new();
+    for DhcpSocket { gateway, socket } in sockets {
+        let socket = UdpSocket::from_std(socket)?;
+        let service = Arc::clone(&service);
+        tasks.spawn(async move { service.serve_gateway(gateway, &socket).await });
+    }
+    while tasks.join_next().await.is_some() {}
+    Ok(())
+}
+
+impl Service {
+    async fn serve_gateway(&self, gateway: Ipv4Net, socket: &UdpSocket) {
+        let mut buffer = vec![0; LONGEST_MESSAGE];
+        loop {
+            let Ok((length, client)) = socket.recv_from(&mut buffer).await else {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            };
+            let answered = match Request::parse(&buffer[..length]) {
+                Some(request) => self.answer(request, gateway, client.ip()).await,
+                None => None,
+            };
+            match answered {
+                // The client asks again if the answer is lost.
+                Some((bytes, to)) => _ = socket.send_to(&bytes, SocketAddr::V4(to)).await,
+                None => _ = self.counters.ignored.fetch_add(1, Ordering::Relaxed),
+            }
+        }
+    }
+
+    /// The answer of control, with its destination.
+    async fn answer(
+        &self,
+        request: Request,
+        gateway: Ipv4Net,
+        source: IpAddr,
+    ) -> Option<(Vec<u8>, std::net::SocketAddrV4)> {
+        let (reply, answer) = oneshot::channel();
+        self.queries.send(DhcpQuery { request: request.clone(), source, gateway, reply }).await.ok()?;
+        let answer = answer.await.ok()?;
+        let counter = match answer {
+            Answer::Offer(..) => &self.counters.offered,
+            Answer::Ack(..) | Answer::Inform(_) => &self.counters.acknowledged,
+            Answer::Nak => &self.counters.refused,
+            Answer::None => return None,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        message::write(&request, answer, &self.terms(gateway))
+    }
+
+    fn terms(&self, gateway: Ipv4Net) -> Terms {
+        let DhcpSettings { lease_time, domain } = self.settings.clone();
+        let dns = if domain.is_some() { vec![gateway.addr()] } else { servers_of_host() };
+        Terms { gateway, dns, domain, lease_time }
+    }
+}
+
+/// The DNS servers of the host that containers may reach, too: not those of the host itself.
+fn servers_of_host() -> Vec<Ipv4Addr> {
+    let servers = dns::servers(Path::new("/etc/resolv.conf"), &[]);
+    let reachable = servers.into_iter().filter_map(|server| match server {
+        IpAddr::V4(server) if !server.is_loopback() => Some(server),
+        _ => None,
+    });
+    reachable.collect()
+}
