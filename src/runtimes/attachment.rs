@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::control::client::{ApiClient, ClientError};
-use crate::control::config::Labels;
+use crate::control::config::{ALIAS_LABEL, Labels};
 use crate::control::report::{
     AddedPort, NewPort, PortLimits, PortReport, PortSettings, PortVlans, PublishedPort,
 };
@@ -271,7 +271,7 @@ fn path_of(port: &PortReport) -> String {
 fn new_port(attachment: &Attachment<'_>, netns: &Path, settings: &DeviceSettings) -> NewPort {
     let mut labels = attachment.labels();
     if !settings.aliases.is_empty() {
-        labels.insert(format!("{}.aliases", attachment.plugin), settings.aliases.join(","));
+        labels.insert(ALIAS_LABEL.to_owned(), settings.aliases.join(","));
     }
     NewPort {
         netns: Some(netns.display().to_string()),

@@ -175,7 +175,7 @@ fn mac_addresses_and_limits_of_the_runtime_are_honoured() {
     let ports = r.host().run("uswitch port show --name lab0 --label cni.container=c2 --json").json();
     let port = &ports[0];
     assert_eq!((&port["mtu"], &port["source_guard"]), (&1400.into(), &true.into()));
-    assert_eq!(port["labels"]["cni.aliases"], "web,db");
+    assert_eq!(port["labels"]["alias"], "web,db");
     let published = json!([{ "host_ports": "8080", "container_ports": "80", "protocol": "tcp" }]);
     assert_eq!(port["published"], published);
     // What the container receives leaves the switch.

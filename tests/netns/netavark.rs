@@ -102,7 +102,7 @@ fn containers_are_attached_and_detached() {
         assert!(routes.contains("via 10.6.0.1 ") && routes.contains("via fd00:6::1 "), "{routes}");
         let port = &podman.ports()[0];
         assert_eq!(
-            (&port["ifname"], &port["labels"]["netavark.aliases"]),
+            (&port["ifname"], &port["labels"]["alias"]),
             (&"c1-eth0".into(), &"web".into())
         );
         // As podman does when it has lost a container, and again.

@@ -10,6 +10,9 @@ pub type Labels = BTreeMap<String, String>;
 /// Changes of labels by their key. `None` removes the label, as in a JSON merge patch (RFC 7396).
 pub type LabelChanges = BTreeMap<String, Option<String>>;
 
+/// Label of a port that has more names of its container, separated by commas.
+pub(crate) const ALIAS_LABEL: &str = "alias";
+
 /// Most labels of a switch or a port.
 pub(super) const MOST_LABELS: usize = 32;
 /// Longest key, in bytes.

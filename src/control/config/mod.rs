@@ -27,6 +27,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use self::error::{ConfigError, InvalidValue};
+pub(crate) use self::labels::ALIAS_LABEL;
 pub use self::labels::{LabelChanges, Labels, changed_labels, check_labels, has_label, label};
 pub use self::mirrors::mirror;
 pub use self::mtu::{LARGEST_MTU, SMALLEST_MTU, SMALLEST_MTU_V6, mtu};

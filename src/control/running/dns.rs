@@ -6,11 +6,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::{HostNetwork, RunError, Running};
+use crate::control::config::ALIAS_LABEL;
 use crate::control::report::DnsReport;
 use crate::control::services::dns::{DnsServer, DnsSockets, Zone};
-
-/// Label of a port that has more names of its container, separated by commas.
-const ALIAS_LABEL: &str = "alias";
 
 /// Why there is no DNS server.
 #[derive(Debug, thiserror::Error)]
