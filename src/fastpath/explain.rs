@@ -31,7 +31,7 @@ impl Slow {
         match self {
             Slow::NotWired => "its device is not an end of the switch's own veth pair",
             Slow::Setting(setting) => setting.text(),
-            Slow::Vlans => "it has no VLAN without tags (PVID and untagged) in which it forwards",
+            Slow::Vlans => "it forwards in no VLAN of which it is an untagged member with PVID",
             Slow::Watched => "frames are captured, mirrored or traced",
             Slow::Identity => "the guard knows more addresses of it than the kernel compares, or another MAC",
         }
@@ -57,7 +57,7 @@ impl NoFlood {
         match self {
             NoFlood::Slow(why) => why.text(),
             NoFlood::Flags => "flood, mcast_flood or bcast_flood is off, or hairpin is on",
-            NoFlood::Tagged => "it has this VLAN with tags, or does not forward in it",
+            NoFlood::Tagged => "it is a tagged member of this VLAN, or does not forward in it",
             NoFlood::TooMany => "the kernel floods to 64 ports at most",
         }
     }

@@ -212,10 +212,10 @@ fn changes_of_vlans_take_effect_at_once() {
     // The workers know tags, and states in a VLAN.
     s.host().run("uswitch vlan add container2 20 --pvid").ok();
     assert!(!reaches(&h3, 2), "container2 knows no tags");
-    let why = "it has no VLAN without tags (PVID and untagged) in which it forwards";
+    let why = "it forwards in no VLAN of which it is an untagged member with PVID";
     assert_eq!(s.row("port show", "container2")["slow"], why);
     let flood = s.host().run("uswitch trace container3 --dst broadcast --json").json();
-    let tagged = "it has this VLAN with tags, or does not forward in it";
+    let tagged = "it is a tagged member of this VLAN, or does not forward in it";
     assert_eq!(flood["datapath"]["why"], format!("of container2: {tagged}"));
     s.host().run("uswitch vlan set container4 20 --state blocking").ok();
     assert!(!reaches(&h3, 4));
