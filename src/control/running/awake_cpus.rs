@@ -1,5 +1,5 @@
 //! Keeps idle CPUs awake during request-response traffic of the fast path, with a configured busy-poll time. The workers, which
-//! do the same for theirs ([`CpuLatency`]), do not see that traffic: its counters tell.
+//! do the same for theirs ([`CpuLatency`]), do not see that traffic, so control reads its counters.
 
 use std::future::Future;
 
@@ -11,7 +11,8 @@ use crate::fastpath::{FastCounts, FastPath};
 
 /// How often the counters are read.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// Received frames of an interval between those of single requests and those of a flood: 400 and 200 000 a second.
+/// Received frames in an interval of request-response traffic, 400 to 200 000 a second. Fewer are single requests, more are
+/// bulk.
 const REQUEST_RESPONSE: std::ops::Range<u64> = 40..20_000;
 /// Longest mean of such frames, in bytes. Super-frames belong to a bulk transfer.
 const LONGEST_MEAN: u64 = 4096;
