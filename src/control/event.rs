@@ -77,8 +77,8 @@ event_types! {
     PortRemoved, "port_removed", "A port was deleted.";
     WorkerStalled, "worker_stalled", "A worker does not respond: the switch is degraded.";
     WorkerRecovered, "worker_recovered", "A stalled worker responds again.";
-    NatRestored, "nat_restored", "Another program changed the nftables table of NAT, and the switch has restored it.";
-    NatFailed, "nat_failed", "The nftables table of NAT is not as the switch installed it: the switch is degraded.";
+    NatRestored, "nat_restored", "Another program changed the nftables table of the switch, and the switch has restored it.";
+    NatFailed, "nat_failed", "The nftables table of the switch is not as the switch installed it: the switch is degraded.";
     Lost, "lost", "Events were suppressed or missed.";
 }
 
@@ -120,7 +120,7 @@ impl DeviceAspect {
             DeviceAspect::ForeignQueues => "queues of other processes",
             DeviceAspect::Vlans => "VLANs",
             DeviceAspect::Mirror => "mirror",
-            DeviceAspect::Published => "published",
+            DeviceAspect::Published => "published ports",
         }
     }
 }

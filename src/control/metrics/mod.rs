@@ -293,9 +293,13 @@ const FAMILIES: &[MetricFamily] = &[
     gauge("uswitch_worker_stalled", "Whether the worker does not respond: 1 if so", |s, out| {
         worker_samples(s, out, |worker| worker.stalled.into());
     }),
-    gauge("uswitch_nat_fault", "Whether the nftables table of NAT is not as installed: 1 if so", |s, out| {
-        out.add(&[], s.status.nat_fault.is_some().into());
-    }),
+    gauge(
+        "uswitch_nat_fault",
+        "Whether the nftables table of the switch is not as installed: 1 if so",
+        |s, out| {
+            out.add(&[], s.status.nat_fault.is_some().into());
+        },
+    ),
     counter("uswitch_lost_notices_total", "Worker notices lost because their queue was full", |s, out| {
         out.add(&[], s.status.lost_notices);
     }),

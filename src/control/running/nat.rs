@@ -1,4 +1,4 @@
-//! Reports what other programs do to the nftables table of `--nat`.
+//! Reports what other programs do to the nftables table of the switch.
 
 use jiff::Timestamp;
 use tracing::warn;
