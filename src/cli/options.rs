@@ -46,13 +46,14 @@ pub(super) struct StartOptions {
     /// How long a DHCP client has its address, in seconds, 10 to 31536000, with --dhcp [default: 3600]
     #[arg(long, value_name = "SECONDS")]
     dhcp_lease: Option<u64>,
-    /// Serve DNS at the gateway's addresses: names of the containers, and the host's servers for others [default: off]
+    /// Serve DNS at the gateway's addresses: answer for container names, forward other queries to the host's resolvers
+    /// [default: off]
     #[arg(long, value_parser = OnOff)]
     dns: Option<bool>,
     /// Domain of the containers' names, with --dns [default: the name of the switch]
     #[arg(long, value_name = "DOMAIN")]
     domain: Option<String>,
-    /// Publish ports of a container at ports of the host, as in 8080:container1:80, 127.0.0.1:8080:container1:80 or
+    /// Publish ports of a container on the host, as in 8080:container1:80, 127.0.0.1:8080:container1:80 or
     /// 5000-5009:container1:5000-5009/udp; may be repeated
     #[arg(long, value_name = "[ADDRESS:]PORT:CONTAINER:PORT[/PROTOCOL]")]
     publish: Vec<String>,

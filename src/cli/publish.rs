@@ -13,14 +13,14 @@ use super::output;
 use super::port::{port_name, ports_table};
 use super::target::Target;
 
-/// Publish ports of a container at ports of the host (nftables DNAT): the container sees the client's own address
+/// Publish ports of a container on the host (port forwarding with nftables DNAT). The container sees the client's address
 #[derive(Debug, clap::Args)]
 pub(super) struct PortPublish {
     #[command(flatten)]
     ports: PublishArgs,
 }
 
-/// Withdraw published ports of a container. Connections that exist stay
+/// Withdraw published ports of a container. Existing connections stay
 #[derive(Debug, clap::Args)]
 pub(super) struct PortUnpublish {
     #[command(flatten)]
@@ -31,12 +31,12 @@ pub(super) struct PortUnpublish {
 struct PublishArgs {
     #[command(flatten)]
     target: Target,
-    /// Port of the container
+    /// The container, by the name of its port on the switch
     #[arg(value_name = "PORT", value_parser = port_name, add = ArgValueCompleter::new(complete::ports))]
     port: String,
     /// Ports of the host, then as many of the container, as with `docker run --publish`: 8080:80, 127.0.0.1:8080:80/udp,
     /// [2001:db8::1]:8080:80, 8080-8089:80-89
-    #[arg(value_name = "[ADDRESS:]PORT[-PORT]:PORT[-PORT][/PROTOCOL]", required = true)]
+    #[arg(value_name = "[ADDRESS:]HOST_PORTS:CONTAINER_PORTS[/PROTOCOL]", required = true)]
     published: Vec<PublishedPort>,
 }
 

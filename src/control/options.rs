@@ -36,11 +36,11 @@ pub struct Options {
     pub dhcp: Option<bool>,
     /// How long a DHCP client has its address, in seconds, 10 to 31536000.
     pub dhcp_lease: Option<u64>,
-    /// Serve DNS at the gateway: names of the containers, and the host's servers for others.
+    /// Serve DNS at the gateway's addresses: answer for container names, forward other queries to the host's resolvers.
     pub dns: Option<bool>,
     /// Domain of the containers' names.
     pub domain: Option<String>,
-    /// Publish ports of a container at ports of the host, as in 8080:container1:80; may be repeated.
+    /// Publish ports of a container on the host, as in 8080:container1:80; may be repeated.
     pub publish: Vec<String>,
     /// Create no host port: the containers reach only each other.
     pub internal: Option<bool>,

@@ -266,7 +266,7 @@ fn errors_have_the_codes_of_the_specification_and_leave_nothing() {
 }
 
 #[test]
-fn conflicts_are_refused_and_leave_what_there_was() {
+fn conflicts_are_refused_and_change_nothing() {
     let r = Runtime::start("1.0.0", "");
     let c1 = Container::new("c1");
     let args = "IgnoreUnknown=1;MAC=02:00:00:00:00:77";

@@ -101,10 +101,7 @@ fn containers_are_attached_and_detached() {
         let routes = h2.sh("ip route show default; ip -6 route show default").ok();
         assert!(routes.contains("via 10.6.0.1 ") && routes.contains("via fd00:6::1 "), "{routes}");
         let port = &podman.ports()[0];
-        assert_eq!(
-            (&port["ifname"], &port["labels"]["alias"]),
-            (&"c1-eth0".into(), &"web".into())
-        );
+        assert_eq!((&port["ifname"], &port["labels"]["alias"]), (&"c1-eth0".into(), &"web".into()));
         // As podman does when it has lost a container, and again.
         podman.host().run("ip netns del c2").ok();
         wait_until("the device is gone", || podman.ports()[1]["operstate"] == "NOTPRESENT");
@@ -155,7 +152,7 @@ fn ports_are_published() {
 }
 
 #[test]
-fn errors_have_one_line_and_leave_what_there_was() {
+fn errors_have_one_line_and_change_nothing() {
     let podman = Podman::start("");
     podman.run("setup", &podman.container("c1", 50)).ok();
     let mut published = podman.container("c2", 51);
@@ -166,7 +163,7 @@ fn errors_have_one_line_and_leave_what_there_was() {
     for (container, words) in [
         (podman.container("c1", 50), "is attached already: the port is c1-eth0"),
         (podman.container("c2", 50), "10.6.0.50 is in use by c1-eth0"),
-        (published, "a published port: "),
+        (published, "--publish: "),
         (elsewhere, "no switch named lab9 is running (running: lab0)"),
     ] {
         let error = error_of(&podman.run("setup", &container));

@@ -311,7 +311,7 @@ fn refuses_what_cannot_be_published() {
         ("container2 9090:80", "port 9090/tcp of the host is in use by another program"),
         ("container2 192.0.2.7:81:80", "the host does not have the address 192.0.2.7"),
         ("container2 [::1]:81:80", "::1 cannot be published"),
-        ("container2 81-83:80", "3 ports of the host cannot lead to 1"),
+        ("container2 81-83:80", "3 ports of the host cannot be forwarded to 1"),
         ("container2 1-1025:1-1025", "a switch publishes at most 1024"),
         ("container2 80", "'80' is not a published port"),
     ] {
@@ -385,12 +385,12 @@ fn configuration_file_publishes_ports() {
     assert!(error.contains("/run/bad.toml:1: publish: '80' is not a published port"), "{error}");
 }
 
-/// Without root, they are ports of the switch's sandbox, and the start says so.
+/// Without root, they are ports of the switch's network namespace, and the start says so.
 #[test]
 fn without_root_ports_of_the_sandbox_are_published() {
     let host = host_with_public_tun();
     let start = run_as_user(&host, "uswitch start --detach --ports 1 --publish 8080:container1:80");
-    assert!(start.stderr.contains("published ports are those of the switch's sandbox"), "{start}");
+    assert!(start.stderr.contains("published ports are those of the switch's network namespace"), "{start}");
     start.ok();
     let script = "uswitch exec container1 -- socat TCP-LISTEN:80 SYSTEM:hostname";
     let _server = host.spawn(&format!("{AS_USER} {script}"));
@@ -400,7 +400,7 @@ fn without_root_ports_of_the_sandbox_are_published() {
     run_as_user(&host, "uswitch stop").ok();
 }
 
-/// With pasta attached to the sandbox from outside, other machines reach the port, and the container sees their address.
+/// With pasta attached from outside, other machines reach the port, and the container sees their address.
 #[test]
 fn without_root_ports_are_reachable_through_pasta() {
     let host = host_with_public_tun();

@@ -72,9 +72,9 @@ fn status_suggests_sudo_for_a_switch_of_root() {
     assert!(said.contains("try sudo") && said.trim().lines().count() == 1, "{said}");
 }
 
-/// The switch starts, and one line says that NAT has no effect without root.
+/// The switch starts, and one line says what NAT needs.
 #[test]
-fn nat_reports_that_it_needs_root() {
+fn nat_reports_what_it_needs_without_root() {
     let host = host_with_public_tun();
     let before = HostSnapshot::of(&host);
     let start = run_as_user(&host, "uswitch start --detach --ports 2 --nat");

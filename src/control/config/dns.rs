@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn explains_what_it_refuses() {
+    fn rejects_invalid_domains() {
         let long = "x".repeat(64);
         for text in ["", ".", "a..b", "a b", "a/b", long.as_str(), &"abc.".repeat(60)] {
             let error = config(|options| options.domain = Some(text.into())).unwrap_err();

@@ -268,7 +268,9 @@ pub enum InvalidValue {
     )]
     PublishSyntax(String),
     /// Numbers of ports that differ.
-    #[error("{0} ports of the host cannot lead to {1} of the container: give as many of both")]
+    #[error(
+        "{0} ports of the host cannot be forwarded to {1} of the container: give ranges of the same length"
+    )]
     PublishedRanges(usize, usize),
     /// A published port at `::1`.
     #[error(
@@ -276,8 +278,8 @@ pub enum InvalidValue {
     )]
     PublishedLoopback6,
     /// A published port at a multicast address.
-    #[error("{0} is a group: use an address of the host")]
-    PublishedGroup(IpAddr),
+    #[error("{0} is a multicast address: use an address of the host")]
+    PublishedMulticast(IpAddr),
     /// `--publish` without a gateway.
     #[error(
         "published ports need the gateway, which 'internal' and 'no-gateway' omit: give only one of them"

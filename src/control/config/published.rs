@@ -52,7 +52,7 @@ pub fn published_port(published: &PublishedPort) -> Result<(), InvalidValue> {
     match published.host_address {
         _ if host != container => Err(InvalidValue::PublishedRanges(host, container)),
         Some(IpAddr::V6(address)) if address.is_loopback() => Err(InvalidValue::PublishedLoopback6),
-        Some(address) if address.is_multicast() => Err(InvalidValue::PublishedGroup(address)),
+        Some(address) if address.is_multicast() => Err(InvalidValue::PublishedMulticast(address)),
         _ => Ok(()),
     }
 }
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn explains_what_it_refuses() {
+    fn rejects_invalid_published_ports() {
         for (text, words) in [
             (
                 "8080:80",
@@ -97,9 +97,9 @@ mod tests {
             ("8080:host:80", "'host' cannot name a container"),
             ("0:container1:80", "'0' is neither a port number nor a range of them"),
             ("8080:container1:http", "'http' is neither a port number"),
-            ("8080-8081:container1:80", "2 ports of the host cannot lead to 1 of the container"),
+            ("8080-8081:container1:80", "2 ports of the host cannot be forwarded to 1 of the container"),
             ("[::1]:8080:container1:80", "::1 cannot be published"),
-            ("224.0.0.1:8080:container1:80", "224.0.0.1 is a group"),
+            ("224.0.0.1:8080:container1:80", "224.0.0.1 is a multicast address"),
         ] {
             let error = config(&[text], |_| {}).unwrap_err();
             assert!(error.starts_with("--publish: ") && error.contains(words), "{text}: {error}");

@@ -43,7 +43,7 @@ pub(crate) enum PublishError {
     NoGateway,
     #[error("{0} ports of the host would be published: a switch publishes at most {MOST_PUBLISHED}")]
     TooMany(usize),
-    #[error("{0} does not publish {1}: `uswitch port show` lists what it does")]
+    #[error("{0} does not publish {1}: `uswitch port show` lists its published ports")]
     NotPublished(String, PublishedPort),
 }
 

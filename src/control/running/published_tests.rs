@@ -36,7 +36,7 @@ async fn leads_to_the_addresses_of_the_container() {
 }
 
 #[tokio::test]
-async fn refuses_with_the_name_of_what_is_in_the_way() {
+async fn refusal_names_the_conflict() {
     let (fake, mut running) = publishing(&["8080-8090:container1:80-90"]).await;
     let before = fake.published();
     for (name, text, words) in [
@@ -44,7 +44,7 @@ async fn refuses_with_the_name_of_what_is_in_the_way() {
         ("container1", "127.0.0.1:8080:80", "port 8080/tcp of the host is published for container1 already"),
         ("container9", "81:80", "no port named container9"),
         ("host", "81:80", "host is the host"),
-        ("container1", "81-82:80", "2 ports of the host cannot lead to 1 of the container"),
+        ("container1", "81-82:80", "2 ports of the host cannot be forwarded to 1 of the container"),
         ("container1", "[::1]:81:80", "::1 cannot be published"),
         ("container1", "10000-11023:10000-11023", "1035 ports of the host would be published: a switch"),
     ] {

@@ -9,7 +9,7 @@ use super::extract::{Body, Path, Query};
 use crate::control::report::{AddedPort, ErrorReport, PublishedPort};
 use crate::control::running::{Command, Handle, PublishCommand};
 
-/// Publish ports of a container at ports of the host
+/// Publish ports of a container on the host
 #[utoipa::path(post, path = "/v1/ports/{name}/published", request_body = PublishedPort,
     params(("name" = String, Path, description = "The port's name")), responses(
         (status = 201, body = AddedPort),

@@ -77,8 +77,8 @@ impl Topology {
         } else if routing.is_needed() {
             if self.sandboxed {
                 self.notices.add(
-                    "without root, published ports are those of the switch's sandbox, which `uswitch exec host` enters: \
-                     for others, attach pasta to it, or use sudo"
+                    "without root, published ports are those of the switch's network namespace (`uswitch exec host`): \
+                     attach pasta to publish them on the machine, or use sudo"
                         .to_owned(),
                 );
             }

@@ -22,7 +22,7 @@ impl Topology {
         }
         if self.sandboxed && routing.nat {
             self.notices.add(
-                "without root, --nat needs an uplink of the switch's sandbox, such as slirp4netns; or use sudo".to_owned(),
+                "--nat needs slirp4netns or pasta to connect the switch's namespace to other networks; or use sudo".to_owned(),
             );
         }
         routing.ifnames().into_iter().for_each(|ifname| self.report_dropping_chains(ifname));

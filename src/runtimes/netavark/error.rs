@@ -32,11 +32,11 @@ pub(super) enum NetavarkError {
     IpamDriver(String),
     #[error("--interface-name {0} is not supported: choose the switch with --opt switch=NAME")]
     InterfaceName(String),
-    #[error("the network needs a --subnet, or a switch that runs: {0}")]
+    #[error("the network needs --subnet or a running switch: {0}")]
     NoSubnets(ClientError),
     #[error("the switch {0} has no subnets: give --subnet, or --ipam-driver none")]
     SwitchWithoutSubnets(String),
-    #[error("a published port: {0}")]
+    #[error("--publish: {0}")]
     PortMapping(#[from] InvalidValue),
     #[error("the address {0} is in no subnet of the network {1}")]
     NoSubnetOf(IpAddr, String),

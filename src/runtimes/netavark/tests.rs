@@ -88,7 +88,7 @@ fn networks_that_do_not_work_are_not_created() {
         (json!({ "options": { "vlan": "5000" } }), "the option vlan: '5000' is not a VLAN ID"),
         (json!({ "ipam_options": { "driver": "dhcp" } }), "the IPAM driver 'dhcp' is not supported"),
         (json!({ "network_interface": "br0" }), "--interface-name br0 is not supported"),
-        (json!({ "subnets": [] }), "needs a --subnet, or a switch that runs: no switch named lab0"),
+        (json!({ "subnets": [] }), "needs --subnet or a running switch: no switch named lab0"),
         (
             json!({ "routes": [{ "destination": "10.0.0.0/8", "route_type": "blackhole" }] }),
             "the route to 10.0.0.0/8 has the type blackhole",
@@ -123,7 +123,7 @@ fn containers_that_ask_for_too_much_are_refused() {
     let mut published = container(&json!({}), &json!({}));
     published["port_mappings"] = mapping;
     for (input, words) in [
-        (published, "a published port: "),
+        (published, "--publish: "),
         (container(&json!({}), &json!({ "options": { "a": "b" } })), "the option a=b of a container"),
         (container(&json!({}), &json!({ "static_mac": "x" })), "'x' is not a MAC address"),
         (
