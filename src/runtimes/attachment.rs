@@ -23,7 +23,7 @@ use crate::switch::Vid;
 use crate::wire::Mac;
 
 /// The state of a port whose device was deleted.
-const GONE: &str = "NOTPRESENT";
+pub(super) const GONE: &str = "NOTPRESENT";
 
 /// Longest wait for the switch to see the device. It takes milliseconds.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
@@ -84,7 +84,7 @@ pub(super) struct DeviceSettings {
 
 impl Attachment<'_> {
     /// Whether this is its port.
-    pub(super) fn has(&self, port: &PortReport) -> bool {
+    pub(super) fn matches(&self, port: &PortReport) -> bool {
         self.labels().iter().all(|(key, value)| port.labels.get(key) == Some(value))
     }
 
@@ -168,32 +168,35 @@ impl SwitchPorts {
     /// The port of a container's device.
     pub(super) fn find(&self, attachment: &Attachment<'_>) -> Result<Option<PortReport>, ClientError> {
         let ports = self.of_network(attachment.plugin, attachment.network)?;
-        Ok(ports.into_iter().find(|port| attachment.has(port)))
+        Ok(ports.into_iter().find(|port| attachment.matches(port)))
     }
 
-    /// Checks that there is no such attachment yet, apart from a port whose device is gone, which is returned.
-    pub(super) fn former(&self, attachment: &Attachment<'_>) -> Result<Option<PortReport>, AttachError> {
+    /// The port of this attachment whose device is gone, if there is one. An attachment with a device is an error.
+    pub(super) fn port_to_replace(
+        &self,
+        attachment: &Attachment<'_>,
+    ) -> Result<Option<PortReport>, AttachError> {
         match self.find(attachment)? {
             Some(port) if port.operstate != GONE => {
                 let Attachment { container, ifname, .. } = attachment;
                 Err(AttachError::Attached(format!("{ifname} of {container}"), port.ifname))
             }
-            former => Ok(former),
+            gone => Ok(gone),
         }
     }
 
-    /// Adds the port of a container's device, or gives the former one the new device, and configures the device. After an
+    /// Adds the port of a container's device, or gives the device to the port `to_replace`, and configures the device. After an
     /// error there is neither.
     pub(super) fn attach(
         &self,
         attachment: &Attachment<'_>,
         netns: &Path,
-        former: Option<PortReport>,
+        to_replace: Option<PortReport>,
         settings: &DeviceSettings,
     ) -> Result<PortReport, AttachError> {
-        let replace = former.is_some();
-        let port_name = match former {
-            Some(former) => former.ifname,
+        let replace = to_replace.is_some();
+        let port_name = match to_replace {
+            Some(port) => port.ifname,
             None => self.free_name(attachment, &settings.port_name)?,
         };
         let new = new_port(attachment, netns, settings);

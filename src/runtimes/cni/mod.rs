@@ -27,16 +27,8 @@ use environment::{Command, Environment};
 use error::CniError;
 use result::SpecVersion;
 
+use super::PluginOutcome;
 use crate::sys::runtime_dir::RuntimeDirError;
-
-/// What the plugin writes to standard output, and whether the operation succeeded.
-#[derive(Debug, PartialEq)]
-pub(crate) struct CniOutcome {
-    /// JSON; `None`: nothing.
-    pub(crate) output: Option<Value>,
-    /// Whether the exit code is 0.
-    pub(crate) succeeded: bool,
-}
 
 /// Carries out the operation that these environment variables and this standard input describe. `runtime` is the directory
 /// of the switches' sockets.
@@ -44,12 +36,12 @@ pub(crate) fn run(
     variables: &HashMap<String, String>,
     input: &[u8],
     runtime: &Result<PathBuf, RuntimeDirError>,
-) -> CniOutcome {
+) -> PluginOutcome {
     match carry_out(variables, input, runtime) {
-        Ok(output) => CniOutcome { output, succeeded: true },
+        Ok(output) => PluginOutcome { output, succeeded: true },
         Err(error) => {
             let version = config::version_of(input).unwrap_or_else(|| SpecVersion::LATEST.to_string());
-            CniOutcome { output: Some(error.report(&version)), succeeded: false }
+            PluginOutcome { output: Some(error.report(&version)), succeeded: false }
         }
     }
 }

@@ -62,9 +62,9 @@ fn add(request: &Request<'_>, ports: &SwitchPorts) -> Result<CniResult, CniError
     let netns = request.environment.netns.as_deref().unwrap_or(Path::new(""));
     // A second ADD waits here, and does not free the addresses of the first one when it fails.
     let _lock = ContainerLock::take(netns)?;
-    let former = ports.former(&request.attachment())?;
+    let to_replace = ports.port_to_replace(&request.attachment())?;
     let before = request.config.prev_result()?;
-    let result = allocate(request).and_then(|allocated| attach(request, ports, former, allocated));
+    let result = allocate(request).and_then(|allocated| attach(request, ports, to_replace, allocated));
     let result = result.inspect_err(|_| {
         // The error of the attachment is reported.
         let _ = ipam::delegate(request, "DEL");
@@ -93,7 +93,7 @@ fn allocate(request: &Request<'_>) -> Result<CniResult, CniError> {
 fn attach(
     request: &Request<'_>,
     ports: &SwitchPorts,
-    former: Option<PortReport>,
+    to_replace: Option<PortReport>,
     allocated: CniResult,
 ) -> Result<CniResult, CniError> {
     let (environment, config) = (&request.environment, &request.config);
@@ -110,7 +110,7 @@ fn attach(
         aliases: config.aliases(),
         published: config.published()?,
     };
-    let port = ports.attach(&request.attachment(), netns, former, &settings)?;
+    let port = ports.attach(&request.attachment(), netns, to_replace, &settings)?;
     let interface = Interface {
         name: environment.ifname.clone(),
         mac: port.address.to_string(),
@@ -186,7 +186,7 @@ fn gc(request: &Request<'_>, ports: &SwitchPorts) -> Result<(), CniError> {
     let valid = valid.ok_or_else(|| CniError::Config("GC needs cni.dev/valid-attachments".to_owned()))?;
     let exists = |port: &PortReport| {
         valid.iter().any(|ValidAttachment { container, ifname }| {
-            Attachment { plugin: PLUGIN, network: &fields.name, container, ifname }.has(port)
+            Attachment { plugin: PLUGIN, network: &fields.name, container, ifname }.matches(port)
         })
     };
     let stale = ports.of_network(PLUGIN, &fields.name)?.into_iter().filter(|port| !exists(port));

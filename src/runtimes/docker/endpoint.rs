@@ -12,9 +12,7 @@ use super::switch::{ENDPOINT, NETWORK, delete_port, ports_with};
 use crate::control::client::ApiClient;
 use crate::control::config::Labels;
 use crate::control::report::{AddedPort, NewPort, PortReport, PortSettings, PortVlans};
-
-/// The state of a port whose device was deleted.
-const GONE: &str = "NOTPRESENT";
+use crate::runtimes::attachment::GONE;
 
 /// Label of a port: the addresses that dockerd has assigned, separated by commas.
 const ADDRESSES: &str = "docker.addresses";

@@ -19,19 +19,11 @@ use serde_json::{Value, json};
 
 use error::NetavarkError;
 
+use super::PluginOutcome;
 use crate::sys::runtime_dir::RuntimeDirError;
 
 /// The version of the plugin API.
 const API_VERSION: &str = "1.0.0";
-
-/// What the plugin writes to standard output, and whether the command succeeded.
-#[derive(Debug, PartialEq)]
-pub(crate) struct NetavarkOutcome {
-    /// JSON; `None`: nothing.
-    pub(crate) output: Option<Value>,
-    /// Whether the exit code is 0.
-    pub(crate) succeeded: bool,
-}
 
 /// Carries out the command of these arguments with this standard input. `runtime` is the directory of the switches'
 /// sockets.
@@ -39,10 +31,10 @@ pub(crate) fn run(
     arguments: &[String],
     input: &[u8],
     runtime: &Result<PathBuf, RuntimeDirError>,
-) -> NetavarkOutcome {
+) -> PluginOutcome {
     match carry_out(arguments, input, runtime) {
-        Ok(output) => NetavarkOutcome { output, succeeded: true },
-        Err(error) => NetavarkOutcome { output: Some(error.report()), succeeded: false },
+        Ok(output) => PluginOutcome { output, succeeded: true },
+        Err(error) => PluginOutcome { output: Some(error.report()), succeeded: false },
     }
 }
 

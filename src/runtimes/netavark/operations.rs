@@ -65,8 +65,8 @@ pub(super) fn setup(container: &Container, netns: &Path, runtime: &Path) -> Resu
     let ports = SwitchPorts::new(&options.switch, runtime)?;
     let _lock = ContainerLock::take(netns)?;
     let attachment = attachment(container);
-    let former = ports.former(&attachment)?;
-    let port = ports.attach(&attachment, netns, former, &settings)?;
+    let to_replace = ports.port_to_replace(&attachment)?;
+    let port = ports.attach(&attachment, netns, to_replace, &settings)?;
     let subnet = |address| json!({ "ipnet": address, "gateway": container.network.gateway_of(address) });
     let subnets: Vec<Value> = settings.addresses.iter().map(subnet).collect();
     let interface = json!({ "mac_address": port.address.to_string(), "subnets": subnets });
