@@ -40,9 +40,9 @@ const MOST_CONNECTIONS_OF_CLIENT: usize = 8;
 /// Longest query. Most are shorter than 100 bytes.
 const LONGEST_QUERY: usize = 4096;
 /// How long to wait after an error of a socket, such as no free file descriptor, which may last.
-const PAUSE: Duration = Duration::from_millis(100);
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 /// How long a TCP connection may be idle.
-const IDLE: Duration = Duration::from_secs(10);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the server has done.
 #[derive(Debug, Default)]
@@ -108,8 +108,8 @@ impl DnsServer {
             counters: Counters::default(),
             own,
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
-            forwarded: Shares::new(MOST_FORWARDED, MOST_FORWARDED_OF_CLIENT),
-            connections: Shares::new(MOST_CONNECTIONS, MOST_CONNECTIONS_OF_CLIENT),
+            forwarded: ClientLimit::new(MOST_FORWARDED, MOST_FORWARDED_OF_CLIENT),
+            connections: ClientLimit::new(MOST_CONNECTIONS, MOST_CONNECTIONS_OF_CLIENT),
         });
         let stop = Arc::new(Notify::new());
         let (serving, stopped) = (Arc::clone(&shared), Arc::clone(&stop));
@@ -160,8 +160,8 @@ struct Shared {
     /// The addresses of the server.
     own: Vec<IpAddr>,
     resolv_conf: PathBuf,
-    forwarded: Shares,
-    connections: Shares,
+    forwarded: ClientLimit,
+    connections: ClientLimit,
 }
 
 impl Shared {
@@ -173,8 +173,8 @@ impl Shared {
                 Reply::Now(reply)
             }
             Action::Ignore => Reply::None,
-            Action::Forward => match self.forwarded.take(client) {
-                Some(share) => Reply::Later(share),
+            Action::Forward => match self.forwarded.acquire(client) {
+                Some(permit) => Reply::Later(permit),
                 None => {
                     count(&self.counters.refused);
                     zone::failure(message, ResponseCode::Refused).map_or(Reply::None, Reply::Now)
@@ -196,7 +196,7 @@ impl Shared {
 enum Reply {
     Now(Vec<u8>),
     /// By a server of the host.
-    Later(Share),
+    Later(Permit),
     None,
 }
 
@@ -219,19 +219,19 @@ async fn serve_udp(shared: Arc<Shared>, socket: Arc<UdpSocket>) {
     let mut buffer = vec![0; LONGEST_QUERY];
     loop {
         let Ok((length, client)) = socket.recv_from(&mut buffer).await else {
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(RETRY_DELAY).await;
             continue;
         };
         let message = &buffer[..length];
         match shared.reply(message, client.ip(), true) {
             Reply::Now(reply) => _ = socket.send_to(&reply, client).await,
-            Reply::Later(share) => {
+            Reply::Later(permit) => {
                 let (shared, socket, message) = (Arc::clone(&shared), Arc::clone(&socket), message.to_vec());
                 tokio::spawn(async move {
                     if let Some(reply) = shared.forward(&message, true).await {
                         let _ = socket.send_to(&reply, client).await;
                     }
-                    drop(share);
+                    drop(permit);
                 });
             }
             Reply::None => {}
@@ -242,15 +242,15 @@ async fn serve_udp(shared: Arc<Shared>, socket: Arc<UdpSocket>) {
 async fn serve_tcp(shared: Arc<Shared>, listener: TcpListener) {
     loop {
         let Ok((stream, client)) = listener.accept().await else {
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(RETRY_DELAY).await;
             continue;
         };
-        match shared.connections.take(client.ip()) {
-            Some(share) => {
+        match shared.connections.acquire(client.ip()) {
+            Some(permit) => {
                 let shared = Arc::clone(&shared);
                 tokio::spawn(async move {
                     let _ = serve_connection(&shared, stream, client.ip()).await;
-                    drop(share);
+                    drop(permit);
                 });
             }
             None => count(&shared.counters.refused),
@@ -261,51 +261,51 @@ async fn serve_tcp(shared: Arc<Shared>, listener: TcpListener) {
 /// One query after the other, until the client has no more.
 async fn serve_connection(shared: &Arc<Shared>, mut stream: TcpStream, client: IpAddr) -> io::Result<()> {
     loop {
-        let message = timeout(IDLE, upstream::read_message(&mut stream, LONGEST_QUERY)).await??;
+        let message = timeout(IDLE_TIMEOUT, upstream::read_message(&mut stream, LONGEST_QUERY)).await??;
         let reply = match shared.reply(&message, client, false) {
             Reply::Now(reply) => Some(reply),
-            Reply::Later(_share) => shared.forward(&message, false).await,
+            Reply::Later(_permit) => shared.forward(&message, false).await,
             Reply::None => None,
         };
         let Some(reply) = reply else { return Ok(()) };
-        timeout(IDLE, upstream::write_message(&mut stream, &reply)).await??;
+        timeout(IDLE_TIMEOUT, upstream::write_message(&mut stream, &reply)).await??;
     }
 }
 
-/// A number of things that clients may have at a time.
+/// Limits how many things one client and all clients may have at a time.
 #[derive(Debug)]
-struct Shares {
-    most: usize,
-    most_of_one: usize,
+struct ClientLimit {
+    max: usize,
+    max_per_client: usize,
     taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
-/// One of them, until it is dropped.
+/// One of these things, until it is dropped.
 #[derive(Debug)]
-struct Share {
+struct Permit {
     client: IpAddr,
     taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
-impl Shares {
-    fn new(most: usize, most_of_one: usize) -> Shares {
-        Shares { most, most_of_one, taken: Arc::default() }
+impl ClientLimit {
+    fn new(max: usize, max_per_client: usize) -> ClientLimit {
+        ClientLimit { max, max_per_client, taken: Arc::default() }
     }
 
-    /// Takes one for a client, unless it or all together have the most.
-    fn take(&self, client: IpAddr) -> Option<Share> {
+    /// A permit for a client, unless it or all together have the most.
+    fn acquire(&self, client: IpAddr) -> Option<Permit> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let all: usize = taken.values().sum();
         let of_client = taken.get(&client).copied().unwrap_or(0);
-        if all >= self.most || of_client >= self.most_of_one {
+        if all >= self.max || of_client >= self.max_per_client {
             return None;
         }
         taken.insert(client, of_client + 1);
-        Some(Share { client, taken: Arc::clone(&self.taken) })
+        Some(Permit { client, taken: Arc::clone(&self.taken) })
     }
 }
 
-impl Drop for Share {
+impl Drop for Permit {
     fn drop(&mut self) {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let left = taken.get(&self.client).map_or(0, |count| count - 1);
@@ -321,16 +321,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_are_limited_for_each_client_and_for_all() {
-        let shares = Shares::new(3, 2);
+    fn limits_each_client_and_all_together() {
+        let limit = ClientLimit::new(3, 2);
         let [a, b] = [1, 2].map(|n| IpAddr::from([192, 0, 2, n]));
-        let first = shares.take(a).unwrap();
-        let _second = shares.take(a).unwrap();
-        assert!(shares.take(a).is_none(), "the most of one client");
-        let _third = shares.take(b).unwrap();
-        assert!(shares.take(b).is_none(), "the most of all");
+        let first = limit.acquire(a).unwrap();
+        let _second = limit.acquire(a).unwrap();
+        assert!(limit.acquire(a).is_none(), "the most of one client");
+        let _third = limit.acquire(b).unwrap();
+        assert!(limit.acquire(b).is_none(), "the most of all");
         drop(first);
-        assert!(shares.take(a).is_some());
-        assert_eq!(shares.taken.lock().unwrap().len(), 2);
+        assert!(limit.acquire(a).is_some());
+        assert_eq!(limit.taken.lock().unwrap().len(), 2);
     }
 }

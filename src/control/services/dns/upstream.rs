@@ -16,7 +16,7 @@ use super::zone::HEADER;
 /// As many servers count as with the C library (`MAXNS`).
 const MOST_SERVERS: usize = 3;
 /// How long to wait for each.
-const PATIENCE: Duration = Duration::from_secs(3);
+const SERVER_TIMEOUT: Duration = Duration::from_secs(3);
 const LONGEST_REPLY: usize = 65535;
 
 /// The servers that a file names, except those that are this server itself.
@@ -35,7 +35,7 @@ pub(super) async fn ask(servers: &[IpAddr], query: &[u8], udp: bool) -> Option<V
         let server = SocketAddr::new(*server, DNS_PORT);
         let asked =
             async { if udp { ask_by_udp(server, query).await } else { ask_by_tcp(server, query).await } };
-        if let Ok(Ok(reply)) = timeout(PATIENCE, asked).await {
+        if let Ok(Ok(reply)) = timeout(SERVER_TIMEOUT, asked).await {
             return Some(reply);
         }
     }
