@@ -72,7 +72,7 @@ impl FastPath {
     }
 
     /// What the fast path has forwarded in a VLAN from and to all ports.
-    pub fn vlan_counts(&self, vid: Vid) -> FastCounts {
+    pub fn total_counts_in_vlan(&self, vid: Vid) -> FastCounts {
         let known = self.lock();
         let counts = known.ports.values().map(|port| self.counted_in_vlan(port, vid));
         counts.fold(FastCounts::default(), FastCounts::plus)

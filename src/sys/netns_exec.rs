@@ -6,7 +6,7 @@ use std::path::Path;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 
-use super::netns::{DIRECTORY, Netns, NetnsError, bind, kernel};
+use super::netns::{Netns, NetnsError, bind, kernel, name_of};
 
 /// Moves the process into the namespace at `path`, with the namespace's `/sys`, with these files in `/etc`, each a name and
 /// its text, and with the files of `/etc/netns/NAME` (ip-netns(8)). The process must have one thread.
@@ -21,7 +21,7 @@ pub fn enter_for_exec(path: &Path, files: &[(&str, String)]) -> Result<(), Netns
     mount(None::<&str>, "/", None::<&str>, slave, None::<&str>).map_err(kernel("make mounts private"))?;
     mount_etc_files(files);
     mount_sysfs();
-    if let Some(name) = path.strip_prefix(DIRECTORY).ok().filter(|name| name.components().count() == 1) {
+    if let Some(name) = name_of(path) {
         bind_etc_files(&Path::new("/etc/netns").join(name));
     }
     Ok(())

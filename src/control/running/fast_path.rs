@@ -108,7 +108,7 @@ impl<M: HostNetwork> Running<M> {
     pub(super) fn fast_counts_in_vlan(&self, port: Option<PortId>, vid: Vid) -> VlanCounts {
         let Some(fast) = &self.fast_path else { return VlanCounts::default() };
         let counts = match port {
-            None => fast.vlan_counts(vid),
+            None => fast.total_counts_in_vlan(vid),
             Some(port) => fast.counts_in_vlan(port, vid),
         };
         VlanCounts {

@@ -254,7 +254,7 @@ impl<M: HostNetwork> Running<M> {
     }
 
     /// Lets the switch and the fast path know the device of a port and its addresses.
-    pub(super) fn tell_switch(&mut self, id: PortId) {
+    pub(super) fn apply_device(&mut self, id: PortId) {
         let record = &self.ports[&id];
         if let (Some(fast), Some(devices)) = (&self.fast_path, record.device.fast) {
             fast.add_port(id, devices, record.device.mac);
@@ -362,7 +362,7 @@ impl<M: HostNetwork> Running<M> {
     /// Gives a new port its guard, VLANs, flags and settings.
     fn prepare(&mut self, id: PortId, vlans: Option<&PortVlans>) -> Result<(), RunError> {
         self.init_vlans(id, vlans);
-        self.tell_switch(id);
+        self.apply_device(id);
         if self.ports[&id].name == HOST {
             self.switch.vlans.set_host(id);
         }

@@ -74,7 +74,7 @@ impl<M: HostNetwork> Running<M> {
         if let Some(fast) = &self.fast_path {
             fast.remove_devices(id);
         }
-        self.tell_switch(id);
+        self.apply_device(id);
         self.restore_leases(id);
         self.emit_port_event(EventType::PortAdded, id);
         self.addresses_changed();
