@@ -14,8 +14,8 @@ use super::{HostNetwork, Running};
 use crate::control::report::{FdbFilter, FdbReport};
 use crate::control::topology::handover::HandedOver;
 use crate::control::topology::{
-    Attachment, Device, DeviceId, LinkChange, NatChange, NetworkChange, Packet, PortNetns, PortSpec,
-    Published, RouteLookup, SenderRoute, TopologyError,
+    Attachment, Device, DeviceId, DnatTarget, LinkChange, NatChange, NetworkChange, Packet, PortNetns,
+    PortSpec, RouteLookup, SenderRoute, TopologyError,
 };
 use crate::control::{Config, Options};
 use crate::datapath::EngineKind;
@@ -44,7 +44,7 @@ struct Shared {
     teardown_fails: bool,
     notices: Vec<String>,
     announced: Vec<(DeviceId, Vec<IpNet>)>,
-    published: Vec<Published>,
+    published: Vec<DnatTarget>,
     /// Publishing fails.
     publish_fails: bool,
     /// The route of each packet, by destination.
@@ -99,7 +99,7 @@ impl FakeControl {
 
     /// What is published, as `PORT > TARGET TARGET`.
     pub(crate) fn published(&self) -> Vec<String> {
-        let text = |Published { port, targets }: &Published| {
+        let text = |DnatTarget { port, targets }: &DnatTarget| {
             let targets: Vec<String> = targets.iter().map(ToString::to_string).collect();
             format!("{port} > {}", targets.join(" "))
         };
@@ -266,7 +266,7 @@ impl HostNetwork for FakeNetwork {
 
     fn disconnected(&mut self, _: DeviceId) {}
 
-    fn publish(&mut self, published: Vec<Published>) -> Result<(), TopologyError> {
+    fn publish(&mut self, published: Vec<DnatTarget>) -> Result<(), TopologyError> {
         let mut shared = self.shared.lock().unwrap();
         if shared.publish_fails {
             return Err(TopologyError::NoNft);

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use crate::control::Config;
 use crate::control::topology::handover::HandedOver;
 use crate::control::topology::{
-    Attachment, Device, DeviceId, NetworkChange, Packet, PortSpec, Published, RouteLookup, Topology,
+    Attachment, Device, DeviceId, DnatTarget, NetworkChange, Packet, PortSpec, RouteLookup, Topology,
     TopologyError,
 };
 use crate::sys::netns::Netns;
@@ -44,7 +44,7 @@ pub(crate) trait HostNetwork {
     /// As [`Topology::disconnected`].
     fn disconnected(&mut self, device: DeviceId);
     /// As [`Topology::publish`].
-    fn publish(&mut self, published: Vec<Published>) -> Result<(), TopologyError>;
+    fn publish(&mut self, published: Vec<DnatTarget>) -> Result<(), TopologyError>;
     /// As [`Topology::next_change`]. Cancel-safe.
     async fn next_change(&mut self) -> NetworkChange;
     /// As [`Topology::queue_dropped`].
@@ -95,7 +95,7 @@ impl HostNetwork for Topology {
     fn disconnected(&mut self, device: DeviceId) {
         Topology::disconnected(self, device);
     }
-    fn publish(&mut self, published: Vec<Published>) -> Result<(), TopologyError> {
+    fn publish(&mut self, published: Vec<DnatTarget>) -> Result<(), TopologyError> {
         Topology::publish(self, published)
     }
     async fn next_change(&mut self) -> NetworkChange {

@@ -13,7 +13,7 @@ use super::{HostNetwork, RunError, Running};
 use crate::control::config;
 use crate::control::event::DeviceAspect;
 use crate::control::report::{AddedPort, PublishedPort};
-use crate::control::topology::{Published, TopologyError};
+use crate::control::topology::{DnatTarget, TopologyError};
 use crate::switch::PortId;
 
 /// Most ports of the host that a switch publishes. Each is an open file.
@@ -51,7 +51,7 @@ pub(crate) enum PublishError {
 #[derive(Debug, Default)]
 pub(super) struct PublishedPorts {
     /// The rules in force.
-    current: Vec<Published>,
+    current: Vec<DnatTarget>,
     /// When rules and names follow addresses that have changed, if some have.
     follow_at: Option<Instant>,
     last_followed: Option<Instant>,
@@ -116,7 +116,7 @@ impl<M: HostNetwork> Running<M> {
     /// Withdraws everything that a port publishes, because it is removed. Publishing goes on for the others.
     pub(super) fn unpublish_port(&mut self, id: PortId) -> Result<(), TopologyError> {
         match self.ports.get_mut(&id).map(|record| std::mem::take(&mut record.published)) {
-            Some(published) if !published.is_empty() => self.apply_published(),
+            Some(published) if !published.is_empty() => self.apply_dnat(),
             _ => Ok(()),
         }
     }
@@ -160,7 +160,7 @@ impl<M: HostNetwork> Running<M> {
         let before = record.published.clone();
         change(&mut record.published);
         let texts: Vec<String> = record.published.iter().map(ToString::to_string).collect();
-        if let Err(error) = self.apply_published() {
+        if let Err(error) = self.apply_dnat() {
             self.ports.entry(id).and_modify(|record| record.published = before);
             return Err(error);
         }
@@ -169,8 +169,8 @@ impl<M: HostNetwork> Running<M> {
     }
 
     /// Brings the rules in line with the ports.
-    fn apply_published(&mut self) -> Result<(), TopologyError> {
-        let wanted: Vec<Published> = self.ports.keys().flat_map(|id| self.published_by(*id)).collect();
+    fn apply_dnat(&mut self) -> Result<(), TopologyError> {
+        let wanted: Vec<DnatTarget> = self.ports.keys().flat_map(|id| self.dnat_targets_of(*id)).collect();
         if wanted != self.published.current {
             self.network.publish(wanted.clone())?;
             self.published.current = wanted;
@@ -178,7 +178,7 @@ impl<M: HostNetwork> Running<M> {
         Ok(())
     }
 
-    fn published_by(&self, id: PortId) -> Vec<Published> {
+    fn dnat_targets_of(&self, id: PortId) -> Vec<DnatTarget> {
         let record = &self.ports[&id];
         if record.published.is_empty() {
             return Vec::new();
@@ -192,7 +192,7 @@ impl<M: HostNetwork> Running<M> {
                     .find(|address| is_of_version(address) && port.has_version_of(address))
             };
             let targets = first(IpAddr::is_ipv4).into_iter().chain(first(IpAddr::is_ipv6));
-            Published { port: port.clone(), targets: targets.collect() }
+            DnatTarget { port: port.clone(), targets: targets.collect() }
         };
         record.published.iter().map(published).collect()
     }
@@ -211,7 +211,7 @@ impl<M: HostNetwork> Running<M> {
         self.update_dns();
         self.published.follow_at = None;
         self.published.last_followed = Some(Instant::now());
-        if let Err(error) = self.apply_published() {
+        if let Err(error) = self.apply_dnat() {
             warn!(%error, "published ports lead to earlier addresses of their containers");
         }
     }

@@ -57,7 +57,7 @@ pub(crate) use self::existing_tap::open_for_switch;
 pub(crate) use self::host_port::{host_port, vlan_host_port};
 pub use self::ledger::LedgerHolder;
 pub use self::nat_watcher::NatChange;
-pub use self::publish::Published;
+pub use self::publish::DnatTarget;
 pub use self::route::{Packet, RouteLookup, SenderRoute};
 pub use self::socket_port::{SocketRole, SocketSpec};
 

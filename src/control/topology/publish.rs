@@ -12,9 +12,9 @@ use super::{Topology, TopologyError};
 use crate::control::report::{PublishedPort, TransportProtocol};
 use crate::sys::reserved_port::ReservedPort;
 
-/// A published port, and where it leads.
+/// A published port, and the addresses to which its packets go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Published {
+pub struct DnatTarget {
     /// The port.
     pub port: PublishedPort,
     /// Addresses of the container, at most one of each IP version.
@@ -30,13 +30,13 @@ pub(super) struct ReservedPorts(BTreeMap<HostPort, ReservedPort>);
 
 impl ReservedPorts {
     /// Reserves the ports among these that are not reserved yet.
-    fn reserve_new(&self, published: &[Published]) -> Result<ReservedPorts, TopologyError> {
+    fn reserve_new(&self, published: &[DnatTarget]) -> Result<ReservedPorts, TopologyError> {
         let new = host_ports(published).filter(|port| !self.0.contains_key(port));
         new.map(|port| Ok((port, reserve(port)?))).collect::<Result<_, _>>().map(ReservedPorts)
     }
 
     /// Takes new ones, and releases those that are not published any more.
-    fn replace(&mut self, new: ReservedPorts, published: &[Published]) {
+    fn replace(&mut self, new: ReservedPorts, published: &[DnatTarget]) {
         self.0.extend(new.0);
         let mut kept = BTreeMap::new();
         kept.extend(host_ports(published).filter_map(|port| self.0.remove_entry(&port)));
@@ -44,7 +44,7 @@ impl ReservedPorts {
     }
 }
 
-fn host_ports(published: &[Published]) -> impl Iterator<Item = HostPort> + '_ {
+fn host_ports(published: &[DnatTarget]) -> impl Iterator<Item = HostPort> + '_ {
     let of = |port: &PublishedPort| {
         let (protocol, address) = (port.protocol, port.host_address);
         port.host_ports.iter().map(move |number| (protocol, address, number))
@@ -69,7 +69,7 @@ impl Topology {
     ///
     /// # Errors
     /// After an error, the ports are published that were before.
-    pub fn publish(&mut self, published: Vec<Published>) -> Result<(), TopologyError> {
+    pub fn publish(&mut self, published: Vec<DnatTarget>) -> Result<(), TopologyError> {
         let new = self.reserved.reserve_new(&published)?;
         let routing = Routing { published, ..Routing::of(&self.config) };
         if self.nat.is_some() {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::publish::Published;
+use super::publish::DnatTarget;
 use crate::control::Config;
 use crate::control::config::VlanGateway;
 
@@ -19,7 +19,7 @@ pub(super) struct Routing {
     /// Masquerade packets to other networks. Otherwise packets stay between the devices.
     pub(super) nat: bool,
     /// Ports of the host whose packets go to containers.
-    pub(super) published: Vec<Published>,
+    pub(super) published: Vec<DnatTarget>,
 }
 
 /// A device of a host port.
@@ -73,13 +73,13 @@ impl Routing {
     }
 
     fn connects(&self, is_of_family: fn(&IpAddr) -> bool) -> bool {
-        let is_published = |published: &Published| published.targets.iter().any(is_of_family);
+        let is_published = |published: &DnatTarget| published.targets.iter().any(is_of_family);
         self.nat || self.published.iter().any(is_published)
     }
 
     /// Whether connections of the host to 127.0.0.1 lead to containers.
     pub(super) fn routes_loopback(&self) -> bool {
-        let leads = |published: &Published| {
+        let leads = |published: &DnatTarget| {
             published.port.is_on_loopback() && published.targets.iter().any(IpAddr::is_ipv4)
         };
         self.published.iter().any(leads)
