@@ -102,9 +102,10 @@ fn dhcp_server(dhcp: &DhcpReport) -> String {
 }
 
 fn dns_server(dns: &DnsReport) -> String {
-    let DnsReport { domain, addresses, answered, forwarded, failed, refused } = dns;
+    let DnsReport { domain, addresses, answered, forwarded, failed, refused, unsent } = dns;
     format!(
-        "{domain} at {}: {answered} answered, {forwarded} forwarded, {failed} failed, {refused} refused",
+        "{domain} at {}: {answered} answered, {forwarded} forwarded, {failed} failed, {refused} refused, \
+         {unsent} unsent",
         joined(addresses)
     )
 }

@@ -113,6 +113,15 @@ const FAMILIES: &[MetricFamily] = &[
             results.into_iter().for_each(|(result, count)| out.add(&[("result", result)], count));
         },
     ),
+    counter(
+        "uswitch_dns_unsent_replies_total",
+        "Replies of the DNS server that were dropped, because too many waited for their client to be resolved (ARP, NDP). Only with --dns",
+        |s, out| {
+            if let Some(dns) = &s.status.dns {
+                out.add(&[], dns.unsent);
+            }
+        },
+    ),
     gauge("uswitch_start_time_seconds", "Start time of the switch, in seconds since 1970", |s, out| {
         out.add(&[], s.start_time);
     }),

@@ -185,6 +185,9 @@ pub struct DnsReport {
     pub failed: u64,
     /// Refused, because too many were waiting.
     pub refused: u64,
+    /// Whose reply was dropped, because too many waited for their client to be resolved (ARP, NDP).
+    #[serde(default)]
+    pub unsent: u64,
 }
 
 /// The gateway.

@@ -9,6 +9,7 @@ use super::{HostNetwork, RunError, Running};
 use crate::control::config::ALIAS_LABEL;
 use crate::control::report::DnsReport;
 use crate::control::services::dns::{DnsServer, DnsSockets, Zone};
+use crate::control::topology::neighbours;
 
 /// Why there is no DNS server.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,7 @@ impl<M: HostNetwork> Running<M> {
         }
         let bind = |(ifname, address): (&str, &IpNet)| {
             let address = address.addr();
+            neighbours::limit_waiting(ifname, address);
             DnsSockets::bind(ifname, address).map_err(|source| DnsError::Bind { address, source })
         };
         let hosts = self.ports.values().filter(|port| port.is_host());
@@ -77,6 +79,7 @@ impl<M: HostNetwork> Running<M> {
             forwarded: counts.forwarded,
             failed: counts.failed,
             refused: counts.refused,
+            unsent: counts.unsent,
         })
     }
 }

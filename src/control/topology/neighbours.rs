@@ -3,6 +3,10 @@
 //! are lost without a message to the sender (`neigh_alloc` in Linux `net/core/neighbour.c`).
 
 use std::fs;
+use std::io;
+use std::net::IpAddr;
+
+use tracing::warn;
 
 /// Entries of a port that exchanges packets with the gateway: one in its namespace and one on the host. Each further
 /// pair of ports that exchange packets adds two.
@@ -10,6 +14,23 @@ const PER_PORT: u64 = 2;
 
 /// The kernel's default limit.
 const DEFAULT_LIMIT: u64 = 1024;
+
+/// Most bytes of packets (with the kernel's own of each) that wait for one neighbour of a host port on which a service
+/// replies: about 20 replies. The kernel's default is as much as a socket may send, so that one neighbour could use up a
+/// socket's room.
+const MOST_WAITING: u32 = 16 << 10;
+
+/// Limits what waits for one neighbour of a device until it is resolved (`unres_qlen_bytes` in Linux
+/// `Documentation/networking/ip-sysctl.rst`). The setting ends with the device. Not every kernel has it in a user
+/// namespace.
+pub(crate) fn limit_waiting(ifname: &str, own: IpAddr) {
+    let family = if own.is_ipv4() { "ipv4" } else { "ipv6" };
+    let path = format!("/proc/sys/net/{family}/neigh/{ifname}/unres_qlen_bytes");
+    match fs::write(&path, MOST_WAITING.to_string()) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => warn!(path, %error, "cannot be set"),
+        _ => {}
+    }
+}
 
 /// The smaller one of the limits of both tables. The settings are only visible in the machine's first network namespace; the
 /// kernel's default is assumed in others.

@@ -51,6 +51,7 @@ struct Counters {
     forwarded: AtomicU64,
     failed: AtomicU64,
     refused: AtomicU64,
+    unsent: AtomicU64,
 }
 
 /// Counts of queries.
@@ -64,6 +65,8 @@ pub(crate) struct DnsCounts {
     pub(crate) failed: u64,
     /// Refused, because too many were waiting.
     pub(crate) refused: u64,
+    /// Whose reply was dropped, because the socket could not take it.
+    pub(crate) unsent: u64,
 }
 
 /// The sockets of an address.
@@ -139,10 +142,10 @@ impl DnsServer {
 
     /// What it has done.
     pub(crate) fn counts(&self) -> DnsCounts {
-        let Counters { answered, forwarded, failed, refused } = &self.shared.counters;
-        let [answered, forwarded, failed, refused] =
-            [answered, forwarded, failed, refused].map(|counter| counter.load(Ordering::Relaxed));
-        DnsCounts { answered, forwarded, failed, refused }
+        let Counters { answered, forwarded, failed, refused, unsent } = &self.shared.counters;
+        let [answered, forwarded, failed, refused, unsent] =
+            [answered, forwarded, failed, refused, unsent].map(|counter| counter.load(Ordering::Relaxed));
+        DnsCounts { answered, forwarded, failed, refused, unsent }
     }
 }
 
@@ -180,6 +183,13 @@ impl Shared {
                     zone::failure(message, ResponseCode::Refused).map_or(Reply::None, Reply::Now)
                 }
             },
+        }
+    }
+
+    /// Sends a reply, or drops it: a client that does not answer ARP fills the socket, and the others do not wait for it.
+    fn send(&self, socket: &UdpSocket, reply: &[u8], client: SocketAddr) {
+        if socket.try_send_to(reply, client).is_err() {
+            count(&self.counters.unsent);
         }
     }
 
@@ -224,12 +234,12 @@ async fn serve_udp(shared: Arc<Shared>, socket: Arc<UdpSocket>) {
         };
         let message = &buffer[..length];
         match shared.reply(message, client.ip(), true) {
-            Reply::Now(reply) => _ = socket.send_to(&reply, client).await,
+            Reply::Now(reply) => shared.send(&socket, &reply, client),
             Reply::Later(permit) => {
                 let (shared, socket, message) = (Arc::clone(&shared), Arc::clone(&socket), message.to_vec());
                 tokio::spawn(async move {
                     if let Some(reply) = shared.forward(&message, true).await {
-                        let _ = socket.send_to(&reply, client).await;
+                        shared.send(&socket, &reply, client);
                     }
                     drop(permit);
                 });
