@@ -4,11 +4,11 @@ use std::io::{self, Write};
 
 use clap_complete::ArgValueCompleter;
 
+use crate::control::client::{ApiClient, ClientError};
 use crate::control::report::{AddedPort, PublishedPort};
 
 use super::complete;
 use super::error::CliError;
-use super::fdb::query;
 use super::output;
 use super::port::{port_name, ports_table};
 use super::target::Target;
@@ -51,8 +51,13 @@ impl PortPublish {
         let client = self.ports.target.client()?;
         let path = self.ports.path();
         let mut last = None;
-        for port in &self.ports.published {
-            let AddedPort { port, notices } = client.post(&path, port)?;
+        for (n, published) in self.ports.published.iter().enumerate() {
+            let added = client.post(&path, published).inspect_err(|_| {
+                // The first error is reported.
+                let mut before = self.ports.published[..n].iter();
+                let _ = before.try_for_each(|published| withdraw(&client, &path, published));
+            });
+            let AddedPort { port, notices } = added?;
             for notice in &notices {
                 let _ = writeln!(io::stderr(), "uswitch: {notice}");
             }
@@ -67,15 +72,10 @@ impl PortUnpublish {
         let client = self.ports.target.client()?;
         let path = self.ports.path();
         let mut gone = self.ports.published.iter();
-        gone.try_for_each(|port| Ok(client.delete(&format!("{path}{}", published_query(port)))?))
+        Ok(gone.try_for_each(|published| withdraw(&client, &path, published))?)
     }
 }
 
-fn published_query(port: &PublishedPort) -> String {
-    query([
-        ("host_address", port.host_address.map(|address| address.to_string())),
-        ("host_ports", Some(port.host_ports.to_string())),
-        ("container_ports", Some(port.container_ports.to_string())),
-        ("protocol", Some(port.protocol.name().to_owned())),
-    ])
+fn withdraw(client: &ApiClient, path: &str, published: &PublishedPort) -> Result<(), ClientError> {
+    client.delete(&format!("{path}{}", published.query()))
 }

@@ -229,9 +229,16 @@ impl SwitchPorts {
         let DeviceSettings { addresses, routes, .. } = settings;
         container_device::configure(netns, attachment.ifname, addresses, routes)?;
         self.wait_until_up(port, addresses)?;
+        Ok(self.publish(port, &settings.published)?)
+    }
+
+    /// Publishes these ports of the host and no others. A former port has those of the container's last start.
+    fn publish(&self, port: &PortReport, wanted: &[PublishedPort]) -> Result<(), ClientError> {
         let path = format!("{}/published", path_of(port));
-        let publish = |published| self.client.post::<AddedPort>(&path, published).map(drop);
-        Ok(settings.published.iter().try_for_each(publish)?)
+        let mut gone = port.published.iter().filter(|published| !wanted.contains(published));
+        gone.try_for_each(|published| self.client.delete(&format!("{path}{}", published.query())))?;
+        let mut new = wanted.iter().filter(|published| !port.published.contains(published));
+        new.try_for_each(|published| self.client.post::<AddedPort>(&path, published).map(drop))
     }
 
     /// Waits until the switch has seen that the device is up and has these addresses: a container may send at once.

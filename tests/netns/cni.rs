@@ -318,7 +318,14 @@ fn second_add_at_the_same_time_leaves_the_first_one_alone() {
 #[test]
 fn restarted_container_gets_its_port_again() {
     let r = Runtime::start("1.0.0", "");
-    r.add(Container::new("c1"));
+    let mapped = |host: &[u16]| {
+        let mapping = |port: &u16| json!({ "hostPort": port, "containerPort": 80, "protocol": "tcp" });
+        json!({ "portMappings": host.iter().map(mapping).collect::<Vec<_>>() })
+    };
+    let add = |ports: &[u16]| {
+        r.call("ADD", Container::new("c1"), &r.with("runtimeConfig", mapped(ports))).ok();
+    };
+    add(&[8080, 8081]);
     let port = |s: &Uswitch| s.host().run("uswitch port show c1-eth0 --name lab0 --json").json()[0].clone();
     r.host().run("uswitch port set c1-eth0 --name lab0 --isolated on").ok();
     let before = port(&r.s);
@@ -326,8 +333,10 @@ fn restarted_container_gets_its_port_again() {
     r.host().sh("ip netns del c1; rm -r /var/lib/cni").ok();
     wait_until("the device is gone", || port(&r.s)["operstate"] == "NOTPRESENT");
     r.host().run("ip netns add c1").ok();
-    r.add(Container::new("c1"));
+    add(&[8081, 8082]);
     let after = port(&r.s);
+    let published: Vec<_> = [0, 1].map(|n| after["published"][n]["host_ports"].clone()).into();
+    assert_eq!(published, ["8081", "8082"], "those of the last start: {after}");
     assert_eq!((&after["address"], &after["isolated"]), (&before["address"], &true.into()));
     r.host().netns("c1").run("ping -n -c 1 -W 5 10.4.0.1").ok();
 }

@@ -253,6 +253,17 @@ fn ports_are_published_and_withdrawn_live() {
     assert_eq!(HostSnapshot::of(s.host()).of_kind("sockets"), before.of_kind("sockets"));
 }
 
+/// Those before the refused one are withdrawn again.
+#[test]
+fn ports_of_a_command_are_published_all_or_none() {
+    let s = Uswitch::with("--ports 3 --publish 8080:container1:80");
+    s.host().run("uswitch port publish container2 82:82").ok();
+    let published = published_of(&s, "container2");
+    let error = s.host().run("uswitch port publish container2 81:81 [::]:83:83 8080:80 84:84").fails();
+    assert!(error.contains("port 8080/tcp of the host is published for container1"), "{error}");
+    assert_eq!(published_of(&s, "container2"), published);
+}
+
 /// The rules are those that the options give, and the deletion of a port withdraws its own.
 #[test]
 fn deleted_port_is_withdrawn() {

@@ -158,6 +158,14 @@ impl PublishedPort {
         self.host_ports.overlap(other.host_ports).filter(|_| may_conflict)
     }
 
+    /// The query of the request that withdraws it.
+    pub(crate) fn query(&self) -> String {
+        let PublishedPort { host_address, host_ports, container_ports, protocol } = self;
+        let address = host_address.map(|address| format!("host_address={address}&")).unwrap_or_default();
+        let protocol = protocol.name();
+        format!("?{address}host_ports={host_ports}&container_ports={container_ports}&protocol={protocol}")
+    }
+
     /// Whether packets to addresses of this version are published.
     pub(crate) fn has_version_of(&self, address: &IpAddr) -> bool {
         self.host_address.is_none_or(|host| host.is_ipv4() == address.is_ipv4())
