@@ -277,6 +277,11 @@ pub enum InvalidValue {
         "::1 cannot be published, because the kernel routes no packets from ::1 to a container: use 127.0.0.1"
     )]
     PublishedLoopback6,
+    /// An address at which no ports can be published, and what it is.
+    #[error(
+        "{0} is {1}, where ports cannot be published: give an address that `ip address` lists, or none for all"
+    )]
+    PublishedAddress(IpAddr, &'static str),
     /// A published port at a multicast address.
     #[error("{0} is a multicast address: use an address of the host")]
     PublishedMulticast(IpAddr),

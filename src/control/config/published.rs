@@ -52,6 +52,15 @@ pub fn published_port(published: &PublishedPort) -> Result<(), InvalidValue> {
     match published.host_address {
         _ if host != container => Err(InvalidValue::PublishedRanges(host, container)),
         Some(IpAddr::V6(address)) if address.is_loopback() => Err(InvalidValue::PublishedLoopback6),
+        Some(IpAddr::V6(address)) if address.is_unicast_link_local() => {
+            Err(InvalidValue::PublishedAddress(address.into(), "a link-local address"))
+        }
+        Some(IpAddr::V6(address)) if address.to_ipv4_mapped().is_some() => {
+            Err(InvalidValue::PublishedAddress(address.into(), "an IPv4 address in the form of IPv6"))
+        }
+        Some(IpAddr::V4(address)) if address.is_broadcast() => {
+            Err(InvalidValue::PublishedAddress(address.into(), "the broadcast address"))
+        }
         Some(address) if address.is_multicast() => Err(InvalidValue::PublishedMulticast(address)),
         _ => Ok(()),
     }
@@ -99,6 +108,12 @@ mod tests {
             ("8080:container1:http", "'http' is neither a port number"),
             ("8080-8081:container1:80", "2 ports of the host cannot be forwarded to 1 of the container"),
             ("[::1]:8080:container1:80", "::1 cannot be published"),
+            ("[fe80::1]:8080:container1:80", "fe80::1 is a link-local address"),
+            (
+                "[::ffff:192.0.2.1]:8080:container1:80",
+                "::ffff:192.0.2.1 is an IPv4 address in the form of IPv6",
+            ),
+            ("255.255.255.255:8080:container1:80", "255.255.255.255 is the broadcast address"),
             ("224.0.0.1:8080:container1:80", "224.0.0.1 is a multicast address"),
         ] {
             let error = config(&[text], |_| {}).unwrap_err();

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 
 use super::{HostNetwork, RunError, Running};
 use crate::control::config::ALIAS_LABEL;
-use crate::control::report::DnsReport;
-use crate::control::services::dns::{DnsServer, DnsSockets, Zone};
+use crate::control::report::{DnsReport, PublishedPort};
+use crate::control::services::dns::{DNS_PORT, DnsServer, DnsSockets, Zone};
 use crate::control::topology::neighbours;
 
 /// Why there is no DNS server.
@@ -42,6 +42,16 @@ impl<M: HostNetwork> Running<M> {
         Ok(())
     }
 
+    /// Whether the server has one of these ports of the host.
+    pub(super) fn serves_dns_at(&self, published: &PublishedPort) -> bool {
+        let has = |gateway: IpAddr| published.host_address.is_none_or(|address| address == gateway);
+        let is_everywhere = published.host_address.is_some_and(|address| address.is_unspecified());
+        let mut ports = published.host_ports.iter();
+        self.config.dns
+            && ports.any(|port| port == DNS_PORT)
+            && (is_everywhere || self.config.all_gateways().any(has))
+    }
+
     /// Brings the names in line with the ports.
     pub(super) fn update_dns(&self) {
         if let Some(dns) = &self.dns {
@@ -49,15 +59,11 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    /// The names of all ports and their aliases. A host port has the addresses of its gateway.
+    /// The names of all ports and their aliases.
     fn dns_zone(&self) -> Zone {
         let mut zone = Zone::new(&self.config.domain, self.config.all_subnets());
         for (id, port) in &self.ports {
-            let addresses = match port.is_host() {
-                true => port.device.addresses.iter().map(IpNet::addr).collect(),
-                false => self.own_addresses(*id),
-            };
-            zone.add(&port.name, &addresses);
+            zone.add(&port.name, &self.own_addresses(*id));
         }
         // An alias does not come before the name of a port.
         for (id, port) in &self.ports {

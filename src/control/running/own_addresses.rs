@@ -12,9 +12,12 @@ use crate::switch::PortId;
 
 impl<M: HostNetwork> Running<M> {
     /// The addresses of a container in the subnets of the switch that no other host has: those that its device has, or if
-    /// it has none, or the switch does not see them, those that were assigned.
+    /// it has none, or the switch does not see them, those that were assigned. Those of the host are its gateway's.
     pub(super) fn own_addresses(&self, id: PortId) -> Vec<IpAddr> {
         let record = &self.ports[&id];
+        if record.is_host() {
+            return record.device.addresses.iter().map(IpNet::addr).collect();
+        }
         let has = |record: &PortRecord, address: IpAddr| {
             record.assigned.addresses.iter().any(|assigned| assigned.addr() == address)
         };

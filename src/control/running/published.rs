@@ -41,6 +41,10 @@ pub(crate) enum PublishError {
         "published ports need the gateway, which this switch does not have: start one without --internal and --no-gateway"
     )]
     NoGateway,
+    #[error(
+        "the switch serves DNS at port 53 of its gateway: publish the port at another address of the host, as in 203.0.113.1:53:53, or start without --dns"
+    )]
+    DnsPort,
     #[error("{0} ports of the host would be published: a switch publishes at most {MOST_PUBLISHED}")]
     TooMany(usize),
     #[error("{0} does not publish {1}: `uswitch port show` lists its published ports")]
@@ -128,6 +132,9 @@ impl<M: HostNetwork> Running<M> {
         }
         if self.config.all_gateways().next().is_none() || self.config.internal {
             return Err(PublishError::NoGateway);
+        }
+        if self.serves_dns_at(new) {
+            return Err(PublishError::DnsPort);
         }
         for other in self.ports.values() {
             if let Some(port) = other.published.iter().find_map(|published| published.conflict(new)) {

@@ -58,6 +58,18 @@ async fn refusal_names_the_conflict() {
 }
 
 #[tokio::test]
+async fn port_of_the_dns_server_cannot_be_published() {
+    let (_fake, mut running) = publishing(&[]).await;
+    running.config.dns = true;
+    for text in ["53:53/udp", "50-60:50-60", "0.0.0.0:53:53", "172.16.0.1:53:53", "[fd00:172:16::1]:53:53"] {
+        let error = refusal(&mut running, "container1", text);
+        assert!(error.contains("the switch serves DNS at port 53 of its gateway"), "{text}: {error}");
+    }
+    running.publish("container1", &port("203.0.113.1:53:53")).unwrap();
+    running.publish("container1", &port("5353:53")).unwrap();
+}
+
+#[tokio::test]
 async fn container_needs_an_address_of_the_version() {
     let (_fake, mut running) = publishing(&[]).await;
     let bare = NewPort { name: Some("bare".into()), ip: Some(Vec::new()), ..NewPort::default() };

@@ -80,7 +80,7 @@ pub enum TopologyError {
     },
     /// A port of the host that cannot be published.
     #[error(
-        "port {number}/{protocol} of the host is in use by another program or switch (`ss -lntup` lists them): choose another"
+        "port {number}/{protocol} of the host is in use by another program or switch (`ss -lntup` lists them), or for a minute by connections of a program that has ended (`ss -tan`): choose another, or wait"
     )]
     HostPortInUse {
         /** The port. */

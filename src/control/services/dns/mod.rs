@@ -30,7 +30,7 @@ use crate::sys::{confine, service_socket};
 use zone::Action;
 
 /// The port of DNS (RFC 1035 §4.2).
-const DNS_PORT: u16 = 53;
+pub(crate) const DNS_PORT: u16 = 53;
 /// Queries that wait for a server of the host, and those of one client.
 const MOST_FORWARDED: usize = 256;
 const MOST_FORWARDED_OF_CLIENT: usize = 32;
