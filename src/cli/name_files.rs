@@ -23,8 +23,8 @@ fn hosts(here: &str, ports: &[PortReport]) -> String {
     let mut text = here.trim_end().to_owned();
     text += "\n# Ports of the switch\n";
     for port in ports {
-        for address in &port.addresses {
-            let _ = writeln!(text, "{} {}", address.addr(), port.ifname);
+        for address in &port.own_addresses {
+            let _ = writeln!(text, "{address} {}", port.ifname);
         }
     }
     text

@@ -1,6 +1,8 @@
 //! Names of containers.
 
-use crate::harness::{Host, HostSnapshot, Shell, TestSwitch, Uswitch, host_with_public_tun, run_as_user};
+use crate::harness::{
+    Host, HostSnapshot, Shell, TestSwitch, Uswitch, host_with_public_tun, run_as_user, wait_until,
+};
 
 /// Programs that `exec` runs find the other containers and the host by the names of their ports.
 #[test]
@@ -31,6 +33,22 @@ fn exec_resolves_names_without_root() {
     run_as_user(&host, "uswitch start --detach --ports 2").ok();
     run_as_user(&host, "uswitch exec container1 -- ping -n -c 1 -W 5 container2").ok();
     run_as_user(&host, "uswitch stop").ok();
+}
+
+/// A container that takes addresses of others gives its name no more than its own ones, as over DNS.
+#[test]
+fn container_points_its_name_at_no_foreign_address() {
+    let s = Uswitch::with("--ports 3");
+    let own = s.host().run("uswitch exec container2 -- getent ahostsv4 container1").ok();
+    assert!(own.starts_with("172.16.0.2 "), "{own}");
+    let foreign = ["198.51.100.7/24", "172.16.0.3/24"];
+    let add = foreign.map(|address| format!("ip addr add {address} dev eth0")).join("; ");
+    s.host().netns("container1").sh(&add).ok();
+    wait_until("the switch sees them", || {
+        let addresses = s.json("port show container1")[0]["addresses"].to_string();
+        foreign.iter().all(|address| addresses.contains(address))
+    });
+    assert_eq!(s.host().run("uswitch exec container2 -- getent ahostsv4 container1").ok(), own);
 }
 
 /// A file of the administrator, as `ip netns exec` uses it, takes precedence.

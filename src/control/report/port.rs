@@ -1,5 +1,7 @@
 //! Ports and their settings.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -50,6 +52,10 @@ pub struct PortReport {
     /// Addresses of the device, with prefix lengths.
     #[schema(value_type = Vec<String>)]
     pub addresses: Vec<IpNet>,
+    /// The addresses to which its name and its published ports can lead: in subnets of the switch, and not of another host.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub own_addresses: Vec<IpAddr>,
     /// The device's index in its namespace.
     pub device_ifindex: u32,
     /// Path of its network namespace; absent for the host's.
@@ -402,6 +408,7 @@ impl PortReport {
             admin_state: AdminState::Up,
             address: Mac([2, 0, 0, 0, 0, n]),
             addresses: vec![format!("172.16.0.{}/24", n + 1).parse().unwrap()],
+            own_addresses: vec![[172, 16, 0, n + 1].into()],
             device_ifindex: 2,
             netns: None,
             netns_ino: None,

@@ -126,6 +126,7 @@ impl<M: HostNetwork> Running<M> {
             admin_state: port.admin,
             address: device.mac,
             addresses: device.addresses.clone(),
+            own_addresses: self.own_addresses(id),
             device_ifindex: device.ifindex,
             netns: device.netns.as_ref().map(|path| path.display().to_string()),
             netns_ino: port.netns_ino,
