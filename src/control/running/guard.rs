@@ -19,15 +19,14 @@ pub(super) fn is_on(config: &Config, name: &str, requested: Option<bool>, may_us
     requested.or(in_file).unwrap_or(config.guard && !may_use_others)
 }
 
-/// The notice that a new port is not guarded, unless the user chose that.
-pub(super) fn notice(config: &Config, request: &NewPort) -> Option<String> {
+/// The notice that a new port is not guarded.
+const OFF: &str = "the guard is off on this port, because its namespace may use other addresses: \
+                   turn it on with `uswitch port set NAME --guard on`";
+
+/// Whether a new port that is not guarded needs a notice, because the user did not choose that.
+pub(super) fn needs_notice(config: &Config, request: &NewPort) -> bool {
     let is_new_device = request.netns.is_some() && request.tap.is_none() || request.unmanaged;
-    let is_default = config.guard && request.guard.is_none() && is_new_device;
-    is_default.then(|| {
-        "the guard is off on this port, because its namespace may use other addresses: \
-         turn it on with `uswitch port set NAME --guard on`"
-            .to_owned()
-    })
+    config.guard && request.guard.is_none() && is_new_device
 }
 
 /// Control's record of the guard of one port.
@@ -52,6 +51,11 @@ impl PortGuard {
         if let Some(identity) = &mut self.identity {
             identity.addresses = addresses.iter().map(IpNet::addr).collect();
         }
+    }
+
+    /// The notice that it is off.
+    pub(super) fn notice(&self) -> Option<String> {
+        (!self.enabled).then(|| OFF.to_owned())
     }
 
     /// What the switch compares frames with.

@@ -237,7 +237,7 @@ impl<M: HostNetwork> Running<M> {
         make: impl FnOnce(&mut M, &Attachment) -> Result<Device, TopologyError>,
     ) -> Result<(PortId, Vec<String>), RunError> {
         let shared = asked.shared_netns;
-        let guard_notice = guard::notice(&self.config, &asked);
+        let needs_notice = guard::needs_notice(&self.config, &asked);
         let given = (asked.guard, asked.vlan.clone());
         let plan = PortPlan::new(&self.config, &self.ports, asked)?;
         self.check_sharing(&plan, shared, there)?;
@@ -250,7 +250,9 @@ impl<M: HostNetwork> Running<M> {
         };
         // Also taken after a failure: they are not about the next port.
         let notices = self.network.take_notices();
-        Ok((made?, guard_notice.into_iter().chain(notices).collect()))
+        let id = made?;
+        let guard_notice = self.ports[&id].guard.notice().filter(|_| needs_notice);
+        Ok((id, guard_notice.into_iter().chain(notices).collect()))
     }
 
     /// Lets the switch and the fast path know the device of a port and its addresses.

@@ -69,3 +69,20 @@ async fn device_forwards_again() {
     let mut received = [0; 100];
     assert_eq!(fake.peer("container2").recv(&mut received).unwrap(), 60);
 }
+
+#[tokio::test]
+async fn notice_about_the_guard_is_only_of_a_port_without() {
+    let guarded = config(|options| (options.ports, options.guard) = (Some(2), Some(true)));
+    let (_fake, mut running) = running(guarded).await;
+    let id = running.port_named("container1").unwrap();
+    running.link_changed(id, &LinkChange::Gone);
+    let of = |name: &str, replace| NewPort {
+        name: Some(name.to_owned()),
+        netns: Some(format!("/run/netns/{name}")),
+        replace,
+        ..NewPort::default()
+    };
+    let is_off = |notices: Vec<String>| notices.iter().any(|notice| notice.contains("the guard is off"));
+    assert!(!is_off(running.add_port(of("container1", true)).unwrap().notices), "it has kept its guard");
+    assert!(is_off(running.add_port(of("web", false)).unwrap().notices));
+}
