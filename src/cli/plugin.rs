@@ -29,8 +29,13 @@ pub(super) fn with_subcommand(mut args: Vec<OsString>) -> Vec<OsString> {
 pub(super) fn read_input() -> Result<Vec<u8>, CliError> {
     let mut input = Vec::new();
     if !io::stdin().is_terminal() {
-        let stdin = io::stdin().take(LONGEST_INPUT).read_to_end(&mut input);
-        stdin.map_err(CliError::io("read the configuration of the network"))?;
+        let failed = CliError::io("read the configuration of the network");
+        match io::stdin().take(LONGEST_INPUT + 1).read_to_end(&mut input) {
+            Ok(length) if length as u64 > LONGEST_INPUT => {
+                return Err(failed(io::Error::other("it is longer than 1 MiB")));
+            }
+            read => read.map_err(failed)?,
+        };
     }
     Ok(input)
 }
