@@ -53,7 +53,7 @@ impl Topology {
         self.watcher.add(watched, netns.map(|(netns, _)| netns))?;
         let identity = netns.map(|(netns, _)| netns.identity()).transpose()?;
         self.devices.insert(id, DeviceRecord { created, netns: identity });
-        self.notices.report_if_down(&link.name, link.up);
+        self.notices.report_if_down(&link.name, netns.map(|(_, path)| path), link.up);
         Ok(Device {
             id,
             ifname: link.name,

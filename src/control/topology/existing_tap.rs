@@ -204,7 +204,7 @@ impl Topology {
         let (handle, name) = (PolledHandle::ExistingTap(tap), spec.ifname.clone());
         self.watcher.poll_device(PolledDevice { id, handle, name, mac });
         self.devices.insert(id, DeviceRecord { created: None, netns: None });
-        self.notices.report_if_down(&spec.ifname, up);
+        self.notices.report_if_down(&spec.ifname, None, up);
         Ok(Device {
             id,
             ifname: spec.ifname.clone(),

@@ -1,6 +1,9 @@
 //! Notices for the user: what was found on the machine that limits the switch.
 
+use std::path::Path;
+
 use super::neighbours;
+use crate::sys::netns;
 
 /// Limit of pending notices. The reply to `port add` takes them.
 const MOST_NOTICES: usize = 64;
@@ -36,10 +39,15 @@ impl Notices {
         std::mem::take(&mut self.pending)
     }
 
-    /// Reports that an existing device is down.
-    pub(super) fn report_if_down(&mut self, ifname: &str, up: bool) {
+    /// Reports that an existing device, in this namespace or that at a path, is down.
+    pub(super) fn report_if_down(&mut self, ifname: &str, netns: Option<&Path>, up: bool) {
         if !up {
-            self.add(format!("{ifname} is down: set it up with `ip link set {ifname} up`"));
+            let set_up = match netns.map(|path| (path, netns::name_of(path))) {
+                None => format!("ip link set {ifname} up"),
+                Some((_, Some(name))) => format!("ip -n {name} link set {ifname} up"),
+                Some((path, None)) => format!("nsenter --net={} ip link set {ifname} up", path.display()),
+            };
+            self.add(format!("{ifname} is down: set it up with `{set_up}`"));
         }
     }
 
