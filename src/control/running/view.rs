@@ -109,6 +109,7 @@ impl<M: HostNetwork> Running<M> {
         self.ports.iter().map(|(id, port)| self.port_report(*id, port)).collect()
     }
 
+    #[allow(clippy::too_many_lines, reason = "a line for each field")]
     pub(super) fn port_report(&self, id: PortId, port: &PortRecord) -> PortReport {
         let (flags, state, operstate) = self.link_report(id, port);
         let device = &port.device;
