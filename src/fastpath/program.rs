@@ -328,9 +328,9 @@ impl FromStation<'_> {
         const UDP: i32 = 17;
         const UDP_HEADER: i32 = 8;
         const TCP_HEADER: i32 = 20;
-        /// From a server, and to a client, of DHCP and DHCPv6.
-        const SERVERS: [u16; 2] = [67, 547];
-        const CLIENTS: [u16; 2] = [68, 546];
+        /// From a server of DHCP or DHCPv6, and to a client, or to a server of DHCP, in which the guard looks for a MAC.
+        const FROM: [u16; 2] = [67, 547];
+        const TO: [u16; 3] = [68, 546, 67];
         let tcp = a.label();
         // The header: within the frame, as the caller has checked for its first four bytes.
         a.op(Move, R2, FRAME);
@@ -341,9 +341,9 @@ impl FromStation<'_> {
         a.op(Add, R1, 4);
         a.jump_if(Gt, R1, END, self.punt);
         a.load(Half, R1, R2, 0);
-        SERVERS.into_iter().for_each(|port| a.jump_if(Eq, R1, net16(port), self.punt));
+        FROM.into_iter().for_each(|port| a.jump_if(Eq, R1, net16(port), self.punt));
         a.load(Half, R1, R2, 2);
-        CLIENTS.into_iter().for_each(|port| a.jump_if(Eq, R1, net16(port), self.punt));
+        TO.into_iter().for_each(|port| a.jump_if(Eq, R1, net16(port), self.punt));
         a.load(Word, R1, CONTEXT, context::GSO_SIZE);
         a.jump_if(Eq, R1, 0, plain);
         a.op(Add, R1, UDP_HEADER);
