@@ -161,26 +161,28 @@ fn client_that_does_not_answer_arp_stops_no_other() {
     const FLOOD: &str = r#"
 import socket, time
 client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client.bind(("172.16.0.99", 0))
 client.connect(("172.16.0.1", 53))
 while True:
     client.send(b"\0\1\1\0\0\1\0\0\0\0\0\0\4host\0\0\1\0\1")
     time.sleep(0.0005)
 "#;
-    let s = Uswitch::with("--ports 3 --dns");
+    let s = Uswitch::with("--ports 3 --dns --guard off");
     let [h1, h2, _] = s.containers();
     let gateway = s.json("status")["gateway"]["mac"].as_str().expect("a MAC").to_owned();
+    // An address that the switch does not announce.
     h1.sh(&format!(
-        "ip link set eth0 arp off; ip neigh replace 172.16.0.1 lladdr {gateway} dev eth0 nud permanent"
+        "ip link set eth0 arp off; ip addr add 172.16.0.99/24 dev eth0
+         ip neigh replace 172.16.0.1 lladdr {gateway} dev eth0 nud permanent"
     ))
     .ok();
-    s.host().sh("ip neigh flush dev uswitch0").ok();
     std::fs::write(s.host().path("/run/flood.py"), FLOOD).expect("root can write");
     let _flood = h1.spawn("python3 /run/flood.py");
     // More than a socket has room for.
     wait_until("queries are answered", || s.json("status")["dns"]["answered"].as_u64() > Some(1000));
     for _ in 0..8 {
-        let found = h2.run("dig +short +tries=3 +time=5 @172.16.0.1 container1 A").ok();
-        assert_eq!(found, "172.16.0.2\n");
+        let found = h2.run("dig +short +tries=3 +time=5 @172.16.0.1 container3 A").ok();
+        assert_eq!(found, "172.16.0.4\n");
     }
 }
 

@@ -111,8 +111,7 @@ impl<M: HostNetwork> Running<M> {
 
     #[allow(clippy::too_many_lines, reason = "a line for each field")]
     pub(super) fn port_report(&self, id: PortId, port: &PortRecord) -> PortReport {
-        let (flags, state, operstate) = self.link_report(id, port);
-        let device = &port.device;
+        let (device, (flags, state, operstate)) = (&port.device, self.link_report(id, port));
         PortReport {
             ifindex: u32::from(id.0) + 1,
             link: device.ifname.clone(),
