@@ -178,6 +178,9 @@ while True:
     .ok();
     std::fs::write(s.host().path("/run/flood.py"), FLOOD).expect("root can write");
     let _flood = h1.spawn("python3 /run/flood.py");
+    // So few wait for the address that they fill no send buffer.
+    let waiting = s.host().run("cat /proc/sys/net/ipv4/neigh/uswitch0/unres_qlen_bytes").ok();
+    assert_eq!(waiting, "16384\n");
     // More than the socket has room for, by default. One lost query fails the test: the loop that waits loses most.
     wait_until("queries are answered", || s.json("status")["dns"]["answered"].as_u64() > Some(1000));
     for _ in 0..8 {

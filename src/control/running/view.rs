@@ -109,7 +109,6 @@ impl<M: HostNetwork> Running<M> {
         self.ports.iter().map(|(id, port)| self.port_report(*id, port)).collect()
     }
 
-    #[allow(clippy::too_many_lines, reason = "a line for each field")]
     pub(super) fn port_report(&self, id: PortId, port: &PortRecord) -> PortReport {
         let (device, (flags, state, operstate)) = (&port.device, self.link_report(id, port));
         PortReport {
