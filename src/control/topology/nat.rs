@@ -287,6 +287,14 @@ mod tests {
         json!({"add": {"rule": {"family": "inet", "table": "uswitch_u0", "chain": chain, "expr": expr}}})
     }
 
+    /// Drops what containers send with an address of 127.0.0.0/8.
+    fn loopback(field: &str) -> Value {
+        let left = json!({"payload": {"protocol": "ip", "field": field}});
+        let right = json!({"prefix": {"addr": "127.0.0.0", "len": 8}});
+        let address = json!({"match": {"left": left, "op": "==", "right": right}});
+        added_rule("loopback", &json!([host_port("==", "iifname"), address, {"drop": null}]))
+    }
+
     /// `DIRECTION OP "u0"`
     fn host_port(op: &str, direction: &str) -> Value {
         json!({"match": {"left": {"meta": {"key": direction}}, "op": op, "right": "u0"}})
@@ -343,10 +351,10 @@ mod tests {
         let subnets = ["172.16.0.0/24".parse().unwrap(), "fd00:172:16::/64".parse().unwrap()];
         let rules = serde_json::to_value(ruleset("uswitch_u0", &routing(&subnets, &[]))).unwrap();
         let table = json!({"table": {"family": "inet", "name": "uswitch_u0"}});
-        let chain = |name: &str, kind: &str, priority: i32| {
+        let chain = |(name, hook): (&str, &str), kind: &str, priority: i32| {
             json!({"add": {"chain": {
                 "family": "inet", "table": "uswitch_u0", "name": name,
-                "type": kind, "hook": name, "prio": priority, "policy": "accept",
+                "type": kind, "hook": hook, "prio": priority, "policy": "accept",
             }}})
         };
         let v4 = json!({"prefix": {"addr": "172.16.0.0", "len": 24}});
@@ -366,10 +374,13 @@ mod tests {
         let inbound = json!([host_port("==", "oifname"), host_port("!=", "iifname"), {"drop": null}]);
         let expected = json!([
             {"add": table}, {"delete": table}, {"add": table},
-            chain("postrouting", "nat", 100),
-            chain("forward", "filter", 0),
+            chain(("postrouting", "postrouting"), "nat", 100),
+            chain(("forward", "forward"), "filter", 0),
             masquerade("ip", &v4),
             masquerade("ip6", &v6),
+            chain(("loopback", "prerouting"), "filter", -300),
+            loopback("saddr"),
+            loopback("daddr"),
             foreign("ip", &v4),
             foreign("ip6", &v6),
             added_rule("forward", &json!([host_port("==", "oifname"), answers, {"accept": null}])),
