@@ -296,13 +296,15 @@ fn guarded_containers_stay_usable() {
     }
 }
 
-/// A UDP datagram from container 1 to all, from this address and between these ports.
+/// A UDP datagram from container 1 to all, from this address and between these ports, with its MAC where DHCP has it.
 fn dhcp(source_port: u16, destination_port: u16, source: Ipv4Addr) -> Frame {
-    let mut frame = Vec::new();
+    const CHADDR: usize = 28;
+    let (mut frame, mut message) = (Vec::new(), [2; 240]);
+    message[CHADDR..CHADDR + 6].copy_from_slice(&own_mac().0);
     etherparse::PacketBuilder::ethernet2(own_mac().0, Mac::BROADCAST.0)
         .ipv4(source.octets(), [255; 4], 64)
         .udp(source_port, destination_port)
-        .write_to_vec(&mut frame, &[2; 240])
+        .write_to_vec(&mut frame, &message)
         .expect("a short packet");
     frame
 }
