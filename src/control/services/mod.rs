@@ -2,3 +2,4 @@
 
 pub(crate) mod dhcp;
 pub(crate) mod dns;
+mod service_thread;

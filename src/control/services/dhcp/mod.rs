@@ -14,21 +14,20 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use dhcproto::v4::SERVER_PORT;
 use ipnet::Ipv4Net;
 use tokio::net::UdpSocket;
-use tokio::sync::{Notify, mpsc, oneshot};
-use tracing::warn;
+use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use lease_file::LeaseFile;
 pub(crate) use leases::{Client, LeaseError, Leases};
 pub(crate) use message::{Answer, Request, RequestKind};
 
 use super::dns;
-use crate::sys::{confine, service_socket};
+use super::service_thread::ServiceThread;
+use crate::sys::service_socket;
 use message::Terms;
 
 /// Longest message that is read: the MTU of most networks.
@@ -102,8 +101,8 @@ impl DhcpSocket {
 /// A running server, which ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct DhcpServer {
+    _thread: ServiceThread,
     counters: Arc<Counters>,
-    stop: Arc<Notify>,
     queries: mpsc::Receiver<DhcpQuery>,
 }
 
@@ -115,26 +114,9 @@ impl DhcpServer {
     pub(crate) fn start(sockets: Vec<DhcpSocket>, settings: DhcpSettings) -> io::Result<DhcpServer> {
         let (sender, queries) = mpsc::channel(sockets.len().max(1));
         let counters = Arc::new(Counters::default());
-        let stop = Arc::new(Notify::new());
         let service = Service { settings, queries: sender, counters: Arc::clone(&counters) };
-        let stopped = Arc::clone(&stop);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        thread::Builder::new().name("dhcp".to_owned()).spawn(move || {
-            if let Err(error) = confine::drop_capabilities() {
-                return warn!(%error, "no DHCP server");
-            }
-            runtime.block_on(async {
-                tokio::select! {
-                    () = stopped.notified() => {}
-                    served = serve(Arc::new(service), sockets) => {
-                        if let Err(error) = served {
-                            warn!(%error, "the DHCP server has ended");
-                        }
-                    }
-                }
-            });
-        })?;
-        Ok(DhcpServer { counters, stop, queries })
+        let thread = ServiceThread::start("dhcp", "DHCP", serve(Arc::new(service), sockets))?;
+        Ok(DhcpServer { counters, queries, _thread: thread })
     }
 
     /// The next query; never, if the server has ended. Cancel-safe.
@@ -151,12 +133,6 @@ impl DhcpServer {
         let [offered, acknowledged, refused, ignored] =
             [offered, acknowledged, refused, ignored].map(|counter| counter.load(Ordering::Relaxed));
         DhcpCounts { offered, acknowledged, refused, ignored }
-    }
-}
-
-impl Drop for DhcpServer {
-    fn drop(&mut self) {
-        self.stop.notify_one();
     }
 }
 

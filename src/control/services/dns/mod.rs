@@ -13,20 +13,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use hickory_proto::op::ResponseCode;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::Notify;
 use tokio::time::timeout;
-use tracing::warn;
 
 pub(super) use upstream::servers;
 pub(crate) use zone::Zone;
 
-use crate::sys::{confine, service_socket};
+use super::service_thread::ServiceThread;
+use crate::sys::service_socket;
 use zone::Action;
 
 /// The port of DNS (RFC 1035 §4.2).
@@ -92,8 +90,8 @@ impl DnsSockets {
 /// A running server, which ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct DnsServer {
+    _thread: ServiceThread,
     shared: Arc<Shared>,
-    stop: Arc<Notify>,
 }
 
 impl DnsServer {
@@ -114,25 +112,8 @@ impl DnsServer {
             forwarded: ClientLimit::new(MOST_FORWARDED, MOST_FORWARDED_OF_CLIENT),
             connections: ClientLimit::new(MOST_CONNECTIONS, MOST_CONNECTIONS_OF_CLIENT),
         });
-        let stop = Arc::new(Notify::new());
-        let (serving, stopped) = (Arc::clone(&shared), Arc::clone(&stop));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        thread::Builder::new().name("dns".to_owned()).spawn(move || {
-            if let Err(error) = confine::drop_capabilities() {
-                return warn!(%error, "no DNS server");
-            }
-            runtime.block_on(async {
-                tokio::select! {
-                    () = stopped.notified() => {}
-                    served = serve(serving, sockets) => {
-                        if let Err(error) = served {
-                            warn!(%error, "the DNS server has ended");
-                        }
-                    }
-                }
-            });
-        })?;
-        Ok(DnsServer { shared, stop })
+        let thread = ServiceThread::start("dns", "DNS", serve(Arc::clone(&shared), sockets))?;
+        Ok(DnsServer { shared, _thread: thread })
     }
 
     /// Replaces the names.
@@ -146,12 +127,6 @@ impl DnsServer {
         let [answered, forwarded, failed, refused, unsent] =
             [answered, forwarded, failed, refused, unsent].map(|counter| counter.load(Ordering::Relaxed));
         DnsCounts { answered, forwarded, failed, refused, unsent }
-    }
-}
-
-impl Drop for DnsServer {
-    fn drop(&mut self) {
-        self.stop.notify_one();
     }
 }
 
