@@ -186,6 +186,13 @@ fn unsafe_only_in_sys() {
     }
 }
 
+/// They panic if no thread can be started, at a limit of processes (`RLIMIT_NPROC`, `pids.max`).
+#[test]
+fn threads_are_started_by_functions_that_can_fail() {
+    let panicking = ["thread::spawn(", "scope.spawn(", "spawn_blocking("];
+    none_of(&panicking, "src", "use thread::Builder or sys::blocking");
+}
+
 /// The drop reasons that come about when the datapath carries a verdict out, each with the test that produces it. The
 /// others are produced by `switch::tests::produces_every_drop_reason`, one by one.
 const DROPPED_BY_DATAPATH: [(DropReason, &str, &str); 7] = [

@@ -23,9 +23,14 @@ const ABORTED: u32 = u32::MAX;
 pub(super) fn measure() -> Option<f64> {
     let &[here, there, ..] = allowed_cpus().as_slice() else { return None };
     let line = CacheLine::default();
+    let line = &line;
     thread::scope(|scope| {
-        scope.spawn(|| line.exchange(there, 1));
-        scope.spawn(|| line.exchange(here, 0)).join().ok().flatten()
+        let start = |cpu, first| {
+            let started = thread::Builder::new().spawn_scoped(scope, move || line.exchange(cpu, first));
+            started.map_err(|_| line.abort::<()>()).ok()
+        };
+        start(there, 1)?;
+        start(here, 0)?.join().ok().flatten()
     })
 }
 

@@ -3,6 +3,7 @@
 
 pub mod append;
 pub mod arena;
+pub mod blocking;
 pub mod bpf;
 pub mod caps;
 pub mod confine;

@@ -1,6 +1,8 @@
 //! The same commands without root, in a private sandbox of the user.
 
-use crate::harness::{Host, HostSnapshot, Shell, host_with_public_tun, run_as_user, user_command};
+use crate::harness::{
+    Host, HostSnapshot, Shell, host_with_public_tun, run_as_user, user_command, wait_until,
+};
 
 #[test]
 fn start_ping_trace_and_stop_without_root() {
@@ -96,17 +98,26 @@ fn socket_is_accessible_to_its_owner_only() {
     run_as_user(&host, "uswitch stop").ok();
 }
 
-/// Adding a port needs a thread for a moment.
+/// Adding a port, looking up a route and announcing an address need a thread for a moment.
 #[test]
-fn process_limit_fails_the_port_but_not_the_switch() {
+fn process_limit_fails_the_operation_but_not_the_switch() {
     let host = host_with_public_tun();
     run_as_user(&host, "uswitch start --detach --ports 2").ok();
+    run_as_user(&host, "uswitch log warn").ok();
     let pid = host.run("pidof uswitch").ok();
     let limit =
         |soft: &str| run_as_user(&host, &format!("prlimit --nproc={soft}: --pid {}", pid.trim())).ok();
     limit("1");
-    let said = run_as_user(&host, "uswitch port add container3").fails();
-    assert!(said.contains("thread"), "{said}");
+    for command in ["port add container3", "trace container1 --icmp 172.16.0.3"] {
+        let said = run_as_user(&host, &format!("uswitch {command}")).fails();
+        assert!(said.contains("cannot start a thread"), "{said}");
+    }
+    let change = "uswitch exec container1 -- ip link set eth0 address 02:00:5e:00:53:01";
+    run_as_user(&host, change).ok();
+    wait_until("the switch reports that it cannot announce the address", || {
+        let log = host.run("cat /run/user/65534/uswitch/uswitch0.log");
+        log.stdout.contains("addresses of ports are not announced")
+    });
     limit("1000");
     run_as_user(&host, "uswitch port add container3").ok();
     run_as_user(&host, "uswitch stop").ok();

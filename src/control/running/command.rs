@@ -16,8 +16,9 @@ use crate::control::report::{
 };
 use crate::control::subscription::Subscription;
 use crate::control::topology::handover::HandedOver;
-use crate::control::topology::{RouteLookup, SenderRoute};
+use crate::control::topology::{RouteLookup, SenderRoute, TopologyError};
 use crate::control::trace::{LiveTraceLine, Trace, TraceError, TraceFilter, TraceRequest};
+use crate::sys::blocking::run_blocking;
 use crate::sys::netns::Netns;
 
 /// The sender of a command's response.
@@ -115,12 +116,16 @@ async fn run_lookup(lookup: RouteLookup, port: &str) -> Result<SenderRoute, RunE
             let _permit = permit;
             lookup.run()
         };
-        tokio::task::spawn_blocking(run).await
+        let what = "start a thread that looks up the route";
+        let route =
+            run_blocking("route-lookup", run).map_err(|source| TopologyError::Kernel { what, source })?;
+        // Without a result, the lookup has panicked.
+        Ok::<_, TopologyError>(route.await.ok())
     };
+    let missing = || TraceError::RouteTimeout(port.to_owned());
     match tokio::time::timeout(ROUTE_DEADLINE, looked_up).await {
-        Ok(Ok(route)) => Ok(route?),
-        // It panicked, or the runtime ends.
-        Ok(Err(_)) | Err(_) => Err(TraceError::RouteTimeout(port.to_owned()).into()),
+        Ok(looked_up) => Ok(looked_up?.ok_or_else(missing)??),
+        Err(_) => Err(missing().into()),
     }
 }
 

@@ -25,13 +25,13 @@ pub(crate) fn with_switch(
         let socket = ApiSocket::bind(&path).unwrap();
         let log = Log::start(LogLevel::Off, LogDestination::Stderr).unwrap();
         let (finished, finish) = oneshot::channel::<()>();
-        let tester = std::thread::spawn(move || {
+        let tester = std::thread::Builder::new().spawn(move || {
             test(fake, runtime);
             drop(finished);
         });
         let outcome =
             serve(running, Endpoints { socket, metrics: None, log }, finish.map(drop), |_| Ok(())).await;
-        if let Err(panic) = tester.join() {
+        if let Err(panic) = tester.unwrap().join() {
             std::panic::resume_unwind(panic);
         }
         outcome

@@ -9,10 +9,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tracing::warn;
 
 use super::DeviceId;
+use crate::sys::blocking::run_blocking;
 use crate::sys::netns::{Netns, NetnsThread, spawn_in_netns};
 use crate::sys::packet::PacketSocket;
 use crate::wire::arp::Arp;
@@ -31,7 +33,7 @@ const BATCH: usize = 32;
 pub(super) struct Announcer {
     pending: BTreeMap<DeviceId, Announcement>,
     /// The batch that is being sent.
-    sending: Option<JoinHandle<()>>,
+    sending: Option<oneshot::Receiver<()>>,
 }
 
 #[derive(Debug)]
@@ -99,7 +101,11 @@ impl Announcer {
 
     /// Sends announcements on other threads.
     pub(super) fn send(&mut self, batch: Vec<(Origin, Vec<IpAddr>)>) {
-        self.sending = Some(tokio::task::spawn_blocking(move || send_all(&batch)));
+        match run_blocking("announce", move || send_all(&batch)) {
+            Ok(sending) => self.sending = Some(sending),
+            // Other hosts find the addresses when their neighbour caches expire.
+            Err(error) => warn!(%error, "addresses of ports are not announced: no thread can be started"),
+        }
     }
 }
 

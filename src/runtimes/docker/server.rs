@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use super::{DockerError, DockerPlugin};
 use crate::control::private_socket;
 use crate::control::signals::TerminationSignals;
+use crate::sys::blocking::run_blocking;
 use crate::sys::socket_activation;
 
 /// The content type of plugins (`moby/pkg/plugins/transport`).
@@ -113,10 +114,12 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
     // The semaphore is never closed.
     let _permit = shared.1.acquire().await;
     let plugin = Arc::clone(&shared);
-    let answered = tokio::task::spawn_blocking(move || outcome(&plugin.0, &path, &body)).await;
-    respond(answered.unwrap_or_else(|_| {
-        (StatusCode::INTERNAL_SERVER_ERROR, failure("the plugin failed: see its output"))
-    }))
+    let failed = |why: &str| (StatusCode::INTERNAL_SERVER_ERROR, failure(why));
+    let answered = match run_blocking("request", move || outcome(&plugin.0, &path, &body)) {
+        Ok(answer) => answer.await.unwrap_or_else(|_| failed("the plugin failed: see its output")),
+        Err(error) => failed(&format!("the plugin cannot start a thread: {error}")),
+    };
+    respond(answered)
 }
 
 /// The status and the body of the answer to a request. dockerd ignores the status 404 of a method that it does not need.
