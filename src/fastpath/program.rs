@@ -230,9 +230,16 @@ impl FromStation<'_> {
         const FRAGMENT: i16 = L3 + 6;
         const PROTOCOL: i16 = L3 + 9;
         const SOURCE: i16 = L3 + 12;
+        const DESTINATION: i16 = L3 + 16;
+        const LOOPBACK: i32 = 127;
         const MORE_FRAGMENTS_AND_OFFSET: u16 = 0x3fff;
         const ECHO: [i32; 2] = [0, 8];
         self.needs(a, IPV4_L4 + 4);
+        // The host gets nothing from or to 127.0.0.0/8.
+        for address in [SOURCE, DESTINATION] {
+            a.load(Byte, R1, FRAME, address);
+            a.jump_if(Eq, R1, LOOPBACK, self.punt);
+        }
         a.load(Byte, R1, FRAME, VERSION_AND_LENGTH);
         a.jump_if(Ne, R1, 0x45, self.punt);
         a.load(Half, R1, FRAME, FRAGMENT);

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::wire::ip::has_loopback4;
 use crate::wire::{EtherType, EthernetFrame};
 
 /// What the egress needs to know about a frame that the programs forward.
@@ -30,6 +31,8 @@ pub enum Unsuitable {
     Dhcp,
     /// From an address that starts with zeros.
     Source,
+    /// From or to 127.0.0.0/8, of which nothing may reach the host.
+    Loopback,
     /// Shorter than its headers.
     Short,
 }
@@ -45,6 +48,7 @@ impl Unsuitable {
             Unsuitable::Protocol => "it is neither TCP nor UDP nor an echo message",
             Unsuitable::Dhcp => "it is DHCP",
             Unsuitable::Source => "its source address starts with zeros",
+            Unsuitable::Loopback => "it is from or to an address of 127.0.0.0/8",
             Unsuitable::Short => "it is shorter than its headers",
         }
     }
@@ -87,6 +91,7 @@ fn ipv4(packet: &[u8]) -> Result<Suitable, Unsuitable> {
     }
     match header {
         [.., 0, 0, 0, 0, _, _, _, _] => Err(Unsuitable::Source),
+        _ if has_loopback4(packet) => Err(Unsuitable::Loopback),
         _ => transport(header[9], rest, (1, [0, 8])),
     }
 }

@@ -10,8 +10,9 @@ use super::outcome::{Destination, Edit, Egress, FrameClass, Outcome, Punt};
 use super::port::EgressPort;
 use super::segmentation::segments;
 use super::{DropReason, Frame, LimitKind, Observer, PortFlag, PortFlags, PortId, Step, Switch, Verdict};
+use crate::wire::ip::has_loopback4;
 use crate::wire::segment::wire_length;
-use crate::wire::{EthernetFrame, Mac};
+use crate::wire::{EtherType, EthernetFrame, Mac};
 
 /// A frame and everything that its outcome depends on. `VLANS`: the switch filters VLANs. Without them the decision is
 /// compiled apart, so that it does not pay for them.
@@ -292,7 +293,7 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         Ok(())
     }
 
-    /// Sends the frame to a port with a rate limit, to one that is mirrored, or to an uplink.
+    /// Sends the frame to the host, to a port with a rate limit, to one that is mirrored, or to an uplink.
     #[cold]
     fn send_specially(
         &self,
@@ -301,6 +302,9 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         whole: bool,
         outcome: &mut Outcome,
     ) -> Result<(), DropReason> {
+        if port.is_host() && self.is_martian(outcome) {
+            return Err(DropReason::Martian);
+        }
         let head = if port.is_uplink() { Some(self.leave(egress.port, outcome)?) } else { None };
         if port.is_limited() {
             self.check_rate(egress.port, LimitKind::EgressRate)?;
@@ -317,6 +321,16 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
             None => outcome.segmented.push(egress),
         }
         Ok(())
+    }
+
+    /// Whether a packet is from or to 127.0.0.0/8. The kernel of a host that publishes ports at 127.0.0.1 does not drop it
+    /// (`route_localnet`), and the firewall that does may be flushed.
+    #[inline]
+    fn is_martian(&self, outcome: &Outcome) -> bool {
+        let Some(ethernet) = EthernetFrame::new_checked(self.frame.bytes) else { return false };
+        let untagged =
+            outcome.class.vlan.filter(|_| VLANS).map_or(ethernet, |class| class.untagged(ethernet));
+        matches!(untagged.network(), Some((EtherType::IPV4, packet)) if has_loopback4(packet))
     }
 
     /// The head of the frame when it leaves by an uplink, which learns where its sender is.

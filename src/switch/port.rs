@@ -123,9 +123,14 @@ impl EgressPort {
         self.0 & UPLINK != 0
     }
 
+    /// It leads to the host.
+    pub(super) const fn is_host(self) -> bool {
+        self.0 & HOST != 0
+    }
+
     /// It is one of these: one test for the frames of most ports.
     pub(super) const fn is_special(self) -> bool {
-        self.0 & (LIMITED | MIRRORED_TX | UPLINK) != 0
+        self.0 & (LIMITED | MIRRORED_TX | UPLINK | HOST) != 0
     }
 
     /// Whether a frame of this length fits in its MTU.

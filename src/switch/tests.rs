@@ -5,11 +5,13 @@ mod vlan;
 use std::net::Ipv4Addr;
 
 mod limits;
+mod loopback;
 mod mirror;
 mod neigh_suppress;
 mod uplink;
 
 use limits::limited;
+use loopback::packet;
 use mirror::mirror;
 use uplink::{UPLINK, from_network, long_advertisement, with_uplink};
 
@@ -565,6 +567,12 @@ fn producer(reason: DropReason) -> Producer {
             let bytes = arp(Mac::BROADCAST, [192, 0, 2, 10], [192, 0, 2, 10]);
             let frame = Frame { bytes: &bytes, vnet: VnetHeader::default() };
             decide(&with_flag(P2, PortFlag::NeighSuppress, true), P1, &frame).0
+        }),
+        DropReason::Martian => Decision(|| {
+            let switch = switch();
+            switch.ports.set(P2, Port { host: true, ..PORT });
+            run(&switch, P2, &frame(A, B, 60));
+            run(&switch, P1, &packet(B, [[192, 0, 2, 10], [127, 0, 0, 1]]))
         }),
         DropReason::FloodOff => Flood(|| {
             let bytes = frame(C, A, 60);

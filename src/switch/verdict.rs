@@ -129,6 +129,8 @@ drop_reasons! {
     NeighSuppress => "neigh_suppress", Egress,
         "a message of ARP or neighbour discovery that the port does not need (neigh_suppress)";
     FloodOff => "flood_off", Egress, "the port does not take floods of this kind";
+    /// (RFC 1122 §3.2.1.3)
+    Martian => "martian", Egress, "to the host, and from or to an address of 127.0.0.0/8";
     /// (802.1Q-2022 §8.8.10, egress filtering)
     EgressVlan => "egress_vlan", Egress, "the port is not a member of the frame's VLAN";
     EgressVlanState => "egress_vlan_state", Egress, "the port does not forward in the frame's VLAN";

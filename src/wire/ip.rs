@@ -51,6 +51,13 @@ pub fn source4(packet: &[u8]) -> Option<Ipv4Addr> {
     Some(Ipv4Addr::new(header[12], header[13], header[14], header[15]))
 }
 
+/// Whether an IPv4 packet is from or to 127.0.0.0/8, which must not appear outside a host (RFC 1122 §3.2.1.3).
+#[inline]
+pub fn has_loopback4(packet: &[u8]) -> bool {
+    const NETWORK: u8 = 127;
+    packet.first_chunk::<IPV4_HEADER>().is_some_and(|header| [header[12], header[16]].contains(&NETWORK))
+}
+
 /// The source address of an IPv6 packet; `None` if its header is truncated.
 #[inline]
 pub fn source6(packet: &[u8]) -> Option<Ipv6Addr> {

@@ -172,11 +172,13 @@ fn upper() -> impl Strategy<Value = Vec<u8>> {
 fn ipv4_packet() -> impl Strategy<Value = (u16, Vec<u8>)> {
     let first = prop_oneof![9 => Just(0x45_u8), 1 => any::<u8>()];
     let fragment = prop_oneof![6 => Just(0x4000_u16), 3 => Just(0), 1 => Just(0x2000), 1 => any::<u16>()];
-    let source = prop_oneof![9 => (0..4_u8).prop_map(ipv4), 1 => Just(Ipv4Addr::UNSPECIFIED), 1 => Just(Ipv4Addr::BROADCAST)];
-    (first, fragment, protocol(), source, upper()).prop_map(|(first, fragment, protocol, source, upper)| {
+    let source = prop_oneof![9 => (0..4_u8).prop_map(ipv4), 1 => Just(Ipv4Addr::UNSPECIFIED), 1 => Just(Ipv4Addr::BROADCAST), 1 => Just(Ipv4Addr::LOCALHOST)];
+    let destination = prop_oneof![9 => Just(ipv4(2)), 1 => Just(Ipv4Addr::LOCALHOST)];
+    let packet = (first, fragment, protocol(), source, destination, upper());
+    packet.prop_map(|(first, fragment, protocol, source, destination, upper)| {
         let [high, low] = fragment.to_be_bytes();
         let header = [first, 0, 0, 60, 0, 0, high, low, 64, protocol, 0, 0];
-        (0x0800, [&header[..], &source.octets(), &ipv4(2).octets(), &upper].concat())
+        (0x0800, [&header[..], &source.octets(), &destination.octets(), &upper].concat())
     })
 }
 
@@ -327,7 +329,9 @@ fn is_plain(sent: &Sent) -> bool {
     let (protocol, upper, plain) = match ethertype {
         0x0800 => {
             let whole = packet[6] & 0x3f == 0 && packet[7] == 0;
-            (packet[9], packet.get(20..24), packet[0] == 0x45 && whole && !is_zero(&packet[12..16]))
+            let loopback = [packet[12], packet[16]].contains(&127);
+            let plain = packet[0] == 0x45 && whole && !is_zero(&packet[12..16]) && !loopback;
+            (packet[9], packet.get(20..24), plain)
         }
         // The kernel leaves the addresses that start with zeros to user space.
         0x86dd => (packet[6], packet.get(40..44), !is_zero(&packet[8..16])),

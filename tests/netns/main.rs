@@ -59,6 +59,7 @@ mod ownership;
 mod port_flags;
 mod ports;
 mod publish;
+mod publish_loopback;
 mod rootless;
 mod rootless_taps;
 mod scale;

@@ -12,7 +12,7 @@ use crate::nat::INTERNET;
 const SAYS_WHO: &str = "printf %s $SOCAT_PEERADDR";
 
 /// A TCP server, and for each datagram a UDP server, of both IP versions.
-fn serve(container: &TestNetns, port: u16) -> [Process; 2] {
+pub(crate) fn serve(container: &TestNetns, port: u16) -> [Process; 2] {
     let listen = |kind: &str, answer: &str, ready: &str| {
         let script = format!(
             "exec socat -d -d {kind}:{port},ipv6-v6only=0,fork,reuseaddr SYSTEM:'{answer}{SAYS_WHO}'"
@@ -39,7 +39,7 @@ print(client.recv(100).decode(), end="")
 
 /// The address that the server sees, of a client here that connects to `target` by `TCP` or `UDP`.
 #[track_caller]
-fn seen_from(client: &impl Shell, protocol: &str, target: &str) -> String {
+pub(crate) fn seen_from(client: &impl Shell, protocol: &str, target: &str) -> String {
     let script = match protocol {
         "UDP" => format!("python3 -c '{UDP_CLIENT}' {target}"),
         _ => format!("socat -u TCP:{target},connect-timeout=20 STDOUT"),
@@ -55,11 +55,11 @@ fn seen_from(client: &impl Shell, protocol: &str, target: &str) -> String {
 }
 
 #[track_caller]
-fn refused(client: &impl Shell, target: &str) {
+pub(crate) fn refused(client: &impl Shell, target: &str) {
     client.sh(&format!("socat -u TCP:{target},connect-timeout=2 STDOUT")).fails();
 }
 
-fn on_the_internet(options: &str) -> (Uswitch, TestNetns) {
+pub(crate) fn on_the_internet(options: &str) -> (Uswitch, TestNetns) {
     let host = Host::new();
     host.sh(INTERNET).ok();
     let internet = host.netns("internet");
@@ -124,74 +124,6 @@ fn nothing_else_passes() {
     outside.line_with("listening on");
     refused(&h1, "203.0.113.2:9999");
     s.host().sh("socat -u TCP:203.0.113.2:9999 STDOUT </dev/null").ok();
-}
-
-/// Sends packets to 127.0.0.1 out of a device, with the MAC address of its gateway.
-const TO_LOOPBACK_OF_GATEWAY: &str = "
-sysctl -qw net.ipv4.conf.all.route_localnet=1 net.ipv4.conf.eth0.route_localnet=1
-ip addr flush dev lo
-ip route add 127.0.0.1 via GATEWAY dev eth0";
-
-/// `route_localnet` lets nobody reach what is at 127.0.0.1 of the host: neither services nor ports that are published there.
-#[test]
-fn loopback_of_the_host_is_not_reachable_from_elsewhere() {
-    let (s, internet) = on_the_internet("--publish 127.0.0.1:8080:container1:80");
-    let [h1, h2, _] = s.containers();
-    let mut service =
-        s.host().spawn("socat -d -d TCP-LISTEN:5432,bind=127.0.0.1,fork,reuseaddr SYSTEM:hostname");
-    service.line_with("listening on");
-    let _servers = serve(&h1, 80);
-    for (client, gateway) in [(&h2, "172.16.0.1"), (&internet, "203.0.113.1")] {
-        client.sh(&TO_LOOPBACK_OF_GATEWAY.replace("GATEWAY", gateway)).ok();
-        let sent = client.run("ip route get 127.0.0.1").ok();
-        assert!(sent.contains("dev eth0"), "{sent}");
-        refused(client, "127.0.0.1:5432");
-        refused(client, "127.0.0.1:8080");
-    }
-    s.host().run("socat -u TCP:127.0.0.1:5432 STDOUT").ok();
-    assert_eq!(seen_from(s.host(), "TCP", "127.0.0.1:8080"), "172.16.0.1");
-}
-
-/// Prints the senders of packets to port 7000 of the host.
-const LISTEN: &str = "
-from socket import *
-s = socket(AF_INET, SOCK_DGRAM)
-s.bind(('0.0.0.0', 7000))
-print('listening')
-while True: print(*s.recvfrom(99))";
-
-/// Sends to 127.0.0.1 of the host, and from an address that looks like one of its own, again and again.
-const SEND_BY_LOOPBACK: &str = "
-from socket import *
-to, own = socket(AF_INET, SOCK_DGRAM), socket(AF_INET, SOCK_DGRAM)
-own.bind(('127.0.0.2', 0))
-print('sending')
-while True:
-    to.sendto(b'to', ('127.0.0.1', 7000))
-    own.sendto(b'from', ('172.16.0.1', 7000))";
-
-#[test]
-fn loopback_of_the_host_stays_closed_while_ports_are_published_and_withdrawn() {
-    let (s, _internet) = on_the_internet("--guard off --publish 9000:container2:80");
-    let [_, h2, _] = s.containers();
-    s.host()
-        .sh(&format!(
-            "cat > /run/listen.py <<END{LISTEN}\nEND\ncat > /run/send.py <<END{SEND_BY_LOOPBACK}\nEND"
-        ))
-        .ok();
-    let mut service = s.host().spawn("python3 -u /run/listen.py");
-    service.line_with("listening");
-    h2.sh(&TO_LOOPBACK_OF_GATEWAY.replace("GATEWAY", "172.16.0.1")).ok();
-    h2.run("ip addr add 127.0.0.2/32 dev eth0").ok();
-    let mut sender = h2.spawn("python3 -u /run/send.py");
-    sender.line_with("sending");
-    for _ in 0..10 {
-        s.host().run("uswitch port publish container1 127.0.0.1:8080:80").ok();
-        s.host().run("uswitch port unpublish container1 127.0.0.1:8080:80").ok();
-    }
-    s.host().sh("echo own | socat -u STDIN UDP:127.0.0.1:7000").ok();
-    let first = service.line();
-    assert!(first.as_ref().is_some_and(|line| line.contains("own")), "{first:?}");
 }
 
 /// A range, one address of the host, the loopback address only.
