@@ -7,6 +7,7 @@ pub mod blocking;
 pub mod bpf;
 pub mod caps;
 pub mod confine;
+pub mod conntrack;
 pub mod daemon;
 mod datagram_relay;
 pub mod datagram_socket;

@@ -196,6 +196,71 @@ fn ports_of_a_command_are_published_all_or_none() {
     assert_eq!(published_of(&s, "container2"), published);
 }
 
+/// Sends a datagram from one port, so that connection tracking takes it for one of the same exchange.
+const UDP_EXCHANGE: &str = r#"
+import socket
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client.settimeout(20)
+client.bind(("203.0.113.2", 5555))
+client.connect(("203.0.113.1", 8080))
+client.send(b"hello\n")
+print(client.recv(100).decode())
+"#;
+
+/// The next datagram of an exchange goes where the rules lead at that time, also if the client has had an answer from elsewhere.
+#[test]
+fn udp_exchange_ends_with_its_published_port() {
+    let (s, internet) = on_the_internet("");
+    let [h1, h2, _] = s.containers();
+    let serve = |container: &TestNetns| {
+        let name = container.name();
+        let script = format!("exec socat -d -d UDP-RECVFROM:80,fork SYSTEM:'read hello; printf {name}'");
+        let mut server = container.spawn_sh(&script);
+        server.line_with("receiving on");
+        server
+    };
+    let _servers = [serve(&h1), serve(&h2)];
+    let exchange = || internet.sh(&format!("python3 -c '{UDP_EXCHANGE}'"));
+    let refused = || {
+        let error = exchange().fails();
+        assert!(error.contains("ConnectionRefusedError"), "{error}");
+    };
+    refused();
+    for container in ["container1", "container2"] {
+        s.host().run(&format!("uswitch port publish {container} 8080:80/udp")).ok();
+        assert_eq!(exchange().ok().trim(), container);
+        s.host().run(&format!("uswitch port unpublish {container} 8080:80/udp")).ok();
+        refused();
+    }
+}
+
+/// Connects, waits until another program opens a FIFO, sends a line, and prints the answer.
+const TCP_CLIENT: &str = r#"
+import socket
+client = socket.create_connection(("203.0.113.1", 8080), 20)
+print("connected", flush=True)
+open("/run/withdrawn").read()
+client.send(b"hello\n")
+print("answer", client.recv(100).decode())
+"#;
+
+/// Also if the table keeps its other rules.
+#[test]
+fn tcp_connection_ends_with_its_published_port() {
+    for others in ["", "--publish 81:container2:80", "--nat"] {
+        let (s, internet) = on_the_internet(&format!("--publish 8080:container1:80 {others}"));
+        let mut server = s.containers()[0].spawn("socat -d -d TCP-LISTEN:80,fork EXEC:cat");
+        server.line_with("listening on");
+        s.host().run("mkfifo /run/withdrawn").ok();
+        let mut client = internet.spawn_sh(&format!("exec python3 -c '{TCP_CLIENT}'"));
+        client.line_with("connected");
+        s.host().run("uswitch port unpublish container1 8080:80").ok();
+        refused(&internet, "203.0.113.1:8080");
+        s.host().sh("echo > /run/withdrawn").ok();
+        client.line_with("ConnectionResetError");
+    }
+}
+
 /// The rules are those that the options give, and the deletion of a port withdraws its own.
 #[test]
 fn deleted_port_is_withdrawn() {

@@ -1,7 +1,7 @@
 //! Published ports: ports of the host that lead to a container.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use serde::de::{Error, Visitor};
@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::control::config::InvalidValue;
+use crate::wire::ip::protocol;
 
 /// The protocol of a published port.
 #[derive(
@@ -29,6 +30,14 @@ impl TransportProtocol {
         match self {
             TransportProtocol::Tcp => "tcp",
             TransportProtocol::Udp => "udp",
+        }
+    }
+
+    /// The number in a packet.
+    pub(crate) const fn number(self) -> u8 {
+        match self {
+            TransportProtocol::Tcp => protocol::TCP,
+            TransportProtocol::Udp => protocol::UDP,
         }
     }
 }
@@ -176,6 +185,14 @@ impl PublishedPort {
         self.host_address.is_none_or(|host| host.is_ipv4() && (host.is_loopback() || host.is_unspecified()))
     }
 
+    /// Whether packets to this address of the host are published.
+    pub(crate) fn is_at(&self, host: SocketAddr) -> bool {
+        let has_address = |own: IpAddr| own.is_unspecified() || own == host.ip();
+        self.has_version_of(&host.ip())
+            && self.host_address.is_none_or(has_address)
+            && self.host_ports.iter().contains(&host.port())
+    }
+
     /// Each port of the host with its port of the container.
     pub(crate) fn pairs(&self) -> impl Iterator<Item = (u16, u16)> {
         self.host_ports.iter().zip(self.container_ports.iter())
@@ -250,6 +267,18 @@ mod tests {
             assert_eq!(published(text).to_string(), text);
         }
         assert_eq!(published("8080:80"), published("8080:80/tcp"));
+    }
+
+    #[test]
+    fn addresses_of_the_host_are_those_of_the_version() {
+        let is_at = |text: &str, address: &str| published(text).is_at(address.parse().unwrap());
+        for address in ["127.0.0.1:8080", "203.0.113.1:8081", "[2001:db8::1]:8080"] {
+            assert!(is_at("8080-8081:80-81", address), "{address}");
+        }
+        assert!(!is_at("8080-8081:80-81", "203.0.113.1:8082"));
+        assert!(is_at("0.0.0.0:8080:80", "203.0.113.1:8080") && !is_at("0.0.0.0:8080:80", "[::1]:8080"));
+        assert!(is_at("203.0.113.1:8080:80", "203.0.113.1:8080"));
+        assert!(!is_at("203.0.113.1:8080:80", "203.0.113.2:8080"));
     }
 
     #[test]

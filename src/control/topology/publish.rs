@@ -1,15 +1,18 @@
 //! Published ports: the host's ports that lead to containers, in the table of the routing ([`super::dnat`]). Each is
 //! bound, so that no program of the host and no other switch can use it as well.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::IpAddr;
 
-use nix::sys::socket::SockType;
+use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::{SockType, SockaddrStorage};
+use tracing::warn;
 
 use super::routing::Routing;
 use super::{Topology, TopologyError};
 use crate::control::report::{PublishedPort, TransportProtocol};
+use crate::sys::conntrack;
 use crate::sys::reserved_port::ReservedPort;
 
 /// A published port, and the addresses to which its packets go.
@@ -71,6 +74,7 @@ impl Topology {
     /// After an error, the ports are published that were before.
     pub fn publish(&mut self, published: Vec<DnatTarget>) -> Result<(), TopologyError> {
         let new = self.reserved.reserve_new(&published)?;
+        let before = self.routing.as_ref().map(|routing| routing.published.clone()).unwrap_or_default();
         let routing = Routing { published, ..Routing::of(&self.config) };
         if self.nat.is_some() {
             self.change_routing(&routing)?;
@@ -85,6 +89,31 @@ impl Topology {
             self.enable_routing(routing.clone())?;
         }
         self.reserved.replace(new, &routing.published);
+        if let Err(error) = end_connections(&before, &routing.published) {
+            warn!(%error, "connections with changed published ports may go on");
+        }
         Ok(())
     }
+}
+
+/// Ends the connections with ports of the host that lead elsewhere now, or nowhere: the rules decide again about their next
+/// packets. Connection tracking would send them where it sent the first one, a datagram also to another container.
+fn end_connections(before: &[DnatTarget], after: &[DnatTarget]) -> io::Result<()> {
+    let has_changed = |of: &&DnatTarget| before.contains(of) != after.contains(of);
+    let changed: Vec<&DnatTarget> = before.iter().chain(after).filter(has_changed).collect();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let addresses = getifaddrs()?.filter_map(|interface| interface.address);
+    let own: HashSet<IpAddr> = addresses.filter_map(|address| ip_of(&address)).collect();
+    let is_own = |address: IpAddr| address.is_loopback() || own.contains(&address);
+    conntrack::delete(|protocol, host| {
+        let leads = |of: &&DnatTarget| of.port.protocol.number() == protocol && of.port.is_at(host);
+        is_own(host.ip()) && changed.iter().any(leads)
+    })
+}
+
+fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {
+    let ipv4 = address.as_sockaddr_in().map(|address| address.ip().into());
+    ipv4.or_else(|| Some(address.as_sockaddr_in6()?.ip().into()))
 }
