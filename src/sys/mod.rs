@@ -30,6 +30,7 @@ pub mod packet_message;
 pub mod packet_port;
 pub mod process;
 pub mod queue;
+pub mod replace_file;
 pub mod reserved_port;
 pub mod runtime_dir;
 pub mod sandbox;

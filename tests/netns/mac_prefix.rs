@@ -94,7 +94,7 @@ fn unusable_state_directory_is_reported() {
         (
             "mkdir /var/lib/uswitch; mount -t tmpfs -o size=4k none /var/lib/uswitch
              head -c 4096 /dev/zero > /var/lib/uswitch/fill",
-            "uswitch0.mac-prefix.new: No space left on device",
+            "uswitch0.mac-prefix: No space left on device",
         ),
         ("touch /var/lib/uswitch", "Not a directory"),
         ("mkdir -p /var/lib/uswitch/uswitch0.mac-prefix", "Is a directory"),

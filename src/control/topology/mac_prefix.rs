@@ -4,17 +4,16 @@
 //! the switch runs: a second switch of the same name, in a container that shares the directory, uses other addresses.
 //! Without the file a switch starts with a random prefix and reports it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::control::Config;
 use crate::control::addressing::MacPrefix;
-use crate::sys::limits::explain_write_error;
+use crate::sys::replace_file::{Durability, replace_file};
 use crate::sys::state_dir;
 
 /// File name extension of a kept prefix.
@@ -66,11 +65,16 @@ fn load_or_keep(
     let path = directory.join(format!("{name}.{SUFFIX}"));
     let failed = |what| {
         let path = path.clone();
-        move |source| KeepError::Io { what, path, source }
+        move |source: io::Error| match source.kind() {
+            io::ErrorKind::WouldBlock => KeepError::InUse(path),
+            _ => KeepError::Io { what, path, source },
+        }
     };
-    match options().read(true).open(&path) {
+    // The file is in a directory of this user. Nevertheless, never follow a link or wait for a pipe.
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    match OpenOptions::new().read(true).custom_flags(flags).open(&path) {
         Ok(file) => {
-            let mut file = lock(file, &path)?;
+            let mut file = lock(file).map_err(failed("lock"))?;
             if let Some(prefix) = read(&mut file).map_err(failed("read"))? {
                 return Ok((prefix, file));
             }
@@ -83,32 +87,17 @@ fn load_or_keep(
         path: directory.to_owned(),
         source,
     })?;
-    let new = directory.join(format!("{name}.{SUFFIX}.new"));
-    let written = write(&new, random).and_then(|file| {
-        let file = lock(file, &path)?;
-        fs::rename(&new, &path).map_err(failed("create"))?;
-        Ok(file)
+    // Locked before it has its name, so that no other switch finds it free.
+    let written = replace_file(&path, Durability::Synced, |file| {
+        writeln!(file, "{random}")?;
+        lock(file.try_clone()?)
     });
-    if written.is_err() {
-        let _ = fs::remove_file(&new);
-    }
-    // Without this the new name may be lost if the machine crashes: then the next start makes another file.
-    let _ = File::open(directory).and_then(|directory| directory.sync_all());
-    written.map(|file| (random, file))
+    Ok((random, written.map_err(failed("write"))?))
 }
 
-/// The file is in a directory of this user. Nevertheless, never follow a link or wait for a pipe.
-fn options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    options
-}
-
-fn lock(file: File, path: &Path) -> Result<KeptMacPrefix, KeepError> {
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
-        Errno::EWOULDBLOCK => KeepError::InUse(path.to_owned()),
-        error => KeepError::Io { what: "lock", path: path.to_owned(), source: error.into() },
-    })
+/// Locks the file. With `WouldBlock` another switch has.
+fn lock(file: File) -> io::Result<KeptMacPrefix> {
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error.into())
 }
 
 /// The prefix in the file; `None` if it has none.
@@ -117,13 +106,4 @@ fn read(file: &mut File) -> io::Result<Option<MacPrefix>> {
     let mut bytes = Vec::new();
     file.take(LONGEST).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).trim().parse().ok())
-}
-
-fn write(path: &Path, prefix: MacPrefix) -> Result<File, KeepError> {
-    let failed =
-        |source| KeepError::Io { what: "write", path: path.to_owned(), source: explain_write_error(source) };
-    let mut file = options().read(true).write(true).create(true).truncate(true).open(path).map_err(failed)?;
-    file.write_all(format!("{prefix}\n").as_bytes()).map_err(failed)?;
-    file.sync_all().map_err(failed)?;
-    Ok(file)
 }

@@ -3,9 +3,9 @@
 //! A file is complete and on the disk when its name appears, so a crash at any time leaves the state before or after
 //! a request.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::DockerError;
-use crate::sys::limits::explain_write_error;
+use crate::sys::replace_file::{Durability, replace_file};
 
 /// What is kept in a file.
 pub(super) trait Record: Serialize + DeserializeOwned {
@@ -84,14 +84,8 @@ impl Store {
             .map_err(file_error("create", &directory))?;
         let json = serde_json::to_vec(record)
             .map_err(|source| DockerError::Record { path: path.clone(), source })?;
-        let new = path.with_extension("new");
-        let written = write(&new, &json)
-            .and_then(|()| fs::rename(&new, &path))
-            .and_then(|()| File::open(&directory)?.sync_all());
-        written.map_err(|error| {
-            let _ = fs::remove_file(&new);
-            file_error("write", &path)(explain_write_error(error))
-        })
+        replace_file(&path, Durability::Synced, |file| file.write_all(&json))
+            .map_err(file_error("write", &path))
     }
 
     /// Removes a record. One that is gone already is no error.
@@ -126,12 +120,6 @@ fn read<R: Record>(path: &Path) -> Result<Option<R>, DockerError> {
     record.map(Some).map_err(|source| DockerError::Record { path: path.to_owned(), source })
 }
 
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
 fn file_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DockerError {
     let path = path.to_owned();
     move |source| DockerError::File { what, path, source }
@@ -164,7 +152,7 @@ mod tests {
         }
         drop(store);
         // A crash in the middle of a write leaves this.
-        fs::write(directory.path().join("words/c.new"), "{").unwrap();
+        fs::write(directory.path().join("words/c.json.new"), "{").unwrap();
         let store = Store::open(directory.path()).unwrap();
         store.remove::<Word>("b").unwrap();
         store.remove::<Word>("b").unwrap();

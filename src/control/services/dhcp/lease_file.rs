@@ -1,12 +1,12 @@
 //! Keeps the leases in a file of the state directory, so that clients have the same addresses after a restart.
 
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::leases::{KeptLease, Leases};
-use crate::sys::limits::explain_write_error;
+use crate::sys::replace_file::{Durability, replace_file};
 use crate::sys::state_dir;
 
 /// File name extension of the leases.
@@ -29,7 +29,9 @@ impl LeaseFile {
     /// # Errors
     /// It cannot be read, or is not valid.
     pub(crate) fn load(&self) -> io::Result<Leases> {
-        let file = match options().read(true).open(&self.0) {
+        // The file is in a directory of this user. Nevertheless, never follow a link or wait for a pipe.
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let file = match OpenOptions::new().read(true).custom_flags(flags).open(&self.0) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Leases::default()),
             opened => opened?,
         };
@@ -47,26 +49,16 @@ impl LeaseFile {
         if let Some(directory) = self.0.parent() {
             state_dir::create(directory)?;
         }
-        let new = self.0.with_extension(format!("{SUFFIX}.new"));
         let text = serde_json::to_vec(&leases.kept())?;
-        let mut file = options().write(true).create(true).truncate(true).open(&new)?;
-        let written = file.write_all(&text).and_then(|()| fs::rename(&new, &self.0));
-        written.map_err(|error| {
-            let _ = fs::remove_file(&new);
-            explain_write_error(error)
-        })
+        // Without leases a client gets another address. That is not worth waiting for the disk.
+        replace_file(&self.0, Durability::Cached, |file| file.write_all(&text))
     }
-}
-
-/// The file is in a directory of this user. Nevertheless, never follow a link or wait for a pipe.
-fn options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    options
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::control::services::dhcp::leases::Client;
     use crate::wire::Mac;

@@ -29,6 +29,7 @@ use self::contents::Line;
 use super::TopologyError;
 use crate::sys::append::append_whole;
 use crate::sys::netns::NetnsIdentity;
+use crate::sys::replace_file::{Durability, replace_file};
 
 /// File name extension of a ledger.
 const SUFFIX: &str = "ledger";
@@ -147,20 +148,14 @@ impl Ledger {
     fn rewrite(&mut self) -> Result<(), TopologyError> {
         let _held = DirectoryLock::take(&self.directory)?;
         let contents = self.contents()?;
-        let path = self.path.with_extension("new");
-        let failed = io_error("write", &path);
-        let file = options().open(&path).map_err(&failed)?;
-        file.set_len(0).map_err(&failed)?;
-        let mut file =
-            Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| failed(error.into()))?;
         let owner = contents.owner.into_iter().map(Line::Owner);
         let made = contents.entries.into_iter().map(|(id, entry)| Line::Made { id, entry });
-        let written = owner.chain(made).try_for_each(|line| append(&mut file, &line));
-        if let Err(error) = written.and_then(|()| fs::rename(&path, &self.path)) {
-            let _ = fs::remove_file(&path);
-            return Err(failed(error));
-        }
-        self.file = file;
+        let written = replace_file(&self.path, Durability::Cached, |file| {
+            owner.chain(made).try_for_each(|line| append(file, &line))?;
+            let locked = Flock::lock(file.try_clone()?, FlockArg::LockExclusiveNonblock);
+            locked.map_err(|(_, error)| error.into())
+        });
+        self.file = written.map_err(io_error("write", &self.path))?;
         Ok(())
     }
 
