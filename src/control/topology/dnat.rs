@@ -39,8 +39,7 @@ pub(super) fn add_loopback_rules<'a>(batch: &mut Batch<'a>, table: &'a str, rout
     batch.add(chain(table, LOOPBACK, (NfChainType::Filter, NfHook::Prerouting, RAW_PRIORITY)));
     for end in ["saddr", "daddr"] {
         let from_containers = host_ports(MetaKey::Iifname, Operator::EQ, routing);
-        let loopback = equal(field("ip", end), prefix(&loopback4()));
-        batch.add(rule(table, LOOPBACK, vec![from_containers, loopback, Statement::Drop(None)]));
+        batch.add(rule(table, LOOPBACK, vec![from_containers, is_loopback4(end), Statement::Drop(None)]));
     }
 }
 
@@ -56,7 +55,7 @@ pub(super) fn add_rules<'a>(batch: &mut Batch<'a>, table: &'a str, routing: &'a 
     batch.add(chain(table, "output", (NfChainType::NAT, NfHook::Output, DSTNAT_PRIORITY)));
     let mut add = |chain, statements| batch.add(rule(table, chain, statements));
     // Packets of the host itself to 127.0.0.1 do not pass here.
-    add("prerouting", vec![to_loopback4(), Statement::Return(None)]);
+    add("prerouting", vec![is_loopback4("daddr"), Statement::Return(None)]);
     add("prerouting", vec![to_this_host(), translate()]);
     add("output", vec![equal(field("ip6", "daddr"), text("::1")), Statement::Return(None)]);
     add("output", vec![to_this_host(), translate()]);
@@ -64,8 +63,7 @@ pub(super) fn add_rules<'a>(batch: &mut Batch<'a>, table: &'a str, routing: &'a 
         published.targets.iter().for_each(|target| add(PUBLISHED, translation(&published.port, *target)));
     }
     let to_containers = || host_ports(MetaKey::Oifname, Operator::EQ, routing);
-    let from_loopback = equal(field("ip", "saddr"), prefix(&loopback4()));
-    add("postrouting", vec![from_loopback, to_containers(), Statement::Masquerade(None)]);
+    add("postrouting", vec![is_loopback4("saddr"), to_containers(), Statement::Masquerade(None)]);
     for subnet in routing.subnets() {
         let within = ["saddr", "daddr"].map(|end| equal(field(family(subnet.addr()), end), prefix(subnet)));
         let [from, to] = within;
@@ -128,13 +126,10 @@ fn translate() -> Statement<'static> {
     Statement::Jump(JumpTarget { target: PUBLISHED.into() })
 }
 
-/// `ip daddr 127.0.0.0/8`
-fn to_loopback4() -> Statement<'static> {
-    equal(field("ip", "daddr"), prefix(&loopback4()))
-}
-
-fn loopback4() -> IpNet {
-    IpNet::V4(ipnet::Ipv4Net::new_assert([127, 0, 0, 0].into(), 8))
+/// `ip END 127.0.0.0/8`
+fn is_loopback4(end: &str) -> Statement<'static> {
+    let network = IpNet::V4(ipnet::Ipv4Net::new_assert([127, 0, 0, 0].into(), 8));
+    equal(field("ip", end), prefix(&network))
 }
 
 /// `ct status dnat`: the connection of the packet is one to a published port, of this switch or of another program.
