@@ -205,7 +205,7 @@ impl FastPath {
 
     /// Removes a port, whose entries were removed. Its frames are dropped from now on.
     pub fn remove_port(&self, port: PortId) {
-        self.remove_device(port, |port| {
+        self.detach(port, |port| {
             let (deleted, watches) = (port.deleted, port.watches);
             let counted_in = mem::take(&mut port.counted_in);
             *port = FastPort { deleted, watches, counted_in, ..FastPort::default() };
@@ -214,10 +214,11 @@ impl FastPath {
 
     /// Removes the devices of a port, which gets others.
     pub fn remove_devices(&self, port: PortId) {
-        self.remove_device(port, |_| {});
+        self.detach(port, |_| {});
     }
 
-    fn remove_device(&self, port: PortId, then: impl FnOnce(&mut FastPort)) {
+    /// Ends the devices of a port, if it has some, and then changes what is known of it.
+    fn detach(&self, port: PortId, then: impl FnOnce(&mut FastPort)) {
         self.host_ends[port.index()].store(0, Ordering::Release);
         let mut known = self.lock();
         let Some(port) = known.ports.get_mut(&port) else { return };
