@@ -252,9 +252,10 @@ impl FastPath {
         let port = known.ports.entry(port).or_default();
         change(port);
         let promotion = self.write_port(port, all_watched);
-        let port_vlans: Vec<u16> = iter::once(port.vlan).chain(port.other_vlans.iter().copied()).collect();
-        let in_use = known.vlans();
-        let vlans = port_vlans.into_iter().filter(|vlan| in_use.contains(vlan));
+        let (own, others) = (port.vlan, port.other_vlans.clone());
+        // Without VLANs there are no others, and those of all ports need not be collected.
+        let others = if others.is_empty() { others } else { &others & &known.vlans() };
+        let vlans = iter::once(own).chain(others);
         let promotions = vlans.filter_map(|vlan| self.write_flood_ports(&known, vlan)).chain(promotion);
         self.promote(&promotions.collect::<Vec<_>>());
     }
