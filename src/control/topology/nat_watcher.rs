@@ -47,6 +47,8 @@ pub(super) struct NatWatcher {
     retry_at: Option<Instant>,
     /// The last reported change is [`NatChange::Failed`].
     failed: bool,
+    /// The devices do not route from and to 127.0.0.1, because the table is not as it was installed.
+    loopback_closed: bool,
 }
 
 impl NatWatcher {
@@ -63,6 +65,7 @@ impl NatWatcher {
             limit: RestoreLimit::default(),
             retry_at: None,
             failed: false,
+            loopback_closed: false,
         })
     }
 
@@ -100,10 +103,11 @@ impl NatWatcher {
         self.retry_at = None;
         // A table that cannot be listed does not exist, or has rules that are not ours.
         if nat::list_table(&self.routing.switch).is_ok_and(|table| table == self.installed) {
-            self.route_loopback(true);
+            self.open_loopback();
             return std::mem::take(&mut self.failed).then_some(NatChange::Restored { by: None });
         }
-        // Until the table is there again, nothing else keeps containers from 127.0.0.1 of the host.
+        // Until the table is there again, it does not keep containers from 127.0.0.1 of the host.
+        self.loopback_closed = true;
         self.route_loopback(false);
         if let Err(retry_at) = self.limit.take(now) {
             let program = by.map(|name| format!(", such as {name},")).unwrap_or_default();
@@ -118,11 +122,18 @@ impl NatWatcher {
         }
         match nat::install_table(&self.routing) {
             Ok(()) => {
-                self.route_loopback(true);
+                self.open_loopback();
                 self.failed = false;
                 Some(NatChange::Restored { by })
             }
             Err(error) => self.fail(now + PERIOD, format!("the nftables table cannot be restored: {error}")),
+        }
+    }
+
+    /// Routes from and to 127.0.0.1 again.
+    fn open_loopback(&mut self) {
+        if std::mem::take(&mut self.loopback_closed) {
+            self.route_loopback(true);
         }
     }
 
