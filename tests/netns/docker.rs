@@ -63,8 +63,6 @@ impl Docker {
     fn kill_dockerd(&mut self) {
         drop(self.dockerd.take());
         wait_until("containerd has ended", || !self.host.run("pidof containerd").succeeded());
-        // The init process of a test host does not reap it, so dockerd would take it for running.
-        self.sh("rm /run/docker/containerd/containerd.pid").ok();
     }
 
     fn start_dockerd(&mut self, arguments: &str) {

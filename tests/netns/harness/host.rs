@@ -21,9 +21,8 @@ mkdir /run/bin /run/netns
 touch /run/bin/uswitch
 mount --bind "$1" /run/bin/uswitch
 ip link set lo up
-trap '' CHLD
 echo ready
-exec cat
+exec env --ignore-signal=CHLD cat
 "#;
 
 /// A private machine: network, mount and PID namespaces, a `/run` that contains only the program under test, and
