@@ -73,7 +73,7 @@ impl Docker {
     }
 
     /// The name of its cgroup, which is in the directories of this machine.
-    fn cgroup(&self) -> String {
+    pub fn cgroup(&self) -> String {
         format!("uswitch-test-{}", self.host.init())
     }
 

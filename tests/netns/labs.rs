@@ -180,7 +180,7 @@ fn lab_9_multicast() {
 }
 
 /// What podman needs and a test host does not have: a cgroup file system and a configuration.
-fn prepare_podman(host: &Host, network_backend: &str) {
+pub fn prepare_podman(host: &Host, network_backend: &str) {
     host.sh(&format!(
         "mount -t tmpfs tmpfs /sys/fs/cgroup
          echo '[containers]
@@ -195,7 +195,7 @@ fn prepare_podman(host: &Host, network_backend: &str) {
     .ok();
 }
 
-const WITH_PODMAN: &str = "env CONTAINERS_CONF=/run/containers.conf";
+pub const WITH_PODMAN: &str = "env CONTAINERS_CONF=/run/containers.conf";
 
 /// Types a session with podman, which keeps files of its own.
 fn type_podman_session(page: &str, heading: &str, host: &Host) {

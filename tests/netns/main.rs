@@ -25,6 +25,7 @@ mod bench;
 mod capture;
 mod carrier;
 mod cni;
+mod cni_runtimes;
 mod dhcp;
 mod dns;
 mod docker;
