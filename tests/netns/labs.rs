@@ -267,6 +267,9 @@ fn session_with_podman_works_without_root() {
     let server = "python3 -u -m http.server --directory /run/www 80";
     let mut server = host.netns("internet").spawn(server);
     server.line_with("Serving HTTP");
+    // Until the container has had its line, which it waits for.
+    let client = "while true; do echo hello | socat -u STDIN TCP:203.0.113.2:8080 || true; sleep 0.1; done 2>/dev/null";
+    let _client = host.netns("internet").spawn_sh(client);
     let text = page::part(&read("docs/podman.md"), "## Without root");
     type_page("docs/podman.md", &text, &host, &format!("{AS_USER} {WITH_PODMAN} {BASH}"));
 }
