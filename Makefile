@@ -10,7 +10,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
 PROGRAMS := iperf3:iperf3 ping:iputils-ping arping:iputils-arping tcpdump:tcpdump nft:nftables ip:iproute2 \
     passt:passt qemu-system-x86_64:qemu-system-x86 \
     jq:jq socat:socat tshark:tshark curl:curl udhcpc:udhcpc dhclient:isc-dhcp-client dig:bind9-dnsutils dnsmasq:dnsmasq-base python3:python3 ethtool:ethtool ps:procps nsenter:util-linux \
-    valgrind:valgrind tmux:tmux strace:strace radvd:radvd pimd:pimd iptables-legacy:iptables mandoc:mandoc \
+    valgrind:valgrind tmux:tmux strace:strace radvd:radvd rdisc6:ndisc6 dhcpcd:dhcpcd-base pimd:pimd iptables-legacy:iptables mandoc:mandoc \
     /usr/bin/jsonschema:python3-jsonschema /usr/lib/cni/host-local:containernetworking-plugins podman:podman \
     crun:crun slirp4netns:slirp4netns newuidmap:uidmap /usr/bin/mn:mininet \
     dockerd:docker.io docker:docker.io

@@ -117,6 +117,7 @@ fn port(number: u16) -> PortSpec {
         txqueuelen: Some(512),
         offload: true,
         queues: 2,
+        accept_ra: true,
         unmanaged: false,
     }
 }

@@ -46,6 +46,9 @@ pub(super) struct StartOptions {
     /// How long a DHCP client has its address, in seconds, 10 to 31536000, with --dhcp [default: 3600]
     #[arg(long, value_name = "SECONDS")]
     dhcp_lease: Option<u64>,
+    /// Send router advertisements, of which hosts without an assigned IPv6 address make theirs (SLAAC) [default: off]
+    #[arg(long, value_parser = OnOff)]
+    ra: Option<bool>,
     /// Serve DNS at the gateway's addresses: answer for container names, forward other queries to the host's resolvers
     /// [default: off]
     #[arg(long, value_parser = OnOff)]
@@ -182,6 +185,7 @@ impl From<StartOptions> for Options {
             nat: typed.nat,
             dhcp: typed.dhcp,
             dhcp_lease: typed.dhcp_lease,
+            ra: typed.ra,
             dns: typed.dns,
             domain: typed.domain,
             publish: typed.publish,

@@ -207,6 +207,7 @@ mod tests {
             internal: false,
             dhcp: None,
             dns: None,
+            router_advertisements: None,
             guard: true,
             guard_off: 0,
             guard_off_ports: Vec::new(),

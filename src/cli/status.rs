@@ -1,6 +1,8 @@
 //! `uswitch status`: shows a running switch in a few lines.
 
-use crate::control::report::{DhcpReport, DnsReport, Status, SwitchState, VlanGatewayReport};
+use crate::control::report::{
+    DhcpReport, DnsReport, RouterAdvertisementReport, Status, SwitchState, VlanGatewayReport,
+};
 
 use super::error::CliError;
 use super::labels::listed;
@@ -86,10 +88,13 @@ fn text(status: &Status) -> String {
     ];
     let dns = status.dns.iter().map(|dns| format!("  {:<10} {}\n", "dns", dns_server(dns)));
     let dhcp = status.dhcp.iter().map(|dhcp| format!("  {:<10} {}\n", "dhcp", dhcp_server(dhcp)));
+    let advertisements = status.router_advertisements.iter();
+    let advertisements =
+        advertisements.map(|sent| format!("  {:<10} {}\n", "ra", router_advertisements(sent)));
     let line = |(what, value): (&str, String)| format!("  {what:<10} {value}\n");
     format!("{}\n{state}{labels}", status.name)
         + &lines.map(line).concat()
-        + &dhcp.chain(dns).collect::<String>()
+        + &dhcp.chain(advertisements).chain(dns).collect::<String>()
         + &vlan_gateways(status)
 }
 
@@ -99,6 +104,11 @@ fn dhcp_server(dhcp: &DhcpReport) -> String {
         "{leases} leases of {lease_time} s: {offered} offered, {acknowledged} acknowledged, {refused} refused, \
          {exhausted} without a free address, {ignored} ignored"
     )
+}
+
+fn router_advertisements(advertisements: &RouterAdvertisementReport) -> String {
+    let RouterAdvertisementReport { prefixes, sent, solicited, lost } = advertisements;
+    format!("{}: {sent} sent, {solicited} solicitations, {lost} ignored", joined(prefixes))
 }
 
 fn dns_server(dns: &DnsReport) -> String {

@@ -36,6 +36,8 @@ pub struct Options {
     pub dhcp: Option<bool>,
     /// How long a DHCP client has its address, in seconds, 10 to 31536000.
     pub dhcp_lease: Option<u64>,
+    /// Send router advertisements, of which hosts without an assigned IPv6 address make theirs (SLAAC).
+    pub ra: Option<bool>,
     /// Serve DNS at the gateway's addresses: answer for container names, forward other queries to the host's resolvers.
     pub dns: Option<bool>,
     /// Domain of the containers' names.
@@ -135,6 +137,7 @@ impl Options {
             nat: self.nat.or(other.nat),
             dhcp: self.dhcp.or(other.dhcp),
             dhcp_lease: self.dhcp_lease.or(other.dhcp_lease),
+            ra: self.ra.or(other.ra),
             dns: self.dns.or(other.dns),
             domain: self.domain.or(other.domain),
             publish: if self.publish.is_empty() { other.publish } else { self.publish },

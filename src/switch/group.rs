@@ -6,7 +6,9 @@ use super::forward::Forwarding;
 use super::mdb::{self, Class, Scope, Snapshot};
 use super::outcome::{Destination, Outcome, Punt};
 use super::{DropReason, Observer, Step, Verdict};
-use crate::wire::Mac;
+use crate::wire::ip::Ipv6;
+use crate::wire::ndp::{self, ALL_ROUTERS_MAC};
+use crate::wire::{EtherType, Mac};
 
 impl<const VLANS: bool> Forwarding<'_, VLANS> {
     /// Chooses the egress of a frame to a group address, which the gateway does not answer.
@@ -54,9 +56,25 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         if admitted.destination == Mac::BROADCAST {
             return self.flood(Destination::Broadcast, outcome, observer);
         }
+        if admitted.destination == ALL_ROUTERS_MAC {
+            outcome.punt = self.is_router_solicitation(admitted).then_some(Punt::RouterSolicitation);
+        }
         match &*self.switch.mdb.load() {
             Some(groups) => self.multicast(groups, admitted, outcome, observer),
             None => self.flood(Destination::Multicast, outcome, observer),
+        }
+    }
+
+    /// Whether control answers the frame with a router advertisement.
+    #[cold]
+    fn is_router_solicitation(&self, admitted: &Admitted<'_>) -> bool {
+        let answers =
+            self.switch.router_advertisements && !admitted.from_host && self.frame.vnet.is_complete();
+        match admitted.untagged().network().filter(|_| answers) {
+            Some((EtherType::IPV6, packet)) => {
+                Ipv6::parse(packet).is_some_and(|packet| ndp::is_router_solicitation(&packet))
+            }
+            _ => false,
         }
     }
 

@@ -127,6 +127,8 @@ pub struct Switch {
     group_fwd_mask: u16,
     /// Control runs a spanning tree and gets the BPDUs.
     spanning_tree: bool,
+    /// Control sends router advertisements and gets the solicitations.
+    router_advertisements: bool,
     /// Finds loops, unless that is off.
     loops: Option<SharedDetector>,
 }
@@ -152,6 +154,7 @@ impl Switch {
             vlans: Vlans::default(),
             group_fwd_mask: Self::BPDU,
             spanning_tree: false,
+            router_advertisements: false,
             loops: None,
         }
     }
@@ -167,6 +170,12 @@ impl Switch {
     #[must_use]
     pub fn with_spanning_tree(self) -> Switch {
         Switch { spanning_tree: true, ..self }
+    }
+
+    /// The same switch, whose control also gets router solicitations.
+    #[must_use]
+    pub fn with_router_advertisements(self) -> Switch {
+        Switch { router_advertisements: true, ..self }
     }
 
     /// The same switch, which also finds loops and blocks their ports. `seed` is secret.

@@ -117,11 +117,13 @@ pub enum Punt {
     Bpdu,
     /// It is a message about multicast groups or routers.
     Membership,
+    /// It is a router solicitation.
+    RouterSolicitation,
 }
 
 impl Punt {
     /// The number of variants.
-    pub const COUNT: usize = 2;
+    pub const COUNT: usize = 3;
 }
 
 /// Everything that happens to one frame. [`super::Switch::process`] fills it in, again for each frame: it allocates only

@@ -8,6 +8,7 @@ mod limits;
 mod loopback;
 mod mirror;
 mod neigh_suppress;
+mod router_solicitation;
 mod uplink;
 
 use limits::limited;
@@ -417,7 +418,7 @@ enum Producer {
 fn guarded(bytes: &[u8]) -> Verdict {
     let switch = switch();
     let addresses = vec![[192, 0, 2, 10].into()];
-    switch.set_guard(P1, Some(&Identity { mac: A, addresses, earlier_mac: None }));
+    switch.set_guard(P1, Some(&Identity { mac: A, addresses, ..Identity::default() }));
     run(&switch, P1, bytes)
 }
 

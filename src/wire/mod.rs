@@ -19,6 +19,7 @@ pub(crate) mod membership_tests;
 pub mod mld;
 pub mod ndp;
 pub mod pim;
+pub mod router_advertisement;
 pub mod segment;
 pub mod upper_layer;
 pub mod vnet;

@@ -7,6 +7,7 @@ use etherparse::{IpNumber, Ipv6Header};
 use super::Mac;
 use super::checksum::Sum;
 use super::ip::{IPV6_HEADER, Ipv6, protocol};
+use super::router_advertisement::ROUTER_ADVERTISEMENT;
 
 /// Offsets of the fields in the ICMPv6 message.
 mod field {
@@ -26,16 +27,15 @@ mod field {
 
 /// Message types.
 const ROUTER_SOLICITATION: u8 = 133;
-const ROUTER_ADVERTISEMENT: u8 = 134;
 const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
 const REDIRECT: u8 = 137;
 /// The hop limit of every message: it was not forwarded by a router (§3.1).
 const HOP_LIMIT: u8 = 255;
 /// Options: type, length in units of 8 bytes (§4.6).
-const SOURCE_LINK_ADDRESS: u8 = 1;
+pub(super) const SOURCE_LINK_ADDRESS: u8 = 1;
 const TARGET_LINK_ADDRESS: u8 = 2;
-const UNIT: usize = 8;
+pub(super) const UNIT: usize = 8;
 /// Flags of an advertisement (§4.4).
 const ROUTER: u8 = 0x80;
 const SOLICITED: u8 = 0x40;
@@ -129,18 +129,34 @@ pub fn link_address(message: &[u8]) -> Option<usize> {
 
 /// The target of a packet that is a valid solicitation by all rules of §7.1.1, and not fragmented (RFC 6980).
 pub fn solicited(packet: &Ipv6<'_>) -> Option<Ipv6Addr> {
-    let message = packet.payload;
-    let Some(Ndp::Solicitation(target)) = Ndp::parse(message) else { return None };
-    let whole = packet.protocol == protocol::ICMPV6
-        && !packet.fragment
-        && packet.hop_limit == HOP_LIMIT
-        && message[field::CODE] == 0
-        && sum(packet) == 0;
-    let options = options(&message[field::OPTIONS..])?;
+    let Some(Ndp::Solicitation(target)) = Ndp::parse(packet.payload) else { return None };
+    let options = options_of_valid(packet, field::OPTIONS)?;
     // Duplicate address detection: sent to the solicited-node group, without a source link-layer address.
     let probe_is_right =
         options & (1 << SOURCE_LINK_ADDRESS) == 0 && packet.destination == solicited_node(target);
-    (whole && !target.is_multicast() && (!packet.source.is_unspecified() || probe_is_right)).then_some(target)
+    (!target.is_multicast() && (!packet.source.is_unspecified() || probe_is_right)).then_some(target)
+}
+
+/// Whether a packet is a valid router solicitation by all rules of §6.1.1, and not fragmented (RFC 6980).
+pub fn is_router_solicitation(packet: &Ipv6<'_>) -> bool {
+    let options = match Ndp::parse(packet.payload) {
+        Some(Ndp::RouterSolicitation) => options_of_valid(packet, field::ROUTER_SOLICITATION_OPTIONS),
+        _ => None,
+    };
+    // A host without an address has no link-layer address that a router may know.
+    let has_link_address = |options: u64| options & (1 << SOURCE_LINK_ADDRESS) != 0;
+    options.is_some_and(|options| !(packet.source.is_unspecified() && has_link_address(options)))
+}
+
+/// The [options](options) at an offset of a message that no router has forwarded, whose checksum is right, and that is not
+/// fragmented.
+fn options_of_valid(packet: &Ipv6<'_>, at: usize) -> Option<u64> {
+    let is_whole = packet.protocol == protocol::ICMPV6
+        && !packet.fragment
+        && packet.hop_limit == HOP_LIMIT
+        && packet.payload.get(field::CODE) == Some(&0)
+        && sum(packet) == 0;
+    options(packet.payload.get(at..)?).filter(|_| is_whole)
 }
 
 /// The checksum over a message that contains its own: 0 if it is right.
@@ -169,6 +185,8 @@ fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
 pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 /// The destination MAC of frames to [`ALL_NODES`] (RFC 2464 §7).
 pub const ALL_NODES_MAC: Mac = Mac([0x33, 0x33, 0, 0, 0, 1]);
+/// The destination MAC of frames to all routers on the link, ff02::2.
+pub const ALL_ROUTERS_MAC: Mac = Mac([0x33, 0x33, 0, 0, 0, 2]);
 
 /// Bytes of an advertisement with one option.
 const MESSAGE_LEN: u16 = 32;
@@ -220,20 +238,29 @@ fn packet(target: Ipv6Addr, mac: Mac, destination: Ipv6Addr, flags: u8) -> [u8; 
     message[field::TARGET].copy_from_slice(&target.octets());
     message[field::OPTIONS..field::LINK_ADDRESS.start].copy_from_slice(&[TARGET_LINK_ADDRESS, 1]);
     message[field::LINK_ADDRESS].copy_from_slice(&mac.0);
-    let sum = Sum::pseudo_ipv6(target, destination, protocol::ICMPV6, u32::from(MESSAGE_LEN))
-        .and(&message)
-        .finish();
-    message[field::CHECKSUM].copy_from_slice(&sum.to_be_bytes());
+    set_checksum(target, destination, &mut message);
     let mut packet = [0; ADVERTISEMENT_LEN];
+    packet[..IPV6_HEADER].copy_from_slice(&header(target, destination, MESSAGE_LEN));
+    packet[IPV6_HEADER..].copy_from_slice(&message);
+    packet
+}
+
+/// Sets the checksum of a message, which is still zero.
+pub(super) fn set_checksum(source: Ipv6Addr, destination: Ipv6Addr, message: &mut [u8]) {
+    let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
+    let sum = Sum::pseudo_ipv6(source, destination, protocol::ICMPV6, length).and(message).finish();
+    message[field::CHECKSUM].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// The IPv6 header of a message with this length.
+pub(super) fn header(source: Ipv6Addr, destination: Ipv6Addr, length: u16) -> [u8; IPV6_HEADER] {
     let header = Ipv6Header {
-        payload_length: MESSAGE_LEN,
+        payload_length: length,
         next_header: IpNumber(protocol::ICMPV6),
         hop_limit: HOP_LIMIT,
-        source: target.octets(),
+        source: source.octets(),
         destination: destination.octets(),
         ..Default::default()
     };
-    packet[..IPV6_HEADER].copy_from_slice(&header.to_bytes());
-    packet[IPV6_HEADER..].copy_from_slice(&message);
-    packet
+    header.to_bytes()
 }

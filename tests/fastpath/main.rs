@@ -58,7 +58,7 @@ fn ipv6(n: u8) -> Ipv6Addr {
 
 fn identity(port: PortId) -> Identity {
     let n = number(port);
-    Identity { mac: mac(n), addresses: vec![ipv4(n).into(), ipv6(n).into()], earlier_mac: None }
+    Identity { mac: mac(n), addresses: vec![ipv4(n).into(), ipv6(n).into()], ..Identity::default() }
 }
 
 fn devices(port: PortId) -> PortDevices {

@@ -63,6 +63,7 @@ mod publish;
 mod publish_loopback;
 mod rootless;
 mod rootless_taps;
+mod router_advertisements;
 mod scale;
 mod security;
 mod segmentation;

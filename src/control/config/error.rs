@@ -247,6 +247,14 @@ pub enum InvalidValue {
     /// `--dhcp` without a gateway.
     #[error("DHCP is served at the gateway, which 'internal' and 'no-gateway' omit: give only one of them")]
     DhcpWithoutGateway,
+    /// `--ra` without a gateway.
+    #[error(
+        "router advertisements are sent by the gateway, which 'internal' and 'no-gateway' omit: give only one of them"
+    )]
+    RaWithoutGateway,
+    /// `--ra` without an IPv6 subnet.
+    #[error("router advertisements need an IPv6 subnet: give one like fd00:172:16::/64")]
+    RaWithoutIpv6,
     /// `--dns` without a gateway.
     #[error("DNS is served at the gateway, which 'internal' and 'no-gateway' omit: give only one of them")]
     DnsWithoutGateway,

@@ -9,6 +9,7 @@ mod mtu;
 mod names;
 mod port_settings;
 mod published;
+mod router_advertisements;
 mod sockets;
 pub(crate) mod spanning_tree;
 mod subnets;
@@ -37,6 +38,7 @@ pub use self::names::{
 pub(crate) use self::port_settings::mcast_settings;
 pub use self::port_settings::{port_settings, port_vlans};
 pub use self::published::{NamedPublishedPort, published_port};
+pub(crate) use self::router_advertisements::uses_advertisements;
 pub use self::sockets::{NamedSocket, check_socket, name_of_socket};
 pub use self::spanning_tree::StpMode;
 pub use self::subnets::is_special;
@@ -107,6 +109,8 @@ pub struct Config {
     pub nat: bool,
     /// How long a DHCP client has its address, in seconds; `None`: DHCP is not served.
     pub dhcp_lease: Option<u32>,
+    /// Whether the gateways send router advertisements.
+    pub ra: bool,
     /// Whether DNS is served at the gateway.
     pub dns: bool,
     /// The domain of the containers' names.
@@ -264,6 +268,7 @@ impl Options {
             "nat" => self.nat.is_some(),
             "dhcp" => self.dhcp.is_some(),
             "dhcp-lease" => self.dhcp_lease.is_some(),
+            "ra" => self.ra.is_some(),
             "dns" => self.dns.is_some(),
             "domain" => self.domain.is_some(),
             "publish" => !self.publish.is_empty(),
@@ -315,6 +320,7 @@ fn check(options: Options) -> Checked<Config> {
     let vlan_gateways = vlan_gateways(&options, &name, &vlans, &subnets)?;
     let all_subnets: Vec<IpNet> =
         subnets.iter().copied().chain(vlan_gateways.iter().flat_map(VlanGateway::subnets)).collect();
+    let ra = router_advertisements::are_sent(&options, &all_subnets)?;
     Ok(Config {
         gateways,
         mac_prefix: mac_prefix(options.mac_prefix.as_deref().unwrap_or(PLACEHOLDER_MAC_PREFIX))?,
@@ -327,6 +333,7 @@ fn check(options: Options) -> Checked<Config> {
         devices: devices(options.device)?,
         nat,
         dhcp_lease,
+        ra,
         dns,
         domain,
         publish,

@@ -99,6 +99,20 @@ const FAMILIES: &[MetricFamily] = &[
             results.into_iter().for_each(|(result, count)| out.add(&[("result", result)], count));
         },
     ),
+    counter("uswitch_router_advertisements_total", "Router advertisements sent. Only with --ra", |s, out| {
+        if let Some(advertisements) = &s.status.router_advertisements {
+            out.add(&[], advertisements.sent);
+        }
+    }),
+    counter(
+        "uswitch_router_solicitations_total",
+        "Router solicitations of hosts, by result. Only with --ra",
+        |s, out| {
+            let Some(advertisements) = &s.status.router_advertisements else { return };
+            let results = [("answered", advertisements.solicited), ("ignored", advertisements.lost)];
+            results.into_iter().for_each(|(result, count)| out.add(&[("result", result)], count));
+        },
+    ),
     counter(
         "uswitch_dns_queries_total",
         "Queries to the DNS server, by result. Only with --dns",

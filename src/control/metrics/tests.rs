@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{SharedMetrics, escaped, render};
-use crate::control::report::{DhcpReport, DnsReport, PortVlanStats, UplinkReport, VlanStats};
+use crate::control::report::{
+    DhcpReport, DnsReport, PortVlanStats, RouterAdvertisementReport, UplinkReport, VlanStats,
+};
 use crate::control::running::Handle;
 use crate::control::running::fake::{config, running};
 use crate::switch::vlan::{Vid, VlanCounts};
@@ -117,6 +119,7 @@ async fn metrics_match_the_documentation() {
     snapshot.uplinks = vec![("wlan0".into(), uplink)];
     snapshot.status.dhcp = Some(DhcpReport::default());
     snapshot.status.dns = Some(DnsReport::default());
+    snapshot.status.router_advertisements = Some(RouterAdvertisementReport::default());
     let metrics = parse_metrics(&render(&snapshot));
     let row = |(name, metric): (&String, &ParsedMetric)| {
         let labels = metric.labels().into_iter().collect::<Vec<_>>().join(", ");

@@ -41,7 +41,8 @@ pub use self::port::{
 pub use self::published::{PortNumbers, PublishedPort, TransportProtocol};
 pub use self::stats::{DELETED, PortStats};
 pub use self::status::{
-    DhcpReport, DnsReport, GatewayReport, Health, Status, SwitchSettings, SwitchState, VlanGatewayReport,
+    DhcpReport, DnsReport, GatewayReport, Health, RouterAdvertisementReport, Status, SwitchSettings,
+    SwitchState, VlanGatewayReport,
 };
 pub use self::stp::{BpduCounters, StpPort, StpReport};
 pub use self::uplink::{UplinkHost, UplinkMode, UplinkReport};

@@ -112,6 +112,9 @@ pub struct Status {
     /// The DHCP server, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dhcp: Option<DhcpReport>,
+    /// The router advertisements, if they are sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router_advertisements: Option<RouterAdvertisementReport>,
     /// The DNS server, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<DnsReport>,
@@ -167,6 +170,20 @@ pub struct DhcpReport {
     pub exhausted: u64,
     /// Messages not answered for other reasons: malformed, from no known port, or to another server.
     pub ignored: u64,
+}
+
+/// The router advertisements of the gateways. The counters are numbers since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RouterAdvertisementReport {
+    /// The advertised prefixes.
+    #[schema(value_type = Vec<String>)]
+    pub prefixes: Vec<IpNet>,
+    /// Advertisements sent. Each goes to all hosts of the link of a gateway.
+    pub sent: u64,
+    /// Solicitations of hosts. Several have one answer, if they come within 3 s.
+    pub solicited: u64,
+    /// Solicitations that were ignored, because their port sent too many.
+    pub lost: u64,
 }
 
 /// The DNS server. The counters are numbers of queries since the start.

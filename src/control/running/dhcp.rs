@@ -373,10 +373,6 @@ impl PortRecord {
     fn client(&self, mac: Mac) -> Client {
         Client { port: self.name.clone(), mac: Some(mac).filter(|mac| !self.is_container(*mac)) }
     }
-
-    fn has_assigned(&self, address: IpAddr) -> bool {
-        self.assigned.addresses.iter().any(|own| own.addr() == address)
-    }
 }
 
 fn first_ipv4(addresses: &[IpNet]) -> Option<Ipv4Net> {

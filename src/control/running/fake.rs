@@ -192,6 +192,7 @@ impl HostNetwork for FakeNetwork {
             txqueuelen: None,
             offload: config.offload,
             queues: 1,
+            accept_ra: true,
             unmanaged: false,
         };
         self.make("host", &spec)
@@ -310,6 +311,7 @@ fn existing_device(ifname: &str) -> PortSpec {
         txqueuelen: None,
         offload: true,
         queues: 1,
+        accept_ra: true,
         unmanaged: false,
     }
 }

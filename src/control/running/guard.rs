@@ -1,14 +1,15 @@
 //! Turns the guard of ports on and off, and decides which identity a port has.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use tracing::{info, warn};
 
 use super::ports::{Assigned, PortRecord};
 use super::{HostNetwork, RunError, Running};
 use crate::control::Config;
 use crate::control::report::{NewPort, PortKind};
+use crate::switch::guard::autoconfigured;
 use crate::switch::{Identity, PortId};
 use crate::wire::Mac;
 
@@ -42,7 +43,7 @@ impl PortGuard {
     /// The guard of a port with these addresses.
     pub(super) fn new(enabled: bool, assigned: &Assigned) -> PortGuard {
         let addresses: Vec<IpAddr> = assigned.addresses.iter().map(IpNet::addr).collect();
-        let identity = assigned.mac.map(|mac| Identity { mac, addresses, earlier_mac: None });
+        let identity = assigned.mac.map(|mac| Identity { mac, addresses, ..Identity::default() });
         PortGuard { enabled, identity }
     }
 
@@ -51,6 +52,18 @@ impl PortGuard {
         if let Some(identity) = &mut self.identity {
             identity.addresses = addresses.iter().map(IpNet::addr).collect();
         }
+    }
+
+    /// Lets the port make addresses of these prefixes.
+    fn set_prefixes(&mut self, prefixes: Vec<Ipv6Addr>) {
+        if let Some(identity) = &mut self.identity {
+            identity.prefixes = prefixes;
+        }
+    }
+
+    /// The addresses that the port makes of advertised prefixes.
+    pub(super) fn autoconfigured(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.identity.iter().flat_map(Identity::autoconfigured)
     }
 
     /// The notice that it is off.
@@ -72,6 +85,16 @@ impl<M: HostNetwork> Running<M> {
             None if enabled => Err(RunError::NoGuardAddresses(record.name.clone())),
             _ => Ok(()),
         }
+    }
+
+    /// Binds a port to the addresses that it has, and to those that it makes of the prefixes in which it has none.
+    pub(super) fn bind_guard(&mut self, id: PortId) {
+        let Some(record) = self.ports.get_mut(&id) else { return };
+        let addresses: Vec<IpAddr> = record.configured_addresses().map(IpNet::addr).collect();
+        let is_free = |prefix: &Ipv6Net| !addresses.iter().any(|own| IpNet::V6(*prefix).contains(own));
+        let prefixes = self.config.autonomous_prefixes().filter(is_free).map(|prefix| prefix.network());
+        record.guard.set_prefixes(prefixes.collect());
+        self.switch.set_guard(id, record.guard.identity());
     }
 
     /// Turns the guard of a port on or off.
@@ -100,7 +123,7 @@ impl<M: HostNetwork> Running<M> {
         };
         let addresses = addresses.iter().map(IpNet::addr).collect();
         let known = mac.filter(|_| !guard.enabled);
-        let identity = known.map(|mac| Identity { mac, addresses, earlier_mac: None });
+        let identity = known.map(|mac| Identity { mac, addresses, ..Identity::default() });
         self.switch.neighbours.set(id, identity.as_ref());
     }
 
@@ -128,8 +151,10 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    /// Whether a MAC is the gateway's, or that of another port or of a host behind one.
+    /// Whether a MAC is the gateway's, or that of another port or of a host behind one, or makes the address of one.
     fn is_used_elsewhere(&self, mac: Mac, id: PortId) -> bool {
+        let made = |prefix: Ipv6Net| IpAddr::from(autoconfigured(prefix.network(), mac));
+        let made: Vec<IpAddr> = self.config.autonomous_prefixes().map(made).collect();
         let others = self.ports.iter().filter(|(other, _)| **other != id);
         mac.is_group()
             || mac.is_zero()
@@ -138,6 +163,7 @@ impl<M: HostNetwork> Running<M> {
             || others.into_iter().any(|(_, record)| {
                 let bound = record.guard.identity.as_ref().map(|identity| identity.mac);
                 [Some(record.device.mac), record.assigned.mac, bound].contains(&Some(mac))
+                    || made.iter().any(|address| record.has_assigned(*address))
             })
     }
 }

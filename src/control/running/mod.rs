@@ -57,6 +57,9 @@ mod punts;
 mod replace_device;
 #[cfg(test)]
 mod replace_device_tests;
+#[cfg(test)]
+mod router_advertisement_tests;
+mod router_advertisements;
 mod socket_peer;
 mod stp;
 mod switch;
@@ -98,6 +101,7 @@ pub(crate) use port_mirrors::MirrorError;
 use ports::PortRecord;
 pub(crate) use published::PublishError;
 use published::PublishedPorts;
+use router_advertisements::RouterAdvertisements;
 pub(crate) use uplink::UplinkError;
 pub(crate) use vlans::VlanError;
 use watchdog::Watchdog;
@@ -294,6 +298,8 @@ pub(crate) struct Running<M> {
     dhcp: Option<Dhcp>,
     /// The DNS server, if there is one.
     dns: Option<DnsServer>,
+    /// The router advertisements, if they are sent.
+    router_advertisements: Option<RouterAdvertisements>,
     /// Why NAT may not work, if so.
     nat_fault: Option<String>,
     /// Why a worker failed, if one did.
@@ -381,6 +387,7 @@ impl<M: HostNetwork> Running<M> {
             published: PublishedPorts::default(),
             dhcp: None,
             dns: None,
+            router_advertisements: None,
             nat_fault: None,
             failure: None,
         })
@@ -406,6 +413,7 @@ impl<M: HostNetwork> Running<M> {
         }
         self.add_mirrors_of_file()?;
         self.publish_first_ports()?;
+        self.start_router_advertisements();
         // Sent when the switch serves, so that a start does not wait for them.
         let ports: Vec<PortId> = self.ports.keys().copied().collect();
         ports.into_iter().for_each(|id| self.announce(id));
@@ -429,6 +437,7 @@ impl<M: HostNetwork> Running<M> {
             let ageing = self.until(self.next_ageing);
             let (block_over, awake_cpus_due) = (self.loops_due(), self.awake_cpus_due());
             let (multicast_due, stp_due) = (self.multicast_due(), self.stp_due());
+            let advertisement_due = self.router_advertisement_due();
             tokio::select! {
                 () = &mut signal => return StopReason::Signal,
                 () = self.notices.notified() => self.drain_notices(),
@@ -452,6 +461,7 @@ impl<M: HostNetwork> Running<M> {
                 () = block_over => {}
                 () = multicast_due => {}
                 () = stp_due => {}
+                () = advertisement_due => {}
                 () = tokio::time::sleep(ageing) => self.age(),
             }
         }
@@ -484,6 +494,7 @@ impl<M: HostNetwork> Running<M> {
 
     /// Stops forwarding and removes everything. Returns what could not be removed.
     pub(crate) fn stop(self) -> Vec<TopologyError> {
+        self.end_router_advertisements();
         for id in self.ports.keys() {
             // Detaching closes a port's queues before it returns. A worker that has ended closed its
             // own, and those of a stalled worker are closed with the process.

@@ -93,7 +93,7 @@ impl<M: HostNetwork> Running<M> {
         events.into_iter().for_each(|event| self.report_multicast(event));
     }
 
-    fn forwards(&self, port: PortId) -> bool {
+    pub(super) fn forwards(&self, port: PortId) -> bool {
         self.ports.get(&port).is_some_and(PortRecord::is_up) && !self.switch.ports.is_blocked(port)
     }
 

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::ports::PortRecord;
 use super::{HostNetwork, Running};
 use crate::control::addressing;
 use crate::control::report::PortKind;
@@ -18,18 +17,15 @@ impl<M: HostNetwork> Running<M> {
         if record.is_host() {
             return record.device.addresses.iter().map(IpNet::addr).collect();
         }
-        let has = |record: &PortRecord, address: IpAddr| {
-            record.assigned.addresses.iter().any(|assigned| assigned.addr() == address)
-        };
         let is_free = |address: IpAddr| {
             !record.guard.enabled
                 && !self.config.all_gateways().any(|gateway| gateway == address)
-                && !self.ports.iter().any(|(other, record)| *other != id && has(record, address))
+                && !self.ports.iter().any(|(other, record)| *other != id && record.may_have(address))
         };
         let is_own = |address: &IpAddr| {
             let mut subnets = self.config.all_subnets();
             subnets.any(|subnet| addressing::is_host_address(subnet, *address))
-                && (has(record, *address) || is_free(*address))
+                && (record.may_have(*address) || is_free(*address))
         };
         let own = |addresses: &[IpNet]| addresses.iter().map(IpNet::addr).filter(is_own).collect();
         let of_device: &[IpNet] = if record.kind == PortKind::Tap { &record.device.addresses } else { &[] };

@@ -56,6 +56,7 @@ impl PortPlan {
             ifname: DEFAULT_DEVICE.to_owned(),
             mac: Some(config.mac_prefix.mac(n)),
             gateways: gateways(config, &addresses),
+            accept_ra: config::uses_advertisements(config, &addresses),
             addresses,
             mtu: config.mtu,
             txqueuelen: config.txqueuelen,
@@ -209,6 +210,8 @@ impl PortPlan {
             ifname: device_name(request, mac),
             mac: Some(mac),
             gateways: gateways(config, &addresses),
+            // Another program configures the device of an unmanaged port.
+            accept_ra: request.unmanaged || config::uses_advertisements(config, &addresses),
             mtu: request.mtu.map_or(Ok(config.mtu), |mtu| config::mtu(mtu, &addresses))?,
             addresses,
             txqueuelen: config.txqueuelen,
@@ -408,7 +411,7 @@ fn check_addresses(
         {
             return Err(RunError::InvalidAddress(ip));
         }
-        let holder = ports.iter().find(|port| port.assigned.addresses.iter().any(|other| other.addr() == ip));
+        let holder = ports.iter().find(|port| port.may_have(ip));
         if let Some(holder) = holder {
             return Err(taken(ip.to_string(), holder));
         }

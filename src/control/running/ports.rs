@@ -1,6 +1,7 @@
 //! Adds and removes ports, and follows their devices.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 
 use ipnet::IpNet;
@@ -205,6 +206,15 @@ impl PortRecord {
         self.number == Some(0)
     }
 
+    pub(super) fn has_assigned(&self, address: IpAddr) -> bool {
+        self.assigned.addresses.iter().any(|own| own.addr() == address)
+    }
+
+    /// Whether an address is assigned to the port, or the port makes it of an advertised prefix.
+    pub(super) fn may_have(&self, address: IpAddr) -> bool {
+        self.has_assigned(address) || self.guard.autoconfigured().any(|own| own == address)
+    }
+
     /// The port's entry in the switch's port table.
     pub(super) fn state_for_switch(&self, used: PortUse) -> Port {
         Port {
@@ -262,8 +272,9 @@ impl<M: HostNetwork> Running<M> {
             fast.add_port(id, devices, record.device.mac);
         }
         self.switch.assign_mac(id, record.assigned.mac);
-        self.switch.set_guard(id, record.guard.identity());
+        self.bind_guard(id);
         self.update_neighbour(id);
+        let record = &self.ports[&id];
         let (port, device) = (&record.name, &record.device);
         info!(port, device = device.ifname, mac = %device.mac, mtu = device.mtu, "port added");
     }

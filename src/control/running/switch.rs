@@ -1,12 +1,14 @@
 //! The switch that a configuration describes.
 
 use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::ticks;
 use crate::control::Config;
 use crate::control::config::VlanGateway;
+use crate::switch::guard::link_local;
 use crate::switch::stp::{BridgeConfig, SpanningTree};
 use crate::switch::{Gateway, Switch, SwitchConfig};
 use crate::wire::ip::by_version;
@@ -18,10 +20,12 @@ pub(super) fn new(config: &Config) -> (Switch, Option<SpanningTree>) {
     if config.loop_detection {
         switch = switch.with_loop_detection(RandomState::new().hash_one(&config.name));
     }
+    if config.ra {
+        switch = switch.with_router_advertisements();
+    }
     let mac = switch.gateway.mac.get();
     for VlanGateway { vid, addresses } in &config.vlan_gateways {
-        let (ipv4, ipv6) = by_version(addresses.iter().map(IpNet::addr));
-        switch.vlans.set_gateway(*vid, Gateway { mac: mac.into(), ipv4, ipv6 });
+        switch.vlans.set_gateway(*vid, gateway(config, addresses.iter().map(IpNet::addr)));
     }
     // The parameters were checked.
     let spanning_tree = config.stp.and_then(|stp| SpanningTree::new(BridgeConfig { mac, ..stp }).ok());
@@ -32,12 +36,20 @@ pub(super) fn new(config: &Config) -> (Switch, Option<SpanningTree>) {
 }
 
 fn settings(config: &Config) -> SwitchConfig {
-    let (ipv4, ipv6) = by_version(config.gateways());
-    let gateway = Gateway { mac: config.mac_prefix.mac(0).into(), ipv4, ipv6 };
     SwitchConfig {
         ageing: ticks(config.ageing_time),
         fdb_max: config.fdb_max,
         seed: RandomState::new().hash_one(&config.name),
-        gateway,
+        gateway: gateway(config, config.gateways()),
     }
+}
+
+/// A gateway with these addresses. Hosts know one that sends router advertisements by its link-local address.
+fn gateway(config: &Config, addresses: impl Iterator<Item = IpAddr>) -> Gateway {
+    let mac = config.mac_prefix.mac(0);
+    let (ipv4, mut ipv6) = by_version(addresses);
+    if config.ra {
+        ipv6.push(link_local(mac));
+    }
+    Gateway { mac: mac.into(), ipv4, ipv6 }
 }

@@ -66,6 +66,7 @@ impl<M: HostNetwork> Running<M> {
             nat: config.nat,
             internal: config.internal,
             dhcp: self.dhcp_report(),
+            router_advertisements: self.router_advertisement_report(),
             dns: self.dns_report(),
             guard: config.guard,
             guard_off,

@@ -2,4 +2,5 @@
 
 pub(crate) mod dhcp;
 pub(crate) mod dns;
+pub(crate) mod router_advertisements;
 mod service_thread;

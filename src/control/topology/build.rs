@@ -212,10 +212,7 @@ fn configure(
         notices.push(ipv6_disabled_notice(&spec));
     }
     let found = link::find(netlink, &spec.ifname)?;
-    if spec.netns == PortNetns::Host
-        && !spec.unmanaged
-        && let Err(error) = link::disable_autoconf(&spec.ifname)
-    {
+    if let Err(error) = link::disable_autoconf(&spec) {
         notices.push(format!(
             "{} may get addresses from router advertisements: cannot write to /proc/sys: {error}",
             spec.ifname

@@ -63,6 +63,8 @@ pub struct PortSpec {
     pub offload: bool,
     /// Number of queues: one for each worker.
     pub queues: usize,
+    /// The kernel makes addresses and routes of router advertisements (`accept_ra`), as is its default.
+    pub accept_ra: bool,
     /// Leave the device down, in whatever namespace it is, for another program that moves and configures it.
     pub unmanaged: bool,
 }

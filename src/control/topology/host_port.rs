@@ -22,6 +22,8 @@ pub(crate) fn host_port(config: &Config, gateway: Mac) -> PortSpec {
         txqueuelen: config.txqueuelen,
         offload: config.offload,
         queues: config.workers,
+        // The host's addresses and routes must not depend on what containers send.
+        accept_ra: false,
         unmanaged: false,
     }
 }

@@ -19,7 +19,7 @@ use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{AddressMessageBuilder, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 
-use super::PortSpec;
+use super::{PortNetns, PortSpec};
 use crate::sys::link_monitor::Nsid;
 use crate::sys::netlink::{Netlink, NetlinkError, NetlinkRequest};
 use crate::sys::netns::Netns;
@@ -335,12 +335,14 @@ pub(super) fn set_link(link: LinkMessageBuilder<LinkUnspec>) -> RouteNetlinkMess
     RouteNetlinkMessage::SetLink(link.build())
 }
 
-/// Turns off router advertisements and duplicate address detection on the host port's device. The host's addresses and
-/// routes must not depend on what containers send. A kernel without IPv6 has no such settings.
-pub(super) fn disable_autoconf(name: &str) -> io::Result<()> {
+/// Turns off router advertisements on a device that does not use them, and on the host port's also duplicate address
+/// detection. A kernel without IPv6 has no such settings.
+pub(super) fn disable_autoconf(spec: &PortSpec) -> io::Result<()> {
     // The network settings under /proc/sys are those of the namespace of the opening thread.
-    let settings = Path::new("/proc/sys/net/ipv6/conf").join(name);
-    for setting in ["accept_ra", "dad_transmits"] {
+    let settings = Path::new("/proc/sys/net/ipv6/conf").join(&spec.ifname);
+    let of_host_port = spec.netns == PortNetns::Host && !spec.unmanaged;
+    let off = [("accept_ra", !spec.accept_ra), ("dad_transmits", of_host_port)];
+    for (setting, _) in off.into_iter().filter(|(_, off)| *off) {
         match fs::write(settings.join(setting), "0") {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -357,7 +359,6 @@ pub(super) fn ipv6_is_disabled(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::PortNetns;
     use super::*;
 
     fn spec(addresses: &[&str], gateways: &[&str]) -> PortSpec {
@@ -371,6 +372,7 @@ mod tests {
             txqueuelen: None,
             offload: true,
             queues: 1,
+            accept_ra: true,
             unmanaged: false,
         }
     }

@@ -1,7 +1,7 @@
 //! The guard: a container may only use the addresses of its port.
 //!
-//! A guarded port has an [`Identity`]: the MAC and the IP addresses that the switch assigned, and the IPv6 link-local
-//! address of that MAC. A frame whose source MAC, source address, ARP sender or neighbour discovery has another
+//! A guarded port has an [`Identity`]: the MAC and the IP addresses that the switch assigned, and the IPv6 addresses of
+//! that MAC: the link-local one, and one in each advertised prefix. A frame whose source MAC, source address, ARP sender or neighbour discovery has another
 //! address is dropped (`check`), and so are the messages of DHCP servers and routers. This is what switches call IP
 //! source guard, dynamic ARP inspection, ND inspection, DHCP snooping and RA guard (RFC 6105).
 //!
@@ -36,21 +36,41 @@ pub struct Identity {
     pub addresses: Vec<IpAddr>,
     /// An earlier MAC, whose link-local address it may still have: the kernel keeps that when a MAC changes.
     pub earlier_mac: Option<Mac>,
+    /// Advertised prefixes, of which it makes addresses itself (SLAAC, RFC 4862).
+    pub prefixes: Vec<Ipv6Addr>,
 }
 
 impl Identity {
     /// The addresses that it may use as a source: the link-local ones first.
     pub fn sources(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        let macs = [Some(self.mac), self.earlier_mac];
-        let link_locals = macs.into_iter().flatten().map(|mac| link_local(mac).into());
-        link_locals.chain(self.addresses.iter().copied())
+        let link_locals = self.macs().map(|mac| link_local(mac).into());
+        link_locals.chain(self.addresses.iter().copied()).chain(self.autoconfigured())
+    }
+
+    /// The addresses that it makes of advertised prefixes.
+    pub fn autoconfigured(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let made = |prefix: &Ipv6Addr| {
+            let prefix = *prefix;
+            self.macs().map(move |mac| IpAddr::from(autoconfigured(prefix, mac)))
+        };
+        self.prefixes.iter().flat_map(made)
+    }
+
+    fn macs(&self) -> impl Iterator<Item = Mac> {
+        [Some(self.mac), self.earlier_mac].into_iter().flatten()
     }
 }
 
-/// The IPv6 link-local address of a MAC (RFC 4291 appendix A).
+/// The IPv6 link-local address of a MAC.
 pub fn link_local(mac: Mac) -> Ipv6Addr {
+    autoconfigured(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), mac)
+}
+
+/// The address of a MAC in a prefix of 64 bits, whose other bits are zero (modified EUI-64, RFC 4291 appendix A).
+pub fn autoconfigured(prefix: Ipv6Addr, mac: Mac) -> Ipv6Addr {
     let [a, b, c, d, e, f] = mac.0;
-    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+    let identifier = u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
+    Ipv6Addr::from_bits(prefix.to_bits() | u128::from(identifier))
 }
 
 /// In a port's word: the guard is on. The MAC is below.

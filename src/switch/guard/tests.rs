@@ -22,7 +22,7 @@ const UNGUARDED: PortId = PortId(1);
 const PORT: Port = Port { up: true, host: false, offload: true, mtu: 1500 };
 
 fn identity() -> Identity {
-    Identity { mac: OWN, addresses: vec![OWN4.into(), OWN6.into()], earlier_mac: None }
+    Identity { mac: OWN, addresses: vec![OWN4.into(), OWN6.into()], ..Identity::default() }
 }
 
 fn switch() -> Switch {
@@ -323,6 +323,22 @@ fn compares_all_addresses_up_to_the_limit() {
     assert_eq!(verdict(16), Verdict::Drop(DropReason::SpoofedIp));
 }
 
+/// The address that the kernel makes of an advertised prefix, also after a change of the MAC. Others, such as temporary
+/// addresses (RFC 8981), are not accepted.
+#[test]
+fn accepts_the_address_of_the_mac_in_advertised_prefixes() {
+    let [prefix, other] = ["2001:db8:5::", "2001:db8:6::"].map(|prefix| prefix.parse::<Ipv6Addr>().unwrap());
+    let switch = switch();
+    let identity = Identity { prefixes: vec![prefix], earlier_mac: Some(OTHER), ..identity() };
+    switch.set_guard(GUARDED, Some(&identity));
+    let verdict = |address: Ipv6Addr| process(&switch, GUARDED, &udp6(address, (5000, 53))).verdict();
+    assert_eq!(verdict("2001:db8:5:0:0:5eff:fe00:530a".parse().unwrap()), Verdict::Flood);
+    assert_eq!(verdict(autoconfigured(prefix, OTHER)), Verdict::Flood, "made of the earlier MAC");
+    for address in [autoconfigured(other, OWN), "2001:db8:5::1".parse().unwrap()] {
+        assert_eq!(verdict(address), Verdict::Drop(DropReason::SpoofedIp), "{address}");
+    }
+}
+
 #[test]
 fn follows_changes() {
     let switch = switch();
@@ -334,7 +350,8 @@ fn follows_changes() {
     switch.set_guard(GUARDED, None);
     assert_eq!(switch.guards.mac(GUARDED), None);
     assert_eq!(verdict(OTHER4, OTHER), Verdict::Flood);
-    let other = Identity { mac: OTHER, addresses: vec![OTHER4.into()], earlier_mac: Some(OWN) };
+    let addresses = vec![OTHER4.into()];
+    let other = Identity { mac: OTHER, addresses, earlier_mac: Some(OWN), ..Identity::default() };
     switch.set_guard(GUARDED, Some(&other));
     assert_eq!(verdict(OTHER4, OTHER), Verdict::Flood);
     assert_eq!(verdict(OWN4, OTHER), Verdict::Drop(DropReason::SpoofedIp));

@@ -236,7 +236,7 @@ fn switch(guarded: &[PortId]) -> Switch {
         let [low, _] = port.0.to_le_bytes();
         let mac = Mac([2, 0, 0x5e, 0, 0x53, low]);
         switch.assign_mac(port, Some(mac));
-        let identity = Identity { mac, addresses: Vec::new(), earlier_mac: None };
+        let identity = Identity { mac, addresses: Vec::new(), ..Identity::default() };
         switch.set_guard(port, guarded.contains(&port).then_some(&identity));
     }
     switch

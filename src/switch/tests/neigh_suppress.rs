@@ -22,7 +22,7 @@ fn suppressing() -> Switch {
     let switch = with_flag(P2, PortFlag::NeighSuppress, true);
     set_flag(&switch, P3, PortFlag::NeighSuppress, true);
     let addresses: Vec<IpAddr> = vec![Ipv4Addr::from(B4).into(), B6.into()];
-    switch.set_guard(P2, Some(&Identity { mac: B, addresses, earlier_mac: None }));
+    switch.set_guard(P2, Some(&Identity { mac: B, addresses, ..Identity::default() }));
     switch.fdb.learn(T0, key(B), P2);
     switch
 }
@@ -186,7 +186,7 @@ fn ends_with_the_last_such_port() {
 fn knows_addresses_of_ports_without_a_guard() {
     let switch = suppressing();
     switch.set_guard(P2, None);
-    let identity = Identity { mac: B, addresses: vec![Ipv4Addr::from(B4).into()], earlier_mac: None };
+    let identity = Identity { mac: B, addresses: vec![Ipv4Addr::from(B4).into()], ..Identity::default() };
     switch.neighbours.set(P2, Some(&identity));
     let proxy = SwitchReply::Proxy { address: Ipv4Addr::from(B4).into(), mac: B };
     assert_eq!(run(&switch, P1, &arp(Mac::BROADCAST, A4, B4)), Verdict::Answer(proxy));
@@ -203,7 +203,7 @@ fn knows_neighbours_of_the_same_vlan() {
     switch.vlans.add(P2, ten, Member::ACCESS);
     assert_eq!(switch.vlans.pvid(P1), Some(ten));
     set_flag(&switch, P2, PortFlag::NeighSuppress, true);
-    let identity = Identity { mac: B, addresses: vec![Ipv4Addr::from(B4).into()], earlier_mac: None };
+    let identity = Identity { mac: B, addresses: vec![Ipv4Addr::from(B4).into()], ..Identity::default() };
     switch.set_guard(P2, Some(&identity));
     let known = FdbKey { vlan: 10, mac: B };
     switch.fdb.add(T0, known, P2, FdbState::Static).unwrap();

@@ -182,7 +182,7 @@ fn identity_of_a_vlans_gateway_is_protected_there() {
     }
     assert_eq!(run(&switch, P1, &claim), Verdict::Flood, "the address is free in VLAN 10");
     let addresses = vec![[192, 0, 2, 140].into()];
-    switch.set_guard(P2, Some(&Identity { mac: A, addresses, earlier_mac: None }));
+    switch.set_guard(P2, Some(&Identity { mac: A, addresses, ..Identity::default() }));
     assert_eq!(run(&switch, P2, &claim), spoofed);
 }
 
@@ -191,7 +191,7 @@ fn guard_checks_the_addresses_of_the_ports_own_vlan() {
     let switch = switch_with_vlans();
     switch.vlans.add(P1, V20, Member::TAGGED);
     let addresses = vec![[192, 0, 2, 10].into()];
-    switch.set_guard(P1, Some(&Identity { mac: A, addresses, earlier_mac: None }));
+    switch.set_guard(P1, Some(&Identity { mac: A, addresses, ..Identity::default() }));
     let foreign = arp(Mac::BROADCAST, [192, 0, 2, 66], [192, 0, 2, 9]);
     let spoofed = Verdict::Drop(DropReason::SpoofedArp);
     for bytes in [foreign.clone(), tagged(&foreign, 0), tagged(&foreign, 10)] {
@@ -209,7 +209,7 @@ fn guard_checks_the_addresses_of_the_ports_own_vlan() {
 fn mac_of_a_guarded_port_is_forgotten_in_every_vlan() {
     let switch = switch_with_vlans();
     run(&switch, P2, &frame(B, A, 60));
-    switch.set_guard(P1, Some(&Identity { mac: A, addresses: Vec::new(), earlier_mac: None }));
+    switch.set_guard(P1, Some(&Identity { mac: A, addresses: Vec::new(), ..Identity::default() }));
     assert_eq!(switch.fdb.entry(FdbKey { vlan: 20, mac: A }), None);
 }
 

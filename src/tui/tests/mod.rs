@@ -88,6 +88,7 @@ fn status() -> Status {
         internal: false,
         dhcp: None,
         dns: None,
+        router_advertisements: None,
         guard: true,
         guard_off: 0,
         guard_off_ports: Vec::new(),
