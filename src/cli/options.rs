@@ -40,7 +40,7 @@ pub(super) struct StartOptions {
     /// Masquerade packets from the containers to other networks (NAT)
     #[arg(long, value_parser = OnOff)]
     nat: Option<bool>,
-    /// Serve DHCP at the gateway: each container gets the address of its port, or a free one [default: off]
+    /// Serve DHCP and DHCPv6 at the gateway: each container gets the address of its port, or a free one [default: off]
     #[arg(long, value_parser = OnOff)]
     dhcp: Option<bool>,
     /// How long a DHCP client has its address, in seconds, 10 to 31536000, with --dhcp [default: 3600]

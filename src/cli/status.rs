@@ -99,10 +99,12 @@ fn text(status: &Status) -> String {
 }
 
 fn dhcp_server(dhcp: &DhcpReport) -> String {
-    let DhcpReport { lease_time, leases, offered, acknowledged, refused, exhausted, ignored } = dhcp;
+    let DhcpReport { lease_time, leases, offered, acknowledged, refused, .. } = dhcp;
+    let DhcpReport { exhausted, limited, ignored, lost, .. } = dhcp;
     format!(
         "{leases} leases of {lease_time} s: {offered} offered, {acknowledged} acknowledged, {refused} refused, \
-         {exhausted} without a free address, {ignored} ignored"
+         {exhausted} without a free address, {limited} over the limit of their port, {} ignored",
+        ignored + lost
     )
 }
 

@@ -32,7 +32,7 @@ pub struct Options {
     pub subnet: Vec<String>,
     /// Masquerade packets from the containers to other networks (NAT).
     pub nat: Option<bool>,
-    /// Serve DHCP at the gateway.
+    /// Serve DHCP and DHCPv6 at the gateway.
     pub dhcp: Option<bool>,
     /// How long a DHCP client has its address, in seconds, 10 to 31536000.
     pub dhcp_lease: Option<u64>,

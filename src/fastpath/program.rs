@@ -335,9 +335,10 @@ impl FromStation<'_> {
         const UDP: i32 = 17;
         const UDP_HEADER: i32 = 8;
         const TCP_HEADER: i32 = 20;
-        /// From a server of DHCP or DHCPv6, and to a client, or to a server of DHCP, in which the guard looks for a MAC.
+        /// From a server of DHCP or DHCPv6, and to a client, or to a server: the guard looks for a MAC in DHCP, and control
+        /// gets DHCPv6.
         const FROM: [u16; 2] = [67, 547];
-        const TO: [u16; 3] = [68, 546, 67];
+        const TO: [u16; 4] = [68, 546, 67, 547];
         let tcp = a.label();
         // The header: within the frame, as the caller has checked for its first four bytes.
         a.op(Move, R2, FRAME);

@@ -27,7 +27,7 @@ pub enum Unsuitable {
     Headers,
     /// IP without TCP, UDP or echo, or in an LLC frame.
     Protocol,
-    /// DHCP, in which the guard looks for a server or another MAC.
+    /// DHCP, in which the guard looks for a server or another MAC, and to which the switch may reply.
     Dhcp,
     /// From an address that starts with zeros.
     Source,
@@ -118,7 +118,7 @@ fn transport(protocol: u8, start: [u8; PORTS], icmp: (u8, [u8; 2])) -> Result<Su
     let [a, b, c, d] = start;
     let [from, to] = [[a, b], [c, d]].map(u16::from_be_bytes);
     match protocol {
-        UDP if [67, 547].contains(&from) || [67, 68, 546].contains(&to) => Err(Unsuitable::Dhcp),
+        UDP if [67, 547].contains(&from) || [67, 68, 546, 547].contains(&to) => Err(Unsuitable::Dhcp),
         TCP | UDP => Ok(Suitable::Plain),
         icmp_number if icmp_number == icmp.0 && icmp.1.contains(&a) => Ok(Suitable::Echo),
         icmp_number if icmp_number == icmp.0 => Err(Unsuitable::Resolution),

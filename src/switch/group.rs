@@ -5,7 +5,8 @@ use super::fdb::Database;
 use super::forward::Forwarding;
 use super::mdb::{self, Class, Scope, Snapshot};
 use super::outcome::{Destination, Outcome, Punt};
-use super::{DropReason, Observer, Step, Verdict};
+use super::{DropReason, Observer, Step, Switch, Verdict};
+use crate::wire::dhcpv6::{ALL_SERVERS_MAC, message_to_servers};
 use crate::wire::ip::Ipv6;
 use crate::wire::ndp::{self, ALL_ROUTERS_MAC};
 use crate::wire::{EtherType, Mac};
@@ -56,8 +57,8 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         if admitted.destination == Mac::BROADCAST {
             return self.flood(Destination::Broadcast, outcome, observer);
         }
-        if admitted.destination == ALL_ROUTERS_MAC {
-            outcome.punt = self.is_router_solicitation(admitted).then_some(Punt::RouterSolicitation);
+        if matches!(admitted.destination, ALL_ROUTERS_MAC | ALL_SERVERS_MAC) {
+            outcome.punt = self.request_to_gateway(admitted);
         }
         match &*self.switch.mdb.load() {
             Some(groups) => self.multicast(groups, admitted, outcome, observer),
@@ -65,17 +66,18 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         }
     }
 
-    /// Whether control answers the frame with a router advertisement.
+    /// Why control answers the frame, if it does.
     #[cold]
-    fn is_router_solicitation(&self, admitted: &Admitted<'_>) -> bool {
-        let answers =
-            self.switch.router_advertisements && !admitted.from_host && self.frame.vnet.is_complete();
-        match admitted.untagged().network().filter(|_| answers) {
-            Some((EtherType::IPV6, packet)) => {
-                Ipv6::parse(packet).is_some_and(|packet| ndp::is_router_solicitation(&packet))
-            }
-            _ => false,
+    fn request_to_gateway(&self, admitted: &Admitted<'_>) -> Option<Punt> {
+        let packet = match admitted.untagged().network()? {
+            (EtherType::IPV6, packet) if !admitted.from_host => Ipv6::parse(packet)?,
+            _ => return None,
+        };
+        let Switch { router_advertisements, dhcpv6, .. } = self.switch;
+        if *router_advertisements && self.frame.vnet.is_complete() && ndp::is_router_solicitation(&packet) {
+            return Some(Punt::RouterSolicitation);
         }
+        (*dhcpv6 && message_to_servers(&packet).is_some()).then_some(Punt::Dhcpv6)
     }
 
     /// Sends a frame to a group to the ports that snooping has found.

@@ -129,6 +129,8 @@ pub struct Switch {
     spanning_tree: bool,
     /// Control sends router advertisements and gets the solicitations.
     router_advertisements: bool,
+    /// Control serves DHCPv6 and gets the messages of clients.
+    dhcpv6: bool,
     /// Finds loops, unless that is off.
     loops: Option<SharedDetector>,
 }
@@ -155,6 +157,7 @@ impl Switch {
             group_fwd_mask: Self::BPDU,
             spanning_tree: false,
             router_advertisements: false,
+            dhcpv6: false,
             loops: None,
         }
     }
@@ -176,6 +179,12 @@ impl Switch {
     #[must_use]
     pub fn with_router_advertisements(self) -> Switch {
         Switch { router_advertisements: true, ..self }
+    }
+
+    /// The same switch, whose control also gets the messages of DHCPv6 clients.
+    #[must_use]
+    pub fn with_dhcpv6(self) -> Switch {
+        Switch { dhcpv6: true, ..self }
     }
 
     /// The same switch, which also finds loops and blocks their ports. `seed` is secret.

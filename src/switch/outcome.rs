@@ -119,11 +119,13 @@ pub enum Punt {
     Membership,
     /// It is a router solicitation.
     RouterSolicitation,
+    /// It is a message to DHCPv6 servers.
+    Dhcpv6,
 }
 
 impl Punt {
     /// The number of variants.
-    pub const COUNT: usize = 3;
+    pub const COUNT: usize = 4;
 }
 
 /// Everything that happens to one frame. [`super::Switch::process`] fills it in, again for each frame: it allocates only

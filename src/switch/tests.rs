@@ -4,6 +4,7 @@ mod vlan;
 
 use std::net::Ipv4Addr;
 
+mod dhcpv6;
 mod limits;
 mod loopback;
 mod mirror;

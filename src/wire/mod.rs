@@ -6,6 +6,7 @@
 pub mod arp;
 pub mod bpdu;
 pub mod checksum;
+pub mod dhcpv6;
 pub mod display;
 pub mod ethernet;
 pub mod filter;

@@ -27,6 +27,7 @@ mod carrier;
 mod cni;
 mod cni_runtimes;
 mod dhcp;
+mod dhcp6;
 mod dns;
 mod docker;
 mod doctor;

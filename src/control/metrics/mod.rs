@@ -94,7 +94,8 @@ const FAMILIES: &[MetricFamily] = &[
                 ("acknowledged", dhcp.acknowledged),
                 ("refused", dhcp.refused),
                 ("exhausted", dhcp.exhausted),
-                ("ignored", dhcp.ignored),
+                ("limited", dhcp.limited),
+                ("ignored", dhcp.ignored + dhcp.lost),
             ];
             results.into_iter().for_each(|(result, count)| out.add(&[("result", result)], count));
         },

@@ -166,10 +166,16 @@ pub struct DhcpReport {
     pub acknowledged: u64,
     /// Requests for an address that the client must not use.
     pub refused: u64,
-    /// Requests not answered because no address was free.
+    /// Requests that got no address because none was free.
     pub exhausted: u64,
+    /// Requests that got no address because their port has the most leases.
+    #[serde(default)]
+    pub limited: u64,
     /// Messages not answered for other reasons: malformed, from no known port, or to another server.
     pub ignored: u64,
+    /// Messages of DHCPv6 that were ignored, because their port sent too many.
+    #[serde(default)]
+    pub lost: u64,
 }
 
 /// The router advertisements of the gateways. The counters are numbers since the start.

@@ -1,13 +1,14 @@
 //! The ports that lead to the host: the host port, and one for each VLAN with a gateway of its own. Behind each is a
 //! gateway, whose MAC address has permanent entries in the forwarding database.
 
+use ipnet::IpNet;
 use tracing::warn;
 
 use super::{HostNetwork, PortPlan, PortUse, RunError, Running};
 use crate::control::config::{VlanGateway, vlan_of_host_port};
 use crate::control::topology::Device;
 use crate::switch::fdb::{FdbError, FdbKey, FdbState};
-use crate::switch::{Gateway, PortId};
+use crate::switch::{Gateway, PortId, Vid};
 use crate::wire::Mac;
 
 impl<M: HostNetwork> Running<M> {
@@ -34,6 +35,34 @@ impl<M: HostNetwork> Running<M> {
     fn gateway_behind(&self, host: PortId) -> &Gateway {
         let vlan = self.ports.get(&host).and_then(|port| vlan_of_host_port(&port.name));
         vlan.and_then(|vid| self.switch.vlans.gateway(vid)).unwrap_or(&self.switch.gateway)
+    }
+
+    /// The addresses of the gateway behind a host port.
+    pub(super) fn gateway_addresses(&self, host: &str) -> &[IpNet] {
+        let vlans = &self.config.vlan_gateways;
+        let of_vlan = vlans.iter().find(|gateway| gateway.port_name() == host);
+        of_vlan.map_or(&self.config.gateways, |gateway| &gateway.addresses)
+    }
+
+    /// The VLAN of a host port (0: without VLANs), if it has one.
+    pub(super) fn vlan_of_host(&self, host: PortId) -> Option<u16> {
+        match self.config.vlans.filtering {
+            true => self.switch.vlans.pvid(host).map(Vid::get),
+            false => Some(0),
+        }
+    }
+
+    /// The addresses of the gateway in a VLAN (0: without VLANs).
+    pub(super) fn gateway_of_vlan(&self, vlan: u16) -> Option<&[IpNet]> {
+        let mut hosts = self.ports.iter().filter(|(_, port)| port.is_host());
+        let (_, host) = hosts.find(|(id, _)| self.vlan_of_host(**id) == Some(vlan))?;
+        Some(self.gateway_addresses(&host.name))
+    }
+
+    /// The MAC address of the gateway in a VLAN (0: without VLANs).
+    pub(super) fn gateway_mac(&self, vlan: u16) -> Mac {
+        let of_vlan = Vid::new(vlan).and_then(|vid| self.switch.vlans.gateway(vid));
+        of_vlan.unwrap_or(&self.switch.gateway).mac.get()
     }
 
     /// A gateway has the MAC of its host port's device, or else the host would not receive what is sent to it.

@@ -42,7 +42,7 @@ pub(super) struct PortPlan {
 /// Default name of a port's device.
 const DEFAULT_DEVICE: &str = "eth0";
 /// Most addresses of a port.
-const MAX_ADDRESSES: usize = 16;
+pub(super) const MAX_ADDRESSES: usize = 16;
 
 impl PortPlan {
     /// Container `n` of a starting switch.

@@ -15,6 +15,7 @@ impl<M: HostNetwork> Running<M> {
                     _ = self.snooping.as_mut().map(|snooping| super::multicast::receive(snooping, &frame));
                 }
                 Punt::RouterSolicitation => self.router_solicited(frame.vlan),
+                Punt::Dhcpv6 => self.serve_dhcp6(&frame),
             }
         }
         self.update_stp();

@@ -17,7 +17,7 @@ use crate::control::services::router_advertisements::{
     AdvertisementTimer, LIFETIME, PREFERRED_LIFETIME, VALID_LIFETIME,
 };
 use crate::switch::guard::link_local;
-use crate::switch::{PortId, Punt, Tick, Vid};
+use crate::switch::{PortId, Punt, Tick};
 use crate::wire::router_advertisement::{AdvertisedPrefix, RouterAdvertisement};
 
 /// The router advertisements of all gateways.
@@ -53,13 +53,6 @@ impl<M: HostNetwork> Running<M> {
         self.update_router_advertisements();
     }
 
-    /// The addresses of the gateway behind a host port.
-    fn gateway_addresses(&self, host: &str) -> &[IpNet] {
-        let vlans = &self.config.vlan_gateways;
-        let of_vlan = vlans.iter().find(|gateway| gateway.port_name() == host);
-        of_vlan.map_or(&self.config.gateways, |gateway| &gateway.addresses)
-    }
-
     /// What a gateway with these addresses advertises; `None` without an IPv6 address.
     fn advertisement(&self, gateway: &[IpNet]) -> Option<RouterAdvertisement> {
         let ipv6 = || gateway.iter().filter(|address| address.addr().is_ipv6());
@@ -79,7 +72,7 @@ impl<M: HostNetwork> Running<M> {
         ipv6().next()?;
         Some(RouterAdvertisement {
             lifetime: LIFETIME,
-            dhcp: false,
+            dhcp: self.config.dhcp_lease.is_some(),
             mtu: self.config.mtu,
             prefixes: ipv6().filter_map(prefix).collect(),
             dns_servers: servers.collect::<Vec<Ipv6Addr>>(),
@@ -92,7 +85,7 @@ impl<M: HostNetwork> Running<M> {
     pub(super) fn router_solicited(&mut self, vlan: u16) {
         let now = self.datapath.now();
         let links: Vec<PortId> =
-            self.advertised_links().filter(|host| self.vlan_of(*host) == Some(vlan)).collect();
+            self.advertised_links().filter(|host| self.vlan_of_host(*host) == Some(vlan)).collect();
         let Some(advertisements) = &mut self.router_advertisements else { return };
         advertisements.solicited += 1;
         let random = advertisements.random.hash_one(advertisements.solicited);
@@ -129,10 +122,9 @@ impl<M: HostNetwork> Running<M> {
     }
 
     fn send_advertisement(&self, host: PortId, advertisement: &RouterAdvertisement) {
-        let Some(vlan) = self.vlan_of(host) else { return };
-        let gateway = Vid::new(vlan).and_then(|vid| self.switch.vlans.gateway(vid));
-        let mac = gateway.unwrap_or(&self.switch.gateway).mac.get();
-        let frame = advertisement.frame(mac, link_local(self.config.mac_prefix.mac(0)));
+        let Some(vlan) = self.vlan_of_host(host) else { return };
+        let source = link_local(self.config.mac_prefix.mac(0));
+        let frame = advertisement.frame(self.gateway_mac(vlan), source);
         let is_container = |id: &PortId| self.ports.get(id).is_some_and(|port| !port.is_host());
         let ports = self.ports.keys().copied().filter(|id| is_container(id) && self.forwards(*id));
         self.inject(vlan, ports.collect(), frame);
@@ -140,14 +132,6 @@ impl<M: HostNetwork> Running<M> {
 
     fn advertised_links(&self) -> impl Iterator<Item = PortId> + '_ {
         self.router_advertisements.iter().flat_map(|advertisements| advertisements.links.keys().copied())
-    }
-
-    /// The VLAN of a host port (0: without VLANs), if it has one.
-    fn vlan_of(&self, host: PortId) -> Option<u16> {
-        match self.config.vlans.filtering {
-            true => self.switch.vlans.pvid(host).map(Vid::get),
-            false => Some(0),
-        }
     }
 
     /// Waits until the next one is due. Never returns while none will be.

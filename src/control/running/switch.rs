@@ -23,6 +23,9 @@ pub(super) fn new(config: &Config) -> (Switch, Option<SpanningTree>) {
     if config.ra {
         switch = switch.with_router_advertisements();
     }
+    if config.dhcp_lease.is_some() {
+        switch = switch.with_dhcpv6();
+    }
     let mac = switch.gateway.mac.get();
     for VlanGateway { vid, addresses } in &config.vlan_gateways {
         switch.vlans.set_gateway(*vid, gateway(config, addresses.iter().map(IpNet::addr)));
@@ -44,11 +47,12 @@ fn settings(config: &Config) -> SwitchConfig {
     }
 }
 
-/// A gateway with these addresses. Hosts know one that sends router advertisements by its link-local address.
+/// A gateway with these addresses. Hosts know one that sends router advertisements, or serves DHCPv6, also by its link-local
+/// address.
 fn gateway(config: &Config, addresses: impl Iterator<Item = IpAddr>) -> Gateway {
     let mac = config.mac_prefix.mac(0);
     let (ipv4, mut ipv6) = by_version(addresses);
-    if config.ra {
+    if config.ra || config.dhcp_lease.is_some() {
         ipv6.push(link_local(mac));
     }
     Gateway { mac: mac.into(), ipv4, ipv6 }

@@ -58,9 +58,10 @@ impl LeaseFile {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::net::IpAddr;
 
     use super::*;
-    use crate::control::services::dhcp::leases::Client;
+    use crate::control::services::dhcp::leases::{Client, ClientId};
     use crate::wire::Mac;
 
     #[test]
@@ -70,8 +71,8 @@ mod tests {
         let file = LeaseFile::new(&state, "uswitch0");
         assert_eq!(file.load().unwrap(), Leases::default());
         let mut leases = Leases::default();
-        let client = Client { port: "web".to_owned(), mac: Some(Mac([2, 0, 0, 0, 0, 1])) };
-        leases.bind(client, [172, 16, 0, 2].into(), 1_800_000_000);
+        let client = Client { port: "web".to_owned(), id: ClientId::Mac(Mac([2, 0, 0, 0, 0, 1])) };
+        leases.bind(client, IpAddr::from([172, 16, 0, 2]), 1_800_000_000);
         file.save(&leases).unwrap();
         assert_eq!(file.load().unwrap(), leases);
         assert_eq!(fs::read_dir(&state).unwrap().count(), 1);

@@ -1,10 +1,10 @@
-//! The leases of the DHCP server: which client has which address, and for how long. Pure: times are seconds since 1970,
-//! so that they are valid after a restart.
+//! The leases of the DHCP server, of both IP versions: which client has which address, and for how long. Pure: times are
+//! seconds since 1970, so that they are valid after a restart.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::control::address_pool::{AddressPool, PoolError};
@@ -19,12 +19,22 @@ const OFFERED: u64 = 60;
 /// How long nobody gets a declined address, in seconds.
 const DECLINED: u64 = 600;
 
-/// A client: the container of a port, or another host behind it.
+/// A client, and the port behind which it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Client {
     pub(crate) port: String,
-    /// `None`: the container of the port, whatever MAC address it has.
-    pub(crate) mac: Option<Mac>,
+    pub(crate) id: ClientId,
+}
+
+/// What distinguishes a client from the others behind its port.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ClientId {
+    /// It is the container of the port, whatever MAC address it has.
+    Container,
+    /// It is another host, with this MAC address.
+    Mac(Mac),
+    /// It is an interface of a host with DHCPv6: its DUID and IAID, as it says (RFC 8415 §4.2).
+    Duid(Vec<u8>, u32),
 }
 
 /// Why a client gets no address.
@@ -34,11 +44,13 @@ pub(crate) enum LeaseError {
     Pool(#[from] PoolError),
     #[error("there are {MOST_LEASES} leases, which is the maximum")]
     TooMany,
+    #[error("{0} has {1} leases, which is the maximum of a port")]
+    TooManyOfPort(String, usize),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Lease {
-    address: Ipv4Addr,
+    address: IpAddr,
     expires: u64,
     /// The client has accepted the address.
     bound: bool,
@@ -48,8 +60,13 @@ struct Lease {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct KeptLease {
     port: String,
+    /// Neither MAC address nor DUID: it is the container of the port.
     mac: Option<Mac>,
-    address: Ipv4Addr,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    duid: Option<Vec<u8>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    iaid: Option<u32>,
+    address: IpAddr,
     /// Seconds since 1970.
     expires: u64,
 }
@@ -59,43 +76,53 @@ pub(super) struct KeptLease {
 pub(crate) struct Leases {
     of: BTreeMap<Client, Lease>,
     /// Addresses that other hosts use, and until when nobody gets them.
-    declined: BTreeMap<Ipv4Addr, u64>,
+    declined: BTreeMap<IpAddr, u64>,
 }
 
 impl Leases {
-    /// The address for a client: the one that it has or is offered, else the first free one of `preferred`, else the lowest
-    /// free one of the subnet. `taken` are the addresses of hosts that are not clients. Changes nothing.
+    /// The address for a client in a subnet: the one that it has or is offered, else the first free one of `preferred`, else
+    /// the lowest free one. `taken` are the addresses of hosts that are not clients. `most` is the limit of its port. Changes
+    /// nothing.
     pub(crate) fn choose(
         &self,
         client: &Client,
-        subnet: Ipv4Net,
-        taken: &[IpAddr],
-        preferred: &[Ipv4Addr],
-    ) -> Result<Ipv4Addr, LeaseError> {
-        let own = self.of.get(client);
-        if own.is_none() && self.of.len() >= MOST_LEASES {
-            return Err(LeaseError::TooMany);
+        subnet: IpNet,
+        (taken, preferred): (&[IpAddr], &[IpAddr]),
+        most: usize,
+    ) -> Result<IpAddr, LeaseError> {
+        let own = self.of.get(client).map(|lease| lease.address).filter(|own| subnet.contains(own));
+        if let Some(own) = own.filter(|own| !taken.contains(own)) {
+            return Ok(own);
         }
-        let mut pool = AddressPool::new(IpNet::V4(subnet));
+        self.check_limits(client, most)?;
+        let mut pool = AddressPool::new(subnet);
         let others = self.of.iter().filter(|(other, _)| *other != client).map(|(_, lease)| lease.address);
-        for address in
-            others.chain(self.declined.keys().copied()).map(IpAddr::V4).chain(taken.iter().copied())
-        {
+        for address in others.chain(self.declined.keys().copied()).chain(taken.iter().copied()) {
             // Some are in other subnets, and two hosts may have the same.
             let _ = pool.assign(address);
         }
-        let mut wanted = own.map(|lease| lease.address).into_iter().chain(preferred.iter().copied());
-        if let Some(address) = wanted.find(|address| pool.assign(IpAddr::V4(*address)).is_ok()) {
-            return Ok(address);
+        match preferred.iter().find(|address| pool.assign(**address).is_ok()) {
+            Some(address) => Ok(*address),
+            None => Ok(pool.assign_next()?),
         }
-        match pool.assign_next()? {
-            IpAddr::V4(address) => Ok(address),
-            other => Err(PoolError::NotInSubnet(other, IpNet::V4(subnet)).into()),
+    }
+
+    /// Whether a client may have one more lease.
+    fn check_limits(&self, client: &Client, most: usize) -> Result<(), LeaseError> {
+        let of_port = self.of.keys().filter(|other| other.port == client.port).count();
+        if self.of.contains_key(client) {
+            Ok(())
+        } else if self.of.len() >= MOST_LEASES {
+            Err(LeaseError::TooMany)
+        } else if of_port >= most {
+            Err(LeaseError::TooManyOfPort(client.port.clone(), most))
+        } else {
+            Ok(())
         }
     }
 
     /// Keeps an address for the client to which it is offered, unless that has it.
-    pub(crate) fn offer(&mut self, client: Client, address: Ipv4Addr, now: u64) {
+    pub(crate) fn offer(&mut self, client: Client, address: IpAddr, now: u64) {
         if self.address_of(&client) != Some(address) {
             // An earlier address stays in use until the client accepts the new one, or expires.
             let offer = Lease { address, expires: now + OFFERED, bound: false };
@@ -111,24 +138,24 @@ impl Leases {
     }
 
     /// Gives a client an address until `expires`. Returns its earlier one, if it had another.
-    pub(crate) fn bind(&mut self, client: Client, address: Ipv4Addr, expires: u64) -> Option<Ipv4Addr> {
+    pub(crate) fn bind(&mut self, client: Client, address: IpAddr, expires: u64) -> Option<IpAddr> {
         let before = self.address_of(&client).filter(|before| *before != address);
         self.of.insert(client, Lease { address, expires, bound: true });
         before
     }
 
     /// The address that a client has accepted.
-    pub(crate) fn address_of(&self, client: &Client) -> Option<Ipv4Addr> {
+    pub(crate) fn address_of(&self, client: &Client) -> Option<IpAddr> {
         self.of.get(client).filter(|lease| lease.bound).map(|lease| lease.address)
     }
 
     /// Ends the lease of a client, and returns the address if it had accepted it.
-    pub(crate) fn release(&mut self, client: &Client) -> Option<Ipv4Addr> {
+    pub(crate) fn release(&mut self, client: &Client) -> Option<IpAddr> {
         self.of.remove(client).filter(|lease| lease.bound).map(|lease| lease.address)
     }
 
     /// Ends the lease of a client whose address another host uses. Nobody gets it for a while.
-    pub(crate) fn decline(&mut self, client: &Client, now: u64) -> Option<Ipv4Addr> {
+    pub(crate) fn decline(&mut self, client: &Client, now: u64) -> Option<IpAddr> {
         let declined = self.of.get(client).map(|lease| lease.address)?;
         if self.declined.len() >= MOST_DECLINED
             && let Some((&first, _)) = self.declined.iter().min_by_key(|(_, until)| **until)
@@ -140,7 +167,7 @@ impl Leases {
     }
 
     /// Ends what has expired. Returns the clients that had accepted an address, with it.
-    pub(crate) fn expire(&mut self, now: u64) -> Vec<(Client, Ipv4Addr)> {
+    pub(crate) fn expire(&mut self, now: u64) -> Vec<(Client, IpAddr)> {
         self.declined.retain(|_, until| *until > now);
         let expired = self.of.iter().filter(|(_, lease)| lease.expires <= now && lease.bound);
         let expired = expired.map(|(client, lease)| (client.clone(), lease.address)).collect();
@@ -154,7 +181,7 @@ impl Leases {
     }
 
     /// The clients behind a port that have accepted an address, with it.
-    pub(crate) fn behind(&self, port: &str) -> Vec<Ipv4Addr> {
+    pub(crate) fn behind(&self, port: &str) -> Vec<IpAddr> {
         let leases = self.of.iter().filter(|(client, lease)| client.port == port && lease.bound);
         leases.map(|(_, lease)| lease.address).collect()
     }
@@ -166,11 +193,14 @@ impl Leases {
 
     /// The leases to keep in a file.
     pub(super) fn kept(&self) -> Vec<KeptLease> {
-        let kept = |(client, lease): (&Client, &Lease)| KeptLease {
-            port: client.port.clone(),
-            mac: client.mac,
-            address: lease.address,
-            expires: lease.expires,
+        let kept = |(client, lease): (&Client, &Lease)| {
+            let (mac, duid, iaid) = match &client.id {
+                ClientId::Container => (None, None, None),
+                ClientId::Mac(mac) => (Some(*mac), None, None),
+                ClientId::Duid(duid, iaid) => (None, Some(duid.clone()), Some(*iaid)),
+            };
+            let Lease { address, expires, .. } = *lease;
+            KeptLease { port: client.port.clone(), mac, duid, iaid, address, expires }
         };
         self.of.iter().filter(|(_, lease)| lease.bound).map(kept).collect()
     }
@@ -178,9 +208,15 @@ impl Leases {
     /// The leases of a file, of which each address counts once.
     pub(super) fn from_kept(kept: Vec<KeptLease>) -> Leases {
         let mut leases = Leases::default();
-        for KeptLease { port, mac, address, expires } in kept.into_iter().take(MOST_LEASES) {
-            if !leases.of.values().any(|lease| lease.address == address) {
-                leases.bind(Client { port, mac }, address, expires);
+        let mut known = BTreeSet::new();
+        for KeptLease { port, mac, duid, iaid, address, expires } in kept.into_iter().take(MOST_LEASES) {
+            let id = match (duid, mac) {
+                (Some(duid), _) => ClientId::Duid(duid, iaid.unwrap_or(0)),
+                (None, Some(mac)) => ClientId::Mac(mac),
+                (None, None) => ClientId::Container,
+            };
+            if known.insert(address) {
+                leases.bind(Client { port, id }, address, expires);
             }
         }
         leases
@@ -190,21 +226,22 @@ impl Leases {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::addressing::host_address;
 
     fn client(n: u8) -> Client {
-        Client { port: format!("container{n}"), mac: Some(Mac([2, 0, 0, 0, 0, n])) }
+        Client { port: format!("container{n}"), id: ClientId::Mac(Mac([2, 0, 0, 0, 0, n])) }
     }
 
-    fn ip(n: u8) -> Ipv4Addr {
-        Ipv4Addr::new(10, 0, 0, n)
+    fn ip(n: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, n])
     }
 
-    fn subnet() -> Ipv4Net {
+    fn subnet() -> IpNet {
         "10.0.0.0/29".parse().unwrap()
     }
 
-    fn choose(leases: &Leases, n: u8, preferred: &[Ipv4Addr]) -> Result<Ipv4Addr, LeaseError> {
-        leases.choose(&client(n), subnet(), &[IpAddr::V4(ip(1))], preferred)
+    fn choose(leases: &Leases, n: u8, preferred: &[IpAddr]) -> Result<IpAddr, LeaseError> {
+        leases.choose(&client(n), subnet(), (&[ip(1)], preferred), MOST_LEASES)
     }
 
     #[test]
@@ -215,7 +252,11 @@ mod tests {
         leases.bind(client(1), ip(5), 100);
         assert_eq!(choose(&leases, 1, &[ip(3)]), Ok(ip(5)));
         assert_eq!(choose(&leases, 2, &[ip(5), ip(99)]), Ok(ip(2)), "another's, and none of the subnet");
-        assert_eq!(leases.choose(&client(1), subnet(), &[ip(5).into()], &[]), Ok(ip(1)), "it was taken");
+        assert_eq!(
+            leases.choose(&client(1), subnet(), (&[ip(5)], &[]), MOST_LEASES),
+            Ok(ip(1)),
+            "it was taken"
+        );
     }
 
     #[test]
@@ -266,18 +307,31 @@ mod tests {
     #[test]
     fn number_of_leases_is_limited() {
         let mut leases = Leases::default();
-        let wide: Ipv4Net = "10.0.0.0/8".parse().unwrap();
+        let wide: IpNet = "2001:db8::/64".parse().unwrap();
+        let client = |n: usize| Client { port: n.to_string(), id: ClientId::Container };
+        let address = |n: usize| host_address(wide, n as u64 + 1).unwrap().addr();
         for n in 0..MOST_LEASES {
-            let client = Client { port: n.to_string(), mac: None };
-            leases.bind(
-                client,
-                Ipv4Addr::from_bits(wide.network().to_bits() + 1 + u32::try_from(n).unwrap()),
-                1,
-            );
+            leases.bind(client(n), address(n), 1);
         }
-        assert_eq!(leases.choose(&client(1), wide, &[], &[]), Err(LeaseError::TooMany));
-        let known = Client { port: "7".to_owned(), mac: None };
-        assert_eq!(leases.choose(&known, wide, &[], &[]), Ok(ip(8)), "a client keeps its own");
+        let choose = |n| leases.choose(&client(n), wide, (&[], &[]), 1);
+        assert_eq!(choose(MOST_LEASES), Err(LeaseError::TooMany));
+        assert_eq!(choose(7), Ok(address(7)), "a client keeps its own");
+    }
+
+    #[test]
+    fn number_of_leases_of_a_port_is_limited() {
+        let mut leases = Leases::default();
+        let subnet: IpNet = "2001:db8::/64".parse().unwrap();
+        let client = |duid: u8| Client { port: "web".to_owned(), id: ClientId::Duid(vec![0, 3, duid], 1) };
+        for n in 1..=3 {
+            let address = leases.choose(&client(n), subnet, (&[], &[]), 3).unwrap();
+            leases.offer(client(n), address, 0);
+        }
+        let choose = |client: &Client| leases.choose(client, subnet, (&[], &[]), 3);
+        assert_eq!(choose(&client(4)), Err(LeaseError::TooManyOfPort("web".to_owned(), 3)));
+        assert!(
+            choose(&client(2)).is_ok() && choose(&Client { port: "other".to_owned(), ..client(4) }).is_ok()
+        );
     }
 
     #[test]
@@ -285,10 +339,15 @@ mod tests {
         let mut leases = Leases::default();
         leases.bind(client(1), ip(2), 100);
         leases.offer(client(2), ip(3), 0);
+        let duid = Client { port: "web".to_owned(), id: ClientId::Duid(vec![0, 3, 0, 1], 7) };
+        leases.bind(duid.clone(), "2001:db8::2".parse().unwrap(), 100);
         let mut kept = leases.kept();
         kept.push(KeptLease { port: "other".to_owned(), ..kept[0].clone() });
         let read = Leases::from_kept(kept);
-        assert_eq!((read.len(), read.address_of(&client(1))), (1, Some(ip(2))));
-        assert_eq!(read.behind("container1"), [ip(2)]);
+        assert_eq!((read.len(), read.address_of(&client(1))), (2, Some(ip(2))));
+        assert_eq!(
+            (read.behind("container1"), read.address_of(&duid)),
+            (vec![ip(2)], leases.address_of(&duid))
+        );
     }
 }

@@ -98,6 +98,8 @@ pub(crate) enum Answer {
     Inform(u32),
     /// It must not use the address that it asks for.
     Nak,
+    /// No answer, because it gets no address.
+    NoAddress,
     /// No answer.
     None,
 }
@@ -122,7 +124,7 @@ pub(super) fn write(request: &Request, answer: Answer, terms: &Terms) -> Option<
         Answer::Ack(address, mtu) => (MessageType::Ack, Some(address), Some(mtu)),
         Answer::Inform(mtu) => (MessageType::Ack, None, Some(mtu)),
         Answer::Nak => (MessageType::Nak, None, None),
-        Answer::None => return None,
+        Answer::NoAddress | Answer::None => return None,
     };
     let mut message = Message::default();
     message

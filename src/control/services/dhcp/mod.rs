@@ -1,6 +1,6 @@
-//! The DHCP server of a switch (RFC 2131), at its gateways.
+//! The DHCP server of a switch, at its gateways.
 //!
-//! A thread of its own, without capabilities, reads and writes the messages. Control decides which address a client gets,
+//! Of DHCPv6 (RFC 8415) there are the messages here: workers punt them to control. Of DHCPv4 (RFC 2131) a thread of its own, without capabilities, reads and writes the messages. Control decides which address a client gets,
 //! because it knows those of all ports ([`DhcpQuery`]). The sockets are bound to the devices of the host ports: it serves
 //! containers, and no other network. Each socket has one query open at a time, and what does not fit into its buffer is
 //! dropped by the kernel, so clients cannot fill anything.
@@ -8,6 +8,7 @@
 mod lease_file;
 mod leases;
 mod message;
+mod message6;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -22,8 +23,11 @@ use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use lease_file::LeaseFile;
-pub(crate) use leases::{Client, LeaseError, Leases};
+pub(crate) use leases::{Client, ClientId, LeaseError, Leases};
 pub(crate) use message::{Answer, Request, RequestKind};
+pub(crate) use message6::{
+    Answer6, Association, Grant, Request6, RequestKind6, Terms6, server_duid, write as write6,
+};
 
 use super::dns;
 use super::service_thread::ServiceThread;
@@ -73,7 +77,7 @@ pub(crate) struct DhcpCounts {
     pub(crate) acknowledged: u64,
     /// Requests refused (DHCPNAK).
     pub(crate) refused: u64,
-    /// Messages that had no answer: malformed, of no known client, or while no address was free.
+    /// Messages that had no answer: malformed, or of no known client.
     pub(crate) ignored: u64,
 }
 
@@ -163,14 +167,13 @@ impl Service {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
-            let answered = match Request::parse(&buffer[..length]) {
-                Some(request) => self.answer(request, gateway, client.ip()).await,
-                None => None,
+            let Some(request) = Request::parse(&buffer[..length]) else {
+                self.counters.ignored.fetch_add(1, Ordering::Relaxed);
+                continue;
             };
-            match answered {
-                // The client asks again if the answer is lost.
-                Some((bytes, to)) => _ = socket.send_to(&bytes, SocketAddr::V4(to)).await,
-                None => _ = self.counters.ignored.fetch_add(1, Ordering::Relaxed),
+            // The client asks again if the answer is lost.
+            if let Some((bytes, to)) = self.answer(request, gateway, client.ip()).await {
+                let _ = socket.send_to(&bytes, SocketAddr::V4(to)).await;
             }
         }
     }
@@ -189,7 +192,9 @@ impl Service {
             Answer::Offer(..) => &self.counters.offered,
             Answer::Ack(..) | Answer::Inform(_) => &self.counters.acknowledged,
             Answer::Nak => &self.counters.refused,
-            Answer::None => return None,
+            Answer::None => &self.counters.ignored,
+            // Control counts them.
+            Answer::NoAddress => return None,
         };
         counter.fetch_add(1, Ordering::Relaxed);
         message::write(&request, answer, &self.terms(gateway))
@@ -197,17 +202,21 @@ impl Service {
 
     fn terms(&self, gateway: Ipv4Net) -> Terms {
         let DhcpSettings { lease_time, domain } = self.settings.clone();
-        let dns = if domain.is_some() { vec![gateway.addr()] } else { servers_of_host() };
+        let is_ipv4 = |server: IpAddr| match server {
+            IpAddr::V4(server) => Some(server),
+            IpAddr::V6(_) => None,
+        };
+        let of_host = || servers_of_host().into_iter().filter_map(is_ipv4).collect();
+        let dns = if domain.is_some() { vec![gateway.addr()] } else { of_host() };
         Terms { gateway, dns, domain, lease_time }
     }
 }
 
 /// The DNS servers of the host that containers may reach, too: not those of the host itself.
-fn servers_of_host() -> Vec<Ipv4Addr> {
-    let servers = dns::servers(Path::new("/etc/resolv.conf"), &[]);
-    let reachable = servers.into_iter().filter_map(|server| match server {
-        IpAddr::V4(server) if !server.is_loopback() => Some(server),
-        _ => None,
-    });
-    reachable.collect()
+pub(crate) fn servers_of_host() -> Vec<IpAddr> {
+    let mut servers = dns::servers(Path::new("/etc/resolv.conf"), &[]);
+    let is_link_local =
+        |server: &IpAddr| matches!(server, IpAddr::V6(server) if server.is_unicast_link_local());
+    servers.retain(|server| !server.is_loopback() && !is_link_local(server));
+    servers
 }

@@ -3,8 +3,11 @@
 //! A lease is an address that the switch assigns to the client's port, so the guard lets it pass, and names and published
 //! ports lead to it. A port with an address in the subnet gives its container that one. Others get one of the subnet.
 
+mod v4;
+mod v6;
+
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -12,19 +15,21 @@ use ipnet::{IpNet, Ipv4Net};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::plan::MAX_ADDRESSES;
 use super::ports::PortRecord;
 use super::{HostNetwork, RunError, Running};
 use crate::control::addressing;
 use crate::control::report::{DhcpReport, PortKind};
 use crate::control::services::dhcp::{
-    Answer, Client, DhcpQuery, DhcpServer, DhcpSettings, DhcpSocket, LeaseError, LeaseFile, Leases, Request,
-    RequestKind,
+    Client, DhcpCounts, DhcpQuery, DhcpServer, DhcpSettings, DhcpSocket, LeaseError, LeaseFile, Leases,
 };
-use crate::switch::PortId;
+use crate::switch::{PortId, Punt};
 use crate::wire::Mac;
 
 /// Least time between two writes of the file.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
+/// Most leases of the hosts behind an existing device or a socket. A container has at most those that its guard compares with.
+const MOST_BEHIND_DEVICE: usize = 1024;
 
 /// Why there is no DHCP server.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +50,17 @@ pub(super) enum DhcpWork {
     UpdateLeases,
 }
 
+/// A client that asks for an address.
+#[derive(Debug)]
+struct Applicant {
+    port: PortId,
+    client: Client,
+    /// It is the container of its port, which has the addresses of the port.
+    is_container: bool,
+    /// The gateway with its subnet.
+    gateway: IpNet,
+}
+
 /// The DHCP server and its leases.
 #[derive(Debug)]
 pub(super) struct Dhcp {
@@ -57,8 +73,12 @@ pub(super) struct Dhcp {
     save_at: Option<Instant>,
     /// When the next lease expires.
     expiry_at: Option<Instant>,
-    /// Requests that had no answer because no address was free.
+    /// Requests that got no address because none was free.
     exhausted: u64,
+    /// Requests that got no address because their port has the most leases.
+    limited: u64,
+    /// Messages of DHCPv6.
+    counts6: DhcpCounts,
     /// The user was warned, and no address has been given since then.
     warned: bool,
 }
@@ -108,7 +128,8 @@ fn now() -> u64 {
 }
 
 impl<M: HostNetwork> Running<M> {
-    /// Serves DHCP at all gateways with an IPv4 subnet, if that is configured. Leases are kept in the directory `state`.
+    /// Serves DHCP at all gateways, if that is configured: IPv4 by sockets, IPv6 by frames that workers have punted. Leases are
+    /// kept in the directory `state`.
     pub(super) fn start_dhcp(&mut self, state: Option<&Path>) -> Result<(), RunError> {
         let Some(lease_time) = self.config.dhcp_lease else { return Ok(()) };
         let hosts = self.ports.values().filter(|port| port.is_host());
@@ -136,6 +157,8 @@ impl<M: HostNetwork> Running<M> {
             save_at: None,
             expiry_at: None,
             exhausted: 0,
+            limited: 0,
+            counts6: DhcpCounts::default(),
             warned: false,
         };
         dhcp.changed();
@@ -150,8 +173,8 @@ impl<M: HostNetwork> Running<M> {
     pub(super) fn restore_leases(&mut self, id: PortId) {
         let (Some(dhcp), Some(record)) = (&self.dhcp, self.ports.get(&id)) else { return };
         for address in dhcp.leases.behind(&record.name) {
-            let is_taken = self.ports.values().any(|port| port.has_assigned(address.into()));
-            let subnet = self.config.all_subnets().find(|subnet| subnet.contains(&IpAddr::V4(address)));
+            let is_taken = self.ports.values().any(|port| port.may_have(address));
+            let subnet = self.config.all_subnets().find(|subnet| subnet.contains(&address));
             if let Some(subnet) = subnet.filter(|_| !is_taken) {
                 self.assign_leased(id, address, subnet.prefix_len());
             }
@@ -184,131 +207,74 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    fn dhcp_answer(&mut self, request: &Request, source: IpAddr, gateway: Ipv4Net) -> Answer {
-        let Some(id) = self.port_of_client(request.mac) else { return Answer::None };
-        let mtu = self.ports[&id].device.mtu;
-        match request.kind {
-            RequestKind::Discover => match self.address_for(id, request, gateway) {
-                Some(address) => self.offer(id, request.mac, address, mtu),
-                None => Answer::None,
-            },
-            // It has chosen another server.
-            RequestKind::Request if request.server.is_some_and(|server| server != gateway.addr()) => {
-                Answer::None
-            }
-            RequestKind::Request => match self.address_for(id, request, gateway) {
-                Some(address) if request.wanted() == Some(address) => {
-                    self.lease(id, request.mac, address, gateway);
-                    Answer::Ack(address, mtu)
-                }
-                Some(_) => Answer::Nak,
-                None => Answer::None,
-            },
-            RequestKind::Release | RequestKind::Decline => {
-                self.end_lease(id, request, source);
-                Answer::None
-            }
-            RequestKind::Inform => Answer::Inform(mtu),
+    /// The address for a client: the one that its port has in the subnet of the gateway, or a free one, if possible one that
+    /// it wants, or that of its port's number.
+    fn address_for(&mut self, applicant: &Applicant, wanted: &[IpAddr]) -> Result<IpAddr, LeaseError> {
+        let Applicant { port, client, is_container, gateway } = applicant;
+        let record = &self.ports[port];
+        if let Some(own) = record.configured_in(*gateway).filter(|_| *is_container) {
+            return Ok(own);
         }
-    }
-
-    /// The port behind which a client is: the one whose container has its MAC address, or where it was learned.
-    fn port_of_client(&self, mac: Mac) -> Option<PortId> {
-        let own = self.ports.iter().find(|(_, port)| !port.is_host() && port.is_container(mac));
-        let learned = || self.switch.fdb.entries_of(mac).map(|entry| entry.port);
-        let is_container = |id: &PortId| self.ports.get(id).is_some_and(|port| !port.is_host());
-        own.map(|(id, _)| *id).or_else(|| learned().find(is_container))
-    }
-
-    /// The address for a client: the one that its port has in the subnet of the gateway, or a free one, if possible that of
-    /// its port's number.
-    fn address_for(&mut self, id: PortId, request: &Request, gateway: Ipv4Net) -> Option<Ipv4Addr> {
-        let record = &self.ports[&id];
-        let is_container = record.assigned.mac.is_none() || record.is_container(request.mac);
-        let mut configured = record.configured_addresses().filter_map(ipv4);
-        if let Some(own) = configured.find(|own| is_container && gateway.contains(&own.addr())) {
-            return Some(own.addr());
+        let number = record.number.filter(|_| *is_container).map(u64::from);
+        let numbered = number.and_then(|number| addressing::host_address(*gateway, number));
+        let preferred: Vec<IpAddr> = wanted.iter().copied().chain(numbered.map(|own| own.addr())).collect();
+        let most = if record.kind == PortKind::Tap { MAX_ADDRESSES } else { MOST_BEHIND_DEVICE };
+        let taken = self.addresses_in_use(*port);
+        let Some(dhcp) = self.dhcp.as_mut() else { return Err(LeaseError::TooMany) };
+        let chosen = dhcp.leases.choose(client, gateway.trunc(), (&taken, &preferred), most);
+        match &chosen {
+            Ok(_) => dhcp.warned = false,
+            Err(error) => dhcp.refuse(client, error),
         }
-        let number = record.number.filter(|_| is_container).map(u64::from);
-        let numbered = number.and_then(|number| addressing::host_address(IpNet::V4(gateway), number));
-        let numbered = numbered.as_ref().and_then(ipv4).map(|numbered| numbered.addr());
-        let preferred: Vec<Ipv4Addr> = request.wanted().into_iter().chain(numbered).collect();
-        let client = record.client(request.mac);
-        let taken = self.addresses_in_use(id);
-        let dhcp = self.dhcp.as_mut()?;
-        match dhcp.leases.choose(&client, gateway.trunc(), &taken, &preferred) {
-            Ok(address) => {
-                dhcp.warned = false;
-                Some(address)
-            }
-            Err(error) => {
-                dhcp.refuse(&client, &error);
-                None
-            }
-        }
+        chosen
     }
 
     /// The addresses that are not leases: those of the gateways, those that are assigned to ports, and those that the devices
-    /// of other ports than `id` have.
+    /// of other ports than `id` have or make.
     fn addresses_in_use(&self, id: PortId) -> Vec<IpAddr> {
         let configured = self.ports.values().flat_map(PortRecord::configured_addresses);
         let others = self.ports.iter().filter(|(other, _)| **other != id);
-        let visible = others.flat_map(|(_, port)| &port.device.addresses);
-        configured.chain(visible).map(IpNet::addr).chain(self.config.all_gateways()).collect()
+        let visible = others.clone().flat_map(|(_, port)| &port.device.addresses);
+        let autoconfigured = others.flat_map(|(_, port)| port.guard.autoconfigured());
+        let addresses = configured.chain(visible).map(IpNet::addr);
+        addresses.chain(autoconfigured).chain(self.config.all_gateways()).collect()
     }
 
-    fn offer(&mut self, id: PortId, mac: Mac, address: Ipv4Addr, mtu: u32) -> Answer {
-        let record = &self.ports[&id];
-        let is_configured = record.configured_addresses().any(|own| own.addr() == IpAddr::V4(address));
-        let client = record.client(mac);
-        if let Some(dhcp) = self.dhcp.as_mut().filter(|_| !is_configured) {
-            dhcp.leases.offer(client, address, now());
+    /// Keeps an address for a client. One that its port has anyway is no lease.
+    fn offer(&mut self, applicant: &Applicant, address: IpAddr) {
+        if let Some(dhcp) = self.dhcp.as_mut().filter(|_| !self.ports[&applicant.port].is_configured(address))
+        {
+            dhcp.leases.offer(applicant.client.clone(), address, now());
             dhcp.changed();
         }
-        Answer::Offer(address, mtu)
     }
 
-    /// Gives a client an address, which it keeps for the lease time. An address that the port has anyway is no lease.
-    fn lease(&mut self, id: PortId, mac: Mac, address: Ipv4Addr, gateway: Ipv4Net) {
-        let record = &self.ports[&id];
-        let (name, client) = (record.name.clone(), record.client(mac));
-        if record.configured_addresses().any(|own| own.addr() == IpAddr::V4(address)) {
+    /// Gives a client an address, which it keeps for the lease time. One that its port has anyway is no lease.
+    fn lease(&mut self, applicant: &Applicant, address: IpAddr) {
+        let Applicant { port, client, gateway, .. } = applicant;
+        if self.ports[port].is_configured(address) {
             return;
         }
         let Some(dhcp) = &mut self.dhcp else { return };
-        let before = dhcp.leases.bind(client, address, now() + dhcp.lease_time);
+        let before = dhcp.leases.bind(client.clone(), address, now() + dhcp.lease_time);
         dhcp.changed();
         if let Some(before) = before {
-            self.withdraw_leased(&name, before);
+            self.withdraw_leased(&client.port, before);
         }
-        self.assign_leased(id, address, gateway.prefix_len());
+        self.assign_leased(*port, address, gateway.prefix_len());
     }
 
-    /// Ends the lease of a client that releases or declines its address. A release comes from the address, and a refusal from
-    /// 0.0.0.0 (RFC 2131 §4.4.1). The guard checks both, so that a container cannot end the lease of another.
-    fn end_lease(&mut self, id: PortId, request: &Request, source: IpAddr) {
-        let client = self.ports[&id].client(request.mac);
-        let Some(dhcp) = &mut self.dhcp else { return };
-        let current = dhcp.leases.address_of(&client).map(IpAddr::V4);
-        let ended = match request.kind {
-            RequestKind::Decline
-                if request.wanted().map(IpAddr::V4) == current && source.is_unspecified() =>
-            {
-                dhcp.leases.decline(&client, now())
-            }
-            RequestKind::Release if current == Some(source) => dhcp.leases.release(&client),
-            _ => None,
-        };
-        if let Some(address) = ended {
+    /// A client of a port has given its lease up.
+    fn lease_ended(&mut self, port: &str, address: IpAddr) {
+        if let Some(dhcp) = &mut self.dhcp {
             dhcp.changed();
-            info!(port = client.port, %address, kind = ?request.kind, "DHCP lease ended");
-            self.withdraw_leased(&client.port, address);
         }
+        self.withdraw_leased(port, address);
     }
 
     /// Assigns a leased address to a port.
-    fn assign_leased(&mut self, id: PortId, address: Ipv4Addr, prefix: u8) {
-        let Ok(address) = Ipv4Net::new(address, prefix).map(IpNet::V4) else { return };
+    fn assign_leased(&mut self, id: PortId, address: IpAddr, prefix: u8) {
+        let Ok(address) = IpNet::new(address, prefix) else { return };
         let Some(record) = self.ports.get_mut(&id).filter(|port| !port.has_assigned(address.addr())) else {
             return;
         };
@@ -319,11 +285,11 @@ impl<M: HostNetwork> Running<M> {
     }
 
     /// Takes a leased address away from a port, if the port is still there.
-    fn withdraw_leased(&mut self, port: &str, address: Ipv4Addr) {
+    fn withdraw_leased(&mut self, port: &str, address: IpAddr) {
         let Ok(id) = self.port_named(port) else { return };
         let Some(record) = self.ports.get_mut(&id) else { return };
-        if record.leased.iter().any(|leased| leased.addr() == IpAddr::V4(address)) {
-            let stays = |other: &IpNet| other.addr() != IpAddr::V4(address);
+        if record.leased.iter().any(|leased| leased.addr() == address) {
+            let stays = |other: &IpNet| other.addr() != address;
             record.leased.retain(stays);
             record.assigned.addresses.retain(stays);
             self.assigned_changed(id);
@@ -341,15 +307,17 @@ impl<M: HostNetwork> Running<M> {
 
     pub(super) fn dhcp_report(&self) -> Option<DhcpReport> {
         let dhcp = self.dhcp.as_ref()?;
-        let counts = dhcp.server.counts();
+        let (counts, counts6) = (dhcp.server.counts(), dhcp.counts6);
         Some(DhcpReport {
             lease_time: dhcp.lease_time,
             leases: dhcp.leases.len(),
-            offered: counts.offered,
-            acknowledged: counts.acknowledged,
-            refused: counts.refused,
+            offered: counts.offered + counts6.offered,
+            acknowledged: counts.acknowledged + counts6.acknowledged,
+            refused: counts.refused + counts6.refused,
             exhausted: dhcp.exhausted,
-            ignored: counts.ignored - dhcp.exhausted.min(counts.ignored),
+            limited: dhcp.limited,
+            ignored: counts.ignored + counts6.ignored,
+            lost: self.datapath.lost_punts(Punt::Dhcpv6),
         })
     }
 }
@@ -357,7 +325,10 @@ impl<M: HostNetwork> Running<M> {
 impl Dhcp {
     /// Counts a client that gets no address. The user is warned once.
     fn refuse(&mut self, client: &Client, error: &LeaseError) {
-        self.exhausted += 1;
+        match error {
+            LeaseError::TooManyOfPort(..) => self.limited += 1,
+            _ => self.exhausted += 1,
+        }
         if !std::mem::replace(&mut self.warned, true) {
             warn!(port = client.port, %error, "no DHCP address for a client");
         }
@@ -370,18 +341,19 @@ impl PortRecord {
         self.assigned.mac == Some(mac) || (self.kind == PortKind::Tap && self.device.mac == mac)
     }
 
-    fn client(&self, mac: Mac) -> Client {
-        Client { port: self.name.clone(), mac: Some(mac).filter(|mac| !self.is_container(*mac)) }
+    /// The address in a subnet that is assigned to the port, and is no lease.
+    fn configured_in(&self, subnet: IpNet) -> Option<IpAddr> {
+        self.configured_addresses().map(IpNet::addr).find(|own| subnet.contains(own))
+    }
+
+    fn is_configured(&self, address: IpAddr) -> bool {
+        self.configured_addresses().any(|own| own.addr() == address)
     }
 }
 
 fn first_ipv4(addresses: &[IpNet]) -> Option<Ipv4Net> {
-    addresses.iter().find_map(ipv4)
-}
-
-fn ipv4(address: &IpNet) -> Option<Ipv4Net> {
-    match address {
+    addresses.iter().find_map(|address| match address {
         IpNet::V4(address) => Some(*address),
         IpNet::V6(_) => None,
-    }
+    })
 }
