@@ -338,6 +338,7 @@ const COMMANDS_FOR_LAB: &[&str] = &[
     "stats --name lab",
     "mdb show --name lab",
     "stp show --name lab",
+    "dhcp show --name lab",
     "fdb show --name lab",
     "fdb add --name lab 02:00:00:00:00:01 web",
     "fdb del --name lab 02:00:00:00:00:01",

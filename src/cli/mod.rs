@@ -10,6 +10,7 @@ mod capture;
 mod cni;
 mod complete;
 mod completions;
+mod dhcp;
 mod docker_plugin;
 mod doctor;
 mod error;
@@ -80,6 +81,7 @@ enum Command {
     Mdb(mdb::MdbCommand),
     Mirror(mirror::MirrorCommand),
     Stp(stp::StpCommand),
+    Dhcp(dhcp::DhcpCommand),
     Vlan(vlan::VlanCommand),
     Stats(stats::StatsCommand),
     Watch(watch::WatchCommand),
@@ -142,6 +144,7 @@ impl Command {
             Command::Mdb(mdb) => mdb.run(),
             Command::Mirror(mirror) => mirror.run(),
             Command::Stp(stp) => stp.run(),
+            Command::Dhcp(dhcp) => dhcp.run(),
             Command::Vlan(vlan) => vlan.run(),
             Command::Stats(stats) => stats.run(),
             Command::Bench(bench) => bench.run(),

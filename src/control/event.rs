@@ -77,6 +77,9 @@ event_types! {
     PortRemoved, "port_removed", "A port was deleted.";
     WorkerStalled, "worker_stalled", "A worker does not respond: the switch is degraded.";
     WorkerRecovered, "worker_recovered", "A stalled worker responds again.";
+    DhcpLeased, "dhcp_leased", "The DHCP server gave an address to a client.";
+    DhcpRenewed, "dhcp_renewed", "A DHCP client keeps its address for longer.";
+    DhcpEnded, "dhcp_ended", "The lease of a DHCP client has ended.";
     NatRestored, "nat_restored", "Another program changed the nftables table of the switch, and the switch has restored it.";
     NatFailed, "nat_failed", "The nftables table of the switch is not as the switch installed it: the switch is degraded.";
     Lost, "lost", "Events were suppressed or missed.";
@@ -160,11 +163,12 @@ pub struct Event {
     /// Seconds of silence before `returned`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silent: Option<u32>,
-    /// Seconds for which a port is blocked.
+    /// Seconds for which a port is blocked, or for which a DHCP client has its address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<u32>,
     /// Drop reason, or why a port is down (`admin_down`, `no_carrier`, `link_down`), or the
-    /// limit for which an address was refused (`fdb_max`, `fdb_max_learned`), or why NAT may not work.
+    /// limit for which an address was refused (`fdb_max`, `fdb_max_learned`), or why NAT may not work, or why a lease has
+    /// ended (`released`, `declined`, `expired`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// State of an added entry.
@@ -208,6 +212,7 @@ impl Event {
     }
 
     /// The details that are specific to this type, as text.
+    #[allow(clippy::too_many_lines, reason = "an arm for each type")]
     pub(crate) fn detail(&self) -> Option<String> {
         let other = self.other.as_deref().unwrap_or("-");
         let count = |one| counted(self.count.and_then(|count| count.try_into().ok()).unwrap_or(0), one);
@@ -241,6 +246,7 @@ impl Event {
             EventType::WorkerStalled | EventType::WorkerRecovered => {
                 Some(format!("worker {}", self.worker.unwrap_or_default()))
             }
+            EventType::DhcpLeased | EventType::DhcpRenewed | EventType::DhcpEnded => self.dhcp_detail(),
             EventType::NatRestored => Some(self.restored_detail()),
             EventType::NatFailed => self.reason.clone(),
             EventType::Lost if self.ifname.is_none() => {
@@ -249,6 +255,15 @@ impl Event {
             EventType::Lost => Some(format!("{} suppressed by the rate limit", count("event"))),
             _ => None,
         }
+    }
+
+    fn dhcp_detail(&self) -> Option<String> {
+        let (address, reason) = (self.value.as_deref()?, self.reason.as_deref());
+        let left = || duration(self.seconds.unwrap_or(0).into());
+        Some(
+            reason
+                .map_or_else(|| format!("{address} for {}", left()), |reason| format!("{address} {reason}")),
+        )
     }
 
     fn restored_detail(&self) -> String {

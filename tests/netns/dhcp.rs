@@ -179,3 +179,39 @@ fn port_that_is_in_use_is_refused_in_one_line() {
     assert!(error.lines().count() == 1 && error.contains("cannot serve DHCP on uswitch0"), "{error}");
     before.assert_same(&host);
 }
+
+/// The kept events of a type, each with its address and reason.
+fn events(s: &Uswitch, kind: &str) -> Vec<(String, String)> {
+    let lines = s.host().run(&format!("uswitch events --json --type {kind}")).ok();
+    let event = |line: &str| {
+        let event: serde_json::Value = serde_json::from_str(line).expect("an event in each line");
+        let field = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+        (field("value"), field("reason"))
+    };
+    lines.lines().map(event).collect()
+}
+
+#[test]
+fn leases_are_listed_and_their_changes_are_events() {
+    let s = switch(Host::new(), "--ports 0");
+    let a = add(&s, "a");
+    let mut client = daemon(&a, "-R");
+    client.line_with("bound ip=172.16.0.2/24");
+    let shown = s.host().run("uswitch dhcp show").ok();
+    assert!(
+        shown.lines().nth(1).is_some_and(|line| line.starts_with("a     172.16.0.2  container  ")),
+        "{shown}"
+    );
+    let leases = s.json("dhcp show a");
+    assert_eq!(leases[0]["address"], "172.16.0.2");
+    client.signal(Signal::SIGUSR1);
+    client.line_with("renew ip=172.16.0.2/24");
+    a.run("ping -c 1 -W 20 172.16.0.1").ok();
+    client.signal(Signal::SIGTERM);
+    wait_until("the lease ends", || !events(&s, "dhcp_ended").is_empty());
+    let with = |reason: &str| vec![("172.16.0.2".to_owned(), reason.to_owned())];
+    assert_eq!(events(&s, "dhcp_leased"), with(""));
+    assert_eq!(events(&s, "dhcp_renewed"), with(""));
+    assert_eq!(events(&s, "dhcp_ended"), with("released"));
+    assert_eq!(s.json("dhcp show"), serde_json::json!([]));
+}

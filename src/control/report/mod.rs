@@ -5,6 +5,7 @@
 //! follow them, and so does `updated`, which `bridge` prints before the flags and only with `-s`. A
 //! script for the Linux bridge works here too.
 
+mod dhcp;
 mod fdb;
 mod impairment;
 mod limit;
@@ -24,6 +25,7 @@ mod vlan;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use self::dhcp::DhcpLeaseReport;
 pub use self::fdb::{
     FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, FlushReport, NewFdbEntry, NewFdbState,
 };

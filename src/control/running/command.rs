@@ -9,10 +9,10 @@ use super::{PlannedPort, RunError};
 use crate::control::event::{Event, EventFilter};
 use crate::control::metrics::MetricsSnapshot;
 use crate::control::report::{
-    AddedPort, FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, MdbEntryQuery, MdbReport, MirrorQuery,
-    MirrorReport, NewFdbEntry, NewMdbEntry, NewMirror, NewPort, NewVlan, NewVlanState, PortReport,
-    PortSettings, PortStats, PortVlanStats, PortVlansReport, PublishedPort, Status, StopReport, StpReport,
-    SwitchSettings, VlanQuery, VlanStats,
+    AddedPort, DhcpLeaseReport, FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, MdbEntryQuery, MdbReport,
+    MirrorQuery, MirrorReport, NewFdbEntry, NewMdbEntry, NewMirror, NewPort, NewVlan, NewVlanState,
+    PortReport, PortSettings, PortStats, PortVlanStats, PortVlansReport, PublishedPort, Status, StopReport,
+    StpReport, SwitchSettings, VlanQuery, VlanStats,
 };
 use crate::control::subscription::Subscription;
 use crate::control::topology::handover::HandedOver;
@@ -41,6 +41,7 @@ pub(crate) enum Command {
     AddMdb(NewMdbEntry, Reply<Result<(), RunError>>),
     RemoveMdb(MdbEntryQuery, Reply<Result<(), RunError>>),
     Stp(Reply<Result<StpReport, RunError>>),
+    DhcpLeases(Reply<Result<Vec<DhcpLeaseReport>, RunError>>),
     ReplaceFdb(NewFdbEntry, Reply<Result<(), RunError>>),
     RemoveFdb(FdbEntryQuery, Reply<Result<(), RunError>>),
     FlushFdb(FdbFlushQuery, Reply<Result<usize, RunError>>),

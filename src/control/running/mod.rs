@@ -163,6 +163,8 @@ pub(crate) enum RunError {
     Publish(#[from] PublishError),
     #[error(transparent)]
     Dhcp(#[from] DhcpError),
+    #[error("there is no DHCP server: start the switch with --dhcp")]
+    NoDhcp,
     #[error(transparent)]
     Dns(#[from] DnsError),
     #[error(transparent)]
@@ -526,6 +528,7 @@ impl<M: HostNetwork> Running<M> {
             Command::AddMdb(entry, reply) => _ = reply.send(self.add_mdb_entry(&entry)),
             Command::RemoveMdb(entry, reply) => _ = reply.send(self.remove_mdb_entry(&entry)),
             Command::Stp(reply) => _ = reply.send(self.stp_report()),
+            Command::DhcpLeases(reply) => _ = reply.send(self.dhcp_leases()),
             Command::ReplaceFdb(entry, reply) => _ = reply.send(self.replace_fdb_entry(&entry)),
             Command::RemoveFdb(entry, reply) => _ = reply.send(self.remove_fdb_entry(&entry)),
             Command::FlushFdb(query, reply) => _ = reply.send(self.flush_fdb(&query)),

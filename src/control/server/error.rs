@@ -84,6 +84,7 @@ fn run_status(error: &RunError) -> StatusCode {
         | RunError::NoSnooping
         | RunError::TooManyPorts
         | RunError::NoSpanningTree
+        | RunError::NoDhcp
         | RunError::PortExists(_)
         | RunError::GonePortExists(_)
         | RunError::AddressOfGonePort(..)

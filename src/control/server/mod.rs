@@ -48,9 +48,9 @@ use super::event::{Event, EventFilter};
 use super::log::{Log, LogReport, NewLog};
 use super::metrics::{self as exposition, SharedMetrics};
 use super::report::{
-    ErrorCode, ErrorReport, FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, FlushReport, Health,
-    MdbEntryQuery, MdbReport, MirrorQuery, MirrorReport, NewFdbEntry, NewMdbEntry, NewMirror, PortStats,
-    Status, StopReport, StpReport, SwitchSettings, SwitchState,
+    DhcpLeaseReport, ErrorCode, ErrorReport, FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, FlushReport,
+    Health, MdbEntryQuery, MdbReport, MirrorQuery, MirrorReport, NewFdbEntry, NewMdbEntry, NewMirror,
+    PortStats, Status, StopReport, StpReport, SwitchSettings, SwitchState,
 };
 use super::running::{Command, Handle, MirrorCommand};
 use super::trace::{LiveTraceLine, Trace, TraceFilter, TraceRequest};
@@ -86,6 +86,7 @@ pub(crate) fn router(
         .routes(routes!(show_mdb, add_mdb, remove_mdb))
         .routes(routes!(set_switch))
         .routes(routes!(stp))
+        .routes(routes!(dhcp_leases))
         .routes(routes!(list_mirrors, add_mirror, remove_mirror))
         .routes(routes!(vlans::list_vlans, vlans::add_vlans, vlans::set_vlan_state, vlans::remove_vlans))
         .routes(routes!(vlans::vlan_stats))
@@ -281,6 +282,15 @@ async fn set_switch(
 ))]
 async fn stp(State(switch): State<Handle>) -> ApiResult<Json<[StpReport; 1]>> {
     Ok(Json([switch.request(Command::Stp).await??]))
+}
+
+/// List the leases of the DHCP server
+#[utoipa::path(get, path = "/v1/dhcp/leases", responses(
+    (status = 200, body = [DhcpLeaseReport]),
+    (status = 409, body = ErrorReport),
+))]
+async fn dhcp_leases(State(switch): State<Handle>) -> ApiResult<Json<Vec<DhcpLeaseReport>>> {
+    Ok(Json(switch.request(Command::DhcpLeases).await??))
 }
 
 /// List the port mirrors

@@ -91,6 +91,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("DELETE", "/v1/ports/{name}"),
     ("POST", "/v1/ports/{name}/published"),
     ("DELETE", "/v1/ports/{name}/published"),
+    ("GET", "/v1/dhcp/leases"),
     ("GET", "/v1/fdb"),
     ("POST", "/v1/fdb"),
     ("PUT", "/v1/fdb"),

@@ -58,10 +58,13 @@ fn role(kind: EventType) -> StyleRole {
         | EventType::MdbRouterAdded
         | EventType::UplinkLearned
         | EventType::MdbQuerier
+        | EventType::DhcpLeased
         | EventType::WorkerRecovered => StyleRole::Good,
         EventType::Aged
         | EventType::MdbRemoved
         | EventType::MdbRouterRemoved
+        | EventType::DhcpRenewed
+        | EventType::DhcpEnded
         | EventType::UplinkForgotten => StyleRole::Dim,
         EventType::Moved
         | EventType::UplinkMoved

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use ipnet::{IpNet, Ipv4Net};
+use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -19,9 +20,11 @@ use super::plan::MAX_ADDRESSES;
 use super::ports::PortRecord;
 use super::{HostNetwork, RunError, Running};
 use crate::control::addressing;
-use crate::control::report::{DhcpReport, PortKind};
+use crate::control::event::{Event, EventType};
+use crate::control::report::{DhcpLeaseReport, DhcpReport, PortKind};
 use crate::control::services::dhcp::{
-    Client, DhcpCounts, DhcpQuery, DhcpServer, DhcpSettings, DhcpSocket, LeaseError, LeaseFile, Leases,
+    Client, ClientId, DhcpCounts, DhcpQuery, DhcpServer, DhcpSettings, DhcpSocket, LeaseError, LeaseFile,
+    Leases,
 };
 use crate::switch::{PortId, Punt};
 use crate::wire::Mac;
@@ -50,11 +53,31 @@ pub(super) enum DhcpWork {
     UpdateLeases,
 }
 
+/// Why a lease has ended.
+#[derive(Debug, Clone, Copy)]
+enum LeaseEnd {
+    Released,
+    /// Another host uses the address.
+    Declined,
+    Expired,
+}
+
+impl LeaseEnd {
+    const fn name(self) -> &'static str {
+        match self {
+            LeaseEnd::Released => "released",
+            LeaseEnd::Declined => "declined",
+            LeaseEnd::Expired => "expired",
+        }
+    }
+}
+
 /// A client that asks for an address.
 #[derive(Debug)]
 struct Applicant {
     port: PortId,
     client: Client,
+    mac: Mac,
     /// It is the container of its port, which has the addresses of the port.
     is_container: bool,
     /// The gateway with its subnet.
@@ -202,15 +225,14 @@ impl<M: HostNetwork> Running<M> {
         let expired = dhcp.leases.expire(now());
         dhcp.changed();
         for (client, address) in expired {
-            info!(port = client.port, %address, "DHCP lease expired");
-            self.withdraw_leased(&client.port, address);
+            self.lease_ended(&client.port, address, LeaseEnd::Expired);
         }
     }
 
     /// The address for a client: the one that its port has in the subnet of the gateway, or a free one, if possible one that
     /// it wants, or that of its port's number.
     fn address_for(&mut self, applicant: &Applicant, wanted: &[IpAddr]) -> Result<IpAddr, LeaseError> {
-        let Applicant { port, client, is_container, gateway } = applicant;
+        let Applicant { port, client, is_container, gateway, .. } = applicant;
         let record = &self.ports[port];
         if let Some(own) = record.configured_in(*gateway).filter(|_| *is_container) {
             return Ok(own);
@@ -256,20 +278,31 @@ impl<M: HostNetwork> Running<M> {
             return;
         }
         let Some(dhcp) = &mut self.dhcp else { return };
+        let has = dhcp.leases.address_of(client) == Some(address);
         let before = dhcp.leases.bind(client.clone(), address, now() + dhcp.lease_time);
         dhcp.changed();
+        let seconds = u32::try_from(dhcp.lease_time).ok();
         if let Some(before) = before {
             self.withdraw_leased(&client.port, before);
         }
         self.assign_leased(*port, address, gateway.prefix_len());
+        let kind = if has { EventType::DhcpRenewed } else { EventType::DhcpLeased };
+        let (mac, value) = (Some(applicant.mac), Some(address.to_string()));
+        self.emit(*port, |running| Event { mac, value, seconds, ..running.port_event(kind, *port) });
     }
 
-    /// A client of a port has given its lease up.
-    fn lease_ended(&mut self, port: &str, address: IpAddr) {
+    /// The lease of a client behind a port has ended.
+    fn lease_ended(&mut self, port: &str, address: IpAddr, why: LeaseEnd) {
         if let Some(dhcp) = &mut self.dhcp {
             dhcp.changed();
         }
+        let reason = why.name();
+        info!(port, %address, reason, "DHCP lease ended");
         self.withdraw_leased(port, address);
+        if let Ok(id) = self.port_named(port) {
+            let (value, reason) = (Some(address.to_string()), Some(reason.to_owned()));
+            self.emit(id, |running| Event { value, reason, ..running.port_event(EventType::DhcpEnded, id) });
+        }
     }
 
     /// Assigns a leased address to a port.
@@ -303,6 +336,23 @@ impl<M: HostNetwork> Running<M> {
         self.switch.set_guard(id, record.guard.identity());
         self.update_neighbour(id);
         self.addresses_changed();
+    }
+
+    /// The addresses that clients have.
+    pub(super) fn dhcp_leases(&self) -> Result<Vec<DhcpLeaseReport>, RunError> {
+        let dhcp = self.dhcp.as_ref().ok_or(RunError::NoDhcp)?;
+        let lease = |(client, address, expires): (&Client, IpAddr, u64)| {
+            let (mac, duid, iaid) = match &client.id {
+                ClientId::Container => (None, None, None),
+                ClientId::Mac(mac) => (Some(*mac), None, None),
+                ClientId::Duid(duid, iaid) => (None, Some(hexadecimal(duid)), Some(*iaid)),
+            };
+            let expires =
+                i64::try_from(expires).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+            let (ifname, expires) = (client.port.clone(), expires.unwrap_or(Timestamp::MAX));
+            DhcpLeaseReport { ifname, address, mac, duid, iaid, expires }
+        };
+        Ok(dhcp.leases.bound().map(lease).collect())
     }
 
     pub(super) fn dhcp_report(&self) -> Option<DhcpReport> {
@@ -349,6 +399,12 @@ impl PortRecord {
     fn is_configured(&self, address: IpAddr) -> bool {
         self.configured_addresses().any(|own| own.addr() == address)
     }
+}
+
+/// Bytes as `00:03:00:01`.
+fn hexadecimal(bytes: &[u8]) -> String {
+    let bytes: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    bytes.join(":")
 }
 
 fn first_ipv4(addresses: &[IpNet]) -> Option<Ipv4Net> {

@@ -3,9 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
-use tracing::info;
 
-use super::{Applicant, HostNetwork, Running, now};
+use super::{Applicant, HostNetwork, LeaseEnd, Running, now};
 use crate::control::services::dhcp::{Answer, Client, ClientId, Request, RequestKind};
 use crate::switch::PortId;
 use crate::wire::Mac;
@@ -58,6 +57,7 @@ impl<M: HostNetwork> Running<M> {
         Applicant {
             port,
             client: Client { port: record.name.clone(), id },
+            mac: request.mac,
             is_container: is_container || record.assigned.mac.is_none(),
             gateway: IpNet::V4(gateway),
         }
@@ -76,18 +76,19 @@ impl<M: HostNetwork> Running<M> {
     fn end_lease(&mut self, client: &Client, request: &Request, source: IpAddr) {
         let Some(dhcp) = &mut self.dhcp else { return };
         let current = dhcp.leases.address_of(client);
-        let ended = match request.kind {
+        let (ended, why) = match request.kind {
             RequestKind::Decline
                 if request.wanted().map(IpAddr::V4) == current && source.is_unspecified() =>
             {
-                dhcp.leases.decline(client, now())
+                (dhcp.leases.decline(client, now()), LeaseEnd::Declined)
             }
-            RequestKind::Release if current == Some(source) => dhcp.leases.release(client),
-            _ => None,
+            RequestKind::Release if current == Some(source) => {
+                (dhcp.leases.release(client), LeaseEnd::Released)
+            }
+            _ => return,
         };
         if let Some(address) = ended {
-            info!(port = client.port, %address, kind = ?request.kind, "DHCP lease ended");
-            self.lease_ended(&client.port, address);
+            self.lease_ended(&client.port, address, why);
         }
     }
 }

@@ -4,9 +4,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use dhcproto::v6::Status;
 use ipnet::{IpNet, Ipv6Net};
-use tracing::info;
 
-use super::{Applicant, HostNetwork, Running, now};
+use super::{Applicant, HostNetwork, LeaseEnd, Running, now};
 use crate::control::services::dhcp::{
     Answer6, Association, Client, ClientId, Grant, Request6, RequestKind6, Terms6, server_duid,
     servers_of_host, write6,
@@ -106,6 +105,7 @@ impl<M: HostNetwork> Running<M> {
         let applicant = |(n, association): (usize, &Association)| Applicant {
             port: query.port,
             client: Client { port: record.name.clone(), id: ClientId::Duid(duid.clone(), association.iaid) },
+            mac: query.client.0,
             is_container: is_container && n == 0,
             gateway: IpNet::V6(gateway),
         };
@@ -148,16 +148,13 @@ impl<M: HostNetwork> Running<M> {
             let leases = &mut self.dhcp.as_mut()?.leases;
             let has = leases.address_of(&client);
             let is_given_up = addresses.iter().any(|address| Some(IpAddr::V6(*address)) == has);
-            let ended = match request.kind {
-                _ if !is_given_up => None,
-                RequestKind6::Decline => leases.decline(&client, now()),
-                _ => leases.release(&client),
+            let (ended, why) = match request.kind {
+                _ if !is_given_up => (None, LeaseEnd::Released),
+                RequestKind6::Decline => (leases.decline(&client, now()), LeaseEnd::Declined),
+                _ => (leases.release(&client), LeaseEnd::Released),
             };
             match ended {
-                Some(address) => {
-                    info!(port, %address, kind = ?request.kind, "DHCP lease ended");
-                    self.lease_ended(&port, address);
-                }
+                Some(address) => self.lease_ended(&port, address, why),
                 None => unknown.push(Grant {
                     iaid: *iaid,
                     address: Some(Err(Status::NoBinding)),

@@ -186,6 +186,12 @@ impl Leases {
         leases.map(|(_, lease)| lease.address).collect()
     }
 
+    /// The clients that have accepted an address, with it and the end of its lease.
+    pub(crate) fn bound(&self) -> impl Iterator<Item = (&Client, IpAddr, u64)> {
+        let leases = self.of.iter().filter(|(_, lease)| lease.bound);
+        leases.map(|(client, lease)| (client, lease.address, lease.expires))
+    }
+
     /// How many addresses clients have.
     pub(crate) fn len(&self) -> usize {
         self.of.values().filter(|lease| lease.bound).count()
