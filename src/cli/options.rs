@@ -46,6 +46,9 @@ pub(super) struct StartOptions {
     /// How long a DHCP client has its address, in seconds, 10 to 31536000, with --dhcp [default: 3600]
     #[arg(long, value_name = "SECONDS")]
     dhcp_lease: Option<u64>,
+    /// Reserve addresses for a DHCP client (static leases), by its MAC address or its port, with --dhcp; may be repeated
+    #[arg(long, value_name = "MAC|PORT,ADDRESS[,ADDRESS]...")]
+    dhcp_host: Vec<String>,
     /// Send router advertisements, of which hosts without an assigned IPv6 address make theirs (SLAAC) [default: off]
     #[arg(long, value_parser = OnOff)]
     ra: Option<bool>,
@@ -185,6 +188,7 @@ impl From<StartOptions> for Options {
             nat: typed.nat,
             dhcp: typed.dhcp,
             dhcp_lease: typed.dhcp_lease,
+            dhcp_host: typed.dhcp_host,
             ra: typed.ra,
             dns: typed.dns,
             domain: typed.domain,

@@ -36,6 +36,8 @@ pub struct Options {
     pub dhcp: Option<bool>,
     /// How long a DHCP client has its address, in seconds, 10 to 31536000.
     pub dhcp_lease: Option<u64>,
+    /// Addresses of a DHCP client, by its MAC address or its port, as in 02:00:5e:00:53:07,172.16.0.50; may be repeated.
+    pub dhcp_host: Vec<String>,
     /// Send router advertisements, of which hosts without an assigned IPv6 address make theirs (SLAAC).
     pub ra: Option<bool>,
     /// Serve DNS at the gateway's addresses: answer for container names, forward other queries to the host's resolvers.
@@ -137,6 +139,7 @@ impl Options {
             nat: self.nat.or(other.nat),
             dhcp: self.dhcp.or(other.dhcp),
             dhcp_lease: self.dhcp_lease.or(other.dhcp_lease),
+            dhcp_host: if self.dhcp_host.is_empty() { other.dhcp_host } else { self.dhcp_host },
             ra: self.ra.or(other.ra),
             dns: self.dns.or(other.dns),
             domain: self.domain.or(other.domain),

@@ -215,3 +215,14 @@ fn leases_are_listed_and_their_changes_are_events() {
     assert_eq!(events(&s, "dhcp_ended"), with("released"));
     assert_eq!(s.json("dhcp show"), serde_json::json!([]));
 }
+
+#[test]
+fn reserved_addresses_go_to_their_clients() {
+    let words = "--ports 0 --dhcp-host web,172.16.0.2 --dhcp-host 02:00:5e:10:00:09,172.16.0.3";
+    let s = switch(Host::new(), words);
+    let (a, web) = (add(&s, "a"), add(&s, "web"));
+    assert!(bound(&a, "-r 172.16.0.2").starts_with("bound ip=172.16.0.4/24 "), "the others are reserved");
+    assert!(bound(&web, "").starts_with("bound ip=172.16.0.2/24 "));
+    s.host().run("uswitch port add mac --ip none --mac 02:00:5e:10:00:09").ok();
+    assert!(bound(&s.host().netns("mac"), "").starts_with("bound ip=172.16.0.3/24 "));
+}

@@ -1,7 +1,34 @@
 //! The DHCP server.
 
-use super::{Checked, InvalidValue, number};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{Checked, InvalidValue, container_name, number};
+use crate::control::addressing;
 use crate::control::options::Options;
+use crate::wire::Mac;
+
+/// Most hosts with reserved addresses.
+const MOST_DHCP_HOSTS: usize = 1024;
+
+/// Addresses that are reserved for a DHCP client (static leases).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DhcpHost {
+    /// The client.
+    pub client: DhcpHostClient,
+    /// Its address in each subnet.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// The client for which addresses are reserved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DhcpHostClient {
+    /// The host with this MAC address.
+    Mac(Mac),
+    /// The container of this port.
+    Port(String),
+}
 
 /// How long a client has its address, in seconds; `None`: there is no server.
 pub(super) fn lease_time(options: &Options) -> Checked<Option<u32>> {
@@ -19,15 +46,102 @@ pub(super) fn lease_time(options: &Options) -> Checked<Option<u32>> {
     }
 }
 
+/// The hosts with reserved addresses: host addresses of these subnets, but not those of the gateways.
+pub(super) fn hosts(options: &Options, subnets: &[IpNet], gateways: &[IpAddr]) -> Checked<Vec<DhcpHost>> {
+    let count = options.dhcp_host.len();
+    let refused = |why| Err(("dhcp-host", why));
+    if count > 0 && !options.dhcp.unwrap_or(false) {
+        return refused(InvalidValue::DhcpHostWithoutDhcp);
+    }
+    if count > MOST_DHCP_HOSTS {
+        return refused(InvalidValue::TooManyDhcpHosts(count, MOST_DHCP_HOSTS));
+    }
+    let mut known: Vec<DhcpHost> = Vec::new();
+    for text in &options.dhcp_host {
+        let host = host(text).map_err(|why| ("dhcp-host", why))?;
+        if known.iter().any(|other| other.client == host.client) {
+            return refused(InvalidValue::DhcpHostTwice(text.clone()));
+        }
+        for address in &host.addresses {
+            let in_subnet = subnets.iter().any(|subnet| addressing::is_host_address(*subnet, *address));
+            if !in_subnet || gateways.contains(address) {
+                return refused(InvalidValue::DhcpHostAddress(*address));
+            }
+            if known.iter().any(|other| other.addresses.contains(address)) {
+                return refused(InvalidValue::DhcpHostTwice(address.to_string()));
+            }
+        }
+        known.push(host);
+    }
+    Ok(known)
+}
+
+/// `02:00:5e:00:53:07,172.16.0.50,fd00:172:16::50`, or the name of a port before the addresses.
+fn host(text: &str) -> Result<DhcpHost, InvalidValue> {
+    let syntax = || InvalidValue::DhcpHostSyntax(text.to_owned());
+    let (client, addresses) = text.split_once(',').ok_or_else(syntax)?;
+    let client = match client.parse() {
+        Ok(mac) => DhcpHostClient::Mac(mac),
+        Err(_) => DhcpHostClient::Port(container_name(client).map(|()| client.to_owned())?),
+    };
+    let addresses = addresses.split(',').map(str::parse).collect::<Result<_, _>>().map_err(|_| syntax())?;
+    Ok(DhcpHost { client, addresses })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::control::Config;
 
     fn config(edit: impl FnOnce(&mut Options)) -> Result<Option<u32>, String> {
+        checked(edit).map(|config| config.dhcp_lease)
+    }
+
+    fn checked(edit: impl FnOnce(&mut Options)) -> Result<Config, String> {
         let mut options = Options { dhcp: Some(true), ..Options::default() };
         edit(&mut options);
-        Config::new(options, None).map(|config| config.dhcp_lease).map_err(|error| error.to_string())
+        Config::new(options, None).map_err(|error| error.to_string())
+    }
+
+    fn hosts(hosts: &[&str]) -> Result<Vec<DhcpHost>, String> {
+        let hosts = hosts.iter().map(ToString::to_string).collect();
+        checked(|options| options.dhcp_host = hosts).map(|config| config.dhcp_hosts)
+    }
+
+    #[test]
+    fn addresses_are_reserved_for_macs_and_ports() {
+        let hosts = hosts(&["02:00:5e:00:53:07,172.16.0.50,fd00:172:16::50", "web,172.16.0.60"]).unwrap();
+        assert_eq!(hosts[0].client, DhcpHostClient::Mac(Mac([2, 0, 0x5e, 0, 0x53, 7])));
+        assert_eq!(
+            hosts[0].addresses,
+            ["172.16.0.50", "fd00:172:16::50"].map(|text| text.parse::<IpAddr>().unwrap())
+        );
+        assert_eq!(hosts[1].client, DhcpHostClient::Port("web".to_owned()));
+    }
+
+    #[test]
+    fn explains_which_reservations_it_refuses() {
+        for (given, words) in [
+            (&["web"][..], "'web' is not a DHCP host: write one like 02:00:5e:00:53:07,172.16.0.50"),
+            (&["web,"], "is not a DHCP host"),
+            (&["web,172.16.0.x"], "is not a DHCP host"),
+            (&["a b,172.16.0.50"], "'a b' cannot name a container"),
+            (&["web,172.16.0.1"], "172.16.0.1 cannot be reserved"),
+            (&["web,172.16.0.255"], "172.16.0.255 cannot be reserved"),
+            (&["web,192.0.2.1"], "192.0.2.1 cannot be reserved"),
+            (&["web,172.16.0.50", "web,172.16.0.51"], "'web,172.16.0.51' is a second reservation"),
+            (&["web,172.16.0.50", "db,172.16.0.50"], "'172.16.0.50' is a second reservation"),
+        ] {
+            let error = hosts(given).unwrap_err();
+            assert!(error.starts_with("--dhcp-host: ") && error.contains(words), "{given:?}: {error}");
+        }
+        let many: Vec<String> = (0..=MOST_DHCP_HOSTS).map(|n| format!("web{n},172.16.0.50")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(hosts(&many).unwrap_err().contains("1025 DHCP hosts are too many: give at most 1024"));
+        let off = checked(|options| {
+            (options.dhcp, options.dhcp_host) = (None, vec!["web,172.16.0.50".to_owned()]);
+        });
+        assert!(off.unwrap_err().contains("need the DHCP server"));
     }
 
     #[test]

@@ -247,6 +247,27 @@ pub enum InvalidValue {
     /// `--dhcp` without a gateway.
     #[error("DHCP is served at the gateway, which 'internal' and 'no-gateway' omit: give only one of them")]
     DhcpWithoutGateway,
+    /// `--dhcp-host` without `--dhcp`.
+    #[error("reserved addresses need the DHCP server: give --dhcp, too")]
+    DhcpHostWithoutDhcp,
+    /// Not a client with its reserved addresses.
+    #[error(
+        "'{0}' is not a DHCP host: write one like 02:00:5e:00:53:07,172.16.0.50 or container3,172.16.0.50,fd00:172:16::50"
+    )]
+    DhcpHostSyntax(String),
+    /// An address that no client can have.
+    #[error(
+        "{0} cannot be reserved: use the address of a host in a subnet of the switch, and not a gateway's"
+    )]
+    DhcpHostAddress(IpAddr),
+    /// A client or an address that has a reservation already.
+    #[error(
+        "'{0}' is a second reservation: give all addresses of a client at once, and an address to one client"
+    )]
+    DhcpHostTwice(String),
+    /// Too many clients with reserved addresses, and how many are allowed.
+    #[error("{0} DHCP hosts are too many: give at most {1}")]
+    TooManyDhcpHosts(usize, usize),
     /// `--ra` without a gateway.
     #[error(
         "router advertisements are sent by the gateway, which 'internal' and 'no-gateway' omit: give only one of them"

@@ -27,6 +27,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use self::dhcp::{DhcpHost, DhcpHostClient};
 pub use self::error::{ConfigError, InvalidValue};
 pub(crate) use self::labels::ALIAS_LABEL;
 pub use self::labels::{LabelChanges, Labels, changed_labels, check_labels, has_label, label};
@@ -109,6 +110,8 @@ pub struct Config {
     pub nat: bool,
     /// How long a DHCP client has its address, in seconds; `None`: DHCP is not served.
     pub dhcp_lease: Option<u32>,
+    /// The addresses that are reserved for DHCP clients.
+    pub dhcp_hosts: Vec<DhcpHost>,
     /// Whether the gateways send router advertisements.
     pub ra: bool,
     /// Whether DNS is served at the gateway.
@@ -256,6 +259,7 @@ impl Config {
 
 impl Options {
     /// Whether the option `key` is given; only for options that can be invalid.
+    #[allow(clippy::too_many_lines, reason = "a line for each option")]
     fn sets(&self, key: &str) -> bool {
         match key {
             "name" => self.name.is_some(),
@@ -268,6 +272,7 @@ impl Options {
             "nat" => self.nat.is_some(),
             "dhcp" => self.dhcp.is_some(),
             "dhcp-lease" => self.dhcp_lease.is_some(),
+            "dhcp-host" => !self.dhcp_host.is_empty(),
             "ra" => self.ra.is_some(),
             "dns" => self.dns.is_some(),
             "domain" => self.domain.is_some(),
@@ -320,6 +325,9 @@ fn check(options: Options) -> Checked<Config> {
     let vlan_gateways = vlan_gateways(&options, &name, &vlans, &subnets)?;
     let all_subnets: Vec<IpNet> =
         subnets.iter().copied().chain(vlan_gateways.iter().flat_map(VlanGateway::subnets)).collect();
+    let of_vlans = vlan_gateways.iter().flat_map(|gateway| &gateway.addresses);
+    let all_gateways: Vec<IpAddr> = gateways.iter().chain(of_vlans).map(IpNet::addr).collect();
+    let dhcp_hosts = dhcp::hosts(&options, &all_subnets, &all_gateways)?;
     let ra = router_advertisements::are_sent(&options, &all_subnets)?;
     Ok(Config {
         gateways,
@@ -333,6 +341,7 @@ fn check(options: Options) -> Checked<Config> {
         devices: devices(options.device)?,
         nat,
         dhcp_lease,
+        dhcp_hosts,
         ra,
         dns,
         domain,

@@ -20,11 +20,12 @@ use super::plan::MAX_ADDRESSES;
 use super::ports::PortRecord;
 use super::{HostNetwork, RunError, Running};
 use crate::control::addressing;
+use crate::control::config::{DhcpHost, DhcpHostClient};
 use crate::control::event::{Event, EventType};
 use crate::control::report::{DhcpLeaseReport, DhcpReport, PortKind};
 use crate::control::services::dhcp::{
-    Client, ClientId, DhcpCounts, DhcpQuery, DhcpServer, DhcpSettings, DhcpSocket, LeaseError, LeaseFile,
-    Leases,
+    Candidates, Client, ClientId, DhcpCounts, DhcpQuery, DhcpServer, DhcpSettings, DhcpSocket, LeaseError,
+    LeaseFile, Leases,
 };
 use crate::switch::{PortId, Punt};
 use crate::wire::Mac;
@@ -229,8 +230,8 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    /// The address for a client: the one that its port has in the subnet of the gateway, or a free one, if possible one that
-    /// it wants, or that of its port's number.
+    /// The address for a client: the one that its port has in the subnet of the gateway, or that is reserved for it, or a free
+    /// one, if possible one that it wants, or that of its port's number.
     fn address_for(&mut self, applicant: &Applicant, wanted: &[IpAddr]) -> Result<IpAddr, LeaseError> {
         let Applicant { port, client, is_container, gateway, .. } = applicant;
         let record = &self.ports[port];
@@ -240,15 +241,31 @@ impl<M: HostNetwork> Running<M> {
         let number = record.number.filter(|_| *is_container).map(u64::from);
         let numbered = number.and_then(|number| addressing::host_address(*gateway, number));
         let preferred: Vec<IpAddr> = wanted.iter().copied().chain(numbered.map(|own| own.addr())).collect();
+        let reserved = self.reserved_for(applicant);
         let most = if record.kind == PortKind::Tap { MAX_ADDRESSES } else { MOST_BEHIND_DEVICE };
-        let taken = self.addresses_in_use(*port);
+        let mut taken = self.addresses_in_use(*port);
+        let all_reserved = self.config.dhcp_hosts.iter().flat_map(|host| host.addresses.iter().copied());
+        taken.extend(all_reserved.filter(|address| Some(*address) != reserved));
         let Some(dhcp) = self.dhcp.as_mut() else { return Err(LeaseError::TooMany) };
-        let chosen = dhcp.leases.choose(client, gateway.trunc(), (&taken, &preferred), most);
+        let candidates = Candidates { reserved, preferred: &preferred, taken: &taken };
+        let chosen = dhcp.leases.choose(client, gateway.trunc(), &candidates, most);
         match &chosen {
             Ok(_) => dhcp.warned = false,
             Err(error) => dhcp.refuse(client, error),
         }
         chosen
+    }
+
+    /// The address that is reserved for a client in the subnet of its gateway.
+    fn reserved_for(&self, applicant: &Applicant) -> Option<IpAddr> {
+        let Applicant { client, mac, is_container, gateway, .. } = applicant;
+        let is_it = |host: &&DhcpHost| match &host.client {
+            DhcpHostClient::Mac(reserved) => reserved == mac,
+            DhcpHostClient::Port(port) => *is_container && *port == client.port,
+        };
+        let hosts = self.config.dhcp_hosts.iter().filter(is_it);
+        let mut addresses = hosts.flat_map(|host| host.addresses.iter().copied());
+        addresses.find(|address| gateway.contains(address))
     }
 
     /// The addresses that are not leases: those of the gateways, those that are assigned to ports, and those that the devices

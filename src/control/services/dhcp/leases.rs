@@ -71,6 +71,17 @@ pub(super) struct KeptLease {
     expires: u64,
 }
 
+/// The addresses that a client may get, beside any free one.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Candidates<'a> {
+    /// The one that is reserved for it. If another client has it, it gets it later.
+    pub(crate) reserved: Option<IpAddr>,
+    /// After the one that it has: the first of these that is free.
+    pub(crate) preferred: &'a [IpAddr],
+    /// None of these: they are the addresses of hosts that are not clients, or are reserved for other clients.
+    pub(crate) taken: &'a [IpAddr],
+}
+
 /// All leases.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Leases {
@@ -80,19 +91,22 @@ pub(crate) struct Leases {
 }
 
 impl Leases {
-    /// The address for a client in a subnet: the one that it has or is offered, else the first free one of `preferred`, else
-    /// the lowest free one. `taken` are the addresses of hosts that are not clients. `most` is the limit of its port. Changes
-    /// nothing.
+    /// The address for a client in a subnet, and changes nothing. `most` is the limit of its port.
     pub(crate) fn choose(
         &self,
         client: &Client,
         subnet: IpNet,
-        (taken, preferred): (&[IpAddr], &[IpAddr]),
+        candidates: &Candidates<'_>,
         most: usize,
     ) -> Result<IpAddr, LeaseError> {
+        let Candidates { reserved, preferred, taken } = *candidates;
+        let has_other = |address: IpAddr| {
+            self.of.iter().any(|(other, lease)| other != client && lease.address == address)
+        };
         let own = self.of.get(client).map(|lease| lease.address).filter(|own| subnet.contains(own));
-        if let Some(own) = own.filter(|own| !taken.contains(own)) {
-            return Ok(own);
+        let reserved = reserved.filter(|reserved| !has_other(*reserved));
+        if let Some(first) = reserved.or(own).filter(|first| !taken.contains(first)) {
+            return Ok(first);
         }
         self.check_limits(client, most)?;
         let mut pool = AddressPool::new(subnet);
@@ -247,7 +261,8 @@ mod tests {
     }
 
     fn choose(leases: &Leases, n: u8, preferred: &[IpAddr]) -> Result<IpAddr, LeaseError> {
-        leases.choose(&client(n), subnet(), (&[ip(1)], preferred), MOST_LEASES)
+        let candidates = Candidates { preferred, taken: &[ip(1)], ..Candidates::default() };
+        leases.choose(&client(n), subnet(), &candidates, MOST_LEASES)
     }
 
     #[test]
@@ -259,10 +274,27 @@ mod tests {
         assert_eq!(choose(&leases, 1, &[ip(3)]), Ok(ip(5)));
         assert_eq!(choose(&leases, 2, &[ip(5), ip(99)]), Ok(ip(2)), "another's, and none of the subnet");
         assert_eq!(
-            leases.choose(&client(1), subnet(), (&[ip(5)], &[]), MOST_LEASES),
+            leases.choose(
+                &client(1),
+                subnet(),
+                &Candidates { taken: &[ip(5)], ..Candidates::default() },
+                MOST_LEASES
+            ),
             Ok(ip(1)),
             "it was taken"
         );
+    }
+
+    #[test]
+    fn reserved_address_comes_first_unless_another_client_has_it() {
+        let mut leases = Leases::default();
+        let reserved = Candidates { reserved: Some(ip(5)), preferred: &[ip(3)], taken: &[ip(1)] };
+        let choose = |leases: &Leases| leases.choose(&client(1), subnet(), &reserved, MOST_LEASES);
+        assert_eq!(choose(&leases), Ok(ip(5)));
+        leases.bind(client(1), ip(4), 100);
+        assert_eq!(choose(&leases), Ok(ip(5)), "it had another");
+        leases.bind(client(2), ip(5), 100);
+        assert_eq!(choose(&leases), Ok(ip(4)));
     }
 
     #[test]
@@ -319,7 +351,7 @@ mod tests {
         for n in 0..MOST_LEASES {
             leases.bind(client(n), address(n), 1);
         }
-        let choose = |n| leases.choose(&client(n), wide, (&[], &[]), 1);
+        let choose = |n| leases.choose(&client(n), wide, &Candidates::default(), 1);
         assert_eq!(choose(MOST_LEASES), Err(LeaseError::TooMany));
         assert_eq!(choose(7), Ok(address(7)), "a client keeps its own");
     }
@@ -330,10 +362,10 @@ mod tests {
         let subnet: IpNet = "2001:db8::/64".parse().unwrap();
         let client = |duid: u8| Client { port: "web".to_owned(), id: ClientId::Duid(vec![0, 3, duid], 1) };
         for n in 1..=3 {
-            let address = leases.choose(&client(n), subnet, (&[], &[]), 3).unwrap();
+            let address = leases.choose(&client(n), subnet, &Candidates::default(), 3).unwrap();
             leases.offer(client(n), address, 0);
         }
-        let choose = |client: &Client| leases.choose(client, subnet, (&[], &[]), 3);
+        let choose = |client: &Client| leases.choose(client, subnet, &Candidates::default(), 3);
         assert_eq!(choose(&client(4)), Err(LeaseError::TooManyOfPort("web".to_owned(), 3)));
         assert!(
             choose(&client(2)).is_ok() && choose(&Client { port: "other".to_owned(), ..client(4) }).is_ok()

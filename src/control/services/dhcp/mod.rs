@@ -23,7 +23,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use lease_file::LeaseFile;
-pub(crate) use leases::{Client, ClientId, LeaseError, Leases};
+pub(crate) use leases::{Candidates, Client, ClientId, LeaseError, Leases};
 pub(crate) use message::{Answer, Request, RequestKind};
 pub(crate) use message6::{
     Answer6, Association, Grant, Request6, RequestKind6, Terms6, server_duid, write as write6,
