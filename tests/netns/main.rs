@@ -17,6 +17,7 @@
 #![allow(unreachable_pub, reason = "nothing is exported; `pub` marks the interface of the harness")]
 
 mod accounting;
+mod address_clients;
 mod api;
 mod attach;
 mod basic;
