@@ -18,12 +18,13 @@ PROGRAMS := iperf3:iperf3 ping:iputils-ping arping:iputils-arping tcpdump:tcpdum
 EMULATION := qemu-system-x86_64:qemu-system-x86 busybox:busybox cpio:cpio modprobe:kmod strip:binutils
 CARGO_DENY := 0.20.2
 NETAVARK := 2.1.0
+KATHARA := $(HOME)/.local/share/kathara
 
 # 1 if AppArmor allows only root to create user namespaces, the default of Ubuntu since 24.04.
 USERNS_RESTRICTED := kernel.apparmor_restrict_unprivileged_userns
 userns_restricted = [ "$$(sysctl -n $(USERNS_RESTRICTED) 2>/dev/null)" = 1 ]
 
-.PHONY: start test rust programs netavark userns lint unit netns instructions baseline doc deny kernels
+.PHONY: start test rust programs netavark kathara userns lint unit netns instructions baseline doc deny kernels
 
 start: rust ## Build, and start a switch with three containers
 	@[ -z '$(SUDO)' ] || ! $(userns_restricted) || { \
@@ -41,7 +42,7 @@ lint: rust
 unit: rust
 	cargo test --locked
 
-netns: rust programs netavark userns
+netns: rust programs netavark kathara userns
 	cargo netns --locked
 
 # Compares instruction counts with benches/instructions.toml. `make baseline` accepts the current counts.
@@ -85,6 +86,14 @@ programs:
 netavark: rust
 	@$(call install,protoc:protobuf-compiler)
 	netavark --version >/dev/null 2>&1 || cargo install --locked --debug --bin netavark netavark@$(NETAVARK)
+
+# In a virtual environment. The package has no command.
+kathara: rust
+	@$(call install,virtualenv:virtualenv)
+	command -v kathara >/dev/null || { \
+	    virtualenv --quiet $(KATHARA) && $(KATHARA)/bin/pip install --quiet --requirement tests/netns/kathara.txt && \
+	    printf '#!/bin/sh\nexec %s -m kathara "$$@"\n' $(KATHARA)/bin/python | \
+	        install -m 755 /dev/stdin $(HOME)/.cargo/bin/kathara; }
 
 # Installs the packages of missing commands, without starting their services (invoke-rc.d(8)).
 POLICY := /usr/sbin/policy-rc.d

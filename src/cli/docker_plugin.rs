@@ -18,6 +18,10 @@ pub(super) struct DockerPluginCommand {
     /// Directory of the networks and address pools [default: /var/lib/uswitch/docker]
     #[arg(long, value_name = "DIRECTORY")]
     state: Option<PathBuf>,
+    /// Only write the source of a managed plugin that leads dockerd to the socket, for `docker plugin create NAME
+    /// DIRECTORY`
+    #[arg(long, value_name = "DIRECTORY", conflicts_with = "state")]
+    managed: Option<PathBuf>,
 }
 
 const OPTIONS: &str = "\
@@ -33,11 +37,16 @@ Options of `docker network create -d uswitch`:
   -o com.docker.network.bridge.enable_icc=BOOL
   -o com.docker.network.bridge.enable_ip_masquerade=BOOL
   -o com.docker.network.bridge.gateway_mode_ipv4=nat|routed   (and _ipv6)
+  -o kathara.link=NAME    name of the switch, if it is free
 Options of `--network name=NETWORK,driver-opt=KEY=VALUE`:
-  port=NAME   name of the port       vlan=VID   VLAN       guard=BOOL   only its own addresses";
+  port=NAME   name of the port       vlan=VID   VLAN       guard=BOOL   only its own addresses
+  kathara.mac_addr=MAC   kathara.machine=NAME   kathara.iface=N   kathara.link=NAME   as for Kathará's plugins";
 
 impl DockerPluginCommand {
     pub(super) fn run(self) -> Result<(), CliError> {
+        if let Some(directory) = self.managed {
+            return Ok(docker::write_source(&directory, &self.socket)?);
+        }
         let socket = PluginSocket::choose(self.socket)?;
         let state = match self.state {
             Some(directory) => directory,

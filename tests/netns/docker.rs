@@ -32,7 +32,7 @@ pub struct Docker {
 }
 
 impl Docker {
-    fn start() -> Docker {
+    pub fn start() -> Docker {
         Docker::start_with("")
     }
 
@@ -53,7 +53,7 @@ impl Docker {
         docker
     }
 
-    fn start_plugin(&mut self) {
+    pub fn start_plugin(&mut self) {
         let mut plugin = self.host.spawn("uswitch docker-plugin");
         plugin.line_with("ready");
         self.plugin = Some(plugin);
@@ -77,35 +77,35 @@ impl Docker {
         format!("uswitch-test-{}", self.host.init())
     }
 
-    fn sh(&self, script: &str) -> CommandOutput {
+    pub fn sh(&self, script: &str) -> CommandOutput {
         self.host.sh(script)
     }
 
     /// Runs a command of docker that succeeds.
     #[track_caller]
-    fn docker(&self, command: &str) -> String {
+    pub fn docker(&self, command: &str) -> String {
         self.host.run(&format!("docker {command}")).ok().trim().to_owned()
     }
 
     /// The error of a command of docker.
     #[track_caller]
-    fn refused(&self, command: &str) -> String {
+    pub fn refused(&self, command: &str) -> String {
         self.host.run(&format!("docker {command}")).fails()
     }
 
     /// Starts a container that waits.
     #[track_caller]
-    fn run(&self, name: &str, options: &str) {
+    pub fn run(&self, name: &str, options: &str) {
         self.docker(&format!("run --detach --name {name} {options} box sleep 1000"));
     }
 
     #[track_caller]
-    fn ping(&self, from: &str, target: &str) {
+    pub fn ping(&self, from: &str, target: &str) {
         self.docker(&format!("exec {from} ping -n -c 1 -W 5 {target}"));
     }
 
     #[track_caller]
-    fn cannot_ping(&self, from: &str, target: &str) {
+    pub fn cannot_ping(&self, from: &str, target: &str) {
         self.host.run(&format!("docker exec {from} ping -n -c 1 -W 1 {target}")).fails();
     }
 
@@ -115,14 +115,14 @@ impl Docker {
     }
 
     /// The ports of containers on a switch.
-    fn ports(&self, switch: &str) -> Vec<Value> {
+    pub fn ports(&self, switch: &str) -> Vec<Value> {
         let ports =
             self.host.run(&format!("uswitch port show --name {switch} --label docker.endpoint --json"));
         ports.json().as_array().expect("a list").clone()
     }
 
     /// The switches, devices and records that networks leave.
-    fn left(&self) -> String {
+    pub fn left(&self) -> String {
         let script = "uswitch ls --json | jq -c '.[].name'; ls /run/uswitch; cd /var/lib/uswitch; find -name '*.json'; ls; \
                       ip -br link | cut -d' ' -f1; iptables -S DOCKER-USER; nft list tables inet";
         self.sh(script).ok()

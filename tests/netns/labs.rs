@@ -1,5 +1,5 @@
-//! Runs the labs in docs/labs and the sessions in README.md, docs/cni.md, docs/podman.md and docs/docker.md as a reader
-//! does: it types each command after the previous one has shown the expected output.
+//! Runs the labs in docs/labs and the sessions in README.md, docs/cni.md, docs/podman.md, docs/docker.md and
+//! docs/kathara.md as a reader does: it types each command after the previous one has shown the expected output.
 //!
 //! A `console` block has commands after `# ` (or `$ ` where root is not needed) with their output. An `sh`
 //! block is typed as it is and has no output. [`shown`] describes how output is compared with the page.
@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::docker::Docker;
 use crate::harness::{AS_USER, Host, HostSnapshot, Process, Shell, host_with_public_tun};
+use crate::kathara;
 use page::Step;
 use shown::MacMapping;
 
@@ -277,11 +278,22 @@ fn session_with_podman_works_without_root() {
 #[test]
 fn session_with_docker_works() {
     let docker = Docker::without_plugin("");
-    let before = docker.host.sh("ip -br link; find /var/lib/uswitch -name '*.json' || true").ok();
-    let text = page::part(&read("docs/docker.md"), "## A session");
-    // dockerd keeps files of its own.
-    type_page("docs/docker.md", &text, &docker.host, BASH);
-    assert_eq!(docker.host.sh("ip -br link; find /var/lib/uswitch -name '*.json' || true").ok(), before);
+    type_session("docs/docker.md", &docker, BASH);
+}
+
+/// dockerd keeps files of its own.
+fn type_session(page: &str, docker: &Docker, shell: &str) {
+    let left = || docker.host.sh("ip -br link; find /var/lib/uswitch -name '*.json' || true").ok();
+    let before = left();
+    type_page(page, &page::part(&read(page), "## A session"), &docker.host, shell);
+    assert_eq!(left(), before);
+}
+
+#[test]
+fn session_with_kathara_works() {
+    let docker = Docker::without_plugin("");
+    docker.host.sh(kathara::HOME).ok();
+    type_session("docs/kathara.md", &docker, &format!("{} {BASH}", kathara::WITH_HOME));
 }
 
 /// Lab 3, because it changes the host most.

@@ -42,6 +42,7 @@ mod handover;
 mod harness;
 mod impairment;
 mod ipv6;
+mod kathara;
 mod labels;
 mod labs;
 mod layer2;

@@ -25,11 +25,13 @@ impl Networks<'_> {
         let client = self.switches.running(&network)?;
         delete_stale_ports(&client, request)?;
         let netns = client.caller_netns()?;
-        let port = NewPort { netns, ..new_port(&network, request, options) };
+        let settings =
+            PortSettings { isolated: network.isolated.then_some(true), ..options.kathara.port_settings() };
+        let name = Some(port_name(&client, &options, &request.of.endpoint)?);
+        let mac = options.kathara.mac(request.interface.mac_address)?;
+        let port = NewPort { name, netns, mac, ..new_port(&network, request, &options) };
         let added: AddedPort = client.post("/v1/ports", &port)?;
-        if network.isolated {
-            isolate(&client, &added.port)?;
-        }
+        set(&client, &added.port, &settings)?;
         let mac_address = request.interface.mac_address.is_none().then_some(added.port.address);
         Ok(CreatedEndpoint { interface: ChosenInterface { mac_address } })
     }
@@ -68,14 +70,11 @@ impl Networks<'_> {
     }
 }
 
-fn new_port(network: &Network, request: &CreateEndpoint, options: EndpointOptions) -> NewPort {
-    let endpoint = &request.of.endpoint;
+fn new_port(network: &Network, request: &CreateEndpoint, options: &EndpointOptions) -> NewPort {
     let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     NewPort {
-        name: Some(options.port.unwrap_or_else(|| short(endpoint))),
         unmanaged: true,
         ip: Some(request.interface.addresses()),
-        mac: request.interface.mac_address,
         mtu: network.mtu,
         guard: Some(options.guard.unwrap_or(false)),
         vlan: options
@@ -84,11 +83,29 @@ fn new_port(network: &Network, request: &CreateEndpoint, options: EndpointOption
             .map(|vid| PortVlans { access: Some(vid), ..PortVlans::default() }),
         labels: Labels::from([
             label(NETWORK, &network.id),
-            label(ENDPOINT, endpoint),
+            label(ENDPOINT, &request.of.endpoint),
             label(ADDRESSES, &assigned(request).join(",")),
-        ]),
+        ])
+        .into_iter()
+        .chain(options.kathara.labels())
+        .collect(),
         ..NewPort::default()
     }
+}
+
+/// The name of the port of a new endpoint: the given one, that of Kathará's interface if no port has it, or the begin of
+/// the ID.
+fn port_name(client: &ApiClient, options: &EndpointOptions, endpoint: &str) -> Result<String, DockerError> {
+    match (&options.port, options.kathara.port_name()) {
+        (Some(given), _) => Ok(given.clone()),
+        (None, Some(name)) if !has_port(client, &name)? => Ok(name),
+        _ => Ok(short(endpoint)),
+    }
+}
+
+fn has_port(client: &ApiClient, name: &str) -> Result<bool, DockerError> {
+    let ports: Vec<PortReport> = client.get("/v1/ports")?;
+    Ok(ports.iter().any(|port| port.ifname == name))
 }
 
 /// An ID as dockerd shows it.
@@ -120,11 +137,13 @@ fn delete_stale_ports(client: &ApiClient, request: &CreateEndpoint) -> Result<()
     ports.iter().filter(is_stale).try_for_each(|port| delete_port(client, port))
 }
 
-/// Containers of a network without communication between them (`enable_icc`).
-fn isolate(client: &ApiClient, port: &PortReport) -> Result<(), DockerError> {
-    let settings = PortSettings { isolated: Some(true), ..PortSettings::default() };
-    let isolated = client.patch::<IgnoredAny>(&format!("/v1/ports/{}", port.ifname), &settings);
-    isolated.map(|_| ()).map_err(|error| {
+/// Changes the settings of a new port. On an error there is no port.
+fn set(client: &ApiClient, port: &PortReport, settings: &PortSettings) -> Result<(), DockerError> {
+    if *settings == PortSettings::default() {
+        return Ok(());
+    }
+    let set = client.patch::<IgnoredAny>(&format!("/v1/ports/{}", port.ifname), settings);
+    set.map(|_| ()).map_err(|error| {
         let _ = delete_port(client, port);
         error.into()
     })

@@ -13,6 +13,8 @@ mod endpoint;
 mod error;
 mod firewall;
 mod ipam;
+mod kathara;
+mod managed;
 mod network;
 mod options;
 mod protocol;
@@ -30,6 +32,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 pub(crate) use error::DockerError;
+pub(crate) use managed::write_source;
 pub(crate) use server::{PluginSocket, serve};
 
 use network::Networks;

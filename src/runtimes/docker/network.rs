@@ -60,9 +60,19 @@ impl Networks<'_> {
             Some(switch) => self.on_running_switch(switch, request, &options)?,
             None => with_own_switch(request, &options)?,
         };
+        match self.start(&network) {
+            Err(DockerError::SwitchExists(_)) if options.name.is_none() && options.link.is_some() => {
+                self.start(&Network { switch: switch_name(&network.id), ..network })
+            }
+            started => started,
+        }
+    }
+
+    /// Keeps a network, with its switch running. On an error there is none.
+    fn start(&self, network: &Network) -> Result<(), DockerError> {
         // The file first: a switch without a file would be forgotten.
-        self.store.save(&network)?;
-        self.switches.running(&network).map(|_| ()).inspect_err(|_| {
+        self.store.save(network)?;
+        self.switches.running(network).map(|_| ()).inspect_err(|_| {
             // The first error is reported.
             let _ = self.delete(&network.id);
         })
@@ -148,8 +158,9 @@ fn with_own_switch(request: &CreateNetwork, options: &NetworkOptions) -> Result<
         .parent
         .clone()
         .map(|device| Uplink { device, mode: options.uplink_mode.unwrap_or(UplinkMode::Bridge) });
-    // Behind an uplink, the gateway is a router of that network, and the host is not in it.
-    let is_isolated = network.internal || uplink.is_some();
+    // Behind an uplink, the gateway is a router of that network, and the host is not in it. Without addresses, a host port would
+    // only send the host's frames to the containers.
+    let is_isolated = network.internal || uplink.is_some() || subnets(request).next().is_none();
     let own = OwnSwitch {
         subnets: match uplink {
             Some(_) => Vec::new(),
@@ -163,7 +174,11 @@ fn with_own_switch(request: &CreateNetwork, options: &NetworkOptions) -> Result<
         uplink,
     };
     Ok(Network {
-        switch: options.name.clone().unwrap_or_else(|| switch_name(&network.id)),
+        switch: options
+            .name
+            .clone()
+            .or_else(|| options.link.clone())
+            .unwrap_or_else(|| switch_name(&network.id)),
         own: Some(own),
         ..network
     })

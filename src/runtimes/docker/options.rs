@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde_json::Value;
 
 use super::error::DockerError;
+use super::kathara::{self, KatharaOptions};
 use super::protocol::Options;
 use crate::control::config;
 use crate::control::report::UplinkMode;
@@ -31,6 +32,8 @@ pub(super) struct NetworkOptions {
     pub(super) switch: Option<String>,
     /// The name of the switch to start.
     pub(super) name: Option<String>,
+    /// The name of the switch to start, if it can be one and is free.
+    pub(super) link: Option<String>,
     pub(super) mtu: Option<u64>,
     /// The VLAN of the containers, on a switch that filters VLANs.
     pub(super) vlan: Option<Vid>,
@@ -59,6 +62,7 @@ impl NetworkOptions {
         match option.key {
             "switch" => self.switch = Some(option.device_name()?),
             "com.docker.network.bridge.name" => self.name = Some(option.device_name()?),
+            "kathara.link" => self.link = option.device_name().ok(),
             "com.docker.network.driver.mtu" => self.mtu = Some(option.parse()?),
             "vlan" => self.vlan = Some(option.parse()?),
             "com.docker.network.bridge.enable_icc" => self.icc = Some(option.parse()?),
@@ -89,6 +93,7 @@ impl NetworkOptions {
     pub(super) fn of_new_switch(&self) -> Option<&'static str> {
         let given = [
             ("com.docker.network.bridge.name", self.name.is_some()),
+            ("kathara.link", self.link.is_some()),
             ("com.docker.network.bridge.enable_ip_masquerade", self.masquerade.is_some()),
             ("com.docker.network.bridge.gateway_mode_ipv4", self.mode_v4.is_some()),
             ("com.docker.network.bridge.gateway_mode_ipv6", self.mode_v6.is_some()),
@@ -107,6 +112,7 @@ pub(super) struct EndpointOptions {
     pub(super) vlan: Option<Vid>,
     /// Whether the container uses only its own addresses [default: false].
     pub(super) guard: Option<bool>,
+    pub(super) kathara: KatharaOptions,
 }
 
 impl EndpointOptions {
@@ -118,6 +124,7 @@ impl EndpointOptions {
                 "port" => parsed.port = Some(option.parse()?),
                 "vlan" => parsed.vlan = Some(option.parse()?),
                 "guard" => parsed.guard = Some(option.parse()?),
+                key if key.starts_with(kathara::PREFIX) => parsed.kathara.set(&option)?,
                 key => return Err(DockerError::UnknownOption("endpoint", key.to_owned())),
             }
         }
@@ -126,13 +133,13 @@ impl EndpointOptions {
 }
 
 /// An option and its value, as typed.
-struct GivenOption<'a> {
-    key: &'a str,
-    text: String,
+pub(super) struct GivenOption<'a> {
+    pub(super) key: &'a str,
+    pub(super) text: String,
 }
 
 impl GivenOption<'_> {
-    fn parse<T: FromStr<Err: Display>>(&self) -> Result<T, DockerError> {
+    pub(super) fn parse<T: FromStr<Err: Display>>(&self) -> Result<T, DockerError> {
         self.text.parse().map_err(|error| self.refused(error))
     }
 

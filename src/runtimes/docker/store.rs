@@ -120,7 +120,7 @@ fn read<R: Record>(path: &Path) -> Result<Option<R>, DockerError> {
     record.map(Some).map_err(|source| DockerError::Record { path: path.to_owned(), source })
 }
 
-fn file_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DockerError {
+pub(super) fn file_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DockerError {
     let path = path.to_owned();
     move |source| DockerError::File { what, path, source }
 }

@@ -137,6 +137,34 @@ fn endpoint_replaces_ports_that_dockerd_has_forgotten() {
     });
 }
 
+#[test]
+fn options_of_kathara_are_those_of_the_port() {
+    with_plugin(|docker| {
+        docker.create_network(&json!({ "switch": "lab" })).unwrap();
+        let create = |endpoint: &str, options: Value| {
+            let request = json!({ "NetworkID": NETWORK, "EndpointID": endpoint, "Options": options });
+            docker.answer("NetworkDriver.CreateEndpoint", &request)
+        };
+        let created = create("e1", json!({ "kathara.machine": "container", "kathara.iface": "1" })).unwrap();
+        assert_eq!(created["Interface"]["MacAddress"], "b6:88:c2:19:86:5f");
+        let same_name = json!({ "kathara.machine": "container", "kathara.iface": "1", "kathara.mac_addr": "02:00:00:00:00:77" });
+        assert_eq!(create("e2", same_name).unwrap()["Interface"]["MacAddress"], "02:00:00:00:00:77");
+        // Kathará 3.8 gives only these two.
+        create("e3", json!({ "kathara.iface": "0", "kathara.link": "A" })).unwrap();
+        docker.create_endpoint("e4", "", "").unwrap();
+        let ports = docker.ports();
+        let names: Vec<&str> = ports.iter().map(|port| port.ifname.as_str()).collect();
+        assert_eq!(names, ["container-eth1", "e2", "e3", "e4"]);
+        let settings: Vec<(bool, u16)> =
+            ports.iter().map(|port| (port.bridge.hub, port.group_fwd_mask)).collect();
+        assert_eq!(settings, [(true, 0xffff), (true, 0xffff), (true, 0xffff), (false, 0)]);
+        assert_eq!(ports[2].labels.get("kathara.link").map(String::as_str), Some("A"));
+        let clash =
+            create("e5", json!({ "kathara.machine": "container", "kathara.iface": "1" })).unwrap_err();
+        assert!(clash.contains("b6:88:c2:19:86:5f is in use by container-eth1"), "{clash}");
+    });
+}
+
 /// An address or a MAC address of a port that is not of the network is not free.
 #[test]
 fn conflicts_with_other_ports_are_refused() {
