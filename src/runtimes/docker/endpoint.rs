@@ -1,29 +1,77 @@
 //! Endpoints: the interface of a container in a network is an unmanaged port of its switch.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 
 use super::error::DockerError;
 use super::network::{Network, Networks};
 use super::options::EndpointOptions;
 use super::protocol::{
-    ChosenInterface, CreateEndpoint, CreatedEndpoint, EndpointRequest, InterfaceName, Joined,
+    ChosenInterface, CreateEndpoint, CreatedEndpoint, EndpointRequest, InterfaceName, Join, Joined,
 };
+use super::store::Record;
 use super::switch::{ENDPOINT, NETWORK, delete_port, ports_with};
 use crate::control::client::ApiClient;
 use crate::control::config::Labels;
-use crate::control::report::{AddedPort, NewPort, PortReport, PortSettings, PortVlans};
+use crate::control::report::{AddedPort, NewPort, PortReport, PortSettings, PortVlans, PublishedPort};
 use crate::runtimes::attachment::GONE;
+use crate::sys::netns::Netns;
 
 /// Label of a port: the addresses that dockerd has assigned, separated by commas.
 const ADDRESSES: &str = "docker.addresses";
 
-impl Networks<'_> {
+/// An endpoint on the disk: what it takes to restore its port, if the switch ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Endpoint {
+    pub(super) id: String,
+    /// The ID of its network.
+    pub(super) network: String,
+    /// The port, with its name and MAC address.
+    pub(super) port: NewPort,
+    pub(super) settings: PortSettings,
+    /// How its device is called now.
+    pub(super) device: String,
+    /// The network namespace of its container; `None`: it has not joined a container.
+    pub(super) sandbox: Option<PathBuf>,
+    /// Whether the default routes of the container lead to the gateways of the network.
+    pub(super) is_gateway: bool,
+    pub(super) published: Vec<PublishedPort>,
+}
+
+impl Record for Endpoint {
+    const DIRECTORY: &'static str = "endpoints";
+
+    fn key(&self) -> String {
+        self.id.clone()
+    }
+}
+
+impl Endpoint {
+    pub(super) fn port_name(&self) -> &str {
+        self.port.name.as_deref().unwrap_or(&self.id)
+    }
+
+    /// The network namespace of its container, which exists while the container runs.
+    pub(super) fn container(&self) -> Option<&Path> {
+        self.sandbox.as_deref().filter(|sandbox| Netns::open(sandbox).is_ok())
+    }
+}
+
+impl Networks {
     /// Adds a port, whose device is in the namespace of this process, which is dockerd's.
-    pub(super) fn create_endpoint(&self, request: &CreateEndpoint) -> Result<CreatedEndpoint, DockerError> {
+    pub(super) fn create_endpoint(
+        self: &Arc<Self>,
+        request: &CreateEndpoint,
+    ) -> Result<CreatedEndpoint, DockerError> {
         let network = self.find(&request.of.network)?;
         let options = EndpointOptions::parse(&request.options)?;
         let client = self.switches.running(&network)?;
-        delete_stale_ports(&client, request)?;
+        // The new port does not get the MAC address of one that is missing.
+        self.restore(&network)?;
+        self.delete_stale_ports(&client, request)?;
         let netns = client.caller_netns()?;
         let settings =
             PortSettings { isolated: network.isolated.then_some(true), ..options.kathara.port_settings() };
@@ -31,13 +79,67 @@ impl Networks<'_> {
         let mac = options.kathara.mac(request.interface.mac_address)?;
         let port = NewPort { name, netns, mac, ..new_port(&network, request, &options) };
         let added: AddedPort = client.post("/v1/ports", &port)?;
-        set(&client, &added.port, &settings)?;
+        set(&client, &added.port, &settings)
+            .and_then(|()| self.keep_endpoint(request, port, settings, &added.port))
+            .inspect_err(|_| {
+                // The first error is reported.
+                let _ = delete_port(&client, &added.port);
+            })?;
+        self.watch(&network.switch);
         let mac_address = request.interface.mac_address.is_none().then_some(added.port.address);
         Ok(CreatedEndpoint { interface: ChosenInterface { mac_address } })
     }
 
+    /// Writes the record of a new endpoint.
+    fn keep_endpoint(
+        &self,
+        request: &CreateEndpoint,
+        port: NewPort,
+        settings: PortSettings,
+        added: &PortReport,
+    ) -> Result<(), DockerError> {
+        let (name, mac) = (Some(added.ifname.clone()), Some(added.address));
+        self.store.save(&Endpoint {
+            id: request.of.endpoint.clone(),
+            network: request.of.network.clone(),
+            port: NewPort { name, mac, netns: None, ..port },
+            settings,
+            device: added.link.clone(),
+            sandbox: None,
+            is_gateway: false,
+            published: Vec::new(),
+        })
+    }
+
+    /// The endpoints of a network.
+    pub(super) fn endpoints(&self, network: &str) -> Result<Vec<Endpoint>, DockerError> {
+        let mut endpoints: Vec<Endpoint> = self.store.all()?;
+        endpoints.retain(|endpoint| endpoint.network == network);
+        Ok(endpoints)
+    }
+
+    /// Changes the record of an endpoint. One without a record is that of an older plugin.
+    pub(super) fn change_endpoint(
+        &self,
+        id: &str,
+        change: impl FnOnce(&mut Endpoint),
+    ) -> Result<(), DockerError> {
+        let _changing = self.store.change();
+        let Some(before) = self.store.load::<Endpoint>(id)? else { return Ok(()) };
+        let mut after = before.clone();
+        change(&mut after);
+        if after == before { Ok(()) } else { self.store.save(&after) }
+    }
+
+    /// Removes the record of an endpoint: its port is not restored any more.
+    pub(super) fn forget_endpoint(&self, id: &str) -> Result<(), DockerError> {
+        let _changing = self.store.change();
+        self.store.remove::<Endpoint>(id)
+    }
+
     /// Deletes the port. One that is gone already is no error.
     pub(super) fn delete_endpoint(&self, request: &EndpointRequest) -> Result<(), DockerError> {
+        self.forget_endpoint(&request.endpoint)?;
         let Some(network) = self.store.load::<Network>(&request.network)? else { return Ok(()) };
         let client = self.switches.client(&network.switch)?;
         let ports = ports_with(&client, ENDPOINT, &request.endpoint)?;
@@ -57,9 +159,10 @@ impl Networks<'_> {
     }
 
     /// Names the device that dockerd moves into the container, and its routes.
-    pub(super) fn join(&self, request: &EndpointRequest) -> Result<Joined, DockerError> {
-        let network = self.find(&request.network)?;
-        let port = self.port(&network, &request.endpoint)?.1;
+    pub(super) fn join(&self, request: &Join) -> Result<Joined, DockerError> {
+        let network = self.find(&request.of.network)?;
+        let port = self.port(&network, &request.of.endpoint)?.1;
+        self.change_endpoint(&request.of.endpoint, |record| record.sandbox.clone_from(&request.sandbox))?;
         let gateway = |is_v4| network.gateways.iter().find(|gateway| gateway.is_ipv4() == is_v4).copied();
         Ok(Joined {
             interface_name: InterfaceName { src_name: port.link, dst_prefix: network.iface_prefix.clone() },
@@ -67,6 +170,22 @@ impl Networks<'_> {
             gateway_v6: gateway(false),
             disable_gateway_service: network.gateways.is_empty(),
         })
+    }
+
+    /// The container loses the device: dockerd moves it back, and deletes the endpoint after that.
+    pub(super) fn leave(&self, request: &EndpointRequest) -> Result<(), DockerError> {
+        self.change_endpoint(&request.endpoint, |record| record.sandbox = None)
+    }
+
+    /// Deletes the ports of endpoints that do not exist any more: dockerd that was killed has not deleted them. Their
+    /// devices are gone with the containers, or dockerd has assigned their addresses to the new endpoint.
+    fn delete_stale_ports(&self, client: &ApiClient, request: &CreateEndpoint) -> Result<(), DockerError> {
+        let ports = ports_with(client, NETWORK, &request.of.network)?;
+        for port in ports.iter().filter(|port| is_stale(port, request)) {
+            port.labels.get(ENDPOINT).map_or(Ok(()), |endpoint| self.forget_endpoint(endpoint))?;
+            delete_port(client, port)?;
+        }
+        Ok(())
     }
 }
 
@@ -119,32 +238,21 @@ fn assigned(request: &CreateEndpoint) -> Vec<String> {
     request.interface.addresses().iter().map(ToString::to_string).collect()
 }
 
-/// Deletes the ports of endpoints that do not exist any more: dockerd that was killed has not deleted them. Their devices
-/// are gone with the containers, or dockerd has assigned their addresses to the new endpoint.
-fn delete_stale_ports(client: &ApiClient, request: &CreateEndpoint) -> Result<(), DockerError> {
+/// Whether the endpoint of a port does not exist any more, when this one is created.
+fn is_stale(port: &PortReport, request: &CreateEndpoint) -> bool {
     let assigned = assigned(request);
-    let shares_address = |port: &PortReport| {
-        let labelled = port.labels.get(ADDRESSES).map_or("", String::as_str);
-        labelled.split(',').any(|address| assigned.iter().any(|own| own == address))
-    };
-    let is_stale = |port: &&PortReport| {
-        port.operstate == GONE
-            || port.labels.get(ENDPOINT) == Some(&request.of.endpoint)
-            || request.interface.mac_address == Some(port.address)
-            || shares_address(port)
-    };
-    let ports = ports_with(client, NETWORK, &request.of.network)?;
-    ports.iter().filter(is_stale).try_for_each(|port| delete_port(client, port))
+    let labelled = port.labels.get(ADDRESSES).map_or("", String::as_str);
+    port.operstate == GONE
+        || port.labels.get(ENDPOINT) == Some(&request.of.endpoint)
+        || request.interface.mac_address == Some(port.address)
+        || labelled.split(',').any(|address| assigned.iter().any(|own| own == address))
 }
 
-/// Changes the settings of a new port. On an error there is no port.
-fn set(client: &ApiClient, port: &PortReport, settings: &PortSettings) -> Result<(), DockerError> {
+/// Changes the settings of a port.
+pub(super) fn set(client: &ApiClient, port: &PortReport, settings: &PortSettings) -> Result<(), DockerError> {
     if *settings == PortSettings::default() {
         return Ok(());
     }
-    let set = client.patch::<IgnoredAny>(&format!("/v1/ports/{}", port.ifname), settings);
-    set.map(|_| ()).map_err(|error| {
-        let _ = delete_port(client, port);
-        error.into()
-    })
+    client.patch::<IgnoredAny>(&format!("/v1/ports/{}", port.ifname), settings)?;
+    Ok(())
 }

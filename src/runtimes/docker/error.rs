@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use crate::control::address_pool::PoolError;
 use crate::control::client::ClientError;
 use crate::control::config::InvalidValue;
+use crate::control::topology::TopologyError;
 use crate::sys::netlink::NetlinkError;
 
 /// Why a request fails, or the plugin does not start.
@@ -34,6 +35,8 @@ pub(crate) enum DockerError {
     Protocol { port: u16, protocol: u8 },
     #[error(transparent)]
     Switch(#[from] ClientError),
+    #[error(transparent)]
+    Device(#[from] TopologyError),
     /// A network's own switch would have this name.
     #[error("a switch named {0} is running: use it with -o switch={0}, or choose another name")]
     SwitchExists(String),

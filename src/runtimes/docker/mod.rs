@@ -5,9 +5,10 @@
 //! network is a switch: one that runs, or one that the plugin starts and stops with the network. A container is an
 //! unmanaged port, whose device dockerd moves into the container, renames and configures.
 //!
-//! The plugin keeps nothing in memory. Networks and address pools are files ([`store`]), written before a request is answered.
-//! A port has the IDs of its network and its endpoint as labels. So dockerd, the plugin and the switches can be restarted
-//! in any order. No request makes the plugin call dockerd, which waits for it while it starts.
+//! The plugin keeps nothing in memory. Networks, endpoints and address pools are files ([`store`]), written before a request
+//! is answered. A port has the IDs of its network and its endpoint as labels. So dockerd, the plugin and the switches can be
+//! restarted in any order: [`watcher`] follows the switches and gives containers their devices back. No request makes the
+//! plugin call dockerd, which waits for it while it starts.
 
 mod endpoint;
 mod error;
@@ -19,13 +20,16 @@ mod network;
 mod options;
 mod protocol;
 mod publish;
+mod restore;
 mod server;
 mod store;
 mod switch;
 #[cfg(test)]
 mod tests;
+mod watcher;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -48,8 +52,7 @@ pub(crate) const DEFAULT_SOCKET: &str = "/run/docker/plugins/uswitch.sock";
 /// The plugin.
 #[derive(Debug)]
 pub(crate) struct DockerPlugin {
-    store: Store,
-    switches: Switches,
+    networks: Arc<Networks>,
 }
 
 impl DockerPlugin {
@@ -58,7 +61,8 @@ impl DockerPlugin {
     /// # Errors
     /// The directory cannot be created, or another plugin uses it.
     pub(crate) fn open(state: &Path, runtime: PathBuf) -> Result<DockerPlugin, DockerError> {
-        Ok(DockerPlugin { store: Store::open(state)?, switches: Switches::new(runtime) })
+        let networks = Networks::new(Store::open(state)?, Switches::new(runtime));
+        Ok(DockerPlugin { networks: Arc::new(networks) })
     }
 
     /// Answers a request of dockerd: `path` is that of the URL, `body` its JSON.
@@ -73,7 +77,7 @@ impl DockerPlugin {
     }
 
     fn drive_network(&self, method: &str, body: &[u8]) -> Result<Value, DockerError> {
-        let networks = Networks { store: &self.store, switches: &self.switches };
+        let networks = &self.networks;
         match method {
             "GetCapabilities" => Ok(json!({ "Scope": "local", "ConnectivityScope": "local" })),
             "CreateNetwork" => networks.create(&parse(body)?).map(nothing),
@@ -84,13 +88,14 @@ impl DockerPlugin {
             "ProgramExternalConnectivity" => networks.publish(&parse(body)?).map(nothing),
             "EndpointOperInfo" => parse::<EndpointRequest>(body).map(|_| json!({ "Value": {} })),
             "RevokeExternalConnectivity" => networks.unpublish(&parse(body)?).map(nothing),
-            // After Leave, dockerd moves the device back. DeleteEndpoint deletes it.
-            "Leave" | "DiscoverNew" | "DiscoverDelete" => Ok(nothing(())),
+            "Leave" => networks.leave(&parse(body)?).map(nothing),
+            "DiscoverNew" | "DiscoverDelete" => Ok(nothing(())),
             _ => Err(DockerError::NoSuchMethod(method.to_owned())),
         }
     }
 
     fn manage_addresses(&self, method: &str, body: &[u8]) -> Result<Value, DockerError> {
+        let store = &self.networks.store;
         match method {
             // The pools are files, so dockerd need not request them again when it starts.
             "GetCapabilities" => Ok(json!({ "RequiresMACAddress": false, "RequiresRequestReplay": false })),
@@ -98,10 +103,10 @@ impl DockerPlugin {
                 "LocalDefaultAddressSpace": ipam::ADDRESS_SPACE,
                 "GlobalDefaultAddressSpace": ipam::ADDRESS_SPACE,
             })),
-            "RequestPool" => ipam::request_pool(&self.store, &parse(body)?).and_then(to_json),
-            "ReleasePool" => ipam::release_pool(&self.store, &parse(body)?).map(nothing),
-            "RequestAddress" => ipam::request_address(&self.store, &parse(body)?).and_then(to_json),
-            "ReleaseAddress" => ipam::release_address(&self.store, &parse(body)?).map(nothing),
+            "RequestPool" => ipam::request_pool(store, &parse(body)?).and_then(to_json),
+            "ReleasePool" => ipam::release_pool(store, &parse(body)?).map(nothing),
+            "RequestAddress" => ipam::request_address(store, &parse(body)?).and_then(to_json),
+            "ReleaseAddress" => ipam::release_address(store, &parse(body)?).map(nothing),
             _ => Err(DockerError::NoSuchMethod(method.to_owned())),
         }
     }

@@ -1,6 +1,8 @@
 //! Networks: `docker network create` and `docker network rm`.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Mutex;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -47,12 +49,19 @@ impl Record for Network {
 }
 
 /// The networks of the plugin.
-pub(super) struct Networks<'a> {
-    pub(super) store: &'a Store,
-    pub(super) switches: &'a Switches,
+#[derive(Debug)]
+pub(super) struct Networks {
+    pub(super) store: Store,
+    pub(super) switches: Switches,
+    /// The switches that a thread follows.
+    pub(super) watched: Mutex<BTreeSet<String>>,
 }
 
-impl Networks<'_> {
+impl Networks {
+    pub(super) fn new(store: Store, switches: Switches) -> Networks {
+        Networks { store, switches, watched: Mutex::default() }
+    }
+
     /// Creates a network. On an error there is none.
     pub(super) fn create(&self, request: &CreateNetwork) -> Result<(), DockerError> {
         let options = NetworkOptions::parse(&request.options.generic)?;
@@ -101,6 +110,8 @@ impl Networks<'_> {
     /// Removes a network. One that the plugin does not know is no error.
     pub(super) fn delete(&self, id: &str) -> Result<(), DockerError> {
         let Some(network) = self.store.load::<Network>(id)? else { return Ok(()) };
+        // Before the switch stops, which would be started again for them.
+        self.endpoints(id)?.iter().try_for_each(|endpoint| self.forget_endpoint(&endpoint.id))?;
         if network.own.is_some() {
             self.switches.stop(&network)?;
         } else {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -116,6 +117,16 @@ pub(super) struct CreatedEndpoint {
 pub(super) struct ChosenInterface {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) mac_address: Option<Mac>,
+}
+
+/// `Join`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Join {
+    #[serde(flatten)]
+    pub(super) of: EndpointRequest,
+    /// The container's network namespace, which may not be there yet.
+    #[serde(default, rename = "SandboxKey", deserialize_with = "empty_is_none")]
+    pub(super) sandbox: Option<PathBuf>,
 }
 
 /// The answer to `Join`.

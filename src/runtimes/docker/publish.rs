@@ -15,27 +15,33 @@ use crate::control::report::{PortNumbers, PortReport, PublishedPort, TransportPr
 /// (`moby/libnetwork/portallocator`).
 const ANY: RangeInclusive<u16> = 49153..=65535;
 /// Most ports of a range that are tried.
-const MOST_TRIED: usize = 256;
+const MOST_TRIED: u16 = 256;
 
-impl Networks<'_> {
-    /// Publishes ports of a container. After an error none is.
+impl Networks {
+    /// Publishes ports of a container. After an error none is. dockerd requests it of the endpoint whose gateway the container
+    /// uses, also if there is no port to publish (`sbJoin` in `moby/libnetwork/endpoint.go`).
     pub(super) fn publish(&self, request: &ProgramExternalConnectivity) -> Result<(), DockerError> {
         let network = self.find(&request.of.network)?;
-        if request.options.bindings.is_empty() {
-            return Ok(());
+        let EndpointRequest { endpoint, .. } = &request.of;
+        let mut published = Vec::new();
+        if !request.options.bindings.is_empty() {
+            let (client, port) = self.port(&network, endpoint)?;
+            for binding in &request.options.bindings {
+                published.push(publish(&client, &port, binding).inspect_err(|_| {
+                    // The first error is reported.
+                    let _ = self.unpublish(&request.of);
+                })?);
+            }
         }
-        let (client, port) = self.port(&network, &request.of.endpoint)?;
-        let published =
-            request.options.bindings.iter().try_for_each(|binding| publish(&client, &port, binding));
-        published.inspect_err(|_| {
-            // The first error is reported.
-            let _ = self.unpublish(&request.of);
-        })
+        self.change_endpoint(endpoint, |record| (record.is_gateway, record.published) = (true, published))
     }
 
     /// Withdraws the published ports of a container.
     pub(super) fn unpublish(&self, request: &EndpointRequest) -> Result<(), DockerError> {
         let Some(network) = self.store.load::<Network>(&request.network)? else { return Ok(()) };
+        self.change_endpoint(&request.endpoint, |record| {
+            (record.is_gateway, record.published) = (false, Vec::new());
+        })?;
         let client = self.switches.client(&network.switch)?;
         for port in ports_with(&client, ENDPOINT, &request.endpoint)? {
             for published in &port.published {
@@ -52,17 +58,29 @@ fn path(port: &PortReport) -> String {
 }
 
 /// Publishes a port of a container at the first free port of the host.
-fn publish(client: &ApiClient, port: &PortReport, binding: &PortBinding) -> Result<(), DockerError> {
-    let mut refused = None;
-    for host in host_ports(binding).take(MOST_TRIED) {
-        match client.post::<IgnoredAny>(&path(port), &published(binding, host)?) {
-            Ok(_) => return Ok(()),
-            Err(error @ ClientError::Refused { .. }) => refused = Some(error),
-            Err(error) => return Err(error.into()),
+fn publish(
+    client: &ApiClient,
+    port: &PortReport,
+    binding: &PortBinding,
+) -> Result<PublishedPort, DockerError> {
+    let (mut host, end) = host_ports(binding).into_inner();
+    let last = end.min(host.saturating_add(MOST_TRIED - 1));
+    loop {
+        let published = published(binding, host)?;
+        match publish_at(client, port, &published) {
+            Err(ClientError::Refused { .. }) if host < last => host += 1,
+            tried => return Ok(tried.map(|()| published)?),
         }
     }
-    // A range has a port.
-    refused.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Publishes a port of a container at a port of the host.
+pub(super) fn publish_at(
+    client: &ApiClient,
+    port: &PortReport,
+    published: &PublishedPort,
+) -> Result<(), ClientError> {
+    client.post::<IgnoredAny>(&path(port), published).map(drop)
 }
 
 fn host_ports(binding: &PortBinding) -> RangeInclusive<u16> {

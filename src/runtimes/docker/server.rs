@@ -90,6 +90,7 @@ pub(crate) fn serve(
     executor.map_err(failed("start an event loop"))?.block_on(async {
         let mut signals = TerminationSignals::listen().map_err(failed("listen for signals"))?;
         let listener = socket.listen().map_err(failed("listen"))?;
+        plugin.networks.watch_all()?;
         let shared = Arc::new((plugin, Semaphore::new(MAX_REQUESTS)));
         let router = Router::new().fallback(answer).with_state(shared);
         ready();

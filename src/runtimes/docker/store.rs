@@ -1,4 +1,4 @@
-//! The state of the plugin: a JSON file for each network and for each address pool.
+//! The state of the plugin: a JSON file for each network, endpoint and address pool.
 //!
 //! A file is complete and on the disk when its name appears, so a crash at any time leaves the state before or after
 //! a request.

@@ -165,6 +165,50 @@ fn options_of_kathara_are_those_of_the_port() {
     });
 }
 
+/// The record of an endpoint says what it takes to restore its port.
+#[test]
+fn record_of_an_endpoint_follows_the_requests() {
+    with_plugin(|docker| {
+        let of = |endpoint: &str| json!({ "NetworkID": NETWORK, "EndpointID": endpoint });
+        let request = |method: &str, fields: Value| {
+            let mut request = of("e1");
+            request.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+            docker.answer(&format!("NetworkDriver.{method}"), &request).unwrap();
+            docker.plugin.networks.endpoints(NETWORK).unwrap()
+        };
+        docker.create_network(&json!({ "switch": "lab" })).unwrap();
+        docker.create_endpoint("e1", "10.7.0.2/24", "02:00:00:00:00:77").unwrap();
+        let joined = request("Join", json!({ "SandboxKey": "/run/docker/netns/1" })).remove(0);
+        assert_eq!((joined.port_name(), joined.device.as_str()), ("e1", "us020000000077"));
+        assert_eq!(joined.sandbox, Some("/run/docker/netns/1".into()));
+        let portmap = json!([{ "Proto": 6, "Port": 80, "HostPort": 8080 }]);
+        let options = json!({ "Options": { "com.docker.network.portmap": portmap } });
+        let gateway = request("ProgramExternalConnectivity", options).remove(0);
+        assert_eq!((gateway.is_gateway, gateway.published[0].to_string().as_str()), (true, "8080:80/tcp"));
+        let revoked = request("RevokeExternalConnectivity", json!({})).remove(0);
+        assert_eq!((revoked.is_gateway, revoked.published), (false, Vec::new()));
+        assert_eq!(request("Leave", json!({}))[0].sandbox, None);
+        assert_eq!(request("DeleteEndpoint", json!({})), []);
+    });
+}
+
+/// dockerd that was killed does not say that a container has ended.
+#[test]
+fn port_of_a_container_that_has_ended_is_not_restored() {
+    with_plugin(|docker| {
+        docker.create_network(&json!({ "switch": "lab" })).unwrap();
+        docker.create_endpoint("e1", "10.7.0.2/24", "").unwrap();
+        let join =
+            json!({ "NetworkID": NETWORK, "EndpointID": "e1", "SandboxKey": "/run/docker/netns/none" });
+        docker.answer("NetworkDriver.Join", &join).unwrap();
+        docker.switch.delete("/v1/ports/e1").unwrap();
+        docker.create_endpoint("e2", "10.7.0.3/24", "").unwrap();
+        let records = docker.plugin.networks.endpoints(NETWORK).unwrap();
+        assert_eq!(records.iter().map(|record| record.id.as_str()).collect::<Vec<_>>(), ["e2"]);
+        assert_eq!(docker.ports().len(), 1);
+    });
+}
+
 /// An address or a MAC address of a port that is not of the network is not free.
 #[test]
 fn conflicts_with_other_ports_are_refused() {
