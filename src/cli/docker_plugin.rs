@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::runtimes::docker::{self, DEFAULT_SOCKET, DockerPlugin, PluginSocket};
+use crate::runtimes::docker::{self, DEFAULT_SOCKET, DOCKER_SOCKET, DockerPlugin, PluginSocket};
 use crate::sys::{runtime_dir, state_dir};
 
 use super::error::CliError;
@@ -18,6 +18,9 @@ pub(super) struct DockerPluginCommand {
     /// Directory of the networks and address pools [default: /var/lib/uswitch/docker]
     #[arg(long, value_name = "DIRECTORY")]
     state: Option<PathBuf>,
+    /// Unix socket of dockerd, which tells the names of containers: labels of their ports
+    #[arg(long, value_name = "PATH", default_value = DOCKER_SOCKET)]
+    docker_socket: PathBuf,
     /// Only write the source of a managed plugin that leads dockerd to the socket, for `docker plugin create NAME
     /// DIRECTORY`
     #[arg(long, value_name = "DIRECTORY", conflicts_with = "state")]
@@ -55,7 +58,7 @@ impl DockerPluginCommand {
                 .ok_or_else(|| CliError::Usage("give --state: HOME is not set".to_owned()))?,
         };
         let plugin = DockerPlugin::open(&state, runtime_dir::directory()?)?;
-        docker::serve(plugin, &socket, || {
+        docker::serve(plugin, &socket, self.docker_socket, || {
             // A closed standard output does not stop the plugin.
             let _ = output::print("uswitch docker-plugin: ready\n");
         })?;

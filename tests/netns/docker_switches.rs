@@ -56,6 +56,7 @@ impl Docker {
 
     /// What the switch shows about the ports of containers, except for numbers and the path of the namespace.
     fn ports_without_numbers(&self, switch: &str) -> Vec<Value> {
+        self.wait_until_named(switch);
         let mut ports = self.ports(switch);
         for port in &mut ports {
             for key in ["ifindex", "device_ifindex", "netns", "fdb_n_learned"] {
@@ -106,13 +107,13 @@ fn switch_that_is_killed_comes_back_and_connections_go_on() {
         docker.connect("c2", "10.7.0.2"),
         Connection::open(&internet, "internet", "socat - TCP:203.0.113.1:8080"),
     ];
-    connections.each_mut().map(|connection| connection.exchange(&docker, "before"));
+    connections.iter_mut().for_each(|connection| connection.exchange(&docker, "before"));
     let containers = || ["c1", "c2", "c3"].map(|container| docker.network_of(container));
     let (had, lan, wide) =
         (containers(), docker.ports_without_numbers("lan"), docker.ports_without_numbers("wide"));
     docker.kill_switch("lan");
     docker.kill_switch("wide");
-    connections.each_mut().map(|connection| connection.exchange(&docker, "after"));
+    connections.iter_mut().for_each(|connection| connection.exchange(&docker, "after"));
     docker.wait_until_restored("lan", &lan);
     docker.wait_until_restored("wide", &wide);
     assert_eq!(containers(), had);
@@ -145,9 +146,8 @@ fn switch_of_the_user_that_starts_again_gets_its_ports_back() {
     let (had, ports) = (docker.network_of("c1"), docker.ports_without_numbers("lab"));
     drop(docker.plugin.take());
     docker.host.run("uswitch stop --name lab").ok();
-    docker.start_plugin();
-    let waiting = docker.plugin.as_mut().expect("it runs").line_with("no switch named lab is running");
-    assert!(waiting.contains("uswitch start --name lab"), "{waiting}");
+    let plugin = docker.plugin.insert(docker.host.spawn("uswitch docker-plugin"));
+    plugin.line_with("no switch named lab is running: start it with `uswitch start --name lab`");
     docker.host.run(start).ok();
     connection.exchange(&docker, "after");
     docker.wait_until_restored("lab", &ports);

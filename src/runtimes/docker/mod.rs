@@ -8,7 +8,7 @@
 //! The plugin keeps nothing in memory. Networks, endpoints and address pools are files ([`store`]), written before a request
 //! is answered. A port has the IDs of its network and its endpoint as labels. So dockerd, the plugin and the switches can be
 //! restarted in any order: [`watcher`] follows the switches and gives containers their devices back. No request makes the
-//! plugin call dockerd, which waits for it while it starts.
+//! plugin call dockerd, which waits for it while it starts: [`names`] follows dockerd apart from them.
 
 mod endpoint;
 mod error;
@@ -16,6 +16,7 @@ mod firewall;
 mod ipam;
 mod kathara;
 mod managed;
+mod names;
 mod network;
 mod options;
 mod protocol;
@@ -48,6 +49,8 @@ use super::null_is_default;
 
 /// Where dockerd looks for a plugin of this name.
 pub(crate) const DEFAULT_SOCKET: &str = "/run/docker/plugins/uswitch.sock";
+/// Where dockerd listens.
+pub(crate) const DOCKER_SOCKET: &str = "/run/docker.sock";
 
 /// The plugin.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 
-use super::{DockerError, DockerPlugin};
+use super::{DockerError, DockerPlugin, names};
 use crate::control::private_socket;
 use crate::control::signals::TerminationSignals;
 use crate::sys::blocking::run_blocking;
@@ -79,10 +79,12 @@ fn check_free(path: &Path) -> Result<(), DockerError> {
 /// The plugin with the number of requests that it may carry out.
 type Shared = Arc<(DockerPlugin, Semaphore)>;
 
-/// Answers requests until a signal arrives. Calls `ready` when dockerd can connect. Switches and ports stay.
+/// Answers requests until a signal arrives. Calls `ready` when dockerd can connect. dockerd itself listens at `dockerd`. Switches
+/// and ports stay.
 pub(crate) fn serve(
     plugin: DockerPlugin,
     socket: &PluginSocket,
+    dockerd: PathBuf,
     ready: impl FnOnce(),
 ) -> Result<(), DockerError> {
     let failed = |what| move |error| DockerError::Io(what, error);
@@ -91,6 +93,7 @@ pub(crate) fn serve(
         let mut signals = TerminationSignals::listen().map_err(failed("listen for signals"))?;
         let listener = socket.listen().map_err(failed("listen"))?;
         plugin.networks.watch_all()?;
+        tokio::spawn(names::follow(Arc::clone(&plugin.networks), dockerd));
         let shared = Arc::new((plugin, Semaphore::new(MAX_REQUESTS)));
         let router = Router::new().fallback(answer).with_state(shared);
         ready();
