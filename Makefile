@@ -13,7 +13,7 @@ PROGRAMS := iperf3:iperf3 ping:iputils-ping arping:iputils-arping tcpdump:tcpdum
     valgrind:valgrind tmux:tmux strace:strace radvd:radvd rdisc6:ndisc6 dhcpcd:dhcpcd-base pimd:pimd iptables-legacy:iptables mandoc:mandoc \
     /usr/bin/jsonschema:python3-jsonschema /usr/lib/cni/host-local:containernetworking-plugins podman:podman \
     crun:crun slirp4netns:slirp4netns newuidmap:uidmap /usr/bin/mn:mininet \
-    dockerd:docker.io docker:docker.io
+    dockerd:docker.io docker:docker.io docker-compose:docker-compose
 # More programs for `make kernels`.
 EMULATION := qemu-system-x86_64:qemu-system-x86 busybox:busybox cpio:cpio modprobe:kmod strip:binutils
 CARGO_DENY := 0.20.2

@@ -296,6 +296,15 @@ fn session_with_kathara_works() {
     type_session("docs/kathara.md", &docker, &format!("{} {BASH}", kathara::WITH_HOME));
 }
 
+#[test]
+fn session_with_docker_compose_works() {
+    let docker = Docker::start();
+    let before = docker.left();
+    let text = page::part(&read("docs/docker.md"), "## Compose");
+    type_page("docs/docker.md", &text, &docker.host, BASH);
+    assert_eq!(docker.left(), before);
+}
+
 /// Lab 3, because it changes the host most.
 #[test]
 fn lab_works_in_private_namespace() {
