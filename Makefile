@@ -93,7 +93,7 @@ kathara: rust
 	command -v kathara >/dev/null || { \
 	    virtualenv --quiet $(KATHARA) && $(KATHARA)/bin/pip install --quiet --requirement tests/netns/kathara.txt && \
 	    printf '#!/bin/sh\nexec %s -m kathara "$$@"\n' $(KATHARA)/bin/python | \
-	        install -m 755 /dev/stdin $(HOME)/.cargo/bin/kathara; }
+	        install -D -m 755 /dev/stdin $(HOME)/.cargo/bin/kathara; }
 
 # Installs the packages of missing commands, without starting their services (invoke-rc.d(8)).
 POLICY := /usr/sbin/policy-rc.d

@@ -48,10 +48,12 @@ pc2[0]="D/02:00:00:00:00:77"
 listener[0]="B"
 END
 echo 'ip address add 10.0.1.10/24 dev eth0; ip route add default via 10.0.1.1' > pc1.startup
-echo 'ip address add 10.0.1.1/24 dev eth0; ip address add 10.0.2.1/24 dev eth1; ip route add default via 10.0.2.2' > r1.startup
+echo 'ip address add 10.0.1.1/24 dev eth0; ip address add 10.0.2.1/24 dev eth1' > r1.startup
+echo 'ip route add default via 10.0.2.2' >> r1.startup
 echo 'ip address add 10.0.2.2/24 dev eth0; ip address add 10.0.3.2/24 dev eth1' > r2.startup
 echo 'ip route add 10.0.1.0/24 via 10.0.2.1; ip route add 10.0.4.0/24 via 10.0.3.3' >> r2.startup
-echo 'ip address add 10.0.3.3/24 dev eth0; ip address add 10.0.4.1/24 dev eth1; ip route add default via 10.0.3.2' > r3.startup
+echo 'ip address add 10.0.3.3/24 dev eth0; ip address add 10.0.4.1/24 dev eth1' > r3.startup
+echo 'ip route add default via 10.0.3.2' >> r3.startup
 echo 'ip address add 10.0.4.10/24 dev eth0; ip route add default via 10.0.4.1' > pc2.startup
 touch listener.startup"#;
 

@@ -212,8 +212,8 @@ fn new_port(network: &Network, request: &CreateEndpoint, options: &EndpointOptio
     }
 }
 
-/// The name of the port of a new endpoint: the given one, that of Kathará's interface if no port has it, or the begin of
-/// the ID.
+/// The name of the port of a new endpoint: the given one, that of Kathará's interface if no port has it, or the
+/// begin of the ID.
 fn port_name(client: &ApiClient, options: &EndpointOptions, endpoint: &str) -> Result<String, DockerError> {
     match (&options.port, options.kathara.port_name()) {
         (Some(given), _) => Ok(given.clone()),

@@ -1,8 +1,9 @@
-//! The options of Kathará's network plugins (`KatharaFramework/NetworkPlugin`, README.md), which begin with `kathara.`.
+//! The options of Kathará's network plugins (`KatharaFramework/NetworkPlugin`, README.md), which begin with
+//! `kathara.`.
 //!
-//! A network of Kathará is a collision domain: both of its plugins make hubs, which also forward the frames that a bridge
-//! does not. An endpoint with such options gets the port of a hub. A learning switch on the wire between two bridges of a scenario
-//! would filter frames, because a topology change does not flush its forwarding database.
+//! A network of Kathará is a collision domain: both of its plugins make hubs, which also forward the frames that a
+//! bridge does not. An endpoint with such options gets the port of a hub. A learning switch on the wire between two
+//! bridges of a scenario would filter frames, because a topology change does not flush its forwarding database.
 
 use super::error::DockerError;
 use super::options::GivenOption;
@@ -42,8 +43,8 @@ impl KatharaOptions {
         Ok(())
     }
 
-    /// The MAC address: the one that dockerd requests (`--mac-address`), the given one, or that of the container and its
-    /// interface.
+    /// The MAC address: the one that dockerd requests (`--mac-address`), the given one, or that of the container and
+    /// its interface.
     pub(super) fn mac(&self, requested: Option<Mac>) -> Result<Option<Mac>, DockerError> {
         if requested.zip(self.mac).is_some_and(|(requested, given)| requested != given) {
             return Err(DockerError::Conflict(
@@ -76,8 +77,8 @@ impl KatharaOptions {
     }
 }
 
-/// The MAC address of an interface, which is the same each time: the begin of the MD5 hash of `machine-iface`, as a locally
-/// administered unicast address.
+/// The MAC address of an interface, which is the same each time: the begin of the MD5 hash of `machine-iface`, as a
+/// locally administered unicast address.
 fn generated_mac(machine: &str, iface: u16) -> Mac {
     let [first, second, third, fourth, fifth, sixth, ..] = md5::compute(format!("{machine}-{iface}")).0;
     Mac([(first | 0x02) & 0xfe, second, third, fourth, fifth, sixth])

@@ -1,5 +1,5 @@
-//! The source of a managed plugin (`docker plugin create NAME DIRECTORY`), so that the plugin of this machine has a name that tools
-//! can be given, with a tag.
+//! The source of a managed plugin (`docker plugin create NAME DIRECTORY`), so that the plugin of this machine has a
+//! name that tools can be given, with a tag.
 //!
 //! dockerd runs a managed plugin in a container, and connects to a socket in a directory that it shares with it
 //! (`moby/plugin/manager_linux.go`). This container makes a symbolic link there to the socket of the plugin of this

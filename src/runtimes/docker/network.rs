@@ -169,8 +169,8 @@ fn with_own_switch(request: &CreateNetwork, options: &NetworkOptions) -> Result<
         .parent
         .clone()
         .map(|device| Uplink { device, mode: options.uplink_mode.unwrap_or(UplinkMode::Bridge) });
-    // Behind an uplink, the gateway is a router of that network, and the host is not in it. Without addresses, a host port would
-    // only send the host's frames to the containers.
+    // Behind an uplink, the gateway is a router of that network, and the host is not in it. Without addresses, a host
+    // port would only send the host's frames to the containers.
     let is_isolated = network.internal || uplink.is_some() || subnets(request).next().is_none();
     let own = OwnSwitch {
         subnets: match uplink {

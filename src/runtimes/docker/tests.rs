@@ -147,7 +147,8 @@ fn options_of_kathara_are_those_of_the_port() {
         };
         let created = create("e1", json!({ "kathara.machine": "container", "kathara.iface": "1" })).unwrap();
         assert_eq!(created["Interface"]["MacAddress"], "b6:88:c2:19:86:5f");
-        let same_name = json!({ "kathara.machine": "container", "kathara.iface": "1", "kathara.mac_addr": "02:00:00:00:00:77" });
+        let mut same_name = json!({ "kathara.machine": "container", "kathara.iface": "1" });
+        same_name["kathara.mac_addr"] = json!("02:00:00:00:00:77");
         assert_eq!(create("e2", same_name).unwrap()["Interface"]["MacAddress"], "02:00:00:00:00:77");
         // Kathará 3.8 gives only these two.
         create("e3", json!({ "kathara.iface": "0", "kathara.link": "A" })).unwrap();
