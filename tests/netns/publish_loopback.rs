@@ -102,7 +102,7 @@ fn stays_closed_without_the_rules(fast_path: &str) {
     s.host().run("nft flush ruleset").ok();
     // After the first round the fast path knows both ports.
     for _ in 0..3 {
-        h2.send(&[&martians.concat()[..], &[own.clone()]].concat());
+        h2.send(&[&martians.concat()[..], std::slice::from_ref(&own)].concat());
         let first = service.line();
         assert!(first.as_ref().is_some_and(|line| line.contains("own")), "{first:?}");
     }
