@@ -277,6 +277,9 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
     #[inline(always)]
     fn send(&self, egress: PortId, outcome: &mut Outcome) -> Result<(), DropReason> {
         let (port, edit) = self.may_deliver(&outcome.class, egress)?;
+        if port.is_host() && self.is_martian(outcome) {
+            return Err(DropReason::Martian);
+        }
         let whole = port.has_offload() || self.frame.vnet.is_complete();
         if !whole {
             self.segment(outcome)?;
@@ -293,7 +296,7 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         Ok(())
     }
 
-    /// Sends the frame to the host, to a port with a rate limit, to one that is mirrored, or to an uplink.
+    /// Sends the frame to a port with a rate limit, to one that is mirrored, or to an uplink.
     #[cold]
     fn send_specially(
         &self,
@@ -302,9 +305,6 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         whole: bool,
         outcome: &mut Outcome,
     ) -> Result<(), DropReason> {
-        if port.is_host() && self.is_martian(outcome) {
-            return Err(DropReason::Martian);
-        }
         let head = if port.is_uplink() { Some(self.leave(egress.port, outcome)?) } else { None };
         if port.is_limited() {
             self.check_rate(egress.port, LimitKind::EgressRate)?;

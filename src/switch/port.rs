@@ -130,7 +130,7 @@ impl EgressPort {
 
     /// It is one of these: one test for the frames of most ports.
     pub(super) const fn is_special(self) -> bool {
-        self.0 & (LIMITED | MIRRORED_TX | UPLINK | HOST) != 0
+        self.0 & (LIMITED | MIRRORED_TX | UPLINK) != 0
     }
 
     /// Whether a frame of this length fits in its MTU.
