@@ -72,6 +72,8 @@ fn config(ports: u16) -> Config {
         prefix: "container".to_owned(),
         subnets: vec!["172.16.0.0/24".parse().unwrap(), "fd00:172:16::/64".parse().unwrap()],
         dhcp_lease: None,
+        dhcp_hosts: Vec::new(),
+        ra: false,
         dns: false,
         domain: "uswitch0".to_owned(),
         publish: Vec::new(),

@@ -127,7 +127,7 @@ fn number(text: &str) -> (Token, usize) {
     let joined = text.find(|c: char| !c.is_ascii_digit() && !".:-".contains(c)).unwrap_or(text.len());
     let number = text[..joined].trim_end_matches(['.', ':', '-']);
     let shape: String = number.chars().filter(|c| !c.is_ascii_digit()).collect();
-    let in_ms = text[number.len()..].starts_with("ms");
+    let in_ms = text[number.len()..].trim_start_matches(' ').starts_with("ms");
     let measured = matches!(&*shape, "." | "::." | "--") || shape.is_empty() && in_ms;
     let token = if measured { Token::Measurement } else { Token::Number(number.to_owned()) };
     (token, number.len())
@@ -163,6 +163,7 @@ mod tests {
     fn matches_differences_between_runs() {
         for (page, seen) in [
             ("time=0.118 ms, time 0ms", "time=12.5 ms, time 2025ms"),
+            ("time=0.118 ms", "time=609 ms"),
             ("12:00:00.000001 ARP", "23:59:59.999999 ARP"),
             ("2026-11-21 12:00:00.001  learned", "2027-01-01 00:00:00.999 learned"),
             ("a  b ", "a b"),
