@@ -340,7 +340,7 @@ fn is_plain(sent: &Sent) -> bool {
     };
     let Some(upper) = upper else { return false };
     let ports = [[upper[0], upper[1]], [upper[2], upper[3]]].map(u16::from_be_bytes);
-    let dhcp = [67, 547].contains(&ports[0]) || [67, 68, 546].contains(&ports[1]);
+    let dhcp = [67, 547].contains(&ports[0]) || [67, 68, 546, 547].contains(&ports[1]);
     let is_ipv4 = *ethertype == 0x0800;
     plain
         && match protocol {
