@@ -28,6 +28,7 @@ use super::switch::{ENDPOINT, ports_with};
 use super::watcher::{ErrorLog, log};
 use crate::control::config::{LabelChanges, Labels};
 use crate::control::report::PortSettings;
+use crate::sys::blocking::run_blocking;
 
 /// Labels of a port: the name and the ID of its container.
 const NAME: &str = "docker.name";
@@ -59,6 +60,8 @@ enum NamesError {
     LongEvent,
     #[error("the request is not valid: {0}")]
     Request(#[from] hyper::http::Error),
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
 }
 
 /// A container, in a list.
@@ -163,7 +166,8 @@ async fn label(networks: &Arc<Networks>, socket: &Path, container: &str) -> Resu
         container => container?,
     };
     let networks = Arc::clone(networks);
-    let labelled = tokio::task::spawn_blocking(move || networks.label_ports(&container));
+    let labelled =
+        run_blocking("label", move || networks.label_ports(&container)).map_err(NamesError::Thread)?;
     // One that panics has printed why.
     let _ = labelled.await;
     Ok(())
