@@ -66,11 +66,11 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         }
     }
 
-    /// Why control answers the frame, if it does.
+    /// Why control answers the frame, if it does. Nothing is sent to the network behind an uplink with one MAC address.
     #[cold]
     fn request_to_gateway(&self, admitted: &Admitted<'_>) -> Option<Punt> {
         let packet = match admitted.untagged().network()? {
-            (EtherType::IPV6, packet) if !admitted.from_host => Ipv6::parse(packet)?,
+            (EtherType::IPV6, packet) if !admitted.from_host && !admitted.by_uplink => Ipv6::parse(packet)?,
             _ => return None,
         };
         let Switch { router_advertisements, dhcpv6, .. } = self.switch;

@@ -126,4 +126,30 @@ fn leases_of_a_port_are_limited() {
     assert_eq!((count(&s, "leases"), count(&s, "acknowledged")), (16, 16));
     let other = add(&s, "other", "");
     assert!(dhclient(&other, "-1").starts_with("BOUND6 fd00:172:16::"));
+    s.host().run("uswitch port del web").ok();
+    assert_eq!(count(&s, "leases"), 1, "the next container has other clients");
+}
+
+/// Asks for two addresses, of which the second one is made of the MAC 02:00:00:00:00:07.
+const ASK: &str = r#"
+import socket, struct
+s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+s.bind(("::", 546))
+option = lambda code, data: struct.pack(">HH", code, len(data)) + data
+for iaid, address in enumerate(["fd00:172:16::50", "fd00:172:16::ff:fe00:7"]):
+    wanted = option(5, socket.inet_pton(socket.AF_INET6, address) + struct.pack(">II", 0, 0))
+    ia = option(3, struct.pack(">III", iaid, 0, 0) + wanted)
+    client = option(1, bytes([0, 3, 0, 1, 2, 0, 0, 0, 0, 9]))
+    s.sendto(b"\1" + bytes(3) + client + option(14, b"") + ia, ("ff02::1:2%eth0", 547))
+"#;
+
+/// A container that is not there yet may make it (SLAAC).
+#[test]
+fn address_that_another_mac_address_makes_is_not_leased() {
+    let s = switch("--ports 0 --ra");
+    let web = add(&s, "web", "");
+    web.sh(&format!("python3 -c '{ASK}'")).ok();
+    wait_until("both have a lease", || count(&s, "leases") == 2);
+    let leases = s.json("dhcp show").to_string();
+    assert!(leases.contains("fd00:172:16::50\"") && !leases.contains("ff:fe00:7"), "{leases}");
 }

@@ -432,6 +432,7 @@ impl<M: HostNetwork> Running<M> {
             fast.remove_port(id);
         }
         self.release_port(id);
+        self.end_leases_of_container(id);
         self.ports.remove(&id);
         self.update_dns();
         info!(port = name, "port deleted");

@@ -30,6 +30,8 @@ use crate::control::services::dhcp::{
 use crate::switch::{PortId, Punt};
 use crate::wire::Mac;
 
+/// Least time between two warnings of clients without an address.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// Least time between two writes of the file.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 /// Most leases of the hosts behind an existing device or a socket. A container has at most those that its guard compares with.
@@ -103,8 +105,8 @@ pub(super) struct Dhcp {
     limited: u64,
     /// Messages of DHCPv6.
     counts6: DhcpCounts,
-    /// The user was warned, and no address has been given since then.
-    warned: bool,
+    /// When the user was warned of a client without an address.
+    warned_at: Option<Instant>,
 }
 
 impl Dhcp {
@@ -183,7 +185,7 @@ impl<M: HostNetwork> Running<M> {
             exhausted: 0,
             limited: 0,
             counts6: DhcpCounts::default(),
-            warned: false,
+            warned_at: None,
         };
         dhcp.changed();
         self.dhcp = Some(dhcp);
@@ -202,6 +204,15 @@ impl<M: HostNetwork> Running<M> {
             if let Some(subnet) = subnet.filter(|_| !is_taken) {
                 self.assign_leased(id, address, subnet.prefix_len());
             }
+        }
+    }
+
+    /// Ends the DHCPv6 leases of a container whose port is deleted. The next container of this name has another DUID.
+    pub(super) fn end_leases_of_container(&mut self, id: PortId) {
+        let Some(record) = self.ports.get(&id).filter(|port| port.kind == PortKind::Tap) else { return };
+        if let Some(dhcp) = &mut self.dhcp {
+            dhcp.leases.end_duids(&record.name);
+            dhcp.changed();
         }
     }
 
@@ -240,7 +251,8 @@ impl<M: HostNetwork> Running<M> {
         }
         let number = record.number.filter(|_| *is_container).map(u64::from);
         let numbered = number.and_then(|number| addressing::host_address(*gateway, number));
-        let preferred: Vec<IpAddr> = wanted.iter().copied().chain(numbered.map(|own| own.addr())).collect();
+        let wanted = wanted.iter().copied().filter(|address| !self.is_made_by_other(record, *address));
+        let preferred: Vec<IpAddr> = wanted.chain(numbered.map(|own| own.addr())).collect();
         let reserved = self.reserved_for(applicant);
         let most = if record.kind == PortKind::Tap { MAX_ADDRESSES } else { MOST_BEHIND_DEVICE };
         let mut taken = self.addresses_in_use(*port);
@@ -249,11 +261,20 @@ impl<M: HostNetwork> Running<M> {
         let Some(dhcp) = self.dhcp.as_mut() else { return Err(LeaseError::TooMany) };
         let candidates = Candidates { reserved, preferred: &preferred, taken: &taken };
         let chosen = dhcp.leases.choose(client, gateway.trunc(), &candidates, most);
-        match &chosen {
-            Ok(_) => dhcp.warned = false,
-            Err(error) => dhcp.refuse(client, error),
+        if let Err(error) = &chosen {
+            dhcp.refuse(client, error);
         }
         chosen
+    }
+
+    /// Whether another host makes this address of its MAC address, perhaps one that is not there yet (SLAAC).
+    fn is_made_by_other(&self, record: &PortRecord, address: IpAddr) -> bool {
+        let IpAddr::V6(ipv6) = address else { return false };
+        // Modified EUI-64 (RFC 4291 appendix A).
+        let is_made = ipv6.octets()[11..13] == [0xff, 0xfe];
+        is_made
+            && self.config.autonomous_prefixes().any(|prefix| prefix.contains(&ipv6))
+            && !record.guard.autoconfigured().any(|own| own == address)
     }
 
     /// The address that is reserved for a client in the subnet of its gateway.
@@ -390,13 +411,14 @@ impl<M: HostNetwork> Running<M> {
 }
 
 impl Dhcp {
-    /// Counts a client that gets no address. The user is warned once.
+    /// Counts a client that gets no address. The user is warned once a minute.
     fn refuse(&mut self, client: &Client, error: &LeaseError) {
         match error {
             LeaseError::TooManyOfPort(..) => self.limited += 1,
             _ => self.exhausted += 1,
         }
-        if !std::mem::replace(&mut self.warned, true) {
+        if self.warned_at.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) {
+            self.warned_at = Some(Instant::now());
             warn!(port = client.port, %error, "no DHCP address for a client");
         }
     }

@@ -11,8 +11,8 @@ use crate::sys::state_dir;
 
 /// File name extension of the leases.
 const SUFFIX: &str = "leases";
-/// Longest file that is read.
-const LONGEST: u64 = 4 << 20;
+/// Longest file that is read: more than all leases take, with the longest DUIDs (130 bytes).
+const LONGEST: u64 = 16 << 20;
 
 /// The file of the leases of a switch.
 #[derive(Debug, Clone)]

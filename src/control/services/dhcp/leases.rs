@@ -37,6 +37,13 @@ pub(crate) enum ClientId {
     Duid(Vec<u8>, u32),
 }
 
+impl ClientId {
+    /// Whether it is a client of DHCPv6.
+    fn is_ipv6(&self) -> bool {
+        matches!(self, ClientId::Duid(..))
+    }
+}
+
 /// Why a client gets no address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LeaseError {
@@ -123,7 +130,9 @@ impl Leases {
 
     /// Whether a client may have one more lease.
     fn check_limits(&self, client: &Client, most: usize) -> Result<(), LeaseError> {
-        let of_port = self.of.keys().filter(|other| other.port == client.port).count();
+        // Each IP version has its own limit, as in the guard.
+        let counts = |other: &&Client| other.port == client.port && other.id.is_ipv6() == client.id.is_ipv6();
+        let of_port = self.of.keys().filter(counts).count();
         if self.of.contains_key(client) {
             Ok(())
         } else if self.of.len() >= MOST_LEASES {
@@ -192,6 +201,11 @@ impl Leases {
     /// When something expires next.
     pub(crate) fn next_expiry(&self) -> Option<u64> {
         self.of.values().map(|lease| lease.expires).chain(self.declined.values().copied()).min()
+    }
+
+    /// Ends the leases of the DHCPv6 clients behind a port whose container is gone: the next one has another DUID.
+    pub(crate) fn end_duids(&mut self, port: &str) {
+        self.of.retain(|client, _| client.port != port || !client.id.is_ipv6());
     }
 
     /// The clients behind a port that have accepted an address, with it.
@@ -370,6 +384,10 @@ mod tests {
         assert!(
             choose(&client(2)).is_ok() && choose(&Client { port: "other".to_owned(), ..client(4) }).is_ok()
         );
+        let mac = Client { id: ClientId::Mac(Mac([2, 0, 0, 0, 0, 1])), ..client(4) };
+        assert!(choose(&mac).is_ok(), "DHCPv4 has a limit of its own");
+        leases.end_duids("web");
+        assert!(choose(&client(4)).is_ok());
     }
 
     #[test]
