@@ -46,8 +46,11 @@ pub fn replace_file<T>(
     });
     match (replaced, path.parent()) {
         (Ok(filled), Some(directory)) if durability == Durability::Synced => {
-            File::open(directory)?.sync_all()?;
-            Ok(filled)
+            match File::open(directory)?.sync_all() {
+                // Some file systems cannot sync a directory (FUSE, 9p).
+                Err(error) if !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EBADF)) => Err(error),
+                _ => Ok(filled),
+            }
         }
         (Ok(filled), _) => Ok(filled),
         (Err(error), _) => {

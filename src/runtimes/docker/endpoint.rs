@@ -18,7 +18,7 @@ use crate::control::client::ApiClient;
 use crate::control::config::Labels;
 use crate::control::report::{AddedPort, NewPort, PortReport, PortSettings, PortVlans, PublishedPort};
 use crate::runtimes::attachment::GONE;
-use crate::sys::netns::Netns;
+use crate::sys::netns::{Netns, NetnsError};
 
 /// Label of a port: the addresses that dockerd has assigned, separated by commas.
 const ADDRESSES: &str = "docker.addresses";
@@ -56,7 +56,10 @@ impl Endpoint {
 
     /// The network namespace of its container, which exists while the container runs.
     pub(super) fn container(&self) -> Option<&Path> {
-        self.sandbox.as_deref().filter(|sandbox| Netns::open(sandbox).is_ok())
+        let has_ended = |sandbox: &Path| {
+            matches!(Netns::open(sandbox), Err(NetnsError::Missing(_) | NetnsError::NotNetns(_)))
+        };
+        self.sandbox.as_deref().filter(|sandbox| !has_ended(sandbox))
     }
 }
 

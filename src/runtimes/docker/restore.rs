@@ -18,26 +18,30 @@ use crate::control::topology::container_device::{self, ContainerRoute};
 
 impl Networks {
     /// Restores the ports of a network that are missing. The network's own switch is started if a container still runs.
+    /// Returns the errors of containers whose ports cannot be restored now, a line each.
     ///
     /// # Errors
-    /// The switch does not run. A container whose port cannot be restored is logged.
-    pub(super) fn restore(&self, network: &Network) -> Result<(), DockerError> {
+    /// The switch does not run.
+    pub(super) fn restore(&self, network: &Network) -> Result<Vec<String>, DockerError> {
         let client = self.switches.client(&network.switch)?;
+        // Read before the ports: a new port is there before its record.
+        let endpoints = self.endpoints(&network.id)?;
         let ports = ports_with(&client, NETWORK, &network.id)?;
         let is_missing =
             |endpoint: &&Endpoint| ports.iter().all(|port| port.labels.get(ENDPOINT) != Some(&endpoint.id));
-        for endpoint in self.endpoints(&network.id)?.iter().filter(is_missing) {
+        let mut failed = Vec::new();
+        for endpoint in endpoints.iter().filter(is_missing) {
             match self.restore_port(network, &endpoint.id) {
                 Ok(true) => log(&format!("restored the port {} of {}", endpoint.port_name(), network.switch)),
                 Ok(false) => {}
                 Err(error) if error.is_of_container() => {
                     let (port, switch) = (endpoint.port_name(), &network.switch);
-                    log(&format!("cannot restore the port {port} of {switch}: {}", error.line()));
+                    failed.push(format!("cannot restore the port {port} of {switch}: {}", error.line()));
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(failed)
     }
 
     /// Restores a port, unless its container has ended or another thread was quicker.

@@ -79,10 +79,20 @@ impl Networks {
     fn follow(&self, switch: &str) {
         let mut errors = ErrorLog::default();
         while self.keep_watching(switch) {
-            match self.restore_switch(switch).and_then(|()| self.follow_events(switch)) {
+            let mut is_complete = true;
+            let ended = self.restore_switch(switch).and_then(|failed| {
+                is_complete = failed.is_empty();
+                if !is_complete {
+                    errors.log(failed.join("; "));
+                }
+                self.follow_events(switch, is_complete)
+            });
+            match ended {
                 Ok(StreamEnd::Interrupted) => return,
                 Ok(_) => {
-                    errors.clear();
+                    if is_complete {
+                        errors.clear();
+                    }
                     thread::sleep(PAUSE);
                 }
                 Err(error) => {
@@ -108,18 +118,29 @@ impl Networks {
         self.endpoints_on(switch).map_or(true, |endpoints| !endpoints.is_empty())
     }
 
-    fn restore_switch(&self, switch: &str) -> Result<(), DockerError> {
-        self.networks_on(switch)?.iter().try_for_each(|network| self.restore(network))
+    /// Restores the missing ports. Returns the errors of those that cannot be restored now.
+    fn restore_switch(&self, switch: &str) -> Result<Vec<String>, DockerError> {
+        let mut failed = Vec::new();
+        for network in self.networks_on(switch)? {
+            failed.extend(self.restore(&network)?);
+        }
+        Ok(failed)
     }
 
-    /// Notes how devices are called in the containers, until the switch ends or no container has a port on it.
-    fn follow_events(&self, switch: &str) -> Result<StreamEnd, DockerError> {
+    /// Notes how devices are called in the containers, until the switch ends or no container has a port on it, or, if ports
+    /// are missing, until it is time to try again.
+    fn follow_events(&self, switch: &str, is_complete: bool) -> Result<StreamEnd, DockerError> {
         let client = self.switches.client(switch)?;
-        let end =
-            client.lines(EVENTS, std::future::pending(), |line| -> Result<ControlFlow<()>, DockerError> {
-                let event: Event = serde_json::from_slice(line).map_err(|error| client.broken(&error))?;
-                self.take_event(switch, &event)
-            });
+        let retry = async move {
+            if is_complete {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(RETRY).await;
+        };
+        let end = client.lines(EVENTS, retry, |line| -> Result<ControlFlow<()>, DockerError> {
+            let event: Event = serde_json::from_slice(line).map_err(|error| client.broken(&error))?;
+            self.take_event(switch, &event)
+        });
         match end {
             Err(DockerError::Switch(ClientError::NotRunning { .. } | ClientError::Killed(_))) => {
                 Ok(StreamEnd::SwitchStopped)
