@@ -27,10 +27,8 @@ impl Networks {
         // Read before the ports: a new port is there before its record.
         let endpoints = self.endpoints(&network.id)?;
         let ports = ports_with(&client, NETWORK, &network.id)?;
-        let is_missing =
-            |endpoint: &&Endpoint| ports.iter().all(|port| port.labels.get(ENDPOINT) != Some(&endpoint.id));
         let mut failed = Vec::new();
-        for endpoint in endpoints.iter().filter(is_missing) {
+        for endpoint in endpoints.iter().filter(|endpoint| !endpoint.has_port(&ports)) {
             match self.restore_port(network, &endpoint.id) {
                 Ok(true) => log(&format!("restored the port {} of {}", endpoint.port_name(), network.switch)),
                 Ok(false) => {}
@@ -56,7 +54,7 @@ impl Networks {
         };
         let client = self.switches.running(network)?;
         let ports = ports_with(&client, NETWORK, &network.id)?;
-        if ports.iter().any(|port| port.labels.get(ENDPOINT) == Some(&endpoint.id)) {
+        if endpoint.has_port(&ports) {
             return Ok(false);
         }
         // Left by a plugin that was killed before the port was complete.
@@ -74,6 +72,11 @@ impl DockerError {
 }
 
 impl Endpoint {
+    /// Whether one of these ports is its own, and complete.
+    fn has_port(&self, ports: &[PortReport]) -> bool {
+        ports.iter().any(|port| port.labels.get(ENDPOINT) == Some(&self.id))
+    }
+
     /// Adds the port again, with its device in the container. After an error there is neither.
     fn add_port(&self, network: &Network, client: &ApiClient, netns: &Path) -> Result<(), DockerError> {
         let mut new = NewPort {
