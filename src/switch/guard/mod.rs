@@ -73,6 +73,11 @@ pub fn autoconfigured(prefix: Ipv6Addr, mac: Mac) -> Ipv6Addr {
     Ipv6Addr::from_bits(prefix.to_bits() | u128::from(identifier))
 }
 
+/// Whether an address has the form of an [`autoconfigured`] one.
+pub fn is_autoconfigured(address: Ipv6Addr) -> bool {
+    address.octets()[11..13] == [0xff, 0xfe]
+}
+
 /// In a port's word: the guard is on. The MAC is below.
 const ON: u64 = 1 << 63;
 

@@ -27,6 +27,7 @@ use crate::control::services::dhcp::{
     Candidates, Client, ClientId, DhcpCounts, DhcpQuery, DhcpServer, DhcpSettings, DhcpSocket, LeaseError,
     LeaseFile, Leases,
 };
+use crate::switch::guard::is_autoconfigured;
 use crate::switch::{PortId, Punt};
 use crate::wire::Mac;
 
@@ -270,9 +271,7 @@ impl<M: HostNetwork> Running<M> {
     /// Whether another host makes this address of its MAC address, perhaps one that is not there yet (SLAAC).
     fn is_made_by_other(&self, record: &PortRecord, address: IpAddr) -> bool {
         let IpAddr::V6(ipv6) = address else { return false };
-        // Modified EUI-64 (RFC 4291 appendix A).
-        let is_made = ipv6.octets()[11..13] == [0xff, 0xfe];
-        is_made
+        is_autoconfigured(ipv6)
             && self.config.autonomous_prefixes().any(|prefix| prefix.contains(&ipv6))
             && !record.guard.autoconfigured().any(|own| own == address)
     }
