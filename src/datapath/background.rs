@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Select, Sender, bounded};
 use nix::unistd::write;
 
-use super::budget::{Limit, TimeBudget, is_slow};
+use super::budget::{Allowances, Limit, TimeBudget};
+use super::cpu_speed::slowdown;
 use super::engine::account_write;
 use super::placement;
 use super::throttle::cpu_time;
@@ -39,14 +40,11 @@ pub(super) const PER_PORT: u16 = 16;
 const JOBS: usize = MAX_PORTS * (PER_PORT as usize + 2);
 /// Time for the writes to one port while others are active.
 const PORT: Limit = Limit { share: 10, burst: Duration::from_millis(20), debt: Duration::from_millis(20) };
-/// The same for a port whose writes take [`LONG_WRITE`], and [`VERY_LONG_WRITE`].
+/// The same for a port with long writes, during which no other process runs on its CPU, and with very long ones.
 const LONG: Limit = Limit { share: 50, ..PORT };
 const VERY_LONG: Limit = Limit { share: 200, ..PORT };
 /// Time for the writes to all ports.
 const TOTAL: Limit = Limit { share: 5, burst: Duration::from_millis(40), debt: Duration::from_millis(40) };
-/// A long write, during which no other process runs on its CPU.
-const LONG_WRITE: Duration = Duration::from_micros(300);
-const VERY_LONG_WRITE: Duration = Duration::from_millis(1);
 /// Other ports count as active for this long after a frame.
 const ACTIVE: Duration = Duration::from_secs(1);
 /// Writes in a row, none of them slow, after which a port is no longer slow.
@@ -140,6 +138,7 @@ impl BackgroundWriter {
             ports: BTreeMap::new(),
             waiting: VecDeque::with_capacity(JOBS),
             budget: TimeBudget::default(),
+            allowances: Allowances::with_slowdown(slowdown()),
             not_before: shared.epoch,
         };
         let (ready, started) = bounded(1);
@@ -293,6 +292,7 @@ struct Writer {
     ports: BTreeMap<PortId, Target>,
     waiting: VecDeque<Waiting>,
     budget: TimeBudget,
+    allowances: Allowances,
     not_before: Instant,
 }
 
@@ -388,14 +388,14 @@ impl Writer {
         let since_epoch = now.duration_since(self.shared.epoch);
         if since_epoch.saturating_sub(others) < ACTIVE {
             let limit = match spent {
-                long if long >= VERY_LONG_WRITE => VERY_LONG,
-                long if long >= LONG_WRITE => LONG,
+                long if long >= self.allowances.very_long_write => VERY_LONG,
+                long if long >= self.allowances.long_write => LONG,
                 _ => PORT,
             };
             target.not_before = now + target.budget.charge(since_epoch, spent, limit);
             self.not_before = now + self.budget.charge(since_epoch, spent, TOTAL);
         }
-        let slow = is_slow(frame.length, spent);
+        let slow = self.allowances.is_slow(frame.length, spent);
         target.fast_writes = if slow { 0 } else { target.fast_writes.saturating_add(1) };
         if target.fast_writes >= RECOVERY {
             self.shared.recovered[frame.port.index()].store(true, Ordering::Release);

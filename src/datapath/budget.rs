@@ -1,10 +1,11 @@
 //! Time budgets: how much of a worker's time a port may cost the other ports. Pure arithmetic, time is an argument.
 //!
 //! The cost of a frame is charged to its ingress port. Every frame has an allowance, which is more than a unicast
-//! frame costs on a slow machine. The time that a batch takes beyond the allowance of its frames is its *excess*:
+//! frame costs on this machine ([`Allowances`]). The time that a batch takes beyond the allowance of its frames is its *excess*:
 //! copies of a flood, segments for ports without offload, an egress port with a slow receive path. Excess is charged to the budget
 //! of the ingress port, which grows with time ([`EXCESS`]). A port in debt is not read until the debt is paid, so that its
-//! frames wait, and are dropped, in the queue of its own device. This holds only while other ports need the worker.
+//! frames wait, and are dropped, in the queue of its own device. This holds only while other ports need the worker, unless
+//! its frames were wasted: read, and sent to nobody.
 //!
 //! The allowance holds for a number of frames a second ([`FrameRate`]), which is more than a bulk transfer needs with
 //! super-frames. Frames beyond it have an allowance for their bytes only: so a flood of small frames, each of them
@@ -12,18 +13,71 @@
 //!
 //! A batch of an expensive port is also kept short ([`QUANTUM`]): no other frame waits long for it.
 //!
-//! An egress port is *slow* if each of several writes to it takes longer than [`SLOW_WRITE`]. One long write
+//! An egress port is *slow* if each of several writes to it takes longer than [`Allowances::slow_write`]. One long write
 //! proves nothing: an acknowledgement may make a sender send much at once.
 
 use std::time::Duration;
 
-/// Allowance of a frame: the decision, and one write. The write of an acknowledgement includes what its receiver sends
-/// in return. An unoptimised build takes longer.
-const FRAME_ALLOWANCE: Duration = Duration::from_micros(if cfg!(debug_assertions) { 60 } else { 20 });
-/// Allowance of 1024 bytes.
-const KIB_ALLOWANCE: Duration = Duration::from_micros(if cfg!(debug_assertions) { 2 } else { 1 });
-/// Time to read a small frame. The clock does not see it: the reads of all ports are one system call.
-const READ: Duration = Duration::from_nanos(500);
+/// Times that depend on the machine.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Allowances {
+    /// Allowance of a frame: the decision, and one write. The write of an acknowledgement includes what its receiver sends
+    /// in return.
+    frame: Duration,
+    /// Allowance of 1024 bytes.
+    kib: Duration,
+    /// Time to read a small frame. The clock does not see it: the reads of all ports are one system call.
+    read: Duration,
+    /// A frame that takes longer is long.
+    long_frame: Duration,
+    /// A write that takes longer is slow, not counting the time for its bytes.
+    pub(super) slow_write: Duration,
+    /// Writes that take longer are long, and very long.
+    pub(super) long_write: Duration,
+    pub(super) very_long_write: Duration,
+}
+
+impl Allowances {
+    /// On the machines of `docs/BENCHMARKS.md`. An unoptimised build takes longer.
+    pub(super) const REFERENCE: Allowances = {
+        let [frame, kib, long_frame] = if cfg!(debug_assertions) { [60, 2, 2000] } else { [20, 1, 500] };
+        Allowances {
+            frame: Duration::from_micros(frame),
+            kib: Duration::from_micros(kib),
+            read: Duration::from_nanos(500),
+            long_frame: Duration::from_micros(long_frame),
+            slow_write: Duration::from_micros(100),
+            long_write: Duration::from_micros(300),
+            very_long_write: Duration::from_millis(1),
+        }
+    };
+
+    /// On a machine on which everything takes `slowdown` times as long.
+    pub(super) fn with_slowdown(slowdown: u32) -> Allowances {
+        let Allowances { frame, kib, read, long_frame, slow_write, long_write, very_long_write } =
+            Allowances::REFERENCE;
+        Allowances {
+            frame: frame * slowdown,
+            kib: kib * slowdown,
+            read: read * slowdown,
+            long_frame: long_frame * slowdown,
+            slow_write: slow_write * slowdown,
+            long_write: long_write * slowdown,
+            very_long_write: very_long_write * slowdown,
+        }
+    }
+
+    /// Whether a write of `length` bytes is slow.
+    pub(super) fn is_slow(&self, length: usize, spent: Duration) -> bool {
+        spent > self.slow_write + self.of_bytes(length)
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "a frame is shorter than 4 GiB")]
+    fn of_bytes(&self, bytes: usize) -> Duration {
+        self.kib * (bytes / 1024) as u32
+    }
+}
+
 /// Frames a second with the allowance of a frame.
 const FRAME_RATE: u32 = 50_000;
 /// Most frames with that allowance at once.
@@ -32,8 +86,6 @@ const FRAME_BURST: u32 = 512;
 const QUANTUM: Duration = Duration::from_micros(50);
 /// Fewest reads in a batch of a port without excess: smaller batches cost throughput.
 const MIN_WINDOW: usize = 4;
-/// A write that takes longer is slow, not counting the time for its bytes.
-pub(super) const SLOW_WRITE: Duration = Duration::from_micros(100);
 /// Slow writes in a row that make a port slow.
 const SLOW_WRITES: u8 = 8;
 
@@ -46,36 +98,33 @@ pub(super) struct Batch {
     pub(super) bytes: usize,
     /// Time to decide and write them.
     pub(super) spent: Duration,
+    /// Time that is charged for wasted frames. It has no allowance.
+    pub(super) penalty: Duration,
 }
 
 impl Batch {
     /// Time beyond the allowance of the frames.
-    pub(super) fn excess(&self) -> Duration {
-        self.for_frames().saturating_sub(FRAME_ALLOWANCE * self.frames)
+    pub(super) fn excess(&self, allowances: &Allowances) -> Duration {
+        self.for_frames(allowances).saturating_sub(allowances.frame * self.frames) + self.penalty
     }
 
     /// Time of so many of the frames within the allowance, without that of their bytes.
-    fn time_of(&self, beyond: u32) -> Duration {
-        let within = self.for_frames().min(FRAME_ALLOWANCE * self.frames);
-        (READ + within / self.frames.max(1)) * beyond
+    fn time_of(&self, beyond: u32, allowances: &Allowances) -> Duration {
+        let within = self.for_frames(allowances).min(allowances.frame * self.frames);
+        (allowances.read + within / self.frames.max(1)) * beyond
     }
 
     /// The time without the allowance of the bytes.
-    fn for_frames(&self) -> Duration {
-        self.spent.saturating_sub(for_bytes(KIB_ALLOWANCE, self.bytes))
+    fn for_frames(&self, allowances: &Allowances) -> Duration {
+        self.spent.saturating_sub(allowances.of_bytes(self.bytes))
     }
 
     /// Reads in the next batch of this port, so that it takes about [`QUANTUM`].
-    fn window(&self) -> usize {
-        let per_frame = (self.spent / self.frames.max(1)).as_nanos().max(1);
+    fn window(&self, excess: Duration) -> usize {
+        let per_frame = ((self.spent + self.penalty) / self.frames.max(1)).as_nanos().max(1);
         let window = usize::try_from(QUANTUM.as_nanos() / per_frame).unwrap_or(usize::MAX);
-        window.max(if self.excess().is_zero() { MIN_WINDOW } else { 1 })
+        window.max(if excess.is_zero() { MIN_WINDOW } else { 1 })
     }
-}
-
-#[allow(clippy::cast_possible_truncation, reason = "a frame is shorter than 4 GiB")]
-fn for_bytes(per_kib: Duration, bytes: usize) -> Duration {
-    per_kib * (bytes / 1024) as u32
 }
 
 /// What a port may do next.
@@ -145,10 +194,9 @@ impl FrameRate {
 
 /// Limit of the excess of an ingress port.
 const EXCESS: Limit = Limit { share: 10, burst: Duration::from_millis(2), debt: Duration::from_millis(20) };
-/// The same while its frames take [`LONG_FRAME`]: nothing else runs on that CPU meanwhile, so few frames of other ports
+/// The same while its frames take [`Allowances::long_frame`]: nothing else runs on that CPU meanwhile, so few frames of other ports
 /// may have to wait for one.
 const LONG_EXCESS: Limit = Limit { share: 100, debt: Duration::from_millis(5), ..EXCESS };
-const LONG_FRAME: Duration = Duration::from_micros(if cfg!(debug_assertions) { 2000 } else { 500 });
 /// Limit of its frames beyond [`FRAME_RATE`]. Pauses are short, because a fast transfer without offload has such frames
 /// too.
 const FLOOD: Limit = Limit { share: 10, burst: Duration::from_millis(2), debt: Duration::from_micros(200) };
@@ -163,15 +211,15 @@ pub(super) struct IngressBudget {
 
 impl IngressBudget {
     /// Charges a batch that ended at `now`.
-    pub(super) fn charge(&mut self, now: Duration, batch: &Batch) -> Decision {
+    pub(super) fn charge(&mut self, now: Duration, batch: &Batch, allowances: &Allowances) -> Decision {
         let beyond = self.rate.take(now, batch.frames);
-        let excess = batch.excess();
-        let limit = if excess / batch.frames.max(1) < LONG_FRAME { EXCESS } else { LONG_EXCESS };
+        let excess = batch.excess(allowances);
+        let is_long = excess / batch.frames.max(1) >= allowances.long_frame;
         Decision {
-            window: batch.window(),
-            excess_pause: self.excess.charge(now, excess, limit),
+            window: batch.window(excess),
+            excess_pause: self.excess.charge(now, excess, if is_long { LONG_EXCESS } else { EXCESS }),
             is_flood: beyond > 0,
-            flood_pause: self.flood.charge(now, batch.time_of(beyond), FLOOD),
+            flood_pause: self.flood.charge(now, batch.time_of(beyond, allowances), FLOOD),
         }
     }
 }
@@ -184,40 +232,45 @@ pub(super) struct WriteCost {
 
 impl WriteCost {
     /// Notes one write; whether the port is slow now.
-    pub(super) fn note(&mut self, length: usize, spent: Duration) -> bool {
-        self.slow_writes = if is_slow(length, spent) { self.slow_writes.saturating_add(1) } else { 0 };
+    pub(super) fn note(&mut self, is_slow: bool) -> bool {
+        self.slow_writes = if is_slow { self.slow_writes.saturating_add(1) } else { 0 };
         self.slow_writes >= SLOW_WRITES
     }
-}
-
-/// Whether a write of `length` bytes is slow.
-pub(super) fn is_slow(length: usize, spent: Duration) -> bool {
-    spent > SLOW_WRITE + for_bytes(KIB_ALLOWANCE, length)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// [`FRAME_ALLOWANCE`] in microseconds.
-    const ALLOWED: u64 = FRAME_ALLOWANCE.subsec_micros() as u64;
+    const REFERENCE: &Allowances = &Allowances::REFERENCE;
+    /// Allowance of a frame in microseconds.
+    const ALLOWED: u64 = REFERENCE.frame.subsec_micros() as u64;
 
     const fn us(us: u64) -> Duration {
         Duration::from_micros(us)
     }
 
     fn batch(frames: u32, bytes: usize, spent: u64) -> Batch {
-        Batch { frames, bytes, spent: us(spent) }
+        Batch { frames, bytes, spent: us(spent), ..Batch::default() }
     }
 
     #[test]
     fn unicast_and_super_frames_have_no_excess() {
         for batch in [batch(48, 48 * 64, 60), batch(48, 48 * 64, 900), batch(4, 4 * 65536, 500)] {
-            assert_eq!(batch.excess(), Duration::ZERO, "{batch:?}");
+            assert_eq!(batch.excess(REFERENCE), Duration::ZERO, "{batch:?}");
         }
-        assert_eq!(batch(1, 60, 75 + ALLOWED).excess(), us(75));
-        let for_bytes = u64::try_from(for_bytes(KIB_ALLOWANCE, 65536).as_micros()).unwrap();
-        assert_eq!(batch(1, 65536, for_bytes + 100 + ALLOWED).excess(), us(100));
+        assert_eq!(batch(1, 60, 75 + ALLOWED).excess(REFERENCE), us(75));
+        let for_bytes = u64::try_from(REFERENCE.of_bytes(65536).as_micros()).unwrap();
+        assert_eq!(batch(1, 65536, for_bytes + 100 + ALLOWED).excess(REFERENCE), us(100));
+        assert_eq!(Batch { penalty: us(100), ..batch(4, 4 * 65536, 60) }.excess(REFERENCE), us(100));
+    }
+
+    #[test]
+    fn allowances_are_longer_on_a_slower_machine() {
+        let slow = Allowances::with_slowdown(10);
+        assert_eq!(batch(1, 60, 10 * ALLOWED).excess(&slow), Duration::ZERO);
+        assert_eq!(batch(1, 60, 10 * ALLOWED + 5).excess(&slow), us(5));
+        assert!(!slow.is_slow(60, us(1000)) && slow.is_slow(60, us(1001)));
     }
 
     #[test]
@@ -227,8 +280,8 @@ mod tests {
         while now < Duration::from_secs(10) {
             let flood = batch(1, 60, 75 + ALLOWED);
             now += flood.spent;
-            excess += flood.excess();
-            now += budget.charge(now, &flood).excess_pause;
+            excess += flood.excess(REFERENCE);
+            now += budget.charge(now, &flood, REFERENCE).excess_pause;
         }
         let share = excess.as_secs_f64() / now.as_secs_f64();
         assert!((0.09..0.11).contains(&share), "{share}");
@@ -239,9 +292,9 @@ mod tests {
         let mut budget = IngressBudget::default();
         let (mut now, mut frames) = (Duration::ZERO, 0);
         while now < Duration::from_secs(10) {
-            let batch = Batch { frames: 48, bytes: 48 * length, spent: 48 * frame_time };
+            let batch = Batch { frames: 48, bytes: 48 * length, spent: 48 * frame_time, ..Batch::default() };
             now += (Duration::from_secs(1) * 48 / rate).max(batch.spent);
-            let Decision { excess_pause, flood_pause, .. } = budget.charge(now, &batch);
+            let Decision { excess_pause, flood_pause, .. } = budget.charge(now, &batch, REFERENCE);
             assert!(flood_pause <= us(2000), "{flood_pause:?}");
             now += excess_pause.max(flood_pause);
             frames += batch.frames;
@@ -268,7 +321,7 @@ mod tests {
             let long = batch(1, 60, 3000 + ALLOWED);
             now += long.spent;
             spent += long.spent;
-            now += budget.charge(now, &long).excess_pause;
+            now += budget.charge(now, &long, REFERENCE).excess_pause;
         }
         let share = spent.as_secs_f64() / now.as_secs_f64();
         assert!((0.009..0.012).contains(&share), "{share}");
@@ -277,20 +330,26 @@ mod tests {
     #[test]
     fn pauses_after_the_burst_and_for_a_bounded_time() {
         let mut budget = IngressBudget::default();
-        assert_eq!(budget.charge(us(0), &batch(1, 60, 2000 + ALLOWED)).excess_pause, Duration::ZERO);
-        assert_eq!(budget.charge(us(0), &batch(1, 60, 100 + ALLOWED)).excess_pause, us(1000));
-        let many = batch(1000, 60_000, 90_000 + 1000 * ALLOWED);
-        assert_eq!(budget.charge(us(0), &many).excess_pause, EXCESS.debt * EXCESS.share);
         assert_eq!(
-            budget.charge(us(0), &batch(1, 60, 9_000_000)).excess_pause,
+            budget.charge(us(0), &batch(1, 60, 2000 + ALLOWED), REFERENCE).excess_pause,
+            Duration::ZERO
+        );
+        assert_eq!(budget.charge(us(0), &batch(1, 60, 100 + ALLOWED), REFERENCE).excess_pause, us(1000));
+        let many = batch(1000, 60_000, 90_000 + 1000 * ALLOWED);
+        assert_eq!(budget.charge(us(0), &many, REFERENCE).excess_pause, EXCESS.debt * EXCESS.share);
+        assert_eq!(
+            budget.charge(us(0), &batch(1, 60, 9_000_000), REFERENCE).excess_pause,
             LONG_EXCESS.debt * LONG_EXCESS.share
         );
-        assert_eq!(budget.charge(us(1_000_000), &batch(1, 60, 100 + ALLOWED)).excess_pause, Duration::ZERO);
+        assert_eq!(
+            budget.charge(us(1_000_000), &batch(1, 60, 100 + ALLOWED), REFERENCE).excess_pause,
+            Duration::ZERO
+        );
     }
 
     #[test]
     fn expensive_frames_get_short_batches() {
-        let window = |batch: Batch| IngressBudget::default().charge(us(0), &batch).window;
+        let window = |batch: Batch| IngressBudget::default().charge(us(0), &batch, REFERENCE).window;
         assert_eq!(window(batch(48, 48 * 64, 48)), 50);
         assert_eq!(window(batch(4, 4 * 65536, 120)), MIN_WINDOW);
         assert_eq!(window(batch(48, 48 * 60, 3400)), 1);
@@ -301,11 +360,12 @@ mod tests {
     #[test]
     fn only_several_slow_writes_in_a_row_make_a_port_slow() {
         let mut cost = WriteCost::default();
-        let mut note =
-            |spent: &[u64]| spent.iter().map(|spent| cost.note(60, us(*spent))).collect::<Vec<_>>();
+        let mut note = |spent: &[u64]| {
+            spent.iter().map(|spent| cost.note(REFERENCE.is_slow(60, us(*spent)))).collect::<Vec<_>>()
+        };
         assert_eq!(note(&[101, 900, 101, 101, 101, 101, 101, 100]), [false; 8]);
         assert_eq!(note(&[101; 8]), [false, false, false, false, false, false, false, true]);
-        assert!(!is_slow(65536, us(228)));
-        assert!(is_slow(65536, us(229)));
+        assert!(!REFERENCE.is_slow(65536, us(228)));
+        assert!(REFERENCE.is_slow(65536, us(229)));
     }
 }

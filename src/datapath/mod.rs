@@ -9,6 +9,7 @@ mod accounting_tests;
 mod background;
 mod budget;
 mod cpu_latency;
+mod cpu_speed;
 mod engine;
 #[cfg(test)]
 mod engine_tests;

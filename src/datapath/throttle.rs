@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 
-use super::budget::{Batch, IngressBudget, SLOW_WRITE, WriteCost};
+use super::budget::{Allowances, Batch, IngressBudget, WriteCost};
+use super::cpu_speed::slowdown;
 use super::engine::{Event, Reads};
 use super::poll_policy::BatchKind;
 use crate::switch::{PortId, Ports};
@@ -26,9 +27,6 @@ const ALERT: Duration = Duration::from_secs(1);
 const ACTIVE: Duration = Duration::from_millis(2);
 /// A port may need it again, and must not wait for an expensive frame, for this long.
 const RECENTLY_ACTIVE: Duration = Duration::from_millis(20);
-/// Charge for a frame that was read and could not be sent: a reply for a slow port that requested it, a super-frame of
-/// too many segments.
-const PENALTY: Duration = SLOW_WRITE;
 /// Ports of which the last activity is known.
 const KNOWN: usize = 8;
 
@@ -36,6 +34,7 @@ const KNOWN: usize = 8;
 #[derive(Debug)]
 pub(super) struct Throttle {
     epoch: Instant,
+    allowances: Allowances,
     ingress: Box<[Ingress]>,
     egress: Box<[WriteCost]>,
     alert_until: Duration,
@@ -66,8 +65,8 @@ pub(super) struct Pause {
     pub(super) port: PortId,
     since: Duration,
     until: Duration,
-    /// Only while another port was active in this time.
-    active: Duration,
+    /// Only while another port was active in this time; `None`: always.
+    active: Option<Duration>,
     /// The port to which it sends, if there is only one: it does not count as one of the others.
     peer: Option<PortId>,
 }
@@ -80,14 +79,13 @@ struct Measured {
     started: Duration,
     /// CPU time of the thread at the start; only for a port that may be charged.
     cpu_started: Option<Duration>,
-    /// Time that the batch did not take, and is charged for.
-    penalty: Duration,
 }
 
 impl Throttle {
     pub(super) fn new(epoch: Instant) -> Throttle {
         Throttle {
             epoch,
+            allowances: Allowances::with_slowdown(slowdown()),
             ingress: vec![Ingress::default(); Ports::MAX].into(),
             egress: vec![WriteCost::default(); Ports::MAX].into(),
             alert_until: Duration::ZERO,
@@ -133,8 +131,8 @@ impl Throttle {
         self.note_active(port, started);
         let Ingress { expensive, flood, .. } = self.ingress[port.index()];
         let cpu_started = if expensive || flood { cpu_time() } else { None };
-        let batch = Batch { frames: 1, bytes: length, spent: Duration::ZERO };
-        self.measured = Some(Measured { port, batch, started, cpu_started, penalty: Duration::ZERO });
+        let batch = Batch { frames: 1, bytes: length, ..Batch::default() };
+        self.measured = Some(Measured { port, batch, started, cpu_started });
     }
 
     /// Whether a batch is being measured.
@@ -149,48 +147,55 @@ impl Throttle {
 
     /// Notes the time of one write; whether the egress port is slow.
     pub(super) fn note_write(&mut self, port: PortId, length: usize, spent: Duration) -> bool {
-        self.egress[port.index()].note(length, spent)
+        let is_slow = self.allowances.is_slow(length, spent);
+        self.egress[port.index()].note(is_slow)
     }
 
-    /// Charges the port of this batch for a frame that was read in vain: a reply to itself that was dropped because the
-    /// port is slow, or a super-frame of too many segments.
+    /// Charges the port of this batch for a wasted frame: a request for a reply that was dropped because the port is slow, or
+    /// a super-frame of too many segments. It pauses for these also while no other port needs the worker. They take the CPU
+    /// from the ports of a fast datapath, whose frames the worker does not see.
     pub(super) fn penalise(&mut self, port: PortId) {
         if let Some(measured) = self.measured.as_mut().filter(|measured| measured.port == port) {
-            measured.penalty += PENALTY;
+            measured.batch.penalty += self.allowances.slow_write;
         }
     }
 
     /// Ends the batch, whose frames went to `peer` if they all went to one port. Returns how to read its port.
     pub(super) fn finish(&mut self, peer: Option<PortId>) -> Option<(PortId, Reads)> {
-        let Measured { port, mut batch, started, cpu_started, penalty } = self.measured.take()?;
+        let Measured { port, mut batch, started, cpu_started } = self.measured.take()?;
         let now = self.now();
         batch.spent = now.saturating_sub(started);
+        let has_wasted = !batch.penalty.is_zero();
         if let Some(cpu_started) = cpu_started
             && let Some(cpu) = cpu_time()
         {
             batch.spent = batch.spent.min(cpu.saturating_sub(cpu_started));
+        } else if has_wasted {
+            // The worker may have been preempted.
+            batch.spent = Duration::ZERO;
         }
-        batch.spent += penalty;
-        let expensive = !batch.excess().is_zero();
+        let expensive = !batch.excess(&self.allowances).is_zero();
         self.ingress[port.index()].expensive = expensive;
         self.alert &= now < self.alert_until;
         if expensive {
             self.alert_until = now + ALERT;
             self.alert = true;
-            if cpu_started.is_none() && penalty.is_zero() {
+            if cpu_started.is_none() && !has_wasted {
                 return None;
             }
         }
-        let decision = self.ingress[port.index()].budget.charge(now, &batch);
+        let decision = self.ingress[port.index()].budget.charge(now, &batch, &self.allowances);
         self.ingress[port.index()].flood = decision.is_flood;
-        let pauses = [(decision.excess_pause, RECENTLY_ACTIVE), (decision.flood_pause, ACTIVE)];
+        let excess_active = if has_wasted { None } else { Some(RECENTLY_ACTIVE) };
+        let pauses = [(decision.excess_pause, excess_active), (decision.flood_pause, Some(ACTIVE))];
         if pauses.iter().any(|(pause, _)| !pause.is_zero()) {
             self.over_budget_until = now + ALERT;
         }
         self.over_budget = now < self.over_budget_until;
         for (pause, active) in pauses {
-            if !pause.is_zero() && self.is_contended(now, active, port, peer) {
-                self.paused.push(Pause { port, since: now, until: now + pause, active, peer });
+            let pause = Pause { port, since: now, until: now + pause, active, peer };
+            if !self.is_over(&pause, now) {
+                self.paused.push(pause);
                 return Some((port, Reads::Paused));
             }
         }
@@ -213,10 +218,7 @@ impl Throttle {
     /// A port whose pause is over, and how long it was: its time is up, or no other port needs the worker.
     pub(super) fn resume(&mut self, now: Instant) -> Option<(PortId, Duration)> {
         let now = now.duration_since(self.epoch);
-        let over = |pause: &Pause| {
-            pause.until <= now || !self.is_contended(now, pause.active, pause.port, pause.peer)
-        };
-        let at = self.paused.iter().position(over)?;
+        let at = self.paused.iter().position(|pause| self.is_over(pause, now))?;
         let pause = self.paused.swap_remove(at);
         Some((pause.port, now.saturating_sub(pause.since)))
     }
@@ -232,6 +234,11 @@ impl Throttle {
         let at = self.active.iter().position(|(known, _)| *known == port);
         let oldest = || (0..KNOWN).min_by_key(|at| self.active[*at].1).unwrap_or(0);
         self.active[at.unwrap_or_else(oldest)] = (port, now);
+    }
+
+    fn is_over(&self, pause: &Pause, now: Duration) -> bool {
+        let Pause { port, until, active, peer, .. } = *pause;
+        until <= now || active.is_some_and(|active| !self.is_contended(now, active, port, peer))
     }
 
     /// Whether a port other than these was active in this time, and is read.
@@ -297,7 +304,7 @@ mod tests {
             port: FLOODER,
             since: Duration::from_secs(1),
             until: Duration::from_millis(until),
-            active: ACTIVE,
+            active: Some(ACTIVE),
             peer: None,
         };
         throttle.paused.push(pause(2000));
@@ -313,7 +320,13 @@ mod tests {
         let mut throttle = throttle(&[FLOODER, OTHER]);
         let now = Duration::from_secs(1);
         assert!(throttle.is_contended(now, ACTIVE, OTHER, None));
-        throttle.paused.push(Pause { port: FLOODER, since: now, until: 2 * now, active: ACTIVE, peer: None });
+        throttle.paused.push(Pause {
+            port: FLOODER,
+            since: now,
+            until: 2 * now,
+            active: Some(ACTIVE),
+            peer: None,
+        });
         assert!(
             !throttle.is_contended(now, ACTIVE, OTHER, None),
             "so two such ports are not paused together"
@@ -330,7 +343,7 @@ mod tests {
                 port,
                 since: Duration::from_secs(1),
                 until,
-                active: ACTIVE,
+                active: Some(ACTIVE),
                 peer: None,
             });
         }
@@ -342,6 +355,24 @@ mod tests {
 
     fn throttle_epoch_plus(throttle: &Throttle, ms: u64) -> Instant {
         throttle.epoch + Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn port_of_wasted_frames_pauses_always() {
+        let paused = |wasted: bool| {
+            let mut throttle = throttle(&[]);
+            throttle.start(FLOODER, 60_000);
+            for _ in 0..100 {
+                throttle.add(FLOODER, 60_000);
+                if wasted {
+                    throttle.penalise(FLOODER);
+                }
+            }
+            let reads = throttle.finish(Some(PEER)).map(|(_, reads)| reads);
+            (reads == Some(Reads::Paused), throttle.paused.first().map(|pause| pause.active))
+        };
+        assert_eq!(paused(true), (true, Some(None)));
+        assert_eq!(paused(false), (false, None));
     }
 
     /// The worker may have been preempted in the first one.

@@ -398,10 +398,12 @@ impl Decider<'_> {
     }
 }
 
-/// Slows a port down that sends super-frames of too many segments: to find that out costs time too.
+/// Slows a port down whose super-frames have too many segments, and are sent to nobody.
 #[cold]
 fn penalise_segments(throttle: &mut Throttle, outcome: &Outcome) {
-    if outcome.refused().iter().any(|(_, reason)| *reason == DropReason::TooManySegments) {
+    if !outcome.is_sent()
+        && outcome.refused().iter().any(|(_, reason)| *reason == DropReason::TooManySegments)
+    {
         throttle.penalise(outcome.ingress());
     }
 }
