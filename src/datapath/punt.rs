@@ -18,6 +18,9 @@ const QUEUE_LENGTH: usize = 1024;
 pub const PUNTS_PER_PORT: u16 = 200;
 /// Copies per second of frames of one kind, by each worker.
 pub const PUNTS_PER_WORKER: u16 = 1000;
+/// The same for messages to DHCPv6 servers. An answer takes control longer, and a client sends few of them.
+pub(super) const DHCPV6_PER_PORT: u16 = 50;
+const DHCPV6_PER_WORKER: u16 = 200;
 /// Longest frame that is copied, in bytes. Protocols of a link use no longer ones.
 const LONGEST: usize = 9216;
 
@@ -83,8 +86,11 @@ pub(super) struct Punter {
 
 impl Punter {
     pub(super) fn new(queue: PuntQueue) -> Punter {
-        let limiter = || RateLimiter::new(PUNTS_PER_PORT, PUNTS_PER_WORKER);
-        Punter { queue, limiters: [(); Punt::COUNT].map(|()| limiter()) }
+        let limiter = |punt| match punt {
+            Punt::Dhcpv6 => RateLimiter::new(DHCPV6_PER_PORT, DHCPV6_PER_WORKER),
+            _ => RateLimiter::new(PUNTS_PER_PORT, PUNTS_PER_WORKER),
+        };
+        Punter { queue, limiters: Punt::ALL.map(limiter) }
     }
 
     /// Copies a frame for control, if its outcome says so. True if control must be woken.

@@ -2,12 +2,15 @@
 
 use std::net::IpAddr;
 
+use etherparse::PacketBuilder;
+
 use super::PUNTS_PER_PORT;
-use super::punt::PuntedFrame;
+use super::punt::{DHCPV6_PER_PORT, PuntedFrame};
 use super::worker::Command;
 use super::worker_tests::{GATEWAY, H1, OFFLOAD, WorkerFixture, ethernet};
 use crate::switch::mdb::{MdbSettings, Snooping};
 use crate::switch::{InjectedFrame, Port, PortId, Punt, Switch, Tick};
+use crate::wire::dhcpv6::{ALL_SERVERS, ALL_SERVERS_MAC};
 use crate::wire::membership_tests as hosts;
 use crate::wire::{Bpdu, Mac, VnetHeader};
 
@@ -58,6 +61,22 @@ fn limits_the_copies_and_counts_the_others() {
     jumbo.resize(10_000, 0);
     fixture.send(1, VnetHeader::default(), &jumbo);
     assert_eq!(punted(&fixture, Punt::Membership), (0, 6));
+}
+
+/// Control works longer for these than for others.
+#[test]
+fn limits_messages_to_dhcpv6_servers_more() {
+    let mut fixture = WorkerFixture::with_switch(&[OFFLOAD, OFFLOAD], Switch::with_dhcpv6);
+    let source = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    let packet = PacketBuilder::ethernet2(H1, ALL_SERVERS_MAC.0).ipv6(source, ALL_SERVERS.octets(), 1);
+    let mut message = Vec::new();
+    packet.udp(546, 547).write_to_vec(&mut message, &[1, 0, 0, 0]).unwrap();
+    let limit = usize::from(DHCPV6_PER_PORT);
+    assert!(limit < usize::from(PUNTS_PER_PORT));
+    for _ in 0..limit + 5 {
+        fixture.send(0, VnetHeader::default(), &message);
+    }
+    assert_eq!(punted(&fixture, Punt::Dhcpv6), (limit, 5));
 }
 
 /// Neither the rate limit nor a full queue of one kind has an effect on the other.

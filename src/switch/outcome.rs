@@ -124,8 +124,10 @@ pub enum Punt {
 }
 
 impl Punt {
+    /// All variants, in their order.
+    pub const ALL: [Punt; 4] = [Punt::Bpdu, Punt::Membership, Punt::RouterSolicitation, Punt::Dhcpv6];
     /// The number of variants.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = Punt::ALL.len();
 }
 
 /// Everything that happens to one frame. [`super::Switch::process`] fills it in, again for each frame: it allocates only

@@ -130,7 +130,8 @@ impl Dhcp {
     fn changed(&mut self) {
         self.save_at.get_or_insert_with(|| Instant::now() + SAVE_INTERVAL);
         let left = self.leases.next_expiry().map(|expiry| Duration::from_secs(expiry.saturating_sub(now())));
-        self.expiry_at = left.map(|left| Instant::now() + left);
+        // The time in a file may be any number.
+        self.expiry_at = left.and_then(|left| Instant::now().checked_add(left));
     }
 
     /// Writes the file, if the leases have changed.
