@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use super::error::DockerError;
 use super::options::NetworkOptions;
 use super::protocol::{CreateNetwork, IpamData};
 use super::store::{Record, Store};
-use super::switch::{NETWORK, OwnSwitch, Switches, Uplink, delete_port, ports_with};
+use super::switch::{NETWORK, OwnSwitch, SwitchLocks, Switches, Uplink, delete_port, ports_with};
 use crate::control::addressing::MacPrefix;
 use crate::control::config;
 use crate::control::report::{Status, UplinkMode};
@@ -55,11 +55,13 @@ pub(super) struct Networks {
     pub(super) switches: Switches,
     /// The switches that a thread follows.
     pub(super) watched: Mutex<BTreeSet<String>>,
+    /// Held while ports of a switch are restored.
+    pub(super) restoring: SwitchLocks,
 }
 
 impl Networks {
     pub(super) fn new(store: Store, switches: Switches) -> Networks {
-        Networks { store, switches, watched: Mutex::default() }
+        Networks { store, switches, watched: Mutex::default(), restoring: SwitchLocks::default() }
     }
 
     /// Creates a network. On an error there is none.
@@ -110,6 +112,9 @@ impl Networks {
     /// Removes a network. One that the plugin does not know is no error.
     pub(super) fn delete(&self, id: &str) -> Result<(), DockerError> {
         let Some(network) = self.store.load::<Network>(id)? else { return Ok(()) };
+        // Its switch is not started for a port meanwhile.
+        let lock = self.restoring.of(&network.switch);
+        let _restoring = lock.lock().unwrap_or_else(PoisonError::into_inner);
         // Before the switch stops, which would be started again for them.
         self.endpoints(id)?.iter().try_for_each(|endpoint| self.forget_endpoint(&endpoint.id))?;
         if network.own.is_some() {

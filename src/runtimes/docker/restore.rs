@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::PoisonError;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -23,6 +24,8 @@ impl Networks {
     /// # Errors
     /// The switch does not run.
     pub(super) fn restore(&self, network: &Network) -> Result<Vec<String>, DockerError> {
+        let lock = self.restoring.of(&network.switch);
+        let _restoring = lock.lock().unwrap_or_else(PoisonError::into_inner);
         let client = self.switches.client(&network.switch)?;
         // Read before the ports: a new port is there before its record.
         let endpoints = self.endpoints(&network.id)?;
@@ -42,25 +45,27 @@ impl Networks {
         Ok(failed)
     }
 
-    /// Restores a port, unless its container has ended or another thread was quicker.
-    fn restore_port(&self, network: &Network, endpoint: &str) -> Result<bool, DockerError> {
-        // Held until the port is complete: DeleteEndpoint finds either the record or the port.
-        let _changing = self.store.change();
-        let Some(endpoint) = self.store.load::<Endpoint>(endpoint)? else { return Ok(false) };
-        let Some(netns) = endpoint.container() else {
-            // dockerd was killed, or starts the container again with another endpoint.
-            self.store.remove::<Endpoint>(&endpoint.id)?;
-            return Ok(false);
-        };
-        let client = self.switches.running(network)?;
-        let ports = ports_with(&client, NETWORK, &network.id)?;
-        if endpoint.has_port(&ports) {
-            return Ok(false);
+    /// Restores the missing port of an endpoint, unless its container has ended.
+    fn restore_port(&self, network: &Network, id: &str) -> Result<bool, DockerError> {
+        loop {
+            let Some(endpoint) = self.store.load::<Endpoint>(id)? else { return Ok(false) };
+            let Some(netns) = endpoint.container() else {
+                // dockerd was killed, or starts the container again with another endpoint.
+                self.forget_endpoint(id)?;
+                return Ok(false);
+            };
+            let client = self.switches.running(network)?;
+            // Left by a plugin that was killed before the port was complete.
+            let ports = ports_with(&client, NETWORK, &network.id)?;
+            let mut incomplete = ports.iter().filter(|port| port.ifname == endpoint.port_name());
+            incomplete.try_for_each(|port| delete_port(&client, port))?;
+            let port = endpoint.add_port(network, &client, netns)?;
+            if self.store.load::<Endpoint>(id)?.as_ref() == Some(&endpoint) {
+                return Ok(true);
+            }
+            // A request has changed or deleted the endpoint meanwhile, and may not have found the port.
+            delete_port(&client, &port)?;
         }
-        // Left by a plugin that was killed before the port was complete.
-        let mut incomplete = ports.iter().filter(|port| port.ifname == endpoint.port_name());
-        incomplete.try_for_each(|port| delete_port(&client, port))?;
-        endpoint.add_port(network, &client, netns).map(|()| true)
     }
 }
 
@@ -78,7 +83,12 @@ impl Endpoint {
     }
 
     /// Adds the port again, with its device in the container. After an error there is neither.
-    fn add_port(&self, network: &Network, client: &ApiClient, netns: &Path) -> Result<(), DockerError> {
+    fn add_port(
+        &self,
+        network: &Network,
+        client: &ApiClient,
+        netns: &Path,
+    ) -> Result<PortReport, DockerError> {
         let mut new = NewPort {
             netns: Some(netns.display().to_string()),
             ifname: Some(self.device.clone()),
@@ -90,7 +100,8 @@ impl Endpoint {
         self.configure(network, client, netns, &added.port).inspect_err(|_| {
             // The first error is reported.
             let _ = delete_port(client, &added.port);
-        })
+        })?;
+        Ok(added.port)
     }
 
     fn configure(
@@ -121,4 +132,76 @@ fn default_route(gateway: IpAddr) -> ContainerRoute {
         IpAddr::V6(_) => Ipv6Net::default().into(),
     };
     ContainerRoute { gateway: Some(gateway), ..ContainerRoute::to(everything) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::sync::mpsc::{Sender, channel};
+    use std::thread;
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::runtimes::docker::store::Store;
+    use crate::runtimes::docker::switch::Switches;
+
+    /// Far longer than a request to another switch takes.
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    /// A switch without ports, that does not answer requests to add one, and passes their connections on.
+    fn never_adds_a_port(listener: &UnixListener, waiting: &Sender<UnixStream>) {
+        for stream in listener.incoming() {
+            let (mut stream, mut request) = (stream.unwrap(), [0; 1024]);
+            while let Ok(length @ 1..) = stream.read(&mut request) {
+                if request[..length].starts_with(b"POST") {
+                    waiting.send(stream).unwrap();
+                    break;
+                }
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]").unwrap();
+            }
+        }
+    }
+
+    fn keep(networks: &Networks, switch: &str) -> Network {
+        let network: Network = serde_json::from_value(json!({
+            "id": switch, "switch": switch, "gateways": [], "internal": true, "isolated": false, "iface_prefix": "eth",
+        }))
+        .unwrap();
+        let endpoint: Endpoint = serde_json::from_value(json!({
+            "id": format!("{switch}-1"), "network": switch, "port": {}, "settings": {}, "device": "eth0",
+            "sandbox": "/proc/self/ns/net", "is_gateway": false, "published": [],
+        }))
+        .unwrap();
+        networks.store.save(&network).unwrap();
+        networks.store.save(&endpoint).unwrap();
+        network
+    }
+
+    #[test]
+    fn switch_that_does_not_answer_does_not_block_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let runtime = directory.path().to_owned();
+        let listener = UnixListener::bind(runtime.join("stuck.sock")).unwrap();
+        let (waiting, waits) = channel();
+        thread::spawn(move || never_adds_a_port(&listener, &waiting));
+        let networks = Networks::new(Store::open(&runtime.join("state")).unwrap(), Switches::new(runtime));
+        let (stuck, other) = (keep(&networks, "stuck"), keep(&networks, "other"));
+        thread::scope(|scope| {
+            scope.spawn(|| networks.restore(&stuck));
+            let _connection = waits.recv_timeout(DEADLINE).unwrap();
+            let (done, is_done) = channel();
+            let networks = &networks;
+            scope.spawn(move || {
+                networks.restore(&other).unwrap_err();
+                networks.forget_endpoint("stuck-1").unwrap();
+                networks.forget_endpoint("other-1").unwrap();
+                done.send(()).unwrap();
+            });
+            is_done.recv_timeout(DEADLINE).unwrap();
+        });
+        assert_eq!(networks.store.all::<Endpoint>().unwrap(), []);
+    }
 }

@@ -1,10 +1,11 @@
 //! The switches of networks: requests to their API, and those that the plugin starts and stops.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -51,12 +52,25 @@ pub(super) struct Switches {
     /// The directory of their sockets.
     runtime: PathBuf,
     /// Held while one starts.
-    starting: Mutex<()>,
+    starting: SwitchLocks,
+}
+
+/// A lock for each switch, so that requests for the others do not wait for one that does not answer.
+#[derive(Debug, Default)]
+pub(super) struct SwitchLocks(Mutex<BTreeMap<String, Arc<Mutex<()>>>>);
+
+impl SwitchLocks {
+    pub(super) fn of(&self, switch: &str) -> Arc<Mutex<()>> {
+        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that nobody holds or waits for.
+        locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+        Arc::clone(locks.entry(switch.to_owned()).or_default())
+    }
 }
 
 impl Switches {
     pub(super) fn new(runtime: PathBuf) -> Switches {
-        Switches { runtime, starting: Mutex::default() }
+        Switches { runtime, starting: SwitchLocks::default() }
     }
 
     /// A client of a switch, which may not run.
@@ -71,7 +85,8 @@ impl Switches {
         if let Some(own) = &network.own
             && !own_runs(&client, network)?
         {
-            let _starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+            let lock = self.starting.of(&network.switch);
+            let _starting = lock.lock().unwrap_or_else(PoisonError::into_inner);
             // Another request may have been quicker.
             if !own_runs(&client, network)? {
                 self.start(network, own, &client)?;
