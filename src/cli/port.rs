@@ -146,6 +146,9 @@ struct PortDel {
     #[arg(value_name = "PORT", required = true, value_delimiter = ',', value_parser = port_name,
         add = ArgValueCompleter::new(complete::ports))]
     ports: Vec<String>,
+    /// Keep the TAP devices, with their addresses: `port add --tap` attaches one again, also to another switch
+    #[arg(long)]
+    keep_device: bool,
 }
 
 /// Checks that a port can have this name.
@@ -174,7 +177,8 @@ impl PortCommand {
                 let client = del.target.client()?;
                 // All or none of them, as far as names go.
                 check_ports(&client, &del.ports)?;
-                del.ports.iter().try_for_each(|port| Ok(client.delete(&format!("/v1/ports/{port}"))?))
+                let query = if del.keep_device { "?keep_device=true" } else { "" };
+                del.ports.iter().try_for_each(|port| Ok(client.delete(&format!("/v1/ports/{port}{query}"))?))
             }
         }
     }

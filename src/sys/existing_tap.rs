@@ -177,8 +177,11 @@ impl Drop for ExistingTap {
 }
 
 impl VnetSettings {
+    /// Those of a new device: the header is `struct virtio_net_hdr`.
+    pub(super) const NEW: VnetSettings = VnetSettings { header: 10, checksum: false, segmentation: false };
+
     /// Fails if the device was deleted.
-    fn apply(&self, queue: BorrowedFd<'_>) {
+    pub(super) fn apply(&self, queue: BorrowedFd<'_>) {
         const SEGMENTATION: libc::c_uint = libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
         let checksum = if self.checksum { libc::TUN_F_CSUM } else { 0 };
         let segmentation = if self.checksum && self.segmentation { SEGMENTATION } else { 0 };

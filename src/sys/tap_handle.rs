@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
+use super::existing_tap::VnetSettings;
 use super::netns::{Netns, NetnsIdentity};
 use super::queue::{Access, Framing, Queue};
 use super::tap::{self, Lifetime, Owner, TapError, VNET_HEADER};
@@ -25,6 +26,8 @@ pub struct TapHandle {
     home: Option<NetnsIdentity>,
     /// It has [`Lifetime::Netns`].
     persistent: bool,
+    /// It is left to its namespace, wherever that is.
+    kept: bool,
 }
 
 impl TapHandle {
@@ -34,7 +37,8 @@ impl TapHandle {
     /// The process has all the files that it may open, or the device was deleted.
     pub fn new(queue: &Queue, home: Option<NetnsIdentity>) -> io::Result<TapHandle> {
         let fd = queue.fd.try_clone()?;
-        Ok(TapHandle { fd, vnet: queue.framing == Framing::Vnet, home, persistent: home.is_some() })
+        let vnet = queue.framing == Framing::Vnet;
+        Ok(TapHandle { fd, vnet, home, persistent: home.is_some(), kept: false })
     }
 
     /// The device's name. `None`: it was deleted.
@@ -62,7 +66,14 @@ impl TapHandle {
         let at_home = home.is_some_and(|home| {
             self.netns().and_then(|netns| netns.identity().ok()).is_some_and(|netns| netns.is(home))
         });
-        if at_home { Lifetime::Netns } else { Lifetime::Queues }
+        if self.kept || at_home { Lifetime::Netns } else { Lifetime::Queues }
+    }
+
+    /// Leaves the device to its namespace when this value is dropped, with the settings of a new one, so that another program
+    /// can open it.
+    pub fn keep(&mut self) {
+        self.kept = true;
+        self.update_lifetime();
     }
 
     /// Makes the device end with its queues if it is not in its first namespace, whose end would not end it.
@@ -128,6 +139,9 @@ impl Drop for TapHandle {
     fn drop(&mut self) {
         if self.home.is_some() && self.lifetime() == Lifetime::Queues {
             self.update_lifetime();
+        }
+        if self.kept && self.vnet {
+            VnetSettings::NEW.apply(self.fd.as_fd());
         }
     }
 }

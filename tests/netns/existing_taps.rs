@@ -174,6 +174,65 @@ fn add_tap_container(host: &Host, name: &str, address: &str) {
     .ok();
 }
 
+/// A connection goes on while its container moves from one switch to another.
+#[test]
+fn device_of_a_deleted_port_is_kept_for_another_switch() {
+    let host = Host::new();
+    for (name, subnet) in [("one", "172.16.0.1/24"), ("two", "172.16.0.2/24")] {
+        let options = "--ports 0 --no-gateway --fast-path off --workers 2";
+        host.run(&format!("uswitch start --detach --name {name} {options}")).ok();
+        let web = format!("ip netns add {name}; ip netns exec {name} ip link set lo up");
+        host.sh(&web).ok();
+        host.run(&format!("uswitch port add c --name {name} --netns {name} --ip {subnet}")).ok();
+    }
+    // A wire between the switches.
+    host.run("uswitch port add wire --name one --socket /run/wire.sock --listen").ok();
+    host.run("uswitch port add wire --name two --socket /run/wire.sock").ok();
+    let [one, two] = ["one", "two"].map(|name| host.netns(name));
+    let _server = one.spawn("socat TCP-LISTEN:80,fork EXEC:cat");
+    wait_until("the server listens", || one.run("ss -ltn").ok().contains(":80"));
+    let mut client =
+        two.spawn_sh("mkfifo /run/typed; exec 4<>/run/typed; exec socat - TCP:172.16.0.1:80 <&4");
+    let mut echo = |text: &str| {
+        host.sh(&format!("until [ -p /run/typed ]; do sleep 0.05; done; echo {text} > /run/typed")).ok();
+        client.line_with(text);
+    };
+    echo("one");
+    host.run("uswitch port del c --name one --keep-device").ok();
+    let kept = one.run("ip -details address show eth0").ok();
+    assert!(
+        kept.contains("172.16.0.1/24") && kept.contains("type tap") && kept.contains("persist on"),
+        "{kept}"
+    );
+    host.run("uswitch port add --tap eth0 --netns one --name two").ok();
+    echo("two");
+    let left = host.run("uswitch port show --name one --json").json();
+    assert!(left.as_array().is_some_and(|ports| ports.iter().all(|port| port["ifname"] != "c")), "{left}");
+    ["one", "two"].iter().for_each(|name| _ = host.run(&format!("uswitch stop --name {name}")).ok());
+    assert!(one.run("ip address show eth0").ok().contains("172.16.0.1/24"));
+}
+
+#[test]
+fn device_that_ends_with_the_port_is_not_kept() {
+    let host = Host::new();
+    host.run("ip netns add web").ok();
+    host.run("uswitch start --detach --ports 1").ok();
+    host.run("uswitch port add web --netns web").ok();
+    host.run("uswitch port add wire --socket /run/wire.sock --listen").ok();
+    for (port, words) in [
+        ("container1", "ends with its namespace"),
+        ("web", "--fast-path off"),
+        ("wire", "has no device"),
+        ("host", "cannot be deleted"),
+    ] {
+        let refused = host.run(&format!("uswitch port del {port} --keep-device"));
+        let said = refused.stderr.clone();
+        refused.fails();
+        assert!(said.contains(words) && said.lines().count() == 1, "{said}");
+    }
+    assert_eq!(host.run("uswitch port show --json").json().as_array().map(Vec::len), Some(4));
+}
+
 #[test]
 fn device_in_a_container_outlives_the_switch() {
     for arguments in ["--ports 0", "--ports 0 --engine poll --workers 2"] {

@@ -7,7 +7,7 @@ use pcap_parser::pcapng::{Block, OptionCode, PcapNGOption};
 
 use super::pcapng::{Flags, Packet, Time};
 use super::{Capture, CaptureDirection, CaptureError, CaptureFilter, pcapng};
-use crate::control::report::NewPort;
+use crate::control::report::{NewPort, PortRemoval};
 use crate::control::running::fake::{FakeControl, config, running};
 use crate::control::running::{Command, Handle};
 use crate::datapath::MIRRORS;
@@ -191,7 +191,7 @@ async fn ends_when_last_captured_port_is_deleted() {
         fake.peer("container3").send(&ethernet(H1, H1)).unwrap();
         let mut read = Read::default();
         read.until(&mut of_both, |read| read.packets.len() == 1).await;
-        let remove = |reply| Command::RemovePort("container3".to_owned(), reply);
+        let remove = |reply| Command::RemovePort("container3".to_owned(), PortRemoval::default(), reply);
         handle.request(remove).await.unwrap().unwrap();
         add(&handle, "late").await;
         fake.peer("late").send(&ethernet([0xff; 6], H2)).unwrap();

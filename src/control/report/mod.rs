@@ -38,7 +38,8 @@ pub use self::mdb::{
 pub use self::mirror::{MirrorQuery, MirrorReport, NewMirror, PortMirroring};
 pub use self::new_port::{AddedPort, NewPort, NewSocket, SocketType};
 pub use self::port::{
-    AdminState, BridgePort, EdgeSetting, PortBlock, PortFilter, PortKind, PortReport, PortSettings, Throttled,
+    AdminState, BridgePort, EdgeSetting, PortBlock, PortFilter, PortKind, PortRemoval, PortReport,
+    PortSettings, Throttled,
 };
 pub use self::published::{PortNumbers, PublishedPort, TransportProtocol};
 pub use self::stats::{DELETED, PortStats};

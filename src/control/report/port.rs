@@ -152,6 +152,15 @@ pub struct PortFilter {
     pub label: Option<String>,
 }
 
+/// How to delete a port.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub struct PortRemoval {
+    /// Keep the TAP device that the switch created, with its addresses.
+    pub keep_device: bool,
+}
+
 /// What a port leads to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]

@@ -11,8 +11,8 @@ use crate::control::metrics::MetricsSnapshot;
 use crate::control::report::{
     AddedPort, DhcpLeaseReport, FdbEntryQuery, FdbFilter, FdbFlushQuery, FdbReport, MdbEntryQuery, MdbReport,
     MirrorQuery, MirrorReport, NewFdbEntry, NewMdbEntry, NewMirror, NewPort, NewVlan, NewVlanState,
-    PortReport, PortSettings, PortStats, PortVlanStats, PortVlansReport, PublishedPort, Status, StopReport,
-    StpReport, SwitchSettings, VlanQuery, VlanStats,
+    PortRemoval, PortReport, PortSettings, PortStats, PortVlanStats, PortVlansReport, PublishedPort, Status,
+    StopReport, StpReport, SwitchSettings, VlanQuery, VlanStats,
 };
 use crate::control::subscription::Subscription;
 use crate::control::topology::handover::HandedOver;
@@ -34,7 +34,7 @@ pub(crate) enum Command {
     PlanPort(Box<NewPort>, Netns, Reply<Result<PlannedPort, RunError>>),
     AdoptPort(Box<NewPort>, Box<HandedOver>, Reply<Result<AddedPort, RunError>>),
     SetPort(String, Box<PortSettings>, Reply<Result<PortReport, RunError>>),
-    RemovePort(String, Reply<Result<(), RunError>>),
+    RemovePort(String, PortRemoval, Reply<Result<(), RunError>>),
     FdbPage(FdbFilter, u32, Reply<FdbPage>),
     AddFdb(NewFdbEntry, Reply<Result<(), RunError>>),
     Mdb(Reply<Result<MdbReport, RunError>>),

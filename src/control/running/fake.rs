@@ -226,6 +226,14 @@ impl HostNetwork for FakeNetwork {
         Ok(())
     }
 
+    fn check_keepable(&self, _: DeviceId) -> Result<(), TopologyError> {
+        Ok(())
+    }
+
+    fn remove_port_and_keep_device(&mut self, device: DeviceId) -> Result<(), TopologyError> {
+        self.remove_port(device)
+    }
+
     fn check_settings(&mut self) {}
 
     fn set_carrier(&mut self, device: DeviceId, on: bool) -> Result<(), TopologyError> {

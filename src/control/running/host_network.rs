@@ -25,6 +25,10 @@ pub(crate) trait HostNetwork {
     fn add_port(&mut self, attachment: &Attachment) -> Result<Device, TopologyError>;
     /// As [`Topology::remove_port`].
     fn remove_port(&mut self, device: DeviceId) -> Result<(), TopologyError>;
+    /// As [`Topology::check_keepable`].
+    fn check_keepable(&self, device: DeviceId) -> Result<(), TopologyError>;
+    /// As [`Topology::remove_port_and_keep_device`].
+    fn remove_port_and_keep_device(&mut self, device: DeviceId) -> Result<(), TopologyError>;
     /// As [`Topology::check_settings`].
     fn check_settings(&mut self);
     /// As [`Topology::set_carrier`].
@@ -67,6 +71,12 @@ impl HostNetwork for Topology {
     }
     fn remove_port(&mut self, device: DeviceId) -> Result<(), TopologyError> {
         Topology::remove_port(self, device)
+    }
+    fn check_keepable(&self, device: DeviceId) -> Result<(), TopologyError> {
+        Topology::check_keepable(self, device)
+    }
+    fn remove_port_and_keep_device(&mut self, device: DeviceId) -> Result<(), TopologyError> {
+        Topology::remove_port_and_keep_device(self, device)
     }
     fn check_settings(&mut self) {
         Topology::check_settings(self);

@@ -14,8 +14,8 @@ use super::{HOST, HostNetwork, PortPlan, PortUse, RunError, Running, plan};
 use crate::control::config::Labels;
 use crate::control::event::{DeviceAspect, EventType};
 use crate::control::report::{
-    AddedPort, AdminState, NewPort, PortImpairments, PortKind, PortLimits, PortVlans, PublishedPort,
-    Throttled, UplinkMode,
+    AddedPort, AdminState, NewPort, PortImpairments, PortKind, PortLimits, PortRemoval, PortVlans,
+    PublishedPort, Throttled, UplinkMode,
 };
 use crate::control::topology::{
     Attachment, Device, DeviceId, LinkChange, PortNetns, PortSpec, TopologyError,
@@ -399,23 +399,45 @@ impl<M: HostNetwork> Running<M> {
         self.stp_link_changed(id);
     }
 
-    /// Removes a port.
+    /// Removes a port, with its device.
     pub(super) fn remove_port(&mut self, name: &str) -> Result<(), RunError> {
+        self.delete_port(name, &PortRemoval::default())
+    }
+
+    /// Removes a port.
+    pub(super) fn delete_port(&mut self, name: &str, options: &PortRemoval) -> Result<(), RunError> {
         let id = self.port_named(name)?;
         let record = &self.ports[&id];
         if record.is_host() {
             return Err(RunError::HostPort);
         }
-        let device = record.device.id;
+        let (device, keep_device) = (record.device.id, options.keep_device);
+        if keep_device {
+            self.network.check_keepable(device)?;
+        }
         let withdrawn = self.unpublish_port(id);
         match self.detach(id) {
-            // The worker detaches it when it responds again. Until then it keeps the queue open.
-            Ok(()) | Err(RunError::Datapath(DatapathError::WorkerUnresponsive(_))) => {}
-            Err(error) => return Err(error),
+            // The worker detaches it when it responds again. Until then it keeps the queue open, and others cannot have it.
+            Err(RunError::Datapath(DatapathError::WorkerUnresponsive(_))) if !keep_device => {}
+            detached => detached?,
         }
         // Handle the workers' messages about this port before another port uses its slot.
         self.drain_notices();
         self.update_protocols();
+        self.forget_port(id);
+        self.ports.remove(&id);
+        self.update_dns();
+        info!(port = name, "port deleted");
+        if keep_device {
+            self.network.remove_port_and_keep_device(device)?;
+        } else {
+            self.network.remove_port(device)?;
+        }
+        Ok(withdrawn?)
+    }
+
+    /// Removes what the switch and its protocols know of a port.
+    fn forget_port(&mut self, id: PortId) {
         self.unmirror_port(id);
         self.switch.uplinks.remove_port(id);
         self.switch.vlans.remove_port(id);
@@ -433,11 +455,6 @@ impl<M: HostNetwork> Running<M> {
         }
         self.release_port(id);
         self.end_leases_of_container(id);
-        self.ports.remove(&id);
-        self.update_dns();
-        info!(port = name, "port deleted");
-        self.network.remove_port(device)?;
-        Ok(withdrawn?)
     }
 
     /// Stops sending frames to the port and has the workers close its queues, unless they already have.

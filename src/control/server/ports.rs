@@ -7,7 +7,9 @@ use axum::http::StatusCode;
 use super::ApiResult;
 use super::extract::{Body, Path, Query};
 use crate::control::config::has_label;
-use crate::control::report::{AddedPort, ErrorReport, NewPort, PortFilter, PortReport, PortSettings};
+use crate::control::report::{
+    AddedPort, ErrorReport, NewPort, PortFilter, PortRemoval, PortReport, PortSettings,
+};
 use crate::control::running::{Command, Handle, RunError};
 
 /// List the ports
@@ -61,9 +63,14 @@ pub(super) async fn set_port(
 }
 
 /// Delete a port, and its container if the switch created it
-#[utoipa::path(delete, path = "/v1/ports/{name}", params(("name" = String, Path, description = "The port's name")),
+#[utoipa::path(delete, path = "/v1/ports/{name}",
+    params(("name" = String, Path, description = "The port's name"), PortRemoval),
     responses((status = 204), (status = 404, body = ErrorReport), (status = 409, body = ErrorReport)))]
-pub(super) async fn remove_port(State(switch): State<Handle>, Path(name): Path) -> ApiResult<StatusCode> {
-    switch.request(|reply| Command::RemovePort(name, reply)).await??;
+pub(super) async fn remove_port(
+    State(switch): State<Handle>,
+    Path(name): Path,
+    Query(options): Query<PortRemoval>,
+) -> ApiResult<StatusCode> {
+    switch.request(|reply| Command::RemovePort(name, options, reply)).await??;
     Ok(StatusCode::NO_CONTENT)
 }

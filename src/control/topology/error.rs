@@ -219,6 +219,19 @@ pub enum TopologyError {
     /// The topology does not have this device.
     #[error("the topology has no such device")]
     NoSuchDevice,
+    /// A device that ends with its port cannot be kept.
+    #[error(
+        "the device of the port ends with its namespace, which the switch created: only one in another namespace (--netns) can be kept"
+    )]
+    KeptInOwnNetns,
+    /// As [`TopologyError::KeptInOwnNetns`].
+    #[error(
+        "the device of the port is one end of a veth pair, which ends with it: only a TAP device can be kept, of a switch that was started with --fast-path off"
+    )]
+    KeptVeth,
+    /// As [`TopologyError::KeptInOwnNetns`].
+    #[error("the port has no device that can be kept: it is a socket, or its device is gone")]
+    NoDeviceToKeep,
     /// TAP devices.
     #[error(transparent)]
     Tap(#[from] TapError),

@@ -13,7 +13,7 @@ use super::ledger::Entry;
 use super::link::{self, Link, TapSettings};
 use super::link_watcher::DeviceHandle;
 use super::polled_device::{PolledDevice, PolledHandle};
-use super::{Device, DeviceRecord, Topology, TopologyError};
+use super::{Device, DeviceId, DeviceRecord, Topology, TopologyError};
 use crate::sys::existing_tap::{ExistingTap, OpenedTap, TapDevice};
 use crate::sys::netlink::Netlink;
 use crate::sys::netns::{self, Netns, in_netns};
@@ -110,6 +110,33 @@ impl Topology {
             self.watcher.watch_netns_name(device.id, name, identity);
         }
         Ok(device)
+    }
+}
+
+impl Topology {
+    /// Checks that a device can stay when its port is removed.
+    ///
+    /// # Errors
+    /// There is no such device, it is a socket, was deleted, ends with a namespace that we created, or is the end of a veth
+    /// pair.
+    pub fn check_keepable(&self, device: DeviceId) -> Result<(), TopologyError> {
+        let record = self.devices.get(&device).ok_or(TopologyError::NoSuchDevice)?;
+        match record.created {
+            Some((_, Entry::Netns { .. })) => Err(TopologyError::KeptInOwnNetns),
+            _ if self.wires.contains_key(&device) => Err(TopologyError::KeptVeth),
+            _ if self.watcher.has(device) => Ok(()),
+            _ => Err(TopologyError::NoDeviceToKeep),
+        }
+    }
+
+    /// Removes a port as [`Topology::remove_port`] does, but leaves its device in its namespace, with its addresses, to
+    /// another program or switch.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn remove_port_and_keep_device(&mut self, device: DeviceId) -> Result<(), TopologyError> {
+        self.watcher.keep(device);
+        self.remove_port(device)
     }
 }
 

@@ -80,6 +80,13 @@ impl DeviceHandle {
         }
     }
 
+    fn tap_mut(&mut self) -> Option<&mut TapHandle> {
+        match self {
+            DeviceHandle::Tap(tap) => Some(tap),
+            DeviceHandle::Packet(_) | DeviceHandle::ExistingTap { .. } | DeviceHandle::Veth { .. } => None,
+        }
+    }
+
     /// We created it and chose its settings.
     fn is_ours(&self) -> bool {
         matches!(self, DeviceHandle::Tap(_) | DeviceHandle::Veth { .. })
@@ -287,6 +294,20 @@ impl LinkWatcher {
             self.queried = id;
             self.refresh(key);
         }
+    }
+
+    /// Whether a device is watched or polled: it is not gone.
+    pub(super) fn has(&self, id: DeviceId) -> bool {
+        self.devices.values().any(|watched| watched.id == id)
+            || self.polled.iter().any(|polled| polled.id == id)
+    }
+
+    /// Keeps a TAP device of ours when it is not watched any more.
+    pub(super) fn keep(&mut self, id: DeviceId) {
+        let watched = self.devices.values_mut().filter(|watched| watched.id == id);
+        let polled = self.polled.iter_mut().filter(|polled| polled.id == id);
+        let watched = watched.filter_map(|watched| watched.handle.tap_mut());
+        watched.chain(polled.filter_map(PolledDevice::tap_mut)).for_each(TapHandle::keep);
     }
 
     /// Turns the carrier of a device on or off. The change is not reported: the kernel notifies of it up to a second

@@ -47,6 +47,14 @@ impl PolledDevice {
         changes
     }
 
+    /// Its descriptor, if it is a device of ours.
+    pub(super) fn tap_mut(&mut self) -> Option<&mut TapHandle> {
+        match &mut self.handle {
+            PolledHandle::Tap(tap) => Some(tap),
+            PolledHandle::ExistingTap(_) => None,
+        }
+    }
+
     /// Turns its carrier on or off.
     pub(super) fn set_carrier(&self, on: bool) -> io::Result<()> {
         match &self.handle {
