@@ -6,14 +6,15 @@ export DEBIAN_FRONTEND := noninteractive
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
 
-# Programs for the tests, as COMMAND:PACKAGE.
+# Programs for the tests, as COMMAND:PACKAGE, and a library, as DIRECTORY:PACKAGE.
 PROGRAMS := iperf3:iperf3 ping:iputils-ping arping:iputils-arping tcpdump:tcpdump nft:nftables ip:iproute2 \
     passt:passt qemu-system-x86_64:qemu-system-x86 \
     jq:jq socat:socat tshark:tshark curl:curl udhcpc:udhcpc dhclient:isc-dhcp-client dig:bind9-dnsutils dnsmasq:dnsmasq-base python3:python3 ethtool:ethtool ps:procps nsenter:util-linux \
     valgrind:valgrind tmux:tmux strace:strace radvd:radvd rdisc6:ndisc6 dhcpcd:dhcpcd-base pimd:pimd iptables-legacy:iptables mandoc:mandoc \
     /usr/bin/jsonschema:python3-jsonschema /usr/lib/cni/host-local:containernetworking-plugins podman:podman \
     crun:crun slirp4netns:slirp4netns newuidmap:uidmap /usr/bin/mn:mininet \
-    dockerd:docker.io docker:docker.io docker-compose:docker-compose
+    dockerd:docker.io docker:docker.io docker-compose:docker-compose \
+    go:golang-go /usr/share/gocode/src/github.com/containernetworking/cni/libcni:golang-github-appc-cni-dev
 # More programs for `make kernels`.
 EMULATION := qemu-system-x86_64:qemu-system-x86 busybox:busybox cpio:cpio modprobe:kmod strip:binutils
 CARGO_DENY := 0.20.2
@@ -99,7 +100,10 @@ kathara: rust
 POLICY := /usr/sbin/policy-rc.d
 define install
 missing=; for program in $(1); do \
-    command -v "$${program%%:*}" >/dev/null || missing="$$missing $${program#*:}"; \
+    case $$program in \
+    /*) [ -e "$${program%%:*}" ] ;; \
+    *) command -v "$${program%%:*}" >/dev/null ;; \
+    esac || missing="$$missing $${program#*:}"; \
 done; \
 [ -z "$$missing" ] || { \
     command -v apt-get >/dev/null || { echo "Please install:$$missing" >&2; exit 1; }; \

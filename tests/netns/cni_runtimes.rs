@@ -1,5 +1,7 @@
-//! The CNI plugin, run by real runtimes that use libcni, in a list before the plugin portmap of the CNI project: podman, and
-//! ctr of containerd.
+//! The CNI plugin, run by real runtimes that use libcni, in a list before the plugin portmap of the CNI project: podman, ctr of
+//! containerd, and a program of ours.
+
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -21,7 +23,7 @@ cat > /etc/cni/net.d/10-lab.conflist <<END
   "cniVersion": "1.0.0", "name": "lab",
   "plugins": [
     {
-      "type": "uswitch-cni", "capabilities": { "mac": true, "ips": true, "aliases": true },
+      "type": "uswitch-cni", "capabilities": { "mac": true, "ips": true, "aliases": true, "bandwidth": true },
       "ipam": {
         "type": "host-local",
         "ranges": [[{ "subnet": "172.16.0.0/24" }], [{ "subnet": "fd00:172:16::/64" }]],
@@ -36,6 +38,17 @@ mkdir /run/rootfs
 for program in /bin/sleep /bin/ping /usr/bin/printenv /usr/bin/socat; do
     cp --parents --dereference $program $(ldd $program | grep -o '/[^ )]*') /run/rootfs
 done"#;
+
+/// Builds the runtime of ours, with Debian's library, as `/run/libcni` of the host.
+fn build_libcni(host: &Host) {
+    let built = Command::new("go")
+        .args(["build", "-o"])
+        .arg(host.path("/run/libcni"))
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/netns/libcni.go"))
+        .envs([("GOPATH", "/usr/share/gocode"), ("GO111MODULE", "off")])
+        .status();
+    assert!(built.expect("go runs: `make programs` installs it").success());
+}
 
 /// Starts a switch without containers, and makes the network.
 fn start(host: &Host) {
@@ -90,4 +103,35 @@ fn ctr_attaches_and_detaches_a_container() {
         assert!(said.contains("1 received"), "{said}");
         assert_nothing_left(host);
     }
+}
+
+/// With what runtimes do not use: CHECK, and limits.
+#[test]
+fn libcni_adds_checks_and_deletes_a_container() {
+    let host = Host::new();
+    start(&host);
+    build_libcni(&host);
+    host.run("ip netns add c1").ok();
+    let capabilities = json!({
+        "mac": "02:00:5e:00:53:77", "ips": ["172.16.0.77"], "aliases": { "lab": ["web"] },
+        "bandwidth": { "ingressRate": 8_000_000, "ingressBurst": 800_000 },
+    });
+    let list = "/etc/cni/net.d/10-lab.conflist";
+    let libcni = |operation: &str| {
+        host.sh(&format!("/run/libcni {operation} {list} c1 /run/netns/c1 '{capabilities}'"))
+    };
+    let result = libcni("add").json();
+    assert_eq!(result["interfaces"][0]["mac"], "02:00:5e:00:53:77", "{result}");
+    assert_eq!(result["ips"][0]["address"], "172.16.0.77/24", "{result}");
+    let limits = json!({ "egress_rate": { "rate": 8_000_000, "burst": 100_000 } });
+    assert_eq!(ports(&host)[0]["limits"], limits);
+    host.netns("c1").run("ping -n -c 1 -W 5 172.16.0.1").ok();
+    libcni("check").ok();
+    host.run("ip -n c1 address delete 172.16.0.77/24 dev eth0").ok();
+    wait_until("CHECK finds that the address is missing", || !libcni("check").succeeded());
+    let said = libcni("check").stderr;
+    assert!(said.contains("172.16.0.77"), "{said}");
+    libcni("del").ok();
+    libcni("del").ok();
+    assert_nothing_left(&host);
 }
