@@ -43,8 +43,9 @@ lint: rust
 unit: rust
 	cargo test --locked
 
+# A shell ignores SIGINT and SIGQUIT in what it runs in the background, and tests send these.
 netns: rust programs netavark kathara userns
-	cargo netns --locked
+	env --default-signal=INT,QUIT cargo netns --locked
 
 # Compares instruction counts with benches/instructions.toml. `make baseline` accepts the current counts.
 instructions: rust programs
