@@ -65,6 +65,25 @@ fn busy_poll_reports_what_needs_root() {
     run_as_user(&host, "uswitch stop").ok();
 }
 
+/// Real clients get an address by DHCPv6 and a router advertisement.
+#[test]
+fn containers_are_configured_by_the_gateway_without_root() {
+    let host = host_with_public_tun();
+    run_as_user(&host, "uswitch start --detach --ports 1 --ra --dhcp").ok();
+    run_as_user(&host, "uswitch port add web --ip none").ok();
+    let exec = |command: &str| run_as_user(&host, &format!("uswitch exec web -- {command}"));
+    wait_until("the link-local address is usable", || {
+        !exec("ip -6 -o addr show dev eth0 scope link -tentative").ok().is_empty()
+    });
+    let advertised = exec("rdisc6 -1 -r 10 -w 5000 eth0").ok();
+    assert!(advertised.contains("Prefix                   : fd00:172:16::/64"), "{advertised}");
+    let files = "-lf /run/user/65534/leases -pf /run/user/65534/pid";
+    exec(&format!("dhclient -6 -1 -sf /bin/true {files} eth0")).ok();
+    let leases = run_as_user(&host, "uswitch dhcp show --json").json();
+    assert_eq!((&leases[0]["ifname"], &leases[0]["address"]), (&"web".into(), &"fd00:172:16::3".into()));
+    run_as_user(&host, "uswitch stop").ok();
+}
+
 #[test]
 fn status_suggests_sudo_for_a_switch_of_root() {
     let host = host_with_public_tun();
