@@ -36,8 +36,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Runs `make` and returns its result and the bytes allocated for it. A thread's count may wrap: it also frees what other
-/// threads allocated.
+/// Runs `make` and returns its result and the bytes allocated for it. A thread's count may wrap: it also frees what
+/// other threads allocated.
 fn allocated_bytes<T>(make: impl FnOnce() -> T) -> (T, usize) {
     let before = BYTES.get();
     let made = make();

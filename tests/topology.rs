@@ -198,7 +198,8 @@ async fn any_change(topology: &mut Topology) -> (DeviceId, LinkChange) {
     }
 }
 
-/// The next change, which is one of this device. Addresses are skipped: the kernel removes some when a device goes down.
+/// The next change, which is one of this device. Addresses are skipped: the kernel removes some when a device goes
+/// down.
 async fn change(topology: &mut Topology, device: &Device) -> LinkChange {
     loop {
         match any_change(topology).await {
@@ -757,7 +758,8 @@ fn clean_up_from_another_netns_names_the_right_one() {
         let mut child = switch_in_another_process();
         child.kill().unwrap();
         child.wait().unwrap();
-        // A thread enters another namespace with the same `/run`. This thread's namespace is not its process's, so it needs a name.
+        // A thread enters another namespace with the same `/run`. This thread's namespace is not its process's, so it
+        // needs a name.
         Netns::current().unwrap().bind_name("home").unwrap();
         ip("netns add elsewhere");
         let found = netns::in_netns(|thread| {

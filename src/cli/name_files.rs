@@ -18,7 +18,8 @@ fn resolv_conf(dns: &DnsReport) -> String {
     format!("search {}\n{}", dns.domain, servers.collect::<String>())
 }
 
-/// `/etc/hosts` of this machine, and the names of the ports. `here` is that of this machine, whose names take precedence.
+/// `/etc/hosts` of this machine, and the names of the ports. `here` is that of this machine, whose names take
+/// precedence.
 fn hosts(here: &str, ports: &[PortReport]) -> String {
     let mut text = here.trim_end().to_owned();
     text += "\n# Ports of the switch\n";

@@ -46,7 +46,8 @@ pub(super) struct StartOptions {
     /// How long a DHCP client has its address, in seconds, 10 to 31536000, with --dhcp [default: 3600]
     #[arg(long, value_name = "SECONDS")]
     dhcp_lease: Option<u64>,
-    /// Reserve addresses for a DHCP client (static leases), by its MAC address or its port, with --dhcp; may be repeated
+    /// Reserve addresses for a DHCP client (static leases), by its MAC address or its port, with --dhcp; may be
+    /// repeated
     #[arg(long, value_name = "MAC|PORT,ADDRESS[,ADDRESS]...")]
     dhcp_host: Vec<String>,
     /// Send router advertisements, of which hosts without an assigned IPv6 address make theirs (SLAAC) [default: off]
@@ -77,8 +78,8 @@ pub(super) struct StartOptions {
     /// Be a hub: learn nothing, and flood every frame
     #[arg(long, value_parser = OnOff)]
     hub: Option<bool>,
-    /// Send frames to a multicast group only to ports that have joined it (IGMP and MLD snooping), where there is a querier
-    /// [default: on]
+    /// Send frames to a multicast group only to ports that have joined it (IGMP and MLD snooping), where there is a
+    /// querier [default: on]
     #[arg(long, value_parser = OnOff)]
     mcast_snooping: Option<bool>,
     /// Query the hosts for their groups while there is no other multicast querier [default: off]

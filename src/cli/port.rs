@@ -82,8 +82,8 @@ struct PortAdd {
     #[arg(long, value_name = "NAME", conflicts_with_all = ["netns", "ifname", "mtu", "shared_netns"],
           add = ArgValueCompleter::new(complete::devices))]
     device: Option<String>,
-    /// Attach an existing TAP device of the switch's network namespace, or of --netns: open it, or, in the former, exchange
-    /// frames with the program that has it open. --mac and --ip are as with --device
+    /// Attach an existing TAP device of the switch's network namespace, or of --netns: open it, or, in the former,
+    /// exchange frames with the program that has it open. --mac and --ip are as with --device
     #[arg(long, value_name = "NAME", conflicts_with_all = ["device", "ifname", "mtu", "shared_netns"],
           add = ArgValueCompleter::new(complete::devices))]
     tap: Option<String>,
@@ -100,7 +100,8 @@ struct PortAdd {
     /// With --socket-type dgram: path of the peer's socket
     #[arg(long, value_name = "PATH", requires = "socket", value_hint = ValueHint::FilePath)]
     remote: Option<PathBuf>,
-    /// MAC addresses that the network behind the device sees: with ipvlan one for all hosts of the switch [default: bridge]
+    /// MAC addresses that the network behind the device sees: with ipvlan one for all hosts of the switch [default:
+    /// bridge]
     #[arg(long, value_name = "MODE", requires = "device")]
     uplink_mode: Option<UplinkMode>,
     /// IP address with prefix length, or `none`; may be repeated [default: the next free one of each subnet]
@@ -127,7 +128,8 @@ struct PortAdd {
     /// Allow a second port in a namespace that already has one of this switch
     #[arg(long)]
     shared_netns: bool,
-    /// Drop frames whose addresses are not the port's [default: as the switch; off with --netns, --unmanaged, --device, --tap, --socket]
+    /// Drop frames whose addresses are not the port's [default: as the switch; off with --netns, --unmanaged, --device,
+    /// --tap, --socket]
     #[arg(long, value_parser = OnOff, num_args = 0..=1, require_equals = true, default_missing_value = "on")]
     guard: Option<bool>,
     #[command(flatten)]

@@ -13,7 +13,8 @@ use super::output;
 use super::port::{port_name, ports_table};
 use super::target::Target;
 
-/// Publish ports of a container on the host (port forwarding with nftables DNAT). The container sees the client's address
+/// Publish ports of a container on the host (port forwarding with nftables DNAT). The container sees the client's
+/// address
 #[derive(Debug, clap::Args)]
 pub(super) struct PortPublish {
     #[command(flatten)]
@@ -34,8 +35,8 @@ struct PublishArgs {
     /// The container, by the name of its port on the switch
     #[arg(value_name = "PORT", value_parser = port_name, add = ArgValueCompleter::new(complete::ports))]
     port: String,
-    /// Ports of the host, then as many of the container, as with `docker run --publish`: 8080:80, 127.0.0.1:8080:80/udp,
-    /// [2001:db8::1]:8080:80, 8080-8089:80-89
+    /// Ports of the host, then as many of the container, as with `docker run --publish`: 8080:80,
+    /// 127.0.0.1:8080:80/udp, [2001:db8::1]:8080:80, 8080-8089:80-89
     #[arg(value_name = "[ADDRESS:]HOST_PORTS:CONTAINER_PORTS[/PROTOCOL]", required = true)]
     published: Vec<PublishedPort>,
 }

@@ -149,8 +149,8 @@ impl VlanShow {
     }
 }
 
-/// The VLANs of a port, as `bridge -s -j vlan show` lists them: each has the counters of the VLAN, which are those of all
-/// its ports unless the bridge counts per port (`vlan_stats_per_port`).
+/// The VLANs of a port, as `bridge -s -j vlan show` lists them: each has the counters of the VLAN, which are those of
+/// all its ports unless the bridge counts per port (`vlan_stats_per_port`).
 #[derive(Debug, Serialize)]
 struct PortMemberStats<'a> {
     ifname: &'a str,

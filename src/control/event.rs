@@ -166,9 +166,9 @@ pub struct Event {
     /// Seconds for which a port is blocked, or for which a DHCP client has its address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<u32>,
-    /// Drop reason, or why a port is down (`admin_down`, `no_carrier`, `link_down`), or the
-    /// limit for which an address was refused (`fdb_max`, `fdb_max_learned`), or why NAT may not work, or why a lease has
-    /// ended (`released`, `declined`, `expired`).
+    /// Drop reason, or why a port is down (`admin_down`, `no_carrier`, `link_down`), or the limit for which an address
+    /// was refused (`fdb_max`, `fdb_max_learned`), or why NAT may not work, or why a lease has ended (`released`,
+    /// `declined`, `expired`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// State of an added entry.
@@ -177,7 +177,8 @@ pub struct Event {
     /// What of a port's device was changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<DeviceAspect>,
-    /// What it is now. `inet` or `inet6` with multicast routers and queriers. With `nat_restored` the program that changed the table.
+    /// What it is now. `inet` or `inet6` with multicast routers and queriers. With `nat_restored` the program that
+    /// changed the table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
     /// Number of frames dropped within a second, of entries flushed, or of events lost.

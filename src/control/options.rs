@@ -26,7 +26,8 @@ pub struct Options {
     pub label: Vec<String>,
     /// Existing device of this network namespace that becomes a port; may be repeated.
     pub device: Vec<String>,
-    /// Unix socket that becomes a port: PATH, and then ,listen or ,type=TYPE or ,name=PORT or ,remote=PATH; may be repeated.
+    /// Unix socket that becomes a port: PATH, and then ,listen or ,type=TYPE or ,name=PORT or ,remote=PATH; may be
+    /// repeated.
     pub socket: Vec<String>,
     /// IPv4 or IPv6 subnet; may be repeated. The gateway gets the first address, container N the Nth after it.
     pub subnet: Vec<String>,
@@ -36,7 +37,8 @@ pub struct Options {
     pub dhcp: Option<bool>,
     /// How long a DHCP client has its address, in seconds, 10 to 31536000.
     pub dhcp_lease: Option<u64>,
-    /// Addresses of a DHCP client, by its MAC address or its port, as in 02:00:5e:00:53:07,172.16.0.50; may be repeated.
+    /// Addresses of a DHCP client, by its MAC address or its port, as in 02:00:5e:00:53:07,172.16.0.50; may be
+    /// repeated.
     pub dhcp_host: Vec<String>,
     /// Send router advertisements, of which hosts without an assigned IPv6 address make theirs (SLAAC).
     pub ra: Option<bool>,
@@ -105,7 +107,8 @@ pub struct Options {
     pub vlan_default_pvid: Option<u64>,
     /// Count the frames of each port in each VLAN, and not only of each VLAN.
     pub vlan_stats_per_port: Option<bool>,
-    /// Addresses of the gateway in a VLAN, as in 10=172.16.10.1/24; may be repeated. The host routes between these VLANs.
+    /// Addresses of the gateway in a VLAN, as in 10=172.16.10.1/24; may be repeated. The host routes between these
+    /// VLANs.
     pub vlan_gateway: Vec<String>,
     /// Transmit queue length of the containers' devices in frames, 1 to 1000000.
     pub txqueuelen: Option<u64>,

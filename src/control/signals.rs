@@ -5,9 +5,9 @@ use std::{fs, io};
 use futures_util::FutureExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Receives SIGINT, SIGTERM, SIGHUP and SIGQUIT. After [`TerminationSignals::listen`] none of them ends the process, so a second
-/// Ctrl-C does not interrupt the cleanup. A signal that was ignored when the process started stays ignored: SIGHUP
-/// under nohup(1), SIGINT of a script's `&`.
+/// Receives SIGINT, SIGTERM, SIGHUP and SIGQUIT. After [`TerminationSignals::listen`] none of them ends the process, so
+/// a second Ctrl-C does not interrupt the cleanup. A signal that was ignored when the process started stays ignored:
+/// SIGHUP under nohup(1), SIGINT of a script's `&`.
 #[derive(Debug)]
 pub(crate) struct TerminationSignals {
     interrupt: Option<Signal>,

@@ -4,10 +4,9 @@
 //! can make that as slow as it likes. The worker copies frames for a slow port into a buffer and goes on; this thread
 //! writes them, at the lowest priority, each port's in order.
 //!
-//! Everything is bounded: [`MAX_PORTS`] slow ports of a worker, [`PER_PORT`] frames that wait for each, and, while other
-//! ports are active, a share of the time of one CPU ([`PORT`], [`TOTAL`]). The kernel is not preempted in the middle of a
-//! write, so ports with long writes get less ([`LONG`]). Further frames are dropped as
-//! `egress_throttled`.
+//! Everything is bounded: [`MAX_PORTS`] slow ports of a worker, [`PER_PORT`] frames that wait for each, and, while
+//! other ports are active, a share of the time of one CPU ([`PORT`], [`TOTAL`]). The kernel is not preempted in the
+//! middle of a write, so ports with long writes get less ([`LONG`]). Further frames are dropped as `egress_throttled`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;

@@ -1,11 +1,11 @@
 //! Time budgets: how much of a worker's time a port may cost the other ports. Pure arithmetic, time is an argument.
 //!
-//! The cost of a frame is charged to its ingress port. Every frame has an allowance, which is more than a unicast
-//! frame costs on this machine ([`Allowances`]). The time that a batch takes beyond the allowance of its frames is its *excess*:
-//! copies of a flood, segments for ports without offload, an egress port with a slow receive path. Excess is charged to the budget
-//! of the ingress port, which grows with time ([`EXCESS`]). A port in debt is not read until the debt is paid, so that its
-//! frames wait, and are dropped, in the queue of its own device. This holds only while other ports need the worker, unless
-//! its frames were wasted: read, and sent to nobody.
+//! The cost of a frame is charged to its ingress port. Every frame has an allowance, which is more than a unicast frame
+//! costs on this machine ([`Allowances`]). The time that a batch takes beyond the allowance of its frames is its
+//! *excess*: copies of a flood, segments for ports without offload, an egress port with a slow receive path. Excess is
+//! charged to the budget of the ingress port, which grows with time ([`EXCESS`]). A port in debt is not read until the
+//! debt is paid, so that its frames wait, and are dropped, in the queue of its own device. This holds only while other
+//! ports need the worker, unless its frames were wasted: read, and sent to nobody.
 //!
 //! The allowance holds for a number of frames a second ([`FrameRate`]), which is more than a bulk transfer needs with
 //! super-frames. Frames beyond it have an allowance for their bytes only: so a flood of small frames, each of them
@@ -13,16 +13,16 @@
 //!
 //! A batch of an expensive port is also kept short ([`QUANTUM`]): no other frame waits long for it.
 //!
-//! An egress port is *slow* if each of several writes to it takes longer than [`Allowances::slow_write`]. One long write
-//! proves nothing: an acknowledgement may make a sender send much at once.
+//! An egress port is *slow* if each of several writes to it takes longer than [`Allowances::slow_write`]. One long
+//! write proves nothing: an acknowledgement may make a sender send much at once.
 
 use std::time::Duration;
 
 /// Times that depend on the machine.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Allowances {
-    /// Allowance of a frame: the decision, and one write. The write of an acknowledgement includes what its receiver sends
-    /// in return.
+    /// Allowance of a frame: the decision, and one write. The write of an acknowledgement includes what its receiver
+    /// sends in return.
     frame: Duration,
     /// Allowance of 1024 bytes.
     kib: Duration,
@@ -194,8 +194,8 @@ impl FrameRate {
 
 /// Limit of the excess of an ingress port.
 const EXCESS: Limit = Limit { share: 10, burst: Duration::from_millis(2), debt: Duration::from_millis(20) };
-/// The same while its frames take [`Allowances::long_frame`]: nothing else runs on that CPU meanwhile, so few frames of other ports
-/// may have to wait for one.
+/// The same while its frames take [`Allowances::long_frame`]: nothing else runs on that CPU meanwhile, so few frames of
+/// other ports may have to wait for one.
 const LONG_EXCESS: Limit = Limit { share: 100, debt: Duration::from_millis(5), ..EXCESS };
 /// Limit of its frames beyond [`FRAME_RATE`]. Pauses are short, because a fast transfer without offload has such frames
 /// too.

@@ -35,9 +35,9 @@ impl CpuLatency {
         Ok(CpuLatency { request, awake: false })
     }
 
-    /// Called before each wait. No CPU sleeps from the start of request-response traffic until the worker sleeps. A bulk
-    /// transfer ends the request too: it is slower beside idle CPUs that spin (`docs/experiments.md`). A change costs one
-    /// system call.
+    /// Called before each wait. No CPU sleeps from the start of request-response traffic until the worker sleeps. A
+    /// bulk transfer ends the request too: it is slower beside idle CPUs that spin (`docs/experiments.md`). A change
+    /// costs one system call.
     pub(super) fn note(&mut self, wait: Wait, pattern: TrafficPattern) {
         let awake = wait == Wait::Poll
             && match pattern {

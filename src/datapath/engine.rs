@@ -32,8 +32,8 @@ pub trait Engine {
     /// The bytes of a buffer, mutable.
     fn bytes_mut<'a>(&'a mut self, buffer: &'a mut Self::Buffer) -> &'a mut [u8];
 
-    /// Writes the frame in the buffer to each egress port, in the form of its edit, with its virtio-net header for ports
-    /// that have one. A write is counted at its port when it completes.
+    /// Writes the frame in the buffer to each egress port, in the form of its edit, with its virtio-net header for
+    /// ports that have one. A write is counted at its port when it completes.
     fn send(&mut self, buffer: Self::Buffer, forms: &Forms, egress: &[Egress]) -> io::Result<()>;
 
     /// Returns a buffer without sending it.

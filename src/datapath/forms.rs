@@ -1,8 +1,8 @@
 //! The forms in which one buffer is sent: tagged with its VLAN, and untagged. The payload is not copied.
 //!
-//! If all ports get the same form, the frame is edited in its buffer, and each write takes one piece, as without an edit.
-//! Else it becomes the tagged form, and the untagged form is written in two pieces: a copy of its header, in the headroom,
-//! and what follows the tag.
+//! If all ports get the same form, the frame is edited in its buffer, and each write takes one piece, as without an
+//! edit. Else it becomes the tagged form, and the untagged form is written in two pieces: a copy of its header, in the
+//! headroom, and what follows the tag.
 
 use std::ops::Range;
 
@@ -45,7 +45,8 @@ impl From<Extent> for Forms {
 }
 
 impl Forms {
-    /// Edits the frame at `extent` of a buffer, whose virtio-net header is before it, for all `egress`. Tags get this TPID.
+    /// Edits the frame at `extent` of a buffer, whose virtio-net header is before it, for all `egress`. Tags get this
+    /// TPID.
     #[inline]
     pub fn of(bytes: &mut [u8], extent: Extent, egress: &[Egress], tpid: EtherType) -> Forms {
         if egress.iter().all(|egress| egress.edit == Edit::None) {
@@ -78,7 +79,8 @@ impl Forms {
         self.whole.length
     }
 
-    /// The form of a copy with this edit, after `header` bytes of its virtio-net header: one piece of the buffer, or two.
+    /// The form of a copy with this edit, after `header` bytes of its virtio-net header: one piece of the buffer, or
+    /// two.
     #[inline]
     pub(super) fn pieces(&self, edit: Edit, header: usize) -> [Range<usize>; 2] {
         match &self.split {

@@ -1,8 +1,9 @@
-//! Impaired ports of a worker: their frames are copied, wait in a bounded queue, and are sent or handled when they are due.
+//! Impaired ports of a worker: their frames are copied, wait in a bounded queue, and are sent or handled when they are
+//! due.
 //!
 //! A super-frame is segmented first, so that a lost packet is a packet, and an unfinished checksum is completed. Frames
-//! for an impaired port go through its queue when the decision is made. Frames from an impaired port go through its queue
-//! before the decision, and are received when they are due. Each worker has queues of its own.
+//! for an impaired port go through its queue when the decision is made. Frames from an impaired port go through its
+//! queue before the decision, and are received when they are due. Each worker has queues of its own.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -167,8 +168,8 @@ impl<E: Engine> Worker<E> {
         Ok(())
     }
 
-    /// Sends a frame that has waited, unless the port has gone down. To a port that was blocked meanwhile it is sent, as a
-    /// frame that is on the wire.
+    /// Sends a frame that has waited, unless the port has gone down. To a port that was blocked meanwhile it is sent,
+    /// as a frame that is on the wire.
     fn send_copy(&mut self, port: PortId, frame: &[u8]) -> io::Result<()> {
         let ports = &self.switch.ports;
         if !ports.is_link_up(port) {
@@ -221,8 +222,8 @@ impl<E: Engine> Worker<E> {
         Ok(())
     }
 
-    /// Drops the frames that wait for a port that is being detached, or from it. It stays impaired: the peer of a socket may
-    /// return.
+    /// Drops the frames that wait for a port that is being detached, or from it. It stays impaired: the peer of a
+    /// socket may return.
     pub(super) fn drop_waiting(&mut self, port: PortId) {
         let counters = self.counters.port(port);
         for side in [Side::Ingress, Side::Egress] {

@@ -1,8 +1,8 @@
 //! Mirrors: copies of live frames for captures and live traces (port mirroring, SPAN).
 //!
-//! Control installs a [`Mirror`]. Each worker gets a [`MirrorSender`] and sends a [`Record`] of every frame that matches
-//! the [`MirrorSpec`], with the steps and the outcome of the decision that was executed. Without a mirror a frame costs
-//! one branch (`Worker::handle`), and another if the gateway answers it.
+//! Control installs a [`Mirror`]. Each worker gets a [`MirrorSender`] and sends a [`Record`] of every frame that
+//! matches the [`MirrorSpec`], with the steps and the outcome of the decision that was executed. Without a mirror a
+//! frame costs one branch (`Worker::handle`), and another if the gateway answers it.
 //!
 //! A worker never waits for a mirror: a record that finds the channel full is lost and counted at each port that it
 //! crossed. A mirror holds at most [`RECORDS`] records, each of [`MirrorSpec::snaplen`] bytes and three lists of ports.

@@ -206,7 +206,8 @@ impl FdbNotifier {
     }
 }
 
-/// Counts and reports what is notable in one frame's outcome ([`Outcome::is_notable`]), and has signs of a loop checked.
+/// Counts and reports what is notable in one frame's outcome ([`Outcome::is_notable`]), and has signs of a loop
+/// checked.
 pub(super) struct NotableFrame<'a> {
     pub(super) switch: &'a Switch,
     pub(super) counters: &'a Counters,

@@ -31,7 +31,8 @@ pub struct ParsePlacementError;
 const SELF: Pid = Pid::from_raw(0);
 
 impl Placement {
-    /// Pins the calling thread as worker `number`, where `taken` are the CPUs of the workers before it. Returns the CPU.
+    /// Pins the calling thread as worker `number`, where `taken` are the CPUs of the workers before it. Returns the
+    /// CPU.
     ///
     /// # Errors
     /// This process may not use the CPU that the configuration names.

@@ -8,7 +8,8 @@ use super::worker::Worker;
 use crate::switch::{CopyForm, MirrorCopy};
 
 impl<E: Engine> Worker<E> {
-    /// Sends the copies of the current frame, except [`whole_copies`](crate::switch::Outcome::whole_copies), and counts all.
+    /// Sends the copies of the current frame, except [`whole_copies`](crate::switch::Outcome::whole_copies), and counts
+    /// all.
     pub(super) fn send_copies(&mut self, arrival: &Arrival<E::Buffer>) -> io::Result<()> {
         self.counters.count_copies(&self.outcome);
         for at in 0..self.outcome.copies().len() {

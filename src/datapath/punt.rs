@@ -1,8 +1,8 @@
 //! Copies of frames for control: what the decision [punts](crate::switch::Punt).
 //!
-//! There is one queue for each kind of frame, so that a flood of one kind does not displace the others. It is bounded, and
-//! rate limited for each port and each worker, so that a container cannot keep control busy. A frame that is not copied is
-//! forwarded all the same, and counted.
+//! There is one queue for each kind of frame, so that a flood of one kind does not displace the others. It is bounded,
+//! and rate limited for each port and each worker, so that a container cannot keep control busy. A frame that is not
+//! copied is forwarded all the same, and counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

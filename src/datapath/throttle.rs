@@ -151,9 +151,9 @@ impl Throttle {
         self.egress[port.index()].note(is_slow)
     }
 
-    /// Charges the port of this batch for a wasted frame: a request for a reply that was dropped because the port is slow, or
-    /// a super-frame of too many segments. It pauses for these also while no other port needs the worker. They take the CPU
-    /// from the ports of a fast datapath, whose frames the worker does not see.
+    /// Charges the port of this batch for a wasted frame: a request for a reply that was dropped because the port is
+    /// slow, or a super-frame of too many segments. It pauses for these also while no other port needs the worker. They
+    /// take the CPU from the ports of a fast datapath, whose frames the worker does not see.
     pub(super) fn penalise(&mut self, port: PortId) {
         if let Some(measured) = self.measured.as_mut().filter(|measured| measured.port == port) {
             measured.batch.penalty += self.allowances.slow_write;

@@ -1,7 +1,7 @@
 //! Executes outcomes: the second half of the frame path in a worker.
 //!
-//! Most frames go to [`Engine::send`] directly. A *detour* is taken while the writes of a batch are measured, and while a
-//! port is slow (see [`super::throttle`] and [`super::background`]).
+//! Most frames go to [`Engine::send`] directly. A *detour* is taken while the writes of a batch are measured, and while
+//! a port is slow (see [`super::throttle`] and [`super::background`]).
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -51,8 +51,8 @@ impl<E: Engine> Worker<E> {
         other.map_or(Ok(()), |other| self.segment_form(arrival, other, None))
     }
 
-    /// Sends the segments of the frame with this edit, and perhaps with another head, to those of the ports in `direct` that
-    /// get it.
+    /// Sends the segments of the frame with this edit, and perhaps with another head, to those of the ports in `direct`
+    /// that get it.
     pub(super) fn segment_form(
         &mut self,
         arrival: &Arrival<E::Buffer>,

@@ -9,8 +9,8 @@ use crate::switch::Egress;
 use crate::switch::ipvlan::UplinkCopy;
 
 impl<E: Engine> Worker<E> {
-    /// Rewrites the current frame in its buffer, if it enters by an uplink, or leaves by one and nowhere else. Otherwise sends
-    /// a rewritten copy to each uplink.
+    /// Rewrites the current frame in its buffer, if it enters by an uplink, or leaves by one and nowhere else.
+    /// Otherwise sends a rewritten copy to each uplink.
     #[cold]
     #[inline(never)]
     pub(super) fn rewrite(&mut self, arrival: &mut Arrival<E::Buffer>) -> io::Result<()> {

@@ -88,8 +88,8 @@ pub(super) struct Worker<E: Engine> {
     detaching: Vec<(PortId, Sender<Option<Queue>>)>,
     /// The decision about the latest frame.
     pub(super) outcome: Outcome,
-    /// On a detour: the ports to which a frame is written here, not in the background. Also those whose segments are being
-    /// sent.
+    /// On a detour: the ports to which a frame is written here, not in the background. Also those whose segments are
+    /// being sent.
     pub(super) direct: Vec<Egress>,
     /// Mirrors of live frames; usually none.
     pub(super) mirrors: Vec<MirrorSender>,
@@ -286,8 +286,8 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    /// Decides and executes one frame. The parts that it shares with [`Worker::forward_mirrored`] are inlined in both, so
-    /// that a frame without a mirror does not pay for calls.
+    /// Decides and executes one frame. The parts that it shares with [`Worker::forward_mirrored`] are inlined in both,
+    /// so that a frame without a mirror does not pay for calls.
     #[inline]
     fn forward(&mut self, arrival: Arrival<E::Buffer>) -> io::Result<()> {
         self.decide(&arrival, &mut ());

@@ -261,8 +261,8 @@ impl Datapath {
         detached
     }
 
-    /// Impairs a port in one direction; without an impairment, ends it. Returns when all workers do so, except for those
-    /// that are stalled: they do so when they respond again. Each worker has random numbers of its own.
+    /// Impairs a port in one direction; without an impairment, ends it. Returns when all workers do so, except for
+    /// those that are stalled: they do so when they respond again. Each worker has random numbers of its own.
     pub fn impair(&self, port: PortId, side: Side, impairment: Impairment, seed: u64) {
         let (deadline, schedule) = (reply_deadline(), Schedule::default());
         let mut waiting = Vec::with_capacity(self.workers.len());

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use crate::sys::bpf::{Insn, Map};
 
-/// A register. R0 has results, R1 to R5 are arguments and are lost in a call, R6 to R9 stay, and R10 is the end of the stack.
+/// A register. R0 has results, R1 to R5 are arguments and are lost in a call, R6 to R9 stay, and R10 is the end of the
+/// stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "numbers")]

@@ -111,7 +111,8 @@ impl FastPath {
         }
     }
 
-    /// Why the workers decide about a frame that the switch forwards from one port to another. `None`: a program forwards it.
+    /// Why the workers decide about a frame that the switch forwards from one port to another. `None`: a program
+    /// forwards it.
     pub fn why_frame_is_slow(&self, from: PortId, to: PortId, frame: &[u8]) -> Option<WhySlow> {
         if let Some((port, why)) =
             [from, to].into_iter().find_map(|port| Some((port, self.why_port_is_slow(port)?)))

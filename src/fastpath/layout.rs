@@ -19,7 +19,8 @@ pub(super) const IPV6_SOURCES: usize = 3;
 pub(super) mod word {
     /// Low half: the TAP device, for frames that user space decides. High half: the host end.
     pub(in crate::fastpath) const DEVICES: usize = 0;
-    /// Of a [`crate::switch::fdb::flood_device`], which stands for the egress port: a bit for each port that gets floods.
+    /// Of a [`crate::switch::fdb::flood_device`], which stands for the egress port: a bit for each port that gets
+    /// floods.
     pub(in crate::fastpath) const FLOOD_PORTS: usize = 0;
     /// Low half: [`super::flag`]s. High half: the longest frame.
     pub(in crate::fastpath) const STATE: usize = 1;

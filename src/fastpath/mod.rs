@@ -1,13 +1,13 @@
-//! The kernel fast path: known unicast between two ports never leaves the kernel, nor do frames for all ports, once the workers
-//! have flooded one to the same address. Everything else goes to the workers, which decide as ever
+//! The kernel fast path: known unicast between two ports never leaves the kernel, nor do frames for all ports, once the
+//! workers have flooded one to the same address. Everything else goes to the workers, which decide as ever
 //! ([`crate::switch::Switch::process`]).
 //!
-//! A port of the fast path has a veth pair and a TAP device. One end of the pair is in the container. The other one, the
-//! host end, is in a namespace of the switch beside the TAP device, whose queues the workers have. The programs on both
-//! (`program.rs`) pass frames on between them.
+//! A port of the fast path has a veth pair and a TAP device. One end of the pair is in the container. The other one,
+//! the host end, is in a namespace of the switch beside the TAP device, whose queues the workers have. The programs on
+//! both (`program.rs`) pass frames on between them.
 //!
-//! The programs read a table of ports and one of stations ([`Stations`]), in memory that this process shares with the kernel.
-//! The switch writes there what it decides ([`FastDatapath`]), so a change takes effect with the next frame.
+//! The programs read a table of ports and one of stations ([`Stations`]), in memory that this process shares with the
+//! kernel. The switch writes there what it decides ([`FastDatapath`]), so a change takes effect with the next frame.
 
 mod assembler;
 mod counts;
@@ -168,8 +168,8 @@ impl FastPath {
         })
     }
 
-    /// The programs for the ingress of the devices of a port, whose indexes are in one network namespace. Until the port is
-    /// added, its frames wait in the queues of the TAP device.
+    /// The programs for the ingress of the devices of a port, whose indexes are in one network namespace. Until the
+    /// port is added, its frames wait in the queues of the TAP device.
     pub fn programs(&self, devices: PortDevices) -> [(u32, &Program); 2] {
         self.write_devices(devices);
         [(devices.host_end, &self.from_station), (devices.tap, &self.from_switch)]
@@ -260,7 +260,8 @@ impl FastPath {
         self.promote(&promotions.collect::<Vec<_>>());
     }
 
-    /// Lets the programs forward for these devices. Their stations are removed first: the workers share them again in order.
+    /// Lets the programs forward for these devices. Their stations are removed first: the workers share them again in
+    /// order.
     fn promote(&self, promotions: &[Promotion]) {
         if promotions.is_empty() {
             return;
@@ -279,8 +280,8 @@ impl FastPath {
         None
     }
 
-    /// Writes the ports to which the programs flood in a VLAN: all that are up, or none if one of them cannot take floods. They
-    /// do not flood while the state is written.
+    /// Writes the ports to which the programs flood in a VLAN: all that are up, or none if one of them cannot take
+    /// floods. They do not flood while the state is written.
     fn write_flood_ports(&self, known: &Known, vlan: u16) -> Option<Promotion> {
         const SLOW: u32 = flag::UP | flag::PUNT;
         let flood = flood_device(vlan);

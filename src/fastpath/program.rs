@@ -7,8 +7,8 @@
 //! worker --> TAP --from_switch--> host end --> eth0 of the container
 //! ```
 //!
-//! `from_station` forwards a frame only if [`crate::switch::Switch::process`] would forward it to the same port, or flood it to
-//! the same ports. What it cannot tell in a few instructions, user space decides.
+//! `from_station` forwards a frame only if [`crate::switch::Switch::process`] would forward it to the same port, or
+//! flood it to the same ports. What it cannot tell in a few instructions, user space decides.
 //!
 //! `program/listing` has the instructions of both, with the names of the functions here that write them.
 
@@ -129,8 +129,8 @@ pub(super) fn from_switch(maps: &Maps<'_>) -> Assembler {
     finish(a, drop)
 }
 
-/// `R0` = the value of the device that received the frame. Without one the frame goes to the returned label. `R1` is the
-/// context of the program.
+/// `R0` = the value of the device that received the frame. Without one the frame goes to the returned label. `R1` is
+/// the context of the program.
 fn ingress_port(a: &mut Assembler, maps: &Maps<'_>) -> Label {
     let none = a.label();
     a.load(Word, R1, R1, context::IFINDEX);
@@ -307,8 +307,8 @@ impl FromStation<'_> {
         a.jump(self.punt);
     }
 
-    /// A TCP super-frame of more than 64 KiB, which has the option of a jumbogram (RFC 2675) until it is segmented (BIG TCP,
-    /// `ip6_output.c` in Linux `net/ipv6`).
+    /// A TCP super-frame of more than 64 KiB, which has the option of a jumbogram (RFC 2675) until it is segmented (BIG
+    /// TCP, `ip6_output.c` in Linux `net/ipv6`).
     fn jumbogram(&self, a: &mut Assembler, plain: Label) {
         const HOP_BY_HOP: i16 = IPV6_L4;
         const TCP_HEADER: i16 = HOP_BY_HOP + 8;
@@ -335,8 +335,8 @@ impl FromStation<'_> {
         const UDP: i32 = 17;
         const UDP_HEADER: i32 = 8;
         const TCP_HEADER: i32 = 20;
-        /// From a server of DHCP or DHCPv6, and to a client, or to a server: the guard looks for a MAC in DHCP, and control
-        /// gets DHCPv6.
+        /// From a server of DHCP or DHCPv6, and to a client, or to a server: the guard looks for a MAC in DHCP, and
+        /// control gets DHCPv6.
         const FROM: [u16; 2] = [67, 547];
         const TO: [u16; 4] = [68, 546, 67, 547];
         let tcp = a.label();
@@ -453,8 +453,8 @@ impl FromStation<'_> {
             a.load(Double, R1, R0, offset(way));
             a.jump_if(Ne, R1, KEY, next);
             a.load(Word, R1, R0, offset(WAYS + way));
-            // The address of the second read of the key depends on what the first one of the device returned, so that no CPU
-            // exchanges the two: R3 is zero.
+            // The address of the second read of the key depends on what the first one of the device returned, so that
+            // no CPU exchanges the two: R3 is zero.
             a.op(Move, R3, R1);
             a.op(And, R3, 0);
             a.op(Add, R3, R0);

@@ -185,8 +185,8 @@ impl SwitchPorts {
         }
     }
 
-    /// Adds the port of a container's device, or gives the device to the port `to_replace`, and configures the device. After an
-    /// error there is neither.
+    /// Adds the port of a container's device, or gives the device to the port `to_replace`, and configures the device.
+    /// After an error there is neither.
     pub(super) fn attach(
         &self,
         attachment: &Attachment<'_>,

@@ -154,8 +154,8 @@ fn admit_reserved(switch: &Switch, ingress: PortId, group: Mac) -> Result<(), Dr
 /// Checks the addresses that a frame from a container uses. A guarded port's identity excludes the gateway's
 /// addresses, so a violation is checked against the gateway only to choose between the two drop reasons.
 ///
-/// A port's addresses are those in its own VLAN (PVID), and a gateway's those in the VLAN of its host port. In other VLANs
-/// only the source MAC is checked, as behind a tag without VLAN filtering.
+/// A port's addresses are those in its own VLAN (PVID), and a gateway's those in the VLAN of its host port. In other
+/// VLANs only the source MAC is checked, as behind a tag without VLAN filtering.
 #[inline(always)]
 fn check_identity(
     switch: &Switch,

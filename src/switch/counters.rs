@@ -6,11 +6,12 @@
 //!
 //! `rx_frames = forwarded + flooded + answered + dropped on ingress`.
 //!
-//! Forwarded frames, flood copies, answers and copies for mirrors end as delivered or as dropped on their egress port, at once
-//! or when the write has completed. On a port without offload, `segments` frames replace the `segmented`
-//! frame. So for all ports together
+//! Forwarded frames, flood copies, answers and copies for mirrors end as delivered or as dropped on their egress port,
+//! at once or when the write has completed. On a port without offload, `segments` frames replace the `segmented` frame.
+//! So for all ports together
 //!
-//! `forwarded + flood_copies + answered + injected + duplicated + mirrored - segmented + segments = tx_frames + dropped on egress + in flight`,
+//! `forwarded + flood_copies + answered + injected + duplicated + mirrored - segmented + segments = tx_frames + dropped
+//! on egress + in flight`,
 //!
 //! and nothing is in flight on an idle switch. A super-frame (GSO packet) counts as one frame.
 
@@ -131,8 +132,8 @@ port_counters! {
     fdb_moved,
     /// MAC addresses of this port that were evicted from a full forwarding database.
     fdb_evictions,
-    /// Received frames whose source was not learned: the forwarding database was full of static entries, or the port had
-    /// the learned entries that it may have.
+    /// Received frames whose source was not learned: the forwarding database was full of static entries, or the port
+    /// had the learned entries that it may have.
     fdb_refused,
     /// Notifications about this port that were suppressed by the rate limit or a full queue.
     suppressed,
@@ -214,8 +215,8 @@ pub struct EngineCounters {
     pub free_buffers: Count,
 }
 
-/// One worker's counters: one block per port, one per VLAN if the switch filters VLANs, and those of each port and VLAN if
-/// it counts them.
+/// One worker's counters: one block per port, one per VLAN if the switch filters VLANs, and those of each port and VLAN
+/// if it counts them.
 #[derive(Debug)]
 pub struct Counters {
     /// Counters of its I/O engine.

@@ -32,7 +32,8 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         FdbKey { vlan: vlan.map_or(0, |class| class.vid.get()), mac }
     }
 
-    /// Decides. The side effects are learning in `fdb`, which is the real database or a dry run, and the tokens of limits.
+    /// Decides. The side effects are learning in `fdb`, which is the real database or a dry run, and the tokens of
+    /// limits.
     #[inline]
     pub(super) fn decide<D: Database, O: Observer>(
         &self,
@@ -89,8 +90,8 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         Ok(fdb.learn(self.at.now.tick, source, self.ingress))
     }
 
-    /// A locked port learns no new address: one is there if it was added, or learned before (`br_handle_frame_finish` in
-    /// Linux `net/bridge/br_input.c`).
+    /// A locked port learns no new address: one is there if it was added, or learned before (`br_handle_frame_finish`
+    /// in Linux `net/bridge/br_input.c`).
     #[cold]
     fn learn_as_flags_say<D: Database>(
         &self,
@@ -177,8 +178,8 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
     }
 
     /// The gateway's reply. There is none to a frame with a partial checksum, because no request may have one
-    /// ([`super::offload`]), none in a VLAN without a gateway, and none to the network behind an uplink, which would have
-    /// the gateway's MAC address.
+    /// ([`super::offload`]), none in a VLAN without a gateway, and none to the network behind an uplink, which would
+    /// have the gateway's MAC address.
     #[inline]
     fn answer(&self, admitted: &Admitted<'_>) -> Option<super::SwitchReply> {
         let Admitted { ethernet, vlan, .. } = admitted;
@@ -191,7 +192,8 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         }
     }
 
-    /// The MAC address of the gateway in the frame's VLAN. In a VLAN without one nobody else has the switch's gateway's.
+    /// The MAC address of the gateway in the frame's VLAN. In a VLAN without one nobody else has the switch's
+    /// gateway's.
     #[inline]
     fn gateway_mac(&self, admitted: &Admitted<'_>) -> Mac {
         let in_vlan = admitted.vlan.filter(|_| VLANS).and_then(|class| self.switch.gateway_in(class.vid));
@@ -272,8 +274,8 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         }
     }
 
-    /// Sends the frame to a port, in the form that the port takes, if it may have it. Inlined in the loop of a flood, so that
-    /// a port of it does not pay for a call.
+    /// Sends the frame to a port, in the form that the port takes, if it may have it. Inlined in the loop of a flood,
+    /// so that a port of it does not pay for a call.
     #[inline(always)]
     fn send(&self, egress: PortId, outcome: &mut Outcome) -> Result<(), DropReason> {
         let (port, edit) = self.may_deliver(&outcome.class, egress)?;
@@ -323,8 +325,8 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         Ok(())
     }
 
-    /// Whether a packet is from or to 127.0.0.0/8. The kernel of a host that publishes ports at 127.0.0.1 does not drop it
-    /// (`route_localnet`), and the firewall that does may be flushed.
+    /// Whether a packet is from or to 127.0.0.0/8. The kernel of a host that publishes ports at 127.0.0.1 does not drop
+    /// it (`route_localnet`), and the firewall that does may be flushed.
     #[inline]
     fn is_martian(&self, outcome: &Outcome) -> bool {
         let Some(ethernet) = EthernetFrame::new_checked(self.frame.bytes) else { return false };

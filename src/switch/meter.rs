@@ -1,8 +1,8 @@
 //! A token bucket, shared by threads without a lock.
 //!
 //! It is the generic cell rate algorithm (ITU-T I.371 annex A) as a virtual scheduling: one word has the time at which
-//! the bucket is full again. A frame may pass if the bucket has tokens for it. One that needs more than the whole bucket
-//! passes when the bucket is full, and the next ones wait longer: the rate is kept.
+//! the bucket is full again. A frame may pass if the bucket has tokens for it. One that needs more than the whole
+//! bucket passes when the bucket is full, and the next ones wait longer: the rate is kept.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,12 +1,13 @@
 //! Port mirroring (SPAN): copies of the frames of some ports for another port, where an analyser listens.
 //!
-//! As with the mirrors of Open vSwitch and the SPAN sessions of Cisco switches, the destination is reserved: it gets only
-//! copies, and its own frames are dropped. A mirror copies a frame once, whatever number of its ports the frame crosses:
-//! as it was received, if the ingress port is one of them, or else as it leaves on the first egress port that is one.
+//! As with the mirrors of Open vSwitch and the SPAN sessions of Cisco switches, the destination is reserved: it gets
+//! only copies, and its own frames are dropped. A mirror copies a frame once, whatever number of its ports the frame
+//! crosses: as it was received, if the ingress port is one of them, or else as it leaves on the first egress port that
+//! is one.
 //!
-//! Received frames are copied before they are checked, so that the analyser sees those that are dropped, too. Sent frames
-//! are copied if they pass the egress rules. A mirror of VLANs copies frames that belong to one of them, and a frame
-//! that belongs to none is not copied. Copies are not mirrored again.
+//! Received frames are copied before they are checked, so that the analyser sees those that are dropped, too. Sent
+//! frames are copied if they pass the egress rules. A mirror of VLANs copies frames that belong to one of them, and a
+//! frame that belongs to none is not copied. Copies are not mirrored again.
 //!
 //! Two bits of a port's word in the port table say whether its frames are mirrored, so the frames of other ports pay
 //! nothing. There are at most [`PortMirrors::MAX`] mirrors, and a destination has one.
@@ -177,8 +178,8 @@ pub enum CopyForm {
     Whole,
     /// As complete frames, like [`Outcome::segmented`].
     Segmented,
-    /// A copy of its first bytes, as a frame without offloads. If it is truncated, neither can a checksum be completed nor a
-    /// super-frame be segmented: that becomes one frame.
+    /// A copy of its first bytes, as a frame without offloads. If it is truncated, neither can a checksum be completed
+    /// nor a super-frame be segmented: that becomes one frame.
     Bytes {
         /** How many. */
         length: usize,

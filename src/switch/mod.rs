@@ -162,8 +162,8 @@ impl Switch {
         }
     }
 
-    /// The same switch, which also forwards these reserved group addresses, as with `group_fwd_mask` of the Linux bridge:
-    /// bit X stands for 01:80:C2:00:00:0X.
+    /// The same switch, which also forwards these reserved group addresses, as with `group_fwd_mask` of the Linux
+    /// bridge: bit X stands for 01:80:C2:00:00:0X.
     #[must_use]
     pub fn with_group_fwd_mask(self, mask: u16) -> Switch {
         Switch { group_fwd_mask: mask | Self::BPDU, ..self }
@@ -223,7 +223,8 @@ impl Switch {
         (self.group_fwd_mask | self.ports.group_fwd_mask(ingress)) & (1 << (last & 0xf)) != 0
     }
 
-    /// Whether a frame is a BPDU for the spanning tree of this switch: there is one, and the port does not forward BPDUs.
+    /// Whether a frame is a BPDU for the spanning tree of this switch: there is one, and the port does not forward
+    /// BPDUs.
     fn is_own_bpdu(&self, ingress: PortId, group: Mac) -> bool {
         self.spanning_tree && group == Bpdu::GROUP && self.ports.group_fwd_mask(ingress) & Self::BPDU == 0
     }
@@ -265,8 +266,8 @@ impl Switch {
         LimitKind::ALL.into_iter().for_each(|kind| self.set_limit(port, kind, None));
     }
 
-    /// Allocates what a thread needs to read the tables, so that no frame has to: arc-swap does that when a thread first
-    /// reads.
+    /// Allocates what a thread needs to read the tables, so that no frame has to: arc-swap does that when a thread
+    /// first reads.
     pub fn prepare_thread(&self) {
         drop(self.mdb.load());
     }
@@ -286,8 +287,8 @@ impl Switch {
         self.fdb.share_with(Arc::clone(fast));
     }
 
-    /// Lets the second datapath forward such frames, if what was known of them still holds. It overtakes those that a worker
-    /// has not sent yet.
+    /// Lets the second datapath forward such frames, if what was known of them still holds. It overtakes those that a
+    /// worker has not sent yet.
     pub fn share(&self, share: &fdb::Share) {
         self.fdb.share(share, || self.mdb.floods_all());
     }
@@ -303,8 +304,8 @@ impl Switch {
         self.fdb.shared_with()
     }
 
-    /// Decides what to do with one frame received on `ingress` at time `now`, and learns its source. `observer` receives
-    /// each step; with `&mut ()` this compiles to nothing.
+    /// Decides what to do with one frame received on `ingress` at time `now`, and learns its source. `observer`
+    /// receives each step; with `&mut ()` this compiles to nothing.
     #[allow(clippy::too_many_arguments, reason = "when, where and what came in, and who is told")]
     #[inline]
     pub fn process<O: Observer>(

@@ -7,8 +7,8 @@
 //! - A request for an unknown address is flooded, and so is everything from a port with `neigh_suppress`.
 //!
 //! The known neighbours are the IP addresses of guarded ports ([`super::guard`]) and those of
-//! [`super::Switch::neighbours`], if their MAC is in the forwarding database. Unicast requests are not answered: they reach
-//! the neighbour itself.
+//! [`super::Switch::neighbours`], if their MAC is in the forwarding database. Unicast requests are not answered: they
+//! reach the neighbour itself.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,5 @@
-//! The virtio-net header of a received frame: which checksum and segmentation the receiver must complete (virtio 1.3 §5.1.6).
+//! The virtio-net header of a received frame: which checksum and segmentation the receiver must complete (virtio 1.3
+//! §5.1.6).
 
 use super::Frame;
 use crate::wire::ip::{transport4, transport6};

@@ -130,8 +130,8 @@ impl Punt {
     pub const COUNT: usize = Punt::ALL.len();
 }
 
-/// Everything that happens to one frame. [`super::Switch::process`] fills it in, again for each frame: it allocates only
-/// when it is created.
+/// Everything that happens to one frame. [`super::Switch::process`] fills it in, again for each frame: it allocates
+/// only when it is created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     pub(super) class: FrameClass,

@@ -264,9 +264,9 @@ impl Ports {
         flags_of(self.word(id))
     }
 
-    /// Sets which frames of a port to the reserved group addresses 01:80:C2:00:00:0X are forwarded, bit X, besides those
-    /// that the switch forwards (`group_fwd_mask` of a port of the Linux bridge). Bit 0 also keeps its BPDUs from the
-    /// spanning tree.
+    /// Sets which frames of a port to the reserved group addresses 01:80:C2:00:00:0X are forwarded, bit X, besides
+    /// those that the switch forwards (`group_fwd_mask` of a port of the Linux bridge). Bit 0 also keeps its BPDUs from
+    /// the spanning tree.
     pub fn set_group_fwd_mask(&self, id: PortId, mask: u16) {
         self.group_fwd_masks[id.index()].store(mask, Ordering::Relaxed);
     }
@@ -404,9 +404,10 @@ impl Ports {
         self.slots[..end].iter().enumerate().filter_map(present)
     }
 
-    /// The one egress rule, for unicast, flood and groups. Not back to the ingress port, unless that is a hairpin; not to a
-    /// port that is down or blocked; not against the port's flags; not more than the egress MTU and one tag
-    /// (`is_skb_forwardable` in Linux `include/linux/netdevice.h`). So a frame with two tags may have a full-size payload.
+    /// The one egress rule, for unicast, flood and groups. Not back to the ingress port, unless that is a hairpin; not
+    /// to a port that is down or blocked; not against the port's flags; not more than the egress MTU and one tag
+    /// (`is_skb_forwardable` in Linux `include/linux/netdevice.h`). So a frame with two tags may have a full-size
+    /// payload.
     #[inline]
     pub fn may_deliver(&self, class: &FrameClass, egress: PortId) -> Result<EgressPort, DropReason> {
         let word = self.word(egress);

@@ -1,7 +1,7 @@
 //! The settings of a port that the forwarding rules read, with the names that they have in the Linux bridge.
 
-/// The one list of flags: calls a macro with the variant, the name in JSON and tables, the default, and what the switch does
-/// when the flag is on. The settings, the report and the options of a port follow from it.
+/// The one list of flags: calls a macro with the variant, the name in JSON and tables, the default, and what the switch
+/// does when the flag is on. The settings, the report and the options of a port follow from it.
 macro_rules! with_port_flags {
     ($call:ident) => {
         $call! {
@@ -70,8 +70,8 @@ impl PortFlags {
             | PortFlag::NeighSuppress.bit(),
     );
 
-    /// The flags that make a flood other than one copy for each other port. (The workers decide about all messages about
-    /// neighbours, so `neigh_suppress` is none of them.)
+    /// The flags that make a flood other than one copy for each other port. (The workers decide about all messages
+    /// about neighbours, so `neigh_suppress` is none of them.)
     pub(super) const FLOODS: PortFlags = PortFlags(
         PortFlag::Flood.bit()
             | PortFlag::McastFlood.bit()

@@ -1,6 +1,7 @@
 //! The states of ports (802.1D-2004 §7.4, `BR_STATE_*` of Linux `include/uapi/linux/if_bridge.h`).
 
-/// The state of a port. The default is forwarding. The spanning tree sets that of a port, the user that of a port in a VLAN.
+/// The state of a port. The default is forwarding. The spanning tree sets that of a port, the user that of a port in a
+/// VLAN.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum PortState {
     /// Learns and forwards.

@@ -1,5 +1,5 @@
-//! BPF programs and maps, by bpf(2) (Linux `include/uapi/linux/bpf.h`, `Documentation/bpf/`). A program and a map exist as long
-//! as a descriptor of them, or as what they are attached to.
+//! BPF programs and maps, by bpf(2) (Linux `include/uapi/linux/bpf.h`, `Documentation/bpf/`). A program and a map exist
+//! as long as a descriptor of them, or as what they are attached to.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -105,7 +105,8 @@ pub trait Map {
     fn fd(&self) -> RawFd;
 }
 
-/// An array (`BPF_MAP_TYPE_ARRAY`) whose memory this process and the programs share: both see what the other writes at once.
+/// An array (`BPF_MAP_TYPE_ARRAY`) whose memory this process and the programs share: both see what the other writes at
+/// once.
 #[derive(Debug)]
 pub struct SharedArray {
     fd: OwnedFd,
@@ -136,7 +137,8 @@ impl SharedArray {
 
     /// All words, value after value.
     pub fn words(&self) -> &[AtomicU64] {
-        // SAFETY: mapped, aligned to a page, and this long until the drop; programs write whole aligned words or halves.
+        // SAFETY: mapped, aligned to a page, and this long until the drop; programs write whole aligned words or
+        // halves.
         unsafe { std::slice::from_raw_parts(self.memory.as_ptr(), self.words) }
     }
 }
@@ -240,8 +242,8 @@ impl Program {
         }
     }
 
-    /// Runs the program once with a frame, as if it came in on the device with this index of the current network namespace.
-    /// Returns what the program returned (`BPF_PROG_TEST_RUN`). Its effects on maps are real.
+    /// Runs the program once with a frame, as if it came in on the device with this index of the current network
+    /// namespace. Returns what the program returned (`BPF_PROG_TEST_RUN`). Its effects on maps are real.
     ///
     /// # Errors
     /// The frame is shorter than an Ethernet header, or there is no such device.
@@ -271,7 +273,8 @@ fn load(code: &[Insn], log: Option<&mut Vec<u8>>) -> io::Result<Program> {
     if let Some(log) = log {
         attr = attr.u32(24, 1).u32(28, LOG_SIZE).pointer(32, log.as_mut_ptr());
     }
-    // SAFETY: the kernel reads the instructions and the licence, and writes at most `LOG_SIZE` bytes, with the terminator.
+    // SAFETY: the kernel reads the instructions and the licence, and writes at most `LOG_SIZE` bytes, with the
+    // terminator.
     unsafe { bpf_open(PROG_LOAD, &mut attr) }.map(Program)
 }
 

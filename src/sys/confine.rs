@@ -1,13 +1,13 @@
 //! Least privilege for the switch's process and its workers.
 //!
 //! A switch starts with the capabilities that it needs for that ([`restrict_process`]), and keeps those that ports need
-//! ([`restrict_control`]). Most of them are effective only during an operation ([`super::caps::Raised`]). A worker reads
-//! what containers send, so it needs none: it has no capabilities, and a seccomp filter allows only the system
-//! calls of the engines and of the Rust runtime ([`restrict_worker`]). It cannot open a file, create a socket,
-//! start a program or signal another process. Landlock forbids most of this again, where the kernel has it.
+//! ([`restrict_control`]). Most of them are effective only during an operation ([`super::caps::Raised`]). A worker
+//! reads what containers send, so it needs none: it has no capabilities, and a seccomp filter allows only the system
+//! calls of the engines and of the Rust runtime ([`restrict_worker`]). It cannot open a file, create a socket, start a
+//! program or signal another process. Landlock forbids most of this again, where the kernel has it.
 //!
-//! Landlock does not fit control: a thread in a Landlock domain can neither mount, which named namespaces need, nor open
-//! the namespace of a process outside the domain (landlock(7)).
+//! Landlock does not fit control: a thread in a Landlock domain can neither mount, which named namespaces need, nor
+//! open the namespace of a process outside the domain (landlock(7)).
 //!
 //! All threads share the process's memory and open files. So this limits what a fault in a worker can do, but it
 //! is not a barrier against code that runs in a worker and can write to memory.
@@ -26,8 +26,8 @@ use seccompiler::{
 
 /// What a switch needs only while it starts.
 const START: [Capability; 2] = [
-    // Receives link notifications of all network namespaces (NETLINK_LISTEN_ALL_NSID). The kernel checks later ones by the
-    // capabilities of the thread that opened the socket.
+    // Receives link notifications of all network namespaces (NETLINK_LISTEN_ALL_NSID). The kernel checks later ones by
+    // the capabilities of the thread that opened the socket.
     Capability::CAP_NET_BROADCAST,
     // Registers the buffers of io_uring, whatever RLIMIT_MEMLOCK is.
     Capability::CAP_IPC_LOCK,

@@ -1,7 +1,7 @@
 //! Deletes entries of connection tracking (ctnetlink: Linux `net/netfilter/nf_conntrack_netlink.c`).
 //!
-//! An entry keeps the translation of its first packet, whatever the rules of NAT say afterwards, until the connection ends. One
-//! for UDP stays as long as a host sends from the same port.
+//! An entry keeps the translation of its first packet, whatever the rules of NAT say afterwards, until the connection
+//! ends. One for UDP stays as long as a host sends from the same port.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -21,8 +21,8 @@ const NFGENMSG: usize = 4;
 /// Larger than any datagram of a dump.
 const DATAGRAM: usize = 64 << 10;
 
-/// Attributes of an entry (`enum ctattr_type` in `nfnetlink_conntrack.h`): the addresses of its first packet, a number, a
-/// zone that is not the default one.
+/// Attributes of an entry (`enum ctattr_type` in `nfnetlink_conntrack.h`): the addresses of its first packet, a number,
+/// a zone that is not the default one.
 mod entry {
     pub(super) const TUPLE: u16 = 1;
     pub(super) const ID: u16 = 12;
@@ -39,8 +39,8 @@ mod tuple {
     pub(super) const DESTINATION_PORT: u16 = 3;
 }
 
-/// Deletes the entries of connections for which `is_meant` holds, in this thread's namespace. The arguments are the protocol
-/// number and the destination of the first packet. Their next packets are new ones for the rules of NAT.
+/// Deletes the entries of connections for which `is_meant` holds, in this thread's namespace. The arguments are the
+/// protocol number and the destination of the first packet. Their next packets are new ones for the rules of NAT.
 ///
 /// # Errors
 /// The kernel has no connection tracking, or refused.

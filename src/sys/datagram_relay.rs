@@ -4,8 +4,8 @@
 //! segments of one GSO packet. So two threads relay between the socket and one end of a `SOCK_SEQPACKET` pair, as for a
 //! stream ([`super::stream_relay`]): a sender waits for its peer, and does not lose frames.
 //!
-//! The socket is used again with the next peer, so unlike a stream it is not shut down. Only the queue is, and the threads
-//! wait for that, too.
+//! The socket is used again with the next peer, so unlike a stream it is not shut down. Only the queue is, and the
+//! threads wait for that, too.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -28,8 +28,8 @@ pub(super) struct DatagramRelay {
     queue: Arc<OwnedFd>,
 }
 
-/// Relays between `socket`, which does not block, and the returned queue, until the queue closes or a datagram cannot be
-/// sent.
+/// Relays between `socket`, which does not block, and the returned queue, until the queue closes or a datagram cannot
+/// be sent.
 ///
 /// # Errors
 /// The process has all the files or threads that it may have.

@@ -1,5 +1,5 @@
-//! Datagram sockets of ports (`SOCK_DGRAM`, unix(7)): each datagram is a frame. A port creates a socket at one path, and
-//! exchanges frames with the socket at another one, as `-netdev dgram` of QEMU does.
+//! Datagram sockets of ports (`SOCK_DGRAM`, unix(7)): each datagram is a frame. A port creates a socket at one path,
+//! and exchanges frames with the socket at another one, as `-netdev dgram` of QEMU does.
 //!
 //! The socket is connected, so only its peer can send to it. The kernel does not report that the peer has closed its
 //! socket: sending fails then, and so does connecting again, with which the port checks whether its peer is there.
@@ -29,8 +29,8 @@ pub struct DatagramSocket {
 }
 
 impl DatagramSocket {
-    /// Creates a socket at `path`, with mode 0600, whose peer has the one at `peer`. Replaces a socket that no program has
-    /// open.
+    /// Creates a socket at `path`, with mode 0600, whose peer has the one at `peer`. Replaces a socket that no program
+    /// has open.
     ///
     /// # Errors
     /// See [`FrameSocketError`]. Nothing is changed then.

@@ -18,7 +18,8 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     OFFLOADS.iter().map(|(_, name)| *name)
 }
 
-/// The offloads that a device in this thread's namespace uses for the frames that it sends, by the names of `ethtool -k`.
+/// The offloads that a device in this thread's namespace uses for the frames that it sends, by the names of `ethtool
+/// -k`.
 ///
 /// # Errors
 /// There is no such device.
@@ -44,8 +45,8 @@ fn value(socket: libc::c_int, device: &str, request: u32) -> io::Result<u32> {
     let mut value = Value { request, data: 0 };
     let mut ifreq = tap::interface_request(device, 0);
     ifreq.ifr_ifru.ifru_data = (&raw mut value).cast();
-    // SAFETY: `ifreq` is a whole `struct ifreq` whose data points to a `struct ethtool_value`. The kernel writes only to
-    // these two, which outlive the call and which nothing else accesses.
+    // SAFETY: `ifreq` is a whole `struct ifreq` whose data points to a `struct ethtool_value`. The kernel writes only
+    // to these two, which outlive the call and which nothing else accesses.
     let done = unsafe { libc::ioctl(socket, libc::SIOCETHTOOL as libc::Ioctl, &raw mut ifreq) };
     match Errno::result(done) {
         Ok(_) => Ok(value.data),

@@ -1,9 +1,9 @@
-//! Existing persistent TAP devices (`ip tuntap add`) that no program has open. Their queues are opened with the flags that
-//! the device has, and closed with the port: the device outlives it.
+//! Existing persistent TAP devices (`ip tuntap add`) that no program has open. Their queues are opened with the flags
+//! that the device has, and closed with the port: the device outlives it.
 //!
-//! A device with `vnet_hdr` is for programs that use the virtio-net header, so the switch uses it and the offloads. It needs
-//! a header of another size than the kernel's default, and the kernel keeps both settings when the queues are closed. So
-//! they are restored then.
+//! A device with `vnet_hdr` is for programs that use the virtio-net header, so the switch uses it and the offloads. It
+//! needs a header of another size than the kernel's default, and the kernel keeps both settings when the queues are
+//! closed. So they are restored then.
 
 use std::ffi::CString;
 use std::io;
@@ -32,8 +32,8 @@ pub struct TapDevice {
     pub vnet: bool,
 }
 
-/// The settings that the kernel keeps when the queues of a device are closed. UDP segmentation offload, which is not read, is
-/// off after they were restored.
+/// The settings that the kernel keeps when the queues of a device are closed. UDP segmentation offload, which is not
+/// read, is off after they were restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VnetSettings {
     header: libc::c_int,
@@ -50,8 +50,8 @@ pub struct ExistingTap {
 }
 
 impl ExistingTap {
-    /// Opens a queue of the device in the calling thread's namespace, and changes nothing else. `None`: another program has
-    /// it open, or it does not exist any more.
+    /// Opens a queue of the device in the calling thread's namespace, and changes nothing else. `None`: another program
+    /// has it open, or it does not exist any more.
     ///
     /// # Errors
     /// The user may not open it, or it does not have these flags.
@@ -190,8 +190,9 @@ impl VnetSettings {
     }
 }
 
-/// Restores the settings of a device after a kill, unless another program has it open, which sets its own. The kernel closes
-/// the files of an io_uring some time after the process has ended (`io_ring_exit_work` in Linux `io_uring/io_uring.c`).
+/// Restores the settings of a device after a kill, unless another program has it open, which sets its own. The kernel
+/// closes the files of an io_uring some time after the process has ended (`io_ring_exit_work` in Linux
+/// `io_uring/io_uring.c`).
 ///
 /// # Errors
 /// The user may not open it.

@@ -8,7 +8,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
 use super::caps::Raised;
 
-/// Opens a socket in the calling thread's namespace. It sends ICMP messages, and receives IPv4 packets with all of them.
+/// Opens a socket in the calling thread's namespace. It sends ICMP messages, and receives IPv4 packets with all of
+/// them.
 ///
 /// # Errors
 /// The thread does not have `CAP_NET_RAW`.

@@ -67,8 +67,8 @@ impl IsolatedProcess {
     }
 }
 
-/// Starts another process that runs `task` and ends. If an isolated process starts it, it ends with that one at the latest.
-/// Call this while the process has one thread.
+/// Starts another process that runs `task` and ends. If an isolated process starts it, it ends with that one at the
+/// latest. Call this while the process has one thread.
 ///
 /// # Errors
 /// fork(2) failed, or the process has several threads.
@@ -76,8 +76,8 @@ pub fn fork_child(task: impl FnOnce()) -> io::Result<()> {
     if !has_one_thread()? {
         return Err(io::Error::other("this process has several threads"));
     }
-    // SAFETY: this is the only thread, so no thread that is missing in the child holds a lock. The child may do what any
-    // process may do.
+    // SAFETY: this is the only thread, so no thread that is missing in the child holds a lock. The child may do what
+    // any process may do.
     match unsafe { fork() }? {
         ForkResult::Parent { .. } => Ok(()),
         ForkResult::Child => {

@@ -164,9 +164,9 @@ impl Netlink {
         self.collect(&NetlinkRequest::all(what, message))
     }
 
-    /// Passes the objects of the kind that `message` names to `visit`, until it breaks with a value. The kernel does not
-    /// list the rest then, but what it has listed stays in the socket, which can therefore not be used again. It lists
-    /// only objects that fit the fields of `message` (`NETLINK_GET_STRICT_CHK`).
+    /// Passes the objects of the kind that `message` names to `visit`, until it breaks with a value. The kernel does
+    /// not list the rest then, but what it has listed stays in the socket, which can therefore not be used again. It
+    /// lists only objects that fit the fields of `message` (`NETLINK_GET_STRICT_CHK`).
     ///
     /// # Errors
     /// The kernel refused.

@@ -8,8 +8,8 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use super::netns::{Netns, NetnsError, bind, kernel, name_of};
 
-/// Moves the process into the namespace at `path`, with the namespace's `/sys`, with these files in `/etc`, each a name and
-/// its text, and with the files of `/etc/netns/NAME` (ip-netns(8)). The process must have one thread.
+/// Moves the process into the namespace at `path`, with the namespace's `/sys`, with these files in `/etc`, each a name
+/// and its text, and with the files of `/etc/netns/NAME` (ip-netns(8)). The process must have one thread.
 ///
 /// # Errors
 /// The namespace or a mount namespace could not be entered.
@@ -27,8 +27,8 @@ pub fn enter_for_exec(path: &Path, files: &[(&str, String)]) -> Result<(), Netns
     Ok(())
 }
 
-/// Mounts files over those of these names in `/etc`. They are in a tmpfs of their own, so that nothing is left of them. Most
-/// programs do not need them, so a failure is ignored.
+/// Mounts files over those of these names in `/etc`. They are in a tmpfs of their own, so that nothing is left of them.
+/// Most programs do not need them, so a failure is ignored.
 fn mount_etc_files(files: &[(&str, String)]) {
     const SCRATCH: &str = "/sys";
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;

@@ -88,8 +88,8 @@ impl Message {
 
     /// The tag in the control message: TPID and TCI.
     fn tag(&self) -> Option<[u8; VLAN_TAG]> {
-        // SAFETY: the header points to the control buffer of this value, of which the kernel has filled `msg_controllen`
-        // bytes.
+        // SAFETY: the header points to the control buffer of this value, of which the kernel has filled
+        // `msg_controllen` bytes.
         let message = unsafe { libc::CMSG_FIRSTHDR(&raw const self.header).as_ref() }?;
         let (level, kind) = (message.cmsg_level, message.cmsg_type);
         if level != libc::SOL_PACKET || kind != libc::PACKET_AUXDATA || message.cmsg_len < CONTROL - 4 {

@@ -1,8 +1,9 @@
-//! Existing devices as ports: packet sockets (packet(7)) that receive everything that a device receives, and send on it.
+//! Existing devices as ports: packet sockets (packet(7)) that receive everything that a device receives, and send on
+//! it.
 //!
 //! A socket never receives what it or another socket of the same group sends, nor what the host sends on the device
-//! (`PACKET_IGNORE_OUTGOING`). Offloads are kept (`PACKET_VNET_HDR`). The device is promiscuous as long as the sockets are
-//! open: the membership ends with the socket, so the kernel leaves the device as it was, even after a kill.
+//! (`PACKET_IGNORE_OUTGOING`). Offloads are kept (`PACKET_VNET_HDR`). The device is promiscuous as long as the sockets
+//! are open: the membership ends with the socket, so the kernel leaves the device as it was, even after a kill.
 
 use std::cell::Cell;
 use std::io;
@@ -45,8 +46,8 @@ fn kernel(what: &'static str) -> impl FnOnce(Errno) -> PacketPortError {
     move |error| PacketPortError::Kernel { what, source: error.into() }
 }
 
-/// Opens `count` sockets on the device with this index in the calling thread's namespace. The kernel spreads the flows that
-/// the device receives over them, and keeps each flow on one (`PACKET_FANOUT_HASH`).
+/// Opens `count` sockets on the device with this index in the calling thread's namespace. The kernel spreads the flows
+/// that the device receives over them, and keeps each flow on one (`PACKET_FANOUT_HASH`).
 ///
 /// # Errors
 /// See [`PacketPortError`].
@@ -150,8 +151,8 @@ fn set<T>(fd: BorrowedFd<'_>, option: libc::c_int, value: &T) -> nix::Result<()>
 fn get<T: Default>(fd: BorrowedFd<'_>, option: libc::c_int) -> nix::Result<T> {
     let (mut value, mut length) = (T::default(), size::<T>());
     let to = (&raw mut value).cast();
-    // SAFETY: the kernel writes at most `length` bytes to `value`. Both outlive the call. `T` is a number or an array of
-    // numbers.
+    // SAFETY: the kernel writes at most `length` bytes to `value`. Both outlive the call. `T` is a number or an array
+    // of numbers.
     let got = unsafe { libc::getsockopt(fd.as_raw_fd(), libc::SOL_PACKET, option, to, &raw mut length) };
     Errno::result(got).map(|_| value)
 }

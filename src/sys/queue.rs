@@ -75,8 +75,9 @@ impl Framing {
         }
     }
 
-    /// Whether a read that ended with this error has lost a frame, because it cannot be described with a [`VnetHeader`]:
-    /// a GSO packet in a tunnel, or one of more than 64 KiB (`packet_rcv_vnet` in Linux `net/packet/af_packet.c`).
+    /// Whether a read that ended with this error has lost a frame, because it cannot be described with a
+    /// [`VnetHeader`]: a GSO packet in a tunnel, or one of more than 64 KiB (`packet_rcv_vnet` in Linux
+    /// `net/packet/af_packet.c`).
     pub const fn is_lost_frame(self, error: i32) -> bool {
         matches!((self, error), (Framing::Packet, libc::EINVAL))
     }

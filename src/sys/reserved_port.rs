@@ -21,7 +21,8 @@ impl ReservedPort {
     /// the host has them.
     ///
     /// # Errors
-    /// `EADDRINUSE`: another program has the port, or a connection in TIME-WAIT (RFC 9293 §3.6.1). `EADDRNOTAVAIL`: the host does not have the address.
+    /// `EADDRINUSE`: another program has the port, or a connection in TIME-WAIT (RFC 9293 §3.6.1). `EADDRNOTAVAIL`: the
+    /// host does not have the address.
     pub fn bind(kind: SockType, address: Option<IpAddr>, port: u16) -> io::Result<ReservedPort> {
         let only = |address: IpAddr| bound(kind, SocketAddr::new(address, port), address.is_ipv6());
         let both = || bound(kind, SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port), false);

@@ -11,8 +11,8 @@ use nix::sys::socket::{
 
 use super::caps::Raised;
 
-/// Room for datagrams that wait for neighbours to be resolved, in bytes: 1024 neighbours, the kernel's limit, with 16 KiB
-/// each.
+/// Room for datagrams that wait for neighbours to be resolved, in bytes: 1024 neighbours, the kernel's limit, with 16
+/// KiB each.
 const SEND_BUFFER: usize = 16 << 20;
 
 /// A datagram socket at an address of a device.
@@ -22,7 +22,8 @@ const SEND_BUFFER: usize = 16 << 20;
 pub fn udp(ifname: &str, address: SocketAddr) -> io::Result<OwnedFd> {
     let socket = bound(ifname, SockType::Datagram, address)?;
     let _raised = Raised::new(&[Capability::CAP_NET_ADMIN]);
-    // Without the capability in the machine's first user namespace up to the limit `net.core.wmem_max`. The kernel doubles it.
+    // Without the capability in the machine's first user namespace up to the limit `net.core.wmem_max`. The kernel
+    // doubles it.
     setsockopt(&socket, sockopt::SndBufForce, &(SEND_BUFFER / 2))
         .or_else(|_| setsockopt(&socket, sockopt::SndBuf, &(SEND_BUFFER / 2)))?;
     Ok(socket)

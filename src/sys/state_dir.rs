@@ -11,8 +11,8 @@ use nix::unistd::{Uid, geteuid};
 pub const ROOT_STATE_DIR: &str = "/var/lib/uswitch";
 
 /// The path of the state directory: `/var/lib/uswitch` for root, `$XDG_STATE_HOME/uswitch` for others,
-/// `~/.local/state/uswitch` without that variable (XDG Base Directory Specification). `None` without `HOME` either. Call
-/// this before [`super::sandbox::enter`], after which every user is root.
+/// `~/.local/state/uswitch` without that variable (XDG Base Directory Specification). `None` without `HOME` either.
+/// Call this before [`super::sandbox::enter`], after which every user is root.
 pub fn path() -> Option<PathBuf> {
     choose(geteuid(), env::var_os("XDG_STATE_HOME"), env::var_os("HOME"))
 }

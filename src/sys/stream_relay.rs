@@ -1,10 +1,10 @@
-//! The framing of QEMU's `-netdev stream` and of passt: on a stream socket, each frame has its length before it, as four
-//! bytes in network byte order.
+//! The framing of QEMU's `-netdev stream` and of passt: on a stream socket, each frame has its length before it, as
+//! four bytes in network byte order.
 //!
 //! A stream is not a queue: a read can return a part of a frame or several, and a write may take a part. So two threads
-//! relay between the stream and one end of a `SOCK_SEQPACKET` pair, whose other end is the queue of a worker: one message
-//! is one frame. The calls block, so a peer that does not read fills the queue, which then refuses frames, and a peer that
-//! sends too fast waits. (`datagram_relay.rs` relays datagrams.)
+//! relay between the stream and one end of a `SOCK_SEQPACKET` pair, whose other end is the queue of a worker: one
+//! message is one frame. The calls block, so a peer that does not read fills the queue, which then refuses frames, and
+//! a peer that sends too fast waits. (`datagram_relay.rs` relays datagrams.)
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -56,7 +56,8 @@ struct Relay {
     queue: OwnedFd,
 }
 
-/// Runs `relay`, and then `end`, on a thread with the restrictions of a worker. The buffer is longer than the longest frame.
+/// Runs `relay`, and then `end`, on a thread with the restrictions of a worker. The buffer is longer than the longest
+/// frame.
 pub(super) fn spawn(
     name: &str,
     relay: impl FnOnce(&mut [u8]) -> io::Result<()> + Send + 'static,

@@ -235,7 +235,8 @@ pub(super) fn flags(request: &TapConfig) -> libc::c_int {
 
 /// The index of the device that the next `TUNSETIFF` creates.
 fn set_ifindex(fd: &File, ifindex: u32) -> nix::Result<()> {
-    // SAFETY: `fd` is an open file, and the kernel reads one `unsigned int` through the pointer, which outlives the call.
+    // SAFETY: `fd` is an open file, and the kernel reads one `unsigned int` through the pointer, which outlives the
+    // call.
     unsafe { ioctl::tunsetifindex(fd.as_raw_fd(), &raw const ifindex) }.map(drop)
 }
 

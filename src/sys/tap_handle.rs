@@ -56,7 +56,8 @@ impl TapHandle {
     pub fn netns(&self) -> Option<Netns> {
         // SAFETY: `fd` is an open TAP queue, and this ioctl has no argument.
         let opened = unsafe { ioctl::tungetdevnetns(self.fd.as_raw_fd()) }.ok()?;
-        // SAFETY: the kernel created this descriptor for this call (`open_related_ns` in `fs/nsfs.c`): it has no other owner.
+        // SAFETY: the kernel created this descriptor for this call (`open_related_ns` in `fs/nsfs.c`): it has no other
+        // owner.
         Some(Netns::from(File::from(unsafe { OwnedFd::from_raw_fd(opened) })))
     }
 
@@ -69,8 +70,8 @@ impl TapHandle {
         if self.kept || at_home { Lifetime::Netns } else { Lifetime::Queues }
     }
 
-    /// Leaves the device to its namespace when this value is dropped, with the settings of a new one, so that another program
-    /// can open it.
+    /// Leaves the device to its namespace when this value is dropped, with the settings of a new one, so that another
+    /// program can open it.
     pub fn keep(&mut self) {
         self.kept = true;
         self.update_lifetime();
@@ -200,8 +201,8 @@ pub(super) fn check_queue(fd: &OwnedFd, device: &str, wanted: libc::c_int) -> Re
 /// The MAC address of a queue's device. `None`: it was deleted.
 pub(super) fn mac(fd: &OwnedFd) -> Option<Mac> {
     let mut ifreq = tap::interface_request("", 0);
-    // SAFETY: `fd` is an open TAP queue; the kernel writes `sizeof(struct ifreq)` bytes to `ifreq`, which is whole, ours
-    // alone, and outlives the call. Any bytes are valid in it.
+    // SAFETY: `fd` is an open TAP queue; the kernel writes `sizeof(struct ifreq)` bytes to `ifreq`, which is whole,
+    // ours alone, and outlives the call. Any bytes are valid in it.
     unsafe { ioctl::siocgifhwaddr(fd.as_raw_fd(), &raw mut ifreq) }.ok()?;
     // SAFETY: SIOCGIFHWADDR sets the address (`__tun_chr_ioctl` in `drivers/net/tun.c`).
     let address = unsafe { ifreq.ifr_ifru.ifru_hwaddr }.sa_data;
@@ -212,8 +213,8 @@ pub(super) fn mac(fd: &OwnedFd) -> Option<Mac> {
 /// The name and flags of a queue's device.
 pub(super) fn interface(fd: &OwnedFd) -> io::Result<(String, libc::c_int)> {
     let mut ifreq = tap::interface_request("", 0);
-    // SAFETY: `fd` is an open TAP queue; the kernel writes `sizeof(struct ifreq)` bytes to `ifreq`, which is whole, ours
-    // alone, and outlives the call. Any bytes are valid in it.
+    // SAFETY: `fd` is an open TAP queue; the kernel writes `sizeof(struct ifreq)` bytes to `ifreq`, which is whole,
+    // ours alone, and outlives the call. Any bytes are valid in it.
     unsafe { ioctl::tungetiff(fd.as_raw_fd(), &raw mut ifreq) }?;
     let name = ifreq.ifr_name.iter().take_while(|byte| **byte != 0).map(|byte| byte.cast_unsigned());
     // SAFETY: TUNGETIFF sets the flags (`tun_get_iff` in `drivers/net/tun.c`).

@@ -77,7 +77,8 @@ pub fn run(mut command: Command) -> Result<ExitStatus, TerminalError> {
     relay(child, terminal, &signals).map_err(setup("pass on what the program reads and writes"))
 }
 
-/// Marks every descriptor beyond the standard three to be closed by `execve`. (close_range(2) does so from Linux 5.11 on.)
+/// Marks every descriptor beyond the standard three to be closed by `execve`. (close_range(2) does so from Linux 5.11
+/// on.)
 fn keep_descriptors_from_children() -> io::Result<()> {
     for number in open_descriptors()? {
         // SAFETY: sets a flag of a descriptor; none is closed, so every owner of one still has it.

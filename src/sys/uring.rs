@@ -365,8 +365,8 @@ impl Ring {
             };
             let push = |write: squeue::Entry| {
                 let write = write.user_data(token::write(slot, id));
-                // SAFETY: the lease was consumed. The buffer and its vectors are neither used nor changed before this write
-                // has completed, which `writes` counts.
+                // SAFETY: the lease was consumed. The buffer and its vectors are neither used nor changed before this
+                // write has completed, which `writes` counts.
                 unsafe { self.push(&write) }
             };
             match write.map_or_else(|| Err(io::Error::from_raw_os_error(libc::E2BIG)), push) {
@@ -508,8 +508,8 @@ impl Ring {
     }
 
     /// # Safety
-    /// Memory that the entry refers to must stay valid until the entry has completed. Memory that the kernel writes must
-    /// not be accessed until then.
+    /// Memory that the entry refers to must stay valid until the entry has completed. Memory that the kernel writes
+    /// must not be accessed until then.
     unsafe fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
         loop {
             // SAFETY: the caller guarantees it.

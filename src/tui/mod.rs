@@ -77,7 +77,8 @@ pub(crate) fn help() -> String {
     )
 }
 
-/// Shows the switch until the user quits or the switch stops. Always restores the terminal and completes a capture's file.
+/// Shows the switch until the user quits or the switch stops. Always restores the terminal and completes a capture's
+/// file.
 pub(crate) fn watch(client: ApiClient) -> Result<WatchOutcome, WatchError> {
     let began = Instant::now();
     let first = Snapshot::read(&client, Duration::ZERO)?;

@@ -231,8 +231,8 @@ impl Bpdu {
     ///
     /// # Errors
     ///
-    /// It is not a BPDU, or the checks of 9.3.4 discard it. One of them is not made here: whether the receiving port sent the
-    /// BPDU itself.
+    /// It is not a BPDU, or the checks of 9.3.4 discard it. One of them is not made here: whether the receiving port
+    /// sent the BPDU itself.
     pub fn parse(frame: &[u8]) -> Result<Bpdu, BpduError> {
         let (header, rest) = frame.split_at_checked(ETHERNET_HEADER).ok_or(BpduError::NotBpdu)?;
         let length = u16::from_be_bytes([header[12], header[13]]);

@@ -1,4 +1,5 @@
-//! DHCPv6 (RFC 8415), as far as the switch has to know it: which packets are for a server of the link, and frames of a server.
+//! DHCPv6 (RFC 8415), as far as the switch has to know it: which packets are for a server of the link, and frames of a
+//! server.
 
 use std::net::Ipv6Addr;
 
@@ -26,8 +27,8 @@ pub fn message_to_servers<'a>(packet: &Ipv6<'a>) -> Option<&'a [u8]> {
     packet.payload.get(HEADER..length.into()).filter(|_| port == SERVER_PORT)
 }
 
-/// The frame of a message from a server to a client, each with its MAC and its link-local address. `None` if the message is
-/// too long.
+/// The frame of a message from a server to a client, each with its MAC and its link-local address. `None` if the
+/// message is too long.
 pub fn frame_to_client(server: (Mac, Ipv6Addr), client: (Mac, Ipv6Addr), message: &[u8]) -> Option<Vec<u8>> {
     let builder = PacketBuilder::ethernet2(server.0.0, client.0.0)
         .ipv6(server.1.octets(), client.1.octets(), DEFAULT_HOPS)

@@ -16,7 +16,8 @@ impl Mac {
     /// 00:00:00:00:00:00, which is not valid as a source.
     pub const ZERO: Mac = Mac([0; 6]);
 
-    /// The address of an IP group, which needs no resolution (RFC 1112 §6.4, RFC 2464 §7); `None` for a unicast address.
+    /// The address of an IP group, which needs no resolution (RFC 1112 §6.4, RFC 2464 §7); `None` for a unicast
+    /// address.
     pub const fn of_group(address: IpAddr) -> Option<Mac> {
         match address {
             IpAddr::V4(address) if address.is_broadcast() => Some(Mac::BROADCAST),
@@ -47,8 +48,8 @@ impl Mac {
         self.is_within(Mac([0x01, 0x80, 0xc2, 0, 0, 0]), Mac([0xff, 0xff, 0xff, 0xff, 0xff, 0xf0]))
     }
 
-    /// Whether the octets are those of `block` where `mask` has ones. Compared in the order of memory, which saves turning
-    /// them around.
+    /// Whether the octets are those of `block` where `mask` has ones. Compared in the order of memory, which saves
+    /// turning them around.
     const fn is_within(self, block: Mac, mask: Mac) -> bool {
         self.in_memory() & mask.in_memory() == block.in_memory()
     }

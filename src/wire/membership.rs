@@ -266,8 +266,8 @@ pub struct QuerySpec<'a> {
     pub robustness: u8,
 }
 
-/// The frame of a query from the MAC and IP address of a querier, in the newest version (IGMPv3, MLDv2): hosts of an older
-/// version read the part that they know (RFC 3376 §7.2.1).
+/// The frame of a query from the MAC and IP address of a querier, in the newest version (IGMPv3, MLDv2): hosts of an
+/// older version read the part that they know (RFC 3376 §7.2.1).
 pub fn query_frame(mac: Mac, source: IpAddr, query: &QuerySpec<'_>) -> Vec<u8> {
     let (ethertype, packet) = match source {
         IpAddr::V4(source) => (EtherType::IPV4, igmp::query(source, query)),

@@ -76,8 +76,8 @@ pub fn is_report(packet: &[u8]) -> bool {
     matches!(message_type(packet), Some(REPORT_V1 | REPORT_V2))
 }
 
-/// Parses the message of an IPv6 packet whose first header is [hop-by-hop options](is_candidate). `None` if it is not about
-/// membership. `bytes` are those of `packet`.
+/// Parses the message of an IPv6 packet whose first header is [hop-by-hop options](is_candidate). `None` if it is not
+/// about membership. `bytes` are those of `packet`.
 pub fn parse<'a>(bytes: &'a [u8], packet: &Ipv6<'a>) -> Result<Option<Message<'a>>, Malformed> {
     if message_type(bytes).is_none() {
         return Ok(None);

@@ -107,8 +107,8 @@ pub fn link_addresses(message: &[u8]) -> Option<impl Iterator<Item = Mac>> {
     bytes.is_empty().then(|| addresses.into_iter().flatten())
 }
 
-/// Where a message has the link-layer address of its source, or, if it is an advertisement or a redirect, of its target: an
-/// offset. `None`: it has none, or an option before it is malformed or truncated.
+/// Where a message has the link-layer address of its source, or, if it is an advertisement or a redirect, of its
+/// target: an offset. `None`: it has none, or an option before it is malformed or truncated.
 pub fn link_address(message: &[u8]) -> Option<usize> {
     let (mut at, wanted) = match Ndp::parse(message)? {
         Ndp::RouterSolicitation => (field::ROUTER_SOLICITATION_OPTIONS, SOURCE_LINK_ADDRESS),
@@ -148,8 +148,8 @@ pub fn is_router_solicitation(packet: &Ipv6<'_>) -> bool {
     options.is_some_and(|options| !(packet.source.is_unspecified() && has_link_address(options)))
 }
 
-/// The [options](options) at an offset of a message that no router has forwarded, whose checksum is right, and that is not
-/// fragmented.
+/// The [options](options) at an offset of a message that no router has forwarded, whose checksum is right, and that is
+/// not fragmented.
 fn options_of_valid(packet: &Ipv6<'_>, at: usize) -> Option<u64> {
     let is_whole = packet.protocol == protocol::ICMPV6
         && !packet.fragment

@@ -20,7 +20,8 @@ const ON_LINK: u8 = 0x80;
 const AUTONOMOUS: u8 = 0x40;
 /// The hop limit that hosts use.
 const HOP_LIMIT: u8 = 64;
-/// The length of a prefix of which hosts make addresses: their interface identifiers have the other 64 bits (RFC 4291 §2.5.1).
+/// The length of a prefix of which hosts make addresses: their interface identifiers have the other 64 bits (RFC 4291
+/// §2.5.1).
 pub const AUTONOMOUS_PREFIX: u8 = 64;
 
 /// A prefix of the link.

@@ -175,8 +175,8 @@ impl Twins {
     }
 }
 
-/// Whatever happens before, each frame goes to the ports to which it would go without the fast path, and the database ends the
-/// same.
+/// Whatever happens before, each frame goes to the ports to which it would go without the fast path, and the database
+/// ends the same.
 #[test]
 fn both_datapaths_together_are_one_switch() {
     in_netns(|thread| {

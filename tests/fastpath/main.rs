@@ -1,5 +1,5 @@
-//! The programs of the fast path, which the kernel runs here with single frames: what they forward, the switch would forward
-//! to the same port. Needs root.
+//! The programs of the fast path, which the kernel runs here with single frames: what they forward, the switch would
+//! forward to the same port. Needs root.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod history;

@@ -1,4 +1,5 @@
-//! `--ra --dhcp`: clients that use router advertisements and both versions of DHCP together, as distributions set them up.
+//! `--ra --dhcp`: clients that use router advertisements and both versions of DHCP together, as distributions set them
+//! up.
 
 use crate::harness::{GATEWAY_V4, GATEWAY_V6, Process, Shell, TestNetns, TestSwitch, Uswitch, wait_until};
 

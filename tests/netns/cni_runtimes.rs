@@ -1,5 +1,5 @@
-//! The CNI plugin, run by real runtimes that use libcni, in a list before the plugin portmap of the CNI project: podman, ctr of
-//! containerd, and a program of ours.
+//! The CNI plugin, run by real runtimes that use libcni, in a list before the plugin portmap of the CNI project:
+//! podman, ctr of containerd, and a program of ours.
 
 use std::process::Command;
 

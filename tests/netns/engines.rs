@@ -67,8 +67,8 @@ fn busy_poll_avoids_sleeping_between_frames() {
     }
 }
 
-/// With `--busy-poll`, no CPU sleeps during request-response traffic, of the workers or of the fast path; without it, there is
-/// no such request.
+/// With `--busy-poll`, no CPU sleeps during request-response traffic, of the workers or of the fast path; without it,
+/// there is no such request.
 #[test]
 fn busy_poll_keeps_cpus_awake() {
     for datapath in ["--fast-path off", "--fast-path on"] {

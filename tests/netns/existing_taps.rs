@@ -23,8 +23,8 @@ fn lan(s: &Uswitch) -> TestNetns {
     s.host().netns("lan")
 }
 
-/// All that `ip` and `ethtool` show of the device, and the size of its virtio-net header. Which offloads were requested has no
-/// effect: whoever opens the device requests others.
+/// All that `ip` and `ethtool` show of the device, and the size of its virtio-net header. Which offloads were requested
+/// has no effect: whoever opens the device requests others.
 fn device(host: &Host, flags: &str) -> String {
     const HEADER: &str = r#"import fcntl, struct, sys
 tun = open('/dev/net/tun', 'r+b', buffering=0)

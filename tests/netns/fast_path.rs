@@ -368,7 +368,8 @@ fn settings_of_a_port_take_effect_at_once() {
     once(&h1, 2).ok();
 }
 
-/// What the database forgets or moves, the kernel does not know any more when the command returns or the frame is decided.
+/// What the database forgets or moves, the kernel does not know any more when the command returns or the frame is
+/// decided.
 #[test]
 fn follows_the_forwarding_database() {
     let s = switch("--no-gateway");

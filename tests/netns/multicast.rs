@@ -104,7 +104,8 @@ fn datagram(source: &str, group: &str) -> Frame {
 
 /// Which of `receivers` see a datagram that container1 sends.
 fn receivers<const N: usize>(s: &impl TestSwitch, sent: &Frame, receivers: [&TestNetns; N]) -> [bool; N] {
-    // From a source that is new each time, so that it goes the way of the datagram: what the kernel floods may overtake it.
+    // From a source that is new each time, so that it goes the way of the datagram: what the kernel floods may overtake
+    // it.
     static SOURCES: AtomicU64 = AtomicU64::new(0x0200_0000_0000);
     let [h1, ..] = s.containers();
     let captures = receivers.map(|h| h.capture("eth0", "udp port 5000 or ether proto 0x88b5"));
@@ -293,8 +294,8 @@ fn querier(s: &Uswitch) -> [String; 2] {
     ["address", "port"].map(|key| querier[key].as_str().unwrap_or_default().to_owned())
 }
 
-/// pimd in two containers. It queries from its own address, so it wins against the switch, which queries from 0.0.0.0; the
-/// lower address wins between the two.
+/// pimd in two containers. It queries from its own address, so it wins against the switch, which queries from 0.0.0.0;
+/// the lower address wins between the two.
 #[test]
 fn obeys_pim_routers() {
     let s = Uswitch::querier();

@@ -224,8 +224,8 @@ fn stop_restores_forwarding_and_firewall() {
     }
 }
 
-/// Docker, libvirt and others enable forwarding when they start. The switch leaves it on when it stops, also on interfaces
-/// that were made in the meantime.
+/// Docker, libvirt and others enable forwarding when they start. The switch leaves it on when it stops, also on
+/// interfaces that were made in the meantime.
 #[test]
 fn stop_keeps_forwarding_that_another_program_enabled() {
     const FORWARDING: &str = "sysctl -n net.ipv4.ip_forward net.ipv6.conf.all.forwarding net.ipv4.conf.wan.forwarding \
@@ -297,8 +297,8 @@ ip addr add 203.0.113.1/24 dev wan";
     assert_eq!(s.host().run("sysctl -n net.ipv4.ip_forward").ok(), "0\n");
 }
 
-/// Router advertisements give the host its IPv6 default route before, during and after `--nat`, also on an interface that
-/// appears in the meantime.
+/// Router advertisements give the host its IPv6 default route before, during and after `--nat`, also on an interface
+/// that appears in the meantime.
 #[test]
 fn keeps_ipv6_default_routes_from_router_advertisements() {
     const ROUTER: &str = "

@@ -107,8 +107,8 @@ fn publishes_ports_together_with_nat() {
     publishes_to_all("--nat");
 }
 
-/// Publishing a port opens nothing else: other ports of the container, its own address from outside, and, without NAT, the
-/// way out.
+/// Publishing a port opens nothing else: other ports of the container, its own address from outside, and, without NAT,
+/// the way out.
 #[test]
 fn nothing_else_passes() {
     let (s, internet) = on_the_internet("--publish 8080:container1:80");
@@ -207,7 +207,8 @@ client.send(b"hello\n")
 print(client.recv(100).decode())
 "#;
 
-/// The next datagram of an exchange goes where the rules lead at that time, also if the client has had an answer from elsewhere.
+/// The next datagram of an exchange goes where the rules lead at that time, also if the client has had an answer from
+/// elsewhere.
 #[test]
 fn udp_exchange_ends_with_its_published_port() {
     let (s, internet) = on_the_internet("");

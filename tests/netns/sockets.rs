@@ -12,8 +12,8 @@ use crate::traffic::send_file;
 
 const SOCKET: &str = "/run/between.sock";
 
-/// Two switches that a socket connects: `uswitch0` with container1, and `two` with other1, which has this address in the
-/// subnet of container1.
+/// Two switches that a socket connects: `uswitch0` with container1, and `two` with other1, which has this address in
+/// the subnet of container1.
 struct TwoSwitches {
     first: Uswitch,
 }

@@ -57,8 +57,8 @@ struct Model {
     of_device: Vec<u8>,
 }
 
-/// What happens to a frame: the verdict, the ports that get it as received, whether it leaves by the uplink, and the MAC
-/// address of the host for which it enters.
+/// What happens to a frame: the verdict, the ports that get it as received, whether it leaves by the uplink, and the
+/// MAC address of the host for which it enters.
 type Decision = (Verdict, Vec<u16>, bool, Option<Mac>);
 
 impl Model {

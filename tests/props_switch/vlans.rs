@@ -37,8 +37,8 @@ fn frame_bytes(destination: Mac, source: Mac, tag: Tag) -> Vec<u8> {
 
 // ---- the reference model -------------------------------------------------------------------------------
 
-/// The memberships (port, VLAN), the states of those that are not forwarding, the ports behind which addresses are, by VLAN,
-/// the counters of each VLAN, and those of each port in it.
+/// The memberships (port, VLAN), the states of those that are not forwarding, the ports behind which addresses are, by
+/// VLAN, the counters of each VLAN, and those of each port in it.
 #[derive(Debug, Default)]
 struct Model {
     members: BTreeMap<(u16, u16), Member>,

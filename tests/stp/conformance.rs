@@ -51,7 +51,8 @@ fn rst(priority: PriorityVector, role: BpduRole) -> RstBpdu {
     }
 }
 
-/// The agreement of the root port of bridge `number` to what the bridge under test says of `root`, at `cost` from itself.
+/// The agreement of the root port of bridge `number` to what the bridge under test says of `root`, at `cost` from
+/// itself.
 fn agreement(root: u16, cost: u32, number: u16) -> RstBpdu {
     let bpdu = rst(vector(root, cost + 5, number), BpduRole::Root);
     let message_age = if root == TESTED { 1 } else { 2 };

@@ -1,5 +1,5 @@
-//! Topologies after the examples of 17.4 (figures 17-4 to 17-7): structured wiring with two core bridges, LANs that several
-//! bridges share, and the roles and costs that follow from them.
+//! Topologies after the examples of 17.4 (figures 17-4 to 17-7): structured wiring with two core bridges, LANs that
+//! several bridges share, and the roles and costs that follow from them.
 
 use std::time::Duration;
 
@@ -93,8 +93,8 @@ fn structured_wiring_without_one_uplink() {
     assert_eq!(roles(&network, 6), ["DDDDD", "RDDDD", "RA", "RA", "RA", "RA"]);
 }
 
-/// A LAN with three bridges, one of them with two ports. The worse of these is a backup port. No port of a shared LAN gets an
-/// agreement, so the timers decide.
+/// A LAN with three bridges, one of them with two ports. The worse of these is a backup port. No port of a shared LAN
+/// gets an agreement, so the timers decide.
 #[test]
 fn shared_lan_with_backup_port() {
     let mut network = network(&[111, 222, 333], &[&[0, 1], &[0, 2], &[1, 2, 1]]);

@@ -4,8 +4,8 @@ use pcap_parser::pcapng::{OptionCode, PcapNGOption};
 
 /// Longest option text, in bytes. Longer text is truncated.
 const MAX_OPTION: usize = 4096;
-/// Our packet option with the segment size of a super-frame, in two bytes. pcapng has none for it, and reserves codes with
-/// the highest bit for local use (draft-ietf-opsawg-pcapng, "Option format"). Other programs skip it.
+/// Our packet option with the segment size of a super-frame, in two bytes. pcapng has none for it, and reserves codes
+/// with the highest bit for local use (draft-ietf-opsawg-pcapng, "Option format"). Other programs skip it.
 const SEGMENT_SIZE: u16 = 0x8001;
 /// `LINKTYPE_ETHERNET`.
 const ETHERNET: u16 = 1;

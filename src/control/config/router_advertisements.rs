@@ -31,8 +31,8 @@ impl Config {
     }
 }
 
-/// Whether hosts with these addresses use router advertisements: not those with IPv6 addresses that the switch assigned,
-/// while it advertises prefixes itself. They would have a second address in each.
+/// Whether hosts with these addresses use router advertisements: not those with IPv6 addresses that the switch
+/// assigned, while it advertises prefixes itself. They would have a second address in each.
 pub(crate) fn uses_advertisements(config: &Config, addresses: &[IpNet]) -> bool {
     !(config.ra && addresses.iter().any(|address| address.addr().is_ipv6()))
 }

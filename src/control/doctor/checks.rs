@@ -187,8 +187,8 @@ pub(super) fn open_files(facts: &Facts) -> Finding {
     Finding::note(CHECK, format!("the limit of {limit} is enough for {ports} ports")).fix(fix(most))
 }
 
-/// Size of a worker's registered buffers and io_uring queues in bytes. Twice the queues, because the kernel frees those of
-/// the probe some time after it.
+/// Size of a worker's registered buffers and io_uring queues in bytes. Twice the queues, because the kernel frees those
+/// of the probe some time after it.
 pub(super) const WORKER_LOCKED_BYTES: u64 = BUFFERS as u64 * BUFFER_SIZE as u64 + 2 * QUEUE_BYTES;
 
 pub(super) fn locked_memory(facts: &Facts) -> Finding {

@@ -59,7 +59,8 @@ pub enum DelayDistribution {
     Pareto,
 }
 
-/// The impairment of a port in one direction, as of tc-netem(8). It replaces the one before; without a value it ends it.
+/// The impairment of a port in one direction, as of tc-netem(8). It replaces the one before; without a value it ends
+/// it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DirectionImpairment {

@@ -96,8 +96,8 @@ pub struct MdbEntry {
     pub src: Option<IpAddr>,
     /// Whether the entry ends.
     pub state: MdbState,
-    /// `exclude`: the port gets the group from all sources except the blocked ones. `include`: only from those that have
-    /// entries of their own.
+    /// `exclude`: the port gets the group from all sources except the blocked ones. `include`: only from those that
+    /// have entries of their own.
     pub filter_mode: String,
     /// The sources of a (\*,G) entry.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

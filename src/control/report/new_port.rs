@@ -24,15 +24,15 @@ pub struct NewPort {
     /// An existing device of the switch's network namespace. It excludes `netns`, `unmanaged`, `ifname`, `mtu` and
     /// `shared_netns`; `ip` and `mac` are then those of the host behind it, for the guard [default: none].
     pub device: Option<String>,
-    /// An existing TAP device of `netns` [default: the switch's network namespace]. If no program has it open, the switch
-    /// opens it. The rest is as with `device` [default: none].
+    /// An existing TAP device of `netns` [default: the switch's network namespace]. If no program has it open, the
+    /// switch opens it. The rest is as with `device` [default: none].
     pub tap: Option<String>,
-    /// A Unix socket. It excludes `netns`, `unmanaged`, `device`, `tap`, `ifname` and `shared_netns`; `ip` and `mac` are as
-    /// with `device` [default: none].
+    /// A Unix socket. It excludes `netns`, `unmanaged`, `device`, `tap`, `ifname` and `shared_netns`; `ip` and `mac`
+    /// are as with `device` [default: none].
     pub socket: Option<NewSocket>,
     /// Whether another program, such as a container runtime, moves and configures the device. It is created in `netns`
-    /// [default: the switch's network namespace] and stays down, without addresses and routes. The port follows it to other
-    /// namespaces. `ip` is then what that program assigns, for the guard.
+    /// [default: the switch's network namespace] and stays down, without addresses and routes. The port follows it to
+    /// other namespaces. `ip` is then what that program assigns, for the guard.
     pub unmanaged: bool,
     /// Addresses with prefix lengths; `[]` for none [default: the next free one in each subnet].
     #[schema(value_type = Option<Vec<String>>)]
@@ -48,9 +48,9 @@ pub struct NewPort {
     pub offload: Option<bool>,
     /// MTU in bytes [default: the switch's].
     pub mtu: Option<u64>,
-    /// Whether to replace a port of this name, and ports whose device is gone and that hold one of its addresses. Number,
-    /// addresses, MAC and labels are then those of the port of this name, unless given, and if its device is gone, the
-    /// settings and the counters, too.
+    /// Whether to replace a port of this name, and ports whose device is gone and that hold one of its addresses.
+    /// Number, addresses, MAC and labels are then those of the port of this name, unless given, and if its device is
+    /// gone, the settings and the counters, too.
     pub replace: bool,
     /// Whether `netns` may have another port of this switch.
     pub shared_netns: bool,

@@ -34,16 +34,16 @@ pub struct PortReport {
     pub fault: Option<String>,
     /// Name of the switch.
     pub master: String,
-    /// `forwarding`; `learning`, `listening` or `blocking` as the spanning tree says; `blocking` while the port is blocked
-    /// because of a loop; `disabled` when the port or the link is down, or the device is gone.
+    /// `forwarding`; `learning`, `listening` or `blocking` as the spanning tree says; `blocking` while the port is
+    /// blocked because of a loop; `disabled` when the port or the link is down, or the device is gone.
     pub state: String,
     /// The port settings that the Linux bridge shows.
     #[serde(flatten)]
     pub bridge: BridgePort,
     /// `UP`, `DOWN`, or `NOTPRESENT` when the device was deleted (RFC 2863 ifOperStatus).
     pub operstate: String,
-    /// Whether the user has set the port up or down (RFC 2863 ifAdminStatus). A port that is down takes the carrier from
-    /// its device.
+    /// Whether the user has set the port up or down (RFC 2863 ifAdminStatus). A port that is down takes the carrier
+    /// from its device.
     #[serde(default)]
     pub admin_state: AdminState,
     /// MAC address of the device.
@@ -52,7 +52,8 @@ pub struct PortReport {
     /// Addresses of the device, with prefix lengths.
     #[schema(value_type = Vec<String>)]
     pub addresses: Vec<IpNet>,
-    /// The addresses to which its name and its published ports can lead: in subnets of the switch, and not of another host.
+    /// The addresses to which its name and its published ports can lead: in subnets of the switch, and not of another
+    /// host.
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
     pub own_addresses: Vec<IpAddr>,
@@ -116,8 +117,8 @@ pub struct PortReport {
     /// What mirrors have to do with it.
     #[serde(default, skip_serializing_if = "PortMirroring::is_none")]
     pub mirroring: PortMirroring,
-    /// Why the workers decide about all frames of the port. Absent if the kernel forwards some of them, or if the switch
-    /// has no fast path.
+    /// Why the workers decide about all frames of the port. Absent if the kernel forwards some of them, or if the
+    /// switch has no fast path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow: Option<String>,
     /// Why the port was throttled in the last second; empty if it was not.
@@ -302,8 +303,8 @@ impl Default for BridgePort {
 pub struct PortSettings {
     /// Whether the guard is on.
     pub guard: Option<bool>,
-    /// Whether the port is up. A port that is down forwards nothing, and its device has no carrier: it keeps its addresses
-    /// and routes.
+    /// Whether the port is up. A port that is down forwards nothing, and its device has no carrier: it keeps its
+    /// addresses and routes.
     #[serde(alias = "admin-state")]
     pub admin_state: Option<AdminState>,
     /// Labels to add or to replace, by their key; `null` removes one.
@@ -328,8 +329,8 @@ pub struct PortSettings {
     pub hairpin: Option<bool>,
     /// Whether only frames from addresses that the forwarding database has on this port are accepted.
     pub locked: Option<bool>,
-    /// Whether ARP requests and neighbour solicitations for known hosts behind the port are answered by the switch instead
-    /// of being flooded to it.
+    /// Whether ARP requests and neighbour solicitations for known hosts behind the port are answered by the switch
+    /// instead of being flooded to it.
     #[serde(alias = "neigh-suppress")]
     pub neigh_suppress: Option<bool>,
     /// Whether the port is that of a hub: nothing is learned from it, and its frames are flooded.
@@ -344,8 +345,8 @@ pub struct PortSettings {
     /// Whether a leave ends the membership at once, for a port with one host.
     #[serde(alias = "mcast-fast-leave")]
     pub mcast_fast_leave: Option<bool>,
-    /// Most multicast groups that the port joins, an entry for each group and for each source, up to 4096; 0 ends the limit.
-    /// Those that it has joined stay.
+    /// Most multicast groups that the port joins, an entry for each group and for each source, up to 4096; 0 ends the
+    /// limit. Those that it has joined stay.
     #[serde(alias = "mcast-max-groups")]
     pub mcast_max_groups: Option<u64>,
     /// Path cost in the spanning tree, 1 to 200000000.

@@ -130,8 +130,8 @@ impl Visitor<'_> for PortNumbersVisitor {
     }
 }
 
-/// Ports of the host whose packets go to a container. As text `[ADDRESS:]PORT[-PORT]:PORT[-PORT][/PROTOCOL]`, the host's
-/// ports first, as `docker run --publish` has them.
+/// Ports of the host whose packets go to a container. As text `[ADDRESS:]PORT[-PORT]:PORT[-PORT][/PROTOCOL]`, the
+/// host's ports first, as `docker run --publish` has them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

@@ -62,8 +62,8 @@ pub struct PortStats {
     pub fdb_moved: u64,
     /// MAC addresses of this port evicted from a full forwarding database.
     pub fdb_evictions: u64,
-    /// Frames whose source was not learned: the forwarding database was full and no entry could be evicted, or the port had
-    /// `fdb_max_learned` addresses.
+    /// Frames whose source was not learned: the forwarding database was full and no entry could be evicted, or the port
+    /// had `fdb_max_learned` addresses.
     pub fdb_refused: u64,
     /// Frames that the container sent faster than the switch read them, lost in the queue of the
     /// container's device. Absent when the device is gone.

@@ -129,8 +129,8 @@ fn flags(member: Member) -> Vec<String> {
     flags.into_iter().filter(|(_, is_set)| *is_set).map(|(flag, _)| flag.to_owned()).collect()
 }
 
-/// The counters of a VLAN, of all its ports together or of one, with the names of `bridge -j -s vlan show`. Those of all
-/// ports count from the start of the switch.
+/// The counters of a VLAN, of all its ports together or of one, with the names of `bridge -j -s vlan show`. Those of
+/// all ports count from the start of the switch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VlanStats {
     /// The VLAN.
@@ -159,8 +159,8 @@ impl VlanStats {
     }
 }
 
-/// The counters of a port in its VLANs, as `bridge -s -j vlan show` lists them with `vlan_stats_per_port`. They count from
-/// when the port became a member.
+/// The counters of a port in its VLANs, as `bridge -s -j vlan show` lists them with `vlan_stats_per_port`. They count
+/// from when the port became a member.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PortVlanStats {
     /// The port.

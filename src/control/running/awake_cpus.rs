@@ -1,5 +1,5 @@
-//! Keeps idle CPUs awake during request-response traffic of the fast path, with a configured busy-poll time. The workers, which
-//! do the same for theirs ([`CpuLatency`]), do not see that traffic, so control reads its counters.
+//! Keeps idle CPUs awake during request-response traffic of the fast path, with a configured busy-poll time. The
+//! workers, which do the same for theirs ([`CpuLatency`]), do not see that traffic, so control reads its counters.
 
 use std::future::Future;
 
@@ -11,8 +11,8 @@ use crate::fastpath::{FastCounts, FastPath};
 
 /// How often the counters are read.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// Received frames in an interval of request-response traffic, 400 to 200 000 a second. Fewer are single requests, more are
-/// bulk.
+/// Received frames in an interval of request-response traffic, 400 to 200 000 a second. Fewer are single requests, more
+/// are bulk.
 const REQUEST_RESPONSE: std::ops::Range<u64> = 40..20_000;
 /// Longest mean of such frames, in bytes. Super-frames belong to a bulk transfer.
 const LONGEST_MEAN: u64 = 4096;
@@ -25,7 +25,8 @@ pub(super) struct AwakeCpus {
 }
 
 impl<M: HostNetwork> Running<M> {
-    /// Begins to watch the counters, if CPUs may have to be kept awake. Where that is not allowed, the workers have said so.
+    /// Begins to watch the counters, if CPUs may have to be kept awake. Where that is not allowed, the workers have
+    /// said so.
     pub(super) fn start_awake_cpus(&mut self, fast: &FastPath) {
         let asked = matches!(self.config.busy_poll, BusyPoll::For(time) if !time.is_zero());
         let latency = asked.then(CpuLatency::open).and_then(Result::ok);

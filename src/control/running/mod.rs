@@ -584,8 +584,8 @@ fn worker_settings(config: &Config, engine: EngineKind, wake: Arc<Notify>) -> Da
     }
 }
 
-/// Starts the workers. With `auto` they use poll if one of them cannot use io_uring: the limit of locked memory may allow
-/// the ring of one worker, but not those of all. Then the reason is returned.
+/// Starts the workers. With `auto` they use poll if one of them cannot use io_uring: the limit of locked memory may
+/// allow the ring of one worker, but not those of all. Then the reason is returned.
 fn start_workers(
     switch: &Arc<Switch>,
     settings: &mut DatapathSettings,

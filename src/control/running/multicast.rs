@@ -1,4 +1,5 @@
-//! IGMP and MLD snooping: hands the messages of hosts and routers to [`Snooping`], and publishes what workers must know.
+//! IGMP and MLD snooping: hands the messages of hosts and routers to [`Snooping`], and publishes what workers must
+//! know.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -10,8 +10,8 @@ use crate::control::report::PortKind;
 use crate::switch::PortId;
 
 impl<M: HostNetwork> Running<M> {
-    /// The addresses of a container in the subnets of the switch that no other host has: those that its device has, or if
-    /// it has none, or the switch does not see them, those that were assigned. Those of the host are its gateway's.
+    /// The addresses of a container in the subnets of the switch that no other host has: those that its device has, or
+    /// if it has none, or the switch does not see them, those that were assigned. Those of the host are its gateway's.
     pub(super) fn own_addresses(&self, id: PortId) -> Vec<IpAddr> {
         let record = &self.ports[&id];
         if record.is_host() {

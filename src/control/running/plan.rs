@@ -147,8 +147,8 @@ impl PortPlan {
         }
     }
 
-    /// A port on an existing device or on a socket, whose hosts have their own addresses. The request can bind the port to
-    /// the addresses of one host.
+    /// A port on an existing device or on a socket, whose hosts have their own addresses. The request can bind the port
+    /// to the addresses of one host.
     fn without_tap(
         config: &Config,
         ports: &PortTable,
@@ -234,8 +234,8 @@ fn tap_name(config: &Config, ports: &PortTable, request: &NewPort, netns: Option
     }
 }
 
-/// The name of the port's device. Another program moves an unmanaged one from a namespace that may have any devices, so by
-/// default it is named after its MAC address.
+/// The name of the port's device. Another program moves an unmanaged one from a namespace that may have any devices, so
+/// by default it is named after its MAC address.
 fn device_name(request: &NewPort, mac: Mac) -> String {
     match &request.ifname {
         Some(ifname) => ifname.clone(),

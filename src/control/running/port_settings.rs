@@ -73,8 +73,8 @@ impl<M: HostNetwork> Running<M> {
         self.set_stp_port(id, settings)
     }
 
-    /// Applies the settings that the configuration file has for a new port. The guard, the VLANs and the mode of an uplink
-    /// have been set already, because a request takes precedence, also for labels.
+    /// Applies the settings that the configuration file has for a new port. The guard, the VLANs and the mode of an
+    /// uplink have been set already, because a request takes precedence, also for labels.
     pub(super) fn apply_file_settings(&mut self, id: PortId) -> Result<(), RunError> {
         let Some(record) = self.ports.get_mut(&id) else { return Ok(()) };
         let Some(settings) = self.config.port_settings.get(&record.name) else { return Ok(()) };

@@ -238,8 +238,8 @@ impl<M: HostNetwork> Running<M> {
         Ok(AddedPort { port: self.port_report(id, &self.ports[&id]), notices })
     }
 
-    /// Adds the requested port, whose device `make` creates, and returns the notices. `there`: the devices that are in its
-    /// namespace already.
+    /// Adds the requested port, whose device `make` creates, and returns the notices. `there`: the devices that are in
+    /// its namespace already.
     pub(super) fn add_planned(
         &mut self,
         asked: NewPort,
@@ -417,7 +417,8 @@ impl<M: HostNetwork> Running<M> {
         }
         let withdrawn = self.unpublish_port(id);
         match self.detach(id) {
-            // The worker detaches it when it responds again. Until then it keeps the queue open, and others cannot have it.
+            // The worker detaches it when it responds again. Until then it keeps the queue open, and others cannot have
+            // it.
             Err(RunError::Datapath(DatapathError::WorkerUnresponsive(_))) if !keep_device => {}
             detached => detached?,
         }

@@ -1,7 +1,7 @@
 //! Published ports: which ports of the host lead to which container.
 //!
-//! The rules lead to an address of the container that the switch knows to be its own. A container whose guard is off may
-//! change its address, and the rules follow, but not to an address of another host.
+//! The rules lead to an address of the container that the switch knows to be its own. A container whose guard is off
+//! may change its address, and the rules follow, but not to an address of another host.
 
 use std::net::IpAddr;
 
@@ -204,8 +204,8 @@ impl<M: HostNetwork> Running<M> {
         record.published.iter().map(published).collect()
     }
 
-    /// Notes that the addresses of a port have changed, or whose they are. Rules and names follow soon, but not more often
-    /// than once in a while.
+    /// Notes that the addresses of a port have changed, or whose they are. Rules and names follow soon, but not more
+    /// often than once in a while.
     pub(super) fn addresses_changed(&mut self) {
         if !self.published.current.is_empty() || self.dns.is_some() {
             let earliest = self.published.last_followed.map(|last| last + FOLLOW_INTERVAL);

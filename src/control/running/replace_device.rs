@@ -43,8 +43,8 @@ impl<M: HostNetwork> Running<M> {
         ports.find(|(_, port)| is_it(port)).map(|(id, _)| *id)
     }
 
-    /// Gives a port the planned device, which `make` creates. The port keeps its counters and settings, except for those
-    /// that are given. If there is no device it is as it was.
+    /// Gives a port the planned device, which `make` creates. The port keeps its counters and settings, except for
+    /// those that are given. If there is no device it is as it was.
     pub(super) fn replace_device(
         &mut self,
         id: PortId,

@@ -1,8 +1,8 @@
-//! Sends router advertisements, if that is configured: by them hosts without assigned addresses make their own (SLAAC), and
-//! find the gateway and its DNS server.
+//! Sends router advertisements, if that is configured: by them hosts without assigned addresses make their own (SLAAC),
+//! and find the gateway and its DNS server.
 //!
-//! The switch itself sends them to each port, and gets a copy of the solicitations (`switch/group.rs`). So they do not depend
-//! on the host's IPv6 settings, and the last one reaches the hosts before the ports are gone.
+//! The switch itself sends them to each port, and gets a copy of the solicitations (`switch/group.rs`). So they do not
+//! depend on the host's IPv6 settings, and the last one reaches the hosts before the ports are gone.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};

@@ -1,5 +1,5 @@
-//! Ports on sockets whose peer comes and goes. Without a peer, the workers have no queue of the port, and the port has no
-//! carrier.
+//! Ports on sockets whose peer comes and goes. Without a peer, the workers have no queue of the port, and the port has
+//! no carrier.
 
 use tracing::{info, warn};
 

@@ -47,8 +47,8 @@ fn settings(config: &Config) -> SwitchConfig {
     }
 }
 
-/// A gateway with these addresses. Hosts know one that sends router advertisements, or serves DHCPv6, also by its link-local
-/// address.
+/// A gateway with these addresses. Hosts know one that sends router advertisements, or serves DHCPv6, also by its
+/// link-local address.
 fn gateway(config: &Config, addresses: impl Iterator<Item = IpAddr>) -> Gateway {
     let mac = config.mac_prefix.mac(0);
     let (ipv4, mut ipv6) = by_version(addresses);

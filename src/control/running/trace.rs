@@ -51,8 +51,8 @@ impl Observer for DryRunSteps {
 }
 
 impl<M: HostNetwork> Running<M> {
-    /// The lookup of the route that the traced packet takes, if that decides which frame the sender sends. A device that
-    /// is gone has none.
+    /// The lookup of the route that the traced packet takes, if that decides which frame the sender sends. A device
+    /// that is gone has none.
     pub(crate) fn route_lookup(&self, request: &TraceRequest) -> Result<Option<RouteLookup>, RunError> {
         let ingress = self.port_named(&request.ifname)?;
         let TraceRequest { icmp: Some(echo), dst: None, .. } = request else { return Ok(None) };

@@ -1,8 +1,9 @@
 //! `POST /v1/handover`: adds a port whose device the client creates or opens and hands over, because the switch may not
 //! enter the namespace ([`crate::control::topology::handover`]).
 //!
-//! After the response 101 the connection carries one line of JSON in turn: the client's [`NewPort`] with its namespace as
-//! an open file, the device to create or open or an error, the device with its queues as open files, the added port or an error.
+//! After the response 101 the connection carries one line of JSON in turn: the client's [`NewPort`] with its namespace
+//! as an open file, the device to create or open or an error, the device with its queues as open files, the added port
+//! or an error.
 
 use std::io;
 use std::os::fd::OwnedFd;

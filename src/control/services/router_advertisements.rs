@@ -1,7 +1,7 @@
 //! When a gateway sends router advertisements (RFC 4861 §6.2). Pure: time and random numbers are arguments.
 //!
-//! A solicitation is answered to all hosts of the link, a short random time later, but not sooner than 3 seconds after the
-//! last advertisement. So a container that floods solicitations cannot have more of them sent.
+//! A solicitation is answered to all hosts of the link, a short random time later, but not sooner than 3 seconds after
+//! the last advertisement. So a container that floods solicitations cannot have more of them sent.
 
 use std::time::Duration;
 

@@ -9,7 +9,8 @@ use tracing::warn;
 
 use crate::sys::confine;
 
-/// A thread without capabilities that serves, so that neither frames nor control wait for it. It ends when this is dropped.
+/// A thread without capabilities that serves, so that neither frames nor control wait for it. It ends when this is
+/// dropped.
 #[derive(Debug)]
 pub(super) struct ServiceThread {
     stop: Arc<Notify>,

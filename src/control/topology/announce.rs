@@ -1,8 +1,8 @@
 //! Announces the addresses of a port, so that hosts that knew one of them at another MAC address update their neighbour
 //! caches: gratuitous ARP (RFC 5227 §3) and unsolicited neighbour advertisements (RFC 4861 §7.2.6), repeated once.
 //!
-//! The frames are sent from the device, by a packet socket in its namespace. So they are switched, learned and filtered as
-//! all frames of the port, and workers need no way to inject frames.
+//! The frames are sent from the device, by a packet socket in its namespace. So they are switched, learned and filtered
+//! as all frames of the port, and workers need no way to inject frames.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,8 +23,8 @@ use crate::wire::{EtherType, Mac};
 
 /// Time between the two announcements.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Most devices that are announced at once. Each needs a thread and an open namespace, for as long as the kernel takes to
-/// close a packet socket (`synchronize_net` in `packet_release`): some 20 ms, in which many can be closed.
+/// Most devices that are announced at once. Each needs a thread and an open namespace, for as long as the kernel takes
+/// to close a packet socket (`synchronize_net` in `packet_release`): some 20 ms, in which many can be closed.
 const BATCH: usize = 32;
 
 /// Announcements to send. There is at most one entry for each device, so a container that changes its MAC address in a

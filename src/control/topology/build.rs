@@ -1,6 +1,6 @@
-//! Creates a port's device, on a thread that enters the namespaces and then ends. In a namespace that we create the device
-//! is opened in place. For an existing namespace it is opened in a staging namespace and moved; [`crate::sys::netns`]
-//! explains why.
+//! Creates a port's device, on a thread that enters the namespaces and then ends. In a namespace that we create the
+//! device is opened in place. For an existing namespace it is opened in a staging namespace and moved;
+//! [`crate::sys::netns`] explains why.
 
 use std::net::IpAddr;
 use std::path::Path;

@@ -10,7 +10,8 @@ use crate::control::config::VlanGateway;
 use crate::control::{Config, addressing};
 use crate::sys::netlink::Netlink;
 
-/// Replaces the default prefix and the default subnets of `config` if they are in use. Returns a notice for each choice.
+/// Replaces the default prefix and the default subnets of `config` if they are in use. Returns a notice for each
+/// choice.
 pub(super) fn replace_used_defaults(config: &mut Config) -> Result<Vec<String>, TopologyError> {
     let mut choices = Vec::new();
     if config.choose.prefix

@@ -1,8 +1,8 @@
-//! Attaches BPF programs to the ingress of devices, as `tc qdisc add clsact` and `tc filter add ingress bpf direct-action` do
-//! (Linux `net/sched/cls_bpf.c`). A program is detached when its device is deleted.
+//! Attaches BPF programs to the ingress of devices, as `tc qdisc add clsact` and `tc filter add ingress bpf
+//! direct-action` do (Linux `net/sched/cls_bpf.c`). A program is detached when its device is deleted.
 //!
-//! tcx (Linux 6.6) does the same with less, but waits for an RCU grace period for each device, with the RTNL lock held: 30 ms
-//! for each port.
+//! tcx (Linux 6.6) does the same with less, but waits for an RCU grace period for each device, with the RTNL lock held:
+//! 30 ms for each port.
 
 use std::os::fd::{AsFd, AsRawFd};
 

@@ -127,8 +127,8 @@ pub enum LinkChange {
     },
     /// It has these addresses, without link-local ones.
     Addresses(Vec<IpNet>),
-    /// It uses these offloads for the frames that it sends. It accepts super-frames and partial checksums whatever they are
-    /// (`tun_get_user` in Linux `drivers/net/tun.c`).
+    /// It uses these offloads for the frames that it sends. It accepts super-frames and partial checksums whatever they
+    /// are (`tun_get_user` in Linux `drivers/net/tun.c`).
     Offloads(Vec<&'static str>),
     /// This setting of its TAP driver was changed, and has been restored.
     Restored(&'static str),

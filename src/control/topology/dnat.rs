@@ -1,7 +1,7 @@
 //! The rules of published ports in the table of the routing ([`super::nat`]).
 //!
-//! A packet to a local address and a published port gets the address and the port of the container, whether it comes from
-//! outside or from the host itself. The container sees the client's own address, but for two kinds of clients:
+//! A packet to a local address and a published port gets the address and the port of the container, whether it comes
+//! from outside or from the host itself. The container sees the client's own address, but for two kinds of clients:
 //!
 //! - 127.0.0.1, to which a container cannot reply. The host port routes from and to it (`route_localnet` in Linux
 //!   `Documentation/networking/ip-sysctl.rst`), and the loopback chain drops what containers send from and to it.

@@ -1,6 +1,6 @@
-//! Ports on existing TAP devices. If no program has a persistent device open, the switch opens it, so whatever has the network
-//! device is behind the port: the host, a bridge, a container. If a program has it open, the program is behind the port
-//! ([`super::existing_device`]).
+//! Ports on existing TAP devices. If no program has a persistent device open, the switch opens it, so whatever has the
+//! network device is behind the port: the host, a bridge, a container. If a program has it open, the program is behind
+//! the port ([`super::existing_device`]).
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -117,8 +117,8 @@ impl Topology {
     /// Checks that a device can stay when its port is removed.
     ///
     /// # Errors
-    /// There is no such device, it is a socket, was deleted, ends with a namespace that we created, or is the end of a veth
-    /// pair.
+    /// There is no such device, it is a socket, was deleted, ends with a namespace that we created, or is the end of a
+    /// veth pair.
     pub fn check_keepable(&self, device: DeviceId) -> Result<(), TopologyError> {
         let record = self.devices.get(&device).ok_or(TopologyError::NoSuchDevice)?;
         match record.created {
@@ -248,8 +248,8 @@ impl Topology {
     }
 }
 
-/// Whether a program has the device open. It exists only as long as that, unless it is persistent. Of a device with a single
-/// queue, only the attempt to open that shows it.
+/// Whether a program has the device open. It exists only as long as that, unless it is persistent. Of a device with a
+/// single queue, only the attempt to open that shows it.
 fn is_open(settings: &TapSettings) -> bool {
     let queues = settings.queues.unwrap_or(0) + settings.disabled_queues.unwrap_or(0);
     !settings.persistent || queues > 0

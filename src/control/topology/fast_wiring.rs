@@ -1,5 +1,5 @@
-//! The devices of the ports of the kernel fast path ([`crate::fastpath`]): a veth pair, whose host end is in a namespace of
-//! the switch, and a TAP device beside it.
+//! The devices of the ports of the kernel fast path ([`crate::fastpath`]): a veth pair, whose host end is in a
+//! namespace of the switch, and a TAP device beside it.
 //!
 //! The namespace has no name: it ends with the switch, also after a kill, and the devices with it.
 
@@ -20,7 +20,8 @@ use crate::sys::netlink::{Netlink, NetlinkError, NetlinkRequest};
 use crate::sys::netns::{Netns, in_netns};
 use crate::sys::tap::{self, Lifetime, Tap, TapConfig};
 
-/// MTU of the devices that no container sees: as much as a TAP device can have. The programs check that of the container's.
+/// MTU of the devices that no container sees: as much as a TAP device can have. The programs check that of the
+/// container's.
 const MTU: u32 = 65521;
 
 /// Where the devices are.

@@ -1,8 +1,8 @@
 //! Finds devices that were moved to another namespace.
 //!
-//! A TAP device is found by its queue. The end of a veth pair is found by its other end: asked for that, the kernel says in
-//! which namespace the end is, by an nsid that it assigns here if there is none (`rtnl_fill_link_netnsid` in Linux
-//! `net/core/rtnetlink.c`).
+//! A TAP device is found by its queue. The end of a veth pair is found by its other end: asked for that, the kernel
+//! says in which namespace the end is, by an nsid that it assigns here if there is none (`rtnl_fill_link_netnsid` in
+//! Linux `net/core/rtnetlink.c`).
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd};

@@ -2,9 +2,10 @@
 //!
 //! IPv4 is forwarded if the interface on which a packet arrives has `forwarding` (`ip_route_input_slow` in Linux
 //! `net/ipv4/route.c`). It is enabled on the host port and on the interfaces with an IPv4 address, where replies
-//! arrive, also on those that get an address later; without NAT only on the devices of the host ports. `ip_forward`, which would enable it on all present and future
-//! interfaces, stays as it is. Programs that need it, such as Docker and libvirt, set it, and the kernel ignores it if
-//! it is set already: so its value shows whether other programs need forwarding.
+//! arrive, also on those that get an address later; without NAT only on the devices of the host ports. `ip_forward`,
+//! which would enable it on all present and future interfaces, stays as it is. Programs that need it, such as Docker
+//! and libvirt, set it, and the kernel ignores it if it is set already: so its value shows whether other programs need
+//! forwarding.
 //!
 //! IPv6 is forwarded if `all.forwarding` is set (`ip6_forward` in Linux `net/ipv6/ip6_output.c`). The interfaces'
 //! own `forwarding` only decides whether they act as a router, which ignores router advertisements
@@ -29,8 +30,8 @@ pub(super) fn enable_v4_from(host_port: &str) -> Result<(), TopologyError> {
     sysctl::write(&of_interface(host_port), "1")
 }
 
-/// Lets the device of a host port send packets from 127.0.0.0/8 and receive packets to it, or not. The setting ends with
-/// the device.
+/// Lets the device of a host port send packets from 127.0.0.0/8 and receive packets to it, or not. The setting ends
+/// with the device.
 pub(super) fn route_loopback(host_port: &str, on: bool) -> Result<(), TopologyError> {
     let path = Path::new("/proc/sys/net/ipv4/conf").join(host_port).join("route_localnet");
     sysctl::write(&path, if on { "1" } else { "0" })

@@ -4,8 +4,9 @@
 //! user. The user has: the owner of a user namespace has all capabilities in it (user_namespaces(7)). So the command
 //! line, run by the user, enters the container's user namespace, creates the device as the switch would, and hands its
 //! queues over ([`crate::control::server`] has the protocol). It does the same with an existing TAP device of its own
-//! namespace, which a user who owns the device can open ([`super::existing_tap`]). Nothing else of the namespace is accessible to the switch:
-//! it cannot receive or query changes of the device there. What a queue tells is polled: the name and the MAC address.
+//! namespace, which a user who owns the device can open ([`super::existing_tap`]). Nothing else of the namespace is
+//! accessible to the switch: it cannot receive or query changes of the device there. What a queue tells is polled: the
+//! name and the MAC address.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -63,8 +64,8 @@ impl BuiltForSwitch {
     }
 }
 
-/// Creates the device of a port in `netns`, whose user namespace is `owner`. This process enters `owner` for good, unless
-/// it is there. It must have one thread.
+/// Creates the device of a port in `netns`, whose user namespace is `owner`. This process enters `owner` for good,
+/// unless it is there. It must have one thread.
 pub(crate) fn build_for_switch(
     netns: Netns,
     owner: &UserNs,

@@ -250,7 +250,8 @@ pub(super) fn has_default_route(netlink: &mut Netlink, gateway: IpAddr) -> Resul
     }
 }
 
-/// IPv4 routes are listed by their destination, in ascending order (`fib_table_dump`): a default route is among the first.
+/// IPv4 routes are listed by their destination, in ascending order (`fib_table_dump`): a default route is among the
+/// first.
 fn has_default_route_v4() -> Result<bool, NetlinkError> {
     /// A table with more routes to 0.0.0.0/N counts as having a default route.
     const FIRST_ROUTES: usize = 1024;
@@ -276,7 +277,8 @@ fn has_default_route_v4() -> Result<bool, NetlinkError> {
     Ok(found.unwrap_or(false))
 }
 
-/// IPv6 lists a default route last (`fib6_walk`). The route to :: is the default route, unless the table has one to ::/N.
+/// IPv6 lists a default route last (`fib6_walk`). The route to :: is the default route, unless the table has one to
+/// ::/N.
 fn has_default_route_v6(netlink: &mut Netlink) -> Result<bool, NetlinkError> {
     let mut any = RouteMessage::default();
     any.header.address_family = AddressFamily::Inet6;
@@ -323,7 +325,8 @@ fn add_address(ifindex: u32, address: &IpNet) -> AddressMessage {
         IpNet::V6(net) => {
             let builder = AddressMessageBuilder::<std::net::Ipv6Addr>::new();
             let mut message = builder.index(ifindex).address(net.addr(), net.prefix_len()).build();
-            // The switch assigned this address to no other port: skip duplicate address detection, which takes a second.
+            // The switch assigned this address to no other port: skip duplicate address detection, which takes a
+            // second.
             message.header.flags |= AddressHeaderFlags::Nodad;
             message
         }

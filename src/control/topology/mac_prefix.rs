@@ -33,8 +33,8 @@ enum KeepError {
     Io { what: &'static str, path: PathBuf, source: io::Error },
 }
 
-/// Sets the MAC prefix of `config` unless the user gave one: the kept prefix of its name, or a random one that is kept from
-/// now on in the directory `state`. Returns a notice if it is not kept.
+/// Sets the MAC prefix of `config` unless the user gave one: the kept prefix of its name, or a random one that is kept
+/// from now on in the directory `state`. Returns a notice if it is not kept.
 pub(super) fn choose(config: &mut Config, state: Option<&Path>) -> (Option<KeptMacPrefix>, Option<String>) {
     if !config.choose.mac_prefix {
         return (None, None);

@@ -1,7 +1,7 @@
 //! Creates what a switch needs on the machine: namespaces, TAP devices, addresses, routes, NAT, sysctls.
 //!
-//! Each object is recorded in a ledger before it is created. A start that fails half-way, a stop, and the next start after a
-//! kill undo the ledger's entries in reverse order.
+//! Each object is recorded in a ledger before it is created. A start that fails half-way, a stop, and the next start
+//! after a kill undo the ledger's entries in reverse order.
 //!
 //! Devices are not in the ledger: the kernel removes them when their queues are closed, or with the namespace that was
 //! created for them. Creating a port takes a few milliseconds in the kernel, for which the calls block.
@@ -223,7 +223,8 @@ impl Topology {
         added
     }
 
-    /// Deletes a port's namespace or socket if we created it. The kernel frees both when the device's queues are closed.
+    /// Deletes a port's namespace or socket if we created it. The kernel frees both when the device's queues are
+    /// closed.
     ///
     /// # Errors
     /// There is no such device, or its namespace could not be deleted.
@@ -473,8 +474,8 @@ impl Topology {
         self.host_devices.remove(&device);
     }
 
-    /// Undoes the entries since `since` after a failure, which is the error that is returned. What cannot be removed now
-    /// becomes a notice, and is removed by the teardown or by the next start.
+    /// Undoes the entries since `since` after a failure, which is the error that is returned. What cannot be removed
+    /// now becomes a notice, and is removed by the teardown or by the next start.
     fn roll_back(&mut self, since: EntryId) {
         let errors = self.undo_since(since);
         errors.iter().for_each(|error| self.notices.add(error.to_string()));

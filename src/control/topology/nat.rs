@@ -1,8 +1,8 @@
 //! Routing: a separate nftables table, with masquerading for NAT, and IP forwarding ([`super::forwarding`]).
 //!
 //! With forwarding, hosts outside could also open connections to the containers. The table drops those, except to
-//! published ports ([`super::dnat`]), and without NAT also packets to other networks. The program `nft` makes the changes.
-//! It reads and writes JSON and acts on the caller's network namespace.
+//! published ports ([`super::dnat`]), and without NAT also packets to other networks. The program `nft` makes the
+//! changes. It reads and writes JSON and acts on the caller's network namespace.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -32,8 +32,8 @@ pub(super) fn table_name(switch: &str) -> String {
     format!("uswitch_{switch}")
 }
 
-/// Lets the host route between the devices of its ports, of which that of the host port exists, and with NAT masquerades
-/// packets that leave through its other interfaces.
+/// Lets the host route between the devices of its ports, of which that of the host port exists, and with NAT
+/// masquerades packets that leave through its other interfaces.
 pub(super) fn enable(ledger: &mut Ledger, routing: &Routing) -> Result<NatWatcher, TopologyError> {
     ledger.record(Entry::Table { name: table_name(&routing.switch) })?;
     let watcher = NatWatcher::install(routing.clone())?;
@@ -148,8 +148,8 @@ fn ruleset<'a>(name: &'a str, routing: &'a Routing) -> Nftables<'a> {
     batch.to_nftables()
 }
 
-/// Packets from a host port have an address of its networks. Packets from elsewhere to a host port are replies, or for a
-/// published port. Without NAT no other packet passes between a host port and elsewhere.
+/// Packets from a host port have an address of its networks. Packets from elsewhere to a host port are replies, or for
+/// a published port. Without NAT no other packet passes between a host port and elsewhere.
 fn forward_rules(routing: &Routing) -> Vec<Vec<Statement<'_>>> {
     let from_containers = |op| host_ports(MetaKey::Iifname, op, routing);
     let to_containers = |op| host_ports(MetaKey::Oifname, op, routing);

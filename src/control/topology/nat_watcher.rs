@@ -1,9 +1,9 @@
-//! Restores the nftables table of the routing when another program changes or deletes it: `nft flush ruleset`, a reload of a
-//! firewall.
+//! Restores the nftables table of the routing when another program changes or deletes it: `nft flush ruleset`, a reload
+//! of a firewall.
 //!
-//! A notification ([`crate::sys::nftables_monitor`]) only says that the table may have changed. The table is then compared
-//! with the one that was installed, so our own changes are not reported. There is a limit,
-//! because another program may delete the table again and again.
+//! A notification ([`crate::sys::nftables_monitor`]) only says that the table may have changed. The table is then
+//! compared with the one that was installed, so our own changes are not reported. There is a limit, because another
+//! program may delete the table again and again.
 
 use std::collections::VecDeque;
 use std::time::Duration;

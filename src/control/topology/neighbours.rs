@@ -16,8 +16,8 @@ const PER_PORT: u64 = 2;
 const DEFAULT_LIMIT: u64 = 1024;
 
 /// Most bytes of packets (with the kernel's own of each) that wait for one neighbour of a host port on which a service
-/// replies: about 20 replies. The kernel's default is as much as a socket may send, so that one neighbour could use up a
-/// socket's room.
+/// replies: about 20 replies. The kernel's default is as much as a socket may send, so that one neighbour could use up
+/// a socket's room.
 const MOST_WAITING: u32 = 16 << 10;
 
 /// Limits what waits for one neighbour of a device until it is resolved (`unres_qlen_bytes` in Linux
@@ -32,8 +32,8 @@ pub(crate) fn limit_waiting(ifname: &str, own: IpAddr) {
     }
 }
 
-/// The smaller one of the limits of both tables. The settings are only visible in the machine's first network namespace; the
-/// kernel's default is assumed in others.
+/// The smaller one of the limits of both tables. The settings are only visible in the machine's first network
+/// namespace; the kernel's default is assumed in others.
 pub(crate) fn limit() -> u64 {
     let read = |family: &str| {
         let path = format!("/proc/sys/net/{family}/neigh/default/gc_thresh3");

@@ -96,8 +96,8 @@ impl Topology {
     }
 }
 
-/// Ends the connections with ports of the host that lead elsewhere now, or nowhere: the rules decide again about their next
-/// packets. Connection tracking would send them where it sent the first one, a datagram also to another container.
+/// Ends the connections with ports of the host that lead elsewhere now, or nowhere: the rules decide again about their
+/// next packets. Connection tracking would send them where it sent the first one, a datagram also to another container.
 fn end_connections(before: &[DnatTarget], after: &[DnatTarget]) -> io::Result<()> {
     let has_changed = |of: &&DnatTarget| before.contains(of) != after.contains(of);
     let changed: Vec<&DnatTarget> = before.iter().chain(after).filter(has_changed).collect();

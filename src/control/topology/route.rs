@@ -1,5 +1,5 @@
-//! What the kernel of a port's namespace would do with a packet: the route, the source address and the neighbour. Each is
-//! one lookup, so the size of the tables does not matter.
+//! What the kernel of a port's namespace would do with a packet: the route, the source address and the neighbour. Each
+//! is one lookup, so the size of the tables does not matter.
 
 use std::fmt;
 use std::net::IpAddr;

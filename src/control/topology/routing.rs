@@ -1,5 +1,5 @@
-//! What the host routes for a switch: between its VLANs that have a gateway, with NAT to other networks, and from there to
-//! published ports.
+//! What the host routes for a switch: between its VLANs that have a gateway, with NAT to other networks, and from there
+//! to published ports.
 
 use std::net::IpAddr;
 

@@ -1,7 +1,7 @@
 //! Ports on Unix sockets: another switch, a virtual machine, passt ([`crate::sys::frame_socket`]).
 //!
-//! A port has at most one peer. Without one, a listening port waits for it, and a connecting port looks for it again every
-//! [`RETRY`]. A datagram socket has no connections: its port looks as often whether its peer is still there.
+//! A port has at most one peer. Without one, a listening port waits for it, and a connecting port looks for it again
+//! every [`RETRY`]. A datagram socket has no connections: its port looks as often whether its peer is still there.
 
 use std::collections::HashMap;
 use std::future::poll_fn;

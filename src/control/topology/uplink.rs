@@ -1,4 +1,5 @@
-//! Connects the containers to other networks: NAT, published ports, the host's interfaces, and the firewalls in between.
+//! Connects the containers to other networks: NAT, published ports, the host's interfaces, and the firewalls in
+//! between.
 
 use tracing::warn;
 

@@ -1,7 +1,7 @@
 //! Impairment of a link, as tc-netem(8): delay, jitter, loss, duplication, reordering, corruption and a rate.
 //!
-//! An [`ImpairedLink`] has no clock and no device: it takes copies of frames and says when each is due. With the same seed,
-//! frames and times it does the same. It holds at most [`MAX_FRAMES`] frames and [`MAX_BYTES`] bytes.
+//! An [`ImpairedLink`] has no clock and no device: it takes copies of frames and says when each is due. With the same
+//! seed, frames and times it does the same. It holds at most [`MAX_FRAMES`] frames and [`MAX_BYTES`] bytes.
 
 mod random;
 #[cfg(test)]

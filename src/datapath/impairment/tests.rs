@@ -12,7 +12,8 @@ fn link(edit: impl FnOnce(&mut Impairment)) -> ImpairedLink {
     ImpairedLink::new(LinkSetup { impairment, seed: 7, ..LinkSetup::default() })
 }
 
-/// Sends one frame after the other at the times of `step`, and returns when each one that is sent is due, and its number.
+/// Sends one frame after the other at the times of `step`, and returns when each one that is sent is due, and its
+/// number.
 fn pass(link: &mut ImpairedLink, frames: u64, step: u64) -> Vec<(u64, u64)> {
     let mut sent = Vec::new();
     for n in 0..frames {

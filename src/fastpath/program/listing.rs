@@ -1,5 +1,5 @@
-//! The programs as text, in the notation of `bpftool prog dump xlated`: `listing/*.txt`. `UPDATE_GOLDEN=1 cargo test --lib
-//! listing` updates them.
+//! The programs as text, in the notation of `bpftool prog dump xlated`: `listing/*.txt`. `UPDATE_GOLDEN=1 cargo test
+//! --lib listing` updates them.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

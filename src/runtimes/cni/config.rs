@@ -153,8 +153,8 @@ pub(super) fn version_of(input: &[u8]) -> Option<String> {
 }
 
 impl NetworkConfig {
-    /// Parses standard input. A field that has no effect is refused, unless it is of the specification, or the operation only
-    /// removes.
+    /// Parses standard input. A field that has no effect is refused, unless it is of the specification, or the
+    /// operation only removes.
     pub(super) fn parse(command: Command, input: &[u8]) -> Result<NetworkConfig, CniError> {
         let mut value: Value =
             serde_json::from_slice(input).map_err(|error| CniError::Decode(error.to_string()))?;

@@ -1,5 +1,5 @@
-//! Runs the IPAM plugin of a network (section "Plugin Delegation"), such as host-local. It gets the same environment and the
-//! same configuration.
+//! Runs the IPAM plugin of a network (section "Plugin Delegation"), such as host-local. It gets the same environment
+//! and the same configuration.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;

@@ -4,8 +4,9 @@
 //! configuration of the network is JSON on standard input, and the result or the error is JSON on standard output (the
 //! Container Network Interface Specification, versions 0.4.0, 1.0.0 and 1.1.0).
 //!
-//! The plugin has no state: the other operations find a port by its labels ([`super::attachment`]). IPAM plugins allocate
-//! addresses ([`ipam`]). The switch creates the device in the container's namespace, and the plugin configures it there.
+//! The plugin has no state: the other operations find a port by its labels ([`super::attachment`]). IPAM plugins
+//! allocate addresses ([`ipam`]). The switch creates the device in the container's namespace, and the plugin configures
+//! it there.
 
 mod config;
 mod environment;
@@ -30,8 +31,8 @@ use result::SpecVersion;
 use super::PluginOutcome;
 use crate::sys::runtime_dir::RuntimeDirError;
 
-/// Carries out the operation that these environment variables and this standard input describe. `runtime` is the directory
-/// of the switches' sockets.
+/// Carries out the operation that these environment variables and this standard input describe. `runtime` is the
+/// directory of the switches' sockets.
 pub(crate) fn run(
     variables: &HashMap<String, String>,
     input: &[u8],

@@ -1,5 +1,5 @@
-//! Docker's firewall drops forwarded packets by default (the policy of iptables' chain FORWARD), so it has to accept those of a
-//! switch. Its chain DOCKER-USER is for rules of others, and survives a restart of dockerd.
+//! Docker's firewall drops forwarded packets by default (the policy of iptables' chain FORWARD), so it has to accept
+//! those of a switch. Its chain DOCKER-USER is for rules of others, and survives a restart of dockerd.
 //!
 //! Packets to Docker's own networks are dropped, as between those (chain DOCKER-ISOLATION-STAGE-2). What may come in is
 //! decided by the table of the switch.

@@ -1,14 +1,15 @@
 //! The Docker plugin: a network driver and an IPAM driver of dockerd (libnetwork's remote drivers, `moby/libnetwork`
 //! docs/remote.md and docs/ipam.md).
 //!
-//! dockerd sends a request for each operation: a POST on a Unix socket, with the method as its path and JSON both ways. A
-//! network is a switch: one that runs, or one that the plugin starts and stops with the network. A container is an
+//! dockerd sends a request for each operation: a POST on a Unix socket, with the method as its path and JSON both ways.
+//! A network is a switch: one that runs, or one that the plugin starts and stops with the network. A container is an
 //! unmanaged port, whose device dockerd moves into the container, renames and configures.
 //!
-//! The plugin keeps nothing in memory. Networks, endpoints and address pools are files ([`store`]), written before a request
-//! is answered. A port has the IDs of its network and its endpoint as labels. So dockerd, the plugin and the switches can be
-//! restarted in any order: [`watcher`] follows the switches and gives containers their devices back. No request makes the
-//! plugin call dockerd, which waits for it while it starts: [`names`] follows dockerd apart from them.
+//! The plugin keeps nothing in memory. Networks, endpoints and address pools are files ([`store`]), written before a
+//! request is answered. A port has the IDs of its network and its endpoint as labels. So dockerd, the plugin and the
+//! switches can be restarted in any order: [`watcher`] follows the switches and gives containers their devices back. No
+//! request makes the plugin call dockerd, which waits for it while it starts: [`names`] follows dockerd apart from
+//! them.
 
 mod endpoint;
 mod error;

@@ -1,7 +1,7 @@
 //! Names of containers, as labels of their ports. dockerd tells them (Engine API: `/events`, `/containers/ID/json`).
 //!
-//! This is apart from the requests of dockerd, which waits for their answers while a container starts. While dockerd does not
-//! run, names stay as they are.
+//! This is apart from the requests of dockerd, which waits for their answers while a container starts. While dockerd
+//! does not run, names stay as they are.
 
 use std::collections::BTreeMap;
 use std::io;

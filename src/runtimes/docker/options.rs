@@ -1,5 +1,5 @@
-//! The options of networks (`docker network create --opt`) and of endpoints (`--network name=NAME,driver-opt=KEY=VALUE`). An
-//! option that has no effect is refused.
+//! The options of networks (`docker network create --opt`) and of endpoints (`--network
+//! name=NAME,driver-opt=KEY=VALUE`). An option that has no effect is refused.
 
 use std::fmt::Display;
 use std::str::FromStr;

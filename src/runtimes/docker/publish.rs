@@ -18,8 +18,8 @@ const ANY: RangeInclusive<u16> = 49153..=65535;
 const MOST_TRIED: u16 = 256;
 
 impl Networks {
-    /// Publishes ports of a container. After an error none is. dockerd requests it of the endpoint whose gateway the container
-    /// uses, also if there is no port to publish (`sbJoin` in `moby/libnetwork/endpoint.go`).
+    /// Publishes ports of a container. After an error none is. dockerd requests it of the endpoint whose gateway the
+    /// container uses, also if there is no port to publish (`sbJoin` in `moby/libnetwork/endpoint.go`).
     pub(super) fn publish(&self, request: &ProgramExternalConnectivity) -> Result<(), DockerError> {
         let network = self.find(&request.of.network)?;
         let EndpointRequest { endpoint, .. } = &request.of;

@@ -79,8 +79,8 @@ fn check_free(path: &Path) -> Result<(), DockerError> {
 /// The plugin with the number of requests that it may carry out.
 type Shared = Arc<(DockerPlugin, Semaphore)>;
 
-/// Answers requests until a signal arrives. Calls `ready` when dockerd can connect. dockerd itself listens at `dockerd`. Switches
-/// and ports stay.
+/// Answers requests until a signal arrives. Calls `ready` when dockerd can connect. dockerd itself listens at
+/// `dockerd`. Switches and ports stay.
 pub(crate) fn serve(
     plugin: DockerPlugin,
     socket: &PluginSocket,
@@ -126,7 +126,8 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
     respond(answered)
 }
 
-/// The status and the body of the answer to a request. dockerd ignores the status 404 of a method that it does not need.
+/// The status and the body of the answer to a request. dockerd ignores the status 404 of a method that it does not
+/// need.
 pub(super) fn outcome(plugin: &DockerPlugin, path: &str, body: &[u8]) -> (StatusCode, Value) {
     match plugin.answer(path, body) {
         Ok(answer) => (StatusCode::OK, answer),

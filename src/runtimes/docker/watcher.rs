@@ -1,5 +1,5 @@
-//! Follows the switches on which containers have ports, one thread for each. When a switch ends, the network's own switch is
-//! started again, or the user starts it again, and the ports are restored.
+//! Follows the switches on which containers have ports, one thread for each. When a switch ends, the network's own
+//! switch is started again, or the user starts it again, and the ports are restored.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -127,8 +127,8 @@ impl Networks {
         Ok(failed)
     }
 
-    /// Notes how devices are called in the containers, until the switch ends or no container has a port on it, or, if ports
-    /// are missing, until it is time to try again.
+    /// Notes how devices are called in the containers, until the switch ends or no container has a port on it, or, if
+    /// ports are missing, until it is time to try again.
     fn follow_events(&self, switch: &str, is_complete: bool) -> Result<StreamEnd, DockerError> {
         let client = self.switches.client(switch)?;
         let retry = async move {

@@ -1,7 +1,7 @@
 //! The netavark plugin: attaches containers of podman to a running switch.
 //!
-//! Netavark, the network program of podman, runs the plugin that has the name of the network's driver. The command is an
-//! argument, the configuration is JSON on standard input, and the result or the error is JSON on standard output
+//! Netavark, the network program of podman, runs the plugin that has the name of the network's driver. The command is
+//! an argument, the configuration is JSON on standard input, and the result or the error is JSON on standard output
 //! (`plugin-API.md` of netavark, version 1.0.0). Podman allocates the addresses.
 //!
 //! The plugin has no state: `teardown` finds a port by its labels ([`super::attachment`]).

@@ -119,7 +119,8 @@ pub enum Learned {
 }
 
 impl Learned {
-    /// Whether it is counted or reported: not a known address, one that may not be learned here, or learning that is off.
+    /// Whether it is counted or reported: not a known address, one that may not be learned here, or learning that is
+    /// off.
     #[inline(always)]
     pub const fn is_notable(self) -> bool {
         match self {

@@ -14,11 +14,10 @@
 //! ring heads), 4 bytes per chain (twice the number of entries, rounded up to a power of two) and 80 KiB
 //! for the ports. That is 0.4 MiB for 8192 entries and 41 MiB for a million.
 //!
-//! When the database is full, an entry of the port with most learned entries is evicted. If no port has
-//! more than the ingress port of the new address, the ingress port loses one. So a MAC flood on one port
-//! can evict from another port only what exceeds an equal share. Static and permanent entries count towards
-//! the limit and are never evicted. A port can have a lower limit of its own ([`Fdb::set_max_learned`]), at which nothing
-//! more is learned there.
+//! When the database is full, an entry of the port with most learned entries is evicted. If no port has more than the
+//! ingress port of the new address, the ingress port loses one. So a MAC flood on one port can evict from another port
+//! only what exceeds an equal share. Static and permanent entries count towards the limit and are never evicted. A port
+//! can have a lower limit of its own ([`Fdb::set_max_learned`]), at which nothing more is learned there.
 //!
 //! The evicted entry is the port's oldest, in order of insertion. Exact LRU order would need the lock for
 //! every refresh. Instead, a refresh marks the entry, and an eviction moves up to four marked entries to
@@ -354,7 +353,8 @@ impl Fdb {
         self.sweep(|key, value| matches(&FdbEntry::unpack(key, value)), &mut |_| {})
     }
 
-    /// Removes all entries of a port, static ones too, and its limit. The caller must have stopped learning on that port.
+    /// Removes all entries of a port, static ones too, and its limit. The caller must have stopped learning on that
+    /// port.
     pub fn remove_port(&self, port: PortId) {
         self.set_max_learned(port, None);
         self.remove_matching(|entry| entry.port == port);

@@ -1,5 +1,5 @@
-//! Shares entries with a fast datapath ([`crate::switch::FastDatapath`]). An entry that changes is taken back first, and is
-//! shared again when the next frame of its station has come to the workers.
+//! Shares entries with a fast datapath ([`crate::switch::FastDatapath`]). An entry that changes is taken back first,
+//! and is shared again when the next frame of its station has come to the workers.
 //!
 //! Addresses whose frames are flooded can be shared too: groups, and stations that are not known.
 
@@ -149,8 +149,8 @@ impl Fdb {
         }
     }
 
-    /// Refreshes the entries of the stations whose frames the fast datapath forwarded. `since` says how many ticks ago its
-    /// time was the given one.
+    /// Refreshes the entries of the stations whose frames the fast datapath forwarded. `since` says how many ticks ago
+    /// its time was the given one.
     pub fn refresh_shared(&self, now: Tick, since: impl Fn(u32) -> u32) {
         let Some(fast) = self.fast.get() else { return };
         for at in 0..self.table.used() {

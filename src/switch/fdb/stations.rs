@@ -1,13 +1,13 @@
-//! The stations of the kernel fast path ([`crate::fastpath`]): a copy of those entries of the database whose frames the kernel
-//! forwards itself, in memory that it reads.
+//! The stations of the kernel fast path ([`crate::fastpath`]): a copy of those entries of the database whose frames the
+//! kernel forwards itself, in memory that it reads.
 //!
 //! The table has buckets of four entries: a cache line. An entry is a word with the key, which is zero where there is
-//! none, and a word with the device of its port in the low half and the time of its last frame in the high half, which the
-//! kernel writes. What finds its bucket full stays with user space.
+//! none, and a word with the device of its port in the low half and the time of its last frame in the high half, which
+//! the kernel writes. What finds its bucket full stays with user space.
 //!
-//! Whoever holds the lock of the database changes the table. The kernel reads without a lock: the key, the device, and then
-//! the key again. A place that became another station's in between has another key, because a key is removed before the
-//! device changes. So no frame goes to a device where its station is not.
+//! Whoever holds the lock of the database changes the table. The kernel reads without a lock: the key, the device, and
+//! then the key again. A place that became another station's in between has another key, because a key is removed
+//! before the device changes. So no frame goes to a device where its station is not.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,8 +28,8 @@ pub const TICK_SHIFT: u32 = 27;
 /// Memory of a table.
 type Memory = Box<dyn AsRef<[AtomicU64]> + Send + Sync>;
 
-/// How an address chooses its bucket: multiplicative hashing (Knuth, TAOCP 6.4) with secret numbers, so that nobody fills the
-/// bucket of another one on purpose.
+/// How an address chooses its bucket: multiplicative hashing (Knuth, TAOCP 6.4) with secret numbers, so that nobody
+/// fills the bucket of another one on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BucketHash {
     /// Added to the key without carry.
@@ -53,7 +53,8 @@ impl BucketHash {
     }
 }
 
-/// A key as the kernel reads it from a frame: the first two octets of the MAC, then the last four, in the order of the machine.
+/// A key as the kernel reads it from a frame: the first two octets of the MAC, then the last four, in the order of the
+/// machine.
 pub fn station_key(key: FdbKey) -> u64 {
     let [a, b, c, d, e, f] = key.mac.0;
     u64::from(key.vlan) << 48
@@ -145,8 +146,8 @@ impl Stations {
         }
     }
 
-    /// Removes all stations behind these devices. Another thread may change the table meanwhile: what it puts into a place that
-    /// is being removed is removed too.
+    /// Removes all stations behind these devices. Another thread may change the table meanwhile: what it puts into a
+    /// place that is being removed is removed too.
     pub fn remove_all(&self, of: impl Fn(u32) -> bool) {
         for bucket in (*self.memory).as_ref().chunks_exact(BUCKET_WORDS) {
             let (keys, values) = bucket.split_at(WAYS);

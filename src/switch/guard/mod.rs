@@ -1,9 +1,10 @@
 //! The guard: a container may only use the addresses of its port.
 //!
 //! A guarded port has an [`Identity`]: the MAC and the IP addresses that the switch assigned, and the IPv6 addresses of
-//! that MAC: the link-local one, and one in each advertised prefix. A frame whose source MAC, source address, ARP sender or neighbour discovery has another
-//! address is dropped (`check`), and so are the messages of DHCP servers and routers. This is what switches call IP
-//! source guard, dynamic ARP inspection, ND inspection, DHCP snooping and RA guard (RFC 6105).
+//! that MAC: the link-local one, and one in each advertised prefix. A frame whose source MAC, source address, ARP
+//! sender or neighbour discovery has another address is dropped (`check`), and so are the messages of DHCP servers and
+//! routers. This is what switches call IP source guard, dynamic ARP inspection, ND inspection, DHCP snooping and RA
+//! guard (RFC 6105).
 //!
 //! In a VLAN (a tag with a VLAN identifier) only the source MAC is checked: addresses there are not the switch's.
 //!

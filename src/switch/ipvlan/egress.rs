@@ -59,8 +59,8 @@ pub(super) fn packet<'a>(frame: &EthernetFrame<'a>) -> (EtherType, &'a [u8]) {
     (ethertype, frame.payload().get(at - ETHERNET_HEADER..).unwrap_or_default())
 }
 
-/// Makes a frame one of the uplink. `head` has its first bytes, at least [`super::HEAD`] of a longer frame; `vnet` are its
-/// offloads.
+/// Makes a frame one of the uplink. `head` has its first bytes, at least [`super::HEAD`] of a longer frame; `vnet` are
+/// its offloads.
 ///
 /// # Errors
 /// It cannot, and must not be sent. It is unchanged.

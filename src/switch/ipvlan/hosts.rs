@@ -1,8 +1,8 @@
 //! Which host of the switch has an IP address, learned from the frames that leave by the uplink.
 //!
-//! The number of addresses is bounded. When the table is full, the port with most addresses loses the one that it has not
-//! used for the longest time, so no port can evict the addresses of all others. Every step takes logarithmic time, except to
-//! find that port.
+//! The number of addresses is bounded. When the table is full, the port with most addresses loses the one that it has
+//! not used for the longest time, so no port can evict the addresses of all others. Every step takes logarithmic time,
+//! except to find that port.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -62,7 +62,8 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// A table for at most `most` addresses, at least one. The addresses of the device of the uplink stay with the host.
+    /// A table for at most `most` addresses, at least one. The addresses of the device of the uplink stay with the
+    /// host.
     pub fn new(most: usize, of_uplink: Vec<IpAddr>) -> Hosts {
         Hosts {
             hosts: BTreeMap::new(),

@@ -1,10 +1,10 @@
-//! One MAC address for all hosts of the switch in the network behind an uplink, for networks that accept one MAC address
-//! for each port: many Wi-Fi access points, cloud networks, switches with port security. To that network, the switch is one
-//! host with many IP addresses. Also known as MAC NAT.
+//! One MAC address for all hosts of the switch in the network behind an uplink, for networks that accept one MAC
+//! address for each port: many Wi-Fi access points, cloud networks, switches with port security. To that network, the
+//! switch is one host with many IP addresses. Also known as MAC NAT.
 //!
-//! Frames that leave by the uplink get its MAC address ([`egress`]). Frames to that address enter by the uplink for the host
-//! that has the IP address of their destination ([`ingress`]). The switch learns which host has which address from the
-//! frames that leave ([`hosts`]).
+//! Frames that leave by the uplink get its MAC address ([`egress`]). Frames to that address enter by the uplink for the
+//! host that has the IP address of their destination ([`ingress`]). The switch learns which host has which address from
+//! the frames that leave ([`hosts`]).
 //!
 //! | | Linux ipvlan, mode l2 (`drivers/net/ipvlan/ipvlan_core.c`) | here |
 //! |---|---|---|
@@ -31,6 +31,6 @@ pub use hosts::{HostCounters, Hosts, Learned};
 pub use ingress::Inbound;
 pub use uplinks::{Head, Uplink, UplinkCopy, Uplinks};
 
-/// Bytes of a frame that hold everything that is rewritten, except in long router advertisements and redirects. So a port
-/// that gets the same frame needs a copy of them only.
+/// Bytes of a frame that hold everything that is rewritten, except in long router advertisements and redirects. So a
+/// port that gets the same frame needs a copy of them only.
 pub const HEAD: usize = 128;

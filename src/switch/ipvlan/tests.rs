@@ -104,7 +104,8 @@ fn neighbour_discovery_is_from_the_uplink() {
     }
 }
 
-/// Duplicate address detection has no link-layer address. An advertisement of a redirect's target has that of another host.
+/// Duplicate address detection has no link-layer address. An advertisement of a redirect's target has that of another
+/// host.
 #[test]
 fn keeps_messages_without_the_address_of_the_host() {
     for message in [nd(135, 20, 14, HOST), nd(137, 36, 2, OTHER), nd(128, 20, 1, HOST)] {

@@ -174,8 +174,8 @@ impl Uplinks {
         self.0.load().iter().find(|uplink| uplink.port == port).map(|uplink| of(uplink))
     }
 
-    /// Makes a port an uplink with the addresses of its device; false if there are [`Uplinks::MAX`]. Only one thread may
-    /// change uplinks at a time.
+    /// Makes a port an uplink with the addresses of its device; false if there are [`Uplinks::MAX`]. Only one thread
+    /// may change uplinks at a time.
     pub(in crate::switch) fn add(&self, port: PortId, mac: Mac, addresses: Vec<IpAddr>) -> bool {
         let mut uplinks = self.0.load().to_vec();
         if uplinks.len() >= Self::MAX {

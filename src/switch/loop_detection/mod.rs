@@ -32,9 +32,9 @@
 //! A loop has two ports, and it is enough to block one of them: the one that was blocked before, if any. After a
 //! detection nothing is counted for [`SETTLING`], because frames that are on their way may still arrive at the other.
 //!
-//! The port is blocked for a second, and twice as long each time, up to [`LONGEST`]. Until [`QUIET`] without a detection
-//! has passed, one claim is enough to block it again: the addresses that it took must not wait for more. After that it
-//! starts again at a second.
+//! The port is blocked for a second, and twice as long each time, up to [`LONGEST`]. Until [`QUIET`] without a
+//! detection has passed, one claim is enough to block it again: the addresses that it took must not wait for more.
+//! After that it starts again at a second.
 //!
 //! All memory is allocated at creation. An address that finds no room in the table is not watched.
 
@@ -186,8 +186,8 @@ impl LoopDetector {
         Some(blamed)
     }
 
-    /// The port to block of those to which an address flaps: `port`, or one that was blocked before. So of the two ports
-    /// of a loop the same one is blocked each time, and the other one works.
+    /// The port to block of those to which an address flaps: `port`, or one that was blocked before. So of the two
+    /// ports of a loop the same one is blocked each time, and the other one works.
     fn blamed(&self, now: Tick, port: PortId, flapping: &Flapping) -> PortId {
         let times = |port: &PortId| self.ports[port.index()].times_in_a_row(now);
         let free = flapping.suspects().filter(|port| !self.ports[port.index()].blocked);
@@ -274,7 +274,8 @@ impl Switch {
         Some(self.loops.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Notes a frame from `source` whose outcome may be a sign of a loop. Returns the port that was blocked, if one was.
+    /// Notes a frame from `source` whose outcome may be a sign of a loop. Returns the port that was blocked, if one
+    /// was.
     #[cold]
     #[inline(never)]
     pub fn check_loop(&self, now: Tick, source: Mac, outcome: &Outcome) -> Option<PortId> {

@@ -1,7 +1,7 @@
 //! What the hosts behind one port want of one group: the state of RFC 3376 §6 and RFC 3810 §7, kept for each port.
 //!
-//! In INCLUDE mode they want the sources that are listed, each until its timer ends. In EXCLUDE mode they want all sources
-//! except those whose timer has ended. A membership without sources in INCLUDE mode is none, and is removed.
+//! In INCLUDE mode they want the sources that are listed, each until its timer ends. In EXCLUDE mode they want all
+//! sources except those whose timer has ended. A membership without sources in INCLUDE mode is none, and is removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

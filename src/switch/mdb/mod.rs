@@ -2,8 +2,8 @@
 //! routers, not to all.
 //!
 //! Workers call [`classify`] and look up the [`Scope`] in a [`Snapshot`], without a lock. They hand a copy of each
-//! [message](Class::Message) to control, which owns the state: [`Snooping`]. It is pure: messages and the time go in; a new
-//! snapshot, queries to send and events come out.
+//! [message](Class::Message) to control, which owns the state: [`Snooping`]. It is pure: messages and the time go in; a
+//! new snapshot, queries to send and events come out.
 //!
 //! The rules are those of the Linux bridge (`net/bridge/br_multicast.c`):
 //! - Without a querier nobody makes the hosts report. So all groups are flooded on a link (a VLAN and an IP version) where no
@@ -13,9 +13,9 @@
 //! - Reports go to the router ports only, other messages everywhere.
 //!
 //! In these points it does more than the bridge, as the standards ask: each VLAN has a querier of its own; a report of
-//! version 3 goes only to routers; a host of an older version turns source filters off (RFC 3376 §7.3.2); queries
-//! for sources of another querier are obeyed (§6.6.3). Where the bridge turns snooping off for good because its table is full,
-//! it is off here until nothing was refused for a membership interval.
+//! version 3 goes only to routers; a host of an older version turns source filters off (RFC 3376 §7.3.2); queries for
+//! sources of another querier are obeyed (§6.6.3). Where the bridge turns snooping off for good because its table is
+//! full, it is off here until nothing was refused for a membership interval.
 
 mod admin;
 mod counts;
@@ -130,8 +130,8 @@ pub enum Class {
     Other,
 }
 
-/// Classifies the packet of a frame to a group address. It looks at no more than the addresses and types: control validates
-/// messages.
+/// Classifies the packet of a frame to a group address. It looks at no more than the addresses and types: control
+/// validates messages.
 #[inline]
 pub fn classify(ethertype: EtherType, packet: &[u8]) -> Class {
     let (group, source, kind): (IpAddr, IpAddr, _) = match ethertype {
@@ -163,7 +163,8 @@ pub fn classify(ethertype: EtherType, packet: &[u8]) -> Class {
     }
 }
 
-/// Groups that are flooded whoever has joined them, because hosts do not report them (RFC 4541 §2.1.2 (2), RFC 3810 §6).
+/// Groups that are flooded whoever has joined them, because hosts do not report them (RFC 4541 §2.1.2 (2), RFC 3810
+/// §6).
 fn is_always_flooded(group: IpAddr) -> bool {
     match group {
         IpAddr::V4(group) => matches!(group.octets(), [224, 0, 0, _]),

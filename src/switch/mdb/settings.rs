@@ -1,4 +1,5 @@
-//! Limits and times, with the names and defaults of the Linux bridge (`net/bridge/br_multicast.c`, `br_multicast_ctx_init`).
+//! Limits and times, with the names and defaults of the Linux bridge (`net/bridge/br_multicast.c`,
+//! `br_multicast_ctx_init`).
 
 use crate::switch::Tick;
 
@@ -81,7 +82,8 @@ pub struct PortSettings {
     pub router: RouterMode,
     /// `mcast_fast_leave`: a leave ends the membership at once, for a port with one host.
     pub fast_leave: bool,
-    /// `mcast_max_groups`: the most entries of the port, (\*,G) and (S,G) together; 0: no limit. Those that it has stay.
+    /// `mcast_max_groups`: the most entries of the port, (\*,G) and (S,G) together; 0: no limit. Those that it has
+    /// stay.
     pub max_groups: u32,
 }
 

@@ -88,8 +88,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// To which ports a frame goes. Reports go to routers only, because a host that hears the report of another one does not
-    /// send its own (RFC 2236 §3; RFC 4541 §2.1.1 (1)).
+    /// To which ports a frame goes. Reports go to routers only, because a host that hears the report of another one
+    /// does not send its own (RFC 2236 §3; RFC 4541 §2.1.1 (1)).
     pub fn scope(&self, vlan: u16, class: Class) -> Scope<'_> {
         let (group, source, is_report) = match class {
             Class::Other | Class::Message { is_report: false, .. } => return Scope::Flood,

@@ -81,8 +81,8 @@ impl Snooping {
     }
 
     /// Makes this switch the querier of VLANs while there is no other (`mcast_querier`), or ends that. As in the Linux
-    /// bridge, IGMP queries come from 0.0.0.0, which gives way to any other querier (RFC 4541 §2.1.1), and MLD queries from
-    /// the link-local address.
+    /// bridge, IGMP queries come from 0.0.0.0, which gives way to any other querier (RFC 4541 §2.1.1), and MLD queries
+    /// from the link-local address.
     pub fn set_querier(&mut self, now: Tick, vlans: impl IntoIterator<Item = u16>, on: bool) {
         for vlan in vlans {
             for own in [IpAddr::from(Ipv4Addr::UNSPECIFIED), link_local(self.mac).into()] {

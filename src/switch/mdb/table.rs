@@ -1,7 +1,7 @@
 //! The groups, their members, and when something about them is due.
 //!
-//! Every change of a membership goes through [`Table::change`], which keeps the counts, the deadlines and the list of changed
-//! groups right. All of it is bounded: [`Limits`].
+//! Every change of a membership goes through [`Table::change`], which keeps the counts, the deadlines and the list of
+//! changed groups right. All of it is bounded: [`Limits`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -10,8 +10,8 @@ pub(super) const MIGRATE_TIME: u16 = 3;
 
 /// Range of the bridge's max age (table 17-1), in seconds.
 pub const MAX_AGE: RangeInclusive<u16> = 6..=40;
-/// Range of the bridge's hello time, in seconds. 802.1D-2004 permits 1 and 2 and accepts up to 10 (table 17-1), which STP
-/// (802.1D-1998 table 8-3) and the Linux bridge permit.
+/// Range of the bridge's hello time, in seconds. 802.1D-2004 permits 1 and 2 and accepts up to 10 (table 17-1), which
+/// STP (802.1D-1998 table 8-3) and the Linux bridge permit.
 pub const HELLO_TIME: RangeInclusive<u16> = 1..=10;
 /// Range of the bridge's forward delay (table 17-1), in seconds.
 pub const FORWARD_DELAY: RangeInclusive<u16> = 4..=30;

@@ -5,8 +5,8 @@ use super::port::{InfoIs, Port, Role};
 use crate::wire::Bpdu;
 use crate::wire::bpdu::{BpduRole, ConfigBpdu, PriorityVector, RstBpdu, Times};
 
-/// So long may an agreement to earlier information be on its way, in seconds. Counted by a timer, of which the first second
-/// may be short.
+/// So long may an agreement to earlier information be on its way, in seconds. Counted by a timer, of which the first
+/// second may be short.
 const NEW: u16 = 2;
 
 /// A received message compared with the information of the port (17.21.8 `rcvInfo`).
@@ -163,8 +163,8 @@ impl Port {
         self.proposing &= !self.agreed;
     }
 
-    /// The root port at the other end has taken over what this port says: the same root, one hop farther away. After several
-    /// changes the port may have said the same before.
+    /// The root port at the other end has taken over what this port says: the same root, one hop farther away. After
+    /// several changes the port may have said the same before.
     fn is_answered_by(&self, message: &Message) -> bool {
         let (own, other) = (&self.port_priority, &message.priority);
         let is_sent_once = !self.new_info && !self.changed_again;
@@ -191,8 +191,8 @@ impl Port {
         self.selected && !self.updt_info
     }
 
-    /// Part of `allSynced` (17.20.3). A port that has yet to take over new information is out of step with it, so `updtInfo`
-    /// counts as well (as in 802.1Q-2011 13.28.2).
+    /// Part of `allSynced` (17.20.3). A port that has yet to take over new information is out of step with it, so
+    /// `updtInfo` counts as well (as in 802.1Q-2011 13.28.2).
     pub(super) fn is_synced(&self) -> bool {
         self.is_selected() && self.role == self.selected_role && (self.synced || self.role == Role::Root)
     }

@@ -1,5 +1,5 @@
-//! The Rapid Spanning Tree Protocol (IEEE 802.1D-2004 clause 17), with STP (802.1D-1998) where the other bridge speaks only
-//! that. Section numbers in this module are those of 802.1D-2004.
+//! The Rapid Spanning Tree Protocol (IEEE 802.1D-2004 clause 17), with STP (802.1D-1998) where the other bridge speaks
+//! only that. Section numbers in this module are those of 802.1D-2004.
 //!
 //! Sans-IO: BPDUs, links and the time go in, [`Action`]s come out, to be carried out in their order. A machine of
 //! the standard is a method that makes at most one transition of one port; [`SpanningTree`] calls them until none has

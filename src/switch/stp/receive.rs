@@ -6,8 +6,8 @@ use super::port::{Migration, Port, Role};
 use crate::wire::Bpdu;
 
 impl Port {
-    /// Port receive machine, figure 17-13: `RECEIVE`. The port is enabled, and the last message was handled. `max_age` is the
-    /// bridge's: so long must a port be quiet that has heard a bridge before it is an edge port again.
+    /// Port receive machine, figure 17-13: `RECEIVE`. The port is enabled, and the last message was handled. `max_age`
+    /// is the bridge's: so long must a port be quiet that has heard a bridge before it is an edge port again.
     pub(super) fn receive(&mut self, bpdu: Bpdu, max_age: u16) {
         // updtBPDUVersion (17.21.22).
         match bpdu {

@@ -30,7 +30,8 @@ impl SpanningTree {
         true
     }
 
-    /// `updtRolesTree` a) to c) (17.21.25): the best of the root path priority vectors and of the bridge priority vector.
+    /// `updtRolesTree` a) to c) (17.21.25): the best of the root path priority vectors and of the bridge priority
+    /// vector.
     fn update_root(&mut self) {
         let own = self.own_root();
         let best = (0..self.ports.len())
@@ -57,8 +58,8 @@ impl SpanningTree {
         RootInfo { priority, port: None, times: self.config.times() }
     }
 
-    /// The root path priority vector of a port (17.6), with the receiving port as the last component. `None` if the port has
-    /// not received one from another bridge.
+    /// The root path priority vector of a port (17.6), with the receiving port as the last component. `None` if the
+    /// port has not received one from another bridge.
     fn root_path_priority(&self, i: usize) -> Option<(PriorityVector, PortIdentifier)> {
         let port = &self.ports[i];
         let received = port.port_priority;

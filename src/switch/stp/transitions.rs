@@ -1,5 +1,5 @@
-//! From the selected role to learning and forwarding: the port role transitions and port state transition machines (17.29,
-//! 17.30).
+//! From the selected role to learning and forwarding: the port role transitions and port state transition machines
+//! (17.29, 17.30).
 //!
 //! The figures of the standard have a state for each action. Here an action is an arm of a condition: all of
 //! these states return at once to the state of the role.

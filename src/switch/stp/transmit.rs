@@ -6,8 +6,8 @@ use crate::wire::Bpdu;
 use crate::wire::bpdu::{BpduRole, ConfigBpdu, RstBpdu};
 
 impl SpanningTree {
-    /// Port transmit machine, figure 17-17. It runs when all other machines have come to rest, so a BPDU never promises what
-    /// another machine has yet to do.
+    /// Port transmit machine, figure 17-17. It runs when all other machines have come to rest, so a BPDU never promises
+    /// what another machine has yet to do.
     pub(super) fn transmit(&mut self, i: usize) {
         let tx_hold_count = self.config.tx_hold_count;
         let port = &mut self.ports[i];

@@ -15,8 +15,8 @@ const fn vid(number: u16) -> Vid {
     }
 }
 
-/// The switch of the other tests. The host port and P1 are in VLAN 10, P2 in VLAN 20, each without tags. P3 is a trunk of
-/// both.
+/// The switch of the other tests. The host port and P1 are in VLAN 10, P2 in VLAN 20, each without tags. P3 is a trunk
+/// of both.
 pub(super) fn switch_with_vlans() -> Switch {
     let switch = switch().with_vlans(VlanSettings { filtering: true, ..VlanSettings::default() });
     switch.vlans.set_host(HOST);

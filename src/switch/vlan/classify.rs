@@ -77,8 +77,8 @@ impl VlanFault {
 }
 
 impl Vlans {
-    /// The VLAN of a frame received on `port` (`__allowed_ingress` in `net/bridge/br_vlan.c`); `None` if the switch does
-    /// not filter VLANs.
+    /// The VLAN of a frame received on `port` (`__allowed_ingress` in `net/bridge/br_vlan.c`); `None` if the switch
+    /// does not filter VLANs.
     ///
     /// # Errors
     /// The frame is not admitted.

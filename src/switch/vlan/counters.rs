@@ -1,8 +1,8 @@
 //! Counters per VLAN, as the Linux bridge counts with `vlan_stats_enabled` (`struct br_vlan_stats` in
 //! `net/bridge/br_private.h`): of all ports together, or of one ([`super::PortVlanCounters`]).
 //!
-//! Bytes are those of a frame without the tag of its VLAN, so a copy that leaves with another tag than the received frame
-//! counts the same.
+//! Bytes are those of a frame without the tag of its VLAN, so a copy that leaves with another tag than the received
+//! frame counts the same.
 
 use super::{Classified, Vid};
 use crate::switch::counters::Count;

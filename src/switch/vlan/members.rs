@@ -72,8 +72,8 @@ impl Vlans {
         }
     }
 
-    /// Makes a change of a port in a VLAN. Meanwhile a fast datapath leaves frames of that VLAN to the workers, and those of
-    /// the port's own, which may be another one afterwards.
+    /// Makes a change of a port in a VLAN. Meanwhile a fast datapath leaves frames of that VLAN to the workers, and
+    /// those of the port's own, which may be another one afterwards.
     pub(super) fn change(&self, port: PortId, vid: Vid, change: impl FnOnce()) {
         let Some(fast) = self.fast.get() else { return change() };
         let own = self.pvid(port).filter(|own| *own != vid);

@@ -1,15 +1,15 @@
 //! VLANs, with the rules and words of the Linux bridge (`net/bridge/br_vlan.c`; IEEE 802.1Q-2022 clause 8.6).
 //!
-//! A switch that filters VLANs classifies each received frame ([`Vlans::classify`]): a tag with a VLAN identifier selects
-//! that VLAN; a frame without one, or with a priority tag (VID 0), belongs to the port's VLAN (PVID). A frame of a VLAN
-//! leaves only on ports that are members of it, each with or without its tag ([`Member::untagged`]). A tag of another
-//! protocol than the switch's ([`VlanSettings::protocol`]) is payload.
+//! A switch that filters VLANs classifies each received frame ([`Vlans::classify`]): a tag with a VLAN identifier
+//! selects that VLAN; a frame without one, or with a priority tag (VID 0), belongs to the port's VLAN (PVID). A frame
+//! of a VLAN leaves only on ports that are members of it, each with or without its tag ([`Member::untagged`]). A tag of
+//! another protocol than the switch's ([`VlanSettings::protocol`]) is payload.
 //!
 //! Without filtering no frame is classified, and tags pass as they are.
 //!
-//! Control changes the VLANs of a port while the workers read them, without a lock: each VLAN has two sets of ports. They
-//! are made when the VLAN gets its first member, and kept: at most 4 MiB for all 4094 VLANs. The tables that are always
-//! there need 72 KiB. A port can have another state in a VLAN than in the others ([`Vlans::set_state`]).
+//! Control changes the VLANs of a port while the workers read them, without a lock: each VLAN has two sets of ports.
+//! They are made when the VLAN gets its first member, and kept: at most 4 MiB for all 4094 VLANs. The tables that are
+//! always there need 72 KiB. A port can have another state in a VLAN than in the others ([`Vlans::set_state`]).
 
 mod classify;
 mod counters;

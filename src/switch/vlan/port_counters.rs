@@ -1,7 +1,7 @@
 //! Counters for each port and VLAN, as the Linux bridge counts with `vlan_stats_per_port` (`net/bridge/br_vlan.c`).
 //!
-//! They are made in blocks of 64 VLANs of a port, 2 KiB each, when control says that a port is in one of these VLANs, and
-//! kept. A worker has at most [`PortVlanCounters::MAX_BLOCKS`] blocks, 32 MiB, and 6 MiB for their places.
+//! They are made in blocks of 64 VLANs of a port, 2 KiB each, when control says that a port is in one of these VLANs,
+//! and kept. A worker has at most [`PortVlanCounters::MAX_BLOCKS`] blocks, 32 MiB, and 6 MiB for their places.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,5 +1,5 @@
-//! The state of a port in a VLAN, beside the state of the port itself (`br_vlan_set_state` in `net/bridge/br_private.h`,
-//! `br_vlan_modify_state` in `net/bridge/br_vlan_options.c`).
+//! The state of a port in a VLAN, beside the state of the port itself (`br_vlan_set_state` in
+//! `net/bridge/br_private.h`, `br_vlan_modify_state` in `net/bridge/br_vlan_options.c`).
 //!
 //! A VLAN has a table of states from when one of its ports is not forwarding: 4 KiB, at most 16 MiB for all VLANs.
 
@@ -27,8 +27,8 @@ impl Vlans {
             .map_or(PortState::Forwarding, |state| PortState::of(state.load(Ordering::Acquire)))
     }
 
-    /// Sets the state of a port in a VLAN of which it is a member, or will be one. It ends with the membership. As in the
-    /// Linux bridge, the forwarding database keeps its entries.
+    /// Sets the state of a port in a VLAN of which it is a member, or will be one. It ends with the membership. As in
+    /// the Linux bridge, the forwarding database keeps its entries.
     pub fn set_state(&self, port: PortId, vid: Vid, state: PortState) {
         if self.state(port, vid) != state {
             let vlan = self.vlans[usize::from(vid.get())].get_or_init(Box::default);
@@ -37,8 +37,8 @@ impl Vlans {
         }
     }
 
-    /// Whether a frame of a VLAN may enter by a port that forwards (`br_vlan_state_allowed` in `net/bridge/br_private.h`).
-    /// Returns why it is dropped once its source is learned, if it is.
+    /// Whether a frame of a VLAN may enter by a port that forwards (`br_vlan_state_allowed` in
+    /// `net/bridge/br_private.h`). Returns why it is dropped once its source is learned, if it is.
     ///
     /// # Errors
     /// It is dropped, and nothing is learned.

@@ -1,10 +1,10 @@
 //! A private machine for each test, commands that run on it, and the two switches under test.
 //!
-//! [`Host`] is a process in new network, mount and PID namespaces with an empty `/run` and `/var/lib`.
-//! To a switch it is a whole machine. A test cannot reach or change the real machine, and the kernel removes the host when the
-//! test ends, even if the test run is killed. Commands run on the host or in one of its containers
-//! ([`Shell`]). A [`TestSwitch`] is a switch with containers. There are two, so that behaviour tests also
-//! run against the Linux bridge, as a control.
+//! [`Host`] is a process in new network, mount and PID namespaces with an empty `/run` and `/var/lib`. To a switch it
+//! is a whole machine. A test cannot reach or change the real machine, and the kernel removes the host when the test
+//! ends, even if the test run is killed. Commands run on the host or in one of its containers ([`Shell`]). A
+//! [`TestSwitch`] is a switch with containers. There are two, so that behaviour tests also run against the Linux
+//! bridge, as a control.
 
 mod frame;
 mod frames_seen;

@@ -10,10 +10,10 @@ use super::shell::Shell;
 #[derive(Debug, PartialEq, Eq)]
 pub struct HostSnapshot(BTreeMap<&'static str, String>);
 
-/// The kinds, and the script that lists each. Two directories may stay: `/run/uswitch`, and `/run/netns`,
-/// which iproute2 does not remove either. What `/var/lib` keeps is not listed. Link-local routes are excluded, because the kernel adds them at
-/// any time. A script that writes to standard error has failed: not every shell reports the failure of a
-/// command in the middle of a pipe.
+/// The kinds, and the script that lists each. Two directories may stay: `/run/uswitch`, and `/run/netns`, which
+/// iproute2 does not remove either. What `/var/lib` keeps is not listed. Link-local routes are excluded, because the
+/// kernel adds them at any time. A script that writes to standard error has failed: not every shell reports the failure
+/// of a command in the middle of a pipe.
 const KINDS: &[(&str, &str)] = &[
     ("namespaces", "ls /run/netns"),
     ("links", "ip -o link show | sed 's/^[0-9]*: //'"),

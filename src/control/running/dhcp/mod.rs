@@ -1,7 +1,8 @@
 //! Starts the DHCP server, and decides which address a client gets.
 //!
-//! A lease is an address that the switch assigns to the client's port, so the guard lets it pass, and names and published
-//! ports lead to it. A port with an address in the subnet gives its container that one. Others get one of the subnet.
+//! A lease is an address that the switch assigns to the client's port, so the guard lets it pass, and names and
+//! published ports lead to it. A port with an address in the subnet gives its container that one. Others get one of the
+//! subnet.
 
 mod v4;
 mod v6;
@@ -35,7 +36,8 @@ use crate::wire::Mac;
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// Least time between two writes of the file.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
-/// Most leases of the hosts behind an existing device or a socket. A container has at most those that its guard compares with.
+/// Most leases of the hosts behind an existing device or a socket. A container has at most those that its guard
+/// compares with.
 const MOST_BEHIND_DEVICE: usize = 1024;
 
 /// Why there is no DHCP server.
@@ -156,8 +158,8 @@ fn now() -> u64 {
 }
 
 impl<M: HostNetwork> Running<M> {
-    /// Serves DHCP at all gateways, if that is configured: IPv4 by sockets, IPv6 by frames that workers have punted. Leases are
-    /// kept in the directory `state`.
+    /// Serves DHCP at all gateways, if that is configured: IPv4 by sockets, IPv6 by frames that workers have punted.
+    /// Leases are kept in the directory `state`.
     pub(super) fn start_dhcp(&mut self, state: Option<&Path>) -> Result<(), RunError> {
         let Some(lease_time) = self.config.dhcp_lease else { return Ok(()) };
         let hosts = self.ports.values().filter(|port| port.is_host());
@@ -243,8 +245,8 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    /// The address for a client: the one that its port has in the subnet of the gateway, or that is reserved for it, or a free
-    /// one, if possible one that it wants, or that of its port's number.
+    /// The address for a client: the one that its port has in the subnet of the gateway, or that is reserved for it, or
+    /// a free one, if possible one that it wants, or that of its port's number.
     fn address_for(&mut self, applicant: &Applicant, wanted: &[IpAddr]) -> Result<IpAddr, LeaseError> {
         let Applicant { port, client, is_container, gateway, .. } = applicant;
         let record = &self.ports[port];
@@ -289,8 +291,8 @@ impl<M: HostNetwork> Running<M> {
         addresses.find(|address| gateway.contains(address))
     }
 
-    /// The addresses that are not leases: those of the gateways, those that are assigned to ports, and those that the devices
-    /// of other ports than `id` have or make.
+    /// The addresses that are not leases: those of the gateways, those that are assigned to ports, and those that the
+    /// devices of other ports than `id` have or make.
     fn addresses_in_use(&self, id: PortId) -> Vec<IpAddr> {
         let configured = self.ports.values().flat_map(PortRecord::configured_addresses);
         let others = self.ports.iter().filter(|(other, _)| **other != id);

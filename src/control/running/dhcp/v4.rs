@@ -71,8 +71,9 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    /// Ends the lease of a client that releases or declines its address. A release comes from the address, and a refusal from
-    /// 0.0.0.0 (RFC 2131 §4.4.1). The guard checks both, so that a container cannot end the lease of another.
+    /// Ends the lease of a client that releases or declines its address. A release comes from the address, and a
+    /// refusal from 0.0.0.0 (RFC 2131 §4.4.1). The guard checks both, so that a container cannot end the lease of
+    /// another.
     fn end_lease(&mut self, client: &Client, request: &Request, source: IpAddr) {
         let Some(dhcp) = &mut self.dhcp else { return };
         let current = dhcp.leases.address_of(client);

@@ -1,5 +1,5 @@
-//! The leases of the DHCP server, of both IP versions: which client has which address, and for how long. Pure: times are
-//! seconds since 1970, so that they are valid after a restart.
+//! The leases of the DHCP server, of both IP versions: which client has which address, and for how long. Pure: times
+//! are seconds since 1970, so that they are valid after a restart.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

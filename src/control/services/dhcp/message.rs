@@ -154,8 +154,8 @@ pub(super) fn write(request: &Request, answer: Answer, terms: &Terms) -> Option<
     Some((bytes, SocketAddrV4::new(destination(request, answer), CLIENT_PORT)))
 }
 
-/// Without an address a client has to be reached by broadcast: the socket cannot send to a MAC address. So are refusals,
-/// because the client may not have the address that it uses (RFC 2131 §4.1).
+/// Without an address a client has to be reached by broadcast: the socket cannot send to a MAC address. So are
+/// refusals, because the client may not have the address that it uses (RFC 2131 §4.1).
 fn destination(request: &Request, answer: Answer) -> Ipv4Addr {
     match request.ciaddr {
         Ipv4Addr::UNSPECIFIED => Ipv4Addr::BROADCAST,

@@ -60,7 +60,8 @@ pub(crate) struct Request6 {
 }
 
 impl Request6 {
-    /// Reads a message to the server with this DUID; `None` if it is malformed, to another server, or not of a client (§16).
+    /// Reads a message to the server with this DUID; `None` if it is malformed, to another server, or not of a client
+    /// (§16).
     ///
     /// The options are read one by one: [`dhcproto::v6::Message`] decodes all of them, and panics at some.
     pub(crate) fn parse(bytes: &[u8], server: &[u8]) -> Option<Request6> {
@@ -163,7 +164,8 @@ pub(crate) struct Terms6 {
     pub(crate) lease_time: u32,
 }
 
-/// The DUID of a server with this MAC address (DUID-LL, §11.4). It is the same after a restart, because the MAC address is.
+/// The DUID of a server with this MAC address (DUID-LL, §11.4). It is the same after a restart, because the MAC address
+/// is.
 pub(crate) fn server_duid(mac: Mac) -> Vec<u8> {
     const LINK_LAYER: [u8; 2] = [0, 3];
     const ETHERNET: [u8; 2] = [0, 1];

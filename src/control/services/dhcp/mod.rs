@@ -1,7 +1,8 @@
 //! The DHCP server of a switch, at its gateways.
 //!
-//! Of DHCPv6 (RFC 8415) there are the messages here: workers punt them to control. Of DHCPv4 (RFC 2131) a thread of its own, without capabilities, reads and writes the messages. Control decides which address a client gets,
-//! because it knows those of all ports ([`DhcpQuery`]). The sockets are bound to the devices of the host ports: it serves
+//! Of DHCPv6 (RFC 8415) there are the messages here: workers punt them to control. Of DHCPv4 (RFC 2131) a thread of its
+//! own, without capabilities, reads and writes the messages. Control decides which address a client gets, because it
+//! knows those of all ports ([`DhcpQuery`]). The sockets are bound to the devices of the host ports: it serves
 //! containers, and no other network. Each socket has one query open at a time, and what does not fit into its buffer is
 //! dropped by the kernel, so clients cannot fill anything.
 
@@ -89,8 +90,8 @@ pub(crate) struct DhcpSocket {
 }
 
 impl DhcpSocket {
-    /// Binds the port of DHCP on the device of a gateway. Clients without an address send to the broadcast address, so the
-    /// socket has no address of its own.
+    /// Binds the port of DHCP on the device of a gateway. Clients without an address send to the broadcast address, so
+    /// the socket has no address of its own.
     ///
     /// # Errors
     /// Another program has the port.

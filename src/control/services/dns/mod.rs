@@ -1,8 +1,9 @@
-//! The DNS server of a switch: names of its containers, at the addresses of the gateway. Queries for other names go to the
-//! servers of the host.
+//! The DNS server of a switch: names of its containers, at the addresses of the gateway. Queries for other names go to
+//! the servers of the host.
 //!
-//! It runs on a thread of its own, without capabilities, so that neither frames nor control wait for it. Its sockets are
-//! bound to the devices of the host ports: it serves containers, and no other network. What a client can fill is bounded.
+//! It runs on a thread of its own, without capabilities, so that neither frames nor control wait for it. Its sockets
+//! are bound to the devices of the host ports: it serves containers, and no other network. What a client can fill is
+//! bounded.
 
 mod upstream;
 mod zone;
@@ -161,7 +162,8 @@ impl Shared {
         }
     }
 
-    /// Sends a reply, or drops it: a client that does not answer ARP fills the socket, and the others do not wait for it.
+    /// Sends a reply, or drops it: a client that does not answer ARP fills the socket, and the others do not wait for
+    /// it.
     fn send(&self, socket: &UdpSocket, reply: &[u8], client: SocketAddr) {
         if socket.try_send_to(reply, client).is_err() {
             count(&self.counters.unsent);
