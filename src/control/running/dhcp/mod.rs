@@ -202,7 +202,7 @@ impl<M: HostNetwork> Running<M> {
     /// Assigns the leased addresses of a new port to it again. Those that another port has are not restored.
     pub(super) fn restore_leases(&mut self, id: PortId) {
         let (Some(dhcp), Some(record)) = (&self.dhcp, self.ports.get(&id)) else { return };
-        for address in dhcp.leases.behind(&record.name) {
+        for address in dhcp.leases.addresses_behind(&record.name) {
             let is_taken = self.ports.values().any(|port| port.may_have(address));
             let subnet = self.config.all_subnets().find(|subnet| subnet.contains(&address));
             if let Some(subnet) = subnet.filter(|_| !is_taken) {

@@ -92,13 +92,14 @@ pub(crate) struct Candidates<'a> {
 /// All leases.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Leases {
-    of: BTreeMap<Client, Lease>,
+    by_client: BTreeMap<Client, Lease>,
     /// Addresses that other hosts use, and until when nobody gets them.
     declined: BTreeMap<IpAddr, u64>,
 }
 
 impl Leases {
-    /// The address for a client in a subnet, and changes nothing. `most` is the limit of its port.
+    /// Chooses an address for a client in a subnet, without recording it. `most`: the maximum number of leases of its
+    /// port.
     pub(crate) fn choose(
         &self,
         client: &Client,
@@ -108,16 +109,18 @@ impl Leases {
     ) -> Result<IpAddr, LeaseError> {
         let Candidates { reserved, preferred, taken } = *candidates;
         let has_other = |address: IpAddr| {
-            self.of.iter().any(|(other, lease)| other != client && lease.address == address)
+            self.by_client.iter().any(|(other, lease)| other != client && lease.address == address)
         };
-        let own = self.of.get(client).map(|lease| lease.address).filter(|own| subnet.contains(own));
+        let own = self.by_client.get(client).map(|lease| lease.address).filter(|own| subnet.contains(own));
         let reserved = reserved.filter(|reserved| !has_other(*reserved));
-        if let Some(first) = reserved.or(own).filter(|first| !taken.contains(first)) {
+        let is_free = |address: &IpAddr| !taken.contains(address) && !self.declined.contains_key(address);
+        if let Some(first) = [reserved, own].into_iter().flatten().find(is_free) {
             return Ok(first);
         }
         self.check_limits(client, most)?;
         let mut pool = AddressPool::new(subnet);
-        let others = self.of.iter().filter(|(other, _)| *other != client).map(|(_, lease)| lease.address);
+        let others =
+            self.by_client.iter().filter(|(other, _)| *other != client).map(|(_, lease)| lease.address);
         for address in others.chain(self.declined.keys().copied()).chain(taken.iter().copied()) {
             // Some are in other subnets, and two hosts may have the same.
             let _ = pool.assign(address);
@@ -132,10 +135,10 @@ impl Leases {
     fn check_limits(&self, client: &Client, most: usize) -> Result<(), LeaseError> {
         // Each IP version has its own limit, as in the guard.
         let counts = |other: &&Client| other.port == client.port && other.id.is_ipv6() == client.id.is_ipv6();
-        let of_port = self.of.keys().filter(counts).count();
-        if self.of.contains_key(client) {
+        let of_port = self.by_client.keys().filter(counts).count();
+        if self.by_client.contains_key(client) {
             Ok(())
-        } else if self.of.len() >= MOST_LEASES {
+        } else if self.by_client.len() >= MOST_LEASES {
             Err(LeaseError::TooMany)
         } else if of_port >= most {
             Err(LeaseError::TooManyOfPort(client.port.clone(), most))
@@ -144,12 +147,13 @@ impl Leases {
         }
     }
 
-    /// Keeps an address for the client to which it is offered, unless that has it.
+    /// Reserves an offered address for a client for [`OFFERED`] seconds. One that has accepted another address keeps
+    /// that, and the offered one is not reserved.
     pub(crate) fn offer(&mut self, client: Client, address: IpAddr, now: u64) {
         if self.address_of(&client) != Some(address) {
             // An earlier address stays in use until the client accepts the new one, or expires.
             let offer = Lease { address, expires: now + OFFERED, bound: false };
-            self.of
+            self.by_client
                 .entry(client)
                 .and_modify(|lease| {
                     if !lease.bound {
@@ -163,23 +167,23 @@ impl Leases {
     /// Gives a client an address until `expires`. Returns its earlier one, if it had another.
     pub(crate) fn bind(&mut self, client: Client, address: IpAddr, expires: u64) -> Option<IpAddr> {
         let before = self.address_of(&client).filter(|before| *before != address);
-        self.of.insert(client, Lease { address, expires, bound: true });
+        self.by_client.insert(client, Lease { address, expires, bound: true });
         before
     }
 
     /// The address that a client has accepted.
     pub(crate) fn address_of(&self, client: &Client) -> Option<IpAddr> {
-        self.of.get(client).filter(|lease| lease.bound).map(|lease| lease.address)
+        self.by_client.get(client).filter(|lease| lease.bound).map(|lease| lease.address)
     }
 
     /// Ends the lease of a client, and returns the address if it had accepted it.
     pub(crate) fn release(&mut self, client: &Client) -> Option<IpAddr> {
-        self.of.remove(client).filter(|lease| lease.bound).map(|lease| lease.address)
+        self.by_client.remove(client).filter(|lease| lease.bound).map(|lease| lease.address)
     }
 
     /// Ends the lease of a client whose address another host uses. Nobody gets it for a while.
     pub(crate) fn decline(&mut self, client: &Client, now: u64) -> Option<IpAddr> {
-        let declined = self.of.get(client).map(|lease| lease.address)?;
+        let declined = self.by_client.get(client).map(|lease| lease.address)?;
         if self.declined.len() >= MOST_DECLINED
             && let Some((&first, _)) = self.declined.iter().min_by_key(|(_, until)| **until)
         {
@@ -192,37 +196,37 @@ impl Leases {
     /// Ends what has expired. Returns the clients that had accepted an address, with it.
     pub(crate) fn expire(&mut self, now: u64) -> Vec<(Client, IpAddr)> {
         self.declined.retain(|_, until| *until > now);
-        let expired = self.of.iter().filter(|(_, lease)| lease.expires <= now && lease.bound);
+        let expired = self.by_client.iter().filter(|(_, lease)| lease.expires <= now && lease.bound);
         let expired = expired.map(|(client, lease)| (client.clone(), lease.address)).collect();
-        self.of.retain(|_, lease| lease.expires > now);
+        self.by_client.retain(|_, lease| lease.expires > now);
         expired
     }
 
     /// When something expires next.
     pub(crate) fn next_expiry(&self) -> Option<u64> {
-        self.of.values().map(|lease| lease.expires).chain(self.declined.values().copied()).min()
+        self.by_client.values().map(|lease| lease.expires).chain(self.declined.values().copied()).min()
     }
 
     /// Ends the leases of the DHCPv6 clients behind a port whose container is gone: the next one has another DUID.
     pub(crate) fn end_duids(&mut self, port: &str) {
-        self.of.retain(|client, _| client.port != port || !client.id.is_ipv6());
+        self.by_client.retain(|client, _| client.port != port || !client.id.is_ipv6());
     }
 
-    /// The clients behind a port that have accepted an address, with it.
-    pub(crate) fn behind(&self, port: &str) -> Vec<IpAddr> {
-        let leases = self.of.iter().filter(|(client, lease)| client.port == port && lease.bound);
+    /// The addresses that clients behind a port have accepted.
+    pub(crate) fn addresses_behind(&self, port: &str) -> Vec<IpAddr> {
+        let leases = self.by_client.iter().filter(|(client, lease)| client.port == port && lease.bound);
         leases.map(|(_, lease)| lease.address).collect()
     }
 
     /// The clients that have accepted an address, with it and the end of its lease.
     pub(crate) fn bound(&self) -> impl Iterator<Item = (&Client, IpAddr, u64)> {
-        let leases = self.of.iter().filter(|(_, lease)| lease.bound);
+        let leases = self.by_client.iter().filter(|(_, lease)| lease.bound);
         leases.map(|(client, lease)| (client, lease.address, lease.expires))
     }
 
     /// How many addresses clients have.
     pub(crate) fn len(&self) -> usize {
-        self.of.values().filter(|lease| lease.bound).count()
+        self.by_client.values().filter(|lease| lease.bound).count()
     }
 
     /// The leases to keep in a file.
@@ -236,7 +240,7 @@ impl Leases {
             let Lease { address, expires, .. } = *lease;
             KeptLease { port: client.port.clone(), mac, duid, iaid, address, expires }
         };
-        self.of.iter().filter(|(_, lease)| lease.bound).map(kept).collect()
+        self.by_client.iter().filter(|(_, lease)| lease.bound).map(kept).collect()
     }
 
     /// The leases of a file, of which each address counts once.
@@ -357,6 +361,26 @@ mod tests {
     }
 
     #[test]
+    fn declined_reservation_is_not_offered_for_a_while() {
+        let mut leases = Leases::default();
+        let reserved = Candidates { reserved: Some(ip(5)), taken: &[ip(1)], ..Candidates::default() };
+        let choose = |leases: &Leases| leases.choose(&client(1), subnet(), &reserved, MOST_LEASES);
+        leases.bind(client(1), ip(5), 9000);
+        leases.decline(&client(1), 0);
+        assert_eq!(choose(&leases), Ok(ip(2)));
+        leases.expire(DECLINED);
+        assert_eq!(choose(&leases), Ok(ip(5)));
+    }
+
+    #[test]
+    fn client_keeps_its_lease_while_another_host_has_its_reserved_address() {
+        let mut leases = Leases::default();
+        leases.bind(client(1), ip(4), 100);
+        let reserved = Candidates { reserved: Some(ip(5)), taken: &[ip(5)], ..Candidates::default() };
+        assert_eq!(leases.choose(&client(1), subnet(), &reserved, MOST_LEASES), Ok(ip(4)));
+    }
+
+    #[test]
     fn number_of_leases_is_limited() {
         let mut leases = Leases::default();
         let wide: IpNet = "2001:db8::/64".parse().unwrap();
@@ -402,7 +426,7 @@ mod tests {
         let read = Leases::from_kept(kept);
         assert_eq!((read.len(), read.address_of(&client(1))), (2, Some(ip(2))));
         assert_eq!(
-            (read.behind("container1"), read.address_of(&duid)),
+            (read.addresses_behind("container1"), read.address_of(&duid)),
             (vec![ip(2)], leases.address_of(&duid))
         );
     }
