@@ -71,11 +71,13 @@ mod stack {
     pub(super) const COPIES: i16 = -56;
 }
 
-// Registers that keep their meaning.
+// Registers that several functions share.
 const CONTEXT: Reg = R6;
 /// The value of the ingress port.
-const FROM: Reg = R7;
+const INGRESS: Reg = R7;
 const FRAME: Reg = R8;
+/// The value of the egress port, after [`FromStation::egress`]. The frame's bytes are not needed then.
+const EGRESS: Reg = R8;
 /// The end of the frame, until the first call.
 const END: Reg = R4;
 /// The key of a station that is looked for.
@@ -87,7 +89,7 @@ const DESTINATION: i16 = 0;
 const L3: i16 = 14;
 const IPV4_L4: i16 = L3 + 20;
 const IPV6_L4: i16 = L3 + 40;
-/// Of the byte whose high half is the length of a TCP header in words.
+/// Offset of the byte whose high half is the length of a TCP header in 32-bit words.
 const TCP_DATA_OFFSET: i16 = 12;
 
 #[allow(clippy::cast_possible_truncation, reason = "of a value of at most 128 bytes")]
@@ -107,14 +109,14 @@ pub(super) fn from_station(maps: &Maps<'_>) -> Assembler {
     a.part("from_station");
     a.op(Move, CONTEXT, R1);
     let drop = ingress_port(&mut a, maps);
-    a.op(Move, FROM, R0);
+    a.op(Move, INGRESS, R0);
     program.headers(&mut a);
     program.stations(&mut a);
     program.forward(&mut a);
     a.part("punt");
     a.place(program.punt);
     // The low half of the first word.
-    a.load(Word, R1, FROM, offset(word::DEVICES));
+    a.load(Word, R1, INGRESS, offset(word::DEVICES));
     redirect(&mut a, Helper::Redirect);
     finish(a, drop)
 }
@@ -174,13 +176,13 @@ impl FromStation<'_> {
     /// Only plain untagged frames go on, whose source the port may use.
     fn headers(&self, a: &mut Assembler) {
         a.part("headers");
-        a.load(Word, R5, FROM, offset(word::STATE));
-        self.is_fast(a, R5);
+        a.load(Word, R5, INGRESS, offset(word::STATE));
+        self.punt_unless_fast(a, R5);
         a.load(Word, R1, CONTEXT, context::VLAN_PRESENT);
         a.jump_if(Ne, R1, 0, self.punt);
         a.load(Word, FRAME, CONTEXT, context::DATA);
         a.load(Word, END, CONTEXT, context::DATA_END);
-        self.needs(a, L3);
+        self.punt_unless_length(a, L3);
         a.load(Word, R1, CONTEXT, context::LENGTH);
         a.store(Double, Stack, stack::LENGTH, R1);
         a.op(Move, R1, 0);
@@ -210,20 +212,21 @@ impl FromStation<'_> {
     }
 
     /// Punts unless the flags of a port say that it is up, and not that user space decides. Changes `R1`.
-    fn is_fast(&self, a: &mut Assembler, flags: Reg) {
+    fn punt_unless_fast(&self, a: &mut Assembler, flags: Reg) {
         a.op(Move, R1, flags);
         a.op(And, R1, (flag::UP | flag::PUNT).cast_signed());
         a.jump_if(Ne, R1, flag::UP.cast_signed(), self.punt);
     }
 
     /// Punts a frame that has not this many bytes in front.
-    fn needs(&self, a: &mut Assembler, bytes: i16) {
+    fn punt_unless_length(&self, a: &mut Assembler, bytes: i16) {
         a.op(Move, R2, FRAME);
         a.op(Add, R2, i32::from(bytes));
         a.jump_if(Gt, R2, END, self.punt);
     }
 
-    /// Without options and not fragmented. `R5` has the flags of the port.
+    /// Punts packets with options, fragments, loopback addresses, and ICMP other than echo. `R5` has the flags of the
+    /// port.
     fn ipv4(&self, a: &mut Assembler, tcp_or_udp: Label, echo: Label) {
         a.part("ipv4");
         const VERSION_AND_LENGTH: i16 = L3;
@@ -234,7 +237,7 @@ impl FromStation<'_> {
         const LOOPBACK: i32 = 127;
         const MORE_FRAGMENTS_AND_OFFSET: u16 = 0x3fff;
         const ECHO: [i32; 2] = [0, 8];
-        self.needs(a, IPV4_L4 + 4);
+        self.punt_unless_length(a, IPV4_L4 + 4);
         // The host gets nothing from or to 127.0.0.0/8.
         for address in [SOURCE, DESTINATION] {
             a.load(Byte, R1, FRAME, address);
@@ -246,13 +249,13 @@ impl FromStation<'_> {
         a.jump_if(AnyOf, R1, net16(MORE_FRAGMENTS_AND_OFFSET), self.punt);
         let listed = a.label();
         a.load(Word, R1, FRAME, SOURCE);
-        // An unused place of the list has it.
+        // 0.0.0.0 is also the value of an unused place of the list.
         a.jump_if(Eq, R1, 0, self.punt);
         for half in [0, 4] {
-            a.load(Word, R2, FROM, offset(word::IPV4) + half);
+            a.load(Word, R2, INGRESS, offset(word::IPV4) + half);
             a.jump_if(Eq, R1, R2, listed);
         }
-        self.source_is(a, listed);
+        self.punt_unless_source_allowed(a, listed);
         a.load(Byte, R3, FRAME, PROTOCOL);
         a.op(Move, R5, i32::from(IPV4_L4));
         a.jump_if(Ne, R3, 1, tcp_or_udp);
@@ -261,8 +264,10 @@ impl FromStation<'_> {
         a.jump(self.punt);
     }
 
-    /// With the guard, `R5` has its flag and the list is of the port's own addresses; else it is of the gateway's.
-    fn source_is(&self, a: &mut Assembler, listed: Label) {
+    /// Punts a source address that the port may not use. With the guard, the list has the port's own addresses, and the
+    /// source must be at `listed`; else it has the gateway's, and the source must not be. `R5` has the flags of the port,
+    /// and is changed.
+    fn punt_unless_source_allowed(&self, a: &mut Assembler, listed: Label) {
         let allowed = a.label();
         a.op(And, R5, flag::GUARD.cast_signed());
         a.jump_if(Ne, R5, 0, self.punt);
@@ -273,14 +278,14 @@ impl FromStation<'_> {
         a.place(allowed);
     }
 
-    /// Without extension headers, unless it is a jumbogram.
+    /// Punts packets with extension headers, except jumbograms, and ICMPv6 other than echo.
     fn ipv6(&self, a: &mut Assembler, [tcp_or_udp, echo, plain]: [Label; 3]) {
         a.part("ipv6");
         const NEXT_HEADER: i16 = L3 + 6;
         const SOURCE: i16 = L3 + 8;
         const ICMPV6: i32 = 58;
         const ECHO: [i32; 2] = [128, 129];
-        self.needs(a, IPV6_L4 + 4);
+        self.punt_unless_length(a, IPV6_L4 + 4);
         let listed = a.label();
         a.load(Double, R1, FRAME, SOURCE);
         a.load(Double, R2, FRAME, SOURCE + 8);
@@ -288,13 +293,13 @@ impl FromStation<'_> {
         a.jump_if(Eq, R1, 0, self.punt);
         for source in 0..IPV6_SOURCES {
             let other = a.label();
-            a.load(Double, R3, FROM, offset(word::IPV6 + 2 * source));
+            a.load(Double, R3, INGRESS, offset(word::IPV6 + 2 * source));
             a.jump_if(Ne, R1, R3, other);
-            a.load(Double, R3, FROM, offset(word::IPV6 + 2 * source + 1));
+            a.load(Double, R3, INGRESS, offset(word::IPV6 + 2 * source + 1));
             a.jump_if(Eq, R2, R3, listed);
             a.place(other);
         }
-        self.source_is(a, listed);
+        self.punt_unless_source_allowed(a, listed);
         let other = a.label();
         a.load(Byte, R3, FRAME, NEXT_HEADER);
         a.jump_if(Ne, R3, 0, other);
@@ -316,7 +321,7 @@ impl FromStation<'_> {
         const NEXT_AND_LENGTH: u16 = 0x0600;
         const OPTION: u16 = 0xc204;
         a.part("jumbogram");
-        self.needs(a, TCP_HEADER + 20);
+        self.punt_unless_length(a, TCP_HEADER + 20);
         for (at, value) in [(HOP_BY_HOP, NEXT_AND_LENGTH), (HOP_BY_HOP + 2, OPTION)] {
             a.load(Half, R1, FRAME, at);
             a.jump_if(Ne, R1, net16(value), self.punt);
@@ -337,8 +342,8 @@ impl FromStation<'_> {
         const TCP_HEADER: i32 = 20;
         /// From a server of DHCP or DHCPv6, and to a client, or to a server: the guard looks for a MAC in DHCP, and
         /// control gets DHCPv6.
-        const FROM: [u16; 2] = [67, 547];
-        const TO: [u16; 4] = [68, 546, 67, 547];
+        const SERVER_PORTS: [u16; 2] = [67, 547];
+        const PORTS: [u16; 4] = [68, 546, 67, 547];
         let tcp = a.label();
         // The header: within the frame, as the caller has checked for its first four bytes.
         a.op(Move, R2, FRAME);
@@ -349,9 +354,9 @@ impl FromStation<'_> {
         a.op(Add, R1, 4);
         a.jump_if(Gt, R1, END, self.punt);
         a.load(Half, R1, R2, 0);
-        FROM.into_iter().for_each(|port| a.jump_if(Eq, R1, net16(port), self.punt));
+        SERVER_PORTS.into_iter().for_each(|port| a.jump_if(Eq, R1, net16(port), self.punt));
         a.load(Half, R1, R2, 2);
-        TO.into_iter().for_each(|port| a.jump_if(Eq, R1, net16(port), self.punt));
+        PORTS.into_iter().for_each(|port| a.jump_if(Eq, R1, net16(port), self.punt));
         a.load(Word, R1, CONTEXT, context::GSO_SIZE);
         a.jump_if(Eq, R1, 0, plain);
         a.op(Add, R1, UDP_HEADER);
@@ -386,10 +391,10 @@ impl FromStation<'_> {
         a.store(Double, Stack, stack::DESTINATION, KEY);
         key_at(a, SOURCE);
         let allowed = a.label();
-        a.load(Word, R1, FROM, offset(word::STATE));
+        a.load(Word, R1, INGRESS, offset(word::STATE));
         a.op(And, R1, flag::GUARD.cast_signed());
         a.jump_if(Eq, R1, 0, allowed);
-        a.load(Double, R1, FROM, offset(word::MAC));
+        a.load(Double, R1, INGRESS, offset(word::MAC));
         a.jump_if(Ne, R1, KEY, self.punt);
         a.place(allowed);
         self.find(a);
@@ -406,17 +411,17 @@ impl FromStation<'_> {
         self.egress(a);
     }
 
-    /// The egress takes the frame. It is kept where the frame was, whose bytes are not needed any more.
+    /// Punts unless the egress takes the frame. Leaves its value in [`EGRESS`].
     fn egress(&self, a: &mut Assembler) {
         a.part("egress");
         look_up(a, self.maps.ports, stack::OUT);
         a.jump_if(Eq, R0, 0, self.punt);
-        a.load(Double, R1, FROM, offset(word::VLAN));
+        a.load(Double, R1, INGRESS, offset(word::VLAN));
         a.load(Double, R2, R0, offset(word::VLAN));
         a.jump_if(Ne, R1, R2, self.punt);
         a.load(Word, R2, R0, offset(word::STATE));
-        self.is_fast(a, R2);
-        a.load(Word, R1, FROM, offset(word::STATE));
+        self.punt_unless_fast(a, R2);
+        a.load(Word, R1, INGRESS, offset(word::STATE));
         a.op(And, R1, R2);
         a.op(And, R1, flag::ISOLATED.cast_signed());
         a.jump_if(Ne, R1, 0, self.punt);
@@ -430,7 +435,7 @@ impl FromStation<'_> {
         a.load(Word, R1, R0, offset(word::STATE) + 4);
         a.load(Double, R2, Stack, stack::LENGTH);
         a.jump_if(Gt, R2, R1, self.punt);
-        a.op(Move, FRAME, R0);
+        a.op(Move, EGRESS, R0);
     }
 
     /// `R0` = the value of the station [`KEY`], and `R1` = its device. Punts without one.
@@ -452,12 +457,11 @@ impl FromStation<'_> {
             let next = a.label();
             a.load(Double, R1, R0, offset(way));
             a.jump_if(Ne, R1, KEY, next);
-            a.load(Word, R1, R0, offset(WAYS + way));
-            // The address of the second read of the key depends on what the first one of the device returned, so that
-            // no CPU exchanges the two: R3 is zero.
-            a.op(Move, R3, R1);
-            a.op(And, R3, 0);
-            a.op(Add, R3, R0);
+            // The key, the device and the key again (see `Stations`). The address of each load depends on the value
+            // loaded before, so that no CPU reorders them.
+            dependent_address(a, R3, R1);
+            a.load(Word, R1, R3, offset(WAYS + way));
+            dependent_address(a, R3, R1);
             a.load(Double, R2, R3, offset(way));
             a.jump_if(Ne, R2, KEY, self.punt);
             a.op(Add, R0, i32::from(offset(WAYS + way)));
@@ -478,11 +482,11 @@ impl FromStation<'_> {
         self.count(a, stack::IN, counter::RX_FRAMES);
         self.count(a, stack::OUT, counter::TX_FRAMES);
         a.part("redirect");
-        // `bpf_redirect_peer` makes each frame one for that host. Frames for others behind the port must stay theirs.
+        // `bpf_redirect_peer` delivers each frame as PACKET_HOST. One for another host behind the port must stay
+        // PACKET_OTHERHOST.
         let other = a.label();
-        a.load(Double, R1, FRAME, offset(word::MAC));
+        a.load(Double, R3, EGRESS, offset(word::MAC));
         a.load(Double, R2, Stack, stack::DESTINATION);
-        a.op(Move, R3, R1);
         a.load(Word, R1, Stack, stack::OUT);
         a.jump_if(Ne, R3, R2, other);
         redirect(a, Helper::RedirectPeer);
@@ -509,6 +513,13 @@ impl FromStation<'_> {
     }
 }
 
+/// `address` = `R0`, by way of a value that was loaded.
+fn dependent_address(a: &mut Assembler, address: Reg, loaded: Reg) {
+    a.op(Move, address, loaded);
+    a.op(And, address, 0);
+    a.op(Add, address, R0);
+}
+
 /// Marks the source as seen.
 fn refresh(a: &mut Assembler) {
     a.part("refresh");
@@ -530,7 +541,7 @@ fn key_at(a: &mut Assembler, at: i16) {
     a.op(Shl, KEY, 32);
     a.load(Word, R1, FRAME, at + 2);
     a.op(Or, KEY, R1);
-    a.load(Double, R1, FROM, offset(word::VLAN));
+    a.load(Double, R1, INGRESS, offset(word::VLAN));
     a.op(Or, KEY, R1);
 }
 

@@ -1,6 +1,6 @@
 //! The end of `from_station` for frames that are flooded.
 
-use super::{CONTEXT, FRAME, FromStation, look_up, offset, redirect, refresh, stack};
+use super::{CONTEXT, EGRESS, FromStation, look_up, offset, redirect, refresh, stack};
 use crate::fastpath::assembler::If::{AnyOf, Eq, Gt, Ne};
 use crate::fastpath::assembler::Op::{Add, And, Move, Shl, Shr, Xor};
 use crate::fastpath::assembler::Reg::{R0, R1, R2, R3, R7, R8, R9, Stack};
@@ -53,7 +53,7 @@ impl FromStation<'_> {
 
     /// Reads the ports that get floods, and leaves out the ingress. Punts if there are no others.
     fn other_flood_ports(&self, a: &mut Assembler) {
-        a.load(Double, PORTS, FRAME, offset(word::FLOOD_PORTS));
+        a.load(Double, PORTS, EGRESS, offset(word::FLOOD_PORTS));
         a.load(Word, R1, Stack, stack::IN);
         a.op(Add, R1, -FIRST_HOST_END.cast_signed());
         a.op(Shr, R1, 1);
