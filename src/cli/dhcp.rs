@@ -22,7 +22,7 @@ enum DhcpAction {
     Show(DhcpShow),
 }
 
-/// Show the addresses that DHCP clients have, and for how long
+/// Show the leases: address, client and remaining time
 #[derive(Debug, clap::Args)]
 struct DhcpShow {
     #[command(flatten)]

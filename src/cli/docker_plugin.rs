@@ -18,7 +18,7 @@ pub(super) struct DockerPluginCommand {
     /// Directory of the networks and address pools [default: /var/lib/uswitch/docker]
     #[arg(long, value_name = "DIRECTORY")]
     state: Option<PathBuf>,
-    /// Unix socket of dockerd, which tells the names of containers: labels of their ports
+    /// Unix socket of dockerd, where the plugin finds the names of containers for the labels of their ports
     #[arg(long, value_name = "PATH", default_value = DOCKER_SOCKET)]
     docker_socket: PathBuf,
     /// Only write the source of a managed plugin that leads dockerd to the socket, for `docker plugin create NAME

@@ -37,20 +37,20 @@ pub(super) struct StartOptions {
     /// [default: 172.16.0.0/24 (wider for more than 253 ports) and fd00:172:16::/64]
     #[arg(long, value_name = "CIDR")]
     subnet: Vec<String>,
-    /// Masquerade packets from the containers to other networks (NAT)
+    /// Masquerade packets from the containers to other networks (NAT) [default: off]
     #[arg(long, value_parser = OnOff)]
     nat: Option<bool>,
     /// Serve DHCP and DHCPv6 at the gateway: each container gets the address of its port, or a free one [default: off]
     #[arg(long, value_parser = OnOff)]
     dhcp: Option<bool>,
-    /// How long a DHCP client has its address, in seconds, 10 to 31536000, with --dhcp [default: 3600]
+    /// Lease time in seconds, 10 to 31536000, with --dhcp [default: 3600]
     #[arg(long, value_name = "SECONDS")]
     dhcp_lease: Option<u64>,
     /// Reserve addresses for a DHCP client (static leases), by its MAC address or its port, with --dhcp; may be
     /// repeated
     #[arg(long, value_name = "MAC|PORT,ADDRESS[,ADDRESS]...")]
     dhcp_host: Vec<String>,
-    /// Send router advertisements, of which hosts without an assigned IPv6 address make theirs (SLAAC) [default: off]
+    /// Send router advertisements, so that hosts without an assigned IPv6 address configure one (SLAAC) [default: off]
     #[arg(long, value_parser = OnOff)]
     ra: Option<bool>,
     /// Serve DNS at the gateway's addresses: answer for container names, forward other queries to the host's resolvers
@@ -64,7 +64,7 @@ pub(super) struct StartOptions {
     /// 5000-5009:container1:5000-5009/udp; may be repeated
     #[arg(long, value_name = "[ADDRESS:]PORT:CONTAINER:PORT[/PROTOCOL]")]
     publish: Vec<String>,
-    /// Create no host port: the containers reach only each other
+    /// Create no host port: the containers reach only each other [default: off]
     #[arg(long, value_parser = OnOff)]
     internal: Option<bool>,
     /// Drop frames of containers with a source address, ARP or neighbour discovery that is not theirs, and messages of
@@ -75,7 +75,7 @@ pub(super) struct StartOptions {
     /// [default: on; off with --stp]
     #[arg(long, value_parser = OnOff)]
     loop_detection: Option<bool>,
-    /// Be a hub: learn nothing, and flood every frame
+    /// Be a hub: learn nothing, and flood every frame [default: off]
     #[arg(long, value_parser = OnOff)]
     hub: Option<bool>,
     /// Send frames to a multicast group only to ports that have joined it (IGMP and MLD snooping), where there is a
@@ -85,7 +85,7 @@ pub(super) struct StartOptions {
     /// Query the hosts for their groups while there is no other multicast querier [default: off]
     #[arg(long, value_parser = OnOff)]
     mcast_querier: Option<bool>,
-    /// Omit the gateway: pure layer 2, without subnets unless --subnet is given
+    /// Omit the gateway: pure layer 2, without subnets unless --subnet is given [default: off]
     #[arg(long, value_parser = OnOff)]
     no_gateway: Option<bool>,
     /// Gateway address in its subnet, may be repeated [default: the first address of each subnet]
@@ -107,7 +107,7 @@ pub(super) struct StartOptions {
     /// Let the kernel forward known unicast and floods itself (fast path) [default: auto]
     #[arg(long)]
     fast_path: Option<FastPathChoice>,
-    /// Disable checksum and segmentation offload (TSO/USO)
+    /// Disable checksum and segmentation offload (TSO/USO) [default: off]
     #[arg(long, value_parser = OnOff)]
     no_offload: Option<bool>,
     /// Pin the workers to these CPUs, as in 1 or 2-5,8, or 'any' to let the scheduler move them

@@ -74,7 +74,7 @@ pub(super) struct PortSet {
     /// Drop frames whose addresses are not the port's
     #[arg(long, value_parser = OnOff)]
     guard: Option<bool>,
-    /// Learn at most this many addresses on the port, up to 1048576; 0 ends the limit
+    /// Learn at most this many addresses on the port, up to 1048576; 0 removes the limit
     #[arg(long, value_name = "N")]
     fdb_max_learned: Option<u64>,
     #[command(flatten)]
@@ -90,7 +90,7 @@ pub(super) struct PortSet {
     /// [default: off]
     #[arg(long, value_parser = OnOff)]
     mcast_fast_leave: Option<bool>,
-    /// Join at most this many multicast groups on the port, up to 4096; 0 ends the limit [default: 1024]
+    /// Join at most this many multicast groups on the port, up to 4096; 0 removes the limit [default: 1024]
     #[arg(long, value_name = "N")]
     mcast_max_groups: Option<u64>,
     /// Path cost in the spanning tree, 1 to 200000000 [default: 100]

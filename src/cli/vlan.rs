@@ -61,7 +61,7 @@ struct Membership {
     vlan: VidRange,
 }
 
-/// Make a port a member of VLANs, or change how it is one
+/// Add a port to VLANs, or change its PVID and where its frames are untagged
 #[derive(Debug, clap::Args)]
 struct VlanAdd {
     #[command(flatten)]
@@ -88,7 +88,7 @@ struct VlanSet {
     state: VlanState,
 }
 
-/// End the membership of a port in VLANs
+/// Remove a port from VLANs
 #[derive(Debug, clap::Args)]
 struct VlanDel {
     #[command(flatten)]

@@ -44,7 +44,7 @@ pub(super) struct TraceCommand {
     /// Add an 802.1Q tag with this VLAN ID, 1 to 4094
     #[arg(long, value_name = "VID", value_parser = clap::value_parser!(u16).range(1..4095), conflicts_with_all = COMPLETE_FRAME)]
     vlan: Option<u16>,
-    /// The frame is an ARP request for this address, or a neighbor solicitation for IPv6
+    /// The frame is an ARP request for this address, or a neighbour solicitation for IPv6
     #[arg(long, value_name = "IP")]
     arp_for: Option<IpAddr>,
     /// The frame is an ICMP echo request [default source: the port's address]
