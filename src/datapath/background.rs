@@ -38,12 +38,12 @@ pub(super) const PER_PORT: u16 = 16;
 /// Job queue: all waiting frames, and the commands.
 const JOBS: usize = MAX_PORTS * (PER_PORT as usize + 2);
 /// Time for the writes to one port while others are active.
-const PORT: Limit = Limit { share: 10, burst: Duration::from_millis(20), debt: Duration::from_millis(20) };
+const PORT: Limit = Limit { one_in: 10, burst: Duration::from_millis(20), debt: Duration::from_millis(20) };
 /// The same for a port with long writes, during which no other process runs on its CPU, and with very long ones.
-const LONG: Limit = Limit { share: 50, ..PORT };
-const VERY_LONG: Limit = Limit { share: 200, ..PORT };
+const LONG: Limit = Limit { one_in: 50, ..PORT };
+const VERY_LONG: Limit = Limit { one_in: 200, ..PORT };
 /// Time for the writes to all ports.
-const TOTAL: Limit = Limit { share: 5, burst: Duration::from_millis(40), debt: Duration::from_millis(40) };
+const TOTAL: Limit = Limit { one_in: 5, burst: Duration::from_millis(40), debt: Duration::from_millis(40) };
 /// Other ports count as active for this long after a frame.
 const ACTIVE: Duration = Duration::from_secs(1);
 /// Writes in a row, none of them slow, after which a port is no longer slow.

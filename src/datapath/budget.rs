@@ -108,8 +108,9 @@ impl Batch {
         self.for_frames(allowances).saturating_sub(allowances.frame * self.frames) + self.penalty
     }
 
-    /// Time of so many of the frames within the allowance, without that of their bytes.
-    fn time_of(&self, beyond: u32, allowances: &Allowances) -> Duration {
+    /// What frames beyond [`FRAME_RATE`] are charged: their part of the time within the allowance, and their reads. The
+    /// time beyond the allowance is excess anyway.
+    fn rate_cost(&self, beyond: u32, allowances: &Allowances) -> Duration {
         let within = self.for_frames(allowances).min(allowances.frame * self.frames);
         (allowances.read + within / self.frames.max(1)) * beyond
     }
@@ -135,15 +136,15 @@ pub(super) struct Decision {
     /// Do not read the port for this long; zero if it is not in debt.
     pub(super) excess_pause: Duration,
     /// There were more frames than [`FRAME_RATE`].
-    pub(super) is_flood: bool,
+    pub(super) is_over_rate: bool,
     /// The same as `excess_pause`, for these frames.
-    pub(super) flood_pause: Duration,
+    pub(super) rate_pause: Duration,
 }
 
-/// A budget of time: it grows by one part in `share` of the time that passes.
+/// A budget of time, which grows with the time that passes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct TimeBudget {
-    /// Time that is missing to the largest budget.
+    /// Time that was spent, and has not grown again; zero when the budget is full.
     used: Duration,
     /// When `used` was current.
     at: Duration,
@@ -152,18 +153,18 @@ pub(super) struct TimeBudget {
 impl TimeBudget {
     /// Charges time spent until `now`. Returns how long it takes until the budget is out of debt.
     pub(super) fn charge(&mut self, now: Duration, spent: Duration, limit: Limit) -> Duration {
-        self.used = self.used.saturating_sub(now.saturating_sub(self.at) / limit.share);
+        self.used = self.used.saturating_sub(now.saturating_sub(self.at) / limit.one_in);
         self.at = now;
         self.used = (self.used + spent).min(limit.burst + limit.debt);
-        self.used.saturating_sub(limit.burst) * limit.share
+        self.used.saturating_sub(limit.burst) * limit.one_in
     }
 }
 
 /// The limits of a [`TimeBudget`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limit {
-    /// The budget grows by one part in this many of the time.
-    pub(super) share: u32,
+    /// The budget grows by one part in this many of the time that passes: 10 is 10%.
+    pub(super) one_in: u32,
     /// Largest budget.
     pub(super) burst: Duration,
     /// Largest debt.
@@ -193,20 +194,21 @@ impl FrameRate {
 }
 
 /// Limit of the excess of an ingress port.
-const EXCESS: Limit = Limit { share: 10, burst: Duration::from_millis(2), debt: Duration::from_millis(20) };
+const EXCESS: Limit = Limit { one_in: 10, burst: Duration::from_millis(2), debt: Duration::from_millis(20) };
 /// The same while its frames take [`Allowances::long_frame`]: nothing else runs on that CPU meanwhile, so few frames of
 /// other ports may have to wait for one.
-const LONG_EXCESS: Limit = Limit { share: 100, debt: Duration::from_millis(5), ..EXCESS };
+const LONG_EXCESS: Limit = Limit { one_in: 100, debt: Duration::from_millis(5), ..EXCESS };
 /// Limit of its frames beyond [`FRAME_RATE`]. Pauses are short, because a fast transfer without offload has such frames
 /// too.
-const FLOOD: Limit = Limit { share: 10, burst: Duration::from_millis(2), debt: Duration::from_micros(200) };
+const OVER_RATE: Limit =
+    Limit { one_in: 10, burst: Duration::from_millis(2), debt: Duration::from_micros(200) };
 
 /// The budget of one ingress port, for the time of one worker.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct IngressBudget {
     rate: FrameRate,
     excess: TimeBudget,
-    flood: TimeBudget,
+    over_rate: TimeBudget,
 }
 
 impl IngressBudget {
@@ -218,19 +220,19 @@ impl IngressBudget {
         Decision {
             window: batch.window(excess),
             excess_pause: self.excess.charge(now, excess, if is_long { LONG_EXCESS } else { EXCESS }),
-            is_flood: beyond > 0,
-            flood_pause: self.flood.charge(now, batch.time_of(beyond, allowances), FLOOD),
+            is_over_rate: beyond > 0,
+            rate_pause: self.over_rate.charge(now, batch.rate_cost(beyond, allowances), OVER_RATE),
         }
     }
 }
 
-/// Whether the writes to an egress port are slow.
+/// Counts slow writes in a row to an egress port.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct WriteCost {
+pub(super) struct SlowWrites {
     slow_writes: u8,
 }
 
-impl WriteCost {
+impl SlowWrites {
     /// Notes one write; whether the port is slow now.
     pub(super) fn note(&mut self, is_slow: bool) -> bool {
         self.slow_writes = if is_slow { self.slow_writes.saturating_add(1) } else { 0 };
@@ -294,9 +296,9 @@ mod tests {
         while now < Duration::from_secs(10) {
             let batch = Batch { frames: 48, bytes: 48 * length, spent: 48 * frame_time, ..Batch::default() };
             now += (Duration::from_secs(1) * 48 / rate).max(batch.spent);
-            let Decision { excess_pause, flood_pause, .. } = budget.charge(now, &batch, REFERENCE);
-            assert!(flood_pause <= us(2000), "{flood_pause:?}");
-            now += excess_pause.max(flood_pause);
+            let Decision { excess_pause, rate_pause, .. } = budget.charge(now, &batch, REFERENCE);
+            assert!(rate_pause <= us(2000), "{rate_pause:?}");
+            now += excess_pause.max(rate_pause);
             frames += batch.frames;
         }
         f64::from(frames) / now.as_secs_f64()
@@ -336,10 +338,10 @@ mod tests {
         );
         assert_eq!(budget.charge(us(0), &batch(1, 60, 100 + ALLOWED), REFERENCE).excess_pause, us(1000));
         let many = batch(1000, 60_000, 90_000 + 1000 * ALLOWED);
-        assert_eq!(budget.charge(us(0), &many, REFERENCE).excess_pause, EXCESS.debt * EXCESS.share);
+        assert_eq!(budget.charge(us(0), &many, REFERENCE).excess_pause, EXCESS.debt * EXCESS.one_in);
         assert_eq!(
             budget.charge(us(0), &batch(1, 60, 9_000_000), REFERENCE).excess_pause,
-            LONG_EXCESS.debt * LONG_EXCESS.share
+            LONG_EXCESS.debt * LONG_EXCESS.one_in
         );
         assert_eq!(
             budget.charge(us(1_000_000), &batch(1, 60, 100 + ALLOWED), REFERENCE).excess_pause,
@@ -359,7 +361,7 @@ mod tests {
 
     #[test]
     fn only_several_slow_writes_in_a_row_make_a_port_slow() {
-        let mut cost = WriteCost::default();
+        let mut cost = SlowWrites::default();
         let mut note = |spent: &[u64]| {
             spent.iter().map(|spent| cost.note(REFERENCE.is_slow(60, us(*spent)))).collect::<Vec<_>>()
         };

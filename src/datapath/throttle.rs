@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 
-use super::budget::{Allowances, Batch, IngressBudget, WriteCost};
+use super::budget::{Allowances, Batch, IngressBudget, SlowWrites};
 use super::cpu_speed::slowdown;
 use super::engine::{Event, Reads};
 use super::poll_policy::BatchKind;
@@ -36,9 +36,9 @@ pub(super) struct Throttle {
     epoch: Instant,
     allowances: Allowances,
     ingress: Box<[Ingress]>,
-    egress: Box<[WriteCost]>,
+    egress: Box<[SlowWrites]>,
     alert_until: Duration,
-    /// `alert_until` has not passed.
+    /// `alert_until` had not passed when the last batch ended.
     alert: bool,
     /// Until then some port counts as over its budget.
     over_budget_until: Duration,
@@ -56,7 +56,7 @@ struct Ingress {
     /// Its last batch had excess.
     expensive: bool,
     /// Its last batch had more frames than have an allowance.
-    flood: bool,
+    is_over_rate: bool,
 }
 
 /// A port that is not read.
@@ -66,8 +66,9 @@ pub(super) struct Pause {
     since: Duration,
     until: Duration,
     /// Only while another port was active in this time; `None`: always.
-    active: Option<Duration>,
-    /// The port to which it sends, if there is only one: it does not count as one of the others.
+    contention_window: Option<Duration>,
+    /// The only port that got the last frame of the batch whole, if there was one: the other end of a transfer, which
+    /// does not count as one of the others.
     peer: Option<PortId>,
 }
 
@@ -87,7 +88,7 @@ impl Throttle {
             epoch,
             allowances: Allowances::with_slowdown(slowdown()),
             ingress: vec![Ingress::default(); Ports::MAX].into(),
-            egress: vec![WriteCost::default(); Ports::MAX].into(),
+            egress: vec![SlowWrites::default(); Ports::MAX].into(),
             alert_until: Duration::ZERO,
             alert: false,
             over_budget_until: Duration::ZERO,
@@ -129,8 +130,8 @@ impl Throttle {
     pub(super) fn start(&mut self, port: PortId, length: usize) {
         let started = self.now();
         self.note_active(port, started);
-        let Ingress { expensive, flood, .. } = self.ingress[port.index()];
-        let cpu_started = if expensive || flood { cpu_time() } else { None };
+        let Ingress { expensive, is_over_rate, .. } = self.ingress[port.index()];
+        let cpu_started = if expensive || is_over_rate { cpu_time() } else { None };
         let batch = Batch { frames: 1, bytes: length, ..Batch::default() };
         self.measured = Some(Measured { port, batch, started, cpu_started });
     }
@@ -160,7 +161,7 @@ impl Throttle {
         }
     }
 
-    /// Ends the batch, whose frames went to `peer` if they all went to one port. Returns how to read its port.
+    /// Ends the batch. `peer`: the only port that got its last frame whole. Returns how to read the port of the batch.
     pub(super) fn finish(&mut self, peer: Option<PortId>) -> Option<(PortId, Reads)> {
         let Measured { port, mut batch, started, cpu_started } = self.measured.take()?;
         let now = self.now();
@@ -185,15 +186,15 @@ impl Throttle {
             }
         }
         let decision = self.ingress[port.index()].budget.charge(now, &batch, &self.allowances);
-        self.ingress[port.index()].flood = decision.is_flood;
-        let excess_active = if has_wasted { None } else { Some(RECENTLY_ACTIVE) };
-        let pauses = [(decision.excess_pause, excess_active), (decision.flood_pause, Some(ACTIVE))];
+        self.ingress[port.index()].is_over_rate = decision.is_over_rate;
+        let excess_window = if has_wasted { None } else { Some(RECENTLY_ACTIVE) };
+        let pauses = [(decision.excess_pause, excess_window), (decision.rate_pause, Some(ACTIVE))];
         if pauses.iter().any(|(pause, _)| !pause.is_zero()) {
             self.over_budget_until = now + ALERT;
         }
         self.over_budget = now < self.over_budget_until;
-        for (pause, active) in pauses {
-            let pause = Pause { port, since: now, until: now + pause, active, peer };
+        for (pause, contention_window) in pauses {
+            let pause = Pause { port, since: now, until: now + pause, contention_window, peer };
             if !self.is_over(&pause, now) {
                 self.paused.push(pause);
                 return Some((port, Reads::Paused));
@@ -227,7 +228,7 @@ impl Throttle {
     pub(super) fn forget(&mut self, port: PortId) {
         self.paused.retain(|pause| pause.port != port);
         self.ingress[port.index()] = Ingress::default();
-        self.egress[port.index()] = WriteCost::default();
+        self.egress[port.index()] = SlowWrites::default();
     }
 
     fn note_active(&mut self, port: PortId, now: Duration) {
@@ -237,8 +238,8 @@ impl Throttle {
     }
 
     fn is_over(&self, pause: &Pause, now: Duration) -> bool {
-        let Pause { port, until, active, peer, .. } = *pause;
-        until <= now || active.is_some_and(|active| !self.is_contended(now, active, port, peer))
+        let Pause { port, until, contention_window, peer, .. } = *pause;
+        until <= now || contention_window.is_some_and(|window| !self.is_contended(now, window, port, peer))
     }
 
     /// Whether a port other than these was active in this time, and is read.
@@ -304,7 +305,7 @@ mod tests {
             port: FLOODER,
             since: Duration::from_secs(1),
             until: Duration::from_millis(until),
-            active: Some(ACTIVE),
+            contention_window: Some(ACTIVE),
             peer: None,
         };
         throttle.paused.push(pause(2000));
@@ -324,7 +325,7 @@ mod tests {
             port: FLOODER,
             since: now,
             until: 2 * now,
-            active: Some(ACTIVE),
+            contention_window: Some(ACTIVE),
             peer: None,
         });
         assert!(
@@ -343,7 +344,7 @@ mod tests {
                 port,
                 since: Duration::from_secs(1),
                 until,
-                active: Some(ACTIVE),
+                contention_window: Some(ACTIVE),
                 peer: None,
             });
         }
@@ -369,7 +370,7 @@ mod tests {
                 }
             }
             let reads = throttle.finish(Some(PEER)).map(|(_, reads)| reads);
-            (reads == Some(Reads::Paused), throttle.paused.first().map(|pause| pause.active))
+            (reads == Some(Reads::Paused), throttle.paused.first().map(|pause| pause.contention_window))
         };
         assert_eq!(paused(true), (true, Some(None)));
         assert_eq!(paused(false), (false, None));

@@ -136,9 +136,9 @@ pub struct Switch {
 }
 
 impl Switch {
-    /// 01:80:C2:00:00:00. A bridge that does not run a spanning tree forwards BPDUs, so that the bridges around it find
+    /// The bit of 01:80:C2:00:00:00 in a mask. A bridge that does not run a spanning tree forwards BPDUs, so that the bridges around it find
     /// loops through it (`br_handle_frame` in Linux `net/bridge/br_input.c`).
-    const BPDU: u16 = 1;
+    const BPDU_BIT: u16 = 1;
 
     /// A switch without ports.
     pub fn new(settings: SwitchConfig) -> Switch {
@@ -154,7 +154,7 @@ impl Switch {
             gateway: settings.gateway,
             mdb: Mdb::default(),
             vlans: Vlans::default(),
-            group_fwd_mask: Self::BPDU,
+            group_fwd_mask: Self::BPDU_BIT,
             spanning_tree: false,
             router_advertisements: false,
             dhcpv6: false,
@@ -166,7 +166,7 @@ impl Switch {
     /// bridge: bit X stands for 01:80:C2:00:00:0X.
     #[must_use]
     pub fn with_group_fwd_mask(self, mask: u16) -> Switch {
-        Switch { group_fwd_mask: mask | Self::BPDU, ..self }
+        Switch { group_fwd_mask: mask | Self::BPDU_BIT, ..self }
     }
 
     /// The same switch with a spanning tree: BPDUs go to control, whatever the state of the port.
@@ -226,7 +226,7 @@ impl Switch {
     /// Whether a frame is a BPDU for the spanning tree of this switch: there is one, and the port does not forward
     /// BPDUs.
     fn is_own_bpdu(&self, ingress: PortId, group: Mac) -> bool {
-        self.spanning_tree && group == Bpdu::GROUP && self.ports.group_fwd_mask(ingress) & Self::BPDU == 0
+        self.spanning_tree && group == Bpdu::GROUP && self.ports.group_fwd_mask(ingress) & Self::BPDU_BIT == 0
     }
 
     /// Turns the guard of a port on with this identity, or off. The MAC of a guarded port is not learned on another
@@ -282,19 +282,19 @@ impl Switch {
 
     /// Lets a second datapath forward known unicast and floods, from now on.
     pub fn add_fast_datapath(&self, fast: &Arc<dyn FastDatapath>) {
-        self.ports.tell(Arc::clone(fast));
-        self.vlans.tell(Arc::clone(fast));
+        self.ports.set_fast_datapath(Arc::clone(fast));
+        self.vlans.set_fast_datapath(Arc::clone(fast));
         self.fdb.share_with(Arc::clone(fast));
     }
 
-    /// Lets the second datapath forward such frames, if what was known of them still holds. It overtakes those that a
-    /// worker has not sent yet.
+    /// Lets the second datapath forward such frames, if what was known of them still holds. They may overtake frames that
+    /// a worker has not sent yet.
     pub fn share(&self, share: &fdb::Share) {
         self.fdb.share(share, || self.mdb.floods_all());
     }
 
-    /// A frame has come with the source of another port, to this address: perhaps a loop. The workers have to see both
-    /// copies of a frame to find one, so they flood the next one.
+    /// Stops the second datapath from flooding frames to this address, because one came with the source of another port.
+    /// That may be a loop, and the workers find it only if they see both copies of a frame.
     pub fn unshare_flood(&self, destination: fdb::FdbKey) {
         self.fdb.unshare_flood(destination);
     }

@@ -200,12 +200,12 @@ impl Ports {
     }
 
     /// Tells this datapath of each change from now on.
-    pub(super) fn tell(&self, fast: Arc<dyn FastDatapath>) {
+    pub(super) fn set_fast_datapath(&self, fast: Arc<dyn FastDatapath>) {
         let _ = self.fast.set(fast);
     }
 
     /// Tells the state of a port. If another thread changes it meanwhile, its state after that.
-    fn tell_state(&self, id: PortId) {
+    fn notify_state(&self, id: PortId) {
         let Some(fast) = self.fast.get() else { return };
         loop {
             let word = self.word(id);
@@ -365,7 +365,7 @@ impl Ports {
         let slot = &self.slots[id.index()];
         // The closure never refuses.
         let _ = slot.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| Some(change(word)));
-        self.tell_state(id);
+        self.notify_state(id);
     }
 
     /// Frees the slot. The caller must have detached the port from every worker.
@@ -373,7 +373,7 @@ impl Ports {
         self.slots[id.index()].store(0, Ordering::Release);
         self.set_group_fwd_mask(id, 0);
         self.note_suppression();
-        self.tell_state(id);
+        self.notify_state(id);
     }
 
     /// A port; `None` if it does not exist.

@@ -91,7 +91,7 @@ drop_reasons! {
     IngressRate => "ingress_rate", Ingress, "more than the port's ingress rate limit allows";
     IngressLoss => "ingress_loss", Ingress, "lost by the impairment of the port";
     IngressDelayFull => "ingress_delay_full", Ingress, "too many frames wait for the impairment of the port";
-    NoEgress => "no_egress", Ingress, "a flood, and no other port is up";
+    NoEgress => "no_egress", Ingress, "a flood, and no other port may receive it";
     /// (RFC 4541)
     NoMember => "no_member", Ingress,
         "to a group that no other port has joined, and no multicast router is known";

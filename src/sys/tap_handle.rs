@@ -24,7 +24,7 @@ pub struct TapHandle {
     vnet: bool,
     /// The namespace with which the device ends, for [`Lifetime::Netns`].
     home: Option<NetnsIdentity>,
-    /// It has [`Lifetime::Netns`].
+    /// It has, or should have, [`Lifetime::Netns`].
     persistent: bool,
     /// It is left to its namespace, wherever that is.
     kept: bool,
@@ -77,7 +77,7 @@ impl TapHandle {
         self.update_lifetime();
     }
 
-    /// Makes the device end with its queues if it is not in its first namespace, whose end would not end it.
+    /// Makes the device end with its queues if it is not in its first namespace, the end of which would not remove it.
     pub fn update_lifetime(&mut self) {
         self.persistent = self.lifetime() == Lifetime::Netns;
         self.restore_lifetime();

@@ -521,7 +521,7 @@ impl<M: HostNetwork> Running<M> {
             Command::AdoptPort(request, device, reply) => _ = reply.send(self.adopt_port(*request, *device)),
             Command::AddPort(request, reply) => _ = reply.send(self.add_port(*request)),
             Command::SetPort(name, settings, reply) => _ = reply.send(self.set_port(&name, &settings)),
-            Command::RemovePort(name, options, reply) => _ = reply.send(self.delete_port(&name, &options)),
+            Command::RemovePort(name, how, reply) => _ = reply.send(self.remove_port_with(&name, &how)),
             Command::FdbPage(filter, start, reply) => _ = reply.send(self.fdb_page(&filter, start)),
             Command::AddFdb(entry, reply) => _ = reply.send(self.add_fdb_entry(&entry)),
             Command::Mdb(reply) => _ = reply.send(self.mdb_report()),

@@ -73,7 +73,7 @@ pub(crate) struct PortRecord {
     pub(super) compared: PortCounts,
     /// The slot's counters in each VLAN when this port became a member, if the switch counts them.
     pub(super) vlans_before: BTreeMap<Vid, VlanCounts>,
-    /// Why the port was throttled in the second before that.
+    /// Why the port was throttled in the second before the counts were compared.
     pub(super) throttled: Vec<Throttled>,
     /// Why it is blocked, if it is.
     pub(super) loop_record: Option<LoopRecord>,
@@ -355,7 +355,7 @@ impl<M: HostNetwork> Running<M> {
         let prepared = self.prepare_uplink(id, uplink_mode).and_then(|()| self.prepare(id, vlans.as_ref()));
         if let Err(why) = prepared {
             warn!(port = name, %why, "port not added");
-            // A start without the host port fails, and removes all.
+            // Refused for the host port: a start without it fails, and removes everything.
             let _ = self.remove_port(&name);
             return Err(why);
         }
@@ -401,11 +401,11 @@ impl<M: HostNetwork> Running<M> {
 
     /// Removes a port, with its device.
     pub(super) fn remove_port(&mut self, name: &str) -> Result<(), RunError> {
-        self.delete_port(name, &PortRemoval::default())
+        self.remove_port_with(name, &PortRemoval::default())
     }
 
-    /// Removes a port.
-    pub(super) fn delete_port(&mut self, name: &str, options: &PortRemoval) -> Result<(), RunError> {
+    /// Removes a port as these options say.
+    pub(super) fn remove_port_with(&mut self, name: &str, options: &PortRemoval) -> Result<(), RunError> {
         let id = self.port_named(name)?;
         let record = &self.ports[&id];
         if record.is_host() {

@@ -81,7 +81,8 @@ use crate::wire::ndp::Advertiser;
 /// What the topology knows of a device.
 #[derive(Debug)]
 struct DeviceRecord {
-    /// The ledger entry of the namespace that was created for it.
+    /// What is undone when the port is removed: its namespace, its socket, or the changed settings of an existing TAP
+    /// device.
     created: Option<(EntryId, Entry)>,
     /// The existing namespace in which it is.
     netns: Option<NetnsIdentity>,
@@ -223,17 +224,17 @@ impl Topology {
         added
     }
 
-    /// Deletes a port's namespace or socket if we created it. The kernel frees both when the device's queues are
-    /// closed.
+    /// Removes a port's device, with the namespace or the socket that was created for it, or restores the settings of an
+    /// existing TAP device. The kernel frees a namespace when the device's queues are closed.
     ///
     /// # Errors
     /// There is no such device, or its namespace could not be deleted.
     pub fn remove_port(&mut self, device: DeviceId) -> Result<(), TopologyError> {
         let created = self.devices.get(&device).ok_or(TopologyError::NoSuchDevice)?.created.clone();
-        // A socket is removed when nobody listens.
+        // A socket is only removed when nobody listens on it.
         self.sockets.remove(device);
         if let Some((entry, Entry::Tap { .. })) = created {
-            // The end of its handle restores the settings of the device.
+            // The device's handle restores the settings when it is dropped.
             self.unregister(device);
             self.ledger.remove(entry);
             return Ok(());

@@ -22,7 +22,7 @@ impl Networks {
     /// Returns the errors of containers whose ports cannot be restored now, a line each.
     ///
     /// # Errors
-    /// The switch does not run.
+    /// The switch does not run, or a record cannot be read or removed.
     pub(super) fn restore(&self, network: &Network) -> Result<Vec<String>, DockerError> {
         let lock = self.restoring.of(&network.switch);
         let _restoring = lock.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,7 +45,7 @@ impl Networks {
         Ok(failed)
     }
 
-    /// Restores the missing port of an endpoint, unless its container has ended.
+    /// Restores the missing port of an endpoint; false if its container has ended.
     fn restore_port(&self, network: &Network, id: &str) -> Result<bool, DockerError> {
         loop {
             let Some(endpoint) = self.store.load::<Endpoint>(id)? else { return Ok(false) };
@@ -55,8 +55,8 @@ impl Networks {
                 return Ok(false);
             };
             let client = self.switches.running(network)?;
-            // Left by a plugin that was killed before the port was complete.
             let ports = ports_with(&client, NETWORK, &network.id)?;
+            // A port of this name that is not complete is left by a plugin that was killed.
             let mut incomplete = ports.iter().filter(|port| port.ifname == endpoint.port_name());
             incomplete.try_for_each(|port| delete_port(&client, port))?;
             let port = endpoint.add_port(network, &client, netns)?;
@@ -165,7 +165,7 @@ mod tests {
         }
     }
 
-    fn keep(networks: &Networks, switch: &str) -> Network {
+    fn save_network_with_endpoint(networks: &Networks, switch: &str) -> Network {
         let network: Network = serde_json::from_value(json!({
             "id": switch, "switch": switch, "gateways": [], "internal": true, "isolated": false, "iface_prefix": "eth",
         }))
@@ -188,7 +188,7 @@ mod tests {
         let (waiting, waits) = channel();
         thread::spawn(move || never_adds_a_port(&listener, &waiting));
         let networks = Networks::new(Store::open(&runtime.join("state")).unwrap(), Switches::new(runtime));
-        let (stuck, other) = (keep(&networks, "stuck"), keep(&networks, "other"));
+        let [stuck, other] = ["stuck", "other"].map(|switch| save_network_with_endpoint(&networks, switch));
         thread::scope(|scope| {
             scope.spawn(|| networks.restore(&stuck));
             let _connection = waits.recv_timeout(DEADLINE).unwrap();

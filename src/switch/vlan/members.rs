@@ -66,7 +66,7 @@ impl Vlans {
     }
 
     /// Tells this datapath of each change from now on.
-    pub(in crate::switch) fn tell(&self, fast: Arc<dyn FastDatapath>) {
+    pub(in crate::switch) fn set_fast_datapath(&self, fast: Arc<dyn FastDatapath>) {
         if self.settings.filtering {
             let _ = self.fast.set(fast);
         }

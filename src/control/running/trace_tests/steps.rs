@@ -205,7 +205,8 @@ async fn explains_egress_drops() {
     assert_line(&mut running, &to("container2"), "│  └─ container2: refused: the port is down (egress_down)");
     set(&running, "host", |port| port.up = false);
     set(&running, "container3", |port| port.up = false);
-    let verdict = "└─ verdict: dropped: a flood, and no other port is up (no_egress, counted on container1)";
+    let verdict =
+        "└─ verdict: dropped: a flood, and no other port may receive it (no_egress, counted on container1)";
     assert_line(&mut running, &to("broadcast"), verdict);
 }
 
