@@ -12,6 +12,9 @@ use crate::switch::PortId;
 impl<M: HostNetwork> Running<M> {
     /// The addresses of a container in the subnets of the switch that no other host has: those that its device has, or
     /// if it has none, or the switch does not see them, those that were assigned. Those of the host are its gateway's.
+    ///
+    /// A runtime gives a device one address after the other, so the assigned ones of an IP version count until the
+    /// device has one of that.
     pub(super) fn own_addresses(&self, id: PortId) -> Vec<IpAddr> {
         let record = &self.ports[&id];
         if record.is_host() {
@@ -27,9 +30,14 @@ impl<M: HostNetwork> Running<M> {
             subnets.any(|subnet| addressing::is_host_address(subnet, *address))
                 && (record.may_have(*address) || is_free(*address))
         };
-        let own = |addresses: &[IpNet]| addresses.iter().map(IpNet::addr).filter(is_own).collect();
+        let own = |addresses: &[IpNet]| -> Vec<IpAddr> {
+            addresses.iter().map(IpNet::addr).filter(is_own).collect()
+        };
         let of_device: &[IpNet] = if record.kind == PortKind::Tap { &record.device.addresses } else { &[] };
-        let visible: Vec<IpAddr> = own(of_device);
-        if visible.is_empty() { own(&record.assigned.addresses) } else { visible }
+        let visible = own(of_device);
+        let has_version = |of: &IpAddr| visible.iter().any(|address| address.is_ipv4() == of.is_ipv4());
+        let mut assigned = own(&record.assigned.addresses);
+        assigned.retain(|address| if record.unmanaged { !has_version(address) } else { visible.is_empty() });
+        [visible, assigned].concat()
     }
 }

@@ -108,6 +108,25 @@ async fn ends_with_its_port() {
     assert!(running.publish("container2", &port("8080:80")).is_ok());
 }
 
+/// It has the addresses that it was added with, although its device gets them one after the other.
+#[tokio::test]
+async fn leads_to_addresses_that_a_runtime_has_not_set_yet() {
+    let (fake, mut running) = publishing(&[]).await;
+    let addresses = ["172.16.0.77/24", "fd00:172:16::77/64"].map(|address| address.parse().unwrap());
+    let web = NewPort {
+        name: Some("web".into()),
+        unmanaged: true,
+        ip: Some(addresses.to_vec()),
+        ..NewPort::default()
+    };
+    running.add_port(web).unwrap();
+    running.publish("web", &port("8080:80")).unwrap();
+    let id = running.port_named("web").unwrap();
+    running.link_changed(id, &LinkChange::Addresses(addresses[..1].to_vec()));
+    running.follow_addresses();
+    assert_eq!(fake.published(), ["8080:80/tcp > 172.16.0.77 fd00:172:16::77"]);
+}
+
 /// The rules follow a container whose guard is off, but not to an address of another container, of the gateway, or of a
 /// host elsewhere.
 #[tokio::test]
