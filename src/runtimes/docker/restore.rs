@@ -32,7 +32,7 @@ impl Networks {
         let ports = ports_with(&client, NETWORK, &network.id)?;
         let mut failed = Vec::new();
         for endpoint in endpoints.iter().filter(|endpoint| !endpoint.has_port(&ports)) {
-            match self.restore_port(network, &endpoint.id) {
+            match self.restore_port(network, &endpoint.id, &ports) {
                 Ok(true) => log(&format!("restored the port {} of {}", endpoint.port_name(), network.switch)),
                 Ok(false) => {}
                 Err(error) if error.is_of_container() => {
@@ -45,8 +45,8 @@ impl Networks {
         Ok(failed)
     }
 
-    /// Restores the missing port of an endpoint; false if its container has ended.
-    fn restore_port(&self, network: &Network, id: &str) -> Result<bool, DockerError> {
+    /// Restores the missing port of an endpoint, which is not among `ports`; false if its container has ended.
+    fn restore_port(&self, network: &Network, id: &str, ports: &[PortReport]) -> Result<bool, DockerError> {
         loop {
             let Some(endpoint) = self.store.load::<Endpoint>(id)? else { return Ok(false) };
             let Some(netns) = endpoint.container() else {
@@ -55,7 +55,6 @@ impl Networks {
                 return Ok(false);
             };
             let client = self.switches.running(network)?;
-            let ports = ports_with(&client, NETWORK, &network.id)?;
             // A port of this name that is not complete is left by a plugin that was killed.
             let mut incomplete = ports.iter().filter(|port| port.ifname == endpoint.port_name());
             incomplete.try_for_each(|port| delete_port(&client, port))?;
