@@ -120,9 +120,17 @@ fn leases_of_a_port_are_limited() {
     let s = switch("--ports 0");
     let web = add(&s, "web", "");
     // Few messages of a port are read in a second.
-    wait_until("all are handled", || {
+    let mut sent = 0;
+    wait_until("some of each kind are handled", || {
         web.sh(&format!("python3 -c '{MANY}'")).ok();
+        sent += 64;
         count(&s, "limited") > 0 && count(&s, "ignored") > 0 && count(&s, "lost") > 0
+    });
+    // Of the malformed ones, few are valid by chance.
+    wait_until("all are handled", || {
+        let dropped = s.count("web", "queue_dropped");
+        let handled = ["acknowledged", "limited", "ignored", "lost"].map(|what| count(&s, what));
+        handled.iter().sum::<u64>() + dropped >= sent * 95 / 100
     });
     assert_eq!(count(&s, "leases"), 16);
     let other = add(&s, "other", "");

@@ -1,6 +1,6 @@
 //! Ports on existing TAP devices (`ip tuntap add`): a bridge of the host has the device `tap0`, and leads to the "LAN".
 
-use crate::harness::{Host, Shell, TestNetns, TestSwitch, Uswitch, v4, wait_until};
+use crate::harness::{Host, Process, Shell, TestNetns, TestSwitch, Uswitch, v4, wait_until};
 use crate::traffic::send_file;
 
 /// The address of the host on the LAN, in the subnet of the containers.
@@ -174,6 +174,29 @@ fn add_tap_container(host: &Host, name: &str, address: &str) {
     .ok();
 }
 
+/// A TCP connection to a server that sends back what it receives.
+struct Connection {
+    _server: Process,
+    client: Process,
+}
+
+impl Connection {
+    fn open(client: &TestNetns, server: &TestNetns, address: &str) -> Connection {
+        let listening = server.spawn("socat TCP-LISTEN:80,fork EXEC:cat");
+        wait_until("the server listens", || server.run("ss -ltn").ok().contains(":80"));
+        let socat = format!("mkfifo /run/typed; exec 4<>/run/typed; exec socat - TCP:{address}:80 <&4");
+        let client = client.spawn_sh(&socat);
+        Connection { _server: listening, client }
+    }
+
+    /// Sends a word, which comes back.
+    fn exchange(&mut self, host: &Host, word: &str) {
+        wait_until("the client runs", || host.sh("test -p /run/typed").succeeded());
+        host.sh(&format!("echo {word} > /run/typed")).ok();
+        self.client.line_with(word);
+    }
+}
+
 /// A connection goes on while its container moves from one switch to another.
 #[test]
 fn device_of_a_deleted_port_is_kept_for_another_switch() {
@@ -189,15 +212,8 @@ fn device_of_a_deleted_port_is_kept_for_another_switch() {
     host.run("uswitch port add wire --name one --socket /run/wire.sock --listen").ok();
     host.run("uswitch port add wire --name two --socket /run/wire.sock").ok();
     let [one, two] = ["one", "two"].map(|name| host.netns(name));
-    let _server = one.spawn("socat TCP-LISTEN:80,fork EXEC:cat");
-    wait_until("the server listens", || one.run("ss -ltn").ok().contains(":80"));
-    let mut client =
-        two.spawn_sh("mkfifo /run/typed; exec 4<>/run/typed; exec socat - TCP:172.16.0.1:80 <&4");
-    let mut echo = |text: &str| {
-        host.sh(&format!("until [ -p /run/typed ]; do sleep 0.05; done; echo {text} > /run/typed")).ok();
-        client.line_with(text);
-    };
-    echo("one");
+    let mut connection = Connection::open(&two, &one, "172.16.0.1");
+    connection.exchange(&host, "one");
     host.run("uswitch port del c --name one --keep-device").ok();
     let kept = one.run("ip -details address show eth0").ok();
     assert!(
@@ -205,7 +221,7 @@ fn device_of_a_deleted_port_is_kept_for_another_switch() {
         "{kept}"
     );
     host.run("uswitch port add --tap eth0 --netns one --name two").ok();
-    echo("two");
+    connection.exchange(&host, "two");
     let left = host.run("uswitch port show --name one --json").json();
     assert!(left.as_array().is_some_and(|ports| ports.iter().all(|port| port["ifname"] != "c")), "{left}");
     ["one", "two"].iter().for_each(|name| _ = host.run(&format!("uswitch stop --name {name}")).ok());
@@ -249,16 +265,8 @@ fn device_in_a_container_outlives_the_switch() {
         };
         start();
         let [web, db] = ["web", "db"].map(|name| host.netns(name));
-        let _server = web.spawn("socat TCP-LISTEN:80,fork EXEC:cat");
-        wait_until("the server listens", || web.run("ss -ltn").ok().contains(":80"));
-        let mut client =
-            db.spawn_sh("mkfifo /run/typed; exec 4<>/run/typed; exec socat - TCP:172.16.0.50:80 <&4");
-        let mut echo = |text: &str| {
-            host.sh(&format!("echo {text} > /run/typed")).ok();
-            client.line_with(text);
-        };
-        wait_until("the client runs", || host.sh("test -p /run/typed").succeeded());
-        echo("one");
+        let mut connection = Connection::open(&db, &web, "172.16.0.50");
+        connection.exchange(&host, "one");
         host.run("pkill -KILL -x uswitch").ok();
         wait_until("the device has lost its queue", || {
             web.run("ip link show eth0").ok().contains("NO-CARRIER")
@@ -266,7 +274,7 @@ fn device_in_a_container_outlives_the_switch() {
         let address = web.run("ip -br address show eth0").ok();
         assert!(address.contains("172.16.0.50/24"), "{address}");
         start();
-        echo("two");
+        connection.exchange(&host, "two");
         // The end of a named namespace is that of the port.
         host.run("ip netns del db").ok();
         let s = Uswitch::running(host);
