@@ -47,7 +47,7 @@ fn add(s: &Uswitch, options: &str) {
 }
 
 /// What the analyser sees of two frames: one from container1 to container2, one in the other direction.
-fn seen<S: Mirrors>(direction: &str) -> Vec<Frame> {
+fn seen<S: Mirrors>(direction: &str, [last, echo]: &[Frame; 2]) -> Vec<Frame> {
     let s = S::start();
     let [h1, h2, h3] = s.containers();
     for (host, h) in [(A, &h1), (B, &h2)] {
@@ -57,25 +57,25 @@ fn seen<S: Mirrors>(direction: &str) -> Vec<Frame> {
     s.mirror(direction);
     let capture = h3.capture("eth0", TEST_FRAMES);
     let other = h2.capture("eth0", TEST_FRAMES);
-    h1.send(&[frame(B, A, "from A"), end_marker()]);
-    other.until(&end_marker());
+    h1.send(&[frame(B, A, "from A"), last.clone()]);
+    other.until(last);
     let answers = h1.capture("eth0", TEST_FRAMES);
-    let echo = frame(Mac::BROADCAST, mac(0xff), "echo");
     h2.send(&[frame(A, B, "from B"), echo.clone()]);
-    answers.until(&echo);
-    let last = if direction == "rx" { end_marker() } else { echo };
-    [capture.until(&last), vec![last]].concat()
+    answers.until(echo);
+    let end = if direction == "rx" { last } else { echo };
+    [capture.until(end), vec![end.clone()]].concat()
 }
 
 #[test]
 fn analyser_sees_what_tc_mirred_copies() {
-    let echo = frame(Mac::BROADCAST, mac(0xff), "echo");
-    let (received, sent) = (vec![frame(B, A, "from A"), end_marker()], vec![frame(A, B, "from B"), echo]);
+    let ends = [end_marker(), end_marker()];
+    let [last, echo] = ends.clone();
+    let (received, sent) = (vec![frame(B, A, "from A"), last], vec![frame(A, B, "from B"), echo]);
     for (direction, expected) in
         [("rx", received.clone()), ("tx", sent.clone()), ("both", [received, sent].concat())]
     {
-        assert_eq!(seen::<LinuxBridge>(direction), expected, "tc mirred, {direction}");
-        assert_eq!(seen::<Uswitch>(direction), expected, "uswitch, {direction}");
+        assert_eq!(seen::<LinuxBridge>(direction, &ends), expected, "tc mirred, {direction}");
+        assert_eq!(seen::<Uswitch>(direction, &ends), expected, "uswitch, {direction}");
     }
 }
 
@@ -90,9 +90,10 @@ fn destination_is_reserved(engine: &str) {
     assert_eq!(s.port_of(B), None);
     let capture = h3.capture("eth0", TEST_FRAMES);
     // Only the broadcast at the end leaves on container1.
-    let [at_4] = frames_seen(&h2, &[frame(B, A, "not mirrored")], [&h4]);
-    assert_eq!(at_4, [frame(B, A, "not mirrored")], "flooded: B is not known any more");
-    assert_eq!(capture.until(&end_marker()), [frame(B, A, "not mirrored")], "the flood to container1");
+    let (not_mirrored, last) = (frame(B, A, "not mirrored"), end_marker());
+    let [at_4] = frames_seen(&h2, &[not_mirrored.clone(), last.clone()], [&h4]);
+    assert_eq!(at_4, [not_mirrored.clone(), last.clone()], "flooded: B is not known any more");
+    assert_eq!(capture.until(&last), [not_mirrored], "the flood to container1");
     h3.send(&[frame(Mac::BROADCAST, B, "from the analyser")]);
     wait_until("it is dropped", || s.drops("container3", "ingress_mirror") > 0);
     assert_eq!(frames_seen(&h1, &[], [&h2, &h4]), [NOTHING, NOTHING]);
@@ -139,8 +140,9 @@ fn analyser_sees_frames_that_the_guard_drops() {
     add(&s, "--from container1 --to container3 --direction rx");
     let capture = h3.capture("eth0", TEST_FRAMES);
     let spoofed = frame(Mac::BROADCAST, A, "spoofed");
-    h1.send(&[spoofed.clone(), end_marker()]);
-    assert_eq!(capture.until(&end_marker()), [spoofed]);
+    let last = end_marker();
+    h1.send(&[spoofed.clone(), last.clone()]);
+    assert_eq!(capture.until(&last), [spoofed]);
     wait_until("both are dropped", || s.drops("container1", "spoofed_mac") >= 2);
     let trace = s.host().run("uswitch trace container1 --dst broadcast").ok();
     assert!(trace.contains("container3: mirrored\n"), "{trace}");
@@ -239,17 +241,20 @@ fn mirrors_vlans() {
     let capture = h4.capture("eth0", TEST_FRAMES);
     let trunk = h3.capture("eth0", TEST_FRAMES);
     let [ten, twenty] = ["in 10", "in 20"].map(|text| frame(Mac::BROADCAST, A, text));
-    h2.send(&[twenty.clone(), end_marker()]);
-    trunk.until(&tagged(&end_marker(), 20));
+    let last = end_marker();
+    h2.send(&[twenty.clone(), last.clone()]);
+    trunk.until(&tagged(&last, 20));
     h1.send(std::slice::from_ref(&ten));
-    h3.send(&[tagged(&twenty, 20), tagged(&ten, 10), tagged(&end_marker(), 10)]);
-    assert_eq!(capture.until(&tagged(&end_marker(), 10)), [ten.clone(), tagged(&ten, 10)]);
+    let last = end_marker();
+    h3.send(&[tagged(&twenty, 20), tagged(&ten, 10), tagged(&last, 10)]);
+    assert_eq!(capture.until(&tagged(&last, 10)), [ten.clone(), tagged(&ten, 10)]);
     // As they leave on the trunk, with their tags.
     s.host().run("uswitch mirror del container4").ok();
     add(&s, "--from container3 --to container4 --direction tx");
     let capture = h4.capture("eth0", TEST_FRAMES);
-    h1.send(&[ten.clone(), end_marker()]);
-    assert_eq!(capture.until(&tagged(&end_marker(), 10)), [tagged(&ten, 10)]);
+    let last = end_marker();
+    h1.send(&[ten.clone(), last.clone()]);
+    assert_eq!(capture.until(&tagged(&last, 10)), [tagged(&ten, 10)]);
 }
 
 /// The kernel fast path leaves the frames of mirrored ports to the workers.

@@ -1,7 +1,6 @@
 //! IGMP and MLD snooping with the kernel's hosts, compared with the Linux bridge.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use etherparse::PacketBuilder;
 use nix::sys::signal::Signal;
@@ -9,7 +8,7 @@ use serde_json::Value;
 use uswitch::wire::Mac;
 
 use crate::harness::{
-    Frame, LinuxBridge, Process, Shell, TestNetns, TestSwitch, Uswitch, end_marker, frame, mac, on_both, v4,
+    Frame, LinuxBridge, Process, Shell, TestNetns, TestSwitch, Uswitch, end_marker, mac, on_both, v4,
     wait_until,
 };
 
@@ -104,13 +103,9 @@ fn datagram(source: &str, group: &str) -> Frame {
 
 /// Which of `receivers` see a datagram that container1 sends.
 fn receivers<const N: usize>(s: &impl TestSwitch, sent: &Frame, receivers: [&TestNetns; N]) -> [bool; N] {
-    // From a source that is new each time, so that it goes the way of the datagram: what the kernel floods may overtake
-    // it.
-    static SOURCES: AtomicU64 = AtomicU64::new(0x0200_0000_0000);
     let [h1, ..] = s.containers();
     let captures = receivers.map(|h| h.capture("eth0", "udp port 5000 or ether proto 0x88b5"));
-    let source = Mac::from_u64(SOURCES.fetch_add(1, Ordering::Relaxed));
-    let last = frame(Mac::BROADCAST, source, "last");
+    let last = end_marker();
     h1.send(&[sent.clone(), last.clone()]);
     captures.map(|capture| capture.until(&last).contains(sent))
 }

@@ -93,9 +93,10 @@ fn rejects_gateway_address_announced_by_arping() {
 fn seen_of<S: TestSwitch>(s: &S, claims: &[Frame]) -> [Vec<Frame>; 2] {
     let [h1, h2, h3] = s.containers();
     let captures = [h2, h3].map(|h| h.capture("eth0", "ip6 or icmp or ether proto 0x88b5 or vlan"));
-    h1.send(&[claims, &[end_marker()]].concat());
+    let last = end_marker();
+    h1.send(&[claims, std::slice::from_ref(&last)].concat());
     captures.map(|capture| {
-        let seen = capture.until(&end_marker()).into_iter();
+        let seen = capture.until(&last).into_iter();
         seen.filter(|frame| claims.contains(frame)).collect()
     })
 }
@@ -339,11 +340,14 @@ fn guard_rejects_stolen_mac() {
     assert_eq!(s.port_of(h2.mac()).as_deref(), Some("container2"));
 }
 
-/// As [`frames_seen`], whose last frame has a made-up source MAC: here it has that of container 1.
+/// As [`frames_seen`], whose last frame has a made-up source MAC: here it has that of container 1, and a made-up group
+/// as its destination.
 fn seen_guarded<const N: usize>(from: &TestNetns, frames: &[Frame], at: [&TestNetns; N]) -> [Vec<Frame>; N] {
     let captures = at.map(|h| h.capture("eth0", TEST_FRAMES));
     from.send(frames);
     let mut end = end_marker();
+    end.copy_within(6..12, 0);
+    end[0] |= 1;
     end[6..12].copy_from_slice(&own_mac().0);
     from.send(&[end.clone()]);
     captures.map(|capture| capture.until(&end))

@@ -142,7 +142,8 @@ s.setsockopt(263, 15, 1)
 for name in sys.argv[1:]: s.send(open(name, \"rb\").read())";
     let [h1, h2, h3] = s.containers();
     frames_seen(&h3, &[frame(Mac::BROADCAST, RECEIVER, "I am here")], [&h1, &h2]);
-    let end = SuperFrame { bytes: end_marker(), vnet: VnetHeader::default() };
+    let last = end_marker();
+    let end = SuperFrame { bytes: last.clone(), vnet: VnetHeader::default() };
     let mut names = String::new();
     for (i, super_frame) in super_frames().iter().chain([&end]).enumerate() {
         let name = format!("/run/frame{i}");
@@ -152,7 +153,7 @@ for name in sys.argv[1:]: s.send(open(name, \"rb\").read())";
     }
     let capture = h3.capture("eth0", &format!("ether src {SENDER} or ether proto 0x88b5"));
     h1.sh(&format!("taskset --cpu-list {} python3 -c '{SEND}' {names}", sending_cpu())).ok();
-    capture.until(&end_marker())
+    capture.until(&last)
 }
 
 /// The bytes are those that the kernel sends on a device without offload.

@@ -16,8 +16,9 @@ fn does_not_leak_unicast_to_third_port<S: TestSwitch>() {
     h1.run(&format!("ping -n -c 1 -W 5 {}", v4(2))).ok();
     let capture = h3.capture("eth0", &format!("icmp or ({TEST_FRAMES})"));
     h1.run(&format!("ping -n -c 5 -i 0.2 -W 5 {}", v4(2))).ok();
-    h1.send(&[end_marker()]);
-    assert_eq!(capture.until(&end_marker()), Vec::<Vec<u8>>::new());
+    let last = end_marker();
+    h1.send(std::slice::from_ref(&last));
+    assert_eq!(capture.until(&last), Vec::<Vec<u8>>::new());
     h1.run(&format!("ip neigh replace 172.16.0.99 lladdr {} dev eth0", mac(0x99))).ok();
     h1.run("ping -n -c 1 -W 1 172.16.0.99").fails();
     let unknown = capture.next().expect("tcpdump saw the ping");

@@ -32,8 +32,9 @@ fn blocks_one_vlan_of_a_trunk() {
     let (ten, twenty) = (broadcast("in 10"), broadcast("in 20"));
     set(&s, "container3", "10", "blocking");
     let (access10, access20) = (h1.capture("eth0", TEST_FRAMES), h2.capture("eth0", TEST_FRAMES));
-    h3.send(&[tagged(&ten, 10), tagged(&twenty, 20), tagged(&end_marker(), 20)]);
-    assert_eq!(access20.until(&end_marker()), [twenty]);
+    let last = end_marker();
+    h3.send(&[tagged(&ten, 10), tagged(&twenty, 20), tagged(&last, 20)]);
+    assert_eq!(access20.until(&last), [twenty]);
     assert_eq!(s.drops("container3", "ingress_vlan_state"), 1);
     let learned_in = |vid: u16| s.json(&format!("fdb show --mac {A} --vlan {vid}")).as_array().map(Vec::len);
     assert_eq!((learned_in(10), learned_in(20)), (Some(0), Some(1)));
@@ -41,12 +42,13 @@ fn blocks_one_vlan_of_a_trunk() {
     let trunk = h3.capture("eth0", TEST_FRAMES);
     h1.send(&[frame(Mac::BROADCAST, B, "in 10")]);
     s.wait_until_learned(B, &h1);
-    h2.send(&[end_marker()]);
-    assert_eq!(trunk.until(&tagged(&end_marker(), 20)), Vec::<Frame>::new());
+    let last = end_marker();
+    h2.send(std::slice::from_ref(&last));
+    assert_eq!(trunk.until(&tagged(&last, 20)), Vec::<Frame>::new());
     // Nothing was flooded to the access port but what follows.
     set(&s, "container3", "10", "forwarding");
-    h3.send(&[tagged(&end_marker(), 10)]);
-    assert_eq!(access10.until(&end_marker()), Vec::<Frame>::new());
+    h3.send(&[tagged(&last, 10)]);
+    assert_eq!(access10.until(&last), Vec::<Frame>::new());
 }
 
 /// A port that only learns, in the table, JSON, trace, events and metrics.

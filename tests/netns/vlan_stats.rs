@@ -41,16 +41,18 @@ fn counts_frames_of_each_port(arguments: &str) {
     h1.send(&[frame(Mac::BROADCAST, A, "here")]);
     s.wait_until_learned(A, &h1);
     let trunk = h3.capture("eth0", TEST_FRAMES);
-    h1.send(&[end_marker()]);
-    trunk.until(&tagged(&end_marker(), 10));
+    let last = end_marker();
+    h1.send(std::slice::from_ref(&last));
+    trunk.until(&tagged(&last, 10));
     let ports = [("container1", 10), ("container2", 10), ("container3", 10), ("container3", 20)];
     let all = || ports.map(|(port, vid)| counts(&s, port, vid));
     let before = all();
     let to_a = frame(A, mac(0xb), "counted");
     let sent: Vec<Frame> = (0..FRAMES).map(|_| tagged(&to_a, 10)).collect();
     let access = h1.capture("eth0", TEST_FRAMES);
-    h3.send(&[&sent[..], &[tagged(&end_marker(), 10)]].concat());
-    assert_eq!(access.until(&end_marker()).len() as u64, FRAMES);
+    let last = end_marker();
+    h3.send(&[&sent[..], &[tagged(&last, 10)]].concat());
+    assert_eq!(access.until(&last).len() as u64, FRAMES);
     let (now, bytes) = (all(), to_a.len() as u64 * FRAMES);
     let grown: Vec<[u64; 4]> =
         now.iter().zip(before).map(|(now, before)| std::array::from_fn(|n| now[n] - before[n])).collect();

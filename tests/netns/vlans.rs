@@ -25,16 +25,17 @@ fn lab(arguments: &str) -> (Uswitch, [TestNetns; 3]) {
 /// Sends frames from a trunk, and a last one in each VLAN. Returns what the access ports of the VLANs get before it.
 fn seen_from_trunk(trunk: &TestNetns, frames: &[Frame], ports: [(&TestNetns, u16); 2]) -> [Vec<Frame>; 2] {
     let captures = ports.map(|(port, _)| port.capture("eth0", TEST_FRAMES));
-    let last = ports.map(|(_, vid)| tagged(&end_marker(), vid));
-    trunk.send(&[frames, &last].concat());
-    captures.each_ref().map(|capture| capture.until(&end_marker()))
+    let last = end_marker();
+    trunk.send(&[frames, &ports.map(|(_, vid)| tagged(&last, vid))].concat());
+    captures.each_ref().map(|capture| capture.until(&last))
 }
 
 /// What the trunk gets of frames from an access port of this VLAN.
 fn seen_on_trunk(port: &TestNetns, frames: &[Frame], trunk: &TestNetns, vid: u16) -> Vec<Frame> {
     let capture = trunk.capture("eth0", TEST_FRAMES);
-    port.send(&[frames, &[end_marker()]].concat());
-    capture.until(&tagged(&end_marker(), vid))
+    let last = end_marker();
+    port.send(&[frames, std::slice::from_ref(&last)].concat());
+    capture.until(&tagged(&last, vid))
 }
 
 fn keeps_vlans_apart(engine: &str) {
@@ -73,15 +74,17 @@ fn floods_a_frame_with_and_without_its_tag() {
     let captures = [&h1, &h4, &h5].map(|h| h.capture("eth0", TEST_FRAMES));
     let frames: Vec<Frame> = (0..100).map(|n| frame(Mac::BROADCAST, A, &format!("frame {n}"))).collect();
     let sent: Vec<Frame> = frames.iter().map(|frame| tagged(frame, 10)).collect();
-    h3.send(&[&sent[..], &[tagged(&end_marker(), 10)]].concat());
+    let last = end_marker();
+    h3.send(&[&sent[..], &[tagged(&last, 10)]].concat());
     for capture in captures {
-        assert_eq!(capture.until(&end_marker()), frames);
+        assert_eq!(capture.until(&last), frames);
     }
     let trunk = h3.capture("eth0", TEST_FRAMES);
     let access = h4.capture("eth0", TEST_FRAMES);
-    h1.send(&[&frames[..], &[end_marker()]].concat());
-    assert_eq!(trunk.until(&tagged(&end_marker(), 10)), sent);
-    assert_eq!(access.until(&end_marker()), frames);
+    let last = end_marker();
+    h1.send(&[&frames[..], std::slice::from_ref(&last)].concat());
+    assert_eq!(trunk.until(&tagged(&last, 10)), sent);
+    assert_eq!(access.until(&last), frames);
 }
 
 #[test]

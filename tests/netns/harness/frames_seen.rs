@@ -1,8 +1,10 @@
 //! Which hosts receive which frames: what most tests of a switch check.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use uswitch::wire::Mac;
 
-use super::frame::{Frame, frame, mac};
+use super::frame::{Frame, frame};
 use super::host::TestNetns;
 use super::shell::Shell;
 
@@ -10,9 +12,12 @@ use super::shell::Shell;
 /// own.
 pub const TEST_FRAMES: &str = "ether proto 0x88b5 or (vlan and ether proto 0x88b5)";
 
-/// The broadcast that follows the frames of [`frames_seen`].
+/// A broadcast that arrives after all that its port sent before, by way of the workers too: its source is new each
+/// time, so the kernel does not flood it.
 pub fn end_marker() -> Frame {
-    frame(Mac::BROADCAST, mac(0xfe), "last")
+    static SOURCES: AtomicU64 = AtomicU64::new(0x0200_0000_0000);
+    let source = Mac::from_u64(SOURCES.fetch_add(1, Ordering::Relaxed));
+    frame(Mac::BROADCAST, source, "last")
 }
 
 /// Sends `frames` from one container, in order, and returns what each of `receivers` received of them.
@@ -36,7 +41,7 @@ pub fn frames_seen<const N: usize>(
     }
     for i in (0..N).filter(|&i| is_sender[i]) {
         let other = (0..N).find(|&other| !is_sender[other]).expect("a receiver other than the sender");
-        let echo = frame(Mac::BROADCAST, mac(0xff), "echo");
+        let echo = end_marker();
         receivers[other].send(std::slice::from_ref(&echo));
         lists[i] = captures[i].until(&echo);
     }
