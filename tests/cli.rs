@@ -248,6 +248,7 @@ fn rejects_invalid_names_and_addresses() {
     );
     assert_usage_error("port add --mac 2:0:0:0:0:1", "is not a MAC address");
     assert_usage_error("port add host", "'host' cannot name a container");
+    assert_usage_error("port add --guard off", "--guard off: write --guard=off");
     assert_usage_error("port del a/b", "cannot name a container");
     assert_usage_error("fdb add here container1", "is not a MAC address");
     assert_usage_error("fdb show --vlan 4095", "4095");

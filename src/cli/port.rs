@@ -222,6 +222,7 @@ impl PortShow {
 
 impl PortAdd {
     fn run(self) -> Result<(), CliError> {
+        self.check_name()?;
         let client = self.target.client()?;
         let netns = match self.netns {
             None if self.unmanaged => client.caller_netns()?,
@@ -262,6 +263,16 @@ impl PortAdd {
             let _ = writeln!(io::stderr(), "uswitch: {notice}");
         }
         if self.json { output::json(&made.port) } else { output::print(&ports_table(&[made.port])) }
+    }
+
+    /// `--guard on`: the word after an option without a value is the name.
+    fn check_name(&self) -> Result<(), CliError> {
+        match (self.guard, self.port.as_deref()) {
+            (Some(_), Some(value @ ("on" | "off"))) => {
+                Err(CliError::Usage(format!("--guard {value}: write --guard={value}")))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -7,10 +7,11 @@ use super::fake::{FakeControl, FakeNetwork, config, running};
 use super::tests::entry_of;
 use super::*;
 use crate::control::event::{Event, EventFilter, EventType};
-use crate::control::report::{FdbFlushQuery, NewFdbEntry, NewFdbState, NewPort};
+use crate::control::report::{FdbFlushQuery, NewFdbEntry, NewFdbState, NewPort, UplinkMode};
 use crate::control::subscription::{Delivery, Subscription};
 use crate::control::topology::LinkChange;
 use crate::datapath::NOTIFICATIONS_PER_PORT;
+use crate::switch::ipvlan::Uplinks;
 
 const HOST_MAC: Mac = Mac([0x02, 0, 0x5e, 0, 0x53, 1]);
 
@@ -164,6 +165,24 @@ async fn emits_port_events() {
     let emitted = [PortAdded, PortAdded, PortDown, PortUp, PortGone, PortRemoved, PortAdded];
     let ports = ["host"].into_iter().chain(["container1"; 6]).map(str::to_owned);
     assert_eq!(event_log(&running), emitted.into_iter().zip(ports).collect::<Vec<_>>());
+}
+
+/// A port that is refused was never announced.
+#[tokio::test]
+async fn refused_port_emits_nothing() {
+    let (_fake, mut running) = running(config(|_| {})).await;
+    let uplink = |number| NewPort {
+        device: Some(format!("eth{number}")),
+        uplink_mode: Some(UplinkMode::Ipvlan),
+        ..NewPort::default()
+    };
+    for number in 0..Uplinks::MAX {
+        running.add_port(uplink(number)).unwrap();
+    }
+    let before = event_log(&running);
+    let refused = running.add_port(uplink(Uplinks::MAX));
+    assert!(matches!(refused, Err(RunError::Uplink(UplinkError::TooMany))), "{refused:?}");
+    assert_eq!(event_log(&running), before);
 }
 
 #[tokio::test]

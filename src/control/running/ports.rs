@@ -346,14 +346,17 @@ impl<M: HostNetwork> Running<M> {
         let (vlans, uplink_mode) = (plan.vlans.clone(), plan.uplink_mode);
         let mut record = PortRecord::new(plan, device);
         let (name, device) = (record.name.clone(), record.device.id);
-        let id = self.occupy_slot(&mut record).inspect_err(|why| {
+        let checked = self.check_new_uplink(&record, uplink_mode);
+        let id = checked.and_then(|()| self.occupy_slot(&mut record)).inspect_err(|why| {
             warn!(port = name, %why, "port not added");
             // Report the first error; what could not be removed is in the ledger, and is removed at stop.
             let _ = self.network.remove_port(device);
         })?;
         self.ports.insert(id, record);
-        let prepared = self.prepare_uplink(id, uplink_mode).and_then(|()| self.prepare(id, vlans.as_ref()));
-        if let Err(why) = prepared {
+        if uplink_mode == UplinkMode::Ipvlan {
+            self.set_uplink_mode(id, uplink_mode);
+        }
+        if let Err(why) = self.prepare(id, vlans.as_ref()) {
             warn!(port = name, %why, "port not added");
             // Refused for the host port: a start without it fails, and removes everything.
             let _ = self.remove_port(&name);
@@ -361,15 +364,6 @@ impl<M: HostNetwork> Running<M> {
         }
         self.admit(id);
         Ok(id)
-    }
-
-    /// Gives a new port the mode of an uplink.
-    fn prepare_uplink(&self, id: PortId, mode: UplinkMode) -> Result<(), RunError> {
-        self.check_uplink_mode(id, mode)?;
-        if mode == UplinkMode::Ipvlan {
-            self.set_uplink_mode(id, mode);
-        }
-        Ok(())
     }
 
     /// Gives a new port its guard, VLANs, flags and settings.

@@ -35,12 +35,19 @@ pub(crate) enum UplinkError {
 impl<M: HostNetwork> Running<M> {
     /// Whether a port can have this mode.
     pub(super) fn check_uplink_mode(&self, id: PortId, mode: UplinkMode) -> Result<(), RunError> {
-        let (record, uplinks) = (&self.ports[&id], &self.switch.uplinks);
+        if self.switch.uplinks.contains(id) {
+            return Ok(());
+        }
+        self.check_new_uplink(&self.ports[&id], mode)
+    }
+
+    /// Whether a port that is no uplink yet can have this mode.
+    pub(super) fn check_new_uplink(&self, record: &PortRecord, mode: UplinkMode) -> Result<(), RunError> {
         match mode {
             UplinkMode::Ipvlan if !record.can_be_uplink => {
                 Err(UplinkError::NoDevice(record.name.clone()).into())
             }
-            UplinkMode::Ipvlan if !uplinks.contains(id) && uplinks.len() >= Uplinks::MAX => {
+            UplinkMode::Ipvlan if self.switch.uplinks.len() >= Uplinks::MAX => {
                 Err(UplinkError::TooMany.into())
             }
             UplinkMode::Bridge | UplinkMode::Ipvlan => Ok(()),
