@@ -218,7 +218,7 @@ fn test_body<'a>(sources: &'a [Source], file: &str, name: &str) -> &'a str {
     &body[..body.find("\n}\n").map_or(body.len(), |end| end)]
 }
 
-/// The match in `src/switch/tests.rs` says of each reason which frame produces it, or that only the datapath does. The
+/// The match in `src/switch/tests/drop_reasons.rs` says of each reason which frame produces it, or that only the datapath does. The
 /// compiler sees to it that none is missing.
 #[test]
 fn every_drop_reason_is_produced_by_a_test() {
@@ -228,10 +228,13 @@ fn every_drop_reason_is_produced_by_a_test() {
         let asserts = body.contains("assert_eq!(") && body.contains(&format!("DropReason::{reason:?}"));
         assert!(asserts, "{name} does not produce {reason:?}");
     }
-    let decisions = test_body(&sources, "switch/tests.rs", "produces_every_drop_reason");
+    let decisions = test_body(&sources, "switch/tests/drop_reasons.rs", "produces_every_drop_reason");
     assert!(decisions.contains("in DropReason::ALL") && decisions.contains("assert_eq!(decide(), expected)"));
-    let matches =
-        &sources.iter().find(|source| source.path.ends_with("switch/tests.rs")).expect("it is there").text;
+    let matches = &sources
+        .iter()
+        .find(|source| source.path.ends_with("switch/tests/drop_reasons.rs"))
+        .expect("it is there")
+        .text;
     let (_, arms) = matches.split_once("fn producer(").expect("the match");
     let left_out = arms.split_once("=> Datapath,").expect("the last arm").0;
     let left_out = &left_out[left_out.rfind(")),\n").expect("the arm before")..];

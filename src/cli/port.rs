@@ -171,7 +171,7 @@ impl PortCommand {
     pub(super) fn run(self) -> Result<(), CliError> {
         match self.action {
             PortAction::Show(show) => show.run(),
-            PortAction::Add(add) => add.run(),
+            PortAction::Add(add) => add.check_name().and_then(|()| add.run()),
             PortAction::Set(set) => set.run(),
             PortAction::Publish(publish) => publish.run(),
             PortAction::Unpublish(unpublish) => unpublish.run(),
@@ -222,7 +222,6 @@ impl PortShow {
 
 impl PortAdd {
     fn run(self) -> Result<(), CliError> {
-        self.check_name()?;
         let client = self.target.client()?;
         let netns = match self.netns {
             None if self.unmanaged => client.caller_netns()?,
