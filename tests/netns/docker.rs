@@ -349,53 +349,6 @@ fn published_ports_lead_to_containers() {
 }
 
 #[test]
-#[allow(clippy::too_many_lines, reason = "a line for each error")]
-fn errors_are_one_line_and_leave_nothing() {
-    let docker = Docker::start();
-    docker.sh("uswitch start --detach --ports 1 --name lab --subnet 10.6.0.0/24").ok();
-    docker.docker("network create -d uswitch --subnet 10.6.0.0/24 -o switch=lab lab");
-    docker.sh("ip link add taken type veth peer name other; ip addr add 10.5.0.1/24 dev other").ok();
-    let before = docker.left();
-    let create = "network create -d uswitch";
-    let ports = docker.ports("lab");
-    for (command, words) in [
-        (format!("{create} -o switch=lab9 x"), "no switch named lab9 is running (running: lab)"),
-        (format!("{create} -o switch=lab x"), "create the network with --subnet (10.6.0.0/24)"),
-        (
-            format!("{create} -o switch=lab --ipam-driver uswitch --subnet 10.6.0.0/24 --gateway 10.6.0.9 x"),
-            "the gateway of lab is 10.6.0.1: create the network with --gateway 10.6.0.1",
-        ),
-        (format!("{create} -o switch=lab -o parent=lan0 x"), "the option parent excludes switch=lab"),
-        (format!("{create} -o swich=lab x"), "the network option swich is not supported"),
-        (format!("{create} -o ipvlan_mode=l2 x"), "need parent=DEVICE"),
-        (format!("{create} -o com.docker.network.driver.mtu=9 x"), "9 is out of range"),
-        (
-            format!("{create} -o com.docker.network.bridge.name=lab x"),
-            "a switch named lab is running: use it with -o switch=lab",
-        ),
-        (
-            format!("{create} -o com.docker.network.bridge.name=taken x"),
-            "a device named 'taken' already exists on this host",
-        ),
-        (format!("{create} --subnet 10.5.0.0/24 x"), "10.5.0.0/24 overlaps 10.5.0.1/24 on this host"),
-        (
-            "run --network name=lab,driver-opt=vlna=1 box true".to_owned(),
-            "the endpoint option vlna is not supported",
-        ),
-        ("run --network lab --ip 10.6.0.2 box true".to_owned(), "10.6.0.2 is in use by container1"),
-        (
-            "run --network lab --ip 10.6.0.9 -p 8080:80/sctp box true".to_owned(),
-            "-p 80: the protocol 132 is not supported",
-        ),
-    ] {
-        let error = docker.refused(&command);
-        assert!(error.contains(words) && error.matches(words).count() == 1, "{command}: {error}");
-        docker.sh("docker ps --all --quiet | xargs -r docker rm --force").ok();
-        assert_eq!((docker.left(), docker.ports("lab")), (before.clone(), ports.clone()), "{command}");
-    }
-}
-
-#[test]
 fn restarts_in_any_order_lose_nothing() {
     let mut docker = Docker::start_with("--live-restore");
     docker.docker("network create -d uswitch --subnet 10.7.0.0/24 -o com.docker.network.bridge.name=lan lan");

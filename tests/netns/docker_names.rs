@@ -57,3 +57,24 @@ fn names_of_containers_are_labels_of_their_ports() {
     docker.docker("rename web www");
     docker.wait_for_names("lan", &["client", "www"]);
 }
+
+/// On a switch of the user, which answers its other containers, too.
+#[test]
+fn switch_answers_for_names_and_aliases_of_containers() {
+    let docker = Docker::start();
+    docker.sh("uswitch start --detach --ports 1 --name lab --subnet 10.7.0.0/24 --dns").ok();
+    let range = "--subnet 10.7.0.0/24 --gateway 10.7.0.1 --ip-range 10.7.0.128/25";
+    docker.docker(&format!("network create -d uswitch {range} -o switch=lab lab"));
+    docker.run("web", "--network lab --network-alias www");
+    docker.wait_for_names("lab", &["web"]);
+    let address = docker.endpoint("web", "lab", "IPAddress");
+    for name in ["web", "www", "www.lab"] {
+        let found =
+            docker.host.run(&format!("uswitch exec --name lab container1 -- getent ahostsv4 {name}")).ok();
+        assert!(found.contains(&format!("{address} ")), "{name}: {found}");
+    }
+    docker.docker("rename web shop");
+    docker.wait_for_names("lab", &["shop"]);
+    docker.host.run("uswitch exec --name lab container1 -- getent ahostsv4 shop").ok();
+    docker.host.run("uswitch exec --name lab container1 -- getent ahostsv4 web").fails();
+}

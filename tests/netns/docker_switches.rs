@@ -59,7 +59,7 @@ impl Docker {
         self.wait_until_named(switch);
         let mut ports = self.ports(switch);
         for port in &mut ports {
-            for key in ["ifindex", "device_ifindex", "netns", "fdb_n_learned"] {
+            for key in ["ifindex", "device_ifindex", "netns", "fdb_n_learned", "mcast_n_groups"] {
                 port[key] = Value::Null;
             }
         }
@@ -160,7 +160,8 @@ fn switch_of_the_user_that_starts_again_gets_its_ports_back() {
     docker.host.run("uswitch stop --name lab").ok();
     let plugin = docker.plugin.insert(docker.host.spawn("uswitch docker-plugin"));
     plugin.line_with("no switch named lab is running: start it with `uswitch start --name lab`");
-    docker.host.run(start).ok();
+    // The new port gets the first MAC address of the switch.
+    docker.sh(&format!("{start} && uswitch port add other --name lab --ip 10.7.0.50/24")).ok();
     connection.exchange(&docker, "after");
     docker.wait_until_restored("lab", &ports);
     assert_eq!(docker.network_of("c1"), had);
@@ -173,4 +174,28 @@ fn switch_of_the_user_that_starts_again_gets_its_ports_back() {
     docker.docker("rm --force c3");
     docker.docker("network rm lab");
     assert_eq!(docker.left(), before);
+}
+
+/// Only that port of the host is missing, until it is free.
+#[test]
+fn container_is_restored_while_a_port_that_it_publishes_is_taken() {
+    let mut docker = Docker::start();
+    let internet = docker.internet();
+    docker.docker("network create -d uswitch --subnet 10.7.0.0/24 -o com.docker.network.bridge.name=lan lan");
+    docker.serve("c1", "--network lan -p 8080:80 -p 9090:80");
+    docker.run("c2", "--network lan");
+    drop(docker.plugin.take());
+    docker.kill_switch("lan");
+    wait_until("the port of the host is free", || docker.sh("ss -Hltn 'sport = :8080'").ok().is_empty());
+    let mut other = docker.host.spawn("socat -d -d TCP-LISTEN:8080,fork,reuseaddr PIPE");
+    other.line_with("listening on");
+    let plugin = docker.plugin.insert(docker.host.spawn("uswitch docker-plugin"));
+    plugin.line_with("cannot restore the port");
+    docker.ping("c2", "10.7.0.2");
+    docker.ping("c1", "10.7.0.1");
+    Connection::open(&internet, "other", "socat - TCP:203.0.113.1:9090").exchange(&docker, "at once");
+    drop(other);
+    let published = |port: &Value| port["published"].as_array().map_or(0, Vec::len);
+    wait_until("both ports are published", || docker.ports("lan").iter().map(published).sum::<usize>() == 2);
+    Connection::open(&internet, "taken", "socat - TCP:203.0.113.1:8080").exchange(&docker, "later");
 }

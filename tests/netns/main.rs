@@ -31,6 +31,7 @@ mod dhcp;
 mod dhcp6;
 mod dns;
 mod docker;
+mod docker_errors;
 mod docker_ipv6;
 mod docker_names;
 mod docker_switches;

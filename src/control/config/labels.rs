@@ -18,7 +18,7 @@ pub(super) const MOST_LABELS: usize = 32;
 /// Longest key, in bytes.
 pub(super) const LONGEST_KEY: usize = 128;
 /// Longest value, in bytes.
-pub(super) const LONGEST_VALUE: usize = 1024;
+pub(crate) const LONGEST_VALUE: usize = 1024;
 
 /// Parses KEY=VALUE.
 ///

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::dhcp::{DhcpHost, DhcpHostClient};
 pub use self::error::{ConfigError, InvalidValue};
-pub(crate) use self::labels::ALIAS_LABEL;
+pub(crate) use self::labels::{ALIAS_LABEL, LONGEST_VALUE};
 pub use self::labels::{LabelChanges, Labels, changed_labels, check_labels, has_label, label};
 pub use self::mirrors::mirror;
 pub use self::mtu::{LARGEST_MTU, SMALLEST_MTU, SMALLEST_MTU_V6, mtu};

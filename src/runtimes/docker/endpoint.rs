@@ -19,6 +19,7 @@ use crate::control::config::Labels;
 use crate::control::report::{AddedPort, NewPort, PortReport, PortSettings, PortVlans, PublishedPort};
 use crate::runtimes::attachment::GONE;
 use crate::sys::netns::{Netns, NetnsError};
+use crate::wire::Mac;
 
 /// Label of a port: the addresses that dockerd has assigned, separated by commas.
 const ADDRESSES: &str = "docker.addresses";
@@ -80,6 +81,7 @@ impl Networks {
             PortSettings { isolated: network.isolated.then_some(true), ..options.kathara.port_settings() };
         let name = Some(port_name(&client, &options, &request.of.endpoint)?);
         let mac = options.kathara.mac(request.interface.mac_address)?;
+        let mac = mac.or_else(|| network.own.is_none().then(|| mac_of(&request.of.endpoint)).flatten());
         let port = NewPort { name, netns, mac, ..new_port(&network, request, &options) };
         let added: AddedPort = client.post("/v1/ports", &port)?;
         set(&client, &added.port, &settings)
@@ -183,12 +185,20 @@ impl Networks {
     /// Deletes the ports of endpoints that do not exist any more: dockerd that was killed has not deleted them. Their
     /// devices are gone with the containers, or dockerd has assigned their addresses to the new endpoint.
     fn delete_stale_ports(&self, client: &ApiClient, request: &CreateEndpoint) -> Result<(), DockerError> {
-        let ports = ports_with(client, NETWORK, &request.of.network)?;
-        for port in ports.iter().filter(|port| is_stale(port, request)) {
-            port.labels.get(ENDPOINT).map_or(Ok(()), |endpoint| self.forget_endpoint(endpoint))?;
-            delete_port(client, port)?;
+        for port in ports_with(client, NETWORK, &request.of.network)? {
+            let endpoint = port.labels.get(ENDPOINT);
+            if has_ended(&port, request) || has_same_mac(&port, request) && !self.runs(endpoint)? {
+                endpoint.map_or(Ok(()), |endpoint| self.forget_endpoint(endpoint))?;
+                delete_port(client, &port)?;
+            }
         }
         Ok(())
+    }
+
+    /// Whether the container of an endpoint runs, as far as its record says.
+    fn runs(&self, endpoint: Option<&String>) -> Result<bool, DockerError> {
+        let record = endpoint.map(|id| self.store.load::<Endpoint>(id)).transpose()?.flatten();
+        Ok(record.is_some_and(|record| record.container().is_some()))
     }
 }
 
@@ -230,6 +240,15 @@ fn has_port(client: &ApiClient, name: &str) -> Result<bool, DockerError> {
     Ok(ports.iter().any(|port| port.ifname == name))
 }
 
+/// A MAC address for an endpoint on a switch of the user, who can start that switch again and add other ports before
+/// this one is restored: they get the first addresses of the switch. IDs are random.
+fn mac_of(endpoint: &str) -> Option<Mac> {
+    /// Locally administered, unicast.
+    const FIRST_OCTET: u64 = 0x02 << 40;
+    let random = u64::from_str_radix(endpoint.get(..10)?, 16).ok()?;
+    Some(Mac::from_u64(FIRST_OCTET | random))
+}
+
 /// An ID as dockerd shows it.
 fn short(id: &str) -> String {
     const SHORT_ID: usize = 12;
@@ -242,13 +261,18 @@ fn assigned(request: &CreateEndpoint) -> Vec<String> {
 }
 
 /// Whether the endpoint of a port does not exist any more, when this one is created.
-fn is_stale(port: &PortReport, request: &CreateEndpoint) -> bool {
+fn has_ended(port: &PortReport, request: &CreateEndpoint) -> bool {
     let assigned = assigned(request);
     let labelled = port.labels.get(ADDRESSES).map_or("", String::as_str);
     port.operstate == GONE
         || port.labels.get(ENDPOINT) == Some(&request.of.endpoint)
-        || request.interface.mac_address == Some(port.address)
         || labelled.split(',').any(|address| assigned.iter().any(|own| own == address))
+}
+
+/// Whether a port has the MAC address that the user chose for this endpoint. The switch refuses that of a container
+/// that runs.
+fn has_same_mac(port: &PortReport, request: &CreateEndpoint) -> bool {
+    request.interface.mac_address == Some(port.address)
 }
 
 /// Changes the settings of a port.

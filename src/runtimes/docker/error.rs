@@ -33,6 +33,11 @@ pub(crate) enum DockerError {
     NoSuchEndpoint(String, String),
     #[error("-p {port}: the protocol {protocol} is not supported: publish TCP and UDP ports")]
     Protocol { port: u16, protocol: u8 },
+    #[error(
+        "-p: other hosts reach the containers of a routed network at their own addresses: leave out -p, or create the \
+         network with NAT"
+    )]
+    RoutedNetwork,
     #[error(transparent)]
     Switch(#[from] ClientError),
     #[error(transparent)]
@@ -58,7 +63,7 @@ pub(crate) enum DockerError {
     Id(String),
     #[error("cannot {what} {}: {source}", path.display())]
     File { what: &'static str, path: PathBuf, source: io::Error },
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}: this file of the plugin cannot be used: remove it", path.display())]
     Record { path: PathBuf, source: serde_json::Error },
     #[error("another docker-plugin uses {}: stop it first, or choose another directory with --state", .0.display())]
     StateInUse(PathBuf),

@@ -26,7 +26,7 @@ use super::network::Networks;
 use super::null_is_default;
 use super::switch::{ENDPOINT, ports_with};
 use super::watcher::{ErrorLog, log};
-use crate::control::config::{LabelChanges, Labels};
+use crate::control::config::{ALIAS_LABEL, LONGEST_VALUE, LabelChanges, Labels};
 use crate::control::report::PortSettings;
 use crate::sys::blocking::run_blocking;
 
@@ -93,12 +93,23 @@ struct ContainerNetwork {
     /// Empty if the container does not run.
     #[serde(default, rename = "EndpointID")]
     endpoint: String,
+    #[serde(default, rename = "Aliases", deserialize_with = "null_is_default")]
+    aliases: Vec<String>,
 }
 
 impl Container {
-    fn labels(&self) -> Labels {
-        let name = self.name.trim_start_matches('/').to_owned();
-        Labels::from([(NAME.to_owned(), name), (CONTAINER.to_owned(), self.id.clone())])
+    /// The labels of its port in a network. The switch answers questions for its name and its aliases there, as far as
+    /// a label has room for them.
+    fn labels(&self, network: &ContainerNetwork) -> Labels {
+        let name = self.name.trim_start_matches('/');
+        let names = network.aliases.iter().fold(name.to_owned(), |names, alias| {
+            match names.len() + 1 + alias.len() {
+                ..=LONGEST_VALUE => format!("{names},{alias}"),
+                _ => names,
+            }
+        });
+        let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        Labels::from([label(NAME, name), label(CONTAINER, &self.id), label(ALIAS_LABEL, &names)])
     }
 }
 
@@ -175,9 +186,8 @@ async fn label(networks: &Arc<Networks>, socket: &Path, container: &str) -> Resu
 
 impl Networks {
     fn label_ports(&self, container: &Container) {
-        let labels = container.labels();
-        for ContainerNetwork { endpoint } in container.network_settings.networks.values() {
-            if let Err(error) = self.label_port(endpoint, &labels) {
+        for network in container.network_settings.networks.values() {
+            if let Err(error) = self.label_port(&network.endpoint, &container.labels(network)) {
                 log(&format!("cannot label the port of {}: {}", container.name, error.line()));
             }
         }
@@ -314,9 +324,18 @@ mod tests {
 
     #[test]
     fn labels_are_the_name_without_its_slash_and_the_id() {
-        let inspected = json!({ "Id": "c1", "Name": "/web", "NetworkSettings": { "Networks": null } });
-        let container: Container = serde_json::from_value(inspected).unwrap();
-        let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-        assert_eq!(container.labels(), Labels::from([label(NAME, "web"), label(CONTAINER, "c1")]));
+        let inspected =
+            |networks| json!({ "Id": "c1", "Name": "/web", "NetworkSettings": { "Networks": networks } });
+        let container: Container = serde_json::from_value(inspected(json!(null))).unwrap();
+        assert_eq!(container.network_settings.networks.len(), 0);
+        let long = "a".repeat(LONGEST_VALUE);
+        let networks = json!({ "lan": { "Aliases": ["www", long, "c1"] }, "other": { "Aliases": null } });
+        let container: Container = serde_json::from_value(inspected(networks)).unwrap();
+        for (network, aliases) in [("lan", "web,www,c1"), ("other", "web")] {
+            let labels = [(NAME, "web"), (CONTAINER, "c1"), (ALIAS_LABEL, aliases)];
+            let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
+            let network = &container.network_settings.networks[network];
+            assert_eq!(container.labels(network), Labels::from(labels));
+        }
     }
 }

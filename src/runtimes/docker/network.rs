@@ -85,7 +85,7 @@ impl Networks {
         self.store.save(network)?;
         self.switches.running(network).map(|_| ()).inspect_err(|_| {
             // The first error is reported.
-            let _ = self.delete(&network.id);
+            let _ = self.store.remove::<Network>(&network.id);
         })
     }
 
@@ -103,6 +103,17 @@ impl Networks {
         }
         let status: Status = self.switches.client(switch)?.get("/v1/status")?;
         let network = Network { switch: switch.to_owned(), ..network(request, options)? };
+        if network.vlan.is_some() && !status.vlan_filtering {
+            return Err(DockerError::Conflict(format!(
+                "vlan needs VLAN filtering: start {switch} with --vlan-filtering"
+            )));
+        }
+        if network.internal && !status.internal && !gateways_of(&status).is_empty() {
+            return Err(DockerError::Conflict(format!(
+                "--internal excludes switch={switch}, whose hosts reach its gateway: start it with --internal, too"
+            )));
+        }
+        subnets(request).try_for_each(|data| check_subnet(&status, data))?;
         if !network.internal {
             subnets(request).try_for_each(|data| check_gateway(&status, data))?;
         }
@@ -170,6 +181,11 @@ fn with_own_switch(request: &CreateNetwork, options: &NetworkOptions) -> Result<
             "vlan needs switch=NAME, a switch that was started with --vlan-filtering".to_owned(),
         ));
     }
+    if let (Some(_), Some(key)) = (&options.parent, options.of_gateway()) {
+        return Err(DockerError::Conflict(format!(
+            "the option {key} excludes parent: the gateway is a router behind that device"
+        )));
+    }
     let uplink = options
         .parent
         .clone()
@@ -206,22 +222,38 @@ fn switch_name(id: &str) -> String {
     format!("us-{}", id.get(..SHORT_ID).unwrap_or(id))
 }
 
-/// The gateway of a network is that of its switch, unless the switch has none.
-fn check_gateway(status: &Status, data: &IpamData) -> Result<(), DockerError> {
-    let of_vlans = status.vlan_gateways.iter().flat_map(|gateway| &gateway.addresses).map(IpNet::addr);
-    let gateways: Vec<IpAddr> = status.gateway.addresses.iter().copied().chain(of_vlans).collect();
-    if gateways.is_empty() || data.gateway.is_some_and(|gateway| gateways.contains(&gateway.addr())) {
+/// The subnet of a network is within one of its switch, unless the switch has none.
+fn check_subnet(status: &Status, data: &IpamData) -> Result<(), DockerError> {
+    let of_vlans = status.vlan_gateways.iter().flat_map(|gateway| &gateway.addresses).map(IpNet::trunc);
+    let subnets: Vec<IpNet> = status.subnets.iter().map(IpNet::trunc).chain(of_vlans).collect();
+    if subnets.is_empty() || subnets.iter().any(|subnet| subnet.contains(&data.pool)) {
         return Ok(());
     }
-    let name = &status.name;
-    Err(DockerError::Conflict(match gateways.iter().find(|gateway| data.pool.contains(*gateway)) {
-        Some(gateway) => {
-            format!("the gateway of {name} is {gateway}: create the network with --gateway {gateway}")
+    let listed: Vec<String> = subnets.iter().map(ToString::to_string).collect();
+    Err(DockerError::Conflict(format!(
+        "{} has no subnet {}: create the network with --subnet ({})",
+        status.name,
+        data.pool,
+        listed.join(", ")
+    )))
+}
+
+/// The gateway of a network is that of its switch in the same subnet, unless the switch has none.
+fn check_gateway(status: &Status, data: &IpamData) -> Result<(), DockerError> {
+    let gateways = gateways_of(status);
+    let gateway = gateways.iter().find(|gateway| data.pool.contains(*gateway));
+    match gateway {
+        Some(gateway) if data.gateway.map(|given| given.addr()) != Some(*gateway) => {
+            Err(DockerError::Conflict(format!(
+                "the gateway of {} is {gateway}: create the network with --gateway {gateway}",
+                status.name
+            )))
         }
-        None => {
-            let subnets: Vec<String> = status.subnets.iter().map(ToString::to_string).collect();
-            let subnets = subnets.join(", ");
-            format!("{name} has no subnet {}: create the network with --subnet ({subnets})", data.pool)
-        }
-    }))
+        _ => Ok(()),
+    }
+}
+
+fn gateways_of(status: &Status) -> Vec<IpAddr> {
+    let of_vlans = status.vlan_gateways.iter().flat_map(|gateway| &gateway.addresses).map(IpNet::addr);
+    status.gateway.addresses.iter().copied().chain(of_vlans).collect()
 }

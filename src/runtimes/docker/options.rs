@@ -13,8 +13,10 @@ use crate::control::config;
 use crate::control::report::UplinkMode;
 use crate::switch::Vid;
 
-/// dockerd's own options of an endpoint begin like this.
-const OF_DOCKERD: &str = "com.docker.network.";
+/// dockerd's own options of an endpoint begin like this: what it has done itself, or asks for in another request
+/// (`moby/libnetwork/netlabel/labels.go`).
+const OF_DOCKERD: [&str; 3] =
+    ["com.docker.network.endpoint.", "com.docker.network.portmap", "com.docker.network.generic"];
 
 /// What the containers of a network can reach beyond it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,13 +96,24 @@ impl NetworkOptions {
         let given = [
             ("com.docker.network.bridge.name", self.name.is_some()),
             ("kathara.link", self.link.is_some()),
+            ("parent", self.parent.is_some()),
+        ];
+        self.of_gateway().or_else(|| first(given))
+    }
+
+    /// The first option that is about the host as the gateway.
+    pub(super) fn of_gateway(&self) -> Option<&'static str> {
+        first([
             ("com.docker.network.bridge.enable_ip_masquerade", self.masquerade.is_some()),
             ("com.docker.network.bridge.gateway_mode_ipv4", self.mode_v4.is_some()),
             ("com.docker.network.bridge.gateway_mode_ipv6", self.mode_v6.is_some()),
-            ("parent", self.parent.is_some()),
-        ];
-        given.into_iter().find_map(|(key, is_given)| is_given.then_some(key))
+        ])
     }
+}
+
+/// The first of these that is given.
+fn first<const N: usize>(options: [(&'static str, bool); N]) -> Option<&'static str> {
+    options.into_iter().find_map(|(key, is_given)| is_given.then_some(key))
 }
 
 /// The options of an endpoint.
@@ -118,7 +131,8 @@ pub(super) struct EndpointOptions {
 impl EndpointOptions {
     pub(super) fn parse(options: &Options) -> Result<EndpointOptions, DockerError> {
         let mut parsed = EndpointOptions::default();
-        for (key, value) in options.iter().filter(|(key, _)| !key.starts_with(OF_DOCKERD)) {
+        let is_own = |key: &str| !OF_DOCKERD.iter().any(|prefix| key.starts_with(prefix));
+        for (key, value) in options.iter().filter(|(key, _)| is_own(key)) {
             let option = GivenOption { key, text: text(value) };
             match key.as_str() {
                 "port" => parsed.port = Some(option.parse()?),

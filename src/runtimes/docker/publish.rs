@@ -4,10 +4,11 @@ use std::ops::RangeInclusive;
 
 use serde::de::IgnoredAny;
 
+use super::endpoint::Endpoint;
 use super::error::DockerError;
 use super::network::{Network, Networks};
 use super::protocol::{EndpointRequest, PortBinding, ProgramExternalConnectivity};
-use super::switch::{ENDPOINT, ports_with};
+use super::switch::{ENDPOINT, OwnSwitch, ports_with};
 use crate::control::client::{ApiClient, ClientError};
 use crate::control::report::{PortNumbers, PortReport, PublishedPort, TransportProtocol};
 
@@ -25,6 +26,9 @@ impl Networks {
         let EndpointRequest { endpoint, .. } = &request.of;
         let mut published = Vec::new();
         if !request.options.bindings.is_empty() {
+            if network.own.as_ref().is_some_and(OwnSwitch::is_routed) {
+                return Err(DockerError::RoutedNetwork);
+            }
             let (client, port) = self.port(&network, endpoint)?;
             for binding in &request.options.bindings {
                 published.push(publish(&client, &port, binding).inspect_err(|_| {
@@ -44,12 +48,36 @@ impl Networks {
         })?;
         let client = self.switches.client(&network.switch)?;
         for port in ports_with(&client, ENDPOINT, &request.endpoint)? {
-            for published in &port.published {
-                let query = serde_urlencoded::to_string(published).map_err(|error| client.broken(&error))?;
-                client.delete(&format!("{}?{query}", path(&port)))?;
-            }
+            port.published.iter().try_for_each(|published| unpublish(&client, &port, published))?;
         }
         Ok(())
+    }
+
+    /// Publishes again what the switch has forgotten of an endpoint, whose port this was a moment ago. What is still
+    /// missing after an error does not keep the container from its network.
+    pub(super) fn restore_published(
+        &self,
+        network: &Network,
+        id: &str,
+        port: &PortReport,
+    ) -> Result<(), DockerError> {
+        let published = || -> Result<Vec<PublishedPort>, DockerError> {
+            Ok(self.store.load::<Endpoint>(id)?.map(|endpoint| endpoint.published).unwrap_or_default())
+        };
+        let mut missing = published()?;
+        missing.retain(|published| !port.published.contains(published));
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let client = self.switches.client(&network.switch)?;
+        let tried: Vec<_> = missing.iter().map(|missing| publish_at(&client, port, missing)).collect();
+        // A request may have withdrawn them meanwhile, and not found them.
+        let wanted = published()?;
+        for withdrawn in missing.iter().filter(|missing| !wanted.contains(missing)) {
+            // It was not published, if it could not be.
+            let _ = unpublish(&client, port, withdrawn);
+        }
+        Ok(tried.into_iter().collect::<Result<(), ClientError>>()?)
     }
 }
 
@@ -75,12 +103,14 @@ fn publish(
 }
 
 /// Publishes a port of a container at a port of the host.
-pub(super) fn publish_at(
-    client: &ApiClient,
-    port: &PortReport,
-    published: &PublishedPort,
-) -> Result<(), ClientError> {
+fn publish_at(client: &ApiClient, port: &PortReport, published: &PublishedPort) -> Result<(), ClientError> {
     client.post::<IgnoredAny>(&path(port), published).map(drop)
+}
+
+/// Withdraws a port of a container.
+fn unpublish(client: &ApiClient, port: &PortReport, published: &PublishedPort) -> Result<(), DockerError> {
+    let query = serde_urlencoded::to_string(published).map_err(|error| client.broken(&error))?;
+    Ok(client.delete(&format!("{}?{query}", path(port)))?)
 }
 
 fn host_ports(binding: &PortBinding) -> RangeInclusive<u16> {

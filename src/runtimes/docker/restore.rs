@@ -9,7 +9,6 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::endpoint::{Endpoint, set};
 use super::error::DockerError;
 use super::network::{Network, Networks};
-use super::publish::publish_at;
 use super::switch::{ENDPOINT, NETWORK, delete_port, ports_with};
 use super::watcher::log;
 use crate::control::client::{ApiClient, ClientError};
@@ -31,10 +30,9 @@ impl Networks {
         let endpoints = self.endpoints(&network.id)?;
         let ports = ports_with(&client, NETWORK, &network.id)?;
         let mut failed = Vec::new();
-        for endpoint in endpoints.iter().filter(|endpoint| !endpoint.has_port(&ports)) {
-            match self.restore_port(network, &endpoint.id, &ports) {
-                Ok(true) => log(&format!("restored the port {} of {}", endpoint.port_name(), network.switch)),
-                Ok(false) => {}
+        for endpoint in &endpoints {
+            match self.restore_endpoint(network, endpoint, &ports) {
+                Ok(()) => {}
                 Err(error) if error.is_of_container() => {
                     let (port, switch) = (endpoint.port_name(), &network.switch);
                     failed.push(format!("cannot restore the port {port} of {switch}: {}", error.line()));
@@ -45,14 +43,34 @@ impl Networks {
         Ok(failed)
     }
 
-    /// Restores the missing port of an endpoint, which is not among `ports`; false if its container has ended.
-    fn restore_port(&self, network: &Network, id: &str, ports: &[PortReport]) -> Result<bool, DockerError> {
+    /// Restores the port of an endpoint, unless it is among `ports`, and what it publishes.
+    fn restore_endpoint(
+        &self,
+        network: &Network,
+        endpoint: &Endpoint,
+        ports: &[PortReport],
+    ) -> Result<(), DockerError> {
+        if let Some(port) = ports.iter().find(|port| endpoint.owns(port)) {
+            return self.restore_published(network, &endpoint.id, port);
+        }
+        let Some(port) = self.restore_port(network, &endpoint.id, ports)? else { return Ok(()) };
+        log(&format!("restored the port {} of {}", endpoint.port_name(), network.switch));
+        self.restore_published(network, &endpoint.id, &port)
+    }
+
+    /// Restores the missing port of an endpoint, which is not among `ports`; `None` if its container has ended.
+    fn restore_port(
+        &self,
+        network: &Network,
+        id: &str,
+        ports: &[PortReport],
+    ) -> Result<Option<PortReport>, DockerError> {
         loop {
-            let Some(endpoint) = self.store.load::<Endpoint>(id)? else { return Ok(false) };
+            let Some(endpoint) = self.store.load::<Endpoint>(id)? else { return Ok(None) };
             let Some(netns) = endpoint.container() else {
                 // dockerd was killed, or starts the container again with another endpoint.
                 self.forget_endpoint(id)?;
-                return Ok(false);
+                return Ok(None);
             };
             let client = self.switches.running(network)?;
             // A port of this name that is not complete is left by a plugin that was killed.
@@ -60,7 +78,7 @@ impl Networks {
             incomplete.try_for_each(|port| delete_port(&client, port))?;
             let port = endpoint.add_port(network, &client, netns)?;
             if self.store.load::<Endpoint>(id)?.as_ref() == Some(&endpoint) {
-                return Ok(true);
+                return Ok(Some(port));
             }
             // A request has changed or deleted the endpoint meanwhile, and may not have found the port.
             delete_port(&client, &port)?;
@@ -76,9 +94,9 @@ impl DockerError {
 }
 
 impl Endpoint {
-    /// Whether one of these ports is its own, and complete.
-    fn has_port(&self, ports: &[PortReport]) -> bool {
-        ports.iter().any(|port| port.labels.get(ENDPOINT) == Some(&self.id))
+    /// Whether this port is its own, and complete.
+    fn owns(&self, port: &PortReport) -> bool {
+        port.labels.get(ENDPOINT) == Some(&self.id)
     }
 
     /// Adds the port again, with its device in the container. After an error there is neither.
@@ -113,7 +131,6 @@ impl Endpoint {
         set(client, port, &self.settings)?;
         let addresses = self.port.ip.as_deref().unwrap_or_default();
         container_device::configure(netns, &self.device, addresses, &self.routes(network))?;
-        self.published.iter().try_for_each(|published| publish_at(client, port, published))?;
         let complete = LabelChanges::from([(ENDPOINT.to_owned(), Some(self.id.clone()))]);
         set(client, port, &PortSettings { labels: complete, ..PortSettings::default() })
     }

@@ -129,6 +129,11 @@ impl Switches {
 }
 
 impl OwnSwitch {
+    /// Whether the host routes packets of the containers with their own addresses.
+    pub(super) fn is_routed(&self) -> bool {
+        !self.gateways.is_empty() && !self.nat
+    }
+
     /// The command line.
     fn arguments(&self, name: &str, network: &str) -> Vec<String> {
         let mut arguments: Vec<String> =
