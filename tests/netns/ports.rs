@@ -69,6 +69,28 @@ fn port_whose_device_is_gone_is_replaced() {
     assert!(said.trim().lines().count() == 1, "{said}");
 }
 
+/// The namespace and what runs there stay, and end with the new port.
+#[test]
+fn container_of_the_switch_gets_another_device() {
+    for (datapath, netns) in [("auto", ""), ("off", ""), ("auto", "--netns container1")] {
+        let s = Uswitch::with(&format!("--ports 2 --fast-path {datapath}"));
+        let [host, h1] = [s.host() as &dyn Shell, &s.host().netns("container1")];
+        let said = host.run("uswitch port add container1 --netns container1 --replace").fails();
+        assert!(said.contains("'container1' ends with the port that is replaced"), "{said}");
+        let mut process = h1.spawn_sh("echo started; exec sleep 1000");
+        process.line_with("started");
+        h1.run("ip link del eth0").ok();
+        wait_until("the port shows that its device is gone", || is_gone(&s, "container1"));
+        host.run(&format!("uswitch port add container1 --replace {netns}")).ok();
+        host.run("uswitch exec container1 -- ping -n -c 1 -W 5 172.16.0.3").ok();
+        h1.run("ping -n -c 1 -W 5 172.16.0.3").ok();
+        assert!(!is_gone(&s, "container1"));
+        host.run("uswitch port del container1").ok();
+        assert!(!host.run("ip netns list").ok().contains("container1"), "{datapath} {netns}");
+        host.run("uswitch port add container1").ok();
+    }
+}
+
 /// Waits until a container's neighbour cache has an address at this MAC, without asking for it.
 fn wait_for_neighbour(h: &TestNetns, address: &str, mac: &str) {
     let what = format!("{} knows {address} at {mac}", h.name());

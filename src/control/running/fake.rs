@@ -226,6 +226,14 @@ impl HostNetwork for FakeNetwork {
         Ok(())
     }
 
+    fn check_replaceable(&self, _: DeviceId, _: &Attachment) -> Result<(), TopologyError> {
+        Ok(())
+    }
+
+    fn remove_replaced_port(&mut self, gone: DeviceId, _: DeviceId) -> Result<(), TopologyError> {
+        self.remove_port(gone)
+    }
+
     fn check_keepable(&self, _: DeviceId) -> Result<(), TopologyError> {
         Ok(())
     }

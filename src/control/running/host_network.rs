@@ -25,6 +25,10 @@ pub(crate) trait HostNetwork {
     fn add_port(&mut self, attachment: &Attachment) -> Result<Device, TopologyError>;
     /// As [`Topology::remove_port`].
     fn remove_port(&mut self, device: DeviceId) -> Result<(), TopologyError>;
+    /// As [`Topology::check_replaceable`].
+    fn check_replaceable(&self, device: DeviceId, by: &Attachment) -> Result<(), TopologyError>;
+    /// As [`Topology::remove_replaced_port`].
+    fn remove_replaced_port(&mut self, gone: DeviceId, by: DeviceId) -> Result<(), TopologyError>;
     /// As [`Topology::check_keepable`].
     fn check_keepable(&self, device: DeviceId) -> Result<(), TopologyError>;
     /// As [`Topology::remove_port_and_keep_device`].
@@ -71,6 +75,12 @@ impl HostNetwork for Topology {
     }
     fn remove_port(&mut self, device: DeviceId) -> Result<(), TopologyError> {
         Topology::remove_port(self, device)
+    }
+    fn check_replaceable(&self, device: DeviceId, by: &Attachment) -> Result<(), TopologyError> {
+        Topology::check_replaceable(self, device, by)
+    }
+    fn remove_replaced_port(&mut self, gone: DeviceId, by: DeviceId) -> Result<(), TopologyError> {
+        Topology::remove_replaced_port(self, gone, by)
     }
     fn check_keepable(&self, device: DeviceId) -> Result<(), TopologyError> {
         Topology::check_keepable(self, device)

@@ -254,6 +254,7 @@ impl<M: HostNetwork> Running<M> {
         let made = match self.port_without_device(&plan) {
             Some(id) => self.replace_device(id, plan, given, make),
             None => {
+                self.check_replaceable(&plan)?;
                 self.remove_replaced(&plan.replaced)?;
                 self.make_port(plan, make)
             }

@@ -28,6 +28,12 @@ impl PortRecord {
 }
 
 impl<M: HostNetwork> Running<M> {
+    /// Whether the planned device can be created when the ports that it replaces are removed.
+    pub(super) fn check_replaceable(&self, plan: &PortPlan) -> Result<(), RunError> {
+        let mut replaced = self.ports.values().filter(|port| plan.replaced.contains(&port.name));
+        Ok(replaced.try_for_each(|port| self.network.check_replaceable(port.device.id, &plan.attachment))?)
+    }
+
     /// Removes the ports that a new one replaces.
     pub(super) fn remove_replaced(&mut self, names: &[String]) -> Result<(), RunError> {
         names.iter().try_for_each(|name| self.remove_port(name))
@@ -61,12 +67,12 @@ impl<M: HostNetwork> Running<M> {
             return Err(error.into());
         }
         let Some(former) = self.ports.remove(&id) else { return Ok(id) };
-        let gone = former.device.id;
+        let (gone, by) = (former.device.id, device.id);
         let guard = guard.unwrap_or(former.guard.enabled);
         let record = PortRecord::new(PortPlan { guard, ..plan }, device);
         let link = record.link;
         self.ports.insert(id, record.with_settings_of(former));
-        self.network.remove_port(gone)?;
+        self.network.remove_replaced_port(gone, by)?;
         self.remove_replaced(&others)?;
         if let Some(vlans) = &vlans {
             self.set_vlans(id, vlans);

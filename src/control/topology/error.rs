@@ -232,6 +232,9 @@ pub enum TopologyError {
     /// As [`TopologyError::KeptInOwnNetns`].
     #[error("the port has no device that can be kept: it is a socket, or its device is gone")]
     NoDeviceToKeep,
+    /// A port that is to be replaced in the namespace that was created for it, and that works.
+    #[error("the namespace '{0}' ends with the port that is replaced: leave out --netns, for a new one")]
+    EndsWithPort(String),
     /// TAP devices.
     #[error(transparent)]
     Tap(#[from] TapError),

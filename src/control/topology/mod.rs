@@ -75,7 +75,7 @@ use self::socket_port::SocketPorts;
 use super::Config;
 use crate::fastpath::{FastPath, PortDevices};
 use crate::sys::netlink::Netlink;
-use crate::sys::netns::{Netns, NetnsIdentity};
+use crate::sys::netns::{self, Netns, NetnsIdentity};
 use crate::wire::ndp::Advertiser;
 
 /// What the topology knows of a device.
@@ -244,6 +244,42 @@ impl Topology {
         errors.into_iter().next().map_or(Ok(()), Err)
     }
 
+    /// Whether a device can be created when this one was removed.
+    ///
+    /// # Errors
+    /// Its namespace ends with this one.
+    pub fn check_replaceable(&self, device: DeviceId, by: &Attachment) -> Result<(), TopologyError> {
+        let Attachment::Tap(PortSpec { netns: PortNetns::Existing(path), .. }) = by else { return Ok(()) };
+        // A namespace that cannot be opened here is refused later, or is that of the command line.
+        let Ok(planned) = Netns::open(path).and_then(|netns| netns.identity()) else { return Ok(()) };
+        match self.devices.get(&device).and_then(|record| record.created.as_ref()) {
+            Some((_, Entry::Netns { name, identity })) if identity.is(&planned) => {
+                Err(TopologyError::EndsWithPort(name.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// As [`Topology::remove_port`], of a device that is gone. If `by` is in the namespace that was created for it, that
+    /// one is now created for `by`.
+    ///
+    /// # Errors
+    /// As of [`Topology::remove_port`].
+    pub fn remove_replaced_port(&mut self, gone: DeviceId, by: DeviceId) -> Result<(), TopologyError> {
+        let created = self.devices.get(&gone).and_then(|record| record.created.clone());
+        let inherits = |by: &&mut DeviceRecord| match &created {
+            Some((_, Entry::Netns { identity, .. })) => by.created.is_none() && by.netns == Some(*identity),
+            _ => false,
+        };
+        let Some(heir) = self.devices.get_mut(&by).filter(inherits) else { return self.remove_port(gone) };
+        heir.created.clone_from(&created);
+        self.unregister(gone);
+        if let Some((_, Entry::Netns { name, identity })) = created {
+            self.watcher.watch_netns_name(by, &name, identity);
+        }
+        Ok(())
+    }
+
     /// Checks the settings of devices that others can change without a notification. What was changed is restored, and
     /// becomes a change of the device.
     pub fn check_settings(&mut self) {
@@ -376,7 +412,13 @@ impl Topology {
     fn build_device(&mut self, spec: &PortSpec) -> Result<BuiltDevice, TopologyError> {
         match &spec.netns {
             PortNetns::Host => self.staging.in_host_netns(&mut self.host, spec, self.fast.as_mut()),
-            PortNetns::New(name) => build::in_new_netns(name, spec, &mut self.ledger, self.fast.as_mut()),
+            PortNetns::New(name) => match self.own_netns(name) {
+                Some(netns) => {
+                    let path = netns::path(name);
+                    self.staging.in_existing_netns(netns, &path, spec, self.fast.as_mut())
+                }
+                None => build::in_new_netns(name, spec, &mut self.ledger, self.fast.as_mut()),
+            },
             PortNetns::Existing(path) => {
                 let netns = Netns::open(path)?;
                 if spec.unmanaged && netns.identity()?.is(&self.host_identity) {
@@ -387,6 +429,17 @@ impl Topology {
                 self.staging.in_existing_netns(netns, path, spec, self.fast.as_mut())
             }
         }
+    }
+
+    /// The namespace that was created for a device of this name, which is to be replaced.
+    fn own_netns(&self, name: &str) -> Option<Netns> {
+        let netns = Netns::open(&netns::path(name)).ok()?;
+        let found = netns.identity().ok()?;
+        let is_own = |record: &DeviceRecord| match &record.created {
+            Some((_, Entry::Netns { name: own, identity })) => own == name && identity.is(&found),
+            _ => false,
+        };
+        self.devices.values().any(is_own).then_some(netns)
     }
 
     /// Starts to watch a device, and gives it an identifier.
