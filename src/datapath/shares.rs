@@ -62,6 +62,9 @@ mod tests {
         fn stations(&self) -> &Stations {
             &self.0
         }
+        fn ticks_since(&self, _: u32) -> u32 {
+            0
+        }
         fn device(&self, port: PortId) -> Option<u32> {
             Some(10 + u32::from(port.0))
         }

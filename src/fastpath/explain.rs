@@ -82,7 +82,7 @@ pub enum WhySlow {
     Frame(Unsuitable),
     /// It is from an address of a gateway, perhaps that of another VLAN.
     FromGateway,
-    /// It is an echo message to the host or to all, which the gateway may answer.
+    /// It is an echo request to the host or to all, which the gateway may answer.
     EchoToHost,
     /// The workers have not told the programs of this station: it has not exchanged frames with a known one yet.
     Station(Mac),
@@ -164,7 +164,7 @@ impl FastPath {
         let unknown = |(mac, device)| self.stations.device(FdbKey { vlan, mac }) != device;
         let mut stations = [(ethernet.src(), self.device(from)), (ethernet.dst(), to)].into_iter();
         let station = stations.find(|station| unknown(*station)).map(|(mac, _)| WhySlow::Station(mac));
-        station.or((answers && suitable == Suitable::Echo).then_some(WhySlow::EchoToHost))
+        station.or((answers && suitable == Suitable::EchoRequest).then_some(WhySlow::EchoToHost))
     }
 
     /// Whether the programs take a frame for one with a gateway's address.

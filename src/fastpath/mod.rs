@@ -235,13 +235,6 @@ impl FastPath {
         self.promote(&self.write_flood_ports(&known, vlan).into_iter().collect::<Vec<_>>());
     }
 
-    /// Tenths of a second since this tick of the programs ([`crate::switch::Tick`]).
-    pub fn ticks_since(&self, seen: u32) -> u32 {
-        const NANOSECONDS: u64 = 100_000_000;
-        let kernel_ticks = bpf::coarse_tick(TICK_SHIFT).wrapping_sub(seen);
-        u32::try_from((u64::from(kernel_ticks) << TICK_SHIFT) / NANOSECONDS).unwrap_or(u32::MAX)
-    }
-
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -389,6 +382,13 @@ impl FastPath {
 impl FastDatapath for FastPath {
     fn stations(&self) -> &Stations {
         &self.stations
+    }
+
+    /// Tenths of a second.
+    fn ticks_since(&self, seen: u32) -> u32 {
+        const NANOSECONDS: u64 = 100_000_000;
+        let kernel_ticks = bpf::coarse_tick(TICK_SHIFT).wrapping_sub(seen);
+        u32::try_from((u64::from(kernel_ticks) << TICK_SHIFT) / NANOSECONDS).unwrap_or(u32::MAX)
     }
 
     fn device(&self, port: PortId) -> Option<u32> {

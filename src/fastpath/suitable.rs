@@ -2,14 +2,14 @@
 
 use std::net::IpAddr;
 
-use crate::wire::ip::has_loopback4;
+use crate::wire::ip::{has_loopback4, protocol};
 use crate::wire::{EtherType, EthernetFrame};
 
 /// What the egress needs to know about a frame that the programs forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Suitable {
-    /// An echo request or reply, which the gateway may answer.
-    Echo,
+    /// An echo request, which the gateway may answer.
+    EchoRequest,
     /// Anything else.
     Plain,
 }
@@ -23,9 +23,9 @@ pub enum Unsuitable {
     Tagged,
     /// Neighbours are told about addresses, which are checked: ARP, ICMP other than echo.
     Resolution,
-    /// A fragment, or with options or extension headers.
+    /// With options.
     Headers,
-    /// IP without TCP, UDP or echo, or in an LLC frame.
+    /// IP without TCP, UDP or echo, behind extension headers, or in an LLC frame.
     Protocol,
     /// DHCP, in which the guard looks for a server or another MAC, and to which the switch may reply.
     Dhcp,
@@ -44,8 +44,8 @@ impl Unsuitable {
             Unsuitable::Reserved => "it is to a reserved group",
             Unsuitable::Tagged => "it has a VLAN tag",
             Unsuitable::Resolution => "it is ARP, neighbour discovery or another control message",
-            Unsuitable::Headers => "it is a fragment, or has options or extension headers",
-            Unsuitable::Protocol => "it is neither TCP nor UDP nor an echo message",
+            Unsuitable::Headers => "it has IP options",
+            Unsuitable::Protocol => "it is neither TCP nor UDP nor an echo message, or has extension headers",
             Unsuitable::Dhcp => "it is DHCP",
             Unsuitable::Source => "its source address starts with zeros",
             Unsuitable::Loopback => "it is from or to an address of 127.0.0.0/8",
@@ -84,44 +84,66 @@ pub(super) fn source(ethernet: &EthernetFrame<'_>) -> Option<IpAddr> {
 }
 
 fn ipv4(packet: &[u8]) -> Result<Suitable, Unsuitable> {
-    const HEADER: usize = 20;
-    let (header, rest) = split::<HEADER>(packet)?;
-    if header[0] != 0x45 || u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0 {
-        return Err(Unsuitable::Headers);
-    }
-    match header {
-        [.., 0, 0, 0, 0, _, _, _, _] => Err(Unsuitable::Source),
+    const OFFSET: u16 = 0x1fff;
+    const ECHO_REPLY: u8 = 0;
+    const ECHO_REQUEST: u8 = 8;
+    let (header, rest) = packet.split_first_chunk::<20>().ok_or(Unsuitable::Short)?;
+    let is_later = u16::from_be_bytes([header[6], header[7]]) & OFFSET != 0;
+    match (header, header[9]) {
+        ([.., 0, 0, 0, 0, _, _, _, _], _) => Err(Unsuitable::Source),
+        _ if header[0] != 0x45 => Err(Unsuitable::Headers),
         _ if has_loopback4(packet) => Err(Unsuitable::Loopback),
-        _ => transport(header[9], rest, (1, [0, 8])),
+        (_, protocol) if is_later => later_fragment(protocol, protocol::ICMP),
+        (_, protocol::ICMP) => icmp(rest, ECHO_REPLY, ECHO_REQUEST),
+        (_, protocol) => transport(protocol, rest),
     }
 }
 
 fn ipv6(packet: &[u8]) -> Result<Suitable, Unsuitable> {
-    const HEADER: usize = 40;
-    let (header, rest) = split::<HEADER>(packet)?;
-    if header[8..16] == [0; 8] {
-        return Err(Unsuitable::Source);
+    const OFFSET: u16 = 0xfff8;
+    const ECHO_REQUEST: u8 = 128;
+    const ECHO_REPLY: u8 = 129;
+    let (header, rest) = packet.split_first_chunk::<40>().ok_or(Unsuitable::Short)?;
+    match header[6] {
+        _ if header[8..16] == [0; 8] => Err(Unsuitable::Source),
+        protocol::FRAGMENT => {
+            let (fragment, rest) = rest.split_first_chunk::<8>().ok_or(Unsuitable::Short)?;
+            let is_later = u16::from_be_bytes([fragment[2], fragment[3]]) & OFFSET != 0;
+            if is_later {
+                later_fragment(fragment[0], protocol::ICMPV6)
+            } else {
+                transport(fragment[0], rest)
+            }
+        }
+        protocol::ICMPV6 => icmp(rest, ECHO_REPLY, ECHO_REQUEST),
+        protocol => transport(protocol, rest),
     }
-    transport(header[6], rest, (58, [128, 129]))
 }
 
-/// A header, and the beginning of what follows.
-fn split<const N: usize>(packet: &[u8]) -> Result<(&[u8; N], [u8; PORTS]), Unsuitable> {
-    let (header, rest) = packet.split_first_chunk::<N>().ok_or(Unsuitable::Short)?;
-    Ok((header, *rest.first_chunk().ok_or(Unsuitable::Short)?))
+/// `icmp`: the number of that protocol.
+fn later_fragment(protocol: u8, icmp: u8) -> Result<Suitable, Unsuitable> {
+    let is_known = [protocol::TCP, protocol::UDP, icmp].contains(&protocol);
+    if is_known { Ok(Suitable::Plain) } else { Err(Unsuitable::Protocol) }
 }
 
-/// `icmp`: the number of the protocol, and its types of echo messages.
-fn transport(protocol: u8, start: [u8; PORTS], icmp: (u8, [u8; 2])) -> Result<Suitable, Unsuitable> {
-    const TCP: u8 = 6;
-    const UDP: u8 = 17;
-    let [a, b, c, d] = start;
+fn icmp(message: &[u8], reply: u8, request: u8) -> Result<Suitable, Unsuitable> {
+    let [kind, ..] = message.first_chunk::<PORTS>().ok_or(Unsuitable::Short)?;
+    match *kind {
+        kind if kind == request => Ok(Suitable::EchoRequest),
+        kind if kind == reply => Ok(Suitable::Plain),
+        _ => Err(Unsuitable::Resolution),
+    }
+}
+
+fn transport(protocol: u8, segment: &[u8]) -> Result<Suitable, Unsuitable> {
+    let &[a, b, c, d] = segment.first_chunk::<PORTS>().ok_or(Unsuitable::Short)?;
     let [from, to] = [[a, b], [c, d]].map(u16::from_be_bytes);
     match protocol {
-        UDP if [67, 547].contains(&from) || [67, 68, 546, 547].contains(&to) => Err(Unsuitable::Dhcp),
-        TCP | UDP => Ok(Suitable::Plain),
-        icmp_number if icmp_number == icmp.0 && icmp.1.contains(&a) => Ok(Suitable::Echo),
-        icmp_number if icmp_number == icmp.0 => Err(Unsuitable::Resolution),
+        protocol::UDP if [67, 547].contains(&from) || [67, 68, 546, 547].contains(&to) => {
+            Err(Unsuitable::Dhcp)
+        }
+        protocol::TCP | protocol::UDP => Ok(Suitable::Plain),
+        protocol::ICMPV6 => Err(Unsuitable::Resolution),
         _ => Err(Unsuitable::Protocol),
     }
 }

@@ -12,6 +12,8 @@ use super::{Identity, PortId, Vid};
 pub trait FastDatapath: Debug + Send + Sync {
     /// The stations whose frames it forwards.
     fn stations(&self) -> &Stations;
+    /// Ticks of the switch since this tick of its own clock ([`Stations::last_seen`]).
+    fn ticks_since(&self, seen: u32) -> u32;
     /// The device by which it knows a port; `None`: the port is not one of its own.
     fn device(&self, port: PortId) -> Option<u32>;
     /// The state of a port.

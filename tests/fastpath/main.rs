@@ -171,7 +171,7 @@ fn upper() -> impl Strategy<Value = Vec<u8>> {
 
 fn ipv4_packet() -> impl Strategy<Value = (u16, Vec<u8>)> {
     let first = prop_oneof![9 => Just(0x45_u8), 1 => any::<u8>()];
-    let fragment = prop_oneof![6 => Just(0x4000_u16), 3 => Just(0), 1 => Just(0x2000), 1 => any::<u16>()];
+    let fragment = prop_oneof![6 => Just(0x4000_u16), 3 => Just(0), 1 => Just(0x2000), 1 => Just(0xb9), 1 => any::<u16>()];
     let source = prop_oneof![9 => (0..4_u8).prop_map(ipv4), 1 => Just(Ipv4Addr::UNSPECIFIED), 1 => Just(Ipv4Addr::BROADCAST), 1 => Just(Ipv4Addr::LOCALHOST)];
     let destination = prop_oneof![9 => Just(ipv4(2)), 1 => Just(Ipv4Addr::LOCALHOST)];
     let packet = (first, fragment, protocol(), source, destination, upper());
@@ -186,9 +186,13 @@ fn ipv6_packet() -> impl Strategy<Value = (u16, Vec<u8>)> {
     let own = || (0..4_u8).prop_map(ipv6);
     let local = (0..4_u8).prop_map(|n| link_local(mac(n)));
     let source = prop_oneof![6 => own(), 3 => local, 1 => Just(Ipv6Addr::UNSPECIFIED), 1 => Just(Ipv6Addr::from_bits(u128::MAX))];
-    (protocol(), source, upper()).prop_map(|(next, source, upper)| {
+    let fragment = prop_oneof![2 => Just(1_u16), 1 => Just(0), 2 => Just(8), 1 => any::<u16>()];
+    let fragment = prop::option::weighted(0.2, fragment);
+    (protocol(), fragment, source, upper()).prop_map(|(upper, fragment, source, message)| {
+        let of_fragment = |offset: u16| [&[upper, 0][..], &offset.to_be_bytes(), &[0, 0, 0, 7]].concat();
+        let (next, fragment) = fragment.map_or((upper, vec![]), |offset| (44, of_fragment(offset)));
         let header = [0x60, 0, 0, 0, 0, 8, next, 64];
-        (0x86dd, [&header[..], &source.octets(), &ipv6(2).octets(), &upper].concat())
+        (0x86dd, [&header[..], &source.octets(), &ipv6(2).octets(), &fragment, &message].concat())
     })
 }
 
@@ -313,43 +317,52 @@ fn decided(switch: &Switch, sent: &Sent) -> Outcome {
     outcome
 }
 
-/// The workers decide about an echo message for the host, which the gateway may answer.
-fn is_echo(sent: &Sent) -> bool {
+/// The workers decide about an echo request for the host, which the gateway may answer.
+fn is_echo_request(sent: &Sent) -> bool {
     match sent.ethertype {
-        0x0800 => sent.packet[9] == 1,
-        0x86dd => sent.packet[6] == 58,
+        0x0800 => (sent.packet[9], sent.packet.get(20)) == (1, Some(&8)),
+        0x86dd => (sent.packet[6], sent.packet.get(40)) == (58, Some(&128)),
         _ => false,
     }
 }
 
-/// Whether the fast path should take a frame that the switch forwards: plain TCP, UDP or echo.
-fn is_plain(sent: &Sent) -> bool {
-    let Sent { packet, ethertype, .. } = sent;
+/// Whether the fast path should take a frame that the switch forwards: plain TCP, UDP or echo, and fragments.
+fn is_plain(Sent { packet, ethertype, .. }: &Sent) -> bool {
     let is_zero = |part: &[u8]| part.iter().all(|byte| *byte == 0);
-    let (protocol, upper, plain) = match ethertype {
+    let field = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
+    match ethertype {
         0x0800 => {
-            let whole = packet[6] & 0x3f == 0 && packet[7] == 0;
             let loopback = [packet[12], packet[16]].contains(&127);
-            let plain = packet[0] == 0x45 && whole && !is_zero(&packet[12..16]) && !loopback;
-            (packet[9], packet.get(20..24), plain)
+            let plain = packet[0] == 0x45 && !is_zero(&packet[12..16]) && !loopback;
+            plain && is_plain_upper(packet[9], packet.get(20..24), field(6) & 0x1fff != 0, (1, [0, 8]))
         }
         // The kernel leaves the addresses that start with zeros to user space.
-        0x86dd => (packet[6], packet.get(40..44), !is_zero(&packet[8..16])),
-        0x0806 | 0x8100 | 0x88a8 | ..0x0600 => return false,
-        _ => return true,
-    };
-    let Some(upper) = upper else { return false };
-    let ports = [[upper[0], upper[1]], [upper[2], upper[3]]].map(u16::from_be_bytes);
-    let dhcp = [67, 547].contains(&ports[0]) || [67, 68, 546, 547].contains(&ports[1]);
-    let is_ipv4 = *ethertype == 0x0800;
-    plain
-        && match protocol {
-            6 => true,
-            17 => !dhcp,
-            1 => is_ipv4 && [0, 8].contains(&upper[0]),
-            58 => !is_ipv4 && [128, 129].contains(&upper[0]),
-            _ => false,
+        0x86dd if is_zero(&packet[8..16]) => false,
+        0x86dd if packet[6] == 44 => {
+            let later = packet.len() >= 48 && field(42) & 0xfff8 != 0;
+            let icmp = (58, [128, 129]);
+            packet.len() >= 48
+                && (later || packet[40] != 58)
+                && is_plain_upper(packet[40], packet.get(48..52), later, icmp)
         }
+        0x86dd => is_plain_upper(packet[6], packet.get(40..44), false, (58, [128, 129])),
+        0x0806 | 0x8100 | 0x88a8 | ..0x0600 => false,
+        _ => true,
+    }
+}
+
+/// `icmp`: the number of that protocol, and its types of echo messages.
+fn is_plain_upper(protocol: u8, start: Option<&[u8]>, later: bool, icmp: (u8, [u8; 2])) -> bool {
+    if later {
+        return [6, 17, icmp.0].contains(&protocol);
+    }
+    let Some(&[a, b, c, d]) = start else { return false };
+    let [from, to] = [[a, b], [c, d]].map(u16::from_be_bytes);
+    match protocol {
+        6 => true,
+        17 => ![67, 547].contains(&from) && ![67, 68, 546, 547].contains(&to),
+        number => number == icmp.0 && icmp.1.contains(&a),
+    }
 }
 
 /// The source was behind another port.
@@ -386,7 +399,7 @@ fn may_be_slow(sent: &Sent, outcome: &Outcome, settings: &[Settings; 4]) -> bool
             from.is_slow()
                 || of(to).is_slow()
                 || !in_vlan(of(to))
-                || to == HOST && is_echo(sent)
+                || to == HOST && is_echo_request(sent)
                 || to == sent.ingress
         }
         _ => {
@@ -396,7 +409,7 @@ fn may_be_slow(sent: &Sent, outcome: &Outcome, settings: &[Settings; 4]) -> bool
             let kept = settings.iter().any(|port| port.keeps_floods() || port.up && !in_vlan(port));
             let known = FLOODED.contains(&sent.destination);
             let long = from.mtu < 1500 || !outcome.refused().is_empty();
-            kept || isolated || !known || is_echo(sent) || long
+            kept || isolated || !known || is_echo_request(sent) || long
         }
     }
 }

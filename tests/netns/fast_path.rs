@@ -1,5 +1,7 @@
 //! The kernel fast path: what it forwards, and that everything else is as without it.
 
+use std::time::{Duration, Instant};
+
 use uswitch::wire::Mac;
 
 use crate::harness::{
@@ -58,6 +60,80 @@ fn the_host_is_a_station_of_the_kernel() {
             && h1.run("ip neigh show 172.16.0.1").ok().contains("02:00:5e:00:53:77")
     });
     s.host().run(&format!("ping -n -c 2 -i 0.05 -W 5 {}", v4(1))).ok();
+}
+
+/// The gateway answers requests only, so a reply to the host needs no worker.
+#[test]
+fn replies_to_the_host_stay_in_the_kernel() {
+    let s = switch("");
+    for address in [v4(1), v6(1)] {
+        let before = [fast(&s, "container1"), fast(&s, "host")];
+        s.host().run(&format!("ping -n -c 5 -i 0.05 -W 5 {address}")).ok();
+        let after = [fast(&s, "container1"), fast(&s, "host")];
+        assert!(after[0] >= before[0] + 3 && after[1] >= before[1] + 3, "{before:?} {after:?}");
+    }
+}
+
+/// Datagrams of a flow stay in order, whether they are fragmented or not.
+#[test]
+fn fragments_stay_in_the_kernel_and_in_order() {
+    const RECEIVE: &str = "import socket, sys
+s = socket.socket(socket.AF_INET6 if \":\" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+s.bind((sys.argv[1], 5000))
+print(\"bound\", flush=True)
+last = late = 0
+while last < 2000:
+    n = int.from_bytes(s.recv(65535)[:4], \"big\")
+    late += n < last
+    last = max(n, last)
+print(\"late:\", late, flush=True)";
+    const SEND: &str = "import socket, sys, time
+s = socket.socket(socket.AF_INET6 if \":\" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+for n in range(1, 2001):
+    s.sendto(n.to_bytes(4, \"big\") + bytes(2000 * (n % 2)), (sys.argv[1], 5000))
+    time.sleep(0.0005)
+for _ in range(100):
+    s.sendto((2001).to_bytes(4, \"big\"), (sys.argv[1], 5000))
+    time.sleep(0.01)";
+    let s = switch("--workers 1");
+    let [h1, h2, _] = s.containers();
+    for address in [v4(2), v6(2)] {
+        ping(&h1, &address);
+        let mut receiver = h2.spawn_sh(&format!("exec python3 -c '{RECEIVE}' {address}"));
+        receiver.line_with("bound");
+        let before = fast(&s, "container1");
+        h1.sh(&format!("python3 -c '{SEND}' {address}")).ok();
+        assert_eq!(receiver.line_with("late:"), "late: 0", "{address}");
+        let frames = fast(&s, "container1") - before;
+        assert!(frames >= 2900, "{address}: {frames} of 3000");
+    }
+}
+
+/// A station that only the kernel hears is seen by it, also when the workers take over.
+#[test]
+fn entries_are_seen_when_the_kernel_forwards() {
+    const FLOW: Duration = Duration::from_secs(5);
+    let s = switch("--guard off");
+    let [h1, h2, _] = s.containers();
+    let (a, b) = (Mac([2, 0, 0x5e, 0, 0x53, 0xa]), Mac([2, 0, 0x5e, 0, 0x53, 0xb]));
+    let seen = || s.json(&format!("fdb show --mac {a}"))[0]["updated"].as_u64().expect("it is known");
+    h2.send(&[frame(a, b, "here")]);
+    s.wait_until_learned(b, &h2);
+    wait_until("the kernel forwards", || {
+        let before = fast(&s, "container1");
+        h1.send(&[frame(b, a, "to b")]);
+        fast(&s, "container1") > before
+    });
+    let start = Instant::now();
+    while start.elapsed() < FLOW {
+        h1.send(&[frame(b, a, "to b")]);
+    }
+    let sent = Instant::now();
+    let is_current = || seen() <= sent.elapsed().as_secs() + 1;
+    assert!(is_current(), "{}", seen());
+    // The workers decide about all frames of the port while this runs.
+    s.host().run("timeout 1 uswitch capture container1");
+    assert!(is_current(), "{}", seen());
 }
 
 /// Super-frames and segments, and each frame is counted where it came in and where it went out.

@@ -104,6 +104,25 @@ fn blocks_a_host_that_sends_frames_back_until_it_stops() {
     }
 }
 
+/// The kernel forwards what it gets, so the workers see only what it sends back.
+#[test]
+fn blocks_a_host_that_sends_unicast_back() {
+    let s = Uswitch::with("--ports 3");
+    let [h1, _, h3] = s.containers();
+    for (from, address, to) in [(&h1, v4(3), &h3), (&h3, v4(1), &h1)] {
+        from.run(&format!("ip neigh replace {address} lladdr {} dev eth0 nud permanent", to.mac())).ok();
+    }
+    let ping = |count: u32| h1.run(&format!("ping -n -c {count} -i 0.05 -W 1 {}", v4(3)));
+    ping(40).ok();
+    let mut reflector =
+        h3.spawn_sh(&REFLECT.replace("if f[0] & 1: ", "").replace("while", "print(1, flush=True)\nwhile"));
+    reflector.line_with("1");
+    ping(40);
+    wait_until("it is blocked", || loops(&s, CULPRIT) >= 1);
+    assert!(has_loop_event(&s, CULPRIT));
+    assert_eq!(loops(&s, "container1"), 0);
+}
+
 /// The commands say that a port is blocked, why and for how long, and that it is not any more.
 #[test]
 fn a_blocked_port_is_shown() {

@@ -59,13 +59,6 @@ impl Running<Topology> {
 }
 
 impl<M: HostNetwork> Running<M> {
-    /// Refreshes the entries whose frames the workers have not seen.
-    pub(super) fn refresh_fast_entries(&self) {
-        if let Some(fast) = &self.fast_path {
-            self.switch.fdb.refresh_shared(self.datapath.now(), |seen| fast.ticks_since(seen));
-        }
-    }
-
     /// Why the workers decide about all frames of a port, if there is a fast path.
     pub(super) fn why_slow(&self, port: PortId) -> Option<String> {
         let why = self.fast_path.as_ref()?.why_port_is_slow(port)?;

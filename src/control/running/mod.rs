@@ -553,7 +553,7 @@ impl<M: HostNetwork> Running<M> {
     }
 
     fn age(&mut self) {
-        self.refresh_fast_entries();
+        self.switch.fdb.refresh_shared(self.datapath.now());
         let now = self.datapath.now();
         let later = |ticks: u32| Tick(now.0.saturating_add(ticks));
         let switch = Arc::clone(&self.switch);

@@ -37,6 +37,9 @@ impl FastDatapath for States {
     fn stations(&self) -> &Stations {
         &self.stations
     }
+    fn ticks_since(&self, _: u32) -> u32 {
+        0
+    }
     fn device(&self, _: PortId) -> Option<u32> {
         None
     }

@@ -215,17 +215,23 @@ impl Fdb {
                 return Learned::Known;
             }
             if self.table.exchange(at, value, value.refreshed(now)) {
-                return self.refreshed(now.since(value.seen()));
+                return self.refreshed(now, key, value);
             }
         }
         self.learn_locked(now, key, port)
     }
 
-    /// The outcome of a refresh. (If two workers refresh an entry at the same time, neither reports a
-    /// return.)
+    /// The outcome of a refresh of an entry that had this value. (If two workers refresh an entry at the same time,
+    /// neither reports a return.)
     #[inline]
-    fn refreshed(&self, after: u32) -> Learned {
-        if after < self.ageing().div_ceil(3) { Learned::Known } else { Learned::Returned { after } }
+    fn refreshed(&self, now: Tick, key: FdbKey, value: Value) -> Learned {
+        let silence = |value: Value| now.since(value.seen());
+        let is_short = |silence: u32| silence < self.ageing().div_ceil(3);
+        if is_short(silence(value)) {
+            return Learned::Known;
+        }
+        let after = silence(self.current(now, key, value));
+        if is_short(after) { Learned::Known } else { Learned::Returned { after } }
     }
 
     #[cold]
@@ -258,7 +264,7 @@ impl Fdb {
             return Learning { learned: Learned::Reserved { owner }, change: None };
         }
         let Some(found) = self.find_locked(key.pack()) else {
-            let (learned, change) = match self.room_for(writer, port) {
+            let (learned, change) = match self.room_for(writer, now, port) {
                 _ if writer.learned.is_at_limit(port) => (Learned::LimitReached, None),
                 None => (Learned::Refused, None),
                 Some(room @ Room::Free) => (Learned::New, Some(Change::Insert(room))),
@@ -269,9 +275,9 @@ impl Fdb {
             };
             return Learning { learned, change };
         };
-        match found.value.learn_outcome(now, port) {
+        match self.current(now, key, found.value).learn_outcome(now, port) {
             Learned::Known if now > found.value.seen() => {
-                let learned = self.refreshed(now.since(found.value.seen()));
+                let learned = self.refreshed(now, key, found.value);
                 Learning { learned, change: Some(Change::Refresh(found)) }
             }
             Learned::Moved { .. } if found.value.is_dynamic() && writer.learned.is_at_limit(port) => {
@@ -319,7 +325,7 @@ impl Fdb {
         let mut writer = self.lock();
         let value = Value::new(port, kind.into(), now);
         let Some(SlotValue { at, value: old }) = self.find_locked(key.pack()) else {
-            let room = self.room_for(&writer, port).ok_or(FdbError::Full)?;
+            let room = self.room_for(&writer, now, port).ok_or(FdbError::Full)?;
             self.insert(&mut writer, key, value, room);
             return Ok(());
         };
@@ -387,6 +393,7 @@ impl Fdb {
         let used = self.table.used();
         let end = used.min(start.saturating_add(count));
         let entries = (start..end).filter_map(|at| self.table.entry(at));
+        let entries = entries.map(|(key, value)| (key, self.current(now, FdbKey::unpack(key), value)));
         let current = entries.filter(|(_, value)| !value.has_aged(now, self.ageing()));
         let page = current.map(|(key, value)| FdbEntry::unpack(key, value)).collect();
         (page, (end < used).then_some(end))
@@ -435,8 +442,8 @@ impl Fdb {
     }
 
     /// Needs the lock: where a new entry of `port` goes; `None` if nothing can be evicted.
-    fn room_for(&self, writer: &Writer, port: PortId) -> Option<Room> {
-        if self.len() < self.max() { Some(Room::Free) } else { self.victim(writer, port).map(Room::Of) }
+    fn room_for(&self, writer: &Writer, now: Tick, port: PortId) -> Option<Room> {
+        if self.len() < self.max() { Some(Room::Free) } else { self.victim(writer, now, port).map(Room::Of) }
     }
 
     /// Needs the lock: adds an entry.
@@ -458,10 +465,12 @@ impl Fdb {
     /// Needs the lock: selects the entry to evict for a new entry of port `ingress`: the oldest one of the port
     /// with most entries. Skips entries that were refreshed since they became the youngest ("second
     /// chance").
-    fn victim(&self, writer: &Writer, ingress: PortId) -> Option<Victim> {
+    fn victim(&self, writer: &Writer, now: Tick, ingress: PortId) -> Option<Victim> {
         let port = writer.learned.eviction_port(ingress)?;
         let mut passed = 0;
         for at in writer.learned.entries(port).take(SECOND_CHANCES) {
+            let value = self.table.value(at);
+            self.refresh_entry(now, self.table.key(at), SlotValue { at, value });
             if !self.table.value(at).is_refreshed() {
                 return Some(Victim { port, at, passed });
             }

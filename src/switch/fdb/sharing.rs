@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{Fdb, FdbKey, Stations, flood_device};
+use super::{Fdb, FdbEntry, FdbKey, SlotValue, Stations, Value, flood_device};
 use crate::switch::{FastDatapath, PortId, Tick};
 use crate::wire::Mac;
 
@@ -149,31 +149,159 @@ impl Fdb {
         }
     }
 
-    /// Refreshes the entries of the stations whose frames the fast datapath forwarded. `since` says how many ticks ago
-    /// its time was the given one.
-    pub fn refresh_shared(&self, now: Tick, since: impl Fn(u32) -> u32) {
-        let Some(fast) = self.fast.get() else { return };
+    /// When a frame from the MAC of an entry was last seen, by the workers or by the fast datapath.
+    pub fn last_seen(&self, now: Tick, entry: &FdbEntry) -> Tick {
+        self.forwarded_at(now, entry.key).map_or(entry.seen, |at| at.max(entry.seen))
+    }
+
+    /// When the fast datapath last forwarded a frame from this address.
+    fn forwarded_at(&self, now: Tick, key: FdbKey) -> Option<Tick> {
+        let fast = self.fast.get()?;
+        let seen = fast.stations().last_seen(key)?;
+        Some(Tick(now.0.saturating_sub(fast.ticks_since(seen))))
+    }
+
+    /// The value of an entry, refreshed by what the fast datapath has forwarded.
+    pub(super) fn current(&self, now: Tick, key: FdbKey, value: Value) -> Value {
+        let at = if value.is_dynamic() { self.forwarded_at(now, key) } else { None };
+        at.filter(|at| *at > value.seen()).map_or(value, |at| value.refreshed(at))
+    }
+
+    /// Refreshes the entries whose frames the fast datapath has forwarded.
+    pub fn refresh_shared(&self, now: Tick) {
+        if self.fast.get().is_none() {
+            return;
+        }
         for at in 0..self.table.used() {
-            let Some((key, value)) = self.table.entry(at) else { continue };
-            let Some(seen) = fast.stations().last_seen(FdbKey::unpack(key)) else { continue };
-            let seen = Tick(now.0.saturating_sub(since(seen)));
-            if value.is_dynamic() && seen > value.seen() {
-                // A worker that refreshes it meanwhile knows better.
-                self.table.exchange(at, value, value.refreshed(seen));
+            if let Some((key, value)) = self.table.entry(at) {
+                self.refresh_entry(now, FdbKey::unpack(key), SlotValue { at, value });
             }
+        }
+    }
+
+    /// Refreshes an entry whose frames the fast datapath has forwarded.
+    pub(super) fn refresh_entry(&self, now: Tick, key: FdbKey, SlotValue { at, value }: SlotValue) {
+        let current = self.current(now, key, value);
+        if current != value {
+            // A worker that refreshes it meanwhile knows better.
+            self.table.exchange(at, value, current);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
     use super::*;
-    use crate::switch::fdb::{BUCKET_WORDS, BucketHash};
+    use crate::switch::fdb::{BUCKET_WORDS, BucketHash, Learned, WAYS, station_key};
+    use crate::switch::{FastState, Identity, Membership, Vid};
+
+    const P1: PortId = PortId(1);
+    const P2: PortId = PortId(2);
 
     fn key(mac: Mac) -> FdbKey {
         FdbKey { vlan: 0, mac }
+    }
+
+    fn host(n: u64) -> FdbKey {
+        key(Mac::from_u64(0x0200_0000_0000 | n))
+    }
+
+    /// Knows port N as device 10 + N, and has the ticks of the switch.
+    #[derive(Debug)]
+    struct Fast {
+        stations: Stations,
+        words: Arc<[AtomicU64]>,
+        now: AtomicU32,
+    }
+
+    impl FastDatapath for Fast {
+        fn stations(&self) -> &Stations {
+            &self.stations
+        }
+        fn ticks_since(&self, seen: u32) -> u32 {
+            self.now.load(Ordering::Relaxed) - seen
+        }
+        fn device(&self, port: PortId) -> Option<u32> {
+            Some(10 + u32::from(port.0))
+        }
+        fn set_state(&self, _: PortId, _: FastState) {}
+        fn set_vlan(&self, _: PortId, _: Vid, _: Membership) {}
+        fn set_identity(&self, _: PortId, _: Option<&Identity>) {}
+        fn watch(&self, _: Option<&[PortId]>, _: bool) {}
+    }
+
+    impl Fast {
+        /// With a database of at most `max` entries.
+        fn with_fdb(max: usize) -> (Arc<Fast>, Fdb) {
+            let words: Arc<[AtomicU64]> = (0..64 * BUCKET_WORDS).map(|_| AtomicU64::new(0)).collect();
+            let stations = Stations::new(Box::new(Arc::clone(&words)), BucketHash::new(64, [7, 9]));
+            let fast = Arc::new(Fast { stations, words, now: AtomicU32::new(0) });
+            let fdb = Fdb::new(max, 3000, 42);
+            fdb.share_with(fast.clone());
+            (fast, fdb)
+        }
+
+        /// What the kernel does when it forwards a frame from this station.
+        fn forwards(&self, from: FdbKey, at: Tick) {
+            let place = self.words.iter().position(|word| word.load(Ordering::Relaxed) == station_key(from));
+            let value = &self.words[place.unwrap() + WAYS];
+            value.store(
+                value.load(Ordering::Relaxed) & u64::from(u32::MAX) | u64::from(at.0) << 32,
+                Ordering::Relaxed,
+            );
+        }
+
+        fn now_is(&self, now: Tick) -> Tick {
+            self.now.store(now.0, Ordering::Relaxed);
+            now
+        }
+    }
+
+    #[test]
+    fn frames_that_the_fast_datapath_forwards_refresh_entries() {
+        let (fast, fdb) = Fast::with_fdb(8);
+        for n in 1..=3 {
+            fdb.learn(Tick(0), host(n), P1);
+            fast.stations.insert(host(n), 11);
+        }
+        fast.forwards(host(1), Tick(1990));
+        fast.forwards(host(2), Tick(1999));
+        let now = fast.now_is(Tick(2000));
+        let mut seen: Vec<u32> = fdb.page(now, 0, 8).0.iter().map(|entry| entry.seen.0).collect();
+        seen.sort_unstable();
+        assert_eq!(seen, [0, 1990, 1999]);
+        assert_eq!(fdb.last_seen(now, &fdb.entry(host(2)).unwrap()), Tick(1999));
+        assert_eq!(fdb.learn(now, host(1), P1), Learned::Known);
+        assert_eq!(fdb.learn(now, host(2), P2), Learned::Moved { from: P1, after: 1 });
+        assert_eq!(fdb.learn(now, host(3), P1), Learned::Returned { after: 2000 });
+    }
+
+    #[test]
+    fn entry_that_the_fast_datapath_uses_gets_a_second_chance() {
+        let (fast, fdb) = Fast::with_fdb(3);
+        for n in 1..=3 {
+            fdb.learn(Tick(0), host(n), P1);
+            fast.stations.insert(host(n), 11);
+        }
+        fast.forwards(host(1), Tick(9));
+        let learned = fdb.learn(fast.now_is(Tick(10)), host(4), P1);
+        assert_eq!(learned, Learned::Evicted { from: P1, gone: host(2) });
+    }
+
+    /// The workers share it again with the next frame.
+    #[test]
+    fn time_of_the_last_frame_survives_the_loss_of_the_device() {
+        let (fast, _fdb) = Fast::with_fdb(8);
+        fast.stations.insert(host(1), 11);
+        fast.forwards(host(1), Tick(9));
+        fast.stations.remove_all(|device| device == 11);
+        assert_eq!((fast.stations.device(host(1)), fast.stations.last_seen(host(1))), (None, Some(9)));
+        fast.stations.insert(host(1), 12);
+        assert_eq!((fast.stations.device(host(1)), fast.stations.last_seen(host(1))), (Some(12), Some(9)));
+        fast.stations.remove(host(1));
+        assert_eq!(fast.stations.last_seen(host(1)), None);
     }
 
     #[test]

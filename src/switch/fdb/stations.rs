@@ -3,7 +3,8 @@
 //!
 //! The table has buckets of four entries: a cache line. An entry is a word with the key, which is zero where there is
 //! none, and a word with the device of its port in the low half and the time of its last frame in the high half, which
-//! the kernel writes. What finds its bucket full stays with user space.
+//! the kernel writes. An entry without a device (0) only keeps that time. What finds its bucket full stays with user
+//! space.
 //!
 //! Whoever holds the lock of the database changes the table. The kernel reads without a lock: the key, the device, and
 //! then the key again. A place that became another station's in between has another key, because a key is removed
@@ -24,6 +25,9 @@ pub const BUCKET_WORDS: usize = 2 * WAYS;
 pub const FLOOD: u32 = 2 * (Ports::MAX as u32 + 1);
 /// The tick of the kernel's times: 2^27 ns, 134 ms.
 pub const TICK_SHIFT: u32 = 27;
+
+/// In the place of a device. No device has this index.
+const NO_DEVICE: u32 = 0;
 
 /// Memory of a table.
 type Memory = Box<dyn AsRef<[AtomicU64]> + Send + Sync>;
@@ -104,7 +108,8 @@ impl Stations {
 
     /// The device of a station.
     pub fn device(&self, key: FdbKey) -> Option<u32> {
-        Some(device_of(self.find(station_key(key))?.load(Ordering::Acquire)))
+        let device = device_of(self.find(station_key(key))?.load(Ordering::Acquire));
+        (device != NO_DEVICE).then_some(device)
     }
 
     /// The kernel's tick of the last frame from a station that the kernel forwarded.
@@ -115,21 +120,22 @@ impl Stations {
 
     /// Whether a station that is not there has a place.
     pub fn has_room(&self, key: FdbKey) -> bool {
-        let (keys, _) = self.bucket(station_key(key));
-        keys.iter().any(|word| word.load(Ordering::Relaxed) == 0)
+        let (keys, values) = self.bucket(station_key(key));
+        keys.iter().zip(values).any(is_free)
     }
 
-    /// Puts a new station behind a device. Returns whether there was room. One thread at a time.
+    /// Puts a station behind a device. Returns whether there was room. One thread at a time.
     pub fn insert(&self, key: FdbKey, device: u32) -> bool {
+        let seen = self.last_seen(key).map_or(0, |seen| u64::from(seen) << 32);
         self.remove(key);
         let key = station_key(key);
         debug_assert_ne!(key, 0, "the key of an empty place");
         let (keys, values) = self.bucket(key);
-        let mut places = keys.iter().zip(values);
-        let Some((word, value)) = places.find(|(word, _)| word.load(Ordering::Relaxed) == 0) else {
+        let Some((word, value)) = keys.iter().zip(values).find(|place| is_free(*place)) else {
             return false;
         };
-        value.store(device.into(), Ordering::Release);
+        word.store(0, Ordering::Release);
+        value.store(seen | u64::from(device), Ordering::Release);
         word.store(key, Ordering::Release);
         true
     }
@@ -146,14 +152,14 @@ impl Stations {
         }
     }
 
-    /// Removes all stations behind these devices. Another thread may change the table meanwhile: what it puts into a
-    /// place that is being removed is removed too.
+    /// Takes these devices from all stations. The times of their last frames stay. Another thread may change the table
+    /// meanwhile: what it puts into a place that is being changed loses its device too.
     pub fn remove_all(&self, of: impl Fn(u32) -> bool) {
         for bucket in (*self.memory).as_ref().chunks_exact(BUCKET_WORDS) {
             let (keys, values) = bucket.split_at(WAYS);
             let used = keys.iter().zip(values).filter(|(key, _)| key.load(Ordering::Relaxed) != 0);
             let theirs = used.filter(|(_, value)| of(device_of(value.load(Ordering::Acquire))));
-            theirs.for_each(|(key, _)| key.store(0, Ordering::Release));
+            theirs.for_each(|(_, value)| _ = value.fetch_and(!u64::from(u32::MAX), Ordering::AcqRel));
         }
     }
 
@@ -165,6 +171,11 @@ impl Stations {
             word.store(0, Ordering::Release);
         }
     }
+}
+
+/// Whether a place, a key and its value, has no station with a device.
+fn is_free((key, value): (&AtomicU64, &AtomicU64)) -> bool {
+    key.load(Ordering::Relaxed) == 0 || device_of(value.load(Ordering::Relaxed)) == NO_DEVICE
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "the low half")]
@@ -209,6 +220,7 @@ mod tests {
         assert!(table.insert(FdbKey { vlan: 7, ..key(1) }, 5));
         table.remove_all(|device| device == 4);
         assert_eq!([key(1), key(2)].map(|key| table.device(key)), [None; 2]);
+        assert!(table.has_room(key(1)));
         assert!(table.insert(key(1), 4));
         table.remove(key(1));
         assert_eq!(table.device(key(1)), None);

@@ -298,7 +298,8 @@ impl Switch {
             (Some(Learned::Reserved { owner }), _) => Some(Evidence::Claimed { owner }),
             (_, Some(Fault::Violation(Violation::SourceMac(_)))) => {
                 let entry = self.fdb.entry(FdbKey { vlan: 0, mac: source })?;
-                let is_in_use = entry.kind.state == FdbState::Dynamic && now.since(entry.seen) <= IN_USE;
+                let is_in_use = entry.kind.state == FdbState::Dynamic
+                    && now.since(self.fdb.last_seen(now, &entry)) <= IN_USE;
                 let owner = entry.port;
                 (is_in_use && owner != outcome.ingress()).then_some(Evidence::Refused { owner })
             }
