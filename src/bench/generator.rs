@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::cpu::precise;
 use super::error::BenchError;
-use super::lab::Endpoint;
+use super::lab::LabEndpoint;
 use super::rfc2544::Trial;
 use crate::sys::packet::{BATCH, PacketSocket};
 use crate::wire::Mac;
@@ -49,19 +49,23 @@ impl FrameCounts {
 pub(super) struct Generator<'a> {
     sender: PacketSocket,
     frame: Vec<u8>,
-    to: &'a Endpoint,
+    to: &'a LabEndpoint,
 }
 
 impl Generator<'_> {
     /// `size` includes the FCS, as in RFC 2544.
-    pub(super) fn new<'a>(from: &Endpoint, to: &'a Endpoint, size: u32) -> Result<Generator<'a>, BenchError> {
+    pub(super) fn new<'a>(
+        from: &LabEndpoint,
+        to: &'a LabEndpoint,
+        size: u32,
+    ) -> Result<Generator<'a>, BenchError> {
         Generator::to_address(to.mac, from, to, size)
     }
 
     /// Sends broadcasts, and counts those that arrive at `to`.
     pub(super) fn of_broadcasts<'a>(
-        from: &Endpoint,
-        to: &'a Endpoint,
+        from: &LabEndpoint,
+        to: &'a LabEndpoint,
         size: u32,
     ) -> Result<Generator<'a>, BenchError> {
         Generator::to_address(Mac::BROADCAST, from, to, size)
@@ -69,8 +73,8 @@ impl Generator<'_> {
 
     fn to_address<'a>(
         destination: Mac,
-        from: &Endpoint,
-        to: &'a Endpoint,
+        from: &LabEndpoint,
+        to: &'a LabEndpoint,
         size: u32,
     ) -> Result<Generator<'a>, BenchError> {
         let mut frame = [&destination.0, &from.mac.0, &EXPERIMENT.to_be_bytes()[..]].concat();

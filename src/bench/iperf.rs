@@ -8,7 +8,7 @@ use std::thread;
 use serde::Deserialize;
 
 use super::error::BenchError;
-use super::lab::Endpoint;
+use super::lab::LabEndpoint;
 use super::peer::command;
 
 const PROGRAM: &str = "iperf3";
@@ -63,7 +63,7 @@ pub(super) struct StreamResult {
 impl Client {
     /// Starts a client at an endpoint, with additional arguments such as `-P 4`.
     pub(super) fn start(
-        from: &Endpoint,
+        from: &LabEndpoint,
         to: Ipv4Addr,
         seconds: u64,
         arguments: &[&str],

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::cpu::precise;
 use super::echo::{EchoProcess, PORT, REQUEST};
 use super::error::BenchError;
-use super::lab::Endpoint;
+use super::lab::LabEndpoint;
 use crate::wire::checksum::checksum;
 
 /// Length of an IPv4 header without options.
@@ -48,7 +48,11 @@ pub(super) struct RoundTripTimes {
 
 impl RttClient {
     /// A client at one endpoint, whose requests the echo service answers at the other.
-    pub(super) fn udp(from: &Endpoint, to: &Endpoint, echo: &EchoProcess) -> Result<RttClient, BenchError> {
+    pub(super) fn udp(
+        from: &LabEndpoint,
+        to: &LabEndpoint,
+        echo: &EchoProcess,
+    ) -> Result<RttClient, BenchError> {
         echo.udp(&to.udp(PORT)?)?;
         let socket = from.udp(0)?;
         let ready = socket.connect((to.address, PORT)).and_then(|()| socket.set_read_timeout(Some(TIMEOUT)));
@@ -57,7 +61,11 @@ impl RttClient {
     }
 
     /// The same with one TCP connection.
-    pub(super) fn tcp(from: &Endpoint, to: &Endpoint, echo: &EchoProcess) -> Result<RttClient, BenchError> {
+    pub(super) fn tcp(
+        from: &LabEndpoint,
+        to: &LabEndpoint,
+        echo: &EchoProcess,
+    ) -> Result<RttClient, BenchError> {
         echo.tcp(&to.tcp_listener(PORT)?)?;
         let stream = from.tcp(to.address, PORT)?;
         let ready = stream.set_nodelay(true).and_then(|()| stream.set_read_timeout(Some(TIMEOUT)));
@@ -66,7 +74,7 @@ impl RttClient {
     }
 
     /// A client whose requests are ICMP echo messages.
-    pub(super) fn ping(from: &Endpoint, to: &Endpoint) -> Result<RttClient, BenchError> {
+    pub(super) fn ping(from: &LabEndpoint, to: &LabEndpoint) -> Result<RttClient, BenchError> {
         let socket = from.icmp()?;
         let ready = socket.connect((to.address, 0)).and_then(|()| socket.set_read_timeout(Some(TIMEOUT)));
         ready.map_err(BenchError::io("prepare an ICMP socket"))?;

@@ -82,13 +82,13 @@ pub struct Ratio {
     /// ([`MOVED_FACTOR`]).
     pub near: Option<f64>,
     /// The conclusion.
-    pub verdict: Verdict,
+    pub verdict: Comparison,
 }
 
 /// Conclusion of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum Comparison {
     /// Better than the baseline in every repetition.
     Better,
     /// Worse than the baseline in every repetition.
@@ -224,9 +224,9 @@ impl<'a> SampleIndex<'a> {
             let of_medians = self.ratio_of_medians(metric, peer)?;
             let paired = self.paired(metric, values);
             let verdict = match paired {
-                _ if noisy || base.noisy => Verdict::TooNoisy,
+                _ if noisy || base.noisy => Comparison::TooNoisy,
                 Some(paired) if values.len() > 1 && base.samples > 1 => verdict(paired, metric.better()),
-                _ => Verdict::OneSample,
+                _ => Comparison::OneSample,
             };
             let near = near.and_then(|near| near.ratio_of_medians(metric, peer));
             Some(Ratio { of_medians, paired, near, verdict })
@@ -250,15 +250,15 @@ fn ratio_to(metric: &Metric, value: f64, base: f64) -> Option<f64> {
     (metric.has_ratio() && base > 0.0).then(|| value / base)
 }
 
-fn verdict(paired: Range, better: Better) -> Verdict {
+fn verdict(paired: Range, better: Better) -> Comparison {
     let (ahead, behind) = match better {
         Better::Higher => (paired.min > 1.0, paired.max < 1.0),
         Better::Lower => (paired.max < 1.0, paired.min > 1.0),
     };
     match (ahead, behind) {
-        (true, _) => Verdict::Better,
-        (_, true) => Verdict::Worse,
-        _ => Verdict::Alike,
+        (true, _) => Comparison::Better,
+        (_, true) => Comparison::Worse,
+        _ => Comparison::Alike,
     }
 }
 
@@ -303,7 +303,7 @@ mod tests {
     }
 
     /// The verdict on `uswitch`.
-    fn verdict_of(metric: &str, subject: &[f64], bridge: &[f64]) -> Verdict {
+    fn verdict_of(metric: &str, subject: &[f64], bridge: &[f64]) -> Comparison {
         let summary = summary(metric, &[(SUBJECT, subject), (BASELINE, bridge)]);
         summary.rows[0].cell(SUBJECT).unwrap().ratio.as_ref().unwrap().verdict
     }
@@ -338,7 +338,7 @@ mod tests {
         let cell = summary.rows[0].cell(SUBJECT).unwrap();
         assert_eq!((cell.spread, cell.noisy), (None, false));
         let ratio = cell.ratio.as_ref().unwrap();
-        assert_eq!((ratio.of_medians, ratio.verdict), (2.0, Verdict::OneSample));
+        assert_eq!((ratio.of_medians, ratio.verdict), (2.0, Comparison::OneSample));
         assert!(summary.remarks[0].contains("one repetition"));
     }
 
@@ -354,13 +354,13 @@ mod tests {
     #[test]
     fn verdict_needs_every_repetition() {
         let bridge = [100.0, 101.0, 102.0];
-        assert_eq!(verdict_of("udp", &[105.0, 106.0, 107.0], &bridge), Verdict::Better);
-        assert_eq!(verdict_of("udp", &[95.0, 96.0, 97.0], &bridge), Verdict::Worse);
-        assert_eq!(verdict_of("udp", &[95.0, 102.0, 103.0], &bridge), Verdict::Alike);
-        assert_eq!(verdict_of("udp", &[105.0, 106.0, 170.0], &bridge), Verdict::TooNoisy);
-        assert_eq!(verdict_of("udp", &[205.0, 206.0, 207.0], &[100.0, 100.0, 150.0]), Verdict::TooNoisy);
-        assert_eq!(verdict_of("rtt.p50", &[95.0, 96.0, 97.0], &bridge), Verdict::Better);
-        assert_eq!(verdict_of("rtt.p50", &[105.0, 106.0, 107.0], &bridge), Verdict::Worse);
+        assert_eq!(verdict_of("udp", &[105.0, 106.0, 107.0], &bridge), Comparison::Better);
+        assert_eq!(verdict_of("udp", &[95.0, 96.0, 97.0], &bridge), Comparison::Worse);
+        assert_eq!(verdict_of("udp", &[95.0, 102.0, 103.0], &bridge), Comparison::Alike);
+        assert_eq!(verdict_of("udp", &[105.0, 106.0, 170.0], &bridge), Comparison::TooNoisy);
+        assert_eq!(verdict_of("udp", &[205.0, 206.0, 207.0], &[100.0, 100.0, 150.0]), Comparison::TooNoisy);
+        assert_eq!(verdict_of("rtt.p50", &[95.0, 96.0, 97.0], &bridge), Comparison::Better);
+        assert_eq!(verdict_of("rtt.p50", &[105.0, 106.0, 107.0], &bridge), Comparison::Worse);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::wire::Mac;
 
 /// A network namespace with a device that is connected to the switch.
 #[derive(Debug)]
-pub(in super::super) struct Endpoint {
+pub(in super::super) struct LabEndpoint {
     netns: Netns,
     device: String,
     ifindex: u32,
@@ -22,17 +22,17 @@ pub(in super::super) struct Endpoint {
     pub(in super::super) address: Ipv4Addr,
 }
 
-impl Endpoint {
+impl LabEndpoint {
     /// Creates a namespace, and moves a device from the host's namespace into it.
-    pub(super) fn with(device: &str, address: Ipv4Addr) -> Result<Endpoint, BenchError> {
+    pub(super) fn with(device: &str, address: Ipv4Addr) -> Result<LabEndpoint, BenchError> {
         let netns = in_netns(NetnsThread::create)??;
         link::move_to(device, &netns)?;
-        Endpoint::settle(netns, device, || link::set_up(device, Some(address)), address)
+        LabEndpoint::settle(netns, device, || link::set_up(device, Some(address)), address)
     }
 
     /// Uses a namespace and a device that the switch has created, with its address.
-    pub(super) fn existing(netns: Netns, device: &str, address: Ipv4Addr) -> Result<Endpoint, BenchError> {
-        Endpoint::settle(netns, device, || link::set_up(device, None), address)
+    pub(super) fn existing(netns: Netns, device: &str, address: Ipv4Addr) -> Result<LabEndpoint, BenchError> {
+        LabEndpoint::settle(netns, device, || link::set_up(device, None), address)
     }
 
     fn settle(
@@ -40,13 +40,13 @@ impl Endpoint {
         device: &str,
         set_up: impl FnOnce() -> Result<(), BenchError> + Send,
         address: Ipv4Addr,
-    ) -> Result<Endpoint, BenchError> {
+    ) -> Result<LabEndpoint, BenchError> {
         let (ifindex, mac) = inside(&netns, || {
             link::disable_ipv6()?;
             set_up()?;
             link::index_and_mac(device)
         })?;
-        Ok(Endpoint { netns, device: device.to_owned(), ifindex, mac, address })
+        Ok(LabEndpoint { netns, device: device.to_owned(), ifindex, mac, address })
     }
 
     /// Sets the congestion control of new TCP connections.

@@ -1,7 +1,7 @@
 //! Switches in the kernel: a veth pair, and a bridge.
 
 use super::super::error::BenchError;
-use super::{HOST, Lab, Switch, create_endpoints, link};
+use super::{HOST, Lab, LabSwitch, create_endpoints, link};
 
 /// One veth pair.
 pub(super) fn veth() -> Result<Lab, BenchError> {
@@ -9,7 +9,7 @@ pub(super) fn veth() -> Result<Lab, BenchError> {
     Ok(Lab {
         endpoints: create_endpoints(["veth1", "veth2"])?,
         host: None,
-        switch: Switch::default(),
+        switch: LabSwitch::default(),
         detail: None,
     })
 }
@@ -28,7 +28,7 @@ pub(super) fn bridge() -> Result<Lab, BenchError> {
     Ok(Lab {
         endpoints: create_endpoints(devices)?,
         host: Some(HOST),
-        switch: Switch::default(),
+        switch: LabSwitch::default(),
         detail: None,
     })
 }

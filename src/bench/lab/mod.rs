@@ -26,7 +26,7 @@ use std::process::Child;
 
 use ipnet::Ipv4Net;
 
-pub(super) use self::endpoint::Endpoint;
+pub(super) use self::endpoint::LabEndpoint;
 use super::error::BenchError;
 use super::peer::Peer;
 use super::plan::BenchPlan;
@@ -39,11 +39,11 @@ const CONTAINERS: [Ipv4Addr; 2] = [Ipv4Addr::new(172, 16, 0, 2), Ipv4Addr::new(1
 #[derive(Debug)]
 pub(super) struct Lab {
     /// The containers. Traffic goes from the first to the second.
-    pub(super) endpoints: [Endpoint; 2],
+    pub(super) endpoints: [LabEndpoint; 2],
     /// Address of the host, if the switch has a host port.
     pub(super) host: Option<Ipv4Addr>,
     /// Processes or threads of the switch.
-    pub(super) switch: Switch,
+    pub(super) switch: LabSwitch,
     /// More about the switch, such as its engine.
     pub(super) detail: Option<String>,
 }
@@ -62,14 +62,14 @@ impl Lab {
 
 /// Processes and threads that run a switch. None for a switch in the kernel.
 #[derive(Debug, Default)]
-pub(super) struct Switch {
+pub(super) struct LabSwitch {
     /// Processes.
     children: Vec<Child>,
     /// Threads of this process.
     threads: Vec<u32>,
 }
 
-impl Switch {
+impl LabSwitch {
     /// Files in the format of `/proc/PID/stat` that contain the CPU time of the switch.
     pub(super) fn stats(&self) -> Vec<PathBuf> {
         let processes = self.children.iter().map(|child| format!("/proc/{}/stat", child.id()));
@@ -96,7 +96,7 @@ pub(super) fn build(peer: Peer, plan: &BenchPlan) -> Result<Lab, BenchError> {
 }
 
 /// Creates two containers, moves a device from the host into each, and assigns addresses.
-fn create_endpoints(devices: [&str; 2]) -> Result<[Endpoint; 2], BenchError> {
+fn create_endpoints(devices: [&str; 2]) -> Result<[LabEndpoint; 2], BenchError> {
     let [first, second] = devices;
-    Ok([Endpoint::with(first, CONTAINERS[0])?, Endpoint::with(second, CONTAINERS[1])?])
+    Ok([LabEndpoint::with(first, CONTAINERS[0])?, LabEndpoint::with(second, CONTAINERS[1])?])
 }

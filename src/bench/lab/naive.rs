@@ -11,7 +11,7 @@ use tun_tap::{Iface, Mode};
 
 use super::super::error::BenchError;
 use super::super::plan::MTU;
-use super::{Lab, Switch, create_endpoints};
+use super::{Lab, LabSwitch, create_endpoints};
 
 /// An Ethernet header with a VLAN tag.
 const HEADER: usize = 18;
@@ -24,7 +24,7 @@ pub(super) fn build() -> Result<Lab, BenchError> {
     };
     let (first, second) = (open(DEVICES[0])?, open(DEVICES[1])?);
     let threads = vec![start_forwarding(&first, &second)?, start_forwarding(&second, &first)?];
-    let switch = Switch { threads, ..Switch::default() };
+    let switch = LabSwitch { threads, ..LabSwitch::default() };
     Ok(Lab { endpoints: create_endpoints(DEVICES)?, host: None, switch, detail: None })
 }
 

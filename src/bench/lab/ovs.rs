@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::super::error::BenchError;
 use super::super::peer::command;
-use super::{HOST, Lab, Switch, create_endpoints, link};
+use super::{HOST, Lab, LabSwitch, create_endpoints, link};
 
 /// Directory of all its files, in the `/run` of the isolated process.
 const DIRECTORY: &str = "/run/ovs";
@@ -34,7 +34,7 @@ pub(super) fn build(tso: &str) -> Result<Lab, BenchError> {
     }
     link::wait_for(DEVICES)?;
     link::set_up(BRIDGE, Some(HOST))?;
-    let switch = Switch { children: vec![database, daemon], ..Switch::default() };
+    let switch = LabSwitch { children: vec![database, daemon], ..LabSwitch::default() };
     Ok(Lab { endpoints: create_endpoints(DEVICES)?, host: Some(HOST), switch, detail: None })
 }
 

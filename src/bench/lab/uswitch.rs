@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use super::super::error::BenchError;
 use super::super::plan::{BenchPlan, MTU, TXQUEUELEN};
-use super::{CONTAINERS, Endpoint, HOST, Lab, SUBNET, Switch};
+use super::{CONTAINERS, HOST, Lab, LabEndpoint, LabSwitch, SUBNET};
 use crate::control::client::{ApiClient, ClientError};
 use crate::control::config::DEFAULT_NAME;
 use crate::control::format::counted;
@@ -29,11 +29,11 @@ pub(super) fn build(plan: &BenchPlan, options: &[&str]) -> Result<Lab, BenchErro
         let output = child.wait_with_output().map_err(BenchError::io("read the errors of uswitch"))?;
         return Err(BenchError::program("uswitch", &output.stderr));
     }
-    let switch = Switch { children: vec![child], ..Switch::default() };
+    let switch = LabSwitch { children: vec![child], ..LabSwitch::default() };
     let status = status()?;
     let endpoint = |number: usize| {
         let netns = Netns::open(&netns::path(&format!("container{}", number + 1)))?;
-        Endpoint::existing(netns, "eth0", CONTAINERS[number])
+        LabEndpoint::existing(netns, "eth0", CONTAINERS[number])
     };
     let endpoints = [endpoint(0)?, endpoint(1)?];
     Ok(Lab { endpoints, host: Some(HOST), switch, detail: Some(detail(&status)) })

@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use super::super::error::BenchError;
 use super::super::peer::command;
-use super::{Lab, Switch, create_endpoints, link};
+use super::{Lab, LabSwitch, create_endpoints, link};
 
 pub(super) fn build() -> Result<Lab, BenchError> {
     const DEVICES: [&str; 2] = ["tap1", "tap2"];
@@ -14,6 +14,6 @@ pub(super) fn build() -> Result<Lab, BenchError> {
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let child = command.spawn().map_err(BenchError::io("run vde_switch"))?;
     link::wait_for(DEVICES)?;
-    let switch = Switch { children: vec![child], ..Switch::default() };
+    let switch = LabSwitch { children: vec![child], ..LabSwitch::default() };
     Ok(Lab { endpoints: create_endpoints(DEVICES)?, host: None, switch, detail: None })
 }

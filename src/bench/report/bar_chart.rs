@@ -8,7 +8,7 @@ use super::style::{
 use super::svg::{self, Anchor, Drawing, Point, Style};
 use crate::bench::metric::Better;
 use crate::bench::results::BASELINE;
-use crate::bench::summary::{SummaryCell, SummaryRow, Verdict};
+use crate::bench::summary::{Comparison, SummaryCell, SummaryRow};
 
 /// Distance between panels, in pixels.
 const GAP: f64 = 26.0;
@@ -183,7 +183,7 @@ impl<'a> Layout<'a> {
         let mark = if cell.noisy { "~" } else { "" };
         let value = format!("{mark}{}", number(cell.range.median / self.scale));
         match &cell.ratio {
-            Some(ratio) if ratio.verdict == Verdict::TooNoisy => value,
+            Some(ratio) if ratio.verdict == Comparison::TooNoisy => value,
             Some(ratio) => format!("{value} ({}x)", factor(ratio.of_medians)),
             None => value,
         }

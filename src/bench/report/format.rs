@@ -1,7 +1,7 @@
 //! Formats figures for people.
 
 use crate::bench::metric::{CpuScope, Metric, RoundTrip, Tcp, Traffic, Unit};
-use crate::bench::summary::{Range, Ratio, SummaryCell, Verdict};
+use crate::bench::summary::{Comparison, Range, Ratio, SummaryCell};
 
 /// Metrics that share a table and a chart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,7 +119,7 @@ pub(super) fn value(cell: &SummaryCell, unit: Unit) -> String {
 
 /// `0.99x`, marked with ~ if one of the values is noisy.
 pub(super) fn ratio(ratio: &Ratio) -> String {
-    let mark = if ratio.verdict == Verdict::TooNoisy { "~" } else { "" };
+    let mark = if ratio.verdict == Comparison::TooNoisy { "~" } else { "" };
     format!("{mark}{}x", factor(ratio.of_medians))
 }
 

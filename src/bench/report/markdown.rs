@@ -5,7 +5,7 @@ use std::iter;
 use super::Chart;
 use super::format::{self, Family, factor, one_line, readable, title};
 use crate::bench::results::{BASELINE, Results, SUBJECT};
-use crate::bench::summary::{Summary, SummaryCell, SummaryRow, Verdict};
+use crate::bench::summary::{Comparison, Summary, SummaryCell, SummaryRow};
 
 /// The whole file.
 pub(super) fn report(results: &Results, summary: &Summary, charts: &[Chart]) -> String {
@@ -46,11 +46,11 @@ fn summary_section(summary: &Summary) -> Vec<String> {
 
 fn verdict_text(cell: &SummaryCell) -> &'static str {
     match cell.ratio.as_ref().map(|ratio| ratio.verdict) {
-        Some(Verdict::Better) => "**better**",
-        Some(Verdict::Worse) => "worse",
-        Some(Verdict::Alike) => "no difference: the repetitions do not agree",
-        Some(Verdict::TooNoisy) => "unknown: too noisy",
-        Some(Verdict::OneSample) => "unknown: one repetition",
+        Some(Comparison::Better) => "**better**",
+        Some(Comparison::Worse) => "worse",
+        Some(Comparison::Alike) => "no difference: the repetitions do not agree",
+        Some(Comparison::TooNoisy) => "unknown: too noisy",
+        Some(Comparison::OneSample) => "unknown: one repetition",
         None => "-",
     }
 }
@@ -68,7 +68,7 @@ fn ratio(cell: &SummaryCell) -> String {
 }
 
 fn is_noise(cell: &SummaryCell) -> bool {
-    cell.ratio.as_ref().is_some_and(|ratio| ratio.verdict == Verdict::TooNoisy)
+    cell.ratio.as_ref().is_some_and(|ratio| ratio.verdict == Comparison::TooNoisy)
 }
 
 fn dash() -> String {
