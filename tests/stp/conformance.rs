@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use uswitch::switch::stp::{
-    Action, BridgeConfig, ConfigError, Edge, Event, Link, PortConfig, Role, SpanningTree, State, Version,
+    Action, BridgeConfig, Edge, PortConfig, PortLink, PortRole, SpanningTree, State, StpConfigError,
+    StpEvent, Version,
 };
 use uswitch::switch::{PortId, Ports, Tick};
 use uswitch::wire::Bpdu;
@@ -87,7 +88,7 @@ fn last_rst(network: &mut Network, port: PortId) -> RstBpdu {
 #[test]
 fn initial_configuration_bpdu() {
     let (mut network, ports) = tested(stp_bridge(TESTED));
-    assert_eq!(network.roles(0), [Role::Designated; 2]);
+    assert_eq!(network.roles(0), [PortRole::Designated; 2]);
     for (port, number) in ports.into_iter().zip(1..) {
         let priority = PriorityVector { port: PortIdentifier::new(128, number), ..vector(TESTED, 0, TESTED) };
         network.run_for(2 * SECOND);
@@ -209,9 +210,9 @@ fn information_expires_after_three_hello_times() {
     let (mut network, [a, _]) = tested(bridge(TESTED));
     network.inject(0, a, proposal(vector(1, 10, 2)));
     network.run_for(5 * SECOND);
-    assert_eq!(network.roles(0)[0], Role::Root);
+    assert_eq!(network.roles(0)[0], PortRole::Root);
     network.run_for(2 * SECOND);
-    assert_eq!(network.roles(0)[0], Role::Designated);
+    assert_eq!(network.roles(0)[0], PortRole::Designated);
     assert_eq!(network.tree(0).bridge().root, id(TESTED));
 }
 
@@ -406,9 +407,9 @@ fn bpdu_guard_disables_the_port_until_its_link_was_down() {
     assert_eq!(network.state(0, a), State::Forwarding);
     for _ in 0..2 {
         network.inject(0, a, proposal(vector(1, 0, 1)));
-        assert_eq!((network.roles(0)[0], network.state(0, a)), (Role::Disabled, State::Discarding));
+        assert_eq!((network.roles(0)[0], network.state(0, a)), (PortRole::Disabled, State::Discarding));
     }
-    assert_eq!(network.events.iter().filter(|(_, event)| *event == Event::Guard { port: a }).count(), 1);
+    assert_eq!(network.events.iter().filter(|(_, event)| *event == StpEvent::Guard { port: a }).count(), 1);
     assert_eq!(network.tree(0).bridge().root, id(TESTED));
     network.run_for(60 * SECOND);
     assert!(network.port(0, a).guard_tripped);
@@ -419,7 +420,7 @@ fn bpdu_guard_disables_the_port_until_its_link_was_down() {
     network.inject(0, a, Bpdu::Tcn);
     assert!(network.port(0, a).guard_tripped);
     network.change(0, |tree| tree.set_port(a, PortConfig::default()).unwrap());
-    assert_eq!(network.roles(0)[0], Role::Designated);
+    assert_eq!(network.roles(0)[0], PortRole::Designated);
 }
 
 #[test]
@@ -429,18 +430,18 @@ fn root_guard_keeps_a_port_from_becoming_root_port() {
     network.change(0, |tree| tree.set_port(a, blocked).unwrap());
     network.inject(0, a, proposal(vector(1, 0, 1)));
     assert_eq!(network.tree(0).bridge().root, id(TESTED));
-    assert_eq!((network.roles(0)[0], network.state(0, a)), (Role::Alternate, State::Discarding));
+    assert_eq!((network.roles(0)[0], network.state(0, a)), (PortRole::Alternate, State::Discarding));
     assert!(network.port(0, a).root_blocked);
     network.inject(0, b, proposal(vector(2, 0, 2)));
     assert_eq!(network.tree(0).bridge().root, id(2));
     network.run_for(10 * SECOND);
     let of_a: Vec<_> = network.events.iter().map(|(_, event)| *event).collect();
-    let [block, unblock] = [true, false].map(|blocked| Event::RootBlock { port: a, blocked });
+    let [block, unblock] = [true, false].map(|blocked| StpEvent::RootBlock { port: a, blocked });
     assert_eq!(
         of_a.iter().filter(|event| [block, unblock].contains(event)).collect::<Vec<_>>(),
         [&block, &unblock]
     );
-    assert_eq!(network.roles(0)[0], Role::Designated);
+    assert_eq!(network.roles(0)[0], PortRole::Designated);
 }
 
 /// 17.31: addresses are flushed on all ports but the one where the change was noticed, and not on edge ports.
@@ -461,7 +462,7 @@ fn topology_change_flushes_the_other_ports() {
     let change = RstBpdu { topology_change: true, ..agreement(TESTED, 0, 201) };
     network.inject(0, ports[0], Bpdu::Rst(change));
     assert_eq!(network.take_flushes(0), ports[1..]);
-    assert_eq!(network.events, [(0, Event::TopologyChange { port: ports[0], is_received: true })]);
+    assert_eq!(network.events, [(0, StpEvent::TopologyChange { port: ports[0], is_received: true })]);
     assert!(last_rst(&mut network, ports[1]).topology_change);
     network.inject(0, ports[0], Bpdu::Rst(change));
     assert_eq!(network.events.len(), 1, "it is still the same change");
@@ -475,7 +476,7 @@ fn alternate_port_takes_over_without_delay() {
     let bridges: Vec<_> = (1..=3).map(|n| network.add_bridge(bridge(n))).collect();
     let lans = [(0, 1), (1, 2), (2, 0)].map(|(a, b)| network.connect(bridges[a], bridges[b]));
     network.run_for(10 * SECOND);
-    assert_eq!(network.roles(2), [Role::Alternate, Role::Root]);
+    assert_eq!(network.roles(2), [PortRole::Alternate, PortRole::Root]);
     network.take_flushes(0);
     network.cut(lans[2]);
     assert_eq!(network.state(2, PortId(0)), State::Forwarding, "before any BPDU");
@@ -491,7 +492,7 @@ fn late_calls_count_one_second() {
     let port = PortId(0);
     tree.add_port(port, PortConfig::default()).unwrap();
     assert_eq!(tree.next_deadline(), None);
-    tree.set_link(Tick(5), port, Some(Link { speed: None }));
+    tree.set_link(Tick(5), port, Some(PortLink { speed: None }));
     tree.receive(port, proposal(vector(1, 0, 1)));
     assert_eq!(tree.next_deadline(), Some(Tick(15)));
     tree.advance(Tick(14));
@@ -535,7 +536,7 @@ fn accepts_as_many_ports_as_fit_into_identifiers() {
     let mut ports: Vec<_> = PortId::all().collect();
     assert_eq!(ports.len(), Ports::MAX);
     let last = ports.pop().unwrap();
-    assert_eq!(tree.add_port(last, PortConfig::default()), Err(ConfigError::TooManyPorts));
+    assert_eq!(tree.add_port(last, PortConfig::default()), Err(StpConfigError::TooManyPorts));
     let most = *ports.last().unwrap();
     assert_eq!(tree.add_port(most, PortConfig::default()), Ok(()));
     assert_eq!(tree.ports().next().unwrap().port_id, PortIdentifier(0x8fff));

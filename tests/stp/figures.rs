@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use uswitch::switch::PortId;
-use uswitch::switch::stp::{BridgeConfig, PortConfig, Role, State};
+use uswitch::switch::stp::{BridgeConfig, PortConfig, PortRole, State};
 
 use super::network::{Network, bridge};
 
@@ -38,11 +38,11 @@ fn network(bridges: &[u16], lans: &[&[usize]]) -> Network {
 /// The roles of the ports of every bridge: one letter a port, as in the figures.
 fn roles(network: &Network, bridges: usize) -> Vec<String> {
     let letter = |role| match role {
-        Role::Root => 'R',
-        Role::Designated => 'D',
-        Role::Alternate => 'A',
-        Role::Backup => 'B',
-        Role::Disabled => '-',
+        PortRole::Root => 'R',
+        PortRole::Designated => 'D',
+        PortRole::Alternate => 'A',
+        PortRole::Backup => 'B',
+        PortRole::Disabled => '-',
     };
     (0..bridges).map(|bridge| network.roles(bridge).into_iter().map(letter).collect()).collect()
 }

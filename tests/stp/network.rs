@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use uswitch::switch::stp::{
-    Action, BridgeConfig, Event, Link, PortConfig, PortStatus, Role, SpanningTree, State, Version,
+    Action, BridgeConfig, PortConfig, PortLink, PortRole, PortStatus, SpanningTree, State, StpEvent, Version,
 };
 use uswitch::switch::{PortId, Tick};
 use uswitch::wire::{Bpdu, Mac};
@@ -88,7 +88,7 @@ pub(crate) struct Network {
     random: Random,
     /// What was sent, by whom, since the last [`Network::take_sent`].
     log: Vec<(usize, PortId, Bpdu)>,
-    pub(crate) events: Vec<(usize, Event)>,
+    pub(crate) events: Vec<(usize, StpEvent)>,
 }
 
 impl Network {
@@ -155,7 +155,7 @@ impl Network {
         self.lans[lan].up = up;
         for (bridge, port) in self.lans[lan].ends.clone() {
             let now = self.tick_of(bridge);
-            self.nodes[bridge].tree.set_link(now, port, up.then_some(Link { speed: Some(1000) }));
+            self.nodes[bridge].tree.set_link(now, port, up.then_some(PortLink { speed: Some(1000) }));
             self.carry_out(bridge);
         }
     }
@@ -163,7 +163,7 @@ impl Network {
     /// Gives a port a link at whose other end there is nothing that answers.
     pub(crate) fn link_up(&mut self, bridge: usize, port: PortId) {
         let now = self.tick_of(bridge);
-        self.nodes[bridge].tree.set_link(now, port, Some(Link { speed: Some(1000) }));
+        self.nodes[bridge].tree.set_link(now, port, Some(PortLink { speed: Some(1000) }));
         self.carry_out(bridge);
     }
 
@@ -188,7 +188,7 @@ impl Network {
     }
 
     /// The roles of a bridge's ports.
-    pub(crate) fn roles(&self, bridge: usize) -> Vec<Role> {
+    pub(crate) fn roles(&self, bridge: usize) -> Vec<PortRole> {
         self.tree(bridge).ports().map(|port| port.role).collect()
     }
 

@@ -184,7 +184,7 @@ pub enum InvalidValue {
     },
     /// A parameter of the spanning tree that is out of range.
     #[error(transparent)]
-    Stp(#[from] crate::switch::stp::ConfigError),
+    Stp(#[from] crate::switch::stp::StpConfigError),
     /// Not a port priority.
     #[error(
         "port priority {0} is not a multiple of {step} from 0 to {max}",

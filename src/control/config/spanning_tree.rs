@@ -59,11 +59,11 @@ pub(super) fn bridge(options: &Options) -> Checked<Option<BridgeConfig>> {
 }
 
 /// The option that an error is about.
-fn key_of(why: stp::ConfigError) -> &'static str {
+fn key_of(why: stp::StpConfigError) -> &'static str {
     match why {
-        stp::ConfigError::BridgePriority(_) => "priority",
-        stp::ConfigError::HelloTime(_) => "hello-time",
-        stp::ConfigError::ForwardDelay(_) => "forward-delay",
+        stp::StpConfigError::BridgePriority(_) => "priority",
+        stp::StpConfigError::HelloTime(_) => "hello-time",
+        stp::StpConfigError::ForwardDelay(_) => "forward-delay",
         _ => "max-age",
     }
 }

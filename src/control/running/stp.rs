@@ -13,7 +13,7 @@ use crate::control::event::{Event, EventType};
 use crate::control::report::{PortSettings, StpPort, StpReport};
 use crate::datapath::PuntedFrame;
 use crate::switch::stp::{
-    Action, Event as StpEvent, Link, PortConfig, PortStatus, Role, SpanningTree, State, Version,
+    Action, PortConfig, PortLink, PortRole, PortStatus, SpanningTree, State, StpEvent, Version,
 };
 use crate::switch::{PortId, PortState};
 use crate::wire::Bpdu;
@@ -53,7 +53,7 @@ impl<M: HostNetwork> Running<M> {
         let is_up = self.ports.get(&id).is_some_and(PortRecord::is_up);
         let Some(tree) = &mut self.spanning_tree else { return };
         // The cable has no speed, so the cost is that of the Linux bridge for a TAP device.
-        tree.set_link(now, id, is_up.then_some(Link { speed: None }));
+        tree.set_link(now, id, is_up.then_some(PortLink { speed: None }));
         self.carry_out_stp();
     }
 
@@ -213,13 +213,13 @@ fn protocol(is_rstp: bool) -> String {
     if is_rstp { "rstp" } else { "stp" }.to_owned()
 }
 
-const fn role_name(role: Role) -> &'static str {
+const fn role_name(role: PortRole) -> &'static str {
     match role {
-        Role::Disabled => "disabled",
-        Role::Root => "root",
-        Role::Designated => "designated",
-        Role::Alternate => "alternate",
-        Role::Backup => "backup",
+        PortRole::Disabled => "disabled",
+        PortRole::Root => "root",
+        PortRole::Designated => "designated",
+        PortRole::Alternate => "alternate",
+        PortRole::Backup => "backup",
     }
 }
 
@@ -228,8 +228,8 @@ fn state_name(port: &PortStatus) -> &'static str {
     match (port.state, port.role) {
         (State::Forwarding, _) => PortState::Forwarding.name(),
         (State::Learning, _) => PortState::Learning.name(),
-        (State::Discarding, Role::Disabled) => "disabled",
-        (State::Discarding, Role::Root | Role::Designated) => PortState::Listening.name(),
-        (State::Discarding, Role::Alternate | Role::Backup) => PortState::Blocking.name(),
+        (State::Discarding, PortRole::Disabled) => "disabled",
+        (State::Discarding, PortRole::Root | PortRole::Designated) => PortState::Listening.name(),
+        (State::Discarding, PortRole::Alternate | PortRole::Backup) => PortState::Blocking.name(),
     }
 }

@@ -72,26 +72,26 @@ impl BridgeConfig {
     /// # Errors
     ///
     /// The first parameter that is out of its range.
-    pub fn check(&self) -> Result<(), ConfigError> {
+    pub fn check(&self) -> Result<(), StpConfigError> {
         let (largest, step) = BRIDGE_PRIORITY;
         if self.priority > largest || !self.priority.is_multiple_of(step) {
-            return Err(ConfigError::BridgePriority(self.priority));
+            return Err(StpConfigError::BridgePriority(self.priority));
         }
         if !MAX_AGE.contains(&self.max_age) {
-            return Err(ConfigError::MaxAge(self.max_age));
+            return Err(StpConfigError::MaxAge(self.max_age));
         }
         if !HELLO_TIME.contains(&self.hello_time) {
-            return Err(ConfigError::HelloTime(self.hello_time));
+            return Err(StpConfigError::HelloTime(self.hello_time));
         }
         if !FORWARD_DELAY.contains(&self.forward_delay) {
-            return Err(ConfigError::ForwardDelay(self.forward_delay));
+            return Err(StpConfigError::ForwardDelay(self.forward_delay));
         }
         if !TX_HOLD_COUNT.contains(&self.tx_hold_count) {
-            return Err(ConfigError::TxHoldCount(self.tx_hold_count));
+            return Err(StpConfigError::TxHoldCount(self.tx_hold_count));
         }
         let BridgeConfig { max_age, hello_time, forward_delay, .. } = *self;
         if 2 * (forward_delay - 1) < max_age || max_age < 2 * (hello_time + 1) {
-            return Err(ConfigError::Times { max_age, hello_time, forward_delay });
+            return Err(StpConfigError::Times { max_age, hello_time, forward_delay });
         }
         Ok(())
     }
@@ -160,12 +160,12 @@ impl PortConfig {
     /// # Errors
     ///
     /// The first parameter that is out of its range.
-    pub fn check(&self) -> Result<(), ConfigError> {
+    pub fn check(&self) -> Result<(), StpConfigError> {
         let (largest, step) = PORT_PRIORITY;
         match self.cost {
-            Some(cost) if !PATH_COST.contains(&cost) => Err(ConfigError::PathCost(cost)),
+            Some(cost) if !PATH_COST.contains(&cost) => Err(StpConfigError::PathCost(cost)),
             _ if self.priority > largest || !self.priority.is_multiple_of(step) => {
-                Err(ConfigError::PortPriority(self.priority))
+                Err(StpConfigError::PortPriority(self.priority))
             }
             _ => Ok(()),
         }
@@ -188,7 +188,7 @@ pub const fn path_cost(speed: Option<u32>) -> u32 {
 
 /// A parameter is out of its range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
+pub enum StpConfigError {
     /// See [`BRIDGE_PRIORITY`].
     #[error("bridge priority {0} is not a multiple of {step} from 0 to {max}", step = BRIDGE_PRIORITY.1, max = BRIDGE_PRIORITY.0)]
     BridgePriority(u16),
@@ -226,7 +226,7 @@ pub enum ConfigError {
 mod tests {
     use super::*;
 
-    fn check(change: impl FnOnce(&mut BridgeConfig)) -> Result<(), ConfigError> {
+    fn check(change: impl FnOnce(&mut BridgeConfig)) -> Result<(), StpConfigError> {
         let mut config = BridgeConfig::new(Mac::ZERO);
         change(&mut config);
         config.check()
@@ -245,16 +245,16 @@ mod tests {
 
     #[test]
     fn rejects_bridge_parameters_out_of_range() {
-        assert_eq!(check(|c| c.priority = 1), Err(ConfigError::BridgePriority(1)));
-        assert_eq!(check(|c| c.priority = 61441), Err(ConfigError::BridgePriority(61441)));
-        assert_eq!(check(|c| c.max_age = 5), Err(ConfigError::MaxAge(5)));
-        assert_eq!(check(|c| c.max_age = 41), Err(ConfigError::MaxAge(41)));
-        assert_eq!(check(|c| c.hello_time = 0), Err(ConfigError::HelloTime(0)));
-        assert_eq!(check(|c| c.hello_time = 11), Err(ConfigError::HelloTime(11)));
-        assert_eq!(check(|c| c.forward_delay = 3), Err(ConfigError::ForwardDelay(3)));
-        assert_eq!(check(|c| c.forward_delay = u16::MAX), Err(ConfigError::ForwardDelay(u16::MAX)));
-        assert_eq!(check(|c| c.tx_hold_count = 0), Err(ConfigError::TxHoldCount(0)));
-        assert_eq!(check(|c| c.tx_hold_count = 11), Err(ConfigError::TxHoldCount(11)));
+        assert_eq!(check(|c| c.priority = 1), Err(StpConfigError::BridgePriority(1)));
+        assert_eq!(check(|c| c.priority = 61441), Err(StpConfigError::BridgePriority(61441)));
+        assert_eq!(check(|c| c.max_age = 5), Err(StpConfigError::MaxAge(5)));
+        assert_eq!(check(|c| c.max_age = 41), Err(StpConfigError::MaxAge(41)));
+        assert_eq!(check(|c| c.hello_time = 0), Err(StpConfigError::HelloTime(0)));
+        assert_eq!(check(|c| c.hello_time = 11), Err(StpConfigError::HelloTime(11)));
+        assert_eq!(check(|c| c.forward_delay = 3), Err(StpConfigError::ForwardDelay(3)));
+        assert_eq!(check(|c| c.forward_delay = u16::MAX), Err(StpConfigError::ForwardDelay(u16::MAX)));
+        assert_eq!(check(|c| c.tx_hold_count = 0), Err(StpConfigError::TxHoldCount(0)));
+        assert_eq!(check(|c| c.tx_hold_count = 11), Err(StpConfigError::TxHoldCount(11)));
     }
 
     #[test]
@@ -271,10 +271,10 @@ mod tests {
     #[test]
     fn rejects_port_parameters_out_of_range() {
         let check = |cost, priority| PortConfig { cost, priority, ..PortConfig::default() }.check();
-        assert_eq!(check(Some(0), 128), Err(ConfigError::PathCost(0)));
-        assert_eq!(check(Some(200_000_001), 128), Err(ConfigError::PathCost(200_000_001)));
-        assert_eq!(check(None, 8), Err(ConfigError::PortPriority(8)));
-        assert_eq!(check(None, 255), Err(ConfigError::PortPriority(255)));
+        assert_eq!(check(Some(0), 128), Err(StpConfigError::PathCost(0)));
+        assert_eq!(check(Some(200_000_001), 128), Err(StpConfigError::PathCost(200_000_001)));
+        assert_eq!(check(None, 8), Err(StpConfigError::PortPriority(8)));
+        assert_eq!(check(None, 255), Err(StpConfigError::PortPriority(255)));
         assert_eq!(check(Some(200_000_000), 240), Ok(()));
     }
 

@@ -1,7 +1,7 @@
 //! The information that a port holds about its LAN: the port information machine (17.27) and its procedures.
 
 use super::SpanningTree;
-use super::port::{InfoIs, Port, Role};
+use super::port::{InfoIs, PortRole, RstpPort};
 use crate::wire::Bpdu;
 use crate::wire::bpdu::{BpduRole, ConfigBpdu, PriorityVector, RstBpdu, Times};
 
@@ -44,7 +44,7 @@ impl SpanningTree {
     }
 }
 
-impl Port {
+impl RstpPort {
     /// `DISABLED`.
     fn disable_information(&mut self) {
         self.rcvd_msg = None;
@@ -85,8 +85,8 @@ impl Port {
         let message = match bpdu {
             // A TCN has no information (17.21.17 setTcFlags).
             Bpdu::Tcn => return self.rcvd_tcn = true,
-            Bpdu::Config(config) => Message::of_config(config),
-            Bpdu::Rst(rst) => Message::of_rst(rst),
+            Bpdu::Config(config) => BpduMessage::of_config(config),
+            Bpdu::Rst(rst) => BpduMessage::of_rst(rst),
         };
         match self.classify(&message) {
             Info::SuperiorDesignated => self.record_superior(&message),
@@ -105,7 +105,7 @@ impl Port {
     }
 
     /// `rcvInfo` (17.21.8).
-    fn classify(&self, message: &Message) -> Info {
+    fn classify(&self, message: &BpduMessage) -> Info {
         let is_same = message.priority == self.port_priority;
         // A link that returns our own BPDU is a loop: the dispute keeps the port from forwarding. 9.3.4 discards such
         // configuration BPDUs, which cannot be disputed.
@@ -125,7 +125,7 @@ impl Port {
     }
 
     /// `SUPERIOR_DESIGNATED`.
-    fn record_superior(&mut self, message: &Message) {
+    fn record_superior(&mut self, message: &BpduMessage) {
         (self.agreed, self.proposing) = (false, false);
         self.proposed |= message.proposal;
         self.set_tc_flags(message);
@@ -147,7 +147,7 @@ impl Port {
     }
 
     /// `recordDispute` (17.21.10).
-    fn record_dispute(&mut self, message: &Message) {
+    fn record_dispute(&mut self, message: &BpduMessage) {
         if message.learning {
             self.disputed = true;
             self.agreed = false;
@@ -155,7 +155,7 @@ impl Port {
     }
 
     /// `recordAgreement` (17.21.9). An agreement to earlier information is passed over.
-    fn record_agreement(&mut self, message: &Message, rstp_version: bool) {
+    fn record_agreement(&mut self, message: &BpduMessage, rstp_version: bool) {
         if message.agreement && self.new_while != 0 && !self.is_answered_by(message) {
             return;
         }
@@ -165,7 +165,7 @@ impl Port {
 
     /// The root port at the other end has taken over what this port says: the same root, one hop farther away. After
     /// several changes the port may have said the same before.
-    fn is_answered_by(&self, message: &Message) -> bool {
+    fn is_answered_by(&self, message: &BpduMessage) -> bool {
         let (own, other) = (&self.port_priority, &message.priority);
         let is_sent_once = !self.new_info && !self.changed_again;
         is_sent_once
@@ -176,7 +176,7 @@ impl Port {
     }
 
     /// `setTcFlags` (17.21.17).
-    fn set_tc_flags(&mut self, message: &Message) {
+    fn set_tc_flags(&mut self, message: &BpduMessage) {
         self.rcvd_tc |= message.topology_change;
         self.rcvd_tc_ack |= message.topology_change_ack;
     }
@@ -194,7 +194,7 @@ impl Port {
     /// Part of `allSynced` (17.20.3). A port that has yet to take over new information is out of step with it, so
     /// `updtInfo` counts as well (as in 802.1Q-2011 13.28.2).
     pub(super) fn is_synced(&self) -> bool {
-        self.is_selected() && self.role == self.selected_role && (self.synced || self.role == Role::Root)
+        self.is_selected() && self.role == self.selected_role && (self.synced || self.role == PortRole::Root)
     }
 }
 
@@ -206,7 +206,7 @@ fn is_superior(message: &PriorityVector, port: &PriorityVector) -> bool {
 
 /// What a configuration or RST BPDU says.
 #[derive(Debug, Clone, Copy)]
-struct Message {
+struct BpduMessage {
     priority: PriorityVector,
     times: Times,
     role: BpduRole,
@@ -217,10 +217,10 @@ struct Message {
     topology_change_ack: bool,
 }
 
-impl Message {
+impl BpduMessage {
     /// A configuration BPDU comes from a designated port (17.21.8).
-    fn of_config(config: &ConfigBpdu) -> Message {
-        Message {
+    fn of_config(config: &ConfigBpdu) -> BpduMessage {
+        BpduMessage {
             priority: config.priority,
             times: config.times,
             role: BpduRole::Designated,
@@ -232,17 +232,17 @@ impl Message {
         }
     }
 
-    fn of_rst(rst: &RstBpdu) -> Message {
+    fn of_rst(rst: &RstBpdu) -> BpduMessage {
         if rst.role == BpduRole::Unknown {
             // 9.2.9: handled like a configuration BPDU.
-            return Message::of_config(&ConfigBpdu {
+            return BpduMessage::of_config(&ConfigBpdu {
                 priority: rst.priority,
                 times: rst.times,
                 topology_change: rst.topology_change,
                 topology_change_ack: false,
             });
         }
-        Message {
+        BpduMessage {
             priority: rst.priority,
             times: rst.times,
             role: rst.role,

@@ -31,15 +31,15 @@ mod transitions;
 mod transmit;
 
 pub use config::{
-    BRIDGE_PRIORITY, BridgeConfig, ConfigError, Edge, FORWARD_DELAY, HELLO_TIME, MAX_AGE, PATH_COST,
-    PORT_PRIORITY, PortConfig, TX_HOLD_COUNT, Version, path_cost,
+    BRIDGE_PRIORITY, BridgeConfig, Edge, FORWARD_DELAY, HELLO_TIME, MAX_AGE, PATH_COST, PORT_PRIORITY,
+    PortConfig, StpConfigError, TX_HOLD_COUNT, Version, path_cost,
 };
-pub use port::{BpduCounts, Link, Role, State};
+pub use port::{BpduCounts, PortLink, PortRole, State};
 
 use super::{PortId, Tick};
 use crate::wire::Bpdu;
 use crate::wire::bpdu::{BridgeId, PortIdentifier, PriorityVector, Times};
-use port::Port;
+use port::RstpPort;
 use selection::RootInfo;
 
 /// What a spanning tree wants done.
@@ -65,12 +65,12 @@ pub enum Action {
         bpdu: Bpdu,
     },
     /// Something to report.
-    Report(Event),
+    Report(StpEvent),
 }
 
 /// What is worth reporting, apart from changed states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
+pub enum StpEvent {
     /// Another root, or another way to it.
     Root {
         /** The root bridge. */
@@ -133,7 +133,7 @@ pub struct PortStatus {
     /// Its port identifier.
     pub port_id: PortIdentifier,
     /// Its role.
-    pub role: Role,
+    pub role: PortRole,
     /// Its state.
     pub state: State,
     /// Its path cost.
@@ -160,7 +160,7 @@ pub struct SpanningTree {
     config: BridgeConfig,
     root: RootInfo,
     /// In the order of their numbers.
-    ports: Vec<Port>,
+    ports: Vec<RstpPort>,
     /// When the next second of the timers is over. None while no port is enabled: no timer matters then.
     next_second: Option<Tick>,
     actions: Vec<Action>,
@@ -175,7 +175,7 @@ impl SpanningTree {
     /// # Errors
     ///
     /// A parameter is out of its range.
-    pub fn new(config: BridgeConfig) -> Result<SpanningTree, ConfigError> {
+    pub fn new(config: BridgeConfig) -> Result<SpanningTree, StpConfigError> {
         config.check()?;
         let id = config.id();
         let priority = PriorityVector { root: id, cost: 0, bridge: id, port: PortIdentifier::default() };
@@ -195,7 +195,7 @@ impl SpanningTree {
     /// # Errors
     ///
     /// A parameter is out of its range. Nothing has changed.
-    pub fn set_config(&mut self, config: BridgeConfig) -> Result<(), ConfigError> {
+    pub fn set_config(&mut self, config: BridgeConfig) -> Result<(), StpConfigError> {
         config.check()?;
         let is_same_version = config.version == self.config.version;
         self.config = config;
@@ -215,9 +215,9 @@ impl SpanningTree {
     fn begin_again(&mut self, i: usize) {
         let port = &self.ports[i];
         let (id, state) = (port.id, port.state());
-        let begun = Port::begin(id, port.config, self.rstp_version(), self.designated_times());
+        let begun = RstpPort::begin(id, port.config, self.rstp_version(), self.designated_times());
         self.ports[i] =
-            Port { link: port.link, guard_tripped: port.guard_tripped, counts: port.counts, ..begun };
+            RstpPort { link: port.link, guard_tripped: port.guard_tripped, counts: port.counts, ..begun };
         if state != State::Discarding {
             self.actions.push(Action::SetState { port: id, state: State::Discarding });
             self.actions.push(Action::Flush { port: id });
@@ -229,14 +229,14 @@ impl SpanningTree {
     /// # Errors
     ///
     /// A parameter is out of its range, or the number is too large.
-    pub fn add_port(&mut self, id: PortId, config: PortConfig) -> Result<(), ConfigError> {
+    pub fn add_port(&mut self, id: PortId, config: PortConfig) -> Result<(), StpConfigError> {
         config.check()?;
         if id.0 >= PortIdentifier::MAX_NUMBER {
-            return Err(ConfigError::TooManyPorts);
+            return Err(StpConfigError::TooManyPorts);
         }
         self.remove_port(id);
         let at = self.ports.partition_point(|port| port.id < id);
-        let port = Port::begin(id, config, self.rstp_version(), self.designated_times());
+        let port = RstpPort::begin(id, config, self.rstp_version(), self.designated_times());
         self.ports.insert(at, port);
         self.settle();
         Ok(())
@@ -261,7 +261,7 @@ impl SpanningTree {
     /// # Errors
     ///
     /// A parameter is out of its range. Nothing has changed.
-    pub fn set_port(&mut self, id: PortId, config: PortConfig) -> Result<(), ConfigError> {
+    pub fn set_port(&mut self, id: PortId, config: PortConfig) -> Result<(), StpConfigError> {
         config.check()?;
         if let Some(i) = self.index(id) {
             let port = &mut self.ports[i];
@@ -278,7 +278,7 @@ impl SpanningTree {
     }
 
     /// The link of a port is up, or down.
-    pub fn set_link(&mut self, now: Tick, id: PortId, link: Option<Link>) {
+    pub fn set_link(&mut self, now: Tick, id: PortId, link: Option<PortLink>) {
         let Some(i) = self.index(id) else { return };
         let port = &mut self.ports[i];
         if port.link == link {
@@ -306,7 +306,7 @@ impl SpanningTree {
         }
         if port.config.guard {
             port.guard_tripped = true;
-            self.note(Event::Guard { port: id });
+            self.note(StpEvent::Guard { port: id });
         } else if !self.is_own(i, &bpdu) {
             self.ports[i].receive(bpdu, self.config.max_age);
         }
@@ -336,9 +336,9 @@ impl SpanningTree {
     pub fn advance(&mut self, now: Tick) {
         let Some(due) = self.next_second.filter(|due| *due <= now) else { return };
         let next = second_after(due);
-        let is_any_enabled = self.ports.iter().any(Port::port_enabled);
+        let is_any_enabled = self.ports.iter().any(RstpPort::port_enabled);
         self.next_second = is_any_enabled.then_some(if next > now { next } else { second_after(now) });
-        self.ports.iter_mut().for_each(Port::tick);
+        self.ports.iter_mut().for_each(RstpPort::tick);
         self.tc_while = self.tc_while.saturating_sub(1);
         self.settle();
     }
@@ -412,8 +412,8 @@ impl SpanningTree {
     }
 
     /// Reports an event. Topology changes close to one another are one.
-    fn note(&mut self, event: Event) {
-        if matches!(event, Event::TopologyChange { .. }) {
+    fn note(&mut self, event: StpEvent) {
+        if matches!(event, StpEvent::TopologyChange { .. }) {
             let is_new = self.tc_while == 0;
             self.tc_while = self.config.hello_time + 2;
             if !is_new {

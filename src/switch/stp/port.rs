@@ -7,7 +7,7 @@ use crate::wire::bpdu::{PortIdentifier, PriorityVector, Times};
 
 /// The role of a port (17.7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Role {
+pub enum PortRole {
     /// Not part of the active topology.
     #[default]
     Disabled,
@@ -34,7 +34,7 @@ pub enum State {
 
 /// A link that is up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Link {
+pub struct PortLink {
     /// Its speed in Mbit/s, if it has one. It gives the [default cost](path_cost).
     pub speed: Option<u32>,
 }
@@ -87,10 +87,10 @@ pub struct BpduCounts {
 /// A port.
 #[derive(Debug, Default)]
 #[allow(clippy::struct_excessive_bools, reason = "they are the variables of the standard")]
-pub(super) struct Port {
+pub(super) struct RstpPort {
     pub(super) id: PortId,
     pub(super) config: PortConfig,
-    pub(super) link: Option<Link>,
+    pub(super) link: Option<PortLink>,
     /// BPDU guard has disabled the port.
     pub(super) guard_tripped: bool,
     /// Root guard keeps the port from becoming root port.
@@ -136,9 +136,9 @@ pub(super) struct Port {
     pub(super) rcvd_tcn: bool,
     pub(super) re_root: bool,
     pub(super) reselect: bool,
-    pub(super) role: Role,
+    pub(super) role: PortRole,
     pub(super) selected: bool,
-    pub(super) selected_role: Role,
+    pub(super) selected_role: PortRole,
     pub(super) send_rstp: bool,
     pub(super) sync: bool,
     pub(super) synced: bool,
@@ -151,10 +151,10 @@ pub(super) struct Port {
     pub(super) migration: Migration,
 }
 
-impl Port {
+impl RstpPort {
     /// A port at `BEGIN` (the initial states of figures 17-12 to 17-25). `times` are the bridge's.
-    pub(super) fn begin(id: PortId, config: PortConfig, rstp_version: bool, times: Times) -> Port {
-        Port {
+    pub(super) fn begin(id: PortId, config: PortConfig, rstp_version: bool, times: Times) -> RstpPort {
+        RstpPort {
             id,
             config,
             edge_delay_while: MIGRATE_TIME,
@@ -169,7 +169,7 @@ impl Port {
             reselect: true,
             send_rstp: rstp_version,
             sync: true,
-            ..Port::default()
+            ..RstpPort::default()
         }
     }
 

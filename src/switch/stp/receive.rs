@@ -2,10 +2,10 @@
 //! machines (17.23 to 17.25).
 
 use super::config::{Edge, MIGRATE_TIME};
-use super::port::{Migration, Port, Role};
+use super::port::{Migration, PortRole, RstpPort};
 use crate::wire::Bpdu;
 
-impl Port {
+impl RstpPort {
     /// Port receive machine, figure 17-13: `RECEIVE`. The port is enabled, and the last message was handled. `max_age`
     /// is the bridge's: so long must a port be quiet that has heard a bridge before it is an edge port again.
     pub(super) fn receive(&mut self, bpdu: Bpdu, max_age: u16) {
@@ -84,6 +84,6 @@ impl Port {
 
     /// Whether the role is part of the active topology.
     pub(super) fn is_active(&self) -> bool {
-        matches!(self.role, Role::Root | Role::Designated)
+        matches!(self.role, PortRole::Root | PortRole::Designated)
     }
 }

@@ -1,7 +1,7 @@
 //! Which bridge is root, and which role each port has: the port role selection machine (17.28).
 
-use super::port::{InfoIs, Role};
-use super::{Event, SpanningTree};
+use super::port::{InfoIs, PortRole};
+use super::{SpanningTree, StpEvent};
 use crate::switch::PortId;
 use crate::wire::bpdu::{PortIdentifier, PriorityVector, Times};
 
@@ -47,7 +47,7 @@ impl SpanningTree {
         let (old, bridge) = (self.root, root.priority.root);
         self.root = root;
         if (old.priority.root, old.priority.cost, old.port) != (bridge, root.priority.cost, root.port) {
-            self.note(Event::Root { bridge, cost: root.priority.cost, port: root.port });
+            self.note(StpEvent::Root { bridge, cost: root.priority.cost, port: root.port });
         }
     }
 
@@ -80,22 +80,22 @@ impl SpanningTree {
         let port = &mut self.ports[i];
         let is_better = designated.0 < port.port_priority;
         let (role, update) = match port.info_is {
-            InfoIs::Disabled => (Role::Disabled, port.updt_info),
-            InfoIs::Aged => (Role::Designated, true),
+            InfoIs::Disabled => (PortRole::Disabled, port.updt_info),
+            InfoIs::Aged => (PortRole::Designated, true),
             InfoIs::Mine => {
-                (Role::Designated, port.updt_info || (port.port_priority, port.port_times) != designated)
+                (PortRole::Designated, port.updt_info || (port.port_priority, port.port_times) != designated)
             }
-            InfoIs::Received if is_root => (Role::Root, false),
-            InfoIs::Received if is_better => (Role::Designated, true),
-            InfoIs::Received if port.port_priority.bridge.mac == mac => (Role::Backup, false),
-            InfoIs::Received => (Role::Alternate, false),
+            InfoIs::Received if is_root => (PortRole::Root, false),
+            InfoIs::Received if is_better => (PortRole::Designated, true),
+            InfoIs::Received if port.port_priority.bridge.mac == mac => (PortRole::Backup, false),
+            InfoIs::Received => (PortRole::Alternate, false),
         };
         (port.selected_role, port.updt_info) = (role, update);
         let blocked = port.config.root_block && would_be_root;
         if port.root_blocked != blocked {
             port.root_blocked = blocked;
             let port = port.id;
-            self.note(Event::RootBlock { port, blocked });
+            self.note(StpEvent::RootBlock { port, blocked });
         }
     }
 

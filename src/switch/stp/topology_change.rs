@@ -1,7 +1,7 @@
 //! What a change of the topology makes of the addresses that were learned: the topology change machine (17.31).
 
-use super::port::{Role, TopologyChange};
-use super::{Action, Event, SpanningTree};
+use super::port::{PortRole, TopologyChange};
+use super::{Action, SpanningTree, StpEvent};
 
 impl SpanningTree {
     /// Topology change machine, figure 17-25.
@@ -30,7 +30,7 @@ impl SpanningTree {
             self.set_tc_while(i);
             self.propagate_tc(i);
             self.ports[i].new_info = true;
-            self.note(Event::TopologyChange { port: self.ports[i].id, is_received: false });
+            self.note(StpEvent::TopologyChange { port: self.ports[i].id, is_received: false });
         } else if !port.is_active() && !port.learn && !port.learning {
             // INACTIVE. The flush is complete when the next action is carried out, so fdbFlush is not a variable here.
             port.topology_change = TopologyChange::Inactive;
@@ -51,14 +51,14 @@ impl SpanningTree {
             port.topology_change = TopologyChange::Learning;
         } else if port.rcvd_tcn || port.rcvd_tc {
             // NOTIFIED_TCN and NOTIFIED_TC.
-            port.tc_ack |= port.role == Role::Designated;
+            port.tc_ack |= port.role == PortRole::Designated;
             let is_tcn = port.rcvd_tcn;
             (port.rcvd_tcn, port.rcvd_tc) = (false, false);
             if is_tcn {
                 self.set_tc_while(i);
             }
             self.propagate_tc(i);
-            self.note(Event::TopologyChange { port: id, is_received: true });
+            self.note(StpEvent::TopologyChange { port: id, is_received: true });
         } else if port.tc_prop {
             // PROPAGATING.
             port.tc_prop = false;

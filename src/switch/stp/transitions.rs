@@ -5,7 +5,7 @@
 //! these states return at once to the state of the role.
 
 use super::config::MIGRATE_TIME;
-use super::port::{Port, Role};
+use super::port::{PortRole, RstpPort};
 use super::{Action, SpanningTree};
 use crate::wire::bpdu::Times;
 
@@ -22,10 +22,10 @@ impl SpanningTree {
             return true;
         }
         match port.role {
-            Role::Disabled => port.step_disabled(&times),
-            Role::Root => self.step_root(i, &times),
-            Role::Designated => port.step_designated(&times),
-            Role::Alternate | Role::Backup => self.step_alternate(i, &times),
+            PortRole::Disabled => port.step_disabled(&times),
+            PortRole::Root => self.step_root(i, &times),
+            PortRole::Designated => port.step_designated(&times),
+            PortRole::Alternate | PortRole::Backup => self.step_alternate(i, &times),
         }
     }
 
@@ -75,7 +75,7 @@ impl SpanningTree {
         }
         // BACKUP_PORT.
         let recent_backup = 2 * times.hello_time;
-        if port.role == Role::Backup && port.rb_while != recent_backup {
+        if port.role == PortRole::Backup && port.rb_while != recent_backup {
             port.rb_while = recent_backup;
             return true;
         }
@@ -105,7 +105,7 @@ impl SpanningTree {
 
     /// `allSynced` (17.20.3).
     fn are_all_synced(&self) -> bool {
-        self.ports.iter().all(Port::is_synced)
+        self.ports.iter().all(RstpPort::is_synced)
     }
 
     /// `reRooted` (17.20.10).
@@ -134,14 +134,16 @@ impl SpanningTree {
     }
 }
 
-impl Port {
+impl RstpPort {
     /// `DISABLE_PORT`, `ROOT_PORT`, `DESIGNATED_PORT` and `BLOCK_PORT`.
     fn enter_role(&mut self, times: &Times) {
         self.role = self.selected_role;
         match self.role {
-            Role::Root => self.rr_while = times.forward_delay,
-            Role::Designated => {}
-            Role::Disabled | Role::Alternate | Role::Backup => (self.learn, self.forward) = (false, false),
+            PortRole::Root => self.rr_while = times.forward_delay,
+            PortRole::Designated => {}
+            PortRole::Disabled | PortRole::Alternate | PortRole::Backup => {
+                (self.learn, self.forward) = (false, false)
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! When a port sends which BPDU: the port transmit machine (17.26).
 
-use super::port::Role;
+use super::port::PortRole;
 use super::{Action, SpanningTree};
 use crate::wire::Bpdu;
 use crate::wire::bpdu::{BpduRole, ConfigBpdu, RstBpdu};
@@ -22,7 +22,8 @@ impl SpanningTree {
         }
         if port.hello_when == 0 {
             // TRANSMIT_PERIODIC.
-            port.new_info |= port.role == Role::Designated || port.role == Role::Root && port.tc_while != 0;
+            port.new_info |=
+                port.role == PortRole::Designated || port.role == PortRole::Root && port.tc_while != 0;
             port.hello_when = hello_time;
         }
         if !port.new_info || port.tx_count >= tx_hold_count {
@@ -59,21 +60,21 @@ impl SpanningTree {
                 forwarding: port.forwarding,
                 agreement: port.agree,
             })),
-            Role::Root => Some(Bpdu::Tcn),
-            Role::Designated => {
+            PortRole::Root => Some(Bpdu::Tcn),
+            PortRole::Designated => {
                 let topology_change_ack = port.tc_ack;
                 Some(Bpdu::Config(ConfigBpdu { priority, times, topology_change, topology_change_ack }))
             }
-            Role::Disabled | Role::Alternate | Role::Backup => None,
+            PortRole::Disabled | PortRole::Alternate | PortRole::Backup => None,
         }
     }
 }
 
-fn bpdu_role(role: Role) -> Option<BpduRole> {
+fn bpdu_role(role: PortRole) -> Option<BpduRole> {
     match role {
-        Role::Disabled => None,
-        Role::Root => Some(BpduRole::Root),
-        Role::Designated => Some(BpduRole::Designated),
-        Role::Alternate | Role::Backup => Some(BpduRole::Alternate),
+        PortRole::Disabled => None,
+        PortRole::Root => Some(BpduRole::Root),
+        PortRole::Designated => Some(BpduRole::Designated),
+        PortRole::Alternate | PortRole::Backup => Some(BpduRole::Alternate),
     }
 }
