@@ -22,7 +22,7 @@ use super::error::CliError;
 use super::handover::ForeignNetns;
 use super::labels::listed;
 use super::output::{self, joined, table};
-use super::port_set::PortSet;
+use super::port_set::PortSetArgs;
 use super::publish::{PortPublish, PortUnpublish};
 use super::target::{PortList, Target, check_ports};
 use super::values::{OnOff, describe_on_off, on_off};
@@ -39,7 +39,7 @@ pub(super) struct PortCommand {
 enum PortAction {
     Show(PortShow),
     Add(Box<PortAdd>),
-    Set(Box<PortSet>),
+    Set(Box<PortSetArgs>),
     Publish(PortPublish),
     Unpublish(PortUnpublish),
     Del(PortDel),

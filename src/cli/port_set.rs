@@ -59,7 +59,7 @@ const SETTINGS: [&str; 32] = [
         .args(SETTINGS).args(PortFlag::ALL.iter().map(|flag| flag.name())),
     mut_args = describe_on_off
 )]
-pub(super) struct PortSet {
+pub(super) struct PortSetArgs {
     #[command(flatten)]
     target: Target,
     /// Name of the port
@@ -78,7 +78,7 @@ pub(super) struct PortSet {
     #[arg(long, value_name = "N")]
     fdb_max_learned: Option<u64>,
     #[command(flatten)]
-    flags: Flags,
+    flags: FlagArgs,
     /// Reserved group addresses 01:80:C2:00:00:0X to forward from the port, as a mask with bit X, besides those of
     /// `start --group-fwd-mask`. Bit 0: forward its BPDUs past the spanning tree [default: 0]
     #[arg(long, value_name = "MASK", value_parser = mask)]
@@ -128,12 +128,12 @@ macro_rules! flag_options {
     ($($flag:ident, $name:ident, $default:literal, $text:literal;)+) => {
         /// The settings of `bridge link set` that are on or off.
         #[derive(Debug, clap::Args)]
-        struct Flags {
+        struct FlagArgs {
             $(#[arg(long, value_parser = OnOff, help = format!("{} [default: {}]", $text, on_off($default)))]
             $name: Option<bool>,)+
         }
 
-        impl Flags {
+        impl FlagArgs {
             fn put_into(self, settings: &mut PortSettings) {
                 $(settings.$name = self.$name;)+
             }
@@ -142,7 +142,7 @@ macro_rules! flag_options {
 }
 with_port_flags!(flag_options);
 
-impl PortSet {
+impl PortSetArgs {
     fn settings(self) -> PortSettings {
         let admin_state = match (self.up, self.down) {
             (true, _) => Some(AdminState::Up),

@@ -52,7 +52,7 @@ struct VlanShow {
 
 /// A port and some VLANs.
 #[derive(Debug, clap::Args)]
-struct Membership {
+struct PortVlanArgs {
     /// Port
     #[arg(value_parser = port_name, add = ArgValueCompleter::new(complete::ports))]
     port: String,
@@ -67,7 +67,7 @@ struct VlanAdd {
     #[command(flatten)]
     target: Target,
     #[command(flatten)]
-    membership: Membership,
+    membership: PortVlanArgs,
     /// Untagged frames that the port receives belong to this VLAN
     #[arg(long)]
     pvid: bool,
@@ -82,7 +82,7 @@ struct VlanSet {
     #[command(flatten)]
     target: Target,
     #[command(flatten)]
-    membership: Membership,
+    membership: PortVlanArgs,
     /// State of the port in these VLANs, at ingress and egress
     #[arg(long)]
     state: VlanState,
@@ -94,20 +94,20 @@ struct VlanDel {
     #[command(flatten)]
     target: Target,
     #[command(flatten)]
-    membership: Membership,
+    membership: PortVlanArgs,
 }
 
 impl VlanCommand {
     pub(super) fn run(self) -> Result<(), CliError> {
         match self.action {
             VlanAction::Show(show) => show.run(),
-            VlanAction::Add(VlanAdd { target, membership: Membership { port, vlan }, pvid, untagged }) => {
+            VlanAction::Add(VlanAdd { target, membership: PortVlanArgs { port, vlan }, pvid, untagged }) => {
                 Ok(target.client()?.post("/v1/vlans", &NewVlan { ifname: port, vlan, pvid, untagged })?)
             }
-            VlanAction::Set(VlanSet { target, membership: Membership { port, vlan }, state }) => {
+            VlanAction::Set(VlanSet { target, membership: PortVlanArgs { port, vlan }, state }) => {
                 Ok(target.client()?.patch("/v1/vlans", &NewVlanState { ifname: port, vlan, state })?)
             }
-            VlanAction::Del(VlanDel { target, membership: Membership { port, vlan } }) => {
+            VlanAction::Del(VlanDel { target, membership: PortVlanArgs { port, vlan } }) => {
                 let query = query([("ifname", Some(port)), ("vlan", Some(vlan.to_string()))]);
                 Ok(target.client()?.delete(&format!("/v1/vlans{query}"))?)
             }
