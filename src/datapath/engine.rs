@@ -20,11 +20,11 @@ pub trait Engine {
     /// Starts reading a port's queue.
     fn attach(&mut self, port: PortId, queue: Queue) -> io::Result<()>;
 
-    /// Stops reading and writing a port. [`Event::Detached`] follows when the engine no longer uses its queue.
+    /// Stops reading and writing a port. [`EngineEvent::Detached`] follows when the engine no longer uses its queue.
     fn detach(&mut self, port: PortId) -> io::Result<()>;
 
     /// Writes the frames that [`Engine::send`] queued, waits according to `wait`, and appends new events.
-    fn turn(&mut self, wait: Wait, events: &mut Vec<Event<Self::Buffer>>) -> io::Result<()>;
+    fn turn(&mut self, wait: Wait, events: &mut Vec<EngineEvent<Self::Buffer>>) -> io::Result<()>;
 
     /// The bytes of a buffer.
     fn bytes<'a>(&'a self, buffer: &'a Self::Buffer) -> &'a [u8];
@@ -160,7 +160,7 @@ pub(super) fn vnet_header(read: &[u8]) -> VnetHeader {
 
 /// What [`Engine::turn`] reports.
 #[derive(Debug)]
-pub enum Event<B> {
+pub enum EngineEvent<B> {
     /// A frame was received.
     Frame(Arrival<B>),
     /// A port's device was deleted, alone or with its namespace. Its queue is no longer read.

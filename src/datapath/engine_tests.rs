@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::{Engine, Event, Forms, PollEngine, Reads, UringEngine, Wait};
+use super::{Engine, EngineEvent, Forms, PollEngine, Reads, UringEngine, Wait};
 use crate::switch::{Counters, Edit, Egress, PortId};
 use crate::sys::queue::{Access, Framing, Queue};
 use crate::wire::{EtherType, VnetHeader};
@@ -54,7 +54,7 @@ impl<E: Engine> EngineFixture<E> {
     }
 
     /// Runs turns until there is an event.
-    fn turn(&mut self) -> Vec<Event<E::Buffer>> {
+    fn turn(&mut self) -> Vec<EngineEvent<E::Buffer>> {
         let mut events = Vec::new();
         while events.is_empty() {
             self.engine.turn(Wait::Sleep, &mut events).unwrap();
@@ -74,7 +74,7 @@ impl<E: Engine> EngineFixture<E> {
     fn one_buffer_is_written_to_many_ports(mut self) {
         self.attach_ports(3);
         self.hosts[0].send(b"to all").unwrap();
-        let Some(Event::Frame(arrival)) = self.turn().pop() else { panic!("no frame") };
+        let Some(EngineEvent::Frame(arrival)) = self.turn().pop() else { panic!("no frame") };
         assert_eq!(arrival.frame(self.engine.bytes(&arrival.buffer)).bytes, b"to all");
         self.engine
             .send(arrival.buffer, &arrival.extent.into(), &[PortId(1).into(), PortId(2).into()])
@@ -99,7 +99,7 @@ impl<E: Engine> EngineFixture<E> {
         let untagged = [addresses, rest].concat();
         let header = VnetHeader::default().emit();
         self.hosts[0].send(&tagged).unwrap();
-        let Some(Event::Frame(mut arrival)) = self.turn().pop() else { panic!("no frame") };
+        let Some(EngineEvent::Frame(mut arrival)) = self.turn().pop() else { panic!("no frame") };
         let egress = [(1, Edit::Pop), (2, Edit::None), (3, Edit::None), (4, Edit::Pop)]
             .map(|(port, edit)| Egress { port: PortId(port), edit });
         let bytes = self.engine.bytes_mut(&mut arrival.buffer);
@@ -127,7 +127,7 @@ impl<E: Engine> EngineFixture<E> {
         self.attach_ports(2);
         for n in 0..1000u32 {
             self.hosts[0].send(&n.to_ne_bytes()).unwrap();
-            let Some(Event::Frame(arrival)) = self.turn().pop() else { panic!("no frame") };
+            let Some(EngineEvent::Frame(arrival)) = self.turn().pop() else { panic!("no frame") };
             assert_eq!(arrival.frame(self.engine.bytes(&arrival.buffer)).bytes, n.to_ne_bytes());
             if n % 2 == 0 {
                 self.engine.discard(arrival.buffer);
@@ -157,7 +157,7 @@ impl<E: Engine> EngineFixture<E> {
         self.hosts.clear();
         let egress: Vec<_> = (0..PORTS).map(|port| PortId(port).into()).collect();
         for event in arrivals {
-            let Event::Frame(arrival) = event else { panic!("{event:?}") };
+            let EngineEvent::Frame(arrival) = event else { panic!("{event:?}") };
             self.engine.send(arrival.buffer, &arrival.extent.into(), &egress).unwrap();
         }
         // The kernel reports failures in several batches.
@@ -183,7 +183,7 @@ impl<E: Engine> EngineFixture<E> {
                 while host.send(b"frame").is_ok() {}
             }
             for event in self.turn() {
-                let Event::Frame(arrival) = event else { panic!("{event:?}") };
+                let EngineEvent::Frame(arrival) = event else { panic!("{event:?}") };
                 served[arrival.port.index()] += 1;
                 self.engine.discard(arrival.buffer);
             }
@@ -202,7 +202,7 @@ impl<E: Engine> EngineFixture<E> {
             for _ in 0..PORTS * 4 {
                 self.engine.turn(Wait::Poll, &mut events).unwrap();
                 for event in events.drain(..) {
-                    let Event::Frame(arrival) = event else { panic!("{event:?}") };
+                    let EngineEvent::Frame(arrival) = event else { panic!("{event:?}") };
                     ports_read.push(arrival.port.0);
                     self.engine.discard(arrival.buffer);
                 }
@@ -230,7 +230,9 @@ impl<E: Engine> EngineFixture<E> {
         for _ in 0..4 {
             let mut events = Vec::new();
             self.engine.turn(Wait::Poll, &mut events).unwrap();
-            assert!(events.iter().all(|event| !matches!(event, Event::Frame(a) if a.port == PortId(0))));
+            assert!(
+                events.iter().all(|event| !matches!(event, EngineEvent::Frame(a) if a.port == PortId(0)))
+            );
             self.discard_all(events);
         }
         self.engine.set_reads(PortId(0), Reads::default());
@@ -260,17 +262,17 @@ impl<E: Engine> EngineFixture<E> {
         assert!(calls < 10, "{calls} system calls instead of one wait");
         self.hosts[1].send(b"of another").unwrap();
         let events = self.turn();
-        assert!(matches!(events[..], [Event::Frame(ref arrival)] if arrival.port == PortId(1)));
+        assert!(matches!(events[..], [EngineEvent::Frame(ref arrival)] if arrival.port == PortId(1)));
         self.discard_all(events);
         self.engine.set_reads(PortId(0), Reads::AtMost(1));
         let events = self.turn();
-        assert!(matches!(events[..], [Event::Frame(ref arrival)] if arrival.port == PortId(0)));
+        assert!(matches!(events[..], [EngineEvent::Frame(ref arrival)] if arrival.port == PortId(0)));
         self.discard_all(events);
     }
 
-    fn discard_all(&mut self, events: Vec<Event<E::Buffer>>) {
+    fn discard_all(&mut self, events: Vec<EngineEvent<E::Buffer>>) {
         for event in events {
-            let Event::Frame(arrival) = event else { panic!("{event:?}") };
+            let EngineEvent::Frame(arrival) = event else { panic!("{event:?}") };
             self.engine.discard(arrival.buffer);
         }
     }
@@ -278,7 +280,7 @@ impl<E: Engine> EngineFixture<E> {
     fn detach_releases_the_queue(mut self) {
         self.attach_ports(2);
         self.engine.detach(PortId(0)).unwrap();
-        let Some(Event::Detached { port: PortId(0), queue: Some(queue) }) = self.turn().pop() else {
+        let Some(EngineEvent::Detached { port: PortId(0), queue: Some(queue) }) = self.turn().pop() else {
             panic!("no queue")
         };
         drop(queue);
@@ -286,13 +288,13 @@ impl<E: Engine> EngineFixture<E> {
         let error = self.hosts[0].send(b"too late").unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED));
         self.hosts[1].send(b"still here").unwrap();
-        assert!(matches!(self.turn()[..], [Event::Frame(ref arrival)] if arrival.port == PortId(1)));
+        assert!(matches!(self.turn()[..], [EngineEvent::Frame(ref arrival)] if arrival.port == PortId(1)));
     }
 
     fn wake_up_is_reported_once(mut self) {
         for _ in 0..3 {
             self.wake.write(1).unwrap();
-            assert!(matches!(self.turn()[..], [Event::Woken]));
+            assert!(matches!(self.turn()[..], [EngineEvent::Woken]));
             self.flush();
         }
     }

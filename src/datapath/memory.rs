@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 
-use super::engine::{Arrival, Engine, Event, Extent, Load, Reads, Wait, account_write};
+use super::engine::{Arrival, Engine, EngineEvent, Extent, Load, Reads, Wait, account_write};
 use super::forms::Forms;
 use crate::switch::{Counters, Egress, PortId};
 use crate::sys::arena::HEADROOM;
@@ -82,7 +82,7 @@ impl Engine for MemoryEngine {
         Ok(())
     }
 
-    fn turn(&mut self, _: Wait, events: &mut Vec<Event<Vec<u8>>>) -> io::Result<()> {
+    fn turn(&mut self, _: Wait, events: &mut Vec<EngineEvent<Vec<u8>>>) -> io::Result<()> {
         for (port, vnet, frame) in self.net.frames().to_switch.drain(..) {
             let mut buffer = vec![0; HEADROOM];
             buffer.extend(vnet.emit());
@@ -90,7 +90,7 @@ impl Engine for MemoryEngine {
             let read = Extent { start: HEADROOM, length: buffer.len() - HEADROOM };
             // Room for an answer that is longer than its request.
             buffer.resize(buffer.len() + crate::switch::SwitchReply::GROWTH, 0);
-            events.push(Event::Frame(Arrival::new(port, buffer, read, Some(vnet))));
+            events.push(EngineEvent::Frame(Arrival::new(port, buffer, read, Some(vnet))));
         }
         Ok(())
     }

@@ -65,7 +65,7 @@ use nix::unistd::write;
 
 use background::BackgroundWriter;
 pub use cpu_latency::CpuLatency;
-pub use engine::{Arrival, Engine, Event, Extent, Load, Reads, Wait};
+pub use engine::{Arrival, Engine, EngineEvent, Extent, Load, Reads, Wait};
 pub use forms::Forms;
 pub use impairment::{Distribution, Impairment, MAX_BYTES, MAX_FRAMES, Probability};
 pub use memory::{MemoryEngine, MemoryNet};

@@ -10,7 +10,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::EventFd;
 
 use super::engine::{
-    Arrival, END_OF_FILE, Engine, Event, Extent, Load, Reads, Wait, account_lost, vnet_header,
+    Arrival, END_OF_FILE, Engine, EngineEvent, Extent, Load, Reads, Wait, account_lost, vnet_header,
 };
 use super::forms::Forms;
 use super::{BUFFERS, write_copy, write_frame};
@@ -75,7 +75,7 @@ impl PollEngine {
         &mut self,
         port: PortId,
         share: usize,
-        events: &mut Vec<Event<PollBuffer>>,
+        events: &mut Vec<EngineEvent<PollBuffer>>,
     ) -> io::Result<()> {
         let Some(queue) = &self.queues[port.index()] else { return Ok(()) };
         for _ in 0..share.min(self.reads[port.index()].limit()) {
@@ -86,7 +86,7 @@ impl PollEngine {
                     let read = Extent { start, length };
                     let bytes = &self.memory[buffer.range()][start..start + length];
                     let vnet = (queue.framing.header() > 0).then(|| vnet_header(bytes));
-                    events.push(Event::Frame(Arrival::new(port, buffer, read, vnet)));
+                    events.push(EngineEvent::Frame(Arrival::new(port, buffer, read, vnet)));
                 }
                 outcome => {
                     self.free.push(buffer.0);
@@ -95,7 +95,7 @@ impl PollEngine {
                         account_lost(self.counters.port(port));
                     } else if !queue.framing.is_transient(error) {
                         self.epoll.delete(&queue.fd)?;
-                        events.push(Event::Gone { port, error });
+                        events.push(EngineEvent::Gone { port, error });
                     }
                     return Ok(());
                 }
@@ -145,8 +145,8 @@ impl Engine for PollEngine {
         Ok(())
     }
 
-    fn turn(&mut self, wait: Wait, events: &mut Vec<Event<PollBuffer>>) -> io::Result<()> {
-        events.extend(self.detached.drain(..).map(|(port, queue)| Event::Detached { port, queue }));
+    fn turn(&mut self, wait: Wait, events: &mut Vec<EngineEvent<PollBuffer>>) -> io::Result<()> {
+        events.extend(self.detached.drain(..).map(|(port, queue)| EngineEvent::Detached { port, queue }));
         let timeout = if events.is_empty() { timeout(wait) } else { EpollTimeout::ZERO };
         self.system_calls += 1;
         let mut ready = [EpollEvent::empty(); MAX_READY];
@@ -161,7 +161,7 @@ impl Engine for PollEngine {
                 Err(_) => {
                     // Fails if an earlier read took this wake-up.
                     let _ = self.wake.read();
-                    events.push(Event::Woken);
+                    events.push(EngineEvent::Woken);
                 }
             }
         }

@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::engine::{Event, Wait};
+use super::engine::{EngineEvent, Wait};
 
 /// How long a worker busy-polls before it sleeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,9 +37,8 @@ pub(super) enum BatchKind {
 }
 
 impl BatchKind {
-    pub(super) fn of<B>(events: &[Event<B>]) -> BatchKind {
-        let large =
-            |event: &Event<B>| matches!(event, Event::Frame(arrival) if arrival.extent.length >= BULK_BYTES);
+    pub(super) fn of<B>(events: &[EngineEvent<B>]) -> BatchKind {
+        let large = |event: &EngineEvent<B>| matches!(event, EngineEvent::Frame(arrival) if arrival.extent.length >= BULK_BYTES);
         match events {
             [] => BatchKind::Empty,
             _ if events.len() >= BULK_FRAMES || events.iter().any(large) => BatchKind::Bulk,
@@ -150,9 +149,9 @@ mod tests {
 
     #[test]
     fn many_frames_or_a_large_one_are_bulk() {
-        let frames = |count: usize, length| -> Vec<Event<()>> {
+        let frames = |count: usize, length| -> Vec<EngineEvent<()>> {
             let extent = Extent { start: 0, length };
-            let arrival = || Event::Frame(Arrival { port: PortId(0), buffer: (), extent, vnet: None });
+            let arrival = || EngineEvent::Frame(Arrival { port: PortId(0), buffer: (), extent, vnet: None });
             (0..count).map(|_| arrival()).collect()
         };
         let batch = [(0, 0), (7, 1514), (8, 60), (1, 4095), (1, 4096)]

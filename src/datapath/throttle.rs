@@ -15,7 +15,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::budget::{Allowances, Batch, IngressBudget, SlowWrites};
 use super::cpu_speed::slowdown;
-use super::engine::{Event, Reads};
+use super::engine::{EngineEvent, Reads};
 use super::poll_policy::BatchKind;
 use crate::switch::{PortId, Ports};
 
@@ -105,7 +105,7 @@ impl Throttle {
     }
 
     /// Whether to measure this turn.
-    pub(super) fn measures<B>(&mut self, events: &[Event<B>]) -> bool {
+    pub(super) fn measures<B>(&mut self, events: &[EngineEvent<B>]) -> bool {
         self.turns = self.turns.wrapping_add(1);
         match BatchKind::of(events) {
             BatchKind::Empty => false,

@@ -16,13 +16,13 @@ use nix::sys::eventfd::EventFd;
 use nix::sys::resource::{Resource, getrlimit};
 
 use super::engine::{
-    Arrival, Engine, Event, Extent, Load, Reads, Wait, account_lost, account_write, vnet_header,
+    Arrival, Engine, EngineEvent, Extent, Load, Reads, Wait, account_lost, account_write, vnet_header,
 };
 use super::forms::Forms;
 use super::{BUFFERS, write_copy, write_frame};
 use crate::switch::{Counters, Egress, PortId, Ports};
 use crate::sys::queue::{Access, Framing, Queue};
-use crate::sys::uring::{Completion, Enter, Lease, Ring, SlotWrite};
+use crate::sys::uring::{BufferLease, Completion, Enter, Ring, SlotWrite};
 
 /// Most reads of one port per turn: half of the buffers, so that the other half can be in writes.
 const MAX_BATCH: usize = BUFFERS as usize / 2;
@@ -168,7 +168,11 @@ impl UringEngine {
         }
     }
 
-    fn complete(&mut self, completion: Completion, events: &mut Vec<Event<Lease>>) -> io::Result<()> {
+    fn complete(
+        &mut self,
+        completion: Completion,
+        events: &mut Vec<EngineEvent<BufferLease>>,
+    ) -> io::Result<()> {
         match completion {
             Completion::Frame { slot, lease, start, length } => {
                 let entry = &mut self.ports[usize::from(slot)];
@@ -177,7 +181,7 @@ impl UringEngine {
                 let read = Extent { start, length };
                 let bytes = &self.ring.bytes(&lease)[start..start + length];
                 let vnet = (entry.header() > 0).then(|| vnet_header(bytes));
-                events.push(Event::Frame(Arrival::new(PortId(slot), lease, read, vnet)));
+                events.push(EngineEvent::Frame(Arrival::new(PortId(slot), lease, read, vnet)));
             }
             Completion::NoFrame { slot, error } => self.no_frame(PortId(slot), error, events),
             Completion::Ready { slot } => {
@@ -197,13 +201,13 @@ impl UringEngine {
                 // Fails if an earlier read took this wake-up.
                 let _ = self.wake.read();
                 self.ring.arm_wake(self.wake.as_fd())?;
-                events.push(Event::Woken);
+                events.push(EngineEvent::Woken);
             }
         }
         Ok(())
     }
 
-    fn no_frame(&mut self, port: PortId, error: i32, events: &mut Vec<Event<Lease>>) {
+    fn no_frame(&mut self, port: PortId, error: i32, events: &mut Vec<EngineEvent<BufferLease>>) {
         let entry = &mut self.ports[port.index()];
         let framing = entry.queue.as_ref().map_or(Framing::Plain, |queue| queue.framing);
         if framing.is_transient(error) {
@@ -212,12 +216,12 @@ impl UringEngine {
                 account_lost(self.counters.port(port));
             }
         } else if !std::mem::replace(&mut entry.batch.ended, true) {
-            events.push(Event::Gone { port, error });
+            events.push(EngineEvent::Gone { port, error });
         }
     }
 
     /// Releases the queues of detached ports that no request uses any more.
-    fn release_detached(&mut self, events: &mut Vec<Event<Lease>>) -> io::Result<()> {
+    fn release_detached(&mut self, events: &mut Vec<EngineEvent<BufferLease>>) -> io::Result<()> {
         for at in (0..self.detaching.len()).rev() {
             let port = self.detaching[at];
             let mut queue = None;
@@ -229,14 +233,14 @@ impl UringEngine {
                 queue = std::mem::take(entry).queue;
             }
             self.detaching.swap_remove(at);
-            events.push(Event::Detached { port, queue });
+            events.push(EngineEvent::Detached { port, queue });
         }
         Ok(())
     }
 }
 
 impl Engine for UringEngine {
-    type Buffer = Lease;
+    type Buffer = BufferLease;
 
     fn attach(&mut self, port: PortId, queue: Queue) -> io::Result<()> {
         let slots = self.ports.len();
@@ -266,7 +270,7 @@ impl Engine for UringEngine {
         if entry.polled { self.ring.cancel_poll(port.0) } else { Ok(()) }
     }
 
-    fn turn(&mut self, wait: Wait, events: &mut Vec<Event<Lease>>) -> io::Result<()> {
+    fn turn(&mut self, wait: Wait, events: &mut Vec<EngineEvent<BufferLease>>) -> io::Result<()> {
         self.rearm_drained(wait)?;
         self.read_busy()?;
         self.release_detached(events)?;
@@ -283,15 +287,15 @@ impl Engine for UringEngine {
         Ok(())
     }
 
-    fn bytes<'a>(&'a self, buffer: &'a Lease) -> &'a [u8] {
+    fn bytes<'a>(&'a self, buffer: &'a BufferLease) -> &'a [u8] {
         self.ring.bytes(buffer)
     }
 
-    fn bytes_mut<'a>(&'a mut self, buffer: &'a mut Lease) -> &'a mut [u8] {
+    fn bytes_mut<'a>(&'a mut self, buffer: &'a mut BufferLease) -> &'a mut [u8] {
         self.ring.bytes_mut(buffer)
     }
 
-    fn send(&mut self, buffer: Lease, forms: &Forms, egress: &[Egress]) -> io::Result<()> {
+    fn send(&mut self, buffer: BufferLease, forms: &Forms, egress: &[Egress]) -> io::Result<()> {
         let Self { ring, ports, counters, .. } = self;
         let writes = egress.iter().map(|Egress { port, edit }| {
             let queue = &ports[port.index()];
@@ -306,7 +310,7 @@ impl Engine for UringEngine {
         Ok(())
     }
 
-    fn discard(&mut self, buffer: Lease) {
+    fn discard(&mut self, buffer: BufferLease) {
         self.ring.recycle(buffer);
     }
 
@@ -317,7 +321,7 @@ impl Engine for UringEngine {
         Ok(())
     }
 
-    fn send_now(&mut self, buffer: &Lease, forms: &Forms, egress: Egress) -> io::Result<()> {
+    fn send_now(&mut self, buffer: &BufferLease, forms: &Forms, egress: Egress) -> io::Result<()> {
         self.ring.submit()?;
         self.copies += 1;
         let (queue, counters) =

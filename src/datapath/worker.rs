@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender};
 use super::Notice;
 use super::background::{BackgroundWriter, Reply};
 use super::cpu_latency::CpuLatency;
-use super::engine::{Arrival, Engine, Event, Load, Wait};
+use super::engine::{Arrival, Engine, EngineEvent, Load, Wait};
 use super::impaired::ImpairedPorts;
 use super::impairment::LinkSetup;
 use super::mirror::{FramePath, MIRRORS, MirrorSender, MirrorState};
@@ -184,30 +184,32 @@ impl<E: Engine> Worker<E> {
     }
 
     /// Handles the events of one turn.
-    fn handle(&mut self, now: Now, events: &mut Vec<Event<E::Buffer>>) -> io::Result<ControlFlow<()>> {
+    fn handle(&mut self, now: Now, events: &mut Vec<EngineEvent<E::Buffer>>) -> io::Result<ControlFlow<()>> {
         self.now = now;
         // A command alone is not traffic: control, which sends it, would never sleep.
-        let busy = events.iter().any(|event| !matches!(event, Event::Woken));
+        let busy = events.iter().any(|event| !matches!(event, EngineEvent::Woken));
         if self.shares.wait() {
-            self.share(events.iter().any(|event| matches!(event, Event::Frame(_))));
+            self.share(events.iter().any(|event| matches!(event, EngineEvent::Frame(_))));
         }
         let measured = self.throttle.measures(events);
         let mut flow = ControlFlow::Continue(());
         for event in events.drain(..) {
-            if measured && let Event::Frame(arrival) = &event {
+            if measured && let EngineEvent::Frame(arrival) = &event {
                 self.measure(arrival)?;
             }
             match event {
-                Event::Frame(arrival)
+                EngineEvent::Frame(arrival)
                     if self.detour && self.impaired.is_impaired(arrival.port, Side::Ingress) =>
                 {
                     self.impair_ingress(arrival);
                 }
-                Event::Frame(arrival) if self.mirrors.is_empty() => self.forward(arrival)?,
-                Event::Frame(arrival) => self.forward_mirrored(arrival)?,
-                Event::Gone { port, error } => self.mailbox.notices.send(Notice::PortGone { port, error }),
-                Event::Detached { port, queue } => self.detached(port, queue),
-                Event::Woken => flow = self.run_commands()?,
+                EngineEvent::Frame(arrival) if self.mirrors.is_empty() => self.forward(arrival)?,
+                EngineEvent::Frame(arrival) => self.forward_mirrored(arrival)?,
+                EngineEvent::Gone { port, error } => {
+                    self.mailbox.notices.send(Notice::PortGone { port, error })
+                }
+                EngineEvent::Detached { port, queue } => self.detached(port, queue),
+                EngineEvent::Woken => flow = self.run_commands()?,
             }
         }
         if measured {

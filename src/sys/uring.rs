@@ -4,7 +4,7 @@
 //!
 //! - free;
 //! - being read into: [`Ring::read`] or [`Ring::receive`] queued a read, which has not completed;
-//! - leased: a read has filled it, and the holder of the [`Lease`] has exclusive access;
+//! - leased: a read has filled it, and the holder of the [`BufferLease`] has exclusive access;
 //! - being written: [`Ring::send`] consumed the lease and queued writes. The buffer is free after the last
 //!   one completes.
 //!
@@ -143,7 +143,7 @@ fn restrict_and_enable(ring: &IoUring) -> io::Result<()> {
 
 /// Exclusive access to a buffer that a read has filled, until it is sent or recycled.
 #[derive(Debug)]
-pub struct Lease {
+pub struct BufferLease {
     ring: u32,
     id: u16,
 }
@@ -165,7 +165,7 @@ pub enum Completion {
         /// The slot that was read.
         slot: u16,
         /// The buffer.
-        lease: Lease,
+        lease: BufferLease,
         /// Offset of the first byte.
         start: usize,
         /// Bytes read.
@@ -320,7 +320,7 @@ impl Ring {
     }
 
     /// The buffer's bytes from its start.
-    pub fn bytes(&self, lease: &Lease) -> &[u8] {
+    pub fn bytes(&self, lease: &BufferLease) -> &[u8] {
         let start = self.start(lease);
         // SAFETY: the buffer is inside the arena and initialized (mapped zero). While the lease exists,
         // neither the kernel nor other code writes to it: `send` and `recycle` consume the lease.
@@ -328,13 +328,13 @@ impl Ring {
     }
 
     /// The buffer's bytes from its start, mutable.
-    pub fn bytes_mut(&mut self, lease: &mut Lease) -> &mut [u8] {
+    pub fn bytes_mut(&mut self, lease: &mut BufferLease) -> &mut [u8] {
         let start = self.start(lease);
         // SAFETY: as for `bytes`. The exclusive borrow of the only lease makes this the only reference.
         unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), BUFFER_SIZE) }
     }
 
-    fn start(&self, lease: &Lease) -> NonNull<u8> {
+    fn start(&self, lease: &BufferLease) -> NonNull<u8> {
         assert_eq!(lease.ring, self.id, "a lease of another ring");
         self.arena.start(lease.id)
     }
@@ -344,12 +344,12 @@ impl Ring {
     #[allow(clippy::needless_pass_by_value, reason = "consuming the lease ends access to the buffer")]
     pub fn send(
         &mut self,
-        lease: Lease,
+        lease: BufferLease,
         writes: impl IntoIterator<Item = SlotWrite>,
         mut refused: impl FnMut(u16, io::Error),
     ) {
         let start = self.start(&lease);
-        let Lease { id, .. } = lease;
+        let BufferLease { id, .. } = lease;
         // One more than is queued, so that a completion during the loop cannot free the buffer.
         self.writes[usize::from(id)] = 1;
         self.vectors[usize::from(id)].clear();
@@ -396,8 +396,8 @@ impl Ring {
 
     /// Frees a buffer that is not sent.
     #[allow(clippy::needless_pass_by_value, reason = "consuming the lease ends access to the buffer")]
-    pub fn recycle(&mut self, lease: Lease) {
-        let Lease { ring, id } = lease;
+    pub fn recycle(&mut self, lease: BufferLease) {
+        let BufferLease { ring, id } = lease;
         assert_eq!(ring, self.id, "a lease of another ring");
         self.free.push(id);
     }
@@ -480,7 +480,7 @@ impl Ring {
     }
 
     fn read_completion(&mut self, slot: u16, id: u16, result: i32) -> Completion {
-        let lease = Lease { ring: self.id, id };
+        let lease = BufferLease { ring: self.id, id };
         match usize::try_from(result) {
             Ok(length) if length > 0 => Completion::Frame { slot, lease, start: HEADROOM, length },
             _ => {
@@ -491,7 +491,7 @@ impl Ring {
     }
 
     fn receive_completion(&mut self, slot: u16, id: u16, result: i32) -> Completion {
-        let mut lease = Lease { ring: self.id, id };
+        let mut lease = BufferLease { ring: self.id, id };
         let received = usize::try_from(result).map_err(|_| -result).and_then(|length| {
             let message = self.messages[usize::from(id)].get();
             // SAFETY: the read has completed, so the kernel is done with the message, and nothing else refers to it.
