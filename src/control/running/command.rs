@@ -45,8 +45,8 @@ pub(crate) enum Command {
     ReplaceFdb(NewFdbEntry, Reply<Result<(), RunError>>),
     RemoveFdb(FdbEntryQuery, Reply<Result<(), RunError>>),
     FlushFdb(FdbFlushQuery, Reply<Result<usize, RunError>>),
-    PortMirror(MirrorCommand),
-    Vlan(VlanCommand),
+    PortMirror(PortMirrorCommand),
+    Vlan(PortVlanCommand),
     Publish(PublishCommand),
     SetSwitch(SwitchSettings, Reply<Result<Status, RunError>>),
     Stats(Reply<Vec<PortStats>>),
@@ -64,7 +64,7 @@ pub(crate) enum Command {
 
 /// A command about port mirrors.
 #[derive(Debug)]
-pub(crate) enum MirrorCommand {
+pub(crate) enum PortMirrorCommand {
     List(Reply<Vec<MirrorReport>>),
     Add(NewMirror, Reply<Result<(), RunError>>),
     Remove(MirrorQuery, Reply<Result<(), RunError>>),
@@ -72,7 +72,7 @@ pub(crate) enum MirrorCommand {
 
 /// A command about the VLANs of ports.
 #[derive(Debug)]
-pub(crate) enum VlanCommand {
+pub(crate) enum PortVlanCommand {
     List(Reply<Vec<PortVlansReport>>),
     Stats(Reply<Vec<VlanStats>>),
     PortStats(Reply<Vec<PortVlanStats>>),

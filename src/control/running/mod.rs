@@ -87,7 +87,7 @@ use tracing::{error, warn};
 pub(crate) use adopt::PlannedPort;
 use awake_cpus::AwakeCpus;
 pub(crate) use command::{
-    Command, FdbPage, Handle, MirrorCommand, PublishCommand, Reply, Stopping, VlanCommand,
+    Command, FdbPage, Handle, PortMirrorCommand, PortVlanCommand, PublishCommand, Reply, Stopping,
 };
 use dhcp::Dhcp;
 pub(crate) use dhcp::DhcpError;

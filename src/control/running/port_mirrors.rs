@@ -2,7 +2,7 @@
 
 use tracing::info;
 
-use super::command::MirrorCommand;
+use super::command::PortMirrorCommand;
 use super::{HostNetwork, RunError, Running};
 use crate::control::config;
 use crate::control::event::DeviceAspect;
@@ -34,11 +34,11 @@ pub(crate) enum MirrorError {
 }
 
 impl<M: HostNetwork> Running<M> {
-    pub(super) fn carry_out_mirror(&mut self, command: MirrorCommand) {
+    pub(super) fn carry_out_mirror(&mut self, command: PortMirrorCommand) {
         match command {
-            MirrorCommand::List(reply) => _ = reply.send(self.mirror_reports()),
-            MirrorCommand::Add(new, reply) => _ = reply.send(self.add_mirror(&new)),
-            MirrorCommand::Remove(gone, reply) => _ = reply.send(self.remove_mirror(&gone.to)),
+            PortMirrorCommand::List(reply) => _ = reply.send(self.mirror_reports()),
+            PortMirrorCommand::Add(new, reply) => _ = reply.send(self.add_mirror(&new)),
+            PortMirrorCommand::Remove(gone, reply) => _ = reply.send(self.remove_mirror(&gone.to)),
         }
     }
 

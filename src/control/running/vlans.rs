@@ -2,7 +2,7 @@
 
 use tracing::info;
 
-use super::command::VlanCommand;
+use super::command::PortVlanCommand;
 use super::{HostNetwork, RunError, Running};
 use crate::control::Config;
 use crate::control::config;
@@ -49,14 +49,14 @@ pub(super) fn check(config: &Config, vlans: &PortVlans) -> Result<(), RunError> 
 
 impl<M: HostNetwork> Running<M> {
     /// Carries out a command about VLANs.
-    pub(super) fn carry_out_vlan(&mut self, command: VlanCommand) {
+    pub(super) fn carry_out_vlan(&mut self, command: PortVlanCommand) {
         match command {
-            VlanCommand::List(reply) => _ = reply.send(self.vlan_reports()),
-            VlanCommand::Stats(reply) => _ = reply.send(self.vlan_stats()),
-            VlanCommand::PortStats(reply) => _ = reply.send(self.port_vlan_stats()),
-            VlanCommand::Add(new, reply) => _ = reply.send(self.add_vlans(&new)),
-            VlanCommand::SetState(new, reply) => _ = reply.send(self.set_vlan_state(&new)),
-            VlanCommand::Remove(gone, reply) => _ = reply.send(self.remove_vlans(&gone)),
+            PortVlanCommand::List(reply) => _ = reply.send(self.vlan_reports()),
+            PortVlanCommand::Stats(reply) => _ = reply.send(self.vlan_stats()),
+            PortVlanCommand::PortStats(reply) => _ = reply.send(self.port_vlan_stats()),
+            PortVlanCommand::Add(new, reply) => _ = reply.send(self.add_vlans(&new)),
+            PortVlanCommand::SetState(new, reply) => _ = reply.send(self.set_vlan_state(&new)),
+            PortVlanCommand::Remove(gone, reply) => _ = reply.send(self.remove_vlans(&gone)),
         }
     }
 

@@ -52,7 +52,7 @@ use super::report::{
     Health, MdbEntryQuery, MdbReport, MirrorQuery, MirrorReport, NewFdbEntry, NewMdbEntry, NewMirror,
     PortStats, Status, StopReport, StpReport, SwitchSettings, SwitchState,
 };
-use super::running::{Command, Handle, MirrorCommand};
+use super::running::{Command, Handle, PortMirrorCommand};
 use super::trace::{LiveTraceLine, Trace, TraceFilter, TraceRequest};
 
 /// The parts of the OpenAPI document that are not generated from routes.
@@ -296,7 +296,7 @@ async fn dhcp_leases(State(switch): State<Handle>) -> ApiResult<Json<Vec<DhcpLea
 /// List the port mirrors
 #[utoipa::path(get, path = "/v1/mirrors", responses((status = 200, body = [MirrorReport])))]
 async fn list_mirrors(State(switch): State<Handle>) -> ApiResult<Json<Vec<MirrorReport>>> {
-    Ok(Json(switch.request(|reply| Command::PortMirror(MirrorCommand::List(reply))).await?))
+    Ok(Json(switch.request(|reply| Command::PortMirror(PortMirrorCommand::List(reply))).await?))
 }
 
 /// Mirror the frames of ports to a port
@@ -307,7 +307,7 @@ async fn list_mirrors(State(switch): State<Handle>) -> ApiResult<Json<Vec<Mirror
     (status = 409, body = ErrorReport),
 ))]
 async fn add_mirror(State(switch): State<Handle>, Body(new): Body<NewMirror>) -> ApiResult<StatusCode> {
-    switch.request(|reply| Command::PortMirror(MirrorCommand::Add(new, reply))).await??;
+    switch.request(|reply| Command::PortMirror(PortMirrorCommand::Add(new, reply))).await??;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -320,7 +320,7 @@ async fn remove_mirror(
     State(switch): State<Handle>,
     Query(gone): Query<MirrorQuery>,
 ) -> ApiResult<StatusCode> {
-    switch.request(|reply| Command::PortMirror(MirrorCommand::Remove(gone, reply))).await??;
+    switch.request(|reply| Command::PortMirror(PortMirrorCommand::Remove(gone, reply))).await??;
     Ok(StatusCode::NO_CONTENT)
 }
 

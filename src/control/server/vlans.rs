@@ -9,12 +9,12 @@ use super::extract::{Body, Query};
 use crate::control::report::{
     ErrorReport, NewVlan, NewVlanState, PortVlanStats, PortVlansReport, VlanQuery, VlanStats,
 };
-use crate::control::running::{Command, Handle, VlanCommand};
+use crate::control::running::{Command, Handle, PortVlanCommand};
 
 /// List the VLANs of all ports
 #[utoipa::path(get, path = "/v1/vlans", responses((status = 200, body = [PortVlansReport])))]
 pub(super) async fn list_vlans(State(switch): State<Handle>) -> ApiResult<Json<Vec<PortVlansReport>>> {
-    Ok(Json(switch.request(|reply| Command::Vlan(VlanCommand::List(reply))).await?))
+    Ok(Json(switch.request(|reply| Command::Vlan(PortVlanCommand::List(reply))).await?))
 }
 
 /// Make a port a member of VLANs, or change how it is one
@@ -27,7 +27,7 @@ pub(super) async fn add_vlans(
     State(switch): State<Handle>,
     Body(new): Body<NewVlan>,
 ) -> ApiResult<StatusCode> {
-    switch.request(|reply| Command::Vlan(VlanCommand::Add(new, reply))).await??;
+    switch.request(|reply| Command::Vlan(PortVlanCommand::Add(new, reply))).await??;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -41,7 +41,7 @@ pub(super) async fn set_vlan_state(
     State(switch): State<Handle>,
     Body(new): Body<NewVlanState>,
 ) -> ApiResult<StatusCode> {
-    switch.request(|reply| Command::Vlan(VlanCommand::SetState(new, reply))).await??;
+    switch.request(|reply| Command::Vlan(PortVlanCommand::SetState(new, reply))).await??;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -55,18 +55,18 @@ pub(super) async fn remove_vlans(
     State(switch): State<Handle>,
     Query(gone): Query<VlanQuery>,
 ) -> ApiResult<StatusCode> {
-    switch.request(|reply| Command::Vlan(VlanCommand::Remove(gone, reply))).await??;
+    switch.request(|reply| Command::Vlan(PortVlanCommand::Remove(gone, reply))).await??;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Show the counters of the VLANs that have members
 #[utoipa::path(get, path = "/v1/vlans/stats", responses((status = 200, body = [VlanStats])))]
 pub(super) async fn vlan_stats(State(switch): State<Handle>) -> ApiResult<Json<Vec<VlanStats>>> {
-    Ok(Json(switch.request(|reply| Command::Vlan(VlanCommand::Stats(reply))).await?))
+    Ok(Json(switch.request(|reply| Command::Vlan(PortVlanCommand::Stats(reply))).await?))
 }
 
 /// Show the counters of each port in each of its VLANs, on a switch that counts them; otherwise none
 #[utoipa::path(get, path = "/v1/vlans/stats/ports", responses((status = 200, body = [PortVlanStats])))]
 pub(super) async fn port_vlan_stats(State(switch): State<Handle>) -> ApiResult<Json<Vec<PortVlanStats>>> {
-    Ok(Json(switch.request(|reply| Command::Vlan(VlanCommand::PortStats(reply))).await?))
+    Ok(Json(switch.request(|reply| Command::Vlan(PortVlanCommand::PortStats(reply))).await?))
 }
