@@ -47,7 +47,7 @@ impl Drop for Server {
 
 /// A running iperf3 client.
 #[derive(Debug)]
-pub(super) struct Client(Child);
+pub(super) struct IperfClient(Child);
 
 /// Result of a stream.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -60,18 +60,18 @@ pub(super) struct StreamResult {
     pub(super) loss: Option<f64>,
 }
 
-impl Client {
+impl IperfClient {
     /// Starts a client at an endpoint, with additional arguments such as `-P 4`.
     pub(super) fn start(
         from: &LabEndpoint,
         to: Ipv4Addr,
         seconds: u64,
         arguments: &[&str],
-    ) -> Result<Client, BenchError> {
+    ) -> Result<IperfClient, BenchError> {
         let mut command = command(PROGRAM);
         command.args(["-J", "--connect-timeout", "5000", "-c", &to.to_string(), "-t", &seconds.to_string()]);
         command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::null());
-        from.spawn(&mut command).map(Client)
+        from.spawn(&mut command).map(IperfClient)
     }
 
     /// Waits for the client and reads its result.
@@ -91,12 +91,12 @@ struct Output {
 
 #[derive(Debug, Default, Deserialize)]
 struct End {
-    sum_received: Option<Sum>,
-    sum_received_bidir_reverse: Option<Sum>,
+    sum_received: Option<IperfSum>,
+    sum_received_bidir_reverse: Option<IperfSum>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Sum {
+struct IperfSum {
     bytes: f64,
     bits_per_second: f64,
     /// Only for UDP.
@@ -112,7 +112,7 @@ fn read(text: &[u8]) -> Result<StreamResult, BenchError> {
     let there =
         answer.end.sum_received.ok_or_else(|| fault("the sum of received bytes is missing".to_owned()))?;
     let back = answer.end.sum_received_bidir_reverse;
-    let both = |value: fn(&Sum) -> f64| value(&there) + back.as_ref().map_or(0.0, value);
+    let both = |value: fn(&IperfSum) -> f64| value(&there) + back.as_ref().map_or(0.0, value);
     Ok(StreamResult {
         gbits: both(|sum| sum.bits_per_second) / 1e9,
         gigabits: both(|sum| sum.bytes) * 8.0 / 1e9,

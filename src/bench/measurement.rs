@@ -129,7 +129,8 @@ impl Measurement<'_> {
         let _server = self.start_server(to)?;
         let stats = self.lab.switch.stats();
         let before = cpu::read(&stats)?;
-        let client = iperf::Client::start(&self.lab.endpoints[0], to, self.plan.duration.as_secs(), words)?;
+        let client =
+            iperf::IperfClient::start(&self.lab.endpoints[0], to, self.plan.duration.as_secs(), words)?;
         let result = client.finish()?;
         Ok((result, cpu::read(&stats)? - before))
     }
@@ -216,7 +217,7 @@ impl Measurement<'_> {
             let [from, to] = &measurement.lab.endpoints;
             let _server = measurement.start_server(to.address)?;
             let seconds = measurement.plan.duration.as_secs() + 1;
-            let stream = iperf::Client::start(from, to.address, seconds, &["-C", control])?;
+            let stream = iperf::IperfClient::start(from, to.address, seconds, &["-C", control])?;
             measurement.rtt_client.measure(BEFORE)?;
             let times = measurement.rtt_client.measure(measurement.plan.duration)?;
             stream.finish()?;

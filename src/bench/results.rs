@@ -34,7 +34,7 @@ pub struct Results {
     /// All values, in the order of measurement.
     pub samples: Vec<Sample>,
     /// Distributions of round-trip times.
-    pub distributions: Vec<Distribution>,
+    pub distributions: Vec<RoundTripPercentiles>,
 }
 
 /// The machine that was measured.
@@ -117,7 +117,7 @@ impl Sample {
 
 /// Round-trip times of one test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Distribution {
+pub struct RoundTripPercentiles {
     /// Repetition, from 1.
     pub repetition: u32,
     /// The switch.

@@ -15,7 +15,7 @@ use super::machine;
 use super::measurement;
 use super::peer::{Peer, program};
 use super::plan::{BenchPlan, PeerRun, word};
-use super::results::{Distribution, PeerInfo, Results, SCHEMA, Sample};
+use super::results::{PeerInfo, Results, RoundTripPercentiles, SCHEMA, Sample};
 use crate::sys::isolated::IsolatedProcess;
 
 /// Receives the progress of a run.
@@ -193,7 +193,12 @@ impl Run<'_> {
                 self.results.samples.extend(sample);
             }
             BenchEvent::Times(metric, percentiles) => {
-                self.results.distributions.push(Distribution { repetition, peer, metric, percentiles });
+                self.results.distributions.push(RoundTripPercentiles {
+                    repetition,
+                    peer,
+                    metric,
+                    percentiles,
+                });
             }
             BenchEvent::Note(note) => self.note(progress, format!("{peer}, repetition {repetition}: {note}")),
             BenchEvent::Failed(_) | BenchEvent::NoNamespaces(_) | BenchEvent::Done => {}

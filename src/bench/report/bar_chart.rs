@@ -24,7 +24,7 @@ const ABOVE: f64 = 22.0;
 const BELOW: f64 = 58.0;
 
 /// Layout of the panels.
-struct Layout<'a> {
+struct BarLayout<'a> {
     peers: &'a [String],
     axis: Linear,
     unit: &'static str,
@@ -37,7 +37,7 @@ struct Layout<'a> {
 /// A chart of `rows`, which share a unit. `None` without rows.
 pub(super) fn draw(heading: &str, rows: &[&SummaryRow], peers: &[String]) -> Option<String> {
     let first = rows.first()?;
-    let layout = Layout::new(rows, peers, first);
+    let layout = BarLayout::new(rows, peers, first);
     let columns = columns(rows.len());
     let lines = rows.len().div_ceil(columns);
     let height = HEADER_HEIGHT + lines as f64 * layout.height() - MARGIN / 2.0;
@@ -95,15 +95,15 @@ fn define_hatches(drawing: &mut Drawing, peers: &[String]) {
     }
 }
 
-impl<'a> Layout<'a> {
-    fn new(rows: &[&SummaryRow], peers: &'a [String], first: &SummaryRow) -> Layout<'a> {
+impl<'a> BarLayout<'a> {
+    fn new(rows: &[&SummaryRow], peers: &'a [String], first: &SummaryRow) -> BarLayout<'a> {
         let (unit, scale) = readable(first.unit);
         let greatest = rows.iter().flat_map(|row| &row.cells).map(|cell| cell.range.max).fold(0.0, f64::max);
         let name = |peer: &String| svg::width(peer, &style::name_style(peer, Anchor::End));
         let names = peers.iter().map(name).fold(0.0, f64::max) + 10.0;
         let columns = columns(rows.len()) as f64;
         let panel = (WIDTH - 2.0 * MARGIN - names - GAP * (columns - 1.0)) / columns;
-        Layout { peers, axis: Linear::up_to(greatest / scale, 5), unit, scale, names, panel }
+        BarLayout { peers, axis: Linear::up_to(greatest / scale, 5), unit, scale, names, panel }
     }
 
     /// Height of a panel.

@@ -5,49 +5,51 @@ use crate::bench::summary::{Comparison, Range, Ratio, SummaryCell};
 
 /// Metrics that share a table and a chart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Family {
+pub(super) enum MetricGroup {
     Throughput,
     FrameRate,
     RoundTrip,
     Cpu,
 }
 
-impl Family {
-    pub(super) const ALL: [Family; 4] =
-        [Family::Throughput, Family::FrameRate, Family::RoundTrip, Family::Cpu];
+impl MetricGroup {
+    pub(super) const ALL: [MetricGroup; 4] =
+        [MetricGroup::Throughput, MetricGroup::FrameRate, MetricGroup::RoundTrip, MetricGroup::Cpu];
 
-    pub(super) fn of(metric: &Metric) -> Family {
+    pub(super) fn of(metric: &Metric) -> MetricGroup {
         match metric {
-            Metric::Tcp(_) | Metric::Udp | Metric::UdpLoss => Family::Throughput,
-            Metric::FrameRate(_) | Metric::BroadcastRate(_) | Metric::LossFreeRate(_) => Family::FrameRate,
-            Metric::Rtt(..) => Family::RoundTrip,
-            Metric::Cpu(..) => Family::Cpu,
+            Metric::Tcp(_) | Metric::Udp | Metric::UdpLoss => MetricGroup::Throughput,
+            Metric::FrameRate(_) | Metric::BroadcastRate(_) | Metric::LossFreeRate(_) => {
+                MetricGroup::FrameRate
+            }
+            Metric::Rtt(..) => MetricGroup::RoundTrip,
+            Metric::Cpu(..) => MetricGroup::Cpu,
         }
     }
 
     pub(super) fn title(self) -> &'static str {
         match self {
-            Family::Throughput => "Throughput",
-            Family::FrameRate => "Frame rate",
-            Family::RoundTrip => "Round-trip time",
-            Family::Cpu => "CPU time",
+            MetricGroup::Throughput => "Throughput",
+            MetricGroup::FrameRate => "Frame rate",
+            MetricGroup::RoundTrip => "Round-trip time",
+            MetricGroup::Cpu => "CPU time",
         }
     }
 
     /// Explanation for the report.
     pub(super) fn meaning(self) -> &'static str {
         match self {
-            Family::Throughput => "Received payload. Higher is better.",
-            Family::FrameRate => {
+            MetricGroup::Throughput => "Received payload. Higher is better.",
+            MetricGroup::FrameRate => {
                 "Frames received while the sender sent at maximum speed, and, in rows with \"none lost\", the highest rate \
                  without loss (searched as in RFC 2544, with shorter trials). Sizes include the frame check sequence. \
                  Higher is better."
             }
-            Family::RoundTrip => {
+            MetricGroup::RoundTrip => {
                 "Time from sending a UDP request to its reply, on an idle switch and beside a TCP stream (\"under load\"). \
                  Lower is better."
             }
-            Family::Cpu => {
+            MetricGroup::Cpu => {
                 "CPU time per gigabit of payload, of the switch alone and of the whole machine. Lower is better. A switch in \
                  the kernel runs in the CPU time of senders and receivers, so compare only the figures of the machine."
             }

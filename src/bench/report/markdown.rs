@@ -3,7 +3,7 @@
 use std::iter;
 
 use super::Chart;
-use super::format::{self, Family, factor, one_line, readable, title};
+use super::format::{self, MetricGroup, factor, one_line, readable, title};
 use crate::bench::results::{BASELINE, Results, SUBJECT};
 use crate::bench::summary::{Comparison, Summary, SummaryCell, SummaryRow};
 
@@ -15,7 +15,7 @@ pub(super) fn report(results: &Results, summary: &Summary, charts: &[Chart]) -> 
     ];
     parts.extend(summary_section(summary));
     parts.extend(bullet_list(summary.remarks.iter().chain(&results.notes)));
-    parts.extend(Family::ALL.into_iter().flat_map(|family| section(family, summary, charts)));
+    parts.extend(MetricGroup::ALL.into_iter().flat_map(|family| section(family, summary, charts)));
     parts.extend(["## Switches".to_owned(), peers(results)]);
     parts.extend(["## Machine and method".to_owned(), machine(results), method(results)]);
     parts.join("\n\n") + "\n"
@@ -76,9 +76,9 @@ fn dash() -> String {
 }
 
 /// A family of metrics: explanation, chart, all values, all ratios.
-fn section(family: Family, summary: &Summary, charts: &[Chart]) -> Vec<String> {
+fn section(family: MetricGroup, summary: &Summary, charts: &[Chart]) -> Vec<String> {
     let rows: Vec<&SummaryRow> =
-        summary.rows.iter().filter(|row| Family::of(&row.metric) == family).collect();
+        summary.rows.iter().filter(|row| MetricGroup::of(&row.metric) == family).collect();
     let chart = charts.iter().find(|chart| chart.family == family);
     if rows.is_empty() && chart.is_none() {
         return Vec::new();

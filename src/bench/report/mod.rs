@@ -21,7 +21,7 @@ use serde::Serialize;
 use super::metric::Unit;
 use super::results::Results;
 use super::summary::{Summary, SummaryRow};
-use format::Family;
+use format::MetricGroup;
 pub use terminal::terminal;
 
 /// File with the samples, as JSON.
@@ -126,7 +126,7 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> ReportError {
 
 /// A chart and its file name.
 struct Chart {
-    family: Family,
+    family: MetricGroup,
     file: &'static str,
     svg: String,
 }
@@ -135,31 +135,32 @@ struct Chart {
 const FILES: [&str; 6] = [
     RESULTS,
     REPORT,
-    file(Family::Throughput),
-    file(Family::FrameRate),
-    file(Family::RoundTrip),
-    file(Family::Cpu),
+    file(MetricGroup::Throughput),
+    file(MetricGroup::FrameRate),
+    file(MetricGroup::RoundTrip),
+    file(MetricGroup::Cpu),
 ];
 
-const fn file(family: Family) -> &'static str {
+const fn file(family: MetricGroup) -> &'static str {
     match family {
-        Family::Throughput => "throughput.svg",
-        Family::FrameRate => "frame-rate.svg",
-        Family::RoundTrip => "round-trip.svg",
-        Family::Cpu => "cpu.svg",
+        MetricGroup::Throughput => "throughput.svg",
+        MetricGroup::FrameRate => "frame-rate.svg",
+        MetricGroup::RoundTrip => "round-trip.svg",
+        MetricGroup::Cpu => "cpu.svg",
     }
 }
 
 /// Charts of the families with samples.
 fn charts(results: &Results, summary: &Summary) -> Vec<Chart> {
-    let draw = |family: Family| match family {
-        Family::RoundTrip => round_trip_chart::draw(&results.distributions, &summary.peers),
-        Family::Throughput | Family::FrameRate | Family::Cpu => {
-            let drawn = |row: &&SummaryRow| Family::of(&row.metric) == family && row.unit != Unit::Percent;
+    let draw = |family: MetricGroup| match family {
+        MetricGroup::RoundTrip => round_trip_chart::draw(&results.distributions, &summary.peers),
+        MetricGroup::Throughput | MetricGroup::FrameRate | MetricGroup::Cpu => {
+            let drawn =
+                |row: &&SummaryRow| MetricGroup::of(&row.metric) == family && row.unit != Unit::Percent;
             let rows: Vec<&SummaryRow> = summary.rows.iter().filter(drawn).collect();
             bar_chart::draw(family.title(), &rows, &summary.peers)
         }
     };
     let chart = |family| draw(family).map(|svg| Chart { family, file: file(family), svg });
-    Family::ALL.into_iter().filter_map(chart).collect()
+    MetricGroup::ALL.into_iter().filter_map(chart).collect()
 }

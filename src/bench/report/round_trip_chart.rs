@@ -7,7 +7,7 @@ use super::axis::{Logarithmic, keep_apart};
 use super::style::{self, AXIS, GRID, HEADER_HEIGHT, MARGIN, PANEL_TITLE, TICK, WIDTH};
 use super::svg::{self, Anchor, Drawing, Pen, Point, Style};
 use crate::bench::metric::RoundTrip;
-use crate::bench::results::Distribution;
+use crate::bench::results::RoundTripPercentiles;
 use crate::bench::summary::Range;
 
 /// Height of the plot area, in pixels.
@@ -31,17 +31,17 @@ const SWATCH: f64 = 18.0;
 const TICKS: [f64; 6] = [50.0, 90.0, 99.0, 99.9, 99.99, 99.999];
 
 /// Points of one peer's line: percent and microseconds, ascending.
-type Line = Vec<(f64, f64)>;
+type PeerLine = Vec<(f64, f64)>;
 
 /// One plot area with its lines.
 struct Panel {
     title: &'static str,
     /// Index of a peer, and its line.
-    lines: Vec<(usize, Line)>,
+    lines: Vec<(usize, PeerLine)>,
 }
 
 /// Layout of the panels.
-struct Layout<'a> {
+struct RoundTripLayout<'a> {
     peers: &'a [String],
     times: Logarithmic,
     /// Number of nines at the right end of the axis.
@@ -53,7 +53,7 @@ struct Layout<'a> {
 }
 
 /// A chart of all round-trip times. `None` without any.
-pub(super) fn draw(distributions: &[Distribution], peers: &[String]) -> Option<String> {
+pub(super) fn draw(distributions: &[RoundTripPercentiles], peers: &[String]) -> Option<String> {
     let shown =
         [(RoundTrip::Udp, "Idle"), (RoundTrip::Ping, "Ping"), (RoundTrip::UdpUnderLoad, "Under load")];
     let panels: Vec<Panel> = shown
@@ -61,7 +61,7 @@ pub(super) fn draw(distributions: &[Distribution], peers: &[String]) -> Option<S
         .map(|(load, title)| Panel { title, lines: lines(distributions, load, peers) })
         .filter(|panel| !panel.lines.is_empty())
         .collect();
-    let layout = Layout::new(&panels, peers)?;
+    let layout = RoundTripLayout::new(&panels, peers)?;
     let subtitle = "lower is better  \u{b7}  median of the repetitions  \u{b7}  from 90% on, each tick is ten times rarer";
     let mut drawing = style::new_chart(HEADER_HEIGHT + ABOVE + FIELD + BELOW, "Round-trip time", subtitle);
     drawing.vertical_text(
@@ -77,7 +77,11 @@ pub(super) fn draw(distributions: &[Distribution], peers: &[String]) -> Option<S
 }
 
 /// Median of the repetitions at each percentile that all of them have. 100% has no position on this axis.
-fn lines(distributions: &[Distribution], load: RoundTrip, peers: &[String]) -> Vec<(usize, Line)> {
+fn lines(
+    distributions: &[RoundTripPercentiles],
+    load: RoundTrip,
+    peers: &[String],
+) -> Vec<(usize, PeerLine)> {
     let of_peer = |peer: &String| {
         let of: Vec<_> = distributions.iter().filter(|of| of.metric == load && of.peer == *peer).collect();
         // The bit patterns of positive floats sort like the floats.
@@ -88,7 +92,8 @@ fn lines(distributions: &[Distribution], load: RoundTrip, peers: &[String]) -> V
             }
         }
         let complete = times.into_values().filter(|(_, times)| times.len() == of.len());
-        let line: Line = complete.filter_map(|(percent, t)| Some((percent, Range::of(t)?.median))).collect();
+        let line: PeerLine =
+            complete.filter_map(|(percent, t)| Some((percent, Range::of(t)?.median))).collect();
         line
     };
     let lines = peers.iter().map(of_peer).enumerate();
@@ -100,9 +105,9 @@ fn nines(percent: f64) -> f64 {
     -(1.0 - percent / 100.0).log10()
 }
 
-impl<'a> Layout<'a> {
+impl<'a> RoundTripLayout<'a> {
     /// `None` if no line has a point.
-    fn new(panels: &[Panel], peers: &'a [String]) -> Option<Layout<'a>> {
+    fn new(panels: &[Panel], peers: &'a [String]) -> Option<RoundTripLayout<'a>> {
         let points = || panels.iter().flat_map(|panel| &panel.lines).flat_map(|(_, line)| line);
         let times = Range::of(points().map(|(_, time)| *time))?;
         let rarest = points().map(|(percent, _)| nines(*percent)).fold(1.0, f64::max);
@@ -111,7 +116,7 @@ impl<'a> Layout<'a> {
         let count = panels.len() as f64;
         let panel = (WIDTH - 2.0 * MARGIN - LEFT - GAP * (count - 1.0)) / count;
         let times = Logarithmic::over(times.min, times.max);
-        Some(Layout { peers, times, nines: rarest, field: panel - names, panel })
+        Some(RoundTripLayout { peers, times, nines: rarest, field: panel - names, panel })
     }
 
     fn draw(&self, drawing: &mut Drawing, (x, top): Point, panel: &Panel) {
@@ -152,8 +157,8 @@ impl<'a> Layout<'a> {
 
     /// Draws names to the right of the plot area, each as close to the end of its line as the others
     /// permit.
-    fn draw_names(&self, drawing: &mut Drawing, (x, top): Point, lines: &[(usize, Line)]) {
-        let last = |(peer, line): &(usize, Line)| {
+    fn draw_names(&self, drawing: &mut Drawing, (x, top): Point, lines: &[(usize, PeerLine)]) {
+        let last = |(peer, line): &(usize, PeerLine)| {
             let (percent, time) = line.last()?;
             Some((*peer, (self.x(*percent), self.y(*time))))
         };

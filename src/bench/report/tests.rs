@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::*;
 use crate::bench::metric::{Metric, RoundTrip};
-use crate::bench::results::{BASELINE, Distribution, Results, SUBJECT, Sample, fixture};
+use crate::bench::results::{BASELINE, Results, RoundTripPercentiles, SUBJECT, Sample, fixture};
 
 const METRICS: [&str; 25] = [
     "tcp.bbr",
@@ -92,7 +92,12 @@ fn measure(results: &mut Results, repetitions: u32, metrics: &[&str], peers: &[(
                     percents.map(|percent| (percent, rounded(time(percent)))).to_vec();
                 percentiles.push((100.0, 1e6));
                 let peer = peer.0.to_owned();
-                results.distributions.push(Distribution { repetition, peer, metric: load, percentiles });
+                results.distributions.push(RoundTripPercentiles {
+                    repetition,
+                    peer,
+                    metric: load,
+                    percentiles,
+                });
             }
         }
     }
