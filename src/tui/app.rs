@@ -27,7 +27,7 @@ const MAX_FILTER: usize = 40;
 
 /// Requests of keys that other threads carry out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Action {
+pub(super) enum KeyAction {
     Quit,
     /// Flush the forwarding database.
     Flush,
@@ -55,7 +55,7 @@ impl Pane {
 
 /// What the keys do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(super) enum InputMode {
     Normal,
     /// Typing the filter.
     Filter,
@@ -65,7 +65,7 @@ pub(super) enum Mode {
 }
 
 /// Key of a forwarding database entry: MAC address and VLAN.
-pub(super) type FdbKey = (Mac, Option<u16>);
+pub(super) type FdbRowKey = (Mac, Option<u16>);
 
 /// What arrived while the screen is paused.
 #[derive(Debug, Default)]
@@ -87,7 +87,7 @@ pub(super) struct App {
     pub(super) events: VecDeque<Event>,
     /// Why the stream of events ended.
     pub(super) events_ended: Option<String>,
-    pub(super) mode: Mode,
+    pub(super) mode: InputMode,
     pub(super) filter: String,
     pub(super) focus: Pane,
     /// The focused pane fills the screen.
@@ -101,7 +101,7 @@ pub(super) struct App {
     /// A message, shown until the next key.
     pub(super) message: Option<String>,
     scroll: [usize; Pane::ALL.len()],
-    fresh: BTreeMap<FdbKey, Duration>,
+    fresh: BTreeMap<FdbRowKey, Duration>,
     held: Option<Paused>,
 }
 
@@ -118,7 +118,7 @@ impl App {
             traffic,
             events: VecDeque::new(),
             events_ended: None,
-            mode: Mode::Normal,
+            mode: InputMode::Normal,
             filter: String::new(),
             focus: Pane::Ports,
             zoomed: false,
@@ -149,7 +149,7 @@ impl App {
             held.snapshot = Some(snapshot);
             return;
         }
-        let entries = |snapshot: &Snapshot| -> BTreeMap<FdbKey, String> {
+        let entries = |snapshot: &Snapshot| -> BTreeMap<FdbRowKey, String> {
             snapshot.fdb.iter().map(|entry| ((entry.mac, entry.vlan), entry.ifname.clone())).collect()
         };
         let (before, now) = (entries(&self.snapshot), entries(&snapshot));
@@ -211,7 +211,7 @@ impl App {
     }
 
     /// How to highlight an entry that is new at its port.
-    pub(super) fn freshness(&self, key: FdbKey) -> Option<StyleRole> {
+    pub(super) fn freshness(&self, key: FdbRowKey) -> Option<StyleRole> {
         let age = self.now.saturating_sub(*self.fresh.get(&key)?);
         match age {
             _ if age < NEW => Some(StyleRole::New),
@@ -235,28 +235,28 @@ impl App {
     }
 
     /// Handles a key.
-    pub(super) fn on_key(&mut self, key: KeyEvent) -> Option<Action> {
+    pub(super) fn on_key(&mut self, key: KeyEvent) -> Option<KeyAction> {
         if key.modifiers.contains(KeyModifiers::CONTROL) {
-            return (key.code == KeyCode::Char('c')).then_some(Action::Quit);
+            return (key.code == KeyCode::Char('c')).then_some(KeyAction::Quit);
         }
         match self.mode {
-            Mode::Normal => {
+            InputMode::Normal => {
                 self.message = None;
                 self.on_normal_key(key.code)
             }
-            Mode::Filter => {
+            InputMode::Filter => {
                 self.on_filter_key(key.code);
                 None
             }
-            Mode::Help => {
-                self.mode = Mode::Normal;
+            InputMode::Help => {
+                self.mode = InputMode::Normal;
                 let closes = matches!(key.code, KeyCode::Esc | KeyCode::Enter | KeyCode::Char('?' | 'h'));
                 if closes { None } else { self.on_normal_key(key.code) }
             }
-            Mode::ConfirmFlush => {
-                self.mode = Mode::Normal;
+            InputMode::ConfirmFlush => {
+                self.mode = InputMode::Normal;
                 match key.code {
-                    KeyCode::Char('y' | 'Y') => Some(Action::Flush),
+                    KeyCode::Char('y' | 'Y') => Some(KeyAction::Flush),
                     KeyCode::Char('n' | 'N') | KeyCode::Esc => None,
                     // Any other key has its normal function.
                     code => self.on_normal_key(code),
@@ -265,13 +265,13 @@ impl App {
         }
     }
 
-    fn on_normal_key(&mut self, code: KeyCode) -> Option<Action> {
+    fn on_normal_key(&mut self, code: KeyCode) -> Option<KeyAction> {
         match code {
-            KeyCode::Char('q') => return Some(Action::Quit),
-            KeyCode::Char('?' | 'h') => self.mode = Mode::Help,
-            KeyCode::Char('/') => self.mode = Mode::Filter,
-            KeyCode::Char('f') => self.mode = Mode::ConfirmFlush,
-            KeyCode::Char('c') => return Some(Action::Capture),
+            KeyCode::Char('q') => return Some(KeyAction::Quit),
+            KeyCode::Char('?' | 'h') => self.mode = InputMode::Help,
+            KeyCode::Char('/') => self.mode = InputMode::Filter,
+            KeyCode::Char('f') => self.mode = InputMode::ConfirmFlush,
+            KeyCode::Char('c') => return Some(KeyAction::Capture),
             KeyCode::Char('p' | ' ') => self.toggle_pause(),
             KeyCode::Char('s') => self.sort(),
             KeyCode::Enter => self.zoomed = !self.zoomed,
@@ -287,10 +287,10 @@ impl App {
 
     fn on_filter_key(&mut self, code: KeyCode) {
         match code {
-            KeyCode::Enter => self.mode = Mode::Normal,
+            KeyCode::Enter => self.mode = InputMode::Normal,
             KeyCode::Esc => {
                 self.filter.clear();
-                self.mode = Mode::Normal;
+                self.mode = InputMode::Normal;
             }
             KeyCode::Backspace => _ = self.filter.pop(),
             KeyCode::Char(c) if self.filter.len() < MAX_FILTER => self.filter.extend(c.to_lowercase()),

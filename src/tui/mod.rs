@@ -25,7 +25,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::control::client::{ApiClient, ClientError};
-use app::{Action, App};
+use app::{App, KeyAction};
 use capture::Captures;
 use screen::Screen;
 use snapshot::Snapshot;
@@ -103,7 +103,7 @@ struct WatchLoop {
     screen: Screen,
     app: App,
     captures: Captures,
-    requests: Sender<Action>,
+    requests: Sender<KeyAction>,
     began: Instant,
 }
 
@@ -151,8 +151,8 @@ impl WatchLoop {
             WatchMessage::Notice(text) => self.app.show_message(text),
             WatchMessage::Resized => {}
             WatchMessage::Key(key) => match self.app.on_key(key) {
-                Some(Action::Quit) => return Ok(Some(ExitReason::Quit)),
-                Some(Action::Capture) => self.capture(),
+                Some(KeyAction::Quit) => return Ok(Some(ExitReason::Quit)),
+                Some(KeyAction::Capture) => self.capture(),
                 // The receiver lives as long as the loop.
                 Some(order) => _ = self.requests.send(order),
                 None => {}

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use ratatui::crossterm::event::{self, KeyEvent, KeyEventKind};
 
-use super::app::Action;
+use super::app::KeyAction;
 use super::screen::restore_input;
 use super::snapshot::Snapshot;
 use crate::control::client::{ApiClient, ClientError, StreamEnd};
@@ -53,7 +53,7 @@ pub(super) fn start(
     client: Arc<ApiClient>,
     began: Instant,
     messages: &SyncSender<WatchMessage>,
-) -> io::Result<Sender<Action>> {
+) -> io::Result<Sender<KeyAction>> {
     let (requests, received) = mpsc::channel();
     let (poller, follower, requester) = (Arc::clone(&client), Arc::clone(&client), client);
     spawn("poll", messages, move |messages| poll_snapshots(&poller, began, &messages))?;
@@ -112,12 +112,12 @@ fn follow_events(client: &ApiClient, messages: &SyncSender<WatchMessage>) {
     let _ = messages.send(message);
 }
 
-fn serve_requests(client: &ApiClient, requests: &Receiver<Action>, messages: &SyncSender<WatchMessage>) {
+fn serve_requests(client: &ApiClient, requests: &Receiver<KeyAction>, messages: &SyncSender<WatchMessage>) {
     for order in requests {
         let message = match order {
             // The main loop handles these.
-            Action::Quit | Action::Capture => continue,
-            Action::Flush => match client.post("/v1/fdb/flush", &()) {
+            KeyAction::Quit | KeyAction::Capture => continue,
+            KeyAction::Flush => match client.post("/v1/fdb/flush", &()) {
                 Ok(FlushReport { flushed }) => format!("{} deleted", counted(flushed, "entry")),
                 Err(error) => error.to_string(),
             },

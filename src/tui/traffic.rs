@@ -19,7 +19,7 @@ const HISTORY: usize = 24;
 
 /// Frames and bits per second.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Rate {
+pub(super) struct TrafficRate {
     pub(super) frames: u64,
     pub(super) bits: u64,
 }
@@ -36,8 +36,8 @@ pub(super) enum Activity {
 /// Rates of a port.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct PortRates {
-    pub(super) rx: Rate,
-    pub(super) tx: Rate,
+    pub(super) rx: TrafficRate,
+    pub(super) tx: TrafficRate,
     /// Dropped frames per second.
     pub(super) drops: u64,
 }
@@ -128,7 +128,7 @@ impl TrafficRates {
     }
 
     /// Receive rate of all ports.
-    pub(super) fn total(&self) -> Rate {
+    pub(super) fn total(&self) -> TrafficRate {
         self.ends()
             .map(|(a, b, passed)| rate((b.rx_frames, b.rx_bytes), (a.rx_frames, a.rx_bytes), passed))
             .unwrap_or_default()
@@ -147,9 +147,9 @@ impl TrafficRates {
 }
 
 /// Rate from two samples of frames and bytes.
-fn rate(now: (u64, u64), before: (u64, u64), passed: Duration) -> Rate {
+fn rate(now: (u64, u64), before: (u64, u64), passed: Duration) -> TrafficRate {
     let bits = per_second(now.1, before.1, passed).saturating_mul(8);
-    Rate { frames: per_second(now.0, before.0, passed), bits }
+    TrafficRate { frames: per_second(now.0, before.0, passed), bits }
 }
 
 /// Rounded up, so that a low rate is not shown as 0. A counter that decreased belongs to a new port of the same name.

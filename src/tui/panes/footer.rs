@@ -4,7 +4,7 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span, Text};
 
-use crate::tui::app::{App, Mode};
+use crate::tui::app::{App, InputMode};
 use crate::tui::capture::CaptureProgress;
 use crate::tui::theme::StyleRole;
 
@@ -24,8 +24,8 @@ fn lines(app: &App, width: u16) -> Vec<Line<'static>> {
     let (ask, dim) = (app.theme.style(StyleRole::Warn), app.theme.style(StyleRole::Dim));
     let mut lines = app.capture.as_ref().map_or_else(Vec::new, |progress| capture(app, progress, width));
     match (app.mode, &app.message) {
-        (Mode::ConfirmFlush, _) => lines.push(Line::styled(" Delete all learned addresses? y/n", ask)),
-        (Mode::Filter, _) => lines.push(Line::from(vec![
+        (InputMode::ConfirmFlush, _) => lines.push(Line::styled(" Delete all learned addresses? y/n", ask)),
+        (InputMode::Filter, _) => lines.push(Line::from(vec![
             Span::styled(" filter: ", ask),
             Span::raw(format!("{}▏", app.filter)),
             Span::styled("   Enter applies it, Esc clears it", dim),

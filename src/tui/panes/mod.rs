@@ -13,7 +13,7 @@ use ratatui::layout::{Constraint, Layout, Rect, Size};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, BorderType, Paragraph, Wrap};
 
-use super::app::{App, Mode, Pane};
+use super::app::{App, InputMode, Pane};
 use super::theme::StyleRole;
 
 /// Smallest terminal on which the panes are useful.
@@ -50,7 +50,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &App) {
         }
     }
     footer::draw(frame, bottom, app);
-    if app.mode == Mode::Help {
+    if app.mode == InputMode::Help {
         help::draw(frame, body, app);
     }
 }

@@ -11,7 +11,7 @@ use crate::control::format::scaled;
 use crate::tui::app::{App, Pane};
 use crate::tui::rows::{PortOrder, PortRow};
 use crate::tui::theme::StyleRole;
-use crate::tui::traffic::{Activity, Rate};
+use crate::tui::traffic::{Activity, TrafficRate};
 
 /// Columns of the activity symbol, of the state and of a number.
 const LIGHT: u16 = 2;
@@ -107,7 +107,7 @@ fn mostly<'a>(app: &App, row: &PortRow<'a>, drops: Style) -> Text<'a> {
     Text::styled(warning, app.theme.style(StyleRole::Warn))
 }
 
-fn numbers(app: &App, rate: Rate) -> [Text<'static>; 2] {
+fn numbers(app: &App, rate: TrafficRate) -> [Text<'static>; 2] {
     [rate.frames, rate.bits].map(|rate| {
         let style = if rate == 0 { app.theme.style(StyleRole::Dim) } else { Style::new() };
         Text::styled(aligned(rate), style).right_aligned()

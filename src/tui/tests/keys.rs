@@ -86,8 +86,8 @@ fn flush_asks_for_confirmation() {
     assert!(picture(&app).contains("y/n"));
     assert_eq!(press(&mut app, KeyCode::Char('n')), None);
     type_in(&mut app, "f");
-    assert_eq!(press(&mut app, KeyCode::Char('y')), Some(Action::Flush));
-    assert_eq!(app.mode, Mode::Normal);
+    assert_eq!(press(&mut app, KeyCode::Char('y')), Some(KeyAction::Flush));
+    assert_eq!(app.mode, InputMode::Normal);
     app.show_message("3 entries deleted".to_owned());
     assert!(picture(&app).contains("3 entries deleted"));
     press(&mut app, KeyCode::Tab);
@@ -98,22 +98,22 @@ fn flush_asks_for_confirmation() {
 fn prompts_pass_on_other_keys() {
     let mut app = busy(NARROW);
     type_in(&mut app, "f");
-    assert_eq!(press(&mut app, KeyCode::Char('q')), Some(Action::Quit), "from the prompt");
+    assert_eq!(press(&mut app, KeyCode::Char('q')), Some(KeyAction::Quit), "from the prompt");
     type_in(&mut app, "f");
     press(&mut app, KeyCode::Tab);
-    assert_eq!((app.mode, app.focus), (Mode::Normal, Pane::Fdb), "no flush, and the next pane");
+    assert_eq!((app.mode, app.focus), (InputMode::Normal, Pane::Fdb), "no flush, and the next pane");
     type_in(&mut app, "f");
     assert_eq!(press(&mut app, KeyCode::Esc), None);
-    assert_eq!(app.mode, Mode::Normal);
+    assert_eq!(app.mode, InputMode::Normal);
     type_in(&mut app, "?p");
-    assert!(app.is_paused() && app.mode == Mode::Normal, "from the help");
+    assert!(app.is_paused() && app.mode == InputMode::Normal, "from the help");
     type_in(&mut app, "?");
-    assert_eq!(press(&mut app, KeyCode::Char('q')), Some(Action::Quit));
+    assert_eq!(press(&mut app, KeyCode::Char('q')), Some(KeyAction::Quit));
     app.focus = Pane::Ports;
     type_in(&mut app, "/container");
     press(&mut app, KeyCode::Down);
     assert_eq!(app.selected(), Some("container1"), "a port is selected while the filter is typed");
-    assert_eq!((app.mode, app.filter.as_str()), (Mode::Filter, "container"));
+    assert_eq!((app.mode, app.filter.as_str()), (InputMode::Filter, "container"));
     type_in(&mut app, "q");
     assert_eq!(app.filter, "containerq", "letters are part of the filter");
 }
@@ -121,9 +121,9 @@ fn prompts_pass_on_other_keys() {
 #[test]
 fn quits_on_q_and_ctrl_c() {
     let mut app = busy(NARROW);
-    assert_eq!(press(&mut app, KeyCode::Char('q')), Some(Action::Quit));
+    assert_eq!(press(&mut app, KeyCode::Char('q')), Some(KeyAction::Quit));
     type_in(&mut app, "/q");
     assert_eq!(app.filter, "q");
     let ctrl_c = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
-    assert_eq!(app.on_key(ctrl_c), Some(Action::Quit), "whatever is asked or typed");
+    assert_eq!(app.on_key(ctrl_c), Some(KeyAction::Quit), "whatever is asked or typed");
 }

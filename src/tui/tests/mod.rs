@@ -12,7 +12,7 @@ use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::layout::Size;
 
-use super::app::{Action, App, Mode, Pane};
+use super::app::{App, InputMode, KeyAction, Pane};
 use super::capture::CaptureProgress;
 use super::panes;
 use super::rows::{FdbOrder, PortOrder};
@@ -154,7 +154,7 @@ pub(super) fn busy(size: Size) -> App {
     app
 }
 
-fn press(app: &mut App, code: KeyCode) -> Option<Action> {
+fn press(app: &mut App, code: KeyCode) -> Option<KeyAction> {
     app.on_key(KeyEvent::new(code, KeyModifiers::NONE))
 }
 

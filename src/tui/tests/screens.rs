@@ -18,7 +18,7 @@ fn draws_help() {
     type_in(&mut app, "?");
     insta::assert_snapshot!(picture(&app));
     assert_eq!(press(&mut app, KeyCode::Char('?')), None);
-    assert_eq!(app.mode, Mode::Normal, "closed");
+    assert_eq!(app.mode, InputMode::Normal, "closed");
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn draws_filtered() {
     insta::assert_snapshot!(picture(&app));
     press(&mut app, KeyCode::Backspace);
     press(&mut app, KeyCode::Enter);
-    assert_eq!((app.filter.as_str(), app.mode), ("container", Mode::Normal));
+    assert_eq!((app.filter.as_str(), app.mode), ("container", InputMode::Normal));
     assert_eq!((app.count(Pane::Ports), app.count(Pane::Fdb), app.count(Pane::Events)), (3, 3, 3));
     press(&mut app, KeyCode::Esc);
     assert_eq!(app.count(Pane::Ports), 4);
@@ -95,7 +95,7 @@ fn draws_capture() {
     let now = "2026-11-21T15:45:00Z".parse().unwrap();
     let request = app.request(now);
     assert_eq!((request.switch.as_str(), request.port.as_deref()), ("uswitch0", Some("container1")));
-    assert_eq!(press(&mut app, KeyCode::Char('c')), Some(Action::Capture));
+    assert_eq!(press(&mut app, KeyCode::Char('c')), Some(KeyAction::Capture));
     let path = "/root/uswitch0-container1-20261121-154500.pcapng";
     app.capture = Some(CaptureProgress { path: Some(path.into()), frames: 1234, bytes: 1_234_567, lost: 5 });
     insta::assert_snapshot!(picture(&app));
