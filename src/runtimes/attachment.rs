@@ -53,7 +53,7 @@ pub(super) enum AttachError {
 
 /// A device of a container in a network.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Attachment<'a> {
+pub(super) struct ContainerAttachment<'a> {
     /// The first part of the labels' keys.
     pub(super) plugin: &'static str,
     pub(super) network: &'a str,
@@ -82,7 +82,7 @@ pub(super) struct DeviceSettings {
     pub(super) published: Vec<PublishedPort>,
 }
 
-impl Attachment<'_> {
+impl ContainerAttachment<'_> {
     /// Whether this is its port.
     pub(super) fn matches(&self, port: &PortReport) -> bool {
         self.labels().iter().all(|(key, value)| port.labels.get(key) == Some(value))
@@ -166,7 +166,10 @@ impl SwitchPorts {
     }
 
     /// The port of a container's device.
-    pub(super) fn find(&self, attachment: &Attachment<'_>) -> Result<Option<PortReport>, ClientError> {
+    pub(super) fn find(
+        &self,
+        attachment: &ContainerAttachment<'_>,
+    ) -> Result<Option<PortReport>, ClientError> {
         let ports = self.of_network(attachment.plugin, attachment.network)?;
         Ok(ports.into_iter().find(|port| attachment.matches(port)))
     }
@@ -174,11 +177,11 @@ impl SwitchPorts {
     /// The port of this attachment whose device is gone, if there is one. An attachment with a device is an error.
     pub(super) fn port_to_replace(
         &self,
-        attachment: &Attachment<'_>,
+        attachment: &ContainerAttachment<'_>,
     ) -> Result<Option<PortReport>, AttachError> {
         match self.find(attachment)? {
             Some(port) if port.operstate != GONE => {
-                let Attachment { container, ifname, .. } = attachment;
+                let ContainerAttachment { container, ifname, .. } = attachment;
                 Err(AttachError::Attached(format!("{ifname} of {container}"), port.ifname))
             }
             gone => Ok(gone),
@@ -189,7 +192,7 @@ impl SwitchPorts {
     /// After an error there is neither.
     pub(super) fn attach(
         &self,
-        attachment: &Attachment<'_>,
+        attachment: &ContainerAttachment<'_>,
         netns: &Path,
         to_replace: Option<PortReport>,
         settings: &DeviceSettings,
@@ -209,7 +212,7 @@ impl SwitchPorts {
         Ok(port)
     }
 
-    fn free_name(&self, attachment: &Attachment<'_>, readable: &str) -> Result<String, ClientError> {
+    fn free_name(&self, attachment: &ContainerAttachment<'_>, readable: &str) -> Result<String, ClientError> {
         let ports: Vec<PortReport> = self.client.get("/v1/ports")?;
         let is_taken = ports.iter().any(|port| port.ifname == readable);
         Ok(if is_taken { attachment.unique_name(readable) } else { readable.to_owned() })
@@ -218,7 +221,7 @@ impl SwitchPorts {
     fn configure(
         &self,
         port: &PortReport,
-        attachment: &Attachment<'_>,
+        attachment: &ContainerAttachment<'_>,
         netns: &Path,
         settings: &DeviceSettings,
     ) -> Result<(), AttachError> {
@@ -278,7 +281,7 @@ fn path_of(port: &PortReport) -> String {
     format!("/v1/ports/{}", port.ifname)
 }
 
-fn new_port(attachment: &Attachment<'_>, netns: &Path, settings: &DeviceSettings) -> NewPort {
+fn new_port(attachment: &ContainerAttachment<'_>, netns: &Path, settings: &DeviceSettings) -> NewPort {
     let mut labels = attachment.labels();
     if !settings.aliases.is_empty() {
         labels.insert(ALIAS_LABEL.to_owned(), settings.aliases.join(","));
@@ -303,7 +306,8 @@ mod tests {
 
     #[test]
     fn names_of_different_attachments_differ() {
-        let of = |network, container| Attachment { plugin: "cni", network, container, ifname: "eth0" };
+        let of =
+            |network, container| ContainerAttachment { plugin: "cni", network, container, ifname: "eth0" };
         let readable = "x".repeat(63);
         let name = of("lab", "a").unique_name(&readable);
         assert_eq!((name.len(), name.is_ascii()), (63, true));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::environment::Command;
+use super::environment::Operation;
 use super::error::CniError;
 use super::result::{CniResult, SpecVersion};
 use crate::control::config::DEFAULT_NAME;
@@ -155,7 +155,7 @@ pub(super) fn version_of(input: &[u8]) -> Option<String> {
 impl NetworkConfig {
     /// Parses standard input. A field that has no effect is refused, unless it is of the specification, or the
     /// operation only removes.
-    pub(super) fn parse(command: Command, input: &[u8]) -> Result<NetworkConfig, CniError> {
+    pub(super) fn parse(command: Operation, input: &[u8]) -> Result<NetworkConfig, CniError> {
         let mut value: Value =
             serde_json::from_slice(input).map_err(|error| CniError::Decode(error.to_string()))?;
         if !value.is_object() {

@@ -8,7 +8,7 @@ use crate::wire::Mac;
 
 /// An operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Command {
+pub(super) enum Operation {
     Add,
     Del,
     Check,
@@ -17,16 +17,16 @@ pub(super) enum Command {
     Version,
 }
 
-impl Command {
+impl Operation {
     /// The operation in `CNI_COMMAND`.
-    pub(super) fn of(variables: &HashMap<String, String>) -> Result<Command, CniError> {
+    pub(super) fn of(variables: &HashMap<String, String>) -> Result<Operation, CniError> {
         match variable(variables, "CNI_COMMAND") {
-            "ADD" => Ok(Command::Add),
-            "DEL" => Ok(Command::Del),
-            "CHECK" => Ok(Command::Check),
-            "GC" => Ok(Command::Gc),
-            "STATUS" => Ok(Command::Status),
-            "VERSION" => Ok(Command::Version),
+            "ADD" => Ok(Operation::Add),
+            "DEL" => Ok(Operation::Del),
+            "CHECK" => Ok(Operation::Check),
+            "GC" => Ok(Operation::Gc),
+            "STATUS" => Ok(Operation::Status),
+            "VERSION" => Ok(Operation::Version),
             "" => Err(CniError::Environment(
                 "CNI_COMMAND is not set: container runtimes run this plugin, not users".to_owned(),
             )),
@@ -38,19 +38,19 @@ impl Command {
 
     /// Whether it needs to know only what to remove, so that nothing else may keep it from that.
     pub(super) fn only_removes(self) -> bool {
-        matches!(self, Command::Del | Command::Gc)
+        matches!(self, Operation::Del | Operation::Gc)
     }
 
     /// Whether it is about one container.
     fn has_container(self) -> bool {
-        matches!(self, Command::Add | Command::Del | Command::Check)
+        matches!(self, Operation::Add | Operation::Del | Operation::Check)
     }
 }
 
 /// The parameters of an operation.
 #[derive(Debug)]
-pub(super) struct Environment {
-    pub(super) command: Command,
+pub(super) struct CniParameters {
+    pub(super) command: Operation,
     pub(super) container: String,
     pub(super) ifname: String,
     /// `None`: the container has ended (DEL).
@@ -68,11 +68,11 @@ pub(super) struct Args {
     pub(super) ip: Option<String>,
 }
 
-impl Environment {
+impl CniParameters {
     pub(super) fn parse(
-        command: Command,
+        command: Operation,
         variables: &HashMap<String, String>,
-    ) -> Result<Environment, CniError> {
+    ) -> Result<CniParameters, CniError> {
         let needed = |name: &'static str, needed: bool| match variable(variables, name) {
             "" if needed => Err(CniError::Environment(format!("{name} is not set"))),
             value => Ok(value.to_owned()),
@@ -84,12 +84,12 @@ impl Environment {
                 "CNI_CONTAINERID: '{container}' is not a container ID"
             )));
         }
-        let netns = needed("CNI_NETNS", matches!(command, Command::Add | Command::Check))?;
+        let netns = needed("CNI_NETNS", matches!(command, Operation::Add | Operation::Check))?;
         if !netns.is_empty() && !netns.starts_with('/') {
             return Err(CniError::Environment(format!("CNI_NETNS: '{netns}' is not an absolute path")));
         }
         let path = variable(variables, "CNI_PATH");
-        Ok(Environment {
+        Ok(CniParameters {
             command,
             container,
             ifname: needed("CNI_IFNAME", command.has_container())?,

@@ -9,7 +9,7 @@ use std::{fs, io};
 
 use serde::Deserialize;
 
-use super::operations::Request;
+use super::operations::CniRequest;
 use super::result::CniResult;
 
 /// Why an IPAM plugin failed.
@@ -30,7 +30,7 @@ pub(super) enum IpamError {
 
 /// An IPAM plugin's error.
 #[derive(Debug, Deserialize)]
-struct Report {
+struct PluginError {
     code: u32,
     msg: String,
     #[serde(default)]
@@ -48,7 +48,7 @@ impl IpamError {
 }
 
 /// Allocates addresses. A network without IPAM has those that the runtime asks for.
-pub(super) fn add(request: &Request<'_>) -> Result<CniResult, IpamError> {
+pub(super) fn add(request: &CniRequest<'_>) -> Result<CniResult, IpamError> {
     let output = run(request, "ADD")?;
     let failed = |error: serde_json::Error| IpamError::Failed {
         plugin: plugin(request).to_owned(),
@@ -58,20 +58,20 @@ pub(super) fn add(request: &Request<'_>) -> Result<CniResult, IpamError> {
 }
 
 /// Runs another operation.
-pub(super) fn delegate(request: &Request<'_>, command: &str) -> Result<(), IpamError> {
+pub(super) fn delegate(request: &CniRequest<'_>, command: &str) -> Result<(), IpamError> {
     if is_configured(request) { run(request, command).map(|_| ()) } else { Ok(()) }
 }
 
 /// Whether the network has an IPAM plugin.
-pub(super) fn is_configured(request: &Request<'_>) -> bool {
+pub(super) fn is_configured(request: &CniRequest<'_>) -> bool {
     !plugin(request).is_empty()
 }
 
-fn plugin<'a>(request: &'a Request<'_>) -> &'a str {
+fn plugin<'a>(request: &'a CniRequest<'_>) -> &'a str {
     &request.config.fields.ipam.plugin
 }
 
-fn run(request: &Request<'_>, command: &str) -> Result<Vec<u8>, IpamError> {
+fn run(request: &CniRequest<'_>, command: &str) -> Result<Vec<u8>, IpamError> {
     let plugin = plugin(request).to_owned();
     let program = find(&plugin, &request.environment.path)?;
     let failed = |source| IpamError::Run { plugin: plugin.clone(), source };
@@ -94,8 +94,8 @@ fn run(request: &Request<'_>, command: &str) -> Result<Vec<u8>, IpamError> {
     if output.status.success() {
         return Ok(output.stdout);
     }
-    Err(match serde_json::from_slice::<Report>(&output.stdout) {
-        Ok(Report { code, msg, details }) => {
+    Err(match serde_json::from_slice::<PluginError>(&output.stdout) {
+        Ok(PluginError { code, msg, details }) => {
             let details = if details.is_empty() { details } else { format!(": {details}") };
             IpamError::Refused { plugin, code, message: format!("{msg}{details}") }
         }

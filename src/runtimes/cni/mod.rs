@@ -24,7 +24,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use config::NetworkConfig;
-use environment::{Command, Environment};
+use environment::{CniParameters, Operation};
 use error::CniError;
 use result::SpecVersion;
 
@@ -52,14 +52,14 @@ fn carry_out(
     input: &[u8],
     runtime: &Result<PathBuf, RuntimeDirError>,
 ) -> Result<Option<Value>, CniError> {
-    let command = Command::of(variables)?;
-    if command == Command::Version {
+    let command = Operation::of(variables)?;
+    if command == Operation::Version {
         return Ok(Some(versions(input)));
     }
     let config = NetworkConfig::parse(command, input)?;
-    let environment = Environment::parse(command, variables)?;
+    let environment = CniParameters::parse(command, variables)?;
     let runtime = runtime.as_ref().map_err(|error| CniError::Io(error.to_string()))?;
-    operations::run(&operations::Request { environment, config, input, variables, runtime })
+    operations::run(&operations::CniRequest { environment, config, input, variables, runtime })
 }
 
 /// The answer to VERSION, in the version that the runtime uses.

@@ -9,16 +9,16 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::config::{NetworkConfig, ValidAttachment};
-use super::environment::{Command, Environment};
+use super::environment::{CniParameters, Operation};
 use super::error::CniError;
 use super::result::{CniResult, Interface, IpConfig, SpecVersion};
 use super::{ipam, to_json};
 use crate::control::report::PortReport;
-use crate::runtimes::attachment::{Attachment, ContainerLock, DeviceSettings, SwitchPorts};
+use crate::runtimes::attachment::{ContainerAttachment, ContainerLock, DeviceSettings, SwitchPorts};
 
 /// An operation with all that it needs.
-pub(super) struct Request<'a> {
-    pub(super) environment: Environment,
+pub(super) struct CniRequest<'a> {
+    pub(super) environment: CniParameters,
     pub(super) config: NetworkConfig,
     /// Standard input and the environment, for the IPAM plugin.
     pub(super) input: &'a [u8],
@@ -30,35 +30,35 @@ pub(super) struct Request<'a> {
 /// The first part of the labels' keys.
 const PLUGIN: &str = "cni";
 
-impl Request<'_> {
+impl CniRequest<'_> {
     /// The device that the operation is about.
-    fn attachment(&self) -> Attachment<'_> {
-        let Environment { container, ifname, .. } = &self.environment;
-        Attachment { plugin: PLUGIN, network: &self.config.fields.name, container, ifname }
+    fn attachment(&self) -> ContainerAttachment<'_> {
+        let CniParameters { container, ifname, .. } = &self.environment;
+        ContainerAttachment { plugin: PLUGIN, network: &self.config.fields.name, container, ifname }
     }
 }
 
 /// Carries out an operation. The result is what ADD prints.
-pub(super) fn run(request: &Request<'_>) -> Result<Option<Value>, CniError> {
+pub(super) fn run(request: &CniRequest<'_>) -> Result<Option<Value>, CniError> {
     let ports = SwitchPorts::new(&request.config.fields.switch, request.runtime)?;
     let of_latest = |name| match request.config.version {
         SpecVersion::V1_1 => Ok(()),
         older => Err(CniError::OperationVersion(name, older.to_string())),
     };
     match request.environment.command {
-        Command::Add => return Ok(Some(to_json(add(request, &ports)?)?)),
-        Command::Del => del(request, &ports)?,
-        Command::Check => check(request, &ports)?,
-        Command::Gc => of_latest("GC").and_then(|()| gc(request, &ports))?,
-        Command::Status => of_latest("STATUS").and_then(|()| status(request, &ports))?,
+        Operation::Add => return Ok(Some(to_json(add(request, &ports)?)?)),
+        Operation::Del => del(request, &ports)?,
+        Operation::Check => check(request, &ports)?,
+        Operation::Gc => of_latest("GC").and_then(|()| gc(request, &ports))?,
+        Operation::Status => of_latest("STATUS").and_then(|()| status(request, &ports))?,
         // Answered without a configuration.
-        Command::Version => {}
+        Operation::Version => {}
     }
     Ok(None)
 }
 
 /// After an error nothing is left: neither a port nor an allocated address.
-fn add(request: &Request<'_>, ports: &SwitchPorts) -> Result<CniResult, CniError> {
+fn add(request: &CniRequest<'_>, ports: &SwitchPorts) -> Result<CniResult, CniError> {
     let netns = request.environment.netns.as_deref().unwrap_or(Path::new(""));
     // A second ADD waits here, and does not free the addresses of the first one when it fails.
     let _lock = ContainerLock::take(netns)?;
@@ -75,7 +75,7 @@ fn add(request: &Request<'_>, ports: &SwitchPorts) -> Result<CniResult, CniError
     })
 }
 
-fn allocate(request: &Request<'_>) -> Result<CniResult, CniError> {
+fn allocate(request: &CniRequest<'_>) -> Result<CniResult, CniError> {
     if ipam::is_configured(request) {
         return Ok(ipam::add(request)?);
     }
@@ -91,7 +91,7 @@ fn allocate(request: &Request<'_>) -> Result<CniResult, CniError> {
 }
 
 fn attach(
-    request: &Request<'_>,
+    request: &CniRequest<'_>,
     ports: &SwitchPorts,
     to_replace: Option<PortReport>,
     allocated: CniResult,
@@ -137,7 +137,7 @@ fn port_name(container: &str, ifname: &str) -> String {
 }
 
 /// Idempotent: what is gone already is no error. The addresses are free when no port has them any more.
-fn del(request: &Request<'_>, ports: &SwitchPorts) -> Result<(), CniError> {
+fn del(request: &CniRequest<'_>, ports: &SwitchPorts) -> Result<(), CniError> {
     // The namespace may be gone.
     let _lock = request.environment.netns.as_deref().map(ContainerLock::take);
     let mut errors = Vec::new();
@@ -150,8 +150,8 @@ fn del(request: &Request<'_>, ports: &SwitchPorts) -> Result<(), CniError> {
 }
 
 /// Compares the container's device with the result of ADD.
-fn check(request: &Request<'_>, ports: &SwitchPorts) -> Result<(), CniError> {
-    let Environment { container, ifname, netns, .. } = &request.environment;
+fn check(request: &CniRequest<'_>, ports: &SwitchPorts) -> Result<(), CniError> {
+    let CniParameters { container, ifname, netns, .. } = &request.environment;
     let before = request.config.prev_result()?;
     let before = before.ok_or_else(|| CniError::Config("CHECK needs a prevResult".to_owned()))?;
     let found = ports.find(&request.attachment())?;
@@ -180,13 +180,13 @@ fn check(request: &Request<'_>, ports: &SwitchPorts) -> Result<(), CniError> {
 }
 
 /// Removes the ports of attachments that do not exist.
-fn gc(request: &Request<'_>, ports: &SwitchPorts) -> Result<(), CniError> {
+fn gc(request: &CniRequest<'_>, ports: &SwitchPorts) -> Result<(), CniError> {
     let fields = &request.config.fields;
     let valid = fields.valid_attachments.as_ref();
     let valid = valid.ok_or_else(|| CniError::Config("GC needs cni.dev/valid-attachments".to_owned()))?;
     let exists = |port: &PortReport| {
         valid.iter().any(|ValidAttachment { container, ifname }| {
-            Attachment { plugin: PLUGIN, network: &fields.name, container, ifname }.matches(port)
+            ContainerAttachment { plugin: PLUGIN, network: &fields.name, container, ifname }.matches(port)
         })
     };
     let stale = ports.of_network(PLUGIN, &fields.name)?.into_iter().filter(|port| !exists(port));
@@ -197,7 +197,7 @@ fn gc(request: &Request<'_>, ports: &SwitchPorts) -> Result<(), CniError> {
 }
 
 /// Whether ADD would work.
-fn status(request: &Request<'_>, ports: &SwitchPorts) -> Result<(), CniError> {
+fn status(request: &CniRequest<'_>, ports: &SwitchPorts) -> Result<(), CniError> {
     let health = ports.client().get::<IgnoredAny>("/v1/health");
     health.map_err(|error| CniError::NotAvailable(error.to_string()))?;
     Ok(ipam::delegate(request, "STATUS")?)

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::config::NetworkConfig;
-use super::environment::{Command, Environment};
+use super::environment::{CniParameters, Operation};
 use super::result::{CniResult, Interface, SpecVersion};
 use super::run;
 use crate::control::report::{PortLimit, PortLimits};
@@ -22,7 +22,7 @@ fn variables(command: &str) -> HashMap<String, String> {
 fn parse(network: &Value) -> NetworkConfig {
     let mut network = network.clone();
     network["name"] = "lab".into();
-    NetworkConfig::parse(Command::Add, network.to_string().as_bytes()).unwrap()
+    NetworkConfig::parse(Operation::Add, network.to_string().as_bytes()).unwrap()
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn arguments_of_the_container_are_checked() {
     let with = |name: &str, value: &str| {
         let mut variables = variables("ADD");
         variables.insert(format!("CNI_{name}"), value.to_owned());
-        Environment::parse(Command::Add, &variables).map_err(|error| error.to_string())
+        CniParameters::parse(Operation::Add, &variables).map_err(|error| error.to_string())
     };
     let parsed = with("ARGS", "IgnoreUnknown=true;K8S_POD_NAME=a;MAC=02:00:00:00:00:77;IP=10.4.0.7").unwrap();
     assert_eq!(

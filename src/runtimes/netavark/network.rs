@@ -17,7 +17,7 @@ use crate::wire::Mac;
 
 /// A network.
 #[derive(Debug, Deserialize)]
-pub(super) struct Network {
+pub(super) struct PodmanNetwork {
     pub(super) name: String,
     #[serde(default)]
     pub(super) internal: bool,
@@ -30,7 +30,7 @@ pub(super) struct Network {
     #[serde(default, deserialize_with = "null_is_default")]
     pub(super) subnets: Vec<Subnet>,
     #[serde(default, deserialize_with = "null_is_default")]
-    routes: Vec<Route>,
+    routes: Vec<PodmanRoute>,
 }
 
 /// A subnet of a network. Its lease range is podman's business.
@@ -42,7 +42,7 @@ pub(super) struct Subnet {
 }
 
 #[derive(Debug, Deserialize)]
-struct Route {
+struct PodmanRoute {
     destination: IpNet,
     gateway: Option<IpAddr>,
     metric: Option<u32>,
@@ -51,7 +51,7 @@ struct Route {
 
 /// The options of a network (`podman network create --opt`).
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct NetworkOptions {
+pub(super) struct PodmanOptions {
     /// The switch [default: uswitch0].
     pub(super) switch: String,
     /// MTU of the devices [default: the switch's].
@@ -64,14 +64,14 @@ pub(super) struct NetworkOptions {
 
 /// A container that is attached to a network.
 #[derive(Debug, Deserialize)]
-pub(super) struct Container {
+pub(super) struct PodmanContainer {
     #[serde(rename = "container_id")]
     pub(super) id: String,
     #[serde(rename = "container_name")]
     pub(super) name: String,
     #[serde(default, deserialize_with = "null_is_default")]
     port_mappings: Vec<PortMapping>,
-    pub(super) network: Network,
+    pub(super) network: PodmanNetwork,
     #[serde(rename = "network_options")]
     pub(super) device: ContainerDevice,
 }
@@ -91,15 +91,15 @@ pub(super) struct ContainerDevice {
     pub(super) options: BTreeMap<String, String>,
 }
 
-impl Network {
+impl PodmanNetwork {
     /// The name of its switch.
     pub(super) fn switch(&self) -> String {
         self.options.get("switch").cloned().unwrap_or_else(|| DEFAULT_NAME.to_owned())
     }
 
     /// Its options.
-    pub(super) fn options(&self) -> Result<NetworkOptions, NetavarkError> {
-        let mut options = NetworkOptions { switch: self.switch(), mtu: None, guard: false, vlan: None };
+    pub(super) fn options(&self) -> Result<PodmanOptions, NetavarkError> {
+        let mut options = PodmanOptions { switch: self.switch(), mtu: None, guard: false, vlan: None };
         for (key, value) in &self.options {
             let bad = |key, what| NetavarkError::BadOption(key, value.clone(), what);
             match key.as_str() {
@@ -161,7 +161,7 @@ impl Network {
     }
 
     fn own_routes(&self) -> Result<Vec<ContainerRoute>, NetavarkError> {
-        let route = |Route { destination, gateway, metric, route_type }: &Route| {
+        let route = |PodmanRoute { destination, gateway, metric, route_type }: &PodmanRoute| {
             let wrong = |what: String| Err(NetavarkError::Route(destination.to_string(), what));
             match (route_type.as_deref(), gateway) {
                 (None | Some("unicast"), Some(gateway))
@@ -181,7 +181,7 @@ impl Network {
     }
 }
 
-impl Container {
+impl PodmanContainer {
     /// Its addresses, which podman has allocated.
     pub(super) fn addresses(&self) -> Result<Vec<IpNet>, NetavarkError> {
         let with_prefix = |address: &IpAddr| {

@@ -5,9 +5,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::error::NetavarkError;
-use super::network::{Container, Network, Subnet};
+use super::network::{PodmanContainer, PodmanNetwork, Subnet};
 use crate::control::report::Status;
-use crate::runtimes::attachment::{Attachment, ContainerLock, DeviceSettings, SwitchPorts};
+use crate::runtimes::attachment::{ContainerAttachment, ContainerLock, DeviceSettings, SwitchPorts};
 
 /// The first part of the labels' keys.
 const PLUGIN: &str = "netavark";
@@ -15,7 +15,7 @@ const PLUGIN: &str = "netavark";
 /// Checks the configuration of a new network, and returns what podman should keep. A network without subnets gets those
 /// of its switch.
 pub(super) fn create(mut network: Value, runtime: &Path) -> Result<Value, NetavarkError> {
-    let parsed: Network =
+    let parsed: PodmanNetwork =
         serde_json::from_value(network.clone()).map_err(|error| NetavarkError::Input(error.to_string()))?;
     parsed.check()?;
     if parsed.subnets.is_empty() && parsed.has_addresses() {
@@ -46,7 +46,11 @@ fn subnets_of_switch(name: &str, runtime: &Path) -> Result<Vec<Subnet>, Netavark
 }
 
 /// Attaches a container. After an error nothing is left.
-pub(super) fn setup(container: &Container, netns: &Path, runtime: &Path) -> Result<Value, NetavarkError> {
+pub(super) fn setup(
+    container: &PodmanContainer,
+    netns: &Path,
+    runtime: &Path,
+) -> Result<Value, NetavarkError> {
     container.check()?;
     let options = container.network.options()?;
     let addresses = container.addresses()?;
@@ -78,7 +82,11 @@ pub(super) fn setup(container: &Container, netns: &Path, runtime: &Path) -> Resu
 }
 
 /// Detaches a container. It is no error if it is not attached, or if the switch does not run.
-pub(super) fn teardown(container: &Container, netns: &Path, runtime: &Path) -> Result<(), NetavarkError> {
+pub(super) fn teardown(
+    container: &PodmanContainer,
+    netns: &Path,
+    runtime: &Path,
+) -> Result<(), NetavarkError> {
     // The namespace may be gone.
     let _lock = ContainerLock::take(netns);
     let ports = SwitchPorts::new(&container.network.switch(), runtime)?;
@@ -88,8 +96,8 @@ pub(super) fn teardown(container: &Container, netns: &Path, runtime: &Path) -> R
     }
 }
 
-fn attachment(container: &Container) -> Attachment<'_> {
-    Attachment {
+fn attachment(container: &PodmanContainer) -> ContainerAttachment<'_> {
+    ContainerAttachment {
         plugin: PLUGIN,
         network: &container.network.name,
         container: &container.id,
@@ -98,7 +106,7 @@ fn attachment(container: &Container) -> Attachment<'_> {
 }
 
 /// The name of a container's port: its name and that of its device.
-fn port_name(container: &Container) -> String {
+fn port_name(container: &PodmanContainer) -> String {
     /// With a hyphen and a device's name it is a port's name.
     const MOST: usize = 47;
     let name = &container.name;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::network::{Container, Network};
+use super::network::{PodmanContainer, PodmanNetwork};
 use super::run;
 use crate::control::topology::container_device::ContainerRoute;
 
@@ -37,7 +37,7 @@ fn merge(value: &mut Value, changes: &Value) {
     }
 }
 
-fn parsed(network: &Value) -> Container {
+fn parsed(network: &Value) -> PodmanContainer {
     serde_json::from_value(container(network, &json!({}))).unwrap()
 }
 
@@ -169,6 +169,6 @@ fn every_input_gets_a_result_or_an_error_of_one_line() {
 /// As podman sends it.
 #[test]
 fn network_needs_a_name_only() {
-    let network: Network = serde_json::from_value(json!({ "name": "lab" })).unwrap();
+    let network: PodmanNetwork = serde_json::from_value(json!({ "name": "lab" })).unwrap();
     assert!(network.check().is_ok());
 }
