@@ -11,7 +11,7 @@ use super::error::DockerError;
 use super::options::NetworkOptions;
 use super::protocol::{CreateNetwork, IpamData};
 use super::store::{Record, Store};
-use super::switch::{NETWORK, OwnSwitch, SwitchLocks, Switches, Uplink, delete_port, ports_with};
+use super::switch::{NETWORK, NetworkUplink, OwnSwitch, SwitchLocks, Switches, delete_port, ports_with};
 use crate::control::addressing::MacPrefix;
 use crate::control::config;
 use crate::control::report::{Status, UplinkMode};
@@ -189,7 +189,7 @@ fn with_own_switch(request: &CreateNetwork, options: &NetworkOptions) -> Result<
     let uplink = options
         .parent
         .clone()
-        .map(|device| Uplink { device, mode: options.uplink_mode.unwrap_or(UplinkMode::Bridge) });
+        .map(|device| NetworkUplink { device, mode: options.uplink_mode.unwrap_or(UplinkMode::Bridge) });
     // Behind an uplink, the gateway is a router of that network, and the host is not in it. Without addresses, a host
     // port would only send the host's frames to the containers.
     let is_isolated = network.internal || uplink.is_some() || subnets(request).next().is_none();

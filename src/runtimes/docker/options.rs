@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::error::DockerError;
 use super::kathara::{self, KatharaOptions};
-use super::protocol::Options;
+use super::protocol::OptionMap;
 use crate::control::config;
 use crate::control::report::UplinkMode;
 use crate::switch::Vid;
@@ -52,7 +52,7 @@ pub(super) struct NetworkOptions {
 }
 
 impl NetworkOptions {
-    pub(super) fn parse(options: &Options) -> Result<NetworkOptions, DockerError> {
+    pub(super) fn parse(options: &OptionMap) -> Result<NetworkOptions, DockerError> {
         let mut parsed = NetworkOptions::default();
         for (key, value) in options {
             parsed.set(&GivenOption { key, text: text(value) })?;
@@ -129,7 +129,7 @@ pub(super) struct EndpointOptions {
 }
 
 impl EndpointOptions {
-    pub(super) fn parse(options: &Options) -> Result<EndpointOptions, DockerError> {
+    pub(super) fn parse(options: &OptionMap) -> Result<EndpointOptions, DockerError> {
         let mut parsed = EndpointOptions::default();
         let is_own = |key: &str| !OF_DOCKERD.iter().any(|prefix| key.starts_with(prefix));
         for (key, value) in options.iter().filter(|(key, _)| is_own(key)) {

@@ -12,7 +12,7 @@ use super::null_is_default;
 use crate::wire::Mac;
 
 /// Options by their key.
-pub(super) type Options = BTreeMap<String, Value>;
+pub(super) type OptionMap = BTreeMap<String, Value>;
 
 /// `CreateNetwork`.
 #[derive(Debug, Deserialize)]
@@ -21,7 +21,7 @@ pub(super) struct CreateNetwork {
     #[serde(rename = "NetworkID")]
     pub(super) network: String,
     #[serde(default, deserialize_with = "null_is_default")]
-    pub(super) options: NetworkOptions,
+    pub(super) options: CreateNetworkOptions,
     #[serde(default, rename = "IPv4Data", deserialize_with = "null_is_default")]
     pub(super) ipv4: Vec<IpamData>,
     #[serde(default, rename = "IPv6Data", deserialize_with = "null_is_default")]
@@ -30,10 +30,10 @@ pub(super) struct CreateNetwork {
 
 /// The options of `docker network create`. Others are dockerd's own.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct NetworkOptions {
+pub(super) struct CreateNetworkOptions {
     /// `--opt`.
     #[serde(default, rename = "com.docker.network.generic", deserialize_with = "null_is_default")]
-    pub(super) generic: Options,
+    pub(super) generic: OptionMap,
     /// `--internal`.
     #[serde(default, rename = "com.docker.network.internal")]
     pub(super) internal: bool,
@@ -82,7 +82,7 @@ pub(super) struct CreateEndpoint {
     #[serde(default, deserialize_with = "null_is_default")]
     pub(super) interface: EndpointInterface,
     #[serde(default, deserialize_with = "null_is_default")]
-    pub(super) options: Options,
+    pub(super) options: OptionMap,
 }
 
 /// The addresses that the container gets.

@@ -36,12 +36,12 @@ pub(super) struct OwnSwitch {
     /// Kept, so that MAC addresses are the same when it starts again.
     pub(super) mac_prefix: String,
     /// The device that becomes a port.
-    pub(super) uplink: Option<Uplink>,
+    pub(super) uplink: Option<NetworkUplink>,
 }
 
 /// A device behind which a network is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Uplink {
+pub(super) struct NetworkUplink {
     pub(super) device: String,
     pub(super) mode: UplinkMode,
 }
@@ -153,7 +153,7 @@ impl OwnSwitch {
     }
 }
 
-impl Uplink {
+impl NetworkUplink {
     fn add(&self, client: &ApiClient) -> Result<(), DockerError> {
         let port =
             NewPort { device: Some(self.device.clone()), uplink_mode: Some(self.mode), ..NewPort::default() };
