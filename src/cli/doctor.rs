@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::control::doctor::{self, Facts, Finding, State};
+use crate::control::doctor::{self, CheckState, Facts, Finding};
 use crate::control::{Config, Options};
 
 use super::error::CliError;
@@ -35,7 +35,7 @@ impl DoctorCommand {
         } else {
             output::print(&text(&findings))?;
         }
-        let blocked = findings.iter().any(|finding| finding.state == State::Problem);
+        let blocked = findings.iter().any(|finding| finding.state == CheckState::Problem);
         Ok(if blocked { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 }
@@ -47,9 +47,9 @@ fn text(findings: &[Finding]) -> String {
 fn lines(finding: &Finding) -> String {
     let Finding { check, what, fix, .. } = finding;
     let state = match finding.state {
-        State::Ok => "ok",
-        State::Note => "note",
-        State::Problem => "problem",
+        CheckState::Ok => "ok",
+        CheckState::Note => "note",
+        CheckState::Problem => "problem",
     };
     let fix = fix.iter().map(|command| format!("{:27}fix: {command}\n", ""));
     format!("{state:9}{check:18}{what}\n") + &fix.collect::<String>()

@@ -73,7 +73,7 @@ impl ForeignNetns {
 
     /// Adds the port. This process then stays in the user namespace of the container.
     pub(super) fn attach(self, client: &ApiClient, asked: &NewPort) -> Result<AddedPort, CliError> {
-        let connection = Connection { socket: client.hand_over()?, client };
+        let connection = HandoverConnection { socket: client.hand_over()?, client };
         connection.send(asked, &[self.netns.as_fd()])?;
         match connection.receive()? {
             DeviceToHandOver::Tap(spec) => {
@@ -132,12 +132,12 @@ fn path(named: &str) -> Option<PathBuf> {
 }
 
 /// The connection after its change to the protocol of the handover.
-struct Connection<'a> {
+struct HandoverConnection<'a> {
     socket: OwnedFd,
     client: &'a ApiClient,
 }
 
-impl Connection<'_> {
+impl HandoverConnection<'_> {
     fn send(&self, message: &impl Serialize, files: &[BorrowedFd<'_>]) -> Result<(), ClientError> {
         let mut line = serde_json::to_vec(message).map_err(|error| self.client.broken(&error))?;
         line.push(b'\n');

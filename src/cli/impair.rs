@@ -6,7 +6,7 @@ use super::limit::bits_per_second;
 
 /// The direction of an impairment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Direction {
+enum ImpairmentDirection {
     /// Frames for the port
     Egress,
     /// Frames from the port
@@ -63,7 +63,7 @@ pub(super) struct ImpairArgs {
     seed: Option<u64>,
     /// Impair frames for the port (egress), from it (ingress), or both
     #[arg(long, default_value = "egress")]
-    direction: Direction,
+    direction: ImpairmentDirection,
     /// End the impairment
     #[arg(long, conflicts_with_all = ["delay", "jitter", "loss", "duplicate", "reorder", "corrupt", "rate"])]
     no_impairment: bool,
@@ -90,9 +90,10 @@ impl From<&ImpairArgs> for PortImpairments {
         if impairment == none && !typed.no_impairment {
             return PortImpairments::default();
         }
-        let of =
-            |wanted| (typed.direction == wanted || typed.direction == Direction::Both).then_some(impairment);
-        PortImpairments { ingress: of(Direction::Ingress), egress: of(Direction::Egress) }
+        let of = |wanted| {
+            (typed.direction == wanted || typed.direction == ImpairmentDirection::Both).then_some(impairment)
+        };
+        PortImpairments { ingress: of(ImpairmentDirection::Ingress), egress: of(ImpairmentDirection::Egress) }
     }
 }
 

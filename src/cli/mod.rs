@@ -65,11 +65,11 @@ use error::CliError;
 #[command(name = "uswitch", version, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CliCommand {
     Start(Box<start::StartCommand>),
     Stop(stop::StopCommand),
     Status(status::StatusCommand),
@@ -123,39 +123,39 @@ fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
     Cli::from_arg_matches_mut(&mut matches)
 }
 
-impl Command {
+impl CliCommand {
     fn run(self) -> Result<ExitCode, CliError> {
         // The program of exec keeps the caller's disposition.
-        if !matches!(self, Command::Exec(_)) {
+        if !matches!(self, CliCommand::Exec(_)) {
             limits::ignore_file_size_signal().map_err(CliError::io("ignore SIGXFSZ"))?;
         }
         match self {
-            Command::Start(start) => return start.run(),
-            Command::Exec(exec) => return exec.run(),
-            Command::Cni(cni) => return cni.run(),
-            Command::Netavark(netavark) => return netavark.run(),
-            Command::Doctor(doctor) => return doctor.run(),
-            Command::Stop(stop) => stop.run(),
-            Command::Status(status) => status.run(),
-            Command::Ls(ls) => ls.run(),
-            Command::Set(set) => set.run(),
-            Command::Port(port) => port.run(),
-            Command::Fdb(fdb) => fdb.run(),
-            Command::Mdb(mdb) => mdb.run(),
-            Command::Mirror(mirror) => mirror.run(),
-            Command::Stp(stp) => stp.run(),
-            Command::Dhcp(dhcp) => dhcp.run(),
-            Command::Vlan(vlan) => vlan.run(),
-            Command::Stats(stats) => stats.run(),
-            Command::Bench(bench) => bench.run(),
-            Command::DockerPlugin(plugin) => plugin.run(),
-            Command::Log(log) => log.run(),
-            Command::Events(events) => events.run(),
-            Command::Capture(capture) => capture.run(),
-            Command::Trace(trace) => trace.run(),
-            Command::Watch(watch) => watch.run(),
-            Command::Completions(completions) => completions.run(),
-            Command::Man(man) => man.run(),
+            CliCommand::Start(start) => return start.run(),
+            CliCommand::Exec(exec) => return exec.run(),
+            CliCommand::Cni(cni) => return cni.run(),
+            CliCommand::Netavark(netavark) => return netavark.run(),
+            CliCommand::Doctor(doctor) => return doctor.run(),
+            CliCommand::Stop(stop) => stop.run(),
+            CliCommand::Status(status) => status.run(),
+            CliCommand::Ls(ls) => ls.run(),
+            CliCommand::Set(set) => set.run(),
+            CliCommand::Port(port) => port.run(),
+            CliCommand::Fdb(fdb) => fdb.run(),
+            CliCommand::Mdb(mdb) => mdb.run(),
+            CliCommand::Mirror(mirror) => mirror.run(),
+            CliCommand::Stp(stp) => stp.run(),
+            CliCommand::Dhcp(dhcp) => dhcp.run(),
+            CliCommand::Vlan(vlan) => vlan.run(),
+            CliCommand::Stats(stats) => stats.run(),
+            CliCommand::Bench(bench) => bench.run(),
+            CliCommand::DockerPlugin(plugin) => plugin.run(),
+            CliCommand::Log(log) => log.run(),
+            CliCommand::Events(events) => events.run(),
+            CliCommand::Capture(capture) => capture.run(),
+            CliCommand::Trace(trace) => trace.run(),
+            CliCommand::Watch(watch) => watch.run(),
+            CliCommand::Completions(completions) => completions.run(),
+            CliCommand::Man(man) => man.run(),
         }
         .map(|()| ExitCode::SUCCESS)
     }

@@ -411,7 +411,7 @@ fn changed_settings(port: &PortReport) -> Vec<String> {
     let changed = port.bridge.flags().filter(|(flag, on)| *on != flag.default());
     let flags = changed.map(|(flag, on)| format!("{} {}", flag.name(), on_off(on)));
     let PortReport { bridge, group_fwd_mask, mcast_max_groups, .. } = port;
-    let mdb::PortSettings { router, fast_leave, max_groups } = mdb::PortSettings::default();
+    let mdb::MdbPortSettings { router, fast_leave, max_groups } = mdb::MdbPortSettings::default();
     let others = [
         (*group_fwd_mask != 0).then(|| format!("group_fwd_mask {group_fwd_mask:#x}")),
         (bridge.mcast_router != router as u8).then(|| format!("mcast_router {}", bridge.mcast_router)),

@@ -13,7 +13,7 @@ use crate::control::service::{self, ServiceOutcome, ServiceOutputs, StartedSwitc
 use crate::control::topology::Environment;
 use crate::control::{Config, Options, OptionsFile};
 use crate::sys::confine;
-use crate::sys::daemon::{self, ReadyNotifier, Role};
+use crate::sys::daemon::{self, DaemonRole, ReadyNotifier};
 
 use super::error::{CliError, with_advice};
 use super::options::StartOptions;
@@ -42,8 +42,8 @@ impl StartCommand {
         let waiting = match detach.unwrap_or(false) {
             false => None,
             true => match daemon::detach().map_err(CliError::io("go into the background"))? {
-                Role::Parent(code) => return Ok(ExitCode::from(code)),
-                Role::Child(ready) => Some(ready),
+                DaemonRole::Parent(code) => return Ok(ExitCode::from(code)),
+                DaemonRole::Child(ready) => Some(ready),
             },
         };
         // Before the sandbox, whose loopback is another: the metrics are for the user's.

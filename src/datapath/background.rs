@@ -53,7 +53,7 @@ const NICE: i32 = 19;
 
 /// A frame that waits for its write.
 #[derive(Debug)]
-struct Waiting {
+struct WaitingFrame {
     port: PortId,
     buffer: Box<[u8]>,
     /// Bytes to write, of which `header` are the virtio-net header.
@@ -63,12 +63,12 @@ struct Waiting {
 
 /// What a worker replies to control when a port is detached.
 #[derive(Debug)]
-pub(super) struct Reply {
+pub(super) struct DetachReply {
     pub(super) done: Sender<Option<Queue>>,
     pub(super) queue: Option<Queue>,
 }
 
-impl Reply {
+impl DetachReply {
     pub(super) fn send(self) {
         // Control closes the queue.
         let _ = self.done.send(self.queue);
@@ -81,16 +81,16 @@ enum Job {
         port: PortId,
         fd: OwnedFd,
     },
-    Write(Waiting),
+    Write(WaitingFrame),
     /// `reply` is sent when the port's queue is not used any more.
     Detach {
         port: PortId,
-        reply: Option<Reply>,
+        reply: Option<DetachReply>,
     },
 }
 
 #[derive(Debug)]
-struct Shared {
+struct BackgroundState {
     epoch: Instant,
     /// Frames that wait, by port.
     waiting: Box<[AtomicU16]>,
@@ -109,7 +109,7 @@ type Pool = (Sender<Box<[u8]>>, Receiver<Box<[u8]>>);
 pub(super) struct BackgroundWriter {
     jobs: Option<Sender<Job>>,
     pool: Pool,
-    shared: Arc<Shared>,
+    shared: Arc<BackgroundState>,
     slow: Box<[bool]>,
     /// Ports that were slow and are being detached.
     leaving: Box<[bool]>,
@@ -122,14 +122,14 @@ impl BackgroundWriter {
     pub(super) fn start(counters: Arc<Counters>, cpus: Vec<usize>) -> io::Result<BackgroundWriter> {
         let (jobs, inbox) = bounded(JOBS);
         let pool: Pool = bounded(MAX_PORTS * usize::from(PER_PORT));
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(BackgroundState {
             epoch: Instant::now(),
             waiting: (0..Ports::MAX).map(|_| AtomicU16::new(0)).collect(),
             recovered: (0..Ports::MAX).map(|_| AtomicBool::new(false)).collect(),
             others: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         });
-        let writer = Writer {
+        let writer = WriterThread {
             jobs: inbox,
             pool: pool.clone(),
             shared: Arc::clone(&shared),
@@ -204,7 +204,7 @@ impl BackgroundWriter {
         buffer[..first.len()].copy_from_slice(first);
         buffer[first.len()..length].copy_from_slice(second);
         waiting.fetch_add(1, Ordering::AcqRel);
-        self.send(Job::Write(Waiting { port, buffer, length, header }))
+        self.send(Job::Write(WaitingFrame { port, buffer, length, header }))
     }
 
     /// Notes a frame of a port that has nothing to do with slow ones.
@@ -214,7 +214,7 @@ impl BackgroundWriter {
 
     /// Gives a port back to the worker if it is no longer slow and none of its frames wait.
     pub(super) fn release_recovered(&mut self, port: PortId) -> bool {
-        let Shared { recovered, waiting, .. } = &*self.shared;
+        let BackgroundState { recovered, waiting, .. } = &*self.shared;
         let over = recovered[port.index()].load(Ordering::Acquire)
             && waiting[port.index()].load(Ordering::Acquire) == 0;
         if over {
@@ -230,7 +230,7 @@ impl BackgroundWriter {
     }
 
     /// Ends the writes to a port. The reply is sent when its queue is not used any more.
-    pub(super) fn detach(&mut self, port: PortId, reply: Option<Reply>) {
+    pub(super) fn detach(&mut self, port: PortId, reply: Option<DetachReply>) {
         self.close(port);
         if std::mem::take(&mut self.leaving[port.index()]) {
             self.ports -= 1;
@@ -274,7 +274,7 @@ fn micros(time: Duration) -> u64 {
 
 /// A slow port.
 #[derive(Debug)]
-struct Target {
+struct BackgroundPort {
     fd: OwnedFd,
     budget: TimeBudget,
     not_before: Instant,
@@ -283,19 +283,19 @@ struct Target {
 
 /// The thread's end.
 #[derive(Debug)]
-struct Writer {
+struct WriterThread {
     jobs: Receiver<Job>,
     pool: Pool,
-    shared: Arc<Shared>,
+    shared: Arc<BackgroundState>,
     counters: Arc<Counters>,
-    ports: BTreeMap<PortId, Target>,
-    waiting: VecDeque<Waiting>,
+    ports: BTreeMap<PortId, BackgroundPort>,
+    waiting: VecDeque<WaitingFrame>,
     budget: TimeBudget,
     allowances: Allowances,
     not_before: Instant,
 }
 
-impl Writer {
+impl WriterThread {
     fn run(mut self) {
         while self.receive() && !self.shared.stop.load(Ordering::Acquire) {
             if let Some(frame) = self.take_due() {
@@ -327,7 +327,7 @@ impl Writer {
     fn accept(&mut self, job: Job) {
         match job {
             Job::Attach { port, fd } => {
-                let target = Target {
+                let target = BackgroundPort {
                     fd,
                     budget: TimeBudget::default(),
                     not_before: self.shared.epoch,
@@ -344,22 +344,22 @@ impl Writer {
                 Vec::from(gone).into_iter().for_each(|frame| self.drop_frame(frame));
                 // Each port brought so many, and the frames of the others use no more than theirs.
                 self.pool.1.try_iter().take(PER_PORT.into()).for_each(drop);
-                reply.into_iter().for_each(Reply::send);
+                reply.into_iter().for_each(DetachReply::send);
             }
         }
     }
 
-    fn drop_frame(&self, frame: Waiting) {
+    fn drop_frame(&self, frame: WaitingFrame) {
         self.counters.port(frame.port).dropped(DropReason::EgressDown);
         self.release(frame);
     }
 
-    fn release(&self, frame: Waiting) {
+    fn release(&self, frame: WaitingFrame) {
         self.shared.waiting[frame.port.index()].fetch_sub(1, Ordering::AcqRel);
         let _ = self.pool.0.try_send(frame.buffer);
     }
 
-    fn due_at(&self, frame: &Waiting) -> Instant {
+    fn due_at(&self, frame: &WaitingFrame) -> Instant {
         let port = self.ports.get(&frame.port);
         port.map_or(self.not_before, |port| port.not_before.max(self.not_before))
     }
@@ -369,13 +369,13 @@ impl Writer {
     }
 
     /// The first frame whose port may be written.
-    fn take_due(&mut self) -> Option<Waiting> {
+    fn take_due(&mut self) -> Option<WaitingFrame> {
         let now = Instant::now();
         let at = self.waiting.iter().position(|frame| self.due_at(frame) <= now)?;
         self.waiting.remove(at)
     }
 
-    fn write(&mut self, frame: Waiting) {
+    fn write(&mut self, frame: WaitingFrame) {
         let Some(target) = self.ports.get_mut(&frame.port) else { return self.drop_frame(frame) };
         let started = cpu_time();
         let written = write(&target.fd, &frame.buffer[..frame.length]);
@@ -475,7 +475,7 @@ mod tests {
     fn detach_releases_the_descriptor() {
         let Fixture { mut background, host, .. } = slow_port();
         let (done, released) = bounded(1);
-        background.detach(PORT, Some(Reply { done, queue: None }));
+        background.detach(PORT, Some(DetachReply { done, queue: None }));
         assert!(released.recv().unwrap().is_none());
         assert!(!background.has_ports());
         assert_eq!(host.send(b"too late").unwrap_err().raw_os_error(), Some(libc::ECONNREFUSED));

@@ -91,7 +91,7 @@ const SLOW_WRITES: u8 = 8;
 
 /// What the frames of one ingress port cost in one turn.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Batch {
+pub(super) struct TurnCost {
     /// Frames received.
     pub(super) frames: u32,
     /// Bytes received.
@@ -102,7 +102,7 @@ pub(super) struct Batch {
     pub(super) penalty: Duration,
 }
 
-impl Batch {
+impl TurnCost {
     /// Time beyond the allowance of the frames.
     pub(super) fn excess(&self, allowances: &Allowances) -> Duration {
         self.for_frames(allowances).saturating_sub(allowances.frame * self.frames) + self.penalty
@@ -130,7 +130,7 @@ impl Batch {
 
 /// What a port may do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Decision {
+pub(super) struct BudgetDecision {
     /// Most reads of a batch.
     pub(super) window: usize,
     /// Do not read the port for this long; zero if it is not in debt.
@@ -213,11 +213,16 @@ pub(super) struct IngressBudget {
 
 impl IngressBudget {
     /// Charges a batch that ended at `now`.
-    pub(super) fn charge(&mut self, now: Duration, batch: &Batch, allowances: &Allowances) -> Decision {
+    pub(super) fn charge(
+        &mut self,
+        now: Duration,
+        batch: &TurnCost,
+        allowances: &Allowances,
+    ) -> BudgetDecision {
         let beyond = self.rate.take(now, batch.frames);
         let excess = batch.excess(allowances);
         let is_long = excess / batch.frames.max(1) >= allowances.long_frame;
-        Decision {
+        BudgetDecision {
             window: batch.window(excess),
             excess_pause: self.excess.charge(now, excess, if is_long { LONG_EXCESS } else { EXCESS }),
             is_over_rate: beyond > 0,
@@ -252,8 +257,8 @@ mod tests {
         Duration::from_micros(us)
     }
 
-    fn batch(frames: u32, bytes: usize, spent: u64) -> Batch {
-        Batch { frames, bytes, spent: us(spent), ..Batch::default() }
+    fn batch(frames: u32, bytes: usize, spent: u64) -> TurnCost {
+        TurnCost { frames, bytes, spent: us(spent), ..TurnCost::default() }
     }
 
     #[test]
@@ -264,7 +269,7 @@ mod tests {
         assert_eq!(batch(1, 60, 75 + ALLOWED).excess(REFERENCE), us(75));
         let for_bytes = u64::try_from(REFERENCE.of_bytes(65536).as_micros()).unwrap();
         assert_eq!(batch(1, 65536, for_bytes + 100 + ALLOWED).excess(REFERENCE), us(100));
-        assert_eq!(Batch { penalty: us(100), ..batch(4, 4 * 65536, 60) }.excess(REFERENCE), us(100));
+        assert_eq!(TurnCost { penalty: us(100), ..batch(4, 4 * 65536, 60) }.excess(REFERENCE), us(100));
     }
 
     #[test]
@@ -294,9 +299,10 @@ mod tests {
         let mut budget = IngressBudget::default();
         let (mut now, mut frames) = (Duration::ZERO, 0);
         while now < Duration::from_secs(10) {
-            let batch = Batch { frames: 48, bytes: 48 * length, spent: 48 * frame_time, ..Batch::default() };
+            let batch =
+                TurnCost { frames: 48, bytes: 48 * length, spent: 48 * frame_time, ..TurnCost::default() };
             now += (Duration::from_secs(1) * 48 / rate).max(batch.spent);
-            let Decision { excess_pause, rate_pause, .. } = budget.charge(now, &batch, REFERENCE);
+            let BudgetDecision { excess_pause, rate_pause, .. } = budget.charge(now, &batch, REFERENCE);
             assert!(rate_pause <= us(2000), "{rate_pause:?}");
             now += excess_pause.max(rate_pause);
             frames += batch.frames;
@@ -351,7 +357,7 @@ mod tests {
 
     #[test]
     fn expensive_frames_get_short_batches() {
-        let window = |batch: Batch| IngressBudget::default().charge(us(0), &batch, REFERENCE).window;
+        let window = |batch: TurnCost| IngressBudget::default().charge(us(0), &batch, REFERENCE).window;
         assert_eq!(window(batch(48, 48 * 64, 48)), 50);
         assert_eq!(window(batch(4, 4 * 65536, 120)), MIN_WINDOW);
         assert_eq!(window(batch(48, 48 * 60, 3400)), 1);

@@ -22,16 +22,16 @@ use crate::wire::VnetHeader;
 const PER_TURN: usize = 64;
 
 /// A port in one direction: [`Side::Ingress`] are the frames that it sends into the switch.
-type Direction = (PortId, bool);
+type PortDirection = (PortId, bool);
 
-fn direction(port: PortId, side: Side) -> Direction {
+fn direction(port: PortId, side: Side) -> PortDirection {
     (port, side == Side::Ingress)
 }
 
 /// The impaired ports of one worker.
 #[derive(Debug, Default)]
 pub(super) struct ImpairedPorts {
-    links: BTreeMap<Direction, ImpairedLink>,
+    links: BTreeMap<PortDirection, ImpairedLink>,
 }
 
 impl ImpairedPorts {
@@ -151,7 +151,7 @@ impl<E: Engine> Worker<E> {
     pub(super) fn release_impaired(&mut self) -> io::Result<()> {
         let now = self.now.nanos;
         let due = |link: &ImpairedLink| link.next_deadline().is_some_and(|due| due <= now);
-        let directions: Vec<Direction> =
+        let directions: Vec<PortDirection> =
             self.impaired.links.iter().filter(|(_, link)| due(link)).map(|(at, _)| *at).collect();
         for at in directions {
             for _ in 0..PER_TURN {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::impairment::LinkSetup;
-use super::worker::Command;
+use super::worker::WorkerCommand;
 use super::worker_tests::{
     GATEWAY, H1, H2, OFFLOAD, WorkerFixture, ethernet, super_frame, who_has_the_gateway,
 };
@@ -28,7 +28,7 @@ fn impair(fixture: &mut WorkerFixture, port: PortId, side: Side, edit: impl FnOn
     edit(&mut impairment);
     let (done, reply) = bounded(1);
     let setup = LinkSetup { impairment, seed: 7, ..LinkSetup::default() };
-    fixture.run_command(Command::Impair { port, side, setup, done });
+    fixture.run_command(WorkerCommand::Impair { port, side, setup, done });
     reply.recv().unwrap();
 }
 
@@ -172,7 +172,7 @@ fn detached_port_drops_waiting_frames_and_stays_impaired() {
     fixture.send(0, VnetHeader::default(), &ethernet(H2, H1));
     for port in [ONE, TWO] {
         let (done, _reply) = bounded(1);
-        fixture.run_command(Command::Detach { port, done });
+        fixture.run_command(WorkerCommand::Detach { port, done });
     }
     let drops = |port: PortId, reason: DropReason| fixture.counters.port(port).drops[reason as usize].value();
     assert_eq!((drops(ONE, DropReason::IngressDown), drops(TWO, DropReason::EgressDown)), (1, 1));

@@ -1,6 +1,6 @@
 //! Mirrors: copies of live frames for captures and live traces (port mirroring, SPAN).
 //!
-//! Control installs a [`Mirror`]. Each worker gets a [`MirrorSender`] and sends a [`Record`] of every frame that
+//! Control installs a [`Mirror`]. Each worker gets a [`MirrorSender`] and sends a [`MirrorRecord`] of every frame that
 //! matches the [`MirrorSpec`], with the steps and the outcome of the decision that was executed. Without a mirror a
 //! frame costs one branch (`Worker::handle`), and another if the gateway answers it.
 //!
@@ -17,7 +17,7 @@ use std::time::SystemTime;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::forms::{edited_copy, edited_header};
-use super::worker::Command;
+use super::worker::WorkerCommand;
 use super::worker_handle::reply_deadline;
 use super::{DatapathError, WorkerChannel};
 use crate::switch::{CopyForm, Edit, Frame, MirrorCopy, Outcome, PortId, Ports, Steps, Watch};
@@ -97,7 +97,7 @@ pub struct FramePath<'a> {
 
 /// A copy of a frame with the decision about it.
 #[derive(Debug, Clone)]
-pub struct Record {
+pub struct MirrorRecord {
     /// Time of the decision.
     pub time: SystemTime,
     /// Its virtio-net header as received: a super-frame is recorded whole.
@@ -127,7 +127,7 @@ pub struct CrossedFrame<'a> {
     pub vnet: VnetHeader,
 }
 
-impl Record {
+impl MirrorRecord {
     /// The bytes with the addresses that they had on a port.
     fn with_head(&self, port: PortId, direction: Direction) -> Cow<'_, [u8]> {
         let mut bytes = Cow::Borrowed(&*self.bytes);
@@ -141,7 +141,7 @@ impl Record {
 
     /// The frame as it crossed a port: with the VLAN tag that it had there.
     pub fn as_crossed(&self, port: PortId, direction: Direction) -> CrossedFrame<'_> {
-        let Record { length, vnet, ref outcome, .. } = *self;
+        let MirrorRecord { length, vnet, ref outcome, .. } = *self;
         let bytes = self.with_head(port, direction);
         let bytes = &bytes;
         let edit = if direction == Direction::Out { outcome.edit_for(port) } else { Edit::None };
@@ -184,7 +184,7 @@ pub type OnRecord = Arc<dyn Fn() + Send + Sync>;
 #[derive(Debug, Clone)]
 pub(super) struct MirrorSender {
     wanted: MirrorSpec,
-    records: Sender<Record>,
+    records: Sender<MirrorRecord>,
     shared: Arc<MirrorState>,
 }
 
@@ -234,8 +234,8 @@ impl MirrorSender {
     }
 }
 
-fn record(frame: &Frame<'_>, steps: &Steps, path: FramePath<'_>, wanted: &MirrorSpec) -> Record {
-    Record {
+fn record(frame: &Frame<'_>, steps: &Steps, path: FramePath<'_>, wanted: &MirrorSpec) -> MirrorRecord {
+    MirrorRecord {
         time: SystemTime::now(),
         vnet: frame.vnet,
         bytes: frame.bytes[..frame.bytes.len().min(wanted.snaplen)].into(),
@@ -250,7 +250,7 @@ fn record(frame: &Frame<'_>, steps: &Steps, path: FramePath<'_>, wanted: &Mirror
 /// Control's end of a mirror: receives the records.
 #[derive(Debug)]
 pub struct Mirror {
-    records: Receiver<Record>,
+    records: Receiver<MirrorRecord>,
     shared: Arc<MirrorState>,
     /// The workers that have a sender.
     workers: Vec<WorkerChannel>,
@@ -274,7 +274,7 @@ impl Mirror {
         let mut installed = Vec::with_capacity(mirror.workers.len());
         for worker in &mirror.workers {
             let (done, reply) = bounded(1);
-            worker.send(Command::Mirror { sender: sender.clone(), done })?;
+            worker.send(WorkerCommand::Mirror { sender: sender.clone(), done })?;
             installed.push((worker, reply));
         }
         installed.into_iter().try_for_each(|(worker, reply)| worker.reply(&reply, deadline))?;
@@ -297,7 +297,7 @@ impl Mirror {
     }
 
     /// The next record, if there is one. Records of one worker are in order.
-    pub fn take(&self) -> Option<Record> {
+    pub fn take(&self) -> Option<MirrorRecord> {
         self.records.try_recv().ok()
     }
 
@@ -318,8 +318,8 @@ impl Mirror {
     }
 
     /// The command that removes it from a worker.
-    pub(super) fn remove_command(&self) -> Command {
-        Command::Unmirror(Arc::clone(&self.shared))
+    pub(super) fn remove_command(&self) -> WorkerCommand {
+        WorkerCommand::Unmirror(Arc::clone(&self.shared))
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::mirror::{Direction, Mirror, MirrorSpec, RECORDS, Record};
-use super::worker::Command;
+use super::mirror::{Direction, Mirror, MirrorRecord, MirrorSpec, RECORDS};
+use super::worker::WorkerCommand;
 use super::worker_tests::{
     GATEWAY, H1, H2, OFFLOAD, WorkerFixture, ethernet, super_frame, who_has_the_gateway,
 };
@@ -21,7 +21,7 @@ const BROADCAST: [u8; 6] = [0xff; 6];
 fn install(fixture: &mut WorkerFixture, wanted: MirrorSpec) -> Mirror {
     let (sender, mirror) = Mirror::new(wanted, Arc::new(|| ()), Arc::default());
     let (done, installed) = bounded(1);
-    fixture.run_command(Command::Mirror { sender, done });
+    fixture.run_command(WorkerCommand::Mirror { sender, done });
     installed.try_recv().unwrap();
     mirror
 }
@@ -33,21 +33,21 @@ fn fixture() -> WorkerFixture {
     fixture
 }
 
-fn records(mirror: &Mirror) -> Vec<Record> {
+fn records(mirror: &Mirror) -> Vec<MirrorRecord> {
     std::iter::from_fn(|| mirror.take()).collect()
 }
 
-fn the_one(mirror: &Mirror) -> Record {
+fn the_one(mirror: &Mirror) -> MirrorRecord {
     let [record] = records(mirror).try_into().unwrap();
     record
 }
 
-fn egress(record: &Record) -> Vec<PortId> {
+fn egress(record: &MirrorRecord) -> Vec<PortId> {
     record.outcome.egress_ports().collect()
 }
 
 /// The crossings of a record, as port numbers.
-fn crossings(record: &Record) -> Vec<(u16, Direction)> {
+fn crossings(record: &MirrorRecord) -> Vec<(u16, Direction)> {
     record.crossings.iter().map(|(port, direction)| (port.0, *direction)).collect()
 }
 
@@ -196,7 +196,7 @@ fn mirror_ends_with_its_last_port() {
     let of_one = install(&mut fixture, MirrorSpec { ports: Some(vec![PortId(2)]), ..MirrorSpec::default() });
     let of_all = install(&mut fixture, MirrorSpec::default());
     let detach = |fixture: &mut WorkerFixture, port| {
-        fixture.run_command(Command::Detach { port: PortId(port), done: bounded(1).0 });
+        fixture.run_command(WorkerCommand::Detach { port: PortId(port), done: bounded(1).0 });
     };
     detach(&mut fixture, 2);
     // A new port reuses the number.
@@ -217,7 +217,7 @@ fn mirrors_are_independent() {
     let on_record = Arc::new(move || _ = counted.fetch_add(1, Ordering::Relaxed));
     let (sender, first) = Mirror::new(MirrorSpec::default(), on_record, Arc::default());
     let (done, _installed) = bounded(1);
-    fixture.run_command(Command::Mirror { sender, done });
+    fixture.run_command(WorkerCommand::Mirror { sender, done });
     let second = install(&mut fixture, MirrorSpec::default());
     fixture.send(0, COMPLETE, &ethernet(H2, H1));
     fixture.run_command(first.remove_command());

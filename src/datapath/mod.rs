@@ -70,7 +70,7 @@ pub use forms::Forms;
 pub use impairment::{Distribution, Impairment, MAX_BYTES, MAX_FRAMES, Probability};
 pub use memory::{MemoryEngine, MemoryNet};
 pub use mirror::{
-    CrossedFrame, Direction, FramePath, MIRRORS, Mirror, MirrorSpec, OnRecord, RECORDS, Record,
+    CrossedFrame, Direction, FramePath, MIRRORS, Mirror, MirrorRecord, MirrorSpec, OnRecord, RECORDS,
 };
 pub use notify::{FdbEvent, FdbNotification, NOTIFICATIONS_PER_PORT, NOTIFICATIONS_PER_WORKER, RateLimiter};
 use notify::{NotificationReceiver, NotificationSender};
@@ -80,7 +80,7 @@ pub use poll_policy::BusyPoll;
 pub use punt::{PUNTS_PER_PORT, PUNTS_PER_WORKER, PuntedFrame};
 use punt::{PuntQueue, PuntReceiver};
 pub use uring::UringEngine;
-use worker::{Command, Mailbox, Worker};
+use worker::{Mailbox, Worker, WorkerCommand};
 use worker_handle::{PendingDetach, WorkerChannel, WorkerHandle};
 pub use worker_handle::{WORKER_DEADLINE, WorkerChange};
 
@@ -389,7 +389,7 @@ impl Datapath {
         let responds = self.workers.iter().find(|worker| !worker.channel.is_stalled());
         if let Some(worker) = responds {
             // A worker that has ended has reported that.
-            let _ = worker.channel.send(Command::Inject(frame));
+            let _ = worker.channel.send(WorkerCommand::Inject(frame));
         }
     }
 

@@ -1,6 +1,6 @@
 //! The copies that a worker writes for mirrors.
 
-use super::worker::Command;
+use super::worker::WorkerCommand;
 use super::worker_tests::{
     GATEWAY, H1, H2, OFFLOAD, WorkerFixture, ethernet, super_frame, who_has_the_gateway,
 };
@@ -107,7 +107,7 @@ fn injected_frames_are_copied_once() {
     let mut fixture = fixture(PortMirror { from: None, snaplen: Some(20), ..mirror(0) }, OFFLOAD);
     let frame = ethernet([0xff; 6], GATEWAY.0);
     let ports = vec![PortId(0), PortId(1)];
-    fixture.run_command(Command::Inject(InjectedFrame { ports, vid: None, bytes: frame.clone() }));
+    fixture.run_command(WorkerCommand::Inject(InjectedFrame { ports, vid: None, bytes: frame.clone() }));
     let sent = fixture.net.received().into_iter().map(|(port, vnet, frame)| (port.0, vnet, frame));
     assert_eq!(copies(sent.collect()), [(VnetHeader::default(), frame[..20].to_vec())]);
     assert_balanced(&fixture);

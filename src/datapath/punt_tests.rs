@@ -6,7 +6,7 @@ use etherparse::PacketBuilder;
 
 use super::PUNTS_PER_PORT;
 use super::punt::{DHCPV6_PER_PORT, PuntedFrame};
-use super::worker::Command;
+use super::worker::WorkerCommand;
 use super::worker_tests::{GATEWAY, H1, OFFLOAD, WorkerFixture, ethernet};
 use crate::switch::mdb::{MdbSettings, Snooping};
 use crate::switch::{InjectedFrame, Port, PortId, Punt, Switch, Tick};
@@ -106,7 +106,7 @@ fn a_flood_of_one_kind_does_not_displace_the_other() {
 fn sends_frames_of_control_and_counts_them() {
     let mut fixture = snooping(&[OFFLOAD, OFFLOAD, OFFLOAD]);
     let frame = ethernet([0xff; 6], H1);
-    let inject = |ports, bytes| Command::Inject(InjectedFrame { ports, vid: None, bytes });
+    let inject = |ports, bytes| WorkerCommand::Inject(InjectedFrame { ports, vid: None, bytes });
     fixture.run_command(inject(vec![PortId(0), PortId(2)], frame.clone()));
     fixture.run_command(inject(vec![PortId(0)], vec![0; 1 << 20]));
     let sent: Vec<_> = fixture.net.received().into_iter().map(|(port, _, frame)| (port.0, frame)).collect();

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 
-use super::budget::{Allowances, Batch, IngressBudget, SlowWrites};
+use super::budget::{Allowances, IngressBudget, SlowWrites, TurnCost};
 use super::cpu_speed::slowdown;
 use super::engine::{EngineEvent, Reads};
 use super::poll_policy::BatchKind;
@@ -76,7 +76,7 @@ pub(super) struct Pause {
 #[derive(Debug)]
 struct Measured {
     port: PortId,
-    batch: Batch,
+    batch: TurnCost,
     started: Duration,
     /// CPU time of the thread at the start; only for a port that may be charged.
     cpu_started: Option<Duration>,
@@ -132,7 +132,7 @@ impl Throttle {
         self.note_active(port, started);
         let Ingress { expensive, is_over_rate, .. } = self.ingress[port.index()];
         let cpu_started = if expensive || is_over_rate { cpu_time() } else { None };
-        let batch = Batch { frames: 1, bytes: length, ..Batch::default() };
+        let batch = TurnCost { frames: 1, bytes: length, ..TurnCost::default() };
         self.measured = Some(Measured { port, batch, started, cpu_started });
     }
 

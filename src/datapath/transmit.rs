@@ -6,7 +6,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::background::{BackgroundWriter, Reply};
+use super::background::{BackgroundWriter, DetachReply};
 use super::engine::{Arrival, Engine, Extent, Reads};
 use super::forms::{Forms, edit_frame};
 use super::throttle::cpu_time;
@@ -296,7 +296,7 @@ impl<E: Engine> Worker<E> {
     }
 
     /// Reports to control that a port is detached: now, or when its last frame has been written in the background.
-    pub(super) fn reply_detached(&mut self, port: PortId, reply: Reply) {
+    pub(super) fn reply_detached(&mut self, port: PortId, reply: DetachReply) {
         match &mut self.background {
             Some(background) => background.detach(port, Some(reply)),
             None => reply.send(),

@@ -9,7 +9,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::Notice;
-use super::background::{BackgroundWriter, Reply};
+use super::background::{BackgroundWriter, DetachReply};
 use super::cpu_latency::CpuLatency;
 use super::engine::{Arrival, Engine, EngineEvent, Load, Wait};
 use super::impaired::ImpairedPorts;
@@ -31,7 +31,7 @@ use crate::sys::queue::Queue;
 
 /// A command from control to a worker.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(super) enum WorkerCommand {
     Attach {
         port: PortId,
         queue: QueueOffer,
@@ -70,7 +70,7 @@ pub(super) enum Command {
 /// A worker's ends of the channels to and from control.
 #[derive(Debug)]
 pub(super) struct Mailbox {
-    pub(super) commands: Receiver<Command>,
+    pub(super) commands: Receiver<WorkerCommand>,
     pub(super) notices: super::NoticeSender,
 }
 
@@ -143,7 +143,7 @@ impl<E: Engine> Worker<E> {
         Worker { background: Some(background), ..self }
     }
 
-    /// Forwards frames until [`Command::Stop`]. Ticks count from `epoch`.
+    /// Forwards frames until [`WorkerCommand::Stop`]. Ticks count from `epoch`.
     pub(super) fn run(
         &mut self,
         epoch: Instant,
@@ -246,13 +246,13 @@ impl<E: Engine> Worker<E> {
     pub(super) fn run_commands(&mut self) -> io::Result<ControlFlow<()>> {
         while let Ok(command) = self.mailbox.commands.try_recv() {
             match command {
-                Command::Attach { port, queue, done } => {
+                WorkerCommand::Attach { port, queue, done } => {
                     // Control takes the queue back when it no longer waits.
                     if let Some(queue) = queue.take() {
                         let _ = done.send(self.engine.attach(port, queue));
                     }
                 }
-                Command::Detach { port, done } => {
+                WorkerCommand::Detach { port, done } => {
                     self.engine.detach(port)?;
                     self.stop_throttling(port);
                     self.drop_waiting(port);
@@ -261,21 +261,21 @@ impl<E: Engine> Worker<E> {
                         .for_each(MirrorSender::close);
                     self.detaching.push((port, done));
                 }
-                Command::Mirror { sender, done } => {
+                WorkerCommand::Mirror { sender, done } => {
                     self.mirrors.push(sender);
                     let _ = done.send(());
                 }
-                Command::Unmirror(mirror) => self.mirrors.retain(|sender| !sender.is_of(&mirror)),
-                Command::Inject(injected) => self.inject(&injected)?,
-                Command::Impair { port, side, setup, done } => {
+                WorkerCommand::Unmirror(mirror) => self.mirrors.retain(|sender| !sender.is_of(&mirror)),
+                WorkerCommand::Inject(injected) => self.inject(&injected)?,
+                WorkerCommand::Impair { port, side, setup, done } => {
                     self.impaired.set(port, side, setup);
                     self.update_detour();
                     let _ = done.send(());
                 }
-                Command::Ping { done } => _ = done.send(()),
+                WorkerCommand::Ping { done } => _ = done.send(()),
                 #[cfg(test)]
-                Command::Block { until } => _ = until.recv(),
-                Command::Stop => return Ok(ControlFlow::Break(())),
+                WorkerCommand::Block { until } => _ = until.recv(),
+                WorkerCommand::Stop => return Ok(ControlFlow::Break(())),
             }
         }
         Ok(ControlFlow::Continue(()))
@@ -284,7 +284,7 @@ impl<E: Engine> Worker<E> {
     fn detached(&mut self, port: PortId, queue: Option<Queue>) {
         if let Some(at) = self.detaching.iter().position(|(detaching, _)| *detaching == port) {
             let (_, done) = self.detaching.swap_remove(at);
-            self.reply_detached(port, Reply { done, queue });
+            self.reply_detached(port, DetachReply { done, queue });
         }
     }
 

@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounde
 use nix::sys::eventfd::EventFd;
 
 use super::impairment::{Impairment, LinkSetup, Schedule};
-use super::worker::Command;
+use super::worker::WorkerCommand;
 use super::{Datapath, DatapathError, kernel};
 use crate::switch::{PortId, Side};
 use crate::sys::queue::Queue;
@@ -29,17 +29,17 @@ const START_DEADLINE: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone)]
 pub(super) struct WorkerChannel {
     number: usize,
-    commands: Sender<Command>,
+    commands: Sender<WorkerCommand>,
     wake: Arc<EventFd>,
     stalled: Arc<AtomicBool>,
 }
 
 impl WorkerChannel {
-    pub(super) fn new(number: usize, commands: Sender<Command>, wake: Arc<EventFd>) -> WorkerChannel {
+    pub(super) fn new(number: usize, commands: Sender<WorkerCommand>, wake: Arc<EventFd>) -> WorkerChannel {
         WorkerChannel { number, commands, wake, stalled: Arc::default() }
     }
 
-    pub(super) fn send(&self, command: Command) -> Result<(), DatapathError> {
+    pub(super) fn send(&self, command: WorkerCommand) -> Result<(), DatapathError> {
         self.commands.send(command).map_err(|_| DatapathError::WorkerStopped)?;
         match self.wake.write(1) {
             // EAGAIN: the counter is at its limit, so the eventfd is readable anyway.
@@ -116,7 +116,7 @@ impl WorkerHandle {
         if self.ping.is_none() {
             let (done, reply) = bounded(1);
             // Fails if the worker has ended, which it has reported.
-            if self.channel.send(Command::Ping { done }).is_ok() {
+            if self.channel.send(WorkerCommand::Ping { done }).is_ok() {
                 self.ping = Some((Instant::now(), reply));
             }
         }
@@ -212,7 +212,7 @@ impl Datapath {
         let mut offers = Vec::with_capacity(self.workers.len());
         for (worker, queue) in self.workers.iter().zip(queues) {
             let ((done, reply), queue) = (bounded(1), QueueOffer::new(queue));
-            worker.channel.send(Command::Attach { port, queue: queue.clone(), done })?;
+            worker.channel.send(WorkerCommand::Attach { port, queue: queue.clone(), done })?;
             offers.push((&worker.channel, queue, reply));
         }
         let mut attached = Ok(());
@@ -236,7 +236,7 @@ impl Datapath {
         let mut waiting = Vec::with_capacity(self.workers.len());
         for worker in &self.workers {
             let (done, reply) = bounded(1);
-            match worker.channel.send(Command::Detach { port, done }) {
+            match worker.channel.send(WorkerCommand::Detach { port, done }) {
                 Ok(()) => waiting.push((&worker.channel, reply)),
                 Err(error) => detached = Err(error),
             }
@@ -269,7 +269,7 @@ impl Datapath {
         for (number, worker) in (0u64..).zip(&self.workers) {
             let (done, reply) = bounded(1);
             let setup = LinkSetup { impairment, seed: seed.wrapping_add(number), schedule: schedule.clone() };
-            let command = Command::Impair { port, side, setup, done };
+            let command = WorkerCommand::Impair { port, side, setup, done };
             // Fails if the worker has ended, which it has reported.
             if worker.channel.send(command).is_ok() {
                 waiting.push((&worker.channel, reply));
@@ -345,7 +345,7 @@ impl Datapath {
     #[cfg(test)]
     pub(crate) fn block_worker(&self, number: usize) -> Sender<Infallible> {
         let (blocker, until) = bounded(0);
-        self.workers[number].channel.send(Command::Block { until }).unwrap();
+        self.workers[number].channel.send(WorkerCommand::Block { until }).unwrap();
         blocker
     }
 
@@ -354,7 +354,7 @@ impl Datapath {
     pub fn stop(self) -> Vec<usize> {
         for worker in &self.workers {
             // Fails for a worker that has stopped already.
-            let _ = worker.channel.send(Command::Stop);
+            let _ = worker.channel.send(WorkerCommand::Stop);
         }
         let deadline = reply_deadline();
         let still_running = self.workers.into_iter().filter_map(|worker| {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{bounded, unbounded};
 
-use super::worker::Command;
+use super::worker::WorkerCommand;
 use super::*;
 use crate::switch::{Gateway, SwitchConfig};
 use crate::sys::queue::{Access, Framing};
@@ -66,7 +66,7 @@ fn wait_until_detached(datapath: &Datapath, port: PortId) {
 #[test]
 fn control_does_not_wait_for_an_ended_worker() {
     let datapath = two_workers();
-    datapath.workers[1].channel.send(Command::Stop).unwrap();
+    datapath.workers[1].channel.send(WorkerCommand::Stop).unwrap();
     while !datapath.workers[1].thread.is_finished() {
         std::thread::yield_now();
     }
@@ -80,7 +80,7 @@ fn control_does_not_wait_for_an_ended_worker() {
 fn unread_commands_are_dropped_with_the_worker() {
     let (commands, inbox) = unbounded();
     let (done, queues) = bounded::<Option<Queue>>(1);
-    commands.send(Command::Detach { port: PortId(0), done }).unwrap();
+    commands.send(WorkerCommand::Detach { port: PortId(0), done }).unwrap();
     drop(inbox);
     assert!(queues.recv().is_err());
 }

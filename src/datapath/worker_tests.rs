@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::background::BackgroundWriter;
 use super::punt::{self, PuntReceiver};
-use super::worker::{Command, Mailbox, Worker};
+use super::worker::{Mailbox, Worker, WorkerCommand};
 use super::{MemoryEngine, MemoryNet, NoticeSender, allowed_cpus, notify};
 use crate::switch::Side;
 use crate::switch::fdb::{FdbKey, FdbState};
@@ -27,7 +27,7 @@ pub(super) struct WorkerFixture {
     pub(super) net: MemoryNet,
     pub(super) counters: Arc<Counters>,
     pub(super) worker: Worker<MemoryEngine>,
-    commands: Sender<Command>,
+    commands: Sender<WorkerCommand>,
     pub(super) punts: PuntReceiver,
 }
 
@@ -63,7 +63,7 @@ impl WorkerFixture {
     }
 
     /// Executes a command.
-    pub(super) fn run_command(&mut self, command: Command) {
+    pub(super) fn run_command(&mut self, command: WorkerCommand) {
         self.commands.send(command).unwrap();
         assert!(self.worker.run_commands().unwrap().is_continue());
     }

@@ -3,7 +3,7 @@
 use super::admission::Admitted;
 use super::fdb::Database;
 use super::forward::Forwarding;
-use super::mdb::{self, Class, Scope, Snapshot};
+use super::mdb::{self, Class, MdbSnapshot, Scope};
 use super::outcome::{Destination, Outcome, Punt};
 use super::{DropReason, Observer, Step, Switch, Verdict};
 use crate::wire::dhcpv6::{ALL_SERVERS_MAC, message_to_servers};
@@ -83,7 +83,7 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
     /// Sends a frame to a group to the ports that snooping has found.
     fn multicast<O: Observer>(
         &self,
-        groups: &Snapshot,
+        groups: &MdbSnapshot,
         admitted: &Admitted<'_>,
         outcome: &mut Outcome,
         observer: &mut O,

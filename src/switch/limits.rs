@@ -53,11 +53,11 @@ impl LimitKind {
     }
 }
 
-type PortLimits = [Meter; LimitKind::ALL.len()];
+type PortMeters = [Meter; LimitKind::ALL.len()];
 
 /// The limits of all ports. Only a port whose word in the port table says so has some.
 #[derive(Debug)]
-pub(super) struct Limits(Box<[OnceLock<Box<PortLimits>>]>);
+pub(super) struct Limits(Box<[OnceLock<Box<PortMeters>>]>);
 
 impl Default for Limits {
     fn default() -> Limits {

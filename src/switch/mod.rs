@@ -273,7 +273,7 @@ impl Switch {
     }
 
     /// Lets workers read what snooping knows from now on; `None`: it is off, and all groups are flooded.
-    pub fn set_groups(&self, groups: Option<Arc<mdb::Snapshot>>) {
+    pub fn set_groups(&self, groups: Option<Arc<mdb::MdbSnapshot>>) {
         self.mdb.publish(groups);
         if !self.mdb.floods_all() {
             self.fdb.unshare_groups();

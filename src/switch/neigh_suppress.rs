@@ -24,7 +24,7 @@ use crate::wire::{EtherType, EthernetFrame, Mac};
 
 /// A message about neighbours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Message {
+enum NeighbourMessage {
     /// Who has this address?
     Request {
         /** The address. */
@@ -36,16 +36,16 @@ enum Message {
     Announcement,
 }
 
-impl Message {
-    fn of(frame: &EthernetFrame<'_>) -> Option<Message> {
+impl NeighbourMessage {
+    fn of(frame: &EthernetFrame<'_>) -> Option<NeighbourMessage> {
         match frame.network()? {
-            (EtherType::ARP, message) => Message::of_arp(&Arp::parse(message)?),
-            (EtherType::IPV6, packet) => Message::of_nd(packet),
+            (EtherType::ARP, message) => NeighbourMessage::of_arp(&Arp::parse(message)?),
+            (EtherType::IPV6, packet) => NeighbourMessage::of_nd(packet),
             _ => None,
         }
     }
 
-    fn of_arp(arp: &Arp) -> Option<Message> {
+    fn of_arp(arp: &Arp) -> Option<NeighbourMessage> {
         let (sender, target) = (arp.sender_ip, arp.target_ip);
         if target.is_loopback() || target.is_multicast() {
             return None;
@@ -54,22 +54,23 @@ impl Message {
         let is_announcement = sender.octets()[0] == 0 || sender == target;
         match arp.operation {
             Arp::REVERSE_REQUEST | Arp::REVERSE_REPLY => None,
-            _ if is_announcement => Some(Message::Announcement),
-            Arp::REQUEST => Some(Message::Request { target: target.into(), is_valid: true }),
+            _ if is_announcement => Some(NeighbourMessage::Announcement),
+            Arp::REQUEST => Some(NeighbourMessage::Request { target: target.into(), is_valid: true }),
             _ => None,
         }
     }
 
-    fn of_nd(packet: &[u8]) -> Option<Message> {
+    fn of_nd(packet: &[u8]) -> Option<NeighbourMessage> {
         let packet = Ipv6::parse(packet).filter(|packet| packet.protocol == protocol::ICMPV6)?;
         match Ndp::parse(packet.payload)? {
-            Ndp::Advertisement(_) if !is_solicited(packet.payload) => Some(Message::Announcement),
+            Ndp::Advertisement(_) if !is_solicited(packet.payload) => Some(NeighbourMessage::Announcement),
             Ndp::Solicitation(_) if packet.source.is_unspecified() || packet.source == packet.destination => {
-                Some(Message::Announcement)
+                Some(NeighbourMessage::Announcement)
             }
-            Ndp::Solicitation(target) => {
-                Some(Message::Request { target: target.into(), is_valid: solicited(&packet).is_some() })
-            }
+            Ndp::Solicitation(target) => Some(NeighbourMessage::Request {
+                target: target.into(),
+                is_valid: solicited(&packet).is_some(),
+            }),
             _ => None,
         }
     }
@@ -89,9 +90,9 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         if admitted.flags.has(PortFlag::NeighSuppress) {
             return None;
         }
-        let reply = match Message::of(&admitted.untagged())? {
-            Message::Announcement => None,
-            Message::Request { target, is_valid } => {
+        let reply = match NeighbourMessage::of(&admitted.untagged())? {
+            NeighbourMessage::Announcement => None,
+            NeighbourMessage::Request { target, is_valid } => {
                 let mac = self.neighbour(target, admitted)?;
                 let port = fdb.lookup(self.at.now.tick, Self::key(admitted, mac))?;
                 let replies = is_valid

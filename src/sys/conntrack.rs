@@ -52,20 +52,20 @@ pub fn delete(is_meant: impl Fn(u8, SocketAddr) -> bool) -> io::Result<()> {
 
 /// What identifies an entry.
 #[derive(Debug, PartialEq, Eq)]
-struct Entry {
+struct ConntrackEntry {
     family: u8,
     attributes: Vec<DefaultNla>,
 }
 
-impl Entry {
+impl ConntrackEntry {
     /// The entry in a message, with the protocol and the destination of its first packet; `None` if that has no ports.
-    fn parse(payload: &[u8]) -> Option<(Entry, u8, SocketAddr)> {
+    fn parse(payload: &[u8]) -> Option<(ConntrackEntry, u8, SocketAddr)> {
         let (header, attributes) = payload.split_at_checked(NFGENMSG)?;
         let (protocol, destination) = destination(attribute(attributes, entry::TUPLE)?)?;
         let kept = valid(attributes)
             .filter(|attribute| [entry::TUPLE, entry::ZONE, entry::ID].contains(&attribute.kind()))
             .filter_map(|attribute| DefaultNla::parse(&attribute).ok());
-        Some((Entry { family: header[0], attributes: kept.collect() }, protocol, destination))
+        Some((ConntrackEntry { family: header[0], attributes: kept.collect() }, protocol, destination))
     }
 }
 
@@ -103,8 +103,8 @@ impl Conntrack {
         Ok(Conntrack { socket })
     }
 
-    fn find(&mut self, is_meant: impl Fn(u8, SocketAddr) -> bool) -> io::Result<Vec<Entry>> {
-        self.send(GET, NLM_F_DUMP, &Entry { family: 0, attributes: Vec::new() })?;
+    fn find(&mut self, is_meant: impl Fn(u8, SocketAddr) -> bool) -> io::Result<Vec<ConntrackEntry>> {
+        self.send(GET, NLM_F_DUMP, &ConntrackEntry { family: 0, attributes: Vec::new() })?;
         let mut found = Vec::new();
         loop {
             for message in messages(&self.receive()?) {
@@ -112,7 +112,7 @@ impl Conntrack {
                     NLMSG_DONE => return Ok(found),
                     NLMSG_ERROR => return acknowledged(message.payload()).map(|()| found),
                     _ => {
-                        let entry = Entry::parse(message.payload());
+                        let entry = ConntrackEntry::parse(message.payload());
                         let meant = entry.filter(|(_, protocol, to)| is_meant(*protocol, *to));
                         found.extend(meant.map(|(entry, ..)| entry));
                     }
@@ -122,7 +122,7 @@ impl Conntrack {
     }
 
     /// Deletes an entry. One that is gone already is no error.
-    fn delete(&mut self, entry: &Entry) -> io::Result<()> {
+    fn delete(&mut self, entry: &ConntrackEntry) -> io::Result<()> {
         self.send(DELETE, NLM_F_ACK, entry)?;
         let datagram = self.receive()?;
         let answer = messages(&datagram).find(|message| message.message_type() == NLMSG_ERROR);
@@ -132,7 +132,7 @@ impl Conntrack {
         }
     }
 
-    fn send(&self, kind: u16, flags: u16, entry: &Entry) -> io::Result<()> {
+    fn send(&self, kind: u16, flags: u16, entry: &ConntrackEntry) -> io::Result<()> {
         self.socket.send(&message(kind, flags | NLM_F_REQUEST, entry), 0).map(drop)
     }
 
@@ -143,7 +143,7 @@ impl Conntrack {
     }
 }
 
-fn message(kind: u16, flags: u16, entry: &Entry) -> Vec<u8> {
+fn message(kind: u16, flags: u16, entry: &ConntrackEntry) -> Vec<u8> {
     let start = NetlinkHeader::default().buffer_len() + NFGENMSG;
     let mut bytes = vec![0; start + entry.attributes.as_slice().buffer_len()];
     let mut header = NetlinkHeader::default();
@@ -188,19 +188,19 @@ mod tests {
     }
 
     /// An entry for packets to 203.0.113.1:`port`.
-    fn entry(number: u8, port: u16) -> Entry {
+    fn entry(number: u8, port: u16) -> ConntrackEntry {
         let ip = nested(tuple::IP, &[DefaultNla::new(tuple::IPV4_DESTINATION, vec![203, 0, 113, 1])]);
         let port = DefaultNla::new(tuple::DESTINATION_PORT, port.to_be_bytes().to_vec());
         let upper = nested(tuple::PROTOCOL, &[DefaultNla::new(tuple::PROTOCOL_NUMBER, vec![number]), port]);
         let id = DefaultNla::new(entry::ID, vec![0, 0, 0, 7]);
-        Entry { family: 2, attributes: vec![nested(entry::TUPLE, &[ip, upper]), id] }
+        ConntrackEntry { family: 2, attributes: vec![nested(entry::TUPLE, &[ip, upper]), id] }
     }
 
     #[test]
     fn an_entry_is_named_as_the_kernel_listed_it() {
         let listed = [message(0, 0, &entry(UDP, 53)), message(0, 0, &entry(TCP, 80))].concat();
         let parsed: Vec<_> =
-            messages(&listed).filter_map(|message| Entry::parse(message.payload())).collect();
+            messages(&listed).filter_map(|message| ConntrackEntry::parse(message.payload())).collect();
         let to = |text: &str| text.parse().unwrap();
         let expected =
             [(entry(UDP, 53), UDP, to("203.0.113.1:53")), (entry(TCP, 80), TCP, to("203.0.113.1:80"))];
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn malformed_messages_are_no_entries() {
         for payload in [&[][..], &[2, 0, 0], &[2, 0, 0, 0], &[2, 0, 0, 0, 9, 0, 1, 0x80, 1]] {
-            assert_eq!(Entry::parse(payload), None);
+            assert_eq!(ConntrackEntry::parse(payload), None);
         }
         let mut torn = message(0, 0, &entry(UDP, 53));
         torn.pop();

@@ -13,7 +13,7 @@ use super::process::{has_one_thread, open_descriptors};
 
 /// Which of the two processes this is after [`detach`].
 #[derive(Debug)]
-pub enum Role {
+pub enum DaemonRole {
     /// The process that the shell waits for. It must exit with this code.
     Parent(u8),
     /// The background process, without the terminal. It reports when it is ready.
@@ -31,7 +31,7 @@ pub struct ReadyNotifier {
 ///
 /// # Errors
 /// fork(2) failed, or the process has several threads.
-pub fn detach() -> io::Result<Role> {
+pub fn detach() -> io::Result<DaemonRole> {
     if !has_one_thread()? {
         return Err(io::Error::other("a process with several threads cannot detach"));
     }
@@ -41,7 +41,7 @@ pub fn detach() -> io::Result<Role> {
     match unsafe { fork() }? {
         ForkResult::Parent { child } => {
             drop(write);
-            await_ready(File::from(read), child).map(Role::Parent)
+            await_ready(File::from(read), child).map(DaemonRole::Parent)
         }
         ForkResult::Child => {
             close_inherited()?;
@@ -49,7 +49,7 @@ pub fn detach() -> io::Result<Role> {
             // The hang-up of a terminal does not concern it.
             // SAFETY: ignoring a signal runs no code of ours.
             unsafe { signal(Signal::SIGHUP, SigHandler::SigIgn) }?;
-            Ok(Role::Child(ReadyNotifier { pipe: File::from(write) }))
+            Ok(DaemonRole::Child(ReadyNotifier { pipe: File::from(write) }))
         }
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn start(socket: OwnedFd) -> io::Result<(DatagramRelay, OwnedFd)> {
     let relay = DatagramRelay { queue: Arc::clone(&ours) };
     let ends = Arc::new(Ends { socket, queue: ours });
     for (name, direction, interest) in [
-        ("from-datagram", Ends::receive as Direction, EpollFlags::EPOLLIN),
+        ("from-datagram", Ends::receive as DatagramRelayFn, EpollFlags::EPOLLIN),
         ("to-datagram", Ends::send, EpollFlags::EPOLLOUT),
     ] {
         let (ends, ready) = (Arc::clone(&ends), ends.watch(interest)?);
@@ -66,7 +66,7 @@ struct Ends {
     queue: Arc<OwnedFd>,
 }
 
-type Direction = fn(&Ends, &Epoll, &mut [u8]) -> io::Result<()>;
+type DatagramRelayFn = fn(&Ends, &Epoll, &mut [u8]) -> io::Result<()>;
 
 impl Ends {
     /// Watches the socket, and the queue for its end.

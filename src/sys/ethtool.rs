@@ -36,13 +36,13 @@ pub fn offloads(device: &str) -> io::Result<Vec<&'static str>> {
 
 /// `struct ethtool_value`
 #[repr(C)]
-struct Value {
+struct EthtoolValue {
     request: u32,
     data: u32,
 }
 
 fn value(socket: libc::c_int, device: &str, request: u32) -> io::Result<u32> {
-    let mut value = Value { request, data: 0 };
+    let mut value = EthtoolValue { request, data: 0 };
     let mut ifreq = tap::interface_request(device, 0);
     ifreq.ifr_ifru.ifru_data = (&raw mut value).cast();
     // SAFETY: `ifreq` is a whole `struct ifreq` whose data points to a `struct ethtool_value`. The kernel writes only

@@ -34,31 +34,35 @@ struct Control([u8; CONTROL]);
 
 /// The memory that one recvmsg(2) needs beside its buffer.
 #[repr(C)]
-pub(super) struct Message {
+pub(super) struct MessageHeader {
     header: libc::msghdr,
     part: libc::iovec,
     control: Control,
 }
 
-impl std::fmt::Debug for Message {
+impl std::fmt::Debug for MessageHeader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Message")
+        f.write_str("MessageHeader")
     }
 }
 
-impl Message {
-    pub(super) fn new() -> UnsafeCell<Message> {
+impl MessageHeader {
+    pub(super) fn new() -> UnsafeCell<MessageHeader> {
         // SAFETY: a msghdr of zeros is valid: no address, no parts, no control messages.
         let header: libc::msghdr = unsafe { std::mem::zeroed() };
         let part = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-        UnsafeCell::new(Message { header, part, control: Control([0; CONTROL]) })
+        UnsafeCell::new(MessageHeader { header, part, control: Control([0; CONTROL]) })
     }
 
     /// Prepares to receive into `length` bytes at `buffer`, and returns the argument of recvmsg(2).
     ///
     /// # Safety
     /// Nothing else accesses the message.
-    pub(super) unsafe fn prepare(message: *mut Message, buffer: *mut u8, length: usize) -> *mut libc::msghdr {
+    pub(super) unsafe fn prepare(
+        message: *mut MessageHeader,
+        buffer: *mut u8,
+        length: usize,
+    ) -> *mut libc::msghdr {
         // SAFETY: the caller guarantees that this is the only reference. All pointers are derived from `message`, and
         // stay valid as long as it.
         unsafe {
@@ -133,10 +137,10 @@ fn insert_tag(buffer: &mut [u8], length: usize, tag: [u8; VLAN_TAG]) -> Received
 /// # Errors
 /// `EAGAIN`: there is none. For other errors see [`super::queue::Framing`].
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<Received> {
-    let message = Message::new();
+    let message = MessageHeader::new();
     let room = &mut buffer[HEADROOM..];
     // SAFETY: the message was created here.
-    let header = unsafe { Message::prepare(message.get(), room.as_mut_ptr(), room.len()) };
+    let header = unsafe { MessageHeader::prepare(message.get(), room.as_mut_ptr(), room.len()) };
     // SAFETY: `header` is valid, and so are its one part, `room`, and its control buffer. All of them outlive the call.
     let received = unsafe { libc::recvmsg(socket.as_raw_fd(), header, libc::MSG_DONTWAIT) };
     let received = usize::try_from(Errno::result(received)?).unwrap_or(0);

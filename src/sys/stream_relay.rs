@@ -33,8 +33,10 @@ const STACK: usize = 128 << 10;
 /// The process has all the files or threads that it may have.
 pub(super) fn start(stream: OwnedFd) -> io::Result<OwnedFd> {
     let (ours, queue) = queue_pair()?;
-    let relay = Arc::new(Relay { stream, queue: ours });
-    for (name, direction) in [("from-stream", Relay::receive as Direction), ("to-stream", Relay::send)] {
+    let relay = Arc::new(StreamRelay { stream, queue: ours });
+    for (name, direction) in
+        [("from-stream", StreamRelay::receive as StreamRelayFn), ("to-stream", StreamRelay::send)]
+    {
         let (relay, ended) = (Arc::clone(&relay), Arc::clone(&relay));
         // If the second one fails, the end of `queue` ends the first.
         spawn(name, move |buffer| direction(&relay, buffer), move || ended.close())?;
@@ -42,7 +44,7 @@ pub(super) fn start(stream: OwnedFd) -> io::Result<OwnedFd> {
     Ok(queue)
 }
 
-type Direction = fn(&Relay, &mut [u8]) -> io::Result<()>;
+type StreamRelayFn = fn(&StreamRelay, &mut [u8]) -> io::Result<()>;
 
 /// The relay's end of a queue, which blocks, and the worker's, which does not.
 pub(super) fn queue_pair() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -51,7 +53,7 @@ pub(super) fn queue_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((ours, queue))
 }
 
-struct Relay {
+struct StreamRelay {
     stream: OwnedFd,
     queue: OwnedFd,
 }
@@ -73,7 +75,7 @@ pub(super) fn spawn(
     std::thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(run).map(drop)
 }
 
-impl Relay {
+impl StreamRelay {
     /// Ends both threads, and lets the peer and the worker know.
     fn close(&self) {
         for socket in [&self.stream, &self.queue] {

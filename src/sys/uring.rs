@@ -35,7 +35,7 @@ use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 use self::vectors::Vectors;
 use super::arena::{Arena, BUFFER_SIZE, HEADROOM};
 use super::limits;
-use super::packet_message::{Message, Received};
+use super::packet_message::{MessageHeader, Received};
 use super::tap::reads_without_waiting;
 
 #[allow(clippy::cast_sign_loss, reason = "a bit")]
@@ -215,7 +215,7 @@ pub struct Ring {
     /// For each buffer, the number of writes that have not completed.
     writes: Box<[u16]>,
     /// For each buffer, the memory of [`Ring::receive`].
-    messages: Box<[UnsafeCell<Message>]>,
+    messages: Box<[UnsafeCell<MessageHeader>]>,
     /// For each buffer, what its writes of two pieces refer to.
     vectors: Box<[Vectors]>,
     /// Whether the buffers are registered, which saves the kernel a page lookup at each read and write.
@@ -250,7 +250,7 @@ impl Ring {
         restrict_and_enable(&ring)?;
         let free = (0..buffers).rev().collect();
         let writes = vec![0; buffers.into()].into();
-        let messages = (0..buffers).map(|_| Message::new()).collect();
+        let messages = (0..buffers).map(|_| MessageHeader::new()).collect();
         let vectors = vec![Vectors::new(); buffers.into()].into();
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         Ok(Ring { ring, arena, free, writes, messages, vectors, registered, id, enters: 0 })
@@ -286,7 +286,7 @@ impl Ring {
         let address = unsafe { self.arena.start(id).add(HEADROOM) }.as_ptr();
         let message = self.messages[usize::from(id)].get();
         // SAFETY: the message of a buffer is used only by the one read into that buffer. The buffer was free.
-        let header = unsafe { Message::prepare(message, address, BUFFER_SIZE - HEADROOM) };
+        let header = unsafe { MessageHeader::prepare(message, address, BUFFER_SIZE - HEADROOM) };
         let receive =
             opcode::RecvMsg::new(Fixed(slot.into()), header).flags(libc::MSG_DONTWAIT.cast_unsigned());
         // SAFETY: the buffer is neither free nor leased until the read has completed, and nothing accesses its message.

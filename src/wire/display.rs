@@ -34,13 +34,13 @@ impl fmt::Display for Pretty<'_> {
             Some(LaxNetSlice::Ipv4(ip)) => {
                 let header = ip.header();
                 f.write_str("IP ")?;
-                let ends = Addresses(header.source_addr().into(), header.destination_addr().into());
+                let ends = AddressPair(header.source_addr().into(), header.destination_addr().into());
                 write_packet(f, &ends, &packet, ip.payload())?;
             }
             Some(LaxNetSlice::Ipv6(ip)) => {
                 let header = ip.header();
                 f.write_str("IP6 ")?;
-                let ends = Addresses(header.source_addr().into(), header.destination_addr().into());
+                let ends = AddressPair(header.source_addr().into(), header.destination_addr().into());
                 write_packet(f, &ends, &packet, ip.payload())?;
             }
             None => write_unknown(f, &frame, &packet)?,
@@ -53,15 +53,15 @@ impl fmt::Display for Pretty<'_> {
 }
 
 /// Source and destination.
-struct Addresses(IpAddr, IpAddr);
+struct AddressPair(IpAddr, IpAddr);
 
-impl Addresses {
+impl AddressPair {
     fn write_with_ports(&self, f: &mut fmt::Formatter<'_>, ports: (u16, u16)) -> fmt::Result {
         write!(f, "{}.{} > {}.{}", self.0, ports.0, self.1, ports.1)
     }
 }
 
-impl fmt::Display for Addresses {
+impl fmt::Display for AddressPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} > {}", self.0, self.1)
     }
@@ -100,7 +100,7 @@ fn write_arp(f: &mut fmt::Formatter<'_>, arp: &ArpPacketSlice<'_>) -> fmt::Resul
 
 fn write_packet(
     f: &mut fmt::Formatter<'_>,
-    ends: &Addresses,
+    ends: &AddressPair,
     packet: &LaxSlicedPacket<'_>,
     payload: &LaxIpPayloadSlice<'_>,
 ) -> fmt::Result {
@@ -132,7 +132,7 @@ fn write_packet(
     }
 }
 
-fn write_tcp(f: &mut fmt::Formatter<'_>, ends: &Addresses, tcp: &TcpSlice<'_>) -> fmt::Result {
+fn write_tcp(f: &mut fmt::Formatter<'_>, ends: &AddressPair, tcp: &TcpSlice<'_>) -> fmt::Result {
     ends.write_with_ports(f, (tcp.source_port(), tcp.destination_port()))?;
     f.write_str(": Flags [")?;
     let flags = [

@@ -202,7 +202,7 @@ impl RecordKind {
 
 /// What a host reports about one group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Record<'a> {
+pub struct GroupRecord<'a> {
     /// What changed, or how it is.
     pub kind: RecordKind,
     /// The group.
@@ -230,7 +230,7 @@ impl<'a> Records<'a> {
     }
 
     /// The records whose kind is known, in order. Others are ignored (RFC 3376 §4.2.12).
-    pub fn iter(&self) -> impl Iterator<Item = Record<'a>> + 'a {
+    pub fn iter(&self) -> impl Iterator<Item = GroupRecord<'a>> + 'a {
         let Records { count, mut bytes, family } = *self;
         let records = (0..count).map_while(move |_| {
             let (record, rest) = split_record(bytes, family).ok()?;
@@ -242,13 +242,13 @@ impl<'a> Records<'a> {
 }
 
 /// The record at the start of `bytes`, `None` if its kind is unknown, and what follows.
-fn split_record(bytes: &[u8], family: Family) -> Result<(Option<Record<'_>>, &[u8]), Malformed> {
+fn split_record(bytes: &[u8], family: Family) -> Result<(Option<GroupRecord<'_>>, &[u8]), Malformed> {
     let (&[kind, auxiliary_words, high, low], rest) =
         bytes.split_first_chunk().ok_or(Malformed::Truncated)?;
     let group = family.group(rest)?;
     let (sources, rest) = family.split(&rest[family.width()..], u16::from_be_bytes([high, low]))?;
     let rest = rest.get(usize::from(auxiliary_words) * 4..).ok_or(Malformed::Truncated)?;
-    Ok((RecordKind::new(kind).map(|kind| Record { kind, group, sources }), rest))
+    Ok((RecordKind::new(kind).map(|kind| GroupRecord { kind, group, sources }), rest))
 }
 
 /// A query to send.

@@ -4,13 +4,13 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use crate::control::running::PortNames;
-use crate::datapath::{Direction, Record};
+use crate::datapath::{Direction, MirrorRecord};
 use crate::switch::{Outcome, PortId, SwitchReply, Verdict};
 
 /// Most ports listed. Further ones are counted.
 const MAX_NAMED_PORTS: usize = 16;
 /// The comment of a packet that crossed a port in this direction.
-pub(super) fn comment(record: &Record, direction: Direction, names: &PortNames) -> String {
+pub(super) fn comment(record: &MirrorRecord, direction: Direction, names: &PortNames) -> String {
     let mut text = match (direction, record.ingress) {
         (Direction::Out, None) => "sent by the switch".to_owned(),
         (Direction::Out, Some(ingress)) => format!("from {}", names.of(ingress, record.time)),
@@ -23,7 +23,7 @@ pub(super) fn comment(record: &Record, direction: Direction, names: &PortNames) 
     text
 }
 
-fn verdict(record: &Record, names: &PortNames) -> String {
+fn verdict(record: &MirrorRecord, names: &PortNames) -> String {
     let outcome = &record.outcome;
     let name = |port| names.of(port, record.time);
     match outcome.verdict() {

@@ -24,7 +24,7 @@ use utoipa::{IntoParams, ToSchema};
 pub(crate) use self::pcapng::segment_size;
 use self::pcapng::{Flags, Packet, Time};
 use super::running::{Command, Handle, MirrorReader, MirrorRequest, RunError, Stopping};
-use crate::datapath::{self, CrossedFrame, MirrorSpec, Record};
+use crate::datapath::{self, CrossedFrame, MirrorRecord, MirrorSpec};
 use crate::switch::PortId;
 use crate::wire::filter::{Filter, FilterError};
 use crate::wire::{Segments, VnetHeader};
@@ -116,7 +116,7 @@ struct CaptureInterface {
 /// A record, and the number of crossings written so far.
 #[derive(Debug)]
 struct PendingRecord {
-    record: Record,
+    record: MirrorRecord,
     crossings: usize,
 }
 
@@ -219,7 +219,7 @@ impl Capture {
         Some(PendingRecord { record: self.reader.mirror.take()?, crossings: 0 })
     }
 
-    fn show(&mut self, record: &Record, port: PortId, direction: datapath::Direction) {
+    fn show(&mut self, record: &MirrorRecord, port: PortId, direction: datapath::Direction) {
         let interface = self.interface(port, record.time);
         let comment = comment::comment(record, direction, &self.reader.names);
         let flags = match direction {

@@ -63,8 +63,8 @@ fn check_range(value: Option<u64>, range: RangeInclusive<u64>) -> Result<(), Inv
 }
 
 /// How a port takes part in multicast snooping after a change of its settings, which [`port_settings`] has checked.
-pub(crate) fn mcast_settings(settings: &PortSettings, before: mdb::PortSettings) -> mdb::PortSettings {
-    mdb::PortSettings {
+pub(crate) fn mcast_settings(settings: &PortSettings, before: mdb::MdbPortSettings) -> mdb::MdbPortSettings {
+    mdb::MdbPortSettings {
         router: settings.mcast_router.and_then(RouterMode::from_number).unwrap_or(before.router),
         fast_leave: settings.mcast_fast_leave.unwrap_or(before.fast_leave),
         max_groups: settings

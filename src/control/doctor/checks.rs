@@ -2,7 +2,7 @@
 
 use super::facts::{Facts, TunState, UsernsState};
 use super::network::{firewall, forwarding, names, nft, rp_filter, subnets};
-use super::{Blocks, Finding, State};
+use super::{Blocks, CheckState, Finding};
 use crate::control::topology::neighbours;
 use crate::control::topology::preflight::files_needed;
 use crate::datapath::BUFFERS;
@@ -40,7 +40,7 @@ pub(crate) fn run_checks(facts: &Facts) -> Vec<Finding> {
     for finding in &mut findings {
         let blocks = if root { finding.blocks.root() } else { finding.blocks.others() };
         if blocks {
-            finding.state = State::Problem;
+            finding.state = CheckState::Problem;
         }
     }
     let start = start(facts, &findings);
@@ -58,7 +58,11 @@ fn start(facts: &Facts, findings: &[Finding]) -> Finding {
         (false, false) => "does not work here",
     };
     let works = if facts.missing_capabilities.is_empty() { for_root } else { for_others };
-    Finding::new("start", if works { State::Ok } else { State::Problem }, format!("`{}` {whom}", facts.start))
+    Finding::new(
+        "start",
+        if works { CheckState::Ok } else { CheckState::Problem },
+        format!("`{}` {whom}", facts.start),
+    )
 }
 
 /// See "Kernels" in README.md.

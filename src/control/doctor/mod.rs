@@ -16,7 +16,7 @@ pub(crate) use self::facts::Facts;
 /// Result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum State {
+pub(crate) enum CheckState {
     /// As it should be.
     Ok,
     /// A limitation, or something worth knowing.
@@ -29,7 +29,7 @@ pub(crate) enum State {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Finding {
     pub(crate) check: &'static str,
-    pub(crate) state: State,
+    pub(crate) state: CheckState,
     /// A short explanation.
     pub(crate) what: String,
     /// A command that fixes it, if there is one.
@@ -60,21 +60,21 @@ impl Blocks {
 }
 
 impl Finding {
-    fn new(check: &'static str, state: State, what: impl Into<String>) -> Finding {
+    fn new(check: &'static str, state: CheckState, what: impl Into<String>) -> Finding {
         Finding { check, state, what: what.into(), fix: None, blocks: Blocks::Nobody }
     }
 
     fn ok(check: &'static str, what: impl Into<String>) -> Finding {
-        Finding::new(check, State::Ok, what)
+        Finding::new(check, CheckState::Ok, what)
     }
 
     fn note(check: &'static str, what: impl Into<String>) -> Finding {
-        Finding::new(check, State::Note, what)
+        Finding::new(check, CheckState::Note, what)
     }
 
     /// A problem if it concerns the current user; [`run_checks`] decides.
     fn blocker(check: &'static str, blocks: Blocks, what: impl Into<String>) -> Finding {
-        Finding { blocks, ..Finding::new(check, State::Note, what) }
+        Finding { blocks, ..Finding::new(check, CheckState::Note, what) }
     }
 
     fn fix(self, command: impl Into<String>) -> Finding {

@@ -432,7 +432,7 @@ impl PortReport {
             fdb_max_learned: 0,
             fdb_n_learned: 0,
             group_fwd_mask: 0,
-            mcast_max_groups: mdb::PortSettings::default().max_groups,
+            mcast_max_groups: mdb::MdbPortSettings::default().max_groups,
             mcast_n_groups: 0,
             limits: PortLimits::default(),
             impairment: PortImpairments::default(),

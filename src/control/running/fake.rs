@@ -14,8 +14,8 @@ use super::{HostNetwork, Running};
 use crate::control::report::{FdbFilter, FdbReport};
 use crate::control::topology::handover::HandedOver;
 use crate::control::topology::{
-    Attachment, Device, DeviceDrops, DeviceId, DnatTarget, LinkChange, NatChange, NetworkChange, Packet,
-    PortNetns, PortSpec, RouteLookup, SenderRoute, TopologyError,
+    Attachment, Device, DeviceDrops, DeviceId, DnatTarget, LinkChange, NatChange, NetworkChange, PortNetns,
+    PortSpec, RouteLookup, RoutedPacket, SenderRoute, TopologyError,
 };
 use crate::control::{Config, Options};
 use crate::datapath::EngineKind;
@@ -26,12 +26,12 @@ use crate::wire::Mac;
 /// The test's side of a [`FakeNetwork`].
 #[derive(Debug, Clone)]
 pub(crate) struct FakeControl {
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<FakeState>>,
     changes: mpsc::UnboundedSender<NetworkChange>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct FakeState {
     log: Vec<String>,
     specs: Vec<PortSpec>,
     peers: HashMap<String, UnixDatagram>,
@@ -54,7 +54,7 @@ struct Shared {
 /// A network without devices.
 #[derive(Debug)]
 pub(crate) struct FakeNetwork {
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<FakeState>>,
     changes: mpsc::UnboundedReceiver<NetworkChange>,
     next: u64,
 }
@@ -62,13 +62,13 @@ pub(crate) struct FakeNetwork {
 impl FakeControl {
     /// A fake network and its control.
     pub(crate) fn new() -> (FakeControl, FakeNetwork) {
-        let shared = Arc::<Mutex<Shared>>::default();
+        let shared = Arc::<Mutex<FakeState>>::default();
         let (changes, changed) = mpsc::unbounded_channel();
         let fake = FakeControl { shared: Arc::clone(&shared), changes };
         (fake, FakeNetwork { shared, changes: changed, next: 1 })
     }
 
-    fn shared(&self) -> MutexGuard<'_, Shared> {
+    fn shared(&self) -> MutexGuard<'_, FakeState> {
         self.shared.lock().unwrap()
     }
 
@@ -259,7 +259,7 @@ impl HostNetwork for FakeNetwork {
         shared.announced.push((device, addresses.to_vec()));
     }
 
-    fn route_lookup(&self, _: DeviceId, packet: Packet) -> Option<RouteLookup> {
+    fn route_lookup(&self, _: DeviceId, packet: RoutedPacket) -> Option<RouteLookup> {
         let route = self.shared.lock().unwrap().routes.get(&packet.destination).cloned()?;
         Some(RouteLookup::new(|| Ok(route)))
     }

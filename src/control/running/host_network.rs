@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use crate::control::Config;
 use crate::control::topology::handover::HandedOver;
 use crate::control::topology::{
-    Attachment, Device, DeviceDrops, DeviceId, DnatTarget, NetworkChange, Packet, PortSpec, RouteLookup,
-    Topology, TopologyError,
+    Attachment, Device, DeviceDrops, DeviceId, DnatTarget, NetworkChange, PortSpec, RouteLookup,
+    RoutedPacket, Topology, TopologyError,
 };
 use crate::sys::netns::Netns;
 use crate::sys::queue::Queue;
@@ -40,7 +40,7 @@ pub(crate) trait HostNetwork {
     /// As [`Topology::announce`].
     fn announce(&mut self, device: DeviceId, addresses: &[IpNet]);
     /// As [`Topology::route_lookup`].
-    fn route_lookup(&self, device: DeviceId, packet: Packet) -> Option<RouteLookup>;
+    fn route_lookup(&self, device: DeviceId, packet: RoutedPacket) -> Option<RouteLookup>;
     /// As [`Topology::devices_in`].
     fn devices_in(&self, path: &Path) -> Result<Vec<DeviceId>, TopologyError>;
     /// As [`Topology::devices_sharing`].
@@ -97,7 +97,7 @@ impl HostNetwork for Topology {
     fn announce(&mut self, device: DeviceId, addresses: &[IpNet]) {
         Topology::announce(self, device, addresses);
     }
-    fn route_lookup(&self, device: DeviceId, packet: Packet) -> Option<RouteLookup> {
+    fn route_lookup(&self, device: DeviceId, packet: RoutedPacket) -> Option<RouteLookup> {
         Topology::route_lookup(self, device, packet)
     }
     fn devices_in(&self, path: &Path) -> Result<Vec<DeviceId>, TopologyError> {

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::trace::Decision;
+use super::trace::TracedDecision;
 use super::{HostNetwork, RunError, Running};
 use crate::control::subscription::{Subscription, SubscriptionSender, subscription};
 use crate::control::trace::{LiveTraceLine, TraceFilter};
-use crate::datapath::{Direction, Mirror, MirrorSpec, RECORDS, Record};
+use crate::datapath::{Direction, Mirror, MirrorRecord, MirrorSpec, RECORDS};
 use crate::switch::Frame;
 
 /// Interval of reads.
@@ -110,13 +110,13 @@ impl<M: HostNetwork> Running<M> {
     }
 
     /// Describes a record. `None` for a frame that the switch itself sent.
-    fn explain_record(&self, record: &Record) -> Option<LiveTraceLine> {
+    fn explain_record(&self, record: &MirrorRecord) -> Option<LiveTraceLine> {
         // A frame that the switch made has no decision.
         record.ingress?;
         // Only headers were copied, but the decision depends on the length too.
         let mut bytes = record.bytes.to_vec();
         bytes.resize(record.length, 0);
-        let decision = Decision {
+        let decision = TracedDecision {
             time: record.time,
             frame: Frame { bytes: &bytes, vnet: record.vnet },
             steps: record.steps,

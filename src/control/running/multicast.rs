@@ -18,7 +18,7 @@ use crate::control::report::{
 };
 use crate::datapath::PuntedFrame;
 use crate::switch::mdb::{
-    self, Arrival, Entry, EntryChange, EntryState, GroupKey, LinkKey, MdbEvent, MdbSettings, NewEntry,
+    self, Entry, EntryChange, EntryState, GroupKey, LinkKey, MdbEvent, MdbSettings, NewEntry, ReceivedAt,
     RouterPort, Snooping,
 };
 use crate::switch::{PortId, Punt, Tick, Vid};
@@ -200,7 +200,7 @@ impl<M: HostNetwork> Running<M> {
             active,
         };
         let querier = snooping.queriers(now).map(querier).collect();
-        let is_changed = |record: &PortRecord| record.mcast != mdb::PortSettings::default();
+        let is_changed = |record: &PortRecord| record.mcast != mdb::MdbPortSettings::default();
         let changed = self.ports.iter().filter(|(_, record)| is_changed(record));
         let port = changed.map(|(id, record)| mdb_port(record, self.joined_groups(*id))).collect();
         let counters = MdbCounters {
@@ -275,7 +275,7 @@ pub(super) fn receive(snooping: &mut Snooping, message: &PuntedFrame) {
     let PuntedFrame { at, port, vlan, ref bytes, .. } = *message;
     let packet = EthernetFrame::new_checked(bytes).and_then(|frame| frame.network());
     if let Some((ethertype, packet)) = packet {
-        snooping.receive(Arrival { now: at, port, vlan }, ethertype, packet);
+        snooping.receive(ReceivedAt { now: at, port, vlan }, ethertype, packet);
     }
 }
 
@@ -288,7 +288,7 @@ pub(super) fn is_solicited_node(group: IpAddr) -> bool {
 }
 
 fn mdb_port(record: &PortRecord, groups: u32) -> MdbPort {
-    let mdb::PortSettings { router, fast_leave, max_groups } = record.mcast;
+    let mdb::MdbPortSettings { router, fast_leave, max_groups } = record.mcast;
     MdbPort {
         port: record.name.clone(),
         mcast_router: router as u8,

@@ -80,7 +80,7 @@ pub(crate) struct PortRecord {
     /// Its parameters in the spanning tree.
     pub(super) stp: PortConfig,
     /// How it takes part in multicast snooping.
-    pub(super) mcast: mdb::PortSettings,
+    pub(super) mcast: mdb::MdbPortSettings,
 }
 
 /// The addresses that the switch assigned to a port. The container may have changed those of the device since.
@@ -136,7 +136,7 @@ impl PortRecord {
             throttled: Vec::new(),
             loop_record: None,
             stp: PortConfig::default(),
-            mcast: mdb::PortSettings::default(),
+            mcast: mdb::MdbPortSettings::default(),
         }
     }
 

@@ -24,14 +24,14 @@ use crate::wire::router_advertisement::{AdvertisedPrefix, RouterAdvertisement};
 #[derive(Debug, Default)]
 pub(super) struct RouterAdvertisements {
     /// What each gateway advertises, by its host port.
-    links: BTreeMap<PortId, Link>,
+    links: BTreeMap<PortId, AdvertisedLink>,
     random: RandomState,
     sent: u64,
     solicited: u64,
 }
 
 #[derive(Debug)]
-struct Link {
+struct AdvertisedLink {
     timer: AdvertisementTimer,
     advertisement: RouterAdvertisement,
 }
@@ -46,7 +46,7 @@ impl<M: HostNetwork> Running<M> {
         let hosts = self.ports.iter().filter(|(_, port)| port.is_host());
         let links = hosts.filter_map(|(id, port)| {
             let advertisement = self.advertisement(self.gateway_addresses(&port.name))?;
-            Some((*id, Link { timer: timer.clone(), advertisement }))
+            Some((*id, AdvertisedLink { timer: timer.clone(), advertisement }))
         });
         self.router_advertisements =
             Some(RouterAdvertisements { links: links.collect(), ..RouterAdvertisements::default() });

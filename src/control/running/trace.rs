@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::link_state::LinkState;
 use super::ports::PortRecord;
 use super::{HostNetwork, RunError, Running};
-use crate::control::topology::{Packet, RouteLookup, SenderRoute};
+use crate::control::topology::{RouteLookup, RoutedPacket, SenderRoute};
 use crate::control::trace::{
     BuiltFrame, FloodClass, FrameDefaults, LearnOutcome, TagEdit, Trace, TraceEgress, TraceError,
     TraceRequest, TraceStep, TraceVerdict, frame,
@@ -23,7 +23,7 @@ use crate::wire::segment::super_frame_header;
 use crate::wire::{EthernetFrame, Mac, Pretty};
 
 /// A forwarding decision and its frame.
-pub(super) struct Decision<'a> {
+pub(super) struct TracedDecision<'a> {
     pub(super) time: SystemTime,
     pub(super) frame: Frame<'a>,
     pub(super) steps: Steps,
@@ -63,7 +63,7 @@ impl<M: HostNetwork> Running<M> {
         if device.polled && *link != LinkState::Gone {
             return Err(TraceError::RoutesNotVisible(request.ifname.clone()).into());
         }
-        let packet = Packet { source: echo.src, destination: echo.dst };
+        let packet = RoutedPacket { source: echo.src, destination: echo.dst };
         Ok(self.network.route_lookup(device.id, packet))
     }
 
@@ -84,8 +84,13 @@ impl<M: HostNetwork> Running<M> {
         let mut seen = DryRunSteps::default();
         let outcome = &self.switch.trace(self.datapath.clock(), ingress, &frame, &mut seen);
         let DryRunSteps { steps, not_flooded } = &seen;
-        let trace =
-            self.explain(&Decision { time: SystemTime::now(), frame, steps: *steps, outcome, not_flooded });
+        let trace = self.explain(&TracedDecision {
+            time: SystemTime::now(),
+            frame,
+            steps: *steps,
+            outcome,
+            not_flooded,
+        });
         Ok(Trace { route, datapath: self.datapath_of(outcome, &bytes), ..trace })
     }
 
@@ -104,8 +109,8 @@ impl<M: HostNetwork> Running<M> {
     }
 
     /// Describes a decision.
-    pub(super) fn explain(&self, decision: &Decision<'_>) -> Trace {
-        let Decision { time, frame, outcome, .. } = decision;
+    pub(super) fn explain(&self, decision: &TracedDecision<'_>) -> Trace {
+        let TracedDecision { time, frame, outcome, .. } = decision;
         let name = |port: PortId| self.port_name(port, *time);
         let bytes = outcome.entered().map_or(frame.bytes, Head::bytes);
         let ethernet = EthernetFrame::new_checked(bytes);
@@ -177,7 +182,7 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    fn verdict(&self, decision: &Decision<'_>) -> TraceVerdict {
+    fn verdict(&self, decision: &TracedDecision<'_>) -> TraceVerdict {
         let outcome = decision.outcome;
         let drop = |reason: DropReason, on: PortId| TraceVerdict::Drop {
             reason: reason.name().to_owned(),
@@ -199,7 +204,7 @@ impl<M: HostNetwork> Running<M> {
 
 /// The ports that get the frame and those that do not, in the order of their numbers.
 fn egress(
-    decision: &Decision<'_>,
+    decision: &TracedDecision<'_>,
     name: impl Fn(PortId) -> String,
     impairment: impl Fn(PortId) -> Option<String>,
 ) -> Vec<TraceEgress> {

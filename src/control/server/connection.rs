@@ -62,7 +62,7 @@ impl Phase {
 
 /// The limits of one listener.
 #[derive(Debug)]
-pub(super) struct Limits {
+pub(super) struct ListenerLimits {
     connections: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     /// In KiB.
@@ -70,9 +70,9 @@ pub(super) struct Limits {
     open: Mutex<Vec<Connection>>,
 }
 
-impl Limits {
-    pub(super) fn new() -> Limits {
-        Limits {
+impl ListenerLimits {
+    pub(super) fn new() -> ListenerLimits {
+        ListenerLimits {
             connections: Arc::new(Semaphore::new(MAX_CONNECTIONS as usize)),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             unsent: Arc::new(Semaphore::new(MAX_UNSENT_KIB as usize)),
@@ -81,7 +81,7 @@ impl Limits {
     }
 
     /// Makes room for a new connection.
-    pub(super) async fn admit(self: &Arc<Limits>) -> OpenConnection {
+    pub(super) async fn admit(self: &Arc<ListenerLimits>) -> OpenConnection {
         let permit = loop {
             if let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() {
                 break permit;
@@ -93,7 +93,7 @@ impl Limits {
                 break permit;
             }
         };
-        let connection = Connection(Arc::new(Shared {
+        let connection = Connection(Arc::new(ConnectionState {
             accepted: Instant::now(),
             state: Mutex::new((Phase::Receiving, Instant::now())),
             changed: Notify::new(),
@@ -147,15 +147,15 @@ impl Drop for OpenConnection {
 
 /// One connection. A handler can turn it into a stream.
 #[derive(Debug, Clone)]
-pub(super) struct Connection(Arc<Shared>);
+pub(super) struct Connection(Arc<ConnectionState>);
 
 #[derive(Debug)]
-struct Shared {
+struct ConnectionState {
     accepted: Instant,
     /// The phase, and when it began. While sending, when the client last took a byte.
     state: Mutex<(Phase, Instant)>,
     changed: Notify,
-    limits: Arc<Limits>,
+    limits: Arc<ListenerLimits>,
     /// The permit of a stream. Held until the connection closes.
     stream: OnceLock<OwnedSemaphorePermit>,
     /// The permit of a large response. Held until the connection closes.

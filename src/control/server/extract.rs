@@ -52,14 +52,14 @@ fn parse_object<T: DeserializeOwned>(json: &[u8]) -> Result<T, ApiError> {
 }
 
 /// The parsed query string.
-pub(super) struct Query<T>(pub(super) T);
+pub(super) struct QueryString<T>(pub(super) T);
 
-impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Query<T> {
+impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for QueryString<T> {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Query<T>, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<QueryString<T>, ApiError> {
         match axum::extract::Query::try_from_uri(&parts.uri) {
-            Ok(axum::extract::Query(query)) => Ok(Query(query)),
+            Ok(axum::extract::Query(query)) => Ok(QueryString(query)),
             Err(error) => Err(ApiError::BadRequest(format!("query: {}", error.body_text()))),
         }
     }

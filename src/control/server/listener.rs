@@ -1,5 +1,5 @@
 //! Accepts clients: the switch's own user on the Unix socket, and local clients on the metrics address.
-//! [`Limits`] bounds what they use.
+//! [`ListenerLimits`] bounds what they use.
 
 use std::convert::Infallible;
 use std::io;
@@ -15,7 +15,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use super::connection::{Limits, Monitored, OpenConnection, follow_phases};
+use super::connection::{ListenerLimits, Monitored, OpenConnection, follow_phases};
 use crate::control::private_socket;
 
 /// A client must send its request header within this time.
@@ -75,12 +75,12 @@ impl Accept for TcpListener {
 
 /// Serves clients within the limits.
 #[derive(Debug, Clone)]
-pub(crate) struct Listener(Arc<Limits>);
+pub(crate) struct Listener(Arc<ListenerLimits>);
 
 impl Listener {
     /// No connection is open yet.
     pub(crate) fn new() -> Listener {
-        Listener(Arc::new(Limits::new()))
+        Listener(Arc::new(ListenerLimits::new()))
     }
 
     /// Accepts clients until it is dropped. Each connection has a separate task.

@@ -37,7 +37,7 @@ use utoipa_axum::routes;
 
 use connection::{Connection, SharedBody};
 use error::ApiError;
-use extract::{Body, Query};
+use extract::{Body, QueryString};
 pub(crate) use handover::PROTOCOL as HANDOVER_PROTOCOL;
 pub(crate) use listener::{ApiSocket, Listener};
 
@@ -173,7 +173,10 @@ async fn health(State(switch): State<Handle>) -> ApiResult<(StatusCode, Json<Hea
 /// List entries of the forwarding database
 #[utoipa::path(get, path = "/v1/fdb", params(FdbFilter),
     responses((status = 200, body = [FdbReport]), (status = 400, body = ErrorReport)))]
-async fn list_fdb(State(switch): State<Handle>, Query(filter): Query<FdbFilter>) -> ApiResult<Response> {
+async fn list_fdb(
+    State(switch): State<Handle>,
+    QueryString(filter): QueryString<FdbFilter>,
+) -> ApiResult<Response> {
     Ok(stream::fdb(FdbPages::start(switch, filter).await?))
 }
 
@@ -210,7 +213,7 @@ async fn replace_fdb(State(switch): State<Handle>, Body(entry): Body<NewFdbEntry
 ))]
 async fn remove_fdb(
     State(switch): State<Handle>,
-    Query(name): Query<FdbEntryQuery>,
+    QueryString(name): QueryString<FdbEntryQuery>,
 ) -> ApiResult<StatusCode> {
     switch.request(|reply| Command::RemoveFdb(name, reply)).await??;
     Ok(StatusCode::NO_CONTENT)
@@ -221,7 +224,7 @@ async fn remove_fdb(
     responses((status = 200, body = FlushReport), (status = 404, body = ErrorReport)))]
 async fn flush_fdb(
     State(switch): State<Handle>,
-    Query(which): Query<FdbFlushQuery>,
+    QueryString(which): QueryString<FdbFlushQuery>,
 ) -> ApiResult<Json<FlushReport>> {
     let flushed = switch.request(|reply| Command::FlushFdb(which, reply)).await??;
     Ok(Json(FlushReport { flushed }))
@@ -257,7 +260,7 @@ async fn add_mdb(State(switch): State<Handle>, Body(entry): Body<NewMdbEntry>) -
 ))]
 async fn remove_mdb(
     State(switch): State<Handle>,
-    Query(entry): Query<MdbEntryQuery>,
+    QueryString(entry): QueryString<MdbEntryQuery>,
 ) -> ApiResult<StatusCode> {
     switch.request(|reply| Command::RemoveMdb(entry, reply)).await??;
     Ok(StatusCode::NO_CONTENT)
@@ -318,7 +321,7 @@ async fn add_mirror(State(switch): State<Handle>, Body(new): Body<NewMirror>) ->
 ))]
 async fn remove_mirror(
     State(switch): State<Handle>,
-    Query(gone): Query<MirrorQuery>,
+    QueryString(gone): QueryString<MirrorQuery>,
 ) -> ApiResult<StatusCode> {
     switch.request(|reply| Command::PortMirror(PortMirrorCommand::Remove(gone, reply))).await??;
     Ok(StatusCode::NO_CONTENT)
@@ -374,7 +377,7 @@ async fn change_log(Extension(log): Extension<Log>, Body(new): Body<NewLog>) -> 
 async fn events(
     State(switch): State<Handle>,
     Extension(connection): Extension<Connection>,
-    Query(filter): Query<EventFilter>,
+    QueryString(filter): QueryString<EventFilter>,
 ) -> ApiResult<Response> {
     if filter.follow != Some(true) {
         return Ok(Json(switch.request(|reply| Command::Events(filter, reply)).await?).into_response());
@@ -393,7 +396,7 @@ async fn events(
 async fn capture(
     State(switch): State<Handle>,
     Extension(connection): Extension<Connection>,
-    Query(filter): Query<CaptureFilter>,
+    QueryString(filter): QueryString<CaptureFilter>,
 ) -> ApiResult<Response> {
     connection.hold_stream()?;
     Ok(stream::pcapng(Capture::start(switch, filter).await?))
@@ -422,7 +425,7 @@ async fn trace(State(switch): State<Handle>, Body(request): Body<TraceRequest>) 
 async fn follow_frames(
     State(switch): State<Handle>,
     Extension(connection): Extension<Connection>,
-    Query(filter): Query<TraceFilter>,
+    QueryString(filter): QueryString<TraceFilter>,
 ) -> ApiResult<Response> {
     connection.hold_stream()?;
     let subscription = switch.request(|reply| Command::FollowFrames(filter, reply)).await??;

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 
 use super::ApiResult;
-use super::extract::{Body, Path, Query};
+use super::extract::{Body, Path, QueryString};
 use crate::control::config::has_label;
 use crate::control::report::{
     AddedPort, ErrorReport, NewPort, PortFilter, PortRemoval, PortReport, PortSettings,
@@ -16,7 +16,7 @@ use crate::control::running::{Command, Handle, RunError};
 #[utoipa::path(get, path = "/v1/ports", params(PortFilter), responses((status = 200, body = [PortReport])))]
 pub(super) async fn list_ports(
     State(switch): State<Handle>,
-    Query(PortFilter { label }): Query<PortFilter>,
+    QueryString(PortFilter { label }): QueryString<PortFilter>,
 ) -> ApiResult<Json<Vec<PortReport>>> {
     let mut ports = switch.request(Command::Ports).await?;
     ports.retain(|port| label.as_ref().is_none_or(|label| has_label(&port.labels, label)));
@@ -69,7 +69,7 @@ pub(super) async fn set_port(
 pub(super) async fn remove_port(
     State(switch): State<Handle>,
     Path(name): Path,
-    Query(options): Query<PortRemoval>,
+    QueryString(options): QueryString<PortRemoval>,
 ) -> ApiResult<StatusCode> {
     switch.request(|reply| Command::RemovePort(name, options, reply)).await??;
     Ok(StatusCode::NO_CONTENT)

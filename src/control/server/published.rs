@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 
 use super::ApiResult;
-use super::extract::{Body, Path, Query};
+use super::extract::{Body, Path, QueryString};
 use crate::control::report::{AddedPort, ErrorReport, PublishedPort};
 use crate::control::running::{Command, Handle, PublishCommand};
 
@@ -37,7 +37,7 @@ pub(super) async fn publish(
 pub(super) async fn unpublish(
     State(switch): State<Handle>,
     Path(name): Path,
-    Query(gone): Query<PublishedPort>,
+    QueryString(gone): QueryString<PublishedPort>,
 ) -> ApiResult<StatusCode> {
     switch.request(|reply| Command::Publish(PublishCommand::Remove(name, gone, reply))).await??;
     Ok(StatusCode::NO_CONTENT)

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 
 use super::ApiResult;
-use super::extract::{Body, Query};
+use super::extract::{Body, QueryString};
 use crate::control::report::{
     ErrorReport, NewVlan, NewVlanState, PortVlanStats, PortVlansReport, VlanQuery, VlanStats,
 };
@@ -53,7 +53,7 @@ pub(super) async fn set_vlan_state(
 ))]
 pub(super) async fn remove_vlans(
     State(switch): State<Handle>,
-    Query(gone): Query<VlanQuery>,
+    QueryString(gone): QueryString<VlanQuery>,
 ) -> ApiResult<StatusCode> {
     switch.request(|reply| Command::Vlan(PortVlanCommand::Remove(gone, reply))).await??;
     Ok(StatusCode::NO_CONTENT)

@@ -8,7 +8,7 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use super::fast_wiring::{FastWiring, Wire};
-use super::ledger::{Entry, EntryId, Ledger};
+use super::ledger::{EntryId, Ledger, LedgerEntry};
 use super::link::{self, Link};
 use super::{PortNetns, PortSpec, TopologyError};
 use crate::sys::ethtool;
@@ -37,7 +37,7 @@ pub(super) struct BuiltDevice {
     /// Its namespace; `None`: the host's. Drop it soon, because it keeps the namespace alive.
     pub(super) netns: Option<Netns>,
     /// The namespace's ledger entry, if the namespace was created for the device.
-    pub(super) made: Option<(EntryId, Entry)>,
+    pub(super) made: Option<(EntryId, LedgerEntry)>,
     /// Notices for the user.
     pub(super) notices: Vec<String>,
 }
@@ -136,7 +136,7 @@ pub(super) fn in_new_netns(
     in_netns(|thread| {
         let netns = thread.create()?;
         // Recorded before the name exists, by identity: another namespace of this name is never removed.
-        let entry = Entry::Netns { name: name.to_owned(), identity: netns.identity()? };
+        let entry = LedgerEntry::Netns { name: name.to_owned(), identity: netns.identity()? };
         let id = ledger.record(entry.clone())?;
         // Opened before the namespace has a name, so that no other process sees the device without its owner.
         let mut made = match fast {
@@ -190,7 +190,7 @@ struct ConfiguredDevice {
 
 impl ConfiguredDevice {
     /// Call this in the namespace of the device.
-    fn built(self, device: Made, netns: Option<Netns>, made: Option<(EntryId, Entry)>) -> BuiltDevice {
+    fn built(self, device: Made, netns: Option<Netns>, made: Option<(EntryId, LedgerEntry)>) -> BuiltDevice {
         let ConfiguredDevice { link, addresses, notices } = self;
         let Made { tap, wire } = device;
         let wire = wire.map(|(_, wire)| wire);

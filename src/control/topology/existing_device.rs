@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rtnetlink::LinkUnspec;
 
-use super::ledger::{Entry, EntryId};
+use super::ledger::{EntryId, LedgerEntry};
 use super::link::{self, Link};
 use super::link_watcher::{DeviceHandle, WatchedDevice};
 use super::{Device, DeviceRecord, Topology, TopologyError};
@@ -22,7 +22,7 @@ pub(super) struct OpenedDevice<'a> {
     pub(super) handle: DeviceHandle,
     pub(super) queues: Vec<Queue>,
     /// The ledger entry of its settings, if they were changed.
-    pub(super) created: Option<(EntryId, Entry)>,
+    pub(super) created: Option<(EntryId, LedgerEntry)>,
     /// Its namespace, with the path; `None`: the host's.
     pub(super) netns: Option<(&'a Netns, &'a Path)>,
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::existing_device::OpenedDevice;
-use super::ledger::Entry;
+use super::ledger::LedgerEntry;
 use super::link::{self, Link, TapSettings};
 use super::link_watcher::DeviceHandle;
 use super::polled_device::{PolledDevice, PolledHandle};
@@ -69,7 +69,7 @@ impl Topology {
     ) -> Result<Device, TopologyError> {
         let mut created = None;
         if let Some(settings) = tap.settings().map_err(unreadable)? {
-            let entry = Entry::Tap { device: tap.device().clone(), settings };
+            let entry = LedgerEntry::Tap { device: tap.device().clone(), settings };
             created = Some((self.ledger.record(entry.clone())?, entry));
             tap.enable_offloads(settings, spec.offload)?;
         }
@@ -122,7 +122,7 @@ impl Topology {
     pub fn check_keepable(&self, device: DeviceId) -> Result<(), TopologyError> {
         let record = self.devices.get(&device).ok_or(TopologyError::NoSuchDevice)?;
         match record.created {
-            Some((_, Entry::Netns { .. })) => Err(TopologyError::KeptInOwnNetns),
+            Some((_, LedgerEntry::Netns { .. })) => Err(TopologyError::KeptInOwnNetns),
             _ if self.wires.contains_key(&device) => Err(TopologyError::KeptVeth),
             _ if self.watcher.has(device) => Ok(()),
             _ => Err(TopologyError::NoDeviceToKeep),

@@ -13,7 +13,7 @@ use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use rtnetlink::LinkUnspec;
 
 use super::link::{self, Link};
-use super::link_watcher::{DeviceHandle, LinkKey, LinkWatcher};
+use super::link_watcher::{DeviceHandle, DeviceKey, LinkWatcher};
 use super::{DeviceId, LinkChange};
 use crate::sys::link_monitor::nsid_in;
 use crate::sys::netlink::{Netlink, NetlinkError, NetlinkRequest};
@@ -22,7 +22,7 @@ use crate::sys::tap_handle::TapHandle;
 
 /// Where a device is.
 struct Found {
-    key: LinkKey,
+    key: DeviceKey,
     link: Link,
     netns: NetnsIdentity,
     /// A path of its namespace, if one is known.
@@ -31,7 +31,7 @@ struct Found {
 
 impl LinkWatcher {
     /// Finds a device that is not where it was: it was moved to another namespace, or deleted.
-    pub(super) fn follow(&mut self, key: LinkKey) {
+    pub(super) fn follow(&mut self, key: DeviceKey) {
         let Some(mut watched) = self.devices.remove(&key) else { return };
         let Some(Found { key: moved, link, netns, path }) = self.locate(&watched.handle) else {
             self.changes.push_back((watched.id, LinkChange::Gone));
@@ -76,11 +76,11 @@ impl LinkWatcher {
         let nsid = if identity.is(&self.host_identity) { None } else { Some(self.nsid(&netns).ok()?) };
         let which = link::in_nsid(LinkUnspec::new_with_name(&name), nsid);
         let link = link::query(&mut self.host, "find a device that was moved", which).ok()?;
-        let key = LinkKey { nsid, ifindex: link.ifindex };
+        let key = DeviceKey { nsid, ifindex: link.ifindex };
         Some(Found { key, link, netns: identity, path: netns::locate(&identity) })
     }
 
-    fn locate_veth(&mut self, other: LinkKey) -> Option<Found> {
+    fn locate_veth(&mut self, other: DeviceKey) -> Option<Found> {
         let end = self.query(other).ok()?;
         let (ifindex, nsid) = (end.peer?, end.peer_nsid?);
         let mut is_there = |path: &Path| {
@@ -89,7 +89,7 @@ impl LinkWatcher {
         };
         let (path, netns) = netns::paths().find(|(path, _)| is_there(path))?;
         let nsid = (!netns.is(&self.host_identity)).then_some(nsid);
-        let key = LinkKey { nsid, ifindex };
+        let key = DeviceKey { nsid, ifindex };
         let link = self.query(key).ok()?;
         Some(Found { key, link, netns, path: Some(path) })
     }

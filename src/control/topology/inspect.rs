@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::ledger::{self, Entry};
+use super::ledger::{self, LedgerEntry};
 use super::preflight::{self, UsedNetwork};
 use super::{LedgerHolder, TopologyError, nat};
 use crate::control::Config;
@@ -32,9 +32,9 @@ pub(crate) fn switches(runtime: &Path) -> Vec<KnownSwitch> {
         .collect()
 }
 
-fn container(entry: Entry) -> Option<String> {
+fn container(entry: LedgerEntry) -> Option<String> {
     match entry {
-        Entry::Netns { name, .. } => Some(name),
+        LedgerEntry::Netns { name, .. } => Some(name),
         _ => None,
     }
 }

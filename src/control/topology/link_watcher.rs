@@ -36,7 +36,7 @@ use crate::wire::Mac;
 
 /// Identifies a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct LinkKey {
+pub(super) struct DeviceKey {
     pub(super) nsid: Nsid,
     pub(super) ifindex: u32,
 }
@@ -61,7 +61,7 @@ pub(super) enum DeviceHandle {
         /// `None`: the host's, or that of no process.
         path: Option<PathBuf>,
         /// The other end, which is ours.
-        other: LinkKey,
+        other: DeviceKey,
     },
 }
 
@@ -160,7 +160,7 @@ pub(super) struct LinkWatcher {
     pub(super) host_identity: NetnsIdentity,
     /// The device whose number of queues was queried last.
     queried: DeviceId,
-    pub(super) devices: HashMap<LinkKey, WatchedLink>,
+    pub(super) devices: HashMap<DeviceKey, WatchedLink>,
     polled: Vec<PolledDevice>,
     pub(super) changes: VecDeque<(DeviceId, LinkChange)>,
     /// An interface of the host that is not a port has a new IPv4 address.
@@ -229,7 +229,7 @@ impl LinkWatcher {
     ) -> Result<(), TopologyError> {
         let nsid = netns.map(|netns| self.nsid(netns)).transpose()?;
         let WatchedDevice { id, link, addresses, handle, queues, offloads } = device;
-        let key = LinkKey { nsid, ifindex: link.ifindex };
+        let key = DeviceKey { nsid, ifindex: link.ifindex };
         let watched = WatchedLink {
             id,
             handle,
@@ -287,7 +287,7 @@ impl LinkWatcher {
             let restored = watched.handle.tap().and_then(|tap| tap.repair().ok()).unwrap_or_default();
             self.changes.extend(restored.into_iter().map(|what| (watched.id, LinkChange::Restored(what))));
         }
-        let mut keys: Vec<(DeviceId, LinkKey)> =
+        let mut keys: Vec<(DeviceId, DeviceKey)> =
             self.devices.iter().map(|(key, watched)| (watched.id, *key)).collect();
         keys.sort_unstable_by_key(|(id, _)| (*id <= self.queried, *id));
         for (id, key) in keys.into_iter().take(QUERIES) {
@@ -350,7 +350,7 @@ impl LinkWatcher {
 
     /// The device with this index in the host's namespace.
     pub(super) fn device_on_host(&self, ifindex: u32) -> Option<DeviceId> {
-        self.devices.get(&LinkKey { nsid: None, ifindex }).map(|watched| watched.id)
+        self.devices.get(&DeviceKey { nsid: None, ifindex }).map(|watched| watched.id)
     }
 
     /// The namespace in which a device is; `None`: the host's.
@@ -383,9 +383,9 @@ impl LinkWatcher {
     }
 
     fn on_link_event(&mut self, news: LinkNotification) {
-        let affected: Vec<LinkKey> = match news {
+        let affected: Vec<DeviceKey> = match news {
             LinkNotification::Link { nsid, ifindex } => {
-                let key = LinkKey { nsid, ifindex };
+                let key = DeviceKey { nsid, ifindex };
                 if let Some(watched) = self.devices.get_mut(&key) {
                     watched.offloads_stale = true;
                 }
@@ -394,12 +394,12 @@ impl LinkWatcher {
             LinkNotification::AddressAdded { nsid, ifindex, address } => {
                 let is_ours = |watched: &WatchedLink| watched.handle.is_ours();
                 let of_host =
-                    nsid.is_none() && !self.devices.get(&LinkKey { nsid, ifindex }).is_some_and(is_ours);
+                    nsid.is_none() && !self.devices.get(&DeviceKey { nsid, ifindex }).is_some_and(is_ours);
                 self.host_has_new_address |= of_host && address.addr().is_ipv4();
-                return self.on_address(LinkKey { nsid, ifindex }, address, add_address);
+                return self.on_address(DeviceKey { nsid, ifindex }, address, add_address);
             }
             LinkNotification::AddressRemoved { nsid, ifindex, address } => {
-                return self.on_address(LinkKey { nsid, ifindex }, address, remove_address);
+                return self.on_address(DeviceKey { nsid, ifindex }, address, remove_address);
             }
             LinkNotification::NetnsRemoved(nsid) => {
                 self.devices.keys().copied().filter(|at| at.nsid == Some(nsid)).collect()
@@ -422,7 +422,7 @@ impl LinkWatcher {
     }
 
     /// Queries a device's state, and reports it if it changed.
-    fn refresh(&mut self, key: LinkKey) {
+    fn refresh(&mut self, key: DeviceKey) {
         match self.query(key) {
             Ok(link) => self.report(key, &link),
             // ENODEV: no such device. EINVAL: no such namespace.
@@ -433,7 +433,7 @@ impl LinkWatcher {
     }
 
     /// Reports what is different from the last reported state.
-    pub(super) fn report(&mut self, key: LinkKey, link: &Link) {
+    pub(super) fn report(&mut self, key: DeviceKey, link: &Link) {
         let Some(watched) = self.devices.get_mut(&key) else { return };
         let mut report = |change| self.changes.push_back((watched.id, change));
         if watched.name != link.name {
@@ -491,7 +491,7 @@ impl LinkWatcher {
     }
 
     /// Notes an address of a device of ours that was added or removed, and reports the addresses.
-    fn on_address(&mut self, key: LinkKey, address: IpNet, edit: impl FnOnce(&mut Vec<IpNet>, IpNet)) {
+    fn on_address(&mut self, key: DeviceKey, address: IpNet, edit: impl FnOnce(&mut Vec<IpNet>, IpNet)) {
         let ours = self.devices.get_mut(&key).filter(|watched| watched.handle.is_ours());
         let Some(watched) = ours.filter(|_| !is_link_local(address.addr())) else { return };
         let before = watched.addresses.clone();
@@ -502,14 +502,14 @@ impl LinkWatcher {
     }
 
     /// Queries a device.
-    pub(super) fn query(&mut self, key: LinkKey) -> Result<Link, NetlinkError> {
+    pub(super) fn query(&mut self, key: DeviceKey) -> Result<Link, NetlinkError> {
         let which = link::in_nsid(LinkUnspec::new_with_index(key.ifindex), key.nsid);
         link::query(&mut self.host, "query a device", which)
     }
 
     /// As [`super::DeviceDrops::queue`].
     pub(super) fn queue_dropped(&mut self) -> HashMap<DeviceId, u64> {
-        let devices: Vec<(LinkKey, DeviceId)> =
+        let devices: Vec<(DeviceKey, DeviceId)> =
             self.devices.iter().map(|(key, watched)| (*key, watched.id)).collect();
         let dropped = |(key, id)| {
             let before = match &self.devices.get(&key)?.handle {

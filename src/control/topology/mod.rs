@@ -58,15 +58,15 @@ pub(crate) use self::host_port::{host_port, vlan_host_port};
 pub use self::ledger::LedgerHolder;
 pub use self::nat_watcher::NatChange;
 pub use self::publish::DnatTarget;
-pub use self::route::{Packet, RouteLookup, SenderRoute};
+pub use self::route::{RouteLookup, RoutedPacket, SenderRoute};
 pub use self::socket_port::{SocketRole, SocketSpec};
 
 use self::announce::{Announcer, Origin};
 use self::build::{BuiltDevice, StagingNetns};
 use self::claim::{claim_name, close, open_kernel_interfaces};
 use self::fast_wiring::{FastWiring, Wire};
-use self::ledger::{Entry, EntryId, Ledger, Owner};
-use self::link_watcher::{DeviceHandle, LinkKey, LinkWatcher, Observation, WatchedDevice};
+use self::ledger::{EntryId, Ledger, LedgerEntry, LedgerOwner};
+use self::link_watcher::{DeviceHandle, DeviceKey, LinkWatcher, Observation, WatchedDevice};
 use self::nat_watcher::NatWatcher;
 use self::notices::Notices;
 use self::publish::ReservedPorts;
@@ -94,7 +94,7 @@ pub struct DeviceDrops {
 struct DeviceRecord {
     /// What is undone when the port is removed: its namespace, its socket, or the changed settings of an existing TAP
     /// device.
-    created: Option<(EntryId, Entry)>,
+    created: Option<(EntryId, LedgerEntry)>,
     /// The existing namespace in which it is.
     netns: Option<NetnsIdentity>,
 }
@@ -151,7 +151,7 @@ impl Topology {
         let mut config = config.clone();
         let claimed = choose::replace_used_defaults(&mut config).and_then(|choices| {
             let parts = open_kernel_interfaces(&config)?;
-            ledger.start(Owner::this_process(host_identity, environment.sandboxed))?;
+            ledger.start(LedgerOwner::this_process(host_identity, environment.sandboxed))?;
             let (mac_prefix, not_kept) = mac_prefix::choose(&mut config, environment.state.as_deref());
             Ok((parts, mac_prefix, choices.into_iter().chain(not_kept)))
         });
@@ -244,7 +244,7 @@ impl Topology {
         let created = self.devices.get(&device).ok_or(TopologyError::NoSuchDevice)?.created.clone();
         // A socket is only removed when nobody listens on it.
         self.sockets.remove(device);
-        if let Some((entry, Entry::Tap { .. })) = created {
+        if let Some((entry, LedgerEntry::Tap { .. })) = created {
             // The device's handle restores the settings when it is dropped.
             self.unregister(device);
             self.ledger.remove(entry);
@@ -264,7 +264,7 @@ impl Topology {
         // A namespace that cannot be opened here is refused later, or is that of the command line.
         let Ok(planned) = Netns::open(path).and_then(|netns| netns.identity()) else { return Ok(()) };
         match self.devices.get(&device).and_then(|record| record.created.as_ref()) {
-            Some((_, Entry::Netns { name, identity })) if identity.is(&planned) => {
+            Some((_, LedgerEntry::Netns { name, identity })) if identity.is(&planned) => {
                 Err(TopologyError::EndsWithPort(name.clone()))
             }
             _ => Ok(()),
@@ -279,13 +279,15 @@ impl Topology {
     pub fn remove_replaced_port(&mut self, gone: DeviceId, by: DeviceId) -> Result<(), TopologyError> {
         let created = self.devices.get(&gone).and_then(|record| record.created.clone());
         let inherits = |by: &&mut DeviceRecord| match &created {
-            Some((_, Entry::Netns { identity, .. })) => by.created.is_none() && by.netns == Some(*identity),
+            Some((_, LedgerEntry::Netns { identity, .. })) => {
+                by.created.is_none() && by.netns == Some(*identity)
+            }
             _ => false,
         };
         let Some(heir) = self.devices.get_mut(&by).filter(inherits) else { return self.remove_port(gone) };
         heir.created.clone_from(&created);
         self.unregister(gone);
-        if let Some((_, Entry::Netns { name, identity })) = created {
+        if let Some((_, LedgerEntry::Netns { name, identity })) = created {
             self.watcher.watch_netns_name(by, &name, identity);
         }
         Ok(())
@@ -327,7 +329,7 @@ impl Topology {
     }
 
     /// The lookup of a packet's route in the namespace of a device; `None` if the device is gone.
-    pub fn route_lookup(&self, device: DeviceId, packet: Packet) -> Option<RouteLookup> {
+    pub fn route_lookup(&self, device: DeviceId, packet: RoutedPacket) -> Option<RouteLookup> {
         let (netns, ifindex, _) = self.watcher.location(device)?;
         Some(RouteLookup::new(move || route::look_up(&netns, ifindex, packet)))
     }
@@ -448,7 +450,7 @@ impl Topology {
         let netns = Netns::open(&netns::path(name)).ok()?;
         let found = netns.identity().ok()?;
         let is_own = |record: &DeviceRecord| match &record.created {
-            Some((_, Entry::Netns { name: own, identity })) => own == name && identity.is(&found),
+            Some((_, LedgerEntry::Netns { name: own, identity })) => own == name && identity.is(&found),
             _ => false,
         };
         self.devices.values().any(is_own).then_some(netns)
@@ -488,7 +490,7 @@ impl Topology {
             offloads: &built.offloads,
         };
         self.watcher.add(watched, built.netns.as_ref())?;
-        if let Some((_, Entry::Netns { name, identity })) = &built.made {
+        if let Some((_, LedgerEntry::Netns { name, identity })) = &built.made {
             self.watcher.watch_netns_name(id, name, *identity);
         }
         self.devices.insert(id, DeviceRecord { created: built.made, netns });
@@ -514,10 +516,10 @@ impl Topology {
     }
 
     /// The end of a port's veth pair that is ours.
-    fn other_end(&mut self, fast: Option<PortDevices>) -> Result<Option<LinkKey>, TopologyError> {
+    fn other_end(&mut self, fast: Option<PortDevices>) -> Result<Option<DeviceKey>, TopologyError> {
         let (Some(devices), Some(wiring)) = (fast, &self.fast) else { return Ok(None) };
         let nsid = self.watcher.nsid(wiring.netns())?;
-        Ok(Some(LinkKey { nsid: Some(nsid), ifindex: devices.host_end }))
+        Ok(Some(DeviceKey { nsid: Some(nsid), ifindex: devices.host_end }))
     }
 
     fn unwire(&mut self, device: DeviceId) {

@@ -18,7 +18,7 @@ use nftables::stmt::{Match, Operator, Statement};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 use serde_json::Value;
 
-use super::ledger::{Entry, Ledger};
+use super::ledger::{Ledger, LedgerEntry};
 use super::nat_watcher::NatWatcher;
 use super::routing::Routing;
 use super::{TopologyError, dnat, firewall, forwarding};
@@ -35,7 +35,7 @@ pub(super) fn table_name(switch: &str) -> String {
 /// Lets the host route between the devices of its ports, of which that of the host port exists, and with NAT
 /// masquerades packets that leave through its other interfaces.
 pub(super) fn enable(ledger: &mut Ledger, routing: &Routing) -> Result<NatWatcher, TopologyError> {
-    ledger.record(Entry::Table { name: table_name(&routing.switch) })?;
+    ledger.record(LedgerEntry::Table { name: table_name(&routing.switch) })?;
     let watcher = NatWatcher::install(routing.clone())?;
     forward(ledger, routing, None)?;
     Ok(watcher)

@@ -64,7 +64,7 @@ impl RouteLookup {
 
 /// A packet that a host is to send.
 #[derive(Debug, Clone, Copy)]
-pub struct Packet {
+pub struct RoutedPacket {
     /// The source address; `None`: the host chooses it.
     pub source: Option<IpAddr>,
     /// The destination address.
@@ -72,18 +72,18 @@ pub struct Packet {
 }
 
 /// Looks up the route of a packet in a namespace. `port` is the index of the port's device there.
-pub(super) fn look_up(netns: &Netns, port: u32, packet: Packet) -> Result<SenderRoute, TopologyError> {
+pub(super) fn look_up(netns: &Netns, port: u32, packet: RoutedPacket) -> Result<SenderRoute, TopologyError> {
     in_netns(|thread| {
         thread.enter(netns)?;
         Ok(ask(&mut Netlink::open()?, port, packet)?)
     })?
 }
 
-fn ask(netlink: &mut Netlink, port: u32, packet: Packet) -> Result<SenderRoute, NetlinkError> {
+fn ask(netlink: &mut Netlink, port: u32, packet: RoutedPacket) -> Result<SenderRoute, NetlinkError> {
     let found = match (packet.source, get_route(netlink, port, packet)) {
         // There is no route, or the source is no address of this host, as in a packet that it forwards or makes up.
         (Some(_), Err(error)) if matches!(error.errno(), Some(libc::ENETUNREACH | libc::EINVAL)) => {
-            get_route(netlink, port, Packet { source: None, ..packet })
+            get_route(netlink, port, RoutedPacket { source: None, ..packet })
         }
         (_, found) => found,
     };
@@ -123,8 +123,8 @@ fn ask(netlink: &mut Netlink, port: u32, packet: Packet) -> Result<SenderRoute, 
 }
 
 /// The route that the kernel chooses, by its rules and tables.
-fn get_route(netlink: &mut Netlink, port: u32, packet: Packet) -> Result<RouteMessage, NetlinkError> {
-    let Packet { source, destination } = packet;
+fn get_route(netlink: &mut Netlink, port: u32, packet: RoutedPacket) -> Result<RouteMessage, NetlinkError> {
+    let RoutedPacket { source, destination } = packet;
     let mut message = RouteMessage::default();
     message.header.address_family = family(destination);
     message.header.destination_prefix_length = bits(destination);

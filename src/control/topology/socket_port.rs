@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::ledger::{Entry, EntryId};
+use super::ledger::{EntryId, LedgerEntry};
 use super::nat_watcher::until;
 use super::{Device, DeviceId, DeviceRecord, Topology, TopologyError};
 use crate::sys::datagram_socket::DatagramSocket;
@@ -57,22 +57,22 @@ impl SocketRole {
 
 #[derive(Debug)]
 struct SocketPort {
-    endpoint: Endpoint,
+    endpoint: SocketEndpoint,
     queues: usize,
-    peer: Peer,
+    peer: PeerState,
     /// When to look for the peer.
     due: Instant,
 }
 
 #[derive(Debug)]
-enum Endpoint {
+enum SocketEndpoint {
     Listener(FrameListener, FrameSocketType),
     Connection(PathBuf, FrameSocketType),
     Datagram(DatagramSocket),
 }
 
 #[derive(Debug)]
-enum Peer {
+enum PeerState {
     Missing,
     /// It was announced, and its queues were not fetched yet.
     New(Option<OwnedFd>),
@@ -100,10 +100,10 @@ impl SocketPorts {
     /// Accepts peers. Those of a port that has one are refused.
     fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<DeviceId> {
         for (id, port) in &mut self.ports {
-            let Endpoint::Listener(listener, _) = &port.endpoint else { continue };
+            let SocketEndpoint::Listener(listener, _) = &port.endpoint else { continue };
             while let Poll::Ready(Ok(connection)) = listener.poll_accept(context) {
-                if matches!(port.peer, Peer::Missing) {
-                    port.peer = Peer::New(Some(connection));
+                if matches!(port.peer, PeerState::Missing) {
+                    port.peer = PeerState::New(Some(connection));
                     return Poll::Ready(*id);
                 }
             }
@@ -123,14 +123,14 @@ impl SocketPorts {
     /// The queues of the peer of a port, which [`SocketPorts::next`] has announced.
     fn queues(&mut self, id: DeviceId) -> Result<Vec<Queue>, TopologyError> {
         let port = self.ports.get_mut(&id).ok_or(TopologyError::NoSuchDevice)?;
-        let Peer::New(connection) = std::mem::replace(&mut port.peer, Peer::Connected) else {
+        let PeerState::New(connection) = std::mem::replace(&mut port.peer, PeerState::Connected) else {
             return Err(TopologyError::NoSuchDevice);
         };
         let count = port.queues;
         let reader = usize::try_from(id.0).unwrap_or(0) % count;
         let queues = match (&mut port.endpoint, connection) {
-            (Endpoint::Datagram(socket), _) => socket.queues(count, reader),
-            (Endpoint::Listener(_, kind) | Endpoint::Connection(_, kind), Some(connection)) => {
+            (SocketEndpoint::Datagram(socket), _) => socket.queues(count, reader),
+            (SocketEndpoint::Listener(_, kind) | SocketEndpoint::Connection(_, kind), Some(connection)) => {
                 frame_socket::queues(connection, *kind, count, reader)
             }
             (_, None) => return Err(TopologyError::NoSuchDevice),
@@ -140,7 +140,7 @@ impl SocketPorts {
 
     fn disconnected(&mut self, id: DeviceId) {
         if let Some(port) = self.ports.get_mut(&id) {
-            (port.peer, port.due) = (Peer::Missing, Instant::now() + RETRY);
+            (port.peer, port.due) = (PeerState::Missing, Instant::now() + RETRY);
         }
     }
 
@@ -156,8 +156,8 @@ impl SocketPorts {
 impl SocketPort {
     fn next_attempt(&self) -> Option<Instant> {
         match (&self.endpoint, &self.peer) {
-            (Endpoint::Connection(..) | Endpoint::Datagram(_), Peer::Missing)
-            | (Endpoint::Datagram(_), Peer::Connected) => Some(self.due),
+            (SocketEndpoint::Connection(..) | SocketEndpoint::Datagram(_), PeerState::Missing)
+            | (SocketEndpoint::Datagram(_), PeerState::Connected) => Some(self.due),
             _ => None,
         }
     }
@@ -166,11 +166,11 @@ impl SocketPort {
     fn look_for_peer(&mut self, now: Instant) -> bool {
         self.due = now + RETRY;
         let connection = match &mut self.endpoint {
-            Endpoint::Listener(..) => return false,
-            Endpoint::Connection(path, kind) => frame_socket::connect(path, *kind).ok().map(Some),
-            Endpoint::Datagram(socket) => {
+            SocketEndpoint::Listener(..) => return false,
+            SocketEndpoint::Connection(path, kind) => frame_socket::connect(path, *kind).ok().map(Some),
+            SocketEndpoint::Datagram(socket) => {
                 let connected = socket.connect().is_ok();
-                if matches!(self.peer, Peer::Connected) {
+                if matches!(self.peer, PeerState::Connected) {
                     if !connected {
                         socket.disconnect();
                     }
@@ -180,7 +180,7 @@ impl SocketPort {
             }
         };
         match connection {
-            Some(connection) => self.peer = Peer::New(connection),
+            Some(connection) => self.peer = PeerState::New(connection),
             None => return false,
         }
         true
@@ -208,7 +208,8 @@ impl Topology {
             SocketRole::Datagram(remote) => self.report_missing_peer(remote),
             SocketRole::Listen(_) => {}
         }
-        let port = SocketPort { endpoint, queues: spec.queues, peer: Peer::Missing, due: Instant::now() };
+        let port =
+            SocketPort { endpoint, queues: spec.queues, peer: PeerState::Missing, due: Instant::now() };
         self.sockets.ports.insert(id, port);
         self.devices.insert(id, DeviceRecord { created, netns: None });
         Ok(Device {
@@ -235,20 +236,24 @@ impl Topology {
     }
 
     /// Creates the socket, if the port does that, and records it in the ledger.
-    fn endpoint(&mut self, spec: &SocketSpec) -> Result<(Option<(EntryId, Entry)>, Endpoint), TopologyError> {
+    fn endpoint(
+        &mut self,
+        spec: &SocketSpec,
+    ) -> Result<(Option<(EntryId, LedgerEntry)>, SocketEndpoint), TopologyError> {
         if let SocketRole::Connect(kind) = spec.role {
-            return Ok((None, Endpoint::Connection(spec.path.clone(), kind)));
+            return Ok((None, SocketEndpoint::Connection(spec.path.clone(), kind)));
         }
         let failed = |source| TopologyError::Socket { path: spec.path.clone(), source };
         // Before it is recorded, so that the socket of another program is not.
         frame_socket::remove_stale(&spec.path).map_err(failed)?;
-        let entry = Entry::Socket { path: spec.path.clone() };
+        let entry = LedgerEntry::Socket { path: spec.path.clone() };
         let created = Some((self.ledger.record(entry.clone())?, entry));
         let endpoint = match &spec.role {
-            SocketRole::Datagram(remote) => DatagramSocket::bind(&spec.path, remote).map(Endpoint::Datagram),
-            SocketRole::Listen(kind) | SocketRole::Connect(kind) => {
-                FrameListener::bind(&spec.path, *kind).map(|listener| Endpoint::Listener(listener, *kind))
+            SocketRole::Datagram(remote) => {
+                DatagramSocket::bind(&spec.path, remote).map(SocketEndpoint::Datagram)
             }
+            SocketRole::Listen(kind) | SocketRole::Connect(kind) => FrameListener::bind(&spec.path, *kind)
+                .map(|listener| SocketEndpoint::Listener(listener, *kind)),
         };
         Ok((created, endpoint.map_err(failed)?))
     }

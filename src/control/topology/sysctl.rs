@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::TopologyError;
-use super::ledger::{DirectoryLock, Entry, EntryId, Ledger, Sentinel, Setting};
+use super::ledger::{DirectoryLock, EntryId, Ledger, LedgerEntry, Sentinel, Setting};
 use crate::sys::netns::NetnsIdentity;
 
 /// A change of a setting.
@@ -37,7 +37,7 @@ pub(super) fn set(
         side_effects: BTreeMap::new(),
         sentinel,
     };
-    let id = ledger.record(Entry::Sysctl(setting))?;
+    let id = ledger.record(LedgerEntry::Sysctl(setting))?;
     if changed {
         write(change.path, change.value)?;
     }
@@ -62,13 +62,13 @@ pub(super) fn set_for_all_only(
         side_effects: interfaces,
         sentinel: None,
     };
-    let id = ledger.record(Entry::Sysctl(setting.clone()))?;
+    let id = ledger.record(LedgerEntry::Sysctl(setting.clone()))?;
     if changed {
         write(all, value)?;
         write_back(&setting.side_effects)?;
         setting.side_effects.clear();
         setting.sentinel = Some(sentinel(&default_of(all))?).filter(|sentinel| sentinel.value != value);
-        ledger.replace(id, Entry::Sysctl(setting))?;
+        ledger.replace(id, LedgerEntry::Sysctl(setting))?;
     }
     Ok(id)
 }
@@ -166,7 +166,7 @@ pub(super) fn write(path: &Path, value: &str) -> Result<(), TopologyError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ledger::Owner;
+    use super::super::ledger::LedgerOwner;
     use super::*;
 
     const HOST: NetnsIdentity = NetnsIdentity { dev: 4, ino: 1, born: (0, 0) };
@@ -177,7 +177,7 @@ mod tests {
         fn start(directory: &Path, name: &str, sysctl: &Path) -> Switch {
             let (mut ledger, _) =
                 Ledger::claim(directory, name, &DirectoryLock::take(directory).unwrap()).unwrap();
-            ledger.start(Owner { pid: 1, pid_namespace: 0, host: HOST, sandboxed: false }).unwrap();
+            ledger.start(LedgerOwner { pid: 1, pid_namespace: 0, host: HOST, sandboxed: false }).unwrap();
             let sentinel = sysctl.with_file_name("sentinel");
             let change = SysctlChange { path: sysctl, value: "1", sentinel: Some(&sentinel) };
             set(&mut ledger, &change, &DirectoryLock::take(directory).unwrap()).unwrap();
@@ -249,9 +249,9 @@ mod tests {
         let all = conf(directory.path(), ["0", "0", "0"]);
         let held = DirectoryLock::take(directory.path()).unwrap();
         let (mut ledger, _) = Ledger::claim(directory.path(), "a", &held).unwrap();
-        ledger.start(Owner { pid: 1, pid_namespace: 0, host: HOST, sandboxed: false }).unwrap();
+        ledger.start(LedgerOwner { pid: 1, pid_namespace: 0, host: HOST, sandboxed: false }).unwrap();
         let id = set_for_all_only(&mut ledger, &all, "1", &held).unwrap();
-        let Entry::Sysctl(mut setting) = ledger.contents().unwrap().entries.remove(&id).unwrap() else {
+        let LedgerEntry::Sysctl(mut setting) = ledger.contents().unwrap().entries.remove(&id).unwrap() else {
             panic!("a setting");
         };
         assert_eq!(setting.sentinel.as_ref().map(|it| it.value.as_str()), Some("0"));

@@ -106,7 +106,7 @@ pub(super) struct LinkSetup {
 
 /// A frame that waits, ordered by its time and then by its arrival.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Waiting {
+struct DelayedFrame {
     due: u64,
     number: u64,
     frame: Box<[u8]>,
@@ -118,7 +118,7 @@ pub(super) struct ImpairedLink {
     impairment: Impairment,
     random: Random,
     schedule: Schedule,
-    waiting: BinaryHeap<Reverse<Waiting>>,
+    waiting: BinaryHeap<Reverse<DelayedFrame>>,
     bytes: usize,
     /// Frames so far.
     number: u64,
@@ -148,7 +148,8 @@ impl ImpairedLink {
             while let Some(Reverse(next)) = self.waiting.pop() {
                 waiting.push(next);
             }
-            let at_once = |(number, next): (u64, Waiting)| Reverse(Waiting { due: 0, number, ..next });
+            let at_once =
+                |(number, next): (u64, DelayedFrame)| Reverse(DelayedFrame { due: 0, number, ..next });
             self.waiting = (0..).zip(waiting).map(at_once).collect();
         }
     }
@@ -182,7 +183,7 @@ impl ImpairedLink {
         let due = self.due(now, frame.len());
         self.number += 1;
         self.bytes += copy.len();
-        self.waiting.push(Reverse(Waiting { due, number: self.number, frame: copy }));
+        self.waiting.push(Reverse(DelayedFrame { due, number: self.number, frame: copy }));
         true
     }
 
@@ -209,7 +210,7 @@ impl ImpairedLink {
         if self.next_deadline()? > now {
             return None;
         }
-        let Reverse(Waiting { frame, .. }) = self.waiting.pop()?;
+        let Reverse(DelayedFrame { frame, .. }) = self.waiting.pop()?;
         self.bytes -= frame.len();
         Some(frame)
     }

@@ -76,13 +76,13 @@ pub(super) fn ipv6(gateway: &Gateway, packet: &[u8]) -> Result<(), Violation> {
 
 /// The upper-layer message of an IPv6 packet.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::switch) struct Message<'a> {
+pub(in crate::switch) struct UpperLayerMessage<'a> {
     pub(in crate::switch) protocol: u8,
     /// Without padding.
     pub(in crate::switch) message: &'a [u8],
 }
 
-impl Message<'_> {
+impl UpperLayerMessage<'_> {
     /// The packet is neighbour discovery.
     pub(in crate::switch) fn is_nd(&self) -> bool {
         self.protocol == protocol::ICMPV6 && is_ndp(self.message)
@@ -91,7 +91,7 @@ impl Message<'_> {
 
 /// The message in an IPv6 packet; `None` in a later fragment, and in what no receiver accepts. Refuses what cannot be
 /// checked for neighbour discovery.
-pub(in crate::switch) fn upper_layer(packet: &[u8]) -> Result<Option<Message<'_>>, Violation> {
+pub(in crate::switch) fn upper_layer(packet: &[u8]) -> Result<Option<UpperLayerMessage<'_>>, Violation> {
     let upper = match UpperLayer::parse(packet) {
         Ok(upper) => upper,
         Err(HeaderChainError::TooMany) => return Err(Violation::TooManyHeaders),
@@ -102,7 +102,7 @@ pub(in crate::switch) fn upper_layer(packet: &[u8]) -> Result<Option<Message<'_>
         return Ok(None);
     }
     let bytes = without_padding(packet).get(upper.offset..).unwrap_or_default();
-    let message = Message { protocol: upper.protocol, message: bytes };
+    let message = UpperLayerMessage { protocol: upper.protocol, message: bytes };
     let is_unknown = upper.protocol == protocol::ICMPV6 && bytes.is_empty();
     if upper.fragment == Fragment::First && (is_unknown || message.is_nd()) {
         return Err(Violation::FragmentedNd);

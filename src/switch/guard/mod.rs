@@ -84,7 +84,7 @@ const ON: u64 = 1 << 63;
 
 /// The addresses of one identity.
 #[derive(Debug, Default)]
-struct Addresses {
+struct IdentityAddresses {
     ipv4: [AtomicU32; MAX_IPV4],
     ipv6: [[AtomicU64; 2]; MAX_IPV6],
     ipv4_count: AtomicU8,
@@ -97,7 +97,7 @@ pub struct Guards {
     /// [`ON`] and the MAC, or zero where the guard is off. An unguarded port costs only this load.
     macs: Box<[AtomicU64]>,
     /// Made with the first identity of a port number, and used again by the next port with that number.
-    addresses: Box<[OnceLock<Box<Addresses>>]>,
+    addresses: Box<[OnceLock<Box<IdentityAddresses>>]>,
 }
 
 impl Default for Guards {
@@ -147,7 +147,7 @@ impl Guards {
     }
 }
 
-impl Addresses {
+impl IdentityAddresses {
     #[allow(clippy::cast_possible_truncation, reason = "at most MAX_IPV6")]
     fn replace(&self, identity: &Identity) {
         let (mut ipv4, mut ipv6) = by_version(identity.sources());
@@ -176,7 +176,7 @@ const fn halves(address: Ipv6Addr) -> (u64, u64) {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bound<'a> {
     mac: Mac,
-    addresses: &'a Addresses,
+    addresses: &'a IdentityAddresses,
 }
 
 impl Bound<'_> {

@@ -15,7 +15,7 @@ const FRESH: u32 = Tick::PER_SECOND;
 
 /// What learning an address did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Learned {
+pub enum LearnedHost {
     /// It is new.
     New,
     /// The host had it before.
@@ -87,10 +87,10 @@ impl Hosts {
     }
 
     /// Learns that a host uses an address.
-    pub fn learn(&mut self, now: Tick, address: IpAddr, (port, mac): (PortId, Mac)) -> Learned {
+    pub fn learn(&mut self, now: Tick, address: IpAddr, (port, mac): (PortId, Mac)) -> LearnedHost {
         if !can_be_of_host(address) || self.of_uplink.contains(&address) {
             self.counters.refused += 1;
-            return Learned::Refused;
+            return LearnedHost::Refused;
         }
         let before = self.remove(address);
         if before.is_none() && self.hosts.len() >= self.most {
@@ -104,12 +104,12 @@ impl Hosts {
         match before {
             None => {
                 self.counters.learned += 1;
-                Learned::New
+                LearnedHost::New
             }
-            Some(host) if (host.port, host.mac) == (port, mac) => Learned::Known,
+            Some(host) if (host.port, host.mac) == (port, mac) => LearnedHost::Known,
             Some(_) => {
                 self.counters.moved += 1;
-                Learned::Moved
+                LearnedHost::Moved
             }
         }
     }

@@ -27,7 +27,7 @@ mod tests;
 pub mod uplinks;
 
 pub use egress::{Rewritten, Unrewritable};
-pub use hosts::{HostCounters, Hosts, Learned};
+pub use hosts::{HostCounters, Hosts, LearnedHost};
 pub use ingress::Inbound;
 pub use uplinks::{Head, Uplink, UplinkCopy, Uplinks};
 

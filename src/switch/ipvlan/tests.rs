@@ -254,11 +254,11 @@ fn address(last: u8) -> IpAddr {
 #[test]
 fn learns_addresses_and_their_moves() {
     let mut hosts = Hosts::new(8, vec![address(1)]);
-    assert_eq!(hosts.learn(Tick(0), address(10), P1), Learned::New);
-    assert_eq!(hosts.learn(Tick(5), address(10), P1), Learned::Known);
+    assert_eq!(hosts.learn(Tick(0), address(10), P1), LearnedHost::New);
+    assert_eq!(hosts.learn(Tick(5), address(10), P1), LearnedHost::Known);
     assert!(hosts.is_fresh(Tick(14), address(10), P1) && !hosts.is_fresh(Tick(15), address(10), P1));
     assert!(!hosts.is_fresh(Tick(5), address(10), P2) && !hosts.is_fresh(Tick(5), address(11), P1));
-    assert_eq!(hosts.learn(Tick(6), address(10), P2), Learned::Moved);
+    assert_eq!(hosts.learn(Tick(6), address(10), P2), LearnedHost::Moved);
     assert_eq!(hosts.find(address(10)), Some(P2));
     for refused in [
         "192.0.2.1",
@@ -271,7 +271,7 @@ fn learns_addresses_and_their_moves() {
         "::1",
         "ff02::1",
     ] {
-        assert_eq!(hosts.learn(Tick(6), refused.parse().unwrap(), P1), Learned::Refused, "{refused}");
+        assert_eq!(hosts.learn(Tick(6), refused.parse().unwrap(), P1), LearnedHost::Refused, "{refused}");
     }
     let counted = HostCounters { learned: 1, moved: 1, refused: 9, evicted: 0, aged: 0 };
     assert_eq!((hosts.counters(), hosts.len()), (counted, 1));

@@ -110,7 +110,7 @@ pub struct Block {
 
 /// What is known of a port.
 #[derive(Debug, Clone, Copy, Default)]
-struct Record {
+struct PortHistory {
     /// The MAC that the switch assigned to it; zero for none.
     assigned: Mac,
     claims: u8,
@@ -124,7 +124,7 @@ struct Record {
     until: Tick,
 }
 
-impl Record {
+impl PortHistory {
     /// How often it was blocked without a quiet time since.
     fn times_in_a_row(&self, now: Tick) -> u32 {
         if now.since(self.until) > QUIET { 0 } else { self.times }
@@ -135,7 +135,7 @@ impl Record {
 #[derive(Debug)]
 pub struct LoopDetector {
     flaps: FlapCounter,
-    ports: Box<[Record]>,
+    ports: Box<[PortHistory]>,
     blocked: Vec<Block>,
     /// Those of `blocked` that [`LoopDetector::take_new`] has not returned.
     new: Vec<Block>,
@@ -148,7 +148,7 @@ impl LoopDetector {
     pub fn new(seed: u64) -> LoopDetector {
         LoopDetector {
             flaps: FlapCounter::new(seed),
-            ports: vec![Record::default(); Ports::MAX].into(),
+            ports: vec![PortHistory::default(); Ports::MAX].into(),
             blocked: Vec::with_capacity(Ports::MAX),
             new: Vec::with_capacity(Ports::MAX),
             settled: Tick(0),
@@ -157,7 +157,8 @@ impl LoopDetector {
 
     /// Sets the MAC that the switch assigned to a port, and forgets what was there before.
     pub fn assign(&mut self, port: PortId, mac: Option<Mac>) {
-        self.ports[port.index()] = Record { assigned: mac.unwrap_or_default(), ..Record::default() };
+        self.ports[port.index()] =
+            PortHistory { assigned: mac.unwrap_or_default(), ..PortHistory::default() };
         self.blocked.retain(|block| block.port != port);
         self.new.retain(|block| block.port != port);
     }
@@ -202,7 +203,7 @@ impl LoopDetector {
     }
 
     /// The record of a port on which a foreign address came in, if that counts.
-    fn foreign(&mut self, now: Tick, port: PortId, mac: Mac) -> Option<&mut Record> {
+    fn foreign(&mut self, now: Tick, port: PortId, mac: Mac) -> Option<&mut PortHistory> {
         if !self.counts(now, port) || self.is_assigned(mac, port) {
             return None;
         }

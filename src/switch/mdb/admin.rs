@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::membership::{FOREVER, Membership, Mode, after};
+use super::membership::{FOREVER, FilterMode, GroupMembership, after};
 use super::settings::RouterMode;
 use super::{GroupKey, LinkKey, Snooping, is_always_flooded};
 use crate::switch::{PortId, Tick};
@@ -100,7 +100,7 @@ impl Snooping {
                 true
             }
             None => {
-                member.mode = Mode::Exclude { until };
+                member.mode = FilterMode::Exclude { until };
                 true
             }
         });
@@ -122,7 +122,7 @@ impl Snooping {
         let _ = self.table.change((key, port), limits, |member, _| match source {
             Some(source) => _ = member.sources.remove(&source),
             None => {
-                member.mode = Mode::Include;
+                member.mode = FilterMode::Include;
                 member.sources.retain(|_, source| source.until == Some(FOREVER));
             }
         });
@@ -170,19 +170,19 @@ fn check(group: IpAddr, source: Option<IpAddr>) -> Result<(), MdbError> {
 }
 
 /// Whether a member has the entry.
-fn has(member: &Membership, source: Option<IpAddr>) -> bool {
+fn has(member: &GroupMembership, source: Option<IpAddr>) -> bool {
     match source {
         Some(source) => member.sources.contains_key(&source),
         None => !member.has_only_permanent_sources(),
     }
 }
 
-fn rows(now: Tick, key: GroupKey, port: PortId, member: &Membership) -> Vec<Entry> {
+fn rows(now: Tick, key: GroupKey, port: PortId, member: &GroupMembership) -> Vec<Entry> {
     let remaining = |until: Option<Tick>| until.map_or(0, |until| until.since(now));
     let state = match member.mode {
-        Mode::Exclude { until: FOREVER } => EntryState::Permanent,
-        Mode::Exclude { until } => EntryState::Temporary(Some(until.since(now))),
-        Mode::Include => EntryState::Temporary(None),
+        FilterMode::Exclude { until: FOREVER } => EntryState::Permanent,
+        FilterMode::Exclude { until } => EntryState::Temporary(Some(until.since(now))),
+        FilterMode::Include => EntryState::Temporary(None),
     };
     let group = Entry {
         key,

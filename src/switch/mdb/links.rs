@@ -11,7 +11,7 @@ use crate::switch::{PortId, Tick};
 
 /// One link.
 #[derive(Debug, Default)]
-struct Link {
+struct MdbLink {
     querier: Querier,
     /// Ports behind which there is a multicast router, and when it is forgotten.
     routers: BTreeMap<PortId, Tick>,
@@ -21,14 +21,14 @@ struct Link {
 
 /// All links about which something is known.
 #[derive(Debug, Default)]
-pub(super) struct Links {
-    links: BTreeMap<LinkKey, Link>,
+pub(super) struct MdbLinks {
+    links: BTreeMap<LinkKey, MdbLink>,
     /// Links whose querier or routers changed.
     changed: BTreeSet<LinkKey>,
 }
 
-impl Links {
-    fn link(&mut self, key: LinkKey) -> &mut Link {
+impl MdbLinks {
+    fn link(&mut self, key: LinkKey) -> &mut MdbLink {
         self.links.entry(key).or_default()
     }
 
@@ -164,7 +164,7 @@ impl Links {
     }
 
     pub(super) fn next_deadline(&self) -> Tick {
-        let of_link = |link: &Link| {
+        let of_link = |link: &MdbLink| {
             let active = if link.is_active { FOREVER } else { link.querier.usable_from() };
             link.routers.values().copied().fold(active.min(link.querier.next_deadline()), Tick::min)
         };
@@ -177,7 +177,7 @@ impl Links {
     }
 }
 
-impl Link {
+impl MdbLink {
     fn is_idle(&self) -> bool {
         self.routers.is_empty() && self.querier.is_idle()
     }

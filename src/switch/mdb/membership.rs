@@ -17,7 +17,7 @@ pub(super) const MAX_SOURCES: usize = 32;
 
 /// The filter mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(super) enum FilterMode {
     Include,
     Exclude {
         /** When the group timer ends. */
@@ -49,14 +49,14 @@ impl Asked {
 
 /// The circumstances of a change.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Change<'a> {
+pub(super) struct ChangeContext<'a> {
     pub(super) now: Tick,
     pub(super) settings: &'a MdbSettings,
     /// How many sources may be added.
     pub(super) room: usize,
 }
 
-impl Change<'_> {
+impl ChangeContext<'_> {
     pub(super) fn membership_end(&self) -> Tick {
         after(self.now, self.settings.membership_interval)
     }
@@ -69,8 +69,8 @@ pub(super) fn after(now: Tick, ticks: u32) -> Tick {
 
 /// The state of one port in one group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Membership {
-    pub(super) mode: Mode,
+pub(super) struct GroupMembership {
+    pub(super) mode: FilterMode,
     pub(super) sources: BTreeMap<IpAddr, Source>,
     /// There may be hosts of version 1, or of version 2, until then (RFC 3376 §7.3.2).
     version1_until: Tick,
@@ -81,11 +81,11 @@ pub(super) struct Membership {
     next_query: Tick,
 }
 
-impl Default for Membership {
+impl Default for GroupMembership {
     /// No membership.
-    fn default() -> Membership {
-        Membership {
-            mode: Mode::Include,
+    fn default() -> GroupMembership {
+        GroupMembership {
+            mode: FilterMode::Include,
             sources: BTreeMap::new(),
             version1_until: Tick(0),
             version2_until: Tick(0),
@@ -95,28 +95,28 @@ impl Default for Membership {
     }
 }
 
-impl Membership {
+impl GroupMembership {
     pub(super) fn is_empty(&self) -> bool {
-        self.mode == Mode::Include && self.sources.is_empty()
+        self.mode == FilterMode::Include && self.sources.is_empty()
     }
 
     /// It was added for the whole group by the administrator: reports do not change it.
     pub(super) fn is_permanent(&self) -> bool {
-        self.mode == Mode::Exclude { until: FOREVER }
+        self.mode == FilterMode::Exclude { until: FOREVER }
     }
 
     /// It is there only because of (S,G) entries of the administrator.
     pub(super) fn has_only_permanent_sources(&self) -> bool {
-        self.mode == Mode::Include && self.sources.values().all(|source| source.until == Some(FOREVER))
+        self.mode == FilterMode::Include && self.sources.values().all(|source| source.until == Some(FOREVER))
     }
 
     /// The hosts want sources that are not listed.
     pub(super) fn wants_others(&self) -> bool {
-        self.mode != Mode::Include
+        self.mode != FilterMode::Include
     }
 
     /// A host of an older version has joined: `IS_EX({})` (RFC 3376 §7.3.2).
-    pub(super) fn join(&mut self, change: &Change<'_>, version: ReportVersion) {
+    pub(super) fn join(&mut self, change: &ChangeContext<'_>, version: ReportVersion) {
         let end = change.membership_end();
         match version {
             ReportVersion::V1 => self.version1_until = end,
@@ -129,7 +129,7 @@ impl Membership {
     /// sources found no room.
     pub(super) fn apply(
         &mut self,
-        change: &Change<'_>,
+        change: &ChangeContext<'_>,
         kind: RecordKind,
         sources: &mut dyn Iterator<Item = IpAddr>,
     ) -> (Asked, usize) {
@@ -161,8 +161,8 @@ impl Membership {
             }
             RecordKind::Block => {
                 let refused = match self.mode {
-                    Mode::Include => 0,
-                    Mode::Exclude { until } => self.list(change.room, &listed, Some(until)),
+                    FilterMode::Include => 0,
+                    FilterMode::Exclude { until } => self.list(change.room, &listed, Some(until)),
                 };
                 (self.running(&listed), refused)
             }
@@ -177,7 +177,7 @@ impl Membership {
     }
 
     /// INCLUDE (A+B), or EXCLUDE (X+A, Y-A), with new timers.
-    fn include(&mut self, change: &Change<'_>, listed: &BTreeSet<IpAddr>) -> usize {
+    fn include(&mut self, change: &ChangeContext<'_>, listed: &BTreeSet<IpAddr>) -> usize {
         let end = change.membership_end();
         let refused = self.list(change.room, listed, Some(end));
         for address in listed {
@@ -190,16 +190,16 @@ impl Membership {
     }
 
     /// EXCLUDE (A*B, B-A), or EXCLUDE (A-Y, Y*A).
-    fn exclude(&mut self, change: &Change<'_>, kind: RecordKind, listed: &BTreeSet<IpAddr>) -> usize {
+    fn exclude(&mut self, change: &ChangeContext<'_>, kind: RecordKind, listed: &BTreeSet<IpAddr>) -> usize {
         let end = change.membership_end();
         let new = match self.mode {
-            Mode::Include => None,
-            Mode::Exclude { .. } if kind == RecordKind::IsExclude => Some(end),
-            Mode::Exclude { until } => Some(until),
+            FilterMode::Include => None,
+            FilterMode::Exclude { .. } if kind == RecordKind::IsExclude => Some(end),
+            FilterMode::Exclude { until } => Some(until),
         };
         self.sources.retain(|address, source| listed.contains(address) || source.until == Some(FOREVER));
         let refused = self.list(change.room, listed, new);
-        self.mode = Mode::Exclude { until: end };
+        self.mode = FilterMode::Exclude { until: end };
         self.group_queries = 0;
         refused
     }
@@ -220,7 +220,7 @@ impl Membership {
                 *until = (*until).min(end);
             }
         };
-        if let (true, Mode::Exclude { until }) = (asked.group, &mut self.mode) {
+        if let (true, FilterMode::Exclude { until }) = (asked.group, &mut self.mode) {
             lower(until);
         }
         for address in &asked.sources {
@@ -268,8 +268,8 @@ impl Membership {
     pub(super) fn expire(&mut self, now: Tick) {
         let is_over = |source: &Source| source.until.is_some_and(|until| until <= now);
         match self.mode {
-            Mode::Include => self.sources.retain(|_, source| !is_over(source)),
-            Mode::Exclude { until } => {
+            FilterMode::Include => self.sources.retain(|_, source| !is_over(source)),
+            FilterMode::Exclude { until } => {
                 for source in self.sources.values_mut().filter(|source| is_over(source)) {
                     *source = Source { until: None, queries: 0 };
                 }
@@ -286,8 +286,8 @@ impl Membership {
             let Some(source) = self.sources.get_mut(address) else { continue };
             match self.mode {
                 _ if source.until == Some(FOREVER) => {}
-                Mode::Exclude { .. } => source.until = None,
-                Mode::Include => _ = self.sources.remove(address),
+                FilterMode::Exclude { .. } => source.until = None,
+                FilterMode::Include => _ = self.sources.remove(address),
             }
         }
         if asked.group {
@@ -297,7 +297,7 @@ impl Membership {
 
     /// The group timer has ended: the sources that are still wanted are included.
     fn leave_group(&mut self) {
-        self.mode = Mode::Include;
+        self.mode = FilterMode::Include;
         self.group_queries = 0;
         self.sources.retain(|_, source| source.until.is_some());
     }
@@ -305,7 +305,7 @@ impl Membership {
     /// Ends everything that the administrator has not added.
     pub(super) fn retain_permanent(&mut self) {
         if !self.is_permanent() {
-            self.mode = Mode::Include;
+            self.mode = FilterMode::Include;
         }
         self.sources.retain(|_, source| source.until == Some(FOREVER));
         (self.group_queries, self.next_query) = (0, FOREVER);
@@ -316,11 +316,11 @@ impl Membership {
         self.sources.insert(address, Source { until: Some(until), queries: 0 });
     }
 
-    /// When [`Membership::expire`] or [`Membership::due_queries`] has something to do.
+    /// When [`GroupMembership::expire`] or [`GroupMembership::due_queries`] has something to do.
     pub(super) fn next_deadline(&self) -> Tick {
         let group = match self.mode {
-            Mode::Include => FOREVER,
-            Mode::Exclude { until } => until,
+            FilterMode::Include => FOREVER,
+            FilterMode::Exclude { until } => until,
         };
         let sources = self.sources.values().filter_map(|source| source.until);
         sources.fold(group.min(self.next_query), Tick::min)

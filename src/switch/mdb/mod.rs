@@ -1,7 +1,7 @@
 //! IGMP and MLD snooping (RFC 4541): frames to an IP group go to the ports with members and to the ports with multicast
 //! routers, not to all.
 //!
-//! Workers call [`classify`] and look up the [`Scope`] in a [`Snapshot`], without a lock. They hand a copy of each
+//! Workers call [`classify`] and look up the [`Scope`] in a [`MdbSnapshot`], without a lock. They hand a copy of each
 //! [message](Class::Message) to control, which owns the state: [`Snooping`]. It is pure: messages and the time go in; a
 //! new snapshot, queries to send and events come out.
 //!
@@ -34,9 +34,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub use self::admin::{Entry, EntryState, MdbError, NewEntry, RouterPort};
 pub use self::counts::MdbCounts;
 pub use self::querier::OtherQuerier;
-pub use self::settings::{MdbSettings, PortSettings, RouterMode};
-pub use self::snapshot::{Mdb, Scope, Snapshot};
-pub use self::snooping::{Arrival, OutgoingQuery, Snooping};
+pub use self::settings::{MdbPortSettings, MdbSettings, RouterMode};
+pub use self::snapshot::{Mdb, MdbSnapshot, Scope};
+pub use self::snooping::{OutgoingQuery, ReceivedAt, Snooping};
 use super::PortId;
 use crate::wire::ip::{IPV4_HEADER, IPV6_HEADER, protocol};
 use crate::wire::ndp::ALL_NODES;

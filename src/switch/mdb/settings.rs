@@ -77,7 +77,7 @@ impl RouterMode {
 
 /// How a port takes part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PortSettings {
+pub struct MdbPortSettings {
     /// `mcast_router`.
     pub router: RouterMode,
     /// `mcast_fast_leave`: a leave ends the membership at once, for a port with one host.
@@ -87,9 +87,9 @@ pub struct PortSettings {
     pub max_groups: u32,
 }
 
-impl Default for PortSettings {
+impl Default for MdbPortSettings {
     /// The limit leaves three quarters of the table to others, where the bridge has none.
-    fn default() -> PortSettings {
-        PortSettings { router: RouterMode::default(), fast_leave: false, max_groups: 1024 }
+    fn default() -> MdbPortSettings {
+        MdbPortSettings { router: RouterMode::default(), fast_leave: false, max_groups: 1024 }
     }
 }

@@ -6,24 +6,24 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwapOption, Guard};
 
-use super::membership::Membership;
+use super::membership::GroupMembership;
 use super::table::Group;
 use super::{Class, GroupKey, LinkKey, is_always_flooded};
 use crate::switch::{PortId, PortSet};
 
 /// The snapshot that the workers read, without a lock.
 #[derive(Debug, Default)]
-pub struct Mdb(ArcSwapOption<Snapshot>);
+pub struct Mdb(ArcSwapOption<MdbSnapshot>);
 
 impl Mdb {
     /// Lets workers read this snapshot from now on; `None`: snooping is off, and all groups are flooded.
-    pub(in crate::switch) fn publish(&self, snapshot: Option<Arc<Snapshot>>) {
+    pub(in crate::switch) fn publish(&self, snapshot: Option<Arc<MdbSnapshot>>) {
         self.0.store(snapshot);
     }
 
     /// The snapshot.
     #[inline]
-    pub(in crate::switch) fn load(&self) -> Guard<Option<Arc<Snapshot>>> {
+    pub(in crate::switch) fn load(&self) -> Guard<Option<Arc<MdbSnapshot>>> {
         self.0.load()
     }
 
@@ -54,7 +54,8 @@ pub(super) struct GroupPorts {
 impl GroupPorts {
     /// The members of a group, and the ports of the routers.
     pub(super) fn new(group: &Group, routers: &PortSet) -> GroupPorts {
-        let wants_others = |(port, member): (&PortId, &Membership)| member.wants_others().then_some(*port);
+        let wants_others =
+            |(port, member): (&PortId, &GroupMembership)| member.wants_others().then_some(*port);
         let mut others: PortSet = group.members.iter().filter_map(wants_others).collect();
         let mut sources: Vec<_> = group.sources.keys().map(|source| (*source, others.clone())).collect();
         for (port, member) in &group.members {
@@ -79,7 +80,7 @@ impl GroupPorts {
 
 /// To which ports the frames of each group go.
 #[derive(Debug, Clone, Default)]
-pub struct Snapshot {
+pub struct MdbSnapshot {
     /// Links that have a querier, and their router ports. Elsewhere all groups are flooded: nobody makes hosts report.
     pub(super) routers: HashMap<LinkKey, Arc<PortSet>>,
     pub(super) groups: HashMap<GroupKey, Arc<GroupPorts>>,
@@ -87,7 +88,7 @@ pub struct Snapshot {
     pub(super) is_overflowing: bool,
 }
 
-impl Snapshot {
+impl MdbSnapshot {
     /// To which ports a frame goes. Reports go to routers only, because a host that hears the report of another one
     /// does not send its own (RFC 2236 §3; RFC 4541 §2.1.1 (1)).
     pub fn scope(&self, vlan: u16, class: Class) -> Scope<'_> {

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::counts::MdbCounts;
-use super::links::Links;
-use super::membership::{Asked, Change, FOREVER, Membership, after};
+use super::links::MdbLinks;
+use super::membership::{Asked, ChangeContext, FOREVER, GroupMembership, after};
 use super::querier::OtherQuerier;
-use super::settings::{MdbSettings, PortSettings, RouterMode};
-use super::snapshot::{GroupPorts, Snapshot};
-use super::table::{Limits, Place, Refused, Table};
+use super::settings::{MdbPortSettings, MdbSettings, RouterMode};
+use super::snapshot::{GroupPorts, MdbSnapshot};
+use super::table::{GroupTable, MdbLimits, Place, Refused};
 use super::{EntryChange, GroupKey, LinkKey, MdbEvent, is_always_flooded};
 use crate::switch::guard::link_local;
 use crate::switch::{PortId, PortSet, Tick, Vid};
@@ -36,7 +36,7 @@ pub struct OutgoingQuery {
 
 /// Where and when a frame was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Arrival {
+pub struct ReceivedAt {
     /// The time.
     pub now: Tick,
     /// The port.
@@ -51,13 +51,13 @@ pub struct Snooping {
     pub(super) settings: MdbSettings,
     /// The source of own queries.
     mac: Mac,
-    pub(super) table: Table,
-    pub(super) links: Links,
+    pub(super) table: GroupTable,
+    pub(super) links: MdbLinks,
     /// Ports whose settings are not the default.
-    pub(super) ports: BTreeMap<PortId, PortSettings>,
+    pub(super) ports: BTreeMap<PortId, MdbPortSettings>,
     /// All groups are flooded until then, because the table was full.
     flood_until: Option<Tick>,
-    snapshot: Arc<Snapshot>,
+    snapshot: Arc<MdbSnapshot>,
     queries: Vec<OutgoingQuery>,
     events: Vec<MdbEvent>,
     counts: MdbCounts,
@@ -69,8 +69,8 @@ impl Snooping {
         Snooping {
             settings,
             mac,
-            table: Table::default(),
-            links: Links::default(),
+            table: GroupTable::default(),
+            links: MdbLinks::default(),
             ports: BTreeMap::new(),
             flood_until: None,
             snapshot: Arc::default(),
@@ -99,9 +99,9 @@ impl Snooping {
     }
 
     /// Changes the settings of a port.
-    pub fn set_port(&mut self, port: PortId, settings: PortSettings) {
+    pub fn set_port(&mut self, port: PortId, settings: MdbPortSettings) {
         let before = self.ports.insert(port, settings).unwrap_or_default();
-        if settings == PortSettings::default() {
+        if settings == MdbPortSettings::default() {
             self.ports.remove(&port);
         }
         if before.router != settings.router {
@@ -113,7 +113,7 @@ impl Snooping {
     }
 
     /// The settings of a port.
-    pub fn port_settings(&self, port: PortId) -> PortSettings {
+    pub fn port_settings(&self, port: PortId) -> MdbPortSettings {
         self.ports.get(&port).copied().unwrap_or_default()
     }
 
@@ -146,26 +146,26 @@ impl Snooping {
     pub fn port_down(&mut self, port: PortId) {
         self.forget_router(port, |_| true);
         for key in self.table.groups_of(port) {
-            self.edit((key, port), Membership::retain_permanent);
+            self.edit((key, port), GroupMembership::retain_permanent);
         }
     }
 
     /// A port is removed: everything about it is forgotten.
     pub fn port_removed(&mut self, port: PortId) {
         self.forget_port(port, |_| true);
-        self.set_port(port, PortSettings::default());
+        self.set_port(port, MdbPortSettings::default());
     }
 
     /// Everything that was learned or added about a port in these VLANs is forgotten: it is no member of them any more.
     pub fn forget_port(&mut self, port: PortId, in_vlan: impl Fn(u16) -> bool) {
         self.forget_router(port, &in_vlan);
         for key in self.table.groups_of(port).into_iter().filter(|key| in_vlan(key.vlan)) {
-            self.edit((key, port), |member| *member = Membership::default());
+            self.edit((key, port), |member| *member = GroupMembership::default());
         }
     }
 
     /// Handles the packet of a frame that [`super::classify`] takes for a message.
-    pub fn receive(&mut self, at: Arrival, ethertype: EtherType, packet: &[u8]) {
+    pub fn receive(&mut self, at: ReceivedAt, ethertype: EtherType, packet: &[u8]) {
         let link = LinkKey { vlan: at.vlan, is_ipv6: ethertype == EtherType::IPV6 };
         match membership::parse(ethertype, packet) {
             Ok(Some(message)) => self.message(at, link, &message),
@@ -175,8 +175,8 @@ impl Snooping {
         }
     }
 
-    fn message(&mut self, at: Arrival, link: LinkKey, message: &Message<'_>) {
-        let Arrival { now, port, vlan } = at;
+    fn message(&mut self, at: ReceivedAt, link: LinkKey, message: &Message<'_>) {
+        let ReceivedAt { now, port, vlan } = at;
         let place = |group| (GroupKey { vlan, group }, port);
         if let Message::Query(_) = message {
             self.counts.queries += 1;
@@ -196,15 +196,15 @@ impl Snooping {
         }
     }
 
-    fn router(&mut self, Arrival { now, port, .. }: Arrival, link: LinkKey) {
+    fn router(&mut self, ReceivedAt { now, port, .. }: ReceivedAt, link: LinkKey) {
         let mode = self.port_settings(port).router;
         if mode == RouterMode::Learned && self.links.mark_router(link, port, now, &self.settings) {
             self.event(MdbEvent::Router { change: EntryChange::Added, link, port });
         }
     }
 
-    fn query(&mut self, at: Arrival, link: LinkKey, query: &Query<'_>) {
-        let Arrival { now, port, vlan } = at;
+    fn query(&mut self, at: ReceivedAt, link: LinkKey, query: &Query<'_>) {
+        let ReceivedAt { now, port, vlan } = at;
         let response = ticks(query.response);
         let Some(group) = query.group else {
             let until = after(now, self.settings.querier_interval);
@@ -235,7 +235,7 @@ impl Snooping {
         }
         let (limits, settings) = (self.limits(place.1), self.settings);
         let joined = self.table.change(place, limits, |member, room| {
-            member.join(&Change { now, settings: &settings, room }, version);
+            member.join(&ChangeContext { now, settings: &settings, room }, version);
         });
         if let Err(refused) = joined {
             self.refuse(now, refused, 1);
@@ -257,7 +257,7 @@ impl Snooping {
         let (limits, settings) = (self.limits(place.1), self.settings);
         let applied = self.table.change(place, limits, |member, room| {
             let mut sources = sources.iter().flat_map(Addresses::iter);
-            member.apply(&Change { now, settings: &settings, room }, kind, &mut sources)
+            member.apply(&ChangeContext { now, settings: &settings, room }, kind, &mut sources)
         });
         match applied {
             Ok((asked, refused)) => {
@@ -295,7 +295,7 @@ impl Snooping {
     }
 
     /// Changes a member that exists.
-    fn edit(&mut self, place: Place, change: impl FnOnce(&mut Membership)) {
+    fn edit(&mut self, place: Place, change: impl FnOnce(&mut GroupMembership)) {
         let limits = self.limits(place.1);
         if self.table.member(place).is_some() {
             // A member that exists is never refused.
@@ -303,12 +303,12 @@ impl Snooping {
         }
     }
 
-    pub(super) fn limits(&self, port: PortId) -> Limits {
+    pub(super) fn limits(&self, port: PortId) -> MdbLimits {
         let port = match self.port_settings(port).max_groups {
             0 => usize::MAX,
             groups => groups as usize,
         };
-        Limits { hash_max: self.settings.hash_max, port }
+        MdbLimits { hash_max: self.settings.hash_max, port }
     }
 
     fn refuse(&mut self, now: Tick, why: Refused, count: usize) {
@@ -420,7 +420,7 @@ impl Snooping {
     }
 
     /// What workers read. The same as before, if nothing changed.
-    pub fn snapshot(&mut self) -> Arc<Snapshot> {
+    pub fn snapshot(&mut self) -> Arc<MdbSnapshot> {
         let links = self.links.take_changed();
         self.rebuild_links(links);
         let changed = self.table.take_changed();
@@ -445,7 +445,7 @@ impl Snooping {
     }
 
     /// Copies the snapshot if a worker reads it, and changes it.
-    fn change_snapshot(&mut self, change: impl FnOnce(&mut Snapshot)) {
+    fn change_snapshot(&mut self, change: impl FnOnce(&mut MdbSnapshot)) {
         change(Arc::make_mut(&mut self.snapshot));
     }
 

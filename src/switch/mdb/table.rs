@@ -1,12 +1,12 @@
 //! The groups, their members, and when something about them is due.
 //!
-//! Every change of a membership goes through [`Table::change`], which keeps the counts, the deadlines and the list of
-//! changed groups right. All of it is bounded: [`Limits`].
+//! Every change of a membership goes through [`GroupTable::change`], which keeps the counts, the deadlines and the list
+//! of changed groups right. All of it is bounded: [`MdbLimits`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::membership::{FOREVER, Membership};
+use super::membership::{FOREVER, GroupMembership};
 use super::{EntryChange, GroupKey, LinkKey};
 use crate::switch::{PortId, Tick};
 
@@ -15,7 +15,7 @@ const ROWS_PER_GROUP: usize = 16;
 
 /// What a change may add.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct MdbLimits {
     /// Groups in all, (\*,G) and (S,G) together.
     pub(super) hash_max: usize,
     /// Entries of this port.
@@ -37,7 +37,7 @@ pub(super) type Place = (GroupKey, PortId);
 /// One group.
 #[derive(Debug, Default)]
 pub(super) struct Group {
-    pub(super) members: BTreeMap<PortId, Membership>,
+    pub(super) members: BTreeMap<PortId, GroupMembership>,
     /// The sources that members list, and how many members do.
     pub(super) sources: BTreeMap<IpAddr, usize>,
 }
@@ -52,7 +52,7 @@ struct View {
 }
 
 impl View {
-    fn of(member: &Membership) -> View {
+    fn of(member: &GroupMembership) -> View {
         let wanted =
             |(address, source): (&IpAddr, &super::membership::Source)| (*address, source.until.is_some());
         View {
@@ -73,7 +73,7 @@ impl View {
 
 /// The groups.
 #[derive(Debug, Default)]
-pub(super) struct Table {
+pub(super) struct GroupTable {
     groups: BTreeMap<GroupKey, Group>,
     deadlines: BTreeSet<(Tick, GroupKey, PortId)>,
     /// (\*,G) and (S,G) groups.
@@ -87,12 +87,12 @@ pub(super) struct Table {
     log: Vec<(EntryChange, Place, Option<IpAddr>)>,
 }
 
-impl Table {
+impl GroupTable {
     pub(super) fn groups(&self) -> &BTreeMap<GroupKey, Group> {
         &self.groups
     }
 
-    pub(super) fn member(&self, (key, port): Place) -> Option<&Membership> {
+    pub(super) fn member(&self, (key, port): Place) -> Option<&GroupMembership> {
         self.groups.get(&key)?.members.get(&port)
     }
 
@@ -107,7 +107,7 @@ impl Table {
     }
 
     /// How many entries may still be added.
-    fn room(&self, port: PortId, limits: Limits) -> Result<usize, Refused> {
+    fn room(&self, port: PortId, limits: MdbLimits) -> Result<usize, Refused> {
         let entries = limits.hash_max.saturating_sub(self.entries);
         let rows = limits.hash_max.saturating_mul(ROWS_PER_GROUP).saturating_sub(self.rows);
         let of_port = limits.port.saturating_sub(self.entries_of(port));
@@ -122,15 +122,15 @@ impl Table {
     pub(super) fn change<R>(
         &mut self,
         place: Place,
-        limits: Limits,
-        change: impl FnOnce(&mut Membership, usize) -> R,
+        limits: MdbLimits,
+        change: impl FnOnce(&mut GroupMembership, usize) -> R,
     ) -> Result<R, Refused> {
         let (key, port) = place;
         let room = self.room(port, limits);
         let (mut member, room) = match (self.take(place), room) {
             (Some(member), room) => (member, room.unwrap_or(0)),
             // One entry for the group itself.
-            (None, room) => (Membership::default(), room?.saturating_sub(1)),
+            (None, room) => (GroupMembership::default(), room?.saturating_sub(1)),
         };
         let (before, deadline) = (View::of(&member), member.next_deadline());
         let result = change(&mut member, room);
@@ -147,11 +147,11 @@ impl Table {
         Ok(result)
     }
 
-    fn take(&mut self, (key, port): Place) -> Option<Membership> {
+    fn take(&mut self, (key, port): Place) -> Option<GroupMembership> {
         self.groups.get_mut(&key)?.members.remove(&port)
     }
 
-    fn put(&mut self, (key, port): Place, member: Membership) {
+    fn put(&mut self, (key, port): Place, member: GroupMembership) {
         let group = self.groups.entry(key).or_insert_with(|| {
             self.entries += 1;
             Group::default()

@@ -29,7 +29,7 @@ pub(super) fn snooping(messages: &[(PortId, Packet)]) -> Switch {
     let mut snooping = mdb::Snooping::new(mdb::MdbSettings::default(), GATEWAY);
     snooping.set_querier(T0, [0], true);
     for (port, (ethertype, packet)) in messages {
-        snooping.receive(mdb::Arrival { now: T0, port: *port, vlan: 0 }, *ethertype, packet);
+        snooping.receive(mdb::ReceivedAt { now: T0, port: *port, vlan: 0 }, *ethertype, packet);
     }
     snooping.tick(Tick(100));
     switch.set_groups(Some(snooping.snapshot()));

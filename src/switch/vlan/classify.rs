@@ -14,7 +14,7 @@ pub struct Classified {
     /// The TPID of tags of the switch.
     pub tpid: EtherType,
     /// How it was received.
-    received: Received,
+    received: ReceivedTag,
     /// The control information of its tag in this VLAN (802.1Q-2022 clause 9.6). Priority and DEI are those of the
     /// received tag.
     tci: u16,
@@ -28,7 +28,7 @@ impl Classified {
 
     /// Whether it was received without a tag of the switch.
     pub fn is_untagged(&self) -> bool {
-        self.received == Received::Untagged
+        self.received == ReceivedTag::Untagged
     }
 
     /// The length in bytes of the received frame without the tag of its VLAN.
@@ -50,7 +50,7 @@ impl Classified {
 
 /// The tag with which a frame was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Received {
+enum ReceivedTag {
     Untagged,
     /// VID 0.
     PriorityTagged,
@@ -90,11 +90,11 @@ impl Vlans {
     fn classify_filtered(&self, port: PortId, frame: &EthernetFrame<'_>) -> Result<Classified, VlanFault> {
         let tag = frame.vlan_tag().filter(|tag| tag.tpid == self.tpid());
         let (received, tci) = match tag {
-            None => (Received::Untagged, self.pvid(port).ok_or(VlanFault::NoPvid)?.get()),
+            None => (ReceivedTag::Untagged, self.pvid(port).ok_or(VlanFault::NoPvid)?.get()),
             Some(tag) if tag.vid() == 0 => {
-                (Received::PriorityTagged, tag.tci | self.pvid(port).ok_or(VlanFault::NoPvid)?.get())
+                (ReceivedTag::PriorityTagged, tag.tci | self.pvid(port).ok_or(VlanFault::NoPvid)?.get())
             }
-            Some(tag) => (Received::Tagged, tag.tci),
+            Some(tag) => (ReceivedTag::Tagged, tag.tci),
         };
         let number = tci & Self::VID_MASK;
         match Vid::new(number) {
@@ -124,10 +124,10 @@ impl Vlans {
     #[inline]
     pub fn edit(&self, frame: Classified, egress: PortId) -> Edit {
         match (frame.received, self.is_untagged(egress, frame.vid)) {
-            (Received::Untagged, true) | (Received::Tagged, false) => Edit::None,
-            (Received::Untagged, false) => Edit::Push(frame.tci),
-            (Received::PriorityTagged, false) => Edit::Rewrite(frame.tci),
-            (Received::PriorityTagged | Received::Tagged, true) => Edit::Pop,
+            (ReceivedTag::Untagged, true) | (ReceivedTag::Tagged, false) => Edit::None,
+            (ReceivedTag::Untagged, false) => Edit::Push(frame.tci),
+            (ReceivedTag::PriorityTagged, false) => Edit::Rewrite(frame.tci),
+            (ReceivedTag::PriorityTagged | ReceivedTag::Tagged, true) => Edit::Pop,
         }
     }
 }

@@ -55,26 +55,26 @@ enum Primitive {
     /// A protocol over IP, by number.
     Protocol(u8),
     Vlan(Option<u16>),
-    Ether(Direction, Mac),
-    Host(Direction, IpAddr),
-    Net(Direction, IpNet),
-    Port(Direction, u16),
+    Ether(DirQualifier, Mac),
+    Host(DirQualifier, IpAddr),
+    Net(DirQualifier, IpNet),
+    Port(DirQualifier, u16),
 }
 
 /// The direction that a primitive is restricted to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Direction {
+enum DirQualifier {
     Source,
     Destination,
     Either,
 }
 
-impl Direction {
+impl DirQualifier {
     fn of<T>(self, ends: Option<(T, T)>, is: impl Fn(T) -> bool) -> bool {
         ends.is_some_and(|(source, destination)| match self {
-            Direction::Source => is(source),
-            Direction::Destination => is(destination),
-            Direction::Either => is(source) || is(destination),
+            DirQualifier::Source => is(source),
+            DirQualifier::Destination => is(destination),
+            DirQualifier::Either => is(source) || is(destination),
         })
     }
 }

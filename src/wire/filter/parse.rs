@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::{Direction, Expression, FilterError, MAX_DEPTH, MAX_LENGTH, Primitive};
+use super::{DirQualifier, Expression, FilterError, MAX_DEPTH, MAX_LENGTH, Primitive};
 use crate::wire::EtherType;
 
 const ICMP: u8 = 1;
@@ -168,17 +168,17 @@ impl<'a> Parser<'a> {
         Ok(Expression::Is(Primitive::Host(end, self.value("an IP address", |_| true)?)))
     }
 
-    fn end(&mut self) -> Direction {
+    fn end(&mut self) -> DirQualifier {
         if self.accept(&["src"]) {
-            Direction::Source
+            DirQualifier::Source
         } else if self.accept(&["dst"]) {
-            Direction::Destination
+            DirQualifier::Destination
         } else {
-            Direction::Either
+            DirQualifier::Either
         }
     }
 
-    fn port(&mut self, end: Direction) -> Result<Expression, FilterError> {
+    fn port(&mut self, end: DirQualifier) -> Result<Expression, FilterError> {
         Ok(Expression::Is(Primitive::Port(end, self.value("a number up to 65535", |_| true)?)))
     }
 

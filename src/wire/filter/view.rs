@@ -58,9 +58,9 @@ impl FilterFields {
     }
 }
 
-type Network = (Option<u8>, Option<(IpAddr, IpAddr)>);
+type NetworkLayer = (Option<u8>, Option<(IpAddr, IpAddr)>);
 
-fn network(net: &LaxNetSlice<'_>) -> Network {
+fn network(net: &LaxNetSlice<'_>) -> NetworkLayer {
     match net {
         LaxNetSlice::Ipv4(ip) => {
             let header = ip.header();

@@ -7,7 +7,7 @@ use crate::wire::{EtherType, EthernetFrame, VnetHeader};
 
 /// The IP version of a super-frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Version {
+pub(super) enum IpVersion {
     V4,
     V6,
 }
@@ -45,30 +45,30 @@ impl Transport {
 
 /// The meaning of a GSO type: the transport, and the IP version if it is for one only. `None` of a type that the
 /// switch does not offer to the kernel, among them `VIRTIO_NET_HDR_GSO_UDP` (3), which makes IP fragments.
-pub(super) const fn gso_protocols(gso_type: u8) -> Option<(Transport, Option<Version>)> {
+pub(super) const fn gso_protocols(gso_type: u8) -> Option<(Transport, Option<IpVersion>)> {
     const TCPV4_ECN: u8 = VnetHeader::GSO_TCPV4 | VnetHeader::GSO_ECN;
     const TCPV6_ECN: u8 = VnetHeader::GSO_TCPV6 | VnetHeader::GSO_ECN;
     match gso_type {
-        VnetHeader::GSO_TCPV4 | TCPV4_ECN => Some((Transport::Tcp, Some(Version::V4))),
-        VnetHeader::GSO_TCPV6 | TCPV6_ECN => Some((Transport::Tcp, Some(Version::V6))),
+        VnetHeader::GSO_TCPV4 | TCPV4_ECN => Some((Transport::Tcp, Some(IpVersion::V4))),
+        VnetHeader::GSO_TCPV6 | TCPV6_ECN => Some((Transport::Tcp, Some(IpVersion::V6))),
         VnetHeader::GSO_UDP_L4 => Some((Transport::Udp, None)),
         _ => None,
     }
 }
 
 /// The inverse of [`gso_protocols`].
-pub(super) const fn gso_type(transport: Transport, version: Version) -> u8 {
+pub(super) const fn gso_type(transport: Transport, version: IpVersion) -> u8 {
     match (transport, version) {
-        (Transport::Tcp, Version::V4) => VnetHeader::GSO_TCPV4,
-        (Transport::Tcp, Version::V6) => VnetHeader::GSO_TCPV6,
+        (Transport::Tcp, IpVersion::V4) => VnetHeader::GSO_TCPV4,
+        (Transport::Tcp, IpVersion::V6) => VnetHeader::GSO_TCPV6,
         (Transport::Udp, _) => VnetHeader::GSO_UDP_L4,
     }
 }
 
 /// The headers of a super-frame, as offsets in it: `l3 < l4 < payload <= end <= ` its length.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Layout {
-    pub(super) version: Version,
+pub(super) struct SegmentLayout {
+    pub(super) version: IpVersion,
     pub(super) transport: Transport,
     /// The IP header.
     pub(super) l3: usize,
@@ -80,12 +80,12 @@ pub(super) struct Layout {
     pub(super) end: usize,
 }
 
-impl Layout {
+impl SegmentLayout {
     /// Reads the headers of `frame`, a super-frame by `vnet`.
-    pub(super) fn parse(frame: &[u8], vnet: &VnetHeader) -> Result<Layout, SegmentError> {
+    pub(super) fn parse(frame: &[u8], vnet: &VnetHeader) -> Result<SegmentLayout, SegmentError> {
         let (transport, version) =
             gso_protocols(vnet.gso_type).ok_or(SegmentError::GsoType(vnet.gso_type))?;
-        let layout = Layout::read(frame)?;
+        let layout = SegmentLayout::read(frame)?;
         if layout.transport != transport || version.is_some_and(|version| version != layout.version) {
             return Err(SegmentError::OtherProtocol(vnet.gso_type));
         }
@@ -97,24 +97,31 @@ impl Layout {
     }
 
     /// Reads the headers of `frame`, without its virtio-net header.
-    pub(super) fn read(frame: &[u8]) -> Result<Layout, SegmentError> {
+    pub(super) fn read(frame: &[u8]) -> Result<SegmentLayout, SegmentError> {
         let view = EthernetFrame::new_checked(frame).ok_or(SegmentError::Truncated)?;
         let (ethertype, l3) = view.innermost();
         let packet = match ethertype {
-            EtherType::IPV4 => Packet::ipv4(&frame[l3..])?,
-            EtherType::IPV6 => Packet::ipv6(&frame[l3..])?,
+            EtherType::IPV4 => PacketHeaders::ipv4(&frame[l3..])?,
+            EtherType::IPV6 => PacketHeaders::ipv6(&frame[l3..])?,
             other => return Err(SegmentError::NotIp(other)),
         };
         let (l4, end) = (l3 + packet.header, l3 + packet.length);
         let segment = frame.get(l4..end).ok_or(SegmentError::Truncated)?;
         let header = packet.transport.header_length(segment).ok_or(SegmentError::Truncated)?;
-        Ok(Layout { version: packet.version, transport: packet.transport, l3, l4, payload: l4 + header, end })
+        Ok(SegmentLayout {
+            version: packet.version,
+            transport: packet.transport,
+            l3,
+            l4,
+            payload: l4 + header,
+            end,
+        })
     }
 }
 
 /// The lengths and protocols in an IP packet's headers. The caller checks that the packet is complete.
-struct Packet {
-    version: Version,
+struct PacketHeaders {
+    version: IpVersion,
     transport: Transport,
     /// Bytes before the transport header.
     header: usize,
@@ -122,9 +129,9 @@ struct Packet {
     length: usize,
 }
 
-impl Packet {
+impl PacketHeaders {
     /// RFC 791 §3.1.
-    fn ipv4(bytes: &[u8]) -> Result<Packet, SegmentError> {
+    fn ipv4(bytes: &[u8]) -> Result<PacketHeaders, SegmentError> {
         let fixed: &[u8; ipv4::LEN] = bytes.first_chunk().ok_or(SegmentError::Truncated)?;
         let header = usize::from(fixed[ipv4::VERSION_IHL] & 0xf) * 4;
         let length = usize::from(word(fixed, ipv4::TOTAL_LENGTH));
@@ -135,12 +142,12 @@ impl Packet {
             return Err(SegmentError::Fragment);
         }
         let transport = transport(fixed[ipv4::PROTOCOL])?;
-        Ok(Packet { version: Version::V4, transport, header, length })
+        Ok(PacketHeaders { version: IpVersion::V4, transport, header, length })
     }
 
     /// RFC 8200 §3, with the extension headers of §4 that may stand before a transport header. A jumbogram
     /// (RFC 2675) has length zero, and is refused.
-    fn ipv6(bytes: &[u8]) -> Result<Packet, SegmentError> {
+    fn ipv6(bytes: &[u8]) -> Result<PacketHeaders, SegmentError> {
         let fixed: &[u8; ipv6::LEN] = bytes.first_chunk().ok_or(SegmentError::Truncated)?;
         if fixed[ipv6::VERSION] >> 4 != 6 {
             return Err(SegmentError::NotIp(EtherType::IPV6));
@@ -155,7 +162,7 @@ impl Packet {
             next = following;
             header += (usize::from(units) + 1) * 8;
         }
-        Ok(Packet { version: Version::V6, transport: transport(next)?, header, length })
+        Ok(PacketHeaders { version: IpVersion::V6, transport: transport(next)?, header, length })
     }
 }
 

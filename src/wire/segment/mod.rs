@@ -21,7 +21,7 @@ mod field;
 mod layout;
 mod write;
 
-use self::layout::Layout;
+use self::layout::SegmentLayout;
 use self::write::SegmentRange;
 use super::checksum::{self, ChecksumOutside};
 use super::{ETHERNET_HEADER, EtherType, EthernetFrame, VnetHeader};
@@ -79,7 +79,7 @@ pub enum SegmentError {
 /// # Errors
 /// The frame cannot be segmented.
 pub fn super_frame_header(frame: &[u8], gso_size: u16) -> Result<VnetHeader, SegmentError> {
-    let Layout { version, transport, l4, .. } = Layout::read(frame)?;
+    let SegmentLayout { version, transport, l4, .. } = SegmentLayout::read(frame)?;
     let offset = |at: usize| u16::try_from(at).map_err(|_| SegmentError::Truncated);
     Ok(VnetHeader {
         flags: VnetHeader::NEEDS_CSUM,
@@ -96,7 +96,7 @@ pub fn super_frame_header(frame: &[u8], gso_size: u16) -> Result<VnetHeader, Seg
 pub struct Segments<'a> {
     frame: &'a [u8],
     /// How to segment; `None` if the frame stays whole.
-    layout: Option<Layout>,
+    layout: Option<SegmentLayout>,
     /// Payload bytes of each segment but the last.
     size: usize,
     /// `csum_start` and `csum_offset` of the checksum to complete.
@@ -114,7 +114,7 @@ impl<'a> Segments<'a> {
         if !vnet.is_super_frame() {
             return Ok(whole);
         }
-        let layout = Layout::parse(frame, vnet)?;
+        let layout = SegmentLayout::parse(frame, vnet)?;
         if checksum.is_none() {
             return Err(SegmentError::NoChecksum);
         }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::field::{ipv4, ipv6, tcp, udp, word};
-use super::layout::{Layout, Transport, Version};
+use super::layout::{IpVersion, SegmentLayout, Transport};
 use crate::wire::checksum::{self, Sum};
 
 /// A range of a super-frame's payload, for one segment.
@@ -17,7 +17,7 @@ pub(super) struct SegmentRange {
     pub(super) payload: Range<usize>,
 }
 
-impl Layout {
+impl SegmentLayout {
     /// Writes the segment of `frame` for `piece` to `out`, which has the length of the segment. The
     /// transport checksum field then contains the folded pseudo-header.
     pub(super) fn write_segment(&self, frame: &[u8], piece: &SegmentRange, out: &mut [u8]) {
@@ -28,8 +28,8 @@ impl Layout {
         let (link_and_network, segment) = out.split_at_mut(self.l4);
         let packet = &mut link_and_network[self.l3..];
         match self.version {
-            Version::V4 => fix_ipv4(packet, length - self.l3, piece),
-            Version::V6 => put_word(packet, ipv6::PAYLOAD_LENGTH, length - self.l3 - ipv6::LEN),
+            IpVersion::V4 => fix_ipv4(packet, length - self.l3, piece),
+            IpVersion::V6 => put_word(packet, ipv6::PAYLOAD_LENGTH, length - self.l3 - ipv6::LEN),
         }
         match self.transport {
             Transport::Tcp => fix_tcp(segment, piece.payload.start - self.payload, piece),

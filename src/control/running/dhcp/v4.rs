@@ -5,40 +5,40 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::{IpNet, Ipv4Net};
 
 use super::{Applicant, HostNetwork, LeaseEnd, Running, now};
-use crate::control::services::dhcp::{Answer, Client, ClientId, Request, RequestKind};
+use crate::control::services::dhcp::{Client, ClientId, DhcpAnswer, Request, RequestKind};
 use crate::switch::PortId;
 use crate::wire::Mac;
 
 impl<M: HostNetwork> Running<M> {
-    pub(super) fn dhcp_answer(&mut self, request: &Request, source: IpAddr, gateway: Ipv4Net) -> Answer {
-        let Some(port) = self.port_of_client(request.mac) else { return Answer::None };
+    pub(super) fn dhcp_answer(&mut self, request: &Request, source: IpAddr, gateway: Ipv4Net) -> DhcpAnswer {
+        let Some(port) = self.port_of_client(request.mac) else { return DhcpAnswer::None };
         let applicant = self.applicant(port, request, gateway);
         let mtu = self.ports[&port].device.mtu;
         match request.kind {
             RequestKind::Discover => match self.address_for_v4(&applicant, request) {
                 Some(address) => {
                     self.offer(&applicant, address.into());
-                    Answer::Offer(address, mtu)
+                    DhcpAnswer::Offer(address, mtu)
                 }
-                None => Answer::NoAddress,
+                None => DhcpAnswer::NoAddress,
             },
             // It has chosen another server.
             RequestKind::Request if request.server.is_some_and(|server| server != gateway.addr()) => {
-                Answer::None
+                DhcpAnswer::None
             }
             RequestKind::Request => match self.address_for_v4(&applicant, request) {
                 Some(address) if request.wanted() == Some(address) => {
                     self.lease(&applicant, address.into());
-                    Answer::Ack(address, mtu)
+                    DhcpAnswer::Ack(address, mtu)
                 }
-                Some(_) => Answer::Nak,
-                None => Answer::NoAddress,
+                Some(_) => DhcpAnswer::Nak,
+                None => DhcpAnswer::NoAddress,
             },
             RequestKind::Release | RequestKind::Decline => {
                 self.end_lease(&applicant.client, request, source);
-                Answer::None
+                DhcpAnswer::None
             }
-            RequestKind::Inform => Answer::Inform(mtu),
+            RequestKind::Inform => DhcpAnswer::Inform(mtu),
         }
     }
 

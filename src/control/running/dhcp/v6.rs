@@ -18,21 +18,26 @@ use crate::wire::ip::Ipv6;
 use crate::wire::{EthernetFrame, Mac};
 
 /// A message, and where it came from.
-struct Query<'a> {
+struct ClientMessage<'a> {
     port: PortId,
     vlan: u16,
     client: (Mac, Ipv6Addr),
     message: &'a [u8],
 }
 
-impl<'a> Query<'a> {
+impl<'a> ClientMessage<'a> {
     /// The message in a frame. Its source is link-local (§17.1).
-    fn of(frame: &'a PuntedFrame) -> Option<Query<'a>> {
+    fn of(frame: &'a PuntedFrame) -> Option<ClientMessage<'a>> {
         let ethernet = EthernetFrame::new_checked(&frame.bytes)?;
         let (_, packet) = ethernet.network()?;
         let packet = Ipv6::parse(packet).filter(|packet| packet.source.is_unicast_link_local())?;
         let client = (ethernet.src(), packet.source);
-        Some(Query { port: frame.port, vlan: frame.vlan, client, message: message_to_servers(&packet)? })
+        Some(ClientMessage {
+            port: frame.port,
+            vlan: frame.vlan,
+            client,
+            message: message_to_servers(&packet)?,
+        })
     }
 }
 
@@ -40,13 +45,13 @@ impl<M: HostNetwork> Running<M> {
     /// Answers a message, if DHCP is served.
     pub(in super::super) fn serve_dhcp6(&mut self, frame: &PuntedFrame) {
         self.expire_leases();
-        let answered = Query::of(frame).and_then(|query| self.answer_query(&query));
+        let answered = ClientMessage::of(frame).and_then(|query| self.answer_query(&query));
         if let Some(dhcp) = self.dhcp.as_mut().filter(|_| answered.is_none()) {
             dhcp.counts6.ignored += 1;
         }
     }
 
-    fn answer_query(&mut self, query: &Query<'_>) -> Option<()> {
+    fn answer_query(&mut self, query: &ClientMessage<'_>) -> Option<()> {
         let terms = self.terms_in(query.vlan)?;
         let request = Request6::parse(query.message, &terms.server)?;
         let answer = self.dhcp6_answer(query, &request)?;
@@ -75,7 +80,7 @@ impl<M: HostNetwork> Running<M> {
         })
     }
 
-    fn dhcp6_answer(&mut self, query: &Query<'_>, request: &Request6) -> Option<Answer6> {
+    fn dhcp6_answer(&mut self, query: &ClientMessage<'_>, request: &Request6) -> Option<Answer6> {
         let gateway = self.gateway_of_vlan(query.vlan)?.iter().find_map(|address| match address {
             IpNet::V6(address) => Some(*address),
             IpNet::V4(_) => None,
@@ -99,7 +104,12 @@ impl<M: HostNetwork> Running<M> {
     }
 
     /// A client for each association. The first one of a container gets the address of its port.
-    fn applicants6(&self, query: &Query<'_>, request: &Request6, gateway: Ipv6Net) -> Option<Vec<Applicant>> {
+    fn applicants6(
+        &self,
+        query: &ClientMessage<'_>,
+        request: &Request6,
+        gateway: Ipv6Net,
+    ) -> Option<Vec<Applicant>> {
         let (record, duid) = (self.ports.get(&query.port)?, request.client.as_ref()?);
         let is_container = record.is_container(query.client.0);
         let applicant = |(n, association): (usize, &Association)| Applicant {
@@ -140,7 +150,7 @@ impl<M: HostNetwork> Running<M> {
     }
 
     /// Ends the leases of a client that releases or declines its addresses (§18.3.7, §18.3.8).
-    fn give_up(&mut self, query: &Query<'_>, request: &Request6) -> Option<Answer6> {
+    fn give_up(&mut self, query: &ClientMessage<'_>, request: &Request6) -> Option<Answer6> {
         let (port, duid) = (self.ports.get(&query.port)?.name.clone(), request.client.as_ref()?);
         let mut unknown = Vec::new();
         for Association { iaid, addresses } in &request.associations {

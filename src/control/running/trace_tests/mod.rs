@@ -7,7 +7,7 @@ mod steps;
 use std::net::IpAddr;
 
 use super::fake::{FakeControl, FakeNetwork, config, fdb_reports, running};
-use super::trace::Decision;
+use super::trace::TracedDecision;
 use super::*;
 use crate::control::report::{FdbFilter, FdbReport, NewFdbEntry, NewFdbState, NewPort, PortStats};
 use crate::control::subscription::{Delivery, Subscription};

@@ -234,7 +234,7 @@ async fn explains_software_segmentation() {
         let (frame, mut steps) = (Frame { bytes, vnet }, Steps::default());
         let outcome = &running.switch.trace(running.datapath.now(), ingress, &frame, &mut steps);
         let time = SystemTime::now();
-        running.explain(&Decision { time, frame, steps, outcome, not_flooded: &[] }).to_string()
+        running.explain(&TracedDecision { time, frame, steps, outcome, not_flooded: &[] }).to_string()
     };
     let cut = explain(&bytes, vnet);
     assert!(cut.lines().next().unwrap().ends_with(" (4054 bytes, segment size 1460)"), "{cut}");
@@ -266,7 +266,7 @@ async fn explains_the_state_at_the_time_of_the_decision() {
         let mut steps = Steps::default();
         steps.note(Step::Learned(learned));
         let outcome = &running.switch.trace(running.datapath.now(), ingress, &frame, &mut ());
-        running.explain(&Decision { time, frame, steps, outcome, not_flooded: &[] }).to_string()
+        running.explain(&TracedDecision { time, frame, steps, outcome, not_flooded: &[] }).to_string()
     };
     running.names.set(other, "renamed");
     let pinned = explain(Learned::Pinned { on: other });

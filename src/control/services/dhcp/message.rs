@@ -89,7 +89,7 @@ impl Request {
 
 /// The answer to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum DhcpAnswer {
     /// This address is free for the client, whose device has this MTU.
     Offer(Ipv4Addr, u32),
     /// It has the address from now on.
@@ -118,13 +118,13 @@ pub(super) struct Terms {
 }
 
 /// Writes an answer. Returns it with its destination, or `None` if there is none.
-pub(super) fn write(request: &Request, answer: Answer, terms: &Terms) -> Option<(Vec<u8>, SocketAddrV4)> {
+pub(super) fn write(request: &Request, answer: DhcpAnswer, terms: &Terms) -> Option<(Vec<u8>, SocketAddrV4)> {
     let (kind, address, mtu) = match answer {
-        Answer::Offer(address, mtu) => (MessageType::Offer, Some(address), Some(mtu)),
-        Answer::Ack(address, mtu) => (MessageType::Ack, Some(address), Some(mtu)),
-        Answer::Inform(mtu) => (MessageType::Ack, None, Some(mtu)),
-        Answer::Nak => (MessageType::Nak, None, None),
-        Answer::NoAddress | Answer::None => return None,
+        DhcpAnswer::Offer(address, mtu) => (MessageType::Offer, Some(address), Some(mtu)),
+        DhcpAnswer::Ack(address, mtu) => (MessageType::Ack, Some(address), Some(mtu)),
+        DhcpAnswer::Inform(mtu) => (MessageType::Ack, None, Some(mtu)),
+        DhcpAnswer::Nak => (MessageType::Nak, None, None),
+        DhcpAnswer::NoAddress | DhcpAnswer::None => return None,
     };
     let mut message = Message::default();
     message
@@ -133,7 +133,7 @@ pub(super) fn write(request: &Request, answer: Answer, terms: &Terms) -> Option<
         .set_flags(Flags::new(request.flags))
         .set_chaddr(&request.mac.0)
         .set_yiaddr(address.unwrap_or(Ipv4Addr::UNSPECIFIED));
-    if answer != Answer::Nak {
+    if answer != DhcpAnswer::Nak {
         message.set_ciaddr(request.ciaddr);
     }
     let options = message.opts_mut();
@@ -156,10 +156,10 @@ pub(super) fn write(request: &Request, answer: Answer, terms: &Terms) -> Option<
 
 /// Without an address a client has to be reached by broadcast: the socket cannot send to a MAC address. So are
 /// refusals, because the client may not have the address that it uses (RFC 2131 §4.1).
-fn destination(request: &Request, answer: Answer) -> Ipv4Addr {
+fn destination(request: &Request, answer: DhcpAnswer) -> Ipv4Addr {
     match request.ciaddr {
         Ipv4Addr::UNSPECIFIED => Ipv4Addr::BROADCAST,
-        _ if answer == Answer::Nak => Ipv4Addr::BROADCAST,
+        _ if answer == DhcpAnswer::Nak => Ipv4Addr::BROADCAST,
         address => address,
     }
 }
@@ -206,7 +206,7 @@ mod tests {
         message.to_vec().unwrap()
     }
 
-    fn answered(bytes: &[u8], answer: Answer) -> (Message, SocketAddrV4) {
+    fn answered(bytes: &[u8], answer: DhcpAnswer) -> (Message, SocketAddrV4) {
         let (reply, to) = write(&Request::parse(bytes).unwrap(), answer, &terms()).unwrap();
         assert!(reply.len() >= MIN_PACKET_SIZE);
         (Message::from_bytes(&reply).unwrap(), to)
@@ -219,7 +219,7 @@ mod tests {
             message.opts_mut().insert(id.clone());
         });
         let address = Ipv4Addr::new(172, 16, 0, 2);
-        let (reply, to) = answered(&discover, Answer::Offer(address, 1400));
+        let (reply, to) = answered(&discover, DhcpAnswer::Offer(address, 1400));
         assert_eq!((reply.yiaddr(), reply.xid(), reply.chaddr()), (address, 7, CLIENT.0.as_slice()));
         assert_eq!(to, "255.255.255.255:68".parse().unwrap());
         for option in [
@@ -242,8 +242,8 @@ mod tests {
     fn renewal_is_answered_at_the_address_and_refusal_by_broadcast() {
         let address = Ipv4Addr::new(172, 16, 0, 2);
         let renewal = message(MessageType::Request, |message| _ = message.set_ciaddr(address));
-        assert_eq!(answered(&renewal, Answer::Ack(address, 1500)).1, SocketAddrV4::new(address, 68));
-        let (refusal, to) = answered(&renewal, Answer::Nak);
+        assert_eq!(answered(&renewal, DhcpAnswer::Ack(address, 1500)).1, SocketAddrV4::new(address, 68));
+        let (refusal, to) = answered(&renewal, DhcpAnswer::Nak);
         assert_eq!((*to.ip(), refusal.yiaddr()), (Ipv4Addr::BROADCAST, Ipv4Addr::UNSPECIFIED));
         assert!(refusal.opts().get(OptionCode::AddressLeaseTime).is_none());
     }
@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn settings_alone_have_no_address_and_no_lease_time() {
         let inform = message(MessageType::Inform, |message| _ = message.set_ciaddr([172, 16, 0, 9]));
-        let (reply, to) = answered(&inform, Answer::Inform(1500));
+        let (reply, to) = answered(&inform, DhcpAnswer::Inform(1500));
         assert_eq!((reply.yiaddr(), to.to_string().as_str()), (Ipv4Addr::UNSPECIFIED, "172.16.0.9:68"));
         assert!(reply.opts().get(OptionCode::AddressLeaseTime).is_none());
         assert!(reply.opts().get(OptionCode::Router).is_some());
@@ -289,7 +289,7 @@ mod tests {
             options.extend(&random);
             for message in [random, changed, options] {
                 if let Some(request) = Request::parse(&message) {
-                    prop_assert!(write(&request, Answer::Ack(Ipv4Addr::LOCALHOST, 1500), &terms()).is_some());
+                    prop_assert!(write(&request, DhcpAnswer::Ack(Ipv4Addr::LOCALHOST, 1500), &terms()).is_some());
                 }
             }
         }

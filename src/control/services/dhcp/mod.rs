@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use lease_file::LeaseFile;
 pub(crate) use leases::{Candidates, Client, ClientId, LeaseError, Leases};
-pub(crate) use message::{Answer, Request, RequestKind};
+pub(crate) use message::{DhcpAnswer, Request, RequestKind};
 pub(crate) use message6::{
     Answer6, Association, Grant, Request6, RequestKind6, Terms6, server_duid, write as write6,
 };
@@ -48,7 +48,7 @@ pub(crate) struct DhcpQuery {
     pub(crate) source: IpAddr,
     /// The gateway that received it.
     pub(crate) gateway: Ipv4Net,
-    pub(crate) reply: oneshot::Sender<Answer>,
+    pub(crate) reply: oneshot::Sender<DhcpAnswer>,
 }
 
 /// What the server tells all clients.
@@ -62,7 +62,7 @@ pub(crate) struct DhcpSettings {
 
 /// Counts of messages.
 #[derive(Debug, Default)]
-struct Counters {
+struct DhcpCounters {
     offered: AtomicU64,
     acknowledged: AtomicU64,
     refused: AtomicU64,
@@ -107,7 +107,7 @@ impl DhcpSocket {
 #[derive(Debug)]
 pub(crate) struct DhcpServer {
     _thread: ServiceThread,
-    counters: Arc<Counters>,
+    counters: Arc<DhcpCounters>,
     queries: mpsc::Receiver<DhcpQuery>,
 }
 
@@ -118,7 +118,7 @@ impl DhcpServer {
     /// A thread or its event loop cannot be started.
     pub(crate) fn start(sockets: Vec<DhcpSocket>, settings: DhcpSettings) -> io::Result<DhcpServer> {
         let (sender, queries) = mpsc::channel(sockets.len().max(1));
-        let counters = Arc::new(Counters::default());
+        let counters = Arc::new(DhcpCounters::default());
         let service = Service { settings, queries: sender, counters: Arc::clone(&counters) };
         let thread = ServiceThread::start("dhcp", "DHCP", serve(Arc::new(service), sockets))?;
         Ok(DhcpServer { counters, queries, _thread: thread })
@@ -134,7 +134,7 @@ impl DhcpServer {
 
     /// What it has done.
     pub(crate) fn counts(&self) -> DhcpCounts {
-        let Counters { offered, acknowledged, refused, ignored } = &*self.counters;
+        let DhcpCounters { offered, acknowledged, refused, ignored } = &*self.counters;
         let [offered, acknowledged, refused, ignored] =
             [offered, acknowledged, refused, ignored].map(|counter| counter.load(Ordering::Relaxed));
         DhcpCounts { offered, acknowledged, refused, ignored }
@@ -146,7 +146,7 @@ impl DhcpServer {
 struct Service {
     settings: DhcpSettings,
     queries: mpsc::Sender<DhcpQuery>,
-    counters: Arc<Counters>,
+    counters: Arc<DhcpCounters>,
 }
 
 async fn serve(service: Arc<Service>, sockets: Vec<DhcpSocket>) -> io::Result<()> {
@@ -190,12 +190,12 @@ impl Service {
         self.queries.send(DhcpQuery { request: request.clone(), source, gateway, reply }).await.ok()?;
         let answer = answer.await.ok()?;
         let counter = match answer {
-            Answer::Offer(..) => &self.counters.offered,
-            Answer::Ack(..) | Answer::Inform(_) => &self.counters.acknowledged,
-            Answer::Nak => &self.counters.refused,
-            Answer::None => &self.counters.ignored,
+            DhcpAnswer::Offer(..) => &self.counters.offered,
+            DhcpAnswer::Ack(..) | DhcpAnswer::Inform(_) => &self.counters.acknowledged,
+            DhcpAnswer::Nak => &self.counters.refused,
+            DhcpAnswer::None => &self.counters.ignored,
             // Control counts them.
-            Answer::NoAddress => return None,
+            DhcpAnswer::NoAddress => return None,
         };
         counter.fetch_add(1, Ordering::Relaxed);
         message::write(&request, answer, &self.terms(gateway))

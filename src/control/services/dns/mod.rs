@@ -26,7 +26,7 @@ pub(crate) use zone::Zone;
 
 use super::service_thread::ServiceThread;
 use crate::sys::service_socket;
-use zone::Action;
+use zone::ZoneAction;
 
 /// The port of DNS (RFC 1035 §4.2).
 pub(crate) const DNS_PORT: u16 = 53;
@@ -45,7 +45,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the server has done.
 #[derive(Debug, Default)]
-struct Counters {
+struct DnsCounters {
     answered: AtomicU64,
     forwarded: AtomicU64,
     failed: AtomicU64,
@@ -92,7 +92,7 @@ impl DnsSockets {
 #[derive(Debug)]
 pub(crate) struct DnsServer {
     _thread: ServiceThread,
-    shared: Arc<Shared>,
+    shared: Arc<DnsContext>,
 }
 
 impl DnsServer {
@@ -105,9 +105,9 @@ impl DnsServer {
     /// A thread or its event loop cannot be started.
     pub(crate) fn start(sockets: Vec<DnsSockets>, zone: Zone) -> io::Result<DnsServer> {
         let own = sockets.iter().map(|socket| socket.address).collect();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(DnsContext {
             zone: ArcSwap::from_pointee(zone),
-            counters: Counters::default(),
+            counters: DnsCounters::default(),
             own,
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             forwarded: ClientLimit::new(MOST_FORWARDED, MOST_FORWARDED_OF_CLIENT),
@@ -124,7 +124,7 @@ impl DnsServer {
 
     /// What it has done.
     pub(crate) fn counts(&self) -> DnsCounts {
-        let Counters { answered, forwarded, failed, refused, unsent } = &self.shared.counters;
+        let DnsCounters { answered, forwarded, failed, refused, unsent } = &self.shared.counters;
         let [answered, forwarded, failed, refused, unsent] =
             [answered, forwarded, failed, refused, unsent].map(|counter| counter.load(Ordering::Relaxed));
         DnsCounts { answered, forwarded, failed, refused, unsent }
@@ -133,9 +133,9 @@ impl DnsServer {
 
 /// What the tasks of a server share.
 #[derive(Debug)]
-struct Shared {
+struct DnsContext {
     zone: ArcSwap<Zone>,
-    counters: Counters,
+    counters: DnsCounters,
     /// The addresses of the server.
     own: Vec<IpAddr>,
     resolv_conf: PathBuf,
@@ -143,20 +143,20 @@ struct Shared {
     connections: ClientLimit,
 }
 
-impl Shared {
+impl DnsContext {
     /// The reply to a message that is not for the servers of the host.
-    fn reply(self: &Arc<Shared>, message: &[u8], client: IpAddr, udp: bool) -> Reply {
+    fn reply(self: &Arc<DnsContext>, message: &[u8], client: IpAddr, udp: bool) -> DnsReply {
         match self.zone.load().action(message, udp) {
-            Action::Reply(reply) => {
+            ZoneAction::Reply(reply) => {
                 count(&self.counters.answered);
-                Reply::Now(reply)
+                DnsReply::Now(reply)
             }
-            Action::Ignore => Reply::None,
-            Action::Forward => match self.forwarded.acquire(client) {
-                Some(permit) => Reply::Later(permit),
+            ZoneAction::Ignore => DnsReply::None,
+            ZoneAction::Forward => match self.forwarded.acquire(client) {
+                Some(permit) => DnsReply::Later(permit),
                 None => {
                     count(&self.counters.refused);
-                    zone::failure(message, ResponseCode::Refused).map_or(Reply::None, Reply::Now)
+                    zone::failure(message, ResponseCode::Refused).map_or(DnsReply::None, DnsReply::Now)
                 }
             },
         }
@@ -180,7 +180,7 @@ impl Shared {
 }
 
 /// How a message is answered.
-enum Reply {
+enum DnsReply {
     Now(Vec<u8>),
     /// By a server of the host.
     Later(Permit),
@@ -191,7 +191,7 @@ fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-async fn serve(shared: Arc<Shared>, sockets: Vec<DnsSockets>) -> io::Result<()> {
+async fn serve(shared: Arc<DnsContext>, sockets: Vec<DnsSockets>) -> io::Result<()> {
     let mut tasks = tokio::task::JoinSet::new();
     for DnsSockets { udp, tcp, .. } in sockets {
         let (udp, tcp) = (UdpSocket::from_std(udp)?, TcpListener::from_std(tcp)?);
@@ -202,7 +202,7 @@ async fn serve(shared: Arc<Shared>, sockets: Vec<DnsSockets>) -> io::Result<()> 
     Ok(())
 }
 
-async fn serve_udp(shared: Arc<Shared>, socket: Arc<UdpSocket>) {
+async fn serve_udp(shared: Arc<DnsContext>, socket: Arc<UdpSocket>) {
     let mut buffer = vec![0; LONGEST_QUERY];
     loop {
         let Ok((length, client)) = socket.recv_from(&mut buffer).await else {
@@ -211,8 +211,8 @@ async fn serve_udp(shared: Arc<Shared>, socket: Arc<UdpSocket>) {
         };
         let message = &buffer[..length];
         match shared.reply(message, client.ip(), true) {
-            Reply::Now(reply) => shared.send(&socket, &reply, client),
-            Reply::Later(permit) => {
+            DnsReply::Now(reply) => shared.send(&socket, &reply, client),
+            DnsReply::Later(permit) => {
                 let (shared, socket, message) = (Arc::clone(&shared), Arc::clone(&socket), message.to_vec());
                 tokio::spawn(async move {
                     if let Some(reply) = shared.forward(&message, true).await {
@@ -221,12 +221,12 @@ async fn serve_udp(shared: Arc<Shared>, socket: Arc<UdpSocket>) {
                     drop(permit);
                 });
             }
-            Reply::None => {}
+            DnsReply::None => {}
         }
     }
 }
 
-async fn serve_tcp(shared: Arc<Shared>, listener: TcpListener) {
+async fn serve_tcp(shared: Arc<DnsContext>, listener: TcpListener) {
     loop {
         let Ok((stream, client)) = listener.accept().await else {
             tokio::time::sleep(RETRY_DELAY).await;
@@ -246,13 +246,13 @@ async fn serve_tcp(shared: Arc<Shared>, listener: TcpListener) {
 }
 
 /// One query after the other, until the client has no more.
-async fn serve_connection(shared: &Arc<Shared>, mut stream: TcpStream, client: IpAddr) -> io::Result<()> {
+async fn serve_connection(shared: &Arc<DnsContext>, mut stream: TcpStream, client: IpAddr) -> io::Result<()> {
     loop {
         let message = timeout(IDLE_TIMEOUT, upstream::read_message(&mut stream, LONGEST_QUERY)).await??;
         let reply = match shared.reply(&message, client, false) {
-            Reply::Now(reply) => Some(reply),
-            Reply::Later(_permit) => shared.forward(&message, false).await,
-            Reply::None => None,
+            DnsReply::Now(reply) => Some(reply),
+            DnsReply::Later(_permit) => shared.forward(&message, false).await,
+            DnsReply::None => None,
         };
         let Some(reply) = reply else { return Ok(()) };
         timeout(IDLE_TIMEOUT, upstream::write_message(&mut stream, &reply)).await??;

@@ -31,7 +31,7 @@ pub(crate) struct Zone {
 
 /// What to do with a message.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Action {
+pub(super) enum ZoneAction {
     /// Send this reply.
     Reply(Vec<u8>),
     /// Ask a server of the host.
@@ -67,10 +67,10 @@ impl Zone {
     }
 
     /// Decides about a message of a client. Over UDP a reply has at most as many bytes as the client accepts.
-    pub(super) fn action(&self, message: &[u8], udp: bool) -> Action {
+    pub(super) fn action(&self, message: &[u8], udp: bool) -> ZoneAction {
         const RESPONSE: u8 = 0x80;
         if message.len() < HEADER || message[2] & RESPONSE != 0 {
-            return Action::Ignore;
+            return ZoneAction::Ignore;
         }
         let Ok(query) = Message::from_vec(message) else {
             let id = u16::from_be_bytes([message[0], message[1]]);
@@ -82,11 +82,11 @@ impl Zone {
             return refused(ResponseCode::NotImp);
         }
         match self.answer(question) {
-            None => Action::Forward,
+            None => ZoneAction::Forward,
             Some((code, records)) => {
                 let whole = response(&query, code, records);
                 match reply(&whole) {
-                    Action::Reply(bytes) if udp && bytes.len() > usize::from(query.max_payload()) => {
+                    ZoneAction::Reply(bytes) if udp && bytes.len() > usize::from(query.max_payload()) => {
                         reply(&whole.truncate())
                     }
                     whole => whole,
@@ -147,7 +147,7 @@ impl Zone {
 /// The reply that a query is not answered, such as for a client that asks too much.
 pub(super) fn failure(message: &[u8], code: ResponseCode) -> Option<Vec<u8>> {
     match reply(&response(&Message::from_vec(message).ok()?, code, Vec::new())) {
-        Action::Reply(bytes) => Some(bytes),
+        ZoneAction::Reply(bytes) => Some(bytes),
         _ => None,
     }
 }
@@ -168,8 +168,8 @@ fn response(query: &Message, code: ResponseCode, answers: Vec<Record>) -> Messag
     message
 }
 
-fn reply(message: &Message) -> Action {
-    message.to_vec().map_or(Action::Ignore, Action::Reply)
+fn reply(message: &Message) -> ZoneAction {
+    message.to_vec().map_or(ZoneAction::Ignore, ZoneAction::Reply)
 }
 
 #[cfg(test)]
@@ -199,14 +199,14 @@ mod tests {
 
     fn answered(name: &str, kind: RecordType) -> Option<(ResponseCode, Vec<String>)> {
         match zone().action(&query(name, kind).to_vec().unwrap(), true) {
-            Action::Reply(bytes) => {
+            ZoneAction::Reply(bytes) => {
                 let reply = Message::from_vec(&bytes).unwrap();
                 assert_eq!((reply.metadata.id, reply.metadata.message_type), (0x1234, MessageType::Response));
                 let answers = reply.answers.iter().map(|record| record.data.to_string()).collect();
                 Some((reply.metadata.response_code, answers))
             }
-            Action::Forward => None,
-            Action::Ignore => panic!("ignored"),
+            ZoneAction::Forward => None,
+            ZoneAction::Ignore => panic!("ignored"),
         }
     }
 
@@ -256,20 +256,20 @@ mod tests {
         let valid = query("container1.", RecordType::A).to_vec().unwrap();
         for length in 0..valid.len() {
             match zone.action(&valid[..length], true) {
-                Action::Reply(bytes) => {
+                ZoneAction::Reply(bytes) => {
                     let reply = Message::from_vec(&bytes).unwrap();
                     assert_eq!(reply.metadata.response_code, ResponseCode::FormErr, "{length}");
                 }
-                Action::Ignore => assert!(length < HEADER),
-                Action::Forward => panic!("{length} bytes were forwarded"),
+                ZoneAction::Ignore => assert!(length < HEADER),
+                ZoneAction::Forward => panic!("{length} bytes were forwarded"),
             }
         }
         let mut reply = valid.clone();
         reply[2] |= 0x80;
-        assert_eq!(zone.action(&reply, true), Action::Ignore, "a reply is not answered");
+        assert_eq!(zone.action(&reply, true), ZoneAction::Ignore, "a reply is not answered");
         let mut two = query("container1.", RecordType::A);
         two.add_query(Query::query(Name::root(), RecordType::A));
-        let Action::Reply(bytes) = zone.action(&two.to_vec().unwrap(), true) else { panic!("no reply") };
+        let ZoneAction::Reply(bytes) = zone.action(&two.to_vec().unwrap(), true) else { panic!("no reply") };
         assert_eq!(Message::from_vec(&bytes).unwrap().metadata.response_code, ResponseCode::FormErr);
     }
 
@@ -280,7 +280,7 @@ mod tests {
         zone.add("many", &many);
         let query = query("many.", RecordType::AAAA).to_vec().unwrap();
         let reply = |udp| match zone.action(&query, udp) {
-            Action::Reply(bytes) => Message::from_vec(&bytes).unwrap(),
+            ZoneAction::Reply(bytes) => Message::from_vec(&bytes).unwrap(),
             other => panic!("{other:?}"),
         };
         assert!(reply(true).metadata.truncation);
@@ -300,7 +300,7 @@ mod tests {
                 changed[at] = *byte;
             }
             for message in [random, changed] {
-                if let Action::Reply(reply) = zone().action(&message, true) {
+                if let ZoneAction::Reply(reply) = zone().action(&message, true) {
                     prop_assert_eq!(&reply[..2], &message[..2]);
                     prop_assert!(reply[2] & 0x80 != 0);
                 }

@@ -13,7 +13,7 @@ use crate::sys::process;
 /// One object that the switch made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Entry {
+pub(crate) enum LedgerEntry {
     /// A named network namespace. A namespace with the same name and another identity is not ours.
     Netns { name: String, identity: NetnsIdentity },
     /// An nftables table of the `inet` family.
@@ -58,7 +58,7 @@ impl EntryId {
 
 /// The process that holds a ledger, and where its objects are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Owner {
+pub(crate) struct LedgerOwner {
     pub(crate) pid: u32,
     /// The inode number of its PID namespace; 0 in ledgers that do not have it.
     #[serde(default)]
@@ -69,11 +69,11 @@ pub(crate) struct Owner {
     pub(crate) sandboxed: bool,
 }
 
-impl Owner {
+impl LedgerOwner {
     /// This process as the owner.
-    pub(crate) fn this_process(host: NetnsIdentity, sandboxed: bool) -> Owner {
+    pub(crate) fn this_process(host: NetnsIdentity, sandboxed: bool) -> LedgerOwner {
         let pid_namespace = process::pid_namespace().unwrap_or(0);
-        Owner { pid: std::process::id(), pid_namespace, host, sandboxed }
+        LedgerOwner { pid: std::process::id(), pid_namespace, host, sandboxed }
     }
 
     fn holder(&self) -> LedgerHolder {
@@ -110,10 +110,10 @@ impl fmt::Display for LedgerHolder {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Line {
-    Owner(Owner),
+    Owner(LedgerOwner),
     Made {
         id: EntryId,
-        entry: Entry,
+        entry: LedgerEntry,
     },
     Gone(EntryId),
     /// Another switch that changed this setting has stopped. This switch restores the original value in its place.
@@ -131,9 +131,9 @@ impl Line {
 /// The state of a ledger after all its lines.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Contents {
-    pub(crate) owner: Option<Owner>,
+    pub(crate) owner: Option<LedgerOwner>,
     /// In the order of their creation.
-    pub(crate) entries: BTreeMap<EntryId, Entry>,
+    pub(crate) entries: BTreeMap<EntryId, LedgerEntry>,
 }
 
 impl Contents {
@@ -157,7 +157,7 @@ impl Contents {
 
     fn take_over(&mut self, left: &Setting) {
         for entry in self.entries.values_mut() {
-            if let Entry::Sysctl(ours) = entry
+            if let LedgerEntry::Sysctl(ours) = entry
                 && ours.path == left.path
             {
                 ours.clone_from(left);
@@ -167,13 +167,13 @@ impl Contents {
 
     /// The process that holds the ledger, if it is locked.
     pub(crate) fn holder(&self) -> LedgerHolder {
-        self.owner.as_ref().map_or(LedgerHolder::Unknown, Owner::holder)
+        self.owner.as_ref().map_or(LedgerHolder::Unknown, LedgerOwner::holder)
     }
 
     /// The kernel settings among the entries.
     pub(crate) fn settings(&self) -> impl Iterator<Item = &Setting> {
         self.entries.values().filter_map(|entry| match entry {
-            Entry::Sysctl(setting) => Some(setting),
+            LedgerEntry::Sysctl(setting) => Some(setting),
             _ => None,
         })
     }

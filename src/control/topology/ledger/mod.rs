@@ -23,7 +23,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 pub use self::contents::LedgerHolder;
-pub(super) use self::contents::{Contents, Entry, EntryId, Owner, Sentinel, Setting};
+pub(super) use self::contents::{Contents, EntryId, LedgerEntry, LedgerOwner, Sentinel, Setting};
 
 use self::contents::Line;
 use super::TopologyError;
@@ -96,7 +96,7 @@ impl Ledger {
     }
 
     /// Empties the ledger and writes the owner.
-    pub(super) fn start(&mut self, owner: Owner) -> Result<(), TopologyError> {
+    pub(super) fn start(&mut self, owner: LedgerOwner) -> Result<(), TopologyError> {
         self.file.set_len(0).map_err(io_error("empty", &self.path))?;
         self.next = 0;
         self.write(&Line::Owner(owner))
@@ -106,7 +106,7 @@ impl Ledger {
     ///
     /// # Errors
     /// The entry could not be written, so the object must not be made. The file is as it was before.
-    pub(super) fn record(&mut self, entry: Entry) -> Result<EntryId, TopologyError> {
+    pub(super) fn record(&mut self, entry: LedgerEntry) -> Result<EntryId, TopologyError> {
         let id = EntryId(self.next);
         self.next += 1;
         self.write(&Line::Made { id, entry })?;
@@ -114,7 +114,7 @@ impl Ledger {
     }
 
     /// Replaces an entry.
-    pub(super) fn replace(&mut self, id: EntryId, entry: Entry) -> Result<(), TopologyError> {
+    pub(super) fn replace(&mut self, id: EntryId, entry: LedgerEntry) -> Result<(), TopologyError> {
         self.write(&Line::Made { id, entry })
     }
 

@@ -9,12 +9,12 @@ use crate::sys::process;
 const HOST: NetnsIdentity = NetnsIdentity { dev: 4, ino: 1, born: (0, 0) };
 const ELSEWHERE: NetnsIdentity = NetnsIdentity { dev: 4, ino: 2, born: (0, 0) };
 
-fn owner(host: NetnsIdentity) -> Owner {
-    Owner { pid: 7, pid_namespace: process::pid_namespace().unwrap(), host, sandboxed: false }
+fn owner(host: NetnsIdentity) -> LedgerOwner {
+    LedgerOwner { pid: 7, pid_namespace: process::pid_namespace().unwrap(), host, sandboxed: false }
 }
 
-fn netns(name: &str) -> Entry {
-    Entry::Netns { name: name.to_owned(), identity: HOST }
+fn netns(name: &str) -> LedgerEntry {
+    LedgerEntry::Netns { name: name.to_owned(), identity: HOST }
 }
 
 fn forwarding(found: &str) -> Setting {
@@ -44,14 +44,14 @@ fn entries_of_killed_switch_remain() {
     let mut ledger = started(directory.path(), "a", HOST);
     let first = ledger.record(netns("c1")).unwrap();
     ledger.record(netns("c2")).unwrap();
-    ledger.record(Entry::Table { name: "t".to_owned() }).unwrap();
+    ledger.record(LedgerEntry::Table { name: "t".to_owned() }).unwrap();
     ledger.remove(first);
     drop(ledger);
 
     let (mut ledger, contents) = claim(directory.path(), "a").unwrap();
     assert_eq!(contents.owner, Some(owner(HOST)));
     let standing: Vec<_> = contents.entries.values().cloned().collect();
-    assert_eq!(standing, [netns("c2"), Entry::Table { name: "t".to_owned() }]);
+    assert_eq!(standing, [netns("c2"), LedgerEntry::Table { name: "t".to_owned() }]);
     let next = ledger.record(netns("c3")).unwrap();
     assert!(!contents.entries.contains_key(&next), "entry numbers are not reused");
 }
@@ -119,7 +119,7 @@ fn unknown_holder_is_not_named_by_a_process_id() {
     assert!(second.contains("'a' is already starting or stopping: "), "{second}");
     drop(claimed);
     let (mut ledger, _) = claim(directory.path(), "a").unwrap();
-    ledger.start(Owner { pid_namespace: 1, ..owner(HOST) }).unwrap();
+    ledger.start(LedgerOwner { pid_namespace: 1, ..owner(HOST) }).unwrap();
     let second = claim(directory.path(), "a").unwrap_err().to_string();
     assert!(second.contains("'a' is already running (in another PID namespace): "), "{second}");
 }
@@ -144,19 +144,19 @@ fn hands_setting_over_to_running_switch_of_same_host() {
         ours.hand_over(&forwarding("0"), &HOST, &held).unwrap()
     };
     let mut other = started(directory.path(), "other-host", ELSEWHERE);
-    other.record(Entry::Sysctl(forwarding("1"))).unwrap();
+    other.record(LedgerEntry::Sysctl(forwarding("1"))).unwrap();
     let without = started(directory.path(), "without", HOST);
     assert!(!leave(), "no switch on this host set it");
 
     let mut second = started(directory.path(), "second", HOST);
-    let id = second.record(Entry::Sysctl(forwarding("1"))).unwrap();
+    let id = second.record(LedgerEntry::Sysctl(forwarding("1"))).unwrap();
     assert!(leave());
     let found: Vec<_> = second.contents().unwrap().settings().cloned().collect();
     assert_eq!(found, [forwarding("0")]);
 
     second.remove(id);
     assert!(!leave(), "the switch has restored the setting");
-    second.record(Entry::Sysctl(forwarding("1"))).unwrap();
+    second.record(LedgerEntry::Sysctl(forwarding("1"))).unwrap();
     drop(second);
     assert!(!leave(), "the switch was killed");
     drop((other, without));

@@ -60,7 +60,7 @@ fn sources_count_as_groups() {
 #[test]
 fn a_port_has_no_more_groups_than_it_may() {
     let mut lab = Lab::other_querier();
-    lab.snooping.set_port(PortId(1), PortSettings { max_groups: 2, ..PortSettings::default() });
+    lab.snooping.set_port(PortId(1), MdbPortSettings { max_groups: 2, ..MdbPortSettings::default() });
     for number in 0..3 {
         lab.receive(1, &hosts::join(group(number)));
         lab.receive(2, &hosts::join(group(number)));

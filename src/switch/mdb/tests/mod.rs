@@ -67,7 +67,7 @@ impl Lab {
     }
 
     fn receive_in(&mut self, vlan: u16, port: u16, (ethertype, packet): &Packet) {
-        let at = Arrival { now: self.now, port: PortId(port), vlan };
+        let at = ReceivedAt { now: self.now, port: PortId(port), vlan };
         self.snooping.receive(at, *ethertype, packet);
     }
 

@@ -245,7 +245,7 @@ proptest! {
         let mut run = Run::new(is_ipv6);
         for (port, most) in (1..).zip(MOST) {
             let max_groups = u32::try_from(most).unwrap();
-            let settings = PortSettings { max_groups, fast_leave: true, ..PortSettings::default() };
+            let settings = MdbPortSettings { max_groups, fast_leave: true, ..MdbPortSettings::default() };
             run.lab.snooping.set_port(PortId(port), settings);
         }
         let (mut joined, mut refused) = ([(); 2].map(|()| BTreeSet::new()), 0);

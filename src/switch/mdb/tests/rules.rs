@@ -169,7 +169,7 @@ fn finds_routers_by_queries_hellos_and_advertisements() {
 fn the_mode_of_a_port_decides_whether_it_is_a_router_port() {
     let mut lab = Lab::other_querier();
     let set = |lab: &mut Lab, port, router| {
-        lab.snooping.set_port(PortId(port), PortSettings { router, ..PortSettings::default() });
+        lab.snooping.set_port(PortId(port), MdbPortSettings { router, ..MdbPortSettings::default() });
     };
     lab.receive(1, &hosts::join(ip("239.1.1.2")));
     assert_eq!(lab.group("239.1.1.2"), Some(vec![1, 9]));

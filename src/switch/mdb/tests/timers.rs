@@ -83,7 +83,7 @@ fn the_end_of_the_group_timer_leaves_the_wanted_sources() {
 fn fast_leave_does_not_ask() {
     let (group, source) = (ip("239.1.1.1"), ip("192.0.2.1"));
     let mut lab = Lab::querier();
-    lab.snooping.set_port(PortId(1), PortSettings { fast_leave: true, ..PortSettings::default() });
+    lab.snooping.set_port(PortId(1), MdbPortSettings { fast_leave: true, ..MdbPortSettings::default() });
     lab.receive(1, &hosts::join(group));
     lab.receive(1, &hosts::leave(group));
     assert_eq!((lab.group("239.1.1.1"), lab.queries()), (Some(vec![]), Vec::new()));
