@@ -1,5 +1,6 @@
 //! Architecture rules that the compiler does not check.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -184,6 +185,36 @@ fn unsafe_only_in_sys() {
         let places = source.places(&["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"]);
         assert!(in_sys || places.is_empty(), "unsafe outside of sys:\n{}", places.join("\n"));
     }
+}
+
+/// The type that a line defines. An associated type is not a definition of its own.
+fn defined_type(line: &str) -> Option<&str> {
+    let item = line.trim_start();
+    let item =
+        item.strip_prefix("pub(").and_then(|rest| rest.split_once(") ")).map_or(item, |(_, item)| item);
+    let item = item.strip_prefix("pub ").unwrap_or(item);
+    let (keyword, rest) = item.strip_prefix("unsafe ").unwrap_or(item).split_once(' ')?;
+    let is_associated = keyword == "type" && line.starts_with(' ');
+    let is_type = ["struct", "enum", "trait", "union", "type"].contains(&keyword) && !is_associated;
+    let name = rest.split(|c: char| !c.is_alphanumeric()).next()?;
+    (is_type && name.starts_with(|c: char| c.is_uppercase())).then_some(name)
+}
+
+/// A reader who searches for a name finds one meaning. Put the noun of the module in front of the less central one.
+#[test]
+fn type_names_are_unique() {
+    let sources = sources("src");
+    let mut places: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for source in &sources {
+        for (number, line) in source.code() {
+            if let Some(name) = defined_type(line) {
+                places.entry(name).or_default().push(format!("{}:{number}", source.path.display()));
+            }
+        }
+    }
+    assert!(places.len() > 500, "only {} types were found", places.len());
+    places.retain(|_, places| places.len() > 1);
+    assert!(places.is_empty(), "types with the same name: {places:#?}");
 }
 
 /// They panic if no thread can be started, at a limit of processes (`RLIMIT_NPROC`, `pids.max`).
