@@ -206,7 +206,7 @@ impl<E: Engine> Worker<E> {
                 EngineEvent::Frame(arrival) if self.mirrors.is_empty() => self.forward(arrival)?,
                 EngineEvent::Frame(arrival) => self.forward_mirrored(arrival)?,
                 EngineEvent::Gone { port, error } => {
-                    self.mailbox.notices.send(Notice::PortGone { port, error })
+                    self.mailbox.notices.send(Notice::PortGone { port, error });
                 }
                 EngineEvent::Detached { port, queue } => self.detached(port, queue),
                 EngineEvent::Woken => flow = self.run_commands()?,
@@ -400,7 +400,7 @@ impl Decider<'_> {
     }
 }
 
-/// Slows a port down whose super-frames have too many segments, and are sent to nobody.
+/// Slows a port down whose super-frames have too many segments, and are not delivered.
 #[cold]
 fn penalise_segments(throttle: &mut Throttle, outcome: &Outcome) {
     if !outcome.is_sent()

@@ -142,7 +142,7 @@ impl RstpPort {
             PortRole::Root => self.rr_while = times.forward_delay,
             PortRole::Designated => {}
             PortRole::Disabled | PortRole::Alternate | PortRole::Backup => {
-                (self.learn, self.forward) = (false, false)
+                (self.learn, self.forward) = (false, false);
             }
         }
     }
