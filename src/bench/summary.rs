@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn loss_has_no_ratio_and_zero_is_no_divisor() {
+    fn loss_and_zero_have_no_ratio() {
         let loss = summary("udp.loss", &[(SUBJECT, &[0.0, 3.0]), (BASELINE, &[1.0, 1.0])]);
         let cell = loss.rows[0].cell(SUBJECT).unwrap();
         assert_eq!((cell.spread, cell.noisy, &cell.ratio), (None, false, &None));

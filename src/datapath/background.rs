@@ -118,7 +118,7 @@ pub(super) struct BackgroundWriter {
 }
 
 impl BackgroundWriter {
-    /// Starts the thread, on any of `cpus`. Writes are counted in `counters`, which nobody else writes.
+    /// Starts the thread, on any of `cpus`. Writes are counted in `counters`, which no other thread writes.
     pub(super) fn start(counters: Arc<Counters>, cpus: Vec<usize>) -> io::Result<BackgroundWriter> {
         let (jobs, inbox) = bounded(JOBS);
         let pool: Pool = bounded(MAX_PORTS * usize::from(PER_PORT));
@@ -444,7 +444,7 @@ mod tests {
         assert_eq!((counts.tx_frames, counts.tx_bytes, counts.background), (2, 11, 2));
     }
 
-    /// Nobody reads: the socket takes some frames, the others are refused.
+    /// The other end does not read: the socket takes some frames, the others are refused.
     #[test]
     fn accounts_for_every_frame_when_it_stops() {
         let Fixture { background, counters, host: _host } = slow_port();

@@ -5,7 +5,7 @@
 //! *excess*: copies of a flood, segments for ports without offload, an egress port with a slow receive path. Excess is
 //! charged to the budget of the ingress port, which grows with time ([`EXCESS`]). A port in debt is not read until the
 //! debt is paid, so that its frames wait, and are dropped, in the queue of its own device. This holds only while other
-//! ports need the worker, unless its frames were wasted: read, and sent to nobody.
+//! ports need the worker, unless its frames were wasted: read, and not delivered.
 //!
 //! The allowance holds for a number of frames a second ([`FrameRate`]), which is more than a bulk transfer needs with
 //! super-frames. Frames beyond it have an allowance for their bytes only: so a flood of small frames, each of them

@@ -1,6 +1,6 @@
 //! How fast this machine is, compared to those for which the [time budgets](super::budget) were chosen.
 //!
-//! On an emulated CPU everything takes several times as long, and frames that nobody has made expensive would exceed
+//! On an emulated CPU everything takes several times as long, and frames that are not expensive by intent would exceed
 //! allowances that are given in microseconds.
 
 use std::sync::OnceLock;

@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn resumes_when_the_time_is_up_or_nobody_contends() {
+    fn resumes_when_the_time_is_up_or_no_port_contends() {
         let mut throttle = throttle(&[OTHER]);
         let at = |ms| throttle_epoch_plus(&throttle, ms);
         let (early, late, idle) = (at(1001), at(1001), at(1010));

@@ -261,7 +261,7 @@ impl SwitchPorts {
         }
     }
 
-    /// Removes a port, and with it the container's device. One that is gone already is no error.
+    /// Removes a port, and with it the container's device. It is not an error if it is gone already.
     pub(super) fn remove(&self, port: &PortReport) -> Result<(), ClientError> {
         match self.client.delete(&path_of(port)) {
             Err(ClientError::NotRunning { .. } | ClientError::Killed(_)) => Ok(()),

@@ -192,8 +192,8 @@ impl<const VLANS: bool> Forwarding<'_, VLANS> {
         }
     }
 
-    /// The MAC address of the gateway in the frame's VLAN. In a VLAN without one nobody else has the switch's
-    /// gateway's.
+    /// The MAC address of the gateway in the frame's VLAN. In a VLAN without one it is that of the switch's gateway,
+    /// which no host can have.
     #[inline]
     fn gateway_mac(&self, admitted: &Admitted<'_>) -> Mac {
         let in_vlan = admitted.vlan.filter(|_| VLANS).and_then(|class| self.switch.gateway_in(class.vid));

@@ -272,8 +272,8 @@ impl Switch {
         self.ports.set_mirror_role(port, self.mirrors.role(port));
     }
 
-    /// A port is removed: it is no source any more. Returns the destinations of mirrors that end, because it is their
-    /// destination or their only source.
+    /// A port is removed: it is not a source any more. Returns the destinations of mirrors that end, because it is
+    /// their destination or their only source.
     pub fn unmirror_port(&self, port: PortId) -> Vec<PortId> {
         let mut mirrors = self.mirrors.list();
         let ends = |mirror: &mut PortMirror| {

@@ -2,7 +2,7 @@
 //! (`net/bridge/br_arp_nd_proxy.c`).
 //!
 //! - A request for a known neighbour behind such a port is answered by the switch, and flooded to the ports without the flag.
-//! - What nobody needs to answer is not flooded to such ports: a request for a neighbour that is known behind another port,
+//! - What needs no answer is not flooded to such ports: a request for a neighbour that is known behind another port,
 //!   an ARP probe or announcement (RFC 5227), duplicate address detection, an unsolicited advertisement.
 //! - A request for an unknown address is flooded, and so is everything from a port with `neigh_suppress`.
 //!
@@ -32,7 +32,7 @@ enum NeighbourMessage {
         /** A receiver answers it: it is valid by the rules of its protocol. */
         is_valid: bool,
     },
-    /// The sender has an address, or looks for another host with it. Nobody else needs to answer.
+    /// The sender has an address, or looks for another host with it. No other host needs to answer.
     Announcement,
 }
 

@@ -28,7 +28,7 @@ pub enum Step {
     NeighSuppressed(Option<SwitchReply>),
     /// The frame goes to the members of its group and to routers, not to all ports.
     Snooped(Class),
-    /// A port that is no part of the flood, and why. There may be one for each port.
+    /// A port that is not part of the flood, and why. There may be one for each port.
     NotFlooded(PortId, DropReason),
 }
 

@@ -256,7 +256,7 @@ impl Outcome {
         self.segments
     }
 
-    /// The ports that should get it and cannot take it. A port that is down is no part of a flood, and not here.
+    /// The ports that should get it and cannot take it. A port that is down is not part of a flood, and not here.
     pub fn refused(&self) -> &[(PortId, DropReason)] {
         &self.refused
     }

@@ -151,7 +151,7 @@ drop_reasons! {
 }
 
 impl DropReason {
-    /// Whether a port that a flood does not reach for this reason counts the drop. Others are no part of the flood.
+    /// Whether a port that a flood does not reach for this reason counts the drop. Others are not part of the flood.
     pub const fn is_counted_in_flood(self) -> bool {
         use DropReason::{
             EgressBlocked, EgressDown, EgressMirror, EgressVlan, EgressVlanState, Filtered, Isolated,

@@ -88,7 +88,7 @@ unsafe fn bpf(command: libc::c_int, attr: &mut Attr) -> io::Result<i32> {
 unsafe fn bpf_open(command: libc::c_int, attr: &mut Attr) -> io::Result<OwnedFd> {
     // SAFETY: the caller's promise.
     let fd: RawFd = unsafe { bpf(command, attr) }?;
-    // SAFETY: the command returned a new descriptor, which nobody else has.
+    // SAFETY: the command returned a new descriptor, which nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

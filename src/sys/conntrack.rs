@@ -121,7 +121,7 @@ impl Conntrack {
         }
     }
 
-    /// Deletes an entry. One that is gone already is no error.
+    /// Deletes an entry. It is not an error if it is gone already.
     fn delete(&mut self, entry: &ConntrackEntry) -> io::Result<()> {
         self.send(DELETE, NLM_F_ACK, entry)?;
         let datagram = self.receive()?;
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_messages_are_no_entries() {
+    fn rejects_malformed_messages() {
         for payload in [&[][..], &[2, 0, 0], &[2, 0, 0, 0], &[2, 0, 0, 0, 9, 0, 1, 0x80, 1]] {
             assert_eq!(ConntrackEntry::parse(payload), None);
         }

@@ -72,7 +72,7 @@ fn new_socket(kind: SockType) -> nix::Result<OwnedFd> {
 pub struct FrameListener(AsyncFd<OwnedFd>);
 
 impl FrameListener {
-    /// Listens at `path`, with mode 0600. Replaces a socket at which nobody listens. Call this within a Tokio runtime.
+    /// Listens at `path`, with mode 0600. Replaces a socket at which no process listens. Call this in a Tokio runtime.
     ///
     /// # Errors
     /// See [`FrameSocketError`]. Nothing is changed then.
@@ -144,7 +144,7 @@ fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 /// Connects to the socket at `path`, which may belong to another user. Does not wait.
 ///
 /// # Errors
-/// Nobody listens there.
+/// No process listens there.
 pub fn connect(path: &Path, kind: FrameSocketType) -> nix::Result<OwnedFd> {
     let _raised = Raised::new(&[Capability::CAP_DAC_OVERRIDE]);
     let socket = new_socket(kind.into())?;

@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_no_option() {
+    fn leaves_out_options_without_a_value() {
         let last = RouterAdvertisement { mtu: 1500, ..RouterAdvertisement::default() };
         let frame = last.frame(ROUTER, source());
         assert_eq!(options(&frame).len(), 2);

@@ -67,7 +67,7 @@ impl VnetHeader {
     /// The header of the same frame when a tag was inserted (`by` bytes) or removed (negative) before its payload.
     #[must_use]
     pub const fn moved(self, by: i16) -> VnetHeader {
-        // Zero is no hint.
+        // Zero is not a hint.
         let hdr_len = if self.hdr_len == 0 { 0 } else { self.hdr_len.saturating_add_signed(by) };
         let has_start = self.flags & Self::NEEDS_CSUM != 0;
         let csum_start = if has_start { self.csum_start.saturating_add_signed(by) } else { self.csum_start };

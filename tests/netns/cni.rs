@@ -200,7 +200,7 @@ fn network_without_ipam_is_collected_and_has_a_status() {
     );
     assert_eq!(r.add(Container::new("c2"))["ips"], json!([]));
     r.call("DEL", Container::new("c2"), &r.network).ok();
-    // A plugin that allocates none is no error either.
+    // It is not an error either if a plugin allocates none.
     r.install("none", "#!/bin/sh\necho '{ \"cniVersion\": \"1.1.0\", \"ips\": null }'");
     let allocated = r.call("ADD", Container::new("c2"), &r.with("ipam", json!({ "type": "none" })));
     assert_eq!(allocated.json()["ips"], json!([]));

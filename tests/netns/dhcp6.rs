@@ -66,7 +66,7 @@ fn dhclient_gets_renews_and_releases_an_address() {
     assert!(!web.sh(&ping).succeeded(), "the guard drops it");
 }
 
-/// Its own address is no lease.
+/// Its own address needs no lease.
 #[test]
 fn container_gets_the_address_of_its_port() {
     let s = switch("--ports 1");

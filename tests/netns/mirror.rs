@@ -27,7 +27,7 @@ impl Mirrors for Uswitch {
     }
 }
 
-/// The destination is no port of the bridge any more.
+/// The destination is not a port of the bridge any more.
 impl Mirrors for LinuxBridge {
     fn mirror(&self, direction: &str) {
         self.host().sh("ip link set container3 nomaster; tc qdisc add dev container1 clsact").ok();

@@ -215,7 +215,7 @@ fn ports_have_multicast_settings() {
 
 /// A group-specific query asks whether another host behind the port is a member.
 #[test]
-fn fast_leave_asks_nobody() {
+fn fast_leave_sends_no_query() {
     let s = Uswitch::querier();
     let [h1, h2, _] = s.containers();
     s.set(&h2, "fastleave", "on");

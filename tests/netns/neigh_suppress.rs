@@ -113,7 +113,7 @@ fn keeps_probes_from_the_port<S: Suppresses>() {
     let s = S::suppressing();
     let [h1, h2, h3] = containers(&s);
     let [at_h2, at_h3] = [&h2, &h3].map(|h| messages(&h1, h, V4));
-    // Duplicate address detection for its own address, which nobody else has; then gratuitous ARP.
+    // Duplicate address detection for its own address, which no other host has; then gratuitous ARP.
     for option in ["-D", "-U"] {
         h1.run(&format!("arping {option} -c 1 -w 1 -I eth0 {}", v4(1)));
         assert_eq!(at_h3.next().map(|frame| kind(&frame)), Some("ARP"), "{option}");

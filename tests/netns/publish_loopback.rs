@@ -12,8 +12,7 @@ sysctl -qw net.ipv4.conf.all.route_localnet=1 net.ipv4.conf.eth0.route_localnet=
 ip addr flush dev lo
 ip route add 127.0.0.1 via GATEWAY dev eth0";
 
-/// `route_localnet` lets nobody reach what is at 127.0.0.1 of the host: neither services nor ports that are published
-/// there.
+/// `route_localnet` does not make 127.0.0.1 of the host reachable: neither services nor ports that are published there.
 #[test]
 fn loopback_of_the_host_is_not_reachable_from_elsewhere() {
     let (s, internet) = on_the_internet("--publish 127.0.0.1:8080:container1:80");

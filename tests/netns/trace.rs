@@ -105,7 +105,7 @@ fn traces_frames_of_a_file() {
     assert_eq!(lines.lines().count(), 3, "{lines}");
 }
 
-/// A capture of the switch has the ingress port of each frame, and frames that left are no input.
+/// A capture of the switch has the ingress port of each frame, and frames that left are not replayed.
 #[test]
 fn replays_a_capture_at_the_ports_that_frames_entered() {
     let s = Uswitch::start();
@@ -159,7 +159,7 @@ fn trace_follows_routes_and_neighbours_of_the_container() {
     let json = trace(&s, &h1, &format!("{v4} --json")).json();
     let route = serde_json::json!({"next_hop": "172.16.0.8", "mac": "02:00:5e:00:53:08"});
     assert_eq!(json["route"], route);
-    // A source address of nobody, as of a packet that it makes up.
+    // A source address that no host has, as in a packet that it makes up.
     assert_sends(&s, &h1, "--icmp 192.0.2.1 10.1.2.3", "> 02:00:5e:00:53:08, IP 192.0.2.1 > 10.1.2.3");
 }
 

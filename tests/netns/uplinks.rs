@@ -188,7 +188,7 @@ fn configuration_file_has_the_mode() {
     let s = Uswitch::on(host, "--config /run/lab.toml");
     ping(&s.host().netns("container1"), LAN);
     for (command, words) in [
-        ("port set container1 --uplink-mode ipvlan", "container1 is no port on an existing device"),
+        ("port set container1 --uplink-mode ipvlan", "container1 is not a port on an existing device"),
         ("port add --uplink-mode ipvlan", "--device"),
         ("port set eth1 --uplink-mode macvlan", "macvlan"),
     ] {

@@ -41,7 +41,7 @@ pub(crate) struct Finding {
 /// The users whose start fails because of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Blocks {
-    Nobody,
+    Nothing,
     /// Root, whose switch runs on the host itself.
     Root,
     /// Other users, whose switch runs in a sandbox.
@@ -61,7 +61,7 @@ impl Blocks {
 
 impl Finding {
     fn new(check: &'static str, state: CheckState, what: impl Into<String>) -> Finding {
-        Finding { check, state, what: what.into(), fix: None, blocks: Blocks::Nobody }
+        Finding { check, state, what: what.into(), fix: None, blocks: Blocks::Nothing }
     }
 
     fn ok(check: &'static str, what: impl Into<String>) -> Finding {

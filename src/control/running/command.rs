@@ -107,7 +107,7 @@ pub(crate) struct Handle(mpsc::Sender<Command>);
 
 /// Longest wait for the kernel to look up a route. A container can keep the locks of its network busy.
 const ROUTE_DEADLINE: Duration = Duration::from_secs(2);
-/// Route lookups at a time, including those that nobody waits for any more.
+/// Route lookups at a time, including those whose result is not needed any more.
 static LOOKUPS: Semaphore = Semaphore::const_new(2);
 
 async fn run_lookup(lookup: RouteLookup, port: &str) -> Result<SenderRoute, RunError> {

@@ -87,7 +87,7 @@ async fn guard_accepts_the_made_address_of_a_port_without_an_assigned_one() {
     assert!(!made(&running, "container1").0 && made(&running, "none").0);
     let accepts: Vec<bool> = fake.specs().iter().map(|spec| spec.accept_ra).collect();
     assert_eq!(accepts[1..], [false, true]);
-    // Nobody else can have it assigned.
+    // It cannot be assigned to another port.
     let address = IpAddr::from(autoconfigured(PREFIX, made(&running, "none").1));
     let thief = NewPort { ip: Some(vec![IpNet::new(address, 64).unwrap()]), ..NewPort::default() };
     let refused = running.add_port(thief).unwrap_err().to_string();

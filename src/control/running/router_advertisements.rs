@@ -112,7 +112,7 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    /// Tells the hosts that the gateways are no routers any more (RFC 4861 §6.2.5).
+    /// Tells the hosts that the gateways are not routers any more (RFC 4861 §6.2.5).
     pub(super) fn end_router_advertisements(&self) {
         for (host, link) in self.router_advertisements.iter().flat_map(|advertisements| &advertisements.links)
         {

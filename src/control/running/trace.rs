@@ -28,7 +28,7 @@ pub(super) struct TracedDecision<'a> {
     pub(super) frame: Frame<'a>,
     pub(super) steps: Steps,
     pub(super) outcome: &'a Outcome,
-    /// In a dry run: the ports that are no part of the flood.
+    /// In a dry run: the ports that are not part of the flood.
     pub(super) not_flooded: &'a [(PortId, DropReason)],
 }
 
@@ -261,7 +261,7 @@ fn uplink_step(outcome: &Outcome) -> Option<TraceStep> {
     Some(TraceStep::Uplink { mac: entered.dst() })
 }
 
-/// Why a port is no part of a flood.
+/// Why a port is not part of a flood.
 fn outside_flood(reason: DropReason) -> String {
     let text = reason.text().split_once(',').map_or(reason.text(), |(text, _)| text);
     format!("{text}, so not part of the flood")

@@ -23,7 +23,7 @@ pub(super) type UplinkHosts = BTreeMap<IpAddr, (PortId, Mac)>;
 /// A port that cannot be an uplink with one MAC address.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UplinkError {
-    #[error("{0} is no port on an existing device (--device), so it cannot be an uplink in mode ipvlan")]
+    #[error("{0} is not a port on an existing device (--device), so it cannot be an uplink in mode ipvlan")]
     NoDevice(String),
     #[error(
         "{} uplinks are in mode ipvlan, which is the maximum: set one of them to bridge first",
@@ -41,7 +41,7 @@ impl<M: HostNetwork> Running<M> {
         self.check_new_uplink(&self.ports[&id], mode)
     }
 
-    /// Whether a port that is no uplink yet can have this mode.
+    /// Whether a port that is not an uplink yet can have this mode.
     pub(super) fn check_new_uplink(&self, record: &PortRecord, mode: UplinkMode) -> Result<(), RunError> {
         match mode {
             UplinkMode::Ipvlan if !record.can_be_uplink => {

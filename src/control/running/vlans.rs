@@ -148,7 +148,7 @@ impl<M: HostNetwork> Running<M> {
     }
 
     /// Changes memberships of a port, in order: each as given, or none. Forgets the addresses that were learned in
-    /// VLANs of which the port is no member any more.
+    /// VLANs of which the port is not a member any more.
     fn change_vlans(&mut self, id: PortId, list: impl FnOnce(&mut Vec<(Vid, Option<Member>)>)) {
         let mut changes = Vec::new();
         list(&mut changes);

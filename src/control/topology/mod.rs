@@ -242,7 +242,7 @@ impl Topology {
     /// There is no such device, or its namespace could not be deleted.
     pub fn remove_port(&mut self, device: DeviceId) -> Result<(), TopologyError> {
         let created = self.devices.get(&device).ok_or(TopologyError::NoSuchDevice)?.created.clone();
-        // A socket is only removed when nobody listens on it.
+        // A socket is only removed when no process listens on it.
         self.sockets.remove(device);
         if let Some((entry, LedgerEntry::Tap { .. })) = created {
             // The device's handle restores the settings when it is dropped.

@@ -81,7 +81,7 @@ pub(super) fn look_up(netns: &Netns, port: u32, packet: RoutedPacket) -> Result<
 
 fn ask(netlink: &mut Netlink, port: u32, packet: RoutedPacket) -> Result<SenderRoute, NetlinkError> {
     let found = match (packet.source, get_route(netlink, port, packet)) {
-        // There is no route, or the source is no address of this host, as in a packet that it forwards or makes up.
+        // There is no route, or the source is not an address of this host, as in a packet that it forwards or makes up.
         (Some(_), Err(error)) if matches!(error.errno(), Some(libc::ENETUNREACH | libc::EINVAL)) => {
             get_route(netlink, port, RoutedPacket { source: None, ..packet })
         }

@@ -136,7 +136,7 @@ fn port_name(container: &str, ifname: &str) -> String {
     format!("{id}-{ifname}")
 }
 
-/// Idempotent: what is gone already is no error. The addresses are free when no port has them any more.
+/// Idempotent: it is not an error if it is gone already. The addresses are free when no port has them any more.
 fn del(request: &CniRequest<'_>, ports: &SwitchPorts) -> Result<(), CniError> {
     // The namespace may be gone.
     let _lock = request.environment.netns.as_deref().map(ContainerLock::take);

@@ -81,7 +81,7 @@ pub(super) fn setup(
     }))
 }
 
-/// Detaches a container. It is no error if it is not attached, or if the switch does not run.
+/// Detaches a container. It is not an error if it is not attached, or if the switch does not run.
 pub(super) fn teardown(
     container: &PodmanContainer,
     netns: &Path,

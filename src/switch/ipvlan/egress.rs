@@ -120,7 +120,7 @@ fn dhcp(head: &mut [u8], at: usize, vnet: &VnetHeader) -> Rewritten {
     Rewritten::Dhcp
 }
 
-/// Where the UDP header of an IPv4 packet is that is no later fragment.
+/// Offset of the UDP header in an IPv4 packet. `None` in a later fragment.
 fn udp4(head: &[u8], at: usize) -> Option<usize> {
     const FRAGMENT_OFFSET: u16 = 0x1fff;
     let packet = head.get(at..)?;

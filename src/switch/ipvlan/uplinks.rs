@@ -111,10 +111,10 @@ impl Uplink {
         }
     }
 
-    /// For whom a frame is.
+    /// Finds the destination of a frame.
     ///
     /// # Errors
-    /// For nobody.
+    /// The frame is not for a host behind the switch, or the network has sent it back.
     pub(in crate::switch) fn enter(
         &self,
         ethernet: &EthernetFrame<'_>,
@@ -186,7 +186,7 @@ impl Uplinks {
         true
     }
 
-    /// The device of an uplink has another MAC address. Others are no uplinks.
+    /// The device of an uplink has another MAC address. Other ports are not uplinks.
     pub fn set_mac(&self, port: PortId, mac: Mac) {
         self.with(port, |uplink| uplink.mac.set(mac));
     }
@@ -201,7 +201,7 @@ impl Uplinks {
         self.0.load().iter().for_each(|uplink| uplink.write(|hosts| hosts.age(now, ageing)));
     }
 
-    /// A port is removed: it is no uplink, and no host is behind it.
+    /// A port is removed: it is not an uplink any more, and no host is behind it.
     pub fn remove_port(&self, port: PortId) {
         self.remove(port);
         self.0.load().iter().for_each(|uplink| uplink.write(|hosts| hosts.remove_port(port)));

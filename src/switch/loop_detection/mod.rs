@@ -12,7 +12,7 @@
 //!   port is guarded or used the address just now. [`CLAIMS`] within [`WINDOW`] are a loop. They may be of different
 //!   addresses: a host that sends a broadcast back now and then takes the address of one host after the other.
 //! - a *refusal*: the guard dropped a frame whose source was used on another port just now. Such frames do no harm, so
-//!   it takes more of them. (Frames with the gateway's MAC are always dropped, and are no evidence: there is no record
+//!   it takes more of them. (Frames with the gateway's MAC are always dropped, and do not count: there is no record
 //!   of when the host used it.)
 //!
 //! Which port is blocked? A container can forge any MAC, so it must not be able to have the port of that MAC blocked:
@@ -22,7 +22,7 @@
 //! - A port is not blamed for the MAC that the switch assigned to it. So whoever forges that MAC is blamed, also where
 //!   the guard is off and whoever came first.
 //! - A guarded port sends no MAC except its own: a forged one is refused and blamed on the port that forges. A claim
-//!   counts only for a MAC that the switch assigned to its owner, so nobody can obtain the MAC of another host and
+//!   counts only for a MAC that the switch assigned to its owner, so no host can obtain the MAC of another one and
 //!   then blame that host.
 //! - Any other address has a *home*: where it was before it began to flap. A move to its home is not counted, so of a
 //!   host and its forger the newer claim is blamed. A container without a guard that uses such an address before the

@@ -98,7 +98,7 @@ fn flaps_count_only_if_they_are_fast_and_many() {
 }
 
 #[test]
-fn ordinary_moves_are_no_loop() {
+fn ordinary_moves_are_not_a_loop() {
     let mut detector = detector();
     // A trunk or a hypervisor with many hosts fails over, at once, and back after two seconds.
     for now in [50, 70, 90, 110, 130, 150] {
@@ -209,7 +209,7 @@ fn a_new_port_with_the_number_of_a_blocked_one_starts_clean() {
 
 /// With a full table, fewer addresses are watched, and no port is blamed without evidence.
 #[test]
-fn a_full_table_blames_nobody() {
+fn a_full_table_blocks_no_port() {
     let mut detector = detector();
     for n in 0..100_000u64 {
         let mac = Mac::from_u64(0x0200_5e00_0000 + n);
@@ -313,7 +313,7 @@ fn copies_with_the_mac_of_a_guarded_port_are_evidence() {
         let blocked = (1..=100).find(|_| broadcast(&switch, Tick(50), LEFT, source));
         assert_eq!(blocked, frames, "{guarded:?} {source}");
     }
-    // Nobody has used that address for a while.
+    // No host has used that address for a while.
     let switch = switch(&[HOME, LEFT]);
     broadcast(&switch, Tick(50), HOME, OWN);
     assert!((0..100).all(|_| !broadcast(&switch, Tick(50 + IN_USE + 1), LEFT, OWN)));
@@ -329,7 +329,7 @@ fn the_host_port_is_never_blocked() {
 }
 
 #[test]
-fn a_static_entry_is_no_evidence() {
+fn ignores_moves_of_a_static_entry() {
     let switch = switch(&[]);
     switch.fdb.add(Tick(0), FdbKey { vlan: 0, mac: NESTED }, HOME, FdbState::Static).unwrap();
     assert!((0..100).all(|_| !broadcast(&switch, Tick(50), LEFT, NESTED)));

@@ -6,7 +6,7 @@
 //! new snapshot, queries to send and events come out.
 //!
 //! The rules are those of the Linux bridge (`net/bridge/br_multicast.c`):
-//! - Without a querier nobody makes the hosts report. So all groups are flooded on a link (a VLAN and an IP version) where no
+//! - Without a querier hosts do not report. So all groups are flooded on a link (a VLAN and an IP version) where no
 //!   querier is known, and for the response time of its first query.
 //! - 224.0.0.0/24 and ff02::1 are always flooded. Hosts report all other groups, also those of link-local scope.
 //! - A group without members goes to the router ports only.

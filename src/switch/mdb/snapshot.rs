@@ -81,7 +81,7 @@ impl GroupPorts {
 /// To which ports the frames of each group go.
 #[derive(Debug, Clone, Default)]
 pub struct MdbSnapshot {
-    /// Links that have a querier, and their router ports. Elsewhere all groups are flooded: nobody makes hosts report.
+    /// Links that have a querier, and their router ports. Elsewhere all groups are flooded: hosts do not report.
     pub(super) routers: HashMap<LinkKey, Arc<PortSet>>,
     pub(super) groups: HashMap<GroupKey, Arc<GroupPorts>>,
     /// The table was full just now: a group without entry may have members.

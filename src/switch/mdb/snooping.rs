@@ -156,7 +156,7 @@ impl Snooping {
         self.set_port(port, MdbPortSettings::default());
     }
 
-    /// Everything that was learned or added about a port in these VLANs is forgotten: it is no member of them any more.
+    /// Everything that was learned or added about a port in these VLANs is forgotten: it is not a member any more.
     pub fn forget_port(&mut self, port: PortId, in_vlan: impl Fn(u16) -> bool) {
         self.forget_router(port, &in_vlan);
         for key in self.table.groups_of(port).into_iter().filter(|key| in_vlan(key.vlan)) {

@@ -74,7 +74,7 @@ fn copies_a_frame_once() {
     assert_eq!(
         outcome.egress_ports().collect::<Vec<_>>(),
         [HOST, P2],
-        "the destination is no part of the flood"
+        "the destination is not part of the flood"
     );
     assert_eq!(outcome.copies(), whole(P3));
 }

@@ -52,7 +52,7 @@ fn sends_groups_to_their_members_only() {
     assert_eq!(outcome_1.class().destination, Destination::Group, "mcast_flood does not matter to members");
     assert_eq!(run(&switch, P1, &to_group_from_a(GROUP_2)), Verdict::Drop(DropReason::NoMember));
     assert_eq!(run(&switch, P2, &to_group_from_a(GROUP_1)), Verdict::Drop(DropReason::NoMember), "not back");
-    assert_eq!(flood_set(&switch, 60).0, [HOST, P2, P3], "a broadcast is no group");
+    assert_eq!(flood_set(&switch, 60).0, [HOST, P2, P3], "broadcast is not multicast");
     let (all, steps) = outcome(&switch, &to_group_from_a(Ipv4Addr::new(224, 0, 0, 251)));
     assert!(
         all.egress_ports().eq([HOST, P2, P3]) && !steps.iter().any(|step| matches!(step, Step::Snooped(_)))

@@ -125,12 +125,12 @@ fn floods_requests_that_it_cannot_answer() {
     assert!(!is_suppressed(&switch, &solicitation("2001:db8::99".parse().unwrap())));
     let mut bad = solicitation(B6);
     bad[56] ^= 1;
-    assert!(is_suppressed(&switch, &bad), "a wrong checksum: nobody answers");
+    assert!(is_suppressed(&switch, &bad), "a wrong checksum: no host answers");
     switch.fdb.flush(Some(P2));
     assert!(!is_suppressed(&switch, &arp(Mac::BROADCAST, A4, B4)), "its port is not known");
     switch.fdb.learn(T0, key(B), P2);
     switch.set_guard(P2, None);
-    assert!(!is_suppressed(&switch, &arp(Mac::BROADCAST, A4, B4)), "nobody knows its addresses");
+    assert!(!is_suppressed(&switch, &arp(Mac::BROADCAST, A4, B4)), "its addresses are unknown");
 }
 
 #[test]

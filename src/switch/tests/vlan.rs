@@ -314,7 +314,7 @@ fn counts_frames_of_a_port_in_a_vlan() {
     assert_eq!(counts(HOST, V10), [0, 0, 2, 120]);
     assert_eq!(counts(TRUNK, V10), [2, 60 + request, 2, 60 + request]);
     assert_eq!(counts(TRUNK, V20), [0; 4]);
-    assert!(counters.vlan_of_port(P2, V20).is_none(), "nobody asked for it");
+    assert!(counters.vlan_of_port(P2, V20).is_none(), "no counters were created for it");
     let usual = Counters::new(switch.vlans.settings());
     assert!(!usual.count_in(P1, V10) && usual.vlan_of_port(P1, V10).is_none(), "off by default");
 }

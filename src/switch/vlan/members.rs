@@ -32,7 +32,7 @@ impl Vlans {
     fn set_member(&self, port: PortId, vid: Vid, member: Member) {
         let vlan = self.vlans[usize::from(vid.get())].get_or_init(Box::default);
         // In this order, so that no frame leaves an untagged port with a tag, and none is classified into a VLAN of
-        // which its port is no member.
+        // which its port is not a member.
         if member.untagged {
             vlan.untagged.insert(port);
         } else {

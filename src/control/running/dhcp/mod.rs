@@ -223,7 +223,7 @@ impl<M: HostNetwork> Running<M> {
     pub(super) fn serve_dhcp(&mut self, work: DhcpWork) {
         self.expire_leases();
         if let DhcpWork::Answer(DhcpQuery { request, source, gateway, reply }) = work {
-            // The server has ended if nobody waits for the answer.
+            // The receiver is gone if the server has ended.
             let _ = reply.send(self.dhcp_answer(&request, source, gateway));
         }
         if let Some(dhcp) =
@@ -302,7 +302,7 @@ impl<M: HostNetwork> Running<M> {
         addresses.chain(autoconfigured).chain(self.config.all_gateways()).collect()
     }
 
-    /// Keeps an address for a client. One that its port has anyway is no lease.
+    /// Keeps an address for a client. One that is assigned to its port needs no lease.
     fn offer(&mut self, applicant: &Applicant, address: IpAddr) {
         if let Some(dhcp) = self.dhcp.as_mut().filter(|_| !self.ports[&applicant.port].is_configured(address))
         {
@@ -311,7 +311,7 @@ impl<M: HostNetwork> Running<M> {
         }
     }
 
-    /// Gives a client an address, which it keeps for the lease time. One that its port has anyway is no lease.
+    /// Gives a client an address, which it keeps for the lease time. One that is assigned to its port needs no lease.
     fn lease(&mut self, applicant: &Applicant, address: IpAddr) {
         let Applicant { port, client, gateway, .. } = applicant;
         if self.ports[port].is_configured(address) {
@@ -432,7 +432,7 @@ impl PortRecord {
         self.assigned.mac == Some(mac) || (self.kind == PortKind::Tap && self.device.mac == mac)
     }
 
-    /// The address in a subnet that is assigned to the port, and is no lease.
+    /// The address in a subnet that is assigned to the port, without a lease.
     fn configured_in(&self, subnet: IpNet) -> Option<IpAddr> {
         self.configured_addresses().map(IpNet::addr).find(|own| subnet.contains(own))
     }

@@ -129,7 +129,7 @@ async fn explains_why_the_sender_sends_nothing() {
     let no_source = SenderRoute::Port { source: None, next_hop: dst, mac: Some(Mac::ZERO) };
     fake.set_route(dst, no_source);
     assert_eq!(refusal(), "container1 has no address of the same family as 10.1.2.3: set the source too");
-    // Who names the destination's MAC address asks nobody.
+    // With the MAC address of the destination, no source address is needed.
     let named = TraceRequest { dst: Some("container2".into()), ..request.clone() };
     assert!(trace(&running, &named).is_ok());
 }

@@ -16,7 +16,7 @@ pub(crate) const MOST_LEASES: usize = 8192;
 const MOST_DECLINED: usize = 16;
 /// How long an offered address is kept for the client, in seconds.
 const OFFERED: u64 = 60;
-/// How long nobody gets a declined address, in seconds.
+/// How long a declined address is not assigned, in seconds.
 const DECLINED: u64 = 600;
 
 /// A client, and the port behind which it is.
@@ -93,7 +93,7 @@ pub(crate) struct Candidates<'a> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Leases {
     by_client: BTreeMap<Client, Lease>,
-    /// Addresses that other hosts use, and until when nobody gets them.
+    /// Addresses that other hosts use, and until when they are not assigned.
     declined: BTreeMap<IpAddr, u64>,
 }
 
@@ -181,7 +181,7 @@ impl Leases {
         self.by_client.remove(client).filter(|lease| lease.bound).map(|lease| lease.address)
     }
 
-    /// Ends the lease of a client whose address another host uses. Nobody gets it for a while.
+    /// Ends the lease of a client whose address another host uses. The address is not assigned for a while.
     pub(crate) fn decline(&mut self, client: &Client, now: u64) -> Option<IpAddr> {
         let declined = self.by_client.get(client).map(|lease| lease.address)?;
         if self.declined.len() >= MOST_DECLINED

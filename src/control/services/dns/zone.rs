@@ -36,7 +36,7 @@ pub(super) enum ZoneAction {
     Reply(Vec<u8>),
     /// Ask a server of the host.
     Forward,
-    /// It is no query.
+    /// It is not a query.
     Ignore,
 }
 

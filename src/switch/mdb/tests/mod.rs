@@ -94,7 +94,7 @@ impl Lab {
         self.scope(0, Class::Data { group, source })
     }
 
-    /// The ports to which a group goes, from a source that nobody has listed.
+    /// The ports to which a group goes, from a source that no host has listed.
     fn group(&mut self, group: &str) -> Option<Vec<u16>> {
         let group = ip(group);
         self.data(group, if group.is_ipv4() { ip("203.0.113.99") } else { ip("2001:db8::99") })

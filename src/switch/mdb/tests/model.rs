@@ -232,7 +232,7 @@ proptest! {
             run.take(step);
             run.check().map_err(|error| TestCaseError::fail(format!("{error} after {step:?}")))?;
         }
-        // In the end nobody reports, and everything is forgotten.
+        // In the end no host reports, and everything is forgotten.
         run.take(&Step::Wait(2 * 220));
         prop_assert_eq!(run.lab.entries(), [""; 0]);
         prop_assert_eq!(run.lab.snooping.table.entries(), 0);

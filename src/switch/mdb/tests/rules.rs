@@ -81,7 +81,7 @@ fn sends_reports_to_routers_only_and_other_messages_everywhere() {
         assert_eq!(scope(&mut lab, hosts::router_advertisement(group.is_ipv6())), None);
     }
     let mut alone = Lab::new(MdbSettings::default());
-    assert_eq!(scope(&mut alone, hosts::join(ip("239.1.1.1"))), None, "nobody knows where a router is");
+    assert_eq!(scope(&mut alone, hosts::join(ip("239.1.1.1"))), None, "no router is known");
 }
 
 #[test]
