@@ -121,9 +121,9 @@ fn sends_groups_to_members_only<S: Snoops>() {
         wait_until("the switch knows the members", || s.has_member(h, group));
     }
     // Hosts have 10 s to report. Until then groups are flooded.
-    let nobody = [datagram(&one, "239.9.9.9"), datagram("2001:db8::1", "ff15::9")];
+    let unjoined = [datagram(&one, "239.9.9.9"), datagram("2001:db8::1", "ff15::9")];
     wait_until("groups without members are not flooded", || {
-        nobody.iter().all(|frame| receivers(&s, frame, [&h2, &h3]) == [false, false])
+        unjoined.iter().all(|frame| receivers(&s, frame, [&h2, &h3]) == [false, false])
     });
     let seen = |source: &str, group: &str| receivers(&s, &datagram(source, group), [&h2, &h3]);
     assert_eq!(seen(&one, "239.1.1.1"), [true, true]);
@@ -149,12 +149,12 @@ fn floods_groups_without_a_querier<S: Snoops>() {
 fn router_ports_get_all_groups<S: Snoops>() {
     let s = S::querier();
     let [h1, h2, h3] = s.containers();
-    let nobody = datagram(&v4(1), "239.9.9.9");
+    let unjoined = datagram(&v4(1), "239.9.9.9");
     wait_until("groups without members are not flooded", || {
-        receivers(&s, &nobody, [&h2, &h3]) == [false, false]
+        receivers(&s, &unjoined, [&h2, &h3]) == [false, false]
     });
     s.set(&h3, "mcast_router", "2");
-    assert_eq!(receivers(&s, &nobody, [&h2, &h3]), [false, true]);
+    assert_eq!(receivers(&s, &unjoined, [&h2, &h3]), [false, true]);
     let link: Value = serde_json::from_str(&s.link_json()).expect("JSON");
     let ports = link.as_array().expect("an array");
     let h3_port = ports.iter().find(|port| port["ifname"] == h3.name()).expect("its port");
@@ -166,7 +166,7 @@ fn router_ports_get_all_groups<S: Snoops>() {
     for h in [&h3, &h2] {
         h.send(std::slice::from_ref(&hello));
     }
-    wait_until("container2 is a router", || receivers(&s, &nobody, [&h2, &h3]) == [true, false]);
+    wait_until("container2 is a router", || receivers(&s, &unjoined, [&h2, &h3]) == [true, false]);
     drop(h1);
 }
 
@@ -295,17 +295,17 @@ fn querier(s: &Uswitch) -> [String; 2] {
 fn obeys_pim_routers() {
     let s = Uswitch::querier();
     let [_, h2, h3] = s.containers();
-    let nobody = datagram(&v4(1), "239.9.9.9");
+    let unjoined = datagram(&v4(1), "239.9.9.9");
     wait_until("groups without members are not flooded", || {
-        receivers(&s, &nobody, [&h2, &h3]) == [false, false]
+        receivers(&s, &unjoined, [&h2, &h3]) == [false, false]
     });
     assert_eq!(querier(&s), ["0.0.0.0", ""]);
     let is_router = |h: &TestNetns| s.mdb()[0]["router"].to_string().contains(h.name());
     let _higher = pim_router(&s, &h3);
     wait_until("container3 is a router", || is_router(&h3));
-    assert_eq!(receivers(&s, &nobody, [&h2, &h3]), [false, true]);
+    assert_eq!(receivers(&s, &unjoined, [&h2, &h3]), [false, true]);
     wait_until("the kernel of the router has the group", || {
-        receivers(&s, &nobody, [&h3]);
+        receivers(&s, &unjoined, [&h3]);
         h3.run("ip mroute show").ok().contains(&format!("({},239.9.9.9)", v4(1)))
     });
     wait_until("container3 is the querier", || querier(&s) == [&v4(3), h3.name()]);
@@ -341,8 +341,8 @@ fn groups_stay_in_their_vlan() {
     let table = s.host().run("uswitch mdb show").ok();
     assert!(table.starts_with("GROUP") && table.contains("PORT        VLAN  STATE"), "{table}");
     assert!(table.contains("IPv4 querier 0.0.0.0 (this switch) in VLAN 20"), "{table}");
-    let nobody = datagram(&v4(1), "239.9.9.9");
-    wait_until("groups without members are not flooded", || receivers(&s, &nobody, [&h2]) == [false]);
+    let unjoined = datagram(&v4(1), "239.9.9.9");
+    wait_until("groups without members are not flooded", || receivers(&s, &unjoined, [&h2]) == [false]);
     assert_eq!(receivers(&s, &datagram(&v4(1), "239.1.1.1"), [&h2]), [true]);
     // The trunk gets the queries of its VLANs, with and without their tags.
     let queries = h3.capture("eth0", "ip proto 2 or (vlan and ip proto 2)");

@@ -11,7 +11,7 @@ use crate::wire::ndp::Ndp;
 
 const A4: [u8; 4] = [192, 0, 2, 10];
 const B4: [u8; 4] = [192, 0, 2, 11];
-const NOBODY4: [u8; 4] = [192, 0, 2, 99];
+const UNKNOWN4: [u8; 4] = [192, 0, 2, 99];
 const A6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 10);
 const B6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 11);
 const SOLICITATION: u8 = 135;
@@ -121,7 +121,7 @@ fn floods_answered_requests_to_ports_without_suppression() {
 #[test]
 fn floods_requests_that_it_cannot_answer() {
     let switch = suppressing();
-    assert!(!is_suppressed(&switch, &arp(Mac::BROADCAST, A4, NOBODY4)));
+    assert!(!is_suppressed(&switch, &arp(Mac::BROADCAST, A4, UNKNOWN4)));
     assert!(!is_suppressed(&switch, &solicitation("2001:db8::99".parse().unwrap())));
     let mut bad = solicitation(B6);
     bad[56] ^= 1;
@@ -147,12 +147,12 @@ fn keeps_requests_for_neighbours_behind_other_ports() {
 fn keeps_announcements() {
     let switch = suppressing();
     let group: Ipv6Addr = "ff02::1:ff00:63".parse().unwrap();
-    let nobody: Ipv6Addr = "2001:db8::63".parse().unwrap();
+    let unknown: Ipv6Addr = "2001:db8::63".parse().unwrap();
     for (what, bytes, suppressed) in [
         ("an ARP probe", arp(Mac::BROADCAST, [0; 4], B4), true),
         ("gratuitous ARP", arp(Mac::BROADCAST, A4, A4), true),
         ("ARP for a group", arp(Mac::BROADCAST, [0; 4], [224, 0, 0, 1]), false),
-        ("DAD", nd(Ipv6Addr::UNSPECIFIED, group, SOLICITATION, 0, nobody), true),
+        ("DAD", nd(Ipv6Addr::UNSPECIFIED, group, SOLICITATION, 0, unknown), true),
         ("an unsolicited advertisement", nd(A6, group, ADVERTISEMENT, 0x20, A6), true),
         ("a solicited one", nd(A6, group, ADVERTISEMENT, 0x60, A6), false),
         ("not about neighbours", ipv6(58, &[128, 0, 0, 0, 0, 0, 0, 0]), false),
@@ -190,7 +190,7 @@ fn knows_addresses_of_ports_without_a_guard() {
     switch.neighbours.set(P2, Some(&identity));
     let proxy = SwitchReply::Proxy { address: Ipv4Addr::from(B4).into(), mac: B };
     assert_eq!(run(&switch, P1, &arp(Mac::BROADCAST, A4, B4)), Verdict::Answer(proxy));
-    assert_eq!(run(&switch, P2, &arp(Mac::BROADCAST, NOBODY4, A4)), Verdict::Flood);
+    assert_eq!(run(&switch, P2, &arp(Mac::BROADCAST, UNKNOWN4, A4)), Verdict::Flood);
     switch.neighbours.set(P2, None);
     assert_eq!(run(&switch, P1, &arp(Mac::BROADCAST, A4, B4)), Verdict::Flood);
 }
