@@ -41,7 +41,7 @@ impl PortSet {
         is_new
     }
 
-    /// Removes a port; false if it was no member.
+    /// Removes a port; false if it was not a member.
     pub fn remove(&mut self, port: PortId) -> bool {
         let Some((word, bit)) = self.place(port) else { return false };
         let was_member = *word & bit != 0;
