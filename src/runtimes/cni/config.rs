@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::environment::Operation;
 use super::error::CniError;
+use super::parameters::Operation;
 use super::result::{CniResult, SpecVersion};
 use crate::control::config::DEFAULT_NAME;
 use crate::control::report::{PortLimit, PortLimits, PublishedPort};
@@ -155,7 +155,7 @@ pub(super) fn version_of(input: &[u8]) -> Option<String> {
 impl NetworkConfig {
     /// Parses standard input. A field that has no effect is refused, unless it is of the specification, or the
     /// operation only removes.
-    pub(super) fn parse(command: Operation, input: &[u8]) -> Result<NetworkConfig, CniError> {
+    pub(super) fn parse(operation: Operation, input: &[u8]) -> Result<NetworkConfig, CniError> {
         let mut value: Value =
             serde_json::from_slice(input).map_err(|error| CniError::Decode(error.to_string()))?;
         if !value.is_object() {
@@ -163,7 +163,7 @@ impl NetworkConfig {
         }
         let version = value.get("cniVersion").and_then(Value::as_str).unwrap_or("0.1.0");
         let version = version.parse().map_err(|()| CniError::Version(version.to_owned()))?;
-        if command.only_removes()
+        if operation.only_removes()
             && let Value::Object(fields) = &mut value
         {
             fields.retain(|key, _| NEEDED_TO_REMOVE.contains(&key.as_str()));

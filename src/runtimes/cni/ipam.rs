@@ -73,7 +73,7 @@ fn plugin<'a>(request: &'a CniRequest<'_>) -> &'a str {
 
 fn run(request: &CniRequest<'_>, command: &str) -> Result<Vec<u8>, IpamError> {
     let plugin = plugin(request).to_owned();
-    let program = find(&plugin, &request.environment.path)?;
+    let program = find(&plugin, &request.parameters.path)?;
     let failed = |source| IpamError::Run { plugin: plugin.clone(), source };
     let mut child = Command::new(program)
         .env_clear()

@@ -9,10 +9,10 @@
 //! it there.
 
 mod config;
-mod environment;
 mod error;
 mod ipam;
 mod operations;
+mod parameters;
 mod result;
 #[cfg(test)]
 mod tests;
@@ -24,8 +24,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use config::NetworkConfig;
-use environment::{CniParameters, Operation};
 use error::CniError;
+use parameters::{CniParameters, Operation};
 use result::SpecVersion;
 
 use super::PluginOutcome;
@@ -52,14 +52,14 @@ fn carry_out(
     input: &[u8],
     runtime: &Result<PathBuf, RuntimeDirError>,
 ) -> Result<Option<Value>, CniError> {
-    let command = Operation::of(variables)?;
-    if command == Operation::Version {
+    let operation = Operation::of(variables)?;
+    if operation == Operation::Version {
         return Ok(Some(versions(input)));
     }
-    let config = NetworkConfig::parse(command, input)?;
-    let environment = CniParameters::parse(command, variables)?;
+    let config = NetworkConfig::parse(operation, input)?;
+    let parameters = CniParameters::parse(operation, variables)?;
     let runtime = runtime.as_ref().map_err(|error| CniError::Io(error.to_string()))?;
-    operations::run(&operations::CniRequest { environment, config, input, variables, runtime })
+    operations::run(&operations::CniRequest { parameters, config, input, variables, runtime })
 }
 
 /// The answer to VERSION, in the version that the runtime uses.

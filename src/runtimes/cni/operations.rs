@@ -9,8 +9,8 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::config::{NetworkConfig, ValidAttachment};
-use super::environment::{CniParameters, Operation};
 use super::error::CniError;
+use super::parameters::{CniParameters, Operation};
 use super::result::{CniResult, Interface, IpConfig, SpecVersion};
 use super::{ipam, to_json};
 use crate::control::report::PortReport;
@@ -18,7 +18,7 @@ use crate::runtimes::attachment::{ContainerAttachment, ContainerLock, DeviceSett
 
 /// An operation with all that it needs.
 pub(super) struct CniRequest<'a> {
-    pub(super) environment: CniParameters,
+    pub(super) parameters: CniParameters,
     pub(super) config: NetworkConfig,
     /// Standard input and the environment, for the IPAM plugin.
     pub(super) input: &'a [u8],
@@ -33,7 +33,7 @@ const PLUGIN: &str = "cni";
 impl CniRequest<'_> {
     /// The device that the operation is about.
     fn attachment(&self) -> ContainerAttachment<'_> {
-        let CniParameters { container, ifname, .. } = &self.environment;
+        let CniParameters { container, ifname, .. } = &self.parameters;
         ContainerAttachment { plugin: PLUGIN, network: &self.config.fields.name, container, ifname }
     }
 }
@@ -45,7 +45,7 @@ pub(super) fn run(request: &CniRequest<'_>) -> Result<Option<Value>, CniError> {
         SpecVersion::V1_1 => Ok(()),
         older => Err(CniError::OperationVersion(name, older.to_string())),
     };
-    match request.environment.command {
+    match request.parameters.operation {
         Operation::Add => return Ok(Some(to_json(add(request, &ports)?)?)),
         Operation::Del => del(request, &ports)?,
         Operation::Check => check(request, &ports)?,
@@ -59,7 +59,7 @@ pub(super) fn run(request: &CniRequest<'_>) -> Result<Option<Value>, CniError> {
 
 /// After an error nothing is left: neither a port nor an allocated address.
 fn add(request: &CniRequest<'_>, ports: &SwitchPorts) -> Result<CniResult, CniError> {
-    let netns = request.environment.netns.as_deref().unwrap_or(Path::new(""));
+    let netns = request.parameters.netns.as_deref().unwrap_or(Path::new(""));
     // A second ADD waits here, and does not free the addresses of the first one when it fails.
     let _lock = ContainerLock::take(netns)?;
     let to_replace = ports.port_to_replace(&request.attachment())?;
@@ -79,7 +79,7 @@ fn allocate(request: &CniRequest<'_>) -> Result<CniResult, CniError> {
     if ipam::is_configured(request) {
         return Ok(ipam::add(request)?);
     }
-    let ips = request.config.ips(request.environment.args.ip.as_ref()).into_iter().map(|ip| {
+    let ips = request.config.ips(request.parameters.args.ip.as_ref()).into_iter().map(|ip| {
         let address: IpNet = ip.parse().map_err(|_| {
             CniError::Config(format!(
                 "the address {ip} needs a prefix length, as in 10.1.0.7/24, or an IPAM plugin"
@@ -96,13 +96,13 @@ fn attach(
     to_replace: Option<PortReport>,
     allocated: CniResult,
 ) -> Result<CniResult, CniError> {
-    let (environment, config) = (&request.environment, &request.config);
-    let netns = environment.netns.as_deref().unwrap_or(Path::new(""));
+    let (parameters, config) = (&request.parameters, &request.config);
+    let netns = parameters.netns.as_deref().unwrap_or(Path::new(""));
     let settings = DeviceSettings {
-        port_name: port_name(&environment.container, &environment.ifname),
+        port_name: port_name(&parameters.container, &parameters.ifname),
         addresses: allocated.addresses(),
         routes: allocated.container_routes()?,
-        mac: config.mac(environment.args.mac),
+        mac: config.mac(parameters.args.mac),
         mtu: config.fields.mtu,
         guard: config.fields.guard.unwrap_or(false),
         vlan: config.fields.vlan,
@@ -112,7 +112,7 @@ fn attach(
     };
     let port = ports.attach(&request.attachment(), netns, to_replace, &settings)?;
     let interface = Interface {
-        name: environment.ifname.clone(),
+        name: parameters.ifname.clone(),
         mac: port.address.to_string(),
         mtu: Some(port.mtu),
         sandbox: netns.display().to_string(),
@@ -139,7 +139,7 @@ fn port_name(container: &str, ifname: &str) -> String {
 /// Idempotent: it is not an error if it is gone already. The addresses are free when no port has them any more.
 fn del(request: &CniRequest<'_>, ports: &SwitchPorts) -> Result<(), CniError> {
     // The namespace may be gone.
-    let _lock = request.environment.netns.as_deref().map(ContainerLock::take);
+    let _lock = request.parameters.netns.as_deref().map(ContainerLock::take);
     let mut errors = Vec::new();
     match ports.find(&request.attachment()) {
         Ok(found) => errors.extend(found.and_then(|port| ports.remove(&port).err()).map(CniError::from)),
@@ -151,7 +151,7 @@ fn del(request: &CniRequest<'_>, ports: &SwitchPorts) -> Result<(), CniError> {
 
 /// Compares the container's device with the result of ADD.
 fn check(request: &CniRequest<'_>, ports: &SwitchPorts) -> Result<(), CniError> {
-    let CniParameters { container, ifname, netns, .. } = &request.environment;
+    let CniParameters { container, ifname, netns, .. } = &request.parameters;
     let before = request.config.prev_result()?;
     let before = before.ok_or_else(|| CniError::Config("CHECK needs a prevResult".to_owned()))?;
     let found = ports.find(&request.attachment())?;

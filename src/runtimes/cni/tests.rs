@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::config::NetworkConfig;
-use super::environment::{CniParameters, Operation};
+use super::parameters::{CniParameters, Operation};
 use super::result::{CniResult, Interface, SpecVersion};
 use super::run;
 use crate::control::report::{PortLimit, PortLimits};

@@ -50,7 +50,7 @@ impl Operation {
 /// The parameters of an operation.
 #[derive(Debug)]
 pub(super) struct CniParameters {
-    pub(super) command: Operation,
+    pub(super) operation: Operation,
     pub(super) container: String,
     pub(super) ifname: String,
     /// `None`: the container has ended (DEL).
@@ -70,32 +70,32 @@ pub(super) struct Args {
 
 impl CniParameters {
     pub(super) fn parse(
-        command: Operation,
+        operation: Operation,
         variables: &HashMap<String, String>,
     ) -> Result<CniParameters, CniError> {
         let needed = |name: &'static str, needed: bool| match variable(variables, name) {
             "" if needed => Err(CniError::Environment(format!("{name} is not set"))),
             value => Ok(value.to_owned()),
         };
-        let container = needed("CNI_CONTAINERID", command.has_container())?;
+        let container = needed("CNI_CONTAINERID", operation.has_container())?;
         let is_id = container.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));
         if !is_id || container.starts_with(['_', '.', '-']) {
             return Err(CniError::Environment(format!(
                 "CNI_CONTAINERID: '{container}' is not a container ID"
             )));
         }
-        let netns = needed("CNI_NETNS", matches!(command, Operation::Add | Operation::Check))?;
+        let netns = needed("CNI_NETNS", matches!(operation, Operation::Add | Operation::Check))?;
         if !netns.is_empty() && !netns.starts_with('/') {
             return Err(CniError::Environment(format!("CNI_NETNS: '{netns}' is not an absolute path")));
         }
         let path = variable(variables, "CNI_PATH");
         Ok(CniParameters {
-            command,
+            operation,
             container,
-            ifname: needed("CNI_IFNAME", command.has_container())?,
+            ifname: needed("CNI_IFNAME", operation.has_container())?,
             netns: (!netns.is_empty()).then(|| PathBuf::from(netns)),
             args: match Args::parse(variable(variables, "CNI_ARGS")) {
-                Err(_) if command.only_removes() => Args::default(),
+                Err(_) if operation.only_removes() => Args::default(),
                 args => args?,
             },
             path: path.split(':').filter(|directory| !directory.is_empty()).map(PathBuf::from).collect(),
