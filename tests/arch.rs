@@ -117,6 +117,7 @@ fn sys_is_a_leaf() {
         "crate::switch",
         "crate::datapath",
         "crate::control",
+        "crate::fastpath",
         "crate::runtimes",
         "crate::bench",
         "crate::tui",
@@ -128,10 +129,12 @@ fn sys_is_a_leaf() {
 /// The command line adds advice about its own flags. `control` has no types of the command line, only the values.
 #[test]
 fn lower_layers_know_no_command_line() {
-    for layer in ["src/wire", "src/switch", "src/datapath", "src/sys", "src/control", "src/runtimes"] {
+    for layer in
+        ["src/wire", "src/switch", "src/datapath", "src/fastpath", "src/sys", "src/control", "src/runtimes"]
+    {
         none_of(&["clap"], layer, "types of the command line are in cli");
     }
-    for layer in ["src/wire", "src/switch", "src/datapath", "src/sys"] {
+    for layer in ["src/wire", "src/switch", "src/datapath", "src/fastpath", "src/sys"] {
         let mentions = |text: &str| text.contains("`uswitch ") || names_flag(text);
         for source in sources(layer) {
             let places: Vec<_> = source.code().filter(|(_, line)| mentions(line)).collect();

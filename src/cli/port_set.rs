@@ -63,7 +63,7 @@ pub(super) struct PortSetArgs {
     #[command(flatten)]
     target: Target,
     /// Name of the port
-    #[arg(value_name = "NAME", value_parser = port_name, add = ArgValueCompleter::new(complete::ports))]
+    #[arg(value_name = "PORT", value_parser = port_name, add = ArgValueCompleter::new(complete::ports))]
     port: String,
     /// Set the port up again
     #[arg(long, conflicts_with = "down")]

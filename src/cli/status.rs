@@ -55,8 +55,18 @@ fn engine(status: &Status) -> String {
     engine
 }
 
+fn gateway(status: &Status) -> String {
+    match &status.gateway.addresses[..] {
+        [] => "none".to_owned(),
+        addresses => format!("{} ({})", joined(addresses), status.gateway.mac),
+    }
+}
+
+fn subnets(status: &Status) -> String {
+    if status.subnets.is_empty() { "none".to_owned() } else { joined(&status.subnets) }
+}
+
 fn text(status: &Status) -> String {
-    let gateway = format!("{} ({})", joined(&status.gateway.addresses), status.gateway.mac);
     let host = match (status.internal, status.nat, status.sandboxed) {
         (true, ..) => "no host port: the containers reach only each other",
         (false, true, _) => "reachable, and other networks by NAT",
@@ -76,8 +86,8 @@ fn text(status: &Status) -> String {
         ("process", status.pid.to_string()),
         ("engine", engine(status)),
         ("ports", format!("{}, {} up", status.ports, status.ports_up)),
-        ("subnets", joined(&status.subnets)),
-        ("gateway", gateway),
+        ("subnets", subnets(status)),
+        ("gateway", gateway(status)),
         ("host", host.to_owned()),
         ("guard", guard(status)),
         ("mtu", status.mtu.to_string()),

@@ -63,19 +63,24 @@ fn mistake(error: &clap::Error) -> Option<String> {
             format!("{}: {}", argument()?, value_error(&text(ContextKind::InvalidValue)?, &why))
         }
         ErrorKind::MissingRequiredArgument => {
-            let missing = context(error, ContextKind::InvalidArg);
-            let missing: Vec<&str> = missing.iter().map(|argument| short(argument)).collect();
-            format!("missing {}", missing.join(" "))
+            format!("missing {}", missing(&context(error, ContextKind::InvalidArg)))
         }
         ErrorKind::ArgumentConflict => conflict(&argument()?, &context(error, ContextKind::PriorArg)),
         _ => return None,
     })
 }
 
-/// A missing argument. Of a long list of options, of which one is missing, the help has the names.
-fn short(argument: &str) -> &str {
+/// Missing arguments. Of a long list of options, of which one is missing, the help has the names.
+fn missing(arguments: &[String]) -> String {
     const FEW: usize = 4;
-    if argument.matches('|').count() < FEW { argument } else { "an option that says what to change" }
+    let (lists, names): (Vec<&String>, Vec<&String>) =
+        arguments.iter().partition(|argument| argument.matches('|').count() >= FEW);
+    let names = names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" ");
+    match (names.as_str(), lists.is_empty()) {
+        (_, true) => names,
+        ("", false) => "an option that says what to change".to_owned(),
+        (_, false) => format!("{names} and an option that says what to change"),
+    }
 }
 
 fn conflict(this: &str, others: &[String]) -> String {
@@ -188,6 +193,10 @@ mod tests {
         assert_eq!(line("uswitch exec"), "missing <PORT> <COMMAND>...: see `uswitch exec --help`");
         let unchanged = "missing an option that says what to change: see `uswitch port set --help`";
         assert_eq!(line("uswitch port set container1"), unchanged);
+        assert_eq!(
+            line("uswitch port set"),
+            "missing <PORT> and an option that says what to change: see `uswitch port set --help`"
+        );
         assert_eq!(
             line("uswitch trace container1 --hex 00 --vlan 5"),
             "--hex cannot be combined with --vlan: see `uswitch trace --help`"

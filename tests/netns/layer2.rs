@@ -1,6 +1,6 @@
 //! A switch without a gateway, or with a gateway at another address: no container's address is claimed by the switch.
 
-use crate::harness::{Host, Shell, TestSwitch, Uswitch};
+use crate::harness::{Host, Shell, TestSwitch, Uswitch, v4};
 
 /// Adds a port with the address .1, and asserts that container 2 reaches it there.
 #[track_caller]
@@ -54,12 +54,20 @@ fn gateway_can_have_another_address() {
     assert!(error.contains("172.16.0.254 is the gateway's"), "{error}");
 }
 
+/// The user gives it one later, so the guard is off.
 #[test]
 fn port_without_address() {
     let s = Uswitch::with("--ports 1");
-    s.host().run("uswitch port add silent --ip none").ok();
-    let addresses = s.host().netns("silent").run("ip -o addr show dev eth0 scope global").ok();
-    assert_eq!(addresses, "");
+    let said = s.host().sh("uswitch port add silent --ip none 2>&1 >/dev/null").ok();
+    assert!(said.contains("the guard is off on this port") && said.lines().count() == 1, "{said}");
+    let silent = s.host().netns("silent");
+    assert_eq!(silent.run("ip -o addr show dev eth0 scope global").ok(), "");
+    silent.run("ip addr add 172.16.0.99/24 dev eth0").ok();
+    silent.run(&format!("ping -n -c 1 -W 5 {}", v4(1))).ok();
+    // The switch knows the address that it leases.
+    let s = Uswitch::with("--ports 1 --dhcp");
+    assert_eq!(s.host().sh("uswitch port add client --ip none 2>&1 >/dev/null").ok(), "");
+    assert_eq!(s.row("port show", "client")["source_guard"], true);
 }
 
 #[test]

@@ -200,7 +200,7 @@ impl PortPlan {
         };
         let mac = request.mac.or(former.and_then(|former| former.assigned.mac));
         let mac = check_mac(config, &others, mac.unwrap_or_else(|| config.mac_prefix.mac(number)))?;
-        let guard = guard::is_on(config, &name, request.guard, netns.is_some() || request.unmanaged);
+        let guard = guard::is_on(config, &name, request.guard, guard::may_use_others(config, request));
         let spec = PortSpec {
             netns: match netns {
                 Some(path) => PortNetns::Existing(path),

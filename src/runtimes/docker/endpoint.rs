@@ -142,7 +142,7 @@ impl Networks {
         self.store.remove::<Endpoint>(id)
     }
 
-    /// Deletes the port. One that is gone already is no error.
+    /// Deletes the port. One that is gone already is not an error.
     pub(super) fn delete_endpoint(&self, request: &EndpointRequest) -> Result<(), DockerError> {
         self.forget_endpoint(&request.endpoint)?;
         let Some(network) = self.store.load::<Network>(&request.network)? else { return Ok(()) };

@@ -33,7 +33,7 @@ pub(super) fn withdraw(device: &str) {
     }
 }
 
-/// A rule that is not there, or a chain that is not there because dockerd does not manage the firewall, is no error.
+/// A rule that is not there, or a chain that is not there because dockerd does not manage the firewall, is not an error.
 fn change(operation: &str, rule: [&str; 4]) {
     for program in ["iptables", "ip6tables"] {
         let mut command = Command::new(program);

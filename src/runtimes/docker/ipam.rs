@@ -151,7 +151,7 @@ fn free_subnet(v6: bool, others: &[PoolRecord]) -> Result<IpNet, DockerError> {
     free.and_then(|free| free.first().copied()).ok_or(DockerError::NoFreeSubnet)
 }
 
-/// Frees a subnet. One that is free already is no error.
+/// Frees a subnet. One that is free already is not an error.
 pub(super) fn release_pool(store: &Store, request: &ReleasePool) -> Result<(), DockerError> {
     let _changing = store.change();
     store.remove::<PoolRecord>(&key(&request.pool))
@@ -180,7 +180,7 @@ pub(super) fn request_address(
         .map_err(|_| DockerError::NoSuchPool(request.pool.clone()))
 }
 
-/// Frees an address. One that is free already is no error.
+/// Frees an address. One that is free already is not an error.
 pub(super) fn release_address(store: &Store, request: &AddressRequest) -> Result<(), DockerError> {
     let _changing = store.change();
     let Some(mut record) = store.load::<PoolRecord>(&key(&request.pool))? else { return Ok(()) };

@@ -120,7 +120,7 @@ impl Networks {
         Ok(network)
     }
 
-    /// Removes a network. One that the plugin does not know is no error.
+    /// Removes a network. One that the plugin does not know is not an error.
     pub(super) fn delete(&self, id: &str) -> Result<(), DockerError> {
         let Some(network) = self.store.load::<Network>(id)? else { return Ok(()) };
         // Its switch is not started for a port meanwhile.

@@ -69,7 +69,7 @@ impl Store {
         let mut paths: Vec<PathBuf> = files.flatten().map(|file| file.path()).collect();
         paths.retain(|path| path.extension().is_some_and(|extension| extension == SUFFIX));
         paths.sort_unstable();
-        // One that was removed meanwhile is no error.
+        // One that was removed meanwhile is not an error.
         paths.iter().filter_map(|path| read(path).transpose()).collect()
     }
 
@@ -88,7 +88,7 @@ impl Store {
             .map_err(file_error("write", &path))
     }
 
-    /// Removes a record. One that is gone already is no error.
+    /// Removes a record. One that is gone already is not an error.
     pub(super) fn remove<R: Record>(&self, key: &str) -> Result<(), DockerError> {
         let path = self.path::<R>(key)?;
         match fs::remove_file(&path) {

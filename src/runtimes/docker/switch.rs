@@ -62,7 +62,7 @@ pub(super) struct SwitchLocks(Mutex<BTreeMap<String, Arc<Mutex<()>>>>);
 impl SwitchLocks {
     pub(super) fn of(&self, switch: &str) -> Arc<Mutex<()>> {
         let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those that nobody holds or waits for.
+        // Those that are neither held nor waited for.
         locks.retain(|_, lock| Arc::strong_count(lock) > 1);
         Arc::clone(locks.entry(switch.to_owned()).or_default())
     }
@@ -107,7 +107,7 @@ impl Switches {
         })
     }
 
-    /// Stops the own switch of a network. One that does not run is no error.
+    /// Stops the own switch of a network. One that does not run is not an error.
     pub(super) fn stop(&self, network: &Network) -> Result<(), DockerError> {
         let name = network.switch.as_str();
         let client = self.client(name)?;
@@ -186,7 +186,7 @@ pub(super) fn ports_with(
     }
 }
 
-/// Deletes a port, and with it its device. One that is gone already is no error.
+/// Deletes a port, and with it its device. One that is gone already is not an error.
 pub(super) fn delete_port(client: &ApiClient, port: &PortReport) -> Result<(), DockerError> {
     let error = match client.delete(&format!("/v1/ports/{}", port.ifname)) {
         Ok(()) | Err(ClientError::NotRunning { .. } | ClientError::Killed(_)) => return Ok(()),

@@ -32,7 +32,7 @@ const NO_DEVICE: u32 = 0;
 /// Memory of a table.
 type Memory = Box<dyn AsRef<[AtomicU64]> + Send + Sync>;
 
-/// How an address chooses its bucket: multiplicative hashing (Knuth, TAOCP 6.4) with secret numbers, so that nobody
+/// How an address chooses its bucket: multiplicative hashing (Knuth, TAOCP 6.4) with secret numbers, so that no host
 /// fills the bucket of another one on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BucketHash {
