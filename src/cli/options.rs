@@ -50,6 +50,10 @@ pub(super) struct StartOptions {
     /// repeated
     #[arg(long, value_name = "MAC|PORT,ADDRESS[,ADDRESS]...")]
     dhcp_host: Vec<String>,
+    /// First and last address in a subnet for DHCP clients without a port's or a reserved address, as in
+    /// 172.16.0.100-172.16.0.199, with --dhcp; may be repeated [default: all]
+    #[arg(long, value_name = "ADDRESS-ADDRESS")]
+    dhcp_range: Vec<String>,
     /// Send router advertisements, so that hosts without an assigned IPv6 address configure one (SLAAC) [default: off]
     #[arg(long, value_parser = OnOff)]
     ra: Option<bool>,
@@ -190,6 +194,7 @@ impl From<StartOptions> for Options {
             dhcp: typed.dhcp,
             dhcp_lease: typed.dhcp_lease,
             dhcp_host: typed.dhcp_host,
+            dhcp_range: typed.dhcp_range,
             ra: typed.ra,
             dns: typed.dns,
             domain: typed.domain,

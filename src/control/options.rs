@@ -40,6 +40,8 @@ pub struct Options {
     /// Addresses of a DHCP client, by its MAC address or its port, as in 02:00:5e:00:53:07,172.16.0.50; may be
     /// repeated.
     pub dhcp_host: Vec<String>,
+    /// Addresses for DHCP clients in a subnet, first and last, as in 172.16.0.100-172.16.0.199; may be repeated.
+    pub dhcp_range: Vec<String>,
     /// Send router advertisements, of which hosts without an assigned IPv6 address make theirs (SLAAC).
     pub ra: Option<bool>,
     /// Serve DNS at the gateway's addresses: answer for container names, forward other queries to the host's resolvers.
@@ -143,6 +145,7 @@ impl Options {
             dhcp: self.dhcp.or(other.dhcp),
             dhcp_lease: self.dhcp_lease.or(other.dhcp_lease),
             dhcp_host: if self.dhcp_host.is_empty() { other.dhcp_host } else { self.dhcp_host },
+            dhcp_range: if self.dhcp_range.is_empty() { other.dhcp_range } else { self.dhcp_range },
             ra: self.ra.or(other.ra),
             dns: self.dns.or(other.dns),
             domain: self.domain.or(other.domain),

@@ -227,3 +227,14 @@ fn reserved_addresses_go_to_their_clients() {
     s.host().run("uswitch port add mac --ip none --mac 02:00:5e:10:00:09").ok();
     assert!(bound(&s.host().netns("mac"), "").starts_with("bound ip=172.16.0.3/24 "));
 }
+
+/// Neither the number of the port nor the wish of the client leads out of the range.
+#[test]
+fn clients_get_addresses_of_the_range() {
+    let s = switch(Host::new(), "--ports 0 --dhcp-range 172.16.0.100-172.16.0.101");
+    let [a, b, c] = ["a", "b", "c"].map(|name| add(&s, name));
+    assert!(bound(&a, "").starts_with("bound ip=172.16.0.100/24 "));
+    assert!(bound(&b, "-r 172.16.0.7").starts_with("bound ip=172.16.0.101/24 "));
+    c.run("udhcpc -f -n -q -t 2 -T 1 -i eth0 -s /bin/true").fails();
+    assert!(count(&s, "exhausted") > 0);
+}

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::{Checked, InvalidValue, container_name, number};
+use crate::control::address_pool::AddressPool;
 use crate::control::addressing;
 use crate::control::options::Options;
 use crate::wire::Mac;
@@ -88,6 +89,35 @@ fn host(text: &str) -> Result<DhcpHost, InvalidValue> {
     Ok(DhcpHost { client, addresses })
 }
 
+/// The ranges of addresses for clients, at most one in each of these subnets.
+pub(super) fn ranges(options: &Options, subnets: &[IpNet]) -> Checked<Vec<(IpAddr, IpAddr)>> {
+    let refused = |why| Err(("dhcp-range", why));
+    if !options.dhcp_range.is_empty() && !options.dhcp.unwrap_or(false) {
+        return refused(InvalidValue::DhcpRangeWithoutDhcp);
+    }
+    let mut known: Vec<(IpAddr, IpAddr)> = Vec::new();
+    for text in &options.dhcp_range {
+        let Some((first, last)) = range(text) else {
+            return refused(InvalidValue::DhcpRangeSyntax(text.clone()));
+        };
+        let has_range = |subnet: &&IpNet| AddressPool::with_range(**subnet, first, last).is_ok();
+        let Some(subnet) = subnets.iter().find(has_range) else {
+            return refused(InvalidValue::DhcpRange(text.clone()));
+        };
+        if known.iter().any(|(other, _)| subnet.contains(other)) {
+            return refused(InvalidValue::DhcpRangeTwice(text.clone(), *subnet));
+        }
+        known.push((first, last));
+    }
+    Ok(known)
+}
+
+/// `172.16.0.100-172.16.0.199`.
+fn range(text: &str) -> Option<(IpAddr, IpAddr)> {
+    let (first, last) = text.split_once('-')?;
+    Some((first.parse().ok()?, last.parse().ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,6 +172,31 @@ mod tests {
             (options.dhcp, options.dhcp_host) = (None, vec!["web,172.16.0.50".to_owned()]);
         });
         assert!(off.unwrap_err().contains("need the DHCP server"));
+    }
+
+    #[test]
+    fn explains_which_ranges_it_refuses() {
+        let ranges = |ranges: &[&str]| {
+            let ranges = ranges.iter().map(ToString::to_string).collect();
+            checked(|options| options.dhcp_range = ranges).map(|config| config.dhcp_ranges)
+        };
+        let both = ["172.16.0.100-172.16.0.199", "fd00:172:16::100-fd00:172:16::1ff"];
+        assert_eq!(ranges(&both).unwrap().len(), 2);
+        for (given, words) in [
+            (&["172.16.0.100"][..], "'172.16.0.100' is not a range of addresses: write one like"),
+            (&["172.16.0.100-200"], "is not a range of addresses"),
+            (&["172.16.0.100-172.16.0.99"], "172.16.0.100-172.16.0.99 has no address of a host"),
+            (&["172.16.0.100-172.16.1.99"], "has no address of a host"),
+            (&["192.0.2.1-192.0.2.9"], "has no address of a host"),
+            (&["172.16.0.2-172.16.0.9", "172.16.0.20-172.16.0.29"], "is a second range in 172.16.0.0/24"),
+        ] {
+            let error = ranges(given).unwrap_err();
+            assert!(error.starts_with("--dhcp-range: ") && error.contains(words), "{given:?}: {error}");
+        }
+        let off = checked(|options| {
+            (options.dhcp, options.dhcp_range) = (None, vec![both[0].to_owned()]);
+        });
+        assert!(off.unwrap_err().contains("give --dhcp, too"));
     }
 
     #[test]

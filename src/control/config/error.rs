@@ -265,6 +265,18 @@ pub enum InvalidValue {
         "'{0}' is a second reservation: give all addresses of a client at once, and an address to one client"
     )]
     DhcpHostTwice(String),
+    /// `--dhcp-range` without `--dhcp`.
+    #[error("the range is that of the DHCP server: give --dhcp, too")]
+    DhcpRangeWithoutDhcp,
+    /// Not two addresses.
+    #[error("'{0}' is not a range of addresses: write one like 172.16.0.100-172.16.0.199")]
+    DhcpRangeSyntax(String),
+    /// No host of one subnet can have an address of it.
+    #[error("{0} has no address of a host: use a range within a subnet of the switch")]
+    DhcpRange(String),
+    /// There is a range in this subnet already.
+    #[error("{0} is a second range in {1}: give one for each subnet")]
+    DhcpRangeTwice(String, IpNet),
     /// Too many clients with reserved addresses, and how many are allowed.
     #[error("{0} DHCP hosts are too many: give at most {1}")]
     TooManyDhcpHosts(usize, usize),

@@ -112,6 +112,8 @@ pub struct Config {
     pub dhcp_lease: Option<u32>,
     /// The addresses that are reserved for DHCP clients.
     pub dhcp_hosts: Vec<DhcpHost>,
+    /// First and last address for DHCP clients, in each subnet that has such a range.
+    pub dhcp_ranges: Vec<(IpAddr, IpAddr)>,
     /// Whether the gateways send router advertisements.
     pub ra: bool,
     /// Whether DNS is served at the gateway.
@@ -273,6 +275,7 @@ impl Options {
             "dhcp" => self.dhcp.is_some(),
             "dhcp-lease" => self.dhcp_lease.is_some(),
             "dhcp-host" => !self.dhcp_host.is_empty(),
+            "dhcp-range" => !self.dhcp_range.is_empty(),
             "ra" => self.ra.is_some(),
             "dns" => self.dns.is_some(),
             "domain" => self.domain.is_some(),
@@ -328,6 +331,7 @@ fn check(options: Options) -> Checked<Config> {
     let of_vlans = vlan_gateways.iter().flat_map(|gateway| &gateway.addresses);
     let all_gateways: Vec<IpAddr> = gateways.iter().chain(of_vlans).map(IpNet::addr).collect();
     let dhcp_hosts = dhcp::hosts(&options, &all_subnets, &all_gateways)?;
+    let dhcp_ranges = dhcp::ranges(&options, &all_subnets)?;
     let ra = router_advertisements::are_sent(&options, &all_subnets)?;
     Ok(Config {
         gateways,
@@ -342,6 +346,7 @@ fn check(options: Options) -> Checked<Config> {
         nat,
         dhcp_lease,
         dhcp_hosts,
+        dhcp_ranges,
         ra,
         dns,
         domain,

@@ -263,7 +263,9 @@ impl<M: HostNetwork> Running<M> {
         let all_reserved = self.config.dhcp_hosts.iter().flat_map(|host| host.addresses.iter().copied());
         taken.extend(all_reserved.filter(|address| Some(*address) != reserved));
         let Some(dhcp) = self.dhcp.as_mut() else { return Err(LeaseError::TooMany) };
-        let candidates = Candidates { reserved, preferred: &preferred, taken: &taken };
+        let mut ranges = self.config.dhcp_ranges.iter();
+        let range = ranges.find(|(first, _)| gateway.contains(first)).copied();
+        let candidates = Candidates { reserved, preferred: &preferred, taken: &taken, range };
         let chosen = dhcp.leases.choose(client, gateway.trunc(), &candidates, most);
         if let Err(error) = &chosen {
             dhcp.refuse(client, error);

@@ -87,6 +87,8 @@ pub(crate) struct Candidates<'a> {
     pub(crate) preferred: &'a [IpAddr],
     /// None of these: they are the addresses of hosts that are not clients, or are reserved for other clients.
     pub(crate) taken: &'a [IpAddr],
+    /// The first and the last one that are not reserved [default: all of the subnet].
+    pub(crate) range: Option<(IpAddr, IpAddr)>,
 }
 
 /// All leases.
@@ -107,25 +109,34 @@ impl Leases {
         candidates: &Candidates<'_>,
         most: usize,
     ) -> Result<IpAddr, LeaseError> {
-        let Candidates { reserved, preferred, taken } = *candidates;
+        let Candidates { reserved, preferred, taken, range } = *candidates;
+        let in_range = |address: &IpAddr| range.is_none_or(|(first, last)| (first..=last).contains(address));
         let has_other = |address: IpAddr| {
             self.by_client.iter().any(|(other, lease)| other != client && lease.address == address)
         };
         let own = self.by_client.get(client).map(|lease| lease.address).filter(|own| subnet.contains(own));
+        let own = own.filter(in_range);
         let reserved = reserved.filter(|reserved| !has_other(*reserved));
         let is_free = |address: &IpAddr| !taken.contains(address) && !self.declined.contains_key(address);
         if let Some(first) = [reserved, own].into_iter().flatten().find(is_free) {
             return Ok(first);
         }
         self.check_limits(client, most)?;
-        let mut pool = AddressPool::new(subnet);
+        let mut pool = match range {
+            Some((first, last)) => AddressPool::with_range(subnet, first, last)?,
+            None => AddressPool::new(subnet),
+        };
         let others =
             self.by_client.iter().filter(|(other, _)| *other != client).map(|(_, lease)| lease.address);
         for address in others.chain(self.declined.keys().copied()).chain(taken.iter().copied()) {
             // Some are in other subnets, and two hosts may have the same.
             let _ = pool.assign(address);
         }
-        match preferred.iter().find(|address| pool.assign(**address).is_ok()) {
+        match preferred
+            .iter()
+            .filter(|address| in_range(address))
+            .find(|address| pool.assign(**address).is_ok())
+        {
             Some(address) => Ok(*address),
             None => Ok(pool.assign_next()?),
         }
@@ -306,13 +317,30 @@ mod tests {
     #[test]
     fn reserved_address_comes_first_unless_another_client_has_it() {
         let mut leases = Leases::default();
-        let reserved = Candidates { reserved: Some(ip(5)), preferred: &[ip(3)], taken: &[ip(1)] };
+        let reserved =
+            Candidates { reserved: Some(ip(5)), preferred: &[ip(3)], taken: &[ip(1)], range: None };
         let choose = |leases: &Leases| leases.choose(&client(1), subnet(), &reserved, MOST_LEASES);
         assert_eq!(choose(&leases), Ok(ip(5)));
         leases.bind(client(1), ip(4), 100);
         assert_eq!(choose(&leases), Ok(ip(5)), "it had another");
         leases.bind(client(2), ip(5), 100);
         assert_eq!(choose(&leases), Ok(ip(4)));
+    }
+
+    #[test]
+    fn range_limits_all_but_reserved_addresses() {
+        let mut leases = Leases::default();
+        let of_range = Candidates { range: Some((ip(3), ip(4))), ..Candidates::default() };
+        let choose = |leases: &Leases, n, candidates: Candidates<'_>| {
+            leases.choose(&client(n), subnet(), &candidates, MOST_LEASES)
+        };
+        assert_eq!(choose(&leases, 1, of_range), Ok(ip(3)));
+        assert_eq!(choose(&leases, 1, Candidates { preferred: &[ip(5), ip(4)], ..of_range }), Ok(ip(4)));
+        assert_eq!(choose(&leases, 1, Candidates { reserved: Some(ip(6)), ..of_range }), Ok(ip(6)));
+        leases.bind(client(1), ip(5), 100);
+        assert_eq!(choose(&leases, 1, of_range), Ok(ip(3)), "it had another before there was a range");
+        let full = choose(&leases, 1, Candidates { taken: &[ip(3), ip(4)], ..of_range });
+        assert_eq!(full, Err(LeaseError::Pool(PoolError::Full(ip(3), ip(4)))));
     }
 
     #[test]
