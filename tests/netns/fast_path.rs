@@ -233,28 +233,6 @@ fn floods_in_the_kernel() {
     assert!(fast >= 5 && copies == 2 * flooded, "{flooded} became {copies}, {fast} fast");
 }
 
-/// The kernel sends them until the switch knows that the device is down.
-#[test]
-fn frames_to_a_device_that_is_down_are_drops() {
-    let s = switch("");
-    let [h1, h2, _] = s.containers();
-    ping(&h1, &v4(2));
-    wait_until("the kernel floods", || {
-        let before = fast(&s, "container1");
-        broadcast(&h1, 1);
-        fast(&s, "container1") > before
-    });
-    let counts = || [s.drops("container2", "egress_refused"), s.count("container2", "tx_frames")];
-    let before = counts();
-    let pid = s.json("status")["pid"].to_string();
-    s.host().run(&format!("kill -STOP {pid}")).ok();
-    h2.run("ip link set eth0 down").ok();
-    broadcast(&h1, 50);
-    s.host().run(&format!("kill -CONT {pid}")).ok();
-    let after = counts();
-    assert!(after[0] >= before[0] + 50 && after[1] < before[1] + 50, "{before:?} {after:?}");
-}
-
 /// container1 and container2 are in VLAN 10, the others in VLAN 20.
 fn vlans() -> Uswitch {
     let s = Uswitch::with("--ports 4 --fast-path on --vlan-filtering --vlan-stats-per-port");

@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use crate::control::Config;
 use crate::control::topology::handover::HandedOver;
 use crate::control::topology::{
-    Attachment, Device, DeviceDrops, DeviceId, DnatTarget, NetworkChange, PortSpec, RouteLookup,
-    RoutedPacket, Topology, TopologyError,
+    Attachment, Device, DeviceId, DnatTarget, NetworkChange, PortSpec, RouteLookup, RoutedPacket, Topology,
+    TopologyError,
 };
 use crate::sys::netns::Netns;
 use crate::sys::queue::Queue;
@@ -55,8 +55,8 @@ pub(crate) trait HostNetwork {
     fn publish(&mut self, published: Vec<DnatTarget>) -> Result<(), TopologyError>;
     /// As [`Topology::next_change`]. Cancel-safe.
     async fn next_change(&mut self) -> NetworkChange;
-    /// As [`Topology::dropped`].
-    fn dropped(&mut self) -> HashMap<DeviceId, DeviceDrops>;
+    /// As [`Topology::queue_dropped`].
+    fn queue_dropped(&mut self) -> HashMap<DeviceId, u64>;
     /// As [`Topology::take_notices`].
     fn take_notices(&mut self) -> Vec<String>;
     /// As [`Topology::teardown`].
@@ -121,8 +121,8 @@ impl HostNetwork for Topology {
     async fn next_change(&mut self) -> NetworkChange {
         Topology::next_change(self).await
     }
-    fn dropped(&mut self) -> HashMap<DeviceId, DeviceDrops> {
-        Topology::dropped(self)
+    fn queue_dropped(&mut self) -> HashMap<DeviceId, u64> {
+        Topology::queue_dropped(self)
     }
     fn take_notices(&mut self) -> Vec<String> {
         Topology::take_notices(self)

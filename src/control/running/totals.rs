@@ -8,14 +8,6 @@ pub(super) fn sum<'a>(blocks: impl Iterator<Item = &'a PortCounters>) -> PortCou
     blocks.fold(PortCounts::default(), |sum, block| sum.plus(&block.read()))
 }
 
-/// The counters, with frames as dropped that were counted as sent before the device refused them.
-pub(super) fn without_refused(mut counts: PortCounts, refused: u64) -> PortCounts {
-    let refused = refused.min(counts.tx_frames);
-    counts.tx_frames -= refused;
-    counts.drops[DropReason::EgressRefused as usize] += refused;
-    counts
-}
-
 /// Counters as the API shows them.
 pub(super) fn port_stats(ifname: &str, counts: &PortCounts, queue_dropped: Option<u64>) -> PortStats {
     let named = |(reason, count): (&DropReason, &u64)| (reason.name().to_owned(), *count);

@@ -208,7 +208,7 @@ impl<M: HostNetwork> Running<M> {
     /// Counters of all ports. A last row has the counters of deleted ports, if there are any, so that
     /// the sum of all rows is everything counted since the start.
     pub(super) fn stats(&mut self) -> Vec<PortStats> {
-        let dropped = self.network.dropped();
+        let lost = self.network.queue_dropped();
         let mut deleted = PortCounts::default();
         let mut rows = Vec::with_capacity(self.ports.len() + 1);
         for id in PortId::all() {
@@ -220,9 +220,7 @@ impl<M: HostNetwork> Running<M> {
             // A slot's counters continue for the next port, because only their worker may write them.
             deleted = deleted.plus(&port.counted_before);
             let counts = counts.since(&port.counted_before);
-            let dropped = dropped.get(&port.device.id);
-            let counts = dropped.map_or(counts, |dropped| totals::without_refused(counts, dropped.refused));
-            let mut row = totals::port_stats(&port.name, &counts, dropped.map(|dropped| dropped.queue));
+            let mut row = totals::port_stats(&port.name, &counts, lost.get(&port.device.id).copied());
             row.fast = self.fast_path.as_ref().map_or(0, |fast| fast.counts_of_current(id).rx_frames);
             rows.push(row);
         }

@@ -12,7 +12,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
-use super::{DeviceDrops, PortSpec, TopologyError};
+use super::{PortSpec, TopologyError};
 use super::{classifier, link};
 use crate::fastpath::{FastPath, PortDevices};
 use crate::switch::Ports;
@@ -158,13 +158,10 @@ impl FastWiring {
         self.netlink.apply(&[NetlinkRequest::change("set the end of a veth pair", link::set_link(end))])
     }
 
-    /// The frames that the devices of a port have dropped.
-    pub(super) fn dropped(&mut self, wire: &Wire) -> Option<DeviceDrops> {
-        let mut dropped = |device| {
-            let which = LinkUnspec::new_with_index(device);
-            Some(link::query(&mut self.netlink, "query a device", which).ok()?.tx_dropped)
-        };
-        Some(DeviceDrops { queue: dropped(wire.devices.tap)?, refused: dropped(wire.devices.host_end)? })
+    /// Frames that the TAP device of a port dropped because its queue was full.
+    pub(super) fn queue_dropped(&mut self, wire: &Wire) -> Option<u64> {
+        let which = LinkUnspec::new_with_index(wire.devices.tap);
+        Some(link::query(&mut self.netlink, "query a device", which).ok()?.tx_dropped)
     }
 }
 

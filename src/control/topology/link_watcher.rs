@@ -507,7 +507,7 @@ impl LinkWatcher {
         link::query(&mut self.host, "query a device", which)
     }
 
-    /// As [`super::DeviceDrops::queue`].
+    /// See [`super::Topology::queue_dropped`].
     pub(super) fn queue_dropped(&mut self) -> HashMap<DeviceId, u64> {
         let devices: Vec<(DeviceKey, DeviceId)> =
             self.devices.iter().map(|(key, watched)| (*key, watched.id)).collect();

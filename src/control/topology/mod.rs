@@ -78,17 +78,6 @@ use crate::sys::netlink::Netlink;
 use crate::sys::netns::{self, Netns, NetnsIdentity};
 use crate::wire::ndp::Advertiser;
 
-/// Frames that the kernel dropped at a device, after the workers or the fast path had nothing more to do with them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct DeviceDrops {
-    /// Frames of the container: the device's queue to the switch was full (`tx_dropped` in its statistics;
-    /// `tun_net_xmit` in Linux `drivers/net/tun.c`).
-    pub queue: u64,
-    /// Frames to the container, whose end of the veth pair was down (`tx_dropped` of the host end; `veth_xmit` in Linux
-    /// `drivers/net/veth.c`).
-    pub refused: u64,
-}
-
 /// What the topology knows of a device.
 #[derive(Debug)]
 struct DeviceRecord {
@@ -394,13 +383,12 @@ impl Topology {
         NetworkChange::Device(device, change)
     }
 
-    /// For each existing device: the frames that the kernel dropped.
-    pub fn dropped(&mut self) -> HashMap<DeviceId, DeviceDrops> {
-        let of_queues = self.watcher.queue_dropped().into_iter();
-        let mut dropped: HashMap<_, _> =
-            of_queues.map(|(id, queue)| (id, DeviceDrops { queue, refused: 0 })).collect();
+    /// For each existing device: the frames that the kernel dropped because the device's queue to the switch was
+    /// full (`tx_dropped` in its statistics; `tun_net_xmit` in Linux `drivers/net/tun.c`).
+    pub fn queue_dropped(&mut self) -> HashMap<DeviceId, u64> {
+        let mut dropped = self.watcher.queue_dropped();
         if let Some(fast) = &mut self.fast {
-            let of_wires = self.wires.iter().filter_map(|(id, wire)| Some((*id, fast.dropped(wire)?)));
+            let of_wires = self.wires.iter().filter_map(|(id, wire)| Some((*id, fast.queue_dropped(wire)?)));
             dropped.extend(of_wires);
         }
         dropped
