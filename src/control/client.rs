@@ -368,16 +368,22 @@ impl ApiClient {
         }
     }
 
-    /// A broken connection may be that of a killed switch. A second attempt shows that.
+    /// A broken connection may be that of a killed switch. Further attempts show that.
     async fn connection_lost(&self, error: &hyper::Error) -> ClientError {
-        match self.connect().await {
-            Err(error) => error,
-            // The kernel closes the connections of a killed process before its listener.
-            Ok(stream) if peer_pid(&stream).is_some_and(process::is_ending) => {
-                ClientError::Killed(self.name.clone())
+        const ATTEMPTS: u32 = 20;
+        const PAUSE: Duration = Duration::from_millis(50);
+        for _ in 0..ATTEMPTS {
+            match self.connect().await {
+                Err(error) => return error,
+                // The kernel closes the connections of a killed process before its listener, and says only after
+                // both that the process has ended.
+                Ok(stream) if peer_pid(&stream).is_some_and(process::is_ending) => {
+                    return ClientError::Killed(self.name.clone());
+                }
+                Ok(_) => tokio::time::sleep(PAUSE).await,
             }
-            Ok(_) => self.broken(error),
         }
+        self.broken(error)
     }
 
     fn timed_out(&self, timeout: Duration) -> ClientError {

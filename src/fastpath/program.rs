@@ -66,7 +66,7 @@ mod stack {
     pub(super) const SOURCE_STATION: i16 = -32;
     /// Length of the longest frame on the wire.
     pub(super) const LENGTH: i16 = -40;
-    /// Whether the frame is an echo request or reply.
+    /// Whether the frame is an echo request.
     pub(super) const ECHO: i16 = -44;
     /// The copies of a flood.
     pub(super) const COPIES: i16 = -56;

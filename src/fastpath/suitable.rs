@@ -93,7 +93,7 @@ fn ipv4(packet: &[u8]) -> Result<Suitable, Unsuitable> {
         ([.., 0, 0, 0, 0, _, _, _, _], _) => Err(Unsuitable::Source),
         _ if header[0] != 0x45 => Err(Unsuitable::Headers),
         _ if has_loopback4(packet) => Err(Unsuitable::Loopback),
-        (_, protocol) if is_later => later_fragment(protocol, protocol::ICMP),
+        (_, protocol) if is_later => later_fragment(protocol),
         (_, protocol::ICMP) => icmp(rest, ECHO_REPLY, ECHO_REQUEST),
         (_, protocol) => transport(protocol, rest),
     }
@@ -109,20 +109,15 @@ fn ipv6(packet: &[u8]) -> Result<Suitable, Unsuitable> {
         protocol::FRAGMENT => {
             let (fragment, rest) = rest.split_first_chunk::<8>().ok_or(Unsuitable::Short)?;
             let is_later = u16::from_be_bytes([fragment[2], fragment[3]]) & OFFSET != 0;
-            if is_later {
-                later_fragment(fragment[0], protocol::ICMPV6)
-            } else {
-                transport(fragment[0], rest)
-            }
+            if is_later { later_fragment(fragment[0]) } else { transport(fragment[0], rest) }
         }
         protocol::ICMPV6 => icmp(rest, ECHO_REPLY, ECHO_REQUEST),
         protocol => transport(protocol, rest),
     }
 }
 
-/// `icmp`: the number of that protocol.
-fn later_fragment(protocol: u8, icmp: u8) -> Result<Suitable, Unsuitable> {
-    let is_known = [protocol::TCP, protocol::UDP, icmp].contains(&protocol);
+fn later_fragment(protocol: u8) -> Result<Suitable, Unsuitable> {
+    let is_known = [protocol::TCP, protocol::UDP].contains(&protocol);
     if is_known { Ok(Suitable::Plain) } else { Err(Unsuitable::Protocol) }
 }
 
@@ -143,7 +138,6 @@ fn transport(protocol: u8, segment: &[u8]) -> Result<Suitable, Unsuitable> {
             Err(Unsuitable::Dhcp)
         }
         protocol::TCP | protocol::UDP => Ok(Suitable::Plain),
-        protocol::ICMPV6 => Err(Unsuitable::Resolution),
         _ => Err(Unsuitable::Protocol),
     }
 }

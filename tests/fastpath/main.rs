@@ -354,7 +354,7 @@ fn is_plain(Sent { packet, ethertype, .. }: &Sent) -> bool {
 /// `icmp`: the number of that protocol, and its types of echo messages.
 fn is_plain_upper(protocol: u8, start: Option<&[u8]>, later: bool, icmp: (u8, [u8; 2])) -> bool {
     if later {
-        return [6, 17, icmp.0].contains(&protocol);
+        return [6, 17].contains(&protocol);
     }
     let Some(&[a, b, c, d]) = start else { return false };
     let [from, to] = [[a, b], [c, d]].map(u16::from_be_bytes);

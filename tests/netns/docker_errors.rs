@@ -31,6 +31,10 @@ fn errors_are_one_line_and_leave_nothing() {
             "free has no subnet 10.66.0.0/16: create the network with --subnet (10.66.0.0/24)",
         ),
         (
+            format!("{create} -o switch=free --subnet 10.66.0.128/25 x"),
+            "free has no subnet 10.66.0.128/25: create the network with --subnet (10.66.0.0/24)",
+        ),
+        (
             format!("{create} -o switch=free --subnet 10.66.0.0/24 --internal x"),
             "--internal excludes switch=free",
         ),

@@ -190,7 +190,7 @@ fn container_is_restored_while_a_port_that_it_publishes_is_taken() {
     let mut other = docker.host.spawn("socat -d -d TCP-LISTEN:8080,fork,reuseaddr PIPE");
     other.line_with("listening on");
     let plugin = docker.plugin.insert(docker.host.spawn("uswitch docker-plugin"));
-    plugin.line_with("cannot restore the port");
+    plugin.line_with("cannot publish the ports of");
     docker.ping("c2", "10.7.0.2");
     docker.ping("c1", "10.7.0.1");
     Connection::open(&internet, "other", "socat - TCP:203.0.113.1:9090").exchange(&docker, "at once");

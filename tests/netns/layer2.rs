@@ -64,6 +64,8 @@ fn port_without_address() {
     assert_eq!(silent.run("ip -o addr show dev eth0 scope global").ok(), "");
     silent.run("ip addr add 172.16.0.99/24 dev eth0").ok();
     silent.run(&format!("ping -n -c 1 -W 5 {}", v4(1))).ok();
+    s.host().run("uswitch port add silent --replace").ok();
+    assert_eq!(s.row("port show", "silent")["source_guard"], false);
     // The switch knows the address that it leases.
     let s = Uswitch::with("--ports 1 --dhcp");
     assert_eq!(s.host().sh("uswitch port add client --ip none 2>&1 >/dev/null").ok(), "");

@@ -14,18 +14,10 @@ use crate::switch::{Identity, PortId};
 use crate::wire::Mac;
 
 /// Whether the guard of a new port is on. By default it is, but not where hosts may use addresses that the switch does
-/// not know: [`may_use_others`], or on an existing device.
+/// not know: in an existing namespace, on an existing device, or without an address that is assigned or told.
 pub(super) fn is_on(config: &Config, name: &str, requested: Option<bool>, may_use_others: bool) -> bool {
     let in_file = config.port_settings.get(name).and_then(|settings| settings.guard);
     requested.or(in_file).unwrap_or(config.guard && !may_use_others)
-}
-
-/// Whether the container of a new device may use addresses that the switch does not know: in an existing namespace, or
-/// without an address, unless the switch tells it one.
-pub(super) fn may_use_others(config: &Config, request: &NewPort) -> bool {
-    let has_none = request.ip.as_ref().is_some_and(Vec::is_empty);
-    let tells = config.dhcp_lease.is_some() || config.ra;
-    request.netns.is_some() || request.unmanaged || has_none && !tells
 }
 
 /// The notice that a new port is not guarded.
@@ -35,7 +27,7 @@ const OFF: &str = "the guard is off on this port, because its container may use 
 /// Whether a new port that is not guarded needs a notice, because the user did not choose that.
 pub(super) fn needs_notice(config: &Config, request: &NewPort) -> bool {
     let has_new_device = request.tap.is_none() && request.device.is_none() && request.socket.is_none();
-    config.guard && request.guard.is_none() && has_new_device && may_use_others(config, request)
+    config.guard && request.guard.is_none() && has_new_device
 }
 
 /// Control's record of the guard of one port.

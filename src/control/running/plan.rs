@@ -99,6 +99,11 @@ impl PortPlan {
         }
     }
 
+    /// Whether its container has no address from the start.
+    pub(super) fn has_no_address(&self) -> bool {
+        matches!(&self.attachment, Attachment::Tap(spec) if spec.addresses.is_empty())
+    }
+
     /// Checks the request against the existing ports, and fills in defaults.
     pub(super) fn new(
         config: &Config,
@@ -200,13 +205,10 @@ impl PortPlan {
         };
         let mac = request.mac.or(former.and_then(|former| former.assigned.mac));
         let mac = check_mac(config, &others, mac.unwrap_or_else(|| config.mac_prefix.mac(number)))?;
-        let guard = guard::is_on(config, &name, request.guard, guard::may_use_others(config, request));
+        let guard =
+            guard::is_on(config, &name, request.guard, may_use_others(config, request, &addresses, vlan));
         let spec = PortSpec {
-            netns: match netns {
-                Some(path) => PortNetns::Existing(path),
-                None if request.unmanaged => PortNetns::Host,
-                None => PortNetns::New(name.clone()),
-            },
+            netns: planned_netns(netns, request.unmanaged, &name),
             ifname: device_name(request, mac),
             mac: Some(mac),
             gateways: gateways(config, &addresses),
@@ -222,6 +224,24 @@ impl PortPlan {
         let replaced = replaced.iter().map(|port| port.name.clone()).collect();
         Ok(PortPlan { replaced, ..PortPlan::tap(name, number, spec, (guard, vlans)) })
     }
+}
+
+/// The namespace of the port `name`.
+fn planned_netns(existing: Option<PathBuf>, unmanaged: bool, name: &str) -> PortNetns {
+    match existing {
+        Some(path) => PortNetns::Existing(path),
+        None if unmanaged => PortNetns::Host,
+        None => PortNetns::New(name.to_owned()),
+    }
+}
+
+/// Whether the container of a port with these addresses may use others, which the switch does not know: in an existing
+/// namespace, or without any, unless the gateway of its VLAN tells it one (DHCP, router advertisements).
+fn may_use_others(config: &Config, request: &NewPort, addresses: &[IpNet], vlan: Option<Vid>) -> bool {
+    let is_default = vlan == config.vlans.default_pvid && !config.gateways.is_empty();
+    let has_gateway = is_default || vlan.and_then(|vid| config.vlan_gateway(vid)).is_some();
+    let is_told = has_gateway && (config.dhcp_lease.is_some() || config.ra);
+    request.netns.is_some() || request.unmanaged || addresses.is_empty() && !is_told
 }
 
 /// The name of a port with a new device.

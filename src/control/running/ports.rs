@@ -248,13 +248,15 @@ impl<M: HostNetwork> Running<M> {
     ) -> Result<(PortId, Vec<String>), RunError> {
         let shared = asked.shared_netns;
         let needs_notice = guard::needs_notice(&self.config, &asked);
+        let is_foreign = asked.netns.is_some() || asked.unmanaged;
         let given = (asked.guard, asked.vlan.clone());
         let plan = PortPlan::new(&self.config, &self.ports, asked)?;
         self.check_sharing(&plan, shared, there)?;
+        let needs_notice = needs_notice && (is_foreign || plan.has_no_address());
         let made = match self.port_without_device(&plan) {
             Some(id) => self.replace_device(id, plan, given, make),
             None => {
-                self.check_replaceable(&plan)?;
+                self.check_replaceable(&plan, &plan.replaced)?;
                 self.remove_replaced(&plan.replaced)?;
                 self.make_port(plan, make)
             }

@@ -28,9 +28,9 @@ impl PortRecord {
 }
 
 impl<M: HostNetwork> Running<M> {
-    /// Whether the planned device can be created when the ports that it replaces are removed.
-    pub(super) fn check_replaceable(&self, plan: &PortPlan) -> Result<(), RunError> {
-        let mut replaced = self.ports.values().filter(|port| plan.replaced.contains(&port.name));
+    /// Whether the planned device can be created when these ports are removed.
+    pub(super) fn check_replaceable(&self, plan: &PortPlan, names: &[String]) -> Result<(), RunError> {
+        let mut replaced = self.ports.values().filter(|port| names.contains(&port.name));
         Ok(replaced.try_for_each(|port| self.network.check_replaceable(port.device.id, &plan.attachment))?)
     }
 
@@ -59,6 +59,7 @@ impl<M: HostNetwork> Running<M> {
         make: impl FnOnce(&mut M, &Attachment) -> Result<Device, TopologyError>,
     ) -> Result<PortId, RunError> {
         let others: Vec<String> = plan.replaced.iter().filter(|name| **name != plan.name).cloned().collect();
+        self.check_replaceable(&plan, &others)?;
         let mut device = make(&mut self.network, &plan.attachment)?;
         let queues = std::mem::take(&mut device.queues);
         if let Err(error) = self.datapath.attach(id, queues) {

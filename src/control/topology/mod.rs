@@ -253,7 +253,7 @@ impl Topology {
         // A namespace that cannot be opened here is refused later, or is that of the command line.
         let Ok(planned) = Netns::open(path).and_then(|netns| netns.identity()) else { return Ok(()) };
         match self.devices.get(&device).and_then(|record| record.created.as_ref()) {
-            Some((_, LedgerEntry::Netns { name, identity })) if identity.is(&planned) => {
+            Some((_, LedgerEntry::Netns { name, identity })) if *identity == planned => {
                 Err(TopologyError::EndsWithPort(name.clone()))
             }
             _ => Ok(()),
@@ -438,7 +438,7 @@ impl Topology {
         let netns = Netns::open(&netns::path(name)).ok()?;
         let found = netns.identity().ok()?;
         let is_own = |record: &DeviceRecord| match &record.created {
-            Some((_, LedgerEntry::Netns { name: own, identity })) => own == name && identity.is(&found),
+            Some((_, LedgerEntry::Netns { name: own, identity })) => own == name && *identity == found,
             _ => false,
         };
         self.devices.values().any(is_own).then_some(netns)

@@ -96,7 +96,7 @@ impl FromStation<'_> {
         a.load(Half, R1, FRAME, FRAGMENT);
         a.op(And, R1, net16(OFFSET));
         a.jump_if(Eq, R1, 0, first);
-        self.later_fragment(a, ICMP, plain);
+        self.later_fragment(a, plain);
         a.place(first);
         self.punt_unless_length(a, IPV4_L4 + 4);
         a.op(Move, R5, i32::from(IPV4_L4));
@@ -112,9 +112,10 @@ impl FromStation<'_> {
         a.jump(self.punt);
     }
 
-    /// Of a fragmented packet with protocol `R3` the first fragment decides.
-    fn later_fragment(&self, a: &mut Assembler, icmp: i32, plain: Label) {
-        [TCP, UDP, icmp].into_iter().for_each(|protocol| a.jump_if(Eq, R3, protocol, plain));
+    /// Of a fragmented packet with protocol `R3` the first fragment decides. That of ICMP may be for user space, and the
+    /// others must not overtake it.
+    fn later_fragment(&self, a: &mut Assembler, plain: Label) {
+        [TCP, UDP].into_iter().for_each(|protocol| a.jump_if(Eq, R3, protocol, plain));
         a.jump(self.punt);
     }
 
@@ -177,7 +178,7 @@ impl FromStation<'_> {
         a.load(Half, R1, FRAME, IPV6_L4 + 2);
         a.op(And, R1, net16(OFFSET));
         a.jump_if(Eq, R1, 0, first);
-        self.later_fragment(a, ICMPV6, plain);
+        self.later_fragment(a, plain);
         a.place(first);
         self.punt_unless_length(a, IPV6_L4 + FRAGMENT_HEADER + 4);
         a.op(Move, R5, i32::from(IPV6_L4 + FRAGMENT_HEADER));

@@ -195,7 +195,8 @@ impl Networks {
         Ok(())
     }
 
-    /// Whether the container of an endpoint runs, as far as its record says.
+    /// Whether the container of an endpoint runs, as far as its record says. dockerd may have forgotten one that has not
+    /// joined.
     fn runs(&self, endpoint: Option<&String>) -> Result<bool, DockerError> {
         let record = endpoint.map(|id| self.store.load::<Endpoint>(id)).transpose()?.flatten();
         Ok(record.is_some_and(|record| record.container().is_some()))

@@ -113,10 +113,7 @@ impl Networks {
                 "--internal excludes switch={switch}, whose hosts reach its gateway: start it with --internal, too"
             )));
         }
-        subnets(request).try_for_each(|data| check_subnet(&status, data))?;
-        if !network.internal {
-            subnets(request).try_for_each(|data| check_gateway(&status, data))?;
-        }
+        subnets(request).try_for_each(|data| check_subnet(&status, data, network.internal))?;
         Ok(network)
     }
 
@@ -222,34 +219,31 @@ fn switch_name(id: &str) -> String {
     format!("us-{}", id.get(..SHORT_ID).unwrap_or(id))
 }
 
-/// The subnet of a network is within one of its switch, unless the switch has none.
-fn check_subnet(status: &Status, data: &IpamData) -> Result<(), DockerError> {
+/// The subnet of a network is within one of its switch, and has the gateway of that one, unless the switch has none.
+fn check_subnet(status: &Status, data: &IpamData, internal: bool) -> Result<(), DockerError> {
+    let (name, gateways) = (&status.name, gateways_of(status));
     let of_vlans = status.vlan_gateways.iter().flat_map(|gateway| &gateway.addresses).map(IpNet::trunc);
     let subnets: Vec<IpNet> = status.subnets.iter().map(IpNet::trunc).chain(of_vlans).collect();
-    if subnets.is_empty() || subnets.iter().any(|subnet| subnet.contains(&data.pool)) {
+    if gateways.is_empty() {
         return Ok(());
     }
-    let listed: Vec<String> = subnets.iter().map(ToString::to_string).collect();
-    Err(DockerError::Conflict(format!(
-        "{} has no subnet {}: create the network with --subnet ({})",
-        status.name,
-        data.pool,
-        listed.join(", ")
-    )))
-}
-
-/// The gateway of a network is that of its switch in the same subnet, unless the switch has none.
-fn check_gateway(status: &Status, data: &IpamData) -> Result<(), DockerError> {
-    let gateways = gateways_of(status);
-    let gateway = gateways.iter().find(|gateway| data.pool.contains(*gateway));
-    match gateway {
-        Some(gateway) if data.gateway.map(|given| given.addr()) != Some(*gateway) => {
+    let subnet = subnets.iter().find(|subnet| subnet.contains(&data.pool));
+    let gateway = subnet.and_then(|subnet| gateways.iter().find(|gateway| subnet.contains(*gateway)));
+    let given = data.gateway.map(|given| given.addr());
+    match (subnet, gateway) {
+        (Some(_), None) => Ok(()),
+        (Some(_), Some(gateway)) if internal || given == Some(*gateway) => Ok(()),
+        (Some(_), Some(gateway)) if data.pool.contains(gateway) => Err(DockerError::Conflict(format!(
+            "the gateway of {name} is {gateway}: create the network with --gateway {gateway}"
+        ))),
+        _ => {
+            let listed: Vec<String> = subnets.iter().map(ToString::to_string).collect();
             Err(DockerError::Conflict(format!(
-                "the gateway of {} is {gateway}: create the network with --gateway {gateway}",
-                status.name
+                "{name} has no subnet {}: create the network with --subnet ({})",
+                data.pool,
+                listed.join(", ")
             )))
         }
-        _ => Ok(()),
     }
 }
 

@@ -70,12 +70,15 @@ impl Networks {
             return Ok(());
         }
         let client = self.switches.client(&network.switch)?;
-        let tried: Vec<_> = missing.iter().map(|missing| publish_at(&client, port, missing)).collect();
+        // A request may have published them meanwhile.
+        let Some(port) = ports_with(&client, ENDPOINT, id)?.pop() else { return Ok(()) };
+        missing.retain(|published| !port.published.contains(published));
+        let tried: Vec<_> = missing.iter().map(|missing| publish_at(&client, &port, missing)).collect();
         // A request may have withdrawn them meanwhile, and not found them.
         let wanted = published()?;
         for withdrawn in missing.iter().filter(|missing| !wanted.contains(missing)) {
             // It was not published, if it could not be.
-            let _ = unpublish(&client, port, withdrawn);
+            let _ = unpublish(&client, &port, withdrawn);
         }
         Ok(tried.into_iter().collect::<Result<(), ClientError>>()?)
     }

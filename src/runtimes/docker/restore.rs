@@ -31,31 +31,38 @@ impl Networks {
         let ports = ports_with(&client, NETWORK, &network.id)?;
         let mut failed = Vec::new();
         for endpoint in &endpoints {
-            match self.restore_endpoint(network, endpoint, &ports) {
-                Ok(()) => {}
-                Err(error) if error.is_of_container() => {
-                    let (port, switch) = (endpoint.port_name(), &network.switch);
-                    failed.push(format!("cannot restore the port {port} of {switch}: {}", error.line()));
-                }
-                Err(error) => return Err(error),
+            let (what, error) = match self.restore_endpoint(network, endpoint, &ports) {
+                Ok(None) => continue,
+                Ok(Some(port)) => match self.restore_published(network, &endpoint.id, &port) {
+                    Ok(()) => continue,
+                    Err(error) => ("publish the ports of", error),
+                },
+                Err(error) => ("restore the port", error),
+            };
+            if !error.is_of_container() {
+                return Err(error);
             }
+            let (port, switch) = (endpoint.port_name(), &network.switch);
+            failed.push(format!("cannot {what} {port} of {switch}: {}", error.line()));
         }
         Ok(failed)
     }
 
-    /// Restores the port of an endpoint, unless it is among `ports`, and what it publishes.
+    /// The port of an endpoint, which is restored unless it is among `ports`; `None` if its container has ended.
     fn restore_endpoint(
         &self,
         network: &Network,
         endpoint: &Endpoint,
         ports: &[PortReport],
-    ) -> Result<(), DockerError> {
+    ) -> Result<Option<PortReport>, DockerError> {
         if let Some(port) = ports.iter().find(|port| endpoint.owns(port)) {
-            return self.restore_published(network, &endpoint.id, port);
+            return Ok(Some(port.clone()));
         }
-        let Some(port) = self.restore_port(network, &endpoint.id, ports)? else { return Ok(()) };
-        log(&format!("restored the port {} of {}", endpoint.port_name(), network.switch));
-        self.restore_published(network, &endpoint.id, &port)
+        let restored = self.restore_port(network, &endpoint.id, ports)?;
+        if restored.is_some() {
+            log(&format!("restored the port {} of {}", endpoint.port_name(), network.switch));
+        }
+        Ok(restored)
     }
 
     /// Restores the missing port of an endpoint, which is not among `ports`; `None` if its container has ended.

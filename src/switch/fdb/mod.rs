@@ -170,7 +170,9 @@ impl Fdb {
     #[inline(always)]
     pub fn lookup(&self, now: Tick, key: FdbKey) -> Option<PortId> {
         let value = self.find(key.pack())?.value;
-        (!value.is_free() && !value.has_aged(now, self.ageing())).then(|| value.port())
+        let ageing = self.ageing();
+        let has_aged = value.has_aged(now, ageing) && self.current(now, key, value).has_aged(now, ageing);
+        (!value.is_free() && !has_aged).then(|| value.port())
     }
 
     /// The entry of `key`, aged or not.
@@ -264,8 +266,10 @@ impl Fdb {
             return Learning { learned: Learned::Reserved { owner }, change: None };
         }
         let Some(found) = self.find_locked(key.pack()) else {
+            if writer.learned.is_at_limit(port) {
+                return Learning { learned: Learned::LimitReached, change: None };
+            }
             let (learned, change) = match self.room_for(writer, now, port) {
-                _ if writer.learned.is_at_limit(port) => (Learned::LimitReached, None),
                 None => (Learned::Refused, None),
                 Some(room @ Room::Free) => (Learned::New, Some(Change::Insert(room))),
                 Some(room @ Room::Of(Victim { port: from, at, .. })) => {
@@ -449,7 +453,7 @@ impl Fdb {
     /// Needs the lock: adds an entry.
     fn insert(&self, writer: &mut Writer, key: FdbKey, value: Value, room: Room) {
         match room {
-            Room::Of(victim) => self.evict(writer, &victim),
+            Room::Of(victim) => self.evict(writer, value.seen(), &victim),
             Room::Free if writer.free == NIL => writer.free = self.table.fresh().unwrap_or(NIL),
             Room::Free => {}
         }
@@ -469,9 +473,7 @@ impl Fdb {
         let port = writer.learned.eviction_port(ingress)?;
         let mut passed = 0;
         for at in writer.learned.entries(port).take(SECOND_CHANCES) {
-            let value = self.table.value(at);
-            self.refresh_entry(now, self.table.key(at), SlotValue { at, value });
-            if !self.table.value(at).is_refreshed() {
+            if !self.current(now, self.table.key(at), self.table.value(at)).is_refreshed() {
                 return Some(Victim { port, at, passed });
             }
             passed += 1;
@@ -482,10 +484,11 @@ impl Fdb {
     }
 
     /// Needs the lock: evicts an entry. The skipped entries become the youngest ones.
-    fn evict(&self, writer: &mut Writer, victim: &Victim) {
+    fn evict(&self, writer: &mut Writer, now: Tick, victim: &Victim) {
         let &Victim { port, at, passed } = victim;
         for _ in 0..passed {
             let Some(oldest) = writer.learned.oldest(port) else { break };
+            self.refresh_entry(now, oldest);
             self.table.clear_refreshed(oldest);
             writer.learned.make_youngest(port, oldest);
         }

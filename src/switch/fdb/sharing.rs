@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{Fdb, FdbEntry, FdbKey, SlotValue, Stations, Value, flood_device};
+use super::{Fdb, FdbEntry, FdbKey, Stations, Value, flood_device};
 use crate::switch::{FastDatapath, PortId, Tick};
 use crate::wire::Mac;
 
@@ -162,7 +162,13 @@ impl Fdb {
     }
 
     /// The value of an entry, refreshed by what the fast datapath has forwarded.
+    #[inline]
     pub(super) fn current(&self, now: Tick, key: FdbKey, value: Value) -> Value {
+        if self.fast.get().is_none() { value } else { self.refreshed_by_fast(now, key, value) }
+    }
+
+    #[cold]
+    fn refreshed_by_fast(&self, now: Tick, key: FdbKey, value: Value) -> Value {
         let at = if value.is_dynamic() { self.forwarded_at(now, key) } else { None };
         at.filter(|at| *at > value.seen()).map_or(value, |at| value.refreshed(at))
     }
@@ -172,16 +178,13 @@ impl Fdb {
         if self.fast.get().is_none() {
             return;
         }
-        for at in 0..self.table.used() {
-            if let Some((key, value)) = self.table.entry(at) {
-                self.refresh_entry(now, FdbKey::unpack(key), SlotValue { at, value });
-            }
-        }
+        (0..self.table.used()).for_each(|at| self.refresh_entry(now, at));
     }
 
-    /// Refreshes an entry whose frames the fast datapath has forwarded.
-    pub(super) fn refresh_entry(&self, now: Tick, key: FdbKey, SlotValue { at, value }: SlotValue) {
-        let current = self.current(now, key, value);
+    /// Refreshes the entry of a slot, if it has one whose frames the fast datapath has forwarded.
+    pub(super) fn refresh_entry(&self, now: Tick, at: u32) {
+        let Some((key, value)) = self.table.entry(at) else { return };
+        let current = self.current(now, FdbKey::unpack(key), value);
         if current != value {
             // A worker that refreshes it meanwhile knows better.
             self.table.exchange(at, value, current);

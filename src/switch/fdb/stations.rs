@@ -127,11 +127,14 @@ impl Stations {
     /// Puts a station behind a device. Returns whether there was room. One thread at a time.
     pub fn insert(&self, key: FdbKey, device: u32) -> bool {
         let seen = self.last_seen(key).map_or(0, |seen| u64::from(seen) << 32);
-        self.remove(key);
         let key = station_key(key);
         debug_assert_ne!(key, 0, "the key of an empty place");
         let (keys, values) = self.bucket(key);
-        let Some((word, value)) = keys.iter().zip(values).find(|place| is_free(*place)) else {
+        let with_key = |key| keys.iter().position(|word| word.load(Ordering::Relaxed) == key);
+        // Times of other stations are kept if there is room.
+        let place = with_key(key).or_else(|| with_key(0));
+        let place = place.or_else(|| keys.iter().zip(values).position(is_free));
+        let Some((word, value)) = place.map(|place| (&keys[place], &values[place])) else {
             return false;
         };
         word.store(0, Ordering::Release);
