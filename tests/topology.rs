@@ -73,6 +73,7 @@ fn config(ports: u16) -> Config {
         subnets: vec!["172.16.0.0/24".parse().unwrap(), "fd00:172:16::/64".parse().unwrap()],
         dhcp_lease: None,
         dhcp_hosts: Vec::new(),
+        dhcp_ranges: Vec::new(),
         ra: false,
         dns: false,
         domain: "uswitch0".to_owned(),
