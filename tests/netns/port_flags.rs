@@ -43,8 +43,8 @@ impl Settable for LinuxBridge {
     }
 }
 
-/// What `receiver` gets of the frames of `sender`, [by destination](by_destination). The witness, which gets broadcasts of the sender, then sends it a
-/// frame to an address that is known there.
+/// What `receiver` gets of the frames of `sender`, [by destination](by_destination). The witness, which gets broadcasts
+/// of the sender, then sends it a frame to an address that is known there.
 fn received(sender: &TestNetns, frames: &[Frame], receiver: &TestNetns, witness: &TestNetns) -> Vec<Frame> {
     let (at_receiver, at_witness) =
         (receiver.capture("eth0", TEST_FRAMES), witness.capture("eth0", TEST_FRAMES));

@@ -8,16 +8,17 @@ use crate::fastpath::assembler::Size::{Byte, Double, Half, Word};
 use crate::fastpath::assembler::{Assembler, Label};
 use crate::fastpath::layout::{IPV6_SOURCES, flag, word};
 use crate::wire::EtherType;
+use crate::wire::ip::protocol;
 
 const ETHERTYPE: i16 = 12;
 const IPV4_L4: i16 = L3 + 20;
 const IPV6_L4: i16 = L3 + 40;
 /// Offset of the byte whose high half is the length of a TCP header in 32-bit words.
 const TCP_DATA_OFFSET: i16 = 12;
-const TCP: i32 = 6;
-const UDP: i32 = 17;
-const ICMP: i32 = 1;
-const ICMPV6: i32 = 58;
+const TCP: i32 = protocol::TCP as i32;
+const UDP: i32 = protocol::UDP as i32;
+const ICMP: i32 = protocol::ICMP as i32;
+const ICMPV6: i32 = protocol::ICMPV6 as i32;
 
 impl FromStation<'_> {
     /// Only plain untagged frames go on, whose source the port may use.
@@ -138,7 +139,6 @@ impl FromStation<'_> {
         a.part("ipv6");
         const NEXT_HEADER: i16 = L3 + 6;
         const SOURCE: i16 = L3 + 8;
-        const FRAGMENT: i32 = 44;
         self.punt_unless_length(a, IPV6_L4 + 4);
         let listed = a.label();
         a.load(Double, R1, FRAME, SOURCE);
@@ -159,7 +159,7 @@ impl FromStation<'_> {
         a.jump_if(Ne, R3, 0, other);
         self.jumbogram(a, plain);
         a.place(other);
-        a.jump_if(Ne, R3, FRAGMENT, whole);
+        a.jump_if(Ne, R3, i32::from(protocol::FRAGMENT), whole);
         self.fragment(a, tcp_or_udp, plain);
         a.place(whole);
         a.op(Move, R5, i32::from(IPV6_L4));

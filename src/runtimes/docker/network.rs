@@ -222,11 +222,11 @@ fn switch_name(id: &str) -> String {
 /// The subnet of a network is within one of its switch, and has the gateway of that one, unless the switch has none.
 fn check_subnet(status: &Status, data: &IpamData, internal: bool) -> Result<(), DockerError> {
     let (name, gateways) = (&status.name, gateways_of(status));
-    let of_vlans = status.vlan_gateways.iter().flat_map(|gateway| &gateway.addresses).map(IpNet::trunc);
-    let subnets: Vec<IpNet> = status.subnets.iter().map(IpNet::trunc).chain(of_vlans).collect();
     if gateways.is_empty() {
         return Ok(());
     }
+    let subnets: Vec<IpNet> =
+        status.subnets.iter().chain(gateways_of_vlans(status)).map(IpNet::trunc).collect();
     let subnet = subnets.iter().find(|subnet| subnet.contains(&data.pool));
     let gateway = subnet.and_then(|subnet| gateways.iter().find(|gateway| subnet.contains(*gateway)));
     let given = data.gateway.map(|given| given.addr());
@@ -248,6 +248,9 @@ fn check_subnet(status: &Status, data: &IpamData, internal: bool) -> Result<(), 
 }
 
 fn gateways_of(status: &Status) -> Vec<IpAddr> {
-    let of_vlans = status.vlan_gateways.iter().flat_map(|gateway| &gateway.addresses).map(IpNet::addr);
-    status.gateway.addresses.iter().copied().chain(of_vlans).collect()
+    status.gateway.addresses.iter().copied().chain(gateways_of_vlans(status).map(IpNet::addr)).collect()
+}
+
+fn gateways_of_vlans(status: &Status) -> impl Iterator<Item = &IpNet> {
+    status.vlan_gateways.iter().flat_map(|gateway| &gateway.addresses)
 }
